@@ -1,0 +1,70 @@
+# Needs python3 (3.11 or newer) with pip, and make. Nothing else: uv is fetched into .tools/,
+# the packages named in uv.lock go into .venv/. No root rights, no `dot`, no conda.
+
+PYTHON      ?= python3
+UV_VERSION  := 0.13.9
+UV          := .tools/uv-$(UV_VERSION)/bin/uv
+RUN         := $(UV) run --frozen
+RUN_TEST    := $(RUN) --group test
+RUN_CHECK   := $(RUN) --group test --group check
+
+LAB_FLAGS    ?=
+PYTEST_FLAGS ?=
+BENCH_FLAGS  ?=
+EXPORT       := $(UV) export --quiet --frozen --no-emit-project --format requirements.txt --no-header
+
+export UV_PYTHON ?= $(PYTHON)
+export UV_PYTHON_DOWNLOADS := never
+
+# The lock files name PyPI, whatever index this machine is set up to use.
+lock check: export UV_DEFAULT_INDEX := https://pypi.org/simple
+
+ROOT_FLAG := $(if $(filter 0,$(shell id -u)),--allow-root)
+
+.DEFAULT_GOAL := help
+.PHONY: help lab test check format lock sync bench clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo "Flags: LAB_FLAGS=\"--no-browser --port=8899\"  PYTEST_FLAGS=\"-x -k bind\"  PYTHON=python3.12"
+
+$(UV):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "vfiosim needs Python 3.11 or newer; $(PYTHON) is %d.%d. Try: make PYTHON=python3.12 ..." % sys.version_info[:2])'
+	@$(PYTHON) -m pip --version >/dev/null 2>&1 || { echo "vfiosim needs pip: install it for $(PYTHON), then try again." >&2; exit 1; }
+	@echo "Fetching uv $(UV_VERSION) ..."
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --root-user-action=ignore \
+	    --no-deps --only-binary=:all: --upgrade --target .tools/uv-$(UV_VERSION) uv==$(UV_VERSION)
+
+lab: $(UV) ## set everything up and open JupyterLab on the first notebook
+	$(RUN) jupyter lab $(ROOT_FLAG) --LabApp.news_url= --ServerApp.root_dir="$(CURDIR)" \
+	    --LabApp.default_url=/lab/tree/notebooks/00_start.ipynb $(LAB_FLAGS)
+
+test: $(UV) ## run the tests
+	$(RUN_TEST) python -m pytest $(PYTEST_FLAGS)
+
+check: $(UV) ## format, lint, types, layers, clean notebooks, lock files
+	$(UV) lock --check
+	$(EXPORT) | diff -u requirements.lock -
+	$(RUN_CHECK) ruff format --check
+	$(RUN_CHECK) ruff check
+	$(RUN_CHECK) mypy
+	$(RUN_CHECK) lint-imports
+	$(RUN_CHECK) python -m pytest -q tests/test_repository.py -k notebook
+
+format: $(UV) ## format the code and the notebooks, and empty the notebooks' outputs
+	$(RUN_CHECK) ruff format
+	$(RUN_CHECK) ruff check --fix
+	$(RUN) jupyter nbconvert --clear-output --inplace notebooks/*.ipynb
+
+lock: $(UV) ## write uv.lock and requirements.lock anew from pyproject.toml
+	$(UV) lock
+	$(EXPORT) --output-file requirements.lock
+
+sync: $(UV) ## install everything a developer needs into .venv/
+	$(UV) sync --frozen --all-groups
+
+bench: $(UV) ## time the simulator
+	$(RUN_TEST) python -m vfiosim bench $(BENCH_FLAGS)
+
+clean: ## delete what the other targets fetched or built
+	rm -rf .tools .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis dist

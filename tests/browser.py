@@ -1,0 +1,149 @@
+"""A real JupyterLab and a real Chromium, for the tests marked `browser`."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+from playwright.sync_api import Page
+
+TOKEN = "vfiosim-tests"
+
+# Chromium looks for updates, sync and news unless told not to; a test run needs none of them.
+CHROMIUM_FLAGS = [
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-sync",
+    "--no-first-run",
+]
+
+
+def find_chromium() -> str | None:
+    """Return the Chromium to drive: $CHROMIUM if that is set, else the one on PATH."""
+    return shutil.which(os.environ.get("CHROMIUM", "chromium"))
+
+
+def chromium_flags() -> list[str]:
+    """Return the flags; Chromium refuses to start as root inside its sandbox."""
+    return [*CHROMIUM_FLAGS, "--no-sandbox"] if os.geteuid() == 0 else CHROMIUM_FLAGS
+
+
+@dataclass(frozen=True)
+class JupyterLab:
+    """A running server; `folder` is its root and holds a copy of the notebooks."""
+
+    url: str
+    folder: Path
+
+    def add(self, name: str, *cells: str) -> str:
+        """Write a notebook with these code cells and return its name."""
+        notebook = nbformat.v4.new_notebook(
+            cells=[nbformat.v4.new_code_cell(cell) for cell in cells],
+            metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
+        )
+        nbformat.write(notebook, self.folder / name)
+        return name
+
+    def open(self, page: Page, name: str) -> None:
+        """Show the notebook `name` alone on the page and wait for its kernel."""
+        # `reset` forgets the layout that an earlier page left behind.
+        page.goto(f"{self.url}/doc/tree/{name}?token={TOKEN}&reset")
+        page.wait_for_function("window.jupyterapp?.shell.currentWidget?.sessionContext")
+        page.evaluate(
+            """async () => {
+                const panel = window.jupyterapp.shell.currentWidget;
+                await panel.context.ready;
+                await panel.sessionContext.ready;
+                await panel.sessionContext.session.kernel.info;
+            }"""
+        )
+
+
+def run_all(page: Page) -> None:
+    """Run every cell of the open notebook, wait for the last one, and fail on the first error.
+
+    The command is given to the application itself: a click in the menu is lost while the kernel still connects.
+    """
+    report = page.evaluate(
+        """async () => {
+            await window.jupyterapp.commands.execute('notebook:run-all-cells');
+            const cells = [...window.jupyterapp.shell.currentWidget.content.model.cells];
+            const code = cells.filter(c => c.type === 'code' && c.sharedModel.getSource().trim());
+            const outputs = code.flatMap(c => c.outputs.toJSON());
+            const error = outputs.find(o => o.output_type === 'error');
+            return {left: code.filter(c => c.executionCount === null).length,
+                    error: error ? `${error.ename}: ${error.evalue}` : null};
+        }"""
+    )
+    assert report["error"] is None, f"a cell failed: {report['error']}"
+    assert report["left"] == 0, f"{report['left']} cells did not run"
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def running_jupyterlab(notebooks: Path, folder: Path) -> Iterator[JupyterLab]:
+    """Serve a copy of `notebooks` from `folder`; no setting of the user's is read or written."""
+    served = folder / "served"
+    shutil.copytree(notebooks, served, ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
+    url = f"http://127.0.0.1:{_free_port()}"
+    own = ["JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR"]
+    own += ["JUPYTERLAB_SETTINGS_DIR", "JUPYTERLAB_WORKSPACES_DIR"]
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ServerApp.port_retries=0"]
+    command += ["--ip=127.0.0.1", f"--port={url.rpartition(':')[2]}", f"--IdentityProvider.token={TOKEN}"]
+    command += [f"--ServerApp.root_dir={served}", "--LabApp.news_url=", "--LabApp.expose_app_in_browser=True"]
+    log = folder / "jupyterlab.log"
+    with log.open("w") as sink:
+        server = subprocess.Popen(
+            command,
+            env=os.environ | {name: str(folder / name.lower()) for name in own},
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        _wait_until_it_answers(server, url, log)
+        yield JupyterLab(url, served)
+    finally:
+        _end(server)
+
+
+def _wait_until_it_answers(server: subprocess.Popen[bytes], url: str, log: Path) -> None:
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline and server.poll() is None:
+        try:
+            with urllib.request.urlopen(f"{url}/api/status?token={TOKEN}", timeout=5) as answer:
+                json.load(answer)
+                return
+        except OSError:
+            time.sleep(0.1)
+    raise RuntimeError(f"JupyterLab did not start:\n{log.read_text()[-3000:]}")
+
+
+def _end(server: subprocess.Popen[bytes]) -> None:
+    """End the server and its kernels: the process group that was started here, nothing else."""
+    if server.poll() is not None:
+        return
+    os.killpg(server.pid, signal.SIGTERM)
+    try:
+        server.wait(20)
+    except subprocess.TimeoutExpired:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait(20)

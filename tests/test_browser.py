@@ -1,0 +1,69 @@
+"""What only a real JupyterLab in a real browser can show."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser import JupyterLab, run_all
+from tests.conftest import ROOT
+
+COUNTER = """
+import graphviz, ipywidgets, pygraphviz
+
+def picture(edges):
+    dot = graphviz.Digraph()
+    for n in range(edges):
+        dot.edge(f"fd{n}", f"file{n}")
+    svg = pygraphviz.AGraph(string=dot.source).draw(format="svg", prog="dot").decode()
+    return svg[svg.index("<svg"):]
+
+view = ipywidgets.HTML(picture(1))
+view.add_class("stage")
+button = ipywidgets.Button(description="open()")
+button.on_click(lambda _: setattr(view, "value", picture(2)))
+ipywidgets.VBox([button, view])
+"""
+
+
+def test_a_button_redraws_a_graph_in_jupyterlab(page: Page, jupyterlab: JupyterLab) -> None:
+    jupyterlab.open(page, jupyterlab.add("button.ipynb", COUNTER))
+    run_all(page)
+    edges = page.locator(".stage svg g.edge")
+    expect(edges).to_have_count(1)
+    page.get_by_role("button", name="open()").click()
+    expect(edges).to_have_count(2)
+
+
+def test_the_first_notebook_runs_in_jupyterlab(page: Page, jupyterlab: JupyterLab) -> None:
+    jupyterlab.open(page, "00_start.ipynb")
+    run_all(page)
+    expect(page.locator(".jp-RenderedText[data-mime-type$=stderr]")).to_have_count(0)
+
+
+def test_a_cell_that_fails_fails_the_test(page: Page, jupyterlab: JupyterLab) -> None:
+    jupyterlab.open(page, jupyterlab.add("fails.ipynb", "1 / 0", "print('never')"))
+    with pytest.raises(AssertionError, match="a cell failed: ZeroDivisionError"):
+        run_all(page)
+
+
+def run_a_browser_test_without_chromium(**settings: str) -> subprocess.CompletedProcess[str]:
+    test = "tests/test_browser.py::test_the_first_notebook_runs_in_jupyterlab"
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", test]
+    clean = {name: value for name, value in os.environ.items() if name != "VFIOSIM_REQUIRE_BROWSER"}
+    environment = clean | {"CHROMIUM": "/nowhere/chromium"} | settings
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_without_chromium_one_loud_line_says_what_did_not_run() -> None:
+    run = run_a_browser_test_without_chromium()
+    assert run.returncode == 0, run.stdout
+    assert run.stdout.count("!!! 1 BROWSER TEST NOT RUN.") == 1, run.stdout
+
+
+def test_without_chromium_a_run_that_requires_it_fails() -> None:
+    run = run_a_browser_test_without_chromium(VFIOSIM_REQUIRE_BROWSER="1")
+    assert run.returncode == 1, run.stdout
+    assert "Chromium was not found" in run.stdout

@@ -1,0 +1,124 @@
+"""What this repository promises about its own files."""
+
+import ast
+import re
+import statistics
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+from packaging.requirements import Requirement
+
+from tests.conftest import ROOT
+
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+FIRST = ROOT / "notebooks" / "00_start.ipynb"
+NOTEBOOKS = sorted({FIRST, *(ROOT / "notebooks").glob("*.ipynb")})
+PACKAGE = ROOT / "vfiosim"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+CONDA_NAMES = {"graphviz": "python-graphviz", "matplotlib": "matplotlib-base"}
+CONDA_ONLY = {"python", "pip", "graphviz"}  # the last one brings the `dot` program
+
+
+def core_files() -> list[Path]:
+    """The files of every layer below the views, as the layer contract in pyproject.toml lists them."""
+    layers = PYPROJECT["tool"]["importlinter"]["contracts"][0]["layers"]
+    below = " ".join(layers[layers.index("(views)") + 1 :])
+    names = set(re.findall(r"\w+", below))
+    return [file for file in MODULES if file.relative_to(PACKAGE).parts[0].removesuffix(".py") in names]
+
+
+def dotted(file: Path) -> str:
+    return ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def imported_packages(module: Path) -> set[str]:
+    """The top-level name of everything that the file imports, at any depth of indentation."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(module.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            names.add(str(node.module))
+    return {name.partition(".")[0] for name in names}
+
+
+def test_the_core_imports_only_the_standard_library() -> None:
+    allowed = sys.stdlib_module_names | {"vfiosim"}
+    foreign = {dotted(file): imported_packages(file) - allowed for file in core_files()}
+    assert {module: names for module, names in foreign.items() if names} == {}
+
+
+def test_the_core_can_be_imported_where_nothing_is_installed() -> None:
+    imports = "; ".join(f"import {dotted(file)}" for file in core_files())
+    program = f"import sys; sys.path.insert(0, {str(ROOT)!r}); {imports}"
+    run = subprocess.run([sys.executable, "-I", "-S", "-c", program], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+
+
+def test_an_asset_is_found_from_a_wheel_and_from_a_checkout(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", tmp_path], cwd=ROOT, check=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    read = "from vfiosim.assets import asset; print(asset('README.md').read_text(), end='')"
+    for place in (wheel, ROOT):
+        program = f"import sys; sys.path.insert(0, {str(place)!r}); {read}"
+        run = subprocess.run([sys.executable, "-I", "-S", "-c", program], capture_output=True, text=True, check=True)
+        assert run.stdout == (ROOT / "assets" / "README.md").read_text()
+
+
+def test_an_asset_that_does_not_exist_is_named_in_the_error() -> None:
+    from vfiosim.assets import asset
+
+    with pytest.raises(FileNotFoundError, match=r"no asset named 'no/such\.thing'"):
+        asset("no/such.thing")
+
+
+def test_environment_yml_names_the_same_packages_and_floors_as_pyproject() -> None:
+    project = PYPROJECT["project"]
+    wanted = [Requirement(line) for line in project["dependencies"] + project["optional-dependencies"]["lab"]]
+    lines = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    conda = [Requirement(line) for line in lines if isinstance(line, str) and not re.match(r"[\w-]+=\d", line)]
+    assert {CONDA_NAMES.get(r.name, r.name): str(r.specifier) for r in wanted} == {
+        r.name: str(r.specifier) for r in conda if r.name not in CONDA_ONLY
+    }
+
+
+def test_environment_yml_pins_a_python_that_binder_understands_and_pyproject_allows() -> None:
+    lines = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    (version,) = [line.removeprefix("python=") for line in lines if str(line).startswith("python=")]
+    assert re.fullmatch(r"3\.\d+", version)
+    assert f"Programming Language :: Python :: {version}" in PYPROJECT["project"]["classifiers"]
+
+
+@pytest.mark.parametrize("lock", ["uv.lock", "requirements.lock"])
+def test_a_lock_file_names_no_index_but_pypi(lock: str) -> None:
+    hosts = set(re.findall(r"\w+://([^/\"\s]+)", (ROOT / lock).read_text()))
+    assert hosts <= {"pypi.org", "files.pythonhosted.org"}
+    assert not re.search(r"^--|file:", (ROOT / lock).read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_a_notebook_is_stored_without_outputs_and_widget_state(path: Path) -> None:
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [cell.source for cell in code if cell.outputs or cell.execution_count is not None] == []
+    assert "widgets" not in notebook.metadata
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_a_notebook_keeps_its_code_cells_small(path: Path) -> None:
+    cells = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    lines = [len(source.splitlines()) for source in cells]
+    assert [source for source, count in zip(cells, lines, strict=True) if count > 15] == []
+    assert statistics.median(lines) <= 4
+
+
+def test_a_module_can_be_read_in_one_sitting() -> None:
+    lines = {dotted(file): len(file.read_text().splitlines()) for file in MODULES}
+    assert {module: count for module, count in lines.items() if count > 350} == {}

@@ -1,0 +1,35 @@
+"""How Linux hands a device to user space: VFIO, iommufd and KVM, as a simulator to play with.
+
+    from vfiosim import Machine, uapi
+
+    m = Machine()
+    p = m.process("vmm")
+    dev, iommu = p.open("/dev/vfio/devices/vfio0"), p.open("/dev/iommu")
+    bind = uapi.VfioDeviceBindIommufd(iommufd=iommu)
+    p.ioctl(dev, uapi.VFIO_DEVICE_BIND_IOMMUFD, bind)
+
+Needs nothing but the standard library; `vfiosim.views` draws and `vfiosim.lab` has the widgets.
+"""
+
+from . import uapi
+from .engine import KernelOops, Phase
+from .kernel import Unsupported
+from .machine import Machine
+from .process import Blocked, Call, Process
+from .topology import DeviceSpec, Topology
+from .uapi import Errno, KernelError
+
+__all__ = [
+    "Blocked",
+    "Call",
+    "DeviceSpec",
+    "Errno",
+    "KernelError",
+    "KernelOops",
+    "Machine",
+    "Phase",
+    "Process",
+    "Topology",
+    "Unsupported",
+    "uapi",
+]

@@ -1,0 +1,65 @@
+"""A second machine that has lived through the beginning of another one's life, and can go on differently."""
+
+from __future__ import annotations
+
+from .engine import Engine, Micro, Thread
+from .engine.effects import operation, touched
+from .machine import Event, Machine
+
+
+def branch(machine: Machine, step: int) -> Machine:
+    """See `Machine.branch`."""
+    trace = machine.trace
+    if not -1 <= step < len(trace):
+        raise IndexError(f"there is no step {step}; the trace has {len(trace)}, counted from 0")
+    effects = trace.steps[step].last + 1 if step >= 0 else 0
+    twin = Machine(machine.topology, machine.kernel)
+    for event in [event for event in machine.history if event.after < effects]:
+        _repeat_effects(twin.engine, machine.engine, event.after)
+        _repeat_event(twin, event)
+    _repeat_effects(twin.engine, machine.engine, effects)
+    twin.finish_calls()
+    return twin
+
+
+def _repeat_event(twin: Machine, event: Event) -> None:
+    """Ask again what was asked from outside; a call only begins, its effects follow in their recorded order."""
+    if event.what == "process":
+        name, parent, caps = event.details
+        twin.new_process(name, twin.processes[parent.label].task if parent else None, caps)
+    elif event.what == "sleep":
+        twin.note(*event[1:2], *event.details)
+        twin.engine.clock += event.details[0]
+    elif event.what == "memory":
+        name, what, details = event.details
+        getattr(twin.processes[name].memory, what)(*details)
+    elif event.what == "fork":
+        parent_name, child = event.details
+        twin.note("fork", parent_name, child)
+        twin.processes[parent_name].start("fork", twin.processes[child].task, run=False)
+    else:
+        name, call, arguments = event.details
+        fresh = tuple(bytearray(value) if isinstance(value, bytes) else value for value in arguments)
+        twin.processes[name].start(call, *fresh, run=False)
+
+
+def _repeat_effects(twin: Engine, original: Engine, until: int) -> None:
+    """Perform effects in the recorded order; each must be the one that was asked for then."""
+    for index in range(len(twin.micro), until):
+        recorded = Micro(*original.micro[index])
+        thread = _named(twin, recorded.thread.label)
+        done = len(twin.micro)
+        if thread is not None:
+            twin.step(thread)
+        if len(twin.micro) == done or _signature(Micro(*twin.micro[index])) != _signature(recorded):
+            raise RuntimeError(f"this run does not repeat: effect {index} was {_signature(recorded)} the first time")
+
+
+def _named(engine: Engine, label: str) -> Thread | None:
+    return next((thread for thread in engine.threads if thread.label == label), None)
+
+
+def _signature(micro: Micro) -> tuple[str, str, str]:
+    """What has to be the same for two effects to be the same."""
+    target = touched(micro.request)
+    return micro.thread.label, operation(micro.request), getattr(target, "path", getattr(target, "oid", ""))

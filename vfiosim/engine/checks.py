@@ -1,0 +1,84 @@
+"""Effects that can refuse: named checks, and copies from and to user memory."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from ..uapi import Errno, KernelError
+from .effects import Asks, Request, effect
+
+if TYPE_CHECKING:
+    from .engine import Engine, Thread
+
+T = TypeVar("T")
+
+
+class UserMemory(Protocol):
+    """What an address space must offer to copies. Addresses and sizes are in bytes; OSError(EFAULT) for a bad address."""
+
+    def read(self, address: int, size: int) -> bytes:
+        """The bytes at `address`."""
+
+    def write(self, address: int, data: bytes) -> None:
+        """Write as much of `data` as can be written, from its beginning."""
+
+
+@effect
+def refuse_if(condition: bool, errno: Errno, name: str, sentence: str) -> Asks[None]:
+    """A check: where the condition holds the call fails with `errno`. Named, so that it can be shown and taken out."""
+    yield (_refuse_if, condition, errno, name, sentence)
+
+
+@effect
+def require(value: T | None, errno: Errno, name: str, sentence: str) -> Asks[T]:
+    """A check on a pointer: where it is None the call fails with `errno`, otherwise the answer is the pointer."""
+    yield (_refuse_if, value is None, errno, name, sentence)
+    return value  # type: ignore[return-value]
+
+
+def _refuse_if(engine: Engine, thread: Thread, request: Request) -> None:
+    if request[1] and request[3] not in engine.without:
+        raise KernelError(request[2], request[4], check=request[3])
+
+
+@effect
+def copy_from_user(address: int, size: int) -> Asks[bytes]:
+    """Read `size` bytes of the calling process at `address`; EFAULT where they cannot all be read."""
+    answer: bytes = yield (_copy_from_user, address, size)
+    return answer
+
+
+@effect
+def copy_to_user(address: int, data: bytes) -> Asks[None]:
+    """Write bytes into the calling process at `address`; EFAULT where they cannot all be written."""
+    yield (_copy_to_user, address, data)
+
+
+def _copy_from_user(engine: Engine, thread: Thread, request: Request) -> bytes:
+    _, address, size = request
+    try:
+        return thread.memory.read(address, size)
+    except OSError:
+        why = f"{size} bytes at address {address:#x} cannot all be read"
+        raise KernelError(Errno.EFAULT, why, check="copy_from_user") from None
+
+
+def _copy_to_user(engine: Engine, thread: Thread, request: Request) -> None:
+    _, address, data = request
+    if engine.journal is not None:
+        engine.journal.append((thread, address, None, data))
+    try:
+        thread.memory.write(address, data)
+    except OSError:
+        why = f"{len(data)} bytes at address {address:#x} cannot all be written"
+        raise KernelError(Errno.EFAULT, why, check="copy_to_user") from None
+
+
+@effect
+def return_to_user(result: object) -> Asks[None]:
+    """The thread leaves the kernel with this result; nothing changes, but it is a step of its own."""
+    yield (_return_to_user, result)
+
+
+def _return_to_user(engine: Engine, thread: Thread, request: Request) -> None:
+    pass

@@ -1,0 +1,190 @@
+"""The effects: the only ways in which kernel code touches shared state.
+
+`await load(group.opened_file)` hands a request to the engine, which performs it now or after other threads have run, and
+answers. Each effect is one indivisible step of a thread: it happens whole, or the thread waits (`WAIT`), or it fails with an errno.
+
+A request is a tuple (operation, its arguments...): cheap, because there are millions of them. An operation is a function below
+whose name begins with an underscore; the public coroutine of the same name is what kernel code awaits.
+Here are the effects on fields and tables; `lifetime.py`, `sync.py` and `checks.py` have the others.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
+
+from .objects import Cell, Count, Field, KObject, Table
+
+if TYPE_CHECKING:
+    from .engine import Engine, Thread
+
+T = TypeVar("T")
+
+Request: TypeAlias = tuple[Any, ...]
+Asks: TypeAlias = Generator[Request, Any, T]
+effect = types.coroutine
+
+
+class _Wait:
+    """The answer of an operation that cannot happen yet."""
+
+
+WAIT: Final = _Wait()
+
+
+class KernelOops(Exception):
+    """The kernel did what it must never do: the process dies on the spot, the locks that it holds stay locked."""
+
+
+_PLAIN: Final = frozenset({type(None), bool, int, str, bytes})
+
+
+def check_storable(value: Any) -> None:
+    """Only values that nobody can change behind the journal's back may be stored. Raises TypeError."""
+    if type(value) in _PLAIN or isinstance(value, (KObject, int)) or callable(value):
+        return
+    if not isinstance(value, tuple):
+        raise TypeError(f"a store takes an immutable value or a kernel object, not a {type(value).__name__}")
+    for item in value:
+        check_storable(item)
+
+
+# ---- fields
+
+
+@effect
+def load(target: Field[T]) -> Asks[T]:
+    """Read a field."""
+    answer: T = yield (_load, target)
+    return answer
+
+
+@effect
+def load_acquire(target: Field[T]) -> Asks[T]:
+    """Read a field before everything that this thread reads after it (`smp_load_acquire`)."""
+    answer: T = yield (_load_acquire, target)
+    return answer
+
+
+@effect
+def load_count(target: Count) -> Asks[int]:
+    """Read how many references a count has."""
+    answer: int = yield (_load_count, target)
+    return answer
+
+
+def _load(engine: Engine, thread: Thread, request: Request) -> Any:
+    target = request[1]
+    if target.owner.freed:
+        engine.use_after_free(thread, target)
+    return target.value
+
+
+def _load_acquire(engine: Engine, thread: Thread, request: Request) -> Any:
+    return _load(engine, thread, request)
+
+
+def _load_count(engine: Engine, thread: Thread, request: Request) -> Any:
+    return _load(engine, thread, request)
+
+
+@effect
+def store(target: Field[T], value: T) -> Asks[None]:
+    """Write a field."""
+    yield (_store, target, value)
+
+
+@effect
+def store_release(target: Field[T], value: T) -> Asks[None]:
+    """Write a field after everything that this thread wrote before it (`smp_store_release`)."""
+    yield (_store_release, target, value)
+
+
+@effect
+def exchange(target: Field[T], value: T) -> Asks[T]:
+    """Read a field and write it, in one step; the answer is the old value."""
+    answer: T = yield (_exchange, target, value)
+    return answer
+
+
+def _store(engine: Engine, thread: Thread, request: Request) -> None:
+    _, target, value = request
+    if target.owner.freed:
+        engine.use_after_free(thread, target)
+    if engine.journal is not None:
+        check_storable(value)
+        engine.journal.append((target, None, target.value, value))
+    target.value = value
+
+
+def _store_release(engine: Engine, thread: Thread, request: Request) -> None:
+    _store(engine, thread, request)
+
+
+def _exchange(engine: Engine, thread: Thread, request: Request) -> Any:
+    old = request[1].value
+    _store(engine, thread, request)
+    return old
+
+
+# ---- tables
+
+
+@effect
+def peek(target: Table[T], slot: int | str) -> Asks[T | None]:
+    """Read a slot of a table; None if it is empty."""
+    answer: T | None = yield (_peek, target, slot)
+    return answer
+
+
+@effect
+def poke(target: Table[T], slot: int | str, value: T | None) -> Asks[T | None]:
+    """Write a slot of a table, None empties it; the answer is what was in it."""
+    answer: T | None = yield (_poke, target, slot, value)
+    return answer
+
+
+@effect
+def claim(target: Table[T], value: T, limit: int | None = None) -> Asks[int | None]:
+    """Put a value into the lowest free slot; the answer is its number, or None if that would not be below `limit`."""
+    answer: int | None = yield (_claim, target, value, limit)
+    return answer
+
+
+def _peek(engine: Engine, thread: Thread, request: Request) -> Any:
+    _, target, slot = request
+    if target.owner.freed:
+        engine.use_after_free(thread, target)
+    return target.slots.get(slot)
+
+
+def _poke(engine: Engine, thread: Thread, request: Request) -> Any:
+    _, target, slot, value = request
+    if target.owner.freed:
+        engine.use_after_free(thread, target)
+    old = target.slots.get(slot)
+    if engine.journal is not None:
+        check_storable(value)
+        engine.journal.append((target, slot, old, value))
+    target.put(slot, value)
+    return old
+
+
+def _claim(engine: Engine, thread: Thread, request: Request) -> int | None:
+    _, target, value, limit = request
+    slot: int = target.lowest_free()
+    if limit is not None and slot >= limit:
+        return None
+    _poke(engine, thread, (_poke, target, slot, value))
+    return slot
+
+
+def operation(request: Request) -> str:
+    """The name of what is asked for, as kernel code writes it: "load", "refuse_if"."""
+    return str(request[0].__name__).lstrip("_")
+
+
+def touched(request: Request) -> Cell | KObject | None:
+    """What a request is about, if it is about a cell or an object."""
+    return request[1] if isinstance(request[1], Cell | KObject) else None

@@ -1,0 +1,102 @@
+"""Kernel functions: where each comes from, the patch table through which it is called, and what it says to a student."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
+
+if TYPE_CHECKING:
+    from .engine import Thread
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Phase(StrEnum):
+    """The six phases of a call; the same words in captions, colours, tests and text."""
+
+    VALIDATE = "validate"
+    BLOCK = "block"
+    LOCK = "lock"
+    ACQUIRE = "acquire"
+    PUBLISH = "publish"
+    UNWIND = "unwind"
+
+
+class _Running:
+    """The thread whose code runs at this moment. There is one interpreter thread, so one is enough."""
+
+    thread: Thread | None = None
+
+
+running = _Running()
+
+
+def current() -> Thread:
+    """The thread that runs this kernel code (the kernel's `current`). Raises RuntimeError outside kernel code."""
+    if running.thread is None:
+        raise RuntimeError("current() is for kernel code; no thread is running")
+    return running.thread
+
+
+def say(phase: Phase, sentence: str, *names: object) -> None:
+    """Begin a new step: one sentence that a teacher would say about what follows. `{}` stands for each of `names`.
+
+    Costs nothing in a run that nobody watches, and is no effect: no other thread can run here.
+    """
+    thread = running.thread
+    if thread is not None and thread.engine.journal is not None:
+        thread.saying = (phase, sentence, names)
+
+
+@dataclass(frozen=True)
+class KernelFunction:
+    """Where a mirrored function comes from: its name, its file in the kernel tree, and the tag that was read."""
+
+    name: str
+    file: str
+    tag: str
+    function: Callable[..., Coroutine[Any, Any, Any]]
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.file}, {self.tag})"
+
+
+FUNCTIONS: dict[str, KernelFunction] = {}
+_BY_CODE: dict[Any, KernelFunction] = {}
+
+
+def kernel(
+    file: str, tag: str = "v7.2"
+) -> Callable[[Callable[P, Coroutine[Any, Any, R]]], Callable[P, Coroutine[Any, Any, R]]]:
+    """Mark a coroutine function as the mirror of the kernel function of the same name in `file` at `tag`.
+
+    Every call looks first whether the running machine has a version of its own (`Engine.patches`).
+    """
+
+    def decorate(function: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, Coroutine[Any, Any, R]]:
+        name = function.__name__
+        entry = KernelFunction(name, file, tag, function)
+        FUNCTIONS[name] = entry
+        _BY_CODE[function.__code__] = entry
+
+        @functools.wraps(function)
+        def call(*args: P.args, **named: P.kwargs) -> Coroutine[Any, Any, R]:
+            thread = running.thread
+            if thread is not None and thread.engine.patches:
+                own = thread.engine.patches.get(name)
+                if own is not None:
+                    return cast("Coroutine[Any, Any, R]", own(*args, **named))
+            return function(*args, **named)
+
+        return call
+
+    return decorate
+
+
+def function_of(code: Any) -> KernelFunction | None:
+    """The kernel function whose Python code object this is, or None."""
+    return _BY_CODE.get(code)

@@ -1,0 +1,170 @@
+"""What kernel code works on: objects made of *cells*.
+
+A cell is one piece of shared state: a field, a reference count, a table of slots, a lock, a completion. Kernel code holds
+cells, never their values: to see or change one it awaits an effect (`effects.py`), and that is where another thread may run.
+Attributes of an object that are not cells are set at its birth and never change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
+
+if TYPE_CHECKING:
+    from .engine import Engine
+
+T = TypeVar("T")
+
+
+class Cell:
+    """One piece of shared state of `owner`; `guard` names the lock that protects it, as written in the kernel."""
+
+    __slots__ = ("guard", "name", "owner")
+
+    def __init__(self, owner: KObject, name: str, guard: str) -> None:
+        self.owner = owner
+        self.name = name
+        self.guard = guard
+
+    @property
+    def path(self) -> str:
+        """Where it is, for people and for traces: `vfio_group 1.opened_file`."""
+        return f"{self.owner.oid}.{self.name}"
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.path}>"
+
+
+class Field(Cell, Generic[T]):
+    """A value: an int, a string, bytes, a tuple, None or a pointer to another object.
+
+    `link` says what a pointer means: "" (not drawn), "weak" (a bare pointer, nothing keeps the target alive) or
+    "owns" (the target lives exactly as long as this object, without a count of its own).
+    """
+
+    __slots__ = ("link", "value")
+
+    def __init__(self, owner: KObject, name: str, guard: str, value: T, link: str) -> None:
+        super().__init__(owner, name, guard)
+        self.value = value
+        self.link = link
+
+
+class Count(Cell):
+    """A reference count that knows its holders: the number is the sum of the ledger, there is no other.
+
+    An entry below zero is a reference given back that was never taken.
+    """
+
+    __slots__ = ("held", "value")
+
+    def __init__(self, owner: KObject, name: str, guard: str) -> None:
+        super().__init__(owner, name, guard)
+        self.held: dict[tuple[KObject, str], int] = {}
+        self.value = 0
+
+    def change(self, key: tuple[KObject, str], by: int) -> int:
+        """Add `by` to the entry of this holder and reason; the answer is the entry. Only effects call this."""
+        held = self.held
+        left = held.get(key, 0) + by
+        if left:
+            held[key] = left
+        else:
+            del held[key]
+        self.value += by
+        return left
+
+
+class Table(Cell, Generic[T]):
+    """Slots with numbers or names (an xarray, a descriptor table, the device nodes), each read or changed in one effect.
+
+    Numbers are given out from `first` on, the lowest free one at a time.
+    """
+
+    __slots__ = ("_free", "first", "slots")
+
+    def __init__(self, owner: KObject, name: str, guard: str, first: int) -> None:
+        super().__init__(owner, name, guard)
+        self.first = first
+        self.slots: dict[Any, T] = {}
+        self._free = first  # no free slot below this one
+
+    def lowest_free(self) -> int:
+        """The lowest slot number that is not taken."""
+        number = self._free
+        while number in self.slots:
+            number += 1
+        self._free = number
+        return number
+
+    def put(self, number: Any, value: T | None) -> None:
+        """Fill a slot, or empty it with None; only effects call this."""
+        if value is None:
+            self.slots.pop(number, None)
+            if isinstance(number, int):
+                self._free = min(self._free, number)
+        else:
+            self.slots[number] = value
+
+
+class Plan:
+    """A cell as declared in a class body; every object of the class gets one of its own."""
+
+    def __init__(self, make: Callable[[KObject, str], Cell]) -> None:
+        self.make = make
+
+
+def field(default: T, *, guard: str = "", link: str = "") -> Field[T]:
+    """Declare a `Field` that starts as `default`."""
+    return cast("Field[T]", Plan(lambda owner, name: Field(owner, name, guard, default, link)))
+
+
+def count(*, guard: str = "") -> Count:
+    """Declare a `Count` that starts at zero."""
+    return cast(Count, Plan(lambda owner, name: Count(owner, name, guard)))
+
+
+def table(*, first: int = 0, guard: str = "") -> Table[Any]:
+    """Declare a `Table` whose lowest slot number is `first`."""
+    return cast("Table[Any]", Plan(lambda owner, name: Table(owner, name, guard, first)))
+
+
+class KObject:
+    """A kernel object: a node of the picture, a holder and a target of references.
+
+    * born by `alloc`, which gives it a name that no other object of its kind ever had in this machine;
+    * its cells are declared in the class body and made anew for each object;
+    * dies by `free`: touching a cell afterwards is a use after free, and is reported.
+
+    `kind` is the name of the C struct. `root` says why an object needs no holder (see `owners.py`); "" if it needs one.
+    """
+
+    kind: ClassVar[str] = "object"
+    root: ClassVar[str] = ""
+    stays_readable: ClassVar[bool] = False  # its memory may be looked at after its death
+    _plans: ClassVar[dict[str, Plan]] = {}
+
+    def __init_subclass__(cls) -> None:
+        plans = dict(cls._plans)
+        for name, value in list(vars(cls).items()):
+            if isinstance(value, Plan):
+                plans[name] = value
+                delattr(cls, name)
+        cls._plans = plans
+
+    def __init__(self, engine: Engine, label: str = "") -> None:
+        self.label = label or str(engine.number(self.kind))
+        self.oid = f"{self.kind} {self.label}"
+        self.freed = False
+        attributes = self.__dict__
+        for name, plan in self._plans.items():
+            attributes[name] = plan.make(self, name)
+
+    def cells(self) -> Iterator[Cell]:
+        """Its cells in the order of declaration."""
+        return (self.__dict__[name] for name in self._plans)
+
+    def __repr__(self) -> str:
+        return f"<{self.oid}>"
+
+    __str__ = __repr__

@@ -1,0 +1,76 @@
+"""Which line of kernel code is asking? Answered for every traced effect, so it must be cheap."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from pathlib import Path
+from types import CodeType, CoroutineType, GeneratorType
+from typing import Any, NamedTuple
+
+from .functions import KernelFunction, function_of
+
+_PACKAGE = Path(__file__).parents[2]
+
+
+class Line(NamedTuple):
+    """A place in the code: which function, and the offset of the instruction in it. Becomes text only when shown."""
+
+    code: CodeType
+    offset: int
+
+    @property
+    def number(self) -> int:
+        """The line number in `file`."""
+        for start, end, line in self.code.co_lines():
+            if start <= self.offset < end and line is not None:
+                return line
+        return self.code.co_firstlineno
+
+    @property
+    def file(self) -> str:
+        """The file, from the package's folder on: `vfiosim/kernel/vfio/group.py`; a notebook cell keeps its name."""
+        path = Path(self.code.co_filename)
+        return path.relative_to(_PACKAGE).as_posix() if path.is_relative_to(_PACKAGE) else str(path)
+
+    @property
+    def function(self) -> str:
+        """The name of the Python function, which is that of the kernel function that it mirrors."""
+        return self.code.co_name
+
+    @property
+    def kernel(self) -> KernelFunction | None:
+        """The kernel function that it mirrors, if it mirrors one."""
+        return function_of(self.code)
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.number}"
+
+
+class Cursor:
+    """Follows the innermost coroutine of a thread; walks the stack only as far as it changed."""
+
+    __slots__ = ("frame", "inner", "stack")
+
+    def __init__(self, outermost: Coroutine[Any, Any, Any]) -> None:
+        self.stack: list[Any] = [outermost]
+        self.inner: Any = outermost
+        self.frame: Any = None
+
+    def place(self) -> Any:
+        """The frame of the kernel function that waits for the pending effect."""
+        if type(self.inner.cr_await) is not GeneratorType or self.frame is None:
+            stack = self.stack
+            while len(stack) > 1 and stack[-1].cr_frame is None:  # it has returned
+                stack.pop()
+            inner = stack[-1]
+            while isinstance(inner.cr_await, CoroutineType):  # it has called
+                inner = inner.cr_await
+                stack.append(inner)
+            self.inner = inner
+            self.frame = inner.cr_frame
+        return self.frame
+
+    def line(self) -> Line:
+        """The line that waits for the pending effect."""
+        frame = self.place()
+        return Line(frame.f_code, frame.f_lasti)

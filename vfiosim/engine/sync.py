@@ -1,0 +1,149 @@
+"""Locks, completions and time: what a thread may have to wait for."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING, Any, cast
+
+from ..uapi import KernelError
+from .effects import WAIT, Asks, KernelOops, Request, effect
+from .objects import Cell, Count, KObject, Plan
+
+if TYPE_CHECKING:
+    from .engine import Engine, Thread
+
+
+class Lock(Cell):
+    """A mutex or a spinlock; `holder` is the thread that has it. `async with lock:` takes it and gives it back."""
+
+    __slots__ = ("holder", "spin")
+
+    def __init__(self, owner: KObject, name: str, guard: str, spin: bool) -> None:
+        super().__init__(owner, name, guard)
+        self.spin = spin
+        self.holder: Thread | None = None
+
+    def __aenter__(self) -> Awaitable[None]:
+        return acquire(self)
+
+    def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: object
+    ) -> Awaitable[None]:
+        # A coroutine that is dropped half-way (GeneratorExit) must not await any more, and after an oops locks stay locked.
+        return release(self) if kind is None or issubclass(kind, KernelError) else _nothing()
+
+
+class Completion(Cell):
+    """Something to wait for: `value` counts the signals that nobody has taken yet."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, owner: KObject, name: str, guard: str) -> None:
+        super().__init__(owner, name, guard)
+        self.value = 0
+
+
+def mutex() -> Lock:
+    """Declare a lock whose waiters sleep."""
+    return cast(Lock, Plan(lambda owner, name: Lock(owner, name, "", False)))
+
+
+def spinlock() -> Lock:
+    """Declare a lock whose waiters spin."""
+    return cast(Lock, Plan(lambda owner, name: Lock(owner, name, "", True)))
+
+
+def completion() -> Completion:
+    """Declare a `Completion`."""
+    return cast(Completion, Plan(lambda owner, name: Completion(owner, name, "")))
+
+
+def _acquire(engine: Engine, thread: Thread, request: Request) -> Any:
+    target = request[1]
+    if target.holder is not None:
+        return WAIT
+    if target.owner.freed:
+        engine.use_after_free(thread, target)
+    if engine.journal is not None:
+        engine.journal.append((target, None, None, thread))
+    target.holder = thread
+    thread.locks.append(target)
+    return None
+
+
+def _release(engine: Engine, thread: Thread, request: Request) -> None:
+    target = request[1]
+    if target.holder is not thread:
+        raise KernelOops(f"{thread.label} unlocks {target.path}, which it does not hold")
+    if engine.journal is not None:
+        engine.journal.append((target, None, thread, None))
+    target.holder = None
+    thread.locks.remove(target)
+
+
+@effect
+def acquire(target: Lock) -> Asks[None]:
+    """Take a lock, waiting while a thread has it. `async with lock:` does this and `release`."""
+    yield (_acquire, target)
+
+
+@effect
+def release(target: Lock) -> Asks[None]:
+    """Give a lock back."""
+    yield (_release, target)
+
+
+@effect
+def _nothing() -> Asks[None]:
+    return
+    yield
+
+
+@effect
+def complete(target: Completion) -> Asks[None]:
+    """Signal a completion: one waiter may go on."""
+    yield (_complete, target)
+
+
+@effect
+def wait_for(target: Completion) -> Asks[None]:
+    """Wait until a completion is signalled, and take the signal."""
+    yield (_wait_for, target)
+
+
+def _complete(engine: Engine, thread: Thread, request: Request) -> None:
+    target = request[1]
+    if target.owner.freed:
+        engine.use_after_free(thread, target)
+    if engine.journal is not None:
+        engine.journal.append((target, None, target.value, target.value + 1))
+    target.value += 1
+
+
+def _wait_for(engine: Engine, thread: Thread, request: Request) -> Any:
+    target = request[1]
+    if not target.value:
+        return WAIT
+    if engine.journal is not None:
+        engine.journal.append((target, None, target.value, target.value - 1))
+    target.value -= 1
+    return None
+
+
+@effect
+def wait_until_zero(target: Count, timeout: int) -> Asks[bool]:
+    """Wait until a count is zero, at most `timeout` milliseconds of simulated time; False if they are over."""
+    answer: bool = yield (_wait_until_zero, target, timeout)
+    return answer
+
+
+def _wait_until_zero(engine: Engine, thread: Thread, request: Request) -> Any:
+    _, target, timeout = request
+    if target.owner.freed:
+        engine.use_after_free(thread, target)
+    if thread.deadline is None:
+        thread.deadline = engine.clock + timeout
+    if target.value and engine.clock < thread.deadline:
+        return WAIT
+    thread.deadline = None
+    return target.value == 0

@@ -1,0 +1,208 @@
+"""What must always be true: each invariant in words, with the fields it reads and the lock under which it may be broken."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from .engine import Count, Engine, KObject, Lock, Thread
+from .kernel.base import Device
+from .kernel.iommu import IommuGroup
+from .kernel.iommufd.private import ZERO_ENTRY, IommufdAccess, IommufdDevice, IommufdObject
+from .kernel.kvm.kvm import Kvm, KvmVfio
+from .kernel.vfio.device_cdev import BINDING
+from .kernel.vfio.vfio import VfioDevice, VfioDeviceFile, VfioGroup
+from .kernel.vfio.vfio_main import BOUND_FOR, OPEN_FILE
+
+Broken = Iterator[str]
+
+
+@dataclass(frozen=True)
+class Invariant:
+    """One rule about objects of one kind.
+
+    * `reads`: the fields it looks at, as "kind.field"; a change of one of them may break it;
+    * `lock`: the lock of an object under which it may be broken for a while, None if it has to hold at every effect;
+    * `broken`: given the engine and the object, the sentences that say how it is broken.
+    """
+
+    name: str
+    about: type[KObject]
+    reads: tuple[str, ...]
+    lock: Callable[[Any], Lock | None]
+    broken: Callable[[Engine, Any], Broken]
+
+
+INVARIANTS: list[Invariant] = []
+
+
+def _invariant(
+    about: type[KObject], *reads: str, lock: Callable[[Any], Lock | None] = lambda _: None
+) -> Callable[[Callable[[Engine, Any], Broken]], Callable[[Engine, Any], Broken]]:
+    def add(function: Callable[[Engine, Any], Broken]) -> Callable[[Engine, Any], Broken]:
+        INVARIANTS.append(Invariant(function.__name__, about, reads, lock, function))
+        return function
+
+    return add
+
+
+def check(engine: Engine) -> list[str]:
+    """Every broken invariant, in words; an empty list if all is well. Looks only, so that it can be called at any time."""
+    found = list(engine.violations)
+    for thing in list(engine.objects.values()):
+        found += _broken_references(thing)
+        for invariant in INVARIANTS:
+            if isinstance(thing, invariant.about):
+                lock = invariant.lock(thing)
+                if lock is None or lock.holder is None:
+                    found += invariant.broken(engine, thing)
+    return found
+
+
+def _broken_references(thing: KObject) -> Broken:
+    """Every reference has a holder that lives, and is given back once."""
+    for cell in thing.cells():
+        if not isinstance(cell, Count):
+            continue
+        for (holder, reason), n in cell.held.items():
+            if n < 0:
+                yield f"{holder.oid} gave back {-n} more of {cell.path} than it had taken ({reason})"
+            elif holder.freed or (isinstance(holder, Thread) and holder.ended):
+                yield f"{holder.oid} is gone, but {cell.path} still counts it ({reason}): a lost reference"
+
+
+def _idle(engine: Engine) -> bool:
+    return not engine.threads
+
+
+def _all(engine: Engine, kind: type[Any]) -> Iterator[Any]:
+    return (thing for thing in engine.objects.values() if isinstance(thing, kind))
+
+
+@_invariant(
+    VfioDeviceFile,
+    "vfio_device_file.access_granted",
+    "vfio_device.open_count",
+    "vfio_device.cdev_opened",
+    "file.f_ref",
+    lock=lambda df: df.device.dev_set.lock,
+)
+def gate_means_open(engine: Engine, df: VfioDeviceFile) -> Broken:
+    """Behind an open gate there is an open device, and the binding holds the iommufd."""
+    if not df.access_granted.value or df.group is not None:
+        return
+    device, ictx = df.device, df.iommufd.value
+    if device.open_count.value != 1 or not device.cdev_opened.value:
+        yield f"{df.oid} is bound, but {device.oid} has open_count {device.open_count.value}"
+    if ictx is None or (df, BINDING) not in ictx.file.f_ref.held:
+        yield f"{df.oid} is bound, but does not hold the iommufd it is bound to"
+
+
+@_invariant(
+    VfioDeviceFile,
+    "vfio_device_file.bound_for",
+    "vfio_device_file.access_granted",
+    "vfio_device.kvm",
+    lock=lambda df: df.device.dev_set.lock,
+)
+def binding_keeps_its_vm(engine: Engine, df: VfioDeviceFile) -> Broken:
+    """The VM that a bind took stays with the device until the device is closed."""
+    kvm = df.bound_for.value
+    if df.access_granted.value and df.device.open_count.value and kvm is not None and df.device.kvm.value is not kvm:
+        state = "which is gone already" if kvm.freed else "which can now go while the device is in use"
+        yield (
+            f"{df.oid} is bound and took {kvm.oid} for {df.device.oid}, but the device has lost it, {state}: "
+            "a failed bind through another file gave it away"
+        )
+
+
+@_invariant(Kvm, "kvm.users_count", "vfio_device.kvm")
+def vm_is_counted_by_who_points_to_it(engine: Engine, kvm: Kvm) -> Broken:
+    """A vfio_device holds exactly the VM that it points to."""
+    for device in _all(engine, VfioDevice):
+        if device.dev_set.lock.holder is not None:
+            continue
+        held, due = kvm.users_count.held.get((device, BOUND_FOR), 0), int(device.kvm.value is kvm)
+        if held > due:
+            yield f"{device.oid} counts {held} times on {kvm.oid} and points to it {due} times: nobody will give that back"
+        elif held < due:
+            yield f"{device.oid} points to {kvm.oid} without holding it"
+
+
+@_invariant(VfioDevice, "vfio_device.kvm", "kvm.users_count", lock=lambda device: device.dev_set.lock)
+def vm_pointer_is_alive(engine: Engine, device: VfioDevice) -> Broken:
+    """A vfio_device never points to a VM that is gone."""
+    kvm = device.kvm.value
+    if kvm is not None and kvm.freed:
+        yield f"{device.oid} points to {kvm.oid}, which is gone"
+
+
+@_invariant(VfioDeviceFile, "vfio_device_file.kvm", "kvm_vfio.file_list", lock=lambda df: df.kvm_ref_lock)
+def known_vm_lists_the_file(engine: Engine, df: VfioDeviceFile) -> Broken:
+    """A file that knows a VM is in the list of a kvm-vfio device (or is just being put there, or taken off)."""
+    kvm = df.kvm.value
+    if kvm is None:
+        return
+    if kvm.freed:
+        yield f"{df.oid} points to {kvm.oid}, which is gone"
+    lists = list(_all(engine, KvmVfio))
+    if all(kv.lock.holder is None for kv in lists) and not any(df.file in kv.file_list.value for kv in lists):
+        yield f"{df.oid} knows {kvm.oid}, but no kvm-vfio device lists its file"
+
+
+@_invariant(VfioGroup, "vfio_group.opened_file", "vfio_group.cdev_device_open_cnt", lock=lambda group: group.group_lock)
+def group_and_node_exclude_each_other(engine: Engine, group: VfioGroup) -> Broken:
+    """An open group has no device that is bound through its own node."""
+    if group.opened_file.value is not None and group.cdev_device_open_cnt.value:
+        yield f"{group.oid} is open and {group.cdev_device_open_cnt.value} of its devices are bound through their nodes"
+
+
+@_invariant(
+    VfioGroup, "vfio_group.cdev_device_open_cnt", "vfio_device_file.access_granted", lock=lambda g: g.group_lock
+)
+def group_counts_bindings(engine: Engine, group: VfioGroup) -> Broken:
+    """The group counts its bound device files; a bind or close that is under way may add to it."""
+    bound = [df for df in _all(engine, VfioDeviceFile) if df.device.group is group and df.access_granted.value]
+    counted = group.cdev_device_open_cnt.value
+    if counted < len(bound) or (_idle(engine) and counted != len(bound)):
+        yield f"{group.oid} counts {counted} bindings, but {len(bound)} of its devices are bound"
+
+
+@_invariant(IommuGroup, "iommu_group.owner", "iommu_group.owner_cnt", lock=lambda group: group.mutex)
+def dma_has_one_owner(engine: Engine, group: IommuGroup) -> Broken:
+    """The DMA of a group is counted once for each bound device, or once for each device with a kernel driver."""
+    bound = [d for d in _all(engine, IommufdDevice) if d.igroup.group is group]
+    driven = [
+        d
+        for d in _all(engine, Device)
+        if d.iommu_group is group and d.driver.value is not None and not d.driver.value.driver_managed_dma
+    ]
+    owner, counted = group.owner.value, group.owner_cnt.value
+    if bound and driven:
+        yield f"{group.oid} serves {bound[0].oid} of user space and {driven[0].oid} of the kernel at the same time"
+    if any(d.ictx is not owner for d in bound):
+        yield f"{group.oid} belongs to {owner.oid if owner else 'nobody'}, but a device of it is bound elsewhere"
+    due = len(bound) if owner is not None else len(driven)
+    if _idle(engine) and counted != due:
+        yield f"{group.oid} counts {counted} claims of its DMA; there should be {due}"
+
+
+@_invariant(IommufdObject, "iommufd_object.users", "iommufd_ctx.objects", lock=lambda obj: obj.ictx.objects_lock)
+def published_object_is_held(engine: Engine, obj: IommufdObject) -> Broken:
+    """What can be found under its ID is held by its context, and, if it is a device's, by its driver."""
+    found = obj.ictx.objects.slots.get(obj.id)
+    if found is not obj or found == ZERO_ENTRY:
+        return
+    least = 2 if isinstance(obj, (IommufdDevice, IommufdAccess)) else 1
+    if obj.users.value < least:
+        yield f"{obj.oid} can be found under ID {obj.id}, but has only {obj.users.value} users"
+
+
+@_invariant(VfioDevice, "vfio_device.refcount")
+def registration_counts_open_files(engine: Engine, device: VfioDevice) -> Broken:
+    """The registration is held by the driver and by each open file of the device."""
+    counted = sum(n for (_, reason), n in device.refcount.held.items() if reason == OPEN_FILE)
+    files = [df for df in _all(engine, VfioDeviceFile) if df.device is device]
+    if _idle(engine) and counted != len(files):
+        yield f"{device.oid} counts {counted} open files, but there are {len(files)}"

@@ -1,0 +1,227 @@
+"""Open files and the tables of file descriptors (fs/file_table.c, fs/file.c, include/linux/fs.h, v7.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from ...engine import (
+    Count,
+    Field,
+    KObject,
+    Phase,
+    Table,
+    claim,
+    count,
+    current,
+    field,
+    free,
+    get,
+    get_unless_zero,
+    hand_over,
+    kernel,
+    load,
+    peek,
+    poke,
+    put,
+    refuse_if,
+    require,
+    say,
+    table,
+)
+from ...engine.engine import Engine
+from ...uapi import Errno
+
+RESERVED: Final = "reserved"  # a descriptor number that is taken, but leads to no file yet
+O_ACCMODE, O_RDONLY, O_WRONLY, O_RDWR, O_PATH = 3, 0, 1, 2, 0o10000000
+
+
+@dataclass(frozen=True)
+class FileOperations:
+    """What a kind of file can do (`struct file_operations`); None where it cannot."""
+
+    name: str
+    open: Callable[[File], Awaitable[None]] | None = None
+    release: Callable[[File], Awaitable[None]] | None = None
+    unlocked_ioctl: Callable[[File, int, int], Awaitable[int]] | None = None
+
+
+class File(KObject):
+    """An open file.
+
+    * born by open, or as an anonymous file (VM, KVM device);
+    * held by slots of descriptor tables, by running calls, and by kernel objects (a binding, the kvm-vfio list);
+    * when the last reference goes, its release handler runs: at once in close, otherwise later as task work;
+    * dies after the release handler.
+
+    Its memory may be looked at after its death (SLAB_TYPESAFE_BY_RCU): a look-up finds a count of zero and tries again.
+    """
+
+    kind = "file"
+    stays_readable = True
+
+    f_ref: Count = count()
+    private_data: Field[KObject | None] = field(None, link="owns")
+
+    def __init__(self, engine: Engine, name: str, f_op: FileOperations, f_flags: int = O_RDWR) -> None:
+        super().__init__(engine, f"{name}#{engine.number(f'file {name}')}")
+        self.f_op = f_op
+        self.f_flags = f_flags
+        self.cdev: Cdev | None = None  # the node that it was opened through; set before anybody can find the file
+
+
+class Cdev(KObject):
+    """The part of a device node that open finds (`struct cdev`).
+
+    * born with the node; held by the node and by every file opened through it;
+    * holds the object it is embedded in (`parent`);
+    * dies when the node and the last file are gone.
+    """
+
+    kind = "cdev"
+    kobj: Count = count()
+
+    def __init__(
+        self,
+        engine: Engine,
+        name: str,
+        f_op: FileOperations,
+        parent: Count | None = None,
+        inside: KObject | None = None,
+    ) -> None:
+        super().__init__(engine, name)
+        self.f_op = f_op
+        self.parent = parent
+        self.inside = inside
+
+
+class FilesStruct(KObject):
+    """The descriptor table of a process: number to file. A root: what is in it is what a program can reach."""
+
+    kind = "fds"
+    root = "file descriptors of a process"
+
+    fd: Table[File | Literal["reserved"]] = table(first=3)  # 0, 1 and 2 are open from the start and of no interest here
+
+    def __init__(self, engine: Engine, label: str, limit: int) -> None:
+        super().__init__(engine, label)
+        self.limit = limit  # RLIMIT_NOFILE
+
+
+@kernel("fs/file.c")
+async def get_unused_fd_flags() -> int:
+    """Reserve the lowest free descriptor number. EMFILE when the table is full."""
+    files = current_files()
+    number = await claim(files.fd, RESERVED, files.limit)
+    return await require(number, Errno.EMFILE, "fd_table_full", "the process has as many files open as it may")
+
+
+@kernel("fs/file.c")
+async def put_unused_fd(number: int) -> None:
+    """Give a reserved number back."""
+    await poke(current_files().fd, number, None)
+
+
+@kernel("fs/file.c")
+async def fd_install(number: int, file: File) -> None:
+    """Let a reserved number lead to `file`; the table takes over the reference that the opener had."""
+    files = current_files()
+    await hand_over(file.f_ref, (current(), "being opened"), (files, f"fd {number}"))
+    await poke(files.fd, number, file)
+
+
+@kernel("fs/file.c")
+async def fget(number: int) -> File | None:
+    """The file behind a descriptor, with a reference for the running call; None if there is none, or only an O_PATH one."""
+    files = current_files()
+    while True:
+        file = await peek(files.fd, number)
+        if file is None or file == RESERVED or file.f_flags & O_PATH:
+            return None
+        if not await get_unless_zero(file.f_ref, current(), "running call"):
+            continue  # closed in between: look again
+        if await peek(files.fd, number) is file:
+            return file
+        await fput(file)  # replaced in between: not the file that was asked for
+
+
+@kernel("fs/file_table.c")
+async def fput(file: File, holder: KObject | None = None, reason: str = "running call") -> None:
+    """Give a reference back. The last one queues the release for the return to user space, or to a worker of the kernel."""
+    thread = current()
+    if await put(file.f_ref, holder or thread, reason):
+        if thread.process is not None:
+            thread.task_work.append(lambda: __fput(file))
+        else:
+            thread.engine.spawn(__fput(file), "delayed_fput")
+
+
+@kernel("fs/file_table.c")
+async def fput_close_sync(file: File, holder: KObject, reason: str) -> None:
+    """Give a reference back; the last one runs the release handler at once."""
+    if await put(file.f_ref, holder, reason):
+        await __fput(file)
+
+
+@kernel("fs/file_table.c")
+async def __fput(file: File) -> None:
+    """Nobody holds the file any more: run its release handler, let go of the node it was opened through, free it."""
+    say(Phase.UNWIND, "Nobody holds {} any more: its release handler runs.", file)
+    if file.f_op.release is not None and not file.f_flags & O_PATH:
+        await file.f_op.release(file)
+    if file.cdev is not None:
+        await cdev_put(file.cdev, file)
+    await free(file)
+
+
+@kernel("fs/char_dev.c")
+async def chrdev_open(file: File, cdev: Cdev) -> None:
+    """Open a character device: take its node, then let its driver say whether it may be opened. ENXIO if the node is going."""
+    found = await get_unless_zero(cdev.kobj, file, "opened")
+    await refuse_if(not found, Errno.ENXIO, "node_is_gone", "the device behind this node is gone")
+    file.cdev = cdev
+    if file.f_op.open is not None:
+        await file.f_op.open(file)
+
+
+@kernel("fs/char_dev.c")
+async def cdev_put(cdev: Cdev, holder: KObject, reason: str = "opened") -> None:
+    """Let go of a node. With the last reference it goes, and with it its hold on the object around it."""
+    if await put(cdev.kobj, holder, reason):
+        if cdev.parent is not None:
+            await put(cdev.parent, cdev, "contains the node")
+        await free(cdev)
+
+
+@kernel("fs/file.c")
+async def close_fd(number: int) -> File:
+    """Take a file out of the descriptor table; the caller now owns the table's reference. EBADF if there is none."""
+    files = current_files()
+    file = await peek(files.fd, number)
+    good = None if file == RESERVED else file
+    found = await require(good, Errno.EBADF, "fd_is_open", f"{number} is not an open file")
+    await poke(files.fd, number, None)
+    return found
+
+
+@kernel("fs/file.c")
+async def do_dup(file: File) -> int:
+    """A second descriptor for the same open file."""
+    files = current_files()
+    number = await get_unused_fd_flags()
+    await get(file.f_ref, files, f"fd {number}")
+    await poke(files.fd, number, file)
+    return number
+
+
+def current_files() -> FilesStruct:
+    """The descriptor table of the calling process."""
+    process: Any = current().process
+    files: FilesStruct = process.files
+    return files
+
+
+async def private(file: File) -> Any:
+    """What the driver keeps behind an open file; set at open and never changed."""
+    return await load(file.private_data)

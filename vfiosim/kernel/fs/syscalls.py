@@ -1,0 +1,140 @@
+"""open, close, dup and ioctl as a program calls them (fs/open.c, fs/file.c, fs/ioctl.c, v7.2)."""
+
+from __future__ import annotations
+
+from ...engine import KObject, Phase, Table, alloc, current, free, get, kernel, peek, put, require, say, table
+from ...engine.engine import Engine
+from ...uapi import Errno, KernelError, request_names
+from ..unsupported import Unsupported
+from .file import (
+    O_PATH,
+    O_RDWR,
+    Cdev,
+    File,
+    FileOperations,
+    chrdev_open,
+    close_fd,
+    current_files,
+    do_dup,
+    fd_install,
+    fget,
+    fput,
+    fput_close_sync,
+    get_unused_fd_flags,
+    put_unused_fd,
+)
+
+PLAIN_FILE = FileOperations("plain")  # a file that none of the modelled subsystems knows
+_PLAIN_PATHS = {"/": "directory", "/dev/null": "null", "/dev/zero": "zero"}
+
+
+class DevTmpfs(KObject):
+    """The device nodes: path to node."""
+
+    kind = "devtmpfs"
+    root = "the kernel"
+    nodes: Table[Cdev] = table()
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__(engine, "/dev")
+
+
+@kernel("fs/open.c")
+async def do_sys_openat2(devtmpfs: DevTmpfs, path: str, flags: int) -> int:
+    """Open a path. The descriptor number is reserved first (EMFILE), then the path is looked up (ENOENT), then it is opened."""
+    say(Phase.VALIDATE, f"{current().process.label} calls open({path}).")  # type: ignore[union-attr]
+    number = await get_unused_fd_flags()
+    try:
+        file = await do_file_open(devtmpfs, path, flags)
+    except KernelError:
+        await put_unused_fd(number)
+        raise
+    say(Phase.PUBLISH, "Descriptor {} now leads to {}.", number, file)
+    await fd_install(number, file)
+    return number
+
+
+@kernel("fs/namei.c")
+async def do_file_open(devtmpfs: DevTmpfs, path: str, flags: int) -> File:
+    """Find what a path names and open it; a file whose open fails is freed again without its release handler."""
+    if path in _PLAIN_PATHS:
+        return await alloc_file(_PLAIN_PATHS[path], PLAIN_FILE, flags)
+    if not path.startswith("/dev/"):
+        raise Unsupported(f"opening {path}")
+    cdev = await require(
+        await peek(devtmpfs.nodes, path),  # type: ignore[arg-type]
+        Errno.ENOENT,
+        "path_exists",
+        f"there is no {path}",
+    )
+    file = await alloc_file(path.rsplit("/", 1)[1], cdev.f_op, flags)
+    if flags & O_PATH:
+        return file
+    try:
+        await chrdev_open(file, cdev)
+    except KernelError:
+        if file.cdev is not None:
+            await put(cdev.kobj, file, "opened")
+        await put(file.f_ref, current(), "being opened")
+        await free(file)
+        raise
+    return file
+
+
+@kernel("fs/file_table.c")
+async def alloc_file(name: str, f_op: FileOperations, flags: int) -> File:
+    """A new open file; the opener holds it until a descriptor does."""
+    file = await alloc(File, name, f_op, flags)
+    await get(file.f_ref, current(), "being opened")
+    return file
+
+
+async def open_plain(name: str) -> int:
+    """A descriptor of a file that VFIO knows nothing of (an eventfd, a pipe, a socket)."""
+    number = await get_unused_fd_flags()
+    await fd_install(number, await alloc_file(name, PLAIN_FILE, O_RDWR))
+    return number
+
+
+@kernel("fs/open.c")
+async def sys_close(number: int) -> int:
+    """Close a descriptor. If it held the last reference, the release handler runs before close returns."""
+    say(Phase.VALIDATE, f"{current().process.label} calls close({number}).")  # type: ignore[union-attr]
+    file = await close_fd(number)
+    await fput_close_sync(file, current_files(), f"fd {number}")
+    return 0
+
+
+@kernel("fs/file.c")
+async def sys_dup(number: int) -> int:
+    """A second descriptor for the same open file (also one opened with O_PATH)."""
+    file = await peek(current_files().fd, number)
+    good = file if isinstance(file, File) else None
+    found = await require(good, Errno.EBADF, "fd_is_open", f"{number} is not an open file")
+    return await do_dup(found)
+
+
+@kernel("fs/ioctl.c")
+async def sys_ioctl(number: int, request: int, argument: int) -> int:
+    """Send a request to the driver behind a descriptor. EBADF without a file, ENOTTY where nobody knows the request."""
+    names = " or ".join(request_names(request)) or hex(request)
+    say(Phase.VALIDATE, f"{current().process.label} calls ioctl({number}, {names}).")  # type: ignore[union-attr]
+    file = await require(await fget(number), Errno.EBADF, "fd_is_open", f"{number} is not an open file")
+    try:
+        result = await vfs_ioctl(file, request, argument, names)
+    except KernelError:
+        await fput(file)
+        raise
+    await fput(file)
+    return result
+
+
+@kernel("fs/ioctl.c")
+async def vfs_ioctl(file: File, request: int, argument: int, names: str) -> int:
+    """Hand a request to the driver of the file; the number is seen as 32 bits."""
+    if file.f_op is PLAIN_FILE:
+        raise Unsupported(f"{names} on {file.label}")
+    handler = await require(
+        file.f_op.unlocked_ioctl, Errno.ENOTTY, "file_knows_ioctl", f"{file.label} knows no ioctl at all"
+    )
+    return await handler(file, request, argument)

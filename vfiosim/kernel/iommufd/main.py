@@ -1,0 +1,132 @@
+"""The objects of a context: how they get an ID, are published and removed (drivers/iommu/iommufd/main.c, v7.2).
+
+The other half of that file, what can be asked of /dev/iommu, is in `fops.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+
+from ...engine import (
+    KObject,
+    alloc,
+    claim,
+    free,
+    get,
+    kernel,
+    load,
+    peek,
+    poke,
+    put,
+    put_if_last,
+    refuse_if,
+    require,
+    store,
+    wait_until_zero,
+)
+from ...engine.engine import Engine
+from ...uapi import Errno
+from .private import LIMIT_31B, ZERO_ENTRY, IommufdCtx, IommufdObject, iommufd_lock_obj
+
+P = ParamSpec("P")
+O = TypeVar("O", bound=IommufdObject)  # noqa: E741
+DESTROY_TIMEOUT: Final = 60_000  # milliseconds that the removal of a kernel-owned object waits for running calls
+
+Destroy = Callable[[Any], Awaitable[None]]
+DESTROY_OPS: dict[type[IommufdObject], Destroy] = {}  # by kind of object; `fops.py` fills it in
+
+
+@kernel("drivers/iommu/iommufd/main.c")
+async def _iommufd_object_alloc(
+    ictx: IommufdCtx, make: Callable[Concatenate[Engine, IommufdCtx, P], O], *args: P.args, **named: P.kwargs
+) -> O:
+    """A new object with the lowest free ID, which stays invisible until it is finalized."""
+    obj = await alloc(make, ictx, *args, **named)
+    await get(obj.wait_cnt, ictx, "has its ID")
+    await get(obj.users, ictx, "has its ID")
+    async with ictx.objects_lock:
+        number = await claim(ictx.objects, ZERO_ENTRY, LIMIT_31B)
+    obj.id = await require(number, Errno.ENOMEM, "ids_left", "all 2^31 IDs of this iommufd are taken")
+    return obj
+
+
+@kernel("drivers/iommu/iommufd/main.c")
+async def iommufd_object_finalize(ictx: IommufdCtx, obj: IommufdObject) -> None:
+    """Publish an object: from here on other calls can find it under its ID."""
+    async with ictx.objects_lock:
+        await poke(ictx.objects, obj.id, obj)
+
+
+@kernel("drivers/iommu/iommufd/main.c")
+async def iommufd_object_abort(ictx: IommufdCtx, obj: IommufdObject) -> None:
+    """Undo the allocation of an object that was never published."""
+    async with ictx.objects_lock:
+        await poke(ictx.objects, obj.id, None)
+    await put(obj.wait_cnt, ictx, "has its ID")
+    await put(obj.users, ictx, "has its ID")
+    await free(obj)
+
+
+@kernel("drivers/iommu/iommufd/main.c")
+async def iommufd_object_dec_wait(ictx: IommufdCtx, obj: IommufdObject) -> bool:
+    """No call can begin to use the object any more; wait until those that run are done. False after 60 seconds."""
+    if await put(obj.wait_cnt, ictx, "has its ID"):
+        return True
+    if await wait_until_zero(obj.wait_cnt, DESTROY_TIMEOUT):
+        return True
+    await get(obj.wait_cnt, ictx, "has its ID")
+    return False
+
+
+@kernel("drivers/iommu/iommufd/main.c")
+async def iommufd_object_remove(ictx: IommufdCtx, number: int) -> None:
+    """IOMMU_DESTROY: ENOENT without such an object, EBUSY if anybody but the context uses it."""
+    async with ictx.objects_lock:
+        found = await peek(ictx.objects, number)
+        obj = await require(
+            None if found == ZERO_ENTRY else found, Errno.ENOENT, "object_exists", f"there is no object {number}"
+        )
+        alone = await put_if_last(obj.users, ictx, "has its ID")
+        await refuse_if(not alone, Errno.EBUSY, "object_in_use", f"somebody still uses object {number}")
+        await poke(ictx.objects, number, None)
+        if await load(ictx.vfio_ioas) is obj:
+            await store(ictx.vfio_ioas, None)
+    await iommufd_object_dec_wait(ictx, obj)
+    await destroy(obj)
+
+
+@kernel("drivers/iommu/iommufd/iommufd_private.h")
+async def iommufd_object_destroy_user(ictx: IommufdCtx, obj: IommufdObject, driver: KObject) -> None:
+    """The driver lets go of an object of its own: first wait for running calls, then its ID goes. Cannot fail."""
+    await iommufd_object_dec_wait(ictx, obj)
+    async with ictx.objects_lock:
+        await put(obj.users, driver, "bound")
+        await put(obj.users, ictx, "has its ID")
+        await poke(ictx.objects, obj.id, None)
+    await destroy(obj)
+
+
+@kernel("drivers/iommu/iommufd/main.c")
+async def iommufd_get_object(ictx: IommufdCtx, number: int, kind: type[O]) -> O:
+    """Find an object of this kind and hold it for the running call. ENOENT without one, also if it is of another kind."""
+    async with ictx.objects_lock:
+        found = await peek(ictx.objects, number)
+        obj = found if isinstance(found, kind) and await iommufd_lock_obj(found) else None
+    return await require(obj, Errno.ENOENT, "object_exists", f"there is no {kind.type} object {number}")
+
+
+@kernel("drivers/iommu/iommufd/main.c")
+async def destroy(obj: IommufdObject) -> None:
+    """Let an object give back what it holds, then free it (`iommufd_object_ops[].destroy`)."""
+    await DESTROY_OPS[type(obj)](obj)
+    await free(obj)
+
+
+async def remove_leaf(ictx: IommufdCtx, obj: IommufdObject) -> bool:
+    """At the end of a context: an object that nobody else uses goes (the loop body of `iommufd_fops_release`)."""
+    if not await put_if_last(obj.users, ictx, "has its ID"):
+        return False
+    await poke(ictx.objects, obj.id, None)
+    await destroy(obj)
+    return True

@@ -1,0 +1,206 @@
+"""/dev/kvm, virtual machines and their devices (virt/kvm/kvm_main.c, v7.2)."""
+
+from __future__ import annotations
+
+from ctypes import sizeof
+
+from ... import uapi
+from ...engine import (
+    KObject,
+    Phase,
+    alloc,
+    copy_from_user,
+    copy_to_user,
+    current,
+    free,
+    get,
+    get_unless_zero,
+    kernel,
+    load,
+    put,
+    refuse_if,
+    require,
+    say,
+    store,
+)
+from ...uapi import Errno, KernelError, request_names
+from ..fs.file import O_RDWR, File, FileOperations, fd_install, get_unused_fd_flags, private, put_unused_fd
+from ..fs.syscalls import alloc_file
+from ..task import Task
+from ..unsupported import Unsupported
+from .kvm import Kvm, KvmDevice, KvmDeviceOps
+
+ITS_FILE = "its file"
+KVM_DEVICE_OPS: dict[int, KvmDeviceOps] = {}
+
+
+def kvm_register_device_ops(ops: KvmDeviceOps, type_number: int) -> None:
+    """Make a type of device known to KVM_CREATE_DEVICE."""
+    KVM_DEVICE_OPS[type_number] = ops
+
+
+@kernel("virt/kvm/kvm_main.c")
+async def kvm_get_kvm_safe(kvm: Kvm, holder: KObject, reason: str) -> bool:
+    """Hold a VM unless it is dying."""
+    return await get_unless_zero(kvm.users_count, holder, reason)
+
+
+@kernel("virt/kvm/kvm_main.c")
+async def kvm_put_kvm(kvm: Kvm, holder: KObject, reason: str) -> None:
+    """Let go of a VM; the last one destroys it."""
+    if await put(kvm.users_count, holder, reason):
+        await kvm_destroy_vm(kvm)
+
+
+@kernel("virt/kvm/kvm_main.c")
+async def kvm_destroy_vm(kvm: Kvm) -> None:
+    """Nobody holds the VM any more."""
+    say(Phase.UNWIND, "Nobody holds {} any more: it is destroyed.", kvm)
+    await free(kvm)
+
+
+@kernel("virt/kvm/kvm_main.c")
+async def kvm_dev_ioctl_create_vm(type_number: int) -> int:
+    """KVM_CREATE_VM: a new VM behind a new file. EMFILE, EINVAL for a type that this machine does not have."""
+    number = await get_unused_fd_flags()
+    try:
+        await refuse_if(type_number != 0, Errno.EINVAL, "vm_type_known", "this machine only has VMs of type 0")
+        task = current().process
+        assert isinstance(task, Task)
+        say(Phase.ACQUIRE, "A new VM is born; its file holds it.")
+        kvm = await alloc(Kvm, task.mm)
+        file = await alloc_file("kvm-vm", kvm_vm_fops, O_RDWR)
+        await get(kvm.users_count, file, ITS_FILE)
+        await store(file.private_data, kvm)
+    except KernelError:
+        await put_unused_fd(number)
+        raise
+    say(Phase.PUBLISH, "Descriptor {} now leads to {}.", number, file)
+    await fd_install(number, file)
+    return number
+
+
+@kernel("virt/kvm/kvm_main.c")
+async def kvm_dev_ioctl(file: File, cmd: int, argument: int) -> int:
+    """Requests on /dev/kvm."""
+    if cmd == uapi.KVM_CREATE_VM:
+        return await kvm_dev_ioctl_create_vm(argument)
+    if cmd == uapi.KVM_GET_API_VERSION:
+        await refuse_if(argument != 0, Errno.EINVAL, "no_argument", "KVM_GET_API_VERSION takes no argument")
+        return uapi.KVM_API_VERSION
+    if cmd == uapi.KVM_CHECK_EXTENSION:
+        raise Unsupported("KVM_CHECK_EXTENSION")
+    await refuse_if(True, Errno.EINVAL, "kvm_knows_request", "/dev/kvm has no such request")
+    return 0
+
+
+@kernel("virt/kvm/kvm_main.c")
+async def kvm_vm_release(file: File) -> None:
+    """The VM's file is gone; the VM goes only when its devices' files and all devices bound for it are gone too."""
+    kvm: Kvm = await private(file)
+    say(Phase.UNWIND, "{} loses its file.", kvm)
+    await kvm_put_kvm(kvm, file, ITS_FILE)
+
+
+async def refuse_other_address_space(kvm: Kvm) -> None:
+    """A VM and its devices can only be used from the address space that made them (EIO)."""
+    task = current().process
+    foreign = not isinstance(task, Task) or task.mm is not kvm.mm
+    await refuse_if(foreign, Errno.EIO, "same_address_space", "a VM can only be used by the process that made it")
+
+
+@kernel("virt/kvm/kvm_main.c")
+async def kvm_vm_ioctl(file: File, cmd: int, argument: int) -> int:
+    """Requests on a VM's file."""
+    kvm: Kvm = await private(file)
+    await refuse_other_address_space(kvm)
+    if cmd == uapi.KVM_CREATE_DEVICE:
+        size = sizeof(uapi.KvmCreateDevice)
+        wanted = uapi.KvmCreateDevice.from_buffer_copy(await copy_from_user(argument, size))
+        await kvm_ioctl_create_device(kvm, wanted)
+        await copy_to_user(argument, bytes(wanted))  # if this fails, device and descriptor stay
+        return 0
+    for name in request_names(cmd):
+        if name.startswith("KVM_") and cmd not in (uapi.KVM_CREATE_VM, uapi.KVM_GET_API_VERSION):
+            raise Unsupported(f"{name} on a VM")
+    await refuse_if(True, Errno.ENOTTY, "vm_knows_request", "a VM has no such request")
+    return 0
+
+
+@kernel("virt/kvm/kvm_main.c")
+async def kvm_ioctl_create_device(kvm: Kvm, wanted: uapi.KvmCreateDevice) -> None:
+    """KVM_CREATE_DEVICE: ENODEV for an unknown type, what the device says (EBUSY), EMFILE; TEST makes nothing."""
+    ops = await require(
+        KVM_DEVICE_OPS.get(wanted.type),
+        Errno.ENODEV,
+        "device_type_known",
+        "this machine has no KVM device of this type",
+    )
+    if wanted.flags & uapi.KVM_CREATE_DEVICE_TEST:
+        return
+    say(Phase.ACQUIRE, "{} gets a device: the list of VFIO files that belong to it.", kvm)
+    device = await alloc(KvmDevice, kvm, ops)
+    async with kvm.lock:
+        try:
+            await ops.create(device)
+        except KernelError:
+            await free(device)
+            raise
+        await store(kvm.devices, (*await load(kvm.devices), device))
+    try:
+        wanted.fd = await device_file(device)
+    except KernelError:
+        async with kvm.lock:
+            await forget_device(kvm, device)
+            await ops.release(device)
+        raise
+
+
+async def device_file(device: KvmDevice) -> int:
+    """The file of a new KVM device, which holds the VM (`anon_inode_getfd`)."""
+    number = await get_unused_fd_flags()
+    file = await alloc_file(device.ops.name, kvm_device_fops, O_RDWR)
+    await get(device.kvm.users_count, file, ITS_FILE)
+    await store(file.private_data, device)
+    say(Phase.PUBLISH, "Descriptor {} now leads to {}, which holds the VM too.", number, file)
+    await fd_install(number, file)
+    return number
+
+
+async def forget_device(kvm: Kvm, device: KvmDevice) -> None:
+    """Take a device out of the VM's list; under its lock."""
+    await store(kvm.devices, tuple(d for d in await load(kvm.devices) if d is not device))
+
+
+@kernel("virt/kvm/kvm_main.c")
+async def kvm_device_release(file: File) -> None:
+    """A KVM device ends with its file, not with its VM."""
+    device: KvmDevice = await private(file)
+    kvm = device.kvm
+    say(Phase.UNWIND, "{} goes with its file, and with it the list of VFIO files.", device)
+    async with kvm.lock:
+        await forget_device(kvm, device)
+        await device.ops.release(device)
+    await kvm_put_kvm(kvm, file, ITS_FILE)
+
+
+@kernel("virt/kvm/kvm_main.c")
+async def kvm_device_ioctl(file: File, cmd: int, argument: int) -> int:
+    """Requests on the file of a KVM device. EIO from another process, EFAULT, ENOTTY."""
+    device: KvmDevice = await private(file)
+    await refuse_other_address_space(device.kvm)
+    if cmd == uapi.KVM_GET_DEVICE_ATTR:
+        await refuse_if(True, Errno.EPERM, "device_can_tell", "this device has nothing to tell")
+    known = cmd in (uapi.KVM_SET_DEVICE_ATTR, uapi.KVM_HAS_DEVICE_ATTR)
+    await refuse_if(not known, Errno.ENOTTY, "device_knows_request", "a KVM device has no such request")
+    attr = uapi.KvmDeviceAttr.from_buffer_copy(await copy_from_user(argument, sizeof(uapi.KvmDeviceAttr)))
+    if cmd == uapi.KVM_SET_DEVICE_ATTR:
+        await device.ops.set_attr(device, attr.group, attr.attr, attr.addr)
+    else:
+        await device.ops.has_attr(device, attr.group, attr.attr)
+    return 0
+
+
+kvm_chardev_ops = FileOperations("kvm", unlocked_ioctl=kvm_dev_ioctl)
+kvm_vm_fops = FileOperations("kvm-vm", release=kvm_vm_release, unlocked_ioctl=kvm_vm_ioctl)
+kvm_device_fops = FileOperations("kvm-device", release=kvm_device_release, unlocked_ioctl=kvm_device_ioctl)

@@ -1,0 +1,162 @@
+"""The user memory of a process: which addresses can be read and written, and what is there."""
+
+from __future__ import annotations
+
+from bisect import bisect_right, insort
+from dataclasses import dataclass
+from typing import Final
+
+from ..engine import KObject
+from ..engine.engine import Engine
+from ..uapi import Errno, KernelError
+
+PAGE_SIZE: Final = 4096
+PROT_READ, PROT_WRITE = 1, 2
+TASK_SIZE: Final = 0x7FFFFFFFF000  # the first address that no user memory can have, x86-64 with four levels
+_PLACES_FROM: Final = 0x7F0000000000
+
+
+@dataclass
+class Region:
+    """Bytes at consecutive addresses with one protection."""
+
+    start: int
+    data: memoryview
+    prot: int
+
+    @property
+    def end(self) -> int:
+        """The address after the last byte."""
+        return self.start + len(self.data)
+
+
+class MmStruct(KObject):
+    """An address space.
+
+    * born with its process, empty; `fork` makes a copy of it;
+    * regions come and go by mmap and munmap, and for the time of a call by the buffer that was passed to it;
+    * dies when the process exits.
+
+    Reads and writes raise OSError(EFAULT) at the first address that does not allow them.
+    """
+
+    kind = "mm_struct"
+
+    def __init__(self, engine: Engine, label: str) -> None:
+        super().__init__(engine, label)
+        self._starts: list[int] = []
+        self._regions: dict[int, Region] = {}
+        self._place = _PLACES_FROM
+
+    def map(
+        self, length: int, data: bytes | bytearray | memoryview = b"", prot: int = 3, address: int | None = None
+    ) -> int:
+        """Make `length` bytes readable and writable as `prot` says (1 read, 2 write), beginning with `data`, the rest zero.
+
+        A writable buffer of just that length is used itself, so that its owner sees what the kernel writes. Without an
+        `address` a free one is chosen. Returns the address. Raises KernelError: EINVAL for a length below 1, ENOMEM beyond the
+        end of user memory, EEXIST where something is mapped already.
+        """
+        if length < 1:
+            raise KernelError(Errno.EINVAL, f"a mapping needs at least one byte, not {length}", check="mmap")
+        if address is None:
+            address = self._place
+            self._place += (
+                (length + 2 * PAGE_SIZE - 1) // PAGE_SIZE * PAGE_SIZE
+            )  # a page that nobody may touch behind it
+        if address < 0 or address + length > TASK_SIZE:
+            raise KernelError(Errno.ENOMEM, f"user memory ends at {TASK_SIZE:#x}", check="mmap")
+        if self._overlaps(address, length):
+            raise KernelError(Errno.EEXIST, f"something is mapped at {address:#x} already", check="mmap")
+        if len(data) == length and not isinstance(data, bytes):
+            view = memoryview(data)
+        else:
+            view = memoryview(bytearray(data) + bytearray(length - len(data)))
+        self._regions[address] = Region(address, view, prot)
+        insort(self._starts, address)
+        return address
+
+    def map_buffer(self, buffer: object) -> int:
+        """Let a running call see a Python buffer; what the kernel writes goes straight into it. Returns the address.
+
+        Right behind it nothing is mapped. Raises TypeError unless it is writable bytes: a structure, a bytearray, an array.
+        """
+        try:
+            view = memoryview(buffer).cast("B")  # type: ignore[arg-type]
+        except TypeError:
+            raise TypeError(f"a call takes a number or writable bytes, not {type(buffer).__name__}") from None
+        if view.readonly:
+            raise TypeError(
+                f"a call takes writable bytes, and {type(buffer).__name__} cannot be written; use a bytearray"
+            )
+        address = self._place
+        self._place += (len(view) + 2 * PAGE_SIZE - 1) // PAGE_SIZE * PAGE_SIZE
+        self._regions[address] = Region(address, view, 3)
+        insort(self._starts, address)
+        return address
+
+    def forget(self, address: int) -> None:
+        """The call is over: its buffer is no longer part of this address space."""
+        region = self._regions.pop(address, None)
+        if region is not None:
+            self._starts.remove(address)
+            self._place = min(self._place, address)
+
+    def unmap(self, address: int, length: int) -> None:
+        """Take away every mapping between `address` and `address + length`; what sticks out stays."""
+        end = address + length
+        for start in list(self._starts):
+            region = self._regions[start]
+            if start >= end or region.end <= address:
+                continue
+            self._starts.remove(start)
+            del self._regions[start]
+            for low, high in ((start, min(address, region.end)), (max(end, start), region.end)):
+                if low < high:
+                    self._regions[low] = Region(low, region.data[low - start : high - start], region.prot)
+                    insort(self._starts, low)
+
+    def read(self, address: int, size: int) -> bytes:
+        """The bytes at `address`. Raises OSError(EFAULT) if one of them cannot be read."""
+        found = self._walk(address, size, PROT_READ)
+        if sum(len(part) for part in found) < size:
+            raise KernelError(Errno.EFAULT, f"{size} bytes at {address:#x} cannot all be read", check="fault")
+        return found[0].tobytes() if len(found) == 1 else b"".join(found)
+
+    def write(self, address: int, data: bytes) -> None:
+        """Write `data` at `address`; raises OSError(EFAULT) where that is not allowed, with what lies before it written."""
+        done = 0
+        for part in self._walk(address, len(data), PROT_WRITE):
+            part[:] = data[done : done + len(part)]
+            done += len(part)
+        if done < len(data):
+            raise KernelError(Errno.EFAULT, f"{len(data)} bytes at {address:#x} cannot all be written", check="fault")
+
+    def copy(self, engine: Engine, label: str) -> MmStruct:
+        """A copy for a forked process: same addresses, bytes of its own."""
+        twin = MmStruct(engine, label)
+        twin._starts, twin._place = list(self._starts), self._place
+        twin._regions = {
+            start: Region(start, memoryview(bytearray(region.data)), region.prot)
+            for start, region in self._regions.items()
+        }
+        return twin
+
+    def _walk(self, address: int, size: int, need: int) -> list[memoryview]:
+        parts: list[memoryview] = []
+        while size > 0:
+            index = bisect_right(self._starts, address) - 1
+            if index < 0:
+                break
+            region = self._regions[self._starts[index]]
+            part = region.data[address - region.start : address - region.start + size]
+            if not part or not region.prot & need:
+                break
+            parts.append(part)
+            address += len(part)
+            size -= len(part)
+        return parts
+
+    def _overlaps(self, address: int, length: int) -> bool:
+        index = bisect_right(self._starts, address + length - 1) - 1
+        return index >= 0 and self._regions[self._starts[index]].end > address

@@ -1,0 +1,120 @@
+"""Processes: what they own, how they begin and how they end (kernel/fork.c, kernel/exit.c, kernel/task_work.c, v7.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from ..engine import (
+    Field,
+    KObject,
+    Phase,
+    current,
+    field,
+    free,
+    get,
+    kernel,
+    load,
+    peek,
+    poke,
+    return_to_user,
+    say,
+    store,
+)
+from ..engine.engine import Engine
+from ..uapi import KernelError
+from .fs.file import RESERVED, FilesStruct, fput
+from .mm import MmStruct
+
+R = TypeVar("R")
+ALL_CAPABILITIES = (
+    "CAP_DAC_OVERRIDE",
+    "CAP_IPC_LOCK",
+    "CAP_SYS_ADMIN",
+    "CAP_SYS_PTRACE",
+    "CAP_SYS_RAWIO",
+    "CAP_SYS_RESOURCE",
+)
+
+
+class Task(KObject):
+    """A process, as the kernel sees it.
+
+    * born empty or by fork;
+    * owns a descriptor table and an address space;
+    * at its end the address space goes first, then the files in ascending order of their numbers.
+    """
+
+    kind = "process"
+    root = "a process"
+
+    alive: Field[bool] = field(True)
+    caps: Field[tuple[str, ...]] = field(ALL_CAPABILITIES)
+
+    def __init__(
+        self, engine: Engine, label: str, files: FilesStruct, mm: MmStruct, caps: tuple[str, ...] = ALL_CAPABILITIES
+    ) -> None:
+        super().__init__(engine, label)
+        self.caps.value = caps
+        self.files = files
+        self.mm = mm
+
+
+async def system_call(body: Coroutine[Any, Any, R]) -> R:
+    """What surrounds every system call: the call itself, deferred work, and the return to user space."""
+    try:
+        result = await body
+    except KernelError as error:
+        await task_work_run()
+        say(Phase.UNWIND, f"The call returns −1, errno {error.name}.")
+        await return_to_user(-error.errno)
+        raise
+    await task_work_run()
+    say(Phase.PUBLISH, "The call returns {}.", result if isinstance(result, int) else "")
+    await return_to_user(result)
+    return result
+
+
+@kernel("kernel/task_work.c")
+async def task_work_run() -> None:
+    """Do what was put off until the return to user space; what was queued last comes first."""
+    thread = current()
+    while thread.task_work:
+        queued, thread.task_work = thread.task_work, []
+        for work in reversed(queued):
+            await work()
+
+
+async def capable(name: str) -> bool:
+    """Does the calling process have this capability?"""
+    task = current().process
+    assert isinstance(task, Task)
+    return name in await load(task.caps)
+
+
+@kernel("kernel/fork.c")
+async def copy_files(parent: Task, child: Task) -> None:
+    """The child gets every open file of the parent, under the same numbers."""
+    for number in range(parent.files.limit):
+        if number > max(parent.files.fd.slots, default=-1):
+            break
+        file = await peek(parent.files.fd, number)
+        if file is None or file == RESERVED:
+            continue
+        await get(file.f_ref, child.files, f"fd {number}")
+        await poke(child.files.fd, number, file)
+
+
+@kernel("kernel/exit.c")
+async def do_exit(task: Task) -> None:
+    """The process ends: its files are closed, lowest number first; the releases this causes run afterwards."""
+    say(Phase.UNWIND, "{} exits: its descriptors are closed in ascending order.", task)
+    await store(task.alive, False)
+    for number in sorted(task.files.fd.slots):
+        file = await poke(task.files.fd, number, None)
+        if file is not None and file != RESERVED:
+            await fput(file, task.files, f"fd {number}")
+    await task_work_run()
+    await free(task.mm)
+    await free(task.files)
+    await free(task)

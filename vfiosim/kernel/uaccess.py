@@ -1,0 +1,45 @@
+"""Copying from user memory by the rules for structures that grow (include/linux/uaccess.h, v7.2)."""
+
+from __future__ import annotations
+
+from ctypes import sizeof
+from typing import TypeVar
+
+from ..engine import copy_from_user, kernel, refuse_if
+from ..uapi import Errno, KernelError, Struct
+
+S = TypeVar("S", bound=Struct)
+_SCAN = 4096  # bytes of a tail that are looked at in one effect
+
+
+@kernel("lib/usercopy.c")
+async def check_zeroed_user(address: int, size: int) -> None:
+    """Refuse unless `size` bytes at `address` are readable and zero; whichever is wrong first, upwards, is what is said."""
+    end = address + size
+    while address < end:
+        step = min(end, (address // _SCAN + 1) * _SCAN) - address
+        try:
+            chunk = await copy_from_user(address, step)
+        except KernelError:
+            chunk = await copy_from_user(address, 1)  # some of it can be read: what is wrong first?
+        await refuse_if(any(chunk), Errno.E2BIG, "unknown_tail", "bytes that this kernel does not know must be zero")
+        address += len(chunk)
+
+
+@kernel("include/linux/uaccess.h")
+async def copy_struct_from_user(kind: type[S], address: int, user_size: int) -> S:
+    """Copy a structure whose size, by the caller, is `user_size` bytes.
+
+    Larger than known: the unknown tail must be zero (E2BIG). Smaller: the missing end reads as zero. EFAULT if unreadable.
+    """
+    size = sizeof(kind)
+    if user_size > size:
+        await check_zeroed_user(address + size, user_size - size)
+    data = await copy_from_user(address, min(size, user_size))
+    return kind.from_buffer_copy(data.ljust(size, b"\0"))
+
+
+@kernel("include/linux/uaccess.h")
+async def get_user_u32(address: int) -> int:
+    """Read an unsigned 32-bit number (`get_user`)."""
+    return int.from_bytes(await copy_from_user(address, 4), "little")

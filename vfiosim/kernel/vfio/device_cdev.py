@@ -1,0 +1,166 @@
+"""The device's own node: open, BIND, and the unbind when the file goes (drivers/vfio/device_cdev.c, v7.2)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ...engine import (
+    Phase,
+    copy_from_user,
+    copy_to_user,
+    current,
+    hand_over,
+    kernel,
+    load,
+    refuse_if,
+    say,
+    store,
+    store_release,
+)
+from ...uapi import VFIO_DEVICE_BIND_FLAG_TOKEN, Errno, KernelError, VfioDeviceBindIommufd
+from ..fs.file import File
+from ..iommufd.fops import iommufd_ctx_from_fd
+from ..iommufd.private import IommufdCtx, iommufd_ctx_put
+from ..uaccess import copy_struct_from_user, get_user_u32
+from .group import vfio_device_block_group, vfio_device_unblock_group
+from .vfio import VfioDevice, VfioDeviceFile
+from .vfio_main import (
+    vfio_allocate_device_file,
+    vfio_device_get_kvm_safe,
+    vfio_device_put_kvm,
+    vfio_device_try_get_registration,
+    vfio_df_close,
+    vfio_df_open,
+)
+
+MINSZ: Final = 16  # BIND up to and including out_devid
+OUT_DEVID: Final = VfioDeviceBindIommufd.out_devid.offset  # type: ignore[attr-defined]
+BINDING: Final = "bound to it"
+
+
+@kernel("drivers/vfio/device_cdev.c")
+async def vfio_device_fops_cdev_open(file: File) -> None:
+    """Open /dev/vfio/devices/vfioN: any number of times, but only BIND works on it. ENODEV while the driver leaves."""
+    device = file.cdev.inside if file.cdev is not None else None
+    assert isinstance(device, VfioDevice)
+    say(Phase.ACQUIRE, "{} becomes an open file of {}; the device itself stays closed until BIND.", file, device)
+    held = await vfio_device_try_get_registration(device, file)
+    await refuse_if(not held, Errno.ENODEV, "still_registered", "the driver is letting go of this device")
+    df = await vfio_allocate_device_file(file, device)
+    await store(file.private_data, df)
+
+
+@kernel("drivers/vfio/device_cdev.c")
+async def vfio_df_get_kvm_safe(df: VfioDeviceFile) -> None:
+    """Hold the VM that this file belongs to, if one has been noted: once, here, and never again."""
+    async with df.kvm_ref_lock:
+        await vfio_device_get_kvm_safe(df.device, await load(df.kvm))
+
+
+@kernel("drivers/vfio/device_cdev.c")
+async def vfio_df_check_token(device: VfioDevice, bind: VfioDeviceBindIommufd) -> None:
+    """Does the driver want a token, and is this the right one? EINVAL, EFAULT, or what the driver says."""
+    given = bool(bind.flags & VFIO_DEVICE_BIND_FLAG_TOKEN)
+    if device.ops.match_token_uuid is None:
+        await refuse_if(given, Errno.EINVAL, "driver_takes_token", "this driver knows no tokens, yet one was given")
+        return
+    token = await copy_from_user(bind.token_uuid_ptr, 16) if given else None
+    await device.ops.match_token_uuid(device, token)
+
+
+@kernel("drivers/vfio/device_cdev.c")
+async def vfio_df_ioctl_bind_iommufd(df: VfioDeviceFile, argument: int) -> int:
+    """VFIO_DEVICE_BIND_IOMMUFD: make the device behind this file usable, under the rule of one iommufd.
+
+    Fails with, in this order: EFAULT, EINVAL (argsz), E2BIG or EFAULT (tail), EINVAL (iommufd, flags), EINVAL (group file),
+    EBUSY (group open), EINVAL (bound), token errors, EBADF or EBADFD (iommufd), EINVAL (another file), and what opening says;
+    EFAULT where out_devid cannot be written. After a failure everything is as before, save what races.md R13 tells.
+    """
+    device = df.device
+    bind = await read_bind_argument(argument)
+    await refuse_if(
+        df.group is not None, Errno.EINVAL, "not_from_group", "this file came from a group; it is open already"
+    )
+    await vfio_device_block_group(device)
+    try:
+        say(Phase.LOCK, "The lock of the device set: nobody else opens, binds or closes a device of this set now.")
+        async with device.dev_set.lock:
+            await bind_locked(df, bind, argument)
+    except KernelError:
+        await vfio_device_unblock_group(device)
+        raise
+    return 0
+
+
+async def read_bind_argument(argument: int) -> VfioDeviceBindIommufd:
+    """The checks of BIND that only look at its argument."""
+    say(Phase.VALIDATE, "The argument is copied: is it long enough, is every byte beyond the known ones zero?")
+    user_size = await get_user_u32(argument)
+    await refuse_if(user_size < MINSZ, Errno.EINVAL, "argsz_minimum", f"argsz must be at least {MINSZ}")
+    bind = await copy_struct_from_user(VfioDeviceBindIommufd, argument, user_size)
+    say(Phase.VALIDATE, "Is the iommufd number possible, are all flags known?")
+    await refuse_if(bind.iommufd < 0, Errno.EINVAL, "iommufd_not_negative", "a descriptor number is never negative")
+    unknown = bind.flags & ~VFIO_DEVICE_BIND_FLAG_TOKEN
+    await refuse_if(unknown != 0, Errno.EINVAL, "flags_known", f"the flags {unknown:#x} are not known")
+    return bind
+
+
+async def bind_locked(df: VfioDeviceFile, bind: VfioDeviceBindIommufd, argument: int) -> None:
+    """What BIND does under the lock of the device set."""
+    device = df.device
+    say(Phase.VALIDATE, "Not bound yet? And does the driver want a token?")
+    bound = await load(df.access_granted)
+    await refuse_if(
+        bound, Errno.EINVAL, "not_bound_yet", "this file is bound already; a binding ends with its file only"
+    )
+    await vfio_df_check_token(device, bind)
+    say(Phase.ACQUIRE, f"Descriptor {bind.iommufd} must be an iommufd; the binding holds its file from now on.")
+    ictx = await iommufd_ctx_from_fd(bind.iommufd)
+    await hand_over(ictx.file.f_ref, (current(), "running call"), (df, BINDING))
+    await store(df.iommufd, ictx)
+    say(Phase.ACQUIRE, "Does this file belong to a VM? Then the device holds the VM from now on.")
+    await vfio_df_get_kvm_safe(df)
+    try:
+        await vfio_df_open(df)
+        try:
+            await publish_devid(df, argument)
+        except KernelError:
+            say(Phase.UNWIND, "out_close_device: the device is closed again.")
+            await vfio_df_close(df)
+            raise
+    except KernelError:
+        say(Phase.UNWIND, "out_put_kvm: the VM of the device and the iommufd are given back.")
+        await vfio_device_put_kvm(device)
+        await iommufd_ctx_put(ictx, df, BINDING)
+        await store(df.iommufd, None)
+        raise
+    say(Phase.PUBLISH, "The gate opens, as the very last thing: who sees it open sees an open device.")
+    await store(df.bound_for, await load(device.kvm))
+    await store(device.cdev_opened, True)
+    await store_release(df.access_granted, True)
+    say(Phase.LOCK, "The lock of the device set is given back.")
+
+
+async def publish_devid(df: VfioDeviceFile, argument: int) -> None:
+    """Tell the caller the ID of its device in the iommufd."""
+    devid = await load(df.devid)
+    say(Phase.PUBLISH, f"out_devid = {devid} is written into the caller's struct.")
+    await copy_to_user(argument + OUT_DEVID, devid.to_bytes(4, "little"))
+
+
+@kernel("drivers/vfio/device_cdev.c")
+async def vfio_df_unbind_iommufd(df: VfioDeviceFile) -> None:
+    """The end of a binding; only the end of the file brings it about. Nothing to do if there was none."""
+    device = df.device
+    if not await load(df.access_granted):
+        return
+    say(Phase.LOCK, "The lock of the device set, for the unbind.")
+    async with device.dev_set.lock:
+        await vfio_df_close(df)
+        say(Phase.UNWIND, "The VM, if there is one, and the iommufd are given back.")
+        await vfio_device_put_kvm(device)
+        ictx = await load(df.iommufd)
+        assert isinstance(ictx, IommufdCtx)
+        await iommufd_ctx_put(ictx, df, BINDING)
+        await store(device.cdev_opened, False)
+    await vfio_device_unblock_group(device)

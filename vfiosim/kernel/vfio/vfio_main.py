@@ -1,0 +1,159 @@
+"""The life of a vfio_device and of its open files (drivers/vfio/vfio_main.c, v7.2).
+
+What can be done with such a file, the other half of that file, is in `device_fops.py`.
+"""
+
+from __future__ import annotations
+
+from ...engine import (
+    KObject,
+    Phase,
+    Table,
+    alloc,
+    complete,
+    get,
+    get_unless_zero,
+    kernel,
+    load,
+    peek,
+    poke,
+    put,
+    refuse_if,
+    say,
+    store,
+)
+from ...uapi import Errno, KernelError
+from ..base import BusDriver, module_put, try_module_get
+from ..fs.file import File, private
+from ..kvm.kvm import Kvm
+from ..kvm.kvm_main import kvm_get_kvm_safe, kvm_put_kvm
+from .iommufd import vfio_df_iommufd_bind, vfio_df_iommufd_unbind
+from .vfio import VfioDevice, VfioDeviceFile, VfioDeviceSet
+
+BOUND_FOR = "bound for this VM"
+OPEN_FILE = "an open file"
+
+
+@kernel("drivers/vfio/vfio_main.c")
+async def vfio_device_try_get_registration(device: VfioDevice, holder: KObject) -> bool:
+    """Hold the registration, so that the driver cannot let go of the device; False if it has begun to."""
+    return await get_unless_zero(device.refcount, holder, OPEN_FILE)
+
+
+@kernel("drivers/vfio/vfio_main.c")
+async def vfio_device_put_registration(device: VfioDevice, holder: KObject, reason: str = OPEN_FILE) -> None:
+    """Let go of the registration; the last one wakes the driver that waits to leave."""
+    if await put(device.refcount, holder, reason):
+        await complete(device.comp)
+
+
+@kernel("drivers/vfio/vfio_main.c")
+async def vfio_allocate_device_file(file: File, device: VfioDevice) -> VfioDeviceFile:
+    """The state of one open of a device."""
+    return await alloc(VfioDeviceFile, file, device, None)
+
+
+@kernel("drivers/vfio/vfio_main.c")
+async def vfio_device_get_kvm_safe(device: VfioDevice, kvm: Kvm | None) -> None:
+    """Hold the VM and remember it in the device; nothing happens without a VM, or with one that is dying."""
+    if kvm is None:
+        return
+    if await kvm_get_kvm_safe(kvm, device, BOUND_FOR):
+        await store(device.kvm, kvm)
+
+
+@kernel("drivers/vfio/vfio_main.c")
+async def vfio_device_put_kvm(device: VfioDevice) -> None:
+    """Give back the VM that the device remembers, whoever's BIND it came from."""
+    kvm = await load(device.kvm)
+    if kvm is None:
+        return
+    await kvm_put_kvm(kvm, device, BOUND_FOR)
+    await store(device.kvm, None)
+
+
+@kernel("drivers/vfio/vfio_main.c")
+async def vfio_df_open(df: VfioDeviceFile) -> None:
+    """Open the device for one file. EINVAL if another file has it open and this one came from the device's own node."""
+    device = df.device
+    opens = await load(device.open_count)
+    await refuse_if(
+        opens != 0 and df.group is None, Errno.EINVAL, "single_open", "another file of this device is bound already"
+    )
+    say(Phase.ACQUIRE, "The device is opened for the first time: open_count becomes 1, its driver's module is held.")
+    await store(device.open_count, opens + 1)
+    if opens == 0:
+        try:
+            await vfio_df_device_first_open(df)
+        except KernelError:
+            await store(device.open_count, await load(device.open_count) - 1)
+            raise
+
+
+@kernel("drivers/vfio/vfio_main.c")
+async def vfio_df_device_first_open(df: VfioDeviceFile) -> None:
+    """The first open: hold the driver's module, bind to the iommufd, let the driver open the device."""
+    device = df.device
+    driver = await load(device.dev.driver)
+    held = await try_module_get(driver, device)
+    await refuse_if(not held, Errno.ENODEV, "driver_stays", "the driver's module is being unloaded")
+    try:
+        await vfio_df_iommufd_bind(df)
+        try:
+            say(Phase.ACQUIRE, "{} opens the device: the hardware is made ready.", driver)
+            await device.ops.open_device(device)
+        except KernelError:
+            await vfio_df_iommufd_unbind(df)
+            raise
+    except KernelError:
+        await module_put(driver, device)
+        raise
+
+
+@kernel("drivers/vfio/vfio_main.c")
+async def vfio_df_device_last_close(df: VfioDeviceFile) -> None:
+    """The last close, in the reverse order of the first open."""
+    device = df.device
+    say(Phase.UNWIND, "The driver closes the device.")
+    await device.ops.close_device(device)
+    await vfio_df_iommufd_unbind(df)
+    await module_put(await load(device.dev.driver), device)
+
+
+@kernel("drivers/vfio/vfio_main.c")
+async def vfio_df_close(df: VfioDeviceFile) -> None:
+    """Close the device for one file."""
+    device = df.device
+    opens = await load(device.open_count)
+    if opens == 0:  # the kernel warns and goes on
+        return
+    if opens == 1:
+        await vfio_df_device_last_close(df)
+    await store(device.open_count, await load(device.open_count) - 1)
+
+
+@kernel("drivers/vfio/vfio_main.c")
+async def vfio_device_file_set_kvm(file: File, kvm: Kvm | None) -> None:
+    """Note in an open device file which VM it belongs to; BIND will look there, nobody else."""
+    df: VfioDeviceFile = await private(file)
+    async with df.kvm_ref_lock:
+        await store(df.kvm, kvm)
+
+
+@kernel("drivers/vfio/vfio_main.c")
+async def vfio_assign_device_set(key: str, sets: Table[VfioDeviceSet]) -> VfioDeviceSet:
+    """The set of devices that share one lock; made for the first of them."""
+    known = await peek(sets, key)
+    if known is None:
+        known = await alloc(VfioDeviceSet, key)
+        await poke(sets, key, known)
+    return known
+
+
+@kernel("drivers/vfio/vfio_main.c")
+async def __vfio_register_dev(device: VfioDevice, driver: BusDriver) -> None:
+    """Make a device usable: it is counted in its set and group, and its driver holds its memory and its registration."""
+    await get(device.dev_set.device_count, device, "in this set")
+    await get(device.group.drivers, device, "in this group")
+    await get(device.kref, driver, "drives it")
+    await get(device.refcount, driver, "registered")

@@ -1,0 +1,89 @@
+"""Which devices a machine has: the built-in topologies, and the one that a recording names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .kernel.boot import DeviceSpec
+
+__all__ = ["TOPOLOGIES", "DeviceSpec", "Topology"]
+
+
+@dataclass(frozen=True)
+class Topology:
+    """Devices in the order in which their drivers take them: the first VFIO device is vfio0, the next vfio1, and so on."""
+
+    name: str
+    devices: tuple[DeviceSpec, ...]
+
+    @classmethod
+    def named(cls, name: str) -> Topology:
+        """A built-in topology: "small" or "lab". Raises ValueError for other names."""
+        if name not in TOPOLOGIES:
+            raise ValueError(f"there is no topology {name!r}; there are {', '.join(sorted(TOPOLOGIES))}")
+        return TOPOLOGIES[name]
+
+    @classmethod
+    def from_recording(cls, devices: Mapping[str, Mapping[str, Any]], profile: str) -> Topology:
+        """The topology of a recorded machine, as its recording describes it.
+
+        `devices` maps names to addresses, groups, drivers and models. Raises ValueError for a profile that is not modelled.
+        """
+        if profile != "default":
+            raise ValueError(f"the profile {profile!r} is not modelled; only 'default' is")
+        return cls(profile, tuple(_recorded(name, device) for name, device in devices.items()))
+
+
+_CAN_RESET = {"nvme"}  # models with a function-level reset
+
+
+def _recorded(name: str, device: Mapping[str, Any]) -> DeviceSpec:
+    address = str(device["bdf"])
+    pci = device["kind"] == "pci"
+    behind_port = pci and not address.startswith("0000:00:")
+    return DeviceSpec(
+        name,
+        address,
+        int(device["group_id"]),
+        bus="pci" if pci else "mdev",
+        driver=str(device["driver"]),
+        model=str(device["model"]),
+        dev_set=f"bus {address[:7]}" if behind_port else "",
+        can_reset=device["model"] in _CAN_RESET,
+    )
+
+
+_SMALL = Topology(
+    "small",
+    (
+        DeviceSpec("nic", "0000:01:00.0", 1, model="a network card alone in its group", can_reset=True),
+        DeviceSpec("gpu", "0000:02:00.0", 2, model="a graphics card", dev_set="slot 02:00"),
+        DeviceSpec("hdmi", "0000:02:00.1", 2, model="its audio function, in the same group", dev_set="slot 02:00"),
+        DeviceSpec("usb", "0000:03:00.0", 3, model="a USB controller"),
+        DeviceSpec("sata", "0000:03:00.1", 3, driver="ahci", model="in the same group, with a kernel driver"),
+        DeviceSpec(
+            "tty", "83b8f4f2-509f-382f-3c1e-e6bfe0fa1001", 4, bus="mdev", driver="mtty", model="emulated, no DMA"
+        ),
+    ),
+)
+
+_LAB = Topology(
+    "lab",
+    (
+        DeviceSpec("pci0", "0000:00:04.0", 1, model="edu"),
+        DeviceSpec("pci1", "0000:00:05.0", 2, model="pci-testdev"),
+        DeviceSpec("pci2", "0000:01:00.0", 9, model="nvme", dev_set="bus 0000:01", can_reset=True),
+        DeviceSpec("pairA", "0000:00:06.0", 3, model="edu"),
+        DeviceSpec("pairB", "0000:00:06.1", 3, model="edu"),
+        DeviceSpec("slotA", "0000:02:00.0", 10, model="edu", dev_set="bus 0000:02"),
+        DeviceSpec("slotB", "0000:02:00.1", 10, model="edu", dev_set="bus 0000:02"),
+        DeviceSpec("mixA", "0000:00:07.0", 4, model="edu"),
+        DeviceSpec("mixB", "0000:00:07.1", 4, driver="virtio-pci", model="virtio-rng-pci"),
+        DeviceSpec("mdev0", "83b8f4f2-509f-382f-3c1e-e6bfe0fa1001", 11, bus="mdev", driver="mtty", model="mtty"),
+        DeviceSpec("mdev1", "83b8f4f2-509f-382f-3c1e-e6bfe0fa1002", 12, bus="mdev", driver="mtty", model="mtty"),
+    ),
+)
+
+TOPOLOGIES = {topology.name: topology for topology in (_SMALL, _LAB)}

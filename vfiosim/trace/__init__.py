@@ -1,0 +1,27 @@
+"""A run of the kernel as plain data, to be shown, compared and kept: see `Trace`."""
+
+from .plain import Plain, Ref
+from .recorder import Recorder, snapshot
+from .state import Edit, ObjectState, Reference, State, ThreadState, Waiting, Want
+from .steps import Changed, MicroStep, Step
+from .trace import Call, Diff, Trace
+
+__all__ = [
+    "Call",
+    "Changed",
+    "Diff",
+    "Edit",
+    "MicroStep",
+    "ObjectState",
+    "Plain",
+    "Recorder",
+    "Ref",
+    "Reference",
+    "State",
+    "Step",
+    "ThreadState",
+    "Trace",
+    "Waiting",
+    "Want",
+    "snapshot",
+]

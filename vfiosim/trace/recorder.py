@@ -1,0 +1,233 @@
+"""From an engine that ran to plain data: a snapshot of its state, and its effects as micro-steps."""
+
+from __future__ import annotations
+
+import linecache
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from ..engine import Cell, Completion, Count, Engine, Field, KernelOops, KObject, Line, Lock, Micro, Table, Thread
+from ..uapi import KernelError
+from .plain import plain, shown
+from .state import Edit, ObjectState, State, ThreadState, Want
+from .steps import Grouper, MicroStep, Step
+from .words import describe, operation_name
+
+Name = Callable[[KObject], str]
+Olds = dict[Any, dict[Any, Any]]  # by cell and key, the value before the first change
+
+_MAY_WAIT = ("acquire", "wait_for", "wait_until_zero", "sleep_until")
+
+
+def snapshot(engine: Engine) -> State:
+    """The state of an engine at this moment, as plain data."""
+    things = {oid: object_state(thing) for oid, thing in engine.objects.items()}
+    threads = {thread.label: _thread_state(thread) for thread in engine.threads}
+    return State(things, threads)
+
+
+def object_state(thing: KObject, olds: Olds | None = None) -> ObjectState:
+    """An object as plain data: as it is now, or as it was before the changes that `olds` tells of."""
+    state = ObjectState(thing.oid, thing.kind, thing.label, thing.root, _home(thing))
+    for cell in thing.cells():
+        _add_cell(state, cell, (olds or {}).get(cell, {}))
+    return state
+
+
+def _add_cell(state: ObjectState, cell: Cell, olds: dict[Any, Any]) -> None:
+    name = cell.name
+    if isinstance(cell, Field):
+        state.fields[name] = plain(olds.get(None, cell.value))
+        if cell.link:
+            state.links[name] = cell.link
+    elif isinstance(cell, Count):
+        ledger = {**cell.held, **olds}
+        state.counts[name] = {(holder.oid, reason): n for (holder, reason), n in ledger.items() if n}
+    elif isinstance(cell, Table):
+        slots = {**cell.slots, **olds}
+        state.tables[name] = {slot: plain(value) for slot, value in slots.items() if value is not None}
+    elif isinstance(cell, Lock):
+        holder = olds.get(None, cell.holder)
+        state.locks[name] = holder.label if holder else None
+    elif isinstance(cell, Completion):
+        state.signals[name] = olds.get(None, cell.value)
+
+
+def _home(thing: KObject) -> str:
+    """The subsystem that an object belongs to: the folder of its class below `kernel`."""
+    _, found, below = type(thing).__module__.partition(".kernel.")
+    return below.split(".")[0] if found else ""
+
+
+def _thread_state(thread: Thread, call: int = -1) -> ThreadState:
+    process = thread.process.oid if thread.process else ""
+    return ThreadState(thread.label, call, process, _want(thread.pending, thread.saying, shown_name))
+
+
+def shown_name(thing: KObject) -> str:
+    """How a sentence names an object: its kind and its label."""
+    return thing.oid
+
+
+def _want(request: Any, saying: Any, name: Name) -> Want | None:
+    if request is None or operation_name(request) not in _MAY_WAIT:
+        return None
+    target = request[1]
+    phase, sentence = _said(saying, name)
+    if isinstance(target, Cell):
+        return Want(operation_name(request), target.owner.oid, target.name, sentence, phase)
+    return Want(operation_name(request), f"the clock to show {target} ms", "", sentence, phase)
+
+
+def _said(saying: Any, name: Name) -> tuple[str, str]:
+    """The phase and the sentence that the kernel code said, with the names filled in."""
+    if saying is None:
+        return "", ""
+    phase, sentence, names = saying
+    for thing in names:
+        sentence = sentence.replace("{}", name(thing) if isinstance(thing, KObject) else shown(plain(thing)), 1)
+    return str(phase), sentence
+
+
+class Recorder:
+    """Follows an engine. `steps()` and `micro()` catch up with what it did since they were last asked."""
+
+    def __init__(self, engine: Engine, name: Name = shown_name, past: bool = False) -> None:
+        """Follow `engine` from now on, or (`past`) from its birth; `name` is how sentences call an object.
+
+        Raises ValueError if the engine keeps no journal.
+        """
+        if engine.journal is None:
+            raise ValueError("this engine keeps no journal; make it with trace=True")
+        self.engine = engine
+        self._name = name
+        self._next_micro, self._next_entry = (0, 0) if past else (len(engine.micro), len(engine.journal))
+        self.start = self._before_all() if past else snapshot(engine)
+        self._known = set(self.start.objects)
+        self._calls: dict[Thread, int] = {}
+        self._phases: dict[Thread, str] = {}
+        self._lines: dict[tuple[Any, int], dict[str, Any]] = {}
+        self._micro: list[MicroStep] = []
+        self._grouper = Grouper(self.start)
+
+    def catch_up(self) -> None:
+        """Convert what happened since the last time."""
+        fresh = [Micro(*entry) for entry in self.engine.micro[self._next_micro :]]
+        olds = self._olds()
+        nexts: list[Micro | None] = []
+        later: dict[Thread, Micro] = {}
+        for micro in reversed(fresh):
+            nexts.append(later.get(micro.thread))
+            later[micro.thread] = micro
+        for micro, following in zip(fresh, reversed(nexts), strict=True):
+            step = self._convert(micro, following, olds)
+            self._micro.append(step)
+            self._grouper.add(step)
+        self._next_micro += len(fresh)
+
+    def micro(self) -> list[MicroStep]:
+        """All micro-steps since the recorder was made."""
+        self.catch_up()
+        return self._micro[:]
+
+    def steps(self) -> list[Step]:
+        """All steps since the recorder was made; the last ones may still grow."""
+        self.catch_up()
+        return self._grouper.steps()
+
+    def _before_all(self) -> State:
+        """The state before the first entry of the journal: its objects are those whose birth is not in it."""
+        olds = self._olds()
+        things = self.engine.objects
+        return State({oid: object_state(thing, olds) for oid, thing in things.items() if thing not in olds})
+
+    def _olds(self) -> Olds:
+        olds: Olds = {}
+        for target, key, old, _new in (self.engine.journal or [])[self._next_entry :]:
+            olds.setdefault(target, {}).setdefault(key, old)
+        return olds
+
+    def _convert(self, micro: Micro, following: Micro | None, olds: Olds) -> MicroStep:
+        thread, answer = micro.thread, micro.answer
+        phase, sentence = _said(micro.saying, self._name)
+        self._phases[thread] = phase = phase or self._phases.get(thread, "validate")
+        pending, saying = (following.request, following.saying) if following else (thread.pending, thread.saying)
+        refusal = answer if isinstance(answer, KernelError) else None
+        return MicroStep(
+            index=len(self._micro),
+            thread=thread.label,
+            call=self._calls.setdefault(thread, len(self._calls)),
+            operation=operation_name(micro.request),
+            text=describe(micro.request, answer),
+            phase=phase,
+            sentence=sentence,
+            refused=refusal.name if refusal else "",
+            why=refusal.sentence if refusal else "",
+            **self._place(micro.line),
+            process=thread.process.oid if thread.process else "",
+            edits=tuple(self._edits(micro.end, olds)),
+            want=_want(pending, saying, self._name),
+            ended=_outcome(thread) if pending is None else "",
+        )
+
+    def _place(self, line: Line) -> dict[str, Any]:
+        known = self._lines.get((line.code, line.offset))
+        if known is None:
+            kernel = line.kernel
+            known = {
+                "file": "notebook cell" if "ipykernel_" in line.file else line.file,
+                "line": line.number,
+                "source": linecache.getline(line.code.co_filename, line.number).strip(),
+                "function": line.function,
+                "kernel_function": kernel.name if kernel else "",
+                "kernel_file": kernel.file if kernel else "",
+                "kernel_tag": kernel.tag if kernel else "",
+            }
+            self._lines[line.code, line.offset] = known
+        return known
+
+    def _edits(self, end: int, olds: Olds) -> Iterator[Edit]:
+        """The entries of the journal up to `end`, and the births of objects that nobody has told of before."""
+        entries = (self.engine.journal or [])[self._next_entry : end]
+        self._next_entry = max(end, self._next_entry)
+        for target, key, old, new in entries:
+            for thing in _mentioned(target, key, new):
+                if thing.oid not in self._known and not isinstance(thing, Thread):
+                    self._known.add(thing.oid)
+                    yield Edit("born", thing.oid, new=object_state(thing, olds))
+            if not (isinstance(target, KObject) and new == "alive"):
+                yield _edit(target, key, old, new)
+
+
+def _mentioned(target: Cell | KObject, key: Any, new: Any) -> Iterable[KObject]:
+    yield target.owner if isinstance(target, Cell) else target
+    if isinstance(target, Count):
+        yield key[0]
+    for item in new if isinstance(new, tuple) else (new,):
+        if isinstance(item, KObject):
+            yield item
+
+
+def _edit(target: Cell | KObject, key: Any, old: Any, new: Any) -> Edit:
+    if isinstance(target, Thread):
+        return Edit("memory", target.oid, key=key, new=len(new))
+    if isinstance(target, KObject):
+        return Edit("died", target.oid, old="alive")
+    place = (target.owner.oid, target.name)
+    if isinstance(target, Count):
+        holder, reason = key
+        return Edit("reference", *place, (holder.oid, reason), old, new)
+    if isinstance(target, Table):
+        return Edit("slot", *place, key, plain(old), plain(new))
+    if isinstance(target, Lock):
+        return Edit("lock", *place, None, old.label if old else None, new.label if new else None)
+    return Edit("signal" if isinstance(target, Completion) else "field", *place, None, plain(old), plain(new))
+
+
+def _outcome(thread: Thread) -> str:
+    """How a call ended."""
+    if isinstance(thread.error, KernelOops):
+        return f"oops: {thread.error}"
+    if isinstance(thread.error, KernelError):
+        return f"fails with {thread.error.name}"
+    return "returns" if thread.result is None else f"returns {shown(plain(thread.result))}"

@@ -1,0 +1,209 @@
+"""The state of a machine as plain data: which objects live, what is in their cells, who counts on whom, who waits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+from .plain import Plain, Ref, shown
+
+Ledger = dict[tuple[str, str], int]  # (holder, reason) -> how many
+
+
+@dataclass(slots=True)
+class ObjectState:
+    """One living object and the content of its cells. `links` tells what a pointer field is: "weak" or "owns"."""
+
+    oid: str
+    kind: str
+    label: str
+    root: str = ""
+    home: str = ""
+    fields: dict[str, Plain] = field(default_factory=dict)
+    links: dict[str, str] = field(default_factory=dict)
+    counts: dict[str, Ledger] = field(default_factory=dict)
+    tables: dict[str, dict[int, Plain]] = field(default_factory=dict)
+    locks: dict[str, str | None] = field(default_factory=dict)
+    signals: dict[str, int] = field(default_factory=dict)
+
+    def copy(self) -> ObjectState:
+        """An independent twin."""
+        return replace(
+            self,
+            fields=dict(self.fields),
+            counts={name: dict(ledger) for name, ledger in self.counts.items()},
+            tables={name: dict(slots) for name, slots in self.tables.items()},
+            locks=dict(self.locks),
+            signals=dict(self.signals),
+        )
+
+    def total(self, counter: str) -> int:
+        """How many references the counter has."""
+        return sum(self.counts[counter].values())
+
+    def value(self, cell: str) -> Plain:
+        """What a reader sees in a cell: the total of a count, the holder of a lock, the value of a field.
+
+        Raises KeyError if the object has no such cell.
+        """
+        if cell in self.counts:
+            return self.total(cell)
+        for cells in (self.fields, self.locks, self.signals):
+            if cell in cells:
+                return cells[cell]
+        return tuple((slot, value) for slot, value in sorted(self.tables[cell].items()))
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """One cell got another value, or an object was born or died. `key` is a slot, or a holder with its reason."""
+
+    sort: str  # born, died, field, slot, reference, lock, signal, memory
+    oid: str
+    cell: str = ""
+    key: Any = None
+    old: Any = None
+    new: Any = None
+
+    @property
+    def what(self) -> str:
+        """The cell, slot or object, as people write it: `vfio_group 1.opened_file`, `process vmm.fds[3]`."""
+        slot = f"[{self.key}]" if self.sort == "slot" else ""
+        return f"{self.oid}.{self.cell}{slot}" if self.cell else self.oid
+
+    def __str__(self) -> str:
+        if self.sort in ("born", "died"):
+            return f"{self.oid} {'is born' if self.sort == 'born' else 'is freed'}"
+        entry = " of " + ", ".join(self.key) if self.sort == "reference" else ""
+        return f"{self.what}{entry}: {shown(self.old)} → {shown(self.new)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """What a thread asks for next, where it may have to wait for it."""
+
+    operation: str
+    oid: str
+    cell: str
+    sentence: str = ""
+    phase: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadState:
+    """A thread that has not ended: its name, the call that it runs, what it wants next."""
+
+    name: str
+    call: int
+    process: str = ""
+    want: Want | None = None
+
+
+class Reference(NamedTuple):
+    """An arrow of the picture. `sort` is "counted", "owns" or "weak"; `via` is the counter or the pointer field."""
+
+    sort: str
+    holder: str
+    target: str
+    via: str
+    reason: str
+    n: int = 1
+
+
+class Waiting(NamedTuple):
+    """A thread that cannot go on: it waits for the cell `path` of `oid`; the threads or objects `holders` have it."""
+
+    thread: str
+    oid: str
+    path: str
+    holders: tuple[str, ...]
+
+    def __str__(self) -> str:
+        own = f"thread {self.thread}"
+        names = ", ".join("itself" if who == own else who.removeprefix("thread ") for who in self.holders)
+        return f"{self.thread} waits for {self.path}" + (f", held by {names}" if names else "")
+
+
+@dataclass(slots=True)
+class State:
+    """Everything at one moment. `running` is the thread that made the last effect."""
+
+    objects: dict[str, ObjectState] = field(default_factory=dict)
+    threads: dict[str, ThreadState] = field(default_factory=dict)
+    running: str = ""
+
+    def copy(self) -> State:
+        """An independent twin."""
+        things = {oid: thing.copy() for oid, thing in self.objects.items()}
+        return State(things, dict(self.threads), self.running)
+
+    def references(self, *sorts: str) -> Iterator[Reference]:
+        """The arrows between objects, in the order of the objects: counted references, owning and weak pointers."""
+        for thing in self.objects.values():
+            for counter, ledger in thing.counts.items():
+                for (holder, reason), n in ledger.items():
+                    if not sorts or "counted" in sorts:
+                        yield Reference("counted", holder, thing.oid, counter, reason, n)
+            for name, link in thing.links.items():
+                for target in pointers(thing.fields[name]):
+                    if not sorts or link in sorts:
+                        yield Reference(link, thing.oid, target, name, name)
+
+    def waiting(self) -> list[Waiting]:
+        """The threads that cannot go on, and whom they wait for."""
+        found = []
+        for thread in self.threads.values():
+            want = thread.want
+            holders = self._holders(want) if want else None
+            if want is not None and holders is not None:
+                path = f"{want.oid}.{want.cell}" if want.cell else want.oid
+                found.append(Waiting(thread.name, want.oid, path, holders))
+        return found
+
+    def _holders(self, want: Want) -> tuple[str, ...] | None:
+        """Who is in the way of what a thread wants; None if it can have it."""
+        owner = self.objects.get(want.oid)
+        if owner is None:
+            return () if want.operation == "sleep_until" else None
+        if want.cell in owner.locks:
+            holder = owner.locks[want.cell]
+            return (f"thread {holder}",) if holder else None
+        if want.cell in owner.counts:
+            return tuple(dict.fromkeys(holder for holder, _reason in owner.counts[want.cell])) or None
+        return None if owner.signals.get(want.cell, 1) else ()
+
+    def apply(self, edit: Edit) -> None:
+        """Make one change."""
+        if edit.sort == "born":
+            self.objects[edit.oid] = edit.new.copy()
+            return
+        if edit.sort == "died":
+            self.objects.pop(edit.oid, None)
+            return
+        thing = self.objects.get(edit.oid)
+        if thing is None or edit.sort == "memory":  # freed memory was written: there is nothing to show it on
+            return
+        if edit.sort == "slot":
+            _put(thing.tables[edit.cell], edit.key, edit.new)
+        elif edit.sort == "reference":
+            _put(thing.counts[edit.cell], edit.key, edit.new or None)
+        else:
+            cells: dict[str, Any] = getattr(thing, f"{edit.sort}s")
+            cells[edit.cell] = edit.new
+
+
+def pointers(value: Plain) -> Iterator[str]:
+    """The names of objects in a plain value."""
+    if isinstance(value, Ref):
+        yield value
+    elif isinstance(value, tuple):
+        for item in value:
+            yield from pointers(item)
+
+
+def _put(table: dict[Any, Any], key: Any, value: Any) -> None:
+    if value is None:
+        table.pop(key, None)
+    else:
+        table[key] = value

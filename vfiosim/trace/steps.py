@@ -1,0 +1,220 @@
+"""Two grains of a run: micro-steps (one effect each) and steps (one sentence each)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from ..engine import Phase
+from .plain import Plain, shown
+from .state import Edit, State, ThreadState, Want
+
+
+@dataclass(frozen=True, slots=True)
+class MicroStep:
+    """One effect as it happened.
+
+    `sentence` is what the kernel code said before it; `refused` is the errno that it failed with, and `why` the reason;
+    `want` is what the thread asks for next, if it may have to wait for it; `ended` tells how the call ended, if this
+    was its last effect.
+    """
+
+    index: int
+    thread: str
+    call: int
+    operation: str
+    text: str
+    phase: str
+    sentence: str = ""
+    refused: str = ""
+    why: str = ""
+    file: str = ""
+    line: int = 0
+    source: str = ""
+    function: str = ""
+    kernel_function: str = ""
+    kernel_file: str = ""
+    kernel_tag: str = ""
+    process: str = ""
+    edits: tuple[Edit, ...] = ()
+    want: Want | None = None
+    ended: str = ""
+
+    @property
+    def where(self) -> str:
+        """The line of Python that asked for it, as file:line."""
+        return f"{self.file}:{self.line}" if self.line else self.file
+
+    def __str__(self) -> str:
+        return f"{self.index:4} {self.thread}: {self.text}"
+
+
+class Changed(NamedTuple):
+    """What a step did to one cell or object: `what` is its path, `old` and `new` are what a reader sees there."""
+
+    what: str
+    old: Plain
+    new: Plain
+
+    def __str__(self) -> str:
+        if "alive" in (self.old, self.new):
+            return f"{self.what} {'is born' if self.old is None else 'is freed'}"
+        return f"{self.what}: {shown(self.old)} → {shown(self.new)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What happened, in one sentence. It covers the micro-steps from `first` to `last`.
+
+    A step may cover none, then its `first` is behind its `last`: a thread only waits (`waits`), dies of an oops, or
+    says what it is about to check and is refused at once. `file`, `line` and `source` are where it begins.
+    """
+
+    index: int
+    first: int
+    last: int
+    phase: str
+    sentence: str
+    thread: str
+    call: int
+    refused: str = ""
+    waits: bool = False
+    file: str = ""
+    line: int = 0
+    source: str = ""
+    function: str = ""
+    kernel_function: str = ""
+    kernel_file: str = ""
+    kernel_tag: str = ""
+    changes: tuple[Changed, ...] = ()
+
+    @property
+    def where(self) -> str:
+        """The line of Python where it begins, as file:line."""
+        return f"{self.file}:{self.line}" if self.line else self.file
+
+    def __str__(self) -> str:
+        return f"{self.index + 1:3} {self.phase:8} {self.thread}: {self.sentence}"
+
+
+def take(state: State, micro: MicroStep) -> None:
+    """Bring a state from before this micro-step to after it."""
+    for edit in micro.edits:
+        state.apply(edit)
+    state.running = micro.thread
+    if micro.ended:
+        state.threads.pop(micro.thread, None)
+    else:
+        state.threads[micro.thread] = ThreadState(micro.thread, micro.call, micro.process, micro.want)
+
+
+@dataclass(slots=True)
+class _Draft:
+    """A step that may still grow: what it is called, where it begins, and its micro-steps up to now."""
+
+    sentence: str
+    phase: str
+    telling: MicroStep
+    first: int
+    refused: str = ""
+    waits: bool = False
+    micros: list[MicroStep] = field(default_factory=list)
+    before: dict[str, Plain] = field(default_factory=dict)  # by what it changed, what was there before
+
+
+class Grouper:
+    """Puts micro-steps together to steps; more can be added at any time."""
+
+    def __init__(self, start: State) -> None:
+        self.state = start.copy()
+        self._done: list[Step] = []
+        self._draft: _Draft | None = None
+        self._said: dict[int, str] = {}  # by call, the last sentence about it
+
+    def add(self, micro: MicroStep) -> None:
+        """The next micro-step of the run."""
+        draft = self._draft
+        if micro.sentence:
+            if draft is not None and draft.telling.call == micro.call and _only_entered(draft):
+                draft.sentence, draft.phase, draft.telling = micro.sentence, micro.phase, micro
+            else:
+                draft = self._begin(micro, micro.sentence, micro.phase)
+            self._said[micro.call] = micro.sentence
+        if micro.refused:
+            why = f"Refused with {micro.refused}: {micro.why}"
+            draft = self._begin(micro, why, Phase.VALIDATE.value, micro.refused)
+        elif draft is None or draft.telling.call != micro.call:
+            draft = self._begin(micro, self._goes_on(micro), micro.phase)
+        for edit in micro.edits:
+            draft.before.setdefault(edit.what, _value(self.state, edit))
+        draft.micros.append(micro)
+        take(self.state, micro)
+
+    def steps(self) -> list[Step]:
+        """The steps up to now; the last ones may still grow."""
+        return [*self._done, *self._finished()]
+
+    def _begin(self, micro: MicroStep, sentence: str, phase: str, refused: str = "") -> _Draft:
+        self._done.extend(self._finished())
+        self._draft = _Draft(sentence, phase, micro, micro.index, refused)
+        return self._draft
+
+    def _goes_on(self, micro: MicroStep) -> str:
+        said = self._said.get(micro.call)
+        return f"{micro.thread} goes on: {said}" if said else f"{micro.thread} enters the kernel"
+
+    def _finished(self) -> Iterator[Step]:
+        """The open step as it is now, and a step without effects where its thread can do none: it waits, or it died."""
+        draft = self._draft
+        if draft is None:
+            return
+        number = len(self._done)
+        yield self._step(draft, number)
+        last = draft.micros[-1] if draft.micros else draft.telling
+        after = draft.first + len(draft.micros)
+        if last.ended.startswith("oops"):
+            yield self._step(_Draft(f"Oops{last.ended[4:]}", draft.phase, last, after, refused="oops"), number + 1)
+        for waiting in self.state.waiting():
+            if draft.micros and waiting.thread == last.thread and last.want is not None:
+                said = f"{last.want.sentence.rstrip('.')}. " if last.want.sentence else ""
+                phase = last.want.phase or Phase.LOCK.value
+                yield self._step(_Draft(f"{said}{waiting}", phase, last, after, waits=True), number + 1)
+
+    def _step(self, draft: _Draft, index: int) -> Step:
+        telling = draft.telling
+        in_kernel = next((micro for micro in [telling, *draft.micros] if micro.kernel_function), telling)
+        return Step(
+            index=index,
+            first=draft.first,
+            last=draft.first + len(draft.micros) - 1,
+            phase=draft.phase,
+            sentence=draft.sentence,
+            thread=telling.thread,
+            call=telling.call,
+            refused=draft.refused,
+            waits=draft.waits,
+            **{name: getattr(telling, name) for name in ("file", "line", "source", "function")},
+            **{name: getattr(in_kernel, name) for name in ("kernel_function", "kernel_file", "kernel_tag")},
+            changes=tuple(self._changes(draft)),
+        )
+
+    def _changes(self, draft: _Draft) -> Iterator[Changed]:
+        for edit in {edit.what: edit for micro in draft.micros for edit in micro.edits}.values():
+            old, new = draft.before[edit.what], _value(self.state, edit)
+            if old != new:
+                yield Changed(edit.what, old, new)
+
+
+def _only_entered(draft: _Draft) -> bool:
+    return [micro.operation for micro in draft.micros] == ["begin"]
+
+
+def _value(state: State, edit: Edit) -> Plain:
+    """What a reader sees in the place that an edit is about."""
+    thing = state.objects.get(edit.oid)
+    if edit.sort in ("born", "died"):
+        return "alive" if thing else None
+    if thing is None or edit.sort == "memory":
+        return None
+    return thing.tables[edit.cell].get(edit.key) if edit.sort == "slot" else thing.value(edit.cell)

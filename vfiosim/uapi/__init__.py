@@ -1,0 +1,58 @@
+"""The numbers, flags and structs through which user space and the kernel talk: VFIO, iommufd and KVM of Linux 7.2.
+
+Everything has the kernel's name (`uapi.VFIO_DEVICE_BIND_IOMMUFD`), structs in the spelling of Python classes:
+`uapi.VfioDeviceBindIommufd` is `struct vfio_device_bind_iommufd`. Files follow the kernel's headers.
+
+* `REQUESTS`, `STRUCTS`, `CONSTANTS`: the same by name; `request_name` and `request_names` by number.
+* `FD_FIELDS_IN`, `FD_FIELDS_OUT`, `PTR_FIELDS`: which fields ("struct.field") hold file descriptors and addresses.
+* `Errno`, `KernelError`: how calls fail.
+"""
+
+# ruff: noqa: F403
+
+from . import _requests, vfio_spapr
+from ._ioc import _IO as _IO
+from ._ioc import _IOR as _IOR
+from ._ioc import _IOW as _IOW
+from ._ioc import _IOWR as _IOWR
+from ._requests import REQUESTS as REQUESTS
+from ._requests import Request as Request
+from ._requests import request_name as request_name
+from ._requests import request_names as request_names
+from ._struct import STRUCTS as STRUCTS
+from ._struct import Field as Field
+from ._struct import Role as Role
+from ._struct import Struct as Struct
+from .errno import Errno as Errno
+from .errno import KernelError as KernelError
+from .iommufd import *
+from .iommufd_hwpt import *
+from .iommufd_test import *
+from .iommufd_viommu import *
+from .kvm import *
+from .vfio import *
+from .vfio_device import *
+from .vfio_feature import *
+from .vfio_pci import *
+from .vfio_region import *
+from .vfio_spapr import *
+from .vfio_type1 import *
+
+CONSTANTS: dict[str, int] = {
+    name: value
+    for module in (*_requests.MODULES, vfio_spapr)
+    for name, value in vars(module).items()
+    if name.startswith(("VFIO_", "IOMMU_", "IOMMUFD_", "KVM_", "MOCK_")) and isinstance(value, int)
+    if name not in REQUESTS
+}
+
+
+def _with_role(role: Role) -> frozenset[str]:
+    return frozenset(
+        f"{name}.{field.name}" for name, cls in STRUCTS.items() for field in cls.fields() if field.role == role
+    )
+
+
+FD_FIELDS_IN = _with_role("fd_in")
+FD_FIELDS_OUT = _with_role("fd_out")
+PTR_FIELDS = _with_role("ptr")

@@ -1,0 +1,166 @@
+"""Who keeps this alive? Every way from a root of the machine to one object, along counts and owning pointers."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from .engine import Engine
+from .trace import Reference, State, Trace, snapshot
+
+_ENOUGH = 100  # paths; more than anybody reads
+_PATIENCE = 20_000  # references to look at, where rings within rings have more ways than can be walked
+
+
+@dataclass(frozen=True)
+class Path:
+    """A chain of references: `links[0]` starts at the outermost holder, the last one ends at the object in question."""
+
+    links: tuple[Reference, ...]
+
+    def __str__(self) -> str:
+        text = self.links[0].holder
+        for link in self.links:
+            times = f" ×{link.n}" if link.n != 1 else ""
+            text += f" --{'owns' if link.sort == 'owns' else link.reason}{times}--> {link.target}"
+        return text
+
+
+@dataclass(frozen=True)
+class Why:
+    """What keeps an object alive. Prints as lines of text.
+
+    * `root`: why it needs no holder, "" if it needs one;
+    * `paths`: the ways from a root to it; with none, nothing that can be reached keeps it;
+    * `lost`: references on the way to it whose holder is gone: nobody will ever give them back;
+    * `cycles`: rings of references on the way to it.
+    """
+
+    name: str
+    root: str
+    paths: tuple[Path, ...]
+    lost: tuple[Reference, ...]
+    cycles: tuple[Path, ...]
+
+    @property
+    def kept(self) -> bool:
+        """Does anything that can be reached keep it alive?"""
+        return bool(self.root or self.paths)
+
+    def __str__(self) -> str:
+        return "\n".join(self._lines())
+
+    __repr__ = __str__
+
+    def _lines(self) -> Iterator[str]:
+        if self.root:
+            yield f"{self.name} needs no holder: it is {self.root}."
+        elif self.paths:
+            yield f"{self.name} is kept alive by:"
+        elif self.lost or self.cycles:
+            yield f"Nothing that can be reached keeps {self.name} alive, yet it is counted: it has leaked."
+        else:
+            yield f"Nothing keeps {self.name} alive."
+        yield from (f"  {path}" for path in self.paths[:_ENOUGH])
+        if len(self.paths) > _ENOUGH:
+            yield f"  … and more than {_ENOUGH} ways in all"
+        for link in self.lost:
+            counted = f"{link.target}.{link.via} still counts it ({link.reason})"
+            yield f"  lost reference: {link.holder} is gone, but {counted}"
+        for cycle in self.cycles:
+            yield f"  cycle: {cycle}"
+
+
+def why(source: Any, name: str) -> Why:
+    """Who keeps the object `name` alive in an engine, a machine, a state, or at the end of a trace?
+
+    `name` may be shortened as long as it fits one object. Raises ValueError if it fits none or several, TypeError for
+    another kind of source.
+    """
+    state = state_of(source)
+    oid = find(state, name)
+    search = _Search(state, oid)
+    search.walk(oid, ())
+    return Why(
+        oid,
+        state.objects[oid].root,
+        tuple(search.paths),
+        tuple(search.lost),
+        tuple(search.cycles.values()),
+    )
+
+
+def state_of(source: Any) -> State:
+    """The state to look at: of an engine (or what has one as `engine`) now, of a trace at its end. Raises TypeError."""
+    if isinstance(source, State):
+        return source
+    if isinstance(source, Trace):
+        return source.end
+    engine = getattr(source, "engine", source)
+    if isinstance(engine, Engine):
+        return snapshot(engine)
+    raise TypeError(f"a machine, an engine, a trace or a state is needed, not a {type(source).__name__}")
+
+
+def find(state: State, name: str) -> str:
+    """The full name of the object that `name` means: its name, its label, its kind, or a part of the name.
+
+    Raises ValueError if that fits no object, or more than one.
+    """
+    things = state.objects.values()
+    ways = (
+        [thing.oid for thing in things if thing.oid == name],
+        [thing.oid for thing in things if thing.label == name],
+        [thing.oid for thing in things if thing.kind == name],
+        [thing.oid for thing in things if name and name.lower() in thing.oid.lower()],
+    )
+    for found in ways:
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise ValueError(f"{name!r} fits several objects: {_listed(found)}")
+    words = {word: thing.oid for thing in things for word in (thing.kind, thing.label, thing.oid)}
+    close = list(dict.fromkeys(words[word] for word in difflib.get_close_matches(name, words, 4)))
+    hint = f"do you mean {_listed(close)}?" if close else f"there are {_listed(list(state.objects))}"
+    raise ValueError(f"there is no living object {name!r}; {hint}")
+
+
+def _listed(names: list[str]) -> str:
+    shown = ", ".join(repr(name) for name in names[:8])
+    return shown + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+
+
+class _Search:
+    """Walks from an object to its holders, their holders, and so on."""
+
+    def __init__(self, state: State, goal: str) -> None:
+        self.goal = goal
+        self.paths: list[Path] = []
+        self.lost: list[Reference] = []
+        self.cycles: dict[frozenset[str], Path] = {}
+        self._left = _PATIENCE
+        self._things = state.objects
+        self._threads = {f"thread {name}" for name in state.threads}
+        self._held_by: dict[str, list[Reference]] = {}
+        for link in state.references("counted", "owns"):
+            self._held_by.setdefault(link.target, []).append(link)
+
+    def walk(self, oid: str, below: tuple[Reference, ...]) -> None:
+        """Follow every reference to `oid`; `below` leads from there to the goal."""
+        for link in self._held_by.get(oid, ()):
+            self._left -= 1
+            chain = (link, *below)
+            holder = link.holder
+            on_the_way = [later.target for later in chain]
+            if holder in on_the_way:
+                ring = chain[: on_the_way.index(holder) + 1]
+                self.cycles.setdefault(frozenset(part.target for part in ring), Path(ring))
+            elif holder in self._threads or (holder in self._things and self._things[holder].root):
+                self.paths.append(Path(chain))
+            elif holder not in self._things:
+                if link not in self.lost:
+                    self.lost.append(link)
+            elif self._left > 0 and len(self.paths) <= _ENOUGH:
+                self.walk(holder, chain)
