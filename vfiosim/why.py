@@ -33,7 +33,7 @@ class Why:
     """What keeps an object alive. Prints as lines of text.
 
     * `root`: why it needs no holder, "" if it needs one;
-    * `paths`: the ways from a root to it; with none, nothing that can be reached keeps it;
+    * `paths`: the ways from a root to it, shortest first; with none, nothing that can be reached keeps it;
     * `lost`: references on the way to it whose holder is gone: nobody will ever give them back;
     * `cycles`: rings of references on the way to it.
     """
@@ -86,7 +86,7 @@ def why(source: Any, name: str) -> Why:
     return Why(
         oid,
         state.objects[oid].root,
-        tuple(search.paths),
+        tuple(sorted(search.paths, key=lambda path: len(path.links))),
         tuple(search.lost),
         tuple(search.cycles.values()),
     )

@@ -152,6 +152,20 @@ def claim(target: Table[T], value: T, limit: int | None = None) -> Asks[int | No
     return answer
 
 
+@effect
+def next_slot(target: Table[T], start: int) -> Asks[int | None]:
+    """The lowest number from `start` on whose slot is not empty (`xa_find`); None if there is none."""
+    answer: int | None = yield (_next_slot, target, start)
+    return answer
+
+
+def _next_slot(engine: Engine, thread: Thread, request: Request) -> int | None:
+    _, target, start = request
+    if target.owner.freed:
+        engine.use_after_free(thread, target)
+    return min((slot for slot in target.slots if slot >= start), default=None)
+
+
 def _peek(engine: Engine, thread: Thread, request: Request) -> Any:
     _, target, slot = request
     if target.owner.freed:

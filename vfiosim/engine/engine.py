@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from types import CoroutineType
 from typing import Any, NamedTuple
 
 from ..uapi import Errno, KernelError
@@ -144,7 +145,9 @@ class Engine:
     def spawn(
         self, code: Code, label: str = "", memory: UserMemory | None = None, process: KObject | None = None
     ) -> Thread:
-        """A new thread that runs `code`; it stands before its first effect."""
+        """A new thread that runs `code`; it stands before its first effect. Raises TypeError unless that is a coroutine."""
+        if not isinstance(code, CoroutineType):
+            raise TypeError(f"a thread runs a coroutine (call an `async def`), not {code!r}")
         thread = Thread(self, code, label, memory, process)
         self.threads.append(thread)
         return thread
@@ -187,6 +190,8 @@ class Engine:
                     )
                     thread.saying = None
                 request = code.throw(answer) if isinstance(answer, KernelError) else send(answer)
+                if type(request) is not tuple:
+                    raise TypeError(f"kernel code may only await effects, not {request!r}")
                 thread.pending = request
             return True
         except StopIteration as stop:

@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from ..engine import KObject, Table, alloc, get, poke, store, table
 from ..engine.engine import Engine
 from .base import BusDriver, Device
-from .fs.file import Cdev, FileOperations
+from .fs.file import Cdev
 from .fs.syscalls import DevTmpfs
 from .iommu import IommuGroup, iommu_device_use_default_domain
 from .iommufd.fops import iommufd_fops
 from .kvm.kvm_main import kvm_chardev_ops
 from .kvm.vfio import kvm_vfio_ops
+from .vfio.container import vfio_fops
 from .vfio.device_fops import vfio_device_fops
 from .vfio.group import vfio_group_fops
 from .vfio.mtty import mtty_dev_ops
@@ -74,7 +75,7 @@ async def boot(devices: tuple[DeviceSpec, ...]) -> Built:
     built = Built(await alloc(DevTmpfs), await alloc(Registry))
     await add_node(built, "/dev/iommu", await alloc(Cdev, "iommu", iommufd_fops))
     await add_node(built, "/dev/kvm", await alloc(Cdev, "kvm", kvm_chardev_ops))
-    await add_node(built, "/dev/vfio/vfio", await alloc(Cdev, "container", FileOperations("vfio container")))
+    await add_node(built, "/dev/vfio/vfio", await alloc(Cdev, "container", vfio_fops))
     for spec in devices:
         await add_device(built, spec)
     return built

@@ -15,6 +15,7 @@ from ..engine import (
     get,
     kernel,
     load,
+    next_slot,
     peek,
     poke,
     return_to_user,
@@ -95,14 +96,13 @@ async def capable(name: str) -> bool:
 @kernel("kernel/fork.c")
 async def copy_files(parent: Task, child: Task) -> None:
     """The child gets every open file of the parent, under the same numbers."""
-    for number in range(parent.files.limit):
-        if number > max(parent.files.fd.slots, default=-1):
-            break
+    number = await next_slot(parent.files.fd, 0)
+    while number is not None:
         file = await peek(parent.files.fd, number)
-        if file is None or file == RESERVED:
-            continue
-        await get(file.f_ref, child.files, f"fd {number}")
-        await poke(child.files.fd, number, file)
+        if file is not None and file != RESERVED:
+            await get(file.f_ref, child.files, f"fd {number}")
+            await poke(child.files.fd, number, file)
+        number = await next_slot(parent.files.fd, number + 1)
 
 
 @kernel("kernel/exit.c")
@@ -110,10 +110,12 @@ async def do_exit(task: Task) -> None:
     """The process ends: its files are closed, lowest number first; the releases this causes run afterwards."""
     say(Phase.UNWIND, "{} exits: its descriptors are closed in ascending order.", task)
     await store(task.alive, False)
-    for number in sorted(task.files.fd.slots):
+    number = await next_slot(task.files.fd, 0)
+    while number is not None:
         file = await poke(task.files.fd, number, None)
         if file is not None and file != RESERVED:
             await fput(file, task.files, f"fd {number}")
+        number = await next_slot(task.files.fd, number + 1)
     await task_work_run()
     await free(task.mm)
     await free(task.files)

@@ -40,10 +40,10 @@ def plain(value: Any) -> Plain:
 
 
 def shown(value: Plain) -> str:
-    """A plain value as a reader sees it."""
+    """A plain value as a reader sees it; truth is 1 and 0, as in C."""
     if isinstance(value, tuple):
         return "(" + ", ".join(shown(item) for item in value) + ")"
-    return str(value)
+    return str(int(value) if isinstance(value, bool) else value)
 
 
 def pack(value: Any) -> Any:

@@ -142,7 +142,7 @@ class Grouper:
                 draft = self._begin(micro, micro.sentence, micro.phase)
             self._said[micro.call] = micro.sentence
         if micro.refused:
-            why = f"Refused with {micro.refused}: {micro.why}"
+            why = f"Refused with {micro.refused}: {micro.why.rstrip('.')}."
             draft = self._begin(micro, why, Phase.VALIDATE.value, micro.refused)
         elif draft is None or draft.telling.call != micro.call:
             draft = self._begin(micro, self._goes_on(micro), micro.phase)
@@ -162,7 +162,7 @@ class Grouper:
 
     def _goes_on(self, micro: MicroStep) -> str:
         said = self._said.get(micro.call)
-        return f"{micro.thread} goes on: {said}" if said else f"{micro.thread} enters the kernel"
+        return f"{micro.thread} goes on: {said}" if said else f"{micro.thread} enters the kernel."
 
     def _finished(self) -> Iterator[Step]:
         """The open step as it is now, and a step without effects where its thread can do none: it waits, or it died."""
@@ -179,7 +179,7 @@ class Grouper:
             if draft.micros and waiting.thread == last.thread and last.want is not None:
                 said = f"{last.want.sentence.rstrip('.')}. " if last.want.sentence else ""
                 phase = last.want.phase or Phase.LOCK.value
-                yield self._step(_Draft(f"{said}{waiting}", phase, last, after, waits=True), number + 1)
+                yield self._step(_Draft(f"{said}{waiting}.", phase, last, after, waits=True), number + 1)
 
     def _step(self, draft: _Draft, index: int) -> Step:
         telling = draft.telling

@@ -1,4 +1,4 @@
-"""Binding devices to a context: physical ones with DMA ownership, emulated ones with an access (drivers/iommu/iommufd/device.c, v7.2)."""
+"""Binding devices to a context: with DMA ownership or, emulated, with an access (drivers/iommu/iommufd/device.c, v7.2)."""
 
 from __future__ import annotations
 

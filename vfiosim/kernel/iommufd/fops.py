@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
 from ... import uapi
-from ...engine import Phase, alloc, free, kernel, peek, refuse_if, require, say, store
+from ...engine import Phase, alloc, free, kernel, next_slot, peek, refuse_if, require, say, store
 from ...uapi import Errno, KernelError
 from ..fs.file import File, FileOperations, fget, fput, private
 from ..uaccess import copy_struct_from_user, get_user_u32
@@ -73,10 +73,12 @@ async def iommufd_fops_release(file: File) -> None:
     progress = True
     while progress:
         progress = False
-        for number in sorted(ictx.objects.slots):
+        number = await next_slot(ictx.objects, 1)
+        while number is not None:
             obj = await peek(ictx.objects, number)
             if obj is not None and obj != ZERO_ENTRY and await remove_leaf(ictx, obj):
                 progress = True
+            number = await next_slot(ictx.objects, number + 1)
     await free(ictx)
 
 

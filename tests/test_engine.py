@@ -1,0 +1,619 @@
+"""The rules of the engine, each as a claim, on objects that have nothing to do with VFIO."""
+
+from __future__ import annotations
+
+import gc
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vfiosim.engine import (
+    Count,
+    Engine,
+    Field,
+    KernelOops,
+    KObject,
+    Lock,
+    Micro,
+    Phase,
+    Table,
+    acquire,
+    alloc,
+    claim,
+    complete,
+    completion,
+    copy_from_user,
+    copy_to_user,
+    count,
+    exchange,
+    field,
+    free,
+    get,
+    get_unless_zero,
+    hand_over,
+    kernel,
+    load,
+    load_count,
+    mutex,
+    peek,
+    poke,
+    put,
+    put_if_last,
+    refuse_if,
+    release,
+    require,
+    say,
+    store,
+    table,
+    wait_for,
+    wait_until_zero,
+)
+from vfiosim.uapi import Errno, KernelError
+
+
+class Thing(KObject):
+    kind = "thing"
+    number: Field[int] = field(0)
+    other: Field[KObject | None] = field(None)
+    refs: Count = count()
+    lock: Lock = mutex()
+    second: Lock = mutex()
+    slots: Table[Thing] = table(first=1)
+    done = completion()
+
+
+def run(engine: Engine, code, label: str = "", **more):
+    """Run one piece of kernel code to its end or to where it must wait."""
+    thread = engine.spawn(code, label, **more)
+    engine.run(thread)
+    return thread
+
+
+@pytest.fixture(params=[True, False], ids=["traced", "untraced"])
+def engine(request) -> Engine:
+    return Engine(trace=request.param)
+
+
+@pytest.fixture
+def thing(engine: Engine) -> Thing:
+    return run(engine, _new_thing()).result
+
+
+async def _new_thing() -> Thing:
+    return await alloc(Thing)
+
+
+# ---- rule 1: cells, and what may be stored
+
+
+def test_a_store_of_something_that_can_change_is_refused(thing):
+    async def code():
+        await store(thing.number, [1])
+
+    with pytest.raises(TypeError, match="immutable value or a kernel object, not a list"):
+        run(Engine(), code())
+
+
+def test_kernel_code_that_awaits_anything_but_an_effect_is_a_bug_that_is_named(engine):
+    class Stranger:
+        def __await__(self):
+            yield "hello"
+
+    async def code():
+        await Stranger()
+
+    with pytest.raises(TypeError, match="may only await effects"):
+        run(engine, code())
+
+
+# ---- rule 2: what is one effect, and what is two
+
+
+def _add_one(thing):
+    async def code():
+        await store(thing.number, await load(thing.number) + 1)
+
+    return code()
+
+
+def test_two_plain_increments_can_lose_one(engine, thing):
+    a, b = engine.spawn(_add_one(thing)), engine.spawn(_add_one(thing))
+    for _ in range(2):  # both enter, both load
+        engine.step(a)
+        engine.step(b)
+    engine.run(a)
+    engine.run(b)
+    assert thing.number.value == 1
+
+
+def test_two_references_taken_at_once_are_never_lost(engine, thing):
+    async def code(reason):
+        await get(thing.refs, thing, reason)
+
+    a, b = engine.spawn(code("a")), engine.spawn(code("b"))
+    while engine.step(a) | engine.step(b):
+        pass
+    assert thing.refs.value == 2
+    assert thing.refs.held == {(thing, "a"): 1, (thing, "b"): 1}
+
+
+def test_exchange_reads_and_writes_in_one_effect(engine, thing):
+    async def code():
+        return await exchange(thing.number, 7), await load(thing.number)
+
+    assert run(engine, code()).result == (0, 7)
+
+
+# ---- references and lives
+
+
+def test_the_last_put_says_so(engine, thing):
+    async def code():
+        await get(thing.refs, thing, "a")
+        await get(thing.refs, thing, "b")
+        return await put(thing.refs, thing, "a"), await put(thing.refs, thing, "b")
+
+    assert run(engine, code()).result == (False, True)
+
+
+def test_a_reference_on_nothing_cannot_be_taken_unless_zero(engine, thing):
+    async def code():
+        failed = await get_unless_zero(thing.refs, thing, "a")
+        await get(thing.refs, thing, "b")
+        return failed, await get_unless_zero(thing.refs, thing, "a"), await load_count(thing.refs)
+
+    assert run(engine, code()).result == (False, True, 2)
+
+
+def test_put_if_last_leaves_a_count_of_two_alone(engine, thing):
+    async def code():
+        await get(thing.refs, thing, "a")
+        await get(thing.refs, thing, "b")
+        refused = await put_if_last(thing.refs, thing, "a")
+        await put(thing.refs, thing, "b")
+        return refused, await put_if_last(thing.refs, thing, "a"), await load_count(thing.refs)
+
+    assert run(engine, code()).result == (False, True, 0)
+
+
+def test_a_reference_that_changes_hands_is_never_counted_twice(engine, thing):
+    async def code():
+        await get(thing.refs, thing, "finder")
+        await hand_over(thing.refs, (thing, "finder"), (thing, "keeper"))
+
+    run(engine, code())
+    assert thing.refs.value == 1
+    assert thing.refs.held == {(thing, "keeper"): 1}
+
+
+def test_a_reference_given_back_twice_stays_visible_as_a_debt(engine, thing):
+    async def code():
+        await put(thing.refs, thing, "never taken")
+
+    run(engine, code())
+    assert thing.refs.held == {(thing, "never taken"): -1}
+    assert thing.refs.value == -1
+
+
+@pytest.mark.parametrize(
+    "touch",
+    [
+        lambda t: load(t.number),
+        lambda t: store(t.number, 1),
+        lambda t: exchange(t.number, 1),
+        lambda t: get(t.refs, t, ""),
+        lambda t: put(t.refs, t, ""),
+        lambda t: load_count(t.refs),
+        lambda t: peek(t.slots, 1),
+        lambda t: poke(t.slots, 1, t),
+        lambda t: claim(t.slots, t),
+        lambda t: acquire(t.lock),
+        lambda t: complete(t.done),
+        lambda t: wait_until_zero(t.refs, 5),
+        lambda t: free(t),
+    ],
+)
+def test_touching_freed_memory_is_reported(engine, thing, touch):
+    async def code():
+        await free(thing)
+        await touch(thing)
+
+    run(engine, code(), "late")
+    assert len(engine.violations) == 1
+    assert "use after free: late touches thing 1" in engine.violations[0]
+
+
+# ---- tables
+
+
+def test_the_lowest_free_slot_is_claimed_and_freed_ones_are_used_again(engine, thing):
+    async def code():
+        first = [await claim(thing.slots, thing) for _ in range(3)]
+        await poke(thing.slots, 2, None)
+        return first, await claim(thing.slots, thing), await claim(thing.slots, thing, 4)
+
+    assert run(engine, code()).result == ([1, 2, 3], 2, None)
+
+
+# ---- rule 3: every errno has a named check behind it
+
+
+def test_a_refusal_carries_check_sentence_and_line(engine):
+    @kernel("drivers/test.c")
+    async def strict(value):
+        await refuse_if(value > 3, Errno.EINVAL, "at_most_three", "three is the limit")
+
+    error = run(engine, strict(4)).error
+    assert isinstance(error, KernelError)
+    assert (error.errno, error.name, error.check, error.sentence) == (
+        22,
+        "EINVAL",
+        "at_most_three",
+        "three is the limit",
+    )
+    assert error.where is not None
+    assert "test_engine.py:" in error.where
+    assert run(engine, strict(3)).error is None
+
+
+def test_a_check_can_be_taken_out_by_its_name(engine):
+    async def code():
+        await refuse_if(True, Errno.EPERM, "guard", "no")
+        return "past the guard"
+
+    engine.without.add("guard")
+    assert run(engine, code()).result == "past the guard"
+
+
+def test_a_required_pointer_is_handed_on_or_refused(engine, thing):
+    async def code(value):
+        return await require(value, Errno.ENOENT, "is_there", "it is not there")
+
+    assert run(engine, code(thing)).result is thing
+    error = run(engine, code(None)).error
+    assert isinstance(error, KernelError)
+    assert error.name == "ENOENT"
+
+
+# ---- rule 4: unwinding
+
+
+def test_a_refusal_under_a_lock_gives_the_lock_back(engine, thing):
+    async def code():
+        async with thing.lock:
+            await refuse_if(True, Errno.EBUSY, "busy", "busy")
+
+    run(engine, code())
+    assert thing.lock.holder is None
+
+
+def test_a_coroutine_dropped_half_way_under_a_lock_dies_in_peace(engine, thing):
+    async def code():
+        async with thing.lock:
+            await load(thing.number)
+            await load(thing.number)
+
+    thread = engine.spawn(code())
+    engine.step(thread)
+    engine.step(thread)
+    thread.code.close()
+    del thread
+    gc.collect()
+
+
+# ---- rules 5 and 9: a run repeats
+
+
+def _busy(thing):
+    async def code():
+        for _ in range(3):
+            async with thing.lock:
+                await store(thing.number, await load(thing.number) + 1)
+            await get(thing.refs, thing, "r")
+        return await load(thing.number)
+
+    return code()
+
+
+def _scheduled(order: str) -> list[tuple[str, str]]:
+    engine = Engine()
+    thing = run(engine, _new_thing()).result
+    threads = {name: engine.spawn(_busy(thing), name) for name in "ab"}
+    for name in order:
+        engine.step(threads[name])
+    engine.settle()
+    return [(m.thread.label, repr(m.request[0].__name__)) for m in (Micro(*entry) for entry in engine.micro)]
+
+
+def test_the_same_schedule_gives_the_same_run():
+    assert _scheduled("abba" * 5) == _scheduled("abba" * 5)
+    assert _scheduled("abba" * 5) != _scheduled("aabb" * 5)
+
+
+def test_a_run_does_not_depend_on_the_hash_seed():
+    script = "from tests.test_engine import _scheduled; print(_scheduled('abba' * 5))"
+    root = Path(__file__).parents[1]
+    seen = {
+        subprocess.run(
+            [sys.executable, "-c", script], cwd=root, env={"PYTHONHASHSEED": seed}, capture_output=True, check=True
+        ).stdout
+        for seed in ("1", "2", "3")
+    }
+    assert len(seen) == 1
+
+
+# ---- rule 7: two grains
+
+
+def test_say_opens_a_step_and_is_no_effect():
+    engine = Engine()
+    thing = run(engine, _new_thing()).result
+
+    async def code():
+        say(Phase.ACQUIRE, "{} is taken.", thing)
+        await get(thing.refs, thing, "a")
+        await get(thing.refs, thing, "b")
+
+    before = len(engine.micro)
+    run(engine, code())
+    said = [Micro(*entry).saying for entry in engine.micro[before:]]
+    assert [bool(s) for s in said] == [False, True, False]  # entering the kernel, the first get, the second
+    assert said[1] == (Phase.ACQUIRE, "{} is taken.", (thing,))
+
+
+# ---- rule 8: waiting
+
+
+def test_a_thread_waits_for_a_lock_and_names_its_holder(engine, thing):
+    async def code():
+        async with thing.lock:
+            await load(thing.number)
+
+    first, second = engine.spawn(code(), "first"), engine.spawn(code(), "second")
+    engine.step(first)
+    engine.step(first)
+    engine.run(second)
+    assert second.state == "blocked"
+    assert second.waits_for is thing.lock
+    assert second.why_blocked() == "second waits for thing 1.lock, held by first"
+    engine.run(first)
+    engine.settle()
+    assert second.state == "done"
+
+
+def test_a_lock_taken_twice_by_one_thread_waits_for_itself(engine, thing):
+    async def code():
+        await acquire(thing.lock)
+        await acquire(thing.lock)
+
+    thread = run(engine, code(), "one")
+    assert thread.why_blocked() == "one waits for thing 1.lock, held by itself"
+
+
+def test_woken_threads_run_oldest_first(engine, thing):
+    async def waiter():
+        await wait_for(thing.done)
+        await store(thing.number, await load(thing.number) * 10 + 1)
+
+    async def doubler():
+        await wait_for(thing.done)
+        await store(thing.number, await load(thing.number) * 10 + 2)
+
+    old, young = engine.spawn(waiter()), engine.spawn(doubler())
+    engine.settle()
+    assert (old.state, young.state) == ("blocked", "blocked")
+
+    async def waker():
+        await complete(thing.done)
+        await complete(thing.done)
+
+    run(engine, waker())
+    engine.settle()
+    assert thing.number.value == 12
+
+
+def test_a_wait_with_a_limit_ends_when_the_clock_is_moved_and_not_before(engine, thing):
+    async def code():
+        await get(thing.refs, thing, "held")
+        return await wait_until_zero(thing.refs, 60_000)
+
+    thread = run(engine, code())
+    engine.sleep(59_999)
+    assert thread.state == "blocked"
+    engine.sleep(1)
+    assert thread.result is False
+
+
+def test_a_thread_moved_by_hand_is_not_moved_by_others(engine, thing):
+    thread = engine.spawn(_add_one(thing))
+    thread.manual = True
+    engine.settle()
+    assert thing.number.value == 0
+    engine.run(thread)
+    assert thing.number.value == 1
+
+
+def test_time_does_not_run_backwards(engine):
+    with pytest.raises(ValueError, match="only moves forwards"):
+        engine.sleep(-1)
+
+
+# ---- an oops
+
+
+def test_an_oops_unwinds_nothing_and_leaves_locks_locked(engine, thing):
+    async def code():
+        async with thing.lock:
+            raise KernelOops("NULL pointer dereference")
+
+    thread = run(engine, code())
+    assert thread.state == "oops"
+    assert thing.lock.holder is thread
+    assert engine.violations == ["oops: NULL pointer dereference"]
+
+
+def test_giving_back_a_lock_that_another_has_is_an_oops(engine, thing):
+    async def take():
+        await acquire(thing.lock)
+
+    async def steal():
+        await release(thing.lock)
+
+    run(engine, take())
+    assert run(engine, steal(), "thief").state == "oops"
+    assert "thief unlocks thing 1.lock, which it does not hold" in engine.violations[0]
+
+
+# ---- rule 10: the patch table
+
+
+@kernel("drivers/test.c")
+async def answer() -> int:
+    return 42
+
+
+async def _ask() -> int:
+    return await answer()
+
+
+def test_a_patch_belongs_to_one_machine_and_ends_with_its_block(engine):
+    async def mine() -> int:
+        return 43
+
+    other = Engine()
+    with engine.patched(answer=mine):
+        assert run(engine, _ask()).result == 43
+        assert run(other, _ask()).result == 42
+    assert run(engine, _ask()).result == 42
+
+
+def test_patching_a_function_that_is_not_there_says_so(engine):
+    with pytest.raises(ValueError, match="no kernel function named 'no_such'"), engine.patched(no_such=_ask):
+        pass
+
+
+# ---- rule 11: lines
+
+
+def test_each_effect_knows_the_line_of_kernel_code_that_asked(thing):
+    engine = Engine()
+
+    async def inner():
+        await load(thing.number)  # line A
+
+    async def outer():
+        await inner()
+        async with thing.lock:  # line B
+            await inner()
+
+    run(engine, outer())
+    source = Path(__file__).read_text().splitlines()
+    lines = [source[Micro(*entry).line.number - 1].strip() for entry in engine.micro[1:]]
+    assert lines == [
+        "await load(thing.number)  # line A",
+        "async with thing.lock:  # line B",
+        "await load(thing.number)  # line A",
+        "async with thing.lock:  # line B",
+    ]
+
+
+# ---- the journal
+
+
+def test_the_journal_has_every_change_with_its_old_value():
+    engine = Engine()
+    thing = run(engine, _new_thing()).result
+    start = len(engine.journal or [])
+
+    async def code():
+        await store(thing.number, 5)
+        await get(thing.refs, thing, "r")
+        async with thing.lock:
+            await claim(thing.slots, thing)
+        await free(thing)
+
+    thread = run(engine, code())
+    assert [(c.key, c.old, c.new) for c in engine.changes(start)] == [
+        (None, 0, 5),
+        ((thing, "r"), 0, 1),
+        (None, None, thread),
+        (1, None, thing),
+        (None, thread, None),
+        (None, "alive", None),
+    ]
+
+
+def test_an_untraced_run_keeps_nothing_and_ends_in_the_same_state():
+    results = []
+    for trace in (True, False):
+        engine = Engine(trace)
+        thing = run(engine, _new_thing()).result
+        run(engine, _busy(thing))
+        results.append((thing.number.value, dict(thing.refs.held).values(), bool(engine.micro)))
+    (number, refs, kept), (number2, refs2, kept2) = results
+    assert (number, list(refs)) == (number2, list(refs2)) == (3, [3])
+    assert (kept, kept2) == (True, False)
+
+
+# ---- user memory
+
+
+class Tiny:
+    """Eight bytes at address 100; the last four cannot be written."""
+
+    def __init__(self) -> None:
+        self.data = bytearray(b"12345678")
+
+    def read(self, address: int, size: int) -> bytes:
+        if not 100 <= address <= address + size <= 108:
+            raise OSError
+        return bytes(self.data[address - 100 : address - 100 + size])
+
+    def write(self, address: int, data: bytes) -> None:
+        room = max(0, 104 - address)
+        self.data[address - 100 : address - 100 + min(room, len(data))] = data[:room]
+        if len(data) > room:
+            raise OSError
+
+
+def test_copies_reach_user_memory_and_a_bad_address_is_efault(engine):
+    memory = Tiny()
+
+    async def code(address):
+        data = await copy_from_user(address, 4)
+        await copy_to_user(address, data[::-1])
+        return data
+
+    assert run(engine, code(100), memory=memory).result == b"1234"
+    assert bytes(memory.data) == b"43215678"
+    for address in (99, 105):
+        error = run(engine, code(address), memory=memory).error
+        assert isinstance(error, KernelError)
+        assert error.name == "EFAULT"
+
+
+def test_a_copy_that_fails_half_way_leaves_what_was_written(engine):
+    memory = Tiny()
+
+    async def code():
+        await copy_to_user(102, b"abcd")
+
+    error = run(engine, code(), memory=memory).error
+    assert isinstance(error, KernelError)
+    assert error.name == "EFAULT"
+    assert bytes(memory.data) == b"12ab5678"
+
+
+def test_a_kernel_thread_has_no_user_memory(engine):
+    async def code():
+        await copy_from_user(100, 1)
+
+    with pytest.raises(RuntimeError, match="no user memory"):
+        run(engine, code())
+
+
+def test_a_thread_is_made_of_a_coroutine_and_nothing_else(engine, thing):
+    with pytest.raises(TypeError, match="a thread runs a coroutine"):
+        engine.spawn(load(thing.number))

@@ -1,0 +1,78 @@
+"""Compares the simulator with recordings, scenario by scenario."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from ..kernel import Unsupported
+from ..topology import Topology
+from .compare import ending_of, same, same_ending
+from .ending import ending
+from .recordings import Recording
+from .replay import Replay
+from .report import Difference, FileReport, ScenarioReport, Tally
+
+
+def check(recording: Recording, only: tuple[str, ...] = ("",)) -> FileReport:
+    """Replay the scenarios whose names begin with one of `only`, each on a machine of its own."""
+    report = FileReport(recording.name)
+    for scenario in recording.scenarios:
+        if scenario["name"].startswith(only):
+            report.scenarios.append(check_scenario(recording, scenario))
+    return report
+
+
+def check_scenario(recording: Recording, scenario: Mapping[str, Any]) -> ScenarioReport:
+    """Replay one scenario and compare every step, then what is left afterwards.
+
+    From the first call on that the simulator cannot answer, all steps and the ending count as unsupported. An error of
+    the simulator itself counts as a difference, and so does everything after it, for it has not been compared.
+    """
+    steps, results = scenario["steps"], scenario["result"]["steps"]
+    report = ScenarioReport(scenario["name"], Tally(scenarios=1, steps=len(steps)))
+    done = -1
+    try:
+        replay = Replay(_topology(recording), recording.topology, scenario)
+        for done, (step, recorded) in enumerate(zip(steps, results, strict=True)):
+            got = replay.step(step)
+            if not same(step, recorded, got):
+                report.differences.append(Difference(report.name, done, shown(step), recorded, got))
+        done = len(steps)
+        found = ending(replay, recording.topology, recording.probe0)
+        if not same_ending(scenario["result"], found):
+            report.differences.append(
+                Difference(report.name, None, "what is left", ending_of(scenario["result"]), ending_of(found))
+            )
+    except Unsupported as reason:
+        report.unsupported = reason.sentence
+        report.tally.unsupported = len(steps) - max(done, 0) + 1
+    except Exception as error:  # whatever it is, the other scenarios are to be compared
+        report.differences.extend(_lost(report.name, scenario, max(done, 0), error))
+    report.tally.differ = len(report.differences)
+    return report
+
+
+def shown(step: Mapping[str, Any]) -> str:
+    """A step in one line."""
+    rest = {key: value for key, value in step.items() if key not in ("call", "proc", "fd", "request", "save", "notes")}
+    parts = [str(step[key]) for key in ("fd", "request") if key in step]
+    parts += [f"{key}={json.dumps(value)}" for key, value in rest.items()]
+    who = f"[{step['proc']}] " if "proc" in step else ""
+    return f"{who}{step['call']}({', '.join(parts)})"
+
+
+def _topology(recording: Recording) -> Topology:
+    try:
+        return Topology.from_recording(recording.topology, recording.profile)
+    except ValueError:
+        raise Unsupported(f"the profile {recording.profile}") from None
+
+
+def _lost(name: str, scenario: Mapping[str, Any], first: int, error: Exception) -> list[Difference]:
+    """What could not be compared because the simulator broke."""
+    broken = f"{type(error).__name__}: {error}"
+    steps, results = scenario["steps"], scenario["result"]["steps"]
+    result = [Difference(name, at, shown(steps[at]), results[at], broken) for at in range(first, len(steps))]
+    return [*result, Difference(name, None, "what is left", ending_of(scenario["result"]), broken)]

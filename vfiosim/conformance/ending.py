@@ -1,0 +1,99 @@
+"""What is looked at when a scenario is over: is everything as it was?"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from ..kernel import Unsupported
+from ..process import Process
+from ..uapi import VFIO_DEVICE_BIND_IOMMUFD, KernelError, VfioDeviceBindIommufd
+from .replay import Replay
+
+_LAST_WAIT: Final = 6000  # ms that a killed process has to go away
+Devices = Mapping[str, Mapping[str, Any]]
+
+
+def ending(replay: Replay, devices: Devices, probe0: Mapping[str, Any]) -> dict[str, Any]:
+    """End all processes and look at what is left: `stuck_procs`, `probe`, `kvm_leaked`, as a recording has them.
+
+    Raises Unsupported where that cannot be found out.
+    """
+    result: dict[str, Any] = {}
+    stuck = end_everybody(replay)
+    if stuck:
+        result["stuck_procs"] = stuck
+    elif not replay.scenario.get("noprobe"):
+        if any(driver != devices[name]["driver"] for name, driver in drivers(replay).items()):
+            raise Unsupported("putting driver bindings back")
+        mentioned = replay.scope.devices(json.dumps(replay.scenario["steps"]))
+        found = probe(replay.machine.process("probe"), {name: devices[name] for name in mentioned})
+        result["probe"] = {name: what for name, what in found.items() if what != probe0.get(name)} or "clean"
+    if replay.machine.kvm_live():
+        result["kvm_leaked"] = replay.machine.kvm_live()
+    return result
+
+
+def end_everybody(replay: Replay) -> list[str]:
+    """Kill all processes, oldest first; the answer is which of them do not go away."""
+    for _, actor in replay.everybody:
+        actor.kill()
+    if not all(actor.gone for _, actor in replay.everybody):
+        replay.machine.sleep(_LAST_WAIT)
+    return [name for name, actor in replay.everybody if not actor.gone]
+
+
+def drivers(replay: Replay) -> dict[str, str | None]:
+    """Which driver each device is bound to at the moment."""
+    bound = {name: device.driver.value for name, device in replay.machine.built.devices.items()}
+    return {name: driver.label if driver is not None else None for name, driver in bound.items()}
+
+
+def probe(process: Process, devices: Devices) -> dict[str, dict[str, Any]]:
+    """Can a fresh process open the group of each device, open its node, and bind it?
+
+    `group` and `open` are None or an errno, `bind` is the device ID or an errno.
+    """
+    result = {}
+    for name, device in devices.items():
+        if device["vfio"] is None:
+            continue
+        seen: dict[str, Any] = {}
+        if device["group"]:
+            seen["group"] = _try_open(process, f"/dev/vfio/{device['group']}")[1]
+        if device["cdev"]:
+            fd, seen["open"] = _try_open(process, f"/dev/vfio/devices/{device['vfio']}", keep=True)
+            if fd is not None:
+                seen["bind"] = _try_bind(process, fd)
+        result[name] = seen
+    return result
+
+
+def _try_open(process: Process, path: str, keep: bool = False) -> tuple[int | None, str | None]:
+    try:
+        fd = process.open(path)
+    except Unsupported:
+        raise
+    except KernelError as error:
+        return None, error.name
+    if not keep:
+        process.close(fd)
+    return fd, None
+
+
+def _try_bind(process: Process, fd: int) -> int | str | None:
+    """Bind an open device to a new iommufd, and close both."""
+    iommufd = process.open("/dev/iommu")
+    answer: int | str | None
+    try:
+        argument = VfioDeviceBindIommufd(iommufd=iommufd)
+        process.ioctl(fd, VFIO_DEVICE_BIND_IOMMUFD, argument)
+        answer = int(argument.out_devid) or None
+    except Unsupported:
+        raise
+    except KernelError as error:
+        answer = error.name
+    process.close(fd)
+    process.close(iommufd)
+    return answer

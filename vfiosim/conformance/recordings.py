@@ -1,0 +1,69 @@
+"""Recordings: files that say what a real kernel answered."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+_SUFFIXES: Final = (".json.gz", ".json")
+
+
+class UnreadableError(Exception):
+    """A path that is no recording; the message is one sentence."""
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One file: the machine it was made on, and its scenarios with the answers."""
+
+    name: str
+    profile: str
+    topology: dict[str, dict[str, Any]]
+    probe0: dict[str, Any]
+    scenarios: list[dict[str, Any]]
+
+
+def recordings(paths: Iterable[str | Path]) -> Iterator[Recording]:
+    """The recordings at these paths; of a folder all those in it, by name. Raises UnreadableError."""
+    for path in map(Path, paths):
+        if not path.is_dir():
+            yield load(path)
+            continue
+        inside = sorted(file for file in path.iterdir() if file.name.endswith(_SUFFIXES))
+        if not inside:
+            raise UnreadableError(f"{path} holds no recording (no file ends in {' or '.join(_SUFFIXES)}).")
+        yield from map(load, inside)
+
+
+def load(path: Path) -> Recording:
+    """Read one recording. Raises UnreadableError."""
+    try:
+        data = path.read_bytes()
+        document = json.loads(gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data)
+    except OSError as error:
+        raise UnreadableError(f"{path} cannot be read: {error.strerror or error}.") from None
+    except (ValueError, EOFError) as error:
+        raise UnreadableError(f"{path} is not a recording: {error}.") from None
+    name = path.name
+    for suffix in _SUFFIXES:
+        name = name.removesuffix(suffix)
+    try:
+        return _recording(name, document)
+    except (KeyError, TypeError, AttributeError):
+        raise UnreadableError(
+            f"{path} is not a recording: it lacks the machine, the scenarios or their results."
+        ) from None
+
+
+def _recording(name: str, document: Any) -> Recording:
+    scenarios = list(document["scenarios"])
+    for scenario in scenarios:
+        if len(scenario["steps"]) != len(scenario["result"]["steps"]) or not isinstance(scenario["name"], str):
+            raise TypeError
+        if not all(isinstance(step["call"], str) for step in scenario["steps"]):
+            raise TypeError
+    return Recording(name, str(document["profile"]), dict(document["topology"]), dict(document["probe0"]), scenarios)
