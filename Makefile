@@ -64,7 +64,7 @@ sync: $(UV) ## install everything a developer needs into .venv/
 	$(UV) sync --frozen --all-groups
 
 bench: $(UV) ## time the simulator
-	$(RUN_TEST) python -m vfiosim bench $(BENCH_FLAGS)
+	@for script in benchmarks/*.py; do echo "== $$script"; $(RUN_TEST) python $$script $(BENCH_FLAGS) || exit 1; done
 
 clean: ## delete what the other targets fetched or built
 	rm -rf .tools .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis dist

@@ -212,7 +212,7 @@ def test_a_reference_given_back_twice_stays_visible_as_a_debt(engine, thing):
         lambda t: acquire(t.lock),
         lambda t: complete(t.done),
         lambda t: wait_until_zero(t.refs, 5),
-        lambda t: free(t),
+        free,
     ],
 )
 def test_touching_freed_memory_is_reported(engine, thing, touch):

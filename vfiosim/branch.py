@@ -15,10 +15,9 @@ def branch(machine: Machine, step: int) -> Machine:
     effects = trace.steps[step].last + 1 if step >= 0 else 0
     twin = Machine(machine.topology, machine.kernel)
     for event in [event for event in machine.history if event.after < effects]:
-        _repeat_effects(twin.engine, machine.engine, event.after)
+        _repeat_effects(twin, machine.engine, event.after)
         _repeat_event(twin, event)
-    _repeat_effects(twin.engine, machine.engine, effects)
-    twin.finish_calls()
+    _repeat_effects(twin, machine.engine, effects)
     return twin
 
 
@@ -28,8 +27,11 @@ def _repeat_event(twin: Machine, event: Event) -> None:
         name, parent, caps = event.details
         twin.new_process(name, twin.processes[parent.label].task if parent else None, caps)
     elif event.what == "sleep":
-        twin.note(*event[1:2], *event.details)
+        twin.note("sleep", *event.details)
         twin.engine.clock += event.details[0]
+    elif event.what == "patches":
+        twin.note("patches", *event.details)
+        twin.engine.patches = dict(event.details[0])
     elif event.what == "memory":
         name, what, details = event.details
         getattr(twin.processes[name].memory, what)(*details)
@@ -43,16 +45,19 @@ def _repeat_event(twin: Machine, event: Event) -> None:
         twin.processes[name].start(call, *fresh, run=False)
 
 
-def _repeat_effects(twin: Engine, original: Engine, until: int) -> None:
+def _repeat_effects(twin: Machine, original: Engine, until: int) -> None:
     """Perform effects in the recorded order; each must be the one that was asked for then."""
-    for index in range(len(twin.micro), until):
+    engine = twin.engine
+    for index in range(len(engine.micro), until):
         recorded = Micro(*original.micro[index])
-        thread = _named(twin, recorded.thread.label)
-        done = len(twin.micro)
+        thread = _named(engine, recorded.thread.label)
         if thread is not None:
-            twin.step(thread)
-        if len(twin.micro) == done or _signature(Micro(*twin.micro[index])) != _signature(recorded):
+            engine.step(thread)
+        if len(engine.micro) != index + 1 or _signature(Micro(*engine.micro[index])) != _signature(recorded):
             raise RuntimeError(f"this run does not repeat: effect {index} was {_signature(recorded)} the first time")
+    for call in twin.pending:
+        call.finish()
+    twin.pending = [call for call in twin.pending if not call.thread.ended]
 
 
 def _named(engine: Engine, label: str) -> Thread | None:

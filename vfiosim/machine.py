@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from .engine import Engine, KernelOops, Thread, alloc
@@ -12,7 +12,7 @@ from .kernel.boot import boot
 from .kernel.fs.file import FilesStruct
 from .kernel.kvm.kvm import Kvm
 from .kernel.mm import MmStruct
-from .kernel.task import ALL_CAPABILITIES, Task
+from .kernel.task import ALL_CAPABILITIES, Task, open_standard_files
 from .process import Call, Process
 from .topology import Topology
 from .trace import Recorder, Trace
@@ -98,9 +98,16 @@ class Machine:
         self.engine.sleep(milliseconds)
         self.finish_calls()
 
-    def patched(self, **own: Callable[..., Coroutine[Any, Any, Any]]) -> AbstractContextManager[None]:
-        """`with m.patched(vfio_df_open=mine):` lets this machine use your version of a kernel function."""
-        return self.engine.patched(**own)
+    @contextmanager
+    def patched(self, **own: Callable[..., Coroutine[Any, Any, Any]]) -> Iterator[None]:
+        """`with m.patched(vfio_df_open=mine):` lets this machine use your version of a kernel function.
+
+        Raises ValueError for a name that no kernel function has.
+        """
+        with self.engine.patched(**own):
+            self.note("patches", dict(self.engine.patches))
+            yield
+        self.note("patches", dict(self.engine.patches))
 
     def finish_calls(self) -> None:
         """Let go of the buffers of calls that have ended, and end the processes that an oops has killed."""
@@ -138,5 +145,7 @@ class Machine:
 async def new_task(name: str, parent: Task | None, caps: tuple[str, ...]) -> Task:
     """The kernel's side of a new process."""
     files = await alloc(FilesStruct, name, NOFILE)
+    if parent is None:
+        await open_standard_files(files)
     mm = await alloc(MmStruct, name) if parent is None else await alloc(parent.mm.copy, name)
     return await alloc(Task, name, files, mm, caps)

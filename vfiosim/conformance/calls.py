@@ -43,6 +43,7 @@ class Prepared:
     answer: Callable[[Any], Answer] = _plain
     after_error: Callable[[], dict[str, Any]] = _nothing  # what can be seen although the call failed
     kwargs: dict[str, Any] = field(default_factory=dict)
+    on_a_duplicate: bool = False  # the first argument is a descriptor to be duplicated for the call
 
 
 class Calls:
@@ -131,10 +132,11 @@ class Calls:
 
     def _sendmsg_fd(self, step: Step) -> Prepared:
         fds = [self.scope.value(item) for item in step["fds"]]
-        return Prepared("sendmsg_fds", (self.scope.number(step, "sock"), fds))
+        return Prepared("sendmsg_fds", (self.scope.number(step, "sock"), fds), on_a_duplicate=True)
 
     def _recvmsg_fd(self, step: Step) -> Prepared:
-        return Prepared("recvmsg_fds", (self.scope.number(step, "sock"),), lambda fds: (1, {"fds": list(fds)}))
+        sock = self.scope.number(step, "sock")
+        return Prepared("recvmsg_fds", (sock,), lambda fds: (1, {"fds": list(fds)}), on_a_duplicate=True)
 
     def _poll(self, step: Step) -> Prepared:
         events, timeout = self.scope.number(step, "events", 1), int(step.get("timeout", 0))

@@ -237,7 +237,20 @@ def _method(process: Process, prepared: Prepared, name: str) -> Callable[..., An
     if found is None:
         raise Unsupported(f"the call {prepared.method}")
     method: Callable[..., Any] = found if name == prepared.method else getattr(process, name)
-    return method
+    return _on_a_duplicate(process, method) if prepared.on_a_duplicate else method
+
+
+def _on_a_duplicate(process: Process, method: Callable[..., Any]) -> Callable[..., Any]:
+    """The recording program talks to a duplicate of its socket, which takes a number while the message arrives."""
+
+    def call(sock: int, *rest: Any) -> Any:
+        spare = process.dup(sock)
+        try:
+            return method(spare, *rest)
+        finally:
+            process.close(spare)
+
+    return call
 
 
 def _name_descriptors(step: Step, result: Result, out: dict[str, Any]) -> None:

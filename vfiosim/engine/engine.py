@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import repeat
 from types import CoroutineType
 from typing import Any, NamedTuple
 
@@ -154,14 +155,14 @@ class Engine:
 
     def step(self, thread: Thread) -> bool:
         """Perform the pending effect of a thread. False if it has ended or must wait."""
-        return self._perform(thread, 1)
+        return self._perform(thread, repeat(None, 1))
 
     def run(self, thread: Thread) -> None:
         """Perform effects of this thread until it ends or must wait."""
-        self._perform(thread, -1)
+        self._perform(thread, repeat(None))
 
-    def _perform(self, thread: Thread, budget: int) -> bool:  # noqa: C901  (one loop, and the fastest one)
-        """The loop under everything: `budget` effects, or (below zero) as many as there are. True if it could go on."""
+    def _perform(self, thread: Thread, turns: Iterable[None]) -> bool:  # noqa: C901  (one loop, and the fastest one)
+        """The loop under everything: as many effects as there are turns. True if the thread could go on."""
         request = thread.pending
         if request is None:
             return False
@@ -171,28 +172,26 @@ class Engine:
         thread.state = "ready"
         start = 0
         try:
-            while budget:
-                budget -= 1
+            for _ in turns:
+                go_on: Callable[[Any], Any] = send
                 if journal is not None:
                     start = len(journal)
                 try:
                     answer = request[0](self, thread, request)
                 except KernelError as error:
                     error.where = error.where or str(cursor.line())
-                    answer = error
+                    answer, go_on = error, code.throw
                 if answer is WAIT:
-                    thread.state = "blocked"
+                    thread.pending, thread.state = request, "blocked"
                     return False
                 if journal is not None:
                     frame = cursor.place()
-                    micro.append(
-                        (thread, request, answer, frame.f_code, frame.f_lasti, start, len(journal), thread.saying)
-                    )
-                    thread.saying = None
-                request = code.throw(answer) if isinstance(answer, KernelError) else send(answer)
+                    saying, thread.saying = thread.saying, None
+                    micro.append((thread, request, answer, frame.f_code, frame.f_lasti, start, len(journal), saying))
+                request = go_on(answer)
                 if type(request) is not tuple:
                     raise TypeError(f"kernel code may only await effects, not {request!r}")
-                thread.pending = request
+            thread.pending = request
             return True
         except StopIteration as stop:
             self._end(thread, stop.value, None)

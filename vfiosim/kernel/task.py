@@ -9,6 +9,7 @@ from ..engine import (
     Field,
     KObject,
     Phase,
+    alloc,
     current,
     field,
     free,
@@ -24,7 +25,7 @@ from ..engine import (
 )
 from ..engine.engine import Engine
 from ..uapi import KernelError
-from .fs.file import RESERVED, FilesStruct, fput
+from .fs.file import PLAIN_FILE, RESERVED, File, FilesStruct, fput
 from .mm import MmStruct
 
 R = TypeVar("R")
@@ -59,6 +60,14 @@ class Task(KObject):
         self.caps.value = caps
         self.files = files
         self.mm = mm
+
+
+async def open_standard_files(files: FilesStruct) -> None:
+    """What every program finds open: descriptors 0, 1 and 2, here all of one terminal."""
+    terminal = await alloc(File, "terminal", PLAIN_FILE)
+    for number in range(3):
+        await get(terminal.f_ref, files, f"fd {number}")
+        await poke(files.fd, number, terminal)
 
 
 async def system_call(body: Coroutine[Any, Any, R]) -> R:

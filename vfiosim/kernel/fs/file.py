@@ -47,6 +47,9 @@ class FileOperations:
     unlocked_ioctl: Callable[[File, int, int], Awaitable[int]] | None = None
 
 
+PLAIN_FILE = FileOperations("plain")  # a file that none of the modelled subsystems knows
+
+
 class File(KObject):
     """An open file.
 
@@ -102,7 +105,7 @@ class FilesStruct(KObject):
     kind = "fds"
     root = "file descriptors of a process"
 
-    fd: Table[File | Literal["reserved"]] = table(first=3)  # 0, 1 and 2 are open from the start and of no interest here
+    fd: Table[File | Literal["reserved"]] = table()
 
     def __init__(self, engine: Engine, label: str, limit: int) -> None:
         super().__init__(engine, label)

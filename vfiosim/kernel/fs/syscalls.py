@@ -9,6 +9,7 @@ from ..unsupported import Unsupported
 from .file import (
     O_PATH,
     O_RDWR,
+    PLAIN_FILE,
     Cdev,
     File,
     FileOperations,
@@ -24,7 +25,6 @@ from .file import (
     put_unused_fd,
 )
 
-PLAIN_FILE = FileOperations("plain")  # a file that none of the modelled subsystems knows
 _PLAIN_PATHS = {"/": "directory", "/dev/null": "null", "/dev/zero": "zero"}
 
 

@@ -1,0 +1,273 @@
+"""Machines and processes: calls that wait, calls that kill, second machines that branch off, students' own functions."""
+
+from __future__ import annotations
+
+import pytest
+
+from vfiosim import Blocked, KernelError, KernelOops, Machine, Unsupported, uapi
+from vfiosim.engine import refuse_if
+from vfiosim.uapi import Errno
+
+BIND = uapi.VFIO_DEVICE_BIND_IOMMUFD
+
+
+@pytest.fixture
+def m() -> Machine:
+    return Machine("lab")
+
+
+@pytest.fixture
+def p(m):
+    return m.process("vmm")
+
+
+def bind_argument(iommu: int) -> uapi.VfioDeviceBindIommufd:
+    return uapi.VfioDeviceBindIommufd(iommufd=iommu)
+
+
+def step_until_lock(call, lock) -> None:
+    while lock.holder is None:
+        assert call.step()
+
+
+@pytest.fixture
+def half_bound(m, p):
+    """A process whose BIND stands in the middle, under the lock of the device set."""
+    dev, iommu = p.open("/dev/vfio/devices/vfio0"), p.open("/dev/iommu")
+    call = p.start("ioctl", dev, BIND, bind_argument(iommu), run=False)
+    step_until_lock(call, m.built.vfio_devices["pci0"].dev_set.lock)
+    return call
+
+
+# ---- calls that wait
+
+
+def test_a_started_call_has_done_nothing_yet(m, p):
+    call = p.start("open", "/dev/iommu", run=False)
+    assert (call.state, call.result, call.error) == ("ready", None, None)
+    assert not any("iommufd_ctx" in oid for oid in m.engine.objects)
+    assert call.run().result == 3
+
+
+def test_a_synchronous_call_that_cannot_go_on_says_what_it_waits_for_and_stays_alive(m, half_bound):
+    other = m.process("other")
+    dev, iommu = other.open("/dev/vfio/devices/vfio0"), other.open("/dev/iommu")
+    with pytest.raises(Blocked, match=r"waits for vfio_device_set vfio0\.lock, held by vmm:3") as caught:
+        other.ioctl(dev, BIND, bind_argument(iommu))
+    call = caught.value.call
+    assert call.state == "blocked"
+    assert call.waits_for == "other:3 waits for vfio_device_set vfio0.lock, held by vmm:3"
+    half_bound.run()
+    assert half_bound.result == 0
+    assert isinstance(call.error, KernelError)  # it went on, and found the device taken
+    assert call.error.check == "single_open"
+    assert m.check() == []
+
+
+def test_the_second_argument_of_a_waiting_call_is_written_when_it_goes_on(m, half_bound):
+    other = m.process("other")
+    dev, iommu = other.open("/dev/vfio/devices/vfio1"), other.open("/dev/iommu")
+    argument = bind_argument(iommu)
+    waiting = other.start("ioctl", dev, BIND, argument, run=False)
+    assert argument.out_devid == 0
+    waiting.run()
+    assert argument.out_devid == 1
+    half_bound.run()
+
+
+def test_closing_the_file_under_a_running_bind_unbinds_only_after_it(m, p, half_bound):
+    p.close(3)
+    assert m.built.vfio_devices["pci0"].open_count.value == 0
+    half_bound.run()
+    assert half_bound.result == 0
+    assert m.built.vfio_devices["pci0"].open_count.value == 0  # the running call held the file; then it was released
+    assert m.check() == []
+    assert not any(oid.startswith("vfio_device_file") for oid in m.engine.objects)
+
+
+# ---- calls that kill
+
+
+def test_an_oops_kills_the_process_and_leaves_its_locks_held(m, p):
+    async def broken(df):
+        await refuse_if(False, Errno.EINVAL, "never", "never")
+        raise KernelOops("BUG: the driver went wrong")
+
+    dev, iommu = p.open("/dev/vfio/devices/vfio0"), p.open("/dev/iommu")
+    with m.patched(vfio_df_open=broken), pytest.raises(KernelOops, match="the driver went wrong"):
+        p.ioctl(dev, BIND, bind_argument(iommu))
+    assert not p.task.alive.value
+    assert m.built.vfio_devices["pci0"].dev_set.lock.holder is not None
+    assert any("oops" in line for line in m.check())
+    other = m.process("other")
+    dev, iommu = other.open("/dev/vfio/devices/vfio0"), other.open("/dev/iommu")
+    with pytest.raises(Blocked, match=r"vfio_device_set vfio0\.lock"):
+        other.ioctl(dev, BIND, bind_argument(iommu))
+
+
+# ---- branches
+
+
+def test_a_branch_stands_where_the_trace_stood_and_goes_on_differently(m, p):
+    dev, iommu = p.open("/dev/vfio/devices/vfio0"), p.open("/dev/iommu")
+    p.ioctl(dev, BIND, bind_argument(iommu))
+    before = next(step.index for step in m.trace if "legacy" in step.sentence or "is blocked" in step.sentence) - 2
+    twin = m.branch(before)
+    assert [str(step) for step in twin.trace] == [str(step) for step in m.trace.steps[: before + 1]]
+    group = twin.processes["vmm"].open("/dev/vfio/1")  # in the other world the group comes first
+    assert group == 5
+    (call,) = twin.pending
+    error = call.run().error
+    assert isinstance(error, KernelError)
+    assert error.check == "group_is_open"
+    assert m.built.vfio_devices["pci0"].open_count.value == 1  # the first machine is as it was
+    assert twin.built.vfio_devices["pci0"].open_count.value == 0
+    assert twin.check() == []
+
+
+def test_a_branch_can_be_taken_at_every_step_and_finished(m, p):
+    dev, iommu = p.open("/dev/vfio/devices/vfio0"), p.open("/dev/iommu")
+    p.ioctl(dev, BIND, bind_argument(iommu))
+    child = p.fork("child")
+    address = p.memory.map(24, bytes(bind_argument(iommu)), prot=1)
+    with pytest.raises(KernelError):
+        child.ioctl(dev, BIND, address)
+    m.sleep(5)
+    p.exit()
+    child.close(dev)
+    end = m.trace.end
+    for step in range(-1, len(m.trace)):
+        twin = m.branch(step)
+        assert twin.trace.end == m.trace.state(step)
+    assert twin.trace.end == end
+    assert twin.engine.clock == 5
+
+
+def test_a_branch_repeats_what_a_students_own_function_did(m, p):
+    async def mine(device, token):
+        await refuse_if(True, Errno.EACCES, "mine", "nobody may")
+
+    dev, iommu = p.open("/dev/vfio/devices/vfio0"), p.open("/dev/iommu")
+    with m.patched(vfio_pci_core_match_token_uuid=mine), pytest.raises(KernelError, match="nobody may"):
+        p.ioctl(dev, BIND, bind_argument(iommu))
+    p.ioctl(dev, BIND, bind_argument(iommu))
+    assert m.branch(len(m.trace) - 1).trace.end == m.trace.end
+
+
+def test_a_branch_beyond_the_trace_is_refused_in_words(m, p):
+    p.open("/dev/iommu")
+    with pytest.raises(IndexError, match="there is no step 999"):
+        m.branch(999)
+
+
+# ---- students' own functions
+
+
+def test_a_student_can_mend_the_failed_second_bind(m, p):
+    from tests.test_bind import add, vm
+    from vfiosim.engine import load, store
+    from vfiosim.kernel.kvm.kvm_main import kvm_put_kvm
+    from vfiosim.kernel.vfio.vfio_main import BOUND_FOR
+
+    async def mine(device):
+        if await load(device.open_count) != 0:  # somebody else's reference
+            return
+        kvm = await load(device.kvm)
+        if kvm is not None:
+            await kvm_put_kvm(kvm, device, BOUND_FOR)
+            await store(device.kvm, None)
+
+    for patches, findings in ({"vfio_device_put_kvm": mine}, 0), ({}, 1):
+        m = Machine("lab")
+        p = m.process("vmm")
+        _, kv = vm(p)
+        dev, iommu = p.open("/dev/vfio/devices/vfio0"), p.open("/dev/iommu")
+        add(p, kv, dev)
+        p.ioctl(dev, BIND, bind_argument(iommu))
+        second = p.open("/dev/vfio/devices/vfio0")
+        with m.patched(**patches), pytest.raises(KernelError):
+            p.ioctl(second, BIND, bind_argument(iommu))
+        assert len(m.check()) == findings
+
+
+# ---- the rest of the door
+
+
+def test_what_is_not_modelled_says_so_and_leaves_nothing_behind(m, p):
+    dev, iommu = p.open("/dev/vfio/devices/vfio0"), p.open("/dev/iommu")
+    p.ioctl(dev, BIND, bind_argument(iommu))
+    state = m.trace.end
+    with pytest.raises(Unsupported, match="VFIO_DEVICE_ATTACH_IOMMUFD_PT is not modelled"):
+        p.ioctl(dev, uapi.VFIO_DEVICE_ATTACH_IOMMUFD_PT, uapi.VfioDeviceAttachIommufdPt())
+    assert m.trace.end.objects == state.objects
+
+
+def test_an_untraced_machine_gives_the_same_answers_and_keeps_no_trace():
+    m = Machine(trace=False)
+    p = m.process("vmm")
+    dev, iommu = p.open("/dev/vfio/devices/vfio0"), p.open("/dev/iommu")
+    argument = bind_argument(iommu)
+    p.ioctl(dev, BIND, argument)
+    assert argument.out_devid == 1
+    with pytest.raises(ValueError, match="keeps no trace"):
+        _ = m.trace
+    assert m.check() == []
+
+
+def test_descriptors_run_out_with_emfile_and_can_be_used_again(p):
+    numbers = [p.open("/dev/iommu") for _ in range(1024 - 3)]
+    with pytest.raises(KernelError) as caught:
+        p.open("/dev/iommu")
+    assert caught.value.name == "EMFILE"
+    p.close(numbers[5])
+    assert p.open("/dev/iommu") == numbers[5]
+
+
+def test_ids_of_an_iommufd_begin_at_one_and_are_the_lowest_free_ones(p):
+    iommu = p.open("/dev/iommu")
+
+    def new() -> int:
+        argument = uapi.IommuIoasAlloc()
+        p.ioctl(iommu, uapi.IOMMU_IOAS_ALLOC, argument)
+        return argument.out_ioas_id
+
+    assert [new(), new(), new()] == [1, 2, 3]
+    p.ioctl(iommu, uapi.IOMMU_DESTROY, uapi.IommuDestroy(id=2))
+    assert new() == 2
+    for number, errno in ((0, "ENOENT"), (9, "ENOENT")):
+        with pytest.raises(KernelError) as caught:
+            p.ioctl(iommu, uapi.IOMMU_DESTROY, uapi.IommuDestroy(id=number))
+        assert caught.value.name == errno
+
+
+def test_a_devices_object_cannot_be_destroyed_by_hand(m, p):
+    dev, iommu = p.open("/dev/vfio/devices/vfio0"), p.open("/dev/iommu")
+    argument = bind_argument(iommu)
+    p.ioctl(dev, BIND, argument)
+    with pytest.raises(KernelError) as caught:
+        p.ioctl(iommu, uapi.IOMMU_DESTROY, uapi.IommuDestroy(id=argument.out_devid))
+    assert caught.value.name == "EBUSY"
+    assert m.check() == []
+
+
+def test_why_names_every_way_and_close_names_for_a_wrong_one(m, p):
+    dev, iommu = p.open("/dev/vfio/devices/vfio0"), p.open("/dev/iommu")
+    p.ioctl(dev, BIND, bind_argument(iommu))
+    p.close(iommu)
+    ways = str(m.why("iommufd_ctx 1"))
+    assert "fds vmm --fd 3--> file vfio0#1" in ways
+    assert "fd 4" not in ways
+    with pytest.raises(ValueError, match="do you mean"):
+        m.why("iomufd_ctx 1")
+
+
+def test_memory_can_be_mapped_read_written_and_taken_away(p):
+    address = p.mmap(8192)
+    p.memory.write(address + 4090, b"0123456789")
+    assert p.memory.read(address + 4090, 10) == b"0123456789"
+    p.munmap(address + 4096, 4096)
+    with pytest.raises(OSError, match="EFAULT"):
+        p.memory.read(address + 4090, 10)
+    assert p.memory.read(address + 4090, 6) == b"012345"
+    with pytest.raises(OSError, match="EEXIST"):
+        p.mmap(4096, address=address)
