@@ -9,7 +9,7 @@ from typing import Any
 from .engine import Count, Engine, KObject, Lock, Thread
 from .kernel.base import Device
 from .kernel.iommu import IommuGroup
-from .kernel.iommufd.private import ZERO_ENTRY, IommufdAccess, IommufdDevice, IommufdObject
+from .kernel.iommufd.private import IommufdAccess, IommufdDevice, IommufdObject
 from .kernel.kvm.kvm import Kvm, KvmVfio
 from .kernel.vfio.device_cdev import BINDING
 from .kernel.vfio.vfio import VfioDevice, VfioDeviceFile, VfioGroup
@@ -191,8 +191,7 @@ def dma_has_one_owner(engine: Engine, group: IommuGroup) -> Broken:
 @_invariant(IommufdObject, "iommufd_object.users", "iommufd_ctx.objects", lock=lambda obj: obj.ictx.objects_lock)
 def published_object_is_held(engine: Engine, obj: IommufdObject) -> Broken:
     """What can be found under its ID is held by its context, and, if it is a device's, by its driver."""
-    found = obj.ictx.objects.slots.get(obj.id)
-    if found is not obj or found == ZERO_ENTRY:
+    if obj.ictx.objects.slots.get(obj.id) is not obj:
         return
     least = 2 if isinstance(obj, (IommufdDevice, IommufdAccess)) else 1
     if obj.users.value < least:
