@@ -502,3 +502,16 @@ def test_messages_are_announced():
     bench.fd.text.value = "x"
     press(bench, "close")
     assert 'role="alert"' in bench.fd.problem.value
+
+
+def test_nothing_moves_in_the_picture_between_two_presses():
+    bench = one_bind.first_bind()
+
+    def places() -> dict[str, str]:
+        svg = bench.stage.player.data["svg"]
+        return dict(re.findall(r'data-oid="([^"]+)".*?<rect class="box" x="([-0-9.]+)" y', svg))
+
+    before = places()
+    bench.buttons["bind"].click()
+    assert len(before) > 5
+    assert places() == before

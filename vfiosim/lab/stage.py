@@ -52,7 +52,7 @@ class Stage(widgets.VBox):  # type: ignore[misc]
 
 def _player(trace: Trace, step: int, options: dict[str, Any]) -> Any:
     try:
-        from ..views.live import LivePlayer
+        from ..views.live_player import LivePlayer
 
         return LivePlayer(trace, step=step, **options)
     except ImportError:

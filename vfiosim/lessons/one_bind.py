@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ..lab import Bench, Exercise, Prediction, Session, Task
+from ..trace import Trace
 from .one_bind_questions import DEVICE, IOMMUFD, QUESTIONS
 
 CORE = frozenset(
@@ -17,7 +20,7 @@ CORE = frozenset(
         "iommufd_device",
     }
 )
-GROUPS = CORE | {"vfio_group 1", "iommu_group 1", "iommufd_group", "file 1#*"}
+GROUPS = CORE | {"vfio_group 1", "iommu_group 1", "iommufd_group", "file group1#*"}
 KVM = CORE | {"file kvm-v*", "kvm", "kvm_vfio"}
 
 
@@ -33,29 +36,46 @@ def bound(session: Session) -> None:
     session.bind(3, iommufd=4)
 
 
+def bound_for_a_vm(session: Session) -> None:
+    """A device that is bound to an iommufd, and listed by the kvm-vfio device of a VM before that."""
+    opened(session)
+    session.create_vm()
+    session.create_kvm_vfio(5)
+    session.file_add(6, 3)
+    session.bind(3, iommufd=4)
+
+
+def room(rehearsal: Callable[[Session], object]) -> Trace:
+    """All steps of a run that nobody sees: what occurs in it has its place in the picture from the start."""
+    session = Session()
+    rehearsal(session)
+    return session.machine.trace
+
+
 def first_bind() -> Bench:
     """One button: bind."""
-    return Bench(Session(start=opened), show=("bind",), fields=False, only=CORE)
+    return Bench(Session(start=opened), show=("bind",), fields=False, only=CORE, room=room(bound))
 
 
 def gate() -> Bench:
     """Open a device and ask it something."""
-    return Bench(show=("open", "descriptor"), only=CORE)
+    return Bench(show=("open", "descriptor"), only=CORE, room=room(bound))
 
 
 def bind() -> Bench:
     """Open and bind; every field of the struct can be changed."""
-    return Bench(Session(start=opened), show=("open", "bind", "descriptor"), only=GROUPS)
+    return Bench(Session(start=opened), show=("open", "bind", "descriptor"), only=GROUPS, room=room(bound))
 
 
 def close() -> Bench:
     """A bound device, to be closed in any order; and who keeps what alive."""
-    return Bench(Session(start=bound), show=("descriptor", "why"), only=CORE)
+    return Bench(Session(start=bound), show=("descriptor", "why"), only=CORE, room=room(bound))
 
 
 def kvm() -> Bench:
     """Everything, with a VM."""
-    return Bench(Session(start=opened), show=("bind", "descriptor", "kvm", "why"), only=KVM)
+    rows = ("bind", "descriptor", "kvm", "why")
+    return Bench(Session(start=opened), show=rows, only=KVM, room=room(bound_for_a_vm))
 
 
 def predict(name: str) -> Prediction:

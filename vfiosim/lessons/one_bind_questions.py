@@ -124,7 +124,7 @@ QUESTIONS: dict[str, Question] = {
             "EBADFD": "EBADFD is for a descriptor that is open, but of another kind of file.",
         },
         otherwise="Neither mistake has this answer. The two candidates are EBUSY and EBADF.",
-        view=FILES | {"vfio_group 1", "file 1#*"},
+        view=FILES | {"vfio_group 1", "file group1#*"},
     ),
     "close the iommufd first": Question(
         "A device is bound. The program closes the descriptor of the <b>iommufd</b> and keeps that of the device. What now?",

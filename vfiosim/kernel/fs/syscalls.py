@@ -67,7 +67,7 @@ async def do_file_open(devtmpfs: DevTmpfs, path: str, flags: int) -> File:
         "path_exists",
         f"there is no {path}",
     )
-    file = await alloc_file(path.rsplit("/", 1)[1], cdev.f_op, flags)
+    file = await alloc_file(name_of(path), cdev.f_op, flags)
     if flags & O_PATH:
         return file
     try:
@@ -79,6 +79,12 @@ async def do_file_open(devtmpfs: DevTmpfs, path: str, flags: int) -> File:
         await free(file)
         raise
     return file
+
+
+def name_of(path: str) -> str:
+    """What the file behind a device node is called: the end of its path, with a word for the number of a group."""
+    last = path.rsplit("/", 1)[1]
+    return f"group{last}" if last.isdigit() else last
 
 
 @kernel("fs/file_table.c")
