@@ -39,7 +39,7 @@ class Field(Cell, Generic[T]):
     """A value: an int, a string, bytes, a tuple, None or a pointer to another object.
 
     `link` says what a pointer means: "" (not drawn), "weak" (a bare pointer, nothing keeps the target alive) or
-    "owns" (the target lives exactly as long as this object, without a count of its own).
+    "owns" (the target lives exactly as long as this object, unless it has a count of its own).
     """
 
     __slots__ = ("link", "value")
