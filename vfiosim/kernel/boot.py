@@ -13,12 +13,22 @@ from .iommu import IommuGroup, iommu_device_use_default_domain
 from .iommufd.fops import iommufd_fops
 from .kvm.kvm_main import kvm_chardev_ops
 from .kvm.vfio import kvm_vfio_ops
+from .task import UserStruct
 from .vfio.container import vfio_fops
 from .vfio.device_fops import vfio_device_fops
-from .vfio.group import vfio_group_fops
+from .vfio.group_fops import vfio_group_fops
 from .vfio.mtty import mtty_dev_ops
 from .vfio.pci.vfio_pci_core import vfio_pci_ops
-from .vfio.vfio import VfioDevice, VfioDeviceOps, VfioDeviceSet, VfioGroup
+from .vfio.vfio import (
+    VfioDevice,
+    VfioDeviceOps,
+    VfioDeviceSet,
+    VfioGroup,
+    VfioGroupType,
+    VfioIommuDriver,
+    VfioIommuDrivers,
+)
+from .vfio.vfio_iommu_type1 import vfio_iommu_driver_ops_type1
 from .vfio.vfio_main import __vfio_register_dev as vfio_register_dev
 from .vfio.vfio_main import vfio_assign_device_set
 
@@ -63,6 +73,7 @@ class Built:
 
     devtmpfs: DevTmpfs
     registry: Registry
+    root: UserStruct
     groups: dict[int, IommuGroup] = field(default_factory=dict)
     vfio_groups: dict[int, VfioGroup] = field(default_factory=dict)
     drivers: dict[str, BusDriver] = field(default_factory=dict)
@@ -72,10 +83,10 @@ class Built:
 
 async def boot(devices: tuple[DeviceSpec, ...]) -> Built:
     """Make the nodes that are always there, then every device, in order, with its driver."""
-    built = Built(await alloc(DevTmpfs), await alloc(Registry))
+    built = Built(await alloc(DevTmpfs), await alloc(Registry), await alloc(UserStruct, 0))
     await add_node(built, "/dev/iommu", await alloc(Cdev, "iommu", iommufd_fops))
     await add_node(built, "/dev/kvm", await alloc(Cdev, "kvm", kvm_chardev_ops))
-    await add_node(built, "/dev/vfio/vfio", await alloc(Cdev, "container", vfio_fops))
+    await add_node(built, "/dev/vfio/vfio", await container_node())
     for spec in devices:
         await add_device(built, spec)
     return built
@@ -85,6 +96,15 @@ async def add_node(built: Built, path: str, cdev: Cdev) -> None:
     """Let a path lead to a node."""
     await get(cdev.kobj, built.devtmpfs, "node")
     await poke(built.devtmpfs.nodes, path, cdev)
+
+
+async def container_node() -> Cdev:
+    """/dev/vfio/vfio, and the IOMMU driver that its containers can be given."""
+    core = await alloc(VfioIommuDrivers)
+    driver = await alloc(VfioIommuDriver, vfio_iommu_driver_ops_type1)
+    await get(driver.module, driver, "loaded")
+    await store(core.iommu_drivers_list, (driver,))
+    return await alloc(Cdev, "container", vfio_fops, inside=core)
 
 
 async def add_device(built: Built, spec: DeviceSpec) -> None:
@@ -121,9 +141,9 @@ async def probe_vfio(built: Built, spec: DeviceSpec, device: Device, driver: Bus
 
 async def create_group(built: Built, number: int) -> VfioGroup:
     """The first VFIO device of an iommu_group: /dev/vfio/N appears."""
-    group = await alloc(VfioGroup, number)
-    built.vfio_groups[number] = group
     iommu_group = built.groups[number]
+    type_ = VfioGroupType.EMULATED_IOMMU if iommu_group.emulated else VfioGroupType.IOMMU
+    group = built.vfio_groups[number] = await alloc(VfioGroup, number, type_)
     await get(iommu_group.kobj, group, "its group")
     await store(group.iommu_group, iommu_group)
     group.cdev = await alloc(Cdev, f"group-{number}", vfio_group_fops, group.dev, group)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from ...engine import Phase, kernel, load, say, store
 from ..iommufd.device import iommufd_access_create, iommufd_access_destroy, iommufd_device_bind, iommufd_device_unbind
 from ..iommufd.private import IommufdCtx
+from ..iommufd.vfio_compat import iommufd_vfio_compat_ioas_get_id
+from ..unsupported import Unsupported
 from .vfio import VfioDevice, VfioDeviceFile
 
 
@@ -14,6 +16,13 @@ async def vfio_df_iommufd_bind(df: VfioDeviceFile) -> None:
     ictx = await load(df.iommufd)
     assert ictx is not None
     await store(df.devid, await df.device.ops.bind_iommufd(df.device, ictx))
+
+
+@kernel("drivers/vfio/iommufd.c")
+async def vfio_iommufd_compat_attach_ioas(device: VfioDevice, ictx: IommufdCtx) -> None:
+    """Attach a device that was opened through its group to the compat IOAS. ENODEV without one, what the attach says."""
+    number = await iommufd_vfio_compat_ioas_get_id(ictx)
+    raise Unsupported(f"attaching {device.oid} to the compat IOAS, which has ID {number}")
 
 
 @kernel("drivers/vfio/iommufd.c")
