@@ -28,6 +28,7 @@ from .vfio import VfioContainer, VfioGroup, VfioGroupType, VfioIommuDriver, Vfio
 
 DEVICE_OPEN = "a device of the group is open"
 SERVES = "serves the container"
+IN_CONTAINER = "in it"
 
 
 @kernel("drivers/vfio/container.c")
@@ -189,7 +190,7 @@ async def vfio_container_attach_group(container: VfioContainer, group: VfioGroup
         await store(group.container, container)
         await store(group.container_users, 1)
         await store(container.group_list, (group, *await load(container.group_list)))
-        await get(container.kref, group, "in it")
+        await get(container.kref, group, IN_CONTAINER)
 
 
 @kernel("drivers/vfio/container.c")
@@ -218,7 +219,7 @@ async def vfio_group_detach_container(group: VfioGroup) -> None:
             await put(driver.module, container, SERVES)
             await store(container.iommu_driver, None)
             await store(container.iommu_data, None)
-    if await put(container.kref, group, "in it"):
+    if await put(container.kref, group, IN_CONTAINER):
         await free(container)
 
 
