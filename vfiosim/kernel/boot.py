@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ..engine import KObject, Table, alloc, get, poke, store, table
+from ..engine import KObject, Table, alloc, get, load, poke, store, table
 from ..engine.engine import Engine
 from .base import BusDriver, Device
 from .fs.file import Cdev
@@ -18,6 +18,7 @@ from .vfio.container import vfio_fops
 from .vfio.device_fops import vfio_device_fops
 from .vfio.group_fops import vfio_group_fops
 from .vfio.mtty import mtty_dev_ops
+from .vfio.noiommu import vfio_noiommu_ops
 from .vfio.pci.vfio_pci_core import vfio_pci_ops
 from .vfio.vfio import (
     VfioDevice,
@@ -42,7 +43,8 @@ class DeviceSpec:
 
     * `name`: what people call it; `address`: PCI address or UUID; `bus`: "pci" or "mdev"; `model`: free text;
     * `driver`: "vfio-pci" and "mtty" are VFIO drivers; every other name is a kernel driver that uses the DMA API;
-    * `group`: the number of its iommu_group; `dev_set`: devices with the same word are reset together, "" for alone;
+    * `group`: the number of its iommu_group, below 0 for none; `noiommu`: no IOMMU watches it, the group is only for its name;
+    * `dev_set`: devices with the same word are reset together, "" for alone;
     * `can_reset`: the function can be reset on its own.
     """
 
@@ -54,6 +56,7 @@ class DeviceSpec:
     model: str = ""
     dev_set: str = ""
     can_reset: bool = False
+    noiommu: bool = False
 
 
 class Registry(KObject):
@@ -86,7 +89,7 @@ async def boot(devices: tuple[DeviceSpec, ...]) -> Built:
     built = Built(await alloc(DevTmpfs), await alloc(Registry), await alloc(UserStruct, 0))
     await add_node(built, "/dev/iommu", await alloc(Cdev, "iommu", iommufd_fops))
     await add_node(built, "/dev/kvm", await alloc(Cdev, "kvm", kvm_chardev_ops))
-    await add_node(built, "/dev/vfio/vfio", await container_node())
+    await add_node(built, "/dev/vfio/vfio", await container_node(any(spec.noiommu for spec in devices)))
     for spec in devices:
         await add_device(built, spec)
     return built
@@ -98,23 +101,26 @@ async def add_node(built: Built, path: str, cdev: Cdev) -> None:
     await poke(built.devtmpfs.nodes, path, cdev)
 
 
-async def container_node() -> Cdev:
-    """/dev/vfio/vfio, and the IOMMU driver that its containers can be given."""
+async def container_node(noiommu: bool) -> Cdev:
+    """/dev/vfio/vfio, and the IOMMU drivers that its containers can be given."""
     core = await alloc(VfioIommuDrivers)
-    driver = await alloc(VfioIommuDriver, vfio_iommu_driver_ops_type1)
-    await get(driver.module, driver, "loaded")
-    await store(core.iommu_drivers_list, (driver,))
+    for ops in (vfio_noiommu_ops(noiommu), vfio_iommu_driver_ops_type1):
+        driver = await alloc(VfioIommuDriver, ops)
+        await get(driver.module, driver, "loaded")
+        await store(core.iommu_drivers_list, (driver, *await load(core.iommu_drivers_list)))
     return await alloc(Cdev, "container", vfio_fops, inside=core)
 
 
 async def add_device(built: Built, spec: DeviceSpec) -> None:
     """A device appears, and its driver takes it."""
     group = built.groups.get(spec.group)
-    if group is None:
-        group = built.groups[spec.group] = await alloc(IommuGroup, spec.group, emulated=spec.bus == "mdev")
+    if group is None and spec.group >= 0:
+        emulated = spec.bus == "mdev"
+        group = built.groups[spec.group] = await alloc(IommuGroup, spec.group, emulated, spec.noiommu)
     device = await alloc(Device, spec.name, spec.address, spec.bus, group, spec.model, spec.can_reset)
     built.devices[spec.name] = device
-    await get(group.kobj, device, "in this group")
+    if group is not None:
+        await get(group.kobj, device, "in this group")
     driver = built.drivers.get(spec.driver)
     if driver is None:
         driver = built.drivers[spec.driver] = await alloc(BusDriver, spec.driver, spec.driver in VFIO_DRIVERS)
@@ -134,6 +140,8 @@ async def probe_vfio(built: Built, spec: DeviceSpec, device: Device, driver: Bus
     vdev = await alloc(VfioDevice, index, device, VFIO_DRIVERS[spec.driver], dev_set, group)
     built.vfio_devices[spec.name] = vdev
     await vfio_register_dev(vdev, driver)
+    if group.type is VfioGroupType.NO_IOMMU:
+        return  # no node: without an IOMMU there is nothing that BIND could mean
     cdev = await alloc(Cdev, vdev.label, vfio_device_fops, vdev.kref, vdev)
     await get(vdev.kref, cdev, "contains the node")
     await add_node(built, f"/dev/vfio/devices/{vdev.label}", cdev)
@@ -143,10 +151,11 @@ async def create_group(built: Built, number: int) -> VfioGroup:
     """The first VFIO device of an iommu_group: /dev/vfio/N appears."""
     iommu_group = built.groups[number]
     type_ = VfioGroupType.EMULATED_IOMMU if iommu_group.emulated else VfioGroupType.IOMMU
+    type_ = VfioGroupType.NO_IOMMU if iommu_group.noiommu else type_
     group = built.vfio_groups[number] = await alloc(VfioGroup, number, type_)
     await get(iommu_group.kobj, group, "its group")
     await store(group.iommu_group, iommu_group)
     group.cdev = await alloc(Cdev, f"group-{number}", vfio_group_fops, group.dev, group)
     await get(group.dev, group.cdev, "contains the node")
-    await add_node(built, f"/dev/vfio/{number}", group.cdev)
+    await add_node(built, f"/dev/vfio/{group.label}", group.cdev)
     return group

@@ -34,10 +34,11 @@ class IommuGroup(KObject):
     owner_cnt: Field[int] = field(0, guard="mutex")
     domain: Field[str | KObject] = field(DEFAULT, guard="mutex", link="weak")
 
-    def __init__(self, engine: Engine, number: int, emulated: bool = False) -> None:
+    def __init__(self, engine: Engine, number: int, emulated: bool = False, noiommu: bool = False) -> None:
         super().__init__(engine, str(number))
         self.id = number
         self.emulated = emulated  # made for a device that does no DMA of its own
+        self.noiommu = noiommu  # made for a device that no IOMMU watches
 
 
 @kernel("drivers/iommu/iommu.c")

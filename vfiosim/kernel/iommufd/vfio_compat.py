@@ -10,6 +10,7 @@ from ctypes import sizeof
 from ... import uapi
 from ...engine import Phase, copy_from_user, copy_to_user, kernel, load, refuse_if, require, say, store
 from ...uapi import Errno, KernelError
+from ..task import capable
 from ..unsupported import Unsupported
 from .main import _iommufd_object_alloc, iommufd_get_object, iommufd_object_abort, iommufd_object_finalize
 from .private import IommufdCtx, IommufdIoas, Ucmd, iommufd_lock_obj, iommufd_put_object
@@ -54,6 +55,15 @@ async def iommufd_vfio_compat_ioas_create(ictx: IommufdCtx) -> None:
         await iommufd_object_abort(ictx, ioas)
         raise
     await iommufd_object_finalize(ictx, ioas)
+
+
+@kernel("drivers/iommu/iommufd/vfio_compat.c")
+async def iommufd_vfio_compat_set_no_iommu(ictx: IommufdCtx) -> None:
+    """From now on, for ever, the context serves groups without an IOMMU. EINVAL if it has a compat IOAS."""
+    async with ictx.objects_lock:
+        has = await load(ictx.vfio_ioas) is not None
+        await refuse_if(has, Errno.EINVAL, "no_compat_ioas", "this iommufd has a compat IOAS, for groups with an IOMMU")
+        await store(ictx.no_iommu_mode, True)
 
 
 async def compat_ioas_is_there(ictx: IommufdCtx, fresh: IommufdIoas) -> bool:
@@ -141,11 +151,19 @@ async def iommufd_vfio_check_extension(ictx: IommufdCtx, kind: int) -> int:
 
 @kernel("drivers/iommu/iommufd/vfio_compat.c")
 async def iommufd_vfio_set_iommu(ictx: IommufdCtx, kind: int) -> int:
-    """VFIO_SET_IOMMU: changes nothing for v2, and may be repeated. EINVAL for other types than type 1, ENODEV."""
-    if await load(ictx.no_iommu_mode):
-        raise Unsupported("VFIO_SET_IOMMU on an iommufd of groups without an IOMMU")
+    """VFIO_SET_IOMMU: changes nothing for v2, and may be repeated. EINVAL for other types than type 1, ENODEV.
+
+    Where groups without an IOMMU are served only that type is possible, with CAP_SYS_RAWIO (EPERM).
+    """
+    without = await load(ictx.no_iommu_mode)
+    if without and kind == uapi.VFIO_NOIOMMU_IOMMU:
+        raw = await capable("CAP_SYS_RAWIO")
+        await refuse_if(not raw, Errno.EPERM, "capable_of_raw_io", "working without an IOMMU takes CAP_SYS_RAWIO")
+        return 0
     known = kind in (uapi.VFIO_TYPE1_IOMMU, uapi.VFIO_TYPE1v2_IOMMU)
-    await refuse_if(not known, Errno.EINVAL, "type_is_type1", "an iommufd stands for a container of type 1 only")
+    await refuse_if(
+        without or not known, Errno.EINVAL, "type_is_type1", "an iommufd stands for a container of type 1 only"
+    )
     await iommufd_put_object(await get_compat_ioas(ictx))
     if kind == uapi.VFIO_TYPE1_IOMMU:
         raise Unsupported("VFIO_SET_IOMMU of VFIO_TYPE1_IOMMU on an iommufd")

@@ -1,7 +1,4 @@
-"""The legacy container: groups in it, and the IOMMU driver that serves them (drivers/vfio/container.c, v7.2).
-
-Groups without an IOMMU are not part of this model.
-"""
+"""The legacy container: groups in it, and the IOMMU driver that serves them (drivers/vfio/container.c, v7.2)."""
 
 from __future__ import annotations
 
@@ -24,10 +21,13 @@ from ...engine import (
 from ...uapi import Errno, KernelError
 from ..fs.file import File, FileOperations, fput, private
 from ..iommu import IommuGroup, iommu_group_claim_dma_owner, iommu_group_release_dma_owner
+from ..task import capable
 from .vfio import VfioContainer, VfioGroup, VfioGroupType, VfioIommuDriver, VfioIommuDrivers
 
 DEVICE_OPEN = "a device of the group is open"
 SERVES = "serves the container"
+NOIOMMU = "vfio-noiommu"
+RAWIO = "CAP_SYS_RAWIO"
 IN_CONTAINER = "in it"
 
 
@@ -60,10 +60,18 @@ async def vfio_container_ioctl_check_extension(container: VfioContainer, argumen
             return await driver.ops.ioctl(await load(container.iommu_data), uapi.VFIO_CHECK_EXTENSION, argument)
         async with container.core.iommu_drivers_lock:
             for driver in await load(container.core.iommu_drivers_list):
+                if await load(container.group_list) and not await vfio_iommu_driver_allowed(container, driver):
+                    continue
                 answer = await supports(driver, container, argument)
                 if answer:
                     return answer
     return 0
+
+
+@kernel("drivers/vfio/container.c")
+async def vfio_iommu_driver_allowed(container: VfioContainer, driver: VfioIommuDriver) -> bool:
+    """Groups without an IOMMU and the driver for them go together; neither goes with anything else."""
+    return await load(container.noiommu) == (driver.ops.name == NOIOMMU)
 
 
 async def supports(driver: VfioIommuDriver, container: VfioContainer, argument: int) -> int:
@@ -103,7 +111,8 @@ async def vfio_ioctl_set_iommu(container: VfioContainer, argument: int) -> int:
         async with container.core.iommu_drivers_lock:
             refusal: KernelError | None = None
             for driver in await load(container.core.iommu_drivers_list):
-                if not await supports(driver, container, argument):
+                allowed = await vfio_iommu_driver_allowed(container, driver)
+                if not allowed or not await supports(driver, container, argument):
                     continue
                 try:
                     await give_driver(container, driver, argument)
@@ -164,10 +173,20 @@ async def vfio_fops_unl_ioctl(file: File, cmd: int, argument: int) -> int:
 async def vfio_container_attach_group(container: VfioContainer, group: VfioGroup) -> None:
     """A group enters the container, under the group's lock. EPERM if its DMA has an owner; what the driver says.
 
-    A group whose devices do no DMA of their own needs no ownership.
+    A group whose devices do no DMA of their own needs no ownership, and one without an IOMMU has none to give; that one needs
+    CAP_SYS_RAWIO, and does not mix with others (EPERM).
     """
+    without = group.type is VfioGroupType.NO_IOMMU
+    await refuse_if(
+        without and not await capable(RAWIO),
+        Errno.EPERM,
+        "capable_of_raw_io",
+        f"a group without an IOMMU takes {RAWIO}",
+    )
     say(Phase.LOCK, "The lock of {}: no group comes or goes now.", container)
     async with container.group_lock:
+        mixed = await load(container.group_list) != () and await load(container.noiommu) != without
+        await refuse_if(mixed, Errno.EPERM, "groups_alike", "groups with and without an IOMMU cannot share a container")
         iommu_group = await load(group.iommu_group)
         assert iommu_group is not None
         if group.type is VfioGroupType.IOMMU:
@@ -189,6 +208,7 @@ async def vfio_container_attach_group(container: VfioContainer, group: VfioGroup
         say(Phase.PUBLISH, "{} is in the container, which it holds from now on.", group)
         await store(group.container, container)
         await store(group.container_users, 1)
+        await store(container.noiommu, without)
         await store(container.group_list, (group, *await load(container.group_list)))
         await get(container.kref, group, IN_CONTAINER)
 
@@ -231,6 +251,13 @@ async def vfio_group_use_container(group: VfioGroup) -> None:
     assert file is not None
     driver = await load(container.iommu_driver)
     await refuse_if(driver is None, Errno.EINVAL, "container_has_driver", "the container has no IOMMU driver yet")
+    without = group.type is VfioGroupType.NO_IOMMU
+    await refuse_if(
+        without and not await capable(RAWIO),
+        Errno.EPERM,
+        "capable_of_raw_io",
+        f"a device without an IOMMU takes {RAWIO}",
+    )
     say(Phase.ACQUIRE, "The open device holds the file of {}: the group stays open, and in its container.", group)
     await get(file.f_ref, group, DEVICE_OPEN)
     await store(group.container_users, await load(group.container_users) + 1)

@@ -35,12 +35,13 @@ from ..fs.syscalls import alloc_file
 from ..iommu import iommu_group_dma_owner_claimed
 from ..iommufd.fops import iommufd_ctx_from_file
 from ..iommufd.private import iommufd_ctx_put
-from ..iommufd.vfio_compat import iommufd_vfio_compat_ioas_create
+from ..iommufd.vfio_compat import iommufd_vfio_compat_ioas_create, iommufd_vfio_compat_set_no_iommu
+from ..task import capable
 from ..uaccess import get_user_u32, strndup_user
-from .container import vfio_container_attach_group, vfio_fops, vfio_group_detach_container
+from .container import RAWIO, vfio_container_attach_group, vfio_fops, vfio_group_detach_container
 from .device_fops import vfio_device_fops
 from .group_open import vfio_df_group_open, vfio_group_has_iommu
-from .vfio import VfioContainer, VfioDevice, VfioGroup
+from .vfio import VfioContainer, VfioDevice, VfioGroup, VfioGroupType
 from .vfio_main import (
     OPEN_FILE,
     vfio_allocate_device_file,
@@ -55,7 +56,10 @@ ASKED_FOR = "running call"
 
 @kernel("drivers/vfio/group.c")
 async def vfio_group_fops_open(file: File) -> None:
-    """Open /dev/vfio/N. ENODEV without a device, EBUSY while a device of it is bound through its node, or if it is open."""
+    """Open /dev/vfio/N. ENODEV without a device, EBUSY while a device of it is bound through its node, or if it is open.
+
+    A group without an IOMMU takes CAP_SYS_RAWIO (EPERM).
+    """
     group = file.cdev.inside if file.cdev is not None else None
     assert isinstance(group, VfioGroup)
     say(Phase.LOCK, "The lock of {}: looking and opening must be one step for whoever binds a device.", group)
@@ -63,6 +67,13 @@ async def vfio_group_fops_open(file: File) -> None:
         drivers = await load_count(group.drivers)
         await refuse_if(
             drivers == 0, Errno.ENODEV, "group_has_devices", "no VFIO driver drives a device of this group any more"
+        )
+        without = group.type is VfioGroupType.NO_IOMMU
+        await refuse_if(
+            without and not await capable(RAWIO),
+            Errno.EPERM,
+            "capable_of_raw_io",
+            f"a group without an IOMMU takes {RAWIO}",
         )
         bound = await load(group.cdev_device_open_cnt)
         await refuse_if(
@@ -161,7 +172,10 @@ async def set_container(group: VfioGroup, file: File) -> None:
         say(Phase.ACQUIRE, "{} must be an iommufd then: the group holds it, but owns no DMA yet.", file)
         ictx = await iommufd_ctx_from_file(file, group, ITS_IOMMUFD)
         try:
-            await iommufd_vfio_compat_ioas_create(ictx)
+            if group.type is VfioGroupType.NO_IOMMU:
+                await iommufd_vfio_compat_set_no_iommu(ictx)
+            else:
+                await iommufd_vfio_compat_ioas_create(ictx)
         except KernelError:
             await iommufd_ctx_put(ictx, group, ITS_IOMMUFD)
             raise

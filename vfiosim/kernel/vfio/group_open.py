@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from ...engine import Phase, kernel, load, refuse_if, say, store, store_release
 from ...uapi import Errno, KernelError
-from .iommufd import vfio_iommufd_compat_attach_ioas
+from ..task import capable
+from .container import RAWIO
+from .iommufd import vfio_device_is_noiommu, vfio_iommufd_compat_attach_ioas, vfio_iommufd_device_has_compat_ioas
 from .vfio import VfioDevice, VfioDeviceFile, VfioGroup
 from .vfio_main import vfio_device_get_kvm_safe, vfio_device_put_kvm, vfio_df_close, vfio_df_open
 
@@ -56,9 +58,15 @@ async def vfio_df_group_open(df: VfioDeviceFile) -> None:
 
 
 async def open_and_attach(df: VfioDeviceFile) -> None:
-    """The middle of `vfio_df_group_open`: with an iommufd the first open attaches the device to the compat IOAS too."""
-    await vfio_df_open(df)
+    """The middle of `vfio_df_group_open`: with an iommufd the first open attaches the device to the compat IOAS too.
+
+    A device without an IOMMU takes CAP_SYS_RAWIO then, and no compat IOAS may be there: somebody hopes for translation (EPERM).
+    """
     ictx = await load(df.iommufd)
+    if ictx is not None and vfio_device_is_noiommu(df.device) and await load(df.device.open_count) == 0:
+        bad = not await capable(RAWIO) or await vfio_iommufd_device_has_compat_ioas(ictx)
+        await refuse_if(bad, Errno.EPERM, "no_hope_for_iommu", f"without an IOMMU it takes {RAWIO}, and no compat IOAS")
+    await vfio_df_open(df)
     if ictx is None or await load(df.device.open_count) != 1:
         return
     try:

@@ -46,6 +46,7 @@ class VfioGroupType(StrEnum):
 
     IOMMU = "VFIO_IOMMU"
     EMULATED_IOMMU = "VFIO_EMULATED_IOMMU"
+    NO_IOMMU = "VFIO_NO_IOMMU"
 
 
 class VfioGroup(KObject):
@@ -77,7 +78,7 @@ class VfioGroup(KObject):
     kvm: Field[Kvm | None] = field(None, guard="kvm_ref_lock", link="weak")
 
     def __init__(self, engine: Engine, number: int, type_: VfioGroupType) -> None:
-        super().__init__(engine, str(number))
+        super().__init__(engine, f"noiommu-{number}" if type_ is VfioGroupType.NO_IOMMU else str(number))
         self.type = type_
         self.cdev: Cdev | None = None  # set before the node appears
 
@@ -142,7 +143,7 @@ class VfioIommuDriverOps:
     """What an IOMMU driver does for containers (`struct vfio_iommu_driver_ops`); `data` is what its open has made."""
 
     name: str
-    open: Callable[[int], Awaitable[KObject]]
+    open: Callable[[int], Awaitable[KObject | None]]
     release: Callable[[Any], Awaitable[None]]
     ioctl: Callable[[Any, int, int], Awaitable[int]]
     attach_group: Callable[[Any, IommuGroup, VfioGroupType], Awaitable[None]]
@@ -190,6 +191,7 @@ class VfioContainer(KObject):
     group_list: Field[tuple[VfioGroup, ...]] = field((), guard="group_lock")
     iommu_driver: Field[VfioIommuDriver | None] = field(None, guard="group_lock")
     iommu_data: Field[KObject | None] = field(None, guard="group_lock", link="owns")
+    noiommu: Field[bool] = field(False, guard="group_lock")  # are the groups in it without an IOMMU?
 
     def __init__(self, engine: Engine, core: VfioIommuDrivers) -> None:
         super().__init__(engine)
