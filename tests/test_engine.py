@@ -49,6 +49,7 @@ from vfiosim.engine import (
     table,
     wait_for,
     wait_until_zero,
+    warn_on,
 )
 from vfiosim.uapi import Errno, KernelError
 
@@ -464,6 +465,19 @@ def test_giving_back_a_lock_that_another_has_is_an_oops(engine, thing):
     run(engine, take())
     assert run(engine, steal(), "thief").state == "oops"
     assert "thief unlocks thing 1.lock, which it does not hold" in engine.violations[0]
+
+
+def test_a_warning_is_noted_and_the_thread_goes_on(engine, thing):
+    async def careless():
+        await warn_on(False, "all is well")
+        warned = await warn_on(True, "the number is wrong")
+        await store(thing.number, 5)
+        return warned
+
+    thread = run(engine, careless())
+    assert thread.result is True
+    assert engine.violations == ["warning: the number is wrong"]
+    assert thing.number.value == 5
 
 
 # ---- rule 10: the patch table

@@ -11,8 +11,12 @@ from .kernel.base import Device
 from .kernel.iommu import IommuGroup
 from .kernel.iommufd.private import IommufdAccess, IommufdDevice, IommufdObject
 from .kernel.kvm.kvm import Kvm, KvmVfio
+from .kernel.mm import MmStruct
+from .kernel.vfio.container import DEVICE_OPEN, IN_CONTAINER, SERVES
 from .kernel.vfio.device_cdev import BINDING
-from .kernel.vfio.vfio import VfioDevice, VfioDeviceFile, VfioGroup
+from .kernel.vfio.group_fops import ITS_IOMMUFD
+from .kernel.vfio.type1_dma import VfioDma
+from .kernel.vfio.vfio import VfioContainer, VfioDevice, VfioDeviceFile, VfioGroup
 from .kernel.vfio.vfio_main import BOUND_FOR, OPEN_FILE
 
 Broken = Iterator[str]
@@ -163,15 +167,88 @@ def group_and_node_exclude_each_other(engine: Engine, group: VfioGroup) -> Broke
 )
 def group_counts_bindings(engine: Engine, group: VfioGroup) -> Broken:
     """The group counts its bound device files; a bind or close that is under way may add to it."""
-    bound = [df for df in _all(engine, VfioDeviceFile) if df.device.group is group and df.access_granted.value]
+    files = (df for df in _all(engine, VfioDeviceFile) if df.device.group is group and df.group is None)
+    bound = [df for df in files if df.access_granted.value]
     counted = group.cdev_device_open_cnt.value
     if counted < len(bound) or (_idle(engine) and counted != len(bound)):
         yield f"{group.oid} counts {counted} bindings, but {len(bound)} of its devices are bound"
 
 
+@_invariant(
+    VfioGroup,
+    "vfio_group.opened_file",
+    "vfio_group.container",
+    "vfio_group.container_users",
+    "vfio_group.iommufd",
+    "file.f_ref",
+    lock=lambda group: group.group_lock,
+)
+def group_holds_what_serves_it(engine: Engine, group: VfioGroup) -> Broken:
+    """A group has a container or an iommufd only while it is open, and holds it; devices open in a container hold its file."""
+    file, container, ictx = group.opened_file.value, group.container.value, group.iommufd.value
+    users = group.container_users.value
+    if file is None and (container is not None or ictx is not None):
+        yield f"{group.oid} is closed, but has {container.oid if container else ictx.oid if ictx else 'nothing'}"
+    if ictx is not None and ictx.file.f_ref.held.get((group, ITS_IOMMUFD), 0) != 1:
+        yield f"{group.oid} has {ictx.oid}, but does not hold its file"
+    if container is None and users:
+        yield f"{group.oid} counts {users} users of a container that it is not in"
+    if container is not None:
+        if container.kref.held.get((group, IN_CONTAINER), 0) != 1:
+            yield f"{group.oid} is in {container.oid}, but does not hold it"
+        held = file.f_ref.held.get((group, DEVICE_OPEN), 0) if file is not None else 0
+        if users != 1 + held:
+            yield f"{group.oid} counts {users} users of its container, but {held} open devices hold its file"
+
+
+@_invariant(
+    VfioContainer,
+    "vfio_container.group_list",
+    "vfio_container.iommu_driver",
+    "vfio_iommu_driver.module",
+    lock=lambda container: container.group_lock,
+)
+def driver_of_container_serves_groups(engine: Engine, container: VfioContainer) -> Broken:
+    """A container has an IOMMU driver, and holds its module, only while a group is in it."""
+    driver = container.iommu_driver.value
+    if driver is None:
+        return
+    if not container.group_list.value:
+        yield f"{container.oid} has {driver.oid}, but no group is in it"
+    if driver.module.held.get((container, SERVES), 0) != 1:
+        yield f"{container.oid} has {driver.oid}, but does not hold its module"
+
+
+@_invariant(
+    VfioDevice,
+    "vfio_device.open_count",
+    "vfio_device.iommufd_device",
+    "vfio_device.iommufd_access",
+    "vfio_device_file.access_granted",
+    lock=lambda device: device.dev_set.lock,
+)
+def open_device_has_open_files(engine: Engine, device: VfioDevice) -> Broken:
+    """A device counts the files it is open through; a closed one has no object in an iommufd."""
+    opens = device.open_count.value
+    files = [df for df in _all(engine, VfioDeviceFile) if df.device is device and df.access_granted.value]
+    if _idle(engine) and opens != len(files):
+        yield f"{device.oid} has open_count {opens}, but is open through {len(files)} files"
+    left = device.iommufd_device.value or device.iommufd_access.value
+    if not opens and left is not None:
+        yield f"{device.oid} is closed, but was never taken out of {left.ictx.oid}: {left.oid} is left behind"
+
+
+@_invariant(MmStruct, "mm_struct.locked_vm", "vfio_dma.locked_vm", "mm_struct.mm_users")
+def locked_memory_is_charged(engine: Engine, mm: MmStruct) -> Broken:
+    """A process is charged for all that containers have pinned of it."""
+    due = sum(dma.locked_vm.value for dma in _all(engine, VfioDma) if dma.mm is mm)
+    if _idle(engine) and mm.mm_users.value and mm.locked_vm.value < due:
+        yield f"{mm.oid} is charged {mm.locked_vm.value} pages, but containers have pinned {due} of it"
+
+
 @_invariant(IommuGroup, "iommu_group.owner", "iommu_group.owner_cnt", lock=lambda group: group.mutex)
 def dma_has_one_owner(engine: Engine, group: IommuGroup) -> Broken:
-    """The DMA of a group is counted once for each bound device, or once for each device with a kernel driver."""
+    """The DMA of a group is counted once for each bound device, or for each device with a kernel driver, or for its vfio_group."""
     bound = [d for d in _all(engine, IommufdDevice) if d.igroup.group is group]
     driven = [
         d
@@ -183,7 +260,12 @@ def dma_has_one_owner(engine: Engine, group: IommuGroup) -> Broken:
         yield f"{group.oid} serves {bound[0].oid} of user space and {driven[0].oid} of the kernel at the same time"
     if any(d.ictx is not owner for d in bound):
         yield f"{group.oid} belongs to {owner.oid if owner else 'nobody'}, but a device of it is bound elsewhere"
-    due = len(bound) if owner is not None else len(driven)
+    if isinstance(owner, VfioGroup):
+        due = 1
+        if owner.group_lock.holder is None and owner.container.value is None:
+            yield f"{owner.oid} owns the DMA of {group.oid}, but is in no container"
+    else:
+        due = len(bound) if owner is not None else len(driven)
     if _idle(engine) and counted != due:
         yield f"{group.oid} counts {counted} claims of its DMA; there should be {due}"
 

@@ -31,8 +31,8 @@ class Topology:
 
         `devices` maps names to addresses, groups, drivers and models. Raises ValueError for a profile that is not modelled.
         """
-        if profile != "default":
-            raise ValueError(f"the profile {profile!r} is not modelled; only 'default' is")
+        if profile not in ("default", "noiommu"):
+            raise ValueError(f"the profile {profile!r} is not modelled; 'default' and 'noiommu' are")
         return cls(profile, tuple(_recorded(name, device) for name, device in devices.items()))
 
 
@@ -46,12 +46,13 @@ def _recorded(name: str, device: Mapping[str, Any]) -> DeviceSpec:
     return DeviceSpec(
         name,
         address,
-        int(device["group_id"]),
+        int(device.get("group_id", -1)),
         bus="pci" if pci else "mdev",
         driver=str(device["driver"]),
         model=str(device["model"]),
         dev_set=f"bus {address[:7]}" if behind_port else "",
         can_reset=device["model"] in _CAN_RESET,
+        noiommu=str(device["group"]).startswith("noiommu-"),
     )
 
 

@@ -4,7 +4,7 @@ Knows nothing of VFIO. `objects` are what code works on, `effects`, `lifetime`, 
 `functions` how it is called and what it says, `engine` who runs it and keeps the journal.
 """
 
-from .checks import UserMemory, copy_from_user, copy_to_user, refuse_if, require, return_to_user
+from .checks import UserMemory, copy_from_user, copy_to_user, pin_pages, refuse_if, require, return_to_user, warn_on
 from .effects import (
     KernelOops,
     Request,
@@ -67,6 +67,7 @@ __all__ = [
     "mutex",
     "next_slot",
     "peek",
+    "pin_pages",
     "poke",
     "put",
     "put_if_last",
@@ -81,4 +82,5 @@ __all__ = [
     "table",
     "wait_for",
     "wait_until_zero",
+    "warn_on",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ..engine import KObject, Table, alloc, get, poke, store, table
+from ..engine import KObject, Table, alloc, get, load, poke, store, table
 from ..engine.engine import Engine
 from .base import BusDriver, Device
 from .fs.file import Cdev
@@ -13,12 +13,23 @@ from .iommu import IommuGroup, iommu_device_use_default_domain
 from .iommufd.fops import iommufd_fops
 from .kvm.kvm_main import kvm_chardev_ops
 from .kvm.vfio import kvm_vfio_ops
+from .task import UserStruct
 from .vfio.container import vfio_fops
 from .vfio.device_fops import vfio_device_fops
-from .vfio.group import vfio_group_fops
+from .vfio.group_fops import vfio_group_fops
 from .vfio.mtty import mtty_dev_ops
+from .vfio.noiommu import vfio_noiommu_ops
 from .vfio.pci.vfio_pci_core import vfio_pci_ops
-from .vfio.vfio import VfioDevice, VfioDeviceOps, VfioDeviceSet, VfioGroup
+from .vfio.vfio import (
+    VfioDevice,
+    VfioDeviceOps,
+    VfioDeviceSet,
+    VfioGroup,
+    VfioGroupType,
+    VfioIommuDriver,
+    VfioIommuDrivers,
+)
+from .vfio.vfio_iommu_type1 import vfio_iommu_driver_ops_type1
 from .vfio.vfio_main import __vfio_register_dev as vfio_register_dev
 from .vfio.vfio_main import vfio_assign_device_set
 
@@ -32,7 +43,8 @@ class DeviceSpec:
 
     * `name`: what people call it; `address`: PCI address or UUID; `bus`: "pci" or "mdev"; `model`: free text;
     * `driver`: "vfio-pci" and "mtty" are VFIO drivers; every other name is a kernel driver that uses the DMA API;
-    * `group`: the number of its iommu_group; `dev_set`: devices with the same word are reset together, "" for alone;
+    * `group`: the number of its iommu_group, below 0 for none; `noiommu`: no IOMMU watches it, the group is only for its name;
+    * `dev_set`: devices with the same word are reset together, "" for alone;
     * `can_reset`: the function can be reset on its own.
     """
 
@@ -44,6 +56,7 @@ class DeviceSpec:
     model: str = ""
     dev_set: str = ""
     can_reset: bool = False
+    noiommu: bool = False
 
 
 class Registry(KObject):
@@ -63,6 +76,7 @@ class Built:
 
     devtmpfs: DevTmpfs
     registry: Registry
+    root: UserStruct
     groups: dict[int, IommuGroup] = field(default_factory=dict)
     vfio_groups: dict[int, VfioGroup] = field(default_factory=dict)
     drivers: dict[str, BusDriver] = field(default_factory=dict)
@@ -72,10 +86,10 @@ class Built:
 
 async def boot(devices: tuple[DeviceSpec, ...]) -> Built:
     """Make the nodes that are always there, then every device, in order, with its driver."""
-    built = Built(await alloc(DevTmpfs), await alloc(Registry))
+    built = Built(await alloc(DevTmpfs), await alloc(Registry), await alloc(UserStruct, 0))
     await add_node(built, "/dev/iommu", await alloc(Cdev, "iommu", iommufd_fops))
     await add_node(built, "/dev/kvm", await alloc(Cdev, "kvm", kvm_chardev_ops))
-    await add_node(built, "/dev/vfio/vfio", await alloc(Cdev, "container", vfio_fops))
+    await add_node(built, "/dev/vfio/vfio", await container_node(any(spec.noiommu for spec in devices)))
     for spec in devices:
         await add_device(built, spec)
     return built
@@ -87,14 +101,26 @@ async def add_node(built: Built, path: str, cdev: Cdev) -> None:
     await poke(built.devtmpfs.nodes, path, cdev)
 
 
+async def container_node(noiommu: bool) -> Cdev:
+    """/dev/vfio/vfio, and the IOMMU drivers that its containers can be given."""
+    core = await alloc(VfioIommuDrivers)
+    for ops in (vfio_noiommu_ops(noiommu), vfio_iommu_driver_ops_type1):
+        driver = await alloc(VfioIommuDriver, ops)
+        await get(driver.module, driver, "loaded")
+        await store(core.iommu_drivers_list, (driver, *await load(core.iommu_drivers_list)))
+    return await alloc(Cdev, "container", vfio_fops, inside=core)
+
+
 async def add_device(built: Built, spec: DeviceSpec) -> None:
     """A device appears, and its driver takes it."""
     group = built.groups.get(spec.group)
-    if group is None:
-        group = built.groups[spec.group] = await alloc(IommuGroup, spec.group, emulated=spec.bus == "mdev")
+    if group is None and spec.group >= 0:
+        emulated = spec.bus == "mdev"
+        group = built.groups[spec.group] = await alloc(IommuGroup, spec.group, emulated, spec.noiommu)
     device = await alloc(Device, spec.name, spec.address, spec.bus, group, spec.model, spec.can_reset)
     built.devices[spec.name] = device
-    await get(group.kobj, device, "in this group")
+    if group is not None:
+        await get(group.kobj, device, "in this group")
     driver = built.drivers.get(spec.driver)
     if driver is None:
         driver = built.drivers[spec.driver] = await alloc(BusDriver, spec.driver, spec.driver in VFIO_DRIVERS)
@@ -114,6 +140,8 @@ async def probe_vfio(built: Built, spec: DeviceSpec, device: Device, driver: Bus
     vdev = await alloc(VfioDevice, index, device, VFIO_DRIVERS[spec.driver], dev_set, group)
     built.vfio_devices[spec.name] = vdev
     await vfio_register_dev(vdev, driver)
+    if group.type is VfioGroupType.NO_IOMMU:
+        return  # no node: without an IOMMU there is nothing that BIND could mean
     cdev = await alloc(Cdev, vdev.label, vfio_device_fops, vdev.kref, vdev)
     await get(vdev.kref, cdev, "contains the node")
     await add_node(built, f"/dev/vfio/devices/{vdev.label}", cdev)
@@ -121,12 +149,13 @@ async def probe_vfio(built: Built, spec: DeviceSpec, device: Device, driver: Bus
 
 async def create_group(built: Built, number: int) -> VfioGroup:
     """The first VFIO device of an iommu_group: /dev/vfio/N appears."""
-    group = await alloc(VfioGroup, number)
-    built.vfio_groups[number] = group
     iommu_group = built.groups[number]
+    type_ = VfioGroupType.EMULATED_IOMMU if iommu_group.emulated else VfioGroupType.IOMMU
+    type_ = VfioGroupType.NO_IOMMU if iommu_group.noiommu else type_
+    group = built.vfio_groups[number] = await alloc(VfioGroup, number, type_)
     await get(iommu_group.kobj, group, "its group")
     await store(group.iommu_group, iommu_group)
     group.cdev = await alloc(Cdev, f"group-{number}", vfio_group_fops, group.dev, group)
     await get(group.dev, group.cdev, "contains the node")
-    await add_node(built, f"/dev/vfio/{number}", group.cdev)
+    await add_node(built, f"/dev/vfio/{group.label}", group.cdev)
     return group

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from ..engine import Count, Field, KObject, Lock, Phase, count, field, kernel, load, mutex, refuse_if, say, store
 from ..engine.engine import Engine
 from ..uapi import Errno
 
 DEFAULT, BLOCKING = "default domain", "blocking domain"
+APERTURE_LAST: Final = (1 << 39) - 1  # the last I/O address that the page tables can translate
+MSI_WINDOW: Final = (
+    0xFEE00000,
+    0xFEEFFFFF,
+)  # writes to these addresses are interrupts: every device has this range reserved
+PGSIZES: Final = 0x40201000  # sizes of pages, a bit each: 4 KiB, 2 MiB, 1 GiB
 
 
 class IommuGroup(KObject):
@@ -24,12 +32,13 @@ class IommuGroup(KObject):
     # guarded by mutex
     owner: Field[KObject | None] = field(None, guard="mutex", link="weak")
     owner_cnt: Field[int] = field(0, guard="mutex")
-    domain: Field[str] = field(DEFAULT, guard="mutex")
+    domain: Field[str | KObject] = field(DEFAULT, guard="mutex", link="weak")
 
-    def __init__(self, engine: Engine, number: int, emulated: bool = False) -> None:
+    def __init__(self, engine: Engine, number: int, emulated: bool = False, noiommu: bool = False) -> None:
         super().__init__(engine, str(number))
         self.id = number
         self.emulated = emulated  # made for a device that does no DMA of its own
+        self.noiommu = noiommu  # made for a device that no IOMMU watches
 
 
 @kernel("drivers/iommu/iommu.c")
@@ -85,10 +94,49 @@ async def iommu_device_release_dma_owner(group: IommuGroup) -> None:
         if count_now > 1:
             await store(group.owner_cnt, count_now - 1)
             return
-        say(Phase.UNWIND, "{} belongs to nobody again: its default domain is back.", group)
-        await store(group.owner_cnt, 0)
-        await store(group.owner, None)
-        await store(group.domain, DEFAULT)
+        await __iommu_release_dma_ownership(group)
+
+
+@kernel("drivers/iommu/iommu.c")
+async def __iommu_release_dma_ownership(group: IommuGroup) -> None:
+    """Nobody in user space owns the group's DMA any more."""
+    say(Phase.UNWIND, "{} belongs to nobody again: its default domain is back.", group)
+    await store(group.owner_cnt, 0)
+    await store(group.owner, None)
+    await store(group.domain, DEFAULT)
+
+
+@kernel("drivers/iommu/iommu.c")
+async def iommu_group_claim_dma_owner(group: IommuGroup, owner: KObject) -> None:
+    """Let `owner` alone have the DMA of the whole group, once. EPERM if anybody has it, kernel drivers and itself included."""
+    async with group.mutex:
+        claims = await load(group.owner_cnt)
+        await refuse_if(claims != 0, Errno.EPERM, "dma_unowned", "the DMA of this iommu_group is owned already")
+        await __iommu_take_dma_ownership(group, owner)
+
+
+@kernel("drivers/iommu/iommu.c")
+async def iommu_group_release_dma_owner(group: IommuGroup) -> None:
+    """The one owner gives the DMA of the group back."""
+    async with group.mutex:
+        await __iommu_release_dma_ownership(group)
+
+
+@kernel("drivers/iommu/iommu.c")
+async def iommu_attach_group(domain: KObject, group: IommuGroup) -> None:
+    """Let the DMA of the group go through a page table. EBUSY if it goes through another one."""
+    async with group.mutex:
+        now = await load(group.domain)
+        foreign = now not in (DEFAULT, BLOCKING)
+        await refuse_if(foreign, Errno.EBUSY, "no_other_domain", "the iommu_group uses another page table")
+        await store(group.domain, domain)
+
+
+@kernel("drivers/iommu/iommu.c")
+async def iommu_detach_group(group: IommuGroup) -> None:
+    """The DMA of the group leaves its page table: it is blocked while somebody owns the group."""
+    async with group.mutex:
+        await store(group.domain, BLOCKING if await load(group.owner) is not None else DEFAULT)
 
 
 @kernel("drivers/iommu/iommu.c")

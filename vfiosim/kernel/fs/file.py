@@ -32,6 +32,7 @@ from ...engine import (
 )
 from ...engine.engine import Engine
 from ...uapi import Errno
+from ..unsupported import Unsupported
 
 RESERVED: Final = "reserved"  # a descriptor number that is taken, but leads to no file yet
 O_ACCMODE, O_RDONLY, O_WRONLY, O_RDWR, O_PATH = 3, 0, 1, 2, 0o10000000
@@ -135,18 +136,33 @@ async def fd_install(number: int, file: File) -> None:
 
 
 @kernel("fs/file.c")
-async def fget(number: int) -> File | None:
-    """The file behind a descriptor, with a reference for the running call; None if there is none, or only an O_PATH one."""
+async def fdget(number: int) -> tuple[File | None, bool]:
+    """The file behind a descriptor for the time of a call, and whether the call holds it; None as `fget`.
+
+    A file that was released although a descriptor still leads to it is found too, and not held: a process with one thread
+    does not look at the count.
+    """
     files = current_files()
     while True:
         file = await peek(files.fd, number)
         if file is None or file == RESERVED or file.f_flags & O_PATH:
-            return None
+            return None, False
         if not await get_unless_zero(file.f_ref, current(), "running call"):
+            if await peek(files.fd, number) is file:
+                return file, False
             continue  # closed in between: look again
         if await peek(files.fd, number) is file:
-            return file
+            return file, True
         await fput(file)  # replaced in between: not the file that was asked for
+
+
+@kernel("fs/file.c")
+async def fget(number: int) -> File | None:
+    """The file behind a descriptor, with a reference for the running call; None if there is none, or only an O_PATH one."""
+    file, held = await fdget(number)
+    if file is not None and not held:
+        raise Unsupported("holding a file that was released under its descriptor")
+    return file
 
 
 @kernel("fs/file_table.c")

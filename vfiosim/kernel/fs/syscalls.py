@@ -18,7 +18,7 @@ from .file import (
     current_files,
     do_dup,
     fd_install,
-    fget,
+    fdget,
     fput,
     fput_close_sync,
     get_unused_fd_flags,
@@ -119,13 +119,16 @@ async def sys_ioctl(number: int, request: int, argument: int) -> int:
     """Send a request to the driver behind a descriptor. EBADF without a file, ENOTTY where nobody knows the request."""
     names = " or ".join(request_names(request)) or hex(request)
     say(Phase.VALIDATE, f"{current().process.label} calls ioctl({number}, {names}).")  # type: ignore[union-attr]
-    file = await require(await fget(number), Errno.EBADF, "fd_is_open", f"{number} is not an open file")
+    found, held = await fdget(number)
+    file = await require(found, Errno.EBADF, "fd_is_open", f"{number} is not an open file")
     try:
         result = await vfs_ioctl(file, request, argument, names)
     except KernelError:
-        await fput(file)
+        if held:
+            await fput(file)
         raise
-    await fput(file)
+    if held:
+        await fput(file)
     return result
 
 

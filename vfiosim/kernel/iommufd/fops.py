@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
 from ... import uapi
-from ...engine import Phase, alloc, free, kernel, next_slot, peek, refuse_if, require, say, store
+from ...engine import KObject, Phase, alloc, free, get, kernel, next_slot, peek, refuse_if, require, say, store
 from ...uapi import Errno, KernelError
 from ..fs.file import File, FileOperations, fget, fput, private
 from ..uaccess import copy_struct_from_user, get_user_u32
@@ -15,6 +15,7 @@ from .device import iommufd_access_destroy_object, iommufd_device_destroy
 from .ioas import iommufd_ioas_alloc_ioctl, iommufd_ioas_destroy
 from .main import DESTROY_OPS, iommufd_object_abort, iommufd_object_finalize, iommufd_object_remove, remove_leaf
 from .private import ZERO_ENTRY, IommufdAccess, IommufdCtx, IommufdDevice, IommufdIoas, Ucmd
+from .vfio_compat import iommufd_vfio_ioas, iommufd_vfio_ioctl
 
 DESTROY_OPS.update(
     {
@@ -49,6 +50,7 @@ async def iommufd_destroy(ucmd: Ucmd) -> None:
 CALLS: dict[int, Call] = {
     uapi.IOMMU_DESTROY: Call(uapi.IommuDestroy, "id", iommufd_destroy),
     uapi.IOMMU_IOAS_ALLOC: Call(uapi.IommuIoasAlloc, "out_ioas_id", iommufd_ioas_alloc_ioctl),
+    uapi.IOMMU_VFIO_IOAS: Call(uapi.IommuVfioIoas, "__reserved", iommufd_vfio_ioas),
 }
 _FIRST, _LAST, _TEST = (
     uapi.IOMMUFD_CMD_BASE,
@@ -88,9 +90,8 @@ async def iommufd_fops_ioctl(file: File, cmd: int, argument: int) -> int:
     ictx: IommufdCtx = await private(file)
     low = cmd & 0xFF
     known = _FIRST <= low <= _LAST or low == _TEST
-    if uapi.VFIO_BASE <= low < _FIRST and any(n.startswith(_COMPAT) for n in uapi.request_names(cmd)):
-        raise Unsupported(f"{uapi.request_names(cmd)[0]} on an iommufd")
-    await refuse_if(not (known or _LAST < low < _TEST), Errno.ENOTTY, "number_in_table", "an iommufd has no such call")
+    if not (known or _LAST < low < _TEST):
+        return await iommufd_vfio_ioctl(ictx, cmd, argument)
     say(Phase.VALIDATE, "How large is the argument, and does this kernel know all of it?")
     user_size = await get_user_u32(argument)
     call = await require(
@@ -102,9 +103,6 @@ async def iommufd_fops_ioctl(file: File, cmd: int, argument: int) -> int:
         raise Unsupported(uapi.request_names(cmd)[0])
     await execute(ucmd, call.execute)
     return 0
-
-
-_COMPAT = ("VFIO_GET_API_VERSION", "VFIO_CHECK_EXTENSION", "VFIO_SET_IOMMU", "VFIO_IOMMU_")
 
 
 def _not_modelled(cmd: int) -> Call | None:
@@ -138,6 +136,15 @@ async def iommufd_ctx_from_fd(number: int) -> IommufdCtx:
         await fput(file)
     await refuse_if(file.f_op is not iommufd_fops, Errno.EBADFD, "file_is_iommufd", f"{file.label} is not an iommufd")
     ictx: IommufdCtx = await private(file)
+    return ictx
+
+
+@kernel("drivers/iommu/iommufd/main.c")
+async def iommufd_ctx_from_file(file: File, holder: KObject, reason: str) -> IommufdCtx:
+    """The context behind an open file, held by `holder`. EBADFD if the file is of another kind."""
+    await refuse_if(file.f_op is not iommufd_fops, Errno.EBADFD, "file_is_iommufd", f"{file.label} is not an iommufd")
+    ictx: IommufdCtx = await private(file)
+    await get(file.f_ref, holder, reason)
     return ictx
 
 

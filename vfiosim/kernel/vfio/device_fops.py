@@ -8,9 +8,11 @@ from ...uapi import Errno, request_names
 from ..fs.file import File, FileOperations, private
 from ..unsupported import Unsupported
 from .device_cdev import vfio_device_fops_cdev_open, vfio_df_ioctl_bind_iommufd, vfio_df_unbind_iommufd
+from .group_open import vfio_df_group_close
 from .vfio import VfioDeviceFile
 from .vfio_main import vfio_device_put_registration
 
+CDEV_ONLY = {uapi.VFIO_DEVICE_ATTACH_IOMMUFD_PT, uapi.VFIO_DEVICE_DETACH_IOMMUFD_PT}
 NOT_MODELLED = {
     uapi.VFIO_DEVICE_ATTACH_IOMMUFD_PT,
     uapi.VFIO_DEVICE_DETACH_IOMMUFD_PT,
@@ -23,7 +25,10 @@ NOT_MODELLED = {
 async def vfio_device_fops_release(file: File) -> None:
     """Nobody holds the file any more: undo the bind, then let go of the registration, last of all free the df."""
     df: VfioDeviceFile = await private(file)
-    await vfio_df_unbind_iommufd(df)
+    if df.group is not None:
+        await vfio_df_group_close(df)
+    else:
+        await vfio_df_unbind_iommufd(df)
     say(Phase.UNWIND, "{} lets go of the registration: a driver that waits to leave may go on.", file)
     await vfio_device_put_registration(df.device, file)
     await free(df)
@@ -39,7 +44,8 @@ async def vfio_device_fops_unl_ioctl(file: File, cmd: int, argument: int) -> int
     await refuse_if(
         not granted, Errno.EINVAL, "access_granted", "the gate is shut: before a successful BIND nothing else works"
     )
-    if cmd in NOT_MODELLED:
+    from_group = df.group is not None
+    if cmd in NOT_MODELLED and not (from_group and cmd in CDEV_ONLY):
         raise Unsupported(request_names(cmd)[0])
     return await df.device.ops.ioctl(df.device, cmd, argument)
 

@@ -25,19 +25,21 @@ from ...engine import (
 from ...uapi import Errno, KernelError
 from ..base import BusDriver, module_put, try_module_get
 from ..fs.file import File, private
+from ..iommufd.private import IommufdCtx
 from ..kvm.kvm import Kvm
 from ..kvm.kvm_main import kvm_get_kvm_safe, kvm_put_kvm
+from .group import vfio_device_group_register, vfio_device_group_unuse_iommu, vfio_device_group_use_iommu
 from .iommufd import vfio_df_iommufd_bind, vfio_df_iommufd_unbind
-from .vfio import VfioDevice, VfioDeviceFile, VfioDeviceSet
+from .vfio import VfioDevice, VfioDeviceFile, VfioDeviceSet, VfioGroup
 
 BOUND_FOR = "bound for this VM"
 OPEN_FILE = "an open file"
 
 
 @kernel("drivers/vfio/vfio_main.c")
-async def vfio_device_try_get_registration(device: VfioDevice, holder: KObject) -> bool:
+async def vfio_device_try_get_registration(device: VfioDevice, holder: KObject, reason: str = OPEN_FILE) -> bool:
     """Hold the registration, so that the driver cannot let go of the device; False if it has begun to."""
-    return await get_unless_zero(device.refcount, holder, OPEN_FILE)
+    return await get_unless_zero(device.refcount, holder, reason)
 
 
 @kernel("drivers/vfio/vfio_main.c")
@@ -48,9 +50,11 @@ async def vfio_device_put_registration(device: VfioDevice, holder: KObject, reas
 
 
 @kernel("drivers/vfio/vfio_main.c")
-async def vfio_allocate_device_file(file: File, device: VfioDevice) -> VfioDeviceFile:
-    """The state of one open of a device."""
-    return await alloc(VfioDeviceFile, file, device, None)
+async def vfio_allocate_device_file(
+    file: File | None, device: VfioDevice, group: VfioGroup | None = None
+) -> VfioDeviceFile:
+    """The state of one open of a device; `group` if it was asked for through one, then its file comes later."""
+    return await alloc(VfioDeviceFile, file, device, group)
 
 
 @kernel("drivers/vfio/vfio_main.c")
@@ -74,13 +78,20 @@ async def vfio_device_put_kvm(device: VfioDevice) -> None:
 
 @kernel("drivers/vfio/vfio_main.c")
 async def vfio_df_open(df: VfioDeviceFile) -> None:
-    """Open the device for one file. EINVAL if another file has it open and this one came from the device's own node."""
+    """Open the device for one file. EINVAL if another file has it open and this one came from the device's own node.
+
+    Files that came from the group may be many; only the first one really opens.
+    """
     device = df.device
     opens = await load(device.open_count)
     await refuse_if(
         opens != 0 and df.group is None, Errno.EINVAL, "single_open", "another file of this device is bound already"
     )
-    say(Phase.ACQUIRE, "The device is opened for the first time: open_count becomes 1, its driver's module is held.")
+    first = "The device is opened for the first time: open_count becomes 1, its driver's module is held."
+    say(
+        Phase.ACQUIRE,
+        f"The device is open already: open_count becomes {opens + 1}, and that is all." if opens else first,
+    )
     await store(device.open_count, opens + 1)
     if opens == 0:
         try:
@@ -92,18 +103,22 @@ async def vfio_df_open(df: VfioDeviceFile) -> None:
 
 @kernel("drivers/vfio/vfio_main.c")
 async def vfio_df_device_first_open(df: VfioDeviceFile) -> None:
-    """The first open: hold the driver's module, bind to the iommufd, let the driver open the device."""
+    """The first open: hold the driver's module, bind to the iommufd or use the container, let the driver open the device."""
     device = df.device
+    ictx = await load(df.iommufd)
     driver = await load(device.dev.driver)
     held = await try_module_get(driver, device)
     await refuse_if(not held, Errno.ENODEV, "driver_stays", "the driver's module is being unloaded")
     try:
-        await vfio_df_iommufd_bind(df)
+        if ictx is not None:
+            await vfio_df_iommufd_bind(df)
+        else:
+            await vfio_device_group_use_iommu(device)
         try:
             say(Phase.ACQUIRE, "{} opens the device: the hardware is made ready.", driver)
             await device.ops.open_device(device)
         except KernelError:
-            await vfio_df_iommufd_unbind(df)
+            await give_up_iommu(df, ictx)
             raise
     except KernelError:
         await module_put(driver, device)
@@ -112,12 +127,21 @@ async def vfio_df_device_first_open(df: VfioDeviceFile) -> None:
 
 @kernel("drivers/vfio/vfio_main.c")
 async def vfio_df_device_last_close(df: VfioDeviceFile) -> None:
-    """The last close, in the reverse order of the first open."""
+    """The last close, in the reverse order of the first open; whether there is an iommufd says the file that is closed."""
     device = df.device
+    ictx = await load(df.iommufd)
     say(Phase.UNWIND, "The driver closes the device.")
     await device.ops.close_device(device)
-    await vfio_df_iommufd_unbind(df)
+    await give_up_iommu(df, ictx)
     await module_put(await load(device.dev.driver), device)
+
+
+async def give_up_iommu(df: VfioDeviceFile, ictx: IommufdCtx | None) -> None:
+    """The opposite of what the first open did: unbind from the iommufd, or one use less of the container."""
+    if ictx is not None:
+        await vfio_df_iommufd_unbind(df)
+    else:
+        await vfio_device_group_unuse_iommu(df.device)
 
 
 @kernel("drivers/vfio/vfio_main.c")
@@ -157,3 +181,4 @@ async def __vfio_register_dev(device: VfioDevice, driver: BusDriver) -> None:
     await get(device.group.drivers, device, "in this group")
     await get(device.kref, driver, "drives it")
     await get(device.refcount, driver, "registered")
+    await vfio_device_group_register(device)

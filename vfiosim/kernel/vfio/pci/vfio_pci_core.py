@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from ....engine import copy_from_user, copy_to_user, kernel, refuse_if
 from ....uapi import (
     REQUESTS,
@@ -19,12 +21,37 @@ from ..iommufd import vfio_iommufd_physical_bind, vfio_iommufd_physical_unbind
 from ..vfio import VfioDevice, VfioDeviceOps
 
 INFO_MINSZ = 16  # up to and including num_irqs
+TOKEN_ARGUMENT = b"vf_token="
+UUID = re.compile(rb"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+UUID_LENGTH = 36
 
 
 @kernel("drivers/vfio/pci/vfio_pci_core.c")
 async def vfio_pci_core_match_token_uuid(device: VfioDevice, token: bytes | None) -> None:
     """A device that is neither a virtual function nor has any takes no token (EINVAL)."""
     await refuse_if(token is not None, Errno.EINVAL, "no_token_needed", "this device needs no token, yet one was given")
+
+
+@kernel("drivers/vfio/pci/vfio_pci_core.c")
+async def vfio_pci_core_match(device: VfioDevice, name: bytes) -> bool:
+    """Is this the name of the device: its PCI address, then perhaps a token after a blank? EINVAL for anything else there.
+
+    The token is tried at once; what the driver says to it is what the call fails with.
+    """
+    address = device.dev.address.encode()
+    rest = name.removeprefix(address)
+    if not name.startswith(address) or (rest and not rest.startswith(b" ")):
+        return False
+    token = None
+    while rest := rest.lstrip(b" "):
+        first = token is None and rest.startswith(TOKEN_ARGUMENT)
+        await refuse_if(not first, Errno.EINVAL, "option_known", "after the address only one vf_token= may follow")
+        written, rest = rest[len(TOKEN_ARGUMENT) :][:UUID_LENGTH], rest[len(TOKEN_ARGUMENT) + UUID_LENGTH :]
+        good = UUID.fullmatch(written)
+        await refuse_if(good is None, Errno.EINVAL, "token_is_uuid", "a token is written as a UUID")
+        token = bytes.fromhex(written.replace(b"-", b"").decode())
+    await vfio_pci_core_match_token_uuid(device, token)
+    return True
 
 
 @kernel("drivers/vfio/pci/vfio_pci.c")
@@ -93,4 +120,5 @@ vfio_pci_ops = VfioDeviceOps(
     close_device=vfio_pci_core_close_device,
     ioctl=vfio_pci_core_ioctl,
     match_token_uuid=vfio_pci_core_match_token_uuid,
+    match=vfio_pci_core_match,
 )
