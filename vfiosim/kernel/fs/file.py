@@ -45,6 +45,7 @@ class FileOperations:
     open: Callable[[File], Awaitable[None]] | None = None
     release: Callable[[File], Awaitable[None]] | None = None
     unlocked_ioctl: Callable[[File, int, int], Awaitable[int]] | None = None
+    show_fdinfo: Callable[[File], Awaitable[str]] | None = None
 
 
 PLAIN_FILE = FileOperations("plain")  # a file that none of the modelled subsystems knows
@@ -92,11 +93,15 @@ class Cdev(KObject):
         f_op: FileOperations,
         parent: Count | None = None,
         inside: KObject | None = None,
+        release: Callable[[Any], Awaitable[None]] | None = None,
+        mode: int = 0o600,
     ) -> None:
         super().__init__(engine, name)
         self.f_op = f_op
         self.parent = parent
         self.inside = inside
+        self.release = release  # what the last reference on `parent` calls
+        self.mode = mode  # of the node; it belongs to user and group 0
 
 
 class FilesStruct(KObject):
@@ -192,8 +197,8 @@ async def chrdev_open(file: File, cdev: Cdev) -> None:
 async def cdev_put(cdev: Cdev, holder: KObject, reason: str = "opened") -> None:
     """Let go of a node. With the last reference it goes, and with it its hold on the object around it."""
     if await put(cdev.kobj, holder, reason):
-        if cdev.parent is not None:
-            await put(cdev.parent, cdev, "contains the node")
+        if cdev.parent is not None and await put(cdev.parent, cdev, "contains the node") and cdev.release is not None:
+            await cdev.release(cdev.inside)
         await free(cdev)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ... import uapi
 from ...engine import Phase, free, kernel, load_acquire, refuse_if, say
 from ...uapi import Errno, request_names
+from ..base import syspath
 from ..fs.file import File, FileOperations, private
 from ..unsupported import Unsupported
 from .device_cdev import vfio_device_fops_cdev_open, vfio_df_ioctl_bind_iommufd, vfio_df_unbind_iommufd
@@ -44,9 +45,17 @@ async def vfio_device_fops_unl_ioctl(file: File, cmd: int, argument: int) -> int
     return await df.device.ops.ioctl(df.device, cmd, argument)
 
 
+@kernel("drivers/vfio/vfio_main.c")
+async def vfio_device_show_fdinfo(file: File) -> str:
+    """Where the device is in /sys, whether the file is bound or not."""
+    df: VfioDeviceFile = await private(file)
+    return f"vfio-device-syspath: {syspath(df.device.dev)}\n"
+
+
 vfio_device_fops = FileOperations(
     "vfio device",
     open=vfio_device_fops_cdev_open,
     release=vfio_device_fops_release,
     unlocked_ioctl=vfio_device_fops_unl_ioctl,
+    show_fdinfo=vfio_device_show_fdinfo,
 )

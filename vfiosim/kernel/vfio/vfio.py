@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from ...engine import Completion, Count, Field, KObject, Lock, completion, count, field, mutex, spinlock
+from ...engine import Completion, Count, Field, KObject, Lock, Table, completion, count, field, mutex, spinlock, table
 from ...engine.engine import Engine
 from ..base import Device
-from ..fs.file import Cdev, File
+from ..fs.devtmpfs import DevTmpfs
+from ..fs.file import Cdev, File, FileOperations
 from ..iommu import IommuGroup
 from ..iommufd.private import IommufdAccess, IommufdCtx, IommufdDevice
 from ..kvm.kvm import Kvm
@@ -25,6 +26,27 @@ class VfioDeviceOps:
     close_device: Callable[[VfioDevice], Awaitable[None]]
     ioctl: Callable[[VfioDevice, int, int], Awaitable[int]]
     match_token_uuid: Callable[[VfioDevice, bytes | None], Awaitable[None]] | None = None
+    request: Callable[[VfioDevice, int], Awaitable[None]] | None = None  # the driver wants to leave, for the n-th time
+
+
+class Vfio(KObject):
+    """What all of VFIO shares (`struct vfio`): the numbers of devices, the groups, the device sets. There from the start."""
+
+    kind = "vfio"
+    root = "the kernel"
+    device_ida: Table[KObject] = table()
+    dev_sets: Table[VfioDeviceSet] = table()
+    group_lock: Lock = mutex()
+    # guarded by group_lock
+    group_list: Table[VfioGroup] = table(guard="group_lock")  # by the number of the iommu_group
+
+    def __init__(
+        self, engine: Engine, devtmpfs: DevTmpfs, device_fops: FileOperations, group_fops: FileOperations
+    ) -> None:
+        super().__init__(engine, "tables")
+        self.devtmpfs = devtmpfs
+        self.device_fops = device_fops  # of every device node
+        self.group_fops = group_fops  # of every group node
 
 
 class VfioDeviceSet(KObject):
@@ -36,6 +58,10 @@ class VfioDeviceSet(KObject):
     kind = "vfio_device_set"
     lock: Lock = mutex()
     device_count: Count = count()
+
+    def __init__(self, engine: Engine, key: str) -> None:
+        super().__init__(engine, key)
+        self.key = key
 
 
 class VfioGroup(KObject):
@@ -54,12 +80,17 @@ class VfioGroup(KObject):
     opened_file: Field[File | None] = field(None, guard="group_lock", link="weak")
     cdev_device_open_cnt: Field[int] = field(0, guard="group_lock")
     iommu_group: Field[IommuGroup | None] = field(None, guard="group_lock")
+    # guarded by device_lock
+    device_lock: Lock = mutex()
+    device_list: Field[tuple[VfioDevice, ...]] = field((), guard="device_lock")  # newest first
     # guarded by kvm_ref_lock
     kvm_ref_lock: Lock = spinlock()
     kvm: Field[Kvm | None] = field(None, guard="kvm_ref_lock", link="weak")
 
     def __init__(self, engine: Engine, number: int) -> None:
         super().__init__(engine, str(number))
+        self.number = number
+        self.path = f"/dev/vfio/{number}"
         self.cdev: Cdev | None = None  # set before the node appears
 
 
@@ -84,9 +115,21 @@ class VfioDevice(KObject):
     iommufd_access: Field[IommufdAccess | None] = field(None, guard="dev_set.lock")
 
     def __init__(
-        self, engine: Engine, index: int, dev: Device, ops: VfioDeviceOps, dev_set: VfioDeviceSet, group: VfioGroup
+        self,
+        engine: Engine,
+        index: int,
+        dev: Device,
+        ops: VfioDeviceOps,
+        dev_set: VfioDeviceSet,
+        group: VfioGroup,
+        vfio: Vfio,
     ) -> None:
         super().__init__(engine, f"vfio{index}")
+        self.index = index
+        self.cdev_name = f"vfio{index}"
+        self.path = f"/dev/vfio/devices/vfio{index}"
+        self.vfio = vfio
+        self.cdev: Cdev | None = None  # set before the node appears
         self.dev = dev
         self.ops = ops
         self.dev_set = dev_set

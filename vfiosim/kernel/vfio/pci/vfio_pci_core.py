@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ....engine import copy_from_user, copy_to_user, kernel, refuse_if
+from ....engine import Phase, copy_from_user, copy_to_user, kernel, refuse_if, say
 from ....uapi import (
     REQUESTS,
     VFIO_DEVICE_FLAGS_PCI,
@@ -71,6 +71,13 @@ async def other_device_request(cmd: int, known: frozenset[str]) -> int:
     return 0
 
 
+@kernel("drivers/vfio/pci/vfio_pci_core.c")
+async def vfio_pci_core_request(device: VfioDevice, count: int) -> None:
+    """The driver wants to leave: without a request interrupt it can only say so in the kernel's log."""
+    if count == 0:
+        say(Phase.BLOCK, "{} has no request interrupt: its users are not told that they should let go.", device)
+
+
 VFIO_PCI_KNOWN = frozenset(
     name
     for name in REQUESTS
@@ -93,4 +100,5 @@ vfio_pci_ops = VfioDeviceOps(
     close_device=vfio_pci_core_close_device,
     ioctl=vfio_pci_core_ioctl,
     match_token_uuid=vfio_pci_core_match_token_uuid,
+    request=vfio_pci_core_request,
 )
