@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from vfiosim import Machine
+from vfiosim import Machine, uapi
 from vfiosim.kernel.fs.file import O_RDWR
 from vfiosim.uapi import (
     VFIO_DEVICE_BIND_IOMMUFD,
@@ -176,3 +176,112 @@ def test_everything_is_as_it_was_after_the_driver_went_and_came_back(m):
     assert len(m.built.vfio_devices) == len(before) - 3 - len(m.built.vfio_groups)
     bound(p)
     assert m.check() == []
+
+
+# ---- regions, interrupts, resets
+
+
+def irqs(p, fd, index, flags, start=0, count=1, data=b""):
+    return p.ioctl(fd, uapi.VFIO_DEVICE_SET_IRQS, irq_set(index, flags, start, count, data))
+
+
+def irq_set(index, flags, start, count, data) -> bytearray:
+    head = uapi.VfioIrqSet(argsz=20 + len(data), flags=flags, index=index, start=start, count=count)
+    return bytearray(bytes(head)[:20] + data)
+
+
+TRIGGER = uapi.VFIO_IRQ_SET_ACTION_TRIGGER
+EVENTFD, BY_HAND = uapi.VFIO_IRQ_SET_DATA_EVENTFD | TRIGGER, uapi.VFIO_IRQ_SET_DATA_NONE | TRIGGER
+REQ, MSI, INTX = uapi.VFIO_PCI_REQ_IRQ_INDEX, uapi.VFIO_PCI_MSI_IRQ_INDEX, uapi.VFIO_PCI_INTX_IRQ_INDEX
+
+
+def fd_bytes(*numbers: int) -> bytes:
+    return b"".join(number.to_bytes(4, "little", signed=True) for number in numbers)
+
+
+def test_a_driver_that_wants_to_leave_signals_the_request_interrupt_every_ten_seconds(m):
+    user, admin = m.process("user"), m.process("admin")
+    _, fd = bound(user)
+    ev = user.eventfd()
+    irqs(user, fd, REQ, EVENTFD, data=fd_bytes(ev))
+    assert user.poll(ev) == 0
+    call = admin.start("write_file", UNBIND, PCI0)
+    assert user.read(ev, 8) == (1).to_bytes(8, "little")
+    m.sleep(10_000)
+    assert user.read(ev, 8) == (1).to_bytes(8, "little")
+    user.close(fd)
+    assert call.state == "done"
+    assert m.check() == []
+
+
+def test_an_eventfd_that_signals_an_interrupt_outlives_its_descriptor(m):
+    p = m.process("p")
+    _, fd = bound(p)
+    ev = p.eventfd()
+    irqs(p, fd, MSI, EVENTFD, data=fd_bytes(ev))
+    p.close(ev)
+    assert "eventfd 1" in m.engine.objects
+    irqs(p, fd, MSI, BY_HAND)
+    p.close(fd)
+    assert "eventfd 1" not in m.engine.objects
+    assert m.check() == []
+
+
+@pytest.mark.parametrize(
+    ("index", "flags", "count", "data", "errno"),
+    [
+        (REQ, EVENTFD, 1, fd_bytes(777), "EBADF"),
+        (REQ, EVENTFD, 1, fd_bytes(1), "EINVAL"),
+        (REQ, EVENTFD, 1, fd_bytes(-2), "EINVAL"),
+        (REQ, EVENTFD, 1, b"", "EINVAL"),
+        (REQ, BY_HAND, 1, b"", "EINVAL"),
+        (REQ, EVENTFD, 2, fd_bytes(1, 1), "EINVAL"),
+        (REQ, uapi.VFIO_IRQ_SET_DATA_NONE | uapi.VFIO_IRQ_SET_ACTION_MASK, 1, b"", "ENOTTY"),
+        (MSI, BY_HAND, 1, b"", "EINVAL"),
+        (uapi.VFIO_PCI_NUM_IRQS, BY_HAND, 1, b"", "EINVAL"),
+        (uapi.VFIO_PCI_MSIX_IRQ_INDEX, EVENTFD, 1, fd_bytes(1), "EINVAL"),
+    ],
+)
+def test_set_irqs_refuses_and_leaves_nothing_behind(m, index, flags, count, data, errno):
+    p = m.process("p")
+    _, fd = bound(p)
+    assert errno_of(irqs, p, fd, index, flags, 0, count, data) == errno
+    p.exit()
+    assert m.check() == []
+
+
+def test_only_one_kind_of_interrupt_is_enabled_at_a_time(m):
+    p = m.process("p")
+    _, fd = bound(p)
+    ev = p.eventfd()
+    irqs(p, fd, MSI, EVENTFD, data=fd_bytes(ev))
+    assert errno_of(irqs, p, fd, INTX, EVENTFD, 0, 1, fd_bytes(ev)) == "EINVAL"
+    irqs(p, fd, MSI, BY_HAND, count=0)
+    assert irqs(p, fd, INTX, EVENTFD, data=fd_bytes(ev)) == 0
+
+
+def test_a_region_can_be_read_only_behind_the_gate(m):
+    p = m.process("p")
+    fd = p.open(NODE)
+    assert errno_of(p.pread, fd, 4, 7 << 40) == "EINVAL"
+    iommufd = p.open("/dev/iommu")
+    p.ioctl(fd, VFIO_DEVICE_BIND_IOMMUFD, VfioDeviceBindIommufd(iommufd=iommufd))
+    assert p.pread(fd, 4, 7 << 40) == bytes.fromhex("3412e811")
+
+
+def test_a_hot_reset_needs_every_function_that_it_hits(m):
+    user, other = m.process("user"), m.process("other")
+    _, fd = bound(user, "/dev/vfio/devices/vfio5")
+    reset = uapi.VFIO_DEVICE_PCI_HOT_RESET
+    assert user.ioctl(fd, reset, uapi.VfioPciHotReset()) == 0  # the neighbour is in the same, owned group
+    other.write_file(UNBIND, "0000:02:00.1")
+    assert errno_of(user.ioctl, fd, reset, uapi.VfioPciHotReset()) == "EINVAL"
+    assert errno_of(user.ioctl, fd, reset, uapi.VfioPciHotReset(flags=1)) == "EINVAL"
+
+
+def test_the_list_of_a_hot_reset_needs_room(m):
+    p = m.process("p")
+    _, fd = bound(p, "/dev/vfio/devices/vfio5")
+    info = uapi.VfioPciHotResetInfo()
+    assert errno_of(p.ioctl, fd, uapi.VFIO_DEVICE_GET_PCI_HOT_RESET_INFO, info) == "ENOSPC"
+    assert info.count == 2

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from .engine import Thread
 from .kernel import Unsupported
+from .kernel.fs.eventfd import do_eventfd
 from .kernel.fs.file import O_RDWR
+from .kernel.fs.read_write import sys_poll, sys_read, sys_write
 from .kernel.fs.syscalls import do_sys_openat2, open_plain, proc_fdinfo, sys_close, sys_dup, sys_ioctl
 from .kernel.fs.sysfs import list_directory, mode_of, read_link, write_sysfs_file
 from .kernel.mm import MmStruct
@@ -179,7 +181,27 @@ class Process:
 
     def eventfd(self) -> int:
         """A descriptor of an eventfd."""
-        return self.plain("eventfd")
+        return int(self._call("eventfd"))
+
+    def read(self, fd: int, size: int) -> bytes:
+        """Read up to `size` bytes."""
+        return bytes(self._call("read", fd, size))
+
+    def pread(self, fd: int, size: int, offset: int) -> bytes:
+        """Read up to `size` bytes from `offset` on; of a device file, `region << 40` is where a region begins."""
+        return bytes(self._call("read", fd, size, offset))
+
+    def write(self, fd: int, data: bytes) -> int:
+        """Write bytes; the answer is how many."""
+        return int(self._call("write", fd, data))
+
+    def pwrite(self, fd: int, data: bytes, offset: int) -> int:
+        """Write bytes at `offset`."""
+        return int(self._call("write", fd, data, offset))
+
+    def poll(self, fd: int, events: int = 1, timeout: int = 0) -> int:
+        """Which of these events are there: 1 it can be read, 4 it can be written."""
+        return int(self._call("poll", fd, events, timeout))
 
     def memfd(self, size: int = 0) -> int:
         """A descriptor of a memory file of `size` bytes."""
@@ -277,6 +299,10 @@ class Process:
             "dup": sys_dup,
             "ioctl": lambda fd, request, argument=0: sys_ioctl(fd, request, argument),
             "plain": open_plain,
+            "eventfd": do_eventfd,
+            "read": sys_read,
+            "write": lambda fd, data, offset=None: sys_write(fd, _bytes(data), offset),
+            "poll": sys_poll,
             "write_file": lambda path, data: write_sysfs_file(built.buses, path, _bytes(data)),
             "listdir": lambda path: list_directory(built.buses, built.devtmpfs, path),
             "readlink": lambda path: read_link(built.buses, path),

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
-from ..engine import Count, Field, KObject, Lock, count, field, get_unless_zero, kernel, load, mutex, put
+from ..engine import Count, Field, KObject, Lock, Table, count, field, get_unless_zero, kernel, load, mutex, put
 from ..engine.engine import Engine
 from .hardware import hardware_of
 from .iommu import IommuGroup
@@ -34,6 +34,8 @@ class DeviceSpec:
     model: str = ""
     dev_set: str = ""
     can_reset: bool = False
+    vfs: int = 0  # how many virtual functions it can have
+    physfn: str = ""  # for a virtual function: the address of its physical function
 
 
 class BusDriver(KObject):
@@ -83,8 +85,11 @@ class Device(KObject):
     drvdata: Field[KObject | None] = field(None, guard="lock", link="weak")
     uses_dma_api: Field[bool] = field(False, guard="lock")  # counted in its group for a kernel driver
 
-    def __init__(self, engine: Engine, spec: DeviceSpec, iommu_group: IommuGroup | None) -> None:
+    def __init__(
+        self, engine: Engine, spec: DeviceSpec, iommu_group: IommuGroup | None, bus_devices: Table[Device]
+    ) -> None:
         super().__init__(engine, spec.name)
+        self.bus_devices = bus_devices  # every device, by address
         self.spec = spec
         self.name = spec.name
         self.address = spec.address  # PCI address or UUID

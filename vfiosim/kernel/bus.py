@@ -117,7 +117,7 @@ async def device_add(
 ) -> Device:
     """A device appears on its bus, in the iommu_group of its neighbours or in a new one; no driver has it yet."""
     group = await iommu_group_for(buses.groups, spec.group, spec.bus == "mdev", group_id)
-    device = await alloc(Device, spec, group)
+    device = await alloc(Device, spec, group, buses.devices)
     await get(group.kobj, device, "in this group")
     await store(device.driver_override, override)
     await poke(buses.devices, device.address, device)

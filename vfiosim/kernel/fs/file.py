@@ -38,6 +38,16 @@ O_ACCMODE, O_RDONLY, O_WRONLY, O_RDWR, O_PATH = 3, 0, 1, 2, 0o10000000
 
 
 @dataclass(frozen=True)
+class Mapping:
+    """What a program asks of mmap: `length` bytes of the file from `offset` on, read 1, write 2, execute 4, shared or not."""
+
+    length: int
+    prot: int
+    shared: bool
+    offset: int
+
+
+@dataclass(frozen=True)
 class FileOperations:
     """What a kind of file can do (`struct file_operations`); None where it cannot."""
 
@@ -45,7 +55,12 @@ class FileOperations:
     open: Callable[[File], Awaitable[None]] | None = None
     release: Callable[[File], Awaitable[None]] | None = None
     unlocked_ioctl: Callable[[File, int, int], Awaitable[int]] | None = None
+    read: Callable[[File, int, int], Awaitable[bytes]] | None = None  # how many bytes, from where
+    write: Callable[[File, bytes, int], Awaitable[int]] | None = None
+    mmap: Callable[[File, Mapping], Awaitable[None]] | None = None
+    poll: Callable[[File], Awaitable[int]] | None = None
     show_fdinfo: Callable[[File], Awaitable[str]] | None = None
+    stream: bool = False  # has no offsets
 
 
 PLAIN_FILE = FileOperations("plain")  # a file that none of the modelled subsystems knows

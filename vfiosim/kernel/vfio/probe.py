@@ -6,7 +6,8 @@ from ...engine import alloc, claim, kernel, load, store
 from ..base import BusDriver, Device
 from .group_life import vfio_device_set_group
 from .mtty import mtty_dev_ops
-from .pci.vfio_pci_core import vfio_pci_ops
+from .pci.vf_token import vfio_pci_vf_init, vfio_pci_vf_uninit
+from .pci.vfio_pci_core import vfio_pci_core_init_dev, vfio_pci_ops
 from .vfio import Vfio, VfioDevice, VfioDeviceOps
 from .vfio_main import (
     DRIVES,
@@ -20,7 +21,10 @@ from .vfio_main import (
 @kernel("drivers/vfio/pci/vfio_pci.c")
 async def vfio_pci_probe(vfio: Vfio, device: Device, driver: BusDriver) -> None:
     """vfio-pci takes a PCI function."""
-    await register(vfio, device, driver, vfio_pci_ops)
+    vdev = await register(vfio, device, driver, vfio_pci_ops)
+    await vfio_pci_core_init_dev(vdev)
+    await vfio_pci_vf_init(vdev, device.spec.vfs > 0)
+    await __vfio_register_dev(vdev, driver)
 
 
 @kernel("drivers/vfio/pci/vfio_pci.c")
@@ -32,7 +36,8 @@ async def vfio_pci_remove(device: Device, driver: BusDriver) -> None:
 @kernel("samples/vfio-mdev/mtty.c")
 async def mtty_probe(vfio: Vfio, device: Device, driver: BusDriver) -> None:
     """mtty takes a mediated device."""
-    await register(vfio, device, driver, mtty_dev_ops)
+    vdev = await register(vfio, device, driver, mtty_dev_ops)
+    await __vfio_register_dev(vdev, driver)
 
 
 @kernel("samples/vfio-mdev/mtty.c")
@@ -42,7 +47,7 @@ async def mtty_remove(device: Device, driver: BusDriver) -> None:
 
 
 async def register(vfio: Vfio, device: Device, driver: BusDriver, ops: VfioDeviceOps) -> VfioDevice:
-    """A vfio_device for this device: the lowest free number, its device set, its group, its node."""
+    """A vfio_device for this device: the lowest free number, its device set, its group; nobody can find it yet."""
     index = await claim(vfio.device_ida, vfio)
     assert index is not None
     assert device.iommu_group is not None
@@ -50,7 +55,6 @@ async def register(vfio: Vfio, device: Device, driver: BusDriver, ops: VfioDevic
     group = await vfio_device_set_group(vfio, device.iommu_group)
     vdev = await alloc(VfioDevice, index, device, ops, dev_set, group, vfio)
     await store(device.drvdata, vdev)
-    await __vfio_register_dev(vdev, driver)
     return vdev
 
 
@@ -59,5 +63,7 @@ async def unregister(device: Device, driver: BusDriver) -> None:
     vdev = await load(device.drvdata)
     assert isinstance(vdev, VfioDevice)
     await vfio_unregister_group_dev(vdev, driver)
+    if device.bus == "pci":
+        await vfio_pci_vf_uninit(vdev)
     await store(device.drvdata, None)
     await vfio_put_device(vdev, driver, DRIVES)

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from ...engine import Completion, Count, Field, KObject, Lock, Table, completion, count, field, mutex, spinlock, table
 from ...engine.engine import Engine
+from ...uapi import VfioRegionInfo
 from ..base import Device
 from ..fs.devtmpfs import DevTmpfs
-from ..fs.file import Cdev, File, FileOperations
+from ..fs.file import Cdev, File, FileOperations, Mapping
 from ..iommu import IommuGroup
 from ..iommufd.private import IommufdAccess, IommufdCtx, IommufdDevice
 from ..kvm.kvm import Kvm
@@ -25,6 +26,13 @@ class VfioDeviceOps:
     open_device: Callable[[VfioDevice], Awaitable[None]]
     close_device: Callable[[VfioDevice], Awaitable[None]]
     ioctl: Callable[[VfioDevice, int, int], Awaitable[int]]
+    get_region_info: Callable[[VfioDevice, VfioRegionInfo], Awaitable[bytes]] | None = None  # answers with capabilities
+    device_feature: Callable[[VfioDevice, int, int, int], Awaitable[int]] | None = None
+    read: Callable[[VfioDevice, int, int], Awaitable[bytes]] | None = None
+    write: Callable[[VfioDevice, bytes, int], Awaitable[int]] | None = None
+    mmap: Callable[[VfioDevice, Mapping], Awaitable[None]] | None = None
+    migration_flags: int = 0  # what its migration can do; 0: it has none
+    logs_dma: bool = False  # can it note which memory it wrote?
     match_token_uuid: Callable[[VfioDevice, bytes | None], Awaitable[None]] | None = None
     request: Callable[[VfioDevice, int], Awaitable[None]] | None = None  # the driver wants to leave, for the n-th time
 
@@ -58,6 +66,7 @@ class VfioDeviceSet(KObject):
     kind = "vfio_device_set"
     lock: Lock = mutex()
     device_count: Count = count()
+    device_list: Field[tuple[VfioDevice, ...]] = field((), guard="lock")  # oldest first
 
     def __init__(self, engine: Engine, key: str) -> None:
         super().__init__(engine, key)
@@ -111,6 +120,7 @@ class VfioDevice(KObject):
     open_count: Field[int] = field(0, guard="dev_set.lock")
     cdev_opened: Field[bool] = field(False, guard="dev_set.lock")
     kvm: Field[Kvm | None] = field(None, guard="dev_set.lock")
+    driver_data: Field[KObject | None] = field(None, link="owns")
     iommufd_device: Field[IommufdDevice | None] = field(None, guard="dev_set.lock")
     iommufd_access: Field[IommufdAccess | None] = field(None, guard="dev_set.lock")
 

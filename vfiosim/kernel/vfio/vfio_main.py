@@ -165,7 +165,10 @@ async def vfio_assign_device_set(key: str, sets: Table[VfioDeviceSet]) -> VfioDe
 @kernel("drivers/vfio/vfio_main.c")
 async def __vfio_register_dev(device: VfioDevice, driver: BusDriver) -> None:
     """Make a device usable: its node appears, its driver holds its memory and its registration, its group knows it."""
-    await get(device.dev_set.device_count, device, "in this set")
+    dev_set = device.dev_set
+    await get(dev_set.device_count, device, "in this set")
+    async with dev_set.lock:
+        await store(dev_set.device_list, (*await load(dev_set.device_list), device))
     await get(device.group.drivers, device, IN_THIS_GROUP)
     await get(device.kref, driver, DRIVES)
     fops = device.vfio.device_fops
@@ -211,8 +214,14 @@ async def vfio_put_device(device: VfioDevice, holder: KObject, reason: str) -> N
 async def vfio_device_release(device: VfioDevice) -> None:
     """Nobody needs the memory any more: out of its set, its number is free again."""
     dev_set = device.dev_set
+    async with dev_set.lock:
+        others = tuple(other for other in await load(dev_set.device_list) if other is not device)
+        await store(dev_set.device_list, others)
     if await put(dev_set.device_count, device, "in this set"):
         await poke(device.vfio.dev_sets, dev_set.key, None)
         await free(dev_set)
     await poke(device.vfio.device_ida, device.index, None)
+    data = await load(device.driver_data)
+    if data is not None:
+        await free(data)
     await free(device)
