@@ -45,9 +45,11 @@ from vfiosim.engine import (
     release,
     require,
     say,
+    slots_of,
     store,
     table,
     wait_for,
+    wait_for_timeout,
     wait_until_zero,
     warn_on,
 )
@@ -425,6 +427,39 @@ def test_a_wait_with_a_limit_ends_when_the_clock_is_moved_and_not_before(engine,
     assert thread.state == "blocked"
     engine.sleep(1)
     assert thread.result is False
+
+
+@pytest.mark.parametrize("signal", [True, False])
+def test_a_wait_for_a_signal_with_a_limit_tells_whether_it_came_in_time(engine, thing, signal):
+    async def code():
+        return await wait_for_timeout(thing.done, 1000)
+
+    async def waker():
+        await complete(thing.done)
+
+    waiter = run(engine, code())
+    engine.sleep(999)
+    assert waiter.state == "blocked"
+    if signal:
+        run(engine, waker())
+    engine.sleep(1)
+    assert waiter.result is signal
+
+
+def test_two_objects_of_one_kind_never_have_the_same_name(engine):
+    async def two():
+        return (await alloc(KObject, "x")).oid, (await alloc(KObject, "x")).oid
+
+    assert run(engine, two()).result == ("object x", "object x#2")
+
+
+def test_the_slots_of_a_table_are_listed_oldest_first(engine, thing):
+    async def code():
+        await poke(thing.slots, "b", thing)
+        await poke(thing.slots, "a", thing)
+        return await slots_of(thing.slots)
+
+    assert run(engine, code()).result == ("b", "a")
 
 
 def test_a_thread_moved_by_hand_is_not_moved_by_others(engine, thing):

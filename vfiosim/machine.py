@@ -117,6 +117,8 @@ class Machine:
             call.finish()
             if isinstance(call.error, KernelOops) and call.process.task.alive.value:
                 call.process.start("exit")
+        for process in {call.process.name: call.process for call in ended}.values():
+            process.end_if_it_can()
 
     def note(self, what: str, *details: Any) -> None:
         """Keep in mind what was asked, so that `branch` can ask it again."""

@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from .engine import Thread
 from .kernel import Unsupported
+from .kernel.fs.eventfd import do_eventfd
 from .kernel.fs.file import O_RDWR
-from .kernel.fs.syscalls import do_sys_openat2, open_plain, sys_close, sys_dup, sys_ioctl
+from .kernel.fs.read_write import sys_poll, sys_read, sys_write
+from .kernel.fs.syscalls import do_sys_openat2, open_plain, proc_fdinfo, sys_close, sys_dup, sys_ioctl
+from .kernel.fs.sysfs import list_directory, mode_of, read_link, write_sysfs_file
 from .kernel.mm import MmStruct
 from .kernel.task import Task, copy_files, do_exit, system_call
 from .uapi import request_name
@@ -136,6 +139,7 @@ class Process:
         self.machine = machine
         self.name = name
         self.task = task
+        self.dying = False  # told to end, but some thread of it may be in the kernel still
 
     @property
     def memory(self) -> Memory:
@@ -177,7 +181,27 @@ class Process:
 
     def eventfd(self) -> int:
         """A descriptor of an eventfd."""
-        return self.plain("eventfd")
+        return int(self._call("eventfd"))
+
+    def read(self, fd: int, size: int) -> bytes:
+        """Read up to `size` bytes."""
+        return bytes(self._call("read", fd, size))
+
+    def pread(self, fd: int, size: int, offset: int) -> bytes:
+        """Read up to `size` bytes from `offset` on; of a device file, `region << 40` is where a region begins."""
+        return bytes(self._call("read", fd, size, offset))
+
+    def write(self, fd: int, data: bytes) -> int:
+        """Write bytes; the answer is how many."""
+        return int(self._call("write", fd, data))
+
+    def pwrite(self, fd: int, data: bytes, offset: int) -> int:
+        """Write bytes at `offset`."""
+        return int(self._call("write", fd, data, offset))
+
+    def poll(self, fd: int, events: int = 1, timeout: int = 0) -> int:
+        """Which of these events are there: 1 it can be read, 4 it can be written."""
+        return int(self._call("poll", fd, events, timeout))
 
     def memfd(self, size: int = 0) -> int:
         """A descriptor of a memory file of `size` bytes."""
@@ -195,6 +219,26 @@ class Process:
         """Two connected sockets."""
         return self.plain("socket"), self.plain("socket")
 
+    def write_file(self, path: str, data: bytes | str) -> int:
+        """Write into a file of /sys, e.g. an address into a driver's `unbind`; the answer is how many bytes."""
+        return int(self._call("write_file", path, data))
+
+    def listdir(self, path: str) -> tuple[str, ...]:
+        """The names in a directory."""
+        return tuple(self._call("listdir", path))
+
+    def readlink(self, path: str) -> str:
+        """Where a link leads."""
+        return str(self._call("readlink", path))
+
+    def stat(self, path: str) -> int:
+        """Kind and permissions of a file (`st_mode`)."""
+        return int(self._call("stat", path))
+
+    def fdinfo(self, fd: int) -> str:
+        """What /proc/self/fdinfo tells about a descriptor."""
+        return str(self._call("fdinfo", fd))
+
     def fork(self, name: str) -> Process:
         """A child that shares every open file."""
         child = self.machine.new_process(name, self.task)
@@ -203,15 +247,23 @@ class Process:
         return child
 
     def exit(self) -> None:
-        """End the process; all its descriptors are closed."""
-        self._call("exit")
+        """End the process; all its descriptors are closed, as soon as none of its threads is in a call."""
+        self.dying = True
+        self.machine.note("dying", self.name)
+        self.end_if_it_can()
 
     def kill(self) -> None:
-        """End the process from outside (SIGKILL), as `exit`."""
-        self._call("exit")
+        """End the process from outside (SIGKILL), as `exit`: a call that waits in the kernel is not torn away."""
+        self.exit()
+
+    def end_if_it_can(self) -> None:
+        """The last thread of a process that was told to end takes its files with it."""
+        busy = any(call.process is self for call in self.machine.pending)
+        if self.dying and self.task.alive.value and not busy:
+            self.start("exit").value()
 
     def start(self, name: str, *arguments: Any, run: bool = True) -> Call:
-        """Start a call ("open", "close", "dup", "ioctl", "exit") that may have to wait, and go on with other things.
+        """Start a call ("open", "close", "dup", "ioctl", "write_file", …) that may have to wait, and go on with other things.
 
         With `run=False` nothing happens yet: `step` and `run` of the answer move it.
         """
@@ -240,12 +292,22 @@ class Process:
     def _body(self, name: str, arguments: tuple[Any, ...]) -> Coroutine[Any, Any, Any]:
         if not self.task.alive.value:
             raise ValueError(f"the process {self.name!r} has ended")
+        built = self.machine.built
         calls: dict[str, Callable[..., Coroutine[Any, Any, Any]]] = {
-            "open": lambda path, flags=O_RDWR: do_sys_openat2(self.machine.built.devtmpfs, path, flags),
+            "open": lambda path, flags=O_RDWR: do_sys_openat2(built.devtmpfs, path, flags),
             "close": sys_close,
             "dup": sys_dup,
             "ioctl": lambda fd, request, argument=0: sys_ioctl(fd, request, argument),
             "plain": open_plain,
+            "eventfd": do_eventfd,
+            "read": sys_read,
+            "write": lambda fd, data, offset=None: sys_write(fd, _bytes(data), offset),
+            "poll": sys_poll,
+            "write_file": lambda path, data: write_sysfs_file(built.buses, path, _bytes(data)),
+            "listdir": lambda path: list_directory(built.buses, built.devtmpfs, path),
+            "readlink": lambda path: read_link(built.buses, path),
+            "stat": lambda path: mode_of(built.buses, built.devtmpfs, path),
+            "fdinfo": proc_fdinfo,
             "fork": lambda child: copy_files(self.task, child),
             "exit": lambda: do_exit(self.task),
         }
@@ -261,3 +323,8 @@ def _shown(call: str, index: int, argument: object) -> str:
     if isinstance(argument, (bytearray, memoryview)):
         return f"{len(argument)} bytes"
     return hex(argument) if isinstance(argument, int) and argument > 4096 else repr(argument)
+
+
+def _bytes(data: bytes | bytearray | str) -> bytes:
+    """What a program writes, a text or bytes."""
+    return data.encode() if isinstance(data, str) else bytes(data)

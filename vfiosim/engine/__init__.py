@@ -16,6 +16,7 @@ from .effects import (
     next_slot,
     peek,
     poke,
+    slots_of,
     store,
     store_release,
 )
@@ -24,7 +25,19 @@ from .functions import FUNCTIONS, KernelFunction, Phase, current, kernel, say
 from .lifetime import alloc, free, get, get_unless_zero, hand_over, put, put_if_last
 from .objects import Cell, Count, Field, KObject, Table, count, field, table
 from .source import Line
-from .sync import Completion, Lock, acquire, complete, completion, mutex, release, spinlock, wait_for, wait_until_zero
+from .sync import (
+    Completion,
+    Lock,
+    acquire,
+    complete,
+    completion,
+    mutex,
+    release,
+    spinlock,
+    wait_for,
+    wait_for_timeout,
+    wait_until_zero,
+)
 
 __all__ = [
     "FUNCTIONS",
@@ -76,11 +89,13 @@ __all__ = [
     "require",
     "return_to_user",
     "say",
+    "slots_of",
     "spinlock",
     "store",
     "store_release",
     "table",
     "wait_for",
+    "wait_for_timeout",
     "wait_until_zero",
     "warn_on",
 ]

@@ -159,6 +159,17 @@ def next_slot(target: Table[T], start: int) -> Asks[int | None]:
     return answer
 
 
+@effect
+def slots_of(target: Table[T]) -> Asks[tuple[str, ...]]:
+    """The name of every slot that is not empty, oldest first; of a table whose slots have names."""
+    answer: tuple[str, ...] = yield (_slots_of, target)
+    return answer
+
+
+def _slots_of(engine: Engine, thread: Thread, request: Request) -> tuple[Any, ...]:
+    return tuple(request[1].slots)
+
+
 def _next_slot(engine: Engine, thread: Thread, request: Request) -> int | None:
     _, target, start = request
     if target.owner.freed:

@@ -153,7 +153,7 @@ class KObject:
         cls._plans = plans
 
     def __init__(self, engine: Engine, label: str = "") -> None:
-        self.label = label or str(engine.number(self.kind))
+        self.label = engine.unique(self.kind, label)
         self.oid = f"{self.kind} {self.label}"
         self.freed = False
         attributes = self.__dict__

@@ -111,6 +111,27 @@ def wait_for(target: Completion) -> Asks[None]:
     yield (_wait_for, target)
 
 
+@effect
+def wait_for_timeout(target: Completion, timeout: int) -> Asks[bool]:
+    """Wait for a completion, at most `timeout` milliseconds of simulated time; False if they are over."""
+    answer: bool = yield (_wait_for_timeout, target, timeout)
+    return answer
+
+
+def _wait_for_timeout(engine: Engine, thread: Thread, request: Request) -> Any:
+    _, target, timeout = request
+    if target.value:
+        thread.deadline = None
+        _wait_for(engine, thread, request)
+        return True
+    if thread.deadline is None:
+        thread.deadline = engine.clock + timeout
+    if engine.clock < thread.deadline:
+        return WAIT
+    thread.deadline = None
+    return False
+
+
 def _complete(engine: Engine, thread: Thread, request: Request) -> None:
     target = request[1]
     if target.owner.freed:

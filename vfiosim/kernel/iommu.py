@@ -4,7 +4,29 @@ from __future__ import annotations
 
 from typing import Final
 
-from ..engine import Count, Field, KObject, Lock, Phase, count, field, kernel, load, mutex, refuse_if, say, store
+from ..engine import (
+    Count,
+    Field,
+    KObject,
+    Lock,
+    Phase,
+    Table,
+    alloc,
+    claim,
+    count,
+    field,
+    free,
+    kernel,
+    load,
+    mutex,
+    peek,
+    poke,
+    put,
+    refuse_if,
+    say,
+    store,
+    table,
+)
 from ..engine.engine import Engine
 from ..uapi import Errno
 
@@ -15,6 +37,18 @@ MSI_WINDOW: Final = (
     0xFEEFFFFF,
 )  # writes to these addresses are interrupts: every device has this range reserved
 PGSIZES: Final = 0x40201000  # sizes of pages, a bit each: 4 KiB, 2 MiB, 1 GiB
+
+
+class IommuGroups(KObject):
+    """The numbers of all iommu groups. `ids` by number, `places` by the place in the hardware that a group stands for."""
+
+    kind = "iommu_groups"
+    root = "the kernel"
+    ids: Table[KObject] = table()
+    places: Table[IommuGroup] = table()
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__(engine, "all")
 
 
 class IommuGroup(KObject):
@@ -34,9 +68,19 @@ class IommuGroup(KObject):
     owner_cnt: Field[int] = field(0, guard="mutex")
     domain: Field[str | KObject] = field(DEFAULT, guard="mutex", link="weak")
 
-    def __init__(self, engine: Engine, number: int, emulated: bool = False, noiommu: bool = False) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        number: int,
+        emulated: bool = False,
+        groups: IommuGroups | None = None,
+        place: int = -1,
+        noiommu: bool = False,
+    ) -> None:
         super().__init__(engine, str(number))
         self.id = number
+        self.groups = groups
+        self.place = place  # what its devices have in common: they cannot be told apart by the IOMMU; -1: nothing
         self.emulated = emulated  # made for a device that does no DMA of its own
         self.noiommu = noiommu  # made for a device that no IOMMU watches
 
@@ -145,3 +189,31 @@ async def iommu_group_dma_owner_claimed(group: IommuGroup) -> bool:
     async with group.mutex:
         claims = await load(group.owner_cnt)
         return claims != 0
+
+
+@kernel("drivers/iommu/iommu.c")
+async def iommu_group_for(
+    groups: IommuGroups, place: int, emulated: bool, number: int | None, noiommu: bool = False
+) -> IommuGroup:
+    """The group of a new device: that of its neighbours, or a new one with the lowest free number (`iommu_group_alloc`)."""
+    known = await peek(groups.places, place)
+    if known is not None:
+        return known
+    if number is None:
+        number = await claim(groups.ids, groups)
+        assert number is not None
+    group = await alloc(IommuGroup, number, emulated, groups, place, noiommu)
+    await poke(groups.ids, number, group)
+    if place >= 0:
+        await poke(groups.places, place, group)
+    return group
+
+
+@kernel("drivers/iommu/iommu.c")
+async def iommu_group_put(group: IommuGroup, holder: KObject, reason: str) -> None:
+    """Let go of a group; with the last reference it goes, and its number is free again (`iommu_group_release`)."""
+    if await put(group.kobj, holder, reason) and group.groups is not None:
+        await poke(group.groups.ids, group.id, None)
+        if group.place >= 0:
+            await poke(group.groups.places, group.place, None)
+        await free(group)

@@ -84,6 +84,7 @@ class Task(KObject):
         self, engine: Engine, label: str, files: FilesStruct, mm: MmStruct, caps: tuple[str, ...] = ALL_CAPABILITIES
     ) -> None:
         super().__init__(engine, label)
+        self.name = label
         self.caps.value = caps
         self.files = files
         self.mm = mm

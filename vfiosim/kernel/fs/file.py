@@ -39,6 +39,16 @@ O_ACCMODE, O_RDONLY, O_WRONLY, O_RDWR, O_PATH = 3, 0, 1, 2, 0o10000000
 
 
 @dataclass(frozen=True)
+class Mapping:
+    """What a program asks of mmap: `length` bytes of the file from `offset` on, read 1, write 2, execute 4, shared or not."""
+
+    length: int
+    prot: int
+    shared: bool
+    offset: int
+
+
+@dataclass(frozen=True)
 class FileOperations:
     """What a kind of file can do (`struct file_operations`); None where it cannot."""
 
@@ -46,6 +56,12 @@ class FileOperations:
     open: Callable[[File], Awaitable[None]] | None = None
     release: Callable[[File], Awaitable[None]] | None = None
     unlocked_ioctl: Callable[[File, int, int], Awaitable[int]] | None = None
+    read: Callable[[File, int, int], Awaitable[bytes]] | None = None  # how many bytes, from where
+    write: Callable[[File, bytes, int], Awaitable[int]] | None = None
+    mmap: Callable[[File, Mapping], Awaitable[None]] | None = None
+    poll: Callable[[File], Awaitable[int]] | None = None
+    show_fdinfo: Callable[[File], Awaitable[str]] | None = None
+    stream: bool = False  # has no offsets
 
 
 PLAIN_FILE = FileOperations("plain")  # a file that none of the modelled subsystems knows
@@ -93,11 +109,15 @@ class Cdev(KObject):
         f_op: FileOperations,
         parent: Count | None = None,
         inside: KObject | None = None,
+        release: Callable[[Any], Awaitable[None]] | None = None,
+        mode: int = 0o600,
     ) -> None:
         super().__init__(engine, name)
         self.f_op = f_op
         self.parent = parent
         self.inside = inside
+        self.release = release  # what the last reference on `parent` calls
+        self.mode = mode  # of the node; it belongs to user and group 0
 
 
 class FilesStruct(KObject):
@@ -208,8 +228,8 @@ async def chrdev_open(file: File, cdev: Cdev) -> None:
 async def cdev_put(cdev: Cdev, holder: KObject, reason: str = "opened") -> None:
     """Let go of a node. With the last reference it goes, and with it its hold on the object around it."""
     if await put(cdev.kobj, holder, reason):
-        if cdev.parent is not None:
-            await put(cdev.parent, cdev, "contains the node")
+        if cdev.parent is not None and await put(cdev.parent, cdev, "contains the node") and cdev.release is not None:
+            await cdev.release(cdev.inside)
         await free(cdev)
 
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from ...engine import KObject, Phase, Table, alloc, current, free, get, kernel, peek, put, require, say, table
-from ...engine.engine import Engine
+from ...engine import Phase, alloc, current, free, get, kernel, peek, put, require, say
 from ...uapi import Errno, KernelError, request_names
 from ..unsupported import Unsupported
+from .devtmpfs import DevTmpfs
 from .file import (
     O_PATH,
     O_RDWR,
     PLAIN_FILE,
-    Cdev,
     File,
     FileOperations,
     chrdev_open,
@@ -26,17 +25,6 @@ from .file import (
 )
 
 _PLAIN_PATHS = {"/": "directory", "/dev/null": "null", "/dev/zero": "zero"}
-
-
-class DevTmpfs(KObject):
-    """The device nodes: path to node."""
-
-    kind = "devtmpfs"
-    root = "the kernel"
-    nodes: Table[Cdev] = table()
-
-    def __init__(self, engine: Engine) -> None:
-        super().__init__(engine, "/dev")
 
 
 @kernel("fs/open.c")
@@ -141,3 +129,12 @@ async def vfs_ioctl(file: File, request: int, argument: int, names: str) -> int:
         file.f_op.unlocked_ioctl, Errno.ENOTTY, "file_knows_ioctl", f"{file.label} knows no ioctl at all"
     )
     return await handler(file, request, argument)
+
+
+@kernel("fs/proc/fd.c")
+async def proc_fdinfo(number: int) -> str:
+    """What is told about an open file in /proc/self/fdinfo. ENOENT for a number that is not open."""
+    file = await peek(current_files().fd, number)
+    good = file if isinstance(file, File) else None
+    found = await require(good, Errno.ENOENT, "fd_is_open", f"{number} is not an open file")
+    return await found.f_op.show_fdinfo(found) if found.f_op.show_fdinfo is not None else ""

@@ -39,22 +39,6 @@ async def vfio_device_unblock_group(device: VfioDevice) -> None:
 
 
 @kernel("drivers/vfio/group.c")
-async def vfio_device_group_register(device: VfioDevice) -> None:
-    """From now on the group can be asked for this device."""
-    group = device.group
-    async with group.device_lock:
-        await store(group.device_list, (device, *await load(group.device_list)))
-
-
-@kernel("drivers/vfio/group.c")
-async def vfio_device_group_unregister(device: VfioDevice) -> None:
-    """The group cannot be asked for this device any more."""
-    group = device.group
-    async with group.device_lock:
-        await store(group.device_list, tuple(d for d in await load(group.device_list) if d is not device))
-
-
-@kernel("drivers/vfio/group.c")
 async def vfio_device_group_use_iommu(device: VfioDevice) -> None:
     """The first open of a device in a container; under the group's lock. EINVAL if the container has no driver."""
     group = device.group

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from ...engine import Completion, Count, Field, KObject, Lock, completion, count, field, mutex, spinlock
+from ...engine import Completion, Count, Field, KObject, Lock, Table, completion, count, field, mutex, spinlock, table
 from ...engine.engine import Engine
+from ...uapi import VfioRegionInfo
 from ..base import Device
-from ..fs.file import Cdev, File
+from ..fs.devtmpfs import DevTmpfs
+from ..fs.file import Cdev, File, FileOperations, Mapping
 from ..iommu import IommuGroup
 from ..iommufd.private import IommufdAccess, IommufdCtx, IommufdDevice
 from ..kvm.kvm import Kvm
@@ -26,8 +28,36 @@ class VfioDeviceOps:
     open_device: Callable[[VfioDevice], Awaitable[None]]
     close_device: Callable[[VfioDevice], Awaitable[None]]
     ioctl: Callable[[VfioDevice, int, int], Awaitable[int]]
+    get_region_info: Callable[[VfioDevice, VfioRegionInfo], Awaitable[bytes]] | None = None  # answers with capabilities
+    device_feature: Callable[[VfioDevice, int, int, int], Awaitable[int]] | None = None
+    read: Callable[[VfioDevice, int, int], Awaitable[bytes]] | None = None
+    write: Callable[[VfioDevice, bytes, int], Awaitable[int]] | None = None
+    mmap: Callable[[VfioDevice, Mapping], Awaitable[None]] | None = None
+    migration_flags: int = 0  # what its migration can do; 0: it has none
+    logs_dma: bool = False  # can it note which memory it wrote?
     match_token_uuid: Callable[[VfioDevice, bytes | None], Awaitable[None]] | None = None
     match: Callable[[VfioDevice, bytes], Awaitable[bool]] | None = None
+    request: Callable[[VfioDevice, int], Awaitable[None]] | None = None  # the driver wants to leave, for the n-th time
+
+
+class Vfio(KObject):
+    """What all of VFIO shares (`struct vfio`): the numbers of devices, the groups, the device sets. There from the start."""
+
+    kind = "vfio"
+    root = "the kernel"
+    device_ida: Table[KObject] = table()
+    dev_sets: Table[VfioDeviceSet] = table()
+    group_lock: Lock = mutex()
+    # guarded by group_lock
+    group_list: Table[VfioGroup] = table(guard="group_lock")  # by the number of the iommu_group
+
+    def __init__(
+        self, engine: Engine, devtmpfs: DevTmpfs, device_fops: FileOperations, group_fops: FileOperations
+    ) -> None:
+        super().__init__(engine, "tables")
+        self.devtmpfs = devtmpfs
+        self.device_fops = device_fops  # of every device node
+        self.group_fops = group_fops  # of every group node
 
 
 class VfioDeviceSet(KObject):
@@ -39,6 +69,11 @@ class VfioDeviceSet(KObject):
     kind = "vfio_device_set"
     lock: Lock = mutex()
     device_count: Count = count()
+    device_list: Field[tuple[VfioDevice, ...]] = field((), guard="lock")  # oldest first
+
+    def __init__(self, engine: Engine, key: str) -> None:
+        super().__init__(engine, key)
+        self.key = key
 
 
 class VfioGroupType(StrEnum):
@@ -72,14 +107,17 @@ class VfioGroup(KObject):
     iommufd: Field[IommufdCtx | None] = field(None, guard="group_lock")
     # guarded by device_lock
     device_lock: Lock = mutex()
-    device_list: Field[tuple[VfioDevice, ...]] = field((), guard="device_lock")
+    device_list: Field[tuple[VfioDevice, ...]] = field((), guard="device_lock")  # newest first
     # guarded by kvm_ref_lock
     kvm_ref_lock: Lock = spinlock()
     kvm: Field[Kvm | None] = field(None, guard="kvm_ref_lock", link="weak")
 
     def __init__(self, engine: Engine, number: int, type_: VfioGroupType) -> None:
-        super().__init__(engine, f"noiommu-{number}" if type_ is VfioGroupType.NO_IOMMU else str(number))
+        name = f"noiommu-{number}" if type_ is VfioGroupType.NO_IOMMU else str(number)
+        super().__init__(engine, name)
         self.type = type_
+        self.number = number
+        self.path = f"/dev/vfio/{name}"
         self.cdev: Cdev | None = None  # set before the node appears
 
 
@@ -100,13 +138,26 @@ class VfioDevice(KObject):
     open_count: Field[int] = field(0, guard="dev_set.lock")
     cdev_opened: Field[bool] = field(False, guard="dev_set.lock")
     kvm: Field[Kvm | None] = field(None, guard="dev_set.lock")
+    driver_data: Field[KObject | None] = field(None, link="owns")
     iommufd_device: Field[IommufdDevice | None] = field(None, guard="dev_set.lock")
     iommufd_access: Field[IommufdAccess | None] = field(None, guard="dev_set.lock")
 
     def __init__(
-        self, engine: Engine, index: int, dev: Device, ops: VfioDeviceOps, dev_set: VfioDeviceSet, group: VfioGroup
+        self,
+        engine: Engine,
+        index: int,
+        dev: Device,
+        ops: VfioDeviceOps,
+        dev_set: VfioDeviceSet,
+        group: VfioGroup,
+        vfio: Vfio,
     ) -> None:
         super().__init__(engine, f"vfio{index}")
+        self.index = index
+        self.cdev_name = f"vfio{index}"
+        self.path = f"/dev/vfio/devices/vfio{index}"
+        self.vfio = vfio
+        self.cdev: Cdev | None = None  # set before the node appears
         self.dev = dev
         self.ops = ops
         self.dev_set = dev_set
