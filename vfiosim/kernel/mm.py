@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from bisect import bisect_right, insort
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
-from ..engine import KObject
+from ..engine import KObject, Table, table
 from ..engine.engine import Engine
 from ..uapi import Errno, KernelError
 
@@ -41,6 +41,8 @@ class MmStruct(KObject):
     """
 
     kind = "mm_struct"
+    root = "memory of a process"
+    files: Table[Any] = table()  # mappings of files, by their address in hex: the file, held by this, and the length
 
     def __init__(self, engine: Engine, label: str) -> None:
         super().__init__(engine, label)
