@@ -6,6 +6,7 @@ import pytest
 
 from vfiosim import Machine, uapi
 from vfiosim.kernel.fs.file import O_RDWR
+from vfiosim.topology import DeviceSpec, Topology
 from vfiosim.uapi import (
     VFIO_DEVICE_BIND_IOMMUFD,
     VFIO_DEVICE_GET_INFO,
@@ -390,3 +391,77 @@ def test_exec_closes_the_vm_and_keeps_the_device(m):
     assert m.kvm_live() == 0
     assert p.ioctl(fd, VFIO_DEVICE_GET_INFO, VfioDeviceInfo()) == 0
     assert p.dup(kvm) == 6
+
+
+# ---- virtual functions
+
+PF, VF = "0000:04:00.0", "0000:04:00.1"
+TOKEN, OTHER = b"\x11" * 16, b"\x22" * 16
+
+
+@pytest.fixture
+def card() -> Machine:
+    """A network card, vfio0, with two virtual functions, vfio1 and vfio2."""
+    spec = DeviceSpec("card", PF, 1, dev_set="bus 0000:04", vfs=2)
+    m = Machine(Topology("card", (spec,)))
+    m.process("boot").write_file(f"{PCI}/devices/{PF}/sriov_numvfs", "2")
+    return m
+
+
+def bind_with(p, number: int, token: bytes | None = None) -> int:
+    fd, iommufd = p.open(f"/dev/vfio/devices/vfio{number}"), p.open("/dev/iommu")
+    where = p.memory.map(16, token or b"")
+    flags = uapi.VFIO_DEVICE_BIND_FLAG_TOKEN if token else 0
+    argument = VfioDeviceBindIommufd(iommufd=iommufd, flags=flags, token_uuid_ptr=where)
+    try:
+        p.ioctl(fd, VFIO_DEVICE_BIND_IOMMUFD, argument)
+    except KernelError:
+        p.close(fd)
+        raise
+    return fd
+
+
+def test_a_virtual_function_needs_the_token_of_its_physical_one(card):
+    p = card.process("p")
+    assert errno_of(bind_with, p, 1) == "EACCES"
+    assert errno_of(bind_with, p, 1, TOKEN) == "EACCES"
+    bind_with(p, 0, TOKEN)
+    assert errno_of(bind_with, p, 1, OTHER) == "EACCES"
+    bind_with(p, 1, TOKEN)
+    assert card.check() == []
+
+
+def test_the_token_is_fixed_while_a_virtual_function_is_open(card):
+    p = card.process("p")
+    pf = bind_with(p, 0, TOKEN)
+    vf = bind_with(p, 1, TOKEN)
+    p.close(pf)
+    assert errno_of(bind_with, p, 0) == "EACCES"
+    assert errno_of(bind_with, p, 0, OTHER) == "EACCES"
+    p.close(vf)
+    bind_with(p, 0, OTHER)
+    bind_with(p, 1, OTHER)
+    assert card.check() == []
+
+
+def test_taking_virtual_functions_away_waits_for_their_users(card):
+    p, admin = card.process("p"), card.process("admin")
+    bind_with(p, 0, TOKEN)
+    vf = bind_with(p, 2, TOKEN)
+    numvfs = f"{PCI}/devices/{PF}/sriov_numvfs"
+    assert errno_of(admin.write_file, numvfs, "1") == "EBUSY"
+    assert errno_of(admin.write_file, numvfs, "3") == "ERANGE"
+    call = admin.start("write_file", numvfs, "0")
+    assert call.state == "blocked"
+    assert sorted(card.built.vfio_devices) == ["card", "card.vf1"]
+    p.close(vf)
+    assert call.value() == 1
+    assert sorted(card.built.vfio_devices) == ["card"]
+    assert card.check() == []
+
+
+def test_unbinding_the_physical_function_takes_the_virtual_ones_with_it(card):
+    card.process("p").write_file(UNBIND, PF)
+    assert card.built.vfio_devices == {}
+    assert sorted(card.built.devices) == ["card"]
+    assert card.check() == []

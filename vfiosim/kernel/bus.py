@@ -125,10 +125,10 @@ async def device_add(
 
 
 @kernel("drivers/base/core.c")
-async def device_del(buses: Buses, device: Device) -> None:
+async def device_del(device: Device) -> None:
     """A device goes away: first its driver lets go, then nobody can find it, then its iommu_group loses it."""
     await device_release_driver_internal(device, None)
-    await poke(buses.devices, device.address, None)
+    await poke(device.bus_devices, device.address, None)
     if device.iommu_group is not None:
         await iommu_group_put(device.iommu_group, device, "in this group")
     await free(device)

@@ -39,14 +39,14 @@ async def mdev_device_create(buses: Buses, kind: str, uuid: str) -> None:
     try:
         await device_driver_attach(driver, device)
     except KernelError:
-        await device_del(buses, device)
+        await device_del(device)
         raise
 
 
 @kernel("drivers/vfio/mdev/mdev_core.c")
-async def mdev_device_remove(buses: Buses, device: Device, count: int) -> int:
+async def mdev_device_remove(device: Device, count: int) -> int:
     """Write 1 into `remove` of a mediated device: it goes, as soon as its driver can let go of it."""
-    await device_del(buses, device)
+    await device_del(device)
     return count
 
 
