@@ -6,6 +6,7 @@ import pytest
 
 from vfiosim import Machine, uapi
 from vfiosim.kernel.fs.file import O_RDWR
+from vfiosim.topology import DeviceSpec, Topology
 from vfiosim.uapi import (
     VFIO_DEVICE_BIND_IOMMUFD,
     VFIO_DEVICE_GET_INFO,
@@ -285,3 +286,182 @@ def test_the_list_of_a_hot_reset_needs_room(m):
     info = uapi.VfioPciHotResetInfo()
     assert errno_of(p.ioctl, fd, uapi.VFIO_DEVICE_GET_PCI_HOT_RESET_INFO, info) == "ENOSPC"
     assert info.count == 2
+
+
+# ---- processes: mappings, files that travel, rights, limits, exec
+
+
+def test_a_mapping_keeps_the_device_bound_until_it_goes(m):
+    p, other = m.process("p"), m.process("other")
+    _, fd = bound(p)
+    address = p.mmap(8192, fd=fd)
+    p.close(fd)
+    assert errno_of(bound, other) == "EINVAL"
+    p.munmap(address, 4096)
+    assert errno_of(bound, other) == "EINVAL"  # the second page still holds the file
+    p.munmap(address + 4096, 4096)
+    bound(other)
+    assert m.check() == []
+
+
+def test_the_end_of_a_process_ends_its_mappings(m):
+    p = m.process("p")
+    _, fd = bound(p)
+    p.mmap(4096, fd=fd)
+    p.kill()
+    bound(m.process("other"))
+    assert m.check() == []
+
+
+def test_a_forked_child_holds_what_its_parent_has_mapped(m):
+    p = m.process("p")
+    _, fd = bound(p)
+    p.mmap(4096, fd=fd)
+    child = p.fork("child")
+    p.exit()
+    child.close(fd)
+    assert errno_of(bound, m.process("other")) == "EINVAL"
+    child.exit()
+    assert m.check() == []
+
+
+def test_a_file_that_travels_is_held_by_the_message(m):
+    p = m.process("p")
+    first, second = p.socketpair()
+    child = p.fork("child")
+    _, fd = bound(p)
+    p.sendmsg_fds(first, [fd])
+    p.exit()
+    assert errno_of(bound, m.process("other")) == "EINVAL"
+    (received,) = child.recvmsg_fds(second)
+    assert child.ioctl(received, VFIO_DEVICE_GET_INFO, VfioDeviceInfo()) == 0
+    child.exit()
+    assert m.check() == []
+
+
+def test_a_message_that_nobody_receives_lets_go_of_its_files_with_the_socket(m):
+    p = m.process("p")
+    first, second = p.socketpair()
+    _, fd = bound(p)
+    p.sendmsg_fds(first, [fd])
+    p.close(fd)
+    p.close(second)
+    bound(m.process("other"))
+    assert errno_of(p.sendmsg_fds, first, [first]) == "EPIPE"
+    assert m.check() == []
+
+
+def test_receiving_waits_for_a_message(m):
+    p, other = m.process("p"), None
+    first, second = p.socketpair()
+    other = p.fork("other")
+    call = other.start("recvmsg_fds", second)
+    assert call.state == "blocked"
+    p.sendmsg_fds(first, [first])
+    assert call.value() == (5,)
+
+
+def test_another_user_cannot_open_the_node_but_use_what_it_inherited(m):
+    p = m.process("p")
+    fd = p.open(NODE)
+    p.setuid(1000)
+    assert errno_of(p.open, NODE) == "EACCES"
+    iommufd = p.open("/dev/iommu")
+    assert p.ioctl(fd, VFIO_DEVICE_BIND_IOMMUFD, VfioDeviceBindIommufd(iommufd=iommufd)) == 0
+    assert errno_of(p.setuid, 0) == "EPERM"
+
+
+def test_a_limit_on_files_holds_for_the_next_open(m):
+    p = m.process("p")
+    p.setrlimit(7, 4, 4)
+    p.open(NODE)
+    assert errno_of(p.open, NODE) == "EMFILE"
+    assert errno_of(p.setrlimit, 7, 5, 4) == "EINVAL"
+    p.capdrop("CAP_SYS_RESOURCE")
+    assert errno_of(p.setrlimit, 7, 4, 5) == "EPERM"
+
+
+def test_exec_closes_the_vm_and_keeps_the_device(m):
+    p = m.process("p")
+    _, fd = bound(p)
+    kvm = p.open("/dev/kvm")
+    p.ioctl(kvm, uapi.KVM_CREATE_VM)
+    assert m.kvm_live() == 1
+    p.exec()
+    assert m.kvm_live() == 0
+    assert p.ioctl(fd, VFIO_DEVICE_GET_INFO, VfioDeviceInfo()) == 0
+    assert p.dup(kvm) == 6
+
+
+# ---- virtual functions
+
+PF, VF = "0000:04:00.0", "0000:04:00.1"
+TOKEN, OTHER = b"\x11" * 16, b"\x22" * 16
+
+
+@pytest.fixture
+def card() -> Machine:
+    """A network card, vfio0, with two virtual functions, vfio1 and vfio2."""
+    spec = DeviceSpec("card", PF, 1, dev_set="bus 0000:04", vfs=2)
+    m = Machine(Topology("card", (spec,)))
+    m.process("boot").write_file(f"{PCI}/devices/{PF}/sriov_numvfs", "2")
+    return m
+
+
+def bind_with(p, number: int, token: bytes | None = None) -> int:
+    fd, iommufd = p.open(f"/dev/vfio/devices/vfio{number}"), p.open("/dev/iommu")
+    where = p.memory.map(16, token or b"")
+    flags = uapi.VFIO_DEVICE_BIND_FLAG_TOKEN if token else 0
+    argument = VfioDeviceBindIommufd(iommufd=iommufd, flags=flags, token_uuid_ptr=where)
+    try:
+        p.ioctl(fd, VFIO_DEVICE_BIND_IOMMUFD, argument)
+    except KernelError:
+        p.close(fd)
+        raise
+    return fd
+
+
+def test_a_virtual_function_needs_the_token_of_its_physical_one(card):
+    p = card.process("p")
+    assert errno_of(bind_with, p, 1) == "EACCES"
+    assert errno_of(bind_with, p, 1, TOKEN) == "EACCES"
+    bind_with(p, 0, TOKEN)
+    assert errno_of(bind_with, p, 1, OTHER) == "EACCES"
+    bind_with(p, 1, TOKEN)
+    assert card.check() == []
+
+
+def test_the_token_is_fixed_while_a_virtual_function_is_open(card):
+    p = card.process("p")
+    pf = bind_with(p, 0, TOKEN)
+    vf = bind_with(p, 1, TOKEN)
+    p.close(pf)
+    assert errno_of(bind_with, p, 0) == "EACCES"
+    assert errno_of(bind_with, p, 0, OTHER) == "EACCES"
+    p.close(vf)
+    bind_with(p, 0, OTHER)
+    bind_with(p, 1, OTHER)
+    assert card.check() == []
+
+
+def test_taking_virtual_functions_away_waits_for_their_users(card):
+    p, admin = card.process("p"), card.process("admin")
+    bind_with(p, 0, TOKEN)
+    vf = bind_with(p, 2, TOKEN)
+    numvfs = f"{PCI}/devices/{PF}/sriov_numvfs"
+    assert errno_of(admin.write_file, numvfs, "1") == "EBUSY"
+    assert errno_of(admin.write_file, numvfs, "3") == "ERANGE"
+    call = admin.start("write_file", numvfs, "0")
+    assert call.state == "blocked"
+    assert sorted(card.built.vfio_devices) == ["card", "card.vf1"]
+    p.close(vf)
+    assert call.value() == 1
+    assert sorted(card.built.vfio_devices) == ["card"]
+    assert card.check() == []
+
+
+def test_unbinding_the_physical_function_takes_the_virtual_ones_with_it(card):
+    card.process("p").write_file(UNBIND, PF)
+    assert card.built.vfio_devices == {}
+    assert sorted(card.built.devices) == ["card"]
+    assert card.check() == []

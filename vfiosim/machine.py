@@ -12,7 +12,7 @@ from .kernel.boot import boot
 from .kernel.fs.file import FilesStruct
 from .kernel.kvm.kvm import Kvm
 from .kernel.mm import MmStruct
-from .kernel.task import ALL_CAPABILITIES, Task, UserStruct, begin_task, open_standard_files
+from .kernel.task import ALL_CAPABILITIES, Task, UserStruct, begin_task, copy_process, open_standard_files
 from .process import Call, Process
 from .topology import Topology
 from .trace import Recorder, Trace
@@ -146,10 +146,11 @@ class Machine:
 
 async def new_task(name: str, parent: Task | None, caps: tuple[str, ...], root: UserStruct) -> Task:
     """The kernel's side of a new process."""
-    files = await alloc(FilesStruct, name, NOFILE)
     if parent is None:
+        files = await alloc(FilesStruct, name, NOFILE)
         await open_standard_files(files)
-    mm = await alloc(MmStruct, name) if parent is None else await alloc(parent.mm.copy, name)
-    task = await alloc(Task, name, files, mm, caps)
+        task = await alloc(Task, name, files, await alloc(MmStruct, name), caps)
+    else:
+        task = await copy_process(parent, name)
     await begin_task(task, root, parent)
     return task

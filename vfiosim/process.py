@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from ctypes import Array, Structure
 from typing import TYPE_CHECKING, Any
 
 from .engine import Thread
-from .kernel import Unsupported
-from .kernel.fs.eventfd import do_eventfd
 from .kernel.fs.file import O_RDWR
-from .kernel.fs.read_write import sys_poll, sys_read, sys_write
-from .kernel.fs.syscalls import do_sys_openat2, open_plain, proc_fdinfo, sys_close, sys_dup, sys_ioctl
-from .kernel.fs.sysfs import list_directory, mode_of, read_link, write_sysfs_file
 from .kernel.mm import MmStruct
-from .kernel.task import Task, copy_files, do_exit, system_call
+from .kernel.task import Task, system_call
+from .system_calls import FileCalls, body
 from .uapi import request_name
 
 if TYPE_CHECKING:
@@ -128,7 +124,7 @@ class Memory:
         self._process.machine.note("memory", self._process.name, what, details)
 
 
-class Process:
+class Process(FileCalls):
     """A program. File descriptors are small numbers; the first one is 3, for 0, 1 and 2 are taken.
 
     Every call raises KernelError (an OSError with the errno, the check that refused and one sentence why) where the kernel
@@ -161,83 +157,6 @@ class Process:
     def ioctl(self, fd: int, request: int, argument: int | Buffer = 0) -> int:
         """Send a request. `argument` is a number, an address in `memory`, or a writable buffer that is changed in place."""
         return int(self._call("ioctl", fd, request, argument))
-
-    def mmap(
-        self, length: int, prot: int = 3, fd: int | None = None, offset: int = 0, address: int | None = None
-    ) -> int:
-        """Map `length` bytes of fresh memory (1 readable, 2 writable); the answer is their address."""
-        if fd is not None:
-            raise Unsupported("mmap of a file")
-        return self.memory.map(length, prot=prot, address=address)
-
-    def munmap(self, address: int, length: int) -> int:
-        """Unmap every page between `address` and `address + length`."""
-        self.memory.unmap(address, length)
-        return 0
-
-    def plain(self, name: str) -> int:
-        """A descriptor of a file that VFIO knows nothing of: "eventfd", "memfd", "pipe", "socket", "file"."""
-        return int(self._call("plain", name))
-
-    def eventfd(self) -> int:
-        """A descriptor of an eventfd."""
-        return int(self._call("eventfd"))
-
-    def read(self, fd: int, size: int) -> bytes:
-        """Read up to `size` bytes."""
-        return bytes(self._call("read", fd, size))
-
-    def pread(self, fd: int, size: int, offset: int) -> bytes:
-        """Read up to `size` bytes from `offset` on; of a device file, `region << 40` is where a region begins."""
-        return bytes(self._call("read", fd, size, offset))
-
-    def write(self, fd: int, data: bytes) -> int:
-        """Write bytes; the answer is how many."""
-        return int(self._call("write", fd, data))
-
-    def pwrite(self, fd: int, data: bytes, offset: int) -> int:
-        """Write bytes at `offset`."""
-        return int(self._call("write", fd, data, offset))
-
-    def poll(self, fd: int, events: int = 1, timeout: int = 0) -> int:
-        """Which of these events are there: 1 it can be read, 4 it can be written."""
-        return int(self._call("poll", fd, events, timeout))
-
-    def memfd(self, size: int = 0) -> int:
-        """A descriptor of a memory file of `size` bytes."""
-        return self.plain("memfd")
-
-    def tmpfile(self) -> int:
-        """A descriptor of an ordinary file."""
-        return self.plain("file")
-
-    def pipe(self) -> tuple[int, int]:
-        """The two ends of a pipe."""
-        return self.plain("pipe"), self.plain("pipe")
-
-    def socketpair(self) -> tuple[int, int]:
-        """Two connected sockets."""
-        return self.plain("socket"), self.plain("socket")
-
-    def write_file(self, path: str, data: bytes | str) -> int:
-        """Write into a file of /sys, e.g. an address into a driver's `unbind`; the answer is how many bytes."""
-        return int(self._call("write_file", path, data))
-
-    def listdir(self, path: str) -> tuple[str, ...]:
-        """The names in a directory."""
-        return tuple(self._call("listdir", path))
-
-    def readlink(self, path: str) -> str:
-        """Where a link leads."""
-        return str(self._call("readlink", path))
-
-    def stat(self, path: str) -> int:
-        """Kind and permissions of a file (`st_mode`)."""
-        return int(self._call("stat", path))
-
-    def fdinfo(self, fd: int) -> str:
-        """What /proc/self/fdinfo tells about a descriptor."""
-        return str(self._call("fdinfo", fd))
 
     def fork(self, name: str) -> Process:
         """A child that shares every open file."""
@@ -275,10 +194,10 @@ class Process:
             self.machine.note("call", self.name, name, (*arguments[:2], bytes(arguments[2])))
         elif name != "fork":
             self.machine.note("call", self.name, name, arguments)
-        body = self._body(name, passed)
+        code = self._body(name, passed)
         shown = f"{name}({', '.join(_shown(name, n, argument) for n, argument in enumerate(arguments))})"
         label = f"{self.name}:{self.machine.engine.number(f'call of {self.name}')}"
-        thread = self.machine.engine.spawn(system_call(body), label, self.task.mm, self.task)
+        thread = self.machine.engine.spawn(system_call(code), label, self.task.mm, self.task)
         thread.manual = not run
         call = Call(self, name, shown, thread, where)
         self.machine.pending.append(call)
@@ -292,28 +211,7 @@ class Process:
     def _body(self, name: str, arguments: tuple[Any, ...]) -> Coroutine[Any, Any, Any]:
         if not self.task.alive.value:
             raise ValueError(f"the process {self.name!r} has ended")
-        built = self.machine.built
-        calls: dict[str, Callable[..., Coroutine[Any, Any, Any]]] = {
-            "open": lambda path, flags=O_RDWR: do_sys_openat2(built.devtmpfs, path, flags),
-            "close": sys_close,
-            "dup": sys_dup,
-            "ioctl": lambda fd, request, argument=0: sys_ioctl(fd, request, argument),
-            "plain": open_plain,
-            "eventfd": do_eventfd,
-            "read": sys_read,
-            "write": lambda fd, data, offset=None: sys_write(fd, _bytes(data), offset),
-            "poll": sys_poll,
-            "write_file": lambda path, data: write_sysfs_file(built.buses, path, _bytes(data)),
-            "listdir": lambda path: list_directory(built.buses, built.devtmpfs, path),
-            "readlink": lambda path: read_link(built.buses, path),
-            "stat": lambda path: mode_of(built.buses, built.devtmpfs, path),
-            "fdinfo": proc_fdinfo,
-            "fork": lambda child: copy_files(self.task, child),
-            "exit": lambda: do_exit(self.task),
-        }
-        if name not in calls:
-            raise ValueError(f"there is no call {name!r}; there are {', '.join(calls)}")
-        return calls[name](*arguments)
+        return body(self.machine.built, self.task, name, arguments)
 
 
 def _shown(call: str, index: int, argument: object) -> str:
@@ -323,8 +221,3 @@ def _shown(call: str, index: int, argument: object) -> str:
     if isinstance(argument, (bytearray, memoryview)):
         return f"{len(argument)} bytes"
     return hex(argument) if isinstance(argument, int) and argument > 4096 else repr(argument)
-
-
-def _bytes(data: bytes | bytearray | str) -> bytes:
-    """What a program writes, a text or bytes."""
-    return data.encode() if isinstance(data, str) else bytes(data)

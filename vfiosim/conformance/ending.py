@@ -56,6 +56,10 @@ def restore(replay: Replay, devices: Devices) -> None:
             kind = _MDEV_TYPES.get(name, "mtty-1")
             process.write_file(f"/sys/class/mdev_bus/mtty/mdev_supported_types/{kind}/create", address)
             continue
+        if str(device["model"]).endswith(" VF"):  # they all come back at once
+            physical, vfs = f"{address[:11]}0", sum(str(other["model"]).endswith(" VF") for other in devices.values())
+            process.write_file(f"/sys/bus/pci/devices/{physical}/sriov_numvfs", str(vfs))
+            continue
         if address not in drivers(replay):
             process.write_file("/sys/bus/pci/rescan", "1")
         if drivers(replay)[address] is not None:

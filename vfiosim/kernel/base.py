@@ -13,6 +13,8 @@ from .iommu import IommuGroup
 
 VFIO_PCI: Final = "vfio-pci"
 MTTY: Final = "mtty"
+NEW_GROUP: Final = -1  # a device gets an iommu_group of its own, whatever its number
+NO_GROUP: Final = -2  # no IOMMU knows the device
 VFIO_DRIVERS: Final = frozenset({VFIO_PCI, MTTY})
 
 
@@ -22,7 +24,7 @@ class DeviceSpec:
 
     * `name`: what people call it; `address`: PCI address or UUID; `bus`: "pci" or "mdev"; `model`: free text;
     * `driver`: "vfio-pci" and "mtty" are VFIO drivers; every other name is a kernel driver that uses the DMA API;
-    * `group`: the number of its iommu_group, below 0 for none; `noiommu`: no IOMMU watches it, the group is only for its name;
+    * `group`: the number of its iommu_group, or NEW_GROUP, or NO_GROUP; `noiommu`: no IOMMU watches it, only its name matters;
     * `dev_set`: devices with the same word are reset together, "" for alone;
     * `can_reset`: the function can be reset on its own.
     """

@@ -23,7 +23,7 @@ from ..engine import (
 )
 from ..engine.engine import Engine
 from ..uapi import Errno, KernelError
-from .base import BusDriver, Device, DeviceSpec, driver_match_device
+from .base import NO_GROUP, BusDriver, Device, DeviceSpec, driver_match_device
 from .dd import device_driver_attach, device_release_driver_internal, really_probe
 from .iommu import IommuGroups, iommu_group_for, iommu_group_put
 
@@ -117,7 +117,7 @@ async def device_add(
 ) -> Device:
     """A device appears on its bus, in the iommu_group of its neighbours or in a new one; no driver has it yet."""
     group = None
-    if spec.group >= 0 or spec.bus == "mdev":
+    if spec.group != NO_GROUP:
         group = await iommu_group_for(buses.groups, spec.group, spec.bus == "mdev", group_id, spec.noiommu)
     device = await alloc(Device, spec, group, buses.devices)
     if group is not None:
@@ -128,10 +128,10 @@ async def device_add(
 
 
 @kernel("drivers/base/core.c")
-async def device_del(buses: Buses, device: Device) -> None:
+async def device_del(device: Device) -> None:
     """A device goes away: first its driver lets go, then nobody can find it, then its iommu_group loses it."""
     await device_release_driver_internal(device, None)
-    await poke(buses.devices, device.address, None)
+    await poke(device.bus_devices, device.address, None)
     if device.iommu_group is not None:
         await iommu_group_put(device.iommu_group, device, "in this group")
     await free(device)

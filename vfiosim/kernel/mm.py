@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from bisect import bisect_right, insort
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
-from ..engine import Count, Field, KObject, count, field, free, get, kernel, put
+from ..engine import Count, Field, KObject, Table, count, field, free, get, kernel, put, table
 from ..engine.engine import Engine
 from ..uapi import Errno, KernelError
 
@@ -42,6 +42,8 @@ class MmStruct(KObject):
     """
 
     kind = "mm_struct"
+    root = "memory of a process"
+    files: Table[Any] = table()  # mappings of files, by their address in hex: the file, held by this, and the length
     mm_users: Count = count()
     mm_count: Count = count()
     locked_vm: Field[int] = field(0, guard="mmap_lock")  # pages charged against RLIMIT_MEMLOCK (VmLck)

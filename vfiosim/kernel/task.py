@@ -24,12 +24,13 @@ from ..engine import (
     put,
     return_to_user,
     say,
+    slots_of,
     store,
 )
 from ..engine.engine import Engine
 from ..uapi import KernelError
 from .fs.file import PLAIN_FILE, RESERVED, File, FilesStruct, fput
-from .mm import MmStruct, mmput
+from .mm import TASK_SIZE, MmStruct, mmput
 
 R = TypeVar("R")
 ALL_CAPABILITIES = (
@@ -78,7 +79,10 @@ class Task(KObject):
     caps: Field[tuple[str, ...]] = field(ALL_CAPABILITIES)
     usage: Count = count()
     user: Field[UserStruct] = field(None)  # type: ignore[arg-type]
-    memlock: Field[int] = field(MEMLOCK)  # RLIMIT_MEMLOCK, bytes
+    uid: Field[int] = field(0)
+    memlock: Field[int] = field(MEMLOCK)  # RLIMIT_MEMLOCK in bytes: how much memory may be locked
+    memlock_max: Field[int] = field(MEMLOCK)
+    nofile_max: Field[int] = field(4096)  # RLIMIT_NOFILE, the hard limit; the soft one is with the files
 
     def __init__(
         self, engine: Engine, label: str, files: FilesStruct, mm: MmStruct, caps: tuple[str, ...] = ALL_CAPABILITIES
@@ -153,6 +157,19 @@ async def capable(name: str) -> bool:
 
 
 @kernel("kernel/fork.c")
+async def copy_process(parent: Task, name: str) -> Task:
+    """A child with a copy of its parent's memory, rights and limits; its files come by `copy_files`."""
+    files = await alloc(FilesStruct, name, await load(parent.files.limit))
+    mm = await alloc(parent.mm.copy, name)
+    child = await alloc(Task, name, files, mm, await load(parent.caps))
+    await store(child.uid, await load(parent.uid))
+    await store(child.memlock, await load(parent.memlock))
+    await store(child.memlock_max, await load(parent.memlock_max))
+    await store(child.nofile_max, await load(parent.nofile_max))
+    return child
+
+
+@kernel("kernel/fork.c")
 async def copy_files(parent: Task, child: Task) -> None:
     """The child gets every open file of the parent, under the same numbers."""
     number = await next_slot(parent.files.fd, 0)
@@ -161,14 +178,41 @@ async def copy_files(parent: Task, child: Task) -> None:
         if file is not None and file != RESERVED:
             await get(file.f_ref, child.files, f"fd {number}")
             await poke(child.files.fd, number, file)
+            if await peek(parent.files.close_on_exec, number):
+                await poke(child.files.close_on_exec, number, True)
         number = await next_slot(parent.files.fd, number + 1)
+
+
+@kernel("mm/mmap.c")
+async def exit_mmap(mm: MmStruct) -> None:
+    """All memory goes, and with it the hold of mappings on their files."""
+    for slot in await slots_of(mm.files):
+        entry = await poke(mm.files, slot, None)
+        if entry is not None:
+            await fput(entry[0], mm, f"mapped at {slot}")
+
+
+@kernel("fs/exec.c")
+async def begin_new_exec(task: Task) -> int:
+    """Another program takes over: the old memory goes, and every file that was opened with O_CLOEXEC is closed."""
+    await exit_mmap(task.mm)
+    task.mm.unmap(0, TASK_SIZE)
+    number = await next_slot(task.files.fd, 0)
+    while number is not None:
+        if await poke(task.files.close_on_exec, number, None):
+            file = await poke(task.files.fd, number, None)
+            if file is not None and file != RESERVED:
+                await fput(file, task.files, f"fd {number}")
+        number = await next_slot(task.files.fd, number + 1)
+    return 0
 
 
 @kernel("kernel/exit.c")
 async def do_exit(task: Task) -> None:
-    """The process ends: its files are closed, lowest number first; the releases this causes run afterwards."""
+    """The process ends: its memory goes, then its files, lowest number first; the releases this causes run later."""
     say(Phase.UNWIND, "{} exits: its descriptors are closed in ascending order.", task)
     await store(task.alive, False)
+    await exit_mmap(task.mm)
     await mmput(task.mm, task, USES)
     number = await next_slot(task.files.fd, 0)
     while number is not None:

@@ -36,6 +36,7 @@ from ..unsupported import Unsupported
 
 RESERVED: Final = "reserved"  # a descriptor number that is taken, but leads to no file yet
 O_ACCMODE, O_RDONLY, O_WRONLY, O_RDWR, O_PATH = 3, 0, 1, 2, 0o10000000
+O_CLOEXEC: Final = 0o2000000
 
 
 @dataclass(frozen=True)
@@ -127,18 +128,23 @@ class FilesStruct(KObject):
     root = "file descriptors of a process"
 
     fd: Table[File | Literal["reserved"]] = table()
+    close_on_exec: Table[bool] = table()
+    limit: Field[int] = field(0)  # RLIMIT_NOFILE
 
     def __init__(self, engine: Engine, label: str, limit: int) -> None:
         super().__init__(engine, label)
-        self.limit = limit  # RLIMIT_NOFILE
+        self.limit.value = limit
 
 
 @kernel("fs/file.c")
-async def get_unused_fd_flags() -> int:
-    """Reserve the lowest free descriptor number. EMFILE when the table is full."""
+async def get_unused_fd_flags(flags: int = 0) -> int:
+    """Reserve the lowest free descriptor number. EMFILE when the table is full. With O_CLOEXEC exec will close it."""
     files = current_files()
-    number = await claim(files.fd, RESERVED, files.limit)
-    return await require(number, Errno.EMFILE, "fd_table_full", "the process has as many files open as it may")
+    limit = await load(files.limit)
+    claimed = await claim(files.fd, RESERVED, limit)
+    number = await require(claimed, Errno.EMFILE, "fd_table_full", "the process has as many files open as it may")
+    await poke(files.close_on_exec, number, True if flags & O_CLOEXEC else None)
+    return number
 
 
 @kernel("fs/file.c")

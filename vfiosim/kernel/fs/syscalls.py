@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from ...engine import Phase, alloc, current, free, get, kernel, peek, put, require, say
+from typing import Any
+
+from ...engine import Phase, alloc, current, free, get, kernel, load, peek, put, refuse_if, require, say
 from ...uapi import Errno, KernelError, request_names
 from ..unsupported import Unsupported
 from .devtmpfs import DevTmpfs
 from .file import (
+    O_ACCMODE,
     O_PATH,
+    O_RDONLY,
     O_RDWR,
+    O_WRONLY,
     PLAIN_FILE,
+    Cdev,
     File,
     FileOperations,
     chrdev_open,
@@ -31,7 +37,7 @@ _PLAIN_PATHS = {"/": "directory", "/dev/null": "null", "/dev/zero": "zero"}
 async def do_sys_openat2(devtmpfs: DevTmpfs, path: str, flags: int) -> int:
     """Open a path. The descriptor number is reserved first (EMFILE), then the path is looked up (ENOENT), then it is opened."""
     say(Phase.VALIDATE, f"{current().process.label} calls open({path}).")  # type: ignore[union-attr]
-    number = await get_unused_fd_flags()
+    number = await get_unused_fd_flags(flags)
     try:
         file = await do_file_open(devtmpfs, path, flags)
     except KernelError:
@@ -55,6 +61,8 @@ async def do_file_open(devtmpfs: DevTmpfs, path: str, flags: int) -> File:
         "path_exists",
         f"there is no {path}",
     )
+    if not flags & O_PATH:
+        await inode_permission(cdev, flags)
     file = await alloc_file(path.rsplit("/", 1)[1], cdev.f_op, flags)
     if flags & O_PATH:
         return file
@@ -67,6 +75,18 @@ async def do_file_open(devtmpfs: DevTmpfs, path: str, flags: int) -> File:
         await free(file)
         raise
     return file
+
+
+@kernel("fs/namei.c")
+async def inode_permission(cdev: Cdev, flags: int) -> None:
+    """May the caller open this node? User 0 and CAP_DAC_OVERRIDE may; others are in group 0 here. EACCES."""
+    task: Any = current().process
+    if await load(task.uid) == 0 or "CAP_DAC_OVERRIDE" in await load(task.caps):
+        return
+    mode = flags & O_ACCMODE
+    need = 4 * (mode != O_WRONLY) | 2 * (mode != O_RDONLY)
+    denied = cdev.mode >> 3 & need != need
+    await refuse_if(denied, Errno.EACCES, "node_permission", "the permissions of the node do not allow this")
 
 
 @kernel("fs/file_table.c")

@@ -10,6 +10,7 @@ from ...engine import kernel, load, peek, refuse_if, require, slots_of
 from ...uapi import Errno, KernelError
 from ..base import Device, syspath
 from ..bus import Buses, bind_store, driver_set_override, drivers_probe_store, unbind_store
+from ..iov import sriov_numvfs_store
 from ..pci import remove_store, rescan_store
 from ..unsupported import Unsupported
 from ..vfio.mdev import MDEV_TYPES, create_store, mdev_device_remove
@@ -106,8 +107,11 @@ async def device_file(buses: Buses, address: str, name: str, path: str) -> Calla
     device = await device_at(buses, address)
     if name == "remove":
         if device.bus == "mdev":
-            return lambda text, count: mdev_device_remove(buses, device, count)
+            return lambda text, count: mdev_device_remove(device, count)
         return lambda text, count: remove_store(buses, device, count)
+    if name == "sriov_numvfs":
+        await refuse_if(not device.spec.vfs, Errno.ENOENT, "path_exists", "the device can have no virtual functions")
+        return lambda text, count: sriov_numvfs_store(buses, device, text, count)
     if name == "driver_override" and device.bus == "pci":
         return lambda text, count: driver_set_override(device, text, count)
     if name in ("driver/unbind", "driver/bind"):

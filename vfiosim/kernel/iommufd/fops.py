@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from ... import uapi
 from ...engine import KObject, Phase, alloc, free, get, kernel, next_slot, peek, refuse_if, require, say, store
 from ...uapi import Errno, KernelError
-from ..fs.file import File, FileOperations, fget, fput, private
+from ..fs.file import File, FileOperations, Mapping, fget, fput, private
 from ..uaccess import copy_struct_from_user, get_user_u32
 from ..unsupported import Unsupported
 from .device import iommufd_access_destroy_object, iommufd_device_destroy
@@ -148,6 +148,18 @@ async def iommufd_ctx_from_file(file: File, holder: KObject, reason: str) -> Iom
     return ictx
 
 
+@kernel("drivers/iommu/iommufd/main.c")
+async def iommufd_fops_mmap(file: File, wish: Mapping) -> None:
+    """Map a queue of the hardware: EINVAL unless shared, EPERM to execute it, ENXIO where there is none, and here is none."""
+    await refuse_if(not wish.shared, Errno.EINVAL, "mapping_is_shared", "a queue cannot be mapped privately")
+    await refuse_if(bool(wish.prot & 4), Errno.EPERM, "mapping_not_executed", "a queue cannot be executed")
+    await refuse_if(True, Errno.ENXIO, "offset_names_queue", "no queue has this offset")
+
+
 iommufd_fops = FileOperations(
-    "iommufd", open=iommufd_fops_open, release=iommufd_fops_release, unlocked_ioctl=iommufd_fops_ioctl
+    "iommufd",
+    open=iommufd_fops_open,
+    release=iommufd_fops_release,
+    unlocked_ioctl=iommufd_fops_ioctl,
+    mmap=iommufd_fops_mmap,
 )

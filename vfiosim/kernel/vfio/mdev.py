@@ -6,7 +6,7 @@ from typing import Final
 
 from ...engine import kernel, peek, refuse_if, require
 from ...uapi import Errno, KernelError
-from ..base import MTTY, Device, DeviceSpec
+from ..base import MTTY, NEW_GROUP, Device, DeviceSpec
 from ..bus import Buses, device_add, device_del
 from ..dd import device_driver_attach
 
@@ -32,21 +32,21 @@ async def mdev_device_create(buses: Buses, kind: str, uuid: str) -> None:
     """A new device, in an iommu_group of its own that stands for no hardware; if its driver fails it is gone again."""
     known = await peek(buses.devices, uuid)
     await refuse_if(known is not None, Errno.EEXIST, "uuid_is_new", "there is a mediated device with this UUID")
-    spec = DeviceSpec(uuid, uuid, -1, bus="mdev", driver=MTTY, model=kind)
+    spec = DeviceSpec(uuid, uuid, NEW_GROUP, bus="mdev", driver=MTTY, model=kind)
     device = await device_add(buses, spec)
     loaded = await peek(buses.drivers, MTTY)
     driver = await require(loaded, Errno.ENODEV, "parent_driver", "mtty is not loaded")
     try:
         await device_driver_attach(driver, device)
     except KernelError:
-        await device_del(buses, device)
+        await device_del(device)
         raise
 
 
 @kernel("drivers/vfio/mdev/mdev_core.c")
-async def mdev_device_remove(buses: Buses, device: Device, count: int) -> int:
+async def mdev_device_remove(device: Device, count: int) -> int:
     """Write 1 into `remove` of a mediated device: it goes, as soon as its driver can let go of it."""
-    await device_del(buses, device)
+    await device_del(device)
     return count
 
 

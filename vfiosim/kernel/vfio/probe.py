@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ...engine import alloc, claim, kernel, load, store
 from ..base import BusDriver, Device
+from ..iov import sriov_disable
 from .group_life import vfio_device_set_group
 from .mtty import mtty_dev_ops
 from .pci.vf_token import vfio_pci_vf_init, vfio_pci_vf_uninit
@@ -29,7 +30,8 @@ async def vfio_pci_probe(vfio: Vfio, device: Device, driver: BusDriver) -> None:
 
 @kernel("drivers/vfio/pci/vfio_pci.c")
 async def vfio_pci_remove(device: Device, driver: BusDriver) -> None:
-    """vfio-pci lets go of a PCI function."""
+    """vfio-pci lets go of a PCI function: first of its virtual functions, however long that takes."""
+    await sriov_disable(device)
     await unregister(device, driver)
 
 
