@@ -12,7 +12,7 @@ from .kernel.boot import boot
 from .kernel.fs.file import FilesStruct
 from .kernel.kvm.kvm import Kvm
 from .kernel.mm import MmStruct
-from .kernel.task import ALL_CAPABILITIES, Task, open_standard_files
+from .kernel.task import ALL_CAPABILITIES, Task, UserStruct, begin_task, open_standard_files
 from .process import Call, Process
 from .topology import Topology
 from .trace import Recorder, Trace
@@ -84,7 +84,7 @@ class Machine:
         if name in self.processes and self.processes[name].task.alive.value:
             raise ValueError(f"there is a process {name!r} already; give this one another name")
         self.note("process", name, parent, caps)
-        task = self._in_kernel(new_task(name, parent, caps), f"start {name}")
+        task = self._in_kernel(new_task(name, parent, caps, self.built.root), f"start {name}")
         self.processes[name] = Process(self, name, task)
         return self.processes[name]
 
@@ -142,10 +142,12 @@ class Machine:
         return thread.result
 
 
-async def new_task(name: str, parent: Task | None, caps: tuple[str, ...]) -> Task:
+async def new_task(name: str, parent: Task | None, caps: tuple[str, ...], root: UserStruct) -> Task:
     """The kernel's side of a new process."""
     files = await alloc(FilesStruct, name, NOFILE)
     if parent is None:
         await open_standard_files(files)
     mm = await alloc(MmStruct, name) if parent is None else await alloc(parent.mm.copy, name)
-    return await alloc(Task, name, files, mm, caps)
+    task = await alloc(Task, name, files, mm, caps)
+    await begin_task(task, root, parent)
+    return task

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from .engine import Thread
 from .kernel import Unsupported
 from .kernel.fs.file import O_RDWR
+from .kernel.fs.shmem import memfd_create
 from .kernel.fs.syscalls import do_sys_openat2, open_plain, sys_close, sys_dup, sys_ioctl
 from .kernel.mm import MmStruct
 from .kernel.task import Task, copy_files, do_exit, system_call
@@ -112,6 +113,11 @@ class Memory:
         self._note("unmap", address, length)
         self._mm.unmap(address, length)
 
+    def protect(self, address: int, length: int, prot: int) -> None:
+        """Change what may be done in this range (1 read, 2 write); ENOMEM where a part of it is not mapped."""
+        self._note("protect", address, length, prot)
+        self._mm.protect(address, length, prot)
+
     def read(self, address: int, size: int) -> bytes:
         """The bytes at an address."""
         return self._mm.read(address, size)
@@ -171,6 +177,16 @@ class Process:
         self.memory.unmap(address, length)
         return 0
 
+    def mprotect(self, address: int, length: int, prot: int) -> int:
+        """Change what may be done with the memory between `address` and `address + length` (1 read, 2 write)."""
+        self.memory.protect(address, length, prot)
+        return 0
+
+    def status(self) -> dict[str, int]:
+        """What /proc/self/status tells of locked and pinned memory, in kB."""
+        mm = self.task.mm
+        return {"VmLck": mm.locked_vm.value * 4, "VmPin": mm.pinned_vm.value * 4}
+
     def plain(self, name: str) -> int:
         """A descriptor of a file that VFIO knows nothing of: "eventfd", "memfd", "pipe", "socket", "file"."""
         return int(self._call("plain", name))
@@ -181,7 +197,7 @@ class Process:
 
     def memfd(self, size: int = 0) -> int:
         """A descriptor of a memory file of `size` bytes."""
-        return self.plain("memfd")
+        return int(self._call("memfd", size))
 
     def tmpfile(self) -> int:
         """A descriptor of an ordinary file."""
@@ -246,6 +262,7 @@ class Process:
             "dup": sys_dup,
             "ioctl": lambda fd, request, argument=0: sys_ioctl(fd, request, argument),
             "plain": open_plain,
+            "memfd": memfd_create,
             "fork": lambda child: copy_files(self.task, child),
             "exit": lambda: do_exit(self.task),
         }

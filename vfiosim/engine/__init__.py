@@ -4,12 +4,14 @@ Knows nothing of VFIO. `objects` are what code works on, `effects`, `lifetime`, 
 `functions` how it is called and what it says, `engine` who runs it and keeps the journal.
 """
 
-from .checks import UserMemory, copy_from_user, copy_to_user, refuse_if, require, return_to_user
+from .checks import UserMemory, copy_from_user, copy_to_user, pin_pages, refuse_if, require, return_to_user
 from .effects import (
     KernelOops,
     Request,
     claim,
     exchange,
+    first_between,
+    in_order,
     load,
     load_acquire,
     load_count,
@@ -22,9 +24,22 @@ from .effects import (
 from .engine import Change, Engine, Micro, Thread
 from .functions import FUNCTIONS, KernelFunction, Phase, current, kernel, say
 from .lifetime import alloc, free, get, get_unless_zero, hand_over, put, put_if_last
-from .objects import Cell, Count, Field, KObject, Table, count, field, table
+from .objects import Cell, Count, Field, Intervals, KObject, Table, count, field, intervals, table
 from .source import Line
-from .sync import Completion, Lock, acquire, complete, completion, mutex, release, spinlock, wait_for, wait_until_zero
+from .sync import (
+    Completion,
+    Lock,
+    acquire,
+    complete,
+    completion,
+    mutex,
+    release,
+    rwsem,
+    shared,
+    spinlock,
+    wait_for,
+    wait_until_zero,
+)
 
 __all__ = [
     "FUNCTIONS",
@@ -34,6 +49,7 @@ __all__ = [
     "Count",
     "Engine",
     "Field",
+    "Intervals",
     "KObject",
     "KernelFunction",
     "KernelOops",
@@ -56,10 +72,13 @@ __all__ = [
     "current",
     "exchange",
     "field",
+    "first_between",
     "free",
     "get",
     "get_unless_zero",
     "hand_over",
+    "in_order",
+    "intervals",
     "kernel",
     "load",
     "load_acquire",
@@ -67,6 +86,7 @@ __all__ = [
     "mutex",
     "next_slot",
     "peek",
+    "pin_pages",
     "poke",
     "put",
     "put_if_last",
@@ -74,7 +94,9 @@ __all__ = [
     "release",
     "require",
     "return_to_user",
+    "rwsem",
     "say",
+    "shared",
     "spinlock",
     "store",
     "store_release",

@@ -13,6 +13,7 @@ from .iommu import IommuGroup, iommu_device_use_default_domain
 from .iommufd.fops import iommufd_fops
 from .kvm.kvm_main import kvm_chardev_ops
 from .kvm.vfio import kvm_vfio_ops
+from .task import UserStruct
 from .vfio.container import vfio_fops
 from .vfio.device_fops import vfio_device_fops
 from .vfio.group import vfio_group_fops
@@ -63,6 +64,7 @@ class Built:
 
     devtmpfs: DevTmpfs
     registry: Registry
+    root: UserStruct
     groups: dict[int, IommuGroup] = field(default_factory=dict)
     vfio_groups: dict[int, VfioGroup] = field(default_factory=dict)
     drivers: dict[str, BusDriver] = field(default_factory=dict)
@@ -72,7 +74,7 @@ class Built:
 
 async def boot(devices: tuple[DeviceSpec, ...]) -> Built:
     """Make the nodes that are always there, then every device, in order, with its driver."""
-    built = Built(await alloc(DevTmpfs), await alloc(Registry))
+    built = Built(await alloc(DevTmpfs), await alloc(Registry), await alloc(UserStruct, 0))
     await add_node(built, "/dev/iommu", await alloc(Cdev, "iommu", iommufd_fops))
     await add_node(built, "/dev/kvm", await alloc(Cdev, "kvm", kvm_chardev_ops))
     await add_node(built, "/dev/vfio/vfio", await alloc(Cdev, "container", vfio_fops))

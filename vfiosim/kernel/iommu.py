@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from ..engine import Count, Field, KObject, Lock, Phase, count, field, kernel, load, mutex, refuse_if, say, store
 from ..engine.engine import Engine
 from ..uapi import Errno
 
 DEFAULT, BLOCKING = "default domain", "blocking domain"
+APERTURE_LAST: Final = (1 << 39) - 1  # the last I/O address that the page tables can translate
+MSI_WINDOW: Final = (
+    0xFEE00000,
+    0xFEEFFFFF,
+)  # writes to these addresses are interrupts: every device has this range reserved
+PGSIZES: Final = 0x1000  # sizes of pages, a bit each
 
 
 class IommuGroup(KObject):
@@ -24,7 +32,7 @@ class IommuGroup(KObject):
     # guarded by mutex
     owner: Field[KObject | None] = field(None, guard="mutex", link="weak")
     owner_cnt: Field[int] = field(0, guard="mutex")
-    domain: Field[str] = field(DEFAULT, guard="mutex")
+    domain: Field[str | KObject] = field(DEFAULT, guard="mutex", link="weak")
 
     def __init__(self, engine: Engine, number: int, emulated: bool = False) -> None:
         super().__init__(engine, str(number))
@@ -97,3 +105,45 @@ async def iommu_group_dma_owner_claimed(group: IommuGroup) -> bool:
     async with group.mutex:
         claims = await load(group.owner_cnt)
         return claims != 0
+
+
+@kernel("drivers/iommu/iommu.c")
+async def iommu_attach_group_handle(domain: KObject, group: IommuGroup, wants_faults: bool) -> None:
+    """Let the hardware translate for the group. EBUSY if something else does, ENODEV if it cannot report page faults."""
+    async with group.mutex:
+        now = await load(group.domain)
+        foreign = now not in (DEFAULT, BLOCKING)
+        await refuse_if(foreign, Errno.EBUSY, "group_has_no_domain", "the iommu_group is attached to something else")
+        await set_domain(domain, group, wants_faults)
+
+
+@kernel("drivers/iommu/iommu.c")
+async def iommu_replace_group_handle(domain: KObject, group: IommuGroup, wants_faults: bool) -> None:
+    """Let the hardware translate for the group in another way, without a gap. ENODEV if it cannot report page faults."""
+    async with group.mutex:
+        await set_domain(domain, group, wants_faults)
+
+
+@kernel("drivers/iommu/iommu.c")
+async def iommu_detach_group_handle(group: IommuGroup) -> None:
+    """The group goes back to its core domain: blocked while user space owns it, otherwise the default one."""
+    async with group.mutex:
+        owner = await load(group.owner)
+        await store(group.domain, DEFAULT if owner is None else BLOCKING)
+
+
+async def set_domain(domain: KObject, group: IommuGroup, wants_faults: bool) -> None:
+    """Program the hardware. None of the modelled devices can ask for pages that are missing."""
+    await refuse_if(
+        wants_faults, Errno.ENODEV, "device_requests_pages", "the device cannot report page faults (no PRI)"
+    )
+    await store(group.domain, domain)
+
+
+@kernel("drivers/iommu/iommu.c")
+async def iommu_attach_device_pasid(wants_faults: bool, group: IommuGroup) -> None:
+    """DMA with a PASID: the modelled devices have none, so nothing is programmed. ENODEV as for the whole group."""
+    async with group.mutex:
+        await refuse_if(
+            wants_faults, Errno.ENODEV, "device_requests_pages", "the device cannot report page faults (no PRI)"
+        )

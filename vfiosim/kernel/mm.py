@@ -6,7 +6,7 @@ from bisect import bisect_right, insort
 from dataclasses import dataclass
 from typing import Final
 
-from ..engine import KObject
+from ..engine import Count, Field, KObject, count, field, free, get, kernel, put
 from ..engine.engine import Engine
 from ..uapi import Errno, KernelError
 
@@ -35,12 +35,17 @@ class MmStruct(KObject):
 
     * born with its process, empty; `fork` makes a copy of it;
     * regions come and go by mmap and munmap, and for the time of a call by the buffer that was passed to it;
-    * dies when the process exits.
+    * in use while a process or a running call has it (`mm_users`); with the last of them the memory is gone;
+    * dies when nobody points to it any more either (`mm_count`): memory mapped for devices does.
 
     Reads and writes raise OSError(EFAULT) at the first address that does not allow them.
     """
 
     kind = "mm_struct"
+    mm_users: Count = count()
+    mm_count: Count = count()
+    locked_vm: Field[int] = field(0, guard="mmap_lock")  # pages charged against RLIMIT_MEMLOCK (VmLck)
+    pinned_vm: Field[int] = field(0)  # pages pinned for devices (VmPin)
 
     def __init__(self, engine: Engine, label: str) -> None:
         super().__init__(engine, label)
@@ -132,6 +137,38 @@ class MmStruct(KObject):
         if done < len(data):
             raise KernelError(Errno.EFAULT, f"{len(data)} bytes at {address:#x} cannot all be written", check="fault")
 
+    def pinnable(self, address: int, size: int, write: bool) -> bool:
+        """Can all pages of a range be pinned, to be read or also to be written? A page counts if part of it is mapped."""
+        end = address + size
+        while address < end:
+            index = bisect_right(self._starts, address | (PAGE_SIZE - 1)) - 1
+            region = self._regions[self._starts[index]] if index >= 0 else None
+            if region is None or region.end <= address or not region.prot & (PROT_WRITE if write else PROT_READ):
+                return False
+            address = -(-region.end // PAGE_SIZE) * PAGE_SIZE
+        return True
+
+    def protect(self, address: int, length: int, prot: int) -> None:
+        """Change what may be done in a range; what sticks out keeps its protection. ENOMEM where a part is not mapped."""
+        end = address + length
+        inside = [self._regions[s] for s in self._starts if s < end and self._regions[s].end > address]
+        covered = sum(min(region.end, end) - max(region.start, address) for region in inside)
+        for region in inside:
+            low, high = max(region.start, address), min(region.end, end)
+            del self._regions[region.start]
+            self._starts.remove(region.start)
+            for first, last, now in (
+                (region.start, low, region.prot),
+                (low, high, prot),
+                (high, region.end, region.prot),
+            ):
+                if first < last:
+                    part = region.data[first - region.start : last - region.start]
+                    self._regions[first] = Region(first, part, now)
+                    insort(self._starts, first)
+        if covered < length:
+            raise KernelError(Errno.ENOMEM, f"not all of {length} bytes at {address:#x} is mapped", check="mprotect")
+
     def copy(self, engine: Engine, label: str) -> MmStruct:
         """A copy for a forked process: same addresses, bytes of its own."""
         twin = MmStruct(engine, label)
@@ -160,3 +197,23 @@ class MmStruct(KObject):
     def _overlaps(self, address: int, length: int) -> bool:
         index = bisect_right(self._starts, address + length - 1) - 1
         return index >= 0 and self._regions[self._starts[index]].end > address
+
+
+@kernel("include/linux/sched/mm.h")
+async def mmgrab(mm: MmStruct, holder: KObject, reason: str) -> None:
+    """Point to an address space, without keeping its memory."""
+    await get(mm.mm_count, holder, reason)
+
+
+@kernel("include/linux/sched/mm.h")
+async def mmdrop(mm: MmStruct, holder: KObject, reason: str) -> None:
+    """Point to an address space no more."""
+    if await put(mm.mm_count, holder, reason):
+        await free(mm)
+
+
+@kernel("kernel/fork.c")
+async def mmput(mm: MmStruct, holder: KObject, reason: str) -> None:
+    """Stop using an address space; with the last user its memory is gone."""
+    if await put(mm.mm_users, holder, reason):
+        await mmdrop(mm, mm, "in use")

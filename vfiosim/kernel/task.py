@@ -6,10 +6,12 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from ..engine import (
+    Count,
     Field,
     KObject,
     Phase,
     alloc,
+    count,
     current,
     field,
     free,
@@ -19,6 +21,7 @@ from ..engine import (
     next_slot,
     peek,
     poke,
+    put,
     return_to_user,
     say,
     store,
@@ -26,7 +29,7 @@ from ..engine import (
 from ..engine.engine import Engine
 from ..uapi import KernelError
 from .fs.file import PLAIN_FILE, RESERVED, File, FilesStruct, fput
-from .mm import MmStruct
+from .mm import MmStruct, mmput
 
 R = TypeVar("R")
 ALL_CAPABILITIES = (
@@ -39,12 +42,33 @@ ALL_CAPABILITIES = (
 )
 
 
+MEMLOCK = 8 << 20  # RLIMIT_MEMLOCK that processes begin with, in bytes
+LIVES = "lives"
+USES = "runs in it"
+
+
+class UserStruct(KObject):
+    """A user: all processes of the same user ID.
+
+    * there from the start, as long as the machine runs.
+    """
+
+    kind = "user_struct"
+    root = "a user"
+    locked_vm: Field[int] = field(0)  # pages that are charged to the user
+
+    def __init__(self, engine: Engine, uid: int) -> None:
+        super().__init__(engine, str(uid))
+        self.uid = uid
+
+
 class Task(KObject):
     """A process, as the kernel sees it.
 
     * born empty or by fork;
     * owns a descriptor table and an address space;
-    * at its end the address space goes first, then the files in ascending order of their numbers.
+    * at its end the address space goes first, then the files in ascending order of their numbers;
+    * what is left is kept by who still charges memory to it (`usage`).
     """
 
     kind = "process"
@@ -52,6 +76,9 @@ class Task(KObject):
 
     alive: Field[bool] = field(True)
     caps: Field[tuple[str, ...]] = field(ALL_CAPABILITIES)
+    usage: Count = count()
+    user: Field[UserStruct] = field(None)  # type: ignore[arg-type]
+    memlock: Field[int] = field(MEMLOCK)  # RLIMIT_MEMLOCK, bytes
 
     def __init__(
         self, engine: Engine, label: str, files: FilesStruct, mm: MmStruct, caps: tuple[str, ...] = ALL_CAPABILITIES
@@ -60,6 +87,28 @@ class Task(KObject):
         self.caps.value = caps
         self.files = files
         self.mm = mm
+
+
+async def begin_task(task: Task, user: UserStruct, parent: Task | None) -> None:
+    """What a new process counts on: its address space, itself, its user and limits."""
+    await get(task.usage, task, LIVES)
+    await get(task.mm.mm_count, task.mm, "in use")
+    await get(task.mm.mm_users, task, USES)
+    await store(task.user, user if parent is None else await load(parent.user))
+    await store(task.memlock, MEMLOCK if parent is None else await load(parent.memlock))
+
+
+@kernel("kernel/fork.c")
+async def put_task_struct(task: Task, holder: KObject, reason: str) -> None:
+    """Let go of a process; its remains go with the last reference."""
+    if await put(task.usage, holder, reason):
+        await free(task)
+
+
+async def current_mm() -> MmStruct | None:
+    """The address space of the calling process; None if it is exiting, or for a worker of the kernel."""
+    task = current().process
+    return task.mm if isinstance(task, Task) and await load(task.alive) else None
 
 
 async def open_standard_files(files: FilesStruct) -> None:
@@ -119,6 +168,7 @@ async def do_exit(task: Task) -> None:
     """The process ends: its files are closed, lowest number first; the releases this causes run afterwards."""
     say(Phase.UNWIND, "{} exits: its descriptors are closed in ascending order.", task)
     await store(task.alive, False)
+    await mmput(task.mm, task, USES)
     number = await next_slot(task.files.fd, 0)
     while number is not None:
         file = await poke(task.files.fd, number, None)
@@ -126,6 +176,5 @@ async def do_exit(task: Task) -> None:
             await fput(file, task.files, f"fd {number}")
         number = await next_slot(task.files.fd, number + 1)
     await task_work_run()
-    await free(task.mm)
     await free(task.files)
-    await free(task)
+    await put_task_struct(task, task, LIVES)

@@ -7,13 +7,12 @@ from ...engine import Phase, free, kernel, load_acquire, refuse_if, say
 from ...uapi import Errno, request_names
 from ..fs.file import File, FileOperations, private
 from ..unsupported import Unsupported
+from .attach import vfio_df_ioctl_attach_pt, vfio_df_ioctl_detach_pt
 from .device_cdev import vfio_device_fops_cdev_open, vfio_df_ioctl_bind_iommufd, vfio_df_unbind_iommufd
 from .vfio import VfioDeviceFile
 from .vfio_main import vfio_device_put_registration
 
 NOT_MODELLED = {
-    uapi.VFIO_DEVICE_ATTACH_IOMMUFD_PT,
-    uapi.VFIO_DEVICE_DETACH_IOMMUFD_PT,
     uapi.VFIO_DEVICE_FEATURE,
     uapi.VFIO_DEVICE_GET_REGION_INFO,
 }
@@ -39,6 +38,10 @@ async def vfio_device_fops_unl_ioctl(file: File, cmd: int, argument: int) -> int
     await refuse_if(
         not granted, Errno.EINVAL, "access_granted", "the gate is shut: before a successful BIND nothing else works"
     )
+    if cmd == uapi.VFIO_DEVICE_ATTACH_IOMMUFD_PT and df.group is None:
+        return await vfio_df_ioctl_attach_pt(df, argument)
+    if cmd == uapi.VFIO_DEVICE_DETACH_IOMMUFD_PT and df.group is None:
+        return await vfio_df_ioctl_detach_pt(df, argument)
     if cmd in NOT_MODELLED:
         raise Unsupported(request_names(cmd)[0])
     return await df.device.ops.ioctl(df.device, cmd, argument)

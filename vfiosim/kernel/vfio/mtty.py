@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from ...engine import kernel
 from ...uapi import VFIO_DEVICE_FLAGS_PCI, VFIO_DEVICE_GET_INFO
-from .iommufd import vfio_iommufd_emulated_bind, vfio_iommufd_emulated_unbind
+from .iommufd import (
+    vfio_iommufd_emulated_attach_ioas,
+    vfio_iommufd_emulated_bind,
+    vfio_iommufd_emulated_detach_ioas,
+    vfio_iommufd_emulated_unbind,
+)
 from .pci.vfio_pci_core import other_device_request, write_device_info
 from .vfio import VfioDevice, VfioDeviceOps
 
@@ -36,4 +41,6 @@ mtty_dev_ops = VfioDeviceOps(
     open_device=mtty_open_device,
     close_device=mtty_close_device,
     ioctl=mtty_ioctl,
+    attach_ioas=vfio_iommufd_emulated_attach_ioas,
+    detach_ioas=vfio_iommufd_emulated_detach_ioas,
 )

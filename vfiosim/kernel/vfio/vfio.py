@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from ...engine import Completion, Count, Field, KObject, Lock, completion, count, field, mutex, spinlock
+from ...engine import Completion, Count, Field, KObject, Lock, Table, completion, count, field, mutex, spinlock, table
 from ...engine.engine import Engine
 from ..base import Device
 from ..fs.file import Cdev, File
@@ -24,6 +24,10 @@ class VfioDeviceOps:
     open_device: Callable[[VfioDevice], Awaitable[None]]
     close_device: Callable[[VfioDevice], Awaitable[None]]
     ioctl: Callable[[VfioDevice, int, int], Awaitable[int]]
+    attach_ioas: Callable[[VfioDevice, int], Awaitable[int]]
+    detach_ioas: Callable[[VfioDevice], Awaitable[None]]
+    pasid_attach_ioas: Callable[[VfioDevice, int, int], Awaitable[int]] | None = None
+    pasid_detach_ioas: Callable[[VfioDevice, int], Awaitable[None]] | None = None
     match_token_uuid: Callable[[VfioDevice, bytes | None], Awaitable[None]] | None = None
 
 
@@ -82,6 +86,8 @@ class VfioDevice(KObject):
     kvm: Field[Kvm | None] = field(None, guard="dev_set.lock")
     iommufd_device: Field[IommufdDevice | None] = field(None, guard="dev_set.lock")
     iommufd_access: Field[IommufdAccess | None] = field(None, guard="dev_set.lock")
+    iommufd_attached: Field[bool] = field(False, guard="dev_set.lock")
+    pasids: Table[bool] = table(guard="dev_set.lock")  # those that are attached
 
     def __init__(
         self, engine: Engine, index: int, dev: Device, ops: VfioDeviceOps, dev_set: VfioDeviceSet, group: VfioGroup

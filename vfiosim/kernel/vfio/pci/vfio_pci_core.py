@@ -15,7 +15,14 @@ from ....uapi import (
     request_names,
 )
 from ...unsupported import Unsupported
-from ..iommufd import vfio_iommufd_physical_bind, vfio_iommufd_physical_unbind
+from ..iommufd import (
+    vfio_iommufd_physical_attach_ioas,
+    vfio_iommufd_physical_bind,
+    vfio_iommufd_physical_detach_ioas,
+    vfio_iommufd_physical_pasid_attach_ioas,
+    vfio_iommufd_physical_pasid_detach_ioas,
+    vfio_iommufd_physical_unbind,
+)
 from ..vfio import VfioDevice, VfioDeviceOps
 
 INFO_MINSZ = 16  # up to and including num_irqs
@@ -92,5 +99,9 @@ vfio_pci_ops = VfioDeviceOps(
     open_device=vfio_pci_open_device,
     close_device=vfio_pci_core_close_device,
     ioctl=vfio_pci_core_ioctl,
+    attach_ioas=vfio_iommufd_physical_attach_ioas,
+    detach_ioas=vfio_iommufd_physical_detach_ioas,
+    pasid_attach_ioas=vfio_iommufd_physical_pasid_attach_ioas,
+    pasid_detach_ioas=vfio_iommufd_physical_pasid_detach_ioas,
     match_token_uuid=vfio_pci_core_match_token_uuid,
 )
