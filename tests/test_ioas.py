@@ -6,6 +6,7 @@ import pytest
 
 from tests.test_bind import bind, counts, refused
 from vfiosim import Machine, uapi
+from vfiosim.kernel.iommufd.iova import first_place
 
 PAGE = 4096
 READ_WRITE = uapi.IOMMU_IOAS_MAP_READABLE | uapi.IOMMU_IOAS_MAP_WRITEABLE
@@ -239,6 +240,32 @@ def test_memory_files_can_change_their_process_and_other_memory_cannot(s):
     assert refused(child.ioctl, s.iommu, uapi.IOMMU_IOAS_CHANGE_PROCESS, uapi.IommuIoasChangeProcess()) == "EINVAL"
 
 
+def test_pages_charged_to_nobody_leave_their_count_behind_when_they_change_their_process(m, s):
+    s.attach()
+    s.map_file(s.p.memfd(PAGE))
+    child = s.p.fork("child")
+    child.ioctl(s.iommu, uapi.IOMMU_IOAS_CHANGE_PROCESS, uapi.IommuIoasChangeProcess())
+    assert (s.p.status()["VmPin"], child.status()["VmPin"]) == (4, 0)
+    s.unmap()
+    assert child.status()["VmPin"] == 2**64 - 4
+    assert any("pinned pages" in broken for broken in m.check())
+
+
+def test_charged_pages_take_their_charge_along(m):
+    p = m.process("small", WITHOUT_IPC_LOCK)
+    s = Space(p, mode=1)
+    s.attach()
+    s.map_file(p.memfd(PAGE))
+    child = p.fork("child")
+    child.task.caps.value = WITHOUT_IPC_LOCK
+    child.ioctl(s.iommu, uapi.IOMMU_IOAS_CHANGE_PROCESS, uapi.IommuIoasChangeProcess())
+    assert (p.status(), child.status()) == ({"VmLck": 0, "VmPin": 0}, {"VmLck": 4, "VmPin": 4})
+    p.exit()
+    child.close(s.dev)
+    child.close(s.iommu)
+    assert m.check() == []
+
+
 # ---- limits
 
 
@@ -333,6 +360,51 @@ def test_a_mapping_can_be_cut_through_the_old_interface_with_small_pages(m, s):
     assert s.p.status()["VmPin"] == 12
     assert m.check() == []
     assert s.unmap() == 3 * PAGE
+
+
+@pytest.mark.parametrize(
+    ("used", "length", "alignment", "offset", "place"),
+    [
+        ([], PAGE, PAGE, 0, 0x1000),
+        ([(0x1000, 0x1FFF)], PAGE, PAGE, 0, 0x2000),
+        ([(0x1000, 0x101F)], 1, 1, 0x10, 0x1030),  # offset and place are or-ed: more low bits than the memory has
+        ([(0x1000, 0x1FFF), (0x3000, 2**64 - 1)], PAGE, PAGE, 0, 0x2000),
+        ([(0x1000, 0x1FFF), (0x3000, 2**64 - 1)], 2 * PAGE, PAGE, 0, None),
+        ([(0x1000, 0x1FFE), (0x2000, 2**64 - 1)], 1, 1, 0, None),  # a gap of one address cannot be used
+    ],
+)
+def test_the_first_gap_that_fits_is_taken(used, length, alignment, offset, place):
+    assert first_place([], used, length, alignment, offset) == place
+
+
+@pytest.mark.parametrize(
+    ("va", "length", "errno"),
+    [
+        (0x10000, 2**63 - 1, "EOVERFLOW"),
+        (0x10000, 0, "EINVAL"),
+        (2**64 - PAGE, PAGE, "EOVERFLOW"),
+        (2**64 - 2 * PAGE, PAGE, None),
+        (0x10800, PAGE, None),  # without page table and emulated device nothing has to be aligned
+    ],
+)
+def test_lengths_and_addresses_have_limits(s, va, length, errno):
+    assert (refused(s.map, va, length) if errno else s.map(va, length) and None) == errno
+
+
+def test_a_mapping_whose_answer_cannot_be_written_stays(s):
+    argument = uapi.IommuIoasMap(
+        flags=READ_WRITE | FIXED, ioas_id=s.ioas, user_va=s.p.mmap(PAGE), length=PAGE, iova=0x10000
+    )
+    place = s.p.memory.map(PAGE, bytes(argument), prot=READ_ONLY)
+    assert refused(s.p.ioctl, s.iommu, uapi.IOMMU_IOAS_MAP, place) == "EFAULT"
+    assert s.unmap() == PAGE
+
+
+def test_a_page_table_decides_what_the_old_interface_says_of_coherency(s):
+    s.p.ioctl(s.iommu, uapi.IOMMU_VFIO_IOAS, uapi.IommuVfioIoas(ioas_id=s.ioas, op=uapi.IOMMU_VFIO_IOAS_SET))
+    assert s.p.ioctl(s.iommu, uapi.VFIO_CHECK_EXTENSION, uapi.VFIO_DMA_CC_IOMMU) == 1
+    s.attach()
+    assert s.p.ioctl(s.iommu, uapi.VFIO_CHECK_EXTENSION, uapi.VFIO_DMA_CC_IOMMU) == 0
 
 
 # ---- two threads

@@ -271,7 +271,10 @@ def page_table_holds_its_address_space(engine: Engine, hwpt: IommufdHwptPaging) 
 
 @_invariant(MmStruct, "mm_struct.pinned_vm", "iopt_pages.npinned")
 def pinned_memory_is_counted(engine: Engine, mm: MmStruct) -> Broken:
-    """A process is told of at least as many pinned pages as there are; exactly as many at rest."""
+    """A process is charged for just as much pinned memory as it has.
+
+    IOMMU_IOAS_CHANGE_PROCESS breaks this for memory that was mapped with CAP_IPC_LOCK: the memory moves, its count stays.
+    """
     pinned = sum(pages.npinned.value for pages in _all(engine, IoptPages) if pages.source_mm.value is mm)
     if _idle(engine) and mm.mm_users.value and mm.pinned_vm.value != pinned:
         yield f"{mm.oid} counts {mm.pinned_vm.value} pinned pages; there are {pinned}"

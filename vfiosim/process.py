@@ -185,7 +185,7 @@ class Process:
     def status(self) -> dict[str, int]:
         """What /proc/self/status tells of locked and pinned memory, in kB."""
         mm = self.task.mm
-        return {"VmLck": mm.locked_vm.value * 4, "VmPin": mm.pinned_vm.value * 4}
+        return {"VmLck": mm.locked_vm.value * 4, "VmPin": mm.pinned_vm.value * 4 % 2**64}
 
     def plain(self, name: str) -> int:
         """A descriptor of a file that VFIO knows nothing of: "eventfd", "memfd", "pipe", "socket", "file"."""

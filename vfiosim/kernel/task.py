@@ -10,6 +10,7 @@ from ..engine import (
     Field,
     KObject,
     Phase,
+    Table,
     alloc,
     count,
     current,
@@ -25,6 +26,7 @@ from ..engine import (
     return_to_user,
     say,
     store,
+    table,
 )
 from ..engine.engine import Engine
 from ..uapi import KernelError
@@ -50,16 +52,31 @@ USES = "runs in it"
 class UserStruct(KObject):
     """A user: all processes of the same user ID.
 
-    * there from the start, as long as the machine runs.
+    * user 0 is there from the start, the others from the first process that becomes them (`alloc_uid`);
+    * stays as long as the machine runs.
     """
 
     kind = "user_struct"
     root = "a user"
     locked_vm: Field[int] = field(0)  # pages that are charged to the user
+    others: Table[UserStruct] = table()  # by ID; only user 0 keeps it
 
-    def __init__(self, engine: Engine, uid: int) -> None:
+    def __init__(self, engine: Engine, uid: int, root: UserStruct | None = None) -> None:
         super().__init__(engine, str(uid))
         self.uid = uid
+        self.user_0 = root or self
+
+
+@kernel("kernel/user.c")
+async def alloc_uid(user: UserStruct, uid: int) -> UserStruct:
+    """The user with this ID; `user` is any other."""
+    if uid == 0:
+        return user.user_0
+    known = await peek(user.user_0.others, uid)
+    if known is None:
+        known = await alloc(UserStruct, uid, user.user_0)
+        await poke(user.user_0.others, uid, known)
+    return known
 
 
 class Task(KObject):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from ...engine import Count, Field, KObject, Lock, count, field, mutex
 from ...engine.engine import Engine
@@ -11,6 +11,7 @@ from ..mm import PAGE_SIZE
 if TYPE_CHECKING:
     from ..fs.file import File
     from ..mm import MmStruct
+    from ..task import Task, UserStruct
     from .private import IommufdHwptPaging, IommufdIoas
 
 IOMMU_READ: Final = 1
@@ -43,7 +44,8 @@ class IoptPages(KObject):
     domains_itree: Field[tuple[IoptArea, ...]] = field((), guard="mutex", link="weak")  # areas that are in page tables
     # guarded by iova_rwsem of every IOAS of the context
     source_mm: Field[MmStruct] = field(None, guard="iova_rwsem")  # type: ignore[arg-type]
-    source_task: Field[Any] = field(None, guard="iova_rwsem")
+    source_task: Field[Task] = field(None, guard="iova_rwsem")  # type: ignore[arg-type]
+    source_user: Field[UserStruct] = field(None, guard="iova_rwsem")  # type: ignore[arg-type]
 
     def __init__(
         self,

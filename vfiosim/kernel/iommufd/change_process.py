@@ -21,10 +21,9 @@ from ...engine import (
     say,
 )
 from ...uapi import Errno, KernelError
-from ..mm import mmdrop
-from ..task import Task, put_task_struct
+from ..task import Task
 from .areas import ACCOUNT_MM, ACCOUNT_NONE, IoptArea, IoptPages
-from .pages import SOURCE, iopt_pages_update_pinned, set_source
+from .pages import Owner, drop_owner, iopt_pages_update_pinned, owner_of, set_source
 from .private import IommufdCtx, IommufdIoas, Ucmd
 
 ALL_LOCKED = "its addresses are locked"
@@ -60,21 +59,21 @@ async def need_charge_update(pages: IoptPages, task: Task) -> bool:
     other_mm = await load(pages.source_mm) is not task.mm
     if pages.account_mode == ACCOUNT_MM:
         return other_mm
-    old: Task = await load(pages.source_task)
-    return other_mm or await load(old.user) is not await load(task.user)
+    return other_mm or await load(pages.source_user) is not await load(task.user)
 
 
 @kernel("drivers/iommu/iommufd/ioas.c")
 async def charge_current(task: Task, pinned: dict[str, int]) -> None:
     """Charge the caller for all of it, or for nothing. ENOMEM."""
     done: list[str] = []
+    owner = Owner(task.mm, task, await load(task.user))
     try:
         for account, npages in pinned.items():
-            await iopt_pages_update_pinned(account, task.mm, task, npages)
+            await iopt_pages_update_pinned(account, owner, npages)
             done.append(account)
     except KernelError:
         for account in done:
-            await iopt_pages_update_pinned(account, task.mm, task, -pinned[account])
+            await iopt_pages_update_pinned(account, owner, -pinned[account])
         raise
 
 
@@ -122,12 +121,13 @@ async def change_all(areas: list[IoptArea]) -> None:
 
 
 async def change_owner(pages: IoptPages, task: Task) -> None:
-    """The old owner is discharged, the memory belongs to the caller (`change_mm`)."""
+    """The old owner is discharged, the memory belongs to the caller (`change_mm`).
+
+    Memory that was charged to nobody moves without its part of VmPin: the new owner's falls below zero at the unmap.
+    """
+    old = await owner_of(pages)
     if await need_charge_update(pages, task):
-        old_mm, old_task = await load(pages.source_mm), await load(pages.source_task)
         with suppress(KernelError):
-            await iopt_pages_update_pinned(pages.account_mode, old_mm, old_task, -await load(pages.npinned))
-    old = await load(pages.source_mm), await load(pages.source_task)
+            await iopt_pages_update_pinned(pages.account_mode, old, -await load(pages.npinned))
     await set_source(pages, task)
-    await mmdrop(old[0], pages, SOURCE)
-    await put_task_struct(old[1], pages, SOURCE)
+    await drop_owner(pages, old)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import suppress
+from typing import NamedTuple
 
 from ...engine import (
     KObject,
@@ -26,7 +27,7 @@ from ...uapi import Errno, KernelError
 from ..fs.file import File, fput
 from ..fs.shmem import memfd_pin_folios
 from ..mm import PAGE_SIZE, MmStruct, mmdrop, mmgrab, mmput
-from ..task import Task, capable, current_mm, put_task_struct
+from ..task import Task, UserStruct, capable, current_mm, put_task_struct
 from ..unsupported import Unsupported
 from .areas import ACCOUNT_MM, ACCOUNT_NONE, ACCOUNT_USER, ULONG_MAX, IoptArea, IoptPages
 from .iova import holes, merged
@@ -61,6 +62,7 @@ async def set_source(pages: IoptPages, task: Task) -> None:
     await get(task.usage, pages, SOURCE)
     await store(pages.source_mm, task.mm)
     await store(pages.source_task, task)
+    await store(pages.source_user, await load(task.user))
 
 
 @kernel("drivers/iommu/iommufd/pages.c")
@@ -94,24 +96,23 @@ async def iopt_release_pages(pages: IoptPages) -> None:
     """No area shows this memory any more."""
     if pages.file is not None:
         await fput(pages.file, pages, "mapped for devices")
-    await drop_source(pages)
+    await drop_owner(pages, await owner_of(pages))
     await free(pages)
 
 
-async def drop_source(pages: IoptPages) -> None:
-    """Let go of the process that the memory belongs to."""
-    await mmdrop(await load(pages.source_mm), pages, SOURCE)
-    await put_task_struct(await load(pages.source_task), pages, SOURCE)
+async def drop_owner(pages: IoptPages, owner: Owner) -> None:
+    """Let go of the process that the memory belonged to."""
+    await mmdrop(owner.mm, pages, SOURCE)
+    await put_task_struct(owner.task, pages, SOURCE)
 
 
 # ---- pinned memory is charged
 
 
 @kernel("drivers/iommu/iommufd/pages.c")
-async def incr_user_locked_vm(task: Task, npages: int) -> None:
+async def incr_user_locked_vm(user: UserStruct, task: Task, npages: int) -> None:
     """Charge the user. ENOMEM beyond RLIMIT_MEMLOCK of the process."""
     limit = await load(task.memlock) // PAGE_SIZE
-    user = await load(task.user)
     now = await load(user.locked_vm)
     await refuse_if(
         now + npages > limit, Errno.ENOMEM, "user_may_lock", "the user has locked as much memory as the process may"
@@ -140,25 +141,36 @@ async def update_mm_locked_vm(mm: MmStruct, task: Task, npages: int) -> None:
         await mmput(mm, current(), "charging")
 
 
+class Owner(NamedTuple):
+    """Who is charged: the address space, and the process whose limit holds, and its user."""
+
+    mm: MmStruct
+    task: Task
+    user: UserStruct
+
+
+async def owner_of(pages: IoptPages) -> Owner:
+    """Who made the mapping, or took it over."""
+    return Owner(await load(pages.source_mm), await load(pages.source_task), await load(pages.source_user))
+
+
 @kernel("drivers/iommu/iommufd/pages.c")
-async def iopt_pages_update_pinned(account: str, mm: MmStruct, task: Task, npages: int) -> None:
+async def iopt_pages_update_pinned(account: str, owner: Owner, npages: int) -> None:
     """Charge `npages` pinned pages, or discharge them (below 0), in one of three ways; VmPin grows in all of them."""
     if account == ACCOUNT_USER and npages > 0:
-        await incr_user_locked_vm(task, npages)
+        await incr_user_locked_vm(owner.user, owner.task, npages)
     elif account == ACCOUNT_USER:
-        user = await load(task.user)
-        await store(user.locked_vm, await load(user.locked_vm) + npages)
+        await store(owner.user.locked_vm, await load(owner.user.locked_vm) + npages)
     elif account == ACCOUNT_MM:
-        await update_mm_locked_vm(mm, task, npages)
-    await store(mm.pinned_vm, await load(mm.pinned_vm) + npages)
+        await update_mm_locked_vm(owner.mm, owner.task, npages)
+    await store(owner.mm.pinned_vm, await load(owner.mm.pinned_vm) + npages)
 
 
 async def charge(pages: IoptPages) -> None:
     """Charge or discharge what has been pinned or unpinned since the last time (`pfn_reader_user_update_pinned`)."""
     now, last = await load(pages.npinned), await load(pages.last_npinned)
     if now != last:
-        mm, task = await load(pages.source_mm), await load(pages.source_task)
-        await iopt_pages_update_pinned(pages.account_mode, mm, task, now - last)
+        await iopt_pages_update_pinned(pages.account_mode, await owner_of(pages), now - last)
         await store(pages.last_npinned, now)
 
 
