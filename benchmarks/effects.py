@@ -101,7 +101,9 @@ def fastest(runs: dict[str, Callable[[], int]]) -> dict[str, float]:
             units = run()
             best[name].append((time.perf_counter() - start) / units * 1e9)
     gc.enable()
-    return {name: min(times) for name, times in best.items()} | {"noise": statistics.median(best["bare"]) / min(best["bare"])}
+    return {name: min(times) for name, times in best.items()} | {
+        "noise": statistics.median(best["bare"]) / min(best["bare"])
+    }
 
 
 def effects_of_a_bind() -> tuple[int, int]:

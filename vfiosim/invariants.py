@@ -9,7 +9,16 @@ from typing import Any
 from .engine import Count, Engine, KObject, Lock, Thread
 from .kernel.base import Device
 from .kernel.iommu import IommuGroup
-from .kernel.iommufd.private import IommufdAccess, IommufdDevice, IommufdObject
+from .kernel.iommufd.areas import IoptPages
+from .kernel.iommufd.private import (
+    IommufdAccess,
+    IommufdCtx,
+    IommufdDevice,
+    IommufdGroup,
+    IommufdHwptPaging,
+    IommufdIoas,
+    IommufdObject,
+)
 from .kernel.kvm.kvm import Kvm, KvmVfio
 from .kernel.mm import MmStruct
 from .kernel.vfio.container import DEVICE_OPEN, IN_CONTAINER, SERVES
@@ -283,3 +292,75 @@ def registration_counts_open_files(engine: Engine, device: VfioDevice) -> Broken
     files = [df for df in _all(engine, VfioDeviceFile) if df.device is device]
     if _idle(engine) and counted != len(files):
         yield f"{device.oid} counts {counted} open files, but there are {len(files)}"
+
+
+@_invariant(
+    IommufdGroup,
+    "iommufd_group.pasid_attach",
+    "iommufd_attach.hwpt",
+    "iommu_group.domain",
+    lock=lambda group: group.lock,
+)
+def attached_devices_hold_their_table(engine: Engine, igroup: IommufdGroup) -> Broken:
+    """All attached devices of a group share one page table, each holds it, and the hardware uses it."""
+    for pasid, attach in igroup.pasid_attach.slots.items():
+        hwpt = attach.hwpt.value
+        if hwpt is None or hwpt.freed:
+            yield f"{igroup.oid} is attached to a page table that is gone"
+            continue
+        for device in attach.device_array.slots.values():
+            if not any(holder is device for holder, _ in hwpt.users.held):
+                yield f"{device.oid} is attached to {hwpt.oid} without holding it"
+        if pasid == 0 and igroup.group.mutex.holder is None and igroup.group.domain.value is not hwpt:
+            yield f"{igroup.oid} is attached to {hwpt.oid}, but its hardware uses {igroup.group.domain.value}"
+
+
+@_invariant(
+    IommufdIoas,
+    "iommufd_ioas.domains",
+    "iommufd_ioas.areas",
+    "iopt_area.pages",
+    "iopt_area.storage_domain",
+    lock=lambda ioas: ioas.domains_rwsem,
+)
+def page_tables_have_every_area(engine: Engine, ioas: IommufdIoas) -> Broken:
+    """With a page table every complete area is in it and pinned, without one none is; areas do not touch reserved addresses."""
+    if ioas.iova_rwsem.holder is not None:
+        return
+    for area in ioas.areas.in_order():
+        stored = area.storage_domain.value
+        if area.pages.value is None:
+            continue
+        if bool(ioas.domains.value) != (stored is not None) or (
+            stored is not None and stored not in ioas.domains.value
+        ):
+            yield f"{area.oid} is stored by {stored.oid if stored else 'no page table'}; {ioas.oid} has others"
+        if any(first <= area.last and area.iova <= last for first, last, _ in ioas.reserved.value):
+            yield f"{area.oid} lies where a page table or device of {ioas.oid} cannot translate"
+
+
+@_invariant(IommufdHwptPaging, "iommufd_hwpt_paging.users", "iommufd_ioas.users", lock=lambda hwpt: hwpt.ioas.mutex)
+def page_table_holds_its_address_space(engine: Engine, hwpt: IommufdHwptPaging) -> Broken:
+    """The address space of a page table lives as long as the table."""
+    if hwpt.ioas.freed or not any(holder is hwpt for holder, _ in hwpt.ioas.users.held):
+        yield f"{hwpt.oid} does not hold {hwpt.ioas.oid}, which it was filled from"
+
+
+@_invariant(MmStruct, "mm_struct.pinned_vm", "iopt_pages.npinned")
+def pinned_memory_is_counted(engine: Engine, mm: MmStruct) -> Broken:
+    """A process is charged for just as much pinned memory as it has.
+
+    IOMMU_IOAS_CHANGE_PROCESS breaks this for memory that was mapped with CAP_IPC_LOCK: the memory moves, its count stays.
+    """
+    pinned = sum(pages.npinned.value for pages in _all(engine, IoptPages) if pages.source_mm.value is mm)
+    if _idle(engine) and mm.mm_users.value and mm.pinned_vm.value != pinned:
+        yield f"{mm.oid} counts {mm.pinned_vm.value} pinned pages; there are {pinned}"
+
+
+@_invariant(IommufdCtx, "file.f_ref", "vfio_device_file.iommufd")
+def context_is_held_by_its_objects(engine: Engine, ictx: IommufdCtx) -> Broken:
+    """Every bound device, physical or emulated, holds the file of its context."""
+    holders = {holder for holder, _ in ictx.file.f_ref.held}
+    for thing in ictx.objects.slots.values():
+        if isinstance(thing, (IommufdDevice, IommufdAccess)) and thing not in holders:
+            yield f"{thing.oid} lives in {ictx.oid} without holding its file"

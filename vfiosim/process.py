@@ -111,6 +111,11 @@ class Memory:
         self._note("unmap", address, length)
         self._mm.unmap(address, length)
 
+    def protect(self, address: int, length: int, prot: int) -> None:
+        """Change what may be done in this range (1 read, 2 write); ENOMEM where a part of it is not mapped."""
+        self._note("protect", address, length, prot)
+        self._mm.protect(address, length, prot)
+
     def read(self, address: int, size: int) -> bytes:
         """The bytes at an address."""
         return self._mm.read(address, size)

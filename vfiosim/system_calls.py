@@ -11,6 +11,7 @@ from .kernel.cred import do_prlimit, sys_capset, sys_setuid
 from .kernel.fs.eventfd import do_eventfd
 from .kernel.fs.file import O_RDWR
 from .kernel.fs.read_write import sys_poll, sys_read, sys_write
+from .kernel.fs.shmem import memfd_create
 from .kernel.fs.syscalls import do_sys_openat2, open_plain, proc_fdinfo, sys_close, sys_dup, sys_ioctl
 from .kernel.fs.sysfs import list_directory, mode_of, read_link, write_sysfs_file
 from .kernel.mmap import MAP_SHARED, do_munmap, dup_mmap, ksys_mmap_pgoff
@@ -63,7 +64,7 @@ class FileCalls:
 
     def memfd(self, size: int = 0) -> int:
         """A descriptor of a memory file of `size` bytes."""
-        return self.plain("memfd")
+        return int(self._call("memfd", size))
 
     def tmpfile(self) -> int:
         """A descriptor of an ordinary file."""
@@ -106,6 +107,16 @@ class FileCalls:
             return int(self._call("munmap", address, length))
         self.memory.unmap(address, length)
         return 0
+
+    def mprotect(self, address: int, length: int, prot: int) -> int:
+        """Change what may be done with the memory between `address` and `address + length` (1 read, 2 write)."""
+        self.memory.protect(address, length, prot)
+        return 0
+
+    def status(self) -> dict[str, int]:
+        """What /proc/self/status tells of locked and pinned memory, in kB."""
+        mm = self.task.mm
+        return {"VmLck": mm.locked_vm.value * 4, "VmPin": mm.pinned_vm.value * 4 % 2**64}
 
     def setuid(self, uid: int) -> int:
         """Become another user; only user 0 can."""
@@ -155,6 +166,7 @@ def body(built: Built, task: Task, name: str, arguments: tuple[Any, ...]) -> Cor
         "munmap": do_munmap,
         "plain": open_plain,
         "eventfd": do_eventfd,
+        "memfd": memfd_create,
         "read": sys_read,
         "write": lambda fd, data, offset=None: sys_write(fd, _bytes(data), offset),
         "poll": sys_poll,

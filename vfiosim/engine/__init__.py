@@ -10,6 +10,8 @@ from .effects import (
     Request,
     claim,
     exchange,
+    first_between,
+    in_order,
     load,
     load_acquire,
     load_count,
@@ -23,7 +25,7 @@ from .effects import (
 from .engine import Change, Engine, Micro, Thread
 from .functions import FUNCTIONS, KernelFunction, Phase, current, kernel, say
 from .lifetime import alloc, free, get, get_unless_zero, hand_over, put, put_if_last
-from .objects import Cell, Count, Field, KObject, Table, count, field, table
+from .objects import Cell, Count, Field, Intervals, KObject, Table, count, field, intervals, table
 from .source import Line
 from .sync import (
     Completion,
@@ -33,6 +35,8 @@ from .sync import (
     completion,
     mutex,
     release,
+    rwsem,
+    shared,
     spinlock,
     wait_for,
     wait_for_timeout,
@@ -47,6 +51,7 @@ __all__ = [
     "Count",
     "Engine",
     "Field",
+    "Intervals",
     "KObject",
     "KernelFunction",
     "KernelOops",
@@ -69,10 +74,13 @@ __all__ = [
     "current",
     "exchange",
     "field",
+    "first_between",
     "free",
     "get",
     "get_unless_zero",
     "hand_over",
+    "in_order",
+    "intervals",
     "kernel",
     "load",
     "load_acquire",
@@ -88,7 +96,9 @@ __all__ = [
     "release",
     "require",
     "return_to_user",
+    "rwsem",
     "say",
+    "shared",
     "slots_of",
     "spinlock",
     "store",

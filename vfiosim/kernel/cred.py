@@ -6,7 +6,7 @@ from typing import Final
 
 from ..engine import current, kernel, load, refuse_if, store
 from ..uapi import Errno
-from .task import Task, capable
+from .task import Task, alloc_uid, capable
 from .unsupported import Unsupported
 
 RLIMIT_NOFILE, RLIMIT_MEMLOCK = 7, 8
@@ -24,11 +24,11 @@ def current_task() -> Task:
 async def sys_setuid(uid: int) -> int:
     """Become another user: user 0 may become anybody and loses all capabilities by it; others get EPERM."""
     task = current_task()
-    now = await load(task.uid)
-    await refuse_if(now not in (0, uid), Errno.EPERM, "may_change_user", "only user 0 can become another user")
-    if now == 0 and uid != 0:
+    user = await load(task.user)
+    await refuse_if(user.uid not in (0, uid), Errno.EPERM, "may_change_user", "only user 0 can become another user")
+    if user.uid == 0 and uid != 0:
         await store(task.caps, ())
-    await store(task.uid, uid)
+    await store(task.user, await alloc_uid(user, uid))
     return 0
 
 

@@ -217,3 +217,44 @@ async def iommu_group_put(group: IommuGroup, holder: KObject, reason: str) -> No
         if group.place >= 0:
             await poke(group.groups.places, group.place, None)
         await free(group)
+
+
+async def iommu_attach_group_handle(domain: KObject, group: IommuGroup, wants_faults: bool) -> None:
+    """Let the hardware translate for the group. EBUSY if something else does, ENODEV if it cannot report page faults."""
+    async with group.mutex:
+        now = await load(group.domain)
+        foreign = now not in (DEFAULT, BLOCKING)
+        await refuse_if(foreign, Errno.EBUSY, "group_has_no_domain", "the iommu_group is attached to something else")
+        await set_domain(domain, group, wants_faults)
+
+
+@kernel("drivers/iommu/iommu.c")
+async def iommu_replace_group_handle(domain: KObject, group: IommuGroup, wants_faults: bool) -> None:
+    """Let the hardware translate for the group in another way, without a gap. ENODEV if it cannot report page faults."""
+    async with group.mutex:
+        await set_domain(domain, group, wants_faults)
+
+
+@kernel("drivers/iommu/iommu.c")
+async def iommu_detach_group_handle(group: IommuGroup) -> None:
+    """The group goes back to its core domain: blocked while user space owns it, otherwise the default one."""
+    async with group.mutex:
+        owner = await load(group.owner)
+        await store(group.domain, DEFAULT if owner is None else BLOCKING)
+
+
+async def set_domain(domain: KObject, group: IommuGroup, wants_faults: bool) -> None:
+    """Program the hardware. None of the modelled devices can ask for pages that are missing."""
+    await refuse_if(
+        wants_faults, Errno.ENODEV, "device_requests_pages", "the device cannot report page faults (no PRI)"
+    )
+    await store(group.domain, domain)
+
+
+@kernel("drivers/iommu/iommu.c")
+async def iommu_attach_device_pasid(wants_faults: bool, group: IommuGroup) -> None:
+    """DMA with a PASID: the modelled devices have none, so nothing is programmed. ENODEV as for the whole group."""
+    async with group.mutex:
+        await refuse_if(
+            wants_faults, Errno.ENODEV, "device_requests_pages", "the device cannot report page faults (no PRI)"
+        )

@@ -7,16 +7,11 @@ from typing import Final
 from ..engine import Phase, current, get, kernel, peek, poke, refuse_if, require, say, slots_of
 from ..uapi import Errno, KernelError
 from .fs.file import O_ACCMODE, O_RDWR, O_WRONLY, PLAIN_FILE, File, Mapping, fget, fput
-from .mm import PAGE_SIZE, PROT_WRITE, MmStruct
+from .mm import PAGE_SIZE, PROT_WRITE, MmStruct, mapped_at
 from .task import Task
 from .unsupported import Unsupported
 
 MAP_SHARED: Final = 1
-
-
-def mapped_at(address: str) -> str:
-    """Why an address space holds a file."""
-    return f"mapped at {address}"
 
 
 def whole_pages(length: int) -> int:
@@ -52,7 +47,7 @@ async def do_mmap(file: File, wish: Mapping, address: int | None) -> int:
     handler = await require(file.f_op.mmap, Errno.ENODEV, "file_can_be_mapped", f"{file.label} cannot be mapped")
     await handler(file, wish)
     mm = current_mm()
-    where = mm.map(wish.length, prot=wish.prot & 3, address=address)
+    where = mm.map(wish.length, prot=wish.prot & 3, address=address, device=True)
     say(Phase.ACQUIRE, "The mapping holds {}: closing the descriptor does not close the device.", file)
     await get(file.f_ref, mm, mapped_at(hex(where)))
     await poke(mm.files, hex(where), (file, wish.length))

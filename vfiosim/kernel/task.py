@@ -10,6 +10,7 @@ from ..engine import (
     Field,
     KObject,
     Phase,
+    Table,
     alloc,
     count,
     current,
@@ -24,13 +25,13 @@ from ..engine import (
     put,
     return_to_user,
     say,
-    slots_of,
     store,
+    table,
 )
 from ..engine.engine import Engine
 from ..uapi import KernelError
 from .fs.file import PLAIN_FILE, RESERVED, File, FilesStruct, fput
-from .mm import TASK_SIZE, MmStruct, mmput
+from .mm import TASK_SIZE, MmStruct, exit_mmap, mmput
 
 R = TypeVar("R")
 ALL_CAPABILITIES = (
@@ -51,16 +52,31 @@ USES = "runs in it"
 class UserStruct(KObject):
     """A user: all processes of the same user ID.
 
-    * there from the start, as long as the machine runs.
+    * user 0 is there from the start, the others from the first process that becomes them (`alloc_uid`);
+    * stays as long as the machine runs.
     """
 
     kind = "user_struct"
     root = "a user"
     locked_vm: Field[int] = field(0)  # pages that are charged to the user
+    others: Table[UserStruct] = table()  # by ID; only user 0 keeps it
 
-    def __init__(self, engine: Engine, uid: int) -> None:
+    def __init__(self, engine: Engine, uid: int, root: UserStruct | None = None) -> None:
         super().__init__(engine, str(uid))
         self.uid = uid
+        self.user_0 = root or self
+
+
+@kernel("kernel/user.c")
+async def alloc_uid(user: UserStruct, uid: int) -> UserStruct:
+    """The user with this ID; `user` is any other."""
+    if uid == 0:
+        return user.user_0
+    known = await peek(user.user_0.others, uid)
+    if known is None:
+        known = await alloc(UserStruct, uid, user.user_0)
+        await poke(user.user_0.others, uid, known)
+    return known
 
 
 class Task(KObject):
@@ -79,7 +95,6 @@ class Task(KObject):
     caps: Field[tuple[str, ...]] = field(ALL_CAPABILITIES)
     usage: Count = count()
     user: Field[UserStruct] = field(None)  # type: ignore[arg-type]
-    uid: Field[int] = field(0)
     memlock: Field[int] = field(MEMLOCK)  # RLIMIT_MEMLOCK in bytes: how much memory may be locked
     memlock_max: Field[int] = field(MEMLOCK)
     nofile_max: Field[int] = field(4096)  # RLIMIT_NOFILE, the hard limit; the soft one is with the files
@@ -95,12 +110,11 @@ class Task(KObject):
 
 
 async def begin_task(task: Task, user: UserStruct, parent: Task | None) -> None:
-    """What a new process counts on: its address space, itself, its user and limits."""
+    """What a new process counts on: its address space, itself and its user."""
     await get(task.usage, task, LIVES)
     await get(task.mm.mm_count, task.mm, "in use")
     await get(task.mm.mm_users, task, USES)
     await store(task.user, user if parent is None else await load(parent.user))
-    await store(task.memlock, MEMLOCK if parent is None else await load(parent.memlock))
 
 
 @kernel("kernel/fork.c")
@@ -162,7 +176,6 @@ async def copy_process(parent: Task, name: str) -> Task:
     files = await alloc(FilesStruct, name, await load(parent.files.limit))
     mm = await alloc(parent.mm.copy, name)
     child = await alloc(Task, name, files, mm, await load(parent.caps))
-    await store(child.uid, await load(parent.uid))
     await store(child.memlock, await load(parent.memlock))
     await store(child.memlock_max, await load(parent.memlock_max))
     await store(child.nofile_max, await load(parent.nofile_max))
@@ -181,15 +194,6 @@ async def copy_files(parent: Task, child: Task) -> None:
             if await peek(parent.files.close_on_exec, number):
                 await poke(child.files.close_on_exec, number, True)
         number = await next_slot(parent.files.fd, number + 1)
-
-
-@kernel("mm/mmap.c")
-async def exit_mmap(mm: MmStruct) -> None:
-    """All memory goes, and with it the hold of mappings on their files."""
-    for slot in await slots_of(mm.files):
-        entry = await poke(mm.files, slot, None)
-        if entry is not None:
-            await fput(entry[0], mm, f"mapped at {slot}")
 
 
 @kernel("fs/exec.c")
@@ -212,7 +216,6 @@ async def do_exit(task: Task) -> None:
     """The process ends: its memory goes, then its files, lowest number first; the releases this causes run later."""
     say(Phase.UNWIND, "{} exits: its descriptors are closed in ascending order.", task)
     await store(task.alive, False)
-    await exit_mmap(task.mm)
     await mmput(task.mm, task, USES)
     number = await next_slot(task.files.fd, 0)
     while number is not None:

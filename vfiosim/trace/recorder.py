@@ -16,7 +16,7 @@ from .words import describe, operation_name
 Name = Callable[[KObject], str]
 Olds = dict[Any, dict[Any, Any]]  # by cell and key, the value before the first change
 
-_MAY_WAIT = ("acquire", "wait_for", "wait_until_zero", "sleep_until")
+_MAY_WAIT = ("acquire", "acquire_shared", "wait_for", "wait_until_zero", "sleep_until")
 
 
 def snapshot(engine: Engine) -> State:

@@ -81,7 +81,7 @@ async def do_file_open(devtmpfs: DevTmpfs, path: str, flags: int) -> File:
 async def inode_permission(cdev: Cdev, flags: int) -> None:
     """May the caller open this node? User 0 and CAP_DAC_OVERRIDE may; others are in group 0 here. EACCES."""
     task: Any = current().process
-    if await load(task.uid) == 0 or "CAP_DAC_OVERRIDE" in await load(task.caps):
+    if (await load(task.user)).uid == 0 or "CAP_DAC_OVERRIDE" in await load(task.caps):
         return
     mode = flags & O_ACCMODE
     need = 4 * (mode != O_WRONLY) | 2 * (mode != O_RDONLY)

@@ -1,38 +1,48 @@
-"""An iommufd that stands for a container: the requests of type 1 (drivers/iommu/iommufd/vfio_compat.c, v7.2).
-
-The compat IOAS is an ordinary object of the context; the context only points to it, so that it can be destroyed.
-"""
+"""The requests of a VFIO container, answered by an iommufd (drivers/iommu/iommufd/vfio_compat.c, v7.2)."""
 
 from __future__ import annotations
 
 from ctypes import sizeof
 
 from ... import uapi
-from ...engine import Phase, copy_from_user, copy_to_user, kernel, load, refuse_if, require, say, store
+from ...engine import (
+    Phase,
+    copy_from_user,
+    copy_to_user,
+    kernel,
+    load,
+    refuse_if,
+    require,
+    say,
+    shared,
+    store,
+)
 from ...uapi import Errno, KernelError
+from ..iommu import PGSIZES
+from ..mm import PAGE_SIZE
 from ..task import capable
-from ..unsupported import Unsupported
+from .areas import IOMMU_READ, IOMMU_WRITE, ULONG_MAX
+from .domains import iopt_cut_iova, iopt_disable_large_pages
+from .io_pagetable import iopt_map_user_pages, iopt_unmap_all, iopt_unmap_iova
+from .ioas import free_ranges
 from .main import _iommufd_object_alloc, iommufd_get_object, iommufd_object_abort, iommufd_object_finalize
 from .private import IommufdCtx, IommufdIoas, Ucmd, iommufd_lock_obj, iommufd_put_object
 
-GET, SET, CLEAR = uapi.IOMMU_VFIO_IOAS_GET, uapi.IOMMU_VFIO_IOAS_SET, uapi.IOMMU_VFIO_IOAS_CLEAR
-MAP_FLAGS = uapi.VFIO_DMA_MAP_FLAG_READ | uapi.VFIO_DMA_MAP_FLAG_WRITE
-INFO_MINSZ = 16  # up to and including iova_pgsizes
-UNMAP_MINSZ = 24  # up to and including size
+TYPES = (uapi.VFIO_TYPE1_IOMMU, uapi.VFIO_TYPE1v2_IOMMU)
 
 
 @kernel("drivers/iommu/iommufd/vfio_compat.c")
 async def get_compat_ioas(ictx: IommufdCtx) -> IommufdIoas:
-    """The IOAS that requests without an ID mean, held for the running call. ENODEV if there is none."""
+    """The address space that stands for the container, held for the running call. ENODEV if there is none."""
     async with ictx.objects_lock:
         ioas = await load(ictx.vfio_ioas)
-        found = ioas if isinstance(ioas, IommufdIoas) and await iommufd_lock_obj(ioas) else None
-    return await require(found, Errno.ENODEV, "compat_ioas_exists", "this iommufd has no IOAS for container requests")
+        found = ioas if ioas is not None and await iommufd_lock_obj(ioas) else None
+    return await require(found, Errno.ENODEV, "compat_ioas_set", "no address space stands for the container")
 
 
 @kernel("drivers/iommu/iommufd/vfio_compat.c")
 async def iommufd_vfio_compat_ioas_get_id(ictx: IommufdCtx) -> int:
-    """The ID of the compat IOAS. ENODEV if there is none."""
+    """Its ID. ENODEV."""
     ioas = await get_compat_ioas(ictx)
     number = ioas.id
     await iommufd_put_object(ioas)
@@ -40,147 +50,231 @@ async def iommufd_vfio_compat_ioas_get_id(ictx: IommufdCtx) -> int:
 
 
 @kernel("drivers/iommu/iommufd/vfio_compat.c")
-async def iommufd_vfio_compat_ioas_create(ictx: IommufdCtx) -> None:
-    """Make sure that there is a compat IOAS: a new one takes the lowest free ID, but gives way to one that is there.
-
-    EINVAL if the context serves groups without an IOMMU.
-    """
-    say(Phase.ACQUIRE, "{} gets an IOAS for requests that name none, unless it has one.", ictx)
-    ioas = await _iommufd_object_alloc(ictx, IommufdIoas)
-    try:
-        if await compat_ioas_is_there(ictx, ioas):
-            await iommufd_object_abort(ictx, ioas)
-            return
-    except KernelError:
-        await iommufd_object_abort(ictx, ioas)
-        raise
-    await iommufd_object_finalize(ictx, ioas)
-
-
-@kernel("drivers/iommu/iommufd/vfio_compat.c")
 async def iommufd_vfio_compat_set_no_iommu(ictx: IommufdCtx) -> None:
-    """From now on, for ever, the context serves groups without an IOMMU. EINVAL if it has a compat IOAS."""
+    """The context serves devices without IOMMU from now on, for good. EINVAL if an address space stands for the container."""
     async with ictx.objects_lock:
-        has = await load(ictx.vfio_ioas) is not None
-        await refuse_if(has, Errno.EINVAL, "no_compat_ioas", "this iommufd has a compat IOAS, for groups with an IOMMU")
+        ioas = await load(ictx.vfio_ioas)
+        await refuse_if(ioas is not None, Errno.EINVAL, "no_compat_ioas", "an address space stands for the container")
         await store(ictx.no_iommu_mode, True)
 
 
-async def compat_ioas_is_there(ictx: IommufdCtx, fresh: IommufdIoas) -> bool:
-    """The middle of `iommufd_vfio_compat_ioas_create`: looking and pointing to the new one is one step."""
-    async with ictx.objects_lock:
-        plain = await load(ictx.no_iommu_mode)
-        await refuse_if(plain, Errno.EINVAL, "not_without_iommu", "this iommufd serves groups without an IOMMU")
-        old = await load(ictx.vfio_ioas)
-        if isinstance(old, IommufdIoas) and await iommufd_lock_obj(old):
-            await iommufd_put_object(old)
-            return True
-        await store(ictx.vfio_ioas, fresh)
-    return False
+@kernel("drivers/iommu/iommufd/vfio_compat.c")
+async def iommufd_vfio_compat_ioas_create(ictx: IommufdCtx) -> None:
+    """Make sure that an address space stands for the container. EINVAL in a context without IOMMU."""
+    ioas = await _iommufd_object_alloc(ictx, IommufdIoas)
+    try:
+        async with ictx.objects_lock:
+            without = await load(ictx.no_iommu_mode)
+            await refuse_if(without, Errno.EINVAL, "context_has_iommu", "the context serves devices without IOMMU")
+            known = await load(ictx.vfio_ioas)
+            if known is not None and await iommufd_lock_obj(known):
+                await iommufd_put_object(known)
+            else:
+                known = None
+                await store(ictx.vfio_ioas, ioas)
+    except KernelError:
+        await iommufd_object_abort(ictx, ioas)
+        raise
+    if known is not None:
+        await iommufd_object_abort(ictx, ioas)
+    else:
+        await iommufd_object_finalize(ictx, ioas)
 
 
 @kernel("drivers/iommu/iommufd/vfio_compat.c")
 async def iommufd_vfio_ioas(ucmd: Ucmd) -> None:
-    """IOMMU_VFIO_IOAS: tell, set or clear the compat IOAS. EOPNOTSUPP; GET: ENODEV, EFAULT; SET: ENOENT."""
-    ictx, cmd = ucmd.ictx, ucmd.cmd
-    await refuse_if(cmd.__reserved != 0, Errno.EOPNOTSUPP, "reserved_is_zero", "a reserved field must be zero")
-    if cmd.op == GET:
+    """IOMMU_VFIO_IOAS: EOPNOTSUPP (reserved, op); GET ENODEV; SET ENOENT; CLEAR always works."""
+    cmd, ictx = ucmd.cmd, ucmd.ictx
+    reserved = cmd.get("__reserved")
+    await refuse_if(reserved != 0, Errno.EOPNOTSUPP, "vfio_ioas_reserved_zero", "reserved fields must be zero")
+    if cmd.op == uapi.IOMMU_VFIO_IOAS_GET:
         cmd.ioas_id = await iommufd_vfio_compat_ioas_get_id(ictx)
         await copy_to_user(ucmd.address, ucmd.reply())
-    elif cmd.op == SET:
+    elif cmd.op == uapi.IOMMU_VFIO_IOAS_SET:
         ioas = await iommufd_get_object(ictx, cmd.ioas_id, IommufdIoas)
-        say(Phase.PUBLISH, "{} is what container requests mean from now on; nothing holds it for that.", ioas)
         async with ictx.objects_lock:
             await store(ictx.vfio_ioas, ioas)
         await iommufd_put_object(ioas)
     else:
-        await refuse_if(cmd.op != CLEAR, Errno.EOPNOTSUPP, "op_known", f"operation {cmd.op} is not known")
+        clear = cmd.op == uapi.IOMMU_VFIO_IOAS_CLEAR
+        await refuse_if(not clear, Errno.EOPNOTSUPP, "vfio_ioas_op", "the address space can be read, set and cleared")
         async with ictx.objects_lock:
             await store(ictx.vfio_ioas, None)
 
 
 @kernel("drivers/iommu/iommufd/vfio_compat.c")
 async def iommufd_vfio_map_dma(ictx: IommufdCtx, argument: int) -> int:
-    """VFIO_IOMMU_MAP_DMA on the compat IOAS. EFAULT, EINVAL (argsz, flags), ENODEV, then what a mapping says."""
+    """VFIO_IOMMU_MAP_DMA: EFAULT, EINVAL (argsz, flags), ENODEV, then as IOAS_MAP at a fixed address."""
     size = sizeof(uapi.VfioIommuType1DmaMap)
     wanted = uapi.VfioIommuType1DmaMap.from_buffer_copy(await copy_from_user(argument, size))
-    wrong = wanted.argsz < size or wanted.flags & ~MAP_FLAGS != 0
-    await refuse_if(wrong, Errno.EINVAL, "argsz_and_flags", f"argsz must be at least {size}, and all flags known")
-    await iommufd_put_object(await get_compat_ioas(ictx))
-    raise Unsupported("VFIO_IOMMU_MAP_DMA on an iommufd")
-
-
-@kernel("drivers/iommu/iommufd/vfio_compat.c")
-async def iommufd_vfio_unmap_dma(ictx: IommufdCtx, argument: int) -> int:
-    """VFIO_IOMMU_UNMAP_DMA on the compat IOAS. EFAULT, EINVAL (argsz, flags), ENODEV, then what an unmap says."""
-    data = (await copy_from_user(argument, UNMAP_MINSZ)).ljust(sizeof(uapi.VfioIommuType1DmaUnmap), b"\0")
-    wanted = uapi.VfioIommuType1DmaUnmap.from_buffer_copy(data)
-    wrong = wanted.argsz < UNMAP_MINSZ or wanted.flags & ~uapi.VFIO_DMA_UNMAP_FLAG_ALL != 0
-    await refuse_if(
-        wrong, Errno.EINVAL, "argsz_and_flags", f"argsz must be at least {UNMAP_MINSZ}, and all flags known"
-    )
-    await iommufd_put_object(await get_compat_ioas(ictx))
-    raise Unsupported("VFIO_IOMMU_UNMAP_DMA on an iommufd")
-
-
-@kernel("drivers/iommu/iommufd/vfio_compat.c")
-async def iommufd_vfio_iommu_get_info(ictx: IommufdCtx, argument: int) -> int:
-    """VFIO_IOMMU_GET_INFO on the compat IOAS. EFAULT, EINVAL (argsz), ENODEV."""
-    argsz = int.from_bytes((await copy_from_user(argument, INFO_MINSZ))[:4], "little")
-    await refuse_if(argsz < INFO_MINSZ, Errno.EINVAL, "argsz_minimum", f"argsz must be at least {INFO_MINSZ}")
-    await iommufd_put_object(await get_compat_ioas(ictx))
-    raise Unsupported("VFIO_IOMMU_GET_INFO on an iommufd")
-
-
-@kernel("drivers/iommu/iommufd/vfio_compat.c")
-async def iommufd_vfio_cc_iommu(ictx: IommufdCtx) -> int:
-    """Does every page table of the compat IOAS keep caches coherent, whatever a device asks for? ENODEV without one."""
-    await iommufd_put_object(await get_compat_ioas(ictx))
-    raise Unsupported("VFIO_CHECK_EXTENSION of VFIO_DMA_CC_IOMMU on an iommufd")
-
-
-@kernel("drivers/iommu/iommufd/vfio_compat.c")
-async def iommufd_vfio_check_extension(ictx: IommufdCtx, kind: int) -> int:
-    """VFIO_CHECK_EXTENSION: type 1 in both versions, except where groups without an IOMMU are served."""
-    if kind in (uapi.VFIO_TYPE1_IOMMU, uapi.VFIO_TYPE1v2_IOMMU, uapi.VFIO_UNMAP_ALL):
-        return int(not await load(ictx.no_iommu_mode))
-    if kind == uapi.VFIO_DMA_CC_IOMMU:
-        return await iommufd_vfio_cc_iommu(ictx)
-    return int(kind == uapi.VFIO_NOIOMMU_IOMMU)
-
-
-@kernel("drivers/iommu/iommufd/vfio_compat.c")
-async def iommufd_vfio_set_iommu(ictx: IommufdCtx, kind: int) -> int:
-    """VFIO_SET_IOMMU: changes nothing for v2, and may be repeated. EINVAL for other types than type 1, ENODEV.
-
-    Where groups without an IOMMU are served only that type is possible, with CAP_SYS_RAWIO (EPERM).
-    """
-    without = await load(ictx.no_iommu_mode)
-    if without and kind == uapi.VFIO_NOIOMMU_IOMMU:
-        raw = await capable("CAP_SYS_RAWIO")
-        await refuse_if(not raw, Errno.EPERM, "capable_of_raw_io", "working without an IOMMU takes CAP_SYS_RAWIO")
-        return 0
-    known = kind in (uapi.VFIO_TYPE1_IOMMU, uapi.VFIO_TYPE1v2_IOMMU)
-    await refuse_if(
-        without or not known, Errno.EINVAL, "type_is_type1", "an iommufd stands for a container of type 1 only"
-    )
-    await iommufd_put_object(await get_compat_ioas(ictx))
-    if kind == uapi.VFIO_TYPE1_IOMMU:
-        raise Unsupported("VFIO_SET_IOMMU of VFIO_TYPE1_IOMMU on an iommufd")
+    unknown = wanted.flags & ~(uapi.VFIO_DMA_MAP_FLAG_READ | uapi.VFIO_DMA_MAP_FLAG_WRITE)
+    bad = wanted.argsz < size or unknown != 0
+    await refuse_if(bad, Errno.EINVAL, "map_dma_argument", "argsz is too small, or a flag is not known")
+    prot = IOMMU_READ if wanted.flags & uapi.VFIO_DMA_MAP_FLAG_READ else 0
+    prot |= IOMMU_WRITE if wanted.flags & uapi.VFIO_DMA_MAP_FLAG_WRITE else 0
+    ioas = await get_compat_ioas(ictx)
+    try:
+        await iopt_map_user_pages(ictx, ioas, wanted.iova, wanted.vaddr, wanted.size, prot)
+    except KernelError:
+        await iommufd_put_object(ioas)
+        raise
+    await iommufd_put_object(ioas)
     return 0
 
 
 @kernel("drivers/iommu/iommufd/vfio_compat.c")
+async def iommufd_vfio_unmap_dma(ictx: IommufdCtx, argument: int) -> int:
+    """VFIO_IOMMU_UNMAP_DMA: EFAULT, EINVAL (argsz, flags), ENODEV, EINVAL (ALL with a range), then what cutting says.
+
+    From there on `size` is written back whatever happens (EFAULT wins); nothing mapped there is a success.
+    """
+    size = sizeof(uapi.VfioIommuType1DmaUnmap)
+    wanted = uapi.VfioIommuType1DmaUnmap.from_buffer_copy(await copy_from_user(argument, size))
+    unknown = wanted.flags & ~uapi.VFIO_DMA_UNMAP_FLAG_ALL
+    bad = wanted.argsz < size or unknown != 0
+    await refuse_if(bad, Errno.EINVAL, "unmap_dma_argument", "argsz is too small, or a flag is not known")
+    ioas = await get_compat_ioas(ictx)
+    try:
+        error = await unmap_dma(ioas, wanted)
+        await copy_to_user(argument, bytes(wanted)[:size])
+        if error is not None:
+            raise error
+    except KernelError:
+        await iommufd_put_object(ioas)
+        raise
+    await iommufd_put_object(ioas)
+    return 0
+
+
+async def unmap_dma(ioas: IommufdIoas, wanted: uapi.VfioIommuType1DmaUnmap) -> KernelError | None:
+    """Unmap, after cutting what the edges cut if pages are small; `wanted.size` becomes how much was unmapped."""
+    iova, size = wanted.iova, wanted.size
+    error: KernelError | None = None
+    if wanted.flags & uapi.VFIO_DMA_UNMAP_FLAG_ALL:
+        await refuse_if(iova != 0 or size != 0, Errno.EINVAL, "all_has_no_range", "everything, or a range")
+        wanted.size, error = await iopt_unmap_all(ioas)
+        return error
+    if await load(ioas.disable_large_pages):
+        places = ((iova + size - 1) % 2**64, iova - 1)
+        await iopt_cut_iova(ioas, places if iova else places[:1])
+    try:
+        wanted.size, error = await iopt_unmap_iova(ioas, iova, size)
+    except KernelError as refused:
+        wanted.size, error = 0, refused
+    return error
+
+
+@kernel("drivers/iommu/iommufd/vfio_compat.c")
+async def iommufd_vfio_check_extension(ictx: IommufdCtx, kind: int) -> int:
+    """What this container can: type 1 and UNMAP_ALL with an IOMMU, and it knows devices without one."""
+    if kind in (*TYPES, uapi.VFIO_UNMAP_ALL):
+        return int(not await load(ictx.no_iommu_mode))
+    if kind == uapi.VFIO_NOIOMMU_IOMMU:
+        return 1
+    if kind == uapi.VFIO_DMA_CC_IOMMU:
+        ioas = await get_compat_ioas(ictx)
+        async with ioas.mutex:
+            tables = await load(ioas.hwpt_list)
+        await iommufd_put_object(ioas)
+        return int(not tables)  # no page table of this IOMMU enforces coherency
+    return 0
+
+
+@kernel("drivers/iommu/iommufd/vfio_compat.c")
+async def iommufd_vfio_set_iommu(ictx: IommufdCtx, kind: int) -> int:
+    """VFIO_SET_IOMMU: EPERM (without IOMMU, without CAP_SYS_RAWIO), EINVAL (type), ENODEV. TYPE1 wants small pages."""
+    without = await load(ictx.no_iommu_mode)
+    if kind == uapi.VFIO_NOIOMMU_IOMMU and without:
+        raw = await capable("CAP_SYS_RAWIO")
+        await refuse_if(not raw, Errno.EPERM, "may_go_without_iommu", "DMA without an IOMMU needs CAP_SYS_RAWIO")
+        return 0
+    bad = kind not in TYPES or without
+    await refuse_if(
+        bad, Errno.EINVAL, "compat_type", "there are TYPE1 and TYPE1v2, and devices without IOMMU have neither"
+    )
+    ioas = await get_compat_ioas(ictx)
+    try:
+        if kind == uapi.VFIO_TYPE1_IOMMU:
+            await iopt_disable_large_pages(ioas)
+    except KernelError:
+        await iommufd_put_object(ioas)
+        raise
+    await iommufd_put_object(ioas)
+    return 0
+
+
+@kernel("drivers/iommu/iommufd/vfio_compat.c")
+async def iommufd_get_pagesizes(ioas: IommufdIoas) -> int:
+    """Sizes of pages that fit every page table, a bit each."""
+    async with shared(ioas.domains_rwsem):
+        sizes = PGSIZES if await load(ioas.domains) else ULONG_MAX
+        if sizes & (PAGE_SIZE - 1):
+            sizes = sizes & ~(PAGE_SIZE - 1) | PAGE_SIZE
+        return max(sizes, await load(ioas.iova_alignment))
+
+
+@kernel("drivers/iommu/iommufd/vfio_compat.c")
+async def iommufd_vfio_iommu_get_info(ictx: IommufdCtx, argument: int) -> int:
+    """VFIO_IOMMU_GET_INFO: EFAULT, EINVAL (argsz), ENODEV; then two capabilities as far as there is room for each."""
+    minimum = uapi.VfioIommuType1Info.cap_offset.offset  # type: ignore[attr-defined]
+    given = await copy_from_user(argument, minimum)
+    info = uapi.VfioIommuType1Info.from_buffer_copy(given.ljust(sizeof(uapi.VfioIommuType1Info), b"\0"))
+    await refuse_if(info.argsz < minimum, Errno.EINVAL, "info_argsz", f"argsz must be at least {minimum}")
+    ioas = await get_compat_ioas(ictx)
+    try:
+        info.flags = uapi.VFIO_IOMMU_INFO_PGSIZES | uapi.VFIO_IOMMU_INFO_CAPS
+        info.iova_pgsizes = await iommufd_get_pagesizes(ioas)
+        async with shared(ioas.iova_rwsem):
+            room = info.argsz
+            total = await write_caps(argument, room, await free_ranges(ioas))
+            info.cap_offset = sizeof(info) if room >= total else 0
+            info.argsz = total
+            await copy_to_user(argument, bytes(info)[: min(room, sizeof(info))])
+    except KernelError:
+        await iommufd_put_object(ioas)
+        raise
+    await iommufd_put_object(ioas)
+    return 0
+
+
+async def write_caps(argument: int, room: int, ranges: list[tuple[int, int]]) -> int:
+    """How much can be mapped (no limit), and where; the answer is how much room the whole needs."""
+    avail, where = sizeof(uapi.VfioIommuType1Info), sizeof(uapi.VfioIommuType1Info) + 16
+    total = where + 16 + 16 * len(ranges)
+    if room >= where:
+        await copy_to_user(argument + avail, cap(uapi.VFIO_IOMMU_TYPE1_INFO_DMA_AVAIL, 0xFFFFFFFF))
+    for index, (first, last) in enumerate(ranges):
+        at = where + 16 + 16 * index
+        if room >= at + 16:
+            await copy_to_user(argument + at, first.to_bytes(8, "little") + last.to_bytes(8, "little"))
+    if room >= total:
+        await copy_to_user(argument + where, cap(uapi.VFIO_IOMMU_TYPE1_INFO_CAP_IOVA_RANGE, len(ranges)))
+    if room >= where:
+        await copy_to_user(argument + avail + 4, where.to_bytes(4, "little"))  # its link to the second one
+    return total
+
+
+def cap(number: int, value: int) -> bytes:
+    """A capability: its header, version 1, and a number."""
+    header = number.to_bytes(2, "little") + (1).to_bytes(2, "little") + bytes(4)
+    return header + value.to_bytes(8, "little")
+
+
+@kernel("drivers/iommu/iommufd/vfio_compat.c")
 async def iommufd_vfio_ioctl(ictx: IommufdCtx, cmd: int, argument: int) -> int:
-    """Requests of a container on an iommufd; ENOTTY for all others."""
+    """A request of a VFIO container on an iommufd; ENOTTY for those that it has not."""
+    say(Phase.VALIDATE, "A request of the old interface: {} plays a VFIO container.", ictx)
     if cmd == uapi.VFIO_GET_API_VERSION:
         return uapi.VFIO_API_VERSION
-    handler = {
-        uapi.VFIO_SET_IOMMU: iommufd_vfio_set_iommu,
-        uapi.VFIO_CHECK_EXTENSION: iommufd_vfio_check_extension,
-        uapi.VFIO_IOMMU_GET_INFO: iommufd_vfio_iommu_get_info,
-        uapi.VFIO_IOMMU_MAP_DMA: iommufd_vfio_map_dma,
-        uapi.VFIO_IOMMU_UNMAP_DMA: iommufd_vfio_unmap_dma,
-    }.get(cmd)
-    known = await require(handler, Errno.ENOTTY, "number_in_table", "an iommufd has no such call")
-    return await known(ictx, argument)
+    if cmd == uapi.VFIO_SET_IOMMU:
+        return await iommufd_vfio_set_iommu(ictx, argument)
+    if cmd == uapi.VFIO_CHECK_EXTENSION:
+        return await iommufd_vfio_check_extension(ictx, argument)
+    if cmd == uapi.VFIO_IOMMU_GET_INFO:
+        return await iommufd_vfio_iommu_get_info(ictx, argument)
+    if cmd == uapi.VFIO_IOMMU_MAP_DMA:
+        return await iommufd_vfio_map_dma(ictx, argument)
+    if cmd == uapi.VFIO_IOMMU_UNMAP_DMA:
+        return await iommufd_vfio_unmap_dma(ictx, argument)
+    await refuse_if(True, Errno.ENOTTY, "container_request_known", "an iommufd has no such call")
+    return 0

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 from ... import uapi
 from ...engine import Phase, free, kernel, load_acquire, refuse_if, require, say
-from ...uapi import Errno, request_names
+from ...uapi import Errno
 from ..base import syspath
 from ..fs.file import File, FileOperations, Mapping, private
 from ..unsupported import Unsupported
+from .attach import vfio_df_ioctl_attach_pt, vfio_df_ioctl_detach_pt
 from .device_cdev import vfio_device_fops_cdev_open, vfio_df_ioctl_bind_iommufd, vfio_df_unbind_iommufd
 from .device_info import vfio_get_region_info, vfio_ioctl_device_feature
 from .group_open import vfio_df_group_close
 from .vfio import VfioDevice, VfioDeviceFile
 from .vfio_main import vfio_device_put_registration
-
-CDEV_ONLY = {uapi.VFIO_DEVICE_ATTACH_IOMMUFD_PT, uapi.VFIO_DEVICE_DETACH_IOMMUFD_PT}
-NOT_MODELLED = {
-    uapi.VFIO_DEVICE_ATTACH_IOMMUFD_PT,
-    uapi.VFIO_DEVICE_DETACH_IOMMUFD_PT,
-}
 
 
 @kernel("drivers/vfio/vfio_main.c")
@@ -44,9 +39,10 @@ async def vfio_device_fops_unl_ioctl(file: File, cmd: int, argument: int) -> int
     await refuse_if(
         not granted, Errno.EINVAL, "access_granted", "the gate is shut: before a successful BIND nothing else works"
     )
-    from_group = df.group is not None
-    if cmd in NOT_MODELLED and not (from_group and cmd in CDEV_ONLY):
-        raise Unsupported(request_names(cmd)[0])
+    if cmd == uapi.VFIO_DEVICE_ATTACH_IOMMUFD_PT and df.group is None:
+        return await vfio_df_ioctl_attach_pt(df, argument)
+    if cmd == uapi.VFIO_DEVICE_DETACH_IOMMUFD_PT and df.group is None:
+        return await vfio_df_ioctl_detach_pt(df, argument)
     if cmd == uapi.VFIO_DEVICE_FEATURE:
         return await vfio_ioctl_device_feature(df.device, argument)
     if cmd == uapi.VFIO_DEVICE_GET_REGION_INFO:

@@ -239,7 +239,7 @@ async def vfio_group_ioctl_get_device_fd(group: VfioGroup | None, argument: int)
     say(Phase.VALIDATE, f"Which device of the group is called {name.decode(errors='replace')!r}?")
     device = await vfio_device_get_from_name(there(group), name)
     try:
-        number = await get_unused_fd_flags()
+        number = await get_unused_fd_flags(O_CLOEXEC)
         try:
             file = await vfio_device_open_file(device)
         except KernelError:

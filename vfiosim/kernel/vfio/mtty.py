@@ -5,17 +5,46 @@ from __future__ import annotations
 from typing import Final
 
 from ... import uapi
-from ...engine import copy_from_user, copy_to_user, kernel, refuse_if
+from ...engine import Field, KObject, alloc, copy_from_user, copy_to_user, field, kernel, load, refuse_if, store
 from ...uapi import Errno, VfioIrqInfo, VfioIrqSet, VfioRegionInfo
 from ..unsupported import Unsupported
 from .device_info import IRQ_SET_MINSZ, vfio_set_irqs_validate_and_prepare
-from .iommufd import vfio_iommufd_emulated_bind, vfio_iommufd_emulated_unbind
-from .pci.vfio_pci_core import IRQ_INFO_MINSZ, write_device_info
+from .iommufd import (
+    vfio_iommufd_emulated_attach_ioas,
+    vfio_iommufd_emulated_bind,
+    vfio_iommufd_emulated_detach_ioas,
+    vfio_iommufd_emulated_unbind,
+)
+from .pci.vfio_pci_core import IRQ_INFO_MINSZ, read_device_info, write_device_info
 from .pci.vfio_pci_rdwr import CONFIG, OFFSET_SHIFT, READ_WRITE
 from .vfio import VfioDevice, VfioDeviceOps
 
 MIGRATION: Final = 7  # stop-copy, peer-to-peer and pre-copy
 _SILENT: Final = (uapi.VFIO_PCI_MSIX_IRQ_INDEX, uapi.VFIO_PCI_ERR_IRQ_INDEX, uapi.VFIO_PCI_REQ_IRQ_INDEX)
+
+
+class MdevState(KObject):
+    """The part of a vfio_device that mtty adds.
+
+    * lives exactly as long as its vfio_device;
+    * `num_irqs`: how many kinds of interrupts it admits to: none until somebody has asked for GET_INFO, then for good.
+    """
+
+    kind = "mdev_state"
+    num_irqs: Field[int] = field(0)
+
+
+@kernel("samples/vfio-mdev/mtty.c")
+async def mtty_init_dev(device: VfioDevice) -> None:
+    """The part of the device that mtty adds."""
+    await store(device.driver_data, await alloc(MdevState, device.label))
+
+
+async def state_of(device: VfioDevice) -> MdevState:
+    """The part of mtty of a device (`container_of`)."""
+    state = await load(device.driver_data)
+    assert isinstance(state, MdevState)
+    return state
 
 
 @kernel("samples/vfio-mdev/mtty.c")
@@ -41,10 +70,14 @@ async def mtty_ioctl_get_region_info(device: VfioDevice, info: VfioRegionInfo) -
 
 @kernel("samples/vfio-mdev/mtty.c")
 async def mtty_get_irq_info(device: VfioDevice, argument: int) -> int:
-    """VFIO_DEVICE_GET_IRQ_INFO: EFAULT, EINVAL (argsz below 16, index): one line and one message interrupt."""
+    """VFIO_DEVICE_GET_IRQ_INFO: EFAULT, EINVAL (argsz below 16, index): one line and one message interrupt.
+
+    EINVAL too as long as nobody has asked for GET_INFO.
+    """
     info = VfioIrqInfo.from_buffer_copy(await copy_from_user(argument, IRQ_INFO_MINSZ))
     known = (uapi.VFIO_PCI_INTX_IRQ_INDEX, uapi.VFIO_PCI_MSI_IRQ_INDEX)
-    bad = info.argsz < IRQ_INFO_MINSZ or info.index not in known
+    kinds = await load((await state_of(device)).num_irqs)
+    bad = info.argsz < IRQ_INFO_MINSZ or info.index >= kinds or info.index not in known
     await refuse_if(bad, Errno.EINVAL, "irq_index_known", "argsz is too small, or there is no such kind of interrupt")
     line = info.index == uapi.VFIO_PCI_INTX_IRQ_INDEX
     more = uapi.VFIO_IRQ_INFO_MASKABLE | uapi.VFIO_IRQ_INFO_AUTOMASKED if line else uapi.VFIO_IRQ_INFO_NORESIZE
@@ -57,8 +90,8 @@ async def mtty_get_irq_info(device: VfioDevice, argument: int) -> int:
 async def mtty_set_irqs(device: VfioDevice, argument: int) -> int:
     """VFIO_DEVICE_SET_IRQS: EFAULT, EINVAL (the header), EFAULT (its data), ENOTTY for kinds that mtty does not have."""
     hdr = VfioIrqSet.from_buffer_copy(await copy_from_user(argument, IRQ_SET_MINSZ))
-    kinds = uapi.VFIO_PCI_NUM_IRQS
-    size = await vfio_set_irqs_validate_and_prepare(hdr, kinds, kinds)
+    kinds = await load((await state_of(device)).num_irqs)
+    size = await vfio_set_irqs_validate_and_prepare(hdr, kinds, uapi.VFIO_PCI_NUM_IRQS)
     if size:
         await copy_from_user(argument + IRQ_SET_MINSZ, size)
     masks = uapi.VFIO_IRQ_SET_ACTION_MASK | uapi.VFIO_IRQ_SET_ACTION_UNMASK
@@ -78,10 +111,18 @@ async def mtty_read(device: VfioDevice, size: int, offset: int) -> bytes:
 
 
 @kernel("samples/vfio-mdev/mtty.c")
+async def mtty_get_device_info(device: VfioDevice, argument: int) -> int:
+    """VFIO_DEVICE_GET_INFO: as PCI devices answer it; its own answer is what mtty knows of its interrupts."""
+    info = await read_device_info(argument)
+    await store((await state_of(device)).num_irqs, uapi.VFIO_PCI_NUM_IRQS)
+    return await write_device_info(info, argument, uapi.VFIO_DEVICE_FLAGS_PCI)
+
+
+@kernel("samples/vfio-mdev/mtty.c")
 async def mtty_ioctl(device: VfioDevice, cmd: int, argument: int) -> int:
     """Requests that the driver answers itself; it looks like a PCI device. A reset puts its ports back and always works."""
     if cmd == uapi.VFIO_DEVICE_GET_INFO:
-        return await write_device_info(argument, uapi.VFIO_DEVICE_FLAGS_PCI)
+        return await mtty_get_device_info(device, argument)
     if cmd == uapi.VFIO_DEVICE_GET_IRQ_INFO:
         return await mtty_get_irq_info(device, argument)
     if cmd == uapi.VFIO_DEVICE_SET_IRQS:
@@ -102,4 +143,6 @@ mtty_dev_ops = VfioDeviceOps(
     read=mtty_read,
     migration_flags=MIGRATION,
     logs_dma=True,
+    attach_ioas=vfio_iommufd_emulated_attach_ioas,
+    detach_ioas=vfio_iommufd_emulated_detach_ioas,
 )

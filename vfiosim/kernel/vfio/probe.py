@@ -6,7 +6,7 @@ from ...engine import alloc, claim, kernel, load, store
 from ..base import BusDriver, Device
 from ..iov import sriov_disable
 from .group_life import vfio_device_set_group
-from .mtty import mtty_dev_ops
+from .mtty import mtty_dev_ops, mtty_init_dev
 from .pci.vf_token import vfio_pci_vf_init, vfio_pci_vf_uninit
 from .pci.vfio_pci_core import vfio_pci_core_init_dev, vfio_pci_ops
 from .vfio import Vfio, VfioDevice, VfioDeviceOps
@@ -39,6 +39,7 @@ async def vfio_pci_remove(device: Device, driver: BusDriver) -> None:
 async def mtty_probe(vfio: Vfio, device: Device, driver: BusDriver) -> None:
     """mtty takes a mediated device."""
     vdev = await register(vfio, device, driver, mtty_dev_ops)
+    await mtty_init_dev(vdev)
     await __vfio_register_dev(vdev, driver)
 
 

@@ -134,9 +134,15 @@ async def memlock_pages() -> int:
 async def vfio_pin_pages_remote(dma: VfioDma) -> None:
     """Pin all pages of a mapping, upwards. EFAULT where there is none, ENOMEM at the first one too many.
 
-    The pages are looked for in the memory of the caller, whoever made the mapping.
+    The pages are looked for in the memory of the caller, whoever made the mapping. Registers of a device are mapped as
+    they are: there is nothing to pin or to charge.
     """
     mm = await require(await current_mm(), Errno.ENODEV, "caller_has_memory", "the caller has no memory")
+    device = mm.device_bytes(dma.vaddr, dma.size)
+    if device == dma.size:
+        return
+    if device:
+        raise Unsupported("a mapping that is partly memory and partly a device")
     npage = dma.size // PAGE_SIZE
     room = npage if dma.lock_cap else max(0, await memlock_pages() - await load(mm.locked_vm))
     await pin_pages(mm, dma.vaddr, min(npage, room + 1) * PAGE_SIZE, dma.writable)
@@ -150,7 +156,7 @@ async def vfio_unmap_unpin(iommu: VfioIommu, dma: VfioDma) -> None:
     if not await load(iommu.domain_list) or not await load(dma.iommu_mapped):
         return
     await store(dma.iommu_mapped, False)
-    await vfio_lock_acct(dma, -(dma.size // PAGE_SIZE))
+    await vfio_lock_acct(dma, -await load(dma.locked_vm))
 
 
 @kernel("drivers/vfio/vfio_iommu_type1.c")
@@ -190,7 +196,7 @@ async def vfio_iommu_replay(iommu: VfioIommu) -> None:
             await vfio_pin_pages_remote(dma)
         except KernelError:
             for pinned in reversed(done):
-                await vfio_lock_acct(pinned, -(pinned.size // PAGE_SIZE))
+                await vfio_lock_acct(pinned, -await load(pinned.locked_vm))
             raise
         done.append(dma)
     for dma in done:

@@ -28,6 +28,10 @@ class VfioDeviceOps:
     open_device: Callable[[VfioDevice], Awaitable[None]]
     close_device: Callable[[VfioDevice], Awaitable[None]]
     ioctl: Callable[[VfioDevice, int, int], Awaitable[int]]
+    attach_ioas: Callable[[VfioDevice, int], Awaitable[int]]
+    detach_ioas: Callable[[VfioDevice], Awaitable[None]]
+    pasid_attach_ioas: Callable[[VfioDevice, int, int], Awaitable[int]] | None = None
+    pasid_detach_ioas: Callable[[VfioDevice, int], Awaitable[None]] | None = None
     get_region_info: Callable[[VfioDevice, VfioRegionInfo], Awaitable[bytes]] | None = None  # answers with capabilities
     device_feature: Callable[[VfioDevice, int, int, int], Awaitable[int]] | None = None
     read: Callable[[VfioDevice, int, int], Awaitable[bytes]] | None = None
@@ -141,6 +145,8 @@ class VfioDevice(KObject):
     driver_data: Field[KObject | None] = field(None, link="owns")
     iommufd_device: Field[IommufdDevice | None] = field(None, guard="dev_set.lock")
     iommufd_access: Field[IommufdAccess | None] = field(None, guard="dev_set.lock")
+    iommufd_attached: Field[bool] = field(False, guard="dev_set.lock")
+    pasids: Table[bool] = table(guard="dev_set.lock")  # those that are attached
 
     def __init__(
         self,

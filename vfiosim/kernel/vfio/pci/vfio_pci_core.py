@@ -14,7 +14,14 @@ from ....uapi import Errno, VfioDeviceInfo, VfioIrqInfo, VfioIrqSet
 from ...fs.eventfd import eventfd_signal
 from ...unsupported import Unsupported
 from ..device_info import IRQ_SET_MINSZ, SET, vfio_check_feature, vfio_set_irqs_validate_and_prepare
-from ..iommufd import vfio_iommufd_physical_bind, vfio_iommufd_physical_unbind
+from ..iommufd import (
+    vfio_iommufd_physical_attach_ioas,
+    vfio_iommufd_physical_bind,
+    vfio_iommufd_physical_detach_ioas,
+    vfio_iommufd_physical_pasid_attach_ioas,
+    vfio_iommufd_physical_pasid_detach_ioas,
+    vfio_iommufd_physical_unbind,
+)
 from ..vfio import VfioDevice, VfioDeviceOps
 from .hot_reset import vfio_pci_ioctl_get_pci_hot_reset_info, vfio_pci_ioctl_pci_hot_reset
 from .vf_token import vf_token_close, vf_token_open, vfio_pci_core_feature_token, vfio_pci_core_match_token_uuid
@@ -77,10 +84,15 @@ async def vfio_pci_core_close_device(device: VfioDevice) -> None:
     await release_triggers(core)
 
 
-async def write_device_info(argument: int, flags: int) -> int:
-    """VFIO_DEVICE_GET_INFO: EFAULT, EINVAL for argsz below 16; as much of the answer goes back as the caller has room for."""
+async def read_device_info(argument: int) -> VfioDeviceInfo:
+    """The argument of VFIO_DEVICE_GET_INFO: EFAULT, EINVAL for argsz below 16."""
     info = VfioDeviceInfo.from_buffer_copy((await copy_from_user(argument, INFO_MINSZ)).ljust(24, b"\0"))
     await refuse_if(info.argsz < INFO_MINSZ, Errno.EINVAL, "argsz_minimum", f"argsz must be at least {INFO_MINSZ}")
+    return info
+
+
+async def write_device_info(info: VfioDeviceInfo, argument: int, flags: int) -> int:
+    """As much of the answer goes back as the caller has room for. EFAULT."""
     room = min(info.argsz, 24)
     info.flags, info.num_regions, info.num_irqs = flags, uapi.VFIO_PCI_NUM_REGIONS, uapi.VFIO_PCI_NUM_IRQS
     await copy_to_user(argument, bytes(info)[:room])
@@ -91,7 +103,7 @@ async def write_device_info(argument: int, flags: int) -> int:
 async def vfio_pci_ioctl_get_info(device: VfioDevice, argument: int) -> int:
     """A PCI device; RESET if the function can be reset on its own."""
     reset = uapi.VFIO_DEVICE_FLAGS_RESET if device.dev.can_reset else 0
-    return await write_device_info(argument, uapi.VFIO_DEVICE_FLAGS_PCI | reset)
+    return await write_device_info(await read_device_info(argument), argument, uapi.VFIO_DEVICE_FLAGS_PCI | reset)
 
 
 def vfio_pci_get_irq_count(device: VfioDevice, index: int) -> int:
@@ -216,6 +228,10 @@ vfio_pci_ops = VfioDeviceOps(
     read=vfio_pci_core_read,
     write=vfio_pci_core_write,
     mmap=vfio_pci_core_mmap,
+    attach_ioas=vfio_iommufd_physical_attach_ioas,
+    detach_ioas=vfio_iommufd_physical_detach_ioas,
+    pasid_attach_ioas=vfio_iommufd_physical_pasid_attach_ioas,
+    pasid_detach_ioas=vfio_iommufd_physical_pasid_detach_ioas,
     match_token_uuid=vfio_pci_core_match_token_uuid,
     match=vfio_pci_core_match,
     request=vfio_pci_core_request,
