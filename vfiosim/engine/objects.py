@@ -79,14 +79,15 @@ class Count(Cell):
 class Table(Cell, Generic[T]):
     """Slots with numbers or names (an xarray, a descriptor table, the device nodes), each read or changed in one effect.
 
-    Numbers are given out from `first` on, the lowest free one at a time.
+    Numbers are given out from `first` on, the lowest free one at a time. `link` is that of a `Field`, for all slots.
     """
 
-    __slots__ = ("_free", "first", "slots")
+    __slots__ = ("_free", "first", "link", "slots")
 
-    def __init__(self, owner: KObject, name: str, guard: str, first: int) -> None:
+    def __init__(self, owner: KObject, name: str, guard: str, first: int, link: str = "") -> None:
         super().__init__(owner, name, guard)
         self.first = first
+        self.link = link
         self.slots: dict[Any, T] = {}
         self._free = first  # no free slot below this one
 
@@ -116,8 +117,8 @@ class Intervals(Table[T]):
 
     __slots__ = ("_starts",)
 
-    def __init__(self, owner: KObject, name: str, guard: str) -> None:
-        super().__init__(owner, name, guard, 0)
+    def __init__(self, owner: KObject, name: str, guard: str, link: str = "") -> None:
+        super().__init__(owner, name, guard, 0, link)
         self._starts: list[int] = []
 
     def put(self, number: Any, value: T | None) -> None:
@@ -163,14 +164,14 @@ def count(*, guard: str = "") -> Count:
     return cast(Count, Plan(lambda owner, name: Count(owner, name, guard)))
 
 
-def table(*, first: int = 0, guard: str = "") -> Table[Any]:
+def table(*, first: int = 0, guard: str = "", link: str = "") -> Table[Any]:
     """Declare a `Table` whose lowest slot number is `first`."""
-    return cast("Table[Any]", Plan(lambda owner, name: Table(owner, name, guard, first)))
+    return cast("Table[Any]", Plan(lambda owner, name: Table(owner, name, guard, first, link)))
 
 
-def intervals(*, guard: str = "") -> Intervals[Any]:
+def intervals(*, guard: str = "", link: str = "") -> Intervals[Any]:
     """Declare an `Intervals` without ranges."""
-    return cast("Intervals[Any]", Plan(lambda owner, name: Intervals(owner, name, guard)))
+    return cast("Intervals[Any]", Plan(lambda owner, name: Intervals(owner, name, guard, link)))
 
 
 class KObject:

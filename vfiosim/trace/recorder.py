@@ -51,6 +51,8 @@ def _add_cell(state: ObjectState, cell: Cell, olds: dict[Any, Any]) -> None:
     elif isinstance(cell, Table):
         slots = {**cell.slots, **olds}
         state.tables[name] = {slot: plain(value) for slot, value in slots.items() if value is not None}
+        if cell.link:
+            state.links[name] = cell.link
     elif isinstance(cell, Lock):
         holder = olds.get(None, cell.holder)
         state.locks[name] = holder.label if holder else None

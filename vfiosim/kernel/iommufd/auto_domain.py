@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...engine import Phase, get, kernel, load, put, refuse_if, say, store
+from ...engine import KObject, Phase, get, kernel, load, put, refuse_if, say, store
 from ...uapi import Errno, KernelError
 from .attach import (
     attached,
@@ -91,10 +91,10 @@ async def iommufd_device_change_pt(idev: IommufdDevice, pasid: int, pt_id: int, 
 
 
 @kernel("drivers/iommu/iommufd/device.c")
-async def iommufd_device_attach(idev: IommufdDevice, pasid: int, pt_id: int) -> int:
-    """Attach a device; the answer is the ID of the page table."""
+async def iommufd_device_attach(idev: IommufdDevice, pasid: int, pt_id: int, driver: KObject) -> int:
+    """Attach a device; the answer is the ID of the page table. `driver` (the vfio_device) holds it once more for that."""
     number = await iommufd_device_change_pt(idev, pasid, pt_id, replace=False)
-    await get(idev.users, idev.igroup, attached(pasid))
+    await get(idev.users, driver, attached(pasid))
     return number
 
 
@@ -105,7 +105,7 @@ async def iommufd_device_replace(idev: IommufdDevice, pasid: int, pt_id: int) ->
 
 
 @kernel("drivers/iommu/iommufd/device.c")
-async def iommufd_device_detach(idev: IommufdDevice, pasid: int) -> None:
+async def iommufd_device_detach(idev: IommufdDevice, pasid: int, driver: KObject) -> None:
     """Detach a device; nothing happens if its group is not attached."""
     if await iommufd_hw_pagetable_detach(idev, pasid):
-        await put(idev.users, idev.igroup, attached(pasid))
+        await put(idev.users, driver, attached(pasid))

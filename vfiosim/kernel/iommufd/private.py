@@ -87,7 +87,7 @@ class IommufdGroup(KObject):
     kind = "iommufd_group"
     ref: Count = count()
     lock: Lock = mutex()
-    pasid_attach: Table[IommufdAttach] = table(guard="lock")
+    pasid_attach: Table[IommufdAttach] = table(guard="lock", link="owns")
 
     def __init__(self, engine: Engine, ictx: IommufdCtx, group: IommuGroup) -> None:
         super().__init__(engine)
@@ -165,7 +165,7 @@ class IommufdIoas(IommufdObject):
     access_list: Field[tuple[IommufdAccess, ...]] = field((), guard="domains_rwsem", link="weak")
     # guarded by iova_rwsem
     iova_rwsem: Lock = rwsem()
-    areas: Intervals[IoptArea] = intervals(guard="iova_rwsem")
+    areas: Intervals[IoptArea] = intervals(guard="iova_rwsem", link="owns")
     allowed: Field[tuple[tuple[int, int], ...]] = field((), guard="iova_rwsem")
     reserved: Field[tuple[tuple[int, int, KObject], ...]] = field((), guard="iova_rwsem")  # first, last, for whom
     iova_alignment: Field[int] = field(1, guard="iova_rwsem")

@@ -80,11 +80,11 @@ async def vfio_iommufd_physical_unbind(device: VfioDevice) -> None:
     assert idev is not None
     pasid = await next_slot(device.pasids, 0)
     while pasid is not None:
-        await iommufd_device_detach(idev, pasid)
+        await iommufd_device_detach(idev, pasid, device)
         await poke(device.pasids, pasid, None)
         pasid = await next_slot(device.pasids, 0)
     if await load(device.iommufd_attached):
-        await iommufd_device_detach(idev, NO_PASID)
+        await iommufd_device_detach(idev, NO_PASID, device)
         await store(device.iommufd_attached, False)
     say(Phase.UNWIND, "{} leaves the iommufd: first no new call may use it, then its ID goes.", device)
     await iommufd_device_unbind(idev, device)
@@ -96,8 +96,10 @@ async def vfio_iommufd_physical_attach_ioas(device: VfioDevice, pt_id: int) -> i
     """Attach, or move if it is attached; the answer is the ID of the page table."""
     idev = await load(device.iommufd_device)
     assert idev is not None
-    change = iommufd_device_replace if await load(device.iommufd_attached) else iommufd_device_attach
-    number = await change(idev, NO_PASID, pt_id)
+    if await load(device.iommufd_attached):
+        number = await iommufd_device_replace(idev, NO_PASID, pt_id)
+    else:
+        number = await iommufd_device_attach(idev, NO_PASID, pt_id, device)
     await store(device.iommufd_attached, True)
     return number
 
@@ -107,7 +109,7 @@ async def vfio_iommufd_physical_detach_ioas(device: VfioDevice) -> None:
     """Detach, if it is attached."""
     idev = await load(device.iommufd_device)
     if idev is not None and await load(device.iommufd_attached):
-        await iommufd_device_detach(idev, NO_PASID)
+        await iommufd_device_detach(idev, NO_PASID, device)
         await store(device.iommufd_attached, False)
 
 
@@ -121,7 +123,7 @@ async def vfio_iommufd_physical_pasid_attach_ioas(device: VfioDevice, pasid: int
     await refuse_if(pasid > PASID_LAST, Errno.ENOSPC, "pasid_is_small", "a PASID is less than 2^31")
     await poke(device.pasids, pasid, True)
     try:
-        return await iommufd_device_attach(idev, pasid, pt_id)
+        return await iommufd_device_attach(idev, pasid, pt_id, device)
     except KernelError:
         await poke(device.pasids, pasid, None)
         raise
@@ -132,7 +134,7 @@ async def vfio_iommufd_physical_pasid_detach_ioas(device: VfioDevice, pasid: int
     """Detach one PASID, if it is attached."""
     idev = await load(device.iommufd_device)
     if idev is not None and await peek(device.pasids, pasid) is not None:
-        await iommufd_device_detach(idev, pasid)
+        await iommufd_device_detach(idev, pasid, device)
         await poke(device.pasids, pasid, None)
 
 
