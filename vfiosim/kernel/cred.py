@@ -4,20 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from ..engine import current, kernel, load, refuse_if, store
+from ..engine import kernel, load, refuse_if, store
 from ..uapi import Errno
-from .task import Task, alloc_uid, capable
+from .task import alloc_uid, capable, current_task
 from .unsupported import Unsupported
 
 RLIMIT_NOFILE, RLIMIT_MEMLOCK = 7, 8
 CAN_WRITE: Final = 2
-
-
-def current_task() -> Task:
-    """The calling process."""
-    task = current().process
-    assert isinstance(task, Task)
-    return task
 
 
 @kernel("kernel/sys.c")

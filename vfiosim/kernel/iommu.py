@@ -180,7 +180,13 @@ async def iommu_attach_group(domain: KObject, group: IommuGroup) -> None:
 async def iommu_detach_group(group: IommuGroup) -> None:
     """The DMA of the group leaves its page table: it is blocked while somebody owns the group."""
     async with group.mutex:
-        await store(group.domain, BLOCKING if await load(group.owner) is not None else DEFAULT)
+        await __iommu_group_set_core_domain(group)
+
+
+@kernel("drivers/iommu/iommu.c")
+async def __iommu_group_set_core_domain(group: IommuGroup) -> None:
+    """No page table: the DMA is blocked while user space owns the group, otherwise the default domain is back."""
+    await store(group.domain, DEFAULT if await load(group.owner) is None else BLOCKING)
 
 
 @kernel("drivers/iommu/iommu.c")
@@ -239,8 +245,7 @@ async def iommu_replace_group_handle(domain: KObject, group: IommuGroup, wants_f
 async def iommu_detach_group_handle(group: IommuGroup) -> None:
     """The group goes back to its core domain: blocked while user space owns it, otherwise the default one."""
     async with group.mutex:
-        owner = await load(group.owner)
-        await store(group.domain, DEFAULT if owner is None else BLOCKING)
+        await __iommu_group_set_core_domain(group)
 
 
 async def set_domain(domain: KObject, group: IommuGroup, wants_faults: bool) -> None:

@@ -124,6 +124,13 @@ async def put_task_struct(task: Task, holder: KObject, reason: str) -> None:
         await free(task)
 
 
+def current_task() -> Task:
+    """The calling process."""
+    task = current().process
+    assert isinstance(task, Task)
+    return task
+
+
 async def current_mm() -> MmStruct | None:
     """The address space of the calling process; None if it is exiting, or for a worker of the kernel."""
     task = current().process
@@ -165,9 +172,7 @@ async def task_work_run() -> None:
 
 async def capable(name: str) -> bool:
     """Does the calling process have this capability?"""
-    task = current().process
-    assert isinstance(task, Task)
-    return name in await load(task.caps)
+    return name in await load(current_task().caps)
 
 
 @kernel("kernel/fork.c")

@@ -21,7 +21,7 @@ from ...engine import (
     say,
 )
 from ...uapi import Errno, KernelError
-from ..task import Task
+from ..task import Task, current_task
 from .areas import ACCOUNT_MM, ACCOUNT_NONE, IoptArea, IoptPages
 from .pages import Owner, drop_owner, iopt_pages_update_pinned, owner_of, set_source
 from .private import IommufdCtx, IommufdIoas, Ucmd
@@ -96,8 +96,7 @@ async def iommufd_ioas_change_process(ucmd: Ucmd) -> None:
 
 async def change_all(areas: list[IoptArea]) -> None:
     """Check all areas, charge the caller for what is pinned, then discharge the old owners."""
-    task = current().process
-    assert isinstance(task, Task)
+    task = current_task()
     found: list[IoptPages] = []
     for area in areas:
         pages = await require(

@@ -27,7 +27,7 @@ from ...uapi import Errno, KernelError
 from ..fs.file import File, fput
 from ..fs.shmem import memfd_pin_folios
 from ..mm import PAGE_SIZE, MmStruct, mmdrop, mmgrab, mmput
-from ..task import Task, UserStruct, capable, current_mm, put_task_struct
+from ..task import Task, UserStruct, capable, current_mm, current_task, put_task_struct
 from ..unsupported import Unsupported
 from .areas import ACCOUNT_MM, ACCOUNT_NONE, ACCOUNT_USER, ULONG_MAX, IoptArea, IoptPages
 from .iova import holes, merged
@@ -46,8 +46,7 @@ async def iopt_alloc_pages(
     await refuse_if(
         not 0 < length <= ULONG_MAX - PAGE_SIZE, Errno.EINVAL, "length_possible", "nothing, or more than there is"
     )
-    task = current().process
-    assert isinstance(task, Task)
+    task = current_task()
     account = ACCOUNT_NONE if await capable("CAP_IPC_LOCK") else await load(ictx.account_mode)
     npages = -(-(length + start_byte) // PAGE_SIZE)
     pages = await alloc(IoptPages, address, npages, writable, account, file)

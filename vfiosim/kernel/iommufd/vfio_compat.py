@@ -1,4 +1,7 @@
-"""The requests of a VFIO container, answered by an iommufd (drivers/iommu/iommufd/vfio_compat.c, v7.2)."""
+"""The requests of a VFIO container, answered by an iommufd (drivers/iommu/iommufd/vfio_compat.c, v7.2).
+
+The compat IOAS is an ordinary object of the context; the context only points to it, so that it can be destroyed.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +45,7 @@ async def get_compat_ioas(ictx: IommufdCtx) -> IommufdIoas:
 
 @kernel("drivers/iommu/iommufd/vfio_compat.c")
 async def iommufd_vfio_compat_ioas_get_id(ictx: IommufdCtx) -> int:
-    """Its ID. ENODEV."""
+    """The ID of the address space that stands for the container. ENODEV if there is none."""
     ioas = await get_compat_ioas(ictx)
     number = ioas.id
     await iommufd_put_object(ioas)
@@ -60,7 +63,11 @@ async def iommufd_vfio_compat_set_no_iommu(ictx: IommufdCtx) -> None:
 
 @kernel("drivers/iommu/iommufd/vfio_compat.c")
 async def iommufd_vfio_compat_ioas_create(ictx: IommufdCtx) -> None:
-    """Make sure that an address space stands for the container. EINVAL in a context without IOMMU."""
+    """Make sure that an address space stands for the container. EINVAL in a context without IOMMU.
+
+    A new one takes the lowest free ID, but gives way to one that is there.
+    """
+    say(Phase.ACQUIRE, "{} gets an address space for requests that name none, unless it has one.", ictx)
     ioas = await _iommufd_object_alloc(ictx, IommufdIoas)
     try:
         async with ictx.objects_lock:
@@ -92,6 +99,7 @@ async def iommufd_vfio_ioas(ucmd: Ucmd) -> None:
         await copy_to_user(ucmd.address, ucmd.reply())
     elif cmd.op == uapi.IOMMU_VFIO_IOAS_SET:
         ioas = await iommufd_get_object(ictx, cmd.ioas_id, IommufdIoas)
+        say(Phase.PUBLISH, "{} stands for the container from now on; nothing holds it for that.", ioas)
         async with ictx.objects_lock:
             await store(ictx.vfio_ioas, ioas)
         await iommufd_put_object(ioas)
@@ -266,15 +274,12 @@ async def iommufd_vfio_ioctl(ictx: IommufdCtx, cmd: int, argument: int) -> int:
     say(Phase.VALIDATE, "A request of the old interface: {} plays a VFIO container.", ictx)
     if cmd == uapi.VFIO_GET_API_VERSION:
         return uapi.VFIO_API_VERSION
-    if cmd == uapi.VFIO_SET_IOMMU:
-        return await iommufd_vfio_set_iommu(ictx, argument)
-    if cmd == uapi.VFIO_CHECK_EXTENSION:
-        return await iommufd_vfio_check_extension(ictx, argument)
-    if cmd == uapi.VFIO_IOMMU_GET_INFO:
-        return await iommufd_vfio_iommu_get_info(ictx, argument)
-    if cmd == uapi.VFIO_IOMMU_MAP_DMA:
-        return await iommufd_vfio_map_dma(ictx, argument)
-    if cmd == uapi.VFIO_IOMMU_UNMAP_DMA:
-        return await iommufd_vfio_unmap_dma(ictx, argument)
-    await refuse_if(True, Errno.ENOTTY, "container_request_known", "an iommufd has no such call")
-    return 0
+    handler = {
+        uapi.VFIO_SET_IOMMU: iommufd_vfio_set_iommu,
+        uapi.VFIO_CHECK_EXTENSION: iommufd_vfio_check_extension,
+        uapi.VFIO_IOMMU_GET_INFO: iommufd_vfio_iommu_get_info,
+        uapi.VFIO_IOMMU_MAP_DMA: iommufd_vfio_map_dma,
+        uapi.VFIO_IOMMU_UNMAP_DMA: iommufd_vfio_unmap_dma,
+    }.get(cmd)
+    known = await require(handler, Errno.ENOTTY, "container_request_known", "an iommufd has no such call")
+    return await known(ictx, argument)

@@ -26,7 +26,7 @@ from ...engine import (
 from ...uapi import Errno, KernelError, request_names
 from ..fs.file import O_CLOEXEC, O_RDWR, File, FileOperations, fd_install, get_unused_fd_flags, private, put_unused_fd
 from ..fs.syscalls import alloc_file
-from ..task import Task
+from ..task import Task, current_task
 from ..unsupported import Unsupported
 from .kvm import Kvm, KvmDevice, KvmDeviceOps
 
@@ -65,10 +65,8 @@ async def kvm_dev_ioctl_create_vm(type_number: int) -> int:
     number = await get_unused_fd_flags(O_CLOEXEC)
     try:
         await refuse_if(type_number != 0, Errno.EINVAL, "vm_type_known", "this machine only has VMs of type 0")
-        task = current().process
-        assert isinstance(task, Task)
         say(Phase.ACQUIRE, "A new VM is born; its file holds it.")
-        kvm = await alloc(Kvm, task.mm)
+        kvm = await alloc(Kvm, current_task().mm)
         file = await alloc_file("kvm-vm", kvm_vm_fops, O_RDWR)
         await get(kvm.users_count, file, ITS_FILE)
         await store(file.private_data, kvm)

@@ -21,6 +21,7 @@ from ...engine import (
 )
 from ...uapi import Errno, KernelError
 from ..fs.file import (
+    O_CLOEXEC,
     O_RDWR,
     File,
     FileOperations,

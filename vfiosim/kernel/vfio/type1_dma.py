@@ -24,7 +24,7 @@ from ...engine.engine import Engine
 from ...uapi import Errno, KernelError
 from ..iommu import APERTURE_LAST, PGSIZES, IommuGroup
 from ..mm import PAGE_SIZE, MmStruct, mmdrop, mmput
-from ..task import Task, current_mm
+from ..task import current_mm, current_task
 from ..unsupported import Unsupported
 from .type1_iova import LAST
 
@@ -125,9 +125,7 @@ async def vfio_lock_acct(dma: VfioDma, npage: int) -> None:
 
 async def memlock_pages() -> int:
     """RLIMIT_MEMLOCK of the calling process, in pages."""
-    task = current().process
-    assert isinstance(task, Task)
-    return await load(task.memlock) // PAGE_SIZE
+    return await load(current_task().memlock) // PAGE_SIZE
 
 
 @kernel("drivers/vfio/vfio_iommu_type1.c")
