@@ -80,6 +80,11 @@ def _idle(engine: Engine) -> bool:
     return not engine.threads
 
 
+def _in_use(df: VfioDeviceFile) -> bool:
+    """Has the file access to its device, and does anybody still hold it? What is being released is used by nobody."""
+    return df.access_granted.value and df.file is not None and df.file.f_ref.value > 0
+
+
 def _all(engine: Engine, kind: type[Any]) -> Iterator[Any]:
     return (thing for thing in engine.objects.values() if isinstance(thing, kind))
 
@@ -93,8 +98,8 @@ def _all(engine: Engine, kind: type[Any]) -> Iterator[Any]:
     lock=lambda df: df.device.dev_set.lock,
 )
 def gate_means_open(engine: Engine, df: VfioDeviceFile) -> Broken:
-    """Behind an open gate there is an open device, and the binding holds the iommufd."""
-    if not df.access_granted.value or df.group is not None:
+    """Behind an open gate there is an open device, and the binding holds the iommufd, until the file is released."""
+    if not _in_use(df) or df.group is not None:
         return
     device, ictx = df.device, df.iommufd.value
     if device.open_count.value != 1 or not device.cdev_opened.value:
@@ -168,7 +173,7 @@ def group_and_node_exclude_each_other(engine: Engine, group: VfioGroup) -> Broke
 def group_counts_bindings(engine: Engine, group: VfioGroup) -> Broken:
     """The group counts its bound device files; a bind or close that is under way may add to it."""
     files = (df for df in _all(engine, VfioDeviceFile) if df.device.group is group and df.group is None)
-    bound = [df for df in files if df.access_granted.value]
+    bound = [df for df in files if _in_use(df)]
     counted = group.cdev_device_open_cnt.value
     if counted < len(bound) or (_idle(engine) and counted != len(bound)):
         yield f"{group.oid} counts {counted} bindings, but {len(bound)} of its devices are bound"
@@ -249,7 +254,7 @@ def locked_memory_is_charged(engine: Engine, mm: MmStruct) -> Broken:
 @_invariant(IommuGroup, "iommu_group.owner", "iommu_group.owner_cnt", lock=lambda group: group.mutex)
 def dma_has_one_owner(engine: Engine, group: IommuGroup) -> Broken:
     """The DMA of a group is counted once for each bound device, or for each device with a kernel driver, or for its vfio_group."""
-    bound = [d for d in _all(engine, IommufdDevice) if d.igroup.group is group]
+    bound = [d for d in _all(engine, IommufdDevice) if d.igroup.group is group and d.users.value]
     driven = [
         d
         for d in _all(engine, Device)
@@ -273,8 +278,8 @@ def dma_has_one_owner(engine: Engine, group: IommuGroup) -> Broken:
 @_invariant(IommufdObject, "iommufd_object.users", "iommufd_ctx.objects", lock=lambda obj: obj.ictx.objects_lock)
 def published_object_is_held(engine: Engine, obj: IommufdObject) -> Broken:
     """What can be found under its ID is held by its context, and, if it is a device's, by its driver."""
-    if obj.ictx.objects.slots.get(obj.id) is not obj:
-        return
+    if obj.ictx.objects.slots.get(obj.id) is not obj or not obj.ictx.file.f_ref.value:
+        return  # with the last reference to the context's file nobody can look for objects any more
     least = 2 if isinstance(obj, (IommufdDevice, IommufdAccess)) else 1
     if obj.users.value < least:
         yield f"{obj.oid} can be found under ID {obj.id}, but has only {obj.users.value} users"
