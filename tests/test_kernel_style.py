@@ -35,8 +35,9 @@ def test_kernel_code_unwinds_without_finally(path):
 
 
 def test_every_mirrored_function_says_where_it_comes_from():
-    assert len(FUNCTIONS) > 60
-    for entry in FUNCTIONS.values():
+    mirrored = [entry for entry in FUNCTIONS.values() if entry.function.__module__.startswith("vfiosim.kernel.")]
+    assert len(mirrored) > 60
+    for entry in mirrored:
         assert entry.file.endswith((".c", ".h")), entry
         assert entry.tag == "v7.2", entry
         assert entry.function.__doc__, entry

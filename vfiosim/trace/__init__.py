@@ -2,7 +2,7 @@
 
 from .plain import Plain, Ref
 from .recorder import Recorder, snapshot
-from .state import Edit, ObjectState, Reference, State, ThreadState, Waiting, Want
+from .state import Edit, ObjectState, Place, Reference, State, ThreadState, Waiting, Want
 from .steps import Changed, MicroStep, Step
 from .trace import Call, Diff, Trace
 
@@ -13,6 +13,7 @@ __all__ = [
     "Edit",
     "MicroStep",
     "ObjectState",
+    "Place",
     "Plain",
     "Recorder",
     "Ref",

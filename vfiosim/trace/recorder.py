@@ -22,7 +22,12 @@ _MAY_WAIT = ("acquire", "wait_for", "wait_until_zero", "sleep_until")
 def snapshot(engine: Engine) -> State:
     """The state of an engine at this moment, as plain data."""
     things = {oid: object_state(thing) for oid, thing in engine.objects.items()}
-    threads = {thread.label: _thread_state(thread) for thread in engine.threads}
+    places = _Places()
+    threads = {}
+    for thread in engine.threads:
+        process = thread.process.oid if thread.process else ""
+        want = _want(thread.pending, thread.saying, shown_name, places.pending(thread))
+        threads[thread.label] = ThreadState(thread.label, -1, process, want)
     return State(things, threads)
 
 
@@ -59,24 +64,18 @@ def _home(thing: KObject) -> str:
     return below.split(".")[0] if found else ""
 
 
-def _thread_state(thread: Thread, call: int = -1) -> ThreadState:
-    process = thread.process.oid if thread.process else ""
-    return ThreadState(thread.label, call, process, _want(thread.pending, thread.saying, shown_name))
-
-
 def shown_name(thing: KObject) -> str:
     """How a sentence names an object: its kind and its label."""
     return thing.oid
 
 
-def _want(request: Any, saying: Any, name: Name) -> Want | None:
+def _want(request: Any, saying: Any, name: Name, place: dict[str, Any]) -> Want | None:
     if request is None or operation_name(request) not in _MAY_WAIT:
         return None
     target = request[1]
     phase, sentence = _said(saying, name)
-    if isinstance(target, Cell):
-        return Want(operation_name(request), target.owner.oid, target.name, sentence, phase)
-    return Want(operation_name(request), f"the clock to show {target} ms", "", sentence, phase)
+    oid, cell = (target.owner.oid, target.name) if isinstance(target, Cell) else (f"the clock to show {target} ms", "")
+    return Want(operation=operation_name(request), oid=oid, cell=cell, sentence=sentence, phase=phase, **place)
 
 
 def _said(saying: Any, name: Name) -> tuple[str, str]:
@@ -87,6 +86,34 @@ def _said(saying: Any, name: Name) -> tuple[str, str]:
     for thing in names:
         sentence = sentence.replace("{}", name(thing) if isinstance(thing, KObject) else shown(plain(thing)), 1)
     return str(phase), sentence
+
+
+class _Places:
+    """Lines of code as the named fields of a `Place`, each looked up once."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[Any, int], dict[str, Any]] = {}
+
+    def pending(self, thread: Thread) -> dict[str, Any]:
+        """The line that waits for what the thread asks for."""
+        return self.at(thread.cursor.line()) if thread.pending is not None else {}
+
+    def at(self, line: Line) -> dict[str, Any]:
+        """The fields for a line."""
+        known = self._known.get((line.code, line.offset))
+        if known is None:
+            kernel = line.kernel
+            known = {
+                "file": "notebook cell" if "ipykernel_" in line.file else line.file,
+                "line": line.number,
+                "source": linecache.getline(line.code.co_filename, line.number).strip(),
+                "function": line.function,
+                "kernel_function": kernel.name if kernel else "",
+                "kernel_file": kernel.file if kernel else "",
+                "kernel_tag": kernel.tag if kernel else "",
+            }
+            self._known[line.code, line.offset] = known
+        return known
 
 
 class Recorder:
@@ -106,7 +133,7 @@ class Recorder:
         self._known = set(self.start.objects)
         self._calls: dict[Thread, int] = {}
         self._phases: dict[Thread, str] = {}
-        self._lines: dict[tuple[Any, int], dict[str, Any]] = {}
+        self._places = _Places()
         self._micro: list[MicroStep] = []
         self._grouper = Grouper(self.start)
 
@@ -152,6 +179,7 @@ class Recorder:
         phase, sentence = _said(micro.saying, self._name)
         self._phases[thread] = phase = phase or self._phases.get(thread, "validate")
         pending, saying = (following.request, following.saying) if following else (thread.pending, thread.saying)
+        ahead = self._places.at(following.line) if following else self._places.pending(thread)
         refusal = answer if isinstance(answer, KernelError) else None
         return MicroStep(
             index=len(self._micro),
@@ -163,28 +191,12 @@ class Recorder:
             sentence=sentence,
             refused=refusal.name if refusal else "",
             why=refusal.sentence if refusal else "",
-            **self._place(micro.line),
+            **self._places.at(micro.line),
             process=thread.process.oid if thread.process else "",
             edits=tuple(self._edits(micro.end, olds)),
-            want=_want(pending, saying, self._name),
+            want=_want(pending, saying, self._name, ahead),
             ended=_outcome(thread) if pending is None else "",
         )
-
-    def _place(self, line: Line) -> dict[str, Any]:
-        known = self._lines.get((line.code, line.offset))
-        if known is None:
-            kernel = line.kernel
-            known = {
-                "file": "notebook cell" if "ipykernel_" in line.file else line.file,
-                "line": line.number,
-                "source": linecache.getline(line.code.co_filename, line.number).strip(),
-                "function": line.function,
-                "kernel_function": kernel.name if kernel else "",
-                "kernel_file": kernel.file if kernel else "",
-                "kernel_tag": kernel.tag if kernel else "",
-            }
-            self._lines[line.code, line.offset] = known
-        return known
 
     def _edits(self, end: int, olds: Olds) -> Iterator[Edit]:
         """The entries of the journal up to `end`, and the births of objects that nobody has told of before."""

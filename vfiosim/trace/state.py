@@ -79,9 +79,27 @@ class Edit:
         return f"{self.what}{entry}: {shown(self.old)} → {shown(self.new)}"
 
 
-@dataclass(frozen=True, slots=True)
-class Want:
-    """What a thread asks for next, where it may have to wait for it."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """A line of Python, and the kernel's function that it mirrors ("" where it mirrors none)."""
+
+    file: str = ""
+    line: int = 0
+    source: str = ""
+    function: str = ""
+    kernel_function: str = ""
+    kernel_file: str = ""
+    kernel_tag: str = ""
+
+    @property
+    def where(self) -> str:
+        """The line as file:line."""
+        return f"{self.file}:{self.line}" if self.line else self.file
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Want(Place):
+    """What a thread asks for next, and where, if it may have to wait for it."""
 
     operation: str
     oid: str
@@ -139,16 +157,25 @@ class State:
         return State(things, dict(self.threads), self.running)
 
     def references(self, *sorts: str) -> Iterator[Reference]:
-        """The arrows between objects, in the order of the objects: counted references, owning and weak pointers."""
+        """The arrows between objects, in the order of the objects: counted references, owning and weak pointers.
+
+        A pointer owns only what has no count of its own; elsewhere the count decides, and the pointer is a weak one.
+        """
         for thing in self.objects.values():
             for counter, ledger in thing.counts.items():
                 for (holder, reason), n in ledger.items():
                     if not sorts or "counted" in sorts:
                         yield Reference("counted", holder, thing.oid, counter, reason, n)
-            for name, link in thing.links.items():
-                for target in pointers(thing.fields[name]):
+            for name in thing.links:
+                for link, target in self.pointed(thing, name):
                     if not sorts or link in sorts:
                         yield Reference(link, thing.oid, target, name, name)
+
+    def pointed(self, thing: ObjectState, name: str) -> Iterator[tuple[str, str]]:
+        """Where the pointer field `name` of a thing leads to, and whether it is "weak" or "owns" that."""
+        for target in pointers(thing.fields[name]):
+            counted = target in self.objects and self.objects[target].counts
+            yield "weak" if counted else thing.links[name], target
 
     def waiting(self) -> list[Waiting]:
         """The threads that cannot go on, and whom they wait for."""

@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 from ..engine import Phase
 from .plain import Plain, shown
-from .state import Edit, State, ThreadState, Want
+from .state import Edit, Place, State, ThreadState, Want
 
 
-@dataclass(frozen=True, slots=True)
-class MicroStep:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MicroStep(Place):
     """One effect as it happened.
 
     `sentence` is what the kernel code said before it; `refused` is the errno that it failed with, and `why` the reason;
@@ -29,22 +29,10 @@ class MicroStep:
     sentence: str = ""
     refused: str = ""
     why: str = ""
-    file: str = ""
-    line: int = 0
-    source: str = ""
-    function: str = ""
-    kernel_function: str = ""
-    kernel_file: str = ""
-    kernel_tag: str = ""
     process: str = ""
     edits: tuple[Edit, ...] = ()
     want: Want | None = None
     ended: str = ""
-
-    @property
-    def where(self) -> str:
-        """The line of Python that asked for it, as file:line."""
-        return f"{self.file}:{self.line}" if self.line else self.file
 
     def __str__(self) -> str:
         return f"{self.index:4} {self.thread}: {self.text}"
@@ -63,8 +51,8 @@ class Changed(NamedTuple):
         return f"{self.what}: {shown(self.old)} → {shown(self.new)}"
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step(Place):
     """What happened, in one sentence. It covers the micro-steps from `first` to `last`.
 
     A step may cover none, then its `first` is behind its `last`: a thread only waits (`waits`), dies of an oops, or
@@ -80,19 +68,7 @@ class Step:
     call: int
     refused: str = ""
     waits: bool = False
-    file: str = ""
-    line: int = 0
-    source: str = ""
-    function: str = ""
-    kernel_function: str = ""
-    kernel_file: str = ""
-    kernel_tag: str = ""
     changes: tuple[Changed, ...] = ()
-
-    @property
-    def where(self) -> str:
-        """The line of Python where it begins, as file:line."""
-        return f"{self.file}:{self.line}" if self.line else self.file
 
     def __str__(self) -> str:
         return f"{self.index + 1:3} {self.phase:8} {self.thread}: {self.sentence}"
@@ -115,7 +91,8 @@ class _Draft:
 
     sentence: str
     phase: str
-    telling: MicroStep
+    telling: MicroStep  # its thread and call are those of the step
+    place: Place
     first: int
     refused: str = ""
     waits: bool = False
@@ -137,7 +114,7 @@ class Grouper:
         draft = self._draft
         if micro.sentence:
             if draft is not None and draft.telling.call == micro.call and _only_entered(draft):
-                draft.sentence, draft.phase, draft.telling = micro.sentence, micro.phase, micro
+                draft.sentence, draft.phase, draft.telling, draft.place = micro.sentence, micro.phase, micro, micro
             else:
                 draft = self._begin(micro, micro.sentence, micro.phase)
             self._said[micro.call] = micro.sentence
@@ -157,7 +134,7 @@ class Grouper:
 
     def _begin(self, micro: MicroStep, sentence: str, phase: str, refused: str = "") -> _Draft:
         self._done.extend(self._finished())
-        self._draft = _Draft(sentence, phase, micro, micro.index, refused)
+        self._draft = _Draft(sentence, phase, micro, micro, micro.index, refused)
         return self._draft
 
     def _goes_on(self, micro: MicroStep) -> str:
@@ -174,16 +151,16 @@ class Grouper:
         last = draft.micros[-1] if draft.micros else draft.telling
         after = draft.first + len(draft.micros)
         if last.ended.startswith("oops"):
-            yield self._step(_Draft(f"Oops{last.ended[4:]}", draft.phase, last, after, refused="oops"), number + 1)
+            yield self._step(_Draft(f"Oops{last.ended[4:]}", draft.phase, last, last, after, "oops"), number + 1)
         for waiting in self.state.waiting():
             if draft.micros and waiting.thread == last.thread and last.want is not None:
                 said = f"{last.want.sentence.rstrip('.')}. " if last.want.sentence else ""
                 phase = last.want.phase or Phase.LOCK.value
-                yield self._step(_Draft(f"{said}{waiting}.", phase, last, after, waits=True), number + 1)
+                yield self._step(_Draft(f"{said}{waiting}.", phase, last, last.want, after, waits=True), number + 1)
 
     def _step(self, draft: _Draft, index: int) -> Step:
         telling = draft.telling
-        in_kernel = next((micro for micro in [telling, *draft.micros] if micro.kernel_function), telling)
+        place = next((where for where in [draft.place, *draft.micros] if where.kernel_function), draft.place)
         return Step(
             index=index,
             first=draft.first,
@@ -194,8 +171,8 @@ class Grouper:
             call=telling.call,
             refused=draft.refused,
             waits=draft.waits,
-            **{name: getattr(telling, name) for name in ("file", "line", "source", "function")},
-            **{name: getattr(in_kernel, name) for name in ("kernel_function", "kernel_file", "kernel_tag")},
+            **{name: getattr(draft.place, name) for name in ("file", "line", "source", "function")},
+            **{name: getattr(place, name) for name in ("kernel_function", "kernel_file", "kernel_tag")},
             changes=tuple(self._changes(draft)),
         )
 

@@ -1,0 +1,352 @@
+"""How the player behaves in a real Chromium, as claims."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbconvert import HTMLExporter
+from playwright.sync_api import Browser, Locator, Page, expect
+
+from tests.browser import JupyterLab, run_all
+from tests.conftest import ROOT
+from tests.test_views import bind
+from tests.toys import HOSTILE, Door, House, hold, open_door
+from vfiosim.trace import Trace
+from vfiosim.views import show
+from vfiosim.views.player import Player
+
+PAGE = '<!doctype html><meta charset="utf-8"><body style="margin: 20px; {style}" {about}>{content}'
+DARK = "--jp-content-font-color0: #fff; --jp-layout-color0: #111; --jp-layout-color2: #333; background: #111"
+
+
+def doors() -> Trace:
+    """Ann opens a door while bob waits for its lock; then bob is refused, with a nasty sentence."""
+    house = House()
+    ann, bob = (house.start(open_door(house.door, HOSTILE), name) for name in ("ann", "bob"))
+    for _ in range(4):
+        house.engine.step(ann)
+    for thread in (bob, ann, bob):
+        house.engine.run(thread)
+    return house.trace
+
+
+def open_page(page: Page, folder: Path, *players: Player, style: str = "", about: str = "") -> Locator:
+    """A file with these players, opened; the first of them."""
+    file = folder / "page.html"
+    content = "\n".join(player.html() for player in players)
+    file.write_text(PAGE.format(style=style, about=about, content=content), "utf-8")
+    page.goto(file.as_uri())
+    return page.locator(".vfiosim-player").first
+
+
+@pytest.fixture
+def player(page: Page, tmp_path: Path) -> Locator:
+    """The player of `doors`, with the focus."""
+    shown = open_page(page, tmp_path, show(doors()))
+    shown.focus()
+    return shown
+
+
+def at(player: Locator, step: int) -> None:
+    expect(player).to_have_attribute("data-step", str(step))
+
+
+# ---- moving
+
+
+def test_arrows_home_and_end_move_by_steps(page: Page, player: Locator) -> None:
+    last = len(doors())
+    for key, step in (("ArrowRight", 1), ("ArrowRight", 2), ("ArrowLeft", 1), ("End", last), ("ArrowRight", last)):
+        page.keyboard.press(key)
+        at(player, step)
+    page.keyboard.press("Home")
+    at(player, 0)
+    page.keyboard.press("ArrowLeft")
+    at(player, 0)
+
+
+def test_digits_go_to_a_step_and_so_does_the_field(page: Page, tmp_path: Path) -> None:
+    player = open_page(page, tmp_path, show(bind()))
+    player.focus()
+    page.keyboard.press("1")
+    at(player, 1)
+    page.keyboard.press("2")
+    at(player, 12)
+    field = player.get_by_role("spinbutton", name="Go to step")
+    field.fill("3")
+    field.press("Enter")
+    at(player, 3)
+    expect(player.locator(".number")).to_have_text(f"/ {len(bind())}")
+
+
+def test_shift_and_arrows_move_by_effects(page: Page, player: Locator) -> None:
+    trace = doors()
+    for micro in trace.micro[:6]:
+        page.keyboard.press("Shift+ArrowRight")
+        expect(player.locator(".sentence")).to_have_text(micro.text)
+    page.keyboard.press("Shift+ArrowLeft")
+    expect(player.locator(".sentence")).to_have_text(trace.micro[4].text)
+    expect(player.locator("li.current")).to_have_text(trace.micro[4].text)
+    page.keyboard.press("ArrowRight")
+    step = next(step for step in trace if step.last >= 4)
+    expect(player.locator(".sentence")).to_have_text(step.sentence)
+
+
+def test_an_effect_can_be_clicked(page: Page, player: Locator) -> None:
+    page.keyboard.press("End")
+    effect = player.locator("li", has_text="refuse_if [nobody_inside] refused")
+    effect.click()
+    expect(player.locator(".sentence")).to_have_text(re.compile(r"^refuse_if \[nobody_inside\] refused"))
+
+
+def test_every_move_has_a_button(player: Locator) -> None:
+    last = len(doors())
+    for name, step in (("Next →", 1), ("Next →", 2), ("← Back", 1), ("Last", last), ("First", 0), ("effect ›", 1)):
+        player.get_by_role("button", name=name, exact=True).click()
+        at(player, step)
+    player.locator(".strip span").nth(3).click()
+    at(player, 4)
+
+
+def test_space_plays_and_pauses_and_it_does_not_play_by_itself(page: Page, player: Locator) -> None:
+    play = player.get_by_role("button", name="Play", exact=True)
+    expect(play).to_be_visible()
+    at(player, 0)
+    player.get_by_role("combobox", name="Speed").select_option("fast")
+    player.focus()
+    page.keyboard.press(" ")
+    expect(player.get_by_role("button", name="Pause", exact=True)).to_be_visible()
+    at(player, 2)
+    page.keyboard.press(" ")
+    expect(play).to_be_visible()
+
+
+def test_two_players_on_one_page_do_not_disturb_each_other(page: Page, tmp_path: Path) -> None:
+    open_page(page, tmp_path, show(doors()), show(doors(), step=4))
+    first, second = page.locator(".vfiosim-player").all()
+    first.focus()
+    page.keyboard.press("ArrowRight")
+    at(first, 1)
+    at(second, 4)
+    ids = page.evaluate("[...document.querySelectorAll('[id]')].map(one => one.id)")
+    assert len(ids) == len(set(ids))
+
+
+# ---- showing
+
+
+def test_the_script_shows_every_step_just_as_python_draws_it(page: Page, tmp_path: Path) -> None:
+    """The rule what is marked as new, gone or changed is written twice; here both must agree."""
+    for trace in (doors(), bind()):
+        player = show(trace)
+        shown = open_page(page, tmp_path, player)
+        shown.focus()
+        for step in range(len(trace) + 1):
+            at(shown, step)
+            drawn = page.evaluate("document.querySelector('.stage svg').outerHTML")
+            assert appearance(drawn) == appearance(player.svg(step)), f"step {step} of {trace}"
+            page.keyboard.press("ArrowRight")
+        for _ in range(len(trace)):
+            page.keyboard.press("ArrowLeft")
+        drawn = page.evaluate("document.querySelector('.stage svg').outerHTML")
+        assert appearance(drawn) == appearance(player.svg(0))
+
+
+def appearance(svg: str) -> dict[str, tuple[frozenset[str], tuple[str, ...]]]:
+    """Of each part its classes and its texts."""
+    root = ET.fromstring(svg)
+    parts = [part for part in root.iter() if "data-key" in part.attrib]
+    return {
+        part.attrib["data-key"]: (
+            frozenset(part.attrib["class"].split()),
+            tuple(text.strip() for text in part.itertext()),
+        )
+        for part in parts
+        if "off" not in part.attrib["class"].split()
+    }
+
+
+def test_a_step_is_told_with_phase_thread_line_function_and_changes(page: Page, player: Locator) -> None:
+    trace = doors()
+    number = next(step.index for step in trace if step.phase == "publish")
+    page.keyboard.type(str(number + 1))
+    expect(player.locator(".chips")).to_have_text("publishann")
+    expect(player.locator(".sentence")).to_have_text("The door is open.")
+    expect(player.locator(".source")).to_have_text("await store(door.opened, opened + 1)")
+    expect(player.locator(".where").first).to_have_text(trace[number].where)
+    expect(player.locator(".kernel")).to_have_text("open_door")
+    expect(player.locator(".changes li").first).to_have_text("door front.opened: 0 → 1")
+
+
+def test_a_refusal_looks_different_and_its_sentence_stays_text(page: Page, player: Locator) -> None:
+    page.keyboard.press("End")
+    expect(player).to_have_class(re.compile("refused"))
+    expect(player.locator(".chip.errno")).to_have_text("✕ EBUSY")
+    expect(player.locator(".sentence")).to_have_text(f"Refused with EBUSY: {HOSTILE}.")
+    assert page.evaluate("window.hacked") is None
+    page.keyboard.press("Home")
+    expect(player).not_to_have_class(re.compile("refused"))
+
+
+def test_a_nasty_name_stays_text_in_the_picture(page: Page, tmp_path: Path) -> None:
+    house = House()
+    hostile = Door(house.engine, HOSTILE)
+    house.engine.objects[hostile.oid] = hostile
+    house.run(hold(hostile.users, house.person, HOSTILE))
+    player = open_page(page, tmp_path, show(house.trace, step=-1))
+    expect(player.locator("text.label")).to_have_text(f"+ {HOSTILE}")
+    assert page.evaluate("window.hacked") is None
+
+
+def test_a_thread_that_waits_is_marked_in_words_and_picture(page: Page, player: Locator) -> None:
+    number = next(step.index for step in doors() if step.waits)
+    page.keyboard.type(str(number + 1))
+    expect(player.locator(".chip.waits")).to_have_text("waits")
+    expect(player.locator("text.label.waits")).to_have_text("waits for lock")
+
+
+def test_a_click_on_a_node_brings_out_its_arrows(page: Page, tmp_path: Path) -> None:
+    player = open_page(page, tmp_path, show(bind(), step=-1))
+    node = player.locator('.node[data-oid^="iommufd_group"]')
+    node.click()
+    dim, clear = (player.locator(f".edge{which}:not(.off)") for which in (".dim", ":not(.dim)"))
+    expect(dim).not_to_have_count(0)
+    expect(clear).to_have_count(2)
+    node.click()
+    expect(dim).to_have_count(0)
+
+
+def test_letters_are_large_enough_for_a_projector(page: Page, tmp_path: Path) -> None:
+    page.set_viewport_size({"width": 1920, "height": 1080})
+    player = open_page(page, tmp_path, show(bind(), step=-1))
+    scale = page.evaluate("document.querySelector('.stage svg').getScreenCTM().a")
+    assert player.locator(".node").count() <= 20
+    assert 16 * scale >= 19, f"the letters are {16 * scale:.1f} pixels high"
+
+
+def test_no_text_sticks_out_of_its_box(page: Page, tmp_path: Path) -> None:
+    open_page(page, tmp_path, show(bind(), step=-1))
+    out = page.evaluate(
+        """[...document.querySelectorAll('.node:not(.off)')].filter(node => {
+            const box = node.querySelector('.box').getBBox();
+            return [...node.querySelectorAll('text:not(.badge)')].some(text => {
+                const one = text.getBBox();
+                return one.x < box.x || one.x + one.width > box.x + box.width || one.y + one.height > box.y + box.height + 2;
+            });
+        }).map(node => node.dataset.oid)"""
+    )
+    assert out == []
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_arrows_stand_out_from_the_page_in_both_themes(page: Page, tmp_path: Path, theme: str) -> None:
+    style = DARK if theme == "dark" else ""
+    about = f'data-jp-theme-light="{"false" if theme == "dark" else "true"}"'
+    open_page(page, tmp_path, show(bind(), step=-1), style=style, about=about)
+    line, label, paper = page.evaluate(
+        """[['.edge.counted .line', 'stroke'], ['text.label.counted', 'fill'], ['.paper', 'fill']]
+            .map(([part, name]) => getComputedStyle(document.querySelector('.stage svg ' + part))[name])"""
+    )
+    assert min(abs(brightness(line) - brightness(paper)), abs(brightness(label) - brightness(paper))) > 150
+
+
+def brightness(colour: str) -> float:
+    numbers = [float(number) for number in re.findall(r"[\d.]+", colour)[:3]]
+    return sum(numbers) / 3
+
+
+# ---- for everybody, everywhere
+
+
+def test_it_can_be_used_by_keyboard_and_read_aloud(page: Page, player: Locator) -> None:
+    focusable = page.evaluate(
+        """[...document.querySelectorAll('.vfiosim-player, .vfiosim-player button, .vfiosim-player input, .vfiosim-player select')]
+            .map(one => [one.tabIndex, one.dataset.lmSuppressShortcuts])"""
+    )
+    assert len(focusable) == 10
+    assert all(entry == [0, "true"] for entry in focusable)
+    page.keyboard.press("ArrowRight")
+    expect(player.locator("[aria-live=polite]")).to_contain_text("Open door front.")
+    picture = player.get_by_role("img", name="Who holds a reference to whom")
+    expect(picture).to_have_accessible_description("Open door front.")
+
+
+def test_who_wants_less_motion_gets_none(browser: Browser, tmp_path: Path) -> None:
+    for motion, duration in (("reduce", "0s"), ("no-preference", "0.2s")):
+        context = browser.new_context(reduced_motion=motion)  # type: ignore[arg-type]
+        page = context.new_page()
+        open_page(page, tmp_path, show(doors()))
+        shown = page.evaluate("getComputedStyle(document.querySelector('.stage .node')).transitionDuration")
+        context.close()
+        assert shown == duration
+
+
+def test_where_scripts_may_not_run_there_is_a_picture(browser: Browser, tmp_path: Path) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    open_page(page, tmp_path, show(doors()))
+    still = page.locator("img.vfiosim-still")
+    expect(still).to_be_visible()
+    box = still.bounding_box()
+    assert box is not None
+    assert box["width"] > 100
+    context.close()
+
+
+def test_without_graphviz_it_plays_the_text(page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vfiosim.views.player.lay_out", lambda graph: None)
+    player = open_page(page, tmp_path, show(doors()))
+    player.focus()
+    page.keyboard.press("End")
+    expect(player.locator(".hint")).to_have_text(re.compile("pip install pygraphviz"))
+    expect(player.locator(".stage pre")).to_contain_text("door front")
+
+
+def test_an_exported_notebook_plays_without_kernel_and_network(browser: Browser, tmp_path: Path) -> None:
+    data = show(doors())._repr_mimebundle_()
+    cell = nbformat.v4.new_code_cell("show(trace)", outputs=[nbformat.v4.new_output("execute_result", data)])
+    exporter = HTMLExporter()  # type: ignore[no-untyped-call]
+    html, _ = exporter.from_notebook_node(nbformat.v4.new_notebook(cells=[cell]))
+    (tmp_path / "exported.html").write_text(html, "utf-8")
+    context = browser.new_context(offline=True)
+    page = context.new_page()
+    page.goto((tmp_path / "exported.html").as_uri())
+    player = page.locator(".vfiosim-player")
+    player.focus()
+    page.keyboard.press("ArrowRight")
+    at(player, 1)
+    expect(player.locator(".stage svg")).to_be_visible()
+    context.close()
+
+
+TOYS = f"""
+import sys
+sys.path.insert(0, {str(ROOT)!r})
+from tests.toys import House, make_key, lose_key
+from vfiosim.views import live, show
+house = House()
+house.run(make_key(house.person, house.door))
+show(house.trace)
+"""
+LIVE = "view = live(house.trace)\nview"
+LONGER = "house.run(lose_key(house.person, house.door, 1))\nview.update(house.trace)\nview.highlight = ['door front']"
+
+
+def test_in_jupyterlab_arrows_move_the_player_and_a_longer_trace_reaches_the_live_one(
+    page: Page, jupyterlab: JupyterLab
+) -> None:
+    jupyterlab.open(page, jupyterlab.add("player.ipynb", TOYS, LIVE, LONGER))
+    run_all(page)
+    still, live = page.locator(".vfiosim-player").first, page.locator(".vfiosim-player").nth(1)
+    still.locator(".sentence").click()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    at(still, 2)
+    at(live, 4)
+    expect(live.locator(".sentence")).to_have_text("Key 1 is lost.")
+    expect(live.locator(".edge.dim")).not_to_have_count(0)
+    expect(page.locator(".jp-RenderedText[data-mime-type$=stderr]")).to_have_count(0)

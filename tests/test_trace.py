@@ -1,0 +1,298 @@
+"""What a trace tells, as claims; on a toy kernel, and once on the real one."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.toys import (
+    House,
+    hold,
+    kill,
+    lose_key,
+    make_key,
+    open_door,
+    point_at,
+    unlock_what_is_not_locked,
+    wait_until_left,
+)
+from vfiosim import Machine, uapi
+from vfiosim.engine import Engine
+from vfiosim.trace import Changed, Recorder, Reference, Trace, snapshot
+
+
+@pytest.fixture
+def house() -> House:
+    return House()
+
+
+def contended() -> House:
+    """Two threads want one door: ann has its lock when bob comes; bob is refused."""
+    house = House()
+    ann, bob = house.start(open_door(house.door), "ann"), house.start(open_door(house.door), "bob")
+    for _ in range(4):
+        house.engine.step(ann)
+    for thread in (bob, ann, bob):
+        house.engine.run(thread)
+    return house
+
+
+def bound() -> Machine:
+    machine = Machine()
+    vmm = machine.process("vmm")
+    device, iommufd = vmm.open("/dev/vfio/devices/vfio0"), vmm.open("/dev/iommu")
+    vmm.ioctl(device, uapi.VFIO_DEVICE_BIND_IOMMUFD, uapi.VfioDeviceBindIommufd(iommufd=iommufd))
+    vmm.close(device)
+    return machine
+
+
+def sentences(trace: Trace) -> list[str]:
+    return [step.sentence for step in trace]
+
+
+# ---- steps
+
+
+def test_the_steps_of_a_call_are_what_its_code_says(house: House) -> None:
+    house.run(make_key(house.person, house.door))
+    assert sentences(house.trace) == [
+        "person ann wants a key for door front.",
+        "A key is made, and holds door front.",
+        "The key goes on the ring.",
+    ]
+    assert [step.phase for step in house.trace] == ["validate", "acquire", "publish"]
+
+
+def test_a_step_tells_its_line_and_the_kernel_function_that_it_mirrors(house: House) -> None:
+    house.run(make_key(house.person, house.door))
+    step = house.trace[1]
+    assert step.source == "key = await alloc(Key)"
+    assert step.where == f"tests/toys.py:{step.line}"
+    assert (step.kernel_function, step.kernel_file, step.kernel_tag) == ("make_key", "doors/key.c", "v7.2")
+
+
+def test_a_step_tells_what_is_different_after_it(house: House) -> None:
+    house.run(make_key(house.person, house.door))
+    assert house.trace[1].changes == (
+        Changed("key 1", None, "alive"),
+        Changed("tag 1", None, "alive"),
+        Changed("key 1.tag", None, "tag 1"),
+        Changed("door front.users", 0, 1),
+    )
+    assert [str(change) for change in house.trace[2].changes] == [
+        "person ann.keys[1]: None → key 1",
+        "key 1.held: 0 → 1",
+    ]
+
+
+def test_what_a_step_does_and_undoes_is_no_change(house: House) -> None:
+    house.run(open_door(house.door))
+    house.run(make_key(house.person, house.door))
+    house.run(lose_key(house.person, house.door, 1))
+    assert [str(change) for change in house.trace[-1].changes] == [
+        "person ann.keys[1]: key 1 → None",
+        "key 1.held: 1 → None",
+        "door front.users: 1 → 0",
+        "tag 1 is freed",
+        "key 1 is freed",
+    ]
+
+
+def test_a_refusal_is_a_step_of_its_own_with_its_errno_and_its_reason(house: House) -> None:
+    house.run(open_door(house.door))
+    house.run(open_door(house.door))
+    trace = house.trace
+    said, refused = trace.steps[-2:]
+    assert (said.sentence, said.refused, trace.micro_of(said.index)) == ("Nobody may be inside.", "", ())
+    assert refused.sentence == "Refused with EBUSY: somebody is inside."
+    assert (refused.refused, refused.phase) == ("EBUSY", "validate")
+    assert house.trace.calls[-1].ended == "fails with EBUSY"
+
+
+def test_another_thread_is_another_step_and_the_first_one_goes_on(house: House) -> None:
+    ann, bob = (
+        house.start(make_key(house.person, house.door), "ann"),
+        house.start(point_at(house.door, house.person), "bob"),
+    )
+    for _ in range(4):
+        house.engine.step(ann)
+    house.engine.run(bob)
+    house.engine.run(ann)
+    assert [step.thread for step in house.trace] == ["ann", "ann", "bob", "ann", "ann"]
+    assert house.trace[3].sentence == "ann goes on: A key is made, and holds door front."
+
+
+def test_a_thread_that_must_wait_says_for_what_and_who_has_it() -> None:
+    trace = contended().trace
+    waits = next(step for step in trace if step.waits)
+    assert waits.sentence == "Take the lock of door front. bob waits for door front.lock, held by ann."
+    assert (waits.phase, waits.source) == ("lock", "async with door.lock:")
+    [waiting] = trace.state(waits.index).waiting()
+    assert (waiting.thread, waiting.path, waiting.holders) == ("bob", "door front.lock", ("thread ann",))
+    assert trace.end.waiting() == []
+
+
+def test_a_thread_that_waits_for_a_signal_waits_for_nobody_by_name(house: House) -> None:
+    house.run(wait_until_left(house.door))
+    assert house.trace[-1].sentence == "Nobody may be left. ann waits for door front.left."
+
+
+def test_an_oops_is_a_step(house: House) -> None:
+    house.run(unlock_what_is_not_locked(house.door))
+    assert house.trace[-1].refused == "oops"
+    assert house.trace[-1].sentence.startswith("Oops: ann unlocks door front.lock")
+    assert house.trace.calls[-1].ended.startswith("oops: ")
+
+
+def test_calls_tell_their_name_their_steps_and_their_end() -> None:
+    trace = contended().trace
+    assert [(call.thread, call.name, call.ended) for call in trace.calls] == [
+        ("ann", "Open door front.", "returns 0"),
+        ("bob", "Open door front.", "fails with EBUSY"),
+    ]
+    assert {step.thread for step in trace[trace.calls[0].steps]} == {"ann", "bob"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "load door front.opened → 0",
+        "alloc key 1",
+        "get door front.users for key 1 (opens it)",
+        "claim person ann.keys[1] = key 1",
+        "put key 1.held for person ann (key 1) → that was the last one",
+        "acquire door front.lock",
+        "refuse_if [nobody_inside] passed",
+        "refuse_if [nobody_inside] refused → EBUSY",
+        "free tag 1",
+    ],
+)
+def test_an_effect_can_be_read(house: House, text: str) -> None:
+    house.run(make_key(house.person, house.door))
+    house.run(lose_key(house.person, house.door, 1))
+    house.run(open_door(house.door))
+    house.run(open_door(house.door))
+    assert text in [micro.text for micro in house.trace.micro]
+
+
+# ---- states
+
+
+def test_the_trace_knows_the_state_after_every_effect_as_it_was() -> None:
+    machine = Machine()
+    vmm = machine.process("vmm")
+    device, iommufd = vmm.open("/dev/vfio/devices/vfio0"), vmm.open("/dev/iommu")
+    bind = uapi.VfioDeviceBindIommufd(iommufd=iommufd)
+    call = vmm.start("ioctl", device, uapi.VFIO_DEVICE_BIND_IOMMUFD, bind, run=False)
+    seen = []
+    while call.step():
+        seen.append(snapshot(machine.engine).objects)
+    trace = machine.trace
+    last = trace.micro[-1].index
+    assert trace.end.objects == snapshot(machine.engine).objects
+    for back, objects in enumerate(reversed(seen), 1):
+        assert trace.at_micro(last - back).objects == objects
+
+
+def test_the_states_of_all_steps_are_those_that_are_asked_for_one_by_one() -> None:
+    trace = bound().trace
+    for number, state in enumerate(trace.states()):
+        assert state == trace.state(number - 1)
+
+
+def test_asking_often_gives_the_same_trace_as_asking_once(house: House) -> None:
+    seldom = Recorder(house.engine)
+    thread = house.start(make_key(house.person, house.door), "ann")
+    while house.engine.step(thread):
+        assert house.trace.end.objects == snapshot(house.engine).objects
+    house.run(open_door(house.door))
+    assert house.trace == Trace.of(seldom)
+
+
+def test_all_that_an_engine_did_can_be_asked_for_afterwards(house: House) -> None:
+    house.run(make_key(house.person, house.door))
+    assert Trace.of(house.engine) == house.trace
+
+
+def test_a_state_has_cells_counts_with_their_holders_and_pointers(house: House) -> None:
+    house.run(make_key(house.person, house.door))
+    house.run(point_at(house.door, house.person))
+    end = house.trace.end
+    assert end.objects["key 1"].counts == {"held": {("person ann", "key 1"): 1}}
+    assert end.objects["door front"].fields == {"owner": "person ann", "opened": 0}
+    assert list(end.references()) == [
+        Reference("counted", "key 1", "door front", "users", "opens it"),
+        Reference("weak", "door front", "person ann", "owner", "owner"),
+        Reference("counted", "person ann", "key 1", "held", "key 1"),
+        Reference("owns", "key 1", "tag 1", "tag", "tag"),
+    ]
+
+
+def test_a_difference_names_births_deaths_references_and_values(house: House) -> None:
+    house.run(make_key(house.person, house.door))
+    house.run(lose_key(house.person, house.door, 1))
+    grown = house.trace.diff(-1, 2)
+    assert (grown.born, grown.died, len(grown.gained), grown.lost) == (("key 1", "tag 1"), (), 3, ())
+    assert Changed("door front.users", 0, 1) in grown.changed
+    gone = house.trace.diff(2, 3)
+    assert (gone.born, gone.died, gone.gained, len(gone.lost)) == ((), ("key 1", "tag 1"), (), 3)
+
+
+def test_an_object_that_came_from_outside_appears_when_something_happens_to_it(house: House) -> None:
+    late = type(house.person)(house.engine, "late")
+    house.run(hold(house.door.users, late, "looks at it"))
+    house.run(kill(late))
+    assert [change.what for change in house.trace[0].changes] == ["person late", "door front.users"]
+    assert "person late" not in house.trace.end.objects
+
+
+# ---- the trace as data
+
+
+def test_a_trace_survives_json() -> None:
+    for trace in (bound().trace, contended().trace):
+        again = Trace.from_json(json.loads(json.dumps(trace.to_json())))
+        assert again == trace
+        assert again.end == trace.end
+
+
+def test_a_part_of_a_trace_is_a_trace() -> None:
+    trace = bound().trace
+    part = trace[trace.calls[3].steps]
+    first = trace.calls[3].steps.start
+    assert [step.index for step in part] == list(range(len(part)))
+    assert sentences(part) == sentences(trace)[trace.calls[3].steps]
+    for number in range(-1, len(part)):
+        assert part.state(number) == trace.state(first + number)
+    assert Trace.from_json(part.to_json()) == part
+    assert sentences(part[2:5]) == sentences(part)[2:5]
+
+
+def test_an_empty_part_has_the_state_before_it() -> None:
+    trace = bound().trace
+    assert len(trace[4:4]) == 0
+    assert trace[4:4].end == trace.state(3)
+
+
+def test_what_is_not_there_is_told(house: House) -> None:
+    house.run(make_key(house.person, house.door))
+    with pytest.raises(IndexError, match="there is no step 3; this trace has 3, counted from 0"):
+        house.trace.state(3)
+    with pytest.raises(IndexError, match="there is no micro-step 99"):
+        house.trace.at_micro(99)
+    with pytest.raises(ValueError, match="no gaps"):
+        house.trace[::2]
+    with pytest.raises(ValueError, match="keeps no journal"):
+        Recorder(Engine(trace=False))
+
+
+def test_braces_in_a_sentence_are_filled_in_order_and_never_fail(house: House) -> None:
+    from vfiosim.engine import Phase, load, say
+
+    async def talk() -> None:
+        say(Phase.VALIDATE, "{} and {} and {}", house.door, 3)
+        await load(house.door.opened)
+
+    house.run(talk())
+    assert house.trace[0].sentence == "door front and 3 and {}"

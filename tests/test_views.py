@@ -1,0 +1,323 @@
+"""What the pictures and texts show, as claims; how the player behaves in a browser is told in test_player.py."""
+
+from __future__ import annotations
+
+import builtins
+import os
+import re
+import sys
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.toys import HOSTILE, Door, House, hold, kill, lose_key, make_key, open_door, point_at
+from vfiosim import Machine, uapi
+from vfiosim.trace import Trace
+from vfiosim.views import graph, show, state_text, steps_text, svg_at
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def keys() -> Trace:
+    """A key is made, and lost."""
+    house = House()
+    house.run(make_key(house.person, house.door))
+    house.run(lose_key(house.person, house.door, 1))
+    return house.trace
+
+
+def bind() -> Trace:
+    machine = Machine()
+    vmm = machine.process("vmm")
+    device, iommufd = vmm.open("/dev/vfio/devices/vfio0"), vmm.open("/dev/iommu")
+    vmm.ioctl(device, uapi.VFIO_DEVICE_BIND_IOMMUFD, uapi.VfioDeviceBindIommufd(iommufd=iommufd))
+    return machine.trace[machine.trace.calls[-1].steps]
+
+
+def parts(svg: str) -> dict[str, ET.Element]:
+    """The pieces of a picture by their key."""
+    return {part.attrib["data-key"]: part for part in ET.fromstring(svg).iter() if "data-key" in part.attrib}
+
+
+def words(part: ET.Element) -> set[str]:
+    return set(part.attrib["class"].split())
+
+
+def node(svg: str, oid: str) -> ET.Element:
+    [found] = [part for part in parts(svg).values() if part.attrib.get("data-oid") == oid]
+    return found
+
+
+def labels(svg: str) -> dict[str, str]:
+    """The texts at the arrows that are to be seen, and the mark of each."""
+    found = [part for part in parts(svg).values() if "label" in words(part) and "off" not in words(part)]
+    return {part.text or "": " ".join(words(part) & {"new", "gone", "changed"}) for part in found}
+
+
+def row(svg: str, oid: str, cell: str) -> str:
+    for group in node(svg, oid).findall(f"{SVG}g"):
+        name, value = group.findall(f"{SVG}text")
+        if name.text == cell:
+            return value.text or ""
+    raise KeyError(cell)
+
+
+# ---- the picture
+
+
+def test_what_is_born_carries_a_plus_and_what_goes_a_minus() -> None:
+    trace = keys()
+    made, lost = svg_at(trace, 2), svg_at(trace, 4)
+    assert "new" in words(node(made, "key 1"))
+    assert [text.text for text in node(made, "key 1").findall(f"{SVG}text")][-1] == "+"
+    assert labels(made) == {"+ owns": "new", "+ opens it": "new"}
+    assert "gone" in words(node(lost, "key 1"))
+    assert [text.text for text in node(lost, "key 1").findall(f"{SVG}text")][-1] == "−"
+    assert labels(lost) == {"− owns": "gone", "− opens it": "gone", "− key 1": "gone"}
+
+
+def test_a_counter_that_changes_shows_both_numbers() -> None:
+    trace = keys()
+    assert row(svg_at(trace, 2), "door front", "users") == "0→1"
+    assert row(svg_at(trace, 3), "door front", "users") == "1"
+    assert row(svg_at(trace, 4), "door front", "users") == "1→0"
+
+
+def test_before_the_first_step_nothing_is_marked_and_nothing_to_come_is_shown() -> None:
+    svg = svg_at(keys(), 0)
+    assert not any(words(part) & {"new", "gone", "changed"} for part in parts(svg).values())
+    assert words(node(svg, "key 1")) & {"off"}
+    assert labels(svg) == {}
+
+
+def test_nothing_moves_from_step_to_step() -> None:
+    trace = bind()
+    places = set()
+    for step in range(len(trace) + 1):
+        numbers = [
+            tuple(
+                (name, part.attrib[name])
+                for name in ("x", "y", "width", "height", "d", "points")
+                if name in part.attrib
+            )
+            for part in ET.fromstring(svg_at(trace, step)).iter()
+        ]
+        places.add(tuple(numbers))
+    assert len(places) == 1
+
+
+def test_a_bind_fits_on_a_projector() -> None:
+    shown = graph(bind())
+    assert 8 <= len(shown.nodes) <= 20
+    assert {"vfio_device", "vfio_device_file", "iommufd_device", "iommufd_ctx", "iommu_group"} <= {
+        one.kind for one in shown.nodes
+    }
+    assert not {"cdev", "mm_struct"} & {one.kind for one in shown.nodes}
+
+
+def test_idle_objects_hidden_kinds_and_a_choice_of_objects() -> None:
+    trace = bind()
+    assert len(graph(trace, idle=True).nodes) > len(graph(trace).nodes)
+    assert "cdev" in {one.kind for one in graph(trace, idle=True, hide=()).nodes}
+    assert {one.oid for one in graph(trace, hide={"fds", "thread", "file *"}).nodes}.isdisjoint(
+        {"fds vmm", "file iommu#1"}
+    )
+    assert {one.kind for one in graph(trace, only={"file", "fds"}).nodes} == {"file", "fds"}
+
+
+def test_two_references_of_one_holder_are_two_labels_on_one_arrow() -> None:
+    house = House()
+    house.run(hold(house.door.users, house.person, "left hand"))
+    house.run(hold(house.door.users, house.person, "right hand"))
+    [edge] = graph(house.trace).edges
+    assert [label.widest for label in edge.labels] == ["left hand", "right hand"]
+    assert labels(svg_at(house.trace)) == {"left hand": "", "+ right hand": "new"}
+
+
+def test_a_waiting_thread_points_at_the_one_that_has_the_lock() -> None:
+    house = House()
+    ann, bob = house.start(open_door(house.door), "ann"), house.start(open_door(house.door), "bob")
+    for _ in range(4):
+        house.engine.step(ann)
+    for thread in (bob, ann, bob):
+        house.engine.run(thread)
+    waits = next(step.index for step in house.trace if step.waits)
+    svg = svg_at(house.trace, waits + 1)
+    assert "waits for lock" in labels(svg)
+    assert {"thread ann", "thread bob"} <= {part.attrib.get("data-oid") for part in parts(svg).values()}
+    assert row(svg, "door front", "lock") == "ann"
+    assert labels(svg_at(house.trace)) == {}
+
+
+def test_calls_that_take_turns_share_one_node() -> None:
+    house = House()
+    for name in ("ann:1", "ann:2"):
+        thread = house.start(make_key(house.person, house.door), name)
+        house.engine.step(thread)
+        house.run(hold(house.door.users, thread, "touches it"), "helper")
+        house.engine.run(thread)
+    threads = [part.attrib["data-oid"] for part in parts(svg_at(house.trace)).values() if "data-oid" in part.attrib]
+    assert [oid for oid in threads if oid.startswith("thread ")] == ["thread ann"]
+
+
+def test_an_object_that_was_freed_stays_in_the_picture_while_somebody_points_at_it() -> None:
+    house = House()
+    back = Door(house.engine, "back")
+    house.engine.objects[back.oid] = back
+    house.run(point_at(house.door, back))
+    house.run(kill(back))
+    house.run(open_door(house.door))
+    svg = svg_at(house.trace)
+    assert "freed" in words(node(svg, "door back"))
+    assert labels(svg) == {"weak: owner": ""}
+
+
+def test_every_kind_of_text_stays_text() -> None:
+    house = House()
+    hostile = Door(house.engine, HOSTILE)
+    house.engine.objects[hostile.oid] = hostile
+    house.run(hold(hostile.users, house.person, HOSTILE))
+    house.run(point_at(house.door, hostile))
+    svg = svg_at(house.trace)
+    assert "<script" not in svg
+    assert f"+ {HOSTILE}" in labels(svg_at(house.trace, 1))
+    assert "".join(node(svg, hostile.oid).itertext()).count(HOSTILE) == 2  # its title and its label
+    assert show(house.trace).html().count("<script") == 1  # the player's own
+
+
+def test_the_picture_can_be_read_aloud() -> None:
+    svg = ET.fromstring(svg_at(bind(), 5))
+    title, description = svg[0], svg[1]
+    assert svg.attrib["role"] == "img"
+    assert (svg.attrib["aria-labelledby"], svg.attrib["aria-describedby"]) == (
+        title.attrib["id"],
+        description.attrib["id"],
+    )
+    assert description.text == bind()[4].sentence
+
+
+def test_two_pictures_on_one_page_share_no_id() -> None:
+    player = show(keys())
+    first, second = (set(re.findall(r' id="([^"]+)"', player.html() + player.svg())) for _ in range(2))
+    assert first
+    assert first.isdisjoint(second)
+
+
+def test_a_step_that_is_not_there_is_told() -> None:
+    with pytest.raises(IndexError, match="there is no step 9; this trace has 4, and 0 is before the first"):
+        svg_at(keys(), 9)
+    assert show(keys(), step=-1).step == 4
+
+
+def test_a_trace_in_which_nothing_happens_can_be_shown() -> None:
+    house = House()
+    assert str(show(house.trace)) == "Nothing has happened here."
+    assert "door" in show(house.trace).svg()
+    house.engine.objects.clear()
+    nothing = show(Trace.of(house.engine))
+    assert set(nothing._repr_mimebundle_()) == {"text/html", "text/plain"}
+
+
+# ---- what a notebook gets
+
+
+def test_a_notebook_gets_a_player_a_picture_and_text() -> None:
+    trace = keys()
+    bundle = show(trace)._repr_mimebundle_()
+    assert set(bundle) == {"text/html", "image/svg+xml", "text/plain"}
+    assert bundle["text/plain"] == steps_text(trace)
+    assert "gone" in words(node(bundle["image/svg+xml"], "key 1"))  # the last moment
+    assert "http" not in bundle["text/html"].replace("http://www.w3.org/2000/svg", "")  # nothing to be fetched
+
+
+def test_where_widgets_cannot_be_shown_the_live_player_leaves_a_picture_and_text() -> None:
+    from vfiosim.views import live
+
+    trace = keys()
+    view = live(trace[:3])
+    view.update(trace)
+    bundle = view._repr_mimebundle_()
+    data = bundle[0] if isinstance(bundle, tuple) else bundle
+    assert "gone" in words(node(data["image/svg+xml"], "key 1"))
+    assert data["text/plain"] == steps_text(trace)
+    assert view.step == 4
+
+
+def without_graphviz(monkeypatch: pytest.MonkeyPatch, *missing: str) -> None:
+    real = builtins.__import__
+
+    def importing(name: str, *args: Any, **named: Any) -> Any:
+        if name in missing:
+            raise ImportError(name)
+        return real(name, *args, **named)
+
+    monkeypatch.setattr(builtins, "__import__", importing)
+    monkeypatch.setenv("PATH", "/nowhere")
+
+
+@pytest.mark.parametrize("missing", [("pygraphviz",), ("pygraphviz", "graphviz")])
+def test_without_graphviz_there_is_text_and_one_line_how_to_get_pictures(
+    monkeypatch: pytest.MonkeyPatch, missing: tuple[str, ...]
+) -> None:
+    without_graphviz(monkeypatch, *missing)
+    player = show(keys())
+    assert str(player).splitlines()[-1].startswith("To see pictures, install Graphviz: `pip install pygraphviz`")
+    assert "image/svg+xml" not in player._repr_mimebundle_()
+    assert "person ann wants a key" in player.html()
+    with pytest.raises(RuntimeError, match="pip install pygraphviz"):
+        player.svg()
+
+
+def test_a_dot_program_serves_where_pygraphviz_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    program = tmp_path / "dot"
+    program.write_text(
+        f"#!{sys.executable}\nimport pygraphviz, sys\n"
+        "graph = pygraphviz.AGraph(string=sys.stdin.read())\n"
+        "assert sys.argv[1:] == ['-Kdot', '-Tjson0'], sys.argv\n"
+        "sys.stdout.buffer.write(graph.draw(format='json0', prog='dot'))\n"
+    )
+    program.chmod(0o755)
+    drawn = svg_at(keys(), 2)
+    without_graphviz(monkeypatch, "pygraphviz")
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    assert set(parts(svg_at(keys(), 2))) == set(parts(drawn))
+
+
+# ---- text
+
+
+def test_the_steps_as_text_have_number_phase_thread_sentence_and_changes() -> None:
+    house = House()
+    house.run(open_door(house.door))
+    house.run(open_door(house.door))
+    lines = [re.sub(" +", " ", line).strip() for line in steps_text(house.trace).splitlines()]
+    assert "3 validate ann Nobody may be inside." in lines
+    assert "4 publish ann The door is open." in lines
+    assert "8 ✕ validate ann Refused with EBUSY: somebody is inside." in lines
+    assert "door front.opened: 0 → 1" in lines
+
+
+def test_a_state_as_text_is_a_tree_from_its_roots() -> None:
+    house = House()
+    house.run(make_key(house.person, house.door))
+    house.run(point_at(house.door, house.person))
+    assert state_text(house.trace.end).splitlines() == [
+        "person ann",
+        "    ──key 1──> key 1  [held 1]",
+        "        ──opens it──> door front  [users 1]",
+        "            ··owner··> person ann",
+        "        ──owns──> tag 1",
+    ]
+
+
+def test_a_state_as_text_tells_what_nobody_holds_and_rings() -> None:
+    house = House()
+    back = Door(house.engine, "back")
+    house.engine.objects[back.oid] = back
+    house.run(hold(back.users, house.door, "leads to it"))
+    house.run(hold(house.door.users, back, "leads to it"))
+    text = state_text(house.trace.end)
+    assert "door front  [users 1]" in text
+    assert "door front (see above)" in text

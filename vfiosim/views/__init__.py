@@ -1,0 +1,38 @@
+"""Pictures and text of traces: `show(machine.trace)` in a notebook, `live(machine.trace)` in a lab."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..trace import Trace
+from .graph import Graph, graph
+from .player import Player
+from .text import state_text, steps_text
+
+if TYPE_CHECKING:
+    from .live import LivePlayer
+
+__all__ = ["Graph", "Player", "graph", "live", "show", "state_text", "steps_text", "svg_at"]
+
+
+def show(trace: Trace, **options: Any) -> Player:
+    """A player for a trace or a part of one: `show(m.trace)`, `show(m.trace[5:9])`, `show(m.trace[call.steps])`.
+
+    Options: `step` to begin with (counted from 1, 0 is before the first, -1 the last), `hide`, `only` and `idle` as in `graph`.
+    """
+    return Player(trace, **options)
+
+
+def live(trace: Trace, **options: Any) -> LivePlayer:
+    """The same as a widget, which `update(trace)` gives a longer trace. Options are those of `show`."""
+    from .live import LivePlayer
+
+    return LivePlayer(trace, **options)
+
+
+def svg_at(trace: Trace, step: int = -1, **options: Any) -> str:
+    """The picture after a step (counted from 1, 0 is before the first, -1 the last), as SVG text.
+
+    Raises IndexError for a step that is not there, RuntimeError without Graphviz.
+    """
+    return Player(trace, **options).svg(step)
