@@ -421,6 +421,36 @@ def test_memory_is_pinned_only_once_a_device_does_dma(m, p):
     assert m.check() == []
 
 
+# ---- what must hold at every moment
+
+
+def watched(p, name, *arguments):
+    """Make a call effect by effect, and look at all invariants in between."""
+    call = p.start(name, *arguments, run=False)
+    while call.step():
+        assert p.machine.check() == []
+    return call.value()
+
+
+def test_no_invariant_is_broken_at_any_moment_of_the_legacy_way(m, p):
+    group, container = (watched(p, "open", path) for path in ("/dev/vfio/1", "/dev/vfio/vfio"))
+    argument = pointer(p, container.to_bytes(4, "little"))
+    watched(p, "ioctl", group, uapi.VFIO_GROUP_SET_CONTAINER, argument)
+    watched(p, "ioctl", container, uapi.VFIO_SET_IOMMU, V2)
+    name = pointer(p, address(m, "pci0").encode() + b"\0")
+    files = [watched(p, "ioctl", group, uapi.VFIO_GROUP_GET_DEVICE_FD, name) for _ in range(2)]
+    wanted = uapi.VfioIommuType1DmaMap(flags=READ_WRITE, vaddr=p.mmap(PAGE), size=PAGE)
+    watched(p, "ioctl", container, uapi.VFIO_IOMMU_MAP_DMA, wanted)
+    for fd in (group, *files, container):
+        watched(p, "close", fd)
+
+
+def test_no_invariant_is_broken_at_any_moment_of_a_bind_and_its_close(m, p):
+    device, iommu = (watched(p, "open", path) for path in ("/dev/vfio/devices/vfio0", "/dev/iommu"))
+    watched(p, "ioctl", device, uapi.VFIO_DEVICE_BIND_IOMMUFD, uapi.VfioDeviceBindIommufd(iommufd=iommu))
+    watched(p, "close", device)
+
+
 # ---- a group with an iommufd
 
 

@@ -32,7 +32,7 @@ def locked_memory_is_charged(engine: Engine, mm: MmStruct) -> Broken:
 @invariant(IommuGroup, "iommu_group.owner", "iommu_group.owner_cnt", lock=lambda group: group.mutex)
 def dma_has_one_owner(engine: Engine, group: IommuGroup) -> Broken:
     """The DMA of a group is counted once for each bound device, or for each device with a kernel driver, or for its vfio_group."""
-    bound = [d for d in every(engine, IommufdDevice) if d.igroup.group is group]
+    bound = [d for d in every(engine, IommufdDevice) if d.igroup.group is group and d.users.value]
     driven = [d for d in every(engine, Device) if d.iommu_group is group and d.uses_dma_api.value]
     owner, counted = group.owner.value, group.owner_cnt.value
     if bound and driven:
@@ -52,8 +52,8 @@ def dma_has_one_owner(engine: Engine, group: IommuGroup) -> Broken:
 @invariant(IommufdObject, "iommufd_object.users", "iommufd_ctx.objects", lock=lambda obj: obj.ictx.objects_lock)
 def published_object_is_held(engine: Engine, obj: IommufdObject) -> Broken:
     """What can be found under its ID is held by its context, and, if it is a device's, by its driver."""
-    if obj.ictx.objects.slots.get(obj.id) is not obj:
-        return
+    if obj.ictx.objects.slots.get(obj.id) is not obj or not obj.ictx.file.f_ref.value:
+        return  # with the last reference to the context's file nobody can look for objects any more
     least = 2 if isinstance(obj, (IommufdDevice, IommufdAccess)) else 1
     if obj.users.value < least:
         yield f"{obj.oid} can be found under ID {obj.id}, but has only {obj.users.value} users"

@@ -12,6 +12,11 @@ from ..kernel.vfio.vfio_main import BOUND_FOR, OPEN_FILE
 from .rules import Broken, every, idle, invariant
 
 
+def in_use(df: VfioDeviceFile) -> bool:
+    """Has the file access to its device, and does anybody still hold it? What is being released is used by nobody."""
+    return df.access_granted.value and df.file is not None and df.file.f_ref.value > 0
+
+
 @invariant(
     VfioDeviceFile,
     "vfio_device_file.access_granted",
@@ -21,8 +26,8 @@ from .rules import Broken, every, idle, invariant
     lock=lambda df: df.device.dev_set.lock,
 )
 def gate_means_open(engine: Engine, df: VfioDeviceFile) -> Broken:
-    """Behind an open gate there is an open device, and the binding holds the iommufd."""
-    if not df.access_granted.value or df.group is not None:
+    """Behind an open gate there is an open device, and the binding holds the iommufd, until the file is released."""
+    if not in_use(df) or df.group is not None:
         return
     device, ictx = df.device, df.iommufd.value
     if device.open_count.value != 1 or not device.cdev_opened.value:
@@ -94,7 +99,7 @@ def group_and_node_exclude_each_other(engine: Engine, group: VfioGroup) -> Broke
 def group_counts_bindings(engine: Engine, group: VfioGroup) -> Broken:
     """The group counts its bound device files; a bind or close that is under way may add to it."""
     files = (df for df in every(engine, VfioDeviceFile) if df.device.group is group and df.group is None)
-    bound = [df for df in files if df.access_granted.value]
+    bound = [df for df in files if in_use(df)]
     counted = group.cdev_device_open_cnt.value
     if counted < len(bound) or (idle(engine) and counted != len(bound)):
         yield f"{group.oid} counts {counted} bindings, but {len(bound)} of its devices are bound"
