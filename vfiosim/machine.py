@@ -44,7 +44,7 @@ class Machine:
         self.kernel = kernel
         self.topology = Topology.named(topology) if isinstance(topology, str) else topology
         self.engine = Engine(trace=False)
-        self.built = self._in_kernel(boot(self.topology.devices), "boot")
+        self.built = self._in_kernel(boot(self.topology.devices, self.topology.iommufd_container), "boot")
         self.processes: dict[str, Process] = {}
         self.calls: list[Call] = []  # all of them, oldest first, while traced
         self.pending: list[Call] = []  # those that have not ended

@@ -11,13 +11,19 @@ from .kernel.boot import DeviceSpec
 
 __all__ = ["TOPOLOGIES", "DeviceSpec", "Topology"]
 
+PROFILES = ("default", "noiommu", "sriov", "compat")
+
 
 @dataclass(frozen=True)
 class Topology:
-    """Devices in the order in which their drivers take them: the first VFIO device is vfio0, the next vfio1, and so on."""
+    """Devices in the order in which their drivers take them: the first VFIO device is vfio0, the next vfio1, and so on.
+
+    * `iommufd_container`: the kernel was built so that /dev/vfio/vfio is an iommufd that plays a container.
+    """
 
     name: str
     devices: tuple[DeviceSpec, ...]
+    iommufd_container: bool = False
 
     @classmethod
     def named(cls, name: str) -> Topology:
@@ -32,9 +38,10 @@ class Topology:
 
         `devices` maps names to addresses, groups, drivers and models. Raises ValueError for a profile that is not modelled.
         """
-        if profile not in ("default", "noiommu", "sriov"):
-            raise ValueError(f"the profile {profile!r} is not modelled; default, noiommu and sriov are")
-        return cls(profile, tuple(_recorded(name, device, devices) for name, device in devices.items()))
+        if profile not in PROFILES:
+            raise ValueError(f"the profile {profile!r} is not modelled; {', '.join(PROFILES)} are")
+        found = tuple(_recorded(name, device, devices) for name, device in devices.items())
+        return cls(profile, found, iommufd_container=profile == "compat")
 
 
 _CAN_RESET = {"nvme"}  # models with a function-level reset

@@ -12,7 +12,7 @@ from .dd import device_driver_attach
 from .fs.devtmpfs import DevTmpfs, cdev_device_add
 from .fs.file import Cdev
 from .iommu import IommuGroup, IommuGroups
-from .iommufd.fops import iommufd_fops
+from .iommufd.fops import VFIO_MISC_DEV, iommufd_fops
 from .kvm.kvm_main import kvm_chardev_ops
 from .kvm.vfio import kvm_vfio_ops
 from .task import UserStruct
@@ -64,16 +64,20 @@ class Built:
         return {number: group for number, group in self.buses.groups.ids.slots.items() if isinstance(group, IommuGroup)}
 
 
-async def boot(devices: tuple[DeviceSpec, ...]) -> Built:
-    """Make the nodes that are always there, then every device, in order, with its driver."""
+async def boot(devices: tuple[DeviceSpec, ...], iommufd_container: bool = False) -> Built:
+    """Make the nodes that are always there, then every device, in order, with its driver.
+
+    `iommufd_container`: /dev/vfio/vfio belongs to iommufd (CONFIG_IOMMUFD_VFIO_CONTAINER), there is no other container.
+    """
     devtmpfs = await alloc(DevTmpfs)
     buses = await alloc(Buses, await alloc(IommuGroups))
     vfio = await alloc(Vfio, devtmpfs, vfio_device_fops, vfio_group_fops)
     built = Built(devtmpfs, await alloc(UserStruct, 0), buses, vfio)
+    noiommu = any(spec.noiommu for spec in devices)
     for path, mode, cdev in (
         ("/dev/iommu", 0o660, await alloc(Cdev, "iommu", iommufd_fops)),
         ("/dev/kvm", 0o600, await alloc(Cdev, "kvm", kvm_chardev_ops)),
-        ("/dev/vfio/vfio", 0o666, await container_node(any(spec.noiommu for spec in devices))),
+        ("/dev/vfio/vfio", 0o666, await container_node(noiommu, iommufd_container)),
     ):
         cdev.mode = mode
         await cdev_device_add(devtmpfs, path, cdev)
@@ -89,14 +93,16 @@ async def boot(devices: tuple[DeviceSpec, ...]) -> Built:
     return built
 
 
-async def container_node(noiommu: bool) -> Cdev:
-    """/dev/vfio/vfio, and the IOMMU drivers that its containers can be given."""
+async def container_node(noiommu: bool, iommufd_container: bool) -> Cdev:
+    """/dev/vfio/vfio, and the IOMMU drivers that its containers can be given; an iommufd needs none."""
+    if iommufd_container:
+        return await alloc(Cdev, VFIO_MISC_DEV, iommufd_fops)
     core = await alloc(VfioIommuDrivers)
     for ops in (vfio_noiommu_ops(noiommu), vfio_iommu_driver_ops_type1):
         driver = await alloc(VfioIommuDriver, ops)
         await get(driver.module, driver, "loaded")
         await store(core.iommu_drivers_list, (driver, *await load(core.iommu_drivers_list)))
-    return await alloc(Cdev, "container", vfio_fops, inside=core)
+    return await alloc(Cdev, VFIO_MISC_DEV, vfio_fops, inside=core)
 
 
 async def load_drivers(built: Built, names: dict[str, str]) -> None:

@@ -12,6 +12,7 @@ from ..fs.file import File, FileOperations, Mapping, fget, fput, private
 from ..uaccess import copy_struct_from_user, get_user_u32
 from ..unsupported import Unsupported
 from .access import iommufd_access_destroy_object
+from .areas import ACCOUNT_MM
 from .change_process import iommufd_ioas_change_process
 from .device import iommufd_device_destroy
 from .eventq import IommufdFault, iommufd_fault_alloc, iommufd_fault_destroy
@@ -112,12 +113,16 @@ CALLS: dict[int, Call] = {
 }
 _FIRST, _TEST = uapi.IOMMUFD_CMD_BASE, 0xA0  # low bytes of the requests; the recorded kernel has the test call
 
+VFIO_MISC_DEV = "container"  # the node /dev/vfio/vfio
+
 
 @kernel("drivers/iommu/iommufd/main.c")
 async def iommufd_fops_open(file: File) -> None:
-    """A context of its own for each open file."""
+    """A context of its own for each open file; one that plays a container charges pinned memory as containers do."""
     say(Phase.ACQUIRE, "A new iommufd context is born; it lives as long as {}.", file)
     ictx = await alloc(IommufdCtx, file)
+    if file.cdev is not None and file.cdev.label == VFIO_MISC_DEV:
+        await store(ictx.account_mode, ACCOUNT_MM)
     await store(file.private_data, ictx)
 
 
