@@ -85,10 +85,6 @@ def locked(p) -> int:
     return p.task.mm.locked_vm.value
 
 
-async def no_attach(device, ictx):
-    """Stands for the attach to the compat IOAS."""
-
-
 # ---- the order of the steps
 
 
@@ -505,8 +501,7 @@ def test_with_an_iommufd_the_group_can_be_closed_and_changed_under_an_open_devic
     before = counts(m)
     group, iommu = p.open("/dev/vfio/1"), p.open("/dev/iommu")
     set_container(p, group, iommu)
-    with m.patched(vfio_iommufd_compat_attach_ioas=no_attach):
-        device = device_fd(p, group, address(m, "pci0"))
+    device = device_fd(p, group, address(m, "pci0"))
     assert unset(p, group) == 0
     assert status(p, group) == 0
     p.close(group)
@@ -523,8 +518,7 @@ def switched(m, p) -> tuple[int, int, int]:
     """An emulated device that is open through an iommufd and, later, a container; and its group."""
     group, iommu, container = p.open("/dev/vfio/11"), p.open("/dev/iommu"), p.open("/dev/vfio/vfio")
     set_container(p, group, iommu)
-    with m.patched(vfio_iommufd_compat_attach_ioas=no_attach):
-        first = device_fd(p, group, address(m, "mdev0"))
+    first = device_fd(p, group, address(m, "mdev0"))
     unset(p, group)
     set_container(p, group, container)
     p.ioctl(container, uapi.VFIO_SET_IOMMU, V2)

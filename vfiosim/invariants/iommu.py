@@ -104,11 +104,21 @@ def page_tables_have_every_area(engine: Engine, ioas: IommufdIoas) -> Broken:
             yield f"{area.oid} lies where a page table or device of {ioas.oid} cannot translate"
 
 
-@invariant(IommufdHwptPaging, "iommufd_hwpt_paging.users", "iommufd_ioas.users", lock=lambda hwpt: hwpt.ioas.mutex)
+@invariant(
+    IommufdHwptPaging,
+    "iommufd_hwpt_paging.users",
+    "iommufd_ioas.users",
+    "iommufd_ioas.domains",
+    "iommufd_ioas.hwpt_list",
+    lock=lambda hwpt: hwpt.ioas.mutex,
+)
 def page_table_holds_its_address_space(engine: Engine, hwpt: IommufdHwptPaging) -> Broken:
-    """The address space of a page table lives as long as the table."""
-    if hwpt.ioas.freed or not any(holder is hwpt for holder, _ in hwpt.ioas.users.held):
-        yield f"{hwpt.oid} does not hold {hwpt.ioas.oid}, which it was filled from"
+    """The address space of a page table lives at least as long as the table is part of it."""
+    ioas = hwpt.ioas
+    if hwpt not in (*ioas.domains.value, *ioas.hwpt_list.value):
+        return
+    if ioas.freed or not any(holder is hwpt for holder, _ in ioas.users.held):
+        yield f"{hwpt.oid} does not hold {ioas.oid}, which it was filled from"
 
 
 @invariant(MmStruct, "mm_struct.pinned_vm", "iopt_pages.npinned")
