@@ -230,3 +230,35 @@ def test_pinned_memory_is_charged_to_the_user_that_a_process_has_become(m, plain
     s.unmap()
     assert (before.locked_vm.value, plain.task.user.value.locked_vm.value) == (0, 0)
     assert m.check() == []
+
+
+# ---- exec
+
+
+def test_exec_begins_with_empty_memory_and_the_old_one_cannot_be_pinned_any_more(m, p):
+    s = Space(p)
+    s.map(p.mmap(PAGE), iova=0)
+    pinned = p.fork("other")
+    place = p.mmap(PAGE)
+    old = p.task.mm.value
+    p.exec()
+    assert p.task.mm.value is not old
+    assert old.mm_users.value == 0
+    assert refused(p.memory.read, place, 1) == "EFAULT"
+    assert refused(s.attach) == "EFAULT"
+    s.unmap()
+    s.attach()
+    s.map(p.mmap(PAGE))
+    assert p.status()["VmPin"] == 4
+    pinned.exit()
+    assert m.check() == []
+
+
+def test_exec_ends_the_mappings_of_a_device(m, p):
+    s = Space(p)
+    p.mmap(PAGE, fd=s.dev)
+    p.exec()
+    before = m.built.vfio_devices["pci0"].open_count.value
+    p.close(s.dev)
+    assert (before, m.built.vfio_devices["pci0"].open_count.value) == (1, 0)
+    assert m.check() == []

@@ -82,7 +82,7 @@ def unmap_dma(p, container, iova, size, flags=0) -> int:
 
 
 def locked(p) -> int:
-    return p.task.mm.locked_vm.value
+    return p.task.mm.value.locked_vm.value
 
 
 # ---- the order of the steps

@@ -85,7 +85,7 @@ class Call:
     def finish(self) -> None:
         """Once the call has ended, its buffer is no longer part of the process's memory."""
         if self.thread.ended and self._argument is not None:
-            self.process.task.mm.forget(self._argument)
+            self.process.task.mm.value.forget(self._argument)
             self._argument = None
 
     def __str__(self) -> str:
@@ -99,7 +99,7 @@ class Memory:
 
     def __init__(self, process: Process) -> None:
         self._process = process
-        self._mm: MmStruct = process.task.mm
+        self._mm: MmStruct = process.task.mm.value
 
     def map(self, length: int, data: bytes = b"", prot: int = 3, address: int | None = None) -> int:
         """Make `length` bytes accessible (1 read, 2 write), beginning with `data`; the answer is their address."""
@@ -194,7 +194,7 @@ class Process(FileCalls):
         where = None
         passed = arguments
         if name == "ioctl" and len(arguments) == 3 and not isinstance(arguments[2], int):
-            where = self.task.mm.map_buffer(arguments[2])
+            where = self.task.mm.value.map_buffer(arguments[2])
             passed = (*arguments[:2], where)
             self.machine.note("call", self.name, name, (*arguments[:2], bytes(arguments[2])))
         elif name != "fork":
@@ -202,7 +202,7 @@ class Process(FileCalls):
         code = self._body(name, passed)
         shown = f"{name}({', '.join(_shown(name, n, argument) for n, argument in enumerate(arguments))})"
         label = f"{self.name}:{self.machine.engine.number(f'call of {self.name}')}"
-        thread = self.machine.engine.spawn(system_call(code), label, self.task.mm, self.task)
+        thread = self.machine.engine.spawn(system_call(code), label, self.task.mm.value, self.task)
         thread.manual = not run
         call = Call(self, name, shown, thread, where)
         self.machine.pending.append(call)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
+from .engine import load
 from .kernel.af_unix import sys_socketpair, unix_stream_recvmsg, unix_stream_sendmsg
 from .kernel.boot import Built
 from .kernel.cred import do_prlimit, sys_capset, sys_setuid
@@ -103,7 +104,7 @@ class FileCalls:
 
     def munmap(self, address: int, length: int) -> int:
         """Unmap every page between `address` and `address + length`; a mapped file is held no longer."""
-        if self.task.mm.files.slots:
+        if self.task.mm.value.files.slots:
             return int(self._call("munmap", address, length))
         self.memory.unmap(address, length)
         return 0
@@ -115,7 +116,7 @@ class FileCalls:
 
     def status(self) -> dict[str, int]:
         """What /proc/self/status tells of locked and pinned memory, in kB."""
-        mm = self.task.mm
+        mm = self.task.mm.value
         return {"VmLck": mm.locked_vm.value * 4, "VmPin": mm.pinned_vm.value * 4 % 2**64}
 
     def setuid(self, uid: int) -> int:
@@ -191,7 +192,7 @@ def body(built: Built, task: Task, name: str, arguments: tuple[Any, ...]) -> Cor
 
 
 async def _fork(parent: Task, child: Task) -> None:
-    await dup_mmap(parent.mm, child.mm)
+    await dup_mmap(await load(parent.mm), await load(child.mm))
     await copy_files(parent, child)
 
 

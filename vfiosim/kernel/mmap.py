@@ -8,7 +8,7 @@ from ..engine import Phase, get, kernel, peek, poke, refuse_if, require, say, sl
 from ..uapi import Errno, KernelError
 from .fs.file import O_ACCMODE, O_RDWR, O_WRONLY, PLAIN_FILE, File, Mapping, fget, fput
 from .mm import PAGE_SIZE, PROT_WRITE, MmStruct, mapped_at
-from .task import current_task
+from .task import current_task, mm_of
 from .unsupported import Unsupported
 
 MAP_SHARED: Final = 1
@@ -46,7 +46,7 @@ async def do_mmap(file: File, wish: Mapping, address: int | None) -> int:
     )
     handler = await require(file.f_op.mmap, Errno.ENODEV, "file_can_be_mapped", f"{file.label} cannot be mapped")
     await handler(file, wish)
-    mm = current_task().mm
+    mm = await mm_of(current_task())
     where = mm.map(wish.length, prot=wish.prot & 3, address=address, device=True)
     say(Phase.ACQUIRE, "The mapping holds {}: closing the descriptor does not close the device.", file)
     await get(file.f_ref, mm, mapped_at(hex(where)))
@@ -59,7 +59,7 @@ async def do_munmap(address: int, length: int) -> int:
     """Unmap a range; a mapping that is cut in two holds its file twice. EINVAL unless `address` is a whole page."""
     odd = address % PAGE_SIZE or length <= 0
     await refuse_if(bool(odd), Errno.EINVAL, "whole_pages", "address and length must be whole pages")
-    mm, end = current_task().mm, address + whole_pages(length)
+    mm, end = await mm_of(current_task()), address + whole_pages(length)
     mm.unmap(address, whole_pages(length))
     for slot in await slots_of(mm.files):
         entry = await peek(mm.files, slot)

@@ -31,7 +31,7 @@ from ..engine import (
 from ..engine.engine import Engine
 from ..uapi import KernelError
 from .fs.file import PLAIN_FILE, RESERVED, File, FilesStruct, fput
-from .mm import TASK_SIZE, MmStruct, exit_mmap, mmput
+from .mm import MmStruct, mmput
 
 R = TypeVar("R")
 ALL_CAPABILITIES = (
@@ -93,6 +93,7 @@ class Task(KObject):
 
     alive: Field[bool] = field(True)
     caps: Field[tuple[str, ...]] = field(ALL_CAPABILITIES)
+    mm: Field[MmStruct] = field(None)  # type: ignore[arg-type]
     usage: Count = count()
     user: Field[UserStruct] = field(None)  # type: ignore[arg-type]
     memlock: Field[int] = field(MEMLOCK)  # RLIMIT_MEMLOCK in bytes: how much memory may be locked
@@ -106,14 +107,19 @@ class Task(KObject):
         self.name = label
         self.caps.value = caps
         self.files = files
-        self.mm = mm
+        self.mm.value = mm
+
+
+async def begin_mm(task: Task, mm: MmStruct) -> None:
+    """A new address space is in use by one process."""
+    await get(mm.mm_count, mm, "in use")
+    await get(mm.mm_users, task, USES)
 
 
 async def begin_task(task: Task, user: UserStruct, parent: Task | None) -> None:
     """What a new process counts on: its address space, itself and its user."""
     await get(task.usage, task, LIVES)
-    await get(task.mm.mm_count, task.mm, "in use")
-    await get(task.mm.mm_users, task, USES)
+    await begin_mm(task, await load(task.mm))
     await store(task.user, user if parent is None else await load(parent.user))
 
 
@@ -131,10 +137,15 @@ def current_task() -> Task:
     return task
 
 
+async def mm_of(task: Task) -> MmStruct:
+    """Its address space, until the next exec."""
+    return await load(task.mm)
+
+
 async def current_mm() -> MmStruct | None:
     """The address space of the calling process; None if it is exiting, or for a worker of the kernel."""
     task = current().process
-    return task.mm if isinstance(task, Task) and await load(task.alive) else None
+    return await mm_of(task) if isinstance(task, Task) and await load(task.alive) else None
 
 
 async def open_standard_files(files: FilesStruct) -> None:
@@ -179,7 +190,7 @@ async def capable(name: str) -> bool:
 async def copy_process(parent: Task, name: str) -> Task:
     """A child with a copy of its parent's memory, rights and limits; its files come by `copy_files`."""
     files = await alloc(FilesStruct, name, await load(parent.files.limit))
-    mm = await alloc(parent.mm.copy, name)
+    mm = await alloc((await load(parent.mm)).copy, name)
     child = await alloc(Task, name, files, mm, await load(parent.caps))
     await store(child.memlock, await load(parent.memlock))
     await store(child.memlock_max, await load(parent.memlock_max))
@@ -203,9 +214,16 @@ async def copy_files(parent: Task, child: Task) -> None:
 
 @kernel("fs/exec.c")
 async def begin_new_exec(task: Task) -> int:
-    """Another program takes over: the old memory goes, and every file that was opened with O_CLOEXEC is closed."""
-    await exit_mmap(task.mm)
-    task.mm.unmap(0, TASK_SIZE)
+    """Another program takes over: it begins with memory of its own, and without the files opened with O_CLOEXEC."""
+    say(
+        Phase.UNWIND,
+        "{} gets empty memory; what was mapped for devices from the old one cannot be reached any more.",
+        task,
+    )
+    old, fresh = await load(task.mm), await alloc(MmStruct, task.name)
+    await begin_mm(task, fresh)
+    await store(task.mm, fresh)
+    await mmput(old, task, USES)
     number = await next_slot(task.files.fd, 0)
     while number is not None:
         if await poke(task.files.close_on_exec, number, None):
@@ -221,7 +239,7 @@ async def do_exit(task: Task) -> None:
     """The process ends: its memory goes, then its files, lowest number first; the releases this causes run later."""
     say(Phase.UNWIND, "{} exits: its descriptors are closed in ascending order.", task)
     await store(task.alive, False)
-    await mmput(task.mm, task, USES)
+    await mmput(await load(task.mm), task, USES)
     number = await next_slot(task.files.fd, 0)
     while number is not None:
         file = await poke(task.files.fd, number, None)

@@ -56,7 +56,7 @@ async def need_charge_update(pages: IoptPages, task: Task) -> bool:
     """Would somebody else be charged from now on?"""
     if pages.account_mode == ACCOUNT_NONE:
         return False
-    other_mm = await load(pages.source_mm) is not task.mm
+    other_mm = await load(pages.source_mm) is not await load(task.mm)
     if pages.account_mode == ACCOUNT_MM:
         return other_mm
     return other_mm or await load(pages.source_user) is not await load(task.user)
@@ -66,7 +66,7 @@ async def need_charge_update(pages: IoptPages, task: Task) -> bool:
 async def charge_current(task: Task, pinned: dict[str, int]) -> None:
     """Charge the caller for all of it, or for nothing. ENOMEM."""
     done: list[str] = []
-    owner = Owner(task.mm, task, await load(task.user))
+    owner = Owner(await load(task.mm), task, await load(task.user))
     try:
         for account, npages in pinned.items():
             await iopt_pages_update_pinned(account, owner, npages)

@@ -57,9 +57,10 @@ async def iopt_alloc_pages(
 
 async def set_source(pages: IoptPages, task: Task) -> None:
     """From now on the memory is that of this process, and charged to it."""
-    await mmgrab(task.mm, pages, SOURCE)
+    mm = await load(task.mm)
+    await mmgrab(mm, pages, SOURCE)
     await get(task.usage, pages, SOURCE)
-    await store(pages.source_mm, task.mm)
+    await store(pages.source_mm, mm)
     await store(pages.source_task, task)
     await store(pages.source_user, await load(task.user))
 

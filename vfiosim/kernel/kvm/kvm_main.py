@@ -26,7 +26,7 @@ from ...engine import (
 from ...uapi import Errno, KernelError, request_names
 from ..fs.file import O_CLOEXEC, O_RDWR, File, FileOperations, fd_install, get_unused_fd_flags, private, put_unused_fd
 from ..fs.syscalls import alloc_file
-from ..task import Task, current_task
+from ..task import Task, current_task, mm_of
 from ..unsupported import Unsupported
 from .kvm import Kvm, KvmDevice, KvmDeviceOps
 
@@ -66,7 +66,7 @@ async def kvm_dev_ioctl_create_vm(type_number: int) -> int:
     try:
         await refuse_if(type_number != 0, Errno.EINVAL, "vm_type_known", "this machine only has VMs of type 0")
         say(Phase.ACQUIRE, "A new VM is born; its file holds it.")
-        kvm = await alloc(Kvm, current_task().mm)
+        kvm = await alloc(Kvm, await mm_of(current_task()))
         file = await alloc_file("kvm-vm", kvm_vm_fops, O_RDWR)
         await get(kvm.users_count, file, ITS_FILE)
         await store(file.private_data, kvm)
@@ -103,7 +103,7 @@ async def kvm_vm_release(file: File) -> None:
 async def refuse_other_address_space(kvm: Kvm) -> None:
     """A VM and its devices can only be used from the address space that made them (EIO)."""
     task = current().process
-    foreign = not isinstance(task, Task) or task.mm is not kvm.mm
+    foreign = not isinstance(task, Task) or await load(task.mm) is not kvm.mm
     await refuse_if(foreign, Errno.EIO, "same_address_space", "a VM can only be used by the process that made it")
 
 
