@@ -87,7 +87,7 @@ def engine(request) -> Engine:
 
 
 @pytest.fixture
-def thing(engine: Engine) -> Thing:
+def thing(engine: Engine):
     return run(engine, _new_thing()).result
 
 

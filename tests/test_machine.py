@@ -137,8 +137,8 @@ def test_a_branch_can_be_taken_at_every_step_and_finished(m, p):
     child.close(dev)
     end = m.trace.end
     for step in range(-1, len(m.trace)):
-        twin = m.branch(step)
-        assert twin.trace.end == m.trace.state(step)
+        assert m.branch(step).trace.end == m.trace.state(step)
+    twin = m.branch(len(m.trace) - 1)
     assert twin.trace.end == end
     assert twin.engine.clock == 5
 

@@ -309,7 +309,7 @@ def test_without_graphviz_it_plays_the_text(page: Page, tmp_path: Path, monkeypa
 def test_an_exported_notebook_plays_without_kernel_and_network(browser: Browser, tmp_path: Path) -> None:
     data = show(doors())._repr_mimebundle_()
     cell = nbformat.v4.new_code_cell("show(trace)", outputs=[nbformat.v4.new_output("execute_result", data)])
-    exporter = HTMLExporter()  # type: ignore[no-untyped-call]
+    exporter = HTMLExporter()
     html, _ = exporter.from_notebook_node(nbformat.v4.new_notebook(cells=[cell]))
     (tmp_path / "exported.html").write_text(html, "utf-8")
     context = browser.new_context(offline=True)

@@ -107,13 +107,15 @@ def state_of(source: Any) -> State:
 def find(state: State, name: str) -> str:
     """The full name of the object that `name` means: its name, its label, its kind, or a part of the name.
 
-    Raises ValueError if that fits no object, or more than one.
+    The kind may be shortened, and written as in /sys: "vfio-dev vfio0" is the vfio_device. Raises ValueError if that fits
+    no object, or more than one.
     """
     things = state.objects.values()
     ways = (
         [thing.oid for thing in things if thing.oid == name],
         [thing.oid for thing in things if thing.label == name],
         [thing.oid for thing in things if thing.kind == name],
+        _by_short_kind(state, name),
         [thing.oid for thing in things if name and name.lower() in thing.oid.lower()],
     )
     for found in ways:
@@ -125,6 +127,15 @@ def find(state: State, name: str) -> str:
     close = list(dict.fromkeys(words[word] for word in difflib.get_close_matches(name, words, 4)))
     hint = f"do you mean {_listed(close)}?" if close else f"there are {_listed(list(state.objects))}"
     raise ValueError(f"there is no living object {name!r}; {hint}")
+
+
+def _by_short_kind(state: State, name: str) -> list[str]:
+    """The objects of this label whose kind begins so; of several kinds the shortest."""
+    kind, _, label = name.partition(" ")
+    kind = kind.replace("-", "_")
+    fit = [thing for thing in state.objects.values() if thing.label == label and thing.kind.startswith(kind)]
+    shortest = min((thing.kind for thing in fit), key=len, default="")
+    return [thing.oid for thing in fit if kind and thing.kind == shortest]
 
 
 def _listed(names: list[str]) -> str:

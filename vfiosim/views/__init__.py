@@ -10,7 +10,7 @@ from .player import Player
 from .text import state_text, steps_text
 
 if TYPE_CHECKING:
-    from .live import LivePlayer
+    from .live_player import LivePlayer
 
 __all__ = ["Graph", "Player", "graph", "live", "show", "state_text", "steps_text", "svg_at"]
 
@@ -18,14 +18,14 @@ __all__ = ["Graph", "Player", "graph", "live", "show", "state_text", "steps_text
 def show(trace: Trace, **options: Any) -> Player:
     """A player for a trace or a part of one: `show(m.trace)`, `show(m.trace[5:9])`, `show(m.trace[call.steps])`.
 
-    Options: `step` to begin with (counted from 1, 0 is before the first, -1 the last), `hide`, `only` and `idle` as in `graph`.
+    Options: `step` to begin with (counted from 1, 0: before the first, -1: the last), `hide`, `only`, `idle`, `room` as in `graph`.
     """
     return Player(trace, **options)
 
 
 def live(trace: Trace, **options: Any) -> LivePlayer:
     """The same as a widget, which `update(trace)` gives a longer trace. Options are those of `show`."""
-    from .live import LivePlayer
+    from .live_player import LivePlayer
 
     return LivePlayer(trace, **options)
 

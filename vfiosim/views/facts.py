@@ -42,9 +42,10 @@ class Story:
     """All facts of a trace: `changes[0]` are those at its start, and there is one more entry for each micro-step.
 
     `texts` are all texts that a fact ever has, `lasting` those that it has at the start or after one of the steps.
+    With `room`, another trace, they also have what occurs only there: it gets a place in the picture, and nothing more.
     """
 
-    def __init__(self, trace: Trace) -> None:
+    def __init__(self, trace: Trace, room: Trace | None = None) -> None:
         self.things: dict[str, ObjectState] = {}
         self.changes: list[Facts] = []
         self.texts: dict[Fact, list[str]] = {}
@@ -52,10 +53,24 @@ class Story:
         base = trace.micro[0].index if trace.micro else 0
         self.at_step = [step.last - base + 1 for step in trace]
         self._about: dict[str, Facts] = {}
-        self._lanes = lanes(trace)
+        self._lanes = lanes(trace, room is not None)
         self._follow(trace)
         self.lasting = self._lasting()
         self._alone = self._bare()
+        if room is not None:
+            self._reserve(Story(room))
+
+    def _reserve(self, room: Story) -> None:
+        """Keep a place for all that occurs in another story, in its order."""
+        self.things = {**room.things, **self.things}
+        self._alone |= room._alone
+        self.texts = {
+            fact: [*room.texts.get(fact, []), *self.texts.get(fact, [])] for fact in {**room.texts, **self.texts}
+        }
+        for fact, texts in room.lasting.items():
+            self.lasting.setdefault(fact, set()).update(texts)
+        for counter, holders in room.holders.items():
+            self.holders.setdefault(counter, set()).update(holders)
 
     def _follow(self, trace: Trace) -> None:
         state = trace.start.copy()
@@ -132,10 +147,10 @@ class Story:
         return [arrow for arrow in lasting if arrow.sort != "weak" or arrow in self._alone]
 
 
-def lanes(trace: Trace) -> dict[str, str]:
+def lanes(trace: Trace, by_process: bool = False) -> dict[str, str]:
     """How the node of each thread is called: by its own name, or by that of its process if its calls take turns there.
 
-    So a process has one node for its calls, and a second one where two run at the same time.
+    So a process has one node for its calls, and a second one where two run at the same time. `by_process`: also for one call.
     """
     lane: dict[str, str] = {}
     taken: set[str] = set()
@@ -149,7 +164,7 @@ def lanes(trace: Trace) -> dict[str, str]:
         if ended:
             taken.discard(lane[thread])
     users = Counter(lane.values())
-    return {thread: name if users[name] > 1 else thread for thread, name in lane.items()}
+    return {thread: name if by_process or users[name] > 1 else thread for thread, name in lane.items()}
 
 
 def facts_about(thing: ObjectState, state: State) -> Facts:

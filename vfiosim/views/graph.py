@@ -77,12 +77,20 @@ class Graph:
         return {key: text for key, text in now.items() if text}
 
 
-def graph(trace: Trace, *, only: Collection[str] = (), hide: Collection[str] = HIDDEN, idle: bool = False) -> Graph:
+def graph(
+    trace: Trace,
+    *,
+    only: Collection[str] = (),
+    hide: Collection[str] = HIDDEN,
+    idle: bool = False,
+    room: Trace | None = None,
+) -> Graph:
     """The graph of a trace. `hide` and `only` are kinds ("cdev") or names of objects ("file vfio0#1", "file *").
 
     Without `only` it shows what the steps of this trace change, and who holds that; `idle=True` adds everything else.
+    What occurs in `room`, another trace, gets a place too, so that pictures of different calls have things in the same places.
     """
-    story = Story(trace)
+    story = Story(trace, room)
     return _Keys(story, _choose(story, only, hide, idle)).graph()
 
 

@@ -34,11 +34,12 @@ class Player:
         only: Collection[str] = (),
         hide: Collection[str] = HIDDEN,
         idle: bool = False,
+        room: Trace | None = None,
     ) -> None:
         self.trace = trace
         self.step = _within(trace, step)
         self._hide = hide
-        self._graph = graph(trace, only=only, hide=hide, idle=idle)
+        self._graph = graph(trace, only=only, hide=hide, idle=idle, room=room)
         self._layout = lay_out(self._graph)
 
     def svg(self, step: int | None = None) -> str:

@@ -63,7 +63,7 @@ async def do_file_open(devtmpfs: DevTmpfs, path: str, flags: int) -> File:
     )
     if not flags & O_PATH:
         await inode_permission(cdev, flags)
-    file = await alloc_file(path.rsplit("/", 1)[1], cdev.f_op, flags)
+    file = await alloc_file(name_of(path), cdev.f_op, flags)
     if flags & O_PATH:
         return file
     try:
@@ -87,6 +87,12 @@ async def inode_permission(cdev: Cdev, flags: int) -> None:
     need = 4 * (mode != O_WRONLY) | 2 * (mode != O_RDONLY)
     denied = cdev.mode >> 3 & need != need
     await refuse_if(denied, Errno.EACCES, "node_permission", "the permissions of the node do not allow this")
+
+
+def name_of(path: str) -> str:
+    """What the file behind a device node is called: the end of its path, with a word for the number of a group."""
+    last = path.rsplit("/", 1)[1]
+    return f"group{last}" if last.isdigit() else last
 
 
 @kernel("fs/file_table.c")

@@ -1,0 +1,239 @@
+"""The bench: buttons that make calls, the descriptor table, how each call ended, and its steps to walk through."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection
+from html import escape
+from typing import Any
+
+import ipywidgets as widgets
+
+from ..uapi import VfioDeviceBindIommufd
+from .alive import Alive
+from .fields import BadInput, DescriptorField, NumberField, struct_fields
+from .session import Outcome, Session
+from .stage import Stage
+from .style import button, row, style, text, words
+
+ROWS = ("open", "descriptor", "bind", "kvm", "why")
+
+
+class Bench(widgets.VBox):  # type: ignore[misc]
+    """A machine with one program; every button is something that the program does.
+
+    * `session`: what has happened up to now; by default a fresh machine;
+    * `show`: which rows of controls there are, of `ROWS`; `fields`: can the fields of BIND be changed?
+    * everything else is an option of the player, as in `vfiosim.views.show`.
+
+    `listeners` are called after every press, with the bench.
+    """
+
+    def __init__(
+        self, session: Session | None = None, *, show: Collection[str] = ROWS, fields: bool = True, **options: Any
+    ) -> None:
+        unknown = {*show} - {*ROWS}
+        if unknown:
+            raise ValueError(f"there is no row {sorted(unknown)}; there are {', '.join(ROWS)}")
+        self.session = session or Session()
+        self.listeners: list[Callable[[Bench], None]] = []
+        self.buttons: dict[str, widgets.Button] = {}
+        self._make_fields(fields)
+        self.table = text("vfiosim-table")
+        self.result = text("vfiosim-result")
+        self.code = widgets.Textarea(rows=12, disabled=False, layout={"display": "none", "width": "100%"})
+        self.code.add_class("vfiosim-code")
+        self.stage = Stage(self.session.steps, **options)
+        rows = [getattr(self, f"_{name}_row")() for name in ROWS if name in show and name != "why"]
+        controls = widgets.Box([*rows, self._way_back()])
+        controls.add_class("vfiosim-rows")
+        below = [Alive(self)] if "why" in show else []
+        super().__init__([style(), self.table, controls, self.code, self.stage, *below])
+        self.add_class("vfiosim-lab")
+        self._refresh({})
+        self._say("Ready. The picture shows how things stand now.")
+
+    # ---- the controls
+
+    def _make_fields(self, editable: bool) -> None:
+        table = self._open_numbers
+        self.device = widgets.Dropdown(options=self.session.nodes(), description="device", tooltip="Which device node")
+        self.bind_fd = DescriptorField("ioctl on fd", table)
+        self.struct = struct_fields(VfioDeviceBindIommufd, argsz=24)
+        self.fd = DescriptorField("fd", table)
+        self.vm = DescriptorField("VM fd", table)
+        self.kv = DescriptorField("kvm-vfio fd", table)
+        self.listed = NumberField("file fd", low=-(2**31), tip="The descriptor to put on the list or take off")
+        self._editable = editable
+
+    def _open_numbers(self) -> Collection[int]:
+        return self.session.descriptors()
+
+    def _button(
+        self, name: str, press: Callable[[], Outcome | None], tip: str, primary: bool = False
+    ) -> widgets.Button:
+        made = button(name, tip, primary)
+        made.on_click(lambda _: self._press(press))
+        self.buttons[name] = made
+        return made
+
+    def _open_row(self) -> widgets.Box:
+        session = self.session
+        return row(
+            "Open",
+            self.device,
+            self._button("open device", lambda: session.open(self.device.value), "open the chosen device node"),
+            self._button("open iommufd", lambda: session.open("/dev/iommu"), "open /dev/iommu"),
+            self._button(
+                "open group",
+                lambda: session.open(session.group_of(self.device.value)),
+                "open the device's old group node",
+            ),
+        )
+
+    def _bind_row(self) -> widgets.Box:
+        bind = self._button("bind", self._bind, "VFIO_DEVICE_BIND_IOMMUFD", primary=True)
+        if not self._editable:
+            return row("", bind)
+        return row("BIND", self.bind_fd, *self.struct.values(), bind)
+
+    def _descriptor_row(self) -> widgets.Box:
+        session, fd = self.session, self.fd
+        return row(
+            "Descriptor",
+            fd,
+            self._button(
+                "GET_INFO", lambda: session.get_info(fd.read()), "VFIO_DEVICE_GET_INFO: ask what the device has"
+            ),
+            self._button("dup", lambda: session.dup(fd.read()), "a second descriptor for the same open file"),
+            self._button("close", lambda: session.close(fd.read()), "give the descriptor back"),
+        )
+
+    def _kvm_row(self) -> widgets.Box:
+        session = self.session
+        return row(
+            "KVM",
+            self._button("create VM", session.create_vm, "open /dev/kvm, KVM_CREATE_VM"),
+            self.vm,
+            self._button(
+                "create kvm-vfio", lambda: session.create_kvm_vfio(self.vm.read()), "the VM's list of VFIO files"
+            ),
+            self.kv,
+            self.listed,
+            self._button("FILE ADD", lambda: self._list(session.file_add), "put the file on the list"),
+            self._button("FILE DEL", lambda: self._list(session.file_del), "take the file off the list"),
+        )
+
+    def _way_back(self) -> widgets.Box:
+        self.undo = button("Undo", "take the last call back")
+        self.undo.on_click(lambda _: self._press(self._undo))
+        self.reset = button("Reset", "a fresh machine")
+        self.reset.on_click(lambda _: self._press(self._reset))
+        self.copy = button("Copy as code", "everything that was done, as a Python program to copy")
+        self.copy.on_click(lambda _: self._show_code())
+        made = row("", self.undo, self.reset, self.copy, self.result)
+        made.add_class("vfiosim-back")
+        return made
+
+    # ---- what they do
+
+    def _bind(self) -> Outcome:
+        number = self.bind_fd.read()
+        wrong = []
+        values = {}
+        for name, field in self.struct.items():
+            try:
+                values[name] = field.read()
+            except BadInput as problem:
+                wrong.append(problem)
+        if wrong:
+            raise wrong[0]
+        return self.session.bind(number, **values)
+
+    def _list(self, call: Callable[[int, int], Outcome]) -> Outcome:
+        return call(self.kv.read(), self.listed.read())
+
+    def _undo(self) -> None:
+        action = self.session.undo()
+        self._say(f"Taken back: {action.outcome.call}" if action else "There is nothing to take back.")
+
+    def _reset(self) -> None:
+        self.session.reset()
+        for field in (self.bind_fd, self.fd, self.vm, self.kv, self.listed):
+            field.text.value = ""
+        for name, field in self.struct.items():
+            field.set(24 if name == "argsz" else 0)
+        self._refresh({})
+        self._say("Everything is as at the beginning.")
+
+    def _show_code(self) -> None:
+        hidden = self.code.layout.display == "none"
+        self.code.layout.display = "" if hidden else "none"
+        self.copy.description = "Hide code" if hidden else "Copy as code"
+
+    def _press(self, what: Callable[[], Outcome | None]) -> None:
+        """Do what a button stands for, and show what came of it. Whatever goes wrong is said in words."""
+        before = self.session.descriptors()
+        try:
+            outcome = what()
+        except BadInput as problem:
+            self._say(f"Nothing was called; see what is said at {problem}.", "wrong")
+            return
+        except (ValueError, RuntimeError) as problem:  # a program that has ended calls nothing
+            self._say(f"Nothing was called: {problem}. Undo or reset helps.", "wrong")
+            return
+        if outcome is not None:
+            self._tell(outcome)
+        self._refresh(before)
+        back = outcome is None
+        self.stage.show(self.session.steps, -1 if back else min(1, len(self.session.steps)))
+        for listener in self.listeners:
+            listener(self)
+
+    # ---- what they show
+
+    def _tell(self, outcome: Outcome) -> None:
+        more = escape(outcome.sentence, quote=False)
+        if outcome.check:
+            more += (
+                f' <span class="vfiosim-where">check <b>{escape(outcome.check)}</b> at {escape(outcome.where)}</span>'
+            )
+        sign = "✕" if outcome.refused else "✓"
+        line = f"{sign} <code>{escape(outcome.call)}</code> → <b>{escape(outcome.result)}</b> {more}"
+        self._put(line, "refused" if outcome.refused else "good")
+
+    def _say(self, sentence: str, sort: str = "") -> None:
+        self._put(escape(sentence, quote=False), sort)
+
+    def _put(self, line: str, sort: str) -> None:
+        self.result.value = f'<span role="status" class="{sort}">{line}</span>'
+
+    @property
+    def message(self) -> str:
+        """The line about the last press, in words."""
+        return words(self.result.value)
+
+    def _refresh(self, before: dict[int, str]) -> None:
+        """Bring the table, the fields and the code in line with the session."""
+        now = self.session.descriptors()
+        chips = "".join(f"<li><b>{fd}</b> → file {escape(label)}</li>" for fd, label in now.items())
+        self.table.value = (
+            f'<div aria-label="descriptor table">File descriptors of the program: '
+            f"<ul>{chips or '<li>none yet</li>'}</ul></div>"
+        )
+        for fd, label in now.items():
+            if label not in before.values():
+                self._fill(fd, label)
+        self.undo.disabled = not self.session.can_undo
+        self.code.value = self.session.code()
+
+    def _fill(self, fd: int, label: str) -> None:
+        """A file is new: the fields that are about such a file get its descriptor."""
+        if re.match(r"vfio\d", label):
+            wanted: list[NumberField] = [self.bind_fd, self.fd, self.listed]
+        elif label.startswith("iommu#"):
+            wanted = [self.struct["iommufd"]]
+        else:
+            wanted = [field for kind, field in (("kvm-vm", self.vm), ("kvm-vfio", self.kv)) if label.startswith(kind)]
+        for field in wanted:
+            field.set(fd)

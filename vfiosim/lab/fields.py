@@ -1,0 +1,97 @@
+"""Controls that say beside themselves what is wrong with their input."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from html import escape
+
+import ipywidgets as widgets
+
+from ..uapi import Struct
+from .style import words
+
+
+class BadInput(Exception):
+    """A field holds something that cannot be used; the field says why. The text is its label."""
+
+
+class NumberField(widgets.VBox):  # type: ignore[misc]
+    """A labelled field for an integer, decimal or with 0x, and a line below it for what is wrong with it."""
+
+    def __init__(
+        self,
+        label: str,
+        value: int | str = "",
+        *,
+        low: int = 0,
+        high: int = 2**31 - 1,
+        tip: str = "",
+    ) -> None:
+        self.label = label
+        self.low, self.high = low, high
+        self.text = widgets.Text(value=str(value), description=label, tooltip=tip or label, continuous_update=True)
+        self.text.layout.width = "auto"
+        self.problem = widgets.HTML()
+        self.problem.add_class("vfiosim-problem")
+        self.text.observe(lambda _: self.complain(""), "value")
+        super().__init__([self.text, self.problem])
+        self.add_class("vfiosim-field")
+
+    @property
+    def message(self) -> str:
+        """What is wrong, as the reader sees it; "" if nothing is."""
+        return words(self.problem.value)
+
+    def complain(self, message: str) -> None:
+        """Say what is wrong, or with "" that nothing is."""
+        self.problem.value = f'<span role="alert">{escape(message, quote=False)}</span>' if message else ""
+        (self.add_class if message else self.remove_class)("vfiosim-wrong")
+
+    def read(self) -> int:
+        """The number. Raises BadInput, and says why beside the field."""
+        text = str(self.text.value).strip().replace("_", "")
+        try:
+            number = int(text, 0)
+        except ValueError:
+            why = f"“{text}” is no number; write one like 24 or 0x18" if text else "a number is missing here"
+            raise self._refusal(why) from None
+        if not self.low <= number <= self.high:
+            raise self._refusal(f"{number} does not fit; from {self.low} to {self.high}")
+        self.complain("")
+        return number
+
+    def _refusal(self, message: str) -> BadInput:
+        self.complain(message)
+        return BadInput(self.label)
+
+    def set(self, number: int) -> None:
+        """Put a number in."""
+        self.text.value = str(number)
+
+
+class DescriptorField(NumberField):
+    """A field for a descriptor that has to be open; `table` tells which are."""
+
+    def __init__(self, label: str, table: Callable[[], Collection[int]], value: int | str = "", tip: str = "") -> None:
+        super().__init__(label, value, tip=tip or f"{label}: a number from the descriptor table")
+        self.add_class("vfiosim-fd")
+        self._table = table
+
+    def read(self) -> int:
+        """The number of an open descriptor. Raises BadInput, and says why beside the field."""
+        number = super().read()
+        if number not in self._table():
+            raise self._refusal(f"{number} is not open; see the table of descriptors")
+        return number
+
+
+def struct_fields(struct: type[Struct], **values: int) -> dict[str, NumberField]:
+    """One field for each member of a struct of the ABI; each takes what the member can hold."""
+    made = {}
+    for member in struct.fields():
+        bits = 8 * member.size
+        low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if member.signed else (0, (1 << bits) - 1)
+        tip = f"{struct.kernel_name}.{member.name}, {bits} bits"
+        value = values.get(member.name, 0)
+        made[member.name] = NumberField(member.name, value, low=low, high=high, tip=tip)
+    return made

@@ -1,0 +1,1 @@
+"""What the notebooks need: prepared benches, questions and tasks."""

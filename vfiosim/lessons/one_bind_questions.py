@@ -1,0 +1,164 @@
+"""The questions of the lesson about one BIND. Every answer comes out of an experiment."""
+
+from __future__ import annotations
+
+from ..lab import Finding, Question, Session
+from ..trace import Trace
+
+DEVICE, EMULATED, IOMMUFD = "/dev/vfio/devices/vfio0", "/dev/vfio/devices/vfio4", "/dev/iommu"
+FILES = frozenset({"thread *", "fds", "file vfio*", "file iommu*", "vfio_device_file", "iommufd_ctx"})
+BOUND = FILES | {"vfio_device vfio0", "iommufd_device"}
+
+
+def decisive(trace: Trace) -> int:
+    """The step (counted from 1) that refused; the last one if none did."""
+    return next((step.index + 1 for step in trace if step.refused), len(trace))
+
+
+def changing(trace: Trace, what: str) -> int:
+    """The last step (counted from 1) that changed this cell; raises ValueError if none did."""
+    return max(step.index + 1 for step in trace if any(change.what == what for change in step.changes))
+
+
+def holders(session: Session, name: str, counter: str) -> tuple[str, ...]:
+    """Who has how many of a counter, in words."""
+    ledger = session.machine.trace.end.objects[name].counts[counter]
+    return tuple(f"{n} for {holder}: {reason}" for (holder, reason), n in ledger.items())
+
+
+def _ask_before_bind() -> Finding:
+    session = Session()
+    session.open(DEVICE)
+    outcome = session.get_info(3)
+    gate = session.machine.trace.end.objects["vfio_device_file 1"].fields["access_granted"]
+    evidence = f"vfio_device_file 1.access_granted is {int(bool(gate))}"
+    return Finding(outcome.result, session.steps, decisive(session.steps), (evidence,))
+
+
+def _count_the_iommufd() -> Finding:
+    session = Session()
+    session.open(DEVICE)
+    session.open(IOMMUFD)
+    session.bind(3, iommufd=4)
+    held = holders(session, "file iommu#1", "f_ref")
+    count = session.machine.trace.end.objects["file iommu#1"].total("f_ref")
+    return Finding(str(count), session.steps, changing(session.steps, "file iommu#1.f_ref"), held)
+
+
+def _two_mistakes() -> Finding:
+    session = Session()
+    session.open(DEVICE)
+    session.open("/dev/vfio/1")
+    outcome = session.bind(3, iommufd=777)
+    return Finding(outcome.result, session.steps, decisive(session.steps))
+
+
+def _close_the_iommufd() -> Finding:
+    session = Session()
+    session.open(DEVICE)
+    session.open(IOMMUFD)
+    session.bind(3, iommufd=4)
+    outcome = session.close(4)
+    steps, kept = session.steps, session.machine.why("iommufd_ctx").paths
+    usable = not session.get_info(3).refused
+    answer = "busy" if outcome.refused else "bound" if usable else "unbound"
+    return Finding(answer, steps, changing(steps, "file iommu#1.f_ref"), tuple(f"{path}" for path in kept[:1]))
+
+
+def _bind_without_dma() -> Finding:
+    session = Session()
+    session.open(EMULATED)
+    session.open(IOMMUFD)
+    outcome = session.bind(3, iommufd=4)
+    devid = session.machine.trace.end.objects["vfio_device_file 1"].value("devid")
+    answer = outcome.result if outcome.refused else "positive" if devid else "zero"
+    step = decisive(session.steps) if outcome.refused else changing(session.steps, "vfio_device_file 1.devid")
+    return Finding(answer, session.steps, step, (outcome.sentence,))
+
+
+QUESTIONS: dict[str, Question] = {
+    "open is enough?": Question(
+        "A program has opened <code>/dev/vfio/devices/vfio0</code> and at once asks for VFIO_DEVICE_GET_INFO "
+        "(how many regions, how many interrupts?). What does the call return?",
+        _ask_before_bind,
+        "an open file of this kind is a ticket, no more. Its gate, <code>access_granted</code>, is 0 until a BIND has "
+        "succeeded, and behind a closed gate every request but BIND gets the same answer.",
+        {
+            "0": "0: the device is open, so it answers",
+            "EBADF": "EBADF: the descriptor is not valid yet",
+            "EINVAL": "EINVAL: the gate is closed",
+            "ENOTTY": "ENOTTY: there is no such request on this file",
+        },
+        {
+            "0": "You took <i>opening the file</i> for <i>opening the device</i>. With the old group files these come together. "
+            "Here they are two calls.",
+            "EBADF": "You took the closed gate for a missing file. The descriptor is good; its file may not do much yet.",
+            "ENOTTY": "ENOTTY means that a file does not know a request. It comes after the gate: first the gate has to be open.",
+        },
+        view=FILES | {"vfio_device vfio0"},
+    ),
+    "who holds the iommufd?": Question(
+        "The iommufd has just been opened: its file counts 1 reference, for descriptor 4. Now BIND succeeds. "
+        "What is the count (<code>f_ref</code> of <code>file iommu#1</code>) afterwards?",
+        _count_the_iommufd,
+        "the binding holds the file, so that the iommufd cannot go while the device uses it, and the new device object in "
+        "the iommufd holds it once more. These are the holders after BIND:",
+        wrong={
+            "1": "You counted descriptors only. Kernel objects hold files too: that is why a file can outlive its descriptor.",
+            "2": "You have one of the two. The binding (the device's open file) holds the iommufd, and so does the device "
+            "object that BIND makes inside the iommufd.",
+        },
+        otherwise="Count holders, not calls: each unit of a counter belongs to somebody. Ask who would have to let go.",
+        view=BOUND,
+    ),
+    "which error wins?": Question(
+        "The old group file <code>/dev/vfio/1</code> is open, so BIND must fail with EBUSY. And the <code>iommufd</code> "
+        "field says 777, which is no open descriptor: EBADF. Both are wrong at once. Which errno comes back?",
+        _two_mistakes,
+        "the checks have an order. What needs no lock comes first (sizes, flags, a negative number). Then the group is looked "
+        "at. Only then, under the lock of the device set, is the descriptor looked up.",
+        wrong={
+            "EBADF": "You expected all arguments to be checked before anything else. A descriptor is looked up late, because "
+            "looking it up already takes a reference.",
+            "EINVAL": "EINVAL is for a field that can never be right, like iommufd = -1. The number 777 could be open.",
+            "EBADFD": "EBADFD is for a descriptor that is open, but of another kind of file.",
+        },
+        otherwise="Neither mistake has this answer. The two candidates are EBUSY and EBADF.",
+        view=FILES | {"vfio_group 1", "file group1#*"},
+    ),
+    "close the iommufd first": Question(
+        "A device is bound. The program closes the descriptor of the <b>iommufd</b> and keeps that of the device. What now?",
+        _close_the_iommufd,
+        "close gives back one descriptor, not the file. The binding holds the file of the iommufd. There is no unbind "
+        "request: a binding ends with the device's file, and only then does the iommufd go.",
+        {
+            "unbound": "The iommufd goes, and with it the binding: the device no longer answers",
+            "busy": "close fails with EBUSY while a device is bound",
+            "bound": "close succeeds, the iommufd lives on, the device stays bound",
+        },
+        {
+            "unbound": "You took the descriptor for the object. A descriptor is one holder of a file among several.",
+            "busy": "You expected close to protect you. close never asks whether somebody still needs the file; the other "
+            "holders simply keep it.",
+        },
+        view=BOUND,
+    ),
+    "a device without DMA": Question(
+        "<code>vfio4</code> is a serial port made of software: it never does DMA, so there is nothing for an IOMMU to "
+        "protect. May it be bound to an iommufd, and if so, what is <code>out_devid</code>?",
+        _bind_without_dma,
+        "the call has one meaning for all devices: <i>from now on this iommufd is in charge</i>. A device without DMA of its "
+        "own gets an <i>access</i> instead of a device object: through it the driver may reach the program's memory. An "
+        "access is an object of the iommufd too. It takes an ID, and IDs begin with 1, so out_devid is never 0.",
+        {
+            "EINVAL": "BIND is refused: there is no IOMMU to put it under",
+            "zero": "It binds, and out_devid is 0: there is no device object",
+            "positive": "It binds, and out_devid is 1 or more",
+        },
+        {
+            "EINVAL": "You took BIND for “put behind an IOMMU”. It claims DMA only where there is DMA to claim.",
+            "zero": "You expected “no DMA” to mean “no object”. There is one, of another kind: an access.",
+        },
+        view=FILES | {"vfio_device vfio4", "iommufd_access"},
+    ),
+}
