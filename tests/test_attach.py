@@ -26,10 +26,16 @@ def s(p) -> Space:
     return Space(p)
 
 
+class Pair(Space):
+    """An address space and two devices of one group."""
+
+    other: int
+
+
 @pytest.fixture
-def pair(p):
+def pair(p) -> Pair:
     """Two devices of one iommu_group, bound to one iommufd; the second is `pair.other`."""
-    pair = Space(p, "vfio3")
+    pair = Pair(p, "vfio3")
     pair.other = p.open("/dev/vfio/devices/vfio4")
     bind(p, pair.other, pair.iommu)
     return pair

@@ -408,7 +408,7 @@ def card() -> Machine:
     return m
 
 
-def bind_with(p, number: int, token: bytes | None = None) -> int:
+def bind_with(p, number: int, token: bytes | None = None):
     fd, iommufd = p.open(f"/dev/vfio/devices/vfio{number}"), p.open("/dev/iommu")
     where = p.memory.map(16, token or b"")
     flags = uapi.VFIO_DEVICE_BIND_FLAG_TOKEN if token else 0

@@ -268,7 +268,7 @@ async def add(space: Space, first: int, last: int) -> Piece:
 
 
 @pytest.fixture
-def space(engine: Engine) -> Space:
+def space(engine: Engine):
     space = run(engine, alloc_of(Space)).result
     for first, last in ((50, 59), (10, 19), (30, 39)):
         run(engine, add(space, first, last))
@@ -348,7 +348,7 @@ class Pages:
 @pytest.mark.parametrize(("size", "write", "fails"), [(4096, True, False), (4097, True, True), (8192, False, False)])
 def test_pinning_fails_with_efault_where_the_memory_does_not_allow_it(engine, size, write, fails):
     async def code():
-        await pin_pages(Pages(), 0, size, write)
+        await pin_pages(Pages(), 0, size, write)  # type: ignore[arg-type]
 
     error = run(engine, code()).error
     assert isinstance(error, KernelError) is fails

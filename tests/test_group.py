@@ -35,19 +35,19 @@ def counts(m) -> dict[str, int]:
     return {cell.path: cell.value for cell in cells if isinstance(cell, Count) and cell.value}
 
 
-def pointer(p, data: bytes) -> int:
+def pointer(p, data: bytes):
     return p.memory.map(len(data), data)
 
 
-def set_container(p, group, fd) -> int:
+def set_container(p, group, fd):
     return p.ioctl(group, uapi.VFIO_GROUP_SET_CONTAINER, pointer(p, fd.to_bytes(4, "little", signed=True)))
 
 
-def unset(p, group) -> int:
+def unset(p, group):
     return p.ioctl(group, uapi.VFIO_GROUP_UNSET_CONTAINER)
 
 
-def device_fd(p, group, name: str) -> int:
+def device_fd(p, group, name: str):
     return p.ioctl(group, uapi.VFIO_GROUP_GET_DEVICE_FD, pointer(p, name.encode() + b"\0"))
 
 
@@ -57,7 +57,7 @@ def status(p, group) -> int:
     return argument.flags
 
 
-def address(m, device: str) -> str:
+def address(m, device: str):
     return m.built.devices[device].address
 
 
@@ -69,7 +69,7 @@ def ready(p, number: int = 1, kind: int = V2) -> tuple[int, int]:
     return group, container
 
 
-def map_dma(p, container, iova, vaddr, size, flags=READ_WRITE) -> int:
+def map_dma(p, container, iova, vaddr, size, flags=READ_WRITE):
     argument = uapi.VfioIommuType1DmaMap(flags=flags, vaddr=vaddr, iova=iova, size=size)
     return p.ioctl(container, uapi.VFIO_IOMMU_MAP_DMA, argument)
 
@@ -81,7 +81,7 @@ def unmap_dma(p, container, iova, size, flags=0) -> int:
     return argument.size
 
 
-def locked(p) -> int:
+def locked(p):
     return p.task.mm.value.locked_vm.value
 
 
