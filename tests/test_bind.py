@@ -401,6 +401,6 @@ def test_an_unknown_topology_kernel_process_or_call_is_refused_in_words(m, p):
 
 def test_a_buffer_is_part_of_memory_only_while_its_call_runs(p):
     dev, iommu = p.open("/dev/vfio/devices/vfio0"), p.open("/dev/iommu")
-    regions = len(p.task.mm._regions)
+    regions = len(p.task.mm.value._regions)
     bind(p, dev, iommu)
-    assert len(p.task.mm._regions) == regions
+    assert len(p.task.mm.value._regions) == regions

@@ -13,6 +13,7 @@ from vfiosim.engine import (
     Count,
     Engine,
     Field,
+    Intervals,
     KernelOops,
     KObject,
     Lock,
@@ -29,26 +30,35 @@ from vfiosim.engine import (
     count,
     exchange,
     field,
+    first_between,
     free,
     get,
     get_unless_zero,
     hand_over,
+    in_order,
+    intervals,
     kernel,
     load,
     load_count,
     mutex,
     peek,
+    pin_pages,
     poke,
     put,
     put_if_last,
     refuse_if,
     release,
     require,
+    rwsem,
     say,
+    shared,
+    slots_of,
     store,
     table,
     wait_for,
+    wait_for_timeout,
     wait_until_zero,
+    warn_on,
 )
 from vfiosim.uapi import Errno, KernelError
 
@@ -235,6 +245,114 @@ def test_the_lowest_free_slot_is_claimed_and_freed_ones_are_used_again(engine, t
         return first, await claim(thing.slots, thing), await claim(thing.slots, thing, 4)
 
     assert run(engine, code()).result == ([1, 2, 3], 2, None)
+
+
+class Piece(KObject):
+    kind = "piece"
+
+    def __init__(self, engine: Engine, first: int, last: int) -> None:
+        super().__init__(engine)
+        self.first, self.last = first, last
+
+
+class Space(KObject):
+    kind = "space"
+    pieces: Intervals[Piece] = intervals()
+    sem: Lock = rwsem()
+
+
+async def add(space: Space, first: int, last: int) -> Piece:
+    piece = await alloc(Piece, first, last)
+    await poke(space.pieces, first, piece)
+    return piece
+
+
+@pytest.fixture
+def space(engine: Engine):
+    space = run(engine, alloc_of(Space)).result
+    for first, last in ((50, 59), (10, 19), (30, 39)):
+        run(engine, add(space, first, last))
+    return space
+
+
+async def alloc_of(kind):
+    return await alloc(kind)
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "found"),
+    [(0, 9, None), (0, 10, 10), (19, 19, 10), (20, 29, None), (15, 55, 10), (20, 55, 30), (59, 99, 50), (60, 99, None)],
+)
+def test_the_lowest_range_that_touches_another_is_found(engine, space, first, last, found):
+    answer = run(engine, first_of(space, first, last)).result
+    assert (answer.first if answer else None) == found
+
+
+async def first_of(space, first, last):
+    return await first_between(space.pieces, first, last)
+
+
+def test_ranges_come_in_order_and_go_one_at_a_time(engine, space):
+    async def code():
+        before = await in_order(space.pieces)
+        await poke(space.pieces, 30, None)
+        return [piece.first for piece in before], [piece.first for piece in await in_order(space.pieces)]
+
+    assert run(engine, code()).result == ([10, 30, 50], [10, 50])
+
+
+async def hold(lock, how):
+    async with how(lock):
+        await store_nothing(lock)
+
+
+async def store_nothing(lock):
+    await peek(lock.owner.pieces, 0)
+
+
+def test_readers_share_a_lock_and_a_writer_waits_for_all_of_them(engine, space):
+    readers = [engine.spawn(hold(space.sem, shared), f"r{n}") for n in range(2)]
+    writer = engine.spawn(hold(space.sem, lambda lock: lock), "w")
+    for reader in readers:
+        engine.step(reader)
+        engine.step(reader)
+    assert space.sem.readers == readers
+    engine.run(writer)
+    assert writer.why_blocked() == f"w waits for {space.sem.path}, held by r0"
+    engine.run(readers[0])
+    engine.run(writer)
+    assert writer.state == "blocked"
+    engine.run(readers[1])
+    engine.run(writer)
+    assert (writer.state, space.sem.holder) == ("done", None)
+
+
+def test_a_reader_waits_for_the_writer(engine, space):
+    writer = engine.spawn(hold(space.sem, lambda lock: lock), "w")
+    engine.step(writer)
+    engine.step(writer)
+    reader = run(engine, hold(space.sem, shared), "r")
+    assert reader.why_blocked() == f"r waits for {space.sem.path}, held by w"
+    engine.run(writer)
+    engine.run(reader)
+    assert reader.state == "done"
+
+
+class Pages:
+    """A memory whose first page can be written, and whose second can only be read."""
+
+    def pinnable(self, address: int, size: int, write: bool) -> bool:
+        return address + size <= (4096 if write else 8192)
+
+
+@pytest.mark.parametrize(("size", "write", "fails"), [(4096, True, False), (4097, True, True), (8192, False, False)])
+def test_pinning_fails_with_efault_where_the_memory_does_not_allow_it(engine, size, write, fails):
+    async def code():
+        await pin_pages(Pages(), 0, size, write)  # type: ignore[arg-type]
+
+    error = run(engine, code()).error
+    assert isinstance(error, KernelError) is fails
+    assert error is None or (error.name, error.check) == ("EFAULT", "pin_pages")
 
 
 # ---- rule 3: every errno has a named check behind it
@@ -426,6 +544,39 @@ def test_a_wait_with_a_limit_ends_when_the_clock_is_moved_and_not_before(engine,
     assert thread.result is False
 
 
+@pytest.mark.parametrize("signal", [True, False])
+def test_a_wait_for_a_signal_with_a_limit_tells_whether_it_came_in_time(engine, thing, signal):
+    async def code():
+        return await wait_for_timeout(thing.done, 1000)
+
+    async def waker():
+        await complete(thing.done)
+
+    waiter = run(engine, code())
+    engine.sleep(999)
+    assert waiter.state == "blocked"
+    if signal:
+        run(engine, waker())
+    engine.sleep(1)
+    assert waiter.result is signal
+
+
+def test_two_objects_of_one_kind_never_have_the_same_name(engine):
+    async def two():
+        return (await alloc(KObject, "x")).oid, (await alloc(KObject, "x")).oid
+
+    assert run(engine, two()).result == ("object x", "object x#2")
+
+
+def test_the_slots_of_a_table_are_listed_oldest_first(engine, thing):
+    async def code():
+        await poke(thing.slots, "b", thing)
+        await poke(thing.slots, "a", thing)
+        return await slots_of(thing.slots)
+
+    assert run(engine, code()).result == ("b", "a")
+
+
 def test_a_thread_moved_by_hand_is_not_moved_by_others(engine, thing):
     thread = engine.spawn(_add_one(thing))
     thread.manual = True
@@ -464,6 +615,19 @@ def test_giving_back_a_lock_that_another_has_is_an_oops(engine, thing):
     run(engine, take())
     assert run(engine, steal(), "thief").state == "oops"
     assert "thief unlocks thing 1.lock, which it does not hold" in engine.violations[0]
+
+
+def test_a_warning_is_noted_and_the_thread_goes_on(engine, thing):
+    async def careless():
+        await warn_on(False, "all is well")
+        warned = await warn_on(True, "the number is wrong")
+        await store(thing.number, 5)
+        return warned
+
+    thread = run(engine, careless())
+    assert thread.result is True
+    assert engine.violations == ["warning: the number is wrong"]
+    assert thing.number.value == 5
 
 
 # ---- rule 10: the patch table

@@ -295,7 +295,7 @@ def test_the_steps_as_text_have_number_phase_thread_sentence_and_changes() -> No
     lines = [re.sub(" +", " ", line).strip() for line in steps_text(house.trace).splitlines()]
     assert "3 validate ann Nobody may be inside." in lines
     assert "4 publish ann The door is open." in lines
-    assert "8 ✕ validate ann Refused with EBUSY: somebody is inside." in lines
+    assert "8 ✕ validate ann#2 Refused with EBUSY: somebody is inside." in lines
     assert "door front.opened: 0 → 1" in lines
 
 

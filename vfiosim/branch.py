@@ -25,7 +25,7 @@ def _repeat_event(twin: Machine, event: Event) -> None:
     """Ask again what was asked from outside; a call only begins, its effects follow in their recorded order."""
     if event.what == "process":
         name, parent, caps = event.details
-        twin.new_process(name, twin.processes[parent.label].task if parent else None, caps)
+        twin.new_process(name, twin.processes[parent.name].task if parent else None, caps)
     elif event.what == "sleep":
         twin.note("sleep", *event.details)
         twin.engine.clock += event.details[0]
@@ -35,6 +35,9 @@ def _repeat_event(twin: Machine, event: Event) -> None:
     elif event.what == "memory":
         name, what, details = event.details
         getattr(twin.processes[name].memory, what)(*details)
+    elif event.what == "dying":
+        twin.processes[event.details[0]].dying = True
+        twin.note("dying", *event.details)
     elif event.what == "fork":
         parent_name, child = event.details
         twin.note("fork", parent_name, child)

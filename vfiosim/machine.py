@@ -12,7 +12,7 @@ from .kernel.boot import boot
 from .kernel.fs.file import FilesStruct
 from .kernel.kvm.kvm import Kvm
 from .kernel.mm import MmStruct
-from .kernel.task import ALL_CAPABILITIES, Task, open_standard_files
+from .kernel.task import ALL_CAPABILITIES, Task, UserStruct, begin_task, copy_process, open_standard_files
 from .process import Call, Process
 from .topology import Topology
 from .trace import Recorder, Trace
@@ -44,7 +44,7 @@ class Machine:
         self.kernel = kernel
         self.topology = Topology.named(topology) if isinstance(topology, str) else topology
         self.engine = Engine(trace=False)
-        self.built = self._in_kernel(boot(self.topology.devices), "boot")
+        self.built = self._in_kernel(boot(self.topology.devices, self.topology.iommufd_container), "boot")
         self.processes: dict[str, Process] = {}
         self.calls: list[Call] = []  # all of them, oldest first, while traced
         self.pending: list[Call] = []  # those that have not ended
@@ -84,7 +84,7 @@ class Machine:
         if name in self.processes and self.processes[name].task.alive.value:
             raise ValueError(f"there is a process {name!r} already; give this one another name")
         self.note("process", name, parent, caps)
-        task = self._in_kernel(new_task(name, parent, caps), f"start {name}")
+        task = self._in_kernel(new_task(name, parent, caps, self.built.root), f"start {name}")
         self.processes[name] = Process(self, name, task)
         return self.processes[name]
 
@@ -117,6 +117,8 @@ class Machine:
             call.finish()
             if isinstance(call.error, KernelOops) and call.process.task.alive.value:
                 call.process.start("exit")
+        for process in {call.process.name: call.process for call in ended}.values():
+            process.end_if_it_can()
 
     def note(self, what: str, *details: Any) -> None:
         """Keep in mind what was asked, so that `branch` can ask it again."""
@@ -142,10 +144,13 @@ class Machine:
         return thread.result
 
 
-async def new_task(name: str, parent: Task | None, caps: tuple[str, ...]) -> Task:
+async def new_task(name: str, parent: Task | None, caps: tuple[str, ...], root: UserStruct) -> Task:
     """The kernel's side of a new process."""
-    files = await alloc(FilesStruct, name, NOFILE)
     if parent is None:
+        files = await alloc(FilesStruct, name, NOFILE)
         await open_standard_files(files)
-    mm = await alloc(MmStruct, name) if parent is None else await alloc(parent.mm.copy, name)
-    return await alloc(Task, name, files, mm, caps)
+        task = await alloc(Task, name, files, await alloc(MmStruct, name), caps)
+    else:
+        task = await copy_process(parent, name)
+    await begin_task(task, root, parent)
+    return task

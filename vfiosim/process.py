@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from ctypes import Array, Structure
 from typing import TYPE_CHECKING, Any
 
 from .engine import Thread
-from .kernel import Unsupported
 from .kernel.fs.file import O_RDWR
-from .kernel.fs.syscalls import do_sys_openat2, open_plain, sys_close, sys_dup, sys_ioctl
 from .kernel.mm import MmStruct
-from .kernel.task import Task, copy_files, do_exit, system_call
+from .kernel.task import Task, system_call
+from .system_calls import FileCalls, body
 from .uapi import request_name
 
 if TYPE_CHECKING:
@@ -86,7 +85,7 @@ class Call:
     def finish(self) -> None:
         """Once the call has ended, its buffer is no longer part of the process's memory."""
         if self.thread.ended and self._argument is not None:
-            self.process.task.mm.forget(self._argument)
+            self.process.task.mm.value.forget(self._argument)
             self._argument = None
 
     def __str__(self) -> str:
@@ -100,7 +99,7 @@ class Memory:
 
     def __init__(self, process: Process) -> None:
         self._process = process
-        self._mm: MmStruct = process.task.mm
+        self._mm: MmStruct = process.task.mm.value
 
     def map(self, length: int, data: bytes = b"", prot: int = 3, address: int | None = None) -> int:
         """Make `length` bytes accessible (1 read, 2 write), beginning with `data`; the answer is their address."""
@@ -111,6 +110,11 @@ class Memory:
         """Take every mapping in this range away."""
         self._note("unmap", address, length)
         self._mm.unmap(address, length)
+
+    def protect(self, address: int, length: int, prot: int) -> None:
+        """Change what may be done in this range (1 read, 2 write); ENOMEM where a part of it is not mapped."""
+        self._note("protect", address, length, prot)
+        self._mm.protect(address, length, prot)
 
     def read(self, address: int, size: int) -> bytes:
         """The bytes at an address."""
@@ -125,7 +129,7 @@ class Memory:
         self._process.machine.note("memory", self._process.name, what, details)
 
 
-class Process:
+class Process(FileCalls):
     """A program. File descriptors are small numbers; the first one is 3, for 0, 1 and 2 are taken.
 
     Every call raises KernelError (an OSError with the errno, the check that refused and one sentence why) where the kernel
@@ -136,6 +140,7 @@ class Process:
         self.machine = machine
         self.name = name
         self.task = task
+        self.dying = False  # told to end, but some thread of it may be in the kernel still
 
     @property
     def memory(self) -> Memory:
@@ -158,43 +163,6 @@ class Process:
         """Send a request. `argument` is a number, an address in `memory`, or a writable buffer that is changed in place."""
         return int(self._call("ioctl", fd, request, argument))
 
-    def mmap(
-        self, length: int, prot: int = 3, fd: int | None = None, offset: int = 0, address: int | None = None
-    ) -> int:
-        """Map `length` bytes of fresh memory (1 readable, 2 writable); the answer is their address."""
-        if fd is not None:
-            raise Unsupported("mmap of a file")
-        return self.memory.map(length, prot=prot, address=address)
-
-    def munmap(self, address: int, length: int) -> int:
-        """Unmap every page between `address` and `address + length`."""
-        self.memory.unmap(address, length)
-        return 0
-
-    def plain(self, name: str) -> int:
-        """A descriptor of a file that VFIO knows nothing of: "eventfd", "memfd", "pipe", "socket", "file"."""
-        return int(self._call("plain", name))
-
-    def eventfd(self) -> int:
-        """A descriptor of an eventfd."""
-        return self.plain("eventfd")
-
-    def memfd(self, size: int = 0) -> int:
-        """A descriptor of a memory file of `size` bytes."""
-        return self.plain("memfd")
-
-    def tmpfile(self) -> int:
-        """A descriptor of an ordinary file."""
-        return self.plain("file")
-
-    def pipe(self) -> tuple[int, int]:
-        """The two ends of a pipe."""
-        return self.plain("pipe"), self.plain("pipe")
-
-    def socketpair(self) -> tuple[int, int]:
-        """Two connected sockets."""
-        return self.plain("socket"), self.plain("socket")
-
     def fork(self, name: str) -> Process:
         """A child that shares every open file."""
         child = self.machine.new_process(name, self.task)
@@ -203,30 +171,38 @@ class Process:
         return child
 
     def exit(self) -> None:
-        """End the process; all its descriptors are closed."""
-        self._call("exit")
+        """End the process; all its descriptors are closed, as soon as none of its threads is in a call."""
+        self.dying = True
+        self.machine.note("dying", self.name)
+        self.end_if_it_can()
 
     def kill(self) -> None:
-        """End the process from outside (SIGKILL), as `exit`."""
-        self._call("exit")
+        """End the process from outside (SIGKILL), as `exit`: a call that waits in the kernel is not torn away."""
+        self.exit()
+
+    def end_if_it_can(self) -> None:
+        """The last thread of a process that was told to end takes its files with it."""
+        busy = any(call.process is self for call in self.machine.pending)
+        if self.dying and self.task.alive.value and not busy:
+            self.start("exit").value()
 
     def start(self, name: str, *arguments: Any, run: bool = True) -> Call:
-        """Start a call ("open", "close", "dup", "ioctl", "exit") that may have to wait, and go on with other things.
+        """Start a call ("open", "close", "dup", "ioctl", "write_file", …) that may have to wait, and go on with other things.
 
         With `run=False` nothing happens yet: `step` and `run` of the answer move it.
         """
         where = None
         passed = arguments
         if name == "ioctl" and len(arguments) == 3 and not isinstance(arguments[2], int):
-            where = self.task.mm.map_buffer(arguments[2])
+            where = self.task.mm.value.map_buffer(arguments[2])
             passed = (*arguments[:2], where)
             self.machine.note("call", self.name, name, (*arguments[:2], bytes(arguments[2])))
         elif name != "fork":
             self.machine.note("call", self.name, name, arguments)
-        body = self._body(name, passed)
+        code = self._body(name, passed)
         shown = f"{name}({', '.join(_shown(name, n, argument) for n, argument in enumerate(arguments))})"
         label = f"{self.name}:{self.machine.engine.number(f'call of {self.name}')}"
-        thread = self.machine.engine.spawn(system_call(body), label, self.task.mm, self.task)
+        thread = self.machine.engine.spawn(system_call(code), label, self.task.mm.value, self.task)
         thread.manual = not run
         call = Call(self, name, shown, thread, where)
         self.machine.pending.append(call)
@@ -240,18 +216,7 @@ class Process:
     def _body(self, name: str, arguments: tuple[Any, ...]) -> Coroutine[Any, Any, Any]:
         if not self.task.alive.value:
             raise ValueError(f"the process {self.name!r} has ended")
-        calls: dict[str, Callable[..., Coroutine[Any, Any, Any]]] = {
-            "open": lambda path, flags=O_RDWR: do_sys_openat2(self.machine.built.devtmpfs, path, flags),
-            "close": sys_close,
-            "dup": sys_dup,
-            "ioctl": lambda fd, request, argument=0: sys_ioctl(fd, request, argument),
-            "plain": open_plain,
-            "fork": lambda child: copy_files(self.task, child),
-            "exit": lambda: do_exit(self.task),
-        }
-        if name not in calls:
-            raise ValueError(f"there is no call {name!r}; there are {', '.join(calls)}")
-        return calls[name](*arguments)
+        return body(self.machine.built, self.task, name, arguments)
 
 
 def _shown(call: str, index: int, argument: object) -> str:

@@ -6,17 +6,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from .kernel.base import NO_GROUP
 from .kernel.boot import DeviceSpec
 
 __all__ = ["TOPOLOGIES", "DeviceSpec", "Topology"]
 
+PROFILES = ("default", "noiommu", "sriov", "compat")
+
 
 @dataclass(frozen=True)
 class Topology:
-    """Devices in the order in which their drivers take them: the first VFIO device is vfio0, the next vfio1, and so on."""
+    """Devices in the order in which their drivers take them: the first VFIO device is vfio0, the next vfio1, and so on.
+
+    * `iommufd_container`: the kernel was built so that /dev/vfio/vfio is an iommufd that plays a container.
+    """
 
     name: str
     devices: tuple[DeviceSpec, ...]
+    iommufd_container: bool = False
 
     @classmethod
     def named(cls, name: str) -> Topology:
@@ -31,27 +38,36 @@ class Topology:
 
         `devices` maps names to addresses, groups, drivers and models. Raises ValueError for a profile that is not modelled.
         """
-        if profile != "default":
-            raise ValueError(f"the profile {profile!r} is not modelled; only 'default' is")
-        return cls(profile, tuple(_recorded(name, device) for name, device in devices.items()))
+        if profile not in PROFILES:
+            raise ValueError(f"the profile {profile!r} is not modelled; {', '.join(PROFILES)} are")
+        found = tuple(_recorded(name, device, devices) for name, device in devices.items())
+        return cls(profile, found, iommufd_container=profile == "compat")
 
 
 _CAN_RESET = {"nvme"}  # models with a function-level reset
 
 
-def _recorded(name: str, device: Mapping[str, Any]) -> DeviceSpec:
+def _recorded(name: str, device: Mapping[str, Any], devices: Mapping[str, Mapping[str, Any]]) -> DeviceSpec:
     address = str(device["bdf"])
     pci = device["kind"] == "pci"
-    behind_port = pci and not address.startswith("0000:00:")
+    virtual = str(device["model"]).endswith(" VF")
+    behind_port = pci and not virtual and not address.startswith("0000:00:")
+    physical = f"{address[:11]}0"  # the function 0 of the same card
+    vfs = [other for other in devices.values() if pci and str(other["model"]) == f"{device['model']} VF"]
+    vfs = [other for other in vfs if str(other["bdf"])[:11] == address[:11]]
     return DeviceSpec(
         name,
         address,
-        int(device["group_id"]),
+        int(device.get("group_id", NO_GROUP)),
         bus="pci" if pci else "mdev",
         driver=str(device["driver"]),
         model=str(device["model"]),
         dev_set=f"bus {address[:7]}" if behind_port else "",
-        can_reset=device["model"] in _CAN_RESET,
+        can_reset=device["model"] in _CAN_RESET
+        and not vfs,  # the reset of a function with others in it was switched off
+        noiommu=str(device["group"]).startswith("noiommu-"),
+        vfs=len(vfs),
+        physfn=physical if virtual else "",
     )
 
 

@@ -12,6 +12,7 @@ from ..uapi import VFIO_DEVICE_BIND_IOMMUFD, KernelError, VfioDeviceBindIommufd
 from .replay import Replay
 
 _LAST_WAIT: Final = 6000  # ms that a killed process has to go away
+_MDEV_TYPES: Final = {"mdev0": "mtty-2", "mdev1": "mtty-1"}  # not in the recordings
 Devices = Mapping[str, Mapping[str, Any]]
 
 
@@ -25,8 +26,7 @@ def ending(replay: Replay, devices: Devices, probe0: Mapping[str, Any]) -> dict[
     if stuck:
         result["stuck_procs"] = stuck
     elif not replay.scenario.get("noprobe"):
-        if any(driver != devices[name]["driver"] for name, driver in drivers(replay).items()):
-            raise Unsupported("putting driver bindings back")
+        restore(replay, devices)
         mentioned = replay.scope.devices(json.dumps(replay.scenario["steps"]))
         found = probe(replay.machine.process("probe"), {name: devices[name] for name in mentioned})
         result["probe"] = {name: what for name, what in found.items() if what != probe0.get(name)} or "clean"
@@ -44,10 +44,34 @@ def end_everybody(replay: Replay) -> list[str]:
     return [name for name, actor in replay.everybody if not actor.gone]
 
 
+def restore(replay: Replay, devices: Devices) -> None:
+    """Put every device back into the hands of the driver that it had, in the order of the topology."""
+    process: Process | None = None
+    for name, device in devices.items():
+        address, bus, want = device["bdf"], "pci" if device["kind"] == "pci" else "mdev", device["driver"]
+        if drivers(replay).get(address) == want:
+            continue
+        process = process or replay.machine.process("restore")
+        if bus == "mdev":
+            kind = _MDEV_TYPES.get(name, "mtty-1")
+            process.write_file(f"/sys/class/mdev_bus/mtty/mdev_supported_types/{kind}/create", address)
+            continue
+        if str(device["model"]).endswith(" VF"):  # they all come back at once
+            physical, vfs = f"{address[:11]}0", sum(str(other["model"]).endswith(" VF") for other in devices.values())
+            process.write_file(f"/sys/bus/pci/devices/{physical}/sriov_numvfs", str(vfs))
+            continue
+        if address not in drivers(replay):
+            process.write_file("/sys/bus/pci/rescan", "1")
+        if drivers(replay)[address] is not None:
+            process.write_file(f"/sys/bus/pci/devices/{address}/driver/unbind", address)
+        process.write_file(f"/sys/bus/pci/devices/{address}/driver_override", want or "\n")
+        process.write_file("/sys/bus/pci/drivers_probe", address)
+
+
 def drivers(replay: Replay) -> dict[str, str | None]:
-    """Which driver each device is bound to at the moment."""
-    bound = {name: device.driver.value for name, device in replay.machine.built.devices.items()}
-    return {name: driver.label if driver is not None else None for name, driver in bound.items()}
+    """Which driver each device is bound to at the moment, by address."""
+    bound = {device.address: device.driver.value for device in replay.machine.built.devices.values()}
+    return {address: driver.label if driver is not None else None for address, driver in bound.items()}
 
 
 def probe(process: Process, devices: Devices) -> dict[str, dict[str, Any]]:

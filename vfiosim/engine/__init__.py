@@ -4,27 +4,44 @@ Knows nothing of VFIO. `objects` are what code works on, `effects`, `lifetime`, 
 `functions` how it is called and what it says, `engine` who runs it and keeps the journal.
 """
 
-from .checks import UserMemory, copy_from_user, copy_to_user, refuse_if, require, return_to_user
+from .checks import UserMemory, copy_from_user, copy_to_user, pin_pages, refuse_if, require, return_to_user, warn_on
 from .effects import (
     KernelOops,
     Request,
     claim,
     exchange,
+    first_between,
+    in_order,
     load,
     load_acquire,
     load_count,
     next_slot,
     peek,
     poke,
+    slots_of,
     store,
     store_release,
 )
 from .engine import Change, Engine, Micro, Thread
 from .functions import FUNCTIONS, KernelFunction, Phase, current, kernel, say
 from .lifetime import alloc, free, get, get_unless_zero, hand_over, put, put_if_last
-from .objects import Cell, Count, Field, KObject, Table, count, field, table
+from .objects import Cell, Count, Field, Intervals, KObject, Table, count, field, intervals, table
 from .source import Line
-from .sync import Completion, Lock, acquire, complete, completion, mutex, release, spinlock, wait_for, wait_until_zero
+from .sync import (
+    Completion,
+    Lock,
+    acquire,
+    complete,
+    completion,
+    mutex,
+    release,
+    rwsem,
+    shared,
+    spinlock,
+    wait_for,
+    wait_for_timeout,
+    wait_until_zero,
+)
 
 __all__ = [
     "FUNCTIONS",
@@ -34,6 +51,7 @@ __all__ = [
     "Count",
     "Engine",
     "Field",
+    "Intervals",
     "KObject",
     "KernelFunction",
     "KernelOops",
@@ -56,10 +74,13 @@ __all__ = [
     "current",
     "exchange",
     "field",
+    "first_between",
     "free",
     "get",
     "get_unless_zero",
     "hand_over",
+    "in_order",
+    "intervals",
     "kernel",
     "load",
     "load_acquire",
@@ -67,6 +88,7 @@ __all__ = [
     "mutex",
     "next_slot",
     "peek",
+    "pin_pages",
     "poke",
     "put",
     "put_if_last",
@@ -74,11 +96,16 @@ __all__ = [
     "release",
     "require",
     "return_to_user",
+    "rwsem",
     "say",
+    "shared",
+    "slots_of",
     "spinlock",
     "store",
     "store_release",
     "table",
     "wait_for",
+    "wait_for_timeout",
     "wait_until_zero",
+    "warn_on",
 ]

@@ -22,6 +22,9 @@ class UserMemory(Protocol):
     def write(self, address: int, data: bytes) -> None:
         """Write as much of `data` as can be written, from its beginning."""
 
+    def pinnable(self, address: int, size: int, write: bool) -> bool:
+        """Can all pages of a range be pinned, to be read or also to be written?"""
+
 
 @effect
 def refuse_if(condition: bool, errno: Errno, name: str, sentence: str) -> Asks[None]:
@@ -42,6 +45,18 @@ def _refuse_if(engine: Engine, thread: Thread, request: Request) -> None:
 
 
 @effect
+def warn_on(condition: bool, sentence: str) -> Asks[bool]:
+    """Something that must never hold: where it does the kernel writes a warning and goes on. The answer is the condition."""
+    yield (_warn_on, condition, sentence)
+    return condition
+
+
+def _warn_on(engine: Engine, thread: Thread, request: Request) -> None:
+    if request[1]:
+        engine.violations.append(f"warning: {request[2]}")
+
+
+@effect
 def copy_from_user(address: int, size: int) -> Asks[bytes]:
     """Read `size` bytes of the calling process at `address`; EFAULT where they cannot all be read."""
     answer: bytes = yield (_copy_from_user, address, size)
@@ -52,6 +67,19 @@ def copy_from_user(address: int, size: int) -> Asks[bytes]:
 def copy_to_user(address: int, data: bytes) -> Asks[None]:
     """Write bytes into the calling process at `address`; EFAULT where they cannot all be written."""
     yield (_copy_to_user, address, data)
+
+
+@effect
+def pin_pages(memory: UserMemory, address: int, size: int, write: bool) -> Asks[None]:
+    """Pin the pages of a range, so that they stay where they are; EFAULT where one is missing or must not be written."""
+    yield (_pin_pages, memory, address, size, write)
+
+
+def _pin_pages(engine: Engine, thread: Thread, request: Request) -> None:
+    _, memory, address, size, write = request
+    if not memory.pinnable(address, size, write):
+        need = "written" if write else "read"
+        raise KernelError(Errno.EFAULT, f"{size} bytes at address {address:#x} cannot all be {need}", check="pin_pages")
 
 
 def _copy_from_user(engine: Engine, thread: Thread, request: Request) -> bytes:

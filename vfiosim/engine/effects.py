@@ -14,7 +14,7 @@ import types
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
-from .objects import Cell, Count, Field, KObject, Table
+from .objects import Cell, Count, Field, Intervals, KObject, Table
 
 if TYPE_CHECKING:
     from .engine import Engine, Thread
@@ -157,6 +157,45 @@ def next_slot(target: Table[T], start: int) -> Asks[int | None]:
     """The lowest number from `start` on whose slot is not empty (`xa_find`); None if there is none."""
     answer: int | None = yield (_next_slot, target, start)
     return answer
+
+
+@effect
+def slots_of(target: Table[T]) -> Asks[tuple[str, ...]]:
+    """The name of every slot that is not empty, oldest first; of a table whose slots have names."""
+    answer: tuple[str, ...] = yield (_slots_of, target)
+    return answer
+
+
+def _slots_of(engine: Engine, thread: Thread, request: Request) -> tuple[Any, ...]:
+    return tuple(request[1].slots)
+
+
+@effect
+def first_between(target: Intervals[T], first: int, last: int) -> Asks[T | None]:
+    """The lowest range that has a number from `first` to `last` (`interval_tree_iter_first`); None if there is none."""
+    answer: T | None = yield (_first_between, target, first, last)
+    return answer
+
+
+@effect
+def in_order(target: Intervals[T]) -> Asks[tuple[T, ...]]:
+    """All ranges of a table of ranges, upwards."""
+    answer: tuple[T, ...] = yield (_in_order, target)
+    return answer
+
+
+def _first_between(engine: Engine, thread: Thread, request: Request) -> Any:
+    _, target, first, last = request
+    if target.owner.freed:
+        engine.use_after_free(thread, target)
+    return target.overlapping(first, last)
+
+
+def _in_order(engine: Engine, thread: Thread, request: Request) -> Any:
+    target = request[1]
+    if target.owner.freed:
+        engine.use_after_free(thread, target)
+    return target.in_order()
 
 
 def _next_slot(engine: Engine, thread: Thread, request: Request) -> int | None:

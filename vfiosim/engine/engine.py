@@ -132,6 +132,13 @@ class Engine:
         self._numbers[kind] = self._numbers.get(kind, 0) + 1
         return self._numbers[kind]
 
+    def unique(self, kind: str, label: str) -> str:
+        """A label that no other object of this kind ever had: the one that is wished for, or "vfio0#2" for the second of them."""
+        if not label:
+            return str(self.number(kind))
+        again = self.number(f"{kind} {label}")
+        return label if again == 1 else f"{label}#{again}"
+
     def use_after_free(self, thread: Thread, target: Cell | KObject) -> None:
         """Note that freed memory was touched; the run goes on, as the kernel's would."""
         what = target.path if isinstance(target, Cell) else target.oid

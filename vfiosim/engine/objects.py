@@ -7,6 +7,7 @@ Attributes of an object that are not cells are set at its birth and never change
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
 
@@ -78,14 +79,15 @@ class Count(Cell):
 class Table(Cell, Generic[T]):
     """Slots with numbers or names (an xarray, a descriptor table, the device nodes), each read or changed in one effect.
 
-    Numbers are given out from `first` on, the lowest free one at a time.
+    Numbers are given out from `first` on, the lowest free one at a time. `link` is that of a `Field`, for all slots.
     """
 
-    __slots__ = ("_free", "first", "slots")
+    __slots__ = ("_free", "first", "link", "slots")
 
-    def __init__(self, owner: KObject, name: str, guard: str, first: int) -> None:
+    def __init__(self, owner: KObject, name: str, guard: str, first: int, link: str = "") -> None:
         super().__init__(owner, name, guard)
         self.first = first
+        self.link = link
         self.slots: dict[Any, T] = {}
         self._free = first  # no free slot below this one
 
@@ -107,6 +109,44 @@ class Table(Cell, Generic[T]):
             self.slots[number] = value
 
 
+class Intervals(Table[T]):
+    """A table of ranges that never overlap: the slot is the first number of a range, `last` of its value the last one.
+
+    Finding a range, adding one and taking one away costs about the same however many there are.
+    """
+
+    __slots__ = ("_starts",)
+
+    def __init__(self, owner: KObject, name: str, guard: str, link: str = "") -> None:
+        super().__init__(owner, name, guard, 0, link)
+        self._starts: list[int] = []
+
+    def put(self, number: Any, value: T | None) -> None:
+        """Add the range that begins at `number`, or take it away with None; only effects call this."""
+        if value is None:
+            if self.slots.pop(number, None) is not None:
+                del self._starts[bisect_left(self._starts, number)]
+        elif number in self.slots:
+            self.slots[number] = value
+        else:
+            self.slots[number] = value
+            insort(self._starts, number)
+
+    def overlapping(self, first: int, last: int) -> T | None:
+        """The lowest range that has a number from `first` to `last`."""
+        starts = self._starts
+        index = bisect_right(starts, first) - 1
+        if index >= 0 and self.slots[starts[index]].last >= first:  # type: ignore[attr-defined]
+            return self.slots[starts[index]]
+        if index + 1 < len(starts) and starts[index + 1] <= last:
+            return self.slots[starts[index + 1]]
+        return None
+
+    def in_order(self) -> tuple[T, ...]:
+        """All ranges, upwards."""
+        return tuple(self.slots[start] for start in self._starts)
+
+
 class Plan:
     """A cell as declared in a class body; every object of the class gets one of its own."""
 
@@ -124,9 +164,14 @@ def count(*, guard: str = "") -> Count:
     return cast(Count, Plan(lambda owner, name: Count(owner, name, guard)))
 
 
-def table(*, first: int = 0, guard: str = "") -> Table[Any]:
+def table(*, first: int = 0, guard: str = "", link: str = "") -> Table[Any]:
     """Declare a `Table` whose lowest slot number is `first`."""
-    return cast("Table[Any]", Plan(lambda owner, name: Table(owner, name, guard, first)))
+    return cast("Table[Any]", Plan(lambda owner, name: Table(owner, name, guard, first, link)))
+
+
+def intervals(*, guard: str = "", link: str = "") -> Intervals[Any]:
+    """Declare an `Intervals` without ranges."""
+    return cast("Intervals[Any]", Plan(lambda owner, name: Intervals(owner, name, guard, link)))
 
 
 class KObject:
@@ -153,7 +198,7 @@ class KObject:
         cls._plans = plans
 
     def __init__(self, engine: Engine, label: str = "") -> None:
-        self.label = label or str(engine.number(self.kind))
+        self.label = engine.unique(self.kind, label)
         self.oid = f"{self.kind} {self.label}"
         self.freed = False
         attributes = self.__dict__

@@ -14,14 +14,19 @@ if TYPE_CHECKING:
 
 
 class Lock(Cell):
-    """A mutex or a spinlock; `holder` is the thread that has it. `async with lock:` takes it and gives it back."""
+    """A mutex, a spinlock or a semaphore for readers and writers; `async with lock:` takes it for one thread alone.
 
-    __slots__ = ("holder", "spin")
+    `holder` is the thread that has it. `async with shared(lock):` takes it together with other readers (`readers`); then
+    `holder` is the oldest of them.
+    """
+
+    __slots__ = ("holder", "readers", "spin")
 
     def __init__(self, owner: KObject, name: str, guard: str, spin: bool) -> None:
         super().__init__(owner, name, guard)
         self.spin = spin
         self.holder: Thread | None = None
+        self.readers: list[Thread] = []
 
     def __aenter__(self) -> Awaitable[None]:
         return acquire(self)
@@ -31,6 +36,28 @@ class Lock(Cell):
     ) -> Awaitable[None]:
         # A coroutine that is dropped half-way (GeneratorExit) must not await any more, and after an oops locks stay locked.
         return release(self) if kind is None or issubclass(kind, KernelError) else _nothing()
+
+
+class Shared:
+    """The reader's side of a lock: any number of readers, or one writer."""
+
+    __slots__ = ("lock",)
+
+    def __init__(self, lock: Lock) -> None:
+        self.lock = lock
+
+    def __aenter__(self) -> Awaitable[None]:
+        return acquire_shared(self.lock)
+
+    def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: object
+    ) -> Awaitable[None]:
+        return release_shared(self.lock) if kind is None or issubclass(kind, KernelError) else _nothing()
+
+
+def shared(lock: Lock) -> Shared:
+    """`async with shared(lock):` reads under a lock (`down_read`); `async with lock:` is the writer's side."""
+    return Shared(lock)
 
 
 class Completion(Cell):
@@ -46,6 +73,11 @@ class Completion(Cell):
 def mutex() -> Lock:
     """Declare a lock whose waiters sleep."""
     return cast(Lock, Plan(lambda owner, name: Lock(owner, name, "", False)))
+
+
+def rwsem() -> Lock:
+    """Declare a lock that one writer takes alone, or any number of readers together (`shared`)."""
+    return mutex()
 
 
 def spinlock() -> Lock:
@@ -73,12 +105,50 @@ def _acquire(engine: Engine, thread: Thread, request: Request) -> Any:
 
 def _release(engine: Engine, thread: Thread, request: Request) -> None:
     target = request[1]
-    if target.holder is not thread:
+    if target.holder is not thread or target.readers:
         raise KernelOops(f"{thread.label} unlocks {target.path}, which it does not hold")
     if engine.journal is not None:
         engine.journal.append((target, None, thread, None))
     target.holder = None
     thread.locks.remove(target)
+
+
+def _acquire_shared(engine: Engine, thread: Thread, request: Request) -> Any:
+    target = request[1]
+    if target.holder is not None and not target.readers:
+        return WAIT
+    if target.owner.freed:
+        engine.use_after_free(thread, target)
+    _readers_change(engine, target, [*target.readers, thread])
+    thread.locks.append(target)
+    return None
+
+
+def _release_shared(engine: Engine, thread: Thread, request: Request) -> None:
+    target = request[1]
+    if thread not in target.readers:
+        raise KernelOops(f"{thread.label} unlocks {target.path}, which it does not hold")
+    _readers_change(engine, target, [reader for reader in target.readers if reader is not thread])
+    thread.locks.remove(target)
+
+
+def _readers_change(engine: Engine, target: Lock, readers: list[Thread]) -> None:
+    oldest = readers[0] if readers else None
+    if engine.journal is not None:
+        engine.journal.append((target, None, target.holder, oldest))
+    target.readers, target.holder = readers, oldest
+
+
+@effect
+def acquire_shared(target: Lock) -> Asks[None]:
+    """Take a lock together with other readers, waiting while a writer has it. `async with shared(lock):` does this."""
+    yield (_acquire_shared, target)
+
+
+@effect
+def release_shared(target: Lock) -> Asks[None]:
+    """Give a reader's share of a lock back."""
+    yield (_release_shared, target)
 
 
 @effect
@@ -109,6 +179,27 @@ def complete(target: Completion) -> Asks[None]:
 def wait_for(target: Completion) -> Asks[None]:
     """Wait until a completion is signalled, and take the signal."""
     yield (_wait_for, target)
+
+
+@effect
+def wait_for_timeout(target: Completion, timeout: int) -> Asks[bool]:
+    """Wait for a completion, at most `timeout` milliseconds of simulated time; False if they are over."""
+    answer: bool = yield (_wait_for_timeout, target, timeout)
+    return answer
+
+
+def _wait_for_timeout(engine: Engine, thread: Thread, request: Request) -> Any:
+    _, target, timeout = request
+    if target.value:
+        thread.deadline = None
+        _wait_for(engine, thread, request)
+        return True
+    if thread.deadline is None:
+        thread.deadline = engine.clock + timeout
+    if engine.clock < thread.deadline:
+        return WAIT
+    thread.deadline = None
+    return False
 
 
 def _complete(engine: Engine, thread: Thread, request: Request) -> None:

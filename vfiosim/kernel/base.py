@@ -2,9 +2,44 @@
 
 from __future__ import annotations
 
-from ..engine import Count, Field, KObject, count, field, get_unless_zero, kernel, put
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final
+
+from ..engine import Count, Field, KObject, Lock, Table, count, field, get_unless_zero, kernel, load, mutex, put
 from ..engine.engine import Engine
+from .hardware import hardware_of
 from .iommu import IommuGroup
+
+VFIO_PCI: Final = "vfio-pci"
+MTTY: Final = "mtty"
+NEW_GROUP: Final = -1  # a device gets an iommu_group of its own, whatever its number
+NO_GROUP: Final = -2  # no IOMMU knows the device
+VFIO_DRIVERS: Final = frozenset({VFIO_PCI, MTTY})
+
+
+@dataclass(frozen=True)
+class DeviceSpec:
+    """One device of a topology.
+
+    * `name`: what people call it; `address`: PCI address or UUID; `bus`: "pci" or "mdev"; `model`: free text;
+    * `driver`: "vfio-pci" and "mtty" are VFIO drivers; every other name is a kernel driver that uses the DMA API;
+    * `group`: the number of its iommu_group, or NEW_GROUP, or NO_GROUP; `noiommu`: no IOMMU watches it, only its name matters;
+    * `dev_set`: devices with the same word are reset together, "" for alone;
+    * `can_reset`: the function can be reset on its own.
+    """
+
+    name: str
+    address: str
+    group: int
+    bus: str = "pci"
+    driver: str = "vfio-pci"
+    model: str = ""
+    dev_set: str = ""
+    can_reset: bool = False
+    noiommu: bool = False
+    vfs: int = 0  # how many virtual functions it can have
+    physfn: str = ""  # for a virtual function: the address of its physical function
 
 
 class BusDriver(KObject):
@@ -19,41 +54,76 @@ class BusDriver(KObject):
 
     module: Count = count()
 
-    def __init__(self, engine: Engine, name: str, driver_managed_dma: bool) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        name: str,
+        bus: str,
+        driver_managed_dma: bool,
+        probe: Callable[[Device, BusDriver], Awaitable[None]] | None = None,
+        remove: Callable[[Device, BusDriver], Awaitable[None]] | None = None,
+    ) -> None:
         super().__init__(engine, name)
+        self.bus = bus
         self.driver_managed_dma = driver_managed_dma  # does binding it leave DMA ownership alone?
+        self.probe = probe  # take a device
+        self.remove = remove  # let go of it
 
 
 class Device(KObject):
     """A PCI function or a mediated device: the thing itself, whoever drives it.
 
-    * there from the start; a root, as it is hardware (or was created by its parent driver);
-    * belongs to one iommu_group for ever, or to none.
+    * there from the start, found on its bus later, or created by its parent driver; a root, for it is hardware;
+    * belongs to one iommu_group for as long as it is there, or to none;
+    * driven by one driver at a time; the lock is held while a driver takes it or lets go of it;
+    * goes when it is removed from its bus, after its driver has let go.
     """
 
     kind = "device"
     root = "hardware"
 
-    driver: Field[BusDriver | None] = field(None)
+    lock: Lock = mutex()
+    # guarded by lock
+    driver: Field[BusDriver | None] = field(None, guard="lock")
+    driver_override: Field[str | None] = field(None, guard="lock")  # the only driver that may take it
+    drvdata: Field[KObject | None] = field(None, guard="lock", link="weak")
+    uses_dma_api: Field[bool] = field(False, guard="lock")  # counted in its group for a kernel driver
 
     def __init__(
-        self,
-        engine: Engine,
-        name: str,
-        address: str,
-        bus: str,
-        iommu_group: IommuGroup | None,
-        model: str,
-        can_reset: bool,
+        self, engine: Engine, spec: DeviceSpec, iommu_group: IommuGroup | None, bus_devices: Table[Device]
     ) -> None:
-        super().__init__(engine, name)
-        self.address = address  # PCI address or UUID
-        self.bus = bus  # "pci" or "mdev"
+        super().__init__(engine, spec.name)
+        self.bus_devices = bus_devices  # every device, by address
+        self.spec = spec
+        self.name = spec.name
+        self.address = spec.address  # PCI address or UUID
+        self.bus = spec.bus  # "pci" or "mdev"
         self.iommu_group = iommu_group
-        self.model = model
-        self.can_reset = can_reset  # by a function-level reset
+        self.model = spec.model
+        self.hardware = hardware_of(spec.model)
+        self.can_reset = spec.can_reset  # by a function-level reset
         self.cache_coherent = True  # IOMMU_CAP_CACHE_COHERENCY
         self.isolated_msi = True  # iommu_group_has_isolated_msi()
+
+
+def syspath(device: Device) -> str:
+    """Where a device is in /sys, from the root of its bus on."""
+    if device.bus == "mdev":
+        return f"/sys/devices/virtual/mtty/mtty/{device.address}"
+    number = int(device.address[5:7], 16)
+    port = f"0000:00:1c.{number - 1}/" if number else ""  # the root port that this bus is behind
+    return f"/sys/devices/pci0000:00/{port}{device.address}"
+
+
+@kernel("drivers/base/base.h")
+async def driver_match_device(driver: BusDriver, device: Device) -> bool:
+    """May this driver take this device? By its list of known devices, unless one driver is named for the device."""
+    if driver.bus != device.bus:
+        return False
+    override = await load(device.driver_override)
+    if override is not None:
+        return driver.label == override
+    return driver.label == device.spec.driver and driver.label != VFIO_PCI  # vfio-pci knows no device by itself
 
 
 @kernel("kernel/module/main.c")

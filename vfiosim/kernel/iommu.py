@@ -2,11 +2,53 @@
 
 from __future__ import annotations
 
-from ..engine import Count, Field, KObject, Lock, Phase, count, field, kernel, load, mutex, refuse_if, say, store
+from typing import Final
+
+from ..engine import (
+    Count,
+    Field,
+    KObject,
+    Lock,
+    Phase,
+    Table,
+    alloc,
+    claim,
+    count,
+    field,
+    free,
+    kernel,
+    load,
+    mutex,
+    peek,
+    poke,
+    put,
+    refuse_if,
+    say,
+    store,
+    table,
+)
 from ..engine.engine import Engine
 from ..uapi import Errno
 
 DEFAULT, BLOCKING = "default domain", "blocking domain"
+APERTURE_LAST: Final = (1 << 39) - 1  # the last I/O address that the page tables can translate
+MSI_WINDOW: Final = (
+    0xFEE00000,
+    0xFEEFFFFF,
+)  # writes to these addresses are interrupts: every device has this range reserved
+PGSIZES: Final = 0x40201000  # sizes of pages, a bit each: 4 KiB, 2 MiB, 1 GiB
+
+
+class IommuGroups(KObject):
+    """The numbers of all iommu groups. `ids` by number, `places` by the place in the hardware that a group stands for."""
+
+    kind = "iommu_groups"
+    root = "the kernel"
+    ids: Table[KObject] = table()
+    places: Table[IommuGroup] = table()
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__(engine, "all")
 
 
 class IommuGroup(KObject):
@@ -24,12 +66,23 @@ class IommuGroup(KObject):
     # guarded by mutex
     owner: Field[KObject | None] = field(None, guard="mutex", link="weak")
     owner_cnt: Field[int] = field(0, guard="mutex")
-    domain: Field[str] = field(DEFAULT, guard="mutex")
+    domain: Field[str | KObject] = field(DEFAULT, guard="mutex", link="weak")
 
-    def __init__(self, engine: Engine, number: int, emulated: bool = False) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        number: int,
+        emulated: bool = False,
+        groups: IommuGroups | None = None,
+        place: int = -1,
+        noiommu: bool = False,
+    ) -> None:
         super().__init__(engine, str(number))
         self.id = number
+        self.groups = groups
+        self.place = place  # what its devices have in common: they cannot be told apart by the IOMMU; -1: nothing
         self.emulated = emulated  # made for a device that does no DMA of its own
+        self.noiommu = noiommu  # made for a device that no IOMMU watches
 
 
 @kernel("drivers/iommu/iommu.c")
@@ -85,10 +138,55 @@ async def iommu_device_release_dma_owner(group: IommuGroup) -> None:
         if count_now > 1:
             await store(group.owner_cnt, count_now - 1)
             return
-        say(Phase.UNWIND, "{} belongs to nobody again: its default domain is back.", group)
-        await store(group.owner_cnt, 0)
-        await store(group.owner, None)
-        await store(group.domain, DEFAULT)
+        await __iommu_release_dma_ownership(group)
+
+
+@kernel("drivers/iommu/iommu.c")
+async def __iommu_release_dma_ownership(group: IommuGroup) -> None:
+    """Nobody in user space owns the group's DMA any more."""
+    say(Phase.UNWIND, "{} belongs to nobody again: its default domain is back.", group)
+    await store(group.owner_cnt, 0)
+    await store(group.owner, None)
+    await store(group.domain, DEFAULT)
+
+
+@kernel("drivers/iommu/iommu.c")
+async def iommu_group_claim_dma_owner(group: IommuGroup, owner: KObject) -> None:
+    """Let `owner` alone have the DMA of the whole group, once. EPERM if anybody has it, kernel drivers and itself included."""
+    async with group.mutex:
+        claims = await load(group.owner_cnt)
+        await refuse_if(claims != 0, Errno.EPERM, "dma_unowned", "the DMA of this iommu_group is owned already")
+        await __iommu_take_dma_ownership(group, owner)
+
+
+@kernel("drivers/iommu/iommu.c")
+async def iommu_group_release_dma_owner(group: IommuGroup) -> None:
+    """The one owner gives the DMA of the group back."""
+    async with group.mutex:
+        await __iommu_release_dma_ownership(group)
+
+
+@kernel("drivers/iommu/iommu.c")
+async def iommu_attach_group(domain: KObject, group: IommuGroup) -> None:
+    """Let the DMA of the group go through a page table. EBUSY if it goes through another one."""
+    async with group.mutex:
+        now = await load(group.domain)
+        foreign = now not in (DEFAULT, BLOCKING)
+        await refuse_if(foreign, Errno.EBUSY, "no_other_domain", "the iommu_group uses another page table")
+        await store(group.domain, domain)
+
+
+@kernel("drivers/iommu/iommu.c")
+async def iommu_detach_group(group: IommuGroup) -> None:
+    """The DMA of the group leaves its page table: it is blocked while somebody owns the group."""
+    async with group.mutex:
+        await __iommu_group_set_core_domain(group)
+
+
+@kernel("drivers/iommu/iommu.c")
+async def __iommu_group_set_core_domain(group: IommuGroup) -> None:
+    """No page table: the DMA is blocked while user space owns the group, otherwise the default domain is back."""
+    await store(group.domain, DEFAULT if await load(group.owner) is None else BLOCKING)
 
 
 @kernel("drivers/iommu/iommu.c")
@@ -97,3 +195,71 @@ async def iommu_group_dma_owner_claimed(group: IommuGroup) -> bool:
     async with group.mutex:
         claims = await load(group.owner_cnt)
         return claims != 0
+
+
+@kernel("drivers/iommu/iommu.c")
+async def iommu_group_for(
+    groups: IommuGroups, place: int, emulated: bool, number: int | None, noiommu: bool = False
+) -> IommuGroup:
+    """The group of a new device: that of its neighbours, or a new one with the lowest free number (`iommu_group_alloc`)."""
+    known = await peek(groups.places, place)
+    if known is not None:
+        return known
+    if number is None:
+        number = await claim(groups.ids, groups)
+        assert number is not None
+    group = await alloc(IommuGroup, number, emulated, groups, place, noiommu)
+    await poke(groups.ids, number, group)
+    if place >= 0:
+        await poke(groups.places, place, group)
+    return group
+
+
+@kernel("drivers/iommu/iommu.c")
+async def iommu_group_put(group: IommuGroup, holder: KObject, reason: str) -> None:
+    """Let go of a group; with the last reference it goes, and its number is free again (`iommu_group_release`)."""
+    if await put(group.kobj, holder, reason) and group.groups is not None:
+        await poke(group.groups.ids, group.id, None)
+        if group.place >= 0:
+            await poke(group.groups.places, group.place, None)
+        await free(group)
+
+
+async def iommu_attach_group_handle(domain: KObject, group: IommuGroup, wants_faults: bool) -> None:
+    """Let the hardware translate for the group. EBUSY if something else does, ENODEV if it cannot report page faults."""
+    async with group.mutex:
+        now = await load(group.domain)
+        foreign = now not in (DEFAULT, BLOCKING)
+        await refuse_if(foreign, Errno.EBUSY, "group_has_no_domain", "the iommu_group is attached to something else")
+        await set_domain(domain, group, wants_faults)
+
+
+@kernel("drivers/iommu/iommu.c")
+async def iommu_replace_group_handle(domain: KObject, group: IommuGroup, wants_faults: bool) -> None:
+    """Let the hardware translate for the group in another way, without a gap. ENODEV if it cannot report page faults."""
+    async with group.mutex:
+        await set_domain(domain, group, wants_faults)
+
+
+@kernel("drivers/iommu/iommu.c")
+async def iommu_detach_group_handle(group: IommuGroup) -> None:
+    """The group goes back to its core domain: blocked while user space owns it, otherwise the default one."""
+    async with group.mutex:
+        await __iommu_group_set_core_domain(group)
+
+
+async def set_domain(domain: KObject, group: IommuGroup, wants_faults: bool) -> None:
+    """Program the hardware. None of the modelled devices can ask for pages that are missing."""
+    await refuse_if(
+        wants_faults, Errno.ENODEV, "device_requests_pages", "the device cannot report page faults (no PRI)"
+    )
+    await store(group.domain, domain)
+
+
+@kernel("drivers/iommu/iommu.c")
+async def iommu_attach_device_pasid(wants_faults: bool, group: IommuGroup) -> None:
+    """DMA with a PASID: the modelled devices have none, so nothing is programmed. ENODEV as for the whole group."""
+    async with group.mutex:
+        await refuse_if(
+            wants_faults, Errno.ENODEV, "device_requests_pages", "the device cannot report page faults (no PRI)"
+        )

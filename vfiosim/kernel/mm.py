@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from bisect import bisect_right, insort
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
-from ..engine import KObject
+from ..engine import Count, Field, KObject, Table, count, field, free, get, kernel, poke, put, slots_of, table
 from ..engine.engine import Engine
 from ..uapi import Errno, KernelError
+from .fs.file import fput
 
 PAGE_SIZE: Final = 4096
 PROT_READ, PROT_WRITE = 1, 2
@@ -23,6 +24,11 @@ class Region:
     start: int
     data: memoryview
     prot: int
+    device: bool = False  # registers of a device, not memory: there are no pages that could be pinned
+
+    def part(self, first: int, last: int) -> Region:
+        """What lies from address `first` up to, without, `last`."""
+        return replace(self, start=first, data=self.data[first - self.start : last - self.start])
 
     @property
     def end(self) -> int:
@@ -35,12 +41,19 @@ class MmStruct(KObject):
 
     * born with its process, empty; `fork` makes a copy of it;
     * regions come and go by mmap and munmap, and for the time of a call by the buffer that was passed to it;
-    * dies when the process exits.
+    * in use while a process or a running call has it (`mm_users`); with the last of them the memory is gone;
+    * dies when nobody points to it any more either (`mm_count`): memory mapped for devices does.
 
     Reads and writes raise OSError(EFAULT) at the first address that does not allow them.
     """
 
     kind = "mm_struct"
+    root = "memory of a process"
+    files: Table[Any] = table()  # mappings of files, by their address in hex: the file, held by this, and the length
+    mm_users: Count = count()
+    mm_count: Count = count()
+    locked_vm: Field[int] = field(0, guard="mmap_lock")  # pages charged against RLIMIT_MEMLOCK (VmLck)
+    pinned_vm: Field[int] = field(0)  # pages pinned for devices (VmPin)
 
     def __init__(self, engine: Engine, label: str) -> None:
         super().__init__(engine, label)
@@ -49,7 +62,12 @@ class MmStruct(KObject):
         self._place = _PLACES_FROM
 
     def map(
-        self, length: int, data: bytes | bytearray | memoryview = b"", prot: int = 3, address: int | None = None
+        self,
+        length: int,
+        data: bytes | bytearray | memoryview = b"",
+        prot: int = 3,
+        address: int | None = None,
+        device: bool = False,
     ) -> int:
         """Make `length` bytes readable and writable as `prot` says (1 read, 2 write), beginning with `data`, the rest zero.
 
@@ -72,8 +90,7 @@ class MmStruct(KObject):
             view = memoryview(data)
         else:
             view = memoryview(bytearray(data) + bytearray(length - len(data)))
-        self._regions[address] = Region(address, view, prot)
-        insort(self._starts, address)
+        self._add(Region(address, view, prot, device))
         return address
 
     def map_buffer(self, buffer: object) -> int:
@@ -91,8 +108,7 @@ class MmStruct(KObject):
             )
         address = self._place
         self._place += (len(view) + 2 * PAGE_SIZE - 1) // PAGE_SIZE * PAGE_SIZE
-        self._regions[address] = Region(address, view, 3)
-        insort(self._starts, address)
+        self._add(Region(address, view, 3))
         return address
 
     def forget(self, address: int) -> None:
@@ -113,8 +129,7 @@ class MmStruct(KObject):
             del self._regions[start]
             for low, high in ((start, min(address, region.end)), (max(end, start), region.end)):
                 if low < high:
-                    self._regions[low] = Region(low, region.data[low - start : high - start], region.prot)
-                    insort(self._starts, low)
+                    self._add(region.part(low, high))
 
     def read(self, address: int, size: int) -> bytes:
         """The bytes at `address`. Raises OSError(EFAULT) if one of them cannot be read."""
@@ -132,13 +147,52 @@ class MmStruct(KObject):
         if done < len(data):
             raise KernelError(Errno.EFAULT, f"{len(data)} bytes at {address:#x} cannot all be written", check="fault")
 
+    def pinnable(self, address: int, size: int, write: bool) -> bool:
+        """Can all pages of a range be pinned, to be read or also to be written? A page counts if part of it is mapped.
+
+        What belongs to a device cannot be pinned.
+        """
+        end = address + size
+        while address < end:
+            index = bisect_right(self._starts, address | (PAGE_SIZE - 1)) - 1
+            region = self._regions[self._starts[index]] if index >= 0 else None
+            if region is None or region.end <= address or region.device:
+                return False
+            if not region.prot & (PROT_WRITE if write else PROT_READ):
+                return False
+            address = -(-region.end // PAGE_SIZE) * PAGE_SIZE
+        return True
+
+    def device_bytes(self, address: int, size: int) -> int:
+        """How many bytes of a range belong to a device."""
+        parts = ((max(r.start, address), min(r.end, address + size)) for r in self._regions.values() if r.device)
+        return sum(max(0, end - start) for start, end in parts)
+
+    def protect(self, address: int, length: int, prot: int) -> None:
+        """Change what may be done in a range; what sticks out keeps its protection. ENOMEM where a part is not mapped."""
+        end = address + length
+        inside = [self._regions[s] for s in self._starts if s < end and self._regions[s].end > address]
+        covered = sum(min(region.end, end) - max(region.start, address) for region in inside)
+        for region in inside:
+            low, high = max(region.start, address), min(region.end, end)
+            del self._regions[region.start]
+            self._starts.remove(region.start)
+            for first, last, now in (
+                (region.start, low, region.prot),
+                (low, high, prot),
+                (high, region.end, region.prot),
+            ):
+                if first < last:
+                    self._add(replace(region.part(first, last), prot=now))
+        if covered < length:
+            raise KernelError(Errno.ENOMEM, f"not all of {length} bytes at {address:#x} is mapped", check="mprotect")
+
     def copy(self, engine: Engine, label: str) -> MmStruct:
         """A copy for a forked process: same addresses, bytes of its own."""
         twin = MmStruct(engine, label)
         twin._starts, twin._place = list(self._starts), self._place
         twin._regions = {
-            start: Region(start, memoryview(bytearray(region.data)), region.prot)
-            for start, region in self._regions.items()
+            start: replace(region, data=memoryview(bytearray(region.data))) for start, region in self._regions.items()
         }
         return twin
 
@@ -157,6 +211,45 @@ class MmStruct(KObject):
             size -= len(part)
         return parts
 
+    def _add(self, region: Region) -> None:
+        self._regions[region.start] = region
+        insort(self._starts, region.start)
+
     def _overlaps(self, address: int, length: int) -> bool:
         index = bisect_right(self._starts, address + length - 1) - 1
         return index >= 0 and self._regions[self._starts[index]].end > address
+
+
+def mapped_at(address: str) -> str:
+    """Why an address space holds a file."""
+    return f"mapped at {address}"
+
+
+@kernel("include/linux/sched/mm.h")
+async def mmgrab(mm: MmStruct, holder: KObject, reason: str) -> None:
+    """Point to an address space, without keeping its memory."""
+    await get(mm.mm_count, holder, reason)
+
+
+@kernel("include/linux/sched/mm.h")
+async def mmdrop(mm: MmStruct, holder: KObject, reason: str) -> None:
+    """Point to an address space no more."""
+    if await put(mm.mm_count, holder, reason):
+        await free(mm)
+
+
+@kernel("mm/mmap.c")
+async def exit_mmap(mm: MmStruct) -> None:
+    """All memory goes, and with it the hold of mappings on their files."""
+    for slot in await slots_of(mm.files):
+        entry = await poke(mm.files, slot, None)
+        if entry is not None:
+            await fput(entry[0], mm, mapped_at(slot))
+
+
+@kernel("kernel/fork.c")
+async def mmput(mm: MmStruct, holder: KObject, reason: str) -> None:
+    """Stop using an address space; with the last user its memory is gone."""
+    if await put(mm.mm_users, holder, reason):
+        await exit_mmap(mm)
+        await mmdrop(mm, mm, "in use")

@@ -6,10 +6,13 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from ..engine import (
+    Count,
     Field,
     KObject,
     Phase,
+    Table,
     alloc,
+    count,
     current,
     field,
     free,
@@ -19,14 +22,16 @@ from ..engine import (
     next_slot,
     peek,
     poke,
+    put,
     return_to_user,
     say,
     store,
+    table,
 )
 from ..engine.engine import Engine
 from ..uapi import KernelError
 from .fs.file import PLAIN_FILE, RESERVED, File, FilesStruct, fput
-from .mm import MmStruct
+from .mm import MmStruct, mmput
 
 R = TypeVar("R")
 ALL_CAPABILITIES = (
@@ -39,12 +44,48 @@ ALL_CAPABILITIES = (
 )
 
 
+MEMLOCK = 8 << 20  # RLIMIT_MEMLOCK that processes begin with, in bytes
+LIVES = "lives"
+USES = "runs in it"
+
+
+class UserStruct(KObject):
+    """A user: all processes of the same user ID.
+
+    * user 0 is there from the start, the others from the first process that becomes them (`alloc_uid`);
+    * stays as long as the machine runs.
+    """
+
+    kind = "user_struct"
+    root = "a user"
+    locked_vm: Field[int] = field(0)  # pages that are charged to the user
+    others: Table[UserStruct] = table()  # by ID; only user 0 keeps it
+
+    def __init__(self, engine: Engine, uid: int, root: UserStruct | None = None) -> None:
+        super().__init__(engine, str(uid))
+        self.uid = uid
+        self.user_0 = root or self
+
+
+@kernel("kernel/user.c")
+async def alloc_uid(user: UserStruct, uid: int) -> UserStruct:
+    """The user with this ID; `user` is any other."""
+    if uid == 0:
+        return user.user_0
+    known = await peek(user.user_0.others, uid)
+    if known is None:
+        known = await alloc(UserStruct, uid, user.user_0)
+        await poke(user.user_0.others, uid, known)
+    return known
+
+
 class Task(KObject):
     """A process, as the kernel sees it.
 
     * born empty or by fork;
     * owns a descriptor table and an address space;
-    * at its end the address space goes first, then the files in ascending order of their numbers.
+    * at its end the address space goes first, then the files in ascending order of their numbers;
+    * what is left is kept by who still charges memory to it (`usage`).
     """
 
     kind = "process"
@@ -52,14 +93,59 @@ class Task(KObject):
 
     alive: Field[bool] = field(True)
     caps: Field[tuple[str, ...]] = field(ALL_CAPABILITIES)
+    mm: Field[MmStruct] = field(None)  # type: ignore[arg-type]
+    usage: Count = count()
+    user: Field[UserStruct] = field(None)  # type: ignore[arg-type]
+    memlock: Field[int] = field(MEMLOCK)  # RLIMIT_MEMLOCK in bytes: how much memory may be locked
+    memlock_max: Field[int] = field(MEMLOCK)
+    nofile_max: Field[int] = field(4096)  # RLIMIT_NOFILE, the hard limit; the soft one is with the files
 
     def __init__(
         self, engine: Engine, label: str, files: FilesStruct, mm: MmStruct, caps: tuple[str, ...] = ALL_CAPABILITIES
     ) -> None:
         super().__init__(engine, label)
+        self.name = label
         self.caps.value = caps
         self.files = files
-        self.mm = mm
+        self.mm.value = mm
+
+
+async def begin_mm(task: Task, mm: MmStruct) -> None:
+    """A new address space is in use by one process."""
+    await get(mm.mm_count, mm, "in use")
+    await get(mm.mm_users, task, USES)
+
+
+async def begin_task(task: Task, user: UserStruct, parent: Task | None) -> None:
+    """What a new process counts on: its address space, itself and its user."""
+    await get(task.usage, task, LIVES)
+    await begin_mm(task, await load(task.mm))
+    await store(task.user, user if parent is None else await load(parent.user))
+
+
+@kernel("kernel/fork.c")
+async def put_task_struct(task: Task, holder: KObject, reason: str) -> None:
+    """Let go of a process; its remains go with the last reference."""
+    if await put(task.usage, holder, reason):
+        await free(task)
+
+
+def current_task() -> Task:
+    """The calling process."""
+    task = current().process
+    assert isinstance(task, Task)
+    return task
+
+
+async def mm_of(task: Task) -> MmStruct:
+    """Its address space, until the next exec."""
+    return await load(task.mm)
+
+
+async def current_mm() -> MmStruct | None:
+    """The address space of the calling process; None if it is exiting, or for a worker of the kernel."""
+    task = current().process
+    return await mm_of(task) if isinstance(task, Task) and await load(task.alive) else None
 
 
 async def open_standard_files(files: FilesStruct) -> None:
@@ -97,9 +183,19 @@ async def task_work_run() -> None:
 
 async def capable(name: str) -> bool:
     """Does the calling process have this capability?"""
-    task = current().process
-    assert isinstance(task, Task)
-    return name in await load(task.caps)
+    return name in await load(current_task().caps)
+
+
+@kernel("kernel/fork.c")
+async def copy_process(parent: Task, name: str) -> Task:
+    """A child with a copy of its parent's memory, rights and limits; its files come by `copy_files`."""
+    files = await alloc(FilesStruct, name, await load(parent.files.limit))
+    mm = await alloc((await load(parent.mm)).copy, name)
+    child = await alloc(Task, name, files, mm, await load(parent.caps))
+    await store(child.memlock, await load(parent.memlock))
+    await store(child.memlock_max, await load(parent.memlock_max))
+    await store(child.nofile_max, await load(parent.nofile_max))
+    return child
 
 
 @kernel("kernel/fork.c")
@@ -111,14 +207,39 @@ async def copy_files(parent: Task, child: Task) -> None:
         if file is not None and file != RESERVED:
             await get(file.f_ref, child.files, f"fd {number}")
             await poke(child.files.fd, number, file)
+            if await peek(parent.files.close_on_exec, number):
+                await poke(child.files.close_on_exec, number, True)
         number = await next_slot(parent.files.fd, number + 1)
+
+
+@kernel("fs/exec.c")
+async def begin_new_exec(task: Task) -> int:
+    """Another program takes over: it begins with memory of its own, and without the files opened with O_CLOEXEC."""
+    say(
+        Phase.UNWIND,
+        "{} gets empty memory; what was mapped for devices from the old one cannot be reached any more.",
+        task,
+    )
+    old, fresh = await load(task.mm), await alloc(MmStruct, task.name)
+    await begin_mm(task, fresh)
+    await store(task.mm, fresh)
+    await mmput(old, task, USES)
+    number = await next_slot(task.files.fd, 0)
+    while number is not None:
+        if await poke(task.files.close_on_exec, number, None):
+            file = await poke(task.files.fd, number, None)
+            if file is not None and file != RESERVED:
+                await fput(file, task.files, f"fd {number}")
+        number = await next_slot(task.files.fd, number + 1)
+    return 0
 
 
 @kernel("kernel/exit.c")
 async def do_exit(task: Task) -> None:
-    """The process ends: its files are closed, lowest number first; the releases this causes run afterwards."""
+    """The process ends: its memory goes, then its files, lowest number first; the releases this causes run later."""
     say(Phase.UNWIND, "{} exits: its descriptors are closed in ascending order.", task)
     await store(task.alive, False)
+    await mmput(await load(task.mm), task, USES)
     number = await next_slot(task.files.fd, 0)
     while number is not None:
         file = await poke(task.files.fd, number, None)
@@ -126,6 +247,5 @@ async def do_exit(task: Task) -> None:
             await fput(file, task.files, f"fd {number}")
         number = await next_slot(task.files.fd, number + 1)
     await task_work_run()
-    await free(task.mm)
     await free(task.files)
-    await free(task)
+    await put_task_struct(task, task, LIVES)

@@ -10,6 +10,7 @@ from ..uapi import Errno, KernelError, Struct
 
 S = TypeVar("S", bound=Struct)
 _SCAN = 4096  # bytes of a tail that are looked at in one effect
+_STRING = 64  # bytes of a string
 
 
 @kernel("lib/usercopy.c")
@@ -37,6 +38,24 @@ async def copy_struct_from_user(kind: type[S], address: int, user_size: int) -> 
         await check_zeroed_user(address + size, user_size - size)
     data = await copy_from_user(address, min(size, user_size))
     return kind.from_buffer_copy(data.ljust(size, b"\0"))
+
+
+@kernel("mm/util.c")
+async def strndup_user(address: int, limit: int) -> bytes:
+    """Copy a string that ends with a zero byte. EFAULT if it cannot be read to its end, EINVAL if it is too long.
+
+    Its length, the end included, may be `limit` bytes at most.
+    """
+    text = b""
+    while b"\0" not in text and len(text) < limit:
+        start = address + len(text)
+        step = min(_STRING, _SCAN - start % _SCAN, limit - len(text))
+        try:
+            text += await copy_from_user(start, step)
+        except KernelError:
+            text += await copy_from_user(start, 1)  # its end may come before what cannot be read
+    await refuse_if(b"\0" not in text, Errno.EINVAL, "string_ends", f"the string has more than {limit - 1} bytes")
+    return text[: text.index(b"\0")]
 
 
 @kernel("include/linux/uaccess.h")

@@ -228,7 +228,7 @@ class _Node:
 
 def _nodes(machine: Machine) -> Iterator[_Node]:
     """The nodes of the devices that a VFIO driver has."""
-    from ..kernel.boot import VFIO_DRIVERS
+    from ..kernel.base import VFIO_DRIVERS
 
     number = 0
     for device in machine.topology.devices:

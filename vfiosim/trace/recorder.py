@@ -16,7 +16,7 @@ from .words import describe, operation_name
 Name = Callable[[KObject], str]
 Olds = dict[Any, dict[Any, Any]]  # by cell and key, the value before the first change
 
-_MAY_WAIT = ("acquire", "wait_for", "wait_until_zero", "sleep_until")
+_MAY_WAIT = ("acquire", "acquire_shared", "wait_for", "wait_until_zero", "sleep_until")
 
 
 def snapshot(engine: Engine) -> State:
@@ -51,6 +51,8 @@ def _add_cell(state: ObjectState, cell: Cell, olds: dict[Any, Any]) -> None:
     elif isinstance(cell, Table):
         slots = {**cell.slots, **olds}
         state.tables[name] = {slot: plain(value) for slot, value in slots.items() if value is not None}
+        if cell.link:
+            state.links[name] = cell.link
     elif isinstance(cell, Lock):
         holder = olds.get(None, cell.holder)
         state.locks[name] = holder.label if holder else None

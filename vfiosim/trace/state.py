@@ -172,8 +172,9 @@ class State:
                         yield Reference(link, thing.oid, target, name, name)
 
     def pointed(self, thing: ObjectState, name: str) -> Iterator[tuple[str, str]]:
-        """Where the pointer field `name` of a thing leads to, and whether it is "weak" or "owns" that."""
-        for target in pointers(thing.fields[name]):
+        """Where the pointer field or table `name` of a thing leads to, and whether it is "weak" or "owns" that."""
+        value = thing.fields[name] if name in thing.fields else tuple(thing.tables[name].values())
+        for target in pointers(value):
             counted = target in self.objects and self.objects[target].counts
             yield "weak" if counted else thing.links[name], target
 

@@ -32,9 +32,21 @@ from ...engine import (
 )
 from ...engine.engine import Engine
 from ...uapi import Errno
+from ..unsupported import Unsupported
 
 RESERVED: Final = "reserved"  # a descriptor number that is taken, but leads to no file yet
 O_ACCMODE, O_RDONLY, O_WRONLY, O_RDWR, O_PATH = 3, 0, 1, 2, 0o10000000
+O_CLOEXEC: Final = 0o2000000
+
+
+@dataclass(frozen=True)
+class Mapping:
+    """What a program asks of mmap: `length` bytes of the file from `offset` on, read 1, write 2, execute 4, shared or not."""
+
+    length: int
+    prot: int
+    shared: bool
+    offset: int
 
 
 @dataclass(frozen=True)
@@ -45,6 +57,12 @@ class FileOperations:
     open: Callable[[File], Awaitable[None]] | None = None
     release: Callable[[File], Awaitable[None]] | None = None
     unlocked_ioctl: Callable[[File, int, int], Awaitable[int]] | None = None
+    read: Callable[[File, int, int], Awaitable[bytes]] | None = None  # how many bytes, from where
+    write: Callable[[File, bytes, int], Awaitable[int]] | None = None
+    mmap: Callable[[File, Mapping], Awaitable[None]] | None = None
+    poll: Callable[[File], Awaitable[int]] | None = None
+    show_fdinfo: Callable[[File], Awaitable[str]] | None = None
+    stream: bool = False  # has no offsets
 
 
 PLAIN_FILE = FileOperations("plain")  # a file that none of the modelled subsystems knows
@@ -92,11 +110,15 @@ class Cdev(KObject):
         f_op: FileOperations,
         parent: Count | None = None,
         inside: KObject | None = None,
+        release: Callable[[Any], Awaitable[None]] | None = None,
+        mode: int = 0o600,
     ) -> None:
         super().__init__(engine, name)
         self.f_op = f_op
         self.parent = parent
         self.inside = inside
+        self.release = release  # what the last reference on `parent` calls
+        self.mode = mode  # of the node; it belongs to user and group 0
 
 
 class FilesStruct(KObject):
@@ -106,18 +128,23 @@ class FilesStruct(KObject):
     root = "file descriptors of a process"
 
     fd: Table[File | Literal["reserved"]] = table()
+    close_on_exec: Table[bool] = table()
+    limit: Field[int] = field(0)  # RLIMIT_NOFILE
 
     def __init__(self, engine: Engine, label: str, limit: int) -> None:
         super().__init__(engine, label)
-        self.limit = limit  # RLIMIT_NOFILE
+        self.limit.value = limit
 
 
 @kernel("fs/file.c")
-async def get_unused_fd_flags() -> int:
-    """Reserve the lowest free descriptor number. EMFILE when the table is full."""
+async def get_unused_fd_flags(flags: int = 0) -> int:
+    """Reserve the lowest free descriptor number. EMFILE when the table is full. With O_CLOEXEC exec will close it."""
     files = current_files()
-    number = await claim(files.fd, RESERVED, files.limit)
-    return await require(number, Errno.EMFILE, "fd_table_full", "the process has as many files open as it may")
+    limit = await load(files.limit)
+    claimed = await claim(files.fd, RESERVED, limit)
+    number = await require(claimed, Errno.EMFILE, "fd_table_full", "the process has as many files open as it may")
+    await poke(files.close_on_exec, number, True if flags & O_CLOEXEC else None)
+    return number
 
 
 @kernel("fs/file.c")
@@ -135,18 +162,33 @@ async def fd_install(number: int, file: File) -> None:
 
 
 @kernel("fs/file.c")
-async def fget(number: int) -> File | None:
-    """The file behind a descriptor, with a reference for the running call; None if there is none, or only an O_PATH one."""
+async def fdget(number: int) -> tuple[File | None, bool]:
+    """The file behind a descriptor for the time of a call, and whether the call holds it; None as `fget`.
+
+    A file that was released although a descriptor still leads to it is found too, and not held: a process with one thread
+    does not look at the count.
+    """
     files = current_files()
     while True:
         file = await peek(files.fd, number)
         if file is None or file == RESERVED or file.f_flags & O_PATH:
-            return None
+            return None, False
         if not await get_unless_zero(file.f_ref, current(), "running call"):
+            if await peek(files.fd, number) is file:
+                return file, False
             continue  # closed in between: look again
         if await peek(files.fd, number) is file:
-            return file
+            return file, True
         await fput(file)  # replaced in between: not the file that was asked for
+
+
+@kernel("fs/file.c")
+async def fget(number: int) -> File | None:
+    """The file behind a descriptor, with a reference for the running call; None if there is none, or only an O_PATH one."""
+    file, held = await fdget(number)
+    if file is not None and not held:
+        raise Unsupported("holding a file that was released under its descriptor")
+    return file
 
 
 @kernel("fs/file_table.c")
@@ -192,8 +234,8 @@ async def chrdev_open(file: File, cdev: Cdev) -> None:
 async def cdev_put(cdev: Cdev, holder: KObject, reason: str = "opened") -> None:
     """Let go of a node. With the last reference it goes, and with it its hold on the object around it."""
     if await put(cdev.kobj, holder, reason):
-        if cdev.parent is not None:
-            await put(cdev.parent, cdev, "contains the node")
+        if cdev.parent is not None and await put(cdev.parent, cdev, "contains the node") and cdev.release is not None:
+            await cdev.release(cdev.inside)
         await free(cdev)
 
 

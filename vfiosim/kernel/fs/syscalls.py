@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from ...engine import KObject, Phase, Table, alloc, current, free, get, kernel, peek, put, require, say, table
-from ...engine.engine import Engine
+from typing import Any
+
+from ...engine import Phase, alloc, current, free, get, kernel, load, peek, put, refuse_if, require, say
 from ...uapi import Errno, KernelError, request_names
 from ..unsupported import Unsupported
+from .devtmpfs import DevTmpfs
 from .file import (
+    O_ACCMODE,
     O_PATH,
+    O_RDONLY,
     O_RDWR,
+    O_WRONLY,
     PLAIN_FILE,
     Cdev,
     File,
@@ -18,7 +23,7 @@ from .file import (
     current_files,
     do_dup,
     fd_install,
-    fget,
+    fdget,
     fput,
     fput_close_sync,
     get_unused_fd_flags,
@@ -28,22 +33,11 @@ from .file import (
 _PLAIN_PATHS = {"/": "directory", "/dev/null": "null", "/dev/zero": "zero"}
 
 
-class DevTmpfs(KObject):
-    """The device nodes: path to node."""
-
-    kind = "devtmpfs"
-    root = "the kernel"
-    nodes: Table[Cdev] = table()
-
-    def __init__(self, engine: Engine) -> None:
-        super().__init__(engine, "/dev")
-
-
 @kernel("fs/open.c")
 async def do_sys_openat2(devtmpfs: DevTmpfs, path: str, flags: int) -> int:
     """Open a path. The descriptor number is reserved first (EMFILE), then the path is looked up (ENOENT), then it is opened."""
     say(Phase.VALIDATE, f"{current().process.label} calls open({path}).")  # type: ignore[union-attr]
-    number = await get_unused_fd_flags()
+    number = await get_unused_fd_flags(flags)
     try:
         file = await do_file_open(devtmpfs, path, flags)
     except KernelError:
@@ -67,6 +61,8 @@ async def do_file_open(devtmpfs: DevTmpfs, path: str, flags: int) -> File:
         "path_exists",
         f"there is no {path}",
     )
+    if not flags & O_PATH:
+        await inode_permission(cdev, flags)
     file = await alloc_file(name_of(path), cdev.f_op, flags)
     if flags & O_PATH:
         return file
@@ -79,6 +75,18 @@ async def do_file_open(devtmpfs: DevTmpfs, path: str, flags: int) -> File:
         await free(file)
         raise
     return file
+
+
+@kernel("fs/namei.c")
+async def inode_permission(cdev: Cdev, flags: int) -> None:
+    """May the caller open this node? User 0 and CAP_DAC_OVERRIDE may; others are in group 0 here. EACCES."""
+    task: Any = current().process
+    if (await load(task.user)).uid == 0 or "CAP_DAC_OVERRIDE" in await load(task.caps):
+        return
+    mode = flags & O_ACCMODE
+    need = 4 * (mode != O_WRONLY) | 2 * (mode != O_RDONLY)
+    denied = cdev.mode >> 3 & need != need
+    await refuse_if(denied, Errno.EACCES, "node_permission", "the permissions of the node do not allow this")
 
 
 def name_of(path: str) -> str:
@@ -125,13 +133,16 @@ async def sys_ioctl(number: int, request: int, argument: int) -> int:
     """Send a request to the driver behind a descriptor. EBADF without a file, ENOTTY where nobody knows the request."""
     names = " or ".join(request_names(request)) or hex(request)
     say(Phase.VALIDATE, f"{current().process.label} calls ioctl({number}, {names}).")  # type: ignore[union-attr]
-    file = await require(await fget(number), Errno.EBADF, "fd_is_open", f"{number} is not an open file")
+    found, held = await fdget(number)
+    file = await require(found, Errno.EBADF, "fd_is_open", f"{number} is not an open file")
     try:
         result = await vfs_ioctl(file, request, argument, names)
     except KernelError:
-        await fput(file)
+        if held:
+            await fput(file)
         raise
-    await fput(file)
+    if held:
+        await fput(file)
     return result
 
 
@@ -144,3 +155,12 @@ async def vfs_ioctl(file: File, request: int, argument: int, names: str) -> int:
         file.f_op.unlocked_ioctl, Errno.ENOTTY, "file_knows_ioctl", f"{file.label} knows no ioctl at all"
     )
     return await handler(file, request, argument)
+
+
+@kernel("fs/proc/fd.c")
+async def proc_fdinfo(number: int) -> str:
+    """What is told about an open file in /proc/self/fdinfo. ENOENT for a number that is not open."""
+    file = await peek(current_files().fd, number)
+    good = file if isinstance(file, File) else None
+    found = await require(good, Errno.ENOENT, "fd_is_open", f"{number} is not an open file")
+    return await found.f_op.show_fdinfo(found) if found.f_op.show_fdinfo is not None else ""

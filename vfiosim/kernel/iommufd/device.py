@@ -22,7 +22,7 @@ from ...uapi import Errno, KernelError
 from ..base import Device
 from ..iommu import IommuGroup, iommu_device_claim_dma_owner, iommu_device_release_dma_owner
 from .main import _iommufd_object_alloc, iommufd_object_destroy_user, iommufd_object_finalize
-from .private import IommufdAccess, IommufdCtx, IommufdDevice, IommufdGroup, iommufd_ctx_get, iommufd_ctx_put
+from .private import IommufdCtx, IommufdDevice, IommufdGroup, iommufd_ctx_get, iommufd_ctx_put
 
 IN_IOMMUFD = "in this iommufd"
 
@@ -118,27 +118,3 @@ async def iommufd_device_destroy(idev: IommufdDevice) -> None:
     await iommu_device_release_dma_owner(idev.igroup.group)
     await iommufd_put_group(idev.igroup, idev)
     await iommufd_ctx_put(idev.ictx, idev, "its context")
-
-
-@kernel("drivers/iommu/iommufd/device.c")
-async def iommufd_access_create(ictx: IommufdCtx, driver: KObject) -> IommufdAccess:
-    """Give an emulated device an object in the context. No DMA ownership: nothing of it ever reaches an IOMMU."""
-    say(Phase.ACQUIRE, "The device does no DMA: it gets an access object in {}, with an ID like any other.", ictx)
-    access = await _iommufd_object_alloc(ictx, IommufdAccess)
-    await get(access.users, driver, "bound")
-    await iommufd_ctx_get(ictx, access, "its context")
-    await iommufd_object_finalize(ictx, access)
-    return access
-
-
-@kernel("drivers/iommu/iommufd/device.c")
-async def iommufd_access_destroy(access: IommufdAccess, driver: KObject) -> None:
-    """The driver gives its access back."""
-    await iommufd_object_destroy_user(access.ictx, access, driver)
-
-
-@kernel("drivers/iommu/iommufd/device.c")
-async def iommufd_access_destroy_object(access: IommufdAccess) -> None:
-    """Give back what the object holds: its context."""
-    say(Phase.UNWIND, "{} goes, and its hold on the iommufd with it.", access)
-    await iommufd_ctx_put(access.ictx, access, "its context")

@@ -6,23 +6,63 @@ from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
 from ... import uapi
-from ...engine import Phase, alloc, free, kernel, next_slot, peek, refuse_if, require, say, store
+from ...engine import KObject, Phase, alloc, free, get, kernel, next_slot, peek, refuse_if, require, say, store
 from ...uapi import Errno, KernelError
-from ..fs.file import File, FileOperations, fget, fput, private
+from ..fs.file import File, FileOperations, Mapping, fget, fput, private
 from ..uaccess import copy_struct_from_user, get_user_u32
 from ..unsupported import Unsupported
-from .device import iommufd_access_destroy_object, iommufd_device_destroy
-from .ioas import iommufd_ioas_alloc_ioctl, iommufd_ioas_destroy
-from .main import DESTROY_OPS, iommufd_object_abort, iommufd_object_finalize, iommufd_object_remove, remove_leaf
-from .private import ZERO_ENTRY, IommufdAccess, IommufdCtx, IommufdDevice, IommufdIoas, Ucmd
+from .access import iommufd_access_destroy_object
+from .areas import ACCOUNT_MM
+from .change_process import iommufd_ioas_change_process
+from .device import iommufd_device_destroy
+from .eventq import IommufdFault, iommufd_fault_alloc, iommufd_fault_destroy
+from .hw_info import iommufd_get_hw_info
+from .hw_pagetable import (
+    iommufd_hwpt_alloc,
+    iommufd_hwpt_get_dirty_bitmap,
+    iommufd_hwpt_invalidate,
+    iommufd_hwpt_paging_abort,
+    iommufd_hwpt_paging_destroy,
+    iommufd_hwpt_set_dirty_tracking,
+)
+from .ioas import (
+    iommufd_ioas_alloc_ioctl,
+    iommufd_ioas_allow_iovas,
+    iommufd_ioas_copy,
+    iommufd_ioas_destroy,
+    iommufd_ioas_iova_ranges,
+    iommufd_ioas_map,
+    iommufd_ioas_map_file,
+    iommufd_ioas_unmap,
+)
+from .main import (
+    ABORT_OPS,
+    DESTROY_OPS,
+    iommufd_object_abort_and_destroy,
+    iommufd_object_finalize,
+    iommufd_object_remove,
+    remove_leaf,
+)
+from .option import iommufd_option
+from .private import ZERO_ENTRY, IommufdAccess, IommufdCtx, IommufdDevice, IommufdHwptPaging, IommufdIoas, Ucmd
+from .vfio_compat import iommufd_vfio_ioas, iommufd_vfio_ioctl
+from .viommu import (
+    iommufd_hw_queue_alloc_ioctl,
+    iommufd_vdevice_alloc_ioctl,
+    iommufd_veventq_alloc,
+    iommufd_viommu_alloc_ioctl,
+)
 
 DESTROY_OPS.update(
     {
         IommufdDevice: iommufd_device_destroy,
         IommufdAccess: iommufd_access_destroy_object,
         IommufdIoas: iommufd_ioas_destroy,
+        IommufdHwptPaging: iommufd_hwpt_paging_destroy,
+        IommufdFault: iommufd_fault_destroy,
     }
 )
+ABORT_OPS[IommufdHwptPaging] = iommufd_hwpt_paging_abort
 
 
 class Call(NamedTuple):
@@ -49,19 +89,40 @@ async def iommufd_destroy(ucmd: Ucmd) -> None:
 CALLS: dict[int, Call] = {
     uapi.IOMMU_DESTROY: Call(uapi.IommuDestroy, "id", iommufd_destroy),
     uapi.IOMMU_IOAS_ALLOC: Call(uapi.IommuIoasAlloc, "out_ioas_id", iommufd_ioas_alloc_ioctl),
+    uapi.IOMMU_IOAS_ALLOW_IOVAS: Call(uapi.IommuIoasAllowIovas, "allowed_iovas", iommufd_ioas_allow_iovas),
+    uapi.IOMMU_IOAS_COPY: Call(uapi.IommuIoasCopy, "src_iova", iommufd_ioas_copy),
+    uapi.IOMMU_IOAS_IOVA_RANGES: Call(uapi.IommuIoasIovaRanges, "out_iova_alignment", iommufd_ioas_iova_ranges),
+    uapi.IOMMU_IOAS_MAP: Call(uapi.IommuIoasMap, "iova", iommufd_ioas_map),
+    uapi.IOMMU_IOAS_MAP_FILE: Call(uapi.IommuIoasMapFile, "iova", iommufd_ioas_map_file),
+    uapi.IOMMU_IOAS_UNMAP: Call(uapi.IommuIoasUnmap, "length", iommufd_ioas_unmap),
+    uapi.IOMMU_IOAS_CHANGE_PROCESS: Call(uapi.IommuIoasChangeProcess, "__reserved", iommufd_ioas_change_process),
+    uapi.IOMMU_OPTION: Call(uapi.IommuOption, "val64", iommufd_option),
+    uapi.IOMMU_VFIO_IOAS: Call(uapi.IommuVfioIoas, "__reserved", iommufd_vfio_ioas),
+    uapi.IOMMU_HWPT_ALLOC: Call(uapi.IommuHwptAlloc, "__reserved", iommufd_hwpt_alloc),
+    uapi.IOMMU_HWPT_SET_DIRTY_TRACKING: Call(
+        uapi.IommuHwptSetDirtyTracking, "__reserved", iommufd_hwpt_set_dirty_tracking
+    ),
+    uapi.IOMMU_HWPT_GET_DIRTY_BITMAP: Call(uapi.IommuHwptGetDirtyBitmap, "data", iommufd_hwpt_get_dirty_bitmap),
+    uapi.IOMMU_HWPT_INVALIDATE: Call(uapi.IommuHwptInvalidate, "__reserved", iommufd_hwpt_invalidate),
+    uapi.IOMMU_GET_HW_INFO: Call(uapi.IommuHwInfo, "__reserved", iommufd_get_hw_info),
+    uapi.IOMMU_FAULT_QUEUE_ALLOC: Call(uapi.IommuFaultAlloc, "out_fault_fd", iommufd_fault_alloc),
+    uapi.IOMMU_VIOMMU_ALLOC: Call(uapi.IommuViommuAlloc, "out_viommu_id", iommufd_viommu_alloc_ioctl),
+    uapi.IOMMU_VDEVICE_ALLOC: Call(uapi.IommuVdeviceAlloc, "virt_id", iommufd_vdevice_alloc_ioctl),
+    uapi.IOMMU_VEVENTQ_ALLOC: Call(uapi.IommuVeventqAlloc, "out_veventq_fd", iommufd_veventq_alloc),
+    uapi.IOMMU_HW_QUEUE_ALLOC: Call(uapi.IommuHwQueueAlloc, "length", iommufd_hw_queue_alloc_ioctl),
 }
-_FIRST, _LAST, _TEST = (
-    uapi.IOMMUFD_CMD_BASE,
-    0x94,
-    0xA0,
-)  # low bytes of the requests; the recorded kernel has the test call
+_FIRST, _TEST = uapi.IOMMUFD_CMD_BASE, 0xA0  # low bytes of the requests; the recorded kernel has the test call
+
+VFIO_MISC_DEV = "container"  # the node /dev/vfio/vfio
 
 
 @kernel("drivers/iommu/iommufd/main.c")
 async def iommufd_fops_open(file: File) -> None:
-    """A context of its own for each open file."""
+    """A context of its own for each open file; one that plays a container charges pinned memory as containers do."""
     say(Phase.ACQUIRE, "A new iommufd context is born; it lives as long as {}.", file)
     ictx = await alloc(IommufdCtx, file)
+    if file.cdev is not None and file.cdev.label == VFIO_MISC_DEV:
+        await store(ictx.account_mode, ACCOUNT_MM)
     await store(file.private_data, ictx)
 
 
@@ -87,10 +148,8 @@ async def iommufd_fops_ioctl(file: File, cmd: int, argument: int) -> int:
     """The common way into every call: is it known, how large is the argument, copy it, do it, publish what it made."""
     ictx: IommufdCtx = await private(file)
     low = cmd & 0xFF
-    known = _FIRST <= low <= _LAST or low == _TEST
-    if uapi.VFIO_BASE <= low < _FIRST and any(n.startswith(_COMPAT) for n in uapi.request_names(cmd)):
-        raise Unsupported(f"{uapi.request_names(cmd)[0]} on an iommufd")
-    await refuse_if(not (known or _LAST < low < _TEST), Errno.ENOTTY, "number_in_table", "an iommufd has no such call")
+    if low < _FIRST or low > _TEST:
+        return await iommufd_vfio_ioctl(ictx, cmd, argument)
     say(Phase.VALIDATE, "How large is the argument, and does this kernel know all of it?")
     user_size = await get_user_u32(argument)
     call = await require(
@@ -102,9 +161,6 @@ async def iommufd_fops_ioctl(file: File, cmd: int, argument: int) -> int:
         raise Unsupported(uapi.request_names(cmd)[0])
     await execute(ucmd, call.execute)
     return 0
-
-
-_COMPAT = ("VFIO_GET_API_VERSION", "VFIO_CHECK_EXTENSION", "VFIO_SET_IOMMU", "VFIO_IOMMU_")
 
 
 def _not_modelled(cmd: int) -> Call | None:
@@ -122,8 +178,7 @@ async def execute(ucmd: Ucmd, handler: Callable[[Ucmd], Awaitable[Any]]) -> None
         await handler(ucmd)
     except KernelError:
         if ucmd.new_obj is not None:
-            await DESTROY_OPS[type(ucmd.new_obj)](ucmd.new_obj)
-            await iommufd_object_abort(ucmd.ictx, ucmd.new_obj)
+            await iommufd_object_abort_and_destroy(ucmd.ictx, ucmd.new_obj)
         raise
     if ucmd.new_obj is not None:
         say(Phase.PUBLISH, "{} can be found under its ID from now on.", ucmd.new_obj)
@@ -141,6 +196,27 @@ async def iommufd_ctx_from_fd(number: int) -> IommufdCtx:
     return ictx
 
 
+@kernel("drivers/iommu/iommufd/main.c")
+async def iommufd_ctx_from_file(file: File, holder: KObject, reason: str) -> IommufdCtx:
+    """The context behind an open file, held by `holder`. EBADFD if the file is of another kind."""
+    await refuse_if(file.f_op is not iommufd_fops, Errno.EBADFD, "file_is_iommufd", f"{file.label} is not an iommufd")
+    ictx: IommufdCtx = await private(file)
+    await get(file.f_ref, holder, reason)
+    return ictx
+
+
+@kernel("drivers/iommu/iommufd/main.c")
+async def iommufd_fops_mmap(file: File, wish: Mapping) -> None:
+    """Map a queue of the hardware: EINVAL unless shared, EPERM to execute it, ENXIO where there is none, and here is none."""
+    await refuse_if(not wish.shared, Errno.EINVAL, "mapping_is_shared", "a queue cannot be mapped privately")
+    await refuse_if(bool(wish.prot & 4), Errno.EPERM, "mapping_not_executed", "a queue cannot be executed")
+    await refuse_if(True, Errno.ENXIO, "offset_names_queue", "no queue has this offset")
+
+
 iommufd_fops = FileOperations(
-    "iommufd", open=iommufd_fops_open, release=iommufd_fops_release, unlocked_ioctl=iommufd_fops_ioctl
+    "iommufd",
+    open=iommufd_fops_open,
+    release=iommufd_fops_release,
+    unlocked_ioctl=iommufd_fops_ioctl,
+    mmap=iommufd_fops_mmap,
 )

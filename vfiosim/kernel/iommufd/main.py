@@ -35,6 +35,7 @@ DESTROY_TIMEOUT: Final = 60_000  # milliseconds that the removal of a kernel-own
 
 Destroy = Callable[[Any], Awaitable[None]]
 DESTROY_OPS: dict[type[IommufdObject], Destroy] = {}  # by kind of object; `fops.py` fills it in
+ABORT_OPS: dict[type[IommufdObject], Destroy] = {}  # where an object that was never published has to go another way
 
 
 @kernel("drivers/iommu/iommufd/main.c")
@@ -69,6 +70,14 @@ async def iommufd_object_abort(ictx: IommufdCtx, obj: IommufdObject) -> None:
 
 
 @kernel("drivers/iommu/iommufd/main.c")
+async def iommufd_object_abort_and_destroy(ictx: IommufdCtx, obj: IommufdObject) -> None:
+    """Undo an object that was never published, with everything that it holds already."""
+    kind = type(obj)
+    await ABORT_OPS.get(kind, DESTROY_OPS[kind])(obj)
+    await iommufd_object_abort(ictx, obj)
+
+
+@kernel("drivers/iommu/iommufd/main.c")
 async def iommufd_object_dec_wait(ictx: IommufdCtx, obj: IommufdObject) -> bool:
     """No call can begin to use the object any more; wait until those that run are done. False after 60 seconds."""
     if await put(obj.wait_cnt, ictx, "has its ID"):
@@ -97,6 +106,20 @@ async def iommufd_object_remove(ictx: IommufdCtx, number: int) -> None:
 
 
 @kernel("drivers/iommu/iommufd/iommufd_private.h")
+async def iommufd_object_put_and_try_destroy(
+    ictx: IommufdCtx, obj: IommufdObject, holder: KObject, reason: str
+) -> None:
+    """Let go of an object that nobody needs any more: it is destroyed, unless somebody uses it at this moment."""
+    async with ictx.objects_lock:
+        await put(obj.users, holder, reason)
+        if not await put_if_last(obj.users, ictx, "has its ID"):
+            return
+        await poke(ictx.objects, obj.id, None)
+    await iommufd_object_dec_wait(ictx, obj)
+    await destroy(obj)
+
+
+@kernel("drivers/iommu/iommufd/iommufd_private.h")
 async def iommufd_object_destroy_user(ictx: IommufdCtx, obj: IommufdObject, driver: KObject) -> None:
     """The driver lets go of an object of its own: first wait for running calls, then its ID goes. Cannot fail."""
     await iommufd_object_dec_wait(ictx, obj)
@@ -113,7 +136,8 @@ async def iommufd_get_object(ictx: IommufdCtx, number: int, kind: type[O]) -> O:
     async with ictx.objects_lock:
         found = await peek(ictx.objects, number)
         obj = found if isinstance(found, kind) and await iommufd_lock_obj(found) else None
-    return await require(obj, Errno.ENOENT, "object_exists", f"there is no {kind.type} object {number}")
+    kind_of = f"{kind.type} object" if kind.type else "object"
+    return await require(obj, Errno.ENOENT, "object_exists", f"there is no {kind_of} {number}")
 
 
 @kernel("drivers/iommu/iommufd/main.c")

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Final, Literal
 from ...engine import (
     Count,
     Field,
+    Intervals,
     KObject,
     Lock,
     Table,
@@ -16,9 +17,11 @@ from ...engine import (
     field,
     get,
     get_unless_zero,
+    intervals,
     kernel,
     mutex,
     put,
+    rwsem,
     spinlock,
     table,
 )
@@ -26,6 +29,7 @@ from ...engine.engine import Engine
 from ...uapi import Struct
 from ..fs.file import File, fput
 from ..iommu import IommuGroup
+from .areas import ACCOUNT_USER, IoptArea
 
 ZERO_ENTRY: Final = "reserved"  # an ID that is taken while nobody can find its object
 LIMIT_31B: Final = 1 << 31
@@ -44,10 +48,12 @@ class IommufdCtx(KObject):
     # guarded by the lock of the xarray
     objects_lock: Lock = spinlock()
     objects: Table[IommufdObject | Literal["reserved"]] = table(first=1, guard="objects_lock")
-    vfio_ioas: Field[KObject | None] = field(None, guard="objects_lock", link="weak")
+    vfio_ioas: Field[IommufdIoas | None] = field(None, guard="objects_lock", link="weak")
     groups_lock: Lock = spinlock()
     groups: Table[IommufdGroup] = table(guard="groups_lock")
     no_iommu_mode: Field[bool] = field(False)
+    account_mode: Field[str] = field(ACCOUNT_USER, guard="objects_lock")
+    ioas_creation_lock: Lock = rwsem()
 
     def __init__(self, engine: Engine, file: File) -> None:
         super().__init__(engine)
@@ -62,7 +68,7 @@ class IommufdObject(KObject):
     * dies by IOMMU_DESTROY if only the context holds it, or when its driver lets go.
     """
 
-    type: ClassVar[str] = "any"
+    type: ClassVar[str] = ""  # in words; "" for any
     users: Count = count()
     wait_cnt: Count = count()
 
@@ -73,16 +79,37 @@ class IommufdObject(KObject):
 
 
 class IommufdGroup(KObject):
-    """What a context knows of an iommu_group: held by each of its devices that is bound here."""
+    """What a context knows of an iommu_group: held by each of its devices that is bound here.
+
+    * `pasid_attach`: what the group is attached to, by PASID; number 0 is the DMA without PASID, the usual one.
+    """
 
     kind = "iommufd_group"
     ref: Count = count()
     lock: Lock = mutex()
+    pasid_attach: Table[IommufdAttach] = table(guard="lock", link="owns")
 
     def __init__(self, engine: Engine, ictx: IommufdCtx, group: IommuGroup) -> None:
         super().__init__(engine)
         self.ictx = ictx
         self.group = group
+
+
+class IommufdAttach(KObject):
+    """A group on a page table: which devices of it have asked for that.
+
+    * born with the first device that attaches, dies with the last that detaches;
+    * the hardware knows the group only: the first device moves all of them, the others must ask for the same page table.
+    """
+
+    kind = "iommufd_attach"
+    # guarded by igroup.lock
+    hwpt: Field[IommufdHwptPaging | None] = field(None, guard="igroup.lock", link="weak")
+    device_array: Table[IommufdDevice] = table(guard="igroup.lock")
+
+    def __init__(self, engine: Engine, igroup: IommufdGroup) -> None:
+        super().__init__(engine)
+        self.igroup = igroup
 
 
 class IommufdDevice(IommufdObject):
@@ -105,20 +132,67 @@ class IommufdAccess(IommufdObject):
     """An emulated device that is bound to the context: it reads and writes user memory with the CPU, it does no DMA.
 
     * born by BIND, held by the vfio driver until the unbind; its ID is what out_devid names;
-    * holds the context's file; claims no DMA ownership and has no iommufd_group.
+    * holds the context's file, and the address space it is attached to; claims no DMA ownership, has no iommufd_group.
+
+    `ioas` is None while it is attached or moves; `ioas_unpin` still names the old address space then, so that what is
+    pinned there can be given back.
     """
 
     kind = "iommufd_access"
     type = "access"
     ioas_lock: Lock = mutex()
-    ioas: Field[KObject | None] = field(None, guard="ioas_lock")
+    ioas: Field[IommufdIoas | None] = field(None, guard="ioas_lock")
+    ioas_unpin: Field[IommufdIoas | None] = field(None, guard="ioas_lock", link="weak")
 
 
 class IommufdIoas(IommufdObject):
-    """An I/O address space; held by the page tables and accesses that use it."""
+    """An I/O address space (with its io_pagetable): which I/O addresses lead to which memory.
+
+    * born by IOAS_ALLOC, empty; held by the page tables made from it and by the emulated devices attached to it;
+    * every page table of it has all of its areas, from the beginning to the end of both;
+    * dies by IOMMU_DESTROY when neither is left; mappings do not keep it, they are unmapped.
+
+    Locks are taken in this order: mutex, domains_rwsem, iova_rwsem, then the mutex of the pages.
+    """
 
     kind = "iommufd_ioas"
     type = "ioas"
+    mutex: Lock = mutex()
+    hwpt_list: Field[tuple[IommufdHwptPaging, ...]] = field((), guard="mutex", link="weak")
+    # guarded by domains_rwsem
+    domains_rwsem: Lock = rwsem()
+    domains: Field[tuple[IommufdHwptPaging, ...]] = field((), guard="domains_rwsem", link="weak")
+    access_list: Field[tuple[IommufdAccess, ...]] = field((), guard="domains_rwsem", link="weak")
+    # guarded by iova_rwsem
+    iova_rwsem: Lock = rwsem()
+    areas: Intervals[IoptArea] = intervals(guard="iova_rwsem", link="owns")
+    allowed: Field[tuple[tuple[int, int], ...]] = field((), guard="iova_rwsem")
+    reserved: Field[tuple[tuple[int, int, KObject], ...]] = field((), guard="iova_rwsem")  # first, last, for whom
+    iova_alignment: Field[int] = field(1, guard="iova_rwsem")
+    disable_large_pages: Field[bool] = field(False, guard="iova_rwsem")
+
+
+class IommufdHwptPaging(IommufdObject):
+    """A page table of the IOMMU, filled from an address space (with its iommu_domain).
+
+    * born by HWPT_ALLOC, or by an ATTACH to an IOAS that has none which fits (`auto_domain`);
+    * held by each attached device; holds its address space, and the fault queue if it has one;
+    * pins the memory of all areas of its address space, attached or not;
+    * dies by IOMMU_DESTROY; an automatic one by the detach of its last device.
+    """
+
+    kind = "iommufd_hwpt_paging"
+    type = "page table"
+    auto_domain: Field[bool] = field(False, guard="ioas.mutex")
+    fault: Field[IommufdObject | None] = field(None)
+
+    def __init__(
+        self, engine: Engine, ictx: IommufdCtx, ioas: IommufdIoas, nest_parent: bool, pasid_compat: bool
+    ) -> None:
+        super().__init__(engine, ictx)
+        self.ioas = ioas
+        self.nest_parent = nest_parent
+        self.pasid_compat = pasid_compat
 
 
 class Ucmd:

@@ -24,9 +24,9 @@ from ...engine import (
     store,
 )
 from ...uapi import Errno, KernelError, request_names
-from ..fs.file import O_RDWR, File, FileOperations, fd_install, get_unused_fd_flags, private, put_unused_fd
+from ..fs.file import O_CLOEXEC, O_RDWR, File, FileOperations, fd_install, get_unused_fd_flags, private, put_unused_fd
 from ..fs.syscalls import alloc_file
-from ..task import Task
+from ..task import Task, current_task, mm_of
 from ..unsupported import Unsupported
 from .kvm import Kvm, KvmDevice, KvmDeviceOps
 
@@ -62,13 +62,11 @@ async def kvm_destroy_vm(kvm: Kvm) -> None:
 @kernel("virt/kvm/kvm_main.c")
 async def kvm_dev_ioctl_create_vm(type_number: int) -> int:
     """KVM_CREATE_VM: a new VM behind a new file. EMFILE, EINVAL for a type that this machine does not have."""
-    number = await get_unused_fd_flags()
+    number = await get_unused_fd_flags(O_CLOEXEC)
     try:
         await refuse_if(type_number != 0, Errno.EINVAL, "vm_type_known", "this machine only has VMs of type 0")
-        task = current().process
-        assert isinstance(task, Task)
         say(Phase.ACQUIRE, "A new VM is born; its file holds it.")
-        kvm = await alloc(Kvm, task.mm)
+        kvm = await alloc(Kvm, await mm_of(current_task()))
         file = await alloc_file("kvm-vm", kvm_vm_fops, O_RDWR)
         await get(kvm.users_count, file, ITS_FILE)
         await store(file.private_data, kvm)
@@ -105,7 +103,7 @@ async def kvm_vm_release(file: File) -> None:
 async def refuse_other_address_space(kvm: Kvm) -> None:
     """A VM and its devices can only be used from the address space that made them (EIO)."""
     task = current().process
-    foreign = not isinstance(task, Task) or task.mm is not kvm.mm
+    foreign = not isinstance(task, Task) or await load(task.mm) is not kvm.mm
     await refuse_if(foreign, Errno.EIO, "same_address_space", "a VM can only be used by the process that made it")
 
 
@@ -158,7 +156,7 @@ async def kvm_ioctl_create_device(kvm: Kvm, wanted: uapi.KvmCreateDevice) -> Non
 
 async def device_file(device: KvmDevice) -> int:
     """The file of a new KVM device, which holds the VM (`anon_inode_getfd`)."""
-    number = await get_unused_fd_flags()
+    number = await get_unused_fd_flags(O_CLOEXEC)
     file = await alloc_file(device.ops.name, kvm_device_fops, O_RDWR)
     await get(device.kvm.users_count, file, ITS_FILE)
     await store(file.private_data, device)

@@ -2,23 +2,66 @@
 
 from __future__ import annotations
 
-from ...engine import Phase, kernel, load, say, store
-from ..iommufd.device import iommufd_access_create, iommufd_access_destroy, iommufd_device_bind, iommufd_device_unbind
+from ...engine import Phase, kernel, load, next_slot, peek, poke, refuse_if, say, store
+from ...uapi import Errno, KernelError
+from ..iommufd.access import (
+    iommufd_access_attach,
+    iommufd_access_create,
+    iommufd_access_destroy,
+    iommufd_access_detach,
+    iommufd_access_replace,
+)
+from ..iommufd.attach import NO_PASID
+from ..iommufd.auto_domain import iommufd_device_attach, iommufd_device_detach, iommufd_device_replace
+from ..iommufd.device import iommufd_device_bind, iommufd_device_unbind
 from ..iommufd.private import IommufdCtx
-from .vfio import VfioDevice, VfioDeviceFile
+from ..iommufd.vfio_compat import iommufd_vfio_compat_ioas_get_id
+from .vfio import VfioDevice, VfioDeviceFile, VfioGroupType
+
+PASID_LAST = (1 << 31) - 1
+
+
+def vfio_device_is_noiommu(device: VfioDevice) -> bool:
+    """Does no IOMMU watch this device (drivers/vfio/vfio.h)?"""
+    return device.group.type is VfioGroupType.NO_IOMMU
+
+
+@kernel("drivers/vfio/iommufd.c")
+async def vfio_iommufd_device_has_compat_ioas(ictx: IommufdCtx) -> bool:
+    """Has the context a compat IOAS?"""
+    try:
+        await iommufd_vfio_compat_ioas_get_id(ictx)
+    except KernelError:
+        return False
+    return True
 
 
 @kernel("drivers/vfio/iommufd.c")
 async def vfio_df_iommufd_bind(df: VfioDeviceFile) -> None:
-    """Let the driver bind its device to the iommufd of this file; the object's ID goes into `df.devid`."""
+    """Let the driver bind its device to the iommufd of this file; the object's ID goes into `df.devid`.
+
+    A device without an IOMMU gets no object.
+    """
+    if vfio_device_is_noiommu(df.device):
+        return
     ictx = await load(df.iommufd)
     assert ictx is not None
     await store(df.devid, await df.device.ops.bind_iommufd(df.device, ictx))
 
 
 @kernel("drivers/vfio/iommufd.c")
+async def vfio_iommufd_compat_attach_ioas(device: VfioDevice, ictx: IommufdCtx) -> None:
+    """Attach a device that was opened through its group to the compat IOAS. ENODEV without one, what the attach says."""
+    if vfio_device_is_noiommu(device):
+        return
+    await device.ops.attach_ioas(device, await iommufd_vfio_compat_ioas_get_id(ictx))
+
+
+@kernel("drivers/vfio/iommufd.c")
 async def vfio_df_iommufd_unbind(df: VfioDeviceFile) -> None:
     """Let the driver take its device out of the iommufd."""
+    if vfio_device_is_noiommu(df.device):
+        return
     await df.device.ops.unbind_iommufd(df.device)
 
 
@@ -35,9 +78,84 @@ async def vfio_iommufd_physical_unbind(device: VfioDevice) -> None:
     """Take a device that does DMA out of the iommufd."""
     idev = await load(device.iommufd_device)
     assert idev is not None
+    pasid = await next_slot(device.pasids, 0)
+    while pasid is not None:
+        await iommufd_device_detach(idev, pasid, device)
+        await poke(device.pasids, pasid, None)
+        pasid = await next_slot(device.pasids, 0)
+    if await load(device.iommufd_attached):
+        await iommufd_device_detach(idev, NO_PASID, device)
+        await store(device.iommufd_attached, False)
     say(Phase.UNWIND, "{} leaves the iommufd: first no new call may use it, then its ID goes.", device)
     await iommufd_device_unbind(idev, device)
     await store(device.iommufd_device, None)
+
+
+@kernel("drivers/vfio/iommufd.c")
+async def vfio_iommufd_physical_attach_ioas(device: VfioDevice, pt_id: int) -> int:
+    """Attach, or move if it is attached; the answer is the ID of the page table."""
+    idev = await load(device.iommufd_device)
+    assert idev is not None
+    if await load(device.iommufd_attached):
+        number = await iommufd_device_replace(idev, NO_PASID, pt_id)
+    else:
+        number = await iommufd_device_attach(idev, NO_PASID, pt_id, device)
+    await store(device.iommufd_attached, True)
+    return number
+
+
+@kernel("drivers/vfio/iommufd.c")
+async def vfio_iommufd_physical_detach_ioas(device: VfioDevice) -> None:
+    """Detach, if it is attached."""
+    idev = await load(device.iommufd_device)
+    if idev is not None and await load(device.iommufd_attached):
+        await iommufd_device_detach(idev, NO_PASID, device)
+        await store(device.iommufd_attached, False)
+
+
+@kernel("drivers/vfio/iommufd.c")
+async def vfio_iommufd_physical_pasid_attach_ioas(device: VfioDevice, pasid: int, pt_id: int) -> int:
+    """The same for DMA with one PASID. ENOSPC for a number of 2^31 or more. PASID 0 is the DMA without, by another name."""
+    idev = await load(device.iommufd_device)
+    assert idev is not None
+    if await peek(device.pasids, pasid) is not None:
+        return await iommufd_device_replace(idev, pasid, pt_id)
+    await refuse_if(pasid > PASID_LAST, Errno.ENOSPC, "pasid_is_small", "a PASID is less than 2^31")
+    await poke(device.pasids, pasid, True)
+    try:
+        return await iommufd_device_attach(idev, pasid, pt_id, device)
+    except KernelError:
+        await poke(device.pasids, pasid, None)
+        raise
+
+
+@kernel("drivers/vfio/iommufd.c")
+async def vfio_iommufd_physical_pasid_detach_ioas(device: VfioDevice, pasid: int) -> None:
+    """Detach one PASID, if it is attached."""
+    idev = await load(device.iommufd_device)
+    if idev is not None and await peek(device.pasids, pasid) is not None:
+        await iommufd_device_detach(idev, pasid, device)
+        await poke(device.pasids, pasid, None)
+
+
+@kernel("drivers/vfio/iommufd.c")
+async def vfio_iommufd_emulated_attach_ioas(device: VfioDevice, pt_id: int) -> int:
+    """Attach the access to an address space, or move it; there is no page table, the answer is the ID that was given."""
+    access = await load(device.iommufd_access)
+    assert access is not None
+    change = iommufd_access_replace if await load(device.iommufd_attached) else iommufd_access_attach
+    await change(access, pt_id)
+    await store(device.iommufd_attached, True)
+    return pt_id
+
+
+@kernel("drivers/vfio/iommufd.c")
+async def vfio_iommufd_emulated_detach_ioas(device: VfioDevice) -> None:
+    """Detach the access, if it is attached."""
+    access = await load(device.iommufd_access)
+    if access is not None and await load(device.iommufd_attached):
+        await iommufd_access_detach(access)
+        await store(device.iommufd_attached, False)
 
 
 @kernel("drivers/vfio/iommufd.c")
@@ -54,4 +172,5 @@ async def vfio_iommufd_emulated_unbind(device: VfioDevice) -> None:
     access = await load(device.iommufd_access)
     if access is not None:
         await iommufd_access_destroy(access, device)
+        await store(device.iommufd_attached, False)
         await store(device.iommufd_access, None)

@@ -1,0 +1,165 @@
+"""Sockets that carry open files from one process to another (net/unix/af_unix.c, net/core/scm.c, v7.2)."""
+
+from __future__ import annotations
+
+from ..engine import (
+    Completion,
+    Field,
+    KObject,
+    Phase,
+    alloc,
+    complete,
+    completion,
+    current,
+    field,
+    free,
+    get,
+    hand_over,
+    kernel,
+    load,
+    poke,
+    refuse_if,
+    require,
+    say,
+    store,
+    wait_for,
+)
+from ..uapi import Errno, KernelError
+from .fs.file import O_RDWR, File, FileOperations, current_files, fd_install, fget, fput, get_unused_fd_flags, private
+
+IN_FLIGHT = "in flight"
+
+
+class SkBuff(KObject):
+    """A message that has been sent and not received: it holds the files that travel with it.
+
+    * born by sendmsg; waits in the queue of the other socket, and nothing else knows it;
+    * dies when it is received, or with the socket.
+    """
+
+    kind = "message"
+    files: Field[tuple[File, ...]] = field(())
+
+
+class UnixSock(KObject):
+    """One end of a socketpair. Lives exactly as long as its file; `queue`: messages for it, oldest first."""
+
+    kind = "socket"
+    readable: Completion = completion()
+    queue: Field[tuple[SkBuff, ...]] = field((), link="owns")
+    peer: Field[UnixSock | None] = field(None, link="weak")
+
+
+@kernel("net/socket.c")
+async def sys_socketpair() -> tuple[int, int]:
+    """Two sockets; what is sent into one comes out of the other. EMFILE."""
+    first, second = await alloc(UnixSock), await alloc(UnixSock)
+    await store(first.peer, second)
+    await store(second.peer, first)
+    return await sock_map_fd(first), await sock_map_fd(second)
+
+
+@kernel("net/socket.c")
+async def sock_map_fd(sock: UnixSock) -> int:
+    """A descriptor for a socket."""
+    number = await get_unused_fd_flags()
+    file = await alloc(File, "socket", unix_fops, O_RDWR)
+    await get(file.f_ref, current(), "being opened")
+    await store(file.private_data, sock)
+    await fd_install(number, file)
+    return number
+
+
+@kernel("net/unix/af_unix.c")
+async def unix_release(file: File) -> None:
+    """The file of a socket is gone: what was sent to it and never received is dropped, with the files in it."""
+    sock: UnixSock = await private(file)
+    for message in await load(sock.queue):
+        await drop(message)
+    peer = await load(sock.peer)
+    if peer is not None:
+        await store(peer.peer, None)
+        await complete(peer.readable)
+    await free(sock)
+
+
+async def drop(message: SkBuff) -> None:
+    """A message goes, and lets go of its files."""
+    for file in await load(message.files):
+        await fput(file, message, IN_FLIGHT)
+    await free(message)
+
+
+async def socket_of(number: int) -> tuple[File, UnixSock]:
+    """The socket behind a descriptor, held by the running call. EBADF, ENOTSOCK."""
+    file = await require(await fget(number), Errno.EBADF, "fd_is_open", f"{number} is not an open file")
+    if file.f_op is not unix_fops:
+        await fput(file)
+    await refuse_if(file.f_op is not unix_fops, Errno.ENOTSOCK, "file_is_socket", f"{file.label} is no socket")
+    return file, await private(file)
+
+
+@kernel("net/unix/af_unix.c")
+async def unix_stream_sendmsg(number: int, numbers: tuple[int, ...]) -> int:
+    """Send one byte and some open files: EBADF if one of them is none, EPIPE if nobody is at the other end."""
+    file, sock = await socket_of(number)
+    message = await alloc(SkBuff)
+    try:
+        await scm_fp_copy(message, numbers)
+        peer = await load(sock.peer)
+        await refuse_if(peer is None, Errno.EPIPE, "somebody_listens", "the other end is closed")
+        assert peer is not None
+    except KernelError:
+        await drop(message)
+        await fput(file)
+        raise
+    say(Phase.PUBLISH, "{} travels: until it is received it holds the files in it.", message)
+    await store(peer.queue, (*await load(peer.queue), message))
+    await complete(peer.readable)
+    await fput(file)
+    return 1
+
+
+@kernel("net/core/scm.c")
+async def scm_fp_copy(message: SkBuff, numbers: tuple[int, ...]) -> None:
+    """The message takes a reference on each file. EBADF."""
+    for number in numbers:
+        file = await require(await fget(number), Errno.EBADF, "fd_is_open", f"{number} is not an open file")
+        await hand_over(file.f_ref, (current(), "running call"), (message, IN_FLIGHT))
+        await store(message.files, (*await load(message.files), file))
+
+
+@kernel("net/unix/af_unix.c")
+async def unix_stream_recvmsg(number: int) -> tuple[int, ...]:
+    """Receive a message, waiting for one; its files get the lowest free numbers. No files once the other end is closed."""
+    file, sock = await socket_of(number)
+    await wait_for(sock.readable)
+    waiting = await load(sock.queue)
+    got: tuple[int, ...] = ()
+    if waiting:
+        await store(sock.queue, waiting[1:])
+        got = await scm_detach_fds(waiting[0])
+    else:
+        await complete(sock.readable)  # the end stays the end
+    await fput(file)
+    return got
+
+
+@kernel("net/core/scm.c")
+async def scm_detach_fds(message: SkBuff) -> tuple[int, ...]:
+    """The files of a message become descriptors, as many as there is room for; then the message goes."""
+    numbers: list[int] = []
+    for file in await load(message.files):
+        try:
+            number = await get_unused_fd_flags()
+        except KernelError:
+            break  # the table is full: the rest is lost
+        files = current_files()
+        await get(file.f_ref, files, f"fd {number}")
+        await poke(files.fd, number, file)
+        numbers.append(number)
+    await drop(message)
+    return tuple(numbers)
+
+
+unix_fops = FileOperations("socket", release=unix_release, stream=True)

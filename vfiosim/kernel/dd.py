@@ -1,0 +1,58 @@
+"""A driver takes a device and lets go of it (drivers/base/dd.c, v7.2)."""
+
+from __future__ import annotations
+
+from ..engine import Phase, kernel, load, refuse_if, say, store
+from ..uapi import Errno, KernelError
+from .base import BusDriver, Device
+from .iommu import iommu_device_unuse_default_domain, iommu_device_use_default_domain
+
+
+@kernel("drivers/base/dd.c")
+async def really_probe(device: Device, driver: BusDriver) -> None:
+    """The driver takes the device; one that uses the DMA API is counted in the iommu_group first (EBUSY)."""
+    say(Phase.ACQUIRE, "{} takes {}.", driver, device)
+    await store(device.driver, driver)
+    try:
+        if not driver.driver_managed_dma:
+            await iommu_device_use_default_domain(device.iommu_group)
+            await store(device.uses_dma_api, True)
+        if driver.probe is not None:
+            await driver.probe(device, driver)
+    except KernelError:
+        say(Phase.UNWIND, "{} stays without a driver.", device)
+        await dma_cleanup(device)
+        await store(device.driver, None)
+        raise
+
+
+@kernel("drivers/pci/pci-driver.c")
+async def dma_cleanup(device: Device) -> None:
+    """A kernel driver no longer uses the DMA API for this device (`pci_dma_cleanup`)."""
+    if await load(device.uses_dma_api):
+        await store(device.uses_dma_api, False)
+        await iommu_device_unuse_default_domain(device.iommu_group)
+
+
+@kernel("drivers/base/dd.c")
+async def device_driver_attach(driver: BusDriver, device: Device) -> None:
+    """Let this driver take the device. EBUSY if the device has one, else what taking it fails with."""
+    async with device.lock:
+        bound = await load(device.driver)
+        await refuse_if(bound is not None, Errno.EBUSY, "device_is_free", "a driver has this device already")
+        await really_probe(device, driver)
+
+
+@kernel("drivers/base/dd.c")
+async def device_release_driver_internal(device: Device, driver: BusDriver | None) -> None:
+    """The driver lets go of the device, for as long as that takes: nobody can hurry it, and the lock is held meanwhile."""
+    say(Phase.LOCK, "The lock of {}: one driver comes or goes at a time.", device)
+    async with device.lock:
+        bound = await load(device.driver)
+        if bound is None or (driver is not None and bound is not driver):
+            return
+        if bound.remove is not None:
+            await bound.remove(device, bound)
+        await dma_cleanup(device)
+        await store(device.driver, None)
+        say(Phase.UNWIND, "{} has let go of {}.", bound, device)

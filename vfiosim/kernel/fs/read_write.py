@@ -1,0 +1,84 @@
+"""read, write, lseek and poll as a program calls them (fs/read_write.c, fs/select.c, v7.2)."""
+
+from __future__ import annotations
+
+from ...engine import kernel, refuse_if, require
+from ...uapi import Errno, KernelError
+from ..unsupported import Unsupported
+from .file import O_ACCMODE, O_RDONLY, O_WRONLY, PLAIN_FILE, File, fget, fput
+
+
+async def open_file(number: int) -> File:
+    """The file behind a descriptor, with a reference for the running call. EBADF."""
+    return await require(await fget(number), Errno.EBADF, "fd_is_open", f"{number} is not an open file")
+
+
+@kernel("fs/read_write.c")
+async def sys_read(number: int, size: int, offset: int | None = None) -> bytes:
+    """Read (`offset` None: from where the file stands). EBADF, ESPIPE for a stream with an offset, EINVAL if it cannot be read."""
+    file = await open_file(number)
+    try:
+        data = await vfs_read(file, size, offset)
+    except KernelError:
+        await fput(file)
+        raise
+    await fput(file)
+    return data
+
+
+@kernel("fs/read_write.c")
+async def vfs_read(file: File, size: int, offset: int | None) -> bytes:
+    """The checks that do not depend on the kind of file, then what the file says."""
+    await check_position(file, offset)
+    wrong = file.f_flags & O_ACCMODE == O_WRONLY
+    await refuse_if(wrong, Errno.EBADF, "opened_for_reading", "the file was not opened for reading")
+    if file.f_op is PLAIN_FILE:
+        raise Unsupported(f"reading {file.label}")
+    handler = await require(file.f_op.read, Errno.EINVAL, "file_can_be_read", f"{file.label} cannot be read")
+    return await handler(file, size, offset or 0)
+
+
+@kernel("fs/read_write.c")
+async def sys_write(number: int, data: bytes, offset: int | None = None) -> int:
+    """Write (`offset` None: where the file stands). EBADF, ESPIPE for a stream with an offset, EINVAL if it cannot be written."""
+    file = await open_file(number)
+    try:
+        done = await vfs_write(file, data, offset)
+    except KernelError:
+        await fput(file)
+        raise
+    await fput(file)
+    return done
+
+
+@kernel("fs/read_write.c")
+async def vfs_write(file: File, data: bytes, offset: int | None) -> int:
+    """The checks that do not depend on the kind of file, then what the file says."""
+    await check_position(file, offset)
+    wrong = file.f_flags & O_ACCMODE == O_RDONLY
+    await refuse_if(wrong, Errno.EBADF, "opened_for_writing", "the file was not opened for writing")
+    if file.f_op is PLAIN_FILE:
+        raise Unsupported(f"writing {file.label}")
+    handler = await require(file.f_op.write, Errno.EINVAL, "file_can_be_written", f"{file.label} cannot be written")
+    return await handler(file, data, offset or 0)
+
+
+async def check_position(file: File, offset: int | None) -> None:
+    """Is the offset possible?"""
+    if offset is not None:
+        await refuse_if(offset < 0, Errno.EINVAL, "offset_not_negative", "an offset is never negative")
+        await refuse_if(file.f_op.stream, Errno.ESPIPE, "file_has_offsets", "a stream has no offsets")
+
+
+@kernel("fs/select.c")
+async def sys_poll(number: int, events: int, timeout: int) -> int:
+    """Which of `events` (1: readable, 4: writable) are there now."""
+    file = await open_file(number)
+    if file.f_op.poll is None:
+        await fput(file)
+        raise Unsupported(f"polling {file.label}")
+    ready = await file.f_op.poll(file) & events
+    await fput(file)
+    if not ready and timeout:
+        raise Unsupported("poll that waits")
+    return ready

@@ -1,0 +1,310 @@
+"""The memory behind mappings: born, pinned, charged, given back (drivers/iommu/iommufd/pages.c, v7.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import NamedTuple
+
+from ...engine import (
+    KObject,
+    Phase,
+    alloc,
+    current,
+    free,
+    get,
+    get_unless_zero,
+    kernel,
+    load,
+    pin_pages,
+    put,
+    refuse_if,
+    require,
+    say,
+    store,
+)
+from ...uapi import Errno, KernelError
+from ..fs.file import File, fput
+from ..fs.shmem import memfd_pin_folios
+from ..mm import PAGE_SIZE, MmStruct, mmdrop, mmgrab, mmput
+from ..task import Task, UserStruct, capable, current_mm, current_task, put_task_struct
+from ..unsupported import Unsupported
+from .areas import ACCOUNT_MM, ACCOUNT_NONE, ACCOUNT_USER, ULONG_MAX, IoptArea, IoptPages
+from .iova import holes, merged
+from .private import IommufdCtx, IommufdHwptPaging, IommufdIoas
+
+MAKER = "being mapped"
+PINNING = "pinning"
+SOURCE = "memory of it"
+
+
+@kernel("drivers/iommu/iommufd/pages.c")
+async def iopt_alloc_pages(
+    ictx: IommufdCtx, start_byte: int, length: int, writable: bool, address: int, file: File | None
+) -> IoptPages:
+    """Note which memory is meant; it is not touched yet. EINVAL for a length of zero or next to the whole address space."""
+    await refuse_if(
+        not 0 < length <= ULONG_MAX - PAGE_SIZE, Errno.EINVAL, "length_possible", "nothing, or more than there is"
+    )
+    task = current_task()
+    account = ACCOUNT_NONE if await capable("CAP_IPC_LOCK") else await load(ictx.account_mode)
+    npages = -(-(length + start_byte) // PAGE_SIZE)
+    pages = await alloc(IoptPages, address, npages, writable, account, file)
+    await get(pages.kref, current(), MAKER)
+    await set_source(pages, task)
+    return pages
+
+
+async def set_source(pages: IoptPages, task: Task) -> None:
+    """From now on the memory is that of this process, and charged to it."""
+    mm = await load(task.mm)
+    await mmgrab(mm, pages, SOURCE)
+    await get(task.usage, pages, SOURCE)
+    await store(pages.source_mm, mm)
+    await store(pages.source_task, task)
+    await store(pages.source_user, await load(task.user))
+
+
+@kernel("drivers/iommu/iommufd/pages.c")
+async def iopt_alloc_user_pages(ictx: IommufdCtx, address: int, length: int, writable: bool) -> IoptPages:
+    """Memory at an address of the calling process. EOVERFLOW if it goes beyond the last address, EINVAL for its length."""
+    await refuse_if(
+        address + length > ULONG_MAX, Errno.EOVERFLOW, "memory_ends_somewhere", "the range ends beyond the last address"
+    )
+    start_byte = address % PAGE_SIZE
+    return await iopt_alloc_pages(ictx, start_byte, length, writable, address - start_byte, None)
+
+
+@kernel("drivers/iommu/iommufd/pages.c")
+async def iopt_alloc_file_pages(ictx: IommufdCtx, file: File, start: int, length: int, writable: bool) -> IoptPages:
+    """A part of a file, of whatever kind; the file is held as long as the mapping."""
+    start_byte = start % PAGE_SIZE
+    pages = await iopt_alloc_pages(ictx, start_byte, length, writable, start - start_byte, file)
+    await get(file.f_ref, pages, "mapped for devices")
+    return pages
+
+
+@kernel("drivers/iommu/iommufd/iommufd_private.h")
+async def iopt_put_pages(pages: IoptPages, holder: KObject, reason: str) -> None:
+    """Let go of memory; the last one lets go of the file and the process."""
+    if await put(pages.kref, holder, reason):
+        await iopt_release_pages(pages)
+
+
+@kernel("drivers/iommu/iommufd/pages.c")
+async def iopt_release_pages(pages: IoptPages) -> None:
+    """No area shows this memory any more."""
+    if pages.file is not None:
+        await fput(pages.file, pages, "mapped for devices")
+    await drop_owner(pages, await owner_of(pages))
+    await free(pages)
+
+
+async def drop_owner(pages: IoptPages, owner: Owner) -> None:
+    """Let go of the process that the memory belonged to."""
+    await mmdrop(owner.mm, pages, SOURCE)
+    await put_task_struct(owner.task, pages, SOURCE)
+
+
+# ---- pinned memory is charged
+
+
+@kernel("drivers/iommu/iommufd/pages.c")
+async def incr_user_locked_vm(user: UserStruct, task: Task, npages: int) -> None:
+    """Charge the user. ENOMEM beyond RLIMIT_MEMLOCK of the process."""
+    limit = await load(task.memlock) // PAGE_SIZE
+    now = await load(user.locked_vm)
+    await refuse_if(
+        now + npages > limit, Errno.ENOMEM, "user_may_lock", "the user has locked as much memory as the process may"
+    )
+    await store(user.locked_vm, now + npages)
+
+
+@kernel("drivers/iommu/iommufd/pages.c")
+async def update_mm_locked_vm(mm: MmStruct, task: Task, npages: int) -> None:
+    """Charge the address space, or discharge it (npages below 0). ENOMEM beyond the limit, EINVAL if it is gone."""
+    remote = mm is not await current_mm()
+    if remote:
+        alive = await get_unless_zero(mm.mm_users, current(), "charging")
+        await refuse_if(not alive, Errno.EINVAL, "owner_lives_for_charge", "the process of this memory has ended")
+    limit = await load(task.memlock) // PAGE_SIZE
+    now = await load(mm.locked_vm)
+    try:
+        over = npages > 0 and now + npages > limit
+        await refuse_if(over, Errno.ENOMEM, "process_may_lock", "the process has locked as much memory as it may")
+        await store(mm.locked_vm, now + npages)
+    except KernelError:
+        if remote:
+            await mmput(mm, current(), "charging")
+        raise
+    if remote:
+        await mmput(mm, current(), "charging")
+
+
+class Owner(NamedTuple):
+    """Who is charged: the address space, and the process whose limit holds, and its user."""
+
+    mm: MmStruct
+    task: Task
+    user: UserStruct
+
+
+async def owner_of(pages: IoptPages) -> Owner:
+    """Who made the mapping, or took it over."""
+    return Owner(await load(pages.source_mm), await load(pages.source_task), await load(pages.source_user))
+
+
+@kernel("drivers/iommu/iommufd/pages.c")
+async def iopt_pages_update_pinned(account: str, owner: Owner, npages: int) -> None:
+    """Charge `npages` pinned pages, or discharge them (below 0), in one of three ways; VmPin grows in all of them."""
+    if account == ACCOUNT_USER and npages > 0:
+        await incr_user_locked_vm(owner.user, owner.task, npages)
+    elif account == ACCOUNT_USER:
+        await store(owner.user.locked_vm, await load(owner.user.locked_vm) + npages)
+    elif account == ACCOUNT_MM:
+        await update_mm_locked_vm(owner.mm, owner.task, npages)
+    await store(owner.mm.pinned_vm, await load(owner.mm.pinned_vm) + npages)
+
+
+async def charge(pages: IoptPages) -> None:
+    """Charge or discharge what has been pinned or unpinned since the last time (`pfn_reader_user_update_pinned`)."""
+    now, last = await load(pages.npinned), await load(pages.last_npinned)
+    if now != last:
+        await iopt_pages_update_pinned(pages.account_mode, await owner_of(pages), now - last)
+        await store(pages.last_npinned, now)
+
+
+# ---- areas and page tables
+
+
+def covered(areas: Iterable[IoptArea], first: int, last: int) -> list[tuple[int, int]]:
+    """Which of these pages no area has in a page table yet."""
+    return list(holes(merged(area.indexes for area in areas), first, last))
+
+
+async def pin_span(pages: IoptPages, first: int, last: int) -> None:
+    """Pin pages `first` to `last`. EFAULT if one of them is not there, must not be written, or its process is gone.
+
+    EINVAL for a file that is no memory file, or beyond its end.
+    """
+    address, size = pages.address + first * PAGE_SIZE, (last - first + 1) * PAGE_SIZE
+    if pages.file is not None:
+        await memfd_pin_folios(pages.file, address, size)
+        return
+    mm = await load(pages.source_mm)
+    remote = mm is not await current_mm()
+    if remote:
+        alive = await get_unless_zero(mm.mm_users, current(), PINNING)
+        await refuse_if(not alive, Errno.EFAULT, "owner_lives", "the process that this memory belonged to has ended")
+    try:
+        await pin_pages(mm, address, size, pages.writable)
+    except KernelError:
+        if remote:
+            await mmput(mm, current(), PINNING)
+        raise
+    if remote:
+        await mmput(mm, current(), PINNING)
+
+
+async def fill(area: IoptArea, pages: IoptPages) -> None:
+    """Pin what of an area is not pinned yet, and charge it; on failure nothing is pinned (`pfn_reader`)."""
+    if not area.iommu_prot:
+        raise Unsupported("a page table entry that allows neither reading nor writing")
+    before = await load(pages.npinned)
+    present = await load(pages.domains_itree)
+    spans = covered(present, *area.indexes)
+    for first, last in spans:
+        await pin_span(pages, first, last)
+    await store(pages.npinned, before + sum(last - first + 1 for first, last in spans))
+    try:
+        await charge(pages)
+    except KernelError:
+        await store(pages.npinned, before)
+        raise
+
+
+async def unfill(area: IoptArea, pages: IoptPages) -> None:
+    """An area leaves the last page table: unpin what no other area needs (`__iopt_area_unfill_domain`)."""
+    others = tuple(other for other in await load(pages.domains_itree) if other is not area)
+    await store(pages.domains_itree, others)
+    await store(area.storage_domain, None)
+    released = sum(last - first + 1 for first, last in covered(others, *area.indexes))
+    await store(pages.npinned, await load(pages.npinned) - released)
+    with suppress(KernelError):  # the address space is gone, and its count with it
+        await charge(pages)
+
+
+async def stored_by(area: IoptArea, pages: IoptPages, domain: IommufdHwptPaging) -> None:
+    """The area is in its first page table."""
+    await store(area.storage_domain, domain)
+    await store(pages.domains_itree, (*await load(pages.domains_itree), area))
+
+
+@kernel("drivers/iommu/iommufd/pages.c")
+async def iopt_area_fill_domain(area: IoptArea, pages: IoptPages, domain: IommufdHwptPaging) -> None:
+    """A new page table gets an area; the caller has the mutex of the pages."""
+    await fill(area, pages)
+    if await load(area.storage_domain) is None:
+        await stored_by(area, pages, domain)
+
+
+@kernel("drivers/iommu/iommufd/pages.c")
+async def iopt_area_fill_domains(area: IoptArea, pages: IoptPages) -> None:
+    """A new area goes into every page table of its address space; without any, nothing is pinned."""
+    domains = await load(area.iopt.domains)
+    if not domains:
+        return
+    say(Phase.ACQUIRE, "The memory is pinned, charged, and entered into {} page table(s).", len(domains))
+    async with pages.mutex:
+        await fill(area, pages)
+        await stored_by(area, pages, domains[0])
+
+
+@kernel("drivers/iommu/iommufd/pages.c")
+async def iopt_area_unfill_domains(area: IoptArea, pages: IoptPages) -> None:
+    """An area leaves every page table of its address space, and its memory is unpinned."""
+    async with pages.mutex:
+        if await load(area.storage_domain) is not None:
+            say(Phase.UNWIND, "The memory leaves the page tables and is unpinned.")
+            await unfill(area, pages)
+
+
+@kernel("drivers/iommu/iommufd/io_pagetable.c")
+async def iopt_fill_domain(iopt: IommufdIoas, areas: tuple[IoptArea, ...], domain: IommufdHwptPaging) -> None:
+    """A new page table gets every area of its address space; on failure it gets none."""
+    done: list[IoptArea] = []
+    for area in areas:
+        pages = await load(area.pages)
+        if pages is None:
+            continue
+        try:
+            async with pages.mutex:
+                await iopt_area_fill_domain(area, pages, domain)
+        except KernelError:
+            if not await load(iopt.domains):
+                for other in done:
+                    await unfill_one(other)
+            raise
+        done.append(area)
+
+
+async def unfill_one(area: IoptArea) -> None:
+    """The last page table goes: take one area out of it."""
+    pages = await require(await load(area.pages), Errno.EINVAL, "area_is_published", "an area without memory")
+    async with pages.mutex:
+        await unfill(area, pages)
+
+
+@kernel("drivers/iommu/iommufd/io_pagetable.c")
+async def iopt_unfill_domain(iopt: IommufdIoas, areas: tuple[IoptArea, ...], domain: IommufdHwptPaging) -> None:
+    """A page table goes. If it was the last one the memory is unpinned, otherwise another remembers where it is."""
+    left = await load(iopt.domains)
+    for area in areas:
+        pages = await load(area.pages)
+        if pages is None:
+            continue
+        if not left:
+            await unfill_one(area)
+        elif await load(area.storage_domain) is domain:
+            async with pages.mutex:
+                await store(area.storage_domain, left[0])

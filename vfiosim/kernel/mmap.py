@@ -1,0 +1,85 @@
+"""Files that are mapped into memory: each mapping holds its file (mm/mmap.c, kernel/fork.c, v7.2)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ..engine import Phase, get, kernel, peek, poke, refuse_if, require, say, slots_of
+from ..uapi import Errno, KernelError
+from .fs.file import O_ACCMODE, O_RDWR, O_WRONLY, PLAIN_FILE, File, Mapping, fget, fput
+from .mm import PAGE_SIZE, PROT_WRITE, MmStruct, mapped_at
+from .task import current_task, mm_of
+from .unsupported import Unsupported
+
+MAP_SHARED: Final = 1
+
+
+def whole_pages(length: int) -> int:
+    """Memory is mapped in pages."""
+    return (length + PAGE_SIZE - 1) // PAGE_SIZE * PAGE_SIZE
+
+
+@kernel("mm/mmap.c")
+async def ksys_mmap_pgoff(length: int, prot: int, flags: int, number: int, offset: int, address: int | None) -> int:
+    """Map a file: EBADF, EINVAL (length, offset), EACCES (the file was not opened for that), ENODEV, what the file says."""
+    file = await require(await fget(number), Errno.EBADF, "fd_is_open", f"{number} is not an open file")
+    try:
+        where = await do_mmap(file, Mapping(whole_pages(length), prot, flags & 3 == MAP_SHARED, offset), address)
+    except KernelError:
+        await fput(file)
+        raise
+    await fput(file)
+    return where
+
+
+@kernel("mm/mmap.c")
+async def do_mmap(file: File, wish: Mapping, address: int | None) -> int:
+    """The checks that do not depend on the file, then those of the file; then the mapping holds the file."""
+    odd = wish.length <= 0 or wish.offset % PAGE_SIZE
+    await refuse_if(bool(odd), Errno.EINVAL, "whole_pages", "length and offset must be positive and whole pages")
+    if file.f_op is PLAIN_FILE:
+        raise Unsupported(f"mapping {file.label}")
+    mode = file.f_flags & O_ACCMODE
+    wrong = mode == O_WRONLY or (wish.shared and wish.prot & PROT_WRITE and mode != O_RDWR)
+    await refuse_if(
+        bool(wrong), Errno.EACCES, "opened_for_mapping", "the file was not opened for reading, or for writing"
+    )
+    handler = await require(file.f_op.mmap, Errno.ENODEV, "file_can_be_mapped", f"{file.label} cannot be mapped")
+    await handler(file, wish)
+    mm = await mm_of(current_task())
+    where = mm.map(wish.length, prot=wish.prot & 3, address=address, device=True)
+    say(Phase.ACQUIRE, "The mapping holds {}: closing the descriptor does not close the device.", file)
+    await get(file.f_ref, mm, mapped_at(hex(where)))
+    await poke(mm.files, hex(where), (file, wish.length))
+    return where
+
+
+@kernel("mm/mmap.c")
+async def do_munmap(address: int, length: int) -> int:
+    """Unmap a range; a mapping that is cut in two holds its file twice. EINVAL unless `address` is a whole page."""
+    odd = address % PAGE_SIZE or length <= 0
+    await refuse_if(bool(odd), Errno.EINVAL, "whole_pages", "address and length must be whole pages")
+    mm, end = await mm_of(current_task()), address + whole_pages(length)
+    mm.unmap(address, whole_pages(length))
+    for slot in await slots_of(mm.files):
+        entry = await peek(mm.files, slot)
+        start = int(slot, 16)
+        if entry is None or start >= end or start + entry[1] <= address:
+            continue
+        await poke(mm.files, slot, None)
+        for low, high in ((start, min(address, start + entry[1])), (max(end, start), start + entry[1])):
+            if low < high:
+                await get(entry[0].f_ref, mm, mapped_at(hex(low)))
+                await poke(mm.files, hex(low), (entry[0], high - low))
+        await fput(entry[0], mm, mapped_at(slot))
+    return 0
+
+
+@kernel("mm/mmap.c")
+async def dup_mmap(parent: MmStruct, child: MmStruct) -> None:
+    """The memory of a forked process holds the same files."""
+    for slot in await slots_of(parent.files):
+        entry = await peek(parent.files, slot)
+        if entry is not None:
+            await get(entry[0].f_ref, child, mapped_at(slot))
+            await poke(child.files, slot, entry)

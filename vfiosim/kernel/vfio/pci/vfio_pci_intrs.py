@@ -1,0 +1,177 @@
+"""Interrupts: which eventfd is signalled when the device wants attention (drivers/vfio/pci/vfio_pci_intrs.c, v7.2)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from .... import uapi
+from ....engine import Field, Phase, kernel, load, peek, poke, refuse_if, say, slots_of, store
+from ....uapi import Errno, KernelError
+from ...fs.eventfd import EventfdCtx, eventfd_ctx_fdget, eventfd_ctx_put, eventfd_signal
+from ...unsupported import Unsupported
+from .vfio_pci_priv import VfioPciCoreDevice
+
+NONE, BOOL, EVENTFD = uapi.VFIO_IRQ_SET_DATA_NONE, uapi.VFIO_IRQ_SET_DATA_BOOL, uapi.VFIO_IRQ_SET_DATA_EVENTFD
+INTX, MSI, MSIX = uapi.VFIO_PCI_INTX_IRQ_INDEX, uapi.VFIO_PCI_MSI_IRQ_INDEX, uapi.VFIO_PCI_MSIX_IRQ_INDEX
+NO_IRQ: Final = uapi.VFIO_PCI_NUM_IRQS
+TRIGGER: Final = "signals it"
+
+
+@kernel("drivers/vfio/pci/vfio_pci_intrs.c")
+async def vfio_pci_set_irqs_ioctl(
+    core: VfioPciCoreDevice, flags: int, index: int, start: int, count: int, data: bytes
+) -> None:
+    """What VFIO_DEVICE_SET_IRQS does after its checks: ENOTTY for an action that this kind of interrupt has not."""
+    action = flags & uapi.VFIO_IRQ_SET_ACTION_TYPE_MASK
+    trigger = action == uapi.VFIO_IRQ_SET_ACTION_TRIGGER
+    masking = action in (uapi.VFIO_IRQ_SET_ACTION_MASK, uapi.VFIO_IRQ_SET_ACTION_UNMASK)
+    express = core.vdev.dev.hardware.express
+    if index == INTX and masking:
+        await vfio_pci_set_intx_mask(core, start, count, flags)
+    elif index == INTX and trigger:
+        await vfio_pci_set_intx_trigger(core, start, count, flags, data)
+    elif index in (MSI, MSIX) and trigger:
+        await vfio_pci_set_msi_trigger(core, index, start, count, flags, data)
+    elif index == uapi.VFIO_PCI_ERR_IRQ_INDEX and trigger and express:
+        await vfio_pci_set_ctx_trigger_single(core, core.err_trigger, start, count, flags, data)
+    elif index == uapi.VFIO_PCI_REQ_IRQ_INDEX and trigger:
+        await vfio_pci_set_ctx_trigger_single(core, core.req_trigger, start, count, flags, data)
+    else:
+        await refuse_if(True, Errno.ENOTTY, "irq_has_action", "this kind of interrupt has no such action")
+
+
+@kernel("drivers/vfio/pci/vfio_pci_intrs.c")
+async def vfio_pci_set_ctx_trigger_single(
+    core: VfioPciCoreDevice, place: Field[EventfdCtx | None], start: int, count: int, flags: int, data: bytes
+) -> None:
+    """The error and the request interrupt: set, take away (fd −1, or a count of 0), or signal by hand. EINVAL."""
+    known = await load(place)
+    if flags & NONE:
+        await refuse_if(known is None, Errno.EINVAL, "trigger_is_set", "no eventfd is set for this interrupt")
+        if count and known is not None:
+            await eventfd_signal(known)
+        else:
+            await replace_trigger(core, place, None)
+        return
+    await refuse_if(count == 0, Errno.EINVAL, "one_irq", "data for no interrupt at all")
+    if flags & BOOL:
+        if data[0] and known is not None:
+            await eventfd_signal(known)
+        return
+    number = int.from_bytes(data[:4], "little", signed=True)
+    await refuse_if(number < -1, Errno.EINVAL, "fd_or_minus_one", "a descriptor, or −1 to take the eventfd away")
+    await replace_trigger(core, place, await eventfd_ctx_fdget(number, core, TRIGGER) if number >= 0 else None)
+
+
+async def replace_trigger(core: VfioPciCoreDevice, place: Field[EventfdCtx | None], new: EventfdCtx | None) -> None:
+    """Another eventfd, or none, takes the place of the one that is there."""
+    say(Phase.PUBLISH, "From now on {} is signalled." if new is not None else "Nobody is told any more.", new)
+    old = await load(place)
+    await store(place, new)
+    if old is not None:
+        await eventfd_ctx_put(old, core, TRIGGER)
+
+
+@kernel("drivers/vfio/pci/vfio_pci_intrs.c")
+async def vfio_pci_set_intx_mask(core: VfioPciCoreDevice, start: int, count: int, flags: int) -> None:
+    """Mask or unmask the line interrupt: EINVAL unless it is enabled."""
+    bad = await load(core.irq_type) != INTX or start != 0 or count != 1
+    await refuse_if(bad, Errno.EINVAL, "intx_enabled", "the line interrupt is not enabled")
+    if flags & EVENTFD:
+        raise Unsupported("masking an interrupt by an eventfd")
+
+
+@kernel("drivers/vfio/pci/vfio_pci_intrs.c")
+async def vfio_pci_set_intx_trigger(core: VfioPciCoreDevice, start: int, count: int, flags: int, data: bytes) -> None:
+    """Enable, change, disable or signal the line interrupt. EINVAL while another kind is enabled."""
+    enabled = await load(core.irq_type)
+    if enabled == INTX and not count and flags & NONE:
+        await disable_irqs(core)
+        return
+    bad = enabled not in (INTX, NO_IRQ) or start != 0 or count != 1
+    await refuse_if(bad, Errno.EINVAL, "one_kind_of_irq", "another kind of interrupt is enabled, or the count is not 1")
+    if flags & EVENTFD:
+        await set_vector(core, 0, int.from_bytes(data[:4], "little", signed=True))
+        await store(core.irq_type, INTX)
+        return
+    await refuse_if(enabled != INTX, Errno.EINVAL, "intx_enabled", "the line interrupt is not enabled")
+    await signal_vectors(core, 0, 1, flags, data)
+
+
+@kernel("drivers/vfio/pci/vfio_pci_intrs.c")
+async def vfio_pci_set_msi_trigger(
+    core: VfioPciCoreDevice, index: int, start: int, count: int, flags: int, data: bytes
+) -> None:
+    """Enable, change, disable or signal message interrupts. EINVAL while another kind is enabled."""
+    enabled = await load(core.irq_type)
+    if enabled == index and not count and flags & NONE:
+        await disable_irqs(core)
+        return
+    bad = enabled not in (index, NO_IRQ)
+    await refuse_if(bad, Errno.EINVAL, "one_kind_of_irq", "another kind of interrupt is enabled")
+    if not flags & EVENTFD:
+        await refuse_if(enabled != index, Errno.EINVAL, "msi_enabled", "these interrupts are not enabled")
+        await signal_vectors(core, start, count, flags, data)
+        return
+    if enabled == index and index == MSI:
+        allocated = await load(core.vectors)
+        more = start + count > allocated
+        await refuse_if(more, Errno.EINVAL, "vectors_allocated", "to have more vectors, disable all of them first")
+    if enabled == NO_IRQ:
+        await store(core.vectors, start + count)
+        await store(core.irq_type, index)
+    try:
+        await vfio_msi_set_block(core, start, count, data)
+    except KernelError:
+        if enabled == NO_IRQ:
+            await disable_irqs(core)
+        raise
+
+
+@kernel("drivers/vfio/pci/vfio_pci_intrs.c")
+async def vfio_msi_set_block(core: VfioPciCoreDevice, start: int, count: int, data: bytes) -> None:
+    """Several vectors at once; if one fails, those before it lose their eventfds."""
+    for done in range(count):
+        number = int.from_bytes(data[4 * done : 4 * done + 4], "little", signed=True)
+        try:
+            await set_vector(core, start + done, number)
+        except KernelError:
+            for undo in range(done):
+                await set_vector(core, start + undo, -1)
+            raise
+
+
+async def set_vector(core: VfioPciCoreDevice, vector: int, number: int) -> None:
+    """The old eventfd of a vector goes, then the new one comes, if there is one. EBADF, EINVAL."""
+    old = await poke(core.ctx, vector, None)
+    if old is not None:
+        await eventfd_ctx_put(old, core, TRIGGER)
+    if number >= 0:
+        await poke(core.ctx, vector, await eventfd_ctx_fdget(number, core, TRIGGER))
+
+
+async def signal_vectors(core: VfioPciCoreDevice, start: int, count: int, flags: int, data: bytes) -> None:
+    """Signal by hand, as if the device had done it."""
+    for vector in range(start, start + count):
+        ctx = await peek(core.ctx, vector)
+        if ctx is not None and (flags & NONE or data[vector - start]):
+            await eventfd_signal(ctx)
+
+
+async def disable_irqs(core: VfioPciCoreDevice) -> None:
+    """No interrupt of the device reaches anybody any more."""
+    for vector in await slots_of(core.ctx):
+        ctx = await poke(core.ctx, vector, None)
+        if ctx is not None:
+            await eventfd_ctx_put(ctx, core, TRIGGER)
+    await store(core.irq_type, NO_IRQ)
+
+
+async def release_triggers(core: VfioPciCoreDevice) -> None:
+    """At the last close every eventfd is given back."""
+    async with core.igate:
+        for place in (core.err_trigger, core.req_trigger):
+            if await load(place) is not None:
+                await replace_trigger(core, place, None)
+        if await load(core.irq_type) != NO_IRQ:
+            await disable_irqs(core)
