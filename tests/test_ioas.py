@@ -464,7 +464,7 @@ def test_a_process_that_ends_with_pinned_memory_leaves_nothing(m):
 def test_a_run_with_mappings_can_be_repeated(m, s):
     s.map(s.p.mmap(PAGE))
     s.attach()
-    twin = m.branch(len(m.trace) - 1)
+    twin = m.branch(-1)
     assert twin.trace.end == m.trace.end
 
 

@@ -111,9 +111,9 @@ def test_an_oops_kills_the_process_and_leaves_its_locks_held(m, p):
 def test_a_branch_stands_where_the_trace_stood_and_goes_on_differently(m, p):
     dev, iommu = p.open("/dev/vfio/devices/vfio0"), p.open("/dev/iommu")
     p.ioctl(dev, BIND, bind_argument(iommu))
-    before = next(step.index for step in m.trace if "legacy" in step.sentence or "is blocked" in step.sentence) - 2
+    before = next(step.index for step in m.trace if "is blocked" in step.sentence) - 1
     twin = m.branch(before)
-    assert [str(step) for step in twin.trace] == [str(step) for step in m.trace.steps[: before + 1]]
+    assert [str(step) for step in twin.trace] == [str(step) for step in m.trace.steps[:before]]
     group = twin.processes["vmm"].open("/dev/vfio/1")  # in the other world the group comes first
     assert group == 5
     (call,) = twin.pending
@@ -136,9 +136,9 @@ def test_a_branch_can_be_taken_at_every_step_and_finished(m, p):
     p.exit()
     child.close(dev)
     end = m.trace.end
-    for step in range(-1, len(m.trace)):
-        assert m.branch(step).trace.end == m.trace.state(step)
-    twin = m.branch(len(m.trace) - 1)
+    for step in range(len(m.trace) + 1):
+        assert m.branch(step).trace.end == m.trace.state(step - 1)
+    twin = m.branch(-1)
     assert twin.trace.end == end
     assert twin.engine.clock == 5
 
@@ -151,7 +151,7 @@ def test_a_branch_repeats_what_a_students_own_function_did(m, p):
     with m.patched(vfio_pci_core_match_token_uuid=mine), pytest.raises(KernelError, match="nobody may"):
         p.ioctl(dev, BIND, bind_argument(iommu))
     p.ioctl(dev, BIND, bind_argument(iommu))
-    assert m.branch(len(m.trace) - 1).trace.end == m.trace.end
+    assert m.branch(-1).trace.end == m.trace.end
 
 
 def test_a_branch_beyond_the_trace_is_refused_in_words(m, p):
@@ -271,3 +271,54 @@ def test_memory_can_be_mapped_read_written_and_taken_away(p):
     assert p.memory.read(address + 4090, 6) == b"012345"
     with pytest.raises(OSError, match="EEXIST"):
         p.mmap(4096, address=address)
+
+
+def test_a_call_that_is_refused_before_it_begins_leaves_branches_possible(m, p):
+    for wrong in (
+        lambda: p.open(5),
+        lambda: p.close("x"),
+        lambda: p.ioctl("3", 0),
+        lambda: p.ioctl(3, "bind", bytearray(24)),
+        lambda: p.start("frobnicate"),
+        lambda: p.mmap(0),
+        lambda: m.sleep("x"),
+        lambda: m.sleep(-1),
+    ):
+        with pytest.raises((TypeError, ValueError, KernelError)):
+            wrong()
+    p.open("/dev/iommu")
+    assert m.branch(-1).trace.end == m.trace.end
+
+
+def test_a_wrong_kind_of_argument_is_named_in_one_sentence(p):
+    with pytest.raises(TypeError, match="close takes a descriptor here, not 'x'"):
+        p.close("x")
+    with pytest.raises(TypeError, match="open takes a path here, not 5"):
+        p.open(5)
+
+
+def test_a_plain_function_cannot_stand_for_a_kernel_function(m):
+    with (
+        pytest.raises(TypeError, match="your vfio_df_open must be an `async def`"),
+        m.patched(vfio_df_open=lambda df: None),
+    ):
+        pass
+
+
+def test_an_error_names_the_kernel_function_that_refused(p):
+    first = p.open("/dev/vfio/1")
+    with pytest.raises(KernelError) as caught:
+        p.open("/dev/vfio/1")
+    assert caught.value.kernel == "vfio_group_fops_open (drivers/vfio/group.c, v7.2)"
+    assert "drivers/vfio/group.c" in str(caught.value)
+    p.close(first)
+
+
+def test_a_blocked_call_names_the_thread_that_holds_what_it_needs(m, half_bound):
+    other = m.process("other")
+    dev, iommu = other.open("/dev/vfio/devices/vfio0"), other.open("/dev/iommu")
+    call = other.start("ioctl", dev, BIND, bind_argument(iommu))
+    assert (call.state, call.holder) == ("blocked", "vmm:3")
+    assert repr(call).endswith("blocked>")
+    half_bound.run()
+    assert (call.state, call.holder) == ("done", "")

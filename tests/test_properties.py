@@ -18,7 +18,7 @@ PATHS = [
     "/dev/vfio/devices/vfio99",
 ]
 FDS = st.integers(-1, 14)
-# The words of races.md R13: what a failed second bind does to the VM of the first one, as the recorded kernel does.
+# What a failed second bind does to the VM of the first one, in the recorded kernel too.
 KNOWN_SURPRISE = ("failed bind through another file gave it away", "nobody will give that back")
 
 steps = st.one_of(
@@ -155,5 +155,5 @@ def test_any_run_can_be_repeated_up_to_any_step(program, where):
     player = Player(trace=True)
     player.play(program)
     trace = player.machine.trace
-    step = round(where * len(trace)) - 1
-    assert player.machine.branch(step).trace.end.objects == trace.state(step).objects
+    step = round(where * len(trace))
+    assert player.machine.branch(step).trace.end.objects == trace.state(step - 1).objects

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from .engine import Engine, Micro, Thread
 from .engine.effects import operation, touched
 from .machine import Event, Machine
+from .uapi import KernelError
 
 
 def branch(machine: Machine, step: int) -> Machine:
     """See `Machine.branch`."""
     trace = machine.trace
-    if not -1 <= step < len(trace):
-        raise IndexError(f"there is no step {step}; the trace has {len(trace)}, counted from 0")
-    effects = trace.steps[step].last + 1 if step >= 0 else 0
+    number = step + len(trace) + 1 if step < 0 else step
+    if not 0 <= number <= len(trace):
+        raise IndexError(f"there is no step {step}; the trace has {len(trace)}, and 0 is before the first")
+    effects = trace.steps[number - 1].last + 1 if number else 0
     twin = Machine(machine.topology, machine.kernel)
     for event in [event for event in machine.history if event.after < effects]:
         _repeat_effects(twin, machine.engine, event.after)
@@ -34,7 +38,8 @@ def _repeat_event(twin: Machine, event: Event) -> None:
         twin.engine.patches = dict(event.details[0])
     elif event.what == "memory":
         name, what, details = event.details
-        getattr(twin.processes[name].memory, what)(*details)
+        with suppress(KernelError, TypeError):  # what was refused then is refused now
+            getattr(twin.processes[name].memory, what)(*details)
     elif event.what == "dying":
         twin.processes[event.details[0]].dying = True
         twin.note("dying", *event.details)

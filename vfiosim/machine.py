@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from operator import index
 from typing import Any, NamedTuple
 
-from .engine import Engine, KernelOops, Thread, alloc
+from .engine import Engine, KernelOops, Phase, Thread, alloc, say
 from .invariants import check
 from .kernel.boot import boot
 from .kernel.fs.file import FilesStruct
@@ -94,6 +95,8 @@ class Machine:
 
     def sleep(self, milliseconds: int) -> None:
         """Let simulated time pass; it moves in no other way."""
+        if index(milliseconds) < 0:
+            raise ValueError(f"time moves by 0 milliseconds or more, not by {milliseconds}")
         self.note("sleep", milliseconds)
         self.engine.sleep(milliseconds)
         self.finish_calls()
@@ -120,14 +123,21 @@ class Machine:
         for process in {call.process.name: call.process for call in ended}.values():
             process.end_if_it_can()
 
+    def __repr__(self) -> str:
+        programs = (
+            ", ".join(name for name, process in self.processes.items() if process.task.alive.value) or "no program"
+        )
+        return f"<Machine {self.topology.name}, kernel {self.kernel}: {programs}>"
+
     def note(self, what: str, *details: Any) -> None:
         """Keep in mind what was asked, so that `branch` can ask it again."""
         if self.engine.journal is not None:
             self.history.append(Event(len(self.engine.micro), what, details))
 
     def branch(self, step: int) -> Machine:
-        """A second machine that stands where this one stood after step `step` of its trace (-1: after boot).
+        """A second machine that stands where this one stood after step `step` of its trace.
 
+        Steps are counted as the player shows them: 1 is the first, 0 is before it (after boot), -1 the last.
         Calls that were running there are running in it too, by hand: `twin.pending[0].run()` lets one go on. Both machines
         are independent from then on. Raises IndexError for a step that is not there, RuntimeError if the run does not repeat.
         """
@@ -146,6 +156,7 @@ class Machine:
 
 async def new_task(name: str, parent: Task | None, caps: tuple[str, ...], root: UserStruct) -> Task:
     """The kernel's side of a new process."""
+    say(Phase.ACQUIRE, f"A new process, {name}, with a descriptor table and memory of its own.")
     if parent is None:
         files = await alloc(FilesStruct, name, NOFILE)
         await open_standard_files(files)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
 from ctypes import Array, Structure
 from typing import TYPE_CHECKING, Any
 
-from .engine import Thread
+from .engine import Lock, Thread
 from .kernel.fs.file import O_RDWR
 from .kernel.mm import MmStruct
 from .kernel.task import Task, system_call
-from .system_calls import FileCalls, body
+from .system_calls import FileCalls, body, check_arguments
 from .uapi import request_name
 
 if TYPE_CHECKING:
@@ -60,6 +59,12 @@ class Call:
         """What a blocked call waits for, and who holds it; "" if it does not wait."""
         return self.thread.why_blocked() if self.state == "blocked" else ""
 
+    @property
+    def holder(self) -> str:
+        """The thread that has the lock that a blocked call waits for; "" if it does not wait for a lock."""
+        cell = self.thread.waits_for
+        return cell.holder.label if isinstance(cell, Lock) and cell.holder is not None else ""
+
     def step(self) -> bool:
         """Do one effect. False if the call has ended or must wait."""
         moved = self.process.machine.engine.step(self.thread)
@@ -91,7 +96,8 @@ class Call:
     def __str__(self) -> str:
         return f"{self.process.name}: {self.shown}"
 
-    __repr__ = __str__
+    def __repr__(self) -> str:
+        return f"<Call {self}, {self.state}>"
 
 
 class Memory:
@@ -191,15 +197,17 @@ class Process(FileCalls):
 
         With `run=False` nothing happens yet: `step` and `run` of the answer move it.
         """
-        where = None
-        passed = arguments
+        if not self.task.alive.value:
+            raise ValueError(f"the process {self.name!r} has ended")
+        check_arguments(name, arguments)
+        where, passed, noted = None, arguments, arguments
         if name == "ioctl" and len(arguments) == 3 and not isinstance(arguments[2], int):
             where = self.task.mm.value.map_buffer(arguments[2])
             passed = (*arguments[:2], where)
-            self.machine.note("call", self.name, name, (*arguments[:2], bytes(arguments[2])))
-        elif name != "fork":
-            self.machine.note("call", self.name, name, arguments)
-        code = self._body(name, passed)
+            noted = (*arguments[:2], bytes(arguments[2]))
+        code = body(self.machine.built, self.task, name, passed)
+        if name != "fork":
+            self.machine.note("call", self.name, name, noted)
         shown = f"{name}({', '.join(_shown(name, n, argument) for n, argument in enumerate(arguments))})"
         label = f"{self.name}:{self.machine.engine.number(f'call of {self.name}')}"
         thread = self.machine.engine.spawn(system_call(code), label, self.task.mm.value, self.task)
@@ -213,10 +221,9 @@ class Process(FileCalls):
     def _call(self, name: str, *arguments: Any) -> Any:
         return self.start(name, *arguments).value()
 
-    def _body(self, name: str, arguments: tuple[Any, ...]) -> Coroutine[Any, Any, Any]:
-        if not self.task.alive.value:
-            raise ValueError(f"the process {self.name!r} has ended")
-        return body(self.machine.built, self.task, name, arguments)
+    def __repr__(self) -> str:
+        fds = ", ".join(map(str, self.task.files.fd.slots))
+        return f"<Process {self.name}: descriptors {fds}>" if self.task.alive.value else f"<Process {self.name}: ended>"
 
 
 def _shown(call: str, index: int, argument: object) -> str:

@@ -156,8 +156,49 @@ class FileCalls:
         return str(self._call("fdinfo", fd))
 
 
+FD, NUMBER, PATH, DATA = ("a descriptor", int), ("a number", int), ("a path", str), ("bytes", (bytes, bytearray, str))
+# What the arguments of each call are, as far as they have to be given; those behind them are checked by Python.
+ARGUMENTS: dict[str, tuple[tuple[str, Any], ...]] = {
+    "open": (PATH, NUMBER),
+    "close": (FD,),
+    "dup": (FD,),
+    "ioctl": (FD, NUMBER),
+    "mmap": (NUMBER, NUMBER, NUMBER, FD, NUMBER),
+    "munmap": (NUMBER, NUMBER),
+    "plain": (("a name", str),),
+    "eventfd": (),
+    "memfd": (NUMBER,),
+    "read": (FD, NUMBER),
+    "write": (FD, DATA),
+    "poll": (FD, NUMBER, NUMBER),
+    "socketpair": (),
+    "sendmsg_fds": (FD,),
+    "recvmsg_fds": (FD,),
+    "write_file": (PATH, DATA),
+    "listdir": (PATH,),
+    "readlink": (PATH,),
+    "stat": (PATH,),
+    "fdinfo": (FD,),
+    "setuid": (NUMBER,),
+    "capset": (),
+    "setrlimit": (NUMBER, NUMBER, NUMBER),
+    "fork": (),
+    "exec": (),
+    "exit": (),
+}
+
+
+def check_arguments(name: str, arguments: tuple[Any, ...]) -> None:
+    """Raises ValueError if there is no such call, TypeError for an argument of a wrong kind."""
+    if name not in ARGUMENTS:
+        raise ValueError(f"there is no call {name!r}; there are {', '.join(ARGUMENTS)}")
+    for value, (words, kind) in zip(arguments, ARGUMENTS[name], strict=False):
+        if not isinstance(value, kind):
+            raise TypeError(f"{name} takes {words} here, not {value!r}")
+
+
 def body(built: Built, task: Task, name: str, arguments: tuple[Any, ...]) -> Coroutine[Any, Any, Any]:
-    """The kernel code that a call of this name runs. Raises ValueError if there is no such call."""
+    """The kernel code that a call of this name runs; `check_arguments` comes first."""
     calls: dict[str, Callable[..., Coroutine[Any, Any, Any]]] = {
         "open": lambda path, flags=O_RDWR: do_sys_openat2(built.devtmpfs, path, flags),
         "close": sys_close,
@@ -186,8 +227,6 @@ def body(built: Built, task: Task, name: str, arguments: tuple[Any, ...]) -> Cor
         "exec": lambda: begin_new_exec(task),
         "exit": lambda: do_exit(task),
     }
-    if name not in calls:
-        raise ValueError(f"there is no call {name!r}; there are {', '.join(calls)}")
     return calls[name](*arguments)
 
 

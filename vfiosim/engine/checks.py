@@ -82,12 +82,17 @@ def _pin_pages(engine: Engine, thread: Thread, request: Request) -> None:
         raise KernelError(Errno.EFAULT, f"{size} bytes at address {address:#x} cannot all be {need}", check="pin_pages")
 
 
+def bytes_at(address: int, size: int) -> str:
+    """The beginning of a sentence: "the 24 bytes at address 0x10 cannot all"."""
+    return f"the {size} bytes at address {address:#x} cannot all" if size != 1 else f"the byte at {address:#x} cannot"
+
+
 def _copy_from_user(engine: Engine, thread: Thread, request: Request) -> bytes:
     _, address, size = request
     try:
         return thread.memory.read(address, size)
     except OSError:
-        why = f"{size} bytes at address {address:#x} cannot all be read"
+        why = f"{bytes_at(address, size)} be read"
         raise KernelError(Errno.EFAULT, why, check="copy_from_user") from None
 
 
@@ -98,7 +103,7 @@ def _copy_to_user(engine: Engine, thread: Thread, request: Request) -> None:
     try:
         thread.memory.write(address, data)
     except OSError:
-        why = f"{len(data)} bytes at address {address:#x} cannot all be written"
+        why = f"{bytes_at(address, len(data))} be written"
         raise KernelError(Errno.EFAULT, why, check="copy_to_user") from None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
+from inspect import iscoroutinefunction, unwrap
 from itertools import repeat
 from types import CoroutineType
 from typing import Any, NamedTuple
@@ -186,7 +187,8 @@ class Engine:
                 try:
                     answer = request[0](self, thread, request)
                 except KernelError as error:
-                    error.where = error.where or str(cursor.line())
+                    if error.where is None:
+                        error.where, error.kernel = str(cursor.line()), cursor.kernel()
                     answer, go_on = error, code.throw
                 if answer is WAIT:
                     thread.pending, thread.state = request, "blocked"
@@ -233,9 +235,11 @@ class Engine:
     @contextmanager
     def patched(self, **own: Callable[..., Code]) -> Iterator[None]:
         """Within the block, call these functions instead of the kernel functions of the same name, in this machine only."""
-        for name in own:
+        for name, function in own.items():
             if name not in FUNCTIONS:
                 raise ValueError(f"there is no kernel function named {name!r} to replace")
+            if not iscoroutinefunction(unwrap(function)):
+                raise TypeError(f"your {name} must be an `async def`, as every kernel function is")
         before = dict(self.patches)
         self.patches.update(own)
         try:

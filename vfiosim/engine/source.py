@@ -70,6 +70,12 @@ class Cursor:
             self.frame = inner.cr_frame
         return self.frame
 
+    def kernel(self) -> str:
+        """The innermost mirrored kernel function, with its file and tag; "" outside of them."""
+        self.place()
+        found = (function_of(code.cr_code) for code in reversed(self.stack) if isinstance(code, CoroutineType))
+        return str(next((function for function in found if function is not None), ""))
+
     def line(self) -> Line:
         """The line that waits for the pending effect."""
         frame = self.place()

@@ -90,7 +90,7 @@ class Session:
         if not self.can_undo:
             return None
         action = self.actions[-1]
-        self.machine = self.machine.branch(action.before)
+        self.machine = self.machine.branch(action.before + 1)
         self.actions.pop()
         self.process = self.machine.processes[PROGRAM]
         return action

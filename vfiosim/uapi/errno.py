@@ -84,7 +84,8 @@ class KernelError(OSError):
     * `errno`: the number of Linux, whatever the host; `name`: its name;
     * `sentence`: why this call failed, in one sentence (by default what the number means in general);
     * `check`: the name of the check that refused, "" when it has none;
-    * `where`: the source line that gave up, as "file:line", or None.
+    * `where`: the source line that gave up, as "file:line", or None;
+    * `kernel`: the kernel function that this line mirrors, with its file and tag, or "".
     """
 
     errno: int  # type: ignore[mutable-override]  # never None here
@@ -93,6 +94,7 @@ class KernelError(OSError):
         super().__init__(int(errno), sentence or _general(errno))
         self.check = check
         self.where = where
+        self.kernel = ""
 
     @property
     def name(self) -> str:
@@ -105,7 +107,7 @@ class KernelError(OSError):
         return str(self.strerror)
 
     def __str__(self) -> str:
-        details = ", ".join(part for part in (self.check, self.where) if part)
+        details = ", ".join(part for part in (self.check, self.kernel, self.where) if part)
         return f"[{self.name}] {self.sentence}" + (f" ({details})" if details else "")
 
 

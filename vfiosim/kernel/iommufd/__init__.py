@@ -1,0 +1,1 @@
+"""/dev/iommu and its objects (drivers/iommu/iommufd/)."""

@@ -1,0 +1,1 @@
+"""Virtual machines, and what they know of VFIO files (virt/kvm/)."""

@@ -1,0 +1,1 @@
+"""VFIO: devices, groups, containers (drivers/vfio/)."""

@@ -74,7 +74,8 @@ async def vfio_df_ioctl_bind_iommufd(df: VfioDeviceFile, argument: int) -> int:
 
     Fails with, in this order: EFAULT, EINVAL (argsz), E2BIG or EFAULT (tail), EINVAL (iommufd, flags), EINVAL (group file),
     EBUSY (group open), EINVAL (bound), token errors, EBADF or EBADFD (iommufd), EINVAL (another file), and what opening says;
-    EFAULT where out_devid cannot be written. After a failure everything is as before, save what races.md R13 tells.
+    EFAULT where out_devid cannot be written. After a failure everything is as before, but for a VM: a second
+    file's failed bind gives back the VM that the first one's took.
     """
     device = df.device
     bind = await read_bind_argument(argument)

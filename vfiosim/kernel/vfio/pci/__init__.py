@@ -1,0 +1,1 @@
+"""The driver of PCI functions (drivers/vfio/pci/)."""
