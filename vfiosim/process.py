@@ -10,8 +10,8 @@ from .engine import Thread
 from .kernel.fs.file import O_RDWR
 from .kernel.mm import MmStruct
 from .kernel.task import Task, system_call
+from .kernel.variants import Variant
 from .system_calls import FileCalls, body
-from .uapi import request_name
 
 if TYPE_CHECKING:
     from .machine import Machine
@@ -200,7 +200,7 @@ class Process(FileCalls):
         elif name != "fork":
             self.machine.note("call", self.name, name, arguments)
         code = self._body(name, passed)
-        shown = f"{name}({', '.join(_shown(name, n, argument) for n, argument in enumerate(arguments))})"
+        shown = f"{name}({', '.join(_shown(self.machine.variant, name, n, argument) for n, argument in enumerate(arguments))})"
         label = f"{self.name}:{self.machine.engine.number(f'call of {self.name}')}"
         thread = self.machine.engine.spawn(system_call(code), label, self.task.mm, self.task)
         thread.manual = not run
@@ -219,10 +219,10 @@ class Process(FileCalls):
         return body(self.machine.built, self.task, name, arguments)
 
 
-def _shown(call: str, index: int, argument: object) -> str:
+def _shown(variant: Variant, call: str, index: int, argument: object) -> str:
     """An argument as a reader wants to see it."""
     if isinstance(argument, int) and (call, index) == ("ioctl", 1):
-        return request_name(argument)
+        return variant.request_name(argument)
     if isinstance(argument, (bytearray, memoryview)):
         return f"{len(argument)} bytes"
     return hex(argument) if isinstance(argument, int) and argument > 4096 else repr(argument)
