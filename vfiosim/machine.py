@@ -14,12 +14,12 @@ from .kernel.fs.file import FilesStruct
 from .kernel.kvm.kvm import Kvm
 from .kernel.mm import MmStruct
 from .kernel.task import ALL_CAPABILITIES, Task, UserStruct, begin_task, copy_process, open_standard_files
+from .kernel.variants import variant_of
 from .process import Call, Process
 from .topology import Topology
 from .trace import Recorder, Trace
 from .why import Why, why
 
-KERNELS = ("v7.2",)
 NOFILE = 1024  # descriptors a process may have
 
 
@@ -34,18 +34,17 @@ class Event(NamedTuple):
 class Machine:
     """A computer that has booted: every device is in the hands of its driver, no program runs.
 
-    * `topology`: a Topology, or the name of a built-in one ("small", "lab");
-    * `kernel`: the version whose rules hold, "v7.2";
+    * `topology`: a Topology, or the name of a built-in one ("small", "lab", "versions");
+    * `kernel`: the version whose rules hold: "v7.2", "v6.6", "v5" or "v5r"; `variant` has its switches and assumptions;
     * `trace`: keep every step, so that it can be shown; without it the same calls run several times faster.
     """
 
     def __init__(self, topology: Topology | str = "small", kernel: str = "v7.2", trace: bool = True) -> None:
-        if kernel not in KERNELS:
-            raise ValueError(f"there is no kernel {kernel!r} here; there is {', '.join(KERNELS)}")
+        self.variant = variant_of(kernel)
         self.kernel = kernel
         self.topology = Topology.named(topology) if isinstance(topology, str) else topology
         self.engine = Engine(trace=False)
-        self.built = self._in_kernel(boot(self.topology.devices, self.topology.iommufd_container), "boot")
+        self.built = self._in_kernel(boot(self.topology.devices, self.topology.iommufd_container, self.variant), "boot")
         self.processes: dict[str, Process] = {}
         self.calls: list[Call] = []  # all of them, oldest first, while traced
         self.pending: list[Call] = []  # those that have not ended

@@ -9,8 +9,8 @@ from .engine import Lock, Thread
 from .kernel.fs.file import O_RDWR
 from .kernel.mm import MmStruct
 from .kernel.task import Task, system_call
+from .kernel.variants import Variant
 from .system_calls import FileCalls, body, check_arguments
-from .uapi import request_name
 
 if TYPE_CHECKING:
     from .machine import Machine
@@ -208,7 +208,8 @@ class Process(FileCalls):
         code = body(self.machine.built, self.task, name, passed)
         if name != "fork":
             self.machine.note("call", self.name, name, noted)
-        shown = f"{name}({', '.join(_shown(name, n, argument) for n, argument in enumerate(arguments))})"
+        variant = self.machine.variant
+        shown = f"{name}({', '.join(_shown(variant, name, n, argument) for n, argument in enumerate(arguments))})"
         label = f"{self.name}:{self.machine.engine.number(f'call of {self.name}')}"
         thread = self.machine.engine.spawn(system_call(code), label, self.task.mm.value, self.task)
         thread.manual = not run
@@ -226,10 +227,10 @@ class Process(FileCalls):
         return f"<Process {self.name}: descriptors {fds}>" if self.task.alive.value else f"<Process {self.name}: ended>"
 
 
-def _shown(call: str, index: int, argument: object) -> str:
+def _shown(variant: Variant, call: str, index: int, argument: object) -> str:
     """An argument as a reader wants to see it."""
     if isinstance(argument, int) and (call, index) == ("ioctl", 1):
-        return request_name(argument)
+        return variant.request_name(argument)
     if isinstance(argument, (bytearray, memoryview)):
         return f"{len(argument)} bytes"
     return hex(argument) if isinstance(argument, int) and argument > 4096 else repr(argument)

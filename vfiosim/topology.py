@@ -27,7 +27,7 @@ class Topology:
 
     @classmethod
     def named(cls, name: str) -> Topology:
-        """A built-in topology: "small" or "lab". Raises ValueError for other names."""
+        """A built-in topology: "small", "lab" or "versions". Raises ValueError for other names."""
         if name not in TOPOLOGIES:
             raise ValueError(f"there is no topology {name!r}; there are {', '.join(sorted(TOPOLOGIES))}")
         return TOPOLOGIES[name]
@@ -102,4 +102,27 @@ _LAB = Topology(
     ),
 )
 
-TOPOLOGIES = {topology.name: topology for topology in (_SMALL, _LAB)}
+_VERSIONS = Topology(
+    "versions",
+    (
+        *_SMALL.devices,
+        DeviceSpec(
+            "ccw",
+            "83b8f4f2-509f-382f-3c1e-e6bfe0fa1003",
+            5,
+            bus="mdev",
+            driver="emulated",
+            model="emulated, pins memory",
+        ),
+        DeviceSpec(
+            "led",
+            "83b8f4f2-509f-382f-3c1e-e6bfe0fa1004",
+            6,
+            bus="mdev",
+            driver="no-dma",
+            model="its driver cannot bind",
+        ),
+    ),
+)  # devices that kernel versions treat differently
+
+TOPOLOGIES = {topology.name: topology for topology in (_SMALL, _LAB, _VERSIONS)}

@@ -15,7 +15,9 @@ VFIO_PCI: Final = "vfio-pci"
 MTTY: Final = "mtty"
 NEW_GROUP: Final = -1  # a device gets an iommu_group of its own, whatever its number
 NO_GROUP: Final = -2  # no IOMMU knows the device
-VFIO_DRIVERS: Final = frozenset({VFIO_PCI, MTTY})
+NO_OPS: Final = "no-dma"  # a driver for a device without DMA, which has no operations for an iommufd
+EMULATED: Final = "emulated"  # a driver that emulates a device and always had them, as those of ap, ccw and gvt
+VFIO_DRIVERS: Final = frozenset({VFIO_PCI, MTTY, NO_OPS, EMULATED})
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class DeviceSpec:
     """One device of a topology.
 
     * `name`: what people call it; `address`: PCI address or UUID; `bus`: "pci" or "mdev"; `model`: free text;
-    * `driver`: "vfio-pci" and "mtty" are VFIO drivers; every other name is a kernel driver that uses the DMA API;
+    * `driver`: "vfio-pci", "mtty", "no-dma" and "emulated" are VFIO drivers; every other one uses the DMA API of the kernel;
     * `group`: the number of its iommu_group, or NEW_GROUP, or NO_GROUP; `noiommu`: no IOMMU watches it, only its name matters;
     * `dev_set`: devices with the same word are reset together, "" for alone;
     * `can_reset`: the function can be reset on its own.

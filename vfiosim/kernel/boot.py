@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from ..engine import alloc, get, load, peek, poke, store
-from .base import MTTY, VFIO_DRIVERS, VFIO_PCI, BusDriver, Device, DeviceSpec
+from ..uapi import KernelError
+from .base import EMULATED, MTTY, NO_OPS, VFIO_DRIVERS, VFIO_PCI, BusDriver, Device, DeviceSpec
 from .bus import Buses, device_add
 from .dd import device_driver_attach
 from .fs.devtmpfs import DevTmpfs, cdev_device_add
@@ -16,6 +17,8 @@ from .iommufd.fops import VFIO_MISC_DEV, iommufd_fops
 from .kvm.kvm_main import kvm_chardev_ops
 from .kvm.vfio import kvm_vfio_ops
 from .task import UserStruct
+from .variants import V72, Variant
+from .vfio.bare import bare_probe, bare_remove
 from .vfio.container import vfio_fops
 from .vfio.device_fops import vfio_device_fops
 from .vfio.group_fops import vfio_group_fops
@@ -64,14 +67,14 @@ class Built:
         return {number: group for number, group in self.buses.groups.ids.slots.items() if isinstance(group, IommuGroup)}
 
 
-async def boot(devices: tuple[DeviceSpec, ...], iommufd_container: bool = False) -> Built:
+async def boot(devices: tuple[DeviceSpec, ...], iommufd_container: bool = False, variant: Variant = V72) -> Built:
     """Make the nodes that are always there, then every device, in order, with its driver.
 
     `iommufd_container`: /dev/vfio/vfio belongs to iommufd (CONFIG_IOMMUFD_VFIO_CONTAINER), there is no other container.
     """
     devtmpfs = await alloc(DevTmpfs)
     buses = await alloc(Buses, await alloc(IommuGroups))
-    vfio = await alloc(Vfio, devtmpfs, vfio_device_fops, vfio_group_fops)
+    vfio = await alloc(Vfio, devtmpfs, vfio_device_fops, vfio_group_fops, variant)
     built = Built(devtmpfs, await alloc(UserStruct, 0), buses, vfio)
     noiommu = any(spec.noiommu for spec in devices)
     for path, mode, cdev in (
@@ -89,8 +92,17 @@ async def boot(devices: tuple[DeviceSpec, ...], iommufd_container: bool = False)
         device = await device_add(buses, spec, override, spec.group)
         driver = await peek(buses.drivers, spec.driver)
         assert driver is not None
-        await device_driver_attach(driver, device)
+        await first_probe(driver, device)
     return built
+
+
+async def first_probe(driver: BusDriver, device: Device) -> None:
+    """The driver takes the device; one that this version does not let register leaves it without a driver."""
+    try:
+        await device_driver_attach(driver, device)
+    except KernelError as error:
+        if error.check != "driver_has_iommufd_ops":
+            raise
 
 
 async def container_node(noiommu: bool, iommufd_container: bool) -> Cdev:
@@ -108,8 +120,14 @@ async def container_node(noiommu: bool, iommufd_container: bool) -> Cdev:
 async def load_drivers(built: Built, names: dict[str, str]) -> None:
     """Drivers by name, with their bus; those of VFIO are always there."""
     for name, bus in {VFIO_PCI: "pci", MTTY: "mdev", **names}.items():
-        probe = {VFIO_PCI: partial(vfio_pci_probe, built.vfio), MTTY: partial(mtty_probe, built.vfio)}.get(name)
-        remove = {VFIO_PCI: vfio_pci_remove, MTTY: mtty_remove}.get(name)
+        vfio = built.vfio
+        probe = {
+            VFIO_PCI: partial(vfio_pci_probe, vfio),
+            MTTY: partial(mtty_probe, vfio),
+            NO_OPS: partial(bare_probe, vfio),
+            EMULATED: partial(bare_probe, vfio),
+        }.get(name)
+        remove = {VFIO_PCI: vfio_pci_remove, MTTY: mtty_remove, NO_OPS: bare_remove, EMULATED: bare_remove}.get(name)
         driver = await alloc(BusDriver, name, bus, name in VFIO_DRIVERS, probe, remove)
         await poke(built.buses.drivers, name, driver)
         await get(driver.module, driver, "loaded")

@@ -37,6 +37,8 @@ from .vfio_pci import *
 from .vfio_region import *
 from .vfio_spapr import *
 from .vfio_type1 import *
+from .vfio_v5 import VFIO_DEVICE_BIND_IOMMUFD_V5 as VFIO_DEVICE_BIND_IOMMUFD_V5
+from .vfio_v5 import VfioDeviceBindIommufdV5 as VfioDeviceBindIommufdV5
 
 CONSTANTS: dict[str, int] = {
     name: value

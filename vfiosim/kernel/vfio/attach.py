@@ -42,7 +42,10 @@ async def vfio_df_ioctl_attach_pt(df: VfioDeviceFile, argument: int) -> int:
     """
     device, ops = df.device, df.device.ops
     can = ops.pasid_attach_ioas is not None
-    data, pasid = await copy_argument(argument, ATTACH_MINSZ, uapi.VFIO_DEVICE_ATTACH_PASID, can)
+    flag = uapi.VFIO_DEVICE_ATTACH_PASID if device.vfio.variant.attach_pasid else 0
+    data, pasid = await copy_argument(argument, ATTACH_MINSZ, flag, can)
+    assert ops.attach_ioas is not None  # registration has seen to it
+    assert ops.detach_ioas is not None
     pt_id = int.from_bytes(data[8:12], "little")
     say(Phase.LOCK, "The lock of the device set, for the attachment.")
     async with device.dev_set.lock:
@@ -65,7 +68,9 @@ async def vfio_df_ioctl_detach_pt(df: VfioDeviceFile, argument: int) -> int:
     """VFIO_DEVICE_DETACH_IOMMUFD_PT: the argument's errors; then it always works, attached or not."""
     device, ops = df.device, df.device.ops
     can = ops.pasid_detach_ioas is not None
-    _, pasid = await copy_argument(argument, DETACH_MINSZ, uapi.VFIO_DEVICE_DETACH_PASID, can)
+    flag = uapi.VFIO_DEVICE_DETACH_PASID if device.vfio.variant.attach_pasid else 0
+    _, pasid = await copy_argument(argument, DETACH_MINSZ, flag, can)
+    assert ops.detach_ioas is not None
     say(Phase.LOCK, "The lock of the device set, for the end of the attachment.")
     async with device.dev_set.lock:
         if pasid is not None and ops.pasid_detach_ioas is not None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final
+from ctypes import sizeof
+from typing import Any, Final
 
 from ...engine import (
     Phase,
@@ -13,6 +14,7 @@ from ...engine import (
     kernel,
     load,
     refuse_if,
+    require,
     say,
     store,
     store_release,
@@ -21,7 +23,10 @@ from ...uapi import VFIO_DEVICE_BIND_FLAG_TOKEN, Errno, KernelError, VfioDeviceB
 from ..fs.file import File
 from ..iommufd.fops import iommufd_ctx_from_fd
 from ..iommufd.private import IommufdCtx, iommufd_ctx_put
+from ..task import capable
 from ..uaccess import copy_struct_from_user, get_user_u32
+from ..variants import Variant
+from .container import RAWIO
 from .group import vfio_device_block_group, vfio_device_unblock_group
 from .vfio import VfioDevice, VfioDeviceFile
 from .vfio_main import (
@@ -33,8 +38,6 @@ from .vfio_main import (
     vfio_df_open,
 )
 
-MINSZ: Final = 16  # BIND up to and including out_devid
-OUT_DEVID: Final = VfioDeviceBindIommufd.out_devid.offset  # type: ignore[attr-defined]
 BINDING: Final = "bound to it"
 
 
@@ -74,14 +77,18 @@ async def vfio_df_ioctl_bind_iommufd(df: VfioDeviceFile, argument: int) -> int:
 
     Fails with, in this order: EFAULT, EINVAL (argsz), E2BIG or EFAULT (tail), EINVAL (iommufd, flags), EINVAL (group file),
     EBUSY (group open), EINVAL (bound), token errors, EBADF or EBADFD (iommufd), EINVAL (another file), and what opening says;
-    EFAULT where out_devid cannot be written. After a failure everything is as before, but for a VM: a second
-    file's failed bind gives back the VM that the first one's took.
+    EFAULT where out_devid cannot be written. Other versions differ by the switches of `variants.py`. After a failure everything
+    is as before, but for a VM: a second file's failed bind gives back the VM that the first one's took.
     """
     device = df.device
-    bind = await read_bind_argument(argument)
-    await refuse_if(
-        df.group is not None, Errno.EINVAL, "not_from_group", "this file came from a group; it is open already"
-    )
+    variant = device.vfio.variant
+    bind = await read_bind_argument(argument, variant)
+    if variant.require_bind_op:
+        await require(device.ops.bind_iommufd, Errno.ENODEV, "driver_binds", "its driver has no operation for binding")
+    if variant.group_fd_check:
+        await refuse_if(
+            df.group is not None, Errno.EINVAL, "not_from_group", "this file came from a group; it is open already"
+        )
     await vfio_device_block_group(device)
     try:
         say(Phase.LOCK, "The lock of the device set: nobody else opens, binds or closes a device of this set now.")
@@ -93,32 +100,71 @@ async def vfio_df_ioctl_bind_iommufd(df: VfioDeviceFile, argument: int) -> int:
     return 0
 
 
-async def read_bind_argument(argument: int) -> VfioDeviceBindIommufd:
+async def read_bind_argument(argument: int, variant: Variant) -> Any:
     """The checks of BIND that only look at its argument."""
-    say(Phase.VALIDATE, "The argument is copied: is it long enough, is every byte beyond the known ones zero?")
-    user_size = await get_user_u32(argument)
-    await refuse_if(user_size < MINSZ, Errno.EINVAL, "argsz_minimum", f"argsz must be at least {MINSZ}")
-    bind = await copy_struct_from_user(VfioDeviceBindIommufd, argument, user_size)
+    bind = await (copy_growing(argument, variant) if variant.extensible_copy else copy_fixed(argument, variant))
     say(Phase.VALIDATE, "Is the iommufd number possible, are all flags known?")
-    await refuse_if(bind.iommufd < 0, Errno.EINVAL, "iommufd_not_negative", "a descriptor number is never negative")
-    unknown = bind.flags & ~VFIO_DEVICE_BIND_FLAG_TOKEN
+    negative = bind.iommufd < 0 and not variant.allow_noiommu_fd
+    await refuse_if(negative, Errno.EINVAL, "iommufd_not_negative", "a descriptor number is never negative")
+    unknown = bind.flags & ~variant.known_flags
     await refuse_if(unknown != 0, Errno.EINVAL, "flags_known", f"the flags {unknown:#x} are not known")
     return bind
 
 
-async def bind_locked(df: VfioDeviceFile, bind: VfioDeviceBindIommufd, argument: int) -> None:
+async def copy_growing(argument: int, variant: Variant) -> Any:
+    """The argument as a struct that may grow: its size by the caller comes first."""
+    say(Phase.VALIDATE, "The argument is copied: is it long enough, is every byte beyond the known ones zero?")
+    minsz = variant.min_argsz
+    user_size = await get_user_u32(argument)
+    await refuse_if(user_size < minsz, Errno.EINVAL, "argsz_minimum", f"argsz must be at least {minsz}")
+    return await copy_struct_from_user(variant.layout, argument, user_size)
+
+
+async def copy_fixed(argument: int, variant: Variant) -> Any:
+    """The argument as a struct of one size: more than that is not looked at."""
+    minsz = variant.min_argsz
+    say(
+        Phase.VALIDATE, f"The argument's {minsz} bytes are copied, whatever its argsz says; then: is argsz long enough?"
+    )
+    data = await copy_from_user(argument, minsz)
+    bind: Any = variant.layout.from_buffer_copy(data.ljust(sizeof(variant.layout), b"\0"))
+    await refuse_if(bind.argsz < minsz, Errno.EINVAL, "argsz_minimum", f"argsz must be at least {minsz}")
+    return bind
+
+
+async def is_bound(df: VfioDeviceFile) -> bool:
+    """Does the file have a binding? Two versions of the question, under the lock of the device set."""
+    if df.device.vfio.variant.bound_test == "access_granted":
+        return await load(df.access_granted)
+    return await load(df.iommufd) is not None or await load(df.noiommu)
+
+
+async def take_iommufd(df: VfioDeviceFile, number: int) -> IommufdCtx | None:
+    """The binding holds the iommufd behind a descriptor; where a negative one is allowed, it means none (EPERM)."""
+    if number < 0:
+        say(Phase.ACQUIRE, "A negative descriptor: noiommu mode, for trusted programs only.")
+        trusted = await capable(RAWIO)
+        await refuse_if(not trusted, Errno.EPERM, "noiommu_takes_rawio", f"without an iommufd it takes {RAWIO}")
+        await store(df.noiommu, True)
+        return None
+    say(Phase.ACQUIRE, f"Descriptor {number} must be an iommufd; the binding holds its file from now on.")
+    ictx = await iommufd_ctx_from_fd(number)
+    await hand_over(ictx.file.f_ref, (current(), "running call"), (df, BINDING))
+    await store(df.iommufd, ictx)
+    return ictx
+
+
+async def bind_locked(df: VfioDeviceFile, bind: Any, argument: int) -> None:
     """What BIND does under the lock of the device set."""
     device = df.device
     say(Phase.VALIDATE, "Not bound yet? And does the driver want a token?")
-    bound = await load(df.access_granted)
+    bound = await is_bound(df)
     await refuse_if(
         bound, Errno.EINVAL, "not_bound_yet", "this file is bound already; a binding ends with its file only"
     )
-    await vfio_df_check_token(device, bind)
-    say(Phase.ACQUIRE, f"Descriptor {bind.iommufd} must be an iommufd; the binding holds its file from now on.")
-    ictx = await iommufd_ctx_from_fd(bind.iommufd)
-    await hand_over(ictx.file.f_ref, (current(), "running call"), (df, BINDING))
-    await store(df.iommufd, ictx)
+    if device.vfio.variant.token:
+        await vfio_df_check_token(device, bind)
+    ictx = await take_iommufd(df, bind.iommufd)
     say(Phase.ACQUIRE, "Does this file belong to a VM? Then the device holds the VM from now on.")
     await vfio_df_get_kvm_safe(df)
     try:
@@ -132,8 +178,7 @@ async def bind_locked(df: VfioDeviceFile, bind: VfioDeviceBindIommufd, argument:
     except KernelError:
         say(Phase.UNWIND, "out_put_kvm: the VM of the device and the iommufd are given back.")
         await vfio_device_put_kvm(device)
-        await iommufd_ctx_put(ictx, df, BINDING)
-        await store(df.iommufd, None)
+        await give_iommufd_back(df, ictx)
         raise
     say(Phase.PUBLISH, "The gate opens, as the very last thing: who sees it open sees an open device.")
     await store(df.bound_for, await load(device.kvm))
@@ -142,11 +187,21 @@ async def bind_locked(df: VfioDeviceFile, bind: VfioDeviceBindIommufd, argument:
     say(Phase.LOCK, "The lock of the device set is given back.")
 
 
+async def give_iommufd_back(df: VfioDeviceFile, ictx: IommufdCtx | None) -> None:
+    """After a failure: the file is bound to nothing."""
+    if ictx is None:
+        await store(df.noiommu, False)
+        return
+    await iommufd_ctx_put(ictx, df, BINDING)
+    await store(df.iommufd, None)
+
+
 async def publish_devid(df: VfioDeviceFile, argument: int) -> None:
     """Tell the caller the ID of its device in the iommufd."""
     devid = await load(df.devid)
     say(Phase.PUBLISH, f"out_devid = {devid} is written into the caller's struct.")
-    await copy_to_user(argument + OUT_DEVID, devid.to_bytes(4, "little"))
+    where: Any = df.device.vfio.variant.layout
+    await copy_to_user(argument + where.out_devid.offset, devid.to_bytes(4, "little"))
 
 
 @kernel("drivers/vfio/device_cdev.c")
@@ -161,7 +216,7 @@ async def vfio_df_unbind_iommufd(df: VfioDeviceFile) -> None:
         say(Phase.UNWIND, "The VM, if there is one, and the iommufd are given back.")
         await vfio_device_put_kvm(device)
         ictx = await load(df.iommufd)
-        assert isinstance(ictx, IommufdCtx)
-        await iommufd_ctx_put(ictx, df, BINDING)
+        if ictx is not None:  # it is None in noiommu mode
+            await iommufd_ctx_put(ictx, df, BINDING)
         await store(device.cdev_opened, False)
     await vfio_device_unblock_group(device)

@@ -8,6 +8,7 @@ from ...uapi import Errno
 from ..base import syspath
 from ..fs.file import File, FileOperations, Mapping, private
 from ..unsupported import Unsupported
+from ..variants import AFTER_FEATURE
 from .attach import vfio_df_ioctl_attach_pt, vfio_df_ioctl_detach_pt
 from .device_cdev import vfio_device_fops_cdev_open, vfio_df_ioctl_bind_iommufd, vfio_df_unbind_iommufd
 from .device_info import vfio_get_region_info, vfio_ioctl_device_feature
@@ -33,12 +34,15 @@ async def vfio_device_fops_release(file: File) -> None:
 async def vfio_device_fops_unl_ioctl(file: File, cmd: int, argument: int) -> int:
     """Requests on a device file: BIND always, everything else only behind the gate (EINVAL)."""
     df: VfioDeviceFile = await private(file)
-    if cmd == uapi.VFIO_DEVICE_BIND_IOMMUFD:
+    variant = df.device.vfio.variant
+    if cmd == variant.bind_request:
         return await vfio_df_ioctl_bind_iommufd(df, argument)
     granted = await load_acquire(df.access_granted)
     await refuse_if(
         not granted, Errno.EINVAL, "access_granted", "the gate is shut: before a successful BIND nothing else works"
     )
+    if not variant.attach_requests and cmd in AFTER_FEATURE:
+        raise Unsupported(f"request {cmd:#x}, whose meaning in this version is not known,")
     if cmd == uapi.VFIO_DEVICE_ATTACH_IOMMUFD_PT and df.group is None:
         return await vfio_df_ioctl_attach_pt(df, argument)
     if cmd == uapi.VFIO_DEVICE_DETACH_IOMMUFD_PT and df.group is None:

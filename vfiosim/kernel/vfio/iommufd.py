@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...engine import Phase, kernel, load, next_slot, peek, poke, refuse_if, say, store
+from ...engine import Phase, get, kernel, load, next_slot, peek, poke, refuse_if, say, store
 from ...uapi import Errno, KernelError
 from ..iommufd.access import (
     iommufd_access_attach,
@@ -14,11 +14,13 @@ from ..iommufd.access import (
 from ..iommufd.attach import NO_PASID
 from ..iommufd.auto_domain import iommufd_device_attach, iommufd_device_detach, iommufd_device_replace
 from ..iommufd.device import iommufd_device_bind, iommufd_device_unbind
-from ..iommufd.private import IommufdCtx
+from ..iommufd.private import IommufdCtx, iommufd_ctx_put
 from ..iommufd.vfio_compat import iommufd_vfio_compat_ioas_get_id
+from ..unsupported import Unsupported
 from .vfio import VfioDevice, VfioDeviceFile, VfioGroupType
 
 PASID_LAST = (1 << 31) - 1
+REMEMBERED = "remembered for the attach"
 
 
 def vfio_device_is_noiommu(device: VfioDevice) -> bool:
@@ -40,19 +42,24 @@ async def vfio_iommufd_device_has_compat_ioas(ictx: IommufdCtx) -> bool:
 async def vfio_df_iommufd_bind(df: VfioDeviceFile) -> None:
     """Let the driver bind its device to the iommufd of this file; the object's ID goes into `df.devid`.
 
-    A device without an IOMMU gets no object.
+    A device without an IOMMU gets no object, nor does one whose driver has nothing to bind: it does no DMA.
     """
-    if vfio_device_is_noiommu(df.device):
+    device = df.device
+    if vfio_device_is_noiommu(device):
+        if not device.vfio.variant.noiommu_in_iommufd:
+            raise Unsupported("a device without an IOMMU, with an iommufd, before this was repaired,")
+        return
+    if device.ops.bind_iommufd is None:
         return
     ictx = await load(df.iommufd)
     assert ictx is not None
-    await store(df.devid, await df.device.ops.bind_iommufd(df.device, ictx))
+    await store(df.devid, await device.ops.bind_iommufd(device, ictx))
 
 
 @kernel("drivers/vfio/iommufd.c")
 async def vfio_iommufd_compat_attach_ioas(device: VfioDevice, ictx: IommufdCtx) -> None:
     """Attach a device that was opened through its group to the compat IOAS. ENODEV without one, what the attach says."""
-    if vfio_device_is_noiommu(device):
+    if vfio_device_is_noiommu(device) or device.ops.attach_ioas is None:
         return
     await device.ops.attach_ioas(device, await iommufd_vfio_compat_ioas_get_id(ictx))
 
@@ -60,7 +67,7 @@ async def vfio_iommufd_compat_attach_ioas(device: VfioDevice, ictx: IommufdCtx) 
 @kernel("drivers/vfio/iommufd.c")
 async def vfio_df_iommufd_unbind(df: VfioDeviceFile) -> None:
     """Let the driver take its device out of the iommufd."""
-    if vfio_device_is_noiommu(df.device):
+    if vfio_device_is_noiommu(df.device) or df.device.ops.unbind_iommufd is None:
         return
     await df.device.ops.unbind_iommufd(df.device)
 
@@ -142,7 +149,8 @@ async def vfio_iommufd_physical_pasid_detach_ioas(device: VfioDevice, pasid: int
 async def vfio_iommufd_emulated_attach_ioas(device: VfioDevice, pt_id: int) -> int:
     """Attach the access to an address space, or move it; there is no page table, the answer is the ID that was given."""
     access = await load(device.iommufd_access)
-    assert access is not None
+    if access is None:
+        raise Unsupported("attaching an emulated device that has no access since its bind")
     change = iommufd_access_replace if await load(device.iommufd_attached) else iommufd_access_attach
     await change(access, pt_id)
     await store(device.iommufd_attached, True)
@@ -160,7 +168,14 @@ async def vfio_iommufd_emulated_detach_ioas(device: VfioDevice) -> None:
 
 @kernel("drivers/vfio/iommufd.c")
 async def vfio_iommufd_emulated_bind(device: VfioDevice, ictx: IommufdCtx) -> int:
-    """Bind a device that does no DMA; the answer is the ID of its access object."""
+    """Bind a device that does no DMA; the answer is the ID of its access object.
+
+    Before such objects were made here the iommufd was remembered for the attach, and there was no ID.
+    """
+    if device.vfio.variant.devid_for_emulated == "none":
+        await get(ictx.file.f_ref, device, REMEMBERED)
+        await store(device.iommufd_ictx, ictx)
+        return 0
     access = await iommufd_access_create(ictx, device)
     await store(device.iommufd_access, access)
     return access.id
@@ -169,6 +184,12 @@ async def vfio_iommufd_emulated_bind(device: VfioDevice, ictx: IommufdCtx) -> in
 @kernel("drivers/vfio/iommufd.c")
 async def vfio_iommufd_emulated_unbind(device: VfioDevice) -> None:
     """Take a device that does no DMA out of the iommufd."""
+    if device.vfio.variant.devid_for_emulated == "none":
+        ictx = await load(device.iommufd_ictx)
+        assert ictx is not None
+        await store(device.iommufd_ictx, None)
+        await iommufd_ctx_put(ictx, device, REMEMBERED)
+        return
     access = await load(device.iommufd_access)
     if access is not None:
         await iommufd_access_destroy(access, device)

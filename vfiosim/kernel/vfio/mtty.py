@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from ... import uapi
@@ -145,4 +146,8 @@ mtty_dev_ops = VfioDeviceOps(
     logs_dma=True,
     attach_ioas=vfio_iommufd_emulated_attach_ioas,
     detach_ioas=vfio_iommufd_emulated_detach_ioas,
+)
+# as the sample was while such operations were thought to be for devices with DMA only
+mtty_dev_ops_without_iommufd = replace(
+    mtty_dev_ops, bind_iommufd=None, unbind_iommufd=None, attach_ioas=None, detach_ioas=None
 )

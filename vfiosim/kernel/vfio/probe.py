@@ -6,13 +6,14 @@ from ...engine import alloc, claim, kernel, load, store
 from ..base import BusDriver, Device
 from ..iov import sriov_disable
 from .group_life import vfio_device_set_group
-from .mtty import mtty_dev_ops, mtty_init_dev
+from .mtty import mtty_dev_ops, mtty_dev_ops_without_iommufd, mtty_init_dev
 from .pci.vf_token import vfio_pci_vf_init, vfio_pci_vf_uninit
 from .pci.vfio_pci_core import vfio_pci_core_init_dev, vfio_pci_ops
 from .vfio import Vfio, VfioDevice, VfioDeviceOps
 from .vfio_main import (
     DRIVES,
     __vfio_register_dev,
+    refuse_without_iommufd_ops,
     vfio_assign_device_set,
     vfio_put_device,
     vfio_unregister_group_dev,
@@ -38,7 +39,8 @@ async def vfio_pci_remove(device: Device, driver: BusDriver) -> None:
 @kernel("samples/vfio-mdev/mtty.c")
 async def mtty_probe(vfio: Vfio, device: Device, driver: BusDriver) -> None:
     """mtty takes a mediated device."""
-    vdev = await register(vfio, device, driver, mtty_dev_ops)
+    ops = mtty_dev_ops if vfio.variant.samples_have_ops else mtty_dev_ops_without_iommufd
+    vdev = await register(vfio, device, driver, ops)
     await mtty_init_dev(vdev)
     await __vfio_register_dev(vdev, driver)
 
@@ -51,6 +53,7 @@ async def mtty_remove(device: Device, driver: BusDriver) -> None:
 
 async def register(vfio: Vfio, device: Device, driver: BusDriver, ops: VfioDeviceOps) -> VfioDevice:
     """A vfio_device for this device: the lowest free number, its device set, its group; nobody can find it yet."""
+    await refuse_without_iommufd_ops(vfio, ops)
     index = await claim(vfio.device_ida, vfio)
     assert index is not None
     assert device.iommu_group is not None

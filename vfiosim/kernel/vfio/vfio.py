@@ -16,6 +16,7 @@ from ..fs.file import Cdev, File, FileOperations, Mapping
 from ..iommu import IommuGroup
 from ..iommufd.private import IommufdAccess, IommufdCtx, IommufdDevice
 from ..kvm.kvm import Kvm
+from ..variants import V72, Variant
 
 
 @dataclass(frozen=True)
@@ -23,13 +24,14 @@ class VfioDeviceOps:
     """What a VFIO driver does for its devices (`struct vfio_device_ops`); None where it does nothing."""
 
     name: str
-    bind_iommufd: Callable[[VfioDevice, IommufdCtx], Awaitable[int]]
-    unbind_iommufd: Callable[[VfioDevice], Awaitable[None]]
+    # the four that make a device usable with an iommufd; a driver without them can register in some versions only
+    bind_iommufd: Callable[[VfioDevice, IommufdCtx], Awaitable[int]] | None
+    unbind_iommufd: Callable[[VfioDevice], Awaitable[None]] | None
     open_device: Callable[[VfioDevice], Awaitable[None]]
     close_device: Callable[[VfioDevice], Awaitable[None]]
     ioctl: Callable[[VfioDevice, int, int], Awaitable[int]]
-    attach_ioas: Callable[[VfioDevice, int], Awaitable[int]]
-    detach_ioas: Callable[[VfioDevice], Awaitable[None]]
+    attach_ioas: Callable[[VfioDevice, int], Awaitable[int]] | None
+    detach_ioas: Callable[[VfioDevice], Awaitable[None]] | None
     pasid_attach_ioas: Callable[[VfioDevice, int, int], Awaitable[int]] | None = None
     pasid_detach_ioas: Callable[[VfioDevice, int], Awaitable[None]] | None = None
     get_region_info: Callable[[VfioDevice, VfioRegionInfo], Awaitable[bytes]] | None = None  # answers with capabilities
@@ -56,9 +58,15 @@ class Vfio(KObject):
     group_list: Table[VfioGroup] = table(guard="group_lock")  # by the number of the iommu_group
 
     def __init__(
-        self, engine: Engine, devtmpfs: DevTmpfs, device_fops: FileOperations, group_fops: FileOperations
+        self,
+        engine: Engine,
+        devtmpfs: DevTmpfs,
+        device_fops: FileOperations,
+        group_fops: FileOperations,
+        variant: Variant = V72,
     ) -> None:
         super().__init__(engine, "tables")
+        self.variant = variant  # the version whose rules hold
         self.devtmpfs = devtmpfs
         self.device_fops = device_fops  # of every device node
         self.group_fops = group_fops  # of every group node
@@ -145,6 +153,7 @@ class VfioDevice(KObject):
     driver_data: Field[KObject | None] = field(None, link="owns")
     iommufd_device: Field[IommufdDevice | None] = field(None, guard="dev_set.lock")
     iommufd_access: Field[IommufdAccess | None] = field(None, guard="dev_set.lock")
+    iommufd_ictx: Field[IommufdCtx | None] = field(None, guard="dev_set.lock")  # remembered where bind makes no access
     iommufd_attached: Field[bool] = field(False, guard="dev_set.lock")
     pasids: Table[bool] = table(guard="dev_set.lock")  # those that are attached
 
@@ -183,6 +192,7 @@ class VfioDeviceFile(KObject):
     access_granted: Field[bool] = field(False)
     devid: Field[int] = field(0, guard="dev_set.lock")
     iommufd: Field[IommufdCtx | None] = field(None, guard="dev_set.lock")
+    noiommu: Field[bool] = field(False, guard="dev_set.lock")  # bound to no iommufd, in version 5 only
     kvm_ref_lock: Lock = spinlock()
     kvm: Field[Kvm | None] = field(None, guard="kvm_ref_lock", link="weak")
     # no field of the kernel: which VM the bind took, so that the invariants can see when it is lost

@@ -23,6 +23,7 @@ from ...engine import (
     say,
     store,
     wait_for_timeout,
+    warn_on,
 )
 from ...uapi import Errno, KernelError
 from ..base import BusDriver, module_put, try_module_get
@@ -40,7 +41,7 @@ from .group_life import (
     vfio_device_remove_group,
 )
 from .iommufd import vfio_device_is_noiommu, vfio_df_iommufd_bind, vfio_df_iommufd_unbind
-from .vfio import VfioDevice, VfioDeviceFile, VfioDeviceSet, VfioGroup
+from .vfio import Vfio, VfioDevice, VfioDeviceFile, VfioDeviceOps, VfioDeviceSet, VfioGroup
 
 BOUND_FOR = "bound for this VM"
 OPEN_FILE = "an open file"
@@ -124,7 +125,7 @@ async def vfio_df_device_first_open(df: VfioDeviceFile) -> None:
     try:
         if ictx is not None:
             await vfio_df_iommufd_bind(df)
-        else:
+        elif not await in_noiommu_mode(df):
             await vfio_device_group_use_iommu(device)
         try:
             say(Phase.ACQUIRE, "{} opens the device: the hardware is made ready.", driver)
@@ -152,8 +153,13 @@ async def give_up_iommu(df: VfioDeviceFile, ictx: IommufdCtx | None) -> None:
     """The opposite of what the first open did: unbind from the iommufd, or one use less of the container."""
     if ictx is not None:
         await vfio_df_iommufd_unbind(df)
-    else:
+    elif not await in_noiommu_mode(df):
         await vfio_device_group_unuse_iommu(df.device)
+
+
+async def in_noiommu_mode(df: VfioDeviceFile) -> bool:
+    """Is the file bound to no iommufd, by a negative descriptor? A field that only some versions have."""
+    return df.device.vfio.variant.allow_noiommu_fd and await load(df.noiommu)
 
 
 @kernel("drivers/vfio/vfio_main.c")
@@ -186,6 +192,14 @@ async def vfio_assign_device_set(key: str, sets: Table[VfioDeviceSet]) -> VfioDe
     return known
 
 
+async def refuse_without_iommufd_ops(vfio: Vfio, ops: VfioDeviceOps) -> None:
+    """How `__vfio_register_dev` begins, asked here before anything is made: EINVAL, and a warning, for such a driver."""
+    whole = ops.bind_iommufd and ops.unbind_iommufd and ops.attach_ioas and ops.detach_ioas
+    lacks = vfio.variant.registration_needs_ops and not whole
+    await warn_on(lacks, f"the driver {ops.name} cannot bind its device to an iommufd")
+    await refuse_if(lacks, Errno.EINVAL, "driver_has_iommufd_ops", "the driver has no operations for an iommufd")
+
+
 @kernel("drivers/vfio/vfio_main.c")
 async def __vfio_register_dev(device: VfioDevice, driver: BusDriver) -> None:
     """Make a device usable: its node appears, its driver holds its memory and its registration, its group knows it."""
@@ -195,9 +209,8 @@ async def __vfio_register_dev(device: VfioDevice, driver: BusDriver) -> None:
         await store(dev_set.device_list, (*await load(dev_set.device_list), device))
     await get(device.group.drivers, device, IN_THIS_GROUP)
     await get(device.kref, driver, DRIVES)
-    if not vfio_device_is_noiommu(
-        device
-    ):  # without an IOMMU there is nothing that BIND could mean, so there is no node
+    # without an IOMMU there is nothing that BIND could mean, so there is no node
+    if not vfio_device_is_noiommu(device) or device.vfio.variant.noiommu_node:
         fops = device.vfio.device_fops
         device.cdev = await alloc(Cdev, f"vfio{device.index}", fops, device.kref, device, vfio_device_release)
         await get(device.kref, device.cdev, "contains the node")
