@@ -47,11 +47,18 @@ class Programmer:
         yield {"call": "mmap", "length": SCRATCH, "save": "scratch"}
         for step in random.choice(self.setting.programs):
             wild = random.random() < self.wildness
-            if wild and random.random() < 0.3:
+            if (wild and random.random() < 0.3) or self._impossible(step):
                 continue
             yield self._damaged(step) if wild else step
             for _ in range(random.randint(0, self.noise)):
                 yield self._anything()
+
+    def _impossible(self, step: Step) -> bool:
+        """Would a process get the name of one that is there, or is a call waited for that was never made?"""
+        if step["call"] == "join":
+            actor = self._actor(step)
+            return actor is not None and step["tag"] not in actor.threads
+        return step["call"] == "fork" and any(name == step["child"] for name, actor in self.replay.everybody if not actor.gone)
 
     # ---- a planned call, damaged
 

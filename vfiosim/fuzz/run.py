@@ -6,6 +6,7 @@ import json
 import re
 from collections import Counter
 from contextlib import suppress
+from ctypes import sizeof
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Final
@@ -25,10 +26,21 @@ from .programs import Programmer
 _PATTERNS: Final = (0, 0, 0xC5)
 _CHECKED: Final = 40  # steps from one look at the invariants to the next
 _CALLS: Final = 250  # ioctls of one machine, more or less
+_ENOUGH_FINDINGS: Final = 50
 # What the recorded kernel does although it should not: these words in a broken invariant are no finding.
 SURPRISES: Final = {
     "a refused bind loses a VM": ("failed bind through another file gave it away", "nobody will give that back"),
+    "a group's backend is switched under an open device": (
+        "gives up a use of its container that was never taken",
+        "leaves its container with container_users 0 instead of 1",
+    ),
 }
+# Requests that write behind their struct, as far as `argsz` allows.
+_WITH_TAIL: Final = {
+    *("VFIO_DEVICE_GET_INFO", "VFIO_DEVICE_GET_REGION_INFO", "VFIO_DEVICE_GET_PCI_HOT_RESET_INFO"),
+    *("VFIO_DEVICE_FEATURE", "VFIO_IOMMU_GET_INFO"),
+}
+_ROOM: Final = 4096
 _OUTPUTS: Final = {"raw", "tail"}
 
 
@@ -95,7 +107,7 @@ class Watched(Replay):
 def fuzz(seed: str, ioctls: int) -> Tally:
     """Machine after machine, until so many ioctls have been made; the same seed makes the same calls."""
     tally = Tally()
-    while tally.ioctls < ioctls and len(tally.findings) < 5:
+    while tally.ioctls < ioctls and len(tally.findings) < _ENOUGH_FINDINGS:
         one = f"{seed}.{tally.machines}"
         tally.machines += 1
         Run(one, tally, ioctls).play()
@@ -114,6 +126,7 @@ class Run:
         self.replay = Watched(self.setting.topology, self.setting.devices, {"steps": []})
         self.replay.fill = self.random.choice(_PATTERNS)
         self.before = _counts(self.replay.machine)
+        self.seen: set[str] = set()  # known surprises that this machine has shown
         self.log: list[Step] = []
 
     def play(self) -> None:
@@ -122,6 +135,7 @@ class Run:
             while self.tally.ioctls < self.enough and self._program():
                 pass
             self._end()
+            self.tally.surprises.update(self.seen)
         except Exception as error:  # whatever it is, it is what we are looking for
             what = str(error) if isinstance(error, FoundError) else f"{type(error).__name__}: {error}"
             self.tally.findings.append(Finding(self.seed, what, self.setting.topology.name, self.log))
@@ -145,7 +159,7 @@ class Run:
         actor = self.replay.actors.get(step.get("proc", "main"))
         if actor is not None and isinstance(actor.arguments, WatchedArguments):
             actor.arguments.lengths_are_wild = step.get("wild", False)
-            actor.arguments.says = _says(step)
+            actor.arguments.says = _says(step, self.replay.fill)
         try:
             result = self.replay.step(step)
         except Unsupported as reason:
@@ -187,7 +201,7 @@ class Run:
         for line in self.replay.machine.check():
             for name, words in SURPRISES.items():
                 if any(part in line for part in words):
-                    self.tally.surprises[name] += 1
+                    self.seen.add(name)
                     break
             else:
                 raise FoundError(f"check(): {line}")
@@ -202,8 +216,12 @@ class Run:
         if stuck or machine.pending:
             return
         self._check()
-        left = _counts(machine)
-        wrong = {path: n for path, n in left.items() if self.before.get(path) != n}
+        wrong = {path: n for path, n in _counts(machine).items() if self.before.get(path) != n}
+        if any(step["call"] == "write_file" for step in self.log):  # devices may have come and gone
+            lasting = {path.split(maxsplit=1)[0] for path in self.before}
+            wrong = {path: n for path, n in wrong.items() if path.split(maxsplit=1)[0] not in lasting}
+        if self.seen:  # a lost VM stays for ever, with all that it holds
+            wrong = {path: n for path, n in wrong.items() if not path.startswith("kvm ")}
         if wrong:
             raise FoundError(f"left behind: {wrong}")
 
@@ -221,16 +239,17 @@ def _names(step: Step) -> tuple[str, ...]:
     return request_names(request)
 
 
-def _says(step: Step) -> int:
-    """How many bytes the caller of a request says its argument has."""
+def _says(step: Step, fill: int) -> int:
+    """How many bytes of its argument the caller of a request allows the kernel to write."""
     if step["call"] != "ioctl":
         return 0
-    request = step["request"]
-    known = REQUESTS.get(request) if isinstance(request, str) else None
-    number = known.number if known is not None else request if isinstance(request, int) else 0
-    size: Any = number >> 16 & 0x3FFF
-    if number >> 8 & 0xFF == ord(";"):
-        given = step.get("arg")
-        size = int.from_bytes(bytes.fromhex(step.get("raw", ""))[:4], "little")
-        size = max(size, given.get("argsz", 0)) if isinstance(given, dict) and isinstance(given.get("argsz"), int) else size
-    return int(size)
+    known = [REQUESTS[name] for name in _names(step)]
+    whole = max((sizeof(request.struct) for request in known if request.struct is not None), default=0)
+    if not any(request.name in _WITH_TAIL for request in known):
+        return whole
+    given = step.get("arg")
+    if isinstance(given, dict):
+        argsz = given.get("argsz", whole)
+        return max(whole, argsz) if isinstance(argsz, int) else whole + _ROOM
+    raw = bytes.fromhex(step.get("raw", "")) + bytes([fill] * 4)
+    return max(whole, int.from_bytes(raw[:4], "little"))
