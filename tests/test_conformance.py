@@ -46,6 +46,9 @@ UNSUPPORTED_AT_MOST = {
 }
 
 
+RECORDS = sorted(path.name.removesuffix(".json.gz") for path in FILE.parent.glob("*.json.gz"))
+
+
 def scenario(name: str) -> dict[str, Any]:
     """A copy of a recorded scenario, to change as a test likes."""
     return copy.deepcopy(next(found for found in RECORDING.scenarios if found["name"] == name))
@@ -69,6 +72,18 @@ def test_the_simulator_answers_like_the_recorded_kernel(topic: str) -> None:
     report = check(RECORDING, (f"{topic}-",))
     assert [str(difference) for found in report.scenarios for difference in found.differences] == []
     assert report.tally.unsupported <= UNSUPPORTED_AT_MOST[topic]
+
+
+@pytest.mark.parametrize("name", [name for name in RECORDS if name != "hand-default"])
+def test_the_simulator_answers_like_the_kernel_of_every_other_recording(name: str) -> None:
+    report = check(load(FILE.parent / f"{name}.json.gz"))
+    assert [str(difference) for found in report.scenarios for difference in found.differences] == []
+    assert report.tally.unsupported == 0
+
+
+def test_all_recordings_are_there() -> None:
+    random = [f"random-{emphasis}" for emphasis in ("default", "fault", "group", "kvm", "noiommu", "proc")]
+    assert RECORDS == ["hand-compat", "hand-default", "hand-noiommu", "hand-sriov", *random]
 
 
 # ---- What a recording writes

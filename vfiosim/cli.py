@@ -12,8 +12,15 @@ def _conformance(arguments: Sequence[str]) -> int:
     return conformance(list(arguments))
 
 
+def _fuzz(arguments: Sequence[str]) -> int:
+    from .fuzz import main as fuzz
+
+    return fuzz(list(arguments))
+
+
 COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
     "conformance": (_conformance, "compare the simulator with recordings of a real kernel"),
+    "fuzz": (_fuzz, "throw a million calls at the simulator, most of them wrong"),
 }
 
 

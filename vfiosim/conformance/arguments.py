@@ -17,7 +17,7 @@ _NOWHERE: Final = {
 }
 _PLACES_FROM: Final = 0x560000000000
 _PLACES_APART: Final = 0x10000000
-_SIZE: Final = 16384
+_SIZE: Final = 16384  # bytes of the mapping
 _BEHIND: Final = 512  # bytes behind every argument that are mapped, and zero
 
 
@@ -27,6 +27,8 @@ class Arguments:
     * ordinary arguments lie one behind the other in one mapping, with zeros in between;
     * those that want a place of their own get a mapping of their own until `clear`.
     """
+
+    size: Final = _SIZE
 
     def __init__(self, memory: Memory, number: int) -> None:
         self._memory = memory

@@ -54,11 +54,11 @@ class Running:
 class Actor:
     """A process of the scenario."""
 
-    def __init__(self, process: Process, place: int) -> None:
+    def __init__(self, process: Process, arguments: Arguments) -> None:
         self.process = process
         self.state = "ok"  # ok, blocked, gone, exited, killed
         self.threads: dict[str, Running] = {}
-        self.arguments = Arguments(process.memory, place)
+        self.arguments = arguments
 
     @property
     def gone(self) -> bool:
@@ -118,10 +118,14 @@ class Replay:
         return known if known is not None else self._enter(name, self.machine.process(name))
 
     def _enter(self, name: str, process: Process) -> Actor:
-        actor = self.actors[name] = Actor(process, self._places)
-        self._places += 1
+        actor = self.actors[name] = Actor(process, self.room(process))
         self.everybody.append((name, actor))
         return actor
+
+    def room(self, process: Process) -> Arguments:
+        """Memory of a process for the arguments of its calls, where none has been before."""
+        self._places += 1
+        return Arguments(process.memory, self._places - 1)
 
     def _observe(self, what: str) -> dict[str, Any]:
         if what == "kvm_live":
@@ -169,8 +173,7 @@ class Replay:
 
     def _leave(self, actor: Actor, state: str) -> Result:
         """A call goes on by itself: what it works on stays where it is."""
-        actor.arguments = Arguments(actor.process.memory, self._places)
-        self._places += 1
+        actor.arguments = self.room(actor.process)
         if state == "blocked":
             actor.state = state
         return {"state": state}

@@ -1,0 +1,96 @@
+"""The command `python -m vfiosim fuzz`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from typing import Any, Final
+
+from .run import Tally, fuzz
+
+_PART: Final = 12_500  # ioctls made in one go by one worker
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Fuzz. Returns 0 if all was as it must be, 1 if not, 2 if the command makes no sense."""
+    try:
+        options = _parser().parse_args(argv)
+    except SystemExit as stop:  # --help, or a bad command
+        return int(stop.code or 0)
+    start = time.perf_counter()
+    tally = _all_parts(options.ioctls, options.seed, options.workers)
+    seconds = time.perf_counter() - start
+    missing = [] if options.ioctls < _PART * 4 else _missing(tally)
+    if options.json:
+        print(json.dumps(as_data(tally), indent=1))
+    else:
+        print("\n".join([*_in_words(tally), f"{seconds:.0f} s, {tally.ioctls / max(seconds, 0.001):,.0f} ioctls a second"]))
+    for finding in tally.findings[:3]:
+        print(finding)
+    return 1 if tally.findings or missing else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="vfiosim fuzz",
+        description="Make calls that are mostly wrong, and see that the simulator only answers what a kernel could.",
+        epilog="Exit status: 0 nothing found, 1 something found or a request never succeeded, 2 for a bad command.",
+    )
+    parser.add_argument("--ioctls", type=int, default=100_000, metavar="N", help="how many (default 100,000)")
+    parser.add_argument("--seed", default="1", metavar="S", help="the same seed makes the same calls")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="processes that work at a time")
+    parser.add_argument("--json", action="store_true", help="write one JSON object")
+    return parser
+
+
+def _all_parts(ioctls: int, seed: str, workers: int) -> Tally:
+    """All of it, in parts whose calls do not depend on who makes them."""
+    sizes = [min(_PART, ioctls - done) for done in range(0, ioctls, _PART)]
+    seeds = [f"{seed}.{number}" for number in range(len(sizes))]
+    tally = Tally()
+    if workers < 2 or len(sizes) < 2:
+        for part in map(fuzz, seeds, sizes):
+            tally.add(part)
+        return tally
+    with ProcessPoolExecutor(workers) as pool:
+        for part in pool.map(partial(fuzz), seeds, sizes):
+            tally.add(part)
+    return tally
+
+
+def _missing(tally: Tally) -> list[str]:
+    """Requests that ought to have succeeded: those that never did, and that are not unsupported as a whole."""
+    return [name for name in tally.never_succeeded() if not tally.answers[name, "unsupported"]]
+
+
+def as_data(tally: Tally) -> dict[str, Any]:
+    """All counts, for programs."""
+    answers: dict[str, dict[str, int]] = {}
+    for (request, answer), n in sorted(tally.answers.items()):
+        answers.setdefault(request, {})[answer] = n
+    return vars(tally) | {
+        "answers": answers,
+        "never_succeeded": tally.never_succeeded(),
+        "findings": [vars(finding) for finding in tally.findings],
+    }
+
+
+def _in_words(tally: Tally) -> list[str]:
+    data = as_data(tally)
+    lines = []
+    for request, answers in data["answers"].items():
+        counts = sorted(answers.items(), key=lambda item: (item[0] != "ok", -item[1], item[0]))
+        lines.append(f"{request:36} " + ", ".join(f"{answer} {n}" for answer, n in counts))
+    lines += [f"not modelled, {n} times: {what}" for what, n in tally.unsupported.most_common()]
+    lines += [f"known surprise, seen {n} times: {what}" for what, n in sorted(tally.surprises.items())]
+    lines += [f"never succeeded: {', '.join(data['never_succeeded']) or 'no request that a recording shows succeeding'}"]
+    share = 100 * tally.from_abi / max(tally.ioctls, 1)
+    lines += [
+        f"{tally.ioctls:,} ioctls ({share:.0f} % requests of the ABI) on {tally.machines:,} machines, {tally.steps:,} calls in all, "
+        f"{tally.blocked:,} blocked, {tally.oopses:,} oopses, {len(tally.findings)} findings"
+    ]
+    return lines
