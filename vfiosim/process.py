@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from .engine import Thread
 from .kernel.fs.file import O_RDWR
+from .kernel.fs.host import HostFile
 from .kernel.mm import MmStruct
 from .kernel.task import Task, system_call
 from .kernel.variants import Variant
 from .system_calls import FileCalls, body
+from .uapi import KernelError
 
 if TYPE_CHECKING:
     from .machine import Machine
@@ -52,8 +54,12 @@ class Call:
 
     @property
     def error(self) -> BaseException | None:
-        """Why it failed: a KernelError with the errno, a KernelOops, or None."""
-        return self.thread.error
+        """Why it failed: a KernelError with the errno, a KernelOops, an OutsideError, or None."""
+        return (
+            self.thread.error
+            if self.thread.outside_error is None or not self.thread.ended
+            else self.thread.outside_error
+        )
 
     @property
     def waits_for(self) -> str:
@@ -76,8 +82,8 @@ class Call:
 
     def value(self) -> Any:
         """The result; raises what the call failed with, or Blocked."""
-        if self.thread.error is not None:
-            raise self.thread.error
+        if self.error is not None:
+            raise self.error
         if not self.thread.ended:
             raise Blocked(self)
         return self.thread.result
@@ -108,6 +114,8 @@ class Memory:
 
     def unmap(self, address: int, length: int) -> None:
         """Take every mapping in this range away."""
+        if self._mm.outside is not None:
+            raise ValueError(f"the memory of {self._process.name!r} is kept outside of the machine; unmap it there")
         self._note("unmap", address, length)
         self._mm.unmap(address, length)
 
@@ -163,6 +171,20 @@ class Process(FileCalls):
         """Send a request. `argument` is a number, an address in `memory`, or a writable buffer that is changed in place."""
         return int(self._call("ioctl", fd, request, argument))
 
+    def import_fd(self, fd: int) -> int:
+        """Take over an eventfd or a memfd of the computer that this runs on: a descriptor of the process that stands for it.
+
+        Signals go to the real eventfd, a mapping asks the real memfd for its size. The file is held under a number of its own
+        (`os.dup`), so `fd` may be closed. Raises OSError(EBADF), ValueError for another kind of file. Cannot be branched.
+        """
+        host = HostFile(fd)
+        self.machine.note("outside", f"a file of the host was given to {self.name!r}")
+        try:
+            return int(self._call("import_fd", host))
+        except KernelError:
+            host.close()
+            raise
+
     def fork(self, name: str) -> Process:
         """A child that shares every open file."""
         child = self.machine.new_process(name, self.task)
@@ -191,6 +213,10 @@ class Process(FileCalls):
 
         With `run=False` nothing happens yet: `step` and `run` of the answer move it.
         """
+        if name == "exec" and self.task.mm.outside is not None:
+            raise ValueError(
+                f"the memory of {self.name!r} is kept outside of the machine, so it cannot run another program"
+            )
         where = None
         passed = arguments
         if name == "ioctl" and len(arguments) == 3 and not isinstance(arguments[2], int):

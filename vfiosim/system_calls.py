@@ -167,6 +167,7 @@ def body(built: Built, task: Task, name: str, arguments: tuple[Any, ...]) -> Cor
         "plain": open_plain,
         "eventfd": do_eventfd,
         "memfd": memfd_create,
+        "import_fd": lambda host: do_eventfd(host) if host.kind == "eventfd" else memfd_create(0, host),
         "read": sys_read,
         "write": lambda fd, data, offset=None: sys_write(fd, _bytes(data), offset),
         "poll": sys_poll,
