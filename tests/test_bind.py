@@ -404,3 +404,20 @@ def test_a_buffer_is_part_of_memory_only_while_its_call_runs(p):
     regions = len(p.task.mm.value._regions)
     bind(p, dev, iommu)
     assert len(p.task.mm.value._regions) == regions
+
+
+# ---- when no ID is left
+
+
+@pytest.mark.parametrize("path", ["/dev/vfio/devices/vfio0", "/dev/vfio/devices/vfio8"])
+def test_a_bind_that_finds_no_free_id_leaves_nothing_behind(m, p, monkeypatch, path):
+    dev, iommu = p.open(path), p.open("/dev/iommu")
+    before, objects = counts(m), len(m.engine.objects)
+    monkeypatch.setattr("vfiosim.kernel.iommufd.main.LIMIT_31B", 1)
+    assert refused(bind, p, dev, iommu) == "EBUSY"
+    assert refused(p.ioctl, iommu, uapi.IOMMU_IOAS_ALLOC, uapi.IommuIoasAlloc()) == "EBUSY"
+    assert counts(m) == before
+    assert len(m.engine.objects) == objects
+    assert m.check() == []
+    monkeypatch.undo()
+    assert bind(p, dev, iommu) == 1

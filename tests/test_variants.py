@@ -379,3 +379,29 @@ def test_a_branch_keeps_the_version(kernel):
     twin = b.m.branch(len(b.m.trace) - 1)
     assert twin.variant is b.variant
     assert twin.built.vfio_devices["nic"].open_count.value == 1
+
+
+@pytest.mark.parametrize("kernel", POSTED)
+def test_what_became_of_a_device_without_iommu_in_a_real_iommufd_is_not_guessed(kernel):
+    b = Bench(kernel, NOIOMMU)
+    dev, before = b.p.open(NIC), counts(b.m)
+    with pytest.raises(Unsupported):
+        b.bind(dev)
+    assert counts(b.m) == before
+    assert b.m.check() == []
+
+
+@pytest.mark.parametrize(("kernel", "works"), [("v7.2", True), ("v6.6", False)])
+def test_a_group_without_iommu_that_has_an_iommufd_is_modelled_since_its_repair(kernel, works):
+    b = Bench(kernel, NOIOMMU)
+    group = b.p.open("/dev/vfio/noiommu-0")
+    b.p.ioctl(group, uapi.VFIO_GROUP_SET_CONTAINER, bytearray(b.iommu.to_bytes(4, "little")))
+    before = counts(b.m)
+    wish = (group, uapi.VFIO_GROUP_GET_DEVICE_FD, bytearray(b"0000:00:04.0\0"))
+    if works:
+        assert b.p.ioctl(*wish) > group
+    else:
+        with pytest.raises(Unsupported):
+            b.p.ioctl(*wish)
+        assert counts(b.m) == before
+    assert b.m.check() == []

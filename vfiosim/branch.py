@@ -17,8 +17,12 @@ def branch(machine: Machine, step: int) -> Machine:
     if not 0 <= number <= len(trace):
         raise IndexError(f"there is no step {step}; the trace has {len(trace)}, and 0 is before the first")
     effects = trace.steps[number - 1].last + 1 if number else 0
+    events = [event for event in machine.history if event.after < effects]
+    outside = next((event for event in events if event.what == "outside"), None)
+    if outside is not None:
+        raise ValueError(f"this run cannot be repeated, so it has no branch: {outside.details[0]}")
     twin = Machine(machine.topology, machine.kernel)
-    for event in [event for event in machine.history if event.after < effects]:
+    for event in events:
         _repeat_effects(twin, machine.engine, event.after)
         _repeat_event(twin, event)
     _repeat_effects(twin, machine.engine, effects)

@@ -13,6 +13,7 @@ from .kernel.boot import boot
 from .kernel.fs.file import FilesStruct
 from .kernel.kvm.kvm import Kvm
 from .kernel.mm import MmStruct
+from .kernel.outside import OutsideMemory, OutsideMm, check_outside_memory
 from .kernel.task import ALL_CAPABILITIES, Task, UserStruct, begin_task, copy_process, open_standard_files
 from .kernel.variants import variant_of
 from .process import Call, Process
@@ -75,16 +76,36 @@ class Machine:
         """
         return why(self, name)
 
-    def process(self, name: str, caps: tuple[str, ...] = ALL_CAPABILITIES) -> Process:
-        """A new program with nothing open but descriptors 0, 1 and 2. Raises ValueError if a living one has this name."""
-        return self.new_process(name, None, caps)
+    def process(
+        self, name: str, caps: tuple[str, ...] = ALL_CAPABILITIES, memory: OutsideMemory | None = None
+    ) -> Process:
+        """A new program with nothing open but descriptors 0, 1 and 2. Raises ValueError if a living one has this name.
 
-    def new_process(self, name: str, parent: Task | None, caps: tuple[str, ...] = ALL_CAPABILITIES) -> Process:
+        `memory` may be an object that keeps the memory of the process, e.g. that of another program: it has `read(address,
+        size)`, `write(address, data)`, `covered(address, size, write)` and `ranges(first, end)`. Such a machine has no branches.
+        """
+        if memory is not None:
+            check_outside_memory(memory)
+        return self.new_process(name, None, caps, memory)
+
+    def new_process(
+        self,
+        name: str,
+        parent: Task | None,
+        caps: tuple[str, ...] = ALL_CAPABILITIES,
+        memory: OutsideMemory | None = None,
+    ) -> Process:
         """A process with a descriptor table of its own, and a copy of its parent's memory and rights if it has one."""
         if name in self.processes and self.processes[name].task.alive.value:
             raise ValueError(f"there is a process {name!r} already; give this one another name")
+        if parent is not None and parent.mm.value.outside is not None:
+            raise ValueError(
+                f"the memory of {parent.name!r} is kept outside of the machine, so the process cannot fork"
+            )
+        if memory is not None:
+            self.note("outside", f"the memory of {name!r} is kept outside of the machine")
         self.note("process", name, parent, caps)
-        task = self._in_kernel(new_task(name, parent, caps, self.built.root), f"start {name}")
+        task = self._in_kernel(new_task(name, parent, caps, self.built.root, memory), f"start {name}")
         self.processes[name] = Process(self, name, task)
         return self.processes[name]
 
@@ -117,7 +138,7 @@ class Machine:
         self.pending = [call for call in self.pending if not call.thread.ended]
         for call in ended:
             call.finish()
-            if isinstance(call.error, KernelOops) and call.process.task.alive.value:
+            if isinstance(call.thread.error, KernelOops) and call.process.task.alive.value:
                 call.process.start("exit")
         for process in {call.process.name: call.process for call in ended}.values():
             process.end_if_it_can()
@@ -138,7 +159,8 @@ class Machine:
 
         Steps are counted as the player shows them: 1 is the first, 0 is before it (after boot), -1 the last.
         Calls that were running there are running in it too, by hand: `twin.pending[0].run()` lets one go on. Both machines
-        are independent from then on. Raises IndexError for a step that is not there, RuntimeError if the run does not repeat.
+        are independent from then on. Raises IndexError for a step that is not there, ValueError if memory or
+        files from outside were given to it before, RuntimeError if the run does not repeat.
         """
         from .branch import branch
 
@@ -153,13 +175,16 @@ class Machine:
         return thread.result
 
 
-async def new_task(name: str, parent: Task | None, caps: tuple[str, ...], root: UserStruct) -> Task:
+async def new_task(
+    name: str, parent: Task | None, caps: tuple[str, ...], root: UserStruct, memory: OutsideMemory | None
+) -> Task:
     """The kernel's side of a new process."""
     say(Phase.ACQUIRE, f"A new process, {name}, with a descriptor table and memory of its own.")
     if parent is None:
         files = await alloc(FilesStruct, name, NOFILE)
         await open_standard_files(files)
-        task = await alloc(Task, name, files, await alloc(MmStruct, name), caps)
+        mm = await (alloc(MmStruct, name) if memory is None else alloc(OutsideMm, name, memory))
+        task = await alloc(Task, name, files, mm, caps)
     else:
         task = await copy_process(parent, name)
     await begin_task(task, root, parent)

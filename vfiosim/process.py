@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from .engine import Lock, Thread
 from .kernel.fs.file import O_RDWR
+from .kernel.fs.host import HostFile
 from .kernel.mm import MmStruct
 from .kernel.task import Task, system_call
 from .kernel.variants import Variant
 from .system_calls import FileCalls, body, check_arguments
+from .uapi import KernelError
 
 if TYPE_CHECKING:
     from .machine import Machine
@@ -51,8 +53,12 @@ class Call:
 
     @property
     def error(self) -> BaseException | None:
-        """Why it failed: a KernelError with the errno, a KernelOops, or None."""
-        return self.thread.error
+        """Why it failed: a KernelError with the errno, a KernelOops, an OutsideError, or None."""
+        return (
+            self.thread.error
+            if self.thread.outside_error is None or not self.thread.ended
+            else self.thread.outside_error
+        )
 
     @property
     def waits_for(self) -> str:
@@ -81,8 +87,8 @@ class Call:
 
     def value(self) -> Any:
         """The result; raises what the call failed with, or Blocked."""
-        if self.thread.error is not None:
-            raise self.thread.error
+        if self.error is not None:
+            raise self.error
         if not self.thread.ended:
             raise Blocked(self)
         return self.thread.result
@@ -114,6 +120,8 @@ class Memory:
 
     def unmap(self, address: int, length: int) -> None:
         """Take every mapping in this range away."""
+        if self._mm.outside is not None:
+            raise ValueError(f"the memory of {self._process.name!r} is kept outside of the machine; unmap it there")
         self._note("unmap", address, length)
         self._mm.unmap(address, length)
 
@@ -169,6 +177,20 @@ class Process(FileCalls):
         """Send a request. `argument` is a number, an address in `memory`, or a writable buffer that is changed in place."""
         return int(self._call("ioctl", fd, request, argument))
 
+    def import_fd(self, fd: int) -> int:
+        """Take over an eventfd or a memfd of the computer that this runs on: a descriptor of the process that stands for it.
+
+        Signals go to the real eventfd, a mapping asks the real memfd for its size. The file is held under a number of its own
+        (`os.dup`), so `fd` may be closed. Raises OSError(EBADF), ValueError for another kind of file. Cannot be branched.
+        """
+        host = HostFile(fd)
+        self.machine.note("outside", f"a file of the host was given to {self.name!r}")
+        try:
+            return int(self._call("import_fd", host))
+        except KernelError:
+            host.close()
+            raise
+
     def fork(self, name: str) -> Process:
         """A child that shares every open file."""
         child = self.machine.new_process(name, self.task)
@@ -200,6 +222,10 @@ class Process(FileCalls):
         if not self.task.alive.value:
             raise ValueError(f"the process {self.name!r} has ended")
         check_arguments(name, arguments)
+        if name == "exec" and self.task.mm.value.outside is not None:
+            raise ValueError(
+                f"the memory of {self.name!r} is kept outside of the machine, so it cannot run another program"
+            )
         where, passed, noted = None, arguments, arguments
         if name == "ioctl" and len(arguments) == 3 and not isinstance(arguments[2], int):
             where = self.task.mm.value.map_buffer(arguments[2])

@@ -4,7 +4,19 @@ Knows nothing of VFIO. `objects` are what code works on, `effects`, `lifetime`, 
 `functions` how it is called and what it says, `engine` who runs it and keeps the journal.
 """
 
-from .checks import UserMemory, copy_from_user, copy_to_user, pin_pages, refuse_if, require, return_to_user, warn_on
+from .checks import (
+    OutsideError,
+    UserMemory,
+    call_outside,
+    copy_from_user,
+    copy_to_user,
+    failed_outside,
+    pin_pages,
+    refuse_if,
+    require,
+    return_to_user,
+    warn_on,
+)
 from .effects import (
     KernelOops,
     Request,
@@ -58,6 +70,7 @@ __all__ = [
     "Line",
     "Lock",
     "Micro",
+    "OutsideError",
     "Phase",
     "Request",
     "Table",
@@ -65,6 +78,7 @@ __all__ = [
     "UserMemory",
     "acquire",
     "alloc",
+    "call_outside",
     "claim",
     "complete",
     "completion",
@@ -73,6 +87,7 @@ __all__ = [
     "count",
     "current",
     "exchange",
+    "failed_outside",
     "field",
     "first_between",
     "free",

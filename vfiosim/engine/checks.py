@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from ..uapi import Errno, KernelError
 from .effects import Asks, Request, effect
+from .functions import running
 
 if TYPE_CHECKING:
     from .engine import Engine, Thread
@@ -115,3 +117,39 @@ def return_to_user(result: object) -> Asks[None]:
 
 def _return_to_user(engine: Engine, thread: Thread, request: Request) -> None:
     pass
+
+
+# ---- what is outside of the machine
+
+
+class OutsideError(RuntimeError):
+    """Something that was given to the machine from outside is at fault; the kernel has seen a failure and has unwound."""
+
+
+def failed_outside(error: OutsideError) -> Exception:
+    """What to raise where something outside has failed: within a call EFAULT, and the error itself when the call has ended."""
+    thread = running.thread
+    if thread is None:
+        return error
+    thread.outside_error = thread.outside_error or error
+    return KernelError(Errno.EFAULT, str(error), check="outside")
+
+
+@effect
+def call_outside(function: Callable[[], T]) -> Asks[T]:
+    """Do something outside of the machine, such as writing to a real file. It cannot be undone, and a branch cannot repeat it.
+
+    An OSError is an errno for the kernel; whatever else it raises ends the call with an OutsideError.
+    """
+    answer: T = yield (_call_outside, function)
+    return answer
+
+
+def _call_outside(engine: Engine, thread: Thread, request: Request) -> Any:
+    try:
+        return request[1]()
+    except OSError as error:
+        known = [errno for errno in Errno if errno == error.errno]
+        raise KernelError(known[0] if known else Errno.EIO, str(error), check="outside") from None
+    except Exception as error:
+        raise failed_outside(OutsideError(f"outside of the machine: {type(error).__name__}: {error}")) from error

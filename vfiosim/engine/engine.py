@@ -10,7 +10,7 @@ from types import CoroutineType
 from typing import Any, NamedTuple
 
 from ..uapi import Errno, KernelError
-from .checks import UserMemory
+from .checks import OutsideError, UserMemory
 from .effects import WAIT, KernelOops, Request, touched
 from .functions import FUNCTIONS, Phase, running
 from .objects import Cell, KObject
@@ -49,6 +49,7 @@ class Thread(KObject):
         self.state = "ready"  # ready, blocked, done, oops
         self.result: Any = None
         self.error: KernelError | KernelOops | None = None
+        self.outside_error: OutsideError | None = None  # of what was given to the machine from outside
         self.locks: list[Lock] = []
         self.task_work: list[Callable[[], Code]] = []  # to do before the return to user space, newest last
         self.deadline: int | None = None  # when a wait with a time limit gives up, on the machine's clock

@@ -25,7 +25,15 @@ _NOISE: Final = (0, 1, 2, 4, 6)  # calls without a plan after each planned one
 _SIZES: Final = (0, 0, 0, 0, 0, 0, -1, 1, -4, 4, -8, 8, 16, 64, 4096)  # next to the size of a struct
 _ODD: Final = (0, 1, 2, 3, 4, 7, 8, 0x1000, 0xFFF, 0x100000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 1 << 32, 1 << 63, -1)
 _PLACES: Final = ("null", "bad", "kernel", "noncanonical", "readonly", "writeonly", "truncated")
-_OPENED: Final = ("devices/@pci0", "devices/@mdev0", "@pci0.group", "@pairA.group", "@mdev0.group", "vfio", "@vf0.group")
+_OPENED: Final = (
+    "devices/@pci0",
+    "devices/@mdev0",
+    "@pci0.group",
+    "@pairA.group",
+    "@mdev0.group",
+    "vfio",
+    "@vf0.group",
+)
 _FD_NUMBERS: Final = 64  # descriptors that are ever guessed
 SCRATCH: Final = 1 << 16  # bytes of memory at the variable of this name
 
@@ -58,7 +66,9 @@ class Programmer:
         if step["call"] == "join":
             actor = self._actor(step)
             return actor is not None and step["tag"] not in actor.threads
-        return step["call"] == "fork" and any(name == step["child"] for name, actor in self.replay.everybody if not actor.gone)
+        return step["call"] == "fork" and any(
+            name == step["child"] for name, actor in self.replay.everybody if not actor.gone
+        )
 
     # ---- a planned call, damaged
 

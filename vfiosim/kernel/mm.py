@@ -57,6 +57,7 @@ class MmStruct(KObject):
 
     def __init__(self, engine: Engine, label: str) -> None:
         super().__init__(engine, label)
+        self.outside: Any = None  # the object that has the bytes, if they are not here
         self._starts: list[int] = []
         self._regions: dict[int, Region] = {}
         self._place = _PLACES_FROM
@@ -78,10 +79,9 @@ class MmStruct(KObject):
         if length < 1:
             raise KernelError(Errno.EINVAL, f"a mapping needs at least one byte, not {length}", check="mmap")
         if address is None:
-            address = self._place
-            self._place += (
-                (length + 2 * PAGE_SIZE - 1) // PAGE_SIZE * PAGE_SIZE
-            )  # a page that nobody may touch behind it
+            address = self._free_place(length)
+            # a page that nobody may touch behind it
+            self._place += (length + 2 * PAGE_SIZE - 1) // PAGE_SIZE * PAGE_SIZE
         if address < 0 or address + length > TASK_SIZE:
             raise KernelError(Errno.ENOMEM, f"user memory ends at {TASK_SIZE:#x}", check="mmap")
         if self._overlaps(address, length):
@@ -106,7 +106,7 @@ class MmStruct(KObject):
             raise TypeError(
                 f"a call takes writable bytes, and {type(buffer).__name__} cannot be written; use a bytearray"
             )
-        address = self._place
+        address = self._free_place(len(view))
         self._place += (len(view) + 2 * PAGE_SIZE - 1) // PAGE_SIZE * PAGE_SIZE
         self._add(Region(address, view, 3))
         return address
@@ -195,6 +195,10 @@ class MmStruct(KObject):
             start: replace(region, data=memoryview(bytearray(region.data))) for start, region in self._regions.items()
         }
         return twin
+
+    def _free_place(self, length: int) -> int:
+        """Where the next mapping goes."""
+        return self._place
 
     def _walk(self, address: int, size: int, need: int) -> list[memoryview]:
         parts: list[memoryview] = []

@@ -101,6 +101,11 @@ def _begin(args: tuple[Any, ...], answer: Any) -> str:
     return "in the kernel"
 
 
+def _outside(args: tuple[Any, ...], answer: Any) -> str:
+    function = getattr(args[0], "func", args[0])
+    return f"{getattr(function, '__qualname__', 'something')}, outside of the machine"
+
+
 _WORDS: dict[str, Callable[[tuple[Any, ...], Any], str]] = {
     "begin": _begin,
     "load": _load,
@@ -121,4 +126,5 @@ _WORDS: dict[str, Callable[[tuple[Any, ...], Any], str]] = {
     "refuse_if": _refuse_if,
     "copy_from_user": _copy,
     "copy_to_user": _copy,
+    "call_outside": _outside,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 from ...engine import (
@@ -10,6 +11,7 @@ from ...engine import (
     KObject,
     Phase,
     alloc,
+    call_outside,
     count,
     current,
     field,
@@ -23,9 +25,11 @@ from ...engine import (
     say,
     store,
 )
+from ...engine.engine import Engine
 from ...uapi import Errno, KernelError
 from ..unsupported import Unsupported
 from .file import O_RDWR, File, FileOperations, fd_install, fget, fput, get_unused_fd_flags, private
+from .host import HostFile
 
 _MOST: Final = (1 << 64) - 2
 POLLIN: Final = 1
@@ -44,12 +48,16 @@ class EventfdCtx(KObject):
     kref: Count = count()
     count: Field[int] = field(0)
 
+    def __init__(self, engine: Engine, host: HostFile | None = None) -> None:
+        super().__init__(engine)
+        self.host = host  # a real eventfd, which has the counter then
+
 
 @kernel("fs/eventfd.c")
-async def do_eventfd() -> int:
-    """A new eventfd with the value 0."""
+async def do_eventfd(host: HostFile | None = None) -> int:
+    """A new eventfd with the value 0, or one that stands for a real one."""
     number = await get_unused_fd_flags()
-    ctx = await alloc(EventfdCtx)
+    ctx = await alloc(EventfdCtx, host)
     file = await alloc(File, "eventfd", eventfd_fops, O_RDWR)
     await get(file.f_ref, current(), "being opened")
     await get(ctx.kref, file, ITS_FILE)
@@ -69,6 +77,8 @@ async def eventfd_release(file: File) -> None:
 async def eventfd_ctx_put(ctx: EventfdCtx, holder: KObject, reason: str) -> None:
     """Let go of a counter."""
     if await put(ctx.kref, holder, reason):
+        if ctx.host is not None:
+            await call_outside(ctx.host.close)
         await free(ctx)
 
 
@@ -96,6 +106,9 @@ async def eventfd_ctx_fdget(number: int, holder: KObject, reason: str) -> Eventf
 async def eventfd_signal(ctx: EventfdCtx) -> None:
     """Count one more: whoever polls the eventfd sees it."""
     say(Phase.PUBLISH, "{} is signalled.", ctx)
+    if ctx.host is not None:
+        await call_outside(partial(ctx.host.add, 1))  # a full counter stays as it is
+        return
     await store(ctx.count, min(await load(ctx.count) + 1, _MOST))
 
 
@@ -104,10 +117,11 @@ async def eventfd_read(file: File, size: int, offset: int) -> bytes:
     """The value, 8 bytes, which is 0 again afterwards. EINVAL for less than 8 bytes."""
     await refuse_if(size < 8, Errno.EINVAL, "eight_bytes", "an eventfd is read 8 bytes at a time")
     ctx: EventfdCtx = await private(file)
-    value = await load(ctx.count)
+    value = await (load(ctx.count) if ctx.host is None else call_outside(ctx.host.take))
     if value == 0:
         raise Unsupported("waiting for an eventfd")
-    await store(ctx.count, 0)
+    if ctx.host is None:
+        await store(ctx.count, 0)
     return value.to_bytes(8, "little")
 
 
@@ -118,6 +132,10 @@ async def eventfd_write(file: File, data: bytes, offset: int) -> int:
     bad = len(data) != 8 or number > _MOST
     await refuse_if(bad, Errno.EINVAL, "eight_bytes", "an eventfd takes a number of 8 bytes, and not the largest one")
     ctx: EventfdCtx = await private(file)
+    if ctx.host is not None:
+        if not await call_outside(partial(ctx.host.add, number)):
+            raise Unsupported("waiting for room in an eventfd")
+        return 8
     before = await load(ctx.count)
     if before + number > _MOST:
         raise Unsupported("waiting for room in an eventfd")
@@ -129,6 +147,8 @@ async def eventfd_write(file: File, data: bytes, offset: int) -> int:
 async def eventfd_poll(file: File) -> int:
     """Can it be read, can it be written?"""
     ctx: EventfdCtx = await private(file)
+    if ctx.host is not None:
+        return await call_outside(ctx.host.events)
     value = await load(ctx.count)
     return POLLIN * (value > 0) | POLLOUT * (value < _MOST)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from ...engine import Field, KObject, alloc, field, free, kernel, load, refuse_if, store
+from ...engine import Field, KObject, alloc, call_outside, field, free, kernel, load, refuse_if, store
 from ...engine.engine import Engine
 from ...uapi import Errno
 from ..unsupported import Unsupported
 from .file import O_RDWR, File, FileOperations, Mapping, fd_install, get_unused_fd_flags, private
+from .host import HostFile
 from .syscalls import alloc_file
 
 
@@ -19,15 +20,19 @@ class Inode(KObject):
     kind = "inode"
     i_size: Field[int] = field(0)
 
-    def __init__(self, engine: Engine, size: int) -> None:
+    def __init__(self, engine: Engine, size: int, host: HostFile | None = None) -> None:
         super().__init__(engine)
+        self.host = host  # a real memory file, which has the size then
         self.i_size.value = size
 
 
 @kernel("mm/shmem.c")
 async def shmem_release(file: File) -> None:
     """The memory goes with the file."""
-    await free(await private(file))
+    inode: Inode = await private(file)
+    if inode.host is not None:
+        await call_outside(inode.host.close)
+    await free(inode)
 
 
 async def shmem_read(file: File, size: int, offset: int) -> bytes:
@@ -51,11 +56,11 @@ shmem_file_operations = FileOperations(
 
 
 @kernel("mm/memfd.c")
-async def memfd_create(size: int) -> int:
-    """A descriptor of a new memory file. EMFILE if the table is full."""
+async def memfd_create(size: int, host: HostFile | None = None) -> int:
+    """A descriptor of a new memory file, or of one that stands for a real one. EMFILE if the table is full."""
     number = await get_unused_fd_flags()
     file = await alloc_file("memfd", shmem_file_operations, O_RDWR)
-    await store(file.private_data, await alloc(Inode, size))
+    await store(file.private_data, await alloc(Inode, size, host))
     await fd_install(number, file)
     return number
 
@@ -65,6 +70,7 @@ async def memfd_pin_folios(file: File, start: int, size: int) -> None:
     """Pin a part of a memory file. EINVAL for any other file, and beyond its end."""
     other = file.f_op is not shmem_file_operations
     await refuse_if(other, Errno.EINVAL, "file_is_memory", f"{file.label} does not live in memory")
-    inode = await private(file)
-    beyond = start + size > await load(inode.i_size)
+    inode: Inode = await private(file)
+    i_size = await (load(inode.i_size) if inode.host is None else call_outside(inode.host.size))
+    beyond = start + size > i_size
     await refuse_if(beyond, Errno.EINVAL, "inside_of_file", "the file ends before that")

@@ -26,7 +26,7 @@ from ...engine import (
     wait_until_zero,
 )
 from ...engine.engine import Engine
-from ...uapi import Errno
+from ...uapi import Errno, KernelError
 from .private import LIMIT_31B, ZERO_ENTRY, IommufdCtx, IommufdObject, iommufd_lock_obj
 
 P = ParamSpec("P")
@@ -48,7 +48,13 @@ async def _iommufd_object_alloc(
     await get(obj.users, ictx, "has its ID")
     async with ictx.objects_lock:
         number = await claim(ictx.objects, ZERO_ENTRY, LIMIT_31B)
-    obj.id = await require(number, Errno.ENOMEM, "ids_left", "all 2^31 IDs of this iommufd are taken")
+    try:
+        obj.id = await require(number, Errno.EBUSY, "ids_left", "all 2^31 IDs of this iommufd are taken")
+    except KernelError:
+        await put(obj.wait_cnt, ictx, "has its ID")
+        await put(obj.users, ictx, "has its ID")
+        await free(obj)
+        raise
     return obj
 
 
