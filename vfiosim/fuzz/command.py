@@ -28,7 +28,11 @@ def main(argv: list[str] | None = None) -> int:
     if options.json:
         print(json.dumps(as_data(tally), indent=1))
     else:
-        print("\n".join([*_in_words(tally), f"{seconds:.0f} s, {tally.ioctls / max(seconds, 0.001):,.0f} ioctls a second"]))
+        print(
+            "\n".join(
+                [*_in_words(tally), f"{seconds:.0f} s, {tally.ioctls / max(seconds, 0.001):,.0f} ioctls a second"]
+            )
+        )
     for finding in tally.findings[:3]:
         print(finding)
     return 1 if tally.findings or missing else 0
@@ -42,7 +46,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--ioctls", type=int, default=100_000, metavar="N", help="how many (default 100,000)")
     parser.add_argument("--seed", default="1", metavar="S", help="the same seed makes the same calls")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="processes that work at a time")
+    parser.add_argument(
+        "--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="processes that work at a time"
+    )
     parser.add_argument("--json", action="store_true", help="write one JSON object")
     return parser
 
@@ -87,7 +93,9 @@ def _in_words(tally: Tally) -> list[str]:
         lines.append(f"{request:36} " + ", ".join(f"{answer} {n}" for answer, n in counts))
     lines += [f"not modelled, {n} times: {what}" for what, n in tally.unsupported.most_common()]
     lines += [f"known surprise, seen {n} times: {what}" for what, n in sorted(tally.surprises.items())]
-    lines += [f"never succeeded: {', '.join(data['never_succeeded']) or 'no request that a recording shows succeeding'}"]
+    lines += [
+        f"never succeeded: {', '.join(data['never_succeeded']) or 'no request that a recording shows succeeding'}"
+    ]
     share = 100 * tally.from_abi / max(tally.ioctls, 1)
     lines += [
         f"{tally.ioctls:,} ioctls ({share:.0f} % requests of the ABI) on {tally.machines:,} machines, {tally.steps:,} calls in all, "

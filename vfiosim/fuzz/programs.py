@@ -25,7 +25,15 @@ _NOISE: Final = (0, 1, 2, 4, 6)  # calls without a plan after each planned one
 _SIZES: Final = (0, 0, 0, 0, 0, 0, -1, 1, -4, 4, -8, 8, 16, 64, 4096)  # next to the size of a struct
 _ODD: Final = (0, 1, 2, 3, 4, 7, 8, 0x1000, 0xFFF, 0x100000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 1 << 32, 1 << 63, -1)
 _PLACES: Final = ("null", "bad", "kernel", "noncanonical", "readonly", "writeonly", "truncated")
-_OPENED: Final = ("devices/@pci0", "devices/@mdev0", "@pci0.group", "@pairA.group", "@mdev0.group", "vfio", "@vf0.group")
+_OPENED: Final = (
+    "devices/@pci0",
+    "devices/@mdev0",
+    "@pci0.group",
+    "@pairA.group",
+    "@mdev0.group",
+    "vfio",
+    "@vf0.group",
+)
 _FD_NUMBERS: Final = 64  # descriptors that are ever guessed
 SCRATCH: Final = 1 << 16  # bytes of memory at the variable of this name
 
@@ -55,10 +63,10 @@ class Programmer:
 
     def _impossible(self, step: Step) -> bool:
         """Would a process get the name of one that is there, or is a call waited for that was never made?"""
-        if step["call"] == "join":
-            actor = self._actor(step)
-            return actor is not None and step["tag"] not in actor.threads
-        return step["call"] == "fork" and any(name == step["child"] for name, actor in self.replay.everybody if not actor.gone)
+        actor, lingering = self._actor(step), {name for name, actor in self.replay.everybody if not actor.gone}
+        if step["call"] == "join" and (actor is None or step["tag"] not in actor.threads):
+            return True
+        return step.get("child") in lingering or (actor is None and step.get("proc", "main") in lingering)
 
     # ---- a planned call, damaged
 
@@ -102,7 +110,7 @@ class Programmer:
         actor = self.replay.actors[proc]
         chance = random.random()
         if chance < 0.9:
-            return self._request(actor, proc) if random.random() < 0.8 else self._garbage(actor, proc)
+            return self._request(actor, proc) if random.random() < 0.6 else self._garbage(actor, proc)
         if chance < 0.94:
             return {"call": "open", "path": f"/dev/vfio/{random.choice(_OPENED)}", "proc": proc}
         if chance < 0.95:
