@@ -11,6 +11,7 @@ from vfiosim import Blocked, KernelError, Machine, uapi
 from vfiosim.engine import Count, KernelOops
 from vfiosim.fuzz.corpus import corpus
 from vfiosim.fuzz.run import SURPRISES, file_cycle
+from vfiosim.process import Process
 
 PATHS = [
     *(f"/dev/vfio/devices/vfio{n}" for n in (0, 3, 4, 7, 8)),
@@ -120,8 +121,8 @@ class Player:
         self.machine = Machine(MACHINES[where], trace=trace)
         self.alive = [self.machine.process("p0")]
         self.now = 0
-        self.mapped: list[tuple[object, int]] = []
-        self.socket: tuple[object, int, int] | None = None
+        self.mapped: list[tuple[Process, int]] = []
+        self.socket: tuple[Process, int, int] | None = None
         self.in_flight = 0
         self.answers: list[object] = []
 
@@ -139,10 +140,10 @@ class Player:
             self.alive = [process for process in self.alive if process.task.alive.value and not process.dying]
             assert self.broken() == []
 
-    def broken(self):
+    def broken(self) -> list[str]:
         return [line for line in self.machine.check() if not any(words in line for words in KNOWN_SURPRISES)]
 
-    def surprised(self):
+    def surprised(self) -> bool:
         """Has a surprise been seen that keeps things for ever?"""
         things = self.machine.engine.objects.values()
         return bool(self.machine.check()) or any(file_cycle(thing) for thing in things)
@@ -207,7 +208,7 @@ class Player:
             fd, uapi.VFIO_DEVICE_DETACH_IOMMUFD_PT, uapi.VfioDeviceDetachIommufdPt(flags=pasid, pasid=3 * pasid)
         )
 
-    def buffer(self, p):
+    def buffer(self, p: Process) -> int:
         address = p.mmap(0x10000)
         self.mapped.append((p, address))
         return address

@@ -190,7 +190,7 @@ class Programmer:
     def _number(self, value: Any, bits: int) -> int:
         if isinstance(value, list) and not all(isinstance(item, str) for item in value):
             return 0
-        return self.replay.scope.value(value) & ((1 << bits) - 1)
+        return int(self.replay.scope.value(value)) & ((1 << bits) - 1)
 
     def _files(self, actor: Actor | None) -> list[tuple[int, str]]:
         if actor is None:
@@ -202,7 +202,8 @@ class Programmer:
         files = self._files(actor)
         if not files or self.random.random() < 0.05:
             return self.random.choice((-1, -100, *range(3, 20)))
-        return self.random.choice(files)[0]
+        fd: int = self.random.choice(files)[0]
+        return fd
 
     def _live_fd(self, actor: Actor) -> tuple[int, str]:
         """A descriptor, and the kind of its file; files that understand requests are preferred."""
