@@ -83,7 +83,8 @@ def test_the_simulator_answers_like_the_kernel_of_every_other_recording(name: st
 
 def test_all_recordings_are_there() -> None:
     random = [f"random-{emphasis}" for emphasis in ("default", "fault", "group", "kvm", "noiommu", "proc")]
-    assert ["hand-compat", "hand-default", "hand-noiommu", "hand-sriov", *random] == RECORDS
+    expected = ["hand-compat", "hand-default", "hand-noiommu", "hand-sriov", *random]
+    assert expected == RECORDS
 
 
 # ---- What a recording writes

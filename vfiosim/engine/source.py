@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine
+from functools import cache, lru_cache
 from pathlib import Path
 from types import CodeType, CoroutineType, GeneratorType
 from typing import Any, NamedTuple
@@ -10,6 +11,20 @@ from typing import Any, NamedTuple
 from .functions import KernelFunction, function_of
 
 _PACKAGE = Path(__file__).parents[2]
+
+
+@lru_cache(maxsize=4096)
+def _number(code: CodeType, offset: int) -> int:
+    for start, end, line in code.co_lines():
+        if start <= offset < end and line is not None:
+            return line
+    return code.co_firstlineno
+
+
+@cache
+def _file(name: str) -> str:
+    path = Path(name)
+    return path.relative_to(_PACKAGE).as_posix() if path.is_relative_to(_PACKAGE) else str(path)
 
 
 class Line(NamedTuple):
@@ -21,16 +36,12 @@ class Line(NamedTuple):
     @property
     def number(self) -> int:
         """The line number in `file`."""
-        for start, end, line in self.code.co_lines():
-            if start <= self.offset < end and line is not None:
-                return line
-        return self.code.co_firstlineno
+        return _number(self.code, self.offset)
 
     @property
     def file(self) -> str:
         """The file, from the package's folder on: `vfiosim/kernel/vfio/group.py`; a notebook cell keeps its name."""
-        path = Path(self.code.co_filename)
-        return path.relative_to(_PACKAGE).as_posix() if path.is_relative_to(_PACKAGE) else str(path)
+        return _file(self.code.co_filename)
 
     @property
     def function(self) -> str:

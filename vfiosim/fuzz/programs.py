@@ -63,12 +63,10 @@ class Programmer:
 
     def _impossible(self, step: Step) -> bool:
         """Would a process get the name of one that is there, or is a call waited for that was never made?"""
-        if step["call"] == "join":
-            actor = self._actor(step)
-            return actor is not None and step["tag"] not in actor.threads
-        return step["call"] == "fork" and any(
-            name == step["child"] for name, actor in self.replay.everybody if not actor.gone
-        )
+        actor, lingering = self._actor(step), {name for name, actor in self.replay.everybody if not actor.gone}
+        if step["call"] == "join" and (actor is None or step["tag"] not in actor.threads):
+            return True
+        return step.get("child") in lingering or (actor is None and step.get("proc", "main") in lingering)
 
     # ---- a planned call, damaged
 
@@ -112,7 +110,7 @@ class Programmer:
         actor = self.replay.actors[proc]
         chance = random.random()
         if chance < 0.9:
-            return self._request(actor, proc) if random.random() < 0.8 else self._garbage(actor, proc)
+            return self._request(actor, proc) if random.random() < 0.6 else self._garbage(actor, proc)
         if chance < 0.94:
             return {"call": "open", "path": f"/dev/vfio/{random.choice(_OPENED)}", "proc": proc}
         if chance < 0.95:
@@ -192,7 +190,7 @@ class Programmer:
     def _number(self, value: Any, bits: int) -> int:
         if isinstance(value, list) and not all(isinstance(item, str) for item in value):
             return 0
-        return self.replay.scope.value(value) & ((1 << bits) - 1)
+        return int(self.replay.scope.value(value)) & ((1 << bits) - 1)
 
     def _files(self, actor: Actor | None) -> list[tuple[int, str]]:
         if actor is None:
@@ -203,7 +201,7 @@ class Programmer:
     def _any_fd(self, actor: Actor | None) -> int:
         files = self._files(actor)
         if not files or self.random.random() < 0.05:
-            return self.random.choice((-1, -100, *range(3, 20)))
+            return self.random.choice([-1, -100, *range(3, 20)])
         return self.random.choice(files)[0]
 
     def _live_fd(self, actor: Actor) -> tuple[int, str]:

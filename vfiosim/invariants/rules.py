@@ -45,13 +45,16 @@ def invariant(
 def check(engine: Engine) -> list[str]:
     """Every broken invariant, in words; an empty list if all is well. Looks only, so that it can be called at any time."""
     found = list(engine.violations)
+    about: dict[type[KObject], list[Invariant]] = {}
     for thing in list(engine.objects.values()):
         found += _broken_references(thing)
-        for invariant in INVARIANTS:
-            if isinstance(thing, invariant.about):
-                lock = invariant.lock(thing)
-                if lock is None or lock.holder is None:
-                    found += invariant.broken(engine, thing)
+        kind = type(thing)
+        if kind not in about:
+            about[kind] = [invariant for invariant in INVARIANTS if issubclass(kind, invariant.about)]
+        for invariant in about[kind]:
+            lock = invariant.lock(thing)
+            if lock is None or lock.holder is None:
+                found += invariant.broken(engine, thing)
     return found
 
 

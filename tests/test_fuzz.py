@@ -1,0 +1,109 @@
+"""The byte fuzzer finds nothing, and would find what it looks for."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+
+import pytest
+
+from vfiosim import Machine
+from vfiosim.fuzz import Finding, Tally, fuzz, main
+from vfiosim.fuzz.corpus import corpus
+from vfiosim.fuzz.memory import OutsideError, WatchedArguments
+from vfiosim.fuzz.run import Run
+
+PART = fuzz("tests", 20_000)
+
+
+def test_twenty_thousand_ioctls_find_nothing() -> None:
+    assert [str(finding) for finding in PART.findings] == []
+    assert PART.ioctls == 20_000
+
+
+def test_most_of_them_are_requests_of_the_abi() -> None:
+    assert 0.75 < PART.from_abi / PART.ioctls < 0.9
+
+
+def test_every_request_that_is_recorded_often_as_a_success_succeeds() -> None:
+    often = {name for name, times in corpus().succeeds.items() if times > 20}
+    assert often.isdisjoint(PART.never_succeeded())
+
+
+def test_there_are_refusals_of_many_kinds() -> None:
+    kinds = {answer for _, answer in PART.answers}
+    assert {"EINVAL", "EFAULT", "ENOTTY", "EBADF", "EBUSY", "ENOENT", "E2BIG", "EOPNOTSUPP", "ENODEV"} <= kinds
+
+
+def test_the_same_seed_makes_the_same_calls() -> None:
+    runs = [fuzz("again", 500) for _ in range(2)]
+    assert runs[0].answers == runs[1].answers
+    assert runs[0].answers != fuzz("other", 500).answers
+
+
+def test_an_error_of_the_simulator_is_found_with_the_program_that_led_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(machine: Machine) -> list[str]:
+        raise ZeroDivisionError("as an example")
+
+    monkeypatch.setattr(Machine, "check", broken)
+    tally = Tally()
+    run = Run("broken", tally, 300)
+    run.play()
+    (finding,) = tally.findings
+    assert finding.what == "ZeroDivisionError: as an example"
+    assert finding.steps == run.log
+    assert json.loads(str(finding).splitlines()[-1]) == run.log[-1]
+
+
+def test_a_broken_invariant_that_is_no_known_surprise_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Machine, "check", lambda machine: ["vfio0 is upside down"])
+    tally = Tally()
+    Run("broken", tally, 300).play()
+    assert [finding.what for finding in tally.findings] == ["check(): vfio0 is upside down"]
+
+
+@pytest.mark.parametrize(("at", "found"), [(-1, True), (0, False), (15, False), (16, True), (200, True)])
+@pytest.mark.parametrize("fill", [0, 0xC5])
+def test_a_byte_that_changes_outside_the_argument_is_found(at: int, found: bool, fill: int) -> None:
+    memory = Machine(trace=False).process("p").memory
+    arguments = WatchedArguments(memory, 0, fill)
+    arguments.place(bytes(8))
+    address = arguments.place(bytes(16))
+    memory.write(address + at, b"\x77")
+    if found:
+        with pytest.raises(OutsideError):
+            arguments.clear()
+    else:
+        arguments.clear()
+
+
+def test_as_many_bytes_as_the_caller_says_may_change() -> None:
+    memory = Machine(trace=False).process("p").memory
+    arguments = WatchedArguments(memory, 0, 0xC5)
+    address = arguments.place(bytes(16))
+    arguments.says = 64
+    memory.write(address, b"\x77" * 64)
+    arguments.clear()
+    assert memory.read(address, 64) == b"\xc5" * 64
+
+
+def test_the_command_counts_answers_by_request(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--ioctls", "600", "--workers", "1", "--json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert data["ioctls"] == 600 == sum(sum(answers.values()) for answers in data["answers"].values())
+    assert main(["--ioctls", "600", "--workers", "1"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("VFIO_DEVICE_BIND_IOMMUFD ") for line in lines)
+    assert any(line.startswith("600 ioctls") for line in lines)
+
+
+def test_counts_of_two_workers_add_up() -> None:
+    one, two = Tally(ioctls=2, answers=Counter({("a", "ok"): 1})), Tally(ioctls=3, answers=Counter({("a", "ok"): 2}))
+    two.findings.append(Finding("1", "what", "lab", []))
+    one.add(two)
+    assert (one.ioctls, one.answers["a", "ok"], len(one.findings)) == (5, 3, 1)
+
+
+def test_a_command_that_makes_no_sense_ends_with_two(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--ioctls", "many"]) == 2
+    assert "invalid int" in capsys.readouterr().err
