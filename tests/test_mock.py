@@ -87,6 +87,7 @@ class Lab:
 def lab(m):
     made = Lab(m)
     yield made
+    assert m.check() == []
     made.p.exit()
     assert m.check() == []
 
@@ -246,3 +247,33 @@ def test_a_real_device_and_a_mock_one_never_share_a_table(lab):
 
 def attach_to(pt: int) -> uapi.VfioDeviceAttachIommufdPt:
     return uapi.VfioDeviceAttachIommufdPt(pt_id=pt)
+
+
+def test_an_emulated_device_of_a_test_reads_and_writes_what_is_mapped(m, lab):
+    address = lab.map(2 * PAGE)
+    other = lab.call(uapi.IommuIoasAlloc(), uapi.IOMMU_IOAS_ALLOC).out_ioas_id
+    before = counts(m)
+    fd = lab.test("CREATE_ACCESS", lab.ioas).create_access.out_access_fd
+    buffer = lab.p.memory.map(PAGE, b"hello")
+    where = {"access_rw__iova": FIRST + PAGE - 2, "access_rw__length": 5, "access_rw__uptr": buffer}
+    lab.test("ACCESS_RW", fd, access_rw__flags=uapi.MOCK_ACCESS_RW_WRITE, **where)
+    assert lab.p.memory.read(address + PAGE - 2, 5) == b"hello"
+    lab.p.memory.write(address + PAGE, b"LLO")
+    lab.test("ACCESS_RW", fd, **where)
+    assert lab.p.memory.read(buffer, 5) == b"heLLO"
+    refused("ENOENT", lambda: lab.test("ACCESS_RW", fd, **{**where, "access_rw__iova": FIRST + 2 * PAGE - 2}))
+    refused("EBADFD", lambda: lab.test("ACCESS_RW", lab.iommu, **where))
+    lab.test("ACCESS_REPLACE_IOAS", fd, access_replace_ioas__ioas_id=other)
+    refused("ENOENT", lambda: lab.test("ACCESS_RW", fd, **where))
+    refused("EBUSY", lambda: lab.destroy(other))
+    lab.p.close(fd)
+    assert counts(m) == before
+
+
+def test_reserved_addresses_cannot_be_mapped(lab):
+    reserve = {"add_reserved__start": FIRST, "add_reserved__length": PAGE}
+    lab.test("ADD_RESERVED", lab.ioas, **reserve)
+    refused("EINVAL", lab.map)
+    lab.map(iova=FIRST + PAGE)
+    wrong = {"add_reserved__start": FIRST + PAGE, "add_reserved__length": 1}
+    refused("EADDRINUSE", lambda: lab.test("ADD_RESERVED", lab.ioas, **wrong))

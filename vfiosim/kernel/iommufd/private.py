@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from ctypes import sizeof
 from typing import Any, ClassVar, Final, Literal
 
@@ -158,13 +157,9 @@ class IommufdAccess(IommufdObject):
         engine: Engine,
         ictx: IommufdCtx,
         iova_alignment: int = PAGE_SIZE,
-        unmap: Callable[[int, int], Awaitable[None]] | None = None,
-        internal: bool = False,
     ) -> None:
         super().__init__(engine, ictx)
         self.iova_alignment = iova_alignment  # a page if it pins, else 1
-        self.unmap = unmap  # tells the driver that a range goes: what is pinned there must be given back
-        self.internal = internal  # iommufd's own: no driver, does not hold the context
 
 
 class IommufdIoas(IommufdObject):
