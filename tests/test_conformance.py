@@ -41,7 +41,7 @@ UNSUPPORTED_AT_MOST = {
     "k": 0,
     "l": 0,
     "m": 0,
-    "n": 25,
+    "n": 0,
     "o": 0,
 }
 

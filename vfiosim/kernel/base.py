@@ -10,6 +10,7 @@ from ..engine import Count, Field, KObject, Lock, Table, count, field, get_unles
 from ..engine.engine import Engine
 from .hardware import hardware_of
 from .iommu import IommuGroup
+from .iommu_ops import intel_iommu_ops
 
 VFIO_PCI: Final = "vfio-pci"
 MTTY: Final = "mtty"
@@ -104,6 +105,9 @@ class Device(KObject):
         self.model = spec.model
         self.hardware = hardware_of(spec.model)
         self.can_reset = spec.can_reset  # by a function-level reset
+        self.iommu_ops = intel_iommu_ops
+        self.max_pasids = 0  # none
+        self.is_mock = False
         self.cache_coherent = True  # IOMMU_CAP_CACHE_COHERENCY
         self.isolated_msi = True  # iommu_group_has_isolated_msi()
 

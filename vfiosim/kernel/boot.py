@@ -14,6 +14,7 @@ from .fs.devtmpfs import DevTmpfs, cdev_device_add
 from .fs.file import Cdev
 from .iommu import IommuGroup, IommuGroups
 from .iommufd.fops import VFIO_MISC_DEV, iommufd_fops
+from .iommufd.selftest_iommu import MockIommu
 from .kvm.kvm_main import kvm_chardev_ops
 from .kvm.vfio import kvm_vfio_ops
 from .task import UserStruct
@@ -74,13 +75,14 @@ async def boot(devices: tuple[DeviceSpec, ...], iommufd_container: bool = False,
     """
     devtmpfs = await alloc(DevTmpfs)
     buses = await alloc(Buses, await alloc(IommuGroups))
+    tests = await alloc(MockIommu, buses.groups)
     vfio = await alloc(Vfio, devtmpfs, vfio_device_fops, vfio_group_fops, variant)
     built = Built(devtmpfs, await alloc(UserStruct, 0), buses, vfio)
     noiommu = any(spec.noiommu for spec in devices)
     for path, mode, cdev in (
-        ("/dev/iommu", 0o660, await alloc(Cdev, "iommu", iommufd_fops)),
+        ("/dev/iommu", 0o660, await alloc(Cdev, "iommu", iommufd_fops, inside=tests)),
         ("/dev/kvm", 0o600, await alloc(Cdev, "kvm", kvm_chardev_ops)),
-        ("/dev/vfio/vfio", 0o666, await container_node(noiommu, iommufd_container)),
+        ("/dev/vfio/vfio", 0o666, await container_node(noiommu, iommufd_container, tests)),
     ):
         cdev.mode = mode
         await cdev_device_add(devtmpfs, path, cdev)
@@ -105,10 +107,10 @@ async def first_probe(driver: BusDriver, device: Device) -> None:
             raise
 
 
-async def container_node(noiommu: bool, iommufd_container: bool) -> Cdev:
+async def container_node(noiommu: bool, iommufd_container: bool, tests: MockIommu) -> Cdev:
     """/dev/vfio/vfio, and the IOMMU drivers that its containers can be given; an iommufd needs none."""
     if iommufd_container:
-        return await alloc(Cdev, VFIO_MISC_DEV, iommufd_fops)
+        return await alloc(Cdev, VFIO_MISC_DEV, iommufd_fops, inside=tests)
     core = await alloc(VfioIommuDrivers)
     for ops in (vfio_noiommu_ops(noiommu), vfio_iommu_driver_ops_type1):
         driver = await alloc(VfioIommuDriver, ops)

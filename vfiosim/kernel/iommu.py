@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any
 
 from ..engine import (
     Count,
@@ -31,12 +31,6 @@ from ..engine.engine import Engine
 from ..uapi import Errno
 
 DEFAULT, BLOCKING = "default domain", "blocking domain"
-APERTURE_LAST: Final = (1 << 39) - 1  # the last I/O address that the page tables can translate
-MSI_WINDOW: Final = (
-    0xFEE00000,
-    0xFEEFFFFF,
-)  # writes to these addresses are interrupts: every device has this range reserved
-PGSIZES: Final = 0x40201000  # sizes of pages, a bit each: 4 KiB, 2 MiB, 1 GiB
 
 
 class IommuGroups(KObject):
@@ -225,41 +219,80 @@ async def iommu_group_put(group: IommuGroup, holder: KObject, reason: str) -> No
         await free(group)
 
 
-async def iommu_attach_group_handle(domain: KObject, group: IommuGroup, wants_faults: bool) -> None:
-    """Let the hardware translate for the group. EBUSY if something else does, ENODEV if it cannot report page faults."""
+@kernel("drivers/iommu/iommu.c")
+async def iommu_attach_group_handle(hwpt: Any, group: IommuGroup, dev: Any) -> None:
+    """Let the hardware translate for the group. EBUSY if something else does, EINVAL by a table of another kind of IOMMU.
+
+    Then what the driver of the IOMMU says.
+    """
     async with group.mutex:
         now = await load(group.domain)
         foreign = now not in (DEFAULT, BLOCKING)
         await refuse_if(foreign, Errno.EBUSY, "group_has_no_domain", "the iommu_group is attached to something else")
-        await set_domain(domain, group, wants_faults)
+        await refuse_alien(hwpt, dev)
+        await __iommu_group_set_domain(hwpt, group, dev)
+
+
+async def refuse_alien(hwpt: Any, dev: Any) -> None:
+    """A table works only with the kind of IOMMU that made it (`domain_iommu_ops_compatible`)."""
+    alien = hwpt.translation.owner is not dev.iommu_ops
+    await refuse_if(alien, Errno.EINVAL, "table_of_this_iommu", "the table was made by another kind of IOMMU")
 
 
 @kernel("drivers/iommu/iommu.c")
-async def iommu_replace_group_handle(domain: KObject, group: IommuGroup, wants_faults: bool) -> None:
-    """Let the hardware translate for the group in another way, without a gap. ENODEV if it cannot report page faults."""
+async def iommu_replace_group_handle(hwpt: Any, group: IommuGroup, dev: Any) -> None:
+    """Let the hardware translate for the group in another way, without a gap."""
     async with group.mutex:
-        await set_domain(domain, group, wants_faults)
+        await __iommu_group_set_domain(hwpt, group, dev)
 
 
 @kernel("drivers/iommu/iommu.c")
-async def iommu_detach_group_handle(group: IommuGroup) -> None:
+async def iommu_detach_group_handle(group: IommuGroup, dev: Any) -> None:
     """The group goes back to its core domain: blocked while user space owns it, otherwise the default one."""
     async with group.mutex:
+        await dev.iommu_ops.attach_dev(None, dev, table_of(await load(group.domain)))
         await __iommu_group_set_core_domain(group)
 
 
-async def set_domain(domain: KObject, group: IommuGroup, wants_faults: bool) -> None:
-    """Program the hardware. None of the modelled devices can ask for pages that are missing."""
-    await refuse_if(
-        wants_faults, Errno.ENODEV, "device_requests_pages", "the device cannot report page faults (no PRI)"
-    )
-    await store(group.domain, domain)
+@kernel("drivers/iommu/iommu.c")
+async def __iommu_group_set_domain(hwpt: Any, group: IommuGroup, dev: Any) -> None:
+    """Program the hardware, unless it is what it does already."""
+    now = await load(group.domain)
+    if now is not hwpt:
+        await dev.iommu_ops.attach_dev(hwpt, dev, table_of(now))
+        await store(group.domain, hwpt)
+
+
+def table_of(domain: str | KObject) -> KObject | None:
+    """The table that a group uses; None for the domains that every group has."""
+    return None if isinstance(domain, str) else domain
 
 
 @kernel("drivers/iommu/iommu.c")
-async def iommu_attach_device_pasid(wants_faults: bool, group: IommuGroup) -> None:
-    """DMA with a PASID: the modelled devices have none, so nothing is programmed. ENODEV as for the whole group."""
+async def iommu_attach_device_pasid(hwpt: Any, group: IommuGroup, dev: Any, pasid: int) -> None:
+    """DMA with a PASID. EINVAL by a table of another kind of IOMMU, or for a PASID that the device cannot have.
+
+    A device without PASIDs is left alone.
+    """
+    await refuse_alien(hwpt, dev)
     async with group.mutex:
-        await refuse_if(
-            wants_faults, Errno.ENODEV, "device_requests_pages", "the device cannot report page faults (no PRI)"
-        )
+        most = dev.max_pasids
+        too_large = 0 < most <= pasid
+        await refuse_if(too_large, Errno.EINVAL, "device_has_pasid", "the device has no PASIDs as large as this")
+        await dev.iommu_ops.set_dev_pasid(hwpt, dev, pasid, None)
+
+
+@kernel("drivers/iommu/iommu.c")
+async def iommu_replace_device_pasid(hwpt: Any, group: IommuGroup, dev: Any, pasid: int, old: Any) -> None:
+    """DMA with a PASID goes through another table. EINVAL by a table of another kind of IOMMU."""
+    await refuse_alien(hwpt, dev)
+    async with group.mutex:
+        if hwpt is not old:
+            await dev.iommu_ops.set_dev_pasid(hwpt, dev, pasid, old)
+
+
+@kernel("drivers/iommu/iommu.c")
+async def iommu_detach_device_pasid(hwpt: Any, group: IommuGroup, dev: Any, pasid: int) -> None:
+    """DMA with a PASID is blocked again."""
+    async with group.mutex:
+        await dev.iommu_ops.set_dev_pasid(None, dev, pasid, hwpt)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ...engine import KObject, Phase, acquire, get, kernel, load, put, refuse_if, release, require, say, store
 from ...uapi import Errno, KernelError
+from ..mm import PAGE_SIZE
 from .domains import iopt_add_access, iopt_remove_access
 from .main import _iommufd_object_alloc, iommufd_get_object, iommufd_object_destroy_user, iommufd_object_finalize
 from .private import IommufdAccess, IommufdCtx, IommufdIoas, iommufd_ctx_get, iommufd_ctx_put, iommufd_put_object
@@ -77,10 +78,10 @@ async def iommufd_access_detach(access: IommufdAccess) -> None:
 
 
 @kernel("drivers/iommu/iommufd/device.c")
-async def iommufd_access_create(ictx: IommufdCtx, driver: KObject) -> IommufdAccess:
+async def iommufd_access_create(ictx: IommufdCtx, driver: KObject, alignment: int = PAGE_SIZE) -> IommufdAccess:
     """Give an emulated device an object in the context. No DMA ownership: nothing of it ever reaches an IOMMU."""
     say(Phase.ACQUIRE, "The device does no DMA: it gets an access object in {}, with an ID like any other.", ictx)
-    access = await _iommufd_object_alloc(ictx, IommufdAccess)
+    access = await _iommufd_object_alloc(ictx, IommufdAccess, alignment)
     await get(access.users, driver, "bound")
     await iommufd_ctx_get(ictx, access, "its context")
     await iommufd_object_finalize(ictx, access)

@@ -29,12 +29,15 @@ from ...uapi import Errno, KernelError
 from ..iommu import (
     iommu_attach_device_pasid,
     iommu_attach_group_handle,
+    iommu_detach_device_pasid,
     iommu_detach_group_handle,
+    iommu_replace_device_pasid,
     iommu_replace_group_handle,
 )
 from .domains import iopt_remove_reserved_iova, iopt_table_enforce_dev_resv_regions
+from .eventq import iommufd_auto_response_faults
 from .main import iommufd_object_put_and_try_destroy
-from .private import IommufdAttach, IommufdCtx, IommufdDevice, IommufdGroup, IommufdHwptPaging, IommufdIoas
+from .private import IommufdAttach, IommufdCtx, IommufdDevice, IommufdGroup, IommufdHwPagetable, IommufdIoas
 
 NO_PASID: Final = 0  # DMA without a PASID, the usual one (IOMMU_NO_PASID)
 
@@ -45,7 +48,7 @@ def attached(pasid: int) -> str:
 
 
 @kernel("drivers/iommu/iommufd/device.c")
-async def iommufd_hwpt_pasid_compat(hwpt: IommufdHwptPaging, idev: IommufdDevice, pasid: int) -> None:
+async def iommufd_hwpt_pasid_compat(hwpt: IommufdHwPagetable, idev: IommufdDevice, pasid: int) -> None:
     """PASIDs need page tables that were made for them, also for the DMA without PASID beside them. EINVAL otherwise."""
     slots = idev.igroup.pasid_attach
     if pasid == NO_PASID:
@@ -62,31 +65,45 @@ async def iommufd_hwpt_pasid_compat(hwpt: IommufdHwptPaging, idev: IommufdDevice
 
 
 @kernel("drivers/iommu/iommufd/device.c")
-async def iommufd_hwpt_attach_device(hwpt: IommufdHwptPaging, idev: IommufdDevice, pasid: int) -> None:
-    """Let the hardware use a page table. EINVAL by the rules of PASIDs, EBUSY, ENODEV for page faults that it cannot report."""
+async def iommufd_hwpt_attach_device(hwpt: IommufdHwPagetable, idev: IommufdDevice, pasid: int) -> None:
+    """Let the hardware use a page table. EINVAL by the rules of PASIDs, EBUSY, then what the driver of the IOMMU says."""
     await iommufd_hwpt_pasid_compat(hwpt, idev, pasid)
-    group, faults = idev.igroup.group, await load(hwpt.fault) is not None
+    group = idev.igroup.group
     if pasid == NO_PASID:
         say(Phase.PUBLISH, "The hardware now translates what {} does by {}.", group, hwpt)
-        await iommu_attach_group_handle(hwpt, group, faults)
+        await iommu_attach_group_handle(hwpt, group, idev.dev)
     else:
-        await iommu_attach_device_pasid(faults, group)
+        await iommu_attach_device_pasid(hwpt, group, idev.dev, pasid)
 
 
 @kernel("drivers/iommu/iommufd/device.c")
-async def iommufd_hwpt_replace_device(idev: IommufdDevice, pasid: int, hwpt: IommufdHwptPaging) -> None:
+async def iommufd_hwpt_detach_device(hwpt: IommufdHwPagetable, idev: IommufdDevice, pasid: int) -> None:
+    """The hardware uses a page table no more; faults that nobody has answered are answered for it."""
+    group = idev.igroup.group
+    if pasid == NO_PASID:
+        await iommu_detach_group_handle(group, idev.dev)
+    else:
+        await iommu_detach_device_pasid(hwpt, group, idev.dev, pasid)
+    await iommufd_auto_response_faults(hwpt, idev, pasid)
+
+
+@kernel("drivers/iommu/iommufd/device.c")
+async def iommufd_hwpt_replace_device(
+    idev: IommufdDevice, pasid: int, hwpt: IommufdHwPagetable, old: IommufdHwPagetable
+) -> None:
     """Let the hardware use another page table, without a gap. Errors as above."""
     await iommufd_hwpt_pasid_compat(hwpt, idev, pasid)
-    group, faults = idev.igroup.group, await load(hwpt.fault) is not None
+    group = idev.igroup.group
     if pasid == NO_PASID:
         say(Phase.PUBLISH, "The hardware now translates what {} does by {}.", group, hwpt)
-        await iommu_replace_group_handle(hwpt, group, faults)
+        await iommu_replace_group_handle(hwpt, group, idev.dev)
     else:
-        await iommu_attach_device_pasid(faults, group)
+        await iommu_replace_device_pasid(hwpt, group, idev.dev, pasid, old)
+    await iommufd_auto_response_faults(old, idev, pasid)
 
 
 @kernel("drivers/iommu/iommufd/device.c")
-async def iommufd_hw_pagetable_attach(hwpt: IommufdHwptPaging, idev: IommufdDevice, pasid: int) -> None:
+async def iommufd_hw_pagetable_attach(hwpt: IommufdHwPagetable, idev: IommufdDevice, pasid: int) -> None:
     """Attach a device to a page table.
 
     EBUSY if it is attached already, EINVAL if its group uses another page table, EADDRINUSE if what the device has reserved
@@ -106,7 +123,7 @@ async def iommufd_hw_pagetable_attach(hwpt: IommufdHwptPaging, idev: IommufdDevi
         await get(hwpt.users, idev, attached(pasid))
 
 
-async def enter(attach: IommufdAttach, hwpt: IommufdHwptPaging, idev: IommufdDevice, pasid: int, first: bool) -> None:
+async def enter(attach: IommufdAttach, hwpt: IommufdHwPagetable, idev: IommufdDevice, pasid: int, first: bool) -> None:
     """Put a device into the slot of its group, with what it reserves; the first one programs the hardware."""
     now = await load(attach.hwpt)
     there = await peek(attach.device_array, idev.id)
@@ -145,8 +162,7 @@ async def iommufd_hw_pagetable_detach(idev: IommufdDevice, pasid: int) -> bool:
         await poke(attach.device_array, idev.id, None)
         if await next_slot(attach.device_array, 0) is None:
             say(Phase.UNWIND, "The last device of {} is detached: its DMA is blocked.", igroup)
-            if pasid == NO_PASID:
-                await iommu_detach_group_handle(igroup.group)
+            await iommufd_hwpt_detach_device(hwpt, idev, pasid)
             await poke(igroup.pasid_attach, pasid, None)
             await free(attach)
         if pasid == NO_PASID:
@@ -156,7 +172,7 @@ async def iommufd_hw_pagetable_detach(idev: IommufdDevice, pasid: int) -> bool:
 
 
 @kernel("drivers/iommu/iommufd/iommufd_private.h")
-async def iommufd_hw_pagetable_put(ictx: IommufdCtx, hwpt: IommufdHwptPaging, holder: KObject, reason: str) -> None:
+async def iommufd_hw_pagetable_put(ictx: IommufdCtx, hwpt: IommufdHwPagetable, holder: KObject, reason: str) -> None:
     """Let go of a page table; one that was made automatically goes with its last device."""
     if await load(hwpt.auto_domain):
         await iommufd_object_put_and_try_destroy(ictx, hwpt, holder, reason)
@@ -189,7 +205,7 @@ async def iommufd_group_remove_reserved_iova(igroup: IommufdGroup, ioas: Iommufd
 
 
 @kernel("drivers/iommu/iommufd/device.c")
-async def iommufd_group_do_replace_reserved_iova(igroup: IommufdGroup, hwpt: IommufdHwptPaging) -> None:
+async def iommufd_group_do_replace_reserved_iova(igroup: IommufdGroup, hwpt: IommufdHwPagetable) -> None:
     """Reserve for the whole group in the address space that it moves to, unless it is there. EADDRINUSE."""
     attach = await peek(igroup.pasid_attach, NO_PASID)
     assert attach is not None
@@ -206,8 +222,8 @@ async def iommufd_group_do_replace_reserved_iova(igroup: IommufdGroup, hwpt: Iom
 
 @kernel("drivers/iommu/iommufd/device.c")
 async def iommufd_device_do_replace(
-    idev: IommufdDevice, pasid: int, hwpt: IommufdHwptPaging
-) -> IommufdHwptPaging | None:
+    idev: IommufdDevice, pasid: int, hwpt: IommufdHwPagetable
+) -> IommufdHwPagetable | None:
     """Move the whole group to another page table; the answer is the old one, with one reference that the caller gives back.
 
     EINVAL if the device is not attached; the same page table: nothing happens. If it fails the group stays where it is.
@@ -226,7 +242,7 @@ async def iommufd_device_do_replace(
         if pasid == NO_PASID:
             await iommufd_group_do_replace_reserved_iova(igroup, hwpt)
         try:
-            await iommufd_hwpt_replace_device(idev, pasid, hwpt)
+            await iommufd_hwpt_replace_device(idev, pasid, hwpt, old)
         except KernelError:
             if pasid == NO_PASID:
                 await iommufd_group_remove_reserved_iova(igroup, hwpt.ioas)
@@ -239,7 +255,7 @@ async def iommufd_device_do_replace(
 
 
 async def move_references(
-    devices: list[IommufdDevice], idev: IommufdDevice, old: IommufdHwptPaging, new: IommufdHwptPaging, pasid: int
+    devices: list[IommufdDevice], idev: IommufdDevice, old: IommufdHwPagetable, new: IommufdHwPagetable, pasid: int
 ) -> None:
     """Every device of the group holds the new page table; the old one keeps that of the caller for now."""
     for device in devices:

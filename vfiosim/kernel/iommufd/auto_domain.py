@@ -13,12 +13,12 @@ from .attach import (
 )
 from .hw_pagetable import iommufd_hwpt_paging_alloc
 from .main import iommufd_get_object, iommufd_object_abort_and_destroy, iommufd_object_finalize
-from .private import IommufdDevice, IommufdHwptPaging, IommufdIoas, IommufdObject, iommufd_lock_obj, iommufd_put_object
+from .private import IommufdDevice, IommufdHwPagetable, IommufdIoas, IommufdObject, iommufd_lock_obj, iommufd_put_object
 
-Chosen = tuple[IommufdHwptPaging, IommufdHwptPaging | None]  # the page table, and the one that it replaces
+Chosen = tuple[IommufdHwPagetable, IommufdHwPagetable | None]  # the page table, and the one that it replaces
 
 
-async def move(idev: IommufdDevice, pasid: int, hwpt: IommufdHwptPaging, replace: bool) -> IommufdHwptPaging | None:
+async def move(idev: IommufdDevice, pasid: int, hwpt: IommufdHwPagetable, replace: bool) -> IommufdHwPagetable | None:
     """Attach or replace (`attach_fn`); the answer is the page table that was replaced."""
     if replace:
         return await iommufd_device_do_replace(idev, pasid, hwpt)
@@ -73,11 +73,11 @@ async def iommufd_device_change_pt(idev: IommufdDevice, pasid: int, pt_id: int, 
         if isinstance(pt, IommufdIoas):
             hwpt, old = await iommufd_device_auto_get_domain(idev, pasid, pt, replace)
         else:
-            other = not isinstance(pt, IommufdHwptPaging)
+            other = not isinstance(pt, IommufdHwPagetable)
             await refuse_if(
                 other, Errno.EINVAL, "pt_can_be_attached", f"{pt.oid} is no address space and no page table"
             )
-            assert isinstance(pt, IommufdHwptPaging)
+            assert isinstance(pt, IommufdHwPagetable)
             hwpt, old = pt, await move(idev, pasid, pt, replace)
         number = hwpt.id
     except KernelError:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ...engine import (
     KObject,
     Phase,
@@ -19,7 +21,6 @@ from ...engine import (
     say,
 )
 from ...uapi import Errno, KernelError
-from ..base import Device
 from ..iommu import IommuGroup, iommu_device_claim_dma_owner, iommu_device_release_dma_owner
 from .main import _iommufd_object_alloc, iommufd_object_destroy_user, iommufd_object_finalize
 from .private import IommufdCtx, IommufdDevice, IommufdGroup, iommufd_ctx_get, iommufd_ctx_put
@@ -28,7 +29,7 @@ IN_IOMMUFD = "in this iommufd"
 
 
 @kernel("drivers/iommu/iommufd/device.c")
-async def iommufd_get_group(ictx: IommufdCtx, device: Device, holder: KObject) -> IommufdGroup:
+async def iommufd_get_group(ictx: IommufdCtx, device: Any, holder: KObject) -> IommufdGroup:
     """What the context knows of the device's iommu_group, made at its first device. ENODEV for a device without group."""
     group = await require(device.iommu_group, Errno.ENODEV, "has_iommu_group", "the device is in no iommu_group")
     await get(group.kobj, holder, "looked up")
@@ -65,7 +66,7 @@ async def iommufd_put_group(igroup: IommufdGroup, holder: KObject) -> None:
 
 
 @kernel("drivers/iommu/iommufd/device.c")
-async def iommufd_device_bind(ictx: IommufdCtx, device: Device, driver: KObject) -> IommufdDevice:
+async def iommufd_device_bind(ictx: IommufdCtx, device: Any, driver: KObject) -> IommufdDevice:
     """Claim the DMA of the device for the context and give the device an ID there; `driver` (the vfio_device) holds it.
 
     EINVAL without cache coherency, ENODEV without iommu_group, EPERM without isolated interrupts or if the DMA is owned by
@@ -79,12 +80,15 @@ async def iommufd_device_bind(ictx: IommufdCtx, device: Device, driver: KObject)
     group: IommuGroup = igroup.group
     try:
         await refuse_if(
-            not device.isolated_msi, Errno.EPERM, "msi_isolated", "the platform cannot isolate the device's interrupts"
+            not device.is_mock and not device.isolated_msi,
+            Errno.EPERM,
+            "msi_isolated",
+            "the platform cannot isolate the device's interrupts",
         )
         say(Phase.ACQUIRE, "{} becomes the owner of the group's DMA; until ATTACH the DMA is blocked.", ictx)
         await iommu_device_claim_dma_owner(group, ictx)
         try:
-            idev = await new_idev(ictx, igroup, driver)
+            idev = await new_idev(ictx, igroup, device, driver)
         except KernelError:
             await iommu_device_release_dma_owner(group)
             raise
@@ -94,11 +98,12 @@ async def iommufd_device_bind(ictx: IommufdCtx, device: Device, driver: KObject)
     return idev
 
 
-async def new_idev(ictx: IommufdCtx, igroup: IommufdGroup, driver: KObject) -> IommufdDevice:
+async def new_idev(ictx: IommufdCtx, igroup: IommufdGroup, device: Any, driver: KObject) -> IommufdDevice:
     """The second half of `iommufd_device_bind`: the object, what it holds, who holds it, its publication."""
     say(Phase.ACQUIRE, "The device gets an object in {} with the lowest free ID; it holds the iommufd open.", ictx)
-    idev = await _iommufd_object_alloc(ictx, IommufdDevice, igroup)
-    await iommufd_ctx_get(ictx, idev, "its context")
+    idev = await _iommufd_object_alloc(ictx, IommufdDevice, igroup, device)
+    if not device.is_mock:
+        await iommufd_ctx_get(ictx, idev, "its context")
     await get(idev.users, driver, "bound")
     await hand_over(igroup.ref, (driver, IN_IOMMUFD), (idev, IN_IOMMUFD))
     await iommufd_object_finalize(ictx, idev)
@@ -117,4 +122,5 @@ async def iommufd_device_destroy(idev: IommufdDevice) -> None:
     say(Phase.UNWIND, "{} goes: its share of the DMA ownership, its group and its hold on the iommufd with it.", idev)
     await iommu_device_release_dma_owner(idev.igroup.group)
     await iommufd_put_group(idev.igroup, idev)
-    await iommufd_ctx_put(idev.ictx, idev, "its context")
+    if not idev.dev.is_mock:
+        await iommufd_ctx_put(idev.ictx, idev, "its context")

@@ -19,11 +19,10 @@ from ...engine import (
     store,
 )
 from ...uapi import Errno, KernelError
-from ..iommu import APERTURE_LAST, MSI_WINDOW
 from ..mm import PAGE_SIZE
 from .areas import HAS_PAGES, ULONG_MAX, IoptArea
 from .pages import iopt_fill_domain, iopt_unfill_domain
-from .private import IommufdAccess, IommufdHwptPaging, IommufdIoas
+from .private import IommufdAccess, IommufdDevice, IommufdHwptPaging, IommufdIoas
 
 # ---- addresses that may not be mapped, and those that may be given out
 
@@ -53,11 +52,12 @@ async def iopt_remove_reserved_iova(iopt: IommufdIoas, owner: KObject) -> None:
 
 
 @kernel("drivers/iommu/iommufd/io_pagetable.c")
-async def iopt_table_enforce_dev_resv_regions(iopt: IommufdIoas, owner: KObject) -> None:
+async def iopt_table_enforce_dev_resv_regions(iopt: IommufdIoas, owner: IommufdDevice) -> None:
     """Reserve what a device cannot use for memory: writes to that window are interrupts. EADDRINUSE if it is in use."""
     async with iopt.iova_rwsem:
         try:
-            await iopt_reserve_iova(iopt, *MSI_WINDOW, owner)
+            for first, last in owner.dev.iommu_ops.reserved:
+                await iopt_reserve_iova(iopt, first, last, owner)
         except KernelError:
             await unreserve(iopt, owner)
             raise
@@ -86,11 +86,12 @@ async def iopt_check_iova_alignment(iopt: IommufdIoas, alignment: int) -> None:
 
 @kernel("drivers/iommu/iommufd/io_pagetable.c")
 async def iopt_calculate_iova_alignment(iopt: IommufdIoas) -> None:
-    """Alignment follows who is there: 4096 for page tables, emulated devices, small pages; else 1. EADDRINUSE as above."""
-    small = await load(iopt.disable_large_pages)
-    domains = await load(iopt.domains)
-    users = await load(iopt.access_list)
-    alignment = PAGE_SIZE if small or domains or users else 1
+    """Alignment follows who is there: page tables, emulated devices that pin, small pages; else 1. EADDRINUSE as above."""
+    alignment = PAGE_SIZE if await load(iopt.disable_large_pages) else 1
+    for table in await load(iopt.domains):
+        alignment = max(alignment, table.translation.page)
+    for user in await load(iopt.access_list):
+        alignment = max(alignment, user.iova_alignment)
     if alignment > await load(iopt.iova_alignment):
         await iopt_check_iova_alignment(iopt, alignment)
     await store(iopt.iova_alignment, alignment)
@@ -135,15 +136,19 @@ async def iopt_table_add_domain(iopt: IommufdIoas, domain: IommufdHwptPaging) ->
     """
     say(Phase.LOCK, "{} gets everything that is mapped in {}: nothing may change there meanwhile.", domain, iopt)
     async with iopt.domains_rwsem, iopt.iova_rwsem:
-        if await load(iopt.iova_alignment) != PAGE_SIZE:
-            await iopt_check_iova_alignment(iopt, PAGE_SIZE)
+        before, made = await load(iopt.iova_alignment), domain.translation
+        alignment = max(before, made.page)
+        if alignment != before:
+            await iopt_check_iova_alignment(iopt, alignment)
         try:
-            await iopt_reserve_iova(iopt, APERTURE_LAST + 1, ULONG_MAX, domain)
+            if made.first:
+                await iopt_reserve_iova(iopt, 0, made.first - 1, domain)
+            await iopt_reserve_iova(iopt, made.last + 1, ULONG_MAX, domain)
             await iopt_fill_domain(iopt, await in_order(iopt.areas), domain)
         except KernelError:
             await unreserve(iopt, domain)
             raise
-        await store(iopt.iova_alignment, PAGE_SIZE)
+        await store(iopt.iova_alignment, alignment)
         await store(iopt.domains, (*await load(iopt.domains), domain))
 
 

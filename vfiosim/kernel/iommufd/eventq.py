@@ -4,9 +4,38 @@ from __future__ import annotations
 
 from ctypes import sizeof
 
-from ...engine import Phase, copy_to_user, current, get, kernel, put, refuse_if, say, store
-from ...uapi import Errno, IommuHwptPageResponse, IommuHwptPgfault, KernelError
-from ..fs.eventfd import POLLOUT
+from ...engine import (
+    Field,
+    Lock,
+    Phase,
+    Table,
+    claim,
+    copy_to_user,
+    current,
+    field,
+    get,
+    kernel,
+    load,
+    mutex,
+    next_slot,
+    peek,
+    poke,
+    put,
+    refuse_if,
+    say,
+    spinlock,
+    store,
+    table,
+)
+from ...uapi import (
+    IOMMUFD_PAGE_RESP_INVALID,
+    IOMMUFD_PAGE_RESP_SUCCESS,
+    Errno,
+    IommuHwptPageResponse,
+    IommuHwptPgfault,
+    KernelError,
+)
+from ..fs.eventfd import POLLIN, POLLOUT
 from ..fs.file import (
     O_CLOEXEC,
     O_RDWR,
@@ -20,11 +49,16 @@ from ..fs.file import (
 )
 from ..fs.syscalls import alloc_file
 from .main import _iommufd_object_alloc
-from .private import IommufdObject, Ucmd, iommufd_ctx_get, iommufd_ctx_put
+from .private import IommufdDevice, IommufdHwPagetable, IommufdObject, Ucmd, iommufd_ctx_get, iommufd_ctx_put
 
 FAULT_SIZE, ANSWER_SIZE = sizeof(IommuHwptPgfault), sizeof(IommuHwptPageResponse)
+READABLE = POLLIN | 0x40  # POLLRDNORM
 FILLED_BY = "its page faults"
 ITS_FILE = "its file"
+
+
+# A page fault that waits: the device, its table and PASID (the attachment), then flags, PASID, group, permissions, address.
+Waiting = tuple[IommufdDevice, IommufdHwPagetable, int, int, int, int, int, int]
 
 
 class IommufdFault(IommufdObject):
@@ -37,36 +71,116 @@ class IommufdFault(IommufdObject):
 
     kind = "iommufd_fault"
     type = "fault queue"
+    mutex: Lock = mutex()
+    response: Table[Waiting] = table(first=1, guard="mutex")  # were read, and wait for an answer, by cookie
+    lock: Lock = spinlock()
+    deliver: Field[tuple[Waiting, ...]] = field((), guard="lock")  # wait to be read
 
 
 @kernel("drivers/iommu/iommufd/eventq.c")
 async def iommufd_eventq_fops_release(file: File) -> None:
     """The file lets go of its queue and of the context."""
-    fault: IommufdFault = await private(file)
-    await put(fault.users, file, ITS_FILE)
-    await iommufd_ctx_put(fault.ictx, file, "its context")
+    queue: IommufdObject = await private(file)
+    await put(queue.users, file, ITS_FILE)
+    await iommufd_ctx_put(queue.ictx, file, "its context")
 
 
 @kernel("drivers/iommu/iommufd/eventq.c")
 async def iommufd_fault_fops_read(file: File, size: int, offset: int) -> bytes:
-    """Read faults, whole ones only (ESPIPE). There are none: no modelled device can report page faults."""
+    """Read faults, whole ones only (ESPIPE), as many as fit; EINVAL if not one does. Each gets a cookie for the answer."""
     await refuse_if(size % FAULT_SIZE != 0, Errno.ESPIPE, "whole_faults", f"a fault takes {FAULT_SIZE} bytes")
-    return b""
+    fault: IommufdFault = await private(file)
+    data = b""
+    async with fault.mutex:
+        while (group := await iommufd_fault_deliver_fetch(fault)) is not None:
+            if len(data) >= size:
+                async with fault.lock:
+                    await store(fault.deliver, (group, *await load(fault.deliver)))
+                await refuse_if(not data, Errno.EINVAL, "room_for_fault", "not even one fault fits")
+                break
+            cookie = await claim(fault.response, group)
+            assert cookie is not None
+            data += iommufd_compose_fault_message(group, cookie)
+    return data
+
+
+@kernel("drivers/iommu/iommufd/eventq.c")
+async def iommufd_fault_deliver_fetch(fault: IommufdFault) -> Waiting | None:
+    """Take the oldest fault that nobody has read."""
+    async with fault.lock:
+        waiting = await load(fault.deliver)
+        if waiting:
+            await store(fault.deliver, waiting[1:])
+            return waiting[0]
+    return None
+
+
+def iommufd_compose_fault_message(group: Waiting, cookie: int) -> bytes:
+    """A fault as a program reads it."""
+    idev, _, _, flags, pasid, grpid, perm, addr = group
+    return bytes(
+        IommuHwptPgfault(
+            flags=flags, dev_id=idev.id, pasid=pasid, grpid=grpid, perm=perm, addr=addr, length=0, cookie=cookie
+        )
+    )
+
+
+@kernel("drivers/iommu/iommufd/eventq.c")
+async def iommufd_fault_iopf_handler(fault: IommufdFault, group: Waiting) -> None:
+    """A device has a page fault: put it at the end of the queue."""
+    async with fault.lock:
+        await store(fault.deliver, (*await load(fault.deliver), group))
+
+
+@kernel("drivers/iommu/iommufd/eventq.c")
+async def iommufd_auto_response_faults(hwpt: IommufdHwPagetable, idev: IommufdDevice, pasid: int) -> None:
+    """A device leaves a table: nobody can answer its faults any more, so the kernel says that they cannot be solved."""
+    fault = await load(hwpt.fault)
+    if not isinstance(fault, IommufdFault):
+        return
+    async with fault.mutex:
+        async with fault.lock:
+            waiting = await load(fault.deliver)
+            await store(fault.deliver, tuple(group for group in waiting if group[:3] != (idev, hwpt, pasid)))
+        cookie = await next_slot(fault.response, 1)
+        while cookie is not None:
+            group = await peek(fault.response, cookie)
+            if group is not None and group[:3] == (idev, hwpt, pasid):
+                await poke(fault.response, cookie, None)
+            cookie = await next_slot(fault.response, cookie + 1)
 
 
 @kernel("drivers/iommu/iommufd/eventq.c")
 async def iommufd_fault_fops_write(file: File, data: bytes, offset: int) -> int:
-    """Answer faults, whole answers only (ESPIPE). EINVAL: nobody waits for an answer."""
+    """Answer faults, whole answers only (ESPIPE). EINVAL for an unknown answer, or a cookie that nobody waits with.
+
+    What was answered before such a one stays answered, and is what the call returns.
+    """
     odd = len(data) % ANSWER_SIZE
     await refuse_if(odd != 0, Errno.ESPIPE, "whole_answers", f"an answer takes {ANSWER_SIZE} bytes")
-    await refuse_if(bool(data), Errno.EINVAL, "fault_waits", "no fault with this cookie waits for an answer")
-    return 0
+    fault: IommufdFault = await private(file)
+    done = 0
+    async with fault.mutex:
+        while done < len(data):
+            answer = IommuHwptPageResponse.from_buffer_copy(data[done : done + ANSWER_SIZE])
+            known = answer.code in (IOMMUFD_PAGE_RESP_SUCCESS, IOMMUFD_PAGE_RESP_INVALID)
+            waits = known and await poke(fault.response, answer.cookie, None) is not None
+            if not waits and done:
+                break
+            await refuse_if(
+                not waits, Errno.EINVAL, "fault_waits", "no fault with this cookie waits for such an answer"
+            )
+            done += ANSWER_SIZE
+    return done
 
 
 @kernel("drivers/iommu/iommufd/eventq.c")
 async def iommufd_eventq_fops_poll(file: File) -> int:
-    """There is never anything to read; answers can be written at any time."""
-    return POLLOUT
+    """Is there anything to read? Answers can be written at any time."""
+    fault: IommufdFault = await private(file)
+    async with fault.lock:
+        waiting = await load(fault.deliver)
+    return POLLOUT | READABLE if waiting else POLLOUT
 
 
 iommufd_fault_fops = FileOperations(
@@ -107,4 +221,5 @@ async def iommufd_fault_alloc(ucmd: Ucmd) -> None:
 
 @kernel("drivers/iommu/iommufd/eventq.c")
 async def iommufd_fault_destroy(fault: IommufdFault) -> None:
-    """Nothing waits for an answer: no modelled device can report page faults."""
+    """Faults that nobody has answered cannot be solved."""
+    await store(fault.deliver, ())

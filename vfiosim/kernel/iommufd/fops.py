@@ -9,21 +9,20 @@ from ... import uapi
 from ...engine import KObject, Phase, alloc, free, get, kernel, next_slot, peek, refuse_if, require, say, store
 from ...uapi import Errno, KernelError
 from ..fs.file import File, FileOperations, Mapping, fget, fput, private
+from ..mm import PAGE_SIZE
 from ..uaccess import copy_struct_from_user, get_user_u32
 from ..unsupported import Unsupported
 from .access import iommufd_access_destroy_object
 from .areas import ACCOUNT_MM
 from .change_process import iommufd_ioas_change_process
 from .device import iommufd_device_destroy
+from .dirty import iommufd_hwpt_get_dirty_bitmap, iommufd_hwpt_set_dirty_tracking
 from .eventq import IommufdFault, iommufd_fault_alloc, iommufd_fault_destroy
 from .hw_info import iommufd_get_hw_info
 from .hw_pagetable import (
     iommufd_hwpt_alloc,
-    iommufd_hwpt_get_dirty_bitmap,
-    iommufd_hwpt_invalidate,
     iommufd_hwpt_paging_abort,
     iommufd_hwpt_paging_destroy,
-    iommufd_hwpt_set_dirty_tracking,
 )
 from .ioas import (
     iommufd_ioas_alloc_ioctl,
@@ -38,19 +37,29 @@ from .ioas import (
 from .main import (
     ABORT_OPS,
     DESTROY_OPS,
+    PRE_DESTROY_OPS,
     iommufd_object_abort_and_destroy,
     iommufd_object_finalize,
     iommufd_object_remove,
     remove_leaf,
 )
+from .nested import IommufdHwptNested, iommufd_hwpt_invalidate, iommufd_hwpt_nested_destroy
 from .option import iommufd_option
 from .private import ZERO_ENTRY, IommufdAccess, IommufdCtx, IommufdDevice, IommufdHwptPaging, IommufdIoas, Ucmd
+from .selftest import iommufd_test
+from .selftest_device import SelftestObj, iommufd_selftest_destroy
+from .veventq import IommufdVeventq, iommufd_veventq_abort, iommufd_veventq_alloc, iommufd_veventq_destroy
 from .vfio_compat import iommufd_vfio_ioas, iommufd_vfio_ioctl
 from .viommu import (
+    IommufdVdevice,
+    IommufdViommu,
+    iommufd_device_pre_destroy,
     iommufd_hw_queue_alloc_ioctl,
+    iommufd_vdevice_abort,
     iommufd_vdevice_alloc_ioctl,
-    iommufd_veventq_alloc,
+    iommufd_vdevice_destroy,
     iommufd_viommu_alloc_ioctl,
+    iommufd_viommu_destroy,
 )
 
 DESTROY_OPS.update(
@@ -59,10 +68,22 @@ DESTROY_OPS.update(
         IommufdAccess: iommufd_access_destroy_object,
         IommufdIoas: iommufd_ioas_destroy,
         IommufdHwptPaging: iommufd_hwpt_paging_destroy,
+        IommufdHwptNested: iommufd_hwpt_nested_destroy,
         IommufdFault: iommufd_fault_destroy,
+        IommufdVeventq: iommufd_veventq_destroy,
+        IommufdViommu: iommufd_viommu_destroy,
+        IommufdVdevice: iommufd_vdevice_destroy,
+        SelftestObj: iommufd_selftest_destroy,
     }
 )
-ABORT_OPS[IommufdHwptPaging] = iommufd_hwpt_paging_abort
+ABORT_OPS.update(
+    {
+        IommufdHwptPaging: iommufd_hwpt_paging_abort,
+        IommufdVdevice: iommufd_vdevice_abort,
+        IommufdVeventq: iommufd_veventq_abort,
+    }
+)
+PRE_DESTROY_OPS[IommufdDevice] = iommufd_device_pre_destroy
 
 
 class Call(NamedTuple):
@@ -110,6 +131,7 @@ CALLS: dict[int, Call] = {
     uapi.IOMMU_VDEVICE_ALLOC: Call(uapi.IommuVdeviceAlloc, "virt_id", iommufd_vdevice_alloc_ioctl),
     uapi.IOMMU_VEVENTQ_ALLOC: Call(uapi.IommuVeventqAlloc, "out_veventq_fd", iommufd_veventq_alloc),
     uapi.IOMMU_HW_QUEUE_ALLOC: Call(uapi.IommuHwQueueAlloc, "length", iommufd_hw_queue_alloc_ioctl),
+    uapi.IOMMU_TEST_CMD: Call(uapi.IommuTestCmd, "last", iommufd_test),
 }
 _FIRST, _TEST = uapi.IOMMUFD_CMD_BASE, 0xA0  # low bytes of the requests; the recorded kernel has the test call
 
@@ -207,10 +229,14 @@ async def iommufd_ctx_from_file(file: File, holder: KObject, reason: str) -> Iom
 
 @kernel("drivers/iommu/iommufd/main.c")
 async def iommufd_fops_mmap(file: File, wish: Mapping) -> None:
-    """Map a queue of the hardware: EINVAL unless shared, EPERM to execute it, ENXIO where there is none, and here is none."""
+    """Map a queue of the hardware: EINVAL unless shared, EPERM to execute it, ENXIO where there is none."""
+    ictx: IommufdCtx = await private(file)
     await refuse_if(not wish.shared, Errno.EINVAL, "mapping_is_shared", "a queue cannot be mapped privately")
     await refuse_if(bool(wish.prot & 4), Errno.EPERM, "mapping_not_executed", "a queue cannot be executed")
-    await refuse_if(True, Errno.ENXIO, "offset_names_queue", "no queue has this offset")
+    there = await peek(ictx.mt_mmap, wish.offset)
+    fits = there is not None and wish.length == 2 * PAGE_SIZE
+    await refuse_if(not fits, Errno.ENXIO, "offset_names_queue", "no queue has this offset, and this length")
+    raise Unsupported("the page of a virtual IOMMU, mapped")
 
 
 iommufd_fops = FileOperations(

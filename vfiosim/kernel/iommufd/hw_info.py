@@ -8,10 +8,6 @@ from ...uapi import Errno, KernelError
 from .main import iommufd_get_object
 from .private import IommufdDevice, Ucmd, iommufd_put_object
 
-# An Intel VT-d unit as an emulated machine has it: flags, and its two capability registers.
-REGISTERS = uapi.IommuHwInfoVtd(flags=1, cap_reg=0x00D2008C22260286, ecap_reg=0x0000480080F00F4E)
-TYPES = (uapi.IOMMU_HW_INFO_TYPE_DEFAULT, uapi.IOMMU_HW_INFO_TYPE_INTEL_VTD)
-
 
 @kernel("drivers/iommu/iommufd/device.c")
 async def iommufd_get_hw_info(ucmd: Ucmd) -> None:
@@ -22,24 +18,32 @@ async def iommufd_get_hw_info(ucmd: Ucmd) -> None:
     await refuse_if(bad, Errno.EOPNOTSUPP, "info_flags_known", "unknown flags, or a reserved field that is not zero")
     idev = await iommufd_get_object(ucmd.ictx, cmd.dev_id, IommufdDevice)
     try:
-        await write_info(ucmd)
+        await write_info(ucmd, idev)
     except KernelError:
         await iommufd_put_object(idev)
         raise
     await iommufd_put_object(idev)
 
 
-async def write_info(ucmd: Ucmd) -> None:
+async def write_info(ucmd: Ucmd, idev: IommufdDevice) -> None:
     """The registers, as much as fits; zeros behind them; then how long the whole is."""
-    cmd = ucmd.cmd
+    cmd, dev = ucmd.cmd, idev.dev
+    ops = dev.iommu_ops
     wanted = cmd.in_data_type if cmd.flags & uapi.IOMMU_HW_INFO_FLAG_INPUT_TYPE else uapi.IOMMU_HW_INFO_TYPE_DEFAULT
-    await refuse_if(wanted not in TYPES, Errno.EOPNOTSUPP, "info_type_known", "the IOMMU is of another kind")
-    data = bytes(REGISTERS)
+    await refuse_if(
+        wanted not in (uapi.IOMMU_HW_INFO_TYPE_DEFAULT, ops.info_type),
+        Errno.EOPNOTSUPP,
+        "info_type_known",
+        "the IOMMU is of another kind",
+    )
+    data = ops.info
     await copy_to_user(cmd.data_uptr, data[: cmd.data_len])
     if cmd.data_len > len(data):
         await copy_to_user(cmd.data_uptr + len(data), bytes(cmd.data_len - len(data)))
-    cmd.out_data_type = uapi.IOMMU_HW_INFO_TYPE_INTEL_VTD
+    cmd.out_data_type = ops.info_type
     cmd.data_len = len(data)
     cmd.out_capabilities = uapi.IOMMU_HW_CAP_PCI_ATS_NOT_SUPPORTED
-    cmd.out_max_pasid_log2 = 0
+    if ops.dirty(dev):
+        cmd.out_capabilities |= uapi.IOMMU_HW_CAP_DIRTY_TRACKING
+    cmd.out_max_pasid_log2 = max(dev.max_pasids.bit_length() - 1, 0)
     await copy_to_user(ucmd.address, ucmd.reply())

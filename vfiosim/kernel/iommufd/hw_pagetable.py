@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from ... import uapi
-from ...engine import KObject, Phase, copy_to_user, get, kernel, load, put, refuse_if, require, say, store
+from ...engine import Phase, copy_to_user, get, kernel, load, put, refuse_if, require, say, store
 from ...uapi import Errno, KernelError
-from ..mm import PAGE_SIZE
-from ..unsupported import Unsupported
+from ..iommu_ops import UserData
 from .attach import NO_PASID, iommufd_hw_pagetable_attach, iommufd_hw_pagetable_detach
 from .domains import iopt_table_add_domain, iopt_table_remove_domain
 from .eventq import FILLED_BY, IommufdFault
@@ -16,15 +15,18 @@ from .main import (
     iommufd_object_abort_and_destroy,
     iommufd_object_finalize,
 )
+from .nested import iommufd_hwpt_nested_alloc, iommufd_viommu_alloc_hwpt_nested
 from .private import (
     IommufdCtx,
     IommufdDevice,
+    IommufdHwPagetable,
     IommufdHwptPaging,
     IommufdIoas,
     IommufdObject,
     Ucmd,
     iommufd_put_object,
 )
+from .viommu import IommufdViommu
 
 HAS_IOAS = "its address space"
 VALID_FLAGS = (
@@ -33,7 +35,6 @@ VALID_FLAGS = (
     | uapi.IOMMU_HWPT_FAULT_ID_VALID
     | uapi.IOMMU_HWPT_ALLOC_PASID
 )
-INVALIDATE_MOST = 1 << 19
 
 
 @kernel("drivers/iommu/iommufd/hw_pagetable.c")
@@ -71,11 +72,11 @@ async def let_go(hwpt: IommufdHwptPaging) -> None:
     await put(hwpt.ioas.users, hwpt, HAS_IOAS)
 
 
-async def check_flags(flags: int, user_data: bool) -> None:
+async def check_flags(flags: int, idev: IommufdDevice) -> None:
     """Which kinds of page table this IOMMU can make: EOPNOTSUPP for what nobody knows, and for what it cannot do."""
     unknown = flags & ~VALID_FLAGS
     await refuse_if(unknown != 0, Errno.EOPNOTSUPP, "hwpt_flags_known", f"the flags {unknown:#x} are not known")
-    dirty = bool(flags & uapi.IOMMU_HWPT_ALLOC_DIRTY_TRACKING)
+    dirty = bool(flags & uapi.IOMMU_HWPT_ALLOC_DIRTY_TRACKING) and not idev.dev.iommu_ops.dirty(idev.dev)
     await refuse_if(
         dirty, Errno.EOPNOTSUPP, "iommu_tracks_dirty", "this IOMMU does not remember which pages were written"
     )
@@ -93,13 +94,13 @@ async def iommufd_hwpt_paging_alloc(
     pasid: int = NO_PASID,
     flags: int = 0,
     immediate_attach: bool = False,
-    user_data: bool = False,
+    user_data: UserData | None = None,
 ) -> IommufdHwptPaging:
     """A page table with everything that is mapped in `ioas`; the caller has its mutex until the table is published.
 
     EOPNOTSUPP for flags, then what attaching says if it is to be attached at once, then what filling it says.
     """
-    await check_flags(flags, user_data)
+    await check_flags(flags, idev)
     say(Phase.ACQUIRE, "A new page table takes the lowest free ID of {} and holds {}.", ictx, ioas)
     hwpt = await _iommufd_object_alloc(
         ictx,
@@ -110,8 +111,8 @@ async def iommufd_hwpt_paging_alloc(
     )
     await get(ioas.users, hwpt, HAS_IOAS)
     try:
-        nests = hwpt.nest_parent or user_data
-        await refuse_if(nests, Errno.EOPNOTSUPP, "iommu_nests", "this IOMMU cannot put tables of a guest on top")
+        wanted = flags & ~uapi.IOMMU_HWPT_FAULT_ID_VALID
+        hwpt.domain = await idev.dev.iommu_ops.domain_alloc_paging_flags(idev.dev, wanted, user_data)
         if immediate_attach:
             await iommufd_hw_pagetable_attach(hwpt, idev, pasid)
         try:
@@ -156,27 +157,39 @@ async def hwpt_over(ucmd: Ucmd, idev: IommufdDevice) -> None:
             async with pt.mutex:
                 await hwpt_over_ioas(ucmd, idev, pt)
         else:
-            await hwpt_nested(ucmd, pt)
+            await hwpt_nested(ucmd, idev, pt)
     except KernelError:
         await iommufd_put_object(pt)
         raise
     await iommufd_put_object(pt)
 
 
-async def hwpt_nested(ucmd: Ucmd, pt: IommufdObject) -> None:
-    """A table of a guest over another one: this IOMMU has none that could carry it."""
-    paging = isinstance(pt, IommufdHwptPaging)
-    await refuse_if(not paging, Errno.EINVAL, "pt_is_table", f"{pt.oid} is no address space and no page table")
-    known = uapi.IOMMU_HWPT_FAULT_ID_VALID | uapi.IOMMU_HWPT_ALLOC_PASID
-    bad = ucmd.cmd.flags & ~known != 0 or not ucmd.cmd.data_len
-    await refuse_if(bad, Errno.EOPNOTSUPP, "nested_needs_data", "a table of a guest needs data, and takes few flags")
-    await refuse_if(True, Errno.EINVAL, "parent_carries", f"{pt.oid} was not made to carry tables of a guest")
+async def hwpt_nested(ucmd: Ucmd, idev: IommufdDevice, pt: IommufdObject) -> None:
+    """A table of a guest, over a page table or a virtual IOMMU. EINVAL over anything else, or over one of another IOMMU."""
+    cmd = ucmd.cmd
+    data = UserData(cmd.data_type, cmd.data_uptr, cmd.data_len)
+    if isinstance(pt, IommufdViommu):
+        other = pt.ops is not idev.dev.iommu_ops
+        await refuse_if(other, Errno.EINVAL, "viommu_of_this_iommu", f"{pt.oid} stands for another IOMMU")
+        hwpt = await iommufd_viommu_alloc_hwpt_nested(pt, idev, cmd.flags, data)
+    else:
+        paging = isinstance(pt, IommufdHwptPaging)
+        await refuse_if(not paging, Errno.EINVAL, "pt_is_table", f"{pt.oid} is no address space and no page table")
+        assert isinstance(pt, IommufdHwptPaging)
+        hwpt = await iommufd_hwpt_nested_alloc(ucmd.ictx, pt, idev, cmd.flags, data)
+    await finish(ucmd, hwpt)
 
 
 async def hwpt_over_ioas(ucmd: Ucmd, idev: IommufdDevice, ioas: IommufdIoas) -> None:
-    """Make a page table from an address space, with a fault queue if wanted (ENOENT), tell its ID (EFAULT), publish it."""
+    """Make a page table from an address space."""
+    cmd = ucmd.cmd
+    data = UserData(cmd.data_type, cmd.data_uptr, cmd.data_len) if cmd.data_len else None
+    await finish(ucmd, await iommufd_hwpt_paging_alloc(ucmd.ictx, ioas, idev, flags=cmd.flags, user_data=data))
+
+
+async def finish(ucmd: Ucmd, hwpt: IommufdHwPagetable) -> None:
+    """Give a table its fault queue if wanted (ENOENT), tell its ID (EFAULT), publish it."""
     cmd, ictx = ucmd.cmd, ucmd.ictx
-    hwpt = await iommufd_hwpt_paging_alloc(ictx, ioas, idev, flags=cmd.flags, user_data=cmd.data_len != 0)
     try:
         if cmd.flags & uapi.IOMMU_HWPT_FAULT_ID_VALID:
             fault = await iommufd_get_object(ictx, cmd.fault_id, IommufdFault)
@@ -190,75 +203,3 @@ async def hwpt_over_ioas(ucmd: Ucmd, idev: IommufdDevice, ioas: IommufdIoas) -> 
         raise
     say(Phase.PUBLISH, "{} can be found under its ID from now on.", hwpt)
     await iommufd_object_finalize(ictx, hwpt)
-
-
-@kernel("drivers/iommu/iommufd/hw_pagetable.c")
-async def iommufd_hwpt_set_dirty_tracking(ucmd: Ucmd) -> None:
-    """Remember which pages a device writes: EOPNOTSUPP (flags), ENOENT, EOPNOTSUPP (the IOMMU cannot)."""
-    unknown = ucmd.cmd.flags & ~uapi.IOMMU_HWPT_DIRTY_TRACKING_ENABLE
-    await refuse_if(unknown != 0, Errno.EOPNOTSUPP, "dirty_flags_known", f"the flags {unknown:#x} are not known")
-    hwpt = await iommufd_get_object(ucmd.ictx, ucmd.cmd.hwpt_id, IommufdHwptPaging)
-    await cannot_track(hwpt)
-
-
-@kernel("drivers/iommu/iommufd/hw_pagetable.c")
-async def iommufd_hwpt_get_dirty_bitmap(ucmd: Ucmd) -> None:
-    """Which pages were written? EOPNOTSUPP (flags, reserved), ENOENT, EOVERFLOW, EINVAL, EOPNOTSUPP (the IOMMU cannot)."""
-    cmd = ucmd.cmd
-    unknown = cmd.flags & ~uapi.IOMMU_HWPT_GET_DIRTY_BITMAP_NO_CLEAR
-    bad = unknown != 0 or cmd.get("__reserved") != 0
-    await refuse_if(bad, Errno.EOPNOTSUPP, "bitmap_flags_known", "unknown flags, or a reserved field that is not zero")
-    hwpt = await iommufd_get_object(ucmd.ictx, cmd.hwpt_id, IommufdHwptPaging)
-    try:
-        await iommufd_check_iova_range(hwpt.ioas, cmd)
-    except KernelError:
-        await iommufd_put_object(hwpt)
-        raise
-    await cannot_track(hwpt)
-
-
-async def cannot_track(hwpt: IommufdHwptPaging) -> None:
-    """No page table of this IOMMU can track dirty pages."""
-    await iommufd_put_object(hwpt)
-    await refuse_if(
-        True, Errno.EOPNOTSUPP, "table_tracks_dirty", "this page table does not remember which pages were written"
-    )
-
-
-@kernel("drivers/iommu/iommufd/io_pagetable.c")
-async def iommufd_check_iova_range(ioas: IommufdIoas, cmd: KObject | object) -> None:
-    """Does a bitmap make sense for these addresses? EOVERFLOW, EINVAL for the alignment or a page size of zero."""
-    iova, length, size = cmd.iova, cmd.length, cmd.page_size  # type: ignore[union-attr]
-    last = iova + (length - 1) % 2**64
-    await refuse_if(last >= 2**64, Errno.EOVERFLOW, "bitmap_ends_somewhere", "the range ends beyond the last address")
-    alignment = await load(ioas.iova_alignment)
-    odd = bool((iova | last + 1) & (alignment - 1)) or not size or bool((iova | last + 1) & (size - 1))
-    await refuse_if(
-        odd, Errno.EINVAL, "bitmap_aligned", "addresses must be multiples of the alignment and the page size"
-    )
-
-
-@kernel("drivers/iommu/iommufd/hw_pagetable.c")
-async def iommufd_hwpt_invalidate(ucmd: Ucmd) -> None:
-    """Forget what was cached of a guest's table; how much was done is written back whatever happens (EFAULT wins)."""
-    try:
-        await check_invalidate(ucmd)
-    except Unsupported:
-        raise
-    except KernelError:
-        ucmd.cmd.entry_num = 0
-        await copy_to_user(ucmd.address, ucmd.reply())
-        raise
-
-
-async def check_invalidate(ucmd: Ucmd) -> None:
-    """EOPNOTSUPP (reserved), EINVAL (entries), ENOENT, EINVAL: there are no tables of guests on this IOMMU."""
-    cmd = ucmd.cmd
-    reserved = cmd.get("__reserved")
-    await refuse_if(reserved != 0, Errno.EOPNOTSUPP, "invalidate_reserved_zero", "reserved fields must be zero")
-    size_bad = not 0 < cmd.entry_len <= PAGE_SIZE or cmd.entry_num > INVALIDATE_MOST
-    bad = cmd.entry_num != 0 and (not cmd.data_uptr or size_bad)
-    await refuse_if(bad, Errno.EINVAL, "entries_possible", "entries need an address and a size of up to a page")
-    pt = await iommufd_get_object(ucmd.ictx, cmd.hwpt_id, IommufdObject)
-    await iommufd_put_object(pt)
-    await refuse_if(True, Errno.EINVAL, "table_of_a_guest", f"{pt.oid} is no table of a guest")

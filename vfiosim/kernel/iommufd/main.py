@@ -35,6 +35,7 @@ DESTROY_TIMEOUT: Final = 60_000  # milliseconds that the removal of a kernel-own
 
 Destroy = Callable[[Any], Awaitable[None]]
 DESTROY_OPS: dict[type[IommufdObject], Destroy] = {}  # by kind of object; `fops.py` fills it in
+PRE_DESTROY_OPS: dict[type[IommufdObject], Destroy] = {}  # what can be revoked while somebody waits for users
 ABORT_OPS: dict[type[IommufdObject], Destroy] = {}  # where an object that was never published has to go another way
 
 
@@ -88,6 +89,9 @@ async def iommufd_object_dec_wait(ictx: IommufdCtx, obj: IommufdObject) -> bool:
     """No call can begin to use the object any more; wait until those that run are done. False after 60 seconds."""
     if await put(obj.wait_cnt, ictx, "has its ID"):
         return True
+    before = PRE_DESTROY_OPS.get(type(obj))
+    if before is not None:
+        await before(obj)
     if await wait_until_zero(obj.wait_cnt, DESTROY_TIMEOUT):
         return True
     await get(obj.wait_cnt, ictx, "has its ID")
@@ -133,6 +137,27 @@ async def iommufd_object_destroy_user(ictx: IommufdCtx, obj: IommufdObject, driv
         await put(obj.users, driver, "bound")
         await put(obj.users, ictx, "has its ID")
         await poke(ictx.objects, obj.id, None)
+    await destroy(obj)
+
+
+@kernel("drivers/iommu/iommufd/main.c")
+async def iommufd_try_inc_users(ictx: IommufdCtx, obj: IommufdObject, holder: KObject) -> bool:
+    """Hold an object outside of a call; False if it can no longer be found, so that somebody destroys it already."""
+    async with ictx.objects_lock:
+        there = await peek(ictx.objects, obj.id) is obj
+        if there:
+            await get(obj.users, holder, "takes it along")
+    return there
+
+
+@kernel("drivers/iommu/iommufd/iommufd_private.h")
+async def iommufd_object_tombstone_user(ictx: IommufdCtx, obj: IommufdObject, holder: KObject) -> None:
+    """Destroy an object that the program has made, and leave its ID taken: the program may still use it."""
+    await iommufd_object_dec_wait(ictx, obj)
+    async with ictx.objects_lock:
+        await put(obj.users, holder, "takes it along")
+        await put(obj.users, ictx, "has its ID")
+        await poke(ictx.objects, obj.id, ZERO_ENTRY)
     await destroy(obj)
 
 

@@ -29,6 +29,8 @@ from ...engine.engine import Engine
 from ...uapi import Struct
 from ..fs.file import File, fput
 from ..iommu import IommuGroup
+from ..iommu_ops import Domain
+from ..mm import PAGE_SIZE
 from .areas import ACCOUNT_USER, IoptArea
 
 ZERO_ENTRY: Final = "reserved"  # an ID that is taken while nobody can find its object
@@ -54,6 +56,7 @@ class IommufdCtx(KObject):
     no_iommu_mode: Field[bool] = field(False)
     account_mode: Field[str] = field(ACCOUNT_USER, guard="objects_lock")
     ioas_creation_lock: Lock = rwsem()
+    mt_mmap: Table[IommufdObject] = table(link="weak")  # what can be mapped of it, by offset
 
     def __init__(self, engine: Engine, file: File) -> None:
         super().__init__(engine)
@@ -104,7 +107,7 @@ class IommufdAttach(KObject):
 
     kind = "iommufd_attach"
     # guarded by igroup.lock
-    hwpt: Field[IommufdHwptPaging | None] = field(None, guard="igroup.lock", link="weak")
+    hwpt: Field[IommufdHwPagetable | None] = field(None, guard="igroup.lock", link="weak")
     device_array: Table[IommufdDevice] = table(guard="igroup.lock")
 
     def __init__(self, engine: Engine, igroup: IommufdGroup) -> None:
@@ -123,9 +126,14 @@ class IommufdDevice(IommufdObject):
     kind = "iommufd_device"
     type = "device"
 
-    def __init__(self, engine: Engine, ictx: IommufdCtx, igroup: IommufdGroup) -> None:
+    # guarded by igroup.lock
+    vdev: Field[IommufdObject | None] = field(None, guard="igroup.lock", link="weak")
+    destroying: Field[bool] = field(False, guard="igroup.lock")
+
+    def __init__(self, engine: Engine, ictx: IommufdCtx, igroup: IommufdGroup, dev: Any) -> None:
         super().__init__(engine, ictx)
         self.igroup = igroup
+        self.dev = dev  # what it stands for: a Device, or a mock device
 
 
 class IommufdAccess(IommufdObject):
@@ -143,6 +151,15 @@ class IommufdAccess(IommufdObject):
     ioas_lock: Lock = mutex()
     ioas: Field[IommufdIoas | None] = field(None, guard="ioas_lock")
     ioas_unpin: Field[IommufdIoas | None] = field(None, guard="ioas_lock", link="weak")
+
+    def __init__(
+        self,
+        engine: Engine,
+        ictx: IommufdCtx,
+        iova_alignment: int = PAGE_SIZE,
+    ) -> None:
+        super().__init__(engine, ictx)
+        self.iova_alignment = iova_alignment  # a page if it pins, else 1
 
 
 class IommufdIoas(IommufdObject):
@@ -172,7 +189,28 @@ class IommufdIoas(IommufdObject):
     disable_large_pages: Field[bool] = field(False, guard="iova_rwsem")
 
 
-class IommufdHwptPaging(IommufdObject):
+class IommufdHwPagetable(IommufdObject):
+    """A table of the IOMMU: one filled from an address space, or one of a guest over it (with its iommu_domain)."""
+
+    kind = "iommufd_hw_pagetable"
+    type = "page table"
+    auto_domain: Field[bool] = field(False, guard="ioas.mutex")
+    fault: Field[IommufdObject | None] = field(None)
+    domain: Domain | None = None  # set before anybody can find the object
+
+    def __init__(self, engine: Engine, ictx: IommufdCtx, ioas: IommufdIoas, pasid_compat: bool) -> None:
+        super().__init__(engine, ictx)
+        self.ioas = ioas  # for a table of a guest: that of the table under it
+        self.pasid_compat = pasid_compat
+
+    @property
+    def translation(self) -> Domain:
+        """What the driver of the IOMMU has made."""
+        assert self.domain is not None
+        return self.domain
+
+
+class IommufdHwptPaging(IommufdHwPagetable):
     """A page table of the IOMMU, filled from an address space (with its iommu_domain).
 
     * born by HWPT_ALLOC, or by an ATTACH to an IOAS that has none which fits (`auto_domain`);
@@ -182,17 +220,14 @@ class IommufdHwptPaging(IommufdObject):
     """
 
     kind = "iommufd_hwpt_paging"
-    type = "page table"
-    auto_domain: Field[bool] = field(False, guard="ioas.mutex")
-    fault: Field[IommufdObject | None] = field(None)
+    tracks_dirty: Field[bool] = field(False, guard="ioas.iova_rwsem")
+    dirty: Field[tuple[int, ...]] = field((), guard="ioas.iova_rwsem")  # addresses of pages that were written
 
     def __init__(
         self, engine: Engine, ictx: IommufdCtx, ioas: IommufdIoas, nest_parent: bool, pasid_compat: bool
     ) -> None:
-        super().__init__(engine, ictx)
-        self.ioas = ioas
+        super().__init__(engine, ictx, ioas, pasid_compat)
         self.nest_parent = nest_parent
-        self.pasid_compat = pasid_compat
 
 
 class Ucmd:

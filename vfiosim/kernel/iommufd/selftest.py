@@ -4,10 +4,41 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from ...engine import in_order, kernel, shared
-from ...uapi import KernelError
+from ... import uapi
+from ...engine import (
+    copy_from_user,
+    copy_to_user,
+    first_between,
+    in_order,
+    kernel,
+    load,
+    pin_pages,
+    refuse_if,
+    shared,
+    store,
+)
+from ...uapi import Errno, KernelError
+from ..mm import PAGE_SIZE
+from ..task import current_task
+from ..unsupported import Unsupported
+from .areas import ULONG_MAX
+from .domains import iopt_reserve_iova
 from .main import iommufd_get_object
-from .private import IommufdCtx, IommufdIoas, iommufd_put_object
+from .nested import IommufdHwptNested
+from .private import IommufdCtx, IommufdHwptPaging, IommufdIoas, Ucmd, iommufd_put_object
+from .selftest_access import iommufd_test_access_replace_ioas, iommufd_test_access_rw, iommufd_test_create_access
+from .selftest_device import (
+    iommufd_test_dev_check_cache,
+    iommufd_test_mock_domain,
+    iommufd_test_mock_domain_replace,
+    iommufd_test_pasid_attach,
+    iommufd_test_pasid_check_hwpt,
+    iommufd_test_pasid_detach,
+    iommufd_test_pasid_replace,
+    iommufd_test_trigger_iopf,
+    iommufd_test_trigger_vevent,
+)
+from .selftest_iommu import mock_ops
 
 SYZ: Final = 1 << 16  # a flag of COPY: src_iova is the number of an area (low half) and an offset in it (high half)
 
@@ -27,3 +58,154 @@ async def iommufd_test_syz_conv_iova_id(ictx: IommufdCtx, cmd: Any) -> None:
         areas = await in_order(ioas.areas)
     cmd.src_iova = (areas[nth].iova + offset) % 2**64 if nth < len(areas) else 0
     await iommufd_put_object(ioas)
+
+
+@kernel("drivers/iommu/iommufd/selftest.c")
+async def iommufd_test_add_reserved(ucmd: Ucmd) -> None:
+    """ADD_RESERVED: EINVAL for nothing, EOVERFLOW, ENOENT, EADDRINUSE. There is no way to take it back."""
+    start, length = ucmd.cmd.add_reserved.start, ucmd.cmd.add_reserved.length
+    await refuse_if(not length, Errno.EINVAL, "reserve_length", "nothing is to be reserved")
+    last = start + length - 1
+    await refuse_if(
+        last > ULONG_MAX, Errno.EOVERFLOW, "reserve_ends_somewhere", "the range ends beyond the last address"
+    )
+    ioas = await iommufd_get_object(ucmd.ictx, ucmd.cmd.id, IommufdIoas)
+    try:
+        async with ioas.iova_rwsem:
+            await iopt_reserve_iova(ioas, start, last, ioas)
+    except KernelError:
+        await iommufd_put_object(ioas)
+        raise
+    await iommufd_put_object(ioas)
+
+
+async def mock_table(ucmd: Ucmd) -> IommufdHwptPaging:
+    """A page table of the mock IOMMU, held for the running call. ENOENT, EINVAL for one of another IOMMU."""
+    hwpt = await iommufd_get_object(ucmd.ictx, ucmd.cmd.id, IommufdHwptPaging)
+    if hwpt.translation.owner is not mock_ops:
+        await iommufd_put_object(hwpt)
+        await refuse_if(True, Errno.EINVAL, "table_is_mock", f"{hwpt.oid} belongs to real hardware")
+    return hwpt
+
+
+@kernel("drivers/iommu/iommufd/selftest.c")
+async def iommufd_test_md_check_pa(ucmd: Ucmd) -> None:
+    """MD_CHECK_MAP: ENOENT, EINVAL (alignment; other memory is mapped there), EFAULT."""
+    hwpt = await mock_table(ucmd)
+    try:
+        await check_pages(hwpt, ucmd.cmd.check_map)
+    except KernelError:
+        await iommufd_put_object(hwpt)
+        raise
+    await iommufd_put_object(hwpt)
+
+
+async def check_pages(hwpt: IommufdHwptPaging, wanted: Any) -> None:
+    """Page by page: is the memory at this address what devices get there?"""
+    page, mm = hwpt.translation.page, current_task().mm
+    iova, address, length = wanted.iova, wanted.uptr, wanted.length
+    odd = bool((iova | length | address) % page) or address + length > ULONG_MAX
+    await refuse_if(odd, Errno.EINVAL, "checked_aligned", f"all must be multiples of {page}")
+    for done in range(0, length, page):
+        at = address + done
+        await pin_pages(mm, at - at % PAGE_SIZE, PAGE_SIZE, False)
+        area = await first_between(hwpt.ioas.areas, iova + done, iova + done)
+        pages = await load(area.pages) if area is not None else None
+        other = area is None or pages is None
+        if area is not None and pages is not None:
+            if pages.file is not None or await load(pages.source_mm) is not mm:
+                raise Unsupported("whether memory of a file or of another process is the same")
+            other = pages.address + area.byte_at(iova + done) != at
+        await refuse_if(other, Errno.EINVAL, "mapped_as_expected", "other memory is mapped there, or none")
+
+
+@kernel("drivers/iommu/iommufd/selftest.c")
+async def iommufd_test_md_check_iotlb(ucmd: Ucmd) -> None:
+    """MD_CHECK_IOTLB: ENOENT, EINVAL unless this is cached of the guest's table."""
+    hwpt = await iommufd_get_object(ucmd.ictx, ucmd.cmd.id, IommufdHwptNested)
+    argument, words = ucmd.cmd.check_iotlb, await load(hwpt.iotlb)
+    await iommufd_put_object(hwpt)
+    same = argument.id < len(words) and words[argument.id] == argument.iotlb
+    await refuse_if(not same, Errno.EINVAL, "iotlb_as_expected", "something else is cached")
+
+
+@kernel("drivers/iommu/iommufd/selftest.c")
+async def iommufd_test_dirty(ucmd: Ucmd) -> None:
+    """DIRTY: EINVAL (size, alignment), EOVERFLOW, ENOENT, EINVAL (does not track), EFAULT; answers how many bits are set."""
+    wanted = ucmd.cmd.dirty
+    size = wanted.page_size
+    bad = not size or not wanted.length or not wanted.uptr or bool(wanted.iova % size or wanted.length % size)
+    await refuse_if(bad, Errno.EINVAL, "dirty_argument", "a bitmap, for whole pages")
+    most = wanted.length // size
+    await refuse_if(most > 8 << 24, Errno.EOVERFLOW, "dirty_length", "the bitmap is larger than 16 MiB")
+    hwpt = await mock_table(ucmd)
+    try:
+        off = not await load(hwpt.tracks_dirty)
+        await refuse_if(off, Errno.EINVAL, "table_is_tracking", f"{hwpt.oid} does not track which pages are written")
+        bits = int.from_bytes(await copy_from_user(wanted.uptr, -(-most // 8)), "little")
+        pages = [wanted.iova + bit * size for bit in range(most) if bits >> bit & 1]
+        await set_dirty(hwpt, pages)
+        wanted.out_nr_dirty = len(pages)
+        await copy_to_user(ucmd.address, ucmd.reply())
+    except KernelError:
+        await iommufd_put_object(hwpt)
+        raise
+    await iommufd_put_object(hwpt)
+
+
+async def set_dirty(hwpt: IommufdHwptPaging, pages: list[int]) -> None:
+    """Mark entries of the table as written; where nothing is mapped there is none. An entry is a whole page if it can be."""
+    before, small = await load(hwpt.dirty), hwpt.translation.page
+    marked = set(before)
+    for iova in pages:
+        area = await first_between(hwpt.ioas.areas, iova, iova)
+        if area is None or await load(area.pages) is None:
+            continue
+        whole = iova - iova % PAGE_SIZE
+        fits = area.iova <= whole and whole + PAGE_SIZE - 1 <= area.last and area.byte_at(whole) % PAGE_SIZE == 0
+        first, size = (whole, PAGE_SIZE) if fits else (iova - iova % small, small)
+        marked.update(range(first, first + size, small))
+    await store(hwpt.dirty, tuple(sorted(marked)))
+
+
+@kernel("drivers/iommu/iommufd/selftest.c")
+async def iommufd_test_temp_memory_limit(ucmd: Ucmd) -> None:
+    """SET_TEMP_MEMORY_LIMIT: EINVAL below 12 bytes; it changes in how many steps memory is pinned, which nobody sees."""
+    least = 12
+    few = ucmd.cmd.memory_limit.limit < least
+    await refuse_if(few, Errno.EINVAL, "limit_possible", f"at least {least} bytes are needed")
+
+
+OPERATIONS: Final = {
+    uapi.IOMMU_TEST_OP_ADD_RESERVED: iommufd_test_add_reserved,
+    uapi.IOMMU_TEST_OP_MOCK_DOMAIN: iommufd_test_mock_domain,
+    uapi.IOMMU_TEST_OP_MOCK_DOMAIN_FLAGS: iommufd_test_mock_domain,
+    uapi.IOMMU_TEST_OP_MOCK_DOMAIN_REPLACE: iommufd_test_mock_domain_replace,
+    uapi.IOMMU_TEST_OP_MD_CHECK_MAP: iommufd_test_md_check_pa,
+    uapi.IOMMU_TEST_OP_MD_CHECK_IOTLB: iommufd_test_md_check_iotlb,
+    uapi.IOMMU_TEST_OP_DEV_CHECK_CACHE: iommufd_test_dev_check_cache,
+    uapi.IOMMU_TEST_OP_DIRTY: iommufd_test_dirty,
+    uapi.IOMMU_TEST_OP_CREATE_ACCESS: iommufd_test_create_access,
+    uapi.IOMMU_TEST_OP_ACCESS_REPLACE_IOAS: iommufd_test_access_replace_ioas,
+    uapi.IOMMU_TEST_OP_ACCESS_RW: iommufd_test_access_rw,
+    uapi.IOMMU_TEST_OP_TRIGGER_IOPF: iommufd_test_trigger_iopf,
+    uapi.IOMMU_TEST_OP_TRIGGER_VEVENT: iommufd_test_trigger_vevent,
+    uapi.IOMMU_TEST_OP_PASID_ATTACH: iommufd_test_pasid_attach,
+    uapi.IOMMU_TEST_OP_PASID_REPLACE: iommufd_test_pasid_replace,
+    uapi.IOMMU_TEST_OP_PASID_DETACH: iommufd_test_pasid_detach,
+    uapi.IOMMU_TEST_OP_PASID_CHECK_HWPT: iommufd_test_pasid_check_hwpt,
+    uapi.IOMMU_TEST_OP_SET_TEMP_MEMORY_LIMIT: iommufd_test_temp_memory_limit,
+}
+LAST_OPERATION: Final = uapi.IOMMU_TEST_OP_DMABUF_REVOKE
+
+
+@kernel("drivers/iommu/iommufd/selftest.c")
+async def iommufd_test(ucmd: Ucmd) -> None:
+    """IOMMU_TEST_CMD: EOPNOTSUPP for an unknown operation."""
+    number = ucmd.cmd.op
+    known = 0 < number <= LAST_OPERATION
+    await refuse_if(not known, Errno.EOPNOTSUPP, "test_known", f"there is no test {number}")
+    operation = OPERATIONS.get(number)
+    if operation is None:
+        raise Unsupported(f"IOMMU_TEST_CMD {number}")
+    await operation(ucmd)

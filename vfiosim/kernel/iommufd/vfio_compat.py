@@ -21,7 +21,6 @@ from ...engine import (
     store,
 )
 from ...uapi import Errno, KernelError
-from ..iommu import PGSIZES
 from ..mm import PAGE_SIZE
 from ..task import capable
 from .areas import IOMMU_READ, IOMMU_WRITE, ULONG_MAX
@@ -215,7 +214,9 @@ async def iommufd_vfio_set_iommu(ictx: IommufdCtx, kind: int) -> int:
 async def iommufd_get_pagesizes(ioas: IommufdIoas) -> int:
     """Sizes of pages that fit every page table, a bit each."""
     async with shared(ioas.domains_rwsem):
-        sizes = PGSIZES if await load(ioas.domains) else ULONG_MAX
+        sizes = ULONG_MAX
+        for table in await load(ioas.domains):
+            sizes &= table.translation.pgsizes
         if sizes & (PAGE_SIZE - 1):
             sizes = sizes & ~(PAGE_SIZE - 1) | PAGE_SIZE
         return max(sizes, await load(ioas.iova_alignment))

@@ -22,7 +22,8 @@ from ...engine import (
 )
 from ...engine.engine import Engine
 from ...uapi import Errno, KernelError
-from ..iommu import APERTURE_LAST, PGSIZES, IommuGroup
+from ..iommu import IommuGroup
+from ..iommu_ops import APERTURE_LAST, PGSIZES
 from ..mm import PAGE_SIZE, MmStruct, mmdrop, mmput
 from ..task import current_mm, current_task
 from ..unsupported import Unsupported

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from ...engine import kernel, refuse_if
 from ...uapi import Errno
-from ..iommu import APERTURE_LAST, MSI_WINDOW, IommuGroup
+from ..iommu import IommuGroup
+from ..iommu_ops import APERTURE_LAST, MSI_WINDOW
 
 if TYPE_CHECKING:
     from .type1_dma import VfioDma

@@ -11,7 +11,8 @@ from ctypes import sizeof
 from ... import uapi
 from ...engine import Phase, alloc, copy_from_user, copy_to_user, free, kernel, load, refuse_if, say, store
 from ...uapi import Errno, KernelError
-from ..iommu import APERTURE_LAST, IommuGroup, iommu_attach_group, iommu_detach_group
+from ..iommu import IommuGroup, iommu_attach_group, iommu_detach_group
+from ..iommu_ops import APERTURE_LAST
 from ..unsupported import Unsupported
 from .type1_dma import (
     VfioDomain,

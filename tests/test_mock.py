@@ -1,0 +1,279 @@
+"""The kernel's own test devices: what only their IOMMU can do, seen through the public door."""
+
+from __future__ import annotations
+
+from ctypes import sizeof
+
+import pytest
+
+from tests.test_bind import counts
+from tests.test_bind import refused as errno_of
+from vfiosim import Machine, uapi
+
+PAGE = 4096
+READ_WRITE = uapi.IOMMU_IOAS_MAP_READABLE | uapi.IOMMU_IOAS_MAP_WRITEABLE
+FIXED = uapi.IOMMU_IOAS_MAP_FIXED_IOVA
+FIRST = uapi.MOCK_APERTURE_START
+PARENT = uapi.IOMMU_HWPT_ALLOC_NEST_PARENT
+DIRTY = uapi.IOMMU_HWPT_ALLOC_DIRTY_TRACKING
+FAULTS = uapi.IOMMU_HWPT_FAULT_ID_VALID
+SELFTEST = uapi.IOMMU_VIOMMU_TYPE_SELFTEST
+
+
+def refused(errno: str, call) -> None:
+    assert errno_of(call) == errno
+
+
+@pytest.fixture
+def m() -> Machine:
+    return Machine("lab")
+
+
+class Lab:
+    """An iommufd with one address space and one mock device attached to it."""
+
+    def __init__(self, m: Machine) -> None:
+        self.m, self.p = m, m.process("vmm")
+        self.iommu = self.p.open("/dev/iommu")
+        self.ioas = self.call(uapi.IommuIoasAlloc(), uapi.IOMMU_IOAS_ALLOC).out_ioas_id
+        made = self.test("MOCK_DOMAIN", self.ioas).mock_domain
+        self.st, self.auto, self.dev = made.out_stdev_id, made.out_hwpt_id, made.out_idev_id
+
+    def call(self, argument, request):
+        self.p.ioctl(self.iommu, request, argument)
+        return argument
+
+    def test(self, operation: str, number: int = 0, **arguments):
+        fields = {name.replace("__", ".", 1): value for name, value in arguments.items()}
+        wanted = uapi.IommuTestCmd(op=getattr(uapi, f"IOMMU_TEST_OP_{operation}"), id=number, **fields)
+        return self.call(wanted, uapi.IOMMU_TEST_CMD)
+
+    def hwpt(self, flags: int = 0, pt: int | None = None, data: uapi.Struct | None = None, fault: int = 0) -> int:
+        wanted = uapi.IommuHwptAlloc(flags=flags, dev_id=self.dev, pt_id=pt or self.ioas, fault_id=fault)
+        if data is not None:
+            wanted.data_type, wanted.data_len = uapi.IOMMU_HWPT_DATA_SELFTEST, sizeof(data)
+            wanted.data_uptr = self.p.memory.map(PAGE, bytes(data))
+        return self.call(wanted, uapi.IOMMU_HWPT_ALLOC).out_hwpt_id
+
+    def map(self, length: int = PAGE, iova: int = FIRST) -> int:
+        address = self.p.memory.map(length)
+        wanted = uapi.IommuIoasMap(
+            flags=READ_WRITE | FIXED, ioas_id=self.ioas, user_va=address, length=length, iova=iova
+        )
+        self.call(wanted, uapi.IOMMU_IOAS_MAP)
+        return address
+
+    def destroy(self, number: int) -> None:
+        self.call(uapi.IommuDestroy(id=number), uapi.IOMMU_DESTROY)
+
+    def viommu(self, parent: int) -> int:
+        wanted = uapi.IommuViommuAlloc(type=SELFTEST, dev_id=self.dev, hwpt_id=parent)
+        return self.call(wanted, uapi.IOMMU_VIOMMU_ALLOC).out_viommu_id
+
+    def vdevice(self, viommu: int, number: int = 0x99) -> int:
+        wanted = uapi.IommuVdeviceAlloc(viommu_id=viommu, dev_id=self.dev, virt_id=number)
+        return self.call(wanted, uapi.IOMMU_VDEVICE_ALLOC).out_vdevice_id
+
+    def fault_queue(self) -> tuple[int, int]:
+        made = self.call(uapi.IommuFaultAlloc(), uapi.IOMMU_FAULT_QUEUE_ALLOC)
+        return made.out_fault_id, made.out_fault_fd
+
+    def veventq(self, viommu: int, depth: int = 2) -> int:
+        wanted = uapi.IommuVeventqAlloc(viommu_id=viommu, type=uapi.IOMMU_VEVENTQ_TYPE_SELFTEST, veventq_depth=depth)
+        return self.call(wanted, uapi.IOMMU_VEVENTQ_ALLOC).out_veventq_fd
+
+
+@pytest.fixture
+def lab(m):
+    made = Lab(m)
+    yield made
+    assert m.check() == []
+    made.p.exit()
+    assert m.check() == []
+
+
+def test_a_mock_device_is_three_objects_and_leaves_nothing_behind(m):
+    before = counts(m)
+    lab = Lab(m)
+    assert (lab.st, lab.dev, lab.auto) == (2, 3, 4)
+    refused("EBUSY", lambda: lab.destroy(lab.dev))
+    lab.destroy(lab.st)
+    refused("ENOENT", lambda: lab.destroy(lab.dev))
+    lab.destroy(lab.ioas)
+    lab.p.exit()
+    assert counts(m) == before
+    assert m.check() == []
+
+
+def test_a_mock_device_that_is_left_goes_with_its_context(m):
+    before = counts(m)
+    lab = Lab(m)
+    lab.map()
+    lab.vdevice(lab.viommu(lab.hwpt(PARENT)))
+    lab.p.close(lab.iommu)
+    lab.p.exit()
+    assert counts(m) == before
+    assert m.check() == []
+
+
+def test_its_page_tables_begin_at_sixteen_mebibytes_and_have_small_pages(lab):
+    refused("EINVAL", lambda: lab.map(iova=FIRST - PAGE))
+    lab.map(PAGE // 2, FIRST)
+    refused("EINVAL", lambda: lab.map(PAGE // 4, FIRST + PAGE))
+
+
+def test_check_map_compares_memory(lab):
+    address = lab.map(2 * PAGE)
+    lab.test("MD_CHECK_MAP", lab.auto, check_map__iova=FIRST, check_map__length=2 * PAGE, check_map__uptr=address)
+    for iova, place in ((FIRST + PAGE, address), (FIRST + 2 * PAGE, address)):
+        wrong = {"check_map__iova": iova, "check_map__length": PAGE, "check_map__uptr": place}
+        refused("EINVAL", lambda wrong=wrong: lab.test("MD_CHECK_MAP", lab.auto, **wrong))
+
+
+def test_dirty_pages_are_read_once_unless_they_are_to_be_kept(lab):
+    hwpt = lab.hwpt(DIRTY)
+    lab.map(4 * PAGE)
+    where = {"dirty__iova": FIRST, "dirty__length": 4 * PAGE, "dirty__page_size": PAGE}
+    bits = lab.p.memory.map(PAGE, b"\x05")
+    refused("EINVAL", lambda: lab.test("DIRTY", hwpt, dirty__uptr=bits, **where))
+    lab.call(uapi.IommuHwptSetDirtyTracking(hwpt_id=hwpt, flags=1), uapi.IOMMU_HWPT_SET_DIRTY_TRACKING)
+    assert lab.test("DIRTY", hwpt, dirty__uptr=bits, **where).dirty.out_nr_dirty == 2
+    found = lab.p.memory.map(PAGE)
+    for flags, seen in ((uapi.IOMMU_HWPT_GET_DIRTY_BITMAP_NO_CLEAR, 5), (0, 5), (0, 0)):
+        lab.p.memory.write(found, bytes(8))
+        wanted = uapi.IommuHwptGetDirtyBitmap(
+            hwpt_id=hwpt, flags=flags, iova=FIRST, length=4 * PAGE, page_size=PAGE, data=found
+        )
+        lab.call(wanted, uapi.IOMMU_HWPT_GET_DIRTY_BITMAP)
+        assert lab.p.memory.read(found, 1) == bytes((seen,))
+
+
+def test_a_table_of_a_guest_needs_a_parent_and_holds_it(lab):
+    data = uapi.IommuHwptSelftest(iotlb=uapi.IOMMU_TEST_IOTLB_DEFAULT)
+    refused("EINVAL", lambda: lab.hwpt(pt=lab.auto, data=data))
+    parent = lab.hwpt(PARENT)
+    refused("EOPNOTSUPP", lambda: lab.hwpt(pt=parent))
+    nested = lab.hwpt(pt=parent, data=data)
+    refused("EBUSY", lambda: lab.destroy(parent))
+    lab.test("MOCK_DOMAIN_REPLACE", lab.st, mock_domain_replace__pt_id=nested)
+    refused("EBUSY", lambda: lab.destroy(nested))
+    refused("ENOENT", lambda: lab.destroy(lab.auto))  # automatic: it went with its last device
+    lab.test("MOCK_DOMAIN_REPLACE", lab.st, mock_domain_replace__pt_id=lab.ioas)
+    lab.destroy(nested)
+    lab.destroy(parent)
+
+
+def test_invalidate_says_how_far_it_came(lab):
+    nested = lab.hwpt(pt=lab.hwpt(PARENT), data=uapi.IommuHwptSelftest(iotlb=7))
+    entries = [uapi.IommuHwptInvalidateSelftest(iotlb_id=1), uapi.IommuHwptInvalidateSelftest(iotlb_id=9)]
+    wanted = uapi.IommuHwptInvalidate(
+        hwpt_id=nested,
+        data_type=uapi.IOMMU_HWPT_INVALIDATE_DATA_SELFTEST,
+        data_uptr=lab.p.memory.map(PAGE, b"".join(bytes(entry) for entry in entries)),
+        entry_len=sizeof(entries[0]),
+        entry_num=2,
+    )
+    refused("EINVAL", lambda: lab.call(wanted, uapi.IOMMU_HWPT_INVALIDATE))
+    assert wanted.entry_num == 1
+    for number, word in enumerate((7, 0, 7, 7)):
+        lab.test("MD_CHECK_IOTLB", nested, check_iotlb__id=number, check_iotlb__iotlb=word)
+
+
+def test_a_virtual_device_that_loses_its_device_leaves_a_tombstone(lab):
+    viommu = lab.viommu(lab.hwpt(PARENT))
+    virtual = lab.vdevice(viommu)
+    refused("EEXIST", lambda: lab.vdevice(viommu, 1))
+    refused("EBUSY", lambda: lab.destroy(viommu))
+    lab.destroy(lab.st)
+    refused("ENOENT", lambda: lab.destroy(virtual))
+    lab.destroy(viommu)
+    taken = {lab.call(uapi.IommuIoasAlloc(), uapi.IOMMU_IOAS_ALLOC).out_ioas_id for _ in range(6)}
+    assert virtual not in taken
+    assert viommu in taken
+
+
+def test_page_faults_are_read_answered_and_answered_for_who_does_not(lab):
+    queue, fd = lab.fault_queue()
+    hwpt = lab.hwpt(FAULTS, fault=queue)
+    lab.test("TRIGGER_IOPF", trigger_iopf__dev_id=lab.dev)  # the table in use has no queue
+    assert (lab.p.read(fd, 40), lab.p.poll(fd, 5)) == (b"", 4)
+    lab.test("MOCK_DOMAIN_REPLACE", lab.st, mock_domain_replace__pt_id=hwpt)
+    for address in (PAGE, 2 * PAGE, 3 * PAGE):
+        lab.test("TRIGGER_IOPF", trigger_iopf__dev_id=lab.dev, trigger_iopf__addr=address, trigger_iopf__grpid=9)
+    assert lab.p.poll(fd, 5) == 5
+    refused("EINVAL", lambda: lab.p.read(fd, 0))
+    seen = [uapi.IommuHwptPgfault.from_buffer_copy(lab.p.read(fd, 80)[at : at + 40]) for at in (0,)]
+    assert [(f.flags, f.dev_id, f.grpid, f.addr, f.cookie) for f in seen] == [(2, lab.dev, 9, PAGE, 1)]
+    answer = bytes(uapi.IommuHwptPageResponse(cookie=1))
+    assert lab.p.write(fd, answer + answer) == 8
+    refused("EINVAL", lambda: lab.p.write(fd, answer))
+    lab.test("MOCK_DOMAIN_REPLACE", lab.st, mock_domain_replace__pt_id=lab.ioas)
+    assert lab.p.poll(fd, 5) == 4
+    refused("EINVAL", lambda: lab.p.write(fd, bytes(uapi.IommuHwptPageResponse(cookie=2))))
+
+
+def test_events_of_a_guest_are_numbered_and_lost_ones_are_told(lab):
+    viommu = lab.viommu(lab.hwpt(PARENT))
+    nested = lab.hwpt(pt=viommu, data=uapi.IommuHwptSelftest())
+    replace = {"mock_domain_replace__pt_id": nested}
+    refused("ENOENT", lambda: lab.test("MOCK_DOMAIN_REPLACE", lab.st, **replace))  # the guest does not know the device
+    lab.vdevice(viommu, 0x42)
+    lab.test("MOCK_DOMAIN_REPLACE", lab.st, **replace)
+    refused("EOPNOTSUPP", lambda: lab.test("TRIGGER_VEVENT", trigger_vevent__dev_id=lab.dev))
+    fd = lab.veventq(viommu)
+    refused("EEXIST", lambda: lab.veventq(viommu))
+    for _ in range(4):
+        lab.test("TRIGGER_VEVENT", trigger_vevent__dev_id=lab.dev)
+    refused("EINVAL", lambda: lab.p.read(fd, 7))
+    refused("EINVAL", lambda: lab.p.read(fd, 8))
+    event = (0x42).to_bytes(4, "little")
+    heads = [bytes(uapi.IommufdVeventHeader(flags=flags, sequence=n)) for flags, n in ((0, 0), (0, 1), (1, 3))]
+    assert lab.p.read(fd, PAGE) == heads[0] + event + heads[1] + event + heads[2]
+    assert lab.p.poll(fd, 1) == 0
+
+
+def test_a_real_device_and_a_mock_one_never_share_a_table(lab):
+    address = lab.map()
+    dev = lab.p.open("/dev/vfio/devices/vfio0")
+    lab.p.ioctl(dev, uapi.VFIO_DEVICE_BIND_IOMMUFD, uapi.VfioDeviceBindIommufd(iommufd=lab.iommu))
+    refused("EINVAL", lambda: lab.p.ioctl(dev, uapi.VFIO_DEVICE_ATTACH_IOMMUFD_PT, attach_to(lab.auto)))
+    own = attach_to(lab.ioas)
+    lab.p.ioctl(dev, uapi.VFIO_DEVICE_ATTACH_IOMMUFD_PT, own)
+    assert own.pt_id not in (lab.ioas, lab.auto)
+    check = {"check_map__iova": FIRST, "check_map__length": PAGE, "check_map__uptr": address}
+    lab.test("MD_CHECK_MAP", lab.auto, **check)
+    refused("EINVAL", lambda: lab.test("MD_CHECK_MAP", own.pt_id, **check))
+
+
+def attach_to(pt: int) -> uapi.VfioDeviceAttachIommufdPt:
+    return uapi.VfioDeviceAttachIommufdPt(pt_id=pt)
+
+
+def test_an_emulated_device_of_a_test_reads_and_writes_what_is_mapped(m, lab):
+    address = lab.map(2 * PAGE)
+    other = lab.call(uapi.IommuIoasAlloc(), uapi.IOMMU_IOAS_ALLOC).out_ioas_id
+    before = counts(m)
+    fd = lab.test("CREATE_ACCESS", lab.ioas).create_access.out_access_fd
+    buffer = lab.p.memory.map(PAGE, b"hello")
+    where = {"access_rw__iova": FIRST + PAGE - 2, "access_rw__length": 5, "access_rw__uptr": buffer}
+    lab.test("ACCESS_RW", fd, access_rw__flags=uapi.MOCK_ACCESS_RW_WRITE, **where)
+    assert lab.p.memory.read(address + PAGE - 2, 5) == b"hello"
+    lab.p.memory.write(address + PAGE, b"LLO")
+    lab.test("ACCESS_RW", fd, **where)
+    assert lab.p.memory.read(buffer, 5) == b"heLLO"
+    refused("ENOENT", lambda: lab.test("ACCESS_RW", fd, **{**where, "access_rw__iova": FIRST + 2 * PAGE - 2}))
+    refused("EBADFD", lambda: lab.test("ACCESS_RW", lab.iommu, **where))
+    lab.test("ACCESS_REPLACE_IOAS", fd, access_replace_ioas__ioas_id=other)
+    refused("ENOENT", lambda: lab.test("ACCESS_RW", fd, **where))
+    refused("EBUSY", lambda: lab.destroy(other))
+    lab.p.close(fd)
+    assert counts(m) == before
+
+
+def test_reserved_addresses_cannot_be_mapped(lab):
+    reserve = {"add_reserved__start": FIRST, "add_reserved__length": PAGE}
+    lab.test("ADD_RESERVED", lab.ioas, **reserve)
+    refused("EINVAL", lab.map)
+    lab.map(iova=FIRST + PAGE)
+    wrong = {"add_reserved__start": FIRST + PAGE, "add_reserved__length": 1}
+    refused("EADDRINUSE", lambda: lab.test("ADD_RESERVED", lab.ioas, **wrong))

@@ -1,0 +1,124 @@
+"""What kinds of IOMMU differ in: `struct iommu_ops`, and that of the IOMMU behind real devices (include/linux/iommu.h, v7.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from ctypes import sizeof
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple, TypeVar
+
+from .. import uapi
+from ..engine import kernel, load, refuse_if
+from ..uapi import Errno, Struct
+from .uaccess import copy_struct_from_user
+
+S = TypeVar("S", bound=Struct)
+APERTURE_LAST: Final = (1 << 39) - 1  # the last I/O address that the page tables can translate
+MSI_WINDOW: Final = (
+    0xFEE00000,
+    0xFEEFFFFF,
+)  # writes to these addresses are interrupts: every device has this range reserved
+PGSIZES: Final = 0x40201000  # sizes of pages, a bit each: 4 KiB, 2 MiB, 1 GiB
+
+
+class UserData(NamedTuple):
+    """What a program has to tell the driver of an IOMMU, and what kind of data that is (`struct iommu_user_data`)."""
+
+    type: int
+    address: int
+    length: int
+
+
+@dataclass(frozen=True)
+class Domain:
+    """What does not change in a table of an IOMMU (`struct iommu_domain`): who made it, and what it can translate.
+
+    * `first`, `last`: the addresses that it can translate; `pgsizes`: sizes of its pages, a bit each;
+    * `dirty_ops`: can it remember which pages were written?
+    """
+
+    owner: IommuOps
+    first: int = 0
+    last: int = APERTURE_LAST
+    pgsizes: int = PGSIZES
+    dirty_ops: bool = False
+
+    @property
+    def page(self) -> int:
+        """The size of its smallest page."""
+        return self.pgsizes & -self.pgsizes
+
+
+@dataclass(frozen=True, eq=False)
+class IommuOps:
+    """What a kind of IOMMU can do. `dev` is always the device that it stands before.
+
+    * `info`: what it says about itself, of type `info_type`; `dirty`: can it track what this device writes?
+    * `reserved`: addresses that no device can use for memory;
+    * `domain_alloc_paging_flags(dev, flags, data)` makes a table, `domain_alloc_nested(dev, flags, data)` the first content
+      of the caches of a guest's one;
+    * `attach_dev(table or None, dev, old table or None)`: None is no translation at all;
+    * `set_dev_pasid(table or None, dev, pasid, old)`: the same for DMA with a PASID;
+    * `cache_invalidate_user(guest's table, entries)`, `viommu_cache_invalidate(viommu, entries)`: forget what is cached;
+    * `viommu_init(viommu, data)`, for virtual IOMMUs of type `viommu_type`.
+    """
+
+    name: str
+    info: bytes
+    info_type: int
+    domain_alloc_paging_flags: Callable[[Any, int, UserData | None], Awaitable[Domain]]
+    attach_dev: Callable[[Any, Any, Any], Awaitable[None]]
+    set_dev_pasid: Callable[[Any, Any, int, Any], Awaitable[None]]
+    dirty: Callable[[Any], bool] = lambda dev: False
+    reserved: tuple[tuple[int, int], ...] = ()
+    domain_alloc_nested: Callable[[Any, int, UserData], Awaitable[tuple[int, ...]]] | None = None
+    cache_invalidate_user: Callable[[Any, Any], Awaitable[None]] | None = None
+    viommu_type: int = 0
+    viommu_init: Callable[[Any, UserData | None], Awaitable[None]] | None = None
+    viommu_cache_invalidate: Callable[[Any, Any], Awaitable[None]] | None = None
+
+
+@kernel("include/linux/iommu.h")
+async def iommu_copy_struct_from_user(kind: type[S], data: UserData, wanted: int, least: int) -> S:
+    """Copy the data of a driver. EINVAL for another type, or a length that is no version of it; then EFAULT."""
+    bad = data.type != wanted or not least <= data.length <= sizeof(kind)
+    await refuse_if(bad, Errno.EINVAL, "driver_data_known", "the data is of another type, or of an impossible length")
+    return await copy_struct_from_user(kind, data.address, data.length)
+
+
+# ---- the IOMMU behind real devices: an Intel VT-d unit as an emulated machine has it
+
+
+@kernel("drivers/iommu/intel/iommu.c")
+async def intel_iommu_domain_alloc_paging_flags(dev: object, flags: int, data: UserData | None) -> Domain:
+    """A page table. EOPNOTSUPP for one that is to carry those of a guest."""
+    nests = bool(flags & uapi.IOMMU_HWPT_ALLOC_NEST_PARENT) or data is not None
+    await refuse_if(nests, Errno.EOPNOTSUPP, "iommu_nests", "this IOMMU cannot put tables of a guest on top")
+    return Domain(intel_iommu_ops)
+
+
+@kernel("drivers/iommu/intel/iommu.c")
+async def intel_iommu_attach_device(hwpt: Any, dev: object, old: Any) -> None:
+    """Program the hardware. ENODEV: none of the modelled devices can ask for pages that are missing."""
+    faults = hwpt is not None and hasattr(hwpt, "fault") and await load(hwpt.fault) is not None
+    await refuse_if(faults, Errno.ENODEV, "device_requests_pages", "the device cannot report page faults (no PRI)")
+
+
+@kernel("drivers/iommu/intel/iommu.c")
+async def intel_iommu_set_dev_pasid(hwpt: Any, dev: object, pasid: int, old: Any) -> None:
+    """DMA with a PASID: the modelled devices have none, so nothing is programmed. ENODEV as for the whole group."""
+    await intel_iommu_attach_device(hwpt, dev, old)
+
+
+# Flags, and its two capability registers.
+REGISTERS: Final = uapi.IommuHwInfoVtd(flags=1, cap_reg=0x00D2008C22260286, ecap_reg=0x0000480080F00F4E)
+
+intel_iommu_ops: Final = IommuOps(
+    "intel",
+    bytes(REGISTERS),
+    uapi.IOMMU_HW_INFO_TYPE_INTEL_VTD,
+    intel_iommu_domain_alloc_paging_flags,
+    intel_iommu_attach_device,
+    intel_iommu_set_dev_pasid,
+    reserved=(MSI_WINDOW,),
+)

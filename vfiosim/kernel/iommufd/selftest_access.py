@@ -1,0 +1,235 @@
+"""Emulated devices of the tests: they read and write user memory by software (drivers/iommu/iommufd/selftest.c, v7.2)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ... import uapi
+from ...engine import (
+    Field,
+    KObject,
+    Phase,
+    alloc,
+    copy_from_user,
+    copy_to_user,
+    current,
+    field,
+    first_between,
+    free,
+    kernel,
+    load,
+    pin_pages,
+    refuse_if,
+    require,
+    say,
+    shared,
+    store,
+)
+from ...engine.engine import Engine
+from ...uapi import Errno, KernelError
+from ..fs.file import (
+    O_CLOEXEC,
+    O_RDWR,
+    File,
+    FileOperations,
+    fd_install,
+    fget,
+    fput,
+    get_unused_fd_flags,
+    private,
+    put_unused_fd,
+)
+from ..fs.syscalls import alloc_file
+from ..mm import PAGE_SIZE
+from ..task import current_task
+from ..unsupported import Unsupported
+from .access import iommufd_access_attach, iommufd_access_create, iommufd_access_destroy, iommufd_access_replace
+from .areas import IOMMU_READ, IOMMU_WRITE, ULONG_MAX, IoptArea
+from .private import IommufdAccess, IommufdIoas, Ucmd
+
+MOST: Final = 16 << 20  # bytes in one go
+WRITE: Final = uapi.MOCK_ACCESS_RW_WRITE
+SLOW: Final = uapi.MOCK_ACCESS_RW_SLOW_PATH
+RW_FLAGS: Final = WRITE | SLOW | uapi.MOCK_FLAGS_ACCESS_SYZ
+
+
+class SelftestAccess(KObject):
+    """An emulated device of a test: a file that plays the driver of an access object.
+
+    * born by CREATE_ACCESS together with its file, attached to an address space at once; dies with the file.
+    """
+
+    kind = "selftest_access"
+    access: Field[IommufdAccess | None] = field(None)
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__(engine)
+
+
+@kernel("drivers/iommu/iommufd/selftest.c")
+async def iommufd_test_staccess_release(file: File) -> None:
+    """The file is closed: the access object goes."""
+    driver: SelftestAccess = await private(file)
+    access = await load(driver.access)
+    if access is not None:
+        await iommufd_access_destroy(access, driver)
+    await free(driver)
+
+
+iommfd_test_staccess_fops = FileOperations("iommufd_test_staccess", release=iommufd_test_staccess_release)
+
+
+@kernel("drivers/iommu/iommufd/selftest.c")
+async def iommufd_test_create_access(ucmd: Ucmd) -> None:
+    """CREATE_ACCESS: EOPNOTSUPP (flags), ENOMEM (no free descriptor), ENOENT, EADDRINUSE, EFAULT; answers a descriptor."""
+    argument = ucmd.cmd.create_access
+    pins = uapi.MOCK_FLAGS_ACCESS_CREATE_NEEDS_PIN_PAGES
+    unknown = argument.flags & ~pins
+    await refuse_if(unknown != 0, Errno.EOPNOTSUPP, "create_access_flags", f"the flags {unknown:#x} are not known")
+    alignment = PAGE_SIZE if argument.flags & pins else 1
+    say(Phase.ACQUIRE, "A file plays the driver of a device that works by software, in {}.", ucmd.ictx)
+    driver = await alloc(SelftestAccess)
+    file = await alloc_file("[iommufd_test_staccess]", iommfd_test_staccess_fops, O_RDWR)
+    await store(file.private_data, driver)
+    try:
+        number = await free_descriptor()
+        try:
+            await new_access(ucmd, driver, alignment, number)
+        except KernelError:
+            await put_unused_fd(number)
+            raise
+    except KernelError:
+        await fput(file, current(), "being opened")
+        raise
+    await fd_install(number, file)
+
+
+async def free_descriptor() -> int:
+    """A number for the file. ENOMEM where others say EMFILE."""
+    try:
+        return await get_unused_fd_flags(O_CLOEXEC)
+    except KernelError:
+        await refuse_if(True, Errno.ENOMEM, "descriptor_left", "the process has no free descriptor")
+        raise
+
+
+async def new_access(ucmd: Ucmd, driver: SelftestAccess, alignment: int, number: int) -> None:
+    """The access object, attached to what `id` names, and the reply."""
+    access = await iommufd_access_create(ucmd.ictx, driver, alignment)
+    try:
+        await iommufd_access_attach(access, ucmd.cmd.id)
+        ucmd.cmd.create_access.out_access_fd = number
+        await copy_to_user(ucmd.address, ucmd.reply())
+    except KernelError:
+        await iommufd_access_destroy(access, driver)
+        raise
+    await store(driver.access, access)
+
+
+@kernel("drivers/iommu/iommufd/selftest.c")
+async def iommufd_access_get(number: int) -> tuple[File, IommufdAccess]:
+    """The access behind a descriptor; the running call holds the file. EBADFD for anything else, also for nothing."""
+    file = await fget(number)
+    other = file is not None and file.f_op is not iommfd_test_staccess_fops
+    if file is not None and other:
+        await fput(file)
+    known = None if other else file
+    file = await require(known, Errno.EBADFD, "file_is_test_access", f"{number} is no emulated device of a test")
+    driver: SelftestAccess = await private(file)
+    access = await load(driver.access)
+    assert access is not None
+    return file, access
+
+
+@kernel("drivers/iommu/iommufd/selftest.c")
+async def iommufd_test_access_replace_ioas(ucmd: Ucmd) -> None:
+    """ACCESS_REPLACE_IOAS: EBADFD, ENOENT, EADDRINUSE."""
+    file, access = await iommufd_access_get(ucmd.cmd.id)
+    try:
+        await iommufd_access_replace(access, ucmd.cmd.access_replace_ioas.ioas_id)
+    except KernelError:
+        await fput(file)
+        raise
+    await fput(file)
+
+
+@kernel("drivers/iommu/iommufd/selftest.c")
+async def iommufd_test_access_rw(ucmd: Ucmd) -> None:
+    """ACCESS_RW: ENOMEM above 16 MiB, EOPNOTSUPP (flags), EBADFD, EFAULT, then as the address space says, EFAULT."""
+    wanted = ucmd.cmd.access_rw
+    await refuse_if(wanted.length > MOST, Errno.ENOMEM, "rw_length", "at most 16 MiB in one go")
+    unknown = wanted.flags & ~RW_FLAGS
+    await refuse_if(unknown != 0, Errno.EOPNOTSUPP, "rw_flags_known", f"the flags {unknown:#x} are not known")
+    file, access = await iommufd_access_get(ucmd.cmd.id)
+    try:
+        if wanted.flags & uapi.MOCK_FLAGS_ACCESS_SYZ:
+            raise Unsupported("an access to an address that is the number of a mapping")
+        data = await copy_from_user(wanted.uptr, wanted.length) if wanted.flags & WRITE else None
+        found = await iommufd_access_rw(access, wanted.iova, wanted.length, data, bool(wanted.flags & SLOW))
+        if data is None:
+            await copy_to_user(wanted.uptr, found)
+    except KernelError:
+        await fput(file)
+        raise
+    await fput(file)
+
+
+# ---- of iommufd itself
+
+
+@kernel("drivers/iommu/iommufd/device.c")
+async def iommufd_access_rw(access: IommufdAccess, iova: int, length: int, data: bytes | None, slow: bool) -> bytes:
+    """Write, or read without `data`: EINVAL (length), EOVERFLOW, ENOENT (not attached), EPERM, EFAULT, ENOENT (a gap).
+
+    What lies before a gap has been written then.
+    """
+    await refuse_if(not length, Errno.EINVAL, "access_length", "nothing is to be read or written")
+    last = iova + length - 1
+    await refuse_if(
+        last > ULONG_MAX, Errno.EOVERFLOW, "access_ends_somewhere", "the range ends beyond the last address"
+    )
+    async with access.ioas_lock:
+        ioas = await require(
+            await load(access.ioas), Errno.ENOENT, "access_is_attached", f"{access.oid} is not attached"
+        )
+        async with shared(ioas.iova_rwsem):
+            return await rw_areas(ioas, iova, last, data, slow)
+
+
+async def rw_areas(ioas: IommufdIoas, iova: int, last: int, data: bytes | None, slow: bool) -> bytes:
+    """Area by area, as far as they follow each other without a gap."""
+    found, at = b"", iova
+    while at <= last:
+        area = await first_between(ioas.areas, at, at)
+        pages = await load(area.pages) if area is not None else None
+        await refuse_if(pages is None, Errno.ENOENT, "accessed_is_mapped", "not all of the range is mapped")
+        assert area is not None
+        need = IOMMU_READ if data is None else IOMMU_WRITE
+        denied = not area.iommu_prot & need
+        await refuse_if(denied, Errno.EPERM, "access_allowed", "the mapping does not allow this")
+        end = min(last, area.last)
+        part = None if data is None else data[at - iova : end - iova + 1]
+        found += await iopt_pages_rw_access(area, at, end - at + 1, part, slow)
+        at = end + 1
+    return found
+
+
+@kernel("drivers/iommu/iommufd/pages.c")
+async def iopt_pages_rw_access(area: IoptArea, iova: int, length: int, data: bytes | None, slow: bool) -> bytes:
+    """Read or write memory behind an area: at its address in the process, or by way of its pages. EPERM, EFAULT."""
+    pages = await load(area.pages)
+    assert pages is not None
+    denied = data is not None and not pages.writable
+    await refuse_if(denied, Errno.EPERM, "memory_is_writable", "the memory was mapped for reading only")
+    mm = await load(pages.source_mm)
+    if pages.file is not None or mm is not current_task().mm:
+        raise Unsupported("reading or writing memory of a file, or of another process, by software")
+    address = pages.address + area.byte_at(iova)
+    if slow and await load(area.storage_domain) is None:
+        first, end = address - address % PAGE_SIZE, -(-(address + length) // PAGE_SIZE) * PAGE_SIZE
+        alone = end - first == PAGE_SIZE
+        await pin_pages(mm, first, end - first, data is not None if alone else pages.writable)
+    if data is None:
+        return await copy_from_user(address, length)
+    await copy_to_user(address, data)
+    return b""
