@@ -22,7 +22,7 @@ lock check: export UV_DEFAULT_INDEX := https://pypi.org/simple
 ROOT_FLAG := $(if $(filter 0,$(shell id -u)),--allow-root)
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test check format lock sync bench clean
+.PHONY: help lab export test check format lock sync bench clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ $(UV):
 lab: $(UV) ## set everything up and open JupyterLab on the first notebook
 	$(RUN) jupyter lab $(ROOT_FLAG) --LabApp.news_url= --ServerApp.root_dir="$(CURDIR)" \
 	    --LabApp.default_url=/lab/tree/notebooks/00_start.ipynb $(LAB_FLAGS)
+
+export: $(UV) ## write the notebooks as pages that work offline into dist/pages/
+	$(RUN) python -m nbconvert --execute --to html --ExecutePreprocessor.store_widget_state=False --output-dir dist/pages notebooks/*.ipynb
 
 test: $(UV) ## run the tests
 	$(RUN_TEST) python -m pytest $(PYTEST_FLAGS)

@@ -49,14 +49,17 @@ class Player {
   // ---- the controls
 
   build() {
-    const button = (label, title, action) =>
+    const plain = (label, title, action) =>
       element("button", { type: "button", title, "data-lm-suppress-shortcuts": "true", onclick: action }, label);
-    this.playButton = button("Play", "Space", () => this.toggle());
+    const button = (label, title, action) => plain(label, title, () => { this.stop(); action(); });
+    this.playButton = plain("Play", "Space", () => this.toggle());
     this.jump = element("input", {
-      type: "number", min: 0, "aria-label": "Go to step", title: "or type the number anywhere", "data-lm-suppress-shortcuts": "true",
+      type: "text", inputmode: "numeric", role: "spinbutton", "aria-label": "Go to step", "aria-valuemin": 0,
+      title: "or type the number anywhere", "data-lm-suppress-shortcuts": "true",
     });
-    this.jump.addEventListener("change", () => this.goTo(Number(this.jump.value)));
+    this.jump.addEventListener("change", () => this.jumpTo(this.jump.value.trim()));
     this.total = element("span", { class: "total" });
+    this.problem = element("span", { class: "problem", role: "alert" });
     this.speed = element("select", { "aria-label": "Speed", "data-lm-suppress-shortcuts": "true" });
     for (const name of Object.keys(PERIODS)) this.speed.append(element("option", { value: name }, name));
     this.speed.value = "normal";
@@ -67,7 +70,7 @@ class Player {
       this.playButton,
       button("Next →", "Arrow right", () => this.move(1)),
       button("Last", "End", () => this.goTo(this.last)),
-      element("span", { class: "number" }, this.jump, this.total),
+      element("span", { class: "number" }, this.jump, this.total), this.problem,
       button("‹ effect", "Shift and arrow left", () => this.effect(-1)),
       button("effect ›", "Shift and arrow right", () => this.effect(1)),
       this.speed);
@@ -92,11 +95,11 @@ class Player {
     this.describes = this.stage.querySelector("desc");
     if (!data.svg) this.stage.append(element("p", { class: "hint" }, data.hint), this.tree = element("pre"));
     this.picked = [];
-    this.jump.max = this.last;
+    this.jump.setAttribute("aria-valuemax", this.last);
     this.total.textContent = ` / ${this.last}`;
     this.strip.replaceChildren(...data.steps.map((one, number) => element("span", {
       class: `phase-${one.phase}${one.refused ? " refused" : ""}`, title: `${number + 1}. ${one.sentence}`,
-      onclick: () => this.goTo(number + 1),
+      onclick: () => { this.stop(); this.goTo(number + 1); },
     })));
     this.goTo(step);
   }
@@ -107,6 +110,18 @@ class Player {
     this.step = Math.max(0, Math.min(this.last, Math.round(step) || 0));
     this.frame = this.endOf(this.step);
     this.show(this.frame, this.endOf(this.step - 1), null);
+  }
+
+  // What was written into the field; anything but a step of this trace is said to be none, and moves nothing.
+  jumpTo(text) {
+    this.stop();
+    if (/^[0-9]+$/.test(text) && Number(text) <= this.last) this.goTo(Number(text));
+    else this.complain(`${text ? `There is no step ${text}` : "A number is missing"}: write 0 to ${this.last}.`);
+  }
+
+  complain(text) {
+    this.problem.textContent = text;
+    this.jump.toggleAttribute("aria-invalid", Boolean(text));
   }
 
   // The texts of all keys when so many effects are done.
@@ -186,6 +201,8 @@ class Player {
     for (const [key, part] of this.parts) this.dress(part, now[key] || "", was[key] || "");
     const step = this.data.steps[this.step - 1];
     this.jump.value = this.step;
+    this.jump.setAttribute("aria-valuenow", this.step);
+    this.complain("");
     [...this.strip.children].forEach((mark, index) => {
       mark.classList.toggle("current", index === this.step - 1);
       mark.classList.toggle("done", index < this.step);
@@ -244,7 +261,7 @@ class Player {
     const first = this.endOf(this.step - 1);
     const effects = this.data.effects.slice(first, step.frame).map((one, index) => element("li", {
       class: effect && first + index + 1 === frame ? "current" : "",
-      onclick: () => { this.frame = first + index; this.effect(1); },
+      onclick: () => { this.stop(); this.frame = first + index; this.effect(1); },
     }, one.text));
     if (effects.length) section(effects.length === 1 ? "1 effect" : `${effects.length} effects`, element("ol", {}, ...effects));
     const current = this.side.querySelector("li.current");

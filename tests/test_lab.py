@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from vfiosim import DeviceSpec, Topology
+from vfiosim import DeviceSpec, Topology, uapi
 from vfiosim.lab import Bench, Exercise, Finding, Prediction, Question, Session
 from vfiosim.lab.bench import ROWS
 from vfiosim.lab.stage import NO_PLAYER, Stage
@@ -44,7 +44,7 @@ def ledger(session: Session) -> dict[str, object]:
 
 def test_a_bind_is_three_presses_away_from_a_fresh_bench():
     bench = Bench()
-    assert press(bench, "open device") == '✓ open("/dev/vfio/devices/vfio0") → 3'
+    assert press(bench, "open device").startswith('✓ open("/dev/vfio/devices/vfio0") → 3')
     press(bench, "open iommufd")
     assert press(bench, "bind").startswith("✓ ioctl(3, VFIO_DEVICE_BIND_IOMMUFD) → 0 the kernel wrote out_devid = 1")
 
@@ -55,6 +55,12 @@ def test_after_a_press_the_player_stands_at_the_first_step_of_that_call():
     assert bench.stage.step == 1
     assert shown_steps(bench)[0] == "vmm calls ioctl(3, VFIO_DEVICE_BIND_IOMMUFD)."
     assert 12 <= len(shown_steps(bench)) <= 20
+
+
+def test_the_line_about_a_call_says_that_the_picture_begins_before_its_result():
+    bench = opened()
+    steps = f"{len(bench.session.steps)} steps: the picture begins at step 1; End shows the result."
+    assert bench.message.endswith(steps)
 
 
 def test_the_descriptor_table_is_always_there_and_follows_every_press():
@@ -91,6 +97,7 @@ def test_a_new_file_goes_into_the_fields_that_are_about_such_a_file():
     [
         ("argsz", "8", "EINVAL"),
         ("argsz", "0x1000", "EFAULT"),
+        ("argsz", "024", "0"),
         ("flags", "2", "EINVAL"),
         ("flags", "1", "EFAULT"),
         ("iommufd", "-1", "EINVAL"),
@@ -129,6 +136,8 @@ def test_another_device_can_be_chosen():
     ("field", "value", "message"),
     [
         ("argsz", "many", "“many” is no number; write one like 24 or 0x18"),
+        ("argsz", "٢٤", "“٢٤” is no number; write one like 24 or 0x18"),
+        ("argsz", "2_4", "“2_4” is no number; write one like 24 or 0x18"),
         ("argsz", "-1", "-1 does not fit; from 0 to 4294967295"),
         ("flags", "", "a number is missing here"),
         ("iommufd", "2147483648", "2147483648 does not fit; from -2147483648 to 2147483647"),
@@ -178,11 +187,47 @@ def test_no_button_of_a_fresh_bench_raises(rows):
         assert press(bench, name)
 
 
-def test_a_closed_descriptor_in_a_field_of_the_call_is_the_kernels_to_refuse():
+def test_a_closed_descriptor_is_not_put_on_the_list():
     bench = opened()
     press(bench, "create VM", "create kvm-vfio")
     bench.listed.text.value = "77"
-    assert "→ EBADF" in press(bench, "FILE ADD")
+    assert press(bench, "FILE ADD") == "Nothing was called; see what is said at file fd."
+    assert bench.listed.message == "77 is not open; see the table of descriptors"
+
+
+def test_a_message_goes_away_when_the_descriptor_is_open_again():
+    bench = opened()
+    press(bench, "close", "close")
+    assert bench.fd.message == "3 is not open; see the table of descriptors"
+    press(bench, "open device")
+    assert bench.fd.message == ""
+
+
+def unknown(bench: Bench) -> str:
+    """A call whose answer the model does not know."""
+    bench._press(
+        lambda: bench.session._do(
+            ["p.ioctl(3, uapi.KVM_CHECK_EXTENSION)"],
+            "ioctl(3, KVM_CHECK_EXTENSION)",
+            lambda p: str(p.ioctl(p.open("/dev/kvm"), uapi.KVM_CHECK_EXTENSION)),
+        )
+    )
+    return bench.message
+
+
+def test_what_is_not_modelled_is_no_refusal_of_the_kernel():
+    bench = Bench()
+    assert "→ not modelled : KVM_CHECK_EXTENSION. The real kernel" in unknown(bench)
+    assert 'class="unknown"' in bench.result.value
+    assert "ENOSYS" not in bench.message
+    assert "check" not in bench.message
+
+
+def test_what_is_not_modelled_is_a_comment_in_the_code():
+    bench = Bench()
+    unknown(bench)
+    assert "# KVM_CHECK_EXTENSION is not modelled:\n# p.ioctl(3, uapi.KVM_CHECK_EXTENSION)" in bench.code.value
+    assert "with suppress" not in bench.code.value
 
 
 def test_a_program_that_has_ended_is_told_so_in_words():
@@ -250,6 +295,15 @@ def test_the_code_of_a_session_does_the_same_again():
     assert names["m"].trace.end.objects == bench.session.machine.trace.end.objects  # type: ignore[attr-defined]
 
 
+def test_each_line_of_the_code_has_its_own_result():
+    bench = opened()
+    press(bench, "create VM", "create kvm-vfio")
+    lines = bench.code.value.splitlines()
+    assert "p.ioctl(kvm, uapi.KVM_CREATE_VM)  # 6" in lines
+    assert "p.close(kvm)" in lines
+    assert "p.ioctl(6, uapi.KVM_CREATE_DEVICE, wanted)  # wanted.fd is 5" in lines
+
+
 def test_the_code_of_a_machine_of_ones_own_runs_too():
     session = Session(Topology("mine", (DeviceSpec("tty", "a-uuid", 4, bus="mdev", driver="mtty"),)))
     session.open("/dev/vfio/devices/vfio0")
@@ -282,7 +336,37 @@ def test_why_follows_the_bench():
     alive.ask.click()
     press(bench, "close")
     assert alive.answer.value == ""
+    bench.fd.text.value = "4"
+    press(bench, "close")
     assert "vfio_device_file 1" not in alive.choice.options
+
+
+def test_why_answers_for_the_step_that_is_shown():
+    bench = one_bind.close()
+    alive = bench.children[-1]
+    press(bench, "close")
+    alive.choice.value = "vfio_device_file 1"
+    alive.ask.click()
+    steps = len(bench.session.steps)
+    assert f"After step 1 of {steps}:</b> Nothing keeps vfio_device_file 1 alive." in alive.answer.value
+    bench.stage.player.step = 0
+    assert "Before step 1:</b> vfio_device_file 1 is kept alive by 1 holder" in alive.answer.value
+    bench.stage.player.step = steps
+    assert f"After step {steps} of {steps}:</b> vfio_device_file 1 is not alive." in alive.answer.value
+
+
+def test_why_answers_for_now_before_the_first_call():
+    alive = one_bind.close().children[-1]
+    alive.ask.click()
+    assert "<b>Now:</b>" in alive.answer.value
+
+
+def test_in_the_picture_of_the_lesson_with_a_vm_the_list_has_its_holder():
+    for bench in (one_bind.kvm(), one_bind.exercise().bench):
+        press(bench, *(["create VM", "create kvm-vfio"] if "bind" in bench.buttons else ["GET_INFO"]))
+        svg = bench.stage.player.data["svg"]
+        assert re.search(r'data-oid="kvm_device', svg)
+        assert re.search(r'data-oid="kvm_vfio', svg)
 
 
 # ---- predictions
@@ -481,6 +565,48 @@ def test_without_graphviz_the_player_has_text_and_one_clear_line():
         "b = Bench(); b.buttons['open device'].click(); d = b.stage.player.data; print(d['svg'] == '', d['hint'])"
     )
     assert text.startswith("True To see pictures")
+
+
+# ---- where there are no widgets
+
+
+def test_a_bench_leaves_a_player_behind_that_needs_no_widgets():
+    bundle = one_bind.first_bind()._repr_mimebundle_()
+    assert "application/vnd.jupyter.widget-view+json" in bundle
+    assert "VFIO_DEVICE_BIND_IOMMUFD" in bundle["text/html"]
+    assert "new Player(" in bundle["text/html"]
+    assert bundle["text/plain"].startswith("File descriptors of the program: 3 → file vfio0#1 4 → file iommu#1")
+
+
+def test_after_a_call_a_bench_leaves_the_steps_of_that_call_behind():
+    bench = one_bind.first_bind()
+    press(bench, "bind")
+    bundle = bench._repr_mimebundle_()
+    assert "out_devid = 1" in bundle["text/html"]
+    assert "vmm calls ioctl(3, VFIO_DEVICE_BIND_IOMMUFD)." in bundle["text/plain"]
+
+
+def test_a_prediction_leaves_its_question_and_choices_behind_but_not_the_answer():
+    bundle = one_bind.predict("close the iommufd first")._repr_mimebundle_()
+    for kind in ("text/html", "text/plain"):
+        assert "The program closes the descriptor of the" in bundle[kind]
+        assert "close fails with EBUSY" in bundle[kind]
+        assert "The simulator says" not in bundle[kind]
+
+
+def test_a_revealed_prediction_leaves_the_verdict_and_the_player_behind():
+    prediction = one_bind.predict("close the iommufd first")
+    answer(prediction, "busy")
+    html = prediction._repr_mimebundle_()["text/html"]
+    assert "What misled you?" in html
+    assert "new Player(" in html
+
+
+def test_a_task_leaves_itself_and_its_player_behind(exercise):
+    bundle = exercise._repr_mimebundle_()
+    assert "Make the device free again" in bundle["text/html"]
+    assert "new Player(" in bundle["text/html"]
+    assert "Make the device free again" in bundle["text/plain"]
 
 
 # ---- accessible

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import nbformat
@@ -56,6 +59,61 @@ def test_the_first_press_is_at_most_three_cells_away():
 def test_the_lesson_asks_for_three_to_five_predictions():
     code = "\n".join(cells(ROOT / "notebooks" / "01_one_bind.ipynb", "code"))
     assert 3 <= code.count("one_bind.predict(") <= 5
+
+
+# ---- exported
+
+WITHOUT_STATE = "--ExecutePreprocessor.store_widget_state=False"
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the notebooks as pages, made as `make export` makes them."""
+    folder = tmp_path_factory.mktemp("pages")
+    command = [
+        sys.executable,
+        "-m",
+        "nbconvert",
+        "--execute",
+        "--to",
+        "html",
+        WITHOUT_STATE,
+        "--output-dir",
+        str(folder),
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [*command, *map(str, NOTEBOOKS)], capture_output=True, text=True, check=False, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_make_export_leaves_the_state_of_widgets_out():
+    assert WITHOUT_STATE in (ROOT / "Makefile").read_text("utf-8")
+
+
+@NUMBERED
+def test_an_exported_notebook_is_stepped_through_without_kernel_and_network(path, exported, browser):
+    context = browser.new_context(offline=True)
+    page = context.new_page()
+    page.goto((exported / f"{path.stem}.html").as_uri(), wait_until="domcontentloaded")
+    player = page.locator(".vfiosim-player").first
+    expect(player.locator("svg")).to_be_visible()
+    player.focus()
+    page.keyboard.press("End")
+    expect(player.locator(".sentence")).to_have_text("The call returns 0.")
+    page.keyboard.press("ArrowLeft")
+    expect(player.locator(".edge:not(.off)")).not_to_have_count(0)
+    context.close()
+
+
+def test_an_exported_lesson_has_every_question_with_its_choices_and_the_task(exported):
+    html = (exported / "01_one_bind.html").read_text("utf-8")
+    asked = "".join(cells(ROOT / "notebooks" / "01_one_bind.ipynb", "code")).count("one_bind.predict(")
+    assert html.count("<b>Predict.</b>") == asked
+    assert "close fails with EBUSY while a device is bound" in html
+    assert "<b>Your task.</b>" in html
 
 
 # ---- in a browser

@@ -16,7 +16,7 @@ from tests.conftest import ROOT
 from tests.test_views import bind
 from tests.toys import HOSTILE, Door, House, hold, open_door
 from vfiosim.trace import Trace
-from vfiosim.views import show
+from vfiosim.views import beside, show
 from vfiosim.views.player import Player
 
 PAGE = '<!doctype html><meta charset="utf-8"><body style="margin: 20px; {style}" {about}>{content}'
@@ -83,6 +83,29 @@ def test_digits_go_to_a_step_and_so_does_the_field(page: Page, tmp_path: Path) -
     expect(player.locator(".number")).to_have_text(f"/ {len(bind())}")
 
 
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        ("", "A number is missing: write 0 to 18."),
+        ("-5", "There is no step -5: write 0 to 18."),
+        ("99", "There is no step 99: write 0 to 18."),
+    ],
+)
+def test_a_step_that_is_not_there_gets_a_message_and_the_player_stays(
+    page: Page, tmp_path: Path, written: str, message: str
+) -> None:
+    player = open_page(page, tmp_path, show(bind(), step=2))
+    field = player.get_by_role("spinbutton", name="Go to step")
+    field.fill(written)
+    field.press("Enter")
+    expect(player.get_by_role("alert")).to_have_text(message)
+    at(player, 2)
+    field.fill("3")
+    field.press("Enter")
+    at(player, 3)
+    expect(player.get_by_role("alert")).to_have_text("")
+
+
 def test_shift_and_arrows_move_by_effects(page: Page, player: Locator) -> None:
     trace = doors()
     for micro in trace.micro[:6]:
@@ -123,6 +146,13 @@ def test_space_plays_and_pauses_and_it_does_not_play_by_itself(page: Page, playe
     at(player, 2)
     page.keyboard.press(" ")
     expect(play).to_be_visible()
+
+
+@pytest.mark.parametrize("name", ["First", "← Back", "Next →", "Last", "‹ effect", "effect ›"])
+def test_a_move_by_hand_ends_playing(player: Locator, name: str) -> None:
+    player.get_by_role("button", name="Play", exact=True).click()
+    player.get_by_role("button", name=name, exact=True).click()
+    expect(player.get_by_role("button", name="Play", exact=True)).to_be_visible()
 
 
 def test_two_players_on_one_page_do_not_disturb_each_other(page: Page, tmp_path: Path) -> None:
@@ -225,7 +255,7 @@ def test_letters_are_large_enough_for_a_projector(page: Page, tmp_path: Path) ->
     player = open_page(page, tmp_path, show(bind(), step=-1))
     scale = page.evaluate("document.querySelector('.stage svg').getScreenCTM().a")
     assert player.locator(".node").count() <= 20
-    assert 16 * scale >= 19, f"the letters are {16 * scale:.1f} pixels high"
+    assert 16 * scale >= 20, f"the letters are {16 * scale:.1f} pixels high"
 
 
 def test_no_text_sticks_out_of_its_box(page: Page, tmp_path: Path) -> None:
@@ -252,6 +282,33 @@ def test_arrows_stand_out_from_the_page_in_both_themes(page: Page, tmp_path: Pat
             .map(([part, name]) => getComputedStyle(document.querySelector('.stage svg ' + part))[name])"""
     )
     assert min(abs(brightness(line) - brightness(paper)), abs(brightness(label) - brightness(paper))) > 150
+
+
+def test_what_is_not_brought_out_stays_readable_in_the_dark(page: Page, tmp_path: Path) -> None:
+    player = open_page(page, tmp_path, show(bind(), step=-1), style=DARK, about='data-jp-theme-light="false"')
+    player.evaluate("root => root.vfiosim.highlight(['file iommu#1', 'iommufd_ctx 1'])")
+    dim = player.locator(".node.dim:not(.off)")
+    expect(dim).not_to_have_count(0)
+    text, box, opacity = dim.first.evaluate(
+        """node => [getComputedStyle(node.querySelector('text')).fill, getComputedStyle(node.querySelector('.head')).fill,
+            getComputedStyle(node).opacity]"""
+    )
+    assert opacity == "1"
+    assert brightness(box) - brightness(text) > 120
+
+
+def test_where_two_runs_have_little_room_their_facts_stand_below_the_picture(page: Page, tmp_path: Path) -> None:
+    page.set_viewport_size({"width": 1900, "height": 1000})
+    (tmp_path / "two.html").write_text(PAGE.format(style="", about="", content=beside(bind(), doors()).html()), "utf-8")
+    page.goto((tmp_path / "two.html").as_uri())
+    players = page.locator(".vfiosim-player").all()
+    assert len(players) == 2
+    left, right = (player.bounding_box() for player in players)
+    assert left
+    assert right
+    assert left["x"] + left["width"] <= right["x"]
+    for player in players:
+        expect(player.locator(".main")).to_have_css("flex-direction", "column")
 
 
 def brightness(colour: str) -> float:

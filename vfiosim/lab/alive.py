@@ -1,4 +1,4 @@
-"""“Why is it alive?”: choose an object, read who keeps it."""
+"""“Why is it alive?”: choose an object, read who keeps it after the step that is shown."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 import ipywidgets as widgets
 
-from ..machine import Machine
-from ..trace import Reference
-from ..why import Path, Why
+from ..trace import Reference, State, Trace
+from ..why import Path, Why, why
 from .style import button, row, text
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ KINDS = (
 
 
 class Alive(widgets.VBox):  # type: ignore[misc]
-    """Asks the machine of a bench who keeps an object alive; the choice follows the bench."""
+    """Asks who keeps an object alive after the step that a bench shows; choice and answer follow the bench."""
 
     def __init__(self, bench: Bench) -> None:
         self._bench = bench
@@ -38,28 +37,49 @@ class Alive(widgets.VBox):  # type: ignore[misc]
         self.ask.on_click(lambda _: self._answer())
         super().__init__([row("Why", self.choice, self.ask), self.answer])
         bench.listeners.append(lambda _: self._follow())
+        bench.stage.on_step(self._walked)
         self._follow()
 
     def _follow(self) -> None:
         """The machine has moved on: other objects, and what was answered may be wrong now."""
         chosen = self.choice.value
-        names = candidates(self._bench.session.machine)
+        trace = self._bench.stage.trace
+        names = list(dict.fromkeys([*candidates(trace.end), *candidates(trace.start)]))
         self.choice.options = names
         self.choice.value = chosen if chosen in names else names[0]
         self.answer.value = ""
         self._bench.stage.highlight(())
 
+    def _walked(self) -> None:
+        """The reader has gone to another step: an answer that is shown is given anew."""
+        if self.answer.value:
+            self._answer()
+
     def _answer(self) -> None:
-        found = self._bench.session.machine.why(self.choice.value)
-        lines, names = told(found)
+        stage, name = self._bench.stage, self.choice.value
+        state = after(stage.trace, stage.step)
+        lines, names = told(why(state, name)) if name in state.objects else ([f"{name} is not alive."], [])
         items = "".join(f"<li>{escape(line)}</li>" for line in lines[1:])
-        self.answer.value = f'<div role="status">{escape(lines[0])}<ul>{items}</ul></div>'
-        self._bench.stage.highlight(names)
+        when = f"<b>{moment(stage.trace, stage.step)}:</b> "
+        self.answer.value = f'<div role="status">{when}{escape(lines[0])}<ul>{items}</ul></div>'
+        stage.highlight(names)
 
 
-def candidates(machine: Machine) -> list[str]:
+def after(trace: Trace, step: int) -> State:
+    """The state after a step, counted from 1; 0 is before the first."""
+    return next(state.copy() for number, state in enumerate(trace.states()) if number == step)
+
+
+def moment(trace: Trace, step: int) -> str:
+    """When that is, in words."""
+    if not len(trace):
+        return "Now"
+    return f"After step {step} of {len(trace)}" if step else "Before step 1"
+
+
+def candidates(state: State) -> list[str]:
     """The objects worth asking about: those of the program first."""
-    objects = [thing for thing in machine.trace.end.objects.values() if thing.kind in KINDS]
+    objects = [thing for thing in state.objects.values() if thing.kind in KINDS]
     ordered = sorted(objects, key=lambda thing: KINDS.index(thing.kind))
     return [thing.oid for thing in ordered if not thing.label.startswith("terminal")]
 

@@ -10,16 +10,18 @@ from typing import Any
 import ipywidgets as widgets
 
 from ..uapi import VfioDeviceBindIommufd
+from ..views import show as player_of
 from .alive import Alive
 from .fields import BadInput, DescriptorField, NumberField, struct_fields
 from .session import Outcome, Session
 from .stage import Stage
+from .still import ONLY_LIVE, Still, note
 from .style import button, row, style, text, words
 
 ROWS = ("open", "descriptor", "bind", "kvm", "why")
 
 
-class Bench(widgets.VBox):  # type: ignore[misc]
+class Bench(Still):
     """A machine with one program; every button is something that the program does.
 
     * `session`: what has happened up to now; by default a fresh machine;
@@ -44,6 +46,7 @@ class Bench(widgets.VBox):  # type: ignore[misc]
         self.code = widgets.Textarea(rows=12, disabled=False, layout={"display": "none", "width": "100%"})
         self.code.add_class("vfiosim-code")
         self.stage = Stage(self.session.steps, **options)
+        self._options = options
         rows = [getattr(self, f"_{name}_row")() for name in ROWS if name in show and name != "why"]
         controls = widgets.Box([*rows, self._way_back()])
         controls.add_class("vfiosim-rows")
@@ -63,7 +66,7 @@ class Bench(widgets.VBox):  # type: ignore[misc]
         self.fd = DescriptorField("fd", table)
         self.vm = DescriptorField("VM fd", table)
         self.kv = DescriptorField("kvm-vfio fd", table)
-        self.listed = NumberField("file fd", low=-(2**31), tip="The descriptor to put on the list or take off")
+        self.listed = DescriptorField("file fd", table, tip="The descriptor to put on the list or take off")
         self._editable = editable
 
     def _open_numbers(self) -> Collection[int]:
@@ -192,7 +195,27 @@ class Bench(widgets.VBox):  # type: ignore[misc]
 
     # ---- what they show
 
+    def still(self) -> str:
+        """How things stand, and the steps of the last call; before the first call those of the rehearsal, if there was one."""
+        if self.session.calls_made:
+            return f"{self.table.value}{note(self.result.value)}{self.stage.still()}"
+        rehearsed = self._options.get("room")
+        trace = self.session.machine.trace if rehearsed is None else rehearsed
+        options = {name: value for name, value in self._options.items() if name != "room"}
+        what = note(f"<i>{ONLY_LIVE}</i> What the calls do:")
+        return f"{self.table.value}{what}{player_of(trace, **options).html()}"
+
+    def in_words(self) -> str:
+        """The descriptor table, the line about the last press, and the steps of that call."""
+        lines = [words(self.table.value), self.message, self.stage.in_words() if self.session.calls_made else ""]
+        return "\n".join(lines).rstrip()
+
     def _tell(self, outcome: Outcome) -> None:
+        if outcome.unknown:
+            what = escape(outcome.sentence.removesuffix(" is not modelled"), quote=False)
+            said = f"<b>not modelled</b>: {what}. The real kernel has an answer here; this one has none."
+            self._put(f"? <code>{escape(outcome.call)}</code> → {said}", "unknown")
+            return
         more = escape(outcome.sentence, quote=False)
         if outcome.check:
             more += (
@@ -200,6 +223,9 @@ class Bench(widgets.VBox):  # type: ignore[misc]
             )
         sign = "✕" if outcome.refused else "✓"
         line = f"{sign} <code>{escape(outcome.call)}</code> → <b>{escape(outcome.result)}</b> {more}"
+        steps = len(self.session.steps)
+        if steps > 1:
+            line += f' <span class="vfiosim-walk">{steps} steps: the picture begins at step 1; <b>End</b> shows the result.</span>'
         self._put(line, "refused" if outcome.refused else "good")
 
     def _say(self, sentence: str, sort: str = "") -> None:
@@ -224,6 +250,8 @@ class Bench(widgets.VBox):  # type: ignore[misc]
         for fd, label in now.items():
             if label not in before.values():
                 self._fill(fd, label)
+        for field in (self.bind_fd, self.fd, self.vm, self.kv, self.listed):
+            field.look_again()
         self.undo.disabled = not self.session.can_undo
         self.code.value = self.session.code()
 

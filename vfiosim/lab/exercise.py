@@ -6,10 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from html import escape
 
-import ipywidgets as widgets
-
 from .bench import Bench
 from .session import Session
+from .still import Still, note
 from .style import button, row, style, text, words
 
 
@@ -30,7 +29,7 @@ class Task:
     explained: str
 
 
-class Exercise(widgets.VBox):  # type: ignore[misc]
+class Exercise(Still):
     """A bench, and buttons to check, to get a hint, and to see the solution. `bench` makes the bench for a session."""
 
     def __init__(self, task: Task, bench: Callable[[Session], Bench]) -> None:
@@ -66,6 +65,15 @@ class Exercise(widgets.VBox):  # type: ignore[misc]
     def message(self) -> str:
         """The verdict and the help, in words."""
         return words(self.verdict.value + self.help.value)
+
+    def still(self) -> str:
+        """The task, a hint to unfold, and how things stand."""
+        hint = f"<details><summary>Hint</summary>{self.task.hint}</details>"
+        return f"{note(f'<b>Your task.</b> {self.task.text}')}{note(hint)}{self.verdict.value}{self.bench.still()}"
+
+    def in_words(self) -> str:
+        """The task, and how things stand."""
+        return words(f"Your task. {self.task.text}") + "\n" + self.bench.in_words()
 
     def _check(self) -> None:
         missing = self.task.missing(self.bench.session)

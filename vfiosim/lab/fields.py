@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection
 from html import escape
 
@@ -9,6 +10,8 @@ import ipywidgets as widgets
 
 from ..uapi import Struct
 from .style import words
+
+_NUMBER = re.compile(r"[+-]?(0[xX][0-9a-fA-F]{1,40}|[0-9]{1,40})")
 
 
 class BadInput(Exception):
@@ -49,12 +52,12 @@ class NumberField(widgets.VBox):  # type: ignore[misc]
 
     def read(self) -> int:
         """The number. Raises BadInput, and says why beside the field."""
-        text = str(self.text.value).strip().replace("_", "")
-        try:
-            number = int(text, 0)
-        except ValueError:
-            why = f"“{text}” is no number; write one like 24 or 0x18" if text else "a number is missing here"
-            raise self._refusal(why) from None
+        text = str(self.text.value).strip()
+        if not _NUMBER.fullmatch(text):
+            raise self._refusal(
+                f"“{text}” is no number; write one like 24 or 0x18" if text else "a number is missing here"
+            )
+        number = int(text, 16 if "x" in text.lower() else 10)
         if not self.low <= number <= self.high:
             raise self._refusal(f"{number} does not fit; from {self.low} to {self.high}")
         self.complain("")
@@ -83,6 +86,14 @@ class DescriptorField(NumberField):
         if number not in self._table():
             raise self._refusal(f"{number} is not open; see the table of descriptors")
         return number
+
+    def look_again(self) -> None:
+        """The table has changed: a message that is no longer true goes away."""
+        if self.message:
+            try:
+                self.read()
+            except BadInput:
+                return
 
 
 def struct_fields(struct: type[Struct], **values: int) -> dict[str, NumberField]:

@@ -12,6 +12,7 @@ import ipywidgets as widgets
 from ..trace import Trace
 from ..uapi import Errno
 from .stage import Stage
+from .still import ONLY_LIVE, Still, note
 from .style import button, row, style, text, words
 
 
@@ -43,7 +44,7 @@ class Question:
     view: Collection[str] = ()
 
 
-class Prediction(widgets.VBox):  # type: ignore[misc]
+class Prediction(Still):
     """First commit, then reveal. What was predicted stays beside what is the case."""
 
     def __init__(self, question: Question) -> None:
@@ -84,6 +85,18 @@ class Prediction(widgets.VBox):  # type: ignore[misc]
         """The verdict, or what is wrong with the input, in words."""
         return words(self.verdict.value or self.problem.value)
 
+    def still(self) -> str:
+        """The question with its choices, and what has been revealed."""
+        choices = "".join(f"<li>{escape(said, quote=False)}</li>" for said in self.question.choices.values())
+        asked = note(f"<b>Predict.</b> {self.question.text}") + (f"<ul>{choices}</ul>" if choices else "")
+        shown = [child.still() for child in self.children if isinstance(child, Stage)]
+        return asked + (self.verdict.value or note(f"<i>{ONLY_LIVE}</i>")) + "".join(shown)
+
+    def in_words(self) -> str:
+        """The question with its choices, and what has been revealed, as text."""
+        choices = [f"  ( ) {said}" for said in self.question.choices.values()]
+        return "\n".join([words(f"Predict. {self.question.text}"), *choices, words(self.verdict.value)]).rstrip()
+
     # ---- the three buttons
 
     def _commit(self) -> None:
@@ -123,7 +136,7 @@ class Prediction(widgets.VBox):  # type: ignore[misc]
                 self._complain("Choose one of the answers first.")
             return None if self.choice.value is None else str(self.choice.value)
         typed = str(self.choice.value).strip().upper()
-        if typed.isdecimal():
+        if typed.isascii() and typed.isdecimal():
             return str(int(typed))
         if typed in Errno.__members__:
             return typed

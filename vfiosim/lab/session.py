@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from .. import uapi
 from ..engine import KernelOops
+from ..kernel import Unsupported
 from ..machine import Machine
 from ..process import Blocked, Process
 from ..topology import Topology
@@ -24,7 +25,7 @@ class Outcome:
     """How a call ended.
 
     `result` is a number as text, or the name of an errno; `sentence` says more; `check` and `where` are set where a check
-    refused: its name, and the line of code as "file:line".
+    refused: its name, and the line of code as "file:line". `unknown`: the kernel would answer, the model cannot.
     """
 
     call: str
@@ -33,6 +34,7 @@ class Outcome:
     check: str = ""
     where: str = ""
     refused: bool = False
+    unknown: bool = False
 
     def __str__(self) -> str:
         place = f" (check {self.check}, {self.where})" if self.check else ""
@@ -162,7 +164,7 @@ class Session:
     def create_vm(self) -> Outcome:
         """A VM; /dev/kvm is opened for it and closed again."""
         code = ['kvm = p.open("/dev/kvm")', "p.ioctl(kvm, uapi.KVM_CREATE_VM)", "p.close(kvm)"]
-        return self._do(code, "KVM_CREATE_VM", _create_vm)
+        return self._do(code, "KVM_CREATE_VM", _create_vm, answers=1)
 
     def create_kvm_vfio(self, vm: int) -> Outcome:
         """The kvm-vfio device of a VM: its list of VFIO files."""
@@ -173,7 +175,7 @@ class Session:
             p.ioctl(vm, uapi.KVM_CREATE_DEVICE, wanted)
             return str(wanted.fd)
 
-        return self._do(code, f"ioctl({vm}, KVM_CREATE_DEVICE, kvm-vfio)", create)
+        return self._do(code, f"ioctl({vm}, KVM_CREATE_DEVICE, kvm-vfio)", create, answer="wanted.fd is {}")
 
     def file_add(self, kv: int, fd: int) -> Outcome:
         """KVM_DEV_VFIO_FILE_ADD: put a file on the list of a kvm-vfio device."""
@@ -198,23 +200,37 @@ class Session:
         return self._do(code, f"ioctl({kv}, {name} {fd})", call)
 
     def _do(
-        self, code: list[str], shown: str, call: Callable[[Process], str], more: Callable[[], str] = lambda: ""
+        self,
+        code: list[str],
+        shown: str,
+        call: Callable[[Process], str],
+        more: Callable[[], str] = lambda: "",
+        *,
+        answers: int = -1,
+        answer: str = "{}",
     ) -> Outcome:
-        """Make a call and remember it, whatever the kernel says. ValueError where the program cannot call at all."""
+        """Make a call and remember it, whatever the kernel says. ValueError where the program cannot call at all.
+
+        `answers` is the number of the line of `code` that gives the result, `answer` how it is told there.
+        """
         before = len(self.machine.trace) - 1
         try:
             result = call(self.process)
             outcome = Outcome(shown, result, more())
+        except Unsupported as error:
+            outcome = Outcome(shown, "not modelled", error.sentence, unknown=True)
         except uapi.KernelError as error:
             outcome = Outcome(shown, error.name, error.sentence, error.check, error.where or "", refused=True)
         except Blocked as error:
             outcome = Outcome(shown, "waits", error.call.waits_for)
         except KernelOops as error:
             outcome = Outcome(shown, "oops", str(error), refused=True)
-        if outcome.refused:
+        if outcome.unknown:
+            code = [f"# {outcome.sentence}:", *(f"# {line}" for line in code)]
+        elif outcome.refused:
             code = [f"with suppress(KernelError):  # {outcome.result}", *(f"    {line}" for line in code)]
         elif outcome.result != "0":
-            code[-1] += f"  # {outcome.result}"
+            code[answers] += f"  # {answer.format(outcome.result)}"
         self.actions.append(Action(tuple(code), outcome, before))
         return outcome
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from html import escape
 from typing import Any
 
-import ipywidgets as widgets
-
 from ..trace import Trace
+from .still import Still
+from .style import text
 
 NO_PLAYER = "There is no picture here, because the package anywidget is missing: pip install anywidget"
 
 
-class Stage(widgets.VBox):  # type: ignore[misc]
+class Stage(Still):
     """Shows a trace; `show` gives it another one. Options are those of `vfiosim.views.live`."""
 
     def __init__(self, trace: Trace, *, step: int = 0, **options: Any) -> None:
@@ -21,7 +21,7 @@ class Stage(widgets.VBox):  # type: ignore[misc]
         super().__init__([])
         self.add_class("vfiosim-stage")
         self.player = _player(trace, step, options)
-        self._text = widgets.HTML()
+        self._text = text("vfiosim-text")
         self.children = [self._text if self.player is None else self.player]
         if self.player is None:
             self._write()
@@ -38,6 +38,19 @@ class Stage(widgets.VBox):  # type: ignore[misc]
             self._write()
         else:
             self.player.update(trace, step)
+
+    def on_step(self, moved: Callable[[], None]) -> None:
+        """Call this whenever the reader has gone to another step."""
+        if self.player is not None:
+            self.player.observe(lambda _: moved(), "step")
+
+    def still(self) -> str:
+        """The player as a piece of HTML that needs no kernel; without it the text."""
+        return str(self._text.value) if self.player is None else str(self.player.player.html())
+
+    def in_words(self) -> str:
+        """The steps as text."""
+        return NO_PLAYER if self.player is None else str(self.player.player)
 
     def highlight(self, names: Collection[str]) -> None:
         """Bring these objects out, or with an empty collection none; without effect where the player cannot."""

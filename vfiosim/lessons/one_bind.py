@@ -21,7 +21,7 @@ CORE = frozenset(
     }
 )
 GROUPS = CORE | {"vfio_group 1", "iommu_group 1", "iommufd_group", "file group1#*"}
-KVM = CORE | {"file kvm-v*", "kvm", "kvm_vfio"}
+KVM = CORE | {"file kvm-v*", "kvm", "kvm_device", "kvm_vfio"}
 
 
 def opened(session: Session) -> None:

@@ -1,10 +1,11 @@
-"""Pictures and text of traces: `show(machine.trace)` in a notebook, `live(machine.trace)` in a lab."""
+"""Pictures and text of traces: `show(machine.trace)` in a notebook, `live(machine.trace)` in a lab, `beside` for two runs."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from ..trace import Trace
+from .beside import Beside
 from .graph import Graph, graph
 from .player import Player
 from .text import state_text, steps_text
@@ -12,13 +13,14 @@ from .text import state_text, steps_text
 if TYPE_CHECKING:
     from .live_player import LivePlayer
 
-__all__ = ["Graph", "Player", "graph", "live", "show", "state_text", "steps_text", "svg_at"]
+__all__ = ["Beside", "Graph", "Player", "beside", "graph", "live", "show", "state_text", "steps_text", "svg_at"]
 
 
 def show(trace: Trace, **options: Any) -> Player:
     """A player for a trace or a part of one: `show(m.trace)`, `show(m.trace[5:9])`, `show(m.trace[call.steps])`.
 
-    Options: `step` to begin with (counted from 1, 0: before the first, -1: the last), `hide`, `only`, `idle`, `room` as in `graph`.
+    Options: `step` to begin with, `hide`, `only`, `idle`, `room` as in `graph`. Steps count from 1, and 0 is before the first;
+    below zero they count from the end: -1 is the last one, -2 the one before. Raises IndexError for a step that is not there.
     """
     return Player(trace, **options)
 
@@ -28,6 +30,11 @@ def live(trace: Trace, **options: Any) -> LivePlayer:
     from .live_player import LivePlayer
 
     return LivePlayer(trace, **options)
+
+
+def beside(left: Trace, right: Trace, **options: Any) -> Beside:
+    """Two players side by side, for two runs that began alike: `beside(m.trace, other.trace)`. Options are those of `show`."""
+    return Beside(left, right, **options)
 
 
 def svg_at(trace: Trace, step: int = -1, **options: Any) -> str:

@@ -15,7 +15,9 @@ from .facts import Arrow, Box, Fact, Line, Story
 
 Frame = dict[str, str]
 
-HIDDEN = frozenset({"process", "mm_struct", "cdev", "device", "devtmpfs", "kernel", "file terminal#*"})
+# Plumbing: what every machine has, and no call is about.
+_REGISTERS = {"devtmpfs", "iommu_groups", "buses", "vfio", "vfio_iommu_drivers"}
+HIDDEN = frozenset({"process", "mm_struct", "cdev", "device", "driver", "kernel", "file terminal#*", *_REGISTERS})
 ALIVE, FREED = "alive", "freed"
 
 

@@ -16,7 +16,7 @@ class LivePlayer(anywidget.AnyWidget):
     """Shows a trace and stays in touch with the kernel: `step` follows the reader, and moves the picture when it is set.
 
     `highlight` are names of objects to bring out: one with its arrows, or several with the arrows between them. Options
-    are those of `show`. Where no widgets can be shown the output has the last picture and the steps as text.
+    are those of `show`. Where no widgets can be shown the output has the player of `show`, a picture and the steps as text.
     """
 
     _esm = asset("player.js").read_text("utf-8")
@@ -43,6 +43,5 @@ class LivePlayer(anywidget.AnyWidget):
     def _repr_mimebundle_(self, **options: Any) -> Any:
         bundle: Any = super()._repr_mimebundle_(**options) or {}
         data = bundle[0] if isinstance(bundle, tuple) else bundle
-        still = self.player._repr_mimebundle_()
-        data.update({kind: still[kind] for kind in ("image/svg+xml", "text/plain") if kind in still})
+        data.update(self.player._repr_mimebundle_())
         return bundle

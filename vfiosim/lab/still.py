@@ -1,0 +1,32 @@
+"""What a widget leaves behind where no widgets can be shown: in an exported page, in a saved notebook, in a terminal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ipywidgets as widgets
+
+from .style import words
+
+ONLY_LIVE = "Buttons and fields work where this notebook is run."
+
+
+class Still(widgets.VBox):  # type: ignore[misc]
+    """A widget with a second appearance, which needs no kernel: `still` is HTML, `in_words` the same as text."""
+
+    def still(self) -> str:
+        """The widget as a page without widgets shows it."""
+        raise NotImplementedError
+
+    def in_words(self) -> str:
+        """The widget as text."""
+        return words(self.still())
+
+    def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
+        bundle = super()._repr_mimebundle_(**options) or {}
+        return {**bundle, "text/plain": self.in_words(), "text/html": self.still()}
+
+
+def note(html: str) -> str:
+    """A paragraph of a still."""
+    return f'<p style="font: 17px/1.4 system-ui, sans-serif; margin: 6px 0">{html}</p>'
