@@ -142,7 +142,7 @@ def test_buffers_of_calls_lie_where_the_memory_outside_has_nothing(m):
     p = m.process("full", memory=Everywhere())
     dev, iommu = p.open("/dev/vfio/devices/vfio0"), p.open("/dev/iommu")
     assert bind(p, dev, iommu) == 1
-    assert p.task.mm._place == 0x7F0000100000
+    assert p.task.mm.value._place == 0x7F0000100000
 
 
 def test_the_registers_of_a_device_are_mapped_beside_the_memory_outside(p):

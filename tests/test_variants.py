@@ -7,7 +7,7 @@ from dataclasses import fields
 
 import pytest
 
-from vfiosim import Machine, uapi
+from vfiosim import KernelError, Machine, uapi
 from vfiosim.kernel.task import ALL_CAPABILITIES
 from vfiosim.kernel.unsupported import Unsupported
 from vfiosim.kernel.variants import VARIANTS, Variant, differences
@@ -136,7 +136,7 @@ def copied(b, size: int, argsz: int) -> str:
     data = bytes(b.argument(argsz=argsz))[:size]
     try:
         b.p.ioctl(b.p.open(NIC), b.variant.bind_request, b.p.memory.map(size, data))
-    except OSError as error:
+    except KernelError as error:
         return error.name
     return ""
 
@@ -307,7 +307,7 @@ def test_only_7_2_asks_a_virtual_function_for_its_token():
         try:
             b.bind(b.p.open("/dev/vfio/devices/vfio1"))
             found[kernel] = "bound"
-        except OSError as error:
+        except KernelError as error:
             found[kernel] = error.name
     assert found == {"v7.2": "EACCES", "v6.6": "bound", "v5": "bound", "v5r": "bound"}
 

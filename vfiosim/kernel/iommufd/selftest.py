@@ -102,7 +102,7 @@ async def iommufd_test_md_check_pa(ucmd: Ucmd) -> None:
 
 async def check_pages(hwpt: IommufdHwptPaging, wanted: Any) -> None:
     """Page by page: is the memory at this address what devices get there?"""
-    page, mm = hwpt.translation.page, current_task().mm
+    page, mm = hwpt.translation.page, await load(current_task().mm)
     iova, address, length = wanted.iova, wanted.uptr, wanted.length
     odd = bool((iova | length | address) % page) or address + length > ULONG_MAX
     await refuse_if(odd, Errno.EINVAL, "checked_aligned", f"all must be multiples of {page}")

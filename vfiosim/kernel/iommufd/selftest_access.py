@@ -222,7 +222,7 @@ async def iopt_pages_rw_access(area: IoptArea, iova: int, length: int, data: byt
     denied = data is not None and not pages.writable
     await refuse_if(denied, Errno.EPERM, "memory_is_writable", "the memory was mapped for reading only")
     mm = await load(pages.source_mm)
-    if pages.file is not None or mm is not current_task().mm:
+    if pages.file is not None or mm is not await load(current_task().mm):
         raise Unsupported("reading or writing memory of a file, or of another process, by software")
     address = pages.address + area.byte_at(iova)
     if slow and await load(area.storage_domain) is None:
