@@ -297,3 +297,28 @@ def test_what_software_has_pinned_is_given_back_when_it_is_unmapped(m, lab):
     refused("ENOENT", lambda: lab.test("DESTROY_ACCESS_PAGES", fd, destroy_access_pages__access_pages_id=1))
     lab.p.close(fd)
     assert counts(m) == before
+
+
+def test_a_hardware_queue_keeps_its_memory_mapped(m, lab):
+    viommu = lab.viommu(lab.hwpt(PARENT))
+    lab.map(2 * PAGE)
+
+    def queue(index: int) -> int:
+        wanted = uapi.IommuHwQueueAlloc(
+            viommu_id=viommu, type=SELFTEST, index=index, nesting_parent_iova=FIRST, length=PAGE
+        )
+        return lab.call(wanted, uapi.IOMMU_HW_QUEUE_ALLOC).out_hw_queue_id
+
+    before = counts(m)
+    refused("EIO", lambda: queue(1))
+    refused("EINVAL", lambda: queue(2))
+    assert counts(m) == before
+    first, second = queue(0), queue(1)
+    refused("EEXIST", lambda: queue(0))
+    refused("EBUSY", lambda: lab.destroy(first))
+    unmap = uapi.IommuIoasUnmap(ioas_id=lab.ioas, iova=FIRST, length=2 * PAGE)
+    refused("EBUSY", lambda: lab.call(unmap, uapi.IOMMU_IOAS_UNMAP))
+    lab.destroy(second)
+    lab.destroy(first)
+    assert counts(m) == before
+    lab.call(unmap, uapi.IOMMU_IOAS_UNMAP)

@@ -102,4 +102,5 @@ async def iommufd_access_destroy_object(access: IommufdAccess) -> None:
     """Give back what the object holds: the address space it is attached to, and its context."""
     say(Phase.UNWIND, "{} goes, and its hold on the iommufd with it.", access)
     await iommufd_access_detach(access)
-    await iommufd_ctx_put(access.ictx, access, "its context")
+    if not access.internal:
+        await iommufd_ctx_put(access.ictx, access, "its context")

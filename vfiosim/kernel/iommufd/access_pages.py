@@ -31,15 +31,15 @@ async def iommufd_access_pin_pages(access: IommufdAccess, iova: int, length: int
         done: Pinned = []
         async with shared(ioas.iova_rwsem):
             try:
-                await pin_areas(ioas, iova, last, write, done)
+                await pin_areas(access, ioas, iova, last, write, done)
             except KernelError:
                 for area, first, end in done:
-                    await iopt_area_remove_access(area, first, end)
+                    await iopt_area_remove_access(area, first, end, access.internal)
                 raise
     return done
 
 
-async def pin_areas(ioas: IommufdIoas, iova: int, last: int, write: bool, done: Pinned) -> None:
+async def pin_areas(access: IommufdAccess, ioas: IommufdIoas, iova: int, last: int, write: bool, done: Pinned) -> None:
     """Area by area, as far as they follow each other without a gap; `done` grows with them."""
     at = iova
     while at <= last:
@@ -54,7 +54,7 @@ async def pin_areas(ioas: IommufdIoas, iova: int, last: int, write: bool, done: 
         need = IOMMU_WRITE if write else IOMMU_READ
         await refuse_if(not area.iommu_prot & need, Errno.EPERM, "access_allowed", "the mapping does not allow this")
         span = area.byte_at(at) // PAGE_SIZE, area.byte_at(end) // PAGE_SIZE
-        await iopt_area_add_access(area, *span, write)
+        await iopt_area_add_access(area, *span, write, access.internal)
         done.append((area, *span))
         at = end + 1
 
@@ -73,7 +73,7 @@ async def iommufd_access_unpin_pages(access: IommufdAccess, iova: int, length: i
                 assert area is not None
                 end = min(last, area.last)
                 first, stop = area.byte_at(at) // PAGE_SIZE, area.byte_at(end) // PAGE_SIZE
-                await iopt_area_remove_access(area, first, stop)
+                await iopt_area_remove_access(area, first, stop, access.internal)
                 at = end + 1
 
 

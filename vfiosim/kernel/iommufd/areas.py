@@ -80,6 +80,7 @@ class IoptArea(KObject):
     pages: Field[IoptPages | None] = field(None, guard="iova_rwsem")
     storage_domain: Field[IommufdHwptPaging | None] = field(None, guard="pages.mutex", link="weak")
     num_accesses: Field[int] = field(0, guard="pages.mutex")  # pinned for software; UNMAP must ask for it first
+    num_locks: Field[int] = field(0, guard="pages.mutex")  # of these by hardware queues: UNMAP is refused
     prevent_access: Field[bool] = field(False, guard="iova_rwsem")
 
     def __init__(

@@ -294,6 +294,8 @@ async def take_area(iopt: IommufdIoas, start: int, last: int) -> tuple[IoptArea,
         pages = await require(
             await load(area.pages), Errno.EBUSY, "area_is_complete", "another call is mapping or unmapping this area"
         )
+        locked = await load(area.num_locks) != 0
+        await refuse_if(locked, Errno.EBUSY, "area_not_locked", "the hardware reads a queue in this area")
         cut = area.iova < start or area.last > last
         await refuse_if(cut, Errno.ENOENT, "area_inside_range", "the range cuts a mapping; only whole ones can go")
         if await load(area.num_accesses):

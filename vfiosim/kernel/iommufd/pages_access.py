@@ -11,7 +11,7 @@ from .pages import charge, covered, in_use, pin_span
 
 
 @kernel("drivers/iommu/iommufd/pages.c")
-async def iopt_area_add_access(area: IoptArea, first: int, last: int, write: bool) -> None:
+async def iopt_area_add_access(area: IoptArea, first: int, last: int, write: bool, lock: bool) -> None:
     """Pin pages `first` to `last` behind an area, as far as they are not pinned yet. EPERM, EFAULT, EINVAL, ENOMEM."""
     pages = await require(await load(area.pages), Errno.EINVAL, "area_is_published", "an area without memory")
     denied = write and not pages.writable
@@ -22,6 +22,8 @@ async def iopt_area_add_access(area: IoptArea, first: int, last: int, write: boo
             await pin(pages, first, last)
         await store(pages.access_itree, (*known, (first, last)))
         await store(area.num_accesses, await load(area.num_accesses) + 1)
+        if lock:
+            await store(area.num_locks, await load(area.num_locks) + 1)
 
 
 async def pin(pages: IoptPages, first: int, last: int) -> None:
@@ -39,7 +41,7 @@ async def pin(pages: IoptPages, first: int, last: int) -> None:
 
 
 @kernel("drivers/iommu/iommufd/pages.c")
-async def iopt_area_remove_access(area: IoptArea, first: int, last: int) -> None:
+async def iopt_area_remove_access(area: IoptArea, first: int, last: int, lock: bool) -> None:
     """Give back what was pinned; it stays pinned as long as a page table or somebody else needs it."""
     pages = await require(await load(area.pages), Errno.EINVAL, "area_is_published", "an area without memory")
     async with pages.mutex:
@@ -47,6 +49,8 @@ async def iopt_area_remove_access(area: IoptArea, first: int, last: int) -> None
         at = before.index((first, last))
         await store(pages.access_itree, (*before[:at], *before[at + 1 :]))
         await store(area.num_accesses, await load(area.num_accesses) - 1)
+        if lock:
+            await store(area.num_locks, await load(area.num_locks) - 1)
         released = sum(end - start + 1 for start, end in covered(await in_use(pages), first, last))
         await store(pages.npinned, await load(pages.npinned) - released)
         with suppress(KernelError):  # the address space is gone, and its count with it
