@@ -277,3 +277,48 @@ def test_reserved_addresses_cannot_be_mapped(lab):
     lab.map(iova=FIRST + PAGE)
     wrong = {"add_reserved__start": FIRST + PAGE, "add_reserved__length": 1}
     refused("EADDRINUSE", lambda: lab.test("ADD_RESERVED", lab.ioas, **wrong))
+
+
+def test_what_software_has_pinned_is_given_back_when_it_is_unmapped(m, lab):
+    lab.destroy(lab.st)
+    before = counts(m)
+    address = lab.map(2 * PAGE)
+    pins = uapi.MOCK_FLAGS_ACCESS_CREATE_NEEDS_PIN_PAGES
+    fd = lab.test("CREATE_ACCESS", lab.ioas, create_access__flags=pins).create_access.out_access_fd
+    where = {"access_pages__iova": FIRST, "access_pages__length": PAGE, "access_pages__uptr": address}
+    numbers = [lab.test("ACCESS_PAGES", fd, **where).access_pages.out_access_pages_id for _ in range(2)]
+    assert numbers == [0, 1]
+    assert lab.p.task.mm.pinned_vm.value == 1
+    refused("EBADE", lambda: lab.test("ACCESS_PAGES", fd, **{**where, "access_pages__uptr": address + PAGE}))
+    lab.test("DESTROY_ACCESS_PAGES", fd, destroy_access_pages__access_pages_id=0)
+    assert (lab.p.task.mm.pinned_vm.value, m.check()) == (1, [])
+    lab.call(uapi.IommuIoasUnmap(ioas_id=lab.ioas, iova=FIRST, length=2 * PAGE), uapi.IOMMU_IOAS_UNMAP)
+    assert lab.p.task.mm.pinned_vm.value == 0
+    refused("ENOENT", lambda: lab.test("DESTROY_ACCESS_PAGES", fd, destroy_access_pages__access_pages_id=1))
+    lab.p.close(fd)
+    assert counts(m) == before
+
+
+def test_a_hardware_queue_keeps_its_memory_mapped(m, lab):
+    viommu = lab.viommu(lab.hwpt(PARENT))
+    lab.map(2 * PAGE)
+
+    def queue(index: int) -> int:
+        wanted = uapi.IommuHwQueueAlloc(
+            viommu_id=viommu, type=SELFTEST, index=index, nesting_parent_iova=FIRST, length=PAGE
+        )
+        return lab.call(wanted, uapi.IOMMU_HW_QUEUE_ALLOC).out_hw_queue_id
+
+    before = counts(m)
+    refused("EIO", lambda: queue(1))
+    refused("EINVAL", lambda: queue(2))
+    assert counts(m) == before
+    first, second = queue(0), queue(1)
+    refused("EEXIST", lambda: queue(0))
+    refused("EBUSY", lambda: lab.destroy(first))
+    unmap = uapi.IommuIoasUnmap(ioas_id=lab.ioas, iova=FIRST, length=2 * PAGE)
+    refused("EBUSY", lambda: lab.call(unmap, uapi.IOMMU_IOAS_UNMAP))
+    lab.destroy(second)
+    lab.destroy(first)
+    assert counts(m) == before
+    lab.call(unmap, uapi.IOMMU_IOAS_UNMAP)

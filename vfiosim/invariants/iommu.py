@@ -138,5 +138,6 @@ def context_is_held_by_its_objects(engine: Engine, ictx: IommufdCtx) -> Broken:
     holders = {holder for holder, _ in ictx.file.f_ref.held}
     for thing in ictx.objects.slots.values():
         mock = isinstance(thing, IommufdDevice) and thing.dev.is_mock  # goes with the context, which nobody else holds
+        mock = mock or (isinstance(thing, IommufdAccess) and thing.internal)
         if isinstance(thing, (IommufdDevice, IommufdAccess)) and not mock and thing not in holders:
             yield f"{thing.oid} lives in {ictx.oid} without holding its file"

@@ -100,7 +100,7 @@ async def intel_iommu_domain_alloc_paging_flags(dev: object, flags: int, data: U
 @kernel("drivers/iommu/intel/iommu.c")
 async def intel_iommu_attach_device(hwpt: Any, dev: object, old: Any) -> None:
     """Program the hardware. ENODEV: none of the modelled devices can ask for pages that are missing."""
-    faults = hwpt is not None and hasattr(hwpt, "fault") and await load(hwpt.fault) is not None
+    faults = hwpt is not None and await load(hwpt.fault) is not None
     await refuse_if(faults, Errno.ENODEV, "device_requests_pages", "the device cannot report page faults (no PRI)")
 
 

@@ -58,6 +58,7 @@ class Errno(IntEnum):
     EPROTO = 71, "the other side does not keep to the protocol"
     EBADMSG = 74, "the message is malformed"
     EOVERFLOW = 75, "a number or the sum of two is larger than it may be"
+    EBADE = 52, "what is there is not what the caller expected"
     EBADFD = 77, "the file is open but of another kind than the call needs"
     ENOTSOCK = 88, "the file is not a socket"
     EMSGSIZE = 90, "the buffer is too short for the answer, or the message too long"

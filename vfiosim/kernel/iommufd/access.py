@@ -5,6 +5,7 @@ from __future__ import annotations
 from ...engine import KObject, Phase, acquire, get, kernel, load, put, refuse_if, release, require, say, store
 from ...uapi import Errno, KernelError
 from ..mm import PAGE_SIZE
+from .areas import ULONG_MAX
 from .domains import iopt_add_access, iopt_remove_access
 from .main import _iommufd_object_alloc, iommufd_get_object, iommufd_object_destroy_user, iommufd_object_finalize
 from .private import IommufdAccess, IommufdCtx, IommufdIoas, iommufd_ctx_get, iommufd_ctx_put, iommufd_put_object
@@ -33,6 +34,8 @@ async def iommufd_access_change_ioas(access: IommufdAccess, new: IommufdIoas | N
             Phase.UNWIND, "{} leaves {}; the driver gives back what it has pinned there, without the lock.", access, now
         )
         await release(access.ioas_lock)
+        if access.unmap is not None:
+            await access.unmap(0, ULONG_MAX)
         await acquire(access.ioas_lock)
         await iopt_remove_access(now, access)
         await put(now.users, access, ATTACHED)
@@ -99,4 +102,5 @@ async def iommufd_access_destroy_object(access: IommufdAccess) -> None:
     """Give back what the object holds: the address space it is attached to, and its context."""
     say(Phase.UNWIND, "{} goes, and its hold on the iommufd with it.", access)
     await iommufd_access_detach(access)
-    await iommufd_ctx_put(access.ictx, access, "its context")
+    if not access.internal:
+        await iommufd_ctx_put(access.ictx, access, "its context")

@@ -42,6 +42,9 @@ class IoptPages(KObject):
     npinned: Field[int] = field(0, guard="mutex")
     last_npinned: Field[int] = field(0, guard="mutex")  # as far as it has been charged
     domains_itree: Field[tuple[IoptArea, ...]] = field((), guard="mutex", link="weak")  # areas that are in page tables
+    access_itree: Field[tuple[tuple[int, int], ...]] = field(
+        (), guard="mutex"
+    )  # first and last page, pinned for software
     # guarded by iova_rwsem of every IOAS of the context
     source_mm: Field[MmStruct] = field(None, guard="iova_rwsem")  # type: ignore[arg-type]
     source_task: Field[Task] = field(None, guard="iova_rwsem")  # type: ignore[arg-type]
@@ -76,6 +79,9 @@ class IoptArea(KObject):
     kind = "iopt_area"
     pages: Field[IoptPages | None] = field(None, guard="iova_rwsem")
     storage_domain: Field[IommufdHwptPaging | None] = field(None, guard="pages.mutex", link="weak")
+    num_accesses: Field[int] = field(0, guard="pages.mutex")  # pinned for software; UNMAP must ask for it first
+    num_locks: Field[int] = field(0, guard="pages.mutex")  # of these by hardware queues: UNMAP is refused
+    prevent_access: Field[bool] = field(False, guard="iova_rwsem")
 
     def __init__(
         self, engine: Engine, iopt: IommufdIoas, iova: int, length: int, start_byte: int, iommu_prot: int

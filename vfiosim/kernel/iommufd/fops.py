@@ -24,6 +24,7 @@ from .hw_pagetable import (
     iommufd_hwpt_paging_abort,
     iommufd_hwpt_paging_destroy,
 )
+from .hw_queue import IommufdHwQueue, iommufd_hw_queue_alloc_ioctl, iommufd_hw_queue_destroy
 from .ioas import (
     iommufd_ioas_alloc_ioctl,
     iommufd_ioas_allow_iovas,
@@ -54,7 +55,6 @@ from .viommu import (
     IommufdVdevice,
     IommufdViommu,
     iommufd_device_pre_destroy,
-    iommufd_hw_queue_alloc_ioctl,
     iommufd_vdevice_abort,
     iommufd_vdevice_alloc_ioctl,
     iommufd_vdevice_destroy,
@@ -73,6 +73,7 @@ DESTROY_OPS.update(
         IommufdVeventq: iommufd_veventq_destroy,
         IommufdViommu: iommufd_viommu_destroy,
         IommufdVdevice: iommufd_vdevice_destroy,
+        IommufdHwQueue: iommufd_hw_queue_destroy,
         SelftestObj: iommufd_selftest_destroy,
     }
 )

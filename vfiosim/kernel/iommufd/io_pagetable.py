@@ -27,6 +27,7 @@ from ...engine import (
 from ...uapi import Errno, KernelError
 from ..fs.file import fget, fput
 from ..mm import PAGE_SIZE
+from .access_pages import iommufd_access_notify_unmap
 from .areas import HAS_PAGES, IOMMU_WRITE, ULONG_MAX, IoptArea, IoptPages
 from .iova import iopt_alloc_iova
 from .pages import (
@@ -251,26 +252,41 @@ async def iopt_unmap_iova_range(iopt: IommufdIoas, start: int, last: int) -> tup
     The answer is how many bytes were unmapped, and the error: what was unmapped before it stays unmapped.
     """
     unmapped = 0
-    async with shared(iopt.domains_rwsem):
-        while start <= last:
-            try:
-                found = await take_area(iopt, start, last)
-            except KernelError as error:
-                return unmapped, error
-            if found is None:
-                break
-            area, pages = found
-            unmapped += area.length
-            start = area.last + 1
-            await iopt_area_unfill_domains(area, pages)
-            await hand_over(pages.kref, (area, HAS_PAGES), (current(), MAKER))
-            await iopt_abort_area(area)
-            await iopt_put_pages(pages, current(), MAKER)
-    return unmapped, None
+    while True:
+        pinned = None
+        async with shared(iopt.domains_rwsem):
+            while start <= last and pinned is None:
+                try:
+                    found = await take_area(iopt, start, last)
+                except KernelError as error:
+                    return unmapped, error
+                if found is None:
+                    break
+                area, pages = found
+                if pages is None:
+                    pinned, start = area, area.iova
+                else:
+                    unmapped += area.length
+                    start = area.last + 1
+                    await drop_area(area, pages)
+        if pinned is None:
+            return unmapped, None
+        await iommufd_access_notify_unmap(iopt, pinned.iova, pinned.length)
 
 
-async def take_area(iopt: IommufdIoas, start: int, last: int) -> tuple[IoptArea, IoptPages] | None:
-    """The lowest area of a range, if it may go, without its pages: nobody can use it any more."""
+async def drop_area(area: IoptArea, pages: IoptPages) -> None:
+    """An area that nobody can use any more leaves the page tables, gives its place back, and lets go of its memory."""
+    await iopt_area_unfill_domains(area, pages)
+    await hand_over(pages.kref, (area, HAS_PAGES), (current(), MAKER))
+    await iopt_abort_area(area)
+    await iopt_put_pages(pages, current(), MAKER)
+
+
+async def take_area(iopt: IommufdIoas, start: int, last: int) -> tuple[IoptArea, IoptPages | None] | None:
+    """The lowest area of a range, if it may go, and its pages, which it has no more: nobody can use it.
+
+    Without pages if software has some of it pinned: the driver must be asked, and cannot pin more of it.
+    """
     async with iopt.iova_rwsem:
         area = await first_between(iopt.areas, start, last)
         if area is None:
@@ -278,8 +294,13 @@ async def take_area(iopt: IommufdIoas, start: int, last: int) -> tuple[IoptArea,
         pages = await require(
             await load(area.pages), Errno.EBUSY, "area_is_complete", "another call is mapping or unmapping this area"
         )
+        locked = await load(area.num_locks) != 0
+        await refuse_if(locked, Errno.EBUSY, "area_not_locked", "the hardware reads a queue in this area")
         cut = area.iova < start or area.last > last
         await refuse_if(cut, Errno.ENOENT, "area_inside_range", "the range cuts a mapping; only whole ones can go")
+        if await load(area.num_accesses):
+            await store(area.prevent_access, True)
+            return area, None
         say(Phase.UNWIND, "{} goes.", area)
         await store(area.pages, None)
     return area, pages

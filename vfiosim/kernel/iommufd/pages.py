@@ -177,9 +177,14 @@ async def charge(pages: IoptPages) -> None:
 # ---- areas and page tables
 
 
-def covered(areas: Iterable[IoptArea], first: int, last: int) -> list[tuple[int, int]]:
-    """Which of these pages no area has in a page table yet."""
-    return list(holes(merged(area.indexes for area in areas), first, last))
+def covered(spans: Iterable[tuple[int, int]], first: int, last: int) -> list[tuple[int, int]]:
+    """Which of these pages are in none of the spans."""
+    return list(holes(merged(spans), first, last))
+
+
+async def in_use(pages: IoptPages) -> list[tuple[int, int]]:
+    """Which pages are pinned: for areas that are in page tables, and for software."""
+    return [*(area.indexes for area in await load(pages.domains_itree)), *await load(pages.access_itree)]
 
 
 async def pin_span(pages: IoptPages, first: int, last: int) -> None:
@@ -211,8 +216,7 @@ async def fill(area: IoptArea, pages: IoptPages) -> None:
     if not area.iommu_prot:
         raise Unsupported("a page table entry that allows neither reading nor writing")
     before = await load(pages.npinned)
-    present = await load(pages.domains_itree)
-    spans = covered(present, *area.indexes)
+    spans = covered(await in_use(pages), *area.indexes)
     for first, last in spans:
         await pin_span(pages, first, last)
     await store(pages.npinned, before + sum(last - first + 1 for first, last in spans))
@@ -228,7 +232,7 @@ async def unfill(area: IoptArea, pages: IoptPages) -> None:
     others = tuple(other for other in await load(pages.domains_itree) if other is not area)
     await store(pages.domains_itree, others)
     await store(area.storage_domain, None)
-    released = sum(last - first + 1 for first, last in covered(others, *area.indexes))
+    released = sum(last - first + 1 for first, last in covered(await in_use(pages), *area.indexes))
     await store(pages.npinned, await load(pages.npinned) - released)
     with suppress(KernelError):  # the address space is gone, and its count with it
         await charge(pages)

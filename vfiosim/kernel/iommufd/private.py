@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from ctypes import sizeof
 from typing import Any, ClassVar, Final, Literal
 
@@ -160,6 +161,8 @@ class IommufdAccess(IommufdObject):
     ) -> None:
         super().__init__(engine, ictx)
         self.iova_alignment = iova_alignment  # a page if it pins, else 1
+        self.internal = False  # of iommufd itself: no driver that could be asked, does not hold the context
+        self.unmap: Callable[[int, int], Awaitable[None]] | None = None  # asks the driver for what it has pinned there
 
 
 class IommufdIoas(IommufdObject):

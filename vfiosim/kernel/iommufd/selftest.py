@@ -26,7 +26,13 @@ from .domains import iopt_reserve_iova
 from .main import iommufd_get_object
 from .nested import IommufdHwptNested
 from .private import IommufdCtx, IommufdHwptPaging, IommufdIoas, Ucmd, iommufd_put_object
-from .selftest_access import iommufd_test_access_replace_ioas, iommufd_test_access_rw, iommufd_test_create_access
+from .selftest_access import (
+    iommufd_test_access_item_destroy,
+    iommufd_test_access_pages,
+    iommufd_test_access_replace_ioas,
+    iommufd_test_access_rw,
+    iommufd_test_create_access,
+)
 from .selftest_device import (
     iommufd_test_dev_check_cache,
     iommufd_test_mock_domain,
@@ -188,6 +194,8 @@ OPERATIONS: Final = {
     uapi.IOMMU_TEST_OP_CREATE_ACCESS: iommufd_test_create_access,
     uapi.IOMMU_TEST_OP_ACCESS_REPLACE_IOAS: iommufd_test_access_replace_ioas,
     uapi.IOMMU_TEST_OP_ACCESS_RW: iommufd_test_access_rw,
+    uapi.IOMMU_TEST_OP_ACCESS_PAGES: iommufd_test_access_pages,
+    uapi.IOMMU_TEST_OP_DESTROY_ACCESS_PAGES: iommufd_test_access_item_destroy,
     uapi.IOMMU_TEST_OP_TRIGGER_IOPF: iommufd_test_trigger_iopf,
     uapi.IOMMU_TEST_OP_TRIGGER_VEVENT: iommufd_test_trigger_vevent,
     uapi.IOMMU_TEST_OP_PASID_ATTACH: iommufd_test_pasid_attach,

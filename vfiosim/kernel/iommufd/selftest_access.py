@@ -8,6 +8,7 @@ from ... import uapi
 from ...engine import (
     Field,
     KObject,
+    Lock,
     Phase,
     alloc,
     copy_from_user,
@@ -18,6 +19,7 @@ from ...engine import (
     free,
     kernel,
     load,
+    mutex,
     pin_pages,
     refuse_if,
     require,
@@ -44,6 +46,7 @@ from ..mm import PAGE_SIZE
 from ..task import current_task
 from ..unsupported import Unsupported
 from .access import iommufd_access_attach, iommufd_access_create, iommufd_access_destroy, iommufd_access_replace
+from .access_pages import Pinned, iommufd_access_pin_pages, iommufd_access_unpin_pages
 from .areas import IOMMU_READ, IOMMU_WRITE, ULONG_MAX, IoptArea
 from .private import IommufdAccess, IommufdIoas, Ucmd
 
@@ -61,6 +64,11 @@ class SelftestAccess(KObject):
 
     kind = "selftest_access"
     access: Field[IommufdAccess | None] = field(None)
+    lock: Lock = mutex()
+    items: Field[tuple[tuple[int, int, int], ...]] = field(
+        (), guard="lock"
+    )  # number, address, length of what is pinned
+    next_id: Field[int] = field(0, guard="lock")
 
     def __init__(self, engine: Engine) -> None:
         super().__init__(engine)
@@ -72,6 +80,7 @@ async def iommufd_test_staccess_release(file: File) -> None:
     driver: SelftestAccess = await private(file)
     access = await load(driver.access)
     if access is not None:
+        await iommufd_test_access_unmap(driver, access, 0, ULONG_MAX)
         await iommufd_access_destroy(access, driver)
     await free(driver)
 
@@ -116,6 +125,7 @@ async def free_descriptor() -> int:
 async def new_access(ucmd: Ucmd, driver: SelftestAccess, alignment: int, number: int) -> None:
     """The access object, attached to what `id` names, and the reply."""
     access = await iommufd_access_create(ucmd.ictx, driver, alignment)
+    access.unmap = lambda iova, length: iommufd_test_access_unmap(driver, access, iova, length)
     try:
         await iommufd_access_attach(access, ucmd.cmd.id)
         ucmd.cmd.create_access.out_access_fd = number
@@ -172,6 +182,91 @@ async def iommufd_test_access_rw(ucmd: Ucmd) -> None:
         await fput(file)
         raise
     await fput(file)
+
+
+@kernel("drivers/iommu/iommufd/selftest.c")
+async def iommufd_test_access_unmap(driver: SelftestAccess, access: IommufdAccess, iova: int, length: int) -> None:
+    """A range goes: give back all that touches it."""
+    last = iova + length - 1
+    async with driver.lock:
+        for item in await load(driver.items):
+            if item[1] <= last and iova <= item[1] + item[2] - 1:
+                await store(driver.items, tuple(other for other in await load(driver.items) if other is not item))
+                await iommufd_access_unpin_pages(access, *item[1:])
+
+
+@kernel("drivers/iommu/iommufd/selftest.c")
+async def iommufd_test_access_item_destroy(ucmd: Ucmd) -> None:
+    """DESTROY_ACCESS_PAGES: EBADFD, ENOENT."""
+    file, access = await iommufd_access_get(ucmd.cmd.id)
+    number = ucmd.cmd.destroy_access_pages.access_pages_id
+    driver: SelftestAccess = await private(file)
+    try:
+        async with driver.lock:
+            items = await load(driver.items)
+            found = next((item for item in items if item[0] == number), None)
+            item = await require(found, Errno.ENOENT, "pinned_exists", f"nothing is pinned under the number {number}")
+            await store(driver.items, tuple(other for other in items if other is not item))
+            await iommufd_access_unpin_pages(access, *item[1:])
+    except KernelError:
+        await fput(file)
+        raise
+    await fput(file)
+
+
+@kernel("drivers/iommu/iommufd/selftest.c")
+async def iommufd_test_access_pages(ucmd: Ucmd) -> None:
+    """ACCESS_PAGES: ENOMEM, EOPNOTSUPP (flags), EBADFD, EOPNOTSUPP (does not pin), what pinning says, EFAULT, EBADE."""
+    wanted = ucmd.cmd.access_pages
+    await refuse_if(wanted.length > MOST, Errno.ENOMEM, "pages_length", "at most 16 MiB in one go")
+    unknown = wanted.flags & ~(uapi.MOCK_FLAGS_ACCESS_WRITE | uapi.MOCK_FLAGS_ACCESS_SYZ)
+    await refuse_if(unknown != 0, Errno.EOPNOTSUPP, "pages_flags_known", f"the flags {unknown:#x} are not known")
+    file, access = await iommufd_access_get(ucmd.cmd.id)
+    try:
+        small = access.iova_alignment != PAGE_SIZE
+        await refuse_if(small, Errno.EOPNOTSUPP, "access_pins", "the device was made as one that does not pin")
+        if wanted.flags & uapi.MOCK_FLAGS_ACCESS_SYZ:
+            raise Unsupported("an access to an address that is the number of a mapping")
+        driver: SelftestAccess = await private(file)
+        async with driver.lock:
+            await pin_for_test(ucmd, driver, access)
+    except KernelError:
+        await fput(file)
+        raise
+    await fput(file)
+
+
+async def pin_for_test(ucmd: Ucmd, driver: SelftestAccess, access: IommufdAccess) -> None:
+    """Pin, compare with the memory that the test expects, note it, reply."""
+    wanted = ucmd.cmd.access_pages
+    iova, length = wanted.iova, wanted.length
+    pinned = await iommufd_access_pin_pages(access, iova, length, bool(wanted.flags & uapi.MOCK_FLAGS_ACCESS_WRITE))
+    before, number = await load(driver.items), await load(driver.next_id)
+    try:
+        if wanted.uptr:
+            await check_pinned(pinned, wanted.uptr - iova % PAGE_SIZE)
+        await store(driver.next_id, number + 1)
+        wanted.out_access_pages_id = number
+        await copy_to_user(ucmd.address, ucmd.reply())
+    except KernelError:
+        await iommufd_access_unpin_pages(access, iova, length)
+        raise
+    await store(driver.items, (*before, (number, iova, length)))
+
+
+async def check_pinned(pinned: Pinned, address: int) -> None:
+    """Is this the memory of the caller at `address`? EFAULT, EBADE."""
+    mm = current_task().mm
+    for area, first, last in pinned:
+        pages = await load(area.pages)
+        assert pages is not None
+        if pages.file is not None or await load(pages.source_mm) is not mm:
+            raise Unsupported("whether memory of a file or of another process is the same")
+        for index in range(first, last + 1):
+            await pin_pages(mm, address - address % PAGE_SIZE, PAGE_SIZE, False)
+            other = pages.address + index * PAGE_SIZE != address - address % PAGE_SIZE
+            await refuse_if(other, Errno.EBADE, "pinned_as_expected", "other memory was pinned")
+            address += PAGE_SIZE
 
 
 # ---- of iommufd itself

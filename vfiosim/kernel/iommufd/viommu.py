@@ -29,8 +29,6 @@ from ...engine import (
 from ...engine.engine import Engine
 from ...uapi import Errno, KernelError
 from ..iommu_ops import IommuOps, UserData
-from ..unsupported import Unsupported
-from .areas import ULONG_MAX
 from .main import (
     _iommufd_object_alloc,
     iommufd_get_object,
@@ -221,25 +219,6 @@ async def iommufd_device_pre_destroy(idev: IommufdDevice) -> None:
             return
     say(Phase.UNWIND, "{} loses its device: it goes too, and nothing else will ever get its ID.", vdev)
     await iommufd_object_tombstone_user(idev.ictx, vdev, idev)
-
-
-# ---- queues that the hardware reads by itself
-
-
-@kernel("drivers/iommu/iommufd/viommu.c")
-async def iommufd_hw_queue_alloc_ioctl(ucmd: Ucmd) -> None:
-    """EOPNOTSUPP (flags, no type), EINVAL (length), EOVERFLOW, ENOENT, EOPNOTSUPP (type)."""
-    cmd = ucmd.cmd
-    bad = cmd.flags != 0 or cmd.type == uapi.IOMMU_HW_QUEUE_TYPE_DEFAULT
-    await refuse_if(bad, Errno.EOPNOTSUPP, "hw_queue_has_type", "a queue has no flags and must have a type")
-    await refuse_if(not cmd.length, Errno.EINVAL, "hw_queue_length", "a queue needs room")
-    over = cmd.nesting_parent_iova + cmd.length - 1 > ULONG_MAX
-    await refuse_if(over, Errno.EOVERFLOW, "hw_queue_ends_somewhere", "the queue ends beyond the last address")
-    viommu = await iommufd_get_object(ucmd.ictx, cmd.viommu_id, IommufdViommu)
-    await iommufd_put_object(viommu)
-    known = cmd.type == uapi.IOMMU_HW_QUEUE_TYPE_SELFTEST
-    await refuse_if(not known, Errno.EOPNOTSUPP, "hw_queue_type_known", "the IOMMU has no queues of this type")
-    raise Unsupported("a hardware queue in the memory of a guest")
 
 
 def device_of(vdev: KObject | None) -> KObject | None:
