@@ -27,6 +27,7 @@ _COPIED_BACK: Final = {
     "VFIO_DEVICE_GET_INFO": {"cap_offset", "pad"},
     "VFIO_DEVICE_GET_REGION_INFO": {"argsz"},  # how much room the capabilities would have needed
     "VFIO_IOMMU_GET_INFO": {"pad"},
+    "IOMMU_GET_HW_INFO": {"out_max_pasid_log2"},
 }
 
 

@@ -201,9 +201,8 @@ class Programmer:
     def _any_fd(self, actor: Actor | None) -> int:
         files = self._files(actor)
         if not files or self.random.random() < 0.05:
-            return self.random.choice([-1, -100, *range(3, 20)])
-        fd, _kind = self.random.choice(files)
-        return int(fd)
+            return int(self.random.choice([-1, -100, *range(3, 20)]))
+        return self.random.choice(files)[0]
 
     def _live_fd(self, actor: Actor) -> tuple[int, str]:
         """A descriptor, and the kind of its file; files that understand requests are preferred."""
