@@ -103,7 +103,13 @@ def test_a_step_that_is_not_there_gets_a_message_and_the_player_stays(
     field.fill("3")
     field.press("Enter")
     at(player, 3)
-    expect(player.get_by_role("alert")).to_have_text("")
+    expect(player.get_by_role("alert")).to_have_count(0)
+
+
+def test_digits_that_are_no_step_get_a_message_and_the_player_stays(page: Page, player: Locator) -> None:
+    page.keyboard.type("99")
+    expect(player.get_by_role("alert")).to_have_text(f"There is no step 99: write 0 to {len(doors())}.")
+    at(player, 9)
 
 
 def test_shift_and_arrows_move_by_effects(page: Page, player: Locator) -> None:
