@@ -169,7 +169,7 @@ class Player {
     clearTimeout(this.typing);
     this.typed += digit;
     this.typing = setTimeout(() => { this.typed = ""; }, 900);
-    this.goTo(Number(this.typed));
+    this.jumpTo(this.typed);
   }
 
   toggle() {

@@ -15,7 +15,7 @@ import pytest
 from tests.toys import HOSTILE, Door, House, hold, kill, lose_key, make_key, open_door, point_at
 from vfiosim import Machine, uapi
 from vfiosim.trace import Trace
-from vfiosim.views import Beside, beside, graph, show, state_text, steps_text, svg_at
+from vfiosim.views import graph, show, state_text, steps_text, svg_at
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -321,51 +321,3 @@ def test_a_state_as_text_tells_what_nobody_holds_and_rings() -> None:
     text = state_text(house.trace.end)
     assert "door front  [users 1]" in text
     assert "door front (see above)" in text
-
-
-# ---- two runs
-
-
-def refused_bind() -> Trace:
-    machine = Machine()
-    vmm = machine.process("vmm")
-    device, group = vmm.open("/dev/vfio/devices/vfio0"), vmm.open("/dev/iommu")
-    with pytest.raises(uapi.KernelError):
-        vmm.ioctl(device, uapi.VFIO_DEVICE_BIND_IOMMUFD, uapi.VfioDeviceBindIommufd(iommufd=group, flags=2))
-    return machine.trace[machine.trace.calls[-1].steps]
-
-
-def test_two_runs_side_by_side_begin_at_the_last_step_that_they_share():
-    pair = beside(bind(), refused_bind())
-    assert isinstance(pair, Beside)
-    assert (pair.left.step, pair.right.step) == (pair.shared, pair.shared)
-    assert 0 < pair.shared < len(refused_bind())
-    assert bind()[pair.shared].sentence != refused_bind()[pair.shared].sentence
-    assert str(pair).startswith(f"The same up to step {pair.shared}; then they differ.")
-
-
-def test_two_equal_runs_are_said_to_be_equal_in_one_line():
-    assert str(beside(bind(), bind())) == f"The two runs are the same in all {len(bind())} steps."
-
-
-def test_two_runs_that_share_nothing_are_said_to_differ_from_the_start():
-    assert str(beside(bind(), keys())).startswith("They differ from step 1 on.")
-
-
-def test_two_runs_are_two_players_in_one_page():
-    html = beside(bind(), refused_bind())._repr_mimebundle_()["text/html"]
-    assert html.count("\nnew Player(root") == 2
-
-
-# ---- numbers of steps
-
-
-def test_below_zero_steps_count_from_the_end():
-    trace = bind()
-    assert [show(trace, step=step).step for step in (0, 1, -1, -5)] == [0, 1, len(trace), len(trace) - 4]
-
-
-def test_a_step_that_is_not_there_is_refused_on_both_sides():
-    for step in (len(bind()) + 1, -len(bind()) - 2):
-        with pytest.raises(IndexError, match=f"there is no step {step}; this trace has {len(bind())}"):
-            show(bind(), step=step)

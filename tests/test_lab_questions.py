@@ -1,0 +1,345 @@
+"""The questions and the task of the lab, what is left where something is missing, and that everybody can use it."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from tests.test_lab import opened, press
+from vfiosim.lab import Bench, Exercise, Finding, Prediction, Question, Session
+from vfiosim.lab.stage import NO_PLAYER, Stage
+from vfiosim.lessons import one_bind
+from vfiosim.lessons.one_bind_questions import QUESTIONS
+
+# ---- why is it alive?
+
+
+def test_why_names_every_direct_holder_once():
+    bench = one_bind.close()
+    alive = bench.children[-1]
+    alive.choice.value = "file iommu#1"
+    alive.ask.click()
+    lines = re.findall(r"<li>(.*?)</li>", alive.answer.value)
+    assert "kept alive by 3 holders" in alive.answer.value
+    assert [re.search(r"(\S+ \S+) --[^-]*--&gt; file iommu#1", line).group(1) for line in lines] == [  # type: ignore[union-attr]
+        "fds vmm",
+        "vfio_device_file 1",
+        "iommufd_device 1",
+    ]
+
+
+def test_why_follows_the_bench():
+    bench = one_bind.close()
+    alive = bench.children[-1]
+    alive.choice.value = "vfio_device_file 1"
+    alive.ask.click()
+    press(bench, "close")
+    assert alive.answer.value == ""
+    bench.fd.text.value = "4"
+    press(bench, "close")
+    assert "vfio_device_file 1" not in alive.choice.options
+
+
+def test_why_answers_for_the_step_that_is_shown():
+    bench = one_bind.close()
+    alive = bench.children[-1]
+    press(bench, "close")
+    alive.choice.value = "vfio_device_file 1"
+    alive.ask.click()
+    steps = len(bench.session.steps)
+    assert f"After step 1 of {steps}:</b> Nothing keeps vfio_device_file 1 alive." in alive.answer.value
+    bench.stage.player.step = 0
+    assert "Before step 1:</b> vfio_device_file 1 is kept alive by 1 holder" in alive.answer.value
+    bench.stage.player.step = steps
+    assert f"After step {steps} of {steps}:</b> vfio_device_file 1 is not alive." in alive.answer.value
+
+
+def test_why_answers_for_now_before_the_first_call():
+    alive = one_bind.close().children[-1]
+    alive.ask.click()
+    assert "<b>Now:</b>" in alive.answer.value
+
+
+def test_in_the_picture_of_the_lesson_with_a_vm_the_list_has_its_holder():
+    for bench in (one_bind.kvm(), one_bind.exercise().bench):
+        press(bench, *(["create VM", "create kvm-vfio"] if "bind" in bench.buttons else ["GET_INFO"]))
+        svg = bench.stage.player.data["svg"]
+        assert re.search(r'data-oid="kvm_device', svg)
+        assert re.search(r'data-oid="kvm_vfio', svg)
+
+
+# ---- predictions
+
+
+def answer(prediction: Prediction, value: str) -> str:
+    prediction.choice.value = value
+    prediction.commit.click()
+    prediction.reveal.click()
+    return prediction.message
+
+
+def test_nothing_is_revealed_before_a_prediction_is_committed():
+    prediction = one_bind.predict("close the iommufd first")
+    assert prediction.reveal.disabled
+    prediction.reveal.click()
+    assert "Commit to a prediction first." in prediction.message
+    prediction.commit.click()
+    assert "Choose one of the answers first." in prediction.message
+    assert prediction.reveal.disabled
+    prediction.choice.value = "busy"
+    prediction.commit.click()
+    assert prediction.choice.disabled
+    assert not prediction.reveal.disabled
+    assert not any(isinstance(child, Stage) for child in prediction.children)
+
+
+@pytest.mark.parametrize("name", QUESTIONS)
+def test_the_right_answer_is_the_one_that_the_simulator_gives(name):
+    right = QUESTIONS[name].experiment().answer
+    message = answer(one_bind.predict(name), right)
+    assert "✓ You predicted" in message
+    assert "What misled you?" not in message
+
+
+@pytest.mark.parametrize(("name", "wrong"), [(name, wrong) for name, q in QUESTIONS.items() for wrong in q.wrong])
+def test_a_wrong_answer_stays_beside_the_truth_with_the_belief_and_the_steps_that_refute_it(name, wrong):
+    prediction = one_bind.predict(name)
+    message = answer(prediction, wrong)
+    question = QUESTIONS[name]
+    said = question.choices.get(wrong, wrong)
+    truth = question.experiment().answer
+    assert re.search(rf"✕ You predicted {re.escape(said)}", message)
+    assert question.choices.get(truth, truth) in message
+    assert "What misled you?" in message
+    stage = prediction.children[-1]
+    assert isinstance(stage, Stage)
+    assert 0 < len(stage.trace) <= 20
+
+
+@pytest.mark.parametrize("name", QUESTIONS)
+def test_every_wrong_choice_of_a_question_has_its_belief(name):
+    question = QUESTIONS[name]
+    assert question.choices or question.otherwise
+    right = question.experiment().answer
+    assert right not in question.wrong
+    assert set(question.choices) <= {right, *question.wrong}
+
+
+def test_a_typed_prediction_must_be_a_number_or_an_errno():
+    prediction = one_bind.predict("which error wins?")
+    for typed, message in (("", "Type a prediction first."), ("EWHAT", "Type a number like 2")):
+        prediction.choice.value = typed
+        prediction.commit.click()
+        assert message in prediction.message
+        assert prediction.reveal.disabled
+    assert "✓" in answer(prediction, " ebusy ")
+
+
+def test_a_typed_answer_that_nobody_expected_is_answered_too():
+    assert "Count holders, not calls" in answer(one_bind.predict("who holds the iommufd?"), "17")
+
+
+def test_a_prediction_can_be_made_anew():
+    prediction = one_bind.predict("a device without DMA")
+    answer(prediction, "zero")
+    prediction.again.click()
+    assert (prediction.message.strip(), prediction.choice.value, prediction.reveal.disabled) == ("", None, True)
+    assert not any(isinstance(child, Stage) for child in prediction.children)
+    assert "✓" in answer(prediction, "positive")
+
+
+def test_a_question_is_asked_of_the_simulator_only_when_it_is_revealed():
+    asked = []
+
+    def experiment() -> Finding:
+        asked.append(1)
+        return Finding("0", Session().steps, 0)
+
+    prediction = Prediction(Question("Zero?", experiment, "it is so.", otherwise="no"))
+    prediction.choice.value = "0"
+    prediction.commit.click()
+    assert asked == []
+    prediction.reveal.click()
+    assert asked == [1]
+
+
+def test_a_question_that_the_lesson_does_not_have_is_named():
+    with pytest.raises(ValueError, match="no question 'why'; there are open is enough"):
+        one_bind.predict("why")
+
+
+# ---- the task
+
+
+@pytest.fixture
+def exercise() -> Exercise:
+    return one_bind.exercise()
+
+
+def close(bench: Bench, fd: int) -> None:
+    bench.fd.text.value = str(fd)
+    press(bench, "close")
+
+
+def test_the_task_is_not_solved_at_its_start(exercise):
+    exercise.check.click()
+    assert "✕ Not yet." in exercise.message
+    assert "held by fds vmm (fd 3) and fds vmm (fd 5) and kvm_vfio 1 (in its list)" in exercise.message
+
+
+def test_the_tasks_own_solution_solves_it(exercise):
+    one_bind.free_it(exercise.bench.session)
+    exercise.check.click()
+    assert "✓ Solved. You needed 3 calls; it takes no fewer." in exercise.message
+
+
+def test_closing_the_descriptors_only_leaves_the_list_as_holder(exercise):
+    close(exercise.bench, 3)
+    close(exercise.bench, 5)
+    exercise.check.click()
+    assert "held by kvm_vfio 1 (in its list)" in exercise.message
+    assert "not 0" in exercise.message
+
+
+def test_closing_the_kvm_vfio_descriptor_is_a_second_way(exercise):
+    for fd in (3, 5, 6):
+        close(exercise.bench, fd)
+    assert exercise.solved
+
+
+def test_closing_everything_is_no_solution(exercise):
+    for fd in (3, 4, 5, 6, 7):
+        close(exercise.bench, fd)
+    exercise.check.click()
+    assert "the VM must stay open" in exercise.message
+    assert "the iommufd must stay open" in exercise.message
+
+
+def test_a_verdict_does_not_outlive_the_next_call(exercise):
+    exercise.check.click()
+    close(exercise.bench, 3)
+    assert "Not yet" not in exercise.message
+
+
+def test_the_way_that_is_longer_is_told_of_the_shorter_one(exercise):
+    press(exercise.bench, "dup")
+    for fd in (3, 5, 8, 6):
+        close(exercise.bench, fd)
+    exercise.check.click()
+    assert "You needed 5 calls. It can be done with 3." in exercise.message
+
+
+def test_hint_and_solution_come_and_go(exercise):
+    exercise.hint.click()
+    assert "Hint." in exercise.message
+    exercise.solution.click()
+    assert "KVM_DEV_VFIO_FILE_DEL" in exercise.message
+    exercise.solution.click()
+    assert exercise.message.strip() == ""
+
+
+# ---- where something is missing
+
+
+def run(program: str) -> str:
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_without_anywidget_the_bench_shows_the_steps_as_text_and_one_clear_line():
+    text = run(
+        "import sys; sys.modules['anywidget'] = None\n"
+        "from vfiosim.lab import Bench\n"
+        "b = Bench(); b.buttons['open device'].click(); print(b.stage.children[0].value)"
+    )
+    assert text.count(NO_PLAYER) == 1
+    assert "vmm calls open(/dev/vfio/devices/vfio0)." in text
+
+
+def test_without_graphviz_the_player_has_text_and_one_clear_line():
+    text = run(
+        "import sys; sys.modules['graphviz'] = sys.modules['pygraphviz'] = None\n"
+        "from vfiosim.lab import Bench\n"
+        "b = Bench(); b.buttons['open device'].click(); d = b.stage.player.data; print(d['svg'] == '', d['hint'])"
+    )
+    assert text.startswith("True To see pictures")
+
+
+# ---- where there are no widgets
+
+
+def test_a_bench_leaves_a_player_behind_that_needs_no_widgets():
+    bundle = one_bind.first_bind()._repr_mimebundle_()
+    assert "application/vnd.jupyter.widget-view+json" in bundle
+    assert "VFIO_DEVICE_BIND_IOMMUFD" in bundle["text/html"]
+    assert "new Player(" in bundle["text/html"]
+    assert bundle["text/plain"].startswith("File descriptors of the program: 3 → file vfio0#1 4 → file iommu#1")
+
+
+def test_after_a_call_a_bench_leaves_the_steps_of_that_call_behind():
+    bench = one_bind.first_bind()
+    press(bench, "bind")
+    bundle = bench._repr_mimebundle_()
+    assert "out_devid = 1" in bundle["text/html"]
+    assert "vmm calls ioctl(3, VFIO_DEVICE_BIND_IOMMUFD)." in bundle["text/plain"]
+
+
+def test_a_prediction_leaves_its_question_and_choices_behind_but_not_the_answer():
+    bundle = one_bind.predict("close the iommufd first")._repr_mimebundle_()
+    for kind in ("text/html", "text/plain"):
+        assert "The program closes the descriptor of the" in bundle[kind]
+        assert "close fails with EBUSY" in bundle[kind]
+        assert "The simulator says" not in bundle[kind]
+
+
+def test_a_revealed_prediction_leaves_the_verdict_and_the_player_behind():
+    prediction = one_bind.predict("close the iommufd first")
+    answer(prediction, "busy")
+    html = prediction._repr_mimebundle_()["text/html"]
+    assert "What misled you?" in html
+    assert "new Player(" in html
+
+
+def test_a_task_leaves_itself_and_its_player_behind(exercise):
+    bundle = exercise._repr_mimebundle_()
+    assert "Make the device free again" in bundle["text/html"]
+    assert "new Player(" in bundle["text/html"]
+    assert "Make the device free again" in bundle["text/plain"]
+
+
+# ---- accessible
+
+
+def test_every_control_has_a_name_for_a_screen_reader():
+    bench = Bench()
+    for button in [*bench.buttons.values(), bench.undo, bench.reset, bench.copy]:
+        assert button.description
+        assert button.tooltip
+    for field in [bench.bind_fd, bench.fd, bench.vm, bench.kv, bench.listed, *bench.struct.values()]:
+        assert field.text.description
+        assert field.text.tooltip
+
+
+def test_messages_are_announced():
+    bench = opened()
+    assert 'role="status"' in bench.result.value
+    bench.fd.text.value = "x"
+    press(bench, "close")
+    assert 'role="alert"' in bench.fd.problem.value
+
+
+def test_nothing_moves_in_the_picture_between_two_presses():
+    bench = one_bind.first_bind()
+
+    def places() -> dict[str, str]:
+        svg = bench.stage.player.data["svg"]
+        return dict(re.findall(r'data-oid="([^"]+)".*?<rect class="box" x="([-0-9.]+)" y', svg))
+
+    before = places()
+    bench.buttons["bind"].click()
+    assert len(before) > 5
+    assert places() == before

@@ -1,0 +1,114 @@
+"""The player for everybody and everywhere: by keyboard, read aloud, without scripts, exported, in JupyterLab."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbconvert import HTMLExporter
+from playwright.sync_api import Browser, Locator, Page, expect
+
+from tests.browser import JupyterLab, run_all
+from tests.conftest import ROOT
+from tests.test_player import at, doors, open_page
+from vfiosim.views import show
+
+
+@pytest.fixture
+def player(page: Page, tmp_path: Path) -> Locator:
+    """The player of `doors`, with the focus."""
+    shown = open_page(page, tmp_path, show(doors()))
+    shown.focus()
+    return shown
+
+
+def test_it_can_be_used_by_keyboard_and_read_aloud(page: Page, player: Locator) -> None:
+    focusable = page.evaluate(
+        """[...document.querySelectorAll('.vfiosim-player, .vfiosim-player button, .vfiosim-player input, .vfiosim-player select')]
+            .map(one => [one.tabIndex, one.dataset.lmSuppressShortcuts])"""
+    )
+    assert len(focusable) == 10
+    assert all(entry == [0, "true"] for entry in focusable)
+    page.keyboard.press("ArrowRight")
+    expect(player.locator("[aria-live=polite]")).to_contain_text("Open door front.")
+    picture = player.get_by_role("img", name="Who holds a reference to whom")
+    expect(picture).to_have_accessible_description("Open door front.")
+
+
+def test_who_wants_less_motion_gets_none(browser: Browser, tmp_path: Path) -> None:
+    for motion, duration in (("reduce", "0s"), ("no-preference", "0.2s")):
+        context = browser.new_context(reduced_motion=motion)  # type: ignore[arg-type]
+        page = context.new_page()
+        open_page(page, tmp_path, show(doors()))
+        shown = page.evaluate("getComputedStyle(document.querySelector('.stage .node')).transitionDuration")
+        context.close()
+        assert shown == duration
+
+
+def test_where_scripts_may_not_run_there_is_a_picture(browser: Browser, tmp_path: Path) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    open_page(page, tmp_path, show(doors()))
+    still = page.locator("img.vfiosim-still")
+    expect(still).to_be_visible()
+    box = still.bounding_box()
+    assert box is not None
+    assert box["width"] > 100
+    context.close()
+
+
+def test_without_graphviz_it_plays_the_text(page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vfiosim.views.player.lay_out", lambda graph: None)
+    player = open_page(page, tmp_path, show(doors()))
+    player.focus()
+    page.keyboard.press("End")
+    expect(player.locator(".hint")).to_have_text(re.compile("pip install pygraphviz"))
+    expect(player.locator(".stage pre")).to_contain_text("door front")
+
+
+def test_an_exported_notebook_plays_without_kernel_and_network(browser: Browser, tmp_path: Path) -> None:
+    data = show(doors())._repr_mimebundle_()
+    cell = nbformat.v4.new_code_cell("show(trace)", outputs=[nbformat.v4.new_output("execute_result", data)])
+    exporter = HTMLExporter()
+    html, _ = exporter.from_notebook_node(nbformat.v4.new_notebook(cells=[cell]))
+    (tmp_path / "exported.html").write_text(html, "utf-8")
+    context = browser.new_context(offline=True)
+    page = context.new_page()
+    page.goto((tmp_path / "exported.html").as_uri())
+    player = page.locator(".vfiosim-player")
+    player.focus()
+    page.keyboard.press("ArrowRight")
+    at(player, 1)
+    expect(player.locator(".stage svg")).to_be_visible()
+    context.close()
+
+
+TOYS = f"""
+import sys
+sys.path.insert(0, {str(ROOT)!r})
+from tests.toys import House, make_key, lose_key
+from vfiosim.views import live, show
+house = House()
+house.run(make_key(house.person, house.door))
+show(house.trace)
+"""
+LIVE = "view = live(house.trace)\nview"
+LONGER = "house.run(lose_key(house.person, house.door, 1))\nview.update(house.trace)\nview.highlight = ['door front']"
+
+
+def test_in_jupyterlab_arrows_move_the_player_and_a_longer_trace_reaches_the_live_one(
+    page: Page, jupyterlab: JupyterLab
+) -> None:
+    jupyterlab.open(page, jupyterlab.add("player.ipynb", TOYS, LIVE, LONGER))
+    run_all(page)
+    still, live = page.locator(".vfiosim-player").first, page.locator(".vfiosim-player").nth(1)
+    still.locator(".sentence").click()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    at(still, 2)
+    at(live, 4)
+    expect(live.locator(".sentence")).to_have_text("Key 1 is lost.")
+    expect(live.locator(".edge.dim")).not_to_have_count(0)
+    expect(page.locator(".jp-RenderedText[data-mime-type$=stderr]")).to_have_count(0)
