@@ -256,7 +256,7 @@ async def pin_for_test(ucmd: Ucmd, driver: SelftestAccess, access: IommufdAccess
 
 async def check_pinned(pinned: Pinned, address: int) -> None:
     """Is this the memory of the caller at `address`? EFAULT, EBADE."""
-    mm = current_task().mm
+    mm = await load(current_task().mm)
     for area, first, last in pinned:
         pages = await load(area.pages)
         assert pages is not None
