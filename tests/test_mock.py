@@ -288,12 +288,12 @@ def test_what_software_has_pinned_is_given_back_when_it_is_unmapped(m, lab):
     where = {"access_pages__iova": FIRST, "access_pages__length": PAGE, "access_pages__uptr": address}
     numbers = [lab.test("ACCESS_PAGES", fd, **where).access_pages.out_access_pages_id for _ in range(2)]
     assert numbers == [0, 1]
-    assert lab.p.task.mm.pinned_vm.value == 1
+    assert lab.p.task.mm.value.pinned_vm.value == 1
     refused("EBADE", lambda: lab.test("ACCESS_PAGES", fd, **{**where, "access_pages__uptr": address + PAGE}))
     lab.test("DESTROY_ACCESS_PAGES", fd, destroy_access_pages__access_pages_id=0)
-    assert (lab.p.task.mm.pinned_vm.value, m.check()) == (1, [])
+    assert (lab.p.task.mm.value.pinned_vm.value, m.check()) == (1, [])
     lab.call(uapi.IommuIoasUnmap(ioas_id=lab.ioas, iova=FIRST, length=2 * PAGE), uapi.IOMMU_IOAS_UNMAP)
-    assert lab.p.task.mm.pinned_vm.value == 0
+    assert lab.p.task.mm.value.pinned_vm.value == 0
     refused("ENOENT", lambda: lab.test("DESTROY_ACCESS_PAGES", fd, destroy_access_pages__access_pages_id=1))
     lab.p.close(fd)
     assert counts(m) == before
