@@ -465,3 +465,15 @@ def test_unbinding_the_physical_function_takes_the_virtual_ones_with_it(card):
     assert card.built.vfio_devices == {}
     assert sorted(card.built.devices) == ["card"]
     assert card.check() == []
+
+
+def test_a_device_that_is_removed_twice_at_once_goes_once(m):
+    first, second = m.process("first"), m.process("second")
+    path = "/sys/bus/pci/devices/0000:00:05.0/remove"
+    calls = [one.start("write_file", path, b"1", run=False) for one in (first, second)]
+    while any([call.step() for call in calls]):
+        pass
+    for call in calls:
+        call.run()
+    assert [call.state for call in calls] == ["done", "done"]
+    assert m.check() == []

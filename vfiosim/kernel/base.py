@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
-from ..engine import Count, Field, KObject, Lock, Table, count, field, get_unless_zero, kernel, load, mutex, put
+from ..engine import Count, Field, KObject, Lock, Table, count, field, free, get_unless_zero, kernel, load, mutex, put
 from ..engine.engine import Engine
 from .hardware import hardware_of
 from .iommu import IommuGroup
@@ -85,6 +85,7 @@ class Device(KObject):
     kind = "device"
     root = "hardware"
 
+    kobj: Count = count()  # its memory: held by its bus, and by who is writing to a file of it
     lock: Lock = mutex()
     # guarded by lock
     driver: Field[BusDriver | None] = field(None, guard="lock")
@@ -110,6 +111,16 @@ class Device(KObject):
         self.is_mock = False
         self.cache_coherent = True  # IOMMU_CAP_CACHE_COHERENCY
         self.isolated_msi = True  # iommu_group_has_isolated_msi()
+
+
+ON_ITS_BUS: Final = "on its bus"
+
+
+@kernel("drivers/base/core.c")
+async def put_device(device: Device, holder: KObject, reason: str) -> None:
+    """Let go of the memory of a device; it is freed with the last reference."""
+    if await put(device.kobj, holder, reason):
+        await free(device)
 
 
 def syspath(device: Device) -> str:

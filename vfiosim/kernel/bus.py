@@ -9,7 +9,6 @@ from ..engine import (
     Lock,
     Table,
     alloc,
-    free,
     get,
     kernel,
     load,
@@ -23,7 +22,7 @@ from ..engine import (
 )
 from ..engine.engine import Engine
 from ..uapi import Errno, KernelError
-from .base import NO_GROUP, BusDriver, Device, DeviceSpec, driver_match_device
+from .base import NO_GROUP, ON_ITS_BUS, BusDriver, Device, DeviceSpec, driver_match_device, put_device
 from .dd import device_driver_attach, device_release_driver_internal, really_probe
 from .iommu import IommuGroups, iommu_group_for, iommu_group_put
 
@@ -123,15 +122,22 @@ async def device_add(
     if group is not None:
         await get(group.kobj, device, "in this group")
     await store(device.driver_override, override)
+    await get(device.kobj, device, ON_ITS_BUS)
     await poke(buses.devices, device.address, device)
     return device
 
 
 @kernel("drivers/base/core.c")
-async def device_del(device: Device) -> None:
-    """A device goes away: first its driver lets go, then nobody can find it, then its iommu_group loses it."""
+async def device_del(device: Device) -> bool:
+    """A device goes away: first its driver lets go, then nobody can find it, then its iommu_group loses it.
+
+    False if somebody else has taken it away meanwhile.
+    """
     await device_release_driver_internal(device, None)
+    if await peek(device.bus_devices, device.address) is not device:
+        return False
     await poke(device.bus_devices, device.address, None)
     if device.iommu_group is not None:
         await iommu_group_put(device.iommu_group, device, "in this group")
-    await free(device)
+    await put_device(device, device, ON_ITS_BUS)
+    return True

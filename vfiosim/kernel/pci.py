@@ -11,8 +11,8 @@ from .bus import Buses, Slot, device_add, device_attach, device_del
 async def remove_store(buses: Buses, device: Device, count: int) -> int:
     """Write 1 into `remove` of a PCI function: the kernel forgets it, until a rescan finds it again."""
     async with buses.rescan_remove_lock:
-        await device_del(device)
-        await poke(buses.unplugged, device.address, await alloc(Slot, device.spec))
+        if await device_del(device):
+            await poke(buses.unplugged, device.address, await alloc(Slot, device.spec))
     return count
 
 

@@ -6,9 +6,9 @@ import re
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-from ...engine import kernel, load, peek, refuse_if, require, slots_of
+from ...engine import current, get, kernel, load, peek, refuse_if, require, slots_of
 from ...uapi import Errno, KernelError
-from ..base import Device, syspath
+from ..base import Device, put_device, syspath
 from ..bus import Buses, bind_store, driver_set_override, drivers_probe_store, unbind_store
 from ..iov import sriov_numvfs_store
 from ..pci import remove_store, rescan_store
@@ -90,6 +90,9 @@ async def sysfs_file(buses: Buses, path: str) -> Callable[[str, int], Awaitable[
     raise Unsupported(f"writing {path}")
 
 
+WRITING = "being written to"
+
+
 async def device_at(buses: Buses, address: str) -> Device:
     """The device with this address. ENOENT."""
     device = await peek(buses.devices, address)
@@ -99,7 +102,20 @@ async def device_at(buses: Buses, address: str) -> Device:
 async def of_device(buses: Buses, address: str, change: Callable[[Device | None], Awaitable[int]]) -> int:
     """Look a device up by what was written."""
     device = await peek(buses.devices, address)
-    return await change(device)
+    return await (change(device) if device is None else held(device, change(device)))
+
+
+async def held(device: Device, change: Awaitable[int]) -> int:
+    """Do something with a device that may be removed meanwhile: its memory stays until this is done."""
+    thread = current()
+    await get(device.kobj, thread, WRITING)
+    try:
+        result = await change
+    except KernelError:
+        await put_device(device, thread, WRITING)
+        raise
+    await put_device(device, thread, WRITING)
+    return result
 
 
 async def device_file(buses: Buses, address: str, name: str, path: str) -> Callable[[str, int], Awaitable[int]]:
@@ -107,13 +123,13 @@ async def device_file(buses: Buses, address: str, name: str, path: str) -> Calla
     device = await device_at(buses, address)
     if name == "remove":
         if device.bus == "mdev":
-            return lambda text, count: mdev_device_remove(device, count)
-        return lambda text, count: remove_store(buses, device, count)
+            return lambda text, count: held(device, mdev_device_remove(device, count))
+        return lambda text, count: held(device, remove_store(buses, device, count))
     if name == "sriov_numvfs":
         await refuse_if(not device.spec.vfs, Errno.ENOENT, "path_exists", "the device can have no virtual functions")
-        return lambda text, count: sriov_numvfs_store(buses, device, text, count)
+        return lambda text, count: held(device, sriov_numvfs_store(buses, device, text, count))
     if name == "driver_override" and device.bus == "pci":
-        return lambda text, count: driver_set_override(device, text, count)
+        return lambda text, count: held(device, driver_set_override(device, text, count))
     if name in ("driver/unbind", "driver/bind"):
         driver = await require(await load(device.driver), Errno.ENOENT, "path_exists", "no driver has this device")
         change = bind_store if name.endswith("/bind") else unbind_store
