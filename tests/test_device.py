@@ -471,7 +471,7 @@ def test_a_device_that_is_removed_twice_at_once_goes_once(m):
     first, second = m.process("first"), m.process("second")
     path = "/sys/bus/pci/devices/0000:00:05.0/remove"
     calls = [one.start("write_file", path, b"1", run=False) for one in (first, second)]
-    while any([call.step() for call in calls]):
+    while [call for call in calls if call.step()]:
         pass
     for call in calls:
         call.run()
