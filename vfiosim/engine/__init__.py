@@ -8,7 +8,9 @@ from .checks import (
     OutsideError,
     UserMemory,
     call_outside,
+    change_mappings,
     copy_from_user,
+    copy_some_from_user,
     copy_to_user,
     failed_outside,
     pin_pages,
@@ -34,10 +36,12 @@ from .effects import (
     store,
     store_release,
 )
-from .engine import Change, Engine, Micro, Thread
-from .functions import FUNCTIONS, KernelFunction, Phase, current, kernel, say
+from .engine import Engine
+from .faults import INJECTED, Callback, Fallible, FaultPlan
+from .functions import FUNCTIONS, KernelFunction, PatchError, Phase, current, kernel, say
 from .lifetime import alloc, free, get, get_unless_zero, hand_over, put, put_if_last
 from .objects import Cell, Count, Field, Intervals, KObject, Table, count, field, intervals, table
+from .records import Change, Micro
 from .source import Line
 from .sync import (
     Completion,
@@ -54,14 +58,20 @@ from .sync import (
     wait_for_timeout,
     wait_until_zero,
 )
+from .thread import Thread
+from .without import Without, names_of
 
 __all__ = [
     "FUNCTIONS",
+    "INJECTED",
+    "Callback",
     "Cell",
     "Change",
     "Completion",
     "Count",
     "Engine",
+    "Fallible",
+    "FaultPlan",
     "Field",
     "Intervals",
     "KObject",
@@ -71,18 +81,22 @@ __all__ = [
     "Lock",
     "Micro",
     "OutsideError",
+    "PatchError",
     "Phase",
     "Request",
     "Table",
     "Thread",
     "UserMemory",
+    "Without",
     "acquire",
     "alloc",
     "call_outside",
+    "change_mappings",
     "claim",
     "complete",
     "completion",
     "copy_from_user",
+    "copy_some_from_user",
     "copy_to_user",
     "count",
     "current",
@@ -101,6 +115,7 @@ __all__ = [
     "load_acquire",
     "load_count",
     "mutex",
+    "names_of",
     "next_slot",
     "peek",
     "pin_pages",

@@ -10,7 +10,8 @@ from .effects import Asks, Request, effect
 from .functions import running
 
 if TYPE_CHECKING:
-    from .engine import Engine, Thread
+    from .engine import Engine
+    from .thread import Thread
 
 T = TypeVar("T")
 
@@ -42,7 +43,7 @@ def require(value: T | None, errno: Errno, name: str, sentence: str) -> Asks[T]:
 
 
 def _refuse_if(engine: Engine, thread: Thread, request: Request) -> None:
-    if request[1] and request[3] not in engine.without:
+    if request[1]:
         raise KernelError(request[2], request[4], check=request[3])
 
 
@@ -55,13 +56,20 @@ def warn_on(condition: bool, sentence: str) -> Asks[bool]:
 
 def _warn_on(engine: Engine, thread: Thread, request: Request) -> None:
     if request[1]:
-        engine.violations.append(f"warning: {request[2]}")
+        engine.note_wrong(f"warning: {request[2]}")
 
 
 @effect
 def copy_from_user(address: int, size: int) -> Asks[bytes]:
     """Read `size` bytes of the calling process at `address`; EFAULT where they cannot all be read."""
     answer: bytes = yield (_copy_from_user, address, size)
+    return answer
+
+
+@effect
+def copy_some_from_user(address: int, size: int) -> Asks[bytes]:
+    """Read as many of `size` bytes of the calling process at `address` as can be read; EFAULT if not even the first can."""
+    answer: bytes = yield (_copy_some_from_user, address, size)
     return answer
 
 
@@ -84,6 +92,17 @@ def _pin_pages(engine: Engine, thread: Thread, request: Request) -> None:
         raise KernelError(Errno.EFAULT, f"{size} bytes at address {address:#x} cannot all be {need}", check="pin_pages")
 
 
+@effect
+def change_mappings(memory: UserMemory, change: Callable[[], T]) -> Asks[T]:
+    """Let `change` map or unmap parts of an address space, in one step (`mmap_lock`); a KernelError that it raises is an errno."""
+    answer: T = yield (_change_mappings, memory, change)
+    return answer
+
+
+def _change_mappings(engine: Engine, thread: Thread, request: Request) -> Any:
+    return request[2]()
+
+
 def bytes_at(address: int, size: int) -> str:
     """The beginning of a sentence: "the 24 bytes at address 0x10 cannot all"."""
     return f"the {size} bytes at address {address:#x} cannot all" if size != 1 else f"the byte at {address:#x} cannot"
@@ -96,6 +115,19 @@ def _copy_from_user(engine: Engine, thread: Thread, request: Request) -> bytes:
     except OSError:
         why = f"{bytes_at(address, size)} be read"
         raise KernelError(Errno.EFAULT, why, check="copy_from_user") from None
+
+
+def _copy_some_from_user(engine: Engine, thread: Thread, request: Request) -> bytes:
+    _, address, size = request
+    try:
+        return thread.memory.read(address, size)
+    except OSError:
+        found = _copy_from_user(engine, thread, (_copy_from_user, address, 1))
+    while True:
+        try:
+            found += thread.memory.read(address + len(found), 1)
+        except OSError:
+            return found
 
 
 def _copy_to_user(engine: Engine, thread: Thread, request: Request) -> None:

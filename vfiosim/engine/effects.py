@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 from .objects import Cell, Count, Field, Intervals, KObject, Table
 
 if TYPE_CHECKING:
-    from .engine import Engine, Thread
+    from .engine import Engine
+    from .thread import Thread
 
 T = TypeVar("T")
 
@@ -26,11 +27,12 @@ Asks: TypeAlias = Generator[Request, Any, T]
 effect = types.coroutine
 
 
-class _Wait:
-    """The answer of an operation that cannot happen yet."""
+class NotYet:
+    """The answer of an operation that has not done what the thread asked for."""
 
 
-WAIT: Final = _Wait()
+WAIT: Final = NotYet()  # it cannot happen yet
+AGAIN: Final = NotYet()  # something else came first; now ask once more
 
 
 class KernelOops(Exception):
@@ -228,6 +230,8 @@ def _claim(engine: Engine, thread: Thread, request: Request) -> int | None:
     _, target, value, limit = request
     slot: int = target.lowest_free()
     if limit is not None and slot >= limit:
+        if target.owner.freed:
+            engine.use_after_free(thread, target)
         return None
     _poke(engine, thread, (_poke, target, slot, value))
     return slot

@@ -1,118 +1,30 @@
-"""The engine: threads made of coroutines, one effect at a time, and the journal of every change."""
+"""The engine: it moves threads one effect at a time, and keeps the journal of every change."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from inspect import iscoroutinefunction, unwrap
+from functools import partial
 from itertools import repeat
+from operator import length_hint
 from types import CoroutineType
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..uapi import Errno, KernelError
-from .checks import OutsideError, UserMemory
-from .effects import WAIT, KernelOops, Request, touched
-from .functions import FUNCTIONS, Phase, running
-from .objects import Cell, KObject
-from .source import Cursor, Line
-from .sync import Lock
-
-Code = Coroutine[Any, Any, Any]
-
-
-def _begin(engine: Engine, thread: Thread, request: Request) -> None:
-    """The effect before the first one: the thread enters the kernel."""
+from .checks import UserMemory
+from .effects import WAIT, KernelOops, NotYet, Request
+from .faults import FaultPlan, chain
+from .functions import PatchError, running
+from .objects import Cell, KObject, Objects, notice_reads
+from .own import Guard, blame, check_function, give_back, is_own
+from .records import Change
+from .sync import must_wait
+from .thread import Code, Start, Thread
+from .without import Without
 
 
-class Thread(KObject):
-    """A thread of execution in the kernel.
-
-    * born by `Engine.spawn` with a coroutine, for a system call or as a worker of the kernel;
-    * its `pending` effect is what it asks for next; it is blocked while that effect must wait;
-    * ends with a result, with an errno, or with an oops.
-
-    Its own state is only the list of answers it got. `memory` is the address space that copies go to.
-    """
-
-    kind = "thread"
-    root = "a running call"
-
-    def __init__(
-        self, engine: Engine, code: Code, label: str, memory: UserMemory | None, process: KObject | None
-    ) -> None:
-        super().__init__(engine, label)
-        self.engine = engine
-        self.code = code
-        self.process = process
-        self._memory = memory
-        self.pending: Request | None = (_begin, None)
-        self.state = "ready"  # ready, blocked, done, oops
-        self.result: Any = None
-        self.error: KernelError | KernelOops | None = None
-        self.outside_error: OutsideError | None = None  # of what was given to the machine from outside
-        self.locks: list[Lock] = []
-        self.task_work: list[Callable[[], Code]] = []  # to do before the return to user space, newest last
-        self.deadline: int | None = None  # when a wait with a time limit gives up, on the machine's clock
-        self.manual = False  # moved by hand only, never by `settle`
-        self.saying: tuple[Phase, str, tuple[object, ...]] | None = None
-        self.cursor = Cursor(code)
-
-    @property
-    def memory(self) -> UserMemory:
-        """The address space of the caller; a kernel worker has none."""
-        if self._memory is None:
-            raise RuntimeError(f"{self.label} is a kernel thread, it has no user memory")
-        return self._memory
-
-    @property
-    def ended(self) -> bool:
-        """Will it never ask for anything again?"""
-        return self.pending is None
-
-    @property
-    def waits_for(self) -> Cell | KObject | None:
-        """What a blocked thread waits for: a lock or a completion."""
-        return touched(self.pending) if self.pending is not None and self.state == "blocked" else None
-
-    def why_blocked(self) -> str:
-        """In words, with the holder where there is one."""
-        cell = self.waits_for
-        if cell is None:
-            return f"{self.label} does not wait"
-        if isinstance(cell, Lock):
-            who = "itself" if cell.holder is self else cell.holder.label if cell.holder else "nobody any more"
-            return f"{self.label} waits for {cell.path}, held by {who}"
-        return f"{self.label} waits for {cell.path if isinstance(cell, Cell) else cell.oid}"
-
-
-class Change(NamedTuple):
-    """One entry of the journal: `target` is a cell, an object, or a thread whose user memory was written.
-
-    `key` is a slot, a holder with its reason, or an address; None for the whole target.
-    """
-
-    target: Cell | KObject
-    key: Any
-    old: Any
-    new: Any
-
-
-class Micro(NamedTuple):
-    """One effect as it happened; the objects in it are only looked at for their constant names and values."""
-
-    thread: Thread
-    request: Request
-    answer: Any
-    code: Any
-    offset: int
-    start: int  # its first entry in the journal
-    end: int  # and the one after its last
-    saying: tuple[Phase, str, tuple[object, ...]] | None
-
-    @property
-    def line(self) -> Line:
-        """The line of kernel code that asked for it."""
-        return Line(self.code, self.offset)
+def _ask_again(asked: Request, _answer: object) -> Request:
+    return asked
 
 
 class Engine:
@@ -121,12 +33,19 @@ class Engine:
     def __init__(self, trace: bool = True) -> None:
         self.journal: list[tuple[Any, ...]] | None = [] if trace else None
         self.micro: list[tuple[Any, ...]] = []
-        self.objects: dict[str, KObject] = {}
+        self.objects = Objects()
         self.threads: list[Thread] = []
-        self.without: set[str] = set()  # names of checks that have been taken out
+        self.instead: Callable[[Thread, Request], Request] | None = None  # what is done in the place of an effect
         self.patches: dict[str, Callable[..., Code]] = {}
+        self.guard: Guard | None = None  # of functions that came from outside of this package
         self.violations: list[str] = []
+        self.wrong: dict[int, str] = {}  # the first violation of an effect, by its number in `micro`
+        self.unmodelled: dict[tuple[str, str], None] = {}  # which threads asked what nobody can answer
+        self.notices = False  # does it notice what threads read between two effects?
+        self.calls_to_come = False  # somebody is about to make a call, though none may be under way
         self.clock = 0  # milliseconds; moves only by `sleep`
+        self._without: Without | None = None
+        self._fails = False  # has any thread a plan of what is to fail?
         self._numbers: dict[str, int] = {}
 
     def number(self, kind: str) -> int:
@@ -135,16 +54,63 @@ class Engine:
         return self._numbers[kind]
 
     def unique(self, kind: str, label: str) -> str:
-        """A label that no other object of this kind ever had: the one that is wished for, or "vfio0#2" for the second of them."""
+        """A label that no other object of this kind ever had: the one that is wished for, or "vfio0#2" for the second of them.
+
+        With a thread's `prefix` "A" it is "A1", "vfio0#A1" ("T1.1" with "T1"): it depends on this thread alone.
+        """
+        prefix = running.thread.prefix if running.thread is not None else ""
+        prefix += "." if prefix[-1:].isdigit() else ""  # lane A1's first is not lane A's eleventh
         if not label:
-            return str(self.number(kind))
-        again = self.number(f"{kind} {label}")
-        return label if again == 1 else f"{label}#{again}"
+            return f"{prefix}{self.number(kind + prefix)}"
+        again = self.number(f"{kind} {label}{prefix}")
+        return label if again == 1 and not prefix else f"{label}#{prefix}{again}"
 
     def use_after_free(self, thread: Thread, target: Cell | KObject) -> None:
         """Note that freed memory was touched; the run goes on, as the kernel's would."""
         what = target.path if isinstance(target, Cell) else target.oid
-        self.violations.append(f"use after free: {thread.label} touches {what}")
+        self.note_wrong(f"use after free: {thread.label} touches {what}")
+
+    def note_wrong(self, what: str, after: int = 0) -> None:
+        """Note what the effect that is being done does wrong, although the run goes on; with 1 the effect before it."""
+        self.violations.append(what)
+        if self.journal is not None:
+            self.wrong.setdefault(len(self.micro) - after, what)
+
+    # ---- attributes that are no cells
+
+    def notice_all(self) -> None:
+        """From now on notice what threads read between two effects, for good.
+
+        A thread reads an attribute some time between two effects. It is too late for that if the object is gone by the second
+        one, even if here, where the code between two effects runs at once, the read came first.
+        """
+        if not self.notices:
+            self.notices = True
+            for thing in self.objects.values():
+                notice_reads(thing)
+
+    def notice(self, thread: Thread, thing: KObject, name: str) -> None:
+        """A thread reads an attribute that is no cell."""
+        if self.notices:
+            thread.reads.setdefault(thing, name)
+        elif thing.freed:
+            self.note_wrong(f"use after free: {thread.label} touches {thing.oid}.{name}", 1)
+
+    def _go_on(self, go_on: Callable[[Any], Any], thread: Thread, answer: Any) -> Any:
+        """The next request of a thread; before that, was all still there that it had read when it asked for the last one?"""
+        if thread.reads:
+            self._tell_late_reads(thread)
+        try:
+            return go_on(answer)
+        except BaseException:
+            self._tell_late_reads(thread)
+            raise
+
+    def _tell_late_reads(self, thread: Thread) -> None:
+        for thing, name in thread.reads.items():
+            if thing.freed:
+                self.note_wrong(f"use after free: {thread.label} touches {thing.oid}.{name}", 1)
+        thread.reads.clear()
 
     # ---- threads
 
@@ -153,10 +119,13 @@ class Engine:
         return [Change(*entry) for entry in (self.journal or [])[start:end]]
 
     def spawn(
-        self, code: Code, label: str = "", memory: UserMemory | None = None, process: KObject | None = None
+        self, code: Start, label: str = "", memory: UserMemory | None = None, process: KObject | None = None
     ) -> Thread:
-        """A new thread that runs `code`; it stands before its first effect. Raises TypeError unless that is a coroutine."""
-        if not isinstance(code, CoroutineType):
+        """A new thread that runs `code`; it stands before its first effect.
+
+        `code` is a coroutine, or makes one when the thread begins: for threads that may never do so. Raises TypeError for others.
+        """
+        if not isinstance(code, CoroutineType) and not callable(code):
             raise TypeError(f"a thread runs a coroutine (call an `async def`), not {code!r}")
         thread = Thread(self, code, label, memory, process)
         self.threads.append(thread)
@@ -166,23 +135,37 @@ class Engine:
         """Perform the pending effect of a thread. False if it has ended or must wait."""
         return self._perform(thread, repeat(None, 1))
 
+    def steps(self, thread: Thread, number: int) -> int:
+        """Perform so many effects of a thread; the answer is how many are left because it has ended."""
+        turns = iter(range(number))
+        self._perform(thread, turns)
+        return length_hint(turns)
+
     def run(self, thread: Thread) -> None:
         """Perform effects of this thread until it ends or must wait."""
         self._perform(thread, repeat(None))
 
-    def _perform(self, thread: Thread, turns: Iterable[None]) -> bool:  # noqa: C901  (one loop, and the fastest one)
+    def _perform(self, thread: Thread, turns: Iterable[object]) -> bool:  # noqa: C901  (one loop, and the fastest one)
         """The loop under everything: as many effects as there are turns. True if the thread could go on."""
         request = thread.pending
         if request is None:
             return False
         before, running.thread = running.thread, thread
-        code, journal, micro, cursor = thread.code, self.journal, self.micro, thread.cursor
-        send = code.send
+        code, journal, micro = thread.code or thread.begin(), self.journal, self.micro
+        cursor = thread.cursor
+        send, throw, instead, asked = code.send, code.throw, self.instead, request
+        if self.guard is not None:
+            send, throw = partial(self.guard.go_on, thread, send), partial(self.guard.go_on, thread, throw)
+        if self.notices:
+            send, throw = partial(self._go_on, send, thread), partial(self._go_on, throw, thread)
         thread.state = "ready"
         start = 0
         try:
             for _ in turns:
                 go_on: Callable[[Any], Any] = send
+                if instead is not None:
+                    asked = request
+                    request = instead(thread, asked)
                 if journal is not None:
                     start = len(journal)
                 try:
@@ -190,14 +173,21 @@ class Engine:
                 except KernelError as error:
                     if error.where is None:
                         error.where, error.kernel = str(cursor.line()), cursor.kernel()
-                    answer, go_on = error, code.throw
-                if answer is WAIT:
-                    thread.pending, thread.state = request, "blocked"
-                    return False
+                    answer, go_on = error, throw
+                except KernelOops as oops:
+                    answer, go_on = oops, throw
+                if type(answer) is NotYet:
+                    if answer is WAIT:
+                        thread.pending, thread.state = asked if instead else request, "blocked"
+                        return False
+                    answer, go_on = None, partial(_ask_again, asked)  # something else came first: ask again
                 if journal is not None:
                     frame = cursor.place()
                     saying, thread.saying = thread.saying, None
-                    micro.append((thread, request, answer, frame.f_code, frame.f_lasti, start, len(journal), saying))
+                    inside = cursor.mirrored
+                    micro.append(
+                        (thread, request, answer, frame.f_code, frame.f_lasti, start, len(journal), saying, inside)
+                    )
                 request = go_on(answer)
                 if type(request) is not tuple:
                     raise TypeError(f"kernel code may only await effects, not {request!r}")
@@ -209,12 +199,36 @@ class Engine:
             self._end(thread, None, error)
         except KernelOops as oops:
             self._oops(thread, oops)
-        except BaseException:
-            self._end(thread, None, None)
+        except KeyboardInterrupt:
+            self._bad_end(thread, PatchError(f"{thread.label} was interrupted"))
             raise
+        except BaseException as error:
+            if not self._bad_end(thread, error):
+                raise
         finally:
             running.thread = before
         return False
+
+    def upcoming(self, thread: Thread) -> Request | None:
+        """What the thread will do next, if it can; None if it has ended."""
+        if thread.pending is None or self.instead is None:
+            return thread.pending
+        return self.instead(thread, thread.pending)
+
+    def take_out(self, *names: str) -> Without:
+        """Take protections out (see `without.py` for their names), all others are back in. Only before the threads begin."""
+        without = Without(names)
+        self._without = without if names else None
+        if names:
+            self.notice_all()
+        self.instead = chain(self._without, self._fails)
+        return without
+
+    def plan_faults(self, thread: Thread, plan: FaultPlan | None) -> None:
+        """Let things fail in a thread (see `faults.py`). What was taken out stays out; only before the thread begins."""
+        thread.faults = plan
+        self._fails = self._fails or plan is not None
+        self.instead = chain(self._without, self._fails)
 
     def settle(self) -> None:
         """Let every thread run that can, oldest first, until all have ended or must wait."""
@@ -226,6 +240,13 @@ class Engine:
                 self.run(thread)
                 moved = moved or thread.pending is not was
 
+    def notice_waiting(self) -> None:
+        """Let every thread that must wait come to know it, so that it can say for what; nothing happens."""
+        for thread in self.threads:
+            request = self.upcoming(thread)
+            if request is not None and must_wait(request):
+                self.step(thread)
+
     def sleep(self, milliseconds: int) -> None:
         """Let simulated time pass, and those run whose time has come."""
         if milliseconds < 0:
@@ -233,16 +254,21 @@ class Engine:
         self.clock += milliseconds
         self.settle()
 
+    def patch(self, **own: Callable[..., Code]) -> None:
+        """As `patched`, from now on and for good. Raises what `check_function` raises."""
+        for name, function in own.items():
+            check_function(name, function)
+        if self.guard is None and any(map(is_own, own.values())):
+            self.guard = Guard()
+        self.patches.update(own)
+        if own:
+            self.notice_all()
+
     @contextmanager
     def patched(self, **own: Callable[..., Code]) -> Iterator[None]:
-        """Within the block, call these functions instead of the kernel functions of the same name, in this machine only."""
-        for name, function in own.items():
-            if name not in FUNCTIONS:
-                raise ValueError(f"there is no kernel function named {name!r} to replace")
-            if not iscoroutinefunction(unwrap(function)):
-                raise TypeError(f"your {name} must be an `async def`, as every kernel function is")
+        """Within the block, call these functions in the place of the kernel functions of the same name."""
         before = dict(self.patches)
-        self.patches.update(own)
+        self.patch(**own)
         try:
             yield
         finally:
@@ -253,11 +279,39 @@ class Engine:
         thread.result, thread.error = result, error
         self.threads.remove(thread)
 
+    def _bad_end(self, thread: Thread, error: BaseException) -> bool:
+        """Code has raised what no kernel code does. If a student's function can be at fault the call ends, see `own.py`."""
+        what = null_pointer(error) if self.instead or self.patches else ""
+        if what:
+            self._oops(thread, KernelOops(f"{thread.label} {what}"))
+            return True
+        told = blame(self, thread, error)
+        self._end(thread, None, None)
+        if told is None:
+            return False
+        thread.state, thread.error = "oops", told
+        locks = give_back(self, thread, told.place)
+        self.violations.append(str(told) + (f"; given back: {', '.join(locks)}" if locks else ""))
+        return True
+
     def _oops(self, thread: Thread, oops: KernelOops) -> None:
         """The thread stops where it is: nothing is unwound, its locks stay locked."""
         self._end(thread, None, None)
         thread.state, thread.error = "oops", oops
         self.violations.append(f"oops: {oops}")
+
+
+def null_pointer(error: BaseException) -> str:
+    """What a thread did that met None where the kernel's rules promise an object, in words; "" for any other mistake.
+
+    Kernel code asserts such promises where Python's types want to know; without a protection they may not hold.
+    """
+    if isinstance(error, AttributeError):
+        return f"reads {error.name} of a null pointer" if error.obj is None else ""
+    where = error.__traceback__ if isinstance(error, AssertionError) else None
+    while where is not None and where.tb_next is not None:
+        where = where.tb_next
+    return f"follows a null pointer in {where.tb_frame.f_code.co_name}" if where is not None else ""
 
 
 def failed(thread: Thread) -> Errno | None:

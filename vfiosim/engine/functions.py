@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from enum import StrEnum
+from types import CodeType, CoroutineType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 if TYPE_CHECKING:
-    from .engine import Thread
+    from .thread import Thread
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -65,6 +67,29 @@ class KernelFunction:
         return f"{self.name} ({self.file}, {self.tag})"
 
 
+class PatchError(Exception):
+    """A function that a student has put in the place of a kernel function is at fault; one sentence tells how, and where.
+
+    `endless`: it did not come to an end. `place` is its code and the instruction in it, where that is known.
+    """
+
+    endless = False
+    place: tuple[CodeType, int] | None = None
+
+
+def _call_own(name: str, own: Callable[..., Any], args: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    """Call a function that takes the place of a kernel function."""
+    try:
+        code = own(*args, **named)
+    except TypeError as error:
+        raise PatchError(f"your {name} cannot be called as the kernel calls it: {error}") from None
+    if not isinstance(code, CoroutineType):
+        raise PatchError(
+            f"your {name} gives back {code!r} when it is called, and must give back a coroutine (async def)"
+        )
+    return code
+
+
 FUNCTIONS: dict[str, KernelFunction] = {}
 _BY_CODE: dict[Any, KernelFunction] = {}
 
@@ -74,7 +99,8 @@ def kernel(
 ) -> Callable[[Callable[P, Coroutine[Any, Any, R]]], Callable[P, Coroutine[Any, Any, R]]]:
     """Mark a coroutine function as the mirror of the kernel function of the same name in `file` at `tag`.
 
-    Every call looks first whether the running machine has a version of its own (`Engine.patches`).
+    Every call looks first whether it is to fail in this thread (`Thread.faults`), then whether the running machine has a
+    version of its own (`Engine.patches`).
     """
 
     def decorate(function: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, Coroutine[Any, Any, R]]:
@@ -86,10 +112,16 @@ def kernel(
         @functools.wraps(function)
         def call(*args: P.args, **named: P.kwargs) -> Coroutine[Any, Any, R]:
             thread = running.thread
-            if thread is not None and thread.engine.patches:
+            if thread is None:
+                return function(*args, **named)
+            if thread.faults is not None:
+                failure = thread.faults.called(thread, name, args, sys._getframe(1))
+                if failure is not None:
+                    return cast("Coroutine[Any, Any, R]", failure)
+            if thread.engine.patches:
                 own = thread.engine.patches.get(name)
                 if own is not None:
-                    return cast("Coroutine[Any, Any, R]", own(*args, **named))
+                    return cast("Coroutine[Any, Any, R]", _call_own(name, own, args, named))
             return function(*args, **named)
 
         return call

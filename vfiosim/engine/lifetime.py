@@ -6,10 +6,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from .effects import Asks, Request, effect
-from .objects import Count, KObject
+from .objects import Count, KObject, notice_reads
 
 if TYPE_CHECKING:
-    from .engine import Engine, Thread
+    from .engine import Engine
+    from .thread import Thread
 
 P = ParamSpec("P")
 O = TypeVar("O", bound=KObject)  # noqa: E741
@@ -45,7 +46,10 @@ def _get(engine: Engine, thread: Thread, request: Request) -> None:
 
 
 def _get_unless_zero(engine: Engine, thread: Thread, request: Request) -> bool:
-    if request[1].value == 0:
+    target = request[1]
+    if target.value == 0:
+        if target.owner.freed:
+            engine.use_after_free(thread, target)
         return False
     _get(engine, thread, request)
     return True
@@ -69,7 +73,12 @@ def put_if_last(target: Count, holder: KObject, reason: str) -> Asks[bool]:
 
 
 def _put_if_last(engine: Engine, thread: Thread, request: Request) -> bool:
-    return request[1].value == 1 and _put(engine, thread, request)
+    target = request[1]
+    if target.value == 1:
+        return _put(engine, thread, request)
+    if target.owner.freed:
+        engine.use_after_free(thread, target)
+    return False
 
 
 @effect
@@ -105,6 +114,8 @@ def _alloc(engine: Engine, thread: Thread, request: Request) -> KObject:
     _, make, args, named = request
     made: KObject = make(engine, *args, **named)
     engine.objects[made.oid] = made
+    if engine.notices:
+        notice_reads(made)
     if engine.journal is not None:
         engine.journal.append((made, None, None, "alive"))
     return made
@@ -116,5 +127,8 @@ def _free(engine: Engine, thread: Thread, request: Request) -> None:
         engine.use_after_free(thread, target)
     if engine.journal is not None:
         engine.journal.append((target, None, "alive", None))
+    engine.objects.forget(target)
     target.freed = not target.stays_readable
-    engine.objects.pop(target.oid, None)
+    thread.reads.pop(target, None)  # what it read itself before it let go
+    if target.freed and not engine.notices:
+        notice_reads(target)

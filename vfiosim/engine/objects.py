@@ -2,14 +2,17 @@
 
 A cell is one piece of shared state: a field, a reference count, a table of slots, a lock, a completion. Kernel code holds
 cells, never their values: to see or change one it awaits an effect (`effects.py`), and that is where another thread may run.
-Attributes of an object that are not cells are set at its birth and never change.
+Attributes of an object that are not cells are set at its birth and never change, so they are read without an effect. Yet they are
+gone with the object: a read afterwards is a use after free too, see `notice_reads`.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
+
+from .functions import running
 
 if TYPE_CHECKING:
     from .engine import Engine
@@ -179,7 +182,7 @@ class KObject:
 
     * born by `alloc`, which gives it a name that no other object of its kind ever had in this machine;
     * its cells are declared in the class body and made anew for each object;
-    * dies by `free`: touching a cell afterwards is a use after free, and is reported.
+    * dies by `free`: touching a cell or reading an attribute afterwards is a use after free, and is reported.
 
     `kind` is the name of the C struct. `root` says why an object needs no holder (see `owners.py`); "" if it needs one.
     """
@@ -187,6 +190,7 @@ class KObject:
     kind: ClassVar[str] = "object"
     root: ClassVar[str] = ""
     stays_readable: ClassVar[bool] = False  # its memory may be looked at after its death
+    own_class: ClassVar[type[Any]]  # as it was made, whoever looks at it (`notice_reads`)
     _plans: ClassVar[dict[str, Plan]] = {}
 
     def __init_subclass__(cls) -> None:
@@ -196,6 +200,7 @@ class KObject:
                 plans[name] = value
                 delattr(cls, name)
         cls._plans = plans
+        cls.own_class = cls
 
     def __init__(self, engine: Engine, label: str = "") -> None:
         self.label = engine.unique(self.kind, label)
@@ -213,3 +218,77 @@ class KObject:
         return f"<{self.oid}>"
 
     __str__ = __repr__
+
+
+KObject.own_class = KObject
+O = TypeVar("O", bound=KObject)  # noqa: E741
+
+
+_NOTICING: dict[type[KObject], type[KObject]] = {}
+
+
+def notice_reads(thing: KObject) -> None:
+    """From now on the engine comes to know each time a thread reads an attribute of this object that is no cell.
+
+    The object gets a class like its own, with such attributes as properties. An object costs nothing before.
+    """
+    kind = type(thing)
+    if kind is kind.own_class:
+        if kind not in _NOTICING:
+            _NOTICING[kind] = _noticing(kind, vars(thing))
+        thing.__class__ = _NOTICING[kind]
+
+
+def _noticing(kind: type[KObject], attributes: Iterable[str]) -> type[KObject]:
+    known = {*kind._plans, "label", "oid", "freed"}
+    told = {name: _noticed(name) for name in attributes if name not in known and not name.startswith("_")}
+    made: Any = type(kind.__name__, (kind,), {**told, "__module__": kind.__module__})
+    made.own_class = kind
+    return cast("type[KObject]", made)
+
+
+def _noticed(name: str) -> Any:
+    def look(thing: KObject) -> None:
+        if running.thread is not None:
+            running.thread.engine.notice(running.thread, thing, name)
+
+    def read(thing: KObject) -> Any:
+        look(thing)
+        own = vars(thing)
+        return own[name] if name in own else getattr(thing.own_class, name)
+
+    def write(thing: KObject, value: Any) -> None:
+        look(thing)
+        vars(thing)[name] = value
+
+    return property(read, write)
+
+
+class Objects(dict[str, KObject]):
+    """Every object that lives, by its name, oldest first; and quickly those of one class."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._by_class: dict[type[KObject], dict[str, KObject]] = {}
+        self._of: dict[type[KObject], list[dict[str, KObject]]] = {}  # the same, as they were asked for
+
+    def __setitem__(self, oid: str, thing: KObject) -> None:
+        super().__setitem__(oid, thing)
+        if thing.own_class not in self._by_class:
+            self._by_class[thing.own_class] = {}
+            self._of.clear()
+        self._by_class[thing.own_class][oid] = thing
+
+    def forget(self, thing: KObject) -> None:
+        """It lives no longer."""
+        if self.pop(thing.oid, None) is not None:
+            del self._by_class[thing.own_class][thing.oid]
+
+    def of(self, kind: type[O]) -> list[O]:
+        """Those of a class and of the classes made from it."""
+        if kind not in self._of:
+            self._of[kind] = [things for one, things in self._by_class.items() if issubclass(one, kind)]
+        found: list[Any] = []
+        for things in self._of[kind]:
+            found += things.values()
+        return found

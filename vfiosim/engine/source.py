@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import sysconfig
 from collections.abc import Coroutine
 from functools import cache, lru_cache
 from pathlib import Path
 from types import CodeType, CoroutineType, GeneratorType
 from typing import Any, NamedTuple
 
-from .functions import KernelFunction, function_of
+from .functions import function_of
 
-_PACKAGE = Path(__file__).parents[2]
+PACKAGE = Path(__file__).parents[2]
+# Where Python keeps its own modules and those that were installed: nobody's own function is there.
+LIBRARIES = (os.path.dirname(os.__file__), sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), "<frozen ")
 
 
 @lru_cache(maxsize=4096)
@@ -24,7 +28,7 @@ def _number(code: CodeType, offset: int) -> int:
 @cache
 def _file(name: str) -> str:
     path = Path(name)
-    return path.relative_to(_PACKAGE).as_posix() if path.is_relative_to(_PACKAGE) else str(path)
+    return path.relative_to(PACKAGE).as_posix() if path.is_relative_to(PACKAGE) else str(path)
 
 
 class Line(NamedTuple):
@@ -48,11 +52,6 @@ class Line(NamedTuple):
         """The name of the Python function, which is that of the kernel function that it mirrors."""
         return self.code.co_name
 
-    @property
-    def kernel(self) -> KernelFunction | None:
-        """The kernel function that it mirrors, if it mirrors one."""
-        return function_of(self.code)
-
     def __str__(self) -> str:
         return f"{self.file}:{self.number}"
 
@@ -60,12 +59,15 @@ class Line(NamedTuple):
 class Cursor:
     """Follows the innermost coroutine of a thread; walks the stack only as far as it changed."""
 
-    __slots__ = ("frame", "inner", "stack")
+    __slots__ = ("_mirrored", "frame", "inner", "mirrored", "stack")
 
-    def __init__(self, outermost: Coroutine[Any, Any, Any]) -> None:
+    def __init__(self, outermost: Coroutine[Any, Any, Any] | None) -> None:
         self.stack: list[Any] = [outermost]
         self.inner: Any = outermost
         self.frame: Any = None
+        # The kernel function that runs in the innermost of them, and in each: its own, or that of which it is a helper.
+        self.mirrored = function_of(outermost.cr_code) if isinstance(outermost, CoroutineType) else None
+        self._mirrored = [self.mirrored]
 
     def place(self) -> Any:
         """The frame of the kernel function that waits for the pending effect."""
@@ -73,19 +75,21 @@ class Cursor:
             stack = self.stack
             while len(stack) > 1 and stack[-1].cr_frame is None:  # it has returned
                 stack.pop()
+                self._mirrored.pop()
             inner = stack[-1]
             while isinstance(inner.cr_await, CoroutineType):  # it has called
                 inner = inner.cr_await
                 stack.append(inner)
+                self._mirrored.append(function_of(inner.cr_code) or self._mirrored[-1])
             self.inner = inner
             self.frame = inner.cr_frame
+            self.mirrored = self._mirrored[-1]
         return self.frame
 
     def kernel(self) -> str:
         """The innermost mirrored kernel function, with its file and tag; "" outside of them."""
         self.place()
-        found = (function_of(code.cr_code) for code in reversed(self.stack) if isinstance(code, CoroutineType))
-        return str(next((function for function in found if function is not None), ""))
+        return str(self.mirrored or "")
 
     def line(self) -> Line:
         """The line that waits for the pending effect."""

@@ -10,23 +10,30 @@ from .effects import WAIT, Asks, KernelOops, Request, effect
 from .objects import Cell, Count, KObject, Plan
 
 if TYPE_CHECKING:
-    from .engine import Engine, Thread
+    from .engine import Engine
+    from .thread import Thread
 
 
 class Lock(Cell):
     """A mutex, a spinlock or a semaphore for readers and writers; `async with lock:` takes it for one thread alone.
 
     `holder` is the thread that has it. `async with shared(lock):` takes it together with other readers (`readers`); then
-    `holder` is the oldest of them.
+    `holder` is the oldest of them. `inside` is how many would have it if it had not been taken out of the kernel.
     """
 
-    __slots__ = ("holder", "readers", "spin")
+    __slots__ = ("holder", "inside", "readers", "spin")
 
     def __init__(self, owner: KObject, name: str, guard: str, spin: bool) -> None:
         super().__init__(owner, name, guard)
         self.spin = spin
         self.holder: Thread | None = None
         self.readers: list[Thread] = []
+        self.inside = 0
+
+    @property
+    def free(self) -> bool:
+        """Is nobody at work on what it protects?"""
+        return self.holder is None and not self.inside
 
     def __aenter__(self) -> Awaitable[None]:
         return acquire(self)
@@ -107,6 +114,8 @@ def _release(engine: Engine, thread: Thread, request: Request) -> None:
     target = request[1]
     if target.holder is not thread or target.readers:
         raise KernelOops(f"{thread.label} unlocks {target.path}, which it does not hold")
+    if target.owner.freed:
+        engine.use_after_free(thread, target)
     if engine.journal is not None:
         engine.journal.append((target, None, thread, None))
     target.holder = None
@@ -128,7 +137,11 @@ def _release_shared(engine: Engine, thread: Thread, request: Request) -> None:
     target = request[1]
     if thread not in target.readers:
         raise KernelOops(f"{thread.label} unlocks {target.path}, which it does not hold")
-    _readers_change(engine, target, [reader for reader in target.readers if reader is not thread])
+    if target.owner.freed:
+        engine.use_after_free(thread, target)
+    left = list(target.readers)
+    left.remove(thread)  # once: it may be a reader twice
+    _readers_change(engine, target, left)
     thread.locks.remove(target)
 
 
@@ -215,6 +228,8 @@ def _wait_for(engine: Engine, thread: Thread, request: Request) -> Any:
     target = request[1]
     if not target.value:
         return WAIT
+    if target.owner.freed:
+        engine.use_after_free(thread, target)
     if engine.journal is not None:
         engine.journal.append((target, None, target.value, target.value - 1))
     target.value -= 1
@@ -238,3 +253,15 @@ def _wait_until_zero(engine: Engine, thread: Thread, request: Request) -> Any:
         return WAIT
     thread.deadline = None
     return target.value == 0
+
+
+def must_wait(request: Request) -> bool:
+    """Would a thread that asks for this have to wait now?"""
+    operation, target = request[0], request[1]
+    if operation is _acquire:
+        return target.holder is not None
+    if operation is _acquire_shared:
+        return target.holder is not None and not target.readers
+    if operation is _wait_until_zero:
+        return bool(target.value and request[2])
+    return operation in (_wait_for, _wait_for_timeout) and not target.value and request[-1] != 0

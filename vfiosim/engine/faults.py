@@ -1,0 +1,124 @@
+"""Failures on purpose: the n-th thing of a call that can fail does.
+
+What can fail in a call: an allocation and the claim of a number (ENOMEM), a copy from or to user memory (EFAULT), pinning
+(EFAULT, ENOMEM), and the functions that a plan names: callbacks of drivers, with what a driver may say. Nothing is added to
+the kernel code for that: a failure is put in the place of an effect, or of the call of a callback.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from ..uapi import Errno
+from .checks import _copy_from_user, _copy_some_from_user, _copy_to_user, _pin_pages, _refuse_if, refuse_if
+from .effects import Request, _claim
+from .lifetime import _alloc
+from .source import Line
+
+if TYPE_CHECKING:
+    from .thread import Thread
+    from .without import Without
+
+INJECTED = "injected_fault"  # the name of the check that a failure on purpose looks like
+# Errnos: kmalloc and xa_alloc give ENOMEM, copies EFAULT, pin_user_pages both (mm/gup.c, v7.2).
+OPERATIONS: dict[Callable[..., Any], tuple[Errno, ...]] = {
+    _alloc: (Errno.ENOMEM,),
+    _claim: (Errno.ENOMEM,),
+    _copy_from_user: (Errno.EFAULT,),
+    _copy_some_from_user: (Errno.EFAULT,),
+    _copy_to_user: (Errno.EFAULT,),
+    _pin_pages: (Errno.EFAULT, Errno.ENOMEM),
+}
+
+
+@dataclass(frozen=True)
+class Callback:
+    """A function that may fail as a whole: with these errnos, and `when` its arguments allow it."""
+
+    errnos: tuple[Errno, ...]
+    when: Callable[..., bool] = lambda *args, **named: True
+
+
+@dataclass(frozen=True)
+class Fallible:
+    """One thing of a call that can fail: the how manieth, what it is, with which errnos, at which line, before which effect."""
+
+    number: int
+    what: str
+    errnos: tuple[Errno, ...]
+    line: Line
+    effect: int
+
+
+class FaultPlan:
+    """What is to fail in one thread: number `number`, counted from 1, with `errno`, or the first it can have.
+
+    `met` is everything that could have failed up to now; a plan with number 0 only looks. `callbacks` are the functions that
+    can fail, by name.
+    """
+
+    def __init__(
+        self, number: int, errno: Errno | None = None, callbacks: Mapping[str, Callback] | None = None
+    ) -> None:
+        self.number = number
+        self.errno = errno
+        self.met: list[Fallible] = []
+        self._callbacks = callbacks or {}
+        self._last: Request | None = (
+            None  # what was asked for last: a thread may be asked more than once what comes next
+        )
+
+    def instead(self, thread: Thread, request: Request) -> Request:
+        """What is done instead of the effect that a thread asks for; most often just that."""
+        errnos = OPERATIONS.get(request[0])
+        if errnos is None:
+            return request
+        if request is not self._last:
+            self._last = request
+            self._meet(thread, _what(request), errnos, thread.cursor.line())
+        return (_refuse_if, True, *self._failure()) if len(self.met) == self.number else request
+
+    def called(self, thread: Thread, name: str, args: tuple[Any, ...], caller: FrameType) -> Awaitable[None] | None:
+        """A kernel function is about to be called: what to await in its place, or None."""
+        callback = self._callbacks.get(name)
+        if callback is None or not callback.when(*args):
+            return None
+        self._meet(thread, f"{name}()", callback.errnos, Line(caller.f_code, caller.f_lasti))
+        return refuse_if(True, *self._failure()) if len(self.met) == self.number else None
+
+    def _meet(self, thread: Thread, what: str, errnos: tuple[Errno, ...], line: Line) -> None:
+        self.met.append(Fallible(len(self.met) + 1, what, errnos, line, len(thread.engine.micro)))
+
+    def _failure(self) -> tuple[Errno, str, str]:
+        """Errno, name and sentence of the check that the failure looks like."""
+        met = self.met[-1]
+        errno = self.errno or met.errnos[0]
+        return errno, INJECTED, f"made to fail on purpose: {met.what}"
+
+
+def _what(request: Request) -> str:
+    operation = request[0]
+    if operation is _alloc:
+        return f"alloc {getattr(request[1], 'kind', 'object')}"
+    if operation is _claim:
+        return f"claim {request[1].owner.kind}.{request[1].name}"
+    if operation is _pin_pages:
+        return "pin_pages"
+    size = len(request[2]) if operation is _copy_to_user else request[2]
+    return f"{operation.__name__.lstrip('_')} {size} bytes"
+
+
+def _in_place(thread: Thread, request: Request) -> Request:
+    """The effect that a thread asks for, or its failure where the plan of the thread wants it."""
+    return request if thread.faults is None else thread.faults.instead(thread, request)
+
+
+def chain(without: Without | None, fails: bool) -> Callable[[Thread, Request], Request] | None:
+    """What is done in the place of an effect: first what is taken out is, then what is to fail does. None: just the effect."""
+    if without is None:
+        return _in_place if fails else None
+    taken_out = without.instead
+    return (lambda thread, request: _in_place(thread, taken_out(thread, request))) if fails else taken_out

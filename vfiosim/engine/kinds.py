@@ -1,0 +1,46 @@
+"""What kind of value a cell holds, as its class declares it (`Field[int]`): asked of code that no type checker has seen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+from .effects import check_storable
+from .objects import Cell, KObject
+
+_WORDS = {int: "a number", bool: "a number", str: "a text", bytes: "bytes", tuple: "a tuple", type(None): "None"}
+
+
+def check_kind(cell: Cell, value: Any) -> None:
+    """Raises TypeError for a value that cannot be stored, or not in this cell. An empty slot of a table is None."""
+    check_storable(value)
+    owner: Any = type(cell.owner)
+    allowed = _kinds(owner, cell.name)
+    if allowed and not isinstance(value, allowed) and not (value is None and hasattr(cell, "slots")):
+        told = value.oid if isinstance(value, KObject) else repr(value)
+        raise TypeError(f"{cell.path} holds {' or '.join(dict.fromkeys(map(_word, allowed)))}, not {told:.60}")
+
+
+@cache
+def _kinds(owner: Any, name: str) -> tuple[type, ...]:
+    """Classes of what a cell may hold; none where that is anything."""
+    known = {one.__name__: one for one in _all(KObject)}  # a class may know others only when its types are checked
+    hint = get_type_hints(owner, localns=known).get(name)
+    held = get_args(hint)[0] if get_args(hint) else Any
+    alternatives = get_args(held) if get_origin(held) in (Union, UnionType) else (held,)
+    kinds = [get_origin(one) or one for one in alternatives]
+    if Any in kinds or not all(isinstance(kind, type) for kind in kinds):
+        return ()
+    return tuple(int if kind is bool else kind for kind in kinds)  # 1 is as good as True
+
+
+def _all(kind: type[KObject]) -> Iterator[type[KObject]]:
+    for one in kind.__subclasses__():
+        yield one
+        yield from _all(one)
+
+
+def _word(kind: type) -> str:
+    return _WORDS.get(kind) or f"a {kind.kind if issubclass(kind, KObject) else kind.__name__}"

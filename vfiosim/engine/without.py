@@ -1,0 +1,189 @@
+"""Taking protections out, without a second copy of kernel code: the engine skips, for one name, what belongs to it.
+
+A name is that of
+
+* a lock (`kvm_ref_lock`, or `vfio_device_file.kvm_ref_lock`): it is never taken and never given back. What may be broken while
+  it is held may still be so while anybody would hold it;
+* a check (`group_is_open`): it never refuses;
+* a reference, by its reason (`bound to it`): it is never taken and never given back. One that should change hands is given
+  back by its giver, who does not look whether it was the last one: then the object is left behind, with nobody to release it;
+* a count (`refcount`, or `vfio_device.refcount`): "take one unless it is zero" takes one in any case;
+* the order of a release store (`order of access_granted`): the store becomes visible before what its thread stored earlier.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
+
+from .checks import _refuse_if, _return_to_user
+from .effects import AGAIN, Request, _claim, _exchange, _load, _load_acquire, _poke, _store, _store_release
+from .lifetime import _free, _get, _get_unless_zero, _hand_over, _put, _put_if_last
+from .objects import Cell
+from .sync import (
+    _acquire,
+    _acquire_shared,
+    _complete,
+    _release,
+    _release_shared,
+    _wait_for,
+    _wait_for_timeout,
+    _wait_until_zero,
+)
+
+if TYPE_CHECKING:
+    from .engine import Engine
+    from .thread import Thread
+
+ORDER_OF = "order of "
+TAKES = (_acquire, _acquire_shared)
+_LOCKS = (*TAKES, _release, _release_shared)
+_REFERENCES = (_get, _put, _get_unless_zero, _put_if_last)
+# What a thread has stored before one of these is visible to all who see it (Documentation/atomic_t.txt, v7.2): giving a lock
+# back, a release store, whatever reads and changes in one step and tells the outcome, leaving the kernel; and where another lock
+# is given back on the way: slots of tables, completions, and freed memory, which is nobody's any more.
+_ORDERED = frozenset(
+    (
+        _release,
+        _release_shared,
+        _store_release,
+        _exchange,
+        _put,
+        _put_if_last,
+        _get_unless_zero,
+        _complete,
+        _wait_for,
+        _wait_for_timeout,
+        _wait_until_zero,
+        _poke,
+        _claim,
+        _free,
+        _return_to_user,
+    )
+)
+
+
+def names_of(without: object) -> tuple[str, ...]:
+    """What is to be taken out, as names. Raises TypeError for a single text, which would be a list of its letters."""
+    names: tuple[Any, ...] = (None,)
+    if isinstance(without, Iterable) and not isinstance(without, str):
+        names = tuple(without)
+    if not all(isinstance(name, str) for name in names):
+        raise TypeError(f"what is taken out is a list of names, such as ['group_lock'], not {without!r}")
+    return names
+
+
+class Without:
+    """What has been taken out of an engine. `met` are the names of protections that its threads have come by."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self.names = frozenset(names)
+        self.met: set[str] = set()
+        self._reorders = any(name.startswith(ORDER_OF) for name in self.names)
+
+    def missing(self) -> list[str]:
+        """The names that no thread has come by, each with those that sound like it."""
+        found = []
+        for name in sorted(self.names - self.met):
+            close = get_close_matches(name, sorted(self.met), n=3)
+            found.append(f"{name!r}" + (f" (there is {', '.join(close)})" if close else ""))
+        return found
+
+    def instead(self, thread: Thread, request: Request) -> Request:
+        """What is done instead of the effect that a thread asks for; most often just that."""
+        operation = request[0]
+        if operation in _REFERENCES:
+            taken_out = self._reference(request)
+        elif operation is _hand_over:
+            taken_out = self._handed(request)
+        elif operation in _LOCKS:
+            taken_out = (_passed, request) if self._cell(request[1]) else None
+        else:
+            named = operation is _refuse_if and self._name(request[3])
+            taken_out = (_skipped, request, None) if named else None
+        if taken_out is not None:
+            return taken_out
+        return self._in_its_order(thread, request) if self._reorders else request
+
+    def _reference(self, request: Request) -> Request | None:
+        operation, target, _holder, reason = request
+        if self._name(reason):
+            return (_skipped, request, operation is _get_unless_zero)
+        anyway = operation is _get_unless_zero and self._cell(target)
+        return (_get_anyway, *request[1:]) if anyway else None
+
+    def _handed(self, request: Request) -> Request | None:
+        _, target, giver, taker = request
+        from_nobody, to_nobody = self._name(giver[1]), self._name(taker[1])
+        if from_nobody and to_nobody:
+            return (_skipped, request, None)
+        if from_nobody:
+            return (_get, target, *taker)
+        return (_dropped, target, *giver) if to_nobody else None
+
+    def _in_its_order(self, thread: Thread, request: Request) -> Request:
+        operation = request[0]
+        early = operation is _store_release and self._cell(request[1], ORDER_OF)
+        early = early and all(target is not request[1] for target, _ in thread.late)  # one cell's stores stay in order
+        if thread.late and (thread.overtaken or (operation in _ORDERED and not early)):
+            return (_store_late, *thread.late[0])
+        if early:
+            return (_store_early, *request[1:])
+        if operation is _store:
+            return (_hold_back, *request[1:])
+        if operation in (_load, _load_acquire):
+            for target, value in reversed(thread.late):
+                if target is request[1]:
+                    return (_load_own, target, value)
+        return request
+
+    def _cell(self, cell: Cell, prefix: str = "") -> bool:
+        return self._name(f"{prefix}{cell.name}") or self._name(f"{prefix}{cell.owner.kind}.{cell.name}")
+
+    def _name(self, name: str) -> bool:
+        self.met.add(name)
+        return name in self.names
+
+
+def _skipped(engine: Engine, thread: Thread, request: Request) -> Any:
+    """Nothing happens; the answer is the one that lets the thread go on."""
+    return request[2]
+
+
+def _passed(engine: Engine, thread: Thread, request: Request) -> None:
+    """A lock that is not there is neither taken nor given back; yet who would have it may be half-way through a change."""
+    operation, lock = request[1]
+    lock.inside += 1 if operation in TAKES else -1
+
+
+def _get_anyway(engine: Engine, thread: Thread, request: Request) -> bool:
+    _get(engine, thread, request)
+    return True
+
+
+def _dropped(engine: Engine, thread: Thread, request: Request) -> None:
+    """A reference that should have changed hands: its taker does not want it, so it is given back."""
+    _put(engine, thread, request)
+
+
+def _hold_back(engine: Engine, thread: Thread, request: Request) -> None:
+    """A store that only its own thread can see as yet."""
+    thread.late.append((request[1], request[2]))
+
+
+def _load_own(engine: Engine, thread: Thread, request: Request) -> Any:
+    """What a thread reads where it has stored something that nobody else can see as yet."""
+    return request[2]
+
+
+def _store_early(engine: Engine, thread: Thread, request: Request) -> None:
+    _store(engine, thread, request)
+    thread.overtaken = bool(thread.late)
+
+
+def _store_late(engine: Engine, thread: Thread, request: Request) -> Any:
+    _store(engine, thread, request)
+    del thread.late[0]
+    thread.overtaken = thread.overtaken and bool(thread.late)
+    return AGAIN
