@@ -25,7 +25,19 @@ from ..engine import (
     wait_for,
 )
 from ..uapi import Errno, KernelError
-from .fs.file import O_RDWR, File, FileOperations, current_files, fd_install, fget, fput, get_unused_fd_flags, private
+from .fs.file import (
+    O_RDWR,
+    File,
+    FileOperations,
+    current_files,
+    fd_install,
+    fget,
+    fput,
+    get_unused_fd_flags,
+    private,
+    put_unused_fd,
+)
+from .fs.syscalls import alloc_file, drop_file
 
 IN_FLIGHT = "in flight"
 
@@ -53,21 +65,39 @@ class UnixSock(KObject):
 @kernel("net/socket.c")
 async def sys_socketpair() -> tuple[int, int]:
     """Two sockets; what is sent into one comes out of the other. EMFILE."""
-    first, second = await alloc(UnixSock), await alloc(UnixSock)
-    await store(first.peer, second)
-    await store(second.peer, first)
-    return await sock_map_fd(first), await sock_map_fd(second)
+    numbers: list[int] = []
+    try:
+        for _ in range(2):
+            numbers.append(await get_unused_fd_flags())
+        first, second = await pair_of_sockets()
+    except KernelError:
+        for number in numbers:
+            await put_unused_fd(number)
+        raise
+    await fd_install(numbers[0], first)
+    await fd_install(numbers[1], second)
+    return numbers[0], numbers[1]
 
 
-@kernel("net/socket.c")
-async def sock_map_fd(sock: UnixSock) -> int:
-    """A descriptor for a socket."""
-    number = await get_unused_fd_flags()
-    file = await alloc(File, "socket", unix_fops, O_RDWR)
-    await get(file.f_ref, current(), "being opened")
-    await store(file.private_data, sock)
-    await fd_install(number, file)
-    return number
+async def pair_of_sockets() -> tuple[File, File]:
+    """The middle of it: the sockets, each with its file."""
+    sockets: list[UnixSock] = []
+    files: list[File] = []
+    try:
+        for _ in range(2):
+            sockets.append(await alloc(UnixSock))
+        for _ in range(2):
+            files.append(await alloc_file("socket", unix_fops, O_RDWR))
+    except KernelError:
+        for file in files:
+            await drop_file(file)
+        for sock in sockets:
+            await free(sock)
+        raise
+    for sock, peer, file in zip(sockets, reversed(sockets), files, strict=True):
+        await store(sock.peer, peer)
+        await store(file.private_data, sock)
+    return files[0], files[1]
 
 
 @kernel("net/unix/af_unix.c")
@@ -103,14 +133,15 @@ async def socket_of(number: int) -> tuple[File, UnixSock]:
 async def unix_stream_sendmsg(number: int, numbers: tuple[int, ...]) -> int:
     """Send one byte and some open files: EBADF if one of them is none, EPIPE if nobody is at the other end."""
     file, sock = await socket_of(number)
-    message = await alloc(SkBuff)
     try:
-        await scm_fp_copy(message, numbers)
-        peer = await load(sock.peer)
-        await refuse_if(peer is None, Errno.EPIPE, "somebody_listens", "the other end is closed")
-        assert peer is not None
+        message = await alloc(SkBuff)
+        try:
+            await scm_fp_copy(message, numbers)
+            peer = await require(await load(sock.peer), Errno.EPIPE, "somebody_listens", "the other end is closed")
+        except KernelError:
+            await drop(message)
+            raise
     except KernelError:
-        await drop(message)
         await fput(file)
         raise
     say(Phase.PUBLISH, "{} travels: until it is received it holds the files in it.", message)

@@ -6,7 +6,27 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
-from ..engine import Count, Field, KObject, Lock, Table, count, field, free, get_unless_zero, kernel, load, mutex, put
+from ..engine import (
+    Completion,
+    Count,
+    Field,
+    KObject,
+    Lock,
+    Table,
+    complete,
+    completion,
+    count,
+    current,
+    field,
+    free,
+    get_unless_zero,
+    kernel,
+    load,
+    mutex,
+    peek,
+    put,
+    table,
+)
 from ..engine.engine import Engine
 from .hardware import hardware_of
 from .iommu import IommuGroup
@@ -45,28 +65,52 @@ class DeviceSpec:
     physfn: str = ""  # for a virtual function: the address of its physical function
 
 
+class DriverPrivate(KObject):
+    """What the driver core knows of a driver (`struct driver_private`, drivers/base/base.h): its place on the bus, its files.
+
+    * lives as long as its driver; who has found the driver by its name works with it for a while (`in_use`): a write to a
+      file of it (kernfs), or a look along its bus (klist), and unloading waits for both.
+
+    Its memory may be looked at after its death: an open file of /sys has a node of its own (`struct kernfs_node`), and is told
+    there that it comes too late.
+    """
+
+    kind = "driver_private"
+    root = "a loaded driver"
+    stays_readable = True
+
+    in_use: Count = count()
+    unused: Completion = completion()
+    klist_devices: Table[Device] = table()  # those that it drives, by address, oldest first
+
+
 class BusDriver(KObject):
     """A driver and its module.
 
     * loaded when the machine starts; a root, for nothing has to hold it;
-    * its devices hold the module while they are open (`module`), so that it cannot be unloaded under them.
+    * its devices hold the module while they are open (`module`), so that it cannot be unloaded under them;
+    * goes when its module is unloaded, after it has let go of all its devices.
     """
 
     kind = "driver"
     root = "a loaded driver"
 
-    module: Count = count()
+    module: Count = count()  # zero: it is being unloaded
+    going: Field[bool] = field(False, guard="module_mutex")
+    code: Field[bool] = field(True)  # its functions and its tables of functions: gone with the module
 
     def __init__(
         self,
         engine: Engine,
         name: str,
+        private: DriverPrivate,
         bus: str,
         driver_managed_dma: bool,
         probe: Callable[[Device, BusDriver], Awaitable[None]] | None = None,
         remove: Callable[[Device, BusDriver], Awaitable[None]] | None = None,
     ) -> None:
         super().__init__(engine, name)
+        self.p = private
         self.bus = bus
         self.driver_managed_dma = driver_managed_dma  # does binding it leave DMA ownership alone?
         self.probe = probe  # take a device
@@ -92,6 +136,7 @@ class Device(KObject):
     driver_override: Field[str | None] = field(None, guard="lock")  # the only driver that may take it
     drvdata: Field[KObject | None] = field(None, guard="lock", link="weak")
     uses_dma_api: Field[bool] = field(False, guard="lock")  # counted in its group for a kernel driver
+    in_reset: Field[bool] = field(False, guard="dev_set.lock")  # together with its whole slot or bus, at this moment
 
     def __init__(
         self, engine: Engine, spec: DeviceSpec, iommu_group: IommuGroup | None, bus_devices: Table[Device]
@@ -114,6 +159,22 @@ class Device(KObject):
 
 
 ON_ITS_BUS: Final = "on its bus"
+LOADED: Final = "loaded"
+IN_USE: Final = "found by its name"
+
+
+async def find_driver(drivers: Table[BusDriver], name: str) -> BusDriver | None:
+    """The driver of this name, in use by the running call until `done_with` it; None if it is being unloaded."""
+    driver = await peek(drivers, name)
+    if driver is None or not await get_unless_zero(driver.p.in_use, current(), IN_USE):
+        return None
+    return driver
+
+
+async def done_with(driver: BusDriver, holder: KObject | None = None, reason: str = IN_USE) -> None:
+    """One user less; the last one wakes whoever wants to unload the driver."""
+    if await put(driver.p.in_use, holder or current(), reason):
+        await complete(driver.p.unused)
 
 
 @kernel("drivers/base/core.c")
@@ -144,13 +205,12 @@ async def driver_match_device(driver: BusDriver, device: Device) -> bool:
 
 
 @kernel("kernel/module/main.c")
-async def try_module_get(driver: BusDriver | None, holder: KObject) -> bool:
+async def try_module_get(driver: BusDriver, holder: KObject) -> bool:
     """Hold the module of a driver; False if it is being unloaded."""
-    return driver is not None and await get_unless_zero(driver.module, holder, "open")
+    return await get_unless_zero(driver.module, holder, "open")
 
 
 @kernel("kernel/module/main.c")
-async def module_put(driver: BusDriver | None, holder: KObject) -> None:
+async def module_put(driver: BusDriver, holder: KObject) -> None:
     """Let go of the module."""
-    if driver is not None:
-        await put(driver.module, holder, "open")
+    await put(driver.module, holder, "open")

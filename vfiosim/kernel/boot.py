@@ -7,7 +7,7 @@ from functools import partial
 
 from ..engine import alloc, get, load, peek, poke, store
 from ..uapi import KernelError
-from .base import EMULATED, MTTY, NO_OPS, VFIO_DRIVERS, VFIO_PCI, BusDriver, Device, DeviceSpec
+from .base import EMULATED, LOADED, MTTY, NO_OPS, VFIO_DRIVERS, VFIO_PCI, BusDriver, Device, DeviceSpec, DriverPrivate
 from .bus import Buses, device_add
 from .dd import device_driver_attach
 from .fs.devtmpfs import DevTmpfs, cdev_device_add
@@ -17,6 +17,7 @@ from .iommufd.fops import VFIO_MISC_DEV, iommufd_fops
 from .iommufd.selftest_iommu import MockIommu
 from .kvm.kvm_main import kvm_chardev_ops
 from .kvm.vfio import kvm_vfio_ops
+from .module import module_name
 from .task import UserStruct
 from .variants import V72, Variant
 from .vfio.bare import bare_probe, bare_remove
@@ -114,7 +115,7 @@ async def container_node(noiommu: bool, iommufd_container: bool, tests: MockIomm
     core = await alloc(VfioIommuDrivers)
     for ops in (vfio_noiommu_ops(noiommu), vfio_iommu_driver_ops_type1):
         driver = await alloc(VfioIommuDriver, ops)
-        await get(driver.module, driver, "loaded")
+        await get(driver.module, driver, LOADED)
         await store(core.iommu_drivers_list, (driver, *await load(core.iommu_drivers_list)))
     return await alloc(Cdev, VFIO_MISC_DEV, vfio_fops, inside=core)
 
@@ -130,6 +131,10 @@ async def load_drivers(built: Built, names: dict[str, str]) -> None:
             EMULATED: partial(bare_probe, vfio),
         }.get(name)
         remove = {VFIO_PCI: vfio_pci_remove, MTTY: mtty_remove, NO_OPS: bare_remove, EMULATED: bare_remove}.get(name)
-        driver = await alloc(BusDriver, name, bus, name in VFIO_DRIVERS, probe, remove)
+        driver = await alloc(
+            BusDriver, name, await alloc(DriverPrivate, name), bus, name in VFIO_DRIVERS, probe, remove
+        )
+        await get(driver.module, driver, LOADED)
+        await get(driver.p.in_use, driver, LOADED)
         await poke(built.buses.drivers, name, driver)
-        await get(driver.module, driver, "loaded")
+        await poke(built.buses.modules, module_name(name), driver)

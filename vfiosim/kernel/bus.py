@@ -7,6 +7,7 @@ from contextlib import suppress
 from ..engine import (
     KObject,
     Lock,
+    Phase,
     Table,
     alloc,
     get,
@@ -17,13 +18,26 @@ from ..engine import (
     poke,
     refuse_if,
     require,
+    say,
     store,
     table,
+    wait_for,
 )
 from ..engine.engine import Engine
 from ..uapi import Errno, KernelError
-from .base import NO_GROUP, ON_ITS_BUS, BusDriver, Device, DeviceSpec, driver_match_device, put_device
-from .dd import device_driver_attach, device_release_driver_internal, really_probe
+from .base import (
+    LOADED,
+    NO_GROUP,
+    ON_ITS_BUS,
+    BusDriver,
+    Device,
+    DeviceSpec,
+    done_with,
+    driver_match_device,
+    find_driver,
+    put_device,
+)
+from .dd import device_driver_attach, device_release_driver_internal, driver_detach, really_probe
 from .iommu import IommuGroups, iommu_group_for, iommu_group_put
 
 
@@ -42,7 +56,8 @@ class Buses(KObject):
     """The devices and drivers of all buses.
 
     * there from the start; a root;
-    * `devices` by address or UUID, `drivers` by name; `slots`: what is plugged in, also while the kernel has removed it.
+    * `devices` by address or UUID, `drivers` by name, `modules` by name with "_" for "-";
+    * `unplugged`: PCI functions that are plugged in while the kernel has removed them.
     """
 
     kind = "buses"
@@ -51,6 +66,8 @@ class Buses(KObject):
     rescan_remove_lock: Lock = mutex()  # PCI functions come and go one at a time
     devices: Table[Device] = table()
     drivers: Table[BusDriver] = table()
+    module_mutex: Lock = mutex()
+    modules: Table[BusDriver] = table(guard="module_mutex")
     unplugged: Table[Slot] = table(guard="rescan_remove_lock")  # PCI addresses: what a rescan would find
 
     def __init__(self, engine: Engine, groups: IommuGroups) -> None:
@@ -95,11 +112,26 @@ async def device_attach(buses: Buses, device: Device) -> None:
         if await load(device.driver) is not None:
             return
         for name in (await load(device.driver_override), device.spec.driver):
-            driver = await peek(buses.drivers, name or "")
-            if driver is not None and await driver_match_device(driver, device):
+            driver = await find_driver(buses.drivers, name or "")
+            if driver is None:
+                continue
+            fits = await driver_match_device(driver, device)
+            if fits:
                 with suppress(KernelError):  # noted in the kernel's log, and that is all
                     await really_probe(device, driver)
+            await done_with(driver)
+            if fits:
                 return
+
+
+@kernel("drivers/base/bus.c")
+async def bus_remove_driver(buses: Buses, driver: BusDriver) -> None:
+    """A driver goes: nobody can find it any more, who has found it is waited for, then it lets go of its devices."""
+    await poke(buses.drivers, driver.label, None)
+    await done_with(driver, driver, LOADED)
+    say(Phase.BLOCK, "{} waits until nobody works with its files or goes along its bus.", driver)
+    await wait_for(driver.p.unused)
+    await driver_detach(driver)
 
 
 @kernel("drivers/base/driver.c")

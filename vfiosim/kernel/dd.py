@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from ..engine import Phase, kernel, load, refuse_if, say, store
+from typing import Final
+
+from ..engine import Phase, current, get, kernel, load, peek, poke, refuse_if, say, slots_of, store
 from ..uapi import Errno, KernelError
-from .base import BusDriver, Device
+from .base import BusDriver, Device, put_device
 from .iommu import iommu_device_unuse_default_domain, iommu_device_use_default_domain
 
 
@@ -19,6 +21,7 @@ async def really_probe(device: Device, driver: BusDriver) -> None:
             await store(device.uses_dma_api, True)
         if driver.probe is not None:
             await driver.probe(device, driver)
+        await poke(driver.p.klist_devices, device.address, device)
     except KernelError:
         say(Phase.UNWIND, "{} stays without a driver.", device)
         await dma_cleanup(device)
@@ -55,4 +58,20 @@ async def device_release_driver_internal(device: Device, driver: BusDriver | Non
             await bound.remove(device, bound)
         await dma_cleanup(device)
         await store(device.driver, None)
+        await poke(bound.p.klist_devices, device.address, None)
         say(Phase.UNWIND, "{} has let go of {}.", bound, device)
+
+
+LET_GO: Final = "its driver lets go of it"
+
+
+@kernel("drivers/base/dd.c")
+async def driver_detach(driver: BusDriver) -> None:
+    """A driver lets go of all its devices, of the last one first, for as long as each takes."""
+    while addresses := await slots_of(driver.p.klist_devices):
+        device = await peek(driver.p.klist_devices, addresses[-1])
+        if device is None:
+            continue  # somebody else took the driver from it in between: look again
+        await get(device.kobj, current(), LET_GO)
+        await device_release_driver_internal(device, driver)
+        await put_device(device, current(), LET_GO)

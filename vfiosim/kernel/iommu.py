@@ -28,7 +28,7 @@ from ..engine import (
     table,
 )
 from ..engine.engine import Engine
-from ..uapi import Errno
+from ..uapi import Errno, KernelError
 
 DEFAULT, BLOCKING = "default domain", "blocking domain"
 
@@ -202,7 +202,11 @@ async def iommu_group_for(
     if number is None:
         number = await claim(groups.ids, groups)
         assert number is not None
-    group = await alloc(IommuGroup, number, emulated, groups, place, noiommu)
+    try:
+        group = await alloc(IommuGroup, number, emulated, groups, place, noiommu)
+    except KernelError:
+        await poke(groups.ids, number, None)
+        raise
     await poke(groups.ids, number, group)
     if place >= 0:
         await poke(groups.places, place, group)

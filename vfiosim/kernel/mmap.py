@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
-from ..engine import Phase, get, kernel, peek, poke, refuse_if, require, say, slots_of
+from ..engine import Phase, change_mappings, get, kernel, peek, poke, refuse_if, require, say, slots_of
 from ..uapi import Errno, KernelError
 from .fs.file import O_ACCMODE, O_RDWR, O_WRONLY, PLAIN_FILE, File, Mapping, fget, fput
 from .mm import PAGE_SIZE, PROT_WRITE, MmStruct, mapped_at
@@ -47,7 +48,7 @@ async def do_mmap(file: File, wish: Mapping, address: int | None) -> int:
     handler = await require(file.f_op.mmap, Errno.ENODEV, "file_can_be_mapped", f"{file.label} cannot be mapped")
     await handler(file, wish)
     mm = await mm_of(current_task())
-    where = mm.map(wish.length, prot=wish.prot & 3, address=address, device=True)
+    where = await change_mappings(mm, partial(mm.map, wish.length, prot=wish.prot & 3, address=address, device=True))
     say(Phase.ACQUIRE, "The mapping holds {}: closing the descriptor does not close the device.", file)
     await get(file.f_ref, mm, mapped_at(hex(where)))
     await poke(mm.files, hex(where), (file, wish.length))
@@ -60,7 +61,7 @@ async def do_munmap(address: int, length: int) -> int:
     odd = address % PAGE_SIZE or length <= 0
     await refuse_if(bool(odd), Errno.EINVAL, "whole_pages", "address and length must be whole pages")
     mm, end = await mm_of(current_task()), address + whole_pages(length)
-    mm.unmap(address, whole_pages(length))
+    await change_mappings(mm, partial(mm.unmap, address, whole_pages(length)))
     for slot in await slots_of(mm.files):
         entry = await peek(mm.files, slot)
         start = int(slot, 16)

@@ -23,8 +23,9 @@ async def rescan_store(buses: Buses, count: int) -> int:
         for address in await slots_of(buses.unplugged):
             slot = await poke(buses.unplugged, address, None)
             if slot is not None:
-                device = await device_add(buses, slot.spec)
+                spec = slot.spec
+                device = await device_add(buses, spec)
                 await free(slot)
-                if slot.spec.driver != VFIO_PCI:
+                if spec.driver != VFIO_PCI:
                     await device_attach(buses, device)
     return count

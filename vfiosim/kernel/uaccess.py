@@ -5,8 +5,8 @@ from __future__ import annotations
 from ctypes import sizeof
 from typing import TypeVar
 
-from ..engine import copy_from_user, kernel, refuse_if
-from ..uapi import Errno, KernelError, Struct
+from ..engine import copy_from_user, copy_some_from_user, kernel, refuse_if
+from ..uapi import Errno, Struct
 
 S = TypeVar("S", bound=Struct)
 _SCAN = 4096  # bytes of a tail that are looked at in one effect
@@ -19,10 +19,7 @@ async def check_zeroed_user(address: int, size: int) -> None:
     end = address + size
     while address < end:
         step = min(end, (address // _SCAN + 1) * _SCAN) - address
-        try:
-            chunk = await copy_from_user(address, step)
-        except KernelError:
-            chunk = await copy_from_user(address, 1)  # some of it can be read: what is wrong first?
+        chunk = await copy_some_from_user(address, step)
         await refuse_if(any(chunk), Errno.E2BIG, "unknown_tail", "bytes that this kernel does not know must be zero")
         address += len(chunk)
 
@@ -50,10 +47,7 @@ async def strndup_user(address: int, limit: int) -> bytes:
     while b"\0" not in text and len(text) < limit:
         start = address + len(text)
         step = min(_STRING, _SCAN - start % _SCAN, limit - len(text))
-        try:
-            text += await copy_from_user(start, step)
-        except KernelError:
-            text += await copy_from_user(start, 1)  # its end may come before what cannot be read
+        text += await copy_some_from_user(start, step)  # its end may come before what cannot be read
     await refuse_if(b"\0" not in text, Errno.EINVAL, "string_ends", f"the string has more than {limit - 1} bytes")
     return text[: text.index(b"\0")]
 

@@ -13,7 +13,6 @@ from ...engine import (
     alloc,
     call_outside,
     count,
-    current,
     field,
     free,
     get,
@@ -28,8 +27,9 @@ from ...engine import (
 from ...engine.engine import Engine
 from ...uapi import Errno, KernelError
 from ..unsupported import Unsupported
-from .file import O_RDWR, File, FileOperations, fd_install, fget, fput, get_unused_fd_flags, private
+from .file import File, FileOperations, fd_install, fget, fput, private
 from .host import HostFile
+from .syscalls import file_with_fd
 
 _MOST: Final = (1 << 64) - 2
 POLLIN: Final = 1
@@ -56,10 +56,12 @@ class EventfdCtx(KObject):
 @kernel("fs/eventfd.c")
 async def do_eventfd(host: HostFile | None = None) -> int:
     """A new eventfd with the value 0, or one that stands for a real one."""
-    number = await get_unused_fd_flags()
     ctx = await alloc(EventfdCtx, host)
-    file = await alloc(File, "eventfd", eventfd_fops, O_RDWR)
-    await get(file.f_ref, current(), "being opened")
+    try:
+        number, file = await file_with_fd("eventfd", eventfd_fops)
+    except KernelError:
+        await free(ctx)
+        raise
     await get(ctx.kref, file, ITS_FILE)
     await store(file.private_data, ctx)
     await fd_install(number, file)

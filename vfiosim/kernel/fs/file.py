@@ -17,7 +17,6 @@ from ...engine import (
     current,
     field,
     free,
-    get,
     get_unless_zero,
     hand_over,
     kernel,
@@ -31,7 +30,7 @@ from ...engine import (
     table,
 )
 from ...engine.engine import Engine
-from ...uapi import Errno
+from ...uapi import Errno, KernelError
 from ..unsupported import Unsupported
 
 RESERVED: Final = "reserved"  # a descriptor number that is taken, but leads to no file yet
@@ -98,9 +97,13 @@ class Cdev(KObject):
     * born with the node; held by the node and by every file opened through it;
     * holds the object it is embedded in (`parent`);
     * dies when the node and the last file are gone.
+
+    Its memory may be looked at after its death: looking a node up and taking it is one step under `cdev_lock`, which is not
+    modelled, so that a look-up which comes too late finds a count of zero.
     """
 
     kind = "cdev"
+    stays_readable = True
     kobj: Count = count()
 
     def __init__(
@@ -154,10 +157,10 @@ async def put_unused_fd(number: int) -> None:
 
 
 @kernel("fs/file.c")
-async def fd_install(number: int, file: File) -> None:
-    """Let a reserved number lead to `file`; the table takes over the reference that the opener had."""
+async def fd_install(number: int, file: File, reason: str = "being opened") -> None:
+    """Let a reserved number lead to `file`; the table takes over the reference that the running call has for `reason`."""
     files = current_files()
-    await hand_over(file.f_ref, (current(), "being opened"), (files, f"fd {number}"))
+    await hand_over(file.f_ref, (current(), reason), (files, f"fd {number}"))
     await poke(files.fd, number, file)
 
 
@@ -168,10 +171,15 @@ async def fdget(number: int) -> tuple[File | None, bool]:
     A file that was released although a descriptor still leads to it is found too, and not held: a process with one thread
     does not look at the count.
     """
+    return await look_up(number, O_PATH)
+
+
+async def look_up(number: int, hidden: int) -> tuple[File | None, bool]:
+    """What `fdget` and `fget_raw` have in common; a file with one of the flags `hidden` is not found (`__fget_files_rcu`)."""
     files = current_files()
     while True:
         file = await peek(files.fd, number)
-        if file is None or file == RESERVED or file.f_flags & O_PATH:
+        if file is None or file == RESERVED or file.f_flags & hidden:
             return None, False
         if not await get_unless_zero(file.f_ref, current(), "running call"):
             if await peek(files.fd, number) is file:
@@ -185,7 +193,17 @@ async def fdget(number: int) -> tuple[File | None, bool]:
 @kernel("fs/file.c")
 async def fget(number: int) -> File | None:
     """The file behind a descriptor, with a reference for the running call; None if there is none, or only an O_PATH one."""
-    file, held = await fdget(number)
+    return only_held(*await fdget(number))
+
+
+@kernel("fs/file.c")
+async def fget_raw(number: int) -> File | None:
+    """The same, for O_PATH files too."""
+    return only_held(*await look_up(number, 0))
+
+
+def only_held(file: File | None, held: bool) -> File | None:
+    """A file with a reference for the running call."""
     if file is not None and not held:
         raise Unsupported("holding a file that was released under its descriptor")
     return file
@@ -227,7 +245,11 @@ async def chrdev_open(file: File, cdev: Cdev) -> None:
     await refuse_if(not found, Errno.ENXIO, "node_is_gone", "the device behind this node is gone")
     file.cdev = cdev
     if file.f_op.open is not None:
-        await file.f_op.open(file)
+        try:
+            await file.f_op.open(file)
+        except KernelError:
+            await cdev_put(cdev, file)
+            raise
 
 
 @kernel("fs/char_dev.c")
@@ -245,19 +267,14 @@ async def close_fd(number: int) -> File:
     files = current_files()
     file = await peek(files.fd, number)
     good = None if file == RESERVED else file
-    found = await require(good, Errno.EBADF, "fd_is_open", f"{number} is not an open file")
-    await poke(files.fd, number, None)
-    return found
-
-
-@kernel("fs/file.c")
-async def do_dup(file: File) -> int:
-    """A second descriptor for the same open file."""
-    files = current_files()
-    number = await get_unused_fd_flags()
-    await get(file.f_ref, files, f"fd {number}")
-    await poke(files.fd, number, file)
-    return number
+    await require(good, Errno.EBADF, "fd_is_open", f"{number} is not an open file")
+    taken = await poke(files.fd, number, None)  # under file_lock: of two threads that close it, one gets the file
+    if not isinstance(taken, File):
+        if taken is not None:  # another thread has closed it, and a third one has reserved the number already
+            await poke(files.fd, number, taken)
+        await refuse_if(True, Errno.EBADF, "fd_is_open", f"{number} is not an open file")
+    assert isinstance(taken, File)
+    return taken
 
 
 def current_files() -> FilesStruct:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from ...engine import Field, KObject, alloc, call_outside, field, free, kernel, load, refuse_if, store
 from ...engine.engine import Engine
-from ...uapi import Errno
+from ...uapi import Errno, KernelError
 from ..unsupported import Unsupported
-from .file import O_RDWR, File, FileOperations, Mapping, fd_install, get_unused_fd_flags, private
+from .file import File, FileOperations, Mapping, fd_install, private, put_unused_fd
 from .host import HostFile
-from .syscalls import alloc_file
+from .syscalls import drop_file, file_with_fd
 
 
 class Inode(KObject):
@@ -58,9 +58,14 @@ shmem_file_operations = FileOperations(
 @kernel("mm/memfd.c")
 async def memfd_create(size: int, host: HostFile | None = None) -> int:
     """A descriptor of a new memory file, or of one that stands for a real one. EMFILE if the table is full."""
-    number = await get_unused_fd_flags()
-    file = await alloc_file("memfd", shmem_file_operations, O_RDWR)
-    await store(file.private_data, await alloc(Inode, size, host))
+    number, file = await file_with_fd("memfd", shmem_file_operations)
+    try:
+        inode = await alloc(Inode, size, host)
+    except KernelError:
+        await put_unused_fd(number)
+        await drop_file(file)
+        raise
+    await store(file.private_data, inode)
     await fd_install(number, file)
     return number
 

@@ -21,9 +21,9 @@ from .file import (
     chrdev_open,
     close_fd,
     current_files,
-    do_dup,
     fd_install,
     fdget,
+    fget_raw,
     fput,
     fput_close_sync,
     get_unused_fd_flags,
@@ -54,7 +54,7 @@ async def do_file_open(devtmpfs: DevTmpfs, path: str, flags: int) -> File:
     if path in _PLAIN_PATHS:
         return await alloc_file(_PLAIN_PATHS[path], PLAIN_FILE, flags)
     if not path.startswith("/dev/"):
-        raise Unsupported(f"opening {path}")
+        raise Unsupported(f"opening {path!r}")
     cdev = await require(
         await peek(devtmpfs.nodes, path),  # type: ignore[arg-type]
         Errno.ENOENT,
@@ -69,10 +69,7 @@ async def do_file_open(devtmpfs: DevTmpfs, path: str, flags: int) -> File:
     try:
         await chrdev_open(file, cdev)
     except KernelError:
-        if file.cdev is not None:
-            await put(cdev.kobj, file, "opened")
-        await put(file.f_ref, current(), "being opened")
-        await free(file)
+        await drop_file(file)
         raise
     return file
 
@@ -103,10 +100,26 @@ async def alloc_file(name: str, f_op: FileOperations, flags: int) -> File:
     return file
 
 
+async def drop_file(file: File) -> None:
+    """A file that nobody has seen yet goes again, without its release handler."""
+    await put(file.f_ref, current(), "being opened")
+    await free(file)
+
+
+async def file_with_fd(name: str, f_op: FileOperations) -> tuple[int, File]:
+    """A descriptor number and a file, which belong together as soon as the file is ready (`fd_install`)."""
+    number = await get_unused_fd_flags()
+    try:
+        return number, await alloc_file(name, f_op, O_RDWR)
+    except KernelError:
+        await put_unused_fd(number)
+        raise
+
+
 async def open_plain(name: str) -> int:
     """A descriptor of a file that VFIO knows nothing of (an eventfd, a pipe, a socket)."""
-    number = await get_unused_fd_flags()
-    await fd_install(number, await alloc_file(name, PLAIN_FILE, O_RDWR))
+    number, file = await file_with_fd(name, PLAIN_FILE)
+    await fd_install(number, file)
     return number
 
 
@@ -122,10 +135,14 @@ async def sys_close(number: int) -> int:
 @kernel("fs/file.c")
 async def sys_dup(number: int) -> int:
     """A second descriptor for the same open file (also one opened with O_PATH)."""
-    file = await peek(current_files().fd, number)
-    good = file if isinstance(file, File) else None
-    found = await require(good, Errno.EBADF, "fd_is_open", f"{number} is not an open file")
-    return await do_dup(found)
+    file = await require(await fget_raw(number), Errno.EBADF, "fd_is_open", f"{number} is not an open file")
+    try:
+        twin = await get_unused_fd_flags()
+    except KernelError:
+        await fput(file)
+        raise
+    await fd_install(twin, file, "running call")
+    return twin
 
 
 @kernel("fs/ioctl.c")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Final
 
-from ...engine import current, get, kernel, load, peek, refuse_if, require, slots_of
+from ...engine import current, get, get_unless_zero, kernel, load, peek, refuse_if, require, slots_of
 from ...uapi import Errno, KernelError
-from ..base import Device, put_device, syspath
+from ..base import BusDriver, Device, done_with, put_device, syspath
 from ..bus import Buses, bind_store, driver_set_override, drivers_probe_store, unbind_store
 from ..iov import sriov_numvfs_store
 from ..pci import remove_store, rescan_store
@@ -76,8 +77,7 @@ async def sysfs_file(buses: Buses, path: str) -> Callable[[str, int], Awaitable[
         driver = await peek(buses.drivers, found[2])
         on_bus = driver if driver is not None and driver.bus == found[1] else None
         known = await require(on_bus, Errno.ENOENT, "path_exists", "there is no such driver")
-        change = bind_store if found[3] == "bind" else unbind_store
-        return lambda text, count: of_device(buses, text, lambda device: change(device, known, count))
+        return partial(driver_file, buses, known, found[3])
     if _PROBE.fullmatch(path):
         return lambda text, count: of_device(buses, text, lambda device: drivers_probe_store(buses, device, count))
     if path == "/sys/bus/pci/rescan":
@@ -97,6 +97,21 @@ async def device_at(buses: Buses, address: str) -> Device:
     """The device with this address. ENOENT."""
     device = await peek(buses.devices, address)
     return await require(device, Errno.ENOENT, "path_exists", "there is no such device")
+
+
+@kernel("fs/kernfs/file.c")
+async def driver_file(buses: Buses, driver: BusDriver, name: str, address: str, count: int) -> int:
+    """Write an address into `bind` or `unbind` of a driver. ENODEV if it was unloaded after the file was opened."""
+    there = await get_unless_zero(driver.p.in_use, current(), WRITING)
+    await refuse_if(not there, Errno.ENODEV, "file_is_active", "the driver is being unloaded, and its files are gone")
+    change = bind_store if name == "bind" else unbind_store
+    try:
+        result = await of_device(buses, address, lambda device: change(device, driver, count))
+    except KernelError:
+        await done_with(driver, reason=WRITING)
+        raise
+    await done_with(driver, reason=WRITING)
+    return result
 
 
 async def of_device(buses: Buses, address: str, change: Callable[[Device | None], Awaitable[int]]) -> int:
@@ -132,8 +147,7 @@ async def device_file(buses: Buses, address: str, name: str, path: str) -> Calla
         return lambda text, count: held(device, driver_set_override(device, text, count))
     if name in ("driver/unbind", "driver/bind"):
         driver = await require(await load(device.driver), Errno.ENOENT, "path_exists", "no driver has this device")
-        change = bind_store if name.endswith("/bind") else unbind_store
-        return lambda text, count: of_device(buses, text, lambda other: change(other, driver, count))
+        return partial(driver_file, buses, driver, name.removeprefix("driver/"))
     raise Unsupported(f"writing {path}")
 
 

@@ -8,7 +8,15 @@ from ..mm import PAGE_SIZE
 from .areas import ULONG_MAX
 from .domains import iopt_add_access, iopt_remove_access
 from .main import _iommufd_object_alloc, iommufd_get_object, iommufd_object_destroy_user, iommufd_object_finalize
-from .private import IommufdAccess, IommufdCtx, IommufdIoas, iommufd_ctx_get, iommufd_ctx_put, iommufd_put_object
+from .private import (
+    ITS_CONTEXT,
+    IommufdAccess,
+    IommufdCtx,
+    IommufdIoas,
+    iommufd_ctx_get,
+    iommufd_ctx_put,
+    iommufd_put_object,
+)
 
 ATTACHED = "attached"
 
@@ -86,7 +94,7 @@ async def iommufd_access_create(ictx: IommufdCtx, driver: KObject, alignment: in
     say(Phase.ACQUIRE, "The device does no DMA: it gets an access object in {}, with an ID like any other.", ictx)
     access = await _iommufd_object_alloc(ictx, IommufdAccess, alignment)
     await get(access.users, driver, "bound")
-    await iommufd_ctx_get(ictx, access, "its context")
+    await iommufd_ctx_get(ictx, access, ITS_CONTEXT)
     await iommufd_object_finalize(ictx, access)
     return access
 
@@ -103,4 +111,4 @@ async def iommufd_access_destroy_object(access: IommufdAccess) -> None:
     say(Phase.UNWIND, "{} goes, and its hold on the iommufd with it.", access)
     await iommufd_access_detach(access)
     if not access.internal:
-        await iommufd_ctx_put(access.ictx, access, "its context")
+        await iommufd_ctx_put(access.ictx, access, ITS_CONTEXT)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...engine import Phase, first_between, kernel, load, refuse_if, require, say, shared
+from ...engine import Phase, first_between, kernel, load, refuse_if, require, say, shared, warn_on
 from ...uapi import Errno, KernelError
 from ..mm import PAGE_SIZE
 from .areas import IOMMU_READ, IOMMU_WRITE, ULONG_MAX, IoptArea
@@ -70,7 +70,9 @@ async def iommufd_access_unpin_pages(access: IommufdAccess, iova: int, length: i
             at, last = iova, iova + length - 1
             while at <= last:
                 area = await first_between(ioas.areas, at, at)
-                assert area is not None
+                if area is None:
+                    await warn_on(True, f"{access.oid} unpins in {ioas.oid} what was not pinned there")
+                    return
                 end = min(last, area.last)
                 first, stop = area.byte_at(at) // PAGE_SIZE, area.byte_at(end) // PAGE_SIZE
                 await iopt_area_remove_access(area, first, stop, access.internal)

@@ -23,7 +23,7 @@ from ...engine import (
 from ...uapi import Errno, KernelError
 from ..iommu import IommuGroup, iommu_device_claim_dma_owner, iommu_device_release_dma_owner
 from .main import _iommufd_object_alloc, iommufd_object_destroy_user, iommufd_object_finalize
-from .private import IommufdCtx, IommufdDevice, IommufdGroup, iommufd_ctx_get, iommufd_ctx_put
+from .private import ITS_CONTEXT, IommufdCtx, IommufdDevice, IommufdGroup, iommufd_ctx_get, iommufd_ctx_put
 
 IN_IOMMUFD = "in this iommufd"
 
@@ -38,7 +38,11 @@ async def iommufd_get_group(ictx: IommufdCtx, device: Any, holder: KObject) -> I
         if igroup is not None and await get_unless_zero(igroup.ref, holder, IN_IOMMUFD):
             await put(group.kobj, holder, "looked up")
             return igroup
-    fresh = await alloc(IommufdGroup, ictx, group)
+    try:
+        fresh = await alloc(IommufdGroup, ictx, group)
+    except KernelError:
+        await put(group.kobj, holder, "looked up")
+        raise
     await get(fresh.ref, holder, IN_IOMMUFD)
     await hand_over(group.kobj, (holder, "looked up"), (fresh, "of this group"))
     async with ictx.groups_lock:
@@ -103,7 +107,7 @@ async def new_idev(ictx: IommufdCtx, igroup: IommufdGroup, device: Any, driver: 
     say(Phase.ACQUIRE, "The device gets an object in {} with the lowest free ID; it holds the iommufd open.", ictx)
     idev = await _iommufd_object_alloc(ictx, IommufdDevice, igroup, device)
     if not device.is_mock:
-        await iommufd_ctx_get(ictx, idev, "its context")
+        await iommufd_ctx_get(ictx, idev, ITS_CONTEXT)
     await get(idev.users, driver, "bound")
     await hand_over(igroup.ref, (driver, IN_IOMMUFD), (idev, IN_IOMMUFD))
     await iommufd_object_finalize(ictx, idev)
@@ -123,4 +127,4 @@ async def iommufd_device_destroy(idev: IommufdDevice) -> None:
     await iommu_device_release_dma_owner(idev.igroup.group)
     await iommufd_put_group(idev.igroup, idev)
     if not idev.dev.is_mock:
-        await iommufd_ctx_put(idev.ictx, idev, "its context")
+        await iommufd_ctx_put(idev.ictx, idev, ITS_CONTEXT)

@@ -20,7 +20,7 @@ from ...engine import (
 )
 from ...uapi import Errno, KernelError
 from ..mm import PAGE_SIZE
-from .areas import HAS_PAGES, ULONG_MAX, IoptArea
+from .areas import HAS_PAGES, ULONG_MAX, IoptArea, IoptPages
 from .pages import iopt_fill_domain, iopt_unfill_domain
 from .private import IommufdAccess, IommufdDevice, IommufdHwptPaging, IommufdIoas
 
@@ -205,24 +205,38 @@ async def iopt_area_split(area: IoptArea, iova: int) -> None:
     alignment = await load(iopt.iova_alignment)
     odd = (iova + 1) % alignment != 0 or area.byte_at(iova + 1) % alignment != 0
     await refuse_if(odd, Errno.EINVAL, "cut_is_aligned", f"an area can be cut at multiples of {alignment} only")
-    async with pages.mutex:
-        stored = await load(area.storage_domain)
-        large = stored is not None and not await load(iopt.disable_large_pages)
-        await refuse_if(large, Errno.EINVAL, "no_large_pages", "the page table may have entered it as one large page")
-        await poke(iopt.areas, area.iova, None)
-        halves = []
+    halves: list[IoptArea] = []
+    try:
         for first, last in ((area.iova, iova), (iova + 1, area.last)):
-            half = await alloc(IoptArea, iopt, first, last - first + 1, area.byte_at(first), area.iommu_prot)
-            await poke(iopt.areas, first, half)
-            await store(half.storage_domain, stored)
-            await store(half.pages, pages)
-            await get(pages.kref, half, HAS_PAGES)
-            halves.append(half)
-        if stored is not None:
-            others = tuple(other for other in await load(pages.domains_itree) if other is not area)
-            await store(pages.domains_itree, (*others, *halves))
-        await put(pages.kref, area, HAS_PAGES)
-        await free(area)
+            halves.append(await alloc(IoptArea, iopt, first, last - first + 1, area.byte_at(first), area.iommu_prot))
+        async with pages.mutex:
+            stored = await load(area.storage_domain)
+            large = stored is not None and not await load(iopt.disable_large_pages)
+            await refuse_if(
+                large, Errno.EINVAL, "no_large_pages", "the page table may have entered it as one large page"
+            )
+            await split_into(halves, area, pages, stored)
+    except KernelError:
+        for half in halves:
+            await free(half)
+        raise
+    await free(area)
+
+
+async def split_into(
+    halves: list[IoptArea], area: IoptArea, pages: IoptPages, stored: IommufdHwptPaging | None
+) -> None:
+    """The second half of `iopt_area_split`, which cannot fail: two areas in the place of one, with the same memory."""
+    await poke(area.iopt.areas, area.iova, None)
+    for half in halves:
+        await poke(area.iopt.areas, half.iova, half)
+        await store(half.storage_domain, stored)
+        await store(half.pages, pages)
+        await get(pages.kref, half, HAS_PAGES)
+    if stored is not None:
+        others = tuple(other for other in await load(pages.domains_itree) if other is not area)
+        await store(pages.domains_itree, (*others, *halves))
+    await put(pages.kref, area, HAS_PAGES)
 
 
 @kernel("drivers/iommu/iommufd/io_pagetable.c")

@@ -49,7 +49,15 @@ from ..fs.file import (
 )
 from ..fs.syscalls import alloc_file
 from .main import _iommufd_object_alloc
-from .private import IommufdDevice, IommufdHwPagetable, IommufdObject, Ucmd, iommufd_ctx_get, iommufd_ctx_put
+from .private import (
+    ITS_CONTEXT,
+    IommufdDevice,
+    IommufdHwPagetable,
+    IommufdObject,
+    Ucmd,
+    iommufd_ctx_get,
+    iommufd_ctx_put,
+)
 
 FAULT_SIZE, ANSWER_SIZE = sizeof(IommuHwptPgfault), sizeof(IommuHwptPageResponse)
 READABLE = POLLIN | 0x40  # POLLRDNORM
@@ -82,7 +90,7 @@ async def iommufd_eventq_fops_release(file: File) -> None:
     """The file lets go of its queue and of the context."""
     queue: IommufdObject = await private(file)
     await put(queue.users, file, ITS_FILE)
-    await iommufd_ctx_put(queue.ictx, file, "its context")
+    await iommufd_ctx_put(queue.ictx, file, ITS_CONTEXT)
 
 
 @kernel("drivers/iommu/iommufd/eventq.c")
@@ -203,7 +211,7 @@ async def iommufd_fault_alloc(ucmd: Ucmd) -> None:
     ucmd.new_obj = fault
     file = await alloc_file("[iommufd-pgfault]", iommufd_fault_fops, O_RDWR)
     await store(file.private_data, fault)
-    await iommufd_ctx_get(ictx, file, "its context")
+    await iommufd_ctx_get(ictx, file, ITS_CONTEXT)
     await get(fault.users, file, ITS_FILE)
     try:
         number = await get_unused_fd_flags(O_CLOEXEC)

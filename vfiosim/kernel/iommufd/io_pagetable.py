@@ -23,6 +23,7 @@ from ...engine import (
     say,
     shared,
     store,
+    warn_on,
 )
 from ...uapi import Errno, KernelError
 from ..fs.file import fget, fput
@@ -39,6 +40,8 @@ from .pages import (
     iopt_put_pages,
 )
 from .private import IommufdCtx, IommufdIoas
+
+TRIES = 100  # how often drivers are asked to give back what they have pinned
 
 
 @dataclass
@@ -251,7 +254,7 @@ async def iopt_unmap_iova_range(iopt: IommufdIoas, start: int, last: int) -> tup
 
     The answer is how many bytes were unmapped, and the error: what was unmapped before it stays unmapped.
     """
-    unmapped = 0
+    unmapped = tries = 0
     while True:
         pinned = None
         async with shared(iopt.domains_rwsem):
@@ -272,6 +275,16 @@ async def iopt_unmap_iova_range(iopt: IommufdIoas, start: int, last: int) -> tup
         if pinned is None:
             return unmapped, None
         await iommufd_access_notify_unmap(iopt, pinned.iova, pinned.length)
+        tries += 1
+        if await gives_up(iopt, tries):
+            return unmapped, KernelError(
+                Errno.EDEADLK, "a driver does not give back what it pinned", check="unmap_answered"
+            )
+
+
+async def gives_up(iopt: IommufdIoas, tries: int) -> bool:
+    """After a hundred times nobody asks a driver again for what it has pinned."""
+    return tries > TRIES and await warn_on(True, f"a driver does not give back what it has pinned in {iopt.oid}")
 
 
 async def drop_area(area: IoptArea, pages: IoptPages) -> None:

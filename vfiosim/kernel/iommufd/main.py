@@ -24,6 +24,7 @@ from ...engine import (
     require,
     store,
     wait_until_zero,
+    warn_on,
 )
 from ...engine.engine import Engine
 from ...uapi import Errno, KernelError
@@ -47,9 +48,9 @@ async def _iommufd_object_alloc(
     obj = await alloc(make, ictx, *args, **named)
     await get(obj.wait_cnt, ictx, "has its ID")
     await get(obj.users, ictx, "has its ID")
-    async with ictx.objects_lock:
-        number = await claim(ictx.objects, ZERO_ENTRY, LIMIT_31B)
     try:
+        async with ictx.objects_lock:
+            number = await claim(ictx.objects, ZERO_ENTRY, LIMIT_31B)
         obj.id = await require(number, Errno.EBUSY, "ids_left", "all 2^31 IDs of this iommufd are taken")
     except KernelError:
         await put(obj.wait_cnt, ictx, "has its ID")
@@ -79,7 +80,7 @@ async def iommufd_object_abort(ictx: IommufdCtx, obj: IommufdObject) -> None:
 @kernel("drivers/iommu/iommufd/main.c")
 async def iommufd_object_abort_and_destroy(ictx: IommufdCtx, obj: IommufdObject) -> None:
     """Undo an object that was never published, with everything that it holds already."""
-    kind = type(obj)
+    kind = obj.own_class
     await ABORT_OPS.get(kind, DESTROY_OPS[kind])(obj)
     await iommufd_object_abort(ictx, obj)
 
@@ -89,7 +90,7 @@ async def iommufd_object_dec_wait(ictx: IommufdCtx, obj: IommufdObject) -> bool:
     """No call can begin to use the object any more; wait until those that run are done. False after 60 seconds."""
     if await put(obj.wait_cnt, ictx, "has its ID"):
         return True
-    before = PRE_DESTROY_OPS.get(type(obj))
+    before = PRE_DESTROY_OPS.get(obj.own_class)
     if before is not None:
         await before(obj)
     if await wait_until_zero(obj.wait_cnt, DESTROY_TIMEOUT):
@@ -111,8 +112,8 @@ async def iommufd_object_remove(ictx: IommufdCtx, number: int) -> None:
         await poke(ictx.objects, number, None)
         if await load(ictx.vfio_ioas) is obj:
             await store(ictx.vfio_ioas, None)
-    await iommufd_object_dec_wait(ictx, obj)
-    await destroy(obj)
+    if not await wait_and_destroy(ictx, obj):
+        await refuse_if(True, Errno.EBUSY, "calls_end", "a call that uses the object does not end")
 
 
 @kernel("drivers/iommu/iommufd/iommufd_private.h")
@@ -125,19 +126,21 @@ async def iommufd_object_put_and_try_destroy(
         if not await put_if_last(obj.users, ictx, "has its ID"):
             return
         await poke(ictx.objects, obj.id, None)
-    await iommufd_object_dec_wait(ictx, obj)
+    await wait_and_destroy(ictx, obj)
+
+
+async def wait_and_destroy(ictx: IommufdCtx, obj: IommufdObject) -> bool:
+    """An object that nobody can find any more goes, as soon as those calls are done that have found it. False if they never are."""
+    if not await iommufd_object_dec_wait(ictx, obj):
+        return not await warn_on(True, f"{obj.oid} is still in use, so its memory is lost")
     await destroy(obj)
+    return True
 
 
 @kernel("drivers/iommu/iommufd/iommufd_private.h")
 async def iommufd_object_destroy_user(ictx: IommufdCtx, obj: IommufdObject, driver: KObject) -> None:
     """The driver lets go of an object of its own: first wait for running calls, then its ID goes. Cannot fail."""
-    await iommufd_object_dec_wait(ictx, obj)
-    async with ictx.objects_lock:
-        await put(obj.users, driver, "bound")
-        await put(obj.users, ictx, "has its ID")
-        await poke(ictx.objects, obj.id, None)
-    await destroy(obj)
+    await remove_owned(ictx, obj, (driver, "bound"), None)
 
 
 @kernel("drivers/iommu/iommufd/main.c")
@@ -153,12 +156,29 @@ async def iommufd_try_inc_users(ictx: IommufdCtx, obj: IommufdObject, holder: KO
 @kernel("drivers/iommu/iommufd/iommufd_private.h")
 async def iommufd_object_tombstone_user(ictx: IommufdCtx, obj: IommufdObject, holder: KObject) -> None:
     """Destroy an object that the program has made, and leave its ID taken: the program may still use it."""
-    await iommufd_object_dec_wait(ictx, obj)
-    async with ictx.objects_lock:
-        await put(obj.users, holder, "takes it along")
-        await put(obj.users, ictx, "has its ID")
-        await poke(ictx.objects, obj.id, ZERO_ENTRY)
-    await destroy(obj)
+    await remove_owned(ictx, obj, (holder, "takes it along"), ZERO_ENTRY)
+
+
+async def remove_owned(ictx: IommufdCtx, obj: IommufdObject, owner: tuple[KObject, str], entry: Any) -> None:
+    """Destroy an object that its owner still holds (`iommufd_object_remove` with REMOVE_WAIT); `entry` takes its place.
+
+    If somebody else holds it, which cannot be, the kernel warns and leaves it where it is.
+    """
+    alone = False
+    if await iommufd_object_dec_wait(ictx, obj):
+        async with ictx.objects_lock:
+            await put(obj.users, *owner)
+            alone = await put_if_last(obj.users, ictx, "has its ID")
+            if alone:
+                await poke(ictx.objects, obj.id, entry)
+            else:
+                await get(obj.wait_cnt, ictx, "has its ID")
+    else:
+        await put(obj.users, *owner)
+    if alone:
+        await destroy(obj)
+    else:
+        await warn_on(True, f"{obj.oid} is still in use, so it is left behind")
 
 
 @kernel("drivers/iommu/iommufd/main.c")
@@ -174,7 +194,7 @@ async def iommufd_get_object(ictx: IommufdCtx, number: int, kind: type[O]) -> O:
 @kernel("drivers/iommu/iommufd/main.c")
 async def destroy(obj: IommufdObject) -> None:
     """Let an object give back what it holds, then free it (`iommufd_object_ops[].destroy`)."""
-    await DESTROY_OPS[type(obj)](obj)
+    await DESTROY_OPS[obj.own_class](obj)
     await free(obj)
 
 

@@ -35,6 +35,7 @@ from ..mm import PAGE_SIZE
 from .areas import ACCOUNT_USER, IoptArea
 
 ZERO_ENTRY: Final = "reserved"  # an ID that is taken while nobody can find its object
+ITS_CONTEXT: Final = "its context"
 LIMIT_31B: Final = 1 << 31
 
 
@@ -73,6 +74,7 @@ class IommufdObject(KObject):
     """
 
     type: ClassVar[str] = ""  # in words; "" for any
+    kind = "iommufd_object"
     users: Count = count()
     wait_cnt: Count = count()
 
@@ -199,12 +201,12 @@ class IommufdHwPagetable(IommufdObject):
     type = "page table"
     auto_domain: Field[bool] = field(False, guard="ioas.mutex")
     fault: Field[IommufdObject | None] = field(None)
-    domain: Domain | None = None  # set before anybody can find the object
 
     def __init__(self, engine: Engine, ictx: IommufdCtx, ioas: IommufdIoas, pasid_compat: bool) -> None:
         super().__init__(engine, ictx)
         self.ioas = ioas  # for a table of a guest: that of the table under it
         self.pasid_compat = pasid_compat
+        self.domain: Domain | None = None  # set before anybody can find the object
 
     @property
     def translation(self) -> Domain:

@@ -98,7 +98,11 @@ async def iommufd_test_create_access(ucmd: Ucmd) -> None:
     alignment = PAGE_SIZE if argument.flags & pins else 1
     say(Phase.ACQUIRE, "A file plays the driver of a device that works by software, in {}.", ucmd.ictx)
     driver = await alloc(SelftestAccess)
-    file = await alloc_file("[iommufd_test_staccess]", iommfd_test_staccess_fops, O_RDWR)
+    try:
+        file = await alloc_file("[iommufd_test_staccess]", iommfd_test_staccess_fops, O_RDWR)
+    except KernelError:
+        await free(driver)
+        raise
     await store(file.private_data, driver)
     try:
         number = await free_descriptor()

@@ -62,10 +62,18 @@ async def mock_dev_create(iommu: MockIommu, flags: int) -> MockDev:
     """A new device, in a new iommu_group with the lowest free number. EINVAL for unknown flags."""
     unknown = flags & ~VALID
     await refuse_if(unknown != 0, Errno.EINVAL, "mock_device_flags", f"the flags {unknown:#x} are not known")
-    group = await iommu_group_for(iommu.groups, -1, emulated=False, number=None)
-    dev = await alloc(MockDev, iommu, group, flags)
-    await get(group.kobj, dev, IN_GROUP)
-    dev.id = await claim(iommu.mock_dev_ida, dev) or 0
+    dev = await alloc(MockDev, iommu, flags)
+    try:
+        dev.id = await claim(iommu.mock_dev_ida, dev) or 0
+        try:
+            dev.iommu_group = await iommu_group_for(iommu.groups, -1, emulated=False, number=None)
+        except KernelError:
+            await poke(iommu.mock_dev_ida, dev.id, None)
+            raise
+    except KernelError:
+        await free(dev)
+        raise
+    await get(dev.iommu_group.kobj, dev, IN_GROUP)
     return dev
 
 

@@ -54,10 +54,11 @@ class MockDev(KObject):
     vdev_id: Field[int] = field(0, guard="viommu_rwsem")
     pasid_1024_fake_error: Field[bool] = field(False)
 
-    def __init__(self, engine: Engine, iommu: MockIommu, group: IommuGroup, flags: int) -> None:
+    iommu_group: IommuGroup  # set before anybody can find the device
+
+    def __init__(self, engine: Engine, iommu: MockIommu, flags: int) -> None:
         super().__init__(engine)
         self.iommu = iommu
-        self.iommu_group = group
         self.iommu_ops = mock_ops
         self.flags = flags
         self.max_pasids = 1 << uapi.MOCK_PASID_WIDTH if flags & uapi.MOCK_FLAGS_DEVICE_PASID else 0

@@ -39,7 +39,7 @@ from ..fs.file import (
 from ..fs.syscalls import alloc_file
 from .eventq import ITS_FILE, READABLE, iommufd_eventq_fops_release
 from .main import _iommufd_object_alloc, iommufd_get_object, iommufd_object_abort_and_destroy, iommufd_object_finalize
-from .private import IommufdCtx, IommufdObject, Ucmd, iommufd_ctx_get, iommufd_put_object
+from .private import ITS_CONTEXT, IommufdCtx, IommufdObject, Ucmd, iommufd_ctx_get, iommufd_put_object
 from .viommu import ITS_VIOMMU, IommufdViommu
 
 VEVENTQ_MOST = 1 << 19
@@ -158,9 +158,13 @@ async def new_veventq(ucmd: Ucmd, viommu: IommufdViommu) -> None:
     say(Phase.ACQUIRE, "{} holds {}; a file to read it gets a descriptor.", queue, viommu)
     await get(viommu.users, queue, ITS_VIOMMU)
     await store(viommu.veventqs, (*await load(viommu.veventqs), queue))
-    file = await alloc_file("[iommufd-viommu-event]", iommufd_veventq_fops, O_RDWR)
+    try:
+        file = await alloc_file("[iommufd-viommu-event]", iommufd_veventq_fops, O_RDWR)
+    except KernelError:
+        await iommufd_object_abort_and_destroy(ictx, queue)
+        raise
     await store(file.private_data, queue)
-    await iommufd_ctx_get(ictx, file, "its context")
+    await iommufd_ctx_get(ictx, file, ITS_CONTEXT)
     await get(queue.users, file, ITS_FILE)
     try:
         number = await get_unused_fd_flags(O_CLOEXEC)

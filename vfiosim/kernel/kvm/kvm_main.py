@@ -67,7 +67,11 @@ async def kvm_dev_ioctl_create_vm(type_number: int) -> int:
         await refuse_if(type_number != 0, Errno.EINVAL, "vm_type_known", "this machine only has VMs of type 0")
         say(Phase.ACQUIRE, "A new VM is born; its file holds it.")
         kvm = await alloc(Kvm, await mm_of(current_task()))
-        file = await alloc_file("kvm-vm", kvm_vm_fops, O_RDWR)
+        try:
+            file = await alloc_file("kvm-vm", kvm_vm_fops, O_RDWR)
+        except KernelError:
+            await kvm_destroy_vm(kvm)
+            raise
         await get(kvm.users_count, file, ITS_FILE)
         await store(file.private_data, kvm)
     except KernelError:
@@ -157,7 +161,11 @@ async def kvm_ioctl_create_device(kvm: Kvm, wanted: uapi.KvmCreateDevice) -> Non
 async def device_file(device: KvmDevice) -> int:
     """The file of a new KVM device, which holds the VM (`anon_inode_getfd`)."""
     number = await get_unused_fd_flags(O_CLOEXEC)
-    file = await alloc_file(device.ops.name, kvm_device_fops, O_RDWR)
+    try:
+        file = await alloc_file(device.ops.name, kvm_device_fops, O_RDWR)
+    except KernelError:
+        await put_unused_fd(number)
+        raise
     await get(device.kvm.users_count, file, ITS_FILE)
     await store(file.private_data, device)
     say(Phase.PUBLISH, "Descriptor {} now leads to {}, which holds the VM too.", number, file)

@@ -33,6 +33,7 @@ from .vfio_main import (
     vfio_allocate_device_file,
     vfio_device_get_kvm_safe,
     vfio_device_put_kvm,
+    vfio_device_put_registration,
     vfio_device_try_get_registration,
     vfio_df_close,
     vfio_df_open,
@@ -49,7 +50,11 @@ async def vfio_device_fops_cdev_open(file: File) -> None:
     say(Phase.ACQUIRE, "{} becomes an open file of {}; the device itself stays closed until BIND.", file, device)
     held = await vfio_device_try_get_registration(device, file)
     await refuse_if(not held, Errno.ENODEV, "still_registered", "the driver is letting go of this device")
-    df = await vfio_allocate_device_file(file, device)
+    try:
+        df = await vfio_allocate_device_file(file, device)
+    except KernelError:
+        await vfio_device_put_registration(device, file)
+        raise
     await store(file.private_data, df)
 
 

@@ -41,7 +41,7 @@ from ..task import capable
 from ..uaccess import get_user_u32, strndup_user
 from .container import RAWIO, vfio_container_attach_group, vfio_fops, vfio_group_detach_container
 from .device_fops import vfio_device_fops
-from .group_open import vfio_df_group_open, vfio_group_has_iommu
+from .group_open import vfio_df_group_close, vfio_df_group_open, vfio_group_has_iommu
 from .vfio import VfioContainer, VfioDevice, VfioGroup, VfioGroupType
 from .vfio_main import (
     OPEN_FILE,
@@ -221,10 +221,15 @@ async def vfio_device_open_file(device: VfioDevice) -> File:
     df = await vfio_allocate_device_file(None, device, device.group)
     try:
         await vfio_df_group_open(df)
+        try:
+            df.file = await alloc_file("vfio-device", vfio_device_fops, O_RDWR)
+        except KernelError:
+            say(Phase.UNWIND, "err_close_device: there is no file for the device, so it is closed again.")
+            await vfio_df_group_close(df)
+            raise
     except KernelError:
         await free(df)
         raise
-    df.file = await alloc_file("vfio-device", vfio_device_fops, O_RDWR)
     await store(df.file.private_data, df)
     await hand_over(device.refcount, (current(), ASKED_FOR), (df.file, OPEN_FILE))
     return df.file

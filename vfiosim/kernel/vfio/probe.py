@@ -59,7 +59,7 @@ async def register(vfio: Vfio, device: Device, driver: BusDriver, ops: VfioDevic
     assert device.iommu_group is not None
     dev_set = await vfio_assign_device_set(device.spec.dev_set or f"vfio{index}", vfio.dev_sets)
     group = await vfio_device_set_group(vfio, device.iommu_group)
-    vdev = await alloc(VfioDevice, index, device, ops, dev_set, group, vfio)
+    vdev = await alloc(VfioDevice, index, device, ops, dev_set, group, vfio, driver)
     await store(device.drvdata, vdev)
     return vdev
 

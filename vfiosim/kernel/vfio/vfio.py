@@ -10,7 +10,7 @@ from typing import Any
 from ...engine import Completion, Count, Field, KObject, Lock, Table, completion, count, field, mutex, spinlock, table
 from ...engine.engine import Engine
 from ...uapi import VfioRegionInfo
-from ..base import Device
+from ..base import BusDriver, Device
 from ..fs.devtmpfs import DevTmpfs
 from ..fs.file import Cdev, File, FileOperations, Mapping
 from ..iommu import IommuGroup
@@ -166,6 +166,7 @@ class VfioDevice(KObject):
         dev_set: VfioDeviceSet,
         group: VfioGroup,
         vfio: Vfio,
+        driver: BusDriver,
     ) -> None:
         super().__init__(engine, f"vfio{index}")
         self.index = index
@@ -175,6 +176,7 @@ class VfioDevice(KObject):
         self.cdev: Cdev | None = None  # set before the node appears
         self.dev = dev
         self.ops = ops
+        self.driver = driver  # whose module `ops` is in
         self.dev_set = dev_set
         self.group = group
 

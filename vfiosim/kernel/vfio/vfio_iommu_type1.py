@@ -96,7 +96,11 @@ async def fitting_domain(iommu: VfioIommu, fresh: VfioDomain, iommu_group: Iommu
         if domain.enforce_cache_coherency == fresh.enforce_cache_coherency:
             say(Phase.ACQUIRE, "{} shares the page table of the groups that are in the container already.", iommu_group)
             await iommu_detach_group(iommu_group)
-            await iommu_attach_group(domain, iommu_group)
+            try:
+                await iommu_attach_group(domain, iommu_group)
+            except KernelError:
+                await iommu_attach_group(fresh, iommu_group)  # the next one may do, or else the new one
+                continue
             await free(fresh)
             return domain
     return fresh

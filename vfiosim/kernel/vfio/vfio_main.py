@@ -5,6 +5,8 @@ What can be done with such a file, the other half of that file, is in `device_fo
 
 from __future__ import annotations
 
+from typing import Any
+
 from ...engine import (
     KObject,
     Phase,
@@ -119,7 +121,7 @@ async def vfio_df_device_first_open(df: VfioDeviceFile) -> None:
     """The first open: hold the driver's module, bind to the iommufd or use the container, let the driver open the device."""
     device = df.device
     ictx = await load(df.iommufd)
-    driver = await load(device.dev.driver)
+    driver: Any = await load(device.dev.driver)  # there is one: who has the device open holds the registration
     held = await try_module_get(driver, device)
     await refuse_if(not held, Errno.ENODEV, "driver_stays", "the driver's module is being unloaded")
     try:
@@ -146,7 +148,8 @@ async def vfio_df_device_last_close(df: VfioDeviceFile) -> None:
     say(Phase.UNWIND, "The driver closes the device.")
     await device.ops.close_device(device)
     await give_up_iommu(df, ictx)
-    await module_put(await load(device.dev.driver), device)
+    driver: Any = await load(device.dev.driver)  # the same as at the first open, for it cannot have left meanwhile
+    await module_put(driver, device)
 
 
 async def give_up_iommu(df: VfioDeviceFile, ictx: IommufdCtx | None) -> None:
@@ -232,6 +235,13 @@ async def vfio_unregister_group_dev(device: VfioDevice, driver: BusDriver) -> No
         await cdev_device_del(device.vfio.devtmpfs, device.path, device.cdev)
     await vfio_device_put_registration(device, driver, REGISTERED)
     say(Phase.BLOCK, "{} waits until no file of {} is open.", driver, device)
+    await until_nobody_has_it_open(device)
+    say(Phase.UNWIND, "Nobody has {} open any more.", device)
+    await vfio_device_remove_group(device)
+
+
+async def until_nobody_has_it_open(device: VfioDevice) -> None:
+    """Wait for the last registration to be given back; every round the driver asks for it."""
     rounds = 0
     gone = await wait_for_timeout(device.comp, 0)
     while not gone:
@@ -239,8 +249,6 @@ async def vfio_unregister_group_dev(device: VfioDevice, driver: BusDriver) -> No
             await device.ops.request(device, rounds)
             rounds += 1
         gone = await wait_for_timeout(device.comp, UNPLUG_ROUND)
-    say(Phase.UNWIND, "Nobody has {} open any more.", device)
-    await vfio_device_remove_group(device)
 
 
 @kernel("drivers/vfio/vfio_main.c")
@@ -252,7 +260,19 @@ async def vfio_put_device(device: VfioDevice, holder: KObject, reason: str) -> N
 
 @kernel("drivers/vfio/vfio_main.c")
 async def vfio_device_release(device: VfioDevice) -> None:
-    """Nobody needs the memory any more: out of its set, its number is free again."""
+    """Nobody needs the memory any more: out of its set, its number is free again, its driver clears up."""
+    await vfio_release_device_set(device)
+    await poke(device.vfio.device_ida, device.index, None)
+    await load(device.driver.code)  # ops->release is a function of the driver
+    data = await load(device.driver_data)
+    if data is not None:
+        await free(data)
+    await free(device)
+
+
+@kernel("drivers/vfio/vfio_main.c")
+async def vfio_release_device_set(device: VfioDevice) -> None:
+    """The device leaves its set; the last one takes the set along."""
     dev_set = device.dev_set
     async with dev_set.lock:
         others = tuple(other for other in await load(dev_set.device_list) if other is not device)
@@ -260,8 +280,3 @@ async def vfio_device_release(device: VfioDevice) -> None:
     if await put(dev_set.device_count, device, "in this set"):
         await poke(device.vfio.dev_sets, dev_set.key, None)
         await free(dev_set)
-    await poke(device.vfio.device_ida, device.index, None)
-    data = await load(device.driver_data)
-    if data is not None:
-        await free(data)
-    await free(device)

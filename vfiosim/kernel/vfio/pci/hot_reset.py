@@ -17,6 +17,7 @@ from ....engine import (
     require,
     say,
     slots_of,
+    store,
 )
 from ....uapi import Errno, KernelError, VfioPciDependentDevice, VfioPciHotReset, VfioPciHotResetInfo
 from ...base import Device
@@ -188,3 +189,13 @@ async def vfio_pci_dev_set_hot_reset(
             )
         fails = not device.dev.hardware.bus_reset
         await refuse_if(fails, Errno.ENOTTY, "hardware_resets", "the hardware did not reset")
+        await pci_reset_bus(hit)
+
+
+@kernel("drivers/pci/pci.c")
+async def pci_reset_bus(hit: tuple[Device, ...]) -> None:
+    """The reset itself, which takes its time: whatever a device was doing is lost."""
+    for dev in hit:
+        await store(dev.in_reset, True)
+    for dev in hit:
+        await store(dev.in_reset, False)

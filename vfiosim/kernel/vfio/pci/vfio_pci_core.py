@@ -28,6 +28,8 @@ from .vf_token import vf_token_close, vf_token_open, vfio_pci_core_feature_token
 from .vfio_pci_intrs import release_triggers, vfio_pci_set_irqs_ioctl
 from .vfio_pci_priv import VfioPciCoreDevice, core_of
 from .vfio_pci_rdwr import (
+    vfio_config_free,
+    vfio_config_init,
     vfio_pci_core_mmap,
     vfio_pci_core_read,
     vfio_pci_core_write,
@@ -73,15 +75,18 @@ async def vfio_pci_core_match(device: VfioDevice, name: bytes) -> bool:
 @kernel("drivers/vfio/pci/vfio_pci.c")
 async def vfio_pci_open_device(device: VfioDevice) -> None:
     """Make the hardware ready; an open virtual function is counted in the token of its physical function."""
-    await vf_token_open(await core_of(device))
+    core = await core_of(device)
+    await vfio_config_init(core)
+    await vf_token_open(core)
 
 
 @kernel("drivers/vfio/pci/vfio_pci_core.c")
 async def vfio_pci_core_close_device(device: VfioDevice) -> None:
-    """Put the hardware to rest: its interrupts go nowhere any more."""
+    """Put the hardware to rest: its interrupts go nowhere any more, its configuration space cannot be read."""
     core = await core_of(device)
     await vf_token_close(core)
     await release_triggers(core)
+    await vfio_config_free(core)
 
 
 async def read_device_info(argument: int) -> VfioDeviceInfo:

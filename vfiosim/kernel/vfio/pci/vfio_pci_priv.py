@@ -25,11 +25,12 @@ class VfioPciVfToken(KObject):
 
 
 class VfioPciCoreDevice(KObject):
-    """The part of a vfio_device that vfio-pci adds: which eventfds its interrupts go to.
+    """The part of a vfio_device that vfio-pci adds: its configuration space, and which eventfds its interrupts go to.
 
     * lives exactly as long as its vfio_device;
     * `irq_type`: which kind of interrupt is enabled, VFIO_PCI_NUM_IRQS for none; one kind at a time;
-    * while the device is open it holds the eventfds; the last close lets go of them.
+    * while the device is open it holds the eventfds; the last close lets go of them;
+    * `vconfig`: are the tables there through which configuration space is read? The first open makes them.
     """
 
     kind = "vfio_pci_core_device"
@@ -40,6 +41,7 @@ class VfioPciCoreDevice(KObject):
     ctx: Table[EventfdCtx] = table(guard="igate")
     err_trigger: Field[EventfdCtx | None] = field(None, guard="igate")
     req_trigger: Field[EventfdCtx | None] = field(None, guard="igate")
+    vconfig: Field[bool] = field(False)
     vf_token: Field[VfioPciVfToken | None] = field(None, link="owns")
     sriov_pf_core_dev: Field[VfioPciCoreDevice | None] = field(None, link="weak")
 

@@ -1,16 +1,17 @@
-"""Reading, writing and mapping the regions of a PCI device (drivers/vfio/pci/vfio_pci_rdwr.c, vfio_pci_core.c, v7.2)."""
+"""Reading, writing and mapping the regions of a PCI device (drivers/vfio/pci/vfio_pci_{rdwr,config,core}.c, v7.2)."""
 
 from __future__ import annotations
 
 from typing import Final
 
 from .... import uapi
-from ....engine import kernel, refuse_if
+from ....engine import KernelOops, current, kernel, load, refuse_if, store
 from ....uapi import Errno, VfioRegionInfo
 from ...fs.file import Mapping
 from ...mm import PAGE_SIZE
 from ...unsupported import Unsupported
 from ..vfio import VfioDevice
+from .vfio_pci_priv import VfioPciCoreDevice, core_of
 
 OFFSET_SHIFT: Final = 40  # the index of a region is in the upper bits of an offset
 _MASK: Final = (1 << OFFSET_SHIFT) - 1
@@ -47,14 +48,34 @@ async def vfio_pci_core_read(device: VfioDevice, size: int, offset: int) -> byte
     await refuse_if(index >= VGA, Errno.EINVAL, "region_exists", "the device has no such region")
     if not size:
         return b""
-    hardware = device.dev.hardware
-    if index != CONFIG:
-        beyond = position >= hardware.bars.get(index, 0)
-        await refuse_if(beyond, Errno.EINVAL, "inside_region", "this is beyond the end of the region")
-        raise Unsupported("the content of a BAR")
-    if position + size > len(hardware.config):
+    if index == CONFIG:
+        return await vfio_pci_config_rw(await core_of(device), size, position)
+    beyond = position >= device.dev.hardware.bars.get(index, 0)
+    await refuse_if(beyond, Errno.EINVAL, "inside_region", "this is beyond the end of the region")
+    raise Unsupported("the content of a BAR")
+
+
+@kernel("drivers/vfio/pci/vfio_pci_config.c")
+async def vfio_config_init(core: VfioPciCoreDevice) -> None:
+    """The tables that say what a program sees of configuration space, and what it may change."""
+    await store(core.vconfig, True)
+
+
+@kernel("drivers/vfio/pci/vfio_pci_config.c")
+async def vfio_config_free(core: VfioPciCoreDevice) -> None:
+    """The tables go with the last close."""
+    await store(core.vconfig, False)
+
+
+@kernel("drivers/vfio/pci/vfio_pci_config.c")
+async def vfio_pci_config_rw(core: VfioPciCoreDevice, size: int, position: int) -> bytes:
+    """Read configuration space. Whether its tables are there is not asked: whoever comes here has the device open."""
+    if not await load(core.vconfig):
+        raise KernelOops(f"{current().label} reads configuration space of {core.oid} through a table that is not there")
+    config = core.vdev.dev.hardware.config
+    if position + size > len(config):
         raise Unsupported("these bytes of configuration space")
-    return hardware.config[position : position + size]
+    return config[position : position + size]
 
 
 @kernel("drivers/vfio/pci/vfio_pci_core.c")
