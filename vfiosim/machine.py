@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from functools import partial
 from operator import index
 from typing import Any, NamedTuple
 
-from .engine import Engine, KernelOops, Phase, Thread, alloc, say
-from .invariants import check
+from .engine import Engine, FaultPlan, KernelOops, Phase, Thread, Without, alloc, say
+from .invariants import INVARIANTS, Invariant, check
 from .kernel.boot import boot
+from .kernel.callbacks import CALLBACKS
 from .kernel.fs.file import FilesStruct
 from .kernel.kvm.kvm import Kvm
 from .kernel.mm import MmStruct
@@ -19,6 +21,7 @@ from .kernel.variants import variant_of
 from .process import Call, Process
 from .topology import Topology
 from .trace import Recorder, Trace
+from .uapi import Errno
 from .why import Why, why
 
 NOFILE = 1024  # descriptors a process may have
@@ -46,10 +49,13 @@ class Machine:
         self.topology = Topology.named(topology) if isinstance(topology, str) else topology
         self.engine = Engine(trace=False)
         self.built = self._in_kernel(boot(self.topology.devices, self.topology.iommufd_container, self.variant), "boot")
+        self.taken_out = Without(())
         self.processes: dict[str, Process] = {}
         self.calls: list[Call] = []  # all of them, oldest first, while traced
         self.pending: list[Call] = []  # those that have not ended
         self.history: list[Event] = []  # what was asked of the machine, while traced
+        self.expected: tuple[Invariant, ...] = ()  # beside those that hold on every machine
+        self._next_fault: FaultPlan | None = None  # for the call that begins next
         self._recorder: Recorder | None = None
         if trace:
             self.engine.journal = []
@@ -63,11 +69,17 @@ class Machine:
         """
         if self._recorder is None:
             raise ValueError("this machine keeps no trace; make it with trace=True")
-        return Trace.of(self._recorder)
+        trace = Trace.of(self._recorder)
+        trace.shared_by(partial(_share, self, len(self.history), len(self.engine.micro)))
+        return trace
 
     def check(self) -> list[str]:
         """Every invariant that is broken now, in words; an empty list if all is well."""
-        return check(self.engine)
+        return check(self.engine, self.expected)
+
+    def expect(self, *rules: Invariant) -> None:
+        """From now on `check` looks at these invariants too, such as those that only hold in a puzzle."""
+        self.expected += tuple(rule for rule in rules if rule not in INVARIANTS and rule not in self.expected)
 
     def why(self, name: str) -> Why:
         """Who keeps an object alive? Every path of references from a root to it, e.g. `m.why("vfio_device vfio0")`.
@@ -117,31 +129,93 @@ class Machine:
         """Let simulated time pass; it moves in no other way."""
         if index(milliseconds) < 0:
             raise ValueError(f"time moves by 0 milliseconds or more, not by {milliseconds}")
-        self.note("sleep", milliseconds)
-        self.engine.sleep(milliseconds)
+        self.pass_time(milliseconds)
+        self.engine.settle()
         self.finish_calls()
+
+    def pass_time(self, milliseconds: int) -> None:
+        """As `sleep`, but those whose time is over go on only when they are moved."""
+        waiting = [(thread, thread.deadline) for thread in self.engine.threads if thread.deadline is not None]
+        self.note("sleep", milliseconds, tuple((self.number_of(thread), deadline) for thread, deadline in waiting))
+        self.engine.clock += milliseconds
 
     @contextmanager
     def patched(self, **own: Callable[..., Coroutine[Any, Any, Any]]) -> Iterator[None]:
         """`with m.patched(vfio_df_open=mine):` lets this machine use your version of a kernel function.
 
-        Raises ValueError for a name that no kernel function has.
+        Raises ValueError for a name that no kernel function has, TypeError unless it is an `async def`, PatchError where it forgets
+        an await. A call in which it raises something, awaits what is no effect, or does not come to an end, ends with a
+        PatchError: one sentence with the function and the line. The process lives on, and the locks of the call are given back.
         """
-        with self.engine.patched(**own):
-            self.note("patches", dict(self.engine.patches))
+        before = dict(self.engine.patches)
+        self.patch(**own)
+        try:
             yield
+        finally:
+            self.engine.patches = before
+            self.note("patches", dict(before))
+
+    def patch(self, **own: Callable[..., Coroutine[Any, Any, Any]]) -> None:
+        """As `patched`, from now on and for good."""
+        self.engine.patch(**own)
         self.note("patches", dict(self.engine.patches))
+
+    def fail_next(self, number: int, errno: Errno | None = None, call: Call | None = None) -> FaultPlan:
+        """Let one allocation, copy, callback or attach of a call fail: the `number`-th, counted from 1; with 0 nothing does.
+
+        It is the next call, or `call`, which must not have begun (`run=False`). It fails with `errno`, or with the first one that
+        it can have. The answer says in `met`, when the call has ended, what could have failed; `vfiosim.explore.faultable` lists
+        that beforehand. Raises ValueError for a number below 0, or a call that has begun.
+        """
+        if index(number) < 0:
+            raise ValueError(f"what fails is counted from 1, and 0 is nothing; there is no {number}")
+        plan = FaultPlan(number, None if errno is None else Errno(errno), CALLBACKS)
+        if call is None:
+            self._next_fault = plan
+        elif call.begun:
+            raise ValueError(f"{call} has begun; what is to fail has to be said before")
+        else:
+            self.engine.plan_faults(call.thread, plan)
+        self.note("fault", number, errno and int(errno), self.calls.index(call) if call in self.calls else None)
+        return plan
+
+    def begin_call(self, call: Call) -> None:
+        """A call is about to begin; if something is to fail in it, the thread learns it here."""
+        self.pending.append(call)
+        if self.engine.journal is not None:
+            self.calls.append(call)
+        if self._next_fault is not None:
+            self.engine.plan_faults(call.thread, self._next_fault)
+            self._next_fault = None
+
+    def take_out(self, *names: str) -> Without:
+        """Take protections out of the kernel; all others are back in. `engine/without.py` says what the names are.
+
+        `met` of the answer are the names of those that calls have come by since, `missing()` those asked for that none came by.
+        Raises ValueError while a call is under way: what it has locked with a lock it must unlock.
+        """
+        if self.pending:
+            raise ValueError(f"protections are taken out before a call begins, and {self.pending[0]} has not ended")
+        self.note("take_out", *names)
+        self.taken_out = self.engine.take_out(*names)
+        return self.taken_out
 
     def finish_calls(self) -> None:
         """Let go of the buffers of calls that have ended, and end the processes that an oops has killed."""
-        ended = [call for call in self.pending if call.thread.ended]
-        self.pending = [call for call in self.pending if not call.thread.ended]
+        ended = self.forget_ended()
         for call in ended:
-            call.finish()
             if isinstance(call.thread.error, KernelOops) and call.process.task.alive.value:
                 call.process.start("exit")
         for process in {call.process.name: call.process for call in ended}.values():
             process.end_if_it_can()
+
+    def forget_ended(self) -> list[Call]:
+        """Let go of the buffers of calls that have ended; the answer is these calls."""
+        ended = [call for call in self.pending if call.thread.ended]
+        self.pending = [call for call in self.pending if not call.thread.ended]
+        for call in ended:
+            call.finish()
+        return ended
 
     def __repr__(self) -> str:
         programs = (
@@ -153,6 +227,16 @@ class Machine:
         """Keep in mind what was asked, so that `branch` can ask it again."""
         if self.engine.journal is not None:
             self.history.append(Event(len(self.engine.micro), what, details))
+
+    def answered(self, answer: int) -> None:
+        """Keep in mind what came of the event that was noted last."""
+        if self.engine.journal is not None:
+            last = self.history[-1]
+            self.history[-1] = last._replace(details=(*last.details, answer))
+
+    def number_of(self, thread: Thread) -> int | str:
+        """How a thread is named outside of this machine: as the n-th call, or by its label where it is no call."""
+        return next((number for number, call in enumerate(self.calls) if call.thread is thread), thread.label)
 
     def branch(self, step: int) -> Machine:
         """A second machine that stands where this one stood after step `step` of its trace.
@@ -173,6 +257,12 @@ class Machine:
         if thread.error is not None:
             raise thread.error
         return thread.result
+
+
+def _share(machine: Machine, events: int, effects: int) -> str:
+    from .sharing import encode_until
+
+    return encode_until(machine, events, effects)
 
 
 async def new_task(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from ctypes import Array, Structure
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .engine import Lock, Thread
+from .engine.thread import _begin
 from .kernel.fs.file import O_RDWR
 from .kernel.fs.host import HostFile
 from .kernel.mm import MmStruct
@@ -31,7 +33,8 @@ class Blocked(Exception):
 class Call:
     """A system call that has been started.
 
-    `state` is "ready" (can go on), "blocked", "done" or "oops"; `result` what it returned, `error` why it failed.
+    `state` is "ready" (can go on), "blocked", "done" or "oops" (also where a function of your own has failed); `result` what it
+    returned, `error` why it failed.
     """
 
     def __init__(self, process: Process, name: str, shown: str, thread: Thread, argument: int | None) -> None:
@@ -47,13 +50,18 @@ class Call:
         return self.thread.state
 
     @property
+    def begun(self) -> bool:
+        """Has it done anything yet?"""
+        return self.thread.pending is None or self.thread.pending[0] is not _begin
+
+    @property
     def result(self) -> Any:
         """What the call returned; None while it runs or if it failed."""
         return self.thread.result
 
     @property
     def error(self) -> BaseException | None:
-        """Why it failed: a KernelError with the errno, a KernelOops, an OutsideError, or None."""
+        """Why it failed: a KernelError with the errno, a KernelOops, a PatchError, an OutsideError, or None."""
         return (
             self.thread.error
             if self.thread.outside_error is None or not self.thread.ended
@@ -116,7 +124,9 @@ class Memory:
     def map(self, length: int, data: bytes = b"", prot: int = 3, address: int | None = None) -> int:
         """Make `length` bytes accessible (1 read, 2 write), beginning with `data`; the answer is their address."""
         self._note("map", length, data, prot, address)
-        return self._mm.map(length, data, prot, address)
+        found = self._mm.map(length, data, prot, address)
+        self._process.machine.answered(found)
+        return found
 
     def unmap(self, address: int, length: int) -> None:
         """Take every mapping in this range away."""
@@ -214,10 +224,11 @@ class Process(FileCalls):
         if self.dying and self.task.alive.value and not busy:
             self.start("exit").value()
 
-    def start(self, name: str, *arguments: Any, run: bool = True) -> Call:
+    def start(self, name: str, *arguments: Any, run: bool = True, lane: str = "") -> Call:
         """Start a call ("open", "close", "dup", "ioctl", "write_file", …) that may have to wait, and go on with other things.
 
-        With `run=False` nothing happens yet: `step` and `run` of the answer move it.
+        With `run=False` nothing happens yet: `step` and `run` of the answer move it. `lane` names the thread of the process
+        that makes the call; so are then named the objects that it makes.
         """
         if not self.task.alive.value:
             raise ValueError(f"the process {self.name!r} has ended")
@@ -226,23 +237,27 @@ class Process(FileCalls):
             raise ValueError(
                 f"the memory of {self.name!r} is kept outside of the machine, so it cannot run another program"
             )
-        where, passed, noted = None, arguments, arguments
+        where, passed = None, arguments
+        noted = tuple(bytes(value) if isinstance(value, bytearray) else value for value in arguments)
         if name == "ioctl" and len(arguments) == 3 and not isinstance(arguments[2], int):
             where = self.task.mm.value.map_buffer(arguments[2])
             passed = (*arguments[:2], where)
             noted = (*arguments[:2], bytes(arguments[2]))
         code = body(self.machine.built, self.task, name, passed)
         if name != "fork":
-            self.machine.note("call", self.name, name, noted)
+            self.machine.note("call", self.name, name, noted, lane)
         variant = self.machine.variant
         shown = f"{name}({', '.join(_shown(variant, name, n, argument) for n, argument in enumerate(arguments))})"
-        label = f"{self.name}:{self.machine.engine.number(f'call of {self.name}')}"
-        thread = self.machine.engine.spawn(system_call(code), label, self.task.mm.value, self.task)
-        thread.manual = not run
+        label = lane or f"{self.name}:{self.machine.engine.number(f'call of {self.name}')}"
+        if run:
+            thread = self.machine.engine.spawn(system_call(code), label, self.task.mm.value, self.task)
+        else:  # it may never begin, and Python warns of a coroutine that never did
+            code.close()
+            again = partial(body, self.machine.built, self.task, name, passed)
+            thread = self.machine.engine.spawn(lambda: system_call(again()), label, self.task.mm.value, self.task)
+        thread.manual, thread.prefix = not run, lane
         call = Call(self, name, shown, thread, where)
-        self.machine.pending.append(call)
-        if self.machine.engine.journal is not None:
-            self.machine.calls.append(call)
+        self.machine.begin_call(call)
         return call.run() if run else call
 
     def _call(self, name: str, *arguments: Any) -> Any:

@@ -16,6 +16,7 @@ from .kernel.fs.shmem import memfd_create
 from .kernel.fs.syscalls import do_sys_openat2, open_plain, proc_fdinfo, sys_close, sys_dup, sys_ioctl
 from .kernel.fs.sysfs import list_directory, mode_of, read_link, write_sysfs_file
 from .kernel.mmap import MAP_SHARED, do_munmap, dup_mmap, ksys_mmap_pgoff
+from .kernel.module import delete_module, module_name
 from .kernel.task import Task, begin_new_exec, copy_files, do_exit
 
 if TYPE_CHECKING:
@@ -139,6 +140,10 @@ class FileCalls:
         """Write into a file of /sys, e.g. an address into a driver's `unbind`; the answer is how many bytes."""
         return int(self._call("write_file", path, data))
 
+    def rmmod(self, name: str) -> int:
+        """Unload a module (`delete_module`), "vfio-pci" or "vfio_pci"; waits until its driver has let go of every device."""
+        return int(self._call("rmmod", name))
+
     def listdir(self, path: str) -> tuple[str, ...]:
         """The names in a directory."""
         return tuple(self._call("listdir", path))
@@ -179,6 +184,7 @@ ARGUMENTS: dict[str, tuple[tuple[str, Any], ...]] = {
     "readlink": (PATH,),
     "stat": (PATH,),
     "fdinfo": (FD,),
+    "rmmod": (("a name", str),),
     "setuid": (NUMBER,),
     "capset": (),
     "setrlimit": (NUMBER, NUMBER, NUMBER),
@@ -225,6 +231,7 @@ def body(built: Built, task: Task, name: str, arguments: tuple[Any, ...]) -> Cor
         "readlink": lambda path: read_link(built.buses, path),
         "stat": lambda path: mode_of(built.buses, built.devtmpfs, path),
         "fdinfo": proc_fdinfo,
+        "rmmod": lambda name: delete_module(built.buses, module_name(name)),
         "setuid": sys_setuid,
         "capset": sys_capset,
         "setrlimit": do_prlimit,

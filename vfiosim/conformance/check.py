@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from ..engine import PatchError
 from ..kernel import Unsupported
 from ..topology import Topology
 from .compare import ending_of, same, same_ending
@@ -14,27 +15,34 @@ from .recordings import Recording
 from .replay import Replay
 from .report import Difference, FileReport, ScenarioReport, Tally
 
+Patches = Mapping[str, Callable[..., Any]]
 
-def check(recording: Recording, only: tuple[str, ...] = ("",)) -> FileReport:
-    """Replay the scenarios whose names begin with one of `only`, each on a machine of its own."""
+
+def check(recording: Recording, only: tuple[str, ...] = ("",), patches: Patches | None = None) -> FileReport:
+    """Replay the scenarios whose names begin with one of `only`, each on a machine of its own.
+
+    `patches` are kernel functions to replace in each of them, by name.
+    """
     report = FileReport(recording.name)
     for scenario in recording.scenarios:
         if scenario["name"].startswith(only):
-            report.scenarios.append(check_scenario(recording, scenario))
+            report.scenarios.append(check_scenario(recording, scenario, patches))
     return report
 
 
-def check_scenario(recording: Recording, scenario: Mapping[str, Any]) -> ScenarioReport:
+def check_scenario(recording: Recording, scenario: Mapping[str, Any], patches: Patches | None = None) -> ScenarioReport:
     """Replay one scenario and compare every step, then what is left afterwards.
 
     From the first call on that the simulator cannot answer, all steps and the ending count as unsupported. An error of
-    the simulator itself counts as a difference, and so does everything after it, for it has not been compared.
+    the simulator itself counts as a difference, and so does everything after it, for it has not been compared. Raises
+    PatchError where a function among the `patches` does not come to an end.
     """
     steps, results = scenario["steps"], scenario["result"]["steps"]
     report = ScenarioReport(scenario["name"], Tally(scenarios=1, steps=len(steps)))
     done = -1
     try:
         replay = Replay(_topology(recording), recording.topology, scenario)
+        replay.machine.engine.patch(**(patches or {}))
         for done, (step, recorded) in enumerate(zip(steps, results, strict=True)):
             got = replay.step(step)
             if not same(step, recorded, got):
@@ -48,6 +56,10 @@ def check_scenario(recording: Recording, scenario: Mapping[str, Any]) -> Scenari
     except Unsupported as reason:
         report.unsupported = reason.sentence
         report.tally.unsupported = len(steps) - max(done, 0) + 1
+    except PatchError as error:
+        if error.endless:  # it would be so in every scenario that comes by
+            raise
+        report.differences.extend(_lost(report.name, scenario, max(done, 0), error))
     except Exception as error:  # whatever it is, the other scenarios are to be compared
         report.differences.extend(_lost(report.name, scenario, max(done, 0), error))
     report.tally.differ = len(report.differences)

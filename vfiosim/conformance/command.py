@@ -26,7 +26,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return _run(_parser().parse_args(argv))
     except (_UsageError, UnreadableError) as error:
-        print(f"vfiosim conformance: {error}", file=sys.stderr)
+        print(f"python -m vfiosim conformance: {error}", file=sys.stderr)
         return 2
     except SystemExit as stop:  # --help
         return int(stop.code or 0)
@@ -34,7 +34,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
-        prog="vfiosim conformance",
+        prog="python -m vfiosim conformance",
         description="Make the recorded calls on the simulator and compare its answers with those of the real kernel.",
         epilog="Exit status: 0 all the same and nothing unsupported, 1 otherwise, 2 for a bad command or file.",
     )

@@ -6,6 +6,7 @@ import gzip
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, Final
 
@@ -39,7 +40,7 @@ def recordings(paths: Iterable[str | Path]) -> Iterator[Recording]:
         yield from map(load, inside)
 
 
-def load(path: Path) -> Recording:
+def load(path: Path | Traversable) -> Recording:
     """Read one recording. Raises UnreadableError."""
     try:
         data = path.read_bytes()

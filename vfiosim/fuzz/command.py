@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="vfiosim fuzz",
+        prog="python -m vfiosim fuzz",
         description="Make calls that are mostly wrong, and see that the simulator only answers what a kernel could.",
         epilog="Exit status: 0 nothing found, 1 something found or a request never succeeded, 2 for a bad command.",
     )

@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from ..engine import Count, Engine, KObject, Lock, Thread
 
 Broken = Iterator[str]
+Read = str | tuple[str, Callable[[Any], bool]]
 
 
 @dataclass(frozen=True)
 class Invariant:
     """One rule about objects of one kind.
 
-    * `reads`: the fields it looks at, as "kind.field"; a change of one of them may break it;
+    * `reads`: what it looks at, as "kind.field"; a change of one of them may break it. Of a count it may read one reason only,
+      "file.f_ref (bound to it)", or only whether it is below a number, "file.f_ref < 1"; of a pointer only whether it leads to
+      an object of a kind, "iommu_group.owner is vfio_group". "file" alone: which files there are.
+      In a pair with a question about an object, whose answer never changes: only of the objects for which it says yes;
     * `lock`: the lock of an object under which it may be broken for a while, None if it has to hold at every effect;
+      `guard`: the same one as "kind.field"; `only_at_rest`: it need not hold while a call runs;
     * `broken`: given the engine and the object, the sentences that say how it is broken.
     """
 
     name: str
     about: type[KObject]
-    reads: tuple[str, ...]
+    reads: tuple[Read, ...]
     lock: Callable[[Any], Lock | None]
+    guard: str
+    only_at_rest: bool
     broken: Callable[[Engine, Any], Broken]
 
 
@@ -31,29 +38,38 @@ INVARIANTS: list[Invariant] = []
 
 
 def invariant(
-    about: type[KObject], *reads: str, lock: Callable[[Any], Lock | None] = lambda _: None
+    about: type[KObject],
+    *reads: Read,
+    lock: Callable[[Any], Lock | None] = lambda _: None,
+    guard: str = "",
+    only_at_rest: bool = False,
 ) -> Callable[[Callable[[Engine, Any], Broken]], Callable[[Engine, Any], Broken]]:
     """Make a function that yields broken sentences an invariant about objects of one kind."""
 
     def add(function: Callable[[Engine, Any], Broken]) -> Callable[[Engine, Any], Broken]:
-        INVARIANTS.append(Invariant(function.__name__, about, reads, lock, function))
+        INVARIANTS.append(Invariant(function.__name__, about, reads, lock, guard, only_at_rest, function))
         return function
 
     return add
 
 
-def check(engine: Engine) -> list[str]:
-    """Every broken invariant, in words; an empty list if all is well. Looks only, so that it can be called at any time."""
-    found = list(engine.violations)
+def check(engine: Engine, more: Iterable[Invariant] = ()) -> list[str]:
+    """Every broken invariant, in words, of all and of those in `more`; an empty list if all is well. It only looks."""
+    rules = [*INVARIANTS, *more]
+    found, rests = list(engine.violations), idle(engine)
     about: dict[type[KObject], list[Invariant]] = {}
     for thing in list(engine.objects.values()):
         found += _broken_references(thing)
         kind = type(thing)
         if kind not in about:
-            about[kind] = [invariant for invariant in INVARIANTS if issubclass(kind, invariant.about)]
+            about[kind] = [
+                invariant
+                for invariant in rules
+                if issubclass(kind, invariant.about) and (rests or not invariant.only_at_rest)
+            ]
         for invariant in about[kind]:
             lock = invariant.lock(thing)
-            if lock is None or lock.holder is None:
+            if lock is None or lock.free:
                 found += invariant.broken(engine, thing)
     return found
 
@@ -71,10 +87,10 @@ def _broken_references(thing: KObject) -> Broken:
 
 
 def idle(engine: Engine) -> bool:
-    """Is no call running?"""
-    return not engine.threads
+    """Is no call running, and is none to come?"""
+    return not engine.threads and not engine.calls_to_come
 
 
 def every(engine: Engine, kind: type[Any]) -> Iterator[Any]:
     """Every object of one kind that lives."""
-    return (thing for thing in engine.objects.values() if isinstance(thing, kind))
+    return iter(engine.objects.of(kind))

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from ..engine import Engine
+from ..kernel.fs.file import File
 from ..kernel.kvm.kvm import Kvm, KvmVfio
 from ..kernel.vfio.container import DEVICE_OPEN, IN_CONTAINER, SERVES
 from ..kernel.vfio.device_cdev import BINDING
+from ..kernel.vfio.device_fops import vfio_device_fops
 from ..kernel.vfio.group_fops import ITS_IOMMUFD
 from ..kernel.vfio.vfio import VfioContainer, VfioDevice, VfioDeviceFile, VfioGroup
 from ..kernel.vfio.vfio_main import BOUND_FOR, OPEN_FILE
 from .rules import Broken, every, idle, invariant
+
+
+def of_device(file: File) -> bool:
+    """Is it an open file of a VFIO device?"""
+    return file.f_op is vfio_device_fops
 
 
 def in_use(df: VfioDeviceFile) -> bool:
@@ -22,8 +29,12 @@ def in_use(df: VfioDeviceFile) -> bool:
     "vfio_device_file.access_granted",
     "vfio_device.open_count",
     "vfio_device.cdev_opened",
-    "file.f_ref",
+    "vfio_device_file.noiommu",
+    "vfio_device_file.iommufd",
+    ("file.f_ref < 1", of_device),
+    f"file.f_ref ({BINDING})",
     lock=lambda df: df.device.dev_set.lock,
+    guard="vfio_device_set.lock",
 )
 def gate_means_open(engine: Engine, df: VfioDeviceFile) -> Broken:
     """Behind an open gate there is an open device, and the binding holds the iommufd, until the file is released."""
@@ -42,8 +53,11 @@ def gate_means_open(engine: Engine, df: VfioDeviceFile) -> Broken:
     VfioDeviceFile,
     "vfio_device_file.bound_for",
     "vfio_device_file.access_granted",
+    "vfio_device.open_count",
     "vfio_device.kvm",
+    "kvm",
     lock=lambda df: df.device.dev_set.lock,
+    guard="vfio_device_set.lock",
 )
 def binding_keeps_its_vm(engine: Engine, df: VfioDeviceFile) -> Broken:
     """The VM that a bind took stays with the device until the device is closed."""
@@ -56,11 +70,11 @@ def binding_keeps_its_vm(engine: Engine, df: VfioDeviceFile) -> Broken:
         )
 
 
-@invariant(Kvm, "kvm.users_count", "vfio_device.kvm")
+@invariant(Kvm, f"kvm.users_count ({BOUND_FOR})", "vfio_device", "vfio_device.kvm", "vfio_device_set.lock")
 def vm_is_counted_by_who_points_to_it(engine: Engine, kvm: Kvm) -> Broken:
     """A vfio_device holds exactly the VM that it points to."""
     for device in every(engine, VfioDevice):
-        if device.dev_set.lock.holder is not None:
+        if not device.dev_set.lock.free:
             continue
         held, due = kvm.users_count.held.get((device, BOUND_FOR), 0), int(device.kvm.value is kvm)
         if held > due:
@@ -69,7 +83,13 @@ def vm_is_counted_by_who_points_to_it(engine: Engine, kvm: Kvm) -> Broken:
             yield f"{device.oid} points to {kvm.oid} without holding it"
 
 
-@invariant(VfioDevice, "vfio_device.kvm", "kvm.users_count", lock=lambda device: device.dev_set.lock)
+@invariant(
+    VfioDevice,
+    "vfio_device.kvm",
+    "kvm",
+    lock=lambda device: device.dev_set.lock,
+    guard="vfio_device_set.lock",
+)
 def vm_pointer_is_alive(engine: Engine, device: VfioDevice) -> Broken:
     """A vfio_device never points to a VM that is gone."""
     kvm = device.kvm.value
@@ -77,7 +97,16 @@ def vm_pointer_is_alive(engine: Engine, device: VfioDevice) -> Broken:
         yield f"{device.oid} points to {kvm.oid}, which is gone"
 
 
-@invariant(VfioDeviceFile, "vfio_device_file.kvm", "kvm_vfio.file_list", lock=lambda df: df.kvm_ref_lock)
+@invariant(
+    VfioDeviceFile,
+    "vfio_device_file.kvm",
+    "kvm",
+    "kvm_vfio",
+    "kvm_vfio.lock",
+    "kvm_vfio.file_list",
+    lock=lambda df: df.kvm_ref_lock,
+    guard="vfio_device_file.kvm_ref_lock",
+)
 def known_vm_lists_the_file(engine: Engine, df: VfioDeviceFile) -> Broken:
     """A file that knows a VM is in the list of a kvm-vfio device (or is just being put there, or taken off)."""
     kvm = df.kvm.value
@@ -86,18 +115,32 @@ def known_vm_lists_the_file(engine: Engine, df: VfioDeviceFile) -> Broken:
     if kvm.freed:
         yield f"{df.oid} points to {kvm.oid}, which is gone"
     lists = list(every(engine, KvmVfio))
-    if all(kv.lock.holder is None for kv in lists) and not any(df.file in kv.file_list.value for kv in lists):
+    if all(kv.lock.free for kv in lists) and not any(df.file in kv.file_list.value for kv in lists):
         yield f"{df.oid} knows {kvm.oid}, but no kvm-vfio device lists its file"
 
 
-@invariant(VfioGroup, "vfio_group.opened_file", "vfio_group.cdev_device_open_cnt", lock=lambda group: group.group_lock)
+@invariant(
+    VfioGroup,
+    "vfio_group.opened_file",
+    "vfio_group.cdev_device_open_cnt",
+    lock=lambda group: group.group_lock,
+    guard="vfio_group.group_lock",
+)
 def group_and_node_exclude_each_other(engine: Engine, group: VfioGroup) -> Broken:
     """An open group has no device that is bound through its own node."""
     if group.opened_file.value is not None and group.cdev_device_open_cnt.value:
         yield f"{group.oid} is open and {group.cdev_device_open_cnt.value} of its devices are bound through their nodes"
 
 
-@invariant(VfioGroup, "vfio_group.cdev_device_open_cnt", "vfio_device_file.access_granted", lock=lambda g: g.group_lock)
+@invariant(
+    VfioGroup,
+    "vfio_group.cdev_device_open_cnt",
+    "vfio_device_file",
+    "vfio_device_file.access_granted",
+    ("file.f_ref < 1", of_device),
+    lock=lambda group: group.group_lock,
+    guard="vfio_group.group_lock",
+)
 def group_counts_bindings(engine: Engine, group: VfioGroup) -> Broken:
     """The group counts its bound device files; a bind or close that is under way may add to it."""
     files = (df for df in every(engine, VfioDeviceFile) if df.device.group is group and df.group is None)
@@ -113,8 +156,11 @@ def group_counts_bindings(engine: Engine, group: VfioGroup) -> Broken:
     "vfio_group.container",
     "vfio_group.container_users",
     "vfio_group.iommufd",
-    "file.f_ref",
+    f"vfio_container.kref ({IN_CONTAINER})",
+    f"file.f_ref ({ITS_IOMMUFD})",
+    f"file.f_ref ({DEVICE_OPEN})",
     lock=lambda group: group.group_lock,
+    guard="vfio_group.group_lock",
 )
 def group_holds_what_serves_it(engine: Engine, group: VfioGroup) -> Broken:
     """A group has a container or an iommufd only while it is open, and holds it; devices open in a container hold its file."""
@@ -138,8 +184,9 @@ def group_holds_what_serves_it(engine: Engine, group: VfioGroup) -> Broken:
     VfioContainer,
     "vfio_container.group_list",
     "vfio_container.iommu_driver",
-    "vfio_iommu_driver.module",
+    f"vfio_iommu_driver.module ({SERVES})",
     lock=lambda container: container.group_lock,
+    guard="vfio_container.group_lock",
 )
 def driver_of_container_serves_groups(engine: Engine, container: VfioContainer) -> Broken:
     """A container has an IOMMU driver, and holds its module, only while a group is in it."""
@@ -157,8 +204,10 @@ def driver_of_container_serves_groups(engine: Engine, container: VfioContainer) 
     "vfio_device.open_count",
     "vfio_device.iommufd_device",
     "vfio_device.iommufd_access",
+    "vfio_device_file",
     "vfio_device_file.access_granted",
     lock=lambda device: device.dev_set.lock,
+    guard="vfio_device_set.lock",
 )
 def open_device_has_open_files(engine: Engine, device: VfioDevice) -> Broken:
     """A device counts the files it is open through; a closed one has no object in an iommufd."""
@@ -171,10 +220,10 @@ def open_device_has_open_files(engine: Engine, device: VfioDevice) -> Broken:
         yield f"{device.oid} is closed, but was never taken out of {left.ictx.oid}: {left.oid} is left behind"
 
 
-@invariant(VfioDevice, "vfio_device.refcount")
+@invariant(VfioDevice, f"vfio_device.refcount ({OPEN_FILE})", "vfio_device_file", only_at_rest=True)
 def registration_counts_open_files(engine: Engine, device: VfioDevice) -> Broken:
     """The registration is held by the driver and by each open file of the device."""
     counted = sum(n for (_, reason), n in device.refcount.held.items() if reason == OPEN_FILE)
     files = [df for df in every(engine, VfioDeviceFile) if df.device is device]
-    if idle(engine) and counted != len(files):
+    if counted != len(files):
         yield f"{device.oid} counts {counted} open files, but there are {len(files)}"

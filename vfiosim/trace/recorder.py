@@ -6,7 +6,22 @@ import linecache
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from ..engine import Cell, Completion, Count, Engine, Field, KernelOops, KObject, Line, Lock, Micro, Table, Thread
+from ..engine import (
+    Cell,
+    Completion,
+    Count,
+    Engine,
+    Field,
+    KernelFunction,
+    KernelOops,
+    KObject,
+    Line,
+    Lock,
+    Micro,
+    PatchError,
+    Table,
+    Thread,
+)
 from ..uapi import KernelError
 from .plain import plain, shown
 from .state import Edit, ObjectState, State, ThreadState, Want
@@ -94,17 +109,17 @@ class _Places:
     """Lines of code as the named fields of a `Place`, each looked up once."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[Any, int], dict[str, Any]] = {}
+        self._known: dict[tuple[Any, int, KernelFunction | None], dict[str, Any]] = {}
 
     def pending(self, thread: Thread) -> dict[str, Any]:
         """The line that waits for what the thread asks for."""
-        return self.at(thread.cursor.line()) if thread.pending is not None else {}
+        begun = thread.pending is not None and thread.code is not None
+        return self.at(thread.cursor.line(), thread.cursor.mirrored) if begun else {}
 
-    def at(self, line: Line) -> dict[str, Any]:
-        """The fields for a line."""
-        known = self._known.get((line.code, line.offset))
+    def at(self, line: Line, kernel: KernelFunction | None) -> dict[str, Any]:
+        """The fields for a line that ran as part of this kernel function."""
+        known = self._known.get((line.code, line.offset, kernel))
         if known is None:
-            kernel = line.kernel
             known = {
                 "file": "notebook cell" if "ipykernel_" in line.file else line.file,
                 "line": line.number,
@@ -114,7 +129,7 @@ class _Places:
                 "kernel_file": kernel.file if kernel else "",
                 "kernel_tag": kernel.tag if kernel else "",
             }
-            self._known[line.code, line.offset] = known
+            self._known[line.code, line.offset, kernel] = known
         return known
 
 
@@ -131,6 +146,7 @@ class Recorder:
         self.engine = engine
         self._name = name
         self._next_micro, self._next_entry = (0, 0) if past else (len(engine.micro), len(engine.journal))
+        self._first = self._next_micro
         self.start = self._before_all() if past else snapshot(engine)
         self._known = set(self.start.objects)
         self._calls: dict[Thread, int] = {}
@@ -181,7 +197,7 @@ class Recorder:
         phase, sentence = _said(micro.saying, self._name)
         self._phases[thread] = phase = phase or self._phases.get(thread, "validate")
         pending, saying = (following.request, following.saying) if following else (thread.pending, thread.saying)
-        ahead = self._places.at(following.line) if following else self._places.pending(thread)
+        ahead = self._places.at(following.line, following.mirrored) if following else self._places.pending(thread)
         refusal = answer if isinstance(answer, KernelError) else None
         return MicroStep(
             index=len(self._micro),
@@ -193,7 +209,8 @@ class Recorder:
             sentence=sentence,
             refused=refusal.name if refusal else "",
             why=refusal.sentence if refusal else "",
-            **self._places.at(micro.line),
+            wrong=self.engine.wrong.get(self._first + len(self._micro), ""),
+            **self._places.at(micro.line, micro.mirrored),
             process=thread.process.oid if thread.process else "",
             edits=tuple(self._edits(micro.end, olds)),
             want=_want(pending, saying, self._name, ahead),
@@ -242,6 +259,8 @@ def _outcome(thread: Thread) -> str:
     """How a call ended."""
     if isinstance(thread.error, KernelOops):
         return f"oops: {thread.error}"
+    if isinstance(thread.error, PatchError):
+        return f"fails: {thread.error}"
     if isinstance(thread.error, KernelError):
         return f"fails with {thread.error.name}"
     return "returns" if thread.result is None else f"returns {shown(plain(thread.result))}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from typing import NamedTuple
 
 from ..engine import Phase
@@ -16,6 +16,7 @@ class MicroStep(Place):
     """One effect as it happened.
 
     `sentence` is what the kernel code said before it; `refused` is the errno that it failed with, and `why` the reason;
+    `wrong` is what it does wrong although the run goes on: a use after free, a warning of the kernel;
     `want` is what the thread asks for next, if it may have to wait for it; `ended` tells how the call ended, if this
     was its last effect.
     """
@@ -29,6 +30,7 @@ class MicroStep(Place):
     sentence: str = ""
     refused: str = ""
     why: str = ""
+    wrong: str = ""
     process: str = ""
     edits: tuple[Edit, ...] = ()
     want: Want | None = None
@@ -56,7 +58,9 @@ class Step(Place):
     """What happened, in one sentence. It covers the micro-steps from `first` to `last`.
 
     A step may cover none, then its `first` is behind its `last`: a thread only waits (`waits`), dies of an oops, or
-    says what it is about to check and is refused at once. `file`, `line` and `source` are where it begins.
+    says what it is about to check and is refused at once, or tells what is broken after the step before it. `refused` is
+    an errno, or "oops", "use after free", "warning", "broken".
+    `file`, `line` and `source` are where it begins.
     """
 
     index: int
@@ -72,6 +76,12 @@ class Step(Place):
 
     def __str__(self) -> str:
         return f"{self.index + 1:3} {self.phase:8} {self.thread}: {self.sentence}"
+
+
+def breakage(after: Step, sentence: str) -> Step:
+    """A step without effects that tells what is broken after another step, and what that step has changed."""
+    first, index = after.last + 1, after.index + 1
+    return replace(after, index=index, first=first, sentence=sentence, refused="broken", waits=False)
 
 
 def take(state: State, micro: MicroStep) -> None:
@@ -121,7 +131,10 @@ class Grouper:
         if micro.refused:
             why = f"Refused with {micro.refused}: {micro.why.rstrip('.')}."
             draft = self._begin(micro, why, Phase.VALIDATE.value, micro.refused)
-        elif draft is None or draft.telling.call != micro.call:
+        elif micro.wrong:
+            kind, _, what = micro.wrong.partition(": ")
+            draft = self._begin(micro, f"{kind.capitalize()}: {what}.", micro.phase, kind)
+        elif draft is None or draft.telling.call != micro.call or draft.telling.wrong:
             draft = self._begin(micro, self._goes_on(micro), micro.phase)
         for edit in micro.edits:
             draft.before.setdefault(edit.what, _value(self.state, edit))
@@ -160,7 +173,6 @@ class Grouper:
 
     def _step(self, draft: _Draft, index: int) -> Step:
         telling = draft.telling
-        place = next((where for where in [draft.place, *draft.micros] if where.kernel_function), draft.place)
         return Step(
             index=index,
             first=draft.first,
@@ -171,8 +183,7 @@ class Grouper:
             call=telling.call,
             refused=draft.refused,
             waits=draft.waits,
-            **{name: getattr(draft.place, name) for name in ("file", "line", "source", "function")},
-            **{name: getattr(place, name) for name in ("kernel_function", "kernel_file", "kernel_tag")},
+            **{one.name: getattr(draft.place, one.name) for one in fields(Place)},
             changes=tuple(self._changes(draft)),
         )
 

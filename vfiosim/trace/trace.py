@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, NamedTuple, overload
 
 from ..engine import Engine
 from .plain import Plain, pack, unpack
 from .recorder import Recorder
 from .state import Edit, ObjectState, Reference, State, ThreadState, Want
-from .steps import Changed, MicroStep, Step, take
+from .steps import Changed, MicroStep, Step, breakage, take
 
 _CLASSES = {made.__name__: made for made in (Edit, MicroStep, ObjectState, State, Step, ThreadState, Want)}
 
@@ -43,14 +44,29 @@ class Diff(NamedTuple):
 class Trace:
     """A run as plain data. `len`, iteration and indexing are about steps; a slice is a trace of its own.
 
-    `start` is the state before the first step, `micro` are the micro-steps. Micro-steps keep their number of the whole
-    run in a slice; steps are counted from 0 in each trace.
+    `start` is the state before the first step, `micro` are the micro-steps, `skipped` is how many steps of the whole run a
+    part of it leaves out before its first one. Micro-steps keep their number of the whole run in a slice; steps are
+    counted from 0 in each trace.
     """
 
     def __init__(self, start: State, micro: tuple[MicroStep, ...], steps: tuple[Step, ...]) -> None:
         self.start = start
         self.micro = micro
         self.steps = steps
+        self.skipped = 0
+        self._share: Callable[[], str] | None = None
+
+    def shared_by(self, share: Callable[[], str] | None) -> None:
+        """Say who makes the replay string; it is asked once, and only when somebody wants it."""
+        self._share = share and cache(share)
+
+    @property
+    def replay(self) -> str:
+        """The run that this is a part of as a short text, for `vfiosim.replay`; "" where it cannot be shared."""
+        try:
+            return self._share() if self._share is not None else ""
+        except ValueError:
+            return ""
 
     @classmethod
     def of(cls, source: Recorder | Engine) -> Trace:
@@ -76,11 +92,25 @@ class Trace:
             raise ValueError("a part of a trace has no gaps; leave out the third number of the slice")
         steps = self.steps[first:last]
         if not steps:
-            return Trace(self.state(first - 1), (), ())
+            return self._part(Trace(self.state(first - 1), (), ()), first)
         base = self._base
         micro = self.micro[steps[0].first - base : steps[-1].last - base + 1]
         renumbered = tuple(replace(step, index=step.index - first) for step in steps)
-        return Trace(self.at_micro(steps[0].first - 1), micro, renumbered)
+        return self._part(Trace(self.at_micro(steps[0].first - 1), micro, renumbered), first)
+
+    def ending_in(self, *broken: str) -> Trace:
+        """The same, with a step at its end for each of these sentences about what is broken now, unless a step says it already."""
+        steps = [*self.steps]
+        said = {step.sentence.rstrip(".").casefold() for step in steps if step.refused}
+        for what in broken if steps else ():
+            if what and what.casefold() not in said:
+                steps.append(breakage(steps[-1], f"{what}."))
+        return self._part(Trace(self.start, self.micro, tuple(steps)), 0)
+
+    def _part(self, part: Trace, first: int) -> Trace:
+        part.skipped = self.skipped + first
+        part._share = self._share
+        return part
 
     @property
     def _base(self) -> int:

@@ -18,6 +18,8 @@ def operation_name(request: Request) -> str:
 def describe(request: Request, answer: Any) -> str:
     """What happened, on one line."""
     name = operation_name(request)
+    if name in ("passed", "skipped"):
+        return f"taken out: {describe(request[1], None)}"
     text = f"{name} {_WORDS.get(name, _anything)(request[1:], answer)}".rstrip()
     if isinstance(answer, KernelError):
         text += f" → {answer.name}"
@@ -89,7 +91,7 @@ def _refuse_if(args: tuple[Any, ...], answer: Any) -> str:
     condition, _errno, name, *_ = args
     if isinstance(answer, BaseException):
         return f"[{name}] refused"
-    return f"[{name}] would refuse, but was taken out" if condition else f"[{name}] passed"
+    return f"[{name}] would refuse" if condition else f"[{name}] passed"
 
 
 def _copy(args: tuple[Any, ...], answer: Any) -> str:
@@ -120,11 +122,18 @@ _WORDS: dict[str, Callable[[tuple[Any, ...], Any], str]] = {
     "get": _reference,
     "put": _reference,
     "get_unless_zero": _get_unless_zero,
+    "get_anyway": _reference,
+    "dropped": _reference,
+    "hold_back": _store,
+    "store_early": _store,
+    "store_late": _store,
+    "load_own": _load,
     "put_if_last": _put_if_last,
     "hand_over": _hand_over,
     "alloc": _alloc,
     "refuse_if": _refuse_if,
     "copy_from_user": _copy,
+    "copy_some_from_user": _copy,
     "copy_to_user": _copy,
     "call_outside": _outside,
 }
