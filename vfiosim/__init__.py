@@ -12,10 +12,11 @@ Needs nothing but the standard library; `vfiosim.views` draws and `vfiosim.lab` 
 """
 
 from . import uapi
-from .engine import KernelOops, Phase
+from .engine import KernelOops, PatchError, Phase
 from .kernel import Unsupported
 from .machine import Machine
 from .process import Blocked, Call, Process
+from .replay import Replay, replay
 from .topology import DeviceSpec, Topology
 from .uapi import Errno, KernelError
 
@@ -27,9 +28,12 @@ __all__ = [
     "KernelError",
     "KernelOops",
     "Machine",
+    "PatchError",
     "Phase",
     "Process",
+    "Replay",
     "Topology",
     "Unsupported",
+    "replay",
     "uapi",
 ]

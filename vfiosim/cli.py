@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -18,18 +19,43 @@ def _fuzz(arguments: Sequence[str]) -> int:
     return fuzz(list(arguments))
 
 
+def _explore(arguments: Sequence[str]) -> int:
+    from .puzzles.command import explore_main
+
+    return explore_main(list(arguments))
+
+
+def _puzzles(arguments: Sequence[str]) -> int:
+    from .puzzles.command import puzzles_main
+
+    return puzzles_main(list(arguments))
+
+
 COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
     "conformance": (_conformance, "compare the simulator with recordings of a real kernel"),
+    "explore": (
+        _explore,
+        "run a puzzle in every order that can make a difference, e.g. explore R1 --without group_lock",
+    ),
+    "puzzles": (_puzzles, "list the puzzles, one a line"),
     "fuzz": (_fuzz, "throw a million calls at the simulator, most of them wrong"),
 }
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run a command; the answer is the exit status: 0 good, 1 differences, 2 wrong usage."""
+    """Run a command; the answer is the exit status: 0 good, 1 something is wrong, 2 wrong usage, 3 not finished."""
     if arguments and arguments[0] in COMMANDS:
-        return COMMANDS[arguments[0]][0](arguments[1:])
+        try:
+            return COMMANDS[arguments[0]][0](arguments[1:])
+        except KeyboardInterrupt:  # a command that has something to tell catches it itself
+            print(f"python -m vfiosim {arguments[0]}: stopped", file=sys.stderr)
+            return 3
+        except BrokenPipeError:  # who reads has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 3
     asked = bool(arguments) and arguments[0] in ("-h", "--help", "help")
-    lines = ["usage: python -m vfiosim COMMAND …", ""]
+    lines = [f"There is no command {arguments[0]!r}."] if arguments and not asked else []
+    lines += ["usage: python -m vfiosim COMMAND …", ""]
     lines += [f"  {name:14}{what}; {name} --help tells more" for name, (_, what) in COMMANDS.items()]
     print("\n".join(lines), file=sys.stdout if asked else sys.stderr)
     return 0 if asked else 2

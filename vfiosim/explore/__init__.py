@@ -1,0 +1,25 @@
+"""Every schedule of a few calls: what can happen, what can go wrong, and the shortest way to it.
+
+`search` is the search, `lanes` the threads that it moves, `accesses` says which effects may change places, `world` is a machine
+as the search sees it, `watch` what is looked at on the way, `explorer` the door. `faults` lets everything in a call fail in turn
+and sees what is left behind.
+"""
+
+from .explorer import explore
+from .faults import Leak, Point, Sweep, Tried, faultable, sweep, with_failure
+from .result import Outcome, Result, Witness, words
+
+__all__ = [
+    "Leak",
+    "Outcome",
+    "Point",
+    "Result",
+    "Sweep",
+    "Tried",
+    "Witness",
+    "explore",
+    "faultable",
+    "sweep",
+    "with_failure",
+    "words",
+]

@@ -1,0 +1,191 @@
+"""Explore all schedules of a few programs on a machine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from inspect import signature
+from typing import Any
+
+from ..engine import Without, names_of
+from ..invariants import INVARIANTS, Invariant
+from ..machine import Machine
+from .rerun import rerun, see_it_again
+from .result import BROKEN, SAFE, UNFINISHED, Result, Witness
+from .search import Search
+from .tally import STOPPED, Limit, Tally, check_limits
+from .watch import Watch, inversions
+from .world import (
+    Factory,
+    MachineWorld,
+    Programs,
+    check_factory,
+    check_machine,
+    end_everybody,
+    leftovers,
+    refuse_missing,
+)
+
+Reached = Callable[[dict[str, tuple[str, ...]]], bool]
+
+
+def explore(
+    factory: Factory,
+    programs: Programs,
+    properties: Sequence[Invariant | str | Reached] | None = None,
+    without: Iterable[str] = (),
+    *,
+    patches: dict[str, Callable[..., Any]] | None = None,
+    schedules: int | None = None,
+    enough: int | None = 300,
+    timeouts: int = 0,
+    seconds: float | None = None,
+    progress: Callable[[Tally], None] | None = None,
+    stop: Callable[[], bool] | None = None,
+    name: str = "",
+) -> Result:
+    """Run `programs` on the machine of `factory` in every order that can make a difference, and see what goes wrong.
+
+    * `factory` makes a machine, always the same one, on which no call is under way; everything is open that has to be.
+      If it has a parameter `trace`, it is asked for machines without a trace, which is quicker;
+    * `programs`: for each lane (a thread) its calls, each (process, call, arguments...), e.g.
+      `{"A": [("vmm", "ioctl", 3, uapi.VFIO_DEVICE_BIND_IOMMUFD, uapi.VfioDeviceBindIommufd(iommufd=4))]}`;
+    * `properties`: invariants by name (`vfiosim.invariants.INVARIANTS`), all of them if None, each looked at after every effect
+      that may break it; and functions of an outcome `{"A": ("0",), "B": ("EBUSY",)}` that must be true of at least one;
+    * `without`: protections to take out, see `vfiosim.engine.without`; `patches`: kernel functions to replace, by name;
+    * `schedules`, `seconds`: give up after so many;
+    * `enough`: after so many schedules, if something has gone wrong, look only for a shorter way to anything that does, which is
+      much quicker; the answer is then not complete, but its counterexample is the shortest there is. None: see everything;
+    * `timeouts`: how often in each call the time of a wait may run out, at any moment; each wait is one with a time limit;
+    * `progress` is called every 0.2 s with what was found up to then; `stop` is asked after every schedule, True ends it.
+    * `name`: how `vfiosim.replay` finds it again, for puzzles: "R1 without group_lock".
+
+    Whatever the properties, these always count: use after free, an oops, a warning of the kernel, a reference given back twice,
+    a deadlock, two locks taken in opposite orders, and whatever is left behind when every process has ended.
+
+    A call that the model knows no answer to is told like a limit: the schedules behind it may be quite different in Linux.
+
+    Ctrl-C stops as `stop` does, and what was found is in the answer, which is then not complete; what `progress` raises comes
+    through. With `timeouts` 0 time stands still while the lanes run: a wait with a time limit ends as "waits" where nobody ends it.
+    Raises ValueError for an unknown name, and for one in `without` that the programs never come by.
+    """
+    check_factory(factory)
+    check_limits(seconds, schedules=schedules)
+    invariants, reachable = _sorted_out(properties)
+    own_rules = [one for one in invariants if one not in INVARIANTS]
+    names = names_of(without)
+    taken_out = Without(names)
+
+    def fresh(machine: Machine, own: Mapping[str, Callable[..., Any]] | None = patches) -> Machine:
+        check_machine(machine)
+        if machine.pending:
+            raise ValueError("the machine of an exploration must have no call under way")
+        if names:
+            machine.take_out(*sorted(machine.taken_out.names), *names).met = taken_out.met
+        if own:
+            machine.patch(**own)
+        machine.expect(*own_rules)
+        return machine
+
+    quick = partial(factory, trace=False) if "trace" in signature(factory).parameters else factory
+
+    def untraced(own: Mapping[str, Callable[..., Any]] | None = patches) -> Machine:
+        machine = quick()
+        check_machine(machine)
+        machine.engine.journal = None
+        return fresh(machine, own)
+
+    idle = untraced({})  # what the kernel's own functions leave behind
+    end_everybody(idle)
+    before = leftovers(idle)
+    taken_out.met.clear()
+    ending = Without(idle.taken_out.names).instead if idle.taken_out.names else None
+    tally, watch, limit = Tally(), Watch(invariants), ""
+    started = time.monotonic()
+    search = Search(
+        lambda: MachineWorld(untraced(), programs, watch, before, ending, timeouts),
+        tally,
+        schedules=schedules,
+        enough=enough,
+        seconds=seconds,
+        progress=progress,
+        stop=stop,
+    )
+    try:
+        search.run()
+        see_it_again(lambda: MachineWorld(untraced(), programs, Watch([]), timeouts=timeouts), tally)
+    except Limit as reason:
+        limit = str(reason)
+    except KeyboardInterrupt:
+        limit = STOPPED
+    elapsed = time.monotonic() - started
+    if not limit:
+        refuse_missing(taken_out)
+        limit = "; ".join(watch.unmodelled)
+    witness = _witnesses(lambda: fresh(factory()), programs, name)
+    result = _result(tally, reachable, limit, elapsed, list(programs), witness)
+    result.looked_at = tuple(one.name for one in invariants)
+    result.left_out = tuple(one.name for one in INVARIANTS if one not in invariants)
+    return result
+
+
+def _sorted_out(properties: Sequence[Any] | None) -> tuple[list[Invariant], list[Reached]]:
+    known = {one.name: one for one in INVARIANTS}
+    if properties is None:
+        return list(INVARIANTS), []
+    invariants, reachable = [], []
+    for one in properties:
+        if isinstance(one, str):
+            if one not in known:
+                raise ValueError(f"there is no invariant {one!r}; there are {', '.join(sorted(known))}")
+            invariants.append(known[one])
+        elif isinstance(one, Invariant):
+            invariants.append(one)
+        else:
+            reachable.append(one)
+    return invariants, reachable
+
+
+def _witnesses(factory: Factory, programs: Programs, name: str) -> Callable[[str, Sequence[str]], Witness]:
+    """Makes witnesses; the machine of each is only run when somebody wants to see it."""
+    steps: list[int] = []
+
+    def run(schedule: tuple[str, ...]) -> Machine:
+        machine = factory()
+        steps.append(rerun(machine, programs, schedule))
+        return machine
+
+    def before() -> int:
+        return steps[-1]
+
+    return lambda what, schedule: Witness(what, tuple(schedule), run, before, name)
+
+
+def _result(
+    tally: Tally,
+    reachable: list[Reached],
+    limit: str,
+    seconds: float,
+    lanes: list[str],
+    witness: Callable[[str, Sequence[str]], Witness],
+) -> Result:
+    violations = [*tally.violations.items(), *inversions(tally.orders, lanes)]
+    wrong = [witness(what, [lanes[n] for n in schedule]) for what, schedule in violations]
+    if not limit:
+        for reached in reachable:
+            if not any(reached(dict(outcome)) for outcome in tally.outcomes):
+                wrong.append(witness(f"never happens: {reached.__doc__ or reached.__name__}", ()))
+    wrong.sort(key=lambda one: (not one.schedule, len(one), one.what))  # what has no schedule comes last
+    return Result(
+        verdict=BROKEN if wrong else UNFINISHED if limit else SAFE,
+        complete=not limit,
+        transitions=tally.transitions,
+        schedules=tally.schedules,
+        seconds=seconds,
+        violations=wrong,
+        outcomes={
+            outcome: witness("", [lanes[n] for n in schedule]) for outcome, schedule in sorted(tally.outcomes.items())
+        },
+        limit=limit,
+    )

@@ -1,0 +1,152 @@
+"""What a search moves: the lanes of a machine, each a thread of user space, and what is asked of the world that they are in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby
+from typing import Any, Protocol
+
+from ..engine import Cell, Engine, KObject, Request, Thread
+from ..engine.own import is_own
+from ..engine.thread import _begin
+from .accesses import TIMED, Accesses
+
+BEGIN: Request = (_begin, None)
+
+
+def time_is_over(thread: Thread) -> None:
+    """The time of a wait has passed; nobody else has noticed."""
+    thread.deadline = thread.engine.clock
+
+
+class Lane:
+    """A thread of user space, which makes one call after the other; each of `calls` begins one and gives its thread.
+
+    A wait with a time limit is over at any moment, as often as `timeouts` in each call: as if it asked, and did not wait. That is
+    all there is to time here, for a thread may be as slow as it likes. `pass_time` lets the time pass.
+    """
+
+    def __init__(
+        self,
+        label: str,
+        calls: Sequence[Callable[[], Thread]],
+        timeouts: int = 0,
+        pass_time: Callable[[Thread], None] = time_is_over,
+    ) -> None:
+        self.label = label
+        self._calls = list(calls)
+        self._timeouts, self._pass_time = timeouts, pass_time
+        self._left = 0  # how often the time may still run out in the call that is under way
+        self.thread: Thread | None = None  # of the call that is under way
+
+    @property
+    def ended(self) -> bool:
+        """Has it made all its calls?"""
+        return self.thread is None and not self._calls
+
+    @property
+    def upcoming(self) -> Request | None:
+        """What it does next; None if it has ended."""
+        if self.thread is None:
+            return BEGIN if self._calls else None
+        request = self.thread.engine.upcoming(self.thread)
+        return (*request[:2], 0) if self._left and request is not None and request[0] in TIMED else request
+
+    def step(self) -> bool:
+        """Do that. False if it has to wait."""
+        thread = self._under_way()
+        moved = thread.engine.step(thread) or thread.ended or self._gives_up(thread)
+        if thread.pending is None:
+            self.thread = None
+        return moved
+
+    def steps(self, number: int) -> None:
+        """Do so many effects, which can all be done and have been done before: what is read on the way is no news."""
+        if self.thread is not None:
+            self.thread.reads.clear()
+        while number:
+            thread = self._under_way()
+            number = thread.engine.steps(thread, number)
+            if thread.state == "blocked":  # that was one of them
+                self._gives_up(thread)
+            if thread.pending is None:
+                self.thread = None
+
+    def _under_way(self) -> Thread:
+        if self.thread is None:
+            self.thread, self._left = self._calls.pop(0)(), self._timeouts
+        return self.thread
+
+    def _gives_up(self, thread: Thread) -> bool:
+        """A thread waits: its time passes, if it has a limit and that may be over. Only then True."""
+        if not self._left or thread.deadline is None:
+            return False
+        self._left -= 1
+        self._pass_time(thread)
+        return thread.engine.step(thread) or thread.ended
+
+
+def asked(lane: Lane) -> tuple[Any, ...]:
+    """What a lane does next, so that two runs can be compared."""
+    return tuple(_named(part) for part in lane.upcoming or ())
+
+
+def _named(part: Any) -> Any:
+    if isinstance(part, Cell):
+        return part.path
+    if isinstance(part, KObject):
+        return part.oid
+    plain = isinstance(part, int | str | bytes | None)
+    return part if plain else getattr(part, "__name__", type(part).__name__)
+
+
+def unsteady(engine: Engine) -> str:
+    """What is to be said where a schedule that is run again goes another way; "" where that cannot be anybody's fault."""
+    if engine.guard is None:
+        return ""
+    names = ", ".join(name for name, function in sorted(engine.patches.items()) if is_own(function))
+    return (
+        f"with a function of your own in the place of {names}, the same schedule does not go the same way twice: it may depend "
+        "on nothing but the machine, no random number, no clock, no variable that outlives a call"
+    )
+
+
+class World(Protocol):
+    """A machine at the beginning of a schedule, and what is looked at on the way."""
+
+    engine: Engine
+    lanes: list[Lane]
+
+    def also(self, request: Request, sure: bool) -> Accesses:
+        """What else an effect has to count as touching. `sure`: in the state as it is now; otherwise it may be done in any."""
+
+    def wrong(self, request: Request) -> list[str]:
+        """What is wrong after an effect that was not wrong before it."""
+
+    def took(self, thread: Thread, request: Request) -> Iterable[tuple[str, str]]:
+        """If the effect that was just done has taken a lock: that lock, as the second one of a pair with each that is held."""
+
+    def at_the_end(self) -> Iterable[tuple[str, list[int]]]:
+        """What is wrong when no lane goes on, each with the lanes that it takes; no lanes stand for all.
+
+        Of lanes that could go on, but in no way that is of interest, nothing is known: then only who waits for ever is wrong.
+        """
+
+    def outcome(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        """How the calls of each lane ended."""
+
+
+def go_again(world: World, way: Sequence[int], before: Sequence[Any]) -> str:
+    """Do effects of the lanes that were done before. The answer is what is to be said where it goes otherwise now."""
+    engine = world.engine
+    if engine.guard is None:
+        notices = engine.notices
+        for number, run in groupby(way):
+            engine.notices = False
+            world.lanes[number].steps(len(list(run)) - 1)
+            engine.notices = notices  # what it has read when it stands before its next effect
+            world.lanes[number].steps(1)
+        return ""
+    lanes = [world.lanes[number] for number in way]
+    same = all(asked(lane) == then and lane.step() for lane, then in zip(lanes, before, strict=True))
+    return "" if same else unsteady(engine)

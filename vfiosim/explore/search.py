@@ -1,0 +1,350 @@
+"""Every schedule that can make a difference: dynamic partial-order reduction with source sets and sleep sets.
+
+A schedule is the order in which the lanes (threads of user space) do their effects. Two schedules that differ only in the order
+of effects that do not conflict end alike, so one of them is enough. The search runs one schedule to its end, looks at each pair
+of conflicting effects of two lanes that could have come the other way round, and notes where another lane has to go first
+(Abdulla, Aronis, Jonsson, Sagonas: "Optimal dynamic partial order reduction", POPL 2014: source sets). What was explored already
+sleeps until a conflicting effect wakes it. Nothing is kept but the current schedule; each one is run anew from the beginning,
+because what a thread knows is the answers that it got, and these cannot be had in any other way.
+
+Where there are too many schedules, and something wrong was found in so many effects, the search goes on for a shorter way only:
+an effect that has as many before it (itself counted) is part of none, and is not done. How many come before an effect does not
+depend on those that it does not conflict with, so this is one more reason for a lane not to go on, like a lock that is held.
+"""
+
+from __future__ import annotations
+
+import time
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from ..engine import Lock, PatchError, Request
+from .accesses import WRITE, Access, Accesses, accesses, can_go, clash, condition, conflict, need
+from .lanes import Lane, World, asked, go_again, unsteady
+from .tally import SHORTEST, STOPPED, Limit, Tally
+
+Clock = tuple[int, ...]
+
+
+class Search:
+    """One exploration. `run` does it all; `tally` is what was found, even if it was stopped half-way."""
+
+    def __init__(
+        self,
+        begin: Callable[[], World],
+        tally: Tally | None = None,
+        *,
+        schedules: int | None = None,
+        enough: int | None = None,
+        depth: int = 20_000,
+        seconds: float | None = None,
+        progress: Callable[[Tally], None] | None = None,
+        stop: Callable[[], bool] | None = None,
+    ) -> None:
+        self._begin = begin
+        self._schedules, self._enough, self._depth = schedules, enough, depth
+        self._seconds, self._progress, self._stop = seconds, progress, stop
+        self.tally = Tally() if tally is None else tally
+        # one entry for each effect of the current schedule
+        self._lane: list[int] = []
+        self._clock: list[Clock] = []  # how many effects of each lane come before it or are it
+        self._local: list[int] = []  # how many effects its own lane has done with it
+        self._accesses: list[Accesses] = []
+        self._asked: list[Any] = []  # what it was, where a student's function may do another thing the next time
+        self._last: list[bool] = []  # is it the last one of a call?
+        # and for the state before it, as bits of lanes
+        self._backtrack: list[int] = []  # who must go there
+        self._done: list[int] = []  # who went there
+        self._sleep: list[int] = []  # who need not
+        # by place: effect, how it touches it, condition, where in the list the last one is that touches it in another way
+        self._history: dict[Any, list[tuple[int, int, int | None, int]]] = {}
+        self._mine: list[list[int]] = []  # by lane: its effects
+        self._most: int | None = None  # a way to something wrong has to be shorter than this to be of interest
+        self._beyond = 0  # the lanes whose next effect is in no such way
+        self._world: World
+        self._again: tuple[int, int, int, int] | None = None  # where to go on: the lane, and what is known of the state
+        self._sleeping = 0
+        self._asleep: dict[int, Accesses] = {}  # of those who sleep, what they are about to touch
+
+    def run(self) -> None:
+        """Explore. Raises Limit at a limit and KeyboardInterrupt if it is stopped; what was found until then stays in `tally`."""
+        started = time.monotonic()
+        told = started
+        while True:
+            self._execute()
+            now = time.monotonic()
+            if self._progress is not None and now - told > 0.2:
+                told = now
+                self._progress(self.tally)
+            if self._enough is not None and self.tally.schedules >= self._enough and self.tally.violations:
+                self._most = min(map(len, self.tally.violations.values()))
+            if not self._next():
+                if self._most is not None:
+                    raise Limit(SHORTEST.format(self._enough))
+                return
+            if self._stop is not None and self._stop():
+                raise Limit(STOPPED)
+            if self._schedules is not None and self.tally.schedules >= self._schedules:
+                raise Limit(f"{self._schedules} schedules are done, and there are more")
+            if self._seconds is not None and now - started > self._seconds:
+                raise Limit(f"{self._seconds:g} seconds are over, and there are more schedules")
+
+    # ---- one schedule
+
+    def _execute(self) -> None:
+        """Run the schedule as far as it is decided, then on to its end."""
+        world = self._world = self._begin()
+        self._mine = self._mine or [[] for _ in world.lanes]
+        self._sleeping, self._asleep, self._beyond = 0, {}, 0
+        if told := go_again(world, self._lane, self._asked):
+            raise Limit(told)
+        chosen = self._elsewhere()
+        while chosen is not None:
+            self._extend(chosen)
+            if len(self._lane) > self._depth:
+                raise Limit(f"a schedule has more than {self._depth} effects")
+            if len(world.engine.threads) > len(world.lanes):
+                raise Limit("the kernel has started a thread of its own, which a search does not follow")
+            chosen = self._choose(chosen)
+
+    def _elsewhere(self) -> int | None:
+        """The first effect that is new in this schedule: another lane goes first where one has to."""
+        if self._again is None:
+            return self._choose(0)
+        chosen, backtrack, done, sleep = self._again
+        self._sleeping = sleep | done
+        for number, lane in enumerate(self._world.lanes):
+            request = lane.upcoming
+            if self._sleeping >> number & 1 and request is not None:
+                self._asleep[number] = self._touched(lane, request, False)
+        upcoming = self._world.lanes[chosen].upcoming
+        if upcoming is None or not can_go(upcoming):
+            if told := unsteady(self._world.engine):
+                raise Limit(told)
+            raise RuntimeError(f"the search wants to go where it cannot: lane {chosen} waits")
+        self._extend(chosen, anyway=True)
+        self._backtrack[-1] |= backtrack
+        self._done[-1] |= done
+        self._again = None
+        return self._choose(chosen)
+
+    def _choose(self, current: int) -> int | None:
+        """Who goes next: who went last, if possible. None at the end of a schedule, or where all has been seen."""
+        lanes = self._world.lanes
+        sleeping = False
+        for number in (current, *range(len(lanes))):
+            request = lanes[number].upcoming
+            if request is not None and can_go(request) and not self._beyond >> number & 1:
+                if not self._sleeping >> number & 1:
+                    return int(number)
+                sleeping = True
+        if sleeping:
+            self.tally.cut += 1
+        else:
+            self._end()
+        return None
+
+    def _extend(self, number: int, anyway: bool = False) -> None:
+        """One more effect: note what conflicts with it, do it if it is not beyond what is looked for, see what became of it."""
+        world = self._world
+        lane = world.lanes[number]
+        thread, request = lane.thread, lane.upcoming
+        assert request is not None
+        touched = self._touched(lane, request, True)
+        clock = self._conflicts(number, request, touched)
+        if self._most is not None and sum(clock) >= self._most and not anyway:
+            self._beyond |= 1 << number
+            return
+        now = condition(request)
+        index = len(self._lane)
+        for place, way in touched:
+            history = self._history.setdefault(place, [])
+            last = len(history) - 1
+            history.append((index, way, now, history[last][3] if history and history[last][1] == way else last))
+        self._lane.append(number)
+        self._asked.append(asked(lane) if world.engine.guard is not None else None)
+        self._clock.append(clock)
+        self._local.append(clock[number])
+        self._accesses.append(touched)
+        self._last.append(False)
+        self._backtrack.append(1 << number)
+        self._done.append(1 << number)
+        self._sleep.append(self._sleeping)
+        self._mine[number].append(index)
+        violations = len(world.engine.violations)
+        lane.step()
+        self._last[-1] = lane.thread is None
+        if self._sleeping:
+            self._wake(touched)
+        self.tally.transitions += 1
+        for what in world.engine.violations[violations:] + world.wrong(request):
+            self._keep(self.tally.violations, what, clock)
+        if thread is not None:
+            for order in world.took(thread, request):
+                self._keep(self.tally.orders, order, clock)
+            if isinstance(thread.error, PatchError) and thread.error.endless:
+                raise Limit("a function of yours does not come to an end")
+
+    def _touched(self, lane: Lane, request: Request, sure: bool) -> Accesses:
+        also = self._world.also(request, sure)
+        return also if lane.thread is None else accesses(lane.thread, request) + also
+
+    def _wake(self, touched: Accesses) -> None:
+        for number in [number for number, its in self._asleep.items() if conflict(its, touched)]:
+            del self._asleep[number]
+            self._sleeping &= ~(1 << number)
+
+    def _end(self) -> None:
+        """No lane can go on: what is wrong now, and how did the calls end? Those that wait might have gone earlier."""
+        world = self._world
+        for number, lane in enumerate(world.lanes):
+            request = lane.upcoming
+            if request is not None:
+                self._conflicts(number, request, self._touched(lane, request, False))
+        self.tally.schedules += 1
+        self.tally.deepest = max(self.tally.deepest, len(self._lane))
+        everything = tuple(map(len, self._mine))
+        if not self._beyond:
+            self._keep(self.tally.outcomes, world.outcome(), everything)
+        for what, who in world.at_the_end():
+            past = [clock for number in who for clock in self._stuck(number)] or [everything]
+            self._keep(self.tally.violations, what, tuple(map(max, *past)) if len(past) > 1 else past[0])
+
+    def _stuck(self, number: int) -> Iterator[Clock]:
+        """What comes before a lane waits for ever: what it did itself, and what those did who have the lock.
+
+        Who has returned, or died, without giving it back: only then it is clear that nobody will.
+        """
+        yield self._before(number)
+        lane = self._world.lanes[number]
+        thread, request = lane.thread, lane.upcoming
+        if thread is None or request is None:
+            return
+        lock = request[1]
+        if isinstance(lock, Lock) and lock.holder is not None:
+            place = accesses(thread, request)[0][0]
+            for index, _way, _now, _other in reversed(self._history.get(place, ())):
+                mine = self._mine[self._lane[index]]
+                if self._world.lanes[self._lane[index]].label == lock.holder.prefix:
+                    later = mine[bisect_right(mine, index) - 1 :] if lock.holder.ended else [index]
+                    yield self._clock[next((one for one in later if self._last[one]), index)]
+                    return
+
+    def _keep(self, found: dict[Any, list[int]], what: Any, past: Clock) -> None:
+        """Remember the shortest schedule to something: the last effect of it, and `past`, how many of each lane that takes."""
+        if what not in found or sum(past) < len(found[what]):
+            found[what] = [lane for lane, nth in zip(self._lane, self._local, strict=True) if nth <= past[lane]]
+
+    # ---- what conflicts
+
+    def _conflicts(self, number: int, request: Request, touched: Accesses) -> Clock:
+        """Where other lanes have to go first, because of an effect that is about to be done; and its clock."""
+        before = self._before(number)
+        clock = list(before)
+        rivals: list[int] = []
+        needs = need(request)
+        for nth, access in enumerate(touched):
+            waits = needs is not None and nth == 0
+            for index in self._dependent(access):
+                lane = self._lane[index]
+                if before[lane] < self._local[index]:
+                    for other, count in enumerate(self._clock[index]):
+                        if count > clock[other]:
+                            clock[other] = count
+                    if not waits:
+                        rivals.append(index)
+        if needs is not None:
+            place = touched[0][0]
+            now = condition(request) or 0
+            rivals = [index for index in rivals if self._could_go(place, index, needs, now)]
+            rivals += self._in_the_way(place, before, needs)
+        clock[number] += 1
+        final = tuple(clock)
+        for index in rivals:
+            lane, local = self._lane[index], self._local[index]
+            if not any(other != index and self._clock[other][lane] >= local for other in rivals):
+                self._reverse(index, number, final)
+        return final
+
+    def _before(self, number: int) -> Clock:
+        """What comes before the next effect of a lane."""
+        mine = self._mine[number]
+        return self._clock[mine[-1]] if mine else (0,) * len(self._mine)
+
+    def _dependent(self, access: Access) -> Iterator[int]:
+        """The effects that an access has to come after: the last write, and what was done since that clashes with it."""
+        place, way = access
+        history = self._history.get(place, [])
+        at = len(history) - 1
+        while at >= 0:
+            index, other, _now, before = history[at]
+            if not clash(way, other):
+                at = before
+                continue
+            yield index
+            if other == WRITE:
+                return
+            at -= 1
+
+    def _in_the_way(self, place: Any, before: Clock, needs: Any) -> list[int]:
+        """The effect before which a waiting one could have gone: the one that took the lock, not the one that gave it back."""
+        for index, _way, now, _other in reversed(self._history.get(place, ())):
+            if before[self._lane[index]] >= self._local[index]:
+                return []
+            if needs(now or 0):
+                return [index]
+        return []
+
+    def _could_go(self, place: Any, index: int, needs: Any, current: int) -> bool:
+        """Would a waiting effect find its place as it needs it, if it went before another effect and all that depends on that?"""
+        lane, local = self._lane[index], self._local[index]
+        for entry, _way, now, _other in self._history.get(place, ()):
+            if entry == index or self._clock[entry][lane] >= local:
+                return bool(needs(now or 0))
+        return bool(needs(current))
+
+    def _reverse(self, index: int, number: int, clock: Clock) -> None:
+        """The lane `number` conflicts with an effect of another lane: see that somebody goes first who leads there."""
+        rival, local = self._lane[index], self._local[index]
+        firsts = []  # the first effect of each lane that does not depend on the rival's
+        for lane, mine in enumerate(self._mine):
+            nth = bisect_right(mine, index)
+            if lane == rival:
+                continue
+            if nth < len(mine):
+                if self._clock[mine[nth]][rival] < local:
+                    firsts.append((lane, nth + 1, self._clock[mine[nth]]))
+            elif lane == number:
+                firsts.append((lane, nth + 1, clock))
+        able = 0
+        for lane, _nth, its in firsts:
+            if all(its[other] < nth for other, nth, _ in firsts if other != lane):
+                able |= 1 << lane
+        if not able & (self._backtrack[index] | self._sleep[index]):
+            self._backtrack[index] |= 1 << number if able >> number & 1 else able & -able
+
+    # ---- the next schedule
+
+    def _next(self) -> bool:
+        """Go back to the last state where somebody else has to go; False if there is none."""
+        while self._lane:
+            index = len(self._lane) - 1
+            todo = self._backtrack[index] & ~self._done[index] & ~self._sleep[index]
+            if todo:
+                chosen = (todo & -todo).bit_length() - 1
+                self._again = (chosen, self._backtrack[index], self._done[index], self._sleep[index])
+                self._drop()
+                return True
+            self._drop()
+        return False
+
+    def _drop(self) -> None:
+        index = len(self._lane) - 1
+        for place, _writes in self._accesses[index]:
+            self._history[place].pop()
+        self._mine[self._lane[index]].pop()
+        for entries in (self._lane, self._asked, self._clock, self._local, self._accesses, self._last):
+            entries.pop()
+        for bits in (self._backtrack, self._done, self._sleep):
+            bits.pop()

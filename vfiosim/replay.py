@@ -1,0 +1,157 @@
+"""A shared run, to look at again: `replay("vfiosim1:…")`, or `replay("R1 without group_lock: A20 B18 A1")` for a puzzle."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from .invariants import Invariant
+from .machine import Machine
+from .sharing import PREFIX, Patches, decode
+from .trace import Trace
+from .uapi import Errno
+
+if TYPE_CHECKING:
+    from .process import Call
+    from .puzzles import Puzzle
+
+_SHORT = re.compile(
+    r"(?P<name>\S+?)(?: +(?P<how>faulty|fixed)(?: +(?P<slip>(?!(?:without|at)\b)[a-z]+))?)?(?: +without +(?P<without>.+?))?"
+    r"(?: +at +(?P<fault>[0-9]{1,4} +E[A-Z0-9]+))? *:"
+    r"(?P<schedule>[^:@]*)(?:@(?P<step>[0-9]{1,9}))?"
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Replay:
+    """A run that was done again. Printed, it tells in words what happened; in a notebook with a player below.
+
+    * `machine` stands at the end of the run; calls that have not ended wait to go on (`machine.pending`). Of a puzzle it
+      knows the puzzle's own invariants, so `machine.check()` says what is wrong;
+    * `trace`: the run, of a puzzle from the first effect of its lanes on;
+    * `step`: the step of `trace` to look at, from 1; None if the text names none.
+    """
+
+    machine: Machine
+    trace: Trace
+    step: int | None
+    what: str = ""
+    _calls: list[Call] = field(default_factory=list, repr=False)
+
+    def __str__(self) -> str:
+        return "\n".join(self._lines())
+
+    __repr__ = __str__
+
+    def _lines(self) -> Iterator[str]:
+        effects = len(self.trace.micro)
+        yield f"{self.what or self.machine}: {len(self.trace)} steps, {effects} effects"
+        yield from (f"  {call} → {_ending(call)}" for call in self._calls)
+        yield from (f"  {what}" for what in self.machine.check())
+        if missing := self.machine.taken_out.missing():
+            yield f"  no call came by {', '.join(missing)}"
+        if self.step:
+            yield f"Step {self.step}: {self.trace[self.step - 1].sentence}"
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        from .views import show
+
+        told = self.trace.ending_in(*self.machine.check())
+        bundle = show(told, step=self.step or 0)._repr_mimebundle_()
+        return {**bundle, "text/plain": str(self), "text/html": f"<pre>{escape(str(self))}</pre>{bundle['text/html']}"}
+
+
+def replay(text: str, patches: Patches | None = None) -> Replay:
+    """Do a shared run again.
+
+    * `text` is what `Trace.replay`, `Witness.replay` or `vfiosim.sharing.encode` gave; or a puzzle with a schedule: its name,
+      "fixed" or "faulty" where its functions take the place of the kernel's (and which fault, where there are several),
+      "without" and the protections taken out, "at 9 EFAULT" where the ninth thing that can fail does, and how many effects each
+      lane does in turn. "@7" at the end names the step to look at;
+    * `patches`: your own functions that took the place of kernel functions in a run, by name.
+
+    Raises ValueError, in one sentence, for a text that is damaged, from elsewhere, or does not repeat.
+    """
+    if not isinstance(text, str):
+        raise ValueError(f"a replay is made of a text, not of {text!r}")
+    if text.strip().startswith(PREFIX):
+        machine, step = decode(text, patches)
+        return _within(Replay(machine, machine.trace, step, _calls=machine.calls))
+    found = _SHORT.fullmatch(text.strip())
+    if found is None:
+        raise ValueError(
+            f"a replay is a text that begins with {PREFIX!r}, or one like 'R1 without group_lock: A20 B18 A1', "
+            f"not {text.strip()[:40]!r}"
+        )
+    return _within(_of_puzzle(found, patches))
+
+
+def _of_puzzle(found: re.Match[str], patches: Patches | None) -> Replay:
+    from .explore.rerun import rerun
+    from .puzzles import PUZZLES
+
+    name, how, slip, without, fault, schedule, step = found.groups()
+    puzzle = PUZZLES.get(name.upper())
+    if puzzle is None:
+        raise ValueError(f"there is no puzzle {name!r}; there are {', '.join(PUZZLES)}")
+    programs = puzzle.programs()
+    order = _schedule(schedule, list(programs))
+    machine = puzzle.setup()
+    made = len(machine.calls)
+    if without:
+        machine.take_out(*re.split(" *, *", without))
+    machine.expect(*(one for one in puzzle.properties if isinstance(one, Invariant)))
+    machine.patch(**_functions(puzzle, how, slip), **(patches or {}))
+    if fault:
+        number, errno = fault.split()
+        if errno not in Errno.__members__:
+            raise ValueError(f"{errno} is no error number of Linux")
+        machine.fail_next(int(number), Errno[errno])
+    before = rerun(machine, programs, order)
+    what = found.string.rpartition("@")[0] if step else found.string
+    return Replay(machine, machine.trace[before:], int(step) if step else None, what, machine.calls[made:])
+
+
+def _functions(puzzle: Puzzle, how: str | None, slip: str | None) -> Any:
+    if how is None:
+        return {}
+    named = puzzle.faults.get(slip) if slip and how == "faulty" else None
+    functions = named if slip else puzzle.faulty if how == "faulty" else puzzle.fixes
+    if not functions:
+        raise ValueError(f"the puzzle {puzzle.name} has no functions that are {how}{' ' + slip if slip else ''}")
+    return functions
+
+
+def _schedule(text: str, lanes: list[str]) -> list[str]:
+    """The lane of each effect."""
+    order: list[str] = []
+    for turn in text.split():
+        lane = next(
+            (
+                one
+                for one in sorted(lanes, key=len, reverse=True)
+                if re.fullmatch(f"{re.escape(one)}[0-9]{{1,5}}", turn)
+            ),
+            None,
+        )
+        if lane is None:
+            raise ValueError(
+                f"{turn!r} is not a lane ({', '.join(lanes)}) and how many effects it does, such as {lanes[0]}20"
+            )
+        order += [lane] * int(turn[len(lane) :])
+    return order
+
+
+def _within(made: Replay) -> Replay:
+    if made.step is not None and made.step > len(made.trace):
+        raise ValueError(f"there is no step {made.step} in this run; it has {len(made.trace)}")
+    return made
+
+
+def _ending(call: Call) -> str:
+    if call.error is not None:
+        return str(call.error)
+    return f"returns {call.result}" if call.thread.ended else call.waits_for or "can go on"

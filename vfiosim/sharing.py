@@ -1,0 +1,280 @@
+"""A run as a short text: what was asked of a machine, and who went when. The same machine can be made of it again.
+
+The text is "vfiosim1:" and then, in base64url, the deflated JSON of
+
+    [topology, kernel, [[letter, details, schedule?], …], check sum, step?]
+
+A schedule says which threads did effects after an event: the number of a call and how many effects, in turn. It is left out
+where nothing follows, or where a call that begins then goes on to its end. The check sum is about every effect of the run, so
+that a text from a version with other rules does not pass for what it was. Nothing in a text is ever executed.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, fields
+from itertools import groupby
+from typing import Any
+
+from .branch import effects_until, find_thread, repeat_event, signature, thread_numbers
+from .kernel.task import ALL_CAPABILITIES, Task
+from .machine import Event, Machine
+from .topology import TOPOLOGIES, DeviceSpec, Topology
+
+PREFIX = "vfiosim1:"
+_LETTERS = {
+    "process": "p",
+    "sleep": "s",
+    "patches": "a",
+    "take_out": "o",
+    "fault": "e",
+    "memory": "m",
+    "dying": "d",
+    "fork": "f",
+    "call": "c",
+}
+_EVENTS = {letter: what for what, letter in _LETTERS.items()}
+_MEMORY = ("map", "unmap", "protect", "write")
+_LONGEST = 1 << 24  # bytes of JSON; a text of a few hundred letters could otherwise fill the memory
+# What most texts have in common; a text does not repeat it. The most frequent comes last.
+_COMMON = (
+    b'"/sys/bus/pci/drivers/vfio-pci/unbind","write_file",["m",["c",["fork","exit"]],["d",["vmm"]],["o",["group_lock"]],'
+    b'["a",["vfio_df_ioctl_bind_iommufd"]],"/dev/vfio/vfio","/dev/vfio/1","/dev/kvm","v6.6","lab","v7.2",[["p",["small",'
+    b'"map",[24,{"b":"1800000000000000"},3,null],["close",[3],""]],["opener","binder","A","B"]],[0,1],["c",["vmm","dup",'
+    b'"/dev/iommu",2],""]],["c",["p","open",["/dev/vfio/devices/vfio0",2],""]],["c",["vmm","ioctl",[3,15223,{"b":"18000000'
+    b'00000000040000000000000000000000000000"}],""]],'
+)
+Patches = Mapping[str, Callable[..., Any]]
+
+
+def encode(machine: Machine, step: int | None = None) -> str:
+    """The whole run of a machine as a short ASCII text, to be handed to `decode` or `vfiosim.replay`.
+
+    `step` is the step of the trace to look at, counted as `Machine.branch` does. Raises ValueError for what cannot be shared:
+    a machine without a trace, memory or files from outside, and a run that does not repeat; IndexError if there is no such step.
+    """
+    if step is not None:
+        effects_until(machine, step)
+        step = step + len(machine.trace) + 1 if step < 0 else step
+    return encode_until(machine, len(machine.history), len(machine.engine.micro), step)
+
+
+def encode_until(machine: Machine, events: int, effects: int, step: int | None = None) -> str:
+    """As `encode`, for a run as it was after so many events and effects."""
+    if machine.engine.journal is None:
+        raise ValueError("a machine that was made with trace=False does not know what it did, so it cannot be shared")
+    history = machine.history[:events]
+    for event in history:
+        if event.what == "outside":
+            raise ValueError(f"this run cannot be shared: {event.details[0]}")
+    content = [
+        _topology_as_data(machine.topology),
+        machine.kernel,
+        _events_as_data(machine, history, effects),
+        _check_sum(machine, effects),
+    ]
+    packer = zlib.compressobj(9, zdict=_COMMON)
+    data = json.dumps(content if step is None else [*content, step], separators=(",", ":")).encode()
+    text = PREFIX + base64.urlsafe_b64encode(packer.compress(data) + packer.flush()).decode().rstrip("=")
+    decode(text, _functions(history))  # a text that does not repeat is worth nothing
+    return text
+
+
+def decode(text: str, patches: Patches | None = None) -> tuple[Machine, int | None]:
+    """The machine that a text tells of, with everything done; and the step to look at, None if the text names none.
+
+    A step can be written behind the text: "vfiosim1:…@7". `patches` are the functions that took the place of kernel functions
+    in that run, by name. Raises ValueError, in one sentence, for a text that is damaged, from elsewhere, or does not repeat.
+    """
+    text, _, behind = text.strip().partition("@")
+    if not text.startswith(PREFIX):
+        raise ValueError(f"a shared run begins with {PREFIX!r}, this text with {text[:12]!r}")
+    if behind and not re.fullmatch("[0-9]{1,9}", behind):
+        raise ValueError(f"behind the @ of a shared run stands the number of a step, not {behind[:12]!r}")
+    topology, kernel, events, check_sum, *step = _content(text.removeprefix(PREFIX))
+    _refuse_unknown(events, patches or {})
+    try:
+        machine = Machine(_topology_of(topology), kernel)
+        for event in events:
+            _repeat(machine, event, patches or {})
+        machine.engine.notice_waiting()
+        same = _check_sum(machine, len(machine.engine.micro)) == check_sum
+    except (LookupError, TypeError, ValueError, AttributeError, OSError) as error:
+        raise ValueError(f"this run does not repeat: {error}") from None
+    if not same:
+        raise ValueError(
+            "this run does not repeat: the kernel that is simulated here does other things than it did then"
+        )
+    return machine, int(behind) if behind else step[0] if step else None
+
+
+# ---- as data
+
+
+def _topology_as_data(topology: Topology) -> Any:
+    if TOPOLOGIES.get(topology.name) == topology:
+        return topology.name
+    plain = {field.name: field.default for field in fields(DeviceSpec)}
+    devices = [{name: value for name, value in asdict(one).items() if value != plain[name]} for one in topology.devices]
+    return [topology.name, devices, int(topology.iommufd_container)]
+
+
+def _topology_of(data: Any) -> Topology | str:
+    if isinstance(data, str):
+        return data
+    name, devices, container = data
+    return Topology(name, tuple(DeviceSpec(**device) for device in devices), bool(container))
+
+
+def turns_after(
+    machine: Machine, history: list[Event], effects: int
+) -> Iterator[tuple[Event, int | None, list[int | str] | None]]:
+    """Each event, the number of the call that it begins, and whose turn it was after it: thread, how many effects, and so on.
+
+    None in the place of the turns: the call went on to its end, and nothing else happened.
+    """
+    numbers = thread_numbers(machine)
+    micro = machine.engine.micro[:effects]
+    last = {numbers.get(entry[0], entry[0].label): index for index, entry in enumerate(micro)}
+    ends = [event.after for event in history[1:]] + [effects]
+    calls = 0
+    for event, end in zip(history, ends, strict=True):
+        begun = f"start {event.details[0]}" if event.what == "process" else ""
+        who = [numbers.get(one[0], one[0].label) for one in micro[event.after : end] if one[0].label != begun]
+        turns = [item for thread, run in groupby(who) for item in (thread, len(list(run)))]
+        if event.what in ("call", "fork"):
+            ended = machine.calls[calls].thread.ended and last.get(calls, -1) < end
+            yield event, calls, None if turns[:1] == [calls] and len(turns) == 2 and ended else turns
+            calls += 1
+        else:
+            yield event, None, turns
+
+
+def _events_as_data(machine: Machine, history: list[Event], effects: int) -> list[Any]:
+    data = []
+    for event, call, turns in turns_after(machine, history, effects):
+        entry: list[Any] = [_LETTERS[event.what], [_as_data(item) for item in _details(event)]]
+        if turns is not None and (turns or call is not None):
+            entry.append(turns)
+        data.append(entry)
+    return data
+
+
+def _details(event: Event) -> Iterable[Any]:
+    """What a text has to tell of an event; a process's rights only where they are not all of them."""
+    if event.what == "process":
+        name, parent, caps = event.details
+        details = [name, parent and parent.name, None if caps == ALL_CAPABILITIES else caps]
+        return details if details[2] is not None else details[:2] if details[1] is not None else details[:1]
+    if event.what == "patches":
+        return list(event.details[0])
+    return event.details[:3] if event.what == "memory" else event.details
+
+
+def _as_data(value: Any) -> Any:
+    if value is None or isinstance(value, (bool, str)):
+        return value
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return {"b": bytes(value).hex()}
+    if isinstance(value, (tuple, list)):
+        return [_as_data(item) for item in value]
+    raise ValueError(f"this run cannot be shared: a call was given {value!r}, which is no text, number or bytes")
+
+
+def _from_data(value: Any) -> Any:
+    if isinstance(value, dict):
+        return bytes.fromhex(value["b"])
+    return tuple(map(_from_data, value)) if isinstance(value, list) else value
+
+
+def _check_sum(machine: Machine, effects: int) -> int:
+    check = 0
+    for entry in machine.engine.micro[:effects]:
+        check = zlib.crc32("|".join(signature(entry)).encode(), check)
+    return check
+
+
+# ---- and back
+
+
+def _content(text: str) -> list[Any]:
+    """What the letters stand for. Raises ValueError where they stand for nothing."""
+    damaged = "this text is damaged, or a part of it is missing; copy the whole of it again"
+    try:
+        data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        unpacker = zlib.decompressobj(zdict=_COMMON)
+        plain = unpacker.decompress(data, _LONGEST)
+        content = json.loads(plain)
+    except (ValueError, zlib.error, RecursionError):
+        raise ValueError(damaged) from None
+    if not unpacker.eof or unpacker.unused_data or not _is_run(content):
+        raise ValueError(damaged)
+    return list(content)
+
+
+def _is_run(content: Any) -> bool:
+    """Is it made like a run?"""
+    return (
+        isinstance(content, list)
+        and len(content) in (4, 5)
+        and isinstance(content[2], list)
+        and all(isinstance(one, list) and len(one) in (2, 3) and one[0] in _EVENTS for one in content[2])
+        and all(isinstance(part, list) for one in content[2] for part in one[1:])
+        and all(isinstance(number, int) for number in content[3:])
+    )
+
+
+def _refuse_unknown(events: list[Any], patches: Patches) -> None:
+    needed = sorted({name for letter, names, *_ in events if letter == "a" for name in names})
+    missing = [name for name in needed if name not in patches]
+    if missing:
+        raise ValueError(
+            f"in this run a function of somebody's own took the place of {', '.join(missing)}; hand it in: "
+            f"patches={{{missing[0]!r}: …}}"
+        )
+
+
+def _functions(history: list[Event]) -> dict[str, Callable[..., Any]]:
+    found: dict[str, Callable[..., Any]] = {}
+    for event in history:
+        if event.what == "patches":
+            found |= event.details[0]
+    return found
+
+
+def _repeat(machine: Machine, entry: list[Any], patches: Patches) -> None:
+    """One event of a text, and the effects that follow it."""
+    what = _EVENTS[entry[0]]
+    details = tuple(map(_from_data, entry[1]))
+    if what == "process":
+        name, parent, caps = (*details, None, None)[:3]
+        task: Task | None = machine.processes[parent].task if parent is not None else None
+        details = (name, task, ALL_CAPABILITIES if caps is None else caps)
+    elif what == "patches":
+        details = ({name: patches[name] for name in details},)
+    elif (what == "memory" and details[1] not in _MEMORY) or (what == "call" and details[1] in ("fork", "import_fd")):
+        raise ValueError(f"{details[1]!r} cannot be shared")
+    repeat_event(machine, Event(0, what, details))
+    if len(entry) == 3:
+        _go(machine, entry[2])
+    elif what in ("call", "fork"):
+        machine.engine.run(machine.calls[-1].thread)
+    machine.forget_ended()
+
+
+def _go(machine: Machine, schedule: list[Any]) -> None:
+    micro = machine.engine.micro
+    for number, turns in zip(schedule[::2], schedule[1::2], strict=True):
+        thread = find_thread(machine, number)
+        until = len(micro) + turns
+        while len(micro) < until:
+            before = len(micro)
+            machine.engine.step(thread)
+            if len(micro) == before:
+                raise ValueError(f"{thread.label} cannot go on where it did then")
