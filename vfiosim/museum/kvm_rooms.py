@@ -1,0 +1,265 @@
+"""Rooms about the reference to a virtual machine: taken too early, put too often, put under the wrong lock."""
+
+from __future__ import annotations
+
+from .. import uapi
+from ..engine import (
+    KObject,
+    acquire,
+    current,
+    get,
+    hand_over,
+    load,
+    next_slot,
+    peek,
+    put,
+    refuse_if,
+    release,
+    require,
+    store,
+)
+from ..explore.world import Programs
+from ..kernel.fs.file import File, fget, fput, private
+from ..kernel.kvm.kvm import Kvm, KvmDevice
+from ..kernel.kvm.kvm_main import ITS_FILE, forget_device, kvm_destroy_vm, kvm_put_kvm
+from ..kernel.kvm.vfio import LISTED, kvm_vfio_file_set_kvm, vfio_of
+from ..kernel.vfio.device_fops import vfio_device_fops
+from ..kernel.vfio.group_fops import vfio_group_fops
+from ..kernel.vfio.vfio import Vfio, VfioDevice, VfioGroup
+from ..machine import Machine
+from ..puzzles import PUZZLES
+from ..puzzles.programs import GROUP, IOMMU, NODE, NUMBER_AT, bind, list_file, make, new_vm
+from ..uapi import Errno, KernelError
+from .kvm_keeps import GROUP_AND_VM, LISTED_ONCE, ONE_CONSOLE, SECOND_BIND
+from .room import Room
+
+# ---- the failed second bind
+
+
+def bound_for_a_vm(trace: bool = True) -> Machine:
+    """A device bound for a VM through descriptor 5, opened again as 7, and as 10 for another VM; 6 is the iommufd."""
+    machine = Machine("small", trace=trace)
+    vmm = machine.process("vmm")
+    _vm, kv = new_vm(vmm)  # 4 and 3
+    dev, ctx = vmm.open(NODE), vmm.open(IOMMU)
+    list_file(vmm, kv, dev)
+    make(machine, bind("vmm", dev, ctx))
+    vmm.open(NODE)
+    _vm, kv = new_vm(vmm)  # 9 and 8
+    list_file(vmm, kv, vmm.open(NODE))
+    return machine
+
+
+def second_bind() -> Programs:
+    """BIND through the second file, and through the third."""
+    return {"A": [bind("vmm", dev, 6) for dev in (7, 10)]}
+
+
+# ---- the reference before the check
+
+
+def two_consoles_for_one_vm(trace: bool = True) -> Machine:
+    """Two emulated devices of one VM, descriptors 5 and 6; 7 is an iommufd; the number 5 lies at NUMBER_AT."""
+    machine = Machine("lab", trace=trace)
+    vmm = machine.process("vmm")
+    _vm, kv = new_vm(vmm)
+    first, second = vmm.open("/dev/vfio/devices/vfio8"), vmm.open("/dev/vfio/devices/vfio9")
+    vmm.open(IOMMU)
+    for dev in (first, second):
+        list_file(vmm, kv, dev)
+    vmm.memory.map(4, first.to_bytes(4, "little"), address=NUMBER_AT)
+    return machine
+
+
+def bind_both() -> Programs:
+    """BIND of the first device, and of the second."""
+    return {"A": [bind("vmm", dev, 7) for dev in (5, 6)]}
+
+
+async def another_device_of(vfio: Vfio, device: VfioDevice, kvm: Kvm) -> bool:
+    """Does the VM have another open device of this kind? (What `__kvmgt_vgpu_exist` looked for.)"""
+    async with vfio.group_lock:
+        number = await next_slot(vfio.group_list, 0)
+        while number is not None:
+            group = await peek(vfio.group_list, number)
+            others = await load(group.device_list) if group is not None else ()
+            for other in others:
+                if other is not device and other.ops is device.ops and await load(other.kvm) is kvm:
+                    return True
+            number = await next_slot(vfio.group_list, number + 1)
+    return False
+
+
+async def faulty_open_device(device: VfioDevice) -> None:
+    """The driver takes the VM, then finds that the VM has such a device already, and gives up."""
+    kvm = await load(device.kvm)
+    if kvm is None:
+        return
+    await get(kvm.users_count, device, "tracks its pages")
+    taken = await another_device_of(device.vfio, device, kvm)
+    await refuse_if(taken, Errno.EEXIST, "one_for_each_vm", "the VM has a device of this kind already")
+
+
+async def mended_open_device(device: VfioDevice) -> None:
+    """The driver first finds that the VM has no such device, then takes the VM."""
+    kvm = await load(device.kvm)
+    if kvm is None:
+        return
+    taken = await another_device_of(device.vfio, device, kvm)
+    await refuse_if(taken, Errno.EEXIST, "one_for_each_vm", "the VM has a device of this kind already")
+    await get(kvm.users_count, device, "tracks its pages")
+
+
+async def mtty_close_device(device: VfioDevice) -> None:
+    """The driver gives the VM back."""
+    kvm = await load(device.kvm)
+    if kvm is not None:
+        await kvm_put_kvm(kvm, device, "tracks its pages")
+
+
+# ---- the last put under the group's lock
+
+
+def group_of_a_vm(trace: bool = True) -> Machine:
+    """A group of a VM with a device open through it: 4 the VM, 3 kvm-vfio, 5 the group, 6 the iommufd, 7 the device."""
+    machine = Machine("small", trace=trace)
+    vmm = machine.process("vmm")
+    _vm, kv = new_vm(vmm)
+    group, ctx = vmm.open(GROUP), vmm.open(IOMMU)
+    list_file(vmm, kv, group)
+    container = vmm.memory.map(4, ctx.to_bytes(4, "little"))
+    vmm.ioctl(group, uapi.VFIO_GROUP_SET_CONTAINER, container)
+    vmm.ioctl(group, uapi.VFIO_GROUP_GET_DEVICE_FD, bytearray(b"0000:01:00.0\0"))
+    return machine
+
+
+def close_everything_else_first() -> Programs:
+    """The descriptors of kvm-vfio and of the VM are closed, then that of the device."""
+    return {"A": [("vmm", "close", 3), ("vmm", "close", 4), ("vmm", "close", 7)]}
+
+
+async def faulty_device_release(file: File) -> None:
+    """A KVM device outlives its file: it goes with its VM."""
+    device: KvmDevice = await private(file)
+    await kvm_put_kvm(device.kvm, file, ITS_FILE)
+
+
+async def faulty_put_kvm(kvm: Kvm, holder: KObject, reason: str) -> None:
+    """Let go of a VM; the last one destroys it, and with it its devices."""
+    if await put(kvm.users_count, holder, reason):
+        for device in await load(kvm.devices):
+            async with kvm.lock:
+                await forget_device(kvm, device)
+                await device.ops.release(device)
+        await kvm_destroy_vm(kvm)
+
+
+async def faulty_group_set_kvm(group: VfioGroup, kvm: Kvm | None) -> None:
+    """Note which VM the group belongs to; what the group knows is guarded by the group's lock."""
+    await acquire(group.group_lock)
+    await store(group.kvm, kvm)
+    await release(group.group_lock)
+
+
+# ---- the list that is used too long
+
+ON_AND_OFF = PUZZLES["R8"]
+
+
+async def faulty_file_add(device: KvmDevice, number: int) -> None:
+    """ADD: its own reference goes to the list, and the lock is given back before the file is told its VM."""
+    file = await require(await fget(number), Errno.EBADF, "fd_is_open", f"{number} is not an open file")
+    try:
+        of_vfio = file.f_op in (vfio_device_fops, vfio_group_fops)
+        await refuse_if(not of_vfio, Errno.EINVAL, "file_of_vfio", f"{file.label} is no file of VFIO")
+        kv = await vfio_of(device)
+        async with kv.lock:
+            files = await load(kv.file_list)
+            await refuse_if(file in files, Errno.EEXIST, "not_listed_yet", f"{file.label} is in the list already")
+            await hand_over(file.f_ref, (current(), "running call"), (kv, LISTED))
+            await store(kv.file_list, (*files, file))
+    except KernelError:
+        await fput(file)
+        raise
+    await kvm_vfio_file_set_kvm(file, device.kvm)
+
+
+ROOMS = (
+    Room(
+        name="failed-second-bind",
+        title="The failed second bind",
+        symptom="A program has bound a device for its VM. It opens the node once more and tries BIND on that file"
+        " too: EINVAL, as it should be. Later the VM goes away although the device is still in use, or it"
+        " never goes away at all.",
+        lesson="Who fails gives back what he took, and nothing else: not what is in the place where his would be.",
+        alive=True,
+        setup=bound_for_a_vm,
+        programs=second_bind,
+        properties=("binding_keeps_its_vm", "vm_is_counted_by_who_points_to_it"),
+        happens="a failed bind through another file gave it away",
+        keeps=SECOND_BIND,
+        repair=PUZZLES["R13"].fixes,
+        recordings=("j-failed-bind-putkvm", "j-failed-bind-two-vms", "j-failed-bind-mdev", "j-failed-bind-second-only"),
+        links=(
+            "kvm list, 28 June 2024: vfio: Get/put KVM only for the first/last vfio_df_open/close in cdev path "
+            "(message 20240628151845.22166-1)",
+        ),
+    ),
+    Room(
+        name="reference-before-check",
+        title="The reference before the check",
+        symptom="A driver for virtual graphics cards allowed one card for each VM. Whoever tried a second one got"
+        " EEXIST, and from then on the VM could never be destroyed. That driver is not modelled: here the"
+        " emulated serial port makes the same slip.",
+        lesson="A failed open is never closed: check first, take the reference afterwards, or give it back yourself.",
+        alive=False,
+        setup=two_consoles_for_one_vm,
+        programs=bind_both,
+        properties=(),
+        happens="kvm 1 lives on",
+        keeps=ONE_CONSOLE,
+        faulty={"mtty_open_device": faulty_open_device, "mtty_close_device": mtty_close_device},
+        repair={"mtty_open_device": mended_open_device},
+        recordings=("j-failed-bind-mdev",),  # not for the bug: it counts VMs, and there a serial port holds none
+        links=("commit 7df4e810, November 2022: drm/i915/gvt, reference to KVM iff attachment to VM is successful",),
+    ),
+    Room(
+        name="list-used-too-long",
+        title="The list that is used too long",
+        symptom=ON_AND_OFF.story,
+        lesson="Whoever gives a lock back has no right any more to what he found under it.",
+        alive=False,
+        setup=ON_AND_OFF.setup,
+        programs=ON_AND_OFF.programs,
+        properties=ON_AND_OFF.properties,
+        happens="use after free: A touches vfio_device_file 1",
+        keeps=LISTED_ONCE,
+        faulty={"kvm_vfio_file_add": faulty_file_add},
+        links=(
+            "commit 9e0f4f2918c2, merged for 6.6: kvm/vfio: ensure kvg instance stays around in kvm_vfio_group_add() "
+            "https://git.kernel.org/linus/9e0f4f2918c2",
+        ),
+    ),
+    Room(
+        name="last-put-under-the-lock",
+        title="The last put under the lock",
+        symptom="A program closes the descriptors of its VM first and that of its device last. The last close "
+        "never returns.",
+        lesson="Whoever puts the last reference runs the destructor, with all the locks that he happens to hold.",
+        alive=False,
+        setup=group_of_a_vm,
+        programs=close_everything_else_first,
+        properties=(),
+        happens="held by itself",
+        keeps=GROUP_AND_VM,
+        faulty={
+            "kvm_device_release": faulty_device_release,
+            "kvm_put_kvm": faulty_put_kvm,
+            "vfio_group_set_kvm": faulty_group_set_kvm,
+        },
+        links=(
+            "commit 51cdc8bc120e, January 2023: kvm/vfio: Fix potential deadlock on vfio group_lock "
+            "https://git.kernel.org/linus/51cdc8bc120e",
+        ),
+    ),
+)

@@ -1,0 +1,268 @@
+"""Rooms about VFIO itself: a way out that skips the unlock, a secret set too early, a check that only one way has."""
+
+from __future__ import annotations
+
+from .. import uapi
+from ..engine import Engine, Phase, acquire, load, refuse_if, release, require, say, store
+from ..explore.world import Programs
+from ..invariants.rules import Broken, Invariant
+from ..kernel.fs.file import fget, fput
+from ..kernel.uaccess import get_user_u32
+from ..kernel.vfio.container import vfio_fops
+from ..kernel.vfio.device_cdev import bind_locked, is_bound, read_bind_argument, vfio_df_check_token
+from ..kernel.vfio.group import vfio_device_block_group, vfio_device_unblock_group
+from ..kernel.vfio.group_fops import set_container as set_backend
+from ..kernel.vfio.group_fops import there
+from ..kernel.vfio.group_open import vfio_group_has_iommu
+from ..kernel.vfio.pci.vfio_pci_priv import VfioPciCoreDevice, core_of
+from ..kernel.vfio.vfio import VfioDevice, VfioDeviceFile, VfioGroup
+from ..machine import Machine
+from ..process import Process
+from ..puzzles.programs import IOMMU, bind
+from ..uapi import Errno, KernelError
+from .machines import CONSOLE, TOKEN_AT, opened_with_a_token, physical_function
+from .room import Room
+from .vfio_keeps import BACKENDS, FAILED, TOKENS, UNLOCKED
+
+# ---- the way out that skips the unlock
+
+
+def network_card(trace: bool = True) -> Machine:
+    """A device that takes no token."""
+    return opened_with_a_token("small", trace)
+
+
+def token_then_none() -> Programs:
+    """BIND with a token that the device does not want, then without."""
+    return {"A": [bind("vmm", token=TOKEN_AT), bind("vmm")]}
+
+
+async def bind_that_forgets_to_unlock(df: VfioDeviceFile, argument: int) -> int:
+    """VFIO_DEVICE_BIND_IOMMUFD as the series with the token first had it: a wrong token leaves at once."""
+    device = df.device
+    bind = await read_bind_argument(argument, device.vfio.variant)
+    await refuse_if(
+        df.group is not None, Errno.EINVAL, "not_from_group", "this file came from a group; it is open already"
+    )
+    await vfio_device_block_group(device)
+    await acquire(device.dev_set.lock)
+    if not await is_bound(df):
+        await vfio_df_check_token(device, bind)
+    try:
+        await bind_locked(df, bind, argument)
+    except KernelError:
+        await release(device.dev_set.lock)
+        await vfio_device_unblock_group(device)
+        raise
+    await release(device.dev_set.lock)
+    return 0
+
+
+async def bind_that_always_unlocks(df: VfioDeviceFile, argument: int) -> int:
+    """VFIO_DEVICE_BIND_IOMMUFD: a wrong token leaves as every other failure does."""
+    device = df.device
+    bind = await read_bind_argument(argument, device.vfio.variant)
+    await refuse_if(
+        df.group is not None, Errno.EINVAL, "not_from_group", "this file came from a group; it is open already"
+    )
+    await vfio_device_block_group(device)
+    await acquire(device.dev_set.lock)
+    try:
+        if not await is_bound(df):
+            await vfio_df_check_token(device, bind)
+        await bind_locked(df, bind, argument)
+    except KernelError:
+        await release(device.dev_set.lock)
+        await vfio_device_unblock_group(device)
+        raise
+    await release(device.dev_set.lock)
+    return 0
+
+
+# ---- the secret that is set too early
+
+
+def bind_to_nothing() -> Programs:
+    """BIND with a token, and a descriptor that is not open."""
+    return {"A": [bind("vmm", ctx=777, token=TOKEN_AT)]}
+
+
+def token_of_an_owner(engine: Engine, core: VfioPciCoreDevice) -> Broken:
+    """In this room a token is set by a BIND that succeeds, and by nothing else."""
+    secret = core.vf_token.value
+    if secret is not None and secret.uuid.value is not None and not core.vdev.open_count.value:
+        yield f"{core.vdev.oid} has a token that a refused BIND has set: whoever has the old one is locked out"
+
+
+async def vfio_df_ioctl_bind_iommufd(df: VfioDeviceFile, argument: int) -> int:
+    """VFIO_DEVICE_BIND_IOMMUFD: as ever, but a BIND that fails puts the token of a physical function back."""
+    device = df.device
+    variant = device.vfio.variant
+    bind = await read_bind_argument(argument, variant)
+    await refuse_if(
+        df.group is not None, Errno.EINVAL, "not_from_group", "this file came from a group; it is open already"
+    )
+    await vfio_device_block_group(device)
+    try:
+        say(Phase.LOCK, "The lock of the device set: nobody else opens, binds or closes a device of this set now.")
+        async with device.dev_set.lock:
+            before = await token_of(device)
+            try:
+                await bind_locked(df, bind, argument)
+            except KernelError:
+                await put_token_back(device, before)
+                raise
+    except KernelError:
+        await vfio_device_unblock_group(device)
+        raise
+    return 0
+
+
+async def token_of(device: VfioDevice) -> bytes | None:
+    """The token of a physical function; None where there is none, or nobody knows it."""
+    secret = await load((await core_of(device)).vf_token) if device.ops.match_token_uuid is not None else None
+    if secret is None:
+        return None
+    async with secret.lock:
+        return await load(secret.uuid)
+
+
+async def put_token_back(device: VfioDevice, before: bytes | None) -> None:
+    """After a failure the token is the one that it was."""
+    secret = await load((await core_of(device)).vf_token) if device.ops.match_token_uuid is not None else None
+    if secret is not None:
+        async with secret.lock:
+            await store(secret.uuid, before)
+
+
+# ---- the check that only one way has
+
+
+def console_open_through_its_group(trace: bool = True) -> Machine:
+    """The group of an emulated device (3) with an iommufd (4); the device is open as 5; 6 is a container."""
+    machine = Machine("small", trace=trace)
+    vmm = machine.process("vmm")
+    group, ctx = vmm.open("/dev/vfio/4"), vmm.open(IOMMU)
+    give_container(vmm, group, ctx)
+    vmm.ioctl(group, uapi.VFIO_GROUP_GET_DEVICE_FD, bytearray(CONSOLE))
+    vmm.open("/dev/vfio/vfio")
+    vmm.memory.map(4096, (6).to_bytes(4, "little"), address=TOKEN_AT)
+    return machine
+
+
+def give_container(process: Process, group: int, container: int) -> None:
+    """Give a group a container, or an iommufd."""
+    process.ioctl(group, uapi.VFIO_GROUP_SET_CONTAINER, process.memory.map(4, container.to_bytes(4, "little")))
+
+
+def switch_and_close() -> Programs:
+    """The group moves to the container, the device is opened again, the first file is closed, then the second."""
+    return {
+        "A": [
+            ("vmm", "ioctl", 3, uapi.VFIO_GROUP_UNSET_CONTAINER),
+            ("vmm", "ioctl", 3, uapi.VFIO_GROUP_SET_CONTAINER, TOKEN_AT),
+            ("vmm", "ioctl", 6, uapi.VFIO_SET_IOMMU, uapi.VFIO_TYPE1v2_IOMMU),
+            ("vmm", "ioctl", 3, uapi.VFIO_GROUP_GET_DEVICE_FD, CONSOLE),
+            ("vmm", "close", 5),
+            ("vmm", "close", 7),
+        ]
+    }
+
+
+async def vfio_group_ioctl_set_container(group: VfioGroup | None, argument: int) -> int:
+    """VFIO_GROUP_SET_CONTAINER: as ever, but EBUSY for a container while a device is open that knows an iommufd.
+
+    Asked before the group's lock is taken for good: a group with neither opens no device, so the answer can only become better.
+    """
+    number = await get_user_u32(argument)
+    number -= (number >> 31) << 32  # the descriptor is a signed number
+    file = await require(await fget(number), Errno.EBADF, "fd_is_open", f"{number} is not an open file")
+    try:
+        late = file.f_op is vfio_fops and not await has_iommu(there(group)) and await a_device_is_open(there(group))
+        await refuse_if(late, Errno.EBUSY, "no_device_open_elsewhere", "a device of the group is open with an iommufd")
+        await set_backend(there(group), file)
+    except KernelError:
+        await fput(file)
+        raise
+    await fput(file)
+    return 0
+
+
+async def has_iommu(group: VfioGroup) -> bool:
+    """Has the group a container or an iommufd?"""
+    async with group.group_lock:
+        return await vfio_group_has_iommu(group)
+
+
+async def a_device_is_open(group: VfioGroup) -> bool:
+    """Is a device of the group open?"""
+    async with group.device_lock:
+        devices = await load(group.device_list)
+    for device in devices:
+        async with device.dev_set.lock:
+            if await load(device.open_count):
+                return True
+    return False
+
+
+TOKEN_OF_AN_OWNER = Invariant(
+    "token_of_an_owner",
+    VfioPciCoreDevice,
+    ("vfio_pci_core_device.vf_token", "vfio_pci_vf_token.uuid", "vfio_device.open_count"),
+    lambda core: core.vdev.dev_set.lock,
+    "vfio_device_set.lock",
+    False,
+    token_of_an_owner,
+)
+
+ROOMS = (
+    Room(
+        name="return-without-unlock",
+        title="The return without an unlock",
+        symptom="A BIND with a token that the device does not want is refused, as it should be. After that no "
+        "device of the same set can be bound any more: every BIND hangs, and the group stays busy.",
+        lesson="A new check in the middle of a function leaves through the door that the checks around it use.",
+        alive=False,
+        setup=network_card,
+        programs=token_then_none,
+        properties=(),
+        happens="vfio_device_set",
+        keeps=UNLOCKED + TOKENS,
+        faulty={"vfio_df_ioctl_bind_iommufd": bind_that_forgets_to_unlock},
+        repair={"vfio_df_ioctl_bind_iommufd": bind_that_always_unlocks},
+        links=("report by Smatch on the VF token series, 16 July 2025; mended when it was applied",),
+    ),
+    Room(
+        name="token-of-a-failed-bind",
+        title="The token of a failed BIND",
+        symptom="Somebody tries BIND on a physical function with a token of his own and a bad descriptor: EBADF. "
+        "From now on the users of its virtual functions are refused: EACCES. Their token is no longer the"
+        " right one.",
+        lesson="A check that also changes something has to come last, or be undone.",
+        alive=True,
+        setup=physical_function,
+        programs=bind_to_nothing,
+        properties=(TOKEN_OF_AN_OWNER,),
+        happens="a refused BIND has set",
+        keeps=FAILED + TOKENS,
+        repair={"vfio_df_ioctl_bind_iommufd": vfio_df_ioctl_bind_iommufd},
+        recordings=("q-failed-bind-sets-token",),
+    ),
+    Room(
+        name="backend-switch",
+        title="The check that only one way has",
+        symptom="A group moves from an iommufd to a container while a device of it is open, and the device is "
+        "opened once more. When both files are closed the group's own file is put once too often. The "
+        "next call on it kills the program, or worse.",
+        lesson="Two ways to the same state need the same check; what an open did has to be remembered, not "
+        "guessed at the close.",
+        alive=True,
+        setup=console_open_through_its_group,
+        programs=switch_and_close,
+        properties=(),
+        happens="gives up a use of its container that was never taken",
+        keeps=BACKENDS,
+        repair={"vfio_group_ioctl_set_container": vfio_group_ioctl_set_container},
+        recordings=("d-switch-mdev-first", "d-switch-mdev-last", "i-switch-backend-first", "i-switch-backend-last"),
+    ),
+)

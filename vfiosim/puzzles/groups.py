@@ -1,0 +1,147 @@
+"""Hazards around groups, device nodes and the gate of a device file: who may open, bind and use what, and how often."""
+
+from __future__ import annotations
+
+from .. import uapi
+from ..explore.world import Programs
+from ..machine import Machine
+from .programs import CTX, DEV, GROUP, IOMMU, KVM_VFIO, VM, bind, change_list, give_vm, make, ready_to_bind
+from .puzzle import Puzzle, can_end
+
+CONFIG_SPACE = 7 << 40  # where it begins in a device file (VFIO_PCI_CONFIG_REGION_INDEX)
+
+
+def _binder_and_opener(trace: bool = True) -> Machine:
+    machine = ready_to_bind("binder", trace=trace)
+    machine.process("opener")
+    return machine
+
+
+def _bind_and_open() -> Programs:
+    return {"A": [("opener", "open", GROUP)], "B": [bind("binder")]}
+
+
+def _two_iommufds(trace: bool = True) -> Machine:
+    return make(ready_to_bind("vmm", trace=trace), ("vmm", "open", IOMMU))
+
+
+def _bind_twice() -> Programs:
+    return {"A": [bind("vmm")], "B": [bind("vmm", ctx=CTX + 1)]}
+
+
+def _two_programs(trace: bool = True) -> Machine:
+    return ready_to_bind("first", "second", trace=trace)
+
+
+def _bind_both() -> Programs:
+    return {"A": [bind("first"), ("first", "close", DEV)], "B": [bind("second")]}
+
+
+def _readable_card(trace: bool = True) -> Machine:
+    return ready_to_bind("vmm", topology="lab", trace=trace)
+
+
+def _bind_and_read() -> Programs:
+    return {"A": [bind("vmm")], "B": [("vmm", "read", DEV, 4, CONFIG_SPACE)]}
+
+
+def _listed_with_vm(trace: bool = True) -> Machine:
+    machine = ready_to_bind("vmm", trace=trace)
+    give_vm(machine.processes["vmm"])
+    return make(machine, change_list("vmm", uapi.KVM_DEV_VFIO_FILE_ADD))
+
+
+def _bind_and_end_vm() -> Programs:
+    return {"A": [bind("vmm")], "B": [("vmm", "close", KVM_VFIO), ("vmm", "close", VM)]}
+
+
+PUZZLES = (
+    Puzzle(
+        name="R1",
+        title="group and node both open",
+        story="One program opens the group while another binds its device through the node. Each looks whether the other is "
+        "there, then says that it is there itself. If both look before either has said so, both own the same group.",
+        setup=_binder_and_opener,
+        programs=_bind_and_open,
+        properties=(
+            "group_and_node_exclude_each_other",
+            "group_counts_bindings",
+            can_end("the group is opened, and the bind refused", A="3", B="EBUSY"),
+            can_end("the device is bound, and the open refused", A="EBUSY", B="0"),
+        ),
+        without=("group_lock",),
+        happens="is open and 1 of its devices are bound",
+        shortest=(42,),
+        source="drivers/vfio/group.c: vfio_group_fops_open, vfio_device_block_group (v7.2)",
+    ),
+    Puzzle(
+        name="R2",
+        title="two binds of one file",
+        story="Two threads bind the same device file, each to an iommufd of its own. The second must be refused before it "
+        "writes anything into the file. Otherwise it overwrites whom the file is bound to, then fails and clears it: the first "
+        "iommufd is never given back. And both look and write under one lock, or each finds the file unbound.",
+        setup=_two_iommufds,
+        programs=_bind_twice,
+        properties=(
+            "gate_means_open",
+            can_end("A is first, and B refused", A="0", B="EINVAL"),
+            can_end("B is first, and A refused", A="EINVAL", B="0"),
+        ),
+        without=("not_bound_yet",),
+        vast={"vfio_device_set.lock": ("oops: A follows a null pointer in vfio_df_iommufd_bind", 85)},
+        happens="does not hold the iommufd it is bound to",
+        shortest=(133,),
+        source="drivers/vfio/device_cdev.c: vfio_df_ioctl_bind_iommufd (v7.2)",
+    ),
+    Puzzle(
+        name="R3",
+        title="two files of one device",
+        story="Two programs have opened the node of one device, each binds it to its own iommufd; the first one closes it "
+        "again. Opening the node is free, but only one may bind. Otherwise the second uses a device whose DMA belongs to the "
+        "first.",
+        setup=_two_programs,
+        programs=_bind_both,
+        properties=(
+            "gate_means_open",
+            can_end("the first has the device, and the second is refused", A="0, 0", B="EINVAL"),
+            can_end("the second has it after the first has closed it", A="0, 0", B="0"),
+            can_end("the second is first", A="EINVAL, 0", B="0"),
+        ),
+        without=("single_open",),
+        happens="has open_count 2",
+        shortest=(137,),
+        leaves_out=("group_counts_bindings",),
+        source="drivers/vfio/vfio_main.c: vfio_df_open (v7.2)",
+    ),
+    Puzzle(
+        name="R4",
+        title="used before it is open",
+        story="One thread binds a device file, another reads configuration space through it. The bind opens the gate last. If "
+        "the processor may show the open gate before what was written earlier, the reader finds a device whose driver has no "
+        "tables yet.",
+        setup=_readable_card,
+        programs=_bind_and_read,
+        properties=(
+            can_end("the read comes too early, and the gate is shut", A="0", B="EINVAL"),
+            can_end("the gate is open, and so is the device", A="0", B="34 12 e8 11"),
+        ),
+        without=("order of access_granted",),
+        happens="through a table that is not there",
+        shortest=(112,),
+        source="drivers/vfio/device_cdev.c: vfio_df_ioctl_bind_iommufd; vfio_main.c: vfio_device_fops_read (v7.2)",
+    ),
+    Puzzle(
+        name="R5",
+        title="a pointer to a dying VM",
+        story="A device file knows its VM by a pointer that holds nothing. One thread binds the file and takes a reference to "
+        "the VM; another closes the VM's descriptors, which clears the pointer. If the pointer is read before and used after "
+        "that, the VM is gone.",
+        setup=_listed_with_vm,
+        programs=_bind_and_end_vm,
+        properties=(can_end("the bind works, with the VM or without", A="0", B="0, 0"),),
+        without=("kvm_ref_lock",),
+        happens="use after free: A touches kvm 1.users_count",
+        shortest=(68,),
+        source="drivers/vfio/device_cdev.c: vfio_df_get_kvm_safe; virt/kvm/vfio.c: kvm_vfio_file_free (v7.2)",
+    ),
+)
