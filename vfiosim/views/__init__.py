@@ -19,8 +19,15 @@ __all__ = ["Beside", "Graph", "Player", "beside", "graph", "live", "show", "stat
 def show(trace: Trace, **options: Any) -> Player:
     """A player for a trace or a part of one: `show(m.trace)`, `show(m.trace[5:9])`, `show(m.trace[call.steps])`.
 
-    Options: `step` to begin with, `hide`, `only`, `idle`, `room` as in `graph`. Steps count from 1, and 0 is before the first;
-    below zero they count from the end: -1 is the last one, -2 the one before. Raises IndexError for a step that is not there.
+    Options:
+
+    * `step` to begin with; `hide`, `only`, `idle`, `room` as in `graph`;
+    * `views`: those open at first, some of "graph", "lanes", "counters", "source";
+    * `presenter=True`, for a room: large letters, keys only, no code, at most 20 nodes where kinds can be put together;
+    * `collapse`: kinds or names (or tuples of them) that are drawn as one box each where there are more than 20 nodes.
+
+    Steps count from 1, and 0 is before the first; below zero they count from the end: -1 is the last one, -2 the one before.
+    Raises IndexError for a step that is not there, ValueError for a view that is none.
     """
     return Player(trace, **options)
 

@@ -23,9 +23,9 @@ def at(pieces: list[Piece], place: float) -> Point:
     """A point of a chain; `place` is 0 at its beginning, 1 at the end of its first piece, and so on."""
     number = min(int(place), len(pieces) - 1)
     t = place - number
-    weights = ((1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t**2 * (1 - t), t**3)
-    x, y = (sum(weight * point[axis] for weight, point in zip(weights, pieces[number], strict=True)) for axis in (0, 1))
-    return x, y
+    (ax, ay), (bx, by), (cx, cy), (dx, dy) = pieces[number]
+    a, b, c, d = (1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t**2 * (1 - t), t**3
+    return a * ax + b * bx + c * cx + d * dx, a * ay + b * by + c * cy + d * dy
 
 
 def trim(points: tuple[Point, ...], tip: Point, holder: Box, target: Box) -> tuple[tuple[Point, ...], Point]:
@@ -35,13 +35,13 @@ def trim(points: tuple[Point, ...], tip: Point, holder: Box, target: Box) -> tup
         pieces.insert(0, _straight(_nearest(holder, pieces[0][0]), pieces[0][0]))
     if not _inside(target, tip):
         pieces.append(_straight(tip, _nearest(target, tip)))
-    places = [number / FINE for number in range(len(pieces) * FINE + 1)]
-    start = next((place for place in places if not _inside(holder, at(pieces, place))), 0.0)
-    end = next((place for place in places if place > start and _inside(target, at(pieces, place))), places[-1])
+    spots = [(number / FINE, at(pieces, number / FINE)) for number in range(len(pieces) * FINE + 1)]
+    start = next((place for place, spot in spots if not _inside(holder, spot)), 0.0)
+    end = next((place for place, spot in spots if place > start and _inside(target, spot)), spots[-1][0])
     start = _where(start, lambda place: not _inside(holder, at(pieces, place)))
     end = _where(end, lambda place: _inside(target, at(pieces, place)))
     reach = at(pieces, end)
-    near = next((place for place in places if place > start and dist(at(pieces, place), reach) < TIP), end)
+    near = next((place for place, spot in spots if place > start and dist(spot, reach) < TIP), end)
     neck = _where(near, lambda place: dist(at(pieces, place), reach) < TIP)
     return _between(pieces, start, max(neck, start)), reach
 

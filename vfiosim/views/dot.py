@@ -5,7 +5,9 @@ An object that is owned stands beside its owner, the two are one node of the lay
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import pairwise
+from typing import Any
 
 from .graph import Edge, Graph, Node
 
@@ -77,6 +79,24 @@ def dot(
         if (edge.holder, edge.target) not in {(owner.key, owned.key) for owner, owned in inside}:
             told = "; ".join(label.widest for label in edge.labels)
             drawing.edge(at[edge.holder], at[edge.target], id=edge.key, comment=told, **_freedom(edge))
+    return str(drawing.source)
+
+
+def pinned(graph: Graph, places: Mapping[str, Any]) -> str:
+    """The graph in the DOT language, with a place for each node: only the arrows are left to be laid."""
+    import graphviz
+
+    drawing = graphviz.Digraph(
+        "references",
+        graph_attr={"layout": "nop2", "splines": "true", "notranslate": "true", "esep": "+4"},
+        node_attr={"shape": "box", "label": "", "fixedsize": "true"},
+    )
+    for node in graph.nodes:
+        spot = places[node.key]
+        size = {"width": f"{spot.width / 72:.3f}", "height": f"{spot.height / 72:.3f}"}
+        drawing.node(node.key, pos=f"{spot.x:.1f},{-spot.y:.1f}", **size)
+    for edge in graph.edges:
+        drawing.edge(edge.holder, edge.target, id=edge.key)
     return str(drawing.source)
 
 

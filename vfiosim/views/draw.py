@@ -34,12 +34,28 @@ def look(now: str, was: str) -> Look:
     return Look("changed" if was else "new", now, was)
 
 
-def svg(graph: Graph, layout: Layout, now: Frame, was: Frame | None = None, *, name: str = "g", about: str = "") -> str:
-    """The graph at the moment `now`; differences from `was` are marked. Ids begin with `name`; `about` says it in words."""
+def svg(
+    graph: Graph,
+    layout: Layout,
+    now: Frame,
+    was: Frame | None = None,
+    *,
+    name: str = "g",
+    about: str = "",
+    whole: bool = True,
+) -> str:
+    """The graph at the moment `now`; differences from `was` are marked. Ids begin with `name`; `about` says it in words.
+
+    `whole`: also what is not to be seen at this moment, for a script that will show it at another one.
+    """
     looks = {key: look(now.get(key, ""), (now if was is None else was).get(key, "")) for key in _keys(graph)}
-    edges = "".join(_edge(edge, layout.edges[edge.key], looks[edge.key], name) for edge in graph.edges)
-    labels = "".join(_labels(edge, layout.edges[edge.key], looks) for edge in graph.edges)
-    nodes = "".join(_node(node, layout.nodes[node.key], looks, name, now) for node in graph.nodes)
+    if not whole:
+        looks = {key: one for key, one in looks.items() if one.mark != "off"}
+    edges = "".join(
+        _edge(edge, layout.edges[edge.key], looks[edge.key], name) for edge in graph.edges if edge.key in looks
+    )
+    labels = "".join(_labels(edge, layout.edges[edge.key], looks) for edge in graph.edges if edge.key in looks)
+    nodes = "".join(_node(node, layout.nodes[node.key], looks, name, now) for node in graph.nodes if node.key in looks)
     left, top = round(layout.left - MARGIN), round(layout.top - MARGIN)
     width, height = round(layout.width + 2 * MARGIN), round(layout.height + 2 * MARGIN)
     return (
@@ -72,6 +88,7 @@ def _node(node: Node, spot: Spot, looks: dict[str, Look], name: str, now: Frame)
     rows = "".join(
         _row(row, looks[row.key], left, top + HEADER + 2 + number * ROW, spot.width)
         for number, row in enumerate(node.rows)
+        if row.key in looks
     )
     return (
         f'<g id="{name}-{node.key}" data-key="{node.key}" data-oid="{escape(node.oid)}" '
@@ -127,6 +144,7 @@ def _labels(edge: Edge, curve: Curve, looks: dict[str, Look]) -> str:
         f'<text data-key="{label.key}" data-edge="{edge.key}" class="label {edge.sort} {looks[label.key].mark}" '
         f'x="{curve.label[0]:.1f}" y="{top + number * LABEL_HEIGHT + 15:.1f}">{escape(_label_text(looks[label.key]))}</text>'
         for number, label in enumerate(edge.labels)
+        if label.key in looks
     )
 
 
@@ -140,7 +158,7 @@ def _tip(curve: Curve) -> str:
     length = hypot(tx - x, ty - y) or 1.0
     dx, dy = (tx - x) / length * 11, (ty - y) / length * 11
     bx, by = tx - dx, ty - dy
-    return f"M{tx} {ty}L{bx - dy / 2:.1f} {by + dx / 2:.1f}L{bx + dy / 2:.1f} {by - dx / 2:.1f}Z"
+    return f"M{tx:.1f} {ty:.1f}L{bx - dy / 2:.1f} {by + dx / 2:.1f}L{bx + dy / 2:.1f} {by - dx / 2:.1f}Z"
 
 
 def _tail(edge: Edge, curve: Curve) -> str:

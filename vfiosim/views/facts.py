@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
+from collections.abc import Collection
 from itertools import count
 from typing import NamedTuple, TypeAlias
 
@@ -42,10 +43,11 @@ class Story:
     """All facts of a trace: `changes[0]` are those at its start, and there is one more entry for each micro-step.
 
     `texts` are all texts that a fact ever has, `lasting` those that it has at the start or after one of the steps.
-    With `room`, another trace, they also have what occurs only there: it gets a place in the picture, and nothing more.
+    With `room`, other traces, they also have what occurs only there: it gets a place in the picture, and nothing more.
+    `by_process` as in `lanes`; it is so with a room.
     """
 
-    def __init__(self, trace: Trace, room: Trace | None = None) -> None:
+    def __init__(self, trace: Trace, room: Collection[Trace] = (), *, by_process: bool = False) -> None:
         self.things: dict[str, ObjectState] = {}
         self.changes: list[Facts] = []
         self.texts: dict[Fact, list[str]] = {}
@@ -53,12 +55,12 @@ class Story:
         base = trace.micro[0].index if trace.micro else 0
         self.at_step = [step.last - base + 1 for step in trace]
         self._about: dict[str, Facts] = {}
-        self._lanes = lanes(trace, room is not None)
+        self._lanes = lanes(trace, by_process or bool(room))
         self._follow(trace)
         self.lasting = self._lasting()
         self._alone = self._bare()
-        if room is not None:
-            self._reserve(Story(room))
+        for other in reversed([*room]):
+            self._reserve(_known(other))
 
     def _reserve(self, room: Story) -> None:
         """Keep a place for all that occurs in another story, in its order."""
@@ -147,17 +149,31 @@ class Story:
         return [arrow for arrow in lasting if arrow.sort != "weak" or arrow in self._alone]
 
 
+_KNOWN: deque[tuple[Trace, Story]] = deque(maxlen=24)  # a room is asked about at every press
+
+
+def _known(room: Trace) -> Story:
+    """The story of a trace that is only a room for others."""
+    for trace, story in _KNOWN:
+        if trace is room:
+            return story
+    _KNOWN.append((room, Story(room, by_process=True)))
+    return _KNOWN[-1][1]
+
+
 def lanes(trace: Trace, by_process: bool = False) -> dict[str, str]:
     """How the node of each thread is called: by its own name, or by that of its process if its calls take turns there.
 
     So a process has one node for its calls, and a second one where two run at the same time. `by_process`: also for one call.
+    A thread that somebody has given a name keeps it, also for its later calls ("B#2").
     """
     lane: dict[str, str] = {}
     taken: set[str] = set()
     started = [(thread.name, thread.process, "") for thread in trace.start.threads.values()]
     for thread, process, ended in [*started, *((one.thread, one.process, one.ended) for one in trace.micro)]:
         if thread not in lane:
-            base = process.partition(" ")[2] or thread
+            own = process.partition(" ")[2]
+            base = own if own and thread.startswith(f"{own}:") else thread.partition("#")[0]
             names = (base if number == 1 else f"{base} ({number})" for number in count(1))
             lane[thread] = next(name for name in names if name not in taken)
             taken.add(lane[thread])

@@ -16,9 +16,22 @@ from .facts import Arrow, Box, Fact, Line, Story
 Frame = dict[str, str]
 
 # Plumbing: what every machine has, and no call is about.
-_REGISTERS = {"devtmpfs", "iommu_groups", "buses", "vfio", "vfio_iommu_drivers"}
-HIDDEN = frozenset({"process", "mm_struct", "cdev", "device", "driver", "kernel", "file terminal#*", *_REGISTERS})
+_REGISTERS = {"devtmpfs", "iommu_groups", "buses", "driver_private", "vfio", "vfio_iommu_drivers"}
+HIDDEN = frozenset(
+    {
+        "process",
+        "mm_struct",
+        "cdev",
+        "device",
+        "driver",
+        "kernel",
+        "vfio_pci_core_device",
+        "file terminal#*",
+        *_REGISTERS,
+    }
+)
 ALIVE, FREED = "alive", "freed"
+LONGEST = 64  # letters of a text in the picture; the words beside it have the rest
 
 
 @dataclass(frozen=True)
@@ -85,18 +98,21 @@ def graph(
     only: Collection[str] = (),
     hide: Collection[str] = HIDDEN,
     idle: bool = False,
-    room: Trace | None = None,
+    room: Trace | Collection[Trace] = (),
+    rest: Collection[str] = (),
 ) -> Graph:
     """The graph of a trace. `hide` and `only` are kinds ("cdev") or names of objects ("file vfio0#1", "file *").
 
-    Without `only` it shows what the steps of this trace change, and who holds that; `idle=True` adds everything else.
-    What occurs in `room`, another trace, gets a place too, so that pictures of different calls have things in the same places.
+    Without `only` it shows what the steps of this trace change, and who holds that; if nothing changes, these objects of
+    `rest`, or else what the programs have. `idle=True` adds everything else.
+    What occurs in `room`, another trace or several, gets a place too, so that pictures of different calls have things in the
+    same places.
     """
-    story = Story(trace, room)
-    return _Keys(story, _choose(story, only, hide, idle)).graph()
+    story = Story(trace, (room,) if isinstance(room, Trace) else room)
+    return _Keys(story, _choose(story, only, hide, idle, rest)).graph()
 
 
-def _choose(story: Story, only: Collection[str], hide: Collection[str], idle: bool) -> list[str]:
+def _choose(story: Story, only: Collection[str], hide: Collection[str], idle: bool, rest: Collection[str]) -> list[str]:
     """The names of the objects to be drawn, in the order in which they were met."""
 
     def wanted(oid: str) -> bool:
@@ -114,14 +130,34 @@ def _choose(story: Story, only: Collection[str], hide: Collection[str], idle: bo
     while len(busy) > before:  # and who holds these, and who holds those
         before = len(busy)
         busy |= {arrow.holder for arrow in arrows if arrow.target in busy and arrow.sort in ("counted", "owns")}
-    shown = [oid for oid in nodes if oid in busy]
-    return shown or nodes
+    if (
+        not busy
+    ):  # nothing changes: what was shown before, or what the programs have; a whole machine is too small to read
+        busy = {oid for oid in nodes if oid in rest} or _held_by(
+            {oid for oid in nodes if oid.startswith("fds ")}, arrows
+        )
+    return [oid for oid in nodes if oid in busy] or nodes
+
+
+def _held_by(found: set[str], arrows: Collection[Arrow]) -> set[str]:
+    """These objects, all that they hold, and what that holds; none if they hold nothing."""
+    first = len(found)
+    before = -1
+    while len(found) > before:
+        before = len(found)
+        found |= {arrow.target for arrow in arrows if arrow.holder in found and arrow.sort in ("counted", "owns")}
+    return found if len(found) > first else set()
 
 
 def fits(oid: str, patterns: Collection[str]) -> bool:
     """Is the object of one of these kinds, or does it have one of these names?"""
     kind = oid.partition(" ")[0]
     return any(kind == pattern or fnmatchcase(oid, pattern) for pattern in patterns)
+
+
+def shorten(text: str) -> str:
+    """The text, cut where it is too long for a picture."""
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
 
 
 class _Keys:
@@ -140,7 +176,7 @@ class _Keys:
 
     def _node(self, oid: str) -> Node:
         key = self._keys[Box(oid)] = self._boxes[oid]
-        kind, _, label = oid.partition(" ")
+        kind, _, label = shorten(oid).partition(" ")
         thing = self._story.things.get(oid)
         return Node(key, oid, kind, label, thing.home if thing else "", tuple(self._rows(oid)))
 
@@ -151,7 +187,7 @@ class _Keys:
             if isinstance(fact, Line) and fact.oid == oid and self._is_told(fact):
                 key = self._keys[fact] = f"{self._boxes[oid]}r{number}"
                 number += 1
-                yield Row(key, fact.cell, fact.sort, _widest(texts))
+                yield Row(key, fact.cell, fact.sort, _widest([shorten(text) for text in texts]))
 
     def _is_told(self, line: Line) -> bool:
         changes = len(self._story.lasting.get(line, set()) - {""}) > 1
@@ -161,7 +197,7 @@ class _Keys:
         labels = []
         for place, arrow in enumerate(arrows):
             key = self._keys[arrow] = f"e{number}t{place}"
-            labels.append(Label(key, max(self._story.texts[arrow], key=len)))
+            labels.append(Label(key, shorten(max(self._story.texts[arrow], key=len))))
         first = arrows[0]
         ends = (self._boxes[first.holder], self._boxes[first.target])
         return Edge(f"e{number}", first.sort, *ends, tuple(labels))
@@ -171,7 +207,7 @@ class _Keys:
         boxes = _Boxes(self._nodes, self._edges)
         changes = []
         for change in self._story.changes:
-            frame = {self._keys[fact]: text for fact, text in change.items() if fact in self._keys}
+            frame = {self._keys[fact]: shorten(text) for fact, text in change.items() if fact in self._keys}
             changes.append(boxes.complete(frame))
         return Graph(self._nodes, self._edges, tuple(changes), tuple(self._story.at_step))
 

@@ -5,6 +5,7 @@ Graphviz can do this, but keeps so much room for it that the letters get too sma
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from math import inf
@@ -31,15 +32,17 @@ def place(
     trouble = 0.0
     taken = [(box, 3.0) for box in boxes]
     chosen: dict[str, Point] = {}
+    everywhere = sorted(point for line in lines.values() for point in line)
     for key in sorted(lines, key=lambda key: _length(lines[key])):
         own = lines[key]
-        others = [point for other, line in lines.items() if other != key for point in line]
+        ordered = sorted(own)
         best = (inf, (0.0, 0.0, 0.0, 0.0))
         for cost, box in sorted(_candidates(own, *sizes[key])):
-            if cost < best[0]:
-                cost += sum(weight * _overlap(box, other) for other, weight in taken)
-            if cost < best[0]:
-                best = min(best, (cost + 80 * _inside(box, others) + 20 * _inside(box, own), box))
+            if cost >= best[0]:
+                break  # the ones that follow are farther still
+            cost += _covered(box, taken)
+            if cost < best[0]:  # 80 for a place of another arrow, 20 for one of its own
+                best = min(best, (cost + 80 * _inside(box, everywhere) - 60 * _inside(box, ordered), box))
         cost, (left, top, right, bottom) = best
         trouble += cost
         chosen[key] = (left + right) / 2, (top + bottom) / 2
@@ -57,14 +60,22 @@ def _candidates(line: list[Point], width: float, height: float) -> Iterator[tupl
 
 
 def _inside(box: Box, points: list[Point]) -> int:
-    return sum(box[0] < x < box[2] and box[1] < y < box[3] for x, y in points)
+    """How many of these points, which are ordered from left to right."""
+    left, top, right, bottom = box
+    first, last = bisect_right(points, (left, inf)), bisect_left(points, (right, -inf))
+    return sum(top < y < bottom for _, y in points[first:last])
 
 
 def _length(line: list[Point]) -> float:
     return sum(abs(a[0] - b[0]) + abs(a[1] - b[1]) for a, b in pairwise(line))
 
 
-def _overlap(one: Box, other: Box) -> float:
-    width = min(one[2], other[2]) - max(one[0], other[0])
-    height = min(one[3], other[3]) - max(one[1], other[1])
-    return width * height if width > 0 and height > 0 else 0.0
+def _covered(box: Box, taken: list[tuple[Box, float]]) -> float:
+    """How much a box covers of what has its place, by weight."""
+    left, top, right, bottom = box
+    cost = 0.0
+    for (its_left, its_top, its_right, its_bottom), weight in taken:
+        if its_left < right and left < its_right and its_top < bottom and top < its_bottom:
+            width, height = min(right, its_right) - max(left, its_left), min(bottom, its_bottom) - max(top, its_top)
+            cost += weight * (width * height)
+    return cost

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import pairwise
 from math import dist
-from typing import Any
+from typing import Any, TypeAlias
 
-from .curves import trim
-from .dot import HEADER, KINSHIP, Family, box_size, dot, families, family_size, label_size
-from .graph import Graph
+from .curves import Box, Point, trim
+from .dot import HEADER, KINSHIP, Family, box_size, dot, families, family_size, label_size, pinned
+from .graph import Edge, Graph, Node
 from .labels import along, place
 
 WIDE, HIGH, LARGEST = 1400.0, 780.0, 1.6  # what a projector offers, and the most that letters are blown up
 TRIES = (("TB", 0.4, 0.38), ("TB", 0.6, 0.48), ("TB", 0.8, 0.65), ("LR", 0.35, 1.6))  # direction, and gaps in inches
 
+ASIDE = 22.0  # between two arrows from box to box
+HIDDEN = 5_000.0  # the trouble with an arrow that is not to be seen
 NOWHERE = (0.0, 0.0)  # the place of a label that has none yet
+
+Line: TypeAlias = tuple[tuple[Point, ...], Point]  # the points of a curve, and its tip
 
 HOW_TO_GET_PICTURES = "To see pictures, install Graphviz: `pip install pygraphviz` (it brings all it needs)."
 
@@ -84,29 +90,101 @@ class Layout:
 
 def lay_out(graph: Graph) -> Layout | None:
     """The layout that can be read best on a projector; None if there is no Graphviz, or nothing to lay out."""
-    if not graph.nodes:
-        return None
-    tries = [(gaps, backwards) for gaps in TRIES for backwards in (False, True)]
     try:
-        answers = [(_ask_graphviz(dot(graph, *gaps, backwards=back)), back) for gaps, back in tries]
+        return _lay_out(graph.nodes, graph.edges, _graphviz()) if graph.nodes else None
     except ImportError:
         return None
-    layouts = [replace(_read(answer, graph), backwards=back) for answer, back in answers if answer is not None]
+
+
+@lru_cache(maxsize=32)
+def _lay_out(nodes: tuple[Node, ...], edges: tuple[Edge, ...], ask: Callable[[str], str]) -> Layout | None:
+    """It depends on no moment, so the next press or step of the same calls finds it here."""
+    graph = Graph(nodes, edges, (), ())
+    tries = [(gaps, backwards) for gaps in TRIES for backwards in (False, True)]
+    answers = [(json.loads(ask(dot(graph, *gaps, backwards=back))), back) for gaps, back in tries]
+    layouts = [replace(_read(answer, graph), backwards=back) for answer, back in answers]
     layouts.sort(key=lambda layout: -layout.merit)
     return max((_put_labels(layout, graph) for layout in layouts[:4]), key=lambda layout: layout.merit, default=None)
 
 
-def _ask_graphviz(source: str) -> Any:
-    """The layout as Graphviz tells it; None without a Graphviz."""
-    try:
-        import pygraphviz
-    except ImportError:
-        if shutil.which("dot") is None:
-            return None
-        import graphviz
+def sketch(graph: Graph) -> Layout:
+    """A layout without labels that need not be the best. Raises ImportError if there is no Graphviz."""
+    return _read(json.loads(_graphviz()(dot(graph, *TRIES[0]))), graph)
 
-        return json.loads(graphviz.Source(source).pipe(format="json0"))
-    return json.loads(pygraphviz.AGraph(string=source).draw(format="json0", prog="dot"))
+
+def route(graph: Graph, spots: dict[str, Spot], sheet: Box) -> Layout:
+    """The layout of boxes that have their places: Graphviz leads the arrows round them. It is as large as the sheet at least."""
+    answer = json.loads(_graphviz()(pinned(graph, spots)))
+    lines = {edge["id"]: _line(edge["pos"], 0.0) for edge in answer.get("edges", ())}
+    edges = {edge.key: _led(edge, graph, spots, lines[edge.key]) for edge in graph.edges}
+    left, top, right, bottom = zip(sheet, *(spot.box for spot in spots.values()), strict=True)
+    corners = min(left), min(top), max(right), max(bottom)
+    made = _put_labels(Layout(*corners, spots, edges), graph, _frame(*corners))
+    hidden = sum(_hidden(edge, edges[edge.key], spots) for edge in graph.edges)
+    return replace(made, trouble=made.trouble + HIDDEN * hidden)
+
+
+def _led(edge: Edge, graph: Graph, spots: dict[str, Spot], line: Line) -> Curve:
+    """An arrow as Graphviz leads it; a little aside where there are others from box to box, if it can be seen there."""
+    holder, target = spots[edge.holder], spots[edge.target]
+    gap, drop = target.box[0] - holder.box[2], target.box[1] - holder.box[1]
+    if edge.sort == "owns" and abs(gap - KINSHIP) < 26 and abs(drop) < 1:
+        return _kinship(holder, target)
+    aside = Curve(*trim(*_beside(edge, graph, line), holder.box, target.box))
+    return Curve(*trim(*line, holder.box, target.box)) if _hidden(edge, aside, spots) else aside
+
+
+def _frame(left: float, top: float, right: float, bottom: float) -> list[Box]:
+    """What lies outside a sheet: no label is to stand there, or all would get smaller."""
+    far = 500.0
+    return [
+        (left - far, top - far, left, bottom + far),
+        (right, top - far, right + far, bottom + far),
+        (left, top - far, right, top),
+        (left, bottom, right, bottom + far),
+    ]
+
+
+def _beside(edge: Edge, graph: Graph, line: Line) -> Line:
+    points, tip = line
+    ends = {edge.holder, edge.target}
+    bundle = [other.key for other in graph.edges if {other.holder, other.target} == ends]
+    far = (bundle.index(edge.key) - (len(bundle) - 1) / 2) * ASIDE / (dist(points[0], tip) or 1.0)
+    far = far if edge.holder < edge.target else -far  # seen from the other end
+    x, y = (points[0][1] - tip[1]) * far, (tip[0] - points[0][0]) * far
+    return tuple((a + x, b + y) for a, b in points), (tip[0] + x, tip[1] + y)
+
+
+def _hidden(edge: Edge, curve: Curve, spots: dict[str, Spot]) -> bool:
+    """Does an arrow go through a box that it has nothing to do with?"""
+    others = [spot.box for key, spot in spots.items() if key not in (edge.holder, edge.target)]
+    points = along(curve.points)
+    return any(left < x < right and top < y < bottom for left, top, right, bottom in others for x, y in points)
+
+
+def _graphviz() -> Callable[[str], str]:
+    """What makes a layout, in Graphviz's own JSON, of a text in the DOT language. Raises ImportError without a Graphviz."""
+    try:
+        import pygraphviz  # noqa: F401
+    except ImportError:
+        import graphviz  # noqa: F401
+
+        if shutil.which("dot") is None:
+            raise ImportError("there is no program `dot`") from None
+        return _by_program
+    return _in_process
+
+
+def _in_process(source: str) -> str:
+    import pygraphviz
+
+    return str(pygraphviz.AGraph(string=source).draw(format="json0", prog="dot"), "utf-8")
+
+
+def _by_program(source: str) -> str:
+    import graphviz
+
+    return str(graphviz.Source(source).pipe(format="json0"), "utf-8")
 
 
 def _read(answer: Any, graph: Graph) -> Layout:
@@ -114,7 +192,7 @@ def _read(answer: Any, graph: Graph) -> Layout:
     middles = {thing["name"]: _point(thing["pos"], height) for thing in answer.get("objects", ())}
     nodes: dict[str, Spot] = {}
     for family in families(graph):
-        nodes.update(_spread(family, *middles[family[0].key]))
+        nodes.update(spread(family, *middles[family[0].key]))
     lines = {edge["id"]: _line(edge["pos"], height) for edge in answer.get("edges", ())}
     edges = {}
     for edge in graph.edges:
@@ -126,7 +204,7 @@ def _read(answer: Any, graph: Graph) -> Layout:
     return Layout(0.0, 0.0, width, height, nodes, edges)
 
 
-def _spread(family: Family, x: float, y: float) -> dict[str, Spot]:
+def spread(family: Family, x: float, y: float) -> dict[str, Spot]:
     """The places of the members of a family whose middle is known, from left to right, their tops on one line."""
     width, height = family_size(family)
     left, top = x - width / 2, y - height / 2
@@ -145,12 +223,12 @@ def _kinship(owner: Spot, owned: Spot) -> Curve:
     return Curve(points, (end, y), ((start + end) / 2, y + 17))
 
 
-def _put_labels(layout: Layout, graph: Graph) -> Layout:
+def _put_labels(layout: Layout, graph: Graph, around: Collection[Box] = ()) -> Layout:
     sizes = {edge.key: label_size(edge) for edge in graph.edges}
     fixed = {key: Spot(*curve.label, *sizes[key]) for key, curve in layout.edges.items() if curve.label != NOWHERE}
     lines = {key: along(curve.points) for key, curve in layout.edges.items() if key not in fixed}
     tips = [Spot(*curve.tip, 26, 26) for curve in layout.edges.values()]
-    obstacles = [spot.box for spot in [*layout.nodes.values(), *fixed.values(), *tips]]
+    obstacles = [*around, *(spot.box for spot in [*layout.nodes.values(), *fixed.values(), *tips])]
     labels, trouble = place(lines, sizes, obstacles)
     edges = {key: replace(curve, label=labels.get(key, curve.label)) for key, curve in layout.edges.items()}
     boxes = [Spot(*curve.label, *sizes[key]).box for key, curve in edges.items()]
@@ -170,7 +248,7 @@ def _point(text: str, height: float) -> tuple[float, float]:
     return round(float(x), 1), round(height - float(y), 1)
 
 
-def _line(text: str, height: float) -> tuple[tuple[tuple[float, float], ...], tuple[float, float]]:
+def _line(text: str, height: float) -> Line:
     """The points of a curve, and its tip."""
     words = text.split()
     tips = [_point(word, height) for word in words if word.startswith("e,")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import anywidget
@@ -9,14 +10,21 @@ import traitlets
 
 from ..assets import asset
 from ..trace import Trace
+from .displayed import displayed
+from .kept import display_kept
 from .player import Player, styles
+from .steady import Past
 
 
 class LivePlayer(anywidget.AnyWidget):
     """Shows a trace and stays in touch with the kernel: `step` follows the reader, and moves the picture when it is set.
 
-    `highlight` are names of objects to bring out: one with its arrows, or several with the arrows between them. Options
-    are those of `show`. Where no widgets can be shown the output has the player of `show`, a picture and the steps as text.
+    `highlight` are names of objects to bring out: one with its arrows, or several with the arrows between them. `picked`
+    are the names of the objects that the reader has clicked: one at a time, or while `selecting` several, each click
+    (or Enter on a node that has the focus) adds one or takes it away. `shown` are the views that
+    the reader has open, of "graph", "lanes", "counters", "source". With `steady`, what stays in the picture when another trace
+    comes stays where it is; other options are those of `show`.
+    Where no widgets can be shown the output has the player of `show`, a picture and the steps as text.
     """
 
     _esm = asset("player.js").read_text("utf-8")
@@ -24,24 +32,46 @@ class LivePlayer(anywidget.AnyWidget):
     data = traitlets.Dict().tag(sync=True)
     step = traitlets.Int(0).tag(sync=True)
     highlight = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    picked = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    selecting = traitlets.Bool(False).tag(sync=True)
+    shown = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    drawing = traitlets.Dict().tag(sync=True)
 
-    def __init__(self, trace: Trace, *, step: int = 0, **options: Any) -> None:
-        self._options = options
-        self.player = Player(trace, step=step, **options)
-        super().__init__(data=self.player.data(), step=self.player.step)
-
-    def update(self, trace: Trace, step: int = -1) -> None:
-        """Show this trace instead, at `step` (counted from 1; -1 is the last). Raises IndexError for one not there."""
+    def __init__(self, trace: Trace, *, step: int = 0, steady: bool = False, **options: Any) -> None:
+        self._options = {**options, "past": Past() if steady else None}
         self.player = Player(trace, step=step, **self._options)
+        super().__init__(data=self.player.data(drawn=False), step=self.player.step, shown=list(self.player.views))
+        self.observe(lambda _: self._draw(), "shown")
+        self._draw()
+
+    def update(self, trace: Trace, step: int = -1, room: Collection[Trace] = ()) -> None:
+        """Show this trace instead, at `step` (counted from 1; -1 is the last). Raises IndexError for one not there.
+
+        `room`: traces for which a place is kept too, instead of that of the options.
+        """
+        self.player = Player(trace, step=step, **{**self._options, **({"room": room} if room else {})})
         with self.hold_sync():
-            self.data = self.player.data()
+            self.data = self.player.data(drawn=False)
             self.step = self.player.step
+            self._draw()
+
+    def forget(self) -> None:
+        """What is shown next need not be like what was shown before."""
+        if self._options["past"] is not None:
+            self._options["past"] = Past()
+
+    def _draw(self) -> None:
+        """Draw the counters, if the reader looks at them: it takes longer than all the rest."""
+        self.drawing = self.player.counters() if "counters" in self.shown else {}
 
     def __repr__(self) -> str:
         return str(self.player)
 
+    def _ipython_display_(self) -> None:
+        displayed(self)
+        display_kept(self._repr_mimebundle_())
+
     def _repr_mimebundle_(self, **options: Any) -> Any:
         bundle: Any = super()._repr_mimebundle_(**options) or {}
         data = bundle[0] if isinstance(bundle, tuple) else bundle
-        data.update(self.player._repr_mimebundle_())
-        return bundle
+        return {**data, **self.player._repr_mimebundle_()}

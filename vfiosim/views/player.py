@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import secrets
+import zlib
 from collections.abc import Collection
 from typing import Any
+from urllib.parse import quote
 
 from ..assets import asset
 from ..trace import MicroStep, Step, Trace
+from .collapse import MOST, Group
+from .collapse import collapse as collapsed
+from .counters import counters_data
 from .draw import svg
 from .graph import HIDDEN, graph
+from .lanes import lanes_data
 from .layout import HOW_TO_GET_PICTURES, lay_out
+from .reasons import reasons_data
+from .sources import Sources
+from .steady import Past
 from .text import state_text, steps_text
 
 Data = dict[str, Any]
@@ -20,10 +30,34 @@ Data = dict[str, Any]
 NOTHING = "Nothing has happened here."
 
 
+LARGE = 1.0  # what a picture must at least be blown up by for letters of 22 pixels in a room
+
+# Runs the program that it carries, once there is something to be seen of the place for it: a copy of an output has the same
+# name, and beside a living widget all this is hidden. Where a browser cannot unpack it, the picture that is there stays.
+UNPACK = """(() => {
+if (!window.DecompressionStream) return;
+const run = async () => {
+const bytes = Uint8Array.from(atob("%s"), (letter) => letter.charCodeAt(0));
+const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate-raw"));
+const program = document.createElement("script");
+program.textContent = await new Response(stream).text();
+document.head.appendChild(program).remove();
+};
+for (const place of document.querySelectorAll("#%s"))
+new ResizeObserver((_, observer) => { if (place.offsetWidth) { observer.disconnect(); run(); } }).observe(place);
+})();"""
+
+READABLE = " !$&'()*+,-./:;<=>?@[]^_`{|}~"  # what may stand in the address of a picture as it is
+
+VIEWS = ("graph", "lanes", "counters", "source")  # what can be shown beside the sentence
+SHOWN = ("graph", "lanes")  # what is shown unless told otherwise
+
+
 class Player:
     """A trace as a notebook shows it. Put it last in a cell, or give it to `display`.
 
     Everything is in the HTML: it works in an exported page, offline. Beside it stand a picture and the steps as text.
+    `past` are the pictures that were shown before this one: what is in both stays where it is.
     """
 
     def __init__(
@@ -34,25 +68,44 @@ class Player:
         only: Collection[str] = (),
         hide: Collection[str] = HIDDEN,
         idle: bool = False,
-        room: Trace | None = None,
+        room: Trace | Collection[Trace] = (),
+        views: Collection[str] = SHOWN,
+        presenter: bool = False,
+        collapse: Collection[Group] = (),
+        past: Past | None = None,
     ) -> None:
+        unknown = [name for name in views if name not in VIEWS]
+        if isinstance(views, str) or unknown:
+            raise ValueError(f"views are some of {', '.join(VIEWS)}, as a tuple or list; not {views!r}")
         self.trace = trace
         self.step = _within(trace, step)
+        self.views = tuple(views)
+        self.presenter = presenter
         self._hide = hide
-        self._graph = graph(trace, only=only, hide=hide, idle=idle, room=room)
-        self._layout = lay_out(self._graph)
+        rest = past.rest(trace) if past is not None else ()
+        whole = graph(trace, only=only, hide=hide, idle=idle, room=room, rest=rest)
+        for most in (MOST, 15, 12, 10, 8, 6) if presenter else (MOST,):
+            self._graph = collapsed(whole, collapse, by_kind=presenter, most=most)
+            self._layout = lay_out(self._graph) if past is None else past.lay_out(self._graph, trace)
+            if self._layout is None or self._layout.scale >= LARGE:
+                break
+        if past is not None and self._layout is not None:
+            past.keep(self._graph, trace, self._layout)
 
-    def svg(self, step: int | None = None) -> str:
+    def svg(self, step: int | None = None, *, whole: bool = True) -> str:
         """The picture after a step, counted from 1; 0 is before the first. Raises RuntimeError without Graphviz.
 
-        Where nothing has happened there is nothing to draw, and it raises the same.
+        Where nothing has happened there is nothing to draw, and it raises the same. `whole` as in `draw.svg`.
         """
         if self._layout is None:
             raise RuntimeError(self._hint)
         number = self.step if step is None else _within(self.trace, step)
-        now, was = (self._graph.frame(self._frame_after(one)) for one in (number, max(number - 1, 0)))
+        before = number - 1
+        while before > 0 and self.trace[before].refused == "broken":  # it shows what the step before it has changed
+            before -= 1
+        now, was = (self._graph.frame(self._frame_after(one)) for one in (number, max(before, 0)))
         about = self.trace[number - 1].sentence if number else "Before the first step."
-        return svg(self._graph, self._layout, now, was, name=f"v{secrets.token_hex(4)}", about=about)
+        return svg(self._graph, self._layout, now, was, name=f"v{secrets.token_hex(4)}", about=about, whole=whole)
 
     @property
     def _hint(self) -> str:
@@ -61,47 +114,68 @@ class Player:
     def _frame_after(self, step: int) -> int:
         return self._graph.at_step[step - 1] if step else 0
 
-    def data(self) -> Data:
-        """What the script needs: the picture, what each effect changes in it, and the words."""
-        places = _Places()
+    def data(self, *, drawn: bool = True) -> Data:
+        """What the script needs: the picture, what each effect changes in it, and the words.
+
+        `drawn`: with the drawing of the counters, which takes a moment.
+        """
+        sources = Sources()
         base = self.trace.micro[0].index if self.trace.micro else 0
-        steps = [_step(step, step.last - base + 1, places) for step in self.trace]
-        effects = [_effect(micro, places) for micro in self.trace.micro]
+        steps = [_step(step, step.last - base + 1, sources) for step in self.trace]
+        effects = [_effect(micro, sources) for micro in self.trace.micro]
         data = {
             "step": self.step,
+            "views": self.views,
+            "presenter": self.presenter,
+            "share": self.trace.replay,
+            "skipped": self.trace.skipped,
             "svg": self.svg() if self._layout else "",
             "hint": self._hint,
-            "changes": self._graph.changes if self._layout else [{} for _ in self._graph.changes],
+            "parts": self._parts(),
+            "changes": self._graph.changes,
             "steps": steps,
             "effects": effects,
-            "places": places.all,
+            "places": sources.places,
+            "functions": sources.functions,
+            "texts": sources.texts,
+            "lanes": lanes_data(self.trace),
+            "counters": counters_data(self.trace, self._hide, drawn=drawn),
+            "reasons": reasons_data(self.trace, [node.oid for node in self._graph.nodes]),
         }
         if self._layout is None:
             states = zip([0, *self._graph.at_step], self.trace.states(), strict=True)
             data["trees"] = {frame: state_text(state, hide=self._hide) for frame, state in states}
         return data
 
+    def counters(self) -> Data:
+        """The counters with their drawing."""
+        return counters_data(self.trace, self._hide)
+
+    def _parts(self) -> Data:
+        """By its key, what each thing in the picture is: a node, a row of one, an arrow, or a reference told on one."""
+        parts: Data = {node.key: ["node", node.oid] for node in self._graph.nodes}
+        for node in self._graph.nodes:
+            parts |= {row.key: ["row", node.key, row.cell] for row in node.rows}
+        for edge in self._graph.edges:
+            parts[edge.key] = ["edge", edge.holder, edge.target, edge.sort]
+            parts |= {label.key: ["label", edge.key] for label in edge.labels}
+        return parts
+
     def html(self) -> str:
-        """The player as a piece of HTML."""
+        """The player as a piece of HTML. Script, styles and data are compressed in it; the picture is for who cannot run it."""
         name = f"v{secrets.token_hex(4)}"
-        script = asset("player.js").read_text("utf-8").replace("export default", "const widget =")
-        data = json.dumps(self.data(), ensure_ascii=False).replace("<", "\\u003c")
-        return (
-            f'<div id="{name}"><style>{styles()}</style>{self._still()}</div>'
-            f"<script>(() => {{\n{script}\n"
-            f'const place = document.getElementById("{name}");\n'
-            f'place.querySelector(".vfiosim-still").remove();\n'
-            f'const root = place.appendChild(document.createElement("div"));\n'
-            f"new Player(root, {data});\n}})();</script>"
-        )
+        script = _terse(asset("player.js").read_text("utf-8")).replace("export default", "const widget =")
+        data, css = (json.dumps(part, ensure_ascii=False, separators=(",", ":")) for part in (self.data(), styles()))
+        program = f'(() => {{{script}\ninline(document.querySelectorAll("#{name}"), {css}, {data});\n}})();'
+        return f'<div id="{name}" class="vfiosim-place">{self._still()}</div><script>{UNPACK % (_packed(program), name)}</script>'
 
     def _still(self) -> str:
         """What is to be seen where scripts may not run."""
         if self._layout is None:
             return f'<pre class="vfiosim-still">{_escaped(str(self))}</pre>'
-        picture = base64.b64encode(self.svg().encode()).decode()
+        picture = quote(_plain(self.svg(whole=False)).replace('"', "'"), safe=READABLE).replace("&", "&amp;")
         alt = _escaped(f"Run the cell to step through. {self}")
-        return f'<img class="vfiosim-still" alt="{alt}" src="data:image/svg+xml;base64,{picture}">'
+        return f'<img class="vfiosim-still" alt="{alt}" src="data:image/svg+xml,{picture}">'
 
     def __str__(self) -> str:
         text = steps_text(self.trace) or NOTHING
@@ -112,7 +186,7 @@ class Player:
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         bundle = {"text/plain": str(self), "text/html": self.html()}
         if self._layout is not None:
-            bundle["image/svg+xml"] = self.svg(len(self.trace))
+            bundle["image/svg+xml"] = self.svg(len(self.trace), whole=False)
         return bundle
 
 
@@ -121,24 +195,25 @@ def styles() -> str:
     return asset("player.css").read_text("utf-8")
 
 
-class _Places:
-    """Lines of code by number, each told once."""
-
-    def __init__(self) -> None:
-        self.all: list[dict[str, str]] = []
-        self._known: dict[tuple[str, ...], int] = {}
-
-    def number(self, thing: Step | MicroStep) -> int:
-        """The number of the place that a step or micro-step begins at."""
-        origin = f"{thing.kernel_file}, {thing.kernel_tag}" if thing.kernel_file else ""
-        key = (thing.where, thing.source, thing.kernel_function, origin)
-        if key not in self._known:
-            self._known[key] = len(self.all)
-            self.all.append(dict(zip(("where", "source", "kernel", "origin"), key, strict=True)))
-        return self._known[key]
+def _plain(svg: str) -> str:
+    """The picture without what only a script or a mouse would look for."""
+    svg = re.sub(r'<title>[^<]*</title>|<(circle|text) class="badge"[^>]*(/>|></text>)', "", svg)
+    svg = re.sub(r' (id|data-[a-z]+|aria-[a-z]+)="[^"]*"', "", svg)
+    return re.sub(r"\d+\.\d+", lambda number: f"{float(number[0]):.0f}", svg)
 
 
-def _step(step: Step, frame: int, places: _Places) -> Data:
+def _terse(script: str) -> str:
+    """The script without its comments and indentation; it has no text that goes over several lines."""
+    return re.sub(r"^[ \t]*//.*\n|^[ \t]+|^\n", "", script, flags=re.MULTILINE)
+
+
+def _packed(text: str) -> str:
+    """The text in few letters: compressed, as base64."""
+    packer = zlib.compressobj(9, wbits=-15)
+    return base64.b64encode(packer.compress(text.encode()) + packer.flush()).decode()
+
+
+def _step(step: Step, frame: int, sources: Sources) -> Data:
     return {
         "frame": frame,
         "phase": step.phase,
@@ -146,13 +221,14 @@ def _step(step: Step, frame: int, places: _Places) -> Data:
         "thread": step.thread,
         "refused": step.refused,
         "waits": step.waits,
-        "place": places.number(step),
+        "place": sources.number(step),
         "changes": [str(change) for change in step.changes],
     }
 
 
-def _effect(micro: MicroStep, places: _Places) -> Data:
-    return {"text": micro.text, "place": places.number(micro), "changes": [str(edit) for edit in micro.edits]}
+def _effect(micro: MicroStep, sources: Sources) -> Data:
+    changes = [str(edit) for edit in micro.edits]
+    return {"text": micro.text, "place": sources.number(micro), "changes": changes}
 
 
 def _within(trace: Trace, step: int) -> int:

@@ -1,0 +1,75 @@
+"""What the player needs to answer "why is it alive?" after each step, by the rules of `vfiosim.why`."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from ..trace import Reference, State, Trace
+
+
+def reasons_data(trace: Trace, shown: Collection[str]) -> dict[str, Any]:
+    """Who counts on whom, on all ways that lead to one of the `shown` objects.
+
+    `names`: all names. `links`: sort, holder, target, via, reason and how many, the first three as numbers of names. `steps`:
+    for the start and each step which links (by number) came and went, which names came alive and died. `roots`: why a name
+    needs no holder.
+    """
+    moments = [_moment(state) for state in trace.states()]
+    wanted = _ancestors({link for links, _ in moments for link in links}, shown)
+    book = _Book()
+    steps = []
+    known: dict[Reference, None] = {}
+    alive: dict[str, str] = {}
+    for links, there in moments:
+        links = {link: None for link in links if link.target in wanted}
+        there = {oid: root for oid, root in there.items() if oid in wanted}
+        came = [book.link(link) for link in links if link not in known]
+        went = [book.link(link) for link in known if link not in links]
+        born = [book.name(oid) for oid in there if oid not in alive]
+        died = [book.name(oid) for oid in alive if oid not in there]
+        book.roots.update({str(book.name(oid)): root for oid, root in there.items() if root})
+        steps.append([came, went, born, died])
+        known, alive = links, there
+    return {"names": list(book.names), "links": book.links, "steps": steps, "roots": book.roots}
+
+
+def _moment(state: State) -> tuple[dict[Reference, None], dict[str, str]]:
+    """The references that keep things alive, and what is alive, with the reason if it needs no holder."""
+    alive = {oid: thing.root for oid, thing in state.objects.items()}
+    return dict.fromkeys(state.references("counted", "owns")), {
+        **alive,
+        **{f"thread {name}": "" for name in state.threads},
+    }
+
+
+def _ancestors(links: Collection[Reference], shown: Collection[str]) -> set[str]:
+    holders: dict[str, set[str]] = {}
+    for link in links:
+        holders.setdefault(link.target, set()).add(link.holder)
+    found, left = set(shown), list(shown)
+    while left:
+        fresh = holders.get(left.pop(), set()) - found
+        found |= fresh
+        left += fresh
+    return found
+
+
+class _Book:
+    """Numbers for names and references, each told once."""
+
+    def __init__(self) -> None:
+        self.names: dict[str, int] = {}
+        self.links: list[list[Any]] = []
+        self.roots: dict[str, str] = {}
+        self._known: dict[Reference, int] = {}
+
+    def name(self, oid: str) -> int:
+        return self.names.setdefault(oid, len(self.names))
+
+    def link(self, link: Reference) -> int:
+        if link not in self._known:
+            self._known[link] = len(self.links)
+            ends = [self.name(link.holder), self.name(link.target)]
+            self.links.append([int(link.sort == "owns"), *ends, link.via, link.reason, link.n])
+        return self._known[link]

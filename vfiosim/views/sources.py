@@ -1,0 +1,86 @@
+"""The Python functions that a trace runs through, each told once."""
+
+from __future__ import annotations
+
+import ast
+import linecache
+import textwrap
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from ..trace import MicroStep, Step
+
+_ROOT = Path(__file__).parents[2]  # what the names of files in a trace begin at
+_Span = tuple[str, int, int]  # a function: its name, its first line and its last one
+
+
+class Sources:
+    """Lines of code by number: `places` are pairs of a function and a line, `functions` the functions, `texts` their lines."""
+
+    def __init__(self) -> None:
+        self.functions: list[dict[str, Any]] = []
+        self.texts: list[str] = []
+        self.places: list[tuple[int, int]] = []
+        self._functions: dict[tuple[str, ...], int] = {}
+        self._places: dict[tuple[int, int], int] = {}
+        self._known: dict[tuple[Any, ...], int] = {}
+
+    def number(self, thing: Step | MicroStep) -> int:
+        """The number of the place that a step or micro-step begins at."""
+        key = (thing.file, thing.line, thing.function, thing.source, thing.kernel_function)
+        if key not in self._known:
+            place = (self._function(thing), thing.line)
+            self._known[key] = self._places.setdefault(place, len(self.places))
+            if self._known[key] == len(self.places):
+                self.places.append(place)
+        return self._known[key]
+
+    def _function(self, thing: Step | MicroStep) -> int:
+        first, text = function_text(thing.file, thing.line, thing.function, thing.source)
+        key = (thing.file, thing.function, str(first), thing.kernel_function)
+        if key not in self._functions:
+            self._functions[key] = len(self.functions)
+            origin = f"{thing.kernel_file}, {thing.kernel_tag}" if thing.kernel_file else ""
+            if text not in self.texts:  # the same function may run on behalf of several of the kernel's
+                self.texts.append(text)
+            number = self.texts.index(text)
+            made = {"name": thing.function, "file": thing.file, "first": first, "text": number}
+            self.functions.append({**made, "kernel": thing.kernel_function, "origin": origin})
+        return self._functions[key]
+
+
+def function_text(file: str, line: int, name: str, source: str) -> tuple[int, str]:
+    """The first line and the text of the function `name` that has this line; where it cannot be read, the line alone."""
+    for real in _files(file):
+        lines = linecache.getlines(real)
+        if 0 < line <= len(lines) and lines[line - 1].strip() == source:
+            inside = [
+                (end - first, first, end)
+                for called, first, end in _spans("".join(lines))
+                if called == name and first <= line <= end
+            ]
+            if inside:
+                _, first, end = min(inside)
+                return first, textwrap.dedent("".join(lines[first - 1 : end])).rstrip()
+    return line, source
+
+
+def _files(file: str) -> list[str]:
+    """Where to look for a file of a trace; a notebook cell has lost its name, and is looked for among all cells."""
+    if file == "notebook cell":
+        return [name for name in reversed(linecache.cache) if "ipykernel_" in name]
+    return [str(_ROOT / file)] if file else []
+
+
+@cache
+def _spans(text: str) -> tuple[_Span, ...]:
+    try:
+        nodes = list(ast.walk(ast.parse(text)))
+    except SyntaxError:  # a cell with a line for IPython in it
+        return ()
+    return tuple(
+        (node.name, min([node.lineno, *(one.lineno for one in node.decorator_list)]), node.end_lineno or node.lineno)
+        for node in nodes
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    )
