@@ -46,7 +46,7 @@ class Alive(widgets.VBox):  # type: ignore[misc]
         trace = self._bench.stage.trace
         names = list(dict.fromkeys([*candidates(trace.end), *candidates(trace.start)]))
         self.choice.options = names
-        self.choice.value = chosen if chosen in names else names[0]
+        self.choice.value = chosen if chosen in names else next(iter(names), None)
         self.answer.value = ""
         self._bench.stage.highlight(())
 
@@ -57,6 +57,9 @@ class Alive(widgets.VBox):  # type: ignore[misc]
 
     def _answer(self) -> None:
         stage, name = self._bench.stage, self.choice.value
+        if name is None:
+            self.answer.value = '<div role="status">There is no object to ask about.</div>'
+            return
         state = after(stage.trace, stage.step)
         lines, names = told(why(state, name)) if name in state.objects else ([f"{name} is not alive."], [])
         items = "".join(f"<li>{escape(line)}</li>" for line in lines[1:])

@@ -9,15 +9,18 @@ from typing import Any
 
 import ipywidgets as widgets
 
+from ..trace import Trace
 from ..uapi import VfioDeviceBindIommufd
 from ..views import show as player_of
 from .alive import Alive
 from .fields import BadInput, DescriptorField, NumberField, struct_fields
+from .press import Guard
 from .session import Outcome, Session
 from .stage import Stage
 from .still import ONLY_LIVE, Still, note
-from .style import button, row, style, text, words
+from .style import beside, button, row, style, text, told, words
 
+MOST = 16  # calls whose pictures are remembered
 ROWS = ("open", "descriptor", "bind", "kvm", "why")
 
 
@@ -39,19 +42,24 @@ class Bench(Still):
             raise ValueError(f"there is no row {sorted(unknown)}; there are {', '.join(ROWS)}")
         self.session = session or Session()
         self.listeners: list[Callable[[Bench], None]] = []
+        self.guard = Guard(lambda: self._say("A click came while a run was under way; it was ignored.", "wrong"))
         self.buttons: dict[str, widgets.Button] = {}
         self._make_fields(fields)
         self.table = text("vfiosim-table")
         self.result = text("vfiosim-result")
-        self.code = widgets.Textarea(rows=12, disabled=False, layout={"display": "none", "width": "100%"})
+        self.code = widgets.Textarea(
+            rows=12, layout={"display": "none", "width": "100%"}, tooltip="What was done, as a Python program"
+        )
         self.code.add_class("vfiosim-code")
-        self.stage = Stage(self.session.steps, **options)
+        self.stage = Stage(self.session.steps, steady="room" not in options, **options)
         self._options = options
+        self._seen: list[Trace] = []
         rows = [getattr(self, f"_{name}_row")() for name in ROWS if name in show and name != "why"]
-        controls = widgets.Box([*rows, self._way_back()])
-        controls.add_class("vfiosim-rows")
-        below = [Alive(self)] if "why" in show else []
-        super().__init__([style(), self.table, controls, self.code, self.stage, *below])
+        why = [Alive(self)] if "why" in show else []
+        back = self._way_back()
+        legend = told(*self.buttons.values(), self.undo, self.reset, self.copy)
+        controls = [self.table, *rows, back, self.result, *why, legend, self.code]
+        super().__init__([style(), beside(controls, [self.stage])])
         self.add_class("vfiosim-lab")
         self._refresh({})
         self._say("Ready. The picture shows how things stand now.")
@@ -61,6 +69,7 @@ class Bench(Still):
     def _make_fields(self, editable: bool) -> None:
         table = self._open_numbers
         self.device = widgets.Dropdown(options=self.session.nodes(), description="device", tooltip="Which device node")
+        self.device.add_class("vfiosim-whole")
         self.bind_fd = DescriptorField("ioctl on fd", table)
         self.struct = struct_fields(VfioDeviceBindIommufd, argsz=24)
         self.fd = DescriptorField("fd", table)
@@ -75,7 +84,7 @@ class Bench(Still):
     def _button(
         self, name: str, press: Callable[[], Outcome | None], tip: str, primary: bool = False
     ) -> widgets.Button:
-        made = button(name, tip, primary)
+        made = button(name, tip, primary, self.guard)
         made.on_click(lambda _: self._press(press))
         self.buttons[name] = made
         return made
@@ -85,17 +94,23 @@ class Bench(Still):
         return row(
             "Open",
             self.device,
-            self._button("open device", lambda: session.open(self.device.value), "open the chosen device node"),
-            self._button("open iommufd", lambda: session.open("/dev/iommu"), "open /dev/iommu"),
+            self._button("open device", lambda: session.open(self.device.value), "open the node of the chosen device"),
+            self._button(
+                "open iommufd",
+                lambda: session.open("/dev/iommu"),
+                "open /dev/iommu: a new iommufd, which keeps the memory map of devices",
+            ),
             self._button(
                 "open group",
                 lambda: session.open(session.group_of(self.device.value)),
-                "open the device's old group node",
+                "open the device's old group node: the way to a device before there was BIND",
             ),
         )
 
     def _bind_row(self) -> widgets.Box:
-        bind = self._button("bind", self._bind, "VFIO_DEVICE_BIND_IOMMUFD", primary=True)
+        bind = self._button(
+            "bind", self._bind, "VFIO_DEVICE_BIND_IOMMUFD: put the device into the hands of the iommufd", primary=True
+        )
         if not self._editable:
             return row("", bind)
         return row("BIND", self.bind_fd, *self.struct.values(), bind)
@@ -103,7 +118,7 @@ class Bench(Still):
     def _descriptor_row(self) -> widgets.Box:
         session, fd = self.session, self.fd
         return row(
-            "Descriptor",
+            "File",
             fd,
             self._button(
                 "GET_INFO", lambda: session.get_info(fd.read()), "VFIO_DEVICE_GET_INFO: ask what the device has"
@@ -116,7 +131,7 @@ class Bench(Still):
         session = self.session
         return row(
             "KVM",
-            self._button("create VM", session.create_vm, "open /dev/kvm, KVM_CREATE_VM"),
+            self._button("create VM", session.create_vm, "open /dev/kvm and make a virtual machine: KVM_CREATE_VM"),
             self.vm,
             self._button(
                 "create kvm-vfio", lambda: session.create_kvm_vfio(self.vm.read()), "the VM's list of VFIO files"
@@ -134,9 +149,7 @@ class Bench(Still):
         self.reset.on_click(lambda _: self._press(self._reset))
         self.copy = button("Copy as code", "everything that was done, as a Python program to copy")
         self.copy.on_click(lambda _: self._show_code())
-        made = row("", self.undo, self.reset, self.copy, self.result)
-        made.add_class("vfiosim-back")
-        return made
+        return row("", self.undo, self.reset, self.copy)
 
     # ---- what they do
 
@@ -173,6 +186,12 @@ class Bench(Still):
         hidden = self.code.layout.display == "none"
         self.code.layout.display = "" if hidden else "none"
         self.copy.description = "Hide code" if hidden else "Copy as code"
+        self._write_code()
+
+    def _write_code(self) -> None:
+        """The Python is written only while somebody can see it."""
+        if self.code.layout.display != "none":
+            self.code.value = self.session.code()
 
     def _press(self, what: Callable[[], Outcome | None]) -> None:
         """Do what a button stands for, and show what came of it. Whatever goes wrong is said in words."""
@@ -185,15 +204,21 @@ class Bench(Still):
         except (ValueError, RuntimeError) as problem:  # a program that has ended calls nothing
             self._say(f"Nothing was called: {problem}. Undo or reset helps.", "wrong")
             return
-        if outcome is not None:
-            self._tell(outcome)
         self._refresh(before)
         back = outcome is None
-        self.stage.show(self.session.steps, -1 if back else min(1, len(self.session.steps)))
+        self._seen = [*self._seen, self.session.steps][-MOST:]
+        self.stage.show(self.session.steps, -1 if back else min(1, len(self.session.steps)), self._room())
+        if outcome is not None:  # last: who can read how the call ended can walk through it
+            self._tell(outcome)
         for listener in self.listeners:
             listener(self)
 
     # ---- what they show
+
+    def _room(self) -> tuple[Trace, ...]:
+        """Whoever has rehearsed keeps the places of the rehearsal, and of what came up beside it."""
+        rehearsed = self._options.get("room")
+        return () if rehearsed is None else (rehearsed, *self._seen)
 
     def still(self) -> str:
         """How things stand, and the steps of the last call; before the first call those of the rehearsal, if there was one."""
@@ -212,8 +237,7 @@ class Bench(Still):
 
     def _tell(self, outcome: Outcome) -> None:
         if outcome.unknown:
-            what = escape(outcome.sentence.removesuffix(" is not modelled"), quote=False)
-            said = f"<b>not modelled</b>: {what}. The real kernel has an answer here; this one has none."
+            said = f"<b>not modelled</b>: {escape(outcome.unanswered, quote=False)}"
             self._put(f"? <code>{escape(outcome.call)}</code> → {said}", "unknown")
             return
         more = escape(outcome.sentence, quote=False)
@@ -253,7 +277,7 @@ class Bench(Still):
         for field in (self.bind_fd, self.fd, self.vm, self.kv, self.listed):
             field.look_again()
         self.undo.disabled = not self.session.can_undo
-        self.code.value = self.session.code()
+        self._write_code()
 
     def _fill(self, fd: int, label: str) -> None:
         """A file is new: the fields that are about such a file get its descriptor."""

@@ -2,59 +2,114 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from html import escape
 
+import ipywidgets as widgets
+
+from ..views import svg_at
 from .bench import Bench
+from .goal import Goal
+from .help import Help
+from .question import Slip
+from .record import progress
 from .session import Session
 from .still import Still, note
 from .style import button, row, style, text, words
+from .verdict import misled
 
 
 @dataclass(frozen=True)
 class Task:
     """Something to reach.
 
-    * `start` prepares the machine; `missing` tells in words what is still to be done, nothing when it is solved;
+    * `start` prepares the machine; `missing` tells in words what is still to be done, nothing when it is solved: a function,
+      or a `Goal`, of which a picture is shown beside the bench;
     * `solve` does it on a machine that `start` has prepared, and `explained` says why that works (HTML);
-    * `hint` gives the direction, not the way.
+    * `hint` gives the direction, not the way; several hints, each deeper than the one before;
+    * `slips`: for a machine that went wrong in a way that many believe in, what misled;
+    * `view`: which objects the picture of the goal shows, if it is `drawn`; `name`: under which the answer is kept in `progress`.
     """
 
     text: str
     start: Callable[[Session], object]
     missing: Callable[[Session], list[str]]
-    hint: str
+    hint: str | Sequence[str]
     solve: Callable[[Session], object]
     explained: str
+    slips: Sequence[tuple[Callable[[Session], bool], Slip]] = ()
+    view: Collection[str] = ()
+    name: str = ""
+    drawn: bool = True
+
+    def begun(self) -> Session:
+        """A machine at the start of the task."""
+        return Session(start=self.start)
+
+    def solved(self) -> Session:
+        """Another one, on which the solution was done."""
+        session = self.begun()
+        self.solve(session)
+        return session
 
 
 class Exercise(Still):
-    """A bench, and buttons to check, to get a hint, and to see the solution. `bench` makes the bench for a session."""
+    """A bench, and buttons to check, to get hints, and to see the solution. `bench` makes the bench for a session."""
 
     def __init__(self, task: Task, bench: Callable[[Session], Bench]) -> None:
         self.task = task
-        self.bench = bench(Session(start=task.start))
+        self.bench = bench(task.begun())
+        self.fewest = task.solved().calls_made  # the shortest way that is known
         self.check = button("Check", "is the task solved?", primary=True)
-        self.hint = button("Hint", "a direction")
-        self.solution = button("Solution", "the way, and why it works")
+        self.again = button("Start over", "the machine as at the start, no hints")
+        self.help = Help(task.hint, self._solution)
+        self.hint, self.solution = self.help.hint, self.help.solution
+        self.moves = text("vfiosim-moves")
         self.verdict = text("vfiosim-verdict")
-        self.help = text("vfiosim-verdict")
+        self.goal = self._goal()
         self.check.on_click(lambda _: self._check())
-        self.hint.on_click(lambda _: self._help(f"<p><b>Hint.</b> {task.hint}</p>"))
-        self.solution.on_click(lambda _: self._help(self._solution()))
+        self.again.on_click(lambda _: self._start_over())
         self.bench.listeners.append(lambda _: self._moved_on())
         super().__init__(
             [
                 style(),
                 text("vfiosim-question", f"<p><b>Your task.</b> {task.text}</p>"),
-                row("", self.check, self.hint, self.solution),
+                row("", self.check, *self.help.buttons, self.again, self.moves),
                 self.verdict,
-                self.help,
-                self.bench,
+                self.help.slot,
+                self._side_by_side(),
             ]
         )
         self.add_class("vfiosim-lab")
+        self.add_class("vfiosim-ask")
+        self._moved_on()
+
+    def _goal(self) -> widgets.VBox | None:
+        """How things stand when it is solved, as the solution leaves them, and what of it counts."""
+        if not (isinstance(self.task.missing, Goal) and self.task.drawn):
+            return None
+        made = widgets.VBox([text("vfiosim-title", "The goal"), text("vfiosim-facts", self._picture())])
+        made.add_class("vfiosim-goal")
+        return made
+
+    def _picture(self) -> str:
+        """The picture of the goal and the list of its facts; without Graphviz the list alone."""
+        assert isinstance(self.task.missing, Goal)
+        facts = "".join(f"<li>{escape(fact.said, quote=False)}</li>" for fact in self.task.missing.facts)
+        told = f"Only this counts:<ul>{facts}</ul>"
+        trace = self.task.solved().machine.trace
+        try:
+            return told + svg_at(
+                trace[len(trace) :], 0, room=trace, **({"only": self.task.view} if self.task.view else {})
+            )
+        except RuntimeError:
+            return told
+
+    def _side_by_side(self) -> widgets.Box:
+        made = widgets.Box([self.bench, *([self.goal] if self.goal else [])])
+        made.add_class("vfiosim-task")
+        return made
 
     @property
     def solved(self) -> bool:
@@ -64,44 +119,51 @@ class Exercise(Still):
     @property
     def message(self) -> str:
         """The verdict and the help, in words."""
-        return words(self.verdict.value + self.help.value)
+        return words(self.verdict.value + self.help.slot.value)
 
     def still(self) -> str:
         """The task, a hint to unfold, and how things stand."""
-        hint = f"<details><summary>Hint</summary>{self.task.hint}</details>"
-        return f"{note(f'<b>Your task.</b> {self.task.text}')}{note(hint)}{self.verdict.value}{self.bench.still()}"
+        goal = note(f"<b>The goal.</b> {self._picture()}") if self.goal else ""
+        asked = note(f"<b>Your task.</b> {self.task.text}")
+        return f"{asked}{note(self.help.still())}{self.verdict.value}{goal}{self.bench.still()}"
 
     def in_words(self) -> str:
         """The task, and how things stand."""
-        return words(f"Your task. {self.task.text}") + "\n" + self.bench.in_words()
+        goal = self.task.missing.facts if isinstance(self.task.missing, Goal) else ()
+        facts = [f"  - {fact.said}" for fact in goal]
+        return "\n".join([words(f"Your task. {self.task.text}"), *facts, self.bench.in_words()])
 
     def _check(self) -> None:
+        self.help.tried()
         missing = self.task.missing(self.bench.session)
+        progress.record(self.task.name, not missing)
         if missing:
-            items = "".join(f"<li>{escape(line)}</li>" for line in missing)
-            self.verdict.value = f'<div role="status"><p class="refused"><b>✕ Not yet.</b></p><ul>{items}</ul></div>'
+            first, *rest = [escape(line, quote=False) for line in missing]
+            items = "".join(f"<li>{line}</li>" for line in [f"<b>{first}</b>", *rest])
+            slip = next((slip for fits, slip in self.task.slips if fits(self.bench.session)), None)
+            why = misled(slip) if slip else ""
+            head = '<p class="refused"><b>✕ Not yet.</b></p>'
+            self.verdict.value = f'<div role="status">{head}<ul>{items}</ul>{why}</div>'
             return
-        done = self.bench.session.calls_made
-        few = len(self._solved().actions) - self._given()
-        golf = f"You needed {done} calls." if done > few else f"You needed {done} calls; it takes no fewer."
+        done, few = self.bench.session.calls_made, self.fewest
+        needed = f"You needed {'1 call' if done == 1 else f'{done} calls'}"
+        golf = f"{needed}." if done > few else f"{needed}; it takes no fewer."
         more = f" It can be done with {few}." if done > few else ""
+        self.fewest = min(done, few)
         self.verdict.value = f'<p role="status" class="good"><b>✓ Solved.</b> {golf}{more}</p>'
 
     def _moved_on(self) -> None:
         self.verdict.value = ""
+        done = self.bench.session.calls_made
+        made = "No call yet" if not done else "1 call" if done == 1 else f"{done} calls"
+        self.moves.value = f"{made}; the shortest known way has {self.fewest}."
 
-    def _help(self, words: str) -> None:
-        self.help.value = "" if self.help.value == words else words
-
-    def _solved(self) -> Session:
-        session = Session(start=self.task.start)
-        self.task.solve(session)
-        return session
-
-    def _given(self) -> int:
-        return len(Session(start=self.task.start).actions)
+    def _start_over(self) -> None:
+        self.help.clear()
+        self.bench.reset.click()
 
     def _solution(self) -> str:
-        calls = [action.outcome for action in self._solved().actions[self._given() :]]
+        session = self.task.solved()
+        calls = [action.outcome for action in session.actions[-session.calls_made :]]
         items = "".join(f"<li><code>{escape(outcome.call)}</code> → {outcome.result}</li>" for outcome in calls)
         return f"<p><b>Solution.</b></p><ol>{items}</ol><p>{self.task.explained}</p>"

@@ -18,22 +18,16 @@ class BadInput(Exception):
     """A field holds something that cannot be used; the field says why. The text is its label."""
 
 
-class NumberField(widgets.VBox):  # type: ignore[misc]
-    """A labelled field for an integer, decimal or with 0x, and a line below it for what is wrong with it."""
+class LabelledField(widgets.VBox):  # type: ignore[misc]
+    """A labelled field, and a line below it for what is wrong with it.
 
-    def __init__(
-        self,
-        label: str,
-        value: int | str = "",
-        *,
-        low: int = 0,
-        high: int = 2**31 - 1,
-        tip: str = "",
-    ) -> None:
+    With `choices` it offers some, and takes others all the same.
+    """
+
+    def __init__(self, label: str, value: str, tip: str, choices: Collection[str] | None) -> None:
         self.label = label
-        self.low, self.high = low, high
-        self.text = widgets.Text(value=str(value), description=label, tooltip=tip or label, continuous_update=True)
-        self.text.layout.width = "auto"
+        kind, more = (widgets.Text, {}) if choices is None else (widgets.Combobox, {"options": tuple(choices)})
+        self.text = kind(value=value, description=label, tooltip=tip or label, **more)
         self.problem = widgets.HTML()
         self.problem.add_class("vfiosim-problem")
         self.text.observe(lambda _: self.complain(""), "value")
@@ -50,26 +44,45 @@ class NumberField(widgets.VBox):  # type: ignore[misc]
         self.problem.value = f'<span role="alert">{escape(message, quote=False)}</span>' if message else ""
         (self.add_class if message else self.remove_class)("vfiosim-wrong")
 
+    def refusal(self, message: str) -> BadInput:
+        """What to raise, after it was said beside the field."""
+        self.complain(message)
+        return BadInput(self.label)
+
+    def set(self, value: int | str) -> None:
+        """Put a number or a text in."""
+        self.text.value = str(value)
+
+
+class NumberField(LabelledField):
+    """A field for an integer, decimal or with 0x."""
+
+    def __init__(
+        self,
+        label: str,
+        value: int | str = "",
+        *,
+        low: int = 0,
+        high: int = 2**31 - 1,
+        tip: str = "",
+        choices: Collection[str] | None = None,
+    ) -> None:
+        self.low, self.high = low, high
+        super().__init__(label, str(value), tip, choices)
+        self.text.layout.width = "auto"
+
     def read(self) -> int:
         """The number. Raises BadInput, and says why beside the field."""
         text = str(self.text.value).strip()
         if not _NUMBER.fullmatch(text):
-            raise self._refusal(
+            raise self.refusal(
                 f"“{text}” is no number; write one like 24 or 0x18" if text else "a number is missing here"
             )
         number = int(text, 16 if "x" in text.lower() else 10)
         if not self.low <= number <= self.high:
-            raise self._refusal(f"{number} does not fit; from {self.low} to {self.high}")
+            raise self.refusal(f"{number} does not fit; from {self.low} to {self.high}")
         self.complain("")
         return number
-
-    def _refusal(self, message: str) -> BadInput:
-        self.complain(message)
-        return BadInput(self.label)
-
-    def set(self, number: int) -> None:
-        """Put a number in."""
-        self.text.value = str(number)
 
 
 class DescriptorField(NumberField):
@@ -84,7 +97,7 @@ class DescriptorField(NumberField):
         """The number of an open descriptor. Raises BadInput, and says why beside the field."""
         number = super().read()
         if number not in self._table():
-            raise self._refusal(f"{number} is not open; see the table of descriptors")
+            raise self.refusal(f"{number} is not open; see the table of descriptors")
         return number
 
     def look_again(self) -> None:

@@ -2,83 +2,69 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
-import ipywidgets as widgets
-
-from ..trace import Trace
-from ..uapi import Errno
+from .answers import clear, control_for, read
+from .help import Help
+from .presenter import Votes, presenter
+from .question import CHOICE, ORDER, SET, Answer, Finding, Misconception, Question, Slip
+from .record import progress
 from .stage import Stage
 from .still import ONLY_LIVE, Still, note
 from .style import button, row, style, text, words
+from .verdict import judged, named, revealed
 
-
-@dataclass(frozen=True)
-class Finding:
-    """What an experiment showed: the answer, the steps that prove it and the one that decides, and what was counted."""
-
-    answer: str
-    trace: Trace
-    step: int = -1
-    evidence: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Question:
-    """A question with an experiment that answers it.
-
-    * `choices`: answer → what the reader reads; without choices the reader types a number or the name of an errno;
-    * `wrong`: a wrong answer → the belief behind it, and what is the case instead; `otherwise` for all others;
-    * `because`: why it is as it is; `view`: which objects the picture shows, all that matter if empty.
-    """
-
-    text: str
-    experiment: Callable[[], Finding]
-    because: str
-    choices: Mapping[str, str] = field(default_factory=dict)
-    wrong: Mapping[str, str] = field(default_factory=dict)
-    otherwise: str = ""
-    view: Collection[str] = ()
+__all__ = ["Answer", "Finding", "Misconception", "Prediction", "Question", "Slip"]
 
 
 class Prediction(Still):
-    """First commit, then reveal. What was predicted stays beside what is the case."""
+    """First commit, then reveal. What was predicted stays beside what is the case.
 
-    def __init__(self, question: Question) -> None:
+    * `quick`: one button does both, as in a quiz; `title`: what stands before the question.
+
+    While presenter mode is on nobody commits: the presenter counts hands, or does not, and reveals.
+    """
+
+    def __init__(self, question: Question, *, quick: bool = False, title: str = "Predict.") -> None:
         self.question = question
-        self.predicted: str | None = None
-        self.choice: Any = self._choices() if question.choices else self._field()
+        self.predicted: Answer | None = None
+        self.right: bool | None = None  # was the last answer right; None while nothing is revealed
+        self._quick = quick
+        self._revealed = False
+        self._title = title
+        self.choice: Any = control_for(question)
         self.problem = text("vfiosim-problem")
-        self.commit = button("Commit", "this is my prediction", primary=True)
+        self.commit = button("Answer" if quick else "Commit", "this is my answer", primary=True)
         self.reveal = button("Reveal", "let the simulator answer")
-        self.again = button("Reset", "forget my prediction")
+        self.again = button("Reset", "forget my answer")
+        self.help = Help(question.hints)
+        self.votes = Votes(dict(question.choices) if question.kind == CHOICE else {})
         self.verdict = text("vfiosim-verdict")
+        self.now: Stage | None = self._stage(question.before()) if question.before else None
+        if self.now:
+            self.now.add_class("vfiosim-now")
+        asked = text("vfiosim-question", f"<p><b>{title}</b> {question.text}</p>")
+        self._head = [style(), asked, *([self.now] if self.now else [])]
+        alone = [self.commit] if quick else [self.commit, self.reveal]
+        self._row = row("", *alone, *self.help.buttons, self.again)
+        self._room_row = row("", self.reveal, *self.help.buttons, self.again)
         self.commit.on_click(lambda _: self._commit())
         self.reveal.on_click(lambda _: self._reveal())
         self.again.on_click(lambda _: self._reset())
-        self.choice.observe(lambda _: self._complain(""), "value")
-        self._frame = [
-            style(),
-            text("vfiosim-question", f"<p><b>Predict.</b> {question.text}</p>"),
-            self.choice,
-            self.problem,
-            row("", self.commit, self.reveal, self.again),
-            self.verdict,
-        ]
-        super().__init__(self._frame)
+        self.choice.observe(lambda _: self._answered(), "value")
+        super().__init__([])
         self.add_class("vfiosim-lab")
+        self.add_class("vfiosim-ask")
         self.add_class("vfiosim-prediction")
+        self._let_the_reader_click()
+        presenter.observe(lambda _: self._reset(), "on")
         self._reset()
 
-    def _choices(self) -> widgets.RadioButtons:
-        options = [(said, answer) for answer, said in self.question.choices.items()]
-        return widgets.RadioButtons(options=options, value=None, layout={"width": "auto"}, tooltip="Your prediction")
-
-    def _field(self) -> widgets.Text:
-        return widgets.Text(description="your prediction", placeholder="a number or an errno", layout={"width": "24em"})
+    def _frame(self) -> list[Any]:
+        answers = self.votes if presenter.on and self.votes.fields else self.choice
+        buttons = self._room_row if presenter.on else self._row
+        return [*self._head, answers, self.problem, buttons, self.help.slot, self.verdict]
 
     @property
     def message(self) -> str:
@@ -87,81 +73,108 @@ class Prediction(Still):
 
     def still(self) -> str:
         """The question with its choices, and what has been revealed."""
-        choices = "".join(f"<li>{escape(said, quote=False)}</li>" for said in self.question.choices.values())
-        asked = note(f"<b>Predict.</b> {self.question.text}") + (f"<ul>{choices}</ul>" if choices else "")
+        asked = note(f"<b>{self._title}</b> {self.question.text}")
+        choices = "".join(
+            f"<li>{escape(self.question.choices[key], quote=False)}</li>" for key in self.question.given()
+        )
         shown = [child.still() for child in self.children if isinstance(child, Stage)]
-        return asked + (self.verdict.value or note(f"<i>{ONLY_LIVE}</i>")) + "".join(shown)
+        return (
+            asked
+            + (f'<ul style="font: 17px/1.4 system-ui, sans-serif">{choices}</ul>' if choices else "")
+            + (self.verdict.value or note(f"<i>{ONLY_LIVE}</i>"))
+            + "".join(shown)
+        )
 
     def in_words(self) -> str:
         """The question with its choices, and what has been revealed, as text."""
-        choices = [f"  ( ) {said}" for said in self.question.choices.values()]
-        return "\n".join([words(f"Predict. {self.question.text}"), *choices, words(self.verdict.value)]).rstrip()
+        sign = {ORDER: "  -", SET: "  [ ]"}.get(self.question.kind, "  ( )")
+        choices = [f"{sign} {self.question.choices[key]}" for key in self.question.given()]
+        return "\n".join([words(f"{self._title} {self.question.text}"), *choices, words(self.verdict.value)]).rstrip()
 
-    # ---- the three buttons
+    # ---- the picture in which the reader may click
+
+    def _let_the_reader_click(self) -> None:
+        """A node that is clicked is ticked, and the other way round; the list alone is enough."""
+        player = self.now.player if self.now else None
+        if player is None or self.question.kind != SET:
+            return
+        player.selecting = True
+        player.observe(lambda change: self._clicked(change["new"]), "picked")
+        self.choice.observe(lambda change: setattr(player, "picked", list(change["new"])), "value")
+
+    def _clicked(self, names: list[str]) -> None:
+        """What is no choice, or comes too late, is not taken."""
+        if not self.choice.disabled:
+            self.choice.value = tuple(key for key in self.question.choices if key in names)
+        taken = list(self.choice.value)
+        if self.now is not None and list(names) != taken:
+            self.now.player.picked = taken
+
+    # ---- the buttons
+
+    def _answered(self) -> None:
+        self._complain("")
 
     def _commit(self) -> None:
-        answer = self._read()
-        if answer is None:
+        if self.predicted is not None:
+            return  # a second press that was on its way
+        try:
+            self.predicted = read(self.choice, self.question)
+        except ValueError as problem:
+            self._complain(str(problem))
             return
-        self.predicted = answer
         self.choice.disabled = self.commit.disabled = True
         self.reveal.disabled = False
-        self.verdict.value = f'<p role="status">You predict <b>{self._named(answer)}</b>. Now reveal.</p>'
+        self.verdict.value = (
+            f'<p role="status">You predict <b>{named(self.question, self.predicted)}</b>. Now reveal.</p>'
+        )
+        if self._quick:
+            self._reveal()
 
     def _reveal(self) -> None:
-        if self.predicted is None:
+        if self._revealed:
+            return
+        if self.predicted is None and not presenter.on:
             self._complain("Commit to a prediction first.")
             return
         finding = self.question.experiment()
-        self.reveal.disabled = True
-        self.verdict.value = self._judged(self.predicted, finding)
-        view = {"only": self.question.view} if self.question.view else {}
-        self.children = [*self._frame, Stage(finding.trace, step=finding.step, **view)]
+        self._revealed = self.reveal.disabled = True
+        stages = self._stages(finding)
+        if presenter.on:
+            self.verdict.value = revealed(self.question, finding, self.votes.told(finding.answer))
+        else:
+            assert self.predicted is not None
+            self.verdict.value = judged(self.question, self.predicted, finding)
+            progress.record(self.question.name, bool(self.right))
+        self.children = [*self._frame(), *stages]
+
+    def _stages(self, finding: Finding) -> list[Stage]:
+        """The steps that decide; in a quiz only where the answer was wrong, and another run where that refutes it better."""
+        right = self.question.tidy(finding.answer)
+        self.right = None if self.predicted is None else self.predicted == right
+        if self.predicted is not None and not self.right:
+            refute = self.question.slip(self.predicted, right).refute
+            return [self._stage(refute() if refute else finding)]
+        return [] if self._quick and self.right else [self._stage(finding)]
+
+    def _stage(self, finding: Finding) -> Stage:
+        options: dict[str, Any] = {"only": self.question.view} if self.question.view else {}
+        if presenter.on:
+            options["presenter"] = True
+        return Stage(finding.trace, step=finding.step, **options)
 
     def _reset(self) -> None:
-        self.predicted = None
-        self.choice.value = None if self.question.choices else ""
-        self.choice.disabled = self.commit.disabled = False
-        self.reveal.disabled = True
+        self.predicted = self.right = None
+        self._revealed = False
+        clear(self.choice)
+        self.choice.disabled = self.commit.disabled = presenter.on
+        self.reveal.disabled = not presenter.on
         self.verdict.value = ""
+        self.help.clear()
+        self.votes.clear()
         self._complain("")
-        self.children = self._frame
-
-    # ---- words
-
-    def _read(self) -> str | None:
-        """The answer that was chosen or typed; None, and a message, if it is none."""
-        if self.question.choices:
-            if self.choice.value is None:
-                self._complain("Choose one of the answers first.")
-            return None if self.choice.value is None else str(self.choice.value)
-        typed = str(self.choice.value).strip().upper()
-        if typed.isascii() and typed.isdecimal():
-            return str(int(typed))
-        if typed in Errno.__members__:
-            return typed
-        self._complain(
-            "Type a number like 2, or the name of an errno like EINVAL." if typed else "Type a prediction first."
-        )
-        return None
+        self.children = self._frame()
+        (self.add_class if presenter.on else self.remove_class)("vfiosim-room")
 
     def _complain(self, message: str) -> None:
         self.problem.value = f'<span role="alert">{escape(message)}</span>' if message else ""
-
-    def _named(self, answer: str) -> str:
-        return escape(self.question.choices.get(answer, answer), quote=False)
-
-    def _judged(self, predicted: str, finding: Finding) -> str:
-        right = predicted == finding.answer
-        sign, sort = ("✓", "good") if right else ("✕", "refused")
-        lines = [
-            f'<p><span class="{sort}">{sign} You predicted <b>{self._named(predicted)}</b>.</span> '
-            f'<span class="good">The simulator says <b>{self._named(finding.answer)}</b>.</span></p>'
-        ]
-        if not right and (belief := self.question.wrong.get(predicted, self.question.otherwise)):
-            lines.append(f"<p><b>What misled you?</b> {belief}</p>")
-        lines.append(f"<p><b>Because</b> {self.question.because}</p>")
-        if finding.evidence:
-            lines.append("<ul>" + "".join(f"<li>{escape(line)}</li>" for line in finding.evidence) + "</ul>")
-        lines.append("<p>The steps that decide it:</p>")
-        return f'<div role="status">{"".join(lines)}</div>'

@@ -1,23 +1,21 @@
-"""What a bench does with a machine: one call after another, each with its outcome, its Python, and a way back."""
+"""What a bench does with a machine: one call after another, each with its outcome, and a way back."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from .. import uapi
+from ..as_code import program_of
 from ..engine import KernelOops
 from ..kernel import Unsupported
 from ..machine import Machine
 from ..process import Blocked, Process
 from ..topology import Topology
 from ..trace import Trace
+from .nodes import device_nodes
 
-BIND = "VFIO_DEVICE_BIND_IOMMUFD"
 PROGRAM = "vmm"
-PREAMBLE = """from contextlib import suppress
-from vfiosim import KernelError, Machine, uapi
-"""
 
 
 @dataclass(frozen=True)
@@ -36,6 +34,12 @@ class Outcome:
     refused: bool = False
     unknown: bool = False
 
+    @property
+    def unanswered(self) -> str:
+        """What is to be said where the model has no answer."""
+        what = self.sentence.removesuffix(" is not modelled")
+        return f"{what}. The real kernel has an answer here; this one has none."
+
     def __str__(self) -> str:
         place = f" (check {self.check}, {self.where})" if self.check else ""
         return f"{self.call} → {self.result}" + (f": {self.sentence}" if self.sentence else "") + place
@@ -43,11 +47,11 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Action:
-    """Something that was done: the Python for it, how it ended, and the last step of the trace before it."""
+    """Something that was done: how it ended, the last step of the trace before it, and for a BIND the fields as they were given."""
 
-    code: tuple[str, ...]
     outcome: Outcome
     before: int
+    fields: str = ""
 
 
 class Session:
@@ -113,69 +117,62 @@ class Session:
 
     def nodes(self) -> dict[str, str]:
         """The device nodes of the machine: what a reader may choose from → path. Devices of VFIO drivers only."""
-        return {node.label: node.path for node in _nodes(self.machine)}
+        return {node.label: node.path for node in device_nodes(self.machine.topology)}
 
     def group_of(self, path: str) -> str:
         """The path of the group that the device behind this path is in."""
-        return next(node.group for node in _nodes(self.machine) if node.path == path)
+        return next(node.group for node in device_nodes(self.machine.topology) if node.path == path)
 
     def code(self) -> str:
         """Everything that was done, as a Python program."""
-        topology = repr(self.topology) if isinstance(self.topology, str) else f"{self.topology!r}"
-        lines = [PREAMBLE, f"m = Machine({topology})", f'p = m.process("{PROGRAM}")']
-        if isinstance(self.topology, Topology):
-            lines[0] = lines[0].replace("Machine, uapi", "DeviceSpec, Machine, Topology, uapi")
-        for action in self.actions:
-            lines += action.code
-        return "\n".join(lines) + "\n"
+        return program_of(self.machine)
 
     # ---- what the program can do
 
     def open(self, path: str) -> Outcome:
         """Open a path."""
-        return self._do([f'p.open("{path}")'], f'open("{path}")', lambda p: str(p.open(path)))
+        return self._do(f'open("{path}")', lambda p: str(p.open(path)))
 
     def bind(self, fd: int, **fields: int) -> Outcome:
         """VFIO_DEVICE_BIND_IOMMUFD with these fields of its struct."""
         argument = uapi.VfioDeviceBindIommufd(**fields)
-        code = [f"bind = uapi.{argument!r}", f"p.ioctl({fd}, uapi.{BIND}, bind)"]
         return self._do(
-            code, f"ioctl({fd}, {BIND})", lambda p: str(p.ioctl(fd, uapi.VFIO_DEVICE_BIND_IOMMUFD, argument)),
+            f"ioctl({fd}, VFIO_DEVICE_BIND_IOMMUFD)",
+            lambda p: str(p.ioctl(fd, uapi.VFIO_DEVICE_BIND_IOMMUFD, argument)),
             lambda: f"the kernel wrote out_devid = {argument.out_devid}",
-        )  # fmt: skip
+            repr(argument).partition("(")[2].removesuffix(")"),
+        )
 
     def get_info(self, fd: int) -> Outcome:
         """VFIO_DEVICE_GET_INFO."""
         info = uapi.VfioDeviceInfo()
-        code = [f"p.ioctl({fd}, uapi.VFIO_DEVICE_GET_INFO, uapi.VfioDeviceInfo())"]
         return self._do(
-            code, f"ioctl({fd}, VFIO_DEVICE_GET_INFO)", lambda p: str(p.ioctl(fd, uapi.VFIO_DEVICE_GET_INFO, info)),
+            f"ioctl({fd}, VFIO_DEVICE_GET_INFO)",
+            lambda p: str(p.ioctl(fd, uapi.VFIO_DEVICE_GET_INFO, info)),
             lambda: f"the device has {info.num_regions} regions and {info.num_irqs} kinds of interrupts",
-        )  # fmt: skip
+        )
 
     def dup(self, fd: int) -> Outcome:
         """A second descriptor for the same open file."""
-        return self._do([f"p.dup({fd})"], f"dup({fd})", lambda p: str(p.dup(fd)))
+        return self._do(f"dup({fd})", lambda p: str(p.dup(fd)))
 
     def close(self, fd: int) -> Outcome:
         """Give a descriptor back."""
-        return self._do([f"p.close({fd})"], f"close({fd})", lambda p: str(p.close(fd)))
+        return self._do(f"close({fd})", lambda p: str(p.close(fd)))
 
     def create_vm(self) -> Outcome:
         """A VM; /dev/kvm is opened for it and closed again."""
-        code = ['kvm = p.open("/dev/kvm")', "p.ioctl(kvm, uapi.KVM_CREATE_VM)", "p.close(kvm)"]
-        return self._do(code, "KVM_CREATE_VM", _create_vm, answers=1)
+        return self._do("KVM_CREATE_VM", _create_vm)
 
     def create_kvm_vfio(self, vm: int) -> Outcome:
         """The kvm-vfio device of a VM: its list of VFIO files."""
         wanted = uapi.KvmCreateDevice(type=uapi.KVM_DEV_TYPE_VFIO)
-        code = [f"wanted = uapi.{wanted!r}", f"p.ioctl({vm}, uapi.KVM_CREATE_DEVICE, wanted)"]
 
         def create(p: Process) -> str:
             p.ioctl(vm, uapi.KVM_CREATE_DEVICE, wanted)
             return str(wanted.fd)
 
-        return self._do(code, f"ioctl({vm}, KVM_CREATE_DEVICE, kvm-vfio)", create, answer="wanted.fd is {}")
+        return self._do(f"ioctl({vm}, KVM_CREATE_DEVICE, kvm-vfio)", create)
 
     def file_add(self, kv: int, fd: int) -> Outcome:
         """KVM_DEV_VFIO_FILE_ADD: put a file on the list of a kvm-vfio device."""
@@ -186,33 +183,18 @@ class Session:
         return self._attribute("KVM_DEV_VFIO_FILE_DEL", kv, fd)
 
     def _attribute(self, name: str, kv: int, fd: int) -> Outcome:
-        where = f"group=uapi.KVM_DEV_VFIO_FILE, attr=uapi.{name}, addr=address"
-        code = [
-            f'address = p.memory.map(4, ({fd}).to_bytes(4, "little", signed=True))',
-            f"p.ioctl({kv}, uapi.KVM_SET_DEVICE_ATTR, uapi.KvmDeviceAttr({where}))",
-        ]
 
         def call(p: Process) -> str:
             address = p.memory.map(4, fd.to_bytes(4, "little", signed=True))
             attr = uapi.KvmDeviceAttr(group=uapi.KVM_DEV_VFIO_FILE, attr=uapi.CONSTANTS[name], addr=address)
             return str(p.ioctl(kv, uapi.KVM_SET_DEVICE_ATTR, attr))
 
-        return self._do(code, f"ioctl({kv}, {name} {fd})", call)
+        return self._do(f"ioctl({kv}, {name} {fd})", call)
 
     def _do(
-        self,
-        code: list[str],
-        shown: str,
-        call: Callable[[Process], str],
-        more: Callable[[], str] = lambda: "",
-        *,
-        answers: int = -1,
-        answer: str = "{}",
+        self, shown: str, call: Callable[[Process], str], more: Callable[[], str] = lambda: "", fields: str = ""
     ) -> Outcome:
-        """Make a call and remember it, whatever the kernel says. ValueError where the program cannot call at all.
-
-        `answers` is the number of the line of `code` that gives the result, `answer` how it is told there.
-        """
+        """Make a call and remember it, whatever the kernel says. ValueError where the program cannot call at all."""
         before = len(self.machine.trace) - 1
         try:
             result = call(self.process)
@@ -225,33 +207,8 @@ class Session:
             outcome = Outcome(shown, "waits", error.call.waits_for)
         except KernelOops as error:
             outcome = Outcome(shown, "oops", str(error), refused=True)
-        if outcome.unknown:
-            code = [f"# {outcome.sentence}:", *(f"# {line}" for line in code)]
-        elif outcome.refused:
-            code = [f"with suppress(KernelError):  # {outcome.result}", *(f"    {line}" for line in code)]
-        elif outcome.result != "0":
-            code[answers] += f"  # {answer.format(outcome.result)}"
-        self.actions.append(Action(tuple(code), outcome, before))
+        self.actions.append(Action(outcome, before, fields))
         return outcome
-
-
-@dataclass(frozen=True)
-class _Node:
-    label: str
-    path: str
-    group: str
-
-
-def _nodes(machine: Machine) -> Iterator[_Node]:
-    """The nodes of the devices that a VFIO driver has."""
-    from ..kernel.base import VFIO_DRIVERS
-
-    number = 0
-    for device in machine.topology.devices:
-        if device.driver in VFIO_DRIVERS:
-            label = f"vfio{number}: {device.name}, {device.model}" if device.model else f"vfio{number}: {device.name}"
-            yield _Node(label, f"/dev/vfio/devices/vfio{number}", f"/dev/vfio/{device.group}")
-            number += 1
 
 
 def _create_vm(p: Process) -> str:

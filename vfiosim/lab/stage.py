@@ -14,47 +14,72 @@ NO_PLAYER = "There is no picture here, because the package anywidget is missing:
 
 
 class Stage(Still):
-    """Shows a trace; `show` gives it another one. Options are those of `vfiosim.views.live`."""
+    """Shows a trace; `show` gives it another one. Options are those of `vfiosim.views.live`.
 
-    def __init__(self, trace: Trace, *, step: int = 0, **options: Any) -> None:
+    With `idle=False` there is no picture of a trace without steps: a whole machine at rest takes long to draw and says little.
+    """
+
+    def __init__(self, trace: Trace, *, step: int = 0, idle: bool = True, **options: Any) -> None:
         self.trace = trace
         super().__init__([])
         self.add_class("vfiosim-stage")
-        self.player = _player(trace, step, options)
+        self.player: Any = None
+        self._idle, self._options = idle, options
+        self._moved: list[Callable[[], None]] = []
         self._text = text("vfiosim-text")
+        if idle or len(trace):
+            self._begin(step)
+
+    def _begin(self, step: int, room: Collection[Trace] = ()) -> None:
+        self.player = _player(self.trace, step, self._options, room)
         self.children = [self._text if self.player is None else self.player]
         if self.player is None:
             self._write()
+            return
+        for moved in self._moved:
+            self.player.observe(lambda _, moved=moved: moved(), "step")
 
     @property
     def step(self) -> int:
         """Where the reader is: after this step, counted from 1; 0 is before the first."""
-        return int(self.player.step) if self.player is not None else 0
+        return int(self.player.step) if self.player is not None and self.children else 0
 
-    def show(self, trace: Trace, step: int = 0) -> None:
-        """Show this trace, after step `step` (counted from 1; -1 is the last)."""
+    def show(self, trace: Trace, step: int = 0, room: Collection[Trace] = ()) -> None:
+        """Show this trace, after step `step` (counted from 1; -1 is the last). `room` as in `LivePlayer.update`."""
         self.trace = trace
-        if self.player is None:
+        if not self._idle and not len(trace):
+            self.children = []
+            if self.player is not None:
+                self.player.forget()
+        elif not self.children and self.player is None:
+            self._begin(step, room)
+        elif self.player is None:
             self._write()
         else:
-            self.player.update(trace, step)
+            self.children = [self.player]
+            self.player.update(trace, step, room)
 
     def on_step(self, moved: Callable[[], None]) -> None:
         """Call this whenever the reader has gone to another step."""
+        self._moved.append(moved)
         if self.player is not None:
             self.player.observe(lambda _: moved(), "step")
 
     def still(self) -> str:
         """The player as a piece of HTML that needs no kernel; without it the text."""
+        if not self.children:
+            return ""
         return str(self._text.value) if self.player is None else str(self.player.player.html())
 
     def in_words(self) -> str:
         """The steps as text."""
+        if not self.children:
+            return ""
         return NO_PLAYER if self.player is None else str(self.player.player)
 
     def highlight(self, names: Collection[str]) -> None:
-        """Bring these objects out, or with an empty collection none; without effect where the player cannot."""
-        if self.player is not None and self.player.has_trait("highlight"):
+        """Bring these objects out, or with an empty collection none; without effect where there is no player."""
+        if self.player is not None:
             self.player.highlight = list(names)
 
     def _write(self) -> None:
@@ -63,10 +88,14 @@ class Stage(Still):
         self._text.value = f"<p>{NO_PLAYER}</p><pre>{escape(steps_text(self.trace))}</pre>"
 
 
-def _player(trace: Trace, step: int, options: dict[str, Any]) -> Any:
+def _player(trace: Trace, step: int, options: dict[str, Any], room: Collection[Trace]) -> Any:
     try:
         from ..views.live_player import LivePlayer
 
-        return LivePlayer(trace, step=step, **options)
+        made = LivePlayer(trace, step=step, **options)
+        if room:
+            made.forget()
+            made.update(trace, step, room)
+        return made
     except ImportError:
         return None

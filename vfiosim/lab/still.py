@@ -6,6 +6,8 @@ from typing import Any
 
 import ipywidgets as widgets
 
+from ..views.displayed import displayed
+from ..views.kept import display_kept
 from .style import words
 
 ONLY_LIVE = "Buttons and fields work where this notebook is run."
@@ -22,6 +24,10 @@ class Still(widgets.VBox):  # type: ignore[misc]
         """The widget as text."""
         return words(self.still())
 
+    def _ipython_display_(self) -> None:
+        displayed(self)
+        display_kept(self._repr_mimebundle_())
+
     def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
         bundle = super()._repr_mimebundle_(**options) or {}
         return {**bundle, "text/plain": self.in_words(), "text/html": self.still()}
@@ -29,4 +35,4 @@ class Still(widgets.VBox):  # type: ignore[misc]
 
 def note(html: str) -> str:
     """A paragraph of a still."""
-    return f'<p style="font: 17px/1.4 system-ui, sans-serif; margin: 6px 0">{html}</p>'
+    return f'<p style="font: 19px/1.4 system-ui, sans-serif; margin: 6px 0">{html}</p>'

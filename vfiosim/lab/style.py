@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import re
-from html import unescape
+from collections.abc import Sequence
+from html import escape, unescape
 
 import ipywidgets as widgets
 
 from ..assets import asset
+from .press import Guard, Guarded
+
+SHEETS = ("lab.css", "questions.css")
 
 
 def style() -> widgets.HTML:
     """The styles of the lab; one in each widget, so that each looks right on its own."""
-    made = widgets.HTML(f"<style>{asset('lab.css').read_text('utf-8')}</style>")
+    made = widgets.HTML(f"<style>{''.join(asset(name).read_text('utf-8') for name in SHEETS)}</style>")
     made.add_class("vfiosim-style")
     return made
 
@@ -24,9 +28,10 @@ def text(kind: str, value: str = "") -> widgets.HTML:
     return made
 
 
-def button(name: str, tip: str, primary: bool = False) -> widgets.Button:
-    """A button that is as wide as its name needs."""
-    made = widgets.Button(description=name, tooltip=tip, layout={"width": "auto"})
+def button(name: str, tip: str, primary: bool = False, guard: Guard | None = None) -> widgets.Button:
+    """A button that is as wide as its name needs; with a guard a double click counts once."""
+    kind, more = (widgets.Button, {}) if guard is None else (Guarded, {"guard": guard})
+    made = kind(description=name, tooltip=tip, layout={"width": "auto"}, **more)
     if primary:
         made.add_class("vfiosim-primary")
     return made
@@ -38,6 +43,22 @@ def row(title: str, *controls: widgets.Widget) -> widgets.Box:
     made = widgets.Box([*name, *controls])
     made.add_class("vfiosim-row")
     return made
+
+
+def beside(controls: Sequence[widgets.Widget], shown: Sequence[widgets.Widget]) -> widgets.Box:
+    """Controls, and beside them what they bring about, so that both are on one screen; below them where it is narrow."""
+    parts = widgets.VBox(controls), widgets.VBox(shown)
+    for part, name in zip(parts, ("vfiosim-controls", "vfiosim-shown"), strict=True):
+        part.add_class(name)
+    made = widgets.Box(parts)
+    made.add_class("vfiosim-beside")
+    return made
+
+
+def told(*buttons: widgets.Button) -> widgets.HTML:
+    """What each of these buttons does, to unfold: a tooltip is seen by nobody who has only keys or a finger."""
+    rows = "".join(f"<li><b>{escape(one.description)}</b>: {escape(one.tooltip)}</li>" for one in buttons)
+    return text("vfiosim-told", f"<details><summary>What do the buttons do?</summary><ul>{rows}</ul></details>")
 
 
 def words(html: str) -> str:

@@ -1,0 +1,148 @@
+"""Controls to answer with: a choice, a field, an order, a set of things to tick. Each has a `value` and can be `disabled`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+import ipywidgets as widgets
+import traitlets
+
+from .question import CHOICE, ORDER, SET, Answer, Question
+from .style import button, text
+
+
+def control_for(question: Question) -> Any:
+    """The control that a question of this kind is answered with."""
+    if question.kind == ORDER:
+        return Order(question.choices, question.given())
+    if question.kind == SET:
+        return Ticks(question.choices)
+    if question.kind == CHOICE:
+        options = [(said, answer) for answer, said in question.choices.items()]
+        return widgets.RadioButtons(options=options, value=None, layout={"width": "auto"}, tooltip="Your prediction")
+    # The text is sent once, when the reader leaves the field: keystrokes on their way would be overtaken by the next press.
+    return widgets.Text(
+        description="your prediction", placeholder="type it here", continuous_update=False, layout={"width": "24em"}
+    )
+
+
+class Order(widgets.VBox):  # type: ignore[misc]
+    """Lines to be put in order: each has a button to move it up and one to move it down. `value` are the keys from top to bottom.
+
+    The rows stay and the lines wander, so the keyboard focus can go with a line.
+    """
+
+    value = traitlets.Tuple()
+    disabled = traitlets.Bool(False)
+
+    def __init__(self, lines: Mapping[str, str], given: Sequence[str]) -> None:
+        self._lines = lines
+        self._given = tuple(given)
+        self.up: list[widgets.Button] = []
+        self.down: list[widgets.Button] = []
+        self._shown: list[widgets.HTML] = []
+        self.said = text("vfiosim-said")
+        rows = [self._row(place) for place in range(len(given))]
+        super().__init__([*rows, self.said])
+        self.add_class("vfiosim-order")
+        self.value = self._given
+
+    def _row(self, place: int) -> widgets.Box:
+        up, down, shown = button("Up", ""), button("Down", ""), text("vfiosim-line")
+        up.on_click(lambda _: self.move(place, -1))
+        down.on_click(lambda _: self.move(place, 1))
+        self.up.append(up)
+        self.down.append(down)
+        self._shown.append(shown)
+        made = widgets.Box([up, down, shown])
+        made.add_class("vfiosim-order-row")
+        return made
+
+    def move(self, place: int, by: int) -> None:
+        """Move the line at a place (from 0) one up (-1) or down (1); at the end of the list it says so and stays."""
+        other = place + by
+        line = self._lines[self.value[place]]
+        if not 0 <= other < len(self.value):
+            self._say(f"“{line}” is {'first' if by < 0 else 'last'} already.")
+            return
+        keys = list(self.value)
+        keys[place], keys[other] = keys[other], keys[place]
+        self.value = tuple(keys)
+        self._say(f"“{line}” is now number {other + 1} of {len(keys)}.")
+        (self.up if by < 0 else self.down)[other].focus()
+
+    def clear(self) -> None:
+        """The order as it was given."""
+        self.value = self._given
+        self.said.value = ""
+
+    def _say(self, sentence: str) -> None:
+        self.said.value = f'<span role="status">{escape(sentence)}</span>'
+
+    @traitlets.observe("value")
+    def _show(self, _change: Any) -> None:
+        for place, (key, shown) in enumerate(zip(self.value, self._shown, strict=True)):
+            line = self._lines[key]
+            shown.value = f"<b>{place + 1}.</b> {escape(line)}"
+            self.up[place].tooltip = f"Move number {place + 1} up: {line}"
+            self.down[place].tooltip = f"Move number {place + 1} down: {line}"
+
+    @traitlets.observe("disabled")
+    def _switch(self, change: Any) -> None:
+        for one in [*self.up, *self.down]:
+            one.disabled = change["new"]
+
+
+class Ticks(widgets.VBox):  # type: ignore[misc]
+    """Things to tick. `value` are the keys of those that are ticked."""
+
+    value = traitlets.Tuple()
+    disabled = traitlets.Bool(False)
+
+    def __init__(self, lines: Mapping[str, str]) -> None:
+        self.boxes = {
+            key: widgets.Checkbox(description=line, indent=False, tooltip=line, layout={"width": "auto"})
+            for key, line in lines.items()
+        }
+        super().__init__(list(self.boxes.values()))
+        self.add_class("vfiosim-ticks")
+        for box in self.boxes.values():
+            box.observe(lambda _: self._gather(), "value")
+
+    def clear(self) -> None:
+        """Nothing is ticked."""
+        self.value = ()
+
+    def _gather(self) -> None:
+        self.value = tuple(key for key, box in self.boxes.items() if box.value)
+
+    @traitlets.observe("value")
+    def _show(self, change: Any) -> None:
+        for key, box in self.boxes.items():
+            box.value = key in change["new"]
+
+    @traitlets.observe("disabled")
+    def _switch(self, change: Any) -> None:
+        for box in self.boxes.values():
+            box.disabled = change["new"]
+
+
+def clear(control: Any) -> None:
+    """Forget what a control was answered with."""
+    if isinstance(control, Order | Ticks):
+        control.clear()
+    else:
+        control.value = None if isinstance(control, widgets.RadioButtons) else ""
+
+
+def read(control: Any, question: Question) -> Answer:
+    """The answer that a control holds. Raises ValueError, in a sentence for the reader, if there is none."""
+    if isinstance(control, Order | Ticks):
+        return question.tidy(tuple(control.value))
+    if question.kind == CHOICE:
+        if control.value is None:
+            raise ValueError("Choose one of the answers first.")
+        return str(control.value)
+    return question.read(str(control.value))

@@ -1,0 +1,209 @@
+"""Be the scheduler: the calls of a puzzle stand before their first effect, and the reader moves them until something is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from itertools import pairwise
+from typing import Any
+
+from ..engine import Micro
+from ..explore import Witness
+from ..explore.result import runs
+from ..explore.world import place
+from ..machine import Machine
+from ..puzzles import PUZZLES, Puzzle
+from ..trace.words import describe
+from .help import Help
+from .question import Slip
+from .record import progress
+from .sandbox import Called, Sandbox
+from .sandbox.actions import Moved
+from .still import ONLY_LIVE, Still, note
+from .style import button, row, style, text, words
+from .verdict import misled
+
+
+def scheduler(
+    puzzle: Puzzle,
+    without: Sequence[str] = (),
+    patches: Mapping[str, Callable[..., Any]] | None = None,
+    **options: Any,
+) -> Sandbox:
+    """A sandbox in which the calls of a puzzle are moved by hand.
+
+    `without` are protections to take out, `patches` kernel functions to replace; options are those of the player.
+    """
+    programs = puzzle.programs()
+    placed = place(puzzle.setup(), programs)
+
+    def start() -> Machine:
+        machine = puzzle.setup()
+        if without:
+            machine.take_out(*without)
+        if patches:
+            machine.patch(**patches)
+        for lane, calls in place(machine, programs).items():
+            for call in calls[:1]:
+                call.start(machine, lane)
+        return machine
+
+    later = {
+        lane: [Called(call.process, call.name, call.arguments, lane=lane, by_hand=True) for call in calls[1:]]
+        for lane, calls in placed.items()
+    }
+    return Sandbox(start=start, later=later, **options)
+
+
+@dataclass(frozen=True)
+class HandTask:
+    """A state to reach by moving the calls of a puzzle: one in which the machine itself says that something is wrong.
+
+    * `puzzle`: its name, see `vfiosim.puzzles.PUZZLES`; `without`: the protections that are taken out;
+    * `hint`, `explained`, `slips`, `view`, `name`: as in a `Task`; a slip is asked about the machine.
+    """
+
+    text: str
+    puzzle: str
+    without: tuple[str, ...]
+    hint: str | Sequence[str]
+    explained: str
+    slips: Sequence[tuple[Callable[[Machine], bool], Slip]] = ()
+    view: Collection[str] = ()
+    name: str = ""
+
+
+class ByHand(Still):
+    """The scheduler's rows of a sandbox, and buttons to check, to get hints, and to see the solution.
+
+    Raises ValueError for a puzzle that there is not, and for one in which nothing goes wrong without these protections.
+    """
+
+    def __init__(self, task: HandTask) -> None:
+        self.task = task
+        if task.puzzle not in PUZZLES:
+            raise ValueError(f"there is no puzzle {task.puzzle!r}; there are {', '.join(PUZZLES)}")
+        puzzle = PUZZLES[task.puzzle]
+        self._shortest = _shortest(puzzle, task.without)
+        options: dict[str, Any] = {"only": task.view} if task.view else {}
+        self.sandbox = scheduler(puzzle, task.without, **options)
+        self.check = button("Check", "does the machine say that something is wrong?", primary=True)
+        self.again = button("Start over", "both calls before their first effect, no hints")
+        self.help = Help(task.hint, self._solution)
+        self.hint, self.solution = self.help.hint, self.help.solution
+        self.moves, self.verdict = text("vfiosim-moves"), text("vfiosim-verdict")
+        self.check.on_click(lambda _: self._check())
+        self.again.on_click(lambda _: self._start_over())
+        self.sandbox.listeners.append(lambda _: self._moved_on())
+        made = self.sandbox
+        super().__init__(
+            [
+                style(),
+                text("vfiosim-question", f"<p><b>Your task.</b> {task.text}</p>"),
+                row("", self.check, *self.help.buttons, self.again, self.moves),
+                self.verdict,
+                self.help.slot,
+                row("", made.undo, made.redo, made.result),
+                made.schedule,
+                made.next_calls,
+                made.stage,
+            ]
+        )
+        self.add_class("vfiosim-lab")
+        self.add_class("vfiosim-ask")
+        self.add_class("vfiosim-sandbox")
+        self._moved_on()
+
+    @property
+    def wrong(self) -> list[str]:
+        """What the machine says that is wrong, in words."""
+        return self.sandbox.run.machine.check()
+
+    @property
+    def solved(self) -> bool:
+        """Does it stand where the task wants it?"""
+        return any(PUZZLES[self.task.puzzle].happens in line for line in self.wrong)
+
+    @property
+    def switches(self) -> int:
+        """How often the reader went over to another thread."""
+        moved = [done.action.call for done in self.sandbox.run.done if isinstance(done.action, Moved)]
+        lanes = [self._lane(number) for number in moved]
+        return sum(one != other for one, other in pairwise(lanes))
+
+    @property
+    def message(self) -> str:
+        """The verdict and the help, in words."""
+        return words(self.verdict.value + self.help.slot.value)
+
+    def still(self) -> str:
+        """The task, its hints to unfold, and how things stand."""
+        asked = note(f"<b>Your task.</b> {self.task.text}")
+        told = self.verdict.value or note(f"<i>{ONLY_LIVE}</i>")
+        return f"{asked}{note(self.help.still())}{told}{self.sandbox.stage.still()}"
+
+    def in_words(self) -> str:
+        """The task, and how things stand."""
+        return "\n".join(filter(None, [words(f"Your task. {self.task.text}"), words(self.verdict.value)]))
+
+    def _lane(self, number: int) -> str:
+        thread = self.sandbox.run.machine.calls[number].thread
+        return thread.prefix or thread.label
+
+    def _check(self) -> None:
+        self.help.tried()
+        progress.record(self.task.name, self.solved)
+        if not self.solved:
+            self.verdict.value = self._not_yet()
+            return
+        made, fewest = self.switches, self._shortest.switches
+        golf = f"You switched {made} times" + (
+            "; fewer is not enough." if made <= fewest else f"; {fewest} are enough."
+        )
+        said = "".join(f"<li>{escape(line, quote=False)}</li>" for line in self.wrong)
+        head = f'<p class="good"><b>✓ You have broken it.</b> {golf} The machine says:</p>'
+        self.verdict.value = f'<div role="status">{head}<ul>{said}</ul></div>'
+
+    def _not_yet(self) -> str:
+        machine = self.sandbox.run.machine
+        ended = [call for call in machine.calls if call.thread.manual and call.thread.ended]
+        ends = "; ".join(f"{call.thread.label} {_ended(call)}" for call in ended)
+        said = "Nothing is wrong with this machine." if not self.wrong else "It is wrong in another way."
+        slip = next((slip for fits, slip in self.task.slips if fits(machine)), None)
+        why = misled(slip) if slip else ""
+        more = f"<p>{escape(ends)}.</p>" if ends else ""
+        return f'<div role="status"><p class="refused"><b>✕ Not yet.</b> {said}</p>{more}{why}</div>'
+
+    def _moved_on(self) -> None:
+        self.verdict.value = ""
+        made = self.switches
+        self.moves.value = f"You have switched {'once' if made == 1 else f'{made} times'}."
+
+    def _start_over(self) -> None:
+        self.help.clear()
+        self.sandbox.reset.click()
+
+    def _solution(self) -> str:
+        found = self._shortest
+        micros = [Micro(*entry) for entry in found.machine.engine.micro]
+        micros = micros[len(micros) - len(found) :]
+        items, at = "", 0
+        for lane, effects in runs(found.schedule):
+            at += effects
+            last = micros[at - 1]
+            items += f"<li><b>{escape(lane)}</b> goes on, until: <code>{escape(describe(last.request, last.answer))}</code></li>"
+        return f"<p><b>Solution.</b></p><ol>{items}</ol><p>{self.task.explained}</p>"
+
+
+def _shortest(puzzle: Puzzle, without: Sequence[str]) -> Witness:
+    found = puzzle.explore(without).counterexample
+    if found is None:
+        raise ValueError(f"in {puzzle.name} nothing goes wrong without {', '.join(without) or 'anything taken out'}")
+    return found
+
+
+def _ended(call: Any) -> str:
+    if call.error:
+        return f"is refused: {call.error.name}" if hasattr(call.error, "name") else "ends in an oops"
+    return f"gets {'descriptor ' if call.name == 'open' else ''}{call.result}"

@@ -1,0 +1,94 @@
+"""Goals: facts about a machine that have to be true. What no fact names may be as it likes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from ..trace import ObjectState, State
+from ..trace.plain import shown
+from .session import Session
+
+
+@dataclass(frozen=True)
+class Fact:
+    """Something that is true of a state or not: how it is said, and what is the case instead ("" where it is true)."""
+
+    said: str
+    instead: Callable[[State], str]
+
+
+class Goal:
+    """What a task is about, as facts in the order in which they are told. Called with a session it names those that differ."""
+
+    def __init__(self, *facts: Fact) -> None:
+        self.facts = facts
+
+    def __call__(self, session: Session) -> list[str]:
+        return [f"{fact.said}; now {instead}" for fact, instead in self.differing(session.machine.trace.end)]
+
+    def differing(self, state: State) -> list[tuple[Fact, str]]:
+        """The facts that are not true of a state, each with what is the case instead."""
+        return [(fact, instead) for fact in self.facts if (instead := fact.instead(state))]
+
+
+def alive(name: str) -> Fact:
+    """An object that fits the name lives: "kvm 1", or "file vfio0#*"."""
+    return Fact(f"{name} is alive", lambda state: "" if _named(state, name) else "there is none")
+
+
+def gone(name: str) -> Fact:
+    """No object that fits the name lives."""
+
+    def instead(state: State) -> str:
+        for thing in _named(state, name):
+            holders = [f"{holder} ({reason})" for ledger in thing.counts.values() for holder, reason in ledger]
+            return f"{thing.oid} is alive" + (f", held by {' and '.join(holders)}" if holders else "")
+        return ""
+
+    return Fact(f"{name} is gone", instead)
+
+
+def value(name: str, cell: str, wanted: int | str) -> Fact:
+    """A cell of the object that fits the name: the total of a counter, or what a field holds."""
+
+    def instead(state: State) -> str:
+        things = _named(state, name)
+        if not things:
+            return f"there is no {name}"
+        now = shown(things[0].value(cell))
+        return "" if now == str(wanted) else f"it is {now}"
+
+    return Fact(f"{cell} of {name} is {wanted}", instead)
+
+
+def holds(holder: str, target: str) -> Fact:
+    """The holder has a counted reference to the target."""
+
+    def instead(state: State) -> str:
+        links = list(state.references("counted", "owns"))
+        if any(fnmatchcase(link.holder, holder) and fnmatchcase(link.target, target) for link in links):
+            return ""
+        others = [link.holder for link in links if fnmatchcase(link.target, target)]
+        return f"it is held by {', '.join(dict.fromkeys(others))}" if others else "nobody holds it"
+
+    return Fact(f"{holder} holds {target}", instead)
+
+
+def descriptor(leads_to: str, is_open: bool = True) -> Fact:
+    """The program has a descriptor for a file of this label ("kvm-vm*"), or with `is_open=False` has none."""
+
+    def instead(state: State) -> str:
+        tables = [thing for thing in state.objects.values() if thing.kind == "fds"]
+        files = _named(state, f"file {leads_to}")
+        keys = [key for file in files for key in file.counts["f_ref"] if key[0] in {table.oid for table in tables}]
+        if bool(keys) == is_open:
+            return ""
+        return "there is none" if is_open else f"there is {keys[0][1]}"
+
+    return Fact(f"{'a' if is_open else 'no'} descriptor leads to {leads_to}", instead)
+
+
+def _named(state: State, name: str) -> list[ObjectState]:
+    return [thing for thing in state.objects.values() if fnmatchcase(thing.oid, name)]

@@ -1,0 +1,85 @@
+"""Help that is asked for: hints, each deeper than the one before, and a solution that says why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+
+import ipywidgets as widgets
+
+from .presenter import presenter
+from .style import button, text
+
+
+class Help:
+    """A place for hints and for the solution. `hint` goes one deeper with each press, and behind the last it hides them.
+
+    The solution is locked until an answer was tried (`tried`), or presenter mode is on.
+    """
+
+    def __init__(self, hints: str | Sequence[str], solution: Callable[[], str] | None = None) -> None:
+        self._hints = [hints] if isinstance(hints, str) else list(hints)
+        self._solution = solution
+        self.depth = 0
+        self._tried = False
+        self.slot = text("vfiosim-help")
+        if solution:
+            presenter.observe(lambda _: self._lock(), "on")
+            self._lock()
+
+    @cached_property
+    def hint(self) -> widgets.Button:
+        """Made when it is wanted: a widget that no output shows would never be closed."""
+        made = button("Hint", "a direction; press again for more")
+        made.on_click(lambda _: self._deeper())
+        return made
+
+    @cached_property
+    def solution(self) -> widgets.Button:
+        """The same for the way and its reason."""
+        made = button("Solution", "the way, and why it works; after your first try")
+        made.on_click(lambda _: self._solve())
+        return made
+
+    @property
+    def buttons(self) -> list[object]:
+        """Those that have something to say."""
+        hint = [self.hint] if any(self._hints) else []
+        return [*hint, self.solution] if self._solution else hint
+
+    def tried(self) -> None:
+        """An answer was given: the solution may be seen."""
+        self._tried = True
+        if self._solution:
+            self._lock()
+
+    def _lock(self) -> None:
+        self.solution.disabled = not (self._tried or presenter.on)
+
+    def still(self) -> str:
+        """The hints to unfold, where there are no buttons."""
+        return "".join(f"<details><summary>Hint</summary>{hint}</details>" for hint in self._hints)
+
+    def clear(self) -> None:
+        """No hint was asked for."""
+        self.depth = 0
+        self.slot.value = ""
+        if any(self._hints):
+            self.hint.description = "Hint"
+
+    def _deeper(self) -> None:
+        self.depth = (self.depth + 1) % (len(self._hints) + 1)
+        many = len(self._hints) > 1
+        lines = [
+            f"<p><b>Hint{f' {n} of {len(self._hints)}' if many else ''}.</b> {hint}</p>"
+            for n, hint in enumerate(self._hints[: self.depth], 1)
+        ]
+        self.slot.value = f'<div role="status">{"".join(lines)}</div>' if lines else ""
+        left = 0 < self.depth < len(self._hints)
+        self.hint.description = "Deeper hint" if left else "Hide hints" if self.depth else "Hint"
+
+    def _solve(self) -> None:
+        made = f'<div role="status">{self._solution()}</div>' if self._solution else ""
+        again = self.slot.value == made
+        self.clear()
+        self.slot.value = "" if again else made

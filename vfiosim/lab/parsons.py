@@ -1,0 +1,201 @@
+"""Lines to be put in order, with some that do not belong there; running them, or a run of the kernel, tells where it goes wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from typing import Any, NamedTuple
+
+from ..trace import Trace
+from .answers import Order
+from .help import Help
+from .question import Finding, Slip, shuffled
+from .record import progress
+from .session import Outcome, Session
+from .stage import Stage
+from .still import ONLY_LIVE, Still, note
+from .style import button, row, style, text, words
+from .verdict import misled
+
+BORDER = "border"
+UNUSED = "──  lines below this one are not used  ──"
+
+
+class Judged(NamedTuple):
+    """What became of an order: the first place that is wrong (from 0) or None, why, and the steps that show it."""
+
+    place: int | None
+    why: str
+    trace: Trace
+    step: int = -1
+
+
+@dataclass(frozen=True)
+class Parsons:
+    """Lines to be put in order.
+
+    * `lines`: key → what the reader reads, in one right order; `extra`: lines that do not belong there;
+    * `judge` tells the first wrong place of an order: see `by_running` and `by_trace`;
+    * `slips`: what stands at the first wrong place → what misled; `because`: why the order is as it is;
+    * `seed`: of the shuffling; `hints`, `name`, `view`: as in a `Question`.
+    """
+
+    text: str
+    lines: Mapping[str, str]
+    judge: Callable[[Sequence[str]], Judged]
+    because: str
+    extra: Mapping[str, str] = field(default_factory=dict)
+    slips: Mapping[str, str | Slip] = field(default_factory=dict)
+    hints: Sequence[str] = ()
+    seed: int = 1
+    name: str = ""
+    view: Sequence[str] = ()
+
+
+def by_running(
+    start: Callable[[Session], object],
+    calls: Mapping[str, Callable[[Session], Outcome]],
+    missing: Callable[[Session], list[str]],
+) -> Callable[[Sequence[str]], Judged]:
+    """Judges an order by making the calls in it: the first one that is refused is wrong; at the end nothing may be missing."""
+
+    def judge(order: Sequence[str]) -> Judged:
+        session = Session(start=start)
+        for place, key in enumerate(order):
+            outcome = calls[key](session)
+            if outcome.refused or outcome.unknown or outcome.result == "waits":
+                steps = session.steps
+                step = next((step.index + 1 for step in steps if step.refused), len(steps))
+                return Judged(place, f"The kernel says {outcome.result}: {outcome.sentence}.", steps, step)
+        left = missing(session)
+        if left:
+            return Judged(len(order), f"Every call succeeds, but the end is not reached: {left[0]}.", session.steps)
+        return Judged(None, "Every call succeeds, and the end is reached.", session.steps)
+
+    return judge
+
+
+def by_trace(experiment: Callable[[], Finding], marks: Mapping[str, str]) -> Callable[[Sequence[str]], Judged]:
+    """Judges an order of steps by a run: `marks` maps each line to a part of the sentence of its step.
+
+    Raises ValueError while judging if a mark fits no step.
+    """
+
+    def judge(order: Sequence[str]) -> Judged:
+        trace = experiment().trace
+        steps = {key: _step_of(trace, mark) for key, mark in marks.items()}
+        real = sorted(steps, key=steps.__getitem__)
+        for place, key in enumerate(order):
+            if key not in steps:
+                return Judged(place, "This run has no such step.", trace, 1)
+            if place >= len(real) or key != real[place]:
+                return Judged(
+                    place, f"In the run it is step {steps[key]}; something else comes before it.", trace, steps[key]
+                )
+        if len(order) < len(real):
+            return Judged(len(order), "Up to here it is right, but steps are missing.", trace, steps[real[len(order)]])
+        return Judged(None, "The run has them in this order.", trace, steps[real[-1]])
+
+    return judge
+
+
+def _step_of(trace: Trace, mark: str) -> int:
+    for step in trace:
+        if mark in step.sentence:
+            return step.index + 1
+    raise ValueError(f"no step of this run says {mark!r}")
+
+
+class Ordering(Still):
+    """Lines with buttons to move them, one to check them, hints, a solution, and a reset."""
+
+    def __init__(self, puzzle: Parsons) -> None:
+        self.puzzle = puzzle
+        lines = {**puzzle.lines, **puzzle.extra}
+        given = shuffled(lines, puzzle.seed)
+        if puzzle.extra:
+            lines[BORDER] = UNUSED
+            given.append(BORDER)
+        self.order = Order(lines, given)
+        self.check = button("Check", "run the lines in this order", primary=True)
+        self.again = button("Reset", "the lines as they were given")
+        self.help = Help(puzzle.hints, self._solution)
+        self.verdict = text("vfiosim-verdict")
+        self.check.on_click(lambda _: self._check())
+        self.again.on_click(lambda _: self._reset())
+        self.order.observe(lambda _: self._moved(), "value")
+        asked = text("vfiosim-question", f"<p><b>Put in order.</b> {puzzle.text}</p>")
+        buttons = row("", self.check, *self.help.buttons, self.again)
+        self._frame = [style(), asked, self.order, buttons, self.help.slot, self.verdict]
+        super().__init__(self._frame)
+        self.add_class("vfiosim-lab")
+        self.add_class("vfiosim-ask")
+
+    @property
+    def chosen(self) -> tuple[str, ...]:
+        """The keys of the lines that are used, from top to bottom."""
+        value = tuple(self.order.value)
+        return value[: value.index(BORDER)] if BORDER in value else value
+
+    @property
+    def message(self) -> str:
+        """The verdict and the help, in words."""
+        return words(self.verdict.value + self.help.slot.value)
+
+    def still(self) -> str:
+        """The lines as they were given, and what was found out."""
+        items = "".join(f"<li>{escape(line, quote=False)}</li>" for line in self._given())
+        shown = [child.still() for child in self.children if isinstance(child, Stage)]
+        asked = note(f"<b>Put in order.</b> {self.puzzle.text}")
+        told = self.verdict.value or note(f"<i>{ONLY_LIVE}</i>")
+        return f'{asked}<ul style="font: 17px/1.4 system-ui, sans-serif">{items}</ul>{told}{"".join(shown)}'
+
+    def in_words(self) -> str:
+        """The lines as they were given, and what was found out, as text."""
+        items = [f"  - {line}" for line in self._given()]
+        return "\n".join([words(f"Put in order. {self.puzzle.text}"), *items, words(self.verdict.value)]).rstrip()
+
+    def _given(self) -> list[str]:
+        lines = {**self.puzzle.lines, **self.puzzle.extra}
+        return [lines[key] for key in shuffled(lines, self.puzzle.seed)]
+
+    def _check(self) -> None:
+        chosen = self.chosen
+        if not chosen:
+            self.verdict.value = '<p role="alert"><b>There is no line to run: move some above the border.</b></p>'
+            return
+        self.help.tried()
+        judged = self.puzzle.judge(chosen)
+        progress.record(self.puzzle.name, judged.place is None)
+        view: dict[str, Any] = {"only": self.puzzle.view} if self.puzzle.view else {}
+        why = escape(judged.why, quote=False)
+        if judged.place is None:
+            good = f'<p class="good"><b>✓ Right.</b> {why}</p><p><b>Because</b> {self.puzzle.because}</p>'
+            self.verdict.value = f'<div role="status">{good}</div>'
+        else:
+            self.verdict.value = f'<div role="status">{self._wrong(chosen, judged.place, why)}</div>'
+        self.children = [*self._frame, Stage(judged.trace, step=judged.step, **view)]
+
+    def _wrong(self, chosen: Sequence[str], place: int, why: str) -> str:
+        if place >= len(chosen):
+            return f'<p class="refused"><b>✕ The end is not reached.</b> {why}</p>'
+        key = chosen[place]
+        line = {**self.puzzle.lines, **self.puzzle.extra}[key]
+        slip = self.puzzle.slips.get(key, "")
+        told = misled(slip if isinstance(slip, Slip) else Slip(slip))
+        head = f"✕ The first wrong place is number {place + 1}: “{escape(line, quote=False)}”."
+        return f'<p class="refused"><b>{head}</b> {why}</p>{told}'
+
+    def _moved(self) -> None:
+        self.verdict.value = ""
+        self.children = self._frame
+
+    def _reset(self) -> None:
+        self.order.clear()
+        self.help.clear()
+        self._moved()
+
+    def _solution(self) -> str:
+        items = "".join(f"<li>{escape(line, quote=False)}</li>" for line in self.puzzle.lines.values())
+        return f"<p><b>Solution.</b></p><ol>{items}</ol><p>{self.puzzle.because}</p>"

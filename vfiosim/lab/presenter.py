@@ -1,0 +1,91 @@
+"""The presenter's switch: while it is on, all is for a room, in big letters and without code, and the presenter reveals."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ipywidgets as widgets
+import traitlets
+
+from ..assets import asset
+from .still import Still, note
+from .style import button, row, style, text, words
+
+
+class Presenter(traitlets.HasTraits):
+    """Is it on? Everything that cares observes `on`."""
+
+    on = traitlets.Bool(False)
+
+
+presenter = Presenter()
+
+
+class Switch(Still):
+    """A button that turns presenter mode on and off, for the whole notebook at once."""
+
+    def __init__(self) -> None:
+        self.press = button("Presenter mode", "big letters, no code, you reveal", primary=True)
+        self.said = text("vfiosim-said")
+        self._hide = widgets.HTML()
+        self.press.on_click(lambda _: self._turn())
+        super().__init__([style(), row("", self.press, self.said), self._hide])
+        self.add_class("vfiosim-lab")
+        self.add_class("vfiosim-ask")
+        self.add_class("vfiosim-switch")
+        presenter.observe(lambda _: self._follow(), "on")
+        self._follow()
+
+    @property
+    def message(self) -> str:
+        """What the switch says of itself."""
+        return words(self.said.value)
+
+    def still(self) -> str:
+        """Only a live notebook can be presented."""
+        return note(f"<b>Presenter mode.</b> {self.message}")
+
+    def _turn(self) -> None:
+        presenter.on = not presenter.on
+
+    def _follow(self) -> None:
+        on = presenter.on
+        self.press.description = "End presenter mode" if on else "Presenter mode"
+        what = (
+            "On: no code, big letters, players listen to keys (<b>?</b> tells which); <b>Reveal</b> shows an answer."
+            if on
+            else "Off: each reader predicts before anything is revealed."
+        )
+        self.said.value = f'<span role="status">{what}</span>'
+        self._hide.value = f"<style>{asset('presenter.css').read_text('utf-8')}</style>" if on else ""
+
+
+def present(on: bool = True) -> Switch:
+    """Turn presenter mode on (or off), and show the switch. It holds for this kernel only."""
+    presenter.on = bool(on)
+    return Switch()
+
+
+class Votes(widgets.VBox):  # type: ignore[misc]
+    """The answers of a question, each with a field in which a presenter may count the hands; a 0 says nothing."""
+
+    def __init__(self, choices: dict[str, str]) -> None:
+        self.fields = {
+            key: widgets.BoundedIntText(
+                value=0, min=0, max=9999, description=said, tooltip=f"How many hands for: {said}"
+            )
+            for key, said in choices.items()
+        }
+        super().__init__(list(self.fields.values()))
+        self.add_class("vfiosim-votes")
+
+    def told(self, right: Any) -> str:
+        """How the room voted, in a sentence; "" if nobody was counted."""
+        counts = {key: int(field.value) for key, field in self.fields.items()}
+        total = sum(counts.values())
+        return f"{counts.get(right, 0)} of {total} in the room had it." if total else ""
+
+    def clear(self) -> None:
+        """No hands."""
+        for field in self.fields.values():
+            field.value = 0

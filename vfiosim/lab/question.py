@@ -1,0 +1,138 @@
+"""Questions as data: what is asked, the experiment that answers, and the misconception behind each wrong answer."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from ..trace import Trace
+from ..uapi import Errno
+
+Answer: TypeAlias = Any  # a text; of an order or a set a tuple of keys
+
+CHOICE, NUMBER, TYPED, ORDER, SET = KINDS = ("choice", "number", "typed", "order", "set")
+
+
+@dataclass(frozen=True)
+class Misconception:
+    """Something that many people believe. `links` are public threads in which somebody did; the number is for reference."""
+
+    number: int
+    name: str
+    truth: str
+    links: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"“{self.name}” (misconception {self.number}). {self.truth}"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What an experiment showed: the answer, the steps that prove it and the one that decides, and what was counted."""
+
+    answer: Answer
+    trace: Trace
+    step: int = -1
+    evidence: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Slip:
+    """A wrong answer: the belief behind it and what is the case, as HTML; its name; another run, where that refutes it better."""
+
+    text: str
+    misconception: Misconception | None = None
+    refute: Callable[[], Finding] | None = None
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question with an experiment that answers it.
+
+    * `kind`: "choice" of one of `choices`; a "number"; "typed", a number or the name of an errno; "order", `choices` put into
+      an order; "set", those of `choices` for which it is true, e.g. objects that will be alive. "" is "choice" with choices,
+      "typed" without;
+    * `choices`: answer → what the reader reads; for "set" with `before` the answers are names of objects in that picture;
+    * `before`: where things stand when it is asked, to look at and to click on;
+    * `wrong`: a wrong answer → the belief behind it, and what is the case instead; `otherwise` for all others. In an order the
+      wrong answer is what stands at the first wrong place; in a set it is "+name" for the first that does not belong there,
+      "-name" for the first that is missing;
+    * `because`: why it is as it is; `view`: which objects the picture shows, all that matter if empty;
+    * `hints`: each deeper than the one before; `name`: under which the answer is kept in `progress`, not at all without one;
+    * `seed`: of the order in which things to be ordered are given.
+    """
+
+    text: str
+    experiment: Callable[[], Finding]
+    because: str
+    choices: Mapping[str, str] = field(default_factory=dict)
+    wrong: Mapping[str, str | Slip] = field(default_factory=dict)
+    otherwise: str | Slip = ""
+    view: Collection[str] = ()
+    kind: str = ""
+    before: Callable[[], Finding] | None = None
+    hints: tuple[str, ...] = ()
+    name: str = ""
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        if not self.kind:
+            object.__setattr__(self, "kind", CHOICE if self.choices else TYPED)
+        if self.kind not in KINDS:
+            raise ValueError(f"a question is of the kind {', '.join(KINDS)}, not {self.kind!r}")
+        if (self.kind in (CHOICE, ORDER, SET)) != bool(self.choices):
+            raise ValueError(f"a question of the kind {self.kind!r} has {'no' if self.choices else 'to have'} choices")
+
+    def given(self) -> list[str]:
+        """The answers as they are offered; what has to be ordered comes shuffled."""
+        return shuffled(self.choices, self.seed) if self.kind == ORDER else list(self.choices)
+
+    def tidy(self, answer: Answer) -> Answer:
+        """The answer as it is compared: a set in the order of its choices."""
+        if isinstance(answer, str) or self.kind == ORDER:
+            return answer
+        return tuple(key for key in self.choices if key in answer)
+
+    def slip(self, answer: Answer, right: Answer) -> Slip:
+        """What is to be said about a wrong answer."""
+        found = self.wrong.get(first_difference(answer, right, self.kind), self.otherwise)
+        return found if isinstance(found, Slip) else Slip(found)
+
+    def read(self, typed: str) -> str:
+        """A typed answer as it is compared. Raises ValueError, in a sentence for the reader, if it is none."""
+        text = typed.strip().upper()
+        if text.isascii() and text.isdecimal() and len(text) < 40:
+            return str(int(text))
+        if self.kind == TYPED and text in Errno.__members__:
+            return text
+        if not text:
+            raise ValueError("Type a prediction first.")
+        like = "a number like 2" if self.kind == NUMBER else "a number like 2, or the name of an errno like EINVAL"
+        raise ValueError(f"Type {like}.")
+
+
+def errnos(*names: str) -> dict[str, str]:
+    """Choices among errnos, each with what it means in general; "0" is success. Raises KeyError for an unknown name."""
+    return {name: f"{name}: {Errno[name].sentence}" if name != "0" else "0: it succeeds" for name in names}
+
+
+def shuffled(keys: Iterable[str], seed: int) -> list[str]:
+    """The keys in another order, the same for the same seed, and never the one in which they came if there are two or more."""
+    right = list(keys)
+    mixed, dice = list(right), random.Random(seed)
+    while mixed == right and len(right) > 1:
+        dice.shuffle(mixed)
+    return mixed
+
+
+def first_difference(answer: Answer, right: Answer, kind: str) -> str:
+    """The key of `Question.wrong` that stands for a wrong answer."""
+    if isinstance(answer, str) or isinstance(right, str):
+        return str(answer)
+    if kind == ORDER:
+        return next((mine for mine, true in zip(answer, right, strict=False) if mine != true), "")
+    extra = [f"+{one}" for one in answer if one not in right]
+    missing = [f"-{one}" for one in right if one not in answer]
+    return next(iter([*extra, *missing]), "")

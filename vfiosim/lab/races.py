@@ -1,0 +1,314 @@
+"""The race lab: take a protection out, predict, let every schedule be tried, look at what goes wrong, schedule it yourself."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from html import escape
+from typing import Any
+
+import ipywidgets as widgets
+
+from ..explore import Result, Witness
+from ..explore.result import counted, runs
+from ..explore.tally import Tally
+from ..puzzles import PUZZLES, Puzzle
+from ..puzzles.words import call_words, outcome_words
+from .by_hand import scheduler
+from .press import Guard
+from .sandbox import Sandbox
+from .slices import Sliced
+from .stage import Stage
+from .still import ONLY_LIVE, Still, note
+from .style import button, row, style, text
+from .style import words as plain
+
+SAFE, BROKEN = "safe", "broken"
+CHOICES = [("no: whatever the order, all is well", SAFE), ("yes: in some order something goes wrong", BROKEN)]
+MOST = 12  # outcomes and violations that get a row
+
+
+class Races(Still):
+    """Puzzles about races. `name` chooses one of `vfiosim.puzzles.PUZZLES`; options are those of the player.
+
+    The verdict is locked until the reader has predicted it. Raises ValueError for a puzzle that there is not.
+    """
+
+    def __init__(self, name: str | None = None, **options: Any) -> None:
+        if name is not None and name not in PUZZLES:
+            raise ValueError(f"there is no puzzle {name!r}; there are {', '.join(PUZZLES)}")
+        self.guard = Guard()
+        self.result: Result | None = None
+        self.predicted: str | None = None
+        self._sliced: Sliced[Result] | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._options = options
+        self.stage: Stage | None = None
+        self.sandbox: Sandbox | None = None
+        self._controls(name or next(iter(PUZZLES)))
+        super().__init__([])
+        self.add_class("vfiosim-lab")
+        self.add_class("vfiosim-races")
+        self._turned()
+
+    # ---- the controls
+
+    def _controls(self, name: str) -> None:
+        options = [(f"{puzzle.name}: {puzzle.title}", puzzle.name) for puzzle in PUZZLES.values()]
+        self.choice = widgets.Dropdown(options=options, value=name, description="puzzle", tooltip="Which race")
+        self.story, self.progress, self.verdict = (
+            text("vfiosim-question"),
+            text("vfiosim-answer"),
+            text("vfiosim-verdict"),
+        )
+        self.protections: dict[str, widgets.Checkbox] = {}
+        self.ticks = widgets.VBox([])
+        self.prediction = widgets.RadioButtons(
+            options=CHOICES, value=None, layout={"width": "auto"}, tooltip="Your prediction"
+        )
+        self.commit = button("Commit", "this is my prediction", guard=self.guard)
+        self.explore = button(
+            "Explore", "try every schedule that can make a difference", primary=True, guard=self.guard
+        )
+        self.stop = button("Stop", "end the exploration here", guard=self.guard)
+        self.reset = button("Reset", "everything as at first", guard=self.guard)
+        self.yourself = button(
+            "Schedule it yourself", "a sandbox with these calls, to be moved by hand", guard=self.guard
+        )
+        self.found = widgets.VBox([])
+        self.choice.observe(lambda _: self._turned(), "value")
+        self.prediction.observe(lambda _: self._say(""), "value")
+        self.commit.on_click(lambda _: self._commit())
+        self.explore.on_click(lambda _: self._explore())
+        self.stop.on_click(lambda _: self._stop())
+        self.reset.on_click(lambda _: self._turned())
+        self.yourself.on_click(lambda _: self._by_hand())
+
+    @property
+    def puzzle(self) -> Puzzle:
+        """The puzzle that is chosen."""
+        return PUZZLES[str(self.choice.value)]
+
+    def _turned(self) -> None:
+        """Another puzzle, or the same one from the beginning."""
+        self._end()
+        puzzle = self.puzzle
+        lanes = "".join(
+            f"<li><b>{escape(lane)}</b>: {escape('; '.join(map(call_words, calls)))}</li>"
+            for lane, calls in puzzle.programs().items()
+        )
+        self.story.value = (
+            f"<p><b>{puzzle.name}: {escape(puzzle.title)}.</b> {escape(puzzle.story, quote=False)}</p><ul>{lanes}</ul>"
+            f'<p class="vfiosim-where">Where the kernel sees to it: {escape(puzzle.source, quote=False)}</p>'
+        )
+        self.protections = {name: self._tick(name, f"take out {name}") for name in puzzle.protections}
+        if puzzle.faulty:
+            self.protections["faulty"] = self._tick(
+                "faulty", f"with {', '.join(puzzle.faulty)} as it would be without the protection"
+            )
+        if puzzle.fixes:
+            self.protections["fixed"] = self._tick("fixed", f"with a repair of {', '.join(puzzle.fixes)}")
+        self.ticks.children = list(self.protections.values())
+        self.stage = self.sandbox = None
+        self._lock()
+
+    def _tick(self, name: str, said: str) -> widgets.Checkbox:
+        made = widgets.Checkbox(value=False, description=said, indent=False, tooltip=said, layout={"width": "auto"})
+        made.observe(lambda _: self._changed(), "value")
+        return made
+
+    def _changed(self) -> None:
+        """Another kernel: what was predicted and found is about the one before."""
+        self._end()
+        self.stage = self.sandbox = None
+        self._lock()
+
+    def _lock(self) -> None:
+        self.result, self.predicted = None, None
+        self.prediction.value = None
+        self.prediction.disabled = self.commit.disabled = False
+        self.explore.disabled = self.stop.disabled = True
+        self.verdict.value, self.found.children = "", []
+        self._say("Predict first; then Explore is unlocked.")
+        self._arrange()
+
+    def _arrange(self) -> None:
+        changed = text("vfiosim-title", "The kernel as it is, or:")
+        asked = text("vfiosim-title", "Predict: can anything go wrong?")
+        parts = [
+            style(),
+            row("Race", self.choice),
+            self.story,
+            changed,
+            self.ticks,
+            asked,
+            self.prediction,
+            row("", self.commit, self.explore, self.stop, self.reset, self.yourself),
+            self.verdict,
+            self.progress,
+            self.stage,
+            self.found,
+            self.sandbox,
+        ]
+        self.children = [part for part in parts if part is not None]
+
+    # ---- to predict and to explore
+
+    def _commit(self) -> None:
+        if self.prediction.value is None:
+            self._say("Choose one of the two answers first.", "alert")
+            return
+        self.predicted = str(self.prediction.value)
+        self.prediction.disabled = self.commit.disabled = True
+        self.explore.disabled = False
+        self._say("Now explore.")
+
+    def _kernel(self) -> tuple[tuple[str, ...], dict[str, Callable[..., Any]]]:
+        """What is taken out, and which functions are replaced."""
+        ticked = {name for name, box in self.protections.items() if box.value}
+        own = self.puzzle.fixes if "fixed" in ticked else self.puzzle.faulty if "faulty" in ticked else {}
+        return tuple(name for name in self.puzzle.protections if name in ticked), own
+
+    def _explore(self) -> None:
+        if self.predicted is None or self._sliced is not None:
+            return
+        puzzle, (without, patches) = self.puzzle, self._kernel()
+        self.explore.disabled, self.stop.disabled = True, False
+        self._say("Exploring…")
+        self._sliced = Sliced(
+            lambda pause: puzzle.explore(without, patches or None, stop=pause, progress=self._tell_progress)
+        )
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:  # no notebook: nobody could press Stop
+            while not self._sliced.go():
+                pass
+            self._finish()
+            return
+        self._task = loop.create_task(self._go_on(self._sliced))
+
+    async def _go_on(self, sliced: Sliced[Result]) -> None:
+        while self._sliced is sliced and not sliced.go():
+            await asyncio.sleep(0.01)
+        if self._sliced is sliced:
+            self._finish()
+
+    def _tell_progress(self, tally: Tally) -> None:
+        found = len(tally.violations)
+        wrong = f", {counted(found, 'thing goes', 'things go')} wrong" if found else ""
+        self._say(
+            f"Exploring: {tally.schedules:,} schedules, {tally.transitions:,} effects, {len(tally.outcomes)} ways to end{wrong}"
+        )
+
+    def _stop(self) -> None:
+        if self._sliced is not None:
+            self._sliced.stop()
+            self._finish()
+
+    def _end(self) -> None:
+        """Leave an exploration that is under way."""
+        if self._sliced is not None:
+            self._sliced.stop()
+            self._sliced = None
+
+    def _finish(self) -> None:
+        sliced, self._sliced = self._sliced, None
+        self.stop.disabled, self.explore.disabled = True, False
+        assert sliced is not None
+        try:
+            self.result = sliced.result()
+        except ValueError as problem:
+            self._say(f"That cannot be explored: {problem}.", "alert")
+            return
+        result = self.result
+        self._say(self._what_next(result))
+        self.verdict.value = self._judged(result)
+        self.found.children = [*self._rows("What goes wrong", [(one.what, one) for one in result.violations])]
+        programs = self.puzzle.programs()
+        ends = [(outcome_words(programs, outcome), witness) for outcome, witness in result.outcomes.items()]
+        self.found.children = [*self.found.children, *self._rows("How the calls can end", ends)]
+        if result.counterexample is not None and result.counterexample.schedule:
+            self._show(result.counterexample)
+
+    # ---- what it tells
+
+    def _judged(self, result: Result) -> str:
+        wrong = len(result.violations)
+        said = {
+            SAFE: "<b>Safe</b>: nothing goes wrong in any schedule.",
+            BROKEN: f"<b>Broken</b>: {counted(wrong, 'thing goes', 'things go')} wrong.",
+        }.get(result.verdict, "<b>Not finished</b>: nothing went wrong in what was tried, but that proves nothing.")
+        if not result.complete and result.verdict == BROKEN:
+            said += f" The exploration was not finished: {escape(result.limit)}. There may be more."
+        said += f" ({result.schedules:,} schedules, {result.transitions:,} effects, {result.seconds:.2f} s)"
+        good = "good" if result.verdict == SAFE else "refused"
+        lines = f'<p class="{good}">{said}</p>'
+        if result.verdict in (SAFE, BROKEN):
+            named = {value: label for label, value in CHOICES}[self.predicted or SAFE]
+            right = self.predicted == result.verdict
+            sign, sort = ("✓", "good") if right else ("✕", "refused")
+            lines = f'<p class="{sort}">{sign} You predicted <b>{escape(named)}</b>.</p>' + lines
+        return f'<div role="status">{lines}</div>'
+
+    def _what_next(self, result: Result) -> str:
+        """What a newcomer may do after that; where a picture is shown, it is told what that is."""
+        if result.verdict == SAFE and not any(box.value for box in self.protections.values()):
+            return "What keeps it safe? Change the kernel above, and predict again."
+        return ""
+
+    def _rows(self, title: str, found: Sequence[tuple[str, Witness]]) -> list[widgets.Widget]:
+        if not found:
+            return []
+        rows: list[widgets.Widget] = [text("vfiosim-title", f"{title} ({len(found)})")]
+        for number, (said, witness) in enumerate(found[:MOST], start=1):
+            order = ", ".join(f"{effects} effects of {lane}" for lane, effects in runs(witness.schedule))
+            line = text(
+                "vfiosim-way",
+                f"{escape(said[:300], quote=False)} <span class='vfiosim-where'>({escape(order[:200])})</span>",
+            )
+            if witness.schedule:
+                show = button(f"Show {number}", f"the steps that lead to: {said[:200]}", guard=self.guard)
+                show.on_click(lambda _, witness=witness: self._show(witness))
+                rows.append(row("", show, line))
+            else:
+                rows.append(row("", line))
+        if len(found) > MOST:
+            rows.append(text("vfiosim-way", f"and {len(found) - MOST} more"))
+        return rows
+
+    def _show(self, witness: Witness) -> None:
+        """The steps of a schedule in the player, at its end."""
+        trace = witness.trace
+        if self.stage is None:
+            self.stage = Stage(trace, step=-1, **self._options)
+            self._arrange()
+        else:
+            self.stage.show(trace, -1)
+        self._say(f"Shown: {witness.what or 'one way to end'}; {len(witness)} effects, {witness.switches} switches.")
+
+    def _by_hand(self) -> None:
+        """The scheduler's bench, where the calls of the puzzle stand before their first effect."""
+        without, patches = self._kernel()
+        self.sandbox = scheduler(self.puzzle, without, patches, **self._options)
+        self.stage = None  # one picture at a time
+        self._arrange()
+        self._say("Below stand the calls before their first effect. You are the scheduler.")
+
+    def _say(self, sentence: str, role: str = "status") -> None:
+        sort = ' class="wrong"' if role == "alert" else ""
+        self.progress.value = f'<div role="{role}"{sort}>{escape(sentence, quote=False)}</div>' if sentence else ""
+
+    @property
+    def message(self) -> str:
+        """Verdict and progress, in words."""
+        return plain(f"{self.verdict.value} {self.progress.value}")
+
+    def still(self) -> str:
+        """The puzzle, and what was found if it was explored."""
+        shown = self.stage.still() if self.stage is not None else ""
+        asked = note("<b>Predict: can anything go wrong?</b>")
+        return str(self.story.value) + asked + (self.verdict.value or note(f"<i>{ONLY_LIVE}</i>")) + shown
+
+    def in_words(self) -> str:
+        """The puzzle, and what was found, as text."""
+        return "\n".join(filter(None, [plain(self.story.value), plain(self.verdict.value)]))

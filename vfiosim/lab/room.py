@@ -1,0 +1,221 @@
+"""A room of the museum to walk through: the symptom, the recording, the shortest way into the bug, and a place to mend it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+from html import escape
+from typing import Any
+
+import ipywidgets as widgets
+
+from ..engine import PatchError
+from ..museum import ROOMS, Own, Proof, Room
+from .help import Help
+from .question import Slip
+from .record import progress
+from .stage import Stage
+from .still import ONLY_LIVE, Still, note
+from .style import button, row, style, text, words
+from .verdict import misled
+
+
+def room(
+    name: str,
+    *,
+    hints: Sequence[str] = (),
+    explained: str = "",
+    slips: Sequence[tuple[str, Slip]] = (),
+    record: str = "",
+    view: Collection[str] = (),
+) -> RoomView:
+    """The room of this name, see `vfiosim.museum.ROOMS`. Raises ValueError for another.
+
+    * `hints`: instead of the room's own, each deeper than the one before; `explained`: why the repair works (HTML);
+    * `slips`: for a repair that is none: a part of what the proof says, and what misled; the first that fits is told;
+    * `record`: the name under which it is kept in `progress`; `view`: which objects the pictures show, all that matter if empty.
+    """
+    if name not in ROOMS:
+        raise ValueError(f"the museum has no room {name!r}; it has {', '.join(ROOMS)}")
+    return RoomView(ROOMS[name], hints=hints, explained=explained, slips=slips, record=record, view=view)
+
+
+class RoomView(Still):
+    """Shows a room of the museum. The reader changes the text of the faulty functions and lets every schedule decide.
+
+    `texts` are the functions as the reader has them now; `proof` is what was found about them last, None before.
+    """
+
+    def __init__(
+        self,
+        room: Room,
+        *,
+        hints: Sequence[str] = (),
+        explained: str = "",
+        slips: Sequence[tuple[str, Slip]] = (),
+        record: str = "",
+        view: Collection[str] = (),
+    ) -> None:
+        self.room = room
+        self._explained, self._slips, self._record = explained, slips, record
+        self.proof: Proof | None = None
+        self._walking = False  # is the shortest way shown?
+        self.texts = {name: room.source(name) for name in room.to_mend}
+        options: dict[str, Any] = {"only": view} if view else {}
+        self._stage = Stage(room.trace.trace, **options)
+        self.recording = button(
+            "What the real kernel answered", "the calls that were made on a real kernel, and its answers"
+        )
+        self.way = button("The shortest way into it", "step through the shortest run in which it goes wrong")
+        self.which = widgets.Dropdown(options=room.to_mend, description="function", tooltip="Which function to change")
+        self.editor = widgets.Textarea(rows=10, layout={"width": "100%"}, tooltip="The function, yours to change")
+        self.editor.add_class("vfiosim-code")
+        self.prove = button("Prove", "run every schedule, and compare with the recorded kernel", primary=True)
+        self.help = Help(hints or escape(room.lesson, quote=False), self._solution)
+        self.hint, self.solution = self.help.hint, self.help.solution
+        self.solution.description, self.solution.tooltip = (
+            "Repair",
+            "the repair of the museum, as a patch; after your first try",
+        )
+        self.again = button("Reset", "the functions as they were")
+        self.problem, self.verdict = text("vfiosim-problem"), text("vfiosim-verdict")
+        self.shown = text("vfiosim-verdict")
+        self.recording.disabled = not room.recorded()
+        self.which.observe(lambda change: self._turn_to(change["old"]), "value")
+        self.recording.on_click(lambda _: self._show(_recording(room)))
+        self.way.on_click(lambda _: self._walk())
+        self.prove.on_click(lambda _: self._prove())
+        self.again.on_click(lambda _: self._reset())
+        self._frame = [
+            style(),
+            text("vfiosim-question", self._title()),
+            row("", self.recording, self.way),
+            self.shown,
+            row("Mend it", self.which, text("vfiosim-does", "Change it so that this cannot happen, then Prove.")),
+            text("vfiosim-does", self._keeps()),
+            self.editor,
+            row("", self.prove, self.hint, self.solution, self.again),
+            self.problem,
+            self.verdict,
+            self.help.slot,
+        ]
+        super().__init__(self._frame)
+        self.add_class("vfiosim-lab")
+        self._reset()
+
+    @property
+    def message(self) -> str:
+        """What was said last, in words."""
+        return words(self.problem.value + self.verdict.value + self.help.slot.value)
+
+    def still(self) -> str:
+        """The room without its buttons: the symptom, the faulty functions, and the shortest way into the bug."""
+        sources = "\n\n".join(self.room.source(name) for name in self.room.to_mend)
+        said = note(self._title()) + note(self._keeps())
+        return f"{said}<pre>{escape(sources)}</pre>{note(f'<i>{ONLY_LIVE}</i>')}{self._stage.still()}"
+
+    def in_words(self) -> str:
+        """The room as text."""
+        return f"{self.room}\n{self._stage.in_words()}"
+
+    def _title(self) -> str:
+        room = self.room
+        when = "alive in the recorded Linux 7.2" if room.alive else "mended since; here the faulty function is back"
+        links = "".join(f"<br><small>{_with_address(link)}</small>" for link in room.links)
+        return f"<p><b>{escape(room.title)}</b> ({when})</p><p>{escape(room.symptom, quote=False)}{links}</p>"
+
+    def _keeps(self) -> str:
+        works = "".join(f"<li>{escape(kept.says, quote=False)}</li>" for kept in self.room.keeps)
+        return f"When it is mended:<ul>{works}</ul>"
+
+    # ---- what the buttons do
+
+    def _show(self, what: str) -> None:
+        self.shown.value = "" if self.shown.value == what else what
+
+    def _walk(self) -> None:
+        self._walking = not self._walking
+        self.children = [*self._frame[:4], self._stage, *self._frame[4:]] if self._walking else self._frame
+
+    def _solution(self) -> str:
+        why = f"<p>{self._explained}</p>" if self._explained else ""
+        return f"<p><b>Repair.</b></p><pre>{escape(self.room.patch())}</pre>{why}"
+
+    def _turn_to(self, before: str) -> None:
+        """Another function is chosen: what was written is kept."""
+        self.texts[before] = self.editor.value
+        self.editor.value = self.texts[self.which.value]
+
+    def _reset(self) -> None:
+        self.proof = None
+        self.texts = {name: self.room.source(name) for name in self.room.to_mend}
+        self.editor.value = self.texts[self.which.value]
+        self.help.clear()
+        for place in (self.problem, self.verdict, self.shown):
+            place.value = ""
+        self._walking = False
+        self._stage.show(self.room.trace.trace)
+        self.children = self._frame
+
+    def _prove(self) -> None:
+        self.texts[self.which.value] = self.editor.value
+        self.problem.value = self.verdict.value = ""
+        try:
+            mine = [self.room.mine(text) for name, text in self.texts.items() if text != self.room.source(name)]
+        except ValueError as problem:
+            self._complain(str(problem))
+            return
+        if not mine:
+            self._complain("Nothing is changed as yet: this is the function with the bug.")
+            return
+        self.help.tried()
+        self.prove.disabled = True
+        try:
+            self.proof = self.room.prove(*mine)
+        except PatchError as problem:
+            self._complain(f"{str(problem)[0].upper()}{str(problem)[1:]}.")
+            return
+        except Exception as problem:  # a mistake in the reader's own code
+            self._complain(f"Your function raises {type(problem).__name__}: {problem}")
+            return
+        finally:
+            self.prove.disabled = False
+        self._judge(self.proof, mine)
+
+    def _complain(self, message: str) -> None:
+        self.problem.value = f'<span role="alert">{escape(message)}</span>'
+
+    def _judge(self, proof: Proof, mine: list[Own]) -> None:
+        sort, sign = ("good", "✓ Mended.") if proof.clean else ("refused", "✕ Not mended.")
+        progress.record(self._record, proof.clean)
+        lines = [line for line in escape(str(proof)).splitlines()[1:] if "replay(" not in line]  # the stage has it
+        slip = None if proof.clean else next((slip for part, slip in self._slips if part in _told(proof)), None)
+        self.verdict.value = (
+            f'<div role="status"><p class="{sort}"><b>{sign}</b> With your {escape(", ".join(own.name for own in mine))}:</p>'
+            f"<ul>{''.join(f'<li>{line}</li>' for line in lines)}</ul>{misled(slip) if slip else ''}</div>"
+        )
+        if proof.counterexample is not None:
+            self._walking = True
+            self._stage.show(proof.counterexample.trace, -1)
+            self.children = [*self._frame, self._stage]
+
+
+def _recording(room: Room) -> str:
+    """What was asked and answered, line by line; the recording itself can be unfolded."""
+    rows = "".join(
+        f"<tr><td>{n}</td><td>{escape(asked)}</td><td><b>{escape(answer)}</b></td></tr>"
+        for n, (asked, answer) in enumerate(room.recorded_in_words(), 1)
+    )
+    head = "<tr><th></th><th>The program asked</th><th>Linux 7.2 answered</th></tr>"
+    raw = f"<details><summary>The recording itself</summary><pre>{escape(room.recorded())}</pre></details>"
+    return f'<table class="vfiosim-recording"><thead>{head}</thead><tbody>{rows}</tbody></table>{raw}'
+
+
+def _told(proof: Proof) -> str:
+    """Everything that the proof says, all that goes wrong included."""
+    return "\n".join([str(proof), *(witness.what for witness in proof.result.violations)])
+
+
+def _with_address(link: str) -> str:
+    """A public discussion or a commit; its address, if it has one, can be followed."""
+    return re.sub(r"https://\S+", r'<a href="\g<0>" target="_blank" rel="noreferrer">\g<0></a>', escape(link))

@@ -1,0 +1,120 @@
+"""What a running call is about to do, and what a refused one had in its hands."""
+
+from __future__ import annotations
+
+import linecache
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from ...engine import Count, Engine, KObject, Micro, Request, Thread
+from ...engine.source import Line
+from ...trace.words import describe
+from ...uapi import KernelError
+
+LOCKS = {"acquire": 1, "acquire_shared": 1, "release": -1, "release_shared": -1}
+REFERENCES = {"get": 1, "get_anyway": 1, "put": -1, "dropped": -1}
+MAYBE = {"get_unless_zero": 1, "put_if_last": -1}
+BEGIN, HAND_OVER, ALLOC, FREE, REFUSE = "begin", "hand_over", "alloc", "free", "refuse_if"
+
+
+@dataclass(frozen=True)
+class Hands:
+    """What a call held when it was refused, what of it was given back on the way out, and what it kept."""
+
+    had: tuple[str, ...] = ()
+    back: tuple[str, ...] = ()
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """What it left behind."""
+        return tuple((Counter(self.had) - Counter(self.back)).elements())
+
+
+def hands(engine: Engine, thread: Thread) -> Hands:
+    """Locks, references and new objects of a call that was refused, as its run shows them."""
+    own = [micro for micro in (Micro(*entry) for entry in engine.micro) if micro.thread is thread]
+    refusals = [number for number, micro in enumerate(own) if isinstance(micro.answer, KernelError)]
+    same = [number for number in refusals if own[number].answer is thread.error]
+    if not refusals:
+        return Hands()
+    refused = (same or refusals)[0 if same else -1]
+    at_refusal, at_end = _held(own[:refused]), _held(own)
+    return Hands(tuple(at_refusal.elements()), tuple((at_refusal - at_end).elements()))
+
+
+def _held(micros: list[Micro]) -> Counter[str]:
+    held: Counter[str] = Counter()
+    for micro in micros:
+        if isinstance(micro.answer, BaseException):
+            continue
+        for what, change in _changes(micro.request, micro.answer):
+            held[what] += change
+    return +held
+
+
+def _changes(request: Request, answer: Any) -> list[tuple[str, int]]:
+    name = _name(request)
+    if name in LOCKS:
+        return [(f"the lock {request[1].path}", LOCKS[name])]
+    if name in REFERENCES or (name in MAYBE and answer):
+        return [(_reference(*request[1:]), {**REFERENCES, **MAYBE}[name])]
+    if name == HAND_OVER:
+        return [(_reference(request[1], *request[2]), -1), (_reference(request[1], *request[3]), 1)]
+    if name == ALLOC and isinstance(answer, KObject):
+        return [(f"a new object, {answer.oid}", 1)]
+    return [(f"a new object, {request[1].oid}", -1)] if name == FREE else []
+
+
+def _reference(target: Count, holder: KObject, reason: str) -> str:
+    return f"a reference to {target.owner.oid} for {holder.oid} ({reason})"
+
+
+def _name(request: Request) -> str:
+    return str(request[0].__name__).lstrip("_")
+
+
+def about_to(engine: Engine, thread: Thread) -> str:
+    """The next effect of a thread, in words."""
+    request = engine.upcoming(thread)
+    if request is None:
+        return "has ended"
+    name = _name(request)
+    if name == BEGIN:
+        return "enter the kernel"
+    if name in LOCKS:
+        return f"{'take' if LOCKS[name] > 0 else 'give back'} the lock {request[1].path}"
+    if name in REFERENCES or name in MAYBE:
+        sign = {**REFERENCES, **MAYBE}[name]
+        return f"{'take' if sign > 0 else 'give back'} {_reference(*request[1:])}"
+    if name == REFUSE:
+        return f"check {request[3]}: it will {'refuse' if request[1] else 'pass'}"
+    verb, _, rest = describe(request, None).removesuffix(" → None").partition(" ")
+    return f"{verb.replace('_', ' ')} {rest}"
+
+
+def next_line(thread: Thread) -> tuple[str, str]:
+    """Where a thread stands: "file:line", and that statement; nothing before it has begun."""
+    if thread.code is None:
+        return "", ""
+    line = thread.cursor.line()
+    return str(line), text_of(line)
+
+
+def text_of(line: Line) -> str:
+    """A statement as it is written, on one line."""
+    found = ""
+    for number in range(line.number, line.number + 8):
+        found += " " + linecache.getline(line.code.co_filename, number).strip()
+        if found.count("(") <= found.count(")"):
+            break
+    return found.strip().replace("( ", "(").replace(" )", ")").replace(",)", ")")
+
+
+def line_of_refusal(engine: Engine, thread: Thread) -> str:
+    """The line of code whose check refused a call; "" if none did."""
+    for entry in reversed(engine.micro):
+        micro = Micro(*entry)
+        if micro.thread is thread and micro.answer is thread.error:
+            return text_of(micro.line)
+    return ""

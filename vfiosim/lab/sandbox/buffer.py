@@ -1,0 +1,164 @@
+"""The argument of an ioctl, to edit field by field and byte by byte; both show the same buffer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+import ipywidgets as widgets
+
+from ...uapi import Field, Struct
+from ..fields import BadInput, NumberField
+from ..style import row
+from .inputs import AddressField, BytesField, NumbersField, bytes_of
+
+
+class BufferForm(widgets.VBox):  # type: ignore[misc]
+    """Fields of a struct, what follows it, and its raw bytes.
+
+    `fds` are descriptors to choose from; `memory()` tells what is to be put into memory, and where in the buffer its address
+    belongs.
+    """
+
+    def __init__(self, struct: type[Struct], values: Mapping[str, int | str], fds: Sequence[int] = ()) -> None:
+        self.struct = struct
+        self.data = bytearray(bytes(struct()))
+        self._size = len(self.data)
+        self._quiet = False
+        self.fields: dict[str, NumberField | NumbersField | BytesField] = {}
+        self._places: dict[str, Field] = {}
+        for field in struct.fields():
+            if field.kind != "struct":
+                self._places[field.name] = field
+                self.fields[field.name] = self._field(field, values.get(field.name), fds)
+        self.raw = BytesField("raw bytes", tip="the whole buffer, two hexadecimal digits for each byte")
+        self.raw.add_class("vfiosim-raw")
+        self.raw.layout.display = "none"
+        self.show_raw = widgets.ToggleButton(
+            value=False, description="Raw bytes", tooltip="edit the buffer byte by byte"
+        )
+        self.show_raw.observe(lambda change: self._show(change["new"]), "value")
+        for name, field in self.fields.items():
+            field.text.observe(lambda _, name=name: self._edited(name), "value")
+        self.raw.text.observe(lambda _: self._raw_edited(), "value")
+        for name in values:
+            if name in self.fields:
+                with suppress(BadInput):
+                    self._write(name)
+        self._refresh()
+        super().__init__([row("", *self.fields.values(), self.show_raw), self.raw])
+
+    def _field(self, field: Field, value: int | str | None, fds: Sequence[int]) -> Any:
+        now = self.struct.from_buffer_copy(bytes(self.data)).get(field.name) if value is None else value
+        tip = f"{self.struct.kernel_name}.{field.name}, {8 * field.size} bits"
+        if field.kind == "array":
+            if field.elem_size in (2, 4, 8) and not field.struct:
+                return NumbersField(field.name, "", tip=f"{self.struct.kernel_name}.{field.name}: numbers, e.g. 3, 4")
+            return BytesField(field.name, "", tip=f"{self.struct.kernel_name}.{field.name}: bytes, e.g. 03 00 00 00")
+        if field.role == "ptr":
+            return AddressField(field.name, now)
+        high = (1 << 8 * field.size) - 1
+        choices = [str(fd) for fd in fds] if field.role == "fd_in" or field.name == "fd" else None
+        low = -(1 << 8 * field.size - 1)
+        return NumberField(field.name, now, low=low, high=high, tip=tip, choices=choices)
+
+    # ---- both ways
+
+    def _edited(self, name: str) -> None:
+        """A field was changed: its bytes follow, and so do other fields that share them, and the raw bytes."""
+        if self._quiet:
+            return
+        try:
+            self._write(name)
+        except BadInput:
+            return
+        self._refresh(but=name)
+
+    def _write(self, name: str) -> None:
+        place, field = self._places[name], self.fields[name]
+        if isinstance(field, NumberField):
+            number = field.read() & (1 << 8 * place.size) - 1
+            self.data[place.offset : place.offset + place.size] = number.to_bytes(place.size, "little")
+            return
+        if isinstance(field, NumbersField):
+            made = b"".join(number.to_bytes(place.elem_size, "little") for number in field.numbers(place.elem_size))
+        else:
+            made = field.bytes()
+        if place.size == 0:  # what follows the struct
+            self.data[place.offset :] = made
+        elif len(made) > place.size:
+            field.complain(f"there is room for {place.size} bytes")
+            raise BadInput(name)
+        else:
+            self.data[place.offset : place.offset + place.size] = made.ljust(place.size, b"\0")
+
+    def _raw_edited(self) -> None:
+        if self._quiet:
+            return
+        try:
+            made = bytes_of(str(self.raw.text.value))
+        except ValueError as problem:
+            self.raw.complain(str(problem))
+            return
+        self.data[:] = made
+        self._refresh(but="raw")
+
+    def _refresh(self, but: str = "") -> None:
+        self._quiet = True
+        padded = bytes(self.data).ljust(self._size, b"\0")
+        value = self.struct.from_buffer_copy(padded)
+        for name, field in self.fields.items():
+            if name != but:
+                self._show_field(field, self._places[name], value, padded)
+        if but != "raw":
+            self.raw.set(bytes(self.data).hex(" "))
+        self._quiet = False
+
+    def _show_field(self, field: Any, place: Field, value: Struct, padded: bytes) -> None:
+        if isinstance(field, NumberField):
+            try:
+                same = field.read() & (1 << 8 * place.size) - 1 == value.get(place.name) & (1 << 8 * place.size) - 1
+            except BadInput:
+                return  # what cannot be read stays, with what is said about it
+            if not same:
+                number = value.get(place.name)
+                field.set(hex(number) if place.size == 8 or "flags" in place.name else number)
+            return
+        end = place.offset + place.size if place.size else None
+        now = padded[place.offset : end]
+        if isinstance(field, NumbersField):
+            parts = [now[at : at + place.elem_size] for at in range(0, len(now), place.elem_size)]
+            field.set(", ".join(str(int.from_bytes(part, "little")) for part in parts))
+        else:
+            field.set(now.hex(" "))
+
+    def _show(self, shown: bool) -> None:
+        self.raw.layout.display = "" if shown else "none"
+
+    # ---- for the call
+
+    def read(self) -> bytes:
+        """The buffer. Raises BadInput where a field holds something that cannot be used."""
+        wrong = []
+        for field in self.fields.values():
+            try:
+                if isinstance(field, NumberField):
+                    field.read()
+                elif field.message:
+                    raise BadInput(field.label)
+            except BadInput as problem:
+                wrong.append(problem)
+        if self.raw.message:
+            wrong.append(BadInput("raw bytes"))
+        if wrong:
+            raise wrong[0]
+        return bytes(self.data)
+
+    def memory(self) -> list[tuple[int, bytes]]:
+        """(offset in the buffer, content) for each address that stands for memory to be made."""
+        found = []
+        for name, field in self.fields.items():
+            if isinstance(field, AddressField) and field.memory is not None:
+                found.append((self._places[name].offset, field.memory))
+        return found

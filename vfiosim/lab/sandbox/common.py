@@ -1,0 +1,210 @@
+"""What is wanted most, one press away: open, close, dup, mmap, processes, passing files on, binding drivers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import ipywidgets as widgets
+
+from ...kernel.fs.file import O_RDWR
+from ...kernel.mmap import MAP_SHARED
+from ..fields import BadInput, NumberField
+from ..nodes import device_nodes
+from ..press import Guard
+from ..style import button, row
+from .actions import Action, Began, Called, Killed, Mapped, Slept
+from .inputs import TextField
+from .run import Run
+
+Do = Callable[[Callable[[], Action]], None]
+
+
+class Common(widgets.VBox):  # type: ignore[misc]
+    """Rows of buttons; each gives `do` a function that makes the action, and may raise BadInput."""
+
+    def __init__(self, run: Callable[[], Run], process: Callable[[], str], guard: Guard, do: Do) -> None:
+        self._run, self._process, self._guard, self._do = run, process, guard, do
+        self.buttons: dict[str, widgets.Button] = {}
+        self.device = widgets.Dropdown(description="device", tooltip="Which device")
+        self.device.add_class("vfiosim-whole")
+        self.fd = widgets.Dropdown(description="fd", tooltip="Which descriptor")
+        self.address = NumberField("address", "", high=(1 << 64) - 1, tip="where the mapping begins")
+        self.length = NumberField("length", 4096, high=1 << 40, tip="bytes")
+        self.socket = widgets.Dropdown(description="socket", tooltip="The socket to send or receive with")
+        self.any_device = widgets.Dropdown(description="device", tooltip="Which device, whatever its driver")
+        self.driver = TextField("driver", "vfio-pci", tip="the name of a driver", choices=())
+        self.new = TextField("new name", "", tip="the name of a new process; empty for the next one")
+        self.time = NumberField("ms", 1000, high=10**9, tip="how many milliseconds pass")
+        self.first = self._first()
+        self.more = widgets.VBox([self._files(), self._memory(), self._passing(), self._sysfs(), self._clock()])
+        super().__init__([self.first, self.more])
+        self.add_class("vfiosim-common")
+
+    # ---- the rows
+
+    def _button(self, name: str, make: Callable[[], Action], tip: str, primary: bool = False) -> widgets.Button:
+        made = button(name, tip, primary, self._guard)
+        made.on_click(lambda _: self._do(make))
+        self.buttons[name] = made
+        return made
+
+    def _first(self) -> widgets.Box:
+        opened = self._open
+        device = "open the node of the chosen device"
+        group = "open the old group node of the chosen device: the way to devices before there was BIND"
+        iommufd = "open /dev/iommu: a new iommufd, which keeps the memory map of devices"
+        container = "open /dev/vfio/vfio, the old container: groups are put into it, and share a memory map"
+        kvm = "open /dev/kvm; then KVM_CREATE_VM on it makes a virtual machine, which can be told of VFIO files"
+        return row(
+            "Open",
+            self.device,
+            self._button("open device", lambda: opened(self._chosen(self.device, "a device").path), device, True),
+            self._button("open iommufd", lambda: opened("/dev/iommu"), iommufd),
+            self._button("open group", lambda: opened(self._chosen(self.device, "a device").group), group),
+            self._button("open container", lambda: opened("/dev/vfio/vfio"), container),
+            self._button("open kvm", lambda: opened("/dev/kvm"), kvm),
+        )
+
+    def _files(self) -> widgets.Box:
+        return row(
+            "Files",
+            self.fd,
+            self._button("close", lambda: self._on_fd("close"), "give the descriptor back"),
+            self._button("dup", lambda: self._on_fd("dup"), "a second descriptor for the same open file"),
+            self._button("eventfd", lambda: self._called("eventfd"), "a new eventfd"),
+            self._button("memfd", lambda: self._called("memfd", 4096), "a new memory file of 4096 bytes"),
+            self._button("other file", lambda: self._called("plain", "file"), "a file that VFIO knows nothing of"),
+        )
+
+    def _memory(self) -> widgets.Box:
+        return row(
+            "Memory",
+            self.length,
+            self._button("map memory", lambda: Mapped(self._process(), self._size()), "fresh memory of the process"),
+            self._button("mmap fd", self._mmap, "map the file of the chosen descriptor (Files)"),
+            self.address,
+            self._button(
+                "munmap", lambda: self._called("munmap", self.address.read(), self.length.read()), "unmap this range"
+            ),
+        )
+
+    def _passing(self) -> widgets.Box:
+        return row(
+            "Pass on",
+            self._button("socketpair", lambda: self._called("socketpair"), "two connected sockets; a fork shares them"),
+            self.socket,
+            self._button("send fd", self._send_fd, "send the chosen descriptor (Files) over the socket"),
+            self._button(
+                "receive fd",
+                lambda: self._called("recvmsg_fds", self._chosen(self.socket, "a socket")),
+                "take a file from the socket",
+            ),
+        )
+
+    def _sysfs(self) -> widgets.Box:
+        return row(
+            "Drivers",
+            self.any_device,
+            self.driver,
+            self._button(
+                "unbind driver", lambda: self._write("unbind"), "write the device's address into the driver's `unbind`"
+            ),
+            self._button(
+                "bind driver", lambda: self._write("bind"), "write the device's address into the driver's `bind`"
+            ),
+        )
+
+    def _clock(self) -> widgets.Box:
+        return row(
+            "Time",
+            self.time,
+            self._button("let time pass", lambda: Slept(self.time.read()), "waits with a time limit may end"),
+        )
+
+    # ---- what they do
+
+    def _called(self, name: str, *arguments: Any) -> Called:
+        return Called(self._process(), name, arguments)
+
+    def _open(self, path: str) -> Called:
+        return self._called("open", path, O_RDWR)
+
+    @staticmethod
+    def _chosen(control: widgets.Dropdown, what: str) -> Any:
+        if control.value is None:
+            raise ValueError(f"there is nothing to choose for {what}")
+        return control.value
+
+    def _on_fd(self, name: str) -> Called:
+        return self._called(name, self._chosen(self.fd, "a descriptor; open something first"))
+
+    def _size(self) -> int:
+        size = self.length.read()
+        if not 0 < size <= 1 << 24:
+            self.length.complain("1 to 16777216 bytes, please")
+            raise BadInput("length")
+        return size
+
+    def _mmap(self) -> Called:
+        fd = self._chosen(self.fd, "a descriptor; open something first")
+        return self._called("mmap", self.length.read(), 3, MAP_SHARED, fd, 0, None)
+
+    def _send_fd(self) -> Called:
+        socket, fd = self._chosen(self.socket, "a socket"), self._chosen(self.fd, "a descriptor")
+        return self._called("sendmsg_fds", socket, (fd,))
+
+    def _write(self, what: str) -> Called:
+        bus, address = self._chosen(self.any_device, "a device")
+        return self._called("write_file", f"/sys/bus/{bus}/drivers/{self.driver.read().strip()}/{what}", address)
+
+    def begin(self) -> Began:
+        """A new process, of the name that was typed, or the next one that is free."""
+        return Began(self._name())
+
+    def fork(self) -> Began:
+        """A child of the chosen process."""
+        return Began(self._name(), self._process())
+
+    def kill(self) -> Killed:
+        """The chosen process is told to end."""
+        return Killed(self._process())
+
+    def _name(self) -> str:
+        typed = str(self.new.text.value).strip()
+        if typed:
+            return typed
+        taken = self._run().machine.processes
+        return next(name for name in (f"p{n}" for n in range(2, len(taken) + 3)) if name not in taken)
+
+    # ---- what there is to choose from
+
+    def look_again(self) -> None:
+        """The machine has changed."""
+        run, process = self._run(), self._process()
+        table = run.descriptors(process) if process in run.alive() else {}
+        _offer(self.device, [(node.label[:36], node) for node in device_nodes(run.machine.topology)])
+        _offer(self.fd, [(f"{fd} → {file.label}", fd) for fd, file in table.items()], newest=True)
+        sockets = [(f"{fd} → {file.label}", fd) for fd, file in table.items() if file.f_op.name == "socket"]
+        _offer(self.socket, sockets)
+        devices = run.machine.topology.devices
+        _offer(self.any_device, [(spec.name, (spec.bus, spec.address)) for spec in devices])
+        options = tuple(run.machine.built.drivers)
+        if self.driver.text.options != options:
+            self.driver.text.options = options
+        mapped = [
+            done.told
+            for done in run.done
+            if isinstance(done.action, Mapped) or getattr(done.action, "name", "") == "mmap"
+        ]
+        if not str(self.address.text.value) and mapped and isinstance(mapped[-1].number, int):
+            self.address.set(hex(mapped[-1].number))
+
+
+def _offer(control: widgets.Dropdown, options: list[tuple[str, Any]], newest: bool = False) -> None:
+    """Other options; what was chosen stays chosen if it is there still."""
+    if list(control.options) == options:
+        return
+    was, values = control.value, [value for _, value in options]
+    control.options = options
+    control.value = was if was in values else (values[-1 if newest else 0] if values else None)

@@ -1,0 +1,231 @@
+"""Choose a descriptor, what to ask of it, and with which argument; then Call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import ipywidgets as widgets
+
+from ... import uapi
+from ...kernel.base import VFIO_DRIVERS
+from ..fields import NumberField
+from ..style import row, text
+from .actions import Called, Mapped
+from .buffer import BufferForm
+from .calls import (
+    ON_A_FILE,
+    OTHER,
+    WITHOUT_A_FILE,
+    Plain,
+    defaults,
+    number_for,
+    plain_call,
+    requests,
+)
+from .inputs import BytesField, NumbersField, TextField
+from .run import Run
+
+NO_FD, OTHER_FD = "no descriptor", "another number"
+CONST_ARGUMENT, BUFFER = "a number", "bytes"
+
+
+class CallForm(widgets.VBox):  # type: ignore[misc]
+    """The parts of one call. `parts_of_call` gives what is to be done for it; `run` and `process` tell whose it is."""
+
+    def __init__(self, run: Callable[[], Run], process: Callable[[], str]) -> None:
+        self._run, self._process = run, process
+        self._quiet = False
+        self.fd = widgets.Dropdown(description="on", tooltip="Which descriptor the call is about")
+        self.number = NumberField("descriptor", 99, low=-(1 << 31), tip="any number, open or not")
+        self.what = widgets.Dropdown(description="call", tooltip="What to ask of it")
+        self.what.add_class("vfiosim-whole")
+        self.request = NumberField("request", "0x3b78", high=(1 << 64) - 1, tip="the number of the request")
+        self.sort = widgets.Dropdown(
+            options=[CONST_ARGUMENT, BUFFER], description="argument", tooltip="what the argument is"
+        )
+        self.argument = widgets.VBox([])
+        self.buffer: BufferForm | None = None
+        self.parts: dict[str, Any] = {}
+        self.fd.observe(lambda _: self._fd_chosen(), "value")
+        self.what.observe(lambda _: self._what_chosen(), "value")
+        self.sort.observe(lambda _: self._other_argument(), "value")
+        self.does = text("vfiosim-does")
+        super().__init__(
+            [row("Call", self.fd, self.number, self.what, self.request, self.sort, self.does), self.argument]
+        )
+        self.look_again()
+
+    # ---- what there is to choose from
+
+    def look_again(self, chosen: int | None = None) -> None:
+        """The table of descriptors may have changed; `chosen` is the one to turn to, if there is a new one."""
+        run, process = self._run(), self._process()
+        table = run.descriptors(process) if process in run.alive() else {}
+        options = [(f"{fd} → {file.label}", fd) for fd, file in table.items()] + [(NO_FD, NO_FD), (OTHER_FD, OTHER_FD)]
+        was = self.fd.value if chosen is None else chosen
+        values = [value for _, value in options]
+        file_was = self._signature
+        self._quiet = True
+        self.fd.options = options
+        self.fd.value = was if was in values else values[0]
+        self._quiet = False
+        if self._now() != file_was:
+            self._fd_chosen()
+        elif self.buffer is not None and not self.parts:
+            self._fill()
+
+    _signature: Any = None
+
+    def _now(self) -> Any:
+        """What the choice of calls depends on: the file behind the chosen descriptor, and whose it is."""
+        file = self._file()
+        return (self._process(), self.fd.value, getattr(file, "oid", ""), self._run().machine.kernel)
+
+    def _file(self) -> Any:
+        run, process = self._run(), self._process()
+        return run.descriptors(process).get(self.fd.value) if process in run.alive() else None
+
+    def _fd_chosen(self) -> None:
+        if self._quiet:
+            return
+        self._signature = self._now()
+        self.number.layout.display = "" if self.fd.value == OTHER_FD else "none"
+        file = self._file()
+        calls: list[tuple[str, Any]]
+        if self.fd.value == NO_FD:
+            calls = [(plain.name, plain) for plain in WITHOUT_A_FILE]
+        else:
+            known = requests(self._run(), file) if file is not None else {}
+            calls = [(name, request) for name, request in known.items()]
+            calls += [(OTHER, OTHER), *((plain.name, plain) for plain in ON_A_FILE)]
+        self._quiet = True
+        self.what.options = calls
+        self.what.index = 0
+        self._quiet = False
+        self._what_chosen()
+
+    def _what_chosen(self) -> None:
+        if self._quiet:
+            return
+        chosen = self.what.value
+        other = chosen == OTHER
+        self.request.layout.display = self.sort.layout.display = "" if other else "none"
+        self.buffer, self.parts = None, {}
+        self.does.value = chosen.does if isinstance(chosen, Plain) else ""
+        if isinstance(chosen, Plain):
+            self.parts = {name: self._part(name, sort, value) for name, sort, value in chosen.arguments}
+            self.argument.children = [row("", *self.parts.values())] if self.parts else []
+        elif other:
+            self._other_argument()
+        elif isinstance(chosen, uapi.Request):
+            self._request_argument(chosen)
+
+    def _request_argument(self, request: uapi.Request) -> None:
+        run, process = self._run(), self._process()
+        fds = list(run.descriptors(process))
+        if request.struct is not None:
+            self.buffer = BufferForm(request.struct, defaults(run, process, request), fds)
+            self.argument.children = [self.buffer]
+            return
+        if request.argument in ("s32", "int"):
+            choices = [str(fd) for fd in fds] if request.argument == "s32" else None
+            low, high = (-(1 << 31), (1 << 32) - 1) if request.argument == "s32" else (0, (1 << 64) - 1)
+            value = number_for(run, process, request)
+            self.parts = {"argument": NumberField("argument", value, low=low, high=high, choices=choices)}
+        elif request.argument == "cstr":
+            names = [spec.address for spec in run.machine.topology.devices if spec.driver in VFIO_DRIVERS]
+            self.parts = {"argument": TextField("name", self._member(names), choices=names)}
+        self.argument.children = [row("", *self.parts.values())] if self.parts else []
+
+    def _member(self, names: list[str]) -> str:
+        """A device that is in the group behind the chosen descriptor."""
+        file = self._file()
+        label = str(getattr(file, "label", ""))
+        devices = self._run().machine.topology.devices
+        inside = [spec.address for spec in devices if label.startswith(f"group{spec.group}#") and spec.address in names]
+        return (inside or names or [""])[0]
+
+    def _other_argument(self) -> None:
+        if self.what.value != OTHER or self._quiet:
+            return
+        number = NumberField("argument", 0, high=(1 << 64) - 1)
+        part = number if self.sort.value == CONST_ARGUMENT else BytesField("bytes", "00 00 00 00")
+        self.parts = {"argument": part}
+        self.argument.children = [row("", part)]
+
+    def _part(self, name: str, sort: str, value: Any) -> Any:
+        if sort == "number":
+            if name == "address":
+                mapped = [done.told.number for done in self._run().done if isinstance(done.action, Mapped)]
+                value = hex(mapped[-1]) if mapped else value
+            return NumberField(name, value, low=-(1 << 63), high=(1 << 64) - 1)
+        if sort == "bytes":
+            return BytesField(name, value)
+        return NumbersField(name, value, tip="descriptors, e.g. 3, 4") if sort == "fds" else TextField(name, value)
+
+    def _fill(self) -> None:
+        """A descriptor that did not exist when the form was made may be what a field has waited for."""
+        request = self.what.value
+        if not isinstance(request, uapi.Request) or self.buffer is None:
+            return
+        fds = [str(fd) for fd in self._run().descriptors(self._process())]
+        for name, value in defaults(self._run(), self._process(), request).items():
+            field = self.buffer.fields[name]
+            if str(field.text.value) in ("0", ""):
+                field.set(value)
+        for field in self.buffer.fields.values():
+            if isinstance(field.text, widgets.Combobox):
+                field.text.options = tuple(fds)
+
+    # ---- what it makes
+
+    def parts_of_call(self, by_hand: bool = False, lane: str = "") -> tuple[list[Mapped], Called]:
+        """What is to be done: the memory that the argument needs, then the call, without the addresses of that memory.
+
+        Raises BadInput where a field holds something that cannot be used.
+        """
+        made = self._call()
+        memory: list[Mapped] = []
+        if self.buffer is not None:
+            memory = [Mapped(made.process, len(data), data, quiet=True) for _, data in self.buffer.memory()]
+        hand = replace(made, lane=lane if by_hand else "", by_hand=by_hand)
+        return memory, hand
+
+    def with_addresses(self, call: Called, addresses: list[int]) -> Called:
+        """The call with the addresses of the memory that was made for it in its buffer."""
+        if not addresses or self.buffer is None:
+            return call
+        data = bytearray(call.arguments[2])  # type: ignore[arg-type]
+        for (offset, _), address in zip(self.buffer.memory(), addresses, strict=True):
+            data[offset : offset + 8] = address.to_bytes(8, "little")
+        return replace(call, arguments=(*call.arguments[:2], bytes(data)))
+
+    def _call(self) -> Called:
+        process, chosen = self._process(), self.what.value
+        fd = None if self.fd.value == NO_FD else self.number.read() if self.fd.value == OTHER_FD else int(self.fd.value)
+        if isinstance(chosen, Plain):
+            return plain_call(process, chosen, fd, {name: self._value(part) for name, part in self.parts.items()})
+        assert fd is not None
+        if chosen == OTHER:
+            part = self.parts["argument"]
+            argument = part.bytes() if isinstance(part, BytesField) else part.read()
+            return Called(process, "ioctl", (fd, self.request.read(), argument))
+        if self.buffer is not None:
+            return Called(process, "ioctl", (fd, chosen.number, self.buffer.read()), self.buffer.struct.__name__)
+        if not self.parts:
+            return Called(process, "ioctl", (fd, chosen.number))
+        value = self.parts["argument"].read()
+        if chosen.argument == "int":
+            return Called(process, "ioctl", (fd, chosen.number, value))
+        data = value.encode() + b"\0" if chosen.argument == "cstr" else (value & 0xFFFFFFFF).to_bytes(4, "little")
+        return Called(process, "ioctl", (fd, chosen.number, data))
+
+    @staticmethod
+    def _value(part: Any) -> Any:
+        if isinstance(part, NumberField):
+            return part.read()
+        if isinstance(part, BytesField):
+            return part.bytes()
+        return tuple(part.numbers(4)) if isinstance(part, NumbersField) else part.read()

@@ -1,0 +1,113 @@
+"""Fields for what is no plain number: addresses of memory that is made for the call, bytes, text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+
+from ..fields import LabelledField, NumberField
+
+MEMORY = re.compile(r"\[\s*(int|zeros|text)?\s*(.*?)\s*\]", re.DOTALL)
+ADDRESS_TIP = (
+    "an address, or memory that is made for this call: [zeros 4096], [int 3], [text nic] or bytes such as [03 00 00 00]"
+)
+LARGEST = 1 << 24  # bytes that a reader may ask for at once
+
+
+def bytes_of(text: str) -> bytes:
+    """Bytes as people write them: "03 00 00 00", "0300", "0x03,0x00". Raises ValueError."""
+    digits = re.sub(r"0[xX]|[\s,:]", "", text)
+    if not re.fullmatch(r"(?:[0-9a-fA-F]{2})*", digits):
+        raise ValueError("bytes are two hexadecimal digits each, like 03 00 ff")
+    return bytes.fromhex(digits)
+
+
+def memory_of(text: str) -> bytes | None:
+    """The content of the memory that a reader asks for in brackets; None for a text without. Raises ValueError."""
+    found = MEMORY.fullmatch(text.strip())
+    if found is None:
+        return None
+    sort, value = found.groups()
+    if sort is None:
+        made = bytes_of(value)
+    elif sort == "text":
+        made = value.encode() + b"\0"
+    else:
+        if not re.fullmatch(r"-?(0[xX][0-9a-fA-F]{1,16}|[0-9]{1,20})", value):
+            raise ValueError(f"[{sort} …] takes a number")
+        number = int(value, 0)
+        if sort == "zeros" and not 0 < number <= LARGEST:
+            raise ValueError(f"[zeros …] makes 1 to {LARGEST} bytes")
+        if sort == "int" and not -(1 << 31) <= number < 1 << 32:
+            raise ValueError("[int …] has 32 bits")
+        made = bytes(number) if sort == "zeros" else (number & 0xFFFFFFFF).to_bytes(4, "little")
+    if not made:
+        raise ValueError("memory of no bytes has no address; write a number, or [zeros 4096]")
+    return made
+
+
+class AddressField(NumberField):
+    """A field for an address; in brackets stands what is to be at it, and `memory` is then that."""
+
+    def __init__(self, label: str, value: int | str = 0) -> None:
+        self.memory: bytes | None = None
+        super().__init__(label, value, low=0, high=(1 << 64) - 1, tip=f"{label}: {ADDRESS_TIP}")
+        self.add_class("vfiosim-wide")
+
+    def read(self) -> int:
+        """The address; 0 where `memory` is to be made. Raises BadInput, and says why beside the field."""
+        try:
+            self.memory = memory_of(str(self.text.value))
+        except ValueError as problem:
+            raise self.refusal(str(problem)) from None
+        if self.memory is None:
+            return super().read()
+        self.complain("")
+        return 0
+
+
+class TextField(LabelledField):
+    """A field for a text."""
+
+    def __init__(self, label: str, value: str = "", *, tip: str = "", choices: Collection[str] | None = None) -> None:
+        super().__init__(label, value, tip, choices)
+        self.add_class("vfiosim-wide")
+
+    def read(self) -> str:
+        """The text. Raises BadInput for none, and says so beside the field."""
+        text = str(self.text.value)
+        if not text.strip():
+            raise self.refusal("something is missing here")
+        return text
+
+
+class BytesField(TextField):
+    """A field for bytes, two hexadecimal digits each; it may be empty."""
+
+    def bytes(self) -> bytes:
+        """The bytes. Raises BadInput, and says why beside the field."""
+        try:
+            found = bytes_of(str(self.text.value))
+        except ValueError as problem:
+            raise self.refusal(str(problem)) from None
+        self.complain("")
+        return found
+
+
+class NumbersField(TextField):
+    """A field for several numbers with a limit of bits each, e.g. descriptors."""
+
+    def numbers(self, size: int) -> list[int]:
+        """The numbers, of `size` bytes each. Raises BadInput, and says why beside the field."""
+        found = []
+        for word in re.split(r"[\s,]+", str(self.text.value).strip()):
+            if not word:
+                continue
+            if not re.fullmatch(r"-?(0[xX][0-9a-fA-F]{1,16}|[0-9]{1,20})", word):
+                raise self.refusal(f"“{word[:40]}” is no number; write some like 3, 4")
+            number = int(word, 16 if "x" in word.lower() else 10)
+            if not -(1 << 8 * size - 1) <= number < 1 << 8 * size:
+                raise self.refusal(f"{number} does not fit into {8 * size} bits")
+            found.append(number & (1 << 8 * size) - 1)
+        self.complain("")
+        return found

@@ -1,0 +1,105 @@
+"""Everything that was done, as Python to copy and as a text to save and load."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from html import escape
+from pathlib import Path
+
+import ipywidgets as widgets
+
+from ...as_code import program_of
+from ..fields import BadInput
+from ..press import Guard
+from ..style import button, row, text, words
+from .inputs import TextField
+from .run import Run
+
+LARGEST = 4_000_000  # bytes of a file to load
+
+
+class Keep(widgets.VBox):  # type: ignore[misc]
+    """Two texts and their buttons; `load` is given a saved text, and raises ValueError for one that is none."""
+
+    def __init__(self, run: Callable[[], Run], guard: Guard, load: Callable[[str], None]) -> None:
+        self._run, self._load = run, load
+        self.code = widgets.Textarea(
+            rows=12, description="Python", tooltip="A program that does the same", layout={"width": "100%"}
+        )
+        self.code.add_class("vfiosim-code")
+        self.saved = widgets.Textarea(
+            rows=4, description="saved", tooltip="What was saved, or is to be loaded", layout={"width": "100%"}
+        )
+        self.saved.add_class("vfiosim-code")
+        self.file = TextField("file", "sandbox.txt", tip="the name of a file, beside the notebook")
+        self.save = button("Save", "everything that was done, as a text", guard=guard)
+        self.load = button("Load", "do what the text says, on a fresh machine", guard=guard)
+        self.to_file = button("Save to file", "write the text into the file", guard=guard)
+        self.from_file = button("Load from file", "read the file and do what it says", guard=guard)
+        self.save.on_click(lambda _: self._press(self._save))
+        self.load.on_click(lambda _: self._press(self._load_text))
+        self.to_file.on_click(lambda _: self._press(self._write))
+        self.from_file.on_click(lambda _: self._press(self._read))
+        self.problem = text("vfiosim-problem")
+        super().__init__(
+            [
+                self.code,
+                row("Keep", self.save, self.load, self.file, self.to_file, self.from_file),
+                self.saved,
+                self.problem,
+            ]
+        )
+        self.add_class("vfiosim-keep")
+
+    @property
+    def message(self) -> str:
+        """What was said last, in words."""
+        return words(self.problem.value)
+
+    def look_again(self) -> None:
+        """More was done; the Python is written only while somebody can see it."""
+        if self.layout.display != "none":
+            try:
+                self.code.value = program_of(self._run().machine)
+            except ValueError as problem:
+                self.code.value = f"# {problem}"
+
+    def _press(self, what: Callable[[], str]) -> None:
+        try:
+            self._say(what())
+        except BadInput:
+            return
+        except ValueError as problem:
+            self._say(f"That did not work: {problem}.")
+        except OSError as problem:
+            self._say(f"That did not work: {problem.strerror or problem}.")
+
+    def _say(self, said: str) -> None:
+        self.problem.value = f'<span role="alert">{escape(said[:400], quote=False)}</span>' if said else ""
+
+    def _save(self) -> str:
+        self.saved.value = self._run().save()
+        return "Copy this text; Load does the same again, here or elsewhere."
+
+    def _load_text(self) -> str:
+        self._load(str(self.saved.value))
+        return "Loaded."
+
+    def _write(self) -> str:
+        path = Path(self.file.read().strip())
+        saved = self._run().save()
+        path.write_text(saved, "utf-8")
+        self.saved.value = saved
+        return f"Saved to {path.name}, beside the notebook."
+
+    def _read(self) -> str:
+        path = Path(self.file.read().strip())
+        if path.stat().st_size > LARGEST:
+            raise ValueError("this file is too large for a saved sandbox")
+        try:
+            found = path.read_text("utf-8")
+        except UnicodeDecodeError:
+            raise ValueError("this file is no text") from None
+        self.saved.value = found
+        self._load(found)
+        return f"Loaded from {path.name}."

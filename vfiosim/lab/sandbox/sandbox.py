@@ -1,0 +1,345 @@
+"""The sandbox: a machine of your choice, every call there is, one after the other or interleaved by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import ipywidgets as widgets
+
+from ...machine import Machine
+from ...topology import Topology
+from ..alive import Alive
+from ..fields import BadInput
+from ..press import Guard
+from ..stage import Stage
+from ..still import ONLY_LIVE, Still, note
+from ..style import beside, button, row, style, text, told, words
+from .actions import Action, Began, Called, Moved, Setup
+from .common import Common
+from .form import CallForm
+from .keep import Keep
+from .run import Run
+from .schedule import Schedule
+from .tell import broken_html, hint, say, table_html, told_html, with_left_out
+from .told import Told
+from .world import World
+
+AT_ONCE, BY_HAND = "at once", "by hand"
+NOTHING = ("nothing", None)
+
+
+class Sandbox(Still):
+    """Processes, devices, and every call that the simulator knows; what was done can be taken back, copied and saved.
+
+    * `topology`: a Topology, or the name of a built-in one; `kernel`: the version whose rules hold;
+    * `processes`: the programs that there are at first; `without`: protections to take out of the kernel;
+    * `start`: makes the machine itself, e.g. that of a puzzle, with calls under way that the reader moves by hand; `later`:
+      by thread, the calls that are to come after them;
+    * everything else is an option of the player, as in `vfiosim.views.show`.
+
+    `run` is the machine and what was done to it; `listeners` are called after every press, with the sandbox. Raises ValueError
+    for a topology or a kernel that there is not.
+    """
+
+    def __init__(
+        self,
+        topology: Topology | str = "small",
+        kernel: str = "v7.2",
+        processes: Collection[str] = ("vmm",),
+        *,
+        without: Collection[str] = (),
+        start: Callable[[], Machine] | None = None,
+        later: Mapping[str, Sequence[Called]] | None = None,
+        **options: Any,
+    ) -> None:
+        named = Topology.named(topology) if isinstance(topology, str) else topology
+        self._later = later or {}
+        self.run = Run(Setup(named, kernel, tuple(processes), tuple(without)), start)
+        self.listeners: list[Callable[[Any], None]] = []
+        self.guard = Guard(lambda: self._say("A click came while a run was under way; it was ignored.", "wrong"))
+        self._make_controls()
+        self.stage = Stage(self.run.shown(), idle=False, steady=True, **options)
+        super().__init__([style(), *self._arranged(by_hand=start is not None)])
+        self.add_class("vfiosim-lab")
+        self.add_class("vfiosim-sandbox")
+        self._refresh()
+        self._say("Ready. Nothing has happened yet; the steps of what you do will be shown.")
+
+    def _arranged(self, by_hand: bool) -> list[widgets.Widget]:
+        """Calls under way come first, with their picture; else the controls stand beside what they bring about."""
+        run = row("", self.when, self.call, self.points, self.lane, self.look, self.what_fails)
+        calls = [self.hint, row("", self.process), self.table, self.common.first, self.form, run]
+        said, running = [self.result, self.broken], [self.schedule, self.next_calls]
+        top = [self._way_back(), self.common.more, self.world, self.keep]
+        own = [
+            self.begin,
+            self.fork,
+            self.kill,
+            *self.common.buttons.values(),
+            self.call,
+            self.undo,
+            self.redo,
+            self.reset,
+        ]
+        if by_hand:
+            return [*running, *said, *top, self.stage, *calls, Alive(self), told(*own)]
+        return [*top, beside([*calls, *said, Alive(self), told(*own)], [*running, self.stage])]
+
+    # ---- the controls
+
+    def _make_controls(self) -> None:
+        self.hint, self.table, self.result = text("vfiosim-hint"), text("vfiosim-table"), text("vfiosim-result")
+        self.broken = text("vfiosim-broken")
+        self.process = widgets.Dropdown(
+            options=self.run.alive(), description="who", tooltip="Which process makes the calls"
+        )
+        self.process.observe(lambda _: self._turned(), "value")
+        self._quiet = False
+        self.common = Common(lambda: self.run, self._who, self.guard, self._do)
+        self.form = CallForm(lambda: self.run, self._who)
+        self.begin = self._button("New process", self.common.begin, "a program with nothing open")
+        self.fork = self._button("Fork", self.common.fork, "a child that shares every open file")
+        self.kill = self._button("Kill", self.common.kill, "end the process: all its descriptors are closed")
+        self.when = widgets.ToggleButtons(options=[AT_ONCE, BY_HAND], tooltips=["to its end", "you are the scheduler"])
+        self.lane = widgets.Text("A", description="thread", tooltip="The name of the thread that makes the call")
+        self.lane.layout.display = "none"
+        self.when.observe(lambda change: self._when(change["new"]), "value")
+        self.call = button("Call", "make the call that is chosen above", primary=True, guard=self.guard)
+        self.call.on_click(lambda _: self._press(self._call))
+        self.points = widgets.ToggleButton(
+            description="Let it fail", tooltip="something in this call fails on purpose", layout={"width": "auto"}
+        )
+        self.look = button("What can fail?", "everything in this call that can fail, in its order", guard=self.guard)
+        self.what_fails = widgets.Dropdown(description="fails", tooltip="What is to fail", options=[NOTHING])
+        self.look.on_click(lambda _: self._press(self._look))
+        self.points.observe(lambda change: self._failing(change["new"]), "value")
+        self._failing(False)
+        self.schedule = Schedule(self.guard, lambda moved: self._press(lambda: self.run.do(moved)))
+        self.next_calls = row("")
+        self._begins = {
+            lane: self._button(f"{lane}: next call", partial(self._next_call, lane), "begin it; nothing happens yet")
+            for lane, calls in self._later.items()
+            if calls
+        }
+        self.world = World(self.run.setup, self.guard, self._boot)
+        self.keep = Keep(lambda: self.run, self.guard, self._load)
+
+    def _button(self, name: str, make: Callable[[], Action], tip: str) -> widgets.Button:
+        made = button(name, tip, guard=self.guard)
+        made.on_click(lambda _: self._do(make))
+        return made
+
+    def _way_back(self) -> widgets.Box:
+        self.undo = button("Undo", "take the last call or step back", guard=self.guard)
+        self.redo = button("Redo", "do again what was taken back", guard=self.guard)
+        self.reset = button("Reset", "the machine as it was at first", guard=self.guard)
+        self.undo.quick = self.redo.quick = True
+        self.undo.on_click(lambda _: self._press(self._undo))
+        self.redo.on_click(lambda _: self._press(self._redo))
+        self.reset.on_click(lambda _: self._press(self._reset))
+        self.folds = {
+            name: widgets.ToggleButton(value=False, description=name, tooltip=tip, layout={"width": "auto"})
+            for name, tip in (
+                ("More calls", "files, memory, sockets, drivers, time"),
+                ("Machine", "devices, kernel version, protections to take out"),
+                ("Code, save, load", "everything that was done, as Python or as a text to keep"),
+            )
+        }
+        for fold, part in zip(self.folds.values(), (self.common.more, self.world, self.keep), strict=True):
+            part.layout.display = "none"
+            fold.observe(lambda change, part=part: self._fold(part, change["new"]), "value")
+        back, who = (self.undo, self.redo, self.reset), (self.begin, self.common.new, self.fork, self.kill)
+        made = row("", *back, *who, *self.folds.values())
+        made.add_class("vfiosim-bar")
+        return made
+
+    def _fold(self, part: widgets.Widget, shown: bool) -> None:
+        part.layout.display = "" if shown else "none"
+        if part is self.world:
+            self.world.unfold()
+        self.keep.look_again()
+
+    def _when(self, value: str) -> None:
+        self.lane.layout.display = "" if value == BY_HAND else "none"
+
+    def _who(self) -> str:
+        return str(self.process.value or "")
+
+    def _turned(self) -> None:
+        """Another process was chosen."""
+        if not self._quiet:
+            self.common.look_again()
+            self.form.look_again()
+
+    # ---- what they do
+
+    def _do(self, make: Callable[[], Action]) -> None:
+        self._press(lambda: self.run.do(make()))
+
+    def _call(self) -> Told:
+        """The call of the form, with the memory that it needs."""
+        by_hand = self.when.value == BY_HAND
+        memory, call = self.form.parts_of_call(by_hand, str(self.lane.value).strip() or "A")
+        if by_hand and call.lane in self._lanes():
+            raise ValueError(f"the thread {call.lane!r} is in a call already; give this one another name")
+        if self.points.value and self.what_fails.value is not None:
+            number, errno = self.what_fails.value
+            call = replace(call, fault=number, errno=errno)
+        addresses = [self.run.do(each).number for each in memory]
+        told = self.run.do(self.form.with_addresses(call, addresses))
+        self.points.value = False
+        return told
+
+    def _failing(self, wanted: bool) -> None:
+        """Is something in the next call to fail?"""
+        self.look.layout.display = self.what_fails.layout.display = "" if wanted else "none"
+        self.what_fails.options = [NOTHING]
+
+    def _look(self) -> None:
+        memory, call = self.form.parts_of_call()
+        found = self.run.faultable(memory, partial(self.form.with_addresses, call))
+        self.what_fails.options = [NOTHING, *((f"{n}: {errno}, {what}", (n, errno)) for n, errno, what in found)]
+        self._say(
+            f"{len(found)} things can fail in this call; choose one, then Call."
+            if found
+            else "Nothing in this call can fail."
+        )
+
+    def _lanes(self) -> list[str]:
+        threads = [self.run.machine.calls[number].thread for number in self.run.running()]
+        return [thread.prefix or thread.label for thread in threads]
+
+    def _undo(self) -> None:
+        action = self.run.undo()
+        self._say("Taken back; Redo does it again." if action else "There is nothing to take back.")
+
+    def _redo(self) -> Told | None:
+        told = self.run.redo()
+        if told is None:
+            self._say("There is nothing to do again.")
+        return told
+
+    def _reset(self) -> None:
+        self.run.reset()
+        self._say("Everything is as at the beginning; Redo brings back what was done, one by one.")
+
+    def _boot(self, setup: Setup, keep: bool) -> None:
+        left_out = self.run.boot(setup, keep)
+        self._after(None)
+        self.world.show(self.run.setup, self.run.without.met)
+        self._say(with_left_out("The machine has booted.", left_out), "wrong" if left_out else "")
+
+    def _load(self, saved: str) -> None:
+        self.run.load(saved)
+        self._after(None)
+        self.world.show(self.run.setup, self.run.without.met)
+        self._say("Loaded, and done again.")
+
+    def _press(self, what: Callable[[], Told | None]) -> None:
+        """Do what a button stands for, and show what came of it. Whatever goes wrong is said in words."""
+        self.add_class("vfiosim-busy")
+        before = self.run.descriptors(self._who()) if self._who() in self.run.alive() else {}
+        try:
+            told = what()
+            self._after(before)
+            if told is not None:  # last: who can read how the call ended can walk through it
+                self.result.value = told_html(told, len(self.run.shown()))
+        except BadInput as problem:
+            self._say(f"Nothing was called; see what is said at {problem}.", "wrong")
+        except ValueError as problem:
+            self._say(f"Nothing was called: {problem}.", "wrong")
+        finally:
+            self.remove_class("vfiosim-busy")
+
+    # ---- what they show
+
+    def _after(self, before: dict[int, Any] | None) -> None:
+        self._refresh(before)
+        hand = bool(self.run.done) and isinstance(self.run.done[-1].action, Moved)
+        trace = self.run.shown()
+        self.stage.show(trace, len(trace) if hand else min(1, len(trace)), self.run.rehearsal())
+        for listener in self.listeners:
+            listener(self)
+
+    def _refresh(self, before: dict[int, Any] | None = None) -> None:
+        """Bring everything in line with the machine."""
+        alive = self.run.alive()
+        if list(self.process.options) != alive:
+            was, last = self._who(), self.run.done[-1].action if self.run.done else None
+            self._quiet = True
+            self.process.options = alive
+            wanted = last.process if isinstance(last, Began) and not last.parent else was
+            self.process.value = wanted if wanted in alive else next(iter(alive), None)
+            self._quiet = False
+        self.process.layout.display = "" if len(alive) > 1 else "none"
+        for control in (self.call, self.fork, self.kill):
+            control.disabled = not alive
+        self.table.value = table_html(self.run)
+        self.common.look_again()
+        self.form.look_again(self._new_fd(before))
+        self.schedule.look_again(self.run)
+        self.world.look_again(self.run.without.met)
+        self.keep.look_again()
+        self.broken.value = broken_html(self.run.machine.check())
+        self.undo.disabled, self.redo.disabled = not self.run.done, not self.run.undone
+        press, self.hint.value = hint(self.run, self._who())
+        for name in ("open device", "open iommufd"):
+            each = self.common.buttons[name]
+            (each.add_class if name == press else each.remove_class)("vfiosim-primary")
+        self._next_lane()
+        self._offer_next()
+
+    def _new_fd(self, before: dict[int, Any] | None) -> int | None:
+        """A descriptor that has just come into being and that the form turns to; what is only an argument of others stays aside."""
+        if before is None or self._who() not in self.run.alive():
+            return None
+        new = {fd: file for fd, file in self.run.descriptors(self._who()).items() if fd not in before}
+        wanted = [
+            fd for fd, file in new.items() if file.f_op.name.startswith(("vfio device", "vfio group", "kvm", "iommufd"))
+        ]
+        device = any(file.f_op.name == "vfio device" for file in before.values())
+        aside = device and all(new[fd].f_op.name == "iommufd" for fd in wanted)
+        return None if not wanted or aside else wanted[-1]
+
+    def _next_call(self, lane: str) -> Called:
+        """The next call of a thread whose program is known."""
+        return self._later[lane][self._made(lane)]
+
+    def _made(self, lane: str) -> int:
+        return sum(isinstance(done.action, Called) and done.action.lane == lane for done in self.run.done)
+
+    def _offer_next(self) -> None:
+        busy = self._lanes()
+        left = {lane for lane, calls in self._later.items() if lane not in busy and self._made(lane) < len(calls)}
+        ready = [begin for lane, begin in self._begins.items() if lane in left]
+        if list(self.next_calls.children) != ready:
+            self.next_calls.children = ready
+
+    def _next_lane(self) -> None:
+        """A name for the next thread that is moved by hand."""
+        taken = self._lanes()
+        if str(self.lane.value) in taken:
+            self.lane.value = next(
+                name for name in (chr(65 + n % 26) * (1 + n // 26) for n in range(1000)) if name not in taken
+            )
+
+    def _say(self, sentence: str, sort: str = "") -> None:
+        self.result.value = say(sentence, sort)
+
+    @property
+    def message(self) -> str:
+        """The line about the last press, in words."""
+        return words(self.result.value)
+
+    def still(self) -> str:
+        """How things stand, and the steps of the last thing that was done."""
+        last = self.result.value if self.run.done else f"<i>{ONLY_LIVE}</i>"
+        return f"{self.table.value}{note(last)}{self.stage.still()}"
+
+    def in_words(self) -> str:
+        """The descriptor tables, the line about the last press, and its steps."""
+        lines = [words(self.table.value), self.message, self.stage.in_words() if self.run.done else ""]
+        return "\n".join(lines).rstrip()

@@ -1,0 +1,127 @@
+"""What is said once an answer is known: the answer beside the truth, the misconception by its name, and why it is as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+from .question import ORDER, Answer, Finding, Misconception, Question, Slip
+
+YOURS, TRUTH = "You predicted", "The simulator says"
+STEPS = "<p>The steps that decide it:</p>"
+
+
+def named(question: Question, answer: Answer) -> str:
+    """An answer as the reader reads it, as HTML in a line."""
+    said = question.choices.get
+    if isinstance(answer, str):
+        return escape(said(answer, answer), quote=False)
+    if not answer:
+        return "none of them"
+    return escape((" → " if question.kind == ORDER else ", ").join(said(key, key) for key in answer), quote=False)
+
+
+def judged(question: Question, predicted: Answer, finding: Finding) -> str:
+    """The verdict about a prediction, as HTML."""
+    right = question.tidy(finding.answer)
+    good = predicted == right
+    if isinstance(predicted, str) or isinstance(right, str):
+        lines = [_in_a_line(question, predicted, right, good)]
+    else:
+        lines = [_beside(question, predicted, right, good)]
+    if not good:
+        lines.append(misled(question.slip(predicted, right)))
+    return status([*lines, *_why(question, finding)])
+
+
+def revealed(question: Question, finding: Finding, votes: str = "") -> str:
+    """The answer for a room, with what is to be said about each of the other answers."""
+    right = question.tidy(finding.answer)
+    lines = [f'<p><span class="good">✓ {TRUTH} <b>{named(question, right)}</b>.</span> {escape(votes)}</p>']
+    told: set[Misconception] = set()
+    for key, slip in question.wrong.items():
+        made = slip if isinstance(slip, Slip) else Slip(slip)
+        said = escape(question.choices.get(key.lstrip("+-"), key), quote=False)
+        if made.misconception in told:
+            made = Slip(made.text)
+        elif made.misconception is not None:
+            told.add(made.misconception)
+        lines.append(f'<p><span class="refused"><b>✕ {said}</b></span>. {_belief(made)}</p>')
+    return status([*lines, *_why(question, finding)])
+
+
+def misled(slip: Slip) -> str:
+    """The paragraph about a wrong answer; "" if nobody knows what misled."""
+    said = _belief(slip)
+    return f"<p><b>What misled you?</b> {said}</p>" if said else ""
+
+
+def _belief(slip: Slip) -> str:
+    parts = [slip.text]
+    if slip.misconception is not None:
+        parts.append(called(slip.misconception))
+    return " ".join(part for part in parts if part)
+
+
+def called(misconception: Misconception) -> str:
+    """A misconception by its name, with the threads in which others had it."""
+    links = "".join(
+        f' <a href="{escape(link)}" target="_blank" rel="noopener">thread {number}</a>'
+        for number, link in enumerate(misconception.links, 1)
+    )
+    others = f" Others have believed it too:{links}." if links else ""
+    return f'<span class="vfiosim-belief">{escape(str(misconception), quote=False)}{others}</span>'
+
+
+def status(lines: Sequence[str]) -> str:
+    """Lines that a screen reader announces."""
+    return f'<div role="status">{"".join(lines)}</div>'
+
+
+def _why(question: Question, finding: Finding) -> list[str]:
+    lines = [f"<p><b>Because</b> {question.because}</p>"]
+    if finding.evidence:
+        lines.append("<ul>" + "".join(f"<li>{escape(line)}</li>" for line in finding.evidence) + "</ul>")
+    return [*lines, STEPS]
+
+
+def _in_a_line(question: Question, predicted: Answer, right: Answer, good: bool) -> str:
+    sign, sort = ("✓", "good") if good else ("✕", "refused")
+    return (
+        f'<p><span class="{sort}">{sign} {YOURS} <b>{named(question, predicted)}</b>.</span> '
+        f'<span class="good">{TRUTH} <b>{named(question, right)}</b>.</span></p>'
+    )
+
+
+def _beside(question: Question, predicted: Sequence[str], right: Sequence[str], good: bool) -> str:
+    """Two columns: what was predicted, and what is the case."""
+    head = '<p class="good"><b>✓ All of it is right.</b></p>' if good else _how_many(question, predicted, right)
+    if question.kind == ORDER:
+        pairs = [
+            (f"{n}. {question.choices.get(mine, mine)}", f"{n}. {question.choices.get(true, true)}", mine == true)
+            for n, (mine, true) in enumerate(zip(predicted, right, strict=True), 1)
+        ]
+    else:
+        yes, no = "✓ yes", "– no"
+        pairs = [
+            (
+                f"{said}: {yes if key in predicted else no}",
+                yes if key in right else no,
+                (key in predicted) == (key in right),
+            )
+            for key, said in question.choices.items()
+        ]
+    rows = "".join(
+        f'<tr class="{"good" if same else "refused"}"><td>{"✓" if same else "✕"} {escape(mine, quote=False)}</td>'
+        f"<td>{escape(true, quote=False)}</td></tr>"
+        for mine, true, same in pairs
+    )
+    return f"{head}<table><thead><tr><th>{YOURS}</th><th>{TRUTH}</th></tr></thead><tbody>{rows}</tbody></table>"
+
+
+def _how_many(question: Question, predicted: Sequence[str], right: Sequence[str]) -> str:
+    if question.kind == ORDER:
+        first = next(n for n, (mine, true) in enumerate(zip(predicted, right, strict=True), 1) if mine != true)
+        return f'<p class="refused"><b>✕ The first wrong place is number {first}.</b></p>'
+    wrong = len(set(predicted) ^ set(right))
+    return f'<p class="refused"><b>✕ {wrong} of {len(question.choices)} {"is" if wrong == 1 else "are"} wrong.</b></p>'
