@@ -1,12 +1,30 @@
-"""The lesson about one BIND: its benches, and its task. The questions are in `one_bind_questions`."""
+"""The lesson about one BIND: its benches, and its tasks. The questions are in `one_bind_questions`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
-from ..lab import Bench, Exercise, Prediction, Session, Task
+from ..lab import Bench, Exercise, Finding, Ordering, Parsons, Prediction, Quiz, Session, Slip, Task
+from ..lab.parsons import by_trace
 from ..trace import Trace
-from .one_bind_questions import DEVICE, IOMMUFD, QUESTIONS
+from . import misconceptions as M
+from .beginnings import bound, bound_program, opened
+from .one_bind_questions import CHECK, QUESTIONS
+
+__all__ = [
+    "bind",
+    "bound_program",
+    "close",
+    "errors",
+    "exercise",
+    "first_bind",
+    "gate",
+    "kvm",
+    "order",
+    "predict",
+    "quiz",
+]
 
 CORE = frozenset(
     {
@@ -22,18 +40,6 @@ CORE = frozenset(
 )
 GROUPS = CORE | {"vfio_group 1", "iommu_group 1", "iommufd_group", "file group1#*"}
 KVM = CORE | {"file kvm-v*", "kvm", "kvm_device", "kvm_vfio"}
-
-
-def opened(session: Session) -> None:
-    """A device file and an iommufd, both open, nothing bound."""
-    session.open(DEVICE)
-    session.open(IOMMUFD)
-
-
-def bound(session: Session) -> None:
-    """A device that is bound to an iommufd."""
-    opened(session)
-    session.bind(3, iommufd=4)
 
 
 def bound_for_a_vm(session: Session) -> None:
@@ -82,10 +88,152 @@ def predict(name: str) -> Prediction:
     """One of the questions of the lesson. Raises ValueError for a name that it does not have."""
     if name not in QUESTIONS:
         raise ValueError(f"there is no question {name!r}; there are {', '.join(QUESTIONS)}")
-    return Prediction(QUESTIONS[name])
+    return Prediction(replace(QUESTIONS[name], name=f"01 {name}"))
 
 
-# ---- the task: make the device free
+def quiz() -> Quiz:
+    """Three questions at the end."""
+    return Quiz(CHECK)
+
+
+# ---- the first task: every check refuses once
+
+TO_MEET = {
+    "argsz_minimum": "EINVAL: argsz is smaller than the struct was at first",
+    "copy_from_user": "EFAULT: argsz is larger than what the program has there",
+    "flags_known": "EINVAL: a flag that nobody knows",
+    "iommufd_is_open": "EBADF: iommufd is no open descriptor",
+    "file_is_iommufd": "EBADFD: iommufd is a file of another kind",
+    "group_is_open": "EBUSY: the group is in use the old way",
+    "not_bound_yet": "EINVAL: the file is bound already",
+}
+
+
+def still_to_meet(session: Session) -> list[str]:
+    """The refusals of BIND that have not been seen yet."""
+    met = {action.outcome.check for action in session.actions if "BIND" in action.outcome.call}
+    return [f"still to be met: {said}" for check, said in TO_MEET.items() if check not in met]
+
+
+def meet_them(session: Session) -> None:
+    """The solution: what a field alone can do, then the open group, then a second bind."""
+    for fields in ({"argsz": 8}, {"argsz": 4096}, {"flags": 2}, {"iommufd": 777}, {"iommufd": 3}):
+        session.bind(3, **{"argsz": 24, "iommufd": 4, **fields})
+    session.open("/dev/vfio/1")
+    session.bind(3, argsz=24, iommufd=4)
+    session.close(5)
+    session.bind(3, argsz=24, iommufd=4)
+    session.bind(3, argsz=24, iommufd=4)
+
+
+def _bound_too_early(session: Session) -> bool:
+    return bool(session.machine.trace.end.objects["vfio_device_file 1"].value("access_granted"))
+
+
+EVERY_REFUSAL = Task(
+    "Seven checks of BIND can refuse here. Meet each of them once, in any order. What you take back with <b>Undo</b> "
+    "does not count; <b>Check</b> lists "
+    "what is missing.",
+    opened,
+    still_to_meet,
+    (
+        "Five of them need one wrong field each. Two need another call before: one opens something, one binds.",
+        "<code>argsz</code>: 8 and 4096. <code>flags</code>: 2. <code>iommufd</code>: a number that is not open, and one that is "
+        "open but no iommufd. Put each field right again.",
+        "EBUSY: <b>open group</b>, <b>bind</b>, then close the group's descriptor. Last of all bind twice: the second is refused "
+        "under the lock.",
+    ),
+    meet_them,
+    "Fields are checked before the group, the group before the lock, and only under the lock is the descriptor looked up. "
+    "A bound file stays bound, so that check comes last. After each refusal everything is as before: what was taken on the way "
+    "is given back in reverse order.",
+    slips=(
+        (
+            _bound_too_early,
+            Slip(
+                "The file is bound now. The checks of the fields still come first; but a descriptor is not looked up any more, and "
+                "the group cannot be opened. <b>Undo</b> leads back.",
+                M.ALL_CHECKS_AT_ONCE,
+            ),
+        ),
+    ),
+    name="01 task: every refusal",
+)
+
+
+def errors() -> Exercise:
+    """The first task of the lesson."""
+    rows = ("open", "bind", "descriptor")
+    return Exercise(EVERY_REFUSAL, lambda session: Bench(session, show=rows, only=GROUPS, room=room(bound)))
+
+
+# ---- the second task: the steps of a BIND in their order
+
+
+def _one_bind() -> Finding:
+    session = Session(start=opened)
+    session.bind(3, argsz=24, iommufd=4)
+    return Finding("", session.steps)
+
+
+STEPS = Parsons(
+    "These are steps of a BIND that succeeds, each with its phase. Put them into the order in which the kernel does them. "
+    "Not every line is needed.",
+    {
+        "argument": "validate: the argument is copied and looked at",
+        "group": "block: the group is closed to the old way",
+        "lock": "lock: the lock of the device set",
+        "iommufd": "acquire: the binding holds the iommufd's file",
+        "device": "acquire: the device is opened, open_count becomes 1",
+        "object": "acquire: the device gets an object in the iommufd",
+        "id": "publish: out_devid is written",
+        "gate": "publish: the gate opens",
+    },
+    by_trace(
+        _one_bind,
+        {
+            "argument": "The argument is copied",
+            "group": "is blocked",
+            "lock": "The lock of the device set: nobody",
+            "iommufd": "the binding holds its file",
+            "device": "opened for the first time",
+            "object": "gets an object in",
+            "id": "is written into",
+            "gate": "The gate opens",
+        },
+    ),
+    "what can be refused without touching anything comes first. References are taken under the lock, each after what it rests on. "
+    "The gate comes last, because whoever sees it open must find an open device behind it.",
+    extra={"unwind": "unwind: the group is opened to the old way again"},
+    slips={
+        "gate": Slip(
+            "An open gate with a closed device behind it: that is a race, and puzzle R4 shows it.", M.OPEN_IS_ENOUGH
+        ),
+        "iommufd": Slip(
+            "A descriptor is looked up late, because looking it up takes a reference.", M.ALL_CHECKS_AT_ONCE
+        ),
+        "unwind": Slip(
+            "A BIND that succeeds gives nothing back: the group stays blocked as long as the binding lives."
+        ),
+        "lock": Slip("The group is blocked under a lock of its own, before the lock of the device set."),
+    },
+    hints=(
+        "The phases come in the order validate, block, lock, acquire, publish.",
+        "First the iommufd is held, then the device is opened, then it gets its object.",
+        "The kernel writes out_devid while it can still fail; the gate cannot fail.",
+    ),
+    seed=2,
+    name="01 order: the steps of a BIND",
+    view=tuple(sorted(GROUPS)),
+)
+
+
+def order() -> Ordering:
+    """The second task of the lesson."""
+    return Ordering(STEPS)
+
+
+# ---- the third task: make the device free
 
 
 def held_three_times(session: Session) -> None:
@@ -129,20 +277,34 @@ def _leading_to(session: Session, name: str) -> list[int]:
     return [fd for fd, label in session.descriptors().items() if label.startswith(name)]
 
 
+def _only_the_list_is_left(session: Session) -> bool:
+    return not _leading_to(session, "vfio0") and "file vfio0#1" in session.machine.trace.end.objects
+
+
 FREE_THE_DEVICE = Task(
     "The device is bound. Its file has two descriptors, and it is on the list of a kvm-vfio device. "
     "Make the device free again: nobody has it open. The VM and the iommufd stay open.",
     held_three_times,
     still_to_do,
-    "A file lives as long as anybody holds it. Ask <i>why is it alive?</i> about <code>file vfio0#1</code> and count. "
-    "FILE DEL needs a descriptor to name the file.",
+    (
+        "A file lives as long as anybody holds it. Ask <i>why is it alive?</i> about <code>file vfio0#1</code> and count.",
+        "There are three holders: descriptors 3 and 5, and the list. FILE DEL needs a descriptor to name the file.",
+        "FILE DEL with file fd 3; then close 3 and close 5.",
+    ),
     free_it,
     "The file is held three times: by descriptors 3 and 5, and by the list. There is no request that unbinds: the binding "
     "ends when the file ends. FILE DEL comes first, because it finds the file through a descriptor. Are both descriptors "
     "closed already, then only closing the kvm-vfio descriptor is left: it drops the whole list. That is a second way.",
+    slips=(
+        (
+            _only_the_list_is_left,
+            Slip("Both numbers are closed, and the file lives: the list holds it, too.", M.ONE_NUMBER_ONE_HOLDER),
+        ),
+    ),
+    name="01 task: set the device free",
 )
 
 
 def exercise() -> Exercise:
-    """The task of the lesson."""
+    """The third task of the lesson."""
     return Exercise(FREE_THE_DEVICE, lambda session: Bench(session, show=("descriptor", "kvm", "why"), only=KVM))

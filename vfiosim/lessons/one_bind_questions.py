@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from ..lab import Finding, Question, Session
+from ..lab import Finding, Question, Session, Slip
 from ..trace import Trace
+from . import misconceptions as M
+from .beginnings import DEVICE, IOMMUFD, bound
 
-DEVICE, EMULATED, IOMMUFD = "/dev/vfio/devices/vfio0", "/dev/vfio/devices/vfio4", "/dev/iommu"
+EMULATED = "/dev/vfio/devices/vfio4"
 FILES = frozenset({"thread *", "fds", "file vfio*", "file iommu*", "vfio_device_file", "iommufd_ctx"})
 BOUND = FILES | {"vfio_device vfio0", "iommufd_device"}
 
@@ -90,12 +92,20 @@ QUESTIONS: dict[str, Question] = {
             "ENOTTY": "ENOTTY: there is no such request on this file",
         },
         {
-            "0": "You took <i>opening the file</i> for <i>opening the device</i>. With the old group files these come together. "
-            "Here they are two calls.",
+            "0": Slip(
+                "You took <i>opening the file</i> for <i>opening the device</i>. With the old group files these come together. "
+                "Here they are two calls.",
+                M.OPEN_IS_ENOUGH,
+            ),
             "EBADF": "You took the closed gate for a missing file. The descriptor is good; its file may not do much yet.",
             "ENOTTY": "ENOTTY means that a file does not know a request. It comes after the gate: first the gate has to be open.",
         },
         view=FILES | {"vfio_device vfio0"},
+        hints=(
+            "Who has been asked up to now: the file, or the device?",
+            "Look at access_granted of the file in the picture.",
+        ),
+        name="01 open is enough?",
     ),
     "who holds the iommufd?": Question(
         "The iommufd has just been opened: its file counts 1 reference, for descriptor 4. Now BIND succeeds. "
@@ -104,12 +114,20 @@ QUESTIONS: dict[str, Question] = {
         "the binding holds the file, so that the iommufd cannot go while the device uses it, and the new device object in "
         "the iommufd holds it once more. These are the holders after BIND:",
         wrong={
-            "1": "You counted descriptors only. Kernel objects hold files too: that is why a file can outlive its descriptor.",
+            "1": Slip(
+                "You counted descriptors only. Kernel objects hold files too: that is why a file can outlive its descriptor.",
+                M.ONE_NUMBER_ONE_HOLDER,
+            ),
             "2": "You have one of the two. The binding (the device's open file) holds the iommufd, and so does the device "
             "object that BIND makes inside the iommufd.",
         },
         otherwise="Count holders, not calls: each unit of a counter belongs to somebody. Ask who would have to let go.",
         view=BOUND,
+        hints=(
+            "The descriptor stays. Who else needs the iommufd from now on?",
+            "The binding, and something that BIND makes in it.",
+        ),
+        name="01 who holds the iommufd?",
     ),
     "which error wins?": Question(
         "The old group file <code>/dev/vfio/1</code> is open, so BIND must fail with EBUSY. And the <code>iommufd</code> "
@@ -118,13 +136,18 @@ QUESTIONS: dict[str, Question] = {
         "the checks have an order. What needs no lock comes first (sizes, flags, a negative number). Then the group is looked "
         "at. Only then, under the lock of the device set, is the descriptor looked up.",
         wrong={
-            "EBADF": "You expected all arguments to be checked before anything else. A descriptor is looked up late, because "
-            "looking it up already takes a reference.",
+            "EBADF": Slip(
+                "You expected all arguments to be checked before anything else. A descriptor is looked up late, because "
+                "looking it up already takes a reference.",
+                M.ALL_CHECKS_AT_ONCE,
+            ),
             "EINVAL": "EINVAL is for a field that can never be right, like iommufd = -1. The number 777 could be open.",
             "EBADFD": "EBADFD is for a descriptor that is open, but of another kind of file.",
         },
         otherwise="Neither mistake has this answer. The two candidates are EBUSY and EBADF.",
         view=FILES | {"vfio_group 1", "file group1#*"},
+        hints=("Which of the two can be seen without taking a reference?",),
+        name="01 which error wins?",
     ),
     "close the iommufd first": Question(
         "A device is bound. The program closes the descriptor of the <b>iommufd</b> and keeps that of the device. What now?",
@@ -137,11 +160,16 @@ QUESTIONS: dict[str, Question] = {
             "bound": "close succeeds, the iommufd lives on, the device stays bound",
         },
         {
-            "unbound": "You took the descriptor for the object. A descriptor is one holder of a file among several.",
+            "unbound": Slip(
+                "You took the descriptor for the object. A descriptor is one holder of a file among several.",
+                M.CLOSING_IS_RELEASING,
+            ),
             "busy": "You expected close to protect you. close never asks whether somebody still needs the file; the other "
             "holders simply keep it.",
         },
         view=BOUND,
+        hints=("A descriptor is one holder. Who are the others?",),
+        name="01 close the iommufd first",
     ),
     "a device without DMA": Question(
         "<code>vfio4</code> is a serial port made of software: it never does DMA, so there is nothing for an IOMMU to "
@@ -160,5 +188,80 @@ QUESTIONS: dict[str, Question] = {
             "zero": "You expected “no DMA” to mean “no object”. There is one, of another kind: an access.",
         },
         view=FILES | {"vfio_device vfio4", "iommufd_access"},
+        hints=("The driver may still want to reach the memory of the program.",),
+        name="01 a device without DMA",
     ),
 }
+
+
+# ---- at the end
+
+
+def _bound() -> Session:
+    session = Session()
+    bound(session)
+    return session
+
+
+def _two_wrong_fields() -> Finding:
+    session = Session()
+    session.open(DEVICE)
+    session.open(IOMMUFD)
+    outcome = session.bind(3, argsz=8, iommufd=777)
+    return Finding(outcome.result, session.steps, decisive(session.steps), (outcome.check,))
+
+
+def _ask_through_a_copy() -> Finding:
+    session = _bound()
+    session.dup(3)
+    session.close(3)
+    outcome = session.get_info(5)
+    return Finding(outcome.result, session.steps, decisive(session.steps), (outcome.sentence,))
+
+
+def _after_a_refusal() -> Finding:
+    session = Session()
+    session.open(DEVICE)
+    session.bind(3, iommufd=777)
+    count = session.machine.trace.end.objects["vfio_group 1"].value("cdev_device_open_cnt")
+    return Finding(str(count), session.steps, changing(session.steps, "vfio_group 1.cdev_device_open_cnt"))
+
+
+CHECK = (
+    Question(
+        "BIND with <code>argsz</code> = 8 and <code>iommufd</code> = 777, which is not open. Which errno?",
+        _two_wrong_fields,
+        "the size is looked at before anything else: without it nobody knows which fields there are.",
+        wrong={"EBADF": Slip("The descriptor is looked up under the lock, long after the size.", M.ALL_CHECKS_AT_ONCE)},
+        otherwise="Which of the two can be checked without taking anything?",
+        view=FILES,
+        name="01 check: two wrong fields",
+    ),
+    Question(
+        "The device is bound. The program does <code>dup(3)</code> and gets 5, closes 3, and asks for VFIO_DEVICE_GET_INFO on 5.",
+        _ask_through_a_copy,
+        "the gate belongs to the open file, and 5 leads to the same file. As long as one number is left the file lives.",
+        {
+            "0": "0: the device answers",
+            "EBADF": "EBADF: 5 is no bound descriptor",
+            "EINVAL": "EINVAL: closing 3 has ended the binding",
+        },
+        {
+            "EBADF": Slip("It is the file that is bound, not the number.", M.ONE_NUMBER_ONE_HOLDER),
+            "EINVAL": Slip("The binding ends with the file, and the file has a number left.", M.ONE_NUMBER_ONE_HOLDER),
+        },
+        view=BOUND,
+        name="01 check: a copy",
+    ),
+    Question(
+        "BIND is refused with EBADF. On its way it had blocked the group: <code>cdev_device_open_cnt</code> became 1. What is that "
+        "count after the call?",
+        _after_a_refusal,
+        "a call that fails gives back what it has taken, in reverse order. That is the phase <i>unwind</i>.",
+        wrong={"1": "Then one wrong number would lock everybody out of the group for ever."},
+        otherwise="A refused call has to leave everything as it was.",
+        view=FILES | {"vfio_group 1"},
+        kind="number",
+        name="01 check: after a refusal",
+    ),
+)

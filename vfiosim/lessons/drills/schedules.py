@@ -1,0 +1,98 @@
+"""Drills about two calls at once: in which ways can they end?"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from functools import partial
+from itertools import product
+from typing import Any
+
+from ... import uapi
+from ...explore import explore
+from ...lab import Finding, Question, Slip
+from ...machine import Machine
+from .. import misconceptions as M
+from .told import code
+
+Call = tuple[Any, ...]
+NODE, IOMMU, GROUP = "/dev/vfio/devices/vfio0", "/dev/iommu", "/dev/vfio/1"
+
+
+def _bind(process: str, fd: int = 3, ctx: int = 4) -> Call:
+    return (process, "ioctl", fd, uapi.VFIO_DEVICE_BIND_IOMMUFD, uapi.VfioDeviceBindIommufd(argsz=24, iommufd=ctx))
+
+
+def _info(process: str) -> Call:
+    return (process, "ioctl", 3, uapi.VFIO_DEVICE_GET_INFO, uapi.VfioDeviceInfo(argsz=24))
+
+
+CALLS: dict[str, Callable[[str], Call]] = {
+    "binds its device": _bind,
+    "asks its device for VFIO_DEVICE_GET_INFO": _info,
+    "closes its device": lambda process: (process, "close", 3),
+    "closes its iommufd": lambda process: (process, "close", 4),
+    f"opens {GROUP}": lambda process: (process, "open", GROUP),
+    f"opens {NODE} again": lambda process: (process, "open", NODE),
+}
+SAME = "two threads of one program"
+TWO = "two programs, each with its own file of the same device and its own iommufd"
+
+
+def _machine(two: bool, bound: bool, trace: bool = True) -> Machine:
+    machine = Machine("small", trace=trace)
+    for name in ("one", "two")[: 1 + two]:
+        process = machine.process(name)
+        process.open(NODE)
+        process.open(IOMMU)
+    if bound:
+        bind = uapi.VfioDeviceBindIommufd(argsz=24, iommufd=4)
+        machine.processes["one"].ioctl(3, uapi.VFIO_DEVICE_BIND_IOMMUFD, bind)
+    return machine
+
+
+def what_can_happen(seed: int) -> Question:
+    """Two calls run at once: which of these outcomes are possible?"""
+    dice = random.Random(f"schedule {seed}")
+    while True:
+        two, bound = dice.random() < 0.5, dice.random() < 0.25
+        first, second = dice.choice(list(CALLS)), dice.choice(list(CALLS))
+        factory = partial(_machine, two, bound)
+        programs = {"A": [CALLS[first]("one")], "B": [CALLS[second]("two" if two else "one")]}
+        result = explore(factory, programs, [])
+        found = [(dict(outcome)["A"][0], dict(outcome)["B"][0]) for outcome in result.outcomes]
+        if result.complete and len(found) > 1:
+            break
+    results = [list(dict.fromkeys(pair[lane] for pair in found)) for lane in (0, 1)]
+    pairs = list(product(*results))
+    if len(pairs) == len(found):  # nothing to exclude: offer what cannot happen, too
+        other = next(name for name in ("EBUSY", "EINVAL", "EBADF") if name not in results[0] + results[1])
+        pairs += [(other, found[0][1]), (found[0][0], other)]
+    keys = {f"{a} {b}": f"A returns {a}, B returns {b}" for a, b in pairs}
+    possible = tuple(f"{a} {b}" for a, b in found)
+    witnesses = dict(zip(possible, result.outcomes.values(), strict=True))
+    wrong: dict[str, str | Slip] = {}
+    for key, said in keys.items():
+        wrong[f"+{key}"] = Slip(
+            f"In none of the {result.schedules} schedules do they end so.", M.ONE_CALL_AFTER_THE_OTHER
+        )
+        if key in witnesses:
+            show = witnesses[key]
+            wrong[f"-{key}"] = Slip(
+                f"It can happen: {code(said)}. The steps below are one way to it.",
+                M.ONE_CALL_AFTER_THE_OTHER,
+                lambda show=show: Finding(possible, show.trace, 1),  # type: ignore[misc]
+            )
+    who = TWO if two else SAME
+    state = " The device of the first program is bound already." if bound else ""
+    return Question(
+        f"There are {who}; descriptor 3 is the device, 4 the iommufd.{state} At the same moment "
+        f"<b>A</b> {first}, and <b>B</b> {second}. In which ways can the two calls end?",
+        lambda: Finding(possible, next(iter(witnesses.values())).trace, 1),
+        f"all {result.schedules} schedules that can make a difference were run, and they end in {len(found)} ways.",
+        keys,
+        wrong,
+        kind="set",
+        name="drill schedule",
+        hints=("Let A run whole before B, then B before A: that gives two ways.", "Then look for ways in between."),
+    )

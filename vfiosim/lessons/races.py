@@ -1,0 +1,221 @@
+"""The lesson about races: two calls at once, a lock taken out, the shortest way into harm, and a real bug to mend."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from ..engine import Micro
+from ..explore.watch import Watch
+from ..explore.world import MachineWorld
+from ..lab import ByHand, HandTask, Judged, Ordering, Parsons, Prediction, Quiz, Races, RoomView, Slip
+from ..lab import room as museum_room
+from ..machine import Machine
+from ..trace.words import describe
+from . import misconceptions as M
+from .races_check import CHECK, interrupted
+from .races_questions import (
+    GROUP_VIEW,
+    QUESTIONS,
+    R1,
+    R5,
+    SECOND_BIND,
+    VM_VIEW,
+    second_bind_fails,
+    shared,
+)
+
+__all__ = [
+    "R1",
+    "R5",
+    "SECOND_BIND",
+    "by_hand",
+    "interrupted",
+    "lab",
+    "mend",
+    "predict",
+    "quiz",
+    "second_bind_fails",
+    "shared",
+    "turns",
+]
+
+
+def predict(name: str) -> Prediction:
+    """One of the questions of the lesson. Raises ValueError for a name that it does not have."""
+    if name not in QUESTIONS:
+        raise ValueError(f"there is no question {name!r}; there are {', '.join(QUESTIONS)}")
+    return Prediction(QUESTIONS[name])
+
+
+def lab() -> Races:
+    """The race lab with the first puzzle: take the lock out, predict, explore."""
+    return Races("R1", only=GROUP_VIEW)
+
+
+def quiz() -> Quiz:
+    """Three questions at the end."""
+    return Quiz(CHECK)
+
+
+# ---- the first task: be the scheduler
+
+
+def _all_ended(machine: Machine) -> bool:
+    return all(call.thread.ended for call in machine.calls if call.thread.manual)
+
+
+def _nobody_moved(machine: Machine) -> bool:
+    return not any(call.begun for call in machine.calls if call.thread.manual)
+
+
+BREAK_IT = HandTask(
+    "The lock is taken out. You are the scheduler: let <b>A</b> (it opens the group) and <b>B</b> (it binds a device) go on in "
+    "such an order that both get the group. <b>1 step</b> stops before the next sentence, <b>1 effect</b> after one access.",
+    "R1",
+    R1.without,
+    (
+        "Each call looks first and tells later. It can be stopped in between.",
+        "Let A look at <code>cdev_device_open_cnt</code>, and stop it before it stores <code>opened_file</code>.",
+        "A: 1 step, three times. B: to the end. A: to the end.",
+    ),
+    "A has looked, and nobody was there. While it stands still, B looks and tells. A goes on with what it saw before, which is not "
+    "true any more. With the lock B cannot look as long as A has not told. It works the other way round, too: stop B after its "
+    "look, and let A run to the end.",
+    slips=(
+        (_nobody_moved, Slip("Neither call has begun. Press a button of A or B.")),
+        (
+            _all_ended,
+            Slip(
+                "Whoever told first was seen by the other. Start over, and stop one earlier.",
+                M.ONE_CALL_AFTER_THE_OTHER,
+            ),
+        ),
+    ),
+    view=GROUP_VIEW,
+    name="10 task: be the scheduler",
+)
+
+
+def by_hand() -> ByHand:
+    """The first task of the lesson."""
+    return ByHand(BREAK_IT)
+
+
+# ---- the second task: turns in an order
+
+Turn = tuple[str, Callable[[str], bool]]  # a lane, and the effect after which it stops
+
+
+def _doing(*parts: str) -> Callable[[str], bool]:
+    return lambda done: all(part in done for part in parts)
+
+
+TURNS: dict[str, Turn] = {
+    "read": ("A", _doing("load vfio_device_file 1.kvm ")),
+    "clear": ("B", _doing("store vfio_device_file 1.kvm = None")),
+    "free": ("B", _doing("free kvm 1")),
+    "take": ("A", _doing("kvm 1.users_count for vfio_device vfio0")),
+    "gate": ("A", _doing("store_release vfio_device_file 1.access_granted")),
+}
+
+
+def in_turns(order: Sequence[str]) -> Judged:
+    """Let the calls of R5 go on in this order, without the lock: the first turn that is over already or cannot be is wrong."""
+    machine = R5.setup()
+    machine.take_out(*R5.without)
+    before = len(machine.trace)
+    world = MachineWorld(machine, R5.programs(), Watch([]))
+    lanes = {lane.label: lane for lane in world.lanes}
+    passed: set[str] = set()
+    for place, key in enumerate(order):
+        lane = TURNS[key][0]
+        why = f"{lane} has done that already, on the way to an earlier line." if key in passed else ""
+        while not why and key not in passed:
+            if lanes[lane].upcoming is None or not lanes[lane].step():
+                why = f"In this order {lane} does not come by there; it has gone on to its end."
+                break
+            passed |= _just_passed(machine, lane)
+            wrong = machine.check()
+            if wrong:
+                return Judged(None, f"The machine says: {wrong[0]}.", machine.trace[before:])
+        if why:
+            return Judged(place, why, machine.trace[before:])
+    return Judged(len(order), "All of it happens, and nothing is wrong with the machine.", machine.trace[before:])
+
+
+def _just_passed(machine: Machine, lane: str) -> set[str]:
+    """The turns that end with the last effect."""
+    micro = Micro(*machine.engine.micro[-1])
+    done = describe(micro.request, micro.answer)
+    return {key for key, (who, stop) in TURNS.items() if who == lane and stop(done)}
+
+
+USE_AFTER_FREE = Parsons(
+    "The second race by hand would take many presses. So give the order of the turns only: bring A to use the VM after it was "
+    "freed. Not every line is needed. <b>Check</b> lets the calls go on in your order, without <code>kvm_ref_lock</code>.",
+    {
+        "read": "A (bind) reads the weak pointer to the VM",
+        "clear": "B (close the kvm-vfio file) clears the pointer",
+        "free": "B (close the VM) gives up the last reference: the VM is freed",
+        "take": "A (bind) takes a reference to what it has read",
+    },
+    in_turns,
+    "A has to read before B clears, or it would find no VM; and it has to take after B has freed, or it would keep the VM alive. "
+    "So all of B happens between two neighbouring effects of A. The lock makes those two one step.",
+    extra={"gate": "A (bind) opens the gate, and returns"},
+    slips={
+        "read": Slip("A comes by its look only once.", M.ONE_CALL_AFTER_THE_OTHER),
+        "clear": Slip("B closes the kvm-vfio file first, and the VM after it.", M.ONE_CALL_AFTER_THE_OTHER),
+        "free": Slip("A holds the VM by now, so nobody frees it.", M.LOOKING_IS_HOLDING),
+        "take": Slip("A has taken its reference already, or found no VM.", M.LOOKING_IS_HOLDING),
+        "gate": Slip("Behind the gate A needs no VM any more.", M.ONE_CALL_AFTER_THE_OTHER),
+    },
+    hints=(
+        "A weak pointer keeps nothing alive: what matters is when A looks, and when it takes.",
+        "All of B has to happen between two lines of A.",
+        "A reads; B clears; B frees; A takes. The gate is not needed.",
+    ),
+    seed=2,
+    name="10 order: use after free",
+    view=VM_VIEW,
+)
+
+
+def turns() -> Ordering:
+    """The second task of the lesson."""
+    return Ordering(USE_AFTER_FREE)
+
+
+# ---- the third task: a room of the museum
+
+
+def mend() -> RoomView:
+    """The third task of the lesson: the failed second bind, to be found, mended and proved."""
+    return museum_room(
+        "failed-second-bind",
+        hints=(
+            "Walk the shortest way. Its last step gives a VM back. Who had taken it?",
+            "Both functions act on <code>device.kvm</code>, a place that all files of a device share. "
+            "<code>device.open_count</code> says whether the device is open already: then somebody else's VM is in there.",
+            "Begin both functions with <code>if await load(device.open_count) != 0: return</code> (in the first one it is "
+            "<code>df.device.open_count</code>). One of the two alone is half a repair: try it, and look at what the proof says.",
+        ),
+        explained="A BIND of an open device must neither take a VM nor give one back: the place belongs to the first BIND. "
+        "Taking has to be mended, too: otherwise the third file's VM is written over that of the first, and nobody gives the first "
+        "one back. <code>open_count</code> does not change in between, because BIND holds the lock of the device set.",
+        slips=(
+            (
+                "nobody will give that back",
+                Slip(
+                    "The way out is mended, but a BIND that fails still takes a VM and writes over the one that was there."
+                ),
+            ),
+            (
+                "a failed bind through another file gave it away",
+                Slip("A BIND that fails still gives away the VM of the one that succeeded.", M.FAILED_IS_UNDONE),
+            ),
+            ("answered in another way now", Slip("Now other calls get another answer than on the real kernel, too.")),
+        ),
+        record="10 task: the failed second bind",
+        view=VM_VIEW,
+    )

@@ -1,0 +1,126 @@
+"""The questions at the end of the lesson about races: a held lock, a lock for each access, and what a test finds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .. import uapi
+from ..engine import load, refuse_if, store
+from ..kernel.vfio.vfio import VfioDevice
+from ..lab import Finding, Question, Slip
+from ..machine import Machine
+from ..process import Call
+from ..uapi import Errno
+from . import misconceptions as M
+from .races_questions import GROUP_VIEW, R1, in_turn, worst
+
+
+def moved(machine: Machine, *, without: tuple[str, ...] = ()) -> dict[str, Call]:
+    """The calls of R1 before their first effect, by lane; protections may be taken out before."""
+    if without:
+        machine.take_out(*without)
+    calls = {}
+    for lane, ((process, name, *arguments),) in R1.programs().items():
+        calls[lane] = machine.processes[process].start(name, *arguments, run=False, lane=lane)
+    return calls
+
+
+def _at_a_held_lock() -> Finding:
+    machine = R1.setup()
+    before = len(machine.trace)
+    calls = moved(machine)
+    group: Any = machine.engine.objects["vfio_group 1"]
+    while group.group_lock.holder is None and calls["A"].step():
+        pass
+    other = calls["B"].run()
+    answer = (
+        "waits" if other.state == "blocked" else other.error.name if isinstance(other.error, uapi.KernelError) else "on"
+    )
+    return Finding(answer, machine.trace[before:], -1, (other.waits_for,))
+
+
+async def look_then_count(device: VfioDevice) -> None:
+    """`vfio_device_block_group`, with the lock held for each of the two accesses, and free in between."""
+    group = device.group
+    async with group.group_lock:
+        opened = await load(group.opened_file)
+    await refuse_if(opened is not None, Errno.EBUSY, "group_is_open", "the legacy group is open")
+    async with group.group_lock:
+        await store(group.cdev_device_open_cnt, await load(group.cdev_device_open_cnt) + 1)
+
+
+def _a_lock_for_each() -> Finding:
+    result = R1.explore(patches={"vfio_device_block_group": look_then_count})
+    shown = result.counterexample or next(iter(result.outcomes.values()))
+    return Finding(result.verdict, shown.trace, -1, (f"{shown.what}: {in_turn(shown)}",))
+
+
+def interrupted() -> tuple[int, int]:
+    """R1 without its lock, one call interrupted once by the other one whole: how many of these runs go wrong, of how many."""
+    wrong = runs_made = 0
+    for first, second in (("A", "B"), ("B", "A")):
+        effects = 0
+        while True:
+            machine = R1.setup(trace=False)
+            calls = moved(machine, without=R1.without)
+            if not all(calls[first].step() for _ in range(effects)):
+                break
+            calls[second].run()
+            calls[first].run()
+            wrong, runs_made, effects = wrong + bool(machine.check()), runs_made + 1, effects + 1
+    return wrong, runs_made
+
+
+def _how_often() -> Finding:
+    wrong, made = interrupted()
+    share = wrong / made
+    answer = "never" if not wrong else "rarely" if share < 0.2 else "often"
+    found = worst(R1.explore(R1.without))
+    return Finding(answer, found.trace, -1, (f"{wrong} of {made} runs go wrong",))
+
+
+CHECK = (
+    Question(
+        "A holds <code>group_lock</code>, between looking and telling. B comes to the lock. What becomes of its BIND?",
+        _at_a_held_lock,
+        "a lock makes others wait; it refuses nobody. EBUSY comes from a check, and the check is made when the lock is free.",
+        {
+            "waits": "it waits until A gives the lock back",
+            "EBUSY": "it gets EBUSY",
+            "on": "it goes on without the lock",
+        },
+        {
+            "EBUSY": Slip("A held lock is no error.", M.LOCKED_IS_BUSY),
+            "on": Slip("Then the lock would be none.", M.LOCKED_IS_BUSY),
+        },
+        view=GROUP_VIEW,
+        name="10 check: a held lock",
+    ),
+    Question(
+        "Somebody writes BIND anew: it takes <code>group_lock</code> to look at <code>opened_file</code>, gives it back, and takes "
+        "it again to count. So every access is made under the lock. Is it safe?",
+        _a_lock_for_each,
+        "looking and counting have to be one step. Between the two the group is opened, and what was seen is not true any more.",
+        {
+            "safe": "safe: every access is under the lock",
+            "broken": "broken: there is a schedule in which both get the group",
+        },
+        {"safe": Slip("The lock was free between the look and the count.", M.LOCKS_GUARD_CODE)},
+        view=GROUP_VIEW,
+        name="10 check: a lock for each",
+    ),
+    Question(
+        "The lock is taken out, and somebody tests: one of the two calls is interrupted once, anywhere, by the other one whole. "
+        "In how many of all these runs does it go wrong?",
+        _how_often,
+        "the place is a few effects wide. A test that hits it by chance is rare, and a test that misses it proves nothing. Every "
+        "schedule has to be looked at.",
+        {"never": "in none", "rarely": "in less than a fifth", "often": "in every second one, or more"},
+        {
+            "never": Slip("One interruption is there and back: two switches.", M.TESTED_IS_PROVED),
+            "often": Slip("Count the effects between looking and telling.", M.TESTED_IS_PROVED),
+        },
+        view=GROUP_VIEW,
+        name="10 check: how often",
+    ),
+)

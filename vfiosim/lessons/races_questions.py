@@ -1,0 +1,259 @@
+"""The questions of the lesson about races. Every answer comes out of an exploration of all schedules."""
+
+from __future__ import annotations
+
+from .. import uapi
+from ..engine import Lock, Micro
+from ..explore import Result, Witness
+from ..explore.accesses import LOOK, accesses
+from ..explore.result import runs
+from ..lab import Finding, Question, Slip
+from ..machine import Machine
+from ..museum import ROOMS
+from ..puzzles import PUZZLES
+from ..puzzles.words import outcome_words
+from ..uapi import Errno
+from . import misconceptions as M
+
+R1, R5, SECOND_BIND = PUZZLES["R1"], PUZZLES["R5"], ROOMS["failed-second-bind"]
+GROUP_VIEW = (
+    "thread *",
+    "fds",
+    "vfio_group 1",
+    "file group1#*",
+    "file vfio0#*",
+    "vfio_device_file",
+    "vfio_device vfio0",
+)
+VM_VIEW = ("thread *", "fds", "file vfio0#*", "file kvm-v*", "vfio_device_file", "vfio_device vfio0", "kvm", "kvm_vfio")
+
+
+def in_turn(witness: Witness) -> str:
+    """A schedule for people: "A 20, B 18, A 1"."""
+    return ", ".join(f"{lane} {effects}" for lane, effects in runs(witness.schedule))
+
+
+def how_they_end(result: Result) -> tuple[str, ...]:
+    """Every way in which the calls of R1 can end, each with a schedule that leads to it."""
+    return tuple(
+        f"{outcome_words(R1.programs(), outcome)}, e.g. {in_turn(witness)}"
+        for outcome, witness in result.outcomes.items()
+    )
+
+
+def refused(result: str) -> bool:
+    """Is this how a refused call ends?"""
+    return result in Errno.__members__
+
+
+def _overtaken(result: Result) -> Witness | None:
+    """A schedule in which who called first is refused."""
+    for outcome, witness in result.outcomes.items():
+        if refused(dict(outcome)[witness.schedule[0]][0]):
+            return witness
+    return None
+
+
+def _who_wins() -> Finding:
+    result = R1.explore()
+    losers = [sum(refused(results[0]) for _, results in outcome) for outcome in result.outcomes]
+    overtaken = _overtaken(result)
+    shown = overtaken or next(iter(result.outcomes.values()))
+    answer = "both" if 0 in losers else "none" if 2 in losers else "one" if overtaken else "first"
+    return Finding(answer, shown.trace, 1, how_they_end(result))
+
+
+def worst(result: Result) -> Witness:
+    """The shortest way to something that goes wrong. Raises ValueError where nothing does."""
+    if result.counterexample is None:
+        raise ValueError("nothing goes wrong in any schedule")
+    return result.counterexample
+
+
+def _how_many_switches() -> Finding:
+    found = worst(R1.explore(R1.without))
+    return Finding(str(found.switches), found.trace, -1, (f"the shortest way: {in_turn(found)}", found.what))
+
+
+def shared() -> dict[str, dict[str, str]]:
+    """What both calls of R1 touch and at least one of them writes: cell → lane → "reads", "writes" or both. Locks left out."""
+    touched: dict[str, dict[str, set[str]]] = {}
+    for witness in R1.explore().outcomes.values():
+        for micro in (Micro(*entry) for entry in witness.machine.engine.micro):
+            lane = micro.thread.prefix
+            if lane not in ("A", "B") or (len(micro.request) > 1 and isinstance(micro.request[1], Lock)):
+                continue
+            for (oid, cell), way in accesses(micro.thread, micro.request):
+                ways = touched.setdefault(f"{oid}.{cell}", {}).setdefault(lane, set())
+                ways.add("reads" if way == LOOK else "writes")
+    return {
+        cell: {lane: " and ".join(sorted(ways)) for lane, ways in sorted(lanes.items())}
+        for cell, lanes in touched.items()
+        if len(lanes) > 1 and any("writes" in ways for ways in lanes.values())
+    }
+
+
+def _what_they_share() -> Finding:
+    found = shared()
+    trace = next(iter(R1.explore().outcomes.values())).trace
+    lines = tuple(
+        f"{cell}: " + ", ".join(f"{lane} {ways}" for lane, ways in lanes.items()) for cell, lanes in found.items()
+    )
+    return Finding(tuple(found), trace, next(step.index + 1 for step in trace if step.refused), lines)
+
+
+def _a_dying_vm() -> Finding:
+    result = R5.explore(R5.without)
+    if result.counterexample is None:
+        shown = next(iter(result.outcomes.values()))
+        return Finding("errno" if any(map(refused, _results(result))) else "nothing", shown.trace)
+    said = [witness.what for witness in result.violations]
+    answer = "freed" if any("use after free" in line for line in said) else "leak"
+    return Finding(
+        answer, result.counterexample.trace, -1, (said[0], f"the shortest way: {in_turn(result.counterexample)}")
+    )
+
+
+def _results(result: Result) -> list[str]:
+    return [one for outcome in result.outcomes for _, results in outcome for one in results]
+
+
+def second_bind_fails() -> Machine:
+    """A device is bound for a VM, and a BIND through its second file has been refused."""
+    machine = SECOND_BIND.setup()
+    bind = uapi.VfioDeviceBindIommufd(iommufd=6)
+    try:
+        machine.processes["vmm"].ioctl(7, uapi.VFIO_DEVICE_BIND_IOMMUFD, bind)
+    except uapi.KernelError:
+        return machine
+    raise ValueError("the second BIND is not refused")
+
+
+def _after_a_failed_bind() -> Finding:
+    before = len(SECOND_BIND.setup().trace)
+    machine = second_bind_fails()
+    trace = machine.trace[before:]
+    held = [holder for holder, _ in trace.end.objects["kvm 1"].counts["users_count"] if holder == "vfio_device vfio0"]
+    changed = [step.index + 1 for step in trace if any(change.what == "kvm 1.users_count" for change in step.changes)]
+    answer = "lost" if not held else "kept" if not changed else "twice"
+    return Finding(answer, trace, changed[-1] if changed else -1, tuple(machine.check()))
+
+
+QUESTIONS: dict[str, Question] = {
+    "who wins?": Question(
+        "At the same moment program <b>A</b> opens the group's file <code>/dev/vfio/1</code>, and program <b>B</b> binds a "
+        "device of that group through the device's own file. Only one of them may have the group. Who gets it?",
+        _who_wins,
+        "each call looks under the lock whether the other has been there. Who comes to the lock first wins, and that need not be "
+        "who called first. All ways in which the two calls can end:",
+        {
+            "first": "whoever calls first",
+            "one": "one of them, and the schedule decides which; the other gets EBUSY",
+            "both": "now and then both get it",
+            "none": "now and then both are refused",
+        },
+        {
+            "first": Slip(
+                "Calling is not yet arriving: in the run below A calls first, and is overtaken.",
+                M.ONE_CALL_AFTER_THE_OTHER,
+            ),
+            "both": Slip("That is what the lock is for. Take it out, and you will be right.", M.TESTED_IS_PROVED),
+            "none": Slip(
+                "For that each would have to tell before it looks. Here each looks first, and tells in the same step.",
+                M.ONE_CALL_AFTER_THE_OTHER,
+            ),
+        },
+        view=GROUP_VIEW,
+        hints=("Each call has many small steps. The scheduler may stop it between any two.",),
+        name="10 who wins?",
+    ),
+    "switches": Question(
+        "<code>group_lock</code> is taken out, and there is an order in which both get the group. The scheduler lets one program "
+        "run, then <i>switches</i> to the other, and so on. How many switches does it take at least?",
+        _how_many_switches,
+        "one of them has to stop between looking and telling, and has to go on after the other has told. That is there and back. "
+        "Few switches are typical: most races need two or three, at the right place.",
+        wrong={
+            "0": Slip("Without a switch one call ends before the other begins.", M.TESTED_IS_PROVED),
+            "1": Slip(
+                "With one switch, whoever looked first never goes on to tell. It has to be let go on, too.",
+                M.ONE_CALL_AFTER_THE_OTHER,
+            ),
+        },
+        otherwise=Slip("Fewer are enough. When must A stop, and when must it go on?", M.TESTED_IS_PROVED),
+        kind="number",
+        view=GROUP_VIEW,
+        hints=("Which step of A has to come after which step of B?", "A looks; B looks and tells; A tells."),
+        name="10 switches",
+    ),
+    "shared": Question(
+        "A lock does not guard code; it guards data. Which of these does one call write while the other looks at it or writes it, "
+        "too? Those are what <code>group_lock</code> has to guard.",
+        _what_they_share,
+        "A writes <code>opened_file</code>, and B looks at it. B writes <code>cdev_device_open_cnt</code>, and A looks at it. "
+        "Everything else belongs to one of the calls alone.",
+        {
+            "vfio_group 1.opened_file": "vfio_group 1.opened_file",
+            "vfio_group 1.cdev_device_open_cnt": "vfio_group 1.cdev_device_open_cnt",
+            "vfio_device vfio0.open_count": "vfio_device vfio0.open_count",
+            "vfio_device_file 1.access_granted": "vfio_device_file 1.access_granted",
+            "iommufd_ctx 1.objects": "iommufd_ctx 1.objects",
+        },
+        {
+            "-vfio_group 1.opened_file": Slip("BIND must look whether the group is open.", M.LOCKS_GUARD_CODE),
+            "-vfio_group 1.cdev_device_open_cnt": Slip(
+                "Opening must look whether a device is bound.", M.LOCKS_GUARD_CODE
+            ),
+        },
+        otherwise=Slip(
+            "Only BIND touches that. What one call has for itself needs no lock against the other.", M.LOCKS_GUARD_CODE
+        ),
+        kind="set",
+        view=GROUP_VIEW,
+        hints=("What has each call to know about the other?", "One of them is written by A, another by B."),
+        name="10 shared",
+    ),
+    "a dying VM": Question(
+        "A device's file knows its VM by a weak pointer. <b>A</b> binds the file: it reads the pointer, then takes a reference to "
+        "the VM. <b>B</b> closes the VM: the pointer is cleared, then the VM goes. <code>kvm_ref_lock</code> is taken out. What is "
+        "the worst that can happen?",
+        _a_dying_vm,
+        "A has read the pointer, and B frees what it leads to. A goes on with an address at which no VM is any more. The lock "
+        "makes reading and taking one step; clearing waits for it.",
+        {
+            "nothing": "nothing: A takes a reference, or finds no VM",
+            "errno": "BIND fails with an errno",
+            "leak": "the VM is never freed",
+            "freed": "A uses the VM after it was freed",
+        },
+        {
+            "nothing": Slip("Between reading and taking there is room for all of B.", M.ONE_CALL_AFTER_THE_OTHER),
+            "errno": Slip("BIND cannot notice: what it has read looks like a VM.", M.LOOKING_IS_HOLDING),
+            "leak": Slip(
+                "Nobody holds too long here. A holds nothing when it should, and that is the worse mistake.",
+                M.LOOKING_IS_HOLDING,
+            ),
+        },
+        view=VM_VIEW,
+        hints=("A weak pointer keeps nothing alive.", "Let A stop when it has read the pointer. Let B do everything."),
+        name="10 a dying VM",
+    ),
+    "a failed bind": Question(
+        "A device is bound through its first file, and holds the VM of that file. Then the program tries BIND through a second "
+        "file of the same device: EINVAL, of course. What has become of the reference to the VM?",
+        _after_a_failed_bind,
+        "the failing BIND gives back the VM that the device remembers. It looks into a place that all files of the device share, "
+        "and finds what the first BIND has put there.",
+        {
+            "kept": "it is still held: a refused call changes nothing",
+            "lost": "it is given back, although the first binding is in use",
+            "twice": "it is held twice now",
+        },
+        {
+            "kept": Slip("That is what should be. Look at the last steps of the refused call.", M.FAILED_IS_UNDONE),
+            "twice": Slip("Taken it may be; but on its way out the call gives back too much.", M.FAILED_IS_UNDONE),
+        },
+        view=VM_VIEW,
+        name="10 a failed bind",
+    ),
+}

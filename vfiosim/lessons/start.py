@@ -1,0 +1,178 @@
+"""The first page: one button, three quick questions, two small tasks."""
+
+from __future__ import annotations
+
+from ..lab import Bench, Exercise, Fact, Finding, Goal, Prediction, Question, Session, Slip, Task
+from ..lab import goal as facts
+from ..trace import State
+from . import misconceptions as M
+from .beginnings import bound, opened
+from .one_bind import CORE, first_bind
+
+__all__ = ["first_bind", "free_it", "keep_it", "predict"]
+
+
+def _again() -> Finding:
+    session = Session(start=bound)
+    outcome = session.bind(3, iommufd=4)
+    step = next((step.index + 1 for step in session.steps if step.refused), -1)
+    return Finding(outcome.result, session.steps, step, (outcome.sentence,))
+
+
+def _last() -> Finding:
+    session = Session(start=opened)
+    session.bind(3, iommufd=4)
+    cells = {
+        "device": "vfio_device vfio0.open_count",
+        "object": "iommufd_device 1",
+        "gate": "vfio_device_file 1.access_granted",
+    }
+    when = {
+        key: max(step.index + 1 for step in session.steps for change in step.changes if change.what == cell)
+        for key, cell in cells.items()
+    }
+    latest = max(when, key=when.__getitem__)
+    return Finding(
+        latest, session.steps, when[latest], tuple(f"step {number}: {cells[key]}" for key, number in when.items())
+    )
+
+
+def _the_program_ends() -> Finding:
+    session = Session(start=bound)
+    before = len(session.machine.trace)
+    session.process.exit()
+    steps = session.machine.trace[before:]
+    state = steps.end
+    free = "file vfio0#1" not in state.objects and not state.objects["vfio_device vfio0"].value("open_count")
+    gone = [step.index + 1 for step in steps if any(change.what == "file vfio0#1" for change in step.changes)]
+    return Finding("free" if free else "bound", steps, gone[-1] if gone else -1)
+
+
+QUESTIONS: dict[str, Question] = {
+    "once more": Question(
+        "The card is bound. You press <b>bind</b> once more. What does the kernel say?",
+        _again,
+        "a file can be bound once. The kernel looks, refuses, and gives back what the call has taken on its way: the last steps.",
+        {
+            "0": "0: it works once more",
+            "EBUSY": "EBUSY: somebody else has the card",
+            "EINVAL": "EINVAL: this cannot be right",
+        },
+        {
+            "0": Slip("Then the second bind would write over what the first one has set up."),
+            "EBUSY": Slip("Nobody else has it: this program has it already."),
+        },
+        view=CORE,
+        name="00 once more",
+    ),
+    "last": Question(
+        "A bind does these three things. Which one comes last?",
+        _last,
+        "whoever sees the gate open may use the card at once, so everything behind the gate has to be ready before.",
+        {
+            "gate": "the file's gate opens, so that the program may use the card",
+            "device": "the card itself is opened",
+            "object": "the iommufd gets an object for the card",
+        },
+        {
+            "device": Slip("That has to be done before anybody is let in.", M.OPEN_IS_ENOUGH),
+            "object": Slip("Close, but the gate still comes after it.", M.OPEN_IS_ENOUGH),
+        },
+        view=CORE,
+        name="00 last",
+    ),
+    "the program ends": Question(
+        "The card is bound, and the program ends without closing anything: a crash. What becomes of the card?",
+        _the_program_ends,
+        "when a program ends the kernel gives back all its descriptors. The arrows go, and what nobody holds any more goes too.",
+        {"bound": "it stays bound until somebody frees it", "free": "it is free again"},
+        {"bound": Slip("Somebody does free it: the kernel, when the program's arrows go.")},
+        view=CORE,
+        name="00 the program ends",
+    ),
+}
+
+
+def predict(name: str) -> Prediction:
+    """One of the questions of the page. Raises ValueError for one that it does not have."""
+    if name not in QUESTIONS:
+        raise ValueError(f"there is no question {name!r}; there are {', '.join(QUESTIONS)}")
+    return Prediction(QUESTIONS[name], quick=True, title="Predict.")
+
+
+# ---- two tasks
+
+
+def _closed_the_iommufd(session: Session) -> bool:
+    return not any(label.startswith("iommu#") for label in session.descriptors().values())
+
+
+def _three_is_open(state: State) -> str:
+    held = [
+        thing.oid for thing in state.objects.values() for _, reason in thing.counts.get("f_ref", ()) if reason == "fd 3"
+    ]
+    return f"it leads to {held[0]}" if held else ""
+
+
+def _let_go_first(session: Session) -> bool:
+    return "file vfio0#1" not in session.machine.trace.end.objects
+
+
+CARD_IS_FREE = Goal(facts.gone("file vfio0#1"), facts.value("vfio_device vfio0", "open_count", 0))
+BOUND_WITHOUT_THREE = Goal(
+    Fact("descriptor 3 is closed", _three_is_open), facts.alive("file vfio0#1"), facts.alive("iommufd_device 1")
+)
+
+FREE = Task(
+    "The card is bound. Set it free with one press on <b>close</b>: which descriptor is it?",
+    bound,
+    CARD_IS_FREE,
+    (
+        "The binding belongs to one of the two files.",
+        "Follow the arrows in the picture: which file does the binding hang on?",
+        "Descriptor 3, the card's own file.",
+    ),
+    lambda session: session.close(3),
+    "The binding ends with the card's file. The iommufd is only held by it: closing 4 takes one of its three arrows away.",
+    slips=(
+        (
+            _closed_the_iommufd,
+            Slip("That was the iommufd's descriptor. The binding still holds it.", M.CLOSING_IS_RELEASING),
+        ),
+    ),
+    drawn=False,  # a page for beginners shows one picture at a time
+    name="00 task: free",
+)
+
+KEEP = Task(
+    "The other way round: close descriptor 3, and keep the card bound all the same.",
+    bound,
+    BOUND_WITHOUT_THREE,
+    (
+        "A file lives as long as one arrow leads to it.",
+        "<b>dup</b> makes a second descriptor for the same file.",
+        "<b>dup</b> 3, then <b>close</b> 3.",
+    ),
+    lambda session: (session.dup(3), session.close(3)),
+    "A dup is a second arrow to the same file. When the first one goes, the second still holds it, and the binding lives on.",
+    slips=(
+        (_let_go_first, Slip("The last arrow to the file is gone, and the binding with it.", M.ONE_NUMBER_ONE_HOLDER)),
+    ),
+    drawn=False,
+    name="00 task: keep",
+)
+
+
+def _exercise(task: Task) -> Exercise:
+    steps = task.solved().machine.trace
+    return Exercise(task, lambda session: Bench(session, show=("descriptor",), only=CORE, room=steps))
+
+
+def free_it() -> Exercise:
+    """The first task: one close."""
+    return _exercise(FREE)
+
+
+def keep_it() -> Exercise:
+    """The second task: a copy first."""
+    return _exercise(KEEP)

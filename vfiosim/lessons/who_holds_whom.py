@@ -1,0 +1,177 @@
+"""The lesson about who holds whom: counted references, weak pointers and roots; files against descriptors; `why`."""
+
+from __future__ import annotations
+
+from ..lab import Bench, Exercise, Goal, Ordering, Outcome, Parsons, Prediction, Quiz, Session, Slip, Task
+from ..lab import goal as facts
+from ..lab.parsons import by_running
+from . import misconceptions as M
+from .beginnings import bound, bound_program, opened
+from .who_holds_whom_questions import CHECK, QUESTIONS
+
+__all__ = ["bound_program", "exercise", "holders", "order", "predict", "quiz"]
+
+VIEW = frozenset(
+    {
+        "thread *",
+        "fds",
+        "file vfio*",
+        "file iommu*",
+        "vfio_device_file",
+        "vfio_device vfio0",
+        "iommufd_ctx",
+        "iommufd_device",
+    }
+)
+WITH_LIST = VIEW | {"file kvm-v*", "kvm_device", "kvm_vfio"}
+
+
+def predict(name: str) -> Prediction:
+    """One of the questions of the lesson. Raises ValueError for a name that it does not have."""
+    if name not in QUESTIONS:
+        raise ValueError(f"there is no question {name!r}; there are {', '.join(QUESTIONS)}")
+    return Prediction(QUESTIONS[name])
+
+
+def holders() -> Bench:
+    """A bound device: copy descriptors, close them, and ask who keeps what alive."""
+    session = Session()
+    bound(session)
+    return Bench(Session(start=bound), show=("open", "descriptor", "why"), only=VIEW, room=session.machine.trace)
+
+
+# ---- the first task: an iommufd without a descriptor
+
+
+def without_a_descriptor(session: Session) -> None:
+    """The solution: bind while the descriptor is there, then give it back."""
+    session.bind(3, iommufd=4)
+    session.dup(3)
+    session.close(4)
+
+
+def _closed_too_early(session: Session) -> bool:
+    return "iommufd_ctx 1" not in session.machine.trace.end.objects
+
+
+def _opened_again(session: Session) -> bool:
+    return "file vfio0#2" in session.machine.trace.end.objects
+
+
+LIVE_WITHOUT_A_NUMBER = Task(
+    "Two files are open: the device (3) and an iommufd (4). Bring the machine to the goal: the iommufd lives and no descriptor "
+    "leads to it, and the device's one open file has exactly two holders.",
+    opened,
+    Goal(
+        facts.alive("iommufd_ctx 1"),
+        facts.descriptor("iommu*", is_open=False),
+        facts.value("file vfio0#1", "f_ref", 2),
+        facts.gone("file vfio0#2"),
+    ),
+    (
+        "An object needs a holder. It need not be a descriptor.",
+        "BIND makes two more holders for the iommufd's file. A dup makes one more for the device's file.",
+        "Three calls: bind, dup 3, close 4. The first and the last cannot be swapped.",
+    ),
+    without_a_descriptor,
+    "BIND looks the iommufd up by its descriptor, so that has to be open still. From then on the binding and the device object "
+    "hold its file, and descriptor 4 may go. A dup is a second descriptor for the same file, so the device's file counts two.",
+    slips=(
+        (
+            _closed_too_early,
+            Slip("Descriptor 4 was the only holder when it was closed, so the iommufd went too.", M.LAST_IN_FIRST_OUT),
+        ),
+        (
+            _opened_again,
+            Slip("A second open makes a second file; the first has the holders that it had.", M.SECOND_OPEN_IS_FINE),
+        ),
+    ),
+    view=VIEW,
+    name="02 task: an iommufd without a descriptor",
+)
+
+
+def exercise() -> Exercise:
+    """The first task of the lesson."""
+    room = LIVE_WITHOUT_A_NUMBER.solved().machine.trace
+    rows = ("open", "bind", "descriptor", "why")
+    return Exercise(LIVE_WITHOUT_A_NUMBER, lambda session: Bench(session, show=rows, only=VIEW, room=room))
+
+
+# ---- the second task: calls in an order
+
+
+def listed(session: Session) -> None:
+    """A bound device with two descriptors, which is on the list of a VM's kvm-vfio device."""
+    opened(session)
+    session.dup(3)
+    vm = int(session.create_vm().result)
+    kv = int(session.create_kvm_vfio(vm).result)
+    session.file_add(kv, 3)
+    session.bind(3, iommufd=4)
+
+
+def _list_of(session: Session) -> int:
+    return next(fd for fd, file in session.descriptors().items() if file.startswith("kvm-vfio"))
+
+
+def _delete(session: Session) -> Outcome:
+    return session.file_del(_list_of(session), 3)
+
+
+def _delete_by_the_copy(session: Session) -> Outcome:
+    return session.file_del(_list_of(session), 5)
+
+
+FREE_AND_TIDY = Goal(
+    facts.gone("file vfio0#1"),
+    facts.value("vfio_device vfio0", "open_count", 0),
+    facts.descriptor("kvm-vfio*"),
+    facts.descriptor("iommu*"),
+)
+
+LET_GO = Parsons(
+    "A bound device has descriptors 3 and 5 for one file, and the file is on the list of a kvm-vfio device. Put calls into an "
+    "order that frees the device. The iommufd and the kvm-vfio device stay open. Not every line is needed.",
+    {
+        "close 5": "close(5)",
+        "del": "KVM_DEV_VFIO_FILE_DEL, descriptor 3",
+        "close 3": "close(3)",
+    },
+    by_running(
+        listed,
+        {
+            "close 5": lambda session: session.close(5),
+            "del": _delete,
+            "close 3": lambda session: session.close(3),
+            "close 4": lambda session: session.close(4),
+            "del 5": _delete_by_the_copy,
+        },
+        FREE_AND_TIDY,
+    ),
+    "the list counts as a holder, and it finds a file by a descriptor: take the file off the list while you can still name it. "
+    "Whether close(5) comes first, second or third makes no difference.",
+    extra={"close 4": "close(4)", "del 5": "KVM_DEV_VFIO_FILE_DEL, descriptor 5"},
+    slips={
+        "del": Slip("A descriptor that is closed names nothing any more.", M.ONE_NUMBER_ONE_HOLDER),
+        "del 5": Slip("A list has a file once, whichever descriptor names it.", M.ONE_NUMBER_ONE_HOLDER),
+    },
+    hints=(
+        "Count the holders of the file: two descriptors and one list.",
+        "FILE_DEL needs an open descriptor that leads to the file.",
+        "FILE_DEL before close(3); close(5) anywhere; the rest is not needed.",
+    ),
+    seed=4,
+    name="02 order: let go",
+    view=tuple(sorted(WITH_LIST)),
+)
+
+
+def order() -> Ordering:
+    """The second task of the lesson."""
+    return Ordering(LET_GO)
+
+
+def quiz() -> Quiz:
+    """Three questions at the end."""
+    return Quiz(CHECK)

@@ -1,0 +1,254 @@
+"""The questions of the lesson about who holds whom. Every answer comes out of an experiment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ..lab import Finding, Question, Slip
+from ..machine import Machine
+from ..trace import Trace
+from . import misconceptions as M
+from .beginnings import DEVICE, bound_program, program
+
+GROUP = "/dev/vfio/1"
+FILE, CTX = "file vfio0#1", "iommufd_ctx 1"
+FILES = ("thread *", "fds", "file vfio*", "vfio_device_file")
+BOUND = (FILE, "vfio_device_file 1", "file iommu#1", CTX, "iommufd_device 1")
+
+
+def since(machine: Machine, call: Callable[[], object]) -> Trace:
+    """Make a call; the steps of it."""
+    before = len(machine.trace)
+    call()
+    return machine.trace[before:]
+
+
+def held(trace: Trace, name: str) -> tuple[str, ...]:
+    """Who holds a file at the end, a line for each reference."""
+    ledger = trace.end.objects[name].counts["f_ref"] if name in trace.end.objects else {}
+    return tuple(f"{n} for {holder}: {reason}" for (holder, reason), n in ledger.items())
+
+
+def last_change(trace: Trace, what: str) -> int:
+    """The last step (counted from 1) that changed this cell; -1, the last of all, if none did."""
+    return max((step.index + 1 for step in trace if any(change.what == what for change in step.changes)), default=-1)
+
+
+def count(trace: Trace, name: str) -> str:
+    """How many references a file has at the end."""
+    return str(trace.end.objects[name].total("f_ref"))
+
+
+def _after_a_fork() -> Finding:
+    machine, process = program()
+    steps = since(machine, lambda: process.fork("child"))
+    return Finding(count(steps, FILE), steps, last_change(steps, f"{FILE}.f_ref"), held(steps, FILE))
+
+
+def _a_second_open() -> Finding:
+    machine, process = program()
+    steps = since(machine, lambda: process.open(DEVICE))
+    files = [name for name in steps.end.objects if name.startswith("file vfio0#")]
+    lines = tuple(f"{name}: {line}" for name in files for line in held(steps, name))
+    return Finding(f"{len(files)} {count(steps, FILE)}", steps, -1, lines)
+
+
+def _before_the_closes() -> Finding:
+    machine, _process = bound_program()
+    return Finding("", machine.trace[len(machine.trace) :], 0)
+
+
+def _after_the_closes() -> Finding:
+    machine, process = bound_program()
+    process.dup(3)
+
+    def closes() -> None:
+        process.close(4)
+        process.close(3)
+
+    steps = since(machine, closes)
+    alive = tuple(name for name in BOUND if name in steps.end.objects)
+    paths = machine.why(CTX).paths[:1] if CTX in alive else ()
+    return Finding(alive, steps, last_change(steps, f"{FILE}.f_ref"), tuple(map(str, paths)))
+
+
+def _a_weak_pointer() -> Finding:
+    machine = Machine()
+    process = machine.process("vmm")
+    group = process.open(GROUP)
+    pointed = [link for link in machine.trace.end.references("weak") if link.target == "file group1#1"]
+    steps = since(machine, lambda: process.close(group))
+    lives = "file group1#1" in steps.end.objects
+    left = steps.end.objects["vfio_group 1"].fields["opened_file"]
+    evidence = (f"before: vfio_group 1.opened_file points to {pointed[0].target}", f"after: it is {left}")
+    return Finding("lives" if lives else "dangling" if left else "goes", steps, _cleared(steps), evidence)
+
+
+def _cleared(trace: Trace) -> int:
+    return last_change(trace, "vfio_group 1.opened_file")
+
+
+def _a_mapping() -> Finding:
+    machine, process = bound_program()
+    process.mmap(4096, 3, 3, 0)
+    steps = since(machine, lambda: process.close(3))
+    paths = machine.why(FILE).paths if FILE in steps.end.objects else ()
+    answer = "lives" if paths else "goes"
+    return Finding(answer, steps, last_change(steps, f"{FILE}.f_ref"), tuple(map(str, paths)))
+
+
+def _a_message() -> Finding:
+    machine, process = program()
+    here, _there = process.socketpair()
+    process.sendmsg_fds(here, [3])
+    steps = since(machine, lambda: process.close(3))
+    paths = machine.why(FILE).paths if FILE in steps.end.objects else ()
+    return Finding("lives" if paths else "goes", steps, last_change(steps, f"{FILE}.f_ref"), tuple(map(str, paths)))
+
+
+def _count_after_dup_and_close() -> Finding:
+    machine, process = program()
+    process.dup(3)
+    process.fork("child")
+    steps = since(machine, lambda: process.close(3))
+    return Finding(count(steps, FILE), steps, last_change(steps, f"{FILE}.f_ref"), held(steps, FILE))
+
+
+def _order_of_the_release() -> Finding:
+    machine, process = bound_program()
+    process.close(4)
+    steps = since(machine, lambda: process.close(3))
+    freed = [change.what for step in steps for change in step.changes if change.new is None and change.old == "alive"]
+    wanted = [name for name in freed if name in RELEASED]
+    return Finding(tuple(wanted), steps, last_change(steps, RELEASED[0]), ())
+
+
+RELEASED = ("iommufd_device 1", CTX, "file iommu#1", "vfio_device_file 1", FILE)
+
+QUESTIONS: dict[str, Question] = {
+    "fork": Question(
+        "A program has the device's file open as descriptor 3: <code>file vfio0#1</code> counts 1 reference. The program forks. "
+        "What is the count (<code>f_ref</code>) afterwards?",
+        _after_a_fork,
+        "a fork copies the descriptor table, not the files. Both tables lead to one file, and each counts as a holder.",
+        wrong={
+            "1": Slip("You expected the child to get a file of its own, or none.", M.ONE_NUMBER_ONE_HOLDER),
+            "3": Slip("You counted descriptors 3 and 4. They lead to different files.", M.ONE_NUMBER_ONE_HOLDER),
+        },
+        otherwise=Slip("Count the tables that lead to the file.", M.ONE_NUMBER_ONE_HOLDER),
+        view=FILES,
+        kind="number",
+        hints=("Ask who would have to let go.", "There are two programs now, each with a descriptor table."),
+        name="02 fork",
+    ),
+    "a second open": Question(
+        "The program opens <code>/dev/vfio/devices/vfio0</code> once more and gets descriptor 5. How many open files of the device "
+        "are there now, and how many references does the first one have?",
+        _a_second_open,
+        "each open makes a file with a counter of its own. Only dup, fork and messages give a file one more holder.",
+        {
+            "1 2": "one file, and it has 2 references",
+            "2 1": "two files, and the first has 1 reference",
+            "2 2": "two files, and the first has 2 references",
+        },
+        {
+            "1 2": Slip("You took open for dup.", M.SECOND_OPEN_IS_FINE),
+            "2 2": Slip("Two files, yes, but descriptor 5 holds the second one only.", M.SECOND_OPEN_IS_FINE),
+        },
+        view=FILES,
+        name="02 a second open",
+    ),
+    "weak": Question(
+        "While a program has the group's file open, the group remembers which file that is: <code>vfio_group 1.opened_file</code>. "
+        "The program closes the file. What becomes of it?",
+        _a_weak_pointer,
+        "the pointer is a weak one. It is not counted, so it keeps nothing alive. Whoever frees the file has to clear the pointer "
+        "first, or somebody would follow it into freed memory.",
+        {
+            "lives": "It lives on, because the group points to it",
+            "goes": "It goes, and the pointer is cleared on the way",
+            "dangling": "It goes, and the pointer still leads to where it was",
+        },
+        {
+            "lives": Slip("You took knowing for holding.", M.LOOKING_IS_HOLDING),
+            "dangling": Slip(
+                "That would be a bug. The release handler clears the pointer, under the group's lock.",
+                M.LOOKING_IS_HOLDING,
+            ),
+        },
+        view=("thread *", "fds", "file group*", "vfio_group 1"),
+        name="02 weak",
+    ),
+    "who is alive?": Question(
+        "The picture shows a device that is bound to an iommufd. The program does <code>dup(3)</code>, then <code>close(4)</code>, "
+        "then <code>close(3)</code>. Which of these objects are alive afterwards? Click on them in the picture, or tick them.",
+        _after_the_closes,
+        "descriptor 5 holds the device's file. The file holds the binding, and the binding holds the iommufd. Nothing has gone.",
+        {name: name for name in BOUND},
+        {
+            f"-{name}": Slip("One path from a root is enough, however long it is.", M.CLOSING_IS_RELEASING)
+            for name in BOUND[2:]
+        }
+        | {
+            f"-{name}": Slip("Descriptor 5 leads to the same file as 3 did.", M.ONE_NUMBER_ONE_HOLDER)
+            for name in BOUND[:2]
+        },
+        view=(*BOUND, "fds", "vfio_device vfio0"),
+        kind="set",
+        before=_before_the_closes,
+        hints=("Which descriptors are left?", "Only 5. Follow the arrows from there."),
+        name="02 who is alive?",
+    ),
+    "a mapping": Question(
+        "The device is bound. The program maps a part of it into its memory (<code>mmap</code>) and then closes descriptor 3, the "
+        "only one. What becomes of the device's file?",
+        _a_mapping,
+        "a mapping holds the file that it maps. That is how a device can stay busy although no descriptor leads to it: look into "
+        "<code>/proc/PID/maps</code>, too.",
+        {
+            "goes": "It goes: no descriptor leads to it",
+            "lives": "It lives on: the mapping holds it",
+        },
+        {"goes": Slip("You looked at descriptors only.", M.ONE_NUMBER_ONE_HOLDER)},
+        view=("thread *", "fds", FILE, "vfio_device_file", "vfio_device vfio0", "mm_struct vmm"),
+        name="02 a mapping",
+    ),
+}
+
+CHECK = (
+    Question(
+        "Descriptor 3 leads to a file. The program does <code>dup(3)</code>, then forks, then closes 3. How many references?",
+        _count_after_dup_and_close,
+        "two tables with two descriptors each are four holders; one of them has let go.",
+        otherwise=Slip("Two descriptors, then two tables of two, then one less.", M.ONE_NUMBER_ONE_HOLDER),
+        kind="number",
+        view=FILES,
+        name="02 check: count",
+    ),
+    Question(
+        "A program sends the device's file over a socket and closes its descriptor before anybody receives the message.",
+        _a_message,
+        "a message on its way holds the files in it, and the socket holds the message.",
+        {"goes": "The file goes", "lives": "The file lives on"},
+        {"goes": Slip("A message is a holder.", M.ONE_NUMBER_ONE_HOLDER)},
+        view=("thread *", "fds", FILE, "file socket*", "socket", "message", "vfio_device_file"),
+        name="02 check: message",
+    ),
+    Question(
+        "Descriptor 4, the iommufd, is closed already. Now <code>close(3)</code> ends the binding. In which order are they freed?",
+        _order_of_the_release,
+        "the release handler of the device's file runs first: it gives up the device object and ends the binding, and then the "
+        "file itself is freed. The iommufd has lost its last holder on the way, but a file that loses it inside a call is released "
+        "only on the way back to the program: so the iommufd comes last.",
+        {name: name for name in RELEASED},
+        otherwise=Slip("Start with what the release handler lets go of first.", M.LAST_IN_FIRST_OUT),
+        kind="order",
+        view=(*BOUND, "fds", "thread *", "vfio_device vfio0"),
+        hints=(
+            "The file that is closed runs the handler, so it is freed when the handler has ended.",
+            "A file that loses its last holder inside a call waits until the call returns.",
+        ),
+        name="02 check: order",
+        seed=3,
+    ),
+)
