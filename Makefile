@@ -36,14 +36,17 @@ $(UV):
 	    --no-deps --only-binary=:all: --upgrade --target .tools/uv-$(UV_VERSION) uv==$(UV_VERSION)
 
 lab: $(UV) ## set everything up and open JupyterLab on the first notebook
+	@$(UV) sync --frozen --quiet --inexact
+	@mkdir -p .venv/share/jupyter/lab/settings
+	@echo '{"@jupyterlab/apputils-extension:notification": {"fetchNews": "false"}}' >.venv/share/jupyter/lab/settings/overrides.json
 	$(RUN) jupyter lab $(ROOT_FLAG) --LabApp.news_url= --ServerApp.root_dir="$(CURDIR)" \
-	    --LabApp.default_url=/lab/tree/notebooks/00_start.ipynb $(LAB_FLAGS)
+	    --LabApp.default_url=/doc/tree/notebooks/00_start.ipynb $(LAB_FLAGS)
 
 export: $(UV) ## write the notebooks as pages that work offline into dist/pages/
 	$(RUN) python -m nbconvert --execute --to html --ExecutePreprocessor.store_widget_state=False --output-dir dist/pages notebooks/*.ipynb
 
 test: $(UV) ## run the tests
-	$(RUN_TEST) python -m pytest $(PYTEST_FLAGS)
+	$(RUN_TEST) python -m pytest -n auto --maxprocesses=4 --dist worksteal $(PYTEST_FLAGS)
 
 check: $(UV) ## format, lint, types, layers, clean notebooks, lock files
 	$(UV) lock --check

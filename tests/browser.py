@@ -60,13 +60,12 @@ class JupyterLab:
         """Show the notebook `name` alone on the page and wait for its kernel."""
         # `reset` forgets the layout that an earlier page left behind.
         page.goto(f"{self.url}/doc/tree/{name}?token={TOKEN}&reset")
-        page.wait_for_function("window.jupyterapp?.shell.currentWidget?.sessionContext")
-        page.evaluate(
-            """async () => {
-                const panel = window.jupyterapp.shell.currentWidget;
-                await panel.context.ready;
-                await panel.sessionContext.ready;
-                await panel.sessionContext.session.kernel.info;
+        page.wait_for_function(
+            """() => {
+                const { context, sessionContext } = window.jupyterapp?.shell.currentWidget ?? {};
+                const kernel = sessionContext?.session?.kernel;
+                return context?.isReady && sessionContext.isReady && kernel?.connectionStatus === 'connected'
+                    && ['idle', 'busy'].includes(kernel.status);
             }"""
         )
 

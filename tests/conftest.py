@@ -6,24 +6,26 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests import browser as chromium
 
 ROOT = Path(__file__).resolve().parent.parent
 NO_BROWSER = "Chromium was not found: install `chromium` or set CHROMIUM=/path/to/it"
-SKIPPED = pytest.StashKey[int]()
+
+os.environ["VFIOSIM_PROGRESS"] = ""  # what tests answer is nobody's progress
 
 # A loaded machine is slow, not wrong.
 settings.register_profile("vfiosim", deadline=None)
 settings.load_profile("vfiosim")
+expect.set_options(timeout=20_000)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what uses the server or the page, and run it last: Playwright keeps an event loop in this thread."""
     for item in items:
-        if {"jupyterlab", "page"} & set(getattr(item, "fixturenames", ())):
+        if {"jupyterlab", "page", "browser"} & set(getattr(item, "fixturenames", ())):
             item.add_marker("browser")
     items.sort(key=lambda item: item.get_closest_marker("browser") is not None)
 
@@ -34,13 +36,13 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         return
     if os.environ.get("VFIOSIM_REQUIRE_BROWSER"):
         pytest.fail(NO_BROWSER, pytrace=False)
-    item.config.stash[SKIPPED] = item.config.stash.get(SKIPPED, 0) + 1
     pytest.skip(NO_BROWSER)
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say in one line, not to be missed, that the browser tests did not run."""
-    if count := config.stash.get(SKIPPED, 0):
+    skipped = terminalreporter.stats.get("skipped", [])
+    if count := sum(NO_BROWSER in str(report.longrepr) for report in skipped):
         line = f"!!! {count} BROWSER TEST{'S' * (count > 1)} NOT RUN. {NO_BROWSER} !!!"
         terminalreporter.write_line(line, red=True, bold=True)
 

@@ -364,7 +364,7 @@ def test_what_is_no_recording_is_told_in_one_sentence(
     assert main([str(path)]) == 2
     said = capsys.readouterr()
     assert said.out == ""
-    assert said.err.startswith("vfiosim conformance: ")
+    assert said.err.startswith("python -m vfiosim conformance: ")
     assert str(path) in said.err
     assert len(said.err.splitlines()) == 1
 

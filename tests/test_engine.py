@@ -6,6 +6,7 @@ import gc
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -49,11 +50,13 @@ from vfiosim.engine import (
     refuse_if,
     release,
     require,
+    return_to_user,
     rwsem,
     say,
     shared,
     slots_of,
     store,
+    store_release,
     table,
     wait_for,
     wait_for_timeout,
@@ -381,7 +384,7 @@ def test_a_check_can_be_taken_out_by_its_name(engine):
         await refuse_if(True, Errno.EPERM, "guard", "no")
         return "past the guard"
 
-    engine.without.add("guard")
+    engine.take_out("guard")
     assert run(engine, code()).result == "past the guard"
 
 
@@ -781,3 +784,120 @@ def test_a_kernel_thread_has_no_user_memory(engine):
 def test_a_thread_is_made_of_a_coroutine_and_nothing_else(engine, thing):
     with pytest.raises(TypeError, match="a thread runs a coroutine"):
         engine.spawn(load(thing.number))
+
+
+# ---- taking protections out
+
+
+class Gate(KObject):
+    """A gate with an order to keep."""
+
+    kind = "gate"
+    ready = field(0)
+    open = field(0)
+    users = count()
+
+
+async def _open_gate(gate):
+    await store(gate.ready, 1)
+    await store_release(gate.open, 1)
+    await store(gate.ready, 2)
+    await return_to_user(0)
+
+
+def _gate(*names):
+    engine = Engine()
+    gate = Gate(engine)
+    engine.take_out(*names)
+    return engine, gate
+
+
+def test_a_release_store_whose_order_is_taken_out_is_seen_before_what_was_stored_earlier():
+    engine, gate = _gate("order of open")
+    thread = engine.spawn(_open_gate(gate))
+    seen = []
+    while engine.step(thread) or not thread.ended:
+        seen.append((gate.ready.value, gate.open.value))
+    assert seen[:4] == [(0, 0), (0, 0), (0, 1), (1, 1)]
+    assert (gate.ready.value, thread.late) == (2, [])
+
+
+def test_with_its_order_a_release_store_is_seen_last():
+    engine, gate = _gate()
+    thread = engine.spawn(_open_gate(gate))
+    seen = []
+    while engine.step(thread) or not thread.ended:
+        seen.append((gate.ready.value, gate.open.value))
+    assert (0, 1) not in seen
+
+
+def test_a_thread_reads_its_own_late_stores():
+    engine, gate = _gate("order of open")
+
+    async def code():
+        await store(gate.ready, 5)
+        return await load(gate.ready)
+
+    thread = engine.spawn(code())
+    engine.run(thread)
+    assert thread.result == 5
+
+
+def test_a_count_without_its_look_at_zero_is_taken_although_it_is_zero():
+    engine, gate = _gate("gate.users")
+
+    async def code():
+        return await get_unless_zero(gate.users, gate, "anyway")
+
+    thread = engine.spawn(code())
+    engine.run(thread)
+    assert (thread.result, gate.users.value) == (True, 1)
+
+
+def test_a_reference_that_was_taken_out_is_neither_taken_nor_given_back():
+    engine, gate = _gate("inside")
+
+    async def code():
+        await get(gate.users, gate, "inside")
+        await put(gate.users, gate, "inside")
+        await get(gate.users, gate, "beside")
+
+    engine.run(engine.spawn(code()))
+    assert gate.users.held == {(gate, "beside"): 1}
+
+
+def test_a_name_that_nobody_came_by_is_told_with_those_that_sound_like_it():
+    engine, gate = _gate("insid")
+    without = engine.take_out("insid")
+
+    async def code():
+        await get(gate.users, gate, "inside")
+
+    engine.run(engine.spawn(code()))
+    assert without.missing() == ["'insid' (there is inside)"]
+
+
+def test_without_a_protection_a_null_pointer_is_an_oops_and_not_our_error():
+    engine, gate = _gate("anything")
+
+    async def code():
+        pointer: Any = await load(gate.ready) or None
+        return pointer.left
+
+    thread = engine.spawn(code(), "ann")
+    engine.run(thread)
+    assert str(thread.error) == "ann reads left of a null pointer"
+
+
+def test_objects_of_a_thread_with_a_prefix_are_named_after_what_this_thread_did():
+    engine = Engine()
+
+    async def code():
+        return (await alloc(Gate)).oid, (await alloc(Gate, "side")).oid
+
+    threads = [engine.spawn(code(), name) for name in ("A", "B")]
+    for thread in threads:
+        thread.prefix = thread.label
+    for thread in reversed(threads):
+        engine.run(thread)
+    assert [thread.result for thread in threads] == [("gate A1", "gate side#A1"), ("gate B1", "gate side#B1")]

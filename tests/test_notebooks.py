@@ -56,13 +56,9 @@ def test_the_first_press_is_at_most_three_cells_away():
     assert bench < 3
 
 
-def test_the_lesson_asks_for_three_to_five_predictions():
-    code = "\n".join(cells(ROOT / "notebooks" / "01_one_bind.ipynb", "code"))
-    assert 3 <= code.count("one_bind.predict(") <= 5
-
-
 # ---- exported
 
+LAST = {"10_races": re.compile("took kvm 1 for vfio_device vfio0, but the device has lost it")}  # of the first player
 WITHOUT_STATE = "--ExecutePreprocessor.store_widget_state=False"
 
 
@@ -99,10 +95,10 @@ def test_an_exported_notebook_is_stepped_through_without_kernel_and_network(path
     page = context.new_page()
     page.goto((exported / f"{path.stem}.html").as_uri(), wait_until="domcontentloaded")
     player = page.locator(".vfiosim-player").first
-    expect(player.locator("svg")).to_be_visible()
+    expect(player.locator("svg.vfiosim-graph")).to_be_visible()
     player.focus()
     page.keyboard.press("End")
-    expect(player.locator(".sentence")).to_have_text("The call returns 0.")
+    expect(player.locator(".sentence")).to_have_text(LAST.get(path.stem, "The call returns 0."))
     page.keyboard.press("ArrowLeft")
     expect(player.locator(".edge:not(.off)")).not_to_have_count(0)
     context.close()
@@ -130,6 +126,11 @@ def bench_of(page: Page, call: str) -> Locator:
     return cell
 
 
+def person(page: Page) -> None:
+    """Wait as long as a person needs between two presses of one button; sooner they are one double click."""
+    page.wait_for_timeout(800)
+
+
 @pytest.fixture
 def start(page: Page, jupyterlab: JupyterLab) -> Page:
     jupyterlab.open(page, "00_start.ipynb")
@@ -145,19 +146,21 @@ def lesson(page: Page, jupyterlab: JupyterLab) -> Page:
 
 
 def test_in_the_first_notebook_one_press_on_bind_changes_the_picture(start):
-    born = start.locator(".vfiosim-player .node:not(.off) title", has_text="iommufd_device 1")
-    expect(start.locator(".vfiosim-player svg")).to_be_visible()
+    bench = bench_of(start, "start.first_bind()")
+    born = bench.locator(".vfiosim-player .node:not(.off) title", has_text="iommufd_device 1")
+    expect(bench.locator(".vfiosim-player svg.vfiosim-graph")).to_be_visible()
     expect(born).to_have_count(0)
-    button(start, "bind").click()
-    expect(start.locator(".vfiosim-result")).to_contain_text("out_devid = 1")
-    expect(start.locator(".vfiosim-player .sentence")).to_have_text("vmm calls ioctl(3, VFIO_DEVICE_BIND_IOMMUFD).")
-    button(start, "Last").click()
+    button(bench, "bind").click()
+    expect(bench.locator(".vfiosim-result")).to_contain_text("out_devid = 1")
+    expect(bench.locator(".vfiosim-player .sentence")).to_have_text("vmm calls ioctl(3, VFIO_DEVICE_BIND_IOMMUFD).")
+    button(bench, "Last").click()
     expect(born).to_have_count(1)
 
 
 def test_in_the_first_notebook_the_keyboard_walks_through_a_bind(start):
-    button(start, "bind").click()
-    player, sentence = start.locator(".vfiosim-player"), start.locator(".vfiosim-player .sentence")
+    bench = bench_of(start, "start.first_bind()")
+    button(bench, "bind").click()
+    player, sentence = bench.locator(".vfiosim-player"), bench.locator(".vfiosim-player .sentence")
     expect(sentence).to_contain_text("VFIO_DEVICE_BIND_IOMMUFD")
     player.focus()
     for keys, step in (("ArrowRight ArrowRight", 3), ("ArrowLeft", 2), ("End", 18), ("Home", 0), ("ArrowRight", 1)):
@@ -169,19 +172,21 @@ def test_in_the_first_notebook_the_keyboard_walks_through_a_bind(start):
 
 
 def test_a_second_bind_is_refused_in_words_and_undo_takes_it_back(start):
-    button(start, "bind").click()
-    expect(start.locator(".vfiosim-result")).to_contain_text("→ 0")
-    button(start, "bind").click()
-    expect(start.locator(".vfiosim-result")).to_contain_text("EINVAL this file is bound already")
-    button(start, "Undo").click()
-    expect(start.locator(".vfiosim-result")).to_contain_text("Taken back")
+    bench = bench_of(start, "start.first_bind()")
+    button(bench, "bind").click()
+    expect(bench.locator(".vfiosim-result")).to_contain_text("→ 0")
+    person(start)
+    button(bench, "bind").click()
+    expect(bench.locator(".vfiosim-result")).to_contain_text("EINVAL this file is bound already")
+    button(bench, "Undo").click()
+    expect(bench.locator(".vfiosim-result")).to_contain_text("Taken back")
 
 
 def test_a_bind_can_be_made_with_the_keyboard_alone(start):
-    bind = button(start, "bind")
-    bind.focus()
+    bench = bench_of(start, "start.first_bind()")
+    button(bench, "bind").focus()
     start.keyboard.press("Enter")
-    expect(start.locator(".vfiosim-result")).to_contain_text("out_devid = 1")
+    expect(bench.locator(".vfiosim-result")).to_contain_text("out_devid = 1")
 
 
 def test_in_the_lesson_a_device_is_opened_and_asked_too_early(lesson):
@@ -200,10 +205,12 @@ def test_in_the_lesson_a_bad_iommufd_is_refused_with_ebadf_and_a_word_with_a_mes
     button(bench, "bind").click()
     expect(bench.locator(".vfiosim-result")).to_contain_text("EBADF 777 is not an open file")
     iommufd.fill("seven")
+    person(lesson)
     button(bench, "bind").click()
     expect(bench.locator(".vfiosim-problem", has_text="“seven” is no number")).to_be_visible()
     expect(bench.locator(".vfiosim-result")).to_contain_text("Nothing was called")
     iommufd.fill("4")
+    person(lesson)
     button(bench, "bind").click()
     expect(bench.locator(".vfiosim-problem", has_text="is no number")).to_have_count(0)
     expect(bench.locator(".vfiosim-result")).to_contain_text("out_devid = 1")
@@ -212,13 +219,13 @@ def test_in_the_lesson_a_bad_iommufd_is_refused_with_ebadf_and_a_word_with_a_mes
 def test_in_the_lesson_nothing_is_revealed_before_a_prediction_is_committed(lesson):
     gate = bench_of(lesson, "close the iommufd first")
     expect(button(gate, "Reveal")).to_be_disabled()
-    gate.get_by_text("close fails with EBUSY").click()
+    gate.locator("label", has_text="close fails with EBUSY").click()
     button(gate, "Commit").click()
     expect(gate.locator(".vfiosim-player")).to_have_count(0)
     button(gate, "Reveal").click()
     expect(gate.locator(".vfiosim-verdict")).to_contain_text("You predicted close fails with EBUSY")
     expect(gate.locator(".vfiosim-verdict")).to_contain_text("The simulator says close succeeds, the iommufd lives on")
-    expect(gate.locator(".vfiosim-player svg")).to_be_visible()
+    expect(gate.locator(".vfiosim-player svg.vfiosim-graph")).to_be_visible()
 
 
 def test_in_the_lesson_why_is_it_alive_names_the_holders(lesson):
@@ -240,9 +247,10 @@ def test_letters_of_the_controls_have_at_least_16_pixels(lesson):
 
 def test_letters_of_the_first_picture_have_at_least_20_pixels_on_a_projector(start):
     start.set_viewport_size({"width": 1920, "height": 1080})
-    button(start, "bind").click()
-    expect(start.locator(".vfiosim-player .sentence")).to_contain_text("VFIO_DEVICE_BIND_IOMMUFD")
-    sizes = start.locator(".vfiosim-player svg").evaluate(
+    bench = bench_of(start, "start.first_bind()")
+    button(bench, "bind").click()
+    expect(bench.locator(".vfiosim-player .sentence")).to_contain_text("VFIO_DEVICE_BIND_IOMMUFD")
+    sizes = bench.locator(".vfiosim-player svg.vfiosim-graph").evaluate(
         """svg => [...svg.querySelectorAll('text:not(.badge)')].filter(text => text.textContent.trim())
             .map(text => parseFloat(getComputedStyle(text).fontSize) * svg.getScreenCTM().a)"""
     )

@@ -19,7 +19,10 @@ from tests.toys import (
 )
 from vfiosim import Machine, uapi
 from vfiosim.engine import Engine
+from vfiosim.museum import ROOMS
+from vfiosim.puzzles import PUZZLES
 from vfiosim.trace import Changed, Recorder, Reference, Trace, snapshot
+from vfiosim.uapi import KernelError
 
 
 @pytest.fixture
@@ -296,3 +299,72 @@ def test_braces_in_a_sentence_are_filled_in_order_and_never_fail(house: House) -
 
     house.run(talk())
     assert house.trace[0].sentence == "door front and 3 and {}"
+
+
+def test_a_use_after_free_is_a_step_of_its_own_that_the_player_finds():
+    found = PUZZLES["R5"].explore(["kvm_ref_lock"]).counterexample
+    assert found is not None
+    step = found.trace[-1]
+    assert step.refused == "use after free"
+    assert step.sentence == "Use after free: A touches kvm 1.users_count."
+
+
+def test_what_goes_on_after_a_warning_is_told_apart_from_it():
+    trace = ROOMS["backend-switch"].trace.trace
+    warned = next(step for step in trace if step.refused == "warning")
+    assert warned.sentence.startswith("Warning: vfio_group 4 gives up a use of its container")
+    assert warned.first == warned.last
+
+
+def test_a_broken_invariant_is_the_last_step_of_the_way_to_it():
+    found = PUZZLES["R1"].explore(["group_lock"]).counterexample
+    assert found is not None
+    broken = found.trace[-1]
+    assert broken.refused == "broken"
+    assert broken.sentence == "vfio_group 1 is open and 1 of its devices are bound through their nodes."
+    assert broken.first > broken.last == found.trace.micro[-1].index
+    assert found.trace.state(-1 + len(found.trace)) == found.machine.trace.end
+    assert Trace.from_json(found.trace.to_json()) == found.trace
+
+
+@pytest.mark.parametrize("name", ROOMS)
+def test_the_way_into_every_bug_of_the_museum_has_a_step_that_says_what_is_wrong(name):
+    way = ROOMS[name].trace
+    told = [step.sentence.casefold() for step in way.trace if step.refused]
+    assert [one for one in told if ROOMS[name].happens.casefold() in one] == [told[-1]]
+
+
+def test_what_a_step_says_already_is_not_said_again():
+    found = PUZZLES["R4"].explore(*PUZZLES["R4"].ways[0]).counterexample
+    assert found is not None
+    assert [step.refused for step in found.trace if step.refused] == ["oops"]
+
+
+def test_a_run_in_which_nothing_breaks_has_no_such_step():
+    outcome = next(iter(PUZZLES["R1"].explore().outcomes.values()))
+    assert "broken" not in {step.refused for step in outcome.trace}
+
+
+# ---- where it is in the kernel
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"iommufd": 4, "argsz": 8}, {"iommufd": 4, "flags": 2}, {"iommufd": -1}, {"iommufd": 777}]
+)
+def test_a_refused_step_names_the_kernel_function_that_the_error_names(wrong):
+    machine = Machine()
+    program = machine.process("vmm")
+    device, _ = program.open("/dev/vfio/devices/vfio0"), program.open("/dev/iommu")
+    with pytest.raises(KernelError) as refused:
+        program.ioctl(device, uapi.VFIO_DEVICE_BIND_IOMMUFD, uapi.VfioDeviceBindIommufd(**wrong))
+    step = next(step for step in machine.trace if step.refused)
+    assert refused.value.kernel == f"{step.kernel_function} ({step.kernel_file}, {step.kernel_tag})"
+
+
+def test_a_step_on_a_line_of_a_helper_names_the_kernel_function_that_runs():
+    machine = Machine()
+    program = machine.process("vmm")
+    device, iommufd = program.open("/dev/vfio/devices/vfio0"), program.open("/dev/iommu")
+    program.ioctl(device, uapi.VFIO_DEVICE_BIND_IOMMUFD, uapi.VfioDeviceBindIommufd(iommufd=iommufd))
+    checks = [step for step in machine.trace if step.function in ("read_bind_argument", "copy_growing", "bind_locked")]
+    assert {step.kernel_function for step in checks} == {"vfio_df_ioctl_bind_iommufd"}

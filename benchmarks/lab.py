@@ -1,0 +1,239 @@
+"""How long it takes in JupyterLab from a press on a button to the new picture, beside the same press drawn by one `dot` call.
+
+Goals: p95 at most 150 ms, no blank frame, nothing that stays in the picture moves from press to press, once the machine at rest
+is not to be seen any more, and at most 1.3 times the memory of a kernel that has only ipywidgets and matplotlib.
+Needs Chromium. Milliseconds of a loaded machine mean little: compare them with the other numbers of the same run.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Error, Locator, Page, sync_playwright
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from tests import browser as chromium  # noqa: E402
+
+ROUNDS = 4
+
+IMPORTS = f"""
+import sys
+sys.path.insert(0, {str(ROOT)!r})
+from vfiosim.lab import Bench, Races, Sandbox
+from vfiosim.lessons import one_bind
+"""
+
+# The same presses, with a picture of the same kind that Graphviz makes anew for each.
+DRAWN = """
+import ipywidgets, pygraphviz
+from vfiosim.views.graph import graph
+from vfiosim.lab import Session
+
+def drawn_by_dot(session, only, room):
+    picture, buttons = ipywidgets.HTML(), []
+    picture.add_class("redrawn")
+    def show(number=[0]):
+        number[0] += 1
+        made = graph(session.steps, only=only, room=room)
+        there = made.frame(len(made.changes) - 1)
+        drawing = pygraphviz.AGraph(directed=True)
+        for node in made.nodes:
+            if there.get(node.key):
+                rows = [f"{row.cell}: {there.get(row.key, '')}" for row in node.rows]
+                drawing.add_node(node.key, shape="box", label=chr(10).join([node.oid, *rows]))
+        for edge in made.edges:
+            if there.get(edge.key):
+                drawing.add_edge(edge.holder, edge.target, label=chr(10).join(one.widest for one in edge.labels))
+        svg = drawing.draw(format="svg", prog="dot").decode()
+        picture.value = f'<div data-press="{number[0]}">{svg[svg.index("<svg"):]}</div>'
+    calls = {"bind": lambda: session.bind(3, iommufd=4), "dup": lambda: session.dup(3), "GET_INFO": lambda: session.get_info(3)}
+    for name, call in calls.items():
+        made = ipywidgets.Button(description=name)
+        made.on_click(lambda _, call=call: (call(), show()))
+        buttons.append(made)
+    show()
+    box = ipywidgets.VBox([*buttons, picture])
+    box.add_class("baseline")
+    return box
+
+drawn_by_dot(Session(start=one_bind.opened), one_bind.GROUPS, one_bind.room(one_bind.bound))
+"""
+
+MEMORY = """
+import os
+def own():  # what this process has for itself: pages that it shares with others count for nobody
+    fields = [line.split() for line in open("/proc/self/smaps_rollup") if ":" in line]
+    return sum(int(parts[1]) for parts in fields if parts[0] in ("Private_Clean:", "Private_Dirty:")) / 1024
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+"""
+BARE = MEMORY + "import ipywidgets, matplotlib.pyplot\nprint(resident(), own())"
+OURS = MEMORY + IMPORTS + "import matplotlib.pyplot\nbench = Bench()\nprint(resident(), own())"
+
+# From a click to the first frame after the picture changed; frames without a picture; nodes that are still there, and moved.
+PROBE = """([root, picture]) => {
+  const place = document.querySelector(root);
+  const svg = () => place.querySelector(picture + ' svg');
+  const nodes = () => new Map([...(svg()?.querySelectorAll('.node:not(.off)') || [])].map(one => {
+    const [own, all] = [one.querySelector('.box, polygon'), svg()].map(part => part.getBoundingClientRect());
+    return [one.dataset.oid || one.querySelector('text').textContent, [own.x - all.x, own.y - all.y]];
+  }));
+  const probe = window.probe = {times: [], blank: 0, frames: 0, kept: 0, moved: 0, before: nodes()};
+  place.addEventListener('click', () => { probe.pressed = performance.now(); }, true);
+  const changed = () => {
+    if (!probe.pressed || !svg()) return;
+    probe.times.push(performance.now() - probe.pressed);
+    probe.pressed = 0;
+    requestAnimationFrame(() => {
+      const now = nodes();
+      for (const [name, [x, y]] of probe.before) {
+        if (!now.has(name)) continue;
+        probe.kept += 1;
+        const [nx, ny] = now.get(name);
+        if (Math.abs(nx - x) > 2 || Math.abs(ny - y) > 2) probe.moved += 1;
+      }
+      probe.before = now;
+    });
+  };
+  new MutationObserver(changes => {
+    if (changes.some(one => one.target.closest?.('svg, .stage, .redrawn') || one.type === 'attributes')) changed();
+  }).observe(place, {attributes: true, childList: true, subtree: true, attributeFilter: ['data-step', 'data-press']});
+  const seen = Boolean(svg());
+  const look = () => {
+    if (window.probe !== probe) return;
+    probe.frames += 1;
+    if (seen && !svg()) probe.blank += 1;
+    requestAnimationFrame(look);
+  };
+  requestAnimationFrame(look);
+}"""
+
+
+def press(root: Locator, names: list[str], within: str = "") -> None:
+    """Press these buttons, each once the picture of the one before is there, and later than a double click."""
+    page = root.page
+    for name in names:
+        place = root.locator(within).first if within else root
+        button = place.get_by_role("button", name=name, exact=True).first
+        if not button.is_visible():
+            return
+        button.click()
+        try:
+            page.wait_for_function("() => !window.probe.pressed", timeout=20_000)
+        except Error:
+            raise SystemExit(
+                f"no new picture after {name!r}: {place.locator('.vfiosim-result').inner_text()}"
+            ) from None
+        page.wait_for_timeout(600)
+
+
+def told(page: Page, title: str) -> None:
+    """Say what the probe has seen."""
+    probe: dict[str, Any] = page.evaluate("window.probe")
+    times = sorted(probe["times"])
+    moved = 100 * probe["moved"] / (probe["kept"] or 1)
+    print(
+        f"{title:36} p50 {statistics.median(times):6.1f} ms   p95 {times[int(len(times) * 0.95)]:6.1f} ms   ({len(times)} presses)"
+        f"   {probe['blank']} of {probe['frames']} frames blank, {moved:.0f} % of {probe['kept']} nodes that stay move"
+    )
+
+
+def probe(page: Page, root: str, picture: str) -> Locator:
+    """Begin to measure."""
+    place = page.locator(root).first
+    place.scroll_into_view_if_needed()
+    page.evaluate(PROBE, [root, picture])
+    return place
+
+
+def opened(page: Page, server: chromium.JupyterLab, name: str, *cells: str) -> None:
+    """A notebook with these cells, run."""
+    server.open(page, server.add(f"{name}.ipynb", IMPORTS, *cells))
+    page.set_viewport_size({"width": 1500, "height": 2400})
+    chromium.run_all(page)
+
+
+def presses(page: Page, server: chromium.JupyterLab) -> None:
+    """Bench, sandbox and race, each in a notebook of its own."""
+    calls = ["bind", "GET_INFO", "bind", "Undo", "GET_INFO", "bind"]
+    opened(page, server, "bench", "one_bind.bind()")
+    press(probe(page, ".vfiosim-lab", ".stage"), calls * ROUNDS)
+    told(page, "bench of lesson 1")
+    press(
+        probe(page, ".vfiosim-lab", ".stage"),
+        ["open iommufd", "open group", "dup", "bind", "open iommufd", "dup", "bind"],
+    )
+    told(page, "the same, where new things come up")
+    opened(page, server, "free", "Bench()")
+    page.locator(".vfiosim-lab").get_by_role("button", name="open device", exact=True).click()
+    page.wait_for_timeout(1500)
+    many = [
+        "open iommufd",
+        "bind",
+        "dup",
+        "create VM",
+        "create kvm-vfio",
+        "FILE ADD",
+        "Undo",
+        "FILE ADD",
+        "open group",
+        "close",
+        "Undo",
+    ]
+    press(probe(page, ".vfiosim-lab", ".stage"), [*many, *calls * ROUNDS])
+    told(page, "bench, picture of each call its own")
+    opened(page, server, "sandbox", "Sandbox()")
+    page.locator(".vfiosim-lab").get_by_role("button", name="open device", exact=True).click()
+    page.wait_for_timeout(1500)
+    box = probe(page, ".vfiosim-sandbox", ".stage")
+    press(box, ["open iommufd", "Call", "Call", "open group", "open kvm", "Undo", "Undo", "Undo", "Redo", "Redo"] * 2)
+    told(page, "sandbox, calls at once")
+    opened(page, server, "race", "races = Races('R14')\nraces._by_hand()\nraces.sandbox")
+    for _ in range(2):
+        page.get_by_role("button", name="1 step", exact=True).first.click()
+        page.wait_for_timeout(1200)
+    race = probe(page, ".vfiosim-sandbox", ".stage")
+    press(race, ["1 step"] * 5, ".vfiosim-schedule .vfiosim-row >> nth=0")
+    press(race, ["1 step"] * 5, ".vfiosim-schedule .vfiosim-row >> nth=1")
+    press(race, ["1 step"] * 12, ".vfiosim-schedule .vfiosim-row >> nth=0")
+    told(page, "race R14, step by step by hand")
+    opened(page, server, "baseline", DRAWN)
+    base = probe(page, ".baseline", ".redrawn")
+    press(base, ["bind", "dup", "GET_INFO", "bind"] * 6)
+    told(page, "one dot call per press, ipywidgets")
+
+
+def memory(page: Page, server: chromium.JupyterLab) -> None:
+    """The memory of two kernels."""
+    found = {}
+    for name, code in (("bare", BARE), ("lab", OURS)):
+        server.open(page, server.add(f"memory_{name}.ipynb", code))
+        chromium.run_all(page)
+        found[name] = [float(number) for number in page.locator(".jp-OutputArea-output pre").first.inner_text().split()]
+    for place, sort in enumerate(("resident", "own")):
+        bare, ours = found["bare"][place], found["lab"][place]
+        print(
+            f"{f'kernel, {sort} memory':36} {ours:.0f} MiB with a bench, {bare:.0f} MiB bare: {ours / bare:.2f} times"
+        )
+
+
+def main() -> None:
+    """All of it."""
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=chromium.find_chromium(), args=chromium.chromium_flags())
+        page = running.new_page(viewport={"width": 1500, "height": 1000})
+        page.set_default_timeout(60_000)
+        with chromium.running_jupyterlab(ROOT / "notebooks", Path(folder)) as server:
+            memory(page, server)
+            presses(page, server)
+        running.close()
+
+
+if __name__ == "__main__":
+    main()

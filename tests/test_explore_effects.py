@@ -1,0 +1,321 @@
+"""The explorer knows every effect: what it touches is said, and its order with what it conflicts with is tried both ways."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import vfiosim.engine
+from tests.schedules import Box, LittleWorld, searched
+from vfiosim.engine import (
+    Engine,
+    Thread,
+    acquire,
+    alloc,
+    call_outside,
+    change_mappings,
+    claim,
+    complete,
+    copy_from_user,
+    copy_some_from_user,
+    copy_to_user,
+    current,
+    exchange,
+    first_between,
+    free,
+    get,
+    get_unless_zero,
+    hand_over,
+    in_order,
+    load,
+    load_acquire,
+    load_count,
+    next_slot,
+    peek,
+    pin_pages,
+    poke,
+    put,
+    put_if_last,
+    refuse_if,
+    release,
+    return_to_user,
+    slots_of,
+    store,
+    store_release,
+    wait_for,
+    wait_for_timeout,
+    wait_until_zero,
+    warn_on,
+)
+from vfiosim.engine.sync import acquire_shared, release_shared
+from vfiosim.explore.accesses import OF
+from vfiosim.kernel.mm import MmStruct
+from vfiosim.uapi import Errno
+
+Code = Callable[["Toy"], list[Awaitable[Any]]]
+ENGINE = Path(vfiosim.engine.__file__).parent
+
+
+class Toy(LittleWorld):
+    """Two lanes that do a few effects, and the order in which they did those that are looked at."""
+
+    def __init__(self, lanes: dict[str, Code], without: tuple[str, ...], looked_at: set[str]) -> None:
+        super().__init__({name: [[]] for name in lanes}, (), without)
+        self.engine.journal = []
+        self.codes, self.looked_at = lanes, looked_at
+        self.x, self.y = self.boxes
+        self.x.done.value = 2
+        self.memory = MmStruct(self.engine, "shared")
+        self.page = self.memory.map(8)
+
+    def _begin(self, lane: str, call: Any) -> Thread:
+        thread = self.engine.spawn(self._do(lane), lane, self.memory)
+        thread.prefix, thread.manual = lane, True
+        return thread
+
+    async def _do(self, lane: str) -> None:
+        for effect in self.codes[lane](self):
+            await effect
+
+    def outcome(self) -> Any:
+        """Who did what, in this order."""
+        done = ((thread.label, request[0].__name__) for thread, request, *_ in self.engine.micro)
+        return tuple(each for each in done if each[1] in self.looked_at)
+
+
+def both(t: Toy) -> list[Awaitable[Any]]:
+    """Take a lock and give it back."""
+    return [acquire(t.x.lock), release(t.x.lock)]
+
+
+def writer(t: Toy) -> list[Awaitable[Any]]:
+    """As a writer."""
+    return [acquire(t.x.sem), release(t.x.sem)]
+
+
+def reader(t: Toy) -> list[Awaitable[Any]]:
+    """As a reader."""
+    return [acquire_shared(t.x.sem), release_shared(t.x.sem)]
+
+
+def counts(t: Toy) -> list[Awaitable[Any]]:
+    """How many references?"""
+    return [load_count(t.x.refs)]
+
+
+ORDER = ("order of a",)
+# Of each operation: what lane A does, what lane B does, which operation of B conflicts with it, and what is taken out.
+PAIRS: dict[str, tuple[Code, Code, str, tuple[str, ...]]] = {
+    "_load": (lambda t: [load(t.x.a)], lambda t: [store(t.x.a, 1)], "_store", ()),
+    "_load_acquire": (lambda t: [load_acquire(t.x.a)], lambda t: [store(t.x.a, 1)], "_store", ()),
+    "_load_count": (counts, lambda t: [get(t.x.refs, t.x, "more")], "_get", ()),
+    "_store": (lambda t: [store(t.x.a, 1)], lambda t: [store(t.x.a, 2)], "_store", ()),
+    "_store_release": (lambda t: [store_release(t.x.a, 1)], lambda t: [load(t.x.a)], "_load", ()),
+    "_exchange": (lambda t: [exchange(t.x.a, 1)], lambda t: [load(t.x.a)], "_load", ()),
+    "_peek": (lambda t: [peek(t.x.slots, 0)], lambda t: [poke(t.x.slots, 0, 1)], "_poke", ()),
+    "_next_slot": (lambda t: [next_slot(t.x.slots, 0)], lambda t: [poke(t.x.slots, 0, 1)], "_poke", ()),
+    "_slots_of": (lambda t: [slots_of(t.x.slots)], lambda t: [poke(t.x.slots, 0, 1)], "_poke", ()),
+    "_first_between": (lambda t: [first_between(t.x.ranges, 0, 1)], lambda t: [poke(t.x.ranges, 0, None)], "_poke", ()),
+    "_in_order": (lambda t: [in_order(t.x.ranges)], lambda t: [poke(t.x.ranges, 0, 1)], "_poke", ()),
+    "_poke": (lambda t: [poke(t.x.slots, 0, 2)], lambda t: [poke(t.x.slots, 0, 1)], "_poke", ()),
+    "_claim": (lambda t: [claim(t.x.slots, 1)], lambda t: [claim(t.x.slots, 2)], "_claim", ()),
+    "_get": (lambda t: [get(t.x.refs, t.x, "more")], counts, "_load_count", ()),
+    "_get_unless_zero": (
+        lambda t: [get_unless_zero(t.x.refs, t.x, "more")],
+        lambda t: [put(t.x.refs, t.x, "first")],
+        "_put",
+        (),
+    ),
+    "_put": (lambda t: [put(t.x.refs, t.x, "first")], counts, "_load_count", ()),
+    "_put_if_last": (
+        lambda t: [put_if_last(t.x.refs, t.x, "first")],
+        lambda t: [get(t.x.refs, t.x, "more")],
+        "_get",
+        (),
+    ),
+    "_hand_over": (
+        lambda t: [hand_over(t.x.refs, (t.x, "first"), (t.x, "taker"))],
+        lambda t: [put(t.x.refs, t.x, "first")],
+        "_put",
+        (),
+    ),
+    "_get_anyway": (lambda t: [get_unless_zero(t.x.refs, t.x, "more")], counts, "_load_count", ("refs",)),
+    "_dropped": (
+        lambda t: [hand_over(t.x.refs, (t.x, "first"), (t.x, "taker"))],
+        counts,
+        "_load_count",
+        ("taker",),
+    ),
+    "_acquire": (both, both, "_acquire", ()),
+    "_release": (both, both, "_release", ()),
+    "_acquire_shared": (reader, writer, "_acquire", ()),
+    "_release_shared": (reader, writer, "_acquire", ()),
+    "_complete": (lambda t: [complete(t.x.done)], lambda t: [wait_for(t.x.done)], "_wait_for", ()),
+    "_wait_for": (lambda t: [wait_for(t.x.done)], lambda t: [wait_for(t.x.done)], "_wait_for", ()),
+    "_wait_for_timeout": (
+        lambda t: [wait_for_timeout(t.x.done, 5)],
+        lambda t: [complete(t.x.done)],
+        "_complete",
+        (),
+    ),
+    "_wait_until_zero": (
+        lambda t: [wait_until_zero(t.y.spare, 5)],
+        lambda t: [get(t.y.spare, t.y, "more"), put(t.y.spare, t.y, "more")],
+        "_get",
+        (),
+    ),
+    "_free": (lambda t: [free(t.y)], lambda t: [load(t.y.a)], "_load", ()),
+    "_copy_from_user": (
+        lambda t: [copy_from_user(t.page, 4)],
+        lambda t: [copy_to_user(t.page, b"1234")],
+        "_copy_to_user",
+        (),
+    ),
+    "_copy_some_from_user": (
+        lambda t: [copy_some_from_user(t.page, 4)],
+        lambda t: [copy_to_user(t.page, b"1234")],
+        "_copy_to_user",
+        (),
+    ),
+    "_copy_to_user": (
+        lambda t: [copy_to_user(t.page, b"5678")],
+        lambda t: [copy_to_user(t.page, b"1234")],
+        "_copy_to_user",
+        (),
+    ),
+    "_pin_pages": (
+        lambda t: [pin_pages(t.memory, t.page, 8, False)],
+        lambda t: [change_mappings(t.memory, partial(t.memory.protect, t.page, 8, 1))],
+        "_change_mappings",
+        (),
+    ),
+    "_change_mappings": (
+        lambda t: [change_mappings(t.memory, partial(t.memory.protect, t.page, 8, 1))],
+        lambda t: [copy_from_user(t.page, 4)],
+        "_copy_from_user",
+        (),
+    ),
+    "_call_outside": (lambda t: [call_outside(int)], lambda t: [call_outside(int)], "_call_outside", ()),
+    "_store_early": (
+        lambda t: [store(t.x.b, 1), store_release(t.x.a, 1)],
+        lambda t: [load(t.x.a)],
+        "_load",
+        ORDER,
+    ),
+    "_store_late": (
+        lambda t: [store(t.x.b, 1), store_release(t.x.a, 1), return_to_user(0)],
+        lambda t: [load(t.x.b)],
+        "_load",
+        ORDER,
+    ),
+    "_load_own": (
+        lambda t: [store(t.x.b, 1), load(t.x.b), store_release(t.x.a, 1)],
+        lambda t: [exchange(t.x.b, 2)],
+        "_exchange",
+        ORDER,
+    ),
+}
+# What touches nothing that another thread could see.
+ALONE: dict[str, tuple[Code, tuple[str, ...]]] = {
+    "_begin": (lambda t: [], ()),
+    "_alloc": (lambda t: [alloc(Box, "")], ()),
+    "_refuse_if": (lambda t: [refuse_if(False, Errno.EBUSY, "never", "never")], ()),
+    "_warn_on": (lambda t: [warn_on(False, "never")], ()),
+    "_return_to_user": (lambda t: [return_to_user(0)], ()),
+    "_skipped": (lambda t: [acquire(t.x.lock), release(t.x.lock)], ("lock",)),
+    "_hold_back": (lambda t: [store(t.x.a, 1)], ("order of b",)),
+}
+
+
+def operations() -> set[str]:
+    """Every operation that an effect yields or the engine does instead of another: read from the source."""
+    found = {"_begin"}
+    parsed = [ast.parse(file.read_text()) for file in ENGINE.glob("*.py")]
+    functions = [node for tree in parsed for node in tree.body if isinstance(node, ast.FunctionDef)]
+    known = {one.name for one in functions if [arg.arg for arg in one.args.args] == ["engine", "thread", "request"]}
+    for tree in parsed:
+        for node in ast.walk(tree):
+            first = node.elts[0] if isinstance(node, ast.Tuple) and node.elts else None
+            if isinstance(first, ast.Name) and first.id in known:
+                found.add(first.id)
+    return found
+
+
+def test_the_explorer_knows_what_every_effect_touches() -> None:
+    assert operations() == {operation.__name__ for operation in OF}
+
+
+def test_every_effect_is_tried_here() -> None:
+    assert set(PAIRS) | set(ALONE) == operations()
+    assert not set(PAIRS) & set(ALONE)
+
+
+@pytest.mark.parametrize("operation", PAIRS)
+def test_the_order_of_an_effect_and_one_that_it_conflicts_with_is_tried_both_ways(operation: str) -> None:
+    mine, others, partner, taken_out = PAIRS[operation]
+    begin = partial(Toy, {"A": mine, "B": others}, taken_out, {operation, partner})
+    orders = searched(begin).outcomes
+    first, second = ("A", operation), ("B", partner)
+    assert any(order.index(first) < order.index(second) for order in orders)
+    assert any(order.index(first) > order.index(second) for order in orders)
+
+
+@pytest.mark.parametrize("operation", ALONE)
+def test_what_nobody_else_can_see_is_tried_in_one_order_only(operation: str) -> None:
+    code, taken_out = ALONE[operation]
+    tally = searched(partial(Toy, {"A": code, "B": code}, taken_out, {operation}))
+    assert tally.schedules == 1
+    assert {name for order in tally.outcomes for _, name in order} == {operation}
+
+
+# What two lanes do to one count while a third reference shows that it cannot become zero.
+NOT_THE_LAST: dict[str, Code] = {
+    "_get": lambda t: [get(t.x.refs, t.x, "more")],
+    "_get_unless_zero": lambda t: [get_unless_zero(t.x.refs, t.x, "more")],
+    "_put": lambda t: [get(t.x.refs, current(), "mine"), put(t.x.refs, current(), "mine")],
+    "_hand_over": lambda t: [
+        get(t.x.refs, current(), "one"),
+        hand_over(t.x.refs, (current(), "one"), (current(), "two")),
+    ],
+}
+
+
+@pytest.mark.parametrize("other", NOT_THE_LAST)
+@pytest.mark.parametrize("operation", NOT_THE_LAST)
+def test_where_another_reference_stays_it_makes_no_difference_who_comes_first(operation: str, other: str) -> None:
+    lanes = {"A": NOT_THE_LAST[operation], "B": NOT_THE_LAST[other]}
+    assert searched(partial(Toy, lanes, (), {operation, other})).schedules == 1
+
+
+def test_where_no_other_reference_stays_both_orders_are_tried() -> None:
+    lanes: dict[str, Code] = {
+        "A": lambda t: [put(t.y.spare, t.y, "first")],
+        "B": lambda t: [put(t.y.spare, t.y, "second")],
+    }
+
+    def begin() -> Toy:
+        toy = Toy(lanes, (), {"_put"})
+        for reason in ("first", "second"):
+            toy.y.spare.change((toy.y, reason), 1)
+        return toy
+
+    assert len(searched(begin).outcomes) == 2
+
+
+def test_a_name_that_an_object_gets_depends_on_its_own_thread_only() -> None:
+    engine = Engine(trace=False)
+    made: list[str] = []
+
+    async def make() -> None:
+        made.append((await alloc(Box, "")).oid)
+
+    for prefix in ("A1", "A", "A1", "A"):
+        thread = engine.spawn(make(), prefix)
+        thread.prefix = prefix
+        engine.run(thread)
+    assert made == ["box A1.1", "box A1", "box A1.2", "box A2"]

@@ -1,0 +1,162 @@
+"""Invariants say what they look at and under which lock they may be broken; the explorer relies on both."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import vfiosim.invariants
+from vfiosim.conformance.recordings import load as load_recording
+from vfiosim.conformance.replay import Replay
+from vfiosim.engine import Cell, Completion, Count, Engine, Field, KObject, Lock, Request, Table, Thread
+from vfiosim.engine.objects import Intervals
+from vfiosim.invariants import INVARIANTS, Invariant
+from vfiosim.kernel import Unsupported
+from vfiosim.topology import Topology
+
+RECORDS = Path(__file__).parent.parent / "assets" / "records"
+EVERY = 23  # invariants are asked before every so manieth effect
+
+_PARTS: dict[type[Cell], tuple[str, ...]] = {
+    Field: ("value",),
+    Count: ("value", "held"),
+    Table: ("slots",),
+    Intervals: ("slots", "_starts"),
+    Lock: ("holder", "readers"),
+    Completion: ("value",),
+}
+
+
+def kinds(kind: type[KObject]) -> set[str]:
+    """The kind of a class, and the more general ones."""
+    return {base.kind for base in kind.__mro__ if issubclass(base, KObject)}
+
+
+Looked = dict[str, set[tuple[frozenset[str], str]]]  # by invariant: kinds and field; without kinds its lock
+
+
+class Looking:
+    """Notes which cells of which kinds are looked at, and the death of which kinds, while it is on."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, Any] = {}  # every object, those too that are gone
+        self.seen: set[tuple[frozenset[str], str]] = set()
+        self._classes: dict[type, type] = {}
+
+    @contextmanager
+    def on(self, engine: Engine) -> Iterator[None]:
+        """Within the block, all objects tell when they are looked at."""
+        self.known.update((oid, thing) for oid, thing in engine.objects.items() if not isinstance(thing, Thread))
+        ones: list[Any] = [one for thing in self.known.values() for one in (thing, *thing.cells())]
+        classes = [type(one) for one in ones]
+        for one, kind in zip(ones, classes, strict=True):
+            one.__class__ = self._telling(kind)
+        try:
+            yield
+        finally:
+            for one, kind in zip(ones, classes, strict=True):
+                one.__class__ = kind
+
+    def _telling(self, kind: type) -> type:
+        if kind not in self._classes:
+            names = _PARTS[kind] if issubclass(kind, Cell) else ("freed",)
+            body = {name: self._part(kind, name) for name in names}
+            self._classes[kind] = type(kind.__name__, (kind,), body | {"__slots__": ()})
+        return self._classes[kind]
+
+    def _part(self, kind: type, name: str) -> property:
+        if not issubclass(kind, Cell):
+
+            def freed(thing: Any) -> Any:
+                self.seen.add((frozenset(kinds(type(thing))), ""))
+                return thing.__dict__["freed"]
+
+            return property(freed)
+        slot = getattr(kind, name)
+
+        def value(cell: Cell) -> Any:
+            self.seen.add((frozenset(kinds(type(cell.owner))), cell.name))
+            return slot.__get__(cell)
+
+        return property(value)
+
+
+def places(invariant: Invariant) -> set[tuple[str, str]]:
+    """What an invariant says that it reads: kind and field, without a field where it is which objects there are."""
+    words = [read if isinstance(read, str) else read[0] for read in invariant.reads]
+    paths = [word.split(" ")[0] for word in (*words, invariant.guard or invariant.about.kind, invariant.about.kind)]
+    return {(path.partition(".")[0], path.partition(".")[2]) for path in paths}
+
+
+@pytest.fixture(scope="module")
+def looked_at() -> Looked:
+    """What each invariant was seen to look at, in the middle of the calls of a recording."""
+    seen: Looked = {one.name: set() for one in INVARIANTS}
+    for name in ("hand-default", "hand-compat"):
+        recording = load_recording(RECORDS / f"{name}.json.gz")
+        topology = Topology.from_recording(recording.topology, recording.profile)
+        for scenario in recording.scenarios:
+            replay = Replay(topology, recording.topology, scenario)
+            _look_on(replay.machine.engine, seen)
+            try:
+                for step in scenario["steps"]:
+                    replay.step(step)
+            except Unsupported:
+                continue
+    return seen
+
+
+def _look_on(engine: Engine, seen: Looked) -> None:
+    looking, effects = Looking(), iter(range(1_000_000))
+
+    def look(thread: Thread, request: Request) -> Request:
+        if next(effects) % EVERY == 0:
+            with looking.on(engine):
+                for one in INVARIANTS:
+                    looking.seen = seen[one.name]
+                    for thing in engine.objects.of(one.about):
+                        list(one.broken(engine, thing))
+                        lock = one.lock(thing)
+                        looking.seen.add((frozenset(), f"{lock.owner.kind}.{lock.name}" if lock is not None else ""))
+        return request
+
+    engine.instead = look
+
+
+@pytest.mark.parametrize("invariant", INVARIANTS, ids=lambda one: one.name)
+def test_an_invariant_declares_all_that_it_looks_at(invariant: Invariant, looked_at: Looked) -> None:
+    declared, seen = places(invariant), looked_at[invariant.name]
+    assert seen
+    missing = [
+        (sorted(kinds), field) for kinds, field in seen if kinds and not {(kind, field) for kind in kinds} & declared
+    ]
+    assert missing == []
+
+
+@pytest.mark.parametrize("invariant", INVARIANTS, ids=lambda one: one.name)
+def test_an_invariant_that_looks_for_objects_of_a_kind_says_so(invariant: Invariant) -> None:
+    tree = ast.parse(textwrap.dedent(inspect.getsource(invariant.broken)))
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)]
+    names = [call.args[1].id for call in calls if call.func.id == "every"]  # type: ignore[attr-defined]
+    module = inspect.getmodule(invariant.broken)
+    asked = {getattr(module, name).kind for name in names}
+    assert asked <= {kind for kind, field in places(invariant) if not field}
+
+
+@pytest.mark.parametrize("invariant", INVARIANTS, ids=lambda one: one.name)
+def test_the_lock_of_an_invariant_is_the_one_that_it_names(invariant: Invariant, looked_at: Looked) -> None:
+    assert {field for kinds, field in looked_at[invariant.name] if not kinds} <= {invariant.guard}
+
+
+def test_each_of_the_ten_has_a_name_in_the_table() -> None:
+    rows = [line.split("|") for line in (vfiosim.invariants.__doc__ or "").splitlines() if line.startswith("| ")]
+    named = {row[1].strip(): row[3].strip(" `") for row in rows[1:]}
+    assert sorted(map(int, named)) == list(range(1, 11))
+    assert set(named.values()) <= {one.name for one in INVARIANTS}

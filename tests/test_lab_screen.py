@@ -1,0 +1,128 @@
+"""The lab on the screens that it is used on: a laptop's, a projector's, one that is zoomed. Measured in JupyterLab in Chromium."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, Locator, Page, expect
+
+from tests.browser import JupyterLab, run_all
+from tests.test_lab_everywhere import press, widget
+
+IMPORT = "from vfiosim.lab import Bench, Sandbox, room\nfrom vfiosim.lessons import one_bind, start"
+FIRST, ALL, CLOSE, SANDBOX, ROOM = (
+    "start.first_bind()",
+    "Bench()",
+    "one_bind.close()",
+    "Sandbox()",
+    "room('failed-second-bind')",
+)
+PRESSES = {
+    FIRST: ("bind",),
+    ALL: ("open device", "open iommufd", "bind"),
+    CLOSE: ("close",),
+    SANDBOX: ("open device", "open iommufd", "Call"),
+}
+LAPTOP, PROJECTOR, ZOOMED = (1280, 720), (1920, 1080), (640, 360)
+# How far a thing sticks out of the part of the notebook that is to be seen, in pixels.
+HIDDEN = """thing => {
+    const view = document.querySelector('.jp-WindowedPanel-outer').getBoundingClientRect();
+    const { top, bottom } = thing.getBoundingClientRect();
+    return Math.max(view.top - top, bottom - view.bottom, 0);
+}"""
+SCALE = """svg => {
+    const [{ width, height }, all] = [svg.getBoundingClientRect(), svg.viewBox.baseVal];
+    return Math.min(width / all.width, height / all.height);
+}"""
+WIDTH = "one => one.getBoundingClientRect().width"
+BELOW = """place => {
+    const [controls, shown] = ["controls", "shown"].map(name => place.querySelector(`.vfiosim-${name}`).getBoundingClientRect());
+    return controls.bottom <= shown.top && controls.width > 300;
+}"""
+
+
+@pytest.fixture(scope="module")
+def lab(browser: Browser, jupyterlab: JupyterLab) -> Iterator[Page]:
+    context = browser.new_context(viewport={"width": 1280, "height": 720}, reduced_motion="reduce")
+    page = context.new_page()
+    page.set_default_timeout(60_000)
+    jupyterlab.open(page, jupyterlab.add("screen.ipynb", IMPORT, *PRESSES, ROOM))
+    run_all(page)
+    yield page
+    context.close()
+
+
+def on(page: Page, screen: tuple[int, int], cell: str) -> Locator:
+    """The widget of a cell as it was at first, on a screen of this size."""
+    page.set_viewport_size({"width": screen[0], "height": screen[1]})
+    place = widget(page, cell)
+    place.scroll_into_view_if_needed()
+    if cell != ROOM:
+        press(place, "Reset")
+    return place
+
+
+def all_pressed(place: Locator, cell: str) -> None:
+    for name in PRESSES[cell]:
+        press(place, name)
+    expect(place.locator(".vfiosim-result")).to_contain_text("→ 0")
+    expect(place.locator(".vfiosim-player .segment").first).to_be_attached()
+    place.page.wait_for_timeout(600)  # the page scrolls once the words about the call are there
+
+
+@pytest.mark.parametrize("cell", PRESSES)
+def test_on_a_laptop_the_pressed_button_its_answer_and_the_picture_are_seen_together(lab: Page, cell: str) -> None:
+    place = on(lab, LAPTOP, cell)
+    all_pressed(place, cell)
+    button = place.get_by_role("button", name=PRESSES[cell][-1], exact=True).first
+    parts = {"button": button, "answer": place.locator(".vfiosim-result [role=status]").last}
+    parts |= {name: place.locator(f".vfiosim-player .{name}").first for name in ("sentence", "bar.first")}
+    parts["picture"] = place.locator(".vfiosim-player .stage svg")
+    hidden = {name: part.evaluate(HIDDEN) for name, part in parts.items()}
+    assert {name: pixels for name, pixels in hidden.items() if pixels > 1} == {}
+
+
+@pytest.mark.parametrize("cell", PRESSES)
+def test_on_a_projector_the_smallest_letters_of_the_picture_have_20_pixels(lab: Page, cell: str) -> None:
+    place = on(lab, PROJECTOR, cell)
+    all_pressed(place, cell)
+    scale = place.locator(".vfiosim-player .stage svg").evaluate(SCALE)
+    assert 15 * scale >= 20
+
+
+def test_a_wide_picture_has_the_whole_width_and_its_facts_stand_below(lab: Page) -> None:
+    place = on(lab, LAPTOP, ROOM)
+    press(place, "The shortest way into it")
+    picture, facts = place.locator(".stage svg").bounding_box(), place.locator(".side").bounding_box()
+    assert picture
+    assert facts
+    assert picture["y"] + picture["height"] <= facts["y"]
+    assert picture["width"] > 0.95 * place.locator(".vfiosim-player").evaluate(WIDTH)
+
+
+def test_the_machine_can_be_edited_on_one_screen_of_a_laptop(lab: Page) -> None:
+    place = on(lab, LAPTOP, SANDBOX)
+    press(place, "Machine")
+    expect(place.locator(".vfiosim-device")).to_have_count(6)
+    assert place.locator(".vfiosim-world").evaluate("one => one.getBoundingClientRect().height") < 560
+    expect(place.get_by_label("model", exact=True).first).to_be_hidden()
+    press(place.locator(".vfiosim-device").first, "More")
+    expect(place.get_by_label("model", exact=True).first).to_be_visible()
+    press(place, "Machine")
+
+
+def test_what_a_button_does_can_be_read_with_the_keyboard_alone(lab: Page) -> None:
+    place = on(lab, LAPTOP, SANDBOX)
+    group = place.get_by_text("the way to devices before there was BIND")
+    expect(group).to_be_hidden()
+    place.locator("summary", has_text="What do the buttons do?").focus()
+    lab.keyboard.press("Enter")
+    expect(group).to_be_visible()
+
+
+@pytest.mark.parametrize("cell", PRESSES)
+def test_at_twice_the_size_nothing_sticks_out_and_the_answer_stands_below_its_button(lab: Page, cell: str) -> None:
+    place = on(lab, ZOOMED, cell)
+    assert place.evaluate("place => place.scrollWidth - place.clientWidth") <= 1
+    lab.wait_for_function(BELOW, arg=place.element_handle())

@@ -1,0 +1,124 @@
+"""The first page: its own solutions are played, and a typical wrong answer, through what a reader can press."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.test_notebook_form import code_of
+from vfiosim.lab import Exercise
+from vfiosim.lessons import misconceptions as M
+from vfiosim.lessons import start
+from vfiosim.lessons.start import QUESTIONS
+
+EACH = pytest.mark.parametrize("name", QUESTIONS)
+
+
+def answered(name: str, value: str) -> str:
+    prediction = start.predict(name)
+    prediction.choice.value = value
+    prediction.commit.click()
+    return prediction.message
+
+
+def press(exercise: Exercise, fd: int, name: str) -> None:
+    exercise.bench.fd.text.value = str(fd)
+    exercise.bench.buttons[name].click()
+
+
+def checked(exercise: Exercise) -> str:
+    exercise.check.click()
+    return exercise.message
+
+
+# ---- the questions
+
+
+def test_one_press_binds():
+    bench = start.first_bind()
+    bench.buttons["bind"].click()
+    assert "out_devid = 1" in bench.message
+
+
+@EACH
+def test_the_answer_of_the_simulator_is_right(name):
+    assert "✓ You predicted" in answered(name, QUESTIONS[name].experiment().answer)
+
+
+@EACH
+def test_every_wrong_answer_is_told_what_misled(name):
+    right = QUESTIONS[name].experiment().answer
+    assert set(QUESTIONS[name].choices) == {right, *QUESTIONS[name].wrong}
+    for wrong in QUESTIONS[name].wrong:
+        message = answered(name, wrong)
+        assert "✕ You predicted" in message
+        assert "What misled you?" in message
+
+
+@EACH
+def test_one_press_answers_and_shows_the_steps_to_who_was_wrong(name):
+    prediction = start.predict(name)
+    prediction.choice.value = next(iter(QUESTIONS[name].wrong))
+    prediction.commit.click()
+    assert 0 < len(prediction.children[-1].trace) <= 20
+
+
+def test_a_refused_bind_gives_back_what_it_had_taken():
+    steps = QUESTIONS["once more"].experiment().trace
+    assert [step.phase for step in steps][-2:] == ["unwind", "unwind"]
+
+
+def test_a_question_that_the_page_does_not_have_is_named():
+    with pytest.raises(ValueError, match="no question 'twice'; there are once more, last"):
+        start.predict("twice")
+
+
+# ---- the tasks
+
+
+def test_the_card_is_free_when_its_own_file_is_closed():
+    exercise = start.free_it()
+    press(exercise, 3, "close")
+    assert "✓ Solved. You needed 1 call; it takes no fewer." in checked(exercise)
+
+
+def test_closing_the_iommufd_frees_nothing_and_is_called_by_its_name():
+    exercise = start.free_it()
+    press(exercise, 4, "close")
+    message = checked(exercise)
+    assert "file vfio0#1 is alive, held by fds vmm (fd 3)" in message
+    assert M.CLOSING_IS_RELEASING.name in message
+
+
+def test_a_copy_keeps_the_card_bound():
+    exercise = start.keep_it()
+    press(exercise, 3, "dup")
+    press(exercise, 3, "close")
+    assert "✓ Solved. You needed 2 calls; it takes no fewer." in checked(exercise)
+
+
+def test_closing_without_a_copy_loses_the_binding_and_is_called_by_its_name():
+    exercise = start.keep_it()
+    press(exercise, 3, "close")
+    assert M.ONE_NUMBER_ONE_HOLDER.name in checked(exercise)
+
+
+def test_doing_nothing_solves_neither_task():
+    assert "✕ Not yet." in checked(start.free_it())
+    assert "descriptor 3 is closed; now it leads to file vfio0#1" in checked(start.keep_it())
+
+
+@pytest.mark.parametrize("make", [start.free_it, start.keep_it])
+def test_the_hints_go_three_deep_and_the_solution_says_why(make):
+    exercise = make()
+    for depth in (1, 2, 3):
+        exercise.hint.click()
+        assert f"Hint {depth} of 3." in exercise.message
+    exercise.solution.click()
+    assert "close(3) → 0" in exercise.message
+    assert "arrow" in exercise.message
+
+
+def test_the_page_asks_for_all_its_predictions():
+    assert sorted(re.findall(r'start\.predict\("(.*?)"\)', code_of("00_start"))) == sorted(QUESTIONS)

@@ -1,0 +1,194 @@
+"""The lesson about one BIND: its own solutions are played, and typical wrong answers, through what a reader can press."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.test_notebook_form import code_of
+from vfiosim.lab import Exercise, Prediction
+from vfiosim.lab.parsons import BORDER
+from vfiosim.lessons import misconceptions as M
+from vfiosim.lessons import one_bind as lesson
+from vfiosim.lessons.one_bind_questions import CHECK, QUESTIONS
+
+ALL = {**QUESTIONS, **{question.name: question for question in CHECK}}
+EACH = pytest.mark.parametrize("name", ALL)
+
+TYPICAL = {
+    "open is enough?": "0",
+    "who holds the iommufd?": "1",
+    "which error wins?": "EBADF",
+    "close the iommufd first": "unbound",
+    "a device without DMA": "EINVAL",
+    "01 check: two wrong fields": "EBADF",
+    "01 check: a copy": "EBADF",
+    "01 check: after a refusal": "1",
+}
+
+
+def answered(name: str, value: str) -> Prediction:
+    prediction = Prediction(ALL[name])
+    prediction.choice.value = value
+    prediction.commit.click()
+    prediction.reveal.click()
+    return prediction
+
+
+# ---- the questions
+
+
+@EACH
+def test_the_answer_of_the_simulator_is_right(name):
+    assert answered(name, ALL[name].experiment().answer).right is True
+
+
+@EACH
+def test_a_typical_wrong_answer_is_told_what_misled_and_shown_a_run(name):
+    prediction = answered(name, TYPICAL[name])
+    assert prediction.right is False
+    assert "What misled you?" in prediction.message
+    assert 0 < len(prediction.children[-1].trace) <= 20
+
+
+@EACH
+def test_every_question_has_its_own_name_for_the_progress(name):
+    assert ALL[name].name.startswith("01 ")
+    assert len({question.name for question in ALL.values()}) == len(ALL)
+
+
+# ---- the first task: every refusal
+
+
+@pytest.fixture
+def errors() -> Exercise:
+    return lesson.errors()
+
+
+def bind(exercise: Exercise, **fields: int) -> None:
+    for name, value in {"argsz": 24, "flags": 0, "iommufd": 4, **fields}.items():
+        exercise.bench.struct[name].set(value)
+    exercise.bench.bind_fd.text.value = "3"
+    exercise.bench.buttons["bind"].click()
+
+
+def checked(exercise: Exercise) -> str:
+    exercise.check.click()
+    return exercise.message
+
+
+def test_every_refusal_can_be_met_with_ten_calls(errors):
+    for fields in ({"argsz": 8}, {"argsz": 4096}, {"flags": 2}, {"iommufd": 777}, {"iommufd": 3}):
+        bind(errors, **fields)
+    errors.bench.buttons["open group"].click()
+    bind(errors)
+    errors.bench.fd.text.value = "5"
+    errors.bench.buttons["close"].click()
+    bind(errors)
+    bind(errors)
+    assert "✓ Solved. You needed 10 calls; it takes no fewer." in checked(errors)
+
+
+def test_what_is_left_to_be_met_is_told(errors):
+    bind(errors, iommufd=777)
+    message = checked(errors)
+    assert message.count("still to be met") == 6
+    assert "EBADF: iommufd is no open descriptor" not in message
+
+
+def test_who_binds_too_early_is_told_what_that_shuts_off_and_undo_leads_back(errors):
+    bind(errors)
+    bind(errors, iommufd=777)
+    assert "still to be met: EBADF: iommufd" in checked(errors)
+    assert M.ALL_CHECKS_AT_ONCE.name in errors.message
+    errors.bench.undo.click()
+    errors.bench.undo.click()
+    bind(errors, iommufd=777)
+    assert M.ALL_CHECKS_AT_ONCE.name not in checked(errors)
+
+
+def test_a_refusal_that_is_taken_back_does_not_count(errors):
+    bind(errors, argsz=8)
+    errors.bench.undo.click()
+    assert checked(errors).count("still to be met") == 7
+
+
+# ---- the second task: the steps in order
+
+
+def ordered(*keys: str) -> str:
+    puzzle = lesson.order()
+    rest = [key for key in puzzle.order.value if key not in (*keys, BORDER)]
+    puzzle.order.value = (*keys, BORDER, *rest)
+    puzzle.check.click()
+    return puzzle.message
+
+
+RIGHT = ("argument", "group", "lock", "iommufd", "device", "object", "id", "gate")
+
+
+def test_the_steps_of_a_bind_are_in_the_order_of_a_run():
+    assert "✓ Right." in ordered(*RIGHT)
+
+
+def test_a_gate_that_opens_early_is_called_by_its_name():
+    message = ordered("argument", "group", "lock", "gate", "iommufd", "device", "object", "id")
+    assert "The first wrong place is number 4" in message
+    assert M.OPEN_IS_ENOUGH.name in message
+
+
+def test_a_bind_that_succeeds_unwinds_nothing():
+    assert "A BIND that succeeds gives nothing back" in ordered(*RIGHT, "unwind")
+
+
+# ---- the third task: set the device free
+
+
+def test_the_third_task_is_solved_by_the_list_first_and_then_the_numbers():
+    exercise = lesson.exercise()
+    exercise.bench.listed.text.value = "3"
+    exercise.bench.kv.text.value = str(
+        next(fd for fd, file in exercise.bench.session.descriptors().items() if "kvm-vfio" in file)
+    )
+    exercise.bench.buttons["FILE DEL"].click()
+    for fd in (3, 5):
+        exercise.bench.fd.text.value = str(fd)
+        exercise.bench.buttons["close"].click()
+    assert "✓ Solved. You needed 3 calls" in checked(exercise)
+
+
+def test_who_closes_both_numbers_first_is_told_who_else_holds():
+    exercise = lesson.exercise()
+    for fd in (3, 5):
+        exercise.bench.fd.text.value = str(fd)
+        exercise.bench.buttons["close"].click()
+    message = checked(exercise)
+    assert "held by kvm_vfio 1 (in its list)" in message
+    assert M.ONE_NUMBER_ONE_HOLDER.name in message
+
+
+@pytest.mark.parametrize("make", [lesson.errors, lesson.exercise])
+def test_the_hints_go_three_deep_and_the_solution_is_explained(make):
+    exercise = make()
+    for depth in (1, 2, 3):
+        exercise.hint.click()
+        assert f"Hint {depth} of 3." in exercise.message
+    exercise.solution.click()
+    assert "Solution." in exercise.message
+    assert exercise.message.count("→") >= 3
+
+
+# ---- the quiz, and the notebook
+
+
+def test_the_quiz_is_answered_rightly_by_the_simulator():
+    quiz = lesson.quiz()
+    for one in quiz.questions:
+        one.choice.value = one.question.experiment().answer
+        one.commit.click()
+    assert quiz.message == "3 of 3 right."
+
+
+def test_the_notebook_asks_for_all_predictions_of_the_lesson():
+    assert sorted(re.findall(r'one_bind\.predict\("(.*?)"\)', code_of("01_one_bind"))) == sorted(QUESTIONS)

@@ -1,0 +1,353 @@
+"""The lesson about races: its own solution is played, and a typical wrong answer, through what a reader can press."""
+
+from __future__ import annotations
+
+import re
+from itertools import permutations
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser import run_all
+from tests.test_notebook_form import code_of
+from tests.test_notebooks import bench_of, button
+from tests.test_questions_browser import NAMELESS, PALE
+from vfiosim.lab import ByHand, HandTask, Prediction, RoomView
+from vfiosim.lab.parsons import BORDER
+from vfiosim.lessons import misconceptions as M
+from vfiosim.lessons import races as lesson
+from vfiosim.lessons.races_check import CHECK, moved
+from vfiosim.lessons.races_questions import QUESTIONS, in_turn
+
+ALL = {**QUESTIONS, **{question.name: question for question in CHECK}}
+EACH = pytest.mark.parametrize("name", ALL)
+
+TYPICAL = {
+    "who wins?": ("first", M.ONE_CALL_AFTER_THE_OTHER),
+    "switches": ("1", M.ONE_CALL_AFTER_THE_OTHER),
+    "shared": (("vfio_group 1.opened_file",), M.LOCKS_GUARD_CODE),
+    "a dying VM": ("nothing", M.ONE_CALL_AFTER_THE_OTHER),
+    "a failed bind": ("kept", M.FAILED_IS_UNDONE),
+    "10 check: a held lock": ("EBUSY", M.LOCKED_IS_BUSY),
+    "10 check: a lock for each": ("safe", M.LOCKS_GUARD_CODE),
+    "10 check: how often": ("never", M.TESTED_IS_PROVED),
+}
+
+
+def answered(name: str, value: object) -> Prediction:
+    prediction = Prediction(ALL[name])
+    prediction.choice.value = value
+    prediction.commit.click()
+    prediction.reveal.click()
+    return prediction
+
+
+# ---- the questions
+
+
+@EACH
+def test_the_answer_of_the_simulator_is_right(name):
+    prediction = answered(name, ALL[name].tidy(ALL[name].experiment().answer))
+    assert prediction.right is True
+    assert "✓" in prediction.message
+
+
+@EACH
+def test_a_typical_wrong_answer_is_called_by_its_name_and_refuted_by_a_run(name):
+    wrong, belief = TYPICAL[name]
+    prediction = answered(name, wrong)
+    assert prediction.right is False
+    assert belief.name in prediction.message
+    assert 0 < len(prediction.children[-1].trace) <= 23
+
+
+@EACH
+def test_every_wrong_choice_has_its_belief(name):
+    question = ALL[name]
+    if question.kind == "choice":
+        assert set(question.choices) == {question.experiment().answer, *question.wrong}
+    else:
+        assert question.otherwise
+
+
+def test_who_believes_that_the_first_caller_wins_is_shown_a_run_in_which_he_is_overtaken():
+    trace = answered("who wins?", "first").children[-1].trace
+    assert trace[0].sentence == "opener calls open(/dev/vfio/1)."
+    assert next(step.sentence for step in trace if step.refused).startswith("Refused with EBUSY")
+    assert "The call returns 0." in [step.sentence for step in trace]
+
+
+def test_with_one_switch_the_group_is_never_open_and_bound():
+    for first, second in (("A", "B"), ("B", "A")):
+        effects = 0
+        while True:
+            machine = lesson.R1.setup(trace=False)
+            calls = moved(machine, without=lesson.R1.without)
+            if not all(calls[first].step() for _ in range(effects)):
+                break
+            calls[second].run()
+            assert machine.check() == []
+            effects += 1
+
+
+def test_the_places_where_an_interruption_does_harm_are_few():
+    wrong, runs = lesson.interrupted()
+    assert 0 < wrong < runs / 10
+
+
+def test_the_lock_guards_the_two_fields_by_which_the_calls_know_of_each_other():
+    assert {cell.partition(".")[2] for cell in lesson.shared()} == {"opened_file", "cdev_device_open_cnt"}
+
+
+def test_a_question_that_the_lesson_does_not_have_is_named():
+    with pytest.raises(ValueError, match="no question 'who'; there are who wins"):
+        lesson.predict("who")
+
+
+# ---- the race lab
+
+
+def test_in_the_race_lab_the_lock_is_taken_out_and_the_shortest_way_into_harm_is_shown():
+    races = lesson.lab()
+    races.protections["group_lock"].value = True
+    races.prediction.value = "broken"
+    races.commit.click()
+    races.explore.click()
+    assert "✓ You predicted" in races.message
+    assert races.result is not None
+    assert races.result.counterexample is not None
+    assert in_turn(races.result.counterexample) == "A 20, B 18, A 1"
+
+
+# ---- the first task: by hand
+
+
+@pytest.fixture
+def hand() -> ByHand:
+    return lesson.by_hand()
+
+
+def go(hand: ByHand, lane: str, how: str, times: int = 1) -> None:
+    for _ in range(times):
+        calls = hand.sandbox.run.machine.calls
+        number = next(number for number in hand.sandbox.run.running() if calls[number].thread.prefix == lane)
+        hand.sandbox.schedule.rows[number].buttons[how].click()
+
+
+def test_a_student_who_stops_a_between_look_and_tell_breaks_it(hand):
+    go(hand, "A", "1 step", 3)
+    go(hand, "B", "to the end")
+    assert not hand.solved
+    go(hand, "A", "to the end")
+    hand.check.click()
+    assert "✓ You have broken it. You switched 2 times; fewer is not enough." in hand.message
+    assert "vfio_group 1 is open and 1 of its devices are bound" in hand.message
+
+
+def test_it_breaks_the_other_way_round_too_and_after_needless_switches_the_fewest_are_told(hand):
+    for lane in ("B", "A", "B"):
+        go(hand, lane, "1 effect")
+    go(hand, "B", "1 step", 4)
+    go(hand, "A", "to the end")
+    go(hand, "B", "to the end")
+    hand.check.click()
+    assert "You switched 4 times; 2 are enough." in hand.message
+
+
+def test_one_call_after_the_other_breaks_nothing_and_is_called_by_its_name(hand):
+    go(hand, "A", "to the end")
+    go(hand, "B", "to the end")
+    hand.check.click()
+    assert "✕ Not yet. Nothing is wrong with this machine. A gets descriptor 3; B is refused: EBUSY." in hand.message
+    assert M.ONE_CALL_AFTER_THE_OTHER.name in hand.message
+
+
+def test_nothing_moved_is_said(hand):
+    hand.check.click()
+    assert "Neither call has begun" in hand.message
+
+
+def test_undo_takes_a_turn_back_and_start_over_all_of_them(hand):
+    go(hand, "A", "to the end")
+    go(hand, "B", "1 step")
+    hand.sandbox.undo.click()
+    assert "You have switched 0 times." in hand.moves.value
+    hand.again.click()
+    assert len(hand.sandbox.run.running()) == 2
+    assert hand.sandbox.run.done == []
+
+
+def test_the_solution_by_hand_names_the_places_and_says_why(hand):
+    hand.solution.click()
+    assert "A goes on, until: refuse_if [group_not_open] passed" in hand.message
+    assert "B goes on, until: store vfio_group 1.cdev_device_open_cnt = 1" in hand.message
+    assert "With the lock B cannot look as long as A has not told." in hand.message
+
+
+@pytest.mark.parametrize(
+    ("puzzle", "without", "says"),
+    [("R99", (), "no puzzle 'R99'"), ("R1", (), "in R1 nothing goes wrong without anything")],
+)
+def test_a_task_by_hand_that_cannot_be_solved_is_refused(puzzle, without, says):
+    with pytest.raises(ValueError, match=says):
+        ByHand(HandTask("", puzzle, without, "", ""))
+
+
+def test_the_hints_go_three_deep_and_the_last_one_is_enough(hand):
+    for depth in (1, 2, 3):
+        hand.help.hint.click()
+        assert f"Hint {depth} of 3." in hand.message
+    assert "A: 1 step, three times. B: to the end. A: to the end." in hand.message
+
+
+# ---- the second task: turns
+
+
+def ordered(*keys: str) -> str:
+    puzzle = lesson.turns()
+    rest = [key for key in puzzle.order.value if key not in (*keys, BORDER)]
+    puzzle.order.value = (*keys, BORDER, *rest)
+    puzzle.check.click()
+    return puzzle.message
+
+
+def test_all_of_b_between_reading_and_taking_is_a_use_after_free():
+    message = ordered("read", "clear", "free", "take")
+    assert "✓ Right. The machine says: use after free: A touches kvm 1.users_count." in message
+    assert "The lock makes those two one step." in message
+
+
+def test_who_takes_before_b_frees_keeps_the_vm_alive():
+    message = ordered("read", "take", "clear", "free")
+    assert "The first wrong place is number 4" in message
+    assert M.LOOKING_IS_HOLDING.name in message
+
+
+def test_what_has_happened_already_is_no_turn_any_more():
+    assert "B has done that already, on the way to an earlier line." in ordered("free", "clear")
+
+
+def test_turns_that_end_too_early_do_not_reach_the_end():
+    assert "✕ The end is not reached. All of it happens, and nothing is wrong" in ordered("read", "clear", "free")
+
+
+def test_every_order_that_breaks_it_reads_before_it_clears_and_takes_after_it_frees():
+    for order in permutations(("read", "clear", "free", "take")):
+        if lesson.in_turns(order).place is None:
+            assert order.index("read") < order.index("free") < order.index("take")
+
+
+# ---- the third task: the museum
+
+GET = """
+async def vfio_df_get_kvm_safe(df):
+    if await load(df.device.open_count) != 0:
+        return
+    async with df.kvm_ref_lock:
+        await vfio_device_get_kvm_safe(df.device, await load(df.kvm))
+"""
+PUT = """
+async def vfio_device_put_kvm(device):
+    if await load(device.open_count) != 0:
+        return
+    kvm = await load(device.kvm)
+    if kvm is None:
+        return
+    await kvm_put_kvm(kvm, device, BOUND_FOR)
+    await store(device.kvm, None)
+"""
+TOO_MUCH = """
+async def vfio_device_put_kvm(device):
+    return
+"""
+
+
+def mended(**functions: str) -> RoomView:
+    view = lesson.mend()
+    for name, text in functions.items():
+        view.which.value = name
+        view.editor.value = text
+    view.prove.click()
+    return view
+
+
+def test_both_functions_mended_are_a_repair():
+    view = mended(vfio_df_get_kvm_safe=GET, vfio_device_put_kvm=PUT)
+    assert view.proof is not None
+    assert view.proof.clean
+    assert "✓ Mended." in view.message
+
+
+def test_only_the_way_out_mended_is_half_a_repair():
+    assert "a BIND that fails still takes a VM and writes over" in mended(vfio_device_put_kvm=PUT).message
+
+
+def test_only_the_taking_mended_is_half_a_repair():
+    message = mended(vfio_df_get_kvm_safe=GET).message
+    assert "still gives away the VM of the one that succeeded" in message
+    assert M.FAILED_IS_UNDONE.name in message
+
+
+def test_a_repair_that_never_gives_back_is_none():
+    view = mended(vfio_df_get_kvm_safe=GET, vfio_device_put_kvm=TOO_MUCH)
+    assert "✕ Not mended." in view.message
+    assert "What misled you?" in view.message
+
+
+def test_the_repair_is_explained_and_the_last_hint_is_enough():
+    view = lesson.mend()
+    for _ in range(3):
+        view.hint.click()
+    assert "if await load(device.open_count) != 0: return" in view.message
+    view.solution.click()
+    assert "the place belongs to the first BIND" in view.message
+
+
+# ---- the quiz, and the notebook
+
+
+def test_the_quiz_is_answered_rightly_by_the_simulator():
+    quiz = lesson.quiz()
+    for one in quiz.questions:
+        one.choice.value = one.question.experiment().answer
+        one.commit.click()
+    assert quiz.message == "3 of 3 right."
+
+
+def test_the_notebook_asks_for_all_predictions_of_the_lesson():
+    assert sorted(re.findall(r'lesson\.predict\("(.*?)"\)', code_of("10_races"))) == sorted(QUESTIONS)
+
+
+# ---- in a browser
+
+
+def test_in_the_lesson_on_races_a_reader_breaks_it_by_hand_and_half_a_repair_is_told_so(page, jupyterlab):
+    jupyterlab.open(page, "10_races.ipynb")
+    run_all(page)
+    hand = bench_of(page, "lesson.by_hand()")
+    moves = hand.locator(".vfiosim-next")
+    for says in (
+        "load fds opener.limit",
+        "taken out: acquire vfio_group 1.group_lock",
+        "store vfio_group 1.opened_file",
+    ):
+        button(hand, "1 step").first.click()
+        expect(moves.first).to_contain_text(says)
+    button(hand, "to the end").last.click()
+    expect(hand.locator(".vfiosim-ended")).to_contain_text("→ 0")
+    button(hand, "to the end").click()
+    button(hand, "Check").click()
+    expect(hand.locator(".vfiosim-verdict").first).to_contain_text("✓ You have broken it. You switched 2 times")
+    expect(hand.locator(".vfiosim-player svg.vfiosim-graph")).to_be_visible()
+    mend = bench_of(page, "lesson.mend()")
+    text = mend.locator("textarea")
+    text.fill(
+        text.input_value().replace(
+            "    async with", "    if await load(df.device.open_count) != 0: return\n    async with"
+        )
+    )
+    button(mend, "Prove").click()
+    expect(mend.locator(".vfiosim-verdict").last).to_contain_text("still gives away the VM of the one", timeout=30000)
+    for place in (hand, mend):
+        assert place.evaluate(NAMELESS) == []
+        assert place.evaluate(PALE) == []

@@ -1,0 +1,180 @@
+"""What a repair of the museum has to leave working: a call that does nothing any more is not mended."""
+
+import textwrap
+from inspect import signature, unwrap
+
+import pytest
+
+from tests.test_museum import NO_SECOND_GET, ONLY_THE_PUT, every
+from vfiosim import KernelError
+from vfiosim.engine import FUNCTIONS
+from vfiosim.museum import ROOMS, Proof, Room
+from vfiosim.museum.room import _source
+
+
+def repaired(room: Room) -> dict[str, str]:
+    """The museum's own repair, as a reader would paste it."""
+    return {name: _source(room.repair.get(name) or FUNCTIONS[name].function, name) for name in room.to_mend}
+
+
+def proof(room: Room, texts: dict[str, str]) -> Proof | None:
+    """None where the function is refused where the kernel cannot fail: that is told another way."""
+    try:
+        return room.prove(*map(room.mine, texts.values()), recordings=False)
+    except KernelError:
+        return None
+
+
+def is_mended(room: Room, texts: dict[str, str]) -> bool:
+    found = proof(room, texts)
+    return found is not None and found.clean
+
+
+def with_body(name: str, text: str, body: str) -> str:
+    """A function of this name with that body; in it `once` is the function of `text`."""
+    parameters = ", ".join(signature(unwrap(FUNCTIONS[name].function)).parameters)
+    once = textwrap.indent(text.replace(f"async def {name}(", "async def once(", 1), "    ")
+    return f"async def {name}({parameters}):\n{once}\n{textwrap.indent(body.replace('…', parameters), '    ')}\n"
+
+
+USELESS = {
+    "answers 0": "return 0",
+    "does nothing": "pass",
+    "refuses with EINVAL": "await refuse_if(True, Errno.EINVAL, 'no', 'never')",
+    "refuses with ENOMEM": "await refuse_if(True, Errno.ENOMEM, 'no', 'never')",
+    "works, then refuses": "await once(…)\nawait refuse_if(True, Errno.EINVAL, 'no', 'never')",
+    "is as it was": "return await once(…)",
+}
+
+
+@every
+@pytest.mark.parametrize("body", USELESS.values(), ids=USELESS.keys())
+def test_a_function_that_is_of_no_use_is_no_repair_whatever_the_others_are(room: Room, body: str) -> None:
+    mended, faulty = repaired(room), {name: room.source(name) for name in room.to_mend}
+    for name in room.to_mend:
+        useless = with_body(name, faulty[name], body)
+        assert not is_mended(room, faulty | {name: useless}), name
+        if body != USELESS["is as it was"]:
+            assert not is_mended(room, mended | {name: useless}), name
+
+
+TWICE_DOES_HARM = (
+    ("reference-before-check", "mtty_open_device"),
+    ("list-used-too-long", "kvm_vfio_file_add"),
+    ("last-put-under-the-lock", "kvm_device_release"),
+    ("last-put-under-the-lock", "kvm_put_kvm"),
+    ("mapped-into-itself", "iopt_map_file_pages"),
+    ("release-after-free", "iommufd_fault_alloc"),
+    ("return-without-unlock", "vfio_df_ioctl_bind_iommufd"),
+    ("token-of-a-failed-bind", "vfio_df_ioctl_bind_iommufd"),
+    ("backend-switch", "vfio_group_ioctl_set_container"),
+)
+
+
+@pytest.mark.parametrize(("name", "function"), TWICE_DOES_HARM)
+def test_what_is_done_twice_is_no_repair_where_twice_does_harm(name: str, function: str) -> None:
+    room, texts = ROOMS[name], repaired(ROOMS[name])
+    twice = with_body(function, texts[function], "await once(…)\nreturn await once(…)")
+    assert not is_mended(room, texts | {function: twice})
+
+
+NEVER_FAILS = "try:\n    return await once(…)\nexcept KernelError:\n    return 0"
+
+
+@pytest.mark.parametrize(
+    ("name", "body"),
+    [
+        ("failed-second-bind", "return\nawait once(…)"),
+        ("reference-before-check", NEVER_FAILS),
+        ("list-used-too-long", NEVER_FAILS),
+        ("mapped-into-itself", "if fd == 3:\n    return 0\nreturn await once(…)"),
+        ("pasid-zero", "if pasid == 0:\n    return 0\nreturn await once(…)"),
+        ("replace-that-detaches", NEVER_FAILS),
+        ("replace-that-detaches", "if argument == 0x10_0000:\n    return 0\nreturn await once(…)"),
+        ("release-after-free", NEVER_FAILS),
+        ("release-after-free", "if ucmd.address == 0x10_0000:\n    return\nawait once(…)"),
+        ("return-without-unlock", NEVER_FAILS),
+        ("token-of-a-failed-bind", NEVER_FAILS),
+        ("backend-switch", NEVER_FAILS),
+        ("backend-switch", "if await get_user_u32(argument) == 6:\n    return 0\nreturn await once(…)"),
+    ],
+)
+def test_to_leave_out_only_what_fails_and_say_that_it_was_done_is_no_repair(name: str, body: str) -> None:
+    room, texts = ROOMS[name], repaired(ROOMS[name])
+    function = room.to_mend[0]
+    assert not is_mended(room, texts | {function: with_body(function, texts[function], body)})
+
+
+@every
+def test_the_repair_of_the_museum_is_one_also_when_it_is_pasted(room: Room) -> None:
+    pasted = room.prove(*map(room.mine, repaired(room).values()), recordings=False)
+    assert pasted.clean, str(pasted)
+    assert pasted.counterexample is None
+
+
+def test_another_repair_of_pasid_zero_is_one_too() -> None:
+    """PASID 0 is the DMA without a PASID, in VFIO's book as well."""
+    room, [name] = ROOMS["pasid-zero"], ROOMS["pasid-zero"].to_mend
+    body = "if pasid == 0:\n    return await device.ops.attach_ioas(device, pt_id)\nreturn await once(…)"
+    assert is_mended(room, {name: with_body(name, room.source(), body)})
+
+
+def test_it_is_enough_to_keep_the_lock_of_the_list() -> None:
+    room = ROOMS["list-used-too-long"]
+    call = "    await kvm_vfio_file_set_kvm(file, device.kvm)\n"
+    inside = room.source().rstrip() + "\n"
+    inside = inside.replace(call, "").replace("(*files, file))\n", f"(*files, file))\n        {call}")
+    found = room.prove(room.mine(inside))
+    assert found.clean, str(found)
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "says"),
+    [
+        (
+            "mapped-into-itself",
+            "    return 0\n",
+            "MAP_FILE of a file of memory must still succeed, and UNMAP give its pages back. "
+            "With your function: IOMMU_IOAS_UNMAP answers ENOENT, not 0.",
+        ),
+        (
+            "mapped-into-itself",
+            "    await refuse_if(True, Errno.EINVAL, 'no', 'never')\n",
+            "With your function: IOMMU_IOAS_MAP_FILE answers EINVAL, not 0.",
+        ),
+        ("pasid-zero", "    return 0\n", "With your function: IOMMU_DESTROY answers 0, not EBUSY."),
+        ("reference-before-check", "    pass\n", "VFIO_DEVICE_BIND_IOMMUFD answers 0, not EEXIST."),
+        ("replace-that-detaches", "    pass\n", "VFIO_DEVICE_ATTACH_IOMMUFD_PT answers None, not 0."),
+    ],
+)
+def test_what_no_longer_works_is_told_with_the_call_and_its_answer(name: str, body: str, says: str) -> None:
+    room = ROOMS[name]
+    head = room.source()[: room.source().index(":\n") + 2]
+    found = room.prove(room.mine(head + body), recordings=False)
+    assert "NOT mended" in str(found)
+    assert says in str(found)
+    assert found.counterexample is not None
+    assert len(found.counterexample.trace) > 0
+
+
+def test_a_function_that_fails_as_soon_as_it_has_a_lock_is_told_in_a_sentence() -> None:
+    room = ROOMS["pasid-zero"]
+    found = room.prove(
+        room.mine(room.source().replace("    idev = await load(device.iommufd_device)\n", "")), recordings=False
+    )
+    assert "your function vfio_iommufd_physical_pasid_attach_ioas raises NameError" in str(found)
+
+
+@every
+def test_a_room_says_beforehand_what_must_work(room: Room) -> None:
+    assert room.keeps
+    assert all(kept.says in str(room) for kept in room.keeps)
+
+
+def test_a_vm_that_the_first_bind_no_longer_takes_is_missed_though_every_call_is_answered_as_before() -> None:
+    room = ROOMS["failed-second-bind"]
+    takes_none = "async def vfio_df_get_kvm_safe(df):\n    return None\n"
+    found = room.prove(room.mine(ONLY_THE_PUT), room.mine(takes_none), recordings=False)
+    assert not found.result.violations
+    assert "The first BIND must still take the VM of its file" in str(found)
+    assert room.prove(room.mine(ONLY_THE_PUT), room.mine(NO_SECOND_GET), recordings=False).clean

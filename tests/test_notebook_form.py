@@ -1,0 +1,106 @@
+"""The form that all notebooks have in common: headings, how much there is to read and to run, how much to answer and to do."""
+
+from __future__ import annotations
+
+import re
+import statistics
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from tests.conftest import ROOT
+
+FULL = ["You will need", "Predict", "Run", "Investigate", "Modify", "Make", "Check yourself", "Recap", "Source lines"]
+SHORT = ["Run", "Predict", "Make", "Recap", "Source lines"]  # the page that begins with a press, and takes minutes
+LESSONS = [path for path in sorted((ROOT / "notebooks").glob("*.ipynb")) if path.stem != "00_start"]
+EVERY = pytest.mark.parametrize("path", [ROOT / "notebooks" / "00_start.ipynb", *LESSONS], ids=lambda path: path.stem)
+LESSON = pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+
+# What has a button "Check" and says what is missing, by the name of the function that makes it.
+CHECKED = ("free_it", "keep_it", "errors", "order", "exercise", "by_hand", "turns", "mend")
+
+
+def cells(path: Path, kind: str) -> list[str]:
+    """The cells of one kind, from top to bottom."""
+    return [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == kind]
+
+
+def code_of(stem: str) -> str:
+    """All code of a notebook."""
+    return "\n".join(cells(ROOT / "notebooks" / f"{stem}.ipynb", "code"))
+
+
+def words_of(path: Path) -> int:
+    return sum(len(source.split()) for source in cells(path, "markdown"))
+
+
+@EVERY
+def test_the_headings_of_a_notebook_are_those_of_its_form(path):
+    headings = re.findall(r"^## (.*)$", "\n".join(cells(path, "markdown")), re.MULTILINE)
+    assert headings == (SHORT if path.stem == "00_start" else FULL)
+
+
+@LESSON
+def test_a_lesson_has_12_to_18_cells_of_each_kind_and_900_to_1500_words(path):
+    assert 12 <= len(cells(path, "markdown")) <= 18
+    assert 12 <= len(cells(path, "code")) <= 18
+    assert 900 <= words_of(path) <= 1500
+
+
+def test_the_first_page_is_short():
+    path = ROOT / "notebooks" / "00_start.ipynb"
+    assert words_of(path) <= 400
+    assert len(cells(path, "code")) <= 6
+
+
+@EVERY
+def test_code_cells_are_short(path):
+    lines = [len(source.splitlines()) for source in cells(path, "code")]
+    assert statistics.median(lines) <= 4
+    assert max(lines) <= 15
+
+
+@EVERY
+def test_a_notebook_asks_for_three_to_five_predictions_and_has_two_to_four_checked_tasks(path):
+    code = "\n".join(cells(path, "code"))
+    assert 3 <= len(re.findall(r"\.predict\(", code)) <= 5
+    assert 2 <= len(re.findall(rf"\.({'|'.join(CHECKED)})\(\)", code)) <= 4
+
+
+@EVERY
+def test_the_header_says_what_is_new_today_and_the_end_names_the_kernel(path):
+    text = cells(path, "markdown")
+    budget = re.search(r"New today: (.*?)\.", "\n".join(text[:2]))
+    assert budget is not None
+    assert 1 <= len(re.findall(r"\*\w[^*]*\*", budget[1])) <= 3
+    assert "Linux 7.2: `" in text[-1]
+    assert "**What is next.**" in text[-1]
+
+
+@LESSON
+def test_a_lesson_says_how_long_it_takes_and_ends_with_a_quiz(path):
+    assert "about 25 minutes" in cells(path, "markdown")[1]
+    assert re.search(r"\.quiz\(\)", "\n".join(cells(path, "code")))
+
+
+@EVERY
+def test_a_recap_has_three_to_five_lines(path):
+    recap = cells(path, "markdown")[-1].partition("## Recap")[2].partition("## Source lines")[0]
+    assert 3 <= len(re.findall(r"^\* ", recap, re.MULTILINE)) <= 5
+
+
+def test_each_notebook_leads_to_the_next_one_and_the_readme_lists_them_all():
+    readme = (ROOT / "README.md").read_text("utf-8")
+    for path, following in zip([ROOT / "notebooks" / "00_start.ipynb", *LESSONS], LESSONS, strict=False):
+        assert f"[{path.stem}](notebooks/{path.name})" in readme
+        assert f"[{following.stem}](notebooks/{following.name})" in readme
+
+
+FOLLOWING = [("00_start", "01_one_bind"), ("01_one_bind", "02_who_holds_whom"), ("02_who_holds_whom", "10_races")]
+
+
+@pytest.mark.parametrize(("stem", "following"), FOLLOWING)
+def test_a_notebook_says_what_is_next(stem, following):
+    end = cells(ROOT / "notebooks" / f"{stem}.ipynb", "markdown")[-1]
+    assert f"]({following}.ipynb)" in end.partition("**What is next.**")[2]

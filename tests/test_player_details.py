@@ -1,0 +1,173 @@
+"""The player in small things that a reader trips over: focus, places that stay, what is cut off, links."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbconvert import HTMLExporter
+from playwright.sync_api import Browser, Locator, Page, expect
+
+from tests.test_player import at, doors, open_page
+from tests.test_player_views import ALL
+from tests.test_views import bind
+from vfiosim import Machine, uapi
+from vfiosim.uapi import KernelError
+from vfiosim.views import show
+from vfiosim.views.counters import counts_over
+
+
+@pytest.fixture
+def player(page: Page, tmp_path: Path) -> Locator:
+    """A player with a call, with the focus."""
+    shown = open_page(page, tmp_path, show(bind(), step=2))
+    shown.focus()
+    return shown
+
+
+@pytest.mark.parametrize("keys", [["y", "Escape"], ["s", "focus", "s"]])
+def test_keys_work_after_what_had_the_focus_is_hidden(page: Page, player: Locator, keys: list[str]) -> None:
+    page.keyboard.press("m")
+    for key in keys:
+        if key == "focus":
+            player.locator(".code").focus()
+        else:
+            page.keyboard.press(key)
+    page.keyboard.press("ArrowRight")
+    at(player, 3)
+
+
+def test_lanes_sentence_and_picture_stay_where_they_are_at_every_step(page: Page, tmp_path: Path) -> None:
+    page.set_viewport_size({"width": 1500, "height": 1000})
+    player = open_page(page, tmp_path, show(doors(), step=0))
+    player.evaluate("root => root.querySelectorAll('.sentence').forEach(one => one.style.whiteSpace = 'nowrap')")
+    place = """root => ['.tracks', '.chips', '.stage'].flatMap(name => {
+        const {left, top} = root.querySelector(name).getBoundingClientRect(); return [Math.round(left), Math.round(top)]; })"""
+    player.focus()
+    places = set()
+    for _ in range(len(doors()) + 1):
+        places.add(str(player.evaluate(place)))
+        page.keyboard.press("ArrowRight")
+    assert len(places) == 1, places
+
+
+def test_the_line_in_the_counters_is_in_sight_at_every_step(page: Page, tmp_path: Path) -> None:
+    page.set_viewport_size({"width": 1300, "height": 1000})
+    trace = bind()
+    player = open_page(page, tmp_path, show(trace, step=0, views=ALL))
+    player.focus()
+    for _ in range(len(trace) + 1):
+        line, box = (player.locator(one).bounding_box() for one in (".drawing .cursor", ".drawing"))
+        assert line is not None
+        assert box is not None
+        assert box["x"] <= line["x"] <= box["x"] + box["width"]
+        page.keyboard.press("ArrowRight")
+
+
+def test_counters_are_all_that_a_bind_changes_be_it_in_an_object_that_is_new() -> None:
+    counts = {re.sub(r" \d+", "", name) for name in counts_over(bind())}
+    assert any(name.endswith(".owner_cnt") for name in counts)
+    assert {"iommufd_device.users", "iommufd_group.ref"} <= counts
+
+
+def test_for_a_room_every_letter_is_large_and_nothing_is_below_the_bars_of_jupyterlab(
+    page: Page, tmp_path: Path
+) -> None:
+    page.set_viewport_size({"width": 1920, "height": 1080})
+    player = open_page(page, tmp_path, show(bind(), step=-1, presenter=True))
+    box = player.bounding_box()
+    assert box is not None
+    assert box["height"] <= 960
+    player.locator('.node[data-oid^="iommufd_group"]').click()
+    player.focus()
+    page.keyboard.press("w")
+    sizes = player.evaluate(
+        """root => [...root.querySelectorAll('.follow :not(:has(*)), .say *, .lanes *')]
+            .filter(one => one.textContent.trim() && one.getClientRects().length)
+            .map(one => parseFloat(getComputedStyle(one).fontSize))"""
+    )
+    assert min(sizes) >= 22
+    player.focus()
+    page.keyboard.press("Escape")
+    labels = player.evaluate(
+        """root => [...root.querySelectorAll('text.label')]
+            .map(one => parseFloat(getComputedStyle(one).fontSize) * one.getScreenCTM().a)"""
+    )
+    assert min(labels) >= 22
+
+
+def test_the_answer_to_why_breaks_between_words(page: Page, player: Locator) -> None:
+    page.add_style_tag(content="pre { word-break: break-all; }")  # as JupyterLab has it for outputs
+    player.locator('.node[data-oid^="iommufd_"]').first.click()
+    player.focus()
+    page.keyboard.press("w")
+    expect(player.locator(".why")).to_have_css("word-break", "normal")
+
+
+def test_a_check_over_several_lines_is_shown_as_one(page: Page, tmp_path: Path) -> None:
+    machine = Machine()
+    program = machine.process("vmm")
+    program.open("/dev/vfio/1")
+    device, iommufd = program.open("/dev/vfio/devices/vfio0"), program.open("/dev/iommu")
+    with pytest.raises(KernelError):
+        program.ioctl(device, uapi.VFIO_DEVICE_BIND_IOMMUFD, uapi.VfioDeviceBindIommufd(iommufd=iommufd))
+    refused = next(step.index + 1 for step in machine.trace if step.refused)
+    player = open_page(page, tmp_path, show(machine.trace, step=refused))
+    shown = player.locator("pre.source").inner_text()
+    assert shown.startswith("await refuse_if(")
+    assert shown.endswith(")")
+    assert "group_is_open" in shown
+
+
+def test_a_copy_of_an_output_plays_too(page: Page, tmp_path: Path) -> None:
+    html = show(bind(), step=2).html()
+    open_page(page, tmp_path, show(doors()))
+    for number in (1, 2):
+        page.evaluate(
+            """html => {
+                const output = document.body.appendChild(document.createElement('div'));
+                output.innerHTML = html;
+                const [old, script] = [output.querySelector('script'), document.createElement('script')];
+                script.textContent = old.textContent;
+                old.replaceWith(script);
+            }""",
+            html,
+        )
+        expect(page.locator(".vfiosim-player")).to_have_count(1 + number)
+    expect(page.locator("img.vfiosim-still")).to_have_count(0)
+
+
+def test_a_link_opens_one_player_of_a_page_and_follows_when_it_changes(page: Page, tmp_path: Path) -> None:
+    open_page(page, tmp_path, show(bind(), step=1), show(doors(), step=1))
+    first, second = page.locator(".vfiosim-player").all()
+    at(second, 1)
+    page.evaluate("location.hash = 'step=3'")
+    at(first, 3)
+    at(second, 1)
+    page.evaluate("location.hash = 'player=2&step=4'")
+    at(second, 4)
+    at(first, 3)
+    page.reload()
+    at(page.locator(".vfiosim-player").nth(1), 4)
+    at(page.locator(".vfiosim-player").first, 1)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_in_an_exported_notebook_the_player_is_as_dark_as_the_page_whatever_the_system_is(
+    browser: Browser, tmp_path: Path, theme: str
+) -> None:
+    output = nbformat.v4.new_output("display_data", show(doors())._repr_mimebundle_())
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("show(trace)", outputs=[output])])
+    html, _ = HTMLExporter(theme=theme).from_notebook_node(notebook)
+    (tmp_path / "exported.html").write_text(html, "utf-8")
+    for system in ("light", "dark"):
+        context = browser.new_context(offline=True, color_scheme=system)
+        page = context.new_page()
+        page.goto((tmp_path / "exported.html").as_uri(), wait_until="domcontentloaded")
+        player = page.locator(".vfiosim-player")
+        expect(player).to_have_count(1)
+        shown = player.evaluate("one => getComputedStyle(one).backgroundColor")
+        assert shown == page.evaluate("getComputedStyle(document.body).backgroundColor")
+        context.close()

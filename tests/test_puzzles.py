@@ -1,0 +1,47 @@
+"""Every puzzle, proved: with the protection no schedule goes wrong, without it the explorer finds what the catalogue tells."""
+
+import pytest
+
+from vfiosim.explore.tally import SHORTEST
+from vfiosim.puzzles import PUZZLES, Puzzle
+
+every = pytest.mark.parametrize("puzzle", PUZZLES.values(), ids=PUZZLES.keys())
+ways = [(puzzle, number) for puzzle in PUZZLES.values() for number in range(len(puzzle.ways))]
+
+
+@every
+def test_where_it_is_protected_no_schedule_goes_wrong(puzzle: Puzzle) -> None:
+    result = puzzle.explore(patches=puzzle.fixes)
+    assert result.complete
+    assert [witness.what for witness in result.violations] == []
+
+
+@pytest.mark.parametrize(("puzzle", "number"), ways, ids=[f"{puzzle.name}-{number}" for puzzle, number in ways])
+def test_without_its_protection_the_explorer_finds_what_goes_wrong_and_the_shortest_way_there(
+    puzzle: Puzzle, number: int
+) -> None:
+    without, patches = puzzle.ways[number]
+    result = puzzle.explore(without, patches)
+    assert result.complete
+    found = [witness for witness in result.violations if puzzle.happens_in(number) in witness.what]
+    assert found, [witness.what for witness in result.violations]
+    assert min(map(len, found)) == puzzle.shortest[number]
+
+
+VAST = [(puzzle, name) for puzzle in PUZZLES.values() for name in puzzle.vast]
+
+
+@pytest.mark.parametrize(("puzzle", "name"), VAST, ids=[f"{puzzle.name}-{name}" for puzzle, name in VAST])
+def test_where_there_are_too_many_schedules_the_shortest_way_is_proved_to_be_the_shortest(
+    puzzle: Puzzle, name: str
+) -> None:
+    result = puzzle.explore([name])
+    assert (result.verdict, result.complete) == ("broken", False)
+    assert result.limit == SHORTEST.format(50)
+    assert result.counterexample is not None
+    assert (result.counterexample.what, len(result.counterexample)) == puzzle.vast[name]
+
+
+@every
+def test_a_puzzle_can_be_broken_in_at_least_one_way(puzzle: Puzzle) -> None:
+    assert len(puzzle.shortest) == len(puzzle.ways) > 0

@@ -1,0 +1,202 @@
+"""The race lab, driven through its controls, without a browser."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from vfiosim import replay
+from vfiosim.lab import Races
+from vfiosim.lab.slices import Sliced
+from vfiosim.puzzles import PUZZLES
+
+
+@pytest.fixture(autouse=True)
+def no_callback_fails(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """ipywidgets writes an exception of a callback into a log and goes on; here it fails the test."""
+    with caplog.at_level(logging.WARNING):
+        yield
+    failed = [record for record in caplog.records if record.exc_info]
+    assert not failed, failed[0].exc_text or failed[0].exc_info
+
+
+def explored(name: str = "R1", out: str = "", predicted: str = "safe") -> Races:
+    lab = Races(name)
+    if out:
+        lab.protections[out].value = True
+    lab.prediction.value = predicted
+    lab.commit.click()
+    lab.explore.click()
+    return lab
+
+
+def test_the_story_tells_who_calls_what() -> None:
+    lab = Races("R1")
+    assert PUZZLES["R1"].title in lab.in_words()
+    assert "opener: open('/dev/vfio/1')" in lab.in_words()
+    assert "VFIO_DEVICE_BIND_IOMMUFD" in lab.in_words()
+
+
+def test_explore_is_locked_until_something_is_predicted() -> None:
+    lab = Races("R1")
+    assert lab.explore.disabled
+    lab.explore.click()
+    assert lab.result is None
+    lab.commit.click()
+    assert "Choose one" in lab.message
+    lab.prediction.value = "safe"
+    lab.commit.click()
+    assert not lab.explore.disabled
+
+
+def test_the_kernel_as_it_is_is_safe() -> None:
+    lab = explored("R1", predicted="safe")
+    assert "✓ You predicted" in lab.message
+    assert "Safe" in lab.message
+    assert lab.stage is None
+
+
+def test_without_its_lock_it_is_broken_and_the_shortest_way_is_shown() -> None:
+    lab = explored("R1", "group_lock", "safe")
+    assert "✕ You predicted" in lab.message
+    assert "Broken" in lab.message
+    assert lab.stage is not None
+    assert {step.thread for step in lab.stage.trace} == {"A", "B"}
+    assert lab.stage.step == len(lab.stage.trace)
+
+
+def test_every_way_to_end_has_a_witness_to_show() -> None:
+    lab = explored("R1", "group_lock")
+    assert lab.result is not None
+    shown = [child for line in lab.found.children for child in getattr(line, "children", ()) if hasattr(child, "click")]
+    assert len(shown) == len(lab.result.violations) + len(lab.result.outcomes)
+    assert lab.stage is not None
+    traces = []
+    for each in shown:
+        each.click()
+        traces.append(len(lab.stage.trace.micro))
+    assert len(set(traces)) > 1
+
+
+def test_another_protection_asks_for_another_prediction() -> None:
+    lab = explored("R1")
+    lab.protections["group_lock"].value = True
+    assert lab.explore.disabled
+    assert lab.result is None
+    assert lab.verdict.value == ""
+
+
+def test_reset_forgets_everything() -> None:
+    lab = explored("R1", "group_lock")
+    lab.yourself.click()
+    lab.reset.click()
+    assert (lab.result, lab.predicted, lab.stage, lab.sandbox) == (None, None, None, None)
+    assert not any(box.value for box in lab.protections.values())
+
+
+@pytest.mark.parametrize("name", list(PUZZLES))
+def test_every_puzzle_can_be_scheduled_by_hand_to_its_end(name: str) -> None:
+    lab = Races(name, only=("fds",))
+    lab.yourself.click()
+    assert lab.sandbox is not None
+    for _ in range(20):
+        for row in list(lab.sandbox.schedule.rows.values()):
+            row.buttons["to the end"].click()
+        for begin in list(lab.sandbox.next_calls.children):
+            begin.click()
+    wanted = sum(len(calls) for calls in PUZZLES[name].programs().values())
+    run = lab.sandbox.run
+    made = [call for call in run.machine.calls if call.thread.prefix]
+    assert len(made) == wanted or run.running()
+
+
+def test_the_counterexample_can_be_gone_by_hand() -> None:
+    lab = explored("R1", "group_lock")
+    lab.yourself.click()
+    assert lab.sandbox is not None
+    first, second = lab.sandbox.schedule.rows.values()
+    for row, effects in ((first, 20), (second, 18), (first, 1)):
+        for _ in range(effects):
+            row.buttons["1 effect"].click()
+    assert "is open and 1 of its devices are bound" in lab.sandbox.broken.value
+    assert lab.sandbox.run.machine.trace.micro[-1] == replay("R1 without group_lock: A20 B18 A1").trace.micro[-1]
+
+
+def test_stop_ends_an_exploration_and_nothing_is_proved() -> None:
+    async def stopped() -> Races:
+        lab = Races("R12")  # takes longest
+        lab.prediction.value = "safe"
+        lab.commit.click()
+        lab.explore.click()
+        await asyncio.sleep(0.02)
+        assert not lab.stop.disabled
+        lab.stop.click()
+        return lab
+
+    lab = asyncio.run(stopped())
+    assert lab.result is not None
+    assert not lab.result.complete
+    assert "proves nothing" in lab.message
+    assert lab.stop.disabled
+
+
+def test_other_things_go_on_while_it_explores() -> None:
+    async def together() -> tuple[Races, int]:
+        lab = Races("R12")  # takes longest
+        lab.prediction.value = "safe"
+        lab.commit.click()
+        lab.explore.click()
+        turns = 0
+        while lab.result is None:
+            turns += 1
+            await asyncio.sleep(0)
+        return lab, turns
+
+    lab, turns = asyncio.run(together())
+    assert turns > 2
+    assert lab.result is not None
+    assert lab.result.complete
+
+
+def test_work_in_slices_never_runs_beside_its_owner() -> None:
+    inside: list[bool] = []
+
+    def work(pause: Callable[[], bool]) -> int:
+        for number in range(50):
+            inside.append(True)
+            time.sleep(0.004)
+            inside.pop()
+            if pause():
+                return number
+        return 50
+
+    sliced = Sliced(work)
+    slices = 0
+    while not sliced.go():
+        slices += 1
+        assert inside == []
+    assert sliced.result() == 50
+    assert slices > 1
+
+
+def test_an_error_of_the_work_comes_through() -> None:
+    def work(pause: Callable[[], bool]) -> int:
+        raise ValueError("no such thing")
+
+    sliced = Sliced(work)
+    assert sliced.go()
+    with pytest.raises(ValueError, match="no such thing"):
+        sliced.result()
+
+
+def test_a_puzzle_that_there_is_not_is_refused() -> None:
+    with pytest.raises(ValueError, match="no puzzle"):
+        Races("R99")
+
+
+def test_it_leaves_text_and_a_picture_behind() -> None:
+    bundle = explored("R1", "group_lock")._repr_mimebundle_()
+    assert "Broken" in bundle["text/plain"]
+    assert "group and node both open" in bundle["text/html"]

@@ -1,0 +1,630 @@
+"""The sandbox, driven through its controls as a reader drives it, without a browser."""
+
+import logging
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from vfiosim import uapi
+from vfiosim.lab import Sandbox
+from vfiosim.lab.press import Guard
+from vfiosim.lab.sandbox import Called, Run, Setup
+from vfiosim.lab.sandbox.calls import ON_A_FILE, WITHOUT_A_FILE
+from vfiosim.lab.sandbox.inputs import bytes_of, memory_of
+from vfiosim.system_calls import ARGUMENTS
+from vfiosim.topology import DeviceSpec, Topology
+
+
+@pytest.fixture(autouse=True)
+def no_callback_fails(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """ipywidgets writes an exception of a callback into a log and goes on; here it fails the test."""
+    with caplog.at_level(logging.WARNING):
+        yield
+    failed = [record for record in caplog.records if record.exc_info]
+    assert not failed, failed[0].exc_text or failed[0].exc_info
+
+
+def opened(*names: str, **options: object) -> Sandbox:
+    box = Sandbox(**options)  # type: ignore[arg-type]
+    for name in names:
+        box.common.buttons[name].click()
+    return box
+
+
+def choose(box: Sandbox, fd: int | str, call: str) -> None:
+    box.form.fd.value = fd
+    box.form.what.value = dict(box.form.what.options)[call]
+
+
+def call(box: Sandbox, fd: int | str, name: str, **fields: int | str) -> str:
+    """Choose a call, put these numbers into its fields, press Call."""
+    choose(box, fd, name)
+    parts = box.form.buffer.fields if box.form.buffer is not None else box.form.parts
+    for field, value in fields.items():
+        parts[field].set(value)
+    box.call.click()
+    return box.message
+
+
+def bound() -> Sandbox:
+    box = opened("open device", "open iommufd")
+    box.call.click()
+    return box
+
+
+def racing() -> Sandbox:
+    """Two binds of one file, both moved by hand."""
+    box = opened("open device", "open iommufd")
+    box.when.value = "by hand"
+    box.call.click()
+    box.call.click()
+    return box
+
+
+# ---- the first two minutes
+
+
+def test_three_presses_bind_a_device() -> None:
+    box = Sandbox()
+    for name in ("open device", "open iommufd"):
+        assert name in box.hint.value
+        assert "vfiosim-primary" in box.common.buttons[name]._dom_classes
+        box.common.buttons[name].click()
+    box.call.click()
+    assert "→ 0" in box.message
+    assert "out_devid = 1" in box.message
+    assert "Call</b> again: why is it refused?" in box.hint.value
+    box.call.click()
+    assert "refused" in box.result.value
+    assert box.hint.value == ""
+
+
+def test_the_descriptor_table_shows_every_process() -> None:
+    box = opened("open device")
+    box.fork.click()
+    assert box.table.value.count("vfio0#1") == 2
+    box.kill.click()
+    assert "has ended" in box.table.value
+
+
+def test_an_opened_iommufd_fills_the_field_that_waited_for_it() -> None:
+    box = opened("open device", "open iommufd")
+    assert box.form.fd.value == 3
+    assert box.form.buffer is not None
+    assert box.form.buffer.fields["iommufd"].text.value == "4"
+    assert box.form.buffer.fields["argsz"].text.value == "24"
+
+
+# ---- every call
+
+
+def test_every_request_can_be_made_from_the_form_of_its_file() -> None:
+    box = opened("open device", "open iommufd", "open group", "open container", "open kvm", only=("fds",))
+    fds = {file.f_op.name: fd for fd, file in box.run.descriptors("vmm").items()}
+    call(box, fds["kvm"], "KVM_CREATE_VM")
+    call(box, 8, "KVM_CREATE_DEVICE")
+    made = set()
+    for fd in list(box.run.descriptors("vmm")):
+        box.form.fd.value = fd
+        for name in [name for name, _ in box.form.what.options if name in uapi.REQUESTS]:
+            before = len(box.run.done)
+            made.add(name)
+            call(box, fd, name)
+            assert len(box.run.done) > before, (name, box.message)
+    assert made == {*uapi.REQUESTS} - {
+        "VFIO_MIG_GET_PRECOPY_INFO"
+    }  # its file comes from a feature that is not modelled
+
+
+def test_every_system_call_of_the_simulator_has_a_place_in_the_form() -> None:
+    offered = {plain.name for plain in (*ON_A_FILE, *WITHOUT_A_FILE)} | {"ioctl"}
+    elsewhere = {"fork", "exit", "import_fd"}  # buttons of the process; files of the computer are not the sandbox's
+    assert {*ARGUMENTS} - elsewhere <= offered
+
+
+def test_every_call_without_a_descriptor_can_be_made() -> None:
+    box = Sandbox(only=("fds",))
+    for number, plain in enumerate(WITHOUT_A_FILE, start=1):
+        choose(box, "no descriptor", plain.name)
+        for part in box.form.parts.values():
+            if not str(part.text.value):
+                part.set("/sys/bus/pci/drivers")
+        box.call.click()
+        assert len(box.run.done) == number, (plain.name, box.message)
+
+
+@pytest.mark.parametrize("name", ["open device", "eventfd", "socketpair"])
+def test_every_call_on_a_file_can_be_made(name: str) -> None:
+    box = opened("memfd", name, only=("fds",))
+    for number, plain in enumerate([each for each in ON_A_FILE if each.name != "close"], start=3):
+        choose(box, 4, plain.name)
+        if plain.name == "sendmsg_fds":
+            box.form.parts["fds"].set("3, 4")
+        box.call.click()
+        assert len(box.run.done) == number, (plain.name, box.message)
+
+
+@pytest.mark.parametrize("name", ["close", "dup", "eventfd", "memfd", "other file", "map memory", "socketpair"])
+def test_every_common_button_does_what_it_says(name: str) -> None:
+    box = opened("memfd")
+    box.common.buttons[name].click()
+    assert "✓" in box.message
+
+
+def test_a_part_of_a_device_is_mapped_and_unmapped() -> None:
+    box = bound()
+    box.common.fd.value = 3
+    box.common.buttons["mmap fd"].click()
+    assert "✓" in box.message
+    box.common.buttons["munmap"].click()
+    assert "→ 0" in box.message
+
+
+def test_a_file_is_passed_on_over_a_socket() -> None:
+    box = opened("open device", "socketpair")
+    box.common.fd.value, box.common.socket.value = 3, 4
+    box.common.buttons["send fd"].click()
+    box.common.socket.value = 5
+    box.common.buttons["receive fd"].click()
+    assert [file.label for file in box.run.descriptors("vmm").values()].count("vfio0#1") == 2
+
+
+def test_a_driver_is_unbound_and_bound_again() -> None:
+    box = Sandbox()
+    box.common.buttons["unbind driver"].click()
+    assert "✓" in box.message
+    assert "vfio0" not in {device.label for device in box.run.machine.built.vfio_devices.values()}
+    box.common.buttons["bind driver"].click()
+    assert "✓" in box.message
+
+
+def test_memory_is_mapped_for_a_device_with_two_presses() -> None:
+    box = bound()
+    call(box, 4, "IOMMU_IOAS_ALLOC")
+    assert "→ 0" in call(box, 4, "IOMMU_IOAS_MAP")
+    ioas = next(done.told.wrote for done in box.run.done if "out_ioas_id" in str(done.told.wrote))
+    assert "→ 0" in call(box, 3, "VFIO_DEVICE_ATTACH_IOMMUFD_PT")
+    assert ioas
+
+
+def test_time_passes_by_a_button() -> None:
+    box = Sandbox()
+    box.common.buttons["let time pass"].click()
+    assert box.run.machine.engine.clock == 1000
+
+
+def test_any_other_request_takes_a_number_or_bytes() -> None:
+    box = opened("open iommufd")
+    choose(box, 3, "any other request")
+    box.form.request.set("0x1234")
+    box.call.click()
+    assert "ENOTTY" in box.message
+    box.form.sort.value = "bytes"
+    box.form.parts["argument"].set("01 02 03")
+    box.call.click()
+    assert "ENOTTY" in box.message
+
+
+def test_a_number_that_is_no_descriptor_can_be_called() -> None:
+    box = Sandbox()
+    box.form.fd.value = "another number"
+    box.call.click()
+    assert "EBADF" in box.message
+
+
+# ---- fields and bytes
+
+
+def test_fields_and_raw_bytes_show_the_same_buffer() -> None:
+    box = opened("open device", "open iommufd")
+    buffer = box.form.buffer
+    assert buffer is not None
+    buffer.fields["flags"].set("0x102")
+    assert buffer.raw.text.value.split()[4:8] == ["02", "01", "00", "00"]
+    buffer.raw.set("10 00 00 00 00 00 00 00 07 00 00 00")
+    assert buffer.fields["argsz"].text.value == "16"
+    assert buffer.fields["iommufd"].text.value == "7"
+    assert len(buffer.read()) == 12
+
+
+def test_a_wrong_field_is_told_beside_it_and_nothing_is_called() -> None:
+    box = opened("open device", "open iommufd")
+    assert box.form.buffer is not None
+    box.form.buffer.fields["argsz"].set("many")
+    box.call.click()
+    assert "no number" in box.form.buffer.fields["argsz"].message
+    assert "Nothing was called" in box.message
+    assert len(box.run.done) == 2
+
+
+def test_memory_in_brackets_is_made_for_the_call_and_taken_back_with_it() -> None:
+    box = opened("open device", "open kvm")
+    call(box, 4, "KVM_CREATE_VM")
+    call(box, 5, "KVM_CREATE_DEVICE")
+    before = len(box.run.done)
+    assert "→ 0" in call(box, 6, "KVM_SET_DEVICE_ATTR", addr="[int 3]")
+    assert len(box.run.done) == before + 2
+    box.undo.click()
+    assert len(box.run.done) == before
+
+
+@pytest.mark.parametrize(
+    ("text", "made"), [("[int 3]", b"\3\0\0\0"), ("[zeros 2]", b"\0\0"), ("[01 ff]", b"\1\xff"), ("12", None)]
+)
+def test_brackets_say_what_is_in_memory(text: str, made: bytes | None) -> None:
+    assert memory_of(text) == made
+
+
+@pytest.mark.parametrize("text", ["[int x]", "[zeros 0]", "[zeros 99999999999]", "[]", "[0]", "[int 5000000000]"])
+def test_memory_that_cannot_be_is_refused_in_words(text: str) -> None:
+    with pytest.raises(ValueError, match=r"\w+ \w+"):
+        memory_of(text)
+
+
+def test_bytes_are_read_as_people_write_them() -> None:
+    assert bytes_of("0x03, 00 ff") == bytes_of("0300ff") == b"\3\0\xff"
+
+
+# ---- a refused call
+
+
+def test_a_refused_call_tells_errno_check_line_and_what_it_had_acquired() -> None:
+    box = bound()
+    box.call.click()
+    for part in (
+        "EINVAL",
+        "not_bound_yet",
+        "device_cdev.py",
+        "await refuse_if(",
+        "Already acquired",
+        "vfio_device_set vfio0.lock",
+    ):
+        assert part in box.message
+    assert "All of it was given back" in box.message
+
+
+def test_a_call_that_is_not_modelled_says_so() -> None:
+    box = opened("open kvm")
+    call(box, 3, "KVM_CREATE_VM")
+    assert "not modelled" in call(box, 4, "KVM_CREATE_VCPU")
+
+
+def test_an_oops_is_told_and_can_be_taken_back() -> None:
+    box = opened("open device", "open iommufd", without=("fd_is_open",))
+    box.form.fd.value = "another number"
+    choose(box, "another number", "dup")
+    box.call.click()
+    assert "oops" in box.message
+    box.undo.click()
+    assert box.run.alive() == ["vmm"]
+
+
+# ---- undo, redo, reset
+
+
+def test_undo_and_redo_go_over_calls_and_hand_steps() -> None:
+    box = racing()
+    rows = list(box.schedule.rows.values())
+    rows[0].buttons["1 step"].click()
+    rows[0].buttons["1 effect"].click()
+    there = box.run.machine.trace
+    effects = len(box.run.machine.engine.micro)
+    for _ in range(4):
+        box.undo.click()
+    assert not box.schedule.rows
+    for _ in range(4):
+        box.redo.click()
+    assert box.run.machine.trace == there
+    assert len(box.run.machine.engine.micro) == effects
+    assert box.redo.disabled
+
+
+def test_undo_with_nothing_to_take_back_is_disabled() -> None:
+    box = opened("open device")
+    box.undo.click()
+    assert box.undo.disabled
+    assert not box.redo.disabled
+
+
+def test_reset_brings_the_beginning_and_redo_everything_back() -> None:
+    box = bound()
+    end = box.run.machine.trace
+    box.reset.click()
+    assert box.run.descriptors("vmm") == {}
+    for _ in range(3):
+        box.redo.click()
+    assert box.run.machine.trace == end
+
+
+# ---- you are the scheduler
+
+
+def test_two_calls_are_interleaved_effect_by_effect() -> None:
+    box = racing()
+    first, second = box.schedule.rows.values()
+    first.buttons["1 effect"].click()
+    second.buttons["1 effect"].click()
+    assert [entry[0].label for entry in box.run.machine.engine.micro[-2:]] == ["A", "B"]
+
+
+def test_a_waiting_call_tells_for_what_and_who_has_it() -> None:
+    box = racing()
+    first, second = box.schedule.rows.values()
+    while "device_set" not in first.next.value:
+        first.buttons["1 step"].click()
+    first.buttons["1 effect"].click()
+    second.buttons["to the end"].click()
+    assert "held by A" in second.next.value
+    first.buttons["to the end"].click()
+    second.buttons["to the end"].click()
+    assert not box.schedule.rows
+    assert "EINVAL" in box.message
+    assert "→ <b>0</b>" in box.schedule.ended.value
+
+
+def test_a_row_tells_what_its_call_does_next() -> None:
+    box = racing()
+    row = next(iter(box.schedule.rows.values()))
+    assert "enter the kernel" in row.next.value
+    row.buttons["1 step"].click()
+    assert ".py:" in row.next.value
+
+
+def test_a_name_of_a_thread_cannot_be_taken_twice() -> None:
+    box = racing()
+    box.lane.value = "A"
+    box.call.click()
+    assert "give this one another name" in box.message
+
+
+def test_the_buttons_of_a_row_stay_the_same_while_its_call_runs() -> None:
+    box = racing()
+    row = next(iter(box.schedule.rows.values()))
+    row.buttons["1 effect"].click()
+    assert next(iter(box.schedule.rows.values())) is row
+
+
+def test_a_process_that_is_killed_ends_when_its_call_has() -> None:
+    box = racing()
+    box.kill.click()
+    assert "when its running calls have ended" in box.message
+    for row in list(box.schedule.rows.values()):
+        row.buttons["to the end"].click()
+    assert box.run.alive() == []
+    assert box.call.disabled
+
+
+# ---- faults, protections
+
+
+def test_what_can_fail_is_listed_and_fails() -> None:
+    box = opened("open device", "open iommufd")
+    box.points.value = True
+    box.look.click()
+    chosen = next(label for label, _ in box.what_fails.options if "iommufd_device" in label)
+    box.what_fails.value = dict(box.what_fails.options)[chosen]
+    box.call.click()
+    assert "ENOMEM" in box.message
+    assert "on purpose" in box.message
+    box.call.click()
+    assert "→ 0" in box.message
+
+
+def test_looking_what_can_fail_does_nothing() -> None:
+    box = opened("open device", "open iommufd")
+    before = box.run.machine.trace
+    box.points.value = True
+    box.look.click()
+    assert box.run.machine.trace == before
+
+
+def test_a_lock_is_taken_out_and_everything_is_done_again() -> None:
+    box = bound()
+    assert "group_lock" in box.world.without.text.options
+    box.world.without.set("group_lock")
+    box.world.take_out.click()
+    assert len(box.run.done) == 3
+    assert "taken out: acquire vfio_group 1.group_lock" in str([str(one) for one in box.run.machine.trace.micro])
+    box.world.put_back.click()
+    assert "taken out" not in str([str(one) for one in box.run.machine.trace.micro])
+
+
+def test_what_is_broken_is_said() -> None:
+    box = opened("open device", "open iommufd", without=("group_is_open", "no_device_bound"))
+    box.call.click()
+    assert box.broken.value == ""
+    box.common.buttons["open group"].click()
+    assert "is open and 1 of its devices are bound" in box.broken.value
+
+
+# ---- the machine
+
+
+def test_a_topology_and_a_kernel_can_be_chosen() -> None:
+    box = Sandbox()
+    box.world.unfold()
+    box.world.topology.value = "lab"
+    box.world.kernel.value = "v5"
+    box.world.boot.click()
+    assert box.run.machine.topology.name == "lab"
+    box.common.buttons["open device"].click()
+    box.common.buttons["open iommufd"].click()
+    box.call.click()
+    assert "→ 0" in box.message
+
+
+def test_devices_can_be_added_changed_and_removed() -> None:
+    box = Sandbox()
+    box.world.unfold()
+    for row in list(box.world.rows)[1:]:
+        row.remove.click()
+    box.world.add.click()
+    box.world.rows[1].group.set(1)
+    box.world.rows[1].name.set("twin")
+    box.world.boot.click()
+    assert [(spec.name, spec.group) for spec in box.run.machine.topology.devices] == [("nic", 1), ("twin", 1)]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"), [("name", "gpu", "two devices"), ("group", "x", "see what is said at group")]
+)
+def test_a_machine_that_cannot_be_is_told_beside_the_editor(field: str, value: str, said: str) -> None:
+    box = opened("open device")
+    box.world.unfold()
+    getattr(box.world.rows[0], field).set(value)
+    box.world.boot.click()
+    assert said in box.world.message
+    assert len(box.run.done) == 1
+
+
+def test_a_driver_on_the_wrong_bus_is_refused() -> None:
+    box = Sandbox()
+    box.world.unfold()
+    box.world.rows[0].driver.set("mtty")
+    box.world.boot.click()
+    assert "bus mdev" in box.world.message
+
+
+def test_a_machine_without_devices_opens() -> None:
+    box = Sandbox(Topology("none", ()))
+    box.common.buttons["open device"].click()
+    assert "nothing to choose" in box.message
+
+
+def test_what_cannot_be_done_on_another_machine_is_told() -> None:
+    box = bound()
+    box.world.unfold()
+    box.world.processes.set("other")
+    box.world.replay.click()
+    assert "Left out" in box.message
+    assert box.run.alive() == ["other"]
+
+
+@pytest.mark.parametrize("bad", [{"topology": "huge"}, {"kernel": "v9"}, {"processes": ("a", "a")}])
+def test_a_sandbox_that_cannot_be_is_refused_in_one_sentence(bad: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=r"\w+ \w+"):
+        Sandbox(**bad)  # type: ignore[arg-type]
+
+
+# ---- code, save, load
+
+
+def test_the_code_does_the_same_again() -> None:
+    box = racing()
+    list(box.schedule.rows.values())[1].buttons["1 step"].click()
+    next(iter(box.schedule.rows.values())).buttons["to the end"].click()
+    box.folds["Code, save, load"].value = True
+    room: dict[str, object] = {}
+    exec(box.keep.code.value, room)
+    assert room["m"].trace == box.run.machine.trace  # type: ignore[attr-defined]
+
+
+def test_what_is_saved_can_be_loaded_and_taken_back_step_by_step() -> None:
+    box = racing()
+    next(iter(box.schedule.rows.values())).buttons["1 step"].click()
+    box.fork.click()
+    box.keep.save.click()
+    other = Sandbox()
+    other.keep.saved.value = box.keep.saved.value
+    other.keep.load.click()
+    assert other.run.machine.trace == box.run.machine.trace
+    other.undo.click()
+    box.undo.click()
+    assert other.run.machine.trace == box.run.machine.trace
+
+
+def test_a_file_keeps_a_run(tmp_path: object) -> None:
+    box = bound()
+    box.keep.file.set(f"{tmp_path}/run.txt")
+    box.keep.to_file.click()
+    other = Sandbox()
+    other.keep.file.set(f"{tmp_path}/run.txt")
+    other.keep.from_file.click()
+    assert other.run.machine.trace == box.run.machine.trace
+
+
+@pytest.mark.parametrize("text", ["", "hello", "vfiosim1:nonsense", "{}"])
+def test_a_text_that_is_no_run_is_refused_beside_it(text: str) -> None:
+    box = bound()
+    box.keep.saved.value = text
+    box.keep.load.click()
+    assert "did not work" in box.keep.message
+    assert len(box.run.done) == 3
+
+
+def test_a_file_that_is_not_there_is_told() -> None:
+    box = Sandbox()
+    box.keep.file.set("/nowhere/at/all")
+    box.keep.from_file.click()
+    assert "No such file" in box.keep.message
+
+
+# ---- names and clicks
+
+
+@pytest.mark.parametrize("name", ["<script>alert(1)</script>", '"', "x" * 1000, "a & b", "class"])
+def test_names_stay_text(name: str) -> None:
+    box = Sandbox()
+    box.common.new.set(name)
+    box.begin.click()
+    box.common.buttons["open device"].click()
+    assert "<script>" not in box.table.value + box.result.value
+    assert "<script>alert" not in box.still()
+    assert name.strip() in box.run.machine.processes
+
+
+def test_a_device_may_have_any_name() -> None:
+    box = Sandbox(Topology("odd", (DeviceSpec("<script>" + "y" * 1000, "0000:01:00.0", 1, model="<b>"),)))
+    box.common.buttons["open device"].click()
+    assert "→ 3" in box.message
+    assert "<script>yy" not in box.still()
+
+
+def test_a_double_click_counts_once() -> None:
+    guard, done = Guard(), []
+    button = Sandbox().call
+    now = datetime.now(UTC)
+    for late in (0.0, 0.1, 1.0):
+        guard.press(button, now + timedelta(seconds=late), lambda: done.append(1))
+    assert len(done) == 2
+
+
+def test_a_click_that_was_made_during_a_run_is_ignored_and_told() -> None:
+    told: list[int] = []
+    guard = Guard(lambda: told.append(1))
+    box = Sandbox()
+    now = datetime.now(UTC)
+    guard.press(box.call, now, lambda: None)
+    guard._took = 5.0
+    guard.press(box.undo, now + timedelta(seconds=2), lambda: told.append(2))
+    guard.press(box.undo, now + timedelta(seconds=6), lambda: told.append(3))
+    assert told == [1, 3]
+
+
+def test_a_call_that_cannot_be_made_leaves_everything_as_it_was() -> None:
+    run = Run(Setup(Topology.named("small")))
+    with pytest.raises(ValueError, match="no living process"):
+        run.do(Called("nobody", "close", (3,)))
+    assert run.done == []
+
+
+def test_a_still_picture_and_text_are_left_behind() -> None:
+    bundle = bound()._repr_mimebundle_()
+    assert "vmm has open" in bundle["text/plain"]
+    assert "<svg" in bundle["text/html"] or "vfio0" in bundle["text/html"]
+
+
+def test_every_button_and_field_says_what_it_is_for() -> None:
+    box = racing()
+    seen = []
+
+    def walk(widget: object) -> None:
+        for child in getattr(widget, "children", ()):
+            seen.append(child)
+            walk(child)
+
+    walk(box)
+    buttons = [each for each in seen if type(each).__name__ in ("Button", "Guarded", "ToggleButton")]
+    assert len(buttons) > 40
+    assert all(each.description and each.tooltip for each in buttons)

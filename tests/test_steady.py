@@ -1,0 +1,222 @@
+"""From press to press: what stays in the picture stays where it is, and what is known need not be worked out again."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+import pytest
+
+from vfiosim.lab import Bench, Races, Sandbox
+from vfiosim.lab.stage import Stage
+from vfiosim.lessons import one_bind
+from vfiosim.views.curves import Box
+from vfiosim.views.graph import Graph
+from vfiosim.views.labels import along
+from vfiosim.views.layout import Layout, lay_out
+
+Places = dict[str, tuple[float, float]]
+
+
+def places(stage: Stage) -> Places:
+    """Where the corner of each thing is that is shown, counted from the corner of the picture."""
+    player: Any = stage.player.player
+    shown, layout = player._graph.frame(player._frame_after(player.step)), player._layout
+    boxes = {node.oid: layout.nodes[node.key].box for node in player._graph.nodes if shown.get(node.key)}
+    return {oid: (round(box[0] - layout.left, 1), round(box[1] - layout.top, 1)) for oid, box in boxes.items()}
+
+
+def moved(before: Places, after: Places) -> list[str]:
+    return [oid for oid in before if oid in after and before[oid] != after[oid]]
+
+
+def drawn(stage: Stage) -> tuple[Graph, Layout]:
+    """All that ever occurs in a picture, and where."""
+    player: Any = stage.player.player
+    return player._graph, player._layout
+
+
+def press(lab: Bench | Sandbox, name: str) -> None:
+    named: dict[str, Any] = {"Undo": lab.undo, "Reset": lab.reset}
+    if isinstance(lab, Sandbox):
+        named |= {"Redo": lab.redo, "Call": lab.call, **lab.common.buttons}
+    else:
+        named |= lab.buttons
+    named[name].click()
+
+
+def two_binds() -> Sandbox:
+    sandbox = Sandbox()
+    sandbox.common.buttons["open device"].click()
+    sandbox.common.buttons["open iommufd"].click()
+    sandbox.when.value = "by hand"
+    sandbox.call.click()
+    sandbox.call.click()
+    return sandbox
+
+
+def puzzle(name: str) -> Sandbox:
+    races = Races(name)
+    races.yourself.click()
+    assert races.sandbox is not None
+    return races.sandbox
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("begin", [two_binds, lambda: puzzle("R1"), lambda: puzzle("R14")], ids=["binds", "R1", "R14"])
+def test_while_a_race_is_scheduled_by_hand_nothing_in_its_picture_moves(begin, seed):
+    sandbox, choose, before, presses = begin(), Random(seed), Places(), 0
+    while sandbox.schedule.rows:
+        choose.choice(list(sandbox.schedule.rows.values())).buttons["1 step"].click()
+        after = places(sandbox.stage)
+        assert moved(before, after) == []
+        before, presses = after, presses + 1
+    assert presses > 5
+    assert len(before) > 3
+
+
+def test_a_race_keeps_its_places_when_it_is_taken_back_and_done_again():
+    sandbox = two_binds()
+    row = next(iter(sandbox.schedule.rows.values()))
+    for _ in range(5):
+        row.buttons["1 step"].click()
+    before = places(sandbox.stage)
+    sandbox.undo.click()
+    assert moved(before, places(sandbox.stage)) == []
+    sandbox.redo.click()
+    assert places(sandbox.stage) == before
+
+
+def test_threads_keep_the_names_that_the_reader_gave_them_in_the_picture_of_a_race():
+    sandbox = two_binds()
+    for row in list(sandbox.schedule.rows.values()):
+        row.buttons["1 step"].click()
+        row.buttons["1 step"].click()
+    assert {"thread A", "thread B"} <= {*places(sandbox.stage)}
+
+
+def test_what_is_done_after_a_race_gets_no_room_for_it():
+    sandbox = two_binds()
+    for _ in range(2):
+        next(iter(sandbox.schedule.rows.values())).buttons["to the end"].click()
+    assert sandbox.run.rehearsal()
+    sandbox.when.value = "at once"
+    sandbox.common.buttons["dup"].click()
+    assert sandbox.run.rehearsal() == ()
+    assert "thread A" not in {node.oid for node in sandbox.stage.player.player._graph.nodes}
+
+
+def test_from_press_to_press_of_a_bench_of_a_lesson_nothing_moves():
+    bench, before = one_bind.bind(), Places()
+    for name in ("bind", "bind", "dup", "close"):
+        if name in bench.buttons:
+            bench.buttons[name].click()
+            after = places(bench.stage)
+            assert moved(before, after) == []
+            before = after
+    assert len(before) > 3
+
+
+# ---- each call its own picture
+
+IN_A_BENCH = [
+    "open device",
+    "open iommufd",
+    "bind",
+    "dup",
+    "create VM",
+    "create kvm-vfio",
+    "FILE ADD",
+    "Undo",
+    "FILE ADD",
+]
+IN_A_BENCH += ["open group", "close", "open device", "bind", "Undo", "close"]
+IN_A_SANDBOX = ["open device", "open iommufd", "Call", "Call", "open group", "open kvm", "Undo", "Undo", "Undo"]
+IN_A_SANDBOX += ["Redo", "Redo", "Call", "open device", "dup"]
+SESSIONS = pytest.mark.parametrize(
+    ("begin", "presses"), [(Bench, IN_A_BENCH), (Sandbox, IN_A_SANDBOX)], ids=["bench", "sandbox"]
+)
+ANY = {
+    "open device": 4, "open iommufd": 3, "bind": 4, "open group": 2, "dup": 2, "GET_INFO": 1, "create VM": 2,
+    "create kvm-vfio": 2, "FILE ADD": 3, "FILE DEL": 1, "close": 3, "Undo": 3,
+}  # fmt: skip
+
+
+@SESSIONS
+def test_what_survives_a_call_stays_where_it_was(begin, presses):
+    lab, survived = begin(), 0
+    press(lab, presses[0])
+    before, size = places(lab.stage), drawn(lab.stage)[1].width
+    for name in presses[1:]:
+        press(lab, name)
+        after = places(lab.stage)
+        assert moved(before, after) == [], name
+        assert drawn(lab.stage)[1].width == size, name
+        survived += len({*before} & {*after})
+        before = after
+    assert survived > 20
+
+
+@SESSIONS
+def test_undo_brings_back_the_picture_that_stood_there(begin, presses):
+    lab, stood = begin(), []
+    for name in presses:
+        if "do" not in name:
+            stood.append(drawn(lab.stage)[1] if lab.stage.player else None)
+            press(lab, name)
+    while len(stood) > 1:
+        press(lab, "Undo")
+        assert drawn(lab.stage)[1] == stood.pop()
+
+
+@SESSIONS
+def test_the_same_presses_give_the_same_picture(begin, presses):
+    ends = []
+    for _ in range(2):
+        lab = begin()
+        for name in presses:
+            press(lab, name)
+        ends.append(drawn(lab.stage)[1])
+    assert ends[0] == ends[1]
+
+
+def test_what_came_before_a_reset_of_the_sandbox_has_no_place_after_it():
+    used, fresh = Sandbox(), Sandbox()
+    for name in ("open kvm", "open group", "Reset"):
+        press(used, name)
+    for lab in (used, fresh):
+        press(lab, "open iommufd")
+    assert drawn(used.stage)[1] == drawn(fresh.stage)[1]
+
+
+def test_a_call_that_changes_nothing_leaves_the_picture_as_it_was():
+    bench = Bench()
+    for name in ("open device", "open iommufd", "bind", "dup"):
+        press(bench, name)
+    before = {node.oid for node in drawn(bench.stage)[0].nodes}
+    press(bench, "GET_INFO")
+    assert {node.oid for node in drawn(bench.stage)[0].nodes} == before
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_in_any_session_boxes_are_apart_arrows_are_seen_and_letters_are_large(seed):
+    bench, choose = Bench(), Random(seed)
+    for name in choose.choices([*ANY], [*ANY.values()], k=12):
+        bench.device.value = choose.choice([*bench.session.nodes().values()][:3])
+        press(bench, name)
+        graph, layout = drawn(bench.stage)
+        fresh = lay_out(graph)
+        assert fresh is not None
+        boxes = {key: spot.box for key, spot in layout.nodes.items()}
+        assert [
+            (one, other) for one in boxes for other in boxes if one < other and meet(boxes[one], boxes[other])
+        ] == []
+        for edge in graph.edges:
+            others = [box for key, box in boxes.items() if key not in (edge.holder, edge.target)]
+            hidden = [box for box in others for x, y in along(layout.edges[edge.key].points) if meet(box, (x, y, x, y))]
+            assert hidden == [], edge
+        assert layout.scale >= min(fresh.scale, 1.25) / 1.05
+
+
+def meet(one: Box, other: Box) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
