@@ -189,7 +189,7 @@ class LittleWorld:
             what
             for one in self.invariants
             for thing in self.engine.objects.values()
-            if isinstance(thing, one.about) and ((lock := one.lock(thing)) is None or lock.holder is None)
+            if isinstance(thing, one.about) and ((lock := one.lock(thing)) is None or lock.free)
             for what in one.broken(self.engine, thing)
         ]
 

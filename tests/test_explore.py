@@ -467,6 +467,16 @@ def test_a_long_exploration_tells_how_far_it_is() -> None:
     assert told == sorted(told)
 
 
+def test_one_thread_alone_breaks_nothing_under_a_lock_that_was_taken_out_and_two_do() -> None:
+    change: Any = ("lock", 0, [("add", 0, "a"), ("add", 0, "b")])
+    alone, two = ({lane: [[change]] for lane in lanes} for lanes in ("A", "AB"))
+    assert not searched(partial(LittleWorld, alone, (ALIKE,), ("lock",))).violations
+    assert not searched(partial(LittleWorld, two, (ALIKE,))).violations
+    found = searched(partial(LittleWorld, two, (ALIKE,), ("lock",))).violations
+    assert found
+    assert all(len(set(schedule)) == 2 for schedule in found.values())
+
+
 def test_a_counterexample_replays_to_what_it_says() -> None:
     programs: dict[str, Any] = {"A": [("opener", "open", GROUP)], "B": [bind("one")]}
     result = explore(two_binds, programs, ["group_and_node_exclude_each_other"], ["group_lock"])

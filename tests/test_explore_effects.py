@@ -227,7 +227,8 @@ ALONE: dict[str, tuple[Code, tuple[str, ...]]] = {
     "_refuse_if": (lambda t: [refuse_if(False, Errno.EBUSY, "never", "never")], ()),
     "_warn_on": (lambda t: [warn_on(False, "never")], ()),
     "_return_to_user": (lambda t: [return_to_user(0)], ()),
-    "_skipped": (lambda t: [acquire(t.x.lock), release(t.x.lock)], ("lock",)),
+    "_skipped": (lambda t: [refuse_if(True, Errno.EBUSY, "named", "named")], ("named",)),
+    "_passed": (both, ("lock",)),
     "_hold_back": (lambda t: [store(t.x.a, 1)], ("order of b",)),
 }
 
