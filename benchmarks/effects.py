@@ -10,6 +10,7 @@ import gc
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from vfiosim import Machine, uapi
 from vfiosim.engine import Count, Engine, Field, KObject, Lock, count, field, get, load, mutex, put, refuse_if, store
@@ -125,7 +126,7 @@ def main() -> None:
     runs: dict[str, Callable[[], int]] = {"bare": run_bare}
     for depth in (5, 10):
         for trace in (False, True):
-            runs[f"{'traced' if trace else 'untraced'}, depth {depth}"] = lambda t=trace, d=depth: run_effects(t, d)
+            runs[f"{'traced' if trace else 'untraced'}, depth {depth}"] = partial(run_effects, trace, depth)
     runs["open+bind+close, untraced"] = lambda: bind_and_close(Machine(trace=False), 300)
     times = fastest(runs)
     effects, pair = effects_of_a_bind()

@@ -30,7 +30,7 @@ from promela import Model, gathered
 from vfiosim import uapi
 from vfiosim.explore import Result, explore
 from vfiosim.machine import Machine
-from vfiosim.museum.vfio_rooms import CARD
+from vfiosim.museum.machines import CARD
 from vfiosim.puzzles import PUZZLES
 from vfiosim.puzzles.programs import GROUP, KVM_VFIO, VM, bind, change_list, give_vm, make, ready_to_bind
 
@@ -155,6 +155,7 @@ def compare(name: str, question: Question, without: tuple[str, ...]) -> None:
     ours, whole, theirs = [], [], []
     our_work, their_work = [], []
     made, text = model(question, without)
+    result, memory, facts = ask(question, without), 0.0, dict[str, str]()
     for _ in range(ROUNDS):
         before = of_processor()
         result = ask(question, without)

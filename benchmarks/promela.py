@@ -69,6 +69,7 @@ class Gathering(MachineWorld):
     """Writes down what every lane did in a schedule."""
 
     trees: dict[str, Tree]
+    start: int
 
     def outcome(self) -> Any:
         """Called at the end of each schedule."""
@@ -84,7 +85,7 @@ class Gathering(MachineWorld):
 def effect_of(micro: Micro) -> Effect:
     """What was asked for."""
     operation = micro.request[0].__name__.lstrip("_")
-    target = micro.request[1] if len(micro.request) > 1 else None
+    target: Any = micro.request[1] if len(micro.request) > 1 else None
     gone = operation != "free" or not target.stays_readable  # what stays readable may be looked at after its death
     if operation in _NOTHING or not isinstance(target, Cell | KObject) or not gone:
         return (operation, "", ())

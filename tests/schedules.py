@@ -51,7 +51,7 @@ from vfiosim.engine import (
     wait_for_timeout,
     wait_until_zero,
 )
-from vfiosim.explore.accesses import Accesses, can_go
+from vfiosim.explore.accesses import Accesses, accesses, can_go, conflict
 from vfiosim.explore.lanes import Lane
 from vfiosim.explore.search import Search
 from vfiosim.explore.tally import Tally
@@ -119,6 +119,7 @@ class LittleWorld:
             box.ptr.value = box
             box.refs.change((box, "first"), 1)
         self.engine.take_out(*without)
+        self._no_lock = "lock" in without
         self.invariants = list(invariants)
         self._watch = Watch(self.invariants)
         self.results: dict[str, list[str]] = {name: [] for name in programs}
@@ -147,8 +148,8 @@ class LittleWorld:
     def also(self, request: Request, sure: bool) -> Accesses:
         return self._watch.places(request, sure)
 
-    def wrong(self, request: Request) -> list[str]:
-        return self._watch.broken(self.engine) + given_back_twice(request)
+    def wrong(self, thread: Thread | None, request: Request) -> list[tuple[str, bool]]:
+        return self._watch.broken(self.engine, thread) + [(what, False) for what in given_back_twice(request)]
 
     def took(self, thread: Thread, request: Request) -> Iterable[tuple[str, str]]:
         return orders(thread) if request[0].__name__ in ("_acquire", "_acquire_shared") else ()
@@ -183,13 +184,18 @@ class LittleWorld:
                 rings.append(sorted(ring))
         return rings
 
-    def broken(self) -> list[str]:
-        """Every invariant, looked at in the plainest way."""
+    def broken(self, touched: Accesses, alone_in: list[Lock]) -> list[str]:
+        """Every invariant, looked at in the plainest way; where its lock was taken out, after what concerns it only.
+
+        `alone_in`: the locks that the thread would have, if nobody has come between since: what is half-way is its own affair.
+        """
         return [
             what
             for one in self.invariants
+            if not (self._no_lock and one.guard) or ("invariant", one.name) in [place for place, _ in touched]
             for thing in self.engine.objects.values()
-            if isinstance(thing, one.about) and ((lock := one.lock(thing)) is None or lock.free)
+            if isinstance(thing, one.about)
+            and ((lock := one.lock(thing)) is None or (lock.holder is None and lock not in alone_in))
             for what in one.broken(self.engine, thing)
         ]
 
@@ -409,28 +415,50 @@ class Everything:
 
     def _run(self, world: Any, path: list[tuple[int, list[int]]]) -> None:
         depth = 0
+        self._past: list[
+            tuple[int, Accesses, set[int]]
+        ] = []  # lane, what it touched, and which effects had to come before
+        self._since: dict[int, int] = {}  # by lane: the effect with which it came in where a lock was taken out
         while True:
             able = [n for n, lane in enumerate(world.lanes) if (r := lane.upcoming) is not None and can_go(r)]
             if not able:
                 break
             if depth == len(path):
                 path.append((able[0], able[1:]))
-            self._step(world, world.lanes[path[depth][0]], depth + 1)
+            self._step(world, path[depth][0], depth + 1)
             depth += 1
         _least(self.outcomes, world.outcome(), depth)
 
-    def _step(self, world: Any, lane: Lane, depth: int) -> None:
+    def _step(self, world: Any, number: int, depth: int) -> None:
+        lane = world.lanes[number]
         thread, request = lane.thread, lane.upcoming
         before = len(world.engine.violations)
+        touched = world.also(request, True) + (accesses(thread, request) if thread else ())
         lane.step()
-        assert request is not None
-        wrong = [*world.engine.violations[before:], *world.broken(), *given_back_twice(request)]
+        alone_in = self._alone_in(number, thread, touched) if world.engine.instead else []
+        wrong = [*world.engine.violations[before:], *world.broken(touched, alone_in)]
+        wrong += given_back_twice(request)
         for ring in world.stuck():
             wrong.append(f"stuck: {', '.join(world.lanes[number].label for number in ring)}")
         for what in wrong:
             _least(self.violations, what, depth)
         if thread is not None:
             self.orders.update(world.took(thread, request))
+
+    def _alone_in(self, number: int, thread: Thread | None, touched: Accesses) -> list[Lock]:
+        """The locks that a thread would have, if it has met nobody since it came in. Notes its effect."""
+        index, before = len(self._past), set[int]()
+        for other, (lane, its, earlier) in enumerate(self._past):
+            if lane == number or conflict(its, touched):
+                before |= {other, *earlier}
+        self._past.append((number, touched, before))
+        if thread is None or not thread.inside:
+            self._since.pop(number, None)
+            return []
+        since = self._since.setdefault(number, index)
+        mine = {other for other in range(since, index) if self._past[other][0] == number} | {since} - {index}
+        met = any(self._past[other][0] != number and mine & self._past[other][2] for other in before)
+        return [] if met else thread.inside
 
 
 def _least(found: dict[Any, int], what: Any, number: int) -> None:

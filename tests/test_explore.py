@@ -258,7 +258,7 @@ def test_programs_that_wait_for_each_other_fail_alike_with_and_without_reduction
 class OpenMachine(MachineWorld):
     """A machine that can also be looked at in the plainest way."""
 
-    def broken(self) -> list[str]:
+    def broken(self, *_: Any) -> list[str]:
         """Every invariant that does not wait for rest."""
         return [
             what
@@ -424,6 +424,14 @@ def test_when_only_a_shorter_way_was_looked_for_it_says_so_and_with_none_it_is_c
     assert (wrong.verdict, wrong.complete) == ("broken", False)
     assert "only a shorter way to anything wrong was looked for, and there is none" in str(wrong)
     assert explore(two_binds, BINDS, [], enough=1).complete
+
+
+def test_who_could_go_on_is_not_dead_where_only_a_shorter_way_is_looked_for() -> None:
+    programs: dict[str, Any] = {**BINDS, "C": [("opener", "open", GROUP)]}
+    names = ["group_and_node_exclude_each_other"]
+    all_, few = (explore(two_binds, programs, names, ["group_lock"], enough=enough) for enough in (None, 1))
+    assert (all_.complete, few.complete) == (True, False)
+    assert {one.what for one in few.violations} <= {one.what for one in all_.violations}
 
 
 def test_what_was_found_before_a_limit_is_kept() -> None:

@@ -1,4 +1,4 @@
-"""A shared run, to look at again: `replay("vfiosim1:…")`, or `replay("R1 without group_lock: A20 B19 A3")` for a puzzle."""
+"""A shared run, to look at again: `replay("vfiosim1:…")`, or `replay("R1 without group_lock: A20 B18 A1")` for a puzzle."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def replay(text: str, patches: Patches | None = None) -> Replay:
     found = _SHORT.fullmatch(text.strip())
     if found is None:
         raise ValueError(
-            f"a replay is a text that begins with {PREFIX!r}, or one like 'R1 without group_lock: A20 B19 A3', "
+            f"a replay is a text that begins with {PREFIX!r}, or one like 'R1 without group_lock: A20 B18 A1', "
             f"not {text.strip()[:40]!r}"
         )
     return _within(_of_puzzle(found, patches))

@@ -18,22 +18,16 @@ class Lock(Cell):
     """A mutex, a spinlock or a semaphore for readers and writers; `async with lock:` takes it for one thread alone.
 
     `holder` is the thread that has it. `async with shared(lock):` takes it together with other readers (`readers`); then
-    `holder` is the oldest of them. `inside` is how many would have it if it had not been taken out of the kernel.
+    `holder` is the oldest of them.
     """
 
-    __slots__ = ("holder", "inside", "readers", "spin")
+    __slots__ = ("holder", "readers", "spin")
 
     def __init__(self, owner: KObject, name: str, guard: str, spin: bool) -> None:
         super().__init__(owner, name, guard)
         self.spin = spin
         self.holder: Thread | None = None
         self.readers: list[Thread] = []
-        self.inside = 0
-
-    @property
-    def free(self) -> bool:
-        """Is nobody at work on what it protects?"""
-        return self.holder is None and not self.inside
 
     def __aenter__(self) -> Awaitable[None]:
         return acquire(self)

@@ -54,6 +54,7 @@ class Thread(KObject):
         self.outside_error: OutsideError | None = None  # of what was given to the machine from outside
         self.asked = 0  # effects that it has asked for, where functions of a student's own take part
         self.locks: list[Lock] = []
+        self.inside: list[Lock] = []  # those that it would have if they had not been taken out of the kernel
         self.reads: dict[KObject, str] = {}  # whose attributes it has read since its last effect, if the engine notices
         self.task_work: list[Callable[[], Code]] = []  # to do before the return to user space, newest last
         self.deadline: int | None = None  # when a wait with a time limit gives up, on the machine's clock

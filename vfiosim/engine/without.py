@@ -2,8 +2,7 @@
 
 A name is that of
 
-* a lock (`kvm_ref_lock`, or `vfio_device_file.kvm_ref_lock`): it is never taken and never given back. What may be broken while
-  it is held may still be so while anybody would hold it;
+* a lock (`kvm_ref_lock`, or `vfio_device_file.kvm_ref_lock`): it is never taken and never given back;
 * a check (`group_is_open`): it never refuses;
 * a reference, by its reason (`bound to it`): it is never taken and never given back. One that should change hands is given
   back by its giver, who does not look whether it was the last one: then the object is left behind, with nobody to release it;
@@ -152,9 +151,12 @@ def _skipped(engine: Engine, thread: Thread, request: Request) -> Any:
 
 
 def _passed(engine: Engine, thread: Thread, request: Request) -> None:
-    """A lock that is not there is neither taken nor given back; yet who would have it may be half-way through a change."""
+    """A lock that is not there is neither taken nor given back; but who would have it is known."""
     operation, lock = request[1]
-    lock.inside += 1 if operation in TAKES else -1
+    if operation in TAKES:
+        thread.inside.append(lock)
+    elif lock in thread.inside:
+        thread.inside.remove(lock)
 
 
 def _get_anyway(engine: Engine, thread: Thread, request: Request) -> bool:

@@ -120,8 +120,8 @@ class World(Protocol):
     def also(self, request: Request, sure: bool) -> Accesses:
         """What else an effect has to count as touching. `sure`: in the state as it is now; otherwise it may be done in any."""
 
-    def wrong(self, request: Request) -> list[str]:
-        """What is wrong after an effect that was not wrong before it."""
+    def wrong(self, thread: Thread | None, request: Request) -> list[tuple[str, bool]]:
+        """What is wrong after an effect that was not wrong before it, and whether it is so only as long as its thread is inside."""
 
     def took(self, thread: Thread, request: Request) -> Iterable[tuple[str, str]]:
         """If the effect that was just done has taken a lock: that lock, as the second one of a pair with each that is held."""

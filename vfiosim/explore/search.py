@@ -20,11 +20,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from ..engine import Lock, PatchError, Request
-from .accesses import WRITE, Access, Accesses, accesses, can_go, clash, condition, conflict, need
+from .accesses import Accesses, accesses, can_go, condition, conflict, need
+from .history import Clock, History
 from .lanes import Lane, World, asked, go_again, unsteady
 from .tally import SHORTEST, STOPPED, Limit, Tally
-
-Clock = tuple[int, ...]
 
 
 class Search:
@@ -57,8 +56,10 @@ class Search:
         self._backtrack: list[int] = []  # who must go there
         self._done: list[int] = []  # who went there
         self._sleep: list[int] = []  # who need not
-        # by place: effect, how it touches it, condition, where in the list the last one is that touches it in another way
-        self._history: dict[Any, list[tuple[int, int, int | None, int]]] = {}
+        self._since: list[
+            int
+        ] = []  # the effect of its own lane with which that came in where a lock was taken out; 0: is not in
+        self._history = History(self._lane, self._local, self._clock)
         self._mine: list[list[int]] = []  # by lane: its effects
         self._most: int | None = None  # a way to something wrong has to be shorter than this to be of interest
         self._beyond = 0  # the lanes whose next effect is in no such way
@@ -158,10 +159,7 @@ class Search:
             return
         now = condition(request)
         index = len(self._lane)
-        for place, way in touched:
-            history = self._history.setdefault(place, [])
-            last = len(history) - 1
-            history.append((index, way, now, history[last][3] if history and history[last][1] == way else last))
+        self._history.add(index, touched, now)
         self._lane.append(number)
         self._asked.append(asked(lane) if world.engine.guard is not None else None)
         self._clock.append(clock)
@@ -171,20 +169,31 @@ class Search:
         self._backtrack.append(1 << number)
         self._done.append(1 << number)
         self._sleep.append(self._sleeping)
+        since = self._since[self._mine[number][-1]] if self._mine[number] else 0
         self._mine[number].append(index)
         violations = len(world.engine.violations)
         lane.step()
+        self._since.append((since or clock[number]) if thread is not None and thread.inside else 0)
         self._last[-1] = lane.thread is None
         if self._sleeping:
             self._wake(touched)
         self.tally.transitions += 1
-        for what in world.engine.violations[violations:] + world.wrong(request):
+        for what in world.engine.violations[violations:]:
             self._keep(self.tally.violations, what, clock)
+        for what, inside in world.wrong(thread, request):
+            if not inside or self._interrupted(number):
+                self._keep(self.tally.violations, what, clock)
         if thread is not None:
             for order in world.took(thread, request):
                 self._keep(self.tally.orders, order, clock)
             if isinstance(thread.error, PatchError) and thread.error.endless:
                 raise Limit("a function of yours does not come to an end")
+
+    def _interrupted(self, number: int) -> bool:
+        """Has another lane come between what this one did since it came in where a lock was taken out?"""
+        since, clock = self._since[-1], self._clock[-1]
+        others = (self._clock[self._mine[lane][nth - 1]] for lane, nth in enumerate(clock) if nth and lane != number)
+        return any(its[number] >= since for its in others)
 
     def _touched(self, lane: Lane, request: Request, sure: bool) -> Accesses:
         also = self._world.also(request, sure)
@@ -224,7 +233,7 @@ class Search:
         lock = request[1]
         if isinstance(lock, Lock) and lock.holder is not None:
             place = accesses(thread, request)[0][0]
-            for index, _way, _now, _other in reversed(self._history.get(place, ())):
+            for index, _way, _now, _other in reversed(self._history.of(place)):
                 mine = self._mine[self._lane[index]]
                 if self._world.lanes[self._lane[index]].label == lock.holder.prefix:
                     later = mine[bisect_right(mine, index) - 1 :] if lock.holder.ended else [index]
@@ -246,7 +255,7 @@ class Search:
         needs = need(request)
         for nth, access in enumerate(touched):
             waits = needs is not None and nth == 0
-            for index in self._dependent(access):
+            for index in self._history.dependent(access):
                 lane = self._lane[index]
                 if before[lane] < self._local[index]:
                     for other, count in enumerate(self._clock[index]):
@@ -257,8 +266,8 @@ class Search:
         if needs is not None:
             place = touched[0][0]
             now = condition(request) or 0
-            rivals = [index for index in rivals if self._could_go(place, index, needs, now)]
-            rivals += self._in_the_way(place, before, needs)
+            rivals = [index for index in rivals if self._history.could_go(place, index, needs, now)]
+            rivals += self._history.in_the_way(place, before, needs)
         clock[number] += 1
         final = tuple(clock)
         for index in rivals:
@@ -271,38 +280,6 @@ class Search:
         """What comes before the next effect of a lane."""
         mine = self._mine[number]
         return self._clock[mine[-1]] if mine else (0,) * len(self._mine)
-
-    def _dependent(self, access: Access) -> Iterator[int]:
-        """The effects that an access has to come after: the last write, and what was done since that clashes with it."""
-        place, way = access
-        history = self._history.get(place, [])
-        at = len(history) - 1
-        while at >= 0:
-            index, other, _now, before = history[at]
-            if not clash(way, other):
-                at = before
-                continue
-            yield index
-            if other == WRITE:
-                return
-            at -= 1
-
-    def _in_the_way(self, place: Any, before: Clock, needs: Any) -> list[int]:
-        """The effect before which a waiting one could have gone: the one that took the lock, not the one that gave it back."""
-        for index, _way, now, _other in reversed(self._history.get(place, ())):
-            if before[self._lane[index]] >= self._local[index]:
-                return []
-            if needs(now or 0):
-                return [index]
-        return []
-
-    def _could_go(self, place: Any, index: int, needs: Any, current: int) -> bool:
-        """Would a waiting effect find its place as it needs it, if it went before another effect and all that depends on that?"""
-        lane, local = self._lane[index], self._local[index]
-        for entry, _way, now, _other in self._history.get(place, ()):
-            if entry == index or self._clock[entry][lane] >= local:
-                return bool(needs(now or 0))
-        return bool(needs(current))
 
     def _reverse(self, index: int, number: int, clock: Clock) -> None:
         """The lane `number` conflicts with an effect of another lane: see that somebody goes first who leads there."""
@@ -341,10 +318,9 @@ class Search:
 
     def _drop(self) -> None:
         index = len(self._lane) - 1
-        for place, _writes in self._accesses[index]:
-            self._history[place].pop()
+        self._history.drop(self._accesses[index])
         self._mine[self._lane[index]].pop()
-        for entries in (self._lane, self._asked, self._clock, self._local, self._accesses, self._last):
+        for entries in (self._lane, self._asked, self._clock, self._local, self._accesses, self._last, self._since):
             entries.pop()
         for bits in (self._backtrack, self._done, self._sleep):
             bits.pop()

@@ -8,9 +8,9 @@ from typing import Any
 from ..engine import Cell, Count, Engine, Field, KObject, Request, Thread
 from ..engine.lifetime import _alloc, _free, _hand_over, _put, _put_if_last
 from ..engine.sync import _wait_until_zero
-from ..engine.without import TAKES, _dropped, _passed
+from ..engine.without import _dropped
 from ..invariants import Invariant
-from .accesses import LOOK, LOOKS, WRITE, Access, Accesses, entry_of
+from .accesses import LOOK, LOOKS, Access, Accesses, entry_of
 
 Order = tuple[str, str]  # a lock, and one that was taken while it was held
 _Reader = tuple[Invariant, str, Any]  # who reads a place, which part of it, and of which objects
@@ -46,7 +46,7 @@ class Watch:
             self._doubtful.clear()
         if not self._by_place or request[0] in LOOKS or len(request) < 2:
             return ()
-        target = request[1][1] if request[0] is _passed else request[1]
+        target = request[1]
         looked: list[Access] = []
         if isinstance(target, Cell):
             about = self._about(target, request, sure, looked)
@@ -56,10 +56,9 @@ class Watch:
             about = [one for one, _, _ in self._read(type(target), "")]
         else:
             return ()
-        way = LOOK if request[0] is _passed and request[1][0] in TAKES else WRITE  # who comes in breaks nothing by that
-        if sure and way == WRITE:
+        if sure:
             self._doubtful.update((one.name, one) for one in about)
-        concerned = ((("invariant", name), way) for name in dict.fromkeys(one.name for one in about))
+        concerned = ((("invariant", name), True) for name in dict.fromkeys(one.name for one in about))
         return (*concerned, *looked)
 
     def _about(self, cell: Cell, request: Request, sure: bool, looked: list[Access]) -> list[Invariant]:
@@ -88,14 +87,19 @@ class Watch:
             self._readers[owner, name] = found
         return found
 
-    def broken(self, engine: Engine) -> list[str]:
-        """The sentences of those that the last effect concerned. Where a lock is held, giving it back will concern them."""
-        found: list[str] = []
+    def broken(self, engine: Engine, thread: Thread | None) -> list[tuple[str, bool]]:
+        """The sentences of those that the last effect concerned, and whether its thread may be half-way through a change.
+
+        Where a lock is held, giving it back will concern them; where it was taken out, there is nobody to wait for.
+        """
+        found: list[tuple[str, bool]] = []
         for one in self._doubtful.values():
             for thing in engine.objects.of(one.about):
                 lock = one.lock(thing)
-                if lock is None or lock.free:
-                    found += one.broken(engine, thing)
+                if lock is None or lock.holder is None:
+                    mine = thread.inside if thread else []
+                    inside = any(its is lock or f"{its.owner.kind}.{its.name}" in one.reads for its in mine)
+                    found += ((what, inside) for what in one.broken(engine, thing))
         self._doubtful.clear()
         return found
 

@@ -156,9 +156,9 @@ class MachineWorld:
         """The invariants that an effect may break or repair, as places that it writes."""
         return self._watch.places(request, sure)
 
-    def wrong(self, request: Request) -> list[str]:
+    def wrong(self, thread: Thread | None, request: Request) -> list[tuple[str, bool]]:
         """The invariants that the last effect broke, and a reference that it gave back though nobody had taken it."""
-        return self._watch.broken(self.engine) + given_back_twice(request)
+        return self._watch.broken(self.engine, thread) + [(what, False) for what in given_back_twice(request)]
 
     def took(self, thread: Thread, request: Request) -> Iterable[Order]:
         """The lock that the last effect took, with each that is held; none where the thread has failed, and has given all back."""
@@ -181,7 +181,7 @@ class MachineWorld:
         stuck = [number for number, lane in enumerate(self.lanes) if not lane.ended and lane not in able]
         for number in stuck:
             self.lanes[number].step()  # now it says what it waits for
-        dead = self._deadlocked(stuck)
+        dead = self._deadlocked(stuck, [lane.thread for lane in able])
         if dead:
             words = "; ".join(self.lanes[number].thread.why_blocked() for number in dead)  # type: ignore[union-attr]
             yield f"deadlock: {words}", dead
@@ -204,8 +204,8 @@ class MachineWorld:
             for what in left_behind(self._before, leftovers(self.machine)):
                 yield what, []
 
-    def _deadlocked(self, stuck: list[int]) -> list[int]:
-        """The lanes that wait for a lock that nobody will ever give back."""
+    def _deadlocked(self, stuck: list[int], able: list[Thread | None]) -> list[int]:
+        """The lanes that wait for a lock that nobody will ever give back; whoever could go on may still do so."""
         by_thread = {self.lanes[number].thread: number for number in stuck}
         dead: list[int] = []
         for number in stuck:
@@ -214,7 +214,7 @@ class MachineWorld:
             while at is not None and at not in chain:
                 chain.append(at)
                 lock = self.lanes[at].thread.waits_for  # type: ignore[union-attr]
-                if not isinstance(lock, Lock) or lock.holder is None:
+                if not isinstance(lock, Lock) or lock.holder is None or lock.holder in able:
                     break
                 at = by_thread.get(lock.holder)
             else:

@@ -123,7 +123,7 @@ def attached_devices_hold_their_table(engine: Engine, igroup: IommufdGroup) -> B
         for device in attach.device_array.slots.values():
             if not any(holder is device for holder, _ in hwpt.users.held):
                 yield f"{device.oid} is attached to {hwpt.oid} without holding it"
-        if pasid == 0 and igroup.group.mutex.free and igroup.group.domain.value is not hwpt:
+        if pasid == 0 and igroup.group.mutex.holder is None and igroup.group.domain.value is not hwpt:
             yield f"{igroup.oid} is attached to {hwpt.oid}, but its hardware uses {igroup.group.domain.value}"
 
 
@@ -140,7 +140,7 @@ def attached_devices_hold_their_table(engine: Engine, igroup: IommufdGroup) -> B
 )
 def page_tables_have_every_area(engine: Engine, ioas: IommufdIoas) -> Broken:
     """With a page table every complete area is in it and pinned, without one none is; areas do not touch reserved addresses."""
-    if not ioas.iova_rwsem.free:
+    if ioas.iova_rwsem.holder is not None:
         return
     for area in ioas.areas.in_order():
         stored = area.storage_domain.value

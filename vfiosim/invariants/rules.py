@@ -69,7 +69,7 @@ def check(engine: Engine, more: Iterable[Invariant] = ()) -> list[str]:
             ]
         for invariant in about[kind]:
             lock = invariant.lock(thing)
-            if lock is None or lock.free:
+            if lock is None or lock.holder is None:
                 found += invariant.broken(engine, thing)
     return found
 

@@ -74,7 +74,7 @@ def binding_keeps_its_vm(engine: Engine, df: VfioDeviceFile) -> Broken:
 def vm_is_counted_by_who_points_to_it(engine: Engine, kvm: Kvm) -> Broken:
     """A vfio_device holds exactly the VM that it points to."""
     for device in every(engine, VfioDevice):
-        if not device.dev_set.lock.free:
+        if device.dev_set.lock.holder is not None:
             continue
         held, due = kvm.users_count.held.get((device, BOUND_FOR), 0), int(device.kvm.value is kvm)
         if held > due:
@@ -115,7 +115,7 @@ def known_vm_lists_the_file(engine: Engine, df: VfioDeviceFile) -> Broken:
     if kvm.freed:
         yield f"{df.oid} points to {kvm.oid}, which is gone"
     lists = list(every(engine, KvmVfio))
-    if all(kv.lock.free for kv in lists) and not any(df.file in kv.file_list.value for kv in lists):
+    if all(kv.lock.holder is None for kv in lists) and not any(df.file in kv.file_list.value for kv in lists):
         yield f"{df.oid} knows {kvm.oid}, but no kvm-vfio device lists its file"
 
 

@@ -29,7 +29,7 @@ VM_VIEW = ("thread *", "fds", "file vfio0#*", "file kvm-v*", "vfio_device_file",
 
 
 def in_turn(witness: Witness) -> str:
-    """A schedule for people: "A 20, B 19, A 3"."""
+    """A schedule for people: "A 20, B 18, A 1"."""
     return ", ".join(f"{lane} {effects}" for lane, effects in runs(witness.schedule))
 
 

@@ -71,7 +71,7 @@ PUZZLES = (
         ),
         without=("group_lock",),
         happens="is open and 1 of its devices are bound",
-        shortest=(42,),
+        shortest=(39,),
         source="drivers/vfio/group.c: vfio_group_fops_open, vfio_device_block_group (v7.2)",
     ),
     Puzzle(

@@ -138,7 +138,7 @@ PUZZLES = (
         without=("kvm_vfio.lock",),
         faulty={"kvm_vfio_file_add": add_and_go_on_without_the_lock},
         happens="vfio_device_file 1 knows kvm 1, but no kvm-vfio device lists its file",
-        shortest=(58, 56),
+        shortest=(56, 56),
         source="virt/kvm/vfio.c: kvm_vfio_file_add (v7.2); repaired by commit 9e0f4f2918c2",
     ),
     Puzzle(
