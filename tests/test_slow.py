@@ -10,6 +10,7 @@ from playwright.sync_api import Page, expect
 from tests.browser import JupyterLab, run_all
 from tests.conftest import ROOT
 from tests.test_player_everywhere import LIVE, TOYS
+from vfiosim.lab import Bench
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 SLOW = 6  # times as slow as the machine that tests it
@@ -58,3 +59,23 @@ def test_on_a_page_six_times_as_slow_every_player_is_shown_and_follows_its_butto
     bench.get_by_role("button", name="bind", exact=True).click(timeout=PATIENCE)
     expect(bench.locator(".vfiosim-result")).to_contain_text("out_devid = 1", timeout=PATIENCE)
     expect(bench.locator(".vfiosim-player .sentence")).to_contain_text("VFIO_DEVICE_BIND_IOMMUFD", timeout=PATIENCE)
+
+
+# ---- looks that widgets share
+
+
+def test_what_one_bench_unfolds_or_widens_stays_as_it_was_in_another() -> None:
+    one, other = Bench(), Bench()
+    one.copy.click()
+    one.layout.width = "50%"
+    assert (one.code.layout.display, other.code.layout.display) == ("", "none")
+    assert (one.layout.width, other.layout.width) == ("50%", None)
+
+
+def test_a_look_that_many_widgets_have_is_changed_for_none_of_them() -> None:
+    undo = Bench().undo
+    for look in ("layout.width", "style.button_color"):
+        part, name = look.split(".")
+        with pytest.raises(AttributeError, match="many widgets have this look"):
+            setattr(getattr(undo, part), name, "red")
+        assert getattr(getattr(Bench().undo, part), name) != "red"
