@@ -1255,7 +1255,7 @@ function render({ model, el }) {
   el.append(root);
   const tell = (name, value) => { model.set(name, value); model.save_changes(); };
   let resting = null;
-  const player = new Player(root, { ...model.get("data"), views: model.get("shown") }, {
+  const player = new Player(root, { ...model.get("data"), views: model.get("shown"), step: model.get("step") }, {
     onMove: (step) => {
       clearTimeout(resting);
       resting = setTimeout(() => { if (model.get("step") !== step) tell("step", step); }, REST);
@@ -1278,7 +1278,7 @@ function render({ model, el }) {
     for (const wait of [0, 400]) setTimeout(() => reveal(root), wait); // the words about the call come after the picture
   });
   // A new trace and its step come together, in no fixed order: the step is for the trace that is still to be loaded.
-  const stale = () => loaded !== model.get("data");
+  const stale = () => loaded.edition !== model.get("data").edition;
   model.on("change:step", () => { if (!stale() && player.step !== model.get("step")) player.goTo(model.get("step")); });
   model.on("change:shown", () => player.setViews([...model.get("shown"), ...(player.open.has("text") ? ["text"] : [])]));
   model.on("change:drawing", () => { if (!stale()) player.draw(model.get("drawing")); });
@@ -1289,4 +1289,16 @@ function render({ model, el }) {
   return () => { player.stop(); clearTimeout(resting); };
 }
 
-export default { render };
+// anywidget waits two seconds for this file. A model that had to wait longer, on a slow machine, would be deaf for ever to what the
+// kernel tells it; here it learns to listen by itself, and asks for what it has missed.
+async function listen(model) {
+  const whole = await model.widget_manager?.get_model?.(model.get("itself"));
+  const nothing = { content: { data: {} } };
+  whole?._handle_comm_msg?.(nothing).catch(() => {
+    const heard = Object.getPrototypeOf(Object.getPrototypeOf(whole))._handle_comm_msg;
+    whole.comm.on_msg((message) => heard.call(whole, message));
+    whole.comm.send({ method: "request_state" });
+  });
+}
+
+export default { initialize: ({ model }) => { listen(model).catch(() => {}); }, render };

@@ -5,10 +5,9 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
-import ipywidgets as widgets
-
 from ..trace import Reference, State, Trace
 from ..why import Path, Why, why
+from . import controls as widgets
 from .style import button, row, text
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ KINDS = (
 )
 
 
-class Alive(widgets.VBox):  # type: ignore[misc]
+class Alive(widgets.VBox):
     """Asks who keeps an object alive after the step that a bench shows; choice and answer follow the bench."""
 
     def __init__(self, bench: Bench) -> None:

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-import ipywidgets as widgets
 import traitlets
 
+from . import controls as widgets
 from .question import CHOICE, ORDER, SET, Answer, Question
 from .style import button, text
 
@@ -28,7 +28,7 @@ def control_for(question: Question) -> Any:
     )
 
 
-class Order(widgets.VBox):  # type: ignore[misc]
+class Order(widgets.VBox):
     """Lines to be put in order: each has a button to move it up and one to move it down. `value` are the keys from top to bottom.
 
     The rows stay and the lines wander, so the keyboard focus can go with a line.
@@ -95,7 +95,7 @@ class Order(widgets.VBox):  # type: ignore[misc]
             one.disabled = change["new"]
 
 
-class Ticks(widgets.VBox):  # type: ignore[misc]
+class Ticks(widgets.VBox):
     """Things to tick. `value` are the keys of those that are ticked."""
 
     value = traitlets.Tuple()

@@ -7,11 +7,10 @@ from collections.abc import Callable, Collection
 from html import escape
 from typing import Any
 
-import ipywidgets as widgets
-
 from ..trace import Trace
 from ..uapi import VfioDeviceBindIommufd
 from ..views import show as player_of
+from . import controls as widgets
 from .alive import Alive
 from .fields import BadInput, DescriptorField, NumberField, struct_fields
 from .press import Guard
@@ -184,7 +183,7 @@ class Bench(Still):
 
     def _show_code(self) -> None:
         hidden = self.code.layout.display == "none"
-        self.code.layout.display = "" if hidden else "none"
+        widgets.unfold(self.code, hidden)
         self.copy.description = "Hide code" if hidden else "Copy as code"
         self._write_code()
 

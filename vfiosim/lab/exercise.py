@@ -6,9 +6,8 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from html import escape
 
-import ipywidgets as widgets
-
 from ..views import svg_at
+from . import controls as widgets
 from .bench import Bench
 from .goal import Goal
 from .help import Help

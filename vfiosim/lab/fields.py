@@ -6,9 +6,8 @@ import re
 from collections.abc import Callable, Collection
 from html import escape
 
-import ipywidgets as widgets
-
 from ..uapi import Struct
+from . import controls as widgets
 from .style import words
 
 _NUMBER = re.compile(r"[+-]?(0[xX][0-9a-fA-F]{1,40}|[0-9]{1,40})")
@@ -18,7 +17,7 @@ class BadInput(Exception):
     """A field holds something that cannot be used; the field says why. The text is its label."""
 
 
-class LabelledField(widgets.VBox):  # type: ignore[misc]
+class LabelledField(widgets.VBox):
     """A labelled field, and a line below it for what is wrong with it.
 
     With `choices` it offers some, and takes others all the same.
@@ -69,7 +68,7 @@ class NumberField(LabelledField):
     ) -> None:
         self.low, self.high = low, high
         super().__init__(label, str(value), tip, choices)
-        self.text.layout.width = "auto"
+        widgets.look(self.text, width="auto")
 
     def read(self) -> int:
         """The number. Raises BadInput, and says why beside the field."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import cached_property
 
-import ipywidgets as widgets
-
+from . import controls as widgets
 from .presenter import presenter
 from .style import button, text
 
@@ -42,7 +41,7 @@ class Help:
         return made
 
     @property
-    def buttons(self) -> list[object]:
+    def buttons(self) -> list[widgets.Button]:
         """Those that have something to say."""
         hint = [self.hint] if any(self._hints) else []
         return [*hint, self.solution] if self._solution else hint

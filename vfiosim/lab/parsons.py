@@ -127,7 +127,7 @@ class Ordering(Still):
         self.order.observe(lambda _: self._moved(), "value")
         asked = text("vfiosim-question", f"<p><b>Put in order.</b> {puzzle.text}</p>")
         buttons = row("", self.check, *self.help.buttons, self.again)
-        self._frame = [style(), asked, self.order, buttons, self.help.slot, self.verdict]
+        self._frame: list[Any] = [style(), asked, self.order, buttons, self.help.slot, self.verdict]
         super().__init__(self._frame)
         self.add_class("vfiosim-lab")
         self.add_class("vfiosim-ask")

@@ -62,6 +62,8 @@ class Prediction(Still):
         self._reset()
 
     def _frame(self) -> list[Any]:
+        if presenter.on:
+            self.votes.make()
         answers = self.votes if presenter.on and self.votes.fields else self.choice
         buttons = self._room_row if presenter.on else self._row
         return [*self._head, answers, self.problem, buttons, self.help.slot, self.verdict]

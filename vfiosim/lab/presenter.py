@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import ipywidgets as widgets
 import traitlets
 
 from ..assets import asset
+from . import controls as widgets
 from .still import Still, note
 from .style import button, row, style, text, words
 
@@ -66,18 +66,24 @@ def present(on: bool = True) -> Switch:
     return Switch()
 
 
-class Votes(widgets.VBox):  # type: ignore[misc]
+class Votes(widgets.VBox):
     """The answers of a question, each with a field in which a presenter may count the hands; a 0 says nothing."""
 
     def __init__(self, choices: dict[str, str]) -> None:
-        self.fields = {
+        self.choices = choices
+        self.fields: dict[str, widgets.BoundedIntText] = {}
+        super().__init__([])
+        self.add_class("vfiosim-votes")
+
+    def make(self) -> None:
+        """Make the fields; hardly any reader ever sees them."""
+        self.fields = self.fields or {
             key: widgets.BoundedIntText(
                 value=0, min=0, max=9999, description=said, tooltip=f"How many hands for: {said}"
             )
-            for key, said in choices.items()
+            for key, said in self.choices.items()
         }
-        super().__init__(list(self.fields.values()))
-        self.add_class("vfiosim-votes")
+        self.children = [*self.fields.values()]
 
     def told(self, right: Any) -> str:
         """How the room voted, in a sentence; "" if nobody was counted."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-import ipywidgets as widgets
+from . import controls as widgets
 
 LONG = 1.0  # seconds; who clicks during a shorter run knows what it will do
 DOUBLE = 0.5  # seconds; two clicks on one button that are closer were one gesture
@@ -44,7 +44,7 @@ class Guard:
             self._last, self._sent, self._took = button, sent, time.monotonic() - began
 
 
-class Guarded(widgets.Button):  # type: ignore[misc]
+class Guarded(widgets.Button):
     """A button whose clicks a guard looks at. `quick`: clicks in quick succession are meant, as on “1 effect”."""
 
     def __init__(self, guard: Guard, **options: Any) -> None:

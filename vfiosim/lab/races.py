@@ -7,13 +7,12 @@ from collections.abc import Callable, Sequence
 from html import escape
 from typing import Any
 
-import ipywidgets as widgets
-
 from ..explore import Result, Witness
 from ..explore.result import counted, runs
 from ..explore.tally import Tally
 from ..puzzles import PUZZLES, Puzzle
 from ..puzzles.words import call_words, outcome_words
+from . import controls as widgets
 from .by_hand import scheduler
 from .press import Guard
 from .sandbox import Sandbox

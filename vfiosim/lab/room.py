@@ -7,10 +7,9 @@ from collections.abc import Collection, Sequence
 from html import escape
 from typing import Any
 
-import ipywidgets as widgets
-
 from ..engine import PatchError
 from ..museum import ROOMS, Own, Proof, Room
+from . import controls as widgets
 from .help import Help
 from .question import Slip
 from .record import progress
@@ -86,7 +85,7 @@ class RoomView(Still):
         self.way.on_click(lambda _: self._walk())
         self.prove.on_click(lambda _: self._prove())
         self.again.on_click(lambda _: self._reset())
-        self._frame = [
+        self._frame: list[Any] = [
             style(),
             text("vfiosim-question", self._title()),
             row("", self.recording, self.way),

@@ -6,18 +6,18 @@ import re
 from collections.abc import Sequence
 from html import escape, unescape
 
-import ipywidgets as widgets
-
 from ..assets import asset
+from ..views.shared import shared
+from . import controls as widgets
 from .press import Guard, Guarded
 
 SHEETS = ("lab.css", "questions.css")
 
 
 def style() -> widgets.HTML:
-    """The styles of the lab; one in each widget, so that each looks right on its own."""
-    made = widgets.HTML(f"<style>{''.join(asset(name).read_text('utf-8') for name in SHEETS)}</style>")
-    made.add_class("vfiosim-style")
+    """The styles of the lab; to be put into each widget, so that each looks right on its own. It is one for all of them."""
+    sheets = "".join(asset(name).read_text("utf-8") for name in SHEETS)
+    made: widgets.HTML = shared(widgets.HTML, value=f"<style>{sheets}</style>", _dom_classes=("vfiosim-style",))
     return made
 
 

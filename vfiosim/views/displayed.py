@@ -12,6 +12,8 @@ from typing import Any
 
 import ipywidgets as widgets
 
+from .shared import Shared
+
 SOON = 5.0  # seconds; a page that has just been opened is still making them, and complains if they are closed meanwhile
 
 _shown: dict[str, list[widgets.Widget]] = {}  # by cell: what its last run has shown
@@ -41,7 +43,7 @@ def _close(before: list[widgets.Widget]) -> None:
     """Close these and all their parts, but for what is shown elsewhere or has a name."""
     kept = {*_with_parts([*(widget for shown in _shown.values() for widget in shown), *_named()])}
     for widget in _with_parts(before):
-        if widget not in kept:
+        if widget not in kept and not isinstance(widget, Shared):
             widget.close()
 
 

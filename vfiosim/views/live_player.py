@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Collection
 from typing import Any
 
@@ -12,7 +13,7 @@ from ..assets import asset
 from ..trace import Trace
 from .displayed import displayed
 from .kept import display_kept
-from .player import Player, styles
+from .player import Data, Player, styles
 from .steady import Past
 
 
@@ -36,13 +37,25 @@ class LivePlayer(anywidget.AnyWidget):
     selecting = traitlets.Bool(False).tag(sync=True)
     shown = traitlets.List(traitlets.Unicode()).tag(sync=True)
     drawing = traitlets.Dict().tag(sync=True)
+    itself = traitlets.Unicode().tag(sync=True)  # the name by which the page finds it
 
     def __init__(self, trace: Trace, *, step: int = 0, steady: bool = False, **options: Any) -> None:
         self._options = {**options, "past": Past() if steady else None}
         self.player = Player(trace, step=step, **self._options)
-        super().__init__(data=self.player.data(drawn=False), step=self.player.step, shown=list(self.player.views))
+        self._edition = 0
+        name = secrets.token_hex(16)
+        super().__init__(
+            model_id=name,
+            itself=name,
+            data=self._data(),
+            step=self.player.step,
+            shown=list(self.player.views),
+        )
         self.observe(lambda _: self._draw(), "shown")
         self._draw()
+        # The page goes on to other messages only after it has read this one, and that only when the player listens: so on a slow
+        # machine a player that has just come is not drowned by all that comes after it.
+        self.send({})
 
     def update(self, trace: Trace, step: int = -1, room: Collection[Trace] = ()) -> None:
         """Show this trace instead, at `step` (counted from 1; -1 is the last). Raises IndexError for one not there.
@@ -51,9 +64,14 @@ class LivePlayer(anywidget.AnyWidget):
         """
         self.player = Player(trace, step=step, **{**self._options, **({"room": room} if room else {})})
         with self.hold_sync():
-            self.data = self.player.data(drawn=False)
+            self.data = self._data()
             self.step = self.player.step
             self._draw()
+
+    def _data(self) -> Data:
+        """What the script needs; its `edition` tells it from what was shown before and is shown after."""
+        self._edition += 1
+        return {**self.player.data(drawn=False), "edition": self._edition}
 
     def forget(self) -> None:
         """What is shown next need not be like what was shown before."""

@@ -6,15 +6,14 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-import ipywidgets as widgets
-
 from ...uapi import Field, Struct
+from .. import controls as widgets
 from ..fields import BadInput, NumberField
 from ..style import row
 from .inputs import AddressField, BytesField, NumbersField, bytes_of
 
 
-class BufferForm(widgets.VBox):  # type: ignore[misc]
+class BufferForm(widgets.VBox):
     """Fields of a struct, what follows it, and its raw bytes.
 
     `fds` are descriptors to choose from; `memory()` tells what is to be put into memory, and where in the buffer its address
@@ -34,7 +33,7 @@ class BufferForm(widgets.VBox):  # type: ignore[misc]
                 self.fields[field.name] = self._field(field, values.get(field.name), fds)
         self.raw = BytesField("raw bytes", tip="the whole buffer, two hexadecimal digits for each byte")
         self.raw.add_class("vfiosim-raw")
-        self.raw.layout.display = "none"
+        widgets.unfold(self.raw, False)
         self.show_raw = widgets.ToggleButton(
             value=False, description="Raw bytes", tooltip="edit the buffer byte by byte"
         )
@@ -134,7 +133,7 @@ class BufferForm(widgets.VBox):  # type: ignore[misc]
             field.set(now.hex(" "))
 
     def _show(self, shown: bool) -> None:
-        self.raw.layout.display = "" if shown else "none"
+        widgets.unfold(self.raw, shown)
 
     # ---- for the call
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import ipywidgets as widgets
-
 from ...kernel.fs.file import O_RDWR
 from ...kernel.mmap import MAP_SHARED
+from .. import controls as widgets
 from ..fields import BadInput, NumberField
 from ..nodes import device_nodes
 from ..press import Guard
@@ -20,7 +19,7 @@ from .run import Run
 Do = Callable[[Callable[[], Action]], None]
 
 
-class Common(widgets.VBox):  # type: ignore[misc]
+class Common(widgets.VBox):
     """Rows of buttons; each gives `do` a function that makes the action, and may raise BadInput."""
 
     def __init__(self, run: Callable[[], Run], process: Callable[[], str], guard: Guard, do: Do) -> None:

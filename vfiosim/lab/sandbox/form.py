@@ -6,10 +6,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import ipywidgets as widgets
-
 from ... import uapi
 from ...kernel.base import VFIO_DRIVERS
+from .. import controls as widgets
 from ..fields import NumberField
 from ..style import row, text
 from .actions import Called, Mapped
@@ -31,7 +30,7 @@ NO_FD, OTHER_FD = "no descriptor", "another number"
 CONST_ARGUMENT, BUFFER = "a number", "bytes"
 
 
-class CallForm(widgets.VBox):  # type: ignore[misc]
+class CallForm(widgets.VBox):
     """The parts of one call. `parts_of_call` gives what is to be done for it; `run` and `process` tell whose it is."""
 
     def __init__(self, run: Callable[[], Run], process: Callable[[], str]) -> None:
@@ -91,7 +90,7 @@ class CallForm(widgets.VBox):  # type: ignore[misc]
         if self._quiet:
             return
         self._signature = self._now()
-        self.number.layout.display = "" if self.fd.value == OTHER_FD else "none"
+        widgets.unfold(self.number, self.fd.value == OTHER_FD)
         file = self._file()
         calls: list[tuple[str, Any]]
         if self.fd.value == NO_FD:
@@ -111,7 +110,8 @@ class CallForm(widgets.VBox):  # type: ignore[misc]
             return
         chosen = self.what.value
         other = chosen == OTHER
-        self.request.layout.display = self.sort.layout.display = "" if other else "none"
+        widgets.unfold(self.request, other)
+        widgets.unfold(self.sort, other)
         self.buffer, self.parts = None, {}
         self.does.value = chosen.does if isinstance(chosen, Plain) else ""
         if isinstance(chosen, Plain):

@@ -6,9 +6,8 @@ from collections.abc import Callable
 from html import escape
 from pathlib import Path
 
-import ipywidgets as widgets
-
 from ...as_code import program_of
+from .. import controls as widgets
 from ..fields import BadInput
 from ..press import Guard
 from ..style import button, row, text, words
@@ -18,7 +17,7 @@ from .run import Run
 LARGEST = 4_000_000  # bytes of a file to load
 
 
-class Keep(widgets.VBox):  # type: ignore[misc]
+class Keep(widgets.VBox):
     """Two texts and their buttons; `load` is given a saved text, and raises ValueError for one that is none."""
 
     def __init__(self, run: Callable[[], Run], guard: Guard, load: Callable[[str], None]) -> None:

@@ -7,10 +7,9 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import ipywidgets as widgets
-
 from ...machine import Machine
 from ...topology import Topology
+from .. import controls as widgets
 from ..alive import Alive
 from ..fields import BadInput
 from ..press import Guard
@@ -105,7 +104,7 @@ class Sandbox(Still):
         self.kill = self._button("Kill", self.common.kill, "end the process: all its descriptors are closed")
         self.when = widgets.ToggleButtons(options=[AT_ONCE, BY_HAND], tooltips=["to its end", "you are the scheduler"])
         self.lane = widgets.Text("A", description="thread", tooltip="The name of the thread that makes the call")
-        self.lane.layout.display = "none"
+        widgets.unfold(self.lane, False)
         self.when.observe(lambda change: self._when(change["new"]), "value")
         self.call = button("Call", "make the call that is chosen above", primary=True, guard=self.guard)
         self.call.on_click(lambda _: self._press(self._call))
@@ -149,7 +148,7 @@ class Sandbox(Still):
             )
         }
         for fold, part in zip(self.folds.values(), (self.common.more, self.world, self.keep), strict=True):
-            part.layout.display = "none"
+            widgets.unfold(part, False)
             fold.observe(lambda change, part=part: self._fold(part, change["new"]), "value")
         back, who = (self.undo, self.redo, self.reset), (self.begin, self.common.new, self.fork, self.kill)
         made = row("", *back, *who, *self.folds.values())
@@ -157,13 +156,13 @@ class Sandbox(Still):
         return made
 
     def _fold(self, part: widgets.Widget, shown: bool) -> None:
-        part.layout.display = "" if shown else "none"
+        widgets.unfold(part, shown)
         if part is self.world:
             self.world.unfold()
         self.keep.look_again()
 
     def _when(self, value: str) -> None:
-        self.lane.layout.display = "" if value == BY_HAND else "none"
+        widgets.unfold(self.lane, value == BY_HAND)
 
     def _who(self) -> str:
         return str(self.process.value or "")
@@ -195,7 +194,8 @@ class Sandbox(Still):
 
     def _failing(self, wanted: bool) -> None:
         """Is something in the next call to fail?"""
-        self.look.layout.display = self.what_fails.layout.display = "" if wanted else "none"
+        widgets.unfold(self.look, wanted)
+        widgets.unfold(self.what_fails, wanted)
         self.what_fails.options = [NOTHING]
 
     def _look(self) -> None:
@@ -274,7 +274,7 @@ class Sandbox(Still):
             wanted = last.process if isinstance(last, Began) and not last.parent else was
             self.process.value = wanted if wanted in alive else next(iter(alive), None)
             self._quiet = False
-        self.process.layout.display = "" if len(alive) > 1 else "none"
+        widgets.unfold(self.process, len(alive) > 1)
         for control in (self.call, self.fork, self.kill):
             control.disabled = not alive
         self.table.value = table_html(self.run)

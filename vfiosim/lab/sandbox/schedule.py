@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from html import escape
 
-import ipywidgets as widgets
-
+from .. import controls as widgets
 from ..press import Guard
 from ..style import button, row, text
 from .acquired import about_to, next_line
@@ -49,7 +48,7 @@ class Row:
             made.tooltip = f"{call.thread.label}: {name}, {HOW[name][1]}"
 
 
-class Schedule(widgets.VBox):  # type: ignore[misc]
+class Schedule(widgets.VBox):
     """All running calls of a machine."""
 
     def __init__(self, guard: Guard, move: Callable[[Moved], None]) -> None:

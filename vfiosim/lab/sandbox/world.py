@@ -6,11 +6,10 @@ from collections.abc import Callable, Collection
 from dataclasses import replace
 from html import escape
 
-import ipywidgets as widgets
-
 from ...kernel.base import VFIO_DRIVERS
 from ...kernel.variants import VARIANTS
 from ...topology import TOPOLOGIES, DeviceSpec, Topology
+from .. import controls as widgets
 from ..fields import BadInput, NumberField
 from ..press import Guard
 from ..style import button, row, text, words
@@ -51,7 +50,7 @@ class DeviceRow:
         self.box.add_class("vfiosim-device")
 
     def _unfold(self, shown: bool) -> None:
-        self.rare.layout.display = "" if shown else "none"
+        widgets.unfold(self.rare, shown)
 
     def read(self) -> DeviceSpec:
         """The device. Raises BadInput where a field holds something that cannot be used."""
@@ -76,7 +75,7 @@ class DeviceRow:
             return None
 
 
-class World(widgets.VBox):  # type: ignore[misc]
+class World(widgets.VBox):
     """The editor. `boot(setup, keep)` is called for a new machine; with `keep` everything is done again on it.
 
     `boot` raises ValueError for a machine that cannot be; that is then said here.
