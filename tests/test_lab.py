@@ -264,6 +264,29 @@ def test_undo_brings_back_the_machine_from_before_the_call():
     assert "→ 0" in press(bench, "bind")
 
 
+def test_undo_takes_the_last_call_back_that_changed_something_with_the_refused_ones_after_it():
+    bench = opened()
+    before = ledger(bench.session)
+    assert "→ EINVAL" in press(bench, "bind", "GET_INFO", "bind")
+    bench.undo.click()
+    assert ledger(bench.session) == before
+    said = (
+        "Taken back: ioctl(3, VFIO_DEVICE_BIND_IOMMUFD), and the 2 calls after it. What came after had changed nothing."
+    )
+    assert bench.message == said
+
+
+def test_where_all_calls_were_refused_undo_says_that_nothing_had_changed():
+    bench = one_bind.errors().bench
+    before = ledger(bench.session)
+    bench.struct["flags"].set(2)
+    press(bench, "bind", "bind")
+    bench.undo.click()
+    assert bench.undo.disabled
+    assert ledger(bench.session) == before
+    assert bench.message.endswith("BIND_IOMMUFD), and the call after it. Nothing had changed.")
+
+
 def test_undo_works_back_to_the_beginning_and_no_further():
     bench = opened()
     press(bench, "create VM", "create kvm-vfio", "FILE ADD", "bind", "bind", "close")

@@ -228,6 +228,18 @@ def test_fields_and_raw_bytes_show_the_same_buffer() -> None:
     assert len(buffer.read()) == 12
 
 
+def test_raw_bytes_that_the_reader_has_written_are_left_alone_when_something_is_opened() -> None:
+    written = "18 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00"
+    box, untouched = opened("open device"), opened("open device")
+    assert box.form.buffer is not None
+    assert untouched.form.buffer is not None
+    box.form.buffer.raw.set(f"{written} ff")
+    for each in (box, untouched):
+        each.common.buttons["open iommufd"].click()
+    assert box.form.buffer.raw.text.value == f"{written} ff"
+    assert untouched.form.buffer.fields["iommufd"].text.value == "4"
+
+
 def test_a_wrong_field_is_told_beside_it_and_nothing_is_called() -> None:
     box = opened("open device", "open iommufd")
     assert box.form.buffer is not None

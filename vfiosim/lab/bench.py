@@ -7,7 +7,6 @@ from collections.abc import Callable, Collection
 from html import escape
 from typing import Any
 
-from ..trace import Trace
 from ..uapi import VfioDeviceBindIommufd
 from ..views import show as player_of
 from . import controls as widgets
@@ -19,7 +18,6 @@ from .stage import Stage
 from .still import ONLY_LIVE, Still, note
 from .style import beside, button, row, style, text, told, words
 
-MOST = 16  # calls whose pictures are remembered
 ROWS = ("open", "descriptor", "bind", "kvm", "why")
 
 
@@ -50,9 +48,8 @@ class Bench(Still):
             rows=12, layout={"display": "none", "width": "100%"}, tooltip="What was done, as a Python program"
         )
         self.code.add_class("vfiosim-code")
-        self.stage = Stage(self.session.steps, steady="room" not in options, **options)
+        self.stage = Stage(self.session.steps, steady=True, **options)
         self._options = options
-        self._seen: list[Trace] = []
         rows = [getattr(self, f"_{name}_row")() for name in ROWS if name in show and name != "why"]
         why = [Alive(self)] if "why" in show else []
         back = self._way_back()
@@ -142,7 +139,7 @@ class Bench(Still):
         )
 
     def _way_back(self) -> widgets.Box:
-        self.undo = button("Undo", "take the last call back")
+        self.undo = button("Undo", "take the last call back that changed something, with those after it")
         self.undo.on_click(lambda _: self._press(self._undo))
         self.reset = button("Reset", "a fresh machine")
         self.reset.on_click(lambda _: self._press(self._reset))
@@ -169,8 +166,15 @@ class Bench(Still):
         return call(self.kv.read(), self.listed.read())
 
     def _undo(self) -> None:
-        action = self.session.undo()
-        self._say(f"Taken back: {action.outcome.call}" if action else "There is nothing to take back.")
+        idle = self.session.idle
+        taken = self.session.undo()
+        if not taken:
+            self._say("There is nothing to take back.")
+            return
+        more = len(taken) - 1
+        after = f", and {'the call' if more == 1 else f'the {more} calls'} after it" if more else ""
+        why = " Nothing had changed." if idle else " What came after had changed nothing." if more else ""
+        self._say(f"Taken back: {taken[0].outcome.call}{after}{f'.{why}' if why else ''}")
 
     def _reset(self) -> None:
         self.session.reset()
@@ -205,19 +209,13 @@ class Bench(Still):
             return
         self._refresh(before)
         back = outcome is None
-        self._seen = [*self._seen, self.session.steps][-MOST:]
-        self.stage.show(self.session.steps, -1 if back else min(1, len(self.session.steps)), self._room())
+        self.stage.show(self.session.steps, -1 if back else min(1, len(self.session.steps)))
         if outcome is not None:  # last: who can read how the call ended can walk through it
             self._tell(outcome)
         for listener in self.listeners:
             listener(self)
 
     # ---- what they show
-
-    def _room(self) -> tuple[Trace, ...]:
-        """Whoever has rehearsed keeps the places of the rehearsal, and of what came up beside it."""
-        rehearsed = self._options.get("room")
-        return () if rehearsed is None else (rehearsed, *self._seen)
 
     def still(self) -> str:
         """How things stand, and the steps of the last call; before the first call those of the rehearsal, if there was one."""

@@ -91,15 +91,32 @@ class Session:
         """Is there something to take back?"""
         return self.calls_made > 0
 
-    def undo(self) -> Action | None:
-        """Take the last action back: the machine is a branch of the old one from the step before. None: nothing to undo."""
+    def undo(self) -> tuple[Action, ...]:
+        """Take back the last action that changed something and those after it, or all if none did; these, in their order.
+
+        The machine is a branch of the old one from the step before. A call that changed nothing, such as one that was refused,
+        would seem to do nothing when it is taken back alone.
+        """
         if not self.can_undo:
-            return None
-        action = self.actions[-1]
-        self.machine = self.machine.branch(action.before + 1)
-        self.actions.pop()
+            return ()
+        first = next((n for n in reversed(range(self._fixed, len(self.actions))) if self.changed(n)), self._fixed)
+        taken = tuple(self.actions[first:])
+        self.machine = self.machine.branch(taken[0].before + 1)
+        del self.actions[first:]
         self.process = self.machine.processes[PROGRAM]
-        return action
+        return taken
+
+    @property
+    def idle(self) -> bool:
+        """Has nothing that was done since `start` changed anything?"""
+        return not any(map(self.changed, range(self._fixed, len(self.actions))))
+
+    def changed(self, number: int) -> bool:
+        """Is the machine different after this action from what it was before?"""
+        actions, trace = self.actions, self.machine.trace
+        last = actions[number + 1].before if number + 1 < len(actions) else len(trace) - 1
+        different = any(trace.diff(actions[number].before, last)) if last > actions[number].before else False
+        return different or actions[number].outcome.result in ("waits", "oops")
 
     # ---- to look at
 

@@ -45,9 +45,9 @@ KVM = CORE | {"file kvm-v*", "kvm", "kvm_device", "kvm_vfio"}
 def bound_for_a_vm(session: Session) -> None:
     """A device that is bound to an iommufd, and listed by the kvm-vfio device of a VM before that."""
     opened(session)
-    session.create_vm()
-    session.create_kvm_vfio(5)
-    session.file_add(6, 3)
+    vm = int(session.create_vm().result)
+    kv = int(session.create_kvm_vfio(vm).result)
+    session.file_add(kv, 3)
     session.bind(3, iommufd=4)
 
 

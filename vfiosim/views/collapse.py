@@ -13,24 +13,27 @@ MOST = 20  # nodes that are readable at once from the back of a room
 Group: TypeAlias = "str | tuple[str, ...]"  # a kind or pattern, or several that go into one box
 
 
-def collapse(graph: Graph, groups: Iterable[Group], *, by_kind: bool = False, most: int = MOST) -> Graph:
+def collapse(
+    graph: Graph, groups: Iterable[Group], *, by_kind: bool = False, most: int = MOST, alone: Collection[str] = ()
+) -> Graph:
     """The graph with a box for each group, if it has more than `most` nodes; a box tells how many of its objects live.
 
-    `by_kind` makes groups of the commonest kinds until there are few enough.
+    `by_kind` makes groups of the commonest kinds until there are few enough; objects in `alone` go into no group.
     """
     if len(graph.nodes) <= most:
         return graph
     inside: dict[str, str] = {}  # by node, the key of its box
     named: dict[str, list[Node]] = {}
+    free = [node for node in graph.nodes if node.oid not in alone]
     for group in groups:
         patterns = (group,) if isinstance(group, str) else group
-        _gather(inside, named, [node for node in graph.nodes if node.key not in inside and fits(node.oid, patterns)])
+        _gather(inside, named, [node for node in free if node.key not in inside and fits(node.oid, patterns)])
     while by_kind and len(graph.nodes) - len(inside) + len(named) > most:
-        kinds = Counter(node.kind for node in graph.nodes if node.key not in inside and node.kind != "thread")
+        kinds = Counter(node.kind for node in free if node.key not in inside and node.kind != "thread")
         common = kinds.most_common(1)
         if not common or common[0][1] < 2:
             break
-        _gather(inside, named, [node for node in graph.nodes if node.key not in inside and node.kind == common[0][0]])
+        _gather(inside, named, [node for node in free if node.key not in inside and node.kind == common[0][0]])
     return _Merged(graph, inside, named).graph() if named else graph
 
 

@@ -30,11 +30,11 @@ def at(pieces: list[Piece], place: float) -> Point:
 
 def trim(points: tuple[Point, ...], tip: Point, holder: Box, target: Box) -> tuple[tuple[Point, ...], Point]:
     """The part of an arrow that lies between two boxes, and its tip. What does not reach a box is made longer."""
-    pieces = [*pieces_of(points), _straight(points[-1], tip)]
+    pieces = [*pieces_of(points), straight(points[-1], tip)]
     if not _inside(holder, pieces[0][0]):
-        pieces.insert(0, _straight(_nearest(holder, pieces[0][0]), pieces[0][0]))
+        pieces.insert(0, straight(_nearest(holder, pieces[0][0]), pieces[0][0]))
     if not _inside(target, tip):
-        pieces.append(_straight(tip, _nearest(target, tip)))
+        pieces.append(straight(tip, _nearest(target, tip)))
     spots = [(number / FINE, at(pieces, number / FINE)) for number in range(len(pieces) * FINE + 1)]
     start = next((place for place, spot in spots if not _inside(holder, spot)), 0.0)
     end = next((place for place, spot in spots if place > start and _inside(target, spot)), spots[-1][0])
@@ -86,7 +86,8 @@ def _mix(a: Point, b: Point, t: float) -> Point:
     return a[0] + (b[0] - a[0]) * t, a[1] + (b[1] - a[1]) * t
 
 
-def _straight(a: Point, b: Point) -> Piece:
+def straight(a: Point, b: Point) -> Piece:
+    """A piece without a bend."""
     return a, _mix(a, b, 1 / 3), _mix(a, b, 2 / 3), b
 
 

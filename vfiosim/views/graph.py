@@ -6,11 +6,12 @@ there is one more after each micro-step. So one layout serves all moments, and n
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from ..trace import Trace
+from .causes import causes
 from .facts import Arrow, Box, Fact, Line, Story
 
 Frame = dict[str, str]
@@ -105,27 +106,32 @@ def graph(
 
     Without `only` it shows what the steps of this trace change, and who holds that; if nothing changes, these objects of
     `rest`, or else what the programs have. `idle=True` adds everything else.
+    What a check looked at that refused is in it in any case, with its holders.
     What occurs in `room`, another trace or several, gets a place too, so that pictures of different calls have things in the
     same places.
     """
     story = Story(trace, (room,) if isinstance(room, Trace) else room)
-    return _Keys(story, _choose(story, only, hide, idle, rest)).graph()
+    why = causes(trace)
+    return _Keys(story, _choose(story, only, hide, idle, rest, why), why).graph()
 
 
-def _choose(story: Story, only: Collection[str], hide: Collection[str], idle: bool, rest: Collection[str]) -> list[str]:
-    """The names of the objects to be drawn, in the order in which they were met."""
+def _choose(
+    story: Story, only: Collection[str], hide: Collection[str], idle: bool, rest: Collection[str], why: Collection[str]
+) -> list[str]:
+    """The names of the objects to be drawn, in the order in which they were met; `why` a call was refused is among them."""
+    arrows = story.arrows()
+    shown = {*why, *(arrow.holder for arrow in arrows if arrow.target in why and arrow.sort in ("counted", "owns"))}
 
     def wanted(oid: str) -> bool:
-        return not fits(oid, hide) and (not only or fits(oid, only))
+        return not fits(oid, hide) and (not only or fits(oid, only) or oid in shown)
 
-    arrows = story.arrows()
     names = dict.fromkeys([*story.things, *(end for arrow in arrows for end in (arrow.holder, arrow.target))])
     nodes = [oid for oid in names if wanted(oid)]
     if only or idle:
         return nodes
     arrows = [arrow for arrow in arrows if {arrow.holder, arrow.target} <= {*nodes}]
     busy = {fact.oid for fact in story.texts if not isinstance(fact, Arrow) and story.moves(fact)}
-    busy |= {end for arrow in arrows if story.moves(arrow) for end in (arrow.holder, arrow.target)}
+    busy |= {end for arrow in arrows if story.moves(arrow) for end in (arrow.holder, arrow.target)} | {*why}
     before = -1
     while len(busy) > before:  # and who holds these, and who holds those
         before = len(busy)
@@ -163,8 +169,9 @@ def shorten(text: str) -> str:
 class _Keys:
     """Gives keys to the facts that are to be drawn."""
 
-    def __init__(self, story: Story, chosen: list[str]) -> None:
+    def __init__(self, story: Story, chosen: list[str], read: Mapping[str, Collection[str]]) -> None:
         self._story = story
+        self._read = read  # the cells of each object that have to be told
         self._keys: dict[Fact, str] = {}
         self._boxes = {oid: f"n{number}" for number, oid in enumerate(chosen)}
         self._nodes = tuple(self._node(oid) for oid in chosen)
@@ -190,7 +197,7 @@ class _Keys:
                 yield Row(key, fact.cell, fact.sort, _widest([shorten(text) for text in texts]))
 
     def _is_told(self, line: Line) -> bool:
-        changes = len(self._story.lasting.get(line, set()) - {""}) > 1
+        changes = len(self._story.lasting.get(line, set()) - {""}) > 1 or line.cell in self._read.get(line.oid, ())
         return changes or not self._story.holders.get((line.oid, line.cell), set()).isdisjoint(self._boxes)
 
     def _edge(self, number: int, arrows: list[Arrow]) -> Edge:

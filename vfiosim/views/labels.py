@@ -1,18 +1,22 @@
-"""Where the labels of arrows go: on or beside their own line, clear of boxes and of each other where there is room.
+"""Where the labels of arrows go: on or beside their own line, clear of boxes, of other lines and of each other.
 
 Graphviz can do this, but keeps so much room for it that the letters get too small for a projector.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import pairwise
-from math import inf
+from math import ceil, dist, inf
 
-from .curves import Box, Point, at, pieces_of
+from .curves import Box, Point, at, pieces_of, straight
+from .paper import SIDE, Paper
 
 _PLACES = 25  # places to try on each arrow
+_SQUARE, _COMMON = 60.0, 5.0  # what a covered square costs, and what a piece of another label costs
+_HIDDEN = 7.0  # what it costs to hide one place of the own arrow
+_ROUNDS = 3  # how often labels that are in the way of each other look for other places
+_BESIDE = (30.0, 8.0), (80.0, 26.0)  # how bad it is to stand beside the line, so far from it
 
 
 def along(points: tuple[Point, ...]) -> list[Point]:
@@ -21,61 +25,119 @@ def along(points: tuple[Point, ...]) -> list[Point]:
     return [at(pieces, number / _PLACES * len(pieces)) for number in range(1, _PLACES)]
 
 
-def place(
-    lines: dict[str, list[Point]], sizes: dict[str, Point], boxes: Iterable[Box]
-) -> tuple[dict[str, Point], float]:
-    """The middle of each label, and how much they cover in all.
+def traced(points: tuple[Point, ...], tip: Point) -> list[Point]:
+    """An arrow as points that are so close to each other that no square of the paper is left out."""
+    found: list[Point] = []
+    for (ax, ay), (bx, by), (cx, cy), (dx, dy) in [*pieces_of(points), straight(points[-1], tip)]:
+        many = (
+            ceil((abs(bx - ax) + abs(by - ay) + abs(cx - bx) + abs(cy - by) + abs(dx - cx) + abs(dy - cy)) / SIDE) + 1
+        )
+        px, qx, rx = 3 * (bx - ax), 3 * (cx - 2 * bx + ax), dx - ax - 3 * (cx - bx)
+        py, qy, ry = 3 * (by - ay), 3 * (cy - 2 * by + ay), dy - ay - 3 * (cy - by)
+        for t in [number / many for number in range(many + 1)]:
+            found.append((((rx * t + qx) * t + px) * t + ax, ((ry * t + qy) * t + py) * t + ay))
+    return found
 
-    `lines` are the places that an arrow goes through, `sizes` width and height of its label. Short arrows choose first, for
-    they have the fewest places.
+
+class Labels:
+    """The labels of one picture.
+
+    `places` are the points of each arrow where its label may be, `lines` its points as it is drawn,
+    `sizes` width and height of each label, `boxes` what no label may cover.
     """
-    trouble = 0.0
-    taken = [(box, 3.0) for box in boxes]
-    chosen: dict[str, Point] = {}
-    everywhere = sorted(point for line in lines.values() for point in line)
-    for key in sorted(lines, key=lambda key: _length(lines[key])):
-        own = lines[key]
-        ordered = sorted(own)
-        best = (inf, (0.0, 0.0, 0.0, 0.0))
-        for cost, box in sorted(_candidates(own, *sizes[key])):
-            if cost >= best[0]:
+
+    def __init__(
+        self,
+        places: Mapping[str, list[Point]],
+        lines: Mapping[str, list[Point]],
+        sizes: Mapping[str, Point],
+        boxes: Iterable[Box],
+    ) -> None:
+        solid = Paper()
+        solid.fill(boxes)
+        drawn = {key: Paper() for key in lines}
+        for key, points in lines.items():
+            drawn[key].draw(points)
+        others = _each_without(drawn, solid)
+        self._choices = {key: _Choices(places[key], sizes[key], others[key]) for key in places}
+        self._chosen: dict[str, Box] = {}
+        self._covered = dict.fromkeys(places, 0.0)
+
+    def place(self) -> tuple[dict[str, Point], float]:
+        """The middle of each label, and how much they cover in all. Short arrows choose first: they have the fewest places."""
+        for key in sorted(self._choices, key=lambda key: self._choices[key].length):
+            self._choose(key, self._chosen)
+        for _ in range(_ROUNDS):
+            troubled = [key for key, covered in self._covered.items() if covered]
+            for key in sorted(troubled, key=lambda key: -self._covered[key]):
+                self._make_room(key)
+        middles = {key: ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2) for key, box in self._chosen.items()}
+        return middles, sum(self._covered.values())
+
+    def _choose(self, key: str, others: Mapping[str, Box]) -> None:
+        """The best place for a label beside these."""
+        taken = [box for other, box in others.items() if other != key]
+        self._covered[key], self._chosen[key] = self._choices[key].best(taken)
+
+    def _make_room(self, key: str) -> None:
+        """Put a label where it is best; those that are in its way look for other places. As it was, if that is no better."""
+        chosen, covered = dict(self._chosen), dict(self._covered)
+        self._choose(key, {})
+        for other in [one for one in chosen if one != key and _common(chosen[one], self._chosen[key])]:
+            self._choose(other, self._chosen)
+        self._choose(key, self._chosen)
+        if sum(self._covered.values()) >= sum(covered.values()):
+            self._chosen, self._covered = chosen, covered
+
+
+class _Choices:
+    """The places where one label can be: on its line and on all sides of it, those near the middle of the line first."""
+
+    def __init__(self, line: list[Point], size: Point, solid: Paper) -> None:
+        self.length = sum(dist(a, b) for a, b in pairwise(line))
+        self._solid = solid
+        self._boxes = sorted(_candidates(line, *size))
+        self._covered: list[float] = []  # by the first ones: what is not needed is not worked out
+
+    def best(self, taken: Collection[Box]) -> tuple[float, Box]:
+        """How much the best place beside other labels covers, and the place."""
+        best = inf, 0.0, self._boxes[0][1]
+        for number, (far, box) in enumerate(self._boxes):
+            if far >= best[0]:
                 break  # the ones that follow are farther still
-            cost += _covered(box, taken)
-            if cost < best[0]:  # 80 for a place of another arrow, 20 for one of its own
-                best = min(best, (cost + 80 * _inside(box, everywhere) - 60 * _inside(box, ordered), box))
-        cost, (left, top, right, bottom) = best
-        trouble += cost
-        chosen[key] = (left + right) / 2, (top + bottom) / 2
-        taken.append(((left, top, right, bottom), 5.0))
-    return chosen, trouble
+            if number == len(self._covered):
+                self._covered.append(_SQUARE * self._solid.covered(box))
+            covered = self._covered[number]
+            if far + covered < best[0]:
+                covered += sum(_COMMON * _common(box, other) for other in taken)
+                best = min(best, (far + covered, covered, box))
+        return best[1:]
 
 
 def _candidates(line: list[Point], width: float, height: float) -> Iterator[tuple[float, Box]]:
-    """Boxes for a label, on the line and on both sides of it, and how far each is from the ideal place."""
+    """Boxes for a label, and how far each is from the ideal place."""
+    places = [(0.0, 0.0, 0.0)]
+    for far, gap in _BESIDE:
+        right, below = width / 2 + gap, height / 2 + gap
+        places += [(far, x, y) for x in (right, 0.0, -right) for y in (below, 0.0, -below) if x or y]
     for number, (x, y) in enumerate(line):
-        for aside in (0.0, width / 2 + 5, -width / 2 - 5):
-            middle = x + aside
-            box = (middle - width / 2, y - height / 2, middle + width / 2, y + height / 2)
-            yield 4 * abs(number - len(line) / 2) + (30 if aside else 0), box
+        for far, dx, dy in places if number % 2 else places[:1]:
+            box = (x + dx - width / 2, y + dy - height / 2, x + dx + width / 2, y + dy + height / 2)
+            hidden = 0 if far else sum(box[0] < at_x < box[2] and box[1] < at_y < box[3] for at_x, at_y in line)
+            yield 4 * abs(number - len(line) / 2) + far + _HIDDEN * hidden, box
 
 
-def _inside(box: Box, points: list[Point]) -> int:
-    """How many of these points, which are ordered from left to right."""
-    left, top, right, bottom = box
-    first, last = bisect_right(points, (left, inf)), bisect_left(points, (right, -inf))
-    return sum(top < y < bottom for _, y in points[first:last])
+def _each_without(drawn: Mapping[str, Paper], solid: Paper) -> dict[str, Paper]:
+    """For each arrow all the others and what is solid, on one sheet."""
+    keys = list(drawn)
+    before, after = [solid], [Paper()]
+    for key, last in zip(keys, reversed(keys), strict=True):
+        before.append(before[-1] | drawn[key])
+        after.append(after[-1] | drawn[last])
+    return {key: before[number] | after[len(keys) - 1 - number] for number, key in enumerate(keys)}
 
 
-def _length(line: list[Point]) -> float:
-    return sum(abs(a[0] - b[0]) + abs(a[1] - b[1]) for a, b in pairwise(line))
-
-
-def _covered(box: Box, taken: list[tuple[Box, float]]) -> float:
-    """How much a box covers of what has its place, by weight."""
-    left, top, right, bottom = box
-    cost = 0.0
-    for (its_left, its_top, its_right, its_bottom), weight in taken:
-        if its_left < right and left < its_right and its_top < bottom and top < its_bottom:
-            width, height = min(right, its_right) - max(left, its_left), min(bottom, its_bottom) - max(top, its_top)
-            cost += weight * (width * height)
-    return cost
+def _common(one: Box, other: Box) -> float:
+    """How much two boxes have in common, 0 for nothing."""
+    width, height = min(one[2], other[2]) - max(one[0], other[0]), min(one[3], other[3]) - max(one[1], other[1])
+    return width * height + 1 if width > 0 and height > 0 else 0.0

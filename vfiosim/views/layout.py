@@ -14,10 +14,19 @@ from typing import Any, TypeAlias
 from .curves import Box, Point, trim
 from .dot import HEADER, KINSHIP, Family, box_size, dot, families, family_size, label_size, pinned
 from .graph import Edge, Graph, Node
-from .labels import along, place
+from .labels import Labels, along, traced
 
 WIDE, HIGH, LARGEST = 1400.0, 780.0, 1.6  # what a projector offers, and the most that letters are blown up
+LEGIBLE = 1.34  # what makes the smallest letters 20 pixels high
 TRIES = (("TB", 0.4, 0.38), ("TB", 0.6, 0.48), ("TB", 0.8, 0.65), ("LR", 0.35, 1.6))  # direction, and gaps in inches
+OTHERS = (
+    ("TB", 0.8, 1.0),
+    ("TB", 1.3, 1.3),
+    ("LR", 0.6, 2.0),
+    ("LR", 1.0, 2.4),
+    ("LR", 0.3, 1.0),
+    ("TB", 0.3, 0.5),
+)  # where labels cover something in all of these
 
 ASIDE = 22.0  # between two arrows from box to box
 HIDDEN = 5_000.0  # the trouble with an arrow that is not to be seen
@@ -85,7 +94,8 @@ class Layout:
     def merit(self) -> float:
         """Large letters, clear labels, short arrows; and what came first stands first, unless that costs much."""
         way = sum(dist(a, b) for curve in self.edges.values() for a, b in pairwise(curve.points[::3]))
-        return self.scale / (1 + self.trouble / 20_000 + way / 20_000) * (0.97 if self.backwards else 1.0)
+        small = min(self.scale / LEGIBLE, 1.0) ** 2
+        return small * self.scale / (1 + self.trouble / 2_000 + way / 20_000) * (0.97 if self.backwards else 1.0)
 
 
 def lay_out(graph: Graph) -> Layout | None:
@@ -100,11 +110,19 @@ def lay_out(graph: Graph) -> Layout | None:
 def _lay_out(nodes: tuple[Node, ...], edges: tuple[Edge, ...], ask: Callable[[str], str]) -> Layout | None:
     """It depends on no moment, so the next press or step of the same calls finds it here."""
     graph = Graph(nodes, edges, (), ())
-    tries = [(gaps, backwards) for gaps in TRIES for backwards in (False, True)]
-    answers = [(json.loads(ask(dot(graph, *gaps, backwards=back))), back) for gaps, back in tries]
-    layouts = [replace(_read(answer, graph), backwards=back) for answer, back in answers]
-    layouts.sort(key=lambda layout: -layout.merit)
-    return max((_put_labels(layout, graph) for layout in layouts[:4]), key=lambda layout: layout.merit, default=None)
+    best = None
+    for tries in (TRIES, OTHERS):
+        made = [
+            _read(json.loads(ask(dot(graph, *gaps, backwards=back))), graph, back)
+            for gaps in tries
+            for back in (False, True)
+        ]
+        made.sort(key=lambda layout: -layout.merit)
+        made = [_put_labels(layout, graph) for layout in made[:4]]
+        best = max([*([best] if best else []), *made], key=lambda layout: layout.merit)
+        if not best.trouble and best.scale >= LEGIBLE:
+            break
+    return best
 
 
 def sketch(graph: Graph) -> Layout:
@@ -187,7 +205,7 @@ def _by_program(source: str) -> str:
     return str(graphviz.Source(source).pipe(format="json0"), "utf-8")
 
 
-def _read(answer: Any, graph: Graph) -> Layout:
+def _read(answer: Any, graph: Graph, backwards: bool = False) -> Layout:
     _, _, width, height = (float(number) for number in answer["bb"].split(","))
     middles = {thing["name"]: _point(thing["pos"], height) for thing in answer.get("objects", ())}
     nodes: dict[str, Spot] = {}
@@ -201,7 +219,7 @@ def _read(answer: Any, graph: Graph) -> Layout:
             edges[edge.key] = Curve(*trim(*lines[edge.key], holder.box, target.box))
         else:
             edges[edge.key] = _kinship(holder, target)
-    return Layout(0.0, 0.0, width, height, nodes, edges)
+    return Layout(0.0, 0.0, width, height, nodes, edges, backwards=backwards)
 
 
 def spread(family: Family, x: float, y: float) -> dict[str, Spot]:
@@ -220,17 +238,16 @@ def _kinship(owner: Spot, owned: Spot) -> Curve:
     """The short arrow from an owner to what stands beside it."""
     start, end, y = owner.box[2], owned.box[0], owner.box[1] + HEADER / 2
     points = ((start, y), (start + 15, y), (end - 20, y), (end - 10, y))
-    return Curve(points, (end, y), ((start + end) / 2, y + 17))
+    return Curve(points, (end, y))
 
 
 def _put_labels(layout: Layout, graph: Graph, around: Collection[Box] = ()) -> Layout:
     sizes = {edge.key: label_size(edge) for edge in graph.edges}
-    fixed = {key: Spot(*curve.label, *sizes[key]) for key, curve in layout.edges.items() if curve.label != NOWHERE}
-    lines = {key: along(curve.points) for key, curve in layout.edges.items() if key not in fixed}
-    tips = [Spot(*curve.tip, 26, 26) for curve in layout.edges.values()]
-    obstacles = [*around, *(spot.box for spot in [*layout.nodes.values(), *fixed.values(), *tips])]
-    labels, trouble = place(lines, sizes, obstacles)
-    edges = {key: replace(curve, label=labels.get(key, curve.label)) for key, curve in layout.edges.items()}
+    places = {key: along(curve.points) for key, curve in layout.edges.items()}
+    lines = {key: traced(curve.points, curve.tip) for key, curve in layout.edges.items()}
+    obstacles = [*around, *(spot.box for spot in layout.nodes.values())]
+    labels, trouble = Labels(places, lines, sizes, obstacles).place()
+    edges = {key: replace(curve, label=labels[key]) for key, curve in layout.edges.items()}
     boxes = [Spot(*curve.label, *sizes[key]).box for key, curve in edges.items()]
     return replace(
         layout,

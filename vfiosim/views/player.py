@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 from ..assets import asset
 from ..trace import MicroStep, Step, Trace
+from .causes import causes
 from .collapse import MOST, Group
 from .collapse import collapse as collapsed
 from .counters import counters_data
@@ -84,8 +85,11 @@ class Player:
         self._hide = hide
         rest = past.rest(trace) if past is not None else ()
         whole = graph(trace, only=only, hide=hide, idle=idle, room=room, rest=rest)
+        why = {node.key for node in whole.nodes if node.oid in causes(trace)}
+        held = {edge.holder for edge in whole.edges if edge.target in why and edge.sort in ("counted", "owns")}
+        alone = {node.oid for node in whole.nodes if node.key in why | held}
         for most in (MOST, 15, 12, 10, 8, 6) if presenter else (MOST,):
-            self._graph = collapsed(whole, collapse, by_kind=presenter, most=most)
+            self._graph = collapsed(whole, collapse, by_kind=presenter, most=most, alone=alone)
             self._layout = lay_out(self._graph) if past is None else past.lay_out(self._graph, trace)
             if self._layout is None or self._layout.scale >= LARGE:
                 break

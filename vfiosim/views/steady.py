@@ -18,6 +18,7 @@ from .layout import Layout, Spot, lay_out, route, sketch, spread
 SHEET = (920.0, 570.0)  # what a picture gets at least; its letters are then of 20 pixels on a projector
 BESIDE, BELOW, EDGE = 36.0, 34.0, 25.0  # what a new box keeps clear of others, and of the edge of the sheet
 LEAST = 10.0  # what is clear between two boxes in any case; arrows get through
+ROOMY = (1.0, 2.0)  # how much room labels get: more where they are in the way of something
 STEP, FAR = 16, 76  # where a new box is looked for: so far apart, and so many of them to each side
 PICTURES, PLACES, NEW = 64, 40, 20  # how many are remembered; and so many new things are too many to fit in
 CLEAR, FAIR = (1500.0, 150.0), 1.24  # so little trouble, in all or by arrow, is none; and letters that are large
@@ -50,12 +51,18 @@ class Picture:
 class Past:
     """The pictures that were shown one after the other, each made from the one before it.
 
-    One that comes again, because what was done since was taken back, stands as it stood.
+    One that comes again, because what was done since was taken back, stands as it stood. `tight`: there is no free room for
+    what comes later until it comes.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tight: bool = False) -> None:
+        self._tight = tight
         self._pictures: list[Picture] = []
         self._now = -1
+
+    def forget(self) -> None:
+        """What comes next need not be like what was shown before."""
+        self._pictures, self._now = [], -1
 
     def rest(self, trace: Trace) -> Collection[str]:
         """What is to be shown of a trace that changes nothing: what was shown before it."""
@@ -69,11 +76,15 @@ class Past:
         for picture in (self._known(trace), now):
             if picture is not None and picture.shows(graph):
                 return picture.layout
+        for picture in reversed(self._pictures[: self._now + 1]):  # the arrows, too, are where they were
+            if now is not None and picture.shows(graph) and _agree(picture.boxes, now.boxes):
+                left, top, right, bottom = _corners(now.layout)
+                return replace(picture.layout, left=left, top=top, right=right, bottom=bottom)
         kept = _kept(now, graph) if now is not None else None
         if kept is not None and kept.trouble < max(CLEAR[0], CLEAR[1] * len(graph.edges)) and kept.scale >= FAIR:
             return kept
         fresh = lay_out(graph)
-        whole = fresh and _on_a_sheet(fresh)
+        whole = fresh if self._tight or fresh is None else _on_a_sheet(fresh)
         if kept is None or whole is None or _clearly_better(whole, kept):
             return whole
         return kept
@@ -106,6 +117,14 @@ def _clearly_better(fresh: Layout, kept: Layout) -> bool:
     return fresh.scale > LARGER * kept.scale or fresh.merit > BETTER * kept.merit
 
 
+def _agree(one: dict[str, Box], other: dict[str, Box]) -> bool:
+    return all(box == other[oid] for oid, box in one.items() if oid in other)
+
+
+def _corners(layout: Layout) -> Box:
+    return layout.left, layout.top, layout.right, layout.bottom
+
+
 def _on_a_sheet(layout: Layout) -> Layout:
     aside, above = (max(least - size, 0) / 2 for least, size in zip(SHEET, (layout.width, layout.height), strict=True))
     return replace(
@@ -122,16 +141,23 @@ def _kept(before: Picture, graph: Graph) -> Layout | None:
     known = [node for node in graph.nodes if node.oid in before.boxes]
     if not known or len(graph.nodes) - len(known) > NEW:
         return None
-    was = before.layout
-    sheet = was.left, was.top, was.right, was.bottom
-    return route(graph, _Places(graph, before, sheet).find(sketch(graph)), sheet)
+    left, top, right, bottom = sheet = _corners(before.layout)
+    if len(known) < len(graph.nodes):
+        sheet = left, top, max(right, left + SHEET[0]), max(bottom, top + SHEET[1])
+    draft, made = sketch(graph), list[Layout]()
+    for roomy in ROOMY:
+        made.append(route(graph, _Places(graph, before, sheet, roomy).find(draft), sheet))
+        if not made[-1].trouble:
+            break
+    return max(made, key=lambda layout: (layout.scale >= FAIR, layout.merit))
 
 
 class _Places:
     """Finds a place for each node."""
 
-    def __init__(self, graph: Graph, before: Picture, sheet: Box) -> None:
+    def __init__(self, graph: Graph, before: Picture, sheet: Box, roomy: float) -> None:
         self._graph = graph
+        self._roomy = roomy
         self._before = before
         left, top, right, bottom = sheet
         self._sheet = left + EDGE, top + EDGE, right - EDGE, bottom - EDGE
@@ -179,7 +205,10 @@ class _Places:
             for one, other in ((edge.holder, edge.target), (edge.target, edge.holder)):
                 if one in keys and other in gaps:
                     width, height = label_size(edge)
-                    gaps[other] = max(gaps[other][0], width + 30), max(gaps[other][1], height + 24)
+                    gaps[other] = (
+                        max(gaps[other][0], width + 30 * self._roomy),
+                        max(gaps[other][1], height + 24 * self._roomy),
+                    )
         return [(self._found[key].box, *gap) for key, gap in gaps.items()]
 
     def _free(self, wanted: Spot, taken: list[Obstacle]) -> Spot:

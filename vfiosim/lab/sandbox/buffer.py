@@ -17,14 +17,14 @@ class BufferForm(widgets.VBox):
     """Fields of a struct, what follows it, and its raw bytes.
 
     `fds` are descriptors to choose from; `memory()` tells what is to be put into memory, and where in the buffer its address
-    belongs.
+    belongs. `by_hand`: the reader has written the raw bytes, and nobody else changes them.
     """
 
     def __init__(self, struct: type[Struct], values: Mapping[str, int | str], fds: Sequence[int] = ()) -> None:
         self.struct = struct
         self.data = bytearray(bytes(struct()))
         self._size = len(self.data)
-        self._quiet = False
+        self._quiet = self.by_hand = False
         self.fields: dict[str, NumberField | NumbersField | BytesField] = {}
         self._places: dict[str, Field] = {}
         for field in struct.fields():
@@ -100,6 +100,7 @@ class BufferForm(widgets.VBox):
         except ValueError as problem:
             self.raw.complain(str(problem))
             return
+        self.by_hand = True
         self.data[:] = made
         self._refresh(but="raw")
 

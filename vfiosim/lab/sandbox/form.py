@@ -173,7 +173,7 @@ class CallForm(widgets.VBox):
         fds = [str(fd) for fd in self._run().descriptors(self._process())]
         for name, value in defaults(self._run(), self._process(), request).items():
             field = self.buffer.fields[name]
-            if str(field.text.value) in ("0", ""):
+            if str(field.text.value) in ("0", "") and not self.buffer.by_hand:
                 field.set(value)
         for field in self.buffer.fields.values():
             if isinstance(field.text, widgets.Combobox):
