@@ -69,8 +69,9 @@ class Labels:
             self._choose(key, self._chosen)
         for _ in range(_ROUNDS):
             troubled = [key for key, covered in self._covered.items() if covered]
-            for key in sorted(troubled, key=lambda key: -self._covered[key]):
-                self._make_room(key)
+            moved = [self._make_room(key) for key in sorted(troubled, key=lambda key: -self._covered[key])]
+            if not any(moved):
+                break
         middles = {key: ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2) for key, box in self._chosen.items()}
         return middles, sum(self._covered.values())
 
@@ -79,15 +80,17 @@ class Labels:
         taken = [box for other, box in others.items() if other != key]
         self._covered[key], self._chosen[key] = self._choices[key].best(taken)
 
-    def _make_room(self, key: str) -> None:
-        """Put a label where it is best; those that are in its way look for other places. As it was, if that is no better."""
+    def _make_room(self, key: str) -> bool:
+        """Put a label where it is best; those that are in its way look for other places. As it was (False), if that is no better."""
         chosen, covered = dict(self._chosen), dict(self._covered)
         self._choose(key, {})
-        for other in [one for one in chosen if one != key and _common(chosen[one], self._chosen[key])]:
+        for other in [one for one in chosen if one != key and _common(chosen[one], [self._chosen[key]])]:
             self._choose(other, self._chosen)
         self._choose(key, self._chosen)
-        if sum(self._covered.values()) >= sum(covered.values()):
+        better = sum(self._covered.values()) < sum(covered.values())
+        if not better:
             self._chosen, self._covered = chosen, covered
+        return better
 
 
 class _Choices:
@@ -109,22 +112,25 @@ class _Choices:
                 self._covered.append(_SQUARE * self._solid.covered(box))
             covered = self._covered[number]
             if far + covered < best[0]:
-                covered += sum(_COMMON * _common(box, other) for other in taken)
+                covered += _COMMON * _common(box, taken)
                 best = min(best, (far + covered, covered, box))
         return best[1:]
 
 
 def _candidates(line: list[Point], width: float, height: float) -> Iterator[tuple[float, Box]]:
     """Boxes for a label, and how far each is from the ideal place."""
-    places = [(0.0, 0.0, 0.0)]
+    places: list[tuple[float, float, float]] = []
     for far, gap in _BESIDE:
         right, below = width / 2 + gap, height / 2 + gap
         places += [(far, x, y) for x in (right, 0.0, -right) for y in (below, 0.0, -below) if x or y]
     for number, (x, y) in enumerate(line):
-        for far, dx, dy in places if number % 2 else places[:1]:
-            box = (x + dx - width / 2, y + dy - height / 2, x + dx + width / 2, y + dy + height / 2)
-            hidden = 0 if far else sum(box[0] < at_x < box[2] and box[1] < at_y < box[3] for at_x, at_y in line)
-            yield 4 * abs(number - len(line) / 2) + far + _HIDDEN * hidden, box
+        ideal = 4 * abs(number - len(line) / 2)
+        left, top, right, bottom = x - width / 2, y - height / 2, x + width / 2, y + height / 2
+        hidden = len([1 for at_x, at_y in line if left < at_x < right and top < at_y < bottom])
+        yield ideal + _HIDDEN * hidden, (left, top, right, bottom)
+        if number % 2:
+            for far, dx, dy in places:
+                yield ideal + far, (left + dx, top + dy, right + dx, bottom + dy)
 
 
 def _each_without(drawn: Mapping[str, Paper], solid: Paper) -> dict[str, Paper]:
@@ -137,7 +143,11 @@ def _each_without(drawn: Mapping[str, Paper], solid: Paper) -> dict[str, Paper]:
     return {key: before[number] | after[len(keys) - 1 - number] for number, key in enumerate(keys)}
 
 
-def _common(one: Box, other: Box) -> float:
-    """How much two boxes have in common, 0 for nothing."""
-    width, height = min(one[2], other[2]) - max(one[0], other[0]), min(one[3], other[3]) - max(one[1], other[1])
-    return width * height + 1 if width > 0 and height > 0 else 0.0
+def _common(box: Box, others: Iterable[Box]) -> float:
+    """How much a box has in common with others, 0 for nothing."""
+    left, top, right, bottom = box
+    found = 0.0
+    for its_left, its_top, its_right, its_bottom in others:
+        if its_left < right and left < its_right and its_top < bottom and top < its_bottom:
+            found += (min(right, its_right) - max(left, its_left)) * (min(bottom, its_bottom) - max(top, its_top)) + 1
+    return found

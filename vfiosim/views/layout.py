@@ -6,7 +6,7 @@ import json
 import shutil
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, reduce
 from itertools import pairwise
 from math import dist
 from typing import Any, TypeAlias
@@ -55,11 +55,15 @@ class Spot:
 
 @dataclass(frozen=True)
 class Curve:
-    """An arrow: points of a Bézier curve from the holder, the tip at the target, and the middle of its labels."""
+    """An arrow: points of a Bézier curve from the holder, the tip at the target, and the middle of its labels.
+
+    `raw`: as Graphviz has it, not yet cut so that it goes from the edge of a box to that of the other.
+    """
 
     points: tuple[tuple[float, float], ...]
     tip: tuple[float, float]
     label: tuple[float, float] = NOWHERE
+    raw: bool = False
 
 
 @dataclass(frozen=True)
@@ -110,18 +114,22 @@ def lay_out(graph: Graph) -> Layout | None:
 def _lay_out(nodes: tuple[Node, ...], edges: tuple[Edge, ...], ask: Callable[[str], str]) -> Layout | None:
     """It depends on no moment, so the next press or step of the same calls finds it here."""
     graph = Graph(nodes, edges, (), ())
-    best = None
-    for tries in (TRIES, OTHERS):
-        made = [
-            _read(json.loads(ask(dot(graph, *gaps, backwards=back))), graph, back)
-            for gaps in tries
-            for back in (False, True)
-        ]
-        made.sort(key=lambda layout: -layout.merit)
-        made = [_put_labels(layout, graph) for layout in made[:4]]
-        best = max([*([best] if best else []), *made], key=lambda layout: layout.merit)
-        if not best.trouble and best.scale >= LEGIBLE:
+
+    def drawn(gaps: tuple[str, float, float], back: bool = False) -> Layout:
+        return _read(json.loads(ask(dot(graph, *gaps, backwards=back))), graph, back)
+
+    def better(best: Layout | None, bare: Layout) -> Layout:
+        if best is not None and best.merit >= bare.merit:  # labels make it no better
+            return best
+        made = _put_labels(bare, graph)
+        return made if best is None else max(best, made, key=lambda layout: layout.merit)
+
+    first = [drawn(gaps, back) for gaps in TRIES for back in (False, True)]
+    best = reduce(better, sorted(first, key=lambda layout: -layout.merit)[:4], None)
+    for gaps in OTHERS:
+        if best is None or (not best.trouble and best.scale >= LEGIBLE):
             break
+        best = better(best, drawn(gaps))
     return best
 
 
@@ -215,10 +223,7 @@ def _read(answer: Any, graph: Graph, backwards: bool = False) -> Layout:
     edges = {}
     for edge in graph.edges:
         holder, target = nodes[edge.holder], nodes[edge.target]
-        if edge.key in lines:
-            edges[edge.key] = Curve(*trim(*lines[edge.key], holder.box, target.box))
-        else:
-            edges[edge.key] = _kinship(holder, target)
+        edges[edge.key] = Curve(*lines[edge.key], raw=True) if edge.key in lines else _kinship(holder, target)
     return Layout(0.0, 0.0, width, height, nodes, edges, backwards=backwards)
 
 
@@ -241,7 +246,8 @@ def _kinship(owner: Spot, owned: Spot) -> Curve:
     return Curve(points, (end, y))
 
 
-def _put_labels(layout: Layout, graph: Graph, around: Collection[Box] = ()) -> Layout:
+def _put_labels(bare: Layout, graph: Graph, around: Collection[Box] = ()) -> Layout:
+    layout = _cut(bare, graph)
     sizes = {edge.key: label_size(edge) for edge in graph.edges}
     places = {key: along(curve.points) for key, curve in layout.edges.items()}
     lines = {key: traced(curve.points, curve.tip) for key, curve in layout.edges.items()}
@@ -258,6 +264,17 @@ def _put_labels(layout: Layout, graph: Graph, around: Collection[Box] = ()) -> L
         edges=edges,
         trouble=trouble,
     )
+
+
+def _cut(layout: Layout, graph: Graph) -> Layout:
+    edges = dict(layout.edges)
+    for edge in graph.edges:
+        curve = edges[edge.key]
+        if curve.raw:
+            edges[edge.key] = Curve(
+                *trim(curve.points, curve.tip, layout.nodes[edge.holder].box, layout.nodes[edge.target].box)
+            )
+    return replace(layout, edges=edges)
 
 
 def _point(text: str, height: float) -> tuple[float, float]:
