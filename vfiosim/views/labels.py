@@ -81,7 +81,7 @@ class Labels:
         self._covered[key], self._chosen[key] = self._choices[key].best(taken)
 
     def _make_room(self, key: str) -> bool:
-        """Put a label where it is best; those that are in its way look for other places. As it was (False), if that is no better."""
+        """Put a label where it is best; those in its way look for other places. As it was (False), if that is no better."""
         chosen, covered = dict(self._chosen), dict(self._covered)
         self._choose(key, {})
         for other in [one for one in chosen if one != key and _common(chosen[one], [self._chosen[key]])]:
