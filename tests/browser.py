@@ -11,8 +11,9 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import nbformat
 from playwright.sync_api import Page
@@ -46,6 +47,7 @@ class JupyterLab:
 
     url: str
     folder: Path
+    opened: list[tuple[Page, str]] = field(default_factory=list)
 
     def add(self, name: str, *cells: str) -> str:
         """Write a notebook with these code cells and return its name."""
@@ -58,6 +60,7 @@ class JupyterLab:
 
     def open(self, page: Page, name: str) -> None:
         """Show the notebook `name` alone on the page and wait for its kernel."""
+        self.opened.append((page, name))
         # `reset` forgets the layout that an earlier page left behind.
         page.goto(f"{self.url}/doc/tree/{name}?token={TOKEN}&reset")
         page.wait_for_function(
@@ -68,6 +71,20 @@ class JupyterLab:
                     && ['idle', 'busy'].includes(kernel.status);
             }"""
         )
+
+    def leave(self, page: Page) -> None:
+        """End the kernels of what was open on a page: who opens it next begins like a reader who was not there before."""
+        names = {name for opened, name in self.opened if opened is page}
+        self.opened[:] = [(opened, name) for opened, name in self.opened if opened is not page]
+        for session in self._ask("GET", "sessions"):
+            if session["path"] in names:
+                self._ask("DELETE", f"sessions/{session['id']}")
+
+    def _ask(self, method: str, what: str) -> Any:
+        request = urllib.request.Request(f"{self.url}/api/{what}?token={TOKEN}", method=method)
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            text = answer.read()
+        return json.loads(text) if text else None
 
 
 def run_all(page: Page) -> None:

@@ -64,8 +64,8 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    """A page in a fresh context; a script error on it fails the test."""
+def page(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
+    """A page in a fresh context, whose kernels end with it; a script error on it fails the test."""
     context = browser.new_context(viewport={"width": 1280, "height": 720})
     shown = context.new_page()
     shown.set_default_timeout(60_000)
@@ -73,4 +73,6 @@ def page(browser: Browser) -> Iterator[Page]:
     shown.on("pageerror", lambda error: errors.append(str(error)))
     yield shown
     context.close()
+    if "jupyterlab" in request.fixturenames:
+        request.getfixturevalue("jupyterlab").leave(shown)
     assert not errors, f"script errors on the page: {errors}"
