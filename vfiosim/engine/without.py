@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from .thread import Thread
 
 ORDER_OF = "order of "
-TAKES = (_acquire, _acquire_shared)
-_LOCKS = (*TAKES, _release, _release_shared)
+_TAKES = (_acquire, _acquire_shared)
+_LOCKS = (*_TAKES, _release, _release_shared)
 _REFERENCES = (_get, _put, _get_unless_zero, _put_if_last)
 # What a thread has stored before one of these is visible to all who see it (Documentation/atomic_t.txt, v7.2): giving a lock
 # back, a release store, whatever reads and changes in one step and tells the outcome, leaving the kernel; and where another lock
@@ -153,7 +153,7 @@ def _skipped(engine: Engine, thread: Thread, request: Request) -> Any:
 def _passed(engine: Engine, thread: Thread, request: Request) -> None:
     """A lock that is not there is neither taken nor given back; but who would have it is known."""
     operation, lock = request[1]
-    if operation in TAKES:
+    if operation in _TAKES:
         thread.inside.append(lock)
     elif lock in thread.inside:
         thread.inside.remove(lock)

@@ -56,9 +56,7 @@ class Search:
         self._backtrack: list[int] = []  # who must go there
         self._done: list[int] = []  # who went there
         self._sleep: list[int] = []  # who need not
-        self._since: list[
-            int
-        ] = []  # the effect of its own lane with which that came in where a lock was taken out; 0: is not in
+        self._since: list[int] = []  # since which effect its lane would have a lock that was taken out; 0: it would not
         self._history = History(self._lane, self._local, self._clock)
         self._mine: list[list[int]] = []  # by lane: its effects
         self._most: int | None = None  # a way to something wrong has to be shorter than this to be of interest
