@@ -11,6 +11,8 @@ RUN_CHECK   := $(RUN) --group test --group check
 LAB_FLAGS    ?=
 PYTEST_FLAGS ?=
 BENCH_FLAGS  ?=
+FUZZ_IOCTLS  ?= 1000000
+FUZZ_SEED    ?= $(shell date +%F)
 EXPORT       := $(UV) export --quiet --frozen --no-emit-project --format requirements.txt --no-header
 
 export UV_PYTHON ?= $(PYTHON)
@@ -22,7 +24,7 @@ lock check: export UV_DEFAULT_INDEX := https://pypi.org/simple
 ROOT_FLAG := $(if $(filter 0,$(shell id -u)),--allow-root)
 
 .DEFAULT_GOAL := help
-.PHONY: help lab export test check format lock sync bench clean
+.PHONY: help lab export test fuzz nightly check format lock sync bench clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,7 +48,15 @@ export: $(UV) ## write the notebooks as pages that work offline into dist/pages/
 	$(RUN) python -m nbconvert --execute --to html --ExecutePreprocessor.store_widget_state=False --output-dir dist/pages notebooks/*.ipynb
 
 test: $(UV) ## run the tests
-	$(RUN_TEST) python -m pytest -n auto --maxprocesses=4 --dist worksteal $(PYTEST_FLAGS)
+	$(RUN_TEST) python -m pytest -n auto --maxprocesses=4 --dist loadgroup --no-loadscope-reorder $(PYTEST_FLAGS)
+
+fuzz: $(UV) ## a million damaged calls; FUZZ_SEED="..." repeats a run
+	$(RUN) python -m vfiosim fuzz --ioctls $(FUZZ_IOCTLS) --seed "$(FUZZ_SEED)"
+
+nightly: $(UV) ## what is too heavy for every change: all tests under every Python found, a million damaged calls
+	$(MAKE) test PYTEST_FLAGS="--nightly $(PYTEST_FLAGS)"
+	.ci/interpreters --nightly -m "not browser"
+	$(MAKE) fuzz
 
 check: $(UV) ## format, lint, types, layers, clean notebooks, lock files
 	$(UV) lock --check

@@ -21,18 +21,33 @@ settings.load_profile("vfiosim")
 expect.set_options(timeout=20_000)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--nightly", action="store_true", help="run also what is too heavy for every change")
+
+
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what uses the server or the page, and run it last: Playwright keeps an event loop in this thread."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark what uses the server or the page, and put everything in the order in which two workers end together.
+
+    What shares something dear (`xdist_group`) comes first, since it goes to one worker as a whole. What needs a browser comes last:
+    Playwright keeps an event loop in its thread, and others want one of their own there.
+    """
     for item in items:
         if {"jupyterlab", "page", "browser"} & set(getattr(item, "fixturenames", ())):
             item.add_marker("browser")
-    items.sort(key=lambda item: item.get_closest_marker("browser") is not None)
+    items.sort(key=lambda item: (marked(item, "browser"), not marked(item, "xdist_group")))
+    if not config.getoption("nightly"):
+        config.hook.pytest_deselected(items=[item for item in items if marked(item, "nightly")])
+        items[:] = [item for item in items if not marked(item, "nightly")]
+
+
+def marked(item: pytest.Item, mark: str) -> bool:
+    return item.get_closest_marker(mark) is not None
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Without Chromium a browser test is skipped, or fails where VFIOSIM_REQUIRE_BROWSER is set."""
-    if item.get_closest_marker("browser") is None or chromium.find_chromium():
+    if not marked(item, "browser") or chromium.find_chromium():
         return
     if os.environ.get("VFIOSIM_REQUIRE_BROWSER"):
         pytest.fail(NO_BROWSER, pytrace=False)
