@@ -9,11 +9,22 @@ from collections.abc import Callable
 from ctypes import sizeof
 from typing import Any
 
-from tests.test_group import device_fd, pointer, set_container
-from tests.test_ioas import PAGE, READ_WRITE, Space
-from tests.test_mock import FAULTS, FIRST, PARENT, SELFTEST, Lab
-from tests.test_noiommu import ADDRESS as WITHOUT_IOMMU
-from tests.test_noiommu import NOIOMMU, WITHOUT
+from tests.calls import (
+    FAULTS,
+    FIRST,
+    NOIOMMU,
+    PAGE,
+    PARENT,
+    READ_WRITE,
+    SELFTEST,
+    WITHOUT,
+    WITHOUT_ADDRESS,
+    Lab,
+    Space,
+    device_fd,
+    pointer,
+    set_container,
+)
 from vfiosim import Machine, uapi
 from vfiosim.kernel.fs.file import O_RDWR
 from vfiosim.topology import DeviceSpec, Topology
@@ -346,7 +357,7 @@ def device_fd_without_iommu() -> Made:
     group, container = p.open("/dev/vfio/noiommu-0"), p.open("/dev/vfio/vfio")
     set_container(p, group, container)
     p.ioctl(container, uapi.VFIO_SET_IOMMU, NOIOMMU)
-    return machine, wanted_device(group, WITHOUT_IOMMU)
+    return machine, wanted_device(group, WITHOUT_ADDRESS)
 
 
 def type1_map(p, pages: int = 2) -> uapi.VfioIommuType1DmaMap:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.test_bind import bind, counts, refused
-from tests.test_ioas import PAGE, READ_ONLY, Space
+from tests.calls import PAGE, READ_ONLY, Space, bind, counts, refused
 from vfiosim import Machine, uapi
 
 ATTACH, DETACH = uapi.VFIO_DEVICE_ATTACH_IOMMUFD_PT, uapi.VFIO_DEVICE_DETACH_IOMMUFD_PT

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from tests.calls import add, bind, counts, fields, refused, vm
 from vfiosim import KernelError, Machine, uapi
-from vfiosim.engine import Count
 
 BIND = uapi.VFIO_DEVICE_BIND_IOMMUFD
 READ = 1
@@ -19,52 +19,6 @@ def m() -> Machine:
 @pytest.fixture
 def p(m):
     return m.process("vmm")
-
-
-def bind(p, dev, iommu, **more):
-    argument = uapi.VfioDeviceBindIommufd(iommufd=iommu, **more)
-    p.ioctl(dev, BIND, argument)
-    return argument.out_devid
-
-
-def refused(call, *arguments, **named) -> str:
-    with pytest.raises(KernelError) as caught:
-        call(*arguments, **named)
-    return caught.value.name
-
-
-def counts(m) -> dict[str, int]:
-    """Every reference count of the machine that is not zero, by path."""
-    cells = (cell for thing in m.engine.objects.values() for cell in thing.cells())
-    return {cell.path: cell.value for cell in cells if isinstance(cell, Count) and cell.value}
-
-
-def fields(m) -> dict[str, object]:
-    from vfiosim.engine import Field
-
-    cells = (cell for thing in m.engine.objects.values() for cell in thing.cells())
-    return {cell.path: cell.value for cell in cells if isinstance(cell, Field)}
-
-
-def vm(p) -> tuple[int, int]:
-    """A VM and its kvm-vfio device."""
-    kvm = p.open("/dev/kvm")
-    number = p.ioctl(kvm, uapi.KVM_CREATE_VM)
-    p.close(kvm)
-    wanted = uapi.KvmCreateDevice(type=uapi.KVM_DEV_TYPE_VFIO)
-    p.ioctl(number, uapi.KVM_CREATE_DEVICE, wanted)
-    return number, wanted.fd
-
-
-def attr(p, kv, which, fd):
-    address = p.memory.map(4, fd.to_bytes(4, "little"))
-    return p.ioctl(
-        kv, uapi.KVM_SET_DEVICE_ATTR, uapi.KvmDeviceAttr(group=uapi.KVM_DEV_VFIO_FILE, attr=which, addr=address)
-    )
-
-
-def add(p, kv, fd):
-    return attr(p, kv, uapi.KVM_DEV_VFIO_FILE_ADD, fd)
 
 
 # ---- the example of the documentation

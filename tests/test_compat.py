@@ -6,23 +6,26 @@ from ctypes import sizeof
 
 import pytest
 
-from tests.test_bind import counts, refused
-from tests.test_group import (
-    READ_WRITE,
+from tests.calls import (
+    DMA_READ_WRITE,
+    PAGE,
     V1,
     V2,
+    WITHOUT_IPC_LOCK,
+    Space,
     address,
+    counts,
     device_fd,
     locked,
     map_dma,
     ready,
+    refused,
     set_container,
     status,
     unmap_dma,
     unset,
     watched,
 )
-from tests.test_ioas import PAGE, WITHOUT_IPC_LOCK, Space
 from vfiosim import Machine, uapi
 from vfiosim.topology import Topology
 
@@ -168,7 +171,7 @@ def test_a_container_maps_registers_without_charging_them(m, plain):
     group, container = ready(plain)
     fd = device_fd(plain, group, address(m, "pci0"))
     registers = plain.mmap(2 * PAGE, fd=fd)
-    map_dma(plain, container, 0, registers, 2 * PAGE, READ_WRITE)
+    map_dma(plain, container, 0, registers, 2 * PAGE, DMA_READ_WRITE)
     assert locked(plain) == 0
     map_dma(plain, container, 0x10000, plain.mmap(PAGE), PAGE)
     assert locked(plain) == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.calls import refused
 from vfiosim import Machine, uapi
 from vfiosim.kernel.fs.file import O_RDWR
 from vfiosim.topology import DeviceSpec, Topology
@@ -26,12 +27,6 @@ def m() -> Machine:
     return Machine(topology="lab")
 
 
-def errno_of(call, *arguments) -> str:
-    with pytest.raises(KernelError) as caught:
-        call(*arguments)
-    return caught.value.name
-
-
 def bound(p, node: str = NODE) -> tuple[int, int]:
     """A device that is bound to a new iommufd."""
     iommufd, fd = p.open("/dev/iommu"), p.open(node)
@@ -45,8 +40,8 @@ def bound(p, node: str = NODE) -> tuple[int, int]:
 def test_unbinding_an_unused_device_takes_both_nodes_away(m):
     p = m.process("p")
     assert p.write_file(UNBIND, PCI0) == len(PCI0)
-    assert errno_of(p.open, NODE) == "ENOENT"
-    assert errno_of(p.open, "/dev/vfio/1") == "ENOENT"
+    assert refused(p.open, NODE) == "ENOENT"
+    assert refused(p.open, "/dev/vfio/1") == "ENOENT"
     assert m.check() == []
 
 
@@ -67,7 +62,7 @@ def test_a_bound_file_works_on_while_its_driver_waits(m):
     _, fd = bound(user)
     call = admin.start("write_file", UNBIND, PCI0)
     assert user.ioctl(fd, VFIO_DEVICE_GET_INFO, VfioDeviceInfo()) == 0
-    assert errno_of(user.open, NODE) == "ENOENT"
+    assert refused(user.open, NODE) == "ENOENT"
     user.exit()
     assert call.state == "done"
 
@@ -87,7 +82,7 @@ def test_a_group_that_comes_back_is_a_new_one_beside_the_dead_file(m):
     p.write_file(UNBIND, PCI0)
     p.write_file(BIND, PCI0)
     p.open("/dev/vfio/1")
-    assert errno_of(p.open, "/dev/vfio/1") == "EBUSY"
+    assert refused(p.open, "/dev/vfio/1") == "EBUSY"
     assert m.check() == []
 
 
@@ -95,7 +90,7 @@ def test_a_kernel_driver_cannot_come_while_user_space_owns_the_group(m):
     p = m.process("p")
     p.write_file(f"{PCI}/drivers/virtio-pci/unbind", MIXB)
     _, fd = bound(p, "/dev/vfio/devices/vfio7")
-    assert errno_of(p.write_file, f"{PCI}/drivers/virtio-pci/bind", MIXB) == "EBUSY"
+    assert refused(p.write_file, f"{PCI}/drivers/virtio-pci/bind", MIXB) == "EBUSY"
     assert m.built.devices["mixB"].driver.value is None
     p.close(fd)
     assert p.write_file(f"{PCI}/drivers/virtio-pci/bind", MIXB) == len(MIXB)
@@ -114,7 +109,7 @@ def test_a_kernel_driver_cannot_come_while_user_space_owns_the_group(m):
     ],
 )
 def test_a_file_of_a_driver_refuses_what_does_not_fit(m, path, data, errno):
-    assert errno_of(m.process("p").write_file, path, data) == errno
+    assert refused(m.process("p").write_file, path, data) == errno
 
 
 def test_a_named_driver_takes_the_device_of_a_kernel_driver(m):
@@ -129,9 +124,9 @@ def test_a_named_driver_takes_the_device_of_a_kernel_driver(m):
 def test_a_removed_function_is_found_again_by_a_rescan_without_a_driver(m):
     p = m.process("p")
     p.write_file(f"{PCI}/devices/{PCI0}/remove", "1")
-    assert errno_of(p.stat, f"{PCI}/devices/{PCI0}") == "ENOENT"
+    assert refused(p.stat, f"{PCI}/devices/{PCI0}") == "ENOENT"
     p.write_file(f"{PCI}/rescan", "1")
-    assert errno_of(p.readlink, f"{PCI}/devices/{PCI0}/driver") == "ENOENT"
+    assert refused(p.readlink, f"{PCI}/devices/{PCI0}/driver") == "ENOENT"
     assert p.readlink(f"{PCI}/devices/{PCI0}/iommu_group").endswith("/1")
 
 
@@ -139,11 +134,11 @@ def test_a_mediated_device_is_made_and_taken_away_by_hand(m):
     p, uuid = m.process("p"), "83b8f4f2-509f-382f-3c1e-e6bfe0fa1003"
     create = "/sys/class/mdev_bus/mtty/mdev_supported_types/mtty-1/create"
     assert p.write_file(create, uuid) == 36
-    assert errno_of(p.write_file, create, uuid) == "EEXIST"
-    assert errno_of(p.write_file, create, "no uuid") == "EINVAL"
+    assert refused(p.write_file, create, uuid) == "EEXIST"
+    assert refused(p.write_file, create, "no uuid") == "EINVAL"
     p.close(p.open("/dev/vfio/devices/vfio10"))
     p.write_file(f"/sys/bus/mdev/devices/{uuid}/remove", "1")
-    assert errno_of(p.open, "/dev/vfio/devices/vfio10") == "ENOENT"
+    assert refused(p.open, "/dev/vfio/devices/vfio10") == "ENOENT"
     assert m.check() == []
 
 
@@ -246,7 +241,7 @@ def test_an_eventfd_that_signals_an_interrupt_outlives_its_descriptor(m):
 def test_set_irqs_refuses_and_leaves_nothing_behind(m, index, flags, count, data, errno):
     p = m.process("p")
     _, fd = bound(p)
-    assert errno_of(irqs, p, fd, index, flags, 0, count, data) == errno
+    assert refused(irqs, p, fd, index, flags, 0, count, data) == errno
     p.exit()
     assert m.check() == []
 
@@ -256,7 +251,7 @@ def test_only_one_kind_of_interrupt_is_enabled_at_a_time(m):
     _, fd = bound(p)
     ev = p.eventfd()
     irqs(p, fd, MSI, EVENTFD, data=fd_bytes(ev))
-    assert errno_of(irqs, p, fd, INTX, EVENTFD, 0, 1, fd_bytes(ev)) == "EINVAL"
+    assert refused(irqs, p, fd, INTX, EVENTFD, 0, 1, fd_bytes(ev)) == "EINVAL"
     irqs(p, fd, MSI, BY_HAND, count=0)
     assert irqs(p, fd, INTX, EVENTFD, data=fd_bytes(ev)) == 0
 
@@ -264,7 +259,7 @@ def test_only_one_kind_of_interrupt_is_enabled_at_a_time(m):
 def test_a_region_can_be_read_only_behind_the_gate(m):
     p = m.process("p")
     fd = p.open(NODE)
-    assert errno_of(p.pread, fd, 4, 7 << 40) == "EINVAL"
+    assert refused(p.pread, fd, 4, 7 << 40) == "EINVAL"
     iommufd = p.open("/dev/iommu")
     p.ioctl(fd, VFIO_DEVICE_BIND_IOMMUFD, VfioDeviceBindIommufd(iommufd=iommufd))
     assert p.pread(fd, 4, 7 << 40) == bytes.fromhex("3412e811")
@@ -276,15 +271,15 @@ def test_a_hot_reset_needs_every_function_that_it_hits(m):
     reset = uapi.VFIO_DEVICE_PCI_HOT_RESET
     assert user.ioctl(fd, reset, uapi.VfioPciHotReset()) == 0  # the neighbour is in the same, owned group
     other.write_file(UNBIND, "0000:02:00.1")
-    assert errno_of(user.ioctl, fd, reset, uapi.VfioPciHotReset()) == "EINVAL"
-    assert errno_of(user.ioctl, fd, reset, uapi.VfioPciHotReset(flags=1)) == "EINVAL"
+    assert refused(user.ioctl, fd, reset, uapi.VfioPciHotReset()) == "EINVAL"
+    assert refused(user.ioctl, fd, reset, uapi.VfioPciHotReset(flags=1)) == "EINVAL"
 
 
 def test_the_list_of_a_hot_reset_needs_room(m):
     p = m.process("p")
     _, fd = bound(p, "/dev/vfio/devices/vfio5")
     info = uapi.VfioPciHotResetInfo()
-    assert errno_of(p.ioctl, fd, uapi.VFIO_DEVICE_GET_PCI_HOT_RESET_INFO, info) == "ENOSPC"
+    assert refused(p.ioctl, fd, uapi.VFIO_DEVICE_GET_PCI_HOT_RESET_INFO, info) == "ENOSPC"
     assert info.count == 2
 
 
@@ -296,9 +291,9 @@ def test_a_mapping_keeps_the_device_bound_until_it_goes(m):
     _, fd = bound(p)
     address = p.mmap(8192, fd=fd)
     p.close(fd)
-    assert errno_of(bound, other) == "EINVAL"
+    assert refused(bound, other) == "EINVAL"
     p.munmap(address, 4096)
-    assert errno_of(bound, other) == "EINVAL"  # the second page still holds the file
+    assert refused(bound, other) == "EINVAL"  # the second page still holds the file
     p.munmap(address + 4096, 4096)
     bound(other)
     assert m.check() == []
@@ -320,7 +315,7 @@ def test_a_forked_child_holds_what_its_parent_has_mapped(m):
     child = p.fork("child")
     p.exit()
     child.close(fd)
-    assert errno_of(bound, m.process("other")) == "EINVAL"
+    assert refused(bound, m.process("other")) == "EINVAL"
     child.exit()
     assert m.check() == []
 
@@ -332,7 +327,7 @@ def test_a_file_that_travels_is_held_by_the_message(m):
     _, fd = bound(p)
     p.sendmsg_fds(first, [fd])
     p.exit()
-    assert errno_of(bound, m.process("other")) == "EINVAL"
+    assert refused(bound, m.process("other")) == "EINVAL"
     (received,) = child.recvmsg_fds(second)
     assert child.ioctl(received, VFIO_DEVICE_GET_INFO, VfioDeviceInfo()) == 0
     child.exit()
@@ -347,7 +342,7 @@ def test_a_message_that_nobody_receives_lets_go_of_its_files_with_the_socket(m):
     p.close(fd)
     p.close(second)
     bound(m.process("other"))
-    assert errno_of(p.sendmsg_fds, first, [first]) == "EPIPE"
+    assert refused(p.sendmsg_fds, first, [first]) == "EPIPE"
     assert m.check() == []
 
 
@@ -365,20 +360,20 @@ def test_another_user_cannot_open_the_node_but_use_what_it_inherited(m):
     p = m.process("p")
     fd = p.open(NODE)
     p.setuid(1000)
-    assert errno_of(p.open, NODE) == "EACCES"
+    assert refused(p.open, NODE) == "EACCES"
     iommufd = p.open("/dev/iommu")
     assert p.ioctl(fd, VFIO_DEVICE_BIND_IOMMUFD, VfioDeviceBindIommufd(iommufd=iommufd)) == 0
-    assert errno_of(p.setuid, 0) == "EPERM"
+    assert refused(p.setuid, 0) == "EPERM"
 
 
 def test_a_limit_on_files_holds_for_the_next_open(m):
     p = m.process("p")
     p.setrlimit(7, 4, 4)
     p.open(NODE)
-    assert errno_of(p.open, NODE) == "EMFILE"
-    assert errno_of(p.setrlimit, 7, 5, 4) == "EINVAL"
+    assert refused(p.open, NODE) == "EMFILE"
+    assert refused(p.setrlimit, 7, 5, 4) == "EINVAL"
     p.capdrop("CAP_SYS_RESOURCE")
-    assert errno_of(p.setrlimit, 7, 4, 5) == "EPERM"
+    assert refused(p.setrlimit, 7, 4, 5) == "EPERM"
 
 
 def test_exec_closes_the_vm_and_keeps_the_device(m):
@@ -423,10 +418,10 @@ def bind_with(p, number: int, token: bytes | None = None):
 
 def test_a_virtual_function_needs_the_token_of_its_physical_one(card):
     p = card.process("p")
-    assert errno_of(bind_with, p, 1) == "EACCES"
-    assert errno_of(bind_with, p, 1, TOKEN) == "EACCES"
+    assert refused(bind_with, p, 1) == "EACCES"
+    assert refused(bind_with, p, 1, TOKEN) == "EACCES"
     bind_with(p, 0, TOKEN)
-    assert errno_of(bind_with, p, 1, OTHER) == "EACCES"
+    assert refused(bind_with, p, 1, OTHER) == "EACCES"
     bind_with(p, 1, TOKEN)
     assert card.check() == []
 
@@ -436,8 +431,8 @@ def test_the_token_is_fixed_while_a_virtual_function_is_open(card):
     pf = bind_with(p, 0, TOKEN)
     vf = bind_with(p, 1, TOKEN)
     p.close(pf)
-    assert errno_of(bind_with, p, 0) == "EACCES"
-    assert errno_of(bind_with, p, 0, OTHER) == "EACCES"
+    assert refused(bind_with, p, 0) == "EACCES"
+    assert refused(bind_with, p, 0, OTHER) == "EACCES"
     p.close(vf)
     bind_with(p, 0, OTHER)
     bind_with(p, 1, OTHER)
@@ -449,8 +444,8 @@ def test_taking_virtual_functions_away_waits_for_their_users(card):
     bind_with(p, 0, TOKEN)
     vf = bind_with(p, 2, TOKEN)
     numvfs = f"{PCI}/devices/{PF}/sriov_numvfs"
-    assert errno_of(admin.write_file, numvfs, "1") == "EBUSY"
-    assert errno_of(admin.write_file, numvfs, "3") == "ERANGE"
+    assert refused(admin.write_file, numvfs, "1") == "EBUSY"
+    assert refused(admin.write_file, numvfs, "3") == "ERANGE"
     call = admin.start("write_file", numvfs, "0")
     assert call.state == "blocked"
     assert sorted(card.built.vfio_devices) == ["card", "card.vf1"]

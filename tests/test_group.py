@@ -4,13 +4,28 @@ from __future__ import annotations
 
 import pytest
 
+from tests.calls import (
+    DMA_READ_WRITE,
+    PAGE,
+    V1,
+    V2,
+    address,
+    counts,
+    device_fd,
+    locked,
+    map_dma,
+    pointer,
+    ready,
+    refused,
+    set_container,
+    status,
+    unmap_dma,
+    unset,
+    watched,
+)
 from vfiosim import KernelError, Machine, uapi
-from vfiosim.engine import Count, KernelOops
+from vfiosim.engine import KernelOops
 from vfiosim.kernel import Unsupported
-
-PAGE = 4096
-READ_WRITE = uapi.VFIO_DMA_MAP_FLAG_READ | uapi.VFIO_DMA_MAP_FLAG_WRITE
-V1, V2 = uapi.VFIO_TYPE1_IOMMU, uapi.VFIO_TYPE1v2_IOMMU
 
 
 @pytest.fixture
@@ -21,68 +36,6 @@ def m() -> Machine:
 @pytest.fixture
 def p(m):
     return m.process("vmm")
-
-
-def refused(call, *arguments, **named) -> str:
-    with pytest.raises(KernelError) as caught:
-        call(*arguments, **named)
-    return caught.value.name
-
-
-def counts(m) -> dict[str, int]:
-    """Every reference count of the machine that is not zero, by path."""
-    cells = (cell for thing in m.engine.objects.values() for cell in thing.cells())
-    return {cell.path: cell.value for cell in cells if isinstance(cell, Count) and cell.value}
-
-
-def pointer(p, data: bytes):
-    return p.memory.map(len(data), data)
-
-
-def set_container(p, group, fd):
-    return p.ioctl(group, uapi.VFIO_GROUP_SET_CONTAINER, pointer(p, fd.to_bytes(4, "little", signed=True)))
-
-
-def unset(p, group):
-    return p.ioctl(group, uapi.VFIO_GROUP_UNSET_CONTAINER)
-
-
-def device_fd(p, group, name: str):
-    return p.ioctl(group, uapi.VFIO_GROUP_GET_DEVICE_FD, pointer(p, name.encode() + b"\0"))
-
-
-def status(p, group) -> int:
-    argument = uapi.VfioGroupStatus()
-    p.ioctl(group, uapi.VFIO_GROUP_GET_STATUS, argument)
-    return argument.flags
-
-
-def address(m, device: str):
-    return m.built.devices[device].address
-
-
-def ready(p, number: int = 1, kind: int = V2) -> tuple[int, int]:
-    """A group in a container with a driver."""
-    group, container = p.open(f"/dev/vfio/{number}"), p.open("/dev/vfio/vfio")
-    set_container(p, group, container)
-    p.ioctl(container, uapi.VFIO_SET_IOMMU, kind)
-    return group, container
-
-
-def map_dma(p, container, iova, vaddr, size, flags=READ_WRITE):
-    argument = uapi.VfioIommuType1DmaMap(flags=flags, vaddr=vaddr, iova=iova, size=size)
-    return p.ioctl(container, uapi.VFIO_IOMMU_MAP_DMA, argument)
-
-
-def unmap_dma(p, container, iova, size, flags=0) -> int:
-    """How many bytes were unmapped."""
-    argument = uapi.VfioIommuType1DmaUnmap(flags=flags, iova=iova, size=size)
-    p.ioctl(container, uapi.VFIO_IOMMU_UNMAP_DMA, argument)
-    return argument.size
-
-
-def locked(p):
-    return p.task.mm.value.locked_vm.value
 
 
 # ---- the order of the steps
@@ -326,11 +279,11 @@ def test_the_checks_of_a_mapping_come_in_order(p):
         (1, 1, 0, 0, "EINVAL"),
         (top, 1, 2 * PAGE, 0, "EOVERFLOW"),
         (0, buffer, PAGE, 0, "EINVAL"),
-        (1, buffer, PAGE, READ_WRITE, "EINVAL"),
-        (0xFEE00000, buffer, PAGE, READ_WRITE, "EINVAL"),
-        (1 << 39, buffer, PAGE, READ_WRITE, "EINVAL"),
-        (0, 0x5F0000000000, PAGE, READ_WRITE, "EFAULT"),
-        (0, buffer + PAGE, 3 * PAGE, READ_WRITE, "EFAULT"),
+        (1, buffer, PAGE, DMA_READ_WRITE, "EINVAL"),
+        (0xFEE00000, buffer, PAGE, DMA_READ_WRITE, "EINVAL"),
+        (1 << 39, buffer, PAGE, DMA_READ_WRITE, "EINVAL"),
+        (0, 0x5F0000000000, PAGE, DMA_READ_WRITE, "EFAULT"),
+        (0, buffer + PAGE, 3 * PAGE, DMA_READ_WRITE, "EFAULT"),
         (0, buffer, PAGE, 8, "EINVAL"),
     ):
         assert refused(map_dma, p, container, iova, vaddr, size, flags) == errno
@@ -420,14 +373,6 @@ def test_memory_is_pinned_only_once_a_device_does_dma(m, p):
 # ---- what must hold at every moment
 
 
-def watched(p, name, *arguments):
-    """Make a call effect by effect, and look at all invariants in between."""
-    call = p.start(name, *arguments, run=False)
-    while call.step():
-        assert p.machine.check() == []
-    return call.value()
-
-
 def test_no_invariant_is_broken_at_any_moment_of_the_legacy_way(m, p):
     group, container = (watched(p, "open", path) for path in ("/dev/vfio/1", "/dev/vfio/vfio"))
     argument = pointer(p, container.to_bytes(4, "little"))
@@ -435,7 +380,7 @@ def test_no_invariant_is_broken_at_any_moment_of_the_legacy_way(m, p):
     watched(p, "ioctl", container, uapi.VFIO_SET_IOMMU, V2)
     name = pointer(p, address(m, "pci0").encode() + b"\0")
     files = [watched(p, "ioctl", group, uapi.VFIO_GROUP_GET_DEVICE_FD, name) for _ in range(2)]
-    wanted = uapi.VfioIommuType1DmaMap(flags=READ_WRITE, vaddr=p.mmap(PAGE), size=PAGE)
+    wanted = uapi.VfioIommuType1DmaMap(flags=DMA_READ_WRITE, vaddr=p.mmap(PAGE), size=PAGE)
     watched(p, "ioctl", container, uapi.VFIO_IOMMU_MAP_DMA, wanted)
     for fd in (group, *files, container):
         watched(p, "close", fd)

@@ -4,16 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.test_bind import bind, counts, refused
+from tests.calls import EVERYTHING, FIXED, PAGE, READ_ONLY, READ_WRITE, WITHOUT_IPC_LOCK, Space, bind, counts, refused
 from vfiosim import Machine, uapi
 from vfiosim.kernel.iommufd.iova import first_place
-
-PAGE = 4096
-READ_WRITE = uapi.IOMMU_IOAS_MAP_READABLE | uapi.IOMMU_IOAS_MAP_WRITEABLE
-FIXED = uapi.IOMMU_IOAS_MAP_FIXED_IOVA
-EVERYTHING = 2**64 - 1
-READ_ONLY = 1
-WITHOUT_IPC_LOCK = ("CAP_SYS_RAWIO", "CAP_SYS_RESOURCE")
 
 
 @pytest.fixture
@@ -24,80 +17,6 @@ def m() -> Machine:
 @pytest.fixture
 def p(m):
     return m.process("vmm")
-
-
-class Space:
-    """An iommufd with one address space, and a device that can be attached to it."""
-
-    def __init__(self, p, node: str = "vfio0", mode: int = 0) -> None:
-        self.p = p
-        self.iommu = p.open("/dev/iommu")
-        self.option(uapi.IOMMU_OPTION_RLIMIT_MODE, mode)
-        self.dev = p.open(f"/dev/vfio/devices/{node}")
-        self.devid = bind(p, self.dev, self.iommu)
-        self.ioas = self.alloc()
-
-    def alloc(self) -> int:
-        argument = uapi.IommuIoasAlloc()
-        self.p.ioctl(self.iommu, uapi.IOMMU_IOAS_ALLOC, argument)
-        return argument.out_ioas_id
-
-    def attach(self, pt=None) -> int:
-        argument = uapi.VfioDeviceAttachIommufdPt(pt_id=self.ioas if pt is None else pt)
-        self.p.ioctl(self.dev, uapi.VFIO_DEVICE_ATTACH_IOMMUFD_PT, argument)
-        return argument.pt_id
-
-    def detach(self) -> None:
-        self.p.ioctl(self.dev, uapi.VFIO_DEVICE_DETACH_IOMMUFD_PT, uapi.VfioDeviceDetachIommufdPt())
-
-    def map(self, va: int, length: int = PAGE, iova: int | None = None, flags: int = READ_WRITE, p=None) -> int:
-        fixed = 0 if iova is None else FIXED
-        argument = uapi.IommuIoasMap(flags=flags | fixed, ioas_id=self.ioas, user_va=va, length=length, iova=iova or 0)
-        (p or self.p).ioctl(self.iommu, uapi.IOMMU_IOAS_MAP, argument)
-        return argument.iova
-
-    def map_file(self, fd: int, length: int = PAGE, start: int = 0, p=None) -> int:
-        argument = uapi.IommuIoasMapFile(flags=READ_WRITE, ioas_id=self.ioas, fd=fd, start=start, length=length)
-        (p or self.p).ioctl(self.iommu, uapi.IOMMU_IOAS_MAP_FILE, argument)
-        return argument.iova
-
-    def copy(self, iova: int, length: int = PAGE, flags: int = READ_WRITE, to=None) -> int:
-        argument = uapi.IommuIoasCopy(
-            flags=flags, dst_ioas_id=to or self.ioas, src_ioas_id=self.ioas, length=length, src_iova=iova
-        )
-        self.p.ioctl(self.iommu, uapi.IOMMU_IOAS_COPY, argument)
-        return argument.dst_iova
-
-    def unmap(self, iova: int = 0, length: int = EVERYTHING) -> int:
-        argument = uapi.IommuIoasUnmap(ioas_id=self.ioas, iova=iova, length=length)
-        self.p.ioctl(self.iommu, uapi.IOMMU_IOAS_UNMAP, argument)
-        return argument.length
-
-    def ranges(self) -> tuple[list[tuple[int, int]], int]:
-        place = self.p.mmap(PAGE)
-        argument = uapi.IommuIoasIovaRanges(ioas_id=self.ioas, num_iovas=8, allowed_iovas=place)
-        self.p.ioctl(self.iommu, uapi.IOMMU_IOAS_IOVA_RANGES, argument)
-        data = self.p.memory.read(place, 16 * argument.num_iovas)
-        numbers = [int.from_bytes(data[at : at + 8], "little") for at in range(0, len(data), 8)]
-        return list(zip(numbers[::2], numbers[1::2], strict=True)), argument.out_iova_alignment
-
-    def allow(self, *ranges: tuple[int, int]) -> None:
-        data = b"".join(number.to_bytes(8, "little") for both in ranges for number in both)
-        place = self.p.memory.map(PAGE, data)
-        argument = uapi.IommuIoasAllowIovas(ioas_id=self.ioas, num_iovas=len(ranges), allowed_iovas=place)
-        self.p.ioctl(self.iommu, uapi.IOMMU_IOAS_ALLOW_IOVAS, argument)
-
-    def option(self, which: int, value: int, of: int = 0) -> None:
-        argument = uapi.IommuOption(option_id=which, op=uapi.IOMMU_OPTION_OP_SET, object_id=of, val64=value)
-        self.p.ioctl(self.iommu, uapi.IOMMU_OPTION, argument)
-
-    def destroy(self, number: int) -> None:
-        self.p.ioctl(self.iommu, uapi.IOMMU_DESTROY, uapi.IommuDestroy(id=number))
-
-    def hwpt(self, flags: int = 0, pt: int | None = None) -> int:
-        argument = uapi.IommuHwptAlloc(flags=flags, dev_id=self.devid, pt_id=self.ioas if pt is None else pt)
-        self.p.ioctl(self.iommu, uapi.IOMMU_HWPT_ALLOC, argument)
-        return argument.out_hwpt_id
 
 
 @pytest.fixture

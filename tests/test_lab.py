@@ -6,24 +6,12 @@ import re
 
 import pytest
 
+from tests.benches import opened, press
 from vfiosim import DeviceSpec, Topology, uapi
 from vfiosim.lab import Bench, Session
 from vfiosim.lab.bench import ROWS
 from vfiosim.lessons import one_bind
 from vfiosim.lessons.beginnings import opened as opened_for_a_lesson
-
-
-def press(bench: Bench, *names: str) -> str:
-    """Press buttons one after another; the answer is the line about the last one."""
-    for name in names:
-        bench.buttons[name].click()
-    return bench.message
-
-
-def opened(**options) -> Bench:
-    bench = Bench(**options)
-    press(bench, "open device", "open iommufd")
-    return bench
 
 
 def shown_steps(bench: Bench) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.calls import add, vm
 from vfiosim import Blocked, KernelError, KernelOops, Machine, Unsupported, uapi
 from vfiosim.engine import refuse_if
 from vfiosim.uapi import Errno
@@ -164,7 +165,6 @@ def test_a_branch_beyond_the_trace_is_refused_in_words(m, p):
 
 
 def test_a_student_can_mend_the_failed_second_bind(m, p):
-    from tests.test_bind import add, vm
     from vfiosim.engine import load, store
     from vfiosim.kernel.kvm.kvm_main import kvm_put_kvm
     from vfiosim.kernel.vfio.vfio_main import BOUND_FOR

@@ -4,23 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from tests.calls import NOIOMMU, WITHOUT, counts, device_fd, refused, set_container, status, unset
+from tests.calls import WITHOUT_ADDRESS as ADDRESS
 from vfiosim import Machine, uapi
 from vfiosim.engine import KernelOops
 from vfiosim.kernel.task import ALL_CAPABILITIES
-from vfiosim.topology import DeviceSpec, Topology
-
-from .test_group import counts, device_fd, refused, set_container, status, unset
-
-NOIOMMU = uapi.VFIO_NOIOMMU_IOMMU
-ADDRESS = "0000:00:04.0"
-WITHOUT = Topology(
-    "without IOMMU",
-    (
-        DeviceSpec("nic", ADDRESS, 0, noiommu=True),
-        DeviceSpec("gpu", "0000:00:05.0", 1, noiommu=True),
-        DeviceSpec("tty", "83b8f4f2-509f-382f-3c1e-e6bfe0fa1001", 2, bus="mdev", driver="mtty"),
-    ),
-)
 
 
 @pytest.fixture

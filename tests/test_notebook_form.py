@@ -6,9 +6,9 @@ import re
 import statistics
 from pathlib import Path
 
-import nbformat
 import pytest
 
+from tests.cells import cells
 from tests.conftest import ROOT
 
 FULL = ["You will need", "Predict", "Run", "Investigate", "Modify", "Make", "Check yourself", "Recap", "Source lines"]
@@ -19,16 +19,6 @@ LESSON = pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
 
 # What has a button "Check" and says what is missing, by the name of the function that makes it.
 CHECKED = ("free_it", "keep_it", "errors", "order", "exercise", "by_hand", "turns", "mend")
-
-
-def cells(path: Path, kind: str) -> list[str]:
-    """The cells of one kind, from top to bottom."""
-    return [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == kind]
-
-
-def code_of(stem: str) -> str:
-    """All code of a notebook."""
-    return "\n".join(cells(ROOT / "notebooks" / f"{stem}.ipynb", "code"))
 
 
 def words_of(path: Path) -> int:

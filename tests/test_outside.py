@@ -10,14 +10,12 @@ import sys
 
 import pytest
 
+from tests.calls import PAGE, bind, counts, refused
+from tests.calls import READ_WRITE as RW
 from vfiosim import KernelError, Machine, uapi
 from vfiosim.engine import Engine, OutsideError, call_outside
 
-from .test_bind import bind, counts, refused
-
-PAGE = 4096
 HERE = 0x10000
-RW = uapi.IOMMU_IOAS_MAP_READABLE | uapi.IOMMU_IOAS_MAP_WRITEABLE
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="eventfd and memfd are Linux's")
 
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 from .run import Tally, fuzz
 
 _LONG: Final = 500_000  # ioctls after which every request that can succeed must have succeeded
-_PART: Final = 12_500  # ioctls made in one go by one worker
+_PART: Final = 5_000  # ioctls made in one go by one worker, at most
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -21,11 +21,13 @@ def main(argv: list[str] | None = None) -> int:
         options = _parser().parse_args(argv)
     except SystemExit as stop:  # --help, or a bad command
         return int(stop.code or 0)
+    if not options.json:
+        print(f"{options.ioctls:,} ioctls by {options.workers} workers, seed {options.seed}", flush=True)
     start = time.perf_counter()
     tally = _all_parts(options.ioctls, options.seed, options.workers)
     seconds = time.perf_counter() - start
     if options.json:
-        print(json.dumps(as_data(tally), indent=1))
+        print(json.dumps({"seed": options.seed} | as_data(tally), indent=1))
     else:
         print(
             "\n".join(
@@ -43,19 +45,33 @@ def _parser() -> argparse.ArgumentParser:
         description="Make calls that are mostly wrong, and see that the simulator only answers what a kernel could.",
         epilog="Exit status: 0 nothing found, 1 something found or a request never succeeded, 2 for a bad command.",
     )
-    parser.add_argument("--ioctls", type=int, default=100_000, metavar="N", help="how many (default 100,000)")
-    parser.add_argument("--seed", default="1", metavar="S", help="the same seed makes the same calls")
+    parser.add_argument("--ioctls", type=_positive, default=100_000, metavar="N", help="how many (default 100,000)")
     parser.add_argument(
-        "--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="processes that work at a time"
+        "--seed", default="1", metavar="S", help="any text; the same seed makes the same calls (default 1)"
+    )
+    parser.add_argument(
+        "--workers", type=_positive, default=os.cpu_count() or 1, metavar="N", help="processes that share the work"
     )
     parser.add_argument("--json", action="store_true", help="write one JSON object")
     return parser
 
 
+def _positive(text: str) -> int:
+    """A number of things. Raises ArgumentTypeError for anything else."""
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no positive number")
+    return int(text)
+
+
+def parts(ioctls: int, seed: str) -> list[tuple[str, int]]:
+    """The seed and the number of ioctls of each part; the parts are of even size, whoever will make them."""
+    many = -(-ioctls // _PART)
+    return [(f"{seed}.{part}", ioctls * (part + 1) // many - ioctls * part // many) for part in range(many)]
+
+
 def _all_parts(ioctls: int, seed: str, workers: int) -> Tally:
-    """All of it, in parts whose calls do not depend on who makes them."""
-    sizes = [min(_PART, ioctls - done) for done in range(0, ioctls, _PART)]
-    seeds = [f"{seed}.{number}" for number in range(len(sizes))]
+    """All of it; the calls do not depend on the number of workers."""
+    seeds, sizes = zip(*parts(ioctls, seed), strict=True)
     tally = Tally()
     if workers < 2 or len(sizes) < 2:
         for part in map(fuzz, seeds, sizes):
