@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.reused_names import MACHINES
 from vfiosim import DeviceSpec, KernelError, Machine, Topology, replay, uapi
 from vfiosim.as_code import program_of
 from vfiosim.engine import refuse_if
@@ -69,6 +70,24 @@ def test_refusals_memory_time_a_fork_and_the_end_are_written_down():
     m.process("vmm").eventfd()
     assert same(m)
     assert "with suppress(KernelError):\n    vmm.open" in program_of(m)
+
+
+@pytest.mark.parametrize("name", [name for name in MACHINES if name != "by_an_oops"])
+def test_a_process_whose_name_is_used_again_is_written_down(name):
+    assert same(MACHINES[name]())
+
+
+def test_a_process_with_the_name_of_one_that_an_oops_has_killed_is_written_down():
+    m = MACHINES["by_an_oops"]()
+    again = run(program_of(m))  # with a function of its own, whose lines are numbered otherwise
+    assert [str(step) for step in again.trace] == [str(step) for step in m.trace]
+    assert again.trace.end == m.trace.end
+
+
+def test_the_next_process_of_a_name_has_the_same_variable():
+    program = program_of(MACHINES["by_exit"]())
+    assert program.count('q = m.process("q")\n') == 2
+    assert "q.exit()\nq = m" in program
 
 
 def test_memory_that_a_request_names_is_written_as_its_struct():

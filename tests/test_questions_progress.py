@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import resource
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from vfiosim import lab
-from vfiosim.lab import Finding, Prediction, Progress, Question, Session, Slip, present, presenter
+from vfiosim.lab import Finding, Prediction, Progress, Question, Session, Slip, present, presenter, record_file
 from vfiosim.lab.record import VARIABLE
 from vfiosim.lessons import misconceptions as M
 from vfiosim.lessons import one_bind, races
@@ -95,25 +98,98 @@ def test_the_overview_has_a_button_to_look_again_and_one_to_forget(file):
     assert Progress().answers == {}
 
 
-@pytest.mark.parametrize(
-    "content", ["", "{", "[]", '{"answers": {"a": {"tries": "x"}}}', '{"answers": 3}', "[" * 100_000]
-)
-def test_a_damaged_file_is_put_aside_and_said_in_one_sentence(file, content):
+# ---- a file that is not as it should be
+
+GOOD = {"tries": 2, "right": 1, "first": False}
+
+
+def write(file, answers, **more):
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(json.dumps({"answers": answers, **more}))
+    return file.read_bytes()
+
+
+def beside(file):
+    """What else is there, but for the file that is locked in its place."""
+    return sorted(one.name for one in file.parent.iterdir() if one != file and one.suffix != ".lock")
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"answers": 3}', b"[" * 100_000, b"\xff\xfe\x00"])
+def test_a_file_that_cannot_be_read_is_put_aside_and_said_in_one_sentence(file, content):
     file.parent.mkdir()
-    file.write_text(content)
+    file.write_bytes(content)
     made = Progress()
     made.record("a", True)
-    assert made.answers == {"a": (1, 1, True)}
+    assert made.answers == Progress().answers == {"a": (1, 1, True)}
     aside = file.with_name("progress.json.damaged")
-    assert aside.read_text() == content
-    assert f"could not be read; it is now {aside}" in made.kept
+    assert aside.read_bytes() == content
+    assert made.kept == f"The file of your progress was damaged: what can be read is kept, all of it is in {aside}."
 
 
-def test_a_file_that_is_no_text_is_put_aside(file):
+@pytest.mark.parametrize(
+    ("name", "bad"),
+    [
+        ("bad", None),
+        ("bad", [2, 1, False]),
+        ("bad", {"tries": 2, "right": 1}),
+        ("bad", {**GOOD, "tries": "2"}),
+        ("bad", {**GOOD, "tries": True}),
+        ("bad", {**GOOD, "right": 3}),
+        ("bad", {**GOOD, "right": -1}),
+        ("bad", {**GOOD, "first": 1}),
+        ("\ud800", GOOD),
+    ],
+)
+def test_one_bad_entry_costs_no_other(file, name, bad):
+    before = write(file, {"a": GOOD, name: bad, "b": GOOD})
+    made = Progress()
+    assert made.answers == {"a": (2, 1, False), "b": (2, 1, False)}
+    assert str(file.with_name("progress.json.damaged")) in made.kept
+    made.record("a", True)
+    assert Progress().answers == {"a": (3, 2, False), "b": (2, 1, False)}
+    assert file.with_name("progress.json.damaged").read_bytes() == before
+    assert beside(file) == ["progress.json.damaged"]
+
+
+def test_each_damage_has_a_copy_of_its_own(file):
+    for number, end in enumerate(["", ".2", ".3"]):
+        content = write(file, {"bad": number})
+        assert Progress().answers == {}
+        assert file.with_name(f"progress.json.damaged{end}").read_bytes() == content
+    assert len(beside(file)) == 3
+
+
+@pytest.mark.parametrize("version", [2, "2", None, 1.5])
+def test_a_file_of_another_version_is_left_alone_and_that_is_said(file, version):
+    before = write(file, {"a": {"form": "unheard of"}}, version=version)
+    made = Progress()
+    made.record("b", True)
+    assert made.answers == {"b": (1, 1, True)}
+    assert made.kept == (
+        f"Your progress is kept until the kernel ends only: {file} was written by another version of vfiosim, and is left alone."
+    )
+    made.reset()
+    assert file.read_bytes() == before
+    assert beside(file) == []
+
+
+def test_a_link_stays_a_link_and_what_it_leads_to_keeps_its_rights(file):
+    real = file.with_name("mine.json")
+    write(real, {})
+    real.chmod(0o600)
+    file.symlink_to(real)
+    Progress().record("a", True)
+    assert file.is_symlink()
+    assert json.loads(real.read_text())["answers"] == {"a": {"tries": 1, "right": 1, "first": True}}
+    assert real.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_link_to_nowhere_leads_to_the_file_then(file):
     file.parent.mkdir()
-    file.write_bytes(b"\xff\xfe\x00")
-    assert Progress().answers == {}
-    assert file.with_name("progress.json.damaged").exists()
+    file.symlink_to(Path("..") / "later" / "mine.json")
+    Progress().record("a", True)
+    assert file.is_symlink()
+    assert Progress().answers == {"a": (1, 1, True)}
 
 
 def test_where_nothing_can_be_written_it_goes_on_in_memory_and_says_so(tmp_path, monkeypatch):
@@ -128,18 +204,40 @@ def test_where_nothing_can_be_written_it_goes_on_in_memory_and_says_so(tmp_path,
     assert made.answers == {}
 
 
+@contextmanager
+def full_disk(size):
+    """No file may become larger than so many bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
 def test_what_a_full_disk_does_not_take_is_known_until_it_does(file):
     Progress().record("a", True)
-    in_the_way = file.with_name(f"{file.name}.{os.getpid()}.new")
-    in_the_way.mkdir()
+    before = file.read_bytes()
     made = Progress()
-    made.record("b", True)
-    assert list(made.answers) == ["a", "b"]
-    assert list(Progress().answers) == ["a"]
-    in_the_way.rmdir()
+    with full_disk(len(before)):
+        made.record("b", True)
+    assert [*made.answers] == ["a", "b"]
+    assert "kept until the kernel ends only" in made.kept
+    assert file.read_bytes() == before
+    assert beside(file) == []
+    Progress().record("by another kernel", True)
     made.record("c", True)
-    assert list(Progress().answers) == ["a", "b", "c"]
+    assert [*Progress().answers] == ["a", "by another kernel", "b", "c"]
     assert made.kept == f"Kept in {file}."
+
+
+def test_a_damaged_file_stays_where_it_is_while_the_disk_is_full(file):
+    before = write(file, {"a": GOOD, "bad": 1})
+    made = Progress()
+    with full_disk(len(before) - 1):
+        assert made.answers == {"a": (2, 1, False)}
+    assert file.read_bytes() == before
+    assert beside(file) == []
 
 
 def test_a_file_that_was_deleted_is_forgotten(file):
@@ -173,13 +271,45 @@ def test_in_a_browser_kernel_there_is_no_file(monkeypatch):
     assert Progress().path is None
 
 
-def test_two_kernels_that_answer_in_turn_lose_nothing(file):
-    program = "from vfiosim.lab import progress; progress.record('b', True)"
+KERNELS = """
+import os
+from vfiosim.lab import Progress
+kernels = []
+for number in range(4):
+    kernels.append(os.fork())
+    if not kernels[-1]:
+        for _ in range(30):
+            Progress().record("all", True)
+            Progress().record(f"kernel {number}", False)
+        os._exit(0)
+assert [os.waitpid(kernel, 0)[1] for kernel in kernels] == [0] * 4
+"""
+
+
+def test_kernels_that_answer_at_the_same_time_lose_nothing(file):
+    subprocess.run([sys.executable, "-c", KERNELS], check=True, env=os.environ)
+    assert Progress().answers == {"all": (120, 120, True), **{f"kernel {n}": (30, 0, False) for n in range(4)}}
+    assert beside(file) == []
+
+
+def test_a_program_that_does_not_let_go_of_the_file_is_told_and_the_answer_is_kept(file, monkeypatch):
+    monkeypatch.setattr(record_file, "PATIENCE", 0.02)
     made = Progress()
     made.record("a", True)
-    subprocess.run([sys.executable, "-c", program], check=True, env=os.environ)
-    made.record("a", True)
-    assert made.answers == {"a": (2, 2, True), "b": (1, 1, True)}
+    with file.with_name("progress.json.lock").open("ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        made.record("b", True)
+        assert "another program does not let go of it" in made.kept
+    assert [*made.answers] == ["a", "b"]
+    made.record("c", True)
+    assert [*Progress().answers] == ["a", "b", "c"]
+
+
+def test_where_the_system_has_no_locks_answers_are_kept_all_the_same(file, monkeypatch):
+    monkeypatch.setattr(record_file, "fcntl", None)
+    Progress().record("a", True)
+    assert Progress().answers == {"a": (1, 1, True)}
+    assert [one.name for one in file.parent.iterdir()] == ["progress.json"]
 
 
 def test_an_answer_without_a_name_is_not_kept(file):

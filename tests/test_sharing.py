@@ -7,8 +7,11 @@ import zlib
 
 import pytest
 
-from vfiosim import Blocked, DeviceSpec, KernelError, Machine, Topology, replay, uapi
+from tests.reused_names import MACHINES, PATCHES, ended
+from vfiosim import Blocked, DeviceSpec, KernelError, Machine, Process, Topology, replay, uapi
 from vfiosim.engine import KernelOops, refuse_if
+from vfiosim.lab.sandbox.actions import Began, Called, Killed, Setup
+from vfiosim.lab.sandbox.run import Run
 from vfiosim.puzzles import PUZZLES
 from vfiosim.sharing import _COMMON, PREFIX, decode, encode
 from vfiosim.uapi import Errno
@@ -156,6 +159,56 @@ def test_nothing_is_taken_out_while_a_call_is_under_way():
     m.process("vmm").start("open", NODE, run=False)
     with pytest.raises(ValueError, match="before a call begins"):
         m.take_out("group_lock")
+
+
+# ---- a name that is used again
+
+
+@pytest.mark.parametrize("made", MACHINES.values(), ids=MACHINES)
+def test_a_run_in_which_the_name_of_a_process_is_used_again_is_shared_and_branched(made):
+    m = made()
+    assert same(m, PATCHES)
+    assert m.trace.replay == encode(m)
+    twin = m.branch(-1)
+    assert twin.trace == m.trace
+    assert encode(twin) == encode(m)
+
+
+def test_the_sandbox_saves_loads_and_takes_back_a_process_whose_name_is_used_again():
+    run = Run(Setup(Topology.named("small"), processes=("q",)))
+    for action in (Killed("q"), Began("q"), Called("q", "open", (IOMMU, 2)), Called("q", "exit"), Began("q")):
+        run.do(action)
+    done, trace, text = [one.action for one in run.done], run.machine.trace, run.save()
+    run.undo()
+    run.redo()
+    assert run.machine.trace == trace
+    run.load(text)
+    assert [one.action for one in run.done] == done
+    assert run.machine.trace == trace
+
+
+@pytest.mark.parametrize(
+    "late",
+    [
+        Process.fork,
+        lambda process, name: process.memory.write(0x10000, name.encode()),
+        lambda process, name: process.memory.map(4096),
+    ],
+)
+def test_what_is_asked_of_a_process_that_has_ended_is_refused_and_reaches_nobody_of_its_name(late):
+    m, first, _ = ended(Process.exit)
+    before = len(m.history), [*m.processes], m.trace
+    with pytest.raises(ValueError, match="the process 'q' has ended"):
+        late(first, "child")
+    assert (len(m.history), [*m.processes], m.trace) == before
+
+
+def test_a_process_that_ends_twice_does_not_end_the_next_one_of_its_name():
+    m, first, second = ended(Process.exit)
+    first.exit()
+    second.close(3)
+    assert second.task.alive.value
+    assert same(m)
 
 
 # ---- from a trace, and with a step

@@ -18,6 +18,7 @@ from .machine import Machine
 from .process import Blocked, Call, Process
 from .replay import Replay, replay
 from .topology import DeviceSpec, Topology
+from .tracebacks import show_own_errors
 from .uapi import Errno, KernelError
 
 __all__ = [
@@ -37,3 +38,5 @@ __all__ = [
     "replay",
     "uapi",
 ]
+
+show_own_errors()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import builtins
 import inspect
 import keyword
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
+from itertools import chain, count
 from typing import Any
 
 from . import uapi
@@ -24,7 +26,18 @@ from .uapi import Errno, KernelError, Struct
 # Calls that a process has as a method with the same arguments; others are started by name.
 _METHODS = {"open", "close", "dup", "ioctl", "plain", "eventfd", "memfd", "poll", "socketpair", "recvmsg_fds", "setuid"}
 _METHODS |= {"setrlimit", "exec", "write_file", "listdir", "readlink", "stat", "fdinfo", "sendmsg_fds", "rmmod"}
-_TAKEN = {"m", "step", "uapi", "suppress", *dir(__builtins__)}
+_IMPORTED = (
+    "Blocked",
+    "DeviceSpec",
+    "KernelError",
+    "KernelOops",
+    "Machine",
+    "PatchError",
+    "Topology",
+    "uapi",
+    "suppress",
+)
+_TAKEN = {"m", "step", *_IMPORTED, *dir(builtins)}
 # Numbers in fields of structs that have a name: field → the constants that it may be.
 _NAMED = {
     "KvmDeviceAttr.group": ("KVM_DEV_VFIO_FILE",),
@@ -59,6 +72,10 @@ class _Program:
             raise ValueError(f"this run cannot be written as a program: {outside.details[0]}")
         self._machine = machine
         self._uses = {"Machine"}
+        own = (
+            function for event in machine.history if event.what == "patches" for function in event.details[0].values()
+        )
+        self._taken = {*_TAKEN, *map(_name_of, own)}  # names that mean something in the program
         self._names: dict[str, str] = {}  # of processes
         self._calls: dict[int | str, str] = {}  # of calls that are moved by hand, by number
         self._addresses: dict[tuple[str, int], str] = {}  # of places in memory, by process and address
@@ -131,7 +148,7 @@ class _Program:
         elif event.what == "fork":
             parent, child = event.details
             yield f"{self._names[child]} = {self._names[parent]}.fork({_quoted(child)})"
-        elif call is not None and not self._ends_by_itself(event, self._before):
+        elif call is not None and not self._ends_by_itself(call):
             yield from self._call(event, call, by_hand)
 
     def _fault(self, number: int, errno: int | None, call: int | None) -> str:
@@ -144,10 +161,18 @@ class _Program:
             words.append(f"call={self._calls[call]}")
         return f"m.fail_next({', '.join(words)})"
 
+    def _name(self, wished: str, sort: str, number: int) -> str:
+        """A variable that is not used yet: the one that is wished for, or e.g. process_2."""
+        others = (f"{sort}_{n}" for n in count(number))
+        good = wished.isidentifier() and not keyword.iskeyword(wished)
+        found = next(name for name in chain([wished] if good else [], others) if name not in self._taken)
+        self._taken.add(found)
+        return found
+
     def _process(self, name: str, parent: Any, caps: tuple[str, ...]) -> Iterator[str]:
-        used = {*self._names.values(), *self._calls.values(), *_TAKEN}
-        good = name.isidentifier() and not keyword.iskeyword(name) and name not in used
-        self._names[name] = name if good else f"process_{len(self._names) + 1}"
+        if name not in self._names:  # else it is that of one that has ended, and so is its variable
+            self._names[name] = self._name(name, "process", len(self._names) + 1)
+        self._addresses = {place: known for place, known in self._addresses.items() if place[0] != name}
         if parent is None:
             rights = "" if caps == ALL_CAPABILITIES else f", caps={caps!r}"
             yield f"{self._names[name]} = m.process({_quoted(name)}{rights})"
@@ -180,7 +205,7 @@ class _Program:
         shown += [f"address={address:#x}"] if address is not None else []
         where = ""
         if answer and not self._addresses.get((process, answer[0])):
-            where = f"address_{len(self._addresses) + 1}"
+            where = self._name("", "address", 1)
             self._addresses[process, answer[0]] = where
         yield (f"{where} = " if where else "") + f"{memory}.map({', '.join(filter(None, shown))})"
 
@@ -198,21 +223,19 @@ class _Program:
             return f'({int.from_bytes(data, "little", signed=True)}).to_bytes(4, "little", signed=True)'
         return repr(data)
 
-    def _ends_by_itself(self, event: Event, before: Event | None) -> bool:
+    def _ends_by_itself(self, number: int) -> bool:
         """Is this the call with which a process ends that was told to, or that an oops has killed, without being asked here?"""
-        process, name, *_ = event.details
-        if name != "exit":
+        calls = self._machine.calls
+        process = calls[number].process
+        if calls[number].name != "exit":
             return False
-        told = [one for one in self._machine.history if one.what == "dying" and one.details[0] == process]
         killed = [
-            number
-            for number, call in enumerate(self._machine.calls)
-            if call.process.name == process and isinstance(call.error, KernelOops)
+            other for other, call in enumerate(calls) if call.process is process and isinstance(call.error, KernelOops)
         ]
         if not self._by_hand:
-            return bool(told or killed)
-        now = before is not None and before.what == "dying" and before.details[0] == process
-        return now or any(number not in self._calls for number in killed)
+            return process.dying or bool(killed)
+        now = self._before is not None and self._before.what == "dying" and self._before.details[0] == process.name
+        return now or any(other not in self._calls for other in killed)
 
     # ---- calls
 
@@ -226,7 +249,7 @@ class _Program:
             shown.pop()
         if by_hand is not None:
             options = (["run=False"] if by_hand else []) + ([f"lane={_quoted(lane)}"] if lane else [])
-            self._calls[number] = self._call_name(number, lane)
+            self._calls[number] = self._name(lane.lower(), "call", number + 1)
             yield f"{self._calls[number]} = {who}.start({', '.join([_quoted(name), *shown, *options])})"
         else:
             asked = ", ".join(shown)
@@ -234,13 +257,6 @@ class _Program:
                 more = f", lane={_quoted(lane)}" if lane else ""
                 asked, name = f"{_quoted(name)}{', ' if asked else ''}{asked}{more}", "start"
             yield from self._with_its_end(f"{who}.{name}({asked}){'.value()' if name == 'start' else ''}", call)
-
-    def _call_name(self, number: int, lane: str) -> str:
-        name = lane.lower()
-        used = {*self._names.values(), *self._calls.values(), *_TAKEN}
-        return (
-            name if name.isidentifier() and not keyword.iskeyword(name) and name not in used else f"call_{number + 1}"
-        )
 
     def _with_its_end(self, line: str, call: Call) -> Iterator[str]:
         if call.error is None:

@@ -206,7 +206,7 @@ class Machine:
         for call in ended:
             if isinstance(call.thread.error, KernelOops) and call.process.task.alive.value:
                 call.process.start("exit")
-        for process in {call.process.name: call.process for call in ended}.values():
+        for process in dict.fromkeys(call.process for call in ended):
             process.end_if_it_can()
 
     def forget_ended(self) -> list[Call]:

@@ -150,6 +150,7 @@ class Memory:
         self._mm.write(address, data)
 
     def _note(self, what: str, *details: object) -> None:
+        self._process.refuse_if_ended()
         self._process.machine.note("memory", self._process.name, what, details)
 
 
@@ -193,6 +194,7 @@ class Process(FileCalls):
         Signals go to the real eventfd, a mapping asks the real memfd for its size. The file is held under a number of its own
         (`os.dup`), so `fd` may be closed. Raises OSError(EBADF), ValueError for another kind of file. Cannot be branched.
         """
+        self.refuse_if_ended()
         host = HostFile(fd)
         self.machine.note("outside", f"a file of the host was given to {self.name!r}")
         try:
@@ -203,6 +205,7 @@ class Process(FileCalls):
 
     def fork(self, name: str) -> Process:
         """A child that shares every open file."""
+        self.refuse_if_ended()
         child = self.machine.new_process(name, self.task)
         self.machine.note("fork", self.name, name)
         self._call("fork", child.task)
@@ -210,6 +213,8 @@ class Process(FileCalls):
 
     def exit(self) -> None:
         """End the process; all its descriptors are closed, as soon as none of its threads is in a call."""
+        if not self.task.alive.value:
+            return  # another process may have its name by now
         self.dying = True
         self.machine.note("dying", self.name)
         self.end_if_it_can()
@@ -230,8 +235,7 @@ class Process(FileCalls):
         With `run=False` nothing happens yet: `step` and `run` of the answer move it. `lane` names the thread of the process
         that makes the call; so are then named the objects that it makes.
         """
-        if not self.task.alive.value:
-            raise ValueError(f"the process {self.name!r} has ended")
+        self.refuse_if_ended()
         check_arguments(name, arguments)
         if name == "exec" and self.task.mm.value.outside is not None:
             raise ValueError(
@@ -259,6 +263,11 @@ class Process(FileCalls):
         call = Call(self, name, shown, thread, where)
         self.machine.begin_call(call)
         return call.run() if run else call
+
+    def refuse_if_ended(self) -> None:
+        """Raises ValueError if the process has ended; another one may have its name by now."""
+        if not self.task.alive.value:
+            raise ValueError(f"the process {self.name!r} has ended")
 
     def _call(self, name: str, *arguments: Any) -> Any:
         return self.start(name, *arguments).value()

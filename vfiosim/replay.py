@@ -57,10 +57,10 @@ class Replay:
             yield f"Step {self.step}: {self.trace[self.step - 1].sentence}"
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
-        from .views import show
+        from .views import Player
 
         told = self.trace.ending_in(*self.machine.check())
-        bundle = show(told, step=self.step or 0)._repr_mimebundle_()
+        bundle = Player(told, step=self.step or 0)._repr_mimebundle_()
         return {**bundle, "text/plain": str(self), "text/html": f"<pre>{escape(str(self))}</pre>{bundle['text/html']}"}
 
 

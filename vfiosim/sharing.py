@@ -143,8 +143,8 @@ def turns_after(
     ends = [event.after for event in history[1:]] + [effects]
     calls = 0
     for event, end in zip(history, ends, strict=True):
-        begun = f"start {event.details[0]}" if event.what == "process" else ""
-        who = [numbers.get(one[0], one[0].label) for one in micro[event.after : end] if one[0].label != begun]
+        begun = micro[event.after][0] if event.what == "process" else None  # the thread that makes the process
+        who = [numbers.get(one[0], one[0].label) for one in micro[event.after : end] if one[0] is not begun]
         turns = [item for thread, run in groupby(who) for item in (thread, len(list(run)))]
         if event.what in ("call", "fork"):
             ended = machine.calls[calls].thread.ended and last.get(calls, -1) < end

@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from html import escape
 from pathlib import Path
-from typing import Any, NamedTuple
 
+from .record_file import Answered, Answers, NewerError, change, read
 from .still import Still, note
 from .style import button, row, style, text, words
 
 VARIABLE = "VFIOSIM_PROGRESS"
-_VERSION = 1
-
-
-class Answered(NamedTuple):
-    """How often a question was answered, how often rightly, and whether the first answer was right."""
-
-    tries: int
-    right: int
-    first: bool
 
 
 class Progress:
@@ -35,8 +26,9 @@ class Progress:
 
     def __init__(self) -> None:
         self.problem = ""
-        self._memory: dict[str, Answered] = {}
-        self._stuck = False  # the file cannot be written, so memory knows more than it does
+        self._put_aside = ""  # where a damaged file is now, in a sentence
+        self._seen: dict[Path, Answers] = {}  # what each file had in it
+        self._late: dict[Path | None, list[tuple[str, bool]]] = {}  # answers that no file has taken as yet
 
     @property
     def path(self) -> Path | None:
@@ -52,72 +44,61 @@ class Progress:
         return None
 
     @property
-    def answers(self) -> dict[str, Answered]:
+    def answers(self) -> Answers:
         """What is known of each question, by its name."""
-        return self._read()
+        path, known = self.path, Answers()
+        if path is not None:
+            try:
+                known, whole = read(path)
+            except (NewerError, OSError) as error:
+                self._give_up(path, error)
+                known = self._seen.get(path, {})
+            else:
+                if not whole:
+                    self._change(path, lambda good: good)
+        return self._with_late(path, known)
 
     def record(self, name: str, right: bool) -> None:
         """Keep that the question of this name was answered. Nothing is kept without a name."""
         if not name:
             return
-        known = self._read()
-        before = known.get(name, Answered(0, 0, right))
-        known[name] = Answered(before.tries + 1, before.right + right, before.first)
-        self._write(known)
+        path = self.path
+        self._late.setdefault(path, []).append((name, right))
+        if path is not None and self._change(path, lambda known: self._with_late(path, known)):
+            del self._late[path]
 
     def reset(self) -> None:
         """Forget everything."""
-        self.problem = ""
-        self._write({})
+        path, self.problem, self._put_aside = self.path, "", ""
+        self._late.pop(path, None)
+        if path is not None:
+            self._seen.pop(path, None)
+            self._change(path, lambda _: {})
 
-    # ---- the file
+    def _with_late(self, path: Path | None, known: Answers) -> Answers:
+        known = dict(known)
+        for name, right in self._late.get(path, ()):
+            before = known.get(name, Answered(0, 0, right))
+            known[name] = Answered(before.tries + 1, before.right + right, before.first)
+        return known
 
-    def _read(self) -> dict[str, Answered]:
-        path = self.path
-        if path is None or self._stuck:
-            return dict(self._memory)
+    def _change(self, path: Path, how: Callable[[Answers], Answers]) -> bool:
+        """Change the file. If that cannot be, say why."""
         try:
-            data = json.loads(path.read_text("utf-8"))
-            return {str(name): _answered(one) for name, one in data["answers"].items()}
-        except FileNotFoundError:
-            return {}
-        except OSError as error:
+            self._seen[path], aside = change(path, how)
+        except (NewerError, OSError) as error:
             self._give_up(path, error)
-            return dict(self._memory)
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            self._put_aside(path)
-            return {}
+            return False
+        if aside is not None:
+            self._put_aside = (
+                f"The file of your progress was damaged: what can be read is kept, all of it is in {aside}."
+            )
+        self.problem = self._put_aside
+        return True
 
-    def _put_aside(self, path: Path) -> None:
-        """A file that is no record of ours is kept under another name, for it may be somebody's only copy."""
-        aside = path.with_name(f"{path.name}.damaged")
-        try:
-            path.replace(aside)
-        except OSError as error:
-            self._give_up(path, error)
-        else:
-            self.problem = f"The file of your progress could not be read; it is now {aside}, and a new one was begun."
-
-    def _write(self, known: dict[str, Answered]) -> None:
-        self._memory = dict(known)
-        path = self.path
-        if path is None:
-            return
-        data = {"version": _VERSION, "answers": {name: one._asdict() for name, one in known.items()}}
-        fresh = path.with_name(f"{path.name}.{os.getpid()}.new")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            fresh.write_text(json.dumps(data, indent=1, ensure_ascii=False), "utf-8")
-            fresh.replace(path)  # at once, so that no reader sees half of it
-        except OSError as error:
-            self._give_up(path, error)
-        else:
-            self.problem = "" if self._stuck else self.problem
-            self._stuck = False
-
-    def _give_up(self, path: Path, error: OSError) -> None:
-        self._stuck = True
-        self.problem = f"Your progress is kept until the kernel ends only: {path} cannot be used ({error.strerror})."
+    def _give_up(self, path: Path, error: NewerError | OSError) -> None:
+        why = f"{path} cannot be used ({error.strerror})" if isinstance(error, OSError) else error
+        self.problem = f"Your progress is kept until the kernel ends only: {why}."
 
     # ---- to look at
 
@@ -144,13 +125,6 @@ class Progress:
     def show(self) -> Overview:
         """The same as a widget, with a button to forget everything."""
         return Overview(self)
-
-
-def _answered(data: Any) -> Answered:
-    tries, right, first = data["tries"], data["right"], data["first"]
-    if not (type(tries) is int and type(right) is int and type(first) is bool and 0 <= right <= tries):
-        raise ValueError("this is no record of an answer")
-    return Answered(tries, right, first)
 
 
 def _tries(one: Answered) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..trace import Trace
+from .at_once import running_cell
 from .beside import Beside
 from .graph import Graph, graph
 from .player import Player
@@ -19,6 +20,8 @@ __all__ = ["Beside", "Graph", "Player", "beside", "graph", "live", "show", "stat
 def show(trace: Trace, **options: Any) -> Player:
     """A player for a trace or a part of one: `show(m.trace)`, `show(m.trace[5:9])`, `show(m.trace[call.steps])`.
 
+    In a notebook it shows itself at once, wherever in a cell it stands.
+
     Options:
 
     * `step` to begin with; `hide`, `only`, `idle`, `room` as in `graph`;
@@ -29,7 +32,13 @@ def show(trace: Trace, **options: Any) -> Player:
     Steps count from 1, and 0 is before the first; below zero they count from the end: -1 is the last one, -2 the one before.
     Raises IndexError for a step that is not there, ValueError for a view that is none.
     """
-    return Player(trace, **options)
+    player = Player(trace, **options)
+    if cell := running_cell():
+        from IPython.display import display
+
+        display(player)  # type: ignore[no-untyped-call]
+        player.shown_in = cell
+    return player
 
 
 def live(trace: Trace, **options: Any) -> LivePlayer:

@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 from ..assets import asset
 from ..trace import MicroStep, Step, Trace
+from .at_once import running_cell
 from .causes import causes
 from .collapse import MOST, Group
 from .collapse import collapse as collapsed
@@ -60,6 +61,8 @@ class Player:
     Everything is in the HTML: it works in an exported page, offline. Beside it stand a picture and the steps as text.
     `past` are the pictures that were shown before this one: what is in both stays where it is.
     """
+
+    shown_in = 0  # the number of the cell in which `show` has shown it
 
     def __init__(
         self,
@@ -186,6 +189,11 @@ class Player:
         return text if self._layout or not self._graph.nodes else f"{text}\n{self._hint}"
 
     __repr__ = __str__
+
+    def _ipython_display_(self) -> None:
+        """What `show` has shown in this cell is not shown again as its last value."""
+        if not self.shown_in or self.shown_in != running_cell():
+            raise NotImplementedError  # as IPython shows it then, from the mime bundle
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         bundle = {"text/plain": str(self), "text/html": self.html()}

@@ -52,6 +52,7 @@ class _Telling:
         details = event.details
         if event.what == "process":
             name, parent, _ = details
+            self._told.discard(name)
             if parent is None and not self._actions:
                 self._processes.append(name)
             elif parent is None:
