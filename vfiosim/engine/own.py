@@ -274,10 +274,15 @@ def _nonsense(thread: Thread, request: Any) -> PatchError | None:
     return told_of(thread.engine, place, wrong) if wrong and place is not None else None
 
 
-def give_back(engine: Engine, thread: Thread, place: Place | None) -> list[str]:
-    """Close the code of a thread that has come to a bad end, and unlock what it held; the names of the locks."""
+def drop(thread: Thread) -> None:
+    """Close the code of a thread that nobody moves any more, whatever it does then."""
     with suppress(BaseException):
         Guard().go_on(thread, lambda _: thread.code and thread.code.close(), None)
+
+
+def give_back(engine: Engine, thread: Thread, place: Place | None) -> list[str]:
+    """Close the code of a thread that has come to a bad end, and unlock what it held; the names of the locks."""
+    drop(thread)
     names = []
     for lock in reversed(thread.locks[:]):
         release = sync._release_shared if lock.readers else sync._release
