@@ -121,7 +121,7 @@ class _Standing:
 
     def _keep(self, thing: Any) -> list[Any] | None:
         """Keep what can change of one thing; the answer is what can be reached from it, None where that is not known."""
-        kind = type(thing)
+        kind: Any = type(thing)
         if kind in _CONTAINERS:
             return _CONTAINERS[kind](self, thing)
         slots = _slots(kind)
