@@ -13,20 +13,18 @@ Functions of this package (those of puzzles) are trusted, and cost nothing.
 
 from __future__ import annotations
 
-import ast
-import builtins
 import inspect
 import sys
-import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from ctypes import PYFUNCTYPE, c_ulong, py_object, pythonapi
 from functools import partial
 from threading import get_ident
-from types import CodeType, CoroutineType, FrameType, FunctionType, ModuleType
+from types import CodeType, CoroutineType, FrameType, FunctionType
 from typing import TYPE_CHECKING, Any, Final
 
 from . import checks, effects, lifetime, sync
+from .awaits import forgotten
 from .functions import FUNCTIONS, PatchError, Phase, function_of
 from .kinds import check_kind
 from .objects import Cell, Count, Intervals, KObject, Table
@@ -77,7 +75,7 @@ def check_function(name: str, function: Callable[..., Any]) -> None:
     if not inspect.iscoroutinefunction(inspect.unwrap(function)):
         raise TypeError(f"your {name} must be an `async def`, as every kernel function is")
     if is_own(function):
-        for number, call in _forgotten(inspect.unwrap(function)):
+        for number, call in forgotten(inspect.unwrap(function)):
             raise PatchError(f"your {name} forgets an await before {call} (line {number} of it)")
 
 
@@ -274,10 +272,15 @@ def _nonsense(thread: Thread, request: Any) -> PatchError | None:
     return told_of(thread.engine, place, wrong) if wrong and place is not None else None
 
 
-def give_back(engine: Engine, thread: Thread, place: Place | None) -> list[str]:
-    """Close the code of a thread that has come to a bad end, and unlock what it held; the names of the locks."""
+def drop(thread: Thread) -> None:
+    """Close the code of a thread that nobody moves any more, whatever it does then."""
     with suppress(BaseException):
         Guard().go_on(thread, lambda _: thread.code and thread.code.close(), None)
+
+
+def give_back(engine: Engine, thread: Thread, place: Place | None) -> list[str]:
+    """Close the code of a thread that has come to a bad end, and unlock what it held; the names of the locks."""
+    drop(thread)
     names = []
     for lock in reversed(thread.locks[:]):
         release = sync._release_shared if lock.readers else sync._release
@@ -290,60 +293,3 @@ def give_back(engine: Engine, thread: Thread, place: Place | None) -> list[str]:
             engine.micro.append((*entry, function_of(code)))
         names.append(lock.path)
     return names
-
-
-# ---- an await that was forgotten
-
-
-def _forgotten(function: Any) -> Iterator[tuple[int, str]]:
-    """Calls of coroutines whose answer nobody awaits: line of the function (from 1) and text. Nothing where there is no source."""
-    try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
-        known = inspect.getclosurevars(function)
-    except (OSError, TypeError, SyntaxError, ValueError):
-        return
-    names = {**known.builtins, **function.__globals__, **known.nonlocals}
-    parents = {child: parent for parent in ast.walk(tree) for child in ast.iter_child_nodes(parent)}
-    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and _is_taken(parents[node], node, names)}
-    for node in ast.walk(tree):
-        if (
-            isinstance(node, ast.Call)
-            and _is_awaitable(node.func, names)
-            and not _is_awaited(node, parents, used, names)
-        ):
-            yield node.lineno, ast.unparse(node)
-
-
-def _is_awaitable(node: ast.expr, names: dict[str, Any]) -> bool:
-    target: Any = None
-    if isinstance(node, ast.Name):
-        target = names.get(node.id)
-    elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-        module = names.get(node.value.id)
-        target = getattr(module, node.attr, None) if isinstance(module, ModuleType) else None
-    if not callable(target) or isinstance(target, type):
-        return False
-    code = getattr(inspect.unwrap(target), "__code__", None)
-    return code is not None and bool(code.co_flags & (inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE))
-
-
-def _is_awaited(node: ast.AST, parents: dict[ast.AST, ast.AST], used: set[str], names: dict[str, Any]) -> bool:
-    """Is it awaited, or handed on to somebody who may do so?"""
-    parent = parents[node]
-    if isinstance(parent, ast.Assign | ast.NamedExpr):
-        targets = parent.targets if isinstance(parent, ast.Assign) else [parent.target]
-        return any(not isinstance(target, ast.Name) or target.id in used for target in targets)
-    if isinstance(parent, ast.Return):
-        inner = parents[parent]
-        while not isinstance(inner, ast.FunctionDef | ast.AsyncFunctionDef):
-            inner = parents[inner]
-        return isinstance(inner, ast.FunctionDef)
-    return _is_taken(parent, node, names)
-
-
-def _is_taken(parent: ast.AST, node: ast.AST, names: dict[str, Any]) -> bool:
-    """Does the code around it do something with it other than to look at it? Built-in functions and the kernel's only look."""
-    if isinstance(parent, ast.Call):
-        builtin = isinstance(parent.func, ast.Name) and hasattr(builtins, parent.func.id)
-        return node is not parent.func and not builtin and not _is_awaitable(parent.func, names)
-    return isinstance(parent, ast.Await | ast.keyword | ast.Lambda | ast.Tuple | ast.List | ast.Starred)

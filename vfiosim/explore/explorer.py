@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
-from inspect import signature
 from typing import Any
 
 from ..engine import Without, names_of
 from ..invariants import INVARIANTS, Invariant
 from ..machine import Machine
+from .beginning import beginning
 from .rerun import rerun, see_it_again
 from .result import BROKEN, SAFE, UNFINISHED, Result, Witness
 from .search import Search
@@ -20,8 +19,6 @@ from .world import (
     Factory,
     MachineWorld,
     Programs,
-    check_factory,
-    check_machine,
     end_everybody,
     leftovers,
     refuse_missing,
@@ -39,6 +36,8 @@ def explore(
     patches: dict[str, Callable[..., Any]] | None = None,
     schedules: int | None = None,
     enough: int | None = 300,
+    first: bool = False,
+    looks: int = 16,
     timeouts: int = 0,
     seconds: float | None = None,
     progress: Callable[[Tally], None] | None = None,
@@ -57,6 +56,10 @@ def explore(
     * `schedules`, `seconds`: give up after so many;
     * `enough`: after so many schedules, if something has gone wrong, look only for a shorter way to anything that does, which is
       much quicker; the answer is then not complete, but its counterexample is the shortest there is. None: see everything;
+    * `first`: stop at the first thing that goes wrong, whether or not it is the shortest; who only asks whether anything does
+      needs no more. The answer is complete only where nothing goes wrong;
+    * `looks`: where functions of somebody's own take part, so many runs in all go again the ways that were found, for what such
+      a function leaves to chance is seldom seen at once; each goes again at least once;
     * `timeouts`: how often in each call the time of a wait may run out, at any moment; each wait is one with a time limit;
     * `progress` is called every 0.2 s with what was found up to then; `stop` is asked after every schedule, True ends it.
     * `name`: how `vfiosim.replay` finds it again, for puzzles: "R1 without group_lock".
@@ -70,15 +73,14 @@ def explore(
     through. With `timeouts` 0 time stands still while the lanes run: a wait with a time limit ends as "waits" where nobody ends it.
     Raises ValueError for an unknown name, and for one in `without` that the programs never come by.
     """
-    check_factory(factory)
-    check_limits(seconds, schedules=schedules)
+    start = beginning(factory)
+    check_limits(seconds, schedules=schedules, looks=looks)
     invariants, reachable = _sorted_out(properties)
     own_rules = [one for one in invariants if one not in INVARIANTS]
     names = names_of(without)
     taken_out = Without(names)
 
     def fresh(machine: Machine, own: Mapping[str, Callable[..., Any]] | None = patches) -> Machine:
-        check_machine(machine)
         if machine.pending:
             raise ValueError("the machine of an exploration must have no call under way")
         if names:
@@ -88,42 +90,36 @@ def explore(
         machine.expect(*own_rules)
         return machine
 
-    quick = partial(factory, trace=False) if "trace" in signature(factory).parameters else factory
-
-    def untraced(own: Mapping[str, Callable[..., Any]] | None = patches) -> Machine:
-        machine = quick()
-        check_machine(machine)
-        machine.engine.journal = None
-        return fresh(machine, own)
-
-    idle = untraced({})  # what the kernel's own functions leave behind
-    end_everybody(idle)
-    before = leftovers(idle)
-    taken_out.met.clear()
-    ending = Without(idle.taken_out.names).instead if idle.taken_out.names else None
     tally, watch, limit = Tally(), Watch(invariants), ""
     started = time.monotonic()
-    search = Search(
-        lambda: MachineWorld(untraced(), programs, watch, before, ending, timeouts),
-        tally,
-        schedules=schedules,
-        enough=enough,
-        seconds=seconds,
-        progress=progress,
-        stop=stop,
-    )
-    try:
-        search.run()
-        see_it_again(lambda: MachineWorld(untraced(), programs, Watch([]), timeouts=timeouts), tally)
-    except Limit as reason:
-        limit = str(reason)
-    except KeyboardInterrupt:
-        limit = STOPPED
+    with start.lent() as begin:
+        idle = fresh(begin(), {})  # what the kernel's own functions leave behind
+        end_everybody(idle)
+        before = leftovers(idle)
+        taken_out.met.clear()
+        ending = Without(idle.taken_out.names).instead if idle.taken_out.names else None
+        search = Search(
+            lambda: MachineWorld(fresh(begin()), programs, watch, before, ending, timeouts),
+            tally,
+            schedules=schedules,
+            enough=enough,
+            first=first,
+            seconds=seconds,
+            progress=progress,
+            stop=stop,
+        )
+        try:
+            search.run()
+            see_it_again(lambda: MachineWorld(fresh(begin()), programs, Watch([]), timeouts=timeouts), tally, looks)
+        except Limit as reason:
+            limit = str(reason)
+        except KeyboardInterrupt:
+            limit = STOPPED
     elapsed = time.monotonic() - started
     if not limit:
         refuse_missing(taken_out)
         limit = "; ".join(watch.unmodelled)
-    witness = _witnesses(lambda: fresh(factory()), programs, name)
+    witness = _witnesses(lambda: fresh(start.machine()), programs, name)
     result = _result(tally, reachable, limit, elapsed, list(programs), witness)
     result.looked_at = tuple(one.name for one in invariants)
     result.left_out = tuple(one.name for one in INVARIANTS if one not in invariants)

@@ -12,17 +12,15 @@ from .tally import Limit, Tally
 from .watch import Watch
 from .world import MachineWorld, Programs
 
-_LOOKS = 16  # what is left to chance is seen in at least one of so many
 
-
-def see_it_again(begin: Callable[[], MachineWorld], tally: Tally) -> None:
+def see_it_again(begin: Callable[[], MachineWorld], tally: Tally, looks: int) -> None:
     """Where functions of somebody's own take part: run every way that was found again, a single one more often than many.
 
-    Raises Limit if one goes otherwise.
+    `looks`: how many runs that are, if there are not more ways. Raises Limit if one goes otherwise.
     """
     ways = [*tally.outcomes.items(), *((None, way) for way in tally.violations.values())]
     gone: dict[int, list[object]] = {}
-    for _ in range(max(1, _LOOKS // max(1, len(ways)))):
+    for _ in range(max(1, looks // max(1, len(ways)))):
         for nth, (outcome, way) in enumerate(ways):
             world = begin()
             if not (told := unsteady(world.engine)):

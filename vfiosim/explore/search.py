@@ -23,7 +23,7 @@ from ..engine import Lock, PatchError, Request
 from .accesses import Accesses, accesses, can_go, condition, conflict, need
 from .history import Clock, History
 from .lanes import Lane, World, asked, go_again, unsteady
-from .tally import SHORTEST, STOPPED, Limit, Tally
+from .tally import FIRST, SHORTEST, STOPPED, Limit, Tally
 
 
 class Search:
@@ -36,13 +36,14 @@ class Search:
         *,
         schedules: int | None = None,
         enough: int | None = None,
+        first: bool = False,
         depth: int = 20_000,
         seconds: float | None = None,
         progress: Callable[[Tally], None] | None = None,
         stop: Callable[[], bool] | None = None,
     ) -> None:
         self._begin = begin
-        self._schedules, self._enough, self._depth = schedules, enough, depth
+        self._schedules, self._enough, self._first, self._depth = schedules, enough, first, depth
         self._seconds, self._progress, self._stop = seconds, progress, stop
         self.tally = Tally() if tally is None else tally
         # one entry for each effect of the current schedule
@@ -72,6 +73,8 @@ class Search:
         told = started
         while True:
             self._execute()
+            if self._first and self.tally.violations:
+                raise Limit(FIRST)
             now = time.monotonic()
             if self._progress is not None and now - told > 0.2:
                 told = now

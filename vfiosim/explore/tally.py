@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 STOPPED = "it was stopped"
+FIRST = "it was to stop at the first thing that goes wrong"
 SHORTEST = "after {} schedules only a shorter way to anything wrong was looked for, and there is none"
 
 

@@ -111,10 +111,11 @@ def check_factory(factory: object) -> None:
         raise TypeError(f"a factory is a function that makes a machine, anew for every run, not {factory!r}")
 
 
-def check_machine(machine: object) -> None:
-    """Raises TypeError for what a factory has made if it is no machine."""
+def check_machine(machine: object) -> Machine:
+    """What a factory has made. Raises TypeError if it is no machine."""
     if not isinstance(machine, Machine):
         raise TypeError(f"the factory must give back a Machine, and gives back {machine!r}")
+    return machine
 
 
 class MachineWorld:
