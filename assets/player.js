@@ -756,6 +756,11 @@ class Player {
     for (const [name, value] of Object.entries({
       role: "group", tabindex: "0", "aria-label": "Step through what the kernel did", "data-lm-suppress-shortcuts": "true",
     })) root.setAttribute(name, value);
+    // A frame may be made as high as what is in it: what is in it must not get higher with the frame.
+    if (window !== window.parent) {
+      const most = 0.75 * screen.availHeight;
+      root.style.setProperty("--sight", `${window.innerHeight < 400 ? most : Math.min(most, window.innerHeight)}px`);
+    }
     this.actions = this.listed();
     this.build();
     if (!root.dataset.listens) {
