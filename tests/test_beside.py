@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.test_views import bind, keys
+from tests.players import bind, keys
 from vfiosim import Machine, uapi
 from vfiosim.trace import Trace
 from vfiosim.views import Beside, beside, live, show

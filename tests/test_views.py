@@ -12,28 +12,12 @@ from typing import Any
 
 import pytest
 
-from tests.toys import HOSTILE, Door, House, hold, kill, lose_key, make_key, open_door, point_at
-from vfiosim import Machine, uapi
+from tests.players import bind, keys
+from tests.toys import HOSTILE, Door, House, hold, kill, make_key, open_door, point_at
 from vfiosim.trace import Trace
 from vfiosim.views import graph, show, state_text, steps_text, svg_at
 
 SVG = "{http://www.w3.org/2000/svg}"
-
-
-def keys() -> Trace:
-    """A key is made, and lost."""
-    house = House()
-    house.run(make_key(house.person, house.door))
-    house.run(lose_key(house.person, house.door, 1))
-    return house.trace
-
-
-def bind() -> Trace:
-    machine = Machine()
-    vmm = machine.process("vmm")
-    device, iommufd = vmm.open("/dev/vfio/devices/vfio0"), vmm.open("/dev/iommu")
-    vmm.ioctl(device, uapi.VFIO_DEVICE_BIND_IOMMUFD, uapi.VfioDeviceBindIommufd(iommufd=iommufd))
-    return machine.trace[machine.trace.calls[-1].steps]
 
 
 def parts(svg: str) -> dict[str, ET.Element]:
