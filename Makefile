@@ -64,6 +64,7 @@ check: $(UV) ## format, lint, types, layers, clean notebooks, lock files
 	$(RUN_CHECK) ruff format --check
 	$(RUN_CHECK) ruff check
 	$(RUN_CHECK) mypy
+	DENO_DIR=.deno_cache DENO_NO_UPDATE_CHECK=1 $(RUN_CHECK) deno check assets
 	$(RUN_CHECK) lint-imports
 	$(RUN_CHECK) python -m pytest -q tests/test_repository.py -k notebook
 
@@ -83,4 +84,4 @@ bench: $(UV) ## time the simulator
 	@for script in benchmarks/*.py; do echo "== $$script"; $(RUN_TEST) python $$script $(BENCH_FLAGS) || exit 1; done
 
 clean: ## delete what the other targets fetched or built
-	rm -rf .tools .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis dist
+	rm -rf .tools .venv .deno_cache .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis dist

@@ -226,6 +226,7 @@ class Parts {
 
 // Who holds a reference to whom. Nodes can be picked; one of them is reached with Tab, the others from there with arrows.
 class GraphView {
+  /** @param {Player} player */
   constructor(player) {
     this.player = player;
     this.root = element("div", { class: "stage" });
@@ -243,7 +244,7 @@ class GraphView {
     this.here = null;
     const [, , wide, high] = data.svg ? this.root.querySelector("svg").getAttribute("viewBox").split(" ") : [0, 0, 0, 1];
     this.player.root.style.setProperty("--wide", wide);
-    this.player.root.style.setProperty("--aspect", wide / high);
+    this.player.root.style.setProperty("--aspect", String(wide / high));
     if (!data.svg) this.root.append(element("p", { class: "hint" }, data.hint), this.tree = element("pre"));
     else this.reach(this.root.querySelector("svg"));
     if (!matchMedia("(prefers-reduced-motion: reduce)").matches) this.glide(before);
@@ -367,6 +368,7 @@ class GraphView {
 
 // A lane for each thread: its steps, the locks that it holds, whom it waits for. With one thread a single row.
 class LanesView {
+  /** @param {Player} player */
   constructor(player) {
     this.player = player;
     this.root = element("div", { class: "lanes" });
@@ -458,6 +460,7 @@ class LanesView {
 
 // Every count that changes, over the steps: drawn in Python once, with a line here that follows; or as rows of letters.
 class CountersView {
+  /** @param {Player} player */
   constructor(player) {
     this.player = player;
     this.root = element("section", { class: "counters", "aria-label": "Counters" });
@@ -524,6 +527,7 @@ class CountersView {
 
 // The Python of the running function, with the line that runs.
 class SourceView {
+  /** @param {Player} player */
   constructor(player) {
     this.player = player;
     this.title = element("div", { class: "where" });
@@ -562,6 +566,7 @@ class SourceView {
 
 // The picture in words: always there for who reads with the ears, and for everybody on request.
 class TextView {
+  /** @param {Player} player */
   constructor(player) {
     this.player = player;
     this.list = element("ul");
@@ -616,6 +621,7 @@ class TextView {
 
 // What the step changed, where it is in the code, its effects; and all about what the reader follows.
 class FactsView {
+  /** @param {Player} player */
   constructor(player) {
     this.player = player;
     this.follow = element("div", { class: "follow" });
@@ -682,7 +688,7 @@ class FactsView {
     this.entries = [];
     for (let step = 1; step <= data.steps.length; step++) {
       const changes = [...moments.between(this.player.endOf(step - 1), this.player.endOf(step))];
-      changes.sort(([one], [other]) => (other === key) - (one === key)); // first that it is born
+      changes.sort(([one], [other]) => Number(other === key) - Number(one === key)); // first that it is born
       for (const [one, [was, now]] of changes) {
         const text = about.has(one) ? parts.tell(one, was, now) : "";
         if (text) this.entries.push([step, text]);
@@ -725,8 +731,19 @@ class FactsView {
 }
 
 class Player {
+  /**
+   * @param {HTMLElement & { vfiosim?: Player }} root
+   * @param {any} data
+   * @param {{ onMove?: (step: number) => void, onPick?: (names: string[]) => void, onViews?: (names: string[]) => void }} told
+   */
   constructor(root, data, { onMove = () => {}, onPick = () => {}, onViews = () => {} } = {}) {
-    Object.assign(this, { root, onMove, onPick, onViews, timer: null, typed: "", base: null });
+    this.root = root;
+    this.onMove = onMove;
+    this.onPick = onPick;
+    this.onViews = onViews;
+    this.timer = null;
+    this.typed = "";
+    this.base = null;
     this.picked = []; // the names of the objects that the reader clicked
     this.edge = null; // or the key of an arrow
     this.brought = []; // the objects that the lesson brings out
@@ -737,8 +754,13 @@ class Player {
     root.classList.add("vfiosim-player");
     root.classList.toggle("presenter", this.presenter);
     for (const [name, value] of Object.entries({
-      role: "group", tabindex: 0, "aria-label": "Step through what the kernel did", "data-lm-suppress-shortcuts": "true",
+      role: "group", tabindex: "0", "aria-label": "Step through what the kernel did", "data-lm-suppress-shortcuts": "true",
     })) root.setAttribute(name, value);
+    // A frame may be made as high as what is in it: what is in it must not get higher with the frame.
+    if (window !== window.parent) {
+      const most = 0.75 * screen.availHeight;
+      root.style.setProperty("--sight", `${window.innerHeight < 400 ? most : Math.min(most, window.innerHeight)}px`);
+    }
     this.actions = this.listed();
     this.build();
     if (!root.dataset.listens) {
@@ -751,8 +773,11 @@ class Player {
 
   // ---- the controls
 
+  /** @typedef {{ key: string, shown: string, tells: string, run: () => void, says: any }} Action */
+
   // What there is to do: name, key, the key as told, what it does, what the button says.
   listed() {
+    /** @type {[string, string, string, string, () => void, any?][]} */
     const list = [
       ["next", "ArrowRight", "→", "next step", () => this.move(1), "Next →"],
       ["back", "ArrowLeft", "←", "step back", () => this.move(-1), "← Back"],
@@ -781,7 +806,7 @@ class Player {
       ["help", "?", "?", "this list", () => this.help(this.sheet.hidden), [element("span", { class: "wide" }, "Keys "), "?"]],
       ["leave", "Escape", "Escape", "end following, comparing, this list", () => this.leave()],
     ];
-    return new Map(list.map(([name, key, shown, tells, run, says]) => [name, { key, shown, tells, run, says }]));
+    return new Map(list.map(([name, key, shown, tells, run, says]) => /** @type {[string, Action]} */ ([name, { key, shown, tells, run, says }])));
   }
 
   button(name) {
@@ -856,10 +881,11 @@ class Player {
   }
 
   help(wanted) {
-    if (wanted) this.before = document.activeElement;
+    if (wanted) this.returnTo = document.activeElement;
     this.sheet.hidden = !wanted;
-    for (const part of this.root.children) part.inert = wanted && part !== this.sheet;
-    (wanted ? this.sheet.querySelector("button") : this.root.contains(this.before) ? this.before : this.root).focus();
+    for (const part of /** @type {Iterable<any>} */ (this.root.children)) part.inert = wanted && part !== this.sheet;
+    const to = wanted ? this.sheet.querySelector("button") : this.root.contains(this.returnTo) ? this.returnTo : this.root;
+    /** @type {HTMLElement} */ (to).focus();
   }
 
   toggleView(name) {
@@ -888,7 +914,9 @@ class Player {
     this.reasons = new Reasons(data.reasons);
     this.base = null;
     this.edge = null;
-    for (const view of [...Object.values(this.views), this.facts]) view.load(data);
+    /** @type {{ load: (data: any) => void }[]} */
+    const views = [...Object.values(this.views), this.facts];
+    for (const view of views) view.load(data);
     for (const field of [this.jump, this.with]) field.setAttribute("aria-valuemax", this.last);
     this.total.textContent = ` / ${this.last}`;
     this.second.querySelector("[data-do=share]").hidden = !data.share;
@@ -985,7 +1013,8 @@ class Player {
   }
 
   key(event) {
-    if (event.ctrlKey || event.altKey || event.metaKey) return;
+    if (event.ctrlKey || event.altKey || event.metaKey || /^(Tab|F\d+)$/.test(event.key)) return;
+    event.stopPropagation(); // a key that means nothing here may mean "delete this cell" to the page around it
     if (event.key !== "Escape" && event.target.matches("input, select")) return;
     if (event.target.matches(".node") && this.views.graph.key(event)) return this.taken(event);
     if ((event.key === " " || event.key === "Enter") && event.target.matches("button, summary")) return;
@@ -1003,7 +1032,6 @@ class Player {
   // What a key has hidden cannot keep the focus: without it the next key would be lost.
   taken(event) {
     event.preventDefault();
-    event.stopPropagation();
     const at = document.activeElement;
     if (!this.root.contains(at) || !at.getClientRects().length) this.root.focus();
   }
@@ -1215,10 +1243,12 @@ function inline(places, css, data) {
     still.replaceWith(root);
     new Player(root, { ...data, step: linked(place) ?? data.step });
   }
-  if (window.vfiosimLinks) return;
-  window.vfiosimLinks = true; // once for all of them: who listens is kept for ever
+  if (window["vfiosimLinks"]) return;
+  window["vfiosimLinks"] = true; // once for all of them: who listens is kept for ever
   window.addEventListener("hashchange", () => {
-    for (const { parentElement, vfiosim } of document.querySelectorAll(".vfiosim-place > .vfiosim-player")) {
+    /** @type {NodeListOf<Player["root"]>} */
+    const players = document.querySelectorAll(".vfiosim-place > .vfiosim-player");
+    for (const { parentElement, vfiosim } of players) {
       const step = linked(parentElement);
       if (step !== null) vfiosim.by(() => vfiosim.goTo(step));
     }

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from tests import browser as chromium  # noqa: E402
-from tests.test_player_views import busy  # noqa: E402
+from tests.players import busy  # noqa: E402
 from vfiosim import Machine  # noqa: E402
 from vfiosim.trace import Trace  # noqa: E402
 from vfiosim.views import Player, show  # noqa: E402
@@ -67,7 +67,7 @@ import sys
 sys.path.insert(0, {str(ROOT)!r})
 import ipywidgets, pygraphviz
 from dataclasses import replace
-from tests.test_player_views import busy
+from tests.players import busy
 from vfiosim.views import live
 from vfiosim.views.dot import dot
 view = live(busy()[-{LAST}:], only={ONLY!r})

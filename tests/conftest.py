@@ -91,3 +91,34 @@ def page(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
     if "jupyterlab" in request.fixturenames:
         request.getfixturevalue("jupyterlab").leave(shown)
     assert not errors, f"script errors on the page: {errors}"
+
+
+@pytest.fixture(scope="session")
+def one_tab(browser: Browser) -> Iterator[Page]:
+    """The page behind `tab`."""
+    context = browser.new_context()
+    shown = context.new_page()
+    shown.set_default_timeout(120_000)
+    yield shown
+    context.close()
+
+
+@pytest.fixture
+def tab(one_tab: Page) -> Iterator[Page]:
+    """One page for all tests that open a file of their own in it: a context for each of them costs more than the test.
+
+    A script error on it fails the test.
+    """
+    one_tab.set_viewport_size({"width": 1280, "height": 720})
+    one_tab.emulate_media(color_scheme="light", reduced_motion="no-preference")
+    one_tab.context.set_offline(False)
+    errors: list[str] = []
+
+    def note(error: object) -> None:
+        errors.append(str(error))
+
+    one_tab.on("pageerror", note)
+    yield one_tab
+    one_tab.goto("about:blank")
+    one_tab.remove_listener("pageerror", note)
+    assert not errors, f"script errors on the page: {errors}"

@@ -9,8 +9,8 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.browser import JupyterLab, run_all
+from tests.players import RULES
 from tests.test_lab_everywhere import button, press, widget
-from tests.test_player_access import RULES
 
 IMPORT = "from vfiosim.lab import Bench, Races, Sandbox, present, room\nfrom vfiosim.lessons import drill, who_holds_whom as lesson"
 WIDGETS = {

@@ -3,44 +3,23 @@
 from __future__ import annotations
 
 import re
-import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from tests.test_views import bind
-from tests.toys import HOSTILE, Door, House, hold, open_door
-from vfiosim.trace import Trace
+from tests.players import DARK, PAGE, appearance, at, doors, open_page
+from tests.toys import HOSTILE, Door, House, hold
+from tests.traces import bind
 from vfiosim.views import beside, show
-from vfiosim.views.player import Player
 
-PAGE = '<!doctype html><meta charset="utf-8"><body style="margin: 20px; {style}" {about}>{content}'
-DARK = "--jp-content-font-color0: #fff; --jp-layout-color0: #111; --jp-layout-color2: #333; background: #111"
+pytestmark = pytest.mark.xdist_group("player")
 
 
-def doors() -> Trace:
-    """Ann opens a door while bob waits for its lock; then bob is refused, with a nasty sentence."""
-    house = House()
-    ann, bob = (house.start(open_door(house.door, HOSTILE), name) for name in ("ann", "bob"))
-    for _ in range(4):
-        house.engine.step(ann)
-    for thread in (bob, ann, bob):
-        house.engine.run(thread)
-    return house.trace
-
-
-def open_page(
-    page: Page, folder: Path, *players: Player, style: str = "", about: str = "", plays: bool = True
-) -> Locator:
-    """A file with these players, opened; the first of them, which is there as soon as it is seen, if scripts may run."""
-    file = folder / "page.html"
-    content = "\n".join(player.html() for player in players)
-    file.write_text(PAGE.format(style=style, about=about, content=content), "utf-8")
-    page.goto(file.as_uri())
-    if plays:
-        page.wait_for_function("document.querySelector('.vfiosim-player')?.vfiosim")
-    return page.locator(".vfiosim-player").first
+@pytest.fixture
+def page(tab: Page) -> Page:
+    """One page for all tests here: each opens its own file in it."""
+    return tab
 
 
 @pytest.fixture
@@ -49,10 +28,6 @@ def player(page: Page, tmp_path: Path) -> Locator:
     shown = open_page(page, tmp_path, show(doors()))
     shown.focus()
     return shown
-
-
-def at(player: Locator, step: int) -> None:
-    expect(player).to_have_attribute("data-step", str(step))
 
 
 # ---- moving
@@ -190,20 +165,6 @@ def test_the_script_shows_every_step_just_as_python_draws_it(page: Page, tmp_pat
             page.keyboard.press("ArrowLeft")
         drawn = page.evaluate("document.querySelector('.stage svg').outerHTML")
         assert appearance(drawn) == appearance(player.svg(0))
-
-
-def appearance(svg: str) -> dict[str, tuple[frozenset[str], tuple[str, ...]]]:
-    """Of each part its classes and its texts."""
-    root = ET.fromstring(svg)
-    parts = [part for part in root.iter() if "data-key" in part.attrib]
-    return {
-        part.attrib["data-key"]: (
-            frozenset(part.attrib["class"].split()),
-            tuple(text.strip() for text in part.itertext()),
-        )
-        for part in parts
-        if "off" not in part.attrib["class"].split()
-    }
 
 
 def test_a_step_is_told_with_phase_thread_line_function_and_changes(page: Page, player: Locator) -> None:

@@ -5,20 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
-from tests.test_player import DARK, doors, open_page
-from tests.test_player_views import ALL
-from tests.test_views import bind
+from tests.players import ALL, DARK, doors, open_page, violations
+from tests.traces import bind
 from vfiosim.views import show
 
-RULES = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]}}
+pytestmark = pytest.mark.xdist_group("player")
 
 
-def violations(page: Page) -> list[str]:
-    found = Axe().run(page, context=".vfiosim-player", options=RULES).response["violations"]
-    return [f"{one['id']}: {part['html'][:160]} {part['failureSummary']}" for one in found for part in one["nodes"]]
+@pytest.fixture
+def page(tab: Page) -> Page:
+    """One page for all tests here: each opens its own file in it."""
+    return tab
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

@@ -10,13 +10,20 @@ import pytest
 from nbconvert import HTMLExporter
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from tests.test_player import at, doors, open_page
-from tests.test_player_views import ALL
-from tests.test_views import bind
+from tests.players import ALL, at, doors, open_page
+from tests.traces import bind
 from vfiosim import Machine, uapi
 from vfiosim.uapi import KernelError
 from vfiosim.views import show
 from vfiosim.views.counters import counts_over
+
+pytestmark = pytest.mark.xdist_group("player")
+
+
+@pytest.fixture
+def page(tab: Page) -> Page:
+    """One page for all tests here: each opens its own file in it."""
+    return tab
 
 
 @pytest.fixture

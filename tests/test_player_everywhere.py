@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.browser import JupyterLab, run_all
 from tests.conftest import ROOT
-from tests.test_player import at, doors, open_page
+from tests.players import at, doors, open_page
 from vfiosim.views import show
 
 

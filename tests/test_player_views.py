@@ -9,34 +9,23 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from tests.test_player import at, doors, open_page
-from tests.test_views import bind, keys
+from tests.players import ALL, appearance, at, busy, doors, open_page
 from tests.toys import House, hold
-from vfiosim import Machine, Topology, uapi
+from tests.traces import bind, keys
 from vfiosim.puzzles import PUZZLES
-from vfiosim.topology import DeviceSpec
-from vfiosim.trace import Trace
 from vfiosim.views import show
 from vfiosim.views.collapse import MOST
 from vfiosim.views.counters import counts_over
 from vfiosim.views.lanes import lanes_data
 from vfiosim.why import why
 
-ALL = ("graph", "lanes", "counters", "source")
+pytestmark = pytest.mark.xdist_group("player")
 
 
-def busy(devices: int = 3) -> Trace:
-    """A process that opens, binds and attaches so many devices, each to an iommufd of its own: 41 nodes for three."""
-    specs = (DeviceSpec(f"nic{n}", f"0000:{n + 1:02x}:00.0", n + 1, model="a network card") for n in range(devices))
-    machine = Machine(Topology("busy", tuple(specs)))
-    vmm = machine.process("vmm")
-    for number in range(devices):
-        iommufd, device = vmm.open("/dev/iommu"), vmm.open(f"/dev/vfio/devices/vfio{number}")
-        vmm.ioctl(device, uapi.VFIO_DEVICE_BIND_IOMMUFD, uapi.VfioDeviceBindIommufd(iommufd=iommufd))
-        space = uapi.IommuIoasAlloc()
-        vmm.ioctl(iommufd, uapi.IOMMU_IOAS_ALLOC, space)
-        vmm.ioctl(device, uapi.VFIO_DEVICE_ATTACH_IOMMUFD_PT, uapi.VfioDeviceAttachIommufdPt(pt_id=space.out_ioas_id))
-    return machine.trace
+@pytest.fixture
+def page(tab: Page) -> Page:
+    """One page for all tests here: each opens its own file in it."""
+    return tab
 
 
 def press(player: Locator, name: str) -> None:
@@ -397,8 +386,6 @@ def test_a_group_is_one_box_that_counts_its_living_objects() -> None:
 
 
 def test_what_is_collapsed_is_drawn_in_the_page_as_in_python(page: Page, tmp_path: Path) -> None:
-    from tests.test_player import appearance
-
     made = show(busy(), collapse=["file"])
     player = open_page(page, tmp_path, made)
     for step in (0, 20, 60, 10):

@@ -14,7 +14,7 @@ from .alive import Alive
 from .fields import BadInput, DescriptorField, NumberField, struct_fields
 from .press import Guard
 from .session import Outcome, Session
-from .stage import Stage
+from .stage import Stage, opening
 from .still import ONLY_LIVE, Still, note
 from .style import beside, button, row, style, text, told, words
 
@@ -208,8 +208,7 @@ class Bench(Still):
             self._say(f"Nothing was called: {problem}. Undo or reset helps.", "wrong")
             return
         self._refresh(before)
-        back = outcome is None
-        self.stage.show(self.session.steps, -1 if back else min(1, len(self.session.steps)))
+        self.stage.show(self.session.steps, -1 if outcome is None else opening(self.session.steps))
         if outcome is not None:  # last: who can read how the call ended can walk through it
             self._tell(outcome)
         for listener in self.listeners:
@@ -244,9 +243,10 @@ class Bench(Still):
             )
         sign = "✕" if outcome.refused else "✓"
         line = f"{sign} <code>{escape(outcome.call)}</code> → <b>{escape(outcome.result)}</b> {more}"
-        steps = len(self.session.steps)
+        steps, at = len(self.session.steps), opening(self.session.steps)
         if steps > 1:
-            line += f' <span class="vfiosim-walk">{steps} steps: the picture begins at step 1; <b>End</b> shows the result.</span>'
+            where = "begins at step 1" if at == 1 else f"shows step {at}; <b>Home</b> leads to the beginning"
+            line += f' <span class="vfiosim-walk">{steps} steps: the picture {where}; <b>End</b> shows the result.</span>'
         self._put(line, "refused" if outcome.refused else "good")
 
     def _say(self, sentence: str, sort: str = "") -> None:

@@ -153,6 +153,7 @@ class ByHand(Still):
 
     def _check(self) -> None:
         self.help.tried()
+        self.sandbox.stage.to_end()
         progress.record(self.task.name, self.solved)
         if not self.solved:
             self.verdict.value = self._not_yet()

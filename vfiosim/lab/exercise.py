@@ -134,6 +134,7 @@ class Exercise(Still):
 
     def _check(self) -> None:
         self.help.tried()
+        self.bench.stage.to_end()
         missing = self.task.missing(self.bench.session)
         progress.record(self.task.name, not missing)
         if missing:

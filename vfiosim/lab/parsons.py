@@ -13,7 +13,7 @@ from .help import Help
 from .question import Finding, Slip, shuffled
 from .record import progress
 from .session import Outcome, Session
-from .stage import Stage
+from .stage import Stage, opening
 from .still import ONLY_LIVE, Still, note
 from .style import button, row, style, text, words
 from .verdict import misled
@@ -66,8 +66,7 @@ def by_running(
             outcome = calls[key](session)
             if outcome.refused or outcome.unknown or outcome.result == "waits":
                 steps = session.steps
-                step = next((step.index + 1 for step in steps if step.refused), len(steps))
-                return Judged(place, f"The kernel says {outcome.result}: {outcome.sentence}.", steps, step)
+                return Judged(place, f"The kernel says {outcome.result}: {outcome.sentence}.", steps, opening(steps))
         left = missing(session)
         if left:
             return Judged(len(order), f"Every call succeeds, but the end is not reached: {left[0]}.", session.steps)

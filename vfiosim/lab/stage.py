@@ -59,6 +59,11 @@ class Stage(Still):
             self.children = [self.player]
             self.player.update(trace, step, room)
 
+    def to_end(self) -> None:
+        """Go to the last step: what is said next is about how things stand."""
+        if self.player is not None and self.children:
+            self.player.step = len(self.trace)
+
     def on_step(self, moved: Callable[[], None]) -> None:
         """Call this whenever the reader has gone to another step."""
         self._moved.append(moved)
@@ -86,6 +91,16 @@ class Stage(Still):
         from ..views.text import steps_text
 
         self._text.value = f"<p>{NO_PLAYER}</p><pre>{escape(steps_text(self.trace))}</pre>"
+
+
+def opening(trace: Trace) -> int:
+    """The step (counted from 1) at which a call that was just made is shown: its first, or what refused it or holds it up."""
+    if not len(trace):
+        return 0
+    call = trace.calls[-1]
+    if call.ended.startswith("returns"):
+        return 1
+    return next((step.index + 1 for step in trace if step.call == call.index and step.refused), len(trace))
 
 
 def _player(trace: Trace, step: int, options: dict[str, Any], room: Collection[Trace]) -> Any:

@@ -13,7 +13,7 @@ from .. import controls as widgets
 from ..alive import Alive
 from ..fields import BadInput
 from ..press import Guard
-from ..stage import Stage
+from ..stage import Stage, opening
 from ..still import ONLY_LIVE, Still, note
 from ..style import beside, button, row, style, text, told, words
 from .actions import Action, Began, Called, Moved, Setup
@@ -244,7 +244,7 @@ class Sandbox(Still):
         before = self.run.descriptors(self._who()) if self._who() in self.run.alive() else {}
         try:
             told = what()
-            self._after(before)
+            self._after(before, told)
             if told is not None:  # last: who can read how the call ended can walk through it
                 self.result.value = told_html(told, len(self.run.shown()))
         except BadInput as problem:
@@ -256,11 +256,11 @@ class Sandbox(Still):
 
     # ---- what they show
 
-    def _after(self, before: dict[int, Any] | None) -> None:
+    def _after(self, before: dict[int, Any] | None, told: Told | None = None) -> None:
         self._refresh(before)
         hand = bool(self.run.done) and isinstance(self.run.done[-1].action, Moved)
         trace = self.run.shown()
-        self.stage.show(trace, len(trace) if hand else min(1, len(trace)), self.run.rehearsal())
+        self.stage.show(trace, -1 if hand or told is None else opening(trace), self.run.rehearsal())
         for listener in self.listeners:
             listener(self)
 

@@ -1,0 +1,83 @@
+"""Players in a page of their own: what several test files and benchmarks need of traces, pages and pictures."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Locator, Page, expect
+
+from tests.toys import HOSTILE, House, open_door
+from vfiosim import Machine, Topology, uapi
+from vfiosim.topology import DeviceSpec
+from vfiosim.trace import Trace
+from vfiosim.views.player import Player
+
+PAGE = '<!doctype html><meta charset="utf-8"><body style="margin: 20px; {style}" {about}>{content}'
+DARK = "--jp-content-font-color0: #fff; --jp-layout-color0: #111; --jp-layout-color2: #333; background: #111"
+ALL = ("graph", "lanes", "counters", "source")
+RULES = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]}}
+
+
+def doors() -> Trace:
+    """Ann opens a door while bob waits for its lock; then bob is refused, with a nasty sentence."""
+    house = House()
+    ann, bob = (house.start(open_door(house.door, HOSTILE), name) for name in ("ann", "bob"))
+    for _ in range(4):
+        house.engine.step(ann)
+    for thread in (bob, ann, bob):
+        house.engine.run(thread)
+    return house.trace
+
+
+def busy(devices: int = 3) -> Trace:
+    """A process that opens, binds and attaches so many devices, each to an iommufd of its own: 41 nodes for three."""
+    specs = (DeviceSpec(f"nic{n}", f"0000:{n + 1:02x}:00.0", n + 1, model="a network card") for n in range(devices))
+    machine = Machine(Topology("busy", tuple(specs)))
+    vmm = machine.process("vmm")
+    for number in range(devices):
+        iommufd, device = vmm.open("/dev/iommu"), vmm.open(f"/dev/vfio/devices/vfio{number}")
+        vmm.ioctl(device, uapi.VFIO_DEVICE_BIND_IOMMUFD, uapi.VfioDeviceBindIommufd(iommufd=iommufd))
+        space = uapi.IommuIoasAlloc()
+        vmm.ioctl(iommufd, uapi.IOMMU_IOAS_ALLOC, space)
+        vmm.ioctl(device, uapi.VFIO_DEVICE_ATTACH_IOMMUFD_PT, uapi.VfioDeviceAttachIommufdPt(pt_id=space.out_ioas_id))
+    return machine.trace
+
+
+def open_page(
+    page: Page, folder: Path, *players: Player, style: str = "", about: str = "", plays: bool = True
+) -> Locator:
+    """A file with these players, opened; the first of them, which is there as soon as it is seen, if scripts may run."""
+    file = folder / "page.html"
+    content = "\n".join(player.html() for player in players)
+    file.write_text(PAGE.format(style=style, about=about, content=content), "utf-8")
+    page.goto(file.as_uri())
+    if plays:
+        page.wait_for_function("document.querySelector('.vfiosim-player')?.vfiosim")
+    return page.locator(".vfiosim-player").first
+
+
+def at(player: Locator, step: int) -> None:
+    """The player stands after this step."""
+    expect(player).to_have_attribute("data-step", str(step))
+
+
+def appearance(svg: str) -> dict[str, tuple[frozenset[str], tuple[str, ...]]]:
+    """Of each part of a picture its classes and its texts."""
+    root = ET.fromstring(svg)
+    parts = [part for part in root.iter() if "data-key" in part.attrib]
+    return {
+        part.attrib["data-key"]: (
+            frozenset(part.attrib["class"].split()),
+            tuple(text.strip() for text in part.itertext()),
+        )
+        for part in parts
+        if "off" not in part.attrib["class"].split()
+    }
+
+
+def violations(page: Page, where: str = ".vfiosim-player") -> list[str]:
+    """What breaks a rule of WCAG, levels A and AA, in these parts of the page."""
+    found = Axe().run(page, context=where, options=RULES).response["violations"]
+    return [f"{one['id']}: {part['html'][:160]} {part['failureSummary']}" for one in found for part in one["nodes"]]
