@@ -167,7 +167,7 @@ async def system_call(body: Coroutine[Any, Any, R]) -> R:
         await return_to_user(-error.errno)
         raise
     await task_work_run()
-    say(Phase.PUBLISH, "The call returns {}.", result if isinstance(result, int) else "")
+    say(Phase.PUBLISH, f"The call returns {result}." if isinstance(result, int) else "The call returns.")
     await return_to_user(result)
     return result
 
@@ -202,6 +202,7 @@ async def copy_process(parent: Task, name: str) -> Task:
 @kernel("kernel/fork.c")
 async def copy_files(parent: Task, child: Task) -> None:
     """The child gets every open file of the parent, under the same numbers."""
+    say(Phase.ACQUIRE, "{} gets the descriptors of {}: each leads to the same file, and holds it, too.", child, parent)
     number = await next_slot(parent.files.fd, 0)
     while number is not None:
         file = await peek(parent.files.fd, number)

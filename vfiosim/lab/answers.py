@@ -9,8 +9,11 @@ from typing import Any
 import traitlets
 
 from . import controls as widgets
-from .question import CHOICE, ORDER, SET, Answer, Question
+from .question import CHOICE, NONE, ORDER, SET, Answer, Question
 from .style import button, text
+
+
+MOVE_FIRST = "The lines stand as they were given. Move them first, with Up and Down."
 
 
 def control_for(question: Question) -> Any:
@@ -73,6 +76,11 @@ class Order(widgets.VBox):
         self._say(f"“{line}” is now number {other + 1} of {len(keys)}.")
         (self.up if by < 0 else self.down)[other].focus()
 
+    @property
+    def untouched(self) -> bool:
+        """Do the lines stand as they were given? That is never a right order."""
+        return bool(self.value == self._given)
+
     def clear(self) -> None:
         """The order as it was given."""
         self.value = self._given
@@ -96,7 +104,7 @@ class Order(widgets.VBox):
 
 
 class Ticks(widgets.VBox):
-    """Things to tick. `value` are the keys of those that are ticked."""
+    """Things to tick. `value` are the keys of those that are ticked; that it is none of them is ticked, too (`none`)."""
 
     value = traitlets.Tuple()
     disabled = traitlets.Bool(False)
@@ -106,26 +114,29 @@ class Ticks(widgets.VBox):
             key: widgets.Checkbox(description=line, indent=False, tooltip=line, layout={"width": "auto"})
             for key, line in lines.items()
         }
-        super().__init__(list(self.boxes.values()))
+        self.none = widgets.Checkbox(description=NONE, indent=False, tooltip=NONE, layout={"width": "auto"})
+        super().__init__([*self.boxes.values(), self.none])
         self.add_class("vfiosim-ticks")
+        self.none.observe(lambda change: change["new"] and setattr(self, "value", ()), "value")
         for box in self.boxes.values():
             box.observe(lambda _: self._gather(), "value")
 
     def clear(self) -> None:
         """Nothing is ticked."""
-        self.value = ()
+        self.value, self.none.value = (), False
 
     def _gather(self) -> None:
         self.value = tuple(key for key, box in self.boxes.items() if box.value)
 
     @traitlets.observe("value")
     def _show(self, change: Any) -> None:
+        self.none.value = self.none.value and not change["new"]
         for key, box in self.boxes.items():
             box.value = key in change["new"]
 
     @traitlets.observe("disabled")
     def _switch(self, change: Any) -> None:
-        for box in self.boxes.values():
+        for box in self.children:
             box.disabled = change["new"]
 
 
@@ -139,6 +150,10 @@ def clear(control: Any) -> None:
 
 def read(control: Any, question: Question) -> Answer:
     """The answer that a control holds. Raises ValueError, in a sentence for the reader, if there is none."""
+    if isinstance(control, Order) and control.untouched:
+        raise ValueError(MOVE_FIRST)
+    if isinstance(control, Ticks) and not (control.value or control.none.value):
+        raise ValueError(f"Tick something first; if you mean none of these, tick “{NONE}”.")
     if isinstance(control, Order | Ticks):
         return question.tidy(tuple(control.value))
     if question.kind == CHOICE:

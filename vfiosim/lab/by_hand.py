@@ -13,6 +13,7 @@ from ..explore import Witness
 from ..explore.result import runs
 from ..explore.world import place
 from ..machine import Machine
+from ..process import Call
 from ..puzzles import PUZZLES, Puzzle
 from ..trace.words import describe
 from .help import Help
@@ -61,12 +62,14 @@ class HandTask:
     """A state to reach by moving the calls of a puzzle: one in which the machine itself says that something is wrong.
 
     * `puzzle`: its name, see `vfiosim.puzzles.PUZZLES`; `without`: the protections that are taken out;
+    * `stands`: how far each call is on the way to it, a sentence each, while nothing is wrong;
     * `hint`, `explained`, `slips`, `view`, `name`: as in a `Task`; a slip is asked about the machine.
     """
 
     text: str
     puzzle: str
     without: tuple[str, ...]
+    stands: Callable[[Machine], Sequence[str]]
     hint: str | Sequence[str]
     explained: str
     slips: Sequence[tuple[Callable[[Machine], bool], Slip]] = ()
@@ -148,10 +151,16 @@ class ByHand(Still):
         return "\n".join(filter(None, [words(f"Your task. {self.task.text}"), words(self.verdict.value)]))
 
     def _lane(self, number: int) -> str:
-        thread = self.sandbox.run.machine.calls[number].thread
-        return thread.prefix or thread.label
+        return self._name(self.sandbox.run.machine.calls[number])
+
+    @staticmethod
+    def _name(call: Call) -> str:
+        return call.thread.prefix or call.thread.label
 
     def _check(self) -> None:
+        if not any(isinstance(done.action, Moved) for done in self.sandbox.run.done):
+            self.verdict.value = '<p role="alert"><b>No call has begun. Let one of them go on first.</b></p>'
+            return
         self.help.tried()
         self.sandbox.stage.to_end()
         progress.record(self.task.name, self.solved)
@@ -169,12 +178,12 @@ class ByHand(Still):
     def _not_yet(self) -> str:
         machine = self.sandbox.run.machine
         ended = [call for call in machine.calls if call.thread.manual and call.thread.ended]
-        ends = "; ".join(f"{call.thread.label} {_ended(call)}" for call in ended)
-        said = "Nothing is wrong with this machine." if not self.wrong else "It is wrong in another way."
+        lines = [*self.task.stands(machine), *(f"{self._name(call)} {_ended(call)}." for call in ended)]
+        items = "".join(f"<li>{escape(line, quote=False)}</li>" for line in lines)
+        said = "Nothing is wrong so far." if not self.wrong else "It is wrong in another way."
         slip = next((slip for fits, slip in self.task.slips if fits(machine)), None)
         why = misled(slip) if slip else ""
-        more = f"<p>{escape(ends)}.</p>" if ends else ""
-        return f'<div role="status"><p class="refused"><b>✕ Not yet.</b> {said}</p>{more}{why}</div>'
+        return f'<div role="status"><p class="refused"><b>✕ Not yet.</b> {said}</p><ul>{items}</ul>{why}</div>'
 
     def _moved_on(self) -> None:
         self.verdict.value = ""

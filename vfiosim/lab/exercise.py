@@ -133,17 +133,20 @@ class Exercise(Still):
         return "\n".join([words(f"Your task. {self.task.text}"), *facts, self.bench.in_words()])
 
     def _check(self) -> None:
+        missing = self.task.missing(self.bench.session)
+        if not self.bench.session.calls_made:
+            self.verdict.value = _to_do(
+                "<p><b>Make a call first: press a button below.</b> This is missing:</p>", missing
+            )
+            return
         self.help.tried()
         self.bench.stage.to_end()
-        missing = self.task.missing(self.bench.session)
         progress.record(self.task.name, not missing)
         if missing:
-            first, *rest = [escape(line, quote=False) for line in missing]
-            items = "".join(f"<li>{line}</li>" for line in [f"<b>{first}</b>", *rest])
             slip = next((slip for fits, slip in self.task.slips if fits(self.bench.session)), None)
-            why = misled(slip) if slip else ""
-            head = '<p class="refused"><b>✕ Not yet.</b></p>'
-            self.verdict.value = f'<div role="status">{head}<ul>{items}</ul>{why}</div>'
+            self.verdict.value = _to_do(
+                '<p class="refused"><b>✕ Not yet.</b></p>', missing, misled(slip) if slip else ""
+            )
             return
         done, few = self.bench.session.calls_made, self.fewest
         needed = f"You needed {'1 call' if done == 1 else f'{done} calls'}"
@@ -167,3 +170,10 @@ class Exercise(Still):
         calls = [action.outcome for action in session.actions[-session.calls_made :]]
         items = "".join(f"<li><code>{escape(outcome.call)}</code> → {outcome.result}</li>" for outcome in calls)
         return f"<p><b>Solution.</b></p><ol>{items}</ol><p>{self.task.explained}</p>"
+
+
+def _to_do(head: str, missing: Sequence[str], why: str = "") -> str:
+    """What is missing, as a list of which the first line stands out."""
+    first, *rest = [escape(line, quote=False) for line in missing]
+    items = "".join(f"<li>{line}</li>" for line in [f"<b>{first}</b>", *rest])
+    return f'<div role="status">{head}<ul>{items}</ul>{why}</div>'

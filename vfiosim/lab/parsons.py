@@ -8,9 +8,9 @@ from html import escape
 from typing import Any, NamedTuple
 
 from ..trace import Trace
-from .answers import Order
+from .answers import MOVE_FIRST, Order
 from .help import Help
-from .question import Finding, Slip, shuffled
+from .question import Finding, Slip, shuffled, step_saying
 from .record import progress
 from .session import Outcome, Session
 from .stage import Stage, opening
@@ -23,12 +23,16 @@ UNUSED = "──  lines below this one are not used  ──"
 
 
 class Judged(NamedTuple):
-    """What became of an order: the first place that is wrong (from 0) or None, why, and the steps that show it."""
+    """What became of an order: the first place that is wrong (from 0) or None, why, and the steps that show it.
+
+    `reason` is one word for why, e.g. the errno.
+    """
 
     place: int | None
     why: str
     trace: Trace
     step: int = -1
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,8 @@ class Parsons:
 
     * `lines`: key → what the reader reads, in one right order; `extra`: lines that do not belong there;
     * `judge` tells the first wrong place of an order: see `by_running` and `by_trace`;
-    * `slips`: what stands at the first wrong place → what misled; `because`: why the order is as it is;
+    * `slips`: what stands at the first wrong place → what misled; where it can be wrong for several reasons, the line and the
+      reason ("close EBADF", see `Judged.reason`); `because`: why the order is as it is;
     * `seed`: of the shuffling; `hints`, `name`, `view`: as in a `Question`.
     """
 
@@ -51,6 +56,14 @@ class Parsons:
     seed: int = 1
     name: str = ""
     view: Sequence[str] = ()
+
+    def slip(self, chosen: Sequence[str], judged: Judged) -> Slip | None:
+        """What is to be said about the line at the first wrong place; None where no line is wrong."""
+        if judged.place is None or judged.place >= len(chosen):
+            return None
+        key = chosen[judged.place]
+        found = self.slips.get(f"{key} {judged.reason}") or self.slips.get(key, "")
+        return found if isinstance(found, Slip) else Slip(found)
 
 
 def by_running(
@@ -66,7 +79,8 @@ def by_running(
             outcome = calls[key](session)
             if outcome.refused or outcome.unknown or outcome.result == "waits":
                 steps = session.steps
-                return Judged(place, f"The kernel says {outcome.result}: {outcome.sentence}.", steps, opening(steps))
+                said = f"The kernel says {outcome.result}: {outcome.sentence}."
+                return Judged(place, said, steps, opening(steps), outcome.result)
         left = missing(session)
         if left:
             return Judged(len(order), f"Every call succeeds, but the end is not reached: {left[0]}.", session.steps)
@@ -83,7 +97,7 @@ def by_trace(experiment: Callable[[], Finding], marks: Mapping[str, str]) -> Cal
 
     def judge(order: Sequence[str]) -> Judged:
         trace = experiment().trace
-        steps = {key: _step_of(trace, mark) for key, mark in marks.items()}
+        steps = {key: step_saying(trace, mark) for key, mark in marks.items()}
         real = sorted(steps, key=steps.__getitem__)
         for place, key in enumerate(order):
             if key not in steps:
@@ -97,13 +111,6 @@ def by_trace(experiment: Callable[[], Finding], marks: Mapping[str, str]) -> Cal
         return Judged(None, "The run has them in this order.", trace, steps[real[-1]])
 
     return judge
-
-
-def _step_of(trace: Trace, mark: str) -> int:
-    for step in trace:
-        if mark in step.sentence:
-            return step.index + 1
-    raise ValueError(f"no step of this run says {mark!r}")
 
 
 class Ordering(Still):
@@ -161,8 +168,9 @@ class Ordering(Still):
 
     def _check(self) -> None:
         chosen = self.chosen
-        if not chosen:
-            self.verdict.value = '<p role="alert"><b>There is no line to run: move some above the border.</b></p>'
+        if self.order.untouched or not chosen:
+            problem = MOVE_FIRST if chosen else "There is no line to run: move some above the border."
+            self.verdict.value = f'<p role="alert"><b>{problem}</b></p>'
             return
         self.help.tried()
         judged = self.puzzle.judge(chosen)
@@ -173,18 +181,16 @@ class Ordering(Still):
             good = f'<p class="good"><b>✓ Right.</b> {why}</p><p><b>Because</b> {self.puzzle.because}</p>'
             self.verdict.value = f'<div role="status">{good}</div>'
         else:
-            self.verdict.value = f'<div role="status">{self._wrong(chosen, judged.place, why)}</div>'
+            self.verdict.value = f'<div role="status">{self._wrong(chosen, judged, why)}</div>'
         self.children = [*self._frame, Stage(judged.trace, step=judged.step, **view)]
 
-    def _wrong(self, chosen: Sequence[str], place: int, why: str) -> str:
-        if place >= len(chosen):
+    def _wrong(self, chosen: Sequence[str], judged: Judged, why: str) -> str:
+        slip = self.puzzle.slip(chosen, judged)
+        if slip is None or judged.place is None:
             return f'<p class="refused"><b>✕ The end is not reached.</b> {why}</p>'
-        key = chosen[place]
-        line = {**self.puzzle.lines, **self.puzzle.extra}[key]
-        slip = self.puzzle.slips.get(key, "")
-        told = misled(slip if isinstance(slip, Slip) else Slip(slip))
-        head = f"✕ The first wrong place is number {place + 1}: “{escape(line, quote=False)}”."
-        return f'<p class="refused"><b>{head}</b> {why}</p>{told}'
+        line = {**self.puzzle.lines, **self.puzzle.extra}[chosen[judged.place]]
+        head = f"✕ The first wrong place is number {judged.place + 1}: “{escape(line, quote=False)}”."
+        return f'<p class="refused"><b>{head}</b> {why}</p>{misled(slip)}'
 
     def _moved(self) -> None:
         self.verdict.value = ""

@@ -125,6 +125,7 @@ class Prediction(Still):
         except ValueError as problem:
             self._complain(str(problem))
             return
+        self._complain("")
         self.choice.disabled = self.commit.disabled = True
         self.reveal.disabled = False
         self.verdict.value = (
@@ -155,8 +156,7 @@ class Prediction(Still):
         right = self.question.tidy(finding.answer)
         self.right = None if self.predicted is None else self.predicted == right
         if self.predicted is not None and not self.right:
-            refute = self.question.slip(self.predicted, right).refute
-            return [self._stage(refute() if refute else finding)]
+            return [self._stage(self.question.slip(self.predicted, right).shown(finding))]
         return [] if self._quick and self.right else [self._stage(finding)]
 
     def _stage(self, finding: Finding) -> Stage:

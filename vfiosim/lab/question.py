@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 from ..trace import Trace
@@ -12,20 +12,20 @@ from ..uapi import Errno
 
 Answer: TypeAlias = Any  # a text; of an order or a set a tuple of keys
 
+NONE = "none of them"  # the answer to a set in which nothing belongs
 CHOICE, NUMBER, TYPED, ORDER, SET = KINDS = ("choice", "number", "typed", "order", "set")
 
 
 @dataclass(frozen=True)
 class Misconception:
-    """Something that many people believe. `links` are public threads in which somebody did; the number is for reference."""
+    """Something that many people believe. `links` are addresses of public discussions in which somebody did."""
 
-    number: int
     name: str
     truth: str
     links: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return f"“{self.name}” (misconception {self.number}). {self.truth}"
+        return f"“{self.name}”. {self.truth}"
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,25 @@ class Finding:
 
 @dataclass(frozen=True)
 class Slip:
-    """A wrong answer: the belief behind it and what is the case, as HTML; its name; another run, where that refutes it better."""
+    """A wrong answer.
+
+    * `text`: what it takes for granted, and what is the case instead, as HTML;
+    * `misconception`: only one that whoever answers so must have;
+    * `refute`: another run, where that refutes it better; `at`: a part of the sentence of the step that does.
+    """
 
     text: str
     misconception: Misconception | None = None
     refute: Callable[[], Finding] | None = None
+    at: str = ""
+
+    def shown(self, finding: Finding) -> Finding:
+        """The steps that refute it, at the one that does; those of the experiment where it has none of its own.
+
+        Raises ValueError if no step says `at`.
+        """
+        made = self.refute() if self.refute else finding
+        return replace(made, step=step_saying(made.trace, self.at)) if self.at else made
 
 
 @dataclass(frozen=True)
@@ -111,6 +125,14 @@ class Question:
             raise ValueError("Type a prediction first.")
         like = "a number like 2" if self.kind == NUMBER else "a number like 2, or the name of an errno like EINVAL"
         raise ValueError(f"Type {like}.")
+
+
+def step_saying(trace: Trace, part: str) -> int:
+    """The first step (counted from 1) with this in its sentence. Raises ValueError if there is none."""
+    for step in trace:
+        if part in step.sentence:
+            return step.index + 1
+    raise ValueError(f"no step of this run says {part!r}")
 
 
 def errnos(*names: str) -> dict[str, str]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
+from urllib.parse import urlsplit
 
-from .question import ORDER, Answer, Finding, Misconception, Question, Slip
+from .question import NONE, ORDER, Answer, Finding, Misconception, Question, Slip
 
 YOURS, TRUTH = "You predicted", "The simulator says"
 STEPS = "<p>The steps that decide it:</p>"
@@ -17,7 +18,7 @@ def named(question: Question, answer: Answer) -> str:
     if isinstance(answer, str):
         return escape(said(answer, answer), quote=False)
     if not answer:
-        return "none of them"
+        return NONE
     return escape((" → " if question.kind == ORDER else ", ").join(said(key, key) for key in answer), quote=False)
 
 
@@ -64,13 +65,19 @@ def _belief(slip: Slip) -> str:
 
 
 def called(misconception: Misconception) -> str:
-    """A misconception by its name, with the threads in which others had it."""
-    links = "".join(
-        f' <a href="{escape(link)}" target="_blank" rel="noopener">thread {number}</a>'
-        for number, link in enumerate(misconception.links, 1)
+    """A misconception by its name, with the discussions in which others had it."""
+    links = ", ".join(
+        f'<a href="{escape(link)}" target="_blank" rel="noopener">{escape(_place(link))}</a>'
+        for link in misconception.links
     )
-    others = f" Others have believed it too:{links}." if links else ""
+    others = f" Others have believed it too, in the discussions of {links}." if links else ""
     return f'<span class="vfiosim-belief">{escape(str(misconception), quote=False)}{others}</span>'
+
+
+def _place(link: str) -> str:
+    """Where a discussion is, in words: "kubevirt (issue 6718)"."""
+    _owner, project, _issues, number = urlsplit(link).path.strip("/").split("/")
+    return f"{project} (issue {number})"
 
 
 def status(lines: Sequence[str]) -> str:

@@ -11,89 +11,68 @@ def _threads(*names: str) -> tuple[str, ...]:
 
 
 OWN_DRIVER_IS_ENOUGH = Misconception(
-    1,
     "My device has a VFIO driver, so it can be used",
     "The whole group counts: every device in it must be on a VFIO driver or on none.",
     _threads("kubevirt/kubevirt#6718", "lxc/incus#3422"),
 )
 NO_GROUPS_ANY_MORE = Misconception(
-    2,
     "With device nodes there are no groups any more",
     "The node replaces the group's file, not the group: all its devices still have one owner of their DMA.",
     _threads("ROCm/k8s-gpu-dra-driver#93", "kata-containers/kata-containers#12393"),
 )
-BUSY_IS_A_BUG = Misconception(
-    3,
-    "EBUSY means that the driver is broken",
-    "The group's file and the device's node exclude each other. While one is in use, the other is busy.",
-    _threads("cloud-hypervisor/cloud-hypervisor#3078", "FDio/vpp#3448"),
+BOTH_WAYS_AT_ONCE = Misconception(
+    "A device can be reached by its group's file and by its own file at the same time",
+    "The group's file and the device's own file exclude each other. While one is in use, the other is busy.",
 )
 ALL_CHECKS_AT_ONCE = Misconception(
-    6,
     "A call checks everything, then says what is wrong",
     "Checks have an order, and the first that fails ends the call. One errno can come from many of them.",
 )
 OPEN_IS_ENOUGH = Misconception(
-    7,
     "Whoever has opened the file has opened the device",
     "Opening the node gives a ticket. BIND opens the device.",
     _threads("microsoft/openvmm#3465"),
 )
 SECOND_OPEN_IS_FINE = Misconception(
-    8,
     "A second open is as good as a dup",
     "A dup is another number for the same file. A second open is another file, and only one file of a device can be bound.",
 )
 LOOKING_IS_HOLDING = Misconception(
-    9,
     "Who has a pointer to an object keeps it alive",
     "Only a counted reference keeps. A weak pointer knows where the object is, and must be cleared before it goes.",
 )
 ONE_NUMBER_ONE_HOLDER = Misconception(
-    11,
     "A file lives as long as its descriptor",
     "A descriptor is one holder of several: a dup, a fork, a message, a mapping, or the kernel itself may hold the file.",
     _threads("spdk/spdk#2811", "kata-containers/runtime#1669"),
 )
 CLOSING_IS_RELEASING = Misconception(
-    12,
     "Close the iommufd, and the device is released",
     "There is no unbind. A binding ends with the device's file, and until then it holds the iommufd.",
     _threads("SamsungDS/libvfn#18", "rust-vmm/vfio#153"),
 )
 LAST_IN_FIRST_OUT = Misconception(
-    13,
     "Things are freed in the order in which I close them",
     "Each thing is freed when its last holder lets go, whoever that is and whenever that happens.",
     _threads("cloud-hypervisor/cloud-hypervisor#1867", "rust-vmm/vfio#107"),
 )
 VM_IS_LOOKED_UP_LATER = Misconception(
-    14,
     "A device learns of its VM whenever it is told to the VM",
     "BIND looks once which VM the file belongs to. What is added to the list later does not reach the device.",
 )
 ONE_CALL_AFTER_THE_OTHER = Misconception(
-    16,
     "Two calls behave as if one ran after the other",
     "Each call runs in small steps, and the other can step in between. Locks decide which outcomes are left.",
 )
 FAILED_IS_UNDONE = Misconception(
-    10,
     "A call that fails has changed nothing",
     "A way out puts back what its call has taken. Where it puts back too little, or too much, a failure changes something.",
 )
-TESTED_IS_PROVED = Misconception(
-    23,
-    "What has run a thousand times without harm is right",
-    "The harm is in a few schedules of very many. Only all of them prove something.",
-)
-LOCKS_GUARD_CODE = Misconception(
-    24,
-    "A lock guards a piece of code",
-    "A lock guards data: all who touch them take it, and hold it from the look until the change.",
+EACH_ACCESS_LOCKED = Misconception(
+    "Data are safe when every access to them is under the lock",
+    "What was seen is true only as long as the lock is held. So the lock is held from the look until the change.",
 )
 LOCKED_IS_BUSY = Misconception(
-    25,
     "If a lock is held, the other call fails",
     "It waits, and goes on when the lock is free. EBUSY comes from a check.",
 )

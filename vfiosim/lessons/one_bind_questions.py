@@ -247,7 +247,7 @@ CHECK = (
             "EINVAL": "EINVAL: closing 3 has ended the binding",
         },
         {
-            "EBADF": Slip("It is the file that is bound, not the number.", M.ONE_NUMBER_ONE_HOLDER),
+            "EBADF": Slip("It is the file that is bound, not the number, and descriptor 5 leads to that file."),
             "EINVAL": Slip("The binding ends with the file, and the file has a number left.", M.ONE_NUMBER_ONE_HOLDER),
         },
         view=BOUND,

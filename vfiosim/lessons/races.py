@@ -60,12 +60,31 @@ def quiz() -> Quiz:
 # ---- the first task: be the scheduler
 
 
-def _all_ended(machine: Machine) -> bool:
-    return all(call.thread.ended for call in machine.calls if call.thread.manual)
+LOOKS_AND_TELLS = {  # lane → the effect with which it looks, the one with which it tells
+    "A": ("load vfio_group 1.cdev_device_open_cnt ", "store vfio_group 1.opened_file"),
+    "B": ("load vfio_group 1.opened_file ", "store vfio_group 1.cdev_device_open_cnt"),
+}
 
 
-def _nobody_moved(machine: Machine) -> bool:
-    return not any(call.begun for call in machine.calls if call.thread.manual)
+def looks_and_tells(machine: Machine) -> list[str]:
+    """How far A and B are, in words: has each looked, has it told?"""
+    did: dict[str, set[str]] = {"A": set(), "B": set()}
+    for micro in (Micro(*entry) for entry in machine.engine.micro):
+        lane = micro.thread.prefix
+        if lane in did:
+            done = describe(micro.request, micro.answer)
+            did[lane] |= {mark for mark in LOOKS_AND_TELLS[lane] if done.startswith(mark)}
+    return [f"{lane} {_how_far(*(mark in did[lane] for mark in marks))}." for lane, marks in LOOKS_AND_TELLS.items()]
+
+
+def _how_far(looked: bool, told: bool) -> str:
+    if told:
+        return "has looked and told"
+    return "has looked, and not told" if looked else "has not looked yet"
+
+
+def _somebody_was_seen(machine: Machine) -> bool:
+    return any(call.error for call in machine.calls if call.thread.manual)
 
 
 BREAK_IT = HandTask(
@@ -73,6 +92,7 @@ BREAK_IT = HandTask(
     "such an order that both get the group. <b>1 step</b> stops before the next sentence, <b>1 effect</b> after one access.",
     "R1",
     R1.without,
+    looks_and_tells,
     (
         "Each call looks first and tells later. It can be stopped in between.",
         "Let A look at <code>cdev_device_open_cnt</code>, and stop it before it stores <code>opened_file</code>.",
@@ -82,9 +102,8 @@ BREAK_IT = HandTask(
     "true any more. With the lock B cannot look as long as A has not told. It works the other way round, too: stop B after its "
     "look, and let A run to the end.",
     slips=(
-        (_nobody_moved, Slip("Neither call has begun. Press a button of A or B.")),
         (
-            _all_ended,
+            _somebody_was_seen,
             Slip(
                 "Whoever told first was seen by the other. Start over, and stop one earlier.",
                 M.ONE_CALL_AFTER_THE_OTHER,
@@ -129,17 +148,17 @@ def in_turns(order: Sequence[str]) -> Judged:
     passed: set[str] = set()
     for place, key in enumerate(order):
         lane = TURNS[key][0]
-        why = f"{lane} has done that already, on the way to an earlier line." if key in passed else ""
+        why, reason = f"{lane} has done that already, on the way to an earlier line." if key in passed else "", "PASSED"
         while not why and key not in passed:
             if lanes[lane].upcoming is None or not lanes[lane].step():
-                why = f"In this order {lane} does not come by there; it has gone on to its end."
+                why, reason = f"In this order {lane} does not get there; it has gone on to its end.", "MISSED"
                 break
             passed |= _just_passed(machine, lane)
             wrong = machine.check()
             if wrong:
                 return Judged(None, f"The machine says: {wrong[0]}.", machine.trace[before:])
         if why:
-            return Judged(place, why, machine.trace[before:])
+            return Judged(place, why, machine.trace[before:], reason=reason)
     return Judged(len(order), "All of it happens, and nothing is wrong with the machine.", machine.trace[before:])
 
 
@@ -164,11 +183,11 @@ USE_AFTER_FREE = Parsons(
     "So all of B happens between two neighbouring effects of A. The lock makes those two one step.",
     extra={"gate": "A (bind) opens the gate, and returns"},
     slips={
-        "read": Slip("A comes by its look only once.", M.ONE_CALL_AFTER_THE_OTHER),
-        "clear": Slip("B closes the kvm-vfio file first, and the VM after it.", M.ONE_CALL_AFTER_THE_OTHER),
-        "free": Slip("A holds the VM by now, so nobody frees it.", M.LOOKING_IS_HOLDING),
-        "take": Slip("A has taken its reference already, or found no VM.", M.LOOKING_IS_HOLDING),
-        "gate": Slip("Behind the gate A needs no VM any more.", M.ONE_CALL_AFTER_THE_OTHER),
+        "read": "A reads the pointer before it takes a reference, and once only.",
+        "clear": "B closes the kvm-vfio file first, and the VM after it.",
+        "free": "A holds the VM by now, so B gives up a reference that is not the last.",
+        "take PASSED": "A takes its reference before it opens the gate.",
+        "take": "The pointer was cleared before A read it. So A has found no VM, and takes nothing.",
     },
     hints=(
         "A weak pointer keeps nothing alive: what matters is when A looks, and when it takes.",
@@ -212,7 +231,7 @@ def mend() -> RoomView:
             ),
             (
                 "a failed bind through another file gave it away",
-                Slip("A BIND that fails still gives away the VM of the one that succeeded.", M.FAILED_IS_UNDONE),
+                Slip("A BIND that fails still gives away the VM of the one that succeeded."),
             ),
             ("answered in another way now", Slip("Now other calls get another answer than on the real kernel, too.")),
         ),

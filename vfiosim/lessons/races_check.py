@@ -90,8 +90,8 @@ CHECK = (
             "on": "it goes on without the lock",
         },
         {
-            "EBUSY": Slip("A held lock is no error.", M.LOCKED_IS_BUSY),
-            "on": Slip("Then the lock would be none.", M.LOCKED_IS_BUSY),
+            "EBUSY": Slip("B is not refused: it waits for the lock.", M.LOCKED_IS_BUSY),
+            "on": "Then the lock would be none. Whoever comes to a lock that is held waits for it.",
         },
         view=GROUP_VIEW,
         name="10 check: a held lock",
@@ -105,7 +105,12 @@ CHECK = (
             "safe": "safe: every access is under the lock",
             "broken": "broken: there is a schedule in which both get the group",
         },
-        {"safe": Slip("The lock was free between the look and the count.", M.LOCKS_GUARD_CODE)},
+        {
+            "safe": Slip(
+                "The lock was free between the look and the count, and so the group is open and a device is bound.",
+                M.EACH_ACCESS_LOCKED,
+            )
+        },
         view=GROUP_VIEW,
         name="10 check: a lock for each",
     ),
@@ -117,8 +122,9 @@ CHECK = (
         "schedule has to be looked at.",
         {"never": "in none", "rarely": "in less than a fifth", "often": "in every second one, or more"},
         {
-            "never": Slip("One interruption is there and back: two switches.", M.TESTED_IS_PROVED),
-            "often": Slip("Count the effects between looking and telling.", M.TESTED_IS_PROVED),
+            "never": "One interruption is there and back: two switches. After these two the group is open and a device is bound.",
+            "often": "The interruption must hit the few effects between looking and telling. Only then the group is open and a "
+            "device is bound.",
         },
         view=GROUP_VIEW,
         name="10 check: how often",

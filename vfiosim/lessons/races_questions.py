@@ -12,6 +12,7 @@ from ..machine import Machine
 from ..museum import ROOMS
 from ..puzzles import PUZZLES
 from ..puzzles.words import outcome_words
+from ..trace import Trace
 from ..uapi import Errno
 from . import misconceptions as M
 
@@ -60,7 +61,7 @@ def _who_wins() -> Finding:
     overtaken = _overtaken(result)
     shown = overtaken or next(iter(result.outcomes.values()))
     answer = "both" if 0 in losers else "none" if 2 in losers else "one" if overtaken else "first"
-    return Finding(answer, shown.trace, 1, how_they_end(result))
+    return Finding(answer, shown.trace, _refusal(shown.trace), how_they_end(result))
 
 
 def worst(result: Result) -> Witness:
@@ -93,13 +94,30 @@ def shared() -> dict[str, dict[str, str]]:
     }
 
 
+OF_BIND_ALONE = {  # cell → the step in which a BIND that succeeds touches it
+    "vfio_device vfio0.open_count": "opened for the first time",
+    "vfio_device_file 1.access_granted": "The gate opens",
+    "iommufd_ctx 1.objects": "gets an object in",
+}
+
+
+def _bind_first() -> Finding:
+    """A run in which BIND succeeds, and who opens the group is refused."""
+    found = R1.explore().outcomes
+    return Finding("", next(witness.trace for outcome, witness in found.items() if refused(dict(outcome)["A"][0])))
+
+
+def _refusal(trace: Trace) -> int:
+    return next((step.index + 1 for step in trace if step.refused), -1)
+
+
 def _what_they_share() -> Finding:
     found = shared()
     trace = next(iter(R1.explore().outcomes.values())).trace
     lines = tuple(
         f"{cell}: " + ", ".join(f"{lane} {ways}" for lane, ways in lanes.items()) for cell, lanes in found.items()
     )
-    return Finding(tuple(found), trace, next(step.index + 1 for step in trace if step.refused), lines)
+    return Finding(tuple(found), trace, _refusal(trace), lines)
 
 
 def _a_dying_vm() -> Finding:
@@ -154,13 +172,13 @@ QUESTIONS: dict[str, Question] = {
         },
         {
             "first": Slip(
-                "Calling is not yet arriving: in the run below A calls first, and is overtaken.",
+                "Calling is not yet arriving: in the run below A calls first, is overtaken by B, and is refused.",
                 M.ONE_CALL_AFTER_THE_OTHER,
             ),
-            "both": Slip("That is what the lock is for. Take it out, and you will be right.", M.TESTED_IS_PROVED),
+            "both": "That is what the lock is for: with it, one of them finds a trace of the other and is refused.",
             "none": Slip(
-                "For that each would have to tell before it looks. Here each looks first, and tells in the same step.",
-                M.ONE_CALL_AFTER_THE_OTHER,
+                "For that each would have to tell before it looks. Here each looks and tells in one step, under the lock.",
+                at="is blocked",
             ),
         },
         view=GROUP_VIEW,
@@ -174,13 +192,10 @@ QUESTIONS: dict[str, Question] = {
         "one of them has to stop between looking and telling, and has to go on after the other has told. That is there and back. "
         "Few switches are typical: most races need two or three, at the right place.",
         wrong={
-            "0": Slip("Without a switch one call ends before the other begins.", M.TESTED_IS_PROVED),
-            "1": Slip(
-                "With one switch, whoever looked first never goes on to tell. It has to be let go on, too.",
-                M.ONE_CALL_AFTER_THE_OTHER,
-            ),
+            "0": "Without a switch one call ends before the other begins, and then the group is open before B looks.",
+            "1": "With one switch only, the call that has stopped after its look does not go on, and so the group is not open.",
         },
-        otherwise=Slip("Fewer are enough. When must A stop, and when must it go on?", M.TESTED_IS_PROVED),
+        otherwise="Fewer are enough: A stops once, and goes on once. Then the group is open, and a device is bound.",
         kind="number",
         view=GROUP_VIEW,
         hints=("Which step of A has to come after which step of B?", "A looks; B looks and tells; A tells."),
@@ -200,14 +215,15 @@ QUESTIONS: dict[str, Question] = {
             "iommufd_ctx 1.objects": "iommufd_ctx 1.objects",
         },
         {
-            "-vfio_group 1.opened_file": Slip("BIND must look whether the group is open.", M.LOCKS_GUARD_CODE),
+            "-vfio_group 1.opened_file": "A writes it, and BIND looks at it: is the group open?",
             "-vfio_group 1.cdev_device_open_cnt": Slip(
-                "Opening must look whether a device is bound.", M.LOCKS_GUARD_CODE
+                "BIND writes it, and opening the group looks at it: is a device bound?", None, _bind_first, "is blocked"
             ),
+        }
+        | {
+            f"+{cell}": Slip(f"Only BIND touches {cell}. Opening the group does not.", None, _bind_first, step)
+            for cell, step in OF_BIND_ALONE.items()
         },
-        otherwise=Slip(
-            "Only BIND touches that. What one call has for itself needs no lock against the other.", M.LOCKS_GUARD_CODE
-        ),
         kind="set",
         view=GROUP_VIEW,
         hints=("What has each call to know about the other?", "One of them is written by A, another by B."),
@@ -228,11 +244,8 @@ QUESTIONS: dict[str, Question] = {
         },
         {
             "nothing": Slip("Between reading and taking there is room for all of B.", M.ONE_CALL_AFTER_THE_OTHER),
-            "errno": Slip("BIND cannot notice: what it has read looks like a VM.", M.LOOKING_IS_HOLDING),
-            "leak": Slip(
-                "Nobody holds too long here. A holds nothing when it should, and that is the worse mistake.",
-                M.LOOKING_IS_HOLDING,
-            ),
+            "errno": "BIND cannot notice: what it has read looks like a VM, so it touches it after it was freed.",
+            "leak": "Nobody holds too long here. A holds nothing when it should, and touches the VM after it was freed.",
         },
         view=VM_VIEW,
         hints=("A weak pointer keeps nothing alive.", "Let A stop when it has read the pointer. Let B do everything."),
@@ -250,8 +263,10 @@ QUESTIONS: dict[str, Question] = {
             "twice": "it is held twice now",
         },
         {
-            "kept": Slip("That is what should be. Look at the last steps of the refused call.", M.FAILED_IS_UNDONE),
-            "twice": Slip("Taken it may be; but on its way out the call gives back too much.", M.FAILED_IS_UNDONE),
+            "kept": Slip(
+                "That is what should be. But on its way out the refused call gives the VM back.", M.FAILED_IS_UNDONE
+            ),
+            "twice": "On its way out the call gives the VM back, and more than it has taken.",
         },
         view=VM_VIEW,
         name="10 a failed bind",

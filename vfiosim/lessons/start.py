@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..lab import Bench, Exercise, Fact, Finding, Goal, Prediction, Question, Session, Slip, Task
 from ..lab import goal as facts
+from ..lab.question import step_saying
 from ..trace import State
 from . import misconceptions as M
 from .beginnings import bound, opened
@@ -44,8 +45,7 @@ def _the_program_ends() -> Finding:
     steps = session.machine.trace[before:]
     state = steps.end
     free = "file vfio0#1" not in state.objects and not state.objects["vfio_device vfio0"].value("open_count")
-    gone = [step.index + 1 for step in steps if any(change.what == "file vfio0#1" for change in step.changes)]
-    return Finding("free" if free else "bound", steps, gone[-1] if gone else -1)
+    return Finding("free" if free else "bound", steps, step_saying(steps, "Nobody holds file vfio0#1 any more"))
 
 
 QUESTIONS: dict[str, Question] = {
@@ -75,8 +75,8 @@ QUESTIONS: dict[str, Question] = {
             "object": "the iommufd gets an object for the card",
         },
         {
-            "device": Slip("That has to be done before anybody is let in.", M.OPEN_IS_ENOUGH),
-            "object": Slip("Close, but the gate still comes after it.", M.OPEN_IS_ENOUGH),
+            "device": Slip("The card is opened before the gate: the program must not see a card that is closed."),
+            "object": Slip("Close: the object comes late, but the gate opens after it."),
         },
         view=CORE,
         name="00 last",
@@ -86,7 +86,11 @@ QUESTIONS: dict[str, Question] = {
         _the_program_ends,
         "when a program ends the kernel gives back all its descriptors. The arrows go, and what nobody holds any more goes too.",
         {"bound": "it stays bound until somebody frees it", "free": "it is free again"},
-        {"bound": Slip("Somebody does free it: the kernel, when the program's arrows go.")},
+        {
+            "bound": Slip(
+                "Somebody does free it: the kernel. With the program its arrows go, and then nobody holds the card's file any more."
+            )
+        },
         view=CORE,
         name="00 the program ends",
     ),
@@ -156,7 +160,10 @@ KEEP = Task(
     lambda session: (session.dup(3), session.close(3)),
     "A dup is a second arrow to the same file. When the first one goes, the second still holds it, and the binding lives on.",
     slips=(
-        (_let_go_first, Slip("The last arrow to the file is gone, and the binding with it.", M.ONE_NUMBER_ONE_HOLDER)),
+        (
+            _let_go_first,
+            Slip("Descriptor 3 was the only arrow to the file. The file is gone, and the binding with it."),
+        ),
     ),
     drawn=False,
     name="00 task: keep",

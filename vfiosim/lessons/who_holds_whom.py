@@ -79,7 +79,7 @@ LIVE_WITHOUT_A_NUMBER = Task(
     slips=(
         (
             _closed_too_early,
-            Slip("Descriptor 4 was the only holder when it was closed, so the iommufd went too.", M.LAST_IN_FIRST_OUT),
+            Slip("Descriptor 4 was the only holder when it was closed, so the iommufd went too."),
         ),
         (
             _opened_again,
@@ -153,8 +153,10 @@ LET_GO = Parsons(
     "Whether close(5) comes first, second or third makes no difference.",
     extra={"close 4": "close(4)", "del 5": "KVM_DEV_VFIO_FILE_DEL, descriptor 5"},
     slips={
-        "del": Slip("A descriptor that is closed names nothing any more.", M.ONE_NUMBER_ONE_HOLDER),
-        "del 5": Slip("A list has a file once, whichever descriptor names it.", M.ONE_NUMBER_ONE_HOLDER),
+        "del EBADF": "FILE_DEL finds the file by descriptor 3, and that is closed already.",
+        "del 5 EBADF": "FILE_DEL finds the file by descriptor 5, and that is closed already.",
+        "del ENOENT": "A list has a file once, whichever descriptor names it. Descriptors 3 and 5 name the same one.",
+        "del 5 ENOENT": "A list has a file once, whichever descriptor names it. Descriptors 3 and 5 name the same one.",
     },
     hints=(
         "Count the holders of the file: two descriptors and one list.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..lab import Finding, Question, Slip
+from ..lab.question import step_saying
 from ..machine import Machine
 from ..trace import Trace
 from . import misconceptions as M
@@ -50,7 +51,7 @@ def _a_second_open() -> Finding:
     steps = since(machine, lambda: process.open(DEVICE))
     files = [name for name in steps.end.objects if name.startswith("file vfio0#")]
     lines = tuple(f"{name}: {line}" for name in files for line in held(steps, name))
-    return Finding(f"{len(files)} {count(steps, FILE)}", steps, -1, lines)
+    return Finding(f"{len(files)} {count(steps, FILE)}", steps, step_saying(steps, "now leads to"), lines)
 
 
 def _before_the_closes() -> Finding:
@@ -108,9 +109,7 @@ def _a_message() -> Finding:
 
 def _count_after_dup_and_close() -> Finding:
     machine, process = program()
-    process.dup(3)
-    process.fork("child")
-    steps = since(machine, lambda: process.close(3))
+    steps = since(machine, lambda: (process.dup(3), process.fork("child"), process.close(3)))
     return Finding(count(steps, FILE), steps, last_change(steps, f"{FILE}.f_ref"), held(steps, FILE))
 
 
@@ -120,9 +119,10 @@ def _order_of_the_release() -> Finding:
     steps = since(machine, lambda: process.close(3))
     freed = [change.what for step in steps for change in step.changes if change.new is None and change.old == "alive"]
     wanted = [name for name in freed if name in RELEASED]
-    return Finding(tuple(wanted), steps, last_change(steps, RELEASED[0]), ())
+    return Finding(tuple(wanted), steps, step_saying(steps, "iommufd_device 1 goes"))
 
 
+FORKED = "child gets the descriptors"
 RELEASED = ("iommufd_device 1", CTX, "file iommu#1", "vfio_device_file 1", FILE)
 
 QUESTIONS: dict[str, Question] = {
@@ -132,10 +132,10 @@ QUESTIONS: dict[str, Question] = {
         _after_a_fork,
         "a fork copies the descriptor table, not the files. Both tables lead to one file, and each counts as a holder.",
         wrong={
-            "1": Slip("You expected the child to get a file of its own, or none.", M.ONE_NUMBER_ONE_HOLDER),
-            "3": Slip("You counted descriptors 3 and 4. They lead to different files.", M.ONE_NUMBER_ONE_HOLDER),
+            "1": "You expected the child to get a file of its own, or none. It gets a table of its own, with the same files.",
+            "3": "Perhaps you counted descriptor 4, too. It leads to another file.",
         },
-        otherwise=Slip("Count the tables that lead to the file.", M.ONE_NUMBER_ONE_HOLDER),
+        otherwise="Count the tables that lead to the file: that of the program, and that of the child.",
         view=FILES,
         kind="number",
         hints=("Ask who would have to let go.", "There are two programs now, each with a descriptor table."),
@@ -153,7 +153,7 @@ QUESTIONS: dict[str, Question] = {
         },
         {
             "1 2": Slip("You took open for dup.", M.SECOND_OPEN_IS_FINE),
-            "2 2": Slip("Two files, yes, but descriptor 5 holds the second one only.", M.SECOND_OPEN_IS_FINE),
+            "2 2": Slip("Two files, yes, but descriptor 5 leads to the second one only."),
         },
         view=FILES,
         name="02 a second open",
@@ -170,11 +170,12 @@ QUESTIONS: dict[str, Question] = {
             "dangling": "It goes, and the pointer still leads to where it was",
         },
         {
-            "lives": Slip("You took knowing for holding.", M.LOOKING_IS_HOLDING),
-            "dangling": Slip(
-                "That would be a bug. The release handler clears the pointer, under the group's lock.",
+            "lives": Slip(
+                "You took knowing for holding. The group knows the file, and nobody holds it any more.",
                 M.LOOKING_IS_HOLDING,
+                at="Nobody holds file group1#1",
             ),
+            "dangling": "That would be a bug. Whoever closes the group's file clears the pointer on the way.",
         },
         view=("thread *", "fds", "file group*", "vfio_group 1"),
         name="02 weak",
@@ -186,11 +187,17 @@ QUESTIONS: dict[str, Question] = {
         "descriptor 5 holds the device's file. The file holds the binding, and the binding holds the iommufd. Nothing has gone.",
         {name: name for name in BOUND},
         {
-            f"-{name}": Slip("One path from a root is enough, however long it is.", M.CLOSING_IS_RELEASING)
+            f"-{name}": Slip(
+                "close(4) took one holder of the iommufd's file away. The binding holds it still, and descriptor 5 the binding.",
+                M.CLOSING_IS_RELEASING,
+                at="close(4)",
+            )
             for name in BOUND[2:]
         }
         | {
-            f"-{name}": Slip("Descriptor 5 leads to the same file as 3 did.", M.ONE_NUMBER_ONE_HOLDER)
+            f"-{name}": Slip(
+                "close(3) took one holder away. Descriptor 5 leads to the same file.", M.ONE_NUMBER_ONE_HOLDER
+            )
             for name in BOUND[:2]
         },
         view=(*BOUND, "fds", "vfio_device vfio0"),
@@ -209,7 +216,12 @@ QUESTIONS: dict[str, Question] = {
             "goes": "It goes: no descriptor leads to it",
             "lives": "It lives on: the mapping holds it",
         },
-        {"goes": Slip("You looked at descriptors only.", M.ONE_NUMBER_ONE_HOLDER)},
+        {
+            "goes": Slip(
+                "close(3) took the only descriptor away, but not the only holder: the mapping is one, too.",
+                M.ONE_NUMBER_ONE_HOLDER,
+            )
+        },
         view=("thread *", "fds", FILE, "vfio_device_file", "vfio_device vfio0", "mm_struct vmm"),
         name="02 a mapping",
     ),
@@ -220,7 +232,12 @@ CHECK = (
         "Descriptor 3 leads to a file. The program does <code>dup(3)</code>, then forks, then closes 3. How many references?",
         _count_after_dup_and_close,
         "two tables with two descriptors each are four holders; one of them has let go.",
-        otherwise=Slip("Two descriptors, then two tables of two, then one less.", M.ONE_NUMBER_ONE_HOLDER),
+        wrong={
+            "1": Slip("The table of the child holds the file, too, and twice: it has both numbers.", at=FORKED),
+            "2": Slip("The fork copies the whole table: both numbers of the child hold the file.", at=FORKED),
+            "4": "So many are there before the close. close(3) gives one back.",
+        },
+        otherwise="Two descriptors, then two tables of two, then close(3) gives one back.",
         kind="number",
         view=FILES,
         name="02 check: count",
@@ -230,7 +247,7 @@ CHECK = (
         _a_message,
         "a message on its way holds the files in it, and the socket holds the message.",
         {"goes": "The file goes", "lives": "The file lives on"},
-        {"goes": Slip("A message is a holder.", M.ONE_NUMBER_ONE_HOLDER)},
+        {"goes": Slip("close(3) took the last descriptor away. A message is a holder, too.", M.ONE_NUMBER_ONE_HOLDER)},
         view=("thread *", "fds", FILE, "file socket*", "socket", "message", "vfio_device_file"),
         name="02 check: message",
     ),
@@ -241,7 +258,24 @@ CHECK = (
         "file itself is freed. The iommufd has lost its last holder on the way, but a file that loses it inside a call is released "
         "only on the way back to the program: so the iommufd comes last.",
         {name: name for name in RELEASED},
-        otherwise=Slip("Start with what the release handler lets go of first.", M.LAST_IN_FIRST_OUT),
+        wrong={
+            CTX: Slip(
+                "Descriptor 4 was closed first. But the binding held the iommufd's file until now, and the release of that file waits "
+                "until the call is nearly over.",
+                M.LAST_IN_FIRST_OUT,
+                at="Nobody holds file iommu#1",
+            ),
+            "file iommu#1": Slip(
+                "The release handler of the iommufd's file runs first. iommufd_ctx 1 goes in it, and the file behind it.",
+                at="iommufd_ctx 1 goes",
+            ),
+            "vfio_device_file 1": "vfio_device_file 1 goes at the end of the release handler: before that it ends the binding, and "
+            "iommufd_device 1 goes.",
+            FILE: Slip(
+                "file vfio0#1 runs its release handler first. What the handler frees goes before the file.",
+                at="Nobody holds file vfio0#1",
+            ),
+        },
         kind="order",
         view=(*BOUND, "fds", "thread *", "vfio_device vfio0"),
         hints=(

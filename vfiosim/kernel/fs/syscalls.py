@@ -135,6 +135,7 @@ async def sys_close(number: int) -> int:
 @kernel("fs/file.c")
 async def sys_dup(number: int) -> int:
     """A second descriptor for the same open file (also one opened with O_PATH)."""
+    say(Phase.VALIDATE, f"{current().process.label} calls dup({number}).")  # type: ignore[union-attr]
     file = await require(await fget_raw(number), Errno.EBADF, "fd_is_open", f"{number} is not an open file")
     try:
         twin = await get_unused_fd_flags()

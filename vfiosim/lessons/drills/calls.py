@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cache
 
 from ...lab import Finding, Misconception, Outcome, Question, Session, Slip
 from ...uapi import Errno
@@ -15,16 +15,26 @@ from .told import code, decisive, told
 NODES = {f"vfio{number}": f"/dev/vfio/devices/vfio{number}" for number in range(5)}
 GROUPS = {"vfio0": 1, "vfio1": 2, "vfio2": 2, "vfio3": 3, "vfio4": 4}
 DEV, CTX = 3, 4  # the descriptors of the device and of the iommufd
+OTHER_OWNER = "somebody else owns the DMA of the group"
 
 
 @dataclass(frozen=True)
 class Mistake:
-    """Something wrong with a BIND: what is done before it, which fields it has, which devices it can happen to."""
+    """Something wrong with a BIND.
 
-    belief: Misconception
+    * `says`: what the check that looks for it finds; `missed`: what is the case, for who has not seen it (HTML);
+    * `instead`: what is the case where it was not made; {argsz} and the other fields stand for what the call has there;
+    * `before`: what is done before the BIND; `fields`: what is written into its struct; `nodes`: the devices it can happen to;
+    * `belief`: what those believe who think that it does no harm.
+    """
+
+    says: str
+    missed: str
+    instead: str
     before: Callable[[Session, str], object] | None = None
     fields: tuple[tuple[str, int], ...] = ()
     nodes: tuple[str, ...] = ("vfio0", "vfio1", "vfio2", "vfio4")
+    belief: Misconception | None = None
 
 
 def _open_group(session: Session, node: str) -> None:
@@ -47,17 +57,77 @@ def _sibling_elsewhere(session: Session, node: str) -> None:
 
 
 MISTAKES: dict[str, Mistake] = {
-    "short": Mistake(M.ALL_CHECKS_AT_ONCE, fields=(("argsz", 8),)),
-    "long": Mistake(M.ALL_CHECKS_AT_ONCE, fields=(("argsz", 4096),)),
-    "flags": Mistake(M.ALL_CHECKS_AT_ONCE, fields=(("flags", 2),)),
-    "negative": Mistake(M.ALL_CHECKS_AT_ONCE, fields=(("iommufd", -1),)),
-    "closed": Mistake(M.ALL_CHECKS_AT_ONCE, fields=(("iommufd", 777),)),
-    "no iommufd": Mistake(M.ALL_CHECKS_AT_ONCE, fields=(("iommufd", DEV),)),
-    "group": Mistake(M.BUSY_IS_A_BUG, _open_group),
-    "bound": Mistake(M.SECOND_OPEN_IS_FINE, _bind_already),
-    "other file": Mistake(M.SECOND_OPEN_IS_FINE, _bind_another_file),
-    "sibling": Mistake(M.NO_GROUPS_ANY_MORE, _sibling_elsewhere, nodes=("vfio1", "vfio2")),
-    "not viable": Mistake(M.OWN_DRIVER_IS_ENOUGH, nodes=("vfio3",)),
+    "short": Mistake(
+        "argsz is less than the struct had at first",
+        "argsz is 8, and the kernel wants 16 bytes at least.",
+        "argsz is {argsz}, and 16 is enough.",
+        fields=(("argsz", 8),),
+    ),
+    "long": Mistake(
+        "argsz is more than the program has there",
+        "argsz is 4096, and the program has only 24 bytes there.",
+        "argsz is {argsz}, and the program has 24 bytes there.",
+        fields=(("argsz", 4096),),
+    ),
+    "flags": Mistake(
+        "a flag is set that nobody knows",
+        "flags is 2, and the kernel knows no such flag.",
+        "flags is {flags}: no flag is set.",
+        fields=(("flags", 2),),
+    ),
+    "negative": Mistake(
+        "the number in iommufd is negative",
+        "iommufd is −1, and no descriptor is negative.",
+        "iommufd is {iommufd}, which is not negative.",
+        fields=(("iommufd", -1),),
+    ),
+    "closed": Mistake(
+        "the number in iommufd is not open",
+        "iommufd is 777, and nothing was opened under that number.",
+        "iommufd is {iommufd}, and that descriptor is open.",
+        fields=(("iommufd", 777),),
+    ),
+    "no iommufd": Mistake(
+        "the file behind iommufd is of another kind",
+        "iommufd is 3, and that is the device.",
+        "iommufd is {iommufd}, and that is an iommufd.",
+        fields=(("iommufd", DEV),),
+    ),
+    "group": Mistake(
+        "the group's file is open",
+        "The group's file is open, and it excludes the device's own file.",
+        "Nobody has opened the group's file.",
+        _open_group,
+        belief=M.BOTH_WAYS_AT_ONCE,
+    ),
+    "bound": Mistake(
+        "this file is bound already",
+        "Descriptor 3 is bound already, and a file is bound once.",
+        "The file behind descriptor 3 was not bound before.",
+        _bind_already,
+    ),
+    "other file": Mistake(
+        "another file of the device is bound already",
+        "Descriptor 5 is another file of the same device, and it is bound already.",
+        "The device has no second file that is bound.",
+        _bind_another_file,
+        belief=M.SECOND_OPEN_IS_FINE,
+    ),
+    "sibling": Mistake(
+        OTHER_OWNER,
+        "Descriptor 5 is a device of the same group, and it is bound to another iommufd.",
+        "Nobody else has bound a device of the group, and all its devices are on VFIO drivers.",
+        _sibling_elsewhere,
+        nodes=("vfio1", "vfio2"),
+        belief=M.NO_GROUPS_ANY_MORE,
+    ),
+    "not viable": Mistake(
+        OTHER_OWNER,
+        "Another device of the group is on a driver of the host, which uses its DMA.",
+        "",
+        nodes=("vfio3",),
+        belief=M.OWN_DRIVER_IS_ENOUGH,
+    ),
 }
 
 
@@ -66,13 +136,22 @@ def scenario(names: Sequence[str], node: str) -> tuple[Session, Outcome]:
     session = Session()
     session.open(NODES[node])
     session.open("/dev/iommu")
-    fields: dict[str, Any] = {"argsz": 24, "iommufd": CTX}
     for name in names:
         mistake = MISTAKES[name]
         if mistake.before:
             mistake.before(session, node)
-        fields.update(mistake.fields)
-    return session, session.bind(DEV, **fields)
+    return session, session.bind(DEV, **_fields(names))
+
+
+@cache
+def alone(name: str, node: str) -> Outcome:
+    """How a BIND ends that has this one mistake."""
+    return scenario([name], node)[1]
+
+
+def _fields(names: Sequence[str]) -> dict[str, int]:
+    """The struct of a BIND with these mistakes."""
+    return {"argsz": 24, "flags": 0, "iommufd": CTX} | dict(field for name in names for field in MISTAKES[name].fields)
 
 
 def key_of(outcome: Outcome) -> str:
@@ -98,20 +177,21 @@ def which_errno(seed: int) -> Question:
     if dice.random() < 0.3:
         return _other_call(dice)
     names, node = _choose(dice, dice.choice((1, 2, 2)))
-    outcomes = {name: scenario([name], node)[1] for name in names}
+    written = {field for name in names for field, _ in MISTAKES[name].fields}
     others = [name for name in MISTAKES if name not in names and node in MISTAKES[name].nodes]
-    wrong = dice.sample(others, min(3, len(others)))
-    outcomes |= {name: scenario([name], node)[1] for name in wrong}
+    others = [name for name in others if written.isdisjoint(field for field, _ in MISTAKES[name].fields)]
     session, last = scenario(names, node)
-    choices = {key_of(last): _said(last)}
+    (winner,) = (name for name in names if key_of(alone(name, node)) == key_of(last))
+    choices = {key_of(last): f"{last.result}: {MISTAKES[winner].says}"}
     slips: dict[str, str | Slip] = {}
-    for name, outcome in outcomes.items():
+    for name in [*names, *dice.sample(others, min(3, len(others)))]:
+        outcome = alone(name, node)
         key = key_of(outcome)
         if key not in choices:
-            choices[key] = _said(outcome)
-            slips[key] = Slip(_late(outcome) if name in names else _absent(outcome), MISTAKES[name].belief)
+            choices[key] = f"{outcome.result}: {MISTAKES[name].says}"
+            slips[key] = _late(outcome) if name in names else _absent(name, names)
     choices["0"] = "0: it succeeds"
-    slips["0"] = Slip("Something is wrong here, and a check looks for it.", M.ALL_CHECKS_AT_ONCE)
+    slips["0"] = Slip(MISTAKES[winner].missed, MISTAKES[winner].belief)
     return _question("errno", dice, session, last, choices, slips, "Which errno comes back, and which check refuses?")
 
 
@@ -120,13 +200,13 @@ def which_wins(seed: int) -> Question:
     dice = random.Random(f"order {seed}")
     while True:
         names, node = _choose(dice, 2)
-        first, second = (scenario([name], node)[1] for name in names)
+        first, second = (alone(name, node) for name in names)
         session, last = scenario(names, node)
         if first.result != second.result and last.result in (first.result, second.result):
             break
-    choices = {one.result: f"{one.result}: {one.sentence}" for one in (first, second)}
+    choices = {alone(name, node).result: f"{alone(name, node).result}: {MISTAKES[name].says}" for name in names}
     loser = second if last.result == first.result else first
-    slips: dict[str, str | Slip] = {loser.result: Slip(_late(loser), M.ALL_CHECKS_AT_ONCE)}
+    slips: dict[str, str | Slip] = {loser.result: _late(loser)}
     return _question("order", dice, session, last, choices, slips, "Two things are wrong. Which errno comes back?")
 
 
@@ -147,38 +227,58 @@ def _add_twice(session: Session) -> Outcome:
     return session.file_add(kv, DEV)
 
 
-OTHER_CALLS: tuple[Callable[[Session], Outcome], ...] = (
-    lambda session: session.get_info(DEV),
-    lambda session: _bound(session).open("/dev/vfio/1"),
-    lambda session: session.bind(CTX, iommufd=CTX),
-    lambda session: session.bind(9, iommufd=CTX),
-    lambda session: session.file_add(_list_of_a_vm(session), CTX),
-    lambda session: session.file_del(_list_of_a_vm(session), DEV),
-    _add_twice,
+@dataclass(frozen=True)
+class OtherCall:
+    """A call other than BIND that is refused; `missed` and `belief` as in a `Mistake`."""
+
+    make: Callable[[Session], Outcome]
+    missed: str
+    belief: Misconception | None = None
+
+
+OTHER_CALLS = (
+    OtherCall(
+        lambda session: session.get_info(DEV),
+        "The file is open, but not bound. Before BIND the gate is shut.",
+        M.OPEN_IS_ENOUGH,
+    ),
+    OtherCall(
+        lambda session: _bound(session).open("/dev/vfio/1"),
+        "The device is bound through its own file, and that excludes the group's file.",
+        M.BOTH_WAYS_AT_ONCE,
+    ),
+    OtherCall(
+        lambda session: session.bind(CTX, iommufd=CTX), "BIND is a request to the device's file, and 4 is the iommufd."
+    ),
+    OtherCall(lambda session: session.bind(9, iommufd=CTX), "Nothing was opened under the number 9."),
+    OtherCall(
+        lambda session: session.file_add(_list_of_a_vm(session), CTX),
+        "The list takes files of VFIO only, and 4 is the iommufd.",
+    ),
+    OtherCall(
+        lambda session: session.file_del(_list_of_a_vm(session), DEV),
+        "The file of the device was never put on the list.",
+    ),
+    OtherCall(_add_twice, "The file is on the list already, and a list has a file once."),
 )
 
 
 def _other_call(dice: random.Random) -> Question:
     """A call other than BIND of a device that is fine."""
-
-    def run(call: Callable[[Session], Outcome]) -> tuple[Session, Outcome]:
-        session = Session()
-        session.open(NODES["vfio0"])
-        session.open("/dev/iommu")
-        return session, call(session)
-
-    session, last = run(dice.choice(OTHER_CALLS))
-    choices = {last.result: _said(last)}
+    asked = dice.choice(OTHER_CALLS)
+    session = Session()
+    session.open(NODES["vfio0"])
+    session.open("/dev/iommu")
+    last = asked.make(session)
+    choices = {last.result: _general(last.result)}
     for errno in dice.sample(["EBUSY", "EBADF", "EINVAL", "EPERM", "ENOTTY", "ENOENT", "EEXIST"], 4):
         choices.setdefault(errno, _general(errno))
-    choices.setdefault("0", "0: it succeeds")
-    belief = M.OPEN_IS_ENOUGH if last.check == "access_granted" else M.BUSY_IS_A_BUG
-    slips: dict[str, str | Slip] = {"0": Slip(f"It is refused: {last.sentence}.", belief)}
-    slips |= {
-        errno: Slip(f"No check that fails here has it. The one that refuses says: {last.sentence}.", belief)
+    slips: dict[str, str | Slip] = {
+        errno: f"{errno} stands for something else: {Errno[errno].sentence}. {asked.missed}"
         for errno in choices
-        if errno not in (last.result, "0")
+        if errno != last.result
     }
+    choices["0"], slips["0"] = "0: it succeeds", Slip(asked.missed, asked.belief)
     return _question("errno", dice, session, last, choices, slips, "What does the last call return?", last.result)
 
 
@@ -210,13 +310,15 @@ def _question(
     )
 
 
-def _said(outcome: Outcome) -> str:
-    return f"{outcome.result}: {outcome.sentence}"
+def _late(outcome: Outcome) -> Slip:
+    return Slip(
+        f"That is wrong here too ({code(outcome.check)}), but its check comes later: the call has ended before it.",
+        M.ALL_CHECKS_AT_ONCE,
+    )
 
 
-def _late(outcome: Outcome) -> str:
-    return f"That is wrong here too ({code(outcome.check)}), but its check comes later: the call has ended before it."
-
-
-def _absent(outcome: Outcome) -> str:
-    return f"This is not wrong here: {code(outcome.check)} has nothing to refuse."
+def _absent(name: str, names: Sequence[str]) -> Slip:
+    """About a mistake that was not made, where others were."""
+    if name == "bound" and "other file" in names:
+        return Slip("Another file of the device is bound, not this one.", M.SECOND_OPEN_IS_FINE)
+    return Slip(f"That is not wrong here. {MISTAKES[name].instead.format(**_fields(names))}")

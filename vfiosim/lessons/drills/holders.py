@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Collection
 
 from ...lab import Finding, Question, Session, Slip
 from ...trace import Trace
@@ -10,8 +11,23 @@ from .. import misconceptions as M
 from .told import code, told
 
 NODE, IOMMU = "/dev/vfio/devices/vfio0", "/dev/iommu"
-COUNTED = ("file vfio0#1", "file iommu#1")
-WATCHED = ("file vfio0#1", "vfio_device_file 1", "file iommu#1", "iommufd_ctx 1", "iommufd_device 1")
+WATCHED = DEVICE, DEVICE_FILE, IOMMUFD, CONTEXT, BINDING = (
+    "file vfio0#1",
+    "vfio_device_file 1",
+    "file iommu#1",
+    "iommufd_ctx 1",
+    "iommufd_device 1",
+)
+COUNTED = (DEVICE, IOMMUFD)
+GONE = {
+    DEVICE: Slip(f"Nobody holds {code(DEVICE)} any more, so it goes.", at=f"Nobody holds {DEVICE}"),
+    DEVICE_FILE: Slip(
+        f"{code(DEVICE_FILE)} goes with {code(DEVICE)}, and nobody holds that any more.", at=f"Nobody holds {DEVICE}"
+    ),
+    IOMMUFD: Slip(f"Nobody holds {code(IOMMUFD)} any more, so it goes.", at=f"Nobody holds {IOMMUFD}"),
+    CONTEXT: Slip(f"{code(CONTEXT)} goes with {code(IOMMUFD)}, and nobody holds that any more.", at=f"{CONTEXT} goes"),
+    BINDING: Slip(f"{code(BINDING)} goes with the binding, and that ends with {code(DEVICE)}.", at=f"{BINDING} goes"),
+}
 
 
 def _story(dice: random.Random, closes: int) -> Session:
@@ -46,18 +62,21 @@ def how_many(seed: int) -> Question:
     ledger = end.objects[name].counts["f_ref"]
     numbers = sum(n for (holder, _), n in ledger.items() if holder.startswith("fds"))
     total = sum(ledger.values())
+    others = [code(holder) for holder, _ in ledger if not holder.startswith("fds")]
     held = tuple(f"{n} for {holder}: {reason}" for (holder, reason), n in ledger.items())
     wrong: dict[str, str | Slip] = {}
     if numbers != total:
         wrong[str(numbers)] = Slip(
-            "You counted the descriptors. The kernel holds the file too.", M.ONE_NUMBER_ONE_HOLDER
+            f"You counted the descriptors. The file is held by {' and '.join(others)}, too.",
+            M.ONE_NUMBER_ONE_HOLDER,
+            lambda: Finding(str(total), *_counted(session, name, {"BIND", "FILE_ADD"}), held),
         )
     return Question(
         f"{told(session, last_is_open=False)} How many references has {code(name)} now ({code('f_ref')})?",
-        lambda: Finding(str(total), session.steps, _last_change(session.steps, f"{name}.f_ref"), held),
+        lambda: Finding(str(total), *_counted(session, name), held),
         "every unit of a counter belongs to a holder. These are the holders:",
         wrong=wrong,
-        otherwise=Slip("Count holders, not calls: ask who would have to let go.", M.ONE_NUMBER_ONE_HOLDER),
+        otherwise="Count holders, not calls: ask who would have to let go.",
         kind="number",
         view=(*WATCHED, "fds", "kvm_vfio"),
         hints=(
@@ -78,14 +97,13 @@ def who_is_alive(seed: int) -> Question:
     whole = session.machine.trace
     before = whole[first.before + 1 : first.before + 1]
     there = [name for name in WATCHED if name in before.end.objects]
-    now = whole.end.objects
+    steps, now = whole[first.before + 1 :], whole.end.objects
     wrong: dict[str, str | Slip] = {}
     for name in there:
-        wrong[f"+{name}"] = Slip(f"Nobody holds {code(name)} any more.", M.LAST_IN_FIRST_OUT)
-        wrong[f"-{name}"] = Slip(_kept(session, name), M.ONE_NUMBER_ONE_HOLDER)
+        wrong[f"{'-' if name in now else '+'}{name}"] = _kept(session, steps, name) if name in now else GONE[name]
     return Question(
         f"{told(session, last_is_open=False)} Which of these objects are alive now?",
-        lambda: Finding(tuple(name for name in there if name in now), whole[first.before + 1 :], -1),
+        lambda: Finding(tuple(name for name in there if name in now), steps, -1),
         "an object lives until its last holder lets go, and an object that goes lets go of all that it held.",
         {name: name for name in there},
         wrong,
@@ -97,13 +115,48 @@ def who_is_alive(seed: int) -> Question:
     )
 
 
-def _kept(session: Session, name: str) -> str:
-    end = session.machine.trace.end
-    if name not in end.objects:
-        return ""
+def _kept(session: Session, steps: Trace, name: str) -> Slip:
+    """About an object that lives, and the reader takes it to be gone: who keeps it, and which close did not end it."""
     paths = session.machine.why(name).paths
-    return f"Somebody keeps {code(name)}: {code(str(paths[0]))}." if paths else ""
+    through = DEVICE if name == BINDING else ""  # an ID does not keep it
+    path = next((path for path in paths if str(path).startswith("fds") and through in str(path)), paths[0])
+    closed = {file: _closing(steps, file) for file in COUNTED}
+    if name == BINDING and closed[IOMMUFD]:
+        belief, at = M.CLOSING_IS_RELEASING, closed[IOMMUFD]
+    else:
+        at = closed[IOMMUFD if name in (IOMMUFD, CONTEXT) else DEVICE]
+        belief = M.ONE_NUMBER_ONE_HOLDER
+    still = "still alive after this close" if at else "alive: no close has touched its holders"
+    return Slip(
+        f"{code(name)} is {still}. A path to it: {code(str(path))}.",
+        belief if at else None,
+        lambda: Finding("", steps, at or -1),
+    )
 
 
-def _last_change(trace: Trace, what: str) -> int:
-    return max((step.index + 1 for step in trace if any(change.what == what for change in step.changes)), default=-1)
+def _closing(steps: Trace, file: str) -> int:
+    """The last step (counted from 1) in which a descriptor of this file was closed; 0 if none was."""
+    return max(
+        (
+            step.index + 1
+            for step in steps
+            if any(
+                change.what.startswith("fds") and (change.old, change.new) == (file, None) for change in step.changes
+            )
+        ),
+        default=0,
+    )
+
+
+def _counted(session: Session, file: str, calls: Collection[str] = ("",)) -> tuple[Trace, int]:
+    """The last of these calls that changed the count of a file, as its steps, and in which of them (counted from 1)."""
+    whole, end = session.machine.trace, len(session.machine.trace)
+    for action in reversed(session.actions):
+        steps = whole[action.before + 1 : end]
+        there = whole.diff(action.before, end - 1)
+        different = any((link.target, link.via) == (file, "f_ref") for link in (*there.gained, *there.lost))
+        if different and any(call in action.outcome.call for call in calls):
+            changed = [step.index for step in steps if any(change.what == f"{file}.f_ref" for change in step.changes)]
+            return steps, changed[-1] + 1
+        end = action.before + 1
+    raise ValueError(f"nothing has changed the count of {file}")

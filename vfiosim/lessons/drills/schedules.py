@@ -12,6 +12,7 @@ from ... import uapi
 from ...explore import explore
 from ...lab import Finding, Question, Slip
 from ...machine import Machine
+from ...trace import Trace
 from .. import misconceptions as M
 from .told import code
 
@@ -70,29 +71,52 @@ def what_can_happen(seed: int) -> Question:
         pairs += [(other, found[0][1]), (found[0][0], other)]
     keys = {f"{a} {b}": f"A returns {a}, B returns {b}" for a, b in pairs}
     possible = tuple(f"{a} {b}" for a, b in found)
-    witnesses = dict(zip(possible, result.outcomes.values(), strict=True))
-    wrong: dict[str, str | Slip] = {}
-    for key, said in keys.items():
-        wrong[f"+{key}"] = Slip(
-            f"In none of the {result.schedules} schedules do they end so.", M.ONE_CALL_AFTER_THE_OTHER
-        )
-        if key in witnesses:
-            show = witnesses[key]
-            wrong[f"-{key}"] = Slip(
-                f"It can happen: {code(said)}. The steps below are one way to it.",
-                M.ONE_CALL_AFTER_THE_OTHER,
-                lambda show=show: Finding(possible, show.trace, 1),  # type: ignore[misc]
-            )
+    traces = {key: witness.trace for key, witness in zip(possible, result.outcomes.values(), strict=True)}
+    whole = {_one_after_the_other(factory, programs, order) for order in ("AB", "BA")}
+    wrong = {f"-{key}": _missed(keys[key], key in whole, traces[key]) for key in possible}
+    wrong |= {f"+{key}": _impossible(key, found, traces) for key in keys if key not in possible}
     who = TWO if two else SAME
     state = " The device of the first program is bound already." if bound else ""
     return Question(
         f"There are {who}; descriptor 3 is the device, 4 the iommufd.{state} At the same moment "
         f"<b>A</b> {first}, and <b>B</b> {second}. In which ways can the two calls end?",
-        lambda: Finding(possible, next(iter(witnesses.values())).trace, 1),
+        lambda: Finding(possible, next(iter(traces.values())), -1),
         f"all {result.schedules} schedules that can make a difference were run, and they end in {len(found)} ways.",
         keys,
         wrong,
         kind="set",
         name="drill schedule",
         hints=("Let A run whole before B, then B before A: that gives two ways.", "Then look for ways in between."),
+    )
+
+
+def _one_after_the_other(factory: Callable[[], Machine], programs: dict[str, list[Call]], order: str) -> str:
+    """How the two calls end where each runs whole, in this order, as the key of an answer."""
+    machine, ends = factory(), {}
+    for lane in order:
+        ((process, name, *arguments),) = programs[lane]
+        call = machine.processes[process].start(name, *arguments, lane=lane)
+        ends[lane] = str(getattr(call.error, "name", call.result))
+    return f"{ends['A']} {ends['B']}"
+
+
+def _missed(said: str, whole: bool, trace: Trace) -> Slip:
+    """About an outcome that the reader takes to be impossible."""
+    how = "if one call runs whole before the other" if whole else "if one call steps in between the steps of the other"
+    return Slip(
+        f"It can happen, {how}: {code(said)}. The steps below are one way to it.",
+        None if whole else M.ONE_CALL_AFTER_THE_OTHER,
+        lambda: Finding("", trace, -1),
+    )
+
+
+def _impossible(key: str, found: list[tuple[str, str]], traces: dict[str, Trace]) -> Slip:
+    """About an outcome that the reader takes to be possible: with what one of the calls returns there, how does the other end?"""
+    mine, other = key.split()
+    others = [b for a, b in found if a == mine]
+    if not others:
+        return Slip(f"A returns {mine} in no schedule.")
+    return Slip(
+        f"Where A returns {mine}, B returns {' or '.join(others)}, never {other}.",
+        refute=lambda: Finding("", traces[f"{mine} {others[0]}"], -1),
     )
