@@ -212,6 +212,7 @@ def test_closing_the_iommufd_first_frees_nothing_until_the_device_file_goes(m, p
     bind(p, dev, iommu)
     p.close(iommu)
     assert counts(m)["file iommu#1.f_ref"] == 2
+    assert {"iommufd_ctx 1", "file iommu#1"} <= {*m.engine.objects}
     assert not m.check()
     p.close(dev)
     assert not any(oid.startswith(("iommufd_ctx", "file iommu")) for oid in m.engine.objects)
