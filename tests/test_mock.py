@@ -1,7 +1,7 @@
 """The kernel's own test devices: what only their IOMMU can do, seen through the public door.
 
-Of these devices two recordings exist (`n-mock`, `n-mock-viommu` in hand-default). What else is claimed here about the kernel's answers
-rests on one of two things, and each test says on which:
+Of these devices two recordings exist (`n-mock`, `n-mock-viommu` in hand-default). What else is claimed here about the kernel's
+answers rests on one of two things, and each test says on which:
 
 * "Selftest NAME": the kernel's own tests assert the same (TEST_F of that name, tools/testing/selftests/iommu/iommufd.c, v7.2);
 * "Read": drivers/iommu/iommufd, mostly selftest.c, was read. Such a test shows that the simulator does what the reader understood,
