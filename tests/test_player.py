@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from tests.test_views import bind
 from tests.toys import HOSTILE, Door, House, hold, open_door
+from tests.traces import bind
 from vfiosim.trace import Trace
 from vfiosim.views import beside, show
 from vfiosim.views.player import Player

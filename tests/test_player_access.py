@@ -10,7 +10,7 @@ from playwright.sync_api import Page, expect
 
 from tests.test_player import DARK, doors, open_page
 from tests.test_player_views import ALL
-from tests.test_views import bind
+from tests.traces import bind
 from vfiosim.views import show
 
 RULES = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]}}

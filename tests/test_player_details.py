@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.test_player import at, doors, open_page
 from tests.test_player_views import ALL
-from tests.test_views import bind
+from tests.traces import bind
 from vfiosim import Machine, uapi
 from vfiosim.uapi import KernelError
 from vfiosim.views import show

@@ -10,8 +10,8 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from tests.test_player import at, doors, open_page
-from tests.test_views import bind, keys
 from tests.toys import House, hold
+from tests.traces import bind, keys
 from vfiosim import Machine, Topology, uapi
 from vfiosim.puzzles import PUZZLES
 from vfiosim.topology import DeviceSpec
