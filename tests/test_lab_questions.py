@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tests.test_lab import opened, press
+from tests.benches import opened, press
 from vfiosim.lab import Bench, Exercise, Finding, Prediction, Question, Session
 from vfiosim.lab.alive import Alive
 from vfiosim.lab.stage import NO_PLAYER, Stage

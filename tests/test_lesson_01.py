@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from tests.test_notebook_form import code_of
+from tests.cells import code_of
 from vfiosim.lab import Exercise, Prediction
 from vfiosim.lab.parsons import BORDER
 from vfiosim.lessons import misconceptions as M

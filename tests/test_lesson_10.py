@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser import run_all
-from tests.test_notebook_form import code_of
+from tests.cells import code_of
 from tests.test_notebooks import bench_of, button
 from tests.test_questions_browser import NAMELESS, PALE
 from vfiosim.lab import ByHand, HandTask, Prediction, RoomView
