@@ -12,8 +12,7 @@ import pytest
 from tests import feedback
 from tests.feedback import Row, of_drill, of_lessons, problem, questions
 from vfiosim.lab import ByHand, Exercise, Ordering, Parsons, Prediction, Quiz, RoomView, Session, progress
-from vfiosim.lab.answers import NONE
-from vfiosim.lab.question import CHOICE, NUMBER, TYPED, Misconception
+from vfiosim.lab.question import CHOICE, NONE, NUMBER, TYPED, Misconception, Question
 from vfiosim.lab.style import words
 from vfiosim.lab.verdict import called, named
 from vfiosim.lessons import misconceptions as M
@@ -251,7 +250,7 @@ UNTOUCHED: dict[str, tuple[Callable[[], object], str]] = {
 }
 
 
-def named_question(name: str) -> object:
+def named_question(name: str) -> Question:
     return next(question for question in questions() if question.name == name)
 
 
