@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.players import at, bind, keys, open_page
+from tests.players import at, open_page
+from tests.traces import bind, keys
 from tests.toys import House, make_key
 from vfiosim.trace import Trace
 from vfiosim.views import show

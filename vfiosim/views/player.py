@@ -7,7 +7,7 @@ import json
 import re
 import secrets
 import zlib
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 from urllib.parse import quote
 
@@ -19,6 +19,7 @@ from .collapse import MOST, Group
 from .collapse import collapse as collapsed
 from .counters import counters_data
 from .draw import svg
+from .facts import lanes
 from .graph import HIDDEN, Frame, graph
 from .lanes import lanes_data
 from .layout import HOW_TO_GET_PICTURES, lay_out
@@ -131,8 +132,9 @@ class Player:
         """
         sources = Sources()
         base = self.trace.micro[0].index if self.trace.micro else 0
-        steps = [_step(step, step.last - base + 1, sources) for step in self.trace]
-        effects = [_effect(micro, sources) for micro in self.trace.micro]
+        by_name = _with_names(self.trace)
+        steps = [_step(step, step.last - base + 1, sources, by_name) for step in self.trace]
+        effects = [_effect(micro, sources, by_name) for micro in self.trace.micro]
         data = {
             "step": self.step,
             "views": self.views,
@@ -228,22 +230,31 @@ def _packed(text: str) -> str:
     return base64.b64encode(packer.compress(text.encode()) + packer.flush()).decode()
 
 
-def _step(step: Step, frame: int, sources: Sources) -> Data:
+def _with_names(trace: Trace) -> Callable[[str], str]:
+    """Makes of a text one in which each thread is called as in the picture."""
+    named = lanes(trace)
+    if not named:
+        return lambda text: text
+    threads = re.compile(rf"(?<!\w)({'|'.join(map(re.escape, named))})(?![\w#])")
+    return lambda text: threads.sub(lambda found: named[found[0]], text)
+
+
+def _step(step: Step, frame: int, sources: Sources, by_name: Callable[[str], str]) -> Data:
     return {
         "frame": frame,
         "phase": step.phase,
-        "sentence": step.sentence,
-        "thread": step.thread,
+        "sentence": by_name(step.sentence),
+        "thread": by_name(step.thread),
         "refused": step.refused,
         "waits": step.waits,
         "place": sources.number(step),
-        "changes": [str(change) for change in step.changes],
+        "changes": [by_name(str(change)) for change in step.changes],
     }
 
 
-def _effect(micro: MicroStep, sources: Sources) -> Data:
-    changes = [str(edit) for edit in micro.edits]
-    return {"text": micro.text, "place": sources.number(micro), "changes": changes}
+def _effect(micro: MicroStep, sources: Sources, by_name: Callable[[str], str]) -> Data:
+    changes = [by_name(str(edit)) for edit in micro.edits]
+    return {"text": by_name(micro.text), "place": sources.number(micro), "changes": changes}
 
 
 def _within(trace: Trace, step: int) -> int:
