@@ -1,21 +1,46 @@
 """`python -m vfiosim explore` and `python -m vfiosim puzzles`."""
 
+import io
 import json
 import os
 import pty
 import re
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 
 import pytest
 
 from vfiosim import replay
+from vfiosim.cli import main
 from vfiosim.explore import explore
+from vfiosim.invariants import Invariant
+from vfiosim.kernel.vfio.vfio import VfioGroup
 from vfiosim.puzzles import PUZZLES
 
 
-def command(*arguments):
+def process(*arguments):
     return subprocess.run([sys.executable, "-m", "vfiosim", *arguments], capture_output=True, text=True, check=False)
+
+
+def command(*arguments):
+    """As `process`, in this one."""
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        try:
+            status = main(arguments)
+        except SystemExit as wrong:  # how argparse ends a process
+            status = wrong.code
+    return subprocess.CompletedProcess(arguments, status, out.getvalue(), err.getvalue())
+
+
+@pytest.mark.parametrize("arguments", [["R1", "--without", "group_lock"], ["R1", "--seconds", "soon"]])
+def test_a_process_ends_and_says_what_the_command_does(arguments):
+    alone, here = process("explore", *arguments), command("explore", *arguments)
+    assert alone.returncode == here.returncode != 0
+    timeless = re.compile(r"[0-9.]+ s\)")
+    assert timeless.sub("", alone.stdout) == timeless.sub("", here.stdout)
+    assert alone.stderr.splitlines()[-1:] == here.stderr.splitlines()[-1:]
 
 
 def test_the_puzzles_are_listed_one_a_line_by_name():
@@ -26,7 +51,7 @@ def test_the_puzzles_are_listed_one_a_line_by_name():
 
 
 def test_a_safe_puzzle_ends_with_0_and_says_so():
-    done = command("explore", "R1")
+    done = process("explore", "R1")
     assert (done.returncode, done.stderr) == (0, "")
     title, first, second, answer, *_ = done.stdout.splitlines()
     assert title == "R1: group and node both open"
@@ -138,15 +163,16 @@ def test_a_terminal_is_left_clean():
 
 def test_what_was_found_before_it_was_stopped_is_told():
     puzzle = PUZZLES["R1"]
-    machines = []
+    looked_at = []
 
-    def setup(trace=True):
-        machines.append(1)
-        if len(machines) == 4:
+    def stops(engine, group):
+        looked_at.append(group)
+        if len(looked_at) == 16:
             raise KeyboardInterrupt
-        return puzzle.setup(trace=trace)
+        yield from ()
 
-    result = explore(setup, puzzle.programs(), [puzzle.properties[0]], ["group_lock"])
+    rule = Invariant("stops", VfioGroup, ("vfio_group.opened_file",), lambda _: None, "", False, stops)
+    result = explore(puzzle.setup, puzzle.programs(), [puzzle.properties[0], rule], ["group_lock"])
     assert (result.complete, result.limit) == (False, "it was stopped")
     assert result.verdict in ("broken", "unfinished")
     assert result.schedules == 2

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from tests.searches import beside, vast
 from vfiosim import replay, uapi
 from vfiosim.engine import Engine, alloc, free, return_to_user
 from vfiosim.engine.objects import KObject
@@ -116,8 +117,9 @@ def test_with_its_references_it_does_not() -> None:
     assert explore(PUZZLES["R14"].setup, closed_while(INFO), []).verdict == "safe"
 
 
+@beside("R14")
 def test_the_short_text_of_such_a_counterexample_shows_it_too() -> None:
-    shown = PUZZLES["R14"].explore(["running call"]).counterexample
+    shown = vast("R14", "running call").counterexample
     assert shown is not None
     assert shown.what in replay(shown.replay).machine.check()
 

@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.browser import JupyterLab, run_all
 from tests.conftest import ROOT
-from tests.test_museum import NO_SECOND_GET, ONLY_THE_PUT
+from tests.searches import NO_SECOND_GET, ONLY_THE_PUT
 from vfiosim.views.displayed import SOON
 
 IMPORT = "from vfiosim.lab import Bench, Races, Sandbox, room"

@@ -2,11 +2,14 @@
 
 import pytest
 
-from tests.test_puzzles_tell import printed
+from tests.searches import NO_SECOND_GET, ONLY_THE_PUT, beside, each_room, printed
+from vfiosim.assets import asset
+from vfiosim.conformance import check, load
 from vfiosim.museum import ROOMS, Room
+from vfiosim.museum.compared import HAND_WRITTEN, differing
 
-every = pytest.mark.parametrize("room", ROOMS.values(), ids=ROOMS.keys())
-alive = pytest.mark.parametrize("room", [room for room in ROOMS.values() if room.alive], ids=lambda room: room.name)
+every = each_room()
+alive = each_room(room for room in ROOMS.values() if room.alive)
 
 
 @every
@@ -24,8 +27,8 @@ def test_with_the_repair_no_schedule_goes_wrong_and_the_recordings_are_answered_
 
 @every
 def test_the_bug_itself_is_no_repair(room: Room) -> None:
-    proof = room.prove(*(room.mine(room.source(name)) for name in room.to_mend), recordings=False)
-    assert not proof.clean
+    proof = room.prove(*(room.mine(room.source(name)) for name in room.to_mend), first=True, looks=1)
+    assert proof.refuted
     assert "NOT mended" in str(proof)
 
 
@@ -63,51 +66,68 @@ def room_of_the_second_bind() -> Room:
     return ROOMS["failed-second-bind"]
 
 
-ONLY_THE_PUT = '''
-async def vfio_device_put_kvm(device):
-    """Only who closes the device last gives its VM back."""
-    if await load(device.open_count) == 0:
-        kvm = await load(device.kvm)
-        if kvm is not None:
-            await kvm_put_kvm(kvm, device, BOUND_FOR)
-            await store(device.kvm, None)
-'''
-NO_SECOND_GET = '''
-async def vfio_df_get_kvm_safe(df):
-    """Only the first open of the device takes a VM."""
-    async with df.kvm_ref_lock:
-        if await load(df.device.open_count) == 0:
-            await vfio_device_get_kvm_safe(df.device, await load(df.kvm))
-'''
-
-
+@beside("failed-second-bind")
 def test_a_student_mends_it_with_two_functions_of_his_own() -> None:
     room = room_of_the_second_bind()
-    proof = room.prove(room.mine(ONLY_THE_PUT), room.mine(NO_SECOND_GET))
+    proof = room.prove(room.mine(ONLY_THE_PUT), room.mine(NO_SECOND_GET), looks=1)
     assert proof.clean, str(proof)
     assert "Safe" in str(proof)
 
 
+@beside("failed-second-bind")
 def test_half_a_repair_is_found_out_by_the_third_file() -> None:
     room = room_of_the_second_bind()
-    assert not room.prove(room.mine(ONLY_THE_PUT), recordings=False).clean
+    assert room.prove(room.mine(ONLY_THE_PUT), first=True, looks=1).refuted
 
 
+@beside("failed-second-bind")
 def test_a_repair_that_never_gives_the_vm_back_is_found_out() -> None:
     room = room_of_the_second_bind()
     never = room.mine("async def vfio_device_put_kvm(device):\n    return None\n")
-    proof = room.prove(never, room.mine(NO_SECOND_GET), recordings=False)
-    assert not proof.clean
+    proof = room.prove(never, room.mine(NO_SECOND_GET), looks=1)
+    assert proof.refuted
     assert "kvm" in proof.result.violations[0].what
 
 
-def test_a_repair_that_changes_other_answers_is_found_out() -> None:
+@beside("pasid-zero")
+def test_a_repair_that_changes_nothing_but_answers_in_other_recorded_scenarios_is_found_out() -> None:
     room = ROOMS["pasid-zero"]
-    refuses_all = "async def vfio_iommufd_physical_pasid_attach_ioas(device, pasid, pt_id):\n"
-    refuses_all += "    await refuse_if(True, Errno.ENODEV, 'no', 'never')\n    return 0\n"
-    proof = room.prove(room.mine(refuses_all))
-    assert not proof.clean
-    assert proof.unasked
+    first = "    idev = await load(device.iommufd_device)\n"
+    refuses_two = room.source().replace(
+        first, "    await refuse_if(pasid in (0, 2), Errno.EINVAL, 'no', 'never')\n" + first
+    )
+    proof = room.prove(room.mine(refuses_two), looks=1)
+    assert (proof.result.violations, proof.lost, proof.unasked) == ([], (), ("f-pasid-two",))
+    assert proof.refuted
+    assert "answered in another way now: f-pasid-two." in str(proof)
+
+
+@beside("failed-second-bind")
+def test_what_goes_wrong_already_is_not_compared_with_the_recordings() -> None:
+    room = room_of_the_second_bind()
+    proof = room.prove(room.mine(ONLY_THE_PUT), looks=1)
+    assert (proof.refuted, proof.changed) == (True, None)
+    assert "Not compared with the recorded kernel." in str(proof)
+
+
+@beside("pasid-zero")
+def test_only_what_calls_a_function_is_compared_and_the_others_would_be_answered_alike() -> None:
+    name = "vfio_iommufd_physical_pasid_attach_ioas"
+    patches = {name: ROOMS["pasid-zero"].repair[name]}
+    recordings = [load(asset(f"records/{one}.json.gz")) for one in HAND_WRITTEN]
+    reports = [report for one in recordings for report in check(one, patches=patches).scenarios]
+    assert list(differing(patches)) == [report.name for report in reports if report.differences]
+    assert len(reports) > 200
+
+
+@beside("pasid-zero")
+def test_a_proof_that_is_to_stop_at_the_first_thing_does_so_and_finds_no_less_where_nothing_is_wrong() -> None:
+    room = ROOMS["pasid-zero"]
+    useless = room.mine(f"async def {room.to_mend[0]}(device, pasid, pt_id):\n    return 0\n")
+    all_, one = room.prove(useless, looks=1), room.prove(useless, first=True, looks=1)
+    assert (all_.refuted, one.refuted) == (True, True)
+    assert len(one.lost) + len(one.result.violations) == 1 < len(all_.lost) + len(all_.result.violations)
+    assert room.prove(first=True, recordings=False).clean
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,16 @@
 
 import textwrap
 from inspect import signature, unwrap
+from typing import Any
 
 import pytest
 
-from tests.test_museum import NO_SECOND_GET, ONLY_THE_PUT, every
-from vfiosim import KernelError
-from vfiosim.engine import FUNCTIONS
-from vfiosim.museum import ROOMS, Proof, Room
+from tests.searches import ONLY_THE_PUT, beside, each_room
+from vfiosim.engine import FUNCTIONS, load
+from vfiosim.museum import ROOMS, Own, Proof, Room
 from vfiosim.museum.room import _source
+
+every = each_room()
 
 
 def repaired(room: Room) -> dict[str, str]:
@@ -17,17 +19,14 @@ def repaired(room: Room) -> dict[str, str]:
     return {name: _source(room.repair.get(name) or FUNCTIONS[name].function, name) for name in room.to_mend}
 
 
-def proof(room: Room, texts: dict[str, str]) -> Proof | None:
-    """None where the function is refused where the kernel cannot fail: that is told another way."""
-    try:
-        return room.prove(*map(room.mine, texts.values()), recordings=False)
-    except KernelError:
-        return None
+def proof(room: Room, texts: dict[str, str], **options: Any) -> Proof:
+    """What the museum says of these functions."""
+    return room.prove(*map(room.mine, texts.values()), recordings=False, looks=1, **options)
 
 
-def is_mended(room: Room, texts: dict[str, str]) -> bool:
-    found = proof(room, texts)
-    return found is not None and found.clean
+def is_refuted(room: Room, texts: dict[str, str]) -> bool:
+    """Is something found that goes wrong or no longer works? A search that only came to no end refutes nothing."""
+    return proof(room, texts, first=True).refuted
 
 
 def with_body(name: str, text: str, body: str) -> str:
@@ -53,9 +52,23 @@ def test_a_function_that_is_of_no_use_is_no_repair_whatever_the_others_are(room:
     mended, faulty = repaired(room), {name: room.source(name) for name in room.to_mend}
     for name in room.to_mend:
         useless = with_body(name, faulty[name], body)
-        assert not is_mended(room, faulty | {name: useless}), name
+        assert is_refuted(room, faulty | {name: useless}), name
         if body != USELESS["is as it was"]:
-            assert not is_mended(room, mended | {name: useless}), name
+            assert is_refuted(room, mended | {name: useless}), name
+
+
+def test_a_function_that_never_repeats_is_neither_a_repair_nor_refuted() -> None:
+    room, seen = ROOMS["pasid-zero"], []
+
+    async def looks_longer_each_time(device: Any, pasid: int, pt_id: int) -> int:
+        seen.append(pasid)
+        for _ in seen:
+            await load(device.iommufd_device)
+        return int(await room.repair[room.to_mend[0]](device, pasid, pt_id))
+
+    found = room.prove(Own(room.to_mend[0], looks_longer_each_time, ""), looks=1)
+    assert (found.clean, found.refuted) == (False, False)
+    assert "does not go the same way twice" in str(found)
 
 
 TWICE_DOES_HARM = (
@@ -75,7 +88,7 @@ TWICE_DOES_HARM = (
 def test_what_is_done_twice_is_no_repair_where_twice_does_harm(name: str, function: str) -> None:
     room, texts = ROOMS[name], repaired(ROOMS[name])
     twice = with_body(function, texts[function], "await once(…)\nreturn await once(…)")
-    assert not is_mended(room, texts | {function: twice})
+    assert is_refuted(room, texts | {function: twice})
 
 
 NEVER_FAILS = "try:\n    return await once(…)\nexcept KernelError:\n    return 0"
@@ -102,12 +115,12 @@ NEVER_FAILS = "try:\n    return await once(…)\nexcept KernelError:\n    return
 def test_to_leave_out_only_what_fails_and_say_that_it_was_done_is_no_repair(name: str, body: str) -> None:
     room, texts = ROOMS[name], repaired(ROOMS[name])
     function = room.to_mend[0]
-    assert not is_mended(room, texts | {function: with_body(function, texts[function], body)})
+    assert is_refuted(room, texts | {function: with_body(function, texts[function], body)})
 
 
 @every
 def test_the_repair_of_the_museum_is_one_also_when_it_is_pasted(room: Room) -> None:
-    pasted = room.prove(*map(room.mine, repaired(room).values()), recordings=False)
+    pasted = proof(room, repaired(room))
     assert pasted.clean, str(pasted)
     assert pasted.counterexample is None
 
@@ -116,15 +129,17 @@ def test_another_repair_of_pasid_zero_is_one_too() -> None:
     """PASID 0 is the DMA without a PASID, in VFIO's book as well."""
     room, [name] = ROOMS["pasid-zero"], ROOMS["pasid-zero"].to_mend
     body = "if pasid == 0:\n    return await device.ops.attach_ioas(device, pt_id)\nreturn await once(…)"
-    assert is_mended(room, {name: with_body(name, room.source(), body)})
+    found = proof(room, {name: with_body(name, room.source(), body)})
+    assert found.clean, str(found)
 
 
+@beside("list-used-too-long")
 def test_it_is_enough_to_keep_the_lock_of_the_list() -> None:
     room = ROOMS["list-used-too-long"]
     call = "    await kvm_vfio_file_set_kvm(file, device.kvm)\n"
     inside = room.source().rstrip() + "\n"
     inside = inside.replace(call, "").replace("(*files, file))\n", f"(*files, file))\n        {call}")
-    found = room.prove(room.mine(inside))
+    found = room.prove(room.mine(inside), looks=1)
     assert found.clean, str(found)
 
 
@@ -150,7 +165,7 @@ def test_it_is_enough_to_keep_the_lock_of_the_list() -> None:
 def test_what_no_longer_works_is_told_with_the_call_and_its_answer(name: str, body: str, says: str) -> None:
     room = ROOMS[name]
     head = room.source()[: room.source().index(":\n") + 2]
-    found = room.prove(room.mine(head + body), recordings=False)
+    found = room.prove(room.mine(head + body), looks=1)
     assert "NOT mended" in str(found)
     assert says in str(found)
     assert found.counterexample is not None
@@ -159,9 +174,7 @@ def test_what_no_longer_works_is_told_with_the_call_and_its_answer(name: str, bo
 
 def test_a_function_that_fails_as_soon_as_it_has_a_lock_is_told_in_a_sentence() -> None:
     room = ROOMS["pasid-zero"]
-    found = room.prove(
-        room.mine(room.source().replace("    idev = await load(device.iommufd_device)\n", "")), recordings=False
-    )
+    found = room.prove(room.mine(room.source().replace("    idev = await load(device.iommufd_device)\n", "")), looks=1)
     assert "your function vfio_iommufd_physical_pasid_attach_ioas raises NameError" in str(found)
 
 
@@ -174,7 +187,6 @@ def test_a_room_says_beforehand_what_must_work(room: Room) -> None:
 def test_a_vm_that_the_first_bind_no_longer_takes_is_missed_though_every_call_is_answered_as_before() -> None:
     room = ROOMS["failed-second-bind"]
     takes_none = "async def vfio_df_get_kvm_safe(df):\n    return None\n"
-    found = room.prove(room.mine(ONLY_THE_PUT), room.mine(takes_none), recordings=False)
+    found = room.prove(room.mine(ONLY_THE_PUT), room.mine(takes_none), looks=1)
     assert not found.result.violations
     assert "The first BIND must still take the VM of its file" in str(found)
-    assert room.prove(room.mine(ONLY_THE_PUT), room.mine(NO_SECOND_GET), recordings=False).clean

@@ -286,7 +286,8 @@ def test_what_is_wrong_is_told_in_a_sentence_and_the_machine_works_on(function, 
 @every
 def test_in_an_exploration_it_is_a_verdict_with_that_sentence(function, told):
     puzzle = PUZZLES["R1"]
-    result = explore(puzzle.setup, puzzle.programs(), puzzle.properties[:1], patches={"vfio_df_open": function})
+    patches = {"vfio_df_open": function}
+    result = explore(puzzle.setup, puzzle.programs(), puzzle.properties[:1], patches=patches, looks=1)
     assert result.verdict == "broken"
     found = [witness for witness in result.violations if relative(told, function) in witness.what]
     assert found
@@ -457,7 +458,7 @@ def test_a_function_that_does_not_repeat_is_noticed_and_never_proves_anything(se
 
     puzzle = PUZZLES["R1"]
     for name, function in (("vfio_df_open", tosses_a_coin), ("vfio_df_ioctl_bind_iommufd", answers_by_chance)):
-        found = explore(puzzle.setup, {"B": puzzle.programs()["B"]}, [], patches={name: function})
+        found = explore(puzzle.setup, {"B": puzzle.programs()["B"]}, [], patches={name: function})  # looks 16 times
         assert not found.complete
         assert found.verdict != "safe"
         assert found.limit.startswith(
@@ -485,5 +486,5 @@ def test_a_function_that_repeats_is_explored_to_the_end():
     async def opens(df):
         await FUNCTIONS["vfio_df_open"].function(df)
 
-    found = explore(puzzle.setup, puzzle.programs(), puzzle.properties, patches={"vfio_df_open": opens})
+    found = explore(puzzle.setup, puzzle.programs(), puzzle.properties, patches={"vfio_df_open": opens}, looks=1)
     assert (found.verdict, found.complete) == ("safe", True)

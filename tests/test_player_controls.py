@@ -8,8 +8,8 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.players import at, open_page
-from tests.traces import bind, keys
 from tests.toys import House, make_key
+from tests.traces import bind, keys
 from vfiosim.trace import Trace
 from vfiosim.views import show
 

@@ -2,26 +2,23 @@
 
 import pytest
 
+from tests.searches import beside, broken, each_puzzle, each_way, protected, vast
 from vfiosim.explore.tally import SHORTEST
 from vfiosim.puzzles import PUZZLES, Puzzle
 
-every = pytest.mark.parametrize("puzzle", PUZZLES.values(), ids=PUZZLES.keys())
-ways = [(puzzle, number) for puzzle in PUZZLES.values() for number in range(len(puzzle.ways))]
 
-
-@every
+@each_puzzle()
 def test_where_it_is_protected_no_schedule_goes_wrong(puzzle: Puzzle) -> None:
-    result = puzzle.explore(patches=puzzle.fixes)
+    result = protected(puzzle.name)
     assert result.complete
     assert [witness.what for witness in result.violations] == []
 
 
-@pytest.mark.parametrize(("puzzle", "number"), ways, ids=[f"{puzzle.name}-{number}" for puzzle, number in ways])
+@each_way()
 def test_without_its_protection_the_explorer_finds_what_goes_wrong_and_the_shortest_way_there(
     puzzle: Puzzle, number: int
 ) -> None:
-    without, patches = puzzle.ways[number]
-    result = puzzle.explore(without, patches)
+    result = broken(puzzle.name, number)
     assert result.complete
     found = [witness for witness in result.violations if puzzle.happens_in(number) in witness.what]
     assert found, [witness.what for witness in result.violations]
@@ -31,17 +28,20 @@ def test_without_its_protection_the_explorer_finds_what_goes_wrong_and_the_short
 VAST = [(puzzle, name) for puzzle in PUZZLES.values() for name in puzzle.vast]
 
 
-@pytest.mark.parametrize(("puzzle", "name"), VAST, ids=[f"{puzzle.name}-{name}" for puzzle, name in VAST])
+@pytest.mark.parametrize(
+    ("puzzle", "name"),
+    [pytest.param(puzzle, name, id=f"{puzzle.name}-{name}", marks=beside(puzzle.name)) for puzzle, name in VAST],
+)
 def test_where_there_are_too_many_schedules_the_shortest_way_is_proved_to_be_the_shortest(
     puzzle: Puzzle, name: str
 ) -> None:
-    result = puzzle.explore([name])
+    result = vast(puzzle.name, name)
     assert (result.verdict, result.complete) == ("broken", False)
     assert result.limit == SHORTEST.format(50)
     assert result.counterexample is not None
     assert (result.counterexample.what, len(result.counterexample)) == puzzle.vast[name]
 
 
-@every
+@each_puzzle()
 def test_a_puzzle_can_be_broken_in_at_least_one_way(puzzle: Puzzle) -> None:
     assert len(puzzle.shortest) == len(puzzle.ways) > 0

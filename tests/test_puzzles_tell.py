@@ -1,16 +1,14 @@
 """What the puzzles tell is fit to be read, names what is there, and is the same each time."""
 
-import io
 import re
 from collections import Counter
-from contextlib import redirect_stdout
-from functools import cache
 
 import pytest
 
+from tests.searches import beside, broken, each_puzzle, each_way, printed, protected
 from vfiosim import replay
 from vfiosim.engine import functions
-from vfiosim.explore import Result, explore
+from vfiosim.explore import explore
 from vfiosim.explore.world import Programs
 from vfiosim.invariants import INVARIANTS
 from vfiosim.puzzles import PUZZLES, Puzzle, can_end, groups, lifetimes
@@ -25,7 +23,7 @@ LATER = (
     "lock order",
     "given back",
 )  # what no check tells then
-every = pytest.mark.parametrize("puzzle", PUZZLES.values(), ids=PUZZLES.keys())
+every = each_puzzle()
 
 
 @every
@@ -63,43 +61,23 @@ def test_the_functions_that_a_puzzle_replaces_are_kernel_functions(puzzle: Puzzl
     assert set(puzzle.faulty) | set(puzzle.fixes) <= set(functions.FUNCTIONS)
 
 
-@pytest.mark.parametrize(
-    "puzzle", [one for one in PUZZLES.values() if len(one.programs()) > 1], ids=lambda one: one.name
-)
+@each_puzzle(one for one in PUZZLES.values() if len(one.programs()) > 1)
 def test_a_puzzle_of_several_lanes_says_of_at_least_one_outcome_that_it_can_happen(puzzle: Puzzle) -> None:
     outcomes = [one for one in puzzle.properties if callable(one)]
     assert outcomes
     assert all(one.__doc__ for one in outcomes)
 
 
+@beside("R1")
 def test_an_outcome_that_never_happens_is_told_in_its_own_words() -> None:
     never = can_end("both have the group", A="3", B="0")
-    puzzle = PUZZLES["R1"]
-    result = puzzle.explore(patches=puzzle.fixes)
-    assert not any(never(dict(outcome)) for outcome in result.outcomes)
+    assert not any(never(dict(outcome)) for outcome in protected("R1").outcomes)
     assert never.__doc__ == "both have the group"
 
 
-@cache
-def explored(name: str, number: int) -> Result:
-    """A puzzle, broken in one of its ways."""
-    return PUZZLES[name].explore(*PUZZLES[name].ways[number])
-
-
-def printed(code: str) -> list[str]:
-    """The lines that a program prints."""
-    out = io.StringIO()
-    with redirect_stdout(out):
-        exec(code, {})
-    return out.getvalue().splitlines()
-
-
-ways = [(puzzle, number) for puzzle in PUZZLES.values() for number in range(len(puzzle.ways))]
-
-
-@pytest.mark.parametrize(("puzzle", "number"), ways, ids=[f"{puzzle.name}-{number}" for puzzle, number in ways])
+@each_way()
 def test_the_counterexample_is_the_same_each_time(puzzle: Puzzle, number: int) -> None:
-    first, second = explored(puzzle.name, number), puzzle.explore(*puzzle.ways[number])
+    first, second = broken(puzzle.name, number), puzzle.explore(*puzzle.ways[number])
     assert first.counterexample is not None
     assert first.counterexample.schedule
     assert [one.schedule for one in first.violations] == [one.schedule for one in second.violations]
@@ -107,10 +85,10 @@ def test_the_counterexample_is_the_same_each_time(puzzle: Puzzle, number: int) -
     assert list(first.outcomes) == list(second.outcomes)
 
 
-@pytest.mark.parametrize(("puzzle", "number"), ways, ids=[f"{puzzle.name}-{number}" for puzzle, number in ways])
+@each_way()
 def test_what_happens_happens_on_the_traced_machine_too(puzzle: Puzzle, number: int) -> None:
     happens = puzzle.happens_in(number)
-    found = min((one for one in explored(puzzle.name, number).violations if happens in one.what), key=len)
+    found = min((one for one in broken(puzzle.name, number).violations if happens in one.what), key=len)
     assert len(found.trace.steps) > 0
     if not found.what.startswith(LATER) and "missing: " not in found.what:  # what a sweep compares is no invariant
         assert found.what in found.machine.check()
@@ -123,9 +101,9 @@ def test_a_protection_that_the_programs_never_meet_cannot_be_taken_out() -> None
         PUZZLES["R1"].explore(["domains_rwsem"])
 
 
+@beside("R9")
 def test_what_goes_wrong_only_when_the_processes_end_is_told_too() -> None:
-    puzzle = PUZZLES["R9"]
-    told = [one.what for one in puzzle.explore(puzzle.without).violations]
+    told = [one.what for one in broken("R9", 0).violations]
     assert any(what.startswith("when every process ends: oops") for what in told), told
 
 
@@ -137,13 +115,14 @@ def test_how_calls_end_tells_descriptors_from_other_numbers() -> None:
 
 @every
 def test_all_invariants_are_looked_at_but_for_a_few_that_are_named(puzzle: Puzzle) -> None:
-    result = explored(puzzle.name, 0)
+    result = broken(puzzle.name, 0)
     if len(puzzle.programs()) > 1:
         assert set(result.left_out) == set(puzzle.leaves_out)
     assert len(puzzle.leaves_out) <= 5
     assert all(name in str(result) for name in puzzle.leaves_out)
 
 
+@beside("R1")
 def test_what_was_looked_at_is_told_with_its_names_where_they_are_few() -> None:
     puzzle = PUZZLES["R1"]
     one = explore(puzzle.setup, puzzle.programs(), ["group_counts_bindings"])
@@ -151,6 +130,5 @@ def test_what_was_looked_at_is_told_with_its_names_where_they_are_few() -> None:
         one
     )
     assert one.looked_at == ("group_counts_bindings",)
-    assert f"Looked at: all {len(INVARIANTS)} invariants after every effect; and use after free" in str(
-        puzzle.explore()
-    )
+    told = str(protected("R1"))
+    assert f"Looked at: all {len(INVARIANTS)} invariants after every effect; and use after free" in told

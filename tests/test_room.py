@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.test_museum import NO_SECOND_GET, ONLY_THE_PUT
+from tests.searches import NO_SECOND_GET, ONLY_THE_PUT
 from vfiosim.lab import RoomView, room
 from vfiosim.museum import ROOMS
 

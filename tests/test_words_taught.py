@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from tests.feedback import Row, of_drill, of_lessons, problem
+from tests.cells import cells, code_of
 from tests.conftest import ROOT
-from tests.test_notebook_form import cells, code_of
+from tests.feedback import Row, of_drill, of_lessons, problem
 from vfiosim.assets import asset
 from vfiosim.lab import Exercise, Ordering, Quiz, Slip
 from vfiosim.lab.style import words

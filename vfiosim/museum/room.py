@@ -115,10 +115,10 @@ class Room:
     def prove(self, *mine: Own, recordings: bool = True, first: bool = False, looks: int = 16, **options: Any) -> Proof:
         """Is the bug gone with these versions in place; without any, with the repair of the museum? And does the rest work?
 
-        `recordings=False` leaves out the comparison with the recorded kernel, which takes about a second. It is left out too
-        where the schedules could not all be run, as with a function that does not come to an end; so is then what has to
-        work. With `first` the proof stops at the first thing that is wrong. `looks` and the other options are those of
-        `vfiosim.explore.explore`. Raises PatchError where only the recordings meet such a function.
+        `recordings=False` leaves out the comparison with the recorded kernel, which takes seconds. It is left out too where
+        something is wrong already, and where the schedules could not all be run, as with a function that does not come to an
+        end; so is then what has to work. With `first` the proof stops at the first thing that is wrong. `looks` and the other
+        options are those of `vfiosim.explore.explore`. Raises PatchError where only the recordings meet such a function.
         """
         functions: Functions = {own.name: own.function for own in mine} if mine else self.repair or self._sound()
         result = self.explore(functions, first=first, looks=looks, **options)
@@ -127,7 +127,8 @@ class Room:
         patches = {**self.faulty, **functions}
         all_lost = filter(None, (kept.lost(self.setup, patches, looks) for kept in self.keeps))
         lost = tuple(islice(all_lost, 1 if first else None))
-        return Proof(self, result, lost, tuple(differing(patches)) if recordings and not (first and lost) else None)
+        compared = recordings and not (result.violations or lost)
+        return Proof(self, result, lost, tuple(differing(patches)) if compared else None)
 
     def _sound(self) -> Functions:
         return {name: FUNCTIONS[name].function for name in self.to_mend}
