@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.feedback import Row, of_drill, of_lessons, problem
 from tests.conftest import ROOT
+from tests.feedback import Row, of_drill, of_lessons, problem
 from tests.test_notebook_form import cells, code_of
 from vfiosim.assets import asset
 from vfiosim.lab import Exercise, Ordering, Quiz, Slip
