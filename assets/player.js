@@ -665,8 +665,8 @@ class FactsView {
       class: effect && first + index + 1 === frame ? "current" : "",
       onclick: () => this.player.by(() => this.player.goToEffect(first + index + 1)),
     }, one.text));
-    const list = control("ol", { tabindex: 0, "aria-label": "Effects of this step" }, ...items);
-    return items.length ? [this.section(items.length === 1 ? "1 effect" : `${items.length} effects`, list)] : [];
+    const list = control("ol", { tabindex: 0, "aria-label": "Details of this step" }, ...items);
+    return items.length ? [this.section(items.length === 1 ? "1 detail" : `${items.length} details`, list)] : [];
   }
 
   compared() {
@@ -781,8 +781,8 @@ class Player {
     const list = [
       ["next", "ArrowRight", "→", "next step", () => this.move(1), "Next →"],
       ["back", "ArrowLeft", "←", "step back", () => this.move(-1), "← Back"],
-      ["effect", "Shift+ArrowRight", "Shift →", "next effect", () => this.effect(1), "effect ›"],
-      ["uneffect", "Shift+ArrowLeft", "Shift ←", "effect back", () => this.effect(-1), "‹ effect"],
+      ["effect", "Shift+ArrowRight", "Shift →", "next detail", () => this.effect(1), "detail ›"],
+      ["uneffect", "Shift+ArrowLeft", "Shift ←", "detail back", () => this.effect(-1), "‹ detail"],
       ["first", "Home", "Home", "before the first step", () => this.goTo(0), "First"],
       ["last", "End", "End", "last step", () => this.goTo(this.last), "Last"],
       ["play", " ", "Space", "play, pause", () => this.toggle(), "Play"],
@@ -1120,7 +1120,7 @@ class Player {
       if (step.refused) chips.push(chip("errno", `✕ ${step.refused}`));
       if (step.waits) chips.push(chip("waits", "waits"));
       chips.push(chip("thread", step.thread));
-      if (effect) chips.push(chip("effect", "effect"));
+      if (effect) chips.push(chip("effect", "detail"));
     }
     this.chips.replaceChildren(...chips);
     this.sentence.textContent = effect ? effect.text : step ? step.sentence : this.beginning();

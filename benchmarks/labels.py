@@ -19,7 +19,7 @@ def main() -> None:
     free = [picture for seed in range(24) for picture in pictures.of_session(seed)]
     for sort, shown in {**{name: [*make()] for name, make in sorts.items()}, "free benches": free}.items():
         many, found = pictures.covering(shown)
-        scales = [player._layout.scale for _, player in shown if player._layout is not None]
+        scales = [player.layout.scale for _, player in shown if player.layout is not None]
         small = sum(scale < 4 / 3 for scale in scales)
         print(
             f"{sort:12} {many:4} pictures, {len(found):3} covered; letters below 20 pixels in {small} of {len(scales)} presses"

@@ -71,7 +71,7 @@ from tests.players import busy
 from vfiosim.views import live
 from vfiosim.views.dot import dot
 view = live(busy()[-{LAST}:], only={ONLY!r})
-graph = view.player._graph
+graph = view.player.graph
 
 def picture(step):
     shown = graph.frame(graph.at_step[step - 1] if step else 0)
@@ -167,7 +167,7 @@ def sizes(player: Player) -> None:
 def main() -> None:
     """All of it."""
     short = show(busy()[-LAST:], only=ONLY)
-    print(f"{len(short.trace)} steps, {len(short._graph.nodes)} nodes, {len(short._graph.edges)} arrows")
+    print(f"{len(short.trace)} steps, {len(short.graph.nodes)} nodes, {len(short.graph.edges)} arrows")
     sizes(short)
     core = ("vfio_device", "vfio_group", "iommu_group", "vfio_device_set", "fds", "iommufd_ctx", "thread")
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:

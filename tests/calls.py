@@ -47,6 +47,7 @@ def watched(p, name, *arguments):
     call = p.start(name, *arguments, run=False)
     while call.step():
         assert p.machine.check() == []
+    assert p.machine.check() == []
     return call.value()
 
 

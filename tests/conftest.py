@@ -1,5 +1,6 @@
 """Fixtures that every test may use: a JupyterLab server and a browser page."""
 
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,6 +61,15 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if count := sum(NO_BROWSER in str(report.longrepr) for report in skipped):
         line = f"!!! {count} BROWSER TEST{'S' * (count > 1)} NOT RUN. {NO_BROWSER} !!!"
         terminalreporter.write_line(line, red=True, bold=True)
+
+
+@pytest.fixture(autouse=True)
+def no_callback_fails(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """ipywidgets writes an exception of a button's callback into a log and goes on; here it fails the test."""
+    with caplog.at_level(logging.WARNING):
+        yield
+    failed = [record for record in caplog.get_records("call") if record.exc_info]
+    assert not failed, failed[0].exc_text or failed[0].exc_info
 
 
 @pytest.fixture(scope="session")

@@ -1,74 +1,73 @@
-"""All wrong answers with what is said and shown about each: `python -m tests.feedback` writes the table to read through.
+"""All wrong answers with what is said and shown about each, to read through: `python -m tests.feedback 01 "drill errno"`.
 
-`python -m tests.feedback 01 drill` writes the rows of which the name begins with one of these.
+Without names it has them all: the questions of the lessons, and some seeds of each drill.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import cache
-from itertools import chain, combinations, permutations
+from itertools import combinations, permutations
 from typing import NamedTuple
 
-from vfiosim.lab import Ordering, Parsons, Question, Slip
+from vfiosim.lab import Question, Slip
 from vfiosim.lab.question import CHOICE, ORDER, SET, Answer, Finding, first_difference
 from vfiosim.lab.style import words
 from vfiosim.lab.verdict import named
-from vfiosim.lessons import one_bind, one_bind_questions, races, races_questions, races_check, start
-from vfiosim.lessons import who_holds_whom, who_holds_whom_questions
+from vfiosim.lessons import one_bind_questions, races_check, races_questions, start, who_holds_whom_questions
 from vfiosim.lessons.drills import KINDS
 
-SEEDS = range(24)
+SEEDS = range(12)
 OTHERWISE = "17"  # a number that no question thinks of
 
 
 class Row(NamedTuple):
-    """A wrong answer, what is said about it, and the step that is shown."""
+    """A wrong answer, what is said about it, and the steps that are shown."""
 
-    name: str
-    asked: str
-    wrong: str
-    right: str
+    question: Question
+    wrong: Answer
+    right: Answer
     slip: Slip
     shown: Finding
+
+    @property
+    def key(self) -> str:
+        """The answer by that in which it differs first from the right one."""
+        return first_difference(self.wrong, self.right, self.question.kind)
 
     @property
     def sentence(self) -> str:
         """What the step says at which the player stands."""
         trace, step = self.shown.trace, self.shown.step
-        return "" if step == 0 else trace[step if step < 0 else step - 1].sentence
+        return trace[step if step < 0 else step - 1].sentence if step else ""
 
     def __str__(self) -> str:
-        belief = f"\n  belief: {self.slip.misconception}" if self.slip.misconception else ""
-        steps = len(self.shown.trace)
-        step = steps if self.shown.step < 0 else self.shown.step
+        wrong, right = (words(named(self.question, answer)) for answer in (self.wrong, self.right))
+        said = f"{words(self.slip.text)} {self.slip.misconception or ''}".rstrip()
+        at = f"{self.shown.step} of {len(self.shown.trace)}"
         return (
-            f"{self.name}: {self.asked}\n  wrong: {self.wrong}\n  right: {self.right}\n  said: {words(self.slip.text)}{belief}"
-            f"\n  shown: step {step} of {steps}: {self.sentence}"
+            f"{self.question.name}: {words(self.question.text)}\n  wrong: {wrong}\n  right: {right}\n"
+            f"  said:  {said}\n  shown: step {at}: {self.sentence}\n"
         )
-
-
-def rows() -> list[Row]:
-    """Every wrong answer of the lessons in the order in which they are taught, then those of the drills."""
-    return [*of_lessons(), *of_drills()]
 
 
 @cache
 def of_lessons() -> tuple[Row, ...]:
-    """The rows of the questions of the lessons."""
-    return tuple(chain.from_iterable(map(of_question, questions())))
+    """The rows of the questions of the lessons, in the order in which they are taught."""
+    return tuple(row for question in questions() for row in rows(question))
 
 
 @cache
-def of_drills() -> tuple[Row, ...]:
-    """The rows of the drills, some seeds of each."""
-    return tuple(
-        row._replace(name=f"{row.name} {seed}")
-        for pose in KINDS.values()
-        for seed in SEEDS
-        for row in of_question(pose(seed))
-    )
+def problem(kind: str, seed: int) -> Question:
+    """A problem of a drill."""
+    return KINDS[kind](seed)
+
+
+@cache
+def of_drill(kind: str) -> tuple[Row, ...]:
+    """The rows of some problems of a drill."""
+    return tuple(row for seed in SEEDS for row in rows(problem(kind, seed)))
 
 
 def questions() -> list[Question]:
@@ -84,8 +83,8 @@ def questions() -> list[Question]:
     ]
 
 
-def of_question(question: Question) -> Iterator[Row]:
-    """A row for each wrong answer that is answered in a way of its own."""
+def rows(question: Question) -> Iterator[Row]:
+    """A row for each wrong answer; of an order or a set for each that is answered in a way of its own."""
     finding = question.experiment()
     right = question.tidy(finding.answer)
     seen = set()
@@ -94,25 +93,24 @@ def of_question(question: Question) -> Iterator[Row]:
         if answer != right and key not in seen:
             seen.add(key)
             slip = question.slip(answer, right)
-            said = (words(named(question, one)) for one in (answer, right))
-            yield Row(question.name, words(question.text), *said, slip, slip.shown(finding))
+            yield Row(question, answer, right, slip, slip.shown(finding))
 
 
 def answers(question: Question) -> Iterator[Answer]:
-    """Every answer to a question; of those that can be typed the ones that it thinks of, and another one."""
+    """Every answer to a question; of what can be typed the answers that it thinks of, and another one."""
     keys = list(question.choices)
     if question.kind == CHOICE:
         yield from keys
     elif question.kind == ORDER:
         yield from permutations(keys)
     elif question.kind == SET:
-        for many in range(len(keys) + 1):
-            yield from combinations(keys, many)
+        yield from (some for many in range(len(keys) + 1) for some in combinations(keys, many))
     else:
         yield from (*question.wrong, OTHERWISE)
 
 
 if __name__ == "__main__":
-    for row in rows():
-        if row.name.startswith(tuple(sys.argv[1:]) or ""):
-            print(row, end="\n\n")
+    wanted = tuple(sys.argv[1:]) or ("",)
+    for row in (*of_lessons(), *(row for kind in KINDS for row in of_drill(kind))):
+        if row.question.name.startswith(wanted):
+            print(row)

@@ -109,11 +109,11 @@ def covering(pictures: Iterable[Picture]) -> tuple[int, dict[str, str]]:
     seen: dict[Any, Player] = {}  # they are kept, so that no two have the same id
     found: dict[str, str] = {}
     for name, player in pictures:
-        key = player._graph.nodes, player._graph.edges, id(player._layout)
-        if player._layout is not None and key not in seen:
+        key = player.graph.nodes, player.graph.edges, id(player.layout)
+        if player.layout is not None and key not in seen:
             seen[key] = player
             for step in range(len(player.trace) + 1):
-                frame = player._graph.frame(player._frame_after(step))
+                frame = player.frame(step)
                 for said in _covered(player, frame):
                     found.setdefault(f"{len(seen)}: {said}", f"{name}, step {step}")
     return len(seen), found
@@ -121,7 +121,7 @@ def covering(pictures: Iterable[Picture]) -> tuple[int, dict[str, str]]:
 
 def _covered(player: Player, frame: Frame) -> Iterator[str]:
     """What is covered at one moment."""
-    graph, layout = player._graph, player._layout
+    graph, layout = player.graph, player.layout
     assert layout is not None
     edges = [edge for edge in graph.edges if frame.get(edge.key)]
     names = {node.key: node.oid for node in graph.nodes}

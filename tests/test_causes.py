@@ -48,7 +48,7 @@ def test_what_a_check_looked_at_is_put_together_with_nothing():
     for _ in range(12):
         session.open("/dev/vfio/devices/vfio0")
     player = show(group_is_open(session), idle=True, collapse=["file"], presenter=True)
-    names = {node.oid for node in player._graph.nodes}
+    names = {node.oid for node in player.graph.nodes}
     assert {"vfio_group 1", "file group1#1"} <= names
     assert any(name.startswith("+") for name in names)
 

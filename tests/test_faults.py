@@ -8,8 +8,8 @@ from functools import cache
 
 import pytest
 
+from tests.calls import counts
 from tests.good_calls import CALLS
-from tests.test_bind import counts
 from vfiosim import KernelError, Machine, replay, uapi
 from vfiosim.engine import FUNCTIONS, INJECTED
 from vfiosim.explore import Sweep, faultable, sweep

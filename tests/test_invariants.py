@@ -7,6 +7,7 @@ import inspect
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +35,10 @@ _PARTS: dict[type[Cell], tuple[str, ...]] = {
 }
 
 
-def kinds(kind: type[KObject]) -> set[str]:
+@cache
+def kinds(kind: type[KObject]) -> frozenset[str]:
     """The kind of a class, and the more general ones."""
-    return {base.kind for base in kind.__mro__ if issubclass(base, KObject)}
+    return frozenset(base.kind for base in kind.__mro__ if issubclass(base, KObject))
 
 
 Looked = dict[str, set[tuple[frozenset[str], str]]]  # by invariant: kinds and field; without kinds its lock
@@ -49,19 +51,21 @@ class Looking:
         self.known: dict[str, Any] = {}  # every object, those too that are gone
         self.seen: set[tuple[frozenset[str], str]] = set()
         self._classes: dict[type, type] = {}
+        self._ones: list[tuple[Any, type, type]] = []  # they and their cells, with their class and the one that tells
 
     @contextmanager
     def on(self, engine: Engine) -> Iterator[None]:
         """Within the block, all objects tell when they are looked at."""
-        self.known.update((oid, thing) for oid, thing in engine.objects.items() if not isinstance(thing, Thread))
-        ones: list[Any] = [one for thing in self.known.values() for one in (thing, *thing.cells())]
-        classes = [type(one) for one in ones]
-        for one, kind in zip(ones, classes, strict=True):
-            one.__class__ = self._telling(kind)
+        for oid, thing in engine.objects.items():
+            if self.known.get(oid) is not thing and not isinstance(thing, Thread):
+                self.known[oid] = thing
+                self._ones += [(one, type(one), self._telling(type(one))) for one in (thing, *thing.cells())]
+        for one, _, telling in self._ones:
+            one.__class__ = telling
         try:
             yield
         finally:
-            for one, kind in zip(ones, classes, strict=True):
+            for one, kind, _ in self._ones:
                 one.__class__ = kind
 
     def _telling(self, kind: type) -> type:
@@ -75,14 +79,14 @@ class Looking:
         if not issubclass(kind, Cell):
 
             def freed(thing: Any) -> Any:
-                self.seen.add((frozenset(kinds(type(thing))), ""))
+                self.seen.add((kinds(type(thing)), ""))
                 return thing.__dict__["freed"]
 
             return property(freed)
         slot = getattr(kind, name)
 
         def value(cell: Cell) -> Any:
-            self.seen.add((frozenset(kinds(type(cell.owner))), cell.name))
+            self.seen.add((kinds(type(cell.owner)), cell.name))
             return slot.__get__(cell)
 
         return property(value)

@@ -23,7 +23,7 @@ def test_in_the_first_picture_of_all_no_label_covers_anything():
     bench = start.first_bind()
     bench.buttons["bind"].click()
     assert covering([("first", bench.stage.player.player)]) == (1, {})
-    assert bench.stage.player.player._layout.scale >= LEGIBLE
+    assert bench.stage.player.player.layout.scale >= LEGIBLE
 
 
 def test_on_a_free_bench_labels_cover_next_to_nothing():

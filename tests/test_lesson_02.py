@@ -20,20 +20,6 @@ NOTEBOOK = ROOT / "notebooks" / "02_who_holds_whom.ipynb"
 ALL = {**QUESTIONS, **{question.name: question for question in CHECK}}
 EACH = pytest.mark.parametrize("name", ALL)
 
-TYPICAL = {
-    "fork": ("1", M.ONE_NUMBER_ONE_HOLDER),
-    "a second open": ("1 2", M.SECOND_OPEN_IS_FINE),
-    "weak": ("lives", M.LOOKING_IS_HOLDING),
-    "who is alive?": (("file vfio0#1", "vfio_device_file 1"), M.CLOSING_IS_RELEASING),
-    "a mapping": ("goes", M.ONE_NUMBER_ONE_HOLDER),
-    "02 check: count": ("2", M.ONE_NUMBER_ONE_HOLDER),
-    "02 check: message": ("goes", M.ONE_NUMBER_ONE_HOLDER),
-    "02 check: order": (
-        ("vfio_device_file 1", "iommufd_device 1", "file vfio0#1", "iommufd_ctx 1", "file iommu#1"),
-        M.LAST_IN_FIRST_OUT,
-    ),
-}
-
 
 def answered(question: Question, value: object) -> Prediction:
     prediction = Prediction(question)
@@ -52,28 +38,6 @@ def test_the_answer_of_the_simulator_is_right(name):
     prediction = answered(question, question.tidy(question.experiment().answer))
     assert prediction.right is True
     assert "✓" in prediction.message
-
-
-@EACH
-def test_a_typical_wrong_answer_is_called_by_its_name_and_refuted_by_a_short_run(name):
-    wrong, belief = TYPICAL[name]
-    prediction = answered(ALL[name], wrong)
-    assert prediction.right is False
-    assert belief.name in prediction.message
-    assert "You predicted" in prediction.message
-    assert 0 < len(prediction.children[-1].trace) <= 15
-
-
-@EACH
-def test_every_wrong_choice_has_its_belief(name):
-    question = ALL[name]
-    right = question.experiment().answer
-    if question.kind == "choice":
-        assert set(question.choices) == {right, *question.wrong}
-    elif question.kind == "set":
-        assert {f"-{one}" for one in right} <= set(question.wrong)
-    else:
-        assert question.otherwise
 
 
 def test_a_mapping_alone_keeps_the_file():
@@ -109,12 +73,12 @@ def test_the_first_task_is_solved_by_bind_dup_close():
     assert "✓ Solved. You needed 3 calls; it takes no fewer." in exercise.message
 
 
-def test_closing_before_the_bind_loses_the_iommufd_and_is_called_by_its_name():
+def test_closing_before_the_bind_loses_the_iommufd_and_that_is_said():
     exercise = lesson.exercise()
     press(exercise, 4, "close")
     exercise.check.click()
     assert "iommufd_ctx 1 is alive; now there is none" in exercise.message
-    assert M.LAST_IN_FIRST_OUT.name in exercise.message
+    assert "Descriptor 4 was the only holder" in exercise.message
 
 
 def test_a_second_open_is_no_second_holder():
@@ -144,7 +108,7 @@ def test_closing_first_leaves_nothing_to_name_the_file_by():
     message = ordered("close 5", "close 3", "del")
     assert "The first wrong place is number 3" in message
     assert "The kernel says EBADF: 3 is not an open file." in message
-    assert M.ONE_NUMBER_ONE_HOLDER.name in message
+    assert "FILE_DEL finds the file by descriptor 3, and that is closed already." in message
 
 
 def test_an_order_that_frees_too_much_is_told_what_should_have_stayed():

@@ -48,6 +48,7 @@ def test_a_started_call_has_done_nothing_yet(m, p):
     assert (call.state, call.result, call.error) == ("ready", None, None)
     assert not any("iommufd_ctx" in oid for oid in m.engine.objects)
     assert call.run().result == 3
+    assert any("iommufd_ctx" in oid for oid in m.engine.objects)
 
 
 def test_a_synchronous_call_that_cannot_go_on_says_what_it_waits_for_and_stays_alive(m, half_bound):
@@ -77,6 +78,7 @@ def test_the_second_argument_of_a_waiting_call_is_written_when_it_goes_on(m, hal
 
 
 def test_closing_the_file_under_a_running_bind_unbinds_only_after_it(m, p, half_bound):
+    assert any(oid.startswith("vfio_device_file") for oid in m.engine.objects)
     p.close(3)
     assert m.built.vfio_devices["pci0"].open_count.value == 0
     half_bound.run()

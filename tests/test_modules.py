@@ -61,7 +61,7 @@ def test_what_was_opened_before_the_module_goes_can_no_longer_be_bound() -> None
 def test_when_the_module_is_gone_so_are_its_nodes_its_files_in_sysfs_and_its_name() -> None:
     machine, vmm, root = program_and_admin()
     assert root.rmmod("vfio_pci") == 0  # both spellings are right
-    assert not [name for name in root.listdir("/dev/vfio/devices") if name in ("vfio0", "vfio1", "vfio2", "vfio3")]
+    assert root.listdir("/dev/vfio/devices") == ("vfio4",)  # that of the other driver
     for path in (f"{DRIVER}/bind", f"/sys/bus/pci/devices/{PCI0}/driver/unbind"):
         with pytest.raises(KernelError) as refused:
             root.write_file(path, PCI0)
@@ -159,7 +159,7 @@ def test_without_the_modules_reference_unloading_is_never_refused_and_yet_nothin
     result = puzzle.explore(("open",), puzzle.fixes)
     assert result.complete
     assert "EAGAIN" not in outcomes(result, "A")
-    assert all(one.what.startswith("never happens") for one in result.violations)
+    assert [one.what.partition(":")[0] for one in result.violations] == ["never happens"] * 2
 
 
 def test_with_neither_reference_nor_registration_a_bind_goes_on_without_a_driver() -> None:

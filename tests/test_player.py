@@ -109,7 +109,7 @@ def test_an_effect_can_be_clicked(page: Page, player: Locator) -> None:
 
 def test_every_move_has_a_button(player: Locator) -> None:
     last = len(doors())
-    for name, step in (("Next →", 1), ("Next →", 2), ("← Back", 1), ("Last", last), ("First", 0), ("effect ›", 1)):
+    for name, step in (("Next →", 1), ("Next →", 2), ("← Back", 1), ("Last", last), ("First", 0), ("detail ›", 1)):
         player.get_by_role("button", name=name, exact=True).click()
         at(player, step)
     player.locator(".segment").nth(3).click()
@@ -129,7 +129,7 @@ def test_space_plays_and_pauses_and_it_does_not_play_by_itself(page: Page, playe
     expect(play).to_be_visible()
 
 
-@pytest.mark.parametrize("name", ["First", "← Back", "Next →", "Last", "‹ effect", "effect ›"])
+@pytest.mark.parametrize("name", ["First", "← Back", "Next →", "Last", "‹ detail", "detail ›"])
 def test_a_move_by_hand_ends_playing(player: Locator, name: str) -> None:
     player.get_by_role("button", name="Play", exact=True).click()
     player.get_by_role("button", name=name, exact=True).click()

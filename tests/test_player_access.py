@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -51,4 +52,15 @@ def test_no_rule_is_broken_in_a_room_and_in_the_dark_of_the_system(page: Page, t
     page.emulate_media(color_scheme="dark")
     player = open_page(page, tmp_path, show(bind(), step=11, presenter=True))
     expect(player).to_have_css("background-color", "rgb(17, 17, 17)")
+    assert violations(page) == []
+
+
+@pytest.mark.parametrize("system", ["light", "dark"])
+@pytest.mark.parametrize("ground", ["#fff", "#383838"])
+def test_letters_stand_out_in_any_page_whatever_the_system_is(
+    page: Page, tmp_path: Path, ground: str, system: Literal["light", "dark"]
+) -> None:
+    page.emulate_media(color_scheme=system)
+    player = open_page(page, tmp_path, show(doors(), step=4), style=f"background: {ground}; color: red")
+    player.get_by_role("button", name="More").click()
     assert violations(page) == []

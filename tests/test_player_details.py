@@ -178,3 +178,26 @@ def test_in_an_exported_notebook_the_player_is_as_dark_as_the_page_whatever_the_
         shown = player.evaluate("one => getComputedStyle(one).backgroundColor")
         assert shown == page.evaluate("getComputedStyle(document.body).backgroundColor")
         context.close()
+
+
+def test_in_a_frame_that_is_made_as_high_as_its_content_the_content_does_not_get_higher(
+    page: Page, tmp_path: Path
+) -> None:
+    open_page(page, tmp_path, show(doors()))
+    html = f"<!doctype html><meta charset=utf-8>{show(bind(), step=11, views=ALL).html()}"
+    page.evaluate("html => document.body.append(Object.assign(document.createElement('iframe'), {srcdoc: html}))", html)
+    framed = page.frame_locator("iframe").locator(".vfiosim-player")
+    expect(framed).to_have_attribute("data-step", "11")
+    heights = framed.evaluate(
+        """async ({ownerDocument: {defaultView: {frameElement: frame}, documentElement: content}}) => {
+            const heights = [];
+            frame.style = 'width: 1200px; height: 700px';
+            for (let times = 0; times < 8; times++) {
+                await new Promise(requestAnimationFrame);
+                heights.push(content.offsetHeight);
+                frame.style.height = `${content.offsetHeight}px`;
+            }
+            return heights;
+        }"""
+    )
+    assert len({*heights}) == 1, heights

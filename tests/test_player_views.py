@@ -16,6 +16,7 @@ from vfiosim.puzzles import PUZZLES
 from vfiosim.views import show
 from vfiosim.views.collapse import MOST
 from vfiosim.views.counters import counts_over
+from vfiosim.views.graph import HIDDEN
 from vfiosim.views.lanes import lanes_data
 from vfiosim.why import why
 
@@ -74,7 +75,7 @@ def test_the_counters_are_those_that_change_and_a_line_follows_the_step(page: Pa
         page.keyboard.press(key)
         places.append(float(line.get_attribute("x1") or "nan"))
     assert places == sorted(set(places))
-    for name, values in counts_over(trace, show(trace)._hide).items():
+    for name, values in counts_over(trace, HIDDEN).items():
         expect(player.get_by_role("row", name=re.compile(re.escape(name)))).to_contain_text(str(values[-1][1]))
         expect(player.locator(".drawing text", has_text=name)).to_have_count(1)
 
@@ -166,7 +167,7 @@ def test_next_and_last_phase_change_and_error(page: Page, tmp_path: Path) -> Non
     expect(player.get_by_role("alert")).to_have_text(f"There is no error after step {refused}.")
     press(player, "First")
     press(player, "change ›")
-    changes = show(trace)._graph.changes
+    changes = show(trace).graph.changes
     at(player, next(step.index + 1 for step in trace if any(changes[step.first + 1 : step.last + 2])))
     press(player, "Last")
     press(player, "‹ change")
@@ -260,7 +261,7 @@ def test_nodes_are_reached_by_keyboard(page: Page, tmp_path: Path) -> None:
 def test_why_is_it_alive_has_the_answer_of_python_at_every_step(page: Page, tmp_path: Path) -> None:
     for trace in (bind(), keys(), busy(1)):
         player = open_page(page, tmp_path, show(trace))
-        names = [node.oid for node in show(trace)._graph.nodes if not node.oid.startswith("thread ")]
+        names = [node.oid for node in show(trace).graph.nodes if not node.oid.startswith("thread ")]
         for step, state in enumerate(trace.states()):
             alive = [name for name in names if name in state.objects]
             player.evaluate("(root, step) => root.vfiosim.goTo(step)", step)
@@ -356,7 +357,7 @@ def test_for_a_room_there_are_large_letters_few_nodes_no_code_and_only_keys(page
     page.set_viewport_size({"width": 1920, "height": 1080})
     made = show(busy(), step=30, presenter=True)
     player = open_page(page, tmp_path, made)
-    assert len(made._graph.nodes) <= MOST
+    assert len(made.graph.nodes) <= MOST
     expect(player.get_by_role("button", name="Next →")).to_have_count(0)
     expect(player.locator(".source:visible, .code:visible, .kernel:visible")).to_have_count(0)
     sizes = player.evaluate(
@@ -373,7 +374,7 @@ def test_for_a_room_there_are_large_letters_few_nodes_no_code_and_only_keys(page
 
 def test_a_group_is_one_box_that_counts_its_living_objects() -> None:
     trace = busy()
-    plain, merged = show(trace)._graph, show(trace, collapse=["file", ("vfio_group", "iommu_group")])._graph
+    plain, merged = show(trace).graph, show(trace, collapse=["file", ("vfio_group", "iommu_group")]).graph
     assert len(plain.nodes) > MOST
     box = next(node for node in merged.nodes if node.label == "file")
     members = [node for node in plain.nodes if node.kind == "file"]
@@ -382,7 +383,7 @@ def test_a_group_is_one_box_that_counts_its_living_objects() -> None:
     for number in range(len(plain.changes)):
         living = sum(plain.frame(number).get(node.key) == "alive" for node in members)
         assert merged.frame(number).get(f"{box.key}r0", "0") == str(living)
-    assert len(show(keys(), collapse=["door", "person"])._graph.nodes) == len(show(keys())._graph.nodes)
+    assert len(show(keys(), collapse=["door", "person"]).graph.nodes) == len(show(keys()).graph.nodes)
 
 
 def test_what_is_collapsed_is_drawn_in_the_page_as_in_python(page: Page, tmp_path: Path) -> None:

@@ -218,8 +218,24 @@ def test_a_set_is_judged_thing_by_thing():
     assert "The table is none." in message
 
 
-def test_nothing_ticked_is_an_answer_too():
-    assert answered(which(()), ()).right is True
+def test_none_of_them_is_an_answer_too_and_is_ticked():
+    prediction = Prediction(which(()))
+    prediction.choice.none.value = True
+    prediction.commit.click()
+    assert prediction.predicted == ()
+    prediction.reveal.click()
+    assert prediction.right is True
+
+
+def test_none_of_them_and_some_of_them_exclude_each_other():
+    control = Prediction(which()).choice
+    control.boxes["fds vmm"].value = True
+    control.none.value = True
+    assert control.value == ()
+    assert not control.boxes["fds vmm"].value
+    control.boxes["file vfio0#1"].value = True
+    assert control.value == ("file vfio0#1",)
+    assert not control.none.value
 
 
 def test_the_order_of_ticking_makes_no_difference():
@@ -237,7 +253,16 @@ def test_another_run_is_shown_where_it_refutes_better():
     assert stages(answered(question, "yes"))[0].trace != other
 
 
-def test_the_threads_of_a_misconception_are_linked():
+def test_the_player_stands_at_the_step_that_refutes_the_answer():
+    slip = Slip("no", at="The call returns 3")
+    question = Question("?", lambda: Finding("yes", opening().trace, 1), "so.", {"yes": "y", "no": "n"}, {"no": slip})
+    assert stages(answered(question, "no"))[0].step == 4
+    assert stages(answered(question, "yes"))[0].step == 1
+    with pytest.raises(ValueError, match="no step of this run says 'flies'"):
+        Slip("no", at="flies").shown(opening())
+
+
+def test_the_discussions_of_a_misconception_are_linked():
     slip = Slip("no", M.CLOSING_IS_RELEASING)
     question = Question("?", lambda: Finding("yes", opening().trace), "so.", {"yes": "y", "no": "n"}, {"no": slip})
     html = answered(question, "no").verdict.value
@@ -245,9 +270,9 @@ def test_the_threads_of_a_misconception_are_linked():
     assert M.CLOSING_IS_RELEASING.truth in html
 
 
-def test_misconceptions_have_numbers_of_their_own_and_public_threads():
+def test_misconceptions_have_names_of_their_own_and_public_discussions():
     assert len(M.ALL) >= 10
-    assert len({one.number for one in M.ALL}) == len(M.ALL)
+    assert len({one.name for one in M.ALL}) == len(M.ALL)
     assert all(link.startswith("https://") for one in M.ALL for link in one.links)
 
 
@@ -447,6 +472,7 @@ def dup_and_close(made: Exercise) -> None:
 
 def test_the_facts_that_differ_are_listed_first_one_first():
     made = exercise()
+    made.bench.buttons["open device"].click()
     made.check.click()
     assert (
         "Not yet. f_ref of file vfio0#1 is 2; now it is 1 no descriptor leads to iommu*; now there is fd 4"

@@ -110,7 +110,7 @@ def test_a_number_is_predicted_with_the_keyboard_alone(lab):
     button(place, "Reveal").focus()
     lab.keyboard.press("Enter")
     expect(place).to_contain_text("✕ You predicted 1. The simulator says 2.")
-    expect(place).to_contain_text("misconception 11")
+    expect(place).to_contain_text("It gets a table of its own, with the same files.")
     shoot(place, "number")
 
 

@@ -21,8 +21,8 @@ Places = dict[str, tuple[float, float]]
 def places(stage: Stage) -> Places:
     """Where the corner of each thing is that is shown, counted from the corner of the picture."""
     player: Any = stage.player.player
-    shown, layout = player._graph.frame(player._frame_after(player.step)), player._layout
-    boxes = {node.oid: layout.nodes[node.key].box for node in player._graph.nodes if shown.get(node.key)}
+    shown, layout = player.frame(player.step), player.layout
+    boxes = {node.oid: layout.nodes[node.key].box for node in player.graph.nodes if shown.get(node.key)}
     return {oid: (round(box[0] - layout.left, 1), round(box[1] - layout.top, 1)) for oid, box in boxes.items()}
 
 
@@ -33,7 +33,7 @@ def moved(before: Places, after: Places) -> list[str]:
 def drawn(stage: Stage) -> tuple[Graph, Layout]:
     """All that ever occurs in a picture, and where."""
     player: Any = stage.player.player
-    return player._graph, player._layout
+    return player.graph, player.layout
 
 
 def press(lab: Bench | Sandbox, name: str) -> None:
@@ -108,7 +108,7 @@ def test_what_is_done_after_a_race_gets_no_room_for_it():
     sandbox.when.value = "at once"
     sandbox.common.buttons["dup"].click()
     assert sandbox.run.rehearsal() == ()
-    assert "thread A" not in {node.oid for node in sandbox.stage.player.player._graph.nodes}
+    assert "thread A" not in {node.oid for node in sandbox.stage.player.player.graph.nodes}
 
 
 NEW_THINGS = ["open iommufd", "open group", "dup", "bind"]

@@ -12,7 +12,6 @@ from . import controls as widgets
 from .question import CHOICE, NONE, ORDER, SET, Answer, Question
 from .style import button, text
 
-
 MOVE_FIRST = "The lines stand as they were given. Move them first, with Up and Down."
 
 
@@ -117,13 +116,17 @@ class Ticks(widgets.VBox):
         self.none = widgets.Checkbox(description=NONE, indent=False, tooltip=NONE, layout={"width": "auto"})
         super().__init__([*self.boxes.values(), self.none])
         self.add_class("vfiosim-ticks")
-        self.none.observe(lambda change: change["new"] and setattr(self, "value", ()), "value")
+        self.none.observe(self._none_of_them, "value")
         for box in self.boxes.values():
             box.observe(lambda _: self._gather(), "value")
 
     def clear(self) -> None:
         """Nothing is ticked."""
         self.value, self.none.value = (), False
+
+    def _none_of_them(self, change: Any) -> None:
+        if change["new"]:
+            self.value = ()
 
     def _gather(self) -> None:
         self.value = tuple(key for key, box in self.boxes.items() if box.value)

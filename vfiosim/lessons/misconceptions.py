@@ -56,10 +56,6 @@ LAST_IN_FIRST_OUT = Misconception(
     "Each thing is freed when its last holder lets go, whoever that is and whenever that happens.",
     _threads("cloud-hypervisor/cloud-hypervisor#1867", "rust-vmm/vfio#107"),
 )
-VM_IS_LOOKED_UP_LATER = Misconception(
-    "A device learns of its VM whenever it is told to the VM",
-    "BIND looks once which VM the file belongs to. What is added to the list later does not reach the device.",
-)
 ONE_CALL_AFTER_THE_OTHER = Misconception(
     "Two calls behave as if one ran after the other",
     "Each call runs in small steps, and the other can step in between. Locks decide which outcomes are left.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 
 from ..lab import Bench, Exercise, Finding, Ordering, Parsons, Prediction, Quiz, Session, Slip, Task
 from ..lab.parsons import by_trace
@@ -173,6 +174,7 @@ def errors() -> Exercise:
 # ---- the second task: the steps of a BIND in their order
 
 
+@cache
 def _one_bind() -> Finding:
     session = Session(start=opened)
     session.bind(3, argsz=24, iommufd=4)

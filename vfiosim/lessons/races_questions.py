@@ -95,9 +95,9 @@ def shared() -> dict[str, dict[str, str]]:
 
 
 OF_BIND_ALONE = {  # cell → the step in which a BIND that succeeds touches it
-    "vfio_device vfio0.open_count": "opened for the first time",
+    "vfio_device vfio0.open_count": "The device is opened",
     "vfio_device_file 1.access_granted": "The gate opens",
-    "iommufd_ctx 1.objects": "gets an object in",
+    "iommufd_ctx 1.objects": "The device gets an object",
 }
 
 
@@ -177,7 +177,8 @@ QUESTIONS: dict[str, Question] = {
             ),
             "both": "That is what the lock is for: with it, one of them finds a trace of the other and is refused.",
             "none": Slip(
-                "For that each would have to tell before it looks. Here each looks and tells in one step, under the lock.",
+                "For that each would have to tell before it looks. But B blocks vfio_group 1 in the step in which it has looked, "
+                "under the lock.",
                 at="is blocked",
             ),
         },
@@ -215,13 +216,13 @@ QUESTIONS: dict[str, Question] = {
             "iommufd_ctx 1.objects": "iommufd_ctx 1.objects",
         },
         {
-            "-vfio_group 1.opened_file": "A writes it, and BIND looks at it: is the group open?",
+            "-vfio_group 1.opened_file": Slip("A writes it, and BIND looks at it: is the group open?"),
             "-vfio_group 1.cdev_device_open_cnt": Slip(
                 "BIND writes it, and opening the group looks at it: is a device bound?", None, _bind_first, "is blocked"
             ),
         }
         | {
-            f"+{cell}": Slip(f"Only BIND touches {cell}. Opening the group does not.", None, _bind_first, step)
+            f"+{cell}": Slip(f"Only BIND touches {cell} ({step}). Opening the group does not.", None, _bind_first, step)
             for cell, step in OF_BIND_ALONE.items()
         },
         kind="set",

@@ -260,7 +260,7 @@ CHECK = (
         {name: name for name in RELEASED},
         wrong={
             CTX: Slip(
-                "Descriptor 4 was closed first. But the binding held the iommufd's file until now, and the release of that file waits "
+                "Descriptor 4 was closed first. But the binding held the iommufd's file until now, and its release waits "
                 "until the call is nearly over.",
                 M.LAST_IN_FIRST_OUT,
                 at="Nobody holds file iommu#1",

@@ -32,9 +32,11 @@ class Kept:
     setup: Callable[..., Machine] | None = None
     seen: Callable[[Machine], bool] | None = None
 
-    def lost(self, setup: Callable[..., Machine], patches: Mapping[str, Callable[..., Any]]) -> Lost | None:
-        """What no longer works in a kernel with these functions; None if all of it does."""
-        result = explore(self.setup or setup, {"A": self.calls}, (), patches=dict(patches))
+    def lost(
+        self, setup: Callable[..., Machine], patches: Mapping[str, Callable[..., Any]], looks: int = 16
+    ) -> Lost | None:
+        """What no longer works in a kernel with these functions; None if all of it does. `looks` as for `explore`."""
+        result = explore(self.setup or setup, {"A": self.calls}, (), patches=dict(patches), looks=looks)
         why = next(self._wrong(result), None)
         return None if why is None else Lost(self, why, result)
 

@@ -5,29 +5,21 @@ from __future__ import annotations
 import difflib
 import inspect
 import textwrap
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 from typing import Any
 
-from ..assets import asset
-from ..conformance import Recording, check, load
 from ..conformance.check import shown
 from ..engine import FUNCTIONS
 from ..explore import Result, Witness, explore
 from ..explore.world import Programs
 from ..machine import Machine
+from .compared import Functions, differing, scenario
 from .kept import Kept, Lost
 from .own import Own, function_of_text
 from .recorded import answer_line, told
-
-Functions = Mapping[str, Callable[..., Any]]
-HAND_WRITTEN = (
-    "hand-default",
-    "hand-noiommu",
-    "hand-compat",
-    "hand-sriov",
-)  # the recordings that a repair must not change
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,8 +79,8 @@ class Room:
     def _first_recording(self) -> list[tuple[dict[str, Any], dict[str, Any]]]:
         if not (self.alive and self.recordings):
             return []
-        scenario = _scenario(self.recordings[0])
-        return list(zip(scenario["steps"], scenario["result"]["steps"], strict=True))
+        recorded = scenario(self.recordings[0])
+        return list(zip(recorded["steps"], recorded["result"]["steps"], strict=True))
 
     # ---- the repair
 
@@ -120,20 +112,22 @@ class Room:
         originals = {name: self._original(name) for name in self.to_mend}
         return function_of_text(text, originals, [*self._sound().values(), *self.repair.values()])
 
-    def prove(self, *mine: Own, recordings: bool = True, **options: Any) -> Proof:
+    def prove(self, *mine: Own, recordings: bool = True, first: bool = False, looks: int = 16, **options: Any) -> Proof:
         """Is the bug gone with these versions in place; without any, with the repair of the museum? And does the rest work?
 
         `recordings=False` leaves out the comparison with the recorded kernel, which takes about a second. It is left out too
         where the schedules could not all be run, as with a function that does not come to an end; so is then what has to
-        work. Raises PatchError where only the recordings meet such a function.
+        work. With `first` the proof stops at the first thing that is wrong. `looks` and the other options are those of
+        `vfiosim.explore.explore`. Raises PatchError where only the recordings meet such a function.
         """
         functions: Functions = {own.name: own.function for own in mine} if mine else self.repair or self._sound()
-        result = self.explore(functions, **options)
+        result = self.explore(functions, first=first, looks=looks, **options)
         if not result.complete:
             return Proof(self, result, (), None)
         patches = {**self.faulty, **functions}
-        lost = filter(None, (kept.lost(self.setup, patches) for kept in self.keeps))
-        return Proof(self, result, tuple(lost), tuple(differing(patches)) if recordings else None)
+        all_lost = filter(None, (kept.lost(self.setup, patches, looks) for kept in self.keeps))
+        lost = tuple(islice(all_lost, 1 if first else None))
+        return Proof(self, result, lost, tuple(differing(patches)) if recordings and not (first and lost) else None)
 
     def _sound(self) -> Functions:
         return {name: FUNCTIONS[name].function for name in self.to_mend}
@@ -167,7 +161,12 @@ class Proof:
     @property
     def clean(self) -> bool:
         """Does nothing go wrong in any schedule, all work that has to, and nothing change that did not show the bug?"""
-        return self.result.complete and not (self.result.violations or self.lost or self.unasked)
+        return self.result.complete and not self.refuted
+
+    @property
+    def refuted(self) -> bool:
+        """Was something found that goes wrong, that no longer works, or that is answered otherwise?"""
+        return bool(self.result.violations or self.lost or self.unasked)
 
     @property
     def counterexample(self) -> Witness | None:
@@ -194,28 +193,6 @@ class Proof:
         return "\n".join(lines)
 
     __repr__ = __str__
-
-
-def differing(patches: Functions) -> Iterator[str]:
-    """The names of the hand-written recorded scenarios that a kernel with these functions answers in another way."""
-    for recording in _recordings():
-        for report in check(recording, patches=patches).scenarios:
-            if report.differences:
-                yield report.name
-
-
-def _recordings() -> Iterator[Recording]:
-    for name in HAND_WRITTEN:
-        if name not in _LOADED:
-            _LOADED[name] = load(asset(f"records/{name}.json.gz"))
-        yield _LOADED[name]
-
-
-_LOADED: dict[str, Recording] = {}
-
-
-def _scenario(name: str) -> Mapping[str, Any]:
-    return next(one for recording in _recordings() for one in recording.scenarios if one["name"] == name)
 
 
 def _source(function: Callable[..., Any], name: str) -> str:

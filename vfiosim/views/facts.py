@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Collection
 from itertools import count
 from typing import NamedTuple, TypeAlias
@@ -44,10 +44,9 @@ class Story:
 
     `texts` are all texts that a fact ever has, `lasting` those that it has at the start or after one of the steps.
     With `room`, other traces, they also have what occurs only there: it gets a place in the picture, and nothing more.
-    `by_process` as in `lanes`; it is so with a room.
     """
 
-    def __init__(self, trace: Trace, room: Collection[Trace] = (), *, by_process: bool = False) -> None:
+    def __init__(self, trace: Trace, room: Collection[Trace] = ()) -> None:
         self.things: dict[str, ObjectState] = {}
         self.changes: list[Facts] = []
         self.texts: dict[Fact, list[str]] = {}
@@ -55,7 +54,7 @@ class Story:
         base = trace.micro[0].index if trace.micro else 0
         self.at_step = [step.last - base + 1 for step in trace]
         self._about: dict[str, Facts] = {}
-        self._lanes = lanes(trace, by_process or bool(room))
+        self._lanes = lanes(trace)
         self._follow(trace)
         self.lasting = self._lasting()
         self._alone = self._bare()
@@ -86,7 +85,7 @@ class Story:
         change: Facts = {}
         fresh = {oid: facts_about(state.objects[oid], state) if oid in state.objects else {} for oid in touched}
         for oid, new in [*fresh.items(), ("who waits", waits(state))]:
-            new = {self._named(fact): text for fact, text in new.items()}
+            new = dict(self._named(fact, text) for fact, text in new.items())
             old = self._about.get(oid, {})
             change.update({fact: "" for fact in old if fact not in new})
             change.update({fact: text for fact, text in new.items() if old.get(fact) != text})
@@ -103,11 +102,11 @@ class Story:
             known = self.holders.setdefault((thing.oid, counter), set())
             known.update(self._lane(holder) for holder, _reason in ledger)
 
-    def _named(self, fact: Fact) -> Fact:
-        """The fact, with lanes instead of threads."""
-        if not isinstance(fact, Arrow):
-            return fact
-        return fact._replace(holder=self._lane(fact.holder), target=self._lane(fact.target))
+    def _named(self, fact: Fact, text: str) -> tuple[Fact, str]:
+        """The fact and its text, with lanes instead of threads."""
+        if isinstance(fact, Arrow):
+            return fact._replace(holder=self._lane(fact.holder), target=self._lane(fact.target)), text
+        return fact, self._lanes.get(text, text) if isinstance(fact, Line) and fact.sort == "lock" else text
 
     def _lane(self, oid: str) -> str:
         kind, _, thread = oid.partition(" ")
@@ -157,15 +156,15 @@ def _known(room: Trace) -> Story:
     for trace, story in _KNOWN:
         if trace is room:
             return story
-    _KNOWN.append((room, Story(room, by_process=True)))
+    _KNOWN.append((room, Story(room)))
     return _KNOWN[-1][1]
 
 
-def lanes(trace: Trace, by_process: bool = False) -> dict[str, str]:
-    """How the node of each thread is called: by its own name, or by that of its process if its calls take turns there.
+def lanes(trace: Trace) -> dict[str, str]:
+    """How each thread is called: by the name of its process.
 
-    So a process has one node for its calls, and a second one where two run at the same time. `by_process`: also for one call.
-    A thread that somebody has given a name keeps it, also for its later calls ("B#2").
+    So a process has one node for its calls, and a second one where two run at the same time. A thread that somebody has given
+    a name keeps it, also for its later calls ("B#2").
     """
     lane: dict[str, str] = {}
     taken: set[str] = set()
@@ -179,8 +178,7 @@ def lanes(trace: Trace, by_process: bool = False) -> dict[str, str]:
             taken.add(lane[thread])
         if ended:
             taken.discard(lane[thread])
-    users = Counter(lane.values())
-    return {thread: name if by_process or users[name] > 1 else thread for thread, name in lane.items()}
+    return lane
 
 
 def facts_about(thing: ObjectState, state: State) -> Facts:

@@ -7,7 +7,7 @@ import json
 import re
 import secrets
 import zlib
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 from urllib.parse import quote
 
@@ -19,7 +19,8 @@ from .collapse import MOST, Group
 from .collapse import collapse as collapsed
 from .counters import counters_data
 from .draw import svg
-from .graph import HIDDEN, graph
+from .facts import lanes
+from .graph import HIDDEN, Frame, graph
 from .lanes import lanes_data
 from .layout import HOW_TO_GET_PICTURES, lay_out
 from .reasons import reasons_data
@@ -60,6 +61,8 @@ class Player:
 
     Everything is in the HTML: it works in an exported page, offline. Beside it stand a picture and the steps as text.
     `past` are the pictures that were shown before this one: what is in both stays where it is.
+
+    `graph` is all that ever occurs in the picture; `layout` is where it stands, None without Graphviz or with nothing to draw.
     """
 
     shown_in = 0  # the number of the cell in which `show` has shown it
@@ -92,34 +95,35 @@ class Player:
         held = {edge.holder for edge in whole.edges if edge.target in why and edge.sort in ("counted", "owns")}
         alone = {node.oid for node in whole.nodes if node.key in why | held}
         for most in (MOST, 15, 12, 10, 8, 6) if presenter else (MOST,):
-            self._graph = collapsed(whole, collapse, by_kind=presenter, most=most, alone=alone)
-            self._layout = lay_out(self._graph) if past is None else past.lay_out(self._graph, trace)
-            if self._layout is None or self._layout.scale >= LARGE:
+            self.graph = collapsed(whole, collapse, by_kind=presenter, most=most, alone=alone)
+            self.layout = lay_out(self.graph) if past is None else past.lay_out(self.graph, trace)
+            if self.layout is None or self.layout.scale >= LARGE:
                 break
-        if past is not None and self._layout is not None:
-            past.keep(self._graph, trace, self._layout)
+        if past is not None and self.layout is not None:
+            past.keep(self.graph, trace, self.layout)
 
     def svg(self, step: int | None = None, *, whole: bool = True) -> str:
         """The picture after a step, counted from 1; 0 is before the first. Raises RuntimeError without Graphviz.
 
         Where nothing has happened there is nothing to draw, and it raises the same. `whole` as in `draw.svg`.
         """
-        if self._layout is None:
+        if self.layout is None:
             raise RuntimeError(self._hint)
         number = self.step if step is None else _within(self.trace, step)
         before = number - 1
         while before > 0 and self.trace[before].refused == "broken":  # it shows what the step before it has changed
             before -= 1
-        now, was = (self._graph.frame(self._frame_after(one)) for one in (number, max(before, 0)))
+        now, was = self.frame(number), self.frame(max(before, 0))
         about = self.trace[number - 1].sentence if number else "Before the first step."
-        return svg(self._graph, self._layout, now, was, name=f"v{secrets.token_hex(4)}", about=about, whole=whole)
+        return svg(self.graph, self.layout, now, was, name=f"v{secrets.token_hex(4)}", about=about, whole=whole)
 
     @property
     def _hint(self) -> str:
-        return HOW_TO_GET_PICTURES if self._graph.nodes else NOTHING
+        return HOW_TO_GET_PICTURES if self.graph.nodes else NOTHING
 
-    def _frame_after(self, step: int) -> int:
-        return self._graph.at_step[step - 1] if step else 0
+    def frame(self, step: int) -> Frame:
+        """What is there after a step, counted from 1; 0 is before the first."""
+        return self.graph.frame(self.graph.at_step[step - 1] if step else 0)
 
     def data(self, *, drawn: bool = True) -> Data:
         """What the script needs: the picture, what each effect changes in it, and the words.
@@ -128,18 +132,19 @@ class Player:
         """
         sources = Sources()
         base = self.trace.micro[0].index if self.trace.micro else 0
-        steps = [_step(step, step.last - base + 1, sources) for step in self.trace]
-        effects = [_effect(micro, sources) for micro in self.trace.micro]
+        by_name = _with_names(self.trace)
+        steps = [_step(step, step.last - base + 1, sources, by_name) for step in self.trace]
+        effects = [_effect(micro, sources, by_name) for micro in self.trace.micro]
         data = {
             "step": self.step,
             "views": self.views,
             "presenter": self.presenter,
             "share": self.trace.replay,
             "skipped": self.trace.skipped,
-            "svg": self.svg() if self._layout else "",
+            "svg": self.svg() if self.layout else "",
             "hint": self._hint,
             "parts": self._parts(),
-            "changes": self._graph.changes,
+            "changes": self.graph.changes,
             "steps": steps,
             "effects": effects,
             "places": sources.places,
@@ -147,10 +152,10 @@ class Player:
             "texts": sources.texts,
             "lanes": lanes_data(self.trace),
             "counters": counters_data(self.trace, self._hide, drawn=drawn),
-            "reasons": reasons_data(self.trace, [node.oid for node in self._graph.nodes]),
+            "reasons": reasons_data(self.trace, [node.oid for node in self.graph.nodes]),
         }
-        if self._layout is None:
-            states = zip([0, *self._graph.at_step], self.trace.states(), strict=True)
+        if self.layout is None:
+            states = zip([0, *self.graph.at_step], self.trace.states(), strict=True)
             data["trees"] = {frame: state_text(state, hide=self._hide) for frame, state in states}
         return data
 
@@ -160,10 +165,10 @@ class Player:
 
     def _parts(self) -> Data:
         """By its key, what each thing in the picture is: a node, a row of one, an arrow, or a reference told on one."""
-        parts: Data = {node.key: ["node", node.oid] for node in self._graph.nodes}
-        for node in self._graph.nodes:
+        parts: Data = {node.key: ["node", node.oid] for node in self.graph.nodes}
+        for node in self.graph.nodes:
             parts |= {row.key: ["row", node.key, row.cell] for row in node.rows}
-        for edge in self._graph.edges:
+        for edge in self.graph.edges:
             parts[edge.key] = ["edge", edge.holder, edge.target, edge.sort]
             parts |= {label.key: ["label", edge.key] for label in edge.labels}
         return parts
@@ -178,7 +183,7 @@ class Player:
 
     def _still(self) -> str:
         """What is to be seen where scripts may not run."""
-        if self._layout is None:
+        if self.layout is None:
             return f'<pre class="vfiosim-still">{_escaped(str(self))}</pre>'
         picture = quote(_plain(self.svg(whole=False)).replace('"', "'"), safe=READABLE).replace("&", "&amp;")
         alt = _escaped(f"Run the cell to step through. {self}")
@@ -186,7 +191,7 @@ class Player:
 
     def __str__(self) -> str:
         text = steps_text(self.trace) or NOTHING
-        return text if self._layout or not self._graph.nodes else f"{text}\n{self._hint}"
+        return text if self.layout or not self.graph.nodes else f"{text}\n{self._hint}"
 
     __repr__ = __str__
 
@@ -197,7 +202,7 @@ class Player:
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         bundle = {"text/plain": str(self), "text/html": self.html()}
-        if self._layout is not None:
+        if self.layout is not None:
             bundle["image/svg+xml"] = self.svg(len(self.trace), whole=False)
         return bundle
 
@@ -225,22 +230,31 @@ def _packed(text: str) -> str:
     return base64.b64encode(packer.compress(text.encode()) + packer.flush()).decode()
 
 
-def _step(step: Step, frame: int, sources: Sources) -> Data:
+def _with_names(trace: Trace) -> Callable[[str], str]:
+    """Makes of a text one in which each thread is called as in the picture."""
+    named = lanes(trace)
+    if not named:
+        return lambda text: text
+    threads = re.compile(rf"(?<!\w)({'|'.join(map(re.escape, named))})(?![\w#])")
+    return lambda text: threads.sub(lambda found: named[found[0]], text)
+
+
+def _step(step: Step, frame: int, sources: Sources, by_name: Callable[[str], str]) -> Data:
     return {
         "frame": frame,
         "phase": step.phase,
-        "sentence": step.sentence,
-        "thread": step.thread,
+        "sentence": by_name(step.sentence),
+        "thread": by_name(step.thread),
         "refused": step.refused,
         "waits": step.waits,
         "place": sources.number(step),
-        "changes": [str(change) for change in step.changes],
+        "changes": [by_name(str(change)) for change in step.changes],
     }
 
 
-def _effect(micro: MicroStep, sources: Sources) -> Data:
-    changes = [str(edit) for edit in micro.edits]
-    return {"text": micro.text, "place": sources.number(micro), "changes": changes}
+def _effect(micro: MicroStep, sources: Sources, by_name: Callable[[str], str]) -> Data:
+    changes = [by_name(str(edit)) for edit in micro.edits]
+    return {"text": by_name(micro.text), "place": sources.number(micro), "changes": changes}
 
 
 def _within(trace: Trace, step: int) -> int:

@@ -70,6 +70,7 @@ def how_many(seed: int) -> Question:
             f"You counted the descriptors. The file is held by {' and '.join(others)}, too.",
             M.ONE_NUMBER_ONE_HOLDER,
             lambda: Finding(str(total), *_counted(session, name, {"BIND", "FILE_ADD"}), held),
+            "is listed" if name == DEVICE else "gets an object in",
         )
     return Question(
         f"{told(session, last_is_open=False)} How many references has {code(name)} now ({code('f_ref')})?",
@@ -124,13 +125,13 @@ def _kept(session: Session, steps: Trace, name: str) -> Slip:
     if name == BINDING and closed[IOMMUFD]:
         belief, at = M.CLOSING_IS_RELEASING, closed[IOMMUFD]
     else:
-        at = closed[IOMMUFD if name in (IOMMUFD, CONTEXT) else DEVICE]
-        belief = M.ONE_NUMBER_ONE_HOLDER
-    still = "still alive after this close" if at else "alive: no close has touched its holders"
+        belief, at = M.ONE_NUMBER_ONE_HOLDER, closed[IOMMUFD if name in (IOMMUFD, CONTEXT) else DEVICE]
+    if not at:
+        return Slip(f"No close has touched what keeps {code(name)} alive: {code(str(path))}.", at="close")
     return Slip(
-        f"{code(name)} is {still}. A path to it: {code(str(path))}.",
-        belief if at else None,
-        lambda: Finding("", steps, at or -1),
+        f"{code(name)} is still alive after this close. What keeps it: {code(str(path))}.",
+        belief,
+        lambda: Finding("", steps, at),
     )
 
 

@@ -1,0 +1,334 @@
+"""Whoever answers wrongly is told what fits that answer; whoever has not begun is told what to do first, and nothing is counted."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from itertools import chain
+
+import pytest
+
+from tests import feedback
+from tests.feedback import Row, of_drill, of_lessons, problem, questions
+from vfiosim.lab import ByHand, Exercise, Ordering, Parsons, Prediction, Quiz, RoomView, Session, progress
+from vfiosim.lab.question import CHOICE, NONE, NUMBER, TYPED, Misconception, Question
+from vfiosim.lab.style import words
+from vfiosim.lab.verdict import called, named
+from vfiosim.lessons import misconceptions as M
+from vfiosim.lessons import one_bind, races, start, who_holds_whom
+from vfiosim.lessons.drills import KINDS
+from vfiosim.lessons.drills.calls import scenario
+
+PUZZLES = (one_bind.STEPS, who_holds_whom.LET_GO, races.USE_AFTER_FREE)
+TASKS = (start.FREE, start.KEEP, one_bind.EVERY_REFUSAL, one_bind.FREE_THE_DEVICE, who_holds_whom.LIVE_WITHOUT_A_NUMBER)
+EACH_TABLE = pytest.mark.parametrize("table", ["lessons", *KINDS])
+EACH_PUZZLE = pytest.mark.parametrize("puzzle", PUZZLES, ids=[puzzle.name for puzzle in PUZZLES])
+
+
+def rows_of(table: str) -> tuple[Row, ...]:
+    return of_lessons() if table == "lessons" else of_drill(table)
+
+
+# ---- what is said about a wrong answer
+
+
+@EACH_TABLE
+def test_every_wrong_answer_is_told_something(table):
+    assert [str(row) for row in rows_of(table) if not words(row.slip.text)] == []
+
+
+def test_no_right_answer_is_told_as_a_wrong_one():
+    for question in questions():
+        answer = question.experiment().answer
+        assert question.kind not in (CHOICE, NUMBER, TYPED) or answer not in question.wrong, question.name
+
+
+def test_no_two_wrong_choices_of_a_question_are_told_the_same():
+    for question in questions():
+        told = [row.slip.text for row in of_lessons() if row.question is question and question.kind == CHOICE]
+        assert len(told) == len(set(told)), question.name
+
+
+SHOWN_BY: dict[Misconception, set[tuple[str, object]]] = {
+    M.OPEN_IS_ENOUGH: {("01 open is enough?", "0")},
+    M.ONE_NUMBER_ONE_HOLDER: {
+        ("01 who holds the iommufd?", "1"),
+        ("01 check: a copy", "EINVAL"),
+        ("02 who is alive?", "-file vfio0#1"),
+        ("02 who is alive?", "-vfio_device_file 1"),
+        ("02 a mapping", "goes"),
+        ("02 check: message", "goes"),
+    },
+    M.ALL_CHECKS_AT_ONCE: {("01 which error wins?", "EBADF"), ("01 check: two wrong fields", "EBADF")},
+    M.CLOSING_IS_RELEASING: {
+        ("01 close the iommufd first", "unbound"),
+        ("02 who is alive?", "-file iommu#1"),
+        ("02 who is alive?", "-iommufd_ctx 1"),
+        ("02 who is alive?", "-iommufd_device 1"),
+    },
+    M.SECOND_OPEN_IS_FINE: {("02 a second open", "1 2")},
+    M.LOOKING_IS_HOLDING: {("02 weak", "lives")},
+    M.LAST_IN_FIRST_OUT: {("02 check: order", "iommufd_ctx 1")},
+    M.ONE_CALL_AFTER_THE_OTHER: {("10 who wins?", "first"), ("10 a dying VM", "nothing")},
+    M.FAILED_IS_UNDONE: {("10 a failed bind", "kept")},
+    M.LOCKED_IS_BUSY: {("10 check: a held lock", "EBUSY")},
+    M.EACH_ACCESS_LOCKED: {("10 check: a lock for each", "safe")},
+}
+
+
+def test_a_misconception_is_named_only_where_whoever_answers_so_must_have_it():
+    found: dict[Misconception, set[tuple[str, object]]] = {}
+    for row in of_lessons():
+        if row.slip.misconception:
+            found.setdefault(row.slip.misconception, set()).add((row.question.name, row.key))
+    assert found == SHOWN_BY
+
+
+def test_every_misconception_is_shown_by_some_wrong_answer():
+    rows = chain.from_iterable(map(rows_of, ["lessons", *KINDS]))
+    assert {row.slip.misconception for row in rows} - {None} == set(M.ALL)
+
+
+def test_in_a_drill_two_mistakes_are_told_apart_by_the_order_of_their_checks():
+    session, outcome = scenario([], "vfio1")
+    made = [micro.text for micro in session.steps.micro]
+    assert not outcome.refused
+
+    def place(check: str) -> int:
+        text = check if check == "copy_from_user" else f"[{check}]"
+        return max(n for n, made_text in enumerate(made) if text in made_text or check == "dma_owner_is_other")
+
+    late = [
+        row for kind in ("errno", "order") for row in of_drill(kind) if row.slip.misconception is M.ALL_CHECKS_AT_ONCE
+    ]
+    assert len(late) > 12
+    for row in late:
+        (loser,) = re.findall(r"<code>(\w+)</code>", row.slip.text)
+        (winner,) = re.findall(r"check (\w+) at", row.question.experiment().evidence[0])
+        assert place(winner) < place(loser), row
+
+
+@pytest.mark.parametrize("kind", ["errno", "order"])
+def test_a_second_open_misleads_only_where_there_is_one(kind):
+    for row in of_drill(kind):
+        if row.slip.misconception is M.SECOND_OPEN_IS_FINE:
+            assert row.question.text.count('open("/dev/vfio/devices/') == 2, row
+            assert not str(row.wrong).endswith("single_open"), row  # who says that it refuses does not think it fine
+
+
+# ---- what is shown
+
+
+def stems(text: str) -> set[str]:
+    """The words that carry a meaning, without an s at their end."""
+    return {word.rstrip("s") for word in re.findall(r"[\w#]+", text.lower())} - COMMON
+
+
+COMMON = {
+    *[
+        "a",
+        "an",
+        "and",
+        "are",
+        "as",
+        "at",
+        "b",
+        "be",
+        "by",
+        "do",
+        "doe",
+        "did",
+        "for",
+        "from",
+        "ha",
+        "in",
+        "into",
+        "is",
+        "it",
+    ],
+    *[
+        "must",
+        "no",
+        "not",
+        "of",
+        "on",
+        "only",
+        "or",
+        "so",
+        "than",
+        "that",
+        "the",
+        "then",
+        "there",
+        "this",
+        "to",
+        "too",
+        "wa",
+    ],
+    *["all", "after", "any", "before", "call", "more", "one", "return", "what", "which", "who", "with"],
+}
+
+
+@EACH_TABLE
+def test_the_step_that_is_shown_is_about_what_is_said(table):
+    for row in rows_of(table):
+        if row.slip.text == row.question.slip("no answer at all", "").text:
+            continue  # said about any number
+        answers = [words(named(row.question, answer)) for answer in (row.wrong, row.right)]
+        assert stems(" ".join([words(row.slip.text), *answers])) & stems(row.sentence), row
+
+
+@pytest.mark.parametrize("seed", feedback.SEEDS)
+def test_what_is_said_about_any_number_stands_beside_the_last_change_of_the_count(seed):
+    row = next(
+        row for row in of_drill("refs") if row.question is problem("refs", seed) and row.wrong == feedback.OTHERWISE
+    )
+    name = re.findall(r"<code>(file \S+)</code>", row.question.text)[-1]
+    assert f"{name}.f_ref" in [change.what for change in row.shown.trace[row.shown.step - 1].changes]
+
+
+@EACH_TABLE
+def test_the_player_stands_at_a_step(table):
+    for row in rows_of(table):
+        assert row.sentence, row
+
+
+def test_the_runs_of_the_lessons_are_short():
+    for row in of_lessons():
+        assert 0 < len(row.shown.trace) <= 23, row
+
+
+# ---- lines in order
+
+
+def wrong_orders(puzzle: Parsons) -> list[tuple[str, ...]]:
+    """Up to some place right, and then a line that is not."""
+    right = list(puzzle.lines)
+    lines = [*puzzle.lines, *puzzle.extra]
+    orders = [(*right[:n], key) for n in range(len(right)) for key in lines if key not in right[:n]]
+    return [*orders, *((one, other) for one in lines for other in lines if one != other)]
+
+
+@EACH_PUZZLE
+def test_every_line_at_a_first_wrong_place_is_told_why(puzzle):
+    told = 0
+    for order in wrong_orders(puzzle):
+        slip = puzzle.slip(order, puzzle.judge(order))
+        if slip is not None:
+            told += 1
+            assert slip.text, order
+            assert slip.misconception in (None, M.ALL_CHECKS_AT_ONCE)
+    assert told > 4
+
+
+@EACH_PUZZLE
+def test_lines_as_they_are_given_are_never_in_a_right_order(puzzle):
+    assert puzzle.judge(Ordering(puzzle).chosen).place is not None
+
+
+# ---- whoever has not begun
+
+UNTOUCHED: dict[str, tuple[Callable[[], object], str]] = {
+    "choice": (lambda: Prediction(named_question("01 open is enough?")), "Choose one of the answers first."),
+    "errno": (lambda: Prediction(named_question("01 which error wins?")), "Type a prediction first."),
+    "number": (lambda: Prediction(named_question("02 fork")), "Type a prediction first."),
+    "order": (lambda: Prediction(named_question("02 check: order"), quick=True), "Move them first, with Up and Down."),
+    "set": (lambda: Prediction(named_question("02 who is alive?")), f"tick “{NONE}”"),
+    "quiz": (lambda: who_holds_whom.quiz().questions[2], "Move them first, with Up and Down."),
+    **{
+        puzzle.name: (lambda puzzle=puzzle: Ordering(puzzle), "Move them first, with Up and Down.")  # type: ignore[misc]
+        for puzzle in PUZZLES
+    },
+    "00 free": (start.free_it, "Make a call first: press a button below."),
+    "00 keep": (start.keep_it, "Make a call first: press a button below."),
+    "01 errors": (one_bind.errors, "Make a call first: press a button below."),
+    "01 exercise": (one_bind.exercise, "Make a call first: press a button below."),
+    "02 exercise": (who_holds_whom.exercise, "Make a call first: press a button below."),
+    "10 by hand": (races.by_hand, "No call has begun. Let one of them go on first."),
+    "10 mend": (races.mend, "Nothing is changed as yet: this is the function with the bug."),
+}
+
+
+def named_question(name: str) -> Question:
+    return next(question for question in questions() if question.name == name)
+
+
+def press(task: object) -> None:
+    """Its own button that judges."""
+    button = {Prediction: "commit", RoomView: "prove"}.get(type(task), "check")
+    getattr(task, button).click()
+
+
+@pytest.mark.parametrize("kind", UNTOUCHED)
+def test_an_untouched_task_says_what_to_do_first_and_counts_nothing(kind, tmp_path, monkeypatch):
+    monkeypatch.setenv("VFIOSIM_PROGRESS", str(tmp_path / "progress.json"))
+    make, first = UNTOUCHED[kind]
+    task = make()
+    shown = len(task.children)  # type: ignore[attr-defined]
+    press(task)
+    assert first in task.message  # type: ignore[attr-defined]
+    assert "✕" not in task.message  # type: ignore[attr-defined]
+    assert progress.answers == {}
+    assert len(task.children) == shown, "nothing is shown that tells the solution"  # type: ignore[attr-defined]
+    if isinstance(task, Exercise | Ordering | ByHand | RoomView):
+        assert task.help.solution.disabled
+    else:
+        assert isinstance(task, Prediction)
+        assert task.predicted is None
+        assert task.right is None
+
+
+def test_a_quiz_in_which_nothing_is_answered_has_them_all_to_go():
+    quiz = who_holds_whom.quiz()
+    assert isinstance(quiz, Quiz)
+    for question in quiz.questions:
+        question.commit.click()
+    assert quiz.message == "0 of 3 right, 3 to go."
+
+
+def test_whoever_takes_everything_back_has_not_begun():
+    exercise = start.free_it()
+    exercise.bench.fd.text.value = "4"
+    exercise.bench.buttons["close"].click()
+    exercise.bench.undo.click()
+    exercise.check.click()
+    assert "Make a call first" in exercise.message
+
+
+# ---- tasks
+
+
+def begun(task: object, *calls: Callable[[Session], object]) -> Session:
+    session: Session = task.begun()  # type: ignore[attr-defined]
+    for call in calls:
+        call(session)
+    return session
+
+
+def slip_of(task: object, session: Session) -> str:
+    return next((slip.text for fits, slip in task.slips if fits(session)), "")  # type: ignore[attr-defined]
+
+
+def test_who_binds_when_only_that_is_missing_has_not_bound_too_early():
+    task = one_bind.EVERY_REFUSAL
+    session = begun(task, one_bind.meet_them)
+    session.undo()
+    assert len(task.missing(session)) == 1
+    assert slip_of(task, session) == ""
+    assert "bound now" in slip_of(task, begun(task, lambda session: session.bind(3, argsz=24, iommufd=4)))
+
+
+@pytest.mark.parametrize("task", TASKS, ids=[task.name for task in TASKS])
+def test_who_has_made_no_mistake_is_told_of_none(task):
+    assert slip_of(task, task.begun()) == ""
+    assert slip_of(task, task.solved()) == ""
+    assert json.dumps(task.missing(task.solved())) == "[]"
+
+
+# ---- misconceptions
+
+
+def test_a_discussion_is_called_by_its_project_and_number():
+    said = words(called(M.OWN_DRIVER_IS_ENOUGH))
+    assert "in the discussions of kubevirt (issue 6718) , incus (issue 3422)" in said

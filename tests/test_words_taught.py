@@ -1,0 +1,105 @@
+"""No lesson uses a word before the lesson that teaches it, wherever a reader can see it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+import pytest
+
+from tests.feedback import Row, of_drill, of_lessons, problem
+from tests.conftest import ROOT
+from tests.test_notebook_form import cells, code_of
+from vfiosim.assets import asset
+from vfiosim.lab import Exercise, Ordering, Quiz, Slip
+from vfiosim.lab.style import words
+from vfiosim.lab.verdict import misled
+from vfiosim.lessons import one_bind, start, who_holds_whom
+from vfiosim.trace import Trace
+from vfiosim.views.player import Player
+
+ORDER = ("00_start", "01_one_bind", "02_who_holds_whom", "10_races")  # as they are taught
+LESSONS = {"00_start": start, "01_one_bind": one_bind, "02_who_holds_whom": who_holds_whom}
+NEVER = "never"
+TAUGHT = {  # what a reader may see → the lesson that teaches it
+    r"\beffects?\b": "10_races",
+    r"\bmisconception \d": NEVER,
+    r"\bthread \d": NEVER,  # whose it is can be said in words
+    r"(?<![.\w])[a-z]+:\d+\b": NEVER,  # the number of a call
+}
+
+
+def text_of(lesson: str) -> str:
+    return "\n".join(cells(ROOT / "notebooks" / f"{lesson}.ipynb", "markdown"))
+
+
+def of_question(row: Row) -> Iterator[str]:
+    question = row.question
+    yield from (question.text, question.because, *question.hints, *question.choices.values())
+    yield from question.experiment().evidence
+    yield misled(row.slip)
+    yield from of_player(row.shown.trace)
+
+
+def of_player(trace: Trace) -> Iterator[str]:
+    """What the player of a trace shows: its sentences, what changes, who runs, what stands in the picture."""
+    data = Player(trace).data(drawn=False)
+    for step in data["steps"]:
+        yield from (step["sentence"], step["thread"], *step["changes"])
+    yield from (text for changes in data["changes"] for text in changes.values())
+    yield from (*data["lanes"]["names"], *map(str, data["lanes"]["bars"]))
+
+
+def of_task(task: Any) -> Iterator[str]:
+    yield from (task.text, *([task.hint] if isinstance(task.hint, str) else task.hint), task.explained)
+    yield from (misled(slip) for _, slip in task.slips)
+    yield from task.missing(task.begun())
+    yield from of_player(task.solved().machine.trace)
+
+
+def of_puzzle(puzzle: Any) -> Iterator[str]:
+    yield from (puzzle.text, puzzle.because, *puzzle.hints, *puzzle.lines.values(), *puzzle.extra.values())
+    yield from (misled(slip if isinstance(slip, Slip) else Slip(slip)) for slip in puzzle.slips.values())
+    yield from of_player(puzzle.judge(tuple(puzzle.lines)).trace)
+
+
+@cache
+def shown(lesson: str) -> tuple[str, ...]:
+    """All that a reader of this lesson can see, as text."""
+    texts = [*text_of(lesson).splitlines(), *code_of(lesson).splitlines()]
+    for row in of_lessons():
+        if row.question.name.startswith(lesson[:2]):
+            texts += of_question(row)
+    for made in re.findall(r"^(?:start|one_bind|lesson)\.(\w+)\(\)$", code_of(lesson), re.MULTILINE):
+        widget = getattr(LESSONS[lesson], made)()
+        texts += of_task(widget.task) if isinstance(widget, Exercise) else ()
+        texts += of_puzzle(widget.puzzle) if isinstance(widget, Ordering) else ()
+        texts += () if isinstance(widget, Quiz) else (str(widget.in_words()),)
+    for kind, seed in re.findall(r'drill\("(\w+)", seed=(\d+)\)', code_of(lesson)):
+        texts += [
+            text for row in of_drill(kind) if row.question is problem(kind, int(seed)) for text in of_question(row)
+        ]
+    return tuple(words(text) for text in texts)
+
+
+@pytest.mark.parametrize("word", TAUGHT)
+@pytest.mark.parametrize("lesson", LESSONS)
+def test_no_word_is_shown_before_the_lesson_that_teaches_it(lesson, word):
+    assert len(shown(lesson)) > 100
+    if TAUGHT[word] == NEVER or ORDER.index(lesson) < ORDER.index(TAUGHT[word]):
+        assert [text for text in shown(lesson) if re.search(word, text)] == []
+
+
+def test_the_lesson_that_teaches_a_word_says_what_it_means():
+    assert "*effect*" in text_of("10_races")
+
+
+def test_the_controls_of_the_player_use_no_word_that_is_taught_later():
+    script = asset("player.js").read_text("utf-8")
+    controls = re.search(r"listed\(\) \{.*?return new Map", script, re.DOTALL)
+    assert controls
+    labels = re.findall(r'"([^"]*)"', re.sub(r'^ *\["\w+", "[^"]*",', "", controls[0], flags=re.MULTILINE))
+    assert "next step" in labels
+    assert [label for label in labels if re.search(r"\beffects?\b", label)] == []
