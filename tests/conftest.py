@@ -9,6 +9,7 @@ from hypothesis import settings
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests import browser as chromium
+from tests.desk import Desk
 
 ROOT = Path(__file__).resolve().parent.parent
 NO_BROWSER = "Chromium was not found: install `chromium` or set CHROMIUM=/path/to/it"
@@ -18,14 +19,14 @@ os.environ["VFIOSIM_PROGRESS"] = ""  # what tests answer is nobody's progress
 # A loaded machine is slow, not wrong.
 settings.register_profile("vfiosim", deadline=None)
 settings.load_profile("vfiosim")
-expect.set_options(timeout=20_000)
+expect.set_options(timeout=1000 * chromium.PATIENCE)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what uses the server or the page, and run it last: Playwright keeps an event loop in this thread."""
     for item in items:
-        if {"jupyterlab", "page", "browser"} & set(getattr(item, "fixturenames", ())):
+        if {"browser", "jupyterlab", "page"} & set(getattr(item, "fixturenames", ())):
             item.add_marker("browser")
     items.sort(key=lambda item: item.get_closest_marker("browser") is not None)
 
@@ -68,7 +69,7 @@ def page(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
     """A page in a fresh context, whose kernels end with it; a script error on it fails the test."""
     context = browser.new_context(viewport={"width": 1280, "height": 720})
     shown = context.new_page()
-    shown.set_default_timeout(60_000)
+    shown.set_default_timeout(1000 * chromium.PATIENCE)
     errors: list[str] = []
     shown.on("pageerror", lambda error: errors.append(str(error)))
     yield shown
@@ -76,3 +77,30 @@ def page(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
     if "jupyterlab" in request.fixturenames:
         request.getfixturevalue("jupyterlab").leave(shown)
     assert not errors, f"script errors on the page: {errors}"
+
+
+@pytest.fixture(scope="session")
+def jupyterlab_page(browser: Browser, jupyterlab: chromium.JupyterLab) -> Iterator[Desk]:
+    """The page that the tests of this process share, as the last of them has left it."""
+    context = browser.new_context(reduced_motion="reduce")
+    page = context.new_page()
+    page.set_default_timeout(1000 * chromium.PATIENCE)
+    yield Desk(page, jupyterlab)
+    context.close()
+
+
+@pytest.fixture
+def desk(jupyterlab_page: Desk) -> Desk:
+    """The shared page of JupyterLab with nothing on it."""
+    jupyterlab_page.clear()
+    return jupyterlab_page
+
+
+@pytest.fixture(autouse=True)
+def _no_script_errors(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A script error on the shared page fails the test in which it came."""
+    if "jupyterlab_page" not in request.fixturenames:
+        yield
+        return
+    with request.getfixturevalue("jupyterlab_page").watched():
+        yield
