@@ -28,14 +28,14 @@ LEAVE_ALL_BUT = """async home => {
         one.close();
     }
 }"""
-OPEN = "path => window.jupyterapp.commands.execute('docmanager:open', { path, factory: 'Notebook' })"
-THEME = "theme => window.jupyterapp.commands.execute('apputils:change-theme', { theme })"
+OPEN = "async path => { await window.jupyterapp.commands.execute('docmanager:open', { path, factory: 'Notebook' }); }"
+THEME = "async theme => { await window.jupyterapp.commands.execute('apputils:change-theme', { theme }); }"
 EMPTY = f"""() => {{
     {HERE}
     const cells = here.content.model.sharedModel;
     cells.deleteCellRange(1, cells.cells.length);
 }}"""
-FORGET = f"code => {{ {HERE} return kernel.requestExecute({{ code, store_history: false }}).done.then(() => null); }}"
+FORGET = f"async code => {{ {HERE} await kernel.requestExecute({{ code, store_history: false }}).done; }}"
 CLEAN = """
 from ipywidgets import Widget
 from vfiosim.lab.presenter import presenter
