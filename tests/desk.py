@@ -69,7 +69,7 @@ class Desk:
         """The desk as it was at first, whatever a test has left on it."""
         self.page.set_viewport_size({"width": SCREEN[0], "height": SCREEN[1]})
         self.page.evaluate(LEAVE_ALL_BUT, HOME)
-        self._show(HOME)
+        self.show(HOME)
         self.page.evaluate(EMPTY)
         self.page.evaluate(FORGET, CLEAN)
         self.theme("JupyterLab Light")
@@ -88,10 +88,15 @@ class Desk:
         expect(shown).to_be_visible()
         return shown
 
-    def notebook(self, name: str) -> Page:
+    def show(self, name: str) -> Page:
+        """Open a notebook with a kernel of its own."""
+        self.page.evaluate(OPEN, name)
+        self.lab.wait_for_kernel(self.page, name)
+        return self.page
+
+    def run(self, name: str) -> Page:
         """Open a notebook with a kernel of its own, and run all of it."""
-        self._show(name)
-        run_all(self.page)
+        run_all(self.show(name))
         return self.page
 
     def fresh(self, name: str) -> Page:
@@ -104,10 +109,6 @@ class Desk:
         self.page.evaluate(THEME, name)
         light = "false" if name.endswith("Dark") else "true"
         expect(self.page.locator("body")).to_have_attribute("data-jp-theme-light", light)
-
-    def _show(self, name: str) -> None:
-        self.page.evaluate(OPEN, name)
-        self.lab.wait_for_kernel(self.page, name)
 
     @contextmanager
     def watched(self) -> Iterator[None]:

@@ -42,7 +42,7 @@ def test_a_cell_that_fails_fails_the_test(desk: Desk) -> None:
         desk.cell("1 / 0")
     desk.lab.add("fails.ipynb", "1 / 0", "print('never')")
     with pytest.raises(AssertionError, match="a cell failed: ZeroDivisionError"):
-        desk.notebook("fails.ipynb")
+        desk.run("fails.ipynb")
 
 
 def test_a_script_error_fails_the_test_in_which_it_came_and_no_other(desk: Desk) -> None:
