@@ -88,6 +88,10 @@ class JupyterLab:
         """End the kernels of what was open on a page: who opens it next begins like a reader who was not there before."""
         names = {name for opened, name in self.opened if opened is page}
         self.opened[:] = [(opened, name) for opened, name in self.opened if opened is not page]
+        self.end_kernel(*names)
+
+    def end_kernel(self, *names: str) -> None:
+        """End the kernels of these notebooks, as after the lesson."""
         for session in self._ask("GET", "sessions"):
             if session["path"] in names:
                 self._ask("DELETE", f"sessions/{session['id']}")

@@ -19,7 +19,10 @@ os.environ["VFIOSIM_PROGRESS"] = ""  # what tests answer is nobody's progress
 # A loaded machine is slow, not wrong.
 settings.register_profile("vfiosim", deadline=None)
 settings.load_profile("vfiosim")
-expect.set_options(timeout=1000 * chromium.PATIENCE)
+# Two processes have a page of JupyterLab each. The tests of these files share the first one, all others the second.
+FIRST_PAGE = {"test_browser", "test_lab_access", "test_lab_everywhere", "test_lab_screen", "test_sandbox_browser"}
+
+expect.set_options(timeout=120_000)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -28,6 +31,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if {"browser", "jupyterlab", "page"} & set(getattr(item, "fixturenames", ())):
             item.add_marker("browser")
+        if "jupyterlab" in getattr(item, "fixturenames", ()):
+            page = "first" if item.path.stem in FIRST_PAGE else "second"
+            item.add_marker(pytest.mark.xdist_group(f"{page} page of JupyterLab"))
     items.sort(key=lambda item: item.get_closest_marker("browser") is not None)
 
 

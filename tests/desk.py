@@ -1,8 +1,8 @@
 """One page of JupyterLab for many tests, and what a reader does on it.
 
-To load JupyterLab costs as much as a dozen tests, and a kernel that has imported the lab as much as two. So tests run their cells one
-after the other on one page with one kernel. Each begins with an empty notebook, a kernel without variables and widgets, light colours,
-and a screen of one size.
+To load JupyterLab costs as much as a dozen tests, and a kernel that has imported the lab as much as two. So tests run their
+cells one after the other on one page with one kernel. Each begins with an empty notebook, a kernel without variables and widgets,
+light colours, and a screen of one size.
 """
 
 from __future__ import annotations
@@ -61,6 +61,7 @@ class Desk:
     def __init__(self, page: Page, lab: JupyterLab) -> None:
         self.page, self.lab = page, lab
         self.errors: list[str] = []
+        self._read = ""
         page.on("pageerror", lambda error: self.errors.append(str(error)))
         lab.add(HOME, "")
         lab.open(page, HOME)
@@ -90,6 +91,7 @@ class Desk:
 
     def show(self, name: str) -> Page:
         """Open a notebook with a kernel of its own."""
+        self._read = ""
         self.page.evaluate(OPEN, name)
         self.lab.wait_for_kernel(self.page, name)
         return self.page
@@ -99,9 +101,13 @@ class Desk:
         run_all(self.show(name))
         return self.page
 
-    def fresh(self, name: str) -> Page:
-        """Load the whole page anew with a notebook, as who follows a link to it."""
-        self.lab.open(self.page, name)
+    def read(self, name: str) -> Page:
+        """Load the whole page anew with a notebook, as who follows a link to it, and run all of it; once as long as it is shown."""
+        if self._read != name:
+            self.page.evaluate(LEAVE_ALL_BUT, HOME)
+            self.lab.open(self.page, name)
+            run_all(self.page)
+            self._read = name
         return self.page
 
     def theme(self, name: str) -> None:
@@ -173,3 +179,33 @@ def cell_of(page: Page, call: str) -> Locator:
     cell = page.locator(".jp-CodeCell", has_text=call).first
     cell.scroll_into_view_if_needed()
     return cell
+
+
+# ---- what is wrong with what is shown: JavaScript, of a part of the page
+
+SMALL = """ask => [...ask.querySelectorAll('button, input, label, li, p, td, th, code, .widget-html-content')]
+    .filter(e => !e.closest('.vfiosim-player') && !e.closest('.vfiosim-lab:not(.vfiosim-ask)') && e.offsetParent
+        && e.textContent.trim() && parseFloat(getComputedStyle(e).fontSize) < LIMIT)
+    .map(e => e.outerHTML.slice(0, 120))"""
+NAMELESS = """ask => [...ask.querySelectorAll('button, input, select')].filter(e => e.offsetParent)
+    .filter(e => !(e.textContent.trim() || e.getAttribute('aria-label') || e.title
+        || (e.labels && [...e.labels].some(l => l.textContent.trim()))))
+    .map(e => e.outerHTML.slice(0, 120))"""
+
+PALE = """ask => {
+    const part = v => (v /= 255) <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4;
+    const light = ([r, g, b]) => .2126 * part(r) + .7152 * part(g) + .0722 * part(b);
+    const numbers = text => (text.match(/[0-9.]+/g) || []).map(Number);
+    const back = e => {
+        for (; e; e = e.parentElement) {
+            const colour = numbers(getComputedStyle(e).backgroundColor);
+            if (colour[3] !== 0) return colour;
+        }
+        return [255, 255, 255];
+    };
+    return [...ask.querySelectorAll('button, label, li, p, td, th, b, code, a, span')]
+        .filter(e => !e.closest('.vfiosim-player') && e.offsetParent && e.textContent.trim() && !e.disabled)
+        .map(e => [e, light(numbers(getComputedStyle(e).color)), light(back(e))])
+        .filter(([e, a, b]) => (Math.max(a, b) + .05) / (Math.min(a, b) + .05) < 4.5)
+        .map(([e]) => e.outerHTML.slice(0, 120));
+}"""

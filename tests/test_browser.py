@@ -7,7 +7,6 @@ import sys
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser import run_all
 from tests.conftest import ROOT
 from tests.desk import Desk, button
 
@@ -46,7 +45,7 @@ def test_a_cell_that_fails_fails_the_test(desk: Desk) -> None:
 
 
 def test_a_script_error_fails_the_test_in_which_it_came_and_no_other(desk: Desk) -> None:
-    with pytest.raises(AssertionError, match="script errors on the page.*oops"), desk.watched():
+    with pytest.raises(AssertionError, match=r"script errors on the page.*oops"), desk.watched():
         desk.page.evaluate("() => new Promise(go => setTimeout(() => { setTimeout(go); throw new Error('oops'); }))")
     assert desk.errors == []
 

@@ -225,9 +225,7 @@ def test_running_a_notebook_again_closes_what_its_outputs_no_longer_show(desk: D
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A notebook with sandbox, races and room that was run and saved without the state of its widgets."""
-    notebook = nbformat.v4.new_notebook(
-        cells=[nbformat.v4.new_code_cell(cell) for cell in (LAB, RUN, *CELLS, "box")]
-    )
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in (LAB, RUN, *CELLS, "box")])
     NotebookClient(notebook, timeout=120, store_widget_state=False, resources={"metadata": {"path": ROOT}}).execute()
     path = tmp_path_factory.mktemp("saved") / "saved.ipynb"
     nbformat.write(notebook, path)
@@ -254,9 +252,7 @@ def test_an_exported_notebook_shows_what_was_done_and_plays_with_the_network_off
     context.close()
 
 
-def test_an_untrusted_notebook_shows_a_picture_and_no_dead_buttons(
-    desk: Desk, saved: Path
-) -> None:
+def test_an_untrusted_notebook_shows_a_picture_and_no_dead_buttons(desk: Desk, saved: Path) -> None:
     name = "untrusted.ipynb"
     (desk.lab.folder / name).write_text(saved.read_text("utf-8"), "utf-8")
     page = desk.show(name)

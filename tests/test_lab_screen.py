@@ -64,7 +64,9 @@ def all_pressed(place: Locator, cell: str) -> None:
 
 
 @pytest.mark.parametrize("cell", PRESSES)
-def test_on_a_laptop_the_pressed_button_its_answer_and_the_picture_are_seen_together(lab: dict[str, Locator], cell: str) -> None:
+def test_on_a_laptop_the_pressed_button_its_answer_and_the_picture_are_seen_together(
+    lab: dict[str, Locator], cell: str
+) -> None:
     place = on(lab, LAPTOP, cell)
     all_pressed(place, cell)
     button = place.get_by_role("button", name=PRESSES[cell][-1], exact=True).first
@@ -115,7 +117,9 @@ def test_what_a_button_does_can_be_read_with_the_keyboard_alone(lab: dict[str, L
 
 
 @pytest.mark.parametrize("cell", PRESSES)
-def test_at_twice_the_size_nothing_sticks_out_and_the_answer_stands_below_its_button(lab: dict[str, Locator], cell: str) -> None:
+def test_at_twice_the_size_nothing_sticks_out_and_the_answer_stands_below_its_button(
+    lab: dict[str, Locator], cell: str
+) -> None:
     place = on(lab, ZOOMED, cell)
     assert place.evaluate("place => place.scrollWidth - place.clientWidth") <= 1
     place.page.wait_for_function(BELOW, arg=place.element_handle())

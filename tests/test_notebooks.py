@@ -13,8 +13,8 @@ import pytest
 from nbclient import NotebookClient
 from playwright.sync_api import Locator, Page, expect
 
-from tests.browser import JupyterLab, run_all
 from tests.conftest import ROOT
+from tests.desk import Desk, button, cell_of, press, pressed, said
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 NUMBERED = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
@@ -112,147 +112,124 @@ def test_an_exported_lesson_has_every_question_with_its_choices_and_the_task(exp
     assert "<b>Your task.</b>" in html
 
 
-# ---- in a browser
+# ---- in a browser: whole notebooks on a page that was loaded for them
 
 
-def button(place: Page | Locator, name: str) -> Locator:
-    return place.get_by_role("button", name=name, exact=True)
+@pytest.fixture
+def start(jupyterlab_page: Desk) -> Page:
+    return jupyterlab_page.read("00_start.ipynb")
 
 
-def bench_of(page: Page, call: str) -> Locator:
-    """The output of the cell that makes this call, on the screen."""
-    cell = page.locator(".jp-CodeCell", has_text=call)
-    cell.scroll_into_view_if_needed()
+@pytest.fixture
+def first(start: Page) -> Locator:
+    """The first bench as it was at first."""
+    start.set_viewport_size({"width": 1280, "height": 720})
+    cell = cell_of(start, "start.first_bind()")
+    press(cell, "Reset")
     return cell
 
 
-def person(page: Page) -> None:
-    """Wait as long as a person needs between two presses of one button; sooner they are one double click."""
-    page.wait_for_timeout(800)
-
-
 @pytest.fixture
-def start(page: Page, jupyterlab: JupyterLab) -> Page:
-    jupyterlab.open(page, "00_start.ipynb")
-    run_all(page)
-    return page
+def lesson(jupyterlab_page: Desk) -> Page:
+    return jupyterlab_page.read("01_one_bind.ipynb")
 
 
-@pytest.fixture
-def lesson(page: Page, jupyterlab: JupyterLab) -> Page:
-    jupyterlab.open(page, "01_one_bind.ipynb")
-    run_all(page)
-    return page
+def test_the_first_notebook_has_nothing_to_complain_of(start):
+    expect(start.locator(".jp-RenderedText[data-mime-type$=stderr]")).to_have_count(0)
 
 
-def test_in_the_first_notebook_one_press_on_bind_changes_the_picture(start):
-    bench = bench_of(start, "start.first_bind()")
-    born = bench.locator(".vfiosim-player .node:not(.off) title", has_text="iommufd_device 1")
-    expect(bench.locator(".vfiosim-player svg.vfiosim-graph")).to_be_visible()
+def test_in_the_first_notebook_one_press_on_bind_changes_the_picture(first):
+    born = first.locator(".vfiosim-player .node:not(.off) title", has_text="iommufd_device 1")
+    expect(first.locator(".vfiosim-player svg.vfiosim-graph")).to_be_visible()
     expect(born).to_have_count(0)
-    button(bench, "bind").click()
-    expect(bench.locator(".vfiosim-result")).to_contain_text("out_devid = 1")
-    expect(bench.locator(".vfiosim-player .sentence")).to_have_text("vmm calls ioctl(3, VFIO_DEVICE_BIND_IOMMUFD).")
-    button(bench, "Last").click()
+    press(first, "bind")
+    expect(said(first)).to_contain_text("out_devid = 1")
+    expect(first.locator(".vfiosim-player .sentence")).to_have_text("vmm calls ioctl(3, VFIO_DEVICE_BIND_IOMMUFD).")
+    button(first, "Last").click()
     expect(born).to_have_count(1)
 
 
-def test_in_the_first_notebook_the_keyboard_walks_through_a_bind(start):
-    bench = bench_of(start, "start.first_bind()")
-    button(bench, "bind").click()
-    player, sentence = bench.locator(".vfiosim-player"), bench.locator(".vfiosim-player .sentence")
+def test_in_the_first_notebook_the_keyboard_alone_makes_a_bind_and_walks_through_it(first):
+    keyboard = first.page.keyboard
+    button(first, "bind").focus()
+    keyboard.press("Enter")
+    player, sentence = first.locator(".vfiosim-player"), first.locator(".vfiosim-player .sentence")
+    expect(said(first)).to_contain_text("out_devid = 1")
     expect(sentence).to_contain_text("VFIO_DEVICE_BIND_IOMMUFD")
     player.focus()
     for keys, step in (("ArrowRight ArrowRight", 3), ("ArrowLeft", 2), ("End", 18), ("Home", 0), ("ArrowRight", 1)):
         for key in keys.split():
-            start.keyboard.press(key)
+            keyboard.press(key)
         expect(player).to_have_attribute("data-step", str(step))
-    start.keyboard.press("End")
+    keyboard.press("End")
     expect(sentence).to_have_text("The call returns 0.")
 
 
-def test_a_second_bind_is_refused_in_words_and_undo_takes_it_back(start):
-    bench = bench_of(start, "start.first_bind()")
-    button(bench, "bind").click()
-    expect(bench.locator(".vfiosim-result")).to_contain_text("→ 0")
-    person(start)
-    button(bench, "bind").click()
-    expect(bench.locator(".vfiosim-result")).to_contain_text("EINVAL this file is bound already")
-    button(bench, "Undo").click()
-    expect(bench.locator(".vfiosim-result")).to_contain_text("Taken back")
+def test_a_second_bind_is_refused_in_words_and_undo_takes_it_back(first):
+    pressed(first, ("bind", "→ 0"), ("bind", "EINVAL this file is bound already"), ("Undo", "Taken back"))
 
 
-def test_a_bind_can_be_made_with_the_keyboard_alone(start):
-    bench = bench_of(start, "start.first_bind()")
-    button(bench, "bind").focus()
-    start.keyboard.press("Enter")
-    expect(bench.locator(".vfiosim-result")).to_contain_text("out_devid = 1")
+def test_letters_of_the_first_picture_have_at_least_20_pixels_on_a_projector(first):
+    first.page.set_viewport_size({"width": 1920, "height": 1080})
+    press(first, "bind")
+    expect(first.locator(".vfiosim-player .sentence")).to_contain_text("VFIO_DEVICE_BIND_IOMMUFD")
+    sizes = first.locator(".vfiosim-player svg.vfiosim-graph").evaluate(
+        """svg => [...svg.querySelectorAll('text:not(.badge)')].filter(text => text.textContent.trim())
+            .map(text => parseFloat(getComputedStyle(text).fontSize) * svg.getScreenCTM().a)"""
+    )
+    assert len(sizes) > 10
+    assert min(sizes) >= 20
 
 
 def test_in_the_lesson_a_device_is_opened_and_asked_too_early(lesson):
-    bench = bench_of(lesson, "one_bind.gate()")
-    button(bench, "open device").click()
+    bench = cell_of(lesson, "one_bind.gate()")
+    press(bench, "open device")
     expect(bench.locator(".vfiosim-table")).to_contain_text("3 → file vfio0#1")
-    button(bench, "GET_INFO").click()
+    press(bench, "GET_INFO")
     expect(bench.locator(".vfiosim-result")).to_contain_text("EINVAL")
     expect(bench.locator(".vfiosim-player .sentence")).to_contain_text("vmm calls ioctl(3, VFIO_DEVICE_GET_INFO)")
 
 
 def test_in_the_lesson_a_bad_iommufd_is_refused_with_ebadf_and_a_word_with_a_message_beside_the_field(lesson):
-    bench = bench_of(lesson, "one_bind.bind()")
+    bench = cell_of(lesson, "one_bind.bind()")
     iommufd = bench.get_by_label("iommufd", exact=True)
     iommufd.fill("777")
-    button(bench, "bind").click()
+    press(bench, "bind")
     expect(bench.locator(".vfiosim-result")).to_contain_text("EBADF 777 is not an open file")
     iommufd.fill("seven")
-    person(lesson)
-    button(bench, "bind").click()
+    press(bench, "bind")
     expect(bench.locator(".vfiosim-problem", has_text="“seven” is no number")).to_be_visible()
     expect(bench.locator(".vfiosim-result")).to_contain_text("Nothing was called")
     iommufd.fill("4")
-    person(lesson)
-    button(bench, "bind").click()
+    press(bench, "bind")
     expect(bench.locator(".vfiosim-problem", has_text="is no number")).to_have_count(0)
     expect(bench.locator(".vfiosim-result")).to_contain_text("out_devid = 1")
 
 
 def test_in_the_lesson_nothing_is_revealed_before_a_prediction_is_committed(lesson):
-    gate = bench_of(lesson, "close the iommufd first")
+    gate = cell_of(lesson, "close the iommufd first")
     expect(button(gate, "Reveal")).to_be_disabled()
     gate.locator("label", has_text="close fails with EBUSY").click()
-    button(gate, "Commit").click()
+    press(gate, "Commit")
     expect(gate.locator(".vfiosim-player")).to_have_count(0)
-    button(gate, "Reveal").click()
+    press(gate, "Reveal")
     expect(gate.locator(".vfiosim-verdict")).to_contain_text("You predicted close fails with EBUSY")
     expect(gate.locator(".vfiosim-verdict")).to_contain_text("The simulator says close succeeds, the iommufd lives on")
     expect(gate.locator(".vfiosim-player svg.vfiosim-graph")).to_be_visible()
 
 
 def test_in_the_lesson_why_is_it_alive_names_the_holders(lesson):
-    bench = bench_of(lesson, "one_bind.close()")
+    bench = cell_of(lesson, "one_bind.close()")
     bench.get_by_label("object").select_option("file iommu#1")
-    button(bench, "Why is it alive?").click()
+    press(bench, "Why is it alive?")
     expect(bench.locator(".vfiosim-answer")).to_contain_text("kept alive by 3 holders")
 
 
 def test_letters_of_the_controls_have_at_least_16_pixels(lesson):
-    bench = bench_of(lesson, "one_bind.kvm()")
+    bench = cell_of(lesson, "one_bind.kvm()")
     small = bench.locator(".vfiosim-lab").first.evaluate(
         """lab => [...lab.querySelectorAll('button, input, select, label, li, code, .widget-html-content')]
             .filter(e => !e.closest('.vfiosim-player') && e.offsetParent && parseFloat(getComputedStyle(e).fontSize) < 16)
             .map(e => e.outerHTML.slice(0, 80))"""
     )
     assert small == []
-
-
-def test_letters_of_the_first_picture_have_at_least_20_pixels_on_a_projector(start):
-    start.set_viewport_size({"width": 1920, "height": 1080})
-    bench = bench_of(start, "start.first_bind()")
-    button(bench, "bind").click()
-    expect(bench.locator(".vfiosim-player .sentence")).to_contain_text("VFIO_DEVICE_BIND_IOMMUFD")
-    sizes = bench.locator(".vfiosim-player svg.vfiosim-graph").evaluate(
-        """svg => [...svg.querySelectorAll('text:not(.badge)')].filter(text => text.textContent.trim())
-            .map(text => parseFloat(getComputedStyle(text).fontSize) * svg.getScreenCTM().a)"""
-    )
-    assert len(sizes) > 10
-    assert min(sizes) >= 20

@@ -34,5 +34,7 @@ def test_a_guard_may_have_a_time_of_its_own(monkeypatch):
 @pytest.mark.parametrize("said", ["soon", "-1", "nan", "inf"])
 def test_a_time_that_is_no_number_of_seconds_is_named(monkeypatch, said):
     monkeypatch.setenv("VFIOSIM_DOUBLE_CLICK", said)
-    with pytest.raises(ValueError, match=rf"\$VFIOSIM_DOUBLE_CLICK is a number of seconds, such as 0.5; it says '{said}'"):
+    with pytest.raises(
+        ValueError, match=rf"\$VFIOSIM_DOUBLE_CLICK is a number of seconds, such as 0.5; it says '{said}'"
+    ):
         Bench()

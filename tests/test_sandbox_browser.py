@@ -170,8 +170,7 @@ def test_code_and_saved_text(desk: Desk) -> None:
 
 
 def test_two_sandboxes_on_one_page_do_not_disturb_each_other(desk: Desk) -> None:
-    root = desk.widget(LAB + "Sandbox()", "Sandbox()")
-    other = page.locator(".vfiosim-sandbox").nth(1)
+    root, other = desk.widget(LAB + "Sandbox()"), desk.widget("Sandbox()")
     press(root, "open device")
     expect(root.locator(".vfiosim-table")).to_contain_text("vfio0#1")
     press(other, "open iommufd")
