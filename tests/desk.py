@@ -187,11 +187,6 @@ SMALL = """ask => [...ask.querySelectorAll('button, input, label, li, p, td, th,
     .filter(e => !e.closest('.vfiosim-player') && !e.closest('.vfiosim-lab:not(.vfiosim-ask)') && e.offsetParent
         && e.textContent.trim() && parseFloat(getComputedStyle(e).fontSize) < LIMIT)
     .map(e => e.outerHTML.slice(0, 120))"""
-NAMELESS = """ask => [...ask.querySelectorAll('button, input, select')].filter(e => e.offsetParent)
-    .filter(e => !(e.textContent.trim() || e.getAttribute('aria-label') || e.title
-        || (e.labels && [...e.labels].some(l => l.textContent.trim()))))
-    .map(e => e.outerHTML.slice(0, 120))"""
-
 PALE = """ask => {
     const part = v => (v /= 255) <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4;
     const light = ([r, g, b]) => .2126 * part(r) + .7152 * part(g) + .0722 * part(b);

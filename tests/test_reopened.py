@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
@@ -93,13 +95,22 @@ def test_after_a_restart_of_the_kernel_the_picture_of_each_widget_stays_with_one
     widgets_live(running)
 
 
+@pytest.fixture(scope="module")
+def executed() -> Any:
+    """The same notebook, run and with the state of its widgets in it."""
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in CELLS])
+    return NotebookClient(notebook, timeout=600, resources={"metadata": {"path": ROOT}}).execute()
+
+
 @pytest.mark.parametrize("stored", [True, False])
 def test_an_export_shows_what_is_left_of_widgets_with_or_without_their_stored_state(
-    browser: Browser, tmp_path: Path, stored: bool
+    browser: Browser, tmp_path: Path, executed: Any, stored: bool
 ) -> None:
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in CELLS])
-    NotebookClient(notebook, timeout=120, store_widget_state=stored, resources={"metadata": {"path": ROOT}}).execute()
-    html, _ = HTMLExporter().from_notebook_node(notebook)
+    assert executed.metadata.widgets
+    if not stored:
+        executed = deepcopy(executed)
+        del executed.metadata["widgets"]
+    html, _ = HTMLExporter().from_notebook_node(executed)
     (tmp_path / "export.html").write_text(html, "utf-8")
     context = browser.new_context(offline=True)
     page = context.new_page()

@@ -188,31 +188,13 @@ def test_the_keyboard_alone_binds_a_device(desk: Desk) -> None:
         settle(desk.page)
 
 
-def test_a_race_is_predicted_explored_shown_and_scheduled_by_hand(desk: Desk) -> None:
-    root = desk.widget(LAB + "Races('R1')")
-    expect(button(root, "Explore")).to_be_disabled()
-    root.get_by_text("take out group_lock").click()
-    root.get_by_text("yes: in some order").click()
-    press(root, "Commit")
-    expect(button(root, "Explore")).to_be_enabled()
-    press(root, "Explore")
-    expect(root).to_contain_text("Broken")
-    expect(root).to_contain_text("You predicted yes")
-    expect(button(root, "Stop")).to_be_disabled()
-    press(root, "Show 2")
-    expect(root).to_contain_text("Shown:")
-    press(root, "Schedule it yourself")
-    expect(root.locator(".vfiosim-schedule .vfiosim-row")).to_have_count(2)
-    press(root, "Reset")
-    expect(root.locator(".vfiosim-sandbox")).to_have_count(0)
-
-
 def test_an_exploration_can_be_stopped(desk: Desk) -> None:
-    root = desk.widget(LAB + "Races('R14')")
+    desk.cell("from vfiosim.lab import slices\nslices.SLICE, usual = 0, slices.SLICE  # now it takes a minute")
+    root = desk.widget(LAB + "Races('R12')")
     root.get_by_text("no: whatever the order").click()
-    press(root, "Commit")
-    press(root, "Explore")
+    press(root, "Commit", "Explore")
     expect(root).to_contain_text("Exploring")
-    button(root, "Stop").click()
-    expect(root).to_contain_text(re.compile("Not finished|Safe"))
+    press(root, "Stop")
+    expect(root).to_contain_text("Not finished")
     expect(button(root, "Stop")).to_be_disabled()
+    desk.cell("slices.SLICE = usual")

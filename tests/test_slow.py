@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import nbformat
 import pytest
-from nbclient import NotebookClient
 from playwright.sync_api import expect
 
-from tests.conftest import ROOT
 from tests.desk import Desk, button, cell_of, said
+from tests.executed import EACH, TOGETHER, executed
 from tests.test_player_everywhere import TOYS
 from vfiosim.lab import Bench
 
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 SLOW = 6  # times as slow as the machine that tests it
 
 # When a page is opened it makes all of them at once. On a page that was made six times as slow each took up to 2.4 ms; so this many
 # take 1.7 s of the two seconds that anywidget gives a player to begin.
 MOST = 700
-COUNT = "from ipywidgets.widgets import widget\nprint(len(widget._instances))"
 
 # The page takes four seconds to read the player's program.
 LATE = """from vfiosim.views.live_player import LivePlayer
@@ -28,12 +24,10 @@ view = Late(house.trace)
 view"""
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+@TOGETHER
+@EACH
 def test_a_notebook_that_has_run_keeps_no_more_widgets_than_a_slow_page_can_make_in_two_seconds(path):
-    notebook = nbformat.read(path, as_version=4)
-    notebook.cells.append(nbformat.v4.new_code_cell(COUNT))
-    NotebookClient(notebook, timeout=120, resources={"metadata": {"path": ROOT}}).execute()
-    assert 0 < int(notebook.cells[-1].outputs[0].text) <= MOST
+    assert 0 < executed(path).metadata["widgets_kept"] <= MOST
 
 
 def test_a_player_that_the_page_took_four_seconds_to_read_hears_what_the_kernel_said_before_and_after(
