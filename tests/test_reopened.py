@@ -79,6 +79,10 @@ def test_a_notebook_that_was_run_and_saved_has_its_widgets_while_its_kernel_runs
     expect(player).to_have_attribute("data-step", "0")
 
 
+AS_SOON_AS_DEAD = """shown => {
+    const dead = document.querySelectorAll('.jp-OutputArea-child > * > .jupyter-widgets-disconnected');
+    return dead.length === shown && [...document.querySelectorAll('.vfiosim-kept')].map(one => one.checkVisibility());
+}"""
 RESTART = "() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()"
 
 
@@ -87,6 +91,7 @@ def test_after_a_restart_of_the_kernel_the_picture_of_each_widget_stays_with_one
 ) -> None:
     assert said(running) == ["none"] * SHOWN
     running.evaluate(RESTART)
+    assert running.wait_for_function(AS_SOON_AS_DEAD, arg=SHOWN).json_value() == [True] * SHOWN
     only_stills(running)
     assert said(running) == [AGAIN] * SHOWN
     expect(running.locator(".vfiosim-kept :is(.vfiosim-still, .vfiosim-player):visible")).not_to_have_count(0)
