@@ -19,6 +19,13 @@ import nbformat
 from playwright.sync_api import Page
 
 TOKEN = "vfiosim-tests"
+PATIENCE = 300  # seconds; a loaded machine is slow, not wrong
+
+# No question over a notebook, and nothing is saved but by whom a test tells to.
+SETTINGS = {
+    "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
+    "docmanager-extension/plugin": {"autosave": False},
+}
 
 # Chromium looks for updates, sync and news unless told not to; a test run needs none of them.
 CHROMIUM_FLAGS = [
@@ -63,19 +70,28 @@ class JupyterLab:
         self.opened.append((page, name))
         # `reset` forgets the layout that an earlier page left behind.
         page.goto(f"{self.url}/doc/tree/{name}?token={TOKEN}&reset")
+        self.wait_for_kernel(page, name)
+
+    def wait_for_kernel(self, page: Page, name: str) -> None:
+        """Wait until the notebook `name` is what the page shows, and its kernel listens."""
         page.wait_for_function(
-            """() => {
+            """name => {
                 const { context, sessionContext } = window.jupyterapp?.shell.currentWidget ?? {};
                 const kernel = sessionContext?.session?.kernel;
-                return context?.isReady && sessionContext.isReady && kernel?.connectionStatus === 'connected'
-                    && ['idle', 'busy'].includes(kernel.status);
-            }"""
+                return context?.path === name && context.isReady && sessionContext.isReady
+                    && kernel?.connectionStatus === 'connected' && ['idle', 'busy'].includes(kernel.status);
+            }""",
+            arg=name,
         )
 
     def leave(self, page: Page) -> None:
         """End the kernels of what was open on a page: who opens it next begins like a reader who was not there before."""
         names = {name for opened, name in self.opened if opened is page}
         self.opened[:] = [(opened, name) for opened, name in self.opened if opened is not page]
+        self.end_kernel(*names)
+
+    def end_kernel(self, *names: str) -> None:
+        """End the kernels of these notebooks, as after the lesson."""
         for session in self._ask("GET", "sessions"):
             if session["path"] in names:
                 self._ask("DELETE", f"sessions/{session['id']}")
@@ -126,10 +142,15 @@ def running_jupyterlab(notebooks: Path, folder: Path) -> Iterator[JupyterLab]:
     command += ["--ip=127.0.0.1", f"--port={url.rpartition(':')[2]}", f"--IdentityProvider.token={TOKEN}"]
     command += [f"--ServerApp.root_dir={served}", "--LabApp.news_url=", "--LabApp.expose_app_in_browser=True"]
     log = folder / "jupyterlab.log"
+    environment = {name: str(folder / name.lower()) for name in own} | {"VFIOSIM_DOUBLE_CLICK": "0"}
+    for name, settings in SETTINGS.items():
+        path = folder / "jupyterlab_settings_dir" / "@jupyterlab" / f"{name}.jupyterlab-settings"
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps(settings), "utf-8")
     with log.open("w") as sink:
         server = subprocess.Popen(
             command,
-            env=os.environ | {name: str(folder / name.lower()) for name in own},
+            env=os.environ | environment,
             stdout=sink,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -142,7 +163,7 @@ def running_jupyterlab(notebooks: Path, folder: Path) -> Iterator[JupyterLab]:
 
 
 def _wait_until_it_answers(server: subprocess.Popen[bytes], url: str, log: Path) -> None:
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline and server.poll() is None:
         try:
             with urllib.request.urlopen(f"{url}/api/status?token={TOKEN}", timeout=5) as answer:

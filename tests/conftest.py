@@ -10,6 +10,7 @@ from hypothesis import settings
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests import browser as chromium
+from tests.desk import Desk
 
 ROOT = Path(__file__).resolve().parent.parent
 NO_BROWSER = "Chromium was not found: install `chromium` or set CHROMIUM=/path/to/it"
@@ -19,7 +20,10 @@ os.environ["VFIOSIM_PROGRESS"] = ""  # what tests answer is nobody's progress
 # A loaded machine is slow, not wrong.
 settings.register_profile("vfiosim", deadline=None)
 settings.load_profile("vfiosim")
-expect.set_options(timeout=20_000)
+# Two processes have a page of JupyterLab each. The tests of these files share the first one, all others the second.
+FIRST_PAGE = {"test_browser", "test_lab_access", "test_lab_everywhere", "test_lab_screen", "test_sandbox_browser"}
+
+expect.set_options(timeout=120_000)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -34,12 +38,21 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     Playwright keeps an event loop in its thread, and others want one of their own there.
     """
     for item in items:
-        if {"jupyterlab", "page", "browser"} & set(getattr(item, "fixturenames", ())):
+        if uses(item, "browser", "jupyterlab", "page"):
             item.add_marker("browser")
-    items.sort(key=lambda item: (marked(item, "browser"), not marked(item, "xdist_group")))
+        if uses(item, "jupyterlab"):
+            page = "first" if item.path.stem in FIRST_PAGE else "second"
+            item.add_marker(pytest.mark.xdist_group(f"{page} page of JupyterLab"))
+    items.sort(
+        key=lambda item: (marked(item, "browser"), not marked(item, "xdist_group"), not uses(item, "jupyterlab"))
+    )
     if not config.getoption("nightly"):
         config.hook.pytest_deselected(items=[item for item in items if marked(item, "nightly")])
         items[:] = [item for item in items if not marked(item, "nightly")]
+
+
+def uses(item: pytest.Item, *fixtures: str) -> bool:
+    return not {*fixtures}.isdisjoint(getattr(item, "fixturenames", ()))
 
 
 def marked(item: pytest.Item, mark: str) -> bool:
@@ -93,7 +106,7 @@ def page(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
     """A page in a fresh context, whose kernels end with it; a script error on it fails the test."""
     context = browser.new_context(viewport={"width": 1280, "height": 720})
     shown = context.new_page()
-    shown.set_default_timeout(60_000)
+    shown.set_default_timeout(1000 * chromium.PATIENCE)
     errors: list[str] = []
     shown.on("pageerror", lambda error: errors.append(str(error)))
     yield shown
@@ -110,6 +123,16 @@ def one_tab(browser: Browser) -> Iterator[Page]:
     shown = context.new_page()
     shown.set_default_timeout(120_000)
     yield shown
+    context.close()
+
+
+@pytest.fixture(scope="session")
+def jupyterlab_page(browser: Browser, jupyterlab: chromium.JupyterLab) -> Iterator[Desk]:
+    """The page that the tests of this process share, as the last of them has left it."""
+    context = browser.new_context(reduced_motion="reduce")
+    page = context.new_page()
+    page.set_default_timeout(1000 * chromium.PATIENCE)
+    yield Desk(page, jupyterlab)
     context.close()
 
 
@@ -132,3 +155,20 @@ def tab(one_tab: Page) -> Iterator[Page]:
     one_tab.goto("about:blank")
     one_tab.remove_listener("pageerror", note)
     assert not errors, f"script errors on the page: {errors}"
+
+
+@pytest.fixture
+def desk(jupyterlab_page: Desk) -> Desk:
+    """The shared page of JupyterLab with nothing on it."""
+    jupyterlab_page.clear()
+    return jupyterlab_page
+
+
+@pytest.fixture(autouse=True)
+def _no_script_errors(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A script error on the shared page fails the test in which it came."""
+    if "jupyterlab_page" not in request.fixturenames:
+        yield
+        return
+    with request.getfixturevalue("jupyterlab_page").watched():
+        yield

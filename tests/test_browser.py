@@ -5,10 +5,10 @@ import subprocess
 import sys
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import expect
 
-from tests.browser import JupyterLab, run_all
 from tests.conftest import ROOT
+from tests.desk import Desk, button
 
 COUNTER = """
 import graphviz, ipywidgets, pygraphviz
@@ -28,25 +28,36 @@ ipywidgets.VBox([button, view])
 """
 
 
-def test_a_button_redraws_a_graph_in_jupyterlab(page: Page, jupyterlab: JupyterLab) -> None:
-    jupyterlab.open(page, jupyterlab.add("button.ipynb", COUNTER))
-    run_all(page)
-    edges = page.locator(".stage svg g.edge")
+def test_a_button_redraws_a_graph_in_jupyterlab(desk: Desk) -> None:
+    cell = desk.cell(COUNTER)
+    edges = cell.locator(".stage svg g.edge")
     expect(edges).to_have_count(1)
-    page.get_by_role("button", name="open()").click()
+    button(cell, "open()").click()
     expect(edges).to_have_count(2)
 
 
-def test_the_first_notebook_runs_in_jupyterlab(page: Page, jupyterlab: JupyterLab) -> None:
-    jupyterlab.open(page, "00_start.ipynb")
-    run_all(page)
-    expect(page.locator(".jp-RenderedText[data-mime-type$=stderr]")).to_have_count(0)
-
-
-def test_a_cell_that_fails_fails_the_test(page: Page, jupyterlab: JupyterLab) -> None:
-    jupyterlab.open(page, jupyterlab.add("fails.ipynb", "1 / 0", "print('never')"))
+def test_a_cell_that_fails_fails_the_test(desk: Desk) -> None:
     with pytest.raises(AssertionError, match="a cell failed: ZeroDivisionError"):
-        run_all(page)
+        desk.cell("1 / 0")
+    desk.lab.add("fails.ipynb", "1 / 0", "print('never')")
+    with pytest.raises(AssertionError, match="a cell failed: ZeroDivisionError"):
+        desk.run("fails.ipynb")
+
+
+def test_a_script_error_fails_the_test_in_which_it_came_and_no_other(desk: Desk) -> None:
+    with pytest.raises(AssertionError, match=r"script errors on the page.*oops"), desk.watched():
+        desk.page.evaluate("() => new Promise(go => setTimeout(() => { setTimeout(go); throw new Error('oops'); }))")
+    assert desk.errors == []
+
+
+def test_the_next_test_finds_nothing_of_the_last_one(desk: Desk) -> None:
+    desk.cell("import ipywidgets\nleft = ipywidgets.Button(description='left over')\nleft")
+    desk.theme("JupyterLab Dark")
+    desk.clear()
+    expect(desk.page.locator(".jp-Cell")).to_have_count(1)
+    expect(desk.page.locator("body")).to_have_attribute("data-jp-theme-light", "true")
+    count = "from ipywidgets.widgets import widget\nprint('left' in globals(), len(widget._instances))"
+    expect(desk.cell(count)).to_contain_text("False 0")
 
 
 def run_a_browser_test_without_chromium(**settings: str) -> subprocess.CompletedProcess[str]:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Locator, expect
 
-from tests.browser import JupyterLab, run_all
+from tests.desk import PALE, Desk, button, press, settle
+from tests.desk import SMALL as SMALL_ASKED
 from tests.players import RULES
-from tests.test_lab_everywhere import button, press, widget
 
-IMPORT = "from vfiosim.lab import Bench, Races, Sandbox, present, room\nfrom vfiosim.lessons import drill, who_holds_whom as lesson"
+IMPORT = "from vfiosim.lab import Bench, Races, Sandbox, room\n"
+IMPORT += "from vfiosim.lessons import drill, races as hazards, who_holds_whom as lesson"
 WIDGETS = {
     "bench": "Bench()",
     "sandbox": "Sandbox()",
@@ -25,6 +24,7 @@ WIDGETS = {
     "parsons": "lesson.order()",
     "goal": "lesson.exercise()",
     "drill": 'drill("errno", 7)',
+    "by hand": "hazards.by_hand()",
 }
 SMALL = """place => [...place.querySelectorAll('button, input, select, textarea, label, li, p, td, th, code, pre')]
     .filter(one => !one.closest('.vfiosim-player') && one.offsetParent && (one.textContent.trim() || one.value)
@@ -33,92 +33,81 @@ SMALL = """place => [...place.querySelectorAll('button, input, select, textarea,
 
 
 @pytest.fixture(scope="module")
-def lab(browser: Browser, jupyterlab: JupyterLab) -> Iterator[Page]:
+def lab(jupyterlab_page: Desk) -> dict[str, Locator]:
     """All widgets, each with something said in it."""
-    context = browser.new_context(viewport={"width": 1280, "height": 1500}, reduced_motion="reduce")
-    page = context.new_page()
-    page.set_default_timeout(60_000)
-    jupyterlab.open(page, jupyterlab.add("access.ipynb", IMPORT, *WIDGETS.values()))
-    run_all(page)
-    _fill(page)
-    yield page
-    context.close()
+    jupyterlab_page.clear()
+    jupyterlab_page.cell(IMPORT)
+    shown = {name: jupyterlab_page.widget(cell) for name, cell in WIDGETS.items()}
+    _fill(shown)
+    return shown
 
 
-def _fill(page: Page) -> None:
+def _fill(lab: dict[str, Locator]) -> None:
     """Bring up what is only there after a press: verdicts, complaints, rows, folded parts."""
-    for name in ("bench", "sandbox"):
-        for press_on in ("open device", "open iommufd", "Call" if name == "sandbox" else "bind"):
-            press(widget(page, WIDGETS[name]), press_on)
-    press(widget(page, WIDGETS["bench"]), "Why is it alive?")
-    press(widget(page, WIDGETS["bench"]), "Copy as code")
-    sandbox = widget(page, WIDGETS["sandbox"])
-    for name in ("More calls", "Machine", "Code, save, load", "Let it fail", "by hand", "Call"):
-        press(sandbox, name)
-    expect(sandbox.locator(".vfiosim-schedule .vfiosim-row")).to_have_count(1)
-    races = widget(page, WIDGETS["races"])
-    races.get_by_text("yes: in some order").click()
-    for name in ("Commit", "Explore"):
-        press(races, name)
-    expect(races).to_contain_text("✕ You predicted yes")
-    room = widget(page, WIDGETS["room"])
-    press(room, "What the real kernel answered")
-    function = room.locator("textarea").input_value()
+    press(lab["bench"], "open device", "open iommufd", "bind", "Why is it alive?", "Copy as code")
+    press(lab["sandbox"], "open device", "open iommufd", "Call")
+    press(lab["sandbox"], "More calls", "Machine", "Code, save, load", "Let it fail", "by hand", "Call")
+    expect(lab["sandbox"].locator(".vfiosim-schedule .vfiosim-row")).to_have_count(1)
+    lab["races"].get_by_text("yes: in some order").click()
+    press(lab["races"], "Commit", "Explore")
+    expect(lab["races"]).to_contain_text("✕ You predicted yes")
+    press(lab["room"], "What the real kernel answered")
+    editor = lab["room"].locator("textarea")
+    function = editor.input_value()
     for text, name in ((function + "\n    oops", "Prove"), (function, "Repair"), (function, "Prove")):
-        room.locator("textarea").fill(text)
-        press(room, name)
-    weak = widget(page, WIDGETS["prediction"])
-    weak.get_by_text("It lives on, because the group points to it").click()
-    for name in ("Commit", "Reveal"):
-        press(weak, name)
-    press(widget(page, WIDGETS["goal"]), "Check")
-    press(widget(page, WIDGETS["parsons"]), "Check")
+        editor.fill(text)
+        press(lab["room"], name)
+    lab["prediction"].get_by_text("It lives on, because the group points to it").click()
+    press(lab["prediction"], "Commit", "Reveal")
+    press(lab["by hand"], "1 step", "Check")
+    press(lab["goal"], "Check")
+    press(lab["parsons"], "Check")
 
 
-@pytest.fixture(scope="module", params=["JupyterLab Light", "JupyterLab Dark"])
-def themed(lab: Page, request: pytest.FixtureRequest) -> Page:
-    lab.evaluate("theme => window.jupyterapp.commands.execute('apputils:change-theme', {theme})", request.param)
-    dark = request.param.endswith("Dark")
-    expect(lab.locator("body")).to_have_attribute("data-jp-theme-light", "false" if dark else "true")
-    return lab
-
-
-def broken_rules(place: Locator) -> list[str]:
-    place.evaluate("place => place.setAttribute('data-under-test', '')")
-    found = Axe().run(place.page, context="[data-under-test]", options=RULES).response["violations"]
-    place.evaluate("place => place.removeAttribute('data-under-test')")
-    return [f"{one['id']}: {part['html'][:200]} {part['failureSummary']}" for one in found for part in one["nodes"]]
-
-
-@pytest.mark.parametrize("name", WIDGETS)
-def test_no_rule_is_broken(themed: Page, name: str) -> None:
-    assert broken_rules(widget(themed, WIDGETS[name])) == []
+@pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
+def test_no_rule_is_broken_and_no_letter_is_pale(lab: dict[str, Locator], jupyterlab_page: Desk, theme: str) -> None:
+    jupyterlab_page.theme(theme)
+    for name, place in lab.items():
+        place.evaluate("(place, name) => place.setAttribute('data-under-test', name)", name)
+    found = Axe().run(jupyterlab_page.page, context="[data-under-test]", options=RULES).response
+    assert {place.get_attribute("data-under-test") for place in lab.values()} == {*WIDGETS}
+    assert len(found["passes"]) > 15
+    wrong = [
+        (one["id"], part["html"][:200], part["failureSummary"]) for one in found["violations"] for part in one["nodes"]
+    ]
+    assert wrong == []
+    assert {name: pale for name, place in lab.items() if (pale := place.evaluate(PALE))} == {}
 
 
 @pytest.mark.parametrize("name", WIDGETS)
-def test_letters_have_at_least_18_pixels_and_nothing_sticks_out(lab: Page, name: str) -> None:
-    place = widget(lab, WIDGETS[name])
+def test_letters_have_at_least_18_pixels_those_of_questions_20_and_nothing_sticks_out(
+    lab: dict[str, Locator], name: str
+) -> None:
+    place = lab[name]
     assert place.evaluate(SMALL) == []
+    if "vfiosim-ask" in str(place.get_attribute("class")):
+        assert place.evaluate(SMALL_ASKED.replace("LIMIT", "20")) == []
     assert place.evaluate("place => place.scrollWidth - place.clientWidth") <= 1
 
 
-def test_what_a_press_did_is_said_politely_and_what_is_wrong_at_once(lab: Page) -> None:
-    bench = widget(lab, WIDGETS["bench"])
+def test_what_a_press_did_is_said_politely_and_what_is_wrong_at_once(lab: dict[str, Locator]) -> None:
+    bench = lab["bench"]
     expect(bench.locator(".vfiosim-result [role=status]")).not_to_have_count(0)
-    expect(widget(lab, WIDGETS["room"]).get_by_role("alert")).to_contain_text("Nothing is changed")
+    expect(lab["room"].get_by_role("alert")).to_contain_text("Nothing is changed")
 
 
-def test_the_keyboard_alone_explores_a_race_and_moves_a_thread(lab: Page) -> None:
-    races = widget(lab, WIDGETS["races"])
+def test_the_keyboard_alone_explores_a_race_and_moves_a_thread(lab: dict[str, Locator]) -> None:
+    races = lab["races"]
+    keyboard = races.page.keyboard
     for name, shown in (("Reset", "Predict first"), ("Schedule it yourself", "You are the scheduler")):
-        lab.wait_for_timeout(600)
         button(races, name).focus()
-        lab.keyboard.press("Enter")
+        keyboard.press("Enter")
         expect(races).to_contain_text(shown)
+        settle(races.page)
     rows = races.locator(".vfiosim-schedule .vfiosim-row")
     button(rows.nth(0), "1 step").focus()
-    lab.keyboard.press("Enter")
+    keyboard.press("Enter")
     expect(races.locator(".vfiosim-sandbox .vfiosim-result")).to_contain_text("under way")
     expect(button(rows.nth(0), "1 step")).to_be_focused()
-    lab.keyboard.press("Tab")
+    keyboard.press("Tab")
     expect(button(rows.nth(0), "to the end")).to_be_focused()

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Locator, expect
 
-from tests.browser import JupyterLab, run_all
-from tests.test_lab_everywhere import press, widget
+from tests.desk import Desk, press
 
 IMPORT = "from vfiosim.lab import Bench, Sandbox, room\nfrom vfiosim.lessons import one_bind, start"
 FIRST, ALL, CLOSE, SANDBOX, ROOM = (
@@ -43,20 +40,17 @@ BELOW = """place => {
 
 
 @pytest.fixture(scope="module")
-def lab(browser: Browser, jupyterlab: JupyterLab) -> Iterator[Page]:
-    context = browser.new_context(viewport={"width": 1280, "height": 720}, reduced_motion="reduce")
-    page = context.new_page()
-    page.set_default_timeout(60_000)
-    jupyterlab.open(page, jupyterlab.add("screen.ipynb", IMPORT, *PRESSES, ROOM))
-    run_all(page)
-    yield page
-    context.close()
+def lab(jupyterlab_page: Desk) -> dict[str, Locator]:
+    """The widgets of these cells."""
+    jupyterlab_page.clear()
+    jupyterlab_page.cell(IMPORT)
+    return {cell: jupyterlab_page.widget(cell) for cell in (*PRESSES, ROOM)}
 
 
-def on(page: Page, screen: tuple[int, int], cell: str) -> Locator:
+def on(lab: dict[str, Locator], screen: tuple[int, int], cell: str) -> Locator:
     """The widget of a cell as it was at first, on a screen of this size."""
-    page.set_viewport_size({"width": screen[0], "height": screen[1]})
-    place = widget(page, cell)
+    place = lab[cell]
+    place.page.set_viewport_size({"width": screen[0], "height": screen[1]})
     place.scroll_into_view_if_needed()
     if cell != ROOM:
         press(place, "Reset")
@@ -64,34 +58,35 @@ def on(page: Page, screen: tuple[int, int], cell: str) -> Locator:
 
 
 def all_pressed(place: Locator, cell: str) -> None:
-    for name in PRESSES[cell]:
-        press(place, name)
+    press(place, *PRESSES[cell])
     expect(place.locator(".vfiosim-result")).to_contain_text("→ 0")
     expect(place.locator(".vfiosim-player .segment").first).to_be_attached()
-    place.page.wait_for_timeout(600)  # the page scrolls once the words about the call are there
 
 
 @pytest.mark.parametrize("cell", PRESSES)
-def test_on_a_laptop_the_pressed_button_its_answer_and_the_picture_are_seen_together(lab: Page, cell: str) -> None:
+def test_on_a_laptop_the_pressed_button_its_answer_and_the_picture_are_seen_together(
+    lab: dict[str, Locator], cell: str
+) -> None:
     place = on(lab, LAPTOP, cell)
     all_pressed(place, cell)
     button = place.get_by_role("button", name=PRESSES[cell][-1], exact=True).first
     parts = {"button": button, "answer": place.locator(".vfiosim-result [role=status]").last}
     parts |= {name: place.locator(f".vfiosim-player .{name}").first for name in ("sentence", "bar.first")}
     parts["picture"] = place.locator(".vfiosim-player .stage svg")
-    hidden = {name: part.evaluate(HIDDEN) for name, part in parts.items()}
-    assert {name: pixels for name, pixels in hidden.items() if pixels > 1} == {}
+    for part in parts.values():  # the page scrolls once the words about the call are there
+        place.page.wait_for_function(f"part => ({HIDDEN})(part) <= 1", arg=part.element_handle())
+    assert {name: part.evaluate(HIDDEN) for name, part in parts.items() if part.evaluate(HIDDEN) > 1} == {}
 
 
 @pytest.mark.parametrize("cell", PRESSES)
-def test_on_a_projector_the_smallest_letters_of_the_picture_have_20_pixels(lab: Page, cell: str) -> None:
+def test_on_a_projector_the_smallest_letters_of_the_picture_have_20_pixels(lab: dict[str, Locator], cell: str) -> None:
     place = on(lab, PROJECTOR, cell)
     all_pressed(place, cell)
     scale = place.locator(".vfiosim-player .stage svg").evaluate(SCALE)
     assert 15 * scale >= 20
 
 
-def test_a_wide_picture_has_the_whole_width_and_its_facts_stand_below(lab: Page) -> None:
+def test_a_wide_picture_has_the_whole_width_and_its_facts_stand_below(lab: dict[str, Locator]) -> None:
     place = on(lab, LAPTOP, ROOM)
     press(place, "The shortest way into it")
     picture, facts = place.locator(".stage svg").bounding_box(), place.locator(".side").bounding_box()
@@ -101,7 +96,7 @@ def test_a_wide_picture_has_the_whole_width_and_its_facts_stand_below(lab: Page)
     assert picture["width"] > 0.95 * place.locator(".vfiosim-player").evaluate(WIDTH)
 
 
-def test_the_machine_can_be_edited_on_one_screen_of_a_laptop(lab: Page) -> None:
+def test_the_machine_can_be_edited_on_one_screen_of_a_laptop(lab: dict[str, Locator]) -> None:
     place = on(lab, LAPTOP, SANDBOX)
     press(place, "Machine")
     expect(place.locator(".vfiosim-device")).to_have_count(6)
@@ -112,17 +107,19 @@ def test_the_machine_can_be_edited_on_one_screen_of_a_laptop(lab: Page) -> None:
     press(place, "Machine")
 
 
-def test_what_a_button_does_can_be_read_with_the_keyboard_alone(lab: Page) -> None:
+def test_what_a_button_does_can_be_read_with_the_keyboard_alone(lab: dict[str, Locator]) -> None:
     place = on(lab, LAPTOP, SANDBOX)
     group = place.get_by_text("the way to devices before there was BIND")
     expect(group).to_be_hidden()
     place.locator("summary", has_text="What do the buttons do?").focus()
-    lab.keyboard.press("Enter")
+    place.page.keyboard.press("Enter")
     expect(group).to_be_visible()
 
 
 @pytest.mark.parametrize("cell", PRESSES)
-def test_at_twice_the_size_nothing_sticks_out_and_the_answer_stands_below_its_button(lab: Page, cell: str) -> None:
+def test_at_twice_the_size_nothing_sticks_out_and_the_answer_stands_below_its_button(
+    lab: dict[str, Locator], cell: str
+) -> None:
     place = on(lab, ZOOMED, cell)
     assert place.evaluate("place => place.scrollWidth - place.clientWidth") <= 1
-    lab.wait_for_function(BELOW, arg=place.element_handle())
+    place.page.wait_for_function(BELOW, arg=place.element_handle())

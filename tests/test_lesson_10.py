@@ -8,10 +8,8 @@ from itertools import permutations
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser import run_all
 from tests.cells import code_of
-from tests.test_notebooks import bench_of, button
-from tests.test_questions_browser import NAMELESS, PALE
+from tests.desk import PALE, buttons, cell_of, click, press
 from vfiosim.lab import ByHand, HandTask, Prediction, RoomView
 from vfiosim.lab.parsons import BORDER
 from vfiosim.lessons import misconceptions as M
@@ -311,33 +309,30 @@ def test_the_notebook_asks_for_all_predictions_of_the_lesson():
 # ---- in a browser
 
 
-def test_in_the_lesson_on_races_a_reader_breaks_it_by_hand_and_half_a_repair_is_told_so(page, jupyterlab):
-    jupyterlab.open(page, "10_races.ipynb")
-    run_all(page)
-    hand = bench_of(page, "lesson.by_hand()")
+def test_in_the_lesson_on_races_a_reader_breaks_it_by_hand_and_half_a_repair_is_told_so(jupyterlab_page):
+    page = jupyterlab_page.read("10_races.ipynb")
+    hand = cell_of(page, "lesson.by_hand()")
     moves = hand.locator(".vfiosim-next")
     for says in (
         "load fds opener.limit",
         "taken out: acquire vfio_group 1.group_lock",
         "store vfio_group 1.opened_file",
     ):
-        button(hand, "1 step").first.click()
+        press(hand, "1 step")
         expect(moves.first).to_contain_text(says)
-    button(hand, "to the end").last.click()
+    click(buttons(hand, "to the end").last)
     expect(hand.locator(".vfiosim-ended")).to_contain_text("→ 0")
-    button(hand, "to the end").click()
-    button(hand, "Check").click()
+    press(hand, "to the end", "Check")
     expect(hand.locator(".vfiosim-verdict").first).to_contain_text("✓ You have broken it. You switched 2 times")
     expect(hand.locator(".vfiosim-player svg.vfiosim-graph")).to_be_visible()
-    mend = bench_of(page, "lesson.mend()")
+    mend = cell_of(page, "lesson.mend()")
     text = mend.locator("textarea")
     text.fill(
         text.input_value().replace(
             "    async with", "    if await load(df.device.open_count) != 0: return\n    async with"
         )
     )
-    button(mend, "Prove").click()
-    expect(mend.locator(".vfiosim-verdict").last).to_contain_text("still gives away the VM of the one", timeout=30000)
+    press(mend, "Prove")
+    expect(mend.locator(".vfiosim-verdict").last).to_contain_text("still gives away the VM of the one")
     for place in (hand, mend):
-        assert place.evaluate(NAMELESS) == []
         assert place.evaluate(PALE) == []

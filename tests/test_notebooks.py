@@ -10,30 +10,27 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from nbclient import NotebookClient
+from nbconvert import HTMLExporter
 from playwright.sync_api import Locator, Page, expect
 
-from tests.browser import JupyterLab, run_all
 from tests.conftest import ROOT
-
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-NUMBERED = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+from tests.desk import Desk, button, cell_of, press, pressed, said
+from tests.executed import EACH, NOTEBOOKS, TOGETHER, executed
 
 
 def cells(path: Path, kind: str) -> list[str]:
     return [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == kind]
 
 
-@NUMBERED
-def test_a_notebook_runs_from_top_to_bottom_on_its_own(path, tmp_path):
-    notebook = nbformat.read(path, as_version=4)
-    NotebookClient(notebook, timeout=120, resources={"metadata": {"path": tmp_path}}).execute()
-    outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
+@TOGETHER
+@EACH
+def test_a_notebook_runs_from_top_to_bottom_on_its_own(path):
+    outputs = [output for cell in executed(path).cells for output in cell.get("outputs", ())]
     assert [output for output in outputs if output.output_type == "stream" and output.name == "stderr"] == []
     assert outputs
 
 
-@NUMBERED
+@EACH
 def test_the_first_cell_says_what_the_reader_will_be_able_to_do_and_how_to_run_cells(path):
     notebook = nbformat.read(path, as_version=4)
     first = notebook.cells[0]
@@ -43,7 +40,7 @@ def test_the_first_cell_says_what_the_reader_will_be_able_to_do_and_how_to_run_c
     assert "Run All" in first.source
 
 
-@NUMBERED
+@EACH
 def test_a_notebook_links_only_to_files_that_are_there(path):
     for source in cells(path, "markdown"):
         for target in re.findall(r"\]\(([^)#:]+)\)", source):
@@ -62,26 +59,17 @@ LAST = {"10_races": re.compile("took kvm 1 for vfio_device vfio0, but the device
 WITHOUT_STATE = "--ExecutePreprocessor.store_widget_state=False"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the notebooks as pages, made as `make export` makes them."""
+    """The notebooks as pages: the first as `make export` makes it, the others from what they are when they have run."""
     folder = tmp_path_factory.mktemp("pages")
-    command = [
-        sys.executable,
-        "-m",
-        "nbconvert",
-        "--execute",
-        "--to",
-        "html",
-        WITHOUT_STATE,
-        "--output-dir",
-        str(folder),
-    ]
+    first, *others = NOTEBOOKS
+    command = [sys.executable, "-m", "nbconvert", "--execute", "--to", "html", WITHOUT_STATE, f"--output-dir={folder}"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [*command, *map(str, NOTEBOOKS)], capture_output=True, text=True, check=False, env=environment
-    )
+    done = subprocess.run([*command, str(first)], capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr
+    for path in others:
+        (folder / f"{path.stem}.html").write_text(HTMLExporter().from_notebook_node(executed(path))[0], "utf-8")
     return folder
 
 
@@ -89,7 +77,8 @@ def test_make_export_leaves_the_state_of_widgets_out():
     assert WITHOUT_STATE in (ROOT / "Makefile").read_text("utf-8")
 
 
-@NUMBERED
+@TOGETHER
+@EACH
 def test_an_exported_notebook_is_stepped_through_without_kernel_and_network(path, exported, browser):
     context = browser.new_context(offline=True)
     page = context.new_page()
@@ -104,6 +93,7 @@ def test_an_exported_notebook_is_stepped_through_without_kernel_and_network(path
     context.close()
 
 
+@TOGETHER
 def test_an_exported_lesson_has_every_question_with_its_choices_and_the_task(exported):
     html = (exported / "01_one_bind.html").read_text("utf-8")
     asked = "".join(cells(ROOT / "notebooks" / "01_one_bind.ipynb", "code")).count("one_bind.predict(")
@@ -112,147 +102,114 @@ def test_an_exported_lesson_has_every_question_with_its_choices_and_the_task(exp
     assert "<b>Your task.</b>" in html
 
 
-# ---- in a browser
+# ---- in a browser: whole notebooks on a page that was loaded for them
 
 
-def button(place: Page | Locator, name: str) -> Locator:
-    return place.get_by_role("button", name=name, exact=True)
+@pytest.fixture
+def start(jupyterlab_page: Desk) -> Page:
+    return jupyterlab_page.read("00_start.ipynb")
 
 
-def bench_of(page: Page, call: str) -> Locator:
-    """The output of the cell that makes this call, on the screen."""
-    cell = page.locator(".jp-CodeCell", has_text=call)
-    cell.scroll_into_view_if_needed()
+@pytest.fixture
+def first(start: Page) -> Locator:
+    """The first bench as it was at first."""
+    start.set_viewport_size({"width": 1280, "height": 720})
+    cell = cell_of(start, "start.first_bind()")
+    press(cell, "Reset")
     return cell
 
 
-def person(page: Page) -> None:
-    """Wait as long as a person needs between two presses of one button; sooner they are one double click."""
-    page.wait_for_timeout(800)
-
-
 @pytest.fixture
-def start(page: Page, jupyterlab: JupyterLab) -> Page:
-    jupyterlab.open(page, "00_start.ipynb")
-    run_all(page)
-    return page
+def lesson(jupyterlab_page: Desk) -> Page:
+    return jupyterlab_page.read("01_one_bind.ipynb")
 
 
-@pytest.fixture
-def lesson(page: Page, jupyterlab: JupyterLab) -> Page:
-    jupyterlab.open(page, "01_one_bind.ipynb")
-    run_all(page)
-    return page
+def test_the_first_notebook_has_nothing_to_complain_of(start):
+    expect(start.locator(".jp-RenderedText[data-mime-type$=stderr]")).to_have_count(0)
 
 
-def test_in_the_first_notebook_one_press_on_bind_changes_the_picture(start):
-    bench = bench_of(start, "start.first_bind()")
-    born = bench.locator(".vfiosim-player .node:not(.off) title", has_text="iommufd_device 1")
-    expect(bench.locator(".vfiosim-player svg.vfiosim-graph")).to_be_visible()
+def test_in_the_first_notebook_one_press_on_bind_changes_the_picture(first):
+    born = first.locator(".vfiosim-player .node:not(.off) title", has_text="iommufd_device 1")
+    expect(first.locator(".vfiosim-player svg.vfiosim-graph")).to_be_visible()
     expect(born).to_have_count(0)
-    button(bench, "bind").click()
-    expect(bench.locator(".vfiosim-result")).to_contain_text("out_devid = 1")
-    expect(bench.locator(".vfiosim-player .sentence")).to_have_text("vmm calls ioctl(3, VFIO_DEVICE_BIND_IOMMUFD).")
-    button(bench, "Last").click()
+    press(first, "bind")
+    expect(said(first)).to_contain_text("out_devid = 1")
+    expect(first.locator(".vfiosim-player .sentence")).to_have_text("vmm calls ioctl(3, VFIO_DEVICE_BIND_IOMMUFD).")
+    button(first, "Last").click()
     expect(born).to_have_count(1)
 
 
-def test_in_the_first_notebook_the_keyboard_walks_through_a_bind(start):
-    bench = bench_of(start, "start.first_bind()")
-    button(bench, "bind").click()
-    player, sentence = bench.locator(".vfiosim-player"), bench.locator(".vfiosim-player .sentence")
+def test_in_the_first_notebook_the_keyboard_alone_makes_a_bind_and_walks_through_it(first):
+    keyboard = first.page.keyboard
+    button(first, "bind").focus()
+    keyboard.press("Enter")
+    player, sentence = first.locator(".vfiosim-player"), first.locator(".vfiosim-player .sentence")
+    expect(said(first)).to_contain_text("out_devid = 1")
     expect(sentence).to_contain_text("VFIO_DEVICE_BIND_IOMMUFD")
     player.focus()
     for keys, step in (("ArrowRight ArrowRight", 3), ("ArrowLeft", 2), ("End", 18), ("Home", 0), ("ArrowRight", 1)):
         for key in keys.split():
-            start.keyboard.press(key)
+            keyboard.press(key)
         expect(player).to_have_attribute("data-step", str(step))
-    start.keyboard.press("End")
+    keyboard.press("End")
     expect(sentence).to_have_text("The call returns 0.")
 
 
-def test_a_second_bind_is_refused_in_words_and_undo_takes_it_back(start):
-    bench = bench_of(start, "start.first_bind()")
-    button(bench, "bind").click()
-    expect(bench.locator(".vfiosim-result")).to_contain_text("→ 0")
-    person(start)
-    button(bench, "bind").click()
-    expect(bench.locator(".vfiosim-result")).to_contain_text("EINVAL this file is bound already")
-    button(bench, "Undo").click()
-    expect(bench.locator(".vfiosim-result")).to_contain_text("Taken back")
+def test_a_second_bind_is_refused_in_words_and_undo_takes_it_back(first):
+    pressed(first, ("bind", "→ 0"), ("bind", "EINVAL this file is bound already"), ("Undo", "Taken back"))
 
 
-def test_a_bind_can_be_made_with_the_keyboard_alone(start):
-    bench = bench_of(start, "start.first_bind()")
-    button(bench, "bind").focus()
-    start.keyboard.press("Enter")
-    expect(bench.locator(".vfiosim-result")).to_contain_text("out_devid = 1")
+def test_letters_of_the_first_picture_have_at_least_20_pixels_on_a_projector(first):
+    first.page.set_viewport_size({"width": 1920, "height": 1080})
+    press(first, "bind")
+    expect(first.locator(".vfiosim-player .sentence")).to_contain_text("VFIO_DEVICE_BIND_IOMMUFD")
+    sizes = first.locator(".vfiosim-player svg.vfiosim-graph").evaluate(
+        """svg => [...svg.querySelectorAll('text:not(.badge)')].filter(text => text.textContent.trim())
+            .map(text => parseFloat(getComputedStyle(text).fontSize) * svg.getScreenCTM().a)"""
+    )
+    assert len(sizes) > 10
+    assert min(sizes) >= 20
 
 
 def test_in_the_lesson_a_device_is_opened_and_asked_too_early(lesson):
-    bench = bench_of(lesson, "one_bind.gate()")
-    button(bench, "open device").click()
+    bench = cell_of(lesson, "one_bind.gate()")
+    press(bench, "open device")
     expect(bench.locator(".vfiosim-table")).to_contain_text("3 → file vfio0#1")
-    button(bench, "GET_INFO").click()
+    press(bench, "GET_INFO")
     expect(bench.locator(".vfiosim-result")).to_contain_text("EINVAL")
     expect(bench.locator(".vfiosim-player .sentence")).to_contain_text("vmm calls ioctl(3, VFIO_DEVICE_GET_INFO)")
 
 
 def test_in_the_lesson_a_bad_iommufd_is_refused_with_ebadf_and_a_word_with_a_message_beside_the_field(lesson):
-    bench = bench_of(lesson, "one_bind.bind()")
+    bench = cell_of(lesson, "one_bind.bind()")
     iommufd = bench.get_by_label("iommufd", exact=True)
     iommufd.fill("777")
-    button(bench, "bind").click()
+    press(bench, "bind")
     expect(bench.locator(".vfiosim-result")).to_contain_text("EBADF 777 is not an open file")
     iommufd.fill("seven")
-    person(lesson)
-    button(bench, "bind").click()
+    press(bench, "bind")
     expect(bench.locator(".vfiosim-problem", has_text="“seven” is no number")).to_be_visible()
     expect(bench.locator(".vfiosim-result")).to_contain_text("Nothing was called")
     iommufd.fill("4")
-    person(lesson)
-    button(bench, "bind").click()
+    press(bench, "bind")
     expect(bench.locator(".vfiosim-problem", has_text="is no number")).to_have_count(0)
     expect(bench.locator(".vfiosim-result")).to_contain_text("out_devid = 1")
 
 
 def test_in_the_lesson_nothing_is_revealed_before_a_prediction_is_committed(lesson):
-    gate = bench_of(lesson, "close the iommufd first")
+    gate = cell_of(lesson, "close the iommufd first")
     expect(button(gate, "Reveal")).to_be_disabled()
     gate.locator("label", has_text="close fails with EBUSY").click()
-    button(gate, "Commit").click()
+    press(gate, "Commit")
     expect(gate.locator(".vfiosim-player")).to_have_count(0)
-    button(gate, "Reveal").click()
+    press(gate, "Reveal")
     expect(gate.locator(".vfiosim-verdict")).to_contain_text("You predicted close fails with EBUSY")
     expect(gate.locator(".vfiosim-verdict")).to_contain_text("The simulator says close succeeds, the iommufd lives on")
     expect(gate.locator(".vfiosim-player svg.vfiosim-graph")).to_be_visible()
 
 
 def test_in_the_lesson_why_is_it_alive_names_the_holders(lesson):
-    bench = bench_of(lesson, "one_bind.close()")
+    bench = cell_of(lesson, "one_bind.close()")
     bench.get_by_label("object").select_option("file iommu#1")
-    button(bench, "Why is it alive?").click()
+    press(bench, "Why is it alive?")
     expect(bench.locator(".vfiosim-answer")).to_contain_text("kept alive by 3 holders")
-
-
-def test_letters_of_the_controls_have_at_least_16_pixels(lesson):
-    bench = bench_of(lesson, "one_bind.kvm()")
-    small = bench.locator(".vfiosim-lab").first.evaluate(
-        """lab => [...lab.querySelectorAll('button, input, select, label, li, code, .widget-html-content')]
-            .filter(e => !e.closest('.vfiosim-player') && e.offsetParent && parseFloat(getComputedStyle(e).fontSize) < 16)
-            .map(e => e.outerHTML.slice(0, 80))"""
-    )
-    assert small == []
-
-
-def test_letters_of_the_first_picture_have_at_least_20_pixels_on_a_projector(start):
-    start.set_viewport_size({"width": 1920, "height": 1080})
-    bench = bench_of(start, "start.first_bind()")
-    button(bench, "bind").click()
-    expect(bench.locator(".vfiosim-player .sentence")).to_contain_text("VFIO_DEVICE_BIND_IOMMUFD")
-    sizes = bench.locator(".vfiosim-player svg.vfiosim-graph").evaluate(
-        """svg => [...svg.querySelectorAll('text:not(.badge)')].filter(text => text.textContent.trim())
-            .map(text => parseFloat(getComputedStyle(text).fontSize) * svg.getScreenCTM().a)"""
-    )
-    assert len(sizes) > 10
-    assert min(sizes) >= 20

@@ -10,8 +10,8 @@ import pytest
 from nbconvert import HTMLExporter
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from tests.browser import JupyterLab, run_all
 from tests.conftest import ROOT
+from tests.desk import Desk
 from tests.players import at, doors, open_page
 from vfiosim.views import show
 
@@ -103,15 +103,20 @@ view.picked = ["door front"]
 view.selecting = True
 said
 """
+TOLD = """
+import ipywidgets
+said = ipywidgets.Label()
+view.observe(lambda change: setattr(said, "value", f"{said.value} {change['new']}"), "step")
+said
+"""
 LONGER = "house.run(lose_key(house.person, house.door, 1))\nview.update(house.trace)\nview.highlight = ['door front']"
 
 
 def test_in_jupyterlab_arrows_move_the_player_and_a_longer_trace_reaches_the_live_one(
-    page: Page, jupyterlab: JupyterLab
+    desk: Desk,
 ) -> None:
-    jupyterlab.open(page, jupyterlab.add("player.ipynb", TOYS, LIVE, LONGER))
-    run_all(page)
-    still, live = page.locator(".vfiosim-player").first, page.locator(".vfiosim-player").nth(1)
+    page, still, live = desk.page, *(desk.cell(code).locator(".vfiosim-player") for code in (TOYS, LIVE))
+    desk.cell(LONGER)
     still.locator(".sentence").click()
     page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowRight")
@@ -122,10 +127,11 @@ def test_in_jupyterlab_arrows_move_the_player_and_a_longer_trace_reaches_the_liv
     expect(page.locator(".jp-RenderedText[data-mime-type$=stderr]")).to_have_count(0)
 
 
-def test_in_jupyterlab_the_kernel_knows_which_nodes_are_picked(page: Page, jupyterlab: JupyterLab) -> None:
-    jupyterlab.open(page, jupyterlab.add("picked.ipynb", TOYS, LIVE, "view.step = 3", CHOOSE))
-    run_all(page)
-    player = page.locator(".vfiosim-player").nth(1)
+def test_in_jupyterlab_the_kernel_knows_which_nodes_are_picked(desk: Desk) -> None:
+    page, _ = desk.page, desk.cell(TOYS)
+    player = desk.cell(LIVE).locator(".vfiosim-player")
+    desk.cell("view.step = 3")
+    label = desk.cell(CHOOSE).locator(".widget-label")
     door, key = (player.locator(f'.node[data-oid="{oid}"]') for oid in ("door front", "key 1"))
     expect(door.locator(".tick")).to_have_text("✓")
     key.focus()
@@ -134,43 +140,32 @@ def test_in_jupyterlab_the_kernel_knows_which_nodes_are_picked(page: Page, jupyt
     expect(key).to_have_attribute("aria-pressed", "true")
     door.click()
     expect(door.locator(".tick")).to_have_count(0)
-    expect(page.locator(".widget-label")).to_have_text("key 1")
+    expect(label).to_have_text("key 1")
 
 
 def test_in_jupyterlab_the_counters_are_drawn_when_they_are_opened_and_only_a_rest_is_told_to_the_kernel(
-    page: Page, jupyterlab: JupyterLab
+    desk: Desk,
 ) -> None:
-    sent: list[str] = []
-
-    def note(frame: str | bytes) -> None:
-        text = frame if isinstance(frame, str) else frame.decode("utf-8", "replace")
-        sent.extend(["told"] if "comm_msg" in text else [])
-
-    page.on("websocket", lambda socket: socket.on("framesent", note))
-    jupyterlab.open(page, jupyterlab.add("counters.ipynb", TOYS, LIVE))
-    run_all(page)
-    player = page.locator(".vfiosim-player").nth(1)
+    page, _ = desk.page, desk.cell(TOYS)
+    player = desk.cell(LIVE).locator(".vfiosim-player")
     player.focus()
     page.keyboard.press("k")
-    expect(player.locator(".drawing svg")).to_be_visible(timeout=30_000)
-    page.wait_for_timeout(1000)
-    sent.clear()
-    scrub = "root => { for (const key of 'RRRLR') root.vfiosim.move(key === 'R' ? 1 : -1); }"
-    player.evaluate(scrub)
+    expect(player.locator(".drawing svg")).to_be_visible()
+    told = desk.cell(TOLD).locator(".widget-label")
+    player.evaluate("root => { for (const key of 'RRRLR') root.vfiosim.move(key === 'R' ? 1 : -1); }")
     at(player, 3)
-    page.wait_for_timeout(1000)
-    assert sent == ["told"]
+    expect(told).to_have_text("3")
 
 
 def test_a_notebook_that_was_saved_plays_when_trusted_and_shows_a_picture_when_not(
-    page: Page, jupyterlab: JupyterLab
+    desk: Desk,
 ) -> None:
     bundle = show(doors(), step=2)._repr_mimebundle_()
     cell = nbformat.v4.new_code_cell("show(trace)", outputs=[nbformat.v4.new_output("execute_result", bundle)])
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
     notebook = nbformat.v4.new_notebook(cells=[cell], metadata={"kernelspec": kernel})
-    nbformat.write(notebook, jupyterlab.folder / "untrusted.ipynb")
-    jupyterlab.open(page, "untrusted.ipynb")
+    nbformat.write(notebook, desk.lab.folder / "saved_player.ipynb")
+    page = desk.show("saved_player.ipynb")
     picture = page.locator("img.vfiosim-still")
     expect(picture).to_be_visible()
     assert picture.evaluate("one => one.naturalWidth") > 100

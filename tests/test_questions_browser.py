@@ -6,56 +6,20 @@ import os
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, expect
 
-from tests.browser import JupyterLab, run_all
-from tests.test_notebooks import bench_of, button
+from tests.desk import SMALL, Desk, button, settle
 
 LESSON = "from vfiosim.lessons import who_holds_whom as lesson\nfrom vfiosim.lab import present, progress\n"
 LESSON += "from vfiosim.lessons import drill"
 SHOTS = os.environ.get("VFIOSIM_SHOTS", "")  # a folder for pictures to be looked at
 
-SMALL = """ask => [...ask.querySelectorAll('button, input, label, li, p, td, th, code, .widget-html-content')]
-    .filter(e => !e.closest('.vfiosim-player') && !e.closest('.vfiosim-lab:not(.vfiosim-ask)') && e.offsetParent
-        && e.textContent.trim() && parseFloat(getComputedStyle(e).fontSize) < LIMIT)
-    .map(e => e.outerHTML.slice(0, 120))"""
-NAMELESS = """ask => [...ask.querySelectorAll('button, input, select')].filter(e => e.offsetParent)
-    .filter(e => !(e.textContent.trim() || e.getAttribute('aria-label') || e.title
-        || (e.labels && [...e.labels].some(l => l.textContent.trim()))))
-    .map(e => e.outerHTML.slice(0, 120))"""
-
-PALE = """ask => {
-    const part = v => (v /= 255) <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4;
-    const light = ([r, g, b]) => .2126 * part(r) + .7152 * part(g) + .0722 * part(b);
-    const numbers = text => (text.match(/[0-9.]+/g) || []).map(Number);
-    const back = e => {
-        for (; e; e = e.parentElement) {
-            const colour = numbers(getComputedStyle(e).backgroundColor);
-            if (colour[3] !== 0) return colour;
-        }
-        return [255, 255, 255];
-    };
-    return [...ask.querySelectorAll('button, label, li, p, td, th, b, code, a, span')]
-        .filter(e => !e.closest('.vfiosim-player') && e.offsetParent && e.textContent.trim() && !e.disabled)
-        .map(e => [e, light(numbers(getComputedStyle(e).color)), light(back(e))])
-        .filter(([e, a, b]) => (Math.max(a, b) + .05) / (Math.min(a, b) + .05) < 4.5)
-        .map(([e]) => e.outerHTML.slice(0, 120));
-}"""
-
 
 @pytest.fixture
-def lab(page: Page, jupyterlab: JupyterLab) -> Page:
-    page.set_viewport_size({"width": 1600, "height": 2000 if SHOTS else 1000})
-    jupyterlab.open(page, "02_who_holds_whom.ipynb")
-    run_all(page)
-    return page
-
-
-def shown(page: Page, jupyterlab: JupyterLab, name: str, *code: str) -> Page:
-    page.set_viewport_size({"width": 1920, "height": 2400 if SHOTS else 1080})
-    jupyterlab.open(page, jupyterlab.add(f"{name}.ipynb", LESSON, *code))
-    run_all(page)
-    return page
+def lab(desk: Desk) -> Desk:
+    desk.page.set_viewport_size({"width": 1920, "height": 2400 if SHOTS else 1080})
+    desk.cell(LESSON)
+    return desk
 
 
 def shoot(place: Locator, name: str) -> None:
@@ -64,12 +28,8 @@ def shoot(place: Locator, name: str) -> None:
         place.screenshot(path=f"{SHOTS}/{name}.png")
 
 
-def ask(page: Page, call: str) -> Locator:
-    return bench_of(page, call).locator(".vfiosim-ask").first
-
-
 def test_nodes_are_ticked_by_a_click_in_the_picture_and_by_the_list(lab):
-    place = ask(lab, 'lesson.predict("who is alive?")')
+    place = lab.widget('lesson.predict("who is alive?")')
     expect(button(place, "Reveal")).to_be_disabled()
     box = place.get_by_role("checkbox", name="iommufd_ctx 1")
     place.locator('.vfiosim-player .node[data-oid="iommufd_ctx 1"] rect').first.click()
@@ -78,9 +38,9 @@ def test_nodes_are_ticked_by_a_click_in_the_picture_and_by_the_list(lab):
     expect(place.locator('.vfiosim-player .node[data-oid="file vfio0#1"]')).to_have_attribute("aria-pressed", "true")
     device = place.get_by_role("checkbox", name="iommufd_device 1")
     place.locator('.vfiosim-player .node[data-oid="iommufd_device 1"]').focus()
-    lab.keyboard.press("Enter")
+    lab.page.keyboard.press("Enter")
     expect(device).to_be_checked()
-    lab.keyboard.press("Enter")
+    lab.page.keyboard.press("Enter")
     expect(device).not_to_be_checked()
     shoot(place, "alive-picked")
     button(place, "Hint").click()
@@ -97,33 +57,33 @@ def test_nodes_are_ticked_by_a_click_in_the_picture_and_by_the_list(lab):
 
 
 def test_a_number_is_predicted_with_the_keyboard_alone(lab):
-    place = ask(lab, 'lesson.predict("fork")')
+    place = lab.widget('lesson.predict("fork")')
     place.get_by_label("your prediction").focus()
-    lab.keyboard.type("one")
-    lab.keyboard.press("Tab")
-    lab.keyboard.press("Enter")
+    lab.page.keyboard.type("one")
+    lab.page.keyboard.press("Tab")
+    lab.page.keyboard.press("Enter")
     expect(place.get_by_role("alert")).to_have_text("Type a number like 2.")
     place.get_by_label("your prediction").fill("1")
-    lab.keyboard.press("Tab")
-    lab.keyboard.press("Enter")
+    lab.page.keyboard.press("Tab")
+    lab.page.keyboard.press("Enter")
     expect(button(place, "Reveal")).to_be_enabled()
     button(place, "Reveal").focus()
-    lab.keyboard.press("Enter")
+    lab.page.keyboard.press("Enter")
     expect(place).to_contain_text("✕ You predicted 1. The simulator says 2.")
     expect(place).to_contain_text("It gets a table of its own, with the same files.")
     shoot(place, "number")
 
 
 def test_lines_are_moved_with_the_keyboard_and_the_focus_goes_with_the_line(lab):
-    place = ask(lab, "lesson.order()")
+    place = lab.widget("lesson.order()")
     rows = place.locator(".vfiosim-order-row")
     expect(rows).to_have_count(6)
     last = rows.nth(4).locator(".vfiosim-line")
     expect(last).to_contain_text("KVM_DEV_VFIO_FILE_DEL, descriptor 3")
     button(rows.nth(4), "Up").focus()
     for _ in range(4):
-        lab.keyboard.press("Enter")
-        lab.wait_for_timeout(250)
+        lab.page.keyboard.press("Enter")
+        settle(lab.page)
     expect(rows.nth(0)).to_contain_text("KVM_DEV_VFIO_FILE_DEL, descriptor 3")
     expect(place.locator(".vfiosim-said")).to_contain_text("is now number 1 of 6")
     button(place, "Check").click()
@@ -138,7 +98,7 @@ def test_lines_are_moved_with_the_keyboard_and_the_focus_goes_with_the_line(lab)
 
 
 def test_the_goal_stands_beside_the_machine_and_differing_facts_are_listed(lab):
-    place = ask(lab, "lesson.exercise()")
+    place = lab.widget("lesson.exercise()")
     expect(place.locator(".vfiosim-goal svg")).to_be_visible()
     button(place, "Check").click()
     expect(place).to_contain_text("no descriptor leads to iommu*; now there is fd 4")
@@ -157,7 +117,7 @@ def test_the_goal_stands_beside_the_machine_and_differing_facts_are_listed(lab):
 
 
 def test_a_quiz_answers_each_answer_and_counts(lab):
-    place = ask(lab, "lesson.quiz()")
+    place = lab.widget("lesson.quiz()")
     first, second, third = (place.locator(".vfiosim-prediction").nth(n) for n in range(3))
     first.get_by_label("your prediction").fill("3")
     button(first, "Answer").click()
@@ -177,7 +137,7 @@ def test_a_quiz_answers_each_answer_and_counts(lab):
 
 
 def test_a_drill_goes_on_to_the_next_seed(lab):
-    place = ask(lab, 'drill("alive", seed=2)')
+    place = lab.widget('drill("alive", seed=2)')
     expect(place).to_contain_text("Problem 2.")
     button(place, "Answer").click()
     expect(place.get_by_role("alert")).to_contain_text("tick “none of them”")
@@ -191,20 +151,20 @@ def test_a_drill_goes_on_to_the_next_seed(lab):
 
 
 def test_progress_is_shown_and_forgotten(lab):
-    button(ask(lab, "progress.show()"), "Reset").click()
-    quiz = ask(lab, "lesson.quiz()")
+    place = lab.widget("progress.show()")
+    button(place, "Reset").click()
+    quiz = lab.widget("lesson.quiz()")
     quiz.get_by_label("your prediction").fill("3")
     button(quiz.locator(".vfiosim-prediction").first, "Answer").click()
-    place = ask(lab, "progress.show()")
     button(place, "Look again").click()
     expect(place).to_contain_text("02 check: count: 1 try, 1 right")
     button(place, "Reset").click()
     expect(place).to_contain_text("No question has been answered yet.")
 
 
-def test_in_a_room_the_presenter_reveals_in_big_letters_and_without_code(page, jupyterlab):
-    shown(page, jupyterlab, "room", 'lesson.predict("weak")', "present()")
-    place = page.locator(".vfiosim-prediction")
+def test_in_a_room_the_presenter_reveals_in_big_letters_and_without_code(lab):
+    page, place = lab.page, lab.widget('lesson.predict("weak")')
+    lab.widget("present()")
     expect(page.locator(".jp-CodeCell .jp-Cell-inputWrapper").first).to_be_hidden()
     expect(button(place, "Commit")).to_have_count(0)
     place.get_by_label("It lives on, because").fill("12")
@@ -223,11 +183,12 @@ def test_in_a_room_the_presenter_reveals_in_big_letters_and_without_code(page, j
     expect(page.locator(".jp-CodeCell .jp-Cell-inputWrapper").first).to_be_visible()
 
 
-def test_presenter_mode_reaches_benches_and_players_too(page, jupyterlab):
+def test_presenter_mode_reaches_benches_and_players_too(lab):
     live = "from vfiosim import Machine\nfrom vfiosim.views import show\nm = Machine()\n"
     live += "m.process('p').open('/dev/iommu')\nshow(m.trace)"
-    shown(page, jupyterlab, "all", "from vfiosim.lab import Bench\nbench = Bench()\nbench", live, "present()")
-    bench = page.locator(".vfiosim-lab").first
+    page, bench = lab.page, lab.widget("from vfiosim.lab import Bench\nbench = Bench()\nbench")
+    lab.cell(live)
+    lab.widget("present()")
     button(bench, "open device").click()
     expect(bench).to_contain_text("→ 3")
     shoot(page.locator(".jp-Notebook"), "presented")
@@ -239,25 +200,3 @@ def test_presenter_mode_reaches_benches_and_players_too(page, jupyterlab):
     assert page.locator(".jp-Notebook").evaluate(small) == []
     button(page, "End presenter mode").click()
     expect(page.locator(".vfiosim-player .bar button:visible")).not_to_have_count(0)
-
-
-@pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
-def test_letters_are_large_names_are_there_and_contrast_is_enough_in_both_themes(page, jupyterlab, theme):
-    shown(
-        page, jupyterlab, "themes", 'lesson.predict("weak")', "lesson.order()", "lesson.exercise()", 'drill("errno", 7)'
-    )
-    page.evaluate("theme => window.jupyterapp.commands.execute('apputils:change-theme', {theme})", theme)
-    dark = theme.endswith("Dark")
-    expect(page.locator("body")).to_have_attribute("data-jp-theme-light", "false" if dark else "true")
-    weak = ask(page, 'lesson.predict("weak")')
-    weak.get_by_text("It lives on, because the group points to it").click()
-    button(weak, "Commit").click()
-    button(weak, "Reveal").click()
-    expect(weak).to_contain_text("You took knowing for holding.")
-    for number, call in enumerate(("lesson.predict", "lesson.order()", "lesson.exercise()", "drill(")):
-        place = ask(page, call)
-        assert place.evaluate(SMALL.replace("LIMIT", "20")) == []
-        assert place.evaluate(NAMELESS) == []
-        assert place.evaluate(PALE) == []
-        assert place.evaluate("ask => ask.scrollWidth - ask.clientWidth") <= 1
-        shoot(place, f"{number}-{'dark' if dark else 'light'}")

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import urllib.request
-from collections.abc import Iterator
+from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
@@ -13,11 +12,11 @@ from nbclient import NotebookClient
 from nbconvert import HTMLExporter
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser import TOKEN, JupyterLab, run_all
+from tests.browser import JupyterLab, run_all
 from tests.conftest import ROOT
+from tests.desk import Desk
 from tests.test_player_everywhere import LIVE, TOYS
 
-expect.set_options(timeout=20_000)  # a loaded machine is slow, not wrong
 CELLS = [
     TOYS.rstrip().removesuffix("show(house.trace)"),
     "from vfiosim.lab import Bench, Sandbox\nfrom vfiosim.lessons import who_holds_whom",
@@ -28,15 +27,8 @@ CELLS = [
 ]
 SHOWN = len(CELLS) - 2  # cells that show a widget
 DEAD = ".jp-OutputArea-output :is(button, input, select):visible:not(.vfiosim-player *)"
-
-
-def end_kernel(lab: JupyterLab, name: str) -> None:
-    """End the kernel of this notebook, as after the lesson."""
-    with urllib.request.urlopen(f"{lab.url}/api/sessions?token={TOKEN}") as answer:
-        ids = [session["id"] for session in json.load(answer) if session["path"] == name]
-    for one in ids:
-        url = f"{lab.url}/api/sessions/{one}?token={TOKEN}"
-        urllib.request.urlopen(urllib.request.Request(url, method="DELETE")).close()
+LINE = "one => getComputedStyle(one, '::before').content"
+AGAIN = '"The kernel of this is gone. Run the cell again."'
 
 
 def only_stills(page: Page) -> None:
@@ -48,61 +40,88 @@ def only_stills(page: Page) -> None:
     expect(page.locator(DEAD)).to_have_count(0)
 
 
-@pytest.fixture(scope="module")
-def running(browser: Browser, jupyterlab: JupyterLab) -> Iterator[Page]:
-    """The notebook closed.ipynb, which was run on this page, and saved."""
-    context = browser.new_context(viewport={"width": 1500, "height": 3000})
-    page = context.new_page()
-    page.set_default_timeout(60_000)
-    jupyterlab.open(page, jupyterlab.add("closed.ipynb", *CELLS))
-    run_all(page)
-    expect(page.locator(".vfiosim-player:visible").first).to_be_visible()
-    page.evaluate("window.jupyterapp.commands.execute('docmanager:save')")
-    page.wait_for_function("!window.jupyterapp.shell.currentWidget.context.model.dirty")
-    yield page
-    context.close()
+def said(page: Page) -> list[str]:
+    """What stands above what is left of the widgets."""
+    return [one.evaluate(LINE) for one in page.locator(".vfiosim-kept").all()]
+
+
+def widgets_live(page: Page) -> None:
+    """Each widget is seen, and nothing of what would be left of it."""
+    expect(page.locator(".vfiosim-lab .widget-button:visible").first).to_be_visible()
+    expect(page.locator(".vfiosim-kept")).to_have_count(SHOWN)
+    expect(page.locator(".vfiosim-kept:visible")).to_have_count(0)
 
 
 @pytest.fixture
-def again(page: Page, running: Page) -> Page:
-    """A page on which it is opened again: as large, so that all its cells are there."""
-    page.set_viewport_size({"width": 1500, "height": 3000})
+def running(desk: Desk) -> Page:
+    """The notebook closed.ipynb, which was run on this page, and saved."""
+    page = desk.run(desk.lab.add("closed.ipynb", *CELLS))
+    page.set_viewport_size({"width": 1500, "height": 3000})  # so that all its cells are there
+    expect(page.locator(".vfiosim-player:visible").first).to_be_visible()
+    page.evaluate("window.jupyterapp.commands.execute('docmanager:save')")
+    page.wait_for_function("!window.jupyterapp.shell.currentWidget.context.model.dirty")
     return page
 
 
-def test_a_widget_that_lives_is_seen_alone(running: Page) -> None:
-    expect(running.locator(".vfiosim-kept")).to_have_count(SHOWN)
-    expect(running.locator(".vfiosim-kept:visible")).to_have_count(0)
+def test_a_notebook_that_was_run_and_saved_has_its_widgets_while_its_kernel_runs_and_what_is_left_of_them_afterwards(
+    running: Page, jupyterlab: JupyterLab
+) -> None:
+    widgets_live(running)
     expect(running.locator(".vfiosim-kept .vfiosim-player")).to_have_count(0)  # nothing works in what is hidden
-
-
-def test_opened_again_while_its_kernel_runs_a_notebook_has_its_widgets_back(
-    again: Page, jupyterlab: JupyterLab
-) -> None:
-    jupyterlab.open(again, "closed.ipynb")
-    expect(again.locator(".vfiosim-lab .widget-button:visible").first).to_be_visible()
-    expect(again.locator(".vfiosim-kept:visible")).to_have_count(0)
-
-
-def test_opened_again_after_its_kernel_ended_a_trusted_notebook_plays_and_shows_no_error_and_no_dead_button(
-    again: Page, jupyterlab: JupyterLab
-) -> None:
-    end_kernel(jupyterlab, "closed.ipynb")
-    jupyterlab.open(again, "closed.ipynb")
-    only_stills(again)
-    player = again.locator(".vfiosim-kept .vfiosim-player").first
+    jupyterlab.open(running, "closed.ipynb")
+    widgets_live(running)
+    jupyterlab.end_kernel("closed.ipynb")
+    jupyterlab.open(running, "closed.ipynb")
+    only_stills(running)
+    player = running.locator(".vfiosim-kept .vfiosim-player").first
     player.focus()
-    again.keyboard.press("Home")
+    running.keyboard.press("Home")
     expect(player).to_have_attribute("data-step", "0")
+
+
+AS_SOON_AS_DEAD = """shown => {
+    const dead = document.querySelectorAll('.jp-OutputArea-child > * > .jupyter-widgets-disconnected');
+    return dead.length === shown && [...document.querySelectorAll('.vfiosim-kept')].map(one => one.checkVisibility());
+}"""
+RESTART = "() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()"
+
+
+def test_after_a_restart_of_the_kernel_the_picture_of_each_widget_stays_with_one_line_and_a_cell_that_is_run_again_lives(
+    running: Page,
+) -> None:
+    assert said(running) == ["none"] * SHOWN
+    running.evaluate(RESTART)
+    # A player alone needs no kernel, and plays on.
+    kept = running.wait_for_function(AS_SOON_AS_DEAD, arg=SHOWN - 1).json_value()
+    assert kept == [False, *[True] * (SHOWN - 1)]
+    assert said(running)[1:] == [AGAIN] * (SHOWN - 1)
+    expect(running.locator(".vfiosim-kept :is(.vfiosim-still, .vfiosim-player):visible")).not_to_have_count(0)
+    expect(running.locator(".jupyter-widgets-disconnected:visible")).to_have_count(0)
+    expect(running.locator(DEAD)).to_have_count(0)
+    player = running.locator(".vfiosim-player:visible").first
+    player.focus()
+    running.keyboard.press("Home")
+    expect(player).to_have_attribute("data-step", "0")
+    run_all(running)
+    widgets_live(running)
+
+
+@pytest.fixture(scope="module")
+def executed() -> Any:
+    """The same notebook, run and with the state of its widgets in it."""
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in CELLS])
+    return NotebookClient(notebook, timeout=600, resources={"metadata": {"path": ROOT}}).execute()
 
 
 @pytest.mark.parametrize("stored", [True, False])
 def test_an_export_shows_what_is_left_of_widgets_with_or_without_their_stored_state(
-    browser: Browser, tmp_path: Path, stored: bool
+    browser: Browser, tmp_path: Path, executed: Any, stored: bool
 ) -> None:
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in CELLS])
-    NotebookClient(notebook, timeout=120, store_widget_state=stored, resources={"metadata": {"path": ROOT}}).execute()
-    html, _ = HTMLExporter().from_notebook_node(notebook)
+    assert executed.metadata.widgets
+    if not stored:
+        executed = deepcopy(executed)
+        del executed.metadata["widgets"]
+    html, _ = HTMLExporter().from_notebook_node(executed)
     (tmp_path / "export.html").write_text(html, "utf-8")
     context = browser.new_context(offline=True)
     page = context.new_page()

@@ -4,55 +4,20 @@ from __future__ import annotations
 
 import re
 
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, expect
 
-from tests.browser import JupyterLab, run_all
+from tests.desk import Desk, button, press, pressed, select, settle
+from tests.desk import said as result
 
-CELL = "from vfiosim.lab import Races, Sandbox\n"
-
-
-def shown(page: Page, jupyterlab: JupyterLab, name: str, *cells: str) -> Locator:
-    """Run a notebook with these cells; the first sandbox or race lab on it."""
-    jupyterlab.open(page, jupyterlab.add(f"{name}.ipynb", *(CELL + cell for cell in cells)))
-    page.set_viewport_size({"width": 1500, "height": 2200})
-    run_all(page)
-    root = page.locator(".vfiosim-sandbox, .vfiosim-races").first
-    expect(root).to_be_visible()
-    return root
-
-
-def button(root: Locator, name: str) -> Locator:
-    return root.get_by_role("button", name=name, exact=True).first
-
-
-def result(root: Locator) -> Locator:
-    return root.locator(".vfiosim-result").first
-
-
-def settled(root: Locator) -> None:
-    """Wait until no run is under way any more."""
-    expect(root).not_to_have_class(re.compile("vfiosim-busy"))
-
-
-def press(root: Locator, name: str) -> None:
-    """A click as of a reader who looks at what came of the last one: not within the time of a double click."""
-    root.page.wait_for_timeout(600)
-    settled(root)
-    button(root, name).click()
-
-
-def select(root: Locator, label: str, value: str) -> None:
-    root.get_by_label(label, exact=True).first.select_option(label=value)
+LAB = "from vfiosim.lab import Races, Sandbox\n"
 
 
 def bind(root: Locator) -> None:
-    for name, said in (("open device", "→ 3"), ("open iommufd", "→ 4"), ("Call", "out_devid = 1")):
-        press(root, name)
-        expect(result(root)).to_contain_text(said)
+    pressed(root, ("open device", "→ 3"), ("open iommufd", "→ 4"), ("Call", "out_devid = 1"))
 
 
-def test_every_control_of_the_sandbox_does_something_on_the_page(page: Page, jupyterlab: JupyterLab) -> None:
-    root = shown(page, jupyterlab, "sandbox", "Sandbox()")
+def test_every_control_of_the_sandbox_does_something_on_the_page(desk: Desk) -> None:
+    root = desk.widget(LAB + "Sandbox()")
     expect(root.locator(".vfiosim-hint")).to_contain_text("open device")
     bind(root)
     expect(root.locator(".vfiosim-player, .vfiosim").first).to_be_visible()
@@ -63,9 +28,7 @@ def test_every_control_of_the_sandbox_does_something_on_the_page(page: Page, jup
     expect(result(root)).to_contain_text("Taken back")
     press(root, "Redo")
     expect(result(root)).to_contain_text("EINVAL")
-    for name, said in (("open group", "EBUSY"), ("open container", "→ 5"), ("open kvm", "→ 6")):
-        press(root, name)
-        expect(result(root)).to_contain_text(said)
+    pressed(root, ("open group", "EBUSY"), ("open container", "→ 5"), ("open kvm", "→ 6"))
     _raw_bytes(root)
     _more_calls(root)
     _processes(root)
@@ -90,7 +53,8 @@ def _raw_bytes(root: Locator) -> None:
 
 def _more_calls(root: Locator) -> None:
     press(root, "More calls")
-    for name, said in (
+    pressed(
+        root,
         ("dup", "dup("),
         ("close", "close("),
         ("eventfd", "eventfd()"),
@@ -104,9 +68,7 @@ def _more_calls(root: Locator) -> None:
         ("unbind driver", "unbind"),
         ("bind driver", "/bind"),
         ("let time pass", "1000 ms pass"),
-    ):
-        press(root, name)
-        expect(result(root)).to_contain_text(said)
+    )
     press(root, "More calls")
     expect(button(root, "eventfd")).to_be_hidden()
 
@@ -132,11 +94,9 @@ def _let_it_fail(root: Locator) -> None:
     expect(result(root)).to_contain_text("on purpose")
 
 
-def test_two_calls_are_scheduled_by_hand(page: Page, jupyterlab: JupyterLab) -> None:
-    root = shown(page, jupyterlab, "by_hand", "Sandbox()")
-    for name, said in (("open device", "→ 3"), ("open iommufd", "→ 4")):
-        press(root, name)
-        expect(result(root)).to_contain_text(said)
+def test_two_calls_are_scheduled_by_hand(desk: Desk) -> None:
+    root = desk.widget(LAB + "Sandbox()")
+    pressed(root, ("open device", "→ 3"), ("open iommufd", "→ 4"))
     press(root, "by hand")
     press(root, "Call")
     expect(root.get_by_label("thread", exact=True)).to_have_value("B")
@@ -144,27 +104,25 @@ def test_two_calls_are_scheduled_by_hand(page: Page, jupyterlab: JupyterLab) -> 
     rows = root.locator(".vfiosim-schedule .vfiosim-row")
     expect(rows).to_have_count(2)
     ahead = rows.nth(0).locator(".vfiosim-next")
-    button(rows.nth(0), "1 effect").click()
+    press(rows.nth(0), "1 effect")
     expect(ahead).to_contain_text(".py:")
     for _ in range(30):
-        settled(root)
         before = ahead.inner_text()
         if "vfio_device_set vfio0.lock" in before:
             break
-        button(rows.nth(0), "1 step").click()
-        expect(ahead).not_to_have_text(before, use_inner_text=True)  # else the next click would go before its answer
-    button(rows.nth(0), "1 effect").click()
+        press(rows.nth(0), "1 step")
+        expect(ahead).not_to_have_text(before, use_inner_text=True)
+    press(rows.nth(0), "1 effect")
     expect(ahead).not_to_contain_text("take the lock vfio_device_set")
-    settled(root)
-    button(rows.nth(1), "to the end").click()
+    press(rows.nth(1), "to the end")
     expect(rows.nth(1)).to_contain_text("held by A")
     expect(button(rows.nth(1), "to the end")).to_be_focused()
-    button(rows.nth(0), "to the end").click()
+    press(rows.nth(0), "to the end")
     expect(result(root)).to_contain_text("→ 0")
 
 
-def test_a_machine_is_edited_and_everything_done_again(page: Page, jupyterlab: JupyterLab) -> None:
-    root = shown(page, jupyterlab, "machine", "Sandbox()")
+def test_a_machine_is_edited_and_everything_done_again(desk: Desk) -> None:
+    root = desk.widget(LAB + "Sandbox()")
     bind(root)
     press(root, "Machine")
     expect(root.locator(".vfiosim-device")).to_have_count(6)
@@ -191,8 +149,8 @@ def test_a_machine_is_edited_and_everything_done_again(page: Page, jupyterlab: J
     expect(root.get_by_label("device", exact=True).first).to_contain_text("pci0")
 
 
-def test_code_and_saved_text(page: Page, jupyterlab: JupyterLab) -> None:
-    root = shown(page, jupyterlab, "keep", "Sandbox()")
+def test_code_and_saved_text(desk: Desk) -> None:
+    root = desk.widget(LAB + "Sandbox()")
     bind(root)
     press(root, "Code, save, load")
     expect(root.get_by_label("Python", exact=True)).to_have_value(re.compile("VFIO_DEVICE_BIND_IOMMUFD"))
@@ -211,19 +169,8 @@ def test_code_and_saved_text(page: Page, jupyterlab: JupyterLab) -> None:
     expect(root.locator(".vfiosim-table")).to_contain_text("iommu#1")
 
 
-def test_a_double_click_counts_once_and_quick_steps_all_count(page: Page, jupyterlab: JupyterLab) -> None:
-    root = shown(page, jupyterlab, "double", "Sandbox()")
-    button(root, "open device").evaluate(
-        "one => { one.click(); one.click(); }"
-    )  # close together on a loaded machine too
-    expect(result(root)).to_contain_text("→ 3")
-    page.wait_for_timeout(1500)
-    expect(root.locator(".vfiosim-table li")).to_have_count(1)
-
-
-def test_two_sandboxes_on_one_page_do_not_disturb_each_other(page: Page, jupyterlab: JupyterLab) -> None:
-    root = shown(page, jupyterlab, "two", "Sandbox()", "Sandbox()")
-    other = page.locator(".vfiosim-sandbox").nth(1)
+def test_two_sandboxes_on_one_page_do_not_disturb_each_other(desk: Desk) -> None:
+    root, other = desk.widget(LAB + "Sandbox()"), desk.widget("Sandbox()")
     press(root, "open device")
     expect(root.locator(".vfiosim-table")).to_contain_text("vfio0#1")
     press(other, "open iommufd")
@@ -232,41 +179,22 @@ def test_two_sandboxes_on_one_page_do_not_disturb_each_other(page: Page, jupyter
     expect(root.locator(".vfiosim-table")).not_to_contain_text("iommu#1")
 
 
-def test_the_keyboard_alone_binds_a_device(page: Page, jupyterlab: JupyterLab) -> None:
-    root = shown(page, jupyterlab, "keys", "Sandbox()")
+def test_the_keyboard_alone_binds_a_device(desk: Desk) -> None:
+    root = desk.widget(LAB + "Sandbox()")
     for name, said in (("open device", "→ 3"), ("open iommufd", "→ 4"), ("Call", "out_devid = 1")):
-        page.wait_for_timeout(600)
         button(root, name).focus()
-        page.keyboard.press("Enter")
+        desk.page.keyboard.press("Enter")
         expect(result(root)).to_contain_text(said)
+        settle(desk.page)
 
 
-def test_a_race_is_predicted_explored_shown_and_scheduled_by_hand(page: Page, jupyterlab: JupyterLab) -> None:
-    root = shown(page, jupyterlab, "race", "Races('R1')")
-    expect(button(root, "Explore")).to_be_disabled()
-    root.get_by_text("take out group_lock").click()
-    root.get_by_text("yes: in some order").click()
-    press(root, "Commit")
-    expect(button(root, "Explore")).to_be_enabled()
-    press(root, "Explore")
-    expect(root).to_contain_text("Broken")
-    expect(root).to_contain_text("You predicted yes")
-    expect(button(root, "Stop")).to_be_disabled()
-    press(root, "Show 2")
-    expect(root).to_contain_text("Shown:")
-    press(root, "Schedule it yourself")
-    expect(root.locator(".vfiosim-schedule .vfiosim-row")).to_have_count(2)
-    press(root, "Reset")
-    expect(root.locator(".vfiosim-sandbox")).to_have_count(0)
-
-
-def test_an_exploration_can_be_stopped(page: Page, jupyterlab: JupyterLab) -> None:
-    slow = "from vfiosim.lab import slices\nslices.SLICE = 0.001\nRaces('R14')"
-    root = shown(page, jupyterlab, "stop", slow)
+def test_an_exploration_can_be_stopped(desk: Desk) -> None:
+    desk.cell("from vfiosim.lab import slices\nslices.SLICE, usual = 0, slices.SLICE  # now it takes a minute")
+    root = desk.widget(LAB + "Races('R12')")
     root.get_by_text("no: whatever the order").click()
-    press(root, "Commit")
-    press(root, "Explore")
+    press(root, "Commit", "Explore")
     expect(root).to_contain_text("Exploring")
-    button(root, "Stop").click()
-    expect(root).to_contain_text(re.compile("Not finished|Safe"))
+    press(root, "Stop")
+    expect(root).to_contain_text("Not finished")
     expect(button(root, "Stop")).to_be_disabled()
+    desk.cell("slices.SLICE = usual")

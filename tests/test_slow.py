@@ -2,63 +2,53 @@
 
 from __future__ import annotations
 
-import nbformat
 import pytest
-from nbclient import NotebookClient
-from playwright.sync_api import Page, expect
+from playwright.sync_api import expect
 
-from tests.browser import JupyterLab, run_all
-from tests.conftest import ROOT
-from tests.test_player_everywhere import LIVE, TOYS
+from tests.desk import Desk, button, cell_of, said
+from tests.executed import EACH, TOGETHER, executed
+from tests.test_player_everywhere import TOYS
 from vfiosim.lab import Bench
 
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 SLOW = 6  # times as slow as the machine that tests it
-PATIENCE = 90_000
 
 # When a page is opened it makes all of them at once. On a page that was made six times as slow each took up to 2.4 ms; so this many
 # take 1.7 s of the two seconds that anywidget gives a player to begin.
 MOST = 700
-COUNT = "from ipywidgets.widgets import widget\nprint(len(widget._instances))"
 
 # The page takes four seconds to read the player's program.
 LATE = """from vfiosim.views.live_player import LivePlayer
-LivePlayer._esm = "await new Promise((go) => setTimeout(go, 4000));" + LivePlayer._esm"""
+class Late(LivePlayer):
+    _esm = "await new Promise((go) => setTimeout(go, 4000));" + LivePlayer._esm
+view = Late(house.trace)
+view"""
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+@TOGETHER
+@EACH
 def test_a_notebook_that_has_run_keeps_no_more_widgets_than_a_slow_page_can_make_in_two_seconds(path):
-    notebook = nbformat.read(path, as_version=4)
-    notebook.cells.append(nbformat.v4.new_code_cell(COUNT))
-    NotebookClient(notebook, timeout=120, resources={"metadata": {"path": ROOT}}).execute()
-    assert 0 < int(notebook.cells[-1].outputs[0].text) <= MOST
+    assert 0 < executed(path).metadata["widgets_kept"] <= MOST
 
 
 def test_a_player_that_the_page_took_four_seconds_to_read_hears_what_the_kernel_said_before_and_after(
-    page: Page, jupyterlab: JupyterLab
+    desk: Desk,
 ) -> None:
-    toys = TOYS.rstrip().removesuffix("show(house.trace)")
-    cells = toys, LATE, LIVE, "view.step = 1 if view.step != 1 else 2"
-    jupyterlab.open(page, jupyterlab.add("late.ipynb", *cells))
-    run_all(page)
-    player = page.locator(".vfiosim-player")
+    desk.cell(TOYS.rstrip().removesuffix("show(house.trace)"))
+    player = desk.cell(LATE).locator(".vfiosim-player")
+    desk.cell("view.step = 1")
     expect(player).to_have_attribute("data-step", "1")
-    page.evaluate("() => window.jupyterapp.commands.execute('notebook:run-cell')")
+    desk.cell("view.step = 2")
     expect(player).to_have_attribute("data-step", "2")
 
 
-def test_on_a_page_six_times_as_slow_every_player_is_shown_and_follows_its_buttons(
-    page: Page, jupyterlab: JupyterLab
-) -> None:
-    page.context.new_cdp_session(page).send("Emulation.setCPUThrottlingRate", {"rate": SLOW})
-    page.set_viewport_size({"width": 1500, "height": 2200})
-    jupyterlab.open(page, "00_start.ipynb")
-    run_all(page)
-    bench = page.locator(".jp-CodeCell", has_text="start.first_bind()")
-    bench.scroll_into_view_if_needed()
-    bench.get_by_role("button", name="bind", exact=True).click(timeout=PATIENCE)
-    expect(bench.locator(".vfiosim-result")).to_contain_text("out_devid = 1", timeout=PATIENCE)
-    expect(bench.locator(".vfiosim-player .sentence")).to_contain_text("VFIO_DEVICE_BIND_IOMMUFD", timeout=PATIENCE)
+def test_on_a_page_six_times_as_slow_every_player_is_shown_and_follows_its_buttons(desk: Desk) -> None:
+    speed = desk.page.context.new_cdp_session(desk.page)
+    speed.send("Emulation.setCPUThrottlingRate", {"rate": SLOW})
+    bench = cell_of(desk.run("00_start.ipynb"), "start.first_bind()")
+    button(bench, "bind").click()
+    expect(said(bench)).to_contain_text("out_devid = 1")
+    expect(bench.locator(".vfiosim-player .sentence")).to_contain_text("VFIO_DEVICE_BIND_IOMMUFD")
+    speed.detach()  # the page is as quick as before
 
 
 # ---- looks that widgets share

@@ -246,7 +246,9 @@ class Bench(Still):
         steps, at = len(self.session.steps), opening(self.session.steps)
         if steps > 1:
             where = "begins at step 1" if at == 1 else f"shows step {at}; <b>Home</b> leads to the beginning"
-            line += f' <span class="vfiosim-walk">{steps} steps: the picture {where}; <b>End</b> shows the result.</span>'
+            line += (
+                f' <span class="vfiosim-walk">{steps} steps: the picture {where}; <b>End</b> shows the result.</span>'
+            )
         self._put(line, "refused" if outcome.refused else "good")
 
     def _say(self, sentence: str, sort: str = "") -> None:
