@@ -17,8 +17,8 @@ from playwright.sync_api import expect
 from tests.conftest import ROOT
 
 README = (ROOT / "README.md").read_text("utf-8").partition("## Sixty seconds\n")[2]
-SIXTY_SECONDS, REFUSED, *_ = map(textwrap.dedent, re.findall(r"(?:^ {4}.*\n|^\n(?= {4}))+", README, re.MULTILINE))
-REFUSED, _, ANSWER = REFUSED.removeprefix("\n>>> ").partition("\n")
+SIXTY_SECONDS, SESSION, *_ = map(textwrap.dedent, re.findall(r"(?:^ {4}.*\n|^\n(?= {4}))+", README, re.MULTILINE))
+REFUSED, ANSWER = SESSION.removeprefix("\n>>> ").split("\n", 1)
 CELLS = {
     "README": SIXTY_SECONDS,
     "refused": REFUSED,
