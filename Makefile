@@ -18,6 +18,9 @@ EXPORT       := $(UV) export --quiet --frozen --no-emit-project --format require
 export UV_PYTHON ?= $(PYTHON)
 export UV_PYTHON_DOWNLOADS := never
 
+# Workers, kernels and servers import the same modules again and again: compiled once, whatever the environment says.
+unexport PYTHONDONTWRITEBYTECODE
+
 # The lock files name PyPI, whatever index this machine is set up to use.
 lock check: export UV_DEFAULT_INDEX := https://pypi.org/simple
 
