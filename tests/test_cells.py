@@ -18,7 +18,7 @@ from tests.conftest import ROOT
 
 README = (ROOT / "README.md").read_text("utf-8").partition("## Sixty seconds\n")[2]
 SIXTY_SECONDS, SESSION, *_ = map(textwrap.dedent, re.findall(r"(?:^ {4}.*\n|^\n(?= {4}))+", README, re.MULTILINE))
-REFUSED, ANSWER = SESSION.removeprefix("\n>>> ").split("\n", 1)
+REFUSED, _, ANSWER = SESSION.removeprefix("\n>>> ").partition("\n")
 CELLS = {
     "README": SIXTY_SECONDS,
     "refused": REFUSED,
