@@ -17,7 +17,8 @@ from playwright.sync_api import expect
 from tests.conftest import ROOT
 
 README = (ROOT / "README.md").read_text("utf-8").partition("## Sixty seconds\n")[2]
-SIXTY_SECONDS, SESSION, *_ = map(textwrap.dedent, re.findall(r"(?:^ {4}.*\n|^\n(?= {4}))+", README, re.MULTILINE))
+BLOCKS = map(textwrap.dedent, re.findall(r"(?:^ {4}.*\n|^\n(?= {4}))+", README, re.MULTILINE))
+SIXTY_SECONDS, SESSION, *_ = BLOCKS
 REFUSED, _, ANSWER = SESSION.removeprefix("\n>>> ").partition("\n")
 CELLS = {
     "README": SIXTY_SECONDS,
