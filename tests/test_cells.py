@@ -18,7 +18,7 @@ from tests.conftest import ROOT
 
 README = (ROOT / "README.md").read_text("utf-8").partition("## Sixty seconds\n")[2]
 BLOCKS = map(textwrap.dedent, re.findall(r"(?:^ {4}.*\n|^\n(?= {4}))+", README, re.MULTILINE))
-SIXTY_SECONDS, SESSION, *_ = BLOCKS
+SIXTY_SECONDS, SESSION = next(BLOCKS), next(BLOCKS)
 REFUSED, _, ANSWER = SESSION.removeprefix("\n>>> ").partition("\n")
 CELLS = {
     "README": SIXTY_SECONDS,
