@@ -7,7 +7,6 @@ import inspect
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +34,14 @@ _PARTS: dict[type[Cell], tuple[str, ...]] = {
 }
 
 
-@cache
+_KINDS: dict[type[KObject], frozenset[str]] = {}
+
+
 def kinds(kind: type[KObject]) -> frozenset[str]:
     """The kind of a class, and the more general ones."""
-    return frozenset(base.kind for base in kind.__mro__ if issubclass(base, KObject))
+    if kind not in _KINDS:
+        _KINDS[kind] = frozenset(base.kind for base in kind.__mro__ if issubclass(base, KObject))
+    return _KINDS[kind]
 
 
 Looked = dict[str, set[tuple[frozenset[str], str]]]  # by invariant: kinds and field; without kinds its lock
