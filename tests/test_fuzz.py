@@ -14,6 +14,8 @@ from vfiosim.fuzz.corpus import corpus
 from vfiosim.fuzz.memory import OutsideError, WatchedArguments
 from vfiosim.fuzz.run import Run
 
+SHARED = pytest.mark.xdist_group("twenty thousand ioctls")
+
 
 @pytest.fixture(scope="module")
 def part() -> Tally:
@@ -21,21 +23,25 @@ def part() -> Tally:
     return fuzz("tests", 20_000)
 
 
+@SHARED
 def test_twenty_thousand_ioctls_find_nothing(part: Tally) -> None:
     assert [str(finding) for finding in part.findings] == []
     assert part.ioctls == 20_000
 
 
+@SHARED
 def test_most_of_them_are_requests_of_the_abi(part: Tally) -> None:
     assert 0.75 < part.from_abi / part.ioctls < 0.9
 
 
+@SHARED
 def test_every_request_that_is_recorded_often_as_a_success_succeeds(part: Tally) -> None:
     often = {name for name, times in corpus().succeeds.items() if times > 2}
     assert len(often) > 30
     assert often.isdisjoint(part.never_succeeded())
 
 
+@SHARED
 def test_there_are_refusals_of_many_kinds(part: Tally) -> None:
     kinds = {answer for _, answer in part.answers}
     assert {"EINVAL", "EFAULT", "ENOTTY", "EBADF", "EBUSY", "ENOENT", "E2BIG", "EOPNOTSUPP", "ENODEV"} <= kinds

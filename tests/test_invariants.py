@@ -7,7 +7,6 @@ import inspect
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from vfiosim.kernel import Unsupported
 from vfiosim.topology import Topology
 
 RECORDS = Path(__file__).parent.parent / "assets" / "records"
+SHARED = pytest.mark.xdist_group("invariants that are watched")
 EVERY = 23  # invariants are asked before every so manieth effect
 
 _PARTS: dict[type[Cell], tuple[str, ...]] = {
@@ -35,10 +35,14 @@ _PARTS: dict[type[Cell], tuple[str, ...]] = {
 }
 
 
-@cache
+_KINDS: dict[type[KObject], frozenset[str]] = {}
+
+
 def kinds(kind: type[KObject]) -> frozenset[str]:
     """The kind of a class, and the more general ones."""
-    return frozenset(base.kind for base in kind.__mro__ if issubclass(base, KObject))
+    if kind not in _KINDS:
+        _KINDS[kind] = frozenset(base.kind for base in kind.__mro__ if issubclass(base, KObject))
+    return _KINDS[kind]
 
 
 Looked = dict[str, set[tuple[frozenset[str], str]]]  # by invariant: kinds and field; without kinds its lock
@@ -134,6 +138,7 @@ def _look_on(engine: Engine, seen: Looked) -> None:
     engine.instead = look
 
 
+@SHARED
 @pytest.mark.parametrize("invariant", INVARIANTS, ids=lambda one: one.name)
 def test_an_invariant_declares_all_that_it_looks_at(invariant: Invariant, looked_at: Looked) -> None:
     declared, seen = places(invariant), looked_at[invariant.name]
@@ -154,6 +159,7 @@ def test_an_invariant_that_looks_for_objects_of_a_kind_says_so(invariant: Invari
     assert asked <= {kind for kind, field in places(invariant) if not field}
 
 
+@SHARED
 @pytest.mark.parametrize("invariant", INVARIANTS, ids=lambda one: one.name)
 def test_the_lock_of_an_invariant_is_the_one_that_it_names(invariant: Invariant, looked_at: Looked) -> None:
     assert {field for kinds, field in looked_at[invariant.name] if not kinds} <= {invariant.guard}

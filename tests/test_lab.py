@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from vfiosim.lab.bench import ROWS
 from vfiosim.lessons import one_bind
 from vfiosim.lessons.beginnings import opened as opened_for_a_lesson
 
-SMALL = {"only": ("fds",)}  # most of what is asked here is not about the picture
+SMALL: dict[str, Any] = {"only": ("fds",)}  # most of what is asked here is not about the picture
 
 
 def opened(**options) -> Bench:
