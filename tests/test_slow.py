@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 from playwright.sync_api import expect
 
@@ -41,14 +43,21 @@ def test_a_player_that_the_page_took_four_seconds_to_read_hears_what_the_kernel_
     expect(player).to_have_attribute("data-step", "2")
 
 
-def test_on_a_page_six_times_as_slow_every_player_is_shown_and_follows_its_buttons(desk: Desk) -> None:
+@pytest.fixture
+def slow(desk: Desk) -> Iterator[Desk]:
+    """The page, six times as slow."""
     speed = desk.page.context.new_cdp_session(desk.page)
     speed.send("Emulation.setCPUThrottlingRate", {"rate": SLOW})
-    bench = cell_of(desk.run("00_start.ipynb"), "start.first_bind()")
+    yield desk
+    speed.send("Emulation.setCPUThrottlingRate", {"rate": 1})
+    speed.detach()
+
+
+def test_on_a_page_six_times_as_slow_every_player_is_shown_and_follows_its_buttons(slow: Desk) -> None:
+    bench = cell_of(slow.run("00_start.ipynb"), "start.first_bind()")
     button(bench, "bind").click()
     expect(said(bench)).to_contain_text("out_devid = 1")
     expect(bench.locator(".vfiosim-player .sentence")).to_contain_text("VFIO_DEVICE_BIND_IOMMUFD")
-    speed.detach()  # the page is as quick as before
 
 
 # ---- looks that widgets share
