@@ -18,7 +18,7 @@ os.environ["VFIOSIM_PROGRESS"] = ""  # what tests answer is nobody's progress
 # A loaded machine is slow, not wrong.
 settings.register_profile("vfiosim", deadline=None)
 settings.load_profile("vfiosim")
-expect.set_options(timeout=20_000)
+expect.set_options(timeout=120_000)
 
 
 @pytest.hookimpl(tryfirst=True)
