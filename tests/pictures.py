@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator
+from functools import cache
 from itertools import combinations
 from random import Random
 from typing import Any
@@ -91,13 +92,15 @@ def of_turns(name: str, sandbox: Sandbox) -> Iterator[Picture]:
         yield f"{name}, turn {number}", sandbox.stage.player.player
 
 
-def of_session(seed: int) -> Iterator[Picture]:
+@cache
+def of_session(seed: int) -> tuple[Picture, ...]:
     """Of a free bench on which anything is done."""
-    bench, choose = Bench(), Random(seed)
+    bench, choose, seen = Bench(), Random(seed), list[Picture]()
     for name in choose.choices([*ANY], [*ANY.values()], k=12):
         bench.device.value = choose.choice([*bench.session.nodes().values()][:3])
         (bench.undo if name == "Undo" else bench.buttons[name]).click()
-        yield f"seed {seed}: {name}", bench.stage.player.player
+        seen.append((f"seed {seed}: {name}", bench.stage.player.player))
+    return tuple(seen)
 
 
 def _player(trace: Any, view: Collection[str]) -> Player:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 from pathlib import Path
+from typing import Any
 
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Locator, Page, expect
@@ -18,6 +19,7 @@ PAGE = '<!doctype html><meta charset="utf-8"><body style="margin: 20px; {style}"
 DARK = "--jp-content-font-color0: #fff; --jp-layout-color0: #111; --jp-layout-color2: #333; background: #111"
 ALL = ("graph", "lanes", "counters", "source")
 RULES = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]}}
+CONTRAST = {"runOnly": ["color-contrast"]}
 
 
 def doors() -> Trace:
@@ -77,7 +79,7 @@ def appearance(svg: str) -> dict[str, tuple[frozenset[str], tuple[str, ...]]]:
     }
 
 
-def violations(page: Page, where: str = ".vfiosim-player") -> list[str]:
-    """What breaks a rule of WCAG, levels A and AA, in these parts of the page."""
-    found = Axe().run(page, context=where, options=RULES).response["violations"]
+def violations(page: Page, where: str = ".vfiosim-player", rules: dict[str, Any] = RULES) -> list[str]:
+    """What breaks a rule, by default any of WCAG, levels A and AA, in these parts of the page."""
+    found = Axe().run(page, context=where, options=rules).response["violations"]
     return [f"{one['id']}: {part['html'][:160]} {part['failureSummary']}" for one in found for part in one["nodes"]]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Literal
+
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Locator, expect
+from playwright.sync_api import Locator, Page, expect
 
 from tests.desk import PALE, Desk, button, press, settle
 from tests.desk import SMALL as SMALL_ASKED
-from tests.players import RULES
+from tests.players import CONTRAST, RULES, violations
 
 IMPORT = "from vfiosim.lab import Bench, Races, Sandbox, room\n"
 IMPORT += "from vfiosim.lessons import drill, races as hazards, who_holds_whom as lesson"
@@ -94,6 +97,26 @@ def test_what_a_press_did_is_said_politely_and_what_is_wrong_at_once(lab: dict[s
     bench = lab["bench"]
     expect(bench.locator(".vfiosim-result [role=status]")).not_to_have_count(0)
     expect(lab["room"].get_by_role("alert")).to_contain_text("Nothing is changed")
+
+
+@pytest.mark.parametrize("system", ["light", "dark"])
+@pytest.mark.parametrize("ground", ["#fff", "#383838"])
+def test_outside_jupyterlab_letters_stand_out_in_any_page_whatever_the_system_is(
+    lab: dict[str, Locator], tab: Page, tmp_path: Path, ground: str, system: Literal["light", "dark"]
+) -> None:
+    widgets = lab["bench"].page.evaluate(
+        """() => [...document.querySelectorAll('.vfiosim-lab:not(.vfiosim-lab .vfiosim-lab)')].map(one => {
+            const copy = one.cloneNode(true);
+            copy.querySelectorAll('.vfiosim-player').forEach(player => player.remove());
+            return copy.outerHTML;
+        })"""
+    )
+    assert len(widgets) == len(WIDGETS)
+    page = f'<!doctype html><meta charset="utf-8"><body style="background: {ground}">{"".join(widgets)}'
+    (tmp_path / "page.html").write_text(page, "utf-8")
+    tab.emulate_media(color_scheme=system)
+    tab.goto((tmp_path / "page.html").as_uri())
+    assert violations(tab, ".vfiosim-lab", CONTRAST) == []
 
 
 def test_the_keyboard_alone_explores_a_race_and_moves_a_thread(lab: dict[str, Locator]) -> None:

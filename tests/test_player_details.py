@@ -8,7 +8,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbconvert import HTMLExporter
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from tests.players import ALL, at, doors, open_page
 from tests.traces import bind
@@ -163,21 +163,20 @@ def test_a_link_opens_one_player_of_a_page_and_follows_when_it_changes(page: Pag
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_in_an_exported_notebook_the_player_is_as_dark_as_the_page_whatever_the_system_is(
-    browser: Browser, tmp_path: Path, theme: str
+    page: Page, tmp_path: Path, theme: str
 ) -> None:
     output = nbformat.v4.new_output("display_data", show(doors())._repr_mimebundle_())
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("show(trace)", outputs=[output])])
     html, _ = HTMLExporter(theme=theme).from_notebook_node(notebook)
     (tmp_path / "exported.html").write_text(html, "utf-8")
+    page.context.set_offline(True)
+    page.goto((tmp_path / "exported.html").as_uri(), wait_until="domcontentloaded")
+    player = page.locator(".vfiosim-player")
+    expect(player).to_have_count(1)
     for system in ("light", "dark"):
-        context = browser.new_context(offline=True, color_scheme=system)
-        page = context.new_page()
-        page.goto((tmp_path / "exported.html").as_uri(), wait_until="domcontentloaded")
-        player = page.locator(".vfiosim-player")
-        expect(player).to_have_count(1)
+        page.emulate_media(color_scheme=system)
         shown = player.evaluate("one => getComputedStyle(one).backgroundColor")
         assert shown == page.evaluate("getComputedStyle(document.body).backgroundColor")
-        context.close()
 
 
 def test_in_a_frame_that_is_made_as_high_as_its_content_the_content_does_not_get_higher(

@@ -8,7 +8,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbconvert import HTMLExporter
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from tests.conftest import ROOT
 from tests.desk import Desk
@@ -16,35 +16,26 @@ from tests.players import at, doors, open_page
 from vfiosim.views import show
 
 
-@pytest.fixture
-def player(page: Page, tmp_path: Path) -> Locator:
-    """The player of `doors`, with the focus."""
-    shown = open_page(page, tmp_path, show(doors()))
-    shown.focus()
-    return shown
-
-
-def test_it_can_be_used_by_keyboard_and_read_aloud(page: Page, player: Locator) -> None:
-    focusable = page.evaluate(
+def test_it_can_be_used_by_keyboard_and_read_aloud(tab: Page, tmp_path: Path) -> None:
+    player = open_page(tab, tmp_path, show(doors()))
+    player.focus()
+    focusable = tab.evaluate(
         """[...document.querySelectorAll('.vfiosim-player, .vfiosim-player button, .vfiosim-player input, .vfiosim-player select')]
             .map(one => [one.tabIndex, one.dataset.lmSuppressShortcuts])"""
     )
     assert len(focusable) > 20
     assert all(entry == [0, "true"] for entry in focusable)
-    page.keyboard.press("ArrowRight")
+    tab.keyboard.press("ArrowRight")
     expect(player.locator("[aria-live=polite]")).to_contain_text("Open door front.")
     picture = player.get_by_role("group", name="Who holds a reference to whom")
     expect(picture).to_have_accessible_description("Open door front.")
 
 
-def test_who_wants_less_motion_gets_none(browser: Browser, tmp_path: Path) -> None:
+def test_who_wants_less_motion_gets_none(tab: Page, tmp_path: Path) -> None:
     for motion, duration in (("reduce", "0s"), ("no-preference", "0.2s")):
-        context = browser.new_context(reduced_motion=motion)  # type: ignore[arg-type]
-        page = context.new_page()
-        open_page(page, tmp_path, show(doors()))
-        shown = page.evaluate("getComputedStyle(document.querySelector('.stage .node')).transitionDuration")
-        context.close()
-        assert shown == duration
+        tab.emulate_media(reduced_motion=motion)  # type: ignore[arg-type]
+        node = open_page(tab, tmp_path, show(doors())).locator(".stage .node").first
+        assert node.evaluate("one => getComputedStyle(one).transitionDuration") == duration
 
 
 def test_where_scripts_may_not_run_there_is_a_picture(browser: Browser, tmp_path: Path) -> None:
@@ -59,30 +50,28 @@ def test_where_scripts_may_not_run_there_is_a_picture(browser: Browser, tmp_path
     context.close()
 
 
-def test_without_graphviz_it_plays_the_text(page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_graphviz_it_plays_the_text(tab: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vfiosim.views.player.lay_out", lambda graph: None)
-    player = open_page(page, tmp_path, show(doors()))
+    player = open_page(tab, tmp_path, show(doors()))
     player.focus()
-    page.keyboard.press("End")
+    tab.keyboard.press("End")
     expect(player.locator(".hint")).to_have_text(re.compile("pip install pygraphviz"))
     expect(player.locator(".stage pre")).to_contain_text("door front")
 
 
-def test_an_exported_notebook_plays_without_kernel_and_network(browser: Browser, tmp_path: Path) -> None:
+def test_an_exported_notebook_plays_without_kernel_and_network(tab: Page, tmp_path: Path) -> None:
     data = show(doors())._repr_mimebundle_()
     cell = nbformat.v4.new_code_cell("show(trace)", outputs=[nbformat.v4.new_output("execute_result", data)])
     exporter = HTMLExporter()
     html, _ = exporter.from_notebook_node(nbformat.v4.new_notebook(cells=[cell]))
     (tmp_path / "exported.html").write_text(html, "utf-8")
-    context = browser.new_context(offline=True)
-    page = context.new_page()
-    page.goto((tmp_path / "exported.html").as_uri())
-    player = page.locator(".vfiosim-player")
+    tab.context.set_offline(True)
+    tab.goto((tmp_path / "exported.html").as_uri())
+    player = tab.locator(".vfiosim-player")
     player.focus()
-    page.keyboard.press("ArrowRight")
+    tab.keyboard.press("ArrowRight")
     at(player, 1)
     expect(player.locator(".stage svg")).to_be_visible()
-    context.close()
 
 
 TOYS = f"""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
+from functools import cache
+from itertools import pairwise
 from random import Random
 from typing import Any
 
 import pytest
 
+from tests.pictures import of_session
 from vfiosim.lab import Bench, Races, Sandbox
 from vfiosim.lab.stage import Stage
 from vfiosim.lessons import one_bind, who_holds_whom
@@ -15,7 +19,14 @@ from vfiosim.views.graph import Graph
 from vfiosim.views.labels import along
 from vfiosim.views.layout import Layout, lay_out
 
+pytestmark = pytest.mark.xdist_group("pictures")
+
 Places = dict[str, tuple[float, float]]
+
+
+def some(seeds: int, every: int) -> list[Any]:
+    """So many seeds: each one takes seconds, so all but a few are tried at night."""
+    return [pytest.param(seed, marks=pytest.mark.nightly if seed % every else ()) for seed in range(seeds)]
 
 
 def places(stage: Stage) -> Places:
@@ -67,7 +78,7 @@ def puzzle(name: str) -> Sandbox:
     return races.sandbox
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", some(3, every=3))
 @pytest.mark.parametrize("begin", [two_binds, lambda: puzzle("R1"), lambda: puzzle("R14")], ids=["binds", "R1", "R14"])
 def test_while_a_race_is_scheduled_by_hand_nothing_in_its_picture_moves(begin, seed):
     sandbox, choose, before, presses = begin(), Random(seed), Places(), 0
@@ -164,52 +175,47 @@ IN_A_BENCH += ["open group", "close", "open device", "bind", "Undo", "close"]
 IN_A_SANDBOX = ["open device", "open iommufd", "Call", "Call", "open group", "open kvm", "Undo", "Undo", "Undo"]
 IN_A_SANDBOX += ["Redo", "Redo", "Call", "open device", "dup"]
 SESSIONS = pytest.mark.parametrize(
-    ("begin", "presses"), [(Bench, IN_A_BENCH), (Sandbox, IN_A_SANDBOX)], ids=["bench", "sandbox"]
+    ("begin", "presses"), [(Bench, tuple(IN_A_BENCH)), (Sandbox, tuple(IN_A_SANDBOX))], ids=["bench", "sandbox"]
 )
-ANY = {
-    "open device": 4, "open iommufd": 3, "bind": 4, "open group": 2, "dup": 2, "GET_INFO": 1, "create VM": 2,
-    "create kvm-vfio": 2, "FILE ADD": 3, "FILE DEL": 1, "close": 3, "Undo": 3,
-}  # fmt: skip
+Moment = tuple[str, int, Places, Layout]  # what was pressed, how many calls were made then, and what is shown
+
+
+def played(begin: Callable[[], Bench | Sandbox], presses: Collection[str]) -> tuple[Bench | Sandbox, list[Moment]]:
+    lab, moments = begin(), list[Moment]()
+    for name in presses:
+        press(lab, name)
+        moments.append((name, calls(lab), places(lab.stage), drawn(lab.stage)[1]))
+    return lab, moments
+
+
+once = cache(played)
 
 
 @SESSIONS
 def test_what_survives_a_call_stays_where_it_was(begin, presses):
-    lab, survived = begin(), 0
-    press(lab, presses[0])
-    before, size = places(lab.stage), drawn(lab.stage)[1].width
-    for name in presses[1:]:
-        press(lab, name)
-        after = places(lab.stage)
+    _, moments = once(begin, presses)
+    survived = 0
+    for (_, _, before, was), (name, _, after, layout) in pairwise(moments):
         assert moved(before, after) == [], name
-        assert drawn(lab.stage)[1].width == size, name
+        assert layout.width == was.width, name
         survived += len({*before} & {*after})
-        before = after
     assert survived > 20
 
 
 @SESSIONS
+def test_the_same_presses_give_the_same_picture(begin, presses):
+    assert played(begin, presses)[1] == once(begin, presses)[1]
+
+
+@SESSIONS
 def test_undo_brings_back_the_picture_that_stood_there(begin, presses):
-    lab, stood = begin(), dict[int, Layout]()
-    for name in presses:
-        if "do" not in name:
-            press(lab, name)
-            stood[calls(lab)] = drawn(lab.stage)[1]
+    lab, moments = played(begin, [name for name in presses if "do" not in name])
+    stood = {made: layout for _, made, _, layout in moments}
     press(lab, "Undo")
     while calls(lab):
         assert drawn(lab.stage)[1] == stood[calls(lab)]
         press(lab, "Undo")
     assert len(stood) > 5
-
-
-@SESSIONS
-def test_the_same_presses_give_the_same_picture(begin, presses):
-    ends = []
-    for _ in range(2):
-        lab = begin()
-        for name in presses:
-            press(lab, name)
-        ends.append(drawn(lab.stage)[1])
-    assert ends[0] == ends[1]
 
 
 def test_what_came_before_a_reset_of_the_sandbox_has_no_place_after_it():
@@ -230,13 +236,11 @@ def test_a_call_that_changes_nothing_leaves_the_picture_as_it_was():
     assert {node.oid for node in drawn(bench.stage)[0].nodes} == before
 
 
-@pytest.mark.parametrize("seed", range(24))
+@pytest.mark.parametrize("seed", some(24, every=6))
 def test_in_any_session_boxes_are_apart_arrows_are_seen_and_letters_are_large(seed):
-    bench, choose = Bench(), Random(seed)
-    for name in choose.choices([*ANY], [*ANY.values()], k=12):
-        bench.device.value = choose.choice([*bench.session.nodes().values()][:3])
-        press(bench, name)
-        graph, layout = drawn(bench.stage)
+    for _, player in of_session(seed):
+        graph, layout = player.graph, player.layout
+        assert layout is not None
         fresh = lay_out(graph)
         assert fresh is not None
         boxes = {key: spot.box for key, spot in layout.nodes.items()}
