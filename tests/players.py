@@ -9,6 +9,7 @@ from typing import Any
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Locator, Page, expect
 
+from tests.conftest import ROOT
 from tests.toys import HOSTILE, House, open_door
 from vfiosim import Machine, Topology, uapi
 from vfiosim.topology import DeviceSpec
@@ -20,6 +21,19 @@ DARK = "--jp-content-font-color0: #fff; --jp-layout-color0: #111; --jp-layout-co
 ALL = ("graph", "lanes", "counters", "source")
 RULES = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]}}
 CONTRAST = {"runOnly": ["color-contrast"]}
+
+
+# cells of a notebook
+TOYS = f"""
+import sys
+sys.path.insert(0, {str(ROOT)!r})
+from tests.toys import House, make_key, lose_key
+from vfiosim.views import live, show
+house = House()
+house.run(make_key(house.person, house.door))
+show(house.trace)
+"""
+LIVE = "view = live(house.trace)\nview"
 
 
 def doors() -> Trace:

@@ -10,6 +10,8 @@ from vfiosim.explore import explore
 from vfiosim.puzzles import PUZZLES
 from vfiosim.uapi import Errno
 
+pytestmark = pytest.mark.one_python
+
 NODE, IOMMU = "/dev/vfio/devices/vfio0", "/dev/iommu"
 BIND = uapi.VFIO_DEVICE_BIND_IOMMUFD
 

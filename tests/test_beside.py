@@ -9,6 +9,8 @@ from vfiosim import Machine, uapi
 from vfiosim.trace import Trace
 from vfiosim.views import Beside, beside, live, show
 
+pytestmark = pytest.mark.one_python
+
 # ---- two runs
 
 

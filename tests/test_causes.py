@@ -10,6 +10,8 @@ from vfiosim.lessons.beginnings import bound, opened
 from vfiosim.trace import Trace
 from vfiosim.views import graph, show
 
+pytestmark = pytest.mark.one_python
+
 
 def group_is_open(session: Session) -> Trace:
     session.open("/dev/vfio/1")

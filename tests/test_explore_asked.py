@@ -19,6 +19,8 @@ from vfiosim.puzzles import PUZZLES
 from vfiosim.puzzles.programs import bind, ready_to_bind
 from vfiosim.uapi import Errno
 
+pytestmark = pytest.mark.one_python
+
 ready = partial(ready_to_bind, "p")
 
 

@@ -57,6 +57,8 @@ from vfiosim.explore.accesses import OF
 from vfiosim.kernel.mm import MmStruct
 from vfiosim.uapi import Errno
 
+pytestmark = pytest.mark.one_python
+
 Code = Callable[["Toy"], list[Awaitable[Any]]]
 ENGINE = Path(vfiosim.engine.__file__).parent
 

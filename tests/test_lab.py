@@ -15,6 +15,8 @@ from vfiosim.lab.bench import ROWS
 from vfiosim.lessons import one_bind
 from vfiosim.lessons.beginnings import opened as opened_for_a_lesson
 
+pytestmark = pytest.mark.one_python
+
 SMALL: dict[str, Any] = {"only": ("fds",)}  # most of what is asked here is not about the picture
 
 

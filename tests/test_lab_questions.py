@@ -15,6 +15,8 @@ from vfiosim.lab.stage import NO_PLAYER, Stage
 from vfiosim.lessons import one_bind
 from vfiosim.lessons.one_bind_questions import QUESTIONS
 
+pytestmark = pytest.mark.one_python
+
 # ---- why is it alive?
 
 

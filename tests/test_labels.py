@@ -8,7 +8,7 @@ from tests.pictures import covering, of_benches, of_questions, of_session, of_ta
 from vfiosim.lessons import start
 from vfiosim.views.layout import LEGIBLE
 
-pytestmark = pytest.mark.xdist_group("pictures")  # they are made once for all tests
+pytestmark = [pytest.mark.xdist_group("pictures"), pytest.mark.one_python]  # they are made once for all tests
 
 
 def test_in_the_pictures_of_questions_and_tasks_no_label_covers_another_arrow_a_box_or_a_label():

@@ -12,6 +12,8 @@ from vfiosim.lessons import misconceptions as M
 from vfiosim.lessons import start
 from vfiosim.lessons.start import QUESTIONS
 
+pytestmark = pytest.mark.one_python
+
 EACH = pytest.mark.parametrize("name", QUESTIONS)
 
 

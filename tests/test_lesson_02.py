@@ -16,6 +16,8 @@ from vfiosim.lessons import who_holds_whom as lesson
 from vfiosim.lessons.beginnings import bound_program
 from vfiosim.lessons.who_holds_whom_questions import CHECK, QUESTIONS
 
+pytestmark = pytest.mark.one_python
+
 NOTEBOOK = ROOT / "notebooks" / "02_who_holds_whom.ipynb"
 ALL = {**QUESTIONS, **{question.name: question for question in CHECK}}
 EACH = pytest.mark.parametrize("name", ALL)

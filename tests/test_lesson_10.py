@@ -17,6 +17,8 @@ from vfiosim.lessons import races as lesson
 from vfiosim.lessons.races_check import CHECK, moved
 from vfiosim.lessons.races_questions import QUESTIONS, in_turn
 
+pytestmark = pytest.mark.one_python
+
 ALL = {**QUESTIONS, **{question.name: question for question in CHECK}}
 EACH = pytest.mark.parametrize("name", ALL)
 

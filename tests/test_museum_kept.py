@@ -11,6 +11,8 @@ from vfiosim.engine import FUNCTIONS, load
 from vfiosim.museum import ROOMS, Own, Proof, Room
 from vfiosim.museum.room import _source
 
+pytestmark = pytest.mark.one_python
+
 every = each_room()
 
 

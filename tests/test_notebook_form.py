@@ -12,6 +12,8 @@ import pytest
 from tests.cells import cells
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.one_python
+
 FULL = ["You will need", "Predict", "Run", "Investigate", "Modify", "Make", "Check yourself", "Recap", "Source lines"]
 SHORT = ["Run", "Predict", "Make", "Recap", "Source lines"]  # the page that begins with a press, and takes minutes
 LESSONS = [path for path in sorted((ROOT / "notebooks").glob("*.ipynb")) if path.stem != "00_start"]

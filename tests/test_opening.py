@@ -9,6 +9,8 @@ from vfiosim.lab import Bench, Exercise, Sandbox
 from vfiosim.lab.stage import Stage, opening
 from vfiosim.lessons import races, start
 
+pytestmark = pytest.mark.one_python
+
 
 def press(bench: Bench, *names: str) -> Bench:
     for name in names:

@@ -10,9 +10,8 @@ import pytest
 from nbconvert import HTMLExporter
 from playwright.sync_api import Browser, Page, expect
 
-from tests.conftest import ROOT
 from tests.desk import Desk
-from tests.players import at, doors, open_page
+from tests.players import LIVE, TOYS, at, doors, open_page
 from vfiosim.views import show
 
 
@@ -74,16 +73,6 @@ def test_an_exported_notebook_plays_without_kernel_and_network(tab: Page, tmp_pa
     expect(player.locator(".stage svg")).to_be_visible()
 
 
-TOYS = f"""
-import sys
-sys.path.insert(0, {str(ROOT)!r})
-from tests.toys import House, make_key, lose_key
-from vfiosim.views import live, show
-house = House()
-house.run(make_key(house.person, house.door))
-show(house.trace)
-"""
-LIVE = "view = live(house.trace)\nview"
 CHOOSE = """
 import ipywidgets
 said = ipywidgets.Label()

@@ -29,6 +29,8 @@ from vfiosim.lab.question import first_difference, shuffled
 from vfiosim.lab.stage import Stage
 from vfiosim.lessons import misconceptions as M
 
+pytestmark = pytest.mark.one_python
+
 NODE = "/dev/vfio/devices/vfio0"
 
 

@@ -11,6 +11,8 @@ from vfiosim.lab import Races
 from vfiosim.lab.slices import Sliced
 from vfiosim.puzzles import PUZZLES
 
+pytestmark = pytest.mark.one_python
+
 
 def explored(name: str = "R1", out: str = "", predicted: str = "safe") -> Races:
     lab = Races(name)

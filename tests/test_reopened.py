@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, Page, expect
 from tests.browser import JupyterLab, run_all
 from tests.conftest import ROOT
 from tests.desk import Desk
-from tests.test_player_everywhere import LIVE, TOYS
+from tests.players import LIVE, TOYS
 
 CELLS = [
     TOYS.rstrip().removesuffix("show(house.trace)"),

@@ -17,6 +17,8 @@ from vfiosim.lab.sandbox.inputs import bytes_of, memory_of
 from vfiosim.system_calls import ARGUMENTS
 from vfiosim.topology import DeviceSpec, Topology
 
+pytestmark = pytest.mark.one_python
+
 NIC = "/sys/bus/pci/devices/0000:01:00.0"
 
 

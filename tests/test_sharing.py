@@ -16,6 +16,8 @@ from vfiosim.puzzles import PUZZLES
 from vfiosim.sharing import _COMMON, PREFIX, decode, encode
 from vfiosim.uapi import Errno
 
+pytestmark = pytest.mark.one_python
+
 NODE, IOMMU = "/dev/vfio/devices/vfio0", "/dev/iommu"
 BIND = uapi.VFIO_DEVICE_BIND_IOMMUFD
 

@@ -9,7 +9,7 @@ from playwright.sync_api import expect
 
 from tests.desk import Desk, button, cell_of, said
 from tests.executed import EACH, TOGETHER, executed
-from tests.test_player_everywhere import TOYS
+from tests.players import TOYS
 from vfiosim.lab import Bench
 
 SLOW = 6  # times as slow as the machine that tests it

@@ -19,7 +19,7 @@ from vfiosim.views.graph import Graph
 from vfiosim.views.labels import along
 from vfiosim.views.layout import Layout, lay_out
 
-pytestmark = pytest.mark.xdist_group("pictures")
+pytestmark = [pytest.mark.xdist_group("pictures"), pytest.mark.one_python]
 
 Places = dict[str, tuple[float, float]]
 

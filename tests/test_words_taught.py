@@ -20,6 +20,8 @@ from vfiosim.lessons import one_bind, start, who_holds_whom
 from vfiosim.trace import Trace
 from vfiosim.views.player import Player
 
+pytestmark = pytest.mark.one_python
+
 ORDER = ("00_start", "01_one_bind", "02_who_holds_whom", "10_races")  # as they are taught
 LESSONS = {"00_start": start, "01_one_bind": one_bind, "02_who_holds_whom": who_holds_whom}
 NEVER = "never"
