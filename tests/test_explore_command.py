@@ -28,9 +28,10 @@ def command(*arguments):
     out, err = io.StringIO(), io.StringIO()
     with redirect_stdout(out), redirect_stderr(err):
         try:
-            status = main(arguments)
+            status: object = main(arguments)
         except SystemExit as wrong:  # how argparse ends a process
             status = wrong.code
+    assert isinstance(status, int)
     return subprocess.CompletedProcess(arguments, status, out.getvalue(), err.getvalue())
 
 
