@@ -20,10 +20,10 @@ os.environ["VFIOSIM_PROGRESS"] = ""  # what tests answer is nobody's progress
 # A loaded machine is slow, not wrong.
 settings.register_profile("vfiosim", deadline=None)
 settings.load_profile("vfiosim")
+expect.set_options(timeout=120_000)
+
 # Two processes have a page of JupyterLab each. The tests of these files share the first one, all others the second.
 FIRST_PAGE = {"test_browser", "test_lab_access", "test_lab_everywhere", "test_lab_screen", "test_sandbox_browser"}
-
-expect.set_options(timeout=120_000)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
