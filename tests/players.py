@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ RULES = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "
 CONTRAST = {"runOnly": ["color-contrast"]}
 
 
+@cache
 def keys() -> Trace:
     """A key is made, and lost."""
     house = House()
@@ -30,6 +32,7 @@ def keys() -> Trace:
     return house.trace
 
 
+@cache
 def bind() -> Trace:
     """A device is bound: the steps of that call."""
     machine = Machine()
@@ -39,6 +42,7 @@ def bind() -> Trace:
     return machine.trace[machine.trace.calls[-1].steps]
 
 
+@cache
 def doors() -> Trace:
     """Ann opens a door while bob waits for its lock; then bob is refused, with a nasty sentence."""
     house = House()
@@ -50,6 +54,7 @@ def doors() -> Trace:
     return house.trace
 
 
+@cache
 def busy(devices: int = 3) -> Trace:
     """A process that opens, binds and attaches so many devices, each to an iommufd of its own: 41 nodes for three."""
     specs = (DeviceSpec(f"nic{n}", f"0000:{n + 1:02x}:00.0", n + 1, model="a network card") for n in range(devices))
