@@ -152,7 +152,6 @@ def tab(one_tab: Page) -> Iterator[Page]:
 
     one_tab.on("pageerror", note)
     yield one_tab
-    one_tab.goto("about:blank")
     one_tab.remove_listener("pageerror", note)
     assert not errors, f"script errors on the page: {errors}"
 

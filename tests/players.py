@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ show(house.trace)
 LIVE = "view = live(house.trace)\nview"
 
 
+@cache
 def doors() -> Trace:
     """Ann opens a door while bob waits for its lock; then bob is refused, with a nasty sentence."""
     house = House()
@@ -47,6 +49,7 @@ def doors() -> Trace:
     return house.trace
 
 
+@cache
 def busy(devices: int = 3) -> Trace:
     """A process that opens, binds and attaches so many devices, each to an iommufd of its own: 41 nodes for three."""
     specs = (DeviceSpec(f"nic{n}", f"0000:{n + 1:02x}:00.0", n + 1, model="a network card") for n in range(devices))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from tests.toys import House, lose_key, make_key
 from vfiosim import Machine, uapi
 from vfiosim.trace import Trace
 
 
+@cache
 def keys() -> Trace:
     """A key is made, and lost."""
     house = House()
@@ -15,6 +18,7 @@ def keys() -> Trace:
     return house.trace
 
 
+@cache
 def bind() -> Trace:
     """A bind on the default machine."""
     machine = Machine()
