@@ -30,7 +30,7 @@ def command(*arguments):
         try:
             status = main(arguments)
         except SystemExit as wrong:  # how argparse ends a process
-            status = wrong.code
+            status = int(str(wrong.code))
     return subprocess.CompletedProcess(arguments, status, out.getvalue(), err.getvalue())
 
 
