@@ -30,8 +30,12 @@ def command(*arguments):
         try:
             status: object = main(arguments)
         except SystemExit as wrong:  # how argparse ends a process
+<<<<<<< HEAD
             status = wrong.code
     assert isinstance(status, int)
+=======
+            status = int(str(wrong.code))
+>>>>>>> searches
     return subprocess.CompletedProcess(arguments, status, out.getvalue(), err.getvalue())
 
 

@@ -1,8 +1,8 @@
 """Every schedule of a few calls: what can happen, what can go wrong, and the shortest way to it.
 
 `search` is the search, `lanes` the threads that it moves, `accesses` says which effects may change places, `world` is a machine
-as the search sees it, `watch` what is looked at on the way, `explorer` the door. `faults` lets everything in a call fail in turn
-and sees what is left behind.
+as the search sees it, `beginning` sets it back for the next schedule, `watch` is what is looked at on the way, `explorer` the door.
+`faults` lets everything in a call fail in turn and sees what is left behind.
 """
 
 from .explorer import explore
