@@ -19,8 +19,6 @@ from vfiosim.museum import ROOMS
 from vfiosim.puzzles import PUZZLES
 from vfiosim.puzzles.programs import NODE, bind, ready_to_bind
 
-pytestmark = pytest.mark.one_python
-
 SETUPS = {
     **{name: puzzle.setup for name, puzzle in PUZZLES.items()},
     **{name: room.setup for name, room in ROOMS.items()},

@@ -18,6 +18,8 @@ from vfiosim.invariants import Invariant
 from vfiosim.kernel.vfio.vfio import VfioGroup
 from vfiosim.puzzles import PUZZLES
 
+pytestmark = pytest.mark.one_python
+
 
 def process(*arguments):
     return subprocess.run([sys.executable, "-m", "vfiosim", *arguments], capture_output=True, text=True, check=False)
@@ -28,14 +30,9 @@ def command(*arguments):
     out, err = io.StringIO(), io.StringIO()
     with redirect_stdout(out), redirect_stderr(err):
         try:
-            status: object = main(arguments)
+            status = main(arguments)
         except SystemExit as wrong:  # how argparse ends a process
-<<<<<<< HEAD
-            status = wrong.code
-    assert isinstance(status, int)
-=======
             status = int(str(wrong.code))
->>>>>>> searches
     return subprocess.CompletedProcess(arguments, status, out.getvalue(), err.getvalue())
 
 

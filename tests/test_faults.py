@@ -18,6 +18,8 @@ from vfiosim.puzzles.unwinding import KERNELS_OWN, R25, SLIPS, own
 from vfiosim.sharing import decode, encode
 from vfiosim.uapi import Errno
 
+pytestmark = pytest.mark.one_python
+
 NODE = "/dev/vfio/devices/vfio0"
 
 
