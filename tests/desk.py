@@ -23,8 +23,8 @@ HERE = "const here = window.jupyterapp.shell.currentWidget, kernel = here.sessio
 SETTLED = f"async () => {{ {HERE} await kernel.requestKernelInfo(); }}"
 LEAVE_ALL_BUT = """async home => {
     for (const one of [...window.jupyterapp.shell.widgets('main')].filter(one => one.context?.path !== home)) {
-        if (one.sessionContext.session) await one.sessionContext.shutdown();
-        one.context.model.dirty = false;
+        if (one.sessionContext?.session) await one.sessionContext.shutdown();
+        if (one.context) one.context.model.dirty = false;
         one.close();
     }
 }"""
@@ -104,7 +104,7 @@ class Desk:
     def read(self, name: str) -> Page:
         """Load the whole page anew with a notebook, as who follows a link to it, and run all of it; once as long as it is shown."""
         if self._read != name:
-            self.page.evaluate(LEAVE_ALL_BUT, HOME)
+            self.clear()  # no widget is left that the loaded page would ask the kernel for
             self.lab.open(self.page, name)
             run_all(self.page)
             self._read = name
