@@ -52,31 +52,20 @@ def widgets_live(page: Page) -> None:
     expect(page.locator(".vfiosim-kept:visible")).to_have_count(0)
 
 
-@pytest.fixture
-def running(desk: Desk) -> Page:
-    """The notebook closed.ipynb, which was run on this page, and saved."""
-    page = desk.run(desk.lab.add("closed.ipynb", *CELLS))
+@pytest.fixture(scope="module")
+def running(jupyterlab_page: Desk) -> Page:
+    """The notebook closed.ipynb, which was run on this page, and saved; its kernel runs when a test begins."""
+    jupyterlab_page.clear()
+    page = jupyterlab_page.run(jupyterlab_page.lab.add("closed.ipynb", *CELLS))
     page.set_viewport_size({"width": 1500, "height": 3000})  # so that all its cells are there
     expect(page.locator(".vfiosim-player:visible").first).to_be_visible()
-    page.evaluate("window.jupyterapp.commands.execute('docmanager:save')")
-    page.wait_for_function("!window.jupyterapp.shell.currentWidget.context.model.dirty")
+    save(page)
     return page
 
 
-def test_a_notebook_that_was_run_and_saved_has_its_widgets_while_its_kernel_runs_and_what_is_left_of_them_afterwards(
-    running: Page, jupyterlab: JupyterLab
-) -> None:
-    widgets_live(running)
-    expect(running.locator(".vfiosim-kept .vfiosim-player")).to_have_count(0)  # nothing works in what is hidden
-    jupyterlab.open(running, "closed.ipynb")
-    widgets_live(running)
-    jupyterlab.end_kernel("closed.ipynb")
-    jupyterlab.open(running, "closed.ipynb")
-    only_stills(running)
-    player = running.locator(".vfiosim-kept .vfiosim-player").first
-    player.focus()
-    running.keyboard.press("Home")
-    expect(player).to_have_attribute("data-step", "0")
+def save(page: Page) -> None:
+    page.evaluate("window.jupyterapp.commands.execute('docmanager:save')")
+    page.wait_for_function("!window.jupyterapp.shell.currentWidget.context.model.dirty")
 
 
 AS_SOON_AS_DEAD = """shown => {
@@ -104,6 +93,23 @@ def test_after_a_restart_of_the_kernel_the_picture_of_each_widget_stays_with_one
     expect(player).to_have_attribute("data-step", "0")
     run_all(running)
     widgets_live(running)
+    save(running)
+
+
+def test_a_notebook_that_was_run_and_saved_has_its_widgets_while_its_kernel_runs_and_what_is_left_of_them_afterwards(
+    running: Page, jupyterlab: JupyterLab
+) -> None:
+    widgets_live(running)
+    expect(running.locator(".vfiosim-kept .vfiosim-player")).to_have_count(0)  # nothing works in what is hidden
+    jupyterlab.open(running, "closed.ipynb")
+    widgets_live(running)
+    jupyterlab.end_kernel("closed.ipynb")
+    jupyterlab.open(running, "closed.ipynb")
+    only_stills(running)
+    player = running.locator(".vfiosim-kept .vfiosim-player").first
+    player.focus()
+    running.keyboard.press("Home")
+    expect(player).to_have_attribute("data-step", "0")
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Page, expect
 
+from tests.browser import run_all
 from tests.desk import Desk, button, cell_of, said
 from tests.executed import EACH, TOGETHER, executed
 from tests.players import TOYS
@@ -44,17 +45,19 @@ def test_a_player_that_the_page_took_four_seconds_to_read_hears_what_the_kernel_
 
 
 @pytest.fixture
-def slow(desk: Desk) -> Iterator[Desk]:
-    """The page, six times as slow."""
-    speed = desk.page.context.new_cdp_session(desk.page)
+def slow(desk: Desk) -> Iterator[Page]:
+    """A page with the first notebook, six times as slow from now on."""
+    page = desk.show("00_start.ipynb")
+    speed = page.context.new_cdp_session(page)
     speed.send("Emulation.setCPUThrottlingRate", {"rate": SLOW})
-    yield desk
+    yield page
     speed.send("Emulation.setCPUThrottlingRate", {"rate": 1})
     speed.detach()
 
 
-def test_on_a_page_six_times_as_slow_every_player_is_shown_and_follows_its_buttons(slow: Desk) -> None:
-    bench = cell_of(slow.run("00_start.ipynb"), "start.first_bind()")
+def test_on_a_page_six_times_as_slow_every_player_is_shown_and_follows_its_buttons(slow: Page) -> None:
+    run_all(slow)
+    bench = cell_of(slow, "start.first_bind()")
     button(bench, "bind").click()
     expect(said(bench)).to_contain_text("out_devid = 1")
     expect(bench.locator(".vfiosim-player .sentence")).to_contain_text("VFIO_DEVICE_BIND_IOMMUFD")
