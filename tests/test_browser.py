@@ -61,7 +61,7 @@ def test_the_next_test_finds_nothing_of_the_last_one(desk: Desk) -> None:
 
 
 def run_a_browser_test_without_chromium(**settings: str) -> subprocess.CompletedProcess[str]:
-    test = "tests/test_browser.py::test_the_first_notebook_runs_in_jupyterlab"
+    test = "tests/test_browser.py::test_a_button_redraws_a_graph_in_jupyterlab"
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", test]
     clean = {name: value for name, value in os.environ.items() if name != "VFIOSIM_REQUIRE_BROWSER"}
     environment = clean | {"CHROMIUM": "/nowhere/chromium"} | settings

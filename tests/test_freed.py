@@ -6,7 +6,8 @@ import pytest
 
 from tests.searches import beside, vast
 from vfiosim import replay, uapi
-from vfiosim.engine import Engine, alloc, free, return_to_user
+from vfiosim.engine import Engine, Field, alloc, field, free, return_to_user
+from vfiosim.engine.kinds import check_kind
 from vfiosim.engine.objects import KObject
 from vfiosim.explore import explore
 from vfiosim.puzzles import PUZZLES
@@ -68,6 +69,22 @@ def test_a_read_between_two_effects_comes_too_late_if_the_object_is_gone_by_the_
     assert engine.violations == []
     engine.run(first)
     assert engine.violations == ["use after free: A touches card 1.slot"]
+
+
+class Box(KObject):
+    """Something that holds a card; its class knows cards by their name only."""
+
+    kind = "box"
+    card: Field["Card | None"] = field(None)
+
+
+def test_a_field_still_takes_what_its_class_declares_when_one_of_that_kind_was_freed() -> None:
+    assert "use after free" in str(violations(True, after_its_death=True))
+    engine = Engine(trace=False)
+    box, card = Box(engine), Card(engine, 7)
+    check_kind(box.card, card)
+    with pytest.raises(TypeError, match="holds a card or None, not 'a text'"):
+        check_kind(box.card, "a text")
 
 
 def test_an_object_whose_reads_are_noticed_is_still_of_its_class() -> None:

@@ -26,7 +26,9 @@ def check_kind(cell: Cell, value: Any) -> None:
 @cache
 def _kinds(owner: Any, name: str) -> tuple[type, ...]:
     """Classes of what a cell may hold; none where that is anything."""
-    known = {one.__name__: one for one in _all(KObject)}  # a class may know others only when its types are checked
+    known: dict[str, Any] = {}  # a class may know others only when its types are checked
+    for one in _all(KObject):
+        known.setdefault(one.__name__, one)  # the class that tells who reads a freed object has the same name, and comes later
     hint = get_type_hints(owner, localns=known).get(name)
     held = get_args(hint)[0] if get_args(hint) else Any
     alternatives = get_args(held) if get_origin(held) in (Union, UnionType) else (held,)
