@@ -30,7 +30,13 @@ def test_in_the_first_picture_of_all_no_label_covers_anything():
     assert bench.stage.player.player.layout.scale >= LEGIBLE
 
 
-def test_on_a_free_bench_labels_cover_next_to_nothing():
-    many, found = covering(picture for seed in range(0, 24, 6) for picture in of_session(seed))
-    assert many >= 20
-    assert len(found) <= 2, found
+# by how many sessions there are: pictures, and labels that cover something; it was 14 in all of them before labels could stand farther off
+@pytest.mark.parametrize(
+    ("seeds", "pictures", "most"),
+    [(range(0, 24, 5), 20, 2), pytest.param(range(24), 150, 8, marks=pytest.mark.nightly)],
+    ids=["some", "all"],
+)
+def test_on_a_free_bench_labels_cover_next_to_nothing(seeds: range, pictures: int, most: int):
+    many, found = covering(picture for seed in seeds for picture in of_session(seed))
+    assert many >= pictures
+    assert len(found) <= most, found

@@ -16,7 +16,7 @@ _PLACES = 25  # places to try on each arrow
 _SQUARE, _COMMON = 60.0, 5.0  # what a covered square costs, and what a piece of another label costs
 _HIDDEN = 7.0  # what it costs to hide one place of the own arrow
 _ROUNDS = 3  # how often labels that are in the way of each other look for other places
-_BESIDE = (30.0, 8.0), (80.0, 26.0)  # how bad it is to stand beside the line, so far from it
+_BESIDE = (30.0, 8.0), (80.0, 26.0), (130.0, 44.0)  # how bad it is to stand beside the line, so far from it
 
 
 def along(points: tuple[Point, ...]) -> list[Point]:
