@@ -28,7 +28,8 @@ def _kinds(owner: Any, name: str) -> tuple[type, ...]:
     """Classes of what a cell may hold; none where that is anything."""
     known: dict[str, Any] = {}  # a class may know others only when its types are checked
     for one in _all(KObject):
-        known.setdefault(one.__name__, one)  # the class that tells who reads a freed object has the same name, and comes later
+        # The class that tells who reads a freed object has the same name as its own class, and comes after it.
+        known.setdefault(one.__name__, one)
     hint = get_type_hints(owner, localns=known).get(name)
     held = get_args(hint)[0] if get_args(hint) else Any
     alternatives = get_args(held) if get_origin(held) in (Union, UnionType) else (held,)
