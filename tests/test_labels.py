@@ -30,7 +30,7 @@ def test_in_the_first_picture_of_all_no_label_covers_anything():
     assert bench.stage.player.player.layout.scale >= LEGIBLE
 
 
-# by how many sessions there are: pictures, and labels that cover something; it was 14 in all of them before labels could stand farther off
+# Of so many sessions: pictures, and labels that cover something (14 in all sessions before labels could stand farther off).
 @pytest.mark.parametrize(
     ("seeds", "pictures", "most"),
     [(range(0, 24, 5), 20, 2), pytest.param(range(24), 150, 8, marks=pytest.mark.nightly)],
