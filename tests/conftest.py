@@ -34,8 +34,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark what uses the server or the page, and put everything in the order in which two workers end together.
 
-    What shares something dear (`xdist_group`) comes first, since it goes to one worker as a whole. What needs a browser comes last:
-    Playwright keeps an event loop in its thread, and others want one of their own there.
+    What shares something dear (`xdist_group`) comes first, since it goes to one worker as a whole. What needs a browser comes last,
+    and with it the rest of its group: Playwright keeps an event loop in its thread, and others want one of their own there.
     """
     for item in items:
         if uses(item, "browser", "jupyterlab", "page"):
@@ -43,9 +43,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if uses(item, "jupyterlab"):
             page = "first" if item.path.stem in FIRST_PAGE else "second"
             item.add_marker(pytest.mark.xdist_group(f"{page} page of JupyterLab"))
-    items.sort(
-        key=lambda item: (marked(item, "browser"), not marked(item, "xdist_group"), not uses(item, "jupyterlab"))
-    )
+    with_browser = {group_of(item) for item in items if marked(item, "browser")} - {""}
+
+    def place(item: pytest.Item) -> tuple[bool, ...]:
+        group, browser = group_of(item), marked(item, "browser")
+        return browser or group in with_browser, not group, not uses(item, "jupyterlab"), browser
+
+    items.sort(key=place)
     if not config.getoption("nightly"):
         config.hook.pytest_deselected(items=[item for item in items if marked(item, "nightly")])
         items[:] = [item for item in items if not marked(item, "nightly")]
@@ -53,6 +57,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def uses(item: pytest.Item, *fixtures: str) -> bool:
     return not {*fixtures}.isdisjoint(getattr(item, "fixturenames", ()))
+
+
+def group_of(item: pytest.Item) -> str:
+    mark = item.get_closest_marker("xdist_group")
+    return str(mark.args[0]) if mark else ""
 
 
 def marked(item: pytest.Item, mark: str) -> bool:
