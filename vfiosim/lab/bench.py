@@ -8,7 +8,7 @@ from html import escape
 from typing import Any
 
 from ..uapi import VfioDeviceBindIommufd
-from ..views import show as player_of
+from ..views import Player
 from . import controls as widgets
 from .alive import Alive
 from .fields import BadInput, DescriptorField, NumberField, struct_fields
@@ -224,7 +224,7 @@ class Bench(Still):
         trace = self.session.machine.trace if rehearsed is None else rehearsed
         options = {name: value for name, value in self._options.items() if name != "room"}
         what = note(f"<i>{ONLY_LIVE}</i> What the calls do:")
-        return f"{self.table.value}{what}{player_of(trace, **options).html()}"
+        return f"{self.table.value}{what}{Player(trace, **options).html()}"
 
     def in_words(self) -> str:
         """The descriptor table, the line about the last press, and the steps of that call."""
