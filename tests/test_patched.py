@@ -26,6 +26,15 @@ NODE, IOMMU = "/dev/vfio/devices/vfio0", "/dev/iommu"
 BIND = uapi.VFIO_DEVICE_BIND_IOMMUFD
 
 
+@pytest.fixture(autouse=True, scope="module")
+def only_new_objects_are_collected():
+    """What other tests have cached is not looked through again and again."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 @pytest.fixture(autouse=True)
 def no_coroutine_is_forgotten():
     """No warning that a coroutine was never awaited, whatever a test does."""
