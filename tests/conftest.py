@@ -1,5 +1,6 @@
 """Fixtures that every test may use: a JupyterLab server and a browser page."""
 
+import gc
 import logging
 import os
 from collections.abc import Iterator
@@ -16,6 +17,9 @@ ROOT = Path(__file__).resolve().parent.parent
 NO_BROWSER = "Chromium was not found: install `chromium` or set CHROMIUM=/path/to/it"
 
 os.environ["VFIOSIM_PROGRESS"] = ""  # what tests answer is nobody's progress
+
+# Searches keep hundreds of machines: to look through all of them for garbage, again and again, is a third of the work.
+gc.set_threshold(20_000, 20, 100)
 
 # A loaded machine is slow, not wrong.
 settings.register_profile("vfiosim", deadline=None)
