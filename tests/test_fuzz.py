@@ -24,17 +24,20 @@ def part() -> Tally:
 
 
 @SHARED
+@pytest.mark.one_python
 def test_twenty_thousand_ioctls_find_nothing(part: Tally) -> None:
     assert [str(finding) for finding in part.findings] == []
     assert part.ioctls == 20_000
 
 
 @SHARED
+@pytest.mark.one_python
 def test_most_of_them_are_requests_of_the_abi(part: Tally) -> None:
     assert 0.75 < part.from_abi / part.ioctls < 0.9
 
 
 @SHARED
+@pytest.mark.one_python
 def test_every_request_that_is_recorded_often_as_a_success_succeeds(part: Tally) -> None:
     often = {name for name, times in corpus().succeeds.items() if times > 2}
     assert len(often) > 30
@@ -42,6 +45,7 @@ def test_every_request_that_is_recorded_often_as_a_success_succeeds(part: Tally)
 
 
 @SHARED
+@pytest.mark.one_python
 def test_there_are_refusals_of_many_kinds(part: Tally) -> None:
     kinds = {answer for _, answer in part.answers}
     assert {"EINVAL", "EFAULT", "ENOTTY", "EBADF", "EBUSY", "ENOENT", "E2BIG", "EOPNOTSUPP", "ENODEV"} <= kinds

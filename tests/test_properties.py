@@ -13,6 +13,10 @@ from vfiosim.fuzz.corpus import corpus
 from vfiosim.fuzz.run import SURPRISES, file_cycle
 from vfiosim.process import Process
 
+import pytest
+
+pytestmark = pytest.mark.one_python
+
 PATHS = [
     *(f"/dev/vfio/devices/vfio{n}" for n in (0, 3, 4, 7, 8)),
     *(f"/dev/vfio/{n}" for n in (1, 3, 4, 11)),
