@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -12,8 +13,6 @@ from vfiosim.engine import Count, KernelOops
 from vfiosim.fuzz.corpus import corpus
 from vfiosim.fuzz.run import SURPRISES, file_cycle
 from vfiosim.process import Process
-
-import pytest
 
 pytestmark = pytest.mark.one_python
 
