@@ -2,8 +2,9 @@
 
     python tests/budget.py 720 make test
 
-Wall time tells how busy a machine is; CPU seconds tell how much a proof does. Exit status: that of the command, or 3 if the command
-passed and cost more than half as much again as its budget. Linux only.
+Wall time tells how busy a machine is; CPU seconds tell how much a proof does. Where others share its cores and caches, a CPU second
+does less; so a fixed piece of work is timed every now and then, and what it takes longer than on a quiet machine is taken off.
+Exit status: that of the command, or 3 if the command passed and cost more than half as much again as its budget. Linux only.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from contextlib import suppress
 
 PR_SET_CHILD_SUBREAPER = 36  # include/uapi/linux/prctl.h
 TOO_DEAR = 3
+QUIET = 0.03  # CPU seconds that `some_work` takes where nothing but a proof keeps the cores busy: there the budget was measured
+EVERY = 20.0  # seconds
 
 
 def become_subreaper() -> None:
@@ -47,6 +50,24 @@ def _children() -> list[int]:
         return [int(pid) for pid in children.read().split()]
 
 
+def some_work() -> float:
+    """How many CPU seconds a fixed piece of work takes now."""
+    started = time.thread_time()
+    numbers = {f"{number * 7919 % 100_003}": number for number in range(50_000)}
+    assert sorted(numbers)[0] == "0"
+    return time.thread_time() - started
+
+
+def wait_for(command: subprocess.Popen[bytes]) -> tuple[int, float]:
+    """Its exit status, and how many times as long as on a quiet machine work took meanwhile; at least 1."""
+    took = [some_work()]
+    while True:
+        try:
+            return command.wait(EVERY), max(1.0, sum(took) / len(took) / QUIET)
+        except subprocess.TimeoutExpired:
+            took.append(some_work())
+
+
 def main(arguments: list[str]) -> int:
     """Run the command; `arguments` are the budget in CPU seconds and the command."""
     if len(arguments) < 2 or not arguments[0].isdecimal():
@@ -55,12 +76,14 @@ def main(arguments: list[str]) -> int:
     budget, command = int(arguments[0]), arguments[1:]
     become_subreaper()
     started = time.monotonic()
-    status = subprocess.call(command)
+    status, slower = wait_for(subprocess.Popen(command))
     reap(seconds=10)
     used = os.times()
-    spent = used.children_user + used.children_system
+    took = used.children_user + used.children_system
+    spent, wall = took / slower, time.monotonic() - started
     print(
-        f"{spent:.0f} CPU seconds of {budget}, {time.monotonic() - started:.0f} seconds of wall time: {' '.join(command)}",
+        f"{spent:.0f} CPU seconds of {budget} ({took:.0f} on a machine {slower:.2f} times as slow as a quiet one), "
+        f"{wall:.0f} seconds of wall time: {' '.join(command)}",
         flush=True,
     )
     if status == 0 and spent > 1.5 * budget:
