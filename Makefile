@@ -24,6 +24,9 @@ unexport PYTHONDONTWRITEBYTECODE
 # The lock files name PyPI, whatever index this machine is set up to use.
 lock check: export UV_DEFAULT_INDEX := https://pypi.org/simple
 
+format check: export DENO_DIR := .deno_cache
+format check: export DENO_NO_UPDATE_CHECK := 1
+
 ROOT_FLAG := $(if $(filter 0,$(shell id -u)),--allow-root)
 
 .DEFAULT_GOAL := help
@@ -67,13 +70,16 @@ check: $(UV) ## format, lint, types, layers, clean notebooks, lock files
 	$(RUN_CHECK) ruff format --check
 	$(RUN_CHECK) ruff check
 	$(RUN_CHECK) mypy
-	DENO_DIR=.deno_cache DENO_NO_UPDATE_CHECK=1 $(RUN_CHECK) deno check assets
+	$(RUN_CHECK) deno fmt --check --quiet
+	$(RUN_CHECK) deno lint --quiet
+	$(RUN_CHECK) deno check --quiet assets
 	$(RUN_CHECK) lint-imports
 	$(RUN_CHECK) python -m pytest -q tests/test_repository.py -k notebook
 
 format: $(UV) ## format the code and the notebooks, and empty the notebooks' outputs
 	$(RUN_CHECK) ruff format
 	$(RUN_CHECK) ruff check --fix
+	$(RUN_CHECK) deno fmt --quiet
 	$(RUN) jupyter nbconvert --clear-output --inplace notebooks/*.ipynb
 
 lock: $(UV) ## write uv.lock and requirements.lock anew from pyproject.toml

@@ -9,11 +9,11 @@ from typing import Any
 import anywidget
 import traitlets
 
-from ..assets import asset
 from ..trace import Trace
 from .displayed import displayed
 from .kept import display_kept
 from .player import Data, Player, styles
+from .script import script
 from .steady import Past
 
 
@@ -28,7 +28,7 @@ class LivePlayer(anywidget.AnyWidget):
     Where no widgets can be shown the output has the player of `show`, a picture and the steps as text.
     """
 
-    _esm = asset("player.js").read_text("utf-8")
+    _esm = script("widget.js")
     _css = styles()
     data = traitlets.Dict().tag(sync=True)
     step = traitlets.Int(0).tag(sync=True)

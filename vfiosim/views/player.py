@@ -24,6 +24,7 @@ from .graph import HIDDEN, Frame, graph
 from .lanes import lanes_data
 from .layout import HOW_TO_GET_PICTURES, lay_out
 from .reasons import reasons_data
+from .script import script
 from .sources import Sources
 from .steady import Past
 from .text import state_text, steps_text
@@ -176,9 +177,8 @@ class Player:
     def html(self) -> str:
         """The player as a piece of HTML. Script, styles and data are compressed in it; the picture is for who cannot run it."""
         name = f"v{secrets.token_hex(4)}"
-        script = _terse(asset("player.js").read_text("utf-8")).replace("export default", "const widget =")
         data, css = (json.dumps(part, ensure_ascii=False, separators=(",", ":")) for part in (self.data(), styles()))
-        program = f'(() => {{{script}\ninline(document.querySelectorAll("#{name}"), {css}, {data});\n}})();'
+        program = f'(() => {{{_terse(script("inline.js"))}\ninline(document.querySelectorAll("#{name}"), {css}, {data});\n}})();'
         return f'<div id="{name}" class="vfiosim-place">{self._still()}</div><script>{UNPACK % (_packed(program), name)}</script>'
 
     def _still(self) -> str:
@@ -219,9 +219,9 @@ def _plain(svg: str) -> str:
     return re.sub(r"\d+\.\d+", lambda number: f"{float(number[0]):.0f}", svg)
 
 
-def _terse(script: str) -> str:
+def _terse(text: str) -> str:
     """The script without its comments and indentation; it has no text that goes over several lines."""
-    return re.sub(r"^[ \t]*//.*\n|^[ \t]+|^\n", "", script, flags=re.MULTILINE)
+    return re.sub(r"^[ \t]*(//.*|/\*\*((?!\*/)[\s\S])*\*/)\n|^[ \t]+|^\n", "", text, flags=re.MULTILINE)
 
 
 def _packed(text: str) -> str:

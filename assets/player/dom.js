@@ -1,0 +1,27 @@
+// Elements of the page and of a drawing, made in one go.
+
+import { KEEPS_KEYS } from "./lumino.js";
+
+const SVG = "http://www.w3.org/2000/svg";
+
+export function element(tag, attributes = {}, ...children) {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name === "onclick") made.addEventListener("click", value);
+    else made.setAttribute(name, value);
+  }
+  made.append(...children);
+  return made;
+}
+
+// Something that can have the focus.
+export function control(tag, attributes, ...children) {
+  const own = tag === "button" ? { type: "button" } : {};
+  return element(tag, { ...KEEPS_KEYS, ...own, ...attributes }, ...children);
+}
+
+export function drawn(tag, attributes) {
+  const made = document.createElementNS(SVG, tag);
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+  return made;
+}

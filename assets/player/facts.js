@@ -1,0 +1,189 @@
+// What the step changed, where it is in the code, its effects; and all about what the reader follows.
+
+import { control, element } from "./dom.js";
+
+// The statement that these lines of code begin with, as one line.
+function statement(lines) {
+  const open = (text) => text.split("(").length - text.split(")").length;
+  let found = lines[0].trim();
+  for (const line of lines.slice(1)) {
+    if (open(found) <= 0) break;
+    found += ` ${line.trim()}`;
+  }
+  return found.replaceAll("( ", "(").replaceAll(" )", ")").replaceAll(",)", ")");
+}
+
+function section(title, ...content) {
+  return element("section", {}, element("div", { class: "title" }, title), ...content);
+}
+
+export class FactsView {
+  /**
+   * @param {{ go: (step: number) => void, effect: (frame: number) => void, edge: (key: string) => void, leave: () => void }} told
+   * @param {boolean} code whether code may be shown
+   */
+  constructor(told, code) {
+    this.told = told;
+    this.code = code;
+    this.follow = element("div", { class: "follow" });
+    this.facts = element("div", { class: "facts" });
+    this.root = element("div", { class: "side" }, this.follow, this.facts);
+    this.asked = false;
+  }
+
+  load(run) {
+    this.run = run;
+    this.key = null;
+    this.follow.replaceChildren();
+  }
+
+  /** @param {import("./run.js").Moment} moment */
+  show(moment) {
+    this.moment = moment;
+    const sections = moment.base === null ? [] : [this.compared(moment)];
+    if (moment.told) sections.push(...this.changed(moment));
+    if (moment.told && this.code) {
+      sections.push(...(moment.open.has("source") ? [] : this.where(moment)), ...this.effects(moment));
+    }
+    this.facts.replaceChildren(...sections);
+    const current = /** @type {HTMLElement} */ (this.facts.querySelector("li.current"));
+    if (current) current.parentElement.scrollTop = current.offsetTop - current.parentElement.offsetTop - 40;
+    this.mark();
+  }
+
+  changed({ told, effect }) {
+    const { changes } = effect || told;
+    return changes.length
+      ? [section("Changed", element("ul", { class: "changes" }, ...changes.map((text) => element("li", {}, text))))]
+      : [];
+  }
+
+  where({ told, effect }) {
+    const { file, line, first, lines, kernel, origin } = this.run.place(effect || told);
+    const code = () => element("pre", { class: "source" }, statement(lines.slice(line - first, line - first + 8)));
+    return [
+      ...(file ? [section("Python", element("div", { class: "where" }, `${file}:${line}`), code())] : []),
+      ...(kernel
+        ? [section("Kernel", element("code", { class: "kernel" }, kernel), element("div", { class: "where" }, origin))]
+        : []),
+    ];
+  }
+
+  effects({ step, told, effect, frame }) {
+    const first = this.run.endOf(step - 1);
+    const items = this.run.data.effects.slice(first, told.frame).map((one, index) =>
+      element("li", {
+        class: effect && first + index + 1 === frame ? "current" : "",
+        onclick: () => this.told.effect(first + index + 1),
+      }, one.text)
+    );
+    const list = control("ol", { tabindex: 0, "aria-label": "Details of this step" }, ...items);
+    return items.length ? [section(items.length === 1 ? "1 detail" : `${items.length} details`, list)] : [];
+  }
+
+  compared({ base, now }) {
+    const there = this.run.moments.at(this.run.endOf(base));
+    const told = Object.keys(there).map((key) => this.run.parts.tell(key, there[key] || "", now[key] || "")).filter(
+      Boolean,
+    );
+    const items = told.length ? told : ["Nothing is different."];
+    return section(
+      `Since step ${base}`,
+      control(
+        "ul",
+        { class: "compared", tabindex: 0, "aria-label": "What is different" },
+        ...items.map((text) => element("li", {}, text)),
+      ),
+    );
+  }
+
+  // Begin to follow a node or an edge by its key, or end it with null.
+  about(key) {
+    this.key = key;
+    this.follow.replaceChildren();
+    if (!key) return;
+    const { parts } = this.run;
+    const node = parts.parts[key][0] === "node";
+    this.entries = this.run.history(parts.about(key), key);
+    const name = node ? parts.oid(key) : parts.ends(key);
+    const close = control("button", { "aria-label": "End following", title: "Escape", onclick: this.told.leave }, "✕");
+    const items = this.entries.map(([step, text]) =>
+      element(
+        "li",
+        {},
+        control("button", {
+          "data-to": step,
+          onclick: () => this.told.go(step),
+        }, `${step}. ${text.startsWith(`${name}.`) ? text.slice(name.length + 1) : text}`),
+      )
+    );
+    this.answer = control("pre", {
+      class: "why",
+      tabindex: 0,
+      role: "group",
+      "aria-label": "Why it is alive",
+      "aria-live": "polite",
+    });
+    this.follow.append(
+      element("div", { class: "following" }, element("span", { class: "title" }, `Following ${name}`), close),
+    );
+    if (node && !/^\+\d+ /.test(name)) this.follow.append(this.question(), this.answer);
+    this.follow.append(
+      items.length
+        ? element("ul", { class: "history", "aria-label": `Changes of ${name}` }, ...items)
+        : element("p", {}, "It does not change in these steps."),
+    );
+    if (node) this.arrows(key);
+    this.mark();
+  }
+
+  question() {
+    return control(
+      "button",
+      { class: "ask", "aria-expanded": "false", title: "w", onclick: () => this.ask() },
+      "Why is it alive?",
+    );
+  }
+
+  arrows(key) {
+    const { parts } = this.run;
+    const edges = parts.touching(key).map((edge) =>
+      element("li", {}, control("button", { onclick: () => this.told.edge(edge) }, parts.ends(edge)))
+    );
+    if (edges.length) {
+      this.follow.append(
+        element(
+          "details",
+          {},
+          control("summary", {}, `${edges.length} arrow${edges.length > 1 ? "s" : ""} to follow`),
+          element("ul", {}, ...edges),
+        ),
+      );
+    }
+  }
+
+  // The steps in which what is followed changes; null if nothing is.
+  changing() {
+    return this.key ? [...new Set(this.entries.map(([step]) => step))] : null;
+  }
+
+  // Ask why it is alive, or end that; false if nothing is followed that can be asked about.
+  ask() {
+    if (!this.key || !this.follow.querySelector(".ask")) return false;
+    this.asked = !this.asked;
+    this.mark();
+    return true;
+  }
+
+  mark() {
+    if (!this.key) return;
+    for (const one of /** @type {Iterable<any>} */ (this.follow.querySelectorAll("[data-to]"))) {
+      one.toggleAttribute("aria-current", Number(one.dataset.to) === this.moment.step);
+    }
+    const ask = this.follow.querySelector(".ask");
+    if (!ask) return;
+    ask.setAttribute("aria-expanded", this.asked);
+    const text = this.asked ? this.run.why(this.run.parts.oid(this.key), this.moment) : "";
+    if (this.answer.textContent !== text) this.answer.textContent = text;
+  }
+}

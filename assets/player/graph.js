@@ -1,0 +1,191 @@
+// Who holds a reference to whom. Nodes can be picked; one of them is reached with Tab, the others from there with arrows.
+
+import { drawn, element } from "./dom.js";
+import { KEEPS_KEYS } from "./lumino.js";
+
+const BADGES = { new: "+", gone: "−" };
+
+// What is there at a moment, and what was there before: the same rule as `look` in draw.py.
+function look(now, was) {
+  if (now === was) return { mark: now ? "" : "off", text: now };
+  if (!now || now === "freed") return { mark: "gone", text: was };
+  return { mark: was ? "changed" : "new", text: now };
+}
+
+function changeText(was, now) {
+  return [...was].length + [...now].length <= 7 ? `${was}→${now}` : `→ ${now}`;
+}
+
+export class GraphView {
+  /** @param {{ click: (node: any, arrow: any) => void, sized: (wide: number, high: number) => void, lost: () => void }} told */
+  constructor({ click, sized, lost }) {
+    this.click = click;
+    this.sized = sized;
+    this.lost = lost; // what had the focus is hidden now
+    this.selecting = false;
+    this.root = element("div", { class: "stage" });
+    this.root.addEventListener(
+      "click",
+      ({ target }) => click(target.closest(".node"), target.closest(".edge, .label")),
+    );
+  }
+
+  load({ data }) {
+    const before = this.places();
+    this.root.innerHTML = data.svg || "";
+    this.elements = new Map();
+    for (const part of this.root.querySelectorAll("[data-key]")) this.elements.set(part.dataset.key, part);
+    this.nodes = [...this.elements.values()].filter((part) => part.classList.contains("node"));
+    this.marked = [...this.elements.keys()];
+    this.describes = this.root.querySelector("desc");
+    this.here = null;
+    const [, , wide, high] = data.svg
+      ? this.root.querySelector("svg").getAttribute("viewBox").split(" ").map(Number)
+      : [0, 0, 0, 1];
+    this.sized(wide, high);
+    this.trees = data.trees;
+    if (!data.svg) this.root.append(element("p", { class: "hint" }, data.hint), this.tree = element("pre"));
+    else this.reach(this.root.querySelector("svg"));
+    if (!matchMedia("(prefers-reduced-motion: reduce)").matches) this.glide(before);
+  }
+
+  // Where each box is, by its name, counted from the corner of the picture.
+  places() {
+    const paper = this.root.querySelector("svg > .paper");
+    const place = (part) => [Number(part.getAttribute("x")), Number(part.getAttribute("y"))];
+    return new Map(
+      paper
+        ? this.nodes.map((node) => {
+          const [[x, y], [left, top]] = [node.querySelector(".box"), paper].map(place);
+          return [node.dataset.oid, [x - left, y - top]];
+        })
+        : [],
+    );
+  }
+
+  // What has another place than before glides there.
+  glide(before) {
+    const now = this.places();
+    for (const node of this.nodes) {
+      const [[x, y], [wasX, wasY]] = [
+        now.get(node.dataset.oid),
+        before.get(node.dataset.oid) || now.get(node.dataset.oid),
+      ];
+      if (Math.hypot(x - wasX, y - wasY) > 2) {
+        node.animate([{ transform: `translate(${wasX - x}px, ${wasY - y}px)` }, {}], {
+          duration: 500,
+          easing: "ease-in-out",
+        });
+      }
+    }
+  }
+
+  reach(svg) {
+    svg.setAttribute("role", "group"); // a picture may hold no controls
+    for (const node of this.nodes) {
+      const all = { role: "button", "aria-label": node.dataset.oid, "aria-pressed": "false", ...KEEPS_KEYS };
+      for (const [name, value] of Object.entries(all)) node.setAttribute(name, value);
+    }
+    for (const edge of this.root.querySelectorAll(".edge")) {
+      const line = edge.querySelector(".line");
+      edge.append(drawn("path", { class: "hit", d: line.getAttribute("d") }));
+    }
+  }
+
+  /** @param {import("./run.js").Moment} moment */
+  show({ now, was, touched, frame }) {
+    if (this.trees) this.tree.textContent = this.trees[frame] || "";
+    const marked = [];
+    for (const key of new Set([...touched, ...this.marked, ...Object.keys(was)])) {
+      const part = this.elements.get(key);
+      if (part && this.dress(part, now[key] || "", key in was ? was[key] || "" : now[key] || "")) marked.push(key);
+    }
+    this.marked = marked;
+    this.stop();
+  }
+
+  dress(part, now, was) {
+    const { mark, text } = look(now, was);
+    const has = part.classList;
+    has.remove("off", "new", "gone", "changed");
+    if (mark) has.add(mark);
+    if (has.contains("row")) {
+      part.querySelector(".value").textContent = mark === "changed" ? changeText(was, text) : text;
+    } else if (has.contains("label")) {
+      part.textContent = `${BADGES[mark] || ""} ${text}`.trim();
+    } else if (has.contains("node")) {
+      has.toggle("freed", now === "freed");
+      part.querySelector("text.badge").textContent = BADGES[mark] || "";
+    }
+    return mark && mark !== "off";
+  }
+
+  // What the picture is about, for who cannot see it.
+  describe(text) {
+    if (this.describes) this.describes.textContent = text;
+  }
+
+  there() {
+    return this.nodes.filter((node) => !node.classList.contains("off"));
+  }
+
+  // See to it that Tab reaches one node that is there. If the one with the focus is gone, the player gets it.
+  stop(wanted) {
+    const before = this.here;
+    const focused = document.activeElement;
+    if (focused.matches(".node.off") && this.root.contains(focused)) this.lost();
+    if (wanted) this.here = wanted;
+    else if (!this.here || this.here.classList.contains("off")) this.here = this.there()[0] || null;
+    if (this.here === before) return;
+    for (const node of this.nodes) node.setAttribute("tabindex", node === this.here ? 0 : -1);
+  }
+
+  key(event) {
+    const arrows = { ArrowDown: 1, ArrowUp: -1, ...(this.selecting ? { ArrowRight: 1, ArrowLeft: -1 } : {}) };
+    if (event.key in arrows) {
+      const there = this.there();
+      this.stop(there.at((there.indexOf(event.target) + arrows[event.key]) % there.length));
+      this.here.focus();
+    } else if (event.key === "Enter" || event.key === " ") this.click(event.target, null);
+    else return false;
+    return true;
+  }
+
+  // Show what is picked, and bring out one node and its arrows, or several and the arrows between them, or one arrow.
+  mark({ picked, selecting, brought, edge }) {
+    this.selecting = selecting;
+    const names = brought.length ? brought : selecting ? [] : picked;
+    const keys = new Set();
+    for (const node of this.nodes) if (names.includes(node.dataset.oid)) keys.add(node.dataset.key);
+    for (const part of this.elements.values()) {
+      const arrow = part.classList.contains("label") ? this.elements.get(part.dataset.edge) : part;
+      const ends = [arrow.dataset.from, arrow.dataset.to].filter((end) => keys.has(end)).length;
+      const dim = !arrow.dataset.from
+        ? arrow.dataset.oid && keys.size > 1 && !keys.has(arrow.dataset.key)
+        : edge
+        ? arrow.dataset.key !== edge
+        : ends < Math.min(keys.size, 2);
+      part.classList.toggle("dim", Boolean(dim));
+    }
+    for (const node of this.nodes) {
+      const is = picked.includes(node.dataset.oid);
+      node.classList.toggle("picked", is);
+      node.setAttribute("aria-pressed", is);
+      this.tick(node, is && selecting);
+    }
+  }
+
+  tick(node, wanted) {
+    const old = node.querySelector(".tick");
+    if (Boolean(old) === wanted) return;
+    if (old) {
+      old.remove();
+      return;
+    }
+    const box = node.querySelector(".box");
+    const [x, y] = ["x", "y"].map((name) => Number(box.getAttribute(name)) + 4);
+    const tick = node.appendChild(drawn("g", { class: "tick", transform: `translate(${x} ${y})` }));
+    tick.append(drawn("circle", { r: 11 }), drawn("text", { y: 6 }));
+    tick.lastChild.textContent = "✓";
+  }
+}

@@ -1,0 +1,413 @@
+// A trace, step by step. It gets data: an SVG with all that ever occurs, and for each effect what it changed. A step is a set
+// of class changes. The player knows the moment; the views show that moment, each in its own way, and tell what is wanted.
+
+import { meant, VIEWS } from "./actions.js";
+import { Bar } from "./bar.js";
+import { CountersView } from "./counters.js";
+import { element } from "./dom.js";
+import { FactsView } from "./facts.js";
+import { sight } from "./frames.js";
+import { GraphView } from "./graph.js";
+import { LanesView } from "./lanes.js";
+import { KEEPS_KEYS } from "./lumino.js";
+import { Playing } from "./playing.js";
+import { Run } from "./run.js";
+import { Sheet } from "./sheet.js";
+import { SourceView } from "./source.js";
+import { StripView } from "./strip.js";
+import { TextView } from "./text.js";
+import { WordsView } from "./words.js";
+
+export class Player {
+  /**
+   * @param {HTMLElement & { vfiosim?: Player }} root
+   * @param {any} data
+   * @param {{ onMove?: (step: number) => void, onPick?: (names: string[]) => void, onViews?: (names: string[]) => void }} told
+   */
+  constructor(root, data, { onMove = () => {}, onPick = () => {}, onViews = () => {} } = {}) {
+    this.root = root;
+    this.onMove = onMove;
+    this.onPick = onPick;
+    this.onViews = onViews;
+    this.typed = "";
+    this.base = null;
+    this.picked = []; // the names of the objects that the reader clicked
+    this.edge = null; // or the key of an arrow
+    this.brought = []; // the objects that the lesson brings out
+    this.selecting = false;
+    this.open = new Set(data.views);
+    const presenter = Boolean(data.presenter);
+    root.replaceChildren();
+    root.classList.add("vfiosim-player");
+    root.classList.toggle("presenter", presenter);
+    for (
+      const [name, value] of Object.entries({
+        role: "group",
+        tabindex: "0",
+        "aria-label": "Step through what the kernel did",
+        ...KEEPS_KEYS,
+      })
+    ) root.setAttribute(name, value);
+    sight(root);
+    this.does = this.doing();
+    this.build(presenter);
+    if (!root.dataset.listens) {
+      root.dataset.listens = "yes";
+      root.addEventListener("keydown", (event) => root.vfiosim.key(event));
+    }
+    root.vfiosim = this;
+    this.load(data, data.step);
+  }
+
+  // ---- what it is made of
+
+  /** @returns {Record<string, () => void>} what is done, by the names of ACTIONS */
+  doing() {
+    const views = Object.keys(VIEWS).map((name) => [name, () => this.toggleView(name)]);
+    return {
+      next: () => this.move(1),
+      back: () => this.move(-1),
+      effect: () => this.effect(1),
+      uneffect: () => this.effect(-1),
+      first: () => this.goTo(0),
+      last: () => this.goTo(this.run.last),
+      play: () => this.toggle(),
+      faster: () => this.faster(1),
+      slower: () => this.faster(-1),
+      change: () => this.seek(1, this.changing(), "change"),
+      unchange: () => this.seek(-1, this.changing(), "change"),
+      phase: () => this.seek(1, this.run.phases(), "phase"),
+      unphase: () => this.seek(-1, this.run.phases(), "phase"),
+      error: () => this.seek(1, this.run.errors(), "error"),
+      unerror: () => this.seek(-1, this.run.errors(), "error"),
+      why: () => this.askWhy(),
+      compare: () => this.compare(this.base === null ? this.step : null),
+      share: () => this.share(),
+      ...Object.fromEntries(views),
+      more: () => this.more(this.bar.second.hidden),
+      help: () => this.sheet.open(this.sheet.root.hidden),
+      leave: () => this.leave(),
+    };
+  }
+
+  build(presenter) {
+    const go = (step) => this.by(() => this.goTo(step));
+    this.playing = new Playing({ tick: () => this.tick(), changed: (plays) => this.bar.plays(plays) });
+    this.bar = new Bar({
+      act: (name) => this.act(name),
+      jump: (text) => this.jumpTo(text),
+      compare: (text) => this.compareWith(text),
+      speed: (name) => this.playing.at(name),
+    });
+    this.sheet = new Sheet(() => this.sheet.open(false));
+    this.graph = new GraphView({
+      click: (node, arrow) => this.click(node, arrow),
+      sized: (wide, high) => this.sized(wide, high),
+      lost: () => this.root.focus(),
+    });
+    this.counters = new CountersView();
+    this.words = new WordsView(presenter);
+    const [strip, lanes, source, text] = [
+      new StripView({ go }),
+      new LanesView({ go }),
+      new SourceView(),
+      new TextView(),
+    ];
+    this.facts = new FactsView({
+      go,
+      effect: (frame) => this.by(() => this.goToEffect(frame)),
+      edge: (key) => this.followEdge(key),
+      leave: () => this.leave(),
+    }, !presenter);
+    this.facts.root.prepend(source.root);
+    this.opened = { graph: this.graph, lanes, counters: this.counters, source, text };
+    this.views = [strip, this.bar, this.words, ...Object.values(this.opened), this.facts];
+    const left = element("div", { class: "left" }, this.graph.root, this.counters.root, text.root);
+    this.root.append(
+      strip.root,
+      lanes.root,
+      ...this.bar.parts,
+      this.words.root,
+      element("div", { class: "main" }, left, this.facts.root),
+      this.sheet.root,
+    );
+  }
+
+  sized(wide, high) {
+    this.root.style.setProperty("--wide", wide);
+    this.root.style.setProperty("--aspect", String(wide / high));
+  }
+
+  load(data, step) {
+    this.run = new Run(data);
+    this.base = null;
+    this.edge = null;
+    for (const view of this.views) view.load(this.run);
+    this.goTo(step);
+    this.setViews(this.open);
+    this.pick(this.picked.filter((name) => this.run.parts.node(name)));
+  }
+
+  // The counters have been drawn.
+  draw(drawing) {
+    if (!drawing.counts) return;
+    this.run.data.counters = drawing;
+    this.counters.load(this.run);
+    this.counters.show(this.moment);
+  }
+
+  // ---- doing
+
+  // A move by hand ends playing.
+  by(action) {
+    this.playing.stop();
+    action();
+  }
+
+  act(name) {
+    if (["play", "faster", "slower"].includes(name)) this.does[name]();
+    else this.by(this.does[name]);
+  }
+
+  key(event) {
+    if (event.ctrlKey || event.altKey || event.metaKey || /^(Tab|F\d+)$/.test(event.key)) return;
+    event.stopPropagation(); // a key that means nothing here may mean "delete this cell" to the page around it
+    if (event.key !== "Escape" && event.target.matches("input, select")) return;
+    if (event.target.matches(".node") && this.graph.key(event)) return this.taken(event);
+    if ((event.key === " " || event.key === "Enter") && event.target.matches("button, summary")) return;
+    const name = meant(event);
+    if (name) this.act(name);
+    else if (/^\d$/.test(event.key)) this.digit(event.key);
+    else return;
+    this.taken(event);
+  }
+
+  // What a key has hidden cannot keep the focus: without it the next key would be lost.
+  taken(event) {
+    event.preventDefault();
+    const at = document.activeElement;
+    if (!this.root.contains(at) || !at.getClientRects().length) this.root.focus();
+  }
+
+  digit(digit) {
+    clearTimeout(this.typing);
+    this.typed += digit;
+    this.typing = setTimeout(() => {
+      this.typed = "";
+    }, 900);
+    this.jumpTo(this.typed);
+  }
+
+  complain(text) {
+    this.bar.complain(text);
+  }
+
+  // ---- playing
+
+  toggle() {
+    if (this.playing.timer) this.playing.stop();
+    else {
+      if (this.step >= this.run.last) this.goTo(0);
+      this.playing.start();
+    }
+  }
+
+  tick() {
+    if (this.root.isConnected && this.step < this.run.last) this.move(1);
+    return this.root.isConnected && this.step < this.run.last;
+  }
+
+  faster(by) {
+    this.bar.speed.value = this.playing.faster(by);
+    this.playing.at(this.bar.speed.value);
+  }
+
+  stop() {
+    this.playing.stop();
+  }
+
+  // ---- moving: `step` counts from 1, 0 is before the first; `frame` is the number of effects done
+
+  goTo(step) {
+    this.step = Math.max(0, Math.min(this.run.last, Math.round(step) || 0));
+    this.show(this.run.endOf(this.step), this.run.before(this.step), null);
+  }
+
+  // What was written into the field; anything but a step of this trace is said to be none, and moves nothing.
+  jumpTo(text) {
+    this.playing.stop();
+    if (this.known(text)) this.goTo(Number(text));
+  }
+
+  known(text) {
+    const is = /^[0-9]+$/.test(text) && Number(text) <= this.run.last;
+    if (!is) {
+      this.complain(`${text ? `There is no step ${text}` : "A number is missing"}: write 0 to ${this.run.last}.`);
+    }
+    return is;
+  }
+
+  move(by) {
+    if (this.moment.effect && by > 0 && this.moment.frame < this.run.endOf(this.step)) this.goTo(this.step);
+    else this.goTo(this.step + by);
+  }
+
+  effect(by) {
+    this.goToEffect(this.moment.frame + by);
+  }
+
+  goToEffect(frame) {
+    if (frame < 0 || frame >= this.run.data.changes.length) return;
+    if (frame === 0) {
+      this.goTo(0);
+      return;
+    }
+    this.step = this.run.stepOf(frame);
+    this.show(frame, frame - 1, this.run.data.effects[frame - 1]);
+  }
+
+  // The next or the last of these steps that is after or before this one.
+  seek(by, steps, what) {
+    const found = by > 0 ? steps.find((step) => step > this.step) : steps.filter((step) => step < this.step).pop();
+    if (found === undefined) this.complain(`There is no ${what} ${by > 0 ? "after" : "before"} step ${this.step}.`);
+    else this.goTo(found);
+  }
+
+  changing() {
+    return this.facts.changing() ?? this.run.changing();
+  }
+
+  // ---- showing
+
+  show(frame, before, effect) {
+    this.before = before;
+    const { moments, steps } = this.run;
+    const touched = moments.seek(frame);
+    const was = moments.at(this.base === null ? before : this.run.endOf(this.base));
+    const { step, base, open } = this;
+    /** @type {import("./run.js").Moment} */
+    this.moment = { step, frame, effect, base, open, told: steps[step - 1], now: moments.now, was, touched };
+    for (const view of this.views) view.show(this.moment);
+    this.graph.describe(this.words.sentence.textContent);
+    this.root.classList.toggle("refused", Boolean(this.moment.told?.refused));
+    this.root.dataset.step = String(step);
+    this.root.dataset.frame = frame;
+    this.onMove(step);
+  }
+
+  again() {
+    this.show(this.moment.frame, this.before, this.moment.effect);
+  }
+
+  toggleView(name) {
+    const open = new Set(this.open);
+    if (!open.delete(name)) open.add(name);
+    this.setViews(open);
+    if (open.has(name)) this.opened[name].root.scrollIntoView({ block: "nearest" }); // it may stand below the picture
+    this.onViews(Object.keys(VIEWS).filter((one) => open.has(one) && one !== "text"));
+  }
+
+  setViews(names) {
+    this.open = new Set(names);
+    for (const name of Object.keys(VIEWS)) this.root.classList.toggle(`with-${name}`, this.open.has(name));
+    this.again();
+  }
+
+  more(wanted) {
+    this.bar.more(wanted);
+    this.root.classList.toggle("more", wanted);
+  }
+
+  // ---- picking, following, asking
+
+  // A click brings a node out with the arrows that touch it, a second one ends that; while `selecting` it adds or takes.
+  click(node, arrow) {
+    const oid = node && node.dataset.oid;
+    if (this.selecting && !node) return;
+    if (!node && arrow) {
+      this.followEdge(arrow.dataset.edge || arrow.dataset.key);
+      return;
+    }
+    const rest = this.picked.filter((name) => name !== oid);
+    const more = node && rest.length === this.picked.length ? [oid] : [];
+    if (node) this.graph.stop(node);
+    this.brought = [];
+    this.pick(this.selecting ? [...rest, ...more] : more);
+    this.onPick(this.picked);
+  }
+
+  pick(names) {
+    this.picked = names;
+    this.edge = null;
+    this.facts.about(!this.selecting && names.length === 1 ? this.run.parts.node(names[0]) || null : null);
+    this.marks();
+  }
+
+  followEdge(edge) {
+    const had = this.picked.length > 0;
+    const again = this.edge === edge;
+    this.pick([]);
+    if (had) this.onPick([]);
+    if (!again) {
+      this.edge = edge;
+      this.brought = [];
+      this.facts.about(edge);
+      this.marks();
+    }
+  }
+
+  select(selecting) {
+    this.selecting = selecting;
+    this.root.classList.toggle("selecting", selecting);
+    this.marks();
+  }
+
+  highlight(names) {
+    this.brought = names;
+    this.marks();
+  }
+
+  marks() {
+    this.root.classList.toggle("follows", Boolean(this.facts.key));
+    this.graph.mark(this);
+  }
+
+  why(oid) {
+    return this.run.why(oid, this.moment);
+  }
+
+  askWhy() {
+    if (!this.facts.ask()) this.complain("Choose a node first: click it, or reach it with Tab and press Enter.");
+  }
+
+  leave() {
+    if (!this.sheet.root.hidden) {
+      this.sheet.open(false);
+      return;
+    }
+    this.bar.shared.hidden = true;
+    if (this.base !== null) this.compare(null);
+    if (this.facts.key) {
+      const inside = this.facts.follow.contains(document.activeElement);
+      this.pick([]);
+      this.onPick([]);
+      if (inside) this.root.focus();
+    }
+  }
+
+  compare(base) {
+    this.base = base;
+    this.again();
+  }
+
+  compareWith(text) {
+    if (text === "") this.compare(null);
+    else if (this.known(text)) this.compare(Number(text));
+  }
+
+  share() {
+    const text = this.run.shared(this.step);
+    if (text) this.bar.share(text);
+    else this.complain("These steps cannot be made again from a short text.");
+  }
+}

@@ -1,0 +1,88 @@
+// Who keeps it alive? By the rules of why.py.
+
+const ENOUGH = 100, PATIENCE = 20000; // as in why.py: paths to tell, references to look at
+
+export class Reasons {
+  constructor(data) {
+    this.data = data;
+    this.step = -1;
+    this.links = new Set();
+    this.alive = new Set();
+  }
+
+  seek(step) {
+    const move = (set, come, go) => {
+      go.forEach((one) => set.delete(one));
+      come.forEach((one) => set.add(one));
+    };
+    const both = ([came, went, born, died]) => {
+      move(this.links, came, went);
+      move(this.alive, born, died);
+    };
+    while (this.step < step) both(this.data.steps[++this.step]);
+    while (this.step > step) {
+      const [came, went, born, died] = this.data.steps[this.step--];
+      both([went, came, died, born]);
+    }
+  }
+
+  // The answer as lines of text.
+  why(oid, step) {
+    this.seek(step);
+    const { names, roots } = this.data;
+    const goal = names.indexOf(oid);
+    if (!this.alive.has(goal)) return [`${oid} is not alive here.`];
+    if (oid.startsWith("thread ")) return [`${oid} is a call that runs.`];
+    const { paths, lost, cycles } = this.search(goal);
+    const chain = (links) =>
+      links.reduce(
+        (text, [owns, , target, , reason, n]) =>
+          `${text} --${owns ? "owns" : reason}${n === 1 ? "" : ` ×${n}`}--> ${names[target]}`,
+        names[links[0][1]],
+      );
+    const lines = [];
+    if (roots[goal]) lines.push(`${oid} needs no holder: it is ${roots[goal]}.`);
+    else if (paths.length) lines.push(`${oid} is kept alive by:`);
+    else if (lost.length || cycles.size) {
+      lines.push(`Nothing that can be reached keeps ${oid} alive, yet it is counted: it has leaked.`);
+    } else lines.push(`Nothing keeps ${oid} alive.`);
+    paths.sort((a, b) => a.length - b.length);
+    lines.push(...paths.slice(0, ENOUGH).map((path) => `  ${chain(path)}`));
+    if (paths.length > ENOUGH) lines.push(`  … and more than ${ENOUGH} ways in all`);
+    for (const [, holder, target, via, reason] of lost) {
+      lines.push(`  lost reference: ${names[holder]} is gone, but ${names[target]}.${via} still counts it (${reason})`);
+    }
+    for (const ring of cycles.values()) lines.push(`  cycle: ${chain(ring)}`);
+    return lines;
+  }
+
+  search(goal) {
+    const { names, links, roots } = this.data;
+    const held = new Map();
+    for (const number of this.links) {
+      const link = links[number];
+      if (!held.has(link[2])) held.set(link[2], []);
+      held.get(link[2]).push(link);
+    }
+    const found = { paths: [], lost: [], cycles: new Map() };
+    let left = PATIENCE;
+    const walk = (name, below) => {
+      for (const link of held.get(name) || []) {
+        left -= 1;
+        const [chain, holder] = [[link, ...below], link[1]];
+        const before = chain.findIndex((later) => later[2] === holder);
+        if (before >= 0) {
+          const ring = chain.slice(0, before + 1);
+          const key = String(ring.map((part) => part[2]).sort());
+          if (!found.cycles.has(key)) found.cycles.set(key, ring);
+        } else if (this.alive.has(holder) && (roots[holder] || names[holder].startsWith("thread "))) {
+          found.paths.push(chain);
+        } else if (!this.alive.has(holder)) {
+          if (!found.lost.includes(link)) found.lost.push(link);
+        } else if (left > 0 && found.paths.length <= ENOUGH) walk(holder, chain);
+      }
+    };
+    walk(goal, []);
+    return found;
+  }
+}

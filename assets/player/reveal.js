@@ -1,0 +1,19 @@
+// After a press in the lab: scroll so that the picture is to be seen, but never the pressed button away.
+export function reveal(root) {
+  const lab = root.closest(".vfiosim-lab");
+  let scroller = lab && lab.parentElement;
+  while (
+    scroller &&
+    !(/auto|scroll/.test(getComputedStyle(scroller).overflowY) && scroller.scrollHeight > scroller.clientHeight + 1)
+  ) scroller = scroller.parentElement;
+  const pressed = document.activeElement;
+  if (!scroller || !lab.contains(pressed) || root.contains(pressed)) return;
+  const box = (part) => part.getBoundingClientRect();
+  const view = box(scroller);
+  const lowest = [root.querySelector(".stage"), ...lab.querySelectorAll(".vfiosim-controls .vfiosim-result")].map((
+    part,
+  ) => box(part).bottom);
+  const missing = Math.max(...lowest) + 4 - view.bottom;
+  const room = Math.min(box(pressed).top, box(root).top) - 4 - view.top;
+  if (Math.min(missing, room) > 0) scroller.scrollTop += Math.min(missing, room);
+}

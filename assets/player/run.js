@@ -1,0 +1,106 @@
+// What the views show: a trace with its steps, and what can be asked about it. It knows nothing of who looks at it.
+
+import { Moments } from "./moments.js";
+import { Parts } from "./parts.js";
+import { Reasons } from "./reasons.js";
+
+/**
+ * Where the reader is: `step` counts from 1, 0 is before the first; `frame` is the number of effects done.
+ *
+ * @typedef {object} Moment
+ * @property {number} step
+ * @property {number} frame
+ * @property {any} told the step, undefined before the first
+ * @property {any} effect the effect, null where a whole step is shown
+ * @property {Record<string, string>} now the texts of all keys
+ * @property {Record<string, string>} was those to compare with, where they may differ
+ * @property {Set<string>} touched the keys that may have another text than before
+ * @property {number | null} base the step that it is compared with
+ * @property {Set<string>} open the views that the reader has open
+ */
+
+export class Run {
+  constructor(data) {
+    this.data = data;
+    this.steps = data.steps;
+    this.last = data.steps.length;
+    this.lanes = data.lanes;
+    this.moments = new Moments(data.changes);
+    this.parts = new Parts(data.parts);
+    this.reasons = new Reasons(data.reasons);
+  }
+
+  // The number of effects after which a step is done.
+  endOf(step) {
+    return step > 0 ? this.steps[step - 1].frame : 0;
+  }
+
+  // The frame that a step is compared with. One that tells what is broken shows what the step before it has changed.
+  before(step) {
+    return step > 0 && this.steps[step - 1].refused === "broken" ? this.before(step - 1) : this.endOf(step - 1);
+  }
+
+  // The step that an effect belongs to.
+  stepOf(frame) {
+    return 1 + this.steps.findIndex((one) => one.frame >= frame);
+  }
+
+  where(is) {
+    return this.steps.flatMap((one, index) => (is(one, index + 1) ? [index + 1] : []));
+  }
+
+  changing() {
+    return this.where((_, step) => this.moments.between(this.endOf(step - 1), this.endOf(step)).size > 0);
+  }
+
+  phases() {
+    return this.where((one, step) => step === 1 || this.steps[step - 2].phase !== one.phase);
+  }
+
+  errors() {
+    return this.where((one) => one.refused);
+  }
+
+  // What the code is, and where in it a step or an effect is.
+  place(thing) {
+    const [number, line] = this.data.places[thing.place];
+    const made = this.data.functions[number];
+    return { ...made, number, line, lines: this.data.texts[made.text].split("\n") };
+  }
+
+  // What a lane holds and waits for after a step, in words.
+  status(lane, step) {
+    const bars = this.lanes.bars.filter((bar) => bar[0] === lane && bar[2] <= step && step < bar[3]);
+    return bars.map(([, sort, , , text]) => `${sort === "waits" ? "waits for" : "holds"} ${text}`);
+  }
+
+  // Why an object is alive at a moment.
+  /**
+   * @param {string} oid
+   * @param {Moment} moment
+   */
+  why(oid, { step, frame, effect }) {
+    return this.reasons.why(oid, effect && frame < this.endOf(step) ? step - 1 : step).join("\n");
+  }
+
+  // All that happens to some keys over the steps, in words; first what happens to `first`.
+  history(keys, first) {
+    const entries = [];
+    for (let step = 1; step <= this.last; step++) {
+      const changes = [...this.moments.between(this.endOf(step - 1), this.endOf(step))];
+      changes.sort(([one], [other]) => Number(other === first) - Number(one === first));
+      for (const [one, [was, now]] of changes) {
+        const text = keys.has(one) ? this.parts.tell(one, was, now) : "";
+        if (text) entries.push([step, text]);
+      }
+    }
+    return entries;
+  }
+
+  // A short text that makes this run again up to a step; "" where there is none.
+  shared(step) {
+    if (!this.data.share) return "";
+    const made = this.steps.slice(0, step).filter((one) => one.refused !== "broken"); // what is broken is told, not done
+    return `replay("${this.data.share}@${this.data.skipped + made.length}")`;
+  }
+}

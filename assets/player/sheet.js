@@ -1,0 +1,44 @@
+// The list of keys, over everything else.
+
+import { ACTIONS } from "./actions.js";
+import { control, element } from "./dom.js";
+import { LETTERS } from "./lanes.js";
+
+const PHASES = Object.entries(LETTERS).map(([phase, letter]) => `${letter} ${phase}`).join(", ");
+
+export class Sheet {
+  constructor(close) {
+    const key = (shown, tells) =>
+      element("tr", {}, element("td", {}, element("kbd", {}, shown)), element("td", {}, tells));
+    const rows = [...ACTIONS.values()].map(({ shown, tells }) => key(shown, tells));
+    rows.push(
+      key("0–9", "go to the step of this number"),
+      key("Tab, ↑ ↓, Enter", "reach a node of the graph; follow it"),
+    );
+    rows.push(
+      element(
+        "tr",
+        {},
+        element("td", {}, "letters"),
+        element("td", {}, `what a step is for: ${PHASES}; ✕ refused, … waits`),
+      ),
+    );
+    this.button = control("button", { onclick: close }, "Close");
+    this.root = element(
+      "div",
+      { class: "sheet", role: "dialog", "aria-label": "Keys" },
+      this.button,
+      element("table", {}, element("tbody", {}, ...rows)),
+    );
+    this.root.hidden = true;
+  }
+
+  // Show it, with nothing else to be reached meanwhile, or give back what had the focus.
+  open(wanted) {
+    const around = this.root.parentElement;
+    if (wanted) this.returnTo = document.activeElement;
+    this.root.hidden = !wanted;
+    for (const part of /** @type {Iterable<any>} */ (around.children)) part.inert = wanted && part !== this.root;
+    (wanted ? this.button : around.contains(this.returnTo) ? this.returnTo : around).focus();
+  }
+}

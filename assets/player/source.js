@@ -1,0 +1,59 @@
+// The Python of the running function, with the line that runs.
+
+import { control, element } from "./dom.js";
+
+export class SourceView {
+  constructor() {
+    this.title = element("div", { class: "where" });
+    this.kernel = element("div", { class: "mirrors" });
+    this.code = control("div", {
+      class: "code",
+      tabindex: 0,
+      role: "group",
+      "aria-label": "Source of the running function",
+    });
+    this.root = element(
+      "section",
+      { class: "function", "aria-label": "Source" },
+      element("div", { class: "title" }, "Source"),
+      this.title,
+      this.kernel,
+      this.code,
+    );
+  }
+
+  load(run) {
+    this.run = run;
+    this.shown = null;
+    this.current = null;
+  }
+
+  /** @param {import("./run.js").Moment} moment */
+  show({ told, effect, open }) {
+    if (!open.has("source")) return;
+    const place = told && this.run.place(effect || told);
+    if (this.shown !== (place?.number ?? -1)) this.build(place);
+    if (this.current) {
+      this.current.classList.remove("current");
+      this.current.removeAttribute("aria-current");
+    }
+    this.current = place ? this.code.children[place.line - place.first] : null;
+    if (!this.current) return;
+    this.title.textContent = `${place.file}:${place.line}`;
+    this.current.classList.add("current");
+    this.current.setAttribute("aria-current", "true");
+    this.code.scrollTop = this.current.offsetTop - this.code.offsetTop - this.code.clientHeight / 2;
+  }
+
+  build(place) {
+    this.shown = place?.number ?? -1;
+    const { first, lines, kernel, origin } = place || { first: 1, lines: [""], kernel: "", origin: "" };
+    this.code.replaceChildren(
+      ...lines.map((line, index) =>
+        element("div", { class: "line" }, element("span", { class: "no" }, first + index), element("code", {}, line))
+      ),
+    );
+    this.title.textContent = "";
+    this.kernel.textContent = kernel ? `mirrors ${kernel}, ${origin}` : "";
+  }
+}

@@ -1,0 +1,67 @@
+// The picture in words: always there for who reads with the ears, and for everybody on request.
+
+import { element } from "./dom.js";
+
+export class TextView {
+  constructor() {
+    this.list = element("ul");
+    this.root = element(
+      "section",
+      { class: "words", "aria-label": "The picture in words" },
+      element("div", { class: "title" }, "In words"),
+      this.list,
+    );
+  }
+
+  load(run) {
+    const { parts } = run;
+    this.run = run;
+    this.nodes = parts.keys.filter((key) => parts.parts[key][0] === "node").map((key) => ({
+      key,
+      rows: parts.keys.filter((row) => parts.parts[row][0] === "row" && parts.parts[row][1] === key),
+      edges: parts.touching(key),
+    }));
+  }
+
+  /** @param {import("./run.js").Moment} moment */
+  show({ now, was, step }) {
+    const lines = this.nodes.map((node) => this.line(node, now, was)).filter(Boolean);
+    this.run.lanes.names.forEach((name, lane) => {
+      const status = this.run.status(lane, step);
+      if (status.length) lines.push(`${name} ${status.join(", ")}.`);
+    });
+    if (!lines.length) lines.push("There is nothing in the picture.");
+    this.list.replaceChildren(...lines.map((line) => element("li", {}, line)));
+  }
+
+  arrow(sort, other, text) {
+    if (sort === "owns") return `owns ${other}`;
+    if (sort === "waits") return `${text}: ${other} is in the way`;
+    return sort === "weak" ? `points at ${other} (${text.replace("weak: ", "")})` : `held by ${other} (${text})`;
+  }
+
+  line({ key, rows, edges }, now, was) {
+    const { parts } = this.run;
+    const before = (one) => (one in was ? was[one] : now[one]) || "";
+    if (!now[key]) return before(key) ? `${parts.oid(key)}: gone now.` : "";
+    const words = rows.filter((row) => now[row]).map((row) =>
+      `${parts.parts[row][2]} ${now[row]}${before(row) && before(row) !== now[row] ? ` (was ${before(row)})` : ""}`
+    );
+    for (const edge of edges) {
+      const [, holder, target, sort] = parts.parts[edge];
+      const incoming = target === key;
+      if (incoming !== (sort === "counted")) continue;
+      for (const label of parts.below(edge)) {
+        const [text, old] = [now[label], before(label)];
+        const news = text === old ? "" : !old ? ", new" : !text ? ", no longer" : `, was ${old}`;
+        if (text || old) {
+          words.push(
+            this.arrow(incoming ? "held by" : sort, parts.oid(incoming ? holder : target), text || old) + news,
+          );
+        }
+      }
+    }
+    const state = now[key] === "freed" ? ", freed but still referred to" : before(key) ? "" : ", new";
+    return `${parts.oid(key)}${state}${words.length ? `: ${words.join("; ")}` : ""}.`;
+  }
+}

@@ -1,0 +1,70 @@
+// The player as the front end of a widget, by the rules of anywidget.
+
+import { element } from "./dom.js";
+import { listen } from "./listen.js";
+import { Player } from "./player.js";
+import { reveal } from "./reveal.js";
+
+// How long the reader must rest at a step, in milliseconds, for the kernel to be told of it.
+const REST = 120;
+
+function render({ model, el }) {
+  const root = element("div");
+  el.append(root);
+  const tell = (name, value) => {
+    model.set(name, value);
+    model.save_changes();
+  };
+  let resting = null;
+  const player = new Player(root, { ...model.get("data"), views: model.get("shown"), step: model.get("step") }, {
+    onMove: (step) => {
+      clearTimeout(resting);
+      resting = setTimeout(() => {
+        if (model.get("step") !== step) tell("step", step);
+      }, REST);
+    },
+    onPick: (names) => tell("picked", names),
+    onViews: (names) => tell("shown", names),
+  });
+  let loaded = model.get("data");
+  const mirror = () => {
+    player.select(model.get("selecting"));
+    player.highlight(model.get("highlight"));
+    if (String(player.picked) !== String(model.get("picked"))) player.pick(model.get("picked"));
+  };
+  model.on("change:data", () => {
+    player.stop();
+    loaded = model.get("data");
+    player.load(loaded, loaded.step);
+    player.draw(model.get("drawing"));
+    mirror();
+    for (const wait of [0, 400]) setTimeout(() => reveal(root), wait); // the words about the call come after the picture
+  });
+  // A new trace and its step come together, in no fixed order: the step is for the trace that is still to be loaded.
+  const stale = () => loaded.edition !== model.get("data").edition;
+  model.on("change:step", () => {
+    if (!stale() && player.step !== model.get("step")) player.goTo(model.get("step"));
+  });
+  model.on(
+    "change:shown",
+    () => player.setViews([...model.get("shown"), ...(player.open.has("text") ? ["text"] : [])]),
+  );
+  model.on("change:drawing", () => {
+    if (!stale()) player.draw(model.get("drawing"));
+  });
+  for (const name of ["selecting", "highlight", "picked"]) model.on(`change:${name}`, mirror);
+  player.draw(model.get("drawing"));
+  mirror();
+  requestAnimationFrame(() => player.setViews(player.open)); // what scrolls can do so only now that it is on the page
+  return () => {
+    player.stop();
+    clearTimeout(resting);
+  };
+}
+
+export default {
+  initialize: ({ model }) => {
+    listen(model).catch(() => {});
+  },
+  render,
+};

@@ -1,0 +1,30 @@
+"""The player's script: its modules in `assets/player`, joined into the text of one module."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+
+from ..assets import asset
+
+_IMPORT = re.compile(r'^import [^;]*? from "\./([^"]+)";\n', re.MULTILINE)
+_EXPORT = re.compile(r"^export (?!default)", re.MULTILINE)
+
+
+@cache
+def script(entry: str) -> str:
+    """The module `entry` with all that it imports before it.
+
+    Names at the top of all modules share one scope: no two of them may be alike.
+    """
+    texts: dict[str, str] = {}
+
+    def take(name: str) -> None:
+        text = asset(f"player/{name}").read_text("utf-8")
+        for needed in _IMPORT.findall(text):
+            if needed not in texts:
+                take(needed)
+        texts[name] = _EXPORT.sub("", _IMPORT.sub("", text))
+
+    take(entry)
+    return "".join(texts.values())
