@@ -23,13 +23,15 @@ from ..engine import (
     Thread,
 )
 from ..uapi import KernelError
-from .plain import plain, shown
+from .plain import Ref, plain, shown
 from .state import Edit, ObjectState, State, ThreadState, Want
 from .steps import Grouper, MicroStep, Step
 from .words import describe, operation_name
 
 Name = Callable[[KObject], str]
 Olds = dict[Any, dict[Any, Any]]  # by cell and key, the value before the first change
+
+COPIED = 64  # bytes that are kept of what is copied from or to a program's memory
 
 _MAY_WAIT = ("acquire", "acquire_shared", "wait_for", "wait_until_zero", "sleep_until")
 
@@ -51,6 +53,8 @@ def object_state(thing: KObject, olds: Olds | None = None) -> ObjectState:
     state = ObjectState(thing.oid, thing.kind, thing.label, thing.root, _home(thing))
     for cell in thing.cells():
         _add_cell(state, cell, (olds or {}).get(cell, {}))
+    state.attributes = {name: Ref(value.oid) for name, value in vars(thing).items() if isinstance(value, KObject)}
+    state.order = tuple(cell.name for cell in thing.cells())
     return state
 
 
@@ -213,6 +217,7 @@ class Recorder:
             **self._places.at(micro.line, micro.mirrored),
             process=thread.process.oid if thread.process else "",
             edits=tuple(self._edits(micro.end, olds)),
+            copied=_copied(micro.request, answer),
             want=_want(pending, saying, self._name, ahead),
             ended=_outcome(thread) if pending is None else "",
         )
@@ -253,6 +258,16 @@ def _edit(target: Cell | KObject, key: Any, old: Any, new: Any) -> Edit:
     if isinstance(target, Lock):
         return Edit("lock", *place, None, old.label if old else None, new.label if new else None)
     return Edit("signal" if isinstance(target, Completion) else "field", *place, None, plain(old), plain(new))
+
+
+def _copied(request: Any, answer: Any) -> tuple[int, str]:
+    """What went over the border to user space: its address, and its first bytes as hexadecimal digits."""
+    match operation_name(request):
+        case "copy_from_user" if isinstance(answer, bytes):
+            return request[1], answer[:COPIED].hex()
+        case "copy_to_user" if not isinstance(answer, BaseException):
+            return request[1], bytes(request[2])[:COPIED].hex()
+    return 0, ""
 
 
 def _outcome(thread: Thread) -> str:

@@ -13,7 +13,10 @@ Ledger = dict[tuple[str, str], int]  # (holder, reason) -> how many
 
 @dataclass(slots=True)
 class ObjectState:
-    """One living object and the content of its cells. `links` tells what a pointer field is: "weak" or "owns"."""
+    """One living object and the content of its cells. `links` tells what a pointer field is: "weak" or "owns".
+
+    `attributes` are the pointers that it was born with and that never change; `order` are the names of its cells, as declared.
+    """
 
     oid: str
     kind: str
@@ -26,6 +29,8 @@ class ObjectState:
     tables: dict[str, dict[int, Plain]] = field(default_factory=dict)
     locks: dict[str, str | None] = field(default_factory=dict)
     signals: dict[str, int] = field(default_factory=dict)
+    attributes: dict[str, Ref] = field(default_factory=dict)
+    order: tuple[str, ...] = ()
 
     def copy(self) -> ObjectState:
         """An independent twin."""

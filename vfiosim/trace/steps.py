@@ -17,6 +17,7 @@ class MicroStep(Place):
 
     `sentence` is what the kernel code said before it; `refused` is the errno that it failed with, and `why` the reason;
     `wrong` is what it does wrong although the run goes on: a use after free, a warning of the kernel;
+    `copied` is what it copied from or to the memory of a program, an address and at most 64 bytes as hexadecimal digits;
     `want` is what the thread asks for next, if it may have to wait for it; `ended` tells how the call ended, if this
     was its last effect.
     """
@@ -33,6 +34,7 @@ class MicroStep(Place):
     wrong: str = ""
     process: str = ""
     edits: tuple[Edit, ...] = ()
+    copied: tuple[int, str] = (0, "")
     want: Want | None = None
     ended: str = ""
 

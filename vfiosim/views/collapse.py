@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable
+from dataclasses import replace
 from typing import TypeAlias
 
-from .graph import ALIVE, Edge, Frame, Graph, Label, Node, Row, fits
+from .graph import ALIVE, Frame, Graph, Node, Row, fits
 
 MOST = 20  # nodes that are readable at once from the back of a room
 
@@ -51,58 +52,51 @@ class _Merged:
         self._old = graph
         self._inside = inside
         self._named = named
-        self._bundles: dict[tuple[str, str, str], list[Edge]] = {}
-        for edge in graph.edges:
-            ends = inside.get(edge.holder, edge.holder), inside.get(edge.target, edge.target)
-            if ends[0] != ends[1] and (edge.holder in inside or edge.target in inside):
-                self._bundles.setdefault((edge.sort, *ends), []).append(edge)
 
     def graph(self) -> Graph:
-        """The new graph."""
-        nodes = [node for node in self._old.nodes if node.key not in self._inside]
+        """The new graph: an arrow ends at the title of a box in place of a row of something that is in it."""
+        inside = self._inside
+        nodes = [node for node in self._old.nodes if node.key not in inside]
         nodes += [_box(key, members) for key, members in self._named.items()]
-        edges = [edge for edge in self._old.edges if not {edge.holder, edge.target} & self._inside.keys()]
-        widest = "99 references"
-        for number, (sort, holder, target) in enumerate(self._bundles):
-            edges.append(Edge(f"m{number}", sort, holder, target, (Label(f"m{number}t", widest),)))
+        edges = []
+        for edge in self._old.edges:
+            holder, target = inside.get(edge.holder, edge.holder), inside.get(edge.target, edge.target)
+            if holder != target:
+                row, into = edge.row if holder == edge.holder else "", edge.into if target == edge.target else ""
+                edges.append(replace(edge, holder=holder, row=row, target=target, into=into))
         now: Frame = {}
         shown: Frame = {}
         changes = []
+        rows = {row.key for members in self._named.values() for node in members for row in node.rows}
+        gone = {*inside, *rows, *(f"{key[:-2]}s" for key in rows)} | {edge.key for edge in self._old.edges} - {
+            edge.key for edge in edges
+        }
         for change in self._old.changes:
             now.update(change)
-            fresh = self._merged(now)
-            gone = {key: "" for key in shown if key not in fresh}
+            fresh = self._living(now)
             changes.append(
-                gone | {key: text for key, text in fresh.items() if shown.get(key) != text} | self._kept(change)
+                {key: "" for key in shown if key not in fresh}
+                | {key: text for key, text in fresh.items() if shown.get(key) != text}
+                | {key: text for key, text in change.items() if key not in gone}
             )
             shown = fresh
-        return Graph(tuple(nodes), tuple(edges), tuple(changes), self._old.at_step)
+        looks = tuple(tuple(key for key in keys if key not in gone) for keys in self._old.looks)
+        return Graph(tuple(nodes), tuple(edges), tuple(changes), looks, self._old.at_step)
 
-    def _kept(self, change: Frame) -> Frame:
-        """What is drawn as it was."""
-        hidden = set(self._inside) | {edge.key for edges in self._bundles.values() for edge in edges}
-        inner = {row.key for members in self._named.values() for node in members for row in node.rows}
-        touched = [edge for edge in self._old.edges if {edge.holder, edge.target} & self._inside.keys()]
-        inner |= {label.key for edge in touched for label in edge.labels} | {edge.key for edge in touched}
-        return {key: text for key, text in change.items() if key not in hidden | inner}
-
-    def _merged(self, now: Frame) -> Frame:
-        """What is shown of the boxes and their arrows."""
-        fresh: Frame = {}
-        for key, members in self._named.items():
-            living = sum(now.get(node.key) == ALIVE for node in members)
-            if living:
-                fresh |= {key: ALIVE, f"{key}r0": str(living)}
-        for number, edges in enumerate(self._bundles.values()):
-            texts = [now[label.key] for edge in edges for label in edge.labels if now.get(label.key)]
-            if texts:
-                fresh[f"m{number}"] = str(len(texts))
-                fresh[f"m{number}t"] = texts[0] if len(texts) == 1 else f"{len(texts)} references"
-        return fresh
+    def _living(self, now: Frame) -> Frame:
+        """What is shown of the boxes of groups."""
+        living = {key: sum(now.get(node.key) == ALIVE for node in members) for key, members in self._named.items()}
+        return {
+            text_key: text
+            for key, number in living.items()
+            if number
+            for text_key, text in ((key, ALIVE), (f"{key}r0", str(number)))
+        }
 
 
 def _box(key: str, members: list[Node]) -> Node:
     kinds = list(dict.fromkeys(node.kind for node in members))
     label = kinds[0] if len(kinds) == 1 else "objects"
-    rows = (Row(f"{key}r0", "alive", "value", 2 * len(str(len(members))) + 1),)
-    return Node(key, f"+{len(members)} {label}", f"+{len(members)}", label, members[0].home, rows)
+    oid = f"+{len(members)} {label}"
+    rows = (Row(f"{key}r0", oid, "alive", "value", 2 * len(str(len(members))) + 1),)
+    return Node(key, oid, f"+{len(members)}", label, members[0].home, (oid,), rows)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from html import escape
 from math import hypot
 
 from ..assets import asset
-from .dot import HEADER, LABEL_HEIGHT, LETTER, PADDING, ROW
-from .graph import FREED, Edge, Frame, Graph, Node, Row, change_text
-from .layout import LARGEST, Curve, Layout, Spot
+from .atlas import LETTER, PADDING, ROW, TITLE, Spot, row_name, titles
+from .graph import FREED, NULL, Edge, Frame, Graph, Node, Row, change_text
+from .layout import LARGEST, MARGIN, Curve, Layout
 
 BADGES = {"new": "+", "gone": "−"}
-MARGIN = 12.0
+CORNER, CALL_CORNER = 7, 16
 
 
 @dataclass(frozen=True)
@@ -40,133 +40,152 @@ def svg(
     now: Frame,
     was: Frame | None = None,
     *,
+    read: Collection[str] = (),
     name: str = "g",
     about: str = "",
     whole: bool = True,
 ) -> str:
     """The graph at the moment `now`; differences from `was` are marked. Ids begin with `name`; `about` says it in words.
 
+    `read` are the keys of rows that were looked at in between.
     `whole`: also what is not to be seen at this moment, for a script that will show it at another one.
     """
     looks = {key: look(now.get(key, ""), (now if was is None else was).get(key, "")) for key in _keys(graph)}
     if not whole:
         looks = {key: one for key, one in looks.items() if one.mark != "off"}
+    ports = {edge.row: layout.edges[edge.key][0][0] for edge in graph.edges if edge.row}
+    nodes = "".join(
+        _Box(node, layout.nodes[node.key], looks, ports, read).svg(name, now)
+        for node in graph.nodes
+        if node.key in looks
+    )
     edges = "".join(
         _edge(edge, layout.edges[edge.key], looks[edge.key], name) for edge in graph.edges if edge.key in looks
     )
-    labels = "".join(_labels(edge, layout.edges[edge.key], looks) for edge in graph.edges if edge.key in looks)
-    nodes = "".join(_node(node, layout.nodes[node.key], looks, name, now) for node in graph.nodes if node.key in looks)
-    left, top = round(layout.left - MARGIN), round(layout.top - MARGIN)
-    width, height = round(layout.width + 2 * MARGIN), round(layout.height + 2 * MARGIN)
+    width, height = round(layout.width + MARGIN), round(layout.height + MARGIN)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="vfiosim-graph" role="img" style="max-width: {width * LARGEST:.0f}px" '
         f'aria-labelledby="{name}-title" aria-describedby="{name}-desc" width="{width}" height="{height}" '
-        f'viewBox="{left} {top} {width} {height}">'
+        f'viewBox="{-MARGIN:.0f} {-MARGIN:.0f} {width} {height}">'
         f'<title id="{name}-title">Who holds a reference to whom</title>'
         f'<desc id="{name}-desc">{escape(about)}</desc>'
         f"<style>{asset('graph.css').read_text('utf-8')}</style>"
-        f'<rect class="paper" x="{left}" y="{top}" width="{width}" height="{height}"/>'
-        f"{edges}{nodes}{labels}</svg>"
+        f'<rect class="paper" x="{-MARGIN:.0f}" y="{-MARGIN:.0f}" width="{width}" height="{height}"/>'
+        f"{nodes}{edges}</svg>"
     )
 
 
 def _keys(graph: Graph) -> Iterator[str]:
     for node in graph.nodes:
         yield node.key
-        yield from (row.key for row in node.rows)
-    for edge in graph.edges:
-        yield edge.key
-        yield from (label.key for label in edge.labels)
+        for row in node.rows:
+            yield from (key for key in (row.key, row.stub) if key)
+    yield from (edge.key for edge in graph.edges)
 
 
-def _node(node: Node, spot: Spot, looks: dict[str, Look], name: str, now: Frame) -> str:
-    left, top = spot.x - spot.width / 2, spot.y - spot.height / 2
-    mark = looks[node.key].mark
-    freed = " freed" if now.get(node.key) == FREED else ""
-    bare = "" if node.rows else " bare"
-    corner = 16 if node.kind == "thread" else 7
-    rows = "".join(
-        _row(row, looks[row.key], left, top + HEADER + 2 + number * ROW, spot.width)
-        for number, row in enumerate(node.rows)
-        if row.key in looks
-    )
-    return (
-        f'<g id="{name}-{node.key}" data-key="{node.key}" data-oid="{escape(node.oid)}" '
-        f'class="node home-{escape(node.home or node.kind)} {mark}{freed}{bare}">'
-        f"<title>{escape(node.oid)}</title>"
-        f'<rect class="box" x="{left:.1f}" y="{top:.1f}" width="{spot.width:.1f}" height="{spot.height:.1f}" rx="{corner}"/>'
-        f'<path class="head" d="{_rounded_top(left, top, spot.width, corner)}"/>'
-        f'<text x="{left + PADDING:.1f}" y="{top + 18.5:.1f}"><tspan class="kind">{escape(node.kind)}</tspan> '
-        f"{escape(node.label)}</text>{rows}"
-        f'<circle class="badge" cx="{left + spot.width - 4:.1f}" cy="{top + 4:.1f}" r="11"/>'
-        f'<text class="badge" x="{left + spot.width - 4:.1f}" y="{top + 10:.1f}">{BADGES.get(mark, "")}</text></g>'
-    )
+class _Box:
+    """A box with its titles and rows."""
+
+    def __init__(
+        self, node: Node, spot: Spot, looks: dict[str, Look], ports: dict[str, float], read: Collection[str]
+    ) -> None:
+        self._node, self._spot, self._looks, self._ports, self._read = node, spot, looks, ports, read
+
+    def svg(self, name: str, now: Frame) -> str:
+        """The box; what is about one row is in the group of that row."""
+        node, spot = self._node, self._spot
+        mark = self._looks[node.key].mark
+        freed = " freed" if now.get(node.key) == FREED else ""
+        corner = CALL_CORNER if node.kind == "thread" else CORNER
+        head = len(node.parts) * TITLE + 2
+        titled = "".join(self._title(*line, number) for number, line in enumerate(titles(node)))
+        rows = "".join(
+            self._row(row, spot.top + head + number * ROW)
+            for number, row in enumerate(node.rows)
+            if row.key in self._looks
+        )
+        return (
+            f'<g id="{name}-{node.key}" data-key="{node.key}" data-oid="{escape(node.oid)}" '
+            f'class="node home-{escape(node.home or node.kind)} kind-{escape(node.kind)} {mark}{freed}">'
+            f"<title>{escape(', '.join(node.parts))}</title>"
+            f'<rect class="box" x="{spot.left:.1f}" y="{spot.top:.1f}" width="{spot.width:.1f}" height="{spot.height:.1f}" rx="{corner}"/>'
+            f'<path class="head" d="{_rounded_top(spot, head, corner)}"/>{titled}{rows}'
+            f'<circle class="badge" cx="{spot.right - 4:.1f}" cy="{spot.top + 4:.1f}" r="11"/>'
+            f'<text class="badge" x="{spot.right - 4:.1f}" y="{spot.top + 10:.1f}">{BADGES.get(mark, "")}</text></g>'
+        )
+
+    def _title(self, kind: str, label: str, number: int) -> str:
+        x, y = self._spot.left + PADDING, self._spot.top + number * TITLE + 17
+        return f'<text class="title" x="{x:.1f}" y="{y:.1f}"><tspan class="kind">{escape(kind)}</tspan> {escape(label)}</text>'
+
+    def _row(self, row: Row, top: float) -> str:
+        shown, spot = self._looks[row.key], self._spot
+        read = " read" if row.key in self._read else ""
+        end = spot.right - PADDING
+        return (
+            f'<g data-key="{row.key}" class="row row-{row.sort} {shown.mark}{read}">'
+            f'<rect class="bar" x="{spot.left + 1.5:.1f}" y="{top:.1f}" width="{spot.width - 3:.1f}" height="{ROW:.1f}"/>'
+            f'<text class="name" x="{spot.left + PADDING:.1f}" y="{top + 15.5:.1f}">{escape(row_name(row))}</text>'
+            f'<text class="value" x="{end:.1f}" y="{top + 15.5:.1f}">{escape(row_text(row, shown))}</text>'
+            f"{self._stub(row, end, top)}{self._port(row, top)}</g>"
+        )
+
+    def _stub(self, row: Row, end: float, top: float) -> str:
+        """How many references have a holder that is not drawn, beside the number."""
+        if row.stub not in self._looks:
+            return ""
+        shown = self._looks[row.stub]
+        x = end - (row.widest + 0.6) * LETTER
+        return (
+            f'<g data-key="{row.stub}" class="stub {shown.mark}"><title>{escape(shown.text)}</title>'
+            f'<text x="{x:.1f}" y="{top + 15.5:.1f}">{escape(shown.text.partition(":")[0])}</text></g>'
+        )
+
+    def _port(self, row: Row, top: float) -> str:
+        """Where the arrow of a pointer begins."""
+        if row.key not in self._ports:
+            return ""
+        return f'<circle class="port" cx="{self._ports[row.key]:.1f}" cy="{top + ROW / 2:.1f}" r="3.6"/>'
 
 
-def _rounded_top(left: float, top: float, width: float, corner: float) -> str:
-    right, bottom = left + width, top + HEADER
+def _rounded_top(spot: Spot, height: float, corner: float) -> str:
+    left, top, right, bottom = spot.left, spot.top, spot.right, spot.top + height
     return (
         f"M{left:.1f} {bottom:.1f}V{top + corner:.1f}Q{left:.1f} {top:.1f} {left + corner:.1f} {top:.1f}"
         f"H{right - corner:.1f}Q{right:.1f} {top:.1f} {right:.1f} {top + corner:.1f}V{bottom:.1f}Z"
     )
 
 
-def _row(row: Row, shown: Look, left: float, top: float, width: float) -> str:
-    cell = row.widest * LETTER + 10
-    start = left + width - PADDING / 2 - cell
-    return (
-        f'<g data-key="{row.key}" class="row row-{row.sort} {shown.mark}">'
-        f'<text class="name" x="{left + PADDING:.1f}" y="{top + 15.5:.1f}">{escape(row.cell)}</text>'
-        f'<rect class="cell" x="{start:.1f}" y="{top + 1:.1f}" width="{cell:.1f}" height="{ROW - 3:.1f}" rx="4"/>'
-        f'<text class="value" x="{start + cell / 2:.1f}" y="{top + 16:.1f}">{escape(_row_text(shown))}</text></g>'
-    )
-
-
-def _row_text(shown: Look) -> str:
+def row_text(row: Row, shown: Look) -> str:
+    """What stands at the right of a row: a pointer shows itself by its arrow."""
+    if row.sort == "pointer":
+        return NULL if shown.text == NULL else ""
     return change_text(shown.was, shown.text) if shown.mark == "changed" else shown.text
 
 
 def _edge(edge: Edge, curve: Curve, shown: Look, name: str) -> str:
-    (x, y), *rest = curve.points
-    path = f"M{x} {y}C" + " ".join(f"{px} {py}" for px, py in rest)
+    (x, y), *rest = (*curve[:-1], _before(curve))
+    path = f"M{x:.1f} {y:.1f}C" + " ".join(f"{px:.1f} {py:.1f}" for px, py in rest)
+    times = int(shown.text) if shown.text.isdigit() else 1
     return (
         f'<g id="{name}-{edge.key}" data-key="{edge.key}" data-from="{edge.holder}" data-to="{edge.target}" '
-        f'class="edge {edge.sort} {shown.mark}">'
-        f"<title>{escape(edge.sort)}: {escape('; '.join(label.widest for label in edge.labels))}</title>"
-        f'<path class="line" d="{path}"/>{_tail(edge, curve)}<path class="tip" d="{_tip(curve)}"/></g>'
+        f'data-row="{edge.row}" data-into="{edge.into}" class="edge {edge.sort} {shown.mark}">'
+        f"<title>{escape(edge.sort)}: {escape(edge.reason)}{f' ×{times}' if times > 1 else ''}</title>"
+        f'<path class="line" d="{path}"/><path class="tip" d="{_tip(curve)}"/></g>'
     )
 
 
-def _labels(edge: Edge, curve: Curve, looks: dict[str, Look]) -> str:
-    """The labels of an arrow, one below the other, on top of everything that they might cross."""
-    top = curve.label[1] - len(edge.labels) * LABEL_HEIGHT / 2
-    return "".join(
-        f'<text data-key="{label.key}" data-edge="{edge.key}" class="label {edge.sort} {looks[label.key].mark}" '
-        f'x="{curve.label[0]:.1f}" y="{top + number * LABEL_HEIGHT + 15:.1f}">{escape(_label_text(looks[label.key]))}</text>'
-        for number, label in enumerate(edge.labels)
-        if label.key in looks
-    )
-
-
-def _label_text(shown: Look) -> str:
-    return f"{BADGES.get(shown.mark, '')} {shown.text}".strip()
+def _before(curve: Curve) -> tuple[float, float]:
+    """The line ends a little before the tip, so that this is sharp."""
+    (x, y), (tx, ty) = curve[-2], curve[-1]
+    length = hypot(tx - x, ty - y) or 1.0
+    return tx - (tx - x) / length * 8, ty - (ty - y) / length * 8
 
 
 def _tip(curve: Curve) -> str:
-    """The head of an arrow: a triangle from the end of the line to the tip."""
-    (x, y), (tx, ty) = curve.points[-1], curve.tip
+    """The head of an arrow: a triangle."""
+    (x, y), (tx, ty) = curve[-2], curve[-1]
     length = hypot(tx - x, ty - y) or 1.0
     dx, dy = (tx - x) / length * 11, (ty - y) / length * 11
     bx, by = tx - dx, ty - dy
     return f"M{tx:.1f} {ty:.1f}L{bx - dy / 2:.1f} {by + dx / 2:.1f}L{bx + dy / 2:.1f} {by - dx / 2:.1f}Z"
-
-
-def _tail(edge: Edge, curve: Curve) -> str:
-    """The owner's end of an owning pointer: a diamond."""
-    if edge.sort != "owns":
-        return ""
-    (x, y), (nx, ny) = curve.points[0], curve.points[1]
-    length = hypot(nx - x, ny - y) or 1.0
-    dx, dy = (nx - x) / length * 9, (ny - y) / length * 9
-    sides = f"L{x + dx - dy / 1.6:.1f} {y + dy + dx / 1.6:.1f}L{x + 2 * dx:.1f} {y + 2 * dy:.1f}"
-    return f'<path class="tip" d="M{x} {y}{sides}L{x + dx + dy / 1.6:.1f} {y + dy - dx / 1.6:.1f}Z"/>'

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from itertools import count
 from typing import NamedTuple, TypeAlias
 
-from ..trace import ObjectState, Ref, State, Trace
+from ..trace import MicroStep, ObjectState, Ref, State, Trace
 from ..trace.plain import shown
+from ..trace.state import pointers
 from ..trace.steps import take
+from .running import Running
 
 
 class Box(NamedTuple):
-    """The object is alive."""
+    """The object is alive, or the call has not been followed by another one yet."""
 
     oid: str
 
@@ -27,22 +29,32 @@ class Line(NamedTuple):
 
 
 class Arrow(NamedTuple):
-    """Somebody refers to somebody; `sort` is "counted", "owns", "weak" or "waits"."""
+    """Somebody refers to somebody.
+
+    `sort` is "counted" (`via` is the counter), "owns" or "weak" (the pointer), "waits" (the lock or count that is waited for)
+    or "held" (a lock that is waited for, and who has it).
+    """
 
     sort: str
     holder: str
     target: str
+    via: str
     reason: str
 
 
 Fact: TypeAlias = Box | Line | Arrow
-Facts: TypeAlias = dict[Fact, str]  # the text of each fact; "" or missing where it does not hold
+Facts: TypeAlias = dict[
+    Fact, str
+]  # the text of each fact, of a counted arrow how many; "" or missing where it does not hold
+
+CALLS = "calls"  # what running calls tell, among what is known about each object
 
 
 class Story:
     """All facts of a trace: `changes[0]` are those at its start, and there is one more entry for each micro-step.
 
     `texts` are all texts that a fact ever has, `lasting` those that it has at the start or after one of the steps.
+    `pointing` are the fields by which an object ever points to another: "iommufd", "objects[1]", "3" for a descriptor.
     With `room`, other traces, they also have what occurs only there: it gets a place in the picture, and nothing more.
     """
 
@@ -50,41 +62,49 @@ class Story:
         self.things: dict[str, ObjectState] = {}
         self.changes: list[Facts] = []
         self.texts: dict[Fact, list[str]] = {}
-        self.holders: dict[tuple[str, str], set[str]] = {}  # who ever had a share of a counter of an object
+        self.pointing: dict[tuple[str, str], dict[str, None]] = {}
         base = trace.micro[0].index if trace.micro else 0
         self.at_step = [step.last - base + 1 for step in trace]
         self._about: dict[str, Facts] = {}
         self._lanes = lanes(trace)
+        self._running: dict[str, Running] = {}  # by lane
         self._follow(trace)
         self.lasting = self._lasting()
-        self._alone = self._bare()
         for other in reversed([*room]):
             self._reserve(_known(other))
 
     def _reserve(self, room: Story) -> None:
         """Keep a place for all that occurs in another story, in its order."""
         self.things = {**room.things, **self.things}
-        self._alone |= room._alone
         self.texts = {
             fact: [*room.texts.get(fact, []), *self.texts.get(fact, [])] for fact in {**room.texts, **self.texts}
         }
         for fact, texts in room.lasting.items():
             self.lasting.setdefault(fact, set()).update(texts)
-        for counter, holders in room.holders.items():
-            self.holders.setdefault(counter, set()).update(holders)
+        for ends, names in room.pointing.items():
+            self.pointing[ends] = names | self.pointing.get(ends, {})
 
     def _follow(self, trace: Trace) -> None:
         state = trace.start.copy()
         self._look(state, list(state.objects))
         for micro in trace.micro:
             take(state, micro)
+            self._run(micro)
             self._look(state, list(dict.fromkeys(edit.oid for edit in micro.edits)))
+
+    def _run(self, micro: MicroStep) -> None:
+        """A call that has ended is there until anybody does anything else."""
+        self._running = {lane: run for lane, run in self._running.items() if run.call == micro.call or not run.result}
+        lane = self._lane(f"thread {micro.thread}")
+        if lane not in self._running or self._running[lane].call != micro.call:
+            self._running[lane] = Running(micro.call)
+        self._running[lane].follow(micro)
 
     def _look(self, state: State, touched: list[str]) -> None:
         """Compare the facts about these objects with what was known of them."""
         change: Facts = {}
         fresh = {oid: facts_about(state.objects[oid], state) if oid in state.objects else {} for oid in touched}
-        for oid, new in [*fresh.items(), ("who waits", waits(state))]:
+        for oid, new in [*fresh.items(), ("who waits", waits(state)), (CALLS, self._calls())]:
             new = dict(self._named(fact, text) for fact, text in new.items())
             old = self._about.get(oid, {})
             change.update({fact: "" for fact in old if fact not in new})
@@ -96,11 +116,17 @@ class Story:
             self.texts.setdefault(fact, []).append(text)
         self.changes.append(change)
 
+    def _calls(self) -> Facts:
+        facts: Facts = {}
+        for lane, run in self._running.items():
+            facts[Box(lane)] = "alive"
+            facts.update({Line(lane, name, "value"): text for name, text in run.rows().items()})
+        return facts
+
     def _meet(self, thing: ObjectState) -> None:
         self.things.setdefault(thing.oid, thing)
-        for counter, ledger in thing.counts.items():
-            known = self.holders.setdefault((thing.oid, counter), set())
-            known.update(self._lane(holder) for holder, _reason in ledger)
+        for target, name in pointed_by(thing):
+            self.pointing.setdefault((thing.oid, target), {})[name] = None
 
     def _named(self, fact: Fact, text: str) -> tuple[Fact, str]:
         """The fact and its text, with lanes instead of threads."""
@@ -111,18 +137,6 @@ class Story:
     def _lane(self, oid: str) -> str:
         kind, _, thread = oid.partition(" ")
         return f"thread {self._lanes.get(thread, thread)}" if kind == "thread" else oid
-
-    def _bare(self) -> set[Arrow]:
-        """The weak pointers that are at some time, after a step, the only way from their holder to their target."""
-        there, found = set[Arrow](), set[Arrow]()
-        for number, change in enumerate(self.changes):
-            for fact, text in change.items():
-                if isinstance(fact, Arrow):
-                    (there.add if text else there.discard)(fact)
-            if number == 0 or number in self.at_step:
-                counted = {(arrow.holder, arrow.target) for arrow in there if arrow.sort == "counted"}
-                found |= {arrow for arrow in there if (arrow.holder, arrow.target) not in counted}
-        return found
 
     def _lasting(self) -> dict[Fact, set[str]]:
         stops, found, fresh = {0, *self.at_step}, dict[Fact, set[str]](), dict[Fact, str]()
@@ -139,13 +153,14 @@ class Story:
         return len(self.lasting.get(fact, {""}) | ({""} if fact not in self.changes[0] else set())) > 1
 
     def arrows(self) -> list[Arrow]:
-        """The arrows that are worth drawing.
+        """The arrows that are worth drawing: not those that are there only in the middle of a step.
 
-        Not those that are there only in the middle of a step, nor a weak pointer that always goes with a counted reference.
+        Nor a weak pointer by a field which at some time has a counted reference beside it.
         """
         arrows = (fact for fact in self.texts if isinstance(fact, Arrow) and fact.holder != fact.target)
         lasting = [arrow for arrow in arrows if self.lasting.get(arrow, {""}) != {""}]
-        return [arrow for arrow in lasting if arrow.sort != "weak" or arrow in self._alone]
+        counted = {(arrow.holder, arrow.target) for arrow in lasting if arrow.sort == "counted"}
+        return [one for one in lasting if one.sort != "weak" or (one.holder, one.target) not in counted]
 
 
 _KNOWN: deque[tuple[Trace, Story]] = deque(maxlen=24)  # a room is asked about at every press
@@ -181,45 +196,48 @@ def lanes(trace: Trace) -> dict[str, str]:
     return lane
 
 
+def pointed_by(thing: ObjectState) -> Iterator[tuple[str, str]]:
+    """Each object that a thing points to, with the name of the field: "kvm", "objects[1]", and "3" in a table of descriptors."""
+    for name in thing.order:
+        for target in pointers(thing.fields.get(name)):
+            yield target, name
+        for slot, value in thing.tables.get(name, {}).items():
+            for target in pointers(value):
+                yield target, str(slot) if thing.kind == "fds" else f"{name}[{slot}]"
+    for name, target in thing.attributes.items():
+        yield target, name
+
+
 def facts_about(thing: ObjectState, state: State) -> Facts:
     """The box of an object, its rows, and the arrows that its cells stand for."""
     facts: Facts = {Box(thing.oid): "alive"}
-    for counter in thing.counts:
+    for counter, ledger in thing.counts.items():
         facts[Line(thing.oid, counter, "count")] = str(thing.total(counter))
-    facts.update(_references(thing))
+        for (holder, reason), n in ledger.items():
+            facts[Arrow("counted", holder, thing.oid, counter, reason)] = str(n)
     for name in thing.links:
         for link, target in state.pointed(thing, name):
-            facts[Arrow(link, thing.oid, target, name)] = "owns" if link == "owns" else f"{link}: {name}"
+            facts[Arrow(link, thing.oid, target, name, name)] = "1"
     for lock, holder in thing.locks.items():
         facts[Line(thing.oid, lock, "lock")] = holder or "free"
     for name, value in thing.fields.items():
-        if isinstance(value, bool | int | str) and not isinstance(value, Ref) and name not in thing.links:
+        if isinstance(value, bool | int | str) and not isinstance(value, Ref):
             facts[Line(thing.oid, name, "value")] = shown(int(value) if isinstance(value, bool) else value)
-    return facts
-
-
-def _references(thing: ObjectState) -> Facts:
-    """One arrow for a holder and its reason, whichever of the counters it has a share of."""
-    shares: dict[tuple[str, str], list[tuple[str, int]]] = {}
-    for counter, ledger in thing.counts.items():
-        for entry, n in ledger.items():
-            shares.setdefault(entry, []).append((counter, n))
-    facts: Facts = {}
-    for (holder, reason), share in shares.items():
-        named = len(share) < len(thing.counts)
-        counters = f"{', '.join(counter for counter, _ in share)}: " if named else ""
-        times = f" ×{share[0][1]}" if share[0][1] != 1 else ""
-        facts[Arrow("counted", holder, thing.oid, reason)] = f"{counters}{reason}{times}"
+        elif name not in thing.links or value is None:
+            facts[Line(thing.oid, name, "pointer")] = "–" if not value else ", ".join(pointers(value)) or shown(value)
     return facts
 
 
 def waits(state: State) -> Facts:
-    """An arrow from each thread that has to wait to those who have what it wants, or to the object that has it."""
+    """From each thread that has to wait an arrow to what it waits for, and from there one to whoever has it."""
     facts: Facts = {}
     for waiting in state.waiting():
         own = f"thread {waiting.thread}"
-        others = [holder for holder in waiting.holders if holder != own] or [waiting.oid]
-        for target in others:
-            if target in state.objects or target.startswith("thread "):
-                facts[Arrow("waits", own, target, waiting.path)] = f"waits for {waiting.path.rpartition('.')[2]}"
+        cell = waiting.path.rpartition(".")[2]
+        if waiting.oid in state.objects:
+            facts[Line(own, "waits for", "value")] = cell
+            facts[Arrow("waits", own, waiting.oid, cell, "waits for")] = "1"
+        for holder in waiting.holders:
+            if holder != own and (holder in state.objects or holder.startswith("thread ")):
+                facts[Arrow("held", waiting.oid, holder, cell, cell)] = "1"
     return facts

@@ -1,4 +1,7 @@
-"""The graph of a trace: every node, row and arrow that occurs at any time, and what each moment shows of them.
+"""The graph of a trace: every box, row and arrow that occurs at any time, and what each moment shows of them.
+
+A box is a C struct with what it owns: a file and the struct behind its `private_data` are one. A row is a counter, a lock, a
+value, or a pointer: an arrow leaves from the row of the pointer, and ends at the row of the counter that counts it.
 
 Each has a key. A frame tells the text of each key, "" where the thing is not there: frame 0 is the start of the trace, and
 there is one more after each micro-step. So one layout serves all moments, and nothing moves.
@@ -6,13 +9,13 @@ there is one more after each micro-step. So one layout serves all moments, and n
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from ..trace import Trace
-from .causes import causes
-from .facts import Arrow, Box, Fact, Line, Story
+from .facts import Arrow, Story
+from .looks import looks, refused
 
 Frame = dict[str, str]
 
@@ -32,57 +35,62 @@ HIDDEN = frozenset(
     }
 )
 ALIVE, FREED = "alive", "freed"
+NULL = "–"
 LONGEST = 64  # letters of a text in the picture; the words beside it have the rest
 
 
 @dataclass(frozen=True)
 class Row:
-    """A line of a node: a counter, a lock or a value. `widest` is the length of the longest text that it will show."""
+    """A line of a box: `sort` is "count", "lock", "value" or "pointer". `widest` is the length of the longest text it will show.
+
+    `stub` is the key of what is said of the references whose holders are not drawn; "" for what is no counter.
+    """
 
     key: str
+    oid: str
     cell: str
     sort: str
     widest: int
+    stub: str = ""
 
 
 @dataclass(frozen=True)
 class Node:
-    """A box of the graph."""
+    """A box of the graph. `parts` are the objects in it: the first is `oid`, the others are owned by it."""
 
     key: str
     oid: str
     kind: str
     label: str
     home: str
+    parts: tuple[str, ...]
     rows: tuple[Row, ...]
 
 
 @dataclass(frozen=True)
-class Label:
-    """One reference, told on its arrow. `widest` is the longest text that it will show."""
-
-    key: str
-    widest: str
-
-
-@dataclass(frozen=True)
 class Edge:
-    """An arrow with one label for each reference; `sort` is "counted", "owns", "weak" or "waits"."""
+    """An arrow from a row of a box to a row of another; `sort` as in `Arrow`. The key "" of a row means the title of its box."""
 
     key: str
     sort: str
     holder: str
+    row: str
     target: str
-    labels: tuple[Label, ...]
+    into: str
+    reason: str
 
 
 @dataclass(frozen=True)
 class Graph:
-    """Nodes and arrows of all moments. `changes[i]` is what frame i has different from frame i - 1."""
+    """Boxes and arrows of all moments. `changes[i]` is what frame i has different from frame i - 1.
+
+    `looks[i]` are the keys of the rows that the effect before frame i has read.
+    """
 
     nodes: tuple[Node, ...]
     edges: tuple[Edge, ...]
     changes: tuple[Frame, ...]
+    looks: tuple[tuple[str, ...], ...]
     at_step: tuple[int, ...]  # the number of the frame after each step
 
     def frame(self, number: int) -> Frame:
@@ -91,6 +99,10 @@ class Graph:
         for change in self.changes[: number + 1]:
             now.update(change)
         return {key: text for key, text in now.items() if text}
+
+    def read(self, after: int, to: int) -> set[str]:
+        """The keys of the rows that were looked at between two moments."""
+        return {key for keys in self.looks[after + 1 : to + 1] for key in keys}
 
 
 def graph(
@@ -110,48 +122,87 @@ def graph(
     What occurs in `room`, another trace or several, gets a place too, so that pictures of different calls have things in the
     same places.
     """
+    from .rows import Drawing  # it is made of what is declared here
+
     story = Story(trace, (room,) if isinstance(room, Trace) else room)
-    why = causes(trace)
-    return _Keys(story, _choose(story, only, hide, idle, rest, why), why).graph()
+    seen = looks(trace)
+    inside = _owners(story)
+    chosen = _choose(story, inside, only, hide, idle, rest, refused(trace))
+    return Drawing(story, chosen, inside, seen).graph()
+
+
+def _owners(story: Story) -> dict[str, str]:
+    """By object that is drawn inside the box of another, that other one: what it owns by a field, and nobody counts."""
+    inside: dict[str, str] = {}
+    for fact in story.texts:
+        if isinstance(fact, Arrow) and fact.sort == "owns" and fact.holder != fact.target:
+            thing = story.things.get(fact.target)
+            owner = story.things.get(fact.holder)
+            if thing and owner and not thing.counts and fact.via in owner.fields and fact.holder not in inside.values():
+                inside.setdefault(fact.target, fact.holder)
+    return {oid: _outermost(oid, inside) for oid in inside}
+
+
+def _outermost(oid: str, inside: dict[str, str]) -> str:
+    seen = {oid}
+    while oid in inside and inside[oid] not in seen:
+        oid = inside[oid]
+        seen.add(oid)
+    return oid
 
 
 def _choose(
-    story: Story, only: Collection[str], hide: Collection[str], idle: bool, rest: Collection[str], why: Collection[str]
+    story: Story,
+    inside: dict[str, str],
+    only: Collection[str],
+    hide: Collection[str],
+    idle: bool,
+    rest: Collection[str],
+    why: Collection[str],
 ) -> list[str]:
-    """The names of the objects to be drawn, in the order in which they were met; `why` a call was refused is among them."""
-    arrows = story.arrows()
-    shown = {*why, *(arrow.holder for arrow in arrows if arrow.target in why and arrow.sort in ("counted", "owns"))}
+    """The names of the objects whose boxes are drawn, in the order in which they were met; `why` a call was refused is among them."""
+
+    def box(oid: str) -> str:
+        return inside.get(oid, oid)
+
+    arrows = [one._replace(holder=box(one.holder), target=box(one.target)) for one in story.arrows()]
+    keeping = [arrow for arrow in arrows if arrow.sort in ("counted", "owns")]
+    asked = {box(oid) for oid in why}
+    shown = asked | {arrow.holder for arrow in keeping if arrow.target in asked}
+    parts: dict[str, list[str]] = {}
+    for oid in dict.fromkeys([*story.things, *(end for arrow in arrows for end in (arrow.holder, arrow.target))]):
+        parts.setdefault(box(oid), []).append(oid)
 
     def wanted(oid: str) -> bool:
-        return not fits(oid, hide) and (not only or fits(oid, only) or oid in shown)
+        return not fits(oid, hide) and (not only or oid in shown or any(fits(part, only) for part in parts[oid]))
 
-    names = dict.fromkeys([*story.things, *(end for arrow in arrows for end in (arrow.holder, arrow.target))])
-    nodes = [oid for oid in names if wanted(oid)]
+    nodes = [oid for oid in parts if wanted(oid)]
     if only or idle:
         return nodes
-    arrows = [arrow for arrow in arrows if {arrow.holder, arrow.target} <= {*nodes}]
-    busy = {fact.oid for fact in story.texts if not isinstance(fact, Arrow) and story.moves(fact)}
-    busy |= {end for arrow in arrows if story.moves(arrow) for end in (arrow.holder, arrow.target)} | {*why}
+    known = {*nodes}
+    arrows, keeping = ([one for one in some if {one.holder, one.target} <= known] for some in (arrows, keeping))
+    busy = {box(fact.oid) for fact in story.texts if not isinstance(fact, Arrow) and story.moves(fact)}
+    busy |= {box(end) for one in story.arrows() if story.moves(one) for end in (one.holder, one.target)} | asked
     before = -1
     while len(busy) > before:  # and who holds these, and who holds those
         before = len(busy)
-        busy |= {arrow.holder for arrow in arrows if arrow.target in busy and arrow.sort in ("counted", "owns")}
+        busy |= {arrow.holder for arrow in keeping if arrow.target in busy}
     if (
-        not busy
+        not busy & known
     ):  # nothing changes: what was shown before, or what the programs have; a whole machine is too small to read
         busy = {oid for oid in nodes if oid in rest} or _held_by(
-            {oid for oid in nodes if oid.startswith("fds ")}, arrows
+            {oid for oid in nodes if oid.startswith("fds ")}, keeping
         )
     return [oid for oid in nodes if oid in busy] or nodes
 
 
-def _held_by(found: set[str], arrows: Collection[Arrow]) -> set[str]:
+def _held_by(found: set[str], keeping: Collection[Arrow]) -> set[str]:
     """These objects, all that they hold, and what that holds; none if they hold nothing."""
     first = len(found)
     before = -1
     while len(found) > before:
         before = len(found)
-        found |= {arrow.target for arrow in arrows if arrow.holder in found and arrow.sort in ("counted", "owns")}
+        found |= {arrow.target for arrow in keeping if arrow.holder in found}
     return found if len(found) > first else set()
 
 
@@ -166,95 +217,13 @@ def shorten(text: str) -> str:
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
 
 
-class _Keys:
-    """Gives keys to the facts that are to be drawn."""
-
-    def __init__(self, story: Story, chosen: list[str], read: Mapping[str, Collection[str]]) -> None:
-        self._story = story
-        self._read = read  # the cells of each object that have to be told
-        self._keys: dict[Fact, str] = {}
-        self._boxes = {oid: f"n{number}" for number, oid in enumerate(chosen)}
-        self._nodes = tuple(self._node(oid) for oid in chosen)
-        bundles: dict[tuple[str, str, str], list[Arrow]] = {}
-        for arrow in story.arrows():
-            if {arrow.holder, arrow.target} <= {*chosen}:
-                bundles.setdefault(arrow[:3], []).append(arrow)
-        self._edges = tuple(self._edge(number, arrows) for number, arrows in enumerate(bundles.values()))
-
-    def _node(self, oid: str) -> Node:
-        key = self._keys[Box(oid)] = self._boxes[oid]
-        kind, _, label = shorten(oid).partition(" ")
-        thing = self._story.things.get(oid)
-        return Node(key, oid, kind, label, thing.home if thing else "", tuple(self._rows(oid)))
-
-    def _rows(self, oid: str) -> Iterator[Row]:
-        """Counters that somebody in the picture has a share of, and of all cells those that change."""
-        number = 0
-        for fact, texts in self._story.texts.items():
-            if isinstance(fact, Line) and fact.oid == oid and self._is_told(fact):
-                key = self._keys[fact] = f"{self._boxes[oid]}r{number}"
-                number += 1
-                yield Row(key, fact.cell, fact.sort, _widest([shorten(text) for text in texts]))
-
-    def _is_told(self, line: Line) -> bool:
-        changes = len(self._story.lasting.get(line, set()) - {""}) > 1 or line.cell in self._read.get(line.oid, ())
-        return changes or not self._story.holders.get((line.oid, line.cell), set()).isdisjoint(self._boxes)
-
-    def _edge(self, number: int, arrows: list[Arrow]) -> Edge:
-        labels = []
-        for place, arrow in enumerate(arrows):
-            key = self._keys[arrow] = f"e{number}t{place}"
-            labels.append(Label(key, shorten(max(self._story.texts[arrow], key=len))))
-        first = arrows[0]
-        ends = (self._boxes[first.holder], self._boxes[first.target])
-        return Edge(f"e{number}", first.sort, *ends, tuple(labels))
-
-    def graph(self) -> Graph:
-        """The graph with its frames."""
-        boxes = _Boxes(self._nodes, self._edges)
-        changes = []
-        for change in self._story.changes:
-            frame = {self._keys[fact]: shorten(text) for fact, text in change.items() if fact in self._keys}
-            changes.append(boxes.complete(frame))
-        return Graph(self._nodes, self._edges, tuple(changes), tuple(self._story.at_step))
-
-
-class _Boxes:
-    """An arrow is there while one of its references is, and needs a box at each end.
-
-    A running call has a box while an arrow touches it, and so has an object after its death.
-    """
-
-    def __init__(self, nodes: tuple[Node, ...], edges: tuple[Edge, ...]) -> None:
-        self._edges = edges
-        self._nodes = {node.key: node for node in nodes}
-        self._now: Frame = {}
-        self._shown: Frame = {}
-
-    def complete(self, change: Frame) -> Frame:
-        """The change of a frame, with the arrows and boxes that come or go because of it."""
-        self._now.update(change)
-        shown: Frame = {}
-        for edge in self._edges:
-            references = sum(bool(self._now.get(label.key)) for label in edge.labels)
-            if references:
-                shown[edge.key] = str(references)
-                for end in (edge.holder, edge.target):
-                    shown[end] = ALIVE if self._nodes[end].kind == "thread" else FREED
-        shown |= {key: ALIVE for key in self._nodes if self._now.get(key)}
-        different = {
-            key: shown.get(key, "") for key in {**self._shown, **shown} if self._shown.get(key) != shown.get(key)
-        }
-        self._shown = shown
-        return {**{key: text for key, text in change.items() if key not in self._nodes}, **different}
-
-
 def change_text(old: str, new: str) -> str:
-    """What a row shows where its text has changed: both texts where there is room, else "→" and the new one."""
-    return f"{old}→{new}" if len(old) + len(new) <= 7 else f"→ {new}"
+    """What a row shows where its text has changed: both texts where there is room, else the new one."""
+    return f"{old}→{new}" if len(old) + len(new) <= 7 else new
 
 
-def _widest(texts: list[str]) -> int:
+def widest(texts: Collection[str]) -> int:
+    """The length of the longest text that a row shows which has these texts, one after the other."""
     different = [text for text in dict.fromkeys(texts) if text]
     changes = [change_text(old, new) for old in different for new in different if old != new]
-    return max(len(text) for text in [*different, *changes])
+    return max((len(text) for text in [*different, *changes]), default=1)

@@ -10,11 +10,11 @@ import anywidget
 import traitlets
 
 from ..trace import Trace
+from .atlas import Atlas
 from .displayed import displayed
 from .kept import display_kept
 from .player import Data, Player, styles
 from .script import script
-from .steady import Past
 
 
 class LivePlayer(anywidget.AnyWidget):
@@ -40,7 +40,7 @@ class LivePlayer(anywidget.AnyWidget):
     itself = traitlets.Unicode().tag(sync=True)  # the name by which the page finds it
 
     def __init__(self, trace: Trace, *, step: int = 0, steady: bool = False, **options: Any) -> None:
-        self._options = {**options, "past": Past(tight=bool(options.get("room"))) if steady else None}
+        self._options = {**options, "atlas": Atlas() if steady else None}
         self.player = Player(trace, step=step, **self._options)
         self._edition = 0
         name = secrets.token_hex(16)
@@ -75,8 +75,8 @@ class LivePlayer(anywidget.AnyWidget):
 
     def forget(self) -> None:
         """What is shown next need not be like what was shown before."""
-        if self._options["past"] is not None:
-            self._options["past"].forget()
+        if self._options["atlas"] is not None:
+            self._options["atlas"].forget()
 
     def _draw(self) -> None:
         """Draw the counters, if the reader looks at them: it takes longer than all the rest."""

@@ -14,7 +14,7 @@ from urllib.parse import quote
 from ..assets import asset
 from ..trace import MicroStep, Step, Trace
 from .at_once import running_cell
-from .causes import causes
+from .atlas import Atlas
 from .collapse import MOST, Group
 from .collapse import collapse as collapsed
 from .counters import counters_data
@@ -23,10 +23,10 @@ from .facts import lanes
 from .graph import HIDDEN, Frame, graph
 from .lanes import lanes_data
 from .layout import HOW_TO_GET_PICTURES, lay_out
+from .looks import refused
 from .reasons import reasons_data
 from .script import script
 from .sources import Sources
-from .steady import Past
 from .text import state_text, steps_text
 
 Data = dict[str, Any]
@@ -61,7 +61,7 @@ class Player:
     """A trace as a notebook shows it. Put it last in a cell, or give it to `display`.
 
     Everything is in the HTML: it works in an exported page, offline. Beside it stand a picture and the steps as text.
-    `past` are the pictures that were shown before this one: what is in both stays where it is.
+    `atlas` is the map on which other pictures were drawn before this one: what is in both stands where it stood.
 
     `graph` is all that ever occurs in the picture; `layout` is where it stands, None without Graphviz or with nothing to draw.
     """
@@ -80,7 +80,7 @@ class Player:
         views: Collection[str] = SHOWN,
         presenter: bool = False,
         collapse: Collection[Group] = (),
-        past: Past | None = None,
+        atlas: Atlas | None = None,
     ) -> None:
         unknown = [name for name in views if name not in VIEWS]
         if isinstance(views, str) or unknown:
@@ -90,18 +90,16 @@ class Player:
         self.views = tuple(views)
         self.presenter = presenter
         self._hide = hide
-        rest = past.rest(trace) if past is not None else ()
+        rest = atlas.shown if atlas is not None and len(trace) else ()
         whole = graph(trace, only=only, hide=hide, idle=idle, room=room, rest=rest)
-        why = {node.key for node in whole.nodes if node.oid in causes(trace)}
+        why = {node.key for node in whole.nodes if refused(trace).intersection(node.parts)}
         held = {edge.holder for edge in whole.edges if edge.target in why and edge.sort in ("counted", "owns")}
         alone = {node.oid for node in whole.nodes if node.key in why | held}
         for most in (MOST, 15, 12, 10, 8, 6) if presenter else (MOST,):
             self.graph = collapsed(whole, collapse, by_kind=presenter, most=most, alone=alone)
-            self.layout = lay_out(self.graph) if past is None else past.lay_out(self.graph, trace)
+            self.layout = lay_out(self.graph, atlas)
             if self.layout is None or self.layout.scale >= LARGE:
                 break
-        if past is not None and self.layout is not None:
-            past.keep(self.graph, trace, self.layout)
 
     def svg(self, step: int | None = None, *, whole: bool = True) -> str:
         """The picture after a step, counted from 1; 0 is before the first. Raises RuntimeError without Graphviz.
@@ -116,7 +114,9 @@ class Player:
             before -= 1
         now, was = self.frame(number), self.frame(max(before, 0))
         about = self.trace[number - 1].sentence if number else "Before the first step."
-        return svg(self.graph, self.layout, now, was, name=f"v{secrets.token_hex(4)}", about=about, whole=whole)
+        name = f"v{secrets.token_hex(4)}"
+        read = self.graph.read(self._frame(max(before, 0)), self._frame(number))
+        return svg(self.graph, self.layout, now, was, read=read, name=name, about=about, whole=whole)
 
     @property
     def _hint(self) -> str:
@@ -124,7 +124,10 @@ class Player:
 
     def frame(self, step: int) -> Frame:
         """What is there after a step, counted from 1; 0 is before the first."""
-        return self.graph.frame(self.graph.at_step[step - 1] if step else 0)
+        return self.graph.frame(self._frame(step))
+
+    def _frame(self, step: int) -> int:
+        return self.graph.at_step[step - 1] if step else 0
 
     def data(self, *, drawn: bool = True) -> Data:
         """What the script needs: the picture, what each effect changes in it, and the words.
@@ -146,6 +149,7 @@ class Player:
             "hint": self._hint,
             "parts": self._parts(),
             "changes": self.graph.changes,
+            "looks": self.graph.looks,
             "steps": steps,
             "effects": effects,
             "places": sources.places,
@@ -165,13 +169,14 @@ class Player:
         return counters_data(self.trace, self._hide)
 
     def _parts(self) -> Data:
-        """By its key, what each thing in the picture is: a node, a row of one, an arrow, or a reference told on one."""
+        """By its key, what each thing in the picture is: a box, a row of one, the stub of a counter, or an arrow."""
         parts: Data = {node.key: ["node", node.oid] for node in self.graph.nodes}
         for node in self.graph.nodes:
-            parts |= {row.key: ["row", node.key, row.cell] for row in node.rows}
+            for row in node.rows:
+                parts[row.key] = ["row", node.key, row.cell, row.sort, row.oid]
+                parts |= {row.stub: ["stub", node.key, row.key]} if row.stub else {}
         for edge in self.graph.edges:
-            parts[edge.key] = ["edge", edge.holder, edge.target, edge.sort]
-            parts |= {label.key: ["label", edge.key] for label in edge.labels}
+            parts[edge.key] = ["edge", edge.holder, edge.target, edge.sort, edge.reason, edge.row, edge.into]
         return parts
 
     def html(self) -> str:

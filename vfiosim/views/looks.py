@@ -1,0 +1,53 @@
+"""What the checks of a trace looked at: the cells that a thread read before it decided."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from ..trace import MicroStep, Trace
+
+READS = frozenset({"load", "load_acquire", "load_count", "peek", "read_once"})
+CHECKS = ("refuse_if", "require")
+_READ = re.compile(r"\w+ (?P<oid>\S+ .+?)\.(?P<cell>\w+)(?:\[[^]]*\])?(?: → (?P<found>.+))?")
+
+
+class Look(NamedTuple):
+    """A cell was read by the effect of this place in the trace; `found` is what was in it."""
+
+    place: int
+    oid: str
+    cell: str
+    found: str
+
+
+def looks(trace: Trace) -> list[Look]:
+    """All reads of a trace."""
+    found = []
+    for place, micro in enumerate(trace.micro):
+        if micro.operation in READS and (read := _READ.fullmatch(micro.text)):
+            found.append(Look(place, read["oid"], read["cell"], read["found"] or ""))
+    return found
+
+
+def refused(trace: Trace) -> set[str]:
+    """The objects that were looked at for a check that refused, and those that were found there."""
+    seen: set[str] = set()
+    known = {look.place: look for look in looks(trace)}
+    for place, micro in enumerate(trace.micro):
+        if micro.refused and micro.operation in CHECKS:
+            for look in (known[at] for at in _before(trace.micro, place) if at in known):
+                seen |= {look.oid, look.found} if " " in look.found else {look.oid}
+    return seen
+
+
+def _before(micros: tuple[MicroStep, ...], place: int) -> list[int]:
+    """Where the thread read for the check at this place: since it last did anything else than to read and to check."""
+    found = []
+    for at in range(place - 1, -1, -1):
+        if micros[at].thread == micros[place].thread:
+            if micros[at].operation in READS:
+                found.append(at)
+            elif micros[at].operation not in CHECKS:
+                break
+    return found

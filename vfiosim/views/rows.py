@@ -1,0 +1,242 @@
+"""Gives keys to what is drawn, and tells from moment to moment what each key shows."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+
+from .facts import Arrow, Box, Fact, Facts, Line, Story
+from .graph import ALIVE, FREED, NULL, Edge, Frame, Graph, Node, Row, shorten, widest
+from .looks import Look
+
+LAST = ("holds", "waits for", "check", "result")  # of the rows of a call
+Place = tuple[str, str]  # an object and the name of a row
+
+
+@dataclass
+class _Card:
+    """A row while the picture is being made: what it tells of, and the texts it may have."""
+
+    oid: str
+    cell: str
+    sort: str
+    texts: dict[str, None] = field(default_factory=dict)
+    key: str = ""
+
+
+class Drawing:
+    """The boxes of these objects, with what is to be told of them."""
+
+    def __init__(self, story: Story, chosen: Collection[str], inside: dict[str, str], looks: Collection[Look]) -> None:
+        self._story, self._looks = story, looks
+        self._box = {oid: inside.get(oid, oid) for oid in {**dict.fromkeys(chosen), **inside}}
+        self._chosen = {oid: f"n{number}" for number, oid in enumerate(chosen)}
+        self._arrows = [one for one in story.arrows() if self._is_drawn(one)]
+        self._rows_of_arrows = self._name_rows()
+        self._cards = self._tell()
+        self.nodes = tuple(self._node(oid) for oid in chosen)
+        self._keys = {(card.oid, card.cell): card.key for card in self._cards.values()}
+        self._edge_of = {arrow: self._edge(number, arrow) for number, arrow in enumerate(self._arrows)}
+
+    def _root(self, oid: str) -> str:
+        return self._box.get(oid, oid)
+
+    def _is_drawn(self, arrow: Arrow) -> bool:
+        ends = {self._root(arrow.holder), self._root(arrow.target)}
+        return len(ends) == 2 and ends <= self._chosen.keys()
+
+    # ---- rows
+
+    def _name_rows(self) -> dict[Arrow, Place]:
+        """From which row each arrow leaves: that of the field which points there, else one with the reason as its name."""
+        found: dict[Arrow, Place] = {}
+        for arrow in self._arrows:
+            if arrow.sort == "counted":
+                uses = arrow.holder.startswith("thread ") and arrow.target.startswith("file ")
+                found[arrow] = self._field(arrow) or (arrow.holder, "file" if uses else arrow.reason)
+            else:
+                found[arrow] = arrow.holder, arrow.reason
+        return found
+
+    def _field(self, arrow: Arrow) -> Place | None:
+        """The field of the holder, or of what is in its box, that points to the target or to what is in the target's box."""
+        names: list[Place] = []
+        for (holder, target), fields in self._story.pointing.items():
+            near = holder == arrow.holder or (self._root(holder) == self._root(arrow.holder))
+            if near and self._root(target) == self._root(arrow.target):
+                names += [(holder, name) for name in fields]
+        own = [name for name in names if name[0] == arrow.holder] or names
+        numbered = [name for name in own if f" {name[1]} " in f" {arrow.reason} "]
+        if arrow.holder.startswith("fds "):
+            return numbered[0] if numbered else None
+        return (numbered or own or [None])[0]
+
+    def _tell(self) -> dict[Place, _Card]:
+        """Counters that somebody in the picture has a share of, all that changes, and what the checks look at."""
+        cards: dict[Place, _Card] = {}
+        for arrow, place in self._rows_of_arrows.items():
+            cards.setdefault(place, _Card(*place, "pointer", {NULL: None}))
+            if arrow.sort == "counted":
+                cards.setdefault((arrow.target, arrow.via), _Card(arrow.target, arrow.via, "count"))
+            elif arrow.sort in ("waits", "held"):
+                locked = arrow.target if arrow.sort == "waits" else arrow.holder
+                cards.setdefault((locked, arrow.via), _Card(locked, arrow.via, "lock"))
+        read = {(look.oid, look.cell) for look in self._looks}
+        for fact, texts in self._story.texts.items():
+            if isinstance(fact, Line) and self._root(fact.oid) in self._chosen:
+                changes = len(self._story.lasting.get(fact, set()) - {""}) > 1 or fact.oid.startswith("thread ")
+                place = (fact.oid, fact.cell)
+                if changes or place in cards or place in read:
+                    card = cards.setdefault(place, _Card(*place, fact.sort))
+                    card.sort = card.sort if card.sort == "pointer" else fact.sort
+                    card.texts |= dict.fromkeys(map(shorten, texts))
+        return cards
+
+    def _node(self, oid: str) -> Node:
+        story, key = self._story, self._chosen[oid]
+        parts = [oid, *(part for part in story.things if part != oid and self._root(part) == oid)]
+        rows = []
+        for number, card in enumerate(self._in_order(oid, parts)):
+            card.key = f"{key}r{number}"
+            wide = 1 if card.sort == "pointer" else widest(card.texts)
+            stub = f"{card.key}s" if card.sort == "count" else ""
+            rows.append(Row(card.key, card.oid, card.cell, card.sort, wide, stub))
+        kind, _, label = shorten(oid).partition(" ")
+        homes = [story.things[part].home for part in reversed(parts) if part in story.things]
+        return Node(
+            key,
+            oid,
+            kind,
+            label,
+            next((home for home in homes if home not in ("", "fs")), "".join(homes[-1:])),
+            tuple(parts),
+            tuple(rows),
+        )
+
+    def _in_order(self, oid: str, parts: list[str]) -> Iterable[_Card]:
+        """Counters first, then as declared; of a call the fields of its argument, then the rest; descriptors by number."""
+        mine: dict[str, list[_Card]] = {}
+        for card in self._cards.values():
+            if self._root(card.oid) == oid:
+                mine.setdefault(card.oid, []).append(card)
+
+        def place(card: _Card) -> tuple[bool, int, str]:
+            thing = self._story.things.get(card.oid)
+            names = [*thing.order, *thing.attributes] if thing else []
+            name = card.cell.partition("[")[0]
+            number = names.index(name) if name in names else len(names) + (LAST.index(name) + 1 if name in LAST else 0)
+            return card.sort != "count", number, card.cell.zfill(6) if card.cell.isdigit() else ""
+
+        for part in dict.fromkeys([*parts, *mine]):
+            yield from sorted(mine.get(part, []), key=place)
+
+    # ---- arrows
+
+    def _edge(self, number: int, arrow: Arrow) -> Edge:
+        place = self._rows_of_arrows[arrow]
+        row = self._keys.get(place, "")
+        into = self._keys.get((arrow.target, arrow.via), "") if arrow.sort in ("counted", "waits") else ""
+        if arrow.sort == "held":
+            row = self._keys.get((arrow.holder, arrow.via), "")
+        ends = (self._chosen[self._root(arrow.holder)], self._chosen[self._root(arrow.target)])
+        return Edge(f"e{number}", arrow.sort, ends[0], row, ends[1], into, arrow.reason)
+
+    def graph(self) -> Graph:
+        """The graph with its frames."""
+        edges = tuple(self._edge_of.values())
+        moments = _Moments(self, edges)
+        changes = tuple(moments.after(change) for change in self._story.changes)
+        read: list[tuple[str, ...]] = [()] * len(changes)
+        for look in self._looks:
+            if key := self._keys.get((look.oid, look.cell)):
+                read[look.place + 1] = (key,)
+        return Graph(self.nodes, edges, changes, tuple(read), tuple(self._story.at_step))
+
+    def edge(self, arrow: Arrow) -> Edge | None:
+        """The arrow that is drawn for a fact."""
+        return self._edge_of.get(arrow)
+
+    def key(self, line: Line) -> str:
+        """The key of the row that shows a fact, "" if none does."""
+        return self._keys.get((line.oid, line.cell), "")
+
+    def box(self, oid: str) -> str:
+        """The key of the box in which an object is drawn, "" if it is in none."""
+        return self._chosen.get(self._root(oid), "")
+
+
+class _Moments:
+    """Follows the facts, and tells what is different for the keys.
+
+    An arrow needs a box at each end: an object has one also after its death, while an arrow touches it.
+    """
+
+    def __init__(self, drawing: Drawing, edges: tuple[Edge, ...]) -> None:
+        self._drawing = drawing
+        self._edges = edges
+        self._pointers = {row.key: (node, row) for node in drawing.nodes for row in node.rows if row.sort == "pointer"}
+        self._stubs = {row.key: row for node in drawing.nodes for row in node.rows if row.stub}
+        self._alive: set[str] = set()
+        self._hidden: dict[str, dict[Arrow, int]] = {}  # by counter, the references that no arrow stands for
+        self._now: Frame = {}
+        self._shown: Frame = {}
+        self._names = {node.key: node.oid for node in drawing.nodes}
+
+    def after(self, change: Facts) -> Frame:
+        """What the keys show after a change that they did not show before."""
+        for fact, text in change.items():
+            self._take(fact, text)
+        shown = {key: shorten(text) for key, text in self._now.items() if text}
+        self._arrows(shown)
+        self._rows(shown)
+        keys = {**self._shown, **shown}
+        different = {key: shown.get(key, "") for key in keys if self._shown.get(key) != shown.get(key)}
+        self._shown = shown
+        return different
+
+    def _take(self, fact: Fact, text: str) -> None:
+        if isinstance(fact, Box):
+            (self._alive.add if text else self._alive.discard)(fact.oid)
+            return
+        if isinstance(fact, Line):
+            if key := self._drawing.key(fact):
+                self._now[key] = text
+            return
+        edge = self._drawing.edge(fact)
+        if edge is not None:
+            self._now[edge.key] = text
+        if fact.sort == "counted" and (key := self._drawing.key(Line(fact.target, fact.via, "count"))):
+            rest = (int(text) if text else 0) - (edge is not None and bool(text))
+            self._hidden.setdefault(key, {})[fact] = rest
+
+    def _arrows(self, shown: Frame) -> None:
+        """Weak arrows beside a counted one go; what an arrow touches has a box."""
+        counted = {(edge.holder, edge.target) for edge in self._edges if edge.sort == "counted" and edge.key in shown}
+        for edge in self._edges:
+            if edge.key in shown and edge.sort == "weak" and (edge.holder, edge.target) in counted:
+                del shown[edge.key]
+            if edge.key in shown:
+                shown[edge.holder] = shown[edge.target] = FREED
+        for node in self._drawing.nodes:
+            if node.oid in self._alive or (node.kind == "thread" and node.key in shown):
+                shown[node.key] = ALIVE
+            elif self._alive.intersection(node.parts):
+                shown[node.key] = FREED
+
+    def _rows(self, shown: Frame) -> None:
+        targets: dict[str, list[str]] = {}
+        for edge in self._edges:
+            if edge.key in shown and edge.row in self._pointers:
+                targets.setdefault(edge.row, []).append(self._names[edge.target])
+        for key, (node, row) in self._pointers.items():
+            if key in targets:
+                shown[key] = ", ".join(dict.fromkeys(targets[key]))
+            elif key not in shown and row.oid in self._alive and node.kind != "thread":
+                shown[key] = NULL
+        for key, row in self._stubs.items():
+            hidden = {arrow: n for arrow, n in self._hidden.get(key, {}).items() if n}
+            if key in shown and hidden:
+                who = "; ".join(
+                    f"{arrow.holder} ({arrow.reason}){f' ×{n}' if n > 1 else ''}" for arrow, n in hidden.items()
+                )
+                shown[row.stub] = f"+{sum(hidden.values())}: {who}"

@@ -1,0 +1,60 @@
+"""What is known of a running call: the fields of its argument, the last check, the locks that it holds, how it ended."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from ..trace import MicroStep
+from ..uapi import REQUESTS
+
+_IOCTL = re.compile(r"ioctl\(\d+, (\w+)\)")
+MOST = 6  # fields of an argument that are told
+
+
+@dataclass
+class Running:
+    """One call: what it was given, as far as it has been copied, and what has become of it."""
+
+    call: int
+    request: str = ""
+    base: int = 0  # the address of the argument
+    argument: bytearray = field(default_factory=bytearray)
+    check: str = ""
+    holds: dict[str, str] = field(default_factory=dict)  # by the lock's path, its name
+    result: str = ""
+
+    def follow(self, micro: MicroStep) -> None:
+        """Take one more effect of this call."""
+        if found := _IOCTL.search(micro.sentence):
+            self.request = self.request or found[1]
+        self._copy(*micro.copied)
+        if micro.operation in ("refuse_if", "require") and (name := re.search(r"\[(\w+)\]", micro.text)):
+            self.check = f"{'✕' if micro.refused else '✓'} {name[1]}"
+        for edit in micro.edits:
+            if edit.sort == "lock" and edit.new == micro.thread:
+                self.holds[edit.what] = edit.cell
+            elif edit.sort == "lock" and edit.old == micro.thread:
+                self.holds.pop(edit.what, None)
+        self.result = micro.ended.removeprefix("returns ").removeprefix("fails with ")
+
+    def _copy(self, address: int, digits: str) -> None:
+        """The first thing that is copied is the argument; what is written into it later changes it."""
+        data = bytes.fromhex(digits)
+        self.base = self.base or address
+        at = address - self.base
+        if data and 0 <= at <= len(self.argument):
+            self.argument[at : at + len(data)] = data
+
+    def rows(self) -> dict[str, str]:
+        """Name and text of what is to be told, in the order in which it is shown."""
+        request = REQUESTS.get(self.request)
+        told: dict[str, str] = {}
+        for one in request.struct.fields() if request is not None and request.struct is not None else ():
+            data = self.argument[one.offset : one.offset + one.size]
+            if one.kind == "int" and len(data) == one.size and not one.name.startswith("_"):
+                value = int.from_bytes(data, "little", signed=one.signed)
+                told[one.name] = hex(value) if abs(value) >= 1 << 16 else str(value)
+        told = dict([*told.items()][:MOST])
+        extra = {"holds": ", ".join(self.holds.values()), "check": self.check, "result": self.result}
+        return told | {name: text for name, text in extra.items() if text}
