@@ -62,7 +62,7 @@ def drawn_by_dot(session, only, room):
     box.add_class("baseline")
     return box
 
-drawn_by_dot(Session(start=one_bind.opened), one_bind.GROUPS, one_bind.room(one_bind.bound))
+drawn_by_dot(Session(start=one_bind.opened), one_bind.BIND, one_bind.room(one_bind.bound))
 """
 
 MEMORY = """

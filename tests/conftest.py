@@ -12,6 +12,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests import browser as chromium
 from tests.desk import Desk
+from vfiosim.lab.stage import NOTEBOOK
 
 ROOT = Path(__file__).resolve().parent.parent
 NO_BROWSER = "Chromium was not found: install `chromium` or set CHROMIUM=/path/to/it"
@@ -28,6 +29,12 @@ expect.set_options(timeout=120_000)
 
 # Two processes have a page of JupyterLab each. The tests of these files share the first one, all others the second.
 FIRST_PAGE = {"test_browser", "test_lab_access", "test_lab_everywhere", "test_lab_screen", "test_sandbox_browser"}
+
+
+@pytest.fixture(autouse=True)
+def notebook() -> None:
+    """Each test begins as a notebook does: nothing has a place in the picture yet."""
+    NOTEBOOK.forget()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -1,24 +1,26 @@
-"""The pictures that a reader of the lessons sees, and the labels in them that lie over something that they do not belong to."""
+"""The pictures that a reader sees, and what in them breaks a law of the picture."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import cache
-from itertools import combinations
+from itertools import combinations, pairwise
 from random import Random
 from typing import Any
 
+from tests.searches import broken
 from vfiosim.lab import Bench, Parsons, Question, Sandbox
 from vfiosim.lessons import one_bind, races, races_check, races_questions, start, who_holds_whom
 from vfiosim.lessons import one_bind_questions as ask_one_bind
 from vfiosim.lessons import who_holds_whom_questions as ask_who
+from vfiosim.museum import ROOMS
+from vfiosim.puzzles import PUZZLES
 from vfiosim.views import Player
-from vfiosim.views.curves import Box
-from vfiosim.views.dot import LABEL_HEIGHT, LABEL_LETTER
-from vfiosim.views.graph import Edge, Frame
-from vfiosim.views.labels import traced
+from vfiosim.views.atlas import Spot
+from vfiosim.views.graph import Frame
 from vfiosim.views.layout import Curve
 
+Box = tuple[float, float, float, float]  # left, top, right, bottom
 Picture = tuple[str, Player]
 
 BENCHES: dict[str, tuple[Callable[[], Bench], str]] = {
@@ -107,51 +109,95 @@ def _player(trace: Any, view: Collection[str]) -> Player:
     return Player(trace, only=view) if view else Player(trace)
 
 
-def covering(pictures: Iterable[Picture]) -> tuple[int, dict[str, str]]:
-    """How many pictures there are, and which labels cover what in them: by what is covered, where that is seen first."""
-    seen: dict[Any, Player] = {}  # they are kept, so that no two have the same id
-    found: dict[str, str] = {}
-    for name, player in pictures:
-        key = player.graph.nodes, player.graph.edges, id(player.layout)
-        if player.layout is not None and key not in seen:
-            seen[key] = player
-            for step in range(len(player.trace) + 1):
-                frame = player.frame(step)
-                for said in _covered(player, frame):
-                    found.setdefault(f"{len(seen)}: {said}", f"{name}, step {step}")
-    return len(seen), found
+def of_museum() -> Iterator[Picture]:
+    """Of the shortest way into each bug of the museum."""
+    for name, room in ROOMS.items():
+        yield name, Player(room.trace.trace)
 
 
-def _covered(player: Player, frame: Frame) -> Iterator[str]:
-    """What is covered at one moment."""
+def of_puzzles() -> Iterator[Picture]:
+    """Of the first counterexample of each puzzle."""
+    for name in PUZZLES:
+        found = broken(name, 0).counterexample
+        assert found is not None
+        yield name, Player(found.trace)
+
+
+@cache
+def of_sandbox(seed: int) -> tuple[Picture, ...]:
+    """Of a sandbox in which anything is pressed."""
+    sandbox, choose, seen = Sandbox(), Random(seed), list[Picture]()
+    presses: dict[str, Any] = {**sandbox.common.buttons, "Call": sandbox.call, "Undo": sandbox.undo}
+    for name in choose.choices([*presses], [3 if name == "Call" else 1 for name in presses], k=12):
+        if not presses[name].disabled:
+            presses[name].click()
+        if sandbox.stage.player is not None and sandbox.stage.children:
+            seen.append((f"sandbox {seed}: {name}", sandbox.stage.player.player))
+    return tuple(seen)
+
+
+def box_of(spot: Spot) -> Box:
+    return spot.left, spot.top, spot.right, spot.bottom
+
+
+def miscounted(player: Player) -> Iterator[str]:
+    """The counters that do not show as many references as arrows end in them and their stub tells, after any effect."""
+    graph, now = player.graph, Frame()
+    ends: dict[str, list[str]] = {}
+    for edge in graph.edges:
+        if edge.sort == "counted":
+            ends.setdefault(edge.into, []).append(edge.key)
+    for number, change in enumerate(graph.changes):
+        now.update(change)
+        for node in graph.nodes:
+            for row in node.rows:
+                if row.sort == "count" and now.get(row.key):
+                    drawn = sum(bool(now.get(key)) for key in ends.get(row.key, ()))
+                    stub = int((now.get(row.stub) or "0:").partition(":")[0])
+                    if int(now[row.key]) != drawn + stub:
+                        yield f"frame {number}: {row.oid}.{row.cell} is {now[row.key]}: {drawn} arrows and {stub}"
+
+
+def crossing(player: Player) -> Iterator[str]:
+    """The arrows that go through a box in which they do not end."""
     graph, layout = player.graph, player.layout
     assert layout is not None
-    edges = [edge for edge in graph.edges if frame.get(edge.key)]
     names = {node.key: node.oid for node in graph.nodes}
-    called = {edge.key: f"{names[edge.holder]} → {names[edge.target]}" for edge in edges}
-    labels = [(edge.key, box) for edge in edges for box in _boxes(edge, layout.edges[edge.key], frame)]
-    for key, box in labels:
-        for node in graph.nodes:
-            if frame.get(node.key) and _meet(box, layout.nodes[node.key].box):
-                yield f"the label of {called[key]} covers {node.oid}"
-        for edge in edges:
-            curve = layout.edges[edge.key]
-            if edge.key != key and any(_meet(box, (x, y, x, y)) for x, y in traced(curve.points, curve.tip)):
-                yield f"the label of {called[key]} covers {called[edge.key]}"
-    for (one, box), (other, its) in combinations(labels, 2):
-        if one != other and _meet(box, its):
-            yield f"the labels of {called[one]} and {called[other]}"
+    for edge in graph.edges:
+        points = traced(layout.edges[edge.key])
+        for key, spot in layout.nodes.items():
+            left, top, right, bottom = box_of(spot)
+            if key not in (edge.holder, edge.target) and any(left < x < right and top < y < bottom for x, y in points):
+                yield f"{names[edge.holder]} → {names[edge.target]} goes through {names[key]}"
 
 
-def _boxes(edge: Edge, curve: Curve, frame: Frame) -> Iterator[Box]:
-    """The lines of text on an arrow, in bold letters and with a sign: so they are where they are new."""
-    top = curve.label[1] - len(edge.labels) * LABEL_HEIGHT / 2
-    for number, label in enumerate(edge.labels):
-        if text := frame.get(label.key):
-            half = (len(text) + 2) * LABEL_LETTER / 2
-            line = top + number * LABEL_HEIGHT
-            yield curve.label[0] - half, line + 1.5, curve.label[0] + half, line + LABEL_HEIGHT - 1.5
+def overlapping(player: Player) -> Iterator[str]:
+    """Boxes that lie on each other."""
+    assert player.layout is not None
+    names = {node.key: node.oid for node in player.graph.nodes}
+    for (one, spot), (other, its) in combinations(player.layout.nodes.items(), 2):
+        (left, top, right, bottom), (a, b, c, d) = box_of(spot), box_of(its)
+        if left < c and a < right and top < d and b < bottom:
+            yield f"{names[one]} and {names[other]}"
 
 
-def _meet(one: Box, other: Box) -> bool:
-    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+def traced(curve: Curve) -> list[tuple[float, float]]:
+    """Points all along a curve."""
+    found = []
+    for at in range(0, len(curve) - 1, 3):
+        a, b, c, d = curve[at : at + 4]
+        for step in range(33):
+            t = step / 32
+            weights = ((1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t * t * (1 - t), t**3)
+            x, y = (sum(w * p[axis] for w, p in zip(weights, (a, b, c, d), strict=True)) for axis in (0, 1))
+            found.append((x, y))
+    return found
+
+
+def unmoved(player: Player) -> Iterator[str]:
+    """The steps that leave the picture as it was."""
+    graph = player.graph
+    for before, after in pairwise([0, *graph.at_step]):
+        if not graph.read(before, after) and graph.frame(before) == graph.frame(after):
+            number = graph.at_step.index(after)
+            yield f"step {number + 1}: {player.trace[number].sentence}"

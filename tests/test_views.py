@@ -36,15 +36,27 @@ def node(svg: str, oid: str) -> ET.Element:
     return found
 
 
-def labels(svg: str) -> dict[str, str]:
-    """The texts at the arrows that are to be seen, and the mark of each."""
-    found = [part for part in parts(svg).values() if "label" in words(part) and "off" not in words(part)]
-    return {part.text or "": " ".join(words(part) & {"new", "gone", "changed"}) for part in found}
+def arrows(svg: str) -> dict[str, str]:
+    """The arrows that are to be seen, from row to row, and the mark of each; a "~" is for one that is not counted."""
+    known = parts(svg)
+    named = {key: part.attrib["data-oid"] for key, part in known.items() if "data-oid" in part.attrib}
+    cells = {key: part.findtext(f"{SVG}text") for key, part in known.items() if "row" in words(part)}
+    found = {}
+    for part in known.values():
+        if "edge" in words(part) and "off" not in words(part):
+            data = {name: part.attrib[f"data-{name}"] for name in ("from", "row", "to", "into")}
+            ends = [
+                f"{named[data[end]]}{f'.{cells[data[row]]}' if data[row] else ''}"
+                for end, row in (("from", "row"), ("to", "into"))
+            ]
+            sign = "→" if "counted" in words(part) else "~>"
+            found[f" {sign} ".join(ends)] = " ".join(words(part) & {"new", "gone", "changed"})
+    return found
 
 
 def row(svg: str, oid: str, cell: str) -> str:
     for group in node(svg, oid).findall(f"{SVG}g"):
-        name, value = group.findall(f"{SVG}text")
+        name, value = group.findall(f"{SVG}text")[:2]
         if name.text == cell:
             return value.text or ""
     raise KeyError(cell)
@@ -58,10 +70,13 @@ def test_what_is_born_carries_a_plus_and_what_goes_a_minus() -> None:
     made, lost = svg_at(trace, 2), svg_at(trace, 4)
     assert "new" in words(node(made, "key 1"))
     assert [text.text for text in node(made, "key 1").findall(f"{SVG}text")][-1] == "+"
-    assert labels(made) == {"+ owns": "new", "+ opens it": "new"}
+    assert arrows(made) == {"key 1.opens it → door front.users": "new"}
     assert "gone" in words(node(lost, "key 1"))
     assert [text.text for text in node(lost, "key 1").findall(f"{SVG}text")][-1] == "−"
-    assert labels(lost) == {"− owns": "gone", "− opens it": "gone", "− key 1": "gone"}
+    assert arrows(lost) == {
+        "key 1.opens it → door front.users": "gone",
+        "person ann.keys[1] → key 1.held": "gone",
+    }
 
 
 def test_a_counter_that_changes_shows_both_numbers() -> None:
@@ -75,7 +90,7 @@ def test_before_the_first_step_nothing_is_marked_and_nothing_to_come_is_shown() 
     svg = svg_at(keys(), 0)
     assert not any(words(part) & {"new", "gone", "changed"} for part in parts(svg).values())
     assert words(node(svg, "key 1")) & {"off"}
-    assert labels(svg) == {}
+    assert arrows(svg) == {}
 
 
 def test_nothing_moves_from_step_to_step() -> None:
@@ -98,7 +113,7 @@ def test_a_bind_fits_on_a_projector() -> None:
     shown = graph(bind())
     assert 8 <= len(shown.nodes) <= 20
     assert {"vfio_device", "vfio_device_file", "iommufd_device", "iommufd_ctx", "iommu_group"} <= {
-        one.kind for one in shown.nodes
+        part.partition(" ")[0] for one in shown.nodes for part in one.parts
     }
     assert not {"cdev", "mm_struct"} & {one.kind for one in shown.nodes}
 
@@ -113,13 +128,57 @@ def test_idle_objects_hidden_kinds_and_a_choice_of_objects() -> None:
     assert {one.kind for one in graph(trace, only={"file", "fds"}).nodes} == {"file", "fds"}
 
 
-def test_two_references_of_one_holder_are_two_labels_on_one_arrow() -> None:
+def test_two_references_of_one_holder_are_two_rows_with_an_arrow_each() -> None:
     house = House()
     house.run(hold(house.door.users, house.person, "left hand"))
     house.run(hold(house.door.users, house.person, "right hand"))
-    [edge] = graph(house.trace).edges
-    assert [label.widest for label in edge.labels] == ["left hand", "right hand"]
-    assert labels(svg_at(house.trace)) == {"left hand": "", "+ right hand": "new"}
+    assert arrows(svg_at(house.trace)) == {
+        "person ann.left hand → door front.users": "",
+        "person ann.right hand → door front.users": "new",
+    }
+
+
+def test_an_arrow_leaves_from_the_field_of_the_kernel_that_points_there() -> None:
+    shown = arrows(svg_at(bind()))
+    assert {
+        "fds vmm.3 → file vfio0#1.f_ref",
+        "file vfio0#1.device → vfio_device vfio0.refcount",
+        "file vfio0#1.iommufd → file iommu#1.f_ref",
+        "file iommu#1.objects[1] → iommufd_device 1.users",
+        "file iommu#1.objects[1] → iommufd_device 1.wait_cnt",
+        "iommufd_device 1.ictx → file iommu#1.f_ref",
+        "iommufd_device 1.igroup → iommufd_group 1.ref",
+        "vfio_device vfio0.iommufd_device → iommufd_device 1.users",
+        "vfio_device vfio0.dev_set → vfio_device_set vfio0.device_count",
+        "iommu_group 1.owner ~> file iommu#1",
+    } <= {*shown}
+
+
+def test_a_struct_and_what_it_owns_are_one_box() -> None:
+    boxes = {one.oid: one.parts for one in graph(bind()).nodes}
+    assert boxes["file vfio0#1"] == ("file vfio0#1", "vfio_device_file 1")
+    assert boxes["file iommu#1"] == ("file iommu#1", "iommufd_ctx 1")
+    assert boxes["vfio_device vfio0"] == ("vfio_device vfio0", "vfio_pci_core_device vfio0")
+
+
+def test_a_running_call_shows_its_argument_its_last_check_its_lock_and_its_result() -> None:
+    trace = bind()
+    told = [row(svg_at(trace, 7), "thread vmm", cell) for cell in ("argsz", "flags", "iommufd", "holds", "")]
+    assert told == ["24", "0", "4", "lock", "✓ no_token_needed"]
+    assert row(svg_at(trace, 15), "thread vmm", "out_devid") == "0→1"
+    assert row(svg_at(trace), "thread vmm", "result") == "0"
+
+
+def test_what_a_check_has_looked_at_is_lit_up() -> None:
+    svg = svg_at(bind(), 7)
+    lit = {part.findtext(f"{SVG}text") for part in parts(svg).values() if "read" in words(part)}
+    assert lit == {"access_granted", "vf_token"}
+
+
+def test_a_counter_tells_which_of_its_holders_are_not_drawn() -> None:
+    svg = svg_at(bind())
+    stubs = {"".join(part.itertext()) for part in parts(svg).values() if "stub" in words(part)}
+    assert "+1: driver vfio-pci (registered)+1" in stubs
 
 
 def test_a_waiting_thread_points_at_the_one_that_has_the_lock() -> None:
@@ -131,10 +190,10 @@ def test_a_waiting_thread_points_at_the_one_that_has_the_lock() -> None:
         house.engine.run(thread)
     waits = next(step.index for step in house.trace if step.waits)
     svg = svg_at(house.trace, waits + 1)
-    assert "waits for lock" in labels(svg)
+    assert {"thread bob.waits for ~> door front.lock", "door front.lock ~> thread ann"} <= {*arrows(svg)}
     assert {"thread ann", "thread bob"} <= {part.attrib.get("data-oid") for part in parts(svg).values()}
     assert row(svg, "door front", "lock") == "ann"
-    assert labels(svg_at(house.trace)) == {}
+    assert arrows(svg_at(house.trace)) == {}
 
 
 def test_calls_that_take_turns_share_one_node() -> None:
@@ -157,7 +216,7 @@ def test_an_object_that_was_freed_stays_in_the_picture_while_somebody_points_at_
     house.run(open_door(house.door))
     svg = svg_at(house.trace)
     assert "freed" in words(node(svg, "door back"))
-    assert labels(svg) == {"weak: owner": ""}
+    assert arrows(svg) == {"door front.owner ~> door back": ""}
 
 
 def test_every_kind_of_text_stays_text() -> None:
@@ -168,8 +227,9 @@ def test_every_kind_of_text_stays_text() -> None:
     house.run(point_at(house.door, hostile))
     svg = svg_at(house.trace)
     assert "<script" not in svg
-    assert f"+ {HOSTILE}" in labels(svg_at(house.trace, 1))
-    assert "".join(node(svg, hostile.oid).itertext()).count(HOSTILE) == 2  # its title and its label
+    [shown] = [name for name, mark in arrows(svg_at(house.trace, 1)).items() if mark == "new"]
+    assert HOSTILE in shown.partition(" → ")[0]  # the name of the row
+    assert "".join(node(svg, hostile.oid).itertext()).count(HOSTILE) == 2  # what a mouse is told, and the title
     assert show(house.trace).html().count("<script") == 1  # the player's own
 
 

@@ -4,6 +4,7 @@ import { drawn, element } from "./dom.js";
 import { KEEPS_KEYS } from "./lumino.js";
 
 const BADGES = { new: "+", gone: "−" };
+const NULL = "–"; // of a pointer that points nowhere; any other shows itself by its arrow
 
 // What is there at a moment, and what was there before: the same rule as `look` in draw.py.
 function look(now, was) {
@@ -13,7 +14,7 @@ function look(now, was) {
 }
 
 function changeText(was, now) {
-  return [...was].length + [...now].length <= 7 ? `${was}→${now}` : `→ ${now}`;
+  return [...was].length + [...now].length <= 7 ? `${was}→${now}` : now;
 }
 
 export class GraphView {
@@ -26,7 +27,7 @@ export class GraphView {
     this.root = element("div", { class: "stage" });
     this.root.addEventListener(
       "click",
-      ({ target }) => click(target.closest(".node"), target.closest(".edge, .label")),
+      ({ target }) => click(target.closest(".node"), target.closest(".edge")),
     );
   }
 
@@ -37,6 +38,7 @@ export class GraphView {
     for (const part of this.root.querySelectorAll("[data-key]")) this.elements.set(part.dataset.key, part);
     this.nodes = [...this.elements.values()].filter((part) => part.classList.contains("node"));
     this.marked = [...this.elements.keys()];
+    this.read = new Set();
     this.describes = this.root.querySelector("desc");
     this.here = null;
     const [, , wide, high] = data.svg
@@ -93,7 +95,7 @@ export class GraphView {
   }
 
   /** @param {import("./run.js").Moment} moment */
-  show({ now, was, touched, frame }) {
+  show({ now, was, touched, read, frame }) {
     if (this.trees) this.tree.textContent = this.trees[frame] || "";
     const marked = [];
     for (const key of new Set([...touched, ...this.marked, ...Object.keys(was)])) {
@@ -101,6 +103,9 @@ export class GraphView {
       if (part && this.dress(part, now[key] || "", key in was ? was[key] || "" : now[key] || "")) marked.push(key);
     }
     this.marked = marked;
+    for (const key of this.read) this.elements.get(key)?.classList.remove("read");
+    for (const key of read) this.elements.get(key)?.classList.add("read");
+    this.read = read;
     this.stop();
   }
 
@@ -110,9 +115,15 @@ export class GraphView {
     has.remove("off", "new", "gone", "changed");
     if (mark) has.add(mark);
     if (has.contains("row")) {
-      part.querySelector(".value").textContent = mark === "changed" ? changeText(was, text) : text;
-    } else if (has.contains("label")) {
-      part.textContent = `${BADGES[mark] || ""} ${text}`.trim();
+      const value = has.contains("row-pointer")
+        ? (text === NULL ? NULL : "")
+        : mark === "changed"
+        ? changeText(was, text)
+        : text;
+      part.querySelector(".value").textContent = value;
+    } else if (has.contains("stub")) {
+      part.querySelector("title").textContent = text;
+      part.querySelector("text").textContent = text.split(":")[0];
     } else if (has.contains("node")) {
       has.toggle("freed", now === "freed");
       part.querySelector("text.badge").textContent = BADGES[mark] || "";
@@ -158,13 +169,9 @@ export class GraphView {
     const keys = new Set();
     for (const node of this.nodes) if (names.includes(node.dataset.oid)) keys.add(node.dataset.key);
     for (const part of this.elements.values()) {
-      const arrow = part.classList.contains("label") ? this.elements.get(part.dataset.edge) : part;
-      const ends = [arrow.dataset.from, arrow.dataset.to].filter((end) => keys.has(end)).length;
-      const dim = !arrow.dataset.from
-        ? arrow.dataset.oid && keys.size > 1 && !keys.has(arrow.dataset.key)
-        : edge
-        ? arrow.dataset.key !== edge
-        : ends < Math.min(keys.size, 2);
+      const { from, to, oid, key } = part.dataset;
+      const ends = [from, to].filter((end) => keys.has(end)).length;
+      const dim = !from ? oid && keys.size > 1 && !keys.has(key) : edge ? key !== edge : ends < Math.min(keys.size, 2);
       part.classList.toggle("dim", Boolean(dim));
     }
     for (const node of this.nodes) {

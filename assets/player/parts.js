@@ -3,14 +3,7 @@ export class Parts {
   constructor(parts) {
     this.parts = parts;
     this.keys = Object.keys(parts);
-    this.labels = new Map(); // by edge, the keys of its labels
-    for (const key of this.keys) if (parts[key][0] === "label") this.below(parts[key][1]).push(key);
     this.edges = this.keys.filter((key) => parts[key][0] === "edge");
-  }
-
-  below(edge) {
-    if (!this.labels.has(edge)) this.labels.set(edge, []);
-    return this.labels.get(edge);
   }
 
   node(oid) {
@@ -32,20 +25,26 @@ export class Parts {
 
   // All keys that tell of a node or an edge.
   about(key) {
-    if (this.parts[key][0] === "edge") return new Set(this.below(key));
-    const rows = this.keys.filter((one) => this.parts[one][0] === "row" && this.parts[one][1] === key);
-    return new Set([key, ...rows, ...this.touching(key).flatMap((edge) => this.below(edge))]);
+    if (this.parts[key][0] === "edge") return new Set([key]);
+    const inside = this.keys.filter((one) =>
+      ["row", "stub"].includes(this.parts[one][0]) && this.parts[one][1] === key
+    );
+    return new Set([key, ...inside, ...this.touching(key)]);
   }
 
-  // A change in words; "" for an arrow, whose labels tell it.
+  // A change in words.
   tell(key, was, now) {
-    const [kind, owner, cell] = this.parts[key];
-    if (was === now || kind === "edge") return "";
+    const [kind, owner, cell, sort, reason] = this.parts[key];
+    if (was === now) return "";
     if (kind === "node") {
       return `${owner} ${now === "freed" ? "is freed, and still referred to" : now ? "is there" : "is gone"}`;
     }
-    if (kind === "row") return `${this.oid(owner)}.${cell}: ${was || "–"} → ${now || "–"}`;
-    const text = was && now ? `${was} → ${now}` : now ? `+ ${now}` : `− ${was}`;
-    return `${this.ends(owner)}: ${text}`;
+    if (kind === "edge") {
+      const times = Math.max(was, now) > 1 ? ` ${was || 0} → ${now || 0}` : "";
+      return `${this.ends(key)}: ${now ? "+" : "−"} ${reason}${times}`;
+    }
+    const [, , name, what, oid] = kind === "stub" ? this.parts[cell] : this.parts[key];
+    if (kind === "stub") return `${oid}.${name}, not drawn: ${was || "–"} → ${now || "–"}`;
+    return sort === "pointer" && what ? "" : `${oid}.${name}: ${was || "–"} → ${now || "–"}`;
   }
 }

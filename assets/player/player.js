@@ -283,10 +283,11 @@ export class Player {
     this.before = before;
     const { moments, steps } = this.run;
     const touched = moments.seek(frame);
-    const was = moments.at(this.base === null ? before : this.run.endOf(this.base));
+    const since = this.base === null ? before : this.run.endOf(this.base);
+    const [was, read] = [moments.at(since), this.run.read(since, frame)];
     const { step, base, open } = this;
     /** @type {import("./run.js").Moment} */
-    this.moment = { step, frame, effect, base, open, told: steps[step - 1], now: moments.now, was, touched };
+    this.moment = { step, frame, effect, base, open, told: steps[step - 1], now: moments.now, was, touched, read };
     for (const view of this.views) view.show(this.moment);
     this.graph.describe(this.words.sentence.textContent);
     this.root.classList.toggle("refused", Boolean(this.moment.told?.refused));

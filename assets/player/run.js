@@ -15,6 +15,7 @@ import { Reasons } from "./reasons.js";
  * @property {Record<string, string>} now the texts of all keys
  * @property {Record<string, string>} was those to compare with, where they may differ
  * @property {Set<string>} touched the keys that may have another text than before
+ * @property {Set<string>} read the keys of the rows that were looked at
  * @property {number | null} base the step that it is compared with
  * @property {Set<string>} open the views that the reader has open
  */
@@ -38,6 +39,11 @@ export class Run {
   // The frame that a step is compared with. One that tells what is broken shows what the step before it has changed.
   before(step) {
     return step > 0 && this.steps[step - 1].refused === "broken" ? this.before(step - 1) : this.endOf(step - 1);
+  }
+
+  // The keys of the rows that are looked at after one frame, up to another.
+  read(before, after) {
+    return new Set(this.data.looks.slice(before + 1, after + 1).flat());
   }
 
   // The step that an effect belongs to.

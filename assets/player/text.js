@@ -34,32 +34,29 @@ export class TextView {
     this.list.replaceChildren(...lines.map((line) => element("li", {}, line)));
   }
 
-  arrow(sort, other, text) {
+  arrow(sort, other, reason) {
     if (sort === "owns") return `owns ${other}`;
-    if (sort === "waits") return `${text}: ${other} is in the way`;
-    return sort === "weak" ? `points at ${other} (${text.replace("weak: ", "")})` : `held by ${other} (${text})`;
+    if (sort === "waits") return `waits for ${other}`;
+    if (sort === "held") return `its ${reason} is held by ${other}`;
+    return sort === "weak" ? `points at ${other} (${reason})` : `held by ${other} (${reason})`;
   }
 
   line({ key, rows, edges }, now, was) {
     const { parts } = this.run;
     const before = (one) => (one in was ? was[one] : now[one]) || "";
     if (!now[key]) return before(key) ? `${parts.oid(key)}: gone now.` : "";
-    const words = rows.filter((row) => now[row]).map((row) =>
-      `${parts.parts[row][2]} ${now[row]}${before(row) && before(row) !== now[row] ? ` (was ${before(row)})` : ""}`
-    );
+    const words = rows.filter((row) => now[row]).map((row) => {
+      const stub = now[`${row}s`] ? `, not drawn ${now[`${row}s`]}` : "";
+      return `${parts.parts[row][2]} ${now[row]}${
+        before(row) && before(row) !== now[row] ? ` (was ${before(row)})` : ""
+      }${stub}`;
+    });
     for (const edge of edges) {
-      const [, holder, target, sort] = parts.parts[edge];
+      const [, holder, target, sort, reason] = parts.parts[edge];
       const incoming = target === key;
-      if (incoming !== (sort === "counted")) continue;
-      for (const label of parts.below(edge)) {
-        const [text, old] = [now[label], before(label)];
-        const news = text === old ? "" : !old ? ", new" : !text ? ", no longer" : `, was ${old}`;
-        if (text || old) {
-          words.push(
-            this.arrow(incoming ? "held by" : sort, parts.oid(incoming ? holder : target), text || old) + news,
-          );
-        }
-      }
+      if (incoming !== (sort === "counted") || !(now[edge] || before(edge))) continue;
+      const news = now[edge] && before(edge) ? "" : now[edge] ? ", new" : ", no longer";
+      words.push(this.arrow(sort, parts.oid(incoming ? holder : target), reason) + news);
     }
     const state = now[key] === "freed" ? ", freed but still referred to" : before(key) ? "" : ", new";
     return `${parts.oid(key)}${state}${words.length ? `: ${words.join("; ")}` : ""}.`;

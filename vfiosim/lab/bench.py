@@ -48,7 +48,7 @@ class Bench(Still):
             rows=12, layout={"display": "none", "width": "100%"}, tooltip="What was done, as a Python program"
         )
         self.code.add_class("vfiosim-code")
-        self.stage = Stage(self.session.steps, steady=True, **options)
+        self.stage = Stage(self.session.steps, **options)
         self._options = options
         rows = [getattr(self, f"_{name}_row")() for name in ROWS if name in show and name != "why"]
         why = [Alive(self)] if "why" in show else []

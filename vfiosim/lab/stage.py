@@ -7,9 +7,11 @@ from html import escape
 from typing import Any
 
 from ..trace import Trace
+from ..views.atlas import BIND, Atlas
 from .still import Still
 from .style import text
 
+NOTEBOOK = Atlas(BIND)  # a notebook has a kernel of its own: in all its cells an object stands in the same place
 NO_PLAYER = "There is no picture here, because the package anywidget is missing: pip install anywidget"
 
 
@@ -107,9 +109,8 @@ def _player(trace: Trace, step: int, options: dict[str, Any], room: Collection[T
     try:
         from ..views.live_player import LivePlayer
 
-        made = LivePlayer(trace, step=step, **options)
+        made = LivePlayer(trace, step=step, **{"atlas": NOTEBOOK, **options})
         if room:
-            made.forget()
             made.update(trace, step, room)
         return made
     except ImportError:

@@ -27,20 +27,23 @@ __all__ = [
     "quiz",
 ]
 
-CORE = frozenset(
+BIND = frozenset(
     {
         "thread *",
         "fds",
+        "mm_struct",
         "file vfio*",
         "file iommu*",
-        "vfio_device_file",
+        "file group1#*",
         "vfio_device vfio0",
-        "iommufd_ctx",
+        "vfio_device_set vfio0",
+        "vfio_group 1",
+        "iommu_group 1",
         "iommufd_device",
+        "iommufd_group",
     }
 )
-GROUPS = CORE | {"vfio_group 1", "iommu_group 1", "iommufd_group", "file group1#*"}
-KVM = CORE | {"file kvm-v*", "kvm", "kvm_device", "kvm_vfio"}
+KVM = BIND | {"file kvm*", "kvm"}
 
 
 def bound_for_a_vm(session: Session) -> None:
@@ -61,22 +64,22 @@ def room(rehearsal: Callable[[Session], object]) -> Trace:
 
 def first_bind() -> Bench:
     """One button: bind."""
-    return Bench(Session(start=opened), show=("bind",), fields=False, only=CORE, room=room(bound))
+    return Bench(Session(start=opened), show=("bind",), fields=False, only=BIND, room=room(bound))
 
 
 def gate() -> Bench:
     """Open a device and ask it something."""
-    return Bench(show=("open", "descriptor"), only=CORE, room=room(bound))
+    return Bench(show=("open", "descriptor"), only=BIND, room=room(bound))
 
 
 def bind() -> Bench:
     """Open and bind; every field of the struct can be changed."""
-    return Bench(Session(start=opened), show=("open", "bind", "descriptor"), only=GROUPS, room=room(bound))
+    return Bench(Session(start=opened), show=("open", "bind", "descriptor"), only=BIND, room=room(bound))
 
 
 def close() -> Bench:
     """A bound device, to be closed in any order; and who keeps what alive."""
-    return Bench(Session(start=bound), show=("descriptor", "why"), only=CORE, room=room(bound))
+    return Bench(Session(start=bound), show=("descriptor", "why"), only=BIND, room=room(bound))
 
 
 def kvm() -> Bench:
@@ -168,7 +171,7 @@ EVERY_REFUSAL = Task(
 def errors() -> Exercise:
     """The first task of the lesson."""
     rows = ("open", "bind", "descriptor")
-    return Exercise(EVERY_REFUSAL, lambda session: Bench(session, show=rows, only=GROUPS, room=room(bound)))
+    return Exercise(EVERY_REFUSAL, lambda session: Bench(session, show=rows, only=BIND, room=room(bound)))
 
 
 # ---- the second task: the steps of a BIND in their order
@@ -231,7 +234,7 @@ STEPS = Parsons(
     ),
     seed=2,
     name="01 order: the steps of a BIND",
-    view=tuple(sorted(GROUPS)),
+    view=tuple(sorted(BIND)),
 )
 
 

@@ -8,7 +8,7 @@ from ..lab.question import step_saying
 from ..trace import State
 from . import misconceptions as M
 from .beginnings import bound, opened
-from .one_bind import CORE, first_bind
+from .one_bind import BIND, first_bind
 
 __all__ = ["first_bind", "free_it", "keep_it", "predict"]
 
@@ -62,7 +62,7 @@ QUESTIONS: dict[str, Question] = {
             "0": Slip("Then the second bind would write over what the first one has set up."),
             "EBUSY": Slip("Nobody else has it: this program has it already."),
         },
-        view=CORE,
+        view=BIND,
         name="00 once more",
     ),
     "last": Question(
@@ -78,7 +78,7 @@ QUESTIONS: dict[str, Question] = {
             "device": Slip("The card is opened before the gate: the program must not see a card that is closed."),
             "object": Slip("Close: the object comes late, but the gate opens after it."),
         },
-        view=CORE,
+        view=BIND,
         name="00 last",
     ),
     "the program ends": Question(
@@ -91,7 +91,7 @@ QUESTIONS: dict[str, Question] = {
                 "Somebody does free it: the kernel. With the program its arrows go, and then nobody holds the card's file any more."
             )
         },
-        view=CORE,
+        view=BIND,
         name="00 the program ends",
     ),
 }
@@ -172,7 +172,7 @@ KEEP = Task(
 
 def _exercise(task: Task) -> Exercise:
     steps = task.solved().machine.trace
-    return Exercise(task, lambda session: Bench(session, show=("descriptor",), only=CORE, room=steps))
+    return Exercise(task, lambda session: Bench(session, show=("descriptor",), only=BIND, room=steps))
 
 
 def free_it() -> Exercise:

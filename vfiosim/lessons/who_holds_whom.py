@@ -7,24 +7,10 @@ from ..lab import goal as facts
 from ..lab.parsons import by_running
 from . import misconceptions as M
 from .beginnings import bound, bound_program, opened
+from .one_bind import BIND, KVM
 from .who_holds_whom_questions import CHECK, QUESTIONS
 
 __all__ = ["bound_program", "exercise", "holders", "order", "predict", "quiz"]
-
-VIEW = frozenset(
-    {
-        "thread *",
-        "fds",
-        "file vfio*",
-        "file iommu*",
-        "vfio_device_file",
-        "vfio_device vfio0",
-        "iommufd_ctx",
-        "iommufd_device",
-    }
-)
-WITH_LIST = VIEW | {"file kvm-v*", "kvm_device", "kvm_vfio"}
-
 
 def predict(name: str) -> Prediction:
     """One of the questions of the lesson. Raises ValueError for a name that it does not have."""
@@ -37,7 +23,7 @@ def holders() -> Bench:
     """A bound device: copy descriptors, close them, and ask who keeps what alive."""
     session = Session()
     bound(session)
-    return Bench(Session(start=bound), show=("open", "descriptor", "why"), only=VIEW, room=session.machine.trace)
+    return Bench(Session(start=bound), show=("open", "descriptor", "why"), only=BIND, room=session.machine.trace)
 
 
 # ---- the first task: an iommufd without a descriptor
@@ -86,7 +72,7 @@ LIVE_WITHOUT_A_NUMBER = Task(
             Slip("A second open makes a second file; the first has the holders that it had.", M.SECOND_OPEN_IS_FINE),
         ),
     ),
-    view=VIEW,
+    view=BIND,
     name="02 task: an iommufd without a descriptor",
 )
 
@@ -95,7 +81,7 @@ def exercise() -> Exercise:
     """The first task of the lesson."""
     room = LIVE_WITHOUT_A_NUMBER.solved().machine.trace
     rows = ("open", "bind", "descriptor", "why")
-    return Exercise(LIVE_WITHOUT_A_NUMBER, lambda session: Bench(session, show=rows, only=VIEW, room=room))
+    return Exercise(LIVE_WITHOUT_A_NUMBER, lambda session: Bench(session, show=rows, only=BIND, room=room))
 
 
 # ---- the second task: calls in an order
@@ -165,7 +151,7 @@ LET_GO = Parsons(
     ),
     seed=4,
     name="02 order: let go",
-    view=tuple(sorted(WITH_LIST)),
+    view=tuple(sorted(KVM)),
 )
 
 

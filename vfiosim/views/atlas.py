@@ -1,19 +1,21 @@
 """Where each box stands: one map for all pictures, on which a kind has its column, and an object keeps its place.
 
-Columns from left to right: programs, files, devices, groups, the IOMMU; in them from above VFIO, iommufd, KVM.
+Columns from left to right: programs, files, devices, groups, the IOMMU; in each from above what is of VFIO, iommufd, KVM.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import NamedTuple
 
 from .graph import Graph, Node, Row
 
 FONT = 16.0  # height of the letters, in the units of the picture
 LETTER = 0.603 * FONT  # width of a letter of a fixed-width font
-TITLE, ROW, PADDING = 21.0, 21.0, 8.0
-GAP, BAND = 22.0, 30.0  # between two boxes of a column, and two bands
+TITLE, ROW, PADDING = 20.0, 20.0, 8.0
+GAP, BAND = 20.0, 28.0  # between two boxes of a column, and two bands
 CHANNEL = 54.0  # between two columns: arrows go here
 
 PROGRAM, FILES, DEVICES, GROUPS, IOMMU = range(5)
@@ -28,6 +30,14 @@ COLUMNS = {
     **dict.fromkeys(("iommu_group", "device", "driver", "iopt_pages", "driver_private", "devtmpfs"), IOMMU),
 }  # of all other kinds: DEVICES
 BANDS = ("vfio", "iommufd", "kvm")
+BIND = {
+    FILES: (("file vfio0#1", 8), ("file iommu#1", 6)),
+    DEVICES: (("vfio_device vfio0", 13), ("iommufd_device 1", 5)),
+    GROUPS: (("vfio_device_set vfio0", 3), ("vfio_group 1", 6), ("iommufd_group 1", 4)),
+    IOMMU: (("iommu_group 1", 5),),
+}  # what a bind is about: a map for lessons
+LEAST = 8.0  # between two boxes of a column where one of them has grown
+MANY = 24  # places that are kept for what is not in the picture
 
 
 @dataclass(frozen=True)
@@ -57,7 +67,7 @@ class Spot:
 
 def titles(node: Node) -> list[tuple[str, str]]:
     """The lines of the title: kind and name of the object, then of what it owns; a name is said once."""
-    lines = []
+    lines: list[tuple[str, str]] = []
     for part in node.parts:
         kind, _, label = part.partition(" ")
         if kind in ("thread", "fds"):
@@ -91,76 +101,92 @@ def band(node: Node) -> int:
 class Atlas:
     """The map of a notebook, or of a bench: an object that has had a place on it has the same place again.
 
-    The first picture makes it; later ones add to it. What finds no free room in its band stands below everything else.
+    `kept` are lines (titles and rows) that objects get from the start, by column; without, the first picture makes the map. What
+    comes later gets the first free place in its column. What has not been seen for long loses its place when there are many.
     """
 
-    def __init__(self) -> None:
-        self._tops: dict[str, tuple[int, float, float]] = {}  # by name: column, top, bottom
-        self._widths = [*WIDTHS]
-        self.shown: tuple[str, ...] = ()  # the names of the boxes of the last picture
+    def __init__(self, kept: Mapping[int, Sequence[tuple[str, int]]] = MappingProxyType({})) -> None:
+        self._kept = kept
+        self.forget()
 
     def forget(self) -> None:
         """What comes next need not be like what was shown before."""
-        self.__init__()  # type: ignore[misc]
+        self.shown: tuple[str, ...] = ()  # the names of the boxes of the last picture
+        self._widths = [*WIDTHS]
+        self._places: dict[str, _Place] = {}  # by name
+        for number, names in self._kept.items():
+            top = 0.0
+            for oid, lines in names:
+                self._places[oid] = _Place(number, top, top + lines * ROW + 6)
+                top += lines * ROW + 6 + GAP
 
     def place(self, graph: Graph) -> dict[str, Spot]:
         """The places of the boxes of a graph, by key."""
         for node in graph.nodes:
             self._widths[column(node)] = max(self._widths[column(node)], round(size(node)[0]))
-        fresh = [node for node in graph.nodes if not self._fits(node)]
-        if not self._tops:
-            self._begin(fresh)
-        else:
-            for node in fresh:
-                self._add(node)
+        self._thin(graph)
+        fresh = sorted((node for node in graph.nodes if not self._stays(node)), key=lambda node: (band(node), _rank(node)))
+        put = self._add if self._places else self._begin
+        put(fresh)
         lefts = [sum(self._widths[:number]) + CHANNEL * number for number in range(len(WIDTHS))]
         spots = {}
         for node in graph.nodes:
-            number, top, _ = self._tops[node.oid]
-            spots[node.key] = Spot(lefts[number], top, self._widths[number], size(node)[1])
+            there = self._places[node.oid] = self._places.pop(node.oid)  # seen last
+            spots[node.key] = Spot(lefts[there.column], there.top, self._widths[there.column], size(node)[1])
         self.shown = tuple(node.oid for node in graph.nodes)
         return spots
 
-    def _fits(self, node: Node) -> bool:
-        """Has it a place, and is that large enough? If only its neighbour below is in the way it has none."""
-        if node.oid not in self._tops:
+    def _thin(self, graph: Graph) -> None:
+        """Places that nobody has needed for long are free again."""
+        needed = {node.oid for node in graph.nodes} | {oid for names in self._kept.values() for oid, _ in names}
+        idle = [oid for oid in self._places if oid not in needed]
+        for oid in idle[: max(len(idle) - MANY, 0)]:
+            del self._places[oid]
+
+    def _stays(self, node: Node) -> bool:
+        """Has it a place, and is that large enough, or can it grow there?"""
+        there = self._places.get(node.oid)
+        if there is None:
             return False
-        number, top, bottom = self._tops[node.oid]
-        wanted = top + size(node)[1]
-        if wanted > bottom:
-            below = [
-                other[1]
-                for oid, other in self._tops.items()
-                if oid != node.oid and other[0] == number and other[1] >= bottom
-            ]
-            if below and min(below) < wanted + GAP:
-                del self._tops[node.oid]
-                return False
-            self._tops[node.oid] = number, top, wanted
+        bottom = there.top + size(node)[1]
+        below = [
+            one.top
+            for oid, one in self._places.items()
+            if oid != node.oid and one.column == there.column and one.top >= there.bottom
+        ]
+        if bottom > there.bottom and below and min(below) < bottom + LEAST:
+            del self._places[node.oid]
+            return False
+        self._places[node.oid] = there._replace(bottom=max(there.bottom, bottom))
         return True
 
     def _begin(self, nodes: Collection[Node]) -> None:
-        """Bands are straight: each begins below the longest column of the one above it."""
-        top = 0.0
-        for number in range(len(BANDS)):
-            ends = [top] * len(WIDTHS)
-            for node in sorted((node for node in nodes if band(node) == number), key=_rank):
-                start = ends[column(node)] + (GAP if ends[column(node)] > top else 0)
-                end = start + size(node)[1]
-                self._tops[node.oid] = column(node), start, end
-                ends[column(node)] = end
-            top = max(ends) + BAND if max(ends) > top else top
+        """Each column from above: VFIO, iommufd, KVM."""
+        ends: dict[int, tuple[float, int]] = {}
+        for node in nodes:
+            number = column(node)
+            end, above = ends.get(number, (-GAP, band(node)))
+            start = end + (GAP if above == band(node) else BAND)
+            self._places[node.oid] = _Place(number, start, start + size(node)[1])
+            ends[number] = start + size(node)[1], band(node)
 
-    def _add(self, node: Node) -> None:
-        """At the first free place of its band, counted from where that begins, or below all that is there."""
-        number, height = column(node), size(node)[1]
-        taken = sorted(other[1:] for other in self._tops.values() if other[0] == number)
-        start = 0.0
-        for top, bottom in taken:
-            if start + height + GAP <= top:
-                break
-            start = max(start, bottom + GAP)
-        self._tops[node.oid] = number, start, start + height
+    def _add(self, nodes: Collection[Node]) -> None:
+        for node in nodes:
+            number, height = column(node), size(node)[1]
+            start = 0.0
+            for one in sorted((one for one in self._places.values() if one.column == number), key=lambda one: one.top):
+                if start + height + GAP <= one.top:
+                    break
+                start = max(start, one.bottom + GAP)
+            self._places[node.oid] = _Place(number, start, start + height)
+
+
+class _Place(NamedTuple):
+    """Where a box stands: its column, its upper and its lower edge."""
+
+    column: int
+    top: float
+    bottom: float
 
 
 def _rank(node: Node) -> tuple[int, int, str]:

@@ -96,6 +96,7 @@ class _Box:
         node, spot = self._node, self._spot
         mark = self._looks[node.key].mark
         freed = " freed" if now.get(node.key) == FREED else ""
+        read = " read" if node.key in self._read else ""
         corner = CALL_CORNER if node.kind == "thread" else CORNER
         head = len(node.parts) * TITLE + 2
         titled = "".join(self._title(*line, number) for number, line in enumerate(titles(node)))
@@ -106,16 +107,17 @@ class _Box:
         )
         return (
             f'<g id="{name}-{node.key}" data-key="{node.key}" data-oid="{escape(node.oid)}" '
-            f'class="node home-{escape(node.home or node.kind)} kind-{escape(node.kind)} {mark}{freed}">'
+            f'class="node home-{escape(node.home or node.kind)} kind-{escape(node.kind)} {mark}{freed}{read}">'
             f"<title>{escape(', '.join(node.parts))}</title>"
-            f'<rect class="box" x="{spot.left:.1f}" y="{spot.top:.1f}" width="{spot.width:.1f}" height="{spot.height:.1f}" rx="{corner}"/>'
+            f'<rect class="box" x="{spot.left:.1f}" y="{spot.top:.1f}" '
+            f'width="{spot.width:.1f}" height="{spot.height:.1f}" rx="{corner}"/>'
             f'<path class="head" d="{_rounded_top(spot, head, corner)}"/>{titled}{rows}'
             f'<circle class="badge" cx="{spot.right - 4:.1f}" cy="{spot.top + 4:.1f}" r="11"/>'
             f'<text class="badge" x="{spot.right - 4:.1f}" y="{spot.top + 10:.1f}">{BADGES.get(mark, "")}</text></g>'
         )
 
     def _title(self, kind: str, label: str, number: int) -> str:
-        x, y = self._spot.left + PADDING, self._spot.top + number * TITLE + 17
+        x, y = self._spot.left + PADDING, self._spot.top + number * TITLE + 16
         return f'<text class="title" x="{x:.1f}" y="{y:.1f}"><tspan class="kind">{escape(kind)}</tspan> {escape(label)}</text>'
 
     def _row(self, row: Row, top: float) -> str:
@@ -125,8 +127,8 @@ class _Box:
         return (
             f'<g data-key="{row.key}" class="row row-{row.sort} {shown.mark}{read}">'
             f'<rect class="bar" x="{spot.left + 1.5:.1f}" y="{top:.1f}" width="{spot.width - 3:.1f}" height="{ROW:.1f}"/>'
-            f'<text class="name" x="{spot.left + PADDING:.1f}" y="{top + 15.5:.1f}">{escape(row_name(row))}</text>'
-            f'<text class="value" x="{end:.1f}" y="{top + 15.5:.1f}">{escape(row_text(row, shown))}</text>'
+            f'<text class="name" x="{spot.left + PADDING:.1f}" y="{top + 15:.1f}">{escape(row_name(row))}</text>'
+            f'<text class="value" x="{end:.1f}" y="{top + 15:.1f}">{escape(row_text(row, shown))}</text>'
             f"{self._stub(row, end, top)}{self._port(row, top)}</g>"
         )
 
@@ -138,7 +140,7 @@ class _Box:
         x = end - (row.widest + 0.6) * LETTER
         return (
             f'<g data-key="{row.stub}" class="stub {shown.mark}"><title>{escape(shown.text)}</title>'
-            f'<text x="{x:.1f}" y="{top + 15.5:.1f}">{escape(shown.text.partition(":")[0])}</text></g>'
+            f'<text x="{x:.1f}" y="{top + 15:.1f}">{escape(shown.text.partition(":")[0])}</text></g>'
         )
 
     def _port(self, row: Row, top: float) -> str:

@@ -148,6 +148,27 @@ class Story:
                 fresh = {}
         return found
 
+    def mappings(self) -> set[str]:
+        """The address spaces that are at some time, after a step, all by which a program has a file."""
+        there, found = set[Arrow](), set[str]()
+        for number, change in enumerate(self.changes):
+            for fact, text in change.items():
+                if (
+                    isinstance(fact, Arrow)
+                    and fact.target.startswith("file ")
+                    and fact.holder.startswith(("mm_struct ", "fds "))
+                ):
+                    (there.add if text else there.discard)(fact)
+            if number == 0 or number in self.at_step:
+                opened = {arrow.target for arrow in there if arrow.holder.startswith("fds ")}
+                found |= {arrow.holder for arrow in there if arrow.target not in opened}
+        return found
+
+    def released(self) -> set[str]:
+        """The files that are there at first, and go."""
+        first = {fact for fact in self.changes[0] if isinstance(fact, Box) and fact.oid.startswith("file ")}
+        return {fact.oid for fact in first if "" in self.lasting[fact]}
+
     def moves(self, fact: Fact) -> bool:
         """Is it different after one step from what it is after another?"""
         return len(self.lasting.get(fact, {""}) | ({""} if fact not in self.changes[0] else set())) > 1
@@ -218,8 +239,8 @@ def facts_about(thing: ObjectState, state: State) -> Facts:
     for name in thing.links:
         for link, target in state.pointed(thing, name):
             facts[Arrow(link, thing.oid, target, name, name)] = "1"
-    for lock, holder in thing.locks.items():
-        facts[Line(thing.oid, lock, "lock")] = holder or "free"
+    for lock, owner in thing.locks.items():
+        facts[Line(thing.oid, lock, "lock")] = owner or "free"
     for name, value in thing.fields.items():
         if isinstance(value, bool | int | str) and not isinstance(value, Ref):
             facts[Line(thing.oid, name, "value")] = shown(int(value) if isinstance(value, bool) else value)

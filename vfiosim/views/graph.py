@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from ..trace import Trace
-from .facts import Arrow, Story
+from .facts import Arrow, Box, Story
 from .looks import looks, refused
 
 Frame = dict[str, str]
@@ -29,8 +29,6 @@ HIDDEN = frozenset(
         "device",
         "driver",
         "kernel",
-        "vfio_pci_core_device",
-        "file terminal#*",
         *_REGISTERS,
     }
 )
@@ -160,21 +158,27 @@ def _choose(
     rest: Collection[str],
     why: Collection[str],
 ) -> list[str]:
-    """The names of the objects whose boxes are drawn, in the order in which they were met; `why` a call was refused is among them."""
+    """The names of the objects whose boxes are drawn, in the order in which they were met.
+
+    Among them is `why` a call was refused, a file that goes, and a mapping that keeps one alive which no program has open.
+    """
 
     def box(oid: str) -> str:
         return inside.get(oid, oid)
 
     arrows = [one._replace(holder=box(one.holder), target=box(one.target)) for one in story.arrows()]
     keeping = [arrow for arrow in arrows if arrow.sort in ("counted", "owns")]
-    asked = {box(oid) for oid in why}
+    asked = {box(oid) for oid in (*why, *story.mappings(), *story.released())}
     shown = asked | {arrow.holder for arrow in keeping if arrow.target in asked}
     parts: dict[str, list[str]] = {}
-    for oid in dict.fromkeys([*story.things, *(end for arrow in arrows for end in (arrow.holder, arrow.target))]):
+    boxes = [fact.oid for fact in story.texts if isinstance(fact, Box)]
+    for oid in dict.fromkeys([*boxes, *story.things, *(end for one in arrows for end in (one.holder, one.target))]):
         parts.setdefault(box(oid), []).append(oid)
 
     def wanted(oid: str) -> bool:
-        return not fits(oid, hide) and (not only or oid in shown or any(fits(part, only) for part in parts[oid]))
+        return (oid in asked or not fits(oid, hide)) and (
+            not only or oid in shown or any(fits(part, only) for part in parts[oid])
+        )
 
     nodes = [oid for oid in parts if wanted(oid)]
     if only or idle:

@@ -64,8 +64,8 @@ def _led(
     columns = {node.key: column(node) for node in nodes}
     far = [edge for edge in edges if abs(columns[edge.holder] - columns[edge.target]) > 1]
     curves = {edge.key: _across(*ports[edge.key]) for edge in edges if edge not in far}
-    if far:
-        curves |= _round(spots, {edge.key: ports[edge.key] for edge in far}, {edge.key: edge for edge in far}, ask)
+    boxes = tuple(spots.values())
+    curves |= {edge.key: _round(boxes, *ports[edge.key], ask) for edge in far}
     right = max([spot.right for spot in spots.values()] + [x for curve in curves.values() for x, _ in curve])
     bottom = max([spot.bottom for spot in spots.values()] + [y for curve in curves.values() for _, y in curve])
     return Layout(spots, curves, right + MARGIN, bottom + MARGIN)
@@ -89,43 +89,26 @@ def _across(start: Point, end: Point) -> Curve:
     return start, (x + half, y), (tx - half, ty), end
 
 
-def _round(
-    spots: dict[str, Spot], ports: dict[str, tuple[Point, Point]], edges: dict[str, Edge], ask: Callable[[str], str]
-) -> dict[str, Curve]:
-    """Graphviz leads arrows round the boxes: from the channel beside the first box to that beside the last one."""
+@lru_cache(maxsize=512)
+def _round(boxes: tuple[Spot, ...], start: Point, end: Point, ask: Callable[[str], str]) -> Curve:
+    """Graphviz leads an arrow round the boxes: from the channel beside the first box to that beside the last one."""
     import graphviz
 
     drawing = graphviz.Digraph(
-        graph_attr={"layout": "nop2", "splines": "true", "notranslate": "true", "esep": "+9"},
+        graph_attr={"layout": "nop2", "splines": "true", "notranslate": "true", "esep": "+8"},
         node_attr={"shape": "box", "label": "", "fixedsize": "true"},
     )
-    for key, spot in spots.items():
+    away = CHANNEL / 2 if end[0] > start[0] else -CHANNEL / 2
+    first, last = (start[0] + away, start[1]), (end[0] - away, end[1])
+    for number, spot in enumerate(boxes):
         middle = f"{spot.left + spot.width / 2:.1f},{-(spot.top + spot.height / 2):.1f}"
-        drawing.node(key, pos=middle, width=f"{spot.width / 72:.3f}", height=f"{spot.height / 72:.3f}")
-    bends = {}
-    for key, (start, end) in ports.items():
-        away = SIDE if end[0] > start[0] else -SIDE
-        bends[key] = (start[0] + away, start[1]), (end[0] - away, end[1])
-        for name, (x, y) in zip(("from", "to"), bends[key], strict=True):
-            drawing.node(f"{key} {name}", pos=f"{x:.1f},{-y:.1f}", width="0.01", height="0.01")
-        drawing.edge(f"{key} from", f"{key} to", id=key, arrowhead="none")
-    answer = json.loads(ask(str(drawing.source)))
-    found = {}
-    for one in answer.get("edges", ()):
-        key = one["id"]
-        points = [_point(word) for word in one["pos"].split() if word[0] not in "es"]
-        start, end = ports[key]
-        points[0], points[-1] = bends[key]
-        found[key] = (
-            start,
-            _third(start, points[0]),
-            _third(points[0], start),
-            *points,
-            _third(points[-1], end),
-            _third(end, points[-1]),
-            end,
-        )
-    return found
+        drawing.node(f"{number}", pos=middle, width=f"{spot.width / 72:.3f}", height=f"{spot.height / 72:.3f}")
+    for name, (x, y) in (("from", first), ("to", last)):
+        drawing.node(name, pos=f"{x:.1f},{-y:.1f}", width="0.01", height="0.01")
+    drawing.edge("from", "to", arrowhead="none")
+    [answer] = json.loads(ask(str(drawing.source)))["edges"]
+    points = [first, *[_point(word) for word in answer["pos"].split() if word[0] not in "es"][1:-1], last]
+    return (start, _third(start, first), _third(first, start), *points, _third(last, end), _third(end, last), end)
 
 
 def _third(one: Point, other: Point) -> Point:

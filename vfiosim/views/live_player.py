@@ -23,8 +23,8 @@ class LivePlayer(anywidget.AnyWidget):
     `highlight` are names of objects to bring out: one with its arrows, or several with the arrows between them. `picked`
     are the names of the objects that the reader has clicked: one at a time, or while `selecting` several, each click
     (or Enter on a node that has the focus) adds one or takes it away. `shown` are the views that
-    the reader has open, of "graph", "lanes", "counters", "source". With `steady`, what stays in the picture when another trace
-    comes stays where it is; other options are those of `show`.
+    the reader has open, of "graph", "lanes", "counters", "source". Options are those of `show`; without an `atlas` it has a map
+    of its own, so that what stays in the picture when another trace comes stays where it is.
     Where no widgets can be shown the output has the player of `show`, a picture and the steps as text.
     """
 
@@ -39,8 +39,9 @@ class LivePlayer(anywidget.AnyWidget):
     drawing = traitlets.Dict().tag(sync=True)
     itself = traitlets.Unicode().tag(sync=True)  # the name by which the page finds it
 
-    def __init__(self, trace: Trace, *, step: int = 0, steady: bool = False, **options: Any) -> None:
-        self._options = {**options, "atlas": Atlas() if steady else None}
+    def __init__(self, trace: Trace, *, step: int = 0, atlas: Atlas | None = None, **options: Any) -> None:
+        self._atlas = atlas or Atlas()
+        self._options = {**options, "atlas": self._atlas}
         self.player = Player(trace, step=step, **self._options)
         self._edition = 0
         name = secrets.token_hex(16)
@@ -75,8 +76,7 @@ class LivePlayer(anywidget.AnyWidget):
 
     def forget(self) -> None:
         """What is shown next need not be like what was shown before."""
-        if self._options["atlas"] is not None:
-            self._options["atlas"].forget()
+        self._atlas.forget()
 
     def _draw(self) -> None:
         """Draw the counters, if the reader looks at them: it takes longer than all the rest."""

@@ -52,8 +52,9 @@ class Drawing:
         found: dict[Arrow, Place] = {}
         for arrow in self._arrows:
             if arrow.sort == "counted":
-                uses = arrow.holder.startswith("thread ") and arrow.target.startswith("file ")
-                found[arrow] = self._field(arrow) or (arrow.holder, "file" if uses else arrow.reason)
+                kind, _, _ = arrow.target.partition(" ")
+                name = kind if arrow.holder.startswith("thread ") else arrow.reason  # a variable of the running code
+                found[arrow] = self._field(arrow) or (arrow.holder, name)
             else:
                 found[arrow] = arrow.holder, arrow.reason
         return found
@@ -69,7 +70,7 @@ class Drawing:
         numbered = [name for name in own if f" {name[1]} " in f" {arrow.reason} "]
         if arrow.holder.startswith("fds "):
             return numbered[0] if numbered else None
-        return (numbered or own or [None])[0]
+        return next(iter(numbered or own), None)
 
     def _tell(self) -> dict[Place, _Card]:
         """Counters that somebody in the picture has a share of, all that changes, and what the checks look at."""
@@ -102,16 +103,20 @@ class Drawing:
             stub = f"{card.key}s" if card.sort == "count" else ""
             rows.append(Row(card.key, card.oid, card.cell, card.sort, wide, stub))
         kind, _, label = shorten(oid).partition(" ")
-        homes = [story.things[part].home for part in reversed(parts) if part in story.things]
-        return Node(
-            key,
-            oid,
-            kind,
-            label,
-            next((home for home in homes if home not in ("", "fs")), "".join(homes[-1:])),
-            tuple(parts),
-            tuple(rows),
-        )
+        return Node(key, oid, kind, label, self._home(parts), tuple(parts), tuple(rows))
+
+    def _home(self, parts: list[str]) -> str:
+        """The subsystem that a box belongs to: a file that of what it was opened for."""
+        things = self._story.things
+        homes = [things[part].home for part in reversed(parts) if part in things]
+        if parts[0].startswith("file "):
+            targets = [
+                target
+                for (holder, target), names in self._story.pointing.items()
+                if holder == parts[0] and "private_data" in names
+            ]
+            homes[:0] = [things[target].home for target in targets if target in things]
+        return next((home for home in homes if home not in ("", "fs")), homes[-1] if homes else "")
 
     def _in_order(self, oid: str, parts: list[str]) -> Iterable[_Card]:
         """Counters first, then as declared; of a call the fields of its argument, then the rest; descriptors by number."""
@@ -148,7 +153,7 @@ class Drawing:
         changes = tuple(moments.after(change) for change in self._story.changes)
         read: list[tuple[str, ...]] = [()] * len(changes)
         for look in self._looks:
-            if key := self._keys.get((look.oid, look.cell)):
+            if key := self._keys.get((look.oid, look.cell)) or self.box(look.oid):  # what has no row is read in its box
                 read[look.place + 1] = (key,)
         return Graph(self.nodes, edges, changes, tuple(read), tuple(self._story.at_step))
 
@@ -239,4 +244,4 @@ class _Moments:
                 who = "; ".join(
                     f"{arrow.holder} ({arrow.reason}){f' ×{n}' if n > 1 else ''}" for arrow, n in hidden.items()
                 )
-                shown[row.stub] = f"+{sum(hidden.values())}: {who}"
+                shown[row.stub] = f"{sum(hidden.values()):+d}: {who}"

@@ -56,5 +56,7 @@ class Running:
                 value = int.from_bytes(data, "little", signed=one.signed)
                 told[one.name] = hex(value) if abs(value) >= 1 << 16 else str(value)
         told = dict([*told.items()][:MOST])
-        extra = {"holds": ", ".join(self.holds.values()), "check": self.check, "result": self.result}
+        names = [*self.holds.values()]
+        held = f"{names[-1]} +{len(names) - 1}" if len(names) > 1 else "".join(names)
+        extra = {"holds": held, "check": self.check, "result": self.result}
         return told | {name: text for name, text in extra.items() if text}

@@ -9,6 +9,7 @@ from typing import Any
 
 from ...machine import Machine
 from ...topology import Topology
+from ...views.atlas import Atlas
 from .. import controls as widgets
 from ..alive import Alive
 from ..fields import BadInput
@@ -60,7 +61,7 @@ class Sandbox(Still):
         self.listeners: list[Callable[[Any], None]] = []
         self.guard = Guard(lambda: self._say("A click came while a run was under way; it was ignored.", "wrong"))
         self._make_controls()
-        self.stage = Stage(self.run.shown(), idle=False, steady=True, **options)
+        self.stage = Stage(self.run.shown(), idle=False, **{"atlas": Atlas(), **options})
         super().__init__([style(), *self._arranged(by_hand=start is not None)])
         self.add_class("vfiosim-lab")
         self.add_class("vfiosim-sandbox")
