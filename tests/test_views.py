@@ -57,7 +57,7 @@ def arrows(svg: str) -> dict[str, str]:
 def row(svg: str, oid: str, cell: str) -> str:
     for group in node(svg, oid).findall(f"{SVG}g"):
         name, value = group.findall(f"{SVG}text")[:2]
-        if name.text == cell:
+        if (name.text or "") == cell:
             return value.text or ""
     raise KeyError(cell)
 
@@ -171,7 +171,7 @@ def test_a_running_call_shows_its_argument_its_last_check_its_lock_and_its_resul
 
 def test_what_a_check_has_looked_at_is_lit_up() -> None:
     svg = svg_at(bind(), 7)
-    lit = {part.findtext(f"{SVG}text") for part in parts(svg).values() if "read" in words(part)}
+    lit = {part.findtext(f"{SVG}text") for part in parts(svg).values() if {"read", "row"} <= words(part)}
     assert lit == {"access_granted", "vf_token"}
 
 
@@ -204,7 +204,7 @@ def test_calls_that_take_turns_share_one_node() -> None:
         house.run(hold(house.door.users, thread, "touches it"), "helper")
         house.engine.run(thread)
     threads = [part.attrib["data-oid"] for part in parts(svg_at(house.trace)).values() if "data-oid" in part.attrib]
-    assert [oid for oid in threads if oid.startswith("thread ")] == ["thread ann"]
+    assert [oid for oid in threads if oid.startswith("thread ")] == ["thread ann", "thread helper"]
 
 
 def test_an_object_that_was_freed_stays_in_the_picture_while_somebody_points_at_it() -> None:

@@ -46,6 +46,7 @@ export class GraphView {
       : [0, 0, 0, 1];
     this.sized(wide, high);
     this.trees = data.trees;
+    this.harmed = data.harmed;
     if (!data.svg) this.root.append(element("p", { class: "hint" }, data.hint), this.tree = element("pre"));
     else this.reach(this.root.querySelector("svg"));
     if (!matchMedia("(prefers-reduced-motion: reduce)").matches) this.glide(before);
@@ -95,7 +96,7 @@ export class GraphView {
   }
 
   /** @param {import("./run.js").Moment} moment */
-  show({ now, was, touched, read, frame }) {
+  show({ now, was, touched, read, frame, step, told }) {
     if (this.trees) this.tree.textContent = this.trees[frame] || "";
     const marked = [];
     for (const key of new Set([...touched, ...this.marked, ...Object.keys(was)])) {
@@ -106,6 +107,8 @@ export class GraphView {
     for (const key of this.read) this.elements.get(key)?.classList.remove("read");
     for (const key of read) this.elements.get(key)?.classList.add("read");
     this.read = read;
+    for (const part of this.root.querySelectorAll(".harmed")) part.classList.remove("harmed");
+    for (const key of told && frame === told.frame ? this.harmed[step - 1] : []) this.elements.get(key)?.classList.add("harmed");
     this.stop();
   }
 

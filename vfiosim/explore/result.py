@@ -10,6 +10,7 @@ from itertools import groupby
 from typing import Any
 
 from ..as_code import program_of
+from ..invariants import cells_of
 from ..machine import Machine
 from ..trace import Trace
 
@@ -63,7 +64,9 @@ class Witness:
     def trace(self) -> Trace:
         """What happened, from the first effect of the lanes on; the last step tells what is broken then."""
         whole = self.machine.trace
-        return whole[self._steps_before() :].ending_in(self.what)
+        return whole[self._steps_before() :].ending_in(
+            self.what, cells=lambda what: cells_of(self.machine.engine, what, self.machine.expected)
+        )
 
     @property
     def replay(self) -> str:

@@ -19,6 +19,6 @@ That no reference is lost or given back twice is looked at for every count there
 """
 
 from . import iommu, vfio
-from .rules import INVARIANTS, Invariant, check
+from .rules import INVARIANTS, Invariant, cells_of, check
 
-__all__ = ["INVARIANTS", "Invariant", "check", "iommu", "vfio"]
+__all__ = ["INVARIANTS", "Invariant", "cells_of", "check", "iommu", "vfio"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -55,11 +56,32 @@ def invariant(
 
 def check(engine: Engine, more: Iterable[Invariant] = ()) -> list[str]:
     """Every broken invariant, in words, of all and of those in `more`; an empty list if all is well. It only looks."""
-    rules = [*INVARIANTS, *more]
-    found, rests = list(engine.violations), idle(engine)
+    return [*engine.violations, *(sentence for sentence, _ in _all_broken(engine, more))]
+
+
+def cells_of(engine: Engine, sentence: str, more: Iterable[Invariant] = ()) -> tuple[str, ...]:
+    """The paths of the cells between which `sentence`, one of those of `check`, says that there is a contradiction.
+
+    They are what the broken invariant reads of its object, and of the others that the sentence names; none for another sentence.
+    """
+    for said, read in _all_broken(engine, more):
+        if said == sentence:
+            named = [
+                thing for thing in engine.objects.values() if re.search(rf"{re.escape(thing.oid)}(?![\w#])", sentence)
+            ]
+            return tuple(
+                dict.fromkeys(f"{thing.oid}.{cell}" for kind, cell in read for thing in named if thing.kind == kind)
+            )
+    return ()
+
+
+def _all_broken(engine: Engine, more: Iterable[Invariant]) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+    """Each broken invariant in words, and what it reads, as kinds and fields."""
+    rules, rests = [*INVARIANTS, *more], idle(engine)
     about: dict[type[KObject], list[Invariant]] = {}
     for thing in list(engine.objects.values()):
-        found += _broken_references(thing)
+        for cell, sentence in _broken_references(thing):
+            yield sentence, [(thing.kind, cell)]
         kind = type(thing)
         if kind not in about:
             about[kind] = [
@@ -70,20 +92,27 @@ def check(engine: Engine, more: Iterable[Invariant] = ()) -> list[str]:
         for invariant in about[kind]:
             lock = invariant.lock(thing)
             if lock is None or lock.holder is None:
-                found += invariant.broken(engine, thing)
-    return found
+                for sentence in invariant.broken(engine, thing):
+                    yield sentence, [_field(read) for read in invariant.reads]
 
 
-def _broken_references(thing: KObject) -> Broken:
-    """Every reference has a holder that lives, and is given back once."""
+def _field(read: Read) -> tuple[str, str]:
+    """The kind and the field that an invariant reads, see `Invariant.reads`."""
+    path = read if isinstance(read, str) else read[0]
+    kind, _, cell = path.partition(" ")[0].partition(".")
+    return kind, cell
+
+
+def _broken_references(thing: KObject) -> Iterator[tuple[str, str]]:
+    """Every reference has a holder that lives, and is given back once: the count, and what is wrong with it."""
     for cell in thing.cells():
         if not isinstance(cell, Count):
             continue
         for (holder, reason), n in cell.held.items():
             if n < 0:
-                yield f"{holder.oid} gave back {-n} more of {cell.path} than it had taken ({reason})"
+                yield cell.name, f"{holder.oid} gave back {-n} more of {cell.path} than it had taken ({reason})"
             elif holder.freed or (isinstance(holder, Thread) and holder.ended):
-                yield f"{holder.oid} is gone, but {cell.path} still counts it ({reason}): a lost reference"
+                yield cell.name, f"{holder.oid} is gone, but {cell.path} still counts it ({reason}): a lost reference"
 
 
 def idle(engine: Engine) -> bool:

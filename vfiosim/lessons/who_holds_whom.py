@@ -12,6 +12,7 @@ from .who_holds_whom_questions import CHECK, QUESTIONS
 
 __all__ = ["bound_program", "exercise", "holders", "order", "predict", "quiz"]
 
+
 def predict(name: str) -> Prediction:
     """One of the questions of the lesson. Raises ValueError for a name that it does not have."""
     if name not in QUESTIONS:

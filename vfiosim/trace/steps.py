@@ -61,7 +61,7 @@ class Step(Place):
 
     A step may cover none, then its `first` is behind its `last`: a thread only waits (`waits`), dies of an oops, or
     says what it is about to check and is refused at once, or tells what is broken after the step before it. `refused` is
-    an errno, or "oops", "use after free", "warning", "broken".
+    an errno, or "oops", "use after free", "warning", "broken"; `harmed` are the paths of the cells that contradict each other then.
     `file`, `line` and `source` are where it begins.
     """
 
@@ -75,15 +75,16 @@ class Step(Place):
     refused: str = ""
     waits: bool = False
     changes: tuple[Changed, ...] = ()
+    harmed: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.index + 1:3} {self.phase:8} {self.thread}: {self.sentence}"
 
 
-def breakage(after: Step, sentence: str) -> Step:
+def breakage(after: Step, sentence: str, harmed: tuple[str, ...] = ()) -> Step:
     """A step without effects that tells what is broken after another step, and what that step has changed."""
     first, index = after.last + 1, after.index + 1
-    return replace(after, index=index, first=first, sentence=sentence, refused="broken", waits=False)
+    return replace(after, index=index, first=first, sentence=sentence, refused="broken", waits=False, harmed=harmed)
 
 
 def take(state: State, micro: MicroStep) -> None:

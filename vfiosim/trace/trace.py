@@ -98,13 +98,16 @@ class Trace:
         renumbered = tuple(replace(step, index=step.index - first) for step in steps)
         return self._part(Trace(self.at_micro(steps[0].first - 1), micro, renumbered), first)
 
-    def ending_in(self, *broken: str) -> Trace:
-        """The same, with a step at its end for each of these sentences about what is broken now, unless a step says it already."""
+    def ending_in(self, *broken: str, cells: Callable[[str], tuple[str, ...]] = lambda _: ()) -> Trace:
+        """The same, with a step at its end for each of these sentences about what is broken now, unless a step says it already.
+
+        `cells` tells of a sentence which cells contradict each other, by their paths.
+        """
         steps = [*self.steps]
         said = {step.sentence.rstrip(".").casefold() for step in steps if step.refused}
         for what in broken if steps else ():
             if what and what.casefold() not in said:
-                steps.append(breakage(steps[-1], f"{what}."))
+                steps.append(breakage(steps[-1], f"{what}.", cells(what)))
         return self._part(Trace(self.start, self.micro, tuple(steps)), 0)
 
     def _part(self, part: Trace, first: int) -> Trace:

@@ -5,9 +5,8 @@ Columns from left to right: programs, files, devices, groups, the IOMMU; in each
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import NamedTuple
 
 from .graph import Graph, Node, Row
@@ -30,12 +29,27 @@ COLUMNS = {
     **dict.fromkeys(("iommu_group", "device", "driver", "iopt_pages", "driver_private", "devtmpfs"), IOMMU),
 }  # of all other kinds: DEVICES
 BANDS = ("vfio", "iommufd", "kvm")
-BIND = {
-    FILES: (("file vfio0#1", 8), ("file iommu#1", 6)),
-    DEVICES: (("vfio_device vfio0", 13), ("iommufd_device 1", 5)),
-    GROUPS: (("vfio_device_set vfio0", 3), ("vfio_group 1", 6), ("iommufd_group 1", 4)),
-    IOMMU: (("iommu_group 1", 5),),
-}  # what a bind is about: a map for lessons
+BIND = (
+    *("file vfio0#1", "file iommu#1", "vfio_device vfio0", "iommufd_device 1"),
+    *("vfio_device_set vfio0", "vfio_group 1", "iommufd_group 1", "iommu_group 1"),
+)  # what a bind is about: a map for lessons
+ROOM = {
+    "fds": 8,
+    "thread": 15,
+    "file": 6,
+    "file vfio": 10,
+    "file iommu": 6,
+    "file kvm-vfio": 8,
+    "vfio_device": 14,
+    "iommufd_device": 6,
+    "vfio_device_set": 3,
+    "vfio_group": 7,
+    "iommufd_group": 5,
+    "iommu_group": 6,
+    "iommufd_ioas": 10,
+    "iommufd_hwpt_paging": 8,
+    "kvm": 4,
+}  # lines, titles and rows, that a box may come to have, by kind or by what a file is of
 LEAST = 8.0  # between two boxes of a column where one of them has grown
 MANY = 24  # places that are kept for what is not in the picture
 
@@ -101,11 +115,11 @@ def band(node: Node) -> int:
 class Atlas:
     """The map of a notebook, or of a bench: an object that has had a place on it has the same place again.
 
-    `kept` are lines (titles and rows) that objects get from the start, by column; without, the first picture makes the map. What
-    comes later gets the first free place in its column. What has not been seen for long loses its place when there are many.
+    `kept` are names of objects that have a place from the start. What comes later gets the first free place in its column, with
+    room for the rows that it may come to have. What has not been seen for long loses its place when there are many.
     """
 
-    def __init__(self, kept: Mapping[int, Sequence[tuple[str, int]]] = MappingProxyType({})) -> None:
+    def __init__(self, kept: Sequence[str] = ()) -> None:
         self._kept = kept
         self.forget()
 
@@ -114,20 +128,19 @@ class Atlas:
         self.shown: tuple[str, ...] = ()  # the names of the boxes of the last picture
         self._widths = [*WIDTHS]
         self._places: dict[str, _Place] = {}  # by name
-        for number, names in self._kept.items():
-            top = 0.0
-            for oid, lines in names:
-                self._places[oid] = _Place(number, top, top + lines * ROW + 6)
-                top += lines * ROW + 6 + GAP
+        for oid in self._kept:
+            self._add(oid, COLUMNS.get(oid.partition(" ")[0], DEVICES), _room(oid))
 
     def place(self, graph: Graph) -> dict[str, Spot]:
         """The places of the boxes of a graph, by key."""
         for node in graph.nodes:
             self._widths[column(node)] = max(self._widths[column(node)], round(size(node)[0]))
         self._thin(graph)
-        fresh = sorted((node for node in graph.nodes if not self._stays(node)), key=lambda node: (band(node), _rank(node)))
-        put = self._add if self._places else self._begin
-        put(fresh)
+        for node in sorted(graph.nodes, key=lambda node: (band(node), _rank(node))):
+            if node.oid in self._places:
+                self._grow(node.oid, size(node)[1])
+            else:
+                self._add(node.oid, column(node), max(size(node)[1], _room(node.oid)))
         lefts = [sum(self._widths[:number]) + CHANNEL * number for number in range(len(WIDTHS))]
         spots = {}
         for node in graph.nodes:
@@ -138,47 +151,60 @@ class Atlas:
 
     def _thin(self, graph: Graph) -> None:
         """Places that nobody has needed for long are free again."""
-        needed = {node.oid for node in graph.nodes} | {oid for names in self._kept.values() for oid, _ in names}
+        needed = {*self._kept, *(node.oid for node in graph.nodes)}
         idle = [oid for oid in self._places if oid not in needed]
         for oid in idle[: max(len(idle) - MANY, 0)]:
             del self._places[oid]
 
-    def _stays(self, node: Node) -> bool:
-        """Has it a place, and is that large enough, or can it grow there?"""
-        there = self._places.get(node.oid)
-        if there is None:
-            return False
-        bottom = there.top + size(node)[1]
-        below = [
-            one.top
-            for oid, one in self._places.items()
-            if oid != node.oid and one.column == there.column and one.top >= there.bottom
-        ]
-        if bottom > there.bottom and below and min(below) < bottom + LEAST:
-            del self._places[node.oid]
-            return False
-        self._places[node.oid] = there._replace(bottom=max(there.bottom, bottom))
-        return True
+    def _add(self, oid: str, number: int, height: float) -> None:
+        """At the first free place of a column."""
+        start = 0.0
+        for one in self._column(number):
+            if start + height + GAP <= one.top:
+                break
+            start = max(start, one.bottom + GAP)
+        self._places[oid] = _Place(number, start, start + height)
 
-    def _begin(self, nodes: Collection[Node]) -> None:
-        """Each column from above: VFIO, iommufd, KVM."""
-        ends: dict[int, tuple[float, int]] = {}
-        for node in nodes:
-            number = column(node)
-            end, above = ends.get(number, (-GAP, band(node)))
-            start = end + (GAP if above == band(node) else BAND)
-            self._places[node.oid] = _Place(number, start, start + size(node)[1])
-            ends[number] = start + size(node)[1], band(node)
+    def _grow(self, oid: str, height: float) -> None:
+        """A box that needs more than its place pushes down what stands below it, no farther than it has to."""
+        there = self._places[oid]
+        bottom = there.top + height
+        if bottom <= there.bottom:
+            return
+        self._places[oid] = there._replace(bottom=bottom)
+        for one in self._column(there.column):
+            if there.top < one.top < bottom + LEAST:
+                [name] = [name for name, place in self._places.items() if place == one]
+                moved = bottom + GAP - one.top
+                self._places[name] = one._replace(top=one.top + moved, bottom=one.bottom + moved)
+                bottom = one.bottom + moved
 
-    def _add(self, nodes: Collection[Node]) -> None:
-        for node in nodes:
-            number, height = column(node), size(node)[1]
-            start = 0.0
-            for one in sorted((one for one in self._places.values() if one.column == number), key=lambda one: one.top):
-                if start + height + GAP <= one.top:
-                    break
-                start = max(start, one.bottom + GAP)
-            self._places[node.oid] = _Place(number, start, start + height)
+    def _column(self, number: int) -> list[_Place]:
+        return sorted((one for one in self._places.values() if one.column == number), key=lambda one: one.top)
+
+
+def tight(graph: Graph) -> dict[str, Spot]:
+    """The places of the boxes of a picture that stands alone: in each column from above VFIO, iommufd, KVM, without gaps."""
+    widths = [*WIDTHS]
+    for node in graph.nodes:
+        widths[column(node)] = max(widths[column(node)], round(size(node)[0]))
+    ends: dict[int, tuple[float, int]] = {}
+    spots = {}
+    for node in sorted(graph.nodes, key=lambda node: (band(node), _rank(node))):
+        number = column(node)
+        end, above = ends.get(number, (-GAP, band(node)))
+        top = end + (GAP if above == band(node) else BAND)
+        left = sum(widths[:number]) + CHANNEL * number
+        spots[node.key] = Spot(left, top, widths[number], size(node)[1])
+        ends[number] = top + size(node)[1], band(node)
+    return spots
+
+
+def _room(oid: str) -> float:
+    """How high the place of an object is to be."""
+    kind, _, label = oid.partition(" ")
+    of = label.partition("#")[0].rstrip("0123456789")
+    return ROOM.get(f"{kind} {of}", ROOM.get(kind, 0)) * ROW + 6
 
 
 class _Place(NamedTuple):

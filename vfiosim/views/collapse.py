@@ -81,7 +81,7 @@ class _Merged:
             )
             shown = fresh
         looks = tuple(tuple(key for key in keys if key not in gone) for keys in self._old.looks)
-        return Graph(tuple(nodes), tuple(edges), tuple(changes), looks, self._old.at_step)
+        return Graph(tuple(nodes), tuple(edges), tuple(changes), looks, self._old.at_step, self._old.harmed)
 
     def _living(self, now: Frame) -> Frame:
         """What is shown of the boxes of groups."""

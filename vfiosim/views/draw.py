@@ -41,13 +41,14 @@ def svg(
     was: Frame | None = None,
     *,
     read: Collection[str] = (),
+    harmed: Collection[str] = (),
     name: str = "g",
     about: str = "",
     whole: bool = True,
 ) -> str:
     """The graph at the moment `now`; differences from `was` are marked. Ids begin with `name`; `about` says it in words.
 
-    `read` are the keys of rows that were looked at in between.
+    `read` are the keys of rows that were looked at in between, `harmed` those of rows that contradict each other now.
     `whole`: also what is not to be seen at this moment, for a script that will show it at another one.
     """
     looks = {key: look(now.get(key, ""), (now if was is None else was).get(key, "")) for key in _keys(graph)}
@@ -55,7 +56,7 @@ def svg(
         looks = {key: one for key, one in looks.items() if one.mark != "off"}
     ports = {edge.row: layout.edges[edge.key][0][0] for edge in graph.edges if edge.row}
     nodes = "".join(
-        _Box(node, layout.nodes[node.key], looks, ports, read).svg(name, now)
+        _Box(node, layout.nodes[node.key], looks, ports, read, harmed).svg(name, now)
         for node in graph.nodes
         if node.key in looks
     )
@@ -87,9 +88,22 @@ class _Box:
     """A box with its titles and rows."""
 
     def __init__(
-        self, node: Node, spot: Spot, looks: dict[str, Look], ports: dict[str, float], read: Collection[str]
+        self,
+        node: Node,
+        spot: Spot,
+        looks: dict[str, Look],
+        ports: dict[str, float],
+        read: Collection[str],
+        harmed: Collection[str],
     ) -> None:
-        self._node, self._spot, self._looks, self._ports, self._read = node, spot, looks, ports, read
+        self._node, self._spot, self._looks, self._ports, self._read, self._harmed = (
+            node,
+            spot,
+            looks,
+            ports,
+            read,
+            harmed,
+        )
 
     def svg(self, name: str, now: Frame) -> str:
         """The box; what is about one row is in the group of that row."""
@@ -122,7 +136,7 @@ class _Box:
 
     def _row(self, row: Row, top: float) -> str:
         shown, spot = self._looks[row.key], self._spot
-        read = " read" if row.key in self._read else ""
+        read = (" read" if row.key in self._read else "") + (" harmed" if row.key in self._harmed else "")
         end = spot.right - PADDING
         return (
             f'<g data-key="{row.key}" class="row row-{row.sort} {shown.mark}{read}">'

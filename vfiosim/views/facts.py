@@ -31,8 +31,8 @@ class Line(NamedTuple):
 class Arrow(NamedTuple):
     """Somebody refers to somebody.
 
-    `sort` is "counted" (`via` is the counter), "owns" or "weak" (the pointer), "waits" (the lock or count that is waited for)
-    or "held" (a lock that is waited for, and who has it).
+    `sort` is "counted" (`via` is the counter), "owns" or "weak" (the pointer), "waits" (the lock or count that is waited for),
+    "held" (a lock that is waited for, and who has it), or "harm" (a thread and the freed memory that it touches).
     """
 
     sort: str
@@ -68,6 +68,7 @@ class Story:
         self._about: dict[str, Facts] = {}
         self._lanes = lanes(trace)
         self._running: dict[str, Running] = {}  # by lane
+        self._harm: Facts = {}
         self._follow(trace)
         self.lasting = self._lasting()
         for other in reversed([*room]):
@@ -99,6 +100,8 @@ class Story:
         if lane not in self._running or self._running[lane].call != micro.call:
             self._running[lane] = Running(micro.call)
         self._running[lane].follow(micro)
+        if path := touched(micro):
+            self._harm[Arrow("harm", lane, path.rpartition(".")[0], path.rpartition(".")[2], "touches")] = "1"
 
     def _look(self, state: State, touched: list[str]) -> None:
         """Compare the facts about these objects with what was known of them."""
@@ -117,7 +120,11 @@ class Story:
         self.changes.append(change)
 
     def _calls(self) -> Facts:
-        facts: Facts = {}
+        facts: Facts = {
+            arrow: text
+            for arrow, text in self._harm.items()
+            if isinstance(arrow, Arrow) and arrow.holder in self._running
+        }
         for lane, run in self._running.items():
             facts[Box(lane)] = "alive"
             facts.update({Line(lane, name, "value"): text for name, text in run.rows().items()})
@@ -215,6 +222,12 @@ def lanes(trace: Trace) -> dict[str, str]:
         if ended:
             taken.discard(lane[thread])
     return lane
+
+
+def touched(micro: MicroStep) -> str:
+    """The path of the cell of freed memory that an effect touches, "" if it touches none."""
+    kind, _, what = micro.wrong.partition(": ")
+    return what.partition(" touches ")[2] if kind == "use after free" else ""
 
 
 def pointed_by(thing: ObjectState) -> Iterator[tuple[str, str]]:

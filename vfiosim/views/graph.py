@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from ..trace import Trace
-from .facts import Arrow, Box, Story
-from .looks import looks, refused
+from .facts import Arrow, Box, Story, touched
+from .looks import checked, looks, refused
 
 Frame = dict[str, str]
 
@@ -90,6 +90,7 @@ class Graph:
     changes: tuple[Frame, ...]
     looks: tuple[tuple[str, ...], ...]
     at_step: tuple[int, ...]  # the number of the frame after each step
+    harmed: tuple[tuple[str, ...], ...] = ()  # the rows of each step that contradict each other, or are freed memory
 
     def frame(self, number: int) -> Frame:
         """The texts of all keys at one moment."""
@@ -123,10 +124,19 @@ def graph(
     from .rows import Drawing  # it is made of what is declared here
 
     story = Story(trace, (room,) if isinstance(room, Trace) else room)
-    seen = looks(trace)
     inside = _owners(story)
     chosen = _choose(story, inside, only, hide, idle, rest, refused(trace))
-    return Drawing(story, chosen, inside, seen).graph()
+    return Drawing(story, chosen, inside, checked(trace), harmed(trace)).graph(looks(trace))
+
+
+def harmed(trace: Trace) -> list[tuple[str, ...]]:
+    """By step, the paths of the cells that contradict each other then, or of the freed memory that it touches."""
+    base = trace.micro[0].index if trace.micro else 0
+    micros = (trace.micro[step.first - base : step.last - base + 1] for step in trace)
+    return [
+        (*step.harmed, *filter(None, (touched(micro) for micro in some)))
+        for step, some in zip(trace, micros, strict=True)
+    ]
 
 
 def _owners(story: Story) -> dict[str, str]:
@@ -191,12 +201,12 @@ def _choose(
     while len(busy) > before:  # and who holds these, and who holds those
         before = len(busy)
         busy |= {arrow.holder for arrow in keeping if arrow.target in busy}
+    calls = {oid for oid in nodes if oid.startswith("thread ")}
     if (
-        not busy & known
-    ):  # nothing changes: what was shown before, or what the programs have; a whole machine is too small to read
-        busy = {oid for oid in nodes if oid in rest} or _held_by(
-            {oid for oid in nodes if oid.startswith("fds ")}, keeping
-        )
+        not busy & known - calls
+    ):  # nothing changes: what was shown before, or what the programs have; a whole machine is too much
+        programs = {oid for oid in nodes if oid.startswith("fds ")}
+        busy = calls | ({oid for oid in nodes if oid in rest} - calls or _held_by(programs, keeping))
     return [oid for oid in nodes if oid in busy] or nodes
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeAlias
 
-from .atlas import CHANNEL, Atlas, Spot, column
+from .atlas import CHANNEL, Atlas, Spot, column, tight
 from .graph import Edge, Graph, Node
 
 MARGIN = 6.0
@@ -40,7 +40,7 @@ class Layout:
 
 
 def lay_out(graph: Graph, atlas: Atlas | None = None) -> Layout | None:
-    """The layout of a graph on a map, or on one of its own; None if there is no Graphviz, or nothing to lay out.
+    """The layout of a graph on a map, or of one that stands alone; None if there is no Graphviz, or nothing to lay out.
 
     On a map what had a place keeps it.
     """
@@ -50,7 +50,7 @@ def lay_out(graph: Graph, atlas: Atlas | None = None) -> Layout | None:
         return None
     if not graph.nodes:
         return None
-    spots = (atlas or Atlas()).place(graph)
+    spots = tight(graph) if atlas is None else atlas.place(graph)
     return _led(graph.nodes, graph.edges, tuple(spots.items()), ask)
 
 

@@ -30,15 +30,20 @@ def looks(trace: Trace) -> list[Look]:
     return found
 
 
+def checked(trace: Trace, refused: bool = False) -> list[Look]:
+    """The reads on which the checks of a trace rest; with `refused` those checks only that refused."""
+    known = {look.place: look for look in looks(trace)}
+    found = {}
+    for place, micro in enumerate(trace.micro):
+        if micro.operation in CHECKS and (micro.refused or not refused):
+            found.update({at: known[at] for at in _before(trace.micro, place) if at in known})
+    return list(found.values())
+
+
 def refused(trace: Trace) -> set[str]:
     """The objects that were looked at for a check that refused, and those that were found there."""
-    seen: set[str] = set()
-    known = {look.place: look for look in looks(trace)}
-    for place, micro in enumerate(trace.micro):
-        if micro.refused and micro.operation in CHECKS:
-            for look in (known[at] for at in _before(trace.micro, place) if at in known):
-                seen |= {look.oid, look.found} if " " in look.found else {look.oid}
-    return seen
+    seen = checked(trace, refused=True)
+    return {look.oid for look in seen} | {look.found for look in seen if " " in look.found}
 
 
 def _before(micros: tuple[MicroStep, ...], place: int) -> list[int]:

@@ -116,7 +116,8 @@ class Player:
         about = self.trace[number - 1].sentence if number else "Before the first step."
         name = f"v{secrets.token_hex(4)}"
         read = self.graph.read(self._frame(max(before, 0)), self._frame(number))
-        return svg(self.graph, self.layout, now, was, read=read, name=name, about=about, whole=whole)
+        harmed = self.graph.harmed[number - 1] if number else ()
+        return svg(self.graph, self.layout, now, was, read=read, harmed=harmed, name=name, about=about, whole=whole)
 
     @property
     def _hint(self) -> str:
@@ -150,6 +151,7 @@ class Player:
             "parts": self._parts(),
             "changes": self.graph.changes,
             "looks": self.graph.looks,
+            "harmed": self.graph.harmed,
             "steps": steps,
             "effects": effects,
             "places": sources.places,

@@ -27,8 +27,16 @@ class _Card:
 class Drawing:
     """The boxes of these objects, with what is to be told of them."""
 
-    def __init__(self, story: Story, chosen: Collection[str], inside: dict[str, str], looks: Collection[Look]) -> None:
-        self._story, self._looks = story, looks
+    def __init__(
+        self,
+        story: Story,
+        chosen: Collection[str],
+        inside: dict[str, str],
+        asked: Collection[Look],
+        harmed: Collection[tuple[str, ...]],
+    ) -> None:
+        self._story, self._asked, self._harms = story, asked, harmed
+        self._harmed = {(path.rpartition(".")[0], path.rpartition(".")[2]) for paths in harmed for path in paths}
         self._box = {oid: inside.get(oid, oid) for oid in {**dict.fromkeys(chosen), **inside}}
         self._chosen = {oid: f"n{number}" for number, oid in enumerate(chosen)}
         self._arrows = [one for one in story.arrows() if self._is_drawn(one)]
@@ -79,10 +87,12 @@ class Drawing:
             cards.setdefault(place, _Card(*place, "pointer", {NULL: None}))
             if arrow.sort == "counted":
                 cards.setdefault((arrow.target, arrow.via), _Card(arrow.target, arrow.via, "count"))
+            elif arrow.sort == "harm":
+                cards.setdefault((arrow.target, arrow.via), _Card(arrow.target, arrow.via, "value", {"freed": None}))
             elif arrow.sort in ("waits", "held"):
                 locked = arrow.target if arrow.sort == "waits" else arrow.holder
                 cards.setdefault((locked, arrow.via), _Card(locked, arrow.via, "lock"))
-        read = {(look.oid, look.cell) for look in self._looks}
+        read = {(look.oid, look.cell) for look in self._asked} | self._harmed
         for fact, texts in self._story.texts.items():
             if isinstance(fact, Line) and self._root(fact.oid) in self._chosen:
                 changes = len(self._story.lasting.get(fact, set()) - {""}) > 1 or fact.oid.startswith("thread ")
@@ -140,22 +150,28 @@ class Drawing:
     def _edge(self, number: int, arrow: Arrow) -> Edge:
         place = self._rows_of_arrows[arrow]
         row = self._keys.get(place, "")
-        into = self._keys.get((arrow.target, arrow.via), "") if arrow.sort in ("counted", "waits") else ""
+        into = self._keys.get((arrow.target, arrow.via), "") if arrow.sort in ("counted", "waits", "harm") else ""
         if arrow.sort == "held":
             row = self._keys.get((arrow.holder, arrow.via), "")
         ends = (self._chosen[self._root(arrow.holder)], self._chosen[self._root(arrow.target)])
         return Edge(f"e{number}", arrow.sort, ends[0], row, ends[1], into, arrow.reason)
 
-    def graph(self) -> Graph:
-        """The graph with its frames."""
+    def graph(self, looks: Collection[Look]) -> Graph:
+        """The graph with its frames, and with what was read before each of them."""
         edges = tuple(self._edge_of.values())
         moments = _Moments(self, edges)
         changes = tuple(moments.after(change) for change in self._story.changes)
         read: list[tuple[str, ...]] = [()] * len(changes)
-        for look in self._looks:
+        for look in looks:
             if key := self._keys.get((look.oid, look.cell)) or self.box(look.oid):  # what has no row is read in its box
                 read[look.place + 1] = (key,)
-        return Graph(self.nodes, edges, changes, tuple(read), tuple(self._story.at_step))
+        harmed = tuple(tuple(filter(None, map(self._at, paths))) for paths in self._harms)
+        return Graph(self.nodes, edges, changes, tuple(read), tuple(self._story.at_step), harmed)
+
+    def _at(self, path: str) -> str:
+        """The key of the row at this path."""
+        oid, _, cell = path.rpartition(".")
+        return self._keys.get((oid, cell), "")
 
     def edge(self, arrow: Arrow) -> Edge | None:
         """The arrow that is drawn for a fact."""

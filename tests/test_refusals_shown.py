@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from vfiosim.lab import Session
-from vfiosim.lessons import one_bind
 from vfiosim.lessons.beginnings import bound, opened
 from vfiosim.trace import Trace
 from vfiosim.views import graph, show
@@ -24,7 +23,8 @@ def device_is_bound(session: Session) -> Trace:
     return session.steps
 
 
-REFUSALS = pytest.mark.parametrize("only", [(), one_bind.BIND], ids=["all", "the lesson's view"])
+FEW = ("fds", "file vfio0#*", "vfio_device vfio0")
+REFUSALS = pytest.mark.parametrize("only", [(), FEW], ids=["all", "a few"])
 
 
 @REFUSALS
@@ -58,4 +58,4 @@ def test_what_a_check_looked_at_is_put_together_with_nothing():
 def test_a_call_that_is_refused_for_its_numbers_alone_shows_no_more_than_before():
     session = Session(start=opened)
     assert session.bind(3, iommufd=4, flags=2).result == "EINVAL"
-    assert "vfio_group 1" not in {node.oid for node in graph(session.steps, only=one_bind.BIND).nodes}
+    assert "vfio_group 1" not in {node.oid for node in graph(session.steps, only=FEW).nodes}
