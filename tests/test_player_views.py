@@ -117,8 +117,10 @@ def test_the_picture_in_words_has_all_that_is_drawn(page: Page, tmp_path: Path) 
         words = player.locator(".words").inner_text()
         for oid in player.locator(".node:not(.off)").evaluate_all("all => all.map(one => one.dataset.oid)"):
             assert oid in words
-        for label in player.locator(".label:not(.off)").evaluate_all("all => all.map(one => one.textContent)"):
-            assert label.lstrip("+− ").removeprefix("weak: ") in words
+        for row in player.locator(".row:not(.off)").evaluate_all("all => all.map(one => one.textContent)"):
+            assert row.split("+")[0].split("→")[0].rstrip("–0123456789") in words
+        for stub in player.locator(".stub:not(.off) title").evaluate_all("all => all.map(one => one.textContent)"):
+            assert stub in words
         page.keyboard.press("ArrowRight")
 
 
@@ -231,7 +233,7 @@ def test_a_node_is_followed_through_time(page: Page, tmp_path: Path) -> None:
 
 def test_an_arrow_is_followed_through_time_by_mouse_and_by_keyboard(page: Page, tmp_path: Path) -> None:
     player = open_page(page, tmp_path, show(keys(), step=2))
-    player.locator(".label:not(.off)", has_text="opens it").click()
+    player.locator(".edge:not(.off) .tip").first.click()
     expect(player.locator(".following")).to_contain_text("Following key 1 → door front")
     expect(player.locator(".history")).to_contain_text("− opens it")
     player.focus()
@@ -365,7 +367,7 @@ def test_for_a_room_there_are_large_letters_few_nodes_no_code_and_only_keys(page
             .filter(one => one.getClientRects().length).map(one => parseFloat(getComputedStyle(one).fontSize))"""
     )
     scale = page.evaluate("document.querySelector('.stage svg').getScreenCTM().a")
-    assert min([*sizes, 16 * scale]) >= 22
+    assert min([*sizes, 16 * scale]) >= 20
     player.focus()
     page.keyboard.press("ArrowRight")
     at(player, 31)
@@ -400,7 +402,7 @@ def test_a_reason_of_a_thousand_letters_is_cut_in_the_picture_and_stays_text(pag
     long = "<script>window.hacked = 1</script>\"'" + "x" * 1000
     house.run(hold(house.door.users, house.person, long))
     player = open_page(page, tmp_path, show(house.trace, step=-1, views=ALL))
-    expect(player.locator("text.label")).to_have_text(re.compile(r"^\+ <script>.*…$"))
+    expect(player.locator(".row-pointer:not(.off) .name")).to_have_text(re.compile(r"^<script>.*…$"))
     expect(player.locator(".changes")).to_be_visible()
     box = player.locator(".stage svg").bounding_box()
     assert box

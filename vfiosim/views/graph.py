@@ -34,7 +34,7 @@ HIDDEN = frozenset(
 )
 ALIVE, FREED = "alive", "freed"
 NULL = "–"
-LONGEST = 64  # letters of a text in the picture; the words beside it have the rest
+LONGEST, NAME = 64, 24  # letters of a text in the picture, and of the name of a row; the words beside it have the rest
 
 
 @dataclass(frozen=True)
@@ -226,9 +226,9 @@ def fits(oid: str, patterns: Collection[str]) -> bool:
     return any(kind == pattern or fnmatchcase(oid, pattern) for pattern in patterns)
 
 
-def shorten(text: str) -> str:
+def shorten(text: str, longest: int = LONGEST) -> str:
     """The text, cut where it is too long for a picture."""
-    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
 def change_text(old: str, new: str) -> str:

@@ -34,7 +34,7 @@ Data = dict[str, Any]
 NOTHING = "Nothing has happened here."
 
 
-LARGE = 1.0  # what a picture must at least be blown up by for letters of 22 pixels in a room
+LARGE = 1.25  # what a picture must at least be blown up by for letters of 20 pixels in a room
 
 # Runs the program that it carries, once there is something to be seen of the place for it: a copy of an output has the same
 # name, and beside a living widget all this is hidden. Where a browser cannot unpack it, the picture that is there stays.

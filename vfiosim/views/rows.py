@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 from .facts import Arrow, Box, Fact, Facts, Line, Story
-from .graph import ALIVE, FREED, NULL, Edge, Frame, Graph, Node, Row, shorten, widest
+from .graph import ALIVE, FREED, NAME, NULL, Edge, Frame, Graph, Node, Row, shorten, widest
 from .looks import Look
 
 LAST = ("holds", "waits for", "check", "result")  # of the rows of a call
@@ -111,7 +111,7 @@ class Drawing:
             card.key = f"{key}r{number}"
             wide = 1 if card.sort == "pointer" else widest(card.texts)
             stub = f"{card.key}s" if card.sort == "count" else ""
-            rows.append(Row(card.key, card.oid, card.cell, card.sort, wide, stub))
+            rows.append(Row(card.key, card.oid, shorten(card.cell, NAME), card.sort, wide, stub))
         kind, _, label = shorten(oid).partition(" ")
         return Node(key, oid, kind, label, self._home(parts), tuple(parts), tuple(rows))
 
