@@ -49,7 +49,7 @@ def drawn_by_dot(session, only, room):
                 drawing.add_node(node.key, shape="box", label=chr(10).join([node.oid, *rows]))
         for edge in made.edges:
             if there.get(edge.key):
-                drawing.add_edge(edge.holder, edge.target, label=chr(10).join(one.widest for one in edge.labels))
+                drawing.add_edge(edge.holder, edge.target, label=edge.reason)
         svg = drawing.draw(format="svg", prog="dot").decode()
         picture.value = f'<div data-press="{number[0]}">{svg[svg.index("<svg"):]}</div>'
     calls = {"bind": lambda: session.bind(3, iommufd=4), "dup": lambda: session.dup(3), "GET_INFO": lambda: session.get_info(3)}

@@ -39,6 +39,7 @@ def test_no_arrow_goes_through_a_box_in_which_it_does_not_end_and_no_two_boxes_o
 @every_picture
 def test_a_kind_has_its_column_and_columns_stand_side_by_side(source):
     for name, player in source():
+        assert player.layout is not None
         spots = [(column(node), player.layout.nodes[node.key]) for node in player.graph.nodes]
         for number, spot in spots:
             for other, its in spots:
@@ -67,6 +68,7 @@ def test_in_all_cells_of_a_notebook_an_object_stands_in_the_same_place(lesson):
     for name, player in pictures.of_benches():
         if name.startswith(lesson):
             for node in player.graph.nodes:
+                assert player.layout is not None
                 spot = player.layout.nodes[node.key]
                 assert stood.setdefault(node.oid, (spot.left, spot.top)) == (spot.left, spot.top), (name, node.oid)
     assert len(stood) > 8

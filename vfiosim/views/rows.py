@@ -129,7 +129,7 @@ class Drawing:
         return next((home for home in homes if home not in ("", "fs")), homes[-1] if homes else "")
 
     def _in_order(self, oid: str, parts: list[str]) -> Iterable[_Card]:
-        """Counters first, then as declared; of a call the fields of its argument, then the rest; descriptors by number."""
+        """Counters first, then what never changes, then as declared; of a call its argument, then the rest; files by number."""
         mine: dict[str, list[_Card]] = {}
         for card in self._cards.values():
             if self._root(card.oid) == oid:
@@ -137,7 +137,7 @@ class Drawing:
 
         def place(card: _Card) -> tuple[bool, int, str]:
             thing = self._story.things.get(card.oid)
-            names = [*thing.order, *thing.attributes] if thing else []
+            names = [*thing.attributes, *thing.order] if thing else []
             name = card.cell.partition("[")[0]
             number = names.index(name) if name in names else len(names) + (LAST.index(name) + 1 if name in LAST else 0)
             return card.sort != "count", number, card.cell.zfill(6) if card.cell.isdigit() else ""
