@@ -108,7 +108,9 @@ export class GraphView {
     for (const key of read) this.elements.get(key)?.classList.add("read");
     this.read = read;
     for (const part of this.root.querySelectorAll(".harmed")) part.classList.remove("harmed");
-    for (const key of told && frame === told.frame ? this.harmed[step - 1] : []) this.elements.get(key)?.classList.add("harmed");
+    for (const key of told && frame === told.frame ? this.harmed[step - 1] : []) {
+      this.elements.get(key)?.classList.add("harmed");
+    }
     this.stop();
   }
 
