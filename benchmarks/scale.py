@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 
 from vfiosim import Machine, Topology, uapi
-from vfiosim.process import Process
+from vfiosim.machine import Process
 from vfiosim.topology import DeviceSpec
 
 ROUNDS = 7  # the measurements take turns, so that a noisy neighbour hits all of them; the fastest round counts

@@ -4,9 +4,9 @@ import pytest
 
 from tests.reused_names import MACHINES
 from vfiosim import DeviceSpec, KernelError, Machine, Topology, replay, uapi
-from vfiosim.as_code import program_of
 from vfiosim.engine import refuse_if
 from vfiosim.explore import explore
+from vfiosim.machine import program_of
 from vfiosim.puzzles import PUZZLES
 from vfiosim.uapi import Errno
 

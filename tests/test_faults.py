@@ -14,8 +14,8 @@ from vfiosim import KernelError, Machine, replay, uapi
 from vfiosim.engine import FUNCTIONS, INJECTED
 from vfiosim.explore import Sweep, faultable, sweep
 from vfiosim.kernel.callbacks import CALLBACKS
+from vfiosim.machine import decode, encode
 from vfiosim.puzzles.unwinding import KERNELS_OWN, R25, SLIPS, own
-from vfiosim.sharing import decode, encode
 from vfiosim.uapi import Errno
 
 pytestmark = pytest.mark.one_python

@@ -8,7 +8,7 @@ import pytest
 
 from vfiosim import KernelError, Machine, Unsupported, uapi
 from vfiosim.explore import Result
-from vfiosim.process import Process
+from vfiosim.machine import Process
 from vfiosim.puzzles import PUZZLES
 
 NODE, PCI0 = "/dev/vfio/devices/vfio0", "0000:01:00.0"

@@ -17,8 +17,8 @@ from vfiosim.engine import FUNCTIONS, acquire, load, refuse_if, shared, store
 from vfiosim.engine.lifetime import get
 from vfiosim.explore import explore
 from vfiosim.kernel.vfio.vfio_main import vfio_df_open
+from vfiosim.machine import decode, encode
 from vfiosim.puzzles import PUZZLES
-from vfiosim.sharing import decode, encode
 from vfiosim.uapi import Errno
 
 ROOT = Path(__file__).parents[1]

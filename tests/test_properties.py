@@ -12,7 +12,7 @@ from vfiosim import Blocked, KernelError, Machine, uapi
 from vfiosim.engine import Count, KernelOops
 from vfiosim.fuzz.corpus import corpus
 from vfiosim.fuzz.run import SURPRISES, file_cycle
-from vfiosim.process import Process
+from vfiosim.machine import Process
 
 pytestmark = pytest.mark.one_python
 

@@ -11,7 +11,7 @@ from vfiosim import Machine, replay, uapi
 from vfiosim.explore import explore
 from vfiosim.kernel.base import Device
 from vfiosim.kernel.iommufd.private import IommufdObject
-from vfiosim.process import Call as Running
+from vfiosim.machine import Call as Running
 from vfiosim.puzzles import PUZZLES
 from vfiosim.puzzles.iommufd import DEVICE, IOAS, TABLE
 from vfiosim.puzzles.lifetimes import UNBIND

@@ -10,11 +10,11 @@ import pytest
 from vfiosim import uapi
 from vfiosim.lab import Sandbox
 from vfiosim.lab.press import Guard
-from vfiosim.lab.sandbox import Called, Run, Setup
-from vfiosim.lab.sandbox.actions import Mapped
-from vfiosim.lab.sandbox.calls import ON_A_FILE, WITHOUT_A_FILE, Plain
+from vfiosim.lab.sandbox import Run, Setup
+from vfiosim.lab.sandbox.calls import ON_A_FILE, WITHOUT_A_FILE
 from vfiosim.lab.sandbox.inputs import bytes_of, memory_of
-from vfiosim.system_calls import ARGUMENTS
+from vfiosim.machine.events import Called, Mapped
+from vfiosim.machine.system_calls import SYSTEM_CALLS, SystemCall
 from vfiosim.topology import DeviceSpec, Topology
 
 pytestmark = pytest.mark.one_python
@@ -127,10 +127,9 @@ def asked(box: Sandbox, fd: int, name: str) -> str:
     before = len(box.run.done)
     call(box, fd, name)
     assert len(box.run.done) > before, (name, box.message)
-    made, struct = box.run.done[-1], uapi.REQUESTS[name].struct
+    made = box.run.done[-1]
     assert isinstance(made.action, Called)
     assert (made.action.name, *made.action.arguments[:2]) == ("ioctl", fd, uapi.REQUESTS[name].number)
-    assert made.action.struct == (struct.__name__ if struct is not None else "")
     return made.told.result
 
 
@@ -160,10 +159,10 @@ def test_every_request_is_made_from_the_form_of_its_file_and_most_are_granted_as
 def test_every_system_call_of_the_simulator_has_a_place_in_the_form() -> None:
     offered = {plain.name for plain in (*ON_A_FILE, *WITHOUT_A_FILE)} | {"ioctl"}
     elsewhere = {"fork", "exit", "import_fd"}  # buttons of the process; files of the computer are not the sandbox's
-    assert {*ARGUMENTS} - elsewhere <= offered
+    assert {*SYSTEM_CALLS} - elsewhere <= offered
 
 
-def answer(box: Sandbox, fd: int | str, plain: Plain, **fields: int | str) -> str:
+def answer(box: Sandbox, fd: int | str, plain: SystemCall, **fields: int | str) -> str:
     """Make a call that is no ioctl from the form; the answer is its result."""
     before = len(box.run.done)
     call(box, fd, plain.name, **fields)

@@ -10,10 +10,11 @@ import pytest
 from tests.reused_names import MACHINES, PATCHES, ended
 from vfiosim import Blocked, DeviceSpec, KernelError, Machine, Process, Topology, replay, uapi
 from vfiosim.engine import KernelOops, refuse_if
-from vfiosim.lab.sandbox.actions import Began, Called, Killed, Setup
-from vfiosim.lab.sandbox.run import Run
+from vfiosim.lab.sandbox import Run, Setup
+from vfiosim.machine import PREFIX, decode, encode
+from vfiosim.machine.events import Began, Called, Killed
+from vfiosim.machine.sharing import _COMMON
 from vfiosim.puzzles import PUZZLES
-from vfiosim.sharing import _COMMON, PREFIX, decode, encode
 from vfiosim.uapi import Errno
 
 pytestmark = pytest.mark.one_python

@@ -14,8 +14,7 @@ Needs nothing but the standard library; `vfiosim.views` draws and `vfiosim.lab` 
 from . import uapi
 from .engine import KernelOops, PatchError, Phase
 from .kernel import Unsupported
-from .machine import Machine
-from .process import Blocked, Call, Process
+from .machine import Blocked, Call, Machine, Process
 from .replay import Replay, replay
 from .topology import DeviceSpec, Topology
 from .tracebacks import show_own_errors

@@ -9,13 +9,12 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from .invariants import Invariant
-from .machine import Machine
-from .sharing import PREFIX, Patches, decode
+from .machine import PREFIX, Machine, Patches, decode
 from .trace import Trace
 from .uapi import Errno
 
 if TYPE_CHECKING:
-    from .process import Call
+    from .machine import Call
     from .puzzles import Puzzle
 
 _SHORT = re.compile(
@@ -67,7 +66,7 @@ class Replay:
 def replay(text: str, patches: Patches | None = None) -> Replay:
     """Do a shared run again.
 
-    * `text` is what `Trace.replay`, `Witness.replay` or `vfiosim.sharing.encode` gave; or a puzzle with a schedule: its name,
+    * `text` is what `Trace.replay`, `Witness.replay` or `vfiosim.machine.encode` gave; or a puzzle with a schedule: its name,
       "fixed" or "faulty" where its functions take the place of the kernel's (and which fault, where there are several),
       "without" and the protections taken out, "at 9 EFAULT" where the ninth thing that can fail does, and how many effects each
       lane does in turn. "@7" at the end names the step to look at;

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .engine import KernelOops, OutsideError, PatchError
-from .process import Blocked
+from .machine import Blocked
 from .uapi import KernelError
 
 OWN: tuple[Any, ...] = (Blocked, KernelError, KernelOops, OutsideError, PatchError)

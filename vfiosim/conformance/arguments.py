@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from ..process import Memory
+from ..machine import Memory
 from .layouts import layout
 
 _PAGE: Final = 4096

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from ..kernel import Unsupported
-from ..process import Process
+from ..machine import Process
 from ..uapi import VFIO_DEVICE_BIND_IOMMUFD, KernelError, VfioDeviceBindIommufd
 from .replay import Replay
 

@@ -8,8 +8,7 @@ from typing import Any, Final
 
 from ..engine import KernelOops
 from ..kernel import Unsupported
-from ..machine import Machine
-from ..process import Blocked, Call, Process
+from ..machine import Blocked, Call, Machine, Process
 from ..topology import Topology
 from ..uapi import KernelError
 from .abi import holds_new_fd, returns_fd

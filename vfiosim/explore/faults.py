@@ -10,8 +10,7 @@ from typing import Any
 
 from ..engine import FaultPlan, Without, names_of
 from ..kernel import Unsupported
-from ..machine import Machine
-from ..process import Call
+from ..machine import Call, Machine
 from ..trace import MicroStep, Trace
 from ..trace.recorder import snapshot
 from ..trace.state import Edit, State

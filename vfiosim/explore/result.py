@@ -9,9 +9,8 @@ from functools import cached_property
 from itertools import groupby
 from typing import Any
 
-from ..as_code import program_of
 from ..invariants import cells_of
-from ..machine import Machine
+from ..machine import Machine, program_of
 from ..trace import Trace
 
 Outcome = tuple[tuple[str, tuple[str, ...]], ...]

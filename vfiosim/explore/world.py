@@ -14,9 +14,8 @@ from ..engine.lifetime import _hand_over, _put, _put_if_last
 from ..engine.sync import _acquire, _acquire_shared
 from ..engine.without import _dropped
 from ..kernel import Unsupported
-from ..machine import Machine
-from ..process import Blocked, Call, Memory
-from ..system_calls import check_arguments
+from ..machine import Blocked, Call, Machine, Memory
+from ..machine.system_calls import check_arguments
 from ..trace.plain import plain, shown
 from ..uapi import KernelError
 from .accesses import Accesses, can_go

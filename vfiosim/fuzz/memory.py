@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from ..conformance.arguments import Arguments
-from ..process import Memory
+from ..machine import Memory
 
 _BEYOND: Final = 512  # bytes behind the last argument that are looked at
 

@@ -18,8 +18,7 @@ from ..engine import Count, KObject
 from ..kernel import Unsupported
 from ..kernel.iommufd.areas import IoptPages
 from ..kernel.vfio.vfio import VfioDeviceFile
-from ..machine import Machine
-from ..process import Process
+from ..machine import Machine, Process
 from ..uapi import REQUESTS, KernelError, request_names
 from .corpus import Setting, Step, corpus
 from .memory import WatchedArguments

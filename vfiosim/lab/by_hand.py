@@ -12,15 +12,14 @@ from ..engine import Micro
 from ..explore import Witness
 from ..explore.result import runs
 from ..explore.world import place
-from ..machine import Machine
-from ..process import Call
+from ..machine import Call, Machine
+from ..machine.events import Called, Moved
 from ..puzzles import PUZZLES, Puzzle
 from ..trace.words import describe
 from .help import Help
 from .question import Slip
 from .record import progress
-from .sandbox import Called, Sandbox
-from .sandbox.actions import Moved
+from .sandbox import Sandbox
 from .still import ONLY_LIVE, Still, note
 from .style import button, row, style, text, words
 from .verdict import misled

@@ -6,11 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from .. import uapi
-from ..as_code import program_of
 from ..engine import KernelOops
 from ..kernel import Unsupported
-from ..machine import Machine
-from ..process import Blocked, Process
+from ..machine import Blocked, Machine, Process, program_of
 from ..topology import Topology
 from ..trace import Trace
 from .nodes import device_nodes

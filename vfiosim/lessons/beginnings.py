@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from ..lab import Session
-from ..machine import Machine
-from ..process import Process
+from ..machine import Machine, Process
 
 DEVICE, IOMMUFD = "/dev/vfio/devices/vfio0", "/dev/iommu"
 

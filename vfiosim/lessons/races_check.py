@@ -8,8 +8,7 @@ from .. import uapi
 from ..engine import load, refuse_if, store
 from ..kernel.vfio.vfio import VfioDevice
 from ..lab import Finding, Question, Slip
-from ..machine import Machine
-from ..process import Call
+from ..machine import Call, Machine
 from ..uapi import Errno
 from . import misconceptions as M
 from .races_questions import GROUP_VIEW, R1, in_turn, worst

@@ -16,8 +16,7 @@ from ..kernel.vfio.group_fops import there
 from ..kernel.vfio.group_open import vfio_group_has_iommu
 from ..kernel.vfio.pci.vfio_pci_priv import VfioPciCoreDevice, core_of
 from ..kernel.vfio.vfio import VfioDevice, VfioDeviceFile, VfioGroup
-from ..machine import Machine
-from ..process import Process
+from ..machine import Machine, Process
 from ..puzzles.programs import IOMMU, bind
 from ..uapi import Errno, KernelError
 from .machines import CONSOLE, TOKEN_AT, opened_with_a_token, physical_function

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .. import uapi
-from ..machine import Machine
-from ..process import Process
+from ..machine import Machine, Process
 from ..topology import Topology
 
 Call = tuple[Any, ...]  # as in the programs of `vfiosim.explore.explore`: process, call, arguments

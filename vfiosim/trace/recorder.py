@@ -33,6 +33,7 @@ Olds = dict[Any, dict[Any, Any]]  # by cell and key, the value before the first 
 
 COPIED = 64  # bytes that are kept of what is copied from or to a program's memory
 
+_KEPT_EVERY = 256  # micro-steps
 _MAY_WAIT = ("acquire", "acquire_shared", "wait_for", "wait_until_zero", "sleep_until")
 
 
@@ -158,6 +159,7 @@ class Recorder:
         self._places = _Places()
         self._micro: list[MicroStep] = []
         self._grouper = Grouper(self.start)
+        self._kept = [(0, self._grouper.copy())]  # how far it was after so many micro-steps
 
     def catch_up(self) -> None:
         """Convert what happened since the last time."""
@@ -170,9 +172,38 @@ class Recorder:
             later[micro.thread] = micro
         for micro, following in zip(fresh, reversed(nexts), strict=True):
             step = self._convert(micro, following, olds)
-            self._micro.append(step)
-            self._grouper.add(step)
+            self._add(step)
         self._next_micro += len(fresh)
+
+    def _add(self, step: MicroStep) -> None:
+        self._micro.append(step)
+        self._grouper.add(step)
+        if len(self._micro) % _KEPT_EVERY == 0:
+            self._kept.append((len(self._micro), self._grouper.copy()))
+
+    def kept(self) -> dict[int, State]:
+        """The state after every so many micro-steps."""
+        return {done: grouper.state for done, grouper in self._kept}
+
+    def adopt(self, other: Recorder) -> None:
+        """Take over what another recorder has converted, which follows an engine that began with the same effects as this one.
+
+        Nothing happens if this one has begun to convert by itself.
+        """
+        mine, theirs = self.engine.micro[self._next_micro :], other.engine.micro[other._first :]
+        pairs = enumerate(zip(mine, theirs, strict=False))
+        known = other._micro[: next((n for n, pair in pairs if not _alike(*pair)), len(mine))]
+        if self._micro or not known:
+            return
+        for entry, step in zip(mine, known, strict=False):
+            self._calls[entry[0]], self._phases[entry[0]] = step.call, step.phase
+            self._known.update(edit.oid for edit in step.edits if edit.sort == "born")
+        self._kept = [kept for kept in other._kept if kept[0] <= len(known)]
+        done, grouper = self._kept[-1]
+        self._micro, self._grouper = known[:done], grouper.copy()
+        for step in known[done:]:
+            self._add(step)
+        self._next_micro, self._next_entry = self._next_micro + len(known), Micro(*mine[len(known) - 1]).end
 
     def micro(self) -> list[MicroStep]:
         """All micro-steps since the recorder was made."""
@@ -268,6 +299,18 @@ def _copied(request: Any, answer: Any) -> tuple[int, str]:
         case "copy_to_user" if not isinstance(answer, BaseException):
             return request[1], bytes(request[2])[:COPIED].hex()
     return 0, ""
+
+
+def _alike(one: tuple[Any, ...], other: tuple[Any, ...]) -> bool:
+    """Are two effects of two engines the same: thread, what is asked, where, and how much changed?"""
+    first, second = Micro(*one), Micro(*other)
+    return (first.thread.label, first.request[0], first.code, first.offset, first.end) == (
+        second.thread.label,
+        second.request[0],
+        second.code,
+        second.offset,
+        second.end,
+    )
 
 
 def _outcome(thread: Thread) -> str:

@@ -122,6 +122,15 @@ class Grouper:
         self._draft: _Draft | None = None
         self._said: dict[int, str] = {}  # by call, the last sentence about it
 
+    def copy(self) -> Grouper:
+        """An independent twin."""
+        twin = Grouper(self.state)
+        draft = self._draft
+        if draft is not None:
+            twin._draft = replace(draft, micros=draft.micros[:], before=dict(draft.before))
+        twin._done, twin._said = self._done[:], dict(self._said)
+        return twin
+
     def add(self, micro: MicroStep) -> None:
         """The next micro-step of the run."""
         draft = self._draft

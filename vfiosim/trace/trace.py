@@ -54,6 +54,7 @@ class Trace:
         self.micro = micro
         self.steps = steps
         self.skipped = 0
+        self._kept: dict[int, State] = {}  # the state after so many micro-steps of the whole run
         self._share: Callable[[], str] | None = None
 
     def shared_by(self, share: Callable[[], str] | None) -> None:
@@ -72,7 +73,9 @@ class Trace:
     def of(cls, source: Recorder | Engine) -> Trace:
         """What a recorder has seen up to now; or all that an engine ever did. Raises ValueError without a journal."""
         recorder = source if isinstance(source, Recorder) else Recorder(source, past=True)
-        return cls(recorder.start, tuple(recorder.micro()), tuple(recorder.steps()))
+        trace = cls(recorder.start, tuple(recorder.micro()), tuple(recorder.steps()))
+        trace._kept = recorder.kept()
+        return trace
 
     def __len__(self) -> int:
         return len(self.steps)
@@ -112,7 +115,7 @@ class Trace:
 
     def _part(self, part: Trace, first: int) -> Trace:
         part.skipped = self.skipped + first
-        part._share = self._share
+        part._share, part._kept = self._share, self._kept
         return part
 
     @property
@@ -136,8 +139,9 @@ class Trace:
         if not 0 <= done <= len(self.micro):
             last = self._base + len(self.micro) - 1
             raise IndexError(f"there is no micro-step {index}; this trace has {self._base} to {last}")
-        state = self.start.copy()
-        for micro in self.micro[:done]:
+        near = max((kept for kept in self._kept if self._base < kept <= index + 1), default=self._base)
+        state = (self._kept[near] if near > self._base else self.start).copy()
+        for micro in self.micro[near - self._base : done]:
             take(state, micro)
         return state
 

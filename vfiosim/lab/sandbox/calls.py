@@ -2,83 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 from ... import uapi
-from ...kernel.fs.file import O_RDWR
-from ...kernel.mmap import MAP_SHARED
-from .actions import Called
+from ...machine.events import Called
+from ...machine.system_calls import FD, REQUESTS_OF, SYSTEM_CALLS, Argument, SystemCall
 from .run import Run
 
-KIND_OF = {
-    "vfio device": ("device",),
-    "vfio group": ("group",),
-    "vfio container": ("container",),
-    "iommufd": ("iommufd", "container"),
-    "kvm": ("kvm",),
-    "kvm-vm": ("vm",),
-    "kvm-device": ("kvm-device",),
-}  # name of the file operations → whose requests such a file answers
 OTHER = "any other request"
 
-Spec = tuple[str, str, Any]  # name, sort (number, text, bytes, fds, fd), what to begin with
+
+def _at_an_offset(call: SystemCall) -> SystemCall:
+    """pread and pwrite: the same call, told an offset too."""
+    return replace(
+        call, name=f"p{call.name}", does=f"{call.does} at an offset", arguments=(*call.arguments, Argument("offset"))
+    )
 
 
-@dataclass(frozen=True)
-class Plain:
-    """A call that is no ioctl: its name, what it does, and its arguments behind the descriptor."""
-
-    name: str
-    does: str
-    arguments: tuple[Spec, ...] = ()
-
-
+_OFFERED = [call for call in SYSTEM_CALLS.values() if call.plain and call.name not in ("ioctl", "exit")]
 ON_A_FILE = (
-    Plain("close", "give the descriptor back"),
-    Plain("dup", "a second descriptor for the same open file"),
-    Plain("read", "read bytes", (("size", "number", 8),)),
-    Plain("pread", "read bytes from an offset on", (("size", "number", 4), ("offset", "number", 0))),
-    Plain("write", "write bytes", (("data", "bytes", "01 00 00 00 00 00 00 00"),)),
-    Plain("pwrite", "write bytes at an offset", (("data", "bytes", "00 00"), ("offset", "number", 0))),
-    Plain("poll", "which events are there", (("events", "number", 1), ("timeout", "number", 0))),
-    Plain("fdinfo", "what /proc/self/fdinfo tells"),
-    Plain(
-        "mmap",
-        "map a part of the file",
-        (("length", "number", 4096), ("prot", "number", 3), ("flags", "number", MAP_SHARED), ("offset", "number", 0)),
-    ),
-    Plain("sendmsg_fds", "send open files over this socket", (("fds", "fds", ""),)),
-    Plain("recvmsg_fds", "receive open files from this socket"),
+    *(call for call in _OFFERED if call.on_a_file),
+    *(_at_an_offset(call) for call in _OFFERED if call.offset),
 )
-LIMITS: tuple[Spec, ...] = (("resource", "number", 8), ("soft", "number", 0), ("hard", "number", 0))
-WITHOUT_A_FILE = (
-    Plain("open", "open a path", (("path", "text", "/dev/vfio/devices/vfio0"), ("flags", "number", O_RDWR))),
-    Plain("eventfd", "an eventfd"),
-    Plain("memfd", "a memory file", (("size", "number", 4096),)),
-    Plain("socketpair", "two connected sockets"),
-    Plain("plain", "a file that VFIO knows nothing of: file, pipe, socket", (("name", "text", "file"),)),
-    Plain("munmap", "unmap a range", (("address", "number", 0), ("length", "number", 4096))),
-    Plain("write_file", "write into a file of /sys", (("path", "text", ""), ("data", "text", ""))),
-    Plain("listdir", "the names in a directory", (("path", "text", "/dev/vfio/devices"),)),
-    Plain("readlink", "where a link leads", (("path", "text", ""),)),
-    Plain("stat", "kind and permissions of a file", (("path", "text", "/dev/iommu"),)),
-    Plain("rmmod", "unload a module, a driver for one", (("name", "text", "vfio-pci"),)),
-    Plain("setuid", "become another user", (("uid", "number", 1000),)),
-    Plain("capset", "give capabilities away", (("names", "text", "CAP_SYS_RAWIO"),)),
-    Plain("setrlimit", "set a limit: 7 descriptors, 8 locked memory", LIMITS),
-    Plain("exec", "run another program"),
-)  # fmt: skip
-
-
-def kinds(file: Any) -> tuple[str, ...]:
-    """Whose requests a file answers; none for a file that knows no ioctl."""
-    return KIND_OF.get(file.f_op.name, ())
+WITHOUT_A_FILE = tuple(call for call in _OFFERED if not call.on_a_file)
 
 
 def requests(run: Run, file: Any) -> dict[str, uapi.Request]:
     """The requests that such a file knows in this version of the kernel, by name; the most wanted first."""
-    answered = kinds(file)
+    answered = REQUESTS_OF.get(file.f_op.name, ())
     known = {name: each for name, each in uapi.REQUESTS.items() if each.file in answered}
     first = {name: known[name] for name in FIRST if name in known}
     return {name: as_here(run, each) for name, each in {**first, **known}.items()}
@@ -175,13 +127,12 @@ def number_for(run: Run, process: str, request: uapi.Request) -> int:
     return 1 if request.name in ("VFIO_CHECK_EXTENSION", "VFIO_SET_IOMMU") else 0
 
 
-def plain_call(process: str, plain: Plain, fd: int | None, values: dict[str, Any]) -> Called:
+def plain_call(process: str, call: SystemCall, fd: int | None, values: dict[str, Any]) -> Called:
     """The call that is no ioctl, with its arguments in the order in which the kernel takes them."""
-    name = plain.name.removeprefix("p") if plain.name in ("pread", "pwrite") else plain.name
-    given = [values[spec[0]] for spec in plain.arguments]
-    if name == "mmap":
-        length, prot, flags, offset = given
-        return Called(process, name, (length, prot, flags, fd, offset, None))
-    if name == "capset":
-        given = [tuple(given[0].replace(",", " ").split())]
-    return Called(process, name, tuple(given) if fd is None else (fd, *given))
+    name = call.name if call.name in SYSTEM_CALLS else call.name.removeprefix("p")
+    given = {
+        each.name: tuple(values[each.name].replace(",", " ").split()) if each.sort == "names" else values[each.name]
+        for each in call.arguments
+        if each != FD
+    }
+    return Called(process, name, tuple({"fd": fd, **given}[each.name] for each in call.arguments))

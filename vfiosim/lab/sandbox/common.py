@@ -7,16 +7,16 @@ from typing import Any
 
 from ...kernel.fs.file import O_RDWR
 from ...kernel.mmap import MAP_SHARED
+from ...machine.events import Began, Called, Event, Forked, Killed, Mapped, Slept
 from .. import controls as widgets
 from ..fields import BadInput, NumberField
 from ..nodes import device_nodes
 from ..press import Guard
 from ..style import button, row
-from .actions import Action, Began, Called, Killed, Mapped, Slept
 from .inputs import TextField
 from .run import Run
 
-Do = Callable[[Callable[[], Action]], None]
+Do = Callable[[Callable[[], Event]], None]
 
 
 class Common(widgets.VBox):
@@ -42,7 +42,7 @@ class Common(widgets.VBox):
 
     # ---- the rows
 
-    def _button(self, name: str, make: Callable[[], Action], tip: str, primary: bool = False) -> widgets.Button:
+    def _button(self, name: str, make: Callable[[], Event], tip: str, primary: bool = False) -> widgets.Button:
         made = button(name, tip, primary, self._guard)
         made.on_click(lambda _: self._do(make))
         self.buttons[name] = made
@@ -161,9 +161,9 @@ class Common(widgets.VBox):
         """A new process, of the name that was typed, or the next one that is free."""
         return Began(self._name())
 
-    def fork(self) -> Began:
+    def fork(self) -> Forked:
         """A child of the chosen process."""
-        return Began(self._name(), self._process())
+        return Forked(self._process(), self._name())
 
     def kill(self) -> Killed:
         """The chosen process is told to end."""

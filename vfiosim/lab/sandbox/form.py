@@ -8,16 +8,16 @@ from typing import Any
 
 from ... import uapi
 from ...kernel.base import VFIO_DRIVERS
+from ...machine.events import Called, Mapped
+from ...machine.system_calls import FD, SystemCall
 from .. import controls as widgets
 from ..fields import NumberField
 from ..style import row, text
-from .actions import Called, Mapped
 from .buffer import BufferForm
 from .calls import (
     ON_A_FILE,
     OTHER,
     WITHOUT_A_FILE,
-    Plain,
     defaults,
     number_for,
     plain_call,
@@ -113,9 +113,9 @@ class CallForm(widgets.VBox):
         widgets.unfold(self.request, other)
         widgets.unfold(self.sort, other)
         self.buffer, self.parts = None, {}
-        self.does.value = chosen.does if isinstance(chosen, Plain) else ""
-        if isinstance(chosen, Plain):
-            self.parts = {name: self._part(name, sort, value) for name, sort, value in chosen.arguments}
+        self.does.value = chosen.does if isinstance(chosen, SystemCall) else ""
+        if isinstance(chosen, SystemCall):
+            self.parts = {each.name: self._part(*each) for each in chosen.arguments if each != FD}
             self.argument.children = [row("", *self.parts.values())] if self.parts else []
         elif other:
             self._other_argument()
@@ -189,7 +189,7 @@ class CallForm(widgets.VBox):
         made = self._call()
         memory: list[Mapped] = []
         if self.buffer is not None:
-            memory = [Mapped(made.process, len(data), data, quiet=True) for _, data in self.buffer.memory()]
+            memory = [Mapped(made.process, len(data), data) for _, data in self.buffer.memory()]
         hand = replace(made, lane=lane if by_hand else "", by_hand=by_hand)
         return memory, hand
 
@@ -197,7 +197,7 @@ class CallForm(widgets.VBox):
         """The call with the addresses of the memory that was made for it in its buffer."""
         if not addresses or self.buffer is None:
             return call
-        data = bytearray(call.arguments[2])  # type: ignore[arg-type]
+        data = bytearray(call.arguments[2])
         for (offset, _), address in zip(self.buffer.memory(), addresses, strict=True):
             data[offset : offset + 8] = address.to_bytes(8, "little")
         return replace(call, arguments=(*call.arguments[:2], bytes(data)))
@@ -205,7 +205,7 @@ class CallForm(widgets.VBox):
     def _call(self) -> Called:
         process, chosen = self._process(), self.what.value
         fd = None if self.fd.value == NO_FD else self.number.read() if self.fd.value == OTHER_FD else int(self.fd.value)
-        if isinstance(chosen, Plain):
+        if isinstance(chosen, SystemCall):
             return plain_call(process, chosen, fd, {name: self._value(part) for name, part in self.parts.items()})
         assert fd is not None
         if chosen == OTHER:
@@ -213,7 +213,7 @@ class CallForm(widgets.VBox):
             argument = part.bytes() if isinstance(part, BytesField) else part.read()
             return Called(process, "ioctl", (fd, self.request.read(), argument))
         if self.buffer is not None:
-            return Called(process, "ioctl", (fd, chosen.number, self.buffer.read()), self.buffer.struct.__name__)
+            return Called(process, "ioctl", (fd, chosen.number, self.buffer.read()))
         if not self.parts:
             return Called(process, "ioctl", (fd, chosen.number))
         value = self.parts["argument"].read()

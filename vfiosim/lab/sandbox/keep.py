@@ -6,7 +6,7 @@ from collections.abc import Callable
 from html import escape
 from pathlib import Path
 
-from ...as_code import program_of
+from ...machine import program_of
 from .. import controls as widgets
 from ..fields import BadInput
 from ..press import Guard

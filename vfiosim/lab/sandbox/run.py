@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -10,17 +11,21 @@ from ... import uapi
 from ...engine import KernelOops, Without
 from ...kernel import Unsupported
 from ...kernel.fs.file import File
-from ...machine import Machine
-from ...process import Call, Process
-from ...sharing import decode, encode
+from ...machine import Blocked, Call, Machine, Process, decode, encode
+from ...machine.events import Began, Called, Event, Forked, Killed, Mapped, Moved
+from ...machine.history import same_effects
 from ...trace import Trace
 from .acquired import hands, line_of_refusal
-from .actions import Action, Called, Killed, Mapped, Moved, Setup, Slept
-from .retell import retell, told_alike
-from .told import Done, Told, by_hand, changes, result, title
+from .setup import Setup, import_run
+from .told import Done, Told, changes, result
 
 WAYS = [(how, order) for how in ("end", "effect") for order in (1, -1)]  # to rehearse a race: forwards and backwards
-ENDLESS = 100_000  # effects of one step; no sentence of the kernel has as many
+WRONG = (ValueError, TypeError, IndexError, OverflowError, RuntimeError, MemoryError, OSError)  # it cannot be done
+SAID = {
+    Mapped: "the address of the new memory",
+    Began: "a new process",
+    Forked: "the child shares every open file",
+}
 
 
 class Run:
@@ -30,11 +35,10 @@ class Run:
         self.setup = setup
         self.start = start
         self.done: list[Done] = []
-        self.undone: list[Action] = []
+        self.undone: list[Done] = []
         self.machine: Machine
         self.without: Without
-        self._buffers: dict[int, tuple[Called, bytearray]] = {}
-        self._rehearsed: tuple[tuple[Action, ...] | None, tuple[Trace, ...]] = None, ()
+        self._rehearsed: tuple[tuple[Event, ...] | None, tuple[Trace, ...]] = None, ()
         self._fresh()
 
     # ---- the machine
@@ -50,7 +54,7 @@ class Run:
         if not names:
             self.without = self.machine.taken_out if self.machine.taken_out.names else Without(())
             self.machine.engine.instead = self.without.instead  # it notes which protections the calls come by
-        self.done, self._buffers = [], {}
+        self.done = []
 
     def _boot(self) -> Machine:
         if self.start is not None:
@@ -67,7 +71,7 @@ class Run:
 
     def reset(self) -> None:
         """The machine as it was before anything was done; redo brings everything back."""
-        self.undone = [done.action for done in reversed(self.done)]
+        self.undone = self.done[::-1]
         self._fresh()
 
     def boot(self, setup: Setup, keep: bool = False) -> list[str]:
@@ -75,70 +79,79 @@ class Run:
 
         Raises ValueError for a setup that cannot be; then everything is as it was.
         """
-        actions = [done.action for done in self.done] if keep else []
+        done = self.done if keep else []
         before = self.setup, self.start
         if replace(setup, without=()) != replace(self.setup, without=()):
             self.start = None
         self.setup = setup
-        old = self.machine, self.without, self.done, self._buffers
+        old = self.machine, self.without, self.done
         try:
             self._fresh()
         except ValueError:
             self.setup, self.start = before
-            self.machine, self.without, self.done, self._buffers = old
+            self.machine, self.without, self.done = old
             raise
         self.undone = []
-        return self._again(actions)
+        return self._again((each.action, each.more) for each in done)
 
-    def _again(self, actions: list[Action]) -> list[str]:
+    def _again(self, actions: Iterable[tuple[Event, bool]]) -> list[str]:
         left_out = []
-        for action in actions:
+        for action, more in actions:
             try:
-                self._do(action)
-            except (ValueError, IndexError, TypeError, OSError) as problem:
-                left_out.append(f"{title(action)}: {problem}")
+                self._do(action, more)
+            except WRONG as problem:
+                left_out.append(f"{action}: {problem}")
         return left_out
+
+    def _back_to(self, number: int) -> None:
+        """Take everything back that was done after the first so many things."""
+        old, done = self.machine, self.done[:number]
+        self._fresh()
+        for each in done:
+            self._perform(each.action)
+        self.done = done
+        self.machine.remember(old)
 
     # ---- to do, to take back
 
-    def do(self, action: Action) -> Told:
-        """Do something, whatever the kernel says to it. Raises ValueError where it cannot be done at all.
+    def do(self, action: Event, more: bool = False) -> Told:
+        """Do something, whatever the kernel says to it; with `more` it belongs to what is done next.
 
-        Then everything is as before: a call may have got half-way, so the machine is made anew.
+        Raises ValueError where it cannot be done at all. Then everything is as before it and what belongs to it: a call may have
+        got half-way, so the machine is made anew.
         """
         calls, effects = len(self.machine.calls), len(self.machine.engine.micro)
         try:
-            told = self._do(action)
-        except (ValueError, TypeError, IndexError, OverflowError, RuntimeError, MemoryError, OSError) as problem:
-            if (calls, effects) != (len(self.machine.calls), len(self.machine.engine.micro)):
-                actions = [done.action for done in self.done]
-                self._fresh()
-                self._again(actions)
+            told = self._do(action, more)
+        except WRONG as problem:
+            before = self._before_press(len(self.done))
+            if (calls, effects, before) != (len(self.machine.calls), len(self.machine.engine.micro), len(self.done)):
+                self._back_to(before)
             raise ValueError(str(problem) or type(problem).__name__) from None
         self.undone = []
         return told
 
-    def undo(self) -> Action | None:
-        """Take the last thing back, with the memory that was made for it. None if there is nothing to take back."""
+    def _before_press(self, number: int) -> int:
+        """How many things were done before those that belong to the thing of this number."""
+        while number and self.done[number - 1].more:
+            number -= 1
+        return number
+
+    def undo(self) -> Event | None:
+        """Take the last thing back, with all that belongs to it. None if there is nothing to take back."""
         if not self.done:
             return None
-        actions = [done.action for done in self.done]
-        last = actions.pop()
-        self.undone.append(last)
-        while actions and isinstance(actions[-1], Mapped) and actions[-1].quiet:
-            self.undone.append(actions.pop())
-        self._fresh()
-        self._again(actions)
+        first, last = self._before_press(len(self.done) - 1), self.done[-1].action
+        self.undone += self.done[first:][::-1]
+        self._back_to(first)
         return last
 
     def redo(self) -> Told | None:
         """Do again what was taken back last. None if nothing was."""
-        told = None
-        while self.undone:
-            action = self.undone.pop()
-            told = self._do(action)
-            if not (isinstance(action, Mapped) and action.quiet):
-                break
+        told, more = None, True
+        while self.undone and more:
+            done = self.undone.pop()
+            told, more = self._do(done.action, done.more), done.more
         return told
 
     def save(self) -> str:
@@ -151,30 +164,33 @@ class Run:
         What the text tells of can be taken back step by step, unless something happened in it that no button here does.
         """
         machine = decode(text)[0]
-        actions: list[Action] = []
-        setup = Setup(machine.topology, machine.kernel, tuple(machine.processes), shared=text.strip())
-        try:
-            told, actions = retell(machine)
-            twin = Run(told)
-            same = not twin._again(actions) and told_alike(twin.machine, machine)
-        except ValueError:
-            told, same = setup, False
-        self.boot(told if same else setup)
-        self._again(actions if same else [])
+        setup, actions = Setup(machine.topology, machine.kernel, tuple(machine.processes), shared=text.strip()), []
+        with suppress(ValueError):
+            found, events = import_run(machine)
+            twin = Run(found)
+            if not twin._again((event, False) for event in events) and same_effects(twin.machine, machine):
+                setup, actions = found, events
+        self.boot(setup)
+        self._again((action, False) for action in actions)
 
     def faultable(self, memory: list[Mapped], call: Callable[[list[int]], Called]) -> list[tuple[int, str, str]]:
         """What can fail in a call that is made next: the how manieth, with which errno, and what it is. Nothing is done.
 
         `call` makes the call, when it is given the addresses of the `memory` that it needs.
         """
-        twin = Run(self.setup, self.start)
-        twin._again([done.action for done in self.done])
+        twin = self._twin(done.action for done in self.done)
         addresses = [twin._do(each).number for each in memory]
         plan = twin.machine.fail_next(0)
-        twin._do(replace(call(addresses), by_hand=False, lane="", fault=0))
+        twin._do(replace(call(addresses), by_hand=False, lane=""))
         return [
             (met.number, errno.name, f"{met.what} ({met.line.function})") for met in plan.met for errno in met.errnos
         ]
+
+    def _twin(self, actions: Iterable[Event]) -> Run:
+        """Another run, in which these things were done."""
+        twin = Run(self.setup, self.start)
+        twin._again((action, False) for action in actions)
+        return twin
 
     # ---- to look at
 
@@ -202,7 +218,7 @@ class Run:
     def _race(self) -> int:
         """The number of the first of the actions that are shown together."""
         first = len(self.done) - 1
-        while first > 0 and by_hand(self.done[first].action) and by_hand(self.done[first - 1].action):
+        while first > 0 and self.done[first].by_hand and self.done[first - 1].by_hand:
             first -= 1
         return first
 
@@ -212,94 +228,55 @@ class Run:
         Whoever draws the race keeps a place for all that comes up there, so that its picture need not be laid out anew.
         """
         first = self._race()
-        if not self.done or not by_hand(self.done[-1].action):
+        if not self.done or not self.done[-1].by_hand:
             return ()
-        actions = tuple(done.action for number, done in enumerate(self.done) if number < first or _begins(done.action))
+        actions = tuple(done.action for number, done in enumerate(self.done) if number < first or done.begins)
         if self._rehearsed[0] != actions:
             before = self.done[first].steps_before
             self._rehearsed = actions, tuple(self._played(actions, *way)[before:] for way in WAYS)
         return self._rehearsed[1]
 
-    def _played(self, actions: tuple[Action, ...], how: str, order: int) -> Trace:
+    def _played(self, actions: tuple[Event, ...], how: str, order: int) -> Trace:
         """The machine's trace when all running calls are moved in turns, as far as they go."""
-        twin = Run(self.setup, self.start)
-        twin._again([*actions])
+        twin = self._twin(actions)
         running, effects = twin.running(), -1
         while running and len(twin.machine.engine.micro) > effects:
             effects = len(twin.machine.engine.micro)
-            twin._again([Moved(number, how) for number in running[::order]])
+            twin._again((Moved(number, how), False) for number in running[::order])
             running = twin.running()
         return twin.machine.trace
 
     # ---- how each thing is done
 
-    def _do(self, action: Action) -> Told:
-        engine, trace = self.machine.engine, self.machine.trace
-        effects, calls, steps = len(engine.micro), len(self.machine.calls), len(trace)
-        told = self._told(action)
-        done = replace(told, effects=len(engine.micro) - effects)
+    def _do(self, action: Event, more: bool = False) -> Told:
+        engine, calls, steps = self.machine.engine, len(self.machine.calls), len(self.machine.trace)
+        effects = len(engine.micro)
+        told = self._told(action, self._perform(action))
+        told = replace(told, effects=len(engine.micro) - effects)
         number = action.call if isinstance(action, Moved) else calls if isinstance(action, Called) else -1
-        self.done.append(Done(action, done, effects, steps, number))
-        return done
+        self.done.append(Done(action, told, effects, steps, number, more))
+        return told
 
-    def _told(self, action: Action) -> Told:
-        machine = self.machine
-        if isinstance(action, Called):
-            return self._call(action)
-        if isinstance(action, Moved):
-            return self._move(action)
-        if isinstance(action, Mapped):
-            where = self._process(action.process).memory.map(action.length, action.data)
-            return Told(title(action), hex(where), "the address of the new memory", number=where)
-        if isinstance(action, Slept):
-            machine.sleep(action.milliseconds)
-            return Told(title(action), "0")
+    def _perform(self, action: Event) -> Any:
+        try:
+            return action.do(self.machine)
+        except (Blocked, KernelOops) as problem:  # it is done all the same
+            return problem
+
+    def _told(self, action: Event, came: Any) -> Told:
+        if isinstance(came, Call):
+            return self._ended(came)
+        if isinstance(came, Exception):
+            waits = isinstance(came, Blocked)
+            return Told(str(action), "waits" if waits else "oops", str(came), waits=waits, refused=not waits)
+        said = SAID.get(type(action), "")
         if isinstance(action, Killed):
-            self._process(action.process).kill()
-            waits = machine.processes[action.process].task.alive.value
-            return Told(
-                title(action),
-                "0",
-                "it ends when its running calls have ended" if waits else "all its descriptors are closed",
-            )
-        if action.parent:
-            child = self._process(action.parent).fork(action.process)
-            return Told(title(action), child.name, "the child shares every open file")
-        return Told(title(action), machine.process(action.process).name, "a new process")
+            waits = self.machine.processes[action.process].task.alive.value
+            said = "it ends when its running calls have ended" if waits else "all its descriptors are closed"
+        shown = came.name if isinstance(came, Process) else hex(came) if isinstance(came, int) else "0"
+        return Told(str(action), shown, said, number=came)
 
-    def _process(self, name: str) -> Process:
-        if name not in self.alive():
-            raise ValueError(f"there is no living process {name!r}")
-        return self.machine.processes[name]
-
-    def _call(self, action: Called) -> Told:
-        arguments: list[Any] = list(action.arguments)
-        buffer = bytearray()
-        if action.name == "ioctl" and len(arguments) > 2 and isinstance(arguments[2], bytes):
-            buffer = arguments[2] = bytearray(arguments[2])
-        number = len(self.machine.calls)
-        self._buffers[number] = (action, buffer)
-        if action.fault:
-            self.machine.fail_next(action.fault, uapi.Errno[action.errno] if action.errno else None)
-        call = self._process(action.process).start(action.name, *arguments, run=not action.by_hand, lane=action.lane)
-        return self._ended(number, call)
-
-    def _move(self, action: Moved) -> Told:
-        if not 0 <= action.call < len(self.machine.calls):
-            raise ValueError(f"there is no call number {action.call}")
-        call = self.machine.calls[action.call]
-        if call.thread.ended:
-            raise ValueError(f"{call} has ended already")
-        for _ in range(action.times):
-            if action.how == "end":
-                call.run()
-            elif action.how == "effect":
-                call.step()
-            else:
-                _to_the_next_sentence(call)
-        return self._ended(action.call, call)
-
-    def _ended(self, number: int, call: Call) -> Told:
+    def _ended(self, call: Call) -> Told:
         shown = f"{call.thread.label}: {call.shown}" if call.thread.manual else str(call)
         error = call.error
         engine, thread = self.machine.engine, call.thread
@@ -317,16 +294,4 @@ class Run:
             )  # fmt: skip
         if error is not None:
             return Told(shown, "oops", str(error), refused=True)
-        action, buffer = self._buffers.get(number, (None, bytearray()))
-        wrote = tuple(changes(action, buffer)) if action is not None else ()
-        return Told(shown, result(call.result), wrote=wrote, number=call.result)
-
-
-def _begins(action: Action) -> bool:
-    return by_hand(action) and not isinstance(action, Moved)
-
-
-def _to_the_next_sentence(call: Call) -> None:
-    for _ in range(ENDLESS):
-        if not call.step() or call.thread.saying is not None:
-            return
+        return Told(shown, result(call.result), wrote=tuple(changes(call)), number=call.result)

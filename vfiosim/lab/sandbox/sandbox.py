@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from ... import uapi
 from ...machine import Machine
+from ...machine.events import Began, Called, Event, Failing, Moved
 from ...topology import Topology
 from ...views.atlas import Atlas
 from .. import controls as widgets
@@ -17,12 +18,12 @@ from ..press import Guard
 from ..stage import Stage, opening
 from ..still import ONLY_LIVE, Still, note
 from ..style import beside, button, row, style, text, told, words
-from .actions import Action, Began, Called, Moved, Setup
 from .common import Common
 from .form import CallForm
 from .keep import Keep
 from .run import Run
 from .schedule import Schedule
+from .setup import Setup
 from .tell import broken_html, hint, say, table_html, told_html, with_left_out
 from .told import Told
 from .world import World
@@ -127,7 +128,7 @@ class Sandbox(Still):
         self.world = World(self.run.setup, self.guard, self._boot)
         self.keep = Keep(lambda: self.run, self.guard, self._load)
 
-    def _button(self, name: str, make: Callable[[], Action], tip: str) -> widgets.Button:
+    def _button(self, name: str, make: Callable[[], Event], tip: str) -> widgets.Button:
         made = button(name, tip, guard=self.guard)
         made.on_click(lambda _: self._do(make))
         return made
@@ -176,7 +177,7 @@ class Sandbox(Still):
 
     # ---- what they do
 
-    def _do(self, make: Callable[[], Action]) -> None:
+    def _do(self, make: Callable[[], Event]) -> None:
         self._press(lambda: self.run.do(make()))
 
     def _call(self) -> Told:
@@ -185,10 +186,10 @@ class Sandbox(Still):
         memory, call = self.form.parts_of_call(by_hand, str(self.lane.value).strip() or "A")
         if by_hand and call.lane in self._lanes():
             raise ValueError(f"the thread {call.lane!r} is in a call already; give this one another name")
+        addresses = [self.run.do(each, more=True).number for each in memory]
         if self.points.value and self.what_fails.value is not None:
             number, errno = self.what_fails.value
-            call = replace(call, fault=number, errno=errno)
-        addresses = [self.run.do(each).number for each in memory]
+            self.run.do(Failing(number, uapi.Errno[errno]), more=True)
         told = self.run.do(self.form.with_addresses(call, addresses))
         self.points.value = False
         return told
@@ -272,7 +273,7 @@ class Sandbox(Still):
             was, last = self._who(), self.run.done[-1].action if self.run.done else None
             self._quiet = True
             self.process.options = alive
-            wanted = last.process if isinstance(last, Began) and not last.parent else was
+            wanted = last.process if isinstance(last, Began) else was
             self.process.value = wanted if wanted in alive else next(iter(alive), None)
             self._quiet = False
         widgets.unfold(self.process, len(alive) > 1)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from html import escape
 
+from ...machine.events import Moved
 from .. import controls as widgets
 from ..press import Guard
 from ..style import button, row, text
 from .acquired import about_to, next_line
-from .actions import Moved
 from .run import Run
 
 HOW = {

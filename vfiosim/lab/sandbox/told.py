@@ -6,8 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from ... import uapi
+from ...kernel.fs.file import File
+from ...machine import Call
+from ...machine.events import Called, Event, Moved
+from ...machine.system_calls import REQUESTS_OF
 from ..session import Outcome
-from .actions import Action, Called, Killed, Mapped, Moved, Slept, struct_named
 
 
 @dataclass(frozen=True)
@@ -30,13 +33,27 @@ class Told(Outcome):
 
 @dataclass(frozen=True)
 class Done:
-    """Something that was done, how it ended, and how many effects and steps there were before it."""
+    """Something that was done, how it ended, and how many effects and steps there were before it.
 
-    action: Action
+    `more`: it belongs to what was done next, and is taken back with it.
+    """
+
+    action: Event
     told: Told
     effects_before: int
     steps_before: int
     call: int = -1  # its number among the calls of the machine
+    more: bool = False
+
+    @property
+    def by_hand(self) -> bool:
+        """Is this a part of a race that the reader schedules?"""
+        return isinstance(self.action, Moved) or self.begins
+
+    @property
+    def begins(self) -> bool:
+        """Is this a call, or something that belongs to one, that the reader moves then?"""
+        return self.more or (isinstance(self.action, Called) and self.action.by_hand)
 
 
 def result(value: Any) -> str:
@@ -44,13 +61,13 @@ def result(value: Any) -> str:
     return str(value) if not isinstance(value, int) or abs(value) < 4096 else hex(value)
 
 
-def changes(action: Called, after: bytes | bytearray) -> list[str]:
+def changes(call: Call) -> list[str]:
     """What the kernel wrote into the buffer of a call: fields that are different now, or bytes where there are no fields."""
-    before = next((value for value in action.arguments[2:] if isinstance(value, bytes)), b"")
-    if not before or bytes(after) == before:
+    before = call.asked.arguments[-1] if call.asked is not None and call.name == "ioctl" else None
+    if not isinstance(before, bytes) or bytes(after := call.passed[-1]) == before:
         return []
-    layout = struct_named(action.struct)
-    if layout is None or len(before) < len(bytes(layout())):
+    layout = _layout(call, len(before))
+    if layout is None:
         return [f"bytes = {after.hex(' ')}"]
     old, new = layout.from_buffer_copy(before), layout.from_buffer_copy(bytes(after))
     fields = [field for field in layout.fields() if field.kind == "int" and old.get(field.name) != new.get(field.name)]
@@ -61,29 +78,15 @@ def changes(action: Called, after: bytes | bytearray) -> list[str]:
     return found
 
 
+def _layout(call: Call, size: int) -> type[uapi.Struct] | None:
+    """The struct that a request takes from such a file, if so many bytes have room for it."""
+    variant, (fd, number) = call.process.machine.variant, call.passed[:2]
+    file = call.process.task.files.fd.slots.get(fd)
+    kinds = REQUESTS_OF.get(file.f_op.name, ()) if isinstance(file, File) else ()
+    found = [each.struct for each in uapi.REQUESTS.values() if each.number == number and each.file in kinds]
+    layout = variant.layout if number == variant.bind_request and "device" in kinds else next(iter(found), None)
+    return layout if layout is not None and len(bytes(layout())) <= size else None
+
+
 def _value(field: uapi.Field, value: int) -> str:
     return hex(value) if field.size == 8 or "flags" in field.name else str(value)
-
-
-def by_hand(action: Action) -> bool:
-    """Is this a part of a race that the reader schedules?"""
-    return (
-        isinstance(action, Moved)
-        or (isinstance(action, Called) and action.by_hand)
-        or (isinstance(action, Mapped) and action.quiet)
-    )
-
-
-def title(action: Action) -> str:
-    """What was done, in a few words."""
-    if isinstance(action, Called):
-        return f"{action.process}: {action.name}"
-    if isinstance(action, Moved):
-        return f"call {action.call} moved: {action.how}"
-    if isinstance(action, Mapped):
-        return f"{action.process}: {action.length} bytes of memory"
-    if isinstance(action, Slept):
-        return f"{action.milliseconds} ms pass"
-    if isinstance(action, Killed):
-        return f"{action.process} is killed"
-    return f"{action.parent} forks {action.process}" if action.parent else f"process {action.process} begins"

@@ -13,8 +13,8 @@ from .. import controls as widgets
 from ..fields import BadInput, NumberField
 from ..press import Guard
 from ..style import button, row, text, words
-from .actions import Setup
 from .inputs import TextField
+from .setup import Setup
 
 OWN = "my own"
 DRIVERS = (*sorted(VFIO_DRIVERS, reverse=True), "ahci", "virtio-pci")

@@ -1,23 +1,12 @@
-"""The calls of a program that are about files, memory and rights; and what each call runs in the kernel."""
+"""The calls of a program that need nothing but the kernel: files, memory, rights."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from .engine import load
-from .kernel.af_unix import sys_socketpair, unix_stream_recvmsg, unix_stream_sendmsg
-from .kernel.boot import Built
-from .kernel.cred import do_prlimit, sys_capset, sys_setuid
-from .kernel.fs.eventfd import do_eventfd
-from .kernel.fs.file import O_RDWR
-from .kernel.fs.read_write import sys_poll, sys_read, sys_write
-from .kernel.fs.shmem import memfd_create
-from .kernel.fs.syscalls import do_sys_openat2, open_plain, proc_fdinfo, sys_close, sys_dup, sys_ioctl
-from .kernel.fs.sysfs import list_directory, mode_of, read_link, write_sysfs_file
-from .kernel.mmap import MAP_SHARED, do_munmap, dup_mmap, ksys_mmap_pgoff
-from .kernel.module import delete_module, module_name
-from .kernel.task import Task, begin_new_exec, copy_files, do_exit
+from ..kernel.mmap import MAP_SHARED
+from ..kernel.task import Task
 
 if TYPE_CHECKING:
     from .process import Memory
@@ -159,94 +148,3 @@ class FileCalls:
     def fdinfo(self, fd: int) -> str:
         """What /proc/self/fdinfo tells about a descriptor."""
         return str(self._call("fdinfo", fd))
-
-
-FD, NUMBER, PATH, DATA = ("a descriptor", int), ("a number", int), ("a path", str), ("bytes", (bytes, bytearray, str))
-# What the arguments of each call are, as far as they have to be given; those behind them are checked by Python.
-ARGUMENTS: dict[str, tuple[tuple[str, Any], ...]] = {
-    "open": (PATH, NUMBER),
-    "close": (FD,),
-    "dup": (FD,),
-    "ioctl": (FD, NUMBER),
-    "mmap": (NUMBER, NUMBER, NUMBER, FD, NUMBER),
-    "munmap": (NUMBER, NUMBER),
-    "plain": (("a name", str),),
-    "eventfd": (),
-    "memfd": (NUMBER,),
-    "read": (FD, NUMBER),
-    "write": (FD, DATA),
-    "poll": (FD, NUMBER, NUMBER),
-    "socketpair": (),
-    "sendmsg_fds": (FD,),
-    "recvmsg_fds": (FD,),
-    "write_file": (PATH, DATA),
-    "listdir": (PATH,),
-    "readlink": (PATH,),
-    "stat": (PATH,),
-    "fdinfo": (FD,),
-    "rmmod": (("a name", str),),
-    "setuid": (NUMBER,),
-    "capset": (),
-    "setrlimit": (NUMBER, NUMBER, NUMBER),
-    "import_fd": (),
-    "fork": (),
-    "exec": (),
-    "exit": (),
-}
-
-
-def check_arguments(name: str, arguments: tuple[Any, ...]) -> None:
-    """Raises ValueError if there is no such call, TypeError for an argument of a wrong kind."""
-    if name not in ARGUMENTS:
-        raise ValueError(f"there is no call {name!r}; there are {', '.join(ARGUMENTS)}")
-    for value, (words, kind) in zip(arguments, ARGUMENTS[name], strict=False):
-        if not isinstance(value, kind):
-            raise TypeError(f"{name} takes {words} here, not {value!r}")
-
-
-def body(built: Built, task: Task, name: str, arguments: tuple[Any, ...]) -> Coroutine[Any, Any, Any]:
-    """The kernel code that a call of this name runs; `check_arguments` comes first."""
-    if name == "ioctl":  # most calls are
-        fd, request, argument = arguments if len(arguments) == 3 else (*arguments, 0)
-        return sys_ioctl(fd, request, argument)
-    calls: dict[str, Callable[..., Coroutine[Any, Any, Any]]] = {
-        "open": lambda path, flags=O_RDWR: do_sys_openat2(built.devtmpfs, path, flags),
-        "close": sys_close,
-        "dup": sys_dup,
-        "ioctl": lambda fd, request, argument=0: sys_ioctl(fd, request, argument),
-        "mmap": ksys_mmap_pgoff,
-        "munmap": do_munmap,
-        "plain": open_plain,
-        "eventfd": do_eventfd,
-        "memfd": memfd_create,
-        "import_fd": lambda host: do_eventfd(host) if host.kind == "eventfd" else memfd_create(0, host),
-        "read": sys_read,
-        "write": lambda fd, data, offset=None: sys_write(fd, _bytes(data), offset),
-        "poll": sys_poll,
-        "socketpair": sys_socketpair,
-        "sendmsg_fds": unix_stream_sendmsg,
-        "recvmsg_fds": unix_stream_recvmsg,
-        "write_file": lambda path, data: write_sysfs_file(built.buses, path, _bytes(data)),
-        "listdir": lambda path: list_directory(built.buses, built.devtmpfs, path),
-        "readlink": lambda path: read_link(built.buses, path),
-        "stat": lambda path: mode_of(built.buses, built.devtmpfs, path),
-        "fdinfo": proc_fdinfo,
-        "rmmod": lambda name: delete_module(built.buses, module_name(name)),
-        "setuid": sys_setuid,
-        "capset": sys_capset,
-        "setrlimit": do_prlimit,
-        "fork": lambda child: _fork(task, child),
-        "exec": lambda: begin_new_exec(task),
-        "exit": lambda: do_exit(task),
-    }
-    return calls[name](*arguments)
-
-
-async def _fork(parent: Task, child: Task) -> None:
-    await dup_mmap(await load(parent.mm), await load(child.mm))
-    await copy_files(parent, child)
-
-
-def _bytes(data: bytes | bytearray | str) -> bytes:
-    """What a program writes, a text or bytes."""
-    return data.encode() if isinstance(data, str) else bytes(data)

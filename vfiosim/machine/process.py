@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from ctypes import Array, Structure
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from .engine import Lock, Thread
-from .engine.thread import _begin
-from .kernel.fs.file import O_RDWR
-from .kernel.fs.host import HostFile
-from .kernel.mm import MmStruct
-from .kernel.task import Task, system_call
-from .kernel.variants import Variant
-from .system_calls import FileCalls, body, check_arguments
-from .uapi import KernelError
+from ..engine import Lock, Thread
+from ..engine.thread import _begin
+from ..kernel.fs.file import O_RDWR
+from ..kernel.fs.host import HostFile
+from ..kernel.mm import MmStruct
+from ..kernel.task import Task, system_call
+from ..kernel.variants import Variant
+from ..uapi import KernelError
+from .events import Called, Killed, Mapped, MemoryChanged, Outside
+from .file_calls import FileCalls
+from .system_calls import SYSTEM_CALLS, check_arguments
 
 if TYPE_CHECKING:
     from .machine import Machine
@@ -34,8 +37,12 @@ class Call:
     """A system call that has been started.
 
     `state` is "ready" (can go on), "blocked", "done" or "oops" (also where a function of your own has failed); `result` what it
-    returned, `error` why it failed.
+    returned, `error` why it failed. Where an event of a history makes it, `asked` is that event, and `passed` its arguments,
+    with the buffer that the kernel writes into.
     """
+
+    asked: Called | None = None
+    passed: Sequence[Any] = ()
 
     def __init__(self, process: Process, name: str, shown: str, thread: Thread, argument: int | None) -> None:
         self.process = process
@@ -123,9 +130,12 @@ class Memory:
 
     def map(self, length: int, data: bytes = b"", prot: int = 3, address: int | None = None) -> int:
         """Make `length` bytes accessible (1 read, 2 write), beginning with `data`; the answer is their address."""
-        self._note("map", length, data, prot, address)
-        found = self._mm.map(length, data, prot, address)
-        self._process.machine.answered(found)
+        self._process.refuse_if_ended()
+        found = None
+        try:
+            found = self._mm.map(length, data, prot, address)
+        finally:
+            self._process.machine.note(Mapped(self._process.name, length, _frozen(data), prot, address, found))
         return found
 
     def unmap(self, address: int, length: int) -> None:
@@ -151,7 +161,7 @@ class Memory:
 
     def _note(self, what: str, *details: object) -> None:
         self._process.refuse_if_ended()
-        self._process.machine.note("memory", self._process.name, what, details)
+        self._process.machine.note(MemoryChanged(self._process.name, what, tuple(map(_frozen, details))))
 
 
 class Process(FileCalls):
@@ -196,7 +206,7 @@ class Process(FileCalls):
         """
         self.refuse_if_ended()
         host = HostFile(fd)
-        self.machine.note("outside", f"a file of the host was given to {self.name!r}")
+        self.machine.note(Outside(f"a file of the host was given to {self.name!r}"))
         try:
             return int(self._call("import_fd", host))
         except KernelError:
@@ -205,19 +215,26 @@ class Process(FileCalls):
 
     def fork(self, name: str) -> Process:
         """A child that shares every open file."""
+        call = self.begin_fork(name)
+        call.value()
+        return self.machine.processes[name]
+
+    def begin_fork(self, name: str, run: bool = True) -> Call:
+        """As `fork`, but it may have to wait; with `run=False` the child is there, and has nothing yet."""
         self.refuse_if_ended()
-        child = self.machine.new_process(name, self.task)
-        self.machine.note("fork", self.name, name)
-        self._call("fork", child.task)
-        return child
+        return self.start("fork", self.machine.new_process(name, self.task).task, run=run)
 
     def exit(self) -> None:
         """End the process; all its descriptors are closed, as soon as none of its threads is in a call."""
         if not self.task.alive.value:
             return  # another process may have its name by now
-        self.dying = True
-        self.machine.note("dying", self.name)
+        self.told_to_end()
         self.end_if_it_can()
+
+    def told_to_end(self) -> None:
+        """It ends as soon as it can; until then everything goes on."""
+        self.dying = True
+        self.machine.note(Killed(self.name))
 
     def kill(self) -> None:
         """End the process from outside (SIGKILL), as `exit`: a call that waits in the kernel is not torn away."""
@@ -241,15 +258,14 @@ class Process(FileCalls):
             raise ValueError(
                 f"the memory of {self.name!r} is kept outside of the machine, so it cannot run another program"
             )
-        where, passed = None, arguments
-        noted = tuple(bytes(value) if isinstance(value, bytearray) else value for value in arguments)
+        where, passed, noted = None, arguments, tuple(map(_frozen, arguments))
         if name == "ioctl" and len(arguments) == 3 and not isinstance(arguments[2], int):
             where = self.task.mm.value.map_buffer(arguments[2])
             passed = (*arguments[:2], where)
             noted = (*arguments[:2], bytes(arguments[2]))
-        code = body(self.machine.built, self.task, name, passed)
+        code = SYSTEM_CALLS[name].code(self.machine.built, self.task, *passed)
         if name != "fork":
-            self.machine.note("call", self.name, name, noted, lane)
+            self.machine.note(Called(self.name, name, noted, lane))
         variant = self.machine.variant
         shown = f"{name}({', '.join(_shown(variant, name, n, argument) for n, argument in enumerate(arguments))})"
         label = lane or f"{self.name}:{self.machine.engine.number(f'call of {self.name}')}"
@@ -257,7 +273,7 @@ class Process(FileCalls):
             thread = self.machine.engine.spawn(system_call(code), label, self.task.mm.value, self.task)
         else:  # it may never begin, and Python warns of a coroutine that never did
             code.close()
-            again = partial(body, self.machine.built, self.task, name, passed)
+            again = partial(SYSTEM_CALLS[name].code, self.machine.built, self.task, *passed)
             thread = self.machine.engine.spawn(lambda: system_call(again()), label, self.task.mm.value, self.task)
         thread.manual, thread.prefix = not run, lane
         call = Call(self, name, shown, thread, where)
@@ -275,6 +291,11 @@ class Process(FileCalls):
     def __repr__(self) -> str:
         fds = ", ".join(map(str, self.task.files.fd.slots))
         return f"<Process {self.name}: descriptors {fds}>" if self.task.alive.value else f"<Process {self.name}: ended>"
+
+
+def _frozen(value: Any) -> Any:
+    """The same, in bytes that nobody can change later."""
+    return bytes(value) if isinstance(value, bytearray | memoryview) else value
 
 
 def _shown(variant: Variant, call: str, index: int, argument: object) -> str:

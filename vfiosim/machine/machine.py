@@ -6,33 +6,28 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from functools import partial
 from operator import index
-from typing import Any, NamedTuple
+from typing import Any
 
-from .engine import Engine, FaultPlan, KernelOops, Phase, Thread, Without, alloc, say
-from .invariants import INVARIANTS, Invariant, check
-from .kernel.boot import boot
-from .kernel.callbacks import CALLBACKS
-from .kernel.fs.file import FilesStruct
-from .kernel.kvm.kvm import Kvm
-from .kernel.mm import MmStruct
-from .kernel.outside import OutsideMemory, OutsideMm, check_outside_memory
-from .kernel.task import ALL_CAPABILITIES, Task, UserStruct, begin_task, copy_process, open_standard_files
-from .kernel.variants import variant_of
+from ..engine import Engine, FaultPlan, KernelOops, Phase, Thread, Without, alloc, say
+from ..invariants import INVARIANTS, Invariant, check
+from ..kernel.boot import boot
+from ..kernel.callbacks import CALLBACKS
+from ..kernel.fs.file import FilesStruct
+from ..kernel.kvm.kvm import Kvm
+from ..kernel.mm import MmStruct
+from ..kernel.outside import OutsideMemory, OutsideMm, check_outside_memory
+from ..kernel.task import ALL_CAPABILITIES, Task, UserStruct, begin_task, copy_process, open_standard_files
+from ..kernel.variants import variant_of
+from ..topology import Topology
+from ..trace import Recorder, Trace
+from ..uapi import Errno
+from ..why import Why, why
+from .events import Began, Event, Failing, Forked, Outside, Patched, Slept, TakenOut
+from .history import Noted, repeat
 from .process import Call, Process
-from .topology import Topology
-from .trace import Recorder, Trace
-from .uapi import Errno
-from .why import Why, why
+from .sharing import encode_until
 
 NOFILE = 1024  # descriptors a process may have
-
-
-class Event(NamedTuple):
-    """Something that was asked of a machine from outside: after how many effects, and what."""
-
-    after: int
-    what: str
-    details: tuple[Any, ...]
 
 
 class Machine:
@@ -53,7 +48,7 @@ class Machine:
         self.processes: dict[str, Process] = {}
         self.calls: list[Call] = []  # all of them, oldest first, while traced
         self.pending: list[Call] = []  # those that have not ended
-        self.history: list[Event] = []  # what was asked of the machine, while traced
+        self.history: list[Noted] = []  # what was asked of the machine, while traced
         self.expected: tuple[Invariant, ...] = ()  # beside those that hold on every machine
         self._next_fault: FaultPlan | None = None  # for the call that begins next
         self._recorder: Recorder | None = None
@@ -70,7 +65,7 @@ class Machine:
         if self._recorder is None:
             raise ValueError("this machine keeps no trace; make it with trace=True")
         trace = Trace.of(self._recorder)
-        trace.shared_by(partial(_share, self, len(self.history), len(self.engine.micro)))
+        trace.shared_by(partial(encode_until, self, len(self.history), len(self.engine.micro)))
         return trace
 
     def check(self) -> list[str]:
@@ -115,8 +110,8 @@ class Machine:
                 f"the memory of {parent.name!r} is kept outside of the machine, so the process cannot fork"
             )
         if memory is not None:
-            self.note("outside", f"the memory of {name!r} is kept outside of the machine")
-        self.note("process", name, parent, caps)
+            self.note(Outside(f"the memory of {name!r} is kept outside of the machine"))
+        self.note(Began(name, caps) if parent is None else Forked(parent.name, name))
         task = self._in_kernel(new_task(name, parent, caps, self.built.root, memory), f"start {name}")
         self.processes[name] = Process(self, name, task)
         return self.processes[name]
@@ -136,7 +131,7 @@ class Machine:
     def pass_time(self, milliseconds: int) -> None:
         """As `sleep`, but those whose time is over go on only when they are moved."""
         waiting = [(thread, thread.deadline) for thread in self.engine.threads if thread.deadline is not None]
-        self.note("sleep", milliseconds, tuple((self.number_of(thread), deadline) for thread, deadline in waiting))
+        self.note(Slept(milliseconds, tuple((self.number_of(thread), deadline) for thread, deadline in waiting)))
         self.engine.clock += milliseconds
 
     @contextmanager
@@ -153,14 +148,14 @@ class Machine:
             yield
         finally:
             self.engine.patches = before
-            self.note("patches", dict(before))
+            self.note(Patched(dict(before)))
 
     def patch(self, **own: Callable[..., Coroutine[Any, Any, Any]]) -> None:
         """As `patched`, from now on and for good."""
         self.engine.patch(**own)
-        self.note("patches", dict(self.engine.patches))
+        self.note(Patched(dict(self.engine.patches)))
 
-    def fail_next(self, number: int, errno: Errno | None = None, call: Call | None = None) -> FaultPlan:
+    def fail_next(self, number: int, errno: int | None = None, call: Call | None = None) -> FaultPlan:
         """Let one allocation, copy, callback or attach of a call fail: the `number`-th, counted from 1; with 0 nothing does.
 
         It is the next call, or `call`, which must not have begun (`run=False`). It fails with `errno`, or with the first one that
@@ -176,7 +171,7 @@ class Machine:
             raise ValueError(f"{call} has begun; what is to fail has to be said before")
         else:
             self.engine.plan_faults(call.thread, plan)
-        self.note("fault", number, errno and int(errno), self.calls.index(call) if call in self.calls else None)
+        self.note(Failing(number, errno and int(errno), self.calls.index(call) if call in self.calls else None))
         return plan
 
     def begin_call(self, call: Call) -> None:
@@ -196,7 +191,7 @@ class Machine:
         """
         if self.pending:
             raise ValueError(f"protections are taken out before a call begins, and {self.pending[0]} has not ended")
-        self.note("take_out", *names)
+        self.note(TakenOut(names))
         self.taken_out = self.engine.take_out(*names)
         return self.taken_out
 
@@ -223,20 +218,42 @@ class Machine:
         )
         return f"<Machine {self.topology.name}, kernel {self.kernel}: {programs}>"
 
-    def note(self, what: str, *details: Any) -> None:
-        """Keep in mind what was asked, so that `branch` can ask it again."""
+    def note(self, event: Event) -> None:
+        """Keep in mind what was asked, so that it can be asked again."""
         if self.engine.journal is not None:
-            self.history.append(Event(len(self.engine.micro), what, details))
-
-    def answered(self, answer: int) -> None:
-        """Keep in mind what came of the event that was noted last."""
-        if self.engine.journal is not None:
-            last = self.history[-1]
-            self.history[-1] = last._replace(details=(*last.details, answer))
+            self.history.append(Noted(len(self.engine.micro), event))
 
     def number_of(self, thread: Thread) -> int | str:
         """How a thread is named outside of this machine: as the n-th call, or by its label where it is no call."""
         return next((number for number, call in enumerate(self.calls) if call.thread is thread), thread.label)
+
+    def thread(self, number: int | str) -> Thread:
+        """The thread that `number_of` names so, the oldest living one of a label. Raises LookupError if there is none."""
+        if isinstance(number, int):
+            return self.calls[number].thread
+        found = next((thread for thread in self.engine.threads if thread.label == number), None)
+        if found is None:
+            raise LookupError(f"there is no thread {number!r}")
+        return found
+
+    def effects_until(self, step: int) -> int:
+        """How many effects come before a step, counted as `branch` does. Raises IndexError if there is no such step."""
+        trace = self.trace
+        number = step + len(trace) + 1 if step < 0 else step
+        if not 0 <= number <= len(trace):
+            raise IndexError(f"there is no step {step}; the trace has {len(trace)}, and 0 is before the first")
+        return trace.steps[number - 1].last + 1 if number else 0
+
+    def remember(self, other: Machine) -> None:
+        """What this machine has done before on another one need not be told again for the trace: it is as it was there."""
+        if self._recorder is not None and other._recorder is not None:
+            self._recorder.adopt(other._recorder)
+
+    def as_at_first(self) -> Machine:
+        """A second machine of the same topology and kernel, to which nothing was done."""
+        twin = Machine(self.topology, self.kernel)
+        twin.expect(*self.expected)
+        return twin
 
     def branch(self, step: int) -> Machine:
         """A second machine that stands where this one stood after step `step` of its trace.
@@ -246,9 +263,10 @@ class Machine:
         are independent from then on. Raises IndexError for a step that is not there, ValueError if memory or
         files from outside were given to it before, RuntimeError if the run does not repeat.
         """
-        from .branch import branch
-
-        return branch(self, step)
+        effects, twin = self.effects_until(step), self.as_at_first()
+        repeat(twin, self, effects)
+        twin.remember(self)
+        return twin
 
     def _in_kernel(self, code: Coroutine[Any, Any, Any], label: str) -> Any:
         """Run kernel code that belongs to no program."""
@@ -257,12 +275,6 @@ class Machine:
         if thread.error is not None:
             raise thread.error
         return thread.result
-
-
-def _share(machine: Machine, events: int, effects: int) -> str:
-    from .sharing import encode_until
-
-    return encode_until(machine, events, effects)
 
 
 async def new_task(

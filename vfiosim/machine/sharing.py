@@ -15,30 +15,17 @@ import base64
 import json
 import re
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, fields
-from itertools import groupby
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .branch import effects_until, find_thread, repeat_event, signature, thread_numbers
-from .kernel.task import ALL_CAPABILITIES, Task
-from .machine import Event, Machine
-from .topology import TOPOLOGIES, DeviceSpec, Topology
+from ..topology import TOPOLOGIES, DeviceSpec, Topology
+from .events import EVENTS, Patched, Patches
+from .history import signature, turns_after
+
+if TYPE_CHECKING:
+    from .machine import Machine
 
 PREFIX = "vfiosim1:"
-_LETTERS = {
-    "process": "p",
-    "sleep": "s",
-    "patches": "a",
-    "take_out": "o",
-    "fault": "e",
-    "memory": "m",
-    "dying": "d",
-    "fork": "f",
-    "call": "c",
-}
-_EVENTS = {letter: what for what, letter in _LETTERS.items()}
-_MEMORY = ("map", "unmap", "protect", "write")
 _LONGEST = 1 << 24  # bytes of JSON; a text of a few hundred letters could otherwise fill the memory
 # What most texts have in common; a text does not repeat it. The most frequent comes last.
 _COMMON = (
@@ -48,7 +35,6 @@ _COMMON = (
     b'"/dev/iommu",2],""]],["c",["p","open",["/dev/vfio/devices/vfio0",2],""]],["c",["vmm","ioctl",[3,15223,{"b":"18000000'
     b'00000000040000000000000000000000000000"}],""]],'
 )
-Patches = Mapping[str, Callable[..., Any]]
 
 
 def encode(machine: Machine, step: int | None = None) -> str:
@@ -58,7 +44,7 @@ def encode(machine: Machine, step: int | None = None) -> str:
     a machine without a trace, memory or files from outside, and a run that does not repeat; IndexError if there is no such step.
     """
     if step is not None:
-        effects_until(machine, step)
+        machine.effects_until(step)
         step = step + len(machine.trace) + 1 if step < 0 else step
     return encode_until(machine, len(machine.history), len(machine.engine.micro), step)
 
@@ -67,49 +53,28 @@ def encode_until(machine: Machine, events: int, effects: int, step: int | None =
     """As `encode`, for a run as it was after so many events and effects."""
     if machine.engine.journal is None:
         raise ValueError("a machine that was made with trace=False does not know what it did, so it cannot be shared")
-    history = machine.history[:events]
-    for event in history:
-        if event.what == "outside":
-            raise ValueError(f"this run cannot be shared: {event.details[0]}")
-    content = [
-        _topology_as_data(machine.topology),
-        machine.kernel,
-        _events_as_data(machine, history, effects),
-        _check_sum(machine, effects),
-    ]
+    content = [_topology_as_data(machine.topology), machine.kernel, [], _check_sum(machine, effects)]
+    patches: dict[str, Any] = {}
+    for event, call, turns in turns_after(machine, events, effects):
+        entry = [event.letter, _as_data(event.as_data())]
+        content[2].append(entry if turns is None or not (turns or call is not None) else [*entry, turns])
+        patches |= event.functions if isinstance(event, Patched) else {}
     packer = zlib.compressobj(9, zdict=_COMMON)
     data = json.dumps(content if step is None else [*content, step], separators=(",", ":")).encode()
     text = PREFIX + base64.urlsafe_b64encode(packer.compress(data) + packer.flush()).decode().rstrip("=")
-    decode(text, _functions(history))  # a text that does not repeat is worth nothing
+    _play(type(machine), content, patches)  # a text that does not repeat is worth nothing
     return text
 
 
-def decode(text: str, patches: Patches | None = None) -> tuple[Machine, int | None]:
-    """The machine that a text tells of, with everything done; and the step to look at, None if the text names none.
-
-    A step can be written behind the text: "vfiosim1:…@7". `patches` are the functions that took the place of kernel functions
-    in that run, by name. Raises ValueError, in one sentence, for a text that is damaged, from elsewhere, or does not repeat.
-    """
+def decode_as(kind: type[Machine], text: str, patches: Patches) -> tuple[Machine, int | None]:
+    """See `vfiosim.machine.decode`; `kind` is what is made."""
     text, _, behind = text.strip().partition("@")
     if not text.startswith(PREFIX):
         raise ValueError(f"a shared run begins with {PREFIX!r}, this text with {text[:12]!r}")
     if behind and not re.fullmatch("[0-9]{1,9}", behind):
         raise ValueError(f"behind the @ of a shared run stands the number of a step, not {behind[:12]!r}")
-    topology, kernel, events, check_sum, *step = _content(text.removeprefix(PREFIX))
-    _refuse_unknown(events, patches or {})
-    try:
-        machine = Machine(_topology_of(topology), kernel)
-        for event in events:
-            _repeat(machine, event, patches or {})
-        machine.engine.notice_waiting()
-        same = _check_sum(machine, len(machine.engine.micro)) == check_sum
-    except (LookupError, TypeError, ValueError, AttributeError, OSError) as error:
-        raise ValueError(f"this run does not repeat: {error}") from None
-    if not same:
-        raise ValueError(
-            "this run does not repeat: the kernel that is simulated here does other things than it did then"
-        )
-    return machine, int(behind) if behind else step[0] if step else None
+    content = _content(text.removeprefix(PREFIX))
+    return _play(kind, content, patches), int(behind) if behind else content[4] if len(content) > 4 else None
 
 
 # ---- as data
@@ -128,51 +93,6 @@ def _topology_of(data: Any) -> Topology | str:
         return data
     name, devices, container = data
     return Topology(name, tuple(DeviceSpec(**device) for device in devices), bool(container))
-
-
-def turns_after(
-    machine: Machine, history: list[Event], effects: int
-) -> Iterator[tuple[Event, int | None, list[int | str] | None]]:
-    """Each event, the number of the call that it begins, and whose turn it was after it: thread, how many effects, and so on.
-
-    None in the place of the turns: the call went on to its end, and nothing else happened.
-    """
-    numbers = thread_numbers(machine)
-    micro = machine.engine.micro[:effects]
-    last = {numbers.get(entry[0], entry[0].label): index for index, entry in enumerate(micro)}
-    ends = [event.after for event in history[1:]] + [effects]
-    calls = 0
-    for event, end in zip(history, ends, strict=True):
-        begun = micro[event.after][0] if event.what == "process" else None  # the thread that makes the process
-        who = [numbers.get(one[0], one[0].label) for one in micro[event.after : end] if one[0] is not begun]
-        turns = [item for thread, run in groupby(who) for item in (thread, len(list(run)))]
-        if event.what in ("call", "fork"):
-            ended = machine.calls[calls].thread.ended and last.get(calls, -1) < end
-            yield event, calls, None if turns[:1] == [calls] and len(turns) == 2 and ended else turns
-            calls += 1
-        else:
-            yield event, None, turns
-
-
-def _events_as_data(machine: Machine, history: list[Event], effects: int) -> list[Any]:
-    data = []
-    for event, call, turns in turns_after(machine, history, effects):
-        entry: list[Any] = [_LETTERS[event.what], [_as_data(item) for item in _details(event)]]
-        if turns is not None and (turns or call is not None):
-            entry.append(turns)
-        data.append(entry)
-    return data
-
-
-def _details(event: Event) -> Iterable[Any]:
-    """What a text has to tell of an event; a process's rights only where they are not all of them."""
-    if event.what == "process":
-        name, parent, caps = event.details
-        details = [name, parent and parent.name, None if caps == ALL_CAPABILITIES else caps]
-        return details if details[2] is not None else details[:2] if details[1] is not None else details[:1]
-    if event.what == "patches":
-        return list(event.details[0])
-    return event.details[:3] if event.what == "memory" else event.details
 
 
 def _as_data(value: Any) -> Any:
@@ -224,14 +144,33 @@ def _is_run(content: Any) -> bool:
         isinstance(content, list)
         and len(content) in (4, 5)
         and isinstance(content[2], list)
-        and all(isinstance(one, list) and len(one) in (2, 3) and one[0] in _EVENTS for one in content[2])
+        and all(isinstance(one, list) and len(one) in (2, 3) and one[0] in EVENTS for one in content[2])
         and all(isinstance(part, list) for one in content[2] for part in one[1:])
         and all(isinstance(number, int) for number in content[3:])
     )
 
 
+def _play(kind: type[Machine], content: list[Any], patches: Patches) -> Machine:
+    """The machine that a content tells of. Raises ValueError if it does not repeat."""
+    topology, kernel, events, check_sum = content[:4]
+    _refuse_unknown(events, patches)
+    try:
+        machine = kind(_topology_of(topology), kernel)
+        for entry in events:
+            _repeat(machine, patches, *entry)
+        machine.engine.notice_waiting()
+        same = _check_sum(machine, len(machine.engine.micro)) == check_sum
+    except (LookupError, TypeError, ValueError, AttributeError, OSError) as error:
+        raise ValueError(f"this run does not repeat: {error}") from None
+    if not same:
+        raise ValueError(
+            "this run does not repeat: the kernel that is simulated here does other things than it did then"
+        )
+    return machine
+
+
 def _refuse_unknown(events: list[Any], patches: Patches) -> None:
-    needed = sorted({name for letter, names, *_ in events if letter == "a" for name in names})
+    needed = sorted({name for letter, names, *_ in events if letter == Patched.letter for name in names})
     missing = [name for name in needed if name not in patches]
     if missing:
         raise ValueError(
@@ -240,30 +179,17 @@ def _refuse_unknown(events: list[Any], patches: Patches) -> None:
         )
 
 
-def _functions(history: list[Event]) -> dict[str, Callable[..., Any]]:
-    found: dict[str, Callable[..., Any]] = {}
-    for event in history:
-        if event.what == "patches":
-            found |= event.details[0]
-    return found
-
-
-def _repeat(machine: Machine, entry: list[Any], patches: Patches) -> None:
+def _repeat(
+    machine: Machine, patches: Patches, letter: str, details: list[Any], turns: list[Any] | None = None
+) -> None:
     """One event of a text, and the effects that follow it."""
-    what = _EVENTS[entry[0]]
-    details = tuple(map(_from_data, entry[1]))
-    if what == "process":
-        name, parent, caps = (*details, None, None)[:3]
-        task: Task | None = machine.processes[parent].task if parent is not None else None
-        details = (name, task, ALL_CAPABILITIES if caps is None else caps)
-    elif what == "patches":
-        details = ({name: patches[name] for name in details},)
-    elif (what == "memory" and details[1] not in _MEMORY) or (what == "call" and details[1] in ("fork", "import_fd")):
-        raise ValueError(f"{details[1]!r} cannot be shared")
-    repeat_event(machine, Event(0, what, details))
-    if len(entry) == 3:
-        _go(machine, entry[2])
-    elif what in ("call", "fork"):
+    event = EVENTS[letter].from_data(patches, *_from_data(details))
+    if event is None:
+        return
+    event.begin(machine)
+    if turns is not None:
+        _go(machine, turns)
+    elif event.makes_call:
         machine.engine.run(machine.calls[-1].thread)
     machine.forget_ended()
 
@@ -271,7 +197,7 @@ def _repeat(machine: Machine, entry: list[Any], patches: Patches) -> None:
 def _go(machine: Machine, schedule: list[Any]) -> None:
     micro = machine.engine.micro
     for number, turns in zip(schedule[::2], schedule[1::2], strict=True):
-        thread = find_thread(machine, number)
+        thread = machine.thread(number)
         until = len(micro) + turns
         while len(micro) < until:
             before = len(micro)

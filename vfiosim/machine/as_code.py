@@ -11,21 +11,18 @@ from collections.abc import Callable, Iterator
 from itertools import chain, count
 from typing import Any
 
-from . import uapi
-from .branch import struct_of
-from .engine import KernelOops
-from .invariants import Invariant
-from .kernel import Unsupported
-from .kernel.task import ALL_CAPABILITIES
-from .machine import Event, Machine
+from .. import uapi
+from ..engine import KernelOops
+from ..invariants import Invariant
+from ..kernel import Unsupported
+from ..topology import TOPOLOGIES, Topology
+from ..uapi import KernelError, Struct
+from .events import Called, Event, Killed, Patched, Patches
+from .history import turns_after
+from .machine import Machine
 from .process import Call
-from .sharing import turns_after
-from .topology import TOPOLOGIES, Topology
-from .uapi import Errno, KernelError, Struct
+from .system_calls import SYSTEM_CALLS, struct_of
 
-# Calls that a process has as a method with the same arguments; others are started by name.
-_METHODS = {"open", "close", "dup", "ioctl", "plain", "eventfd", "memfd", "poll", "socketpair", "recvmsg_fds", "setuid"}
-_METHODS |= {"setrlimit", "exec", "write_file", "listdir", "readlink", "stat", "fdinfo", "sendmsg_fds", "rmmod"}
 _IMPORTED = (
     "Blocked",
     "DeviceSpec",
@@ -58,32 +55,34 @@ def program_of(machine: Machine) -> str:
     Calls that took turns are moved by hand, as they went. Raises ValueError for a machine without a trace, and for one that was
     given memory or files from outside.
     """
-    return "\n".join(_Program(machine).lines()) + "\n"
+    return "\n".join(Program(machine).lines()) + "\n"
 
 
-class _Program:
-    """Writes a program. Names that occur in it are remembered, and imported at the top."""
+class Program:
+    """Writes a program, event by event. Names that occur in it are remembered, and imported at the top.
+
+    `calls` are the variables of calls that are moved by hand, by number.
+    """
 
     def __init__(self, machine: Machine) -> None:
         if machine.engine.journal is None:
             raise ValueError("a machine that was made with trace=False does not know what it did")
-        outside = next((event for event in machine.history if event.what == "outside"), None)
-        if outside is not None:
-            raise ValueError(f"this run cannot be written as a program: {outside.details[0]}")
+        self.calls: dict[int | str | None, str] = {}
         self._machine = machine
+        self._events = list(turns_after(machine))
+        waited = [
+            machine.calls[call].thread for _, call, turns in self._events if call is not None and turns is not None
+        ]
+        self._by_hand = any(thread.manual for thread in waited)  # do calls take turns?
+        self._at = 0  # the number of the event that is being written
         self._uses = {"Machine"}
-        own = (
-            function for event in machine.history if event.what == "patches" for function in event.details[0].values()
-        )
+        own = (each for event in self._rest if isinstance(event, Patched) for each in event.functions.values())
         self._taken = {*_TAKEN, *map(_name_of, own)}  # names that mean something in the program
         self._names: dict[str, str] = {}  # of processes
-        self._calls: dict[int | str, str] = {}  # of calls that are moved by hand, by number
         self._addresses: dict[tuple[str, int], str] = {}  # of places in memory, by process and address
         self._functions: dict[str, Callable[..., Any]] = {}
-        self._open: list[dict[str, Any]] = []  # what was patched before each `with` that is open
-        self._patches: dict[str, Any] = {}
-        self._by_hand = False  # do calls take turns?
-        self._before: Event | None = None
+        self._open: list[Patches] = []  # what was patched before each `with` that is open
+        self._patches: Patches = {}
 
     def lines(self) -> Iterator[str]:
         """The program, line by line."""
@@ -106,60 +105,30 @@ class _Program:
         yield from body
 
     def _body(self) -> Iterator[str]:
-        machine = self._machine
-        events = list(turns_after(machine, machine.history, len(machine.engine.micro)))
-        waited = [machine.calls[call].thread for _, call, turns in events if call is not None and turns is not None]
-        by_hand = self._by_hand = any(thread.manual for thread in waited)
-        if not isinstance(machine.topology, str) and TOPOLOGIES.get(machine.topology.name) != machine.topology:
+        if TOPOLOGIES.get(self._machine.topology.name) != self._machine.topology:
             self._uses |= {"DeviceSpec", "Topology"}
-        for number, (event, call, turns) in enumerate(events):
-            indent = "    " * len(self._open)
-            rest = [other for other, _, _ in events[number + 1 :]]
-            for line in self._event(event, call, None if turns is None else by_hand, rest):
-                yield indent + line
-            self._before = event
-            if turns and by_hand:
-                for thread, effects in zip(turns[::2], turns[1::2], strict=True):
-                    yield "    " * len(self._open) + self._turn(thread, int(effects))
+        for number, turn in enumerate(self._events):
+            self._at, indent = number, "    " * len(self._open)
+            yield from (indent + line for line in turn.event.as_code(self))
+            for thread, effects in turn.pairs if self._by_hand else ():
+                yield "    " * len(self._open) + self._turn(thread, effects)
+
+    @property
+    def _rest(self) -> list[Event]:
+        """This event, and those that follow it."""
+        return [turn.event for turn in self._events[self._at :]]
 
     def _turn(self, thread: int | str, effects: int) -> str:
-        if thread not in self._calls:
+        if thread not in self.calls:
             return f"m.engine.settle()  # {thread} does {effects} effects"
-        self._uses.add("step")
-        return f"step({self._calls[thread]}, {effects})"
+        return f"{self.use('step')}({self.calls[thread]}, {effects})"
 
-    # ---- events
+    # ---- names
 
-    def _event(self, event: Event, call: int | None, by_hand: bool | None, rest: list[Event]) -> Iterator[str]:
-        if event.what == "process":
-            yield from self._process(*event.details)
-        elif event.what == "sleep":
-            yield f"m.sleep({event.details[0]})"
-        elif event.what == "patches":
-            yield from self._patched(event.details[0], rest)
-        elif event.what == "take_out":
-            yield f"m.take_out({', '.join(map(_quoted, event.details))})"
-        elif event.what == "fault":
-            yield self._fault(*event.details)
-        elif event.what == "memory":
-            yield from self._memory(event, rest)
-        elif event.what == "dying":
-            yield f"{self._names[event.details[0]]}.exit()"
-        elif event.what == "fork":
-            parent, child = event.details
-            yield f"{self._names[child]} = {self._names[parent]}.fork({_quoted(child)})"
-        elif call is not None and not self._ends_by_itself(call):
-            yield from self._call(event, call, by_hand)
-
-    def _fault(self, number: int, errno: int | None, call: int | None) -> str:
-        """What is to fail, in the next call or in one that is moved by hand."""
-        words = [str(number)]
-        if errno is not None:
-            self._uses.add("uapi")
-            words.append(f"uapi.Errno.{Errno(errno).name}")
-        if call is not None and call in self._calls:
-            words.append(f"call={self._calls[call]}")
-        return f"m.fail_next({', '.join(words)})"
+    def use(self, name: str) -> str:
+        """A name that the program has to import."""
+        self._uses.add(name)
+        return name
 
     def _name(self, wished: str, sort: str, number: int) -> str:
         """A variable that is not used yet: the one that is wished for, or e.g. process_2."""
@@ -169,54 +138,49 @@ class _Program:
         self._taken.add(found)
         return found
 
-    def _process(self, name: str, parent: Any, caps: tuple[str, ...]) -> Iterator[str]:
-        if name not in self._names:  # else it is that of one that has ended, and so is its variable
+    def process(self, name: str) -> str:
+        """The variable of a process."""
+        return self._names[name]
+
+    def new_process(self, name: str) -> str:
+        """The variable of a process that begins: that of the last one of its name, for that has ended."""
+        if name not in self._names:
             self._names[name] = self._name(name, "process", len(self._names) + 1)
         self._addresses = {place: known for place, known in self._addresses.items() if place[0] != name}
-        if parent is None:
-            rights = "" if caps == ALL_CAPABILITIES else f", caps={caps!r}"
-            yield f"{self._names[name]} = m.process({_quoted(name)}{rights})"
+        return self._names[name]
 
-    def _patched(self, now: dict[str, Any], rest: list[Event]) -> Iterator[str]:
-        if self._open and self._open[-1] == now:
+    def new_address(self, process: str, found: int | None) -> str:
+        """The beginning of a line whose answer is an address, "address_1 = "; "" where that has a variable already, or is none."""
+        if found is None or (process, found) in self._addresses:
+            return ""
+        where = self._addresses[process, found] = self._name("", "address", 1)
+        return f"{where} = "
+
+    # ---- functions, memory
+
+    def patched(self, functions: Patches) -> Iterator[str]:
+        """From now on these functions take the place of the kernel's; in a `with` where the ones before come back."""
+        if self._open and self._open[-1] == functions:
             self._open.pop()
-            self._patches = now
+            self._patches = functions
             return
-        added = {name: own for name, own in now.items() if self._patches.get(name) is not own}
+        added = {name: own for name, own in functions.items() if self._patches.get(name) is not own}
         self._functions |= added
         own = ", ".join(f"{name}={_name_of(function)}" for name, function in added.items())
-        for_a_while = any(event.what == "patches" and event.details[0] == self._patches for event in rest)
-        if for_a_while:
+        if any(isinstance(event, Patched) and event.functions == self._patches for event in self._rest[1:]):
             yield f"with m.patched({own}):"
             self._open.append(self._patches)
         else:
             yield f"m.patch({own})"
-        self._patches = now
+        self._patches = functions
 
-    def _memory(self, event: Event, rest: list[Event]) -> Iterator[str]:
-        process, what, details, *answer = event.details
-        memory = f"{self._names[process]}.memory"
-        if what != "map":
-            yield f"{memory}.{what}({', '.join(self._value(process, item) for item in details)})"
-            return
-        length, data, prot, address = details
-        shown = [str(length), self._data(process, bytes(data), answer[:1], rest)]
-        shown += [f"prot={prot}"] if prot != 3 else []
-        shown += [f"address={address:#x}"] if address is not None else []
-        where = ""
-        if answer and not self._addresses.get((process, answer[0])):
-            where = self._name("", "address", 1)
-            self._addresses[process, answer[0]] = where
-        yield (f"{where} = " if where else "") + f"{memory}.map({', '.join(filter(None, shown))})"
-
-    def _data(self, process: str, data: bytes, address: list[int], rest: list[Event]) -> str:
-        """What is put into memory: as the struct that a later request finds there."""
+    def data(self, process: str, data: bytes, address: int | None) -> str:
+        """What is put into memory: as the struct that a later request finds there; "" for zeros."""
         if not data.strip(b"\0"):
             return ""
-        for event in rest:
-            about = event.details
-            if event.what == "call" and about[:2] == (process, "ioctl") and list(about[2][2:]) == address:
-                struct = self._struct(process, about[2][1], data)
+        for event in self._rest:
+            if isinstance(event, Called) and (event.process, event.name) == (process, "ioctl"):
+                struct = self._struct(process, event.arguments[1], data) if event.arguments[2:] == (address,) else ""
                 if struct:
                     return f"bytes({struct})"
         if len(data) == 4:
@@ -234,29 +198,31 @@ class _Program:
         ]
         if not self._by_hand:
             return process.dying or bool(killed)
-        now = self._before is not None and self._before.what == "dying" and self._before.details[0] == process.name
-        return now or any(other not in self._calls for other in killed)
+        before = self._events[self._at - 1].event
+        return before == Killed(process.name) or any(other not in self.calls for other in killed)
 
     # ---- calls
 
-    def _call(self, event: Event, number: int, by_hand: bool | None) -> Iterator[str]:
-        """`by_hand` is None for a call that went on to its end, alone."""
-        process, name, arguments, lane = event.details
-        call = self._machine.calls[number]
-        who = self._names[process]
-        shown = [self._argument(process, name, arguments, index) for index in range(len(arguments))]
-        if name == "open" and arguments[1:] == (2,):
+    def call(self, event: Called) -> Iterator[str]:
+        """A system call: as a method, as a call that is started by name, or as one that is moved by hand."""
+        _, number, turns = self._events[self._at]
+        assert number is not None
+        if self._ends_by_itself(number):
+            return
+        who, name = self._names[event.process], event.name
+        shown = [self._argument(event, index) for index in range(len(event.arguments))]
+        if name == "open" and event.arguments[1:] == (2,):
             shown.pop()
-        if by_hand is not None:
-            options = (["run=False"] if by_hand else []) + ([f"lane={_quoted(lane)}"] if lane else [])
-            self._calls[number] = self._name(lane.lower(), "call", number + 1)
-            yield f"{self._calls[number]} = {who}.start({', '.join([_quoted(name), *shown, *options])})"
+        lane = [f"lane={_quoted(event.lane)}"] if event.lane else []
+        if turns is not None:
+            self.calls[number] = self._name(event.lane.lower(), "call", number + 1)
+            options = ["run=False"] * self._by_hand + lane
+            yield f"{self.calls[number]} = {who}.start({', '.join([_quoted(name), *shown, *options])})"
+        elif SYSTEM_CALLS[name].method and not lane:
+            yield from self._with_its_end(f"{who}.{name}({', '.join(shown)})", self._machine.calls[number])
         else:
-            asked = ", ".join(shown)
-            if name not in _METHODS or lane:
-                more = f", lane={_quoted(lane)}" if lane else ""
-                asked, name = f"{_quoted(name)}{', ' if asked else ''}{asked}{more}", "start"
-            yield from self._with_its_end(f"{who}.{name}({asked}){'.value()' if name == 'start' else ''}", call)
+            asked = f"{who}.start({', '.join([_quoted(name), *shown, *lane])}).value()"
+            yield from self._with_its_end(asked, self._machine.calls[number])
 
     def _with_its_end(self, line: str, call: Call) -> Iterator[str]:
         if call.error is None:
@@ -270,15 +236,16 @@ class _Program:
             said = call.error.sentence
         yield f"    {line}  # {said}"
 
-    def _argument(self, process: str, name: str, arguments: tuple[Any, ...], index: int) -> str:
-        value = arguments[index]
-        if name == "ioctl" and index == 1:
+    def _argument(self, event: Called, index: int) -> str:
+        value = event.arguments[index]
+        if event.name == "ioctl" and index == 1:
             return self._request(value)
-        if name == "ioctl" and isinstance(value, bytes):
-            return self._struct(process, arguments[1], value) or _bytearray(value)
-        return self._value(process, value)
+        if event.name == "ioctl" and isinstance(value, bytes):
+            return self._struct(event.process, event.arguments[1], value) or _bytearray(value)
+        return self.value(event.process, value)
 
-    def _value(self, process: str, value: Any) -> str:
+    def value(self, process: str, value: Any) -> str:
+        """A number, by its variable if it is an address of the process; a text or anything else as it is written."""
         if isinstance(value, int) and not isinstance(value, bool):
             return self._addresses.get((process, value)) or (hex(value) if value > 4096 else str(int(value)))
         return _quoted(value) if isinstance(value, str) else repr(value)
@@ -286,8 +253,7 @@ class _Program:
     def _request(self, number: int) -> str:
         for name in (*uapi.request_names(number), "VFIO_DEVICE_BIND_IOMMUFD_V5"):
             if getattr(uapi, name, None) == number:
-                self._uses.add("uapi")
-                return f"uapi.{name}"
+                return f"{self.use('uapi')}.{name}"
         return hex(number)
 
     def _struct(self, process: str, request: int, data: bytes) -> str:
@@ -304,11 +270,10 @@ class _Program:
             setattr(fresh, name, value)
             constants = _NAMED.get(f"{layout.__name__}.{name}", ())
             named = next((f"uapi.{one}" for one in constants if uapi.CONSTANTS[one] == value), "")
-            shown.append(f"{name}={named or self._value(process, value)}")
+            shown.append(f"{name}={named or self.value(process, value)}")
         if bytes(fresh) != data:
             return ""
-        self._uses.add("uapi")
-        return f"uapi.{layout.__name__}({', '.join(shown)})"
+        return f"{self.use('uapi')}.{layout.__name__}({', '.join(shown)})"
 
 
 def _quoted(text: str) -> str:

@@ -1,0 +1,218 @@
+"""Every system call, declared once: its arguments, what it does, and the kernel code that it runs.
+
+Whoever wants to know something about a call reads it here: a process that makes it, a form that offers it, a program that is
+written of a run, an exploration.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+from ..engine import load
+from ..kernel.af_unix import sys_socketpair, unix_stream_recvmsg, unix_stream_sendmsg
+from ..kernel.cred import do_prlimit, sys_capset, sys_setuid
+from ..kernel.fs.eventfd import do_eventfd
+from ..kernel.fs.file import O_RDWR
+from ..kernel.fs.host import HostFile
+from ..kernel.fs.read_write import sys_poll, sys_read, sys_write
+from ..kernel.fs.shmem import memfd_create
+from ..kernel.fs.syscalls import do_sys_openat2, open_plain, proc_fdinfo, sys_close, sys_dup, sys_ioctl
+from ..kernel.fs.sysfs import list_directory, mode_of, read_link, write_sysfs_file
+from ..kernel.mmap import MAP_SHARED, do_munmap, dup_mmap, ksys_mmap_pgoff
+from ..kernel.module import delete_module, module_name
+from ..kernel.task import Task, begin_new_exec, copy_files, do_exit
+from ..kernel.variants import Variant
+from ..uapi import REQUESTS, Struct
+
+Code = Coroutine[Any, Any, Any]
+_BYTES: Final = (bytes, bytearray, str)
+# What sorts of arguments there are: in words, and the types that they have in Python.
+_SORTS: Final[dict[str, tuple[str, Any]]] = {
+    "fd": ("a descriptor", int),
+    "number": ("a number", int),
+    "path": ("a path", str),
+    "name": ("a name", str),
+    "bytes": ("bytes", _BYTES),
+    "text": ("bytes", _BYTES),
+    "fds": ("descriptors", Sequence),
+    "names": ("names", Sequence),
+    "thing": ("something of the kernel's", object),
+}
+
+
+class Argument(NamedTuple):
+    """An argument of a call: its name, its sort, and what a form offers in it at first."""
+
+    name: str
+    sort: str = "number"
+    start: Any = 0
+
+
+@dataclass(frozen=True)
+class SystemCall:
+    """A system call.
+
+    * `does`: what it does, in a few words; `arguments`: what it is given;
+    * `code` is given the machine that was built, the process, and the arguments, and is the kernel's side;
+    * `offset`: it can be told an offset too, as pread and pwrite are;
+    * `method`: a process has a method of this name with these arguments; `returns_fd`: it returns a new descriptor;
+    * `plain`: it takes only numbers, texts and bytes, so a program that is written down can make it.
+    """
+
+    name: str
+    does: str
+    arguments: tuple[Argument, ...]
+    code: Callable[..., Code]
+    offset: bool = False
+    method: bool = True
+    returns_fd: bool = False
+    plain: bool = True
+
+    @property
+    def on_a_file(self) -> bool:
+        """Is it about a descriptor?"""
+        return FD in self.arguments
+
+    def check(self, arguments: Sequence[Any]) -> None:
+        """Raises TypeError for an argument of a wrong sort."""
+        for value, argument in zip(arguments, self.arguments, strict=False):
+            words, kind = _SORTS[argument.sort]
+            if not isinstance(value, kind):
+                raise TypeError(f"{self.name} takes {words} here, not {value!r}")
+
+
+def _alone(code: Callable[..., Code]) -> Callable[..., Code]:
+    """Kernel code that finds by itself who calls."""
+    return lambda _built, _task, *arguments: code(*arguments)
+
+
+def _data(data: bytes | bytearray | str) -> bytes:
+    """What a program writes, a text or bytes."""
+    return data.encode() if isinstance(data, str) else bytes(data)
+
+
+def _import(host: HostFile) -> Code:
+    return do_eventfd(host) if host.kind == "eventfd" else memfd_create(0, host)
+
+
+async def _fork(parent: Task, child: Task) -> None:
+    await dup_mmap(await load(parent.mm), await load(child.mm))
+    await copy_files(parent, child)
+
+
+FD: Final = Argument("fd", "fd")
+_NODE: Final = Argument("path", "path", "/dev/vfio/devices/vfio0")
+_ALL: Final = (
+    SystemCall("close", "give the descriptor back", (FD,), _alone(sys_close)),
+    SystemCall("dup", "a second descriptor for the same open file", (FD,), _alone(sys_dup), returns_fd=True),
+    SystemCall(
+        "ioctl", "a request", (FD, Argument("request")),
+        lambda _built, _task, fd, request, argument=0: sys_ioctl(fd, request, argument),
+    ),
+    SystemCall(
+        "read", "read bytes", (FD, Argument("size", start=8)), _alone(sys_read), offset=True, method=False
+    ),
+    SystemCall(
+        "write", "write bytes", (FD, Argument("data", "bytes", "01 00 00 00 00 00 00 00")),
+        lambda _built, _task, fd, data, offset=None: sys_write(fd, _data(data), offset), offset=True, method=False,
+    ),
+    SystemCall("poll", "which events are there", (FD, Argument("events", start=1), Argument("timeout")), _alone(sys_poll)),
+    SystemCall("fdinfo", "what /proc/self/fdinfo tells", (FD,), _alone(proc_fdinfo)),
+    SystemCall(
+        "mmap", "map a part of the file",
+        (Argument("length", start=4096), Argument("prot", start=3), Argument("flags", start=MAP_SHARED), FD, Argument("offset")),
+        lambda _built, _task, *given: ksys_mmap_pgoff(*given, *(None,) * (len(given) == 5)), method=False,
+    ),
+    SystemCall("sendmsg_fds", "send open files over this socket", (FD, Argument("fds", "fds", "")), _alone(unix_stream_sendmsg)),
+    SystemCall("recvmsg_fds", "receive open files from this socket", (FD,), _alone(unix_stream_recvmsg)),
+    SystemCall(
+        "open", "open a path", (_NODE, Argument("flags", start=O_RDWR)),
+        lambda built, _task, path, flags=O_RDWR: do_sys_openat2(built.devtmpfs, path, flags), returns_fd=True,
+    ),
+    SystemCall("eventfd", "an eventfd", (), _alone(do_eventfd), returns_fd=True),
+    SystemCall("memfd", "a memory file", (Argument("size", start=4096),), _alone(memfd_create), returns_fd=True),
+    SystemCall("socketpair", "two connected sockets", (), _alone(sys_socketpair)),
+    SystemCall(
+        "plain", "a file that VFIO knows nothing of: file, pipe, socket", (Argument("name", "name", "file"),),
+        _alone(open_plain), returns_fd=True,
+    ),
+    SystemCall("munmap", "unmap a range", (Argument("address"), Argument("length", start=4096)), _alone(do_munmap), method=False),
+    SystemCall(
+        "write_file", "write into a file of /sys", (Argument("path", "path", ""), Argument("data", "text", "")),
+        lambda built, _task, path, data: write_sysfs_file(built.buses, path, _data(data)),
+    ),
+    SystemCall(
+        "listdir", "the names in a directory", (Argument("path", "path", "/dev/vfio/devices"),),
+        lambda built, _task, path: list_directory(built.buses, built.devtmpfs, path),
+    ),
+    SystemCall(
+        "readlink", "where a link leads", (Argument("path", "path", ""),),
+        lambda built, _task, path: read_link(built.buses, path),
+    ),
+    SystemCall(
+        "stat", "kind and permissions of a file", (Argument("path", "path", "/dev/iommu"),),
+        lambda built, _task, path: mode_of(built.buses, built.devtmpfs, path),
+    ),
+    SystemCall(
+        "rmmod", "unload a module, a driver for one", (Argument("name", "name", "vfio-pci"),),
+        lambda built, _task, name: delete_module(built.buses, module_name(name)),
+    ),
+    SystemCall("setuid", "become another user", (Argument("uid", start=1000),), _alone(sys_setuid)),
+    SystemCall(
+        "capset", "give capabilities away", (Argument("names", "names", "CAP_SYS_RAWIO"),), _alone(sys_capset), method=False
+    ),
+    SystemCall(
+        "setrlimit", "set a limit: 7 descriptors, 8 locked memory",
+        (Argument("resource", start=8), Argument("soft"), Argument("hard")), _alone(do_prlimit),
+    ),
+    SystemCall("exec", "run another program", (), lambda _built, task: begin_new_exec(task)),
+    SystemCall("exit", "end the process", (), lambda _built, task: do_exit(task), method=False),
+    SystemCall(
+        "fork", "a child that shares every open file", (Argument("child", "thing"),),
+        lambda _built, task, child: _fork(task, child), method=False, plain=False,
+    ),
+    SystemCall(
+        "import_fd", "take over a file of the computer that this runs on", (Argument("file", "thing"),),
+        _alone(_import), method=False, plain=False,
+    ),
+)  # fmt: skip
+SYSTEM_CALLS: Final = {call.name: call for call in _ALL}
+
+# Whose requests a file answers, by the name of its file operations; its own kind comes first.
+REQUESTS_OF: Final[dict[str, tuple[str, ...]]] = {
+    "vfio device": ("device",),
+    "vfio group": ("group",),
+    "vfio container": ("container",),
+    "iommufd": ("iommufd", "container"),
+    "kvm": ("kvm",),
+    "kvm-vm": ("vm",),
+    "kvm-device": ("kvm-device",),
+}
+
+
+def check_arguments(name: str, arguments: Sequence[Any]) -> None:
+    """Raises ValueError if there is no such call, TypeError for an argument of a wrong sort."""
+    if name not in SYSTEM_CALLS:
+        raise ValueError(f"there is no call {name!r}; there are {', '.join(SYSTEM_CALLS)}")
+    SYSTEM_CALLS[name].check(arguments)
+
+
+def struct_of(variant: Variant, request: int, size: int) -> type[Struct] | None:
+    """The struct that a request takes, if it has this size in bytes."""
+    named = [each.struct for each in REQUESTS.values() if each.number == request and each.struct]
+    found = [variant.layout] if request == variant.bind_request else named
+    return next((layout for layout in found if ctypes.sizeof(layout) == size), None)
+
+
+def fresh(variant: Variant, call: str, arguments: tuple[Any, ...]) -> Iterator[Any]:
+    """The arguments of a call, with a buffer of its own for the kernel to write into."""
+    for value in arguments:
+        if not isinstance(value, bytes):
+            yield value
+        elif call == "ioctl" and (layout := struct_of(variant, arguments[1], len(value))):
+            yield layout.from_buffer_copy(value)
+        else:
+            yield bytearray(value)
