@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from ..machine.system_calls import SYSTEM_CALLS
 from ..uapi import CONSTANTS, FD_FIELDS_OUT, REQUESTS, STRUCTS
 
 # What the C library's headers add to those of VFIO, iommufd and KVM; Linux on x86-64, whatever the host.
@@ -16,7 +17,7 @@ _FILES: Final = {
     "MAP_NORESERVE": 0x4000, "MAP_POPULATE": 0x8000, "MAP_HUGETLB": 0x40000, "MAP_FIXED_NOREPLACE": 0x100000,
 }  # fmt: skip
 _FD_REQUESTS: Final = frozenset({"VFIO_GROUP_GET_DEVICE_FD", "KVM_CREATE_VM", "KVM_CREATE_VCPU"})
-_FD_CALLS: Final = frozenset({"open", "dup", "memfd", "tmpfile", "eventfd"})
+_FD_CALLS: Final = frozenset({"tmpfile", *(name for name, call in SYSTEM_CALLS.items() if call.returns_fd)})
 
 
 def constant(name: str) -> int | None:

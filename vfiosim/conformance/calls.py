@@ -1,7 +1,7 @@
 """The calls of a recording in terms of a simulated process.
 
-Each function below turns one step into a `Prepared` call: which method of the process to use, with what, and how
-its answer is written down. What concerns more than one process (fork, exit, kill, join, observe) is in `replay.py`.
+A step becomes a `Prepared` call: which method of the process to use, with what, and how its answer is written down. What
+concerns more than one process (fork, exit, kill, join, observe) is in `replay.py`.
 """
 
 from __future__ import annotations
@@ -58,10 +58,15 @@ class Calls:
         name = step["call"]
         if name == "ioctl":
             return self._ioctl(step, arguments)
-        method = _CALLS.get(name)
-        if method is None:
+        if name in ("mmap", "poke"):
+            return self._mmap(step) if name == "mmap" else self._poke(step)
+        if name not in _CALLS:
             raise Unsupported(f"the call {name}")
-        return method(self, step)
+        if "ptr" in step and name in ("read", "pread", "write", "pwrite"):
+            raise Unsupported(f"{name} with a bad address")
+        method, read, answer = _CALLS[name]
+        args = tuple(each(self.scope, step) for each in read) + tuple(step.get("caps", ()))
+        return Prepared(method, args, answer, on_a_duplicate=method.endswith("msg_fds"))
 
     def _ioctl(self, step: Step, arguments: Arguments) -> Prepared:
         call = Ioctl(self.scope, arguments, step)
@@ -70,130 +75,34 @@ class Calls:
             "ioctl", (fd, call.request, call.argument), lambda result: (int(result), call.changes()), call.changes
         )
 
-    def _open(self, step: Step) -> Prepared:
-        return Prepared("open", (self.scope.text(step["path"]), self.scope.number(step, "flags", 2)))
-
-    def _close(self, step: Step) -> Prepared:
-        return Prepared("close", (self.scope.number(step, "fd"),), _zero)
-
-    def _dup(self, step: Step) -> Prepared:
-        return Prepared("dup", (self.scope.number(step, "fd"),))
-
-    def _read(self, step: Step) -> Prepared:
-        args: tuple[int, ...] = (self.scope.number(step, "fd"), self.scope.number(step, "count", 4))
-        if "ptr" in step:
-            raise Unsupported("read into a bad address")
-        if step["call"] == "pread":
-            args += (self.scope.number(step, "offset", 0),)
-        return Prepared(step["call"], args, _bytes)
-
-    def _write(self, step: Step) -> Prepared:
-        args: tuple[Any, ...] = (self.scope.number(step, "fd"), bytes.fromhex(step.get("hex", "00000000")))
-        if "ptr" in step:
-            raise Unsupported("write from a bad address")
-        if step["call"] == "pwrite":
-            args += (self.scope.number(step, "offset", 0),)
-        return Prepared(step["call"], args)
-
-    def _lseek(self, step: Step) -> Prepared:
-        number = self.scope.number
-        return Prepared("lseek", (number(step, "fd"), number(step, "offset"), number(step, "whence", 0)))
-
     def _mmap(self, step: Step) -> Prepared:
         given = {key: self.scope.number(step, key) for key in ("prot", "flags", "fd", "offset") if key in step}
-        length = self.scope.number(step, "length")
         given["address"] = _MAPPINGS_FROM + self._mappings * _MAPPINGS_APART
         self._mappings += 1
-        return Prepared("mmap", (length,), kwargs=given)
-
-    def _munmap(self, step: Step) -> Prepared:
-        return Prepared("munmap", (self.scope.number(step, "addr"), self.scope.number(step, "length")), _zero)
-
-    def _mprotect(self, step: Step) -> Prepared:
-        number = self.scope.number
-        return Prepared("mprotect", (number(step, "addr"), number(step, "length"), number(step, "prot")), _zero)
-
-    def _peek(self, step: Step) -> Prepared:
-        args = self.scope.number(step, "addr"), self.scope.number(step, "count")
-        return Prepared("memory.read", args, lambda data: (len(data), {"data": data.rstrip(b"\0").hex()}))
+        return Prepared("mmap", (self.scope.number(step, "length"),), kwargs=given)
 
     def _poke(self, step: Step) -> Prepared:
         data = bytes.fromhex(step["hex"])
-        return Prepared("memory.write", (self.scope.number(step, "addr"), data), lambda result: (len(data), {}))
-
-    def _memfd(self, step: Step) -> Prepared:
-        return Prepared("memfd", (self.scope.number(step, "size", 0),))
-
-    def _new_file(self, step: Step) -> Prepared:
-        return Prepared(step["call"], ())
-
-    def _two_files(self, step: Step) -> Prepared:
-        return Prepared(step["call"], (), lambda pair: (0, {"fds": list(pair)}))
-
-    def _sendmsg_fd(self, step: Step) -> Prepared:
-        fds = [self.scope.value(item) for item in step["fds"]]
-        return Prepared("sendmsg_fds", (self.scope.number(step, "sock"), fds), on_a_duplicate=True)
-
-    def _recvmsg_fd(self, step: Step) -> Prepared:
-        sock = self.scope.number(step, "sock")
-        return Prepared("recvmsg_fds", (sock,), lambda fds: (1, {"fds": list(fds)}), on_a_duplicate=True)
-
-    def _poll(self, step: Step) -> Prepared:
-        events, timeout = self.scope.number(step, "events", 1), int(step.get("timeout", 0))
-        return Prepared(
-            "poll",
-            (self.scope.number(step, "fd"), events, timeout),
-            lambda got: (1, {"revents": got}) if got else (0, {}),
-        )
-
-    def _capdrop(self, step: Step) -> Prepared:
-        return Prepared("capdrop", tuple(step["caps"]), _zero)
-
-    def _setuid(self, step: Step) -> Prepared:
-        return Prepared("setuid", (self.scope.number(step, "uid"),), _zero)
-
-    def _setrlimit(self, step: Step) -> Prepared:
-        soft = self.scope.number(step, "cur")
-        return Prepared("setrlimit", (_RLIMITS[step["resource"]], soft, self.scope.number(step, "max", soft)), _zero)
-
-    def _write_file(self, step: Step) -> Prepared:
-        return Prepared("write_file", (self.scope.text(step["path"]), self.scope.text(step["data"]).encode()))
-
-    def _read_file(self, step: Step) -> Prepared:
-        path = self.scope.text(step["path"])
-        return Prepared("read_file", (path,), lambda data: (0, {"text": data.decode("latin1").strip()}))
-
-    def _readlink(self, step: Step) -> Prepared:
-        path = self.scope.text(step["path"])
-        return Prepared("readlink", (path,), lambda target: (0, {"text": target.rpartition("/")[2]}))
-
-    def _stat(self, step: Step) -> Prepared:
-        return Prepared("stat", (self.scope.text(step["path"]),), _type_and_mode)
-
-    def _listdir(self, step: Step) -> Prepared:
-        return Prepared(
-            "listdir", (self.scope.text(step["path"]),), lambda names: (len(names), {"names": sorted(names)})
-        )
-
-    def _fdinfo(self, step: Step) -> Prepared:
-        return Prepared("fdinfo", (self.scope.number(step, "fd"),), _syspath)
-
-    def _status(self, step: Step) -> Prepared:
-        return Prepared("status", (), lambda lines: (0, {key: lines[key] for key in ("VmLck", "VmPin")}))
+        return Prepared("memory.write", (self.scope.number(step, "addr"), data), lambda _: (len(data), {}))
 
 
-_CALLS: Final[Mapping[str, Callable[[Calls, Step], Prepared]]] = {
-    "open": Calls._open, "close": Calls._close, "dup": Calls._dup,
-    "read": Calls._read, "pread": Calls._read, "write": Calls._write, "pwrite": Calls._write, "lseek": Calls._lseek,
-    "mmap": Calls._mmap, "munmap": Calls._munmap, "mprotect": Calls._mprotect, "peek": Calls._peek, "poke": Calls._poke,
-    "memfd": Calls._memfd, "tmpfile": Calls._new_file, "eventfd": Calls._new_file,
-    "pipe": Calls._two_files, "socketpair": Calls._two_files,
-    "sendmsg_fd": Calls._sendmsg_fd, "recvmsg_fd": Calls._recvmsg_fd, "poll": Calls._poll,
-    "capdrop": Calls._capdrop, "setuid": Calls._setuid, "setrlimit": Calls._setrlimit,
-    "write_file": Calls._write_file, "read_file": Calls._read_file, "readlink": Calls._readlink,
-    "stat": Calls._stat, "listdir": Calls._listdir, "fdinfo": Calls._fdinfo, "status": Calls._status,
-}  # fmt: skip
-_TYPES: Final = {0o020000: "chr", 0o040000: "dir"}
+Read = Callable[[Scope, Step], Any]  # an argument, as a step has it
+
+
+def _number(key: str, default: int | None = None) -> Read:
+    return lambda scope, step: scope.number(step, key, default)
+
+
+def _text(key: str) -> Read:
+    return lambda scope, step: scope.text(step[key])
+
+
+def _sent(_: Scope, step: Step) -> bytes:
+    return bytes.fromhex(step.get("hex", "00000000"))
+
+
+def _hard_limit(scope: Scope, step: Step) -> int:
+    return scope.number(step, "max", scope.number(step, "cur"))
 
 
 def _bytes(data: bytes) -> Answer:
@@ -208,3 +117,43 @@ def _syspath(text: str) -> Answer:
     """The line of `/proc/self/fdinfo/N` that only a device file has."""
     paths = [line.split()[1] for line in text.splitlines() if line.startswith("vfio-device-syspath:")]
     return 0, {"syspath": paths[0] if paths else None}
+
+
+_TYPES: Final = {0o020000: "chr", 0o040000: "dir"}
+_FD, _PATH, _SOCK, _OFFSET = _number("fd"), _text("path"), _number("sock"), _number("offset", 0)
+_PLACE, _LENGTH, _COUNT = _number("addr"), _number("length"), _number("count", 4)
+# What recordings call each call: the method, its arguments, and how its answer is written down.
+_CALLS: Final[Mapping[str, tuple[str, tuple[Read, ...], Callable[[Any], Answer]]]] = {
+    "open": ("open", (_PATH, _number("flags", 2)), _plain),
+    "close": ("close", (_FD,), _zero),
+    "dup": ("dup", (_FD,), _plain),
+    "read": ("read", (_FD, _COUNT), _bytes),
+    "pread": ("pread", (_FD, _COUNT, _OFFSET), _bytes),
+    "write": ("write", (_FD, _sent), _plain),
+    "pwrite": ("pwrite", (_FD, _sent, _OFFSET), _plain),
+    "lseek": ("lseek", (_FD, _number("offset"), _number("whence", 0)), _plain),
+    "munmap": ("munmap", (_PLACE, _LENGTH), _zero),
+    "mprotect": ("mprotect", (_PLACE, _LENGTH, _number("prot")), _zero),
+    "peek": ("memory.read", (_PLACE, _number("count")), lambda data: (len(data), {"data": data.rstrip(b"\0").hex()})),
+    "memfd": ("memfd", (_number("size", 0),), _plain),
+    "tmpfile": ("tmpfile", (), _plain),
+    "eventfd": ("eventfd", (), _plain),
+    "pipe": ("pipe", (), lambda pair: (0, {"fds": list(pair)})),
+    "socketpair": ("socketpair", (), lambda pair: (0, {"fds": list(pair)})),
+    "sendmsg_fd": ("sendmsg_fds", (_SOCK, lambda scope, step: [scope.value(fd) for fd in step["fds"]]), _plain),
+    "recvmsg_fd": ("recvmsg_fds", (_SOCK,), lambda fds: (1, {"fds": list(fds)})),
+    "poll": (
+        "poll", (_FD, _number("events", 1), lambda _, step: int(step.get("timeout", 0))),
+        lambda got: (1, {"revents": got}) if got else (0, {}),
+    ),
+    "capdrop": ("capdrop", (), _zero),  # and the names of its capabilities
+    "setuid": ("setuid", (_number("uid"),), _zero),
+    "setrlimit": ("setrlimit", (lambda _, step: _RLIMITS[step["resource"]], _number("cur"), _hard_limit), _zero),
+    "write_file": ("write_file", (_PATH, lambda scope, step: scope.text(step["data"]).encode()), _plain),
+    "read_file": ("read_file", (_PATH,), lambda data: (0, {"text": data.decode("latin1").strip()})),
+    "readlink": ("readlink", (_PATH,), lambda target: (0, {"text": target.rpartition("/")[2]})),
+    "stat": ("stat", (_PATH,), _type_and_mode),
+    "listdir": ("listdir", (_PATH,), lambda names: (len(names), {"names": sorted(names)})),
+    "fdinfo": ("fdinfo", (_FD,), _syspath),
+    "status": ("status", (), lambda lines: (0, {key: lines[key] for key in ("VmLck", "VmPin")})),
+}  # fmt: skip

@@ -15,7 +15,7 @@ from ..engine.sync import _acquire, _acquire_shared
 from ..engine.without import _dropped
 from ..kernel import Unsupported
 from ..machine import Blocked, Call, Machine, Memory
-from ..machine.system_calls import check_arguments
+from ..machine.system_calls import SYSTEM_CALLS, check_arguments
 from ..trace.plain import plain, shown
 from ..uapi import KernelError
 from .accesses import Accesses, can_go
@@ -26,7 +26,6 @@ Programs = Mapping[str, Sequence[tuple[Any, ...]]]
 Factory = Callable[..., Machine]
 _A_CALL = "(process, call, arguments...)"
 _PROGRAMS = '{"A": [("vmm", "close", 3)]}'
-_NEEDS_MORE = ("fork", "import_fd")  # than numbers, texts and bytes
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ def place(machine: Machine, programs: Programs) -> dict[str, list[Placed]]:
                 known = ", ".join(map(repr, machine.processes)) or "the machine, which has none"
                 raise ValueError(f"a call of a program is {_A_CALL}, with a process of {known}, not {call!r}")
             process, name, *arguments = call
-            if name in _NEEDS_MORE:
+            if name in SYSTEM_CALLS and not SYSTEM_CALLS[name].plain:
                 raise ValueError(f"{name} is no call of an exploration; let the factory make it before")
             memory = machine.processes[process].memory
             passed = tuple(_in_memory(memory, argument) if name == "ioctl" else argument for argument in arguments)

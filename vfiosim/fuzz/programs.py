@@ -12,14 +12,12 @@ from typing import Any, Final
 
 from ..conformance.replay import Actor, Replay
 from ..kernel.fs.file import File
+from ..machine.system_calls import REQUESTS_OF
 from ..uapi import REQUESTS, Request
 from ..uapi import Field as AbiField
 from .corpus import Setting, Step, corpus, request_kinds
 
-_KINDS: Final = {
-    "vfio container": "container", "vfio group": "group", "vfio device": "device", "iommufd": "iommufd",
-    "kvm": "kvm", "kvm-vm": "vm", "kvm-device": "kvm-device",
-}  # fmt: skip
+_KINDS: Final = {operations: kinds[0] for operations, kinds in REQUESTS_OF.items()}
 _WILDNESS: Final = (0.0, 0.0, 0.03, 0.15, 0.5)
 _NOISE: Final = (0, 1, 2, 4, 6)  # calls without a plan after each planned one
 _SIZES: Final = (0, 0, 0, 0, 0, 0, -1, 1, -4, 4, -8, 8, 16, 64, 4096)  # next to the size of a struct

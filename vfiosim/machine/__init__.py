@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from .as_code import program_of
+from .call import Blocked, Call
 from .events import Patches
 from .machine import Machine
-from .process import Blocked, Call, Memory, Process
+from .process import Memory, Process
 from .sharing import PREFIX, decode_as, encode
 
 __all__ = ["PREFIX", "Blocked", "Call", "Machine", "Memory", "Patches", "Process", "decode", "encode", "program_of"]

@@ -17,10 +17,10 @@ from ..invariants import Invariant
 from ..kernel import Unsupported
 from ..topology import TOPOLOGIES, Topology
 from ..uapi import KernelError, Struct
+from .call import Call
 from .events import Called, Event, Killed, Patched, Patches
 from .history import turns_after
 from .machine import Machine
-from .process import Call
 from .system_calls import SYSTEM_CALLS, struct_of
 
 _IMPORTED = (

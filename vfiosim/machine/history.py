@@ -46,10 +46,10 @@ def turns_after(machine: Machine, events: int | None = None, effects: int | None
     ends = [noted.after for noted in history[1:]] + [len(micro)]
     calls = 0
     for (after, event), end in zip(history, ends, strict=True):
-        begun = names[after] if event.makes_process else None  # the thread that makes the process
+        begun = names[after] if "process" in event.makes else None  # the thread that makes the process
         who = [name for name in names[after:end] if name != begun]
         turns = [item for thread, run in groupby(who) for item in (thread, len(list(run)))]
-        if not event.makes_call:
+        if "call" not in event.makes:
             yield Turns(event, None, turns)
             continue
         ended = machine.calls[calls].thread.ended and last.get(calls, -1) < end

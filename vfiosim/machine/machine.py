@@ -22,9 +22,10 @@ from ..topology import Topology
 from ..trace import Recorder, Trace
 from ..uapi import Errno
 from ..why import Why, why
+from .call import Call
 from .events import Began, Event, Failing, Forked, Outside, Patched, Slept, TakenOut
 from .history import Noted, repeat
-from .process import Call, Process
+from .process import Process
 from .sharing import encode_until
 
 NOFILE = 1024  # descriptors a process may have

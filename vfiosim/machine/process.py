@@ -7,118 +7,21 @@ from ctypes import Array, Structure
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ..engine import Lock, Thread
-from ..engine.thread import _begin
 from ..kernel.fs.file import O_RDWR
 from ..kernel.fs.host import HostFile
 from ..kernel.mm import MmStruct
+from ..kernel.mmap import MAP_SHARED
 from ..kernel.task import Task, system_call
 from ..kernel.variants import Variant
 from ..uapi import KernelError
+from .call import Call
 from .events import Called, Killed, Mapped, MemoryChanged, Outside
-from .file_calls import FileCalls
 from .system_calls import SYSTEM_CALLS, check_arguments
 
 if TYPE_CHECKING:
     from .machine import Machine
 
 Buffer = bytearray | memoryview | Structure | Array[Any]
-
-
-class Blocked(Exception):
-    """A call cannot go on until somebody else does something. It is not lost: `call` goes on when it can."""
-
-    def __init__(self, call: Call) -> None:
-        super().__init__(f"{call} cannot go on: {call.thread.why_blocked()}")
-        self.call = call
-
-
-class Call:
-    """A system call that has been started.
-
-    `state` is "ready" (can go on), "blocked", "done" or "oops" (also where a function of your own has failed); `result` what it
-    returned, `error` why it failed. Where an event of a history makes it, `asked` is that event, and `passed` its arguments,
-    with the buffer that the kernel writes into.
-    """
-
-    asked: Called | None = None
-    passed: Sequence[Any] = ()
-
-    def __init__(self, process: Process, name: str, shown: str, thread: Thread, argument: int | None) -> None:
-        self.process = process
-        self.name = name
-        self.shown = shown
-        self.thread = thread
-        self._argument = argument  # where the buffer lies while the call runs
-
-    @property
-    def state(self) -> str:
-        """Where it stands."""
-        return self.thread.state
-
-    @property
-    def begun(self) -> bool:
-        """Has it done anything yet?"""
-        return self.thread.pending is None or self.thread.pending[0] is not _begin
-
-    @property
-    def result(self) -> Any:
-        """What the call returned; None while it runs or if it failed."""
-        return self.thread.result
-
-    @property
-    def error(self) -> BaseException | None:
-        """Why it failed: a KernelError with the errno, a KernelOops, a PatchError, an OutsideError, or None."""
-        return (
-            self.thread.error
-            if self.thread.outside_error is None or not self.thread.ended
-            else self.thread.outside_error
-        )
-
-    @property
-    def waits_for(self) -> str:
-        """What a blocked call waits for, and who holds it; "" if it does not wait."""
-        return self.thread.why_blocked() if self.state == "blocked" else ""
-
-    @property
-    def holder(self) -> str:
-        """The thread that has the lock that a blocked call waits for; "" if it does not wait for a lock."""
-        cell = self.thread.waits_for
-        return cell.holder.label if isinstance(cell, Lock) and cell.holder is not None else ""
-
-    def step(self) -> bool:
-        """Do one effect. False if the call has ended or must wait."""
-        moved = self.process.machine.engine.step(self.thread)
-        self.process.machine.finish_calls()
-        return moved
-
-    def run(self) -> Call:
-        """Go on until the call ends or must wait, then let those run that it woke."""
-        engine = self.process.machine.engine
-        engine.run(self.thread)
-        engine.settle()
-        self.process.machine.finish_calls()
-        return self
-
-    def value(self) -> Any:
-        """The result; raises what the call failed with, or Blocked."""
-        if self.error is not None:
-            raise self.error
-        if not self.thread.ended:
-            raise Blocked(self)
-        return self.thread.result
-
-    def finish(self) -> None:
-        """Once the call has ended, its buffer is no longer part of the process's memory."""
-        if self.thread.ended and self._argument is not None:
-            self.process.task.mm.value.forget(self._argument)
-            self._argument = None
-
-    def __str__(self) -> str:
-        return f"{self.process.name}: {self.shown}"
-
-    def __repr__(self) -> str:
-        return f"<Call {self}, {self.state}>"
 
 
 class Memory:
@@ -164,7 +67,7 @@ class Memory:
         self._process.machine.note(MemoryChanged(self._process.name, what, tuple(map(_frozen, details))))
 
 
-class Process(FileCalls):
+class Process:
     """A program. File descriptors are small numbers; the first one is 3, for 0, 1 and 2 are taken.
 
     Every call raises KernelError (an OSError with the errno, the check that refused and one sentence why) where the kernel
@@ -197,6 +100,130 @@ class Process(FileCalls):
     def ioctl(self, fd: int, request: int, argument: int | Buffer = 0) -> int:
         """Send a request. `argument` is a number, an address in `memory`, or a writable buffer that is changed in place."""
         return int(self._call("ioctl", fd, request, argument))
+
+    def plain(self, name: str) -> int:
+        """A descriptor of a file that VFIO knows nothing of: "eventfd", "memfd", "pipe", "socket", "file"."""
+        return int(self._call("plain", name))
+
+    def eventfd(self) -> int:
+        """A descriptor of an eventfd."""
+        return int(self._call("eventfd"))
+
+    def read(self, fd: int, size: int) -> bytes:
+        """Read up to `size` bytes."""
+        return bytes(self._call("read", fd, size))
+
+    def pread(self, fd: int, size: int, offset: int) -> bytes:
+        """Read up to `size` bytes from `offset` on; of a device file, `region << 40` is where a region begins."""
+        return bytes(self._call("read", fd, size, offset))
+
+    def write(self, fd: int, data: bytes) -> int:
+        """Write bytes; the answer is how many."""
+        return int(self._call("write", fd, data))
+
+    def pwrite(self, fd: int, data: bytes, offset: int) -> int:
+        """Write bytes at `offset`."""
+        return int(self._call("write", fd, data, offset))
+
+    def poll(self, fd: int, events: int = 1, timeout: int = 0) -> int:
+        """Which of these events are there: 1 it can be read, 4 it can be written."""
+        return int(self._call("poll", fd, events, timeout))
+
+    def memfd(self, size: int = 0) -> int:
+        """A descriptor of a memory file of `size` bytes."""
+        return int(self._call("memfd", size))
+
+    def tmpfile(self) -> int:
+        """A descriptor of an ordinary file."""
+        return self.plain("file")
+
+    def pipe(self) -> tuple[int, int]:
+        """The two ends of a pipe."""
+        return self.plain("pipe"), self.plain("pipe")
+
+    def socketpair(self) -> tuple[int, int]:
+        """Two connected sockets, over which open files can be passed on."""
+        first, second = self._call("socketpair")
+        return int(first), int(second)
+
+    def sendmsg_fds(self, sock: int, fds: Sequence[int]) -> int:
+        """Send open files over a socket (SCM_RIGHTS); until they are received the message holds them."""
+        return int(self._call("sendmsg_fds", sock, tuple(fds)))
+
+    def recvmsg_fds(self, sock: int) -> tuple[int, ...]:
+        """Receive open files from a socket, under the lowest free numbers; waits for a message."""
+        return tuple(self._call("recvmsg_fds", sock))
+
+    def mmap(
+        self,
+        length: int,
+        prot: int = 3,
+        fd: int | None = None,
+        offset: int = 0,
+        address: int | None = None,
+        flags: int = MAP_SHARED,
+    ) -> int:
+        """Map `length` bytes of fresh memory, or of a file (1 readable, 2 writable); the answer is their address."""
+        if fd is None:
+            return self.memory.map(length, prot=prot, address=address)
+        return int(self._call("mmap", length, prot, flags, fd, offset, address))
+
+    def munmap(self, address: int, length: int) -> int:
+        """Unmap every page between `address` and `address + length`; a mapped file is held no longer."""
+        if self.task.mm.value.files.slots:
+            return int(self._call("munmap", address, length))
+        self.memory.unmap(address, length)
+        return 0
+
+    def mprotect(self, address: int, length: int, prot: int) -> int:
+        """Change what may be done with the memory between `address` and `address + length` (1 read, 2 write)."""
+        self.memory.protect(address, length, prot)
+        return 0
+
+    def status(self) -> dict[str, int]:
+        """What /proc/self/status tells of locked and pinned memory, in kB."""
+        mm = self.task.mm.value
+        return {"VmLck": mm.locked_vm.value * 4, "VmPin": mm.pinned_vm.value * 4 % 2**64}
+
+    def setuid(self, uid: int) -> int:
+        """Become another user; only user 0 can."""
+        return int(self._call("setuid", uid))
+
+    def capdrop(self, *names: str) -> int:
+        """Give capabilities away."""
+        return int(self._call("capset", names))
+
+    def setrlimit(self, resource: int, soft: int, hard: int) -> int:
+        """Set a limit: 7 RLIMIT_NOFILE, 8 RLIMIT_MEMLOCK."""
+        return int(self._call("setrlimit", resource, soft, hard))
+
+    def exec(self) -> int:
+        """Run another program: the memory is gone, and every file that was opened with O_CLOEXEC is closed."""
+        return int(self._call("exec"))
+
+    def write_file(self, path: str, data: bytes | str) -> int:
+        """Write into a file of /sys, e.g. an address into a driver's `unbind`; the answer is how many bytes."""
+        return int(self._call("write_file", path, data))
+
+    def rmmod(self, name: str) -> int:
+        """Unload a module (`delete_module`), "vfio-pci" or "vfio_pci"; waits until its driver has let go of every device."""
+        return int(self._call("rmmod", name))
+
+    def listdir(self, path: str) -> tuple[str, ...]:
+        """The names in a directory."""
+        return tuple(self._call("listdir", path))
+
+    def readlink(self, path: str) -> str:
+        """Where a link leads."""
+        return str(self._call("readlink", path))
+
+    def stat(self, path: str) -> int:
+        """Kind and permissions of a file (`st_mode`)."""
+        return int(self._call("stat", path))
+
+    def fdinfo(self, fd: int) -> str:
+        """What /proc/self/fdinfo tells about a descriptor."""
+        return str(self._call("fdinfo", fd))
 
     def import_fd(self, fd: int) -> int:
         """Take over an eventfd or a memfd of the computer that this runs on: a descriptor of the process that stands for it.

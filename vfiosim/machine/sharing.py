@@ -189,7 +189,7 @@ def _repeat(
     event.begin(machine)
     if turns is not None:
         _go(machine, turns)
-    elif event.makes_call:
+    elif "call" in event.makes:
         machine.engine.run(machine.calls[-1].thread)
     machine.forget_ended()
 
