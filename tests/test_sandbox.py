@@ -13,7 +13,7 @@ from vfiosim.lab.press import Guard
 from vfiosim.lab.sandbox import Run, Setup
 from vfiosim.lab.sandbox.calls import ON_A_FILE, WITHOUT_A_FILE
 from vfiosim.lab.sandbox.inputs import bytes_of, memory_of
-from vfiosim.machine.events import Called, Mapped
+from vfiosim.machine.events import Called, Failing, Killed, Mapped, Moved
 from vfiosim.machine.system_calls import SYSTEM_CALLS, SystemCall
 from vfiosim.topology import DeviceSpec, Topology
 
@@ -558,6 +558,28 @@ def test_what_can_fail_is_listed_and_fails() -> None:
     assert "on purpose" in box.message
     box.call.click()
     assert "→ 0" in box.message
+
+
+def test_what_was_to_fail_in_a_call_that_cannot_be_made_fails_in_no_other() -> None:
+    run = Run(Setup(Topology.named("small")))
+    run.do(Failing(1), more=True)
+    with pytest.raises(ValueError, match="no living process"):
+        run.do(Called("nobody", "close", (3,)))
+    assert run.done == []
+    assert run.do(Called("vmm", "open", ("/dev/iommu", 2))).result == "3"
+
+
+def test_a_process_that_waits_for_a_lock_at_its_end_is_told_and_taken_back() -> None:
+    run = Run(Setup(Topology.named("small"), processes=("a", "b")))
+    run.do(Called("b", "open", ("/dev/vfio/1", 2)))
+    run.do(Called("a", "open", ("/dev/vfio/1", 2), by_hand=True))
+    while not any(lock.path.endswith("group_lock") for lock in run.machine.calls[1].thread.locks):
+        run.do(Moved(1))
+    trace = run.machine.trace
+    assert run.do(Killed("b")).waits
+    run.undo()
+    assert run.machine.trace == trace
+    assert run.alive() == ["a", "b"]
 
 
 def test_looking_what_can_fail_does_nothing() -> None:

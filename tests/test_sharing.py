@@ -214,6 +214,27 @@ def test_a_process_that_ends_twice_does_not_end_the_next_one_of_its_name():
     assert same(m)
 
 
+# ---- texts of the first edition
+
+
+# A run in which memory changes, a call fails on purpose, a process forks and ends, time passes: a child was told of twice then.
+FIRST_EDITION = (
+    "vfiosim1:"
+    "ePl2Z5FltVTLDoIwEPwXzz2UQrv0aPTiQWPCyRBCDGJiFCSI-vuWLdgWiCYmhgvQme5jdtZ0x-3ZWzor8G_pOqxRLwoD1PIE"
+    "VIquJBEKaUQZwnEU1afnS-GDBAEMOGcdF0JV4pBS1dcmz5oJEkb1RoR7qZOagmswzggm2GX5SSv2k1aOWv-8G4U_n1qfv-U_"
+    "mnjticlB41ybkJgraXGoZu17nEzsAqsCXBcKpbmCMCCccGmSeeZ7tVawu91dmfn9ZbL0BcwKqj5UzEdeNsdDH9Y97GeqNxX1"
+    "3GcoBJJueVNfTgWWEhJK6AQm21cKhvZazLdptIvS-XK92uCSs5yA4JERbBMkhAUBSAnUh-QFsQT-gg"
+)
+
+
+def test_a_text_of_the_first_edition_is_still_read():
+    m, _ = decode(FIRST_EDITION)
+    assert [*m.processes] == ["vmm", "kid", "weak", "w2"]
+    assert sum(call.name == "fork" for call in m.calls) == 1
+    assert [call.error.name for call in m.calls if isinstance(call.error, KernelError)] == ["ENODEV"]
+    assert same(m)
+
+
 # ---- from a trace, and with a step
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Self
 
 from .. import uapi
 from ..engine import KernelOops
@@ -31,6 +32,17 @@ class Outcome:
     where: str = ""
     refused: bool = False
     unknown: bool = False
+
+    @classmethod
+    def of(cls, call: str, problem: BaseException) -> Self:
+        """How a call ended that did not succeed."""
+        if isinstance(problem, Unsupported):
+            return cls(call, "not modelled", problem.sentence, unknown=True)
+        if isinstance(problem, uapi.KernelError):
+            return cls(call, problem.name, problem.sentence, problem.check, problem.where or "", refused=True)
+        if isinstance(problem, Blocked):
+            return cls(call, "waits", problem.call.waits_for)
+        return cls(call, "oops", str(problem), refused=True)
 
     @property
     def unanswered(self) -> str:
@@ -214,14 +226,8 @@ class Session:
         try:
             result = call(self.process)
             outcome = Outcome(shown, result, more())
-        except Unsupported as error:
-            outcome = Outcome(shown, "not modelled", error.sentence, unknown=True)
-        except uapi.KernelError as error:
-            outcome = Outcome(shown, error.name, error.sentence, error.check, error.where or "", refused=True)
-        except Blocked as error:
-            outcome = Outcome(shown, "waits", error.call.waits_for)
-        except KernelOops as error:
-            outcome = Outcome(shown, "oops", str(error), refused=True)
+        except (uapi.KernelError, Blocked, KernelOops) as error:
+            outcome = Outcome.of(shown, error)
         self.actions.append(Action(outcome, before, fields))
         return outcome
 

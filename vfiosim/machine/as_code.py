@@ -23,18 +23,8 @@ from .history import turns_after
 from .machine import Machine
 from .system_calls import SYSTEM_CALLS, struct_of
 
-_IMPORTED = (
-    "Blocked",
-    "DeviceSpec",
-    "KernelError",
-    "KernelOops",
-    "Machine",
-    "PatchError",
-    "Topology",
-    "uapi",
-    "suppress",
-)
-_TAKEN = {"m", "step", *_IMPORTED, *dir(builtins)}
+_IMPORTED = "Blocked DeviceSpec KernelError KernelOops Machine PatchError Topology uapi suppress"
+_TAKEN = {"m", "step", *_IMPORTED.split(), *dir(builtins)}
 # Numbers in fields of structs that have a name: field → the constants that it may be.
 _NAMED = {
     "KvmDeviceAttr.group": ("KVM_DEV_VFIO_FILE",),
@@ -70,10 +60,8 @@ class Program:
         self.calls: dict[int | str | None, str] = {}
         self._machine = machine
         self._events = list(turns_after(machine))
-        waited = [
-            machine.calls[call].thread for _, call, turns in self._events if call is not None and turns is not None
-        ]
-        self._by_hand = any(thread.manual for thread in waited)  # do calls take turns?
+        waited = [machine.calls[call] for _, call, turns in self._events if call is not None and turns is not None]
+        self._by_hand = any(call.thread.manual for call in waited)  # do calls take turns?
         self._at = 0  # the number of the event that is being written
         self._uses = {"Machine"}
         own = (each for event in self._rest if isinstance(event, Patched) for each in event.functions.values())

@@ -200,8 +200,14 @@ def _to_the_next_sentence(call: Call) -> None:
             return
 
 
+class _OfMemory(Event, words=""):
+    def begin(self, machine: Machine) -> None:
+        with suppress(KernelError, TypeError):  # what was refused then is refused now
+            self.do(machine)
+
+
 @dataclass(frozen=True)
-class Mapped(Event, words="{process}: {length} bytes of memory", letter="m"):
+class Mapped(_OfMemory, words="{process}: {length} bytes of memory", letter="m"):
     """Memory that a program fills, without the kernel being asked. `found` is the address that it got, once it is done."""
 
     process: str
@@ -210,10 +216,6 @@ class Mapped(Event, words="{process}: {length} bytes of memory", letter="m"):
     prot: int = 3
     address: int | None = None
     found: int | None = field(default=None, compare=False)
-
-    def begin(self, machine: Machine) -> None:
-        with suppress(KernelError, TypeError):
-            self.do(machine)
 
     def do(self, machine: Machine) -> int:
         return living(machine, self.process).memory.map(self.length, self.data, self.prot, self.address)
@@ -230,16 +232,12 @@ class Mapped(Event, words="{process}: {length} bytes of memory", letter="m"):
 
 
 @dataclass(frozen=True)
-class MemoryChanged(Event, words="{process}: memory, {what}", letter="m"):
+class MemoryChanged(_OfMemory, words="{process}: memory, {what}", letter="m"):
     """A program changes its memory: "unmap", "protect" or "write", with what the method of `Memory` is given."""
 
     process: str
     what: str
     arguments: tuple[Any, ...]
-
-    def begin(self, machine: Machine) -> None:
-        with suppress(KernelError, TypeError):
-            self.do(machine)
 
     def do(self, machine: Machine) -> None:
         getattr(living(machine, self.process).memory, self.what)(*self.arguments)

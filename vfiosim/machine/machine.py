@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from functools import partial
 from operator import index
-from typing import Any
+from typing import Any, ParamSpec
 
 from ..engine import Engine, FaultPlan, KernelOops, Phase, Thread, Without, alloc, say
 from ..invariants import INVARIANTS, Invariant, check
@@ -28,6 +28,7 @@ from .history import Noted, repeat
 from .process import Process
 from .sharing import encode_until
 
+P = ParamSpec("P")
 NOFILE = 1024  # descriptors a process may have
 
 
@@ -111,8 +112,11 @@ class Machine:
                 f"the memory of {parent.name!r} is kept outside of the machine, so the process cannot fork"
             )
         if memory is not None:
-            self.note(Outside(f"the memory of {name!r} is kept outside of the machine"))
-        self.note(Began(name, caps) if parent is None else Forked(parent.name, name))
+            self.note(Outside, f"the memory of {name!r} is kept outside of the machine")
+        if parent is None:
+            self.note(Began, name, caps)
+        else:
+            self.note(Forked, parent.name, name)
         task = self._in_kernel(new_task(name, parent, caps, self.built.root, memory), f"start {name}")
         self.processes[name] = Process(self, name, task)
         return self.processes[name]
@@ -132,7 +136,7 @@ class Machine:
     def pass_time(self, milliseconds: int) -> None:
         """As `sleep`, but those whose time is over go on only when they are moved."""
         waiting = [(thread, thread.deadline) for thread in self.engine.threads if thread.deadline is not None]
-        self.note(Slept(milliseconds, tuple((self.number_of(thread), deadline) for thread, deadline in waiting)))
+        self.note(Slept, milliseconds, tuple((self.number_of(thread), deadline) for thread, deadline in waiting))
         self.engine.clock += milliseconds
 
     @contextmanager
@@ -149,12 +153,12 @@ class Machine:
             yield
         finally:
             self.engine.patches = before
-            self.note(Patched(dict(before)))
+            self.note(Patched, before)
 
     def patch(self, **own: Callable[..., Coroutine[Any, Any, Any]]) -> None:
         """As `patched`, from now on and for good."""
         self.engine.patch(**own)
-        self.note(Patched(dict(self.engine.patches)))
+        self.note(Patched, dict(self.engine.patches))
 
     def fail_next(self, number: int, errno: int | None = None, call: Call | None = None) -> FaultPlan:
         """Let one allocation, copy, callback or attach of a call fail: the `number`-th, counted from 1; with 0 nothing does.
@@ -172,7 +176,7 @@ class Machine:
             raise ValueError(f"{call} has begun; what is to fail has to be said before")
         else:
             self.engine.plan_faults(call.thread, plan)
-        self.note(Failing(number, errno and int(errno), self.calls.index(call) if call in self.calls else None))
+        self.note(Failing, number, errno and int(errno), self.calls.index(call) if call in self.calls else None)
         return plan
 
     def begin_call(self, call: Call) -> None:
@@ -192,7 +196,7 @@ class Machine:
         """
         if self.pending:
             raise ValueError(f"protections are taken out before a call begins, and {self.pending[0]} has not ended")
-        self.note(TakenOut(names))
+        self.note(TakenOut, names)
         self.taken_out = self.engine.take_out(*names)
         return self.taken_out
 
@@ -219,10 +223,10 @@ class Machine:
         )
         return f"<Machine {self.topology.name}, kernel {self.kernel}: {programs}>"
 
-    def note(self, event: Event) -> None:
+    def note(self, kind: Callable[P, Event], *what: P.args, **more: P.kwargs) -> None:
         """Keep in mind what was asked, so that it can be asked again."""
         if self.engine.journal is not None:
-            self.history.append(Noted(len(self.engine.micro), event))
+            self.history.append(Noted(len(self.engine.micro), kind(*what, **more)))
 
     def number_of(self, thread: Thread) -> int | str:
         """How a thread is named outside of this machine: as the n-th call, or by its label where it is no call."""

@@ -38,7 +38,7 @@ class Memory:
         try:
             found = self._mm.map(length, data, prot, address)
         finally:
-            self._process.machine.note(Mapped(self._process.name, length, _frozen(data), prot, address, found))
+            self._process.machine.note(Mapped, self._process.name, length, _frozen(data), prot, address, found)
         return found
 
     def unmap(self, address: int, length: int) -> None:
@@ -64,7 +64,7 @@ class Memory:
 
     def _note(self, what: str, *details: object) -> None:
         self._process.refuse_if_ended()
-        self._process.machine.note(MemoryChanged(self._process.name, what, tuple(map(_frozen, details))))
+        self._process.machine.note(MemoryChanged, self._process.name, what, tuple(map(_frozen, details)))
 
 
 class Process:
@@ -233,7 +233,7 @@ class Process:
         """
         self.refuse_if_ended()
         host = HostFile(fd)
-        self.machine.note(Outside(f"a file of the host was given to {self.name!r}"))
+        self.machine.note(Outside, f"a file of the host was given to {self.name!r}")
         try:
             return int(self._call("import_fd", host))
         except KernelError:
@@ -261,7 +261,7 @@ class Process:
     def told_to_end(self) -> None:
         """It ends as soon as it can; until then everything goes on."""
         self.dying = True
-        self.machine.note(Killed(self.name))
+        self.machine.note(Killed, self.name)
 
     def kill(self) -> None:
         """End the process from outside (SIGKILL), as `exit`: a call that waits in the kernel is not torn away."""
@@ -292,7 +292,7 @@ class Process:
             noted = (*arguments[:2], bytes(arguments[2]))
         code = SYSTEM_CALLS[name].code(self.machine.built, self.task, *passed)
         if name != "fork":
-            self.machine.note(Called(self.name, name, noted, lane))
+            self.machine.note(Called, self.name, name, noted, lane)
         variant = self.machine.variant
         shown = f"{name}({', '.join(_shown(variant, name, n, argument) for n, argument in enumerate(arguments))})"
         label = lane or f"{self.name}:{self.machine.engine.number(f'call of {self.name}')}"

@@ -16,7 +16,6 @@ from ..kernel.af_unix import sys_socketpair, unix_stream_recvmsg, unix_stream_se
 from ..kernel.cred import do_prlimit, sys_capset, sys_setuid
 from ..kernel.fs.eventfd import do_eventfd
 from ..kernel.fs.file import O_RDWR
-from ..kernel.fs.host import HostFile
 from ..kernel.fs.read_write import sys_poll, sys_read, sys_write
 from ..kernel.fs.shmem import memfd_create
 from ..kernel.fs.syscalls import do_sys_openat2, open_plain, proc_fdinfo, sys_close, sys_dup, sys_ioctl
@@ -89,13 +88,14 @@ def _alone(code: Callable[..., Code]) -> Callable[..., Code]:
     return lambda _built, _task, *arguments: code(*arguments)
 
 
+def _on(code: Callable[..., Code]) -> Callable[..., Code]:
+    """Kernel code that is told which machine it runs on."""
+    return lambda built, _task, *arguments: code(built, *arguments)
+
+
 def _data(data: bytes | bytearray | str) -> bytes:
     """What a program writes, a text or bytes."""
     return data.encode() if isinstance(data, str) else bytes(data)
-
-
-def _import(host: HostFile) -> Code:
-    return do_eventfd(host) if host.kind == "eventfd" else memfd_create(0, host)
 
 
 async def _fork(parent: Task, child: Task) -> None:
@@ -103,81 +103,60 @@ async def _fork(parent: Task, child: Task) -> None:
     await copy_files(parent, child)
 
 
+def _path(start: str = "") -> Argument:
+    return Argument("path", "path", start)
+
+
+def _number(name: str, start: int = 0) -> Argument:
+    return Argument(name, "number", start)
+
+
 FD: Final = Argument("fd", "fd")
-_NODE: Final = Argument("path", "path", "/dev/vfio/devices/vfio0")
+_LENGTH: Final = _number("length", 4096)
 _ALL: Final = (
     SystemCall("close", "give the descriptor back", (FD,), _alone(sys_close)),
     SystemCall("dup", "a second descriptor for the same open file", (FD,), _alone(sys_dup), returns_fd=True),
-    SystemCall(
-        "ioctl", "a request", (FD, Argument("request")),
-        lambda _built, _task, fd, request, argument=0: sys_ioctl(fd, request, argument),
-    ),
-    SystemCall(
-        "read", "read bytes", (FD, Argument("size", start=8)), _alone(sys_read), offset=True, method=False
-    ),
-    SystemCall(
-        "write", "write bytes", (FD, Argument("data", "bytes", "01 00 00 00 00 00 00 00")),
-        lambda _built, _task, fd, data, offset=None: sys_write(fd, _data(data), offset), offset=True, method=False,
-    ),
-    SystemCall("poll", "which events are there", (FD, Argument("events", start=1), Argument("timeout")), _alone(sys_poll)),
+    SystemCall("ioctl", "a request", (FD, _number("request")),
+               _alone(lambda fd, request, argument=0: sys_ioctl(fd, request, argument))),
+    SystemCall("read", "read bytes", (FD, _number("size", 8)), _alone(sys_read), offset=True, method=False),
+    SystemCall("write", "write bytes", (FD, Argument("data", "bytes", "01 00 00 00 00 00 00 00")),
+               _alone(lambda fd, data, offset=None: sys_write(fd, _data(data), offset)), offset=True, method=False),
+    SystemCall("poll", "which events are there", (FD, _number("events", 1), _number("timeout")), _alone(sys_poll)),
     SystemCall("fdinfo", "what /proc/self/fdinfo tells", (FD,), _alone(proc_fdinfo)),
-    SystemCall(
-        "mmap", "map a part of the file",
-        (Argument("length", start=4096), Argument("prot", start=3), Argument("flags", start=MAP_SHARED), FD, Argument("offset")),
-        lambda _built, _task, *given: ksys_mmap_pgoff(*given, *(None,) * (len(given) == 5)), method=False,
-    ),
+    SystemCall("mmap", "map a part of the file",
+               (_LENGTH, _number("prot", 3), _number("flags", MAP_SHARED), FD, _number("offset")),
+               _alone(lambda *given: ksys_mmap_pgoff(*given, *[None] * (len(given) == 5))), method=False),
     SystemCall("sendmsg_fds", "send open files over this socket", (FD, Argument("fds", "fds", "")), _alone(unix_stream_sendmsg)),
     SystemCall("recvmsg_fds", "receive open files from this socket", (FD,), _alone(unix_stream_recvmsg)),
-    SystemCall(
-        "open", "open a path", (_NODE, Argument("flags", start=O_RDWR)),
-        lambda built, _task, path, flags=O_RDWR: do_sys_openat2(built.devtmpfs, path, flags), returns_fd=True,
-    ),
+    SystemCall("open", "open a path", (_path("/dev/vfio/devices/vfio0"), _number("flags", O_RDWR)),
+               _on(lambda built, path, flags=O_RDWR: do_sys_openat2(built.devtmpfs, path, flags)), returns_fd=True),
     SystemCall("eventfd", "an eventfd", (), _alone(do_eventfd), returns_fd=True),
-    SystemCall("memfd", "a memory file", (Argument("size", start=4096),), _alone(memfd_create), returns_fd=True),
+    SystemCall("memfd", "a memory file", (_number("size", 4096),), _alone(memfd_create), returns_fd=True),
     SystemCall("socketpair", "two connected sockets", (), _alone(sys_socketpair)),
-    SystemCall(
-        "plain", "a file that VFIO knows nothing of: file, pipe, socket", (Argument("name", "name", "file"),),
-        _alone(open_plain), returns_fd=True,
-    ),
-    SystemCall("munmap", "unmap a range", (Argument("address"), Argument("length", start=4096)), _alone(do_munmap), method=False),
-    SystemCall(
-        "write_file", "write into a file of /sys", (Argument("path", "path", ""), Argument("data", "text", "")),
-        lambda built, _task, path, data: write_sysfs_file(built.buses, path, _data(data)),
-    ),
-    SystemCall(
-        "listdir", "the names in a directory", (Argument("path", "path", "/dev/vfio/devices"),),
-        lambda built, _task, path: list_directory(built.buses, built.devtmpfs, path),
-    ),
-    SystemCall(
-        "readlink", "where a link leads", (Argument("path", "path", ""),),
-        lambda built, _task, path: read_link(built.buses, path),
-    ),
-    SystemCall(
-        "stat", "kind and permissions of a file", (Argument("path", "path", "/dev/iommu"),),
-        lambda built, _task, path: mode_of(built.buses, built.devtmpfs, path),
-    ),
-    SystemCall(
-        "rmmod", "unload a module, a driver for one", (Argument("name", "name", "vfio-pci"),),
-        lambda built, _task, name: delete_module(built.buses, module_name(name)),
-    ),
-    SystemCall("setuid", "become another user", (Argument("uid", start=1000),), _alone(sys_setuid)),
-    SystemCall(
-        "capset", "give capabilities away", (Argument("names", "names", "CAP_SYS_RAWIO"),), _alone(sys_capset), method=False
-    ),
-    SystemCall(
-        "setrlimit", "set a limit: 7 descriptors, 8 locked memory",
-        (Argument("resource", start=8), Argument("soft"), Argument("hard")), _alone(do_prlimit),
-    ),
-    SystemCall("exec", "run another program", (), lambda _built, task: begin_new_exec(task)),
-    SystemCall("exit", "end the process", (), lambda _built, task: do_exit(task), method=False),
-    SystemCall(
-        "fork", "a child that shares every open file", (Argument("child", "thing"),),
-        lambda _built, task, child: _fork(task, child), method=False, plain=False,
-    ),
-    SystemCall(
-        "import_fd", "take over a file of the computer that this runs on", (Argument("file", "thing"),),
-        _alone(_import), method=False, plain=False,
-    ),
+    SystemCall("plain", "a file that VFIO knows nothing of: file, pipe, socket", (Argument("name", "name", "file"),),
+               _alone(open_plain), returns_fd=True),
+    SystemCall("munmap", "unmap a range", (_number("address"), _LENGTH), _alone(do_munmap), method=False),
+    SystemCall("write_file", "write into a file of /sys", (_path(), Argument("data", "text", "")),
+               _on(lambda built, path, data: write_sysfs_file(built.buses, path, _data(data)))),
+    SystemCall("listdir", "the names in a directory", (_path("/dev/vfio/devices"),),
+               _on(lambda built, path: list_directory(built.buses, built.devtmpfs, path))),
+    SystemCall("readlink", "where a link leads", (_path(),), _on(lambda built, path: read_link(built.buses, path))),
+    SystemCall("stat", "kind and permissions of a file", (_path("/dev/iommu"),),
+               _on(lambda built, path: mode_of(built.buses, built.devtmpfs, path))),
+    SystemCall("rmmod", "unload a module, a driver for one", (Argument("name", "name", "vfio-pci"),),
+               _on(lambda built, name: delete_module(built.buses, module_name(name)))),
+    SystemCall("setuid", "become another user", (_number("uid", 1000),), _alone(sys_setuid)),
+    SystemCall("capset", "give capabilities away", (Argument("names", "names", "CAP_SYS_RAWIO"),), _alone(sys_capset),
+               method=False),
+    SystemCall("setrlimit", "set a limit: 7 descriptors, 8 locked memory",
+               (_number("resource", 8), _number("soft"), _number("hard")), _alone(do_prlimit)),
+    SystemCall("exec", "run another program", (), lambda _, task: begin_new_exec(task)),
+    SystemCall("exit", "end the process", (), lambda _, task: do_exit(task), method=False),
+    SystemCall("fork", "a child that shares every open file", (Argument("child", "thing"),),
+               lambda _, task, child: _fork(task, child), method=False, plain=False),
+    SystemCall("import_fd", "take over a file of the computer that this runs on", (Argument("file", "thing"),),
+               _alone(lambda host: do_eventfd(host) if host.kind == "eventfd" else memfd_create(0, host)),
+               method=False, plain=False),
 )  # fmt: skip
 SYSTEM_CALLS: Final = {call.name: call for call in _ALL}
 
@@ -200,11 +179,20 @@ def check_arguments(name: str, arguments: Sequence[Any]) -> None:
     SYSTEM_CALLS[name].check(arguments)
 
 
+def layouts(variant: Variant, request: int, kinds: Sequence[str] | None = None) -> list[type[Struct]]:
+    """The structs that a request of this number takes, from files of these kinds or of any."""
+    if request == variant.bind_request and (kinds is None or "device" in kinds):
+        return [variant.layout]
+    return [
+        each.struct
+        for each in REQUESTS.values()
+        if each.number == request and each.struct and (kinds is None or each.file in kinds)
+    ]
+
+
 def struct_of(variant: Variant, request: int, size: int) -> type[Struct] | None:
     """The struct that a request takes, if it has this size in bytes."""
-    named = [each.struct for each in REQUESTS.values() if each.number == request and each.struct]
-    found = [variant.layout] if request == variant.bind_request else named
-    return next((layout for layout in found if ctypes.sizeof(layout) == size), None)
+    return next((layout for layout in layouts(variant, request) if ctypes.sizeof(layout) == size), None)
 
 
 def fresh(variant: Variant, call: str, arguments: tuple[Any, ...]) -> Iterator[Any]:

@@ -62,6 +62,11 @@ class Trace:
         self._share = share and cache(share)
 
     @property
+    def can_be_shared(self) -> bool:
+        """Does somebody make a replay string of it? Whether there is one is known only when it is made."""
+        return self._share is not None
+
+    @property
     def replay(self) -> str:
         """The run that this is a part of as a short text, for `vfiosim.replay`; "" where it cannot be shared."""
         try:

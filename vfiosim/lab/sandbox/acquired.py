@@ -33,7 +33,7 @@ class Hands:
 
 def hands(engine: Engine, thread: Thread) -> Hands:
     """Locks, references and new objects of a call that was refused, as its run shows them."""
-    own = [micro for micro in (Micro(*entry) for entry in engine.micro) if micro.thread is thread]
+    own = [Micro(*entry) for entry in engine.micro if entry[0] is thread]
     refusals = [number for number, micro in enumerate(own) if isinstance(micro.answer, KernelError)]
     same = [number for number in refusals if own[number].answer is thread.error]
     if not refusals:

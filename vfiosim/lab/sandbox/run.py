@@ -9,7 +9,6 @@ from typing import Any
 
 from ... import uapi
 from ...engine import KernelOops, Without
-from ...kernel import Unsupported
 from ...kernel.fs.file import File
 from ...machine import Blocked, Call, Machine, Process, decode, encode
 from ...machine.events import Began, Called, Event, Forked, Killed, Mapped, Moved
@@ -267,8 +266,7 @@ class Run:
         if isinstance(came, Call):
             return self._ended(came)
         if isinstance(came, Exception):
-            waits = isinstance(came, Blocked)
-            return Told(str(action), "waits" if waits else "oops", str(came), waits=waits, refused=not waits)
+            return replace(Told.of(str(action), came), waits=isinstance(came, Blocked))
         said = SAID.get(type(action), "")
         if isinstance(action, Killed):
             waits = self.machine.processes[action.process].task.alive.value
@@ -278,20 +276,15 @@ class Run:
 
     def _ended(self, call: Call) -> Told:
         shown = f"{call.thread.label}: {call.shown}" if call.thread.manual else str(call)
-        error = call.error
         engine, thread = self.machine.engine, call.thread
         if not thread.ended:
             waits = call.waits_for
             said = waits or "(move it on; you are the scheduler)"
             return Told(shown, "waits" if waits else "under way", said, waits=bool(waits))
-        if isinstance(error, Unsupported):
-            return Told(shown, "not modelled", error.sentence, unknown=True)
-        if isinstance(error, uapi.KernelError):
+        if call.error is not None:
+            told = Told.of(shown, call.error)
+            if not isinstance(call.error, uapi.KernelError) or told.unknown:
+                return told
             held = hands(engine, thread)
-            return Told(
-                shown, error.name, error.sentence, error.check, error.where or "", refused=True,
-                source=line_of_refusal(engine, thread), had=held.had, back=held.back, kept=held.kept,
-            )  # fmt: skip
-        if error is not None:
-            return Told(shown, "oops", str(error), refused=True)
+            return replace(told, source=line_of_refusal(engine, thread), had=held.had, back=held.back, kept=held.kept)
         return Told(shown, result(call.result), wrote=tuple(changes(call)), number=call.result)

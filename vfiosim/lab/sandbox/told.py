@@ -9,7 +9,7 @@ from ... import uapi
 from ...kernel.fs.file import File
 from ...machine import Call
 from ...machine.events import Called, Event, Moved
-from ...machine.system_calls import REQUESTS_OF
+from ...machine.system_calls import REQUESTS_OF, layouts
 from ..session import Outcome
 
 
@@ -83,9 +83,7 @@ def _layout(call: Call, size: int) -> type[uapi.Struct] | None:
     variant, (fd, number) = call.process.machine.variant, call.passed[:2]
     file = call.process.task.files.fd.slots.get(fd)
     kinds = REQUESTS_OF.get(file.f_op.name, ()) if isinstance(file, File) else ()
-    found = [each.struct for each in uapi.REQUESTS.values() if each.number == number and each.file in kinds]
-    layout = variant.layout if number == variant.bind_request and "device" in kinds else next(iter(found), None)
-    return layout if layout is not None and len(bytes(layout())) <= size else None
+    return next((layout for layout in layouts(variant, number, kinds) if len(bytes(layout())) <= size), None)
 
 
 def _value(field: uapi.Field, value: int) -> str:
