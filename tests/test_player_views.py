@@ -104,7 +104,7 @@ def test_the_source_shows_the_whole_function_and_the_line_that_runs(page: Page, 
 
 
 def test_the_text_of_every_function_is_in_the_data_once() -> None:
-    data = show(busy()).data(drawn=False)
+    data = show(busy()).data(live=True)
     assert len(set(data["texts"])) == len(data["texts"])
     assert sum("async def iommufd_device_bind(" in text for text in data["texts"]) == 1
 

@@ -705,6 +705,14 @@ def test_what_is_saved_can_be_loaded_and_taken_back_step_by_step() -> None:
     assert other.run.machine.trace == box.run.machine.trace
 
 
+def test_what_a_press_sends_to_the_page_holds_no_text_to_share() -> None:
+    box = bound()
+    data = box.stage.player.data
+    assert data["share"] is True
+    assert "vfiosim1:" not in str(data)
+    assert box.run.machine.trace.replay.startswith("vfiosim1:")
+
+
 def test_a_file_keeps_a_run(tmp_path: object) -> None:
     box = bound()
     box.keep.file.set(f"{tmp_path}/run.txt")

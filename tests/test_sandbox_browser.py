@@ -8,6 +8,7 @@ from playwright.sync_api import Locator, expect
 
 from tests.desk import Desk, button, press, pressed, select, settle
 from tests.desk import said as result
+from vfiosim import replay
 
 LAB = "from vfiosim.lab import Races, Sandbox\n"
 
@@ -167,6 +168,18 @@ def test_code_and_saved_text(desk: Desk) -> None:
     expect(root.locator(".vfiosim-table")).to_contain_text("nothing yet")
     press(root, "Load")
     expect(root.locator(".vfiosim-table")).to_contain_text("iommu#1")
+
+
+def test_the_text_to_share_comes_when_it_is_asked_for_and_leads_back_to_the_step(desk: Desk) -> None:
+    root = desk.widget(LAB + "Sandbox()")
+    bind(root)
+    player = root.locator(".vfiosim-player").first
+    press(player, "More", "Share")
+    shared = player.get_by_role("textbox", name="Text to share")
+    expect(shared).to_have_value(re.compile(r'^replay\("vfiosim1:.*@[0-9]+"\)$'))
+    again = replay(shared.input_value().removeprefix('replay("').removesuffix('")'))
+    assert again.step
+    assert [str(call) for call in again.machine.calls][-1].startswith("vmm: ioctl(3, VFIO_DEVICE_BIND_IOMMUFD")
 
 
 def test_two_sandboxes_on_one_page_do_not_disturb_each_other(desk: Desk) -> None:

@@ -47,7 +47,7 @@ def of_question(row: Row) -> Iterator[str]:
 
 def of_player(trace: Trace) -> Iterator[str]:
     """What the player of a trace shows: its sentences, what changes, who runs, what stands in the picture."""
-    data = Player(trace).data(drawn=False)
+    data = Player(trace).data(live=True)
     for step in data["steps"]:
         yield from (step["sentence"], step["thread"], *step["changes"])
     yield from (text for changes in data["changes"] for text in changes.values())

@@ -22,13 +22,15 @@ export class Player {
   /**
    * @param {HTMLElement & { vfiosim?: Player }} root
    * @param {any} data
-   * @param {{ onMove?: (step: number) => void, onPick?: (names: string[]) => void, onViews?: (names: string[]) => void }} told
+   * @param {{ onMove?: (step: number) => void, onPick?: (names: string[]) => void, onViews?: (names: string[]) => void,
+   *   onShare?: () => void }} told
    */
-  constructor(root, data, { onMove = () => {}, onPick = () => {}, onViews = () => {} } = {}) {
+  constructor(root, data, { onMove = () => {}, onPick = () => {}, onViews = () => {}, onShare = () => {} } = {}) {
     this.root = root;
     this.onMove = onMove;
     this.onPick = onPick;
     this.onViews = onViews;
+    this.onShare = onShare;
     this.typed = "";
     this.base = null;
     this.picked = []; // the names of the objects that the reader clicked
@@ -406,8 +408,14 @@ export class Player {
     else if (this.known(text)) this.compare(Number(text));
   }
 
+  // A text that is not there yet is made by who is told so, and comes to `shareAs`.
   share() {
-    const text = this.run.shared(this.step);
+    if (this.run.data.share === true) this.onShare();
+    else this.shareAs(this.run.data.share);
+  }
+
+  shareAs(whole) {
+    const text = this.run.shared(this.step, whole);
     if (text) this.bar.share(text);
     else this.complain("These steps cannot be made again from a short text.");
   }

@@ -103,10 +103,10 @@ export class Run {
     return entries;
   }
 
-  // A short text that makes this run again up to a step; "" where there is none.
-  shared(step) {
-    if (!this.data.share) return "";
+  // What makes this run again up to a step, of the text that makes the whole of it; "" where there is none.
+  shared(step, text) {
+    if (!text) return "";
     const made = this.steps.slice(0, step).filter((one) => one.refused !== "broken"); // what is broken is told, not done
-    return `replay("${this.data.share}@${this.data.skipped + made.length}")`;
+    return `replay("${text}@${this.data.skipped + made.length}")`;
   }
 }

@@ -25,6 +25,7 @@ function render({ model, el }) {
     },
     onPick: (names) => tell("picked", names),
     onViews: (names) => tell("shown", names),
+    onShare: () => model.send({ share: model.get("data").edition }),
   });
   let loaded = model.get("data");
   const mirror = () => {
@@ -42,6 +43,9 @@ function render({ model, el }) {
   });
   // A new trace and its step come together, in no fixed order: the step is for the trace that is still to be loaded.
   const stale = () => loaded.edition !== model.get("data").edition;
+  model.on("msg:custom", ({ share, edition }) => {
+    if (edition === loaded.edition) player.shareAs(share);
+  });
   model.on("change:step", () => {
     if (!stale() && player.step !== model.get("step")) player.goTo(model.get("step"));
   });

@@ -53,6 +53,7 @@ class LivePlayer(anywidget.AnyWidget):
             shown=list(self.player.views),
         )
         self.observe(lambda _: self._draw(), "shown")
+        self.on_msg(self._asked)
         self._draw()
         # The page goes on to other messages only after it has read this one, and that only when the player listens: so on a slow
         # machine a player that has just come is not drowned by all that comes after it.
@@ -72,7 +73,12 @@ class LivePlayer(anywidget.AnyWidget):
     def _data(self) -> Data:
         """What the script needs; its `edition` tells it from what was shown before and is shown after."""
         self._edition += 1
-        return {**self.player.data(drawn=False), "edition": self._edition}
+        return {**self.player.data(live=True), "edition": self._edition}
+
+    def _asked(self, _: object, content: Data, _buffers: object) -> None:
+        """The reader wants the text to share, which takes a moment to make."""
+        if content.get("share") == self._edition:
+            self.send({"share": self.player.trace.replay, "edition": self._edition})
 
     def forget(self) -> None:
         """What is shown next need not be like what was shown before."""

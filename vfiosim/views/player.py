@@ -130,10 +130,10 @@ class Player:
     def _frame(self, step: int) -> int:
         return self.graph.at_step[step - 1] if step else 0
 
-    def data(self, *, drawn: bool = True) -> Data:
+    def data(self, *, live: bool = False) -> Data:
         """What the script needs: the picture, what each effect changes in it, and the words.
 
-        `drawn`: with the drawing of the counters, which takes a moment.
+        `live`: without what takes a moment and can be asked for, the drawing of the counters and the text to share.
         """
         sources = Sources()
         base = self.trace.micro[0].index if self.trace.micro else 0
@@ -144,7 +144,7 @@ class Player:
             "step": self.step,
             "views": self.views,
             "presenter": self.presenter,
-            "share": self.trace.replay,
+            "share": self.trace.can_be_shared if live else self.trace.replay,
             "skipped": self.trace.skipped,
             "svg": self.svg() if self.layout else "",
             "hint": self._hint,
@@ -158,7 +158,7 @@ class Player:
             "functions": sources.functions,
             "texts": sources.texts,
             "lanes": lanes_data(self.trace),
-            "counters": counters_data(self.trace, self._hide, drawn=drawn),
+            "counters": counters_data(self.trace, self._hide, drawn=not live),
             "reasons": reasons_data(self.trace, [node.oid for node in self.graph.nodes]),
         }
         if self.layout is None:
