@@ -159,7 +159,7 @@ class Recorder:
         self._places = _Places()
         self._micro: list[MicroStep] = []
         self._grouper = Grouper(self.start)
-        self._kept = [(0, self._grouper.copy())]  # how far it was after so many micro-steps
+        self._kept: list[tuple[int, Grouper]] = []  # how far it was after so many micro-steps
 
     def catch_up(self) -> None:
         """Convert what happened since the last time."""
@@ -186,20 +186,19 @@ class Recorder:
         return {done: grouper.state for done, grouper in self._kept}
 
     def adopt(self, other: Recorder) -> None:
-        """Take over what another recorder has converted, which follows an engine that began with the same effects as this one.
+        """Take over what another recorder has converted, which follows an engine that did all that this one did, and maybe more.
 
-        Nothing happens if this one has begun to convert by itself.
+        Nothing happens if it did something else, or if this one has begun to convert by itself.
         """
         mine, theirs = self.engine.micro[self._next_micro :], other.engine.micro[other._first :]
-        pairs = enumerate(zip(mine, theirs, strict=False))
-        known = other._micro[: next((n for n, pair in pairs if not _alike(*pair)), len(mine))]
-        if self._micro or not known:
+        known = other._micro[: len(mine)]
+        if self._micro or not known or not all(map(_alike, mine, theirs)):
             return
         for entry, step in zip(mine, known, strict=False):
             self._calls[entry[0]], self._phases[entry[0]] = step.call, step.phase
             self._known.update(edit.oid for edit in step.edits if edit.sort == "born")
         self._kept = [kept for kept in other._kept if kept[0] <= len(known)]
-        done, grouper = self._kept[-1]
+        done, grouper = self._kept[-1] if self._kept else (0, Grouper(self.start))
         self._micro, self._grouper = known[:done], grouper.copy()
         for step in known[done:]:
             self._add(step)
