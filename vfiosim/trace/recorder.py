@@ -301,15 +301,10 @@ def _copied(request: Any, answer: Any) -> tuple[int, str]:
 
 
 def _alike(one: tuple[Any, ...], other: tuple[Any, ...]) -> bool:
-    """Are two effects of two engines the same: thread, what is asked, where, and how much changed?"""
+    """Are two effects of two engines the same: thread, what is asked, where, and how much had changed after it?"""
     first, second = Micro(*one), Micro(*other)
-    return (first.thread.label, first.request[0], first.code, first.offset, first.end) == (
-        second.thread.label,
-        second.request[0],
-        second.code,
-        second.offset,
-        second.end,
-    )
+    same = (first.request[0], *first[3:7]) == (second.request[0], *second[3:7])
+    return same and first.thread.label == second.thread.label
 
 
 def _outcome(thread: Thread) -> str:
