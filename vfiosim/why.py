@@ -35,7 +35,8 @@ class Why:
     * `root`: why it needs no holder, "" if it needs one;
     * `paths`: the ways from a root to it, shortest first; with none, nothing that can be reached keeps it;
     * `lost`: references on the way to it whose holder is gone: nobody will ever give them back;
-    * `cycles`: rings of references on the way to it.
+    * `cycles`: rings of references on the way to it;
+    * `members`: of an iommu_group its devices, each with the driver that has it.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Why:
     paths: tuple[Path, ...]
     lost: tuple[Reference, ...]
     cycles: tuple[Path, ...]
+    members: tuple[str, ...] = ()
 
     @property
     def kept(self) -> bool:
@@ -71,6 +73,8 @@ class Why:
             yield f"  lost reference: {link.holder} is gone, but {counted}"
         for cycle in self.cycles:
             yield f"  cycle: {cycle}"
+        if self.members:
+            yield f"In it: {'; '.join(self.members)}."
 
 
 def why(source: Any, name: str) -> Why:
@@ -89,7 +93,17 @@ def why(source: Any, name: str) -> Why:
         tuple(sorted(search.paths, key=lambda path: len(path.links))),
         tuple(search.lost),
         tuple(search.cycles.values()),
+        tuple(_members(state, oid)),
     )
+
+
+def _members(state: State, group: str) -> Iterator[str]:
+    """The devices of an iommu_group, and who has them."""
+    for thing in state.objects.values():
+        if thing.kind == "device" and thing.attributes.get("iommu_group") == group:
+            driver = thing.fields["driver"]
+            use = ", which keeps user space out of the group" if thing.fields["uses_dma_api"] else ""
+            yield f"{thing.oid}, {f'driven by {driver}' if driver else 'driven by nobody'}{use}"
 
 
 def state_of(source: Any) -> State:

@@ -17,6 +17,11 @@ function changeText(was, now) {
   return [...was].length + [...now].length <= 7 ? `${was}→${now}` : now;
 }
 
+// Is one of these objects drawn in a box?
+function holds(node, names) {
+  return JSON.parse(node.dataset.parts).some((name) => names.includes(name));
+}
+
 export class GraphView {
   /** @param {{ click: (node: any, arrow: any) => void, sized: (wide: number, high: number) => void, lost: () => void }} told */
   constructor({ click, sized, lost }) {
@@ -120,7 +125,7 @@ export class GraphView {
     has.remove("off", "new", "gone", "changed");
     if (mark) has.add(mark);
     if (has.contains("row")) {
-      const value = has.contains("row-pointer")
+      const value = has.contains("drawn")
         ? (text === NULL ? NULL : "")
         : mark === "changed"
         ? changeText(was, text)
@@ -172,7 +177,7 @@ export class GraphView {
     this.selecting = selecting;
     const names = brought.length ? brought : selecting ? [] : picked;
     const keys = new Set();
-    for (const node of this.nodes) if (names.includes(node.dataset.oid)) keys.add(node.dataset.key);
+    for (const node of this.nodes) if (holds(node, names)) keys.add(node.dataset.key);
     for (const part of this.elements.values()) {
       const { from, to, oid, key } = part.dataset;
       const ends = [from, to].filter((end) => keys.has(end)).length;
@@ -180,7 +185,7 @@ export class GraphView {
       part.classList.toggle("dim", Boolean(dim));
     }
     for (const node of this.nodes) {
-      const is = picked.includes(node.dataset.oid);
+      const is = holds(node, picked);
       node.classList.toggle("picked", is);
       node.setAttribute("aria-pressed", is);
       this.tick(node, is && selecting);

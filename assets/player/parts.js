@@ -7,7 +7,7 @@ export class Parts {
   }
 
   node(oid) {
-    return this.keys.find((key) => this.parts[key][0] === "node" && this.parts[key][1] === oid);
+    return this.keys.find((key) => this.parts[key][0] === "node" && this.parts[key][2].includes(oid));
   }
 
   oid(key) {

@@ -30,8 +30,11 @@ class UserMemory(Protocol):
 
 
 @effect
-def refuse_if(condition: bool, errno: Errno, name: str, sentence: str) -> Asks[None]:
-    """A check: where the condition holds the call fails with `errno`. Named, so that it can be shown and taken out."""
+def refuse_if(condition: bool, errno: Errno, name: str, sentence: str | Callable[[Engine], str]) -> Asks[None]:
+    """A check: where the condition holds the call fails with `errno`. Named, so that it can be shown and taken out.
+
+    A `sentence` that has to look round for what it tells is a function; it is no effect, and asked only where the check refuses.
+    """
     yield (_refuse_if, condition, errno, name, sentence)
 
 
@@ -44,7 +47,8 @@ def require(value: T | None, errno: Errno, name: str, sentence: str) -> Asks[T]:
 
 def _refuse_if(engine: Engine, thread: Thread, request: Request) -> None:
     if request[1]:
-        raise KernelError(request[2], request[4], check=request[3])
+        sentence = request[4](engine) if callable(request[4]) else request[4]
+        raise KernelError(request[2], sentence, check=request[3])
 
 
 @effect

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from ..engine import (
@@ -101,6 +102,16 @@ async def iommu_device_unuse_default_domain(group: IommuGroup | None) -> None:
         await store(group.owner_cnt, await load(group.owner_cnt) - 1)
 
 
+def owned_by(group: IommuGroup, engine: Engine) -> str:
+    """Who has the DMA of a group, in words: its owner in user space, or the drivers of its other devices."""
+    if group.owner.value is not None:
+        return f"{group.owner.value.oid} owns the DMA of {group.oid}"
+    things: list[Any] = [thing for thing in engine.objects.values() if thing.kind == "device"]
+    mine = [device for device in things if device.iommu_group is group and device.uses_dma_api.value]
+    users = [f"{device.oid}, which {device.driver.value.oid} has" for device in mine]
+    return f"{group.oid} is not viable: the DMA of {' and of '.join(users)}, belongs to the kernel"
+
+
 @kernel("drivers/iommu/iommu.c")
 async def iommu_device_claim_dma_owner(group: IommuGroup, owner: KObject) -> None:
     """Let `owner` have the DMA of the group, or count one device more if it has it. EPERM if somebody else has it."""
@@ -108,7 +119,7 @@ async def iommu_device_claim_dma_owner(group: IommuGroup, owner: KObject) -> Non
         count_now = await load(group.owner_cnt)
         if count_now:
             other = await load(group.owner) is not owner
-            await refuse_if(other, Errno.EPERM, "dma_owner_is_other", "somebody else owns the DMA of this iommu_group")
+            await refuse_if(other, Errno.EPERM, "dma_owner_is_other", partial(owned_by, group))
             await store(group.owner_cnt, count_now + 1)
         else:
             await __iommu_take_dma_ownership(group, owner)
@@ -149,7 +160,7 @@ async def iommu_group_claim_dma_owner(group: IommuGroup, owner: KObject) -> None
     """Let `owner` alone have the DMA of the whole group, once. EPERM if anybody has it, kernel drivers and itself included."""
     async with group.mutex:
         claims = await load(group.owner_cnt)
-        await refuse_if(claims != 0, Errno.EPERM, "dma_unowned", "the DMA of this iommu_group is owned already")
+        await refuse_if(claims != 0, Errno.EPERM, "dma_unowned", partial(owned_by, group))
         await __iommu_take_dma_ownership(group, owner)
 
 

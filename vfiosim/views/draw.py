@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from html import escape
@@ -121,6 +122,7 @@ class _Box:
         )
         return (
             f'<g id="{name}-{node.key}" data-key="{node.key}" data-oid="{escape(node.oid)}" '
+            f'data-parts="{escape(json.dumps(node.parts))}" '
             f'class="node home-{escape(node.home or node.kind)} kind-{escape(node.kind)} {mark}{freed}{read}">'
             f"<title>{escape(', '.join(node.parts))}</title>"
             f'<rect class="box" x="{spot.left:.1f}" y="{spot.top:.1f}" '
@@ -137,12 +139,13 @@ class _Box:
     def _row(self, row: Row, top: float) -> str:
         shown, spot = self._looks[row.key], self._spot
         read = (" read" if row.key in self._read else "") + (" harmed" if row.key in self._harmed else "")
+        drawn = " drawn" if row.key in self._ports else ""
         end = spot.right - PADDING
         return (
-            f'<g data-key="{row.key}" class="row row-{row.sort} {shown.mark}{read}">'
+            f'<g data-key="{row.key}" class="row row-{row.sort}{drawn} {shown.mark}{read}">'
             f'<rect class="bar" x="{spot.left + 1.5:.1f}" y="{top:.1f}" width="{spot.width - 3:.1f}" height="{ROW:.1f}"/>'
             f'<text class="name" x="{spot.left + PADDING:.1f}" y="{top + 15:.1f}">{escape(row_name(row))}</text>'
-            f'<text class="value" x="{end:.1f}" y="{top + 15:.1f}">{escape(row_text(row, shown))}</text>'
+            f'<text class="value" x="{end:.1f}" y="{top + 15:.1f}">{escape(row_text(row, shown, row.key in self._ports))}</text>'
             f"{self._stub(row, end, top)}{self._port(row, top)}</g>"
         )
 
@@ -172,9 +175,9 @@ def _rounded_top(spot: Spot, height: float, corner: float) -> str:
     )
 
 
-def row_text(row: Row, shown: Look) -> str:
-    """What stands at the right of a row: a pointer shows itself by its arrow."""
-    if row.sort == "pointer":
+def row_text(row: Row, shown: Look, drawn: bool) -> str:
+    """What stands at the right of a row: a pointer from which arrows are `drawn` shows itself by them."""
+    if drawn:
         return NULL if shown.text == NULL else ""
     return change_text(shown.was, shown.text) if shown.mark == "changed" else shown.text
 

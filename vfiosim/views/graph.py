@@ -180,6 +180,9 @@ def _choose(
     keeping = [arrow for arrow in arrows if arrow.sort in ("counted", "owns")]
     asked = {box(oid) for oid in (*why, *story.mappings(), *story.released())}
     shown = asked | {arrow.holder for arrow in keeping if arrow.target in asked}
+    asked |= {
+        oid for oid in shown if oid.startswith("device ")
+    }  # who else is in a group decides what can be done with it
     parts: dict[str, list[str]] = {}
     boxes = [fact.oid for fact in story.texts if isinstance(fact, Box)]
     for oid in dict.fromkeys([*boxes, *story.things, *(end for one in arrows for end in (one.holder, one.target))]):

@@ -172,7 +172,7 @@ class Player:
 
     def _parts(self) -> Data:
         """By its key, what each thing in the picture is: a box, a row of one, the stub of a counter, or an arrow."""
-        parts: Data = {node.key: ["node", node.oid] for node in self.graph.nodes}
+        parts: Data = {node.key: ["node", node.oid, node.parts] for node in self.graph.nodes}
         for node in self.graph.nodes:
             for row in node.rows:
                 parts[row.key] = ["row", node.key, row.cell, row.sort, row.oid]

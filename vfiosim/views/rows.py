@@ -93,6 +93,7 @@ class Drawing:
                 locked = arrow.target if arrow.sort == "waits" else arrow.holder
                 cards.setdefault((locked, arrow.via), _Card(locked, arrow.via, "lock"))
         read = {(look.oid, look.cell) for look in self._asked} | self._harmed
+        read |= {(oid, "driver") for oid in self._chosen if oid.startswith("device ")}
         for fact, texts in self._story.texts.items():
             if isinstance(fact, Line) and self._root(fact.oid) in self._chosen:
                 changes = len(self._story.lasting.get(fact, set()) - {""}) > 1 or fact.oid.startswith("thread ")
@@ -109,7 +110,8 @@ class Drawing:
         rows = []
         for number, card in enumerate(self._in_order(oid, parts)):
             card.key = f"{key}r{number}"
-            wide = 1 if card.sort == "pointer" else widest(card.texts)
+            drawn = card.sort == "pointer" and (card.oid, card.cell) in self._rows_of_arrows.values()
+            wide = 1 if drawn else widest(card.texts)
             stub = f"{card.key}s" if card.sort == "count" else ""
             rows.append(Row(card.key, card.oid, shorten(card.cell, NAME), card.sort, wide, stub))
         kind, _, label = shorten(oid).partition(" ")
