@@ -139,13 +139,13 @@ class _Box:
     def _row(self, row: Row, top: float) -> str:
         shown, spot = self._looks[row.key], self._spot
         read = (" read" if row.key in self._read else "") + (" harmed" if row.key in self._harmed else "")
-        drawn = " drawn" if row.key in self._ports else ""
+        drawn = row.sort == "pointer" and row.key in self._ports
         end = spot.right - PADDING
         return (
-            f'<g data-key="{row.key}" class="row row-{row.sort}{drawn} {shown.mark}{read}">'
+            f'<g data-key="{row.key}" class="row row-{row.sort}{" drawn" if drawn else ""} {shown.mark}{read}">'
             f'<rect class="bar" x="{spot.left + 1.5:.1f}" y="{top:.1f}" width="{spot.width - 3:.1f}" height="{ROW:.1f}"/>'
             f'<text class="name" x="{spot.left + PADDING:.1f}" y="{top + 15:.1f}">{escape(row_name(row))}</text>'
-            f'<text class="value" x="{end:.1f}" y="{top + 15:.1f}">{escape(row_text(row, shown, row.key in self._ports))}</text>'
+            f'<text class="value" x="{end:.1f}" y="{top + 15:.1f}">{escape(row_text(shown, drawn))}</text>'
             f"{self._stub(row, end, top)}{self._port(row, top)}</g>"
         )
 
@@ -175,7 +175,7 @@ def _rounded_top(spot: Spot, height: float, corner: float) -> str:
     )
 
 
-def row_text(row: Row, shown: Look, drawn: bool) -> str:
+def row_text(shown: Look, drawn: bool) -> str:
     """What stands at the right of a row: a pointer from which arrows are `drawn` shows itself by them."""
     if drawn:
         return NULL if shown.text == NULL else ""
