@@ -19,6 +19,7 @@ from vfiosim.engine import Cell, Completion, Count, Engine, Field, KObject, Lock
 from vfiosim.engine.objects import Intervals
 from vfiosim.invariants import INVARIANTS, Invariant
 from vfiosim.kernel import Unsupported
+from vfiosim.machine import Machine
 from vfiosim.topology import Topology
 
 RECORDS = Path(__file__).parent.parent / "assets" / "records"
@@ -111,7 +112,7 @@ def looked_at() -> Looked:
         recording = load_recording(RECORDS / f"{name}.json.gz")
         topology = Topology.from_recording(recording.topology, recording.profile)
         for scenario in recording.scenarios:
-            replay = Replay(topology, recording.topology, scenario)
+            replay = Replay(Machine(topology, trace=False), recording.topology, scenario)
             _look_on(replay.machine.engine, seen)
             try:
                 for step in scenario["steps"]:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from functools import lru_cache, partial
 from typing import Any
 
 from ..engine import PatchError
+from ..explore.beginning import Beginning
 from ..kernel import Unsupported
+from ..machine import Machine
 from ..topology import Topology
 from .compare import ending_of, same, same_ending
 from .ending import ending
@@ -19,7 +22,7 @@ Patches = Mapping[str, Callable[..., Any]]
 
 
 def check(recording: Recording, only: tuple[str, ...] = ("",), patches: Patches | None = None) -> FileReport:
-    """Replay the scenarios whose names begin with one of `only`, each on a machine of its own.
+    """Replay the scenarios whose names begin with one of `only`, each on a machine that has just booted.
 
     `patches` are kernel functions to replace in each of them, by name.
     """
@@ -30,8 +33,10 @@ def check(recording: Recording, only: tuple[str, ...] = ("",), patches: Patches 
     return report
 
 
-def check_scenario(recording: Recording, scenario: Mapping[str, Any], patches: Patches | None = None) -> ScenarioReport:
-    """Replay one scenario and compare every step, then what is left afterwards.
+def check_scenario(
+    recording: Recording, scenario: Mapping[str, Any], patches: Patches | None = None, called: set[str] | None = None
+) -> ScenarioReport:
+    """Replay one scenario and compare every step, then what is left afterwards; `called` gets the kernel functions it calls.
 
     From the first call on that the simulator cannot answer, all steps and the ending count as unsupported. An error of
     the simulator itself counts as a difference, and so does everything after it, for it has not been compared. Raises
@@ -41,14 +46,18 @@ def check_scenario(recording: Recording, scenario: Mapping[str, Any], patches: P
     report = ScenarioReport(scenario["name"], Tally(scenarios=1, steps=len(steps)))
     done = -1
     try:
-        replay = Replay(_topology(recording), recording.topology, scenario)
-        replay.machine.engine.patch(**(patches or {}))
-        for done, (step, recorded) in enumerate(zip(steps, results, strict=True)):
-            got = replay.step(step)
-            if not same(step, recorded, got):
-                report.differences.append(Difference(report.name, done, shown(step), recorded, got))
-        done = len(steps)
-        found = ending(replay, recording.topology, recording.probe0)
+        with _start(_topology(recording)).lent() as begin:
+            machine = begin()
+            machine.engine.patch(**(patches or {}))
+            if called is not None:
+                machine.engine.patches = _Noting(called, machine.engine.patches)
+            replay = Replay(machine, recording.topology, scenario)
+            for done, (step, recorded) in enumerate(zip(steps, results, strict=True)):
+                got = replay.step(step)
+                if not same(step, recorded, got):
+                    report.differences.append(Difference(report.name, done, shown(step), recorded, got))
+            done = len(steps)
+            found = ending(replay, recording.topology, recording.probe0)
         if not same_ending(scenario["result"], found):
             report.differences.append(
                 Difference(report.name, None, "what is left", ending_of(scenario["result"]), ending_of(found))
@@ -64,6 +73,27 @@ def check_scenario(recording: Recording, scenario: Mapping[str, Any], patches: P
         report.differences.extend(_lost(report.name, scenario, max(done, 0), error))
     report.tally.differ = len(report.differences)
     return report
+
+
+@lru_cache(maxsize=8)
+def _start(topology: Topology) -> Beginning:
+    """Machines of this topology that have just booted."""
+    return Beginning(partial(Machine, topology))
+
+
+class _Noting(dict[str, Callable[..., Any]]):
+    """The patches of a machine, which note each function that asks whether it has one."""
+
+    def __init__(self, called: set[str], patches: Patches) -> None:
+        super().__init__(patches)
+        self._called = called
+
+    def __bool__(self) -> bool:
+        return True
+
+    def get(self, name: str, default: Any = None) -> Any:
+        self._called.add(name)
+        return super().get(name, default)
 
 
 def shown(step: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""One scenario of a recording, replayed on a simulated machine of its own."""
+"""One scenario of a recording, replayed on a simulated machine."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any, Final
 from ..engine import KernelOops
 from ..kernel import Unsupported
 from ..machine import Blocked, Call, Machine, Process
-from ..topology import Topology
 from ..uapi import KernelError
 from .abi import holds_new_fd, returns_fd
 from .arguments import Arguments
@@ -74,12 +73,13 @@ class Actor:
 
 
 class Replay:
-    """Runs the steps of a scenario one after the other; each answers as the recording program would have written it."""
+    """Runs the steps of a scenario one after the other; each answers as the recording program would have written it.
 
-    def __init__(
-        self, topology: Topology, devices: Mapping[str, Mapping[str, Any]], scenario: Mapping[str, Any]
-    ) -> None:
-        self.machine = Machine(topology=topology, trace=False)
+    `machine` has just booted.
+    """
+
+    def __init__(self, machine: Machine, devices: Mapping[str, Mapping[str, Any]], scenario: Mapping[str, Any]) -> None:
+        self.machine = machine
         self.scenario = scenario
         self.scope = Scope(devices)
         self.actors: dict[str, Actor] = {}

@@ -121,6 +121,8 @@ def kernel(
             if thread.engine.patches:
                 own = thread.engine.patches.get(name)
                 if own is not None:
+                    if thread.engine.guard is not None:
+                        thread.engine.guard.enter()
                     return cast("Coroutine[Any, Any, R]", _call_own(name, own, args, named))
             return function(*args, **named)
 

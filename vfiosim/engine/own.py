@@ -99,7 +99,8 @@ class _TooLong(BaseException):
 class Guard:
     """Lets the code of a thread go on, and stops what does not come to an end, whatever it catches."""
 
-    def __init__(self) -> None:
+    def __init__(self, entered: bool = False) -> None:
+        self._entered = entered  # has any of their functions been called? Before, no code of theirs can run
         self._left = 0
         self._place: Place | None = None  # where it was stopped
         self._end: Callable[[], object] = bool  # throws what is ordered, and orders no more
@@ -108,9 +109,8 @@ class Guard:
         """The next request. Raises PatchError where there is none, and whatever the code raises."""
         self._left, self._place, request = INSTRUCTIONS, None, None
         before = sys.gettrace()
-        if not _is_debugger(before):
-            sys._getframe().f_trace_opcodes = True  # Python 3.12 counts instructions only if this was set before
-            sys.settrace(self._called)
+        if self._entered:
+            self._watch()
         try:
             try:
                 request = send(answer)
@@ -132,9 +132,20 @@ class Guard:
             if (place := _waiting(thread)) is not None:
                 said = f"has awaited {EFFECTS:,} effects in one call, and does not come to an end"
                 raise told_of(thread.engine, place, said, endless=True)
-        if wrong := _nonsense(thread, request):
+        if self._entered and (wrong := _nonsense(thread, request)):
             raise wrong
         return request
+
+    def enter(self) -> None:
+        """One of their functions is about to be called, by code that goes on at this moment."""
+        if not self._entered:
+            self._entered = True
+            self._watch()
+
+    def _watch(self) -> None:
+        if not _is_debugger(sys.gettrace()):
+            sys._getframe().f_trace_opcodes = True  # Python 3.12 counts instructions only if this was set before
+            sys.settrace(self._called)
 
     def _called(self, frame: FrameType, event: str, _arg: object) -> Any:
         if _ours(frame.f_code):
@@ -275,7 +286,8 @@ def _nonsense(thread: Thread, request: Any) -> PatchError | None:
 def drop(thread: Thread) -> None:
     """Close the code of a thread that nobody moves any more, whatever it does then."""
     with suppress(BaseException):
-        Guard().go_on(thread, lambda _: thread.code and thread.code.close(), None)
+        guard = Guard(entered=thread.engine.guard is not None)
+        guard.go_on(thread, lambda _: thread.code and thread.code.close(), None)
 
 
 def give_back(engine: Engine, thread: Thread, place: Place | None) -> list[str]:

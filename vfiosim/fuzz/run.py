@@ -133,7 +133,7 @@ class Run:
         self.tally = tally
         self.enough = min(ioctls, tally.ioctls + _CALLS)
         self.setting: Setting = self.random.choice(corpus().settings)
-        self.replay = Watched(self.setting.topology, self.setting.devices, {"steps": []})
+        self.replay = Watched(Machine(self.setting.topology, trace=False), self.setting.devices, {"steps": []})
         self.replay.fill = self.random.choice(_PATTERNS)
         self.before = _counts(self.replay.machine)
         self.seen: set[str] = set()  # known surprises that this machine has shown
