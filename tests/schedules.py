@@ -400,6 +400,10 @@ class Everything:
         self.violations: dict[str, int] = {}  # and the fewest effects that lead there
         self.outcomes: dict[Any, int] = {}
         self.orders: set[tuple[str, str]] = set()
+        # of each effect of the schedule: its lane, what it touched, and which effects had to come before
+        self._past: list[tuple[int, Accesses, set[int]]] = []
+        # after each of them, by lane: the effect with which it came in where a lock was taken out
+        self._since: list[dict[int, int]] = [{}]
         path: list[tuple[int, list[int]]] = []  # which lane went, and which else could have gone
         while True:
             self._run(begin(), path)
@@ -414,17 +418,18 @@ class Everything:
             path.append((rest[0], rest[1:]))
 
     def _run(self, world: Any, path: list[tuple[int, list[int]]]) -> None:
-        depth = 0
-        self._past: list[
-            tuple[int, Accesses, set[int]]
-        ] = []  # lane, what it touched, and which effects had to come before
-        self._since: dict[int, int] = {}  # by lane: the effect with which it came in where a lock was taken out
+        """One schedule. What comes before the last choice was seen in the one before it, so there it is only gone again."""
+        depth = max(len(path) - 1, 0)
+        for number, _ in path[:depth]:
+            world.lanes[number].step()
+        del self._past[depth:], self._since[depth + 1 :]
         while True:
             able = [n for n, lane in enumerate(world.lanes) if (r := lane.upcoming) is not None and can_go(r)]
             if not able:
                 break
             if depth == len(path):
                 path.append((able[0], able[1:]))
+            self._since.append({**self._since[-1]})
             self._step(world, path[depth][0], depth + 1)
             depth += 1
         _least(self.outcomes, world.outcome(), depth)
@@ -453,9 +458,9 @@ class Everything:
                 before |= {other, *earlier}
         self._past.append((number, touched, before))
         if thread is None or not thread.inside:
-            self._since.pop(number, None)
+            self._since[-1].pop(number, None)
             return []
-        since = self._since.setdefault(number, index)
+        since = self._since[-1].setdefault(number, index)
         mine = {other for other in range(since, index) if self._past[other][0] == number} | {since} - {index}
         met = any(self._past[other][0] != number and mine & self._past[other][2] for other in before)
         return [] if met else thread.inside

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
+from functools import cache, partial
 from random import Random
 from typing import Any
 
@@ -27,6 +27,7 @@ from tests.schedules import (
     some_references,
     some_waits,
 )
+from tests.searches import beside
 from vfiosim.engine import KObject, acquire, load, put
 from vfiosim.explore import Result, explore
 from vfiosim.explore.accesses import can_go
@@ -83,9 +84,18 @@ def assert_alike(everything: Everything, found: Tally) -> None:
     assert found.schedules <= everything.schedules
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@cache
+def everything_of(seed: int) -> Everything:
+    """All that can happen with the programs of a seed."""
+    return Everything(partial(random_world, seed), MOST)
+
+
+each_seed = pytest.mark.parametrize("seed", [pytest.param(seed, marks=beside(f"seed {seed}")) for seed in SEEDS])
+
+
+@each_seed
 def test_random_programs_end_and_fail_alike_with_and_without_reduction(seed: int) -> None:
-    assert_alike(Everything(partial(random_world, seed), MOST), searched(partial(random_world, seed)))
+    assert_alike(everything_of(seed), searched(partial(random_world, seed)))
 
 
 def shortest(begin: Callable[[], Any]) -> Tally:
@@ -105,10 +115,9 @@ def assert_no_way_is_shorter(everything: Everything, found: Tally) -> None:
         assert_alike(everything, found)
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@each_seed
 def test_the_shortest_way_of_random_programs_is_found_without_seeing_everything(seed: int) -> None:
-    begin = partial(random_world, seed)
-    assert_no_way_is_shorter(Everything(begin, MOST), shortest(begin))
+    assert_no_way_is_shorter(everything_of(seed), shortest(partial(random_world, seed)))
 
 
 def test_looking_for_the_shortest_way_only_is_less_work() -> None:
