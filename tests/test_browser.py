@@ -68,12 +68,14 @@ def run_a_browser_test_without_chromium(**settings: str) -> subprocess.Completed
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.one_python
 def test_without_chromium_one_loud_line_says_what_did_not_run() -> None:
     run = run_a_browser_test_without_chromium()
     assert run.returncode == 0, run.stdout
     assert run.stdout.count("!!! 1 BROWSER TEST NOT RUN.") == 1, run.stdout
 
 
+@pytest.mark.one_python
 def test_without_chromium_a_run_that_requires_it_fails() -> None:
     run = run_a_browser_test_without_chromium(VFIOSIM_REQUIRE_BROWSER="1")
     assert run.returncode == 1, run.stdout

@@ -153,6 +153,7 @@ def outcomes(result: Result, lane: str) -> set[str]:
     return {", ".join(dict(outcome)[lane]) for outcome in result.outcomes}
 
 
+@pytest.mark.one_python
 def test_without_the_modules_reference_unloading_is_never_refused_and_yet_nothing_is_used_after_its_end() -> None:
     """It is the registration that keeps the code; the reference of the module makes rmmod say no instead of waiting."""
     puzzle = PUZZLES["R24"]
@@ -162,12 +163,14 @@ def test_without_the_modules_reference_unloading_is_never_refused_and_yet_nothin
     assert [one.what.partition(":")[0] for one in result.violations] == ["never happens"] * 2
 
 
+@pytest.mark.one_python
 def test_with_neither_reference_nor_registration_a_bind_goes_on_without_a_driver() -> None:
     puzzle = PUZZLES["R24"]
     result = puzzle.explore(("open", "an open file"))
     assert "oops: B#2 reads module of a null pointer" in [one.what for one in result.violations]
 
 
+@pytest.mark.one_python
 def test_as_it_is_only_the_last_put_of_the_node_comes_too_late() -> None:
     result = PUZZLES["R24"].explore()
     assert result.complete

@@ -69,14 +69,6 @@ def room_of_the_second_bind() -> Room:
 
 
 @beside("failed-second-bind")
-def test_a_student_mends_it_with_two_functions_of_his_own() -> None:
-    room = room_of_the_second_bind()
-    proof = room.prove(room.mine(ONLY_THE_PUT), room.mine(NO_SECOND_GET), looks=1)
-    assert proof.clean, str(proof)
-    assert "Safe" in str(proof)
-
-
-@beside("failed-second-bind")
 def test_half_a_repair_is_found_out_by_the_third_file() -> None:
     room = room_of_the_second_bind()
     assert room.prove(room.mine(ONLY_THE_PUT), first=True, looks=1).refuted

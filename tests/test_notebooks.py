@@ -94,6 +94,7 @@ def test_an_exported_notebook_is_stepped_through_without_kernel_and_network(path
 
 
 @TOGETHER
+@pytest.mark.one_python
 def test_an_exported_lesson_has_every_question_with_its_choices_and_the_task(exported):
     html = (exported / "01_one_bind.html").read_text("utf-8")
     asked = "".join(cells(ROOT / "notebooks" / "01_one_bind.ipynb", "code")).count("one_bind.predict(")

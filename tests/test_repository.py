@@ -63,6 +63,7 @@ def test_the_core_can_be_imported_where_nothing_is_installed() -> None:
     assert run.returncode == 0, run.stderr
 
 
+@pytest.mark.one_python
 def test_an_asset_is_found_from_a_wheel_and_from_a_checkout(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", tmp_path], cwd=ROOT, check=True)
     (wheel,) = tmp_path.glob("*.whl")

@@ -30,15 +30,6 @@ def test_the_recording_and_the_shortest_way_are_shown_at_a_press_and_hidden_at_t
     assert len(second_bind.children) == shown - 1
 
 
-def test_a_reader_mends_the_bug_and_sees_it_proved(second_bind):
-    write(second_bind, "vfio_device_put_kvm", ONLY_THE_PUT)
-    write(second_bind, "vfio_df_get_kvm_safe", NO_SECOND_GET)
-    second_bind.prove.click()
-    assert "✓ Mended." in second_bind.message
-    assert second_bind.proof is not None
-    assert second_bind.proof.clean
-
-
 def test_half_a_repair_is_not_mended_and_the_run_that_shows_it_is_on_the_stage(second_bind):
     write(second_bind, "vfio_device_put_kvm", ONLY_THE_PUT)
     second_bind.prove.click()
@@ -87,7 +78,7 @@ NO_END_ELSEWHERE = """
 """
 
 
-def test_a_function_that_does_not_come_to_an_end_is_told_in_a_sentence_and_a_repair_still_proved(second_bind):
+def test_a_reader_mends_the_bug_and_sees_it_proved_after_a_function_that_did_not_come_to_an_end(second_bind):
     write(second_bind, "vfio_device_put_kvm", ENDLESS)
     second_bind.prove.click()
     assert "your function vfio_device_put_kvm runs on and on, and awaits no effect (line 2" in second_bind.message
@@ -96,6 +87,10 @@ def test_a_function_that_does_not_come_to_an_end_is_told_in_a_sentence_and_a_rep
     write(second_bind, "vfio_df_get_kvm_safe", NO_SECOND_GET)
     second_bind.prove.click()
     assert "✓ Mended." in second_bind.message
+    assert "Safe" in second_bind.message
+    assert "The hand-written recordings of the real kernel are answered as before" in second_bind.message
+    assert second_bind.proof is not None
+    assert second_bind.proof.clean
 
 
 def test_one_that_comes_to_no_end_only_in_a_recorded_call_is_told_too(second_bind):
