@@ -101,12 +101,15 @@ class Desk:
         run_all(self.show(name))
         return self.page
 
-    def read(self, name: str) -> Page:
-        """Load the whole page anew with a notebook, as who follows a link to it, and run all of it; once as long as it is shown."""
+    def read(self, name: str, *, load: bool = False) -> Page:
+        """The same, once as long as it is shown. `load`: the whole page is loaded anew, as for who follows a link to it."""
         if self._read != name:
             self.clear()  # no widget is left that the loaded page would ask the kernel for
-            self.lab.open(self.page, name)
-            run_all(self.page)
+            if load:
+                self.lab.open(self.page, name)
+                run_all(self.page)
+            else:
+                self.run(name)
             self._read = name
         return self.page
 

@@ -108,7 +108,7 @@ def test_an_exported_lesson_has_every_question_with_its_choices_and_the_task(exp
 
 @pytest.fixture
 def start(jupyterlab_page: Desk) -> Page:
-    return jupyterlab_page.read("00_start.ipynb")
+    return jupyterlab_page.read("00_start.ipynb", load=True)
 
 
 @pytest.fixture

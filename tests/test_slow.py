@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from tests.browser import run_all
 from tests.desk import Desk, button, cell_of, said
@@ -44,23 +45,34 @@ def test_a_player_that_the_page_took_four_seconds_to_read_hears_what_the_kernel_
     expect(player).to_have_attribute("data-step", "2")
 
 
-@pytest.fixture
-def slow(desk: Desk) -> Iterator[Page]:
-    """A page with the first notebook, six times as slow from now on."""
-    page = desk.show("00_start.ipynb")
+@contextmanager
+def slow(page: Page) -> Iterator[None]:
+    """The page is six times as slow meanwhile."""
     speed = page.context.new_cdp_session(page)
     speed.send("Emulation.setCPUThrottlingRate", {"rate": SLOW})
-    yield page
+    yield
     speed.send("Emulation.setCPUThrottlingRate", {"rate": 1})
     speed.detach()
 
 
-def test_on_a_page_six_times_as_slow_every_player_is_shown_and_follows_its_buttons(slow: Page) -> None:
-    run_all(slow)
-    bench = cell_of(slow, "start.first_bind()")
+def is_shown_and_follows_its_buttons(bench: Locator) -> None:
     button(bench, "bind").click()
     expect(said(bench)).to_contain_text("out_devid = 1")
     expect(bench.locator(".vfiosim-player .sentence")).to_contain_text("VFIO_DEVICE_BIND_IOMMUFD")
+
+
+def test_on_a_page_six_times_as_slow_a_player_is_shown_and_follows_its_buttons(desk: Desk) -> None:
+    desk.cell("from vfiosim.lessons import start")
+    with slow(desk.page):
+        is_shown_and_follows_its_buttons(desk.widget("start.first_bind()"))
+
+
+@pytest.mark.nightly
+def test_on_a_page_six_times_as_slow_every_player_of_a_notebook_is_shown_and_follows_its_buttons(desk: Desk) -> None:
+    page = desk.show("00_start.ipynb")
+    with slow(page):
+        run_all(page)
+        is_shown_and_follows_its_buttons(cell_of(page, "start.first_bind()"))
 
 
 # ---- looks that widgets share
