@@ -244,6 +244,15 @@ def no_coroutine():
     return three
 
 
+def endless_before_there_is_a_coroutine():
+    @functools.wraps(divides)
+    def forever(df):
+        while True:
+            pass
+
+    return forever
+
+
 wrong = [
     (endless, "your function endless (for vfio_df_open) runs on and on, and awaits no effect (line 2"),
     (endless_although_it_catches, "runs on and on, and awaits no effect"),
@@ -268,6 +277,7 @@ wrong = [
     (stores_a_text, "is refused: vfio_device_file 1.access_granted holds a number, not 'yes' (line 2"),
     (stores_another_object, "is refused: vfio_device vfio0.kvm holds a kvm or None, not vfio_device_file 1 (line 2"),
     (takes_no_argument, "your vfio_df_open cannot be called as the kernel calls it"),
+    (endless_before_there_is_a_coroutine(), "your function forever runs on and on, and awaits no effect"),
     (no_coroutine(), "gives back 3 when it is called, and must give back a coroutine"),
 ]
 every = pytest.mark.parametrize(("function", "told"), wrong, ids=[f[0].__name__ + f[1][:8] for f in wrong])

@@ -39,6 +39,7 @@ from .effects import (
 from .engine import Engine
 from .faults import INJECTED, Callback, Fallible, FaultPlan
 from .functions import FUNCTIONS, KernelFunction, PatchError, Phase, current, kernel, say
+from .garbage import seldom_collected
 from .lifetime import alloc, free, get, get_unless_zero, hand_over, put, put_if_last
 from .objects import Cell, Count, Field, Intervals, KObject, Table, count, field, intervals, table
 from .records import Change, Micro
@@ -128,6 +129,7 @@ __all__ = [
     "return_to_user",
     "rwsem",
     "say",
+    "seldom_collected",
     "shared",
     "slots_of",
     "spinlock",

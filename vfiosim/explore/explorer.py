@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from ..engine import Without, names_of
+from ..engine import Without, names_of, seldom_collected
 from ..invariants import INVARIANTS, Invariant
 from ..machine import Machine
 from .beginning import beginning
@@ -27,6 +27,7 @@ from .world import (
 Reached = Callable[[dict[str, tuple[str, ...]]], bool]
 
 
+@seldom_collected()
 def explore(
     factory: Factory,
     programs: Programs,

@@ -8,12 +8,12 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
-from ..engine import FaultPlan, Without, names_of
+from ..engine import FaultPlan, Without, names_of, seldom_collected
 from ..kernel import Unsupported
 from ..machine import Call, Machine
-from ..trace import MicroStep, Trace
+from ..trace import MicroStep, Recorder
 from ..trace.recorder import snapshot
-from ..trace.state import Edit, State
+from ..trace.state import Edit
 from ..uapi import Errno, KernelError
 from .differences import ALLOWED, differences
 from .tally import STOPPED, Tally, check_limits
@@ -126,13 +126,17 @@ class _Run:
     machine: Machine
     call: Call
     plan: FaultPlan
-    before: State
-    first: int  # its first micro-step
+    recorder: Recorder  # of what was before the call, and of what happens from then on
+    first: int  # the number of its first effect, among all of the machine
     wrong: list[str]  # what was broken before it
 
     @property
     def steps(self) -> list[MicroStep]:
-        return list(self.machine.trace.micro[self.first :])
+        return self.recorder.micro()
+
+    def said(self, effect: int) -> str:
+        """The sentence of the step that a micro-step of the call belongs to."""
+        return next((step.sentence for step in self.recorder.steps() if step.first <= effect <= step.last), "")
 
 
 class _Setting:
@@ -164,13 +168,13 @@ class _Setting:
             machine.patch(**self._patches)
         wanted = self._call(machine) if callable(self._call) else self._call
         placed = place(machine, {"call": [wanted]})["call"][0]
-        before, first, wrong = snapshot(machine.engine), len(machine.engine.micro), machine.check()
+        recorder, first, wrong = Recorder(machine.engine), len(machine.engine.micro), machine.check()
         plan = machine.fail_next(number, errno)
         machine.engine.unmodelled.clear()
         call = machine.processes[placed.process].start(placed.name, *placed.arguments, lane=self._lane)
         self.taken_out.met |= machine.taken_out.met
         self.unmodelled.update((f"{what} ({call})", None) for _, what in machine.engine.unmodelled)
-        return _Run(machine, call, plan, before, first, wrong)
+        return _Run(machine, call, plan, recorder, first, wrong)
 
     def plain(self) -> _Run:
         """The call without any failure on purpose. Raises ValueError if it does not end, or if it is not modelled."""
@@ -207,20 +211,14 @@ def with_failure(
 
 
 def _points(run: _Run) -> list[Point]:
-    trace = run.machine.trace
     found = []
     for met in run.plan.met:
-        said = _said(trace, met.effect)
-        place = (str(met.line), met.line.function, said)
+        place = (str(met.line), met.line.function, run.said(met.effect - run.first))
         found += [Point(met.number, errno.name, met.what, *place) for errno in met.errnos]
     return found
 
 
-def _said(trace: Trace, effect: int) -> str:
-    """The sentence of the step that a micro-step belongs to."""
-    return next((step.sentence for step in trace.steps if step.first <= effect <= step.last), "")
-
-
+@seldom_collected()
 def sweep(
     factory: Factory,
     call: Wanted,
@@ -304,7 +302,7 @@ def _look(run: _Run, point: Point, releases: _Releases) -> Tried:
         ended = "not modelled"
     leaks = []
     steps, allowed = run.steps, []
-    for found in differences(run.before, snapshot(run.machine.engine)):
+    for found in differences(run.recorder.start, snapshot(run.machine.engine)):
         reason = ALLOWED.get(f"{found.oid.partition(' ')[0]}.{found.cell}")
         if reason is not None:
             allowed.append(f"{found.what}: {reason}")
@@ -315,7 +313,7 @@ def _look(run: _Run, point: Point, releases: _Releases) -> Tried:
                 found.what,
                 step.where if step else "",
                 step.function if step else "",
-                _said(run.machine.trace, step.index) if step else "",
+                run.said(step.index) if step else "",
                 found.missing,
                 releases.of(found.undone_by),
             )

@@ -14,7 +14,7 @@ from typing import Any, Final
 from ..conformance.arguments import Arguments
 from ..conformance.ending import end_everybody
 from ..conformance.replay import Replay
-from ..engine import Count, KObject
+from ..engine import Count, KObject, seldom_collected
 from ..kernel import Unsupported
 from ..kernel.iommufd.areas import IoptPages
 from ..kernel.vfio.vfio import VfioDeviceFile
@@ -114,6 +114,7 @@ class Watched(Replay):
         return WatchedArguments(process.memory, self._places - 1, self.fill)
 
 
+@seldom_collected()
 def fuzz(seed: str, ioctls: int) -> Tally:
     """Machine after machine, until so many ioctls have been made; the same seed makes the same calls."""
     tally = Tally()
