@@ -3,6 +3,7 @@
 import pytest
 
 from tests.reused_names import MACHINES
+from tests.searches import broken, each_puzzle
 from vfiosim import DeviceSpec, KernelError, Machine, Topology, replay, uapi
 from vfiosim.engine import refuse_if
 from vfiosim.explore import explore
@@ -151,10 +152,11 @@ def test_what_came_from_outside_cannot_be_written_down():
 # ---- witnesses
 
 
-@pytest.mark.parametrize("puzzle", PUZZLES.values(), ids=PUZZLES)
+@each_puzzle()
 def test_every_way_a_puzzle_can_go_is_a_program_and_a_line(puzzle):
     without, patches = puzzle.ways[0]
-    result = puzzle.explore(without, patches)
+    result = broken(puzzle.name, 0)
+    assert result.counterexample is not None
     for witness in [result.counterexample, *list(result.outcomes.values())[:3]]:
         assert run(witness.code).trace == witness.machine.trace
         if witness.schedule:  # else it tells what never happens
