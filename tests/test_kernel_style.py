@@ -12,6 +12,8 @@ import pytest
 import vfiosim.machine  # noqa: F401  (loads every kernel file)
 from vfiosim.engine import FUNCTIONS
 
+pytestmark = pytest.mark.one_python
+
 KERNEL = Path(__file__).parents[1] / "vfiosim" / "kernel"
 FILES = sorted(KERNEL.rglob("*.py"))
 EVERY = pytest.mark.parametrize("path", FILES, ids=lambda p: p.relative_to(KERNEL).as_posix())

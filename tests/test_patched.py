@@ -302,6 +302,7 @@ def test_what_is_wrong_is_told_in_a_sentence_and_the_machine_works_on(function, 
     assert time.monotonic() - started < 20
 
 
+@pytest.mark.one_python  # what ends a function is proved under each by the test above
 @every
 def test_in_an_exploration_it_is_a_verdict_with_that_sentence(function, told):
     puzzle = PUZZLES["R1"]

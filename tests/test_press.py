@@ -9,6 +9,8 @@ import pytest
 from vfiosim.lab import Bench
 from vfiosim.lab.press import Guard
 
+pytestmark = pytest.mark.one_python
+
 
 def counted(guard: Guard, apart: float) -> int:
     """How many of two clicks on one button count that are so many seconds apart."""

@@ -122,6 +122,7 @@ def test_a_notebook_keeps_its_code_cells_small(path: Path) -> None:
     assert statistics.median(lines) <= 4
 
 
+@pytest.mark.one_python
 @pytest.mark.parametrize("path", sorted((ROOT / "tests").glob("*.py")), ids=lambda path: path.stem)
 def test_what_several_tests_use_stands_in_no_module_of_tests(path: Path) -> None:
     """Who imports a module of tests gets its fixtures and its cost with it, and ties two files together by accident."""
