@@ -246,6 +246,22 @@ def test_an_arrow_is_followed_through_time_by_mouse_and_by_keyboard(page: Page, 
     expect(player.locator(".following")).to_contain_text("Following key 1 → door front")
 
 
+def test_who_holds_what_is_followed_and_is_not_drawn_is_told_by_mouse_and_by_keyboard(
+    page: Page, tmp_path: Path
+) -> None:
+    player = open_page(page, tmp_path, show(bind(), step=-1))
+    device = player.locator('.node[data-oid="vfio_device vfio0"]')
+    device.locator(".stub").click()
+    told = player.locator(".stubs")
+    expect(told).to_have_text("refcount, not drawn: driver vfio-pci (registered)")
+    player.focus()
+    page.keyboard.press("Escape")
+    expect(told).to_have_count(0)
+    device.focus()
+    page.keyboard.press("Enter")
+    expect(told).to_have_text("refcount, not drawn: driver vfio-pci (registered)")
+
+
 def test_nodes_are_reached_by_keyboard(page: Page, tmp_path: Path) -> None:
     player = open_page(page, tmp_path, show(bind(), step=-1))
     there = player.locator(".node:not(.off)")

@@ -100,6 +100,7 @@ export class FactsView {
   // Begin to follow a node or an edge by its key, or end it with null.
   about(key) {
     this.key = key;
+    this.stubs = null;
     this.follow.replaceChildren();
     if (!key) return;
     const { parts } = this.run;
@@ -133,8 +134,19 @@ export class FactsView {
         ? element("ul", { class: "history", "aria-label": `Changes of ${name}` }, ...items)
         : element("p", {}, "It does not change in these steps."),
     );
+    if (node) {
+      this.follow.append(this.stubs = element("ul", { class: "stubs", "aria-label": "Counted, but not drawn" }));
+    }
     if (node) this.arrows(key);
     this.mark();
+  }
+
+  // Who holds what is followed, and is not drawn: by counter, at this moment.
+  unseen() {
+    const { parts } = this.run.parts;
+    const stubs = Object.keys(parts).filter((key) => parts[key][0] === "stub" && parts[key][1] === this.key);
+    const told = stubs.filter((key) => this.moment.now[key]);
+    return told.map((key) => `${parts[parts[key][2]][2]}, not drawn: ${this.moment.now[key].replace(/^.*?: /, "")}`);
   }
 
   question() {
@@ -180,6 +192,7 @@ export class FactsView {
     for (const one of /** @type {Iterable<any>} */ (this.follow.querySelectorAll("[data-to]"))) {
       one.toggleAttribute("aria-current", Number(one.dataset.to) === this.moment.step);
     }
+    if (this.stubs) this.stubs.replaceChildren(...this.unseen().map((text) => element("li", {}, text)));
     const ask = this.follow.querySelector(".ask");
     if (!ask) return;
     ask.setAttribute("aria-expanded", this.asked);
