@@ -30,7 +30,7 @@ format check: export DENO_NO_UPDATE_CHECK := 1
 ROOT_FLAG := $(if $(filter 0,$(shell id -u)),--allow-root)
 
 .DEFAULT_GOAL := help
-.PHONY: help lab export test fuzz nightly check format lock sync bench clean
+.PHONY: help lab export gallery test fuzz nightly check format lock sync bench clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ lab: $(UV) ## set everything up and open JupyterLab on the first notebook
 
 export: $(UV) ## write the notebooks as pages that work offline into dist/pages/
 	$(RUN) python -m nbconvert --execute --to html --ExecutePreprocessor.store_widget_state=False --output-dir dist/pages notebooks/*.ipynb
+
+gallery: $(UV) ## write the museum as pages that work offline into dist/gallery/
+	$(RUN) python -m vfiosim gallery dist/gallery
 
 test: $(UV) ## run the tests
 	$(RUN_TEST) python -m pytest -n auto --maxprocesses=4 --dist loadgroup --no-loadscope-reorder $(PYTEST_FLAGS)

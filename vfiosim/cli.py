@@ -31,6 +31,12 @@ def _puzzles(arguments: Sequence[str]) -> int:
     return puzzles_main(list(arguments))
 
 
+def _gallery(arguments: Sequence[str]) -> int:
+    from .gallery import main as gallery
+
+    return gallery(list(arguments))
+
+
 COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
     "conformance": (_conformance, "compare the simulator with recordings of a real kernel"),
     "explore": (
@@ -39,6 +45,7 @@ COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
     ),
     "puzzles": (_puzzles, "list the puzzles, one a line"),
     "fuzz": (_fuzz, "throw a million calls at the simulator, most of them wrong"),
+    "gallery": (_gallery, "write the museum as pages that work offline, or the pictures of the README"),
 }
 
 

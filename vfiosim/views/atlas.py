@@ -99,7 +99,7 @@ def size(node: Node) -> tuple[float, float]:
     """How wide a box has to be at least, and how high it is."""
     letters = [len(kind) + len(label) + 1 for kind, label in titles(node)]
     letters += [len(row_name(row)) + bool(row_name(row)) + row.widest + 3 * (row.sort == "count") for row in node.rows]
-    return max(letters) * LETTER + 2 * PADDING, len(node.parts) * TITLE + len(node.rows) * ROW + 6
+    return max(letters) * LETTER + 2 * PADDING, len(node.parts) * TITLE + len(node.rows) * ROW + 8
 
 
 def column(node: Node) -> int:

@@ -14,7 +14,7 @@ from .graph import FREED, NULL, Edge, Frame, Graph, Node, Row, change_text
 from .layout import LARGEST, MARGIN, Curve, Layout
 
 BADGES = {"new": "+", "gone": "−"}
-CORNER, CALL_CORNER = 7, 16
+CORNER, CALL_CORNER = 7, 12
 
 
 @dataclass(frozen=True)
