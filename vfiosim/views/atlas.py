@@ -50,6 +50,7 @@ ROOM = {
     "iommufd_hwpt_paging": 8,
     "kvm": 4,
 }  # lines, titles and rows, that a box may come to have, by kind or by what a file is of
+HIGH = 500.0  # of a column that can be read on a screen
 LEAST = 8.0  # between two boxes of a column where one of them has grown
 MANY = 24  # places that are kept for what is not in the picture
 
@@ -76,13 +77,13 @@ class Spot:
     def row(self, node: Node, key: str) -> float:
         """The middle of the row of this key, or with "" of the title, from above."""
         keys = [row.key for row in node.rows]
-        return self.top + (len(node.parts) * TITLE + (keys.index(key) + 0.5) * ROW + 2 if key else TITLE / 2 + 2)
+        return self.top + (len(titles(node)) * TITLE + (keys.index(key) + 0.5) * ROW + 2 if key else TITLE / 2 + 2)
 
 
 def titles(node: Node) -> list[tuple[str, str]]:
     """The lines of the title: kind and name of the object, then of what it owns; a name is said once."""
     lines: list[tuple[str, str]] = []
-    for part in node.parts:
+    for part in node.parts[:1] if node.folded else node.parts:
         kind, _, label = part.partition(" ")
         if kind in ("thread", "fds"):
             kind, label = ("call", f"of {label}") if kind == "thread" else (label, "descriptors")
@@ -99,7 +100,7 @@ def size(node: Node) -> tuple[float, float]:
     """How wide a box has to be at least, and how high it is."""
     letters = [len(kind) + len(label) + 1 for kind, label in titles(node)]
     letters += [len(row_name(row)) + bool(row_name(row)) + row.widest + 3 * (row.sort == "count") for row in node.rows]
-    return max(letters) * LETTER + 2 * PADDING, len(node.parts) * TITLE + len(node.rows) * ROW + 8
+    return max(letters) * LETTER + 2 * PADDING, len(titles(node)) * TITLE + len(node.rows) * ROW + 8
 
 
 def column(node: Node) -> int:
@@ -198,6 +199,14 @@ def tight(graph: Graph) -> dict[str, Spot]:
         spots[node.key] = Spot(left, top, widths[number], size(node)[1])
         ends[number] = top + size(node)[1], band(node)
     return spots
+
+
+def crowded(graph: Graph) -> set[str]:
+    """The keys of the boxes in columns that are too high to be read on a screen where they stand alone."""
+    heights = dict.fromkeys(range(len(WIDTHS)), 0.0)
+    for node in graph.nodes:
+        heights[column(node)] += size(node)[1] + GAP
+    return {node.key for node in graph.nodes if heights[column(node)] > HIGH}
 
 
 def _room(oid: str) -> float:

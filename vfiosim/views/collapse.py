@@ -1,4 +1,4 @@
-"""Several nodes drawn as one box, where there are more than a room can read."""
+"""Several nodes drawn as one box, where there are more than a room can read; and boxes folded to their title and counters."""
 
 from __future__ import annotations
 
@@ -36,6 +36,26 @@ def collapse(
             break
         _gather(inside, named, [node for node in free if node.key not in inside and node.kind == common[0][0]])
     return _Merged(graph, inside, named).graph() if named else graph
+
+
+def fold(graph: Graph, keys: Collection[str]) -> Graph:
+    """The graph with those of these boxes folded in which nothing ever changes or is looked at: arrows leave from the title."""
+    moved = {key for change in graph.changes[1:] for key in change}
+    moved |= {key for some in (*graph.looks, *graph.harmed) for key in some}
+    idle = [
+        node
+        for node in graph.nodes
+        if node.key in keys and moved.isdisjoint({node.key, *(row.key for row in node.rows)})
+    ]
+    gone = {row.key for node in idle for row in node.rows if row.sort != "count"}
+    folded = {
+        node.key: replace(node, rows=tuple(row for row in node.rows if row.key not in gone), folded=True)
+        for node in idle
+    }
+    first = {key: text for key, text in graph.changes[0].items() if key not in gone}
+    edges = tuple(replace(edge, row="" if edge.row in gone else edge.row) for edge in graph.edges)
+    nodes = tuple(folded.get(node.key, node) for node in graph.nodes)
+    return replace(graph, nodes=nodes, edges=edges, changes=(first, *graph.changes[1:]))
 
 
 def _gather(inside: dict[str, str], named: dict[str, list[Node]], members: Collection[Node]) -> None:

@@ -113,7 +113,7 @@ class _Box:
         freed = " freed" if now.get(node.key) == FREED else ""
         read = " read" if node.key in self._read else ""
         corner = CALL_CORNER if node.kind == "thread" else CORNER
-        head = len(node.parts) * TITLE + 2
+        head = len(titles(node)) * TITLE + 2
         titled = "".join(self._title(*line, number) for number, line in enumerate(titles(node)))
         rows = "".join(
             self._row(row, spot.top + head + number * ROW)

@@ -8,7 +8,7 @@ from itertools import count
 from typing import NamedTuple, TypeAlias
 
 from ..trace import MicroStep, ObjectState, Ref, State, Trace
-from ..trace.plain import shown
+from ..trace.plain import Plain, shown
 from ..trace.state import pointers
 from ..trace.steps import take
 from .running import Running
@@ -258,8 +258,15 @@ def facts_about(thing: ObjectState, state: State) -> Facts:
         if isinstance(value, bool | int | str) and not isinstance(value, Ref):
             facts[Line(thing.oid, name, "value")] = shown(int(value) if isinstance(value, bool) else value)
         elif name not in thing.links or value is None:
-            facts[Line(thing.oid, name, "pointer")] = "–" if not value else ", ".join(pointers(value)) or shown(value)
+            facts[Line(thing.oid, name, "pointer")] = _pointed(value)
     return facts
+
+
+def _pointed(value: Plain) -> str:
+    """What a pointer leads to, or of many things how many there are."""
+    if not value:
+        return "–"
+    return str(value) if isinstance(value, Ref) else f"{len(value) if isinstance(value, tuple) else value}"
 
 
 def waits(state: State) -> Facts:

@@ -54,7 +54,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Node:
-    """A box of the graph. `parts` are the objects in it: the first is `oid`, the others are owned by it."""
+    """A box of the graph. `parts` are the objects in it: the first is `oid`, the others are owned by it.
+
+    One that is `folded` shows its first title and its counters only.
+    """
 
     key: str
     oid: str
@@ -63,6 +66,7 @@ class Node:
     home: str
     parts: tuple[str, ...]
     rows: tuple[Row, ...]
+    folded: bool = False
 
 
 @dataclass(frozen=True)

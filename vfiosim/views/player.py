@@ -14,8 +14,8 @@ from urllib.parse import quote
 from ..assets import asset
 from ..trace import MicroStep, Step, Trace
 from .at_once import running_cell
-from .atlas import Atlas
-from .collapse import MOST, Group
+from .atlas import Atlas, crowded
+from .collapse import MOST, Group, fold
 from .collapse import collapse as collapsed
 from .counters import counters_data
 from .draw import svg
@@ -97,6 +97,8 @@ class Player:
         alone = {node.oid for node in whole.nodes if node.key in why | held}
         for most in (MOST, 15, 12, 10, 8, 6) if presenter else (MOST,):
             self.graph = collapsed(whole, collapse, by_kind=presenter, most=most, alone=alone)
+            if atlas is None:
+                self.graph = fold(self.graph, crowded(self.graph))
             self.layout = lay_out(self.graph, atlas)
             if self.layout is None or self.layout.scale >= LARGE:
                 break
