@@ -8,12 +8,21 @@ from collections.abc import Callable
 from contextlib import suppress
 from html import escape
 from pathlib import Path
+from typing import Any, Protocol
+from weakref import WeakSet
 
 from .record_file import Answered, Answers, NewerError, change, read
 from .still import Still, note
 from .style import button, row, style, text, words
 
 VARIABLE = "VFIOSIM_PROGRESS"
+
+
+class Watcher(Protocol):
+    """What wants to know of each answer."""
+
+    def look(self) -> None:
+        """Something has been answered, or all was forgotten."""
 
 
 class Progress:
@@ -29,6 +38,7 @@ class Progress:
         self._put_aside = ""  # where a damaged file is now, in a sentence
         self._seen: dict[Path, Answers] = {}  # what each file had in it
         self._late: dict[Path | None, list[tuple[str, bool]]] = {}  # answers that no file has taken as yet
+        self._watchers: WeakSet[Any] = WeakSet()
 
     @property
     def path(self) -> Path | None:
@@ -66,6 +76,15 @@ class Progress:
         self._late.setdefault(path, []).append((name, right))
         if path is not None and self._change(path, lambda known: self._with_late(path, known)):
             del self._late[path]
+        self._tell()
+
+    def watch(self, watcher: Watcher) -> None:
+        """Call `watcher.look()` after each answer, for as long as anybody else knows it."""
+        self._watchers.add(watcher)
+
+    def _tell(self) -> None:
+        for watcher in [*self._watchers]:
+            watcher.look()
 
     def reset(self) -> None:
         """Forget everything."""
@@ -74,6 +93,7 @@ class Progress:
         if path is not None:
             self._seen.pop(path, None)
             self._change(path, lambda _: {})
+        self._tell()
 
     def _with_late(self, path: Path | None, known: Answers) -> Answers:
         known = dict(known)

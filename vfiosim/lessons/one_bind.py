@@ -7,8 +7,10 @@ from dataclasses import replace
 from functools import cache
 
 from ..lab import Bench, Exercise, Finding, Ordering, Parsons, Prediction, Quiz, Session, Slip, Task
+from ..lab.finish import Finish
 from ..lab.parsons import by_trace
 from ..trace import Trace
+from . import ends
 from . import misconceptions as M
 from .beginnings import bound, bound_program, opened
 from .one_bind_questions import CHECK, QUESTIONS
@@ -19,6 +21,7 @@ __all__ = [
     "close",
     "errors",
     "exercise",
+    "finish",
     "first_bind",
     "gate",
     "kvm",
@@ -318,3 +321,9 @@ FREE_THE_DEVICE = Task(
 def exercise() -> Exercise:
     """The third task of the lesson."""
     return Exercise(FREE_THE_DEVICE, lambda session: Bench(session, show=("descriptor", "kvm", "why"), only=KVM))
+
+
+def finish() -> Finish:
+    """The end of the lesson."""
+    asked = [one.name for one in (*QUESTIONS.values(), *CHECK)]
+    return ends.finish("01", (*asked, EVERY_REFUSAL.name, STEPS.name, FREE_THE_DEVICE.name))

@@ -9,8 +9,10 @@ from ..explore.watch import Watch
 from ..explore.world import MachineWorld
 from ..lab import ByHand, HandTask, Judged, Ordering, Parsons, Prediction, Quiz, Races, RoomView, Slip
 from ..lab import room as museum_room
+from ..lab.finish import Finish
 from ..machine import Machine
 from ..trace.words import describe
+from . import ends
 from . import misconceptions as M
 from .races_check import CHECK, interrupted
 from .races_questions import (
@@ -29,6 +31,7 @@ __all__ = [
     "R5",
     "SECOND_BIND",
     "by_hand",
+    "finish",
     "interrupted",
     "lab",
     "mend",
@@ -208,6 +211,9 @@ def turns() -> Ordering:
 # ---- the third task: a room of the museum
 
 
+REPAIR = "10 task: the failed second bind"
+
+
 def mend() -> RoomView:
     """The third task of the lesson: the failed second bind, to be found, mended and proved."""
     return museum_room(
@@ -235,6 +241,12 @@ def mend() -> RoomView:
             ),
             ("answered in another way now", Slip("Now other calls get another answer than on the real kernel, too.")),
         ),
-        record="10 task: the failed second bind",
+        record=REPAIR,
         view=VM_VIEW,
     )
+
+
+def finish() -> Finish:
+    """The end of the lesson."""
+    asked = [one.name for one in (*QUESTIONS.values(), *CHECK)]
+    return ends.finish("10", (*asked, BREAK_IT.name, USE_AFTER_FREE.name, REPAIR))

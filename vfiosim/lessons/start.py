@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from ..lab import Bench, Exercise, Fact, Finding, Goal, Prediction, Question, Session, Slip, Task
 from ..lab import goal as facts
+from ..lab.finish import Finish
 from ..lab.question import step_saying
 from ..trace import State
+from . import ends
 from . import misconceptions as M
 from .beginnings import bound, opened
 from .one_bind import BIND, first_bind
 
-__all__ = ["first_bind", "free_it", "keep_it", "predict"]
+__all__ = ["finish", "first_bind", "free_it", "keep_it", "predict"]
 
 
 def _again() -> Finding:
@@ -183,3 +185,8 @@ def free_it() -> Exercise:
 def keep_it() -> Exercise:
     """The second task: a copy first."""
     return _exercise(KEEP)
+
+
+def finish() -> Finish:
+    """The end of the page."""
+    return ends.finish("00", (*(one.name for one in QUESTIONS.values()), FREE.name, KEEP.name))

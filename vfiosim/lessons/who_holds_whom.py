@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from ..lab import Bench, Exercise, Goal, Ordering, Outcome, Parsons, Prediction, Quiz, Session, Slip, Task
 from ..lab import goal as facts
+from ..lab.finish import Finish
 from ..lab.parsons import by_running
+from . import ends
 from . import misconceptions as M
 from .beginnings import bound, bound_program, opened
 from .one_bind import BIND, KVM
 from .who_holds_whom_questions import CHECK, QUESTIONS
 
-__all__ = ["bound_program", "exercise", "holders", "order", "predict", "quiz"]
+__all__ = ["bound_program", "exercise", "finish", "holders", "order", "predict", "quiz"]
 
 
 def predict(name: str) -> Prediction:
@@ -164,3 +166,9 @@ def order() -> Ordering:
 def quiz() -> Quiz:
     """Three questions at the end."""
     return Quiz(CHECK)
+
+
+def finish() -> Finish:
+    """The end of the lesson."""
+    asked = [one.name for one in (*QUESTIONS.values(), *CHECK)]
+    return ends.finish("02", (*asked, LIVE_WITHOUT_A_NUMBER.name, LET_GO.name))

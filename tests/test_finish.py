@@ -1,0 +1,42 @@
+"""The end of a notebook: it says what is open, and when all is answered what the reader can do."""
+
+from __future__ import annotations
+
+import pytest
+
+from vfiosim.lab.record import progress
+from vfiosim.lessons import one_bind, races, start, who_holds_whom
+
+pytestmark = pytest.mark.one_python
+
+
+@pytest.fixture(autouse=True)
+def nothing_answered() -> None:
+    progress.reset()
+
+
+def test_it_follows_the_answers_and_at_the_end_says_what_the_reader_can_do_and_what_is_next():
+    end = start.finish()
+    assert "0 of 5 answered" in end.message
+    for number, name in enumerate(end.end.names):
+        assert name.removeprefix("00 ") in end.left
+        progress.record(name, False)
+        assert f"{number} of 5 answered" in end.message
+        progress.record(name, True)
+    assert end.left == []
+    assert "All 5 answered. You can now follow a call of the kernel" in end.message
+    assert "01_one_bind" in end.shown.value
+
+
+@pytest.mark.parametrize("lesson", [start, one_bind, who_holds_whom, races])
+def test_it_knows_every_question_and_task_by_the_name_under_which_its_answer_is_kept(lesson):
+    end = lesson.finish().end
+    assert all(name.startswith(f"{end.lesson} ") for name in end.names)
+    assert len({*end.names}) == len(end.names) >= 5
+
+
+def test_when_all_answers_are_forgotten_it_says_so():
+    end = start.finish()
+    progress.record(end.end.names[0], True)
+    progress.reset()
+    assert "0 of 5 answered" in end.message

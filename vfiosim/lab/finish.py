@@ -1,0 +1,69 @@
+"""The end of a notebook: what the reader can do now, what is still open, and what is next."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+from .record import progress
+from .still import Still, note
+from .style import style, text, words
+
+
+@dataclass(frozen=True)
+class End:
+    """The end of a lesson: the beginning of the names of its questions and tasks (`lesson`, "00"), and all their names;
+
+    `can` are the things that the reader can do now, each in a sentence without its subject; `then` is the file of the notebook that
+    is next, or "", and what it is about.
+    """
+
+    lesson: str
+    names: Sequence[str]
+    can: Sequence[str]
+    then: tuple[str, str]
+
+
+class Finish(Still):
+    """Shows the end of a lesson; it changes by itself with each answer that is given."""
+
+    def __init__(self, end: End) -> None:
+        self.end = end
+        self.shown = text("vfiosim-finish")
+        super().__init__([style(), self.shown])
+        self.add_class("vfiosim-lab")
+        self.add_class("vfiosim-ask")
+        progress.watch(self)
+        self.look()
+
+    @property
+    def left(self) -> list[str]:
+        """The questions and tasks that have not been answered rightly yet, without the name of the lesson."""
+        known = progress.answers
+        open_ = [name for name in self.end.names if not (name in known and known[name].right)]
+        return [name.removeprefix(f"{self.end.lesson} ") for name in open_]
+
+    @property
+    def message(self) -> str:
+        """What is shown, in words."""
+        return words(self.shown.value)
+
+    def look(self) -> None:
+        """Bring what is shown in line with what has been answered."""
+        self.shown.value = f'<div role="status" class="{"done" if not self.left else "open"}">{self._html()}</div>'
+
+    def still(self) -> str:
+        """The end as it was when the cell ran."""
+        return note(self.shown.value)
+
+    def _html(self) -> str:
+        file, about = self.end.then
+        can = "".join(f"<li>{escape(one)}</li>" for one in self.end.can)
+        link = f'<a href="{file}">{escape(file.removesuffix(".ipynb"))}</a>: ' if file else ""
+        then = f"<p><b>Next.</b> {link}{escape(about)}</p>"
+        total, left = len(self.end.names), self.left
+        if left:
+            some = "; ".join(escape(one) for one in left[:4]) + (f"; and {len(left) - 4} more" if len(left) > 4 else "")
+            return f"<p><b>{total - len(left)} of {total} answered.</b> Still open: {some}.</p>{then}"
+        return f"<p><b>✓ All {total} answered.</b> You can now</p><ul>{can}</ul>{then}"

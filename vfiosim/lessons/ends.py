@@ -1,0 +1,43 @@
+"""How each notebook ends: what its reader can do then, and which one is next."""
+
+from __future__ import annotations
+
+from ..lab.finish import End, Finish
+
+
+def finish(lesson: str, names: tuple[str, ...]) -> Finish:
+    """The end of a lesson, by its number, with the names of its questions and tasks."""
+    can, then = ENDS[lesson]
+    return Finish(End(lesson, names, can, then))
+
+
+ENDS: dict[str, tuple[tuple[str, ...], tuple[str, str]]] = {
+    "00": (
+        ("follow a call of the kernel, step by step and back;", "read from the picture what holds a file open."),
+        ("01_one_bind.ipynb", "you make every call yourself."),
+    ),
+    "01": (
+        (
+            "say what BIND does, from its first check to the gate that opens last;",
+            "say which error comes back when two things are wrong;",
+            "set a bound device free.",
+        ),
+        ("02_who_holds_whom.ipynb", "find the one that will not let go."),
+    ),
+    "02": (
+        (
+            "tell what keeps an object alive from what only knows where it is;",
+            "count the holders of a file in your head;",
+            "find the last holder of a device that hangs.",
+        ),
+        ("10_races.ipynb", "what was freed in its turn here is freed at the wrong moment there."),
+    ),
+    "10": (
+        (
+            "say how two calls that run at the same time can end;",
+            "bring the worst order about by hand;",
+            "prove that a repair is one.",
+        ),
+        ("", "python -m vfiosim puzzles lists the other hazards, and make gallery opens the museum of real bugs."),
+    ),
+}
