@@ -1,8 +1,13 @@
-// The controls: two rows of buttons and fields, the second on demand. It tells what is wanted, and is told how things stand.
+// The controls: one row with what a reader always needs, and all the rest on demand. It tells what is wanted, and is told how
+// things stand.
 
 import { ACTIONS, VIEWS } from "./actions.js";
 import { control, element } from "./dom.js";
 import { SPEEDS } from "./playing.js";
+
+function group(title, ...parts) {
+  return element("div", { class: "group", role: "group", "aria-label": title }, element("b", {}, title), ...parts);
+}
 
 export class Bar {
   /**
@@ -12,7 +17,8 @@ export class Bar {
     this.act = act;
     this.jump = this.number("Go to step", jump);
     this.with = this.number("Compare with step", compare);
-    this.total = element("span", { class: "total" });
+    this.total = element("span", {});
+    this.at = element("span", { class: "at" });
     this.problem = element("span", { class: "problem", role: "alert" });
     this.speed = control("select", { "aria-label": "Speed" });
     for (const name of SPEEDS) this.speed.append(element("option", { value: name }, name));
@@ -20,26 +26,25 @@ export class Bar {
     this.speed.value = "normal";
     this.buttons = new Map();
     const buttons = (...names) => names.map((name) => this.button(name));
-    this.first = element(
-      "div",
-      { class: "bar first" },
-      ...buttons("first", "back", "play", "next", "last"),
-      element("span", { class: "number" }, this.jump, this.total),
-      ...buttons("uneffect", "effect"),
-      this.speed,
-      ...buttons("more", "help"),
-    );
+    const row = [...buttons("back", "play", "next"), this.at, this.problem, ...buttons("source", "more")];
+    this.first = element("div", { class: "bar first" }, ...row);
+    this.shared = control("input", { class: "shared", readonly: "", "aria-label": "Text to share" });
     this.second = element(
       "div",
       { class: "bar second" },
-      ...buttons("unchange", "change", "unphase", "phase", "unerror", "error"),
-      element("span", { class: "gap" }, ...buttons("compare"), " with step ", this.with),
-      ...buttons("share"),
-      element("span", { class: "gap", role: "group", "aria-label": "Views" }, ...buttons(...Object.keys(VIEWS))),
+      group(
+        "Go to",
+        ...buttons("first"),
+        element("span", { class: "number" }, this.jump, this.total),
+        ...buttons("last"),
+      ),
+      group("By", ...buttons("uneffect", "effect", "unphase", "phase", "unchange", "change", "unerror", "error")),
+      group("Show", ...buttons(...Object.keys(VIEWS).filter((name) => name !== "source"), "room")),
+      group("Compare", ...buttons("compare"), "step", this.with),
+      group("Speed", this.speed),
+      group("Help", ...buttons("help", "share"), this.shared),
     );
-    this.shared = control("input", { class: "shared", readonly: "", "aria-label": "Text to share" });
     this.shared.hidden = true;
-    this.parts = [this.first, this.second, this.shared, this.problem];
     this.more(false);
   }
 
@@ -58,31 +63,46 @@ export class Bar {
 
   button(name) {
     const { shown, tells, says } = ACTIONS.get(name);
-    const words = name === "help" ? [element("span", { class: "wide" }, "Keys "), "?"] : [says];
-    const made = control(
-      "button",
-      { title: `${tells} (${shown})`, "data-do": name, onclick: () => this.act(name) },
-      ...words,
-    );
+    const made = control("button", {
+      title: `${tells} (${shown})`,
+      "data-do": name,
+      onclick: () => this.act(name),
+    }, says);
     this.buttons.set(name, made);
     return made;
   }
 
-  load({ last, data }) {
-    for (const field of [this.jump, this.with]) field.setAttribute("aria-valuemax", last);
-    this.total.textContent = ` / ${last}`;
-    this.buttons.get("share").hidden = !data.share;
+  load(run) {
+    this.run = run;
+    for (const field of [this.jump, this.with]) field.setAttribute("aria-valuemax", run.last);
+    this.total.textContent = ` / ${run.last}`;
+    this.buttons.get("share").hidden = !run.data.share;
   }
 
   /** @param {import("./run.js").Moment} moment */
-  show({ step, base, open }) {
+  show(moment) {
+    const { step, base, open, presenter } = moment;
+    this.at.textContent = this.where(moment);
+    this.at.title = this.at.textContent;
     this.jump.value = step;
     this.jump.setAttribute("aria-valuenow", step);
     this.with.value = base ?? "";
     this.with.setAttribute("aria-valuenow", base || 0);
-    this.buttons.get("compare").setAttribute("aria-pressed", base !== null);
-    for (const name of Object.keys(VIEWS)) this.buttons.get(name).setAttribute("aria-pressed", open.has(name));
+    const pressed = { compare: base !== null, room: presenter };
+    for (const name of Object.keys(VIEWS)) pressed[name] = open.has(name);
+    for (const [name, is] of Object.entries(pressed)) this.buttons.get(name).setAttribute("aria-pressed", is);
     this.complain("");
+  }
+
+  // Which step it is, which detail of it, and in which function.
+  where({ step, told, effect, frame }) {
+    const { last } = this.run;
+    if (!told) return last ? `before the first of ${last} step${last === 1 ? "" : "s"}` : "no steps yet";
+    const first = this.run.endOf(step - 1);
+    const detail = effect ? `, detail ${frame - first} of ${told.frame - first}` : "";
+    const { kernel, name } = this.run.place(effect || told);
+    const code = kernel || name;
+    return `step ${step} of ${last}${detail}${code ? ` · in ${code}` : ""}`;
   }
 
   complain(text) {
@@ -101,6 +121,7 @@ export class Bar {
 
   // Show a text to copy, copied already where that is allowed.
   share(text) {
+    this.more(true);
     this.shared.hidden = false;
     this.shared.value = text;
     this.shared.focus();

@@ -20,11 +20,9 @@ function section(title, ...content) {
 export class FactsView {
   /**
    * @param {{ go: (step: number) => void, effect: (frame: number) => void, edge: (key: string) => void, leave: () => void }} told
-   * @param {boolean} code whether code may be shown
    */
-  constructor(told, code) {
+  constructor(told) {
     this.told = told;
-    this.code = code;
     this.follow = element("div", { class: "follow" });
     this.facts = element("div", { class: "facts" });
     this.root = element("div", { class: "side" }, this.follow, this.facts);
@@ -41,21 +39,21 @@ export class FactsView {
   show(moment) {
     this.moment = moment;
     const sections = moment.base === null ? [] : [this.compared(moment)];
-    if (moment.told) sections.push(...this.changed(moment));
-    if (moment.told && this.code) {
-      sections.push(...(moment.open.has("source") ? [] : this.where(moment)), ...this.effects(moment));
-    }
+    if (moment.told && moment.open.has("details")) sections.push(...this.details(moment));
     this.facts.replaceChildren(...sections);
     const current = /** @type {HTMLElement} */ (this.facts.querySelector("li.current"));
     if (current) current.parentElement.scrollTop = current.offsetTop - current.parentElement.offsetTop - 40;
     this.mark();
   }
 
-  changed({ told, effect }) {
-    const { changes } = effect || told;
-    return changes.length
-      ? [section("Changed", element("ul", { class: "changes" }, ...changes.map((text) => element("li", {}, text))))]
-      : [];
+  // A room sees no code.
+  details(moment) {
+    const { changes } = moment.effect || moment.told;
+    const items = changes.map((text) => element("li", {}, text));
+    return [
+      section("Changed", items.length ? element("ul", { class: "changes" }, ...items) : element("p", {}, "Nothing.")),
+      ...(moment.presenter ? [] : [...(moment.open.has("source") ? [] : this.where(moment)), ...this.effects(moment)]),
+    ];
   }
 
   where({ told, effect }) {

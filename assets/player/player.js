@@ -8,13 +8,13 @@ import { element } from "./dom.js";
 import { FactsView } from "./facts.js";
 import { sight } from "./frames.js";
 import { GraphView } from "./graph.js";
-import { LanesView } from "./lanes.js";
 import { KEEPS_KEYS } from "./lumino.js";
 import { Playing } from "./playing.js";
 import { Run } from "./run.js";
+import { Scrubber } from "./scrubber.js";
 import { Sheet } from "./sheet.js";
 import { SourceView } from "./source.js";
-import { StripView } from "./strip.js";
+import { Tips } from "./tips.js";
 import { TextView } from "./text.js";
 import { WordsView } from "./words.js";
 
@@ -38,10 +38,9 @@ export class Player {
     this.brought = []; // the objects that the lesson brings out
     this.selecting = false;
     this.open = new Set(data.views);
-    const presenter = Boolean(data.presenter);
+    this.presenter = Boolean(data.presenter);
     root.replaceChildren();
     root.classList.add("vfiosim-player");
-    root.classList.toggle("presenter", presenter);
     for (
       const [name, value] of Object.entries({
         role: "group",
@@ -52,7 +51,7 @@ export class Player {
     ) root.setAttribute(name, value);
     sight(root);
     this.does = this.doing();
-    this.build(presenter);
+    this.build();
     if (!root.dataset.listens) {
       root.dataset.listens = "yes";
       root.addEventListener("keydown", (event) => root.vfiosim.key(event));
@@ -86,13 +85,14 @@ export class Player {
       compare: () => this.compare(this.base === null ? this.step : null),
       share: () => this.share(),
       ...Object.fromEntries(views),
+      room: () => this.room(!this.presenter),
       more: () => this.more(this.bar.second.hidden),
       help: () => this.sheet.open(this.sheet.root.hidden),
       leave: () => this.leave(),
     };
   }
 
-  build(presenter) {
+  build() {
     const go = (step) => this.by(() => this.goTo(step));
     this.playing = new Playing({ tick: () => this.tick(), changed: (plays) => this.bar.plays(plays) });
     this.bar = new Bar({
@@ -108,31 +108,28 @@ export class Player {
       lost: () => this.root.focus(),
     });
     this.counters = new CountersView();
-    this.words = new WordsView(presenter);
-    const [strip, lanes, source, text] = [
-      new StripView({ go }),
-      new LanesView({ go }),
-      new SourceView(),
-      new TextView(),
-    ];
+    this.words = new WordsView();
+    this.tips = new Tips(this.root);
+    const [scrubber, source, text] = [new Scrubber({ go }), new SourceView(), new TextView()];
     this.facts = new FactsView({
       go,
       effect: (frame) => this.by(() => this.goToEffect(frame)),
       edge: (key) => this.followEdge(key),
       leave: () => this.leave(),
-    }, !presenter);
+    });
     this.facts.root.prepend(source.root);
-    this.opened = { graph: this.graph, lanes, counters: this.counters, source, text };
-    this.views = [strip, this.bar, this.words, ...Object.values(this.opened), this.facts];
-    const left = element("div", { class: "left" }, this.graph.root, this.counters.root, text.root);
-    this.root.append(
-      strip.root,
-      lanes.root,
-      ...this.bar.parts,
-      this.words.root,
-      element("div", { class: "main" }, left, this.facts.root),
-      this.sheet.root,
-    );
+    this.stands = {
+      graph: this.graph.root,
+      lanes: scrubber.root,
+      counters: this.counters.root,
+      details: this.facts.root,
+      source: source.root,
+      text: text.root,
+    };
+    this.views = [scrubber, this.bar, this.words, this.graph, this.counters, source, text, this.facts];
+    const main = element("div", { class: "main" }, this.graph.root, this.facts.root);
+    const below = [this.bar.second, this.counters.root, text.root, this.sheet.root, this.tips.root];
+    this.root.append(this.words.root, main, this.bar.first, scrubber.root, ...below);
   }
 
   sized(wide, high) {
@@ -144,7 +141,7 @@ export class Player {
     this.run = new Run(data);
     this.base = null;
     this.edge = null;
-    for (const view of this.views) view.load(this.run);
+    for (const view of [...this.views, this.tips]) view.load(this.run);
     this.goTo(step);
     this.setViews(this.open);
     this.pick(this.picked.filter((name) => this.run.parts.node(name)));
@@ -287,12 +284,15 @@ export class Player {
     const touched = moments.seek(frame);
     const since = this.base === null ? before : this.run.endOf(this.base);
     const [was, read] = [moments.at(since), this.run.read(since, frame)];
-    const { step, base, open } = this;
+    const { step, base, open, presenter } = this;
+    const told = steps[step - 1];
     /** @type {import("./run.js").Moment} */
-    this.moment = { step, frame, effect, base, open, told: steps[step - 1], now: moments.now, was, touched, read };
+    this.moment = { step, frame, effect, base, open, presenter, told, now: moments.now, was, touched, read };
     for (const view of this.views) view.show(this.moment);
     this.graph.describe(this.words.sentence.textContent);
-    this.root.classList.toggle("refused", Boolean(this.moment.told?.refused));
+    this.root.classList.toggle("refused", Boolean(told?.refused));
+    this.root.classList.toggle("presenter", presenter);
+    this.beside();
     this.root.dataset.step = String(step);
     this.root.dataset.frame = frame;
     this.onMove(step);
@@ -306,13 +306,25 @@ export class Player {
     const open = new Set(this.open);
     if (!open.delete(name)) open.add(name);
     this.setViews(open);
-    if (open.has(name)) this.opened[name].root.scrollIntoView({ block: "nearest" }); // it may stand below the picture
+    if (open.has(name)) this.stands[name].scrollIntoView({ block: "nearest" }); // it may stand below the picture
     this.onViews(Object.keys(VIEWS).filter((one) => open.has(one) && one !== "text"));
   }
 
   setViews(names) {
     this.open = new Set(names);
     for (const name of Object.keys(VIEWS)) this.root.classList.toggle(`with-${name}`, this.open.has(name));
+    this.again();
+  }
+
+  // Something stands beside the picture.
+  beside() {
+    const { open, base } = this;
+    const beside = open.has("source") || open.has("details") || base !== null || Boolean(this.facts.key);
+    this.root.classList.toggle("with-side", beside);
+  }
+
+  room(wanted) {
+    this.presenter = wanted;
     this.again();
   }
 
@@ -372,6 +384,7 @@ export class Player {
 
   marks() {
     this.root.classList.toggle("follows", Boolean(this.facts.key));
+    this.beside();
     this.graph.mark(this);
   }
 

@@ -10,7 +10,7 @@ export function reveal(root) {
   if (!scroller || !lab.contains(pressed) || root.contains(pressed)) return;
   const box = (part) => part.getBoundingClientRect();
   const view = box(scroller);
-  const lowest = [root.querySelector(".stage"), ...lab.querySelectorAll(".vfiosim-controls .vfiosim-result")].map((
+  const lowest = [root.querySelector(".scrubber"), ...lab.querySelectorAll(".vfiosim-controls .vfiosim-result")].map((
     part,
   ) => box(part).bottom);
   const missing = Math.max(...lowest) + 4 - view.bottom;

@@ -2,9 +2,6 @@
 
 import { ACTIONS } from "./actions.js";
 import { control, element } from "./dom.js";
-import { LETTERS } from "./lanes.js";
-
-const PHASES = Object.entries(LETTERS).map(([phase, letter]) => `${letter} ${phase}`).join(", ");
 
 export class Sheet {
   constructor(close) {
@@ -14,14 +11,7 @@ export class Sheet {
     rows.push(
       key("0–9", "go to the step of this number"),
       key("Tab, ↑ ↓, Enter", "reach a node of the graph; follow it"),
-    );
-    rows.push(
-      element(
-        "tr",
-        {},
-        element("td", {}, "letters"),
-        element("td", {}, `what a step is for: ${PHASES}; ✕ refused, … waits`),
-      ),
+      key("↑ ↓, PageUp, PageDown", "on the slider: a step, a phase"),
     );
     this.button = control("button", { onclick: close }, "Close");
     this.root = element(

@@ -47,13 +47,14 @@ export class SourceView {
 
   build(place) {
     this.shown = place?.number ?? -1;
-    const { first, lines, kernel, origin } = place || { first: 1, lines: [""], kernel: "", origin: "" };
+    const { first, lines, kernel, origin, link } = place || { first: 1, lines: [""], kernel: "", origin: "", link: "" };
     this.code.replaceChildren(
       ...lines.map((line, index) =>
         element("div", { class: "line" }, element("span", { class: "no" }, first + index), element("code", {}, line))
       ),
     );
     this.title.textContent = "";
-    this.kernel.textContent = kernel ? `mirrors ${kernel}, ${origin}` : "";
+    const file = link ? control("a", { href: link, target: "_blank", rel: "noreferrer" }, origin) : origin;
+    this.kernel.replaceChildren(...(kernel ? ["mirrors ", element("code", {}, kernel), ", ", file] : []));
   }
 }

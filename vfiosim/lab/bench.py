@@ -19,6 +19,7 @@ from .still import ONLY_LIVE, Still, note
 from .style import beside, button, row, style, text, told, words
 
 ROWS = ("open", "descriptor", "bind", "kvm", "why")
+FEW = 2  # rows of controls that leave room for the picture below them
 
 
 class Bench(Still):
@@ -55,7 +56,7 @@ class Bench(Still):
         back = self._way_back()
         legend = told(*self.buttons.values(), self.undo, self.reset, self.copy)
         controls = [self.table, *rows, back, self.result, *why, legend, self.code]
-        super().__init__([style(), beside(controls, [self.stage])])
+        super().__init__([style(), beside(controls, [self.stage], few=len(rows) <= FEW and "kvm" not in show)])
         self.add_class("vfiosim-lab")
         self._refresh({})
         self._say("Ready. The picture shows how things stand now.")

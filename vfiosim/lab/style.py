@@ -11,7 +11,7 @@ from ..views.shared import shared
 from . import controls as widgets
 from .press import Guard, Guarded
 
-SHEETS = ("lab.css", "questions.css")
+SHEETS = ("tokens.css", "lab.css", "questions.css")
 
 
 def style() -> widgets.HTML:
@@ -45,13 +45,16 @@ def row(title: str, *controls: widgets.Widget) -> widgets.Box:
     return made
 
 
-def beside(controls: Sequence[widgets.Widget], shown: Sequence[widgets.Widget]) -> widgets.Box:
-    """Controls, and beside them what they bring about, so that both are on one screen; below them where it is narrow."""
+def beside(controls: Sequence[widgets.Widget], shown: Sequence[widgets.Widget], few: bool = False) -> widgets.Box:
+    """Controls, and beside them what they bring about, so that both are on one screen; below them where it is narrow.
+
+    `few` controls are a row above it, so that a picture has the whole width.
+    """
     parts = widgets.VBox(controls), widgets.VBox(shown)
     for part, name in zip(parts, ("vfiosim-controls", "vfiosim-shown"), strict=True):
         part.add_class(name)
     made = widgets.Box(parts)
-    made.add_class("vfiosim-beside")
+    made.add_class("vfiosim-above" if few else "vfiosim-beside")
     return made
 
 

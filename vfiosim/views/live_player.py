@@ -13,7 +13,7 @@ from ..trace import Trace
 from .atlas import Atlas
 from .displayed import displayed
 from .kept import display_kept
-from .player import Data, Player, styles
+from .player import Data, Player, shown, styles
 from .script import script
 
 
@@ -23,8 +23,8 @@ class LivePlayer(anywidget.AnyWidget):
     `highlight` are names of objects to bring out: one with its arrows, or several with the arrows between them. `picked`
     are the names of the objects that the reader has clicked: one at a time, or while `selecting` several, each click
     (or Enter on a node that has the focus) adds one or takes it away. `shown` are the views that
-    the reader has open, of "graph", "lanes", "counters", "source". Options are those of `show`; without an `atlas` it has a map
-    of its own, so that what stays in the picture when another trace comes stays where it is.
+    the reader has open, of `VIEWS`. Options are those of `show`; without an `atlas` it has a map of its own, so that what stays
+    in the picture when another trace comes stays where it is.
     Where no widgets can be shown the output has the player of `show`, a picture and the steps as text.
     """
 
@@ -64,8 +64,13 @@ class LivePlayer(anywidget.AnyWidget):
 
         `room`: traces for which a place is kept too, instead of that of the options.
         """
-        self.player = Player(trace, step=step, **{**self._options, **({"room": room} if room else {})})
+        before, self.player = (
+            shown(self.player.trace),
+            Player(trace, step=step, **{**self._options, **({"room": room} if room else {})}),
+        )
         with self.hold_sync():
+            if tuple(self.shown) == before:  # the reader has opened and closed nothing
+                self.shown = list(shown(trace))
             self.data = self._data()
             self.step = self.player.step
             self._draw()

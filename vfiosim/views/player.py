@@ -20,6 +20,7 @@ from .collapse import collapse as collapsed
 from .counters import counters_data
 from .draw import svg
 from .facts import lanes
+from .glossary import glossary
 from .graph import HIDDEN, Frame, graph
 from .lanes import lanes_data
 from .layout import HOW_TO_GET_PICTURES, lay_out
@@ -53,8 +54,7 @@ new ResizeObserver((_, observer) => { if (place.offsetWidth) { observer.disconne
 
 READABLE = " !$&'()*+,-./:;<=>?@[]^_`{|}~"  # what may stand in the address of a picture as it is
 
-VIEWS = ("graph", "lanes", "counters", "source")  # what can be shown beside the sentence
-SHOWN = ("graph", "lanes")  # what is shown unless told otherwise
+VIEWS = ("graph", "lanes", "counters", "source", "details")  # what can be shown beside the sentence
 
 
 class Player:
@@ -77,11 +77,12 @@ class Player:
         hide: Collection[str] = HIDDEN,
         idle: bool = False,
         room: Trace | Collection[Trace] = (),
-        views: Collection[str] = SHOWN,
+        views: Collection[str] | None = None,
         presenter: bool = False,
         collapse: Collection[Group] = (),
         atlas: Atlas | None = None,
     ) -> None:
+        views = shown(trace) if views is None else views
         unknown = [name for name in views if name not in VIEWS]
         if isinstance(views, str) or unknown:
             raise ValueError(f"views are some of {', '.join(VIEWS)}, as a tuple or list; not {views!r}")
@@ -158,6 +159,7 @@ class Player:
             "effects": effects,
             "places": sources.places,
             "functions": sources.functions,
+            "glossary": glossary(self._words()),
             "texts": sources.texts,
             "lanes": lanes_data(self.trace),
             "counters": counters_data(self.trace, self._hide, drawn=not live),
@@ -171,6 +173,10 @@ class Player:
     def counters(self) -> Data:
         """The counters with their drawing."""
         return counters_data(self.trace, self._hide)
+
+    def _words(self) -> list[str]:
+        """The kinds of what is in the picture, and the phases."""
+        return [*(node.oid.partition(" ")[0] for node in self.graph.nodes), *(step.phase for step in self.trace)]
 
     def _parts(self) -> Data:
         """By its key, what each thing in the picture is: a box, a row of one, the stub of a counter, or an arrow."""
@@ -216,9 +222,14 @@ class Player:
         return bundle
 
 
+def shown(trace: Trace) -> tuple[str, ...]:
+    """What is shown of a trace unless told otherwise: where several threads run, which locks they hold, too."""
+    return ("graph", "lanes") if len(set(lanes(trace).values())) > 1 else ("graph",)
+
+
 def styles() -> str:
     """The styles of the player and of the drawing in it."""
-    return asset("player.css").read_text("utf-8")
+    return "".join(asset(name).read_text("utf-8") for name in ("tokens.css", "player.css"))
 
 
 def _plain(svg: str) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..trace import MicroStep, Step
+from .glossary import kernel_link
 
 _ROOT = Path(__file__).parents[2]  # what the names of files in a trace begin at
 _Span = tuple[str, int, int]  # a function: its name, its first line and its last one
@@ -46,7 +47,8 @@ class Sources:
                 self.texts.append(text)
             number = self.texts.index(text)
             made = {"name": thing.function, "file": thing.file, "first": first, "text": number}
-            self.functions.append({**made, "kernel": thing.kernel_function, "origin": origin})
+            link = kernel_link(thing.kernel_file, thing.kernel_tag)
+            self.functions.append({**made, "kernel": thing.kernel_function, "origin": origin, "link": link})
         return self._functions[key]
 
 
