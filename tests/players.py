@@ -19,7 +19,7 @@ from vfiosim.views.player import Player
 
 PAGE = '<!doctype html><meta charset="utf-8"><body style="margin: 20px; {style}" {about}>{content}'
 DARK = "--jp-content-font-color0: #fff; --jp-layout-color0: #111; --jp-layout-color2: #333; background: #111"
-ALL = ("graph", "lanes", "counters", "source")
+ALL = ("graph", "lanes", "counters", "source", "details")
 RULES = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]}}
 CONTRAST = {"runOnly": ["color-contrast"]}
 
@@ -75,6 +75,14 @@ def open_page(
     if plays:
         page.wait_for_function("document.querySelector('.vfiosim-player')?.vfiosim")
     return page.locator(".vfiosim-player").first
+
+
+def press(player: Locator, name: str) -> None:
+    """A button of the player; one of those behind "More" once that is open."""
+    button = player.get_by_role("button", name=name, exact=True)
+    if not button.is_visible():
+        player.get_by_role("button", name="More", exact=False).click()
+    button.click()
 
 
 def at(player: Locator, step: int) -> None:

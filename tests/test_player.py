@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from tests.players import DARK, PAGE, appearance, at, doors, open_page
+from tests.players import DARK, PAGE, appearance, at, doors, open_page, press
 from tests.toys import HOSTILE, Door, House, hold
 from tests.traces import bind
 from vfiosim.views import beside, show
@@ -28,6 +28,12 @@ def player(page: Page, tmp_path: Path) -> Locator:
     shown = open_page(page, tmp_path, show(doors()))
     shown.focus()
     return shown
+
+
+def the_field(player: Locator) -> Locator:
+    """The field for the number of a step."""
+    press(player, "More ▾")
+    return player.get_by_role("spinbutton", name="Go to step")
 
 
 # ---- moving
@@ -51,7 +57,7 @@ def test_digits_go_to_a_step_and_so_does_the_field(page: Page, tmp_path: Path) -
     at(player, 1)
     page.keyboard.press("2")
     at(player, 12)
-    field = player.get_by_role("spinbutton", name="Go to step")
+    field = the_field(player)
     field.fill("3")
     field.press("Enter")
     at(player, 3)
@@ -70,7 +76,7 @@ def test_a_step_that_is_not_there_gets_a_message_and_the_player_stays(
     page: Page, tmp_path: Path, written: str, message: str
 ) -> None:
     player = open_page(page, tmp_path, show(bind(), step=2))
-    field = player.get_by_role("spinbutton", name="Go to step")
+    field = the_field(player)
     field.fill(written)
     field.press("Enter")
     expect(player.get_by_role("alert")).to_have_text(message)
@@ -94,6 +100,7 @@ def test_shift_and_arrows_move_by_effects(page: Page, player: Locator) -> None:
         expect(player.locator(".sentence")).to_have_text(micro.text)
     page.keyboard.press("Shift+ArrowLeft")
     expect(player.locator(".sentence")).to_have_text(trace.micro[4].text)
+    page.keyboard.press("i")
     expect(player.locator("li.current")).to_have_text(trace.micro[4].text)
     page.keyboard.press("ArrowRight")
     step = next(step for step in trace if step.last >= 4)
@@ -102,6 +109,7 @@ def test_shift_and_arrows_move_by_effects(page: Page, player: Locator) -> None:
 
 def test_an_effect_can_be_clicked(page: Page, player: Locator) -> None:
     page.keyboard.press("End")
+    page.keyboard.press("i")
     effect = player.locator("li", has_text="refuse_if [nobody_inside] refused")
     effect.click()
     expect(player.locator(".sentence")).to_have_text(re.compile(r"^refuse_if \[nobody_inside\] refused"))
@@ -109,17 +117,17 @@ def test_an_effect_can_be_clicked(page: Page, player: Locator) -> None:
 
 def test_every_move_has_a_button(player: Locator) -> None:
     last = len(doors())
-    for name, step in (("Next →", 1), ("Next →", 2), ("← Back", 1), ("Last", last), ("First", 0), ("detail ›", 1)):
-        player.get_by_role("button", name=name, exact=True).click()
+    moves = (("Next →", 1), ("Next →", 2), ("← Back", 1), ("Last", last), ("From the start", 0), ("detail ›", 1))
+    for name, step in moves:
+        press(player, name)
         at(player, step)
-    player.locator(".segment").nth(3).click()
-    at(player, 6)  # the segments are those of ann first, and her fourth is the sixth step
 
 
 def test_space_plays_and_pauses_and_it_does_not_play_by_itself(page: Page, player: Locator) -> None:
     play = player.get_by_role("button", name="Play", exact=True)
     expect(play).to_be_visible()
     at(player, 0)
+    press(player, "More ▾")
     player.get_by_role("combobox", name="Speed").select_option("fast")
     player.focus()
     page.keyboard.press(" ")
@@ -129,10 +137,10 @@ def test_space_plays_and_pauses_and_it_does_not_play_by_itself(page: Page, playe
     expect(play).to_be_visible()
 
 
-@pytest.mark.parametrize("name", ["First", "← Back", "Next →", "Last", "‹ detail", "detail ›"])
+@pytest.mark.parametrize("name", ["From the start", "← Back", "Next →", "Last", "‹ detail", "detail ›"])
 def test_a_move_by_hand_ends_playing(player: Locator, name: str) -> None:
-    player.get_by_role("button", name="Play", exact=True).click()
-    player.get_by_role("button", name=name, exact=True).click()
+    press(player, "Play")
+    press(player, name)
     expect(player.get_by_role("button", name="Play", exact=True)).to_be_visible()
 
 
@@ -170,6 +178,7 @@ def test_the_script_shows_every_step_just_as_python_draws_it(page: Page, tmp_pat
 def test_a_step_is_told_with_phase_thread_line_function_and_changes(page: Page, player: Locator) -> None:
     trace = doors()
     number = next(step.index for step in trace if step.phase == "publish")
+    page.keyboard.press("i")
     page.keyboard.type(str(number + 1))
     expect(player.locator(".chips")).to_have_text("publishann")
     expect(player.locator(".sentence")).to_have_text("The door is open.")
@@ -278,7 +287,12 @@ def test_where_two_runs_have_little_room_their_facts_stand_below_the_picture(pag
     assert right
     assert left["x"] + left["width"] <= right["x"]
     for player in players:
-        expect(player.locator(".main")).to_have_css("flex-direction", "column")
+        player.focus()
+        page.keyboard.press("s")
+        picture, source = (player.locator(one).bounding_box() for one in (".stage", ".function"))
+        assert picture
+        assert source
+        assert picture["y"] + picture["height"] <= source["y"]
 
 
 def brightness(colour: str) -> float:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.players import at, open_page
+from tests.players import at, open_page, press
 from tests.toys import House, make_key
 from tests.traces import bind, keys
 from vfiosim.trace import Trace
@@ -22,6 +22,10 @@ PAIRS = """([root, whole]) => {
     const press = part => {
         if (part.matches('select')) part.selectedIndex = 0;
         if (part.matches('input')) part.value = 1;
+        if (part.matches('[role=slider]')) {
+            const {left, width} = part.getBoundingClientRect();
+            part.dispatchEvent(new PointerEvent('pointerdown', {pointerId: 1, clientX: left + width / 2, bubbles: true}));
+        }
         part.dispatchEvent(part.matches('select, input') ? new Event('change') : new MouseEvent('click', {bubbles: true}));
     };
     const type = (key, shiftKey) => {
@@ -36,8 +40,9 @@ PAIRS = """([root, whole]) => {
     };
     // What a reader does who looks for a control: close what lies over it, unfold what is folded, go to the end, follow a node.
     const look = () => {
-        const close = find('[role=dialog] > button');
+        const close = find('[role=dialog] > button'), room = find('[data-do=room][aria-pressed=true]');
         if (close) press(close);
+        if (room) press(room);
         const folded = '[data-do=more][aria-expanded=false]', closed = '[data-do][aria-pressed=false]:not([data-do=compare])';
         for (const one of root.querySelectorAll(whole ? `${folded}, ${closed}` : folded)) press(one);
         press(find('[data-do=last]'));
@@ -45,7 +50,7 @@ PAIRS = """([root, whole]) => {
     };
     const all = new Map();
     const learn = before => {
-        const pressed = 'button, input, select, summary, .node, .edge, .label, .segment, .strip > *, ol > *';
+        const pressed = 'button, input, select, summary, .node, .edge, .label, [role=slider], ol > *';
         for (const part of root.querySelectorAll(pressed)) {
             const name = kind(part);
             if (!all.has(name) && find(name)) all.set(name, () => {
@@ -113,6 +118,7 @@ HEARD = """() => {
 def test_a_key_inside_the_player_does_not_reach_the_page_around_it(tab: Page, tmp_path: Path) -> None:
     player = open_page(tab, tmp_path, show(keys(), step=2))
     tab.evaluate(HEARD)
+    press(player, "More ▾")
     field = player.get_by_role("spinbutton", name="Go to step")
     for place in (player, player.get_by_role("button", name="Next →"), player.locator(".node:not(.off)").first, field):
         place.focus()

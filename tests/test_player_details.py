@@ -46,11 +46,10 @@ def test_keys_work_after_what_had_the_focus_is_hidden(page: Page, player: Locato
     at(player, 3)
 
 
-def test_lanes_sentence_and_picture_stay_where_they_are_at_every_step(page: Page, tmp_path: Path) -> None:
+def test_sentence_picture_controls_and_slider_stay_where_they_are_at_every_step(page: Page, tmp_path: Path) -> None:
     page.set_viewport_size({"width": 1500, "height": 1000})
     player = open_page(page, tmp_path, show(doors(), step=0))
-    player.evaluate("root => root.querySelectorAll('.sentence').forEach(one => one.style.whiteSpace = 'nowrap')")
-    place = """root => ['.tracks', '.chips', '.stage'].flatMap(name => {
+    place = """root => ['.tracks', '.chips', '.stage', '.bar.first'].flatMap(name => {
         const {left, top} = root.querySelector(name).getBoundingClientRect(); return [Math.round(left), Math.round(top)]; })"""
     player.focus()
     places = set()
@@ -91,7 +90,7 @@ def test_for_a_room_every_letter_is_large_and_nothing_is_below_the_bars_of_jupyt
     player.focus()
     page.keyboard.press("w")
     sizes = player.evaluate(
-        """root => [...root.querySelectorAll('.follow :not(:has(*)), .say *, .lanes *')]
+        """root => [...root.querySelectorAll('.follow :not(:has(*)), .say *, .scrubber *')]
             .filter(one => one.textContent.trim() && one.getClientRects().length)
             .map(one => parseFloat(getComputedStyle(one).fontSize))"""
     )
@@ -121,7 +120,7 @@ def test_a_check_over_several_lines_is_shown_as_one(page: Page, tmp_path: Path) 
     with pytest.raises(KernelError):
         program.ioctl(device, uapi.VFIO_DEVICE_BIND_IOMMUFD, uapi.VfioDeviceBindIommufd(iommufd=iommufd))
     refused = next(step.index + 1 for step in machine.trace if step.refused)
-    player = open_page(page, tmp_path, show(machine.trace, step=refused))
+    player = open_page(page, tmp_path, show(machine.trace, step=refused, views=("details",)))
     shown = player.locator("pre.source").inner_text()
     assert shown.startswith("await refuse_if(")
     assert shown.endswith(")")

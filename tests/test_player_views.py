@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from tests.players import ALL, appearance, at, busy, doors, open_page
+from tests.players import ALL, appearance, at, busy, doors, open_page, press
 from tests.toys import House, hold
 from tests.traces import bind, keys
 from vfiosim.puzzles import PUZZLES
@@ -29,25 +29,14 @@ def page(tab: Page) -> Page:
     return tab
 
 
-def press(player: Locator, name: str) -> None:
-    """A button of the second row, which is opened first."""
-    if not player.locator(".second").is_visible():
-        player.get_by_role("button", name="More", exact=True).click()
-    player.get_by_role("button", name=name, exact=True).click()
-
-
 # ---- the views
 
 
 def test_a_lane_shows_what_its_thread_holds_and_whom_it_waits_for(page: Page, tmp_path: Path) -> None:
     player = open_page(page, tmp_path, show(doors(), step=4))
-    expect(player.locator(".lanes .state").nth(0)).to_have_text("holds door front.lock")
-    expect(player.locator(".lanes .state").nth(1)).to_have_text("waits for door front.lock, held by ann")
+    expect(player.locator(".scrubber .state").nth(0)).to_have_text("holds door front.lock")
+    expect(player.locator(".scrubber .state").nth(1)).to_have_text("waits for door front.lock, held by ann")
     expect(player.locator(".lock.waits")).to_have_text("waits for door front.lock, held by ann")
-    expect(player.locator(".segment")).to_have_count(len(doors()))
-    expect(player.locator(".segment.current")).to_have_attribute("title", re.compile("^4. lock: Take the lock"))
-    player.locator(".segment").first.click()
-    at(player, 1)
 
 
 def test_the_lanes_say_the_same_as_the_states_of_the_trace() -> None:
@@ -127,9 +116,10 @@ def test_the_picture_in_words_has_all_that_is_drawn(page: Page, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("name", "key", "part"),
     [
-        ("Graph", "g", ".stage"),
-        ("Lanes", "l", ".lanes"),
+        ("Picture", "g", ".stage"),
+        ("Locks", "l", ".locks"),
         ("Counters", "k", ".counters"),
+        ("Details", "i", ".facts"),
         ("Source", "s", ".function"),
         ("As text", "t", ".words"),
     ],
@@ -139,7 +129,7 @@ def test_each_view_can_be_opened_and_closed(page: Page, tmp_path: Path, name: st
     press(player, name)
     button = player.get_by_role("button", name=name, exact=True)
     player.focus()
-    for is_open in (name not in ("Graph", "Lanes"), name in ("Graph", "Lanes")):
+    for is_open in (name != "Picture", name == "Picture"):
         expect(button).to_have_attribute("aria-pressed", str(is_open).lower())
         box = player.locator(part).bounding_box()
         assert (box is not None and box["width"] > 5) == is_open
@@ -147,7 +137,7 @@ def test_each_view_can_be_opened_and_closed(page: Page, tmp_path: Path, name: st
 
 
 def test_a_view_that_does_not_exist_is_named() -> None:
-    with pytest.raises(ValueError, match="views are some of graph, lanes, counters, source"):
+    with pytest.raises(ValueError, match="views are some of graph, lanes, counters, source, details"):
         show(keys(), views=("graph", "sound"))
 
 
@@ -167,7 +157,7 @@ def test_next_and_last_phase_change_and_error(page: Page, tmp_path: Path) -> Non
         at(player, step)
     press(player, "error ›")
     expect(player.get_by_role("alert")).to_have_text(f"There is no error after step {refused}.")
-    press(player, "First")
+    press(player, "From the start")
     press(player, "change ›")
     changes = show(trace).graph.changes
     at(player, next(step.index + 1 for step in trace if any(changes[step.first + 1 : step.last + 2])))
@@ -187,11 +177,13 @@ def test_the_key_for_the_next_error_goes_to_what_is_broken(page: Page, tmp_path:
     expect(player.locator(".sentence")).to_contain_text(PUZZLES["R1"].happens)
     expect(player.locator(".chip.errno")).to_have_text("✕ broken")
     expect(player.locator(".segment.refused")).to_have_class(re.compile("current"))
+    expect(player.locator(".segment.refused")).to_have_text("✕ broken")
     expect(player.locator(".edge.new")).to_have_count(1)  # what it is broken by
 
 
 def test_speed_can_be_changed_by_keys(page: Page, tmp_path: Path) -> None:
     player = open_page(page, tmp_path, show(doors()))
+    press(player, "More ▾")
     player.focus()
     for key, speed in (("+", "fast"), ("+", "fast"), ("-", "normal"), ("-", "slow")):
         page.keyboard.press(key)
@@ -207,7 +199,7 @@ def test_the_keys_are_listed(page: Page, tmp_path: Path) -> None:
     page.keyboard.press("Escape")
     expect(sheet).to_be_hidden()
     expect(player).to_be_focused()
-    player.get_by_role("button", name="Keys ?").click()
+    press(player, "Keys ?")
     sheet.get_by_role("button", name="Close").click()
     expect(sheet).to_be_hidden()
 
@@ -354,7 +346,7 @@ def test_what_is_broken_is_shared_as_the_step_that_broke_it(page: Page, tmp_path
 
 def test_what_cannot_be_shared_has_no_such_button(page: Page, tmp_path: Path) -> None:
     player = open_page(page, tmp_path, show(doors()))
-    player.get_by_role("button", name="More", exact=True).click()
+    player.get_by_role("button", name="More").click()
     expect(player.get_by_role("button", name="Share")).to_have_count(0)
     player.focus()
     page.keyboard.press("y")
@@ -379,7 +371,7 @@ def test_for_a_room_there_are_large_letters_few_nodes_no_code_and_only_keys(page
     expect(player.get_by_role("button", name="Next →")).to_have_count(0)
     expect(player.locator(".source:visible, .code:visible, .kernel:visible")).to_have_count(0)
     sizes = player.evaluate(
-        """root => [...root.querySelectorAll('.say *, .lanes .name, .segment, .lanes .state')]
+        """root => [...root.querySelectorAll('.say *, .scrubber .name, .segment, .scrubber .state')]
             .filter(one => one.getClientRects().length).map(one => parseFloat(getComputedStyle(one).fontSize))"""
     )
     scale = page.evaluate("document.querySelector('.stage svg').getScreenCTM().a")

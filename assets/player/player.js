@@ -397,6 +397,7 @@ export class Player {
   }
 
   leave() {
+    this.tips.show(null);
     if (!this.sheet.root.hidden) {
       this.sheet.open(false);
       return;

@@ -22,9 +22,9 @@ class LivePlayer(anywidget.AnyWidget):
 
     `highlight` are names of objects to bring out: one with its arrows, or several with the arrows between them. `picked`
     are the names of the objects that the reader has clicked: one at a time, or while `selecting` several, each click
-    (or Enter on a node that has the focus) adds one or takes it away. `shown` are the views that
-    the reader has open, of `VIEWS`. Options are those of `show`; without an `atlas` it has a map of its own, so that what stays
-    in the picture when another trace comes stays where it is.
+    (or Enter on a node that has the focus) adds one or takes it away. `shown` are the views that the reader has open, of
+    `VIEWS`. Options are those of `show`; without an `atlas` it has a map of its own, so that what stays in the picture when
+    another trace comes stays where it is.
     Where no widgets can be shown the output has the player of `show`, a picture and the steps as text.
     """
 
