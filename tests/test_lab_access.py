@@ -59,7 +59,7 @@ pressed(asked, "Commit", "Reveal")""",
 ASKED = {"prediction", "alive", "number", "quiz", "parsons", "goal", "drill"}
 SMALL = """place => [...place.querySelectorAll('button, input, select, textarea, label, li, p, td, th, code, pre')]
     .filter(one => !one.closest('.vfiosim-player') && one.offsetParent && (one.textContent.trim() || one.value)
-        && !['checkbox', 'radio'].includes(one.type) && parseFloat(getComputedStyle(one).fontSize) < 18)
+        && !['checkbox', 'radio'].includes(one.type) && parseFloat(getComputedStyle(one).fontSize) < 16)
     .map(one => `${getComputedStyle(one).fontSize} ${one.outerHTML.slice(0, 140)}`)"""
 
 
@@ -95,7 +95,7 @@ def test_no_rule_is_broken_and_no_letter_is_pale(
 
 
 @pytest.mark.parametrize("name", WIDGETS)
-def test_letters_have_at_least_18_pixels_those_of_questions_20_and_nothing_sticks_out(
+def test_letters_have_at_least_16_pixels_those_of_questions_20_and_nothing_sticks_out(
     lab: dict[str, Locator], name: str
 ) -> None:
     place = lab[name]

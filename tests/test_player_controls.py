@@ -38,13 +38,15 @@ PAIRS = """([root, whole]) => {
         const {parentElement} = part, owner = parentElement.closest('[class]:not([class=""])');
         return `.${owner.classList[0]} ${owner === parentElement ? '' : parentElement.localName} > ${part.localName}`;
     };
-    // What a reader does who looks for a control: close what lies over it, unfold what is folded, go to the end, follow a node.
+    // What a reader does who looks for a control: close what lies over it, unfold what is folded, end the mode of a room, go
+    // to the end, follow a node.
     const look = () => {
-        const close = find('[role=dialog] > button'), room = find('[data-do=room][aria-pressed=true]');
+        const close = find('[role=dialog] > button');
         if (close) press(close);
-        if (room) press(room);
         const folded = '[data-do=more][aria-expanded=false]', closed = '[data-do][aria-pressed=false]:not([data-do=compare])';
         for (const one of root.querySelectorAll(whole ? `${folded}, ${closed}` : folded)) press(one);
+        const room = find('[data-do=room][aria-pressed=true]');
+        if (room) press(room);
         press(find('[data-do=last]'));
         if (!find('.node[aria-pressed=true]')) press(find('.node'));
     };

@@ -61,7 +61,7 @@ class RoomView(Still):
         self._walking = False  # is the shortest way shown?
         self.texts = {name: room.source(name) for name in room.to_mend}
         options: dict[str, Any] = {"only": view} if view else {}
-        self._stage = Stage(room.trace.trace, **options)
+        self._stage = Stage(room.trace.trace, step=-1, **options)
         self.recording = button(
             "What the real kernel answered", "the calls that were made on a real kernel, and its answers"
         )
@@ -153,7 +153,7 @@ class RoomView(Still):
         for place in (self.problem, self.verdict, self.shown):
             place.value = ""
         self._walking = False
-        self._stage.show(self.room.trace.trace)
+        self._stage.show(self.room.trace.trace, -1)
         self.children = self._frame
 
     def _prove(self) -> None:
