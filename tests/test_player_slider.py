@@ -141,6 +141,23 @@ def test_where_one_thread_runs_locks_are_shown_on_demand(page: Page, tmp_path: P
     expect(player.locator(".lock.waits")).to_be_visible()
 
 
+# ---- the sentence
+
+
+def test_no_sentence_needs_more_room_than_it_has_and_none_moves_the_picture(page: Page, tmp_path: Path) -> None:
+    for width in (1240, 700):
+        page.set_viewport_size({"width": width, "height": 800})
+        for trace in (bind(), doors(), busy()):
+            player = open_page(page, tmp_path, show(trace))
+            tops = set()
+            for step in range(len(trace) + 1):
+                player.evaluate("(root, step) => root.vfiosim.goTo(step)", step)
+                said = player.locator(".said").evaluate("one => one.scrollHeight - one.clientHeight")
+                assert said <= 1, f"step {step} at {width}"
+                tops.add(player.locator(".stage").evaluate("one => one.getBoundingClientRect().top"))
+            assert len(tops) == 1
+
+
 # ---- the row of controls
 
 

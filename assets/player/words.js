@@ -3,6 +3,8 @@
 
 import { control, element } from "./dom.js";
 
+const chip = (name, text) => element("span", { class: `chip ${name}` }, text);
+
 export class WordsView {
   constructor() {
     this.phase = control("button", { class: "chip" });
@@ -17,24 +19,33 @@ export class WordsView {
   load({ last, steps, lanes }) {
     this.last = last;
     this.alone = lanes.names.length < 2;
-    const most = (texts) => texts.reduce((one, other) => (other.length > one.length ? other : one), "");
-    const marks = (one) => `${one.phase}${one.refused}${one.waits ? "waits" : ""}${this.alone ? "" : one.thread}`;
-    const chip = element("span", { class: "chip" }, most(steps.map(marks)));
-    this.longest.replaceChildren(chip, " ", most(steps.map(({ sentence }) => sentence)));
+    const letters = (one) =>
+      one.sentence.length + this.marks(one).reduce((all, { textContent }) => all + textContent.length + 3, 0);
+    const longest = steps.reduce((one, other) => (one && letters(one) >= letters(other) ? one : other), null);
+    if (!longest) this.longest.replaceChildren();
+    else {
+      const chips = element("span", { class: "chips" }, chip("", longest.phase), ...this.marks(longest));
+      this.longest.replaceChildren(chips, longest.sentence);
+    }
+  }
+
+  // What is marked after the phase of a step.
+  marks(told) {
+    return [
+      ...(told.refused ? [chip("errno", `✕ ${told.refused}`)] : []),
+      ...(told.waits ? [chip("waits", "waits")] : []),
+      ...(this.alone ? [] : [chip("thread", told.thread)]),
+    ];
   }
 
   /** @param {import("./run.js").Moment} moment */
   show({ step, told, effect, base, presenter }) {
-    const chip = (name, text) => element("span", { class: `chip ${name}` }, text);
     this.phase.className = told ? `chip phase-${told.phase}` : "chip start";
     this.phase.dataset.word = told ? told.phase : "";
     this.phase.textContent = told ? told.phase : "start";
     const chips = presenter ? [chip("place", `${step} / ${this.last}`)] : [];
     if (base !== null) chips.push(chip("base", `against step ${base}`));
-    const after = [];
-    if (told?.refused) after.push(chip("errno", `✕ ${told.refused}`));
-    if (told?.waits) after.push(chip("waits", "waits"));
-    if (told && !this.alone) after.push(chip("thread", told.thread));
+    const after = told ? this.marks(told) : [];
     if (effect) after.push(chip("effect", "detail"));
     for (const old of [...this.chips.children]) if (old !== this.phase) old.remove(); // it may have the focus
     if (!this.phase.parentElement) this.chips.append(this.phase);
