@@ -280,8 +280,8 @@ def test_where_two_runs_have_little_room_their_facts_stand_below_the_picture(pag
     page.set_viewport_size({"width": 1900, "height": 1000})
     (tmp_path / "two.html").write_text(PAGE.format(style="", about="", content=beside(bind(), doors()).html()), "utf-8")
     page.goto((tmp_path / "two.html").as_uri())
+    expect(page.locator(".vfiosim-player")).to_have_count(2)
     players = page.locator(".vfiosim-player").all()
-    assert len(players) == 2
     left, right = (player.bounding_box() for player in players)
     assert left
     assert right

@@ -50,7 +50,7 @@ def test_where_scripts_may_not_run_there_is_a_picture(browser: Browser, tmp_path
 
 
 def test_without_graphviz_it_plays_the_text(tab: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vfiosim.views.player.lay_out", lambda graph: None)
+    monkeypatch.setattr("vfiosim.views.player.lay_out", lambda *_: None)
     player = open_page(tab, tmp_path, show(doors()))
     player.focus()
     tab.keyboard.press("End")

@@ -228,7 +228,7 @@ def test_a_phase_and_a_kind_say_what_they_mean_with_a_link_to_the_kernels_file(p
     link = tip.get_by_role("link", name="drivers/iommu/iommufd/iommufd_private.h")
     link.hover()
     expect(link).to_be_visible()
-    player.locator(".at").hover()
+    player.locator(".sentence").hover()
     expect(tip).to_be_hidden()
 
 

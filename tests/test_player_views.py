@@ -106,8 +106,9 @@ def test_the_picture_in_words_has_all_that_is_drawn(page: Page, tmp_path: Path) 
         words = player.locator(".words").inner_text()
         for oid in player.locator(".node:not(.off)").evaluate_all("all => all.map(one => one.dataset.oid)"):
             assert oid in words
-        for row in player.locator(".row:not(.off)").evaluate_all("all => all.map(one => one.textContent)"):
-            assert row.split("+")[0].split("→")[0].rstrip("–0123456789") in words
+        row = player.locator(".row:not(.off)")
+        for text in row.locator(".name, .value").evaluate_all("all => all.map(one => one.textContent)"):
+            assert text.split("→")[-1].strip("– ") in words
         for stub in player.locator(".stub:not(.off) title").evaluate_all("all => all.map(one => one.textContent)"):
             assert stub in words
         page.keyboard.press("ArrowRight")

@@ -22,11 +22,9 @@ export class WordsView {
     const letters = (one) =>
       one.sentence.length + this.marks(one).reduce((all, { textContent }) => all + textContent.length + 3, 0);
     const longest = steps.reduce((one, other) => (one && letters(one) >= letters(other) ? one : other), null);
-    if (!longest) this.longest.replaceChildren();
-    else {
-      const chips = element("span", { class: "chips" }, chip("", longest.phase), ...this.marks(longest));
-      this.longest.replaceChildren(chips, longest.sentence);
-    }
+    const marks = longest ? [chip("", longest.phase), ...this.marks(longest)] : [];
+    for (const mark of marks) mark.className = "measure";
+    this.longest.replaceChildren(element("span", { class: "measures" }, ...marks), longest?.sentence ?? "");
   }
 
   // What is marked after the phase of a step.
