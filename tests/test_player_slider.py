@@ -249,7 +249,7 @@ def test_the_same_is_said_to_who_has_only_keys(page: Page, tmp_path: Path) -> No
 
 
 def test_every_kind_of_object_in_a_busy_picture_and_every_phase_is_explained() -> None:
-    data = show(busy(), idle=True, hide=()).data(drawn=False)
+    data = show(busy(), idle=True, hide=()).data()
     kinds = {part[1].split()[0] for part in data["parts"].values() if part[0] == "node"}
     assert kinds | {step["phase"] for step in data["steps"]} == {*data["glossary"]}
     assert all(entry["says"].endswith(".") for entry in data["glossary"].values())

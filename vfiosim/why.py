@@ -93,11 +93,11 @@ def why(source: Any, name: str) -> Why:
         tuple(sorted(search.paths, key=lambda path: len(path.links))),
         tuple(search.lost),
         tuple(search.cycles.values()),
-        tuple(_members(state, oid)),
+        tuple(members(state, oid)),
     )
 
 
-def _members(state: State, group: str) -> Iterator[str]:
+def members(state: State, group: str) -> Iterator[str]:
     """The devices of an iommu_group, and who has them."""
     for thing in state.objects.values():
         if thing.kind == "device" and thing.attributes.get("iommu_group") == group:

@@ -53,6 +53,8 @@ export class Reasons {
       lines.push(`  lost reference: ${names[holder]} is gone, but ${names[target]}.${via} still counts it (${reason})`);
     }
     for (const ring of cycles.values()) lines.push(`  cycle: ${chain(ring)}`);
+    const said = this.data.members.findLast(([since, group]) => group === oid && since <= step);
+    if (said?.[2]) lines.push(`In it: ${said[2]}.`);
     return lines;
   }
 

@@ -45,9 +45,9 @@ export class TextView {
     const { parts } = this.run;
     const before = (one) => (one in was ? was[one] : now[one]) || "";
     if (!now[key]) return before(key) ? `${parts.oid(key)}: gone now.` : "";
-    const words = rows.filter((row) => now[row]).map((row) => {
+    const words = rows.filter((row) => now[row] || before(row)).map((row) => {
       const stub = now[`${row}s`] ? `, not drawn ${now[`${row}s`]}` : "";
-      return `${parts.parts[row][2]} ${now[row]}${
+      return `${parts.parts[row][2]} ${now[row] || "–"}${
         before(row) && before(row) !== now[row] ? ` (was ${before(row)})` : ""
       }${stub}`;
     });

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from ..trace import Reference, State, Trace
+from ..why import members
 
 
 def reasons_data(trace: Trace, shown: Collection[str]) -> dict[str, Any]:
@@ -13,7 +14,7 @@ def reasons_data(trace: Trace, shown: Collection[str]) -> dict[str, Any]:
 
     `names`: all names. `links`: sort, holder, target, via, reason and how many, the first three as numbers of names. `steps`:
     for the start and each step which links (by number) came and went, which names came alive and died. `roots`: why a name
-    needs no holder.
+    needs no holder. `members`: of a group its devices, as told from a step on: the step, the group, the words.
     """
     moments = [_moment(state) for state in trace.states()]
     wanted = _ancestors({link for links, _ in moments for link in links}, shown)
@@ -31,7 +32,19 @@ def reasons_data(trace: Trace, shown: Collection[str]) -> dict[str, Any]:
         book.roots.update({str(book.name(oid)): root for oid, root in there.items() if root})
         steps.append([came, went, born, died])
         known, alive = links, there
-    return {"names": list(book.names), "links": book.links, "steps": steps, "roots": book.roots}
+    told = {"names": list(book.names), "links": book.links, "steps": steps, "roots": book.roots}
+    return {**told, "members": list(_groups(trace, shown))}
+
+
+def _groups(trace: Trace, shown: Collection[str]) -> Iterator[tuple[int, str, str]]:
+    """What is said of the devices of the groups among `shown`, each time that it is something else."""
+    said: dict[str, str] = {}
+    for step, state in enumerate(trace.states()):
+        for group in (oid for oid in shown if oid in state.objects and state.objects[oid].kind == "iommu_group"):
+            now = "; ".join(members(state, group))
+            if now != said.get(group, ""):
+                yield step, group, now
+            said[group] = now
 
 
 def _moment(state: State) -> tuple[dict[Reference, None], dict[str, str]]:
