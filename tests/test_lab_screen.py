@@ -83,7 +83,7 @@ def test_on_a_projector_the_smallest_letters_of_the_picture_have_20_pixels(lab: 
     place = on(lab, PROJECTOR, cell)
     all_pressed(place, cell)
     scale = place.locator(".vfiosim-player .stage svg").evaluate(SCALE)
-    assert 15 * scale >= 20
+    assert 16 * scale >= 20
 
 
 def test_a_picture_has_the_whole_width(lab: dict[str, Locator]) -> None:
