@@ -77,9 +77,8 @@ class Story:
     def _reserve(self, room: Story) -> None:
         """Keep a place for all that occurs in another story, in its order."""
         self.things = {**room.things, **self.things}
-        self.texts = {
-            fact: [*room.texts.get(fact, []), *self.texts.get(fact, [])] for fact in {**room.texts, **self.texts}
-        }
+        kept = {fact: texts for fact, texts in room.texts.items() if not _begins_a_program(fact)}
+        self.texts = {fact: [*kept.get(fact, []), *self.texts.get(fact, [])] for fact in {**kept, **self.texts}}
         for fact, texts in room.lasting.items():
             self.lasting.setdefault(fact, set()).update(texts)
         for ends, names in room.pointing.items():
@@ -222,6 +221,12 @@ def lanes(trace: Trace) -> dict[str, str]:
         if ended:
             taken.discard(lane[thread])
     return lane
+
+
+def _begins_a_program(fact: Fact) -> bool:
+    """Is it about the start of a program? In a rehearsal nobody wants a place for that."""
+    ends = (fact.holder, fact.target) if isinstance(fact, Arrow) else (fact.oid,)
+    return any(oid.startswith("thread start ") for oid in ends)
 
 
 def touched(micro: MicroStep) -> str:
