@@ -15,7 +15,7 @@ FONT = 16.0  # height of the letters, in the units of the picture
 LETTER = 0.603 * FONT  # width of a letter of a fixed-width font
 TITLE, ROW, PADDING = 20.0, 20.0, 8.0
 GAP, BAND = 20.0, 28.0  # between two boxes of a column, and two bands
-CHANNEL = 54.0  # between two columns: arrows go here
+CHANNEL = 46.0  # between two columns: arrows go here
 
 PROGRAM, FILES, DEVICES, GROUPS, IOMMU = range(5)
 WIDTHS = (228.0, 202.0, 230.0, 248.0, 230.0)  # of the columns at least
