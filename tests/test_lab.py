@@ -12,7 +12,7 @@ from tests.benches import press
 from vfiosim import DeviceSpec, Topology, uapi
 from vfiosim.lab import Bench, Session
 from vfiosim.lab.bench import ROWS
-from vfiosim.lessons import one_bind
+from vfiosim.lessons import one_bind, start
 from vfiosim.lessons.beginnings import opened as opened_for_a_lesson
 
 pytestmark = pytest.mark.one_python
@@ -297,7 +297,7 @@ def test_undo_works_back_to_the_beginning_and_no_further():
 
 
 def test_what_a_lesson_has_prepared_cannot_be_undone_and_comes_back_at_reset():
-    bench = one_bind.first_bind()
+    bench = start.first_bind()
     assert bench.undo.disabled
     press(bench, "bind")
     bench.reset.click()

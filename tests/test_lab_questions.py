@@ -12,7 +12,7 @@ from tests.benches import opened, press
 from vfiosim.lab import Bench, Exercise, Finding, Prediction, Question, Session
 from vfiosim.lab.alive import Alive
 from vfiosim.lab.stage import NO_PLAYER, Stage
-from vfiosim.lessons import one_bind
+from vfiosim.lessons import one_bind, start
 from vfiosim.lessons.one_bind_questions import QUESTIONS
 
 pytestmark = pytest.mark.one_python
@@ -275,7 +275,7 @@ def test_without_graphviz_the_player_has_text_and_one_clear_line():
 
 
 def test_a_bench_leaves_a_player_behind_that_needs_no_widgets():
-    bundle = one_bind.first_bind()._repr_mimebundle_()
+    bundle = start.first_bind()._repr_mimebundle_()
     assert "application/vnd.jupyter.widget-view+json" in bundle
     assert "VFIO_DEVICE_BIND_IOMMUFD" in bundle["text/html"]
     assert "new DecompressionStream(" in bundle["text/html"]
@@ -283,7 +283,7 @@ def test_a_bench_leaves_a_player_behind_that_needs_no_widgets():
 
 
 def test_after_a_call_a_bench_leaves_the_steps_of_that_call_behind():
-    bench = one_bind.first_bind()
+    bench = start.first_bind()
     press(bench, "bind")
     bundle = bench._repr_mimebundle_()
     assert "out_devid = 1" in bundle["text/html"]
@@ -335,7 +335,7 @@ def test_messages_are_announced():
 
 
 def test_nothing_moves_in_the_picture_between_two_presses():
-    bench = one_bind.first_bind()
+    bench = start.first_bind()
 
     def places() -> dict[str, str]:
         svg = bench.stage.player.data["svg"]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 
 import pytest
 
 from tests import pictures
 from tests.pictures import Picture
 from vfiosim.lab.stage import NOTEBOOK
+from vfiosim.lessons import start
 from vfiosim.views.atlas import column
 
 pytestmark = [pytest.mark.xdist_group("pictures"), pytest.mark.one_python]
@@ -59,6 +61,17 @@ def test_every_step_of_the_first_two_lessons_shows_something():
     of_both = [(name, player) for name, player in seen if name.startswith(("00", "01"))]
     assert len(of_both) > 40
     assert broken(iter(of_both), pictures.unmoved) == []
+
+
+def test_the_first_walk_has_eight_steps_and_each_of_them_moves_something():
+    bench = start.first_bind()
+    bench.buttons["bind"].click()
+    player = bench.stage.player.player
+    stops = player.data()["stops"]
+    assert len(stops) == 8
+    frames = [0, *(player.graph.at_step[stop - 1] for stop in stops)]
+    for before, after in pairwise(frames):
+        assert player.graph.frame(before) != player.graph.frame(after)
 
 
 @pytest.mark.parametrize("lesson", ["00", "01", "02"])

@@ -142,3 +142,22 @@ def test_what_browser_and_system_listen_to_goes_through_the_player(tab: Page, tm
     heard = tab.evaluate("window.heard")
     assert [key for key in heard if len(key) == 1 or key in ("F2", "Tab")] == ["b", "b", "b", "F2", "Tab"]
     expect(player).not_to_be_focused()
+
+
+def test_next_goes_along_a_walk_and_n_step_by_step(page: Page, tmp_path: Path) -> None:
+    trace = bind()
+    walk = [trace[step].sentence for step in (0, 4, 12)]
+    player = open_page(page, tmp_path, show(trace, walk=walk))
+    player.focus()
+    for step in (1, 5, 13, len(trace), len(trace)):
+        page.keyboard.press("ArrowRight")
+        at(player, step)
+    page.keyboard.press("ArrowLeft")
+    at(player, 13)
+    changed = player.locator(".row.changed")
+    several = changed.count()
+    page.keyboard.press("N")
+    at(player, 12)
+    page.keyboard.press("n")
+    at(player, 13)
+    assert changed.count() == several > 3  # all that changed since step 5

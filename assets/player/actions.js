@@ -14,6 +14,8 @@ export const VIEWS = {
 const LIST = [
   ["next", "ArrowRight", "→", "next step", "Next →"],
   ["back", "ArrowLeft", "←", "step back", "← Back"],
+  ["single", "n", "n", "next step, where → takes several"],
+  ["unsingle", "N", "Shift n", "step back, where ← takes several"],
   ["effect", "Shift+ArrowRight", "Shift →", "next detail", "detail ›"],
   ["uneffect", "Shift+ArrowLeft", "Shift ←", "detail back", "‹ detail"],
   ["first", "Home", "Home", "from the start: before the first step", "From the start"],

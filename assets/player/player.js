@@ -68,6 +68,8 @@ export class Player {
     return {
       next: () => this.move(1),
       back: () => this.move(-1),
+      single: () => this.goTo(this.step + 1),
+      unsingle: () => this.goTo(this.step - 1),
       effect: () => this.effect(1),
       uneffect: () => this.effect(-1),
       first: () => this.goTo(0),
@@ -248,7 +250,15 @@ export class Player {
 
   move(by) {
     if (this.moment.effect && by > 0 && this.moment.frame < this.run.endOf(this.step)) this.goTo(this.step);
-    else this.goTo(this.step + by);
+    else this.goTo(this.run.stops.length ? this.halt(by) : this.step + by);
+  }
+
+  // The next or the last stop of the walk from here.
+  halt(by) {
+    const { stops, last } = this.run;
+    return by > 0
+      ? stops.find((stop) => stop > this.step) ?? last
+      : stops.filter((stop) => stop < this.step).pop() ?? 0;
   }
 
   effect(by) {

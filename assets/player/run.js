@@ -26,6 +26,7 @@ export class Run {
     this.data = data;
     this.steps = data.steps;
     this.last = data.steps.length;
+    this.stops = data.stops; // where Next goes to, if not to each step
     this.lanes = data.lanes;
     this.moments = new Moments(data.changes);
     this.parts = new Parts(data.parts);
@@ -39,6 +40,7 @@ export class Run {
 
   // The frame that a step is compared with. One that tells what is broken shows what the step before it has changed.
   before(step) {
+    if (this.stops.includes(step)) return this.endOf(this.stops.filter((stop) => stop < step).pop() ?? 0);
     return step > 0 && this.steps[step - 1].refused === "broken" ? this.before(step - 1) : this.endOf(step - 1);
   }
 

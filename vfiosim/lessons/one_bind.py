@@ -22,7 +22,6 @@ __all__ = [
     "errors",
     "exercise",
     "finish",
-    "first_bind",
     "gate",
     "kvm",
     "order",
@@ -63,11 +62,6 @@ def room(rehearsal: Callable[[Session], object]) -> Trace:
     session = Session()
     rehearsal(session)
     return session.machine.trace
-
-
-def first_bind() -> Bench:
-    """One button: bind."""
-    return Bench(Session(start=opened), show=("bind",), fields=False, only=BIND, room=room(bound))
 
 
 def gate() -> Bench:

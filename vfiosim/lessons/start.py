@@ -10,9 +10,25 @@ from ..trace import State
 from . import ends
 from . import misconceptions as M
 from .beginnings import bound, opened
-from .one_bind import BIND, first_bind
+from .one_bind import BIND, room
 
 __all__ = ["finish", "first_bind", "free_it", "keep_it", "predict"]
+
+
+WALK = (
+    "vmm calls",
+    "Is the iommufd number possible",
+    "vfio_group 1 is blocked",
+    "Descriptor 4 must be an iommufd",
+    "The device is opened for the first time",
+    "The device gets an object",
+    "The gate opens",
+)  # the steps of the first walk through a BIND; the finer ones are a key away
+
+
+def first_bind() -> Bench:
+    """One button: bind."""
+    return Bench(Session(start=opened), show=("bind",), fields=False, only=BIND, room=room(bound), walk=WALK)
 
 
 def _again() -> Finding:

@@ -63,6 +63,9 @@ class Player:
     Everything is in the HTML: it works in an exported page, offline. Beside it stand a picture and the steps as text.
     `atlas` is the map on which other pictures were drawn before this one: what is in both stands where it stood.
 
+    `walk` are beginnings of sentences: Next goes to the next step that begins so, or is refused, or is the last one; the key n
+    goes step by step all the same.
+
     `graph` is all that ever occurs in the picture; `layout` is where it stands, None without Graphviz or with nothing to draw.
     """
 
@@ -81,6 +84,7 @@ class Player:
         presenter: bool = False,
         collapse: Collection[Group] = (),
         atlas: Atlas | None = None,
+        walk: Collection[str] = (),
     ) -> None:
         views = shown(trace) if views is None else views
         unknown = [name for name in views if name not in VIEWS]
@@ -90,6 +94,7 @@ class Player:
         self.step = _within(trace, step)
         self.views = tuple(views)
         self.presenter = presenter
+        self._walk = tuple(walk)
         self._hide = hide
         rest = atlas.shown if atlas is not None and len(trace) else ()
         whole = graph(trace, only=only, hide=hide, idle=idle, room=room, rest=rest)
@@ -154,6 +159,7 @@ class Player:
             "parts": self._parts(),
             "changes": self.graph.changes,
             "looks": self.graph.looks,
+            "stops": self._stops(),
             "harmed": self.graph.harmed,
             "steps": steps,
             "effects": effects,
@@ -177,6 +183,12 @@ class Player:
     def _words(self) -> list[str]:
         """The kinds of what is in the picture, and the phases."""
         return [*(node.oid.partition(" ")[0] for node in self.graph.nodes), *(step.phase for step in self.trace)]
+
+    def _stops(self) -> list[int]:
+        """Where Next goes to, if not to each step."""
+        last = len(self.trace)
+        main = [step.index + 1 for step in self.trace if step.sentence.startswith(self._walk) or step.refused]
+        return sorted({*main, last}) if self._walk and main else []
 
     def _parts(self) -> Data:
         """By its key, what each thing in the picture is: a box, a row of one, the stub of a counter, or an arrow."""
