@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from .plain import Plain, Ref, shown
@@ -34,13 +34,22 @@ class ObjectState:
 
     def copy(self) -> ObjectState:
         """An independent twin."""
-        return replace(
-            self,
-            fields=dict(self.fields),
-            counts={name: dict(ledger) for name, ledger in self.counts.items()},
-            tables={name: dict(slots) for name, slots in self.tables.items()},
-            locks=dict(self.locks),
-            signals=dict(self.signals),
+        counts = {name: dict(ledger) for name, ledger in self.counts.items()}
+        tables = {name: dict(slots) for name, slots in self.tables.items()}
+        return ObjectState(
+            self.oid,
+            self.kind,
+            self.label,
+            self.root,
+            self.home,
+            dict(self.fields),
+            self.links,
+            counts,
+            tables,
+            dict(self.locks),
+            dict(self.signals),
+            self.attributes,
+            self.order,
         )
 
     def total(self, counter: str) -> int:
