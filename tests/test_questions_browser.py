@@ -32,7 +32,7 @@ def test_nodes_are_ticked_by_a_click_in_the_picture_and_by_the_list(lab):
     place = lab.widget('lesson.predict("who is alive?")')
     expect(button(place, "Reveal")).to_be_disabled()
     box = place.get_by_role("checkbox", name="iommufd_ctx 1")
-    place.locator('.vfiosim-player .node[data-oid="iommufd_ctx 1"] rect').first.click()
+    place.locator('.vfiosim-player .title[data-part="iommufd_ctx 1"]').first.click()
     expect(box).to_be_checked()
     place.get_by_role("checkbox", name="file vfio0#1").check()
     expect(place.locator('.vfiosim-player .node[data-oid="file vfio0#1"]')).to_have_attribute("aria-pressed", "true")

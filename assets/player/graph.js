@@ -23,7 +23,7 @@ function holds(node, names) {
 }
 
 export class GraphView {
-  /** @param {{ click: (node: any, arrow: any) => void, sized: (wide: number, high: number) => void, lost: () => void }} told */
+  /** @param {{ click: (node: any, arrow: any, part?: string) => void, sized: (wide: number, high: number) => void, lost: () => void }} told */
   constructor({ click, sized, lost }) {
     this.click = click;
     this.sized = sized;
@@ -32,7 +32,8 @@ export class GraphView {
     this.root = element("div", { class: "stage" });
     this.root.addEventListener(
       "click",
-      ({ target }) => click(target.closest(".node"), target.closest(".edge")),
+      ({ target }) =>
+        click(target.closest(".node"), target.closest(".edge"), target.closest("[data-part]")?.dataset.part),
     );
   }
 
@@ -187,6 +188,9 @@ export class GraphView {
     for (const node of this.nodes) {
       const is = holds(node, picked);
       node.classList.toggle("picked", is);
+      for (const title of node.querySelectorAll(".title")) {
+        title.classList.toggle("picked", picked.includes(title.dataset.part));
+      }
       node.setAttribute("aria-pressed", is);
       this.tick(node, is && selecting);
     }

@@ -105,7 +105,7 @@ export class Player {
     });
     this.sheet = new Sheet(() => this.sheet.open(false));
     this.graph = new GraphView({
-      click: (node, arrow) => this.click(node, arrow),
+      click: (node, arrow, part) => this.click(node, arrow, part),
       sized: (wide, high) => this.sized(wide, high),
       lost: () => this.root.focus(),
     });
@@ -346,8 +346,9 @@ export class Player {
   // ---- picking, following, asking
 
   // A click brings a node out with the arrows that touch it, a second one ends that; while `selecting` it adds or takes.
-  click(node, arrow) {
-    const oid = node && node.dataset.oid;
+  // The titles of what is in a box stand for that.
+  click(node, arrow, part) {
+    const oid = node && (part || node.dataset.oid);
     if (this.selecting && !node) return;
     if (!node && arrow) {
       this.followEdge(arrow.dataset.edge || arrow.dataset.key);

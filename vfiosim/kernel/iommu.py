@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 from ..engine import (
@@ -102,14 +101,21 @@ async def iommu_device_unuse_default_domain(group: IommuGroup | None) -> None:
         await store(group.owner_cnt, await load(group.owner_cnt) - 1)
 
 
-def owned_by(group: IommuGroup, engine: Engine) -> str:
-    """Who has the DMA of a group, in words: its owner in user space, or the drivers of its other devices."""
-    if group.owner.value is not None:
-        return f"{group.owner.value.oid} owns the DMA of {group.oid}"
-    things: list[Any] = [thing for thing in engine.objects.values() if thing.kind == "device"]
-    mine = [device for device in things if device.iommu_group is group and device.uses_dma_api.value]
-    users = [f"{device.oid}, which {device.driver.value.oid} has" for device in mine]
-    return f"{group.oid} is not viable: the DMA of {' and of '.join(users)}, belongs to the kernel"
+class OwnedBy:
+    """Says who has the DMA of a group, where somebody is refused for it: words only, looked up from outside of the call."""
+
+    def __init__(self, group: IommuGroup) -> None:
+        self._group = group
+
+    def __call__(self, engine: Engine) -> str:
+        """Its owner in user space, or the drivers of its other devices."""
+        group = self._group
+        if group.owner.value is not None:
+            return f"{group.owner.value.oid} owns the DMA of {group.oid}"
+        things: list[Any] = [thing for thing in engine.objects.values() if thing.kind == "device"]
+        mine = [device for device in things if device.iommu_group is group and device.uses_dma_api.value]
+        users = [f"{device.oid}, which {device.driver.value.oid} has" for device in mine]
+        return f"{group.oid} is not viable: the DMA of {' and of '.join(users)}, belongs to the kernel"
 
 
 @kernel("drivers/iommu/iommu.c")
@@ -119,7 +125,7 @@ async def iommu_device_claim_dma_owner(group: IommuGroup, owner: KObject) -> Non
         count_now = await load(group.owner_cnt)
         if count_now:
             other = await load(group.owner) is not owner
-            await refuse_if(other, Errno.EPERM, "dma_owner_is_other", partial(owned_by, group))
+            await refuse_if(other, Errno.EPERM, "dma_owner_is_other", OwnedBy(group))
             await store(group.owner_cnt, count_now + 1)
         else:
             await __iommu_take_dma_ownership(group, owner)
@@ -160,7 +166,7 @@ async def iommu_group_claim_dma_owner(group: IommuGroup, owner: KObject) -> None
     """Let `owner` alone have the DMA of the whole group, once. EPERM if anybody has it, kernel drivers and itself included."""
     async with group.mutex:
         claims = await load(group.owner_cnt)
-        await refuse_if(claims != 0, Errno.EPERM, "dma_unowned", partial(owned_by, group))
+        await refuse_if(claims != 0, Errno.EPERM, "dma_unowned", OwnedBy(group))
         await __iommu_take_dma_ownership(group, owner)
 
 

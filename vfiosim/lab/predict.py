@@ -107,10 +107,18 @@ class Prediction(Still):
     def _clicked(self, names: list[str]) -> None:
         """What is no choice, or comes too late, is not taken."""
         if not self.choice.disabled:
-            self.choice.value = tuple(key for key in self.question.choices if key in names)
+            self.choice.value = tuple(key for key in self.question.choices if key in self._meant(names))
         taken = list(self.choice.value)
         if self.now is not None and list(names) != taken:
             self.now.player.picked = taken
+
+    def _meant(self, names: list[str]) -> set[str]:
+        """A box whose own object is no choice stands for what is in it."""
+        boxes = self.now.player.player.graph.nodes if self.now is not None else ()
+        inside = {
+            part for box in boxes for part in box.parts if box.oid in names and box.oid not in self.question.choices
+        }
+        return {*names} | inside
 
     # ---- the buttons
 

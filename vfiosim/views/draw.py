@@ -114,7 +114,8 @@ class _Box:
         read = " read" if node.key in self._read else ""
         corner = CALL_CORNER if node.kind == "thread" else CORNER
         head = len(titles(node)) * TITLE + 2
-        titled = "".join(self._title(*line, number) for number, line in enumerate(titles(node)))
+        lines = enumerate(zip(node.parts, titles(node), strict=False))  # of a folded box the first only
+        titled = "".join(self._title(part, *line, number) for number, (part, line) in lines)
         rows = "".join(
             self._row(row, spot.top + head + number * ROW)
             for number, row in enumerate(node.rows)
@@ -132,9 +133,9 @@ class _Box:
             f'<text class="badge" x="{spot.right - 4:.1f}" y="{spot.top + 10:.1f}">{BADGES.get(mark, "")}</text></g>'
         )
 
-    def _title(self, kind: str, label: str, number: int) -> str:
+    def _title(self, part: str, kind: str, label: str, number: int) -> str:
         x, y = self._spot.left + PADDING, self._spot.top + number * TITLE + 16
-        return f'<text class="title" x="{x:.1f}" y="{y:.1f}"><tspan class="kind">{escape(kind)}</tspan> {escape(label)}</text>'
+        return f'<text class="title" data-part="{escape(part)}" x="{x:.1f}" y="{y:.1f}"><tspan class="kind">{escape(kind)}</tspan> {escape(label)}</text>'
 
     def _row(self, row: Row, top: float) -> str:
         shown, spot = self._looks[row.key], self._spot
