@@ -135,8 +135,10 @@ class _Box:
 
     def _title(self, part: str, kind: str, label: str, number: int) -> str:
         x, y = self._spot.left + PADDING, self._spot.top + number * TITLE + 16
-        return f'<text class="title" data-part="{escape(part)}" x="{x:.1f}" y="{y:.1f}">'
+        return (
+            f'<text class="title" data-part="{escape(part)}" x="{x:.1f}" y="{y:.1f}">'
             f'<tspan class="kind">{escape(kind)}</tspan> {escape(label)}</text>'
+        )
 
     def _row(self, row: Row, top: float) -> str:
         shown, spot = self._looks[row.key], self._spot
