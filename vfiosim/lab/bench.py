@@ -13,10 +13,11 @@ from . import controls as widgets
 from .alive import Alive
 from .fields import BadInput, DescriptorField, NumberField, struct_fields
 from .press import Guard
-from .session import Outcome, Session
+from .session import PROGRAM, Outcome, Session
 from .stage import Stage, opening
 from .still import ONLY_LIVE, Still, note
 from .style import beside, button, row, style, text, told, words
+from .table import Line, Table
 
 ROWS = ("open", "descriptor", "bind", "kvm", "why")
 FEW = 2  # rows of controls that leave room for the picture below them
@@ -43,7 +44,7 @@ class Bench(Still):
         self.guard = Guard(lambda: self._say("A click came while a run was under way; it was ignored.", "wrong"))
         self.buttons: dict[str, widgets.Button] = {}
         self._make_fields(fields)
-        self.table = text("vfiosim-table")
+        self.table = Table(self._choose, lambda: self.stage.pick(()))
         self.result = text("vfiosim-result")
         self.code = widgets.Textarea(
             rows=12, layout={"display": "none", "width": "100%"}, tooltip="What was done, as a Python program"
@@ -209,6 +210,7 @@ class Bench(Still):
             self._say(f"Nothing was called: {problem}. Undo or reset helps.", "wrong")
             return
         self._refresh(before)
+        self.stage.pick(())
         self.stage.show(self.session.steps, -1 if outcome is None else opening(self.session.steps))
         if outcome is not None:  # last: who can read how the call ended can walk through it
             self._tell(outcome)
@@ -266,11 +268,8 @@ class Bench(Still):
     def _refresh(self, before: dict[int, str]) -> None:
         """Bring the table, the fields and the code in line with the session."""
         now = self.session.descriptors()
-        chips = "".join(f"<li><b>{fd}</b> → file {escape(label)}</li>" for fd, label in now.items())
-        self.table.value = (
-            f'<div aria-label="descriptor table">File descriptors of the program: '
-            f"<ul>{chips or '<li>none yet</li>'}</ul></div>"
-        )
+        chips = tuple((fd, f"file {label}") for fd, label in now.items())
+        self.table.show([Line(PROGRAM, "", "File descriptors of the program:", chips, "none yet")])
         for fd, label in now.items():
             if label not in before.values():
                 self._fill(fd, label)
@@ -281,11 +280,20 @@ class Bench(Still):
 
     def _fill(self, fd: int, label: str) -> None:
         """A file is new: the fields that are about such a file get its descriptor."""
-        if re.match(r"vfio\d", label):
-            wanted: list[NumberField] = [self.bind_fd, self.fd, self.listed]
-        elif label.startswith("iommu#"):
-            wanted = [self.struct["iommufd"]]
-        else:
-            wanted = [field for kind, field in (("kvm-vm", self.vm), ("kvm-vfio", self.kv)) if label.startswith(kind)]
-        for field in wanted:
+        for field in self._about(label):
             field.set(fd)
+
+    def _about(self, label: str) -> list[NumberField]:
+        """The fields that are about such a file."""
+        if re.match(r"vfio\d", label):
+            return [self.bind_fd, self.fd, self.listed]
+        if label.startswith("iommu#"):
+            return [self.struct["iommufd"]]
+        return [field for kind, field in (("kvm-vm", self.vm), ("kvm-vfio", self.kv)) if label.startswith(kind)]
+
+    def _choose(self, _: str, fd: int) -> None:
+        """A descriptor is chosen for the next call: every field that can be about its file gets it."""
+        label = self.session.descriptors()[fd]
+        for field in {*self._about(label), self.fd, *([self.listed] if label.startswith("group") else [])}:
+            field.set(fd)
+        self.stage.pick([f"file {label}"])

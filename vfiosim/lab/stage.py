@@ -89,6 +89,13 @@ class Stage(Still):
         if self.player is not None:
             self.player.highlight = list(names)
 
+    def pick(self, names: Collection[str]) -> None:
+        """Bring these objects out as if the reader had clicked them, as far as they are in the picture."""
+        if self.player is not None:
+            self.highlight(())
+            drawn = {part for node in self.player.player.graph.nodes for part in node.parts}
+            self.player.picked = [name for name in names if name in drawn]
+
     def _write(self) -> None:
         from ..views.text import steps_text
 

@@ -64,9 +64,10 @@ def as_here(run: Run, request: uapi.Request) -> uapi.Request:
 
 
 def latest(run: Run, process: str, operations: str) -> int | None:
-    """The highest descriptor of a process that leads to such a file."""
+    """The descriptor of a process that leads to such a file: the one that the reader has chosen, or else the highest."""
     found = [number for number, file in run.descriptors(process).items() if file.f_op.name == operations]
-    return max(found, default=None)
+    chosen = run.chosen.get((process, operations))
+    return chosen if chosen in found else max(found, default=None)
 
 
 def made(run: Run) -> dict[str, int]:

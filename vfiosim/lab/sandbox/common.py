@@ -178,14 +178,17 @@ class Common(widgets.VBox):
 
     # ---- what there is to choose from
 
-    def look_again(self) -> None:
-        """The machine has changed."""
+    def look_again(self, chosen: int | None = None) -> None:
+        """The machine has changed, or a descriptor was chosen."""
         run, process = self._run(), self._process()
         table = run.descriptors(process) if process in run.alive() else {}
         _offer(self.device, [(node.label[:36], node) for node in device_nodes(run.machine.topology)])
         _offer(self.fd, [(f"{fd} → {file.label}", fd) for fd, file in table.items()], newest=True)
         sockets = [(f"{fd} → {file.label}", fd) for fd, file in table.items() if file.f_op.name == "socket"]
         _offer(self.socket, sockets)
+        for control in (self.fd, self.socket):
+            if chosen in [fd for _, fd in control.options]:
+                control.value = chosen
         devices = run.machine.topology.devices
         _offer(self.any_device, [(spec.name, (spec.bus, spec.address)) for spec in devices])
         options = tuple(run.machine.built.drivers)

@@ -35,6 +35,7 @@ class Run:
         self.start = start
         self.done: list[Done] = []
         self.undone: list[Done] = []
+        self.chosen: dict[tuple[str, str], int] = {}  # by process and sort of file, the descriptor for the next calls
         self.machine: Machine
         self.without: Without
         self._rehearsed: tuple[tuple[Event, ...] | None, tuple[Trace, ...]] = None, ()
@@ -198,6 +199,12 @@ class Run:
         table = self.machine.processes[process].task.files.fd.slots
         found = {number: file for number, file in sorted(table.items()) if isinstance(file, File)}
         return {number: file for number, file in found.items() if not file.label.startswith("terminal")}
+
+    def choose(self, process: str, fd: int) -> File:
+        """Calls that need such a file begin with this descriptor from now on; the answer is the file."""
+        file: File = self.descriptors(process)[fd]
+        self.chosen[process, file.f_op.name] = fd
+        return file
 
     def alive(self) -> list[str]:
         """The processes that have not ended."""

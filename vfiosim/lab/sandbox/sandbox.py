@@ -18,13 +18,14 @@ from ..press import Guard
 from ..stage import Stage, opening
 from ..still import ONLY_LIVE, Still, note
 from ..style import beside, button, row, style, text, told, words
+from ..table import Table
 from .common import Common
 from .form import CallForm
 from .keep import Keep
 from .run import Run
 from .schedule import Schedule
 from .setup import Setup
-from .tell import broken_html, hint, say, table_html, told_html, with_left_out
+from .tell import broken_html, hint, say, table_lines, told_html, with_left_out
 from .told import Told
 from .world import World
 
@@ -92,7 +93,8 @@ class Sandbox(Still):
     # ---- the controls
 
     def _make_controls(self) -> None:
-        self.hint, self.table, self.result = text("vfiosim-hint"), text("vfiosim-table"), text("vfiosim-result")
+        self.hint, self.result = text("vfiosim-hint"), text("vfiosim-result")
+        self.table = Table(self._choose, lambda: self.stage.pick(()))
         self.broken = text("vfiosim-broken")
         self.process = widgets.Dropdown(
             options=self.run.alive(), description="who", tooltip="Which process makes the calls"
@@ -168,6 +170,14 @@ class Sandbox(Still):
 
     def _who(self) -> str:
         return str(self.process.value or "")
+
+    def _choose(self, process: str, fd: int) -> None:
+        """A descriptor is chosen for the next call."""
+        file = self.run.choose(process, fd)
+        self.process.value = process
+        self.common.look_again(fd)
+        self.form.look_again(fd)
+        self.stage.pick([file.oid])
 
     def _turned(self) -> None:
         """Another process was chosen."""
@@ -262,6 +272,7 @@ class Sandbox(Still):
         self._refresh(before)
         hand = bool(self.run.done) and isinstance(self.run.done[-1].action, Moved)
         trace = self.run.shown()
+        self.stage.pick(())
         self.stage.show(trace, -1 if hand or told is None else opening(trace), self.run.rehearsal())
         for listener in self.listeners:
             listener(self)
@@ -279,7 +290,7 @@ class Sandbox(Still):
         widgets.unfold(self.process, len(alive) > 1)
         for control in (self.call, self.fork, self.kill):
             control.disabled = not alive
-        self.table.value = table_html(self.run)
+        self.table.show(table_lines(self.run))
         self.common.look_again()
         self.form.look_again(self._new_fd(before))
         self.schedule.look_again(self.run)

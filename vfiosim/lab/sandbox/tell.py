@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from html import escape
 
+from ..table import Line
 from .run import Run
 from .told import Told
 
@@ -59,17 +60,16 @@ def _text(text: str) -> str:
     return escape(text if len(text) <= 400 else f"{text[:400]}…", quote=False)
 
 
-def table_html(run: Run) -> str:
+def table_lines(run: Run) -> list[Line]:
     """The descriptor tables of all processes."""
-    lines = []
+    lines, alive = [], run.alive()
     for name in run.machine.processes:
-        if name not in run.alive():
-            lines.append(f"<div><b>{_text(name[:80])}</b> has ended.</div>")
-            continue
-        files = run.descriptors(name).items()
-        chips = "".join(f"<li><b>{fd}</b> → {_text(file.label)}</li>" for fd, file in files)
-        lines.append(f"<div><b>{_text(name[:80])}</b> has open: <ul>{chips or '<li>nothing yet</li>'}</ul></div>")
-    return f'<div role="group" aria-label="descriptor tables">{"".join(lines) or "There is no process."}</div>'
+        if name in alive:
+            chips = tuple((fd, file.label) for fd, file in run.descriptors(name).items())
+            lines.append(Line(name, name[:80], "has open:", chips, "nothing yet"))
+        else:
+            lines.append(Line(name, name[:80], "has ended."))
+    return lines or [Line("", "", "There is no process.")]
 
 
 def hint(run: Run, process: str) -> tuple[str, str]:
