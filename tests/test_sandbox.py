@@ -549,10 +549,10 @@ def test_a_process_that_is_killed_ends_when_its_call_has() -> None:
 
 def test_what_can_fail_is_listed_and_fails() -> None:
     box = opened("open device", "open iommufd")
-    box.points.value = True
-    box.look.click()
-    chosen = next(label for label, _ in box.what_fails.options if "iommufd_device" in label)
-    box.what_fails.value = dict(box.what_fails.options)[chosen]
+    box.fails.wanted.value = True
+    box.fails.look.click()
+    chosen = next(label for label, _ in box.fails.what.options if "iommufd_device" in label)
+    box.fails.what.value = dict(box.fails.what.options)[chosen]
     box.call.click()
     assert "ENOMEM" in box.message
     assert "on purpose" in box.message
@@ -585,8 +585,8 @@ def test_a_process_that_waits_for_a_lock_at_its_end_is_told_and_taken_back() -> 
 def test_looking_what_can_fail_does_nothing() -> None:
     box = opened("open device", "open iommufd")
     before = box.run.machine.trace
-    box.points.value = True
-    box.look.click()
+    box.fails.wanted.value = True
+    box.fails.look.click()
     assert box.run.machine.trace == before
 
 

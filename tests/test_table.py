@@ -33,7 +33,9 @@ def bench_with_a_vm() -> Bench:
         ("kvm-vfio#1", ["kvm-vfio fd", "fd"]),
     ],
 )
-def test_a_press_puts_the_descriptor_into_every_field_that_can_be_about_such_a_file(file: str, fields: list[str]) -> None:
+def test_a_press_puts_the_descriptor_into_every_field_that_can_be_about_such_a_file(
+    file: str, fields: list[str]
+) -> None:
     bench = bench_with_a_vm()
     every = [bench.bind_fd, bench.struct["iommufd"], bench.fd, bench.vm, bench.kv, bench.listed]
     for field in every:

@@ -12,6 +12,7 @@ from ..views import Player
 from . import controls as widgets
 from .alive import Alive
 from .fields import BadInput, DescriptorField, NumberField, struct_fields
+from .nodes import OUT_OF_SIGHT, always_shown
 from .press import Guard
 from .session import PROGRAM, Outcome, Session
 from .stage import Stage, opening
@@ -50,7 +51,8 @@ class Bench(Still):
             rows=12, layout={"display": "none", "width": "100%"}, tooltip="What was done, as a Python program"
         )
         self.code.add_class("vfiosim-code")
-        self.stage = Stage(self.session.steps, **options)
+        seen = {"hide": OUT_OF_SIGHT, "keep": always_shown(self.session.machine)}
+        self.stage = Stage(self.session.steps, **{**seen, **options})
         self._options = options
         rows = [getattr(self, f"_{name}_row")() for name in ROWS if name in show and name != "why"]
         why = [Alive(self)] if "why" in show else []

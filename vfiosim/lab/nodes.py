@@ -1,11 +1,16 @@
-"""The device nodes that a reader may choose from."""
+"""The device nodes that a reader may choose from, and what of a machine a picture always shows."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from ..kernel.base import VFIO_DRIVERS
+from ..kernel.vfio.vfio import VfioDevice
+from ..machine import Machine
 from ..topology import Topology
+from ..views.graph import HIDDEN
+
+OUT_OF_SIGHT = HIDDEN | {"file terminal*"}  # every program has one, and no call is about it
 
 
 @dataclass(frozen=True)
@@ -25,3 +30,14 @@ def device_nodes(topology: Topology) -> list[DeviceNode]:
         group = f"/dev/vfio/noiommu-{spec.group}" if spec.noiommu else f"/dev/vfio/{spec.group}"
         found.append(DeviceNode(label, f"/dev/vfio/devices/vfio{number}", group))
     return found
+
+
+def always_shown(machine: Machine) -> list[str]:
+    """What programs have open, and the first device with all that are in its group, whoever drives them."""
+    devices = [*machine.built.devices.values()]
+    first = next((one for one in devices if isinstance(one.drvdata.value, VfioDevice)), next(iter(devices), None))
+    shown = []
+    for one in devices:
+        if one is first or (first is not None and one.iommu_group is first.iommu_group is not None):
+            shown.append((one.drvdata.value if isinstance(one.drvdata.value, VfioDevice) else one).oid)
+    return ["fds", *shown]

@@ -16,72 +16,56 @@ NO_PLAYER = "There is no picture here, because the package anywidget is missing:
 
 
 class Stage(Still):
-    """Shows a trace; `show` gives it another one. Options are those of `vfiosim.views.live`.
+    """Shows a trace; `show` gives it another one. Options are those of `vfiosim.views.live`."""
 
-    With `idle=False` there is no picture of a trace without steps: a whole machine at rest takes long to draw and says little.
-    """
-
-    def __init__(self, trace: Trace, *, step: int = 0, idle: bool = True, **options: Any) -> None:
+    def __init__(self, trace: Trace, *, step: int = 0, **options: Any) -> None:
         self.trace = trace
-        super().__init__([])
-        self.add_class("vfiosim-stage")
-        self.player: Any = None
-        self._idle, self._options = idle, options
-        self._moved: list[Callable[[], None]] = []
         self._text = text("vfiosim-text")
-        if idle or len(trace):
-            self._begin(step)
-
-    def _begin(self, step: int, room: Collection[Trace] = ()) -> None:
-        self.player = _player(self.trace, step, self._options, room)
-        self.children = [self._text if self.player is None else self.player]
+        self.player = _player(trace, step, options)
+        super().__init__([self._text if self.player is None else self.player])
+        self.add_class("vfiosim-stage")
         if self.player is None:
             self._write()
-            return
-        for moved in self._moved:
-            self.player.observe(lambda _, moved=moved: moved(), "step")
 
     @property
     def step(self) -> int:
         """Where the reader is: after this step, counted from 1; 0 is before the first."""
-        return int(self.player.step) if self.player is not None and self.children else 0
+        return int(self.player.step) if self.player is not None else 0
 
     def show(self, trace: Trace, step: int = 0, room: Collection[Trace] = ()) -> None:
         """Show this trace, after step `step` (counted from 1; -1 is the last). `room` as in `LivePlayer.update`."""
         self.trace = trace
-        if not self._idle and not len(trace):
-            self.children = []
-            if self.player is not None:
-                self.player.forget()
-        elif not self.children and self.player is None:
-            self._begin(step, room)
-        elif self.player is None:
+        if self.player is None:
             self._write()
         else:
-            self.children = [self.player]
             self.player.update(trace, step, room)
+
+    def keep(self, names: Collection[str]) -> None:
+        """These are in the next picture whatever changes."""
+        if self.player is not None:
+            self.player.keep(names)
+
+    def forget(self) -> None:
+        """What is shown next need not be like what was shown before."""
+        if self.player is not None:
+            self.player.forget()
 
     def to_end(self) -> None:
         """Go to the last step: what is said next is about how things stand."""
-        if self.player is not None and self.children:
+        if self.player is not None:
             self.player.step = len(self.trace)
 
     def on_step(self, moved: Callable[[], None]) -> None:
         """Call this whenever the reader has gone to another step."""
-        self._moved.append(moved)
         if self.player is not None:
             self.player.observe(lambda _: moved(), "step")
 
     def still(self) -> str:
         """The player as a piece of HTML that needs no kernel; without it the text."""
-        if not self.children:
-            return ""
         return str(self._text.value) if self.player is None else str(self.player.player.html())
 
     def in_words(self) -> str:
         """The steps as text."""
-        if not self.children:
-            return ""
         return NO_PLAYER if self.player is None else str(self.player.player)
 
     def highlight(self, names: Collection[str]) -> None:
@@ -112,13 +96,10 @@ def opening(trace: Trace) -> int:
     return next((step.index + 1 for step in trace if step.call == call.index and step.refused), len(trace))
 
 
-def _player(trace: Trace, step: int, options: dict[str, Any], room: Collection[Trace]) -> Any:
+def _player(trace: Trace, step: int, options: dict[str, Any]) -> Any:
     try:
         from ..views.live_player import LivePlayer
 
-        made = LivePlayer(trace, step=step, **{"atlas": NOTEBOOK, **options})
-        if room:
-            made.update(trace, step, room)
-        return made
+        return LivePlayer(trace, step=step, **{"atlas": NOTEBOOK, **options})
     except ImportError:
         return None

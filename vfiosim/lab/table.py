@@ -76,9 +76,8 @@ class Table(widgets.VBox):
             self._choose(program, fd)
 
     def _heard(self, content: dict[str, Any]) -> None:
-        match content:
-            case {"press": [str(program), int(fd)]}:
-                self.press(program, fd)
+        program, fd = content.get("press", ("", -1))
+        self.press(program, fd)
 
     def _tell(self) -> None:
         if self._chips is None:

@@ -19,8 +19,8 @@ class Chips(anywidget.AnyWidget):
     """
 
     _esm = script("chips.js")
-    rows = traitlets.List().tag(sync=True)
-    pressed = traitlets.List().tag(sync=True)
+    rows = traitlets.List(traitlets.Dict()).tag(sync=True)
+    pressed = traitlets.List(traitlets.Any()).tag(sync=True)
     itself = traitlets.Unicode().tag(sync=True)  # the name by which the page finds it
 
     def __init__(self, **options: Any) -> None:

@@ -116,11 +116,13 @@ def graph(
     idle: bool = False,
     room: Trace | Collection[Trace] = (),
     rest: Collection[str] = (),
+    keep: Collection[str] = (),
 ) -> Graph:
     """The graph of a trace. `hide` and `only` are kinds ("cdev") or names of objects ("file vfio0#1", "file *").
 
     Without `only` it shows what the steps of this trace change, and who holds that; if nothing changes, these objects of
-    `rest`, or else what the programs have. `idle=True` adds everything else.
+    `rest`, or else what the programs have. `idle=True` adds everything else. What is in `keep`, kinds or names, is in it
+    whatever the steps change, with all that it holds.
     What a check looked at that refused is in it in any case, with its holders.
     What occurs in `room`, another trace or several, gets a place too, so that pictures of different calls have things in the
     same places.
@@ -129,7 +131,7 @@ def graph(
 
     story = Story(trace, (room,) if isinstance(room, Trace) else room)
     inside = _owners(story)
-    chosen = _choose(story, inside, only, hide, idle, rest, refused(trace))
+    chosen = _choose(story, inside, only, hide, idle, rest, keep, refused(trace))
     return Drawing(story, chosen, inside, checked(trace), harmed(trace)).graph(looks(trace))
 
 
@@ -170,6 +172,7 @@ def _choose(
     hide: Collection[str],
     idle: bool,
     rest: Collection[str],
+    keep: Collection[str],
     why: Collection[str],
 ) -> list[str]:
     """The names of the objects whose boxes are drawn, in the order in which they were met.
@@ -182,7 +185,8 @@ def _choose(
 
     arrows = [one._replace(holder=box(one.holder), target=box(one.target)) for one in story.arrows()]
     keeping = [arrow for arrow in arrows if arrow.sort in ("counted", "owns")]
-    asked = {box(oid) for oid in (*why, *story.mappings(), *story.released())}
+    named = {oid for oid in story.things if oid in keep}
+    asked = {box(oid) for oid in (*why, *named, *story.mappings(), *story.released())}
     shown = asked | {arrow.holder for arrow in keeping if arrow.target in asked}
     asked |= {
         oid for oid in shown if oid.startswith("device ")
@@ -204,6 +208,7 @@ def _choose(
     arrows, keeping = ([one for one in some if {one.holder, one.target} <= known] for some in (arrows, keeping))
     busy = {box(fact.oid) for fact in story.texts if not isinstance(fact, Arrow) and story.moves(fact)}
     busy |= {box(end) for one in story.arrows() if story.moves(one) for end in (one.holder, one.target)} | asked
+    busy |= _held_by({oid for oid in nodes if any(fits(part, keep) for part in parts[oid])}, keeping)
     before = -1
     while len(busy) > before:  # and who holds these, and who holds those
         before = len(busy)
@@ -213,18 +218,18 @@ def _choose(
         not busy & known - calls
     ):  # nothing changes: what was shown before, or what the programs have; a whole machine is too much
         programs = {oid for oid in nodes if oid.startswith("fds ")}
-        busy = calls | ({oid for oid in nodes if oid in rest} - calls or _held_by(programs, keeping))
+        held = _held_by(programs, keeping)
+        busy = calls | ({oid for oid in nodes if oid in rest} - calls or (held if held != programs else set()))
     return [oid for oid in nodes if oid in busy] or nodes
 
 
 def _held_by(found: set[str], keeping: Collection[Arrow]) -> set[str]:
-    """These objects, all that they hold, and what that holds; none if they hold nothing."""
-    first = len(found)
-    before = -1
+    """These objects, all that they hold, and what that holds."""
+    found, before = {*found}, -1
     while len(found) > before:
         before = len(found)
         found |= {arrow.target for arrow in keeping if arrow.holder in found}
-    return found if len(found) > first else set()
+    return found
 
 
 def fits(oid: str, patterns: Collection[str]) -> bool:

@@ -85,6 +85,10 @@ class LivePlayer(anywidget.AnyWidget):
         if content.get("share") == self._edition:
             self.send({"share": self.player.trace.replay, "edition": self._edition})
 
+    def keep(self, names: Collection[str]) -> None:
+        """From the next picture on these are in it whatever changes, as in `graph`."""
+        self._options["keep"] = names
+
     def forget(self) -> None:
         """What is shown next need not be like what was shown before."""
         self._atlas.forget()

@@ -80,6 +80,7 @@ class Player:
         hide: Collection[str] = HIDDEN,
         idle: bool = False,
         room: Trace | Collection[Trace] = (),
+        keep: Collection[str] = (),
         views: Collection[str] | None = None,
         presenter: bool = False,
         collapse: Collection[Group] = (),
@@ -97,7 +98,7 @@ class Player:
         self._walk = tuple(walk)
         self._hide = hide
         rest = atlas.shown if atlas is not None and len(trace) else ()
-        whole = graph(trace, only=only, hide=hide, idle=idle, room=room, rest=rest)
+        whole = graph(trace, only=only, hide=hide, idle=idle, room=room, rest=rest, keep=keep)
         why = {node.key for node in whole.nodes if refused(trace).intersection(node.parts)}
         held = {edge.holder for edge in whole.edges if edge.target in why and edge.sort in ("counted", "owns")}
         alone = {node.oid for node in whole.nodes if node.key in why | held}

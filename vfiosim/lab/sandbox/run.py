@@ -15,7 +15,7 @@ from ...machine.events import Began, Called, Event, Forked, Killed, Mapped, Move
 from ...machine.history import same_effects
 from ...trace import Trace
 from .acquired import hands, line_of_refusal
-from .setup import Setup, import_run
+from .setup import Setup, World, import_run
 from .told import Done, Told, changes, result
 
 WAYS = [(how, order) for how in ("end", "effect") for order in (1, -1)]  # to rehearse a race: forwards and backwards
@@ -34,7 +34,9 @@ class Run:
         self.setup = setup
         self.start = start
         self.done: list[Done] = []
-        self.undone: list[Done] = []
+        self.given = 0  # how many of the first things belong to the beginning, and cannot be taken back
+        self.past: list[World] = []  # the machines before this one
+        self.undone: list[Done | World] = []
         self.chosen: dict[tuple[str, str], int] = {}  # by process and sort of file, the descriptor for the next calls
         self.machine: Machine
         self.without: Without
@@ -70,29 +72,43 @@ class Run:
         return machine
 
     def reset(self) -> None:
-        """The machine as it was before anything was done; redo brings everything back."""
-        self.undone = self.done[::-1]
-        self._fresh()
+        """The machine as it was at the beginning; redo brings everything back."""
+        self.undone = [*self.done[self.given :][::-1]]
+        self._back_to(self.given)
 
-    def boot(self, setup: Setup, keep: bool = False) -> list[str]:
-        """Another machine; with `keep` all is done again on it, and what cannot be done there is left out and told.
+    def boot(self, setup: Setup, keep: bool = False, given: Iterable[Event] = ()) -> list[str]:
+        """Another machine, with what is `given` done; with `keep` instead all is done again, and what cannot be is told.
 
-        Raises ValueError for a setup that cannot be; then everything is as it was.
+        Undo leads back to the machine before. Raises ValueError for a setup that cannot be; then everything is as it was.
         """
-        done = self.done if keep else []
-        before = self.setup, self.start
+        before, old = self._world(), (self.machine, self.without, self.done)
         if replace(setup, without=()) != replace(self.setup, without=()):
             self.start = None
         self.setup = setup
-        old = self.machine, self.without, self.done
         try:
             self._fresh()
         except ValueError:
-            self.setup, self.start = before
+            self.setup, self.start = before.setup, before.start
             self.machine, self.without, self.done = old
             raise
+        self.past.append(before)
         self.undone = []
-        return self._again((each.action, each.more) for each in done)
+        again = [(each.action, each.more) for each in before.done] if keep else [(event, False) for event in given]
+        first = before.given if keep else len(again)
+        left_out = self._again(again[:first])
+        self.given = len(self.done)
+        return left_out + self._again(again[first:])
+
+    def _world(self) -> World:
+        return World(self.setup, self.start, (*self.done,), self.given)
+
+    def _enter(self, world: World) -> None:
+        """Be on a machine again on which one was before."""
+        self.setup, self.start, self.given = world.setup, world.start, world.given
+        self._fresh()
+        for each in world.done:
+            self._perform(each.action)
+        self.done = [*world.done]
 
     def _again(self, actions: Iterable[tuple[Event, bool]]) -> list[str]:
         left_out = []
@@ -105,11 +121,8 @@ class Run:
 
     def _back_to(self, number: int) -> None:
         """Take everything back that was done after the first so many things."""
-        old, done = self.machine, self.done[:number]
-        self._fresh()
-        for each in done:
-            self._perform(each.action)
-        self.done = done
+        old = self.machine
+        self._enter(replace(self._world(), done=(*self.done[:number],)))
         self.machine.remember(old)
 
     # ---- to do, to take back
@@ -137,20 +150,33 @@ class Run:
             number -= 1
         return number
 
-    def undo(self) -> Event | None:
-        """Take the last thing back, with all that belongs to it. None if there is nothing to take back."""
-        if not self.done:
-            return None
-        first, last = self._before_press(len(self.done) - 1), self.done[-1].action
-        self.undone += self.done[first:][::-1]
-        self._back_to(first)
-        return last
+    @property
+    def can_undo(self) -> bool:
+        """Is there something to take back?"""
+        return len(self.done) > self.given or bool(self.past)
+
+    def undo(self) -> bool:
+        """Take the last thing back, with all that belongs to it, or the machine itself. False if there is nothing to take back."""
+        if len(self.done) > self.given:
+            first = self._before_press(len(self.done) - 1)
+            self.undone += self.done[first:][::-1]
+            self._back_to(first)
+        elif self.past:
+            self.undone.append(self._world())
+            self._enter(self.past.pop())
+        else:
+            return False
+        return True
 
     def redo(self) -> Told | None:
-        """Do again what was taken back last. None if nothing was."""
+        """Do again what was taken back last. None if nothing was, or if that was to boot a machine."""
         told, more = None, True
         while self.undone and more:
             done = self.undone.pop()
+            if isinstance(done, World):
+                self.past.append(self._world())
+                self._enter(done)
+                return None
             told, more = self._do(done.action, done.more), done.more
         return told
 
@@ -217,7 +243,7 @@ class Run:
     def shown(self) -> Trace:
         """The steps of the last thing; or of the race that is being moved by hand, from its beginning on."""
         trace = self.machine.trace
-        if not self.done:
+        if len(self.done) <= self.given:
             return trace[len(trace) :]
         return trace[self.done[self._race()].steps_before :]
 

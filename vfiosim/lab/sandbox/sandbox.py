@@ -6,22 +6,24 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from ... import uapi
 from ...machine import Machine
-from ...machine.events import Began, Called, Event, Failing, Moved
+from ...machine.events import Began, Called, Event, Moved
 from ...topology import Topology
 from ...views.atlas import Atlas
 from .. import controls as widgets
 from ..alive import Alive
 from ..fields import BadInput
+from ..nodes import OUT_OF_SIGHT, always_shown
 from ..press import Guard
 from ..stage import Stage, opening
 from ..still import ONLY_LIVE, Still, note
-from ..style import beside, button, row, style, text, told, words
+from ..style import button, row, style, text, told, words
 from ..table import Table
 from .common import Common
+from .fails import Fails
 from .form import CallForm
 from .keep import Keep
+from .presets import PLACES, Preset, Presets
 from .run import Run
 from .schedule import Schedule
 from .setup import Setup
@@ -30,7 +32,6 @@ from .told import Told
 from .world import World
 
 AT_ONCE, BY_HAND = "at once", "by hand"
-NOTHING = ("nothing", None)
 
 
 class Sandbox(Still):
@@ -63,32 +64,27 @@ class Sandbox(Still):
         self.listeners: list[Callable[[Any], None]] = []
         self.guard = Guard(lambda: self._say("A click came while a run was under way; it was ignored.", "wrong"))
         self._make_controls()
-        self.stage = Stage(self.run.shown(), idle=False, **{"atlas": Atlas(), **options})
+        seen = {"atlas": Atlas(PLACES if start is None else ()), "hide": OUT_OF_SIGHT}
+        self.stage = Stage(self.run.shown(), **{**seen, "keep": always_shown(self.run.machine), **options})
+        self._keep = "keep" not in options
         super().__init__([style(), *self._arranged(by_hand=start is not None)])
         self.add_class("vfiosim-lab")
         self.add_class("vfiosim-sandbox")
         self._refresh()
-        self._say("Ready. Nothing has happened yet; the steps of what you do will be shown.")
+        self._say("Ready. The picture shows how things stand now.")
 
     def _arranged(self, by_hand: bool) -> list[widgets.Widget]:
-        """Calls under way come first, with their picture; else the controls stand beside what they bring about."""
-        run = row("", self.when, self.call, self.points, self.lane, self.look, self.what_fails)
-        calls = [self.hint, row("", self.process), self.table, self.common.first, self.form, run]
+        """The calls in rows above the picture; where calls are under way, those who move them come first."""
+        more = widgets.VBox([self.processes, self.common.more])
+        top, parts = self._way_back(more), [more, self.world, self.keep]
+        run = row("", self.when, self.call, self.lane, self.fails)
+        calls = [self.hint, self.table, row("", self.process, *self.common.first.children), self.form, run]
         said, running = [self.result, self.broken], [self.schedule, self.next_calls]
-        top = [self._way_back(), self.common.more, self.world, self.keep]
-        own = [
-            self.begin,
-            self.fork,
-            self.kill,
-            *self.common.buttons.values(),
-            self.call,
-            self.undo,
-            self.redo,
-            self.reset,
-        ]
+        own = [*self.processes.children, *self.common.buttons.values(), self.call, self.undo, self.redo, self.reset]
+        asked = [Alive(self), told(*(each for each in own if isinstance(each, widgets.Button)))]
         if by_hand:
-            return [*running, *said, *top, self.stage, *calls, Alive(self), told(*own)]
-        return [*top, beside([*calls, *said, Alive(self), told(*own)], [*running, self.stage])]
+            return [*running, *said, top, *parts, self.stage, *calls, *asked]
+        return [top, *parts, self.presets, *calls, *said, *running, self.stage, *asked]
 
     # ---- the controls
 
@@ -106,20 +102,15 @@ class Sandbox(Still):
         self.begin = self._button("New process", self.common.begin, "a program with nothing open")
         self.fork = self._button("Fork", self.common.fork, "a child that shares every open file")
         self.kill = self._button("Kill", self.common.kill, "end the process: all its descriptors are closed")
+        self.processes = row("Processes", self.begin, self.common.new, self.fork, self.kill)
+        self.presets = Presets(self.guard, self._begin_with)
         self.when = widgets.ToggleButtons(options=[AT_ONCE, BY_HAND], tooltips=["to its end", "you are the scheduler"])
         self.lane = widgets.Text("A", description="thread", tooltip="The name of the thread that makes the call")
         widgets.unfold(self.lane, False)
         self.when.observe(lambda change: self._when(change["new"]), "value")
         self.call = button("Call", "make the call that is chosen above", primary=True, guard=self.guard)
         self.call.on_click(lambda _: self._press(self._call))
-        self.points = widgets.ToggleButton(
-            description="Let it fail", tooltip="something in this call fails on purpose", layout={"width": "auto"}
-        )
-        self.look = button("What can fail?", "everything in this call that can fail, in its order", guard=self.guard)
-        self.what_fails = widgets.Dropdown(description="fails", tooltip="What is to fail", options=[NOTHING])
-        self.look.on_click(lambda _: self._press(self._look))
-        self.points.observe(lambda change: self._failing(change["new"]), "value")
-        self._failing(False)
+        self.fails = Fails(self.guard, lambda: self._press(self._look))
         self.schedule = Schedule(self.guard, lambda moved: self._press(lambda: self.run.do(moved)))
         self.next_calls = row("")
         self._begins = {
@@ -135,7 +126,7 @@ class Sandbox(Still):
         made.on_click(lambda _: self._do(make))
         return made
 
-    def _way_back(self) -> widgets.Box:
+    def _way_back(self, more: widgets.Widget) -> widgets.Box:
         self.undo = button("Undo", "take the last call or step back", guard=self.guard)
         self.redo = button("Redo", "do again what was taken back", guard=self.guard)
         self.reset = button("Reset", "the machine as it was at first", guard=self.guard)
@@ -146,16 +137,15 @@ class Sandbox(Still):
         self.folds = {
             name: widgets.ToggleButton(value=False, description=name, tooltip=tip, layout={"width": "auto"})
             for name, tip in (
-                ("More calls", "files, memory, sockets, drivers, time"),
+                ("More calls", "processes, files, memory, sockets, drivers, time"),
                 ("Machine", "devices, kernel version, protections to take out"),
                 ("Code, save, load", "everything that was done, as Python or as a text to keep"),
             )
         }
-        for fold, part in zip(self.folds.values(), (self.common.more, self.world, self.keep), strict=True):
+        for fold, part in zip(self.folds.values(), (more, self.world, self.keep), strict=True):
             widgets.unfold(part, False)
             fold.observe(lambda change, part=part: self._fold(part, change["new"]), "value")
-        back, who = (self.undo, self.redo, self.reset), (self.begin, self.common.new, self.fork, self.kill)
-        made = row("", *back, *who, *self.folds.values())
+        made = row("", self.undo, self.redo, self.reset, *self.folds.values())
         made.add_class("vfiosim-bar")
         return made
 
@@ -197,58 +187,50 @@ class Sandbox(Still):
         if by_hand and call.lane in self._lanes():
             raise ValueError(f"the thread {call.lane!r} is in a call already; give this one another name")
         addresses = [self.run.do(each, more=True).number for each in memory]
-        if self.points.value and self.what_fails.value is not None:
-            number, errno = self.what_fails.value
-            self.run.do(Failing(number, uapi.Errno[errno]), more=True)
+        if (failing := self.fails.chosen()) is not None:
+            self.run.do(failing, more=True)
         told = self.run.do(self.form.with_addresses(call, addresses))
-        self.points.value = False
+        self.fails.wanted.value = False
         return told
-
-    def _failing(self, wanted: bool) -> None:
-        """Is something in the next call to fail?"""
-        widgets.unfold(self.look, wanted)
-        widgets.unfold(self.what_fails, wanted)
-        self.what_fails.options = [NOTHING]
 
     def _look(self) -> None:
         memory, call = self.form.parts_of_call()
         found = self.run.faultable(memory, partial(self.form.with_addresses, call))
-        self.what_fails.options = [NOTHING, *((f"{n}: {errno}, {what}", (n, errno)) for n, errno, what in found)]
-        self._say(
-            f"{len(found)} things can fail in this call; choose one, then Call."
-            if found
-            else "Nothing in this call can fail."
-        )
+        self._say(self.fails.offer(found))
 
     def _lanes(self) -> list[str]:
         threads = [self.run.machine.calls[number].thread for number in self.run.running()]
         return [thread.prefix or thread.label for thread in threads]
 
     def _undo(self) -> None:
-        action = self.run.undo()
-        self._say("Taken back; Redo does it again." if action else "There is nothing to take back.")
+        taken = self.run.undo()
+        self._say("Taken back; Redo does it again." if taken else "There is nothing to take back.")
 
     def _redo(self) -> Told | None:
+        setup = self.run.setup
         told = self.run.redo()
         if told is None:
-            self._say("There is nothing to do again.")
+            self._say("There is nothing to do again." if setup is self.run.setup else "The machine has booted again.")
         return told
 
     def _reset(self) -> None:
         self.run.reset()
         self._say("Everything is as at the beginning; Redo brings back what was done, one by one.")
 
+    def _begin_with(self, preset: Preset) -> None:
+        self.run.boot(preset.setup(self.run.setup.kernel), given=preset.given)
+        self._booted(f"{preset.name}: the machine has booted, and files are open. Undo leads back.")
+
     def _boot(self, setup: Setup, keep: bool) -> None:
-        left_out = self.run.boot(setup, keep)
-        self._after(None)
-        self.world.show(self.run.setup, self.run.without.met)
-        self._say(with_left_out("The machine has booted.", left_out), "wrong" if left_out else "")
+        self._booted("The machine has booted.", self.run.boot(setup, keep))
 
     def _load(self, saved: str) -> None:
         self.run.load(saved)
+        self._booted("Loaded, and done again.")
+
+    def _booted(self, said: str, left_out: Sequence[str] = ()) -> None:
         self._after(None)
-        self.world.show(self.run.setup, self.run.without.met)
-        self._say("Loaded, and done again.")
+        self._say(with_left_out(said, left_out), "wrong" if left_out else "")
 
     def _press(self, what: Callable[[], Told | None]) -> None:
         """Do what a button stands for, and show what came of it. Whatever goes wrong is said in words."""
@@ -273,6 +255,10 @@ class Sandbox(Still):
         hand = bool(self.run.done) and isinstance(self.run.done[-1].action, Moved)
         trace = self.run.shown()
         self.stage.pick(())
+        if self._keep:
+            self.stage.keep(always_shown(self.run.machine))
+        if len(self.run.done) == self.run.given:
+            self.stage.forget()
         self.stage.show(trace, -1 if hand or told is None else opening(trace), self.run.rehearsal())
         for listener in self.listeners:
             listener(self)
@@ -294,10 +280,10 @@ class Sandbox(Still):
         self.common.look_again()
         self.form.look_again(self._new_fd(before))
         self.schedule.look_again(self.run)
-        self.world.look_again(self.run.without.met)
+        self.world.follow(self.run.setup, self.run.without.met)
         self.keep.look_again()
         self.broken.value = broken_html(self.run.machine.check())
-        self.undo.disabled, self.redo.disabled = not self.run.done, not self.run.undone
+        self.undo.disabled, self.redo.disabled = not self.run.can_undo, not self.run.undone
         press, self.hint.value = hint(self.run, self._who())
         for name in ("open device", "open iommufd"):
             each = self.common.buttons[name]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from ...kernel.task import ALL_CAPABILITIES
@@ -10,13 +11,14 @@ from ...machine import Machine
 from ...machine.events import Began, Called, Event, Killed, Moved, TakenOut
 from ...machine.history import turns_after
 from ...topology import Topology
+from .told import Done
 
 
 @dataclass(frozen=True)
 class Setup:
     """A machine before anybody does anything; `without` are protections that are taken out of its kernel.
 
-    `shared`: the text of a shared run that comes before; it tells everything else too.
+    `shared`: the text of a shared run that comes before; it tells everything else too. `says`: what can be tried there.
     """
 
     topology: Topology
@@ -24,6 +26,7 @@ class Setup:
     processes: tuple[str, ...] = ("vmm",)
     without: tuple[str, ...] = ()
     shared: str = ""
+    says: str = ""
 
     def __post_init__(self) -> None:
         """Raises ValueError for a kernel that there is not, a process without name, or two of one name."""
@@ -32,6 +35,16 @@ class Setup:
             raise ValueError("a process needs a name")
         if len({*self.processes}) != len(self.processes):
             raise ValueError("two processes cannot have the same name")
+
+
+@dataclass(frozen=True)
+class World:
+    """A machine on which one was: how it begins, and what was done on it; the first `given` things belong to its beginning."""
+
+    setup: Setup
+    start: Callable[[], Machine] | None
+    done: tuple[Done, ...]
+    given: int
 
 
 def import_run(machine: Machine) -> tuple[Setup, list[Event]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from html import escape
 
 from ..table import Line
@@ -80,6 +80,8 @@ def hint(run: Run, process: str) -> tuple[str, str]:
     binds = [
         number for number, done in enumerate(run.done) if any(line.startswith("out_devid") for line in done.told.wrote)
     ]
+    if run.setup.says:
+        return "", f"<b>Try:</b> {_text(run.setup.says)}"
     if run.start is not None or (binds and binds[0] < len(run.done) - 1):
         return "", ""
     if binds:
@@ -105,7 +107,7 @@ def broken_html(broken: list[str]) -> str:
     return f'<div role="alert" class="refused"><b>Something is broken now:</b>{_list(broken[:5])}</div>'
 
 
-def with_left_out(said: str, left_out: list[str]) -> str:
+def with_left_out(said: str, left_out: Sequence[str]) -> str:
     """A sentence, and what could not be done again."""
     if not left_out:
         return said

@@ -6,73 +6,17 @@ from collections.abc import Callable, Collection
 from dataclasses import replace
 from html import escape
 
-from ...kernel.base import VFIO_DRIVERS
 from ...kernel.variants import VARIANTS
-from ...topology import TOPOLOGIES, DeviceSpec, Topology
+from ...topology import TOPOLOGIES, Topology
 from .. import controls as widgets
-from ..fields import BadInput, NumberField
+from ..fields import BadInput
 from ..press import Guard
 from ..style import button, row, text, words
+from .devices import DeviceBox, Devices
 from .inputs import TextField
 from .setup import Setup
 
 OWN = "my own"
-DRIVERS = (*sorted(VFIO_DRIVERS, reverse=True), "ahci", "virtio-pci")
-
-
-class DeviceRow:
-    """The fields of one device."""
-
-    def __init__(self, spec: DeviceSpec, guard: Guard, remove: Callable[[DeviceRow], None]) -> None:
-        self.name = TextField("name", spec.name)
-        self.address = TextField("address", spec.address, tip="a PCI address, or a UUID for mdev")
-        self.group = NumberField("group", spec.group, low=-2, high=1000, tip="number of its iommu_group")
-        self.bus = widgets.Dropdown(options=["pci", "mdev"], value=spec.bus, description="bus", tooltip="on which bus")
-        self.driver = TextField("driver", spec.driver, tip="a VFIO driver, or any other name", choices=DRIVERS)
-        self.model = TextField("model", spec.model)
-        self.dev_set = TextField("reset together", spec.dev_set, tip="devices with the same word are reset together")
-        self.vfs = NumberField("virtual functions", spec.vfs, high=64, tip="how many it can have")
-        self.physfn = TextField(
-            "physical function", spec.physfn, tip="for a virtual function: the address of the other one"
-        )
-        self.flags = {
-            name: widgets.Checkbox(value=getattr(spec, name), description=said, indent=False, tooltip=said)
-            for name, said in (("can_reset", "can reset"), ("noiommu", "no IOMMU"))
-        }
-        self.remove = button("Remove", f"take {spec.name} out of the machine", guard=guard)
-        self.remove.on_click(lambda _: remove(self))
-        self.rare = row("", *self.flags.values(), self.model, self.dev_set, self.vfs, self.physfn)
-        self.more = widgets.ToggleButton(description="More", tooltip="what else it can have", layout={"width": "auto"})
-        self.more.observe(lambda change: self._unfold(change["new"]), "value")
-        self._unfold(False)
-        first = row("", self.name, self.address, self.group, self.bus, self.driver, self.more, self.remove)
-        self.box = widgets.VBox([first, self.rare])
-        self.box.add_class("vfiosim-device")
-
-    def _unfold(self, shown: bool) -> None:
-        widgets.unfold(self.rare, shown)
-
-    def read(self) -> DeviceSpec:
-        """The device. Raises BadInput where a field holds something that cannot be used."""
-        return DeviceSpec(
-            self.name.read().strip(),
-            self.address.read().strip(),
-            self.group.read(),
-            bus=self.bus.value,
-            driver=self.driver.read().strip(),
-            model=str(self.model.text.value),
-            dev_set=str(self.dev_set.text.value),
-            vfs=self.vfs.read(),
-            physfn=str(self.physfn.text.value),
-            **{name: box.value for name, box in self.flags.items()},
-        )
-
-    def read_or_none(self) -> DeviceSpec | None:
-        """The device; None where a field holds something that cannot be used."""
-        try:
-            return self.read()
-        except BadInput:
-            return None
 
 
 class World(widgets.VBox):
@@ -97,7 +41,7 @@ class World(widgets.VBox):
         self.container = widgets.Checkbox(
             description="/dev/vfio/vfio is an iommufd", indent=False, tooltip="a kernel option"
         )
-        self.add = button("Add a device", "one more device", guard=guard)
+        self.add = button("Add a device", "one more device, in a group of its own", guard=guard)
         self.boot = button("Boot this machine", "a fresh machine with these devices", guard=guard)
         self.replay = button("Boot and do all again", "the same, then everything that was done", guard=guard)
         self.without = TextField(
@@ -109,10 +53,9 @@ class World(widgets.VBox):
         self.put_back = button("Put all back", "the kernel as it is, and do everything again", guard=guard)
         self.taken = text("vfiosim-taken")
         self.problem = text("vfiosim-problem")
-        self.rows: list[DeviceRow] = []
-        self.devices = widgets.VBox([])
+        self.devices = Devices(guard, lambda: self._complain(""))
         self.topology.observe(lambda change: self._chosen(change["new"]), "value")
-        self.add.on_click(lambda _: self._add())
+        self.add.on_click(lambda _: self.devices.add())
         self.boot.on_click(lambda _: self._press(False))
         self.replay.on_click(lambda _: self._press(True))
         self.take_out.on_click(lambda _: self._take_out())
@@ -143,7 +86,7 @@ class World(widgets.VBox):
         self.kernel.value = setup.kernel
         self.processes.set(" ".join(setup.processes))
         if self._unfolded and [each.read_or_none() for each in self.rows] != list(setup.topology.devices):
-            self._rows(setup.topology.devices)
+            self.devices.show(setup.topology.devices)
         self.container.value = setup.topology.iommufd_container
         self.look_again(met)
         self._complain("")
@@ -152,7 +95,14 @@ class World(widgets.VBox):
         """Somebody wants to see it; the fields of the devices are made only then."""
         if not self._unfolded:
             self._unfolded = True
-            self._rows(self._setup.topology.devices)
+            self.devices.show(self._setup.topology.devices)
+
+    def follow(self, setup: Setup, met: Collection[str]) -> None:
+        """Things were done, perhaps on another machine."""
+        if setup is self._setup:
+            self.look_again(met)
+        else:
+            self.show(setup, met)
 
     def look_again(self, met: Collection[str]) -> None:
         """More protections may have been met."""
@@ -166,28 +116,15 @@ class World(widgets.VBox):
             f'<span class="wrong">Taken out: <b>{out}</b>.</span>{unmet}' if out else "Everything is in its place."
         )
 
-    # ---- devices
-
-    def _rows(self, devices: Collection[DeviceSpec]) -> None:
-        self.rows = [DeviceRow(spec, self._guard, self._remove) for spec in devices]
-        self.devices.children = [each.box for each in self.rows]
+    @property
+    def rows(self) -> list[DeviceBox]:
+        """The devices as they are edited."""
+        return self.devices.rows
 
     def _chosen(self, name: str) -> None:
         if not self._quiet and name != OWN:
-            self._rows(TOPOLOGIES[name].devices)
+            self.devices.show(TOPOLOGIES[name].devices)
             self.container.value = TOPOLOGIES[name].iommufd_container
-
-    def _add(self) -> None:
-        used = [each.group.text.value for each in self.rows]
-        number = 1 + max((int(value) for value in used if str(value).isdecimal()), default=0)
-        spec = DeviceSpec(f"dev{len(self.rows)}", f"0000:{16 + len(self.rows):02x}:00.0", number)
-        self.rows = [*self.rows, DeviceRow(spec, self._guard, self._remove)]
-        self.devices.children = [each.box for each in self.rows]
-        self._complain("")
-
-    def _remove(self, gone: DeviceRow) -> None:
-        self.rows = [each for each in self.rows if each is not gone]
-        self.devices.children = [each.box for each in self.rows]
 
     # ---- to boot
 
@@ -204,24 +141,12 @@ class World(widgets.VBox):
 
     def read(self) -> Setup:
         """The machine that the fields describe. Raises BadInput or ValueError."""
-        devices = tuple(each.read() for each in self.rows)
-        for what in ("name", "address"):
-            seen: set[str] = set()
-            for spec in devices:
-                value = getattr(spec, what)
-                if value in seen:
-                    raise ValueError(f"two devices have the {what} {value!r}")
-                seen.add(value)
-        for spec in devices:
-            if spec.driver in ("mtty", "no-dma", "emulated") and spec.bus != "mdev":
-                raise ValueError(f"the driver {spec.driver} of {spec.name!r} is on the bus mdev, not on {spec.bus}")
-            if spec.driver == "vfio-pci" and spec.bus != "pci":
-                raise ValueError(f"the driver vfio-pci of {spec.name!r} is on the bus pci, not on {spec.bus}")
-        built_in = next((one for one in TOPOLOGIES.values() if one.devices == devices), None)
-        topology = Topology(built_in.name if built_in else "mine", devices, bool(self.container.value))
-        if built_in is not None and built_in != topology:
-            topology = replace(topology, name="mine")
-        return Setup(topology, self.kernel.value, tuple(self.processes.read().split()), self._setup.without)
+        made = Topology("mine", self.devices.read(), bool(self.container.value))
+        known = (self._setup.topology, *TOPOLOGIES.values())
+        topology = next((one for one in known if replace(one, name=made.name) == made), made)
+        says = self._setup.says if topology is self._setup.topology else ""
+        processes = tuple(self.processes.read().split())
+        return Setup(topology, self.kernel.value, processes, self._setup.without, says=says)
 
     def _take_out(self) -> None:
         try:

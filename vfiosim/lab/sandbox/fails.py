@@ -1,0 +1,47 @@
+"""What is to fail in the next call, on purpose."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+
+from ... import uapi
+from ...machine.events import Failing
+from .. import controls as widgets
+from ..press import Guard
+from ..style import button
+
+NOTHING = ("nothing", None)
+
+
+class Fails(widgets.Box):
+    """Wanted or not; if so a list of what can fail, once `look` has asked for it."""
+
+    def __init__(self, guard: Guard, look: Callable[[], None]) -> None:
+        self.wanted = widgets.ToggleButton(
+            description="Let it fail", tooltip="something in this call fails on purpose", layout={"width": "auto"}
+        )
+        self.look = button("What can fail?", "everything in this call that can fail, in its order", guard=guard)
+        self.what = widgets.Dropdown(description="fails", tooltip="What is to fail", options=[NOTHING])
+        self.look.on_click(lambda _: look())
+        self.wanted.observe(lambda change: self._unfold(change["new"]), "value")
+        super().__init__([self.wanted, self.look, self.what])
+        self.add_class("vfiosim-row")
+        self._unfold(False)
+
+    def chosen(self) -> Failing | None:
+        """What is to be done before the call, if something in it is to fail."""
+        if not self.wanted.value or self.what.value is None:
+            return None
+        number, errno = self.what.value
+        return Failing(number, uapi.Errno[errno])
+
+    def offer(self, found: Collection[tuple[int, str, str]]) -> str:
+        """These can fail: number, errno, and what it is; the answer is what to say."""
+        self.what.options = [NOTHING, *((f"{n}: {errno}, {what}", (n, errno)) for n, errno, what in found)]
+        many = f"{len(found)} things can fail in this call; choose one, then Call."
+        return many if found else "Nothing in this call can fail."
+
+    def _unfold(self, wanted: bool) -> None:
+        widgets.unfold(self.look, wanted)
+        widgets.unfold(self.what, wanted)
+        self.what.options = [NOTHING]
