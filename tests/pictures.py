@@ -10,6 +10,7 @@ from typing import Any
 
 from tests.searches import broken
 from vfiosim.lab import Bench, Parsons, Question, Sandbox
+from vfiosim.lab.sandbox.presets import PRESETS
 from vfiosim.lessons import one_bind, races, races_check, races_questions, start, who_holds_whom
 from vfiosim.lessons import one_bind_questions as ask_one_bind
 from vfiosim.lessons import who_holds_whom_questions as ask_who
@@ -125,13 +126,15 @@ def of_puzzles() -> Iterator[Picture]:
 
 @cache
 def of_sandbox(seed: int) -> tuple[Picture, ...]:
-    """Of a sandbox in which anything is pressed."""
+    """Of a sandbox in which anything is pressed, on the usual machine or after one of its presets."""
     sandbox, choose, seen = Sandbox(), Random(seed), list[Picture]()
     presses: dict[str, Any] = {**sandbox.common.buttons, "Call": sandbox.call, "Undo": sandbox.undo}
+    for begin in [*sandbox.presets.buttons.values()][seed % (len(PRESETS) + 1) :][:1]:
+        begin.click()
     for name in choose.choices([*presses], [3 if name == "Call" else 1 for name in presses], k=12):
         if not presses[name].disabled:
             presses[name].click()
-        if sandbox.stage.player is not None and sandbox.stage.children:
+        if sandbox.stage.player is not None:
             seen.append((f"sandbox {seed}: {name}", sandbox.stage.player.player))
     return tuple(seen)
 
@@ -169,6 +172,16 @@ def crossing(player: Player) -> Iterator[str]:
             left, top, right, bottom = box_of(spot)
             if key not in (edge.holder, edge.target) and any(left < x < right and top < y < bottom for x, y in points):
                 yield f"{names[edge.holder]} → {names[edge.target]} goes through {names[key]}"
+
+
+def outside(player: Player) -> Iterator[str]:
+    """The arrows that leave the paper."""
+    layout = player.layout
+    assert layout is not None
+    for key, curve in layout.edges.items():
+        points = traced(curve)
+        if any(not (0 <= x <= layout.width and layout.top <= y <= layout.height) for x, y in points):
+            yield f"arrow {key} leaves the paper"
 
 
 def overlapping(player: Player) -> Iterator[str]:

@@ -194,7 +194,7 @@ def test_a_double_click_counts_once_and_quick_steps_all_count(desk: Desk) -> Non
 
 def test_names_with_tags_quotes_and_a_thousand_letters_stay_text(desk: Desk) -> None:
     sandbox = desk.widget(LAB + "Sandbox()")
-    press(sandbox, "Reset")
+    press(sandbox, "Reset", "More calls")
     for name in (SHARP, "x" * 1000):
         sandbox.get_by_label("new name", exact=True).fill(name)
         press(sandbox, "New process")

@@ -52,7 +52,7 @@ def test_a_kind_has_its_column_and_columns_stand_side_by_side(source):
 @pytest.mark.parametrize("seed", SEEDS)
 def test_the_laws_hold_in_a_sandbox_in_which_anything_is_pressed(seed):
     for name, player in pictures.of_sandbox(seed):
-        for law in (pictures.miscounted, pictures.crossing, pictures.overlapping):
+        for law in (pictures.miscounted, pictures.crossing, pictures.overlapping, pictures.outside):
             assert list(law(player)) == [], name
 
 

@@ -75,7 +75,7 @@ def _more_calls(root: Locator) -> None:
 
 
 def _processes(root: Locator) -> None:
-    press(root, "New process")
+    press(root, "More calls", "New process")
     expect(root.locator(".vfiosim-table")).to_contain_text("p2 has open")
     press(root, "Fork")
     expect(root.locator(".vfiosim-table")).to_contain_text("p3 has open")
@@ -148,6 +148,44 @@ def test_a_machine_is_edited_and_everything_done_again(desk: Desk) -> None:
     expect(root.locator(".vfiosim-device")).to_have_count(11)
     press(root, "Boot this machine")
     expect(root.get_by_label("device", exact=True).first).to_contain_text("pci0")
+
+
+def test_each_preset_is_one_press_and_undo_leads_back(desk: Desk) -> None:
+    root = desk.widget(LAB + "Sandbox()")
+    picture = root.locator(".vfiosim-player")
+    expect(picture.locator('.node[data-oid="vfio_device vfio0"]')).to_be_visible()
+    for name, file in (
+        ("A card", "vfio0#1"),
+        ("Two functions", "vfio1#1"),
+        ("A VM", "kvm-vm#1"),
+        ("An mdev", "iommu#1"),
+        ("No IOMMU", "noiommu-0#1"),
+    ):
+        press(root, name)
+        expect(root.locator(".vfiosim-hint")).to_contain_text("Try:")
+        expect(root.get_by_role("button", name=f"→ {file}")).to_be_visible()
+        expect(picture.locator(f'.node[data-oid="file {file}"]')).to_be_visible()
+    press(root, "Undo", "Undo")
+    expect(root.get_by_role("button", name="→ kvm-vm#1")).to_be_visible()
+
+
+def test_a_device_is_put_into_another_group_and_its_box_goes_there(desk: Desk) -> None:
+    root = desk.widget(LAB + "Sandbox()")
+    press(root, "Two functions", "Machine")
+    lines = root.locator(".vfiosim-group-line")
+    expect(lines).to_have_count(1)
+    expect(lines.nth(0)).to_contain_text("viable: VFIO has all of it")
+    group = root.locator(".vfiosim-device").nth(1).get_by_label("group", exact=True)
+    group.fill("7")
+    group.press("Enter")
+    expect(lines).to_have_count(2)
+    expect(lines.nth(1)).to_contain_text("iommu_group 7")
+    press(lines.nth(1), "Add a function")
+    expect(lines.nth(1).locator(".vfiosim-device")).to_have_count(2)
+    lines.nth(1).get_by_label("driver", exact=True).nth(1).fill("ahci")
+    expect(lines.nth(1)).to_contain_text("is in the hands of ahci")
+    press(root, "Boot this machine")
+    expect(result(root)).to_contain_text("The machine has booted")
 
 
 def test_code_and_saved_text(desk: Desk) -> None:

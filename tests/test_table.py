@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from functools import partial
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Locator, expect
 
 from tests.benches import press
 from tests.desk import Desk
@@ -16,6 +18,13 @@ from vfiosim.lab import Bench, Sandbox
 pytestmark = pytest.mark.one_python
 
 LAB = "from vfiosim.lab import Bench, Sandbox\n"
+
+
+DIM = re.compile(r"\bdim\b")
+
+
+def shown(root: Locator, oid: str) -> Locator:
+    return root.locator(f'.vfiosim-player .node[data-oid="{oid}"]')
 
 
 def bench_with_a_vm() -> Bench:
@@ -49,10 +58,10 @@ def test_a_press_brings_the_file_out_in_the_picture_and_a_second_one_ends_that()
     bench = Bench()
     press(bench, "open device", "open iommufd")
     bench.table.press("vmm", 4)
-    assert bench.stage.player.picked == ["file iommu#1"]
+    assert bench.stage.player.highlight == ["fds vmm", "file iommu#1"]
     assert bench.table.pressed == ("vmm", 4)
     bench.table.press("vmm", 4)
-    assert bench.stage.player.picked == []
+    assert bench.stage.player.highlight == []
     assert bench.table.pressed is None
 
 
@@ -61,7 +70,7 @@ def test_the_next_call_is_shown_whole_and_its_descriptor_stays_pressed() -> None
     press(bench, "open device", "open iommufd")
     bench.table.press("vmm", 3)
     press(bench, "bind")
-    assert bench.stage.player.picked == []
+    assert bench.stage.player.highlight == []
     assert bench.table.pressed == ("vmm", 3)
 
 
@@ -116,14 +125,17 @@ def test_without_anywidget_the_descriptors_are_a_list() -> None:
 def test_on_the_page_a_descriptor_is_pressed_with_mouse_or_keys_and_says_that_it_is(desk: Desk, cell: str) -> None:
     root = desk.widget(LAB + cell)
     click_on(root, "open device", "open iommufd")
+    brought = partial(shown, root)
     device, iommufd = (root.get_by_role("button", name=name) for name in ("3 → ", "4 → "))
     expect(device).to_have_attribute("aria-pressed", "false")
     device.click()
     expect(device).to_have_attribute("aria-pressed", "true")
-    expect(root.locator(".vfiosim-player .node.picked")).to_have_attribute("data-oid", "file vfio0#1")
+    expect(brought("file iommu#1")).to_have_class(DIM)
+    expect(brought("file vfio0#1")).not_to_have_class(DIM)
     iommufd.focus()
     desk.page.keyboard.press("Enter")
     expect(iommufd).to_have_attribute("aria-pressed", "true")
     expect(device).to_have_attribute("aria-pressed", "false")
     expect(iommufd).to_be_focused()
-    expect(root.locator(".vfiosim-player .node.picked")).to_have_attribute("data-oid", "file iommu#1")
+    expect(brought("file iommu#1")).not_to_have_class(DIM)
+    expect(brought("file vfio0#1")).to_have_class(DIM)

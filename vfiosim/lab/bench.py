@@ -45,7 +45,7 @@ class Bench(Still):
         self.guard = Guard(lambda: self._say("A click came while a run was under way; it was ignored.", "wrong"))
         self.buttons: dict[str, widgets.Button] = {}
         self._make_fields(fields)
-        self.table = Table(self._choose, lambda: self.stage.pick(()))
+        self.table = Table(self._choose, lambda: self.stage.bring_out(()))
         self.result = text("vfiosim-result")
         self.code = widgets.Textarea(
             rows=12, layout={"display": "none", "width": "100%"}, tooltip="What was done, as a Python program"
@@ -212,7 +212,7 @@ class Bench(Still):
             self._say(f"Nothing was called: {problem}. Undo or reset helps.", "wrong")
             return
         self._refresh(before)
-        self.stage.pick(())
+        self.stage.bring_out(())
         self.stage.show(self.session.steps, -1 if outcome is None else opening(self.session.steps))
         if outcome is not None:  # last: who can read how the call ended can walk through it
             self._tell(outcome)
@@ -298,4 +298,4 @@ class Bench(Still):
         label = self.session.descriptors()[fd]
         for field in {*self._about(label), self.fd, *([self.listed] if label.startswith("group") else [])}:
             field.set(fd)
-        self.stage.pick([f"file {label}"])
+        self.stage.bring_out([f"fds {PROGRAM}", f"file {label}"])

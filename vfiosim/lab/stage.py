@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from html import escape
 from typing import Any
 
@@ -45,10 +45,10 @@ class Stage(Still):
         if self.player is not None:
             self.player.keep(names)
 
-    def forget(self) -> None:
-        """What is shown next need not be like what was shown before."""
+    def forget(self, kept: Sequence[str] | None = None) -> None:
+        """What is shown next need not be like what was shown before; these objects have a place from the start."""
         if self.player is not None:
-            self.player.forget()
+            self.player.forget(kept)
 
     def to_end(self) -> None:
         """Go to the last step: what is said next is about how things stand."""
@@ -73,12 +73,11 @@ class Stage(Still):
         if self.player is not None:
             self.player.highlight = list(names)
 
-    def pick(self, names: Collection[str]) -> None:
-        """Bring these objects out as if the reader had clicked them, as far as they are in the picture."""
+    def bring_out(self, names: Collection[str]) -> None:
+        """Bring these objects out and the arrows between them, if all are in the picture; else none."""
         if self.player is not None:
-            self.highlight(())
             drawn = {part for node in self.player.player.graph.nodes for part in node.parts}
-            self.player.picked = [name for name in names if name in drawn]
+            self.highlight(names if drawn.issuperset(names) else ())
 
     def _write(self) -> None:
         from ..views.text import steps_text

@@ -124,8 +124,9 @@ class Atlas:
         self._kept = kept
         self.forget()
 
-    def forget(self) -> None:
-        """What comes next need not be like what was shown before."""
+    def forget(self, kept: Sequence[str] | None = None) -> None:
+        """What comes next need not be like what was shown before; it has these objects, or those of before."""
+        self._kept = self._kept if kept is None else kept
         self.shown: tuple[str, ...] = ()  # the names of the boxes of the last picture
         self._widths = [*WIDTHS]
         self._places: dict[str, _Place] = {}  # by name

@@ -64,15 +64,15 @@ def svg(
     edges = "".join(
         _edge(edge, layout.edges[edge.key], looks[edge.key], name) for edge in graph.edges if edge.key in looks
     )
-    width, height = round(layout.width + MARGIN), round(layout.height + MARGIN)
+    width, height = round(layout.width + MARGIN), round(layout.height - layout.top + MARGIN)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="vfiosim-graph" role="img" style="max-width: {width * LARGEST:.0f}px" '
         f'aria-labelledby="{name}-title" aria-describedby="{name}-desc" width="{width}" height="{height}" '
-        f'viewBox="{-MARGIN:.0f} {-MARGIN:.0f} {width} {height}">'
+        f'viewBox="{-MARGIN:.0f} {layout.top - MARGIN:.0f} {width} {height}">'
         f'<title id="{name}-title">Who holds a reference to whom</title>'
         f'<desc id="{name}-desc">{escape(about)}</desc>'
         f"<style>{asset('graph.css').read_text('utf-8')}</style>"
-        f'<rect class="paper" x="{-MARGIN:.0f}" y="{-MARGIN:.0f}" width="{width}" height="{height}"/>'
+        f'<rect class="paper" x="{-MARGIN:.0f}" y="{layout.top - MARGIN:.0f}" width="{width}" height="{height}"/>'
         f"{nodes}{edges}</svg>"
     )
 

@@ -26,17 +26,21 @@ Curve: TypeAlias = tuple[
 
 @dataclass(frozen=True)
 class Layout:
-    """Places by key, in a coordinate system whose y goes down; the paper reaches from 0, 0 to `width`, `height`."""
+    """Places by key, in a coordinate system whose y goes down; the paper reaches from 0, `top` to `width`, `height`.
+
+    `top` is below 0 where an arrow is led above all boxes.
+    """
 
     nodes: dict[str, Spot]
     edges: dict[str, Curve]
     width: float
     height: float
+    top: float = 0.0
 
     @property
     def scale(self) -> float:
         """How far it can be blown up on a projector."""
-        return min(WIDE / self.width, HIGH / self.height, LARGEST)
+        return min(WIDE / self.width, HIGH / (self.height - self.top), LARGEST)
 
 
 def lay_out(graph: Graph, atlas: Atlas | None = None) -> Layout | None:
@@ -68,7 +72,8 @@ def _led(
     curves |= {edge.key: _round(boxes, *ports[edge.key], ask) for edge in far}
     right = max([spot.right for spot in spots.values()] + [x for curve in curves.values() for x, _ in curve])
     bottom = max([spot.bottom for spot in spots.values()] + [y for curve in curves.values() for _, y in curve])
-    return Layout(spots, curves, right + MARGIN, bottom + MARGIN)
+    top = min([0.0] + [y - MARGIN for curve in curves.values() for _, y in curve if y < 0])
+    return Layout(spots, curves, right + MARGIN, bottom + MARGIN, top)
 
 
 def _ports(edge: Edge, nodes: dict[str, Node], spots: dict[str, Spot]) -> tuple[Point, Point]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import anywidget
@@ -89,9 +89,9 @@ class LivePlayer(anywidget.AnyWidget):
         """From the next picture on these are in it whatever changes, as in `graph`."""
         self._options["keep"] = names
 
-    def forget(self) -> None:
-        """What is shown next need not be like what was shown before."""
-        self._atlas.forget()
+    def forget(self, kept: Sequence[str] | None = None) -> None:
+        """What is shown next need not be like what was shown before; `kept` as in `Atlas`, None: as they were."""
+        self._atlas.forget(kept)
 
     def _draw(self) -> None:
         """Draw the counters, if the reader looks at them: it takes longer than all the rest."""

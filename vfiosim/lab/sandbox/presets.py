@@ -10,9 +10,9 @@ from ... import uapi
 from ...kernel.fs.file import O_RDWR
 from ...machine.events import Called, Event
 from ...topology import DeviceSpec, Topology
-from .. import controls as widgets
+from ...views.atlas import BIND
 from ..press import Guard
-from ..style import button, row
+from ..style import button, text
 from .setup import Setup
 
 PROGRAM = "vmm"
@@ -44,12 +44,16 @@ def _with_vm(kvm: int) -> tuple[Called, ...]:
 
 @dataclass(frozen=True)
 class Preset:
-    """A machine with `devices` on which `given` was done; `says` in one or two sentences what can be tried there."""
+    """A machine with `devices` on which `given` was done; `says` in one or two sentences what can be tried there.
+
+    `places` are the objects that have a place on the map from the start: those that it comes to have.
+    """
 
     name: str
     devices: tuple[DeviceSpec, ...]
     given: tuple[Event, ...]
     says: str
+    places: tuple[str, ...] = BIND
 
     def setup(self, kernel: str) -> Setup:
         """The machine, with this version of the kernel."""
@@ -65,11 +69,16 @@ PRESETS = (
         "Bind the card with Call. Then bind once more, or close the iommufd first: who keeps it alive?",
     ),
     Preset(
-        "Two functions, one group",
+        "Two functions",
         (GPU, HDMI),
         _opened(VFIO0, VFIO1, IOMMUFD, IOMMUFD),
         "Both stand behind one IOMMU group, so they belong to one owner. Bind vfio0 to iommu#1, then vfio1 to iommu#2: "
         "refused; to iommu#1 it works. Or give one of them a driver of the kernel (Machine).",
+        (
+            *("file vfio0#1", "file vfio1#1", "file iommu#1", "file iommu#2"),
+            *("vfio_device vfio0", "vfio_device vfio1", "iommufd_device 1", "iommufd_device 2"),
+            *("vfio_group 1", "vfio_device_set slot 01:00", "iommufd_group 1", "iommu_group 1"),
+        ),
     ),
     Preset(
         "A VM",
@@ -77,6 +86,7 @@ PRESETS = (
         _opened(VFIO0, IOMMUFD) + _with_vm(5),
         "Put the card's file on the list of the VM (KVM_SET_DEVICE_ATTR on kvm-vfio#1), then bind: the device holds the VM now. "
         "Close all that is KVM's: who still holds the VM?",
+        (*BIND, "file kvm-vfio#1", "file kvm-vm#1", "kvm 1"),
     ),
     Preset(
         "An mdev",
@@ -84,6 +94,7 @@ PRESETS = (
         _opened(VFIO0, IOMMUFD),
         "An emulated device does no DMA of its own: bind it, and look for the iommufd_access in place of an iommufd_device, "
         "and for the group that nobody claims.",
+        (*("iommufd_access 1" if oid.startswith("iommufd_device") else oid for oid in BIND),),
     ),
     Preset(
         "No IOMMU",
@@ -91,23 +102,28 @@ PRESETS = (
         _opened("/dev/vfio/noiommu-0", "/dev/vfio/vfio"),
         "Nothing watches the DMA of this card, so it has no node for BIND. Put the group into the container "
         "(VFIO_GROUP_SET_CONTAINER), set the IOMMU type 8, then VFIO_GROUP_GET_DEVICE_FD.",
+        (
+            "file noiommu-0#1",
+            "file vfio#1",
+            "file vfio0#1",
+            "vfio_device vfio0",
+            "vfio_container 1",
+            "vfio_group noiommu-0",
+        ),
     ),
 )
-# What has a place on the map of a sandbox from the start: what these machines come to have, the commonest first.
-PLACES = (
-    *("file vfio0#1", "file iommu#1", "file kvm-vfio#1", "file kvm-vm#1", "file vfio1#1", "file iommu#2"),
-    *("vfio_device vfio0", "iommufd_device 1", "kvm 1", "vfio_device vfio1", "iommufd_device 2"),
-    *("vfio_device_set vfio0", "vfio_group 1", "iommufd_group 1", "iommu_group 1"),
-)
 
 
-class Presets(widgets.Box):
-    """A button for each of them; `begin` is given the one that was pressed."""
+def places(name: str) -> tuple[str, ...]:
+    """The objects that have a place on the map from the start, on a machine of this name."""
+    return next((each.places for each in PRESETS if each.name == name), BIND)
+
+
+class Presets:
+    """A button for each of them, behind a title; `begin` is given the one that was pressed."""
 
     def __init__(self, guard: Guard, begin: Callable[[Preset], None]) -> None:
         self.buttons = {each.name: button(each.name, each.says, guard=guard) for each in PRESETS}
         for each in PRESETS:
             self.buttons[each.name].on_click(lambda _, each=each: begin(each))
-        super().__init__(row("Begin with", *self.buttons.values()).children)
-        self.add_class("vfiosim-row")
-        self.add_class("vfiosim-presets")
+        self.children = text("vfiosim-begin", "Begin with"), *self.buttons.values()

@@ -9,7 +9,7 @@ from typing import Any
 from ...machine import Machine
 from ...machine.events import Began, Called, Event, Moved
 from ...topology import Topology
-from ...views.atlas import Atlas
+from ...views.atlas import BIND, Atlas
 from .. import controls as widgets
 from ..alive import Alive
 from ..fields import BadInput
@@ -17,13 +17,13 @@ from ..nodes import OUT_OF_SIGHT, always_shown
 from ..press import Guard
 from ..stage import Stage, opening
 from ..still import ONLY_LIVE, Still, note
-from ..style import button, row, style, text, told, words
+from ..style import beside, button, row, style, text, told, words
 from ..table import Table
 from .common import Common
 from .fails import Fails
 from .form import CallForm
 from .keep import Keep
-from .presets import PLACES, Preset, Presets
+from .presets import Preset, Presets, places
 from .run import Run
 from .schedule import Schedule
 from .setup import Setup
@@ -64,7 +64,7 @@ class Sandbox(Still):
         self.listeners: list[Callable[[Any], None]] = []
         self.guard = Guard(lambda: self._say("A click came while a run was under way; it was ignored.", "wrong"))
         self._make_controls()
-        seen = {"atlas": Atlas(PLACES if start is None else ()), "hide": OUT_OF_SIGHT}
+        seen = {"atlas": Atlas(BIND if start is None else ()), "hide": OUT_OF_SIGHT}
         self.stage = Stage(self.run.shown(), **{**seen, "keep": always_shown(self.run.machine), **options})
         self._keep = "keep" not in options
         super().__init__([style(), *self._arranged(by_hand=start is not None)])
@@ -78,19 +78,19 @@ class Sandbox(Still):
         more = widgets.VBox([self.processes, self.common.more])
         top, parts = self._way_back(more), [more, self.world, self.keep]
         run = row("", self.when, self.call, self.lane, self.fails)
-        calls = [self.hint, self.table, row("", self.process, *self.common.first.children), self.form, run]
+        calls = [self.hint, self.table, row("", self.process, *self.common.first.children), *self.form.children, run]
         said, running = [self.result, self.broken], [self.schedule, self.next_calls]
         own = [*self.processes.children, *self.common.buttons.values(), self.call, self.undo, self.redo, self.reset]
         asked = [Alive(self), told(*(each for each in own if isinstance(each, widgets.Button)))]
         if by_hand:
             return [*running, *said, top, *parts, self.stage, *calls, *asked]
-        return [top, *parts, self.presets, *calls, *said, *running, self.stage, *asked]
+        return [top, *parts, beside([*calls, *said], [*running, self.stage], few=True), *asked]
 
     # ---- the controls
 
     def _make_controls(self) -> None:
         self.hint, self.result = text("vfiosim-hint"), text("vfiosim-result")
-        self.table = Table(self._choose, lambda: self.stage.pick(()))
+        self.table = Table(self._choose, lambda: self.stage.bring_out(()))
         self.broken = text("vfiosim-broken")
         self.process = widgets.Dropdown(
             options=self.run.alive(), description="who", tooltip="Which process makes the calls"
@@ -145,7 +145,8 @@ class Sandbox(Still):
         for fold, part in zip(self.folds.values(), (more, self.world, self.keep), strict=True):
             widgets.unfold(part, False)
             fold.observe(lambda change, part=part: self._fold(part, change["new"]), "value")
-        made = row("", self.undo, self.redo, self.reset, *self.folds.values())
+        begin = self.presets.children if self.run.start is None else ()
+        made = row("", self.undo, self.redo, self.reset, *self.folds.values(), *begin)
         made.add_class("vfiosim-bar")
         return made
 
@@ -167,7 +168,7 @@ class Sandbox(Still):
         self.process.value = process
         self.common.look_again(fd)
         self.form.look_again(fd)
-        self.stage.pick([file.oid])
+        self.stage.bring_out([self.run.machine.processes[process].task.files.oid, file.oid])
 
     def _turned(self) -> None:
         """Another process was chosen."""
@@ -254,11 +255,11 @@ class Sandbox(Still):
         self._refresh(before)
         hand = bool(self.run.done) and isinstance(self.run.done[-1].action, Moved)
         trace = self.run.shown()
-        self.stage.pick(())
+        self.stage.bring_out(())
         if self._keep:
             self.stage.keep(always_shown(self.run.machine))
-        if len(self.run.done) == self.run.given:
-            self.stage.forget()
+        if len(self.run.done) == self.run.given and self.run.start is None:
+            self.stage.forget(places(self.run.setup.topology.name))
         self.stage.show(trace, -1 if hand or told is None else opening(trace), self.run.rehearsal())
         for listener in self.listeners:
             listener(self)

@@ -18,24 +18,23 @@ def told_html(told: Told, steps: int) -> str:
     sign = "✕" if told.refused else "‖" if told.waits else "✓"
     line = f"{sign} {call} → <b>{_text(told.result)}</b> {_text(told.sentence)}"
     if told.wrote:
-        line += f'<span class="vfiosim-walk">The kernel wrote: <code>{"</code>, <code>".join(map(_text, told.wrote))}</code></span>'
+        wrote = "</code>, <code>".join(map(_text, told.wrote))
+        line += f' <span class="vfiosim-walk">The kernel wrote: <code>{wrote}</code>.</span>'
     if told.check:
-        line += f'<span class="vfiosim-walk">Refused by the check <b>{_text(told.check)}</b> at <code>{_text(told.where)}</code>'
+        line += f' <span class="vfiosim-walk">Refused by the check <b>{_text(told.check)}</b> at <code>{_text(told.where)}</code>'
         line += f": <code>{_text(told.source)}</code></span>" if told.source else "</span>"
     if told.refused and told.result != "oops":
         line += _hands(told)
     if told.result == "oops":
-        line += (
-            '<span class="vfiosim-walk">The thread stops where it is: its locks stay locked. Undo takes it back.</span>'
-        )
+        line += ' <span class="vfiosim-walk">The thread stops where it is: its locks stay locked. Undo takes it back.</span>'
     if steps > 1 and not told.refused:
-        line += f'<span class="vfiosim-walk">{steps} steps in the picture.</span>'
+        line += f' <span class="vfiosim-walk">{steps} steps in the picture.</span>'
     return _status("refused" if told.refused else "good", line)
 
 
 def _hands(told: Told) -> str:
     if not told.had:
-        return '<span class="vfiosim-walk">It had acquired nothing at that point.</span>'
+        return ' <span class="vfiosim-walk">It had acquired nothing at that point.</span>'
     gone = f"Already acquired at that point:{_list(told.had)}"
     if told.kept:
         return f'<div class="vfiosim-walk">{gone}Not given back:{_list(told.kept)}</div>'
