@@ -43,15 +43,14 @@ class DeviceBox:
         }
         self.remove = button("Remove", f"take {spec.name} out of the machine", guard=guard)
         self.remove.on_click(lambda _: remove(self))
-        self.rare = row("", self.bus, *self.flags.values(), self.model, self.vfs, self.physfn)
+        self.rare = row("", self.bus, self.dev_set, *self.flags.values(), self.model, self.vfs, self.physfn)
         self.more = widgets.ToggleButton(description="More", tooltip="what else it can have", layout={"width": "auto"})
         self.more.observe(lambda change: widgets.unfold(self.rare, change["new"]), "value")
         widgets.unfold(self.rare, False)
         for seen in (self.name.text, self.group.text, self.driver.text, self.dev_set.text, self.flags["noiommu"]):
             seen.observe(lambda _: changed(), "value")
-        title = row("device", self.name, self.address, self.remove)
-        title.add_class("vfiosim-boxtitle")
-        self.box = widgets.VBox([title, row("", self.driver, self.group, self.dev_set, self.more), self.rare])
+        first = row("", self.name, self.address, self.driver, self.group, self.more, self.remove)
+        self.box = widgets.VBox([first, self.rare])
         self.box.add_class("vfiosim-device")
 
     def read(self) -> DeviceSpec:
@@ -82,18 +81,18 @@ class GroupBox:
 
     def __init__(self, number: str, guard: Guard, add: Callable[[], None]) -> None:
         self.says = text("vfiosim-group-says")
-        self.add = button("Add a function", f"one more device in the group {number}", guard=guard)
+        self.add = button("Add one", f"one more device in the group {number}", guard=guard)
         self.add.on_click(lambda _: add())
         self.members = widgets.VBox([])
         self.members.add_class("vfiosim-members")
-        own = widgets.VBox([self.says, self.add])
+        own = widgets.Box([self.says, self.add])
         own.add_class("vfiosim-group")
         self.box = widgets.Box([self.members, own])
         self.box.add_class("vfiosim-group-line")
 
     def show(self, number: str, devices: Sequence[DeviceBox]) -> None:
         """These are in it."""
-        self.says.value = f"<b>iommu_group {escape(number)}</b><br>{told(devices)}"
+        self.says.value = f"<b>iommu_group {escape(number)}</b> {told(devices)}"
         boxes = [each.box for each in devices]
         if [*self.members.children] != boxes:
             self.members.children = boxes
@@ -102,12 +101,12 @@ class GroupBox:
 def told(devices: Sequence[DeviceBox]) -> str:
     """What it means for a program that these share a group, as HTML."""
     shown = [(value(each.name), value(each.driver), value(each.dev_set)) for each in devices]
-    others = [f"{name} is in the hands of {driver}" for name, driver, _ in shown if driver not in VFIO_DRIVERS]
+    others = [f"{driver} has {name}" for name, driver, _ in shown if driver not in VFIO_DRIVERS]
     sets = {word for _, _, word in shown if word and [other for _, _, other in shown].count(word) > 1}
     if any(each.flags["noiommu"].value for each in devices):
         said = "no IOMMU watches it"
     else:
-        said = f"not viable: {', '.join(others)}" if others else "viable: VFIO has all of it"
+        said = f"not viable: {', '.join(others)}" if others else "viable"
     together = "".join(f"; {', '.join(name for name, _, its in shown if its == word)} reset together" for word in sets)
     return escape(said + together, quote=False)
 

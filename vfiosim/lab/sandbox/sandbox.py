@@ -336,8 +336,9 @@ class Sandbox(Still):
 
     def still(self) -> str:
         """How things stand, and the steps of the last thing that was done."""
-        last = self.result.value if self.run.done else f"<i>{ONLY_LIVE}</i>"
-        return f"{self.table.value}{note(last)}{self.stage.still()}"
+        if not self.run.done:
+            return f"{self.table.value}{note(f'<i>{ONLY_LIVE}</i>')}"
+        return f"{self.table.value}{note(self.result.value)}{self.stage.still()}"
 
     def in_words(self) -> str:
         """The descriptor tables, the line about the last press, and its steps."""
