@@ -7,6 +7,7 @@ from urllib.parse import unquote
 
 import pytest
 
+from tests.sandboxes import call, choose
 from vfiosim import uapi
 from vfiosim.lab import Sandbox
 from vfiosim.lab.press import Guard
@@ -28,21 +29,6 @@ def opened(*names: str, **options: object) -> Sandbox:
     for name in names:
         box.common.buttons[name].click()
     return box
-
-
-def choose(box: Sandbox, fd: int | str, call: str) -> None:
-    box.form.fd.value = fd
-    box.form.what.value = dict(box.form.what.options)[call]
-
-
-def call(box: Sandbox, fd: int | str, name: str, **fields: int | str) -> str:
-    """Choose a call, put these numbers into its fields, press Call."""
-    choose(box, fd, name)
-    parts = box.form.buffer.fields if box.form.buffer is not None else box.form.parts
-    for field, value in fields.items():
-        parts[field].set(value)
-    box.call.click()
-    return box.message
 
 
 def bound(**options: object) -> Sandbox:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.test_sandbox import call, choose
+from tests.sandboxes import call, choose
 from vfiosim.lab import Sandbox
 from vfiosim.lab.by_hand import scheduler
 from vfiosim.lab.sandbox.presets import PRESETS, Preset
