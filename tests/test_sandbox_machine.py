@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.sandboxes import call, choose
+from vfiosim.kernel.variants import VARIANTS
 from vfiosim.lab import Sandbox
 from vfiosim.lab.by_hand import scheduler
 from vfiosim.lab.sandbox.presets import PRESETS, Preset
@@ -78,6 +79,15 @@ def test_one_press_boots_the_machine_of_a_preset_opens_its_files_and_says_what_c
     assert {file.oid for file in box.run.descriptors("vmm").values()} <= boxes(box)
     assert "<b>Try:</b>" in box.hint.value
     assert box.run.machine.check() == []
+
+
+@each_preset
+@pytest.mark.parametrize("kernel", VARIANTS)
+def test_every_kernel_can_begin_with_every_preset(kernel: str, preset: Preset) -> None:
+    box = Sandbox(kernel=kernel)
+    box.presets.buttons[preset.name].click()
+    assert box.run.machine.kernel == kernel
+    assert [done.action for done in box.run.done if not done.told.refused] == [*preset.given]
 
 
 @each_preset

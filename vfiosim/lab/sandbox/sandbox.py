@@ -80,7 +80,15 @@ class Sandbox(Still):
         run = row("", self.when, self.call, self.lane, self.fails)
         calls = [self.hint, self.table, row("", self.process, *self.common.first.children), *self.form.children, run]
         said, running = [self.result, self.broken], [self.schedule, self.next_calls]
-        own = [*self.processes.children, *self.common.buttons.values(), self.call, self.undo, self.redo, self.reset]
+        own = [
+            *self.presets.buttons.values(),
+            *self.processes.children,
+            *self.common.buttons.values(),
+            self.call,
+            self.undo,
+            self.redo,
+            self.reset,
+        ]
         asked = [Alive(self), told(*(each for each in own if isinstance(each, widgets.Button)))]
         if by_hand:
             return [*running, *said, top, *parts, self.stage, *calls, *asked]
@@ -107,7 +115,7 @@ class Sandbox(Still):
         self.when = widgets.ToggleButtons(options=[AT_ONCE, BY_HAND], tooltips=["to its end", "you are the scheduler"])
         self.lane = widgets.Text("A", description="thread", tooltip="The name of the thread that makes the call")
         widgets.unfold(self.lane, False)
-        self.when.observe(lambda change: self._when(change["new"]), "value")
+        self.when.observe(lambda change: widgets.unfold(self.lane, change["new"] == BY_HAND), "value")
         self.call = button("Call", "make the call that is chosen above", primary=True, guard=self.guard)
         self.call.on_click(lambda _: self._press(self._call))
         self.fails = Fails(self.guard, lambda: self._press(self._look))
@@ -155,9 +163,6 @@ class Sandbox(Still):
         if part is self.world:
             self.world.unfold()
         self.keep.look_again()
-
-    def _when(self, value: str) -> None:
-        widgets.unfold(self.lane, value == BY_HAND)
 
     def _who(self) -> str:
         return str(self.process.value or "")
@@ -219,8 +224,8 @@ class Sandbox(Still):
         self._say("Everything is as at the beginning; Redo brings back what was done, one by one.")
 
     def _begin_with(self, preset: Preset) -> None:
-        self.run.boot(preset.setup(self.run.setup.kernel), given=preset.given)
-        self._booted(f"{preset.name}: the machine has booted, and files are open. Undo leads back.")
+        left_out = self.run.boot(preset.setup(self.run.setup.kernel), given=preset.given)
+        self._booted(f"{preset.name}: the machine has booted, and files are open. Undo leads back.", left_out)
 
     def _boot(self, setup: Setup, keep: bool) -> None:
         self._booted("The machine has booted.", self.run.boot(setup, keep))
@@ -336,9 +341,8 @@ class Sandbox(Still):
 
     def still(self) -> str:
         """How things stand, and the steps of the last thing that was done."""
-        if not self.run.done:
-            return f"{self.table.value}{note(f'<i>{ONLY_LIVE}</i>')}"
-        return f"{self.table.value}{note(self.result.value)}{self.stage.still()}"
+        last, steps = (self.result.value, self.stage.still()) if self.run.done else (f"<i>{ONLY_LIVE}</i>", "")
+        return f"{self.table.value}{note(last)}{steps}"
 
     def in_words(self) -> str:
         """The descriptor tables, the line about the last press, and its steps."""
