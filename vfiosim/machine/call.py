@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..engine import Lock, Thread
+from ..engine import Cell, Lock, Thread
 from ..engine.thread import _begin
 from .events import Called
 
@@ -73,6 +73,13 @@ class Call:
         """The thread that has the lock that a blocked call waits for; "" if it does not wait for a lock."""
         cell = self.thread.waits_for
         return cell.holder.label if isinstance(cell, Lock) and cell.holder is not None else ""
+
+    def is_about(self, cells: Collection[str]) -> bool:
+        """Is its next effect about one of these cells, or slots of tables, which are given by their paths?"""
+        request = self.process.machine.engine.upcoming(self.thread) or ()
+        cell = request[1] if len(request) > 1 else None
+        slot = f"[{request[2]}]" if len(request) > 2 else ""
+        return isinstance(cell, Cell) and not {cell.path, cell.path + slot}.isdisjoint(cells)
 
     def step(self) -> bool:
         """Do one effect. False if the call has ended or must wait."""

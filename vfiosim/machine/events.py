@@ -168,15 +168,16 @@ class Called(Event, words="{process}: {name}", letter="c", makes=("call",)):
 
 @dataclass(frozen=True)
 class Moved(Event, words="call {call} moved: {how}"):
-    """A running call goes on: "effect", "step" (to the next sentence) or "end" (until it ends or must wait).
+    """A running call goes on: "effect", "step" (to the next sentence), "end" (until it ends or must wait), or "touch".
 
-    `call` is its number among all calls of the machine, from 0; `times`: so often, if it goes so far. A machine does not note it:
-    its effects tell.
+    "touch" is until its next effect is about one of `cells` (paths), or it ends or must wait. `call` is its number among all calls
+    of the machine, from 0; `times`: so often, if it goes so far. A machine does not note it: its effects tell.
     """
 
     call: int
     how: str = "effect"
     times: int = 1
+    cells: tuple[str, ...] = ()
 
     def do(self, machine: Machine) -> Call:
         if not 0 <= self.call < len(machine.calls):
@@ -190,14 +191,16 @@ class Moved(Event, words="call {call} moved: {how}"):
             elif self.how == "effect":
                 call.step()
             else:
-                _to_the_next_sentence(call)
+                self._go_on(call)
         return call
 
-
-def _to_the_next_sentence(call: Call) -> None:
-    for _ in range(ENDLESS):
-        if not call.step() or call.thread.saying is not None:
-            return
+    def _go_on(self, call: Call) -> None:
+        for _ in range(ENDLESS):
+            there = call.step() and (
+                call.thread.saying is not None if self.how == "step" else call.is_about(self.cells)
+            )
+            if there or call.state != "ready":
+                return
 
 
 class _OfMemory(Event, words=""):

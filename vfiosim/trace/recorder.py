@@ -24,7 +24,7 @@ from ..engine import (
 )
 from ..uapi import KernelError
 from .plain import Ref, plain, shown
-from .state import Edit, ObjectState, State, ThreadState, Want
+from .state import Edit, ObjectState, Place, State, ThreadState, Want
 from .steps import Grouper, MicroStep, Step
 from .words import describe, operation_name
 
@@ -107,6 +107,11 @@ def _said(saying: Any, name: Name) -> tuple[str, str]:
     for thing in names:
         sentence = sentence.replace("{}", name(thing) if isinstance(thing, KObject) else shown(plain(thing)), 1)
     return str(phase), sentence
+
+
+def place_of(thread: Thread) -> Place:
+    """The line that waits for what a thread asks for, and the kernel's function that it is in."""
+    return Place(**_Places().pending(thread))
 
 
 class _Places:
