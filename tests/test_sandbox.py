@@ -495,7 +495,7 @@ def test_a_waiting_call_tells_for_what_and_who_has_it() -> None:
     second.buttons["to the end"].click()
     assert not box.schedule.rows
     assert "EINVAL" in box.message
-    assert "→ <b>0</b>" in box.schedule.ended.value
+    assert "→ <b>0</b>" in box.schedule.ended
 
 
 def test_a_row_tells_what_its_call_does_next() -> None:

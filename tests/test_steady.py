@@ -112,10 +112,10 @@ def test_what_is_done_after_a_race_gets_no_room_for_it():
     sandbox = two_binds()
     for _ in range(2):
         next(iter(sandbox.schedule.rows.values())).buttons["to the end"].click()
-    assert sandbox.run.rehearsal()
+    assert sandbox.run.room()
     sandbox.when.value = "at once"
     sandbox.common.buttons["dup"].click()
-    assert sandbox.run.rehearsal() == ()
+    assert sandbox.run.room() == ()
     assert "thread A" not in {node.oid for node in sandbox.stage.player.player.graph.nodes}
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..engine import Micro
 from ..explore import Witness
+from ..explore.missing import Way
 from ..explore.result import runs
 from ..explore.world import place
 from ..machine import Call, Machine
@@ -20,6 +21,8 @@ from .help import Help
 from .question import Slip
 from .record import progress
 from .sandbox import Sandbox
+from .sandbox.board import points_html
+from .sandbox.schedule import done_by_hand, lane_of
 from .still import ONLY_LIVE, Still, note
 from .style import button, row, style, text, words
 from .verdict import misled
@@ -53,7 +56,15 @@ def scheduler(
         lane: [Called(call.process, call.name, call.arguments, lane=lane, by_hand=True) for call in calls[1:]]
         for lane, calls in placed.items()
     }
-    return Sandbox(start=start, later=later, **options)
+    return Sandbox(start=start, later=later, **{"views": ("graph",), **options})  # whose turn it is, its schedule tells
+
+
+def missing_html(way: Way, sandbox: Sandbox) -> str:
+    """What is still missing on a way into harm, after what was moved by hand."""
+    run = sandbox.run
+    going = {lane_of(run.machine.calls[number]) for number in run.running()} | {*run.to_come()}
+    done = done_by_hand(run)
+    return points_html(way.points(done, {touch.lane for touch in way.touches} - going), way.between())
 
 
 @dataclass(frozen=True)
@@ -88,6 +99,7 @@ class ByHand(Still):
             raise ValueError(f"there is no puzzle {task.puzzle!r}; there are {', '.join(PUZZLES)}")
         puzzle = PUZZLES[task.puzzle]
         self._shortest = _shortest(puzzle, task.without)
+        self._way = Way(self._shortest)
         options: dict[str, Any] = {"only": task.view} if task.view else {}
         self.sandbox = scheduler(puzzle, task.without, **options)
         self.check = button("Check", "does the machine say that something is wrong?", primary=True)
@@ -103,12 +115,12 @@ class ByHand(Still):
             [
                 style(),
                 text("vfiosim-question", f"<p><b>Your task.</b> {task.text}</p>"),
-                row("", self.check, *self.help.buttons, self.again, self.moves),
+                row("", made.undo, made.redo, self.check, *self.help.buttons, self.again, self.moves),
                 self.verdict,
                 self.help.slot,
-                row("", made.undo, made.redo, made.result),
                 made.schedule,
                 made.next_calls,
+                made.result,
                 made.stage,
             ]
         )
@@ -182,7 +194,8 @@ class ByHand(Still):
         said = "Nothing is wrong so far." if not self.wrong else "It is wrong in another way."
         slip = next((slip for fits, slip in self.task.slips if fits(machine)), None)
         why = misled(slip) if slip else ""
-        return f'<div role="status"><p class="refused"><b>✕ Not yet.</b> {said}</p><ul>{items}</ul>{why}</div>'
+        missing = missing_html(self._way, self.sandbox)
+        return f'<div role="status"><p class="refused"><b>✕ Not yet.</b> {said}</p><ul>{items}</ul>{why}{missing}</div>'
 
     def _moved_on(self) -> None:
         self.verdict.value = ""

@@ -8,12 +8,14 @@ from html import escape
 from typing import Any
 
 from ..explore import Result, Witness
+from ..explore.missing import Way
 from ..explore.result import counted, runs
 from ..explore.tally import Tally
 from ..puzzles import PUZZLES, Puzzle
 from ..puzzles.words import call_words, outcome_words
 from . import controls as widgets
-from .by_hand import scheduler
+from .by_hand import missing_html, scheduler
+from .counterexample import Counterexample
 from .press import Guard
 from .sandbox import Sandbox
 from .slices import Sliced
@@ -42,8 +44,9 @@ class Races(Still):
         self._sliced: Sliced[Result] | None = None
         self._task: asyncio.Task[None] | None = None
         self._options = options
-        self.stage: Stage | None = None
+        self.way_in: Counterexample | None = None
         self.sandbox: Sandbox | None = None
+        self.missing = text("vfiosim-verdict")
         self._controls(name or next(iter(PUZZLES)))
         super().__init__([])
         self.add_class("vfiosim-lab")
@@ -108,7 +111,7 @@ class Races(Still):
         if puzzle.fixes:
             self.protections["fixed"] = self._tick("fixed", f"with a repair of {', '.join(puzzle.fixes)}")
         self.ticks.children = list(self.protections.values())
-        self.stage = self.sandbox = None
+        self.way_in = self.sandbox = None
         self._lock()
 
     def _tick(self, name: str, said: str) -> widgets.Checkbox:
@@ -119,7 +122,7 @@ class Races(Still):
     def _changed(self) -> None:
         """Another kernel: what was predicted and found is about the one before."""
         self._end()
-        self.stage = self.sandbox = None
+        self.way_in = self.sandbox = None
         self._lock()
 
     def _lock(self) -> None:
@@ -145,9 +148,9 @@ class Races(Still):
             row("", self.commit, self.explore, self.stop, self.reset, self.yourself),
             self.verdict,
             self.progress,
-            self.stage,
+            self.way_in,
             self.found,
-            self.sandbox,
+            *([self.missing, self.sandbox] if self.sandbox else []),
         ]
         self.children = [part for part in parts if part is not None]
 
@@ -260,11 +263,7 @@ class Races(Still):
             return []
         rows: list[widgets.Widget] = [text("vfiosim-title", f"{title} ({len(found)})")]
         for number, (said, witness) in enumerate(found[:MOST], start=1):
-            order = ", ".join(f"{effects} effects of {lane}" for lane, effects in runs(witness.schedule))
-            line = text(
-                "vfiosim-way",
-                f"{escape(said[:300], quote=False)} <span class='vfiosim-where'>({escape(order[:200])})</span>",
-            )
+            line = text("vfiosim-way", f"{escape(said[:300], quote=False)} {_order(witness)}")
             if witness.schedule:
                 show = button(f"Show {number}", f"the steps that lead to: {said[:200]}", guard=self.guard)
                 show.on_click(lambda _, witness=witness: self._show(witness))
@@ -275,23 +274,41 @@ class Races(Still):
             rows.append(text("vfiosim-way", f"and {len(found) - MOST} more"))
         return rows
 
+    @property
+    def stage(self) -> Stage | None:
+        """Where the steps of a schedule are shown; None while none is."""
+        return self.way_in.stage if self.way_in is not None else None
+
     def _show(self, witness: Witness) -> None:
         """The steps of a schedule in the player, at its end."""
-        trace = witness.trace
-        if self.stage is None:
-            self.stage = Stage(trace, step=-1, **self._options)
+        if self.way_in is None:
+            self.way_in = Counterexample(witness, **self._options)
             self._arrange()
         else:
-            self.stage.show(trace, -1)
-        self._say(f"Shown: {witness.what or 'one way to end'}; {len(witness)} effects, {witness.switches} switches.")
+            self.way_in.show(witness)
+        self._say(f"Shown: {witness.what or 'one way to end'}.")
 
     def _by_hand(self) -> None:
         """The scheduler's bench, where the calls of the puzzle stand before their first effect."""
         without, patches = self._kernel()
         self.sandbox = scheduler(self.puzzle, without, patches, **self._options)
-        self.stage = None  # one picture at a time
+        found = self.result.counterexample if self.result is not None else None
+        way = Way(found) if found is not None and found.schedule else None
+        self.sandbox.listeners.append(lambda _: self._tell_missing(way))
+        self.way_in = None  # one picture at a time
+        self._tell_missing(way)
         self._arrange()
         self._say("Below stand the calls before their first effect. You are the scheduler.")
+
+    def _tell_missing(self, way: Way | None) -> None:
+        """What has still to happen for something to go wrong, as far as it is known."""
+        assert self.sandbox is not None
+        said = (
+            missing_html(way, self.sandbox)
+            if way
+            else "<p>Once Explore has found a way into harm, it is told here.</p>"
+        )
+        self.missing.value = f"<p><b>What is still missing?</b></p>{said}"
 
     def _say(self, sentence: str, role: str = "status") -> None:
         sort = ' class="wrong"' if role == "alert" else ""
@@ -304,10 +321,19 @@ class Races(Still):
 
     def still(self) -> str:
         """The puzzle, and what was found if it was explored."""
-        shown = self.stage.still() if self.stage is not None else ""
+        shown = self.way_in.still() if self.way_in is not None else ""
         asked = note("<b>Predict: can anything go wrong?</b>")
         return str(self.story.value) + asked + (self.verdict.value or note(f"<i>{ONLY_LIVE}</i>")) + shown
 
     def in_words(self) -> str:
         """The puzzle, and what was found, as text."""
         return "\n".join(filter(None, [plain(self.story.value), plain(self.verdict.value)]))
+
+
+def _order(witness: Witness) -> str:
+    """Who goes on after whom, and how often that changes; how many effects only for who asks."""
+    turns = runs(witness.schedule)
+    effects = ", ".join(f"{effects} effects of {lane}" for lane, effects in turns)
+    switches = counted(witness.switches, "switch", "switches")
+    lanes = " → ".join(lane for lane, _ in turns[:12]) or "from the beginning on"
+    return f'<span class="vfiosim-where" title="{escape(effects)}">({escape(lanes)}; {switches})</span>'

@@ -10,10 +10,10 @@ from typing import Any
 from ..engine import PatchError
 from ..museum import ROOMS, Own, Proof, Room
 from . import controls as widgets
+from .counterexample import Counterexample
 from .help import Help
 from .question import Slip
 from .record import progress
-from .stage import Stage
 from .still import ONLY_LIVE, Still, note
 from .style import button, row, style, text, words
 from .verdict import misled
@@ -61,7 +61,7 @@ class RoomView(Still):
         self._walking = False  # is the shortest way shown?
         self.texts = {name: room.source(name) for name in room.to_mend}
         options: dict[str, Any] = {"only": view} if view else {}
-        self._stage = Stage(room.trace.trace, step=-1, **options)
+        self._way_in = Counterexample(room.trace, **options)
         self.recording = button(
             "What the real kernel answered", "the calls that were made on a real kernel, and its answers"
         )
@@ -111,11 +111,11 @@ class RoomView(Still):
         """The room without its buttons: the symptom, the faulty functions, and the shortest way into the bug."""
         sources = "\n\n".join(self.room.source(name) for name in self.room.to_mend)
         said = note(self._title()) + note(self._keeps())
-        return f"{said}<pre>{escape(sources)}</pre>{note(f'<i>{ONLY_LIVE}</i>')}{self._stage.still()}"
+        return f"{said}<pre>{escape(sources)}</pre>{note(f'<i>{ONLY_LIVE}</i>')}{self._way_in.still()}"
 
     def in_words(self) -> str:
         """The room as text."""
-        return f"{self.room}\n{self._stage.in_words()}"
+        return f"{self.room}\n{self._way_in.stage.in_words()}"
 
     def _title(self) -> str:
         room = self.room
@@ -134,7 +134,7 @@ class RoomView(Still):
 
     def _walk(self) -> None:
         self._walking = not self._walking
-        self.children = [*self._frame[:4], self._stage, *self._frame[4:]] if self._walking else self._frame
+        self.children = [*self._frame[:4], self._way_in, *self._frame[4:]] if self._walking else self._frame
 
     def _solution(self) -> str:
         why = f"<p>{self._explained}</p>" if self._explained else ""
@@ -153,7 +153,7 @@ class RoomView(Still):
         for place in (self.problem, self.verdict, self.shown):
             place.value = ""
         self._walking = False
-        self._stage.show(self.room.trace.trace, -1)
+        self._way_in.show(self.room.trace)
         self.children = self._frame
 
     def _prove(self) -> None:
@@ -195,8 +195,8 @@ class RoomView(Still):
         )
         if proof.counterexample is not None:
             self._walking = True
-            self._stage.show(proof.counterexample.trace, -1)
-            self.children = [*self._frame, self._stage]
+            self._way_in.show(proof.counterexample)
+            self.children = [*self._frame, self._way_in]
 
 
 def _recording(room: Room) -> str:

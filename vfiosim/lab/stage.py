@@ -52,8 +52,12 @@ class Stage(Still):
 
     def to_end(self) -> None:
         """Go to the last step: what is said next is about how things stand."""
+        self.go_to(len(self.trace))
+
+    def go_to(self, step: int) -> None:
+        """Go to a step, counted from 1; 0 is before the first."""
         if self.player is not None:
-            self.player.step = len(self.trace)
+            self.player.step = step
 
     def on_step(self, moved: Callable[[], None]) -> None:
         """Call this whenever the reader has gone to another step."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -15,10 +16,10 @@ from ...machine.events import Began, Called, Event, Forked, Killed, Mapped, Move
 from ...machine.history import same_effects
 from ...trace import Trace
 from .acquired import hands, line_of_refusal
+from .rehearsal import NO_REHEARSAL, Rehearsal, rehearsed
 from .setup import Setup, World, import_run
 from .told import Done, Told, changes, result
 
-WAYS = [(how, order) for how in ("end", "effect") for order in (1, -1)]  # to rehearse a race: forwards and backwards
 WRONG = (ValueError, TypeError, IndexError, OverflowError, RuntimeError, MemoryError, OSError)  # it cannot be done
 SAID = {
     Mapped: "the address of the new memory",
@@ -40,7 +41,8 @@ class Run:
         self.chosen: dict[tuple[str, str], int] = {}  # by process and sort of file, the descriptor for the next calls
         self.machine: Machine
         self.without: Without
-        self._rehearsed: tuple[tuple[Event, ...] | None, tuple[Trace, ...]] = None, ()
+        self.later: Mapping[str, Sequence[Called]] = {}  # by thread, the calls that come after those under way
+        self._rehearsed: tuple[tuple[Event, ...] | None, Rehearsal] = None, NO_REHEARSAL
         self._fresh()
 
     # ---- the machine
@@ -95,9 +97,9 @@ class Run:
         self.undone = []
         again = [(each.action, each.more) for each in before.done] if keep else [(event, False) for event in given]
         first = before.given if keep else len(again)
-        left_out = self._again(again[:first])
+        left_out = self.again(again[:first])
         self.given = len(self.done)
-        return left_out + self._again(again[first:])
+        return left_out + self.again(again[first:])
 
     def _world(self) -> World:
         return World(self.setup, self.start, (*self.done,), self.given)
@@ -110,7 +112,8 @@ class Run:
             self._perform(each.action)
         self.done = [*world.done]
 
-    def _again(self, actions: Iterable[tuple[Event, bool]]) -> list[str]:
+    def again(self, actions: Iterable[tuple[Event, bool]]) -> list[str]:
+        """Do these things, each with whether it belongs to the next one; what cannot be done is left out and told."""
         left_out = []
         for action, more in actions:
             try:
@@ -194,10 +197,10 @@ class Run:
         with suppress(ValueError):
             found, events = import_run(machine)
             twin = Run(found)
-            if not twin._again((event, False) for event in events) and same_effects(twin.machine, machine):
+            if not twin.again((event, False) for event in events) and same_effects(twin.machine, machine):
                 setup, actions = found, events
         self.boot(setup)
-        self._again((action, False) for action in actions)
+        self.again((action, False) for action in actions)
 
     def faultable(self, memory: list[Mapped], call: Callable[[list[int]], Called]) -> list[tuple[int, str, str]]:
         """What can fail in a call that is made next: the how manieth, with which errno, and what it is. Nothing is done.
@@ -215,7 +218,7 @@ class Run:
     def _twin(self, actions: Iterable[Event]) -> Run:
         """Another run, in which these things were done."""
         twin = Run(self.setup, self.start)
-        twin._again((action, False) for action in actions)
+        twin.again((action, False) for action in actions)
         return twin
 
     # ---- to look at
@@ -254,29 +257,31 @@ class Run:
             first -= 1
         return first
 
-    def rehearsal(self) -> tuple[Trace, ...]:
-        """How the race that is moved by hand can go: one call after the other, and in turns. () where there is none.
-
-        Whoever draws the race keeps a place for all that comes up there, so that its picture need not be laid out anew.
-        """
-        first = self._race()
-        if not self.done or not self.done[-1].by_hand:
-            return ()
+    def rehearsal(self) -> Rehearsal:
+        """How the race that is moved by hand can go: one call after the other, and in turns. Empty where there is none."""
+        by_hand = not self.done or self.done[-1].by_hand
+        if not (self.running() or (self.done and by_hand)):
+            return NO_REHEARSAL
+        first = self._race() if by_hand else len(self.done)
         actions = tuple(done.action for number, done in enumerate(self.done) if number < first or done.begins)
         if self._rehearsed[0] != actions:
-            before = self.done[first].steps_before
-            self._rehearsed = actions, tuple(self._played(actions, *way)[before:] for way in WAYS)
+            self._rehearsed = actions, rehearsed(lambda: self._twin(actions), self.to_come())
         return self._rehearsed[1]
 
-    def _played(self, actions: tuple[Event, ...], how: str, order: int) -> Trace:
-        """The machine's trace when all running calls are moved in turns, as far as they go."""
-        twin = self._twin(actions)
-        running, effects = twin.running(), -1
-        while running and len(twin.machine.engine.micro) > effects:
-            effects = len(twin.machine.engine.micro)
-            twin._again((Moved(number, how), False) for number in running[::order])
-            running = twin.running()
-        return twin.machine.trace
+    def to_come(self) -> dict[str, Sequence[Called]]:
+        """By thread, the calls that it has still to begin, where there are any."""
+        made = Counter(done.action.lane for done in self.done if isinstance(done.action, Called))
+        return {lane: calls[made[lane] :] for lane, calls in self.later.items() if calls[made[lane] :]}
+
+    def room(self) -> tuple[Trace, ...]:
+        """For what a picture of the race keeps a place, so that it need not be laid out anew; () where none is moved by hand."""
+        return self.rehearsal().traces if not self.done or self.done[-1].by_hand else ()
+
+    def race_began(self) -> int:
+        """How many effects there were before the calls that run now began, or before the race that is shown."""
+        begun = {done.call: number for number, done in enumerate(self.done) if done.begins}
+        first = min([self._race(), *(begun.get(number, 0) for number in self.running())])
+        return self.done[first].effects_before if self.done else len(self.machine.engine.micro)
 
     # ---- how each thing is done
 

@@ -23,6 +23,7 @@ from .common import Common
 from .fails import Fails
 from .form import CallForm
 from .keep import Keep
+from .keys import with_key
 from .presets import Preset, Presets, places
 from .run import Run
 from .schedule import Schedule
@@ -59,13 +60,14 @@ class Sandbox(Still):
         **options: Any,
     ) -> None:
         named = Topology.named(topology) if isinstance(topology, str) else topology
-        self._later = later or {}
         self.run = Run(Setup(named, kernel, tuple(processes), tuple(without)), start)
+        self.run.later = later or {}
         self.listeners: list[Callable[[Any], None]] = []
         self.guard = Guard(lambda: self._say("A click came while a run was under way; it was ignored.", "wrong"))
         self._make_controls()
         seen = {"atlas": Atlas(BIND if start is None else ()), "hide": OUT_OF_SIGHT}
         self.stage = Stage(self.run.shown(), **{**seen, "keep": always_shown(self.run.machine), **options})
+        self.stage.show(self.run.shown(), 0, self.run.room())
         self._keep = "keep" not in options
         super().__init__([style(), *self._arranged(by_hand=start is not None)])
         self.add_class("vfiosim-lab")
@@ -123,7 +125,7 @@ class Sandbox(Still):
         self.next_calls = row("")
         self._begins = {
             lane: self._button(f"{lane}: next call", partial(self._next_call, lane), "begin it; nothing happens yet")
-            for lane, calls in self._later.items()
+            for lane, calls in self.run.later.items()
             if calls
         }
         self.world = World(self.run.setup, self.guard, self._boot)
@@ -135,8 +137,8 @@ class Sandbox(Still):
         return made
 
     def _way_back(self, more: widgets.Widget) -> widgets.Box:
-        self.undo = button("Undo", "take the last call or step back", guard=self.guard)
-        self.redo = button("Redo", "do again what was taken back", guard=self.guard)
+        self.undo = with_key(button("Undo", "take the last call or step back", guard=self.guard), "u")
+        self.redo = with_key(button("Redo", "do again what was taken back", guard=self.guard), "r")
         self.reset = button("Reset", "the machine as it was at first", guard=self.guard)
         self.undo.quick = self.redo.quick = True
         self.undo.on_click(lambda _: self._press(self._undo))
@@ -265,7 +267,7 @@ class Sandbox(Still):
             self.stage.keep(always_shown(self.run.machine))
         if len(self.run.done) == self.run.given and self.run.start is None:
             self.stage.forget(places(self.run.setup.topology.name))
-        self.stage.show(trace, -1 if hand or told is None else opening(trace), self.run.rehearsal())
+        self.stage.show(trace, -1 if hand or told is None else opening(trace), self.run.room())
         for listener in self.listeners:
             listener(self)
 
@@ -311,15 +313,10 @@ class Sandbox(Still):
 
     def _next_call(self, lane: str) -> Called:
         """The next call of a thread whose program is known."""
-        return self._later[lane][self._made(lane)]
-
-    def _made(self, lane: str) -> int:
-        return sum(isinstance(done.action, Called) and done.action.lane == lane for done in self.run.done)
+        return self.run.to_come()[lane][0]
 
     def _offer_next(self) -> None:
-        busy = self._lanes()
-        left = {lane for lane, calls in self._later.items() if lane not in busy and self._made(lane) < len(calls)}
-        ready = [begin for lane, begin in self._begins.items() if lane in left]
+        ready = [self._begins[lane] for lane in self.run.to_come() if lane not in self._lanes()]
         if list(self.next_calls.children) != ready:
             self.next_calls.children = ready
 

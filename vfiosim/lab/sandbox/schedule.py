@@ -1,88 +1,147 @@
-"""You are the scheduler: a row for each running call, with what it does next or waits for, and buttons that move it."""
+"""You are the scheduler: a panel for each running call with its code and buttons that move it, and between them what they share."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from html import escape
 
+from ...explore.touches import Touch, Variable, contradicting, name_of, touches, variables
+from ...machine import Call
 from ...machine.events import Moved
 from .. import controls as widgets
 from ..press import Guard
 from ..style import button, row, text
-from .acquired import about_to, next_line
+from .board import code_html, ended_html, next_html, shared_html
+from .keys import SAID, key_of, listeners, with_key
+from .rehearsal import Rehearsal
 from .run import Run
+from .standing import standing
 
 HOW = {
     "1 effect": ("effect", "one indivisible step, then the others may go on"),
     "1 step": ("step", "up to the next sentence"),
+    "to shared": ("touch", "until it is about to touch something shared, ends, or must wait"),
     "to the end": ("end", "until it ends, or must wait"),
 }
+KEYS = {"effect": "", "touch": "shift ", "end": "alt "}  # what is held down beside the thread's own key
 
 
 class Row:
     """One running call. Its widgets stay the same while it runs, so that a button keeps the keyboard's focus."""
 
-    def __init__(self, number: int, guard: Guard, move: Callable[[Moved], None]) -> None:
-        self.number = number
-        self.name = text("vfiosim-lane")
-        self.next = text("vfiosim-next")
+    def __init__(self, number: int, lane: str, key: str, guard: Guard, move: Callable[[str], None]) -> None:
+        self.number, self.lane = number, lane
+        self.name, self.next, self.code = text("vfiosim-lane"), text("vfiosim-next"), text("vfiosim-listing")
         self.buttons = {name: button(name, tip, guard=guard) for name, (_, tip) in HOW.items()}
-        for name, (how, _) in HOW.items():
+        for name, (how, tip) in HOW.items():
             made = self.buttons[name]
             made.quick = True
-            made.on_click(lambda _, how=how: move(Moved(number, how)))
-        self.box = row("", self.name, *self.buttons.values(), self.next)
+            made.on_click(lambda _, how=how: move(how))
+            made.tooltip = f"{lane}: {name}, {tip}"
+            if how in KEYS and key:
+                with_key(made, KEYS[how].strip() + key)
+                made.tooltip += f" (key {KEYS[how]}{key})"
+        self.box = row("", self.name, *self.buttons.values(), self.next, self.code)
+        self.box.add_class("vfiosim-thread")
 
-    def look_again(self, run: Run) -> None:
-        """Say what it does next; the buttons of a call that waits can do nothing."""
+    def look_again(self, run: Run, rehearsal: Rehearsal) -> None:
+        """Show its code, and say what it does next."""
         call = run.machine.calls[self.number]
-        self.name.value = f"<b>{escape(call.thread.label[:60])}</b> <code>{escape(call.shown[:120])}</code>"
-        if call.state == "blocked":
-            said = f'<span class="wrong">‖ {escape(call.waits_for)}</span>'
-        else:
-            where, line = next_line(call.thread)
-            said = f"next: <b>{escape(about_to(run.machine.engine, call.thread))}</b>"
-            said += f' <span class="vfiosim-where">{escape(where)} <code>{escape(line[:90])}</code></span>'
-        self.next.value = said
-        for name, made in self.buttons.items():
-            made.tooltip = f"{call.thread.label}: {name}, {HOW[name][1]}"
+        where = standing(call, rehearsal)
+        self.name.value = f"<b>{escape(self.lane[:60])}</b> <code>{escape(call.shown[:120])}</code>"
+        self.next.value, self.code.value = next_html(where), code_html(where)
 
 
 class Schedule(widgets.VBox):
-    """All running calls of a machine."""
+    """All running calls of a machine, and what they share."""
 
     def __init__(self, guard: Guard, move: Callable[[Moved], None]) -> None:
         self.rows: dict[int, Row] = {}
         self._guard, self._move = guard, move
-        self.ended = text("vfiosim-ended")
-        self._title = text("vfiosim-title", "You are the scheduler")
+        self._gone: dict[
+            str, widgets.HTML
+        ] = {}  # by thread, what stands in the place of its panel while it is in no call
+        self._cells: tuple[str, ...] = ()
+        self.shared = text("vfiosim-shared")
+        self.board, self._shown = widgets.Box([]), [*listeners()]
+        self.board.add_class("vfiosim-board")
         super().__init__([])
         self.add_class("vfiosim-schedule")
+
+    @property
+    def ended(self) -> str:
+        """The threads that are in no call, and how their calls have ended, as HTML."""
+        running = {each.lane for each in self.rows.values()}
+        return "".join(str(said.value) for lane, said in self._gone.items() if lane not in running)
 
     def look_again(self, run: Run) -> None:
         """The machine has moved."""
         running = run.running()
-        self.rows = {number: self.rows.get(number) or Row(number, self._guard, self._move) for number in running}
+        if not running and not _racing(run):
+            self.rows, self._gone = {}, {}
+            self.children: list[widgets.Widget] = []
+            return
+        rehearsal = run.rehearsal()
+        self._cells = tuple(map(name_of, rehearsal.places))
+        self.rows = {number: self.rows.get(number) or self._row(run, number) for number in running}
         for each in self.rows.values():
-            each.look_again(run)
-        self.ended.value = "".join(f"<div>{line}</div>" for line in _ended(run)) if running or _racing(run) else ""
-        shown = [self._title, *(each.box for each in self.rows.values()), self.ended]
-        children = shown if self.rows or self.ended.value else []
-        if [*self.children] != children:  # type: ignore[has-type]
-            self.children = children
+            each.look_again(run, rehearsal)
+        ended = _ended(run)
+        here = {*ended, *(each.lane for each in self.rows.values())}
+        lanes = dict.fromkeys(lane for lane in map(lane_of, run.machine.calls) if lane in here)
+        self._gone = {lane: self._gone.get(lane) or text("vfiosim-ended") for lane in lanes}
+        for lane, gone in self._gone.items():
+            gone.value = ended_html(lane, ended.get(lane, ()))
+        self.shared.value = shared_html(_shared(run, rehearsal), [*lanes]) + f"<p>{SAID if self._shown else ''}</p>"
+        self._arrange({each.lane: each.box for each in self.rows.values()})
+
+    def _row(self, run: Run, number: int) -> Row:
+        lane = lane_of(run.machine.calls[number])
+        taken = [key_of(each.lane) for each in self.rows.values() if each.lane != lane]
+        key = key_of(lane) if key_of(lane) not in taken else ""
+        return Row(number, lane, key, self._guard, lambda how: self._go_on(number, how))
+
+    def _go_on(self, number: int, how: str) -> None:
+        self._move(Moved(number, how, cells=self._cells if how == "touch" else ()))
+
+    def _arrange(self, panels: dict[str, widgets.Box]) -> None:
+        """The first thread, what is shared, the others; who is in no call keeps its place."""
+        first, *others = [panels.get(lane, gone) for lane, gone in self._gone.items()]
+        board = [first, self.shared, *others]
+        if [*self.board.children] != board:
+            self.board.children = board
+        if not self.children:
+            self.children = [self.board, *self._shown]
+
+
+def _shared(run: Run, rehearsal: Rehearsal) -> list[Variable]:
+    machine = run.machine
+    harmed = contradicting(machine.engine, rehearsal.places, machine.check())
+    return variables(machine.engine, rehearsal.places, done_by_hand(run), rehearsal.alone, harmed)
+
+
+def done_by_hand(run: Run) -> list[Touch]:
+    """What the threads of a race have touched since it began."""
+    return touches(run.machine.engine, run.race_began())
 
 
 def _racing(run: Run) -> bool:
     return bool(run.done) and isinstance(run.done[-1].action, Moved)
 
 
-def _ended(run: Run) -> list[str]:
-    """The calls that were moved by hand and have ended, with their results."""
-    lines = {}
+def _ended(run: Run) -> dict[str, list[str]]:
+    """By thread, the calls that were moved by hand and have ended, with their results."""
+    lines: dict[str, dict[int, str]] = {}
     for done in run.done:
-        if done.call >= 0 and (isinstance(done.action, Moved) or getattr(done.action, "by_hand", False)):
+        if done.call >= 0 and done.by_hand:
             call = run.machine.calls[done.call]
             if call.thread.ended:
                 sign = "✕" if done.told.refused else "✓"
-                lines[done.call] = f"{sign} {escape(done.told.call[:160])} → <b>{escape(done.told.result)}</b>"
-    return list(lines.values())
+                said = f"{sign} {escape(call.shown[:160])} → <b>{escape(done.told.result)}</b>"
+                lines.setdefault(lane_of(call), {})[done.call] = said
+    return {lane: [*some.values()] for lane, some in lines.items()}
+
+
+def lane_of(call: Call) -> str:
+    """The name of the thread that makes a call."""
+    return call.thread.prefix or call.thread.label

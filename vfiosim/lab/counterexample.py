@@ -1,0 +1,110 @@
+"""A way into harm to look at: a lane for each thread in whole words, what they share at its end, and the picture of each step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from html import escape
+from typing import Any
+
+from ..explore import Witness
+from ..explore.accesses import Place
+from ..explore.result import counted
+from ..explore.touches import contested, contradicting, short_names, touches, variables
+from ..explore.turns import Turn, turns
+from ..trace import Trace
+from . import controls as widgets
+from .sandbox.board import shared_html
+from .sandbox.keys import listeners, with_key
+from .stage import Stage
+from .style import button, row, text
+
+MOST = 5  # touches of one turn that are told
+
+
+class Counterexample(widgets.VBox):
+    """Shows a schedule at its end, where the harm is; options are those of the player."""
+
+    def __init__(self, witness: Witness, **options: Any) -> None:
+        self.witness = witness
+        several = {"views": ("graph",)} if len({*witness.schedule}) > 1 else {}
+        self.stage = Stage(witness.trace, step=-1, **{**several, **options})
+        self.stage.on_step(self._tell)
+        self.start = with_key(button("From the start", "before the first step (key Home)"), "home")
+        self.harm = with_key(button("To the harm", "the last step (key End)"), "end")
+        self.start.on_click(lambda _: self.stage.go_to(0))
+        self.harm.on_click(lambda _: self.stage.to_end())
+        self.switches = text("vfiosim-does")
+        self.turns, self.shared = text("vfiosim-lanes"), text("vfiosim-shared")
+        self._beside = widgets.Box([self.turns, self.shared])
+        self._beside.add_class("vfiosim-board")
+        super().__init__([])
+        self.add_class("vfiosim-way-in")
+        self._tell()
+        self.children = [row("", self.start, self.harm, self.switches), self._beside, self.stage, *listeners()]
+
+    @property
+    def trace(self) -> Trace:
+        """The steps that are shown."""
+        return self.stage.trace
+
+    def show(self, witness: Witness) -> None:
+        """Show this one instead, at its end."""
+        self.witness = witness
+        self.stage.show(witness.trace, -1)
+        self._tell()
+
+    def _tell(self) -> None:
+        """The lanes, with the turn that the picture is in."""
+        made = turns(self.witness)
+        lanes = list(dict.fromkeys(turn.lane for turn in made))
+        several = len(lanes) > 1
+        widgets.unfold(self._beside, several)
+        switches = counted(self.witness.switches, "switch", "switches")
+        self.switches.value = f"{switches} from one thread to another." if several else ""
+        self.turns.value = turns_html(made, lanes, self.witness.what, self.stage.step) if several else ""
+        self.shared.value = _ends_with(self.witness, lanes) if several else ""
+
+    def still(self) -> str:
+        """The lanes and the picture, as a page without widgets shows them."""
+        return f"{self.turns.value}{self.shared.value}{self.stage.still()}"
+
+
+def _ends_with(witness: Witness, lanes: list[str]) -> str:
+    """What the threads share at the end, and what each has seen there."""
+    engine = witness.machine.engine
+    done = touches(engine, len(engine.micro) - len(witness))
+    places = contested(done)
+    return shared_html(variables(engine, places, done, {}, contradicting(engine, places, [witness.what])), lanes)
+
+
+def turns_html(made: list[Turn], lanes: list[str], what: str, step: int) -> str:
+    """A table with a column for each thread and a row for each turn; the one of this step of the trace is marked."""
+    heads = "".join(f'<th scope="col">{escape(lane)}</th>' for lane in lanes)
+    now = next((turn for turn in made if step <= turn.step), made[-1]) if step else None
+    names = short_names(one.place for turn in made for one in turn.touches)
+    rows = "".join(_row(turn, lanes, names, turn is now) for turn in made)
+    harm = f'<tr class="harm"><td colspan="{len(lanes)}">✕ {escape(what, quote=False)}</td></tr>' if what else ""
+    return f"<table><thead><tr>{heads}</tr></thead><tbody>{rows}{harm}</tbody></table>"
+
+
+def _row(turn: Turn, lanes: list[str], names: Mapping[Place, str], now: bool) -> str:
+    cells = "".join(_cell(turn, lane, names) for lane in lanes)
+    current = ' class="now" aria-current="step"' if now else ""
+    return f"<tr{current}>{cells}</tr>"
+
+
+def _cell(turn: Turn, lane: str, names: Mapping[Place, str]) -> str:
+    """What a thread did in this turn; of another one only what it holds and waits for."""
+    stands = "".join(f'<li class="stands">{escape(said)}</li>' for said in turn.stands.get(lane, ()))
+    if lane != turn.lane:
+        return f"<td><ul>{stands}</ul></td>"
+    told = [
+        f'<span title="{escape(one.name)}">{one.verb[0]} <code>{escape(names[one.place])}</code></span>'
+        + (f": <b>{escape(one.value)}</b>" if one.value else "")
+        for one in turn.touches
+    ]
+    more = [f"… {len(told) - MOST} more"] if len(told) > MOST else []
+    lines = "".join(f"<li>{line}</li>" for line in [*more, *told[-MOST:]])
+    effects = "".join(f"<li>{escape(one)}</li>" for one in turn.texts)
+    asked = f"<details><summary>{counted(turn.effects, 'effect', 'effects')}</summary><ol>{effects}</ol></details>"
+    return f'<td class="turn">{asked}<ul>{lines}{stands}</ul></td>'

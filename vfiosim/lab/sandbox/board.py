@@ -1,0 +1,116 @@
+"""What a scheduler looks at, as HTML: the code of each thread, and between them what they share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+from ...explore.missing import BROKEN, KEPT, Point
+from ...explore.touches import Seen, Variable
+from .standing import NEAR, CodeLine, Standing
+
+MOST = 4  # shared variables that are told in any case
+WIDE = 40  # letters of a line of code that are surely seen
+SIGNS = {KEPT: ("✓", "good"), BROKEN: ("✕", "refused")}
+
+
+def next_html(where: Standing) -> str:
+    """What a call does next or waits for, and where."""
+    if where.waits:
+        said = f'<span class="wrong">‖ {escape(where.waits)}</span>'
+    else:
+        said = f"next: <b>{escape(where.next)}</b>"
+    place = where.place
+    mirrored = f"<code>{escape(place.kernel_function)}</code> {escape(place.kernel_file)}, {escape(place.kernel_tag)}"
+    told = f"{mirrored} · " if place.kernel_function else ""
+    path = "".join(f"{escape(name)} › " for name in where.callers[-3:])
+    title = f"called by {path}{place.function}" if path else ""
+    return f'<div class="says">{said}</div><div class="vfiosim-where" title="{title}">{told}{escape(place.where)}</div>'
+
+
+def code_html(where: Standing) -> str:
+    """The code of a thread; the line that runs next is marked, and so is each that touches something shared."""
+    cut = '<span class="line distant"><i></i><span>…</span></span>' if where.cut else ""
+    at = where.place.line
+    lines = "".join(_line(line, line.number - at in NEAR) for line in where.code)
+    return f'<pre class="code" aria-label="code of {escape(where.lane)}">{cut}{lines}</pre>'
+
+
+def _line(line: CodeLine, near: bool) -> str:
+    kind = "line" + (" here" if line.here else "") + ("" if near else " distant")
+    sign = "▶" if line.here else "●" if line.shares else ""
+    told = f"touches {', '.join(line.shares)}" if line.shares else line.text.strip() if len(line.text) > WIDE else ""
+    told = f' title="{escape(told)}"' if told else ""
+    kind += " shares" if line.shares else ""
+    current = ' aria-current="true"' if line.here else ""
+    return f'<span class="{kind}"{told}{current}><i>{sign}</i><span>{escape(line.text) or " "}</span></span>'
+
+
+def shared_html(variables: Sequence[Variable], lanes: Sequence[str]) -> str:
+    """A table: what is shared, its value now, and what each thread has seen or done there. What contradicts is marked.
+
+    What no contradiction is about is folded away where there is much of it.
+    """
+    if not variables:
+        return "<p>These threads share nothing that one of them changes.</p>"
+    first = [*variables[:MOST], *(one for one in variables[MOST:] if one.harmed or _stale(one))]
+    rest = [one for one in variables if one not in first]
+    more = f"<details><summary>{len(rest)} more</summary>{_table(rest, lanes)}</details>" if rest else ""
+    return _table(first, lanes) + more
+
+
+def _table(variables: Sequence[Variable], lanes: Sequence[str]) -> str:
+    heads = "".join(f'<th scope="col">{escape(lane)}</th>' for lane in lanes)
+    rows = "".join(_row(one, lanes) for one in variables)
+    head = f'<thead><tr><th scope="col">shared</th><th scope="col">now</th>{heads}</tr></thead>'
+    return f'<table class="shared">{head}<tbody>{rows}</tbody></table>'
+
+
+def _stale(one: Variable) -> bool:
+    return any(seen.stale for seen in one.seen.values())
+
+
+def _row(one: Variable, lanes: Sequence[str]) -> str:
+    oid, cell = one.place
+    name = f'<code title="{escape(one.name)}">{escape(cell or oid).replace("_", "_<wbr>")}</code>'
+    name += f"<small>{escape(oid)}</small>" if cell else ""
+    kind = "harmed" if one.harmed else "stale" if _stale(one) else ""
+    cells = "".join(f"<td{_kind(one.seen.get(lane))}>{_seen(one, lane)}</td>" for lane in lanes)
+    now = f"<b>{escape(one.now)}</b>" + (" <em>✕ wrong</em>" if one.harmed else "")
+    return f'<tr class="{kind}"><th scope="row">{name}</th><td class="now">{now}</td>{cells}</tr>'
+
+
+def _kind(seen: Seen | None) -> str:
+    return ' class="stale"' if seen is not None and seen.stale else ""
+
+
+def _seen(one: Variable, lane: str) -> str:
+    """What a thread has done last with a variable, and what it will do."""
+    seen, ahead = one.seen.get(lane), [_short(verb) for verb in one.ahead.get(lane, ())]
+    parts = []
+    if seen is not None:
+        told = " <em>≠ now</em>" if seen.stale else ""
+        parts.append(f"{escape(_short(seen.verb[1]))} <b>{escape(seen.value)}</b>{told}")
+    if ahead:
+        parts.append(f"<i>{escape(', '.join(ahead[:1] if one.rank == 3 else ahead))} later</i>")
+    return "<br>".join(parts) or "–"
+
+
+def _short(verb: str) -> str:
+    return verb.removesuffix(" a reference at")
+
+
+def ended_html(lane: str, calls: Sequence[str]) -> str:
+    """The place of a thread that is in no call: how its calls have ended."""
+    lines = "".join(f"<p>{call}</p>" for call in calls)
+    return f"<p><b>{escape(lane)}</b> {'has ended' if calls else 'is in no call'}.</p>{lines}"
+
+
+def points_html(points: Sequence[Point], between: str) -> str:
+    """What has to be so for the harm to happen, and how much of it is."""
+    items = ""
+    for point in points:
+        sign, kind = SIGNS.get(point.state, ("○", "open"))
+        items += f'<li class="{kind}"><b>{sign}</b> {escape(point.sentence, quote=False)}</li>'
+    head = f"<p><b>One way there.</b> {escape(between, quote=False)}</p>" if between else ""
+    return f'{head}<ul class="vfiosim-points">{items}</ul>' if items else head

@@ -1,0 +1,44 @@
+"""The keys of a scheduler: the letter of a thread is one effect of it, with Shift up to something shared, with Alt to its end."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from ...assets import asset
+from .. import controls as widgets
+
+TAKEN = ("u", "r")  # undo, redo
+SAID = "Keys: a thread's letter is 1 effect of it, with Shift to shared, with Alt to the end; u Undo, r Redo."
+
+
+def listeners() -> list[widgets.Widget]:
+    """What listens to the keys; nothing where the package anywidget is missing."""
+    try:
+        return [_kind()()]
+    except ImportError:
+        return []
+
+
+@cache
+def _kind() -> type[Any]:
+    import anywidget
+
+    class Keys(anywidget.AnyWidget):
+        """It draws nothing."""
+
+        _esm = asset("schedule/keys.js").read_text("utf-8")
+
+    return Keys
+
+
+def key_of(lane: str) -> str:
+    """The key of a thread: the first letter of its name in small, "" where another button has it."""
+    letter = lane[:1].lower()
+    return letter if letter.isascii() and letter.isalnum() and letter not in TAKEN else ""
+
+
+def with_key(made: widgets.Button, key: str) -> widgets.Button:
+    """The button that this key presses, with or without what is held down beside it: "u", "shifta"."""
+    made.add_class(f"vfiosim-key-{key}")
+    return made
