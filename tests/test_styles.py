@@ -8,7 +8,7 @@ import pytest
 
 from vfiosim.assets import asset
 
-SHEETS = ("player.css", "lab.css", "questions.css")
+SHEETS = ("player.css", "lab.css", "questions.css", "schedule.css")
 
 
 def rules(name: str) -> str:

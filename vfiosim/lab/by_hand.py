@@ -64,6 +64,8 @@ def missing_html(way: Way, sandbox: Sandbox) -> str:
     run = sandbox.run
     going = {lane_of(run.machine.calls[number]) for number in run.running()} | {*run.to_come()}
     done = done_by_hand(run)
+    if not way.orders:
+        return "<p>No order of shared accesses tells it here; the machine says when it is reached.</p>"
     return points_html(way.points(done, {touch.lane for touch in way.touches} - going), way.between())
 
 

@@ -16,7 +16,7 @@ from . import ends
 from . import misconceptions as M
 from .races_check import CHECK, interrupted
 from .races_questions import (
-    GROUP_VIEW,
+    BOARD_VIEW,
     QUESTIONS,
     R1,
     R5,
@@ -52,7 +52,7 @@ def predict(name: str) -> Prediction:
 
 def lab() -> Races:
     """The race lab with the first puzzle: take the lock out, predict, explore."""
-    return Races("R1", only=GROUP_VIEW)
+    return Races("R1", only=BOARD_VIEW)
 
 
 def quiz() -> Quiz:
@@ -92,7 +92,8 @@ def _somebody_was_seen(machine: Machine) -> bool:
 
 BREAK_IT = HandTask(
     "The lock is taken out. You are the scheduler: let <b>A</b> (it opens the group) and <b>B</b> (it binds a device) go on in "
-    "such an order that both get the group. <b>1 step</b> stops before the next sentence, <b>1 effect</b> after one access.",
+    "such an order that both get the group. <b>1 effect</b> stops after one access, <b>1 step</b> before the next sentence, <b>to "
+    "shared</b> before the next access to what both touch.",
     "R1",
     R1.without,
     looks_and_tells,
@@ -113,7 +114,7 @@ BREAK_IT = HandTask(
             ),
         ),
     ),
-    view=GROUP_VIEW,
+    view=BOARD_VIEW,
     name="10 task: be the scheduler",
 )
 

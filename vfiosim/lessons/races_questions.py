@@ -26,6 +26,7 @@ GROUP_VIEW = (
     "vfio_device_file",
     "vfio_device vfio0",
 )
+BOARD_VIEW = GROUP_VIEW[1:]  # beside the code of the threads, or their turns
 VM_VIEW = ("thread *", "fds", "file vfio0#*", "file kvm-v*", "vfio_device_file", "vfio_device vfio0", "kvm", "kvm_vfio")
 
 

@@ -43,7 +43,13 @@ def _line(line: CodeLine, near: bool) -> str:
     told = f' title="{escape(told)}"' if told else ""
     kind += " shares" if line.shares else ""
     current = ' aria-current="true"' if line.here else ""
-    return f'<span class="{kind}"{told}{current}><i>{sign}</i><span>{escape(line.text) or " "}</span></span>'
+    return f'<span class="{kind}"{told}{current}><i>{sign}</i><span>{escape(_narrow(line.text)) or " "}</span></span>'
+
+
+def _narrow(line: str) -> str:
+    """The same, indented by half: columns beside each other are narrow."""
+    text = line.lstrip(" ")
+    return " " * ((len(line) - len(text)) // 2) + text
 
 
 def shared_html(variables: Sequence[Variable], lanes: Sequence[str]) -> str:

@@ -317,7 +317,7 @@ class Run:
         engine, thread = self.machine.engine, call.thread
         if not thread.ended:
             waits = call.waits_for
-            said = waits or "(move it on; you are the scheduler)"
+            said = waits or "(you are the scheduler)"
             return Told(shown, "waits" if waits else "under way", said, waits=bool(waits))
         if call.error is not None:
             told = Told.of(shown, call.error)
