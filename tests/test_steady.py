@@ -78,7 +78,9 @@ def puzzle(name: str) -> Sandbox:
 @pytest.mark.parametrize("seed", some(3, every=3))
 @pytest.mark.parametrize("begin", [two_binds, lambda: puzzle("R1"), lambda: puzzle("R14")], ids=["binds", "R1", "R14"])
 def test_while_a_race_is_scheduled_by_hand_nothing_in_its_picture_moves(begin, seed):
-    sandbox, choose, before, presses = begin(), Random(seed), Places(), 0
+    sandbox, choose, presses = begin(), Random(seed), 0
+    before = places(sandbox.stage)  # before the first press
+    assert before
     while sandbox.schedule.rows:
         choose.choice(list(sandbox.schedule.rows.values())).buttons["1 step"].click()
         after = places(sandbox.stage)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..kernel.task import ALL_CAPABILITIES
@@ -185,13 +186,9 @@ class Moved(Event, words="call {call} moved: {how}"):
         call = machine.calls[self.call]
         if call.thread.ended:
             raise ValueError(f"{call} has ended already")
+        go_on = {"end": call.run, "effect": call.step}.get(self.how, partial(self._go_on, call))
         for _ in range(self.times):
-            if self.how == "end":
-                call.run()
-            elif self.how == "effect":
-                call.step()
-            else:
-                self._go_on(call)
+            go_on()
         return call
 
     def _go_on(self, call: Call) -> None:
