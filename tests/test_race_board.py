@@ -431,6 +431,7 @@ def panel(root: Locator, number: int) -> Locator:
 def test_a_race_is_broken_with_keys_alone_and_jupyterlab_takes_none_of_them(desk: Desk) -> None:
     root = desk.widget(BEGIN)
     expect(root.locator(".vfiosim-player svg.vfiosim-graph")).to_be_visible()
+    expect(root).to_have_attribute("data-lm-suppress-shortcuts", "true")  # the keys are listened to
     cells = desk.page.locator(".jp-Notebook .jp-Cell").count()
     panel(root, 0).get_by_role("button", name="1 effect").focus()
     keyboard, first, second = desk.page.keyboard, panel(root, 0), panel(root, 1)

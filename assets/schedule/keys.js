@@ -24,11 +24,12 @@ function render({ el }) {
   requestAnimationFrame(() => {
     root = el.closest(".vfiosim-lab");
     if (!root) return;
-    root.setAttribute(KEEPS_KEYS, "true");
     root.tabIndex = -1;
     root.addEventListener("keydown", listen);
     root.addEventListener("focusin", keep);
     root.addEventListener("pointerdown", keep);
+    keep();
+    root.setAttribute(KEEPS_KEYS, "true"); // from now on
   });
   return () => {
     root?.removeEventListener("keydown", listen);
