@@ -17,11 +17,11 @@ from .press import Guard
 from .session import PROGRAM, Outcome, Session
 from .stage import Stage, opening
 from .still import ONLY_LIVE, Still, note
-from .style import beside, button, row, style, text, told, words
+from .style import above, button, row, style, text, told, words
 from .table import Line, Table
 
 ROWS = ("open", "descriptor", "bind", "kvm", "why")
-FEW = 2  # rows of controls that leave room for the picture below them
+FEW = 2  # rows of controls; where there are more, the picture below them is less high
 
 
 class Bench(Still):
@@ -59,8 +59,10 @@ class Bench(Still):
         back = self._way_back()
         legend = told(*self.buttons.values(), self.undo, self.reset, self.copy)
         controls = [self.table, *rows, back, self.result, *why, legend, self.code]
-        super().__init__([style(), beside(controls, [self.stage], few=len(rows) <= FEW and "kvm" not in show)])
+        super().__init__([style(), above(controls, [self.stage])])
         self.add_class("vfiosim-lab")
+        if len(rows) > FEW:
+            self.add_class("vfiosim-many")
         self._refresh({})
         self._say("Ready. The picture shows how things stand now.")
 

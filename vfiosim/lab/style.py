@@ -45,16 +45,13 @@ def row(title: str, *controls: widgets.Widget) -> widgets.Box:
     return made
 
 
-def beside(controls: Sequence[widgets.Widget], shown: Sequence[widgets.Widget], few: bool = False) -> widgets.Box:
-    """Controls, and beside them what they bring about, so that both are on one screen; below them where it is narrow.
-
-    `few` controls are a row above it, so that a picture has the whole width.
-    """
+def above(controls: Sequence[widgets.Widget], shown: Sequence[widgets.Widget]) -> widgets.Box:
+    """Controls in slim rows, and below them what they bring about, so that a picture has the whole width."""
     parts = widgets.VBox(controls), widgets.VBox(shown)
     for part, name in zip(parts, ("vfiosim-controls", "vfiosim-shown"), strict=True):
         part.add_class(name)
     made = widgets.Box(parts)
-    made.add_class("vfiosim-above" if few else "vfiosim-beside")
+    made.add_class("vfiosim-above")
     return made
 
 

@@ -11,7 +11,7 @@ from ..trace import MicroStep, ObjectState, Ref, State, Trace
 from ..trace.plain import Plain, shown
 from ..trace.state import pointers
 from ..trace.steps import take
-from .running import Running
+from .running import MOST, Running
 
 
 class Box(NamedTuple):
@@ -77,7 +77,12 @@ class Story:
     def _reserve(self, room: Story) -> None:
         """Keep a place for all that occurs in another story, in its order."""
         self.things = {**room.things, **self.things}
-        kept = {fact: texts for fact, texts in room.texts.items() if not _begins_a_program(fact)}
+        several = room.callers()
+        kept = {
+            fact: texts
+            for fact, texts in room.texts.items()
+            if not _begins_a_program(fact) and not (isinstance(fact, Line) and fact.oid in several)
+        }
         self.texts = {fact: [*kept.get(fact, []), *self.texts.get(fact, [])] for fact in {**kept, **self.texts}}
         for fact, texts in room.lasting.items():
             self.lasting.setdefault(fact, set()).update(texts)
@@ -174,6 +179,14 @@ class Story:
         """The files that are there at first, and go."""
         first = {fact for fact in self.changes[0] if isinstance(fact, Box) and fact.oid.startswith("file ")}
         return {fact.oid for fact in first if "" in self.lasting[fact]}
+
+    def callers(self) -> set[str]:
+        """The calls that have arguments of several kinds: what they are given is kept no room for."""
+        given: dict[str, int] = {}
+        for fact in self.texts:
+            if isinstance(fact, Line) and fact.oid.startswith("thread "):
+                given[fact.oid] = given.get(fact.oid, 0) + 1
+        return {oid for oid, number in given.items() if number > MOST + 4}
 
     def moves(self, fact: Fact) -> bool:
         """Is it different after one step from what it is after another?"""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TypeAlias
 
@@ -55,7 +55,16 @@ def lay_out(graph: Graph, atlas: Atlas | None = None) -> Layout | None:
     if not graph.nodes:
         return None
     spots = tight(graph) if atlas is None else atlas.place(graph)
-    return _led(graph.nodes, graph.edges, tuple(spots.items()), ask)
+    led = _led(graph.nodes, graph.edges, tuple(spots.items()), ask)
+    return replace(led, height=_lowest(graph, led) + MARGIN)
+
+
+def _lowest(graph: Graph, layout: Layout) -> float:
+    """The lower edge of all that is ever to be seen; what only has a place kept may be below it."""
+    seen = {key for change in graph.changes for key, text in change.items() if text}
+    boxes = [spot.bottom for key, spot in layout.nodes.items() if key in seen]
+    lines = [y for key, curve in layout.edges.items() if key in seen for _, y in curve]
+    return max([*boxes, *lines], default=layout.height - MARGIN)
 
 
 @lru_cache(maxsize=64)

@@ -17,7 +17,7 @@ from ..nodes import OUT_OF_SIGHT, always_shown
 from ..press import Guard
 from ..stage import Stage, opening
 from ..still import ONLY_LIVE, Still, note
-from ..style import beside, button, row, style, text, told, words
+from ..style import above, button, row, style, text, told, words
 from ..table import Table
 from .common import Common
 from .fails import Fails
@@ -94,7 +94,7 @@ class Sandbox(Still):
         asked = [Alive(self), told(*(each for each in own if isinstance(each, widgets.Button)))]
         if by_hand:
             return [*running, *said, top, *parts, self.stage, *calls, *asked]
-        return [top, *parts, beside([*calls, *said], [*running, self.stage], few=True), *asked]
+        return [top, *parts, above([*calls, *said], [*running, self.stage]), *asked]
 
     # ---- the controls
 
