@@ -229,7 +229,23 @@ def test_every_kind_of_text_stays_text() -> None:
     assert "<script" not in svg
     [shown] = [name for name, mark in arrows(svg_at(house.trace, 1)).items() if mark == "new"]
     assert shown.startswith(f"person ann.{HOSTILE[:20]}")  # the name of the row, cut
-    assert "".join(node(svg, hostile.oid).itertext()).count(HOSTILE) == 2  # what a mouse is told, and the title
+    told = list(node(svg, hostile.oid).itertext())
+    assert told[0] == f"door {HOSTILE}"  # what a mouse is told
+    assert "".join(told[1:]).startswith(f"door {HOSTILE[:12]}")  # and the title, cut
+
+
+def test_no_text_makes_a_column_much_wider_for_all_pictures_of_a_notebook() -> None:
+    house = House()
+    long = Door(house.engine, "x" * 500)
+    house.engine.objects[long.oid] = long
+    house.run(hold(long.users, house.person, "y" * 500))
+    player = show(house.trace)
+    assert player.layout is not None
+    usual = show(bind()).layout
+    assert usual is not None
+    assert max(spot.width for spot in player.layout.nodes.values()) < 1.3 * max(
+        one.width for one in usual.nodes.values()
+    )
     assert show(house.trace).html().count("<script") == 1  # the player's own
 
 

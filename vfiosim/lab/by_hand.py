@@ -157,7 +157,8 @@ class ByHand(Still):
         """The task, its hints to unfold, and how things stand."""
         asked = note(f"<b>Your task.</b> {self.task.text}")
         told = self.verdict.value or note(f"<i>{ONLY_LIVE}</i>")
-        return f"{asked}{note(self.help.still())}{told}{self.sandbox.stage.still()}"
+        steps = self.sandbox.stage.still() if len(self.sandbox.stage.trace) else ""
+        return f"{asked}{note(self.help.still())}{told}{steps}"
 
     def in_words(self) -> str:
         """The task, and how things stand."""

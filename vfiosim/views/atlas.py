@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from .graph import Graph, Node, Row
+from .graph import WIDE, Graph, Node, Row, shorten
 
 FONT = 16.0  # height of the letters, in the units of the picture
 LETTER = 0.603 * FONT  # width of a letter of a fixed-width font
@@ -87,7 +87,8 @@ def titles(node: Node) -> list[tuple[str, str]]:
         kind, _, label = part.partition(" ")
         if kind in ("thread", "fds"):
             kind, label = ("call", f"of {label}") if kind == "thread" else (label, "descriptors")
-        lines.append((kind, label if label not in [known for _, known in lines] else ""))
+        label = label if label not in [known for _, known in lines] else ""
+        lines.append((kind, shorten(label, max(8, WIDE - len(kind)))))
     return lines
 
 

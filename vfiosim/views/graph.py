@@ -34,7 +34,11 @@ HIDDEN = frozenset(
 )
 ALIVE, FREED = "alive", "freed"
 NULL = "–"
-LONGEST, NAME = 64, 24  # letters of a text in the picture, and of the name of a row; the words beside it have the rest
+LONGEST, NAME, WIDE = (
+    64,
+    24,
+    25,
+)  # letters of a text, of the name of a row, and of both; the words beside it have the rest
 
 
 @dataclass(frozen=True)
@@ -241,6 +245,11 @@ def fits(oid: str, patterns: Collection[str]) -> bool:
 def shorten(text: str, longest: int = LONGEST) -> str:
     """The text, cut where it is too long for a picture."""
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
+def beside(name: str, text: str) -> str:
+    """The text of a row, cut where it is too long to stand beside the name: no row makes its column much wider."""
+    return shorten(text, max(8, WIDE - len(name)))
 
 
 def change_text(old: str, new: str) -> str:

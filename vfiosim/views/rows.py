@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 
 from .facts import Arrow, Box, Fact, Facts, Line, Story
-from .graph import ALIVE, FREED, NAME, NULL, Edge, Frame, Graph, Node, Row, shorten, widest
+from .graph import ALIVE, FREED, NAME, NULL, Edge, Frame, Graph, Node, Row, beside, shorten, widest
 from .looks import Look
 
 LAST = ("holds", "waits for", "check", "result")  # of the rows of a call
@@ -101,7 +102,7 @@ class Drawing:
                 if changes or place in cards or place in read:
                     card = cards.setdefault(place, _Card(*place, fact.sort))
                     card.sort = card.sort if card.sort == "pointer" else fact.sort
-                    card.texts |= dict.fromkeys(map(shorten, texts))
+                    card.texts |= dict.fromkeys(beside(_said(*place), text) for text in texts)
         return cards
 
     def _node(self, oid: str) -> Node:
@@ -188,6 +189,11 @@ class Drawing:
         return self._chosen.get(self._root(oid), "")
 
 
+def _said(oid: str, cell: str) -> str:
+    """The name that a row shows; the last check of a call speaks for itself."""
+    return "" if oid.startswith("thread ") and cell == "check" else cell
+
+
 class _Moments:
     """Follows the facts, and tells what is different for the keys.
 
@@ -204,12 +210,15 @@ class _Moments:
         self._now: Frame = {}
         self._shown: Frame = {}
         self._names = {node.key: node.oid for node in drawing.nodes}
+        drawn = {edge.row for edge in edges}
+        rows = [row for node in drawing.nodes for row in node.rows if row.key not in drawn]
+        self._cut = {row.key: partial(beside, _said(row.oid, row.cell)) for row in rows}
 
     def after(self, change: Facts) -> Frame:
         """What the keys show after a change that they did not show before."""
         for fact, text in change.items():
             self._take(fact, text)
-        shown = {key: shorten(text) for key, text in self._now.items() if text}
+        shown = {key: self._cut.get(key, shorten)(text) for key, text in self._now.items() if text}
         self._arrows(shown)
         self._rows(shown)
         keys = {**self._shown, **shown}
