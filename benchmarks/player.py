@@ -66,18 +66,21 @@ SETUP = f"""
 import sys
 sys.path.insert(0, {str(ROOT)!r})
 import ipywidgets, pygraphviz
-from dataclasses import replace
 from tests.players import busy
 from vfiosim.views import live
-from vfiosim.views.dot import dot
 view = live(busy()[-{LAST}:], only={ONLY!r})
 graph = view.player.graph
 
 def picture(step):
     shown = graph.frame(graph.at_step[step - 1] if step else 0)
-    nodes = tuple(node for node in graph.nodes if shown.get(node.key))
-    edges = tuple(edge for edge in graph.edges if shown.get(edge.key))
-    drawn = pygraphviz.AGraph(string=dot(replace(graph, nodes=nodes, edges=edges)))
+    drawn = pygraphviz.AGraph(directed=True)
+    for node in graph.nodes:
+        if shown.get(node.key):
+            rows = [row.cell + ": " + shown.get(row.key, "") for row in node.rows]
+            drawn.add_node(node.key, shape="box", label=chr(10).join([node.oid, *rows]))
+    for edge in graph.edges:
+        if shown.get(edge.key):
+            drawn.add_edge(edge.holder, edge.target, label=edge.reason)
     svg = drawn.draw(format="svg", prog="dot").decode()
     return svg[svg.index("<svg"):]
 
