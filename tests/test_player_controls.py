@@ -52,7 +52,7 @@ PAIRS = """([root, whole]) => {
     };
     const all = new Map();
     const learn = before => {
-        const pressed = 'button, input, select, summary, .node, .edge, .label, [role=slider], ol > *';
+        const pressed = 'button, input, select, summary, .node, .edge, [role=slider], ol > *';
         for (const part of root.querySelectorAll(pressed)) {
             const name = kind(part);
             if (!all.has(name) && find(name)) all.set(name, () => {

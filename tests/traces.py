@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 from tests.toys import House, lose_key, make_key
-from vfiosim import Machine, uapi
+from vfiosim import gallery
 from vfiosim.trace import Trace
 
 
@@ -21,8 +21,4 @@ def keys() -> Trace:
 @cache
 def bind() -> Trace:
     """A bind on the default machine."""
-    machine = Machine()
-    vmm = machine.process("vmm")
-    device, iommufd = vmm.open("/dev/vfio/devices/vfio0"), vmm.open("/dev/iommu")
-    vmm.ioctl(device, uapi.VFIO_DEVICE_BIND_IOMMUFD, uapi.VfioDeviceBindIommufd(iommufd=iommufd))
-    return machine.trace[machine.trace.calls[-1].steps]
+    return gallery.bind()

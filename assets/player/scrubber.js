@@ -58,6 +58,7 @@ export class Scrubber {
     );
     this.names.style.width = `${this.longest()}ch`;
     this.root.classList.toggle("alone", this.alone);
+    this.thumb.hidden = !run.last;
     this.slider.replaceChildren(...tracks, this.thumb);
     this.slider.setAttribute("aria-valuemax", run.last);
     this.root.style.setProperty("--lanes", String(Math.max(names.length, 1)));

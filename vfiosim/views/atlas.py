@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from .graph import WIDE, Graph, Node, Row, shorten
+from .graph import ACROSS, Graph, Node, Row, shorten
 
 FONT = 16.0  # height of the letters, in the units of the picture
 LETTER = 0.603 * FONT  # width of a letter of a fixed-width font
@@ -33,7 +33,7 @@ BIND = (
     *("file vfio0#1", "file iommu#1", "vfio_device vfio0", "iommufd_device 1"),
     *("vfio_device_set vfio0", "vfio_group 1", "iommufd_group 1", "iommu_group 1"),
 )  # what a bind is about: a map for lessons
-ROOM = {
+LINES = {
     "fds": 8,
     "thread": 15,
     "file": 6,
@@ -50,7 +50,7 @@ ROOM = {
     "iommufd_hwpt_paging": 8,
     "kvm": 4,
 }  # lines, titles and rows, that a box may come to have, by kind or by what a file is of
-HIGH = 500.0  # of a column that can be read on a screen
+TALL = 500.0  # of a column that can be read on a screen
 LEAST = 8.0  # between two boxes of a column where one of them has grown
 MANY = 24  # places that are kept for what is not in the picture
 
@@ -88,7 +88,7 @@ def titles(node: Node) -> list[tuple[str, str]]:
         if kind in ("thread", "fds"):
             kind, label = ("call", f"of {label}") if kind == "thread" else (label, "descriptors")
         label = label if label not in [known for _, known in lines] else ""
-        lines.append((kind, shorten(label, max(8, WIDE - len(kind)))))
+        lines.append((kind, shorten(label, max(8, ACROSS - len(kind)))))
     return lines
 
 
@@ -208,14 +208,14 @@ def crowded(graph: Graph) -> set[str]:
     heights = dict.fromkeys(range(len(WIDTHS)), 0.0)
     for node in graph.nodes:
         heights[column(node)] += size(node)[1] + GAP
-    return {node.key for node in graph.nodes if heights[column(node)] > HIGH}
+    return {node.key for node in graph.nodes if heights[column(node)] > TALL}
 
 
 def _room(oid: str) -> float:
     """How high the place of an object is to be."""
     kind, _, label = oid.partition(" ")
     of = label.partition("#")[0].rstrip("0123456789")
-    return ROOM.get(f"{kind} {of}", ROOM.get(kind, 0)) * ROW + 6
+    return LINES.get(f"{kind} {of}", LINES.get(kind, 0)) * ROW + 6
 
 
 class _Place(NamedTuple):

@@ -101,7 +101,7 @@ class _Merged:
             )
             shown = fresh
         looks = tuple(tuple(key for key in keys if key not in gone) for keys in self._old.looks)
-        return Graph(tuple(nodes), tuple(edges), tuple(changes), looks, self._old.at_step, self._old.harmed)
+        return replace(self._old, nodes=tuple(nodes), edges=tuple(edges), changes=tuple(changes), looks=looks)
 
     def _living(self, now: Frame) -> Frame:
         """What is shown of the boxes of groups."""

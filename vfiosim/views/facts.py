@@ -21,7 +21,7 @@ class Box(NamedTuple):
 
 
 class Line(NamedTuple):
-    """A cell of an object has a text to show; `sort` is "count", "lock" or "value"."""
+    """A cell of an object has a text to show; `sort` is "count", "lock", "value" or "pointer"."""
 
     oid: str
     cell: str
@@ -43,9 +43,8 @@ class Arrow(NamedTuple):
 
 
 Fact: TypeAlias = Box | Line | Arrow
-Facts: TypeAlias = dict[
-    Fact, str
-]  # the text of each fact, of a counted arrow how many; "" or missing where it does not hold
+# The text of each fact, of a counted arrow how many; "" or missing where it does not hold.
+Facts: TypeAlias = dict[Fact, str]
 
 CALLS = "calls"  # what running calls tell, among what is known about each object
 
@@ -68,7 +67,7 @@ class Story:
         self._about: dict[str, Facts] = {}
         self._lanes = lanes(trace)
         self._running: dict[str, Running] = {}  # by lane
-        self._harm: Facts = {}
+        self._harm: dict[Arrow, int] = {}  # by what a call touches, the call
         self._follow(trace)
         self.lasting = self._lasting()
         for other in reversed([*room]):
@@ -105,7 +104,7 @@ class Story:
             self._running[lane] = Running(micro.call)
         self._running[lane].follow(micro)
         if path := touched(micro):
-            self._harm[Arrow("harm", lane, path.rpartition(".")[0], path.rpartition(".")[2], "touches")] = "1"
+            self._harm[Arrow("harm", lane, path.rpartition(".")[0], path.rpartition(".")[2], "touches")] = micro.call
 
     def _look(self, state: State, touched: list[str]) -> None:
         """Compare the facts about these objects with what was known of them."""
@@ -124,12 +123,9 @@ class Story:
         self.changes.append(change)
 
     def _calls(self) -> Facts:
-        facts: Facts = {
-            arrow: text
-            for arrow, text in self._harm.items()
-            if isinstance(arrow, Arrow) and arrow.holder in self._running
-        }
+        facts: Facts = {}
         for lane, run in self._running.items():
+            facts.update({arrow: "1" for arrow, call in self._harm.items() if call == run.call})
             facts[Box(lane)] = "alive"
             facts.update({Line(lane, name, "value"): text for name, text in run.rows().items()})
         return facts
@@ -193,14 +189,9 @@ class Story:
         return len(self.lasting.get(fact, {""}) | ({""} if fact not in self.changes[0] else set())) > 1
 
     def arrows(self) -> list[Arrow]:
-        """The arrows that are worth drawing: not those that are there only in the middle of a step.
-
-        Nor a weak pointer by a field which at some time has a counted reference beside it.
-        """
+        """The arrows that are worth drawing: not those that are there only in the middle of a step."""
         arrows = (fact for fact in self.texts if isinstance(fact, Arrow) and fact.holder != fact.target)
-        lasting = [arrow for arrow in arrows if self.lasting.get(arrow, {""}) != {""}]
-        counted = {(arrow.holder, arrow.target) for arrow in lasting if arrow.sort == "counted"}
-        return [one for one in lasting if one.sort != "weak" or (one.holder, one.target) not in counted]
+        return [arrow for arrow in arrows if self.lasting.get(arrow, {""}) != {""}]
 
 
 _KNOWN: deque[tuple[Trace, Story]] = deque(maxlen=24)  # a room is asked about at every press

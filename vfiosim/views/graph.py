@@ -10,7 +10,7 @@ there is one more after each micro-step. So one layout serves all moments, and n
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 from ..trace import Trace
@@ -21,24 +21,11 @@ Frame = dict[str, str]
 
 # Plumbing: what every machine has, and no call is about.
 _REGISTERS = {"devtmpfs", "iommu_groups", "buses", "driver_private", "vfio", "vfio_iommu_drivers"}
-HIDDEN = frozenset(
-    {
-        "process",
-        "mm_struct",
-        "cdev",
-        "device",
-        "driver",
-        "kernel",
-        *_REGISTERS,
-    }
-)
+HIDDEN = frozenset({"process", "mm_struct", "cdev", "device", "driver", "kernel", *_REGISTERS})
 ALIVE, FREED = "alive", "freed"
 NULL = "–"
-LONGEST, NAME, WIDE = (
-    64,
-    24,
-    25,
-)  # letters of a text, of the name of a row, and of both; the words beside it have the rest
+# Letters of a text, of the name of a row, and of both together; the words beside the picture have the rest.
+LONGEST, NAME, ACROSS = 64, 24, 25
 
 
 @dataclass(frozen=True)
@@ -90,7 +77,8 @@ class Edge:
 class Graph:
     """Boxes and arrows of all moments. `changes[i]` is what frame i has different from frame i - 1.
 
-    `looks[i]` are the keys of the rows that the effect before frame i has read.
+    `looks[i]` are the keys of the rows that the effect before frame i has read, `asked` the names of the objects that a check
+    looked at which refused.
     """
 
     nodes: tuple[Node, ...]
@@ -99,6 +87,7 @@ class Graph:
     looks: tuple[tuple[str, ...], ...]
     at_step: tuple[int, ...]  # the number of the frame after each step
     harmed: tuple[tuple[str, ...], ...] = ()  # the rows of each step that contradict each other, or are freed memory
+    asked: frozenset[str] = frozenset()
 
     def frame(self, number: int) -> Frame:
         """The texts of all keys at one moment."""
@@ -135,8 +124,11 @@ def graph(
 
     story = Story(trace, (room,) if isinstance(room, Trace) else room)
     inside = _owners(story)
-    chosen = _choose(story, inside, only, hide, idle, rest, keep, refused(trace))
-    return Drawing(story, chosen, inside, checked(trace), harmed(trace)).graph(looks(trace))
+    seen = looks(trace)
+    asked = refused(trace, seen)
+    chosen = _choose(story, inside, only, hide, idle, rest, keep, asked)
+    drawing = Drawing(story, chosen, inside, checked(trace, seen), harmed(trace))
+    return replace(drawing.graph(seen), asked=frozenset(asked))
 
 
 def harmed(trace: Trace) -> list[tuple[str, ...]]:
@@ -192,9 +184,8 @@ def _choose(
     named = {oid for oid in story.things if oid in keep}
     asked = {box(oid) for oid in (*why, *named, *story.mappings(), *story.released())}
     shown = asked | {arrow.holder for arrow in keeping if arrow.target in asked}
-    asked |= {
-        oid for oid in shown if oid.startswith("device ")
-    }  # who else is in a group decides what can be done with it
+    # Who else is in a group decides what can be done with it.
+    asked |= {oid for oid in shown if oid.startswith("device ")}
     parts: dict[str, list[str]] = {}
     boxes = [fact.oid for fact in story.texts if isinstance(fact, Box)]
     for oid in dict.fromkeys([*boxes, *story.things, *(end for one in arrows for end in (one.holder, one.target))]):
@@ -218,9 +209,7 @@ def _choose(
         before = len(busy)
         busy |= {arrow.holder for arrow in keeping if arrow.target in busy}
     calls = {oid for oid in nodes if oid.startswith("thread ")}
-    if (
-        not busy & known - calls
-    ):  # nothing changes: what was shown before, or what the programs have; a whole machine is too much
+    if not busy & known - calls:  # nothing changes: what was shown before, or what the programs have
         programs = {oid for oid in nodes if oid.startswith("fds ")}
         held = _held_by(programs, keeping)
         busy = calls | ({oid for oid in nodes if oid in rest} - calls or (held if held != programs else set()))
@@ -249,7 +238,7 @@ def shorten(text: str, longest: int = LONGEST) -> str:
 
 def beside(name: str, text: str) -> str:
     """The text of a row, cut where it is too long to stand beside the name: no row makes its column much wider."""
-    return shorten(text, max(8, WIDE - len(name)))
+    return shorten(text, max(8, ACROSS - len(name)))
 
 
 def change_text(old: str, new: str) -> str:

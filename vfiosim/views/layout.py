@@ -73,12 +73,13 @@ def _led(
 ) -> Layout:
     """It depends on no moment, so the next press or step of the same calls finds it here."""
     spots = dict(places)
-    ports = {edge.key: _ports(edge, {node.key: node for node in nodes}, spots) for edge in edges}
-    columns = {node.key: column(node) for node in nodes}
-    far = [edge for edge in edges if abs(columns[edge.holder] - columns[edge.target]) > 1]
-    curves = {edge.key: _across(*ports[edge.key]) for edge in edges if edge not in far}
+    named = {node.key: node for node in nodes}
     boxes = tuple(spots.values())
-    curves |= {edge.key: _round(boxes, *ports[edge.key], ask) for edge in far}
+    curves = {}
+    for edge in edges:
+        ports = _ports(edge, named, spots)
+        far = abs(column(named[edge.holder]) - column(named[edge.target])) > 1
+        curves[edge.key] = _round(boxes, *ports, ask) if far else _across(*ports)
     right = max([spot.right for spot in spots.values()] + [x for curve in curves.values() for x, _ in curve])
     bottom = max([spot.bottom for spot in spots.values()] + [y for curve in curves.values() for _, y in curve])
     top = min([0.0] + [y - MARGIN for curve in curves.values() for _, y in curve if y < 0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from ..trace import MicroStep, Trace
@@ -30,9 +31,9 @@ def looks(trace: Trace) -> list[Look]:
     return found
 
 
-def checked(trace: Trace, refused: bool = False) -> list[Look]:
-    """The reads on which the checks of a trace rest; with `refused` those checks only that refused."""
-    known = {look.place: look for look in looks(trace)}
+def checked(trace: Trace, seen: Iterable[Look], refused: bool = False) -> list[Look]:
+    """Those of its reads on which the checks of a trace rest; with `refused` those checks only that refused."""
+    known = {look.place: look for look in seen}
     found = {}
     for place, micro in enumerate(trace.micro):
         if micro.operation in CHECKS and (micro.refused or not refused):
@@ -40,10 +41,10 @@ def checked(trace: Trace, refused: bool = False) -> list[Look]:
     return list(found.values())
 
 
-def refused(trace: Trace) -> set[str]:
+def refused(trace: Trace, seen: Iterable[Look]) -> set[str]:
     """The objects that were looked at for a check that refused, and those that were found there."""
-    seen = checked(trace, refused=True)
-    return {look.oid for look in seen} | {look.found for look in seen if " " in look.found}
+    rest = checked(trace, seen, refused=True)
+    return {look.oid for look in rest} | {look.found for look in rest if " " in look.found}
 
 
 def _before(micros: tuple[MicroStep, ...], place: int) -> list[int]:

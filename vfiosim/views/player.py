@@ -24,7 +24,6 @@ from .glossary import glossary
 from .graph import HIDDEN, Frame, graph
 from .lanes import lanes_data
 from .layout import HOW_TO_GET_PICTURES, lay_out
-from .looks import refused
 from .reasons import reasons_data
 from .script import script
 from .sources import Sources
@@ -99,7 +98,7 @@ class Player:
         self._hide = hide
         rest = atlas.shown if atlas is not None and len(trace) else ()
         whole = graph(trace, only=only, hide=hide, idle=idle, room=room, rest=rest, keep=keep)
-        why = {node.key for node in whole.nodes if refused(trace).intersection(node.parts)}
+        why = {node.key for node in whole.nodes if whole.asked.intersection(node.parts)}
         held = {edge.holder for edge in whole.edges if edge.target in why and edge.sort in ("counted", "owns")}
         alone = {node.oid for node in whole.nodes if node.key in why | held}
         for most in (MOST, 15, 12, 10, 8, 6) if presenter else (MOST,):
