@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 
 import pytest
@@ -69,15 +69,16 @@ def test_the_counters_are_those_that_change_and_a_line_follows_the_step(page: Pa
         expect(player.locator(".drawing text", has_text=name)).to_have_count(1)
 
 
-def test_without_matplotlib_the_counters_are_rows_of_letters(
-    page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
-    player = open_page(page, tmp_path, show(keys(), step=2, views=ALL))
-    expect(player.locator(".counters .hint")).to_have_text(re.compile("pip install matplotlib"))
+def test_each_count_is_drawn_as_a_line_with_its_number_wherever_it_changes(page: Page, tmp_path: Path) -> None:
+    trace = keys()
+    player = open_page(page, tmp_path, show(trace, step=2, views=ALL))
     row = player.get_by_role("row", name=re.compile("door front.users"))
-    expect(row.locator(".spark")).to_have_text("▁▁██▁")
-    expect(row.locator(".now")).to_have_text("1")
+    expect(row.get_by_role("cell")).to_have_text("1")
+    counts = counts_over(trace, HIDDEN)
+    expect(player.locator(".drawing .count")).to_have_count(len(counts))
+    written = [[name, *(str(value) for _, value in values if value is not None)] for name, values in counts.items()]
+    steps = [str(step) for step in range(len(trace) + 1)]
+    expect(player.locator(".drawing text")).to_have_text([*chain(*written), *steps])
 
 
 def test_the_source_shows_the_whole_function_and_the_line_that_runs(page: Page, tmp_path: Path) -> None:

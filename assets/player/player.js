@@ -149,14 +149,6 @@ export class Player {
     this.pick(this.picked.filter((name) => this.run.parts.node(name)));
   }
 
-  // The counters have been drawn.
-  draw(drawing) {
-    if (!drawing.counts) return;
-    this.run.data.counters = drawing;
-    this.counters.load(this.run);
-    this.counters.show(this.moment);
-  }
-
   // ---- doing
 
   // A move by hand ends playing.

@@ -37,7 +37,6 @@ function render({ model, el }) {
     player.stop();
     loaded = model.get("data");
     player.load(loaded, loaded.step);
-    player.draw(model.get("drawing"));
     mirror();
     for (const wait of [0, 400]) setTimeout(() => reveal(root), wait); // the words about the call come after the picture
   });
@@ -53,11 +52,7 @@ function render({ model, el }) {
     "change:shown",
     () => player.setViews([...model.get("shown"), ...(player.open.has("text") ? ["text"] : [])]),
   );
-  model.on("change:drawing", () => {
-    if (!stale()) player.draw(model.get("drawing"));
-  });
   for (const name of ["selecting", "highlight", "picked"]) model.on(`change:${name}`, mirror);
-  player.draw(model.get("drawing"));
   mirror();
   requestAnimationFrame(() => player.setViews(player.open)); // what scrolls can do so only now that it is on the page
   return () => {

@@ -36,7 +36,6 @@ class LivePlayer(anywidget.AnyWidget):
     picked = traitlets.List(traitlets.Unicode()).tag(sync=True)
     selecting = traitlets.Bool(False).tag(sync=True)
     shown = traitlets.List(traitlets.Unicode()).tag(sync=True)
-    drawing = traitlets.Dict().tag(sync=True)
     itself = traitlets.Unicode().tag(sync=True)  # the name by which the page finds it
 
     def __init__(self, trace: Trace, *, step: int = 0, atlas: Atlas | None = None, **options: Any) -> None:
@@ -52,9 +51,7 @@ class LivePlayer(anywidget.AnyWidget):
             step=self.player.step,
             shown=list(self.player.views),
         )
-        self.observe(lambda _: self._draw(), "shown")
         self.on_msg(self._asked)
-        self._draw()
         # The page goes on to other messages only after it has read this one, and that only when the player listens: so on a slow
         # machine a player that has just come is not drowned by all that comes after it.
         self.send({})
@@ -73,7 +70,6 @@ class LivePlayer(anywidget.AnyWidget):
                 self.shown = list(shown(trace))
             self.data = self._data()
             self.step = self.player.step
-            self._draw()
 
     def _data(self) -> Data:
         """What the script needs; its `edition` tells it from what was shown before and is shown after."""
@@ -92,10 +88,6 @@ class LivePlayer(anywidget.AnyWidget):
     def forget(self, kept: Sequence[str] | None = None) -> None:
         """What is shown next need not be like what was shown before; `kept` as in `Atlas`, None: as they were."""
         self._atlas.forget(kept)
-
-    def _draw(self) -> None:
-        """Draw the counters, if the reader looks at them: it takes longer than all the rest."""
-        self.drawing = self.player.counters() if "counters" in self.shown else {}
 
     def __repr__(self) -> str:
         return str(self.player)

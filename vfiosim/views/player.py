@@ -17,7 +17,7 @@ from .at_once import running_cell
 from .atlas import Atlas, crowded
 from .collapse import MOST, Group, fold
 from .collapse import collapse as collapsed
-from .counters import counters_data
+from .counters import counts_over
 from .draw import svg
 from .facts import lanes
 from .glossary import glossary
@@ -141,7 +141,7 @@ class Player:
     def data(self, *, live: bool = False) -> Data:
         """What the script needs: the picture, what each effect changes in it, and the words.
 
-        `live`: without what takes a moment and can be asked for, the drawing of the counters and the text to share.
+        `live`: without what takes a moment and can be asked for, the text to share.
         """
         sources = Sources()
         base = self.trace.micro[0].index if self.trace.micro else 0
@@ -168,17 +168,13 @@ class Player:
             "glossary": glossary(self._words()),
             "texts": sources.texts,
             "lanes": lanes_data(self.trace),
-            "counters": counters_data(self.trace, self._hide, drawn=not live),
+            "counters": counts_over(self.trace, self._hide),
             "reasons": reasons_data(self.trace, [node.oid for node in self.graph.nodes]),
         }
         if self.layout is None:
             states = zip([0, *self.graph.at_step], self.trace.states(), strict=True)
             data["trees"] = {frame: state_text(state, hide=self._hide) for frame, state in states}
         return data
-
-    def counters(self) -> Data:
-        """The counters with their drawing."""
-        return counters_data(self.trace, self._hide)
 
     def _words(self) -> list[str]:
         """The kinds of what is in the picture, and the phases."""
