@@ -60,7 +60,7 @@ test: $(UV) ## run the tests
 	$(RUN_TEST) python -m pytest -n auto --maxprocesses=4 --dist loadgroup --no-loadscope-reorder $(PYTEST_FLAGS)
 
 fuzz: $(UV) ## a million damaged calls; FUZZ_SEED="..." repeats a run
-	$(RUN) python -m vfiosim fuzz --ioctls $(FUZZ_IOCTLS) --seed "$(FUZZ_SEED)"
+	$(RUN) python -m tests.fuzz --ioctls $(FUZZ_IOCTLS) --seed "$(FUZZ_SEED)"
 
 nightly: $(UV) ## what is too heavy for every change: all tests under every Python found, a million damaged calls
 	$(MAKE) test PYTEST_FLAGS="--nightly $(PYTEST_FLAGS)"

@@ -7,38 +7,38 @@ from collections import Counter
 
 import pytest
 
+from tests.fuzz import FuzzFailure, FuzzTotals, fuzz, main
+from tests.fuzz.command import parts
+from tests.fuzz.corpus import corpus
+from tests.fuzz.memory import OutsideError, WatchedArguments
+from tests.fuzz.run import Run
 from vfiosim import Machine
-from vfiosim.fuzz import Finding, Tally, fuzz, main
-from vfiosim.fuzz.command import parts
-from vfiosim.fuzz.corpus import corpus
-from vfiosim.fuzz.memory import OutsideError, WatchedArguments
-from vfiosim.fuzz.run import Run
 
 SHARED = pytest.mark.xdist_group("twenty thousand ioctls")
 
 
 @pytest.fixture(scope="module")
-def part() -> Tally:
+def part() -> FuzzTotals:
     """What twenty thousand ioctls came to."""
     return fuzz("tests", 20_000)
 
 
 @SHARED
 @pytest.mark.one_python
-def test_twenty_thousand_ioctls_find_nothing(part: Tally) -> None:
-    assert [str(finding) for finding in part.findings] == []
+def test_twenty_thousand_ioctls_find_nothing(part: FuzzTotals) -> None:
+    assert [str(failure) for failure in part.failures] == []
     assert part.ioctls == 20_000
 
 
 @SHARED
 @pytest.mark.one_python
-def test_most_of_them_are_requests_of_the_abi(part: Tally) -> None:
+def test_most_of_them_are_requests_of_the_abi(part: FuzzTotals) -> None:
     assert 0.75 < part.from_abi / part.ioctls < 0.9
 
 
 @SHARED
 @pytest.mark.one_python
-def test_every_request_that_is_recorded_often_as_a_success_succeeds(part: Tally) -> None:
+def test_every_request_that_is_recorded_often_as_a_success_succeeds(part: FuzzTotals) -> None:
     often = {name for name, times in corpus().succeeds.items() if times > 2}
     assert len(often) > 30
     assert often.isdisjoint(part.never_succeeded())
@@ -46,7 +46,7 @@ def test_every_request_that_is_recorded_often_as_a_success_succeeds(part: Tally)
 
 @SHARED
 @pytest.mark.one_python
-def test_there_are_refusals_of_many_kinds(part: Tally) -> None:
+def test_there_are_refusals_of_many_kinds(part: FuzzTotals) -> None:
     kinds = {answer for _, answer in part.answers}
     assert {"EINVAL", "EFAULT", "ENOTTY", "EBADF", "EBUSY", "ENOENT", "E2BIG", "EOPNOTSUPP", "ENODEV"} <= kinds
 
@@ -62,20 +62,20 @@ def test_an_error_of_the_simulator_is_found_with_the_program_that_led_to_it(monk
         raise ZeroDivisionError("as an example")
 
     monkeypatch.setattr(Machine, "check", broken)
-    tally = Tally()
-    run = Run("broken", tally, 300)
+    totals = FuzzTotals()
+    run = Run("broken", totals, 300)
     run.play()
-    (finding,) = tally.findings
-    assert finding.what == "ZeroDivisionError: as an example"
-    assert finding.steps == run.log
-    assert json.loads(str(finding).splitlines()[-1]) == run.log[-1]
+    (failure,) = totals.failures
+    assert failure.what == "ZeroDivisionError: as an example"
+    assert failure.steps == run.log
+    assert json.loads(str(failure).splitlines()[-1]) == run.log[-1]
 
 
 def test_a_broken_invariant_that_is_no_known_surprise_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Machine, "check", lambda machine: ["vfio0 is upside down"])
-    tally = Tally()
-    Run("broken", tally, 300).play()
-    assert [finding.what for finding in tally.findings] == ["check(): vfio0 is upside down"]
+    totals = FuzzTotals()
+    Run("broken", totals, 300).play()
+    assert [failure.what for failure in totals.failures] == ["check(): vfio0 is upside down"]
 
 
 @pytest.mark.parametrize(("at", "found"), [(-1, True), (0, False), (15, False), (16, True), (200, True)])
@@ -120,7 +120,7 @@ def test_the_command_counts_answers_by_request_and_tells_its_seed(capsys: pytest
 def test_the_calls_depend_on_the_seed_and_not_on_the_number_of_workers(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("vfiosim.fuzz.command._PART", 200)
+    monkeypatch.setattr("tests.fuzz.command._PART", 200)
     told = []
     for seed, workers in (("7", "1"), ("7", "2"), ("8", "2")):
         assert main(["--ioctls", "500", "--seed", seed, "--workers", workers, "--json"]) == 0
@@ -140,10 +140,13 @@ def test_the_work_is_split_evenly(ioctls: int) -> None:
 
 
 def test_counts_of_two_workers_add_up() -> None:
-    one, two = Tally(ioctls=2, answers=Counter({("a", "ok"): 1})), Tally(ioctls=3, answers=Counter({("a", "ok"): 2}))
-    two.findings.append(Finding("1", "what", "lab", []))
+    one, two = (
+        FuzzTotals(ioctls=2, answers=Counter({("a", "ok"): 1})),
+        FuzzTotals(ioctls=3, answers=Counter({("a", "ok"): 2})),
+    )
+    two.failures.append(FuzzFailure("1", "what", "lab", []))
     one.add(two)
-    assert (one.ioctls, one.answers["a", "ok"], len(one.findings)) == (5, 3, 1)
+    assert (one.ioctls, one.answers["a", "ok"], len(one.failures)) == (5, 3, 1)
 
 
 @pytest.mark.parametrize("wrong", [("--ioctls", "many"), ("--ioctls", "0"), ("--ioctls", "-5"), ("--workers", "0")])

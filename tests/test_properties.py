@@ -8,10 +8,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.fuzz.corpus import corpus
+from tests.fuzz.run import SURPRISES, file_cycle
 from vfiosim import Blocked, KernelError, Machine, uapi
 from vfiosim.engine import Count, KernelOops
-from vfiosim.fuzz.corpus import corpus
-from vfiosim.fuzz.run import SURPRISES, file_cycle
 from vfiosim.machine import Process
 
 pytestmark = pytest.mark.one_python

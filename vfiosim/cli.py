@@ -13,12 +13,6 @@ def _conformance(arguments: Sequence[str]) -> int:
     return conformance(list(arguments))
 
 
-def _fuzz(arguments: Sequence[str]) -> int:
-    from .fuzz import main as fuzz
-
-    return fuzz(list(arguments))
-
-
 def _explore(arguments: Sequence[str]) -> int:
     from .puzzles.command import explore_main
 
@@ -44,7 +38,6 @@ COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
         "run a puzzle in every order that can make a difference, e.g. explore R1 --without group_lock",
     ),
     "puzzles": (_puzzles, "list the puzzles, one a line"),
-    "fuzz": (_fuzz, "throw a million calls at the simulator, most of them wrong"),
     "gallery": (_gallery, "write the museum as pages that work offline, or the pictures of the README"),
 }
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from ..conformance.arguments import Arguments
-from ..machine import Memory
+from vfiosim.conformance.arguments import Arguments
+from vfiosim.machine import Memory
 
 _BEYOND: Final = 512  # bytes behind the last argument that are looked at
 

@@ -5,6 +5,6 @@
 """
 
 from .command import main
-from .run import Finding, Tally, fuzz
+from .run import FuzzFailure, FuzzTotals, fuzz
 
-__all__ = ["Finding", "Tally", "fuzz", "main"]
+__all__ = ["FuzzFailure", "FuzzTotals", "fuzz", "main"]

@@ -8,11 +8,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-from ..assets import asset
-from ..conformance.abi import is_request
-from ..conformance.recordings import load
-from ..topology import TOPOLOGIES, Topology
-from ..uapi import REQUESTS
+from vfiosim.assets import asset
+from vfiosim.conformance.abi import is_request
+from vfiosim.conformance.recordings import load
+from vfiosim.topology import TOPOLOGIES, Topology
+from vfiosim.uapi import REQUESTS
 
 Step = Mapping[str, Any]
 Devices = dict[str, dict[str, Any]]

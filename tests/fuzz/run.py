@@ -11,15 +11,16 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Final
 
-from ..conformance.arguments import Arguments
-from ..conformance.ending import end_everybody
-from ..conformance.replay import Replay
-from ..engine import Count, KObject, seldom_collected
-from ..kernel import Unsupported
-from ..kernel.iommufd.areas import IoptPages
-from ..kernel.vfio.vfio import VfioDeviceFile
-from ..machine import Machine, Process
-from ..uapi import REQUESTS, KernelError, request_names
+from vfiosim.conformance.arguments import Arguments
+from vfiosim.conformance.ending import end_everybody
+from vfiosim.conformance.replay import Replay
+from vfiosim.engine import Count, KObject, seldom_collected
+from vfiosim.kernel import Unsupported
+from vfiosim.kernel.iommufd.areas import IoptPages
+from vfiosim.kernel.vfio.vfio import VfioDeviceFile
+from vfiosim.machine import Machine, Process
+from vfiosim.uapi import REQUESTS, KernelError, request_names
+
 from .corpus import Setting, Step, corpus
 from .memory import WatchedArguments
 from .programs import Programmer
@@ -27,8 +28,8 @@ from .programs import Programmer
 _PATTERNS: Final = (0, 0, 0xC5)
 _CHECKED: Final = 100  # steps from one look at the invariants to the next
 _CALLS: Final = 250  # ioctls of one machine, more or less
-_ENOUGH_FINDINGS: Final = 50
-# What the recorded kernel does although it should not: these words in a broken invariant are no finding.
+_ENOUGH_FAILURES: Final = 50
+# What the recorded kernel does although it should not: these words in a broken invariant are no failure.
 LOST_VM: Final = "a refused bind loses a VM"
 SWITCHED: Final = "a group's backend is switched under an open device"
 SURPRISES: Final = {
@@ -55,7 +56,7 @@ _OUTPUTS: Final = {"raw", "tail"}
 
 
 @dataclass
-class Finding:
+class FuzzFailure:
     """Something that must not happen, and the program that makes it happen, in the format of the recordings."""
 
     seed: str
@@ -69,7 +70,7 @@ class Finding:
 
 
 @dataclass
-class Tally:
+class FuzzTotals:
     """What came back."""
 
     machines: int = 0
@@ -81,9 +82,9 @@ class Tally:
     answers: Counter[tuple[str, str]] = field(default_factory=Counter)  # by request and errno, "ok" for success
     unsupported: Counter[str] = field(default_factory=Counter)
     surprises: Counter[str] = field(default_factory=Counter)
-    findings: list[Finding] = field(default_factory=list)
+    failures: list[FuzzFailure] = field(default_factory=list)
 
-    def add(self, other: Tally) -> None:
+    def add(self, other: FuzzTotals) -> None:
         """Take in what somebody else counted."""
         for name, value in vars(other).items():
             mine = getattr(self, name)
@@ -115,24 +116,24 @@ class Watched(Replay):
 
 
 @seldom_collected()
-def fuzz(seed: str, ioctls: int) -> Tally:
+def fuzz(seed: str, ioctls: int) -> FuzzTotals:
     """Machine after machine, until so many ioctls have been made; the same seed makes the same calls."""
-    tally = Tally()
-    while tally.ioctls < ioctls and len(tally.findings) < _ENOUGH_FINDINGS:
-        one = f"{seed}.{tally.machines}"
-        tally.machines += 1
-        Run(one, tally, ioctls).play()
-    return tally
+    totals = FuzzTotals()
+    while totals.ioctls < ioctls and len(totals.failures) < _ENOUGH_FAILURES:
+        one = f"{seed}.{totals.machines}"
+        totals.machines += 1
+        Run(one, totals, ioctls).play()
+    return totals
 
 
 class Run:
     """One machine and what happens to it."""
 
-    def __init__(self, seed: str, tally: Tally, ioctls: int) -> None:
+    def __init__(self, seed: str, totals: FuzzTotals, ioctls: int) -> None:
         self.random = Random(seed)
         self.seed = seed
-        self.tally = tally
-        self.enough = min(ioctls, tally.ioctls + _CALLS)
+        self.totals = totals
+        self.enough = min(ioctls, totals.ioctls + _CALLS)
         self.setting: Setting = self.random.choice(corpus().settings)
         self.replay = Watched(Machine(self.setting.topology, trace=False), self.setting.devices, {"steps": []})
         self.replay.fill = self.random.choice(_PATTERNS)
@@ -145,13 +146,13 @@ class Run:
     def play(self) -> None:
         """Programs until it is enough or nobody can go on; then everybody goes, and all must be as it was."""
         try:
-            while self.tally.ioctls < self.enough and self._program():
+            while self.totals.ioctls < self.enough and self._program():
                 pass
             self._end()
-            self.tally.surprises.update(self.seen)
+            self.totals.surprises.update(self.seen)
         except Exception as error:  # whatever it is, it is what we are looking for
             what = str(error) if isinstance(error, FoundError) else f"{type(error).__name__}: {error}"
-            self.tally.findings.append(Finding(self.seed, what, self.setting.topology.name, self.log))
+            self.totals.failures.append(FuzzFailure(self.seed, what, self.setting.topology.name, self.log))
 
     def _program(self) -> bool:
         """One program; False if a process got stuck."""
@@ -162,13 +163,13 @@ class Run:
             self._step(step)
             if any(actor.state in ("blocked", "gone") for actor in actors.values()):
                 return False
-            if self.tally.ioctls >= self.enough:
+            if self.totals.ioctls >= self.enough:
                 break
         return all(actor.gone for _, actor in self.replay.everybody if actor.state == "killed")
 
     def _step(self, step: Step) -> None:
         self.log.append(step)
-        self.tally.steps += 1
+        self.totals.steps += 1
         actor = self.replay.actors.get(step.get("proc", "main"))
         if actor is not None and isinstance(actor.arguments, WatchedArguments):
             actor.arguments.lengths_are_wild = step.get("wild", False)
@@ -176,7 +177,7 @@ class Run:
         try:
             result = self.replay.step(step)
         except Unsupported as reason:
-            self.tally.unsupported[re.sub("#[0-9]+", "", reason.sentence)] += 1
+            self.totals.unsupported[re.sub("#[0-9]+", "", reason.sentence)] += 1
             if step["call"] == "ioctl":
                 self._count(step, "unsupported")
             actor = self.replay.actors.get(step.get("proc", "main"))
@@ -187,7 +188,7 @@ class Run:
             self._ioctl(step, result)
         if result.get("state") == "proc_gone":
             self._oops()
-        self.tally.blocked += result.get("state") == "blocked"
+        self.totals.blocked += result.get("state") == "blocked"
         if len(self.log) % _CHECKED == 0:
             self._check()
 
@@ -210,7 +211,7 @@ class Run:
 
     def _oops(self) -> None:
         """A call died in the kernel; only a released group file may do that. What it held stays held for ever."""
-        self.tally.oopses += 1
+        self.totals.oopses += 1
         self.oopsed = True
         if SWITCHED not in self.may_follow:
             raise FoundError(f"an oops: {self.replay.machine.check()}")
@@ -226,9 +227,9 @@ class Run:
 
     def _count(self, step: Step, answer: str) -> None:
         names = _names(step)
-        self.tally.ioctls += 1
-        self.tally.from_abi += bool(names)
-        self.tally.answers[" or ".join(names) or "unknown number", answer] += 1
+        self.totals.ioctls += 1
+        self.totals.from_abi += bool(names)
+        self.totals.answers[" or ".join(names) or "unknown number", answer] += 1
 
     def _check(self) -> None:
         if self.oopsed:

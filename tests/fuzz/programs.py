@@ -10,11 +10,12 @@ from ctypes import sizeof
 from random import Random
 from typing import Any, Final
 
-from ..conformance.replay import Actor, Replay
-from ..kernel.fs.file import File
-from ..machine.system_calls import REQUESTS_OF
-from ..uapi import REQUESTS, Request
-from ..uapi import Field as AbiField
+from vfiosim.conformance.replay import Actor, Replay
+from vfiosim.kernel.fs.file import File
+from vfiosim.machine.system_calls import REQUESTS_OF
+from vfiosim.uapi import REQUESTS, Request
+from vfiosim.uapi import Field as AbiField
+
 from .corpus import Setting, Step, corpus, request_kinds
 
 _KINDS: Final = {operations: kinds[0] for operations, kinds in REQUESTS_OF.items()}

@@ -1,4 +1,4 @@
-"""The command `python -m vfiosim fuzz`."""
+"""The command `python -m tests.fuzz`, which `make fuzz` runs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any, Final
 
-from .run import Tally, fuzz
+from .run import FuzzTotals, fuzz
 
 _LONG: Final = 500_000  # ioctls after which every request that can succeed must have succeeded
 _PART: Final = 5_000  # ioctls made in one go by one worker, at most
@@ -24,24 +24,24 @@ def main(argv: list[str] | None = None) -> int:
     if not options.json:
         print(f"{options.ioctls:,} ioctls by {options.workers} workers, seed {options.seed}", flush=True)
     start = time.perf_counter()
-    tally = _all_parts(options.ioctls, options.seed, options.workers)
+    totals = _all_parts(options.ioctls, options.seed, options.workers)
     seconds = time.perf_counter() - start
     if options.json:
-        print(json.dumps({"seed": options.seed} | as_data(tally), indent=1))
+        print(json.dumps({"seed": options.seed} | as_data(totals), indent=1))
     else:
         print(
             "\n".join(
-                [*_in_words(tally), f"{seconds:.0f} s, {tally.ioctls / max(seconds, 0.001):,.0f} ioctls a second"]
+                [*_in_words(totals), f"{seconds:.0f} s, {totals.ioctls / max(seconds, 0.001):,.0f} ioctls a second"]
             )
         )
-    for finding in sorted(tally.findings, key=lambda finding: len(finding.steps))[:3]:
-        print(finding)
-    return 1 if tally.findings or _missing(tally) else 0
+    for failure in sorted(totals.failures, key=lambda failure: len(failure.steps))[:3]:
+        print(failure)
+    return 1 if totals.failures or _missing(totals) else 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m vfiosim fuzz",
+        prog="python -m tests.fuzz",
         description="Make calls that are mostly wrong, and see that the simulator only answers what a kernel could.",
         epilog="Exit status: 0 nothing found, 1 something found or a request never succeeded, 2 for a bad command.",
     )
@@ -69,53 +69,53 @@ def parts(ioctls: int, seed: str) -> list[tuple[str, int]]:
     return [(f"{seed}.{part}", ioctls * (part + 1) // many - ioctls * part // many) for part in range(many)]
 
 
-def _all_parts(ioctls: int, seed: str, workers: int) -> Tally:
+def _all_parts(ioctls: int, seed: str, workers: int) -> FuzzTotals:
     """All of it; the calls do not depend on the number of workers."""
     seeds, sizes = zip(*parts(ioctls, seed), strict=True)
-    tally = Tally()
+    totals = FuzzTotals()
     if workers < 2 or len(sizes) < 2:
         for part in map(fuzz, seeds, sizes):
-            tally.add(part)
-        return tally
+            totals.add(part)
+        return totals
     with ProcessPoolExecutor(workers) as pool:
         for part in pool.map(fuzz, seeds, sizes):
-            tally.add(part)
-    return tally
+            totals.add(part)
+    return totals
 
 
-def _missing(tally: Tally) -> list[str]:
+def _missing(totals: FuzzTotals) -> list[str]:
     """Requests that ought to have succeeded and never did; what needs the kernel's own test device may lack it."""
-    if tally.ioctls < _LONG or any(what.startswith("IOMMU_TEST_CMD is") for what in tally.unsupported):
+    if totals.ioctls < _LONG or any(what.startswith("IOMMU_TEST_CMD is") for what in totals.unsupported):
         return []
-    return tally.never_succeeded()
+    return totals.never_succeeded()
 
 
-def as_data(tally: Tally) -> dict[str, Any]:
+def as_data(totals: FuzzTotals) -> dict[str, Any]:
     """All counts, for programs."""
     answers: dict[str, dict[str, int]] = {}
-    for (request, answer), n in sorted(tally.answers.items()):
+    for (request, answer), n in sorted(totals.answers.items()):
         answers.setdefault(request, {})[answer] = n
-    return vars(tally) | {
+    return vars(totals) | {
         "answers": answers,
-        "never_succeeded": tally.never_succeeded(),
-        "findings": [vars(finding) for finding in tally.findings],
+        "never_succeeded": totals.never_succeeded(),
+        "failures": [vars(failure) for failure in totals.failures],
     }
 
 
-def _in_words(tally: Tally) -> list[str]:
-    data = as_data(tally)
+def _in_words(totals: FuzzTotals) -> list[str]:
+    data = as_data(totals)
     lines = []
     for request, answers in data["answers"].items():
         counts = sorted(answers.items(), key=lambda item: (item[0] != "ok", -item[1], item[0]))
         lines.append(f"{request:36} " + ", ".join(f"{answer} {n}" for answer, n in counts))
-    lines += [f"not modelled, {n} times: {what}" for what, n in tally.unsupported.most_common()]
-    lines += [f"known surprise, seen {n} times: {what}" for what, n in sorted(tally.surprises.items())]
+    lines += [f"not modelled, {n} times: {what}" for what, n in totals.unsupported.most_common()]
+    lines += [f"known surprise, seen {n} times: {what}" for what, n in sorted(totals.surprises.items())]
     lines += [
         f"never succeeded: {', '.join(data['never_succeeded']) or 'no request that a recording shows succeeding'}"
     ]
-    share = 100 * tally.from_abi / max(tally.ioctls, 1)
+    share = 100 * totals.from_abi / max(totals.ioctls, 1)
     lines += [
-        f"{tally.ioctls:,} ioctls ({share:.0f} % requests of the ABI) on {tally.machines:,} machines, "
-        f"{tally.steps:,} calls in all, {tally.blocked:,} blocked, {tally.oopses:,} oopses, {len(tally.findings)} findings"
+        f"{totals.ioctls:,} ioctls ({share:.0f} % requests of the ABI) on {totals.machines:,} machines, "
+        f"{totals.steps:,} calls in all, {totals.blocked:,} blocked, {totals.oopses:,} oopses, {len(totals.failures)} failures"
     ]
     return lines
