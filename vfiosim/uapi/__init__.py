@@ -1,5 +1,7 @@
 """The numbers, flags and structs through which user space and the kernel talk: VFIO, iommufd and KVM of Linux 7.2.
 
+All requests of VFIO and iommufd are here; of structs and flags those that are modelled, recorded, or next to be modelled.
+
 Everything has the kernel's name (`uapi.VFIO_DEVICE_BIND_IOMMUFD`), structs in the spelling of Python classes:
 `uapi.VfioDeviceBindIommufd` is `struct vfio_device_bind_iommufd`. Files follow the kernel's headers.
 
@@ -10,7 +12,7 @@ Everything has the kernel's name (`uapi.VFIO_DEVICE_BIND_IOMMUFD`), structs in t
 
 # ruff: noqa: F403
 
-from . import _requests, vfio_spapr
+from . import _requests
 from ._ioc import _IO as _IO
 from ._ioc import _IOR as _IOR
 from ._ioc import _IOW as _IOW
@@ -34,15 +36,13 @@ from .vfio import *
 from .vfio_device import *
 from .vfio_feature import *
 from .vfio_pci import *
-from .vfio_region import *
-from .vfio_spapr import *
 from .vfio_type1 import *
 from .vfio_v5 import VFIO_DEVICE_BIND_IOMMUFD_V5 as VFIO_DEVICE_BIND_IOMMUFD_V5
 from .vfio_v5 import VfioDeviceBindIommufdV5 as VfioDeviceBindIommufdV5
 
 CONSTANTS: dict[str, int] = {
     name: value
-    for module in (*_requests.MODULES, vfio_spapr)
+    for module in _requests.MODULES
     for name, value in vars(module).items()
     if name.startswith(("VFIO_", "IOMMU_", "IOMMUFD_", "KVM_", "MOCK_")) and isinstance(value, int)
     if name not in REQUESTS

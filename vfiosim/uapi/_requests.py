@@ -13,7 +13,6 @@ from . import (
     vfio_device,
     vfio_feature,
     vfio_pci,
-    vfio_region,
     vfio_type1,
 )
 from ._struct import Struct
@@ -54,7 +53,7 @@ _GROUP: dict[str, Takes] = {
 }
 _DEVICE: dict[str, Takes] = {
     "VFIO_DEVICE_GET_INFO": vfio_device.VfioDeviceInfo,
-    "VFIO_DEVICE_GET_REGION_INFO": vfio_region.VfioRegionInfo,
+    "VFIO_DEVICE_GET_REGION_INFO": vfio_device.VfioRegionInfo,
     "VFIO_DEVICE_GET_IRQ_INFO": vfio_device.VfioIrqInfo,
     "VFIO_DEVICE_SET_IRQS": vfio_device.VfioIrqSet,
     "VFIO_DEVICE_RESET": None,
@@ -118,7 +117,7 @@ _BY_FILE: dict[FileKind, dict[str, Takes]] = {
     "kvm-device": _KVM_DEVICE,
 }
 MODULES = (
-    *(vfio, vfio_device, vfio_region, vfio_pci, vfio_feature, vfio_type1),
+    *(vfio, vfio_device, vfio_pci, vfio_feature, vfio_type1),
     *(iommufd, iommufd_hwpt, iommufd_viommu, iommufd_test, kvm),
 )
 _NUMBERS: dict[str, int] = {name: value for module in MODULES for name, value in vars(module).items()}

@@ -6,15 +6,7 @@ from typing import Annotated
 
 from ._ioc import _IO
 from ._struct import U8, U32, U64, FdOut, Overlay, Ptr, Struct, struct
-from .iommufd import (
-    IOMMUFD_CMD_FAULT_QUEUE_ALLOC,
-    IOMMUFD_CMD_GET_HW_INFO,
-    IOMMUFD_CMD_HWPT_ALLOC,
-    IOMMUFD_CMD_HWPT_GET_DIRTY_BITMAP,
-    IOMMUFD_CMD_HWPT_INVALIDATE,
-    IOMMUFD_CMD_HWPT_SET_DIRTY_TRACKING,
-    IOMMUFD_TYPE,
-)
+from .iommufd import IOMMUFD_CMD_BASE, IOMMUFD_TYPE
 
 # ---- Make a page table
 
@@ -36,7 +28,7 @@ class IommuHwptAlloc(Struct):
     __reserved2: U32
 
 
-IOMMU_HWPT_ALLOC = _IO(IOMMUFD_TYPE, IOMMUFD_CMD_HWPT_ALLOC)
+IOMMU_HWPT_ALLOC = _IO(IOMMUFD_TYPE, IOMMUFD_CMD_BASE + 9)
 
 IOMMU_HWPT_ALLOC_NEST_PARENT = 1 << 0  # tables of a guest may be put on top
 IOMMU_HWPT_ALLOC_DIRTY_TRACKING = 1 << 1
@@ -44,38 +36,6 @@ IOMMU_HWPT_FAULT_ID_VALID = 1 << 2
 IOMMU_HWPT_ALLOC_PASID = 1 << 3  # can be attached to a PASID
 
 IOMMU_HWPT_DATA_NONE = 0  # no struct: a table over an IOAS
-IOMMU_HWPT_DATA_VTD_S1 = 1  # the others: a table that a guest fills
-IOMMU_HWPT_DATA_ARM_SMMUV3 = 2
-IOMMU_HWPT_DATA_AMD_GUEST = 3
-
-
-@struct
-class IommuHwptVtdS1(Struct):
-    """Data of VTD_S1: a first-stage table of Intel VT-d; given."""
-
-    flags: U64
-    pgtbl_addr: U64  # where the guest has its table, guest-physical
-    addr_width: U32  # bits
-    __reserved: U32
-
-
-IOMMU_VTD_S1_SRE = 1 << 0  # accesses with privileges
-IOMMU_VTD_S1_EAFE = 1 << 1  # a second accessed bit is set
-IOMMU_VTD_S1_WPE = 1 << 2  # write protection holds for privileged accesses too
-
-
-@struct
-class IommuHwptArmSmmuv3(Struct):
-    """Data of ARM_SMMUV3: the begin of the guest's stream table entry; given."""
-
-    ste: Annotated[Sequence[int], ctypes.c_uint64 * 2]
-
-
-@struct
-class IommuHwptAmdGuest(Struct):
-    """Data of AMD_GUEST: the guest's device table entry; given."""
-
-    dte: Annotated[Sequence[int], ctypes.c_uint64 * 4]
 
 
 # ---- What the IOMMU of a device says about itself
@@ -102,21 +62,15 @@ class IommuHwInfo(Struct):
     out_capabilities: U64
 
 
-IOMMU_GET_HW_INFO = _IO(IOMMUFD_TYPE, IOMMUFD_CMD_GET_HW_INFO)
+IOMMU_GET_HW_INFO = _IO(IOMMUFD_TYPE, IOMMUFD_CMD_BASE + 10)
 
 IOMMU_HW_INFO_FLAG_INPUT_TYPE = 1 << 0
 
 IOMMU_HW_CAP_DIRTY_TRACKING = 1 << 0
-IOMMU_HW_CAP_PCI_PASID_EXEC = 1 << 1
-IOMMU_HW_CAP_PCI_PASID_PRIV = 1 << 2
 IOMMU_HW_CAP_PCI_ATS_NOT_SUPPORTED = 1 << 3  # the device cannot ask for translations itself
 
-IOMMU_HW_INFO_TYPE_NONE = 0  # out: nothing was written
 IOMMU_HW_INFO_TYPE_DEFAULT = 0  # in: whatever there is
 IOMMU_HW_INFO_TYPE_INTEL_VTD = 1
-IOMMU_HW_INFO_TYPE_ARM_SMMUV3 = 2
-IOMMU_HW_INFO_TYPE_TEGRA241_CMDQV = 3
-IOMMU_HW_INFO_TYPE_AMD = 4
 
 
 @struct
@@ -127,39 +81,6 @@ class IommuHwInfoVtd(Struct):
     __reserved: U32
     cap_reg: U64
     ecap_reg: U64
-
-
-IOMMU_HW_INFO_VTD_ERRATA_772415_SPR17 = 1 << 0  # flag: read-only mappings are unsafe below a guest's table
-
-
-@struct
-class IommuHwInfoArmSmmuv3(Struct):
-    """ARM_SMMUV3: identification registers."""
-
-    flags: U32
-    __reserved: U32
-    idr: Annotated[Sequence[int], ctypes.c_uint32 * 6]
-    iidr: U32
-    aidr: U32
-
-
-@struct
-class IommuHwInfoTegra241Cmdqv(Struct):
-    """TEGRA241_CMDQV: command queues that a guest can have for itself."""
-
-    flags: U32
-    version: U8
-    log2vcmdqs: U8  # 2**n queues
-    log2vsids: U8  # 2**n stream IDs
-    __reserved: U8
-
-
-@struct
-class IommuHwInfoAmd(Struct):
-    """AMD: extended feature registers."""
-
-    efr: U64
-    efr2: U64
 
 
 # ---- Dirty pages: which memory did the device write?
@@ -175,7 +96,7 @@ class IommuHwptSetDirtyTracking(Struct):
     __reserved: U32
 
 
-IOMMU_HWPT_SET_DIRTY_TRACKING = _IO(IOMMUFD_TYPE, IOMMUFD_CMD_HWPT_SET_DIRTY_TRACKING)
+IOMMU_HWPT_SET_DIRTY_TRACKING = _IO(IOMMUFD_TYPE, IOMMUFD_CMD_BASE + 11)
 
 IOMMU_HWPT_DIRTY_TRACKING_ENABLE = 1 << 0  # without it: off
 
@@ -194,7 +115,7 @@ class IommuHwptGetDirtyBitmap(Struct):
     data: Ptr  # the bitmap, whole 64-bit words
 
 
-IOMMU_HWPT_GET_DIRTY_BITMAP = _IO(IOMMUFD_TYPE, IOMMUFD_CMD_HWPT_GET_DIRTY_BITMAP)
+IOMMU_HWPT_GET_DIRTY_BITMAP = _IO(IOMMUFD_TYPE, IOMMUFD_CMD_BASE + 12)
 
 IOMMU_HWPT_GET_DIRTY_BITMAP_NO_CLEAR = 1 << 0  # do not forget them
 
@@ -214,30 +135,7 @@ class IommuHwptInvalidate(Struct):
     __reserved: U32
 
 
-IOMMU_HWPT_INVALIDATE = _IO(IOMMUFD_TYPE, IOMMUFD_CMD_HWPT_INVALIDATE)
-
-IOMMU_HWPT_INVALIDATE_DATA_VTD_S1 = 0
-IOMMU_VIOMMU_INVALIDATE_DATA_ARM_SMMUV3 = 1
-
-
-@struct
-class IommuHwptVtdS1Invalidate(Struct):
-    """VTD_S1: forget pages; given."""
-
-    addr: U64
-    npages: U64  # of 4096 bytes; addr 0 and all ones here: everything
-    flags: U32
-    __reserved: U32
-
-
-IOMMU_VTD_INV_FLAGS_LEAF = 1 << 0  # only the last level of the table
-
-
-@struct
-class IommuViommuArmSmmuv3Invalidate(Struct):
-    """ARM_SMMUV3: a command as the guest would queue it; given."""
-
-    cmd: Annotated[Sequence[int], ctypes.c_uint64 * 2]
+IOMMU_HWPT_INVALIDATE = _IO(IOMMUFD_TYPE, IOMMUFD_CMD_BASE + 13)
 
 
 # ---- Page faults of devices, for the caller to solve
@@ -253,7 +151,7 @@ class IommuFaultAlloc(Struct):
     out_fault_fd: FdOut
 
 
-IOMMU_FAULT_QUEUE_ALLOC = _IO(IOMMUFD_TYPE, IOMMUFD_CMD_FAULT_QUEUE_ALLOC)
+IOMMU_FAULT_QUEUE_ALLOC = _IO(IOMMUFD_TYPE, IOMMUFD_CMD_BASE + 14)
 
 
 @struct

@@ -1,18 +1,8 @@
 """iommufd: virtual IOMMUs, which give a guest a part of the hardware; their devices, events and queues."""
 
-import ctypes
-from collections.abc import Sequence
-from typing import Annotated
-
 from ._ioc import _IO
 from ._struct import U32, U64, FdOut, Ptr, Struct, struct
-from .iommufd import (
-    IOMMUFD_CMD_HW_QUEUE_ALLOC,
-    IOMMUFD_CMD_VDEVICE_ALLOC,
-    IOMMUFD_CMD_VEVENTQ_ALLOC,
-    IOMMUFD_CMD_VIOMMU_ALLOC,
-    IOMMUFD_TYPE,
-)
+from .iommufd import IOMMUFD_CMD_BASE, IOMMUFD_TYPE
 
 # ---- A virtual IOMMU
 
@@ -32,19 +22,9 @@ class IommuViommuAlloc(Struct):
     data_uptr: Ptr  # a struct that depends on the type; some are written by the kernel
 
 
-IOMMU_VIOMMU_ALLOC = _IO(IOMMUFD_TYPE, IOMMUFD_CMD_VIOMMU_ALLOC)
+IOMMU_VIOMMU_ALLOC = _IO(IOMMUFD_TYPE, IOMMUFD_CMD_BASE + 16)
 
 IOMMU_VIOMMU_TYPE_DEFAULT = 0  # not a type: refused
-IOMMU_VIOMMU_TYPE_ARM_SMMUV3 = 1
-IOMMU_VIOMMU_TYPE_TEGRA241_CMDQV = 2
-
-
-@struct
-class IommuViommuTegra241Cmdqv(Struct):
-    """Data of TEGRA241_CMDQV, written by the kernel: registers to map into the guest."""
-
-    out_vintf_mmap_offset: U64  # for mmap() of the iommufd
-    out_vintf_mmap_length: U64  # bytes
 
 
 # ---- A device as the guest sees it
@@ -61,7 +41,7 @@ class IommuVdeviceAlloc(Struct):
     virt_id: U64  # number of the device in the guest, e.g. its stream ID
 
 
-IOMMU_VDEVICE_ALLOC = _IO(IOMMUFD_TYPE, IOMMUFD_CMD_VDEVICE_ALLOC)
+IOMMU_VDEVICE_ALLOC = _IO(IOMMUFD_TYPE, IOMMUFD_CMD_BASE + 17)
 
 # ---- Events of the hardware that belong to the guest
 
@@ -80,11 +60,9 @@ class IommuVeventqAlloc(Struct):
     __reserved: U32
 
 
-IOMMU_VEVENTQ_ALLOC = _IO(IOMMUFD_TYPE, IOMMUFD_CMD_VEVENTQ_ALLOC)
+IOMMU_VEVENTQ_ALLOC = _IO(IOMMUFD_TYPE, IOMMUFD_CMD_BASE + 19)
 
 IOMMU_VEVENTQ_TYPE_DEFAULT = 0  # not a type: refused
-IOMMU_VEVENTQ_TYPE_ARM_SMMUV3 = 1
-IOMMU_VEVENTQ_TYPE_TEGRA241_CMDQV = 2
 
 
 @struct
@@ -96,20 +74,6 @@ class IommufdVeventHeader(Struct):
 
 
 IOMMU_VEVENTQ_FLAG_LOST_EVENTS = 1 << 0  # no event follows, some were lost
-
-
-@struct
-class IommuVeventArmSmmuv3(Struct):
-    """Event of ARM_SMMUV3: an event record with the guest's stream ID."""
-
-    evt: Annotated[Sequence[int], ctypes.c_uint64 * 4]
-
-
-@struct
-class IommuVeventTegra241Cmdqv(Struct):
-    """Event of TEGRA241_CMDQV: which of the queues have an error, a bit each."""
-
-    lvcmdq_err_map: Annotated[Sequence[int], ctypes.c_uint64 * 2]
 
 
 # ---- A queue in the memory of the guest that the hardware reads by itself
@@ -129,7 +93,6 @@ class IommuHwQueueAlloc(Struct):
     length: U64  # bytes
 
 
-IOMMU_HW_QUEUE_ALLOC = _IO(IOMMUFD_TYPE, IOMMUFD_CMD_HW_QUEUE_ALLOC)
+IOMMU_HW_QUEUE_ALLOC = _IO(IOMMUFD_TYPE, IOMMUFD_CMD_BASE + 20)
 
 IOMMU_HW_QUEUE_TYPE_DEFAULT = 0  # not a type: refused
-IOMMU_HW_QUEUE_TYPE_TEGRA241_CMDQV = 1

@@ -1,11 +1,7 @@
 """KVM: as much as device assignment needs: a VM, its kvm-vfio device, and the attributes that tell it about files."""
 
-import ctypes
-from collections.abc import Sequence
-from typing import Annotated
-
 from ._ioc import _IO, _IOW, _IOWR
-from ._struct import S32, U32, U64, FdOut, Ptr, Struct, struct
+from ._struct import U32, U64, FdOut, Ptr, Struct, struct
 
 KVMIO = 0xAE  # the subsystem part of every KVM request number
 KVM_API_VERSION = 12  # what KVM_GET_API_VERSION returns
@@ -36,23 +32,7 @@ KVM_CREATE_DEVICE = _IOWR(KVMIO, 0xE0, KvmCreateDevice)
 
 KVM_CREATE_DEVICE_TEST = 1  # flag: make nothing, only say whether the type exists
 
-KVM_DEV_TYPE_FSL_MPIC_20 = 1
-KVM_DEV_TYPE_FSL_MPIC_42 = 2
-KVM_DEV_TYPE_XICS = 3
 KVM_DEV_TYPE_VFIO = 4  # the one that matters here: at most one per VM
-KVM_DEV_TYPE_ARM_VGIC_V2 = 5
-KVM_DEV_TYPE_FLIC = 6
-KVM_DEV_TYPE_ARM_VGIC_V3 = 7
-KVM_DEV_TYPE_ARM_VGIC_ITS = 8
-KVM_DEV_TYPE_XIVE = 9
-KVM_DEV_TYPE_ARM_PV_TIME = 10
-KVM_DEV_TYPE_RISCV_AIA = 11
-KVM_DEV_TYPE_LOONGARCH_IPI = 12
-KVM_DEV_TYPE_LOONGARCH_EIOINTC = 13
-KVM_DEV_TYPE_LOONGARCH_PCHPIC = 14
-KVM_DEV_TYPE_LOONGARCH_DMSINTC = 15
-KVM_DEV_TYPE_ARM_VGIC_V5 = 16
-KVM_DEV_TYPE_MAX = 17  # how many numbers are taken, 0 included
 
 # ---- An in-kernel device
 
@@ -79,38 +59,3 @@ KVM_DEV_VFIO_FILE_DEL = 2
 KVM_DEV_VFIO_GROUP = KVM_DEV_VFIO_FILE  # the older names, from when it had to be a group
 KVM_DEV_VFIO_GROUP_ADD = KVM_DEV_VFIO_FILE_ADD
 KVM_DEV_VFIO_GROUP_DEL = KVM_DEV_VFIO_FILE_DEL
-KVM_DEV_VFIO_GROUP_SET_SPAPR_TCE = 3  # POWER: addr points to a kvm_vfio_spapr_tce
-
-
-@struct
-class KvmVfioSpaprTce(Struct):
-    """A group and the I/O page table to use for it; given."""
-
-    groupfd: S32
-    tablefd: S32
-
-
-# ---- Requests that share the prefix but have nothing to do with assigned devices
-
-
-@struct
-class _KvmPitConfig(Struct):
-    """An interval timer; not used here, but its size is a part of the request number."""
-
-    flags: U32
-    pad: Annotated[Sequence[int], ctypes.c_uint32 * 15]
-
-
-@struct
-class _KvmCreateGuestMemfd(Struct):
-    """Memory that only the guest sees; not used here, but its size is a part of the request number."""
-
-    size: U64  # bytes
-    flags: U64
-    reserved: Annotated[Sequence[int], ctypes.c_uint64 * 6]
-
-
-KVM_CREATE_IRQCHIP = _IO(KVMIO, 0x60)
-KVM_CREATE_PIT = _IO(KVMIO, 0x64)
-KVM_CREATE_PIT2 = _IOW(KVMIO, 0x77, _KvmPitConfig)
-KVM_CREATE_GUEST_MEMFD = _IOWR(KVMIO, 0xD4, _KvmCreateGuestMemfd)

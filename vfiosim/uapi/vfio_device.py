@@ -6,7 +6,7 @@ nothing but VFIO_DEVICE_BIND_IOMMUFD until that has succeeded.
 
 from ._ioc import _IO
 from ._struct import S32, U32, U64, BytesAfter, FdIn, Overlay, Ptr, Struct, struct
-from .vfio import VFIO_BASE, VFIO_TYPE, VfioInfoCapHeader
+from .vfio import VFIO_BASE, VFIO_TYPE
 
 # ---- What is this device?
 
@@ -27,41 +27,30 @@ VFIO_DEVICE_GET_INFO = _IO(VFIO_TYPE, VFIO_BASE + 7)
 
 VFIO_DEVICE_FLAGS_RESET = 1 << 0  # VFIO_DEVICE_RESET works
 VFIO_DEVICE_FLAGS_PCI = 1 << 1
-VFIO_DEVICE_FLAGS_PLATFORM = 1 << 2
-VFIO_DEVICE_FLAGS_AMBA = 1 << 3
-VFIO_DEVICE_FLAGS_CCW = 1 << 4
-VFIO_DEVICE_FLAGS_AP = 1 << 5
-VFIO_DEVICE_FLAGS_FSL_MC = 1 << 6
-VFIO_DEVICE_FLAGS_CAPS = 1 << 7  # cap_offset is valid
-VFIO_DEVICE_FLAGS_CDX = 1 << 8
 
-# What `device_api` of a mediated device type says in sysfs: the kind of device that user space will see.
-VFIO_DEVICE_API_PCI_STRING = "vfio-pci"
-VFIO_DEVICE_API_PLATFORM_STRING = "vfio-platform"
-VFIO_DEVICE_API_AMBA_STRING = "vfio-amba"
-VFIO_DEVICE_API_CCW_STRING = "vfio-ccw"
-VFIO_DEVICE_API_AP_STRING = "vfio-ap"
-
-# Capabilities of a device: four of the s390 PCI kind, one of any PCI kind.
-VFIO_DEVICE_INFO_CAP_ZPCI_BASE = 1
-VFIO_DEVICE_INFO_CAP_ZPCI_GROUP = 2
-VFIO_DEVICE_INFO_CAP_ZPCI_UTIL = 3
-VFIO_DEVICE_INFO_CAP_ZPCI_PFIP = 4
-VFIO_DEVICE_INFO_CAP_PCI_ATOMIC_COMP = 5
+# ---- Regions: BARs, config space, ...; windows in the device file
 
 
 @struct
-class VfioDeviceInfoCapPciAtomicComp(Struct):
-    """Capability PCI_ATOMIC_COMP: which atomic operations the root port completes."""
+class VfioRegionInfo(Struct):
+    """Where a region lies in the device file: `index` is given, the rest is written by the kernel."""
 
-    header: VfioInfoCapHeader
+    argsz: U32
     flags: U32
-    reserved: U32
+    index: U32  # for PCI one of VFIO_PCI_*_REGION_INDEX
+    cap_offset: U32  # offset of the first capability in bytes, with FLAG_CAPS
+    size: U64  # bytes; 0: the device has no such region
+    offset: U64  # where the region begins in the device file
 
 
-VFIO_PCI_ATOMIC_COMP32 = 1 << 0  # operands of 32 bits
-VFIO_PCI_ATOMIC_COMP64 = 1 << 1
-VFIO_PCI_ATOMIC_COMP128 = 1 << 2
+VFIO_DEVICE_GET_REGION_INFO = _IO(VFIO_TYPE, VFIO_BASE + 8)
+
+VFIO_REGION_INFO_FLAG_READ = 1 << 0
+VFIO_REGION_INFO_FLAG_WRITE = 1 << 1
+VFIO_REGION_INFO_FLAG_MMAP = 1 << 2
+VFIO_REGION_INFO_FLAG_CAPS = 1 << 3  # cap_offset is valid
+
+VFIO_REGION_INFO_CAP_MSIX_MAPPABLE = 3  # the page with the MSI-X table can be mapped; header only
 
 # ---- Interrupts
 
@@ -143,10 +132,6 @@ class VfioDeviceGfxPlaneInfo(Struct):
 
 VFIO_DEVICE_QUERY_GFX_PLANE = _IO(VFIO_TYPE, VFIO_BASE + 14)
 VFIO_DEVICE_GET_GFX_DMABUF = _IO(VFIO_TYPE, VFIO_BASE + 15)  # argument: address of a dmabuf_id, 32 bits; returns a fd
-
-VFIO_GFX_PLANE_TYPE_PROBE = 1 << 0  # only ask whether the type below is possible
-VFIO_GFX_PLANE_TYPE_DMABUF = 1 << 1
-VFIO_GFX_PLANE_TYPE_REGION = 1 << 2
 
 # ---- A write to the device whenever an eventfd fires
 

@@ -1,4 +1,4 @@
-"""VFIO: the fixed regions and interrupts of PCI devices, their hot reset; the tables of two kinds of s390 device."""
+"""VFIO: the fixed regions and interrupts of PCI devices, and their hot reset."""
 
 from collections.abc import Sequence
 from ctypes import c_int32
@@ -80,18 +80,3 @@ class VfioPciHotReset(Struct):
 
 
 VFIO_DEVICE_PCI_HOT_RESET = _IO(VFIO_TYPE, VFIO_BASE + 13)
-
-# ---- Channel I/O devices (CCW) of s390
-
-VFIO_CCW_CONFIG_REGION_INDEX = 0
-VFIO_CCW_NUM_REGIONS = 1
-VFIO_CCW_IO_IRQ_INDEX = 0
-VFIO_CCW_CRW_IRQ_INDEX = 1  # a channel report is there
-VFIO_CCW_REQ_IRQ_INDEX = 2  # the host wants the device back
-VFIO_CCW_NUM_IRQS = 3
-
-# ---- Crypto adapters (AP) of s390
-
-VFIO_AP_REQ_IRQ_INDEX = 0  # the host wants the device back
-VFIO_AP_CFG_CHG_IRQ_INDEX = 1  # the set of adapters changed
-VFIO_AP_NUM_IRQS = 2

@@ -1,8 +1,5 @@
 """VFIO: the mappings of a container with the type 1 IOMMU driver; iommufd answers most of these requests too."""
 
-from collections.abc import Sequence
-from typing import Annotated
-
 from ._ioc import _IO
 from ._struct import U32, U64, BytesAfter, Ptr, Struct, struct
 from .vfio import VFIO_BASE, VFIO_TYPE, VfioInfoCapHeader
@@ -29,25 +26,6 @@ VFIO_IOMMU_INFO_CAPS = 1 << 1
 # ---- Its capabilities, by their IDs
 
 VFIO_IOMMU_TYPE1_INFO_CAP_IOVA_RANGE = 1
-
-
-@struct
-class VfioIovaRange(Struct):
-    """Addresses that a device may be given."""
-
-    start: U64
-    end: U64  # the last address, not the one after it
-
-
-@struct
-class VfioIommuType1InfoCapIovaRange(Struct):
-    """Capability IOVA_RANGE: all addresses that can be mapped."""
-
-    header: VfioInfoCapHeader
-    nr_iovas: U32
-    reserved: U32
-    iova_ranges: Annotated[Sequence[VfioIovaRange], VfioIovaRange * 0]
-
 
 VFIO_IOMMU_TYPE1_INFO_CAP_MIGRATION = 2
 
