@@ -48,14 +48,14 @@ def main() -> None:
 
     def press(call: Called) -> None:
         run.do(call)
-        run.shown()
+        len(run.steps)
         run.machine.check()
 
     took = [milliseconds(lambda call=call: press(call)) for call in islice(cycle(ROUND), CALLS)]  # type: ignore[misc]
     for before in (5, 50, 120, 195):
         print(f"a press after {before:3} earlier ones {sum(took[before : before + 5]) / 5:8.1f} ms")
     print(f"the text to share, when asked  {milliseconds(lambda: run.machine.trace.replay):8.1f} ms")
-    undo = min(milliseconds(lambda: (run.undo(), run.shown())) for _ in range(3))
+    undo = min(milliseconds(lambda: (run.undo(), run.steps)) for _ in range(3))
     print(f"Undo after {CALLS} calls           {undo:8.1f} ms (at most 300)")
     print(f"the {CALLS} calls by a program     {min(milliseconds(by_itself) for _ in range(3)):8.1f} ms")
 

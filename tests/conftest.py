@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests import browser as chromium
 from tests.desk import Desk
-from vfiosim.lab.stage import NOTEBOOK
+from vfiosim.lab.trace_pane import NOTEBOOK
 
 ROOT = Path(__file__).resolve().parent.parent
 NO_BROWSER = "Chromium was not found: install `chromium` or set CHROMIUM=/path/to/it"

@@ -11,8 +11,8 @@ from functools import cache
 from itertools import combinations, permutations
 from typing import NamedTuple
 
-from vfiosim.lab import Question, Slip
-from vfiosim.lab.question import CHOICE, ORDER, SET, Answer, Finding, first_difference
+from vfiosim.lab import Distractor, Question
+from vfiosim.lab.question import CHOICE, ORDER, SET, Answer, ExperimentResult, first_difference
 from vfiosim.lab.style import words
 from vfiosim.lab.verdict import named
 from vfiosim.lessons import one_bind_questions, races_check, races_questions, start, who_holds_whom_questions
@@ -28,8 +28,8 @@ class Row(NamedTuple):
     question: Question
     wrong: Answer
     right: Answer
-    slip: Slip
-    shown: Finding
+    distractor: Distractor
+    shown: ExperimentResult
 
     @property
     def key(self) -> str:
@@ -44,7 +44,7 @@ class Row(NamedTuple):
 
     def __str__(self) -> str:
         wrong, right = (words(named(self.question, answer)) for answer in (self.wrong, self.right))
-        said = f"{words(self.slip.text)} {self.slip.misconception or ''}".rstrip()
+        said = f"{words(self.distractor.text)} {self.distractor.misconception or ''}".rstrip()
         at = f"{self.shown.step} of {len(self.shown.trace)}"
         return (
             f"{self.question.name}: {words(self.question.text)}\n  wrong: {wrong}\n  right: {right}\n"
@@ -92,8 +92,8 @@ def rows(question: Question) -> Iterator[Row]:
         key = first_difference(answer, right, question.kind)
         if answer != right and key not in seen:
             seen.add(key)
-            slip = question.slip(answer, right)
-            yield Row(question, answer, right, slip, slip.shown(finding))
+            distractor = question.distractor(answer, right)
+            yield Row(question, answer, right, distractor, distractor.shown(finding))
 
 
 def answers(question: Question) -> Iterator[Answer]:

@@ -47,10 +47,10 @@ def of_benches() -> Iterator[Picture]:
     """Of every bench of the lessons, at first and after each press."""
     for name, (begin, presses) in BENCHES.items():
         bench = begin()
-        yield name, bench.stage.player.player
+        yield name, bench.trace_pane.player.player
         for press in presses.split():
             bench.buttons[press.replace("_", " ").replace("-INFO", "_INFO")].click()
-            yield f"{name}: {press}", bench.stage.player.player
+            yield f"{name}: {press}", bench.trace_pane.player.player
 
 
 def of_questions() -> Iterator[Picture]:
@@ -62,8 +62,10 @@ def of_questions() -> Iterator[Picture]:
     for question in questions:
         finding = question.experiment()
         right = question.tidy(finding.answer)
-        slips = [question.slip(answer, right) for answer in question.choices] if question.kind == "choice" else []
-        shown = [question.before, lambda finding=finding: finding, *(slip.refute for slip in slips)]
+        distractors = (
+            [question.distractor(answer, right) for answer in question.choices] if question.kind == "choice" else []
+        )
+        shown = [question.before, lambda finding=finding: finding, *(distractor.refute for distractor in distractors)]
         for number, find in enumerate(shown):
             if find is not None:
                 yield f"{question.name} {number}", _player(find().trace, question.view)
@@ -92,7 +94,7 @@ def of_turns(name: str, sandbox: Sandbox) -> Iterator[Picture]:
         rows = list(sandbox.schedule.rows.values())
         rows[number % len(rows)].buttons["1 step"].click()
         number += 1
-        yield f"{name}, turn {number}", sandbox.stage.player.player
+        yield f"{name}, turn {number}", sandbox.trace_pane.player.player
 
 
 @cache
@@ -100,9 +102,9 @@ def of_session(seed: int) -> tuple[Picture, ...]:
     """Of a free bench on which anything is done."""
     bench, choose, seen = Bench(), Random(seed), list[Picture]()
     for name in choose.choices([*ANY], [*ANY.values()], k=12):
-        bench.device.value = choose.choice([*bench.session.nodes().values()][:3])
+        bench.device.value = choose.choice([path for _, path in bench.device.options][:3])
         (bench.undo if name == "Undo" else bench.buttons[name]).click()
-        seen.append((f"seed {seed}: {name}", bench.stage.player.player))
+        seen.append((f"seed {seed}: {name}", bench.trace_pane.player.player))
     return tuple(seen)
 
 
@@ -128,14 +130,14 @@ def of_puzzles() -> Iterator[Picture]:
 def of_sandbox(seed: int) -> tuple[Picture, ...]:
     """Of a sandbox in which anything is pressed, on the usual machine or after one of its presets."""
     sandbox, choose, seen = Sandbox(), Random(seed), list[Picture]()
-    presses: dict[str, Any] = {**sandbox.common.buttons, "Call": sandbox.call, "Undo": sandbox.undo}
+    presses: dict[str, Any] = {**sandbox.shortcuts.buttons, "Call": sandbox.call, "Undo": sandbox.undo}
     for begin in [*sandbox.presets.buttons.values()][seed % (len(PRESETS) + 1) :][:1]:
         begin.click()
     for name in choose.choices([*presses], [3 if name == "Call" else 1 for name in presses], k=12):
         if not presses[name].disabled:
             presses[name].click()
-        if sandbox.stage.player is not None:
-            seen.append((f"sandbox {seed}: {name}", sandbox.stage.player.player))
+        if sandbox.trace_pane.player is not None:
+            seen.append((f"sandbox {seed}: {name}", sandbox.trace_pane.player.player))
     return tuple(seen)
 
 

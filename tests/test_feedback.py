@@ -37,7 +37,7 @@ def rows_of(table: str) -> tuple[Row, ...]:
 
 @EACH_TABLE
 def test_every_wrong_answer_is_told_something(table):
-    assert [str(row) for row in rows_of(table) if not words(row.slip.text)] == []
+    assert [str(row) for row in rows_of(table) if not words(row.distractor.text)] == []
 
 
 def test_no_right_answer_is_told_as_a_wrong_one():
@@ -48,7 +48,7 @@ def test_no_right_answer_is_told_as_a_wrong_one():
 
 def test_no_two_wrong_choices_of_a_question_are_told_the_same():
     for question in questions():
-        told = [row.slip.text for row in of_lessons() if row.question is question and question.kind == CHOICE]
+        told = [row.distractor.text for row in of_lessons() if row.question is question and question.kind == CHOICE]
         assert len(told) == len(set(told)), question.name
 
 
@@ -82,14 +82,14 @@ SHOWN_BY: dict[Misconception, set[tuple[str, object]]] = {
 def test_a_misconception_is_named_only_where_whoever_answers_so_must_have_it():
     found: dict[Misconception, set[tuple[str, object]]] = {}
     for row in of_lessons():
-        if row.slip.misconception:
-            found.setdefault(row.slip.misconception, set()).add((row.question.name, row.key))
+        if row.distractor.misconception:
+            found.setdefault(row.distractor.misconception, set()).add((row.question.name, row.key))
     assert found == SHOWN_BY
 
 
 def test_every_misconception_is_shown_by_some_wrong_answer():
     rows = chain.from_iterable(map(rows_of, ["lessons", *KINDS]))
-    assert {row.slip.misconception for row in rows} - {None} == set(M.ALL)
+    assert {row.distractor.misconception for row in rows} - {None} == set(M.ALL)
 
 
 def test_in_a_drill_two_mistakes_are_told_apart_by_the_order_of_their_checks():
@@ -102,11 +102,14 @@ def test_in_a_drill_two_mistakes_are_told_apart_by_the_order_of_their_checks():
         return max(n for n, made_text in enumerate(made) if text in made_text or check == "dma_owner_is_other")
 
     late = [
-        row for kind in ("errno", "order") for row in of_drill(kind) if row.slip.misconception is M.ALL_CHECKS_AT_ONCE
+        row
+        for kind in ("errno", "order")
+        for row in of_drill(kind)
+        if row.distractor.misconception is M.ALL_CHECKS_AT_ONCE
     ]
     assert len(late) > 12
     for row in late:
-        (loser,) = re.findall(r"<code>(\w+)</code>", row.slip.text)
+        (loser,) = re.findall(r"<code>(\w+)</code>", row.distractor.text)
         (winner,) = re.findall(r"check (\w+) at", row.question.experiment().evidence[0])
         assert place(winner) < place(loser), row
 
@@ -114,7 +117,7 @@ def test_in_a_drill_two_mistakes_are_told_apart_by_the_order_of_their_checks():
 @pytest.mark.parametrize("kind", ["errno", "order"])
 def test_a_second_open_misleads_only_where_there_is_one(kind):
     for row in of_drill(kind):
-        if row.slip.misconception is M.SECOND_OPEN_IS_FINE:
+        if row.distractor.misconception is M.SECOND_OPEN_IS_FINE:
             assert row.question.text.count('open("/dev/vfio/devices/') == 2, row
             assert not str(row.wrong).endswith("single_open"), row  # who says that it refuses does not think it fine
 
@@ -175,10 +178,10 @@ COMMON = {
 @EACH_TABLE
 def test_the_step_that_is_shown_is_about_what_is_said(table):
     for row in rows_of(table):
-        if row.slip.text == row.question.slip("no answer at all", "").text:
+        if row.distractor.text == row.question.distractor("no answer at all", "").text:
             continue  # said about any number
         answers = [words(named(row.question, answer)) for answer in (row.wrong, row.right)]
-        assert stems(" ".join([words(row.slip.text), *answers])) & stems(row.sentence), row
+        assert stems(" ".join([words(row.distractor.text), *answers])) & stems(row.sentence), row
 
 
 @pytest.mark.parametrize("seed", feedback.SEEDS)
@@ -216,11 +219,11 @@ def wrong_orders(puzzle: Parsons) -> list[tuple[str, ...]]:
 def test_every_line_at_a_first_wrong_place_is_told_why(puzzle):
     told = 0
     for order in wrong_orders(puzzle):
-        slip = puzzle.slip(order, puzzle.judge(order))
-        if slip is not None:
+        distractor = puzzle.distractor(order, puzzle.judge(order))
+        if distractor is not None:
             told += 1
-            assert slip.text, order
-            assert slip.misconception in (None, M.ALL_CHECKS_AT_ONCE)
+            assert distractor.text, order
+            assert distractor.misconception in (None, M.ALL_CHECKS_AT_ONCE)
     assert told > 4
 
 
@@ -309,13 +312,13 @@ def begun(task: object, *calls: Callable[[Session], object]) -> Session:
 
 
 def slip_of(task: object, session: Session) -> str:
-    return next((slip.text for fits, slip in task.slips if fits(session)), "")  # type: ignore[attr-defined]
+    return next((distractor.text for fits, distractor in task.distractors if fits(session)), "")  # type: ignore[attr-defined]
 
 
 def test_who_binds_when_only_that_is_missing_has_not_bound_too_early():
     task = one_bind.EVERY_REFUSAL
     session = begun(task, one_bind.meet_them)
-    session.undo()
+    session.undo_change()
     assert len(task.missing(session)) == 1
     assert slip_of(task, session) == ""
     assert "bound now" in slip_of(task, begun(task, lambda session: session.bind(3, argsz=24, iommufd=4)))

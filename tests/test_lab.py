@@ -14,6 +14,7 @@ from vfiosim.lab import Bench, Session
 from vfiosim.lab.bench import ROWS
 from vfiosim.lessons import one_bind, start
 from vfiosim.lessons.beginnings import opened as opened_for_a_lesson
+from vfiosim.machine.events import Called
 
 pytestmark = pytest.mark.one_python
 
@@ -25,7 +26,7 @@ def opened(**options) -> Bench:
 
 
 def shown_steps(bench: Bench) -> list[str]:
-    return [step["sentence"] for step in bench.stage.player.data["steps"]]
+    return [step["sentence"] for step in bench.trace_pane.player.data["steps"]]
 
 
 def ledger(session: Session) -> dict[str, object]:
@@ -47,7 +48,7 @@ def test_a_bind_is_three_presses_away_from_a_fresh_bench():
 def test_after_a_press_the_player_stands_at_the_first_step_of_that_call():
     bench = opened()
     press(bench, "bind")
-    assert bench.stage.step == 1
+    assert bench.trace_pane.step == 1
     assert shown_steps(bench)[0] == "vmm calls ioctl(3, VFIO_DEVICE_BIND_IOMMUFD)."
     assert 12 <= len(shown_steps(bench)) <= 20
 
@@ -106,14 +107,14 @@ def test_every_field_of_the_struct_reaches_the_kernel(field, value, answer):
     bench = opened()
     bench.struct[field].text.value = value
     press(bench, "bind")
-    assert bench.session.actions[-1].outcome.result == answer
+    assert bench.session.done[-1].outcome.result == answer
 
 
 def test_get_info_is_refused_before_a_bind_and_answered_after_it():
     bench = opened()
     assert "→ EINVAL" in press(bench, "GET_INFO")
     press(bench, "bind")
-    assert re.search(r"the device has [1-9]\d* regions", press(bench, "GET_INFO"))
+    assert re.search(r"num_regions = [1-9]\d*", press(bench, "GET_INFO"))
 
 
 def test_another_device_can_be_chosen():
@@ -152,11 +153,11 @@ def test_what_every_button_does_can_be_read_without_a_mouse():
 )
 def test_bad_input_gives_a_message_beside_its_field_and_changes_nothing(field, value, message):
     bench = opened()
-    before = ledger(bench.session), bench.session.code(), bench.stage.player.data
+    before = ledger(bench.session), bench.session.code(), bench.trace_pane.player.data
     bench.struct[field].text.value = value
     assert press(bench, "bind") == f"Nothing was called; see what is said at {field}."
     assert bench.struct[field].message == message
-    assert (ledger(bench.session), bench.session.code(), bench.stage.player.data) == before
+    assert (ledger(bench.session), bench.session.code(), bench.trace_pane.player.data) == before
 
 
 def test_two_bad_fields_each_have_their_message():
@@ -212,12 +213,8 @@ def test_a_message_goes_away_when_the_descriptor_is_open_again():
 
 def unknown(bench: Bench) -> str:
     """A call whose answer the model does not know."""
-    bench._press(
-        lambda: bench.session._do(
-            "ioctl(3, KVM_CHECK_EXTENSION)",
-            lambda p: str(p.ioctl(p.open("/dev/kvm"), uapi.KVM_CHECK_EXTENSION)),
-        )
-    )
+    bench._press(lambda: bench.session.open("/dev/kvm"))
+    bench._press(lambda: bench.session.do(Called("vmm", "ioctl", (3, uapi.KVM_CHECK_EXTENSION, 0))))
     return bench.message
 
 
@@ -240,7 +237,7 @@ def test_a_program_that_has_ended_is_told_so_in_words():
     bench = opened()
     bench.session.process.exit()
     bench._refresh({})
-    assert press(bench, "open device") == "Nothing was called: the process 'vmm' has ended. Undo or reset helps."
+    assert press(bench, "open device") == "Nothing was called: there is no living process 'vmm'."
     bench.reset.click()
     assert "→ 3" in press(bench, "open device")
 

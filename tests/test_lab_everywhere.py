@@ -237,7 +237,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-RUN = "box = Sandbox()\nfor name in ('open device', 'open iommufd'):\n    box.common.buttons[name].click()\nbox.call.click()"
+RUN = "box = Sandbox()\nfor name in ('open device', 'open iommufd'):\n    box.shortcuts.buttons[name].click()\nbox.call.click()"
 
 
 def test_an_exported_notebook_shows_what_was_done_and_plays_with_the_network_off(browser: Browser, saved: Path) -> None:

@@ -9,9 +9,9 @@ import sys
 import pytest
 
 from tests.benches import opened, press
-from vfiosim.lab import Bench, Exercise, Finding, Prediction, Question, Session
+from vfiosim.lab import Bench, Exercise, ExperimentResult, Prediction, Question, Session
 from vfiosim.lab.alive import Alive
-from vfiosim.lab.stage import NO_PLAYER, Stage
+from vfiosim.lab.trace_pane import NO_PLAYER, TracePane
 from vfiosim.lessons import one_bind, start
 from vfiosim.lessons.one_bind_questions import QUESTIONS
 
@@ -60,9 +60,9 @@ def test_why_answers_for_the_step_that_is_shown():
     alive.ask.click()
     steps = len(bench.session.steps)
     assert f"After step 1 of {steps}:</b> Nothing keeps vfio_device_file 1 alive." in alive.answer.value
-    bench.stage.player.step = 0
+    bench.trace_pane.player.step = 0
     assert "Before step 1:</b> vfio_device_file 1 is kept alive by 1 holder" in alive.answer.value
-    bench.stage.player.step = steps
+    bench.trace_pane.player.step = steps
     assert f"After step {steps} of {steps}:</b> vfio_device_file 1 is not alive." in alive.answer.value
 
 
@@ -75,7 +75,7 @@ def test_why_answers_for_now_before_the_first_call():
 def test_in_the_picture_of_the_lesson_with_a_vm_the_list_has_its_holder():
     for bench in (one_bind.kvm(), one_bind.exercise().bench):
         press(bench, *(["create VM", "create kvm-vfio"] if "bind" in bench.buttons else ["GET_INFO"]))
-        svg = bench.stage.player.data["svg"]
+        svg = bench.trace_pane.player.data["svg"]
         assert re.search(r">kvm_device<", svg)
         assert re.search(r">kvm_vfio<", svg)
 
@@ -102,7 +102,7 @@ def test_nothing_is_revealed_before_a_prediction_is_committed():
     prediction.commit.click()
     assert prediction.choice.disabled
     assert not prediction.reveal.disabled
-    assert not any(isinstance(child, Stage) for child in prediction.children)
+    assert not any(isinstance(child, TracePane) for child in prediction.children)
 
 
 @pytest.mark.parametrize("name", QUESTIONS)
@@ -124,7 +124,7 @@ def test_a_wrong_answer_stays_beside_the_truth_with_the_belief_and_the_steps_tha
     assert question.choices.get(truth, truth) in message
     assert "What misled you?" in message
     stage = prediction.children[-1]
-    assert isinstance(stage, Stage)
+    assert isinstance(stage, TracePane)
     assert 0 < len(stage.trace) <= 20
 
 
@@ -147,16 +147,16 @@ def test_a_prediction_can_be_made_anew():
     answer(prediction, "zero")
     prediction.again.click()
     assert (prediction.message.strip(), prediction.choice.value, prediction.reveal.disabled) == ("", None, True)
-    assert not any(isinstance(child, Stage) for child in prediction.children)
+    assert not any(isinstance(child, TracePane) for child in prediction.children)
     assert "✓" in answer(prediction, "positive")
 
 
 def test_a_question_is_asked_of_the_simulator_only_when_it_is_revealed():
     asked = []
 
-    def experiment() -> Finding:
+    def experiment() -> ExperimentResult:
         asked.append(1)
-        return Finding("0", Session().steps, 0)
+        return ExperimentResult("0", Session().steps, 0)
 
     prediction = Prediction(Question("Zero?", experiment, "it is so.", otherwise="no"))
     prediction.choice.value = "0"
@@ -256,7 +256,7 @@ def test_without_anywidget_the_bench_shows_the_steps_as_text_and_one_clear_line(
     text = run(
         "import sys; sys.modules['anywidget'] = None\n"
         "from vfiosim.lab import Bench\n"
-        "b = Bench(); b.buttons['open device'].click(); print(b.stage.children[0].value)"
+        "b = Bench(); b.buttons['open device'].click(); print(b.trace_pane.children[0].value)"
     )
     assert text.count(NO_PLAYER) == 1
     assert "vmm calls open(/dev/vfio/devices/vfio0)." in text
@@ -266,7 +266,7 @@ def test_without_graphviz_the_player_has_text_and_one_clear_line():
     text = run(
         "import sys; sys.modules['graphviz'] = sys.modules['pygraphviz'] = None\n"
         "from vfiosim.lab import Bench\n"
-        "b = Bench(); b.buttons['open device'].click(); d = b.stage.player.data; print(d['svg'] == '', d['hint'])"
+        "b = Bench(); b.buttons['open device'].click(); d = b.trace_pane.player.data; print(d['svg'] == '', d['hint'])"
     )
     assert text.startswith("True To see pictures")
 
@@ -338,7 +338,7 @@ def test_nothing_moves_in_the_picture_between_two_presses():
     bench = start.first_bind()
 
     def places() -> dict[str, str]:
-        svg = bench.stage.player.data["svg"]
+        svg = bench.trace_pane.player.data["svg"]
         return dict(re.findall(r'data-oid="([^"]+)".*?<rect class="box" x="([-0-9.]+)" y', svg))
 
     before = places()

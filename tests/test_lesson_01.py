@@ -151,7 +151,7 @@ def test_the_third_task_is_solved_by_the_list_first_and_then_the_numbers():
     exercise = lesson.exercise()
     exercise.bench.listed.text.value = "3"
     exercise.bench.kv.text.value = str(
-        next(fd for fd, file in exercise.bench.session.descriptors().items() if "kvm-vfio" in file)
+        next(fd for fd, file in exercise.bench.session.descriptors().items() if "kvm-vfio" in file.label)
     )
     exercise.bench.buttons["FILE DEL"].click()
     for fd in (3, 5):

@@ -6,7 +6,7 @@ import pytest
 
 from tests.toys import House, wait_until_left
 from vfiosim.lab import Bench, Exercise, Sandbox
-from vfiosim.lab.stage import Stage, opening
+from vfiosim.lab.trace_pane import TracePane, opening
 from vfiosim.lessons import races, start
 
 pytestmark = pytest.mark.one_python
@@ -18,7 +18,7 @@ def press(bench: Bench, *names: str) -> Bench:
     return bench
 
 
-def at(stage: Stage) -> str:
+def at(stage: TracePane) -> str:
     """What the picture says: the sentence of the step at which it stands."""
     return stage.trace[stage.step - 1].sentence if stage.step else ""
 
@@ -26,28 +26,28 @@ def at(stage: Stage) -> str:
 @pytest.mark.parametrize(("before", "errno"), [("bind", "EINVAL"), ("open group", "EBUSY")])
 def test_a_refused_call_of_a_bench_opens_at_the_refusal_and_says_so(before, errno):
     bench = press(Bench(), "open device", "open iommufd", before, "bind")
-    assert at(bench.stage).startswith(f"Refused with {errno}: ")
-    assert f"the picture shows step {bench.stage.step}; Home leads to the beginning" in bench.message
+    assert at(bench.trace_pane).startswith(f"Refused with {errno}: ")
+    assert f"the picture shows step {bench.trace_pane.step}; Home leads to the beginning" in bench.message
 
 
 def two_calls() -> Sandbox:
     """The second one is refused."""
     sandbox = Sandbox()
     for name in ("open device", "open iommufd"):
-        sandbox.common.buttons[name].click()
+        sandbox.shortcuts.buttons[name].click()
     sandbox.call.click()
     sandbox.call.click()
     return sandbox
 
 
 def test_a_refused_call_of_the_sandbox_opens_at_the_refusal():
-    assert at(two_calls().stage).startswith("Refused with EINVAL: ")
+    assert at(two_calls().trace_pane).startswith("Refused with EINVAL: ")
 
 
 def test_what_is_left_after_undo_is_shown_as_it_stands():
     sandbox = two_calls()
     sandbox.undo.click()
-    assert sandbox.stage.step == len(sandbox.stage.trace) > 1
+    assert sandbox.trace_pane.step == len(sandbox.trace_pane.trace) > 1
 
 
 def test_a_call_that_waits_opens_where_it_waits():
@@ -78,15 +78,15 @@ def not_solved() -> Exercise:
 @pytest.mark.parametrize(("begin", "verdict"), [(solved, "✓ Solved."), (not_solved, "✕ Not yet.")])
 def test_a_verdict_about_how_things_stand_is_read_beside_a_picture_of_how_they_stand(begin, verdict):
     exercise = begin()
-    assert exercise.bench.stage.step == 1
+    assert exercise.bench.trace_pane.step == 1
     exercise.check.click()
     assert exercise.message.startswith(verdict)
-    assert exercise.bench.stage.step == len(exercise.bench.stage.trace) > 1
+    assert exercise.bench.trace_pane.step == len(exercise.bench.trace_pane.trace) > 1
 
 
 def test_the_verdict_about_a_race_by_hand_is_read_beside_its_last_step():
     task = races.by_hand()
-    stage = task.sandbox.stage
+    stage = task.sandbox.trace_pane
     next(iter(task.sandbox.schedule.rows.values())).buttons["1 step"].click()
     stage.player.step = 0
     task.check.click()

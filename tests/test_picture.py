@@ -9,7 +9,7 @@ import pytest
 
 from tests import pictures
 from tests.pictures import Picture
-from vfiosim.lab.stage import NOTEBOOK
+from vfiosim.lab.trace_pane import NOTEBOOK
 from vfiosim.lessons import start
 from vfiosim.views.atlas import column
 
@@ -66,7 +66,7 @@ def test_every_step_of_the_first_two_lessons_shows_something():
 def test_the_first_walk_has_eight_steps_and_each_of_them_moves_something():
     bench = start.first_bind()
     bench.buttons["bind"].click()
-    player = bench.stage.player.player
+    player = bench.trace_pane.player.player
     stops = player.data()["stops"]
     assert len(stops) == 8
     frames = [0, *(player.graph.at_step[stop - 1] for stop in stops)]

@@ -7,16 +7,16 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from vfiosim.lab import Bench
-from vfiosim.lab.press import Guard
+from vfiosim.lab.press import ClickFilter
 
 pytestmark = pytest.mark.one_python
 
 
-def counted(guard: Guard, apart: float) -> int:
+def counted(clicks: ClickFilter, apart: float) -> int:
     """How many of two clicks on one button count that are so many seconds apart."""
     button, done, now = Bench().undo, [], datetime.now(UTC)
     for late in (0.0, apart):
-        guard.press(button, now + timedelta(seconds=late), lambda: done.append(1))
+        clicks.press(button, now + timedelta(seconds=late), lambda: done.append(1))
     return len(done)
 
 
@@ -25,12 +25,12 @@ def counted(guard: Guard, apart: float) -> int:
 )
 def test_the_environment_says_how_close_two_clicks_are_one(monkeypatch, said, apart, count):
     monkeypatch.setenv("VFIOSIM_DOUBLE_CLICK", said)
-    assert counted(Guard(), apart) == count
+    assert counted(ClickFilter(), apart) == count
 
 
 def test_a_guard_may_have_a_time_of_its_own(monkeypatch):
     monkeypatch.setenv("VFIOSIM_DOUBLE_CLICK", "0")
-    assert counted(Guard(double=2), 1.9) == 1
+    assert counted(ClickFilter(double=2), 1.9) == 1
 
 
 @pytest.mark.parametrize("said", ["soon", "-1", "nan", "inf"])

@@ -9,8 +9,9 @@ import pytest
 from vfiosim import Machine
 from vfiosim.lab import (
     Bench,
+    Distractor,
     Exercise,
-    Finding,
+    ExperimentResult,
     Goal,
     Ordering,
     Outcome,
@@ -19,14 +20,13 @@ from vfiosim.lab import (
     Question,
     Quiz,
     Session,
-    Slip,
     Task,
     errnos,
     goal,
 )
 from vfiosim.lab.parsons import by_running, by_trace
 from vfiosim.lab.question import first_difference, shuffled
-from vfiosim.lab.stage import Stage
+from vfiosim.lab.trace_pane import TracePane
 from vfiosim.lessons import misconceptions as M
 
 pytestmark = pytest.mark.one_python
@@ -34,10 +34,10 @@ pytestmark = pytest.mark.one_python
 NODE = "/dev/vfio/devices/vfio0"
 
 
-def opening() -> Finding:
+def opening() -> ExperimentResult:
     machine = Machine()
     machine.process("vmm").open(NODE)
-    return Finding(("a", "b", "c"), machine.trace[-4:], 1)
+    return ExperimentResult(("a", "b", "c"), machine.trace[-4:], 1)
 
 
 def put_in_order(**more: object) -> Question:
@@ -46,8 +46,8 @@ def put_in_order(**more: object) -> Question:
 
 
 def which(right: tuple[str, ...] = ("file vfio0#1",), **more: object) -> Question:
-    def experiment() -> Finding:
-        return Finding(right, opening().trace, 1)
+    def experiment() -> ExperimentResult:
+        return ExperimentResult(right, opening().trace, 1)
 
     things = {"fds vmm": "the table", "file vfio0#1": "the file"}
     return Question("Which live?", experiment, "it is so.", things, kind="set", before=opening, **more)  # type: ignore[arg-type]
@@ -64,8 +64,8 @@ def goal_of(made: Exercise) -> str:
     return str(made.goal.children[1].value)
 
 
-def stages(widget: Prediction | Ordering) -> list[Stage]:
-    return [child for child in widget.children if isinstance(child, Stage)]
+def stages(widget: Prediction | Ordering) -> list[TracePane]:
+    return [child for child in widget.children if isinstance(child, TracePane)]
 
 
 def answered(question: Question, value: object) -> Prediction:
@@ -119,7 +119,9 @@ def test_choices_among_errnos_say_what_each_means():
 
 
 def test_a_number_is_asked_for_and_an_errno_is_none():
-    question = Question("How many?", lambda: Finding("2", opening().trace), "so.", kind="number", otherwise="no")
+    question = Question(
+        "How many?", lambda: ExperimentResult("2", opening().trace), "so.", kind="number", otherwise="no"
+    )
     prediction = Prediction(question)
     for typed in ("EBUSY", "two", "-1", "2.0", "9" * 50):
         prediction.choice.value = typed
@@ -161,8 +163,8 @@ def test_each_button_of_a_line_says_which_line_it_moves():
 
 
 def test_a_wrong_order_stands_beside_the_right_one_with_the_first_wrong_place():
-    slips = {"c": Slip("The third is not the second.", M.LAST_IN_FIRST_OUT)}
-    message = answered(put_in_order(wrong=slips), ("a", "c", "b")).message
+    distractors = {"c": Distractor("The third is not the second.", M.LAST_IN_FIRST_OUT)}
+    message = answered(put_in_order(wrong=distractors), ("a", "c", "b")).message
     assert "The first wrong place is number 2" in message
     assert "2. the third" in message
     assert "2. the second" in message
@@ -249,24 +251,30 @@ def test_the_order_of_ticking_makes_no_difference():
 
 def test_another_run_is_shown_where_it_refutes_better():
     other = opening().trace[1:]
-    slip = Slip("no", M.OPEN_IS_ENOUGH, lambda: Finding("", other, 1))
-    question = Question("?", lambda: Finding("yes", opening().trace), "so.", {"yes": "y", "no": "n"}, {"no": slip})
+    distractor = Distractor("no", M.OPEN_IS_ENOUGH, lambda: ExperimentResult("", other, 1))
+    question = Question(
+        "?", lambda: ExperimentResult("yes", opening().trace), "so.", {"yes": "y", "no": "n"}, {"no": distractor}
+    )
     assert stages(answered(question, "no"))[0].trace == other
     assert stages(answered(question, "yes"))[0].trace != other
 
 
 def test_the_player_stands_at_the_step_that_refutes_the_answer():
-    slip = Slip("no", at="The call returns 3")
-    question = Question("?", lambda: Finding("yes", opening().trace, 1), "so.", {"yes": "y", "no": "n"}, {"no": slip})
+    distractor = Distractor("no", at="The call returns 3")
+    question = Question(
+        "?", lambda: ExperimentResult("yes", opening().trace, 1), "so.", {"yes": "y", "no": "n"}, {"no": distractor}
+    )
     assert stages(answered(question, "no"))[0].step == 4
     assert stages(answered(question, "yes"))[0].step == 1
     with pytest.raises(ValueError, match="no step of this run says 'flies'"):
-        Slip("no", at="flies").shown(opening())
+        Distractor("no", at="flies").shown(opening())
 
 
 def test_the_discussions_of_a_misconception_are_linked():
-    slip = Slip("no", M.CLOSING_IS_RELEASING)
-    question = Question("?", lambda: Finding("yes", opening().trace), "so.", {"yes": "y", "no": "n"}, {"no": slip})
+    distractor = Distractor("no", M.CLOSING_IS_RELEASING)
+    question = Question(
+        "?", lambda: ExperimentResult("yes", opening().trace), "so.", {"yes": "y", "no": "n"}, {"no": distractor}
+    )
     html = answered(question, "no").verdict.value
     assert f'href="{M.CLOSING_IS_RELEASING.links[0]}"' in html
     assert M.CLOSING_IS_RELEASING.truth in html
@@ -280,10 +288,10 @@ def test_misconceptions_have_names_of_their_own_and_public_discussions():
 
 def test_text_with_tags_stays_text():
     nasty = "<script>alert(1)</script>"
-    question = Question("?", lambda: Finding("yes", Session().steps, 0), "so.", {"yes": nasty, "no": "n"})
+    question = Question("?", lambda: ExperimentResult("yes", Session().steps, 0), "so.", {"yes": nasty, "no": "n"})
     prediction = answered(question, "yes")
     assert "<script>alert" not in prediction.verdict.value
-    assert "<script>alert" not in prediction.still().partition("vfiosim-player")[0]
+    assert "<script>alert" not in prediction.static_html().partition("vfiosim-player")[0]
 
 
 # ---- hints
@@ -309,7 +317,9 @@ def test_a_question_without_hints_has_no_button_for_them():
 
 def quiz() -> Quiz:
     choices = {"yes": "it is", "no": "it is not"}
-    question = Question("Is it?", lambda: Finding("yes", opening().trace), "so.", choices, {"no": Slip("But it is.")})
+    question = Question(
+        "Is it?", lambda: ExperimentResult("yes", opening().trace), "so.", choices, {"no": Distractor("But it is.")}
+    )
     return Quiz([question, put_in_order()])
 
 
@@ -359,7 +369,7 @@ CALLS: dict[str, object] = {
 
 
 def bound_and_asked(session: Session) -> list[str]:
-    done = [action.outcome for action in session.actions]
+    done = [done.outcome for done in session.done]
     asked = any("GET_INFO" in outcome.call and not outcome.refused for outcome in done)
     return [] if asked else ["nobody has asked"]
 
@@ -383,7 +393,7 @@ def test_the_lines_in_their_order_are_right_when_run():
 
 
 def test_the_first_refused_call_is_the_first_wrong_place_and_the_kernel_says_why():
-    puzzle = ordering(slips={"info": Slip("", M.OPEN_IS_ENOUGH)})
+    puzzle = ordering(distractors={"info": Distractor("", M.OPEN_IS_ENOUGH)})
     message = check(puzzle, "info", "bind")
     assert "The first wrong place is number 1: “get_info(3)”." in message
     assert "The kernel says EINVAL" in message
@@ -419,10 +429,10 @@ def test_the_solution_is_shown_on_demand_and_says_why():
     assert puzzle.message == ""
 
 
-def bind_steps() -> Finding:
+def bind_steps() -> ExperimentResult:
     session = Session(start=opened)
     session.bind(3, iommufd=4)
-    return Finding("", session.steps)
+    return ExperimentResult("", session.steps)
 
 
 def test_steps_are_judged_by_the_order_of_a_run():
@@ -456,7 +466,9 @@ TASK = Task(
     ("look", "look again"),
     lambda session: (session.dup(3), session.close(4)),
     "a dup is a holder.",
-    slips=[(lambda session: "file vfio0#2" in session.machine.trace.end.objects, Slip("no", M.SECOND_OPEN_IS_FINE))],
+    distractors=[
+        (lambda session: "file vfio0#2" in session.machine.trace.end.objects, Distractor("no", M.SECOND_OPEN_IS_FINE))
+    ],
 )
 
 

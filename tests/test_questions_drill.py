@@ -61,9 +61,9 @@ def test_what_two_calls_cannot_do_is_offered_beside_what_they_can():
 def test_a_way_that_was_not_thought_of_is_shown_step_by_step():
     made = drill("schedule", 0)
     possible = right(made)
-    slip = made.question.slip(possible[:-1], possible)
-    assert slip.refute is not None
-    shown = slip.refute().trace
+    distractor = made.question.distractor(possible[:-1], possible)
+    assert distractor.refute is not None
+    shown = distractor.refute().trace
     assert {step.thread for step in shown} == {"A", "B"}
 
 

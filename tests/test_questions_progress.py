@@ -14,7 +14,17 @@ from pathlib import Path
 import pytest
 
 from vfiosim import lab
-from vfiosim.lab import Finding, Prediction, Progress, Question, Session, Slip, present, presenter, record_file
+from vfiosim.lab import (
+    Distractor,
+    ExperimentResult,
+    Prediction,
+    Progress,
+    Question,
+    Session,
+    present,
+    presenter,
+    record_file,
+)
 from vfiosim.lab.record import VARIABLE
 from vfiosim.lessons import misconceptions as M
 from vfiosim.lessons import one_bind, races
@@ -37,8 +47,8 @@ def room():
 
 def question() -> Question:
     choices = {"yes": "it is", "no": "it is not"}
-    wrong = {"no": Slip("But it is.", M.OPEN_IS_ENOUGH)}
-    return Question("Is it?", lambda: Finding("yes", Session().steps, 0), "so.", choices, wrong, name="it")
+    wrong = {"no": Distractor("But it is.", M.OPEN_IS_ENOUGH)}
+    return Question("Is it?", lambda: ExperimentResult("yes", Session().steps, 0), "so.", choices, wrong, name="it")
 
 
 # ---- progress

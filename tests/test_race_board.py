@@ -20,8 +20,8 @@ from vfiosim.explore.turns import turns
 from vfiosim.lab import Races, Sandbox, room
 from vfiosim.lab.by_hand import scheduler
 from vfiosim.lab.counterexample import Counterexample, turns_html
-from vfiosim.lab.sandbox.run import Run
-from vfiosim.lab.sandbox.schedule import Row
+from vfiosim.lab.run import Run
+from vfiosim.lab.sandbox.schedule import ThreadPanel
 from vfiosim.lab.style import words
 from vfiosim.lessons import races as lesson
 from vfiosim.lessons.races_check import moved
@@ -40,7 +40,7 @@ def r1(**options: Any) -> Sandbox:
     return scheduler(PUZZLES["R1"], PUZZLES["R1"].without, only=("vfio_group *", "file *"), **options)
 
 
-def rows(sandbox: Sandbox) -> list[Row]:
+def rows(sandbox: Sandbox) -> list[ThreadPanel]:
     return list(sandbox.schedule.rows.values())
 
 
@@ -227,12 +227,12 @@ def test_in_the_race_lab_what_is_missing_follows_each_press_once_a_way_is_known(
 
 def test_the_picture_is_there_before_the_first_press_and_nothing_in_it_moves_then():
     sandbox = r1()
-    assert sandbox.stage.children
-    player = sandbox.stage.player.player
+    assert sandbox.trace_pane.children
+    player = sandbox.trace_pane.player.player
     before = {node.oid: player.layout.nodes[node.key] for node in player.graph.nodes if player.frame(0).get(node.key)}
     assert "vfio_group 1" in before
     go(sandbox, "A to shared")
-    player = sandbox.stage.player.player
+    player = sandbox.trace_pane.player.player
     after = {node.oid: player.layout.nodes[node.key] for node in player.graph.nodes}
     assert {oid: (spot.left, spot.top) for oid, spot in before.items()} == {
         oid: (after[oid].left, after[oid].top) for oid in before
@@ -346,7 +346,7 @@ def test_the_turns_of_a_way_tell_in_whole_words_who_holds_what():
 
 
 async def forgets_to_unlock(device: Any) -> None:
-    """A slip: the way out without an unlock."""
+    """A distractor: the way out without an unlock."""
     await acquire(device.group.group_lock)
 
 
@@ -372,22 +372,22 @@ def test_effects_are_told_only_to_who_asks_for_them():
 
 def test_a_counterexample_opens_at_the_harm_and_the_start_is_a_press_away():
     shown = Counterexample(way("R1"))
-    assert shown.stage.step == len(shown.trace)
+    assert shown.trace_pane.step == len(shown.trace)
     assert "2 switches" in words(shown.switches.value)
     assert shown.turns.value.count('aria-current="step"') == 1
     assert "✕ vfio_group 1 is open and 1 of its devices are bound" in words(shown.turns.value)
     shown.start.click()
-    assert shown.stage.step == 0
+    assert shown.trace_pane.step == 0
     assert "aria-current" not in shown.turns.value
     shown.harm.click()
-    assert shown.stage.step == len(shown.trace)
+    assert shown.trace_pane.step == len(shown.trace)
 
 
 def test_the_turn_that_the_picture_is_in_is_marked():
     shown = Counterexample(way("R1"))
     marked = []
     for step in range(1, len(shown.trace) + 1):
-        shown.stage.go_to(step)
+        shown.trace_pane.go_to(step)
         current = [row for row in shown.turns.value.split("<tr") if "aria-current" in row]
         marked.append(len(re.findall(r"<tr", shown.turns.value.split("aria-current")[0])))
         assert len(current) == 1
@@ -415,8 +415,8 @@ def test_the_shortest_way_of_a_room_of_the_museum_opens_at_the_harm():
     view = room(next(iter(ROOMS)))
     view.way.click()
     (shown,) = (child for child in view.children if isinstance(child, Counterexample))
-    assert shown.stage.step == len(shown.trace)
-    assert shown.trace[shown.stage.step - 1].refused
+    assert shown.trace_pane.step == len(shown.trace)
+    assert shown.trace[shown.trace_pane.step - 1].refused
 
 
 # ---- in a browser

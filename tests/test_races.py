@@ -8,7 +8,7 @@ import pytest
 
 from vfiosim import replay
 from vfiosim.lab import Races
-from vfiosim.lab.slices import Sliced
+from vfiosim.lab.background_job import BackgroundJob
 from vfiosim.puzzles import PUZZLES
 
 pytestmark = pytest.mark.one_python
@@ -47,16 +47,16 @@ def test_the_kernel_as_it_is_is_safe() -> None:
     lab = explored("R1", predicted="safe")
     assert "✓ You predicted" in lab.message
     assert "Safe" in lab.message
-    assert lab.stage is None
+    assert lab.trace_pane is None
 
 
 def test_without_its_lock_it_is_broken_and_the_shortest_way_is_shown() -> None:
     lab = explored("R1", "group_lock", "safe")
     assert "✕ You predicted" in lab.message
     assert "Broken" in lab.message
-    assert lab.stage is not None
-    assert {step.thread for step in lab.stage.trace} == {"A", "B"}
-    assert lab.stage.step == len(lab.stage.trace)
+    assert lab.trace_pane is not None
+    assert {step.thread for step in lab.trace_pane.trace} == {"A", "B"}
+    assert lab.trace_pane.step == len(lab.trace_pane.trace)
 
 
 def test_every_way_to_end_has_a_witness_to_show() -> None:
@@ -64,11 +64,11 @@ def test_every_way_to_end_has_a_witness_to_show() -> None:
     assert lab.result is not None
     shown = [child for line in lab.found.children for child in getattr(line, "children", ()) if hasattr(child, "click")]
     assert len(shown) == len(lab.result.violations) + len(lab.result.outcomes)
-    assert lab.stage is not None
+    assert lab.trace_pane is not None
     traces = []
     for each in shown:
         each.click()
-        traces.append(len(lab.stage.trace.micro))
+        traces.append(len(lab.trace_pane.trace.micro))
     assert len(set(traces)) > 1
 
 
@@ -84,7 +84,7 @@ def test_reset_forgets_everything() -> None:
     lab = explored("R1", "group_lock")
     lab.yourself.click()
     lab.reset.click()
-    assert (lab.result, lab.predicted, lab.stage, lab.sandbox) == (None, None, None, None)
+    assert (lab.result, lab.predicted, lab.trace_pane, lab.sandbox) == (None, None, None, None)
     assert not any(box.value for box in lab.protections.values())
 
 
@@ -164,7 +164,7 @@ def test_work_in_slices_never_runs_beside_its_owner() -> None:
                 return number
         return 50
 
-    sliced = Sliced(work)
+    sliced = BackgroundJob(work)
     slices = 0
     while not sliced.go():
         slices += 1
@@ -177,7 +177,7 @@ def test_an_error_of_the_work_comes_through() -> None:
     def work(pause: Callable[[], bool]) -> int:
         raise ValueError("no such thing")
 
-    sliced = Sliced(work)
+    sliced = BackgroundJob(work)
     assert sliced.go()
     with pytest.raises(ValueError, match="no such thing"):
         sliced.result()

@@ -44,7 +44,7 @@ MUST_WORK = "MAP_FILE of a file of memory must still succeed, and UNMAP give its
 def test_what_must_work_is_said_before_anybody_writes_and_what_no_longer_does_afterwards_with_its_run_on_the_stage():
     view = room("mapped-into-itself")
     assert any(MUST_WORK in getattr(child, "value", "") for child in view.children)
-    assert MUST_WORK in view.still()
+    assert MUST_WORK in view.static_html()
     write(view, "iopt_map_file_pages", USELESS)
     view.prove.click()
     assert "✕ Not mended." in view.message

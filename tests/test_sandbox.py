@@ -10,7 +10,7 @@ import pytest
 from tests.sandboxes import call, choose
 from vfiosim import uapi
 from vfiosim.lab import Sandbox
-from vfiosim.lab.press import Guard
+from vfiosim.lab.press import ClickFilter
 from vfiosim.lab.sandbox import Run, Setup
 from vfiosim.lab.sandbox.calls import ON_A_FILE, WITHOUT_A_FILE
 from vfiosim.lab.sandbox.inputs import bytes_of, memory_of
@@ -27,7 +27,7 @@ def opened(*names: str, **options: object) -> Sandbox:
     """A sandbox with a small picture, where these buttons were pressed; what is asked here is not about the picture."""
     box = Sandbox(**{"only": ("fds",), **options})  # type: ignore[arg-type]
     for name in names:
-        box.common.buttons[name].click()
+        box.shortcuts.buttons[name].click()
     return box
 
 
@@ -53,8 +53,8 @@ def test_three_presses_bind_a_device() -> None:
     box = Sandbox()
     for name in ("open device", "open iommufd"):
         assert name in box.hint.value
-        assert "vfiosim-primary" in box.common.buttons[name]._dom_classes
-        box.common.buttons[name].click()
+        assert "vfiosim-primary" in box.shortcuts.buttons[name]._dom_classes
+        box.shortcuts.buttons[name].click()
     box.call.click()
     assert "→ 0" in box.message
     assert "out_devid = 1" in box.message
@@ -114,9 +114,9 @@ def asked(box: Sandbox, fd: int, name: str) -> str:
     call(box, fd, name)
     assert len(box.run.done) > before, (name, box.message)
     made = box.run.done[-1]
-    assert isinstance(made.action, Called)
-    assert (made.action.name, *made.action.arguments[:2]) == ("ioctl", fd, uapi.REQUESTS[name].number)
-    return made.told.result
+    assert isinstance(made.event, Called)
+    assert (made.event.name, *made.event.arguments[:2]) == ("ioctl", fd, uapi.REQUESTS[name].number)
+    return made.outcome.result
 
 
 def test_every_request_is_made_from_the_form_of_its_file_and_most_are_granted_as_the_form_offers_them() -> None:
@@ -125,9 +125,9 @@ def test_every_request_is_made_from_the_form_of_its_file_and_most_are_granted_as
     second = [(5, "VFIO_GROUP_SET_CONTAINER"), (6, "VFIO_SET_IOMMU"), (7, "KVM_CREATE_VM"), (8, "KVM_CREATE_DEVICE")]
     for fd, name in first:
         answers[name] = [asked(box, fd, name)]
-    box.common.device.index = 1  # the group of a bound device cannot be opened
+    box.shortcuts.device.index = 1  # the group of a bound device cannot be opened
     for button in ("open group", "open container", "open kvm"):
-        box.common.buttons[button].click()
+        box.shortcuts.buttons[button].click()
     for fd, name in second:
         answers[name] = [asked(box, fd, name)]
     for fd in box.run.descriptors("vmm"):
@@ -153,9 +153,9 @@ def answer(box: Sandbox, fd: int | str, plain: SystemCall, **fields: int | str) 
     before = len(box.run.done)
     call(box, fd, plain.name, **fields)
     (made,) = box.run.done[before:]
-    assert isinstance(made.action, Called)
-    assert made.action.name == plain.name.removeprefix("p" if plain.name in ("pread", "pwrite") else "")
-    return made.told.result
+    assert isinstance(made.event, Called)
+    assert made.event.name == plain.name.removeprefix("p" if plain.name in ("pread", "pwrite") else "")
+    return made.outcome.result
 
 
 def test_every_call_without_a_descriptor_can_be_made() -> None:
@@ -256,29 +256,29 @@ def test_every_call_on_a_file_can_be_made(name: str, answers: dict[str, str]) ->
 )
 def test_after_a_common_button_the_descriptors_are_those_that_it_speaks_of(name: str, files: dict[int, str]) -> None:
     box = opened("memfd")
-    box.common.buttons[name].click()
+    box.shortcuts.buttons[name].click()
     assert "✓" in box.message
     assert {fd: file.label for fd, file in box.run.descriptors("vmm").items()} == files
 
 
 def test_memory_that_is_mapped_by_a_button_can_be_written() -> None:
     box = opened()
-    box.common.buttons["map memory"].click()
+    box.shortcuts.buttons["map memory"].click()
     mapped = box.run.done[-1]
-    assert isinstance(mapped.action, Mapped)
+    assert isinstance(mapped.event, Mapped)
     memory = box.run.machine.processes["vmm"].memory
-    memory.write(mapped.told.number + mapped.action.length - 1, b"x")
+    memory.write(mapped.outcome.number + mapped.event.length - 1, b"x")
     with pytest.raises(OSError, match="EFAULT"):
-        memory.write(mapped.told.number + mapped.action.length, b"x")
+        memory.write(mapped.outcome.number + mapped.event.length, b"x")
 
 
 def test_a_part_of_a_device_is_mapped_and_unmapped() -> None:
     box = bound()
-    box.common.fd.value = 3
-    box.common.buttons["mmap fd"].click()
-    where, memory = box.run.done[-1].told.number, box.run.machine.processes["vmm"].memory
+    box.shortcuts.fd.value = 3
+    box.shortcuts.buttons["mmap fd"].click()
+    where, memory = box.run.done[-1].outcome.number, box.run.machine.processes["vmm"].memory
     assert len(memory.read(where, 4096)) == 4096
-    box.common.buttons["munmap"].click()
+    box.shortcuts.buttons["munmap"].click()
     assert "→ 0" in box.message
     with pytest.raises(OSError, match="EFAULT"):
         memory.read(where, 1)
@@ -286,19 +286,19 @@ def test_a_part_of_a_device_is_mapped_and_unmapped() -> None:
 
 def test_a_file_is_passed_on_over_a_socket() -> None:
     box = opened("open device", "socketpair")
-    box.common.fd.value, box.common.socket.value = 3, 4
-    box.common.buttons["send fd"].click()
-    box.common.socket.value = 5
-    box.common.buttons["receive fd"].click()
+    box.shortcuts.fd.value, box.shortcuts.socket.value = 3, 4
+    box.shortcuts.buttons["send fd"].click()
+    box.shortcuts.socket.value = 5
+    box.shortcuts.buttons["receive fd"].click()
     assert [file.label for file in box.run.descriptors("vmm").values()].count("vfio0#1") == 2
 
 
 def test_a_driver_is_unbound_and_bound_again() -> None:
     box = Sandbox()
-    box.common.buttons["unbind driver"].click()
+    box.shortcuts.buttons["unbind driver"].click()
     assert "✓" in box.message
     assert "vfio0" not in {device.label for device in box.run.machine.built.vfio_devices.values()}
-    box.common.buttons["bind driver"].click()
+    box.shortcuts.buttons["bind driver"].click()
     assert "✓" in box.message
     assert "vfio0#2" in {device.label for device in box.run.machine.built.vfio_devices.values()}
 
@@ -313,7 +313,7 @@ def test_memory_is_mapped_for_a_device_with_two_presses() -> None:
 
 def test_time_passes_by_a_button() -> None:
     box = Sandbox()
-    box.common.buttons["let time pass"].click()
+    box.shortcuts.buttons["let time pass"].click()
     assert box.run.machine.engine.clock == 1000
 
 
@@ -358,7 +358,7 @@ def test_raw_bytes_that_the_reader_has_written_are_left_alone_when_something_is_
     assert untouched.form.buffer is not None
     box.form.buffer.raw.set(f"{written} ff")
     for each in (box, untouched):
-        each.common.buttons["open iommufd"].click()
+        each.shortcuts.buttons["open iommufd"].click()
     assert box.form.buffer.raw.text.value == f"{written} ff"
     assert untouched.form.buffer.fields["iommufd"].text.value == "4"
 
@@ -578,12 +578,12 @@ def test_looking_what_can_fail_does_nothing() -> None:
 
 def test_a_lock_is_taken_out_and_everything_is_done_again() -> None:
     box = bound()
-    assert "group_lock" in box.world.without.text.options
-    box.world.without.set("group_lock")
-    box.world.take_out.click()
+    assert "group_lock" in box.machine_pane.without.text.options
+    box.machine_pane.without.set("group_lock")
+    box.machine_pane.take_out.click()
     assert len(box.run.done) == 3
     assert "taken out: acquire vfio_group 1.group_lock" in str([str(one) for one in box.run.machine.trace.micro])
-    box.world.put_back.click()
+    box.machine_pane.put_back.click()
     assert "taken out" not in str([str(one) for one in box.run.machine.trace.micro])
 
 
@@ -591,7 +591,7 @@ def test_what_is_broken_is_said() -> None:
     box = opened("open device", "open iommufd", without=("group_is_open", "no_device_bound"))
     box.call.click()
     assert box.broken.value == ""
-    box.common.buttons["open group"].click()
+    box.shortcuts.buttons["open group"].click()
     assert "is open and 1 of its devices are bound" in box.broken.value
 
 
@@ -600,26 +600,26 @@ def test_what_is_broken_is_said() -> None:
 
 def test_a_topology_and_a_kernel_can_be_chosen() -> None:
     box = Sandbox()
-    box.world.unfold()
-    box.world.topology.value = "lab"
-    box.world.kernel.value = "v5"
-    box.world.boot.click()
+    box.machine_pane.unfold()
+    box.machine_pane.topology.value = "lab"
+    box.machine_pane.kernel.value = "v5"
+    box.machine_pane.boot.click()
     assert box.run.machine.topology.name == "lab"
-    box.common.buttons["open device"].click()
-    box.common.buttons["open iommufd"].click()
+    box.shortcuts.buttons["open device"].click()
+    box.shortcuts.buttons["open iommufd"].click()
     box.call.click()
     assert "→ 0" in box.message
 
 
 def test_devices_can_be_added_changed_and_removed() -> None:
     box = Sandbox()
-    box.world.unfold()
-    for row in list(box.world.rows)[1:]:
+    box.machine_pane.unfold()
+    for row in list(box.machine_pane.rows)[1:]:
         row.remove.click()
-    box.world.add.click()
-    box.world.rows[1].group.set(1)
-    box.world.rows[1].name.set("twin")
-    box.world.boot.click()
+    box.machine_pane.add.click()
+    box.machine_pane.rows[1].group.set(1)
+    box.machine_pane.rows[1].name.set("twin")
+    box.machine_pane.boot.click()
     assert [(spec.name, spec.group) for spec in box.run.machine.topology.devices] == [("nic", 1), ("twin", 1)]
 
 
@@ -628,32 +628,32 @@ def test_devices_can_be_added_changed_and_removed() -> None:
 )
 def test_a_machine_that_cannot_be_is_told_beside_the_editor(field: str, value: str, said: str) -> None:
     box = opened("open device")
-    box.world.unfold()
-    getattr(box.world.rows[0], field).set(value)
-    box.world.boot.click()
-    assert said in box.world.message
+    box.machine_pane.unfold()
+    getattr(box.machine_pane.rows[0], field).set(value)
+    box.machine_pane.boot.click()
+    assert said in box.machine_pane.message
     assert len(box.run.done) == 1
 
 
 def test_a_driver_on_the_wrong_bus_is_refused() -> None:
     box = Sandbox()
-    box.world.unfold()
-    box.world.rows[0].driver.set("mtty")
-    box.world.boot.click()
-    assert "bus mdev" in box.world.message
+    box.machine_pane.unfold()
+    box.machine_pane.rows[0].driver.set("mtty")
+    box.machine_pane.boot.click()
+    assert "bus mdev" in box.machine_pane.message
 
 
 def test_a_machine_without_devices_opens() -> None:
     box = Sandbox(Topology("none", ()))
-    box.common.buttons["open device"].click()
+    box.shortcuts.buttons["open device"].click()
     assert "nothing to choose" in box.message
 
 
 def test_what_cannot_be_done_on_another_machine_is_told() -> None:
     box = bound()
-    box.world.unfold()
-    box.world.processes.set("other")
-    box.world.replay.click()
+    box.machine_pane.unfold()
+    box.machine_pane.processes.set("other")
+    box.machine_pane.replay.click()
     assert "Left out" in box.message
     assert box.run.alive() == ["other"]
 
@@ -673,7 +673,7 @@ def test_the_code_does_the_same_again() -> None:
     next(iter(box.schedule.rows.values())).buttons["to the end"].click()
     box.folds["Code, save, load"].value = True
     room: dict[str, object] = {}
-    exec(box.keep.code.value, room)
+    exec(box.save_pane.code.value, room)
     assert room["m"].trace == box.run.machine.trace  # type: ignore[attr-defined]
 
 
@@ -681,10 +681,10 @@ def test_what_is_saved_can_be_loaded_and_taken_back_step_by_step() -> None:
     box = racing()
     next(iter(box.schedule.rows.values())).buttons["1 step"].click()
     box.fork.click()
-    box.keep.save.click()
+    box.save_pane.save.click()
     other = Sandbox()
-    other.keep.saved.value = box.keep.saved.value
-    other.keep.load.click()
+    other.save_pane.saved.value = box.save_pane.saved.value
+    other.save_pane.load.click()
     assert other.run.machine.trace == box.run.machine.trace
     other.undo.click()
     box.undo.click()
@@ -693,7 +693,7 @@ def test_what_is_saved_can_be_loaded_and_taken_back_step_by_step() -> None:
 
 def test_what_a_press_sends_to_the_page_holds_no_text_to_share() -> None:
     box = bound()
-    data = box.stage.player.data
+    data = box.trace_pane.player.data
     assert data["share"] is True
     assert "vfiosim1:" not in str(data)
     assert box.run.machine.trace.replay.startswith("vfiosim1:")
@@ -701,28 +701,28 @@ def test_what_a_press_sends_to_the_page_holds_no_text_to_share() -> None:
 
 def test_a_file_keeps_a_run(tmp_path: object) -> None:
     box = bound()
-    box.keep.file.set(f"{tmp_path}/run.txt")
-    box.keep.to_file.click()
+    box.save_pane.file.set(f"{tmp_path}/run.txt")
+    box.save_pane.to_file.click()
     other = Sandbox()
-    other.keep.file.set(f"{tmp_path}/run.txt")
-    other.keep.from_file.click()
+    other.save_pane.file.set(f"{tmp_path}/run.txt")
+    other.save_pane.from_file.click()
     assert other.run.machine.trace == box.run.machine.trace
 
 
 @pytest.mark.parametrize("text", ["", "hello", "vfiosim1:nonsense", "{}"])
 def test_a_text_that_is_no_run_is_refused_beside_it(text: str) -> None:
     box = bound()
-    box.keep.saved.value = text
-    box.keep.load.click()
-    assert "did not work" in box.keep.message
+    box.save_pane.saved.value = text
+    box.save_pane.load.click()
+    assert "did not work" in box.save_pane.message
     assert len(box.run.done) == 3
 
 
 def test_a_file_that_is_not_there_is_told() -> None:
     box = Sandbox()
-    box.keep.file.set("/nowhere/at/all")
-    box.keep.from_file.click()
-    assert "No such file" in box.keep.message
+    box.save_pane.file.set("/nowhere/at/all")
+    box.save_pane.from_file.click()
+    assert "No such file" in box.save_pane.message
 
 
 # ---- names and clicks
@@ -731,39 +731,39 @@ def test_a_file_that_is_not_there_is_told() -> None:
 @pytest.mark.parametrize("name", ["<script>alert(1)</script>", '"', "x" * 1000, "a & b", "class"])
 def test_names_stay_text(name: str) -> None:
     box = Sandbox()
-    box.common.new.set(name)
+    box.shortcuts.new.set(name)
     box.begin.click()
-    box.common.buttons["open device"].click()
+    box.shortcuts.buttons["open device"].click()
     assert "<script>" not in box.table.value + box.result.value
-    assert "<script>alert" not in box.still()
+    assert "<script>alert" not in box.static_html()
     assert name.strip() in box.run.machine.processes
 
 
 def test_a_device_may_have_any_name() -> None:
     box = Sandbox(Topology("odd", (DeviceSpec("<script>" + "y" * 1000, "0000:01:00.0", 1, model="<b>"),)))
-    box.common.buttons["open device"].click()
+    box.shortcuts.buttons["open device"].click()
     assert "→ 3" in box.message
-    assert "<script>yy" not in box.still()
+    assert "<script>yy" not in box.static_html()
 
 
 def test_a_double_click_counts_once() -> None:
-    guard, done = Guard(), []
+    clicks, done = ClickFilter(), []
     button = Sandbox().call
     now = datetime.now(UTC)
     for late in (0.0, 0.1, 1.0):
-        guard.press(button, now + timedelta(seconds=late), lambda: done.append(1))
+        clicks.press(button, now + timedelta(seconds=late), lambda: done.append(1))
     assert len(done) == 2
 
 
 def test_a_click_that_was_made_during_a_run_is_ignored_and_told() -> None:
     told: list[int] = []
-    guard = Guard(lambda: told.append(1))
+    clicks = ClickFilter(lambda: told.append(1))
     box = Sandbox()
     now = datetime.now(UTC)
-    guard.press(box.call, now, lambda: None)
-    guard._took = 5.0
-    guard.press(box.undo, now + timedelta(seconds=2), lambda: told.append(2))
-    guard.press(box.undo, now + timedelta(seconds=6), lambda: told.append(3))
+    clicks.press(box.call, now, lambda: None)
+    clicks._took = 5.0
+    clicks.press(box.undo, now + timedelta(seconds=2), lambda: told.append(2))
+    clicks.press(box.undo, now + timedelta(seconds=6), lambda: told.append(3))
     assert told == [1, 3]
 
 
@@ -793,6 +793,6 @@ def test_every_button_and_field_says_what_it_is_for() -> None:
             walk(child)
 
     walk(box)
-    buttons = [each for each in seen if type(each).__name__ in ("Button", "Guarded", "ToggleButton")]
+    buttons = [each for each in seen if type(each).__name__ in ("Button", "FilteredButton", "ToggleButton")]
     assert len(buttons) > 40
     assert all(each.description and each.tooltip for each in buttons)

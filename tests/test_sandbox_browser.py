@@ -240,7 +240,9 @@ def test_the_keyboard_alone_binds_a_device(desk: Desk) -> None:
 
 
 def test_an_exploration_can_be_stopped(desk: Desk) -> None:
-    desk.cell("from vfiosim.lab import slices\nslices.SLICE, usual = 0, slices.SLICE  # now it takes a minute")
+    desk.cell(
+        "from vfiosim.lab import background_job\nbackground_job.SLICE, usual = 0, background_job.SLICE  # now it takes a minute"
+    )
     root = desk.widget(LAB + "Races('R12')")
     root.get_by_text("no: whatever the order").click()
     press(root, "Commit", "Explore")
@@ -248,4 +250,4 @@ def test_an_exploration_can_be_stopped(desk: Desk) -> None:
     press(root, "Stop")
     expect(root).to_contain_text("Not finished")
     expect(button(root, "Stop")).to_be_disabled()
-    desk.cell("slices.SLICE = usual")
+    desk.cell("background_job.SLICE = usual")

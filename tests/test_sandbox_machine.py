@@ -22,11 +22,11 @@ each_preset = pytest.mark.parametrize("preset", PRESETS, ids=lambda preset: pres
 
 def boxes(box: Sandbox) -> set[str]:
     """The objects in the picture."""
-    return {part for node in box.stage.player.player.graph.nodes for part in node.parts}
+    return {part for node in box.trace_pane.player.player.graph.nodes for part in node.parts}
 
 
 def spots(box: Sandbox) -> dict[str, tuple[float, float]]:
-    player: Any = box.stage.player.player
+    player: Any = box.trace_pane.player.player
     return {
         node.oid: (player.layout.nodes[node.key].left, player.layout.nodes[node.key].top) for node in player.graph.nodes
     }
@@ -61,7 +61,7 @@ def test_before_the_first_move_the_picture_of_a_race_shows_its_programs_and_its_
 @pytest.mark.parametrize("seed", range(4))
 def test_all_files_that_programs_have_open_stay_in_the_picture_whatever_a_call_changes(seed: int) -> None:
     box, choice = begun(Random(seed).choice(PRESETS).name), Random(seed)
-    presses = {**box.common.buttons, "Call": box.call, "fork": box.fork}
+    presses = {**box.shortcuts.buttons, "Call": box.call, "fork": box.fork}
     for name in choice.choices([*presses], k=10):
         presses[name].click()
         files = {file.oid for program in box.run.alive() for file in box.run.descriptors(program).values()}
@@ -75,7 +75,7 @@ def test_all_files_that_programs_have_open_stay_in_the_picture_whatever_a_call_c
 def test_one_press_boots_the_machine_of_a_preset_opens_its_files_and_says_what_can_be_tried(preset: Preset) -> None:
     box = begun(preset.name)
     assert [spec.name for spec in box.run.machine.topology.devices] == [spec.name for spec in preset.devices]
-    assert not any(done.told.refused for done in box.run.done)
+    assert not any(done.outcome.refused for done in box.run.done)
     assert {file.oid for file in box.run.descriptors("vmm").values()} <= boxes(box)
     assert "<b>Try:</b>" in box.hint.value
     assert box.run.machine.check() == []
@@ -87,16 +87,16 @@ def test_every_kernel_can_begin_with_every_preset(kernel: str, preset: Preset) -
     box = Sandbox(kernel=kernel)
     box.presets.buttons[preset.name].click()
     assert box.run.machine.kernel == kernel
-    assert [done.action for done in box.run.done if not done.told.refused] == [*preset.given]
+    assert [done.event for done in box.run.done if not done.outcome.refused] == [*preset.given]
 
 
 @each_preset
 def test_undo_leads_back_to_the_machine_before_a_preset_and_redo_to_the_preset(preset: Preset) -> None:
     box = Sandbox()
     for name in ("open device", "open iommufd"):
-        box.common.buttons[name].click()
+        box.shortcuts.buttons[name].click()
     box.presets.buttons[preset.name].click()
-    box.common.buttons["open kvm"].click()
+    box.shortcuts.buttons["open kvm"].click()
     files = box.table.lines
     box.undo.click()
     box.undo.click()
@@ -111,7 +111,7 @@ def test_undo_leads_back_to_the_machine_before_a_preset_and_redo_to_the_preset(p
 def test_reset_leads_to_the_beginning_of_a_preset_and_not_to_an_empty_table() -> None:
     box = begun("A VM")
     files = box.table.lines
-    box.common.buttons["close"].click()
+    box.shortcuts.buttons["close"].click()
     box.reset.click()
     assert box.table.lines == files
     box.redo.click()
@@ -177,53 +177,53 @@ def test_in_a_preset_a_bind_moves_nothing(name: str, fds: list[int]) -> None:
 
 def edited(*devices: DeviceSpec) -> Sandbox:
     box = Sandbox(Topology("mine", devices)) if devices else Sandbox()
-    box.world.unfold()
+    box.machine_pane.unfold()
     return box
 
 
 def beside(box: Sandbox, group: str) -> list[str]:
     """The devices whose boxes stand beside that of a group."""
-    members = box.world.devices.groups[group].members.children
-    return [str(each.name.text.value) for each in box.world.rows if each.box in members]
+    members = box.machine_pane.devices.groups[group].members.children
+    return [str(each.name.text.value) for each in box.machine_pane.rows if each.box in members]
 
 
 def test_devices_stand_beside_the_box_of_their_group() -> None:
     box = edited()
-    assert {number: beside(box, number) for number in box.world.devices.groups} == {
+    assert {number: beside(box, number) for number in box.machine_pane.devices.groups} == {
         "1": ["nic"], "2": ["gpu", "hdmi"], "3": ["usb", "sata"], "4": ["tty"],
     }  # fmt: skip
 
 
 def test_a_device_that_is_put_into_another_group_moves_there_and_boots_there() -> None:
     box = edited()
-    box.world.rows[0].group.set(2)
+    box.machine_pane.rows[0].group.set(2)
     assert beside(box, "2") == ["nic", "gpu", "hdmi"]
-    assert "1" not in box.world.devices.groups
-    box.world.boot.click()
+    assert "1" not in box.machine_pane.devices.groups
+    box.machine_pane.boot.click()
     assert box.run.machine.built.devices["nic"].iommu_group is box.run.machine.built.groups[2]
 
 
 def test_a_group_says_who_makes_it_unfit_as_soon_as_a_driver_is_changed() -> None:
     box = edited()
-    group = box.world.devices.groups["3"]
+    group = box.machine_pane.devices.groups["3"]
     assert "not viable: ahci has sata" in group.says.value
-    box.world.rows[4].driver.set("vfio-pci")
+    box.machine_pane.rows[4].driver.set("vfio-pci")
     assert "not viable" not in group.says.value
 
 
 def test_one_more_function_has_the_slot_and_the_group_of_those_that_are_there() -> None:
     box = edited(DeviceSpec("gpu", "0000:02:00.0", 2))
-    box.world.devices.groups["2"].add.click()
-    added = box.world.rows[1].read()
+    box.machine_pane.devices.groups["2"].add.click()
+    added = box.machine_pane.rows[1].read()
     assert (added.address, added.group) == ("0000:02:00.1", 2)
     assert beside(box, "2") == ["gpu", added.name]
 
 
 def test_where_a_slot_is_full_one_more_function_has_a_slot_of_its_own() -> None:
     box = edited(*(DeviceSpec(f"f{number}", f"0000:02:00.{number}", 2) for number in range(8)))
-    box.world.devices.groups["2"].add.click()
-    assert not box.world.rows[8].read().address.startswith("0000:02:00")
-    box.world.boot.click()
+    box.machine_pane.devices.groups["2"].add.click()
+    assert not box.machine_pane.rows[8].read().address.startswith("0000:02:00")
+    box.machine_pane.boot.click()
     assert len(box.run.machine.built.devices) == 9
 
 
@@ -243,21 +243,21 @@ def test_devices_that_cannot_be_together_are_refused_in_one_sentence_and_nothing
     devices: list[DeviceSpec], said: str
 ) -> None:
     box = edited()
-    box.common.buttons["open device"].click()
-    box.world.devices.show(devices)
-    box.world.boot.click()
-    assert said in box.world.message
-    assert [row.read() for row in box.world.rows] == devices
+    box.shortcuts.buttons["open device"].click()
+    box.machine_pane.devices.show(devices)
+    box.machine_pane.boot.click()
+    assert said in box.machine_pane.message
+    assert [row.read() for row in box.machine_pane.rows] == devices
     assert box.run.machine.topology.name == "small"
     assert len(box.run.done) == 1
 
 
 def test_undo_leads_back_to_the_machine_before_it_was_edited_with_all_that_was_done_on_it() -> None:
     box = edited()
-    box.common.buttons["open device"].click()
-    box.world.rows[0].remove.click()
-    box.world.boot.click()
+    box.shortcuts.buttons["open device"].click()
+    box.machine_pane.rows[0].remove.click()
+    box.machine_pane.boot.click()
     assert (len(box.run.machine.topology.devices), box.run.done) == (5, [])
     box.undo.click()
-    assert len(box.run.machine.topology.devices) == len(box.world.rows) == 6
+    assert len(box.run.machine.topology.devices) == len(box.machine_pane.rows) == 6
     assert [file.label for file in box.run.descriptors("vmm").values()] == ["vfio0#1"]

@@ -181,12 +181,12 @@ def test_the_sandbox_saves_loads_and_takes_back_a_process_whose_name_is_used_aga
     run = Run(Setup(Topology.named("small"), processes=("q",)))
     for action in (Killed("q"), Began("q"), Called("q", "open", (IOMMU, 2)), Called("q", "exit"), Began("q")):
         run.do(action)
-    done, trace, text = [one.action for one in run.done], run.machine.trace, run.save()
+    done, trace, text = [one.event for one in run.done], run.machine.trace, run.save()
     run.undo()
     run.redo()
     assert run.machine.trace == trace
     run.load(text)
-    assert [one.action for one in run.done] == done
+    assert [one.event for one in run.done] == done
     assert run.machine.trace == trace
 
 

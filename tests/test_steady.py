@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from vfiosim.lab import Bench, Races, Sandbox
-from vfiosim.lab.stage import Stage
+from vfiosim.lab.trace_pane import TracePane
 from vfiosim.lessons import one_bind, who_holds_whom
 from vfiosim.views.graph import Graph
 from vfiosim.views.layout import Layout
@@ -26,7 +26,7 @@ def some(seeds: int, every: int) -> list[Any]:
     return [pytest.param(seed, marks=pytest.mark.nightly if seed % every else ()) for seed in range(seeds)]
 
 
-def places(stage: Stage) -> Places:
+def places(stage: TracePane) -> Places:
     """Where the corner of each thing is that is shown, counted from the corner of the picture."""
     player: Any = stage.player.player
     shown, layout = player.frame(player.step), player.layout
@@ -38,7 +38,7 @@ def moved(before: Places, after: Places) -> list[str]:
     return [oid for oid in before if oid in after and before[oid] != after[oid]]
 
 
-def drawn(stage: Stage) -> tuple[Graph, Layout]:
+def drawn(stage: TracePane) -> tuple[Graph, Layout]:
     """All that ever occurs in a picture, and where."""
     player: Any = stage.player.player
     return player.graph, player.layout
@@ -47,7 +47,7 @@ def drawn(stage: Stage) -> tuple[Graph, Layout]:
 def press(lab: Bench | Sandbox, name: str) -> None:
     named: dict[str, Any] = {"Undo": lab.undo, "Reset": lab.reset}
     if isinstance(lab, Sandbox):
-        named |= {"Redo": lab.redo, "Call": lab.call, **lab.common.buttons}
+        named |= {"Redo": lab.redo, "Call": lab.call, **lab.shortcuts.buttons}
     else:
         named |= lab.buttons
     named[name].click()
@@ -60,8 +60,8 @@ def calls(lab: Bench | Sandbox) -> int:
 
 def two_binds() -> Sandbox:
     sandbox = Sandbox()
-    sandbox.common.buttons["open device"].click()
-    sandbox.common.buttons["open iommufd"].click()
+    sandbox.shortcuts.buttons["open device"].click()
+    sandbox.shortcuts.buttons["open iommufd"].click()
     sandbox.when.value = "by hand"
     sandbox.call.click()
     sandbox.call.click()
@@ -79,11 +79,11 @@ def puzzle(name: str) -> Sandbox:
 @pytest.mark.parametrize("begin", [two_binds, lambda: puzzle("R1"), lambda: puzzle("R14")], ids=["binds", "R1", "R14"])
 def test_while_a_race_is_scheduled_by_hand_nothing_in_its_picture_moves(begin, seed):
     sandbox, choose, presses = begin(), Random(seed), 0
-    before = places(sandbox.stage)  # before the first press
+    before = places(sandbox.trace_pane)  # before the first press
     assert before
     while sandbox.schedule.rows:
         choose.choice(list(sandbox.schedule.rows.values())).buttons["1 step"].click()
-        after = places(sandbox.stage)
+        after = places(sandbox.trace_pane)
         assert moved(before, after) == []
         before, presses = after, presses + 1
     assert presses > 5
@@ -95,11 +95,11 @@ def test_a_race_keeps_its_places_when_it_is_taken_back_and_done_again():
     row = next(iter(sandbox.schedule.rows.values()))
     for _ in range(5):
         row.buttons["1 step"].click()
-    before = places(sandbox.stage)
+    before = places(sandbox.trace_pane)
     sandbox.undo.click()
-    assert moved(before, places(sandbox.stage)) == []
+    assert moved(before, places(sandbox.trace_pane)) == []
     sandbox.redo.click()
-    assert places(sandbox.stage) == before
+    assert places(sandbox.trace_pane) == before
 
 
 def test_threads_keep_the_names_that_the_reader_gave_them_in_the_picture_of_a_race():
@@ -107,7 +107,7 @@ def test_threads_keep_the_names_that_the_reader_gave_them_in_the_picture_of_a_ra
     for row in list(sandbox.schedule.rows.values()):
         row.buttons["1 step"].click()
         row.buttons["1 step"].click()
-    assert {"thread A", "thread B"} <= {*places(sandbox.stage)}
+    assert {"thread A", "thread B"} <= {*places(sandbox.trace_pane)}
 
 
 def test_what_is_done_after_a_race_gets_no_room_for_it():
@@ -116,9 +116,9 @@ def test_what_is_done_after_a_race_gets_no_room_for_it():
         next(iter(sandbox.schedule.rows.values())).buttons["to the end"].click()
     assert sandbox.run.room()
     sandbox.when.value = "at once"
-    sandbox.common.buttons["dup"].click()
+    sandbox.shortcuts.buttons["dup"].click()
     assert sandbox.run.room() == ()
-    assert "thread A" not in {node.oid for node in sandbox.stage.player.player.graph.nodes}
+    assert "thread A" not in {node.oid for node in sandbox.trace_pane.player.player.graph.nodes}
 
 
 NEW_THINGS = ["open iommufd", "open group", "dup", "bind"]
@@ -139,7 +139,7 @@ def test_from_press_to_press_of_a_bench_of_a_lesson_nothing_moves(begin, presses
     bench, before, survived = begin(), Places(), 0
     for name in presses:
         press(bench, name)
-        after = places(bench.stage)
+        after = places(bench.trace_pane)
         assert moved(before, after) == [], name
         survived += len({*before} & {*after})
         before = after
@@ -150,7 +150,7 @@ def test_a_bench_of_a_lesson_that_gets_full_moves_next_to_nothing():
     bench, before, turned = one_bind.bind(), Places(), list[str]()
     for name in [*NEW_THINGS, "open iommufd", "dup", "Undo", "bind", "close", "open group", "bind", "open iommufd"]:
         press(bench, name)
-        after = places(bench.stage)
+        after = places(bench.trace_pane)
         turned += moved(before, after)
         before = after
     assert len(before) > 10
@@ -183,7 +183,7 @@ def played(begin: Callable[[], Bench | Sandbox], presses: Collection[str]) -> tu
     lab, moments = begin(), list[Moment]()
     for name in presses:
         press(lab, name)
-        moments.append((name, calls(lab), places(lab.stage), drawn(lab.stage)[1]))
+        moments.append((name, calls(lab), places(lab.trace_pane), drawn(lab.trace_pane)[1]))
     return lab, moments
 
 
@@ -211,7 +211,7 @@ def test_undo_brings_back_the_picture_that_stood_there(begin, presses):
     stood = {made: layout for _, made, _, layout in moments}
     press(lab, "Undo")
     while calls(lab):
-        assert drawn(lab.stage)[1] == stood[calls(lab)]
+        assert drawn(lab.trace_pane)[1] == stood[calls(lab)]
         press(lab, "Undo")
     assert len(stood) > 5
 
@@ -222,13 +222,13 @@ def test_what_came_before_a_reset_of_the_sandbox_has_no_place_after_it():
         press(used, name)
     for lab in (used, fresh):
         press(lab, "open iommufd")
-    assert drawn(used.stage)[1] == drawn(fresh.stage)[1]
+    assert drawn(used.trace_pane)[1] == drawn(fresh.trace_pane)[1]
 
 
 def test_a_call_that_changes_nothing_leaves_the_picture_as_it_was():
     bench = Bench()
     for name in ("open device", "open iommufd", "bind", "dup"):
         press(bench, name)
-    before = {node.oid for node in drawn(bench.stage)[0].nodes}
+    before = {node.oid for node in drawn(bench.trace_pane)[0].nodes}
     press(bench, "GET_INFO")
-    assert {node.oid for node in drawn(bench.stage)[0].nodes} == before
+    assert {node.oid for node in drawn(bench.trace_pane)[0].nodes} == before

@@ -49,7 +49,7 @@ def test_a_press_puts_the_descriptor_into_every_field_that_can_be_about_such_a_f
     every = [bench.bind_fd, bench.struct["iommufd"], bench.fd, bench.vm, bench.kv, bench.listed]
     for field in every:
         field.set(77)
-    number = next(fd for fd, label in bench.session.descriptors().items() if label == file)
+    number = next(fd for fd, open_file in bench.session.descriptors().items() if open_file.label == file)
     bench.table.press("vmm", number)
     assert {field.label for field in every if field.text.value == str(number)} == {*fields}
 
@@ -58,10 +58,10 @@ def test_a_press_brings_the_file_out_in_the_picture_and_a_second_one_ends_that()
     bench = Bench()
     press(bench, "open device", "open iommufd")
     bench.table.press("vmm", 4)
-    assert bench.stage.player.highlight == ["fds vmm", "file iommu#1"]
+    assert bench.trace_pane.player.highlight == ["fds vmm", "file iommu#1"]
     assert bench.table.pressed == ("vmm", 4)
     bench.table.press("vmm", 4)
-    assert bench.stage.player.highlight == []
+    assert bench.trace_pane.player.highlight == []
     assert bench.table.pressed is None
 
 
@@ -70,7 +70,7 @@ def test_the_next_call_is_shown_whole_and_its_descriptor_stays_pressed() -> None
     press(bench, "open device", "open iommufd")
     bench.table.press("vmm", 3)
     press(bench, "bind")
-    assert bench.stage.player.highlight == []
+    assert bench.trace_pane.player.highlight == []
     assert bench.table.pressed == ("vmm", 3)
 
 
@@ -93,9 +93,9 @@ def test_a_press_on_a_descriptor_that_has_gone_meanwhile_does_nothing() -> None:
 def test_in_the_sandbox_later_calls_begin_with_the_descriptor_that_was_chosen() -> None:
     box = Sandbox()
     for name in ("open device", "open iommufd", "open iommufd"):
-        box.common.buttons[name].click()
+        box.shortcuts.buttons[name].click()
     box.table.press("vmm", 4)
-    assert (box.form.fd.value, box.common.fd.value) == (4, 4)
+    assert (box.form.fd.value, box.shortcuts.fd.value) == (4, 4)
     box.table.press("vmm", 3)
     assert box.form.buffer is not None
     assert box.form.buffer.fields["iommufd"].text.value == "4"
@@ -103,9 +103,9 @@ def test_in_the_sandbox_later_calls_begin_with_the_descriptor_that_was_chosen() 
 
 def test_in_the_sandbox_a_press_chooses_the_program_too() -> None:
     box = Sandbox(processes=("one", "two"))
-    box.common.buttons["open device"].click()
+    box.shortcuts.buttons["open device"].click()
     box.process.value = "two"
-    box.common.buttons["open iommufd"].click()
+    box.shortcuts.buttons["open iommufd"].click()
     box.table.press("one", 3)
     assert (box.process.value, box.form.fd.value) == ("one", 3)
 

@@ -13,7 +13,7 @@ from tests.cells import cells, code_of
 from tests.conftest import ROOT
 from tests.feedback import Row, of_drill, of_lessons, problem
 from vfiosim.assets import asset
-from vfiosim.lab import Exercise, Ordering, Quiz, Slip
+from vfiosim.lab import Distractor, Exercise, Ordering, Quiz
 from vfiosim.lab.style import words
 from vfiosim.lab.verdict import misled
 from vfiosim.lessons import one_bind, start, who_holds_whom
@@ -41,7 +41,7 @@ def of_question(row: Row) -> Iterator[str]:
     question = row.question
     yield from (question.text, question.because, *question.hints, *question.choices.values())
     yield from question.experiment().evidence
-    yield misled(row.slip)
+    yield misled(row.distractor)
     yield from of_player(row.shown.trace)
 
 
@@ -56,14 +56,17 @@ def of_player(trace: Trace) -> Iterator[str]:
 
 def of_task(task: Any) -> Iterator[str]:
     yield from (task.text, *([task.hint] if isinstance(task.hint, str) else task.hint), task.explained)
-    yield from (misled(slip) for _, slip in task.slips)
+    yield from (misled(distractor) for _, distractor in task.distractors)
     yield from task.missing(task.begun())
     yield from of_player(task.solved().machine.trace)
 
 
 def of_puzzle(puzzle: Any) -> Iterator[str]:
     yield from (puzzle.text, puzzle.because, *puzzle.hints, *puzzle.lines.values(), *puzzle.extra.values())
-    yield from (misled(slip if isinstance(slip, Slip) else Slip(slip)) for slip in puzzle.slips.values())
+    yield from (
+        misled(distractor if isinstance(distractor, Distractor) else Distractor(distractor))
+        for distractor in puzzle.distractors.values()
+    )
     yield from of_player(puzzle.judge(tuple(puzzle.lines)).trace)
 
 

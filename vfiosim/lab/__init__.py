@@ -5,25 +5,27 @@ from .bench import Bench
 from .by_hand import ByHand, HandTask, scheduler
 from .exercise import Exercise, Task
 from .goal import Fact, Goal
+from .outcome import Outcome
 from .parsons import Judged, Ordering, Parsons
 from .predict import Prediction
 from .presenter import Presenter, present, presenter
-from .question import Answer, Finding, Misconception, Question, Slip, errnos
+from .question import Answer, Distractor, ExperimentResult, Misconception, Question, errnos
 from .quiz import Quiz
 from .races import Races
 from .record import Progress, progress
 from .room import RoomView, room
 from .sandbox import Sandbox
-from .session import Outcome, Session
+from .session import Session
 
 __all__ = [
     "Alive",
     "Answer",
     "Bench",
     "ByHand",
+    "Distractor",
     "Exercise",
+    "ExperimentResult",
     "Fact",
-    "Finding",
     "Goal",
     "HandTask",
     "Judged",
@@ -40,7 +42,6 @@ __all__ = [
     "RoomView",
     "Sandbox",
     "Session",
-    "Slip",
     "Task",
     "errnos",
     "present",

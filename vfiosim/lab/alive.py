@@ -11,7 +11,7 @@ from . import controls as widgets
 from .style import button, row, text
 
 if TYPE_CHECKING:
-    from .bench import Bench
+    from .run_view import RunView
 
 KINDS = (
     "file",
@@ -28,7 +28,7 @@ KINDS = (
 class Alive(widgets.VBox):
     """Asks who keeps an object alive after the step that a bench shows; choice and answer follow the bench."""
 
-    def __init__(self, bench: Bench) -> None:
+    def __init__(self, bench: RunView) -> None:
         self._bench = bench
         self.choice = widgets.Dropdown(description="object", tooltip="Which object to ask about")
         self.ask = button("Why is it alive?", "every way from a root of the machine to this object")
@@ -36,18 +36,18 @@ class Alive(widgets.VBox):
         self.ask.on_click(lambda _: self._answer())
         super().__init__([row("Why", self.choice, self.ask), self.answer])
         bench.listeners.append(lambda _: self._follow())
-        bench.stage.on_step(self._walked)
+        bench.trace_pane.on_step(self._walked)
         self._follow()
 
     def _follow(self) -> None:
         """The machine has moved on: other objects, and what was answered may be wrong now."""
         chosen = self.choice.value
-        trace = self._bench.stage.trace
+        trace = self._bench.trace_pane.trace
         names = list(dict.fromkeys([*candidates(trace.end), *candidates(trace.start)]))
         self.choice.options = names
         self.choice.value = chosen if chosen in names else next(iter(names), None)
         self.answer.value = ""
-        self._bench.stage.highlight(())
+        self._bench.trace_pane.highlight(())
 
     def _walked(self) -> None:
         """The reader has gone to another step: an answer that is shown is given anew."""
@@ -55,12 +55,12 @@ class Alive(widgets.VBox):
             self._answer()
 
     def _answer(self) -> None:
-        stage, name = self._bench.stage, self.choice.value
+        stage, name = self._bench.trace_pane, self.choice.value
         if name is None:
             self.answer.value = '<div role="status">There is no object to ask about.</div>'
             return
         state = after(stage.trace, stage.step)
-        lines, names = told(why(state, name)) if name in state.objects else ([f"{name} is not alive."], [])
+        lines, names = describe(why(state, name)) if name in state.objects else ([f"{name} is not alive."], [])
         items = "".join(f"<li>{escape(line)}</li>" for line in lines[1:])
         when = f"<b>{moment(stage.trace, stage.step)}:</b> "
         self.answer.value = f'<div role="status">{when}{escape(lines[0])}<ul>{items}</ul></div>'
@@ -86,7 +86,7 @@ def candidates(state: State) -> list[str]:
     return [thing.oid for thing in ordered if not thing.label.startswith("terminal")]
 
 
-def told(why: Why) -> tuple[list[str], list[str]]:
+def describe(why: Why) -> tuple[list[str], list[str]]:
     """The answer in lines: for each direct holder the shortest way from a root. And the names of all objects on them."""
     if not why.paths:
         return str(why).splitlines(), [why.name]

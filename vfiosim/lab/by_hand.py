@@ -18,12 +18,12 @@ from ..machine.events import Called, Moved
 from ..puzzles import PUZZLES, Puzzle
 from ..trace.words import describe
 from .help import Help
-from .question import Slip
+from .question import Distractor
 from .record import progress
 from .sandbox import Sandbox
 from .sandbox.board import points_html
 from .sandbox.schedule import done_by_hand, lane_of
-from .still import ONLY_LIVE, Still, note
+from .static_fallback import ONLY_LIVE, StaticFallback, note
 from .style import button, row, style, text, words
 from .verdict import misled
 
@@ -75,7 +75,7 @@ class HandTask:
 
     * `puzzle`: its name, see `vfiosim.puzzles.PUZZLES`; `without`: the protections that are taken out;
     * `stands`: how far each call is on the way to it, a sentence each, while nothing is wrong;
-    * `hint`, `explained`, `slips`, `view`, `name`: as in a `Task`; a slip is asked about the machine.
+    * `hint`, `explained`, `distractors`, `view`, `name`: as in a `Task`; a distractor is asked about the machine.
     """
 
     text: str
@@ -84,12 +84,12 @@ class HandTask:
     stands: Callable[[Machine], Sequence[str]]
     hint: str | Sequence[str]
     explained: str
-    slips: Sequence[tuple[Callable[[Machine], bool], Slip]] = ()
+    distractors: Sequence[tuple[Callable[[Machine], bool], Distractor]] = ()
     view: Collection[str] = ()
     name: str = ""
 
 
-class ByHand(Still):
+class ByHand(StaticFallback):
     """The scheduler's rows of a sandbox, and buttons to check, to get hints, and to see the solution.
 
     Raises ValueError for a puzzle that there is not, and for one in which nothing goes wrong without these protections.
@@ -123,7 +123,7 @@ class ByHand(Still):
                 made.schedule,
                 made.next_calls,
                 made.result,
-                made.stage,
+                made.trace_pane,
             ]
         )
         self.add_class("vfiosim-lab")
@@ -144,7 +144,7 @@ class ByHand(Still):
     @property
     def switches(self) -> int:
         """How often the reader went over to another thread."""
-        moved = [done.action.call for done in self.sandbox.run.done if isinstance(done.action, Moved)]
+        moved = [done.event.call for done in self.sandbox.run.done if isinstance(done.event, Moved)]
         lanes = [self._lane(number) for number in moved]
         return sum(one != other for one, other in pairwise(lanes))
 
@@ -153,12 +153,12 @@ class ByHand(Still):
         """The verdict and the help, in words."""
         return words(self.verdict.value + self.help.slot.value)
 
-    def still(self) -> str:
+    def static_html(self) -> str:
         """The task, its hints to unfold, and how things stand."""
         asked = note(f"<b>Your task.</b> {self.task.text}")
         told = self.verdict.value or note(f"<i>{ONLY_LIVE}</i>")
-        steps = self.sandbox.stage.still() if len(self.sandbox.stage.trace) else ""
-        return f"{asked}{note(self.help.still())}{told}{steps}"
+        steps = self.sandbox.trace_pane.static_html() if len(self.sandbox.trace_pane.trace) else ""
+        return f"{asked}{note(self.help.static_html())}{told}{steps}"
 
     def in_words(self) -> str:
         """The task, and how things stand."""
@@ -172,11 +172,11 @@ class ByHand(Still):
         return call.thread.prefix or call.thread.label
 
     def _check(self) -> None:
-        if not any(isinstance(done.action, Moved) for done in self.sandbox.run.done):
+        if not any(isinstance(done.event, Moved) for done in self.sandbox.run.done):
             self.verdict.value = '<p role="alert"><b>No call has begun. Let one of them go on first.</b></p>'
             return
         self.help.tried()
-        self.sandbox.stage.to_end()
+        self.sandbox.trace_pane.to_end()
         progress.record(self.task.name, self.solved)
         if not self.solved:
             self.verdict.value = self._not_yet()
@@ -195,8 +195,8 @@ class ByHand(Still):
         lines = [*self.task.stands(machine), *(f"{self._name(call)} {_ended(call)}." for call in ended)]
         items = "".join(f"<li>{escape(line, quote=False)}</li>" for line in lines)
         said = "Nothing is wrong so far." if not self.wrong else "It is wrong in another way."
-        slip = next((slip for fits, slip in self.task.slips if fits(machine)), None)
-        why = misled(slip) if slip else ""
+        distractor = next((distractor for fits, distractor in self.task.distractors if fits(machine)), None)
+        why = misled(distractor) if distractor else ""
         missing = missing_html(self._way, self.sandbox)
         return f'<div role="status"><p class="refused"><b>✕ Not yet.</b> {said}</p><ul>{items}</ul>{why}{missing}</div>'
 

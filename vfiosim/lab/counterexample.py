@@ -15,8 +15,8 @@ from ..trace import Trace
 from . import controls as widgets
 from .sandbox.board import shared_html
 from .sandbox.keys import listeners, with_key
-from .stage import Stage
 from .style import button, row, text
+from .trace_pane import TracePane
 
 MOST = 5  # touches of one turn that are told
 
@@ -27,12 +27,12 @@ class Counterexample(widgets.VBox):
     def __init__(self, witness: Witness, **options: Any) -> None:
         self.witness = witness
         several = {"views": ("graph",)} if len({*witness.schedule}) > 1 else {}
-        self.stage = Stage(witness.trace, step=-1, **{**several, **options})
-        self.stage.on_step(self._tell)
+        self.trace_pane = TracePane(witness.trace, step=-1, **{**several, **options})
+        self.trace_pane.on_step(self._tell)
         self.start = with_key(button("From the start", "before the first step (key Home)"), "home")
         self.harm = with_key(button("To the harm", "the last step (key End)"), "end")
-        self.start.on_click(lambda _: self.stage.go_to(0))
-        self.harm.on_click(lambda _: self.stage.to_end())
+        self.start.on_click(lambda _: self.trace_pane.go_to(0))
+        self.harm.on_click(lambda _: self.trace_pane.to_end())
         self.switches = text("vfiosim-does")
         self.turns, self.shared = text("vfiosim-lanes"), text("vfiosim-shared")
         self._beside = widgets.Box([self.turns, self.shared])
@@ -40,17 +40,17 @@ class Counterexample(widgets.VBox):
         super().__init__([])
         self.add_class("vfiosim-way-in")
         self._tell()
-        self.children = [row("", self.start, self.harm, self.switches), self._beside, self.stage, *listeners()]
+        self.children = [row("", self.start, self.harm, self.switches), self._beside, self.trace_pane, *listeners()]
 
     @property
     def trace(self) -> Trace:
         """The steps that are shown."""
-        return self.stage.trace
+        return self.trace_pane.trace
 
     def show(self, witness: Witness) -> None:
         """Show this one instead, at its end."""
         self.witness = witness
-        self.stage.show(witness.trace, -1)
+        self.trace_pane.show(witness.trace, -1)
         self._tell()
 
     def _tell(self) -> None:
@@ -61,12 +61,12 @@ class Counterexample(widgets.VBox):
         widgets.unfold(self._beside, several)
         switches = counted(self.witness.switches, "switch", "switches")
         self.switches.value = f"{switches} from one thread to another." if several else ""
-        self.turns.value = turns_html(made, lanes, self.witness.what, self.stage.step) if several else ""
+        self.turns.value = turns_html(made, lanes, self.witness.what, self.trace_pane.step) if several else ""
         self.shared.value = _ends_with(self.witness, lanes) if several else ""
 
-    def still(self) -> str:
+    def static_html(self) -> str:
         """The lanes and the picture, as a page without widgets shows them."""
-        return f"{self.turns.value}{self.shared.value}{self.stage.still()}"
+        return f"{self.turns.value}{self.shared.value}{self.trace_pane.static_html()}"
 
 
 def _ends_with(witness: Witness, lanes: list[str]) -> str:

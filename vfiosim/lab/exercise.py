@@ -11,10 +11,10 @@ from . import controls as widgets
 from .bench import Bench
 from .goal import Goal
 from .help import Help
-from .question import Slip
+from .question import Distractor
 from .record import progress
 from .session import Session
-from .still import Still, note
+from .static_fallback import StaticFallback, note
 from .style import button, row, style, text, words
 from .verdict import misled
 
@@ -27,7 +27,7 @@ class Task:
       or a `Goal`, of which a picture is shown beside the bench;
     * `solve` does it on a machine that `start` has prepared, and `explained` says why that works (HTML);
     * `hint` gives the direction, not the way; several hints, each deeper than the one before;
-    * `slips`: for a machine that went wrong in a way that many believe in, what misled;
+    * `distractors`: for a machine that went wrong in a way that many believe in, what misled;
     * `view`: which objects the picture of the goal shows, if it is `drawn`; `name`: under which the answer is kept in `progress`.
     """
 
@@ -37,7 +37,7 @@ class Task:
     hint: str | Sequence[str]
     solve: Callable[[Session], object]
     explained: str
-    slips: Sequence[tuple[Callable[[Session], bool], Slip]] = ()
+    distractors: Sequence[tuple[Callable[[Session], bool], Distractor]] = ()
     view: Collection[str] = ()
     name: str = ""
     drawn: bool = True
@@ -53,7 +53,7 @@ class Task:
         return session
 
 
-class Exercise(Still):
+class Exercise(StaticFallback):
     """A bench, and buttons to check, to get hints, and to see the solution. `bench` makes the bench for a session."""
 
     def __init__(self, task: Task, bench: Callable[[Session], Bench]) -> None:
@@ -120,11 +120,11 @@ class Exercise(Still):
         """The verdict and the help, in words."""
         return words(self.verdict.value + self.help.slot.value)
 
-    def still(self) -> str:
+    def static_html(self) -> str:
         """The task, a hint to unfold, and how things stand."""
         goal = note(f"<b>The goal.</b> {self._picture()}") if self.goal else ""
         asked = note(f"<b>Your task.</b> {self.task.text}")
-        return f"{asked}{note(self.help.still())}{self.verdict.value}{goal}{self.bench.still()}"
+        return f"{asked}{note(self.help.static_html())}{self.verdict.value}{goal}{self.bench.static_html()}"
 
     def in_words(self) -> str:
         """The task, and how things stand."""
@@ -140,12 +140,14 @@ class Exercise(Still):
             )
             return
         self.help.tried()
-        self.bench.stage.to_end()
+        self.bench.trace_pane.to_end()
         progress.record(self.task.name, not missing)
         if missing:
-            slip = next((slip for fits, slip in self.task.slips if fits(self.bench.session)), None)
+            distractor = next(
+                (distractor for fits, distractor in self.task.distractors if fits(self.bench.session)), None
+            )
             self.verdict.value = _to_do(
-                '<p class="refused"><b>✕ Not yet.</b></p>', missing, misled(slip) if slip else ""
+                '<p class="refused"><b>✕ Not yet.</b></p>', missing, misled(distractor) if distractor else ""
             )
             return
         done, few = self.bench.session.calls_made, self.fewest
@@ -167,7 +169,7 @@ class Exercise(Still):
 
     def _solution(self) -> str:
         session = self.task.solved()
-        calls = [action.outcome for action in session.actions[-session.calls_made :]]
+        calls = [done.outcome for done in session.done[session.given :]]
         items = "".join(f"<li><code>{escape(outcome.call)}</code> → {outcome.result}</li>" for outcome in calls)
         return f"<p><b>Solution.</b></p><ol>{items}</ol><p>{self.task.explained}</p>"
 

@@ -99,7 +99,7 @@ class DescriptorField(NumberField):
             raise self.refusal(f"{number} is not open; see the table of descriptors")
         return number
 
-    def look_again(self) -> None:
+    def refresh(self) -> None:
         """The table has changed: a message that is no longer true goes away."""
         if self.message:
             try:

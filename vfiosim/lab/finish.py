@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from html import escape
 
 from .record import progress
-from .still import Still, note
+from .static_fallback import StaticFallback, note
 from .style import style, text, words
 
 
@@ -25,7 +25,7 @@ class End:
     then: tuple[str, str]
 
 
-class Finish(Still):
+class Finish(StaticFallback):
     """Shows the end of a lesson; it changes by itself with each answer that is given."""
 
     def __init__(self, end: End) -> None:
@@ -53,7 +53,7 @@ class Finish(Still):
         """Bring what is shown in line with what has been answered."""
         self.shown.value = f'<div role="status" class="{"done" if not self.left else "open"}">{self._html()}</div>'
 
-    def still(self) -> str:
+    def static_html(self) -> str:
         """The end as it was when the cell ran."""
         return note(self.shown.value)
 

@@ -55,7 +55,7 @@ class Help:
     def _lock(self) -> None:
         self.solution.disabled = not (self._tried or presenter.on)
 
-    def still(self) -> str:
+    def static_html(self) -> str:
         """The hints to unfold, where there are no buttons."""
         return "".join(f"<details><summary>Hint</summary>{hint}</details>" for hint in self._hints)
 

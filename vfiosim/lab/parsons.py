@@ -10,12 +10,13 @@ from typing import Any, NamedTuple
 from ..trace import Trace
 from .answers import MOVE_FIRST, Order
 from .help import Help
-from .question import Finding, Slip, shuffled, step_saying
+from .outcome import Outcome
+from .question import Distractor, ExperimentResult, shuffled, step_saying
 from .record import progress
-from .session import Outcome, Session
-from .stage import Stage, opening
-from .still import ONLY_LIVE, Still, note
+from .session import Session
+from .static_fallback import ONLY_LIVE, StaticFallback, note
 from .style import button, row, style, text, words
+from .trace_pane import TracePane, opening
 from .verdict import misled
 
 BORDER = "border"
@@ -41,7 +42,7 @@ class Parsons:
 
     * `lines`: key → what the reader reads, in one right order; `extra`: lines that do not belong there;
     * `judge` tells the first wrong place of an order: see `by_running` and `by_trace`;
-    * `slips`: what stands at the first wrong place → what misled; where it can be wrong for several reasons, the line and the
+    * `distractors`: what stands at the first wrong place → what misled; where it can be wrong for several reasons, the line and the
       reason ("close EBADF", see `Judged.reason`); `because`: why the order is as it is;
     * `seed`: of the shuffling; `hints`, `name`, `view`: as in a `Question`.
     """
@@ -51,19 +52,19 @@ class Parsons:
     judge: Callable[[Sequence[str]], Judged]
     because: str
     extra: Mapping[str, str] = field(default_factory=dict)
-    slips: Mapping[str, str | Slip] = field(default_factory=dict)
+    distractors: Mapping[str, str | Distractor] = field(default_factory=dict)
     hints: Sequence[str] = ()
     seed: int = 1
     name: str = ""
     view: Sequence[str] = ()
 
-    def slip(self, chosen: Sequence[str], judged: Judged) -> Slip | None:
+    def distractor(self, chosen: Sequence[str], judged: Judged) -> Distractor | None:
         """What is to be said about the line at the first wrong place; None where no line is wrong."""
         if judged.place is None or judged.place >= len(chosen):
             return None
         key = chosen[judged.place]
-        found = self.slips.get(f"{key} {judged.reason}") or self.slips.get(key, "")
-        return found if isinstance(found, Slip) else Slip(found)
+        found = self.distractors.get(f"{key} {judged.reason}") or self.distractors.get(key, "")
+        return found if isinstance(found, Distractor) else Distractor(found)
 
 
 def by_running(
@@ -89,7 +90,7 @@ def by_running(
     return judge
 
 
-def by_trace(experiment: Callable[[], Finding], marks: Mapping[str, str]) -> Callable[[Sequence[str]], Judged]:
+def by_trace(experiment: Callable[[], ExperimentResult], marks: Mapping[str, str]) -> Callable[[Sequence[str]], Judged]:
     """Judges an order of steps by a run: `marks` maps each line to a part of the sentence of its step.
 
     Raises ValueError while judging if a mark fits no step.
@@ -113,7 +114,7 @@ def by_trace(experiment: Callable[[], Finding], marks: Mapping[str, str]) -> Cal
     return judge
 
 
-class Ordering(Still):
+class Ordering(StaticFallback):
     """Lines with buttons to move them, one to check them, hints, a solution, and a reset."""
 
     def __init__(self, puzzle: Parsons) -> None:
@@ -149,10 +150,10 @@ class Ordering(Still):
         """The verdict and the help, in words."""
         return words(self.verdict.value + self.help.slot.value)
 
-    def still(self) -> str:
+    def static_html(self) -> str:
         """The lines as they were given, and what was found out."""
         items = "".join(f"<li>{escape(line, quote=False)}</li>" for line in self._given())
-        shown = [child.still() for child in self.children if isinstance(child, Stage)]
+        shown = [child.static_html() for child in self.children if isinstance(child, TracePane)]
         asked = note(f"<b>Put in order.</b> {self.puzzle.text}")
         told = self.verdict.value or note(f"<i>{ONLY_LIVE}</i>")
         return f'{asked}<ul style="font: 17px/1.4 system-ui, sans-serif">{items}</ul>{told}{"".join(shown)}'
@@ -182,15 +183,15 @@ class Ordering(Still):
             self.verdict.value = f'<div role="status">{good}</div>'
         else:
             self.verdict.value = f'<div role="status">{self._wrong(chosen, judged, why)}</div>'
-        self.children = [*self._frame, Stage(judged.trace, step=judged.step, **view)]
+        self.children = [*self._frame, TracePane(judged.trace, step=judged.step, **view)]
 
     def _wrong(self, chosen: Sequence[str], judged: Judged, why: str) -> str:
-        slip = self.puzzle.slip(chosen, judged)
-        if slip is None or judged.place is None:
+        distractor = self.puzzle.distractor(chosen, judged)
+        if distractor is None or judged.place is None:
             return f'<p class="refused"><b>✕ The end is not reached.</b> {why}</p>'
         line = {**self.puzzle.lines, **self.puzzle.extra}[chosen[judged.place]]
         head = f"✕ The first wrong place is number {judged.place + 1}: “{escape(line, quote=False)}”."
-        return f'<p class="refused"><b>{head}</b> {why}</p>{misled(slip)}'
+        return f'<p class="refused"><b>{head}</b> {why}</p>{misled(distractor)}'
 
     def _moved(self) -> None:
         self.verdict.value = ""

@@ -8,17 +8,17 @@ from typing import Any
 from .answers import clear, control_for, read
 from .help import Help
 from .presenter import Votes, presenter
-from .question import CHOICE, ORDER, SET, Answer, Finding, Misconception, Question, Slip
+from .question import CHOICE, ORDER, SET, Answer, Distractor, ExperimentResult, Misconception, Question
 from .record import progress
-from .stage import Stage
-from .still import ONLY_LIVE, Still, note
+from .static_fallback import ONLY_LIVE, StaticFallback, note
 from .style import button, row, style, text, words
+from .trace_pane import TracePane
 from .verdict import judged, named, revealed
 
-__all__ = ["Answer", "Finding", "Misconception", "Prediction", "Question", "Slip"]
+__all__ = ["Answer", "Distractor", "ExperimentResult", "Misconception", "Prediction", "Question"]
 
 
-class Prediction(Still):
+class Prediction(StaticFallback):
     """First commit, then reveal. What was predicted stays beside what is the case.
 
     * `quick`: one button does both, as in a quiz; `title`: what stands before the question.
@@ -41,7 +41,7 @@ class Prediction(Still):
         self.help = Help(question.hints)
         self.votes = Votes(dict(question.choices) if question.kind == CHOICE else {})
         self.verdict = text("vfiosim-verdict")
-        self.now: Stage | None = self._stage(question.before()) if question.before else None
+        self.now: TracePane | None = self._stage(question.before()) if question.before else None
         if self.now:
             self.now.add_class("vfiosim-now")
         asked = text("vfiosim-question", f"<p><b>{title}</b> {question.text}</p>")
@@ -73,13 +73,13 @@ class Prediction(Still):
         """The verdict, or what is wrong with the input, in words."""
         return words(self.verdict.value or self.problem.value)
 
-    def still(self) -> str:
+    def static_html(self) -> str:
         """The question with its choices, and what has been revealed."""
         asked = note(f"<b>{self._title}</b> {self.question.text}")
         choices = "".join(
             f"<li>{escape(self.question.choices[key], quote=False)}</li>" for key in self.question.given()
         )
-        shown = [child.still() for child in self.children if isinstance(child, Stage)]
+        shown = [child.static_html() for child in self.children if isinstance(child, TracePane)]
         return (
             asked
             + (f'<ul style="font: 17px/1.4 system-ui, sans-serif">{choices}</ul>' if choices else "")
@@ -152,26 +152,26 @@ class Prediction(Still):
         self._revealed = self.reveal.disabled = True
         stages = self._stages(finding)
         if presenter.on:
-            self.verdict.value = revealed(self.question, finding, self.votes.told(finding.answer))
+            self.verdict.value = revealed(self.question, finding, self.votes.describe(finding.answer))
         else:
             assert self.predicted is not None
             self.verdict.value = judged(self.question, self.predicted, finding)
             progress.record(self.question.name, bool(self.right))
         self.children = [*self._frame(), *stages]
 
-    def _stages(self, finding: Finding) -> list[Stage]:
+    def _stages(self, finding: ExperimentResult) -> list[TracePane]:
         """The steps that decide; in a quiz only where the answer was wrong, and another run where that refutes it better."""
         right = self.question.tidy(finding.answer)
         self.right = None if self.predicted is None else self.predicted == right
         if self.predicted is not None and not self.right:
-            return [self._stage(self.question.slip(self.predicted, right).shown(finding))]
+            return [self._stage(self.question.distractor(self.predicted, right).shown(finding))]
         return [] if self._quick and self.right else [self._stage(finding)]
 
-    def _stage(self, finding: Finding) -> Stage:
+    def _stage(self, finding: ExperimentResult) -> TracePane:
         options: dict[str, Any] = {"only": self.question.view} if self.question.view else {}
         if presenter.on:
             options["presenter"] = True
-        return Stage(finding.trace, step=finding.step, **options)
+        return TracePane(finding.trace, step=finding.step, **options)
 
     def _reset(self) -> None:
         self.predicted = self.right = None

@@ -8,7 +8,7 @@ import traitlets
 
 from ..assets import asset
 from . import controls as widgets
-from .still import Still, note
+from .static_fallback import StaticFallback, note
 from .style import button, row, style, text, words
 
 
@@ -21,7 +21,7 @@ class Presenter(traitlets.HasTraits):
 presenter = Presenter()
 
 
-class Switch(Still):
+class Switch(StaticFallback):
     """A button that turns presenter mode on and off, for the whole notebook at once."""
 
     def __init__(self) -> None:
@@ -41,7 +41,7 @@ class Switch(Still):
         """What the switch says of itself."""
         return words(self.said.value)
 
-    def still(self) -> str:
+    def static_html(self) -> str:
         """Only a live notebook can be presented."""
         return note(f"<b>Presenter mode.</b> {self.message}")
 
@@ -85,7 +85,7 @@ class Votes(widgets.VBox):
         }
         self.children = [*self.fields.values()]
 
-    def told(self, right: Any) -> str:
+    def describe(self, right: Any) -> str:
         """How the room voted, in a sentence; "" if nobody was counted."""
         counts = {key: int(field.value) for key, field in self.fields.items()}
         total = sum(counts.values())

@@ -31,7 +31,7 @@ def double_click() -> float:
     return seconds
 
 
-class Guard:
+class ClickFilter:
     """Watches the buttons of one widget. `ignored` is called when a click came while a long run was under way.
 
     `double`: the seconds within which two clicks on one button count once; None as in `double_click`.
@@ -68,17 +68,17 @@ class Guard:
             self._last, self._sent, self._took = button, sent, time.monotonic() - began
 
 
-class Guarded(widgets.Button):
-    """A button whose clicks a guard looks at. `quick`: clicks in quick succession are meant, as on “1 effect”."""
+class FilteredButton(widgets.Button):
+    """A button whose clicks a clicks looks at. `quick`: clicks in quick succession are meant, as on “1 effect”."""
 
-    def __init__(self, guard: Guard, **options: Any) -> None:
+    def __init__(self, clicks: ClickFilter, **options: Any) -> None:
         super().__init__(**options)
-        self.guard = guard
+        self.clicks = clicks
         self.quick = False
 
     def _handle_button_msg(self, _: Any, content: dict[str, Any], buffers: Any) -> None:
         if content.get("event", "") == "click":
-            self.guard.press(self, sent(), self.click, self.quick)
+            self.clicks.press(self, sent(), self.click, self.quick)
 
 
 def sent() -> datetime | None:

@@ -29,7 +29,7 @@ class Misconception:
 
 
 @dataclass(frozen=True)
-class Finding:
+class ExperimentResult:
     """What an experiment showed: the answer, the steps that prove it and the one that decides, and what was counted."""
 
     answer: Answer
@@ -39,7 +39,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Slip:
+class Distractor:
     """A wrong answer.
 
     * `text`: what it takes for granted, and what is the case instead, as HTML;
@@ -49,10 +49,10 @@ class Slip:
 
     text: str
     misconception: Misconception | None = None
-    refute: Callable[[], Finding] | None = None
+    refute: Callable[[], ExperimentResult] | None = None
     at: str = ""
 
-    def shown(self, finding: Finding) -> Finding:
+    def shown(self, finding: ExperimentResult) -> ExperimentResult:
         """The steps that refute it, at the one that does; those of the experiment where it has none of its own.
 
         Raises ValueError if no step says `at`.
@@ -79,14 +79,14 @@ class Question:
     """
 
     text: str
-    experiment: Callable[[], Finding]
+    experiment: Callable[[], ExperimentResult]
     because: str
     choices: Mapping[str, str] = field(default_factory=dict)
-    wrong: Mapping[str, str | Slip] = field(default_factory=dict)
-    otherwise: str | Slip = ""
+    wrong: Mapping[str, str | Distractor] = field(default_factory=dict)
+    otherwise: str | Distractor = ""
     view: Collection[str] = ()
     kind: str = ""
-    before: Callable[[], Finding] | None = None
+    before: Callable[[], ExperimentResult] | None = None
     hints: tuple[str, ...] = ()
     name: str = ""
     seed: int = 1
@@ -109,10 +109,10 @@ class Question:
             return answer
         return tuple(key for key in self.choices if key in answer)
 
-    def slip(self, answer: Answer, right: Answer) -> Slip:
+    def distractor(self, answer: Answer, right: Answer) -> Distractor:
         """What is to be said about a wrong answer."""
         found = self.wrong.get(first_difference(answer, right, self.kind), self.otherwise)
-        return found if isinstance(found, Slip) else Slip(found)
+        return found if isinstance(found, Distractor) else Distractor(found)
 
     def read(self, typed: str) -> str:
         """A typed answer as it is compared. Raises ValueError, in a sentence for the reader, if it is none."""

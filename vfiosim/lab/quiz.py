@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from .predict import Prediction
 from .question import Question
-from .still import Still, note
+from .static_fallback import StaticFallback, note
 from .style import button, row, style, text, words
 
 
-class Quiz(Still):
+class Quiz(StaticFallback):
     """Some questions, each with its own answer button, and how many were right. Raises ValueError without questions."""
 
     def __init__(self, questions: Sequence[Question]) -> None:
@@ -36,9 +36,9 @@ class Quiz(Still):
         """How many were right, in words."""
         return words(self.score.value)
 
-    def still(self) -> str:
+    def static_html(self) -> str:
         """The questions, and what was answered."""
-        return "".join(one.still() for one in self.questions) + note(self.score.value)
+        return "".join(one.static_html() for one in self.questions) + note(self.score.value)
 
     def in_words(self) -> str:
         """The questions, and what was answered, as text."""

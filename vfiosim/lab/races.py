@@ -14,22 +14,22 @@ from ..explore.tally import Tally
 from ..puzzles import PUZZLES, Puzzle
 from ..puzzles.words import call_words, outcome_words
 from . import controls as widgets
+from .background_job import BackgroundJob
 from .by_hand import missing_html, scheduler
 from .counterexample import Counterexample
-from .press import Guard
+from .press import ClickFilter
 from .sandbox import Sandbox
-from .slices import Sliced
-from .stage import Stage
-from .still import ONLY_LIVE, Still, note
+from .static_fallback import ONLY_LIVE, StaticFallback, note
 from .style import button, row, style, text
 from .style import words as plain
+from .trace_pane import TracePane
 
 SAFE, BROKEN = "safe", "broken"
 CHOICES = [("no: whatever the order, all is well", SAFE), ("yes: in some order something goes wrong", BROKEN)]
 MOST = 12  # outcomes and violations that get a row
 
 
-class Races(Still):
+class Races(StaticFallback):
     """Puzzles about races. `name` chooses one of `vfiosim.puzzles.PUZZLES`; options are those of the player.
 
     The verdict is locked until the reader has predicted it. Raises ValueError for a puzzle that there is not.
@@ -38,10 +38,10 @@ class Races(Still):
     def __init__(self, name: str | None = None, **options: Any) -> None:
         if name is not None and name not in PUZZLES:
             raise ValueError(f"there is no puzzle {name!r}; there are {', '.join(PUZZLES)}")
-        self.guard = Guard()
+        self.clicks = ClickFilter()
         self.result: Result | None = None
         self.predicted: str | None = None
-        self._sliced: Sliced[Result] | None = None
+        self._sliced: BackgroundJob[Result] | None = None
         self._task: asyncio.Task[None] | None = None
         self._options = options
         self.way_in: Counterexample | None = None
@@ -51,7 +51,7 @@ class Races(Still):
         super().__init__([])
         self.add_class("vfiosim-lab")
         self.add_class("vfiosim-races")
-        self._turned()
+        self._on_selection()
 
     # ---- the controls
 
@@ -68,22 +68,22 @@ class Races(Still):
         self.prediction = widgets.RadioButtons(
             options=CHOICES, value=None, layout={"width": "auto"}, tooltip="Your prediction"
         )
-        self.commit = button("Commit", "this is my prediction", guard=self.guard)
+        self.commit = button("Commit", "this is my prediction", clicks=self.clicks)
         self.explore = button(
-            "Explore", "try every schedule that can make a difference", primary=True, guard=self.guard
+            "Explore", "try every schedule that can make a difference", primary=True, clicks=self.clicks
         )
-        self.stop = button("Stop", "end the exploration here", guard=self.guard)
-        self.reset = button("Reset", "everything as at first", guard=self.guard)
+        self.stop = button("Stop", "end the exploration here", clicks=self.clicks)
+        self.reset = button("Reset", "everything as at first", clicks=self.clicks)
         self.yourself = button(
-            "Schedule it yourself", "a sandbox with these calls, to be moved by hand", guard=self.guard
+            "Schedule it yourself", "a sandbox with these calls, to be moved by hand", clicks=self.clicks
         )
         self.found = widgets.VBox([])
-        self.choice.observe(lambda _: self._turned(), "value")
+        self.choice.observe(lambda _: self._on_selection(), "value")
         self.prediction.observe(lambda _: self._say(""), "value")
         self.commit.on_click(lambda _: self._commit())
         self.explore.on_click(lambda _: self._explore())
         self.stop.on_click(lambda _: self._stop())
-        self.reset.on_click(lambda _: self._turned())
+        self.reset.on_click(lambda _: self._on_selection())
         self.yourself.on_click(lambda _: self._by_hand())
 
     @property
@@ -91,7 +91,7 @@ class Races(Still):
         """The puzzle that is chosen."""
         return PUZZLES[str(self.choice.value)]
 
-    def _turned(self) -> None:
+    def _on_selection(self) -> None:
         """Another puzzle, or the same one from the beginning."""
         self._end()
         puzzle = self.puzzle
@@ -177,7 +177,7 @@ class Races(Still):
         puzzle, (without, patches) = self.puzzle, self._kernel()
         self.explore.disabled, self.stop.disabled = True, False
         self._say("Exploring…")
-        self._sliced = Sliced(
+        self._sliced = BackgroundJob(
             lambda pause: puzzle.explore(without, patches or None, stop=pause, progress=self._tell_progress)
         )
         try:
@@ -187,9 +187,9 @@ class Races(Still):
                 pass
             self._finish()
             return
-        self._task = loop.create_task(self._go_on(self._sliced))
+        self._task = loop.create_task(self._resume(self._sliced))
 
-    async def _go_on(self, sliced: Sliced[Result]) -> None:
+    async def _resume(self, sliced: BackgroundJob[Result]) -> None:
         while self._sliced is sliced and not sliced.go():
             await asyncio.sleep(0.01)
         if self._sliced is sliced:
@@ -265,7 +265,7 @@ class Races(Still):
         for number, (said, witness) in enumerate(found[:MOST], start=1):
             line = text("vfiosim-way", f"{escape(said[:300], quote=False)} {_order(witness)}")
             if witness.schedule:
-                show = button(f"Show {number}", f"the steps that lead to: {said[:200]}", guard=self.guard)
+                show = button(f"Show {number}", f"the steps that lead to: {said[:200]}", clicks=self.clicks)
                 show.on_click(lambda _, witness=witness: self._show(witness))
                 rows.append(row("", show, line))
             else:
@@ -275,9 +275,9 @@ class Races(Still):
         return rows
 
     @property
-    def stage(self) -> Stage | None:
+    def stage(self) -> TracePane | None:
         """Where the steps of a schedule are shown; None while none is."""
-        return self.way_in.stage if self.way_in is not None else None
+        return self.way_in.trace_pane if self.way_in is not None else None
 
     def _show(self, witness: Witness) -> None:
         """The steps of a schedule in the player, at its end."""
@@ -319,9 +319,9 @@ class Races(Still):
         """Verdict and progress, in words."""
         return plain(f"{self.verdict.value} {self.progress.value}")
 
-    def still(self) -> str:
+    def static_html(self) -> str:
         """The puzzle, and what was found if it was explored."""
-        shown = self.way_in.still() if self.way_in is not None else ""
+        shown = self.way_in.static_html() if self.way_in is not None else ""
         asked = note("<b>Predict: can anything go wrong?</b>")
         return str(self.story.value) + asked + (self.verdict.value or note(f"<i>{ONLY_LIVE}</i>")) + shown
 

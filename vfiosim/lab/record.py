@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from weakref import WeakSet
 
 from .record_file import Answered, Answers, NewerError, change, read
-from .still import Still, note
+from .static_fallback import StaticFallback, note
 from .style import button, row, style, text, words
 
 VARIABLE = "VFIOSIM_PROGRESS"
@@ -151,7 +151,7 @@ def _tries(one: Answered) -> str:
     return f"{one.tries} {'try' if one.tries == 1 else 'tries'}, {one.right} right"
 
 
-class Overview(Still):
+class Overview(StaticFallback):
     """What was answered, and a button to forget it."""
 
     def __init__(self, kept: Progress) -> None:
@@ -171,7 +171,7 @@ class Overview(Still):
         """What is shown, in words."""
         return words(self.shown.value)
 
-    def still(self) -> str:
+    def static_html(self) -> str:
         """The overview as it was when the cell ran."""
         return note(self.shown.value)
 

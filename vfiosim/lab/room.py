@@ -12,9 +12,9 @@ from ..museum import ROOMS, Own, Proof, Room
 from . import controls as widgets
 from .counterexample import Counterexample
 from .help import Help
-from .question import Slip
+from .question import Distractor
 from .record import progress
-from .still import ONLY_LIVE, Still, note
+from .static_fallback import ONLY_LIVE, StaticFallback, note
 from .style import button, row, style, text, words
 from .verdict import misled
 
@@ -24,22 +24,22 @@ def room(
     *,
     hints: Sequence[str] = (),
     explained: str = "",
-    slips: Sequence[tuple[str, Slip]] = (),
+    distractors: Sequence[tuple[str, Distractor]] = (),
     record: str = "",
     view: Collection[str] = (),
 ) -> RoomView:
     """The room of this name, see `vfiosim.museum.ROOMS`. Raises ValueError for another.
 
     * `hints`: instead of the room's own, each deeper than the one before; `explained`: why the repair works (HTML);
-    * `slips`: for a repair that is none: a part of what the proof says, and what misled; the first that fits is told;
+    * `distractors`: for a repair that is none: a part of what the proof says, and what misled; the first that fits is told;
     * `record`: the name under which it is kept in `progress`; `view`: which objects the pictures show, all that matter if empty.
     """
     if name not in ROOMS:
         raise ValueError(f"the museum has no room {name!r}; it has {', '.join(ROOMS)}")
-    return RoomView(ROOMS[name], hints=hints, explained=explained, slips=slips, record=record, view=view)
+    return RoomView(ROOMS[name], hints=hints, explained=explained, distractors=distractors, record=record, view=view)
 
 
-class RoomView(Still):
+class RoomView(StaticFallback):
     """Shows a room of the museum. The reader changes the text of the faulty functions and lets every schedule decide.
 
     `texts` are the functions as the reader has them now; `proof` is what was found about them last, None before.
@@ -51,12 +51,12 @@ class RoomView(Still):
         *,
         hints: Sequence[str] = (),
         explained: str = "",
-        slips: Sequence[tuple[str, Slip]] = (),
+        distractors: Sequence[tuple[str, Distractor]] = (),
         record: str = "",
         view: Collection[str] = (),
     ) -> None:
         self.room = room
-        self._explained, self._slips, self._record = explained, slips, record
+        self._explained, self._distractors, self._record = explained, distractors, record
         self.proof: Proof | None = None
         self._walking = False  # is the shortest way shown?
         self.texts = {name: room.source(name) for name in room.to_mend}
@@ -107,15 +107,15 @@ class RoomView(Still):
         """What was said last, in words."""
         return words(self.problem.value + self.verdict.value + self.help.slot.value)
 
-    def still(self) -> str:
+    def static_html(self) -> str:
         """The room without its buttons: the symptom, the faulty functions, and the shortest way into the bug."""
         sources = "\n\n".join(self.room.source(name) for name in self.room.to_mend)
         said = note(self._title()) + note(self._keeps())
-        return f"{said}<pre>{escape(sources)}</pre>{note(f'<i>{ONLY_LIVE}</i>')}{self._way_in.still()}"
+        return f"{said}<pre>{escape(sources)}</pre>{note(f'<i>{ONLY_LIVE}</i>')}{self._way_in.static_html()}"
 
     def in_words(self) -> str:
         """The room as text."""
-        return f"{self.room}\n{self._way_in.stage.in_words()}"
+        return f"{self.room}\n{self._way_in.trace_pane.in_words()}"
 
     def _title(self) -> str:
         room = self.room
@@ -188,10 +188,14 @@ class RoomView(Still):
         sort, sign = ("good", "✓ Mended.") if proof.clean else ("refused", "✕ Not mended.")
         progress.record(self._record, proof.clean)
         lines = [line for line in escape(str(proof)).splitlines()[1:] if "replay(" not in line]  # the stage has it
-        slip = None if proof.clean else next((slip for part, slip in self._slips if part in _told(proof)), None)
+        distractor = (
+            None
+            if proof.clean
+            else next((distractor for part, distractor in self._distractors if part in _everything_said(proof)), None)
+        )
         self.verdict.value = (
             f'<div role="status"><p class="{sort}"><b>{sign}</b> With your {escape(", ".join(own.name for own in mine))}:</p>'
-            f"<ul>{''.join(f'<li>{line}</li>' for line in lines)}</ul>{misled(slip) if slip else ''}</div>"
+            f"<ul>{''.join(f'<li>{line}</li>' for line in lines)}</ul>{misled(distractor) if distractor else ''}</div>"
         )
         if proof.counterexample is not None:
             self._walking = True
@@ -210,7 +214,7 @@ def _recording(room: Room) -> str:
     return f'<table class="vfiosim-recording"><thead>{head}</thead><tbody>{rows}</tbody></table>{raw}'
 
 
-def _told(proof: Proof) -> str:
+def _everything_said(proof: Proof) -> str:
     """Everything that the proof says, all that goes wrong included."""
     return "\n".join([str(proof), *(witness.what for witness in proof.result.violations)])
 

@@ -9,7 +9,7 @@ from html import escape, unescape
 from ..assets import asset
 from ..views.shared import shared
 from . import controls as widgets
-from .press import Guard, Guarded
+from .press import ClickFilter, FilteredButton
 
 SHEETS = ("tokens.css", "lab.css", "questions.css", "sandbox.css", "schedule.css")
 
@@ -28,9 +28,9 @@ def text(kind: str, value: str = "") -> widgets.HTML:
     return made
 
 
-def button(name: str, tip: str, primary: bool = False, guard: Guard | None = None) -> widgets.Button:
-    """A button that is as wide as its name needs; with a guard a double click counts once."""
-    kind, more = (widgets.Button, {}) if guard is None else (Guarded, {"guard": guard})
+def button(name: str, tip: str, primary: bool = False, clicks: ClickFilter | None = None) -> widgets.Button:
+    """A button that is as wide as its name needs; with a clicks a double click counts once."""
+    kind, more = (widgets.Button, {}) if clicks is None else (FilteredButton, {"clicks": clicks})
     made = kind(description=name, tooltip=tip, layout={"width": "auto"}, **more)
     if primary:
         made.add_class("vfiosim-primary")
@@ -55,7 +55,7 @@ def above(controls: Sequence[widgets.Widget], shown: Sequence[widgets.Widget]) -
     return made
 
 
-def told(*buttons: widgets.Button) -> widgets.HTML:
+def legend(*buttons: widgets.Button) -> widgets.HTML:
     """What each of these buttons does, to unfold: a tooltip is seen by nobody who has only keys or a finger."""
     rows = "".join(f"<li><b>{escape(one.description)}</b>: {escape(one.tooltip)}</li>" for one in buttons)
     return text("vfiosim-told", f"<details><summary>What do the buttons do?</summary><ul>{rows}</ul></details>")

@@ -12,7 +12,7 @@ from .style import text
 
 
 @dataclass(frozen=True)
-class Line:
+class ProgramLine:
     """A program and its descriptors: number and name of the file. `none` is said where there are no `chips`."""
 
     program: str
@@ -29,7 +29,7 @@ class Line:
         return f"<div>{title}{_text(self.says)} <ul>{shown}</ul></div>"
 
 
-class Table(widgets.VBox):
+class DescriptorTable(widgets.VBox):
     """The descriptor tables. `choose(program, fd)` is called when a descriptor is pressed, `release()` when it is let go.
 
     `pressed` is the program and the descriptor that is pressed now, as long as it leads to the same file.
@@ -37,7 +37,7 @@ class Table(widgets.VBox):
 
     def __init__(self, choose: Callable[[str, int], None], release: Callable[[], None]) -> None:
         self._choose, self._release = choose, release
-        self.lines: tuple[Line, ...] = ()
+        self.lines: tuple[ProgramLine, ...] = ()
         self.pressed: tuple[str, int] | None = None
         self._chips, self._text = _chips(), text("vfiosim-html")
         super().__init__([self._text if self._chips is None else self._chips])
@@ -51,7 +51,7 @@ class Table(widgets.VBox):
         shown = "".join(line.html() for line in self.lines)
         return f'<div role="group" aria-label="descriptor tables">{shown}</div>'
 
-    def show(self, lines: Sequence[Line]) -> None:
+    def show(self, lines: Sequence[ProgramLine]) -> None:
         """Programs have these descriptors now."""
         was, self.lines = self.label(), (*lines,)
         if self.label() != was:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 from urllib.parse import urlsplit
 
-from .question import NONE, ORDER, Answer, Finding, Misconception, Question, Slip
+from .question import NONE, ORDER, Answer, Distractor, ExperimentResult, Misconception, Question
 
 YOURS, TRUTH = "You predicted", "The simulator says"
 STEPS = "<p>The steps that decide it:</p>"
@@ -22,7 +22,7 @@ def named(question: Question, answer: Answer) -> str:
     return escape((" → " if question.kind == ORDER else ", ").join(said(key, key) for key in answer), quote=False)
 
 
-def judged(question: Question, predicted: Answer, finding: Finding) -> str:
+def judged(question: Question, predicted: Answer, finding: ExperimentResult) -> str:
     """The verdict about a prediction, as HTML."""
     right = question.tidy(finding.answer)
     good = predicted == right
@@ -31,36 +31,36 @@ def judged(question: Question, predicted: Answer, finding: Finding) -> str:
     else:
         lines = [_beside(question, predicted, right, good)]
     if not good:
-        lines.append(misled(question.slip(predicted, right)))
+        lines.append(misled(question.distractor(predicted, right)))
     return status([*lines, *_why(question, finding)])
 
 
-def revealed(question: Question, finding: Finding, votes: str = "") -> str:
+def revealed(question: Question, finding: ExperimentResult, votes: str = "") -> str:
     """The answer for a room, with what is to be said about each of the other answers."""
     right = question.tidy(finding.answer)
     lines = [f'<p><span class="good">✓ {TRUTH} <b>{named(question, right)}</b>.</span> {escape(votes)}</p>']
     told: set[Misconception] = set()
-    for key, slip in question.wrong.items():
-        made = slip if isinstance(slip, Slip) else Slip(slip)
+    for key, distractor in question.wrong.items():
+        made = distractor if isinstance(distractor, Distractor) else Distractor(distractor)
         said = escape(question.choices.get(key.lstrip("+-"), key), quote=False)
         if made.misconception in told:
-            made = Slip(made.text)
+            made = Distractor(made.text)
         elif made.misconception is not None:
             told.add(made.misconception)
         lines.append(f'<p><span class="refused"><b>✕ {said}</b></span>. {_belief(made)}</p>')
     return status([*lines, *_why(question, finding)])
 
 
-def misled(slip: Slip) -> str:
+def misled(distractor: Distractor) -> str:
     """The paragraph about a wrong answer; "" if nobody knows what misled."""
-    said = _belief(slip)
+    said = _belief(distractor)
     return f"<p><b>What misled you?</b> {said}</p>" if said else ""
 
 
-def _belief(slip: Slip) -> str:
-    parts = [slip.text]
-    if slip.misconception is not None:
-        parts.append(called(slip.misconception))
+def _belief(distractor: Distractor) -> str:
+    parts = [distractor.text]
+    if distractor.misconception is not None:
+        parts.append(called(distractor.misconception))
     return " ".join(part for part in parts if part)
 
 
@@ -85,7 +85,7 @@ def status(lines: Sequence[str]) -> str:
     return f'<div role="status">{"".join(lines)}</div>'
 
 
-def _why(question: Question, finding: Finding) -> list[str]:
+def _why(question: Question, finding: ExperimentResult) -> list[str]:
     lines = [f"<p><b>Because</b> {question.because}</p>"]
     if finding.evidence:
         lines.append("<ul>" + "".join(f"<li>{escape(line)}</li>" for line in finding.evidence) + "</ul>")

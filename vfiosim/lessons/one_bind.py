@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 
-from ..lab import Bench, Exercise, Finding, Ordering, Parsons, Prediction, Quiz, Session, Slip, Task
+from ..lab import Bench, Distractor, Exercise, ExperimentResult, Ordering, Parsons, Prediction, Quiz, Session, Task
 from ..lab.finish import Finish
 from ..lab.parsons import by_trace
 from ..trace import Trace
@@ -112,7 +112,7 @@ TO_MEET = {
 
 def still_to_meet(session: Session) -> list[str]:
     """The refusals of BIND that have not been seen yet."""
-    met = {action.outcome.check for action in session.actions if "BIND" in action.outcome.call}
+    met = {done.outcome.check for done in session.done if "BIND" in done.outcome.call}
     return [f"still to be met: {said}" for check, said in TO_MEET.items() if check not in met]
 
 
@@ -152,10 +152,10 @@ EVERY_REFUSAL = Task(
     "Fields are checked before the group, the group before the lock, and only under the lock is the descriptor looked up. "
     "A bound file stays bound, so that check comes last. After each refusal everything is as before: what was taken on the way "
     "is given back in reverse order.",
-    slips=(
+    distractors=(
         (
             _bound_too_early,
-            Slip(
+            Distractor(
                 "The file is bound now. The checks of the fields still come first; but a descriptor is not looked up any more, and "
                 "the group cannot be opened. <b>Undo</b> leads back."
             ),
@@ -175,10 +175,10 @@ def errors() -> Exercise:
 
 
 @cache
-def _one_bind() -> Finding:
+def _one_bind() -> ExperimentResult:
     session = Session(start=opened)
     session.bind(3, argsz=24, iommufd=4)
-    return Finding("", session.steps)
+    return ExperimentResult("", session.steps)
 
 
 STEPS = Parsons(
@@ -210,19 +210,19 @@ STEPS = Parsons(
     "what can be refused without touching anything comes first. References are taken under the lock, each after what it rests on. "
     "The gate comes last, because whoever sees it open must find an open device behind it.",
     extra={"unwind": "unwind: the group is opened to the old way again"},
-    slips={
+    distractors={
         "group": "First the kernel looks at what needs nothing: a call that is wrong by itself blocks nobody.",
         "device": "Without an iommufd nobody would answer for an open device, so the iommufd is held before.",
         "object": "The object stands for an open device, so the device is opened before.",
         "id": "out_devid is the ID of the object, so there is an object before.",
         "gate": "Whoever sees the gate open uses the device at once, so all the rest is done before.",
-        "iommufd": Slip(
+        "iommufd": Distractor(
             "A descriptor is looked up late, because looking it up takes a reference.", M.ALL_CHECKS_AT_ONCE
         ),
-        "unwind": Slip(
+        "unwind": Distractor(
             "A BIND that succeeds gives nothing back: the group stays blocked as long as the binding lives."
         ),
-        "lock": Slip("The group is blocked under a lock of its own, before the lock of the device set."),
+        "lock": Distractor("The group is blocked under a lock of its own, before the lock of the device set."),
     },
     hints=(
         "The phases come in the order validate, block, lock, acquire, publish.",
@@ -281,7 +281,7 @@ def free_it(session: Session) -> None:
 
 
 def _leading_to(session: Session, name: str) -> list[int]:
-    return [fd for fd, label in session.descriptors().items() if label.startswith(name)]
+    return [fd for fd, file in session.descriptors().items() if file.label.startswith(name)]
 
 
 def _only_the_list_is_left(session: Session) -> bool:
@@ -302,10 +302,10 @@ FREE_THE_DEVICE = Task(
     "The file is held three times: by descriptors 3 and 5, and by the list. There is no request that unbinds: the binding "
     "ends when the file ends. FILE DEL comes first, because it finds the file through a descriptor. Are both descriptors "
     "closed already, then only closing the kvm-vfio descriptor is left: it drops the whole list. That is a second way.",
-    slips=(
+    distractors=(
         (
             _only_the_list_is_left,
-            Slip("Both numbers are closed, and the file lives: the list holds it, too.", M.ONE_NUMBER_ONE_HOLDER),
+            Distractor("Both numbers are closed, and the file lives: the list holds it, too.", M.ONE_NUMBER_ONE_HOLDER),
         ),
     ),
     name="01 task: set the device free",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..lab import Finding, Question, Session, Slip
+from ..lab import Distractor, ExperimentResult, Question, Session
 from ..trace import Trace
 from . import misconceptions as M
 from .beginnings import DEVICE, IOMMUFD, bound
@@ -28,34 +28,34 @@ def holders(session: Session, name: str, counter: str) -> tuple[str, ...]:
     return tuple(f"{n} for {holder}: {reason}" for (holder, reason), n in ledger.items())
 
 
-def _ask_before_bind() -> Finding:
+def _ask_before_bind() -> ExperimentResult:
     session = Session()
     session.open(DEVICE)
     outcome = session.get_info(3)
     gate = session.machine.trace.end.objects["vfio_device_file 1"].fields["access_granted"]
     evidence = f"vfio_device_file 1.access_granted is {int(bool(gate))}"
-    return Finding(outcome.result, session.steps, decisive(session.steps), (evidence,))
+    return ExperimentResult(outcome.result, session.steps, decisive(session.steps), (evidence,))
 
 
-def _count_the_iommufd() -> Finding:
+def _count_the_iommufd() -> ExperimentResult:
     session = Session()
     session.open(DEVICE)
     session.open(IOMMUFD)
     session.bind(3, iommufd=4)
     held = holders(session, "file iommu#1", "f_ref")
     count = session.machine.trace.end.objects["file iommu#1"].total("f_ref")
-    return Finding(str(count), session.steps, changing(session.steps, "file iommu#1.f_ref"), held)
+    return ExperimentResult(str(count), session.steps, changing(session.steps, "file iommu#1.f_ref"), held)
 
 
-def _two_mistakes() -> Finding:
+def _two_mistakes() -> ExperimentResult:
     session = Session()
     session.open(DEVICE)
     session.open("/dev/vfio/1")
     outcome = session.bind(3, iommufd=777)
-    return Finding(outcome.result, session.steps, decisive(session.steps))
+    return ExperimentResult(outcome.result, session.steps, decisive(session.steps))
 
 
-def _close_the_iommufd() -> Finding:
+def _close_the_iommufd() -> ExperimentResult:
     session = Session()
     session.open(DEVICE)
     session.open(IOMMUFD)
@@ -64,10 +64,10 @@ def _close_the_iommufd() -> Finding:
     steps, kept = session.steps, session.machine.why("iommufd_ctx").paths
     usable = not session.get_info(3).refused
     answer = "busy" if outcome.refused else "bound" if usable else "unbound"
-    return Finding(answer, steps, changing(steps, "file iommu#1.f_ref"), tuple(f"{path}" for path in kept[:1]))
+    return ExperimentResult(answer, steps, changing(steps, "file iommu#1.f_ref"), tuple(f"{path}" for path in kept[:1]))
 
 
-def _bind_without_dma() -> Finding:
+def _bind_without_dma() -> ExperimentResult:
     session = Session()
     session.open(EMULATED)
     session.open(IOMMUFD)
@@ -75,7 +75,7 @@ def _bind_without_dma() -> Finding:
     devid = session.machine.trace.end.objects["vfio_device_file 1"].value("devid")
     answer = outcome.result if outcome.refused else "positive" if devid else "zero"
     step = decisive(session.steps) if outcome.refused else changing(session.steps, "vfio_device_file 1.devid")
-    return Finding(answer, session.steps, step, (outcome.sentence,))
+    return ExperimentResult(answer, session.steps, step, (outcome.evidence,))
 
 
 QUESTIONS: dict[str, Question] = {
@@ -92,7 +92,7 @@ QUESTIONS: dict[str, Question] = {
             "ENOTTY": "ENOTTY: there is no such request on this file",
         },
         {
-            "0": Slip(
+            "0": Distractor(
                 "You took <i>opening the file</i> for <i>opening the device</i>. With the old group files these come together. "
                 "Here they are two calls.",
                 M.OPEN_IS_ENOUGH,
@@ -114,7 +114,7 @@ QUESTIONS: dict[str, Question] = {
         "the binding holds the file, so that the iommufd cannot go while the device uses it, and the new device object in "
         "the iommufd holds it once more. These are the holders after BIND:",
         wrong={
-            "1": Slip(
+            "1": Distractor(
                 "You counted descriptors only. Kernel objects hold files too: that is why a file can outlive its descriptor.",
                 M.ONE_NUMBER_ONE_HOLDER,
             ),
@@ -136,7 +136,7 @@ QUESTIONS: dict[str, Question] = {
         "the checks have an order. What needs no lock comes first (sizes, flags, a negative number). Then the group is looked "
         "at. Only then, under the lock of the device set, is the descriptor looked up.",
         wrong={
-            "EBADF": Slip(
+            "EBADF": Distractor(
                 "You expected all arguments to be checked before anything else. A descriptor is looked up late, because "
                 "looking it up already takes a reference.",
                 M.ALL_CHECKS_AT_ONCE,
@@ -160,7 +160,7 @@ QUESTIONS: dict[str, Question] = {
             "bound": "close succeeds, the iommufd lives on, the device stays bound",
         },
         {
-            "unbound": Slip(
+            "unbound": Distractor(
                 "You took the descriptor for the object. A descriptor is one holder of a file among several.",
                 M.CLOSING_IS_RELEASING,
             ),
@@ -203,28 +203,28 @@ def _bound() -> Session:
     return session
 
 
-def _two_wrong_fields() -> Finding:
+def _two_wrong_fields() -> ExperimentResult:
     session = Session()
     session.open(DEVICE)
     session.open(IOMMUFD)
     outcome = session.bind(3, argsz=8, iommufd=777)
-    return Finding(outcome.result, session.steps, decisive(session.steps), (outcome.check,))
+    return ExperimentResult(outcome.result, session.steps, decisive(session.steps), (outcome.check,))
 
 
-def _ask_through_a_copy() -> Finding:
+def _ask_through_a_copy() -> ExperimentResult:
     session = _bound()
     session.dup(3)
     session.close(3)
     outcome = session.get_info(5)
-    return Finding(outcome.result, session.steps, decisive(session.steps), (outcome.sentence,))
+    return ExperimentResult(outcome.result, session.steps, decisive(session.steps), (outcome.evidence,))
 
 
-def _after_a_refusal() -> Finding:
+def _after_a_refusal() -> ExperimentResult:
     session = Session()
     session.open(DEVICE)
     session.bind(3, iommufd=777)
     count = session.machine.trace.end.objects["vfio_group 1"].value("cdev_device_open_cnt")
-    return Finding(str(count), session.steps, changing(session.steps, "vfio_group 1.cdev_device_open_cnt"))
+    return ExperimentResult(str(count), session.steps, changing(session.steps, "vfio_group 1.cdev_device_open_cnt"))
 
 
 CHECK = (
@@ -232,7 +232,11 @@ CHECK = (
         "BIND with <code>argsz</code> = 8 and <code>iommufd</code> = 777, which is not open. Which errno?",
         _two_wrong_fields,
         "the size is looked at before anything else: without it nobody knows which fields there are.",
-        wrong={"EBADF": Slip("The descriptor is looked up under the lock, long after the size.", M.ALL_CHECKS_AT_ONCE)},
+        wrong={
+            "EBADF": Distractor(
+                "The descriptor is looked up under the lock, long after the size.", M.ALL_CHECKS_AT_ONCE
+            )
+        },
         otherwise="Which of the two can be checked without taking anything?",
         view=FILES,
         name="01 check: two wrong fields",
@@ -247,8 +251,10 @@ CHECK = (
             "EINVAL": "EINVAL: closing 3 has ended the binding",
         },
         {
-            "EBADF": Slip("It is the file that is bound, not the number, and descriptor 5 leads to that file."),
-            "EINVAL": Slip("The binding ends with the file, and the file has a number left.", M.ONE_NUMBER_ONE_HOLDER),
+            "EBADF": Distractor("It is the file that is bound, not the number, and descriptor 5 leads to that file."),
+            "EINVAL": Distractor(
+                "The binding ends with the file, and the file has a number left.", M.ONE_NUMBER_ONE_HOLDER
+            ),
         },
         view=BOUND,
         name="01 check: a copy",

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from ..engine import Micro
 from ..explore.watch import Watch
 from ..explore.world import MachineWorld
-from ..lab import ByHand, HandTask, Judged, Ordering, Parsons, Prediction, Quiz, Races, RoomView, Slip
+from ..lab import ByHand, Distractor, HandTask, Judged, Ordering, Parsons, Prediction, Quiz, Races, RoomView
 from ..lab import room as museum_room
 from ..lab.finish import Finish
 from ..machine import Machine
@@ -105,10 +105,10 @@ BREAK_IT = HandTask(
     "A has looked, and nobody was there. While it stands still, B looks and tells. A goes on with what it saw before, which is not "
     "true any more. With the lock B cannot look as long as A has not told. It works the other way round, too: stop B after its "
     "look, and let A run to the end.",
-    slips=(
+    distractors=(
         (
             _somebody_was_seen,
-            Slip(
+            Distractor(
                 "Whoever told first was seen by the other. Start over, and stop one earlier.",
                 M.ONE_CALL_AFTER_THE_OTHER,
             ),
@@ -186,7 +186,7 @@ USE_AFTER_FREE = Parsons(
     "A has to read before B clears, or it would find no VM; and it has to take after B has freed, or it would keep the VM alive. "
     "So all of B happens between two neighbouring effects of A. The lock makes those two one step.",
     extra={"gate": "A (bind) opens the gate, and returns"},
-    slips={
+    distractors={
         "read": "A reads the pointer before it takes a reference, and once only.",
         "clear": "B closes the kvm-vfio file first, and the VM after it.",
         "free": "A holds the VM by now, so B gives up a reference that is not the last.",
@@ -229,18 +229,21 @@ def mend() -> RoomView:
         explained="A BIND of an open device must neither take a VM nor give one back: the place belongs to the first BIND. "
         "Taking has to be mended, too: otherwise the third file's VM is written over that of the first, and nobody gives the first "
         "one back. <code>open_count</code> does not change in between, because BIND holds the lock of the device set.",
-        slips=(
+        distractors=(
             (
                 "nobody will give that back",
-                Slip(
+                Distractor(
                     "The way out is mended, but a BIND that fails still takes a VM and writes over the one that was there."
                 ),
             ),
             (
                 "a failed bind through another file gave it away",
-                Slip("A BIND that fails still gives away the VM of the one that succeeded."),
+                Distractor("A BIND that fails still gives away the VM of the one that succeeded."),
             ),
-            ("answered in another way now", Slip("Now other calls get another answer than on the real kernel, too.")),
+            (
+                "answered in another way now",
+                Distractor("Now other calls get another answer than on the real kernel, too."),
+            ),
         ),
         record=REPAIR,
         view=VM_VIEW,

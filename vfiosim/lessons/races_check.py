@@ -7,7 +7,7 @@ from typing import Any
 from .. import uapi
 from ..engine import load, refuse_if, store
 from ..kernel.vfio.vfio import VfioDevice
-from ..lab import Finding, Question, Slip
+from ..lab import Distractor, ExperimentResult, Question
 from ..machine import Call, Machine
 from ..uapi import Errno
 from . import misconceptions as M
@@ -24,7 +24,7 @@ def moved(machine: Machine, *, without: tuple[str, ...] = ()) -> dict[str, Call]
     return calls
 
 
-def _at_a_held_lock() -> Finding:
+def _at_a_held_lock() -> ExperimentResult:
     machine = R1.setup()
     before = len(machine.trace)
     calls = moved(machine)
@@ -35,7 +35,7 @@ def _at_a_held_lock() -> Finding:
     answer = (
         "waits" if other.state == "blocked" else other.error.name if isinstance(other.error, uapi.KernelError) else "on"
     )
-    return Finding(answer, machine.trace[before:], -1, (other.waits_for,))
+    return ExperimentResult(answer, machine.trace[before:], -1, (other.waits_for,))
 
 
 async def look_then_count(device: VfioDevice) -> None:
@@ -48,10 +48,10 @@ async def look_then_count(device: VfioDevice) -> None:
         await store(group.cdev_device_open_cnt, await load(group.cdev_device_open_cnt) + 1)
 
 
-def _a_lock_for_each() -> Finding:
+def _a_lock_for_each() -> ExperimentResult:
     result = R1.explore(patches={"vfio_device_block_group": look_then_count})
     shown = result.counterexample or next(iter(result.outcomes.values()))
-    return Finding(result.verdict, shown.trace, -1, (f"{shown.what}: {in_turn(shown)}",))
+    return ExperimentResult(result.verdict, shown.trace, -1, (f"{shown.what}: {in_turn(shown)}",))
 
 
 def interrupted() -> tuple[int, int]:
@@ -70,12 +70,12 @@ def interrupted() -> tuple[int, int]:
     return wrong, runs_made
 
 
-def _how_often() -> Finding:
+def _how_often() -> ExperimentResult:
     wrong, made = interrupted()
     share = wrong / made
     answer = "never" if not wrong else "rarely" if share < 0.2 else "often"
     found = worst(R1.explore(R1.without))
-    return Finding(answer, found.trace, -1, (f"{wrong} of {made} runs go wrong",))
+    return ExperimentResult(answer, found.trace, -1, (f"{wrong} of {made} runs go wrong",))
 
 
 CHECK = (
@@ -89,7 +89,7 @@ CHECK = (
             "on": "it goes on without the lock",
         },
         {
-            "EBUSY": Slip("B is not refused: it waits for the lock.", M.LOCKED_IS_BUSY),
+            "EBUSY": Distractor("B is not refused: it waits for the lock.", M.LOCKED_IS_BUSY),
             "on": "Then the lock would be none. Whoever comes to a lock that is held waits for it.",
         },
         view=GROUP_VIEW,
@@ -105,7 +105,7 @@ CHECK = (
             "broken": "broken: there is a schedule in which both get the group",
         },
         {
-            "safe": Slip(
+            "safe": Distractor(
                 "The lock was free between the look and the count, and so the group is open and a device is bound.",
                 M.EACH_ACCESS_LOCKED,
             )

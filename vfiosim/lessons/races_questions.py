@@ -7,7 +7,7 @@ from ..engine import Lock, Micro
 from ..explore import Result, Witness
 from ..explore.accesses import LOOK, accesses
 from ..explore.result import runs
-from ..lab import Finding, Question, Slip
+from ..lab import Distractor, ExperimentResult, Question
 from ..machine import Machine
 from ..museum import ROOMS
 from ..puzzles import PUZZLES
@@ -56,13 +56,13 @@ def _overtaken(result: Result) -> Witness | None:
     return None
 
 
-def _who_wins() -> Finding:
+def _who_wins() -> ExperimentResult:
     result = R1.explore()
     losers = [sum(refused(results[0]) for _, results in outcome) for outcome in result.outcomes]
     overtaken = _overtaken(result)
     shown = overtaken or next(iter(result.outcomes.values()))
     answer = "both" if 0 in losers else "none" if 2 in losers else "one" if overtaken else "first"
-    return Finding(answer, shown.trace, _refusal(shown.trace), how_they_end(result))
+    return ExperimentResult(answer, shown.trace, _refusal(shown.trace), how_they_end(result))
 
 
 def worst(result: Result) -> Witness:
@@ -72,9 +72,9 @@ def worst(result: Result) -> Witness:
     return result.counterexample
 
 
-def _how_many_switches() -> Finding:
+def _how_many_switches() -> ExperimentResult:
     found = worst(R1.explore(R1.without))
-    return Finding(str(found.switches), found.trace, -1, (f"the shortest way: {in_turn(found)}", found.what))
+    return ExperimentResult(str(found.switches), found.trace, -1, (f"the shortest way: {in_turn(found)}", found.what))
 
 
 def shared() -> dict[str, dict[str, str]]:
@@ -102,33 +102,35 @@ OF_BIND_ALONE = {  # cell → the step in which a BIND that succeeds touches it
 }
 
 
-def _bind_first() -> Finding:
+def _bind_first() -> ExperimentResult:
     """A run in which BIND succeeds, and who opens the group is refused."""
     found = R1.explore().outcomes
-    return Finding("", next(witness.trace for outcome, witness in found.items() if refused(dict(outcome)["A"][0])))
+    return ExperimentResult(
+        "", next(witness.trace for outcome, witness in found.items() if refused(dict(outcome)["A"][0]))
+    )
 
 
 def _refusal(trace: Trace) -> int:
     return next((step.index + 1 for step in trace if step.refused), -1)
 
 
-def _what_they_share() -> Finding:
+def _what_they_share() -> ExperimentResult:
     found = shared()
     trace = next(iter(R1.explore().outcomes.values())).trace
     lines = tuple(
         f"{cell}: " + ", ".join(f"{lane} {ways}" for lane, ways in lanes.items()) for cell, lanes in found.items()
     )
-    return Finding(tuple(found), trace, _refusal(trace), lines)
+    return ExperimentResult(tuple(found), trace, _refusal(trace), lines)
 
 
-def _a_dying_vm() -> Finding:
+def _a_dying_vm() -> ExperimentResult:
     result = R5.explore(R5.without)
     if result.counterexample is None:
         shown = next(iter(result.outcomes.values()))
-        return Finding("errno" if any(map(refused, _results(result))) else "nothing", shown.trace)
+        return ExperimentResult("errno" if any(map(refused, _results(result))) else "nothing", shown.trace)
     said = [witness.what for witness in result.violations]
     answer = "freed" if any("use after free" in line for line in said) else "leak"
-    return Finding(
+    return ExperimentResult(
         answer, result.counterexample.trace, -1, (said[0], f"the shortest way: {in_turn(result.counterexample)}")
     )
 
@@ -148,14 +150,14 @@ def second_bind_fails() -> Machine:
     raise ValueError("the second BIND is not refused")
 
 
-def _after_a_failed_bind() -> Finding:
+def _after_a_failed_bind() -> ExperimentResult:
     before = len(SECOND_BIND.setup().trace)
     machine = second_bind_fails()
     trace = machine.trace[before:]
     held = [holder for holder, _ in trace.end.objects["kvm 1"].counts["users_count"] if holder == "vfio_device vfio0"]
     changed = [step.index + 1 for step in trace if any(change.what == "kvm 1.users_count" for change in step.changes)]
     answer = "lost" if not held else "kept" if not changed else "twice"
-    return Finding(answer, trace, changed[-1] if changed else -1, tuple(machine.check()))
+    return ExperimentResult(answer, trace, changed[-1] if changed else -1, tuple(machine.check()))
 
 
 QUESTIONS: dict[str, Question] = {
@@ -172,12 +174,12 @@ QUESTIONS: dict[str, Question] = {
             "none": "now and then both are refused",
         },
         {
-            "first": Slip(
+            "first": Distractor(
                 "Calling is not yet arriving: in the run below A calls first, is overtaken by B, and is refused.",
                 M.ONE_CALL_AFTER_THE_OTHER,
             ),
             "both": "That is what the lock is for: with it, one of them finds a trace of the other and is refused.",
-            "none": Slip(
+            "none": Distractor(
                 "For that each would have to tell before it looks. But B blocks vfio_group 1 in the step in which it has looked, "
                 "under the lock.",
                 at="is blocked",
@@ -217,13 +219,15 @@ QUESTIONS: dict[str, Question] = {
             "iommufd_ctx 1.objects": "iommufd_ctx 1.objects",
         },
         {
-            "-vfio_group 1.opened_file": Slip("A writes it, and BIND looks at it: is the group open?"),
-            "-vfio_group 1.cdev_device_open_cnt": Slip(
+            "-vfio_group 1.opened_file": Distractor("A writes it, and BIND looks at it: is the group open?"),
+            "-vfio_group 1.cdev_device_open_cnt": Distractor(
                 "BIND writes it, and opening the group looks at it: is a device bound?", None, _bind_first, "is blocked"
             ),
         }
         | {
-            f"+{cell}": Slip(f"Only BIND touches {cell} ({step}). Opening the group does not.", None, _bind_first, step)
+            f"+{cell}": Distractor(
+                f"Only BIND touches {cell} ({step}). Opening the group does not.", None, _bind_first, step
+            )
             for cell, step in OF_BIND_ALONE.items()
         },
         kind="set",
@@ -245,7 +249,7 @@ QUESTIONS: dict[str, Question] = {
             "freed": "A uses the VM after it was freed",
         },
         {
-            "nothing": Slip("Between reading and taking there is room for all of B.", M.ONE_CALL_AFTER_THE_OTHER),
+            "nothing": Distractor("Between reading and taking there is room for all of B.", M.ONE_CALL_AFTER_THE_OTHER),
             "errno": "BIND cannot notice: what it has read looks like a VM, so it touches it after it was freed.",
             "leak": "Nobody holds too long here. A holds nothing when it should, and touches the VM after it was freed.",
         },
@@ -265,7 +269,7 @@ QUESTIONS: dict[str, Question] = {
             "twice": "it is held twice now",
         },
         {
-            "kept": Slip(
+            "kept": Distractor(
                 "That is what should be. But on its way out the refused call gives the VM back.", M.FAILED_IS_UNDONE
             ),
             "twice": "On its way out the call gives the VM back, and more than it has taken.",

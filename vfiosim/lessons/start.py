@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..lab import Bench, Exercise, Fact, Finding, Goal, Prediction, Question, Session, Slip, Task
+from ..lab import Bench, Distractor, Exercise, ExperimentResult, Fact, Goal, Prediction, Question, Session, Task
 from ..lab import goal as facts
 from ..lab.finish import Finish
 from ..lab.question import step_saying
@@ -31,14 +31,14 @@ def first_bind() -> Bench:
     return Bench(Session(start=opened), show=("bind",), fields=False, only=BIND, room=room(bound), walk=WALK)
 
 
-def _again() -> Finding:
+def _again() -> ExperimentResult:
     session = Session(start=bound)
     outcome = session.bind(3, iommufd=4)
     step = next((step.index + 1 for step in session.steps if step.refused), -1)
-    return Finding(outcome.result, session.steps, step, (outcome.sentence,))
+    return ExperimentResult(outcome.result, session.steps, step, (outcome.evidence,))
 
 
-def _last() -> Finding:
+def _last() -> ExperimentResult:
     session = Session(start=opened)
     session.bind(3, iommufd=4)
     cells = {
@@ -51,19 +51,21 @@ def _last() -> Finding:
         for key, cell in cells.items()
     }
     latest = max(when, key=when.__getitem__)
-    return Finding(
+    return ExperimentResult(
         latest, session.steps, when[latest], tuple(f"step {number}: {cells[key]}" for key, number in when.items())
     )
 
 
-def _the_program_ends() -> Finding:
+def _the_program_ends() -> ExperimentResult:
     session = Session(start=bound)
     before = len(session.machine.trace)
     session.process.exit()
     steps = session.machine.trace[before:]
     state = steps.end
     free = "file vfio0#1" not in state.objects and not state.objects["vfio_device vfio0"].value("open_count")
-    return Finding("free" if free else "bound", steps, step_saying(steps, "Nobody holds file vfio0#1 any more"))
+    return ExperimentResult(
+        "free" if free else "bound", steps, step_saying(steps, "Nobody holds file vfio0#1 any more")
+    )
 
 
 QUESTIONS: dict[str, Question] = {
@@ -77,8 +79,8 @@ QUESTIONS: dict[str, Question] = {
             "EINVAL": "EINVAL: this cannot be right",
         },
         {
-            "0": Slip("Then the second bind would write over what the first one has set up."),
-            "EBUSY": Slip("Nobody else has it: this program has it already."),
+            "0": Distractor("Then the second bind would write over what the first one has set up."),
+            "EBUSY": Distractor("Nobody else has it: this program has it already."),
         },
         view=BIND,
         name="00 once more",
@@ -93,8 +95,8 @@ QUESTIONS: dict[str, Question] = {
             "object": "the iommufd gets an object for the card",
         },
         {
-            "device": Slip("The card is opened before the gate: the program must not see a card that is closed."),
-            "object": Slip("Close: the object comes late, but the gate opens after it."),
+            "device": Distractor("The card is opened before the gate: the program must not see a card that is closed."),
+            "object": Distractor("Close: the object comes late, but the gate opens after it."),
         },
         view=BIND,
         name="00 last",
@@ -105,7 +107,7 @@ QUESTIONS: dict[str, Question] = {
         "when a program ends the kernel gives back all its descriptors. The arrows go, and what nobody holds any more goes too.",
         {"bound": "it stays bound until somebody frees it", "free": "it is free again"},
         {
-            "bound": Slip(
+            "bound": Distractor(
                 "Somebody does free it: the kernel. With the program its arrows go, and then nobody holds the card's file any more."
             )
         },
@@ -126,7 +128,7 @@ def predict(name: str) -> Prediction:
 
 
 def _closed_the_iommufd(session: Session) -> bool:
-    return not any(label.startswith("iommu#") for label in session.descriptors().values())
+    return not any(file.label.startswith("iommu#") for file in session.descriptors().values())
 
 
 def _three_is_open(state: State) -> str:
@@ -156,10 +158,10 @@ FREE = Task(
     ),
     lambda session: session.close(3),
     "The binding ends with the card's file. The iommufd is only held by it: closing 4 takes one of its three arrows away.",
-    slips=(
+    distractors=(
         (
             _closed_the_iommufd,
-            Slip("That was the iommufd's descriptor. The binding still holds it.", M.CLOSING_IS_RELEASING),
+            Distractor("That was the iommufd's descriptor. The binding still holds it.", M.CLOSING_IS_RELEASING),
         ),
     ),
     drawn=False,  # a page for beginners shows one picture at a time
@@ -177,10 +179,10 @@ KEEP = Task(
     ),
     lambda session: (session.dup(3), session.close(3)),
     "A dup is a second arrow to the same file. When the first one goes, the second still holds it, and the binding lives on.",
-    slips=(
+    distractors=(
         (
             _let_go_first,
-            Slip("Descriptor 3 was the only arrow to the file. The file is gone, and the binding with it."),
+            Distractor("Descriptor 3 was the only arrow to the file. The file is gone, and the binding with it."),
         ),
     ),
     drawn=False,

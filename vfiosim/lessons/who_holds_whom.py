@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..lab import Bench, Exercise, Goal, Ordering, Outcome, Parsons, Prediction, Quiz, Session, Slip, Task
+from ..lab import Bench, Distractor, Exercise, Goal, Ordering, Outcome, Parsons, Prediction, Quiz, Session, Task
 from ..lab import goal as facts
 from ..lab.finish import Finish
 from ..lab.parsons import by_running
@@ -65,14 +65,16 @@ LIVE_WITHOUT_A_NUMBER = Task(
     without_a_descriptor,
     "BIND looks the iommufd up by its descriptor, so that has to be open still. From then on the binding and the device object "
     "hold its file, and descriptor 4 may go. A dup is a second descriptor for the same file, so the device's file counts two.",
-    slips=(
+    distractors=(
         (
             _closed_too_early,
-            Slip("Descriptor 4 was the only holder when it was closed, so the iommufd went too."),
+            Distractor("Descriptor 4 was the only holder when it was closed, so the iommufd went too."),
         ),
         (
             _opened_again,
-            Slip("A second open makes a second file; the first has the holders that it had.", M.SECOND_OPEN_IS_FINE),
+            Distractor(
+                "A second open makes a second file; the first has the holders that it had.", M.SECOND_OPEN_IS_FINE
+            ),
         ),
     ),
     view=BIND,
@@ -101,7 +103,7 @@ def listed(session: Session) -> None:
 
 
 def _list_of(session: Session) -> int:
-    return next(fd for fd, file in session.descriptors().items() if file.startswith("kvm-vfio"))
+    return next(fd for fd, file in session.descriptors().items() if file.label.startswith("kvm-vfio"))
 
 
 def _delete(session: Session) -> Outcome:
@@ -141,7 +143,7 @@ LET_GO = Parsons(
     "the list counts as a holder, and it finds a file by a descriptor: take the file off the list while you can still name it. "
     "Whether close(5) comes first, second or third makes no difference.",
     extra={"close 4": "close(4)", "del 5": "KVM_DEV_VFIO_FILE_DEL, descriptor 5"},
-    slips={
+    distractors={
         "del EBADF": "FILE_DEL finds the file by descriptor 3, and that is closed already.",
         "del 5 EBADF": "FILE_DEL finds the file by descriptor 5, and that is closed already.",
         "del ENOENT": "A list has a file once, whichever descriptor names it. Descriptors 3 and 5 name the same one.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..lab import Finding, Question, Slip
+from ..lab import Distractor, ExperimentResult, Question
 from ..lab.question import step_saying
 from ..machine import Machine
 from ..trace import Trace
@@ -40,26 +40,26 @@ def count(trace: Trace, name: str) -> str:
     return str(trace.end.objects[name].total("f_ref"))
 
 
-def _after_a_fork() -> Finding:
+def _after_a_fork() -> ExperimentResult:
     machine, process = program()
     steps = since(machine, lambda: process.fork("child"))
-    return Finding(count(steps, FILE), steps, last_change(steps, f"{FILE}.f_ref"), held(steps, FILE))
+    return ExperimentResult(count(steps, FILE), steps, last_change(steps, f"{FILE}.f_ref"), held(steps, FILE))
 
 
-def _a_second_open() -> Finding:
+def _a_second_open() -> ExperimentResult:
     machine, process = program()
     steps = since(machine, lambda: process.open(DEVICE))
     files = [name for name in steps.end.objects if name.startswith("file vfio0#")]
     lines = tuple(f"{name}: {line}" for name in files for line in held(steps, name))
-    return Finding(f"{len(files)} {count(steps, FILE)}", steps, step_saying(steps, "now leads to"), lines)
+    return ExperimentResult(f"{len(files)} {count(steps, FILE)}", steps, step_saying(steps, "now leads to"), lines)
 
 
-def _before_the_closes() -> Finding:
+def _before_the_closes() -> ExperimentResult:
     machine, _process = bound_program()
-    return Finding("", machine.trace[len(machine.trace) :], 0)
+    return ExperimentResult("", machine.trace[len(machine.trace) :], 0)
 
 
-def _after_the_closes() -> Finding:
+def _after_the_closes() -> ExperimentResult:
     machine, process = bound_program()
     process.dup(3)
 
@@ -70,10 +70,10 @@ def _after_the_closes() -> Finding:
     steps = since(machine, closes)
     alive = tuple(name for name in BOUND if name in steps.end.objects)
     paths = machine.why(CTX).paths[:1] if CTX in alive else ()
-    return Finding(alive, steps, last_change(steps, f"{FILE}.f_ref"), tuple(map(str, paths)))
+    return ExperimentResult(alive, steps, last_change(steps, f"{FILE}.f_ref"), tuple(map(str, paths)))
 
 
-def _a_weak_pointer() -> Finding:
+def _a_weak_pointer() -> ExperimentResult:
     machine = Machine()
     process = machine.process("vmm")
     group = process.open(GROUP)
@@ -82,44 +82,46 @@ def _a_weak_pointer() -> Finding:
     lives = "file group1#1" in steps.end.objects
     left = steps.end.objects["vfio_group 1"].fields["opened_file"]
     evidence = (f"before: vfio_group 1.opened_file points to {pointed[0].target}", f"after: it is {left}")
-    return Finding("lives" if lives else "dangling" if left else "goes", steps, _cleared(steps), evidence)
+    return ExperimentResult("lives" if lives else "dangling" if left else "goes", steps, _cleared(steps), evidence)
 
 
 def _cleared(trace: Trace) -> int:
     return last_change(trace, "vfio_group 1.opened_file")
 
 
-def _a_mapping() -> Finding:
+def _a_mapping() -> ExperimentResult:
     machine, process = bound_program()
     process.mmap(4096, 3, 3, 0)
     steps = since(machine, lambda: process.close(3))
     paths = machine.why(FILE).paths if FILE in steps.end.objects else ()
     answer = "lives" if paths else "goes"
-    return Finding(answer, steps, last_change(steps, f"{FILE}.f_ref"), tuple(map(str, paths)))
+    return ExperimentResult(answer, steps, last_change(steps, f"{FILE}.f_ref"), tuple(map(str, paths)))
 
 
-def _a_message() -> Finding:
+def _a_message() -> ExperimentResult:
     machine, process = program()
     here, _there = process.socketpair()
     process.sendmsg_fds(here, [3])
     steps = since(machine, lambda: process.close(3))
     paths = machine.why(FILE).paths if FILE in steps.end.objects else ()
-    return Finding("lives" if paths else "goes", steps, last_change(steps, f"{FILE}.f_ref"), tuple(map(str, paths)))
+    return ExperimentResult(
+        "lives" if paths else "goes", steps, last_change(steps, f"{FILE}.f_ref"), tuple(map(str, paths))
+    )
 
 
-def _count_after_dup_and_close() -> Finding:
+def _count_after_dup_and_close() -> ExperimentResult:
     machine, process = program()
     steps = since(machine, lambda: (process.dup(3), process.fork("child"), process.close(3)))
-    return Finding(count(steps, FILE), steps, last_change(steps, f"{FILE}.f_ref"), held(steps, FILE))
+    return ExperimentResult(count(steps, FILE), steps, last_change(steps, f"{FILE}.f_ref"), held(steps, FILE))
 
 
-def _order_of_the_release() -> Finding:
+def _order_of_the_release() -> ExperimentResult:
     machine, process = bound_program()
     process.close(4)
     steps = since(machine, lambda: process.close(3))
     freed = [change.what for step in steps for change in step.changes if change.new is None and change.old == "alive"]
     wanted = [name for name in freed if name in RELEASED]
-    return Finding(tuple(wanted), steps, step_saying(steps, "iommufd_device 1 goes"))
+    return ExperimentResult(tuple(wanted), steps, step_saying(steps, "iommufd_device 1 goes"))
 
 
 FORKED = "child gets the descriptors"
@@ -152,8 +154,8 @@ QUESTIONS: dict[str, Question] = {
             "2 2": "two files, and the first has 2 references",
         },
         {
-            "1 2": Slip("You took open for dup.", M.SECOND_OPEN_IS_FINE),
-            "2 2": Slip("Two files, yes, but descriptor 5 leads to the second one only."),
+            "1 2": Distractor("You took open for dup.", M.SECOND_OPEN_IS_FINE),
+            "2 2": Distractor("Two files, yes, but descriptor 5 leads to the second one only."),
         },
         view=FILES,
         name="02 a second open",
@@ -170,7 +172,7 @@ QUESTIONS: dict[str, Question] = {
             "dangling": "It goes, and the pointer still leads to where it was",
         },
         {
-            "lives": Slip(
+            "lives": Distractor(
                 "You took knowing for holding. The group knows the file, and nobody holds it any more.",
                 M.LOOKING_IS_HOLDING,
                 at="Nobody holds file group1#1",
@@ -187,7 +189,7 @@ QUESTIONS: dict[str, Question] = {
         "descriptor 5 holds the device's file. The file holds the binding, and the binding holds the iommufd. Nothing has gone.",
         {name: name for name in BOUND},
         {
-            f"-{name}": Slip(
+            f"-{name}": Distractor(
                 "close(4) took one holder of the iommufd's file away. The binding holds it still, and descriptor 5 the binding.",
                 M.CLOSING_IS_RELEASING,
                 at="close(4)",
@@ -195,7 +197,7 @@ QUESTIONS: dict[str, Question] = {
             for name in BOUND[2:]
         }
         | {
-            f"-{name}": Slip(
+            f"-{name}": Distractor(
                 "close(3) took one holder away. Descriptor 5 leads to the same file.", M.ONE_NUMBER_ONE_HOLDER
             )
             for name in BOUND[:2]
@@ -217,7 +219,7 @@ QUESTIONS: dict[str, Question] = {
             "lives": "It lives on: the mapping holds it",
         },
         {
-            "goes": Slip(
+            "goes": Distractor(
                 "close(3) took the only descriptor away, but not the only holder: the mapping is one, too.",
                 M.ONE_NUMBER_ONE_HOLDER,
             )
@@ -233,8 +235,8 @@ CHECK = (
         _count_after_dup_and_close,
         "two tables with two descriptors each are four holders; one of them has let go.",
         wrong={
-            "1": Slip("The table of the child holds the file, too, and twice: it has both numbers.", at=FORKED),
-            "2": Slip("The fork copies the whole table: both numbers of the child hold the file.", at=FORKED),
+            "1": Distractor("The table of the child holds the file, too, and twice: it has both numbers.", at=FORKED),
+            "2": Distractor("The fork copies the whole table: both numbers of the child hold the file.", at=FORKED),
             "4": "So many are there before the close. close(3) gives one back.",
         },
         otherwise="Two descriptors, then two tables of two, then close(3) gives one back.",
@@ -247,7 +249,11 @@ CHECK = (
         _a_message,
         "a message on its way holds the files in it, and the socket holds the message.",
         {"goes": "The file goes", "lives": "The file lives on"},
-        {"goes": Slip("close(3) took the last descriptor away. A message is a holder, too.", M.ONE_NUMBER_ONE_HOLDER)},
+        {
+            "goes": Distractor(
+                "close(3) took the last descriptor away. A message is a holder, too.", M.ONE_NUMBER_ONE_HOLDER
+            )
+        },
         view=("thread *", "fds", FILE, "file socket*", "socket", "message", "vfio_device_file"),
         name="02 check: message",
     ),
@@ -259,19 +265,19 @@ CHECK = (
         "only on the way back to the program: so the iommufd comes last.",
         {name: name for name in RELEASED},
         wrong={
-            CTX: Slip(
+            CTX: Distractor(
                 "Descriptor 4 was closed first. But the binding held the iommufd's file until now, and its release waits "
                 "until the call is nearly over.",
                 M.LAST_IN_FIRST_OUT,
                 at="Nobody holds file iommu#1",
             ),
-            "file iommu#1": Slip(
+            "file iommu#1": Distractor(
                 "The release handler of the iommufd's file runs first. iommufd_ctx 1 goes in it, and the file behind it.",
                 at="iommufd_ctx 1 goes",
             ),
             "vfio_device_file 1": "vfio_device_file 1 goes at the end of the release handler: before that it ends the binding, and "
             "iommufd_device 1 goes.",
-            FILE: Slip(
+            FILE: Distractor(
                 "file vfio0#1 runs its release handler first. What the handler frees goes before the file.",
                 at="Nobody holds file vfio0#1",
             ),

@@ -8,7 +8,7 @@ from typing import Any
 from ... import uapi
 from ...machine.events import Called
 from ...machine.system_calls import FD, REQUESTS_OF, SYSTEM_CALLS, Argument, SystemCall
-from .run import Run
+from ..run import Run
 
 OTHER = "any other request"
 
@@ -74,7 +74,7 @@ def made(run: Run) -> dict[str, int]:
     """The last ID of each sort that the kernel gave out: {"devid": 1, "ioas_id": 2, "id": 2}."""
     found: dict[str, int] = {}
     for done in run.done:
-        for line in done.told.wrote:
+        for line in done.outcome.wrote:
             name, _, value = line.partition(" = ")
             if name.startswith("out_") and name.endswith(("_id", "devid")):
                 found[name.removeprefix("out_")] = found["id"] = int(value, 0)

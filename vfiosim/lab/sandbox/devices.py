@@ -11,7 +11,7 @@ from ...kernel.base import VFIO_DRIVERS
 from ...topology import DeviceSpec
 from .. import controls as widgets
 from ..fields import BadInput, NumberField
-from ..press import Guard
+from ..press import ClickFilter
 from ..style import button, row, text
 from .inputs import TextField
 
@@ -23,7 +23,7 @@ class DeviceBox:
     """The fields of one device. `changed` is called when something changes that others see; `remove` with this box."""
 
     def __init__(
-        self, spec: DeviceSpec, guard: Guard, remove: Callable[[DeviceBox], None], changed: Callable[[], None]
+        self, spec: DeviceSpec, clicks: ClickFilter, remove: Callable[[DeviceBox], None], changed: Callable[[], None]
     ) -> None:
         self.name = TextField("name", spec.name)
         self.address = TextField("address", spec.address, tip="a PCI address, or a UUID for mdev")
@@ -41,7 +41,7 @@ class DeviceBox:
             name: widgets.Checkbox(value=getattr(spec, name), description=said, indent=False, tooltip=said)
             for name, said in (("can_reset", "can reset"), ("noiommu", "no IOMMU"))
         }
-        self.remove = button("Remove", f"take {spec.name} out of the machine", guard=guard)
+        self.remove = button("Remove", f"take {spec.name} out of the machine", clicks=clicks)
         self.remove.on_click(lambda _: remove(self))
         self.rare = row("", self.bus, self.dev_set, *self.flags.values(), self.model, self.vfs, self.physfn)
         self.more = widgets.ToggleButton(description="More", tooltip="what else it can have", layout={"width": "auto"})
@@ -79,9 +79,9 @@ class DeviceBox:
 class GroupBox:
     """An iommu_group: who is in it, what that means, and a button for one more."""
 
-    def __init__(self, number: str, guard: Guard, add: Callable[[], None]) -> None:
+    def __init__(self, number: str, clicks: ClickFilter, add: Callable[[], None]) -> None:
         self.says = text("vfiosim-group-says")
-        self.add = button("Add one", f"one more device in the group {number}", guard=guard)
+        self.add = button("Add one", f"one more device in the group {number}", clicks=clicks)
         self.add.on_click(lambda _: add())
         self.members = widgets.VBox([])
         self.members.add_class("vfiosim-members")
@@ -92,13 +92,13 @@ class GroupBox:
 
     def show(self, number: str, devices: Sequence[DeviceBox]) -> None:
         """These are in it."""
-        self.says.value = f"<b>iommu_group {escape(number)}</b> {told(devices)}"
+        self.says.value = f"<b>iommu_group {escape(number)}</b> {describe_group(devices)}"
         boxes = [each.box for each in devices]
         if [*self.members.children] != boxes:
             self.members.children = boxes
 
 
-def told(devices: Sequence[DeviceBox]) -> str:
+def describe_group(devices: Sequence[DeviceBox]) -> str:
     """What it means for a program that these share a group, as HTML."""
     shown = [(value(each.name), value(each.driver), value(each.dev_set)) for each in devices]
     others = [f"{driver} has {name}" for name, driver, _ in shown if driver not in VFIO_DRIVERS]
@@ -119,10 +119,10 @@ def value(field: TextField | NumberField) -> str:
 class Devices(widgets.VBox):
     """All devices of a machine, by their groups. `changed` is called when one is added or removed."""
 
-    def __init__(self, guard: Guard, changed: Callable[[], None]) -> None:
+    def __init__(self, clicks: ClickFilter, changed: Callable[[], None]) -> None:
         self.rows: list[DeviceBox] = []
         self.groups: dict[str, GroupBox] = {}
-        self._guard, self._changed = guard, changed
+        self._clicks, self._changed = clicks, changed
         super().__init__([])
         self.add_class("vfiosim-devices")
 
@@ -160,7 +160,7 @@ class Devices(widgets.VBox):
         return next((one for one in [*functions, *buses] if one.lower() not in used), "")
 
     def _made(self, spec: DeviceSpec) -> DeviceBox:
-        return DeviceBox(spec, self._guard, self._remove, self._arrange)
+        return DeviceBox(spec, self._clicks, self._remove, self._arrange)
 
     def _remove(self, gone: DeviceBox) -> None:
         self.rows = [each for each in self.rows if each is not gone]
@@ -174,7 +174,7 @@ class Devices(widgets.VBox):
             inside.setdefault(value(each.group), []).append(each)
         was = self.groups
         self.groups = {
-            number: was.get(number) or GroupBox(number, self._guard, partial(self.add, number)) for number in inside
+            number: was.get(number) or GroupBox(number, self._clicks, partial(self.add, number)) for number in inside
         }
         for number, devices in inside.items():
             self.groups[number].show(number, devices)

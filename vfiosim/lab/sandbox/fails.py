@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 from ... import uapi
 from ...machine.events import Failing
 from .. import controls as widgets
-from ..press import Guard
+from ..press import ClickFilter
 from ..style import button
 
 NOTHING = ("nothing", None)
@@ -16,11 +16,11 @@ NOTHING = ("nothing", None)
 class Fails(widgets.Box):
     """Wanted or not; if so a list of what can fail, once `look` has asked for it."""
 
-    def __init__(self, guard: Guard, look: Callable[[], None]) -> None:
+    def __init__(self, clicks: ClickFilter, look: Callable[[], None]) -> None:
         self.wanted = widgets.ToggleButton(
             description="Let it fail", tooltip="something in this call fails on purpose", layout={"width": "auto"}
         )
-        self.look = button("What can fail?", "everything in this call that can fail, in its order", guard=guard)
+        self.look = button("What can fail?", "everything in this call that can fail, in its order", clicks=clicks)
         self.what = widgets.Dropdown(description="fails", tooltip="What is to fail", options=[NOTHING])
         self.look.on_click(lambda _: look())
         self.wanted.observe(lambda change: self._unfold(change["new"]), "value")

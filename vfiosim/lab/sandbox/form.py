@@ -12,6 +12,7 @@ from ...machine.events import Called, Mapped
 from ...machine.system_calls import FD, SystemCall
 from .. import controls as widgets
 from ..fields import NumberField
+from ..run import Run
 from ..style import row, text
 from .buffer import BufferForm
 from .calls import (
@@ -24,7 +25,6 @@ from .calls import (
     requests,
 )
 from .inputs import BytesField, NumbersField, TextField
-from .run import Run
 
 NO_FD, OTHER_FD = "no descriptor", "another number"
 CONST_ARGUMENT, BUFFER = "a number", "bytes"
@@ -54,11 +54,11 @@ class CallForm(widgets.VBox):
         super().__init__(
             [row("Call", self.fd, self.number, self.what, self.request, self.sort, self.does), self.argument]
         )
-        self.look_again()
+        self.refresh()
 
     # ---- what there is to choose from
 
-    def look_again(self, chosen: int | None = None) -> None:
+    def refresh(self, chosen: int | None = None) -> None:
         """The table of descriptors may have changed; `chosen` is the one to turn to, if there is a new one."""
         run, process = self._run(), self._process()
         table = run.descriptors(process) if process in run.alive() else {}
@@ -158,7 +158,7 @@ class CallForm(widgets.VBox):
     def _part(self, name: str, sort: str, value: Any) -> Any:
         if sort == "number":
             if name == "address":
-                mapped = [done.told.number for done in self._run().done if isinstance(done.action, Mapped)]
+                mapped = [done.outcome.number for done in self._run().done if isinstance(done.event, Mapped)]
                 value = hex(mapped[-1]) if mapped else value
             return NumberField(name, value, low=-(1 << 63), high=(1 << 64) - 1)
         if sort == "bytes":

@@ -11,11 +11,11 @@ from ...kernel.fs.file import O_RDWR
 from ...machine.events import Called, Event
 from ...topology import DeviceSpec, Topology
 from ...views.atlas import BIND
-from ..press import Guard
+from ..press import ClickFilter
+from ..run import PROGRAM
+from ..setup import Setup
 from ..style import button, text
-from .setup import Setup
 
-PROGRAM = "vmm"
 CARD = DeviceSpec("nic", "0000:01:00.0", 1, model="a network card", can_reset=True)
 GPU = DeviceSpec("gpu", "0000:01:00.0", 1, model="a graphics card", dev_set="slot 01:00")
 HDMI = DeviceSpec("hdmi", "0000:01:00.1", 1, model="its audio function", dev_set="slot 01:00")
@@ -122,8 +122,8 @@ def places(name: str) -> tuple[str, ...]:
 class Presets:
     """A button for each of them, behind a title; `begin` is given the one that was pressed."""
 
-    def __init__(self, guard: Guard, begin: Callable[[Preset], None]) -> None:
-        self.buttons = {each.name: button(each.name, each.says, guard=guard) for each in PRESETS}
+    def __init__(self, clicks: ClickFilter, begin: Callable[[Preset], None]) -> None:
+        self.buttons = {each.name: button(each.name, each.says, clicks=clicks) for each in PRESETS}
         for each in PRESETS:
             self.buttons[each.name].on_click(lambda _, each=each: begin(each))
         self.children = text("vfiosim-begin", "Begin with"), *self.buttons.values()

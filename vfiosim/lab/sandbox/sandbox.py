@@ -7,35 +7,31 @@ from functools import partial
 from typing import Any
 
 from ...machine import Machine
-from ...machine.events import Began, Called, Event, Moved
+from ...machine.events import Began, Called, Event
 from ...topology import Topology
 from ...views.atlas import BIND, Atlas
 from .. import controls as widgets
 from ..alive import Alive
-from ..fields import BadInput
-from ..nodes import OUT_OF_SIGHT, always_shown
-from ..press import Guard
-from ..stage import Stage, opening
-from ..still import ONLY_LIVE, Still, note
-from ..style import above, button, row, style, text, told, words
-from ..table import Table
-from .common import Common
+from ..describe import broken_html, hint, table_lines, with_left_out
+from ..outcome import Outcome
+from ..run import Run
+from ..run_view import RunView
+from ..setup import Setup
+from ..static_fallback import ONLY_LIVE, note
+from ..style import above, legend, row, style, text
 from .fails import Fails
 from .form import CallForm
-from .keep import Keep
 from .keys import with_key
+from .machine_pane import MachinePane
 from .presets import Preset, Presets, places
-from .run import Run
+from .save_pane import SavePane
 from .schedule import Schedule
-from .setup import Setup
-from .tell import broken_html, hint, say, table_lines, told_html, with_left_out
-from .told import Told
-from .world import World
+from .shortcuts import Shortcuts
 
 AT_ONCE, BY_HAND = "at once", "by hand"
 
 
-class Sandbox(Still):
+class Sandbox(RunView):
     """Processes, devices, and every call that the simulator knows; what was done can be taken back, copied and saved.
 
     * `topology`: a Topology, or the name of a built-in one; `kernel`: the version whose rules hold;
@@ -44,8 +40,7 @@ class Sandbox(Still):
       by thread, the calls that are to come after them;
     * everything else is an option of the player, as in `vfiosim.views.show`.
 
-    `run` is the machine and what was done to it; `listeners` are called after every press, with the sandbox. Raises ValueError
-    for a topology or a kernel that there is not.
+    Raises ValueError for a topology or a kernel that there is not.
     """
 
     def __init__(
@@ -60,90 +55,77 @@ class Sandbox(Still):
         **options: Any,
     ) -> None:
         named = Topology.named(topology) if isinstance(topology, str) else topology
-        self.run = Run(Setup(named, kernel, tuple(processes), tuple(without)), start)
-        self.run.later = later or {}
-        self.listeners: list[Callable[[Any], None]] = []
-        self.guard = Guard(lambda: self._say("A click came while a run was under way; it was ignored.", "wrong"))
+        run = Run(Setup(named, kernel, tuple(processes), tuple(without)), start)
+        run.later = later or {}
+        super().__init__(run, {"atlas": Atlas(BIND if start is None else ()), **options})
         self._make_controls()
-        seen = {"atlas": Atlas(BIND if start is None else ()), "hide": OUT_OF_SIGHT}
-        self.stage = Stage(self.run.shown(), **{**seen, "keep": always_shown(self.run.machine), **options})
-        self.stage.show(self.run.shown(), 0, self.run.room())
-        self._keep = "keep" not in options
-        super().__init__([style(), *self._arranged(by_hand=start is not None)])
-        self.add_class("vfiosim-lab")
+        self.trace_pane.show(run.steps, 0, run.room())
+        self.children = [style(), *self._arranged(by_hand=start is not None)]
         self.add_class("vfiosim-sandbox")
-        self._refresh()
-        self._say("Ready. The picture shows how things stand now.")
+        self._ready()
 
     def _arranged(self, by_hand: bool) -> list[widgets.Widget]:
         """The calls in rows above the picture; where calls are under way, those who move them come first."""
-        more = widgets.VBox([self.processes, self.common.more])
-        top, parts = self._way_back(more), [more, self.world, self.keep]
+        more = widgets.VBox([self.processes, self.shortcuts.more])
+        top, parts = self._way_back(more), [more, self.machine_pane, self.save_pane]
         run = row("", self.when, self.call, self.lane, self.fails)
-        calls = [self.hint, self.table, row("", self.process, *self.common.first.children), *self.form.children, run]
+        calls = [self.hint, self.table, row("", self.process, *self.shortcuts.first.children), *self.form.children, run]
         said, running = [self.result, self.broken], [self.schedule, self.next_calls]
         own = [
             *self.presets.buttons.values(),
             *self.processes.children,
-            *self.common.buttons.values(),
+            *self.shortcuts.buttons.values(),
             self.call,
             self.undo,
             self.redo,
             self.reset,
         ]
-        asked = [Alive(self), told(*(each for each in own if isinstance(each, widgets.Button)))]
+        asked = [Alive(self), legend(*(each for each in own if isinstance(each, widgets.Button)))]
         if by_hand:
-            return [*running, *said, top, *parts, self.stage, *calls, *asked]
-        return [top, *parts, above([*calls, *said], [*running, self.stage]), *asked]
+            return [*running, *said, top, *parts, self.trace_pane, *calls, *asked]
+        return [top, *parts, above([*calls, *said], [*running, self.trace_pane]), *asked]
 
     # ---- the controls
 
     def _make_controls(self) -> None:
-        self.hint, self.result = text("vfiosim-hint"), text("vfiosim-result")
-        self.table = Table(self._choose, lambda: self.stage.bring_out(()))
+        self.hint = text("vfiosim-hint")
         self.broken = text("vfiosim-broken")
         self.process = widgets.Dropdown(
             options=self.run.alive(), description="who", tooltip="Which process makes the calls"
         )
-        self.process.observe(lambda _: self._turned(), "value")
+        self.process.observe(lambda _: self._on_selection(), "value")
         self._quiet = False
-        self.common = Common(lambda: self.run, self._who, self.guard, self._do)
+        self.shortcuts = Shortcuts(
+            lambda: self.run, self._who, self.clicks, lambda make: self._press(partial(self._do, make))
+        )
         self.form = CallForm(lambda: self.run, self._who)
-        self.begin = self._button("New process", self.common.begin, "a program with nothing open")
-        self.fork = self._button("Fork", self.common.fork, "a child that shares every open file")
-        self.kill = self._button("Kill", self.common.kill, "end the process: all its descriptors are closed")
-        self.processes = row("Processes", self.begin, self.common.new, self.fork, self.kill)
-        self.presets = Presets(self.guard, self._begin_with)
+        made = self.shortcuts
+        self.begin = self._button("New process", lambda: self._do(made.begin), "a program with nothing open")
+        self.fork = self._button("Fork", lambda: self._do(made.fork), "a child that shares every open file")
+        self.kill = self._button("Kill", lambda: self._do(made.kill), "end the process: all its descriptors are closed")
+        self.processes = row("Processes", self.begin, made.new, self.fork, self.kill)
+        self.presets = Presets(self.clicks, self._begin_with)
         self.when = widgets.ToggleButtons(options=[AT_ONCE, BY_HAND], tooltips=["to its end", "you are the scheduler"])
         self.lane = widgets.Text("A", description="thread", tooltip="The name of the thread that makes the call")
         widgets.unfold(self.lane, False)
         self.when.observe(lambda change: widgets.unfold(self.lane, change["new"] == BY_HAND), "value")
-        self.call = button("Call", "make the call that is chosen above", primary=True, guard=self.guard)
-        self.call.on_click(lambda _: self._press(self._call))
-        self.fails = Fails(self.guard, lambda: self._press(self._look))
-        self.schedule = Schedule(self.guard, lambda moved: self._press(lambda: self.run.do(moved)))
+        self.call = self._button("Call", self._call, "make the call that is chosen above", primary=True)
+        self.fails = Fails(self.clicks, lambda: self._press(self._look))
+        self.schedule = Schedule(self.clicks, lambda moved: self._press(lambda: self.run.do(moved)))
         self.next_calls = row("")
         self._begins = {
-            lane: self._button(f"{lane}: next call", partial(self._next_call, lane), "begin it; nothing happens yet")
+            lane: self._button(f"{lane}: next call", partial(self._begin_next, lane), "begin it; nothing happens yet")
             for lane, calls in self.run.later.items()
             if calls
         }
-        self.world = World(self.run.setup, self.guard, self._boot)
-        self.keep = Keep(lambda: self.run, self.guard, self._load)
-
-    def _button(self, name: str, make: Callable[[], Event], tip: str) -> widgets.Button:
-        made = button(name, tip, guard=self.guard)
-        made.on_click(lambda _: self._do(make))
-        return made
+        self.machine_pane = MachinePane(self.run.setup, self.clicks, self._boot)
+        self.save_pane = SavePane(lambda: self.run, self.clicks, self._load)
 
     def _way_back(self, more: widgets.Widget) -> widgets.Box:
-        self.undo = with_key(button("Undo", "take the last call or step back", guard=self.guard), "u")
-        self.redo = with_key(button("Redo", "do again what was taken back", guard=self.guard), "r")
-        self.reset = button("Reset", "the machine as it was at first", guard=self.guard)
+        self.undo = with_key(self._button("Undo", self._undo, "take the last call or step back"), "u")
+        self.redo = with_key(self._button("Redo", self._redo, "do again what was taken back"), "r")
+        self.reset = self._button("Reset", self._reset, "the machine as it was at first")
         self.undo.quick = self.redo.quick = True
-        self.undo.on_click(lambda _: self._press(self._undo))
-        self.redo.on_click(lambda _: self._press(self._redo))
-        self.reset.on_click(lambda _: self._press(self._reset))
         self.folds = {
             name: widgets.ToggleButton(value=False, description=name, tooltip=tip, layout={"width": "auto"})
             for name, tip in (
@@ -152,7 +134,7 @@ class Sandbox(Still):
                 ("Code, save, load", "everything that was done, as Python or as a text to keep"),
             )
         }
-        for fold, part in zip(self.folds.values(), (more, self.world, self.keep), strict=True):
+        for fold, part in zip(self.folds.values(), (more, self.machine_pane, self.save_pane), strict=True):
             widgets.unfold(part, False)
             fold.observe(lambda change, part=part: self._fold(part, change["new"]), "value")
         begin = self.presets.children if self.run.start is None else ()
@@ -162,33 +144,34 @@ class Sandbox(Still):
 
     def _fold(self, part: widgets.Widget, shown: bool) -> None:
         widgets.unfold(part, shown)
-        if part is self.world:
-            self.world.unfold()
-        self.keep.look_again()
+        if part is self.machine_pane:
+            self.machine_pane.unfold()
+        self.save_pane.refresh()
 
     def _who(self) -> str:
         return str(self.process.value or "")
 
-    def _choose(self, process: str, fd: int) -> None:
-        """A descriptor is chosen for the next call."""
-        file = self.run.choose(process, fd)
-        self.process.value = process
-        self.common.look_again(fd)
-        self.form.look_again(fd)
-        self.stage.bring_out([self.run.machine.processes[process].task.files.oid, file.oid])
+    def _files(self) -> dict[int, Any]:
+        return self.run.descriptors(self._who()) if self._who() in self.run.alive() else {}
 
-    def _turned(self) -> None:
+    def _choose(self, process: str, fd: int) -> None:
+        super()._choose(process, fd)
+        self.process.value = process
+        self.shortcuts.refresh(fd)
+        self.form.refresh(fd)
+
+    def _on_selection(self) -> None:
         """Another process was chosen."""
         if not self._quiet:
-            self.common.look_again()
-            self.form.look_again()
+            self.shortcuts.refresh()
+            self.form.refresh()
 
     # ---- what they do
 
-    def _do(self, make: Callable[[], Event]) -> None:
-        self._press(lambda: self.run.do(make()))
+    def _do(self, make: Callable[[], Event]) -> Outcome:
+        return self.run.do(make())
 
-    def _call(self) -> Told:
+    def _call(self) -> Outcome:
         """The call of the form, with the memory that it needs."""
         by_hand = self.when.value == BY_HAND
         memory, call = self.form.parts_of_call(by_hand, str(self.lane.value).strip() or "A")
@@ -197,9 +180,9 @@ class Sandbox(Still):
         addresses = [self.run.do(each, more=True).number for each in memory]
         if (failing := self.fails.chosen()) is not None:
             self.run.do(failing, more=True)
-        told = self.run.do(self.form.with_addresses(call, addresses))
+        outcome = self.run.do(self.form.with_addresses(call, addresses))
         self.fails.wanted.value = False
-        return told
+        return outcome
 
     def _look(self) -> None:
         memory, call = self.form.parts_of_call()
@@ -214,12 +197,12 @@ class Sandbox(Still):
         taken = self.run.undo()
         self._say("Taken back; Redo does it again." if taken else "There is nothing to take back.")
 
-    def _redo(self) -> Told | None:
+    def _redo(self) -> Outcome | None:
         setup = self.run.setup
-        told = self.run.redo()
-        if told is None:
+        outcome = self.run.redo()
+        if outcome is None:
             self._say("There is nothing to do again." if setup is self.run.setup else "The machine has booted again.")
-        return told
+        return outcome
 
     def _reset(self) -> None:
         self.run.reset()
@@ -240,42 +223,17 @@ class Sandbox(Still):
         self._after(None)
         self._say(with_left_out(said, left_out), "wrong" if left_out else "")
 
-    def _press(self, what: Callable[[], Told | None]) -> None:
-        """Do what a button stands for, and show what came of it. Whatever goes wrong is said in words."""
-        self.add_class("vfiosim-busy")
-        before = self.run.descriptors(self._who()) if self._who() in self.run.alive() else {}
-        try:
-            told = what()
-            self._after(before, told)
-            if told is not None:  # last: who can read how the call ended can walk through it
-                self.result.value = told_html(told, len(self.run.shown()))
-        except BadInput as problem:
-            self._say(f"Nothing was called; see what is said at {problem}.", "wrong")
-        except ValueError as problem:
-            self._say(f"Nothing was called: {problem}.", "wrong")
-        finally:
-            self.remove_class("vfiosim-busy")
-
     # ---- what they show
 
-    def _after(self, before: dict[int, Any] | None, told: Told | None = None) -> None:
-        self._refresh(before)
-        hand = bool(self.run.done) and isinstance(self.run.done[-1].action, Moved)
-        trace = self.run.shown()
-        self.stage.bring_out(())
-        if self._keep:
-            self.stage.keep(always_shown(self.run.machine))
+    def _after(self, before: dict[int, Any] | None, outcome: Outcome | None = None) -> None:
         if len(self.run.done) == self.run.given and self.run.start is None:
-            self.stage.forget(places(self.run.setup.topology.name))
-        self.stage.show(trace, -1 if hand or told is None else opening(trace), self.run.room())
-        for listener in self.listeners:
-            listener(self)
+            self.trace_pane.forget(places(self.run.setup.topology.name))
+        super()._after(before, outcome)
 
-    def _refresh(self, before: dict[int, Any] | None = None) -> None:
-        """Bring everything in line with the machine."""
+    def _refresh(self, before: dict[int, Any] | None) -> None:
         alive = self.run.alive()
         if list(self.process.options) != alive:
-            was, last = self._who(), self.run.done[-1].action if self.run.done else None
+            was, last = self._who(), self.run.done[-1].event if self.run.done else None
             self._quiet = True
             self.process.options = alive
             wanted = last.process if isinstance(last, Began) else was
@@ -285,16 +243,16 @@ class Sandbox(Still):
         for control in (self.call, self.fork, self.kill):
             control.disabled = not alive
         self.table.show(table_lines(self.run))
-        self.common.look_again()
-        self.form.look_again(self._new_fd(before))
-        self.schedule.look_again(self.run)
-        self.world.follow(self.run.setup, self.run.without.met)
-        self.keep.look_again()
+        self.shortcuts.refresh()
+        self.form.refresh(self._new_fd(before))
+        self.schedule.refresh(self.run)
+        self.machine_pane.follow(self.run.setup, self.run.without.met)
+        self.save_pane.refresh()
         self.broken.value = broken_html(self.run.machine.check())
         self.undo.disabled, self.redo.disabled = not self.run.can_undo, not self.run.undone
         press, self.hint.value = hint(self.run, self._who())
         for name in ("open device", "open iommufd"):
-            each = self.common.buttons[name]
+            each = self.shortcuts.buttons[name]
             (each.add_class if name == press else each.remove_class)("vfiosim-primary")
         self._next_lane()
         self._offer_next()
@@ -311,9 +269,9 @@ class Sandbox(Still):
         aside = device and all(new[fd].f_op.name == "iommufd" for fd in wanted)
         return None if not wanted or aside else wanted[-1]
 
-    def _next_call(self, lane: str) -> Called:
-        """The next call of a thread whose program is known."""
-        return self.run.to_come()[lane][0]
+    def _begin_next(self, lane: str) -> Outcome:
+        """Begin the next call of a thread whose program is known."""
+        return self.run.do(self.run.to_come()[lane][0])
 
     def _offer_next(self) -> None:
         ready = [self._begins[lane] for lane in self.run.to_come() if lane not in self._lanes()]
@@ -328,20 +286,8 @@ class Sandbox(Still):
                 name for name in (chr(65 + n % 26) * (1 + n // 26) for n in range(1000)) if name not in taken
             )
 
-    def _say(self, sentence: str, sort: str = "") -> None:
-        self.result.value = say(sentence, sort)
-
-    @property
-    def message(self) -> str:
-        """The line about the last press, in words."""
-        return words(self.result.value)
-
-    def still(self) -> str:
+    def static_html(self) -> str:
         """How things stand, and the steps of the last thing that was done."""
-        last, steps = (self.result.value, self.stage.still()) if self.run.done else (f"<i>{ONLY_LIVE}</i>", "")
-        return f"{self.table.value}{note(last)}{steps}"
-
-    def in_words(self) -> str:
-        """The descriptor tables, the line about the last press, and its steps."""
-        lines = [words(self.table.value), self.message, self.stage.in_words() if self.run.done else ""]
-        return "\n".join(lines).rstrip()
+        if not self.run.done:
+            return f"{self.table.value}{note(f'<i>{ONLY_LIVE}</i>')}"
+        return f"{self.table.value}{note(self.result.value)}{self.trace_pane.static_html()}"

@@ -9,12 +9,12 @@ from ...explore.touches import Touch, Variable, contradicting, name_of, touches,
 from ...machine import Call
 from ...machine.events import Moved
 from .. import controls as widgets
-from ..press import Guard
+from ..press import ClickFilter
+from ..rehearsal import Rehearsal
+from ..run import Run
 from ..style import button, row, text
 from .board import code_html, ended_html, next_html, shared_html
 from .keys import SAID, key_of, listeners, with_key
-from .rehearsal import Rehearsal
-from .run import Run
 from .standing import standing
 
 HOW = {
@@ -26,13 +26,13 @@ HOW = {
 KEYS = {"effect": "", "touch": "shift ", "end": "alt "}  # what is held down beside the thread's own key
 
 
-class Row:
+class ThreadPanel:
     """One running call. Its widgets stay the same while it runs, so that a button keeps the keyboard's focus."""
 
-    def __init__(self, number: int, lane: str, key: str, guard: Guard, move: Callable[[str], None]) -> None:
+    def __init__(self, number: int, lane: str, key: str, clicks: ClickFilter, move: Callable[[str], None]) -> None:
         self.number, self.lane = number, lane
         self.name, self.next, self.code = text("vfiosim-lane"), text("vfiosim-next"), text("vfiosim-listing")
-        self.buttons = {name: button(name, tip, guard=guard) for name, (_, tip) in HOW.items()}
+        self.buttons = {name: button(name, tip, clicks=clicks) for name, (_, tip) in HOW.items()}
         for name, (how, tip) in HOW.items():
             made = self.buttons[name]
             made.quick = True
@@ -44,7 +44,7 @@ class Row:
         self.box = row("", self.name, *self.buttons.values(), self.next, self.code)
         self.box.add_class("vfiosim-thread")
 
-    def look_again(self, run: Run, rehearsal: Rehearsal) -> None:
+    def refresh(self, run: Run, rehearsal: Rehearsal) -> None:
         """Show its code, and say what it does next."""
         call = run.machine.calls[self.number]
         where = standing(call, rehearsal)
@@ -55,9 +55,9 @@ class Row:
 class Schedule(widgets.VBox):
     """All running calls of a machine, and what they share."""
 
-    def __init__(self, guard: Guard, move: Callable[[Moved], None]) -> None:
-        self.rows: dict[int, Row] = {}
-        self._guard, self._move = guard, move
+    def __init__(self, clicks: ClickFilter, move: Callable[[Moved], None]) -> None:
+        self.rows: dict[int, ThreadPanel] = {}
+        self._clicks, self._move = clicks, move
         self._gone: dict[
             str, widgets.HTML
         ] = {}  # by thread, what stands in the place of its panel while it is in no call
@@ -74,7 +74,7 @@ class Schedule(widgets.VBox):
         running = {each.lane for each in self.rows.values()}
         return "".join(str(said.value) for lane, said in self._gone.items() if lane not in running)
 
-    def look_again(self, run: Run) -> None:
+    def refresh(self, run: Run) -> None:
         """The machine has moved."""
         running = run.running()
         if not running and not _racing(run):
@@ -85,7 +85,7 @@ class Schedule(widgets.VBox):
         self._cells = tuple(map(name_of, rehearsal.places))
         self.rows = {number: self.rows.get(number) or self._row(run, number) for number in running}
         for each in self.rows.values():
-            each.look_again(run, rehearsal)
+            each.refresh(run, rehearsal)
         ended = _ended(run)
         here = {*ended, *(each.lane for each in self.rows.values())}
         lanes = dict.fromkeys(lane for lane in map(lane_of, run.machine.calls) if lane in here)
@@ -95,13 +95,13 @@ class Schedule(widgets.VBox):
         self.shared.value = shared_html(_shared(run, rehearsal), [*lanes]) + f"<p>{SAID if self._shown else ''}</p>"
         self._arrange({each.lane: each.box for each in self.rows.values()})
 
-    def _row(self, run: Run, number: int) -> Row:
+    def _row(self, run: Run, number: int) -> ThreadPanel:
         lane = lane_of(run.machine.calls[number])
         taken = [key_of(each.lane) for each in self.rows.values() if each.lane != lane]
         key = key_of(lane) if key_of(lane) not in taken else ""
-        return Row(number, lane, key, self._guard, lambda how: self._go_on(number, how))
+        return ThreadPanel(number, lane, key, self._clicks, lambda how: self._resume(number, how))
 
-    def _go_on(self, number: int, how: str) -> None:
+    def _resume(self, number: int, how: str) -> None:
         self._move(Moved(number, how, cells=self._cells if how == "touch" else ()))
 
     def _arrange(self, panels: dict[str, widgets.Box]) -> None:
@@ -126,7 +126,7 @@ def done_by_hand(run: Run) -> list[Touch]:
 
 
 def _racing(run: Run) -> bool:
-    return bool(run.done) and isinstance(run.done[-1].action, Moved)
+    return bool(run.done) and isinstance(run.done[-1].event, Moved)
 
 
 def _ended(run: Run) -> dict[str, list[str]]:
@@ -136,8 +136,8 @@ def _ended(run: Run) -> dict[str, list[str]]:
         if done.call >= 0 and done.by_hand:
             call = run.machine.calls[done.call]
             if call.thread.ended:
-                sign = "✕" if done.told.refused else "✓"
-                said = f"{sign} {escape(call.shown[:160])} → <b>{escape(done.told.result)}</b>"
+                sign = "✕" if done.outcome.refused else "✓"
+                said = f"{sign} {escape(call.shown[:160])} → <b>{escape(done.outcome.result)}</b>"
                 lines.setdefault(lane_of(call), {})[done.call] = said
     return {lane: [*some.values()] for lane, some in lines.items()}
 

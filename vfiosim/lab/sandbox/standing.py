@@ -13,8 +13,8 @@ from ...machine import Call
 from ...trace.recorder import place_of
 from ...trace.state import Place as Line
 from ...views.sources import function_text
-from .acquired import about_to
-from .rehearsal import Rehearsal
+from ..held_resources import about_to
+from ..rehearsal import Rehearsal
 
 BEFORE, AFTER = 4, 6  # lines of code around the one that runs next
 NEAR = range(-2, 5)  # those of them that are shown where a screen is low

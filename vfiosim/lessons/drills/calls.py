@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from ...lab import Finding, Misconception, Outcome, Question, Session, Slip
+from ...lab import Distractor, ExperimentResult, Misconception, Outcome, Question, Session
 from ...uapi import Errno
 from .. import misconceptions as M
 from .told import code, decisive, told
@@ -183,16 +183,18 @@ def which_errno(seed: int) -> Question:
     session, last = scenario(names, node)
     (winner,) = (name for name in names if key_of(alone(name, node)) == key_of(last))
     choices = {key_of(last): f"{last.result}: {MISTAKES[winner].says}"}
-    slips: dict[str, str | Slip] = {}
+    distractors: dict[str, str | Distractor] = {}
     for name in [*names, *dice.sample(others, min(3, len(others)))]:
         outcome = alone(name, node)
         key = key_of(outcome)
         if key not in choices:
             choices[key] = f"{outcome.result}: {MISTAKES[name].says}"
-            slips[key] = _late(outcome) if name in names else _absent(name, names)
+            distractors[key] = _late(outcome) if name in names else _absent(name, names)
     choices["0"] = "0: it succeeds"
-    slips["0"] = Slip(MISTAKES[winner].missed, MISTAKES[winner].belief)
-    return _question("errno", dice, session, last, choices, slips, "Which errno comes back, and which check refuses?")
+    distractors["0"] = Distractor(MISTAKES[winner].missed, MISTAKES[winner].belief)
+    return _question(
+        "errno", dice, session, last, choices, distractors, "Which errno comes back, and which check refuses?"
+    )
 
 
 def which_wins(seed: int) -> Question:
@@ -206,8 +208,10 @@ def which_wins(seed: int) -> Question:
             break
     choices = {alone(name, node).result: f"{alone(name, node).result}: {MISTAKES[name].says}" for name in names}
     loser = second if last.result == first.result else first
-    slips: dict[str, str | Slip] = {loser.result: _late(loser)}
-    return _question("order", dice, session, last, choices, slips, "Two things are wrong. Which errno comes back?")
+    distractors: dict[str, str | Distractor] = {loser.result: _late(loser)}
+    return _question(
+        "order", dice, session, last, choices, distractors, "Two things are wrong. Which errno comes back?"
+    )
 
 
 def _bound(session: Session) -> Session:
@@ -273,13 +277,13 @@ def _other_call(dice: random.Random) -> Question:
     choices = {last.result: _general(last.result)}
     for errno in dice.sample(["EBUSY", "EBADF", "EINVAL", "EPERM", "ENOTTY", "ENOENT", "EEXIST"], 4):
         choices.setdefault(errno, _general(errno))
-    slips: dict[str, str | Slip] = {
+    distractors: dict[str, str | Distractor] = {
         errno: f"{errno} stands for something else: {Errno[errno].sentence}. {asked.missed}"
         for errno in choices
         if errno != last.result
     }
-    choices["0"], slips["0"] = "0: it succeeds", Slip(asked.missed, asked.belief)
-    return _question("errno", dice, session, last, choices, slips, "What does the last call return?", last.result)
+    choices["0"], distractors["0"] = "0: it succeeds", Distractor(asked.missed, asked.belief)
+    return _question("errno", dice, session, last, choices, distractors, "What does the last call return?", last.result)
 
 
 def _general(errno: str) -> str:
@@ -292,7 +296,7 @@ def _question(
     session: Session,
     last: Outcome,
     choices: dict[str, str],
-    slips: dict[str, str | Slip],
+    distractors: dict[str, str | Distractor],
     asked: str,
     right: str = "",
 ) -> Question:
@@ -302,23 +306,23 @@ def _question(
     where = (f"check {last.check} at {last.where}",) if last.check else ()
     return Question(
         f"{told(session)} {asked}",
-        lambda: Finding(answer, session.steps, decisive(session.steps), where),
+        lambda: ExperimentResult(answer, session.steps, decisive(session.steps), where),
         f"the first check that fails ends the call. Here that is: {last.sentence}.",
         {key: choices[key] for key in keys},
-        slips,
+        distractors,
         name=f"drill {kind}",
     )
 
 
-def _late(outcome: Outcome) -> Slip:
-    return Slip(
+def _late(outcome: Outcome) -> Distractor:
+    return Distractor(
         f"That is wrong here too ({code(outcome.check)}), but its check comes later: the call has ended before it.",
         M.ALL_CHECKS_AT_ONCE,
     )
 
 
-def _absent(name: str, names: Sequence[str]) -> Slip:
+def _absent(name: str, names: Sequence[str]) -> Distractor:
     """About a mistake that was not made, where others were."""
     if name == "bound" and "other file" in names:
-        return Slip("Another file of the device is bound, not this one.", M.SECOND_OPEN_IS_FINE)
-    return Slip(f"That is not wrong here. {MISTAKES[name].instead.format(**_fields(names))}")
+        return Distractor("Another file of the device is bound, not this one.", M.SECOND_OPEN_IS_FINE)
+    return Distractor(f"That is not wrong here. {MISTAKES[name].instead.format(**_fields(names))}")

@@ -7,7 +7,7 @@ from typing import Any
 
 from ...lab import Prediction, Question
 from ...lab.question import CHOICE, SET
-from ...lab.still import Still
+from ...lab.static_fallback import StaticFallback
 from ...lab.style import button, row, style, text
 from ...lab.verdict import STEPS, judged
 from . import calls, holders, schedules
@@ -31,7 +31,7 @@ def drill(kind: str, seed: int = 1) -> Drill:
     return Drill(kind, seed)
 
 
-class Drill(Still):
+class Drill(StaticFallback):
     """A problem, and a button for the next one. Without widgets: `ask` is the problem as text, `answer` the verdict as text."""
 
     def __init__(self, kind: str, seed: int = 1) -> None:
@@ -83,9 +83,9 @@ class Drill(Still):
         self._pose()
         return self
 
-    def still(self) -> str:
+    def static_html(self) -> str:
         """The problem."""
-        return self.problem.still()
+        return self.problem.static_html()
 
     def in_words(self) -> str:
         """The problem as text."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Collection
 
-from ...lab import Finding, Question, Session, Slip
+from ...lab import Distractor, ExperimentResult, Question, Session
 from ...trace import Trace
 from .. import misconceptions as M
 from .told import code, told
@@ -20,13 +20,17 @@ WATCHED = DEVICE, DEVICE_FILE, IOMMUFD, CONTEXT, BINDING = (
 )
 COUNTED = (DEVICE, IOMMUFD)
 GONE = {
-    DEVICE: Slip(f"Nobody holds {code(DEVICE)} any more, so it goes.", at=f"Nobody holds {DEVICE}"),
-    DEVICE_FILE: Slip(
+    DEVICE: Distractor(f"Nobody holds {code(DEVICE)} any more, so it goes.", at=f"Nobody holds {DEVICE}"),
+    DEVICE_FILE: Distractor(
         f"{code(DEVICE_FILE)} goes with {code(DEVICE)}, and nobody holds that any more.", at=f"Nobody holds {DEVICE}"
     ),
-    IOMMUFD: Slip(f"Nobody holds {code(IOMMUFD)} any more, so it goes.", at=f"Nobody holds {IOMMUFD}"),
-    CONTEXT: Slip(f"{code(CONTEXT)} goes with {code(IOMMUFD)}, and nobody holds that any more.", at=f"{CONTEXT} goes"),
-    BINDING: Slip(f"{code(BINDING)} goes with the binding, and that ends with {code(DEVICE)}.", at=f"{BINDING} goes"),
+    IOMMUFD: Distractor(f"Nobody holds {code(IOMMUFD)} any more, so it goes.", at=f"Nobody holds {IOMMUFD}"),
+    CONTEXT: Distractor(
+        f"{code(CONTEXT)} goes with {code(IOMMUFD)}, and nobody holds that any more.", at=f"{CONTEXT} goes"
+    ),
+    BINDING: Distractor(
+        f"{code(BINDING)} goes with the binding, and that ends with {code(DEVICE)}.", at=f"{BINDING} goes"
+    ),
 }
 
 
@@ -43,7 +47,7 @@ def _story(dice: random.Random, closes: int) -> Session:
     for _ in range(dice.randint(0, 2)):
         session.dup(dice.choice((3, 4)))
     for _ in range(closes):
-        numbers = [fd for fd, file in session.descriptors().items() if file.startswith(("vfio0", "iommu"))]
+        numbers = [fd for fd, file in session.descriptors().items() if file.label.startswith(("vfio0", "iommu"))]
         if numbers:
             session.close(dice.choice(numbers))
     return session
@@ -64,17 +68,17 @@ def how_many(seed: int) -> Question:
     total = sum(ledger.values())
     others = [code(holder) for holder, _ in ledger if not holder.startswith("fds")]
     held = tuple(f"{n} for {holder}: {reason}" for (holder, reason), n in ledger.items())
-    wrong: dict[str, str | Slip] = {}
+    wrong: dict[str, str | Distractor] = {}
     if numbers != total:
-        wrong[str(numbers)] = Slip(
+        wrong[str(numbers)] = Distractor(
             f"You counted the descriptors. The file is held by {' and '.join(others)}, too.",
             M.ONE_NUMBER_ONE_HOLDER,
-            lambda: Finding(str(total), *_counted(session, name, {"BIND", "FILE_ADD"}), held),
+            lambda: ExperimentResult(str(total), *_counted(session, name, {"BIND", "FILE_ADD"}), held),
             "is listed" if name == DEVICE else "gets an object in",
         )
     return Question(
         f"{told(session, last_is_open=False)} How many references has {code(name)} now ({code('f_ref')})?",
-        lambda: Finding(str(total), *_counted(session, name), held),
+        lambda: ExperimentResult(str(total), *_counted(session, name), held),
         "every unit of a counter belongs to a holder. These are the holders:",
         wrong=wrong,
         otherwise="Count holders, not calls: ask who would have to let go.",
@@ -92,31 +96,31 @@ def who_is_alive(seed: int) -> Question:
     """Which objects are alive after these closes?"""
     dice = random.Random(f"alive {seed}")
     session = _story(dice, dice.randint(1, 3))
-    while not any(action.outcome.call.startswith("close") for action in session.actions):
+    while not any(done.outcome.call.startswith("close") for done in session.done):
         session.close(3)
-    first = next(action for action in session.actions if action.outcome.call.startswith("close"))
+    first = next(done for done in session.done if done.outcome.call.startswith("close"))
     whole = session.machine.trace
-    before = whole[first.before + 1 : first.before + 1]
+    before = whole[first.steps_before : first.steps_before]
     there = [name for name in WATCHED if name in before.end.objects]
-    steps, now = whole[first.before + 1 :], whole.end.objects
-    wrong: dict[str, str | Slip] = {}
+    steps, now = whole[first.steps_before :], whole.end.objects
+    wrong: dict[str, str | Distractor] = {}
     for name in there:
         wrong[f"{'-' if name in now else '+'}{name}"] = _kept(session, steps, name) if name in now else GONE[name]
     return Question(
         f"{told(session, last_is_open=False)} Which of these objects are alive now?",
-        lambda: Finding(tuple(name for name in there if name in now), steps, -1),
+        lambda: ExperimentResult(tuple(name for name in there if name in now), steps, -1),
         "an object lives until its last holder lets go, and an object that goes lets go of all that it held.",
         {name: name for name in there},
         wrong,
         kind="set",
         view=(*there, "fds", "kvm_vfio", "vfio_device vfio0"),
-        before=lambda: Finding("", before, 0),
+        before=lambda: ExperimentResult("", before, 0),
         hints=("The picture shows how things stand before the first close.", "A binding ends with the device's file."),
         name="drill alive",
     )
 
 
-def _kept(session: Session, steps: Trace, name: str) -> Slip:
+def _kept(session: Session, steps: Trace, name: str) -> Distractor:
     """About an object that lives, and the reader takes it to be gone: who keeps it, and which close did not end it."""
     paths = session.machine.why(name).paths
     through = DEVICE if name == BINDING else ""  # an ID does not keep it
@@ -127,11 +131,11 @@ def _kept(session: Session, steps: Trace, name: str) -> Slip:
     else:
         belief, at = M.ONE_NUMBER_ONE_HOLDER, closed[IOMMUFD if name in (IOMMUFD, CONTEXT) else DEVICE]
     if not at:
-        return Slip(f"No close has touched what keeps {code(name)} alive: {code(str(path))}.", at="close")
-    return Slip(
+        return Distractor(f"No close has touched what keeps {code(name)} alive: {code(str(path))}.", at="close")
+    return Distractor(
         f"{code(name)} is still alive after this close. What keeps it: {code(str(path))}.",
         belief,
-        lambda: Finding("", steps, at),
+        lambda: ExperimentResult("", steps, at),
     )
 
 
@@ -152,12 +156,12 @@ def _closing(steps: Trace, file: str) -> int:
 def _counted(session: Session, file: str, calls: Collection[str] = ("",)) -> tuple[Trace, int]:
     """The last of these calls that changed the count of a file, as its steps, and in which of them (counted from 1)."""
     whole, end = session.machine.trace, len(session.machine.trace)
-    for action in reversed(session.actions):
-        steps = whole[action.before + 1 : end]
-        there = whole.diff(action.before, end - 1)
+    for done in reversed(session.done):
+        steps = whole[done.steps_before : end]
+        there = whole.diff(done.steps_before - 1, end - 1)
         different = any((link.target, link.via) == (file, "f_ref") for link in (*there.gained, *there.lost))
-        if different and any(call in action.outcome.call for call in calls):
+        if different and any(call in done.outcome.call for call in calls):
             changed = [step.index for step in steps if any(change.what == f"{file}.f_ref" for change in step.changes)]
             return steps, changed[-1] + 1
-        end = action.before + 1
+        end = done.steps_before
     raise ValueError(f"nothing has changed the count of {file}")

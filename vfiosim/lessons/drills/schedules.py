@@ -10,7 +10,7 @@ from typing import Any
 
 from ... import uapi
 from ...explore import explore
-from ...lab import Finding, Question, Slip
+from ...lab import Distractor, ExperimentResult, Question
 from ...machine import Machine
 from ...trace import Trace
 from .. import misconceptions as M
@@ -80,7 +80,7 @@ def what_can_happen(seed: int) -> Question:
     return Question(
         f"There are {who}; descriptor 3 is the device, 4 the iommufd.{state} At the same moment "
         f"<b>A</b> {first}, and <b>B</b> {second}. In which ways can the two calls end?",
-        lambda: Finding(possible, next(iter(traces.values())), -1),
+        lambda: ExperimentResult(possible, next(iter(traces.values())), -1),
         f"all {result.schedules} schedules that can make a difference were run, and they end in {len(found)} ways.",
         keys,
         wrong,
@@ -100,23 +100,23 @@ def _one_after_the_other(factory: Callable[[], Machine], programs: dict[str, lis
     return f"{ends['A']} {ends['B']}"
 
 
-def _missed(said: str, whole: bool, trace: Trace) -> Slip:
+def _missed(said: str, whole: bool, trace: Trace) -> Distractor:
     """About an outcome that the reader takes to be impossible."""
     how = "if one call runs whole before the other" if whole else "if one call steps in between the steps of the other"
-    return Slip(
+    return Distractor(
         f"It can happen, {how}: {code(said)}. The steps below are one way to it.",
         None if whole else M.ONE_CALL_AFTER_THE_OTHER,
-        lambda: Finding("", trace, -1),
+        lambda: ExperimentResult("", trace, -1),
     )
 
 
-def _impossible(key: str, found: list[tuple[str, str]], traces: dict[str, Trace]) -> Slip:
+def _impossible(key: str, found: list[tuple[str, str]], traces: dict[str, Trace]) -> Distractor:
     """About an outcome that the reader takes to be possible: with what one of the calls returns there, how does the other end?"""
     mine, other = key.split()
     others = [b for a, b in found if a == mine]
     if not others:
-        return Slip(f"A returns {mine} in no schedule.")
-    return Slip(
+        return Distractor(f"A returns {mine} in no schedule.")
+    return Distractor(
         f"Where A returns {mine}, B returns {' or '.join(others)}, never {other}.",
-        refute=lambda: Finding("", traces[f"{mine} {others[0]}"], -1),
+        refute=lambda: ExperimentResult("", traces[f"{mine} {others[0]}"], -1),
     )

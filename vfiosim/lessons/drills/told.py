@@ -5,7 +5,8 @@ from __future__ import annotations
 from html import escape
 
 from ...lab import Session
-from ...lab.session import Action
+from ...lab.outcome import Done
+from ...lab.session import LessonCall
 from ...lab.style import words
 from ...trace import Trace
 
@@ -17,11 +18,11 @@ def code(text: str) -> str:
 
 def told(session: Session, last_is_open: bool = True) -> str:
     """The calls up to now, with what they returned; of the last one only the call, if that is what is asked for."""
-    done = session.actions[:-1] if last_is_open else session.actions
-    lines = [f"<li>{_call(action)} → {escape(action.outcome.result)}</li>" for action in done]
+    answered = session.done[:-1] if last_is_open else session.done
+    lines = [f"<li>{_call(done)} → {escape(done.outcome.result)}</li>" for done in answered]
     if last_is_open:
-        lines.append(f"<li>{_call(session.actions[-1])} → <b>?</b></li>")
-    bound = any(action.fields for action in session.actions)
+        lines.append(f"<li>{_call(session.done[-1])} → <b>?</b></li>")
+    bound = any(map(_fields, session.done))
     memory = (
         "A struct lies at the very end of the program's memory: nothing behind it can be read. "
         if bound and last_is_open
@@ -30,10 +31,14 @@ def told(session: Session, last_is_open: bool = True) -> str:
     return f"A program on a fresh machine does this, and nothing else. {memory}<ol>{''.join(lines)}</ol>"
 
 
-def _call(action: Action) -> str:
+def _call(done: Done) -> str:
     """The call; of a BIND with its struct."""
-    shown = action.outcome.call
-    return code(f"{shown[:-1]}, {action.fields})" if action.fields else shown)
+    shown, fields = done.outcome.call, _fields(done)
+    return code(f"{shown[:-1]}, {fields})" if fields else shown)
+
+
+def _fields(done: Done) -> str:
+    return done.event.fields if isinstance(done.event, LessonCall) else ""
 
 
 def as_text(html: str) -> str:

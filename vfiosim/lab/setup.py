@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from ...kernel.task import ALL_CAPABILITIES
-from ...kernel.variants import variant_of
-from ...machine import Machine
-from ...machine.events import Began, Called, Event, Killed, Moved, TakenOut
-from ...machine.history import turns_after
-from ...topology import Topology
-from .told import Done
+from ..kernel.task import ALL_CAPABILITIES
+from ..kernel.variants import variant_of
+from ..machine import Machine
+from ..machine.events import Began, Called, Event, Killed, Moved, TakenOut
+from ..machine.history import turns_after
+from ..topology import Topology
+from .outcome import Done
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Setup:
 
 
 @dataclass(frozen=True)
-class World:
+class Episode:
     """A machine on which one was: how it begins, and what was done on it; the first `given` things belong to its beginning."""
 
     setup: Setup

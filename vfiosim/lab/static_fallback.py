@@ -13,16 +13,16 @@ from .style import words
 ONLY_LIVE = "Buttons and fields work where this notebook is run."
 
 
-class Still(widgets.VBox):  # type: ignore[misc]
-    """A widget with a second appearance, which needs no kernel: `still` is HTML, `in_words` the same as text."""
+class StaticFallback(widgets.VBox):  # type: ignore[misc]
+    """A widget with a second appearance, which needs no kernel: `static_html` is HTML, `in_words` the same as text."""
 
-    def still(self) -> str:
+    def static_html(self) -> str:
         """The widget as a page without widgets shows it."""
         raise NotImplementedError
 
     def in_words(self) -> str:
         """The widget as text."""
-        return words(self.still())
+        return words(self.static_html())
 
     def _ipython_display_(self) -> None:
         displayed(self)
@@ -30,7 +30,7 @@ class Still(widgets.VBox):  # type: ignore[misc]
 
     def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
         bundle = super()._repr_mimebundle_(**options) or {}
-        return {**bundle, "text/plain": self.in_words(), "text/html": self.still()}
+        return {**bundle, "text/plain": self.in_words(), "text/html": self.static_html()}
 
 
 def note(html: str) -> str:

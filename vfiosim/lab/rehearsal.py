@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ...explore.accesses import Place
-from ...explore.touches import Touch, contested, touches
-from ...machine.events import Called, Moved
-from ...trace import MicroStep, Trace
+from ..explore.accesses import Place
+from ..explore.touches import Touch, contested, touches
+from ..machine.events import Called, Moved
+from ..trace import MicroStep, Trace
 
 if TYPE_CHECKING:
     from .run import Run

@@ -1,26 +1,35 @@
-"""How something that was done in the sandbox ended."""
+"""How something that was done to a machine ended."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
-from ... import uapi
-from ...kernel.fs.file import File
-from ...machine import Call
-from ...machine.events import Called, Event, Moved
-from ...machine.system_calls import REQUESTS_OF, layouts
-from ..session import Outcome
+from .. import uapi
+from ..kernel import Unsupported
+from ..kernel.fs.file import File
+from ..machine import Blocked, Call
+from ..machine.events import Called, Event, Moved
+from ..machine.system_calls import REQUESTS_OF, layouts
 
 
 @dataclass(frozen=True)
-class Told(Outcome):
-    """How something ended; for a call that the kernel refused also what it had in its hands.
+class Outcome:
+    """How something ended.
 
-    `source` is the line of the check, `had` what the call held at that moment, `back` what it gave back on its way out;
-    `wrote` what the kernel put into the caller's buffer, field by field; `effects` how many were done.
+    `result` is a number as text, or the name of an errno; `sentence` says more; `check` and `where` are set where a check refused:
+    its name, and the line of code as "file:line"; `source` is that line, `had` what the call held at that moment, `back` what it
+    gave back on its way out, `kept` what it did not. `unknown`: the kernel would answer, the model cannot. `wrote` is what the
+    kernel put into the caller's buffer, field by field; `effects` how many were done; `number` what came of it, e.g. a descriptor.
     """
 
+    call: str
+    result: str
+    sentence: str = ""
+    check: str = ""
+    where: str = ""
+    refused: bool = False
+    unknown: bool = False
     source: str = ""
     had: tuple[str, ...] = ()
     back: tuple[str, ...] = ()
@@ -30,6 +39,32 @@ class Told(Outcome):
     number: Any = None
     waits: bool = False
 
+    @classmethod
+    def of(cls, call: str, problem: BaseException) -> Self:
+        """How a call ended that did not succeed."""
+        if isinstance(problem, Unsupported):
+            return cls(call, "not modelled", problem.sentence, unknown=True)
+        if isinstance(problem, uapi.KernelError):
+            return cls(call, problem.name, problem.sentence, problem.check, problem.where or "", refused=True)
+        if isinstance(problem, Blocked):
+            return cls(call, "waits", problem.call.waits_for, waits=True)
+        return cls(call, "oops", str(problem), refused=True)
+
+    @property
+    def unanswered(self) -> str:
+        """What is to be said where the model has no answer."""
+        what = self.sentence.removesuffix(" is not modelled")
+        return f"{what}. The real kernel has an answer here; this one has none."
+
+    @property
+    def evidence(self) -> str:
+        """What a call tells beside its result: why it was refused, or what the kernel wrote."""
+        return self.sentence or (f"the kernel wrote {', '.join(self.wrote)}" if self.wrote else "")
+
+    def __str__(self) -> str:
+        place = f" (check {self.check}, {self.where})" if self.check else ""
+        return f"{self.call} → {self.result}" + (f": {self.evidence}" if self.evidence else "") + place
+
 
 @dataclass(frozen=True)
 class Done:
@@ -38,8 +73,8 @@ class Done:
     `more`: it belongs to what was done next, and is taken back with it.
     """
 
-    action: Event
-    told: Told
+    event: Event
+    outcome: Outcome
     effects_before: int
     steps_before: int
     call: int = -1  # its number among the calls of the machine
@@ -48,12 +83,12 @@ class Done:
     @property
     def by_hand(self) -> bool:
         """Is this a part of a race that the reader schedules?"""
-        return isinstance(self.action, Moved) or self.begins
+        return isinstance(self.event, Moved) or self.begins
 
     @property
     def begins(self) -> bool:
         """Is this a call, or something that belongs to one, that the reader moves then?"""
-        return self.more or (isinstance(self.action, Called) and self.action.by_hand)
+        return self.more or (isinstance(self.event, Called) and self.event.by_hand)
 
 
 def result(value: Any) -> str:

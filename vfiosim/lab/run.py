@@ -8,18 +8,19 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from ... import uapi
-from ...engine import KernelOops, Without
-from ...kernel.fs.file import File
-from ...machine import Blocked, Call, Machine, Process, decode, encode
-from ...machine.events import Began, Called, Event, Forked, Killed, Mapped, Moved
-from ...machine.history import same_effects
-from ...trace import Trace
-from .acquired import hands, line_of_refusal
+from .. import uapi
+from ..engine import KernelOops, Without
+from ..kernel.fs.file import File
+from ..machine import Blocked, Call, Machine, Process, decode, encode, program_of
+from ..machine.events import Began, Called, Event, Forked, Killed, Mapped, Moved
+from ..machine.history import same_effects
+from ..trace import Trace
+from .held_resources import held_resources, line_of_refusal
+from .outcome import Done, Outcome, changes, result
 from .rehearsal import NO_REHEARSAL, Rehearsal, rehearsed
-from .setup import Setup, World, import_run
-from .told import Done, Told, changes, result
+from .setup import Episode, Setup, import_run
 
+PROGRAM = "vmm"  # the one that there is where nobody wants others
 WRONG = (ValueError, TypeError, IndexError, OverflowError, RuntimeError, MemoryError, OSError)  # it cannot be done
 SAID = {
     Mapped: "the address of the new memory",
@@ -36,8 +37,8 @@ class Run:
         self.start = start
         self.done: list[Done] = []
         self.given = 0  # how many of the first things belong to the beginning, and cannot be taken back
-        self.past: list[World] = []  # the machines before this one
-        self.undone: list[Done | World] = []
+        self.past: list[Episode] = []  # the machines before this one
+        self.undone: list[Done | Episode] = []
         self.chosen: dict[tuple[str, str], int] = {}  # by process and sort of file, the descriptor for the next calls
         self.machine: Machine
         self.without: Without
@@ -75,15 +76,15 @@ class Run:
 
     def reset(self) -> None:
         """The machine as it was at the beginning; redo brings everything back."""
-        self.undone = [*self.done[self.given :][::-1]]
-        self._back_to(self.given)
+        self.undone = []
+        self.take_back(self.given)
 
     def boot(self, setup: Setup, keep: bool = False, given: Iterable[Event] = ()) -> list[str]:
         """Another machine, with what is `given` done; with `keep` instead all is done again, and what cannot be is told.
 
         Undo leads back to the machine before. Raises ValueError for a setup that cannot be; then everything is as it was.
         """
-        before, old = self._world(), (self.machine, self.without, self.done)
+        before, old = self._episode(), (self.machine, self.without, self.done)
         if replace(setup, without=()) != replace(self.setup, without=()):
             self.start = None
         self.setup = setup
@@ -95,22 +96,22 @@ class Run:
             raise
         self.past.append(before)
         self.undone = []
-        again = [(each.action, each.more) for each in before.done] if keep else [(event, False) for event in given]
+        again = [(each.event, each.more) for each in before.done] if keep else [(event, False) for event in given]
         first = before.given if keep else len(again)
         left_out = self.again(again[:first])
         self.given = len(self.done)
         return left_out + self.again(again[first:])
 
-    def _world(self) -> World:
-        return World(self.setup, self.start, (*self.done,), self.given)
+    def _episode(self) -> Episode:
+        return Episode(self.setup, self.start, (*self.done,), self.given)
 
-    def _enter(self, world: World) -> None:
+    def _enter(self, episode: Episode) -> None:
         """Be on a machine again on which one was before."""
-        self.setup, self.start, self.given = world.setup, world.start, world.given
+        self.setup, self.start, self.given = episode.setup, episode.start, episode.given
         self._fresh()
-        for each in world.done:
-            self._perform(each.action)
-        self.done = [*world.done]
+        for each in episode.done:
+            self._perform(each.event)
+        self.done = [*episode.done]
 
     def again(self, actions: Iterable[tuple[Event, bool]]) -> list[str]:
         """Do these things, each with whether it belongs to the next one; what cannot be done is left out and told."""
@@ -125,12 +126,12 @@ class Run:
     def _back_to(self, number: int) -> None:
         """Take everything back that was done after the first so many things."""
         old = self.machine
-        self._enter(replace(self._world(), done=(*self.done[:number],)))
+        self._enter(replace(self._episode(), done=(*self.done[:number],)))
         self.machine.remember(old)
 
     # ---- to do, to take back
 
-    def do(self, action: Event, more: bool = False) -> Told:
+    def do(self, action: Event, more: bool = False) -> Outcome:
         """Do something, whatever the kernel says to it; with `more` it belongs to what is done next.
 
         Raises ValueError where it cannot be done at all. Then everything is as before it and what belongs to it: a call may have
@@ -138,14 +139,14 @@ class Run:
         """
         calls, effects = len(self.machine.calls), len(self.machine.engine.micro)
         try:
-            told = self._do(action, more)
+            outcome = self._do(action, more)
         except WRONG as problem:
             before = self._before_press(len(self.done))
             if (calls, effects, before) != (len(self.machine.calls), len(self.machine.engine.micro), len(self.done)):
                 self._back_to(before)
             raise ValueError(str(problem) or type(problem).__name__) from None
         self.undone = []
-        return told
+        return outcome
 
     def _before_press(self, number: int) -> int:
         """How many things were done before those that belong to the thing of this number."""
@@ -154,34 +155,44 @@ class Run:
         return number
 
     @property
+    def calls_made(self) -> int:
+        """How many things were done since the beginning."""
+        return len(self.done) - self.given
+
+    @property
     def can_undo(self) -> bool:
         """Is there something to take back?"""
-        return len(self.done) > self.given or bool(self.past)
+        return bool(self.calls_made or self.past)
+
+    def take_back(self, first: int) -> list[Done]:
+        """Take everything back from this number on; that, in its order. Redo does it again."""
+        taken = self.done[first:]
+        self.undone += taken[::-1]
+        self._back_to(first)
+        return taken
 
     def undo(self) -> bool:
         """Take the last thing back, with all that belongs to it, or the machine itself. False if there is nothing to take back."""
-        if len(self.done) > self.given:
-            first = self._before_press(len(self.done) - 1)
-            self.undone += self.done[first:][::-1]
-            self._back_to(first)
+        if self.calls_made:
+            self.take_back(self._before_press(len(self.done) - 1))
         elif self.past:
-            self.undone.append(self._world())
+            self.undone.append(self._episode())
             self._enter(self.past.pop())
         else:
             return False
         return True
 
-    def redo(self) -> Told | None:
+    def redo(self) -> Outcome | None:
         """Do again what was taken back last. None if nothing was, or if that was to boot a machine."""
-        told, more = None, True
+        outcome, more = None, True
         while self.undone and more:
             done = self.undone.pop()
-            if isinstance(done, World):
-                self.past.append(self._world())
+            if isinstance(done, Episode):
+                self.past.append(self._episode())
                 self._enter(done)
                 return None
-            told, more = self._do(done.action, done.more), done.more
-        return told
+            outcome, more = self._do(done.event, done.more), done.more
+        return outcome
 
     def save(self) -> str:
         """Everything as a short text, for `load` and for `vfiosim.replay`. Raises ValueError where it cannot be told so."""
@@ -207,7 +218,7 @@ class Run:
 
         `call` makes the call, when it is given the addresses of the `memory` that it needs.
         """
-        twin = self._twin(done.action for done in self.done)
+        twin = self._twin(done.event for done in self.done)
         addresses = [twin._do(each).number for each in memory]
         plan = twin.machine.fail_next(0)
         twin._do(replace(call(addresses), by_hand=False, lane=""))
@@ -223,7 +234,11 @@ class Run:
 
     # ---- to look at
 
-    def descriptors(self, process: str) -> dict[int, Any]:
+    def code(self) -> str:
+        """Everything that was done, as a Python program. Raises ValueError where it cannot be told so."""
+        return program_of(self.machine)
+
+    def descriptors(self, process: str = PROGRAM) -> dict[int, File]:
         """The descriptor table of a process: number → file; without the terminal that it came with."""
         table = self.machine.processes[process].task.files.fd.slots
         found = {number: file for number, file in sorted(table.items()) if isinstance(file, File)}
@@ -243,10 +258,11 @@ class Run:
         """The numbers of the calls that have not ended."""
         return [number for number, call in enumerate(self.machine.calls) if call in self.machine.pending]
 
-    def shown(self) -> Trace:
+    @property
+    def steps(self) -> Trace:
         """The steps of the last thing; or of the race that is being moved by hand, from its beginning on."""
         trace = self.machine.trace
-        if len(self.done) <= self.given:
+        if self.calls_made <= 0:
             return trace[len(trace) :]
         return trace[self.done[self._race()].steps_before :]
 
@@ -263,15 +279,20 @@ class Run:
         if not (self.running() or (self.done and by_hand)):
             return NO_REHEARSAL
         first = self._race() if by_hand else len(self.done)
-        actions = tuple(done.action for number, done in enumerate(self.done) if number < first or done.begins)
+        actions = tuple(done.event for number, done in enumerate(self.done) if number < first or done.begins)
         if self._rehearsed[0] != actions:
             self._rehearsed = actions, rehearsed(lambda: self._twin(actions), self.to_come())
         return self._rehearsed[1]
 
     def to_come(self) -> dict[str, Sequence[Called]]:
         """By thread, the calls that it has still to begin, where there are any."""
-        made = Counter(done.action.lane for done in self.done if isinstance(done.action, Called))
+        made = Counter(done.event.lane for done in self.done if isinstance(done.event, Called))
         return {lane: calls[made[lane] :] for lane, calls in self.later.items() if calls[made[lane] :]}
+
+    @property
+    def moved(self) -> bool:
+        """Was the last thing a move of a call that the reader schedules?"""
+        return bool(self.done) and isinstance(self.done[-1].event, Moved)
 
     def room(self) -> tuple[Trace, ...]:
         """For what a picture of the race keeps a place, so that it need not be laid out anew; () where none is moved by hand."""
@@ -285,14 +306,14 @@ class Run:
 
     # ---- how each thing is done
 
-    def _do(self, action: Event, more: bool = False) -> Told:
+    def _do(self, action: Event, more: bool = False) -> Outcome:
         engine, calls, steps = self.machine.engine, len(self.machine.calls), len(self.machine.trace)
         effects = len(engine.micro)
-        told = self._told(action, self._perform(action))
-        told = replace(told, effects=len(engine.micro) - effects)
+        outcome = self._outcome(action, self._perform(action))
+        outcome = replace(outcome, effects=len(engine.micro) - effects)
         number = action.call if isinstance(action, Moved) else calls if isinstance(action, Called) else -1
-        self.done.append(Done(action, told, effects, steps, number, more))
-        return told
+        self.done.append(Done(action, outcome, effects, steps, number, more))
+        return outcome
 
     def _perform(self, action: Event) -> Any:
         try:
@@ -300,29 +321,31 @@ class Run:
         except (Blocked, KernelOops) as problem:  # it is done all the same
             return problem
 
-    def _told(self, action: Event, came: Any) -> Told:
+    def _outcome(self, action: Event, came: Any) -> Outcome:
         if isinstance(came, Call):
-            return self._ended(came)
+            return self._ended(came, str(came) if isinstance(action, Called | Moved) else str(action))
         if isinstance(came, Exception):
-            return replace(Told.of(str(action), came), waits=isinstance(came, Blocked))
+            return Outcome.of(str(action), came)
         said = SAID.get(type(action), "")
         if isinstance(action, Killed):
             waits = self.machine.processes[action.process].task.alive.value
             said = "it ends when its running calls have ended" if waits else "all its descriptors are closed"
         shown = came.name if isinstance(came, Process) else hex(came) if isinstance(came, int) else "0"
-        return Told(str(action), shown, said, number=came)
+        return Outcome(str(action), shown, said, number=came)
 
-    def _ended(self, call: Call) -> Told:
-        shown = f"{call.thread.label}: {call.shown}" if call.thread.manual else str(call)
+    def _ended(self, call: Call, shown: str) -> Outcome:
+        shown = f"{call.thread.label}: {call.shown}" if call.thread.manual else shown
         engine, thread = self.machine.engine, call.thread
         if not thread.ended:
             waits = call.waits_for
             said = waits or "(you are the scheduler)"
-            return Told(shown, "waits" if waits else "under way", said, waits=bool(waits))
+            return Outcome(shown, "waits" if waits else "under way", said, waits=bool(waits))
         if call.error is not None:
-            told = Told.of(shown, call.error)
-            if not isinstance(call.error, uapi.KernelError) or told.unknown:
-                return told
-            held = hands(engine, thread)
-            return replace(told, source=line_of_refusal(engine, thread), had=held.had, back=held.back, kept=held.kept)
-        return Told(shown, result(call.result), wrote=tuple(changes(call)), number=call.result)
+            outcome = Outcome.of(shown, call.error)
+            if not isinstance(call.error, uapi.KernelError) or outcome.unknown:
+                return outcome
+            held = held_resources(engine, thread)
+            return replace(
+                outcome, source=line_of_refusal(engine, thread), had=held.had, back=held.back, kept=held.kept
+            )
+        return Outcome(shown, result(call.result), wrote=tuple(changes(call)), number=call.result)

@@ -11,19 +11,19 @@ from ...machine.events import Began, Called, Event, Forked, Killed, Mapped, Slep
 from .. import controls as widgets
 from ..fields import BadInput, NumberField
 from ..nodes import device_nodes
-from ..press import Guard
+from ..press import ClickFilter
+from ..run import Run
 from ..style import button, row
 from .inputs import TextField
-from .run import Run
 
 Do = Callable[[Callable[[], Event]], None]
 
 
-class Common(widgets.VBox):
+class Shortcuts(widgets.VBox):
     """Rows of buttons; each gives `do` a function that makes the action, and may raise BadInput."""
 
-    def __init__(self, run: Callable[[], Run], process: Callable[[], str], guard: Guard, do: Do) -> None:
-        self._run, self._process, self._guard, self._do = run, process, guard, do
+    def __init__(self, run: Callable[[], Run], process: Callable[[], str], clicks: ClickFilter, do: Do) -> None:
+        self._run, self._process, self._clicks, self._do = run, process, clicks, do
         self.buttons: dict[str, widgets.Button] = {}
         self.device = widgets.Dropdown(description="device", tooltip="Which device")
         self.device.add_class("vfiosim-whole")
@@ -43,7 +43,7 @@ class Common(widgets.VBox):
     # ---- the rows
 
     def _button(self, name: str, make: Callable[[], Event], tip: str, primary: bool = False) -> widgets.Button:
-        made = button(name, tip, primary, self._guard)
+        made = button(name, tip, primary, self._clicks)
         made.on_click(lambda _: self._do(make))
         self.buttons[name] = made
         return made
@@ -178,7 +178,7 @@ class Common(widgets.VBox):
 
     # ---- what there is to choose from
 
-    def look_again(self, chosen: int | None = None) -> None:
+    def refresh(self, chosen: int | None = None) -> None:
         """The machine has changed, or a descriptor was chosen."""
         run, process = self._run(), self._process()
         table = run.descriptors(process) if process in run.alive() else {}
@@ -195,9 +195,9 @@ class Common(widgets.VBox):
         if self.driver.text.options != options:
             self.driver.text.options = options
         mapped = [
-            done.told
+            done.outcome
             for done in run.done
-            if isinstance(done.action, Mapped) or getattr(done.action, "name", "") == "mmap"
+            if isinstance(done.event, Mapped) or getattr(done.event, "name", "") == "mmap"
         ]
         if not str(self.address.text.value) and mapped and isinstance(mapped[-1].number, int):
             self.address.set(hex(mapped[-1].number))

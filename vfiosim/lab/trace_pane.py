@@ -8,14 +8,14 @@ from typing import Any
 
 from ..trace import Trace
 from ..views.atlas import BIND, Atlas
-from .still import Still
+from .static_fallback import StaticFallback
 from .style import text
 
 NOTEBOOK = Atlas(BIND)  # a notebook has a kernel of its own: in all its cells an object stands in the same place
 NO_PLAYER = "There is no picture here, because the package anywidget is missing: pip install anywidget"
 
 
-class Stage(Still):
+class TracePane(StaticFallback):
     """Shows a trace; `show` gives it another one. Options are those of `vfiosim.views.live`."""
 
     def __init__(self, trace: Trace, *, step: int = 0, **options: Any) -> None:
@@ -64,7 +64,7 @@ class Stage(Still):
         if self.player is not None:
             self.player.observe(lambda _: moved(), "step")
 
-    def still(self) -> str:
+    def static_html(self) -> str:
         """The player as a piece of HTML that needs no kernel; without it the text."""
         return str(self._text.value) if self.player is None else str(self.player.player.html())
 

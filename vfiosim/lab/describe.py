@@ -1,43 +1,62 @@
-"""How something ended, as a piece of HTML."""
+"""How something ended, and how things stand, as pieces of HTML."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from ..table import Line
+from ..trace import Trace
+from .outcome import Outcome
 from .run import Run
-from .told import Told
+from .table import ProgramLine
+from .trace_pane import opening
 
 
-def told_html(told: Told, steps: int) -> str:
-    """The line about the last press; for a refused call with the check, its line, and what the call had in its hands."""
-    call = f"<code>{_text(told.call)}</code>"
-    if told.unknown:
-        return _status("unknown", f"? {call} → <b>not modelled</b>: {_text(told.unanswered)}")
-    sign = "✕" if told.refused else "‖" if told.waits else "✓"
-    line = f"{sign} {call} → <b>{_text(told.result)}</b> {_text(told.sentence)}"
-    if told.wrote:
-        wrote = "</code>, <code>".join(map(_text, told.wrote))
+def outcome_html(outcome: Outcome, steps: Trace, brief: bool = False) -> str:
+    """The line about the last press; unless `brief` also what the kernel wrote, and what a refused call had acquired."""
+    call = f"<code>{_text(outcome.call)}</code>"
+    if outcome.unknown:
+        return _status("unknown", f"? {call} → <b>not modelled</b>: {_text(outcome.unanswered)}")
+    sign = "✕" if outcome.refused else "‖" if outcome.waits else "✓"
+    line = f"{sign} {call} → <b>{_text(outcome.result)}</b> {_text(outcome.evidence if brief else outcome.sentence)}"
+    if outcome.check and brief:
+        line += f' <span class="vfiosim-where">check <b>{_text(outcome.check)}</b> at {_text(outcome.where)}</span>'
+    walk = _walk(steps)
+    if not brief:
+        line += _in_full(outcome)
+        walk = "" if outcome.refused else walk
+    return _status("refused" if outcome.refused else "good", line + walk)
+
+
+def _walk(steps: Trace) -> str:
+    """Where the picture stands."""
+    if len(steps) < 2:
+        return ""
+    at = opening(steps)
+    where = "begins at step 1" if at == 1 else f"shows step {at}; <b>Home</b> leads to the beginning"
+    return f' <span class="vfiosim-walk">{len(steps)} steps: the picture {where}; <b>End</b> shows the result.</span>'
+
+
+def _in_full(outcome: Outcome) -> str:
+    line = ""
+    if outcome.wrote:
+        wrote = "</code>, <code>".join(map(_text, outcome.wrote))
         line += f' <span class="vfiosim-walk">The kernel wrote: <code>{wrote}</code>.</span>'
-    if told.check:
-        line += f' <span class="vfiosim-walk">Refused by the check <b>{_text(told.check)}</b> at <code>{_text(told.where)}</code>'
-        line += f": <code>{_text(told.source)}</code></span>" if told.source else "</span>"
-    if told.refused and told.result != "oops":
-        line += _hands(told)
-    if told.result == "oops":
-        line += ' <span class="vfiosim-walk">The thread stops where it is: its locks stay locked. Undo takes it back.</span>'
-    if steps > 1 and not told.refused:
-        line += f' <span class="vfiosim-walk">{steps} steps in the picture.</span>'
-    return _status("refused" if told.refused else "good", line)
+    if outcome.check:
+        source = f": <code>{_text(outcome.source)}</code>" if outcome.source else ""
+        where = f"<b>{_text(outcome.check)}</b> at <code>{_text(outcome.where)}</code>{source}"
+        line += f' <span class="vfiosim-walk">Refused by the check {where}</span>'
+    if outcome.result == "oops":
+        return f'{line} <span class="vfiosim-walk">The thread stops where it is: its locks stay locked. Undo takes it back.</span>'
+    return line + (_acquired(outcome) if outcome.refused else "")
 
 
-def _hands(told: Told) -> str:
-    if not told.had:
+def _acquired(outcome: Outcome) -> str:
+    if not outcome.had:
         return ' <span class="vfiosim-walk">It had acquired nothing at that point.</span>'
-    gone = f"Already acquired at that point:{_list(told.had)}"
-    if told.kept:
-        return f'<div class="vfiosim-walk">{gone}Not given back:{_list(told.kept)}</div>'
+    gone = f"Already acquired at that point:{_list(outcome.had)}"
+    if outcome.kept:
+        return f'<div class="vfiosim-walk">{gone}Not given back:{_list(outcome.kept)}</div>'
     return f'<div class="vfiosim-walk">{gone}All of it was given back on the way out.</div>'
 
 
@@ -59,16 +78,16 @@ def _text(text: str) -> str:
     return escape(text if len(text) <= 400 else f"{text[:400]}…", quote=False)
 
 
-def table_lines(run: Run) -> list[Line]:
+def table_lines(run: Run) -> list[ProgramLine]:
     """The descriptor tables of all processes."""
     lines, alive = [], run.alive()
     for name in run.machine.processes:
         if name in alive:
             chips = tuple((fd, file.label) for fd, file in run.descriptors(name).items())
-            lines.append(Line(name, name[:80], "has open:", chips, "nothing yet"))
+            lines.append(ProgramLine(name, name[:80], "has open:", chips, "nothing yet"))
         else:
-            lines.append(Line(name, name[:80], "has ended."))
-    return lines or [Line("", "", "There is no process.")]
+            lines.append(ProgramLine(name, name[:80], "has ended."))
+    return lines or [ProgramLine("", "", "There is no process.")]
 
 
 def hint(run: Run, process: str) -> tuple[str, str]:
@@ -77,7 +96,9 @@ def hint(run: Run, process: str) -> tuple[str, str]:
         return "", "Press <b>New process</b>: somebody has to make the calls."
     names = [file.f_op.name for file in run.descriptors(process).values()]
     binds = [
-        number for number, done in enumerate(run.done) if any(line.startswith("out_devid") for line in done.told.wrote)
+        number
+        for number, done in enumerate(run.done)
+        if any(line.startswith("out_devid") for line in done.outcome.wrote)
     ]
     if run.setup.says:
         return "", f"<b>Try:</b> {_text(run.setup.says)}"

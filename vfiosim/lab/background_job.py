@@ -11,7 +11,7 @@ T = TypeVar("T")
 SLICE = 0.05  # seconds; a click waits no longer than one slice
 
 
-class Sliced(Generic[T]):
+class BackgroundJob(Generic[T]):
     """`work(pause)` calls `pause()` wherever it can be interrupted; its answer is True once the work is to stop.
 
     The work has a thread of its own, but never runs at the same time as anybody else: `go` lets it run for a slice and waits.

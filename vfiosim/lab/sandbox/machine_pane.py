@@ -10,23 +10,23 @@ from ...kernel.variants import VARIANTS
 from ...topology import TOPOLOGIES, Topology
 from .. import controls as widgets
 from ..fields import BadInput
-from ..press import Guard
+from ..press import ClickFilter
+from ..setup import Setup
 from ..style import button, row, text, words
 from .devices import DeviceBox, Devices
 from .inputs import TextField
-from .setup import Setup
 
 OWN = "my own"
 
 
-class World(widgets.VBox):
+class MachinePane(widgets.VBox):
     """The editor. `boot(setup, keep)` is called for a new machine; with `keep` everything is done again on it.
 
     `boot` raises ValueError for a machine that cannot be; that is then said here.
     """
 
-    def __init__(self, setup: Setup, guard: Guard, boot: Callable[[Setup, bool], None]) -> None:
-        self._setup, self._guard, self._boot = setup, guard, boot
+    def __init__(self, setup: Setup, clicks: ClickFilter, boot: Callable[[Setup, bool], None]) -> None:
+        self._setup, self._clicks, self._boot = setup, clicks, boot
         self._quiet = self._unfolded = False
         names = [*TOPOLOGIES, OWN]
         self.topology = widgets.Dropdown(options=names, description="topology", tooltip="Which devices there are")
@@ -41,19 +41,19 @@ class World(widgets.VBox):
         self.container = widgets.Checkbox(
             description="/dev/vfio/vfio is an iommufd", indent=False, tooltip="a kernel option"
         )
-        self.add = button("Add a device", "one more device, in a group of its own", guard=guard)
-        self.boot = button("Boot this machine", "a fresh machine with these devices", guard=guard)
-        self.replay = button("Boot and do all again", "the same, then everything that was done", guard=guard)
+        self.add = button("Add a device", "one more device, in a group of its own", clicks=clicks)
+        self.boot = button("Boot this machine", "a fresh machine with these devices", clicks=clicks)
+        self.replay = button("Boot and do all again", "the same, then everything that was done", clicks=clicks)
         self.without = TextField(
             "take out", tip="the name of a lock, check, reference, count, or “order of …”", choices=()
         )
         self.take_out = button(
-            "Take out", "leave this protection out of the kernel, and do everything again", guard=guard
+            "Take out", "leave this protection out of the kernel, and do everything again", clicks=clicks
         )
-        self.put_back = button("Put all back", "the kernel as it is, and do everything again", guard=guard)
+        self.put_back = button("Put all back", "the kernel as it is, and do everything again", clicks=clicks)
         self.taken = text("vfiosim-taken")
         self.problem = text("vfiosim-problem")
-        self.devices = Devices(guard, lambda: self._complain(""))
+        self.devices = Devices(clicks, lambda: self._complain(""))
         self.topology.observe(lambda change: self._chosen(change["new"]), "value")
         self.add.on_click(lambda _: self.devices.add())
         self.boot.on_click(lambda _: self._press(False))
@@ -88,7 +88,7 @@ class World(widgets.VBox):
         if self._unfolded and [each.read_or_none() for each in self.rows] != list(setup.topology.devices):
             self.devices.show(setup.topology.devices)
         self.container.value = setup.topology.iommufd_container
-        self.look_again(met)
+        self.refresh(met)
         self._complain("")
 
     def unfold(self) -> None:
@@ -100,11 +100,11 @@ class World(widgets.VBox):
     def follow(self, setup: Setup, met: Collection[str]) -> None:
         """Things were done, perhaps on another machine."""
         if setup is self._setup:
-            self.look_again(met)
+            self.refresh(met)
         else:
             self.show(setup, met)
 
-    def look_again(self, met: Collection[str]) -> None:
+    def refresh(self, met: Collection[str]) -> None:
         """More protections may have been met."""
         options = tuple(sorted(met))
         if self.without.text.options != options:

@@ -9,18 +9,18 @@ from pathlib import Path
 from ...machine import program_of
 from .. import controls as widgets
 from ..fields import BadInput
-from ..press import Guard
+from ..press import ClickFilter
+from ..run import Run
 from ..style import button, row, text, words
 from .inputs import TextField
-from .run import Run
 
 LARGEST = 4_000_000  # bytes of a file to load
 
 
-class Keep(widgets.VBox):
+class SavePane(widgets.VBox):
     """Two texts and their buttons; `load` is given a saved text, and raises ValueError for one that is none."""
 
-    def __init__(self, run: Callable[[], Run], guard: Guard, load: Callable[[str], None]) -> None:
+    def __init__(self, run: Callable[[], Run], clicks: ClickFilter, load: Callable[[str], None]) -> None:
         self._run, self._load = run, load
         self.code = widgets.Textarea(
             rows=12, description="Python", tooltip="A program that does the same", layout={"width": "100%"}
@@ -31,10 +31,10 @@ class Keep(widgets.VBox):
         )
         self.saved.add_class("vfiosim-code")
         self.file = TextField("file", "sandbox.txt", tip="the name of a file, beside the notebook")
-        self.save = button("Save", "everything that was done, as a text", guard=guard)
-        self.load = button("Load", "do what the text says, on a fresh machine", guard=guard)
-        self.to_file = button("Save to file", "write the text into the file", guard=guard)
-        self.from_file = button("Load from file", "read the file and do what it says", guard=guard)
+        self.save = button("Save", "everything that was done, as a text", clicks=clicks)
+        self.load = button("Load", "do what the text says, on a fresh machine", clicks=clicks)
+        self.to_file = button("Save to file", "write the text into the file", clicks=clicks)
+        self.from_file = button("Load from file", "read the file and do what it says", clicks=clicks)
         self.save.on_click(lambda _: self._press(self._save))
         self.load.on_click(lambda _: self._press(self._load_text))
         self.to_file.on_click(lambda _: self._press(self._write))
@@ -55,7 +55,7 @@ class Keep(widgets.VBox):
         """What was said last, in words."""
         return words(self.problem.value)
 
-    def look_again(self) -> None:
+    def refresh(self) -> None:
         """More was done; the Python is written only while somebody can see it."""
         if self.layout.display != "none":
             try:

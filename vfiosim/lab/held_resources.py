@@ -7,10 +7,10 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from ...engine import Count, Engine, KObject, Micro, Request, Thread
-from ...engine.source import Line
-from ...trace.words import describe
-from ...uapi import KernelError
+from ..engine import Count, Engine, KObject, Micro, Request, Thread
+from ..engine.source import Line
+from ..trace.words import describe
+from ..uapi import KernelError
 
 LOCKS = {"acquire": 1, "acquire_shared": 1, "release": -1, "release_shared": -1}
 REFERENCES = {"get": 1, "get_anyway": 1, "put": -1, "dropped": -1}
@@ -19,7 +19,7 @@ BEGIN, HAND_OVER, ALLOC, FREE, REFUSE = "begin", "hand_over", "alloc", "free", "
 
 
 @dataclass(frozen=True)
-class Hands:
+class HeldResources:
     """What a call held when it was refused, what of it was given back on the way out, and what it kept."""
 
     had: tuple[str, ...] = ()
@@ -31,16 +31,16 @@ class Hands:
         return tuple((Counter(self.had) - Counter(self.back)).elements())
 
 
-def hands(engine: Engine, thread: Thread) -> Hands:
+def held_resources(engine: Engine, thread: Thread) -> HeldResources:
     """Locks, references and new objects of a call that was refused, as its run shows them."""
     own = [Micro(*entry) for entry in engine.micro if entry[0] is thread]
     refusals = [number for number, micro in enumerate(own) if isinstance(micro.answer, KernelError)]
     same = [number for number in refusals if own[number].answer is thread.error]
     if not refusals:
-        return Hands()
+        return HeldResources()
     refused = (same or refusals)[0 if same else -1]
     at_refusal, at_end = _held(own[:refused]), _held(own)
-    return Hands(tuple(at_refusal.elements()), tuple((at_refusal - at_end).elements()))
+    return HeldResources(tuple(at_refusal.elements()), tuple((at_refusal - at_end).elements()))
 
 
 def _held(micros: list[Micro]) -> Counter[str]:

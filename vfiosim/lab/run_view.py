@@ -1,0 +1,107 @@
+"""A machine and what was done to it, to press on: its descriptors, how the last press ended, its steps, and the way back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from . import controls as widgets
+from .describe import outcome_html, say
+from .fields import BadInput
+from .nodes import OUT_OF_SIGHT, always_shown
+from .outcome import Outcome
+from .press import ClickFilter
+from .run import Run
+from .static_fallback import StaticFallback
+from .style import button, text, words
+from .table import DescriptorTable
+from .trace_pane import TracePane, opening
+
+Press = Callable[[], Outcome | None]  # what a button stands for; the answer is how it ended, if it was a call
+
+
+class RunView(StaticFallback):
+    """What a lesson's bench and the sandbox have in common.
+
+    `run` is the machine and what was done to it; `listeners` are called after every press, with the widget; `options` are those
+    of the player. Who extends it shows its parts and calls `_ready`.
+    """
+
+    brief = False  # is little to be said about a call?
+
+    def __init__(self, run: Run, options: dict[str, Any]) -> None:
+        self.run = run
+        self.listeners: list[Callable[[Any], None]] = []
+        self.clicks = ClickFilter(lambda: self._say("A click came while a run was under way; it was ignored.", "wrong"))
+        self.buttons: dict[str, widgets.Button] = {}
+        self.table = DescriptorTable(self._choose, lambda: self.trace_pane.bring_out(()))
+        self.result = text("vfiosim-result")
+        self._always_shown = "keep" not in options
+        seen = {"hide": OUT_OF_SIGHT, "keep": always_shown(run.machine)}
+        self.trace_pane = TracePane(run.steps, **{**seen, **options})
+        super().__init__([])
+        self.add_class("vfiosim-lab")
+
+    def _ready(self) -> None:
+        self._refresh({})
+        self._say("Ready. The picture shows how things stand now.")
+
+    def _button(self, name: str, press: Press, tip: str, primary: bool = False) -> widgets.Button:
+        made = button(name, tip, primary, self.clicks)
+        made.on_click(lambda _: self._press(press))
+        self.buttons[name] = made
+        return made
+
+    def _choose(self, process: str, fd: int) -> None:
+        """A descriptor is chosen for the next call."""
+        self.trace_pane.bring_out(
+            [self.run.machine.processes[process].task.files.oid, self.run.choose(process, fd).oid]
+        )
+
+    def _files(self) -> dict[int, Any]:
+        """The files that the program has open which makes the calls."""
+        return self.run.descriptors()
+
+    def _press(self, what: Press) -> None:
+        """Do what a button stands for, and show what came of it. Whatever goes wrong is said in words."""
+        self.add_class("vfiosim-busy")
+        before = self._files()
+        try:
+            outcome = what()
+            self._after(before, outcome)
+            if outcome is not None:  # last: who can read how the call ended can walk through it
+                self.result.value = outcome_html(outcome, self.run.steps, self.brief)
+        except BadInput as problem:
+            self._say(f"Nothing was called; see what is said at {problem}.", "wrong")
+        except ValueError as problem:
+            self._say(f"Nothing was called: {problem}.", "wrong")
+        finally:
+            self.remove_class("vfiosim-busy")
+
+    def _after(self, before: dict[int, Any] | None, outcome: Outcome | None = None) -> None:
+        """Something was done; `before` are the files that were open before it, None where everything is another one."""
+        self._refresh(before)
+        self.trace_pane.bring_out(())
+        if self._always_shown:
+            self.trace_pane.keep(always_shown(self.run.machine))
+        trace = self.run.steps
+        self.trace_pane.show(trace, -1 if outcome is None or self.run.moved else opening(trace), self.run.room())
+        for listener in self.listeners:
+            listener(self)
+
+    def _refresh(self, before: dict[int, Any] | None) -> None:
+        """Bring everything in line with the machine."""
+        raise NotImplementedError
+
+    def _say(self, sentence: str, sort: str = "") -> None:
+        self.result.value = say(sentence, sort)
+
+    @property
+    def message(self) -> str:
+        """The line about the last press, in words."""
+        return words(self.result.value)
+
+    def in_words(self) -> str:
+        """The descriptor tables, the line about the last press, and its steps."""
+        steps = self.trace_pane.in_words() if self.run.calls_made else ""
+        return "\n".join([words(self.table.value), self.message, steps]).rstrip()
