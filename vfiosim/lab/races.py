@@ -275,7 +275,7 @@ class Races(StaticFallback):
         return rows
 
     @property
-    def stage(self) -> TracePane | None:
+    def trace_pane(self) -> TracePane | None:
         """Where the steps of a schedule are shown; None while none is."""
         return self.way_in.trace_pane if self.way_in is not None else None
 
