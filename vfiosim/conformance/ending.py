@@ -28,7 +28,8 @@ def ending(replay: Replay, devices: Devices, probe0: Mapping[str, Any]) -> dict[
     elif not replay.scenario.get("noprobe"):
         restore(replay, devices)
         mentioned = replay.scope.devices(json.dumps(replay.scenario["steps"]))
-        found = probe(replay.machine.process("probe"), {name: devices[name] for name in mentioned})
+        bound = {name: devices[name] for name in mentioned if drivers(replay).get(devices[name]["bdf"]) is not None}
+        found = probe(replay.machine.process("probe"), bound)
         result["probe"] = {name: what for name, what in found.items() if what != probe0.get(name)} or "clean"
     if replay.machine.kvm_live():
         result["kvm_leaked"] = replay.machine.kvm_live()
@@ -47,18 +48,25 @@ def end_everybody(replay: Replay) -> list[str]:
 def restore(replay: Replay, devices: Devices) -> None:
     """Put every device back into the hands of the driver that it had, in the order of the topology."""
     process: Process | None = None
+    known = {device["bdf"] for device in devices.values()}
+    for made in [each for each in replay.machine.built.devices.values() if each.address not in known]:
+        process = process or replay.machine.process("restore")
+        process.write_file(f"/sys/bus/{made.bus}/devices/{made.address}/remove", "1")
     for name, device in devices.items():
         address, bus, want = device["bdf"], "pci" if device["kind"] == "pci" else "mdev", device["driver"]
         if drivers(replay).get(address) == want:
             continue
         process = process or replay.machine.process("restore")
         if bus == "mdev":
+            if address in drivers(replay):
+                continue  # nothing gives it its driver back
             kind = _MDEV_TYPES.get(name, "mtty-1")
             process.write_file(f"/sys/class/mdev_bus/mtty/mdev_supported_types/{kind}/create", address)
             continue
         if str(device["model"]).endswith(" VF"):  # they all come back at once
             physical, vfs = f"{address[:11]}0", sum(str(other["model"]).endswith(" VF") for other in devices.values())
-            process.write_file(f"/sys/bus/pci/devices/{physical}/sriov_numvfs", str(vfs))
+            for number in (0, vfs):
+                process.write_file(f"/sys/bus/pci/devices/{physical}/sriov_numvfs", str(number))
             continue
         if address not in drivers(replay):
             process.write_file("/sys/bus/pci/rescan", "1")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from ..engine import (
     Completion,
@@ -82,6 +82,9 @@ class DriverPrivate(KObject):
     in_use: Count = count()
     unused: Completion = completion()
     klist_devices: Table[Device] = table()  # those that it drives, by address, oldest first
+    dynids: Field[tuple[tuple[int, ...], ...]] = field(
+        ()
+    )  # what was written into `new_id`, as the fields of `pci_device_id`
 
 
 class BusDriver(KObject):
@@ -123,26 +126,33 @@ class Device(KObject):
     * there from the start, found on its bus later, or created by its parent driver; a root, for it is hardware;
     * belongs to one iommu_group for as long as it is there, or to none;
     * driven by one driver at a time; the lock is held while a driver takes it or lets go of it;
-    * goes when it is removed from its bus, after its driver has let go.
+    * goes when it is removed from its bus, after its driver has let go and nobody is in one of its files in /sys (`in_use`).
     """
 
     kind = "device"
     root = "hardware"
 
-    kobj: Count = count()  # its memory: held by its bus, and by who is writing to a file of it
+    kobj: Count = count()  # its memory: held by its bus, by who has found it there, and by open files of it
+    in_use: Count = count()
+    unused: Completion = completion()
     lock: Lock = mutex()
+    driver_override: Field[str | None] = field(None)  # the only driver that may take it; has a spinlock of its own
+    active: Field[bool] = field(False)  # a mediated device that is ready and not on its way out
+    remove_file: Field[bool] = field(True)  # is there a file `remove` in its directory? It takes itself away
+    removed: Completion = completion()  # whoever wrote into it is done
     # guarded by lock
     driver: Field[BusDriver | None] = field(None, guard="lock")
-    driver_override: Field[str | None] = field(None, guard="lock")  # the only driver that may take it
+    driver_link: Field[str] = field("", guard="lock")  # where the link `driver` in its directory leads
+    dead: Field[bool] = field(False, guard="lock")  # on its way out: no driver can take it any more
+    enable_cnt: Field[int] = field(0, guard="lock")  # how often `enable` has enabled it
     drvdata: Field[KObject | None] = field(None, guard="lock", link="weak")
     uses_dma_api: Field[bool] = field(False, guard="lock")  # counted in its group for a kernel driver
     in_reset: Field[bool] = field(False, guard="dev_set.lock")  # together with its whole slot or bus, at this moment
 
-    def __init__(
-        self, engine: Engine, spec: DeviceSpec, iommu_group: IommuGroup | None, bus_devices: Table[Device]
-    ) -> None:
+    def __init__(self, engine: Engine, spec: DeviceSpec, iommu_group: IommuGroup | None, buses: Any) -> None:
         super().__init__(engine, spec.name)
-        self.bus_devices = bus_devices  # every device, by address
+        self.buses = buses
+        self.bus_devices: Table[Device] = buses.devices  # every device, by address
         self.spec = spec
         self.name = spec.name
         self.address = spec.address  # PCI address or UUID
@@ -195,13 +205,26 @@ def syspath(device: Device) -> str:
 
 @kernel("drivers/base/base.h")
 async def driver_match_device(driver: BusDriver, device: Device) -> bool:
-    """May this driver take this device? By its list of known devices, unless one driver is named for the device."""
-    if driver.bus != device.bus:
+    """May this driver take this device? Of mediated ones none may: their parent gives them its driver (`mdev_match`)."""
+    if driver.bus != device.bus or device.bus == "mdev":
         return False
     override = await load(device.driver_override)
     if override is not None:
         return driver.label == override
+    added = await load(driver.p.dynids)
+    ids = device.hardware.ids
+    if any(pci_match_one_id(known, ids) for known in added):
+        return True
     return driver.label == device.spec.driver and driver.label != VFIO_PCI  # vfio-pci knows no device by itself
+
+
+PCI_ANY_ID: Final = 0xFFFFFFFF
+
+
+def pci_match_one_id(known: tuple[int, ...], ids: tuple[int, ...]) -> bool:
+    """Is a device with these numbers meant? Vendor, device, subsystem vendor and device, and its class under a mask."""
+    same = all(mine in (PCI_ANY_ID, its) for mine, its in zip(known[:4], ids[:4], strict=False))
+    return len(ids) > 4 and same and not (known[4] ^ ids[4]) & known[5]
 
 
 @kernel("kernel/module/main.c")

@@ -96,6 +96,9 @@ async def boot(devices: tuple[DeviceSpec, ...], iommufd_container: bool = False,
         driver = await peek(buses.drivers, spec.driver)
         assert driver is not None
         await first_probe(driver, device)
+        if spec.bus == "mdev":
+            await poke(buses.mdev_list, device.address, device)
+            await store(device.active, True)
     return built
 
 

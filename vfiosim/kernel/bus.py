@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from typing import Final
 
 from ..engine import (
+    Field,
     KObject,
     Lock,
     Phase,
     Table,
     alloc,
+    current,
+    field,
     get,
     kernel,
     load,
@@ -19,6 +23,8 @@ from ..engine import (
     refuse_if,
     require,
     say,
+    slots_of,
+    spinlock,
     store,
     table,
     wait_for,
@@ -37,8 +43,11 @@ from .base import (
     find_driver,
     put_device,
 )
-from .dd import device_driver_attach, device_release_driver_internal, driver_detach, really_probe
+from .dd import __driver_probe_device, device_driver_attach, device_release_driver_internal, driver_detach
+from .fs.kernfs import kernfs_drain
 from .iommu import IommuGroups, iommu_group_for, iommu_group_put
+
+FOUND: Final = "found on its bus"
 
 
 class Slot(KObject):
@@ -57,14 +66,19 @@ class Buses(KObject):
 
     * there from the start; a root;
     * `devices` by address or UUID, `drivers` by name, `modules` by name with "_" for "-";
-    * `unplugged`: PCI functions that are plugged in while the kernel has removed them.
+    * `unplugged`: PCI functions that are plugged in while the kernel has removed them;
+    * `mdev_list`: mediated devices, from before they can be found on their bus until their memory goes.
     """
 
     kind = "buses"
     root = "the kernel"
 
     rescan_remove_lock: Lock = mutex()  # PCI functions come and go one at a time
-    devices: Table[Device] = table()
+    k_lock: Lock = spinlock()
+    devices: Table[Device] = table(guard="k_lock")
+    drivers_autoprobe: Field[bool] = field(True)  # are devices offered to drivers as they appear?
+    mdev_list_lock: Lock = mutex()
+    mdev_list: Table[Device] = table(guard="mdev_list_lock")
     drivers: Table[BusDriver] = table()
     module_mutex: Lock = mutex()
     modules: Table[BusDriver] = table(guard="module_mutex")
@@ -76,52 +90,110 @@ class Buses(KObject):
 
 
 @kernel("drivers/base/bus.c")
-async def unbind_store(device: Device | None, driver: BusDriver, count: int) -> int:
+async def bus_find_device_by_name(buses: Buses, bus: str, text: str) -> Device | None:
+    """The device of this name on a bus, a newline behind it or not, but no blank; its memory is held by the running call."""
+    async with buses.k_lock:
+        device = await peek(buses.devices, text.removesuffix("\n"))
+        if device is None or device.bus != bus:
+            return None
+        await get(device.kobj, current(), FOUND)
+        return device
+
+
+@kernel("drivers/base/bus.c")
+async def unbind_store(buses: Buses, driver: BusDriver, text: str, count: int) -> int:
     """Write an address into a driver's `unbind`: the driver lets go. ENODEV unless it drives that device."""
+    device = await bus_find_device_by_name(buses, driver.bus, text)
     bound = await load(device.driver) if device is not None else None
+    if device is not None and bound is driver:
+        await device_release_driver_internal(device, None)
+    if device is not None:
+        await put_device(device, current(), FOUND)
     await refuse_if(bound is not driver, Errno.ENODEV, "driver_has_device", "this driver does not drive such a device")
-    assert device is not None
-    await device_release_driver_internal(device, driver)
     return count
 
 
 @kernel("drivers/base/bus.c")
-async def bind_store(device: Device | None, driver: BusDriver, count: int) -> int:
+async def bind_store(buses: Buses, driver: BusDriver, text: str, count: int) -> int:
     """Write an address into a driver's `bind`. ENODEV unless the driver fits, EBUSY if the device has one, or what it says."""
-    fits = device is not None and await driver_match_device(driver, device)
-    await refuse_if(
-        not fits, Errno.ENODEV, "driver_fits", "there is no such device on this bus, or the driver is not for it"
-    )
-    assert device is not None
-    await device_driver_attach(driver, device)
+    found = await bus_find_device_by_name(buses, driver.bus, text)
+    device = await require(found, Errno.ENODEV, "device_on_bus", f"there is no device {text!r} on this bus")
+    try:
+        fits = await driver_match_device(driver, device)
+        await refuse_if(not fits, Errno.ENODEV, "driver_fits", Unfit(driver, device))
+        await device_driver_attach(driver, device)
+    except KernelError:
+        await put_device(device, current(), FOUND)
+        raise
+    await put_device(device, current(), FOUND)
+    return count
+
+
+class Unfit:
+    """Says why a driver may not take a device: words only, looked up from outside of the call."""
+
+    def __init__(self, driver: BusDriver, device: Device) -> None:
+        self._driver, self._device = driver, device
+
+    def __call__(self, engine: Engine) -> str:
+        """Another driver is named for it, or none is and this one does not know it."""
+        mine, device = self._driver.label, self._device
+        named = device.driver_override.value
+        if device.bus == "mdev":
+            return f"a mediated device has the driver of its parent from its birth or none: {mine} cannot be given {device.label}"
+        if named is not None:
+            return f"the driver_override of {device.label} names {named!r}, so {mine} may not have it"
+        return f"{mine} does not know devices such as {device.label}, and its driver_override names no driver"
+
+
+@kernel("drivers/base/bus.c")
+async def drivers_probe_store(buses: Buses, bus: str, text: str, count: int) -> int:
+    """Write an address into `drivers_probe`: the drivers that fit may take the device. ENODEV without such a device."""
+    found = await bus_find_device_by_name(buses, bus, text)
+    device = await require(found, Errno.ENODEV, "device_on_bus", f"there is no device {text!r} on this bus")
+    if await load(device.driver) is None:  # looked at without the lock: nobody waits for a driver that is leaving
+        await device_attach(buses, device)
+    await put_device(device, current(), FOUND)
     return count
 
 
 @kernel("drivers/base/bus.c")
-async def drivers_probe_store(buses: Buses, device: Device | None, count: int) -> int:
-    """Write an address into `drivers_probe`: the first driver that fits may take the device. EINVAL without such a device."""
-    found = await require(device, Errno.EINVAL, "device_on_bus", "there is no such device on this bus")
-    await device_attach(buses, found)
+async def drivers_autoprobe_store(buses: Buses, text: str, count: int) -> int:
+    """Write into `drivers_autoprobe`: what begins with 0 switches off that devices are offered to drivers as they appear."""
+    await store(buses.drivers_autoprobe, not text.startswith("0"))
     return count
 
 
 @kernel("drivers/base/dd.c")
 async def device_attach(buses: Buses, device: Device) -> None:
-    """Offer a device without a driver to the driver it names, or to the one that knows it; a failure leaves it without."""
+    """Offer a device without a driver to the drivers of its bus, one after the other, until one that fits has taken it."""
     async with device.lock:
-        if await load(device.driver) is not None:
+        if await load(device.dead) or await load(device.driver) is not None:
             return
-        for name in (await load(device.driver_override), device.spec.driver):
-            driver = await find_driver(buses.drivers, name or "")
+        for name in await slots_of(buses.drivers):
+            driver = await find_driver(buses.drivers, name)
             if driver is None:
                 continue
-            fits = await driver_match_device(driver, device)
-            if fits:
-                with suppress(KernelError):  # noted in the kernel's log, and that is all
-                    await really_probe(device, driver)
+            if await driver_match_device(driver, device):
+                with suppress(KernelError):  # noted in the kernel's log, and the next one may try
+                    await __driver_probe_device(driver, device)
             await done_with(driver)
-            if fits:
+            if await load(device.driver) is not None:
                 return
+
+
+@kernel("drivers/base/dd.c")
+async def driver_attach(buses: Buses, driver: BusDriver) -> None:
+    """Let a driver try all devices of its bus that fit; each is locked for that, whoever has it."""
+    for address in await slots_of(buses.devices):
+        device = await bus_find_device_by_name(buses, driver.bus, address)
+        if device is None:
+            continue
+        if await driver_match_device(driver, device):
+            async with device.lock:
+                with suppress(KernelError):  # noted in the kernel's log, and that is all
+                    await __driver_probe_device(driver, device)
+        await put_device(device, current(), FOUND)
 
 
 @kernel("drivers/base/bus.c")
@@ -134,11 +206,18 @@ async def bus_remove_driver(buses: Buses, driver: BusDriver) -> None:
     await driver_detach(driver)
 
 
-@kernel("drivers/base/driver.c")
-async def driver_set_override(device: Device, text: str, count: int) -> int:
-    """Write a name into `driver_override`: only that driver may take the device; an empty line lifts it."""
-    async with device.lock:
-        await store(device.driver_override, text or None)
+PAGE_SIZE: Final = 4096
+
+
+@kernel("drivers/base/dd.c")
+async def __device_set_driver_override(device: Device, text: str, count: int) -> int:
+    """Write a name into `driver_override`: only that driver may take the device; an empty line lifts it.
+
+    EINVAL where the name and its newline would not fit into a page. Only the first line counts, with all its blanks.
+    """
+    too_long = count >= PAGE_SIZE - 1
+    await refuse_if(too_long, Errno.EINVAL, "name_fits_page", "a file of /sys holds a page, and the name needs more")
+    await store(device.driver_override, text.partition("\n")[0] or None)
     return count
 
 
@@ -150,26 +229,32 @@ async def device_add(
     group = None
     if spec.group != NO_GROUP:
         group = await iommu_group_for(buses.groups, spec.group, spec.bus == "mdev", group_id, spec.noiommu)
-    device = await alloc(Device, spec, group, buses.devices)
+    device = await alloc(Device, spec, group, buses)
     if group is not None:
         await get(group.kobj, device, "in this group")
     await store(device.driver_override, override)
     await get(device.kobj, device, ON_ITS_BUS)
-    await poke(buses.devices, device.address, device)
+    await get(device.in_use, device, ON_ITS_BUS)
+    async with buses.k_lock:
+        await poke(buses.devices, device.address, device)
     return device
 
 
 @kernel("drivers/base/core.c")
-async def device_del(device: Device) -> bool:
-    """A device goes away: first its driver lets go, then nobody can find it, then its iommu_group loses it.
-
-    False if somebody else has taken it away meanwhile.
-    """
-    await device_release_driver_internal(device, None)
-    if await peek(device.bus_devices, device.address) is not device:
-        return False
-    await poke(device.bus_devices, device.address, None)
+async def device_del(device: Device) -> None:
+    """A device goes: no driver can take it any more, its files go, it leaves its bus, its driver lets go, then its group."""
+    async with device.lock:
+        await store(device.dead, True)
+    say(Phase.BLOCK, "The files of {} go, as soon as nobody is in one.", device)
+    await kernfs_drain(device, ON_ITS_BUS)
+    await bus_remove_device(device)
     if device.iommu_group is not None:
         await iommu_group_put(device.iommu_group, device, "in this group")
-    await put_device(device, device, ON_ITS_BUS)
-    return True
+
+
+@kernel("drivers/base/bus.c")
+async def bus_remove_device(device: Device) -> None:
+    """Nobody can find a device on its bus any more; if a driver has it still, that lets go now, for as long as it takes."""
+    async with device.buses.k_lock:
+        await poke(device.bus_devices, device.address, None)
+    await device_release_driver_internal(device, None)

@@ -19,14 +19,26 @@ async def really_probe(device: Device, driver: BusDriver) -> None:
         if not driver.driver_managed_dma:
             await iommu_device_use_default_domain(device.iommu_group)
             await store(device.uses_dma_api, True)
+        await store(device.driver_link, driver.label)
         if driver.probe is not None:
             await driver.probe(device, driver)
         await poke(driver.p.klist_devices, device.address, device)
     except KernelError:
         say(Phase.UNWIND, "{} stays without a driver.", device)
+        await store(device.driver_link, "")
         await dma_cleanup(device)
         await store(device.driver, None)
         raise
+
+
+@kernel("drivers/base/dd.c")
+async def __driver_probe_device(driver: BusDriver, device: Device) -> None:
+    """Let this driver take the device. ENODEV if the device is on its way out, EBUSY if it has a driver, else what that says."""
+    gone = await load(device.dead)
+    await refuse_if(gone, Errno.ENODEV, "device_is_registered", "the device is on its way out")
+    bound = await load(device.driver)
+    await refuse_if(bound is not None, Errno.EBUSY, "device_is_free", "a driver has this device already")
+    await really_probe(device, driver)
 
 
 @kernel("drivers/pci/pci-driver.c")
@@ -41,19 +53,21 @@ async def dma_cleanup(device: Device) -> None:
 async def device_driver_attach(driver: BusDriver, device: Device) -> None:
     """Let this driver take the device. EBUSY if the device has one, else what taking it fails with."""
     async with device.lock:
-        bound = await load(device.driver)
-        await refuse_if(bound is not None, Errno.EBUSY, "device_is_free", "a driver has this device already")
-        await really_probe(device, driver)
+        await __driver_probe_device(driver, device)
 
 
 @kernel("drivers/base/dd.c")
 async def device_release_driver_internal(device: Device, driver: BusDriver | None) -> None:
-    """The driver lets go of the device, for as long as that takes: nobody can hurry it, and the lock is held meanwhile."""
+    """The driver lets go of the device, for as long as that takes: nobody can hurry it, and the lock is held meanwhile.
+
+    The first thing to go is the link to it.
+    """
     say(Phase.LOCK, "The lock of {}: one driver comes or goes at a time.", device)
     async with device.lock:
         bound = await load(device.driver)
         if bound is None or (driver is not None and bound is not driver):
             return
+        await store(device.driver_link, "")
         if bound.remove is not None:
             await bound.remove(device, bound)
         await dma_cleanup(device)

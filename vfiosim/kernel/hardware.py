@@ -15,6 +15,8 @@ class Hardware:
     * `intx`, `msi`, `msix`: how many interrupts of each kind; `msix_bar`: where the MSI-X table lies;
     * `express`: has a PCI Express capability, so that errors can be told;
     * `bus_reset`: does a reset of its whole bus succeed?
+    * `ids`: vendor, device, subsystem's vendor and device, class; none for a device that says nothing about itself;
+    * `header_bit`: does the header of every function say that there are others in the slot? QEMU's says so in function 0 only.
     """
 
     bars: dict[int, int] = field(default_factory=dict)
@@ -26,13 +28,32 @@ class Hardware:
     msix_bar: int | None = None
     express: bool = False
     bus_reset: bool = True
+    ids: tuple[int, ...] = ()
+    header_bit: bool = True
 
 
 _MTTY_CONFIG: Final = bytes.fromhex("48435332")
 MODELS: Final[dict[str, Hardware]] = {
-    "edu": Hardware({0: 0x100000}, bytes.fromhex("3412e811"), msi=1),
-    "pci-testdev": Hardware({0: 0x1000, 1: 0x100}, bytes.fromhex("361b0500"), intx=0),
-    "nvme": Hardware({0: 0x4000}, config_size=4096, msix=65, msix_bar=0, express=True, bus_reset=False),
+    "edu": Hardware(
+        {0: 0x100000},
+        bytes.fromhex("3412e811"),
+        msi=1,
+        ids=(0x1234, 0x11E8, 0x1AF4, 0x1100, 0x00FF00),
+        header_bit=False,
+    ),
+    "pci-testdev": Hardware(
+        {0: 0x1000, 1: 0x100}, bytes.fromhex("361b0500"), intx=0, ids=(0x1B36, 0x0005, 0x1AF4, 0x1100, 0x00FF00)
+    ),
+    "nvme": Hardware(
+        {0: 0x4000},
+        config_size=4096,
+        msix=65,
+        msix_bar=0,
+        express=True,
+        bus_reset=False,
+        ids=(0x1B36, 0x0010, 0x1AF4, 0x1100, 0x010802),
+    ),
+    "virtio-rng-pci": Hardware({0: 0x4000}, msi=1, ids=(0x1AF4, 0x1005, 0x1AF4, 0x0004, 0x00FF00), header_bit=False),
     "nvme VF": Hardware({0: 0x4000}, config_size=4096, intx=0, msix=65, msix_bar=0, express=True),
     "mtty": Hardware({0: 8, 1: 8}, _MTTY_CONFIG, config_size=255, msi=1),  # type mtty-2: two ports
     "mtty-2": Hardware({0: 8, 1: 8}, _MTTY_CONFIG, config_size=255, msi=1),

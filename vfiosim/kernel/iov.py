@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from ..engine import Phase, kernel, load, peek, refuse_if, require, say, slots_of
 from ..uapi import Errno
 from .base import VFIO_PCI, Device, DeviceSpec
-from .bus import Buses, device_add, device_attach, device_del
+from .bus import device_add, device_attach
+from .kstrtox import kstrtoul
+from .pci import pci_stop_and_remove_bus_device
+
+U16_MAX: Final = 0xFFFF
 
 
 @kernel("drivers/pci/iov.c")
-async def sriov_numvfs_store(buses: Buses, device: Device, text: str, count: int) -> int:
+async def sriov_numvfs_store(device: Device, text: str, count: int) -> int:
     """Write a number into `sriov_numvfs`: EINVAL, ERANGE, ENOENT if the driver cannot, EBUSY while there are any.
 
-    The lock of the physical function is held meanwhile, also while an open virtual function makes the removal wait.
+    The lock of the physical function is held meanwhile, also while an open virtual function makes the removal wait; so is the
+    one under which PCI functions come and go.
     """
-    await refuse_if(not text.isdigit(), Errno.EINVAL, "number_is_good", "this is no number")
-    wanted = int(text)
+    wanted = await kstrtoul(text, U16_MAX)
     await refuse_if(wanted > device.spec.vfs, Errno.ERANGE, "vfs_possible", "the device cannot have so many")
     async with device.lock:
         present = await virtual_functions(device)
@@ -25,17 +31,19 @@ async def sriov_numvfs_store(buses: Buses, device: Device, text: str, count: int
         able = driver if driver is not None and driver.label == VFIO_PCI else None
         await require(able, Errno.ENOENT, "driver_makes_vfs", "the driver of this device cannot make virtual functions")
         if wanted == 0:
-            await sriov_disable(device)
+            async with device.buses.rescan_remove_lock:
+                await sriov_disable(device)
             return count
         await refuse_if(
             bool(present), Errno.EBUSY, "no_vfs_yet", "there are virtual functions; first set their number to 0"
         )
-        await sriov_enable(buses, device, wanted)
+        async with device.buses.rescan_remove_lock:
+            await sriov_enable(device, wanted)
     return count
 
 
 @kernel("drivers/pci/iov.c")
-async def sriov_enable(buses: Buses, device: Device, wanted: int) -> None:
+async def sriov_enable(device: Device, wanted: int) -> None:
     """New functions appear behind the physical one, each in an iommu_group of its own; vfio-pci takes them."""
     base, first = device.address[:8], int(device.address[8:10], 16) * 8 + int(device.address[11:], 16) + 1
     for number in range(first, first + wanted):
@@ -43,15 +51,14 @@ async def sriov_enable(buses: Buses, device: Device, wanted: int) -> None:
         name = f"{device.name}.vf{number - first}"
         spec = DeviceSpec(name, address, -1, model=f"{device.model} VF", physfn=device.address)
         say(Phase.PUBLISH, f"The virtual function {address} appears.")
-        await device_attach(buses, await device_add(buses, spec, VFIO_PCI))
+        await device_attach(device.buses, await device_add(device.buses, spec, VFIO_PCI))
 
 
 @kernel("drivers/pci/iov.c")
 async def sriov_disable(device: Device) -> None:
     """All virtual functions go, one after the other, each as soon as nobody has it open any more."""
     for virtual in await virtual_functions(device):
-        say(Phase.BLOCK, "{} is removed: its driver has to let go.", virtual)
-        await device_del(virtual)
+        await pci_stop_and_remove_bus_device(virtual)
 
 
 async def virtual_functions(device: Device) -> tuple[Device, ...]:

@@ -1,31 +1,127 @@
-"""PCI functions that go and come back (drivers/pci/pci-sysfs.c, v7.2)."""
+"""PCI functions that go and come back, and the numbers that drivers know them by (drivers/pci/, v7.2)."""
 
 from __future__ import annotations
 
-from ..engine import alloc, free, kernel, poke, slots_of
-from .base import VFIO_PCI, Device
-from .bus import Buses, Slot, device_add, device_attach, device_del
+from dataclasses import replace
+from typing import Final
+
+from ..engine import Phase, alloc, free, kernel, load, peek, poke, refuse_if, say, slots_of, store
+from ..uapi import Errno
+from .base import NEW_GROUP, ON_ITS_BUS, PCI_ANY_ID, BusDriver, Device, DeviceSpec, pci_match_one_id, put_device
+from .bus import Buses, Slot, device_add, device_attach, device_del, driver_attach
+from .dd import device_release_driver_internal
+from .fs.kernfs import device_is_to_go, kernfs_unbreak
+from .kstrtox import kstrtoul, scan_hex
+from .task import capable
 
 
 @kernel("drivers/pci/pci-sysfs.c")
-async def remove_store(buses: Buses, device: Device, count: int) -> int:
-    """Write 1 into `remove` of a PCI function: the kernel forgets it, until a rescan finds it again."""
-    async with buses.rescan_remove_lock:
-        if await device_del(device):
-            await poke(buses.unplugged, device.address, await alloc(Slot, device.spec))
+async def remove_store(device: Device, text: str, count: int) -> int:
+    """Write a number into `remove` of a PCI function: the kernel forgets it, until a rescan finds it again; 0 does nothing.
+
+    The file itself goes first, so that this happens once.
+    """
+    if await device_is_to_go(device, text):
+        async with device.buses.rescan_remove_lock:
+            await pci_stop_and_remove_bus_device(device)
+        await kernfs_unbreak(device)
     return count
 
 
+@kernel("drivers/pci/remove.c")
+async def pci_stop_and_remove_bus_device(device: Device) -> None:
+    """A PCI function goes: its driver lets go of it while it can still be found, then it leaves its bus."""
+    say(Phase.BLOCK, "{} is removed: its driver has to let go.", device)
+    await device_release_driver_internal(device, None)
+    await device_del(device)
+    if not device.spec.physfn:
+        await poke(device.buses.unplugged, device.address, await alloc(Slot, device.spec))
+    await put_device(device, device, ON_ITS_BUS)
+
+
 @kernel("drivers/pci/pci-sysfs.c")
-async def rescan_store(buses: Buses, count: int) -> int:
-    """Write 1 into `rescan`: whatever is plugged in and not known appears, and is offered to the drivers that know it."""
-    async with buses.rescan_remove_lock:
-        for address in await slots_of(buses.unplugged):
-            slot = await poke(buses.unplugged, address, None)
-            if slot is not None:
-                spec = slot.spec
-                device = await device_add(buses, spec)
-                await free(slot)
-                if spec.driver != VFIO_PCI:
-                    await device_attach(buses, device)
+async def rescan_store(buses: Buses, bus: str, text: str, count: int) -> int:
+    """Write a number into `rescan`: what is plugged in and not known appears, and is offered to the drivers; 0 does nothing.
+
+    `bus`: only what is on this bus, such as "0000:01", or behind it; "" for all.
+    """
+    if await kstrtoul(text):
+        async with buses.rescan_remove_lock:
+            for address in await slots_of(buses.unplugged):
+                if address.startswith(bus) or bus == ROOT_BUS:
+                    await pci_bus_add_device(buses, address)
+    return count
+
+
+ROOT_BUS: Final = "0000:00"  # all others are behind it
+
+
+async def pci_bus_add_device(buses: Buses, address: str) -> None:
+    """A function that is plugged in appears."""
+    slot = await poke(buses.unplugged, address, None)
+    if slot is None:
+        return
+    device = await device_add(buses, await neighbours(buses, slot.spec))
+    await free(slot)
+    if await load(buses.drivers_autoprobe):
+        await device_attach(buses, device)
+
+
+async def neighbours(buses: Buses, spec: DeviceSpec) -> DeviceSpec:
+    """Which iommu_group a function is in that a rescan finds (`get_pci_function_alias_group`, drivers/iommu/iommu.c).
+
+    Functions of one slot are in one group. Whether there are others the kernel asks the header of the new one before it has
+    counted them itself, and the header of a function that is not number 0 may say no.
+    """
+    first = await peek(buses.devices, f"{spec.address[:-1]}0")
+    header = first.hardware.header_bit if first is not None else True
+    return spec if header or spec.address.endswith("0") else replace(spec, group=NEW_GROUP)
+
+
+@kernel("drivers/pci/pci-sysfs.c")
+async def enable_store(device: Device, text: str, count: int) -> int:
+    """Write a number into `enable`: EPERM without CAP_SYS_ADMIN, EINVAL, EBUSY if a driver has it, EIO to disable it too often."""
+    allowed = await capable("CAP_SYS_ADMIN")
+    await refuse_if(not allowed, Errno.EPERM, "may_enable", "only CAP_SYS_ADMIN may enable a device by hand")
+    wanted = await kstrtoul(text)
+    async with device.lock:
+        driven = await load(device.driver) is not None
+        await refuse_if(driven, Errno.EBUSY, "device_is_free", "a driver has this device, and enables it as it likes")
+        enabled = await load(device.enable_cnt)
+        none = not wanted and not enabled
+        await refuse_if(none, Errno.EIO, "device_enabled", "the device is not enabled")
+        await store(device.enable_cnt, enabled + 1 if wanted else enabled - 1)
+    return count
+
+
+@kernel("drivers/pci/pci-driver.c")
+async def new_id_store(buses: Buses, driver: BusDriver, text: str, count: int) -> int:
+    """Write "vendor device [subvendor subdevice class mask data]" into `new_id`: the driver knows such devices from now on.
+
+    EINVAL for fewer than two numbers, or for data that the driver has no use for; EEXIST if it knows them already. Then it is
+    offered every device on its bus that fits.
+    """
+    numbers = scan_hex(text, 7)
+    await refuse_if(len(numbers) < 2, Errno.EINVAL, "numbers_are_good", "vendor and device are needed, in hexadecimal")
+    known = await load(driver.p.dynids)
+    ids = (*numbers, *(0, 0, PCI_ANY_ID, PCI_ANY_ID, 0, 0)[len(numbers) :])[:6]
+    await refuse_if(sum(numbers[6:]) != 0, Errno.EINVAL, "data_is_known", "no entry of the driver has such data")
+    twice = len(numbers) < 7 and any(pci_match_one_id(each, ids[:5]) for each in known)
+    await refuse_if(twice, Errno.EEXIST, "id_is_new", "the driver knows such devices already")
+    await store(driver.p.dynids, (*known, ids))
+    await driver_attach(buses, driver)
+    return count
+
+
+@kernel("drivers/pci/pci-driver.c")
+async def remove_id_store(driver: BusDriver, text: str, count: int) -> int:
+    """Write them into `remove_id`: the driver forgets them again. EINVAL for fewer than two numbers, ENODEV if it has none such."""
+    numbers = scan_hex(text, 6)
+    await refuse_if(len(numbers) < 2, Errno.EINVAL, "numbers_are_good", "vendor and device are needed, in hexadecimal")
+    wanted = (*numbers, *(0, 0, PCI_ANY_ID, PCI_ANY_ID, 0, 0)[len(numbers) :])
+    known = await load(driver.p.dynids)
+    gone = next((each for each in known if each[:2] == wanted[:2] and pci_match_one_id(wanted, each[:5])), None)
+    await refuse_if(gone is None, Errno.ENODEV, "id_was_added", "nobody has added such devices to the driver")
+    place = known.index(gone)
+    await store(driver.p.dynids, known[:place] + known[place + 1 :])
     return count

@@ -205,6 +205,10 @@ class Process:
         """Write into a file of /sys, e.g. an address into a driver's `unbind`; the answer is how many bytes."""
         return int(self._call("write_file", path, data))
 
+    def read_file(self, path: str) -> bytes:
+        """What a file of /sys tells."""
+        return bytes(self._call("read_file", path))
+
     def rmmod(self, name: str) -> int:
         """Unload a module (`delete_module`), "vfio-pci" or "vfio_pci"; waits until its driver has let go of every device."""
         return int(self._call("rmmod", name))

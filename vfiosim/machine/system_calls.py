@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from ..engine import load
@@ -19,7 +20,7 @@ from ..kernel.fs.file import O_RDWR
 from ..kernel.fs.read_write import sys_poll, sys_read, sys_write
 from ..kernel.fs.shmem import memfd_create
 from ..kernel.fs.syscalls import do_sys_openat2, open_plain, proc_fdinfo, sys_close, sys_dup, sys_ioctl
-from ..kernel.fs.sysfs import list_directory, mode_of, read_link, write_sysfs_file
+from ..kernel.fs.sysfs import list_directory, mode_of, read_link, read_sysfs_file, sysfs_open, write_sysfs_file
 from ..kernel.mmap import MAP_SHARED, do_munmap, dup_mmap, ksys_mmap_pgoff
 from ..kernel.module import delete_module, module_name
 from ..kernel.task import Task, begin_new_exec, copy_files, do_exit
@@ -129,7 +130,8 @@ _ALL: Final = (
     SystemCall("sendmsg_fds", "send open files over this socket", (FD, Argument("fds", "fds", "")), _alone(unix_stream_sendmsg)),
     SystemCall("recvmsg_fds", "receive open files from this socket", (FD,), _alone(unix_stream_recvmsg)),
     SystemCall("open", "open a path", (_path("/dev/vfio/devices/vfio0"), _number("flags", O_RDWR)),
-               _on(lambda built, path, flags=O_RDWR: do_sys_openat2(built.devtmpfs, path, flags)), returns_fd=True),
+               _on(lambda built, path, flags=O_RDWR: do_sys_openat2(built.devtmpfs, path, flags, partial(sysfs_open, built.buses))),
+               returns_fd=True),
     SystemCall("eventfd", "an eventfd", (), _alone(do_eventfd), returns_fd=True),
     SystemCall("memfd", "a memory file", (_number("size", 4096),), _alone(memfd_create), returns_fd=True),
     SystemCall("socketpair", "two connected sockets", (), _alone(sys_socketpair)),
@@ -138,6 +140,7 @@ _ALL: Final = (
     SystemCall("munmap", "unmap a range", (_number("address"), _LENGTH), _alone(do_munmap), method=False),
     SystemCall("write_file", "write into a file of /sys", (_path(), Argument("data", "text", "")),
                _on(lambda built, path, data: write_sysfs_file(built.buses, path, _data(data)))),
+    SystemCall("read_file", "read a file of /sys", (_path(),), _on(lambda built, path: read_sysfs_file(built.buses, path))),
     SystemCall("listdir", "the names in a directory", (_path("/dev/vfio/devices"),),
                _on(lambda built, path: list_directory(built.buses, built.devtmpfs, path))),
     SystemCall("readlink", "where a link leads", (_path(),), _on(lambda built, path: read_link(built.buses, path))),

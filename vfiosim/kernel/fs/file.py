@@ -83,6 +83,7 @@ class File(KObject):
 
     f_ref: Count = count()
     private_data: Field[KObject | None] = field(None, link="owns")
+    f_pos: Field[int] = field(0)  # where the next read or write begins that does not say where
 
     def __init__(self, engine: Engine, name: str, f_op: FileOperations, f_flags: int = O_RDWR) -> None:
         super().__init__(engine, f"{name}#{engine.number(f'file {name}')}")
@@ -275,6 +276,18 @@ async def close_fd(number: int) -> File:
         await refuse_if(True, Errno.EBADF, "fd_is_open", f"{number} is not an open file")
     assert isinstance(taken, File)
     return taken
+
+
+@kernel("fs/namei.c")
+async def inode_permission(mode: int, flags: int) -> None:
+    """May the caller open what has this mode? User 0 and CAP_DAC_OVERRIDE may; all others are in its group 0 here. EACCES."""
+    task: Any = current().process
+    if (await load(task.user)).uid == 0 or "CAP_DAC_OVERRIDE" in await load(task.caps):
+        return
+    way = flags & O_ACCMODE
+    need = 4 * (way != O_WRONLY) | 2 * (way != O_RDONLY)
+    denied = mode >> 3 & need != need
+    await refuse_if(denied, Errno.EACCES, "node_permission", "the permissions of the file do not allow this")
 
 
 def current_files() -> FilesStruct:

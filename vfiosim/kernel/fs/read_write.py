@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...engine import kernel, refuse_if, require
+from ...engine import kernel, load, refuse_if, require, store
 from ...uapi import Errno, KernelError
 from ..unsupported import Unsupported
 from .file import O_ACCMODE, O_RDONLY, O_WRONLY, PLAIN_FILE, File, fget, fput
@@ -35,7 +35,11 @@ async def vfs_read(file: File, size: int, offset: int | None) -> bytes:
     if file.f_op is PLAIN_FILE:
         raise Unsupported(f"reading {file.label}")
     handler = await require(file.f_op.read, Errno.EINVAL, "file_can_be_read", f"{file.label} cannot be read")
-    return await handler(file, size, offset or 0)
+    place = await position(file, offset)
+    found = await handler(file, size, place)
+    if offset is None and not file.f_op.stream:
+        await store(file.f_pos, place + len(found))
+    return found
 
 
 @kernel("fs/read_write.c")
@@ -60,7 +64,18 @@ async def vfs_write(file: File, data: bytes, offset: int | None) -> int:
     if file.f_op is PLAIN_FILE:
         raise Unsupported(f"writing {file.label}")
     handler = await require(file.f_op.write, Errno.EINVAL, "file_can_be_written", f"{file.label} cannot be written")
-    return await handler(file, data, offset or 0)
+    place = await position(file, offset)
+    done = await handler(file, data, place)
+    if offset is None and not file.f_op.stream:
+        await store(file.f_pos, place + done)
+    return done
+
+
+async def position(file: File, offset: int | None) -> int:
+    """Where to read or write: where the call says, or where the file stands (`file_ppos`)."""
+    if offset is not None:
+        return offset
+    return 0 if file.f_op.stream else await load(file.f_pos)
 
 
 async def check_position(file: File, offset: int | None) -> None:

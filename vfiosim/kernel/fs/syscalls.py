@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Awaitable, Callable
 
-from ...engine import Phase, alloc, current, free, get, kernel, load, peek, put, refuse_if, require, say
+from ...engine import Phase, alloc, current, free, get, kernel, peek, put, require, say
 from ...uapi import Errno, KernelError, request_names
 from ..unsupported import Unsupported
 from .devtmpfs import DevTmpfs
 from .file import (
-    O_ACCMODE,
     O_PATH,
-    O_RDONLY,
     O_RDWR,
-    O_WRONLY,
     PLAIN_FILE,
-    Cdev,
     File,
     FileOperations,
     chrdev_open,
@@ -27,19 +23,24 @@ from .file import (
     fput,
     fput_close_sync,
     get_unused_fd_flags,
+    inode_permission,
     put_unused_fd,
 )
 
+OpenSysfs = Callable[[str, int], Awaitable[File]]  # opens a path below /sys
 _PLAIN_PATHS = {"/": "directory", "/dev/null": "null", "/dev/zero": "zero"}
 
 
 @kernel("fs/open.c")
-async def do_sys_openat2(devtmpfs: DevTmpfs, path: str, flags: int) -> int:
+async def do_sys_openat2(devtmpfs: DevTmpfs, path: str, flags: int, open_sysfs: OpenSysfs | None = None) -> int:
     """Open a path. The descriptor number is reserved first (EMFILE), then the path is looked up (ENOENT), then it is opened."""
     say(Phase.VALIDATE, f"{current().process.label} calls open({path}).")  # type: ignore[union-attr]
     number = await get_unused_fd_flags(flags)
     try:
-        file = await do_file_open(devtmpfs, path, flags)
+        if open_sysfs is not None and path.startswith("/sys/"):
+            file = await open_sysfs(path, flags)
+        else:
+            file = await do_file_open(devtmpfs, path, flags)
     except KernelError:
         await put_unused_fd(number)
         raise
@@ -62,7 +63,7 @@ async def do_file_open(devtmpfs: DevTmpfs, path: str, flags: int) -> File:
         f"there is no {path}",
     )
     if not flags & O_PATH:
-        await inode_permission(cdev, flags)
+        await inode_permission(cdev.mode, flags)
     file = await alloc_file(name_of(path), cdev.f_op, flags)
     if flags & O_PATH:
         return file
@@ -72,18 +73,6 @@ async def do_file_open(devtmpfs: DevTmpfs, path: str, flags: int) -> File:
         await drop_file(file)
         raise
     return file
-
-
-@kernel("fs/namei.c")
-async def inode_permission(cdev: Cdev, flags: int) -> None:
-    """May the caller open this node? User 0 and CAP_DAC_OVERRIDE may; others are in group 0 here. EACCES."""
-    task: Any = current().process
-    if (await load(task.user)).uid == 0 or "CAP_DAC_OVERRIDE" in await load(task.caps):
-        return
-    mode = flags & O_ACCMODE
-    need = 4 * (mode != O_WRONLY) | 2 * (mode != O_RDONLY)
-    denied = cdev.mode >> 3 & need != need
-    await refuse_if(denied, Errno.EACCES, "node_permission", "the permissions of the node do not allow this")
 
 
 def name_of(path: str) -> str:

@@ -1,28 +1,40 @@
-"""The files of /sys that bind drivers, remove devices and tell about them (fs/kernfs/, fs/sysfs/, v7.2)."""
+"""The files of /sys that bind drivers, remove devices and tell about them (fs/sysfs/, drivers/base/, drivers/pci/, v7.2)."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, Final
+from typing import Final, TypeVar
 
-from ...engine import current, get, get_unless_zero, kernel, load, peek, refuse_if, require, slots_of
+from ...engine import current, hand_over, kernel, load, peek, refuse_if, require, slots_of
 from ...uapi import Errno, KernelError
-from ..base import BusDriver, Device, done_with, put_device, syspath
-from ..bus import Buses, bind_store, driver_set_override, drivers_probe_store, unbind_store
-from ..iov import sriov_numvfs_store
-from ..pci import remove_store, rescan_store
+from ..base import VFIO_DRIVERS, BusDriver, Device, put_device, syspath
+from ..bus import (
+    FOUND,
+    Buses,
+    __device_set_driver_override,
+    bind_store,
+    bus_find_device_by_name,
+    drivers_autoprobe_store,
+    drivers_probe_store,
+    unbind_store,
+)
+from ..iov import sriov_numvfs_store, virtual_functions
+from ..pci import ROOT_BUS, enable_store, new_id_store, remove_id_store, remove_store, rescan_store
 from ..unsupported import Unsupported
-from ..vfio.mdev import MDEV_TYPES, create_store, mdev_device_remove
+from ..vfio import mdev
 from ..vfio.vfio import VfioDevice
 from .devtmpfs import DevTmpfs
-from .file import get_unused_fd_flags, put_unused_fd
+from .file import O_RDONLY, O_WRONLY, File, get_unused_fd_flags, put_unused_fd
+from .kernfs import OPENED, Attribute, file_operations, kernfs_fop_open, kernfs_fop_read_iter, kernfs_fop_write_iter
+from .syscalls import alloc_file
 
-_DRIVER: Final = re.compile(r"/sys/bus/(pci|mdev)/drivers/([^/]+)/(bind|unbind)")
-_PROBE: Final = re.compile(r"/sys/bus/(pci|mdev)/drivers_probe")
+T = TypeVar("T")
+_DRIVER: Final = re.compile(r"/sys/bus/(pci|mdev)/drivers/([^/]+)/([^/]+)")
+_BUS: Final = re.compile(r"/sys/bus/(pci|mdev)/([^/]+)")
 _DEVICE: Final = re.compile(r"/sys/bus/(pci|mdev)/devices/([^/]+)(?:/(.+))?")
-_CREATE: Final = re.compile(r"/sys/(?:class/mdev_bus|devices/virtual/mtty)/mtty/mdev_supported_types/([^/]+)/create")
+_TYPE: Final = re.compile(r"/sys/(?:class/mdev_bus|devices/virtual/mtty)/mtty/mdev_supported_types/([^/]+)/([^/]+)")
 _PCI_ATTRIBUTES: Final = [
     "ari_enabled",
     "broken_parity_status",
@@ -53,102 +65,193 @@ _PCI_ATTRIBUTES: Final = [
     "uevent",
     "vendor",
 ]
+_WRITABLE: Final = ("broken_parity_status", "config", "msi_bus", "uevent")  # and not modelled
+_IDS: Final = ("vendor", "device", "subsystem_vendor", "subsystem_device", "class")
 S_IFDIR, S_IFCHR, S_IFREG = 0o040000, 0o020000, 0o100000
 
 
-@kernel("fs/read_write.c")
-async def write_sysfs_file(buses: Buses, path: str, data: bytes) -> int:
-    """Open a file of /sys, write into it, close it: EMFILE, ENOENT, EACCES, then what the file says."""
-    number = await get_unused_fd_flags()
+# ---- opening, reading, writing
+
+
+@kernel("fs/kernfs/file.c")
+async def sysfs_open(buses: Buses, path: str, flags: int) -> File:
+    """Open a file of /sys. ENOENT, EACCES."""
+    attribute, device = await sysfs_file(buses, path)
     try:
-        store_function = await sysfs_file(buses, path)
-        result = await store_function(data.decode("latin1").strip(), len(data))
+        await kernfs_fop_open(attribute, flags)
+        file = await alloc_file(path.rpartition("/")[2], file_operations(attribute, device), flags)
     except KernelError:
+        await let_go(device)
+        raise
+    if device is not None:
+        await hand_over(device.kobj, (current(), FOUND), (file, OPENED))
+    return file
+
+
+async def let_go(device: Device | None) -> None:
+    """The running call needs the memory of a device no longer that it has found by a path."""
+    if device is not None:
+        await put_device(device, current(), FOUND)
+
+
+async def use_file(buses: Buses, path: str, flags: int, use: Callable[[Attribute], Awaitable[T]]) -> T:
+    """Open a file of /sys, use it, close it: EMFILE, ENOENT, EACCES, then what its use says."""
+    number = await get_unused_fd_flags()
+    device = None
+    try:
+        attribute, device = await sysfs_file(buses, path)
+        await kernfs_fop_open(attribute, flags)
+        result = await use(attribute)
+    except KernelError:
+        await let_go(device)
         await put_unused_fd(number)
         raise
+    await let_go(device)
     await put_unused_fd(number)
     return result
 
 
-async def sysfs_file(buses: Buses, path: str) -> Callable[[str, int], Awaitable[int]]:
-    """What writing into a path does."""
-    found: Any
+@kernel("fs/read_write.c")
+async def write_sysfs_file(buses: Buses, path: str, data: bytes) -> int:
+    """Open a file of /sys, write into it, close it; the answer is how many bytes were taken."""
+    return await use_file(buses, path, O_WRONLY, partial(kernfs_fop_write_iter, data=data))
+
+
+@kernel("fs/read_write.c")
+async def read_sysfs_file(buses: Buses, path: str) -> bytes:
+    """Open a file of /sys, read it, close it."""
+    return await use_file(buses, path, O_RDONLY, kernfs_fop_read_iter)
+
+
+# ---- which file
+
+
+async def sysfs_file(buses: Buses, path: str) -> tuple[Attribute, Device | None]:
+    """The file that a path names, and the device that it is of; the running call holds that. ENOENT."""
+    if found := _DEVICE.fullmatch(path):
+        device = await device_at(buses, found[1], found[2])
+        try:
+            return await device_file(device, found[3] or "", path), device
+        except KernelError:
+            await let_go(device)
+            raise
+    attribute = None
     if found := _DRIVER.fullmatch(path):
         driver = await peek(buses.drivers, found[2])
-        on_bus = driver if driver is not None and driver.bus == found[1] else None
-        known = await require(on_bus, Errno.ENOENT, "path_exists", "there is no such driver")
-        return partial(driver_file, buses, known, found[3])
-    if _PROBE.fullmatch(path):
-        return lambda text, count: of_device(buses, text, lambda device: drivers_probe_store(buses, device, count))
-    if path == "/sys/bus/pci/rescan":
-        return lambda text, count: rescan_store(buses, count)
-    if found := _CREATE.fullmatch(path):
-        await refuse_if(found[1] not in MDEV_TYPES, Errno.ENOENT, "path_exists", "mtty has no such type of device")
-        return lambda text, count: create_store(buses, found[1], text, count)
-    if found := _DEVICE.fullmatch(path):
-        return await device_file(buses, found[2], found[3] or "", path)
-    raise Unsupported(f"writing {path}")
+        if driver is not None and driver.bus == found[1]:
+            attribute = driver_file(buses, driver, found[3], path)
+    elif found := _BUS.fullmatch(path):
+        attribute = bus_file(buses, found[1], found[2], path)
+    elif found := _TYPE.fullmatch(path):
+        attribute = mdev.type_file(buses, found[1], found[2], path)
+    else:
+        raise Unsupported(f"opening {path!r}")
+    return await require(attribute, Errno.ENOENT, "path_exists", f"there is no {path}"), None
 
 
-WRITING = "being written to"
+async def device_at(buses: Buses, bus: str, address: str) -> Device:
+    """The device with this address, held by the running call. ENOENT."""
+    device = await bus_find_device_by_name(buses, bus, address)
+    return await require(device, Errno.ENOENT, "path_exists", f"there is no device {address} on this bus")
 
 
-async def device_at(buses: Buses, address: str) -> Device:
-    """The device with this address. ENOENT."""
-    device = await peek(buses.devices, address)
-    return await require(device, Errno.ENOENT, "path_exists", "there is no such device")
+def bus_file(buses: Buses, bus: str, name: str, path: str) -> Attribute | None:
+    """A file of a bus."""
+    if name == "drivers_probe":
+        return Attribute(path, 0o200, partial(drivers_probe_store, buses, bus))
+    if name == "drivers_autoprobe":
+        return Attribute(path, 0o644, partial(drivers_autoprobe_store, buses), partial(flag, buses))
+    if name == "rescan" and bus == "pci":
+        return Attribute(path, 0o200, partial(rescan_store, buses, ROOT_BUS))
+    return Attribute(path, 0o644) if name == "uevent" else None
 
 
-@kernel("fs/kernfs/file.c")
-async def driver_file(buses: Buses, driver: BusDriver, name: str, address: str, count: int) -> int:
-    """Write an address into `bind` or `unbind` of a driver. ENODEV if it was unloaded after the file was opened."""
-    there = await get_unless_zero(driver.p.in_use, current(), WRITING)
-    await refuse_if(not there, Errno.ENODEV, "file_is_active", "the driver is being unloaded, and its files are gone")
-    change = bind_store if name == "bind" else unbind_store
-    try:
-        result = await of_device(buses, address, lambda device: change(device, driver, count))
-    except KernelError:
-        await done_with(driver, reason=WRITING)
-        raise
-    await done_with(driver, reason=WRITING)
-    return result
+async def flag(buses: Buses) -> str:
+    """Are devices offered to drivers as they appear?"""
+    offered = await load(buses.drivers_autoprobe)
+    return str(int(offered))
 
 
-async def of_device(buses: Buses, address: str, change: Callable[[Device | None], Awaitable[int]]) -> int:
-    """Look a device up by what was written."""
-    device = await peek(buses.devices, address)
-    return await (change(device) if device is None else held(device, change(device)))
+def driver_file(buses: Buses, driver: BusDriver, name: str, path: str) -> Attribute | None:
+    """A file of a driver."""
+    store = {"bind": partial(bind_store, buses, driver), "unbind": partial(unbind_store, buses, driver)}
+    if driver.bus == "pci":
+        store |= {"new_id": partial(new_id_store, buses, driver), "remove_id": partial(remove_id_store, driver)}
+    if name in store:
+        return Attribute(path, 0o200, store[name], node=driver.p)
+    return Attribute(path, 0o200) if name == "uevent" else None
 
 
-async def held(device: Device, change: Awaitable[int]) -> int:
-    """Do something with a device that may be removed meanwhile: its memory stays until this is done."""
-    thread = current()
-    await get(device.kobj, thread, WRITING)
-    try:
-        result = await change
-    except KernelError:
-        await put_device(device, thread, WRITING)
-        raise
-    await put_device(device, thread, WRITING)
-    return result
+async def device_file(device: Device, name: str, path: str) -> Attribute:
+    """A file of a device. ENOENT."""
+    attribute: Attribute | None = None
+    if name.startswith("driver/"):
+        label = await load(device.driver_link)
+        driver = await peek(device.buses.drivers, label)
+        if driver is not None:
+            attribute = driver_file(device.buses, driver, name.removeprefix("driver/"), path)
+    elif name == "remove" and await load(device.remove_file):
+        attribute = remove_file(device, path)
+    elif device.bus == "pci" and name != "remove":
+        attribute = pci_file(device, name, path)
+    elif name == "uevent":
+        attribute = Attribute(path, 0o644)
+    return await require(attribute, Errno.ENOENT, "path_exists", f"there is no file {name} of this device now")
 
 
-async def device_file(buses: Buses, address: str, name: str, path: str) -> Callable[[str, int], Awaitable[int]]:
-    """What writing into a file of a device does."""
-    device = await device_at(buses, address)
-    if name == "remove":
-        if device.bus == "mdev":
-            return lambda text, count: held(device, mdev_device_remove(device, count))
-        return lambda text, count: held(device, remove_store(buses, device, count))
-    if name == "sriov_numvfs":
-        await refuse_if(not device.spec.vfs, Errno.ENOENT, "path_exists", "the device can have no virtual functions")
-        return lambda text, count: held(device, sriov_numvfs_store(buses, device, text, count))
-    if name == "driver_override" and device.bus == "pci":
-        return lambda text, count: held(device, driver_set_override(device, text, count))
-    if name in ("driver/unbind", "driver/bind"):
-        driver = await require(await load(device.driver), Errno.ENOENT, "path_exists", "no driver has this device")
-        return partial(driver_file, buses, driver, name.removeprefix("driver/"))
-    raise Unsupported(f"writing {path}")
+def remove_file(device: Device, path: str) -> Attribute | None:
+    """The file that takes a device away, and first itself; a virtual function has none, for it goes with the others."""
+    if device.bus == "mdev":
+        return Attribute(path, 0o200, partial(mdev.mdev_remove_store, device), node=device, there=device.remove_file)
+    if device.spec.physfn:
+        return None
+    return Attribute(path, 0o220, partial(remove_store, device), node=device, there=device.remove_file)
+
+
+def pci_file(device: Device, name: str, path: str) -> Attribute | None:
+    """A file of a PCI function."""
+    if name == "rescan" and not device.spec.physfn:
+        return Attribute(path, 0o200, partial(rescan_store, device.buses, device.address[:7]), node=device)
+    if name == "driver_override":
+        return Attribute(
+            path, 0o644, partial(__device_set_driver_override, device), partial(override_of, device), device
+        )
+    if name == "enable":
+        return Attribute(path, 0o644, partial(enable_store, device), partial(enabled, device), device)
+    if name == "sriov_numvfs" and device.spec.vfs:
+        return Attribute(path, 0o644, partial(sriov_numvfs_store, device), partial(number_of_vfs, device), device)
+    if name == "sriov_totalvfs" and device.spec.vfs:
+        return Attribute(path, 0o444, show=partial(written, str(device.spec.vfs)), node=device)
+    if name in _IDS and device.hardware.ids:
+        number = device.hardware.ids[_IDS.index(name)]
+        return Attribute(path, 0o444, show=partial(written, f"{number:#0{8 if name == 'class' else 6}x}"), node=device)
+    if name in _PCI_ATTRIBUTES or name in [f"resource{bar}" for bar in device.hardware.bars]:
+        return Attribute(path, 0o644 if name in _WRITABLE else 0o600 if name[-1].isdigit() else 0o444, node=device)
+    return None
+
+
+async def written(text: str) -> str:
+    """What never changes."""
+    return text
+
+
+async def override_of(device: Device) -> str:
+    """The only driver that may take it."""
+    return await load(device.driver_override) or "(null)"
+
+
+async def enabled(device: Device) -> str:
+    """How often it is enabled: by hand, and by vfio-pci while it is open."""
+    driver, vdev = await load(device.driver), await load(device.drvdata)
+    if driver is not None and driver.label not in VFIO_DRIVERS:
+        raise Unsupported("reading how often a driver of the kernel has enabled its device")
+    is_open = isinstance(vdev, VfioDevice) and await load(vdev.open_count) > 0
+    return str(await load(device.enable_cnt) + is_open)
+
+
+async def number_of_vfs(device: Device) -> str:
+    """How many virtual functions it has."""
+    return str(len(await virtual_functions(device)))
 
 
 # ---- looking
@@ -165,14 +268,24 @@ async def list_directory(buses: Buses, devtmpfs: DevTmpfs, path: str) -> tuple[s
     found = _DEVICE.fullmatch(path)
     if found is None or found[1] != "pci" or (found[3] or "vfio-dev") != "vfio-dev":
         raise Unsupported(f"listing {path}")
-    device = await device_at(buses, found[2])
-    vdev = await load(device.drvdata)
+    device = await device_at(buses, found[1], found[2])
+    vdev = await shown_device(device)
+    driven = await load(device.driver_link)
+    gone = [] if await load(device.remove_file) and not device.spec.physfn else ["remove"]
+    await let_go(device)
     if found[3]:
-        shown = vdev if isinstance(vdev, VfioDevice) else None
-        return ((await require(shown, Errno.ENOENT, "path_exists", "it is no VFIO device now")).cdev_name,)
-    driven = await load(device.driver) is not None
-    extra = ["driver"] * driven + ["vfio-dev"] * isinstance(vdev, VfioDevice)
-    return tuple(sorted(_PCI_ATTRIBUTES + extra + [f"resource{bar}" for bar in device.hardware.bars]))
+        return ((await require(vdev, Errno.ENOENT, "path_exists", "it is no VFIO device now")).cdev_name,)
+    extra = ["driver"] * bool(driven) + ["vfio-dev"] * (vdev is not None)
+    names = _PCI_ATTRIBUTES + extra + [f"resource{bar}" for bar in device.hardware.bars]
+    return tuple(sorted(name for name in names if name not in gone))
+
+
+async def shown_device(device: Device) -> VfioDevice | None:
+    """The VFIO device that a device is at the moment, as its directory shows it."""
+    vdev = await load(device.drvdata)
+    if not isinstance(vdev, VfioDevice):
+        return None
+    return vdev if vdev in await load(vdev.group.device_list) else None
 
 
 @kernel("fs/stat.c")
@@ -181,14 +294,20 @@ async def read_link(buses: Buses, path: str) -> str:
     found = _DEVICE.fullmatch(path)
     if found is None or found[3] not in ("iommu_group", "driver", None):
         raise Unsupported(f"the link {path}")
-    device = await device_at(buses, found[2])
-    if found[3] is None:
+    device = await device_at(buses, found[1], found[2])
+    target = await link_of(device, found[3])
+    await let_go(device)
+    return await require(target, Errno.ENOENT, "path_exists", f"the device has no {found[3]} at the moment")
+
+
+async def link_of(device: Device, name: str | None) -> str | None:
+    """Where such a link leads; without a name the link to the device that its bus has."""
+    if name is None:
         return syspath(device)
-    if found[3] == "iommu_group":
-        group = await require(device.iommu_group, Errno.ENOENT, "path_exists", "it is in no iommu_group")
-        return f"/sys/kernel/iommu_groups/{group.id}"
-    driver = await require(await load(device.driver), Errno.ENOENT, "path_exists", "no driver has this device")
-    return f"/sys/bus/{device.bus}/drivers/{driver.label}"
+    if name == "iommu_group":
+        return None if device.iommu_group is None else f"/sys/kernel/iommu_groups/{device.iommu_group.id}"
+    driver = await load(device.driver_link)
+    return f"/sys/bus/{device.bus}/drivers/{driver}" if driver else None
 
 
 @kernel("fs/stat.c")
@@ -201,8 +320,12 @@ async def mode_of(buses: Buses, devtmpfs: DevTmpfs, path: str) -> int:
         return S_IFDIR | 0o755
     found = _DEVICE.fullmatch(path)
     if found is not None and not found[3]:
-        await device_at(buses, found[2])
+        await let_go(await device_at(buses, found[1], found[2]))
         return S_IFDIR | 0o755
+    if path.startswith("/sys/"):
+        attribute, device = await sysfs_file(buses, path)
+        await let_go(device)
+        return S_IFREG | attribute.mode
     if not path.startswith("/dev/"):
         raise Unsupported(f"looking at {path}")
     await refuse_if(True, Errno.ENOENT, "path_exists", f"there is no {path}")

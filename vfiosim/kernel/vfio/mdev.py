@@ -2,56 +2,94 @@
 
 from __future__ import annotations
 
+import re
+from functools import partial
 from typing import Final
 
-from ...engine import kernel, peek, refuse_if, require
+from ...engine import kernel, load, peek, poke, refuse_if, require, store
 from ...uapi import Errno, KernelError
-from ..base import MTTY, NEW_GROUP, Device, DeviceSpec
+from ..base import MTTY, NEW_GROUP, ON_ITS_BUS, Device, DeviceSpec, put_device
 from ..bus import Buses, device_add, device_del
 from ..dd import device_driver_attach
+from ..fs.kernfs import Attribute, device_is_to_go, kernfs_unbreak
 
 MDEV_TYPES: Final = ("mtty-1", "mtty-2")
-_UUID_LENGTH: Final = 36
+UUID_STRING_LEN: Final = 36
+_UUID: Final = re.compile("-".join(f"[0-9a-fA-F]{{{digits}}}" for digits in (8, 4, 4, 4, 12)))
 
 
 @kernel("drivers/vfio/mdev/mdev_sysfs.c")
 async def create_store(buses: Buses, kind: str, text: str, count: int) -> int:
-    """Write a UUID into `create` of a type: a mediated device of that type appears, and its driver has it. EINVAL, EEXIST."""
+    """Write a UUID into `create` of a type: a mediated device of that type appears, and its driver has it.
+
+    EINVAL unless it has 36 characters, or one more, which may be anything; EEXIST; or what the driver says.
+    """
+    long_enough = UUID_STRING_LEN <= count <= UUID_STRING_LEN + 1
+    good = long_enough and _UUID.match(text) is not None
     await refuse_if(
-        not _UUID_LENGTH <= count <= _UUID_LENGTH + 1 or not is_uuid(text),
-        Errno.EINVAL,
-        "uuid_is_good",
-        "this is no UUID",
+        not good, Errno.EINVAL, "uuid_is_good", "this is no UUID, such as 83b8f4f2-509f-382f-3c1e-e6bfe0fa1001"
     )
-    await mdev_device_create(buses, kind, text.lower())
+    await mdev_device_create(buses, kind, text[:UUID_STRING_LEN].lower())
     return count
 
 
 @kernel("drivers/vfio/mdev/mdev_core.c")
 async def mdev_device_create(buses: Buses, kind: str, uuid: str) -> None:
     """A new device, in an iommu_group of its own that stands for no hardware; if its driver fails it is gone again."""
-    known = await peek(buses.devices, uuid)
-    await refuse_if(known is not None, Errno.EEXIST, "uuid_is_new", "there is a mediated device with this UUID")
-    spec = DeviceSpec(uuid, uuid, NEW_GROUP, bus="mdev", driver=MTTY, model=kind)
-    device = await device_add(buses, spec)
     loaded = await peek(buses.drivers, MTTY)
     driver = await require(loaded, Errno.ENODEV, "parent_driver", "mtty is not loaded")
+    async with buses.mdev_list_lock:
+        known = await peek(buses.mdev_list, uuid)
+        await refuse_if(known is not None, Errno.EEXIST, "uuid_is_new", "there is a mediated device with this UUID")
+        device = await device_add(buses, DeviceSpec(uuid, uuid, NEW_GROUP, bus="mdev", driver=MTTY, model=kind))
+        await poke(buses.mdev_list, uuid, device)
     try:
         await device_driver_attach(driver, device)
     except KernelError:
-        await device_del(device)
+        await mdev_device_remove_common(device)
         raise
+    await store(device.active, True)
 
 
-@kernel("drivers/vfio/mdev/mdev_core.c")
-async def mdev_device_remove(device: Device, count: int) -> int:
-    """Write 1 into `remove` of a mediated device: it goes, as soon as its driver can let go of it."""
-    await device_del(device)
+@kernel("drivers/vfio/mdev/mdev_sysfs.c")
+async def mdev_remove_store(device: Device, text: str, count: int) -> int:
+    """Write a number into `remove` of a mediated device: it goes, as soon as its driver can let go of it; 0 does nothing.
+
+    The file itself goes first, so that this happens once. EAGAIN, and the file is gone, while the device is being made.
+    """
+    if await device_is_to_go(device, text):
+        try:
+            await mdev_device_remove(device)
+        except KernelError:
+            await kernfs_unbreak(device)
+            raise
+        await kernfs_unbreak(device)
     return count
 
 
-def is_uuid(text: str) -> bool:
-    """Thirty-two hexadecimal digits in groups of 8, 4, 4, 4 and 12."""
-    parts = text.split("-")
-    digits = all(c in "0123456789abcdefABCDEF" for c in "".join(parts))
-    return digits and [len(part) for part in parts] == [8, 4, 4, 4, 12]
+@kernel("drivers/vfio/mdev/mdev_core.c")
+async def mdev_device_remove(device: Device) -> None:
+    """A mediated device goes. EAGAIN while it is being made."""
+    async with device.buses.mdev_list_lock:
+        active = await load(device.active)
+        await refuse_if(not active, Errno.EAGAIN, "mdev_is_made", "the device is not ready yet")
+        await store(device.active, False)
+    await mdev_device_remove_common(device)
+
+
+@kernel("drivers/vfio/mdev/mdev_core.c")
+async def mdev_device_remove_common(device: Device) -> None:
+    """It leaves its bus, and with its memory its UUID is free again (`mdev_device_release`)."""
+    await device_del(device)
+    async with device.buses.mdev_list_lock:
+        await poke(device.buses.mdev_list, device.address, None)
+    await put_device(device, device, ON_ITS_BUS)
+
+
+def type_file(buses: Buses, kind: str, name: str, path: str) -> Attribute | None:
+    """A file of a type of mediated devices."""
+    if kind not in MDEV_TYPES:
+        return None
+    if name == "create":
+        return Attribute(path, 0o200, partial(create_store, buses, kind))
+    return Attribute(path, 0o444) if name in ("available_instances", "device_api", "name", "description") else None

@@ -1,0 +1,172 @@
+"""Files of /sys: who may open them, and how their owners go while somebody writes (fs/kernfs/file.c, fs/kernfs/dir.c, v7.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from ...engine import Field, complete, current, exchange, get, get_unless_zero, kernel, load, put, refuse_if, wait_for
+from ...uapi import Errno, KernelError
+from ..base import Device, DriverPrivate, put_device
+from ..kstrtox import kstrtoul
+from ..unsupported import Unsupported
+from .file import O_ACCMODE, O_RDONLY, O_WRONLY, File, FileOperations, inode_permission
+
+PAGE_SIZE: Final = 4096
+INSIDE: Final = "in one of its files"
+OPENED: Final = "a file of it in /sys is open"
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """A file of /sys.
+
+    * `mode`: its permissions; `show`: what reading it tells; `store`: what writing a text of so many bytes does;
+    * `node`: what it goes with, and what waits for those who are inside (`struct kernfs_node`, `active`); None: it stays;
+    * `there`: it can go before its owner does, and this says whether it is there: by writing into it, as `remove` does. Its
+      `store` then leaves it by itself.
+    """
+
+    path: str
+    mode: int
+    store: Callable[[str, int], Awaitable[int]] | None = None
+    show: Callable[[], Awaitable[str]] | None = None
+    node: Device | DriverPrivate | None = None
+    there: Field[bool] | None = None
+
+
+@kernel("fs/kernfs/file.c")
+async def kernfs_fop_open(attribute: Attribute, flags: int) -> None:
+    """May it be opened so? EACCES by its permissions; what can only be read or only written nobody opens otherwise."""
+    way = flags & O_ACCMODE
+    await inode_permission(attribute.mode, flags)
+    lacks = (way != O_RDONLY and not attribute.mode & 0o222) or (way != O_WRONLY and not attribute.mode & 0o444)
+    await refuse_if(lacks, Errno.EACCES, "file_can_do_it", "this file of /sys cannot be opened for that by anybody")
+
+
+@kernel("fs/kernfs/file.c")
+async def kernfs_fop_write_iter(attribute: Attribute, data: bytes) -> int:
+    """Write a text, up to its first zero byte and no more than a page; nothing does nothing. ENODEV if the owner is gone."""
+    if attribute.store is None:
+        raise Unsupported(f"writing {attribute.path}")
+    await kernfs_get_active(attribute)
+    data = data[:PAGE_SIZE]
+    if not data:
+        await kernfs_put_active(attribute.node)
+        return 0
+    text = data.partition(b"\0")[0].decode("latin1")
+    if attribute.there is not None:
+        return await attribute.store(text, len(data))
+    try:
+        result = await attribute.store(text, len(data))
+    except KernelError:
+        await kernfs_put_active(attribute.node)
+        raise
+    await kernfs_put_active(attribute.node)
+    return result
+
+
+@kernel("fs/kernfs/file.c")
+async def kernfs_fop_read_iter(attribute: Attribute) -> bytes:
+    """Read the whole text. ENODEV if the owner is gone."""
+    if attribute.show is None:
+        raise Unsupported(f"reading {attribute.path}")
+    await kernfs_get_active(attribute)
+    try:
+        text = await attribute.show()
+    except KernelError:
+        await kernfs_put_active(attribute.node)
+        raise
+    await kernfs_put_active(attribute.node)
+    return f"{text}\n".encode("latin1")
+
+
+@kernel("fs/kernfs/dir.c")
+async def kernfs_get_active(attribute: Attribute) -> None:
+    """From now on the owner of the file waits for this thread before it goes. ENODEV if it is going already."""
+    node = attribute.node
+    there = attribute.there is None or await load(attribute.there)
+    if there and node is not None:
+        there = await get_unless_zero(node.in_use, current(), INSIDE)
+    await refuse_if(
+        not there, Errno.ENODEV, "file_is_active", "what the file belongs to is going, and the file is gone"
+    )
+
+
+@kernel("fs/kernfs/dir.c")
+async def kernfs_put_active(node: Device | DriverPrivate | None) -> None:
+    """One less; the last one wakes whoever waits for it."""
+    if node is not None and await put(node.in_use, current(), INSIDE):
+        await complete(node.unused)
+
+
+@kernel("fs/kernfs/dir.c")
+async def kernfs_drain(device: Device, reason: str) -> None:
+    """The files of a device go: nobody new gets into one, and those who are inside are waited for."""
+    if not await put(device.in_use, device, reason):
+        await wait_for(device.unused)
+
+
+async def device_is_to_go(device: Device, text: str) -> bool:
+    """What is written into `remove` of a device: EINVAL for no number, 0 does nothing; else the file goes first.
+
+    Whoever this tells True removes the device, and then says so (`kernfs_unbreak`).
+    """
+    try:
+        number = await kstrtoul(text)
+    except KernelError:
+        await kernfs_put_active(device)
+        raise
+    if number:
+        return await kernfs_remove_self(device)
+    await kernfs_put_active(device)
+    return False
+
+
+@kernel("fs/kernfs/dir.c")
+async def kernfs_remove_self(device: Device) -> bool:
+    """The file `remove` takes itself away, and its writer is waited for no longer. False for all writers but one.
+
+    The others wait until that one is done (`kernfs_unbreak`).
+    """
+    first = await exchange(device.remove_file, False)
+    await get(device.kobj, current(), INSIDE)
+    await kernfs_put_active(device)
+    if not first:
+        await wait_for(device.removed)
+        await kernfs_unbreak(device)
+    return first
+
+
+async def kernfs_unbreak(device: Device) -> None:
+    """The writer of `remove` is done; who waits for that may go on (`kernfs_unbreak_active_protection`)."""
+    await complete(device.removed)
+    await put_device(device, current(), INSIDE)
+
+
+@kernel("fs/kernfs/file.c")
+async def kernfs_fop_release(device: Device, file: File) -> None:
+    """The last descriptor of a file of a device is gone."""
+    await put_device(device, file, OPENED)
+
+
+def file_operations(attribute: Attribute, device: Device | None) -> FileOperations:
+    """What an open file of /sys can do; `device`: what it keeps the memory of."""
+    return FileOperations(
+        "sysfs",
+        release=None if device is None else partial(kernfs_fop_release, device),
+        read=partial(read_from, attribute),
+        write=partial(write_at, attribute),
+    )
+
+
+async def read_from(attribute: Attribute, _: File, size: int, offset: int) -> bytes:
+    """What is told from an offset on."""
+    return (await kernfs_fop_read_iter(attribute))[offset : offset + size]
+
+
+async def write_at(attribute: Attribute, _: File, data: bytes, offset: int) -> int:
+    """Each write is a text of its own, wherever the file stands."""
+    return await kernfs_fop_write_iter(attribute, data)
