@@ -38,17 +38,24 @@ class Invariant:
 INVARIANTS: list[Invariant] = []
 
 
-def invariant(
+def rule(
     about: type[KObject],
     *reads: Read,
     lock: Callable[[Any], Lock | None] = lambda _: None,
     guard: str = "",
     only_at_rest: bool = False,
+) -> Callable[[Callable[[Engine, Any], Broken]], Invariant]:
+    """Make an invariant about objects of one kind of a function that yields broken sentences. See `Invariant`."""
+    return lambda function: Invariant(function.__name__, about, reads, lock, guard, only_at_rest, function)
+
+
+def invariant(
+    about: type[KObject], *reads: Read, **options: Any
 ) -> Callable[[Callable[[Engine, Any], Broken]], Callable[[Engine, Any], Broken]]:
-    """Make a function that yields broken sentences an invariant about objects of one kind."""
+    """Make one that holds on every machine."""
 
     def add(function: Callable[[Engine, Any], Broken]) -> Callable[[Engine, Any], Broken]:
-        INVARIANTS.append(Invariant(function.__name__, about, reads, lock, guard, only_at_rest, function))
+        INVARIANTS.append(rule(about, *reads, **options)(function))
         return function
 
     return add

@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 from .. import uapi
-from ..engine import Engine, Phase, copy_to_user, current, get, load, peek, poke, refuse_if, require, say, store
+from ..engine import Engine
 from ..explore.world import Programs
-from ..invariants.rules import Broken, Invariant
-from ..kernel.fs.file import O_CLOEXEC, O_RDWR, fd_install, fget, fput, get_unused_fd_flags, put_unused_fd
+from ..invariants.rules import Broken, rule
+from ..kernel.fs.file import fput
 from ..kernel.fs.shmem import shmem_file_operations
-from ..kernel.fs.syscalls import alloc_file
-from ..kernel.iommufd.areas import IOMMU_WRITE, ULONG_MAX
 from ..kernel.iommufd.attach import NO_PASID
-from ..kernel.iommufd.auto_domain import iommufd_device_attach, iommufd_device_replace
-from ..kernel.iommufd.eventq import ITS_FILE, IommufdFault, iommufd_fault_fops
-from ..kernel.iommufd.io_pagetable import iopt_map_common
-from ..kernel.iommufd.main import _iommufd_object_alloc
-from ..kernel.iommufd.pages import iopt_alloc_file_pages
-from ..kernel.iommufd.private import ITS_CONTEXT, IommufdCtx, IommufdIoas, Ucmd, iommufd_ctx_get
+from ..kernel.iommufd.eventq import iommufd_fault_alloc
+from ..kernel.iommufd.io_pagetable import iopt_map_file_pages
 from ..kernel.mm import PAGE_SIZE
-from ..kernel.vfio.attach import ATTACH_MINSZ, copy_argument
-from ..kernel.vfio.iommufd import PASID_LAST
-from ..kernel.vfio.vfio import VfioDevice, VfioDeviceFile
+from ..kernel.vfio.attach import vfio_df_ioctl_attach_pt
+from ..kernel.vfio.iommufd import vfio_iommufd_physical_pasid_attach_ioas
+from ..kernel.vfio.vfio import VfioDevice
 from ..machine import Machine
+from ..puzzles.changed import changed
 from ..puzzles.programs import DEV, ask, bind, make, ready_to_bind
-from ..uapi import Errno, KernelError
 from .iommufd_keeps import ATTACH, DETACH, MAPPED, MOVES, PASIDS, QUEUES, READ_ONLY_AT, WRITEABLE_AT
 from .room import Room
 
@@ -46,24 +40,17 @@ def map_the_device() -> Programs:
     return {"A": [ask(uapi.IOMMU_IOAS_MAP_FILE, wish)]}
 
 
-async def iopt_map_file_pages(
-    ictx: IommufdCtx, iopt: IommufdIoas, iova: int | None, fd: int, start: int, length: int, prot: int
-) -> int:
+@changed(
+    iopt_map_file_pages,
+    """
+    + no_memory = file.f_op is not shmem_file_operations
+    + await refuse_if(no_memory, Errno.EINVAL, "file_is_memory", f"{file.label} does not consist of memory")
+      pages = await iopt_alloc_file_pages(ictx, file, start, length, bool(prot & IOMMU_WRITE))
+    """,
+    shmem_file_operations=shmem_file_operations,
+)
+def map_memory_only() -> None:
     """Map a part of a file that consists of memory. EINVAL for length 0, EOVERFLOW, EBADF, EINVAL for another kind of file."""
-    await refuse_if(not length, Errno.EINVAL, "file_length", "a mapping needs at least one byte")
-    await refuse_if(
-        start + length - 1 > ULONG_MAX, Errno.EOVERFLOW, "file_ends_somewhere", "the part ends beyond the last offset"
-    )
-    file = await require(await fget(fd), Errno.EBADF, "mapped_file_is_open", f"{fd} is not an open file")
-    try:
-        no_memory = file.f_op is not shmem_file_operations
-        await refuse_if(no_memory, Errno.EINVAL, "file_is_memory", f"{file.label} does not consist of memory")
-        pages = await iopt_alloc_file_pages(ictx, file, start, length, bool(prot & IOMMU_WRITE))
-    except KernelError:
-        await fput(file)
-        raise
-    await fput(file)
-    return await iopt_map_common(iopt, pages, start % PAGE_SIZE, length, iova, prot)
 
 
 # ---- PASID 0
@@ -82,6 +69,16 @@ def bound_with_a_page_table(trace: bool = True) -> Machine:
     return make(bound_with_two_address_spaces(trace), ask(uapi.IOMMU_HWPT_ALLOC, wish))
 
 
+@rule(
+    VfioDevice,
+    "vfio_device.iommufd_device",
+    "vfio_device.iommufd_attached",
+    "iommufd_group.pasid_attach",
+    "iommufd_attach.device_array",
+    "iommufd_attach.hwpt",
+    lock=lambda device: device.dev_set.lock,
+    guard="vfio_device_set.lock",
+)
 def detached_means_detached(engine: Engine, device: VfioDevice) -> Broken:
     """A device that VFIO takes for detached is attached to nothing."""
     idev = device.iommufd_device.value
@@ -93,20 +90,15 @@ def detached_means_detached(engine: Engine, device: VfioDevice) -> Broken:
         yield f"{device.oid} is not attached, says VFIO's book, and yet its DMA goes through {hwpt.oid if hwpt else '?'}"
 
 
-async def vfio_iommufd_physical_pasid_attach_ioas(device: VfioDevice, pasid: int, pt_id: int) -> int:
+@changed(
+    vfio_iommufd_physical_pasid_attach_ioas,
+    """
+    + await refuse_if(pasid == 0, Errno.EINVAL, "pasid_not_zero", "PASID 0 is the DMA without a PASID")
+      if await peek(device.pasids, pasid) is not None:
+    """,
+)
+def attach_no_pasid_zero() -> None:
     """The same for DMA with one PASID. EINVAL for PASID 0, which is the DMA without; ENOSPC for one of 2^31 or more."""
-    idev = await load(device.iommufd_device)
-    assert idev is not None
-    await refuse_if(pasid == NO_PASID, Errno.EINVAL, "pasid_not_zero", "PASID 0 is the DMA without a PASID")
-    if await peek(device.pasids, pasid) is not None:
-        return await iommufd_device_replace(idev, pasid, pt_id)
-    await refuse_if(pasid > PASID_LAST, Errno.ENOSPC, "pasid_is_small", "a PASID is less than 2^31")
-    await poke(device.pasids, pasid, True)
-    try:
-        return await iommufd_device_attach(idev, pasid, pt_id, device)
-    except KernelError:
-        await poke(device.pasids, pasid, None)
-        raise
 
 
 # ---- the replace that cannot tell its result
@@ -128,37 +120,29 @@ def move_it() -> Programs:
     return {"A": [ask(ATTACH, READ_ONLY_AT, DEV)]}
 
 
+@rule(
+    VfioDevice,
+    "vfio_device.iommufd_device",
+    "vfio_device.iommufd_attached",
+    lock=lambda device: device.dev_set.lock,
+    guard="vfio_device_set.lock",
+)
 def still_attached(engine: Engine, device: VfioDevice) -> Broken:
     """Nobody detaches a device in this room, so it stays attached while it is open."""
     if device.iommufd_device.value is not None and not device.iommufd_attached.value:
         yield f"{device.oid} was attached, a refused ATTACH has detached it: its memory is gone from under its DMA"
 
 
-async def vfio_df_ioctl_attach_pt(df: VfioDeviceFile, argument: int) -> int:
+@changed(
+    vfio_df_ioctl_attach_pt,
+    """
+      pt_id = int.from_bytes(data[8:12], "little")
+    + say(Phase.VALIDATE, "Can pt_id be written? Its old value is written back, before anything is changed.")
+    + await copy_to_user(argument + 8, data[8:12])
+    """,
+)
+def attach_after_a_trial() -> None:
     """VFIO_DEVICE_ATTACH_IOMMUFD_PT: as ever, but where pt_id cannot be written nothing has happened yet."""
-    device, ops = df.device, df.device.ops
-    can = ops.pasid_attach_ioas is not None
-    flag = uapi.VFIO_DEVICE_ATTACH_PASID if device.vfio.variant.attach_pasid else 0
-    data, pasid = await copy_argument(argument, ATTACH_MINSZ, flag, can)
-    assert ops.attach_ioas is not None  # registration has seen to it
-    assert ops.detach_ioas is not None
-    pt_id = int.from_bytes(data[8:12], "little")
-    say(Phase.VALIDATE, "Can pt_id be written? Tried with its old value, before anything is changed.")
-    await copy_to_user(argument + 8, data[8:12])
-    say(Phase.LOCK, "The lock of the device set, for the attachment.")
-    async with device.dev_set.lock:
-        if pasid is not None and ops.pasid_attach_ioas is not None:
-            number = await ops.pasid_attach_ioas(device, pasid, pt_id)
-        else:
-            number = await ops.attach_ioas(device, pt_id)
-        say(Phase.PUBLISH, f"pt_id = {number} is written into the caller's struct.")
-        try:
-            await copy_to_user(argument + 8, number.to_bytes(4, "little"))
-        except KernelError:
-            say(Phase.UNWIND, "out_detach: the device is detached, whatever it was attached to before.")
-            await ops.detach_ioas(device)
-            raise
-    return 0
 
 
 # ---- the queue that fails half-way
@@ -178,56 +162,17 @@ def iommufd_and_a_page_to_read(trace: bool = True) -> Machine:
     return machine
 
 
-async def iommufd_fault_alloc(ucmd: Ucmd) -> None:
-    """IOMMU_FAULT_QUEUE_ALLOC as it was: after a failure the file is let go of, and its release comes later."""
-    cmd, ictx = ucmd.cmd, ucmd.ictx
-    await refuse_if(cmd.flags != 0, Errno.EOPNOTSUPP, "fault_flags", "IOMMU_FAULT_QUEUE_ALLOC has no flags yet")
-    say(Phase.ACQUIRE, "A queue takes the lowest free ID of {}; a file to read it gets a descriptor.", ictx)
-    fault = await _iommufd_object_alloc(ictx, IommufdFault)
-    ucmd.new_obj = fault
-    file = await alloc_file("[iommufd-pgfault]", iommufd_fault_fops, O_RDWR)
-    await store(file.private_data, fault)
-    await iommufd_ctx_get(ictx, file, ITS_CONTEXT)
-    await get(fault.users, file, ITS_FILE)
-    try:
-        number = await get_unused_fd_flags(O_CLOEXEC)
-        try:
-            cmd.out_fault_id, cmd.out_fault_fd = fault.id, number
-            await copy_to_user(ucmd.address, ucmd.reply())
-        except KernelError:
-            await put_unused_fd(number)
-            raise
-    except KernelError:
-        await fput(file, current(), "being opened")
-        raise
-    await fd_install(number, file)
-
-
-DETACHED_MEANS_DETACHED = Invariant(
-    "detached_means_detached",
-    VfioDevice,
-    (
-        "vfio_device.iommufd_device",
-        "vfio_device.iommufd_attached",
-        "iommufd_group.pasid_attach",
-        "iommufd_attach.device_array",
-        "iommufd_attach.hwpt",
-    ),
-    lambda device: device.dev_set.lock,
-    "vfio_device_set.lock",
-    False,
-    detached_means_detached,
+@changed(
+    iommufd_fault_alloc,
+    """
+    - await fput_close_sync(file, current(), "being opened")
+    + await fput(file, current(), "being opened")
+    """,
+    fput=fput,
 )
+def faulty_fault_alloc() -> None:
+    """IOMMU_FAULT_QUEUE_ALLOC as it was: after a failure the file is put, and its release comes later."""
 
-STILL_ATTACHED = Invariant(
-    "still_attached",
-    VfioDevice,
-    ("vfio_device.iommufd_device", "vfio_device.iommufd_attached"),
-    lambda device: device.dev_set.lock,
-    "vfio_device_set.lock",
-    False,
-    still_attached,
-)
 
 ROOMS = (
     Room(
@@ -242,7 +187,7 @@ ROOMS = (
         properties=(),
         happens="left behind: vfio_device_file",
         keeps=MAPPED,
-        repair={"iopt_map_file_pages": iopt_map_file_pages},
+        repair={"iopt_map_file_pages": map_memory_only},
         recordings=("g-map-file-device", "g-map-file-device-unbound", "g-map-file-iommufd", "g-map-file"),
     ),
     Room(
@@ -254,10 +199,10 @@ ROOMS = (
         alive=True,
         setup=bound_with_a_page_table,
         programs=attach_as_zero_and_detach,
-        properties=(DETACHED_MEANS_DETACHED,),
+        properties=(detached_means_detached,),
         happens="is not attached, says VFIO's book",
         keeps=PASIDS,
-        repair={"vfio_iommufd_physical_pasid_attach_ioas": vfio_iommufd_physical_pasid_attach_ioas},
+        repair={"vfio_iommufd_physical_pasid_attach_ioas": attach_no_pasid_zero},
         recordings=("f-pasid-zero", "f-pasid-zero-double-detach", "f-pasid"),
     ),
     Room(
@@ -270,10 +215,10 @@ ROOMS = (
         alive=True,
         setup=attached_and_a_page_to_read,
         programs=move_it,
-        properties=(STILL_ATTACHED,),
+        properties=(still_attached,),
         happens="a refused ATTACH has detached it",
         keeps=MOVES,
-        repair={"vfio_df_ioctl_attach_pt": vfio_df_ioctl_attach_pt},
+        repair={"vfio_df_ioctl_attach_pt": attach_after_a_trial},
         recordings=("f-replace-efault-other-order",),
     ),
     Room(
@@ -288,7 +233,7 @@ ROOMS = (
         properties=(),
         happens="use after free",
         keeps=QUEUES,
-        faulty={"iommufd_fault_alloc": iommufd_fault_alloc},
+        faulty={"iommufd_fault_alloc": faulty_fault_alloc},
         links=(
             "commit 4e034bf045b1, September 2025 (CVE-2025-39966): iommufd: Fix race during abort for file descriptors "
             "https://git.kernel.org/linus/4e034bf045b1",

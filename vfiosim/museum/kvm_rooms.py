@@ -3,33 +3,17 @@
 from __future__ import annotations
 
 from .. import uapi
-from ..engine import (
-    KObject,
-    acquire,
-    current,
-    get,
-    hand_over,
-    load,
-    next_slot,
-    peek,
-    put,
-    refuse_if,
-    release,
-    require,
-    store,
-)
+from ..engine import get, load, next_slot, peek, refuse_if
 from ..explore.world import Programs
-from ..kernel.fs.file import File, fget, fput, private
-from ..kernel.kvm.kvm import Kvm, KvmDevice
-from ..kernel.kvm.kvm_main import ITS_FILE, forget_device, kvm_destroy_vm, kvm_put_kvm
-from ..kernel.kvm.vfio import LISTED, kvm_vfio_file_set_kvm, vfio_of
-from ..kernel.vfio.device_fops import vfio_device_fops
-from ..kernel.vfio.group_fops import vfio_group_fops
-from ..kernel.vfio.vfio import Vfio, VfioDevice, VfioGroup
+from ..kernel.kvm.kvm import Kvm
+from ..kernel.kvm.kvm_main import kvm_device_release, kvm_put_kvm
+from ..kernel.vfio.group import vfio_group_set_kvm
+from ..kernel.vfio.vfio import Vfio, VfioDevice
 from ..machine import Machine
 from ..puzzles import PUZZLES
+from ..puzzles.changed import changed
 from ..puzzles.programs import GROUP, IOMMU, NODE, NUMBER_AT, bind, list_file, make, new_vm
-from ..uapi import Errno, KernelError
+from ..uapi import Errno
 from .kvm_keeps import GROUP_AND_VM, LISTED_ONCE, ONE_CONSOLE, SECOND_BIND
 from .room import Room
 
@@ -90,7 +74,7 @@ async def another_device_of(vfio: Vfio, device: VfioDevice, kvm: Kvm) -> bool:
     return False
 
 
-async def faulty_open_device(device: VfioDevice) -> None:
+async def mtty_open_device(device: VfioDevice) -> None:
     """The driver takes the VM, then finds that the VM has such a device already, and gives up."""
     kvm = await load(device.kvm)
     if kvm is None:
@@ -100,14 +84,17 @@ async def faulty_open_device(device: VfioDevice) -> None:
     await refuse_if(taken, Errno.EEXIST, "one_for_each_vm", "the VM has a device of this kind already")
 
 
-async def mended_open_device(device: VfioDevice) -> None:
+@changed(
+    mtty_open_device,
+    """
+    - await get(kvm.users_count, device, "tracks its pages")
+
+      await refuse_if(taken, Errno.EEXIST, "one_for_each_vm", "the VM has a device of this kind already")
+    + await get(kvm.users_count, device, "tracks its pages")
+    """,
+)
+def check_before_the_reference() -> None:
     """The driver first finds that the VM has no such device, then takes the VM."""
-    kvm = await load(device.kvm)
-    if kvm is None:
-        return
-    taken = await another_device_of(device.vfio, device, kvm)
-    await refuse_if(taken, Errno.EEXIST, "one_for_each_vm", "the VM has a device of this kind already")
-    await get(kvm.users_count, device, "tracks its pages")
 
 
 async def mtty_close_device(device: VfioDevice) -> None:
@@ -138,50 +125,46 @@ def close_everything_else_first() -> Programs:
     return {"A": [("vmm", "close", 3), ("vmm", "close", 4), ("vmm", "close", 7)]}
 
 
-async def faulty_device_release(file: File) -> None:
+@changed(
+    kvm_device_release,
+    """
+    - async with kvm.lock:
+    -     await forget_device(kvm, device)
+    -     await device.ops.release(device)
+    """,
+)
+def faulty_device_release() -> None:
     """A KVM device outlives its file: it goes with its VM."""
-    device: KvmDevice = await private(file)
-    await kvm_put_kvm(device.kvm, file, ITS_FILE)
 
 
-async def faulty_put_kvm(kvm: Kvm, holder: KObject, reason: str) -> None:
+@changed(
+    kvm_put_kvm,
+    """
+    + for device in await load(kvm.devices):
+    +     async with kvm.lock:
+    +         await forget_device(kvm, device)
+    +         await device.ops.release(device)
+      await kvm_destroy_vm(kvm)
+    """,
+)
+def faulty_put_kvm() -> None:
     """Let go of a VM; the last one destroys it, and with it its devices."""
-    if await put(kvm.users_count, holder, reason):
-        for device in await load(kvm.devices):
-            async with kvm.lock:
-                await forget_device(kvm, device)
-                await device.ops.release(device)
-        await kvm_destroy_vm(kvm)
 
 
-async def faulty_group_set_kvm(group: VfioGroup, kvm: Kvm | None) -> None:
+@changed(
+    vfio_group_set_kvm,
+    """
+    - async with group.kvm_ref_lock:
+    + async with group.group_lock:
+    """,
+)
+def faulty_group_set_kvm() -> None:
     """Note which VM the group belongs to; what the group knows is guarded by the group's lock."""
-    await acquire(group.group_lock)
-    await store(group.kvm, kvm)
-    await release(group.group_lock)
 
 
 # ---- the list that is used too long
 
 ON_AND_OFF = PUZZLES["R8"]
-
-
-async def faulty_file_add(device: KvmDevice, number: int) -> None:
-    """ADD: its own reference goes to the list, and the lock is given back before the file is told its VM."""
-    file = await require(await fget(number), Errno.EBADF, "fd_is_open", f"{number} is not an open file")
-    try:
-        of_vfio = file.f_op in (vfio_device_fops, vfio_group_fops)
-        await refuse_if(not of_vfio, Errno.EINVAL, "file_of_vfio", f"{file.label} is no file of VFIO")
-        kv = await vfio_of(device)
-        async with kv.lock:
-            files = await load(kv.file_list)
-            await refuse_if(file in files, Errno.EEXIST, "not_listed_yet", f"{file.label} is in the list already")
-            await hand_over(file.f_ref, (current(), "running call"), (kv, LISTED))
-            await store(kv.file_list, (*files, file))
-    except KernelError:
-        await fput(file)
-        raise
-    await kvm_vfio_file_set_kvm(file, device.kvm)
 
 
 ROOMS = (
@@ -218,8 +201,8 @@ ROOMS = (
         properties=(),
         happens="kvm 1 lives on",
         keeps=ONE_CONSOLE,
-        faulty={"mtty_open_device": faulty_open_device, "mtty_close_device": mtty_close_device},
-        repair={"mtty_open_device": mended_open_device},
+        faulty={"mtty_open_device": mtty_open_device, "mtty_close_device": mtty_close_device},
+        repair={"mtty_open_device": check_before_the_reference},
         recordings=("j-failed-bind-mdev",),  # not for the bug: it counts VMs, and there a serial port holds none
         links=("commit 7df4e810, November 2022: drm/i915/gvt, reference to KVM iff attachment to VM is successful",),
     ),
@@ -234,7 +217,7 @@ ROOMS = (
         properties=ON_AND_OFF.properties,
         happens="use after free: A touches vfio_device_file 1",
         keeps=LISTED_ONCE,
-        faulty={"kvm_vfio_file_add": faulty_file_add},
+        faulty=ON_AND_OFF.faulty,
         links=(
             "commit 9e0f4f2918c2, merged for 6.6: kvm/vfio: ensure kvg instance stays around in kvm_vfio_group_add() "
             "https://git.kernel.org/linus/9e0f4f2918c2",

@@ -200,4 +200,4 @@ def _source(function: Callable[..., Any], name: str) -> str:
     """The text of a function without its decorator, under the name of the kernel function."""
     own = inspect.unwrap(function)
     text = textwrap.dedent(inspect.getsource(own))
-    return text[text.index("async def") :].rstrip().replace(f"async def {own.__name__}(", f"async def {name}(", 1)
+    return text[text.index("async def") :].rstrip().replace(f"async def {own.__code__.co_name}(", f"async def {name}(", 1)

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from .. import uapi
-from ..engine import Engine, Phase, acquire, load, refuse_if, release, require, say, store
+from ..engine import Engine, Phase, acquire, load, refuse_if, release, say, store
 from ..explore.world import Programs
-from ..invariants.rules import Broken, Invariant
-from ..kernel.fs.file import fget, fput
-from ..kernel.uaccess import get_user_u32
+from ..invariants.rules import Broken, rule
 from ..kernel.vfio.container import vfio_fops
 from ..kernel.vfio.device_cdev import bind_locked, is_bound, read_bind_argument, vfio_df_check_token
 from ..kernel.vfio.group import vfio_device_block_group, vfio_device_unblock_group
-from ..kernel.vfio.group_fops import set_container as set_backend
-from ..kernel.vfio.group_fops import there
+from ..kernel.vfio.group_fops import vfio_group_ioctl_set_container
 from ..kernel.vfio.group_open import vfio_group_has_iommu
 from ..kernel.vfio.pci.vfio_pci_priv import VfioPciCoreDevice, core_of
 from ..kernel.vfio.vfio import VfioDevice, VfioDeviceFile, VfioGroup
 from ..machine import Machine, Process
+from ..puzzles.changed import changed
 from ..puzzles.programs import IOMMU, bind
 from ..uapi import Errno, KernelError
 from .machines import CONSOLE, TOKEN_AT, opened_with_a_token, physical_function
@@ -86,6 +84,14 @@ def bind_to_nothing() -> Programs:
     return {"A": [bind("vmm", ctx=777, token=TOKEN_AT)]}
 
 
+@rule(
+    VfioPciCoreDevice,
+    "vfio_pci_core_device.vf_token",
+    "vfio_pci_vf_token.uuid",
+    "vfio_device.open_count",
+    lock=lambda core: core.vdev.dev_set.lock,
+    guard="vfio_device_set.lock",
+)
 def token_of_an_owner(engine: Engine, core: VfioPciCoreDevice) -> Broken:
     """In this room a token is set by a BIND that succeeds, and by nothing else."""
     secret = core.vf_token.value
@@ -168,25 +174,6 @@ def switch_and_close() -> Programs:
     }
 
 
-async def vfio_group_ioctl_set_container(group: VfioGroup | None, argument: int) -> int:
-    """VFIO_GROUP_SET_CONTAINER: as ever, but EBUSY for a container while a device is open that knows an iommufd.
-
-    Asked before the group's lock is taken for good: a group with neither opens no device, so the answer can only become better.
-    """
-    number = await get_user_u32(argument)
-    number -= (number >> 31) << 32  # the descriptor is a signed number
-    file = await require(await fget(number), Errno.EBADF, "fd_is_open", f"{number} is not an open file")
-    try:
-        late = file.f_op is vfio_fops and not await has_iommu(there(group)) and await a_device_is_open(there(group))
-        await refuse_if(late, Errno.EBUSY, "no_device_open_elsewhere", "a device of the group is open with an iommufd")
-        await set_backend(there(group), file)
-    except KernelError:
-        await fput(file)
-        raise
-    await fput(file)
-    return 0
-
-
 async def has_iommu(group: VfioGroup) -> bool:
     """Has the group a container or an iommufd?"""
     async with group.group_lock:
@@ -204,15 +191,23 @@ async def a_device_is_open(group: VfioGroup) -> bool:
     return False
 
 
-TOKEN_OF_AN_OWNER = Invariant(
-    "token_of_an_owner",
-    VfioPciCoreDevice,
-    ("vfio_pci_core_device.vf_token", "vfio_pci_vf_token.uuid", "vfio_device.open_count"),
-    lambda core: core.vdev.dev_set.lock,
-    "vfio_device_set.lock",
-    False,
-    token_of_an_owner,
+@changed(
+    vfio_group_ioctl_set_container,
+    """
+    + late = file.f_op is vfio_fops and not await has_iommu(there(group)) and await a_device_is_open(there(group))
+    + await refuse_if(late, Errno.EBUSY, "no_device_open_elsewhere", "a device of the group is open with an iommufd")
+      await set_container(there(group), file)
+    """,
+    vfio_fops=vfio_fops,
+    has_iommu=has_iommu,
+    a_device_is_open=a_device_is_open,
 )
+def set_container_only_if_closed() -> None:
+    """VFIO_GROUP_SET_CONTAINER: as ever, but EBUSY for a container while a device is open that knows an iommufd.
+
+    Asked before the group's lock is taken for good: a group with neither opens no device, so the answer can only become better.
+    """
+
 
 ROOMS = (
     Room(
@@ -241,7 +236,7 @@ ROOMS = (
         alive=True,
         setup=physical_function,
         programs=bind_to_nothing,
-        properties=(TOKEN_OF_AN_OWNER,),
+        properties=(token_of_an_owner,),
         happens="a refused BIND has set",
         keeps=FAILED + TOKENS,
         repair={"vfio_df_ioctl_bind_iommufd": vfio_df_ioctl_bind_iommufd},
@@ -261,7 +256,7 @@ ROOMS = (
         properties=(),
         happens="gives up a use of its container that was never taken",
         keeps=BACKENDS,
-        repair={"vfio_group_ioctl_set_container": vfio_group_ioctl_set_container},
+        repair={"vfio_group_ioctl_set_container": set_container_only_if_closed},
         recordings=("d-switch-mdev-first", "d-switch-mdev-last", "i-switch-backend-first", "i-switch-backend-last"),
     ),
 )

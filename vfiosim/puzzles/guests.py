@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from .. import uapi
-from ..engine import put
 from ..explore.world import Programs
-from ..kernel.iommufd.private import IommufdCtx, IommufdObject
+from ..kernel.iommufd.main import iommufd_object_dec_wait
 from ..machine import Machine
+from .changed import changed
 from .programs import IOMMU, ask, make
 from .puzzle import Puzzle, can_end
 
@@ -41,10 +41,17 @@ def _device_and_virtual_device_go() -> Programs:
     return {"A": [device], "B": [virtual]}
 
 
-async def go_without_waiting(ictx: IommufdCtx, obj: IommufdObject) -> bool:
-    """`iommufd_object_dec_wait`, which waits for nobody, and asks nobody to go."""
-    await put(obj.wait_cnt, ictx, "has its ID")
-    return True
+@changed(
+    iommufd_object_dec_wait,
+    """
+    - if await put(obj.wait_cnt, ictx, "has its ID"):
+    -     return True
+    + await put(obj.wait_cnt, ictx, "has its ID")
+    + return True
+    """,
+)
+def go_without_waiting() -> None:
+    """It waits for nobody, and takes nothing along."""
 
 
 R20 = Puzzle(

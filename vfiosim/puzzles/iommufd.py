@@ -5,7 +5,7 @@ from __future__ import annotations
 from .. import uapi
 from ..engine import Engine, current, load, put
 from ..explore.world import Programs
-from ..invariants.rules import Broken, Invariant
+from ..invariants.rules import Broken, rule
 from ..kernel.iommufd.auto_domain import Chosen, move, new_auto_domain
 from ..kernel.iommufd.main import iommufd_object_put_and_try_destroy
 from ..kernel.iommufd.private import (
@@ -18,6 +18,7 @@ from ..kernel.iommufd.private import (
 )
 from ..machine import Machine
 from ..uapi import Errno, KernelError
+from .changed import changed
 from .programs import DEV, Call, ask, bind, make, ready_to_bind
 from .puzzle import Puzzle, can_end
 
@@ -86,10 +87,16 @@ def _close_and_use() -> Programs:
     return {"A": [("vmm", "close", DEV)], "B": [info, new_table]}
 
 
-async def put_the_wait_first(obj: IommufdObject) -> None:
-    """`iommufd_put_object` with its two lines swapped: who waits for `wait_cnt` goes on while `users` still counts the call."""
-    await put(obj.wait_cnt, current(), "running call")
-    await put(obj.users, current(), "running call")
+@changed(
+    iommufd_put_object,
+    """
+    - await put(obj.users, current(), "running call")
+      await put(obj.wait_cnt, current(), "running call")
+    + await put(obj.users, current(), "running call")
+    """,
+)
+def put_the_wait_first() -> None:
+    """With its two lines swapped: a thread that waits for `wait_cnt` goes on while `users` still counts the call."""
 
 
 R14 = Puzzle(
@@ -124,22 +131,18 @@ def _detach_and_name() -> Programs:
     return {"A": [detach], "B": [ask(uapi.IOMMU_HWPT_SET_DIRTY_TRACKING, track)]}
 
 
-def _an_orphan(engine: Engine, hwpt: IommufdHwptPaging) -> Broken:
+@rule(
+    IommufdHwptPaging,
+    "iommufd_hwpt_paging.users",
+    "iommufd_hwpt_paging.auto_domain",
+    lock=lambda hwpt: hwpt.ictx.objects_lock,
+    guard="iommufd_ctx.objects_lock",
+)
+def automatic_table_has_a_device(engine: Engine, hwpt: IommufdHwptPaging) -> Broken:
     """An automatic page table has a device, or a call that uses it at this moment; otherwise nobody ever destroys it."""
     nobody_else = all(holder is hwpt.ictx for holder, _ in hwpt.users.held)
     if hwpt.auto_domain.value and hwpt.users.value and nobody_else:
         yield f"{hwpt.oid} was made automatically and has no device any more, yet it holds {hwpt.ioas.oid}: that stays busy"
-
-
-automatic_table_has_a_device = Invariant(
-    name="automatic_table_has_a_device",
-    about=IommufdHwptPaging,
-    reads=("iommufd_hwpt_paging.users", "iommufd_hwpt_paging.auto_domain"),
-    lock=lambda hwpt: hwpt.ictx.objects_lock,
-    guard="iommufd_ctx.objects_lock",
-    only_at_rest=False,
-    broken=_an_orphan,
-)
 
 
 async def the_last_one_destroys(obj: IommufdObject) -> None:

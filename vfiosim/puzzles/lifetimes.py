@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from .. import uapi
-from ..engine import Engine, current, free, hand_over, load, require, store
+from ..engine import Engine, current, hand_over
 from ..explore.world import Programs
-from ..invariants.rules import Broken, Invariant
-from ..kernel.base import BusDriver
-from ..kernel.fs.devtmpfs import cdev_device_del
-from ..kernel.fs.file import File, fget, private
-from ..kernel.kvm.kvm import KvmDevice
-from ..kernel.kvm.vfio import LISTED, kvm_vfio_file_set_kvm, vfio_of
-from ..kernel.vfio.device_cdev import vfio_df_unbind_iommufd
-from ..kernel.vfio.group_life import REGISTERED, vfio_device_group_unregister, vfio_device_remove_group
-from ..kernel.vfio.vfio import VfioDevice, VfioDeviceFile
-from ..kernel.vfio.vfio_main import until_nobody_has_it_open, vfio_device_put_registration
+from ..invariants.rules import Broken, rule
+from ..kernel.kvm.vfio import kvm_vfio_file_add
+from ..kernel.vfio.device_fops import vfio_device_fops_release
+from ..kernel.vfio.group_life import REGISTERED
+from ..kernel.vfio.vfio import VfioDevice
+from ..kernel.vfio.vfio_main import vfio_unregister_group_dev
 from ..machine import Machine
-from ..uapi import Errno
+from .changed import changed
 from .programs import CTX, DEV, IOMMU, NODE, bind, change_list, give_vm, make, ready_to_bind
 from .puzzle import Puzzle, can_end
 
@@ -39,15 +35,23 @@ def _add_and_take_off() -> Programs:
     }
 
 
-async def add_and_go_on_without_the_lock(device: KvmDevice, number: int) -> None:
-    """ADD as it was before v6.6 (virt/kvm/vfio.c: kvm_vfio_group_add): its own reference goes to the list, and the lock is
-    given back before the file is told its VM."""
-    file = await require(await fget(number), Errno.EBADF, "fd_is_open", f"{number} is not an open file")
-    kv = await vfio_of(device)
-    async with kv.lock:
-        await hand_over(file.f_ref, (current(), "running call"), (kv, LISTED))
-        await store(kv.file_list, (*await load(kv.file_list), file))
-    await kvm_vfio_file_set_kvm(file, device.kvm)
+@changed(
+    kvm_vfio_file_add,
+    """
+    - await get(file.f_ref, kv, LISTED)
+    + await hand_over(file.f_ref, (current(), "running call"), (kv, LISTED))
+      await store(kv.file_list, (*files, file))
+    - await kvm_vfio_file_set_kvm(file, device.kvm)
+
+          raise
+    - await fput(file)
+    + await kvm_vfio_file_set_kvm(file, device.kvm)
+    """,
+    hand_over=hand_over,
+    current=current,
+)
+def add_and_go_on_without_the_lock() -> None:
+    """ADD as it was before v6.6: its own reference goes to the list, and the lock is released before the file knows its VM."""
 
 
 # ---- R9 and R10
@@ -64,32 +68,27 @@ def _unbind_and_open() -> Programs:
     return {"A": [UNBIND], "B": [("vmm", "open", NODE), bind("vmm", dev=4, ctx=3)]}
 
 
-def _no_end_in_sight(engine: Engine, device: VfioDevice) -> Broken:
+@rule(VfioDevice, f"vfio_device.refcount ({REGISTERED})", "vfio_device.refcount < 1", "devtmpfs.nodes")
+def node_goes_before_the_wait(engine: Engine, device: VfioDevice) -> Broken:
     """A driver that waits until nobody has its device open waits for those only who have found its node already."""
     left = all(reason != REGISTERED for _, reason in device.refcount.held)
     if left and device.refcount.value and device.vfio.devtmpfs.nodes.slots.get(device.path) is not None:
         yield f"the driver of {device.oid} waits until nobody has it open, yet it can be opened: that may never end"
 
 
-node_goes_before_the_wait = Invariant(
-    name="node_goes_before_the_wait",
-    about=VfioDevice,
-    reads=(f"vfio_device.refcount ({REGISTERED})", "vfio_device.refcount < 1", "devtmpfs.nodes"),
-    lock=lambda _: None,
-    guard="",
-    only_at_rest=False,
-    broken=_no_end_in_sight,
+@changed(
+    vfio_unregister_group_dev,
+    """
+    - if device.cdev is not None:
+    -     await cdev_device_del(device.vfio.devtmpfs, device.path, device.cdev)
+
+      await until_nobody_has_it_open(device)
+    + if device.cdev is not None:
+    +     await cdev_device_del(device.vfio.devtmpfs, device.path, device.cdev)
+    """,
 )
-
-
-async def wait_and_then_delete_the_node(device: VfioDevice, driver: BusDriver) -> None:
-    """`vfio_unregister_group_dev`, which waits while the node is still there."""
-    await vfio_device_group_unregister(device)
-    await vfio_device_put_registration(device, driver, REGISTERED)
-    await until_nobody_has_it_open(device)
-    if device.cdev is not None:
-        await cdev_device_del(device.vfio.devtmpfs, device.path, device.cdev)
-    await vfio_device_remove_group(device)
+def wait_and_then_delete_the_node() -> None:
+    """The driver leaves, and waits while the node is still there."""
 
 
 def _bound_and_admin(trace: bool = True) -> Machine:
@@ -102,12 +101,17 @@ def _close_and_unbind() -> Programs:
     return {"A": [("vmm", "close", DEV)], "B": [UNBIND]}
 
 
-async def let_go_of_registration_first(file: File) -> None:
+@changed(
+    vfio_device_fops_release,
+    """
+    + await vfio_device_put_registration(df.device, file)
+      if df.group is not None:
+
+    - await vfio_device_put_registration(df.device, file)
+    """,
+)
+def let_go_of_registration_first() -> None:
     """Release of a device file with the puts in the wrong order."""
-    df: VfioDeviceFile = await private(file)
-    await vfio_device_put_registration(df.device, file)
-    await vfio_df_unbind_iommufd(df)
-    await free(df)
 
 
 # ---- R11
@@ -138,7 +142,7 @@ PUZZLES = (
         without=("kvm_vfio.lock",),
         faulty={"kvm_vfio_file_add": add_and_go_on_without_the_lock},
         happens="vfio_device_file 1 knows kvm 1, but no kvm-vfio device lists its file",
-        shortest=(56, 56),
+        shortest=(56, 58),
         source="virt/kvm/vfio.c: kvm_vfio_file_add (v7.2); repaired by commit 9e0f4f2918c2",
     ),
     Puzzle(

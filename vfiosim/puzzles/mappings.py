@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from .. import uapi
-from ..engine import acquire, alloc, free, get, load, poke, put, refuse_if, release, store
+from ..engine import store
 from ..explore.world import Programs
-from ..kernel.iommufd.access import ATTACHED
-from ..kernel.iommufd.areas import IOMMU_WRITE, ULONG_MAX, IoptArea, IoptPages
-from ..kernel.iommufd.domains import iopt_add_access, iopt_remove_access
-from ..kernel.iommufd.private import IommufdAccess, IommufdIoas
+from ..kernel.iommufd.access import iommufd_access_change_ioas
+from ..kernel.iommufd.io_pagetable import iopt_insert_area
 from ..machine import Machine
-from ..uapi import Errno, KernelError
+from .changed import changed
 from .programs import IOMMU, ask, make
 from .puzzle import Puzzle, can_end
 
@@ -42,23 +40,16 @@ def _map_and_unmap() -> Programs:
     return {"A": [_map_page()], "B": [ask(uapi.IOMMU_IOAS_UNMAP, unmap, CTX)]}
 
 
-async def insert_with_its_pages(
-    iopt: IommufdIoas, pages: IoptPages, iova: int, start_byte: int, length: int, prot: int
-) -> IoptArea:
-    """`iopt_insert_area`, with an area that looks complete from the beginning."""
-    denied = bool(prot & IOMMU_WRITE) and not pages.writable
-    await refuse_if(denied, Errno.EPERM, "source_is_writable", "the memory was mapped for reading only")
-    area = await alloc(IoptArea, iopt, iova, length, start_byte, prot)
-    alignment = await load(iopt.iova_alignment)
-    try:
-        crooked = area.page_offset % alignment != 0
-        await refuse_if(crooked, Errno.EINVAL, "place_in_page_aligned", f"it must begin at a multiple of {alignment}")
-    except KernelError:
-        await free(area)
-        raise
-    await poke(iopt.areas, iova, area)
-    await store(area.pages, pages)
-    return area
+@changed(
+    iopt_insert_area,
+    """
+      await poke(iopt.areas, iova, area)
+    + await store(area.pages, pages)
+    """,
+    store=store,
+)
+def insert_with_its_pages() -> None:
+    """An area that looks complete from the beginning."""
 
 
 R22 = Puzzle(
@@ -77,7 +68,7 @@ R22 = Puzzle(
     ),
     faulty={"iopt_insert_area": insert_with_its_pages},
     happens="use after free: A touches iopt_area",
-    shortest=(90,),
+    shortest=(91,),
     leaves_out=("page_tables_have_every_area",),
     source="drivers/iommu/iommufd/io_pagetable.c: iopt_alloc_area_pages, iopt_map_pages, iopt_unmap_iova_range (v7.2)",
 )
@@ -110,23 +101,22 @@ def _move_and_pin() -> Programs:
     return {"A": [move], "B": [_pin_page()]}
 
 
-async def move_before_asking(access: IommufdAccess, new: IommufdIoas | None) -> None:
-    """`iommufd_access_change_ioas` that is in the new address space before the driver is asked for what it has in the old one."""
-    now = await load(access.ioas)
-    if now is new:
-        return
-    if new is not None:
-        await iopt_add_access(new, access)
-        await get(new.users, access, ATTACHED)
-    await store(access.ioas, new)
-    await store(access.ioas_unpin, new)
-    if now is not None:
-        await release(access.ioas_lock)
-        if access.unmap is not None:
-            await access.unmap(0, ULONG_MAX)
-        await acquire(access.ioas_lock)
-        await iopt_remove_access(now, access)
-        await put(now.users, access, ATTACHED)
+@changed(
+    iommufd_access_change_ioas,
+    """
+    - await store(access.ioas, None)
+
+    + await store(access.ioas, new)
+    + await store(access.ioas_unpin, new)
+      if now is not None:
+
+          await put(now.users, access, ATTACHED)
+    - await store(access.ioas, new)
+    - await store(access.ioas_unpin, new)
+    """,
+)
+def move_before_asking() -> None:
+    """The device is in the new address space before its driver is asked for what it has pinned in the old one."""
 
 
 R21 = Puzzle(
@@ -145,7 +135,7 @@ R21 = Puzzle(
     ),
     faulty={"iommufd_access_change_ioas": move_before_asking},
     happens="was not pinned there",
-    shortest=(122,),
+    shortest=(124,),
     source="drivers/iommu/iommufd/device.c: iommufd_access_change_ioas, iommufd_access_unpin_pages (v7.2)",
 )
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from ..engine import KObject, complete, free, load, poke, put, wait_for
+from ..engine import complete, wait_for
 from ..explore.world import Programs
-from ..kernel.vfio.vfio import VfioDevice
-from ..kernel.vfio.vfio_main import vfio_device_release, vfio_release_device_set
+from ..kernel.vfio.vfio_main import vfio_device_release, vfio_put_device
 from ..machine import Machine
 from ..topology import DeviceSpec, Topology
+from .changed import changed
 from .programs import IOMMU, NODE, bind
 from .puzzle import Puzzle, can_end
 
@@ -26,26 +26,32 @@ def _unload_and_use() -> Programs:
     return {"A": [("admin", "rmmod", "vfio-pci")], "B": use}
 
 
-async def tell_instead_of_freeing(device: VfioDevice) -> None:
-    """`vfio_device_release`, which leaves the memory itself to the driver, and tells it that all has run.
+@changed(
+    vfio_device_release,
+    """
+    - await free(device)
+    + await complete(device.comp)
+    """,
+    complete=complete,
+)
+def tell_instead_of_freeing() -> None:
+    """The memory itself is left to the driver, which is told that all has run.
 
     `comp` is used a second time: the driver has taken the signal that nobody has the device open.
     """
-    await vfio_release_device_set(device)
-    await poke(device.vfio.device_ida, device.index, None)
-    await load(device.driver.code)
-    data = await load(device.driver_data)
-    if data is not None:
-        await free(data)
-    await complete(device.comp)
 
 
-async def put_and_wait(device: VfioDevice, holder: KObject, reason: str) -> None:
-    """`vfio_put_device`, which waits until the last one has let go, and frees the memory then."""
-    if await put(device.kref, holder, reason):
-        await vfio_device_release(device)
-    await wait_for(device.comp)
-    await free(device)
+@changed(
+    vfio_put_device,
+    """
+          await vfio_device_release(device)
+    + await wait_for(device.comp)
+    + await free(device)
+    """,
+    wait_for=wait_for,
+)
+def put_and_wait() -> None:
+    """Wait until the last one has let go, and free the memory then."""
 
 
 # The protections are the module's reference of an open device (`try_module_get` at the first open: "open"), for which rmmod is

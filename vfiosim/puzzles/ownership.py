@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from .. import uapi
-from ..engine import Engine, load, refuse_if, store
+from ..engine import Engine
 from ..explore.world import Programs
-from ..invariants.rules import Broken, Invariant, every
+from ..invariants.rules import Broken, every, rule
 from ..invariants.vfio import in_use, of_device
-from ..kernel.kvm.kvm_main import kvm_put_kvm
-from ..kernel.vfio.vfio import VfioDevice, VfioDeviceFile, VfioDeviceSet, VfioGroup
-from ..kernel.vfio.vfio_main import BOUND_FOR, vfio_device_get_kvm_safe
+from ..kernel.vfio.device_cdev import vfio_df_get_kvm_safe
+from ..kernel.vfio.group import vfio_device_block_group
+from ..kernel.vfio.vfio import VfioDeviceFile, VfioDeviceSet, VfioGroup
+from ..kernel.vfio.vfio_main import vfio_device_put_kvm
 from ..machine import Machine
 from ..topology import DeviceSpec, Topology
-from ..uapi import Errno
+from .changed import changed
 from .programs import DEV, IOMMU, bind, change_list, give_vm, make, ready_to_bind
 from .puzzle import Puzzle, can_end
 
@@ -33,23 +34,28 @@ def _two_binds() -> Programs:
     return {"A": [bind("first")], "B": [bind("second")]}
 
 
-async def take_a_vm_at_first_open(df: VfioDeviceFile) -> None:
+@changed(
+    vfio_df_get_kvm_safe,
+    """
+    + if await load(df.device.open_count) != 0:
+    +     return
+      async with df.kvm_ref_lock:
+    """,
+)
+def take_a_vm_at_first_open() -> None:
     """Hold the VM that this file belongs to, unless the device is open already: then it has its VM, or none."""
-    if await load(df.device.open_count) != 0:
-        return
-    async with df.kvm_ref_lock:
-        await vfio_device_get_kvm_safe(df.device, await load(df.kvm))
 
 
-async def give_the_vm_back_at_last_close(device: VfioDevice) -> None:
+@changed(
+    vfio_device_put_kvm,
+    """
+    + if await load(device.open_count) != 0:
+    +     return
+      kvm = await load(device.kvm)
+    """,
+)
+def give_the_vm_back_at_last_close() -> None:
     """Give back the VM that the device remembers, unless the device is still open: then somebody's BIND needs it."""
-    if await load(device.open_count) != 0:
-        return
-    kvm = await load(device.kvm)
-    if kvm is None:
-        return
-    await kvm_put_kvm(kvm, device, BOUND_FOR)
-    await store(device.kvm, None)
 
 
 R13 = Puzzle(
@@ -92,7 +98,15 @@ def _leave_and_bind() -> Programs:
     return {"A": [("vmm", "close", GROUP_FD), ("vmm", "close", BY_GROUP)], "B": [bind("vmm", BY_NODE, COMPAT)]}
 
 
-def _both_ways(engine: Engine, group: VfioGroup) -> Broken:
+@rule(
+    VfioGroup,
+    "vfio_device_file",
+    "vfio_device_file.access_granted",
+    ("file.f_ref < 1", of_device),
+    lock=lambda group: group.group_lock,
+    guard="vfio_group.group_lock",
+)
+def one_way_into_a_group(engine: Engine, group: VfioGroup) -> Broken:
     """The devices of a group are in use through the group or through their nodes, never both."""
     files = [df for df in every(engine, VfioDeviceFile) if df.device.group is group and in_use(df)]
     by_group, by_node = ([df.device for df in files if (df.group is group) is way] for way in (True, False))
@@ -100,32 +114,23 @@ def _both_ways(engine: Engine, group: VfioGroup) -> Broken:
         yield f"{by_group[0].oid} is in use through {group.oid}, and {by_node[0].oid} through its own node"
 
 
-one_way_into_a_group = Invariant(
-    name="one_way_into_a_group",
-    about=VfioGroup,
-    reads=("vfio_device_file", "vfio_device_file.access_granted", ("file.f_ref < 1", of_device)),
-    lock=lambda group: group.group_lock,
-    guard="vfio_group.group_lock",
-    only_at_rest=False,
-    broken=_both_ways,
+@changed(
+    vfio_device_block_group,
+    """
+    - await store(group.cdev_device_open_cnt, await load(group.cdev_device_open_cnt) + 1)
+    + bindings = await load(group.cdev_device_open_cnt)
+    + async with group.device_lock:
+    +     opens = [await load(one.open_count) for one in await load(group.device_list)]
+    + used = not bindings and any(opens)
+    + await refuse_if(used, Errno.EBUSY, "group_is_unused", "a device is open through the group")
+    + await store(group.cdev_device_open_cnt, bindings + 1)
+    """,
 )
-
-
-async def block_an_unused_group(device: VfioDevice) -> None:
-    """`vfio_device_block_group`, which also looks for devices that are open through the group.
+def block_an_unused_group() -> None:
+    """Also look for devices that are open through the group.
 
     Without a binding every open device is one of those, and the lock of the group keeps others from being opened so.
     """
-    group = device.group
-    async with group.group_lock:
-        opened = await load(group.opened_file)
-        await refuse_if(opened is not None, Errno.EBUSY, "group_is_open", "the group is open")
-        bindings = await load(group.cdev_device_open_cnt)
-        async with group.device_lock:
-            opens = [await load(one.open_count) for one in await load(group.device_list)]
-        used = not bindings and any(opens)
-        await refuse_if(used, Errno.EBUSY, "group_is_unused", "a device is open through the group")
-        await store(group.cdev_device_open_cnt, bindings + 1)
 
 
 R15 = Puzzle(
@@ -254,23 +259,14 @@ def _reset_and_hand_over() -> Programs:
     return {"A": [reset], "B": [("owner", "close", RIGHT)], "C": [bind("other")]}
 
 
-def _two_owners_in_reset(engine: Engine, dev_set: VfioDeviceSet) -> Broken:
+@rule(VfioDeviceSet, "device.in_reset", "vfio_device_set.device_list", "vfio_device.iommufd_device")
+def one_owner_in_a_reset(engine: Engine, dev_set: VfioDeviceSet) -> Broken:
     """While a bus is reset its devices are bound to one iommufd at most."""
     idevs = [device.iommufd_device.value for device in dev_set.device_list.value if device.dev.in_reset.value]
     owners = list(dict.fromkeys(idev.ictx.oid for idev in idevs if idev is not None))
     if len(owners) > 1:
         yield f"{dev_set.oid} is being reset, with devices of {' and of '.join(owners)}"
 
-
-one_owner_in_a_reset = Invariant(
-    name="one_owner_in_a_reset",
-    about=VfioDeviceSet,
-    reads=("device.in_reset", "vfio_device_set.device_list", "vfio_device.iommufd_device"),
-    lock=lambda _: None,
-    guard="",
-    only_at_rest=False,
-    broken=_two_owners_in_reset,
-)
 
 R23 = Puzzle(
     name="R23",
