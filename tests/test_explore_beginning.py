@@ -22,7 +22,12 @@ from vfiosim.puzzles.programs import NODE, bind, ready_to_bind
 SETUPS = {
     **{name: puzzle.setup for name, puzzle in PUZZLES.items()},
     **{name: room.setup for name, room in ROOMS.items()},
-    **{f"{name}, {n}": kept.setup for name, room in ROOMS.items() for n, kept in enumerate(room.keeps) if kept.setup},
+    **{
+        f"{name}, {n}": one.setup
+        for name, room in ROOMS.items()
+        for n, one in enumerate(room.must_still_work)
+        if one.setup
+    },
 }
 
 

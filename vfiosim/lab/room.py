@@ -91,7 +91,7 @@ class RoomView(StaticFallback):
             row("", self.recording, self.way),
             self.shown,
             row("Mend it", self.which, text("vfiosim-does", "Change it so that this cannot happen, then Prove.")),
-            text("vfiosim-does", self._keeps()),
+            text("vfiosim-does", self._must_still_work()),
             self.editor,
             row("", self.prove, self.hint, self.solution, self.again),
             self.problem,
@@ -110,7 +110,7 @@ class RoomView(StaticFallback):
     def static_html(self) -> str:
         """The room without its buttons: the symptom, the faulty functions, and the shortest way into the bug."""
         sources = "\n\n".join(self.room.source(name) for name in self.room.to_mend)
-        said = note(self._title()) + note(self._keeps())
+        said = note(self._title()) + note(self._must_still_work())
         return f"{said}<pre>{escape(sources)}</pre>{note(f'<i>{ONLY_LIVE}</i>')}{self._way_in.static_html()}"
 
     def in_words(self) -> str:
@@ -123,8 +123,8 @@ class RoomView(StaticFallback):
         links = "".join(f"<br><small>{_with_address(link)}</small>" for link in room.links)
         return f"<p><b>{escape(room.title)}</b> ({when})</p><p>{escape(room.symptom, quote=False)}{links}</p>"
 
-    def _keeps(self) -> str:
-        works = "".join(f"<li>{escape(kept.says, quote=False)}</li>" for kept in self.room.keeps)
+    def _must_still_work(self) -> str:
+        works = "".join(f"<li>{escape(one.says, quote=False)}</li>" for one in self.room.must_still_work)
         return f"When it is mended:<ul>{works}</ul>"
 
     # ---- what the buttons do

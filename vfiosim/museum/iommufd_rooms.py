@@ -18,7 +18,7 @@ from ..kernel.vfio.vfio import VfioDevice
 from ..machine import Machine
 from ..puzzles.changed import changed
 from ..puzzles.programs import DEV, ask, bind, make, ready_to_bind
-from .iommufd_keeps import ATTACH, DETACH, MAPPED, MOVES, PASIDS, QUEUES, READ_ONLY_AT, WRITEABLE_AT
+from .iommufd_requirements import ATTACH, DETACH, MAPPED, MOVES, PASIDS, QUEUES, READ_ONLY_AT, WRITEABLE_AT
 from .room import Room
 
 READ_ONLY = 1
@@ -186,7 +186,7 @@ ROOMS = (
         programs=map_the_device,
         properties=(),
         happens="left behind: vfio_device_file",
-        keeps=MAPPED,
+        must_still_work=MAPPED,
         repair={"iopt_map_file_pages": map_memory_only},
         recordings=("g-map-file-device", "g-map-file-device-unbound", "g-map-file-iommufd", "g-map-file"),
     ),
@@ -201,7 +201,7 @@ ROOMS = (
         programs=attach_as_zero_and_detach,
         properties=(detached_means_detached,),
         happens="is not attached, says VFIO's book",
-        keeps=PASIDS,
+        must_still_work=PASIDS,
         repair={"vfio_iommufd_physical_pasid_attach_ioas": attach_no_pasid_zero},
         recordings=("f-pasid-zero", "f-pasid-zero-double-detach", "f-pasid"),
     ),
@@ -217,7 +217,7 @@ ROOMS = (
         programs=move_it,
         properties=(still_attached,),
         happens="a refused ATTACH has detached it",
-        keeps=MOVES,
+        must_still_work=MOVES,
         repair={"vfio_df_ioctl_attach_pt": attach_after_a_trial},
         recordings=("f-replace-efault-other-order",),
     ),
@@ -232,7 +232,7 @@ ROOMS = (
         programs=queue_without_room,
         properties=(),
         happens="use after free",
-        keeps=QUEUES,
+        must_still_work=QUEUES,
         faulty={"iommufd_fault_alloc": faulty_fault_alloc},
         links=(
             "commit 4e034bf045b1, September 2025 (CVE-2025-39966): iommufd: Fix race during abort for file descriptors "

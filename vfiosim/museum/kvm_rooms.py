@@ -14,7 +14,7 @@ from ..puzzles import PUZZLES
 from ..puzzles.changed import changed
 from ..puzzles.programs import GROUP, IOMMU, NODE, NUMBER_AT, bind, list_file, make, new_vm
 from ..uapi import Errno
-from .kvm_keeps import GROUP_AND_VM, LISTED_ONCE, ONE_CONSOLE, SECOND_BIND
+from .kvm_requirements import GROUP_AND_VM, LISTED_ONCE, ONE_CONSOLE, SECOND_BIND
 from .room import Room
 
 # ---- the failed second bind
@@ -180,7 +180,7 @@ ROOMS = (
         programs=second_bind,
         properties=("binding_keeps_its_vm", "vm_is_counted_by_who_points_to_it"),
         happens="a failed bind through another file gave it away",
-        keeps=SECOND_BIND,
+        must_still_work=SECOND_BIND,
         repair=PUZZLES["R13"].fixes,
         recordings=("j-failed-bind-putkvm", "j-failed-bind-two-vms", "j-failed-bind-mdev", "j-failed-bind-second-only"),
         links=(
@@ -200,7 +200,7 @@ ROOMS = (
         programs=bind_both,
         properties=(),
         happens="kvm 1 lives on",
-        keeps=ONE_CONSOLE,
+        must_still_work=ONE_CONSOLE,
         faulty={"mtty_open_device": mtty_open_device, "mtty_close_device": mtty_close_device},
         repair={"mtty_open_device": check_before_the_reference},
         recordings=("j-failed-bind-mdev",),  # not for the bug: it counts VMs, and there a serial port holds none
@@ -216,7 +216,7 @@ ROOMS = (
         programs=ON_AND_OFF.programs,
         properties=ON_AND_OFF.properties,
         happens="use after free: A touches vfio_device_file 1",
-        keeps=LISTED_ONCE,
+        must_still_work=LISTED_ONCE,
         faulty=ON_AND_OFF.faulty,
         links=(
             "commit 9e0f4f2918c2, merged for 6.6: kvm/vfio: ensure kvg instance stays around in kvm_vfio_group_add() "
@@ -234,7 +234,7 @@ ROOMS = (
         programs=close_everything_else_first,
         properties=(),
         happens="held by itself",
-        keeps=GROUP_AND_VM,
+        must_still_work=GROUP_AND_VM,
         faulty={
             "kvm_device_release": faulty_device_release,
             "kvm_put_kvm": faulty_put_kvm,

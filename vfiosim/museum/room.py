@@ -17,9 +17,9 @@ from ..explore import Result, Witness, explore
 from ..explore.world import Programs
 from ..machine import Machine
 from .compared import Functions, differing, scenario
-from .kept import Kept, Lost
 from .own import Own, function_of_text
 from .recorded import answer_line, told
+from .requirements import Lost, Requirement
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,7 @@ class Room:
     * `repair`: the functions that mend it; empty where the kernel's own are the repair;
     * `setup`, `programs`, `properties`: as for a puzzle, see `vfiosim.puzzles.Puzzle`;
     * `happens`: a part of the sentence that tells what goes wrong;
-    * `keeps`: what must work when it is mended;
+    * `must_still_work`: what must work when it is mended;
     * `recordings`: the scenarios of a real kernel that a repair may answer differently; the first shows the bug, if it is alive;
     * `links`: where it was discussed or mended in public, as far as that is known.
     """
@@ -45,7 +45,7 @@ class Room:
     programs: Callable[[], Programs]
     properties: tuple[Any, ...]
     happens: str
-    keeps: tuple[Kept, ...]
+    must_still_work: tuple[Requirement, ...]
     repair: Functions = field(default_factory=dict)
     faulty: Functions = field(default_factory=dict)
     recordings: tuple[str, ...] = ()
@@ -125,7 +125,7 @@ class Room:
         if not result.complete:
             return Proof(self, result, (), None)
         patches = {**self.faulty, **functions}
-        all_lost = filter(None, (kept.lost(self.setup, patches, looks) for kept in self.keeps))
+        all_lost = filter(None, (one.lost(self.setup, patches, looks) for one in self.must_still_work))
         lost = tuple(islice(all_lost, 1 if first else None))
         compared = recordings and not (result.violations or lost)
         return Proof(self, result, lost, tuple(differing(patches)) if compared else None)
@@ -143,7 +143,7 @@ class Room:
 
     def __str__(self) -> str:
         when = "alive in the recorded 7.2" if self.alive else "mended since; here the faulty function is back"
-        works = "\n".join(f"- {kept.says}" for kept in self.keeps)
+        works = "\n".join(f"- {one.says}" for one in self.must_still_work)
         return (
             f"{self.title} ({when})\n{self.symptom}\nIn: {', '.join(self.to_mend)}\nWhen it is mended:\n{works}\n"
             f"Lesson: {self.lesson}"
@@ -200,4 +200,6 @@ def _source(function: Callable[..., Any], name: str) -> str:
     """The text of a function without its decorator, under the name of the kernel function."""
     own = inspect.unwrap(function)
     text = textwrap.dedent(inspect.getsource(own))
-    return text[text.index("async def") :].rstrip().replace(f"async def {own.__code__.co_name}(", f"async def {name}(", 1)
+    return (
+        text[text.index("async def") :].rstrip().replace(f"async def {own.__code__.co_name}(", f"async def {name}(", 1)
+    )

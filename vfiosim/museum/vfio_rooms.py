@@ -19,7 +19,7 @@ from ..puzzles.programs import IOMMU, bind
 from ..uapi import Errno, KernelError
 from .machines import CONSOLE, TOKEN_AT, opened_with_a_token, physical_function
 from .room import Room
-from .vfio_keeps import BACKENDS, FAILED, TOKENS, UNLOCKED
+from .vfio_requirements import BACKENDS, FAILED, TOKENS, UNLOCKED
 
 # ---- the way out that skips the unlock
 
@@ -221,7 +221,7 @@ ROOMS = (
         programs=token_then_none,
         properties=(),
         happens="vfio_device_set",
-        keeps=UNLOCKED + TOKENS,
+        must_still_work=UNLOCKED + TOKENS,
         faulty={"vfio_df_ioctl_bind_iommufd": bind_that_forgets_to_unlock},
         repair={"vfio_df_ioctl_bind_iommufd": bind_that_always_unlocks},
         links=("report by Smatch on the VF token series, 16 July 2025; mended when it was applied",),
@@ -238,7 +238,7 @@ ROOMS = (
         programs=bind_to_nothing,
         properties=(token_of_an_owner,),
         happens="a refused BIND has set",
-        keeps=FAILED + TOKENS,
+        must_still_work=FAILED + TOKENS,
         repair={"vfio_df_ioctl_bind_iommufd": vfio_df_ioctl_bind_iommufd},
         recordings=("q-failed-bind-sets-token",),
     ),
@@ -255,7 +255,7 @@ ROOMS = (
         programs=switch_and_close,
         properties=(),
         happens="gives up a use of its container that was never taken",
-        keeps=BACKENDS,
+        must_still_work=BACKENDS,
         repair={"vfio_group_ioctl_set_container": set_container_only_if_closed},
         recordings=("d-switch-mdev-first", "d-switch-mdev-last", "i-switch-backend-first", "i-switch-backend-last"),
     ),

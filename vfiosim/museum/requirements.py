@@ -16,7 +16,7 @@ AN_ERROR = "an error"
 
 
 @dataclass(frozen=True)
-class Kept:
+class Requirement:
     """Calls of one thread, and how a mended kernel answers them.
 
     * `says`: what must work, in a sentence for somebody who has not begun to mend;
@@ -71,7 +71,7 @@ def _agreed(wanted: Sequence[str], answers: Sequence[str]) -> int:
 class Lost:
     """Something that has to work and does not: what, and how it shows."""
 
-    kept: Kept
+    requirement: Requirement
     why: str
     result: Result
 
@@ -81,7 +81,7 @@ class Lost:
         return self.result.counterexample or next(iter(self.result.outcomes.values()), None)
 
     def __str__(self) -> str:
-        return f"{self.kept.says} With your function: {self.why}."
+        return f"{self.requirement.says} With your function: {self.why}."
 
 
 def _called(call: Call) -> str:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from .. import uapi
 from ..puzzles.programs import DEV, Call, bind
-from .kept import AN_ERROR, Kept, close
 from .machines import CONSOLE, TOKEN_AT, physical_function
+from .requirements import AN_ERROR, Requirement, close
 
 # ---- the way out that skips the unlock; the secret that is set too early
 
 UNLOCKED = (
-    Kept(
+    Requirement(
         "A token for a device that takes none must still be EINVAL, and a BIND without one work afterwards, once.",
         (bind("vmm", token=TOKEN_AT), bind("vmm"), bind("vmm"), close(DEV)),
         "EINVAL, 0, EINVAL, 0",
@@ -18,7 +18,7 @@ UNLOCKED = (
 )
 VF = "/dev/vfio/devices/vfio1"
 TOKENS = (
-    Kept(
+    Requirement(
         "A virtual function must still be had with the token of its physical function, and with no other (EACCES).",
         (
             bind("vmm", token=TOKEN_AT),
@@ -32,7 +32,7 @@ TOKENS = (
     ),
 )
 FAILED = (
-    Kept(
+    Requirement(
         "A BIND to a descriptor that is not open must still be EBADF, and one to an iommufd work afterwards.",
         (bind("vmm", ctx=777, token=TOKEN_AT), bind("vmm", ctx=777), bind("vmm"), bind("vmm"), close(DEV)),
         "EBADF, EBADF, 0, EINVAL, 0",
@@ -51,22 +51,22 @@ TAKE = ("vmm", "ioctl", 3, uapi.VFIO_GROUP_UNSET_CONTAINER)
 TYPE1 = ("vmm", "ioctl", 6, uapi.VFIO_SET_IOMMU, uapi.VFIO_TYPE1v2_IOMMU)
 OPEN_CONSOLE = ("vmm", "ioctl", 3, uapi.VFIO_GROUP_GET_DEVICE_FD, CONSOLE)
 BACKENDS = (
-    Kept(
+    Requirement(
         "A group without an open device must still move to a container, and its device be opened there.",
         (close(5), TAKE, give(6), TYPE1, OPEN_CONSOLE),
         "0, 0, 0, 0, 5",
     ),
-    Kept(
+    Requirement(
         "A group with a device that is open with an iommufd must still be given an iommufd again.",
         (TAKE, give(4), OPEN_CONSOLE, close(5), close(7)),
         "0, 0, 7, 0, 0",
     ),
-    Kept(
+    Requirement(
         "What was refused must still be: a second one (EINVAL), a closed descriptor (EBADF), another file (EBADFD).",
         (give(6), TAKE, give(777), give(5), give(4)),
         "EINVAL, 0, EBADF, EBADFD, 0",
     ),
-    Kept(
+    Requirement(
         "SET_CONTAINER must not answer 0 where the group has got no container.",
         (TAKE, give(6), TYPE1),
         f"0, {AN_ERROR}, {AN_ERROR} or 0, 0, 0",

@@ -7,7 +7,7 @@ from ..kernel.iommufd.areas import IoptArea, IoptPages
 from ..kernel.mm import PAGE_SIZE
 from ..machine import Machine
 from ..puzzles.programs import DEV, Call, ask, bind, make, ready_to_bind
-from .kept import AN_ERROR, Kept, close
+from .requirements import AN_ERROR, Requirement, close
 
 ATTACH, DETACH = uapi.VFIO_DEVICE_ATTACH_IOMMUFD_PT, uapi.VFIO_DEVICE_DETACH_IOMMUFD_PT
 READ_ONLY_AT, WRITEABLE_AT = 0x10_0000, 0x20_0000  # where a struct lies that cannot be written, and one that can
@@ -77,24 +77,24 @@ def _part(pages: IoptPages | None) -> tuple[int, int, bool] | None:
 
 MEMFD = ("vmm", "memfd", 4 * PAGE_SIZE)
 MAPPED = (
-    Kept(
+    Requirement(
         "MAP_FILE of a file of memory must still succeed, and UNMAP give its pages back.",
         (MEMFD, map_file(5, 2 * PAGE_SIZE, PAGE_SIZE), unmap(), unmap(), close(5)),
         "5, 0, 0, ENOENT, 0",
     ),
-    Kept(
+    Requirement(
         "The address that MAP_FILE tells must still lead to the pages of the file that were asked for.",
         (MEMFD, ask(uapi.IOMMU_IOAS_MAP_FILE, WRITEABLE_AT), close(5)),
         "5, 0, 0",
         ready_to_map,
         mapped_as_wished,
     ),
-    Kept(
+    Requirement(
         "MAP_FILE must still refuse what it refused: no bytes (EINVAL), a descriptor that is not open (EBADF).",
         (MEMFD, map_file(5, 0), map_file(777)),
         "5, EINVAL, EBADF",
     ),
-    Kept(
+    Requirement(
         "MAP_FILE must not answer 0 where it has mapped nothing.",
         (map_file(DEV), unmap()),
         f"{AN_ERROR}, ENOENT or 0, 0",
@@ -105,22 +105,22 @@ MAPPED = (
 
 FOR_PASIDS = ask(uapi.IOMMU_HWPT_ALLOC, uapi.IommuHwptAlloc(flags=uapi.IOMMU_HWPT_ALLOC_PASID, dev_id=1, pt_id=2))
 PASIDS = (
-    Kept(
+    Requirement(
         "ATTACH with another PASID must still work, and move what is attached already; DETACH must still undo it.",
         (attach(4, 5), FOR_PASIDS, attach(5, 5), destroy(4), destroy(5), detach(5), destroy(5)),
         "0, 0, 0, 0, EBUSY, 0, 0",
     ),
-    Kept(
+    Requirement(
         "ATTACH without a PASID and with one must still go side by side.",
         (attach(4), attach(4, 5), detach(), destroy(4), detach(5), destroy(4)),
         "0, 0, 0, EBUSY, 0, 0",
     ),
-    Kept(
+    Requirement(
         "A PASID of 2³¹ or more must still be ENOSPC, a page table that is not there ENOENT, with nothing attached then.",
         (attach(4, 1 << 31), attach(99, 5), attach(4, 5), detach(5), destroy(4)),
         "ENOSPC, ENOENT, 0, 0, 0",
     ),
-    Kept(
+    Requirement(
         "ATTACH with PASID 0 must do what it says: where it answers 0, the page table is in use.",
         (attach(4, 0), destroy(4)),
         f"{AN_ERROR}, 0 or 0, EBUSY",
@@ -131,18 +131,18 @@ PASIDS = (
 
 MOVE = ask(ATTACH, READ_ONLY_AT, DEV)
 MOVES = (
-    Kept(
+    Requirement(
         "ATTACH with a struct that can be written must still move the device, and write the number of its page table.",
         (ask(ATTACH, WRITEABLE_AT, DEV), destroy(2), destroy(3)),
         "0, 0, EBUSY",
         seen=lambda machine: written(machine, 8) == 5,
     ),
-    Kept(
+    Requirement(
         "An ATTACH whose struct cannot be written must be EFAULT, and leave the device where it is, or nowhere.",
         (MOVE, destroy(2), detach(), MOVE, destroy(2), destroy(3)),
         "EFAULT, EBUSY, 0, EFAULT, 0, 0",
     ),
-    Kept(
+    Requirement(
         "ATTACH of a device that is attached to nothing must still work, with a PASID too.",
         (detach(), attach(3), destroy(3), detach(), FOR_PASIDS, attach(4, 7), destroy(4), detach(7), destroy(4)),
         "0, 0, EBUSY, 0, 0, 0, EBUSY, 0, 0",
@@ -153,18 +153,18 @@ MOVES = (
 
 QUEUE = ask(uapi.IOMMU_FAULT_QUEUE_ALLOC, WRITEABLE_AT)
 QUEUES = (
-    Kept(
+    Requirement(
         "With a struct that can be written there must still be a queue and its file, and their numbers in the struct.",
         (QUEUE, destroy(1), close(5), destroy(1), QUEUE),
         "0, EBUSY, 0, 0, 0",
         seen=lambda machine: (written(machine, 8), written(machine, 12)) == (1, 5),
     ),
-    Kept(
+    Requirement(
         "With one that cannot be written the answer must be EFAULT, with neither a queue nor a file left.",
         (ask(uapi.IOMMU_FAULT_QUEUE_ALLOC, READ_ONLY_AT), destroy(1), close(5), QUEUE, close(5), destroy(1)),
         "EFAULT, ENOENT, EBADF, 0, 0, 0",
     ),
-    Kept(
+    Requirement(
         "Flags must still be EOPNOTSUPP.",
         (ask(uapi.IOMMU_FAULT_QUEUE_ALLOC, uapi.IommuFaultAlloc(flags=1)), close(5)),
         "EOPNOTSUPP, EBADF",

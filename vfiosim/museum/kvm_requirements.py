@@ -9,7 +9,7 @@ from ..kernel.vfio.vfio import VfioDevice
 from ..machine import Machine
 from ..puzzles.programs import DEV, GROUP, IOMMU, NUMBER_AT, Call, bind, list_file, new_vm, ready_to_bind
 from ..uapi import KVM_DEV_VFIO_FILE_ADD, KVM_DEV_VFIO_FILE_DEL
-from .kept import Kept, close
+from .requirements import Requirement, close
 
 
 def listed(attribute: int, fd: int) -> Call:
@@ -30,7 +30,7 @@ def ready_for_a_vm(trace: bool = True) -> Machine:
     return machine
 
 
-WITHOUT_A_VM = Kept(
+WITHOUT_A_VM = Requirement(
     "A device whose file is on no list must still be bound and closed, without a VM.",
     (bind("vmm"), close(DEV)),
     "0, 0",
@@ -50,19 +50,19 @@ def no_device_has_a_vm(machine: Machine) -> bool:
 
 
 SECOND_BIND = (
-    Kept(
+    Requirement(
         "A BIND through another file must still be refused with EINVAL, and work when the first file is closed.",
         (bind("vmm", 7, 6), bind("vmm", 10, 6), close(3), close(5), bind("vmm", 10, 6)),
         "EINVAL, EINVAL, 0, 0, 0",
     ),
-    Kept(
+    Requirement(
         "The first BIND must still take the VM of its file: it lives on when the program has closed it.",
         (bind("vmm"), close(5), close(6)),
         "0, 0, 0",
         ready_for_a_vm,
         device_has_its_vm,
     ),
-    Kept(
+    Requirement(
         "The close of the device must still give its VM back.",
         (bind("vmm"), close(DEV), close(5), close(6)),
         "0, 0, 0, 0",
@@ -75,24 +75,24 @@ SECOND_BIND = (
 # ---- the reference before the check
 
 ONE_CONSOLE = (
-    Kept(
+    Requirement(
         "The VM must still get its first device, and EEXIST for a second one until the first is closed.",
         (bind("vmm", 5, 7), bind("vmm", 6, 7), listed(KVM_DEV_VFIO_FILE_DEL, 3), close(5), bind("vmm", 6, 7)),
         "0, EEXIST, 0, 0, 0",
     ),
-    Kept("Without a VM both must still be had.", (close(3), bind("vmm", 5, 7), bind("vmm", 6, 7)), "0, 0, 0"),
+    Requirement("Without a VM both must still be had.", (close(3), bind("vmm", 5, 7), bind("vmm", 6, 7)), "0, 0, 0"),
 )
 
 # ---- the list that is used too long
 
 LISTED_ONCE = (
-    Kept(
+    Requirement(
         "ADD must still tell the file its VM: a BIND takes it.",
         (listed(KVM_DEV_VFIO_FILE_ADD, 5), bind("vmm")),
         "0, 0",
         seen=device_has_its_vm,
     ),
-    Kept(
+    Requirement(
         "ADD must still refuse a file twice (EEXIST), one that is not of VFIO (EINVAL), and one that is not open (EBADF).",
         (
             listed(KVM_DEV_VFIO_FILE_ADD, 5),
@@ -123,21 +123,21 @@ def group_without_a_vm(trace: bool = True) -> Machine:
 
 OPEN_IT = ("vmm", "ioctl", 5, uapi.VFIO_GROUP_GET_DEVICE_FD, b"0000:01:00.0\0")
 GROUP_AND_VM = (
-    Kept(
+    Requirement(
         "A group on the list of a VM must still know it: its device takes the VM, which lives on when the program has closed it.",
         (listed(KVM_DEV_VFIO_FILE_ADD, 3), OPEN_IT, close(3), close(4)),
         "0, 7, 0, 0",
         group_without_a_vm,
         device_has_its_vm,
     ),
-    Kept(
+    Requirement(
         "A group that is taken from the list must forget the VM.",
         (listed(KVM_DEV_VFIO_FILE_ADD, 3), listed(KVM_DEV_VFIO_FILE_DEL, 3), OPEN_IT),
         "0, 0, 7",
         group_without_a_vm,
         no_device_has_a_vm,
     ),
-    Kept(
+    Requirement(
         "A group on the list of a kvm-vfio that is closed must forget the VM.",
         (listed(KVM_DEV_VFIO_FILE_ADD, 3), close(3), OPEN_IT),
         "0, 0, 3",

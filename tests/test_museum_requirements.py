@@ -182,8 +182,8 @@ def test_a_function_that_fails_as_soon_as_it_has_a_lock_is_told_in_a_sentence() 
 
 @every
 def test_a_room_says_beforehand_what_must_work(room: Room) -> None:
-    assert room.keeps
-    assert all(kept.says in str(room) for kept in room.keeps)
+    assert room.must_still_work
+    assert all(one.says in str(room) for one in room.must_still_work)
 
 
 def test_a_vm_that_the_first_bind_no_longer_takes_is_missed_though_every_call_is_answered_as_before() -> None:
