@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from .. import uapi
 from ..engine import Engine
-from ..explore.world import Programs
 from ..invariants.rules import Broken, rule
 from ..kernel.fs.file import fput
 from ..kernel.fs.shmem import shmem_file_operations
@@ -18,7 +17,18 @@ from ..kernel.vfio.vfio import VfioDevice
 from ..machine import Machine
 from ..puzzles.changed import changed
 from ..puzzles.programs import DEV, ask, bind, make, ready_to_bind
-from .iommufd_requirements import ATTACH, DETACH, MAPPED, MOVES, PASIDS, QUEUES, READ_ONLY_AT, WRITEABLE_AT
+from .iommufd_requirements import (
+    ATTACH,
+    MAPPED,
+    MOVES,
+    PASIDS,
+    QUEUES,
+    READ_ONLY_AT,
+    WRITEABLE_AT,
+    attach,
+    detach,
+    map_file,
+)
 from .room import Room
 
 READ_ONLY = 1
@@ -31,13 +41,6 @@ def bound_with_two_address_spaces(trace: bool = True) -> Machine:
 
 
 # ---- a file mapped into its own iommufd
-
-
-def map_the_device() -> Programs:
-    """MAP_FILE of the device's own descriptor."""
-    flags = uapi.IOMMU_IOAS_MAP_READABLE | uapi.IOMMU_IOAS_MAP_WRITEABLE
-    wish = uapi.IommuIoasMapFile(size=40, flags=flags, ioas_id=2, fd=DEV, length=PAGE_SIZE)
-    return {"A": [ask(uapi.IOMMU_IOAS_MAP_FILE, wish)]}
 
 
 @changed(
@@ -54,13 +57,6 @@ def map_memory_only() -> None:
 
 
 # ---- PASID 0
-
-
-def attach_as_zero_and_detach() -> Programs:
-    """ATTACH with PASID 0, then DETACH without a PASID."""
-    attach = uapi.VfioDeviceAttachIommufdPt(argsz=16, flags=uapi.VFIO_DEVICE_ATTACH_PASID, pt_id=4)
-    detach = uapi.VfioDeviceDetachIommufdPt(argsz=8)
-    return {"A": [ask(ATTACH, attach, DEV), ask(DETACH, detach, DEV)]}
 
 
 def bound_with_a_page_table(trace: bool = True) -> Machine:
@@ -115,11 +111,6 @@ def attached_and_a_page_to_read(trace: bool = True) -> Machine:
     return machine
 
 
-def move_it() -> Programs:
-    """ATTACH to the other address space, with a struct that cannot be written."""
-    return {"A": [ask(ATTACH, READ_ONLY_AT, DEV)]}
-
-
 @rule(
     VfioDevice,
     "vfio_device.iommufd_device",
@@ -146,11 +137,6 @@ def attach_after_a_trial() -> None:
 
 
 # ---- the queue that fails half-way
-
-
-def queue_without_room() -> Programs:
-    """FAULT_QUEUE_ALLOC with a struct that cannot be written."""
-    return {"A": [ask(uapi.IOMMU_FAULT_QUEUE_ALLOC, READ_ONLY_AT)]}
 
 
 def iommufd_and_a_page_to_read(trace: bool = True) -> Machine:
@@ -183,7 +169,7 @@ ROOMS = (
         lesson="Who holds a file must ask what kind of file it is: a file that leads back to the holder closes a ring.",
         alive=True,
         setup=bound_with_two_address_spaces,
-        programs=map_the_device,
+        calls={"A": [map_file(DEV)]},
         properties=(),
         happens="left behind: vfio_device_file",
         must_still_work=MAPPED,
@@ -198,7 +184,7 @@ ROOMS = (
         lesson="Two names for one thing need one book that is kept about it.",
         alive=True,
         setup=bound_with_a_page_table,
-        programs=attach_as_zero_and_detach,
+        calls={"A": [attach(4, 0), detach()]},
         properties=(detached_means_detached,),
         happens="is not attached, says VFIO's book",
         must_still_work=PASIDS,
@@ -214,7 +200,7 @@ ROOMS = (
         " there before.",
         alive=True,
         setup=attached_and_a_page_to_read,
-        programs=move_it,
+        calls={"A": [ask(ATTACH, READ_ONLY_AT, DEV)]},
         properties=(still_attached,),
         happens="a refused ATTACH has detached it",
         must_still_work=MOVES,
@@ -229,7 +215,7 @@ ROOMS = (
         lesson="fput is not now: what the release handler needs has to live until it has run.",
         alive=False,
         setup=iommufd_and_a_page_to_read,
-        programs=queue_without_room,
+        calls={"A": [ask(uapi.IOMMU_FAULT_QUEUE_ALLOC, READ_ONLY_AT)]},
         properties=(),
         happens="use after free",
         must_still_work=QUEUES,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from .. import uapi
 from ..engine import get, load, next_slot, peek, refuse_if
-from ..explore.world import Programs
 from ..kernel.kvm.kvm import Kvm
 from ..kernel.kvm.kvm_main import kvm_device_release, kvm_put_kvm
 from ..kernel.vfio.group import vfio_group_set_kvm
@@ -34,11 +33,6 @@ def bound_for_a_vm(trace: bool = True) -> Machine:
     return machine
 
 
-def second_bind() -> Programs:
-    """BIND through the second file, and through the third."""
-    return {"A": [bind("vmm", dev, 6) for dev in (7, 10)]}
-
-
 # ---- the reference before the check
 
 
@@ -53,11 +47,6 @@ def two_consoles_for_one_vm(trace: bool = True) -> Machine:
         list_file(vmm, kv, dev)
     vmm.memory.map(4, first.to_bytes(4, "little"), address=NUMBER_AT)
     return machine
-
-
-def bind_both() -> Programs:
-    """BIND of the first device, and of the second."""
-    return {"A": [bind("vmm", dev, 7) for dev in (5, 6)]}
 
 
 async def another_device_of(vfio: Vfio, device: VfioDevice, kvm: Kvm) -> bool:
@@ -120,11 +109,6 @@ def group_of_a_vm(trace: bool = True) -> Machine:
     return machine
 
 
-def close_everything_else_first() -> Programs:
-    """The descriptors of kvm-vfio and of the VM are closed, then that of the device."""
-    return {"A": [("vmm", "close", 3), ("vmm", "close", 4), ("vmm", "close", 7)]}
-
-
 @changed(
     kvm_device_release,
     """
@@ -177,7 +161,7 @@ ROOMS = (
         lesson="Who fails gives back what he took, and nothing else: not what is in the place where his would be.",
         alive=True,
         setup=bound_for_a_vm,
-        programs=second_bind,
+        calls={"A": [bind("vmm", dev, 6) for dev in (7, 10)]},
         properties=("binding_keeps_its_vm", "vm_is_counted_by_who_points_to_it"),
         happens="a failed bind through another file gave it away",
         must_still_work=SECOND_BIND,
@@ -197,7 +181,7 @@ ROOMS = (
         lesson="A failed open is never closed: check first, take the reference afterwards, or give it back yourself.",
         alive=False,
         setup=two_consoles_for_one_vm,
-        programs=bind_both,
+        calls={"A": [bind("vmm", dev, 7) for dev in (5, 6)]},
         properties=(),
         happens="kvm 1 lives on",
         must_still_work=ONE_CONSOLE,
@@ -213,7 +197,7 @@ ROOMS = (
         lesson="Whoever gives a lock back has no right any more to what he found under it.",
         alive=False,
         setup=ON_AND_OFF.setup,
-        programs=ON_AND_OFF.programs,
+        calls=ON_AND_OFF.calls,
         properties=ON_AND_OFF.properties,
         happens="use after free: A touches vfio_device_file 1",
         must_still_work=LISTED_ONCE,
@@ -231,7 +215,7 @@ ROOMS = (
         lesson="Whoever puts the last reference runs the destructor, with all the locks that he happens to hold.",
         alive=False,
         setup=group_of_a_vm,
-        programs=close_everything_else_first,
+        calls={"A": [("vmm", "close", 3), ("vmm", "close", 4), ("vmm", "close", 7)]},
         properties=(),
         happens="held by itself",
         must_still_work=GROUP_AND_VM,

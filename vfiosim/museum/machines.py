@@ -11,7 +11,7 @@ CONSOLE = b"83b8f4f2-509f-382f-3c1e-e6bfe0fa1001\0"  # an emulated device
 TOKEN_AT = 0x10_0000
 
 
-def opened_with_a_token(topology: Topology | str, trace: bool) -> Machine:
+def opened_with_a_token(topology: Topology | str, trace: bool = True) -> Machine:
     """A device file (3) and an iommufd (4); sixteen bytes of a token lie at TOKEN_AT."""
     machine = Machine(topology, trace=trace)
     vmm = machine.process("vmm")

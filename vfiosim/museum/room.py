@@ -29,7 +29,7 @@ class Room:
     * `name`, `title`, `symptom`: what somebody sees who runs into it; `lesson`: what to take from it, in one sentence;
     * `alive`: does the recorded 7.2 have it? Else `faulty` puts it back: kernel functions as they were;
     * `repair`: the functions that mend it; empty where the kernel's own are the repair;
-    * `setup`, `programs`, `properties`: as for a puzzle, see `vfiosim.puzzles.Puzzle`;
+    * `setup`, `calls`, `properties`: as for a puzzle, see `vfiosim.puzzles.Puzzle`;
     * `happens`: a part of the sentence that tells what goes wrong;
     * `must_still_work`: what must work when it is mended;
     * `recordings`: the scenarios of a real kernel that a repair may answer differently; the first shows the bug, if it is alive;
@@ -42,7 +42,7 @@ class Room:
     lesson: str
     alive: bool
     setup: Callable[..., Machine]
-    programs: Callable[[], Programs]
+    calls: Programs
     properties: tuple[Any, ...]
     happens: str
     must_still_work: tuple[Requirement, ...]
@@ -59,7 +59,7 @@ class Room:
     def explore(self, mine: Functions | None = None, **options: Any) -> Result:
         """Every schedule of the room's programs in the kernel with the bug; `mine` are functions that replace some of it."""
         patches = {**self.faulty, **(mine or {})}
-        return explore(self.setup, self.programs(), self.properties, patches=patches, **options)
+        return explore(self.setup, self.calls, self.properties, patches=patches, **options)
 
     @cached_property
     def trace(self) -> Witness:

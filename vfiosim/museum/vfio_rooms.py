@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from .. import uapi
 from ..engine import Engine, Phase, acquire, load, refuse_if, release, say, store
-from ..explore.world import Programs
 from ..invariants.rules import Broken, rule
 from ..kernel.vfio.container import vfio_fops
 from ..kernel.vfio.device_cdev import bind_locked, is_bound, read_bind_argument, vfio_df_check_token
@@ -18,20 +19,11 @@ from ..puzzles.changed import changed
 from ..puzzles.programs import IOMMU, bind
 from ..uapi import Errno, KernelError
 from .machines import CONSOLE, TOKEN_AT, opened_with_a_token, physical_function
+from .requirements import close
 from .room import Room
-from .vfio_requirements import BACKENDS, FAILED, TOKENS, UNLOCKED
+from .vfio_requirements import BACKENDS, FAILED, OPEN_CONSOLE, TAKE, TOKENS, TYPE1, UNLOCKED, give
 
 # ---- the way out that skips the unlock
-
-
-def network_card(trace: bool = True) -> Machine:
-    """A device that takes no token."""
-    return opened_with_a_token("small", trace)
-
-
-def token_then_none() -> Programs:
-    """BIND with a token that the device does not want, then without."""
-    return {"A": [bind("vmm", token=TOKEN_AT), bind("vmm")]}
 
 
 async def bind_that_forgets_to_unlock(df: VfioDeviceFile, argument: int) -> int:
@@ -77,11 +69,6 @@ async def bind_that_always_unlocks(df: VfioDeviceFile, argument: int) -> int:
 
 
 # ---- the secret that is set too early
-
-
-def bind_to_nothing() -> Programs:
-    """BIND with a token, and a descriptor that is not open."""
-    return {"A": [bind("vmm", ctx=777, token=TOKEN_AT)]}
 
 
 @rule(
@@ -151,27 +138,12 @@ def console_open_through_its_group(trace: bool = True) -> Machine:
     give_container(vmm, group, ctx)
     vmm.ioctl(group, uapi.VFIO_GROUP_GET_DEVICE_FD, bytearray(CONSOLE))
     vmm.open("/dev/vfio/vfio")
-    vmm.memory.map(4096, (6).to_bytes(4, "little"), address=TOKEN_AT)
     return machine
 
 
 def give_container(process: Process, group: int, container: int) -> None:
     """Give a group a container, or an iommufd."""
     process.ioctl(group, uapi.VFIO_GROUP_SET_CONTAINER, process.memory.map(4, container.to_bytes(4, "little")))
-
-
-def switch_and_close() -> Programs:
-    """The group moves to the container, the device is opened again, the first file is closed, then the second."""
-    return {
-        "A": [
-            ("vmm", "ioctl", 3, uapi.VFIO_GROUP_UNSET_CONTAINER),
-            ("vmm", "ioctl", 3, uapi.VFIO_GROUP_SET_CONTAINER, TOKEN_AT),
-            ("vmm", "ioctl", 6, uapi.VFIO_SET_IOMMU, uapi.VFIO_TYPE1v2_IOMMU),
-            ("vmm", "ioctl", 3, uapi.VFIO_GROUP_GET_DEVICE_FD, CONSOLE),
-            ("vmm", "close", 5),
-            ("vmm", "close", 7),
-        ]
-    }
 
 
 async def has_iommu(group: VfioGroup) -> bool:
@@ -217,8 +189,8 @@ ROOMS = (
         "device of the same set can be bound any more: every BIND hangs, and the group stays busy.",
         lesson="A new check in the middle of a function leaves through the door that the checks around it use.",
         alive=False,
-        setup=network_card,
-        programs=token_then_none,
+        setup=partial(opened_with_a_token, "small"),
+        calls={"A": [bind("vmm", token=TOKEN_AT), bind("vmm")]},
         properties=(),
         happens="vfio_device_set",
         must_still_work=UNLOCKED + TOKENS,
@@ -235,7 +207,7 @@ ROOMS = (
         lesson="A check that also changes something has to come last, or be undone.",
         alive=True,
         setup=physical_function,
-        programs=bind_to_nothing,
+        calls={"A": [bind("vmm", ctx=777, token=TOKEN_AT)]},
         properties=(token_of_an_owner,),
         happens="a refused BIND has set",
         must_still_work=FAILED + TOKENS,
@@ -252,7 +224,7 @@ ROOMS = (
         "guessed at the close.",
         alive=True,
         setup=console_open_through_its_group,
-        programs=switch_and_close,
+        calls={"A": [TAKE, give(6), TYPE1, OPEN_CONSOLE, close(5), close(7)]},
         properties=(),
         happens="gives up a use of its container that was never taken",
         must_still_work=BACKENDS,

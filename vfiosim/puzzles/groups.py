@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
-from .. import uapi
-from ..explore.world import Programs
+from functools import partial
+
 from ..machine import Machine
-from .programs import CTX, DEV, GROUP, IOMMU, KVM_VFIO, VM, bind, change_list, give_vm, make, ready_to_bind
+from .programs import (
+    CTX,
+    DEV,
+    GROUP,
+    IOMMU,
+    KVM_VFIO,
+    VM,
+    bind,
+    listed_for_a_vm,
+    make,
+    ready_to_bind,
+)
 from .puzzle import Puzzle, can_end
 
 CONFIG_SPACE = 7 << 40  # where it begins in a device file (VFIO_PCI_CONFIG_REGION_INDEX)
@@ -17,42 +28,8 @@ def _binder_and_opener(trace: bool = True) -> Machine:
     return machine
 
 
-def _bind_and_open() -> Programs:
-    return {"A": [("opener", "open", GROUP)], "B": [bind("binder")]}
-
-
 def _two_iommufds(trace: bool = True) -> Machine:
     return make(ready_to_bind("vmm", trace=trace), ("vmm", "open", IOMMU))
-
-
-def _bind_twice() -> Programs:
-    return {"A": [bind("vmm")], "B": [bind("vmm", ctx=CTX + 1)]}
-
-
-def _two_programs(trace: bool = True) -> Machine:
-    return ready_to_bind("first", "second", trace=trace)
-
-
-def _bind_both() -> Programs:
-    return {"A": [bind("first"), ("first", "close", DEV)], "B": [bind("second")]}
-
-
-def _readable_card(trace: bool = True) -> Machine:
-    return ready_to_bind("vmm", topology="lab", trace=trace)
-
-
-def _bind_and_read() -> Programs:
-    return {"A": [bind("vmm")], "B": [("vmm", "read", DEV, 4, CONFIG_SPACE)]}
-
-
-def _listed_with_vm(trace: bool = True) -> Machine:
-    machine = ready_to_bind("vmm", trace=trace)
-    give_vm(machine.processes["vmm"])
-    return make(machine, change_list("vmm", uapi.KVM_DEV_VFIO_FILE_ADD))
-
-
-def _bind_and_end_vm() -> Programs:
-    return {"A": [bind("vmm")], "B": [("vmm", "close", KVM_VFIO), ("vmm", "close", VM)]}
 
 
 PUZZLES = (
@@ -62,7 +39,7 @@ PUZZLES = (
         story="One program opens the group while another binds its device through the node. Each looks whether the other is "
         "there, then says that it is there itself. If both look before either has said so, both own the same group.",
         setup=_binder_and_opener,
-        programs=_bind_and_open,
+        calls={"A": [("opener", "open", GROUP)], "B": [bind("binder")]},
         properties=(
             "group_and_node_exclude_each_other",
             "group_counts_bindings",
@@ -81,7 +58,7 @@ PUZZLES = (
         "writes anything into the file. Otherwise it overwrites whom the file is bound to, then fails and clears it: the first "
         "iommufd is never given back. And both look and write under one lock, or each finds the file unbound.",
         setup=_two_iommufds,
-        programs=_bind_twice,
+        calls={"A": [bind("vmm")], "B": [bind("vmm", ctx=CTX + 1)]},
         properties=(
             "gate_means_open",
             can_end("A is first, and B refused", A="0", B="EINVAL"),
@@ -99,8 +76,8 @@ PUZZLES = (
         story="Two programs have opened the node of one device, each binds it to its own iommufd; the first one closes it "
         "again. Opening the node is free, but only one may bind. Otherwise the second uses a device whose DMA belongs to the "
         "first.",
-        setup=_two_programs,
-        programs=_bind_both,
+        setup=partial(ready_to_bind, "first", "second"),
+        calls={"A": [bind("first"), ("first", "close", DEV)], "B": [bind("second")]},
         properties=(
             "gate_means_open",
             can_end("the first has the device, and the second is refused", A="0, 0", B="EINVAL"),
@@ -119,8 +96,8 @@ PUZZLES = (
         story="One thread binds a device file, another reads configuration space through it. The bind opens the gate last. If "
         "the processor may show the open gate before what was written earlier, the reader finds a device whose driver has no "
         "tables yet.",
-        setup=_readable_card,
-        programs=_bind_and_read,
+        setup=partial(ready_to_bind, "vmm", topology="lab"),
+        calls={"A": [bind("vmm")], "B": [("vmm", "read", DEV, 4, CONFIG_SPACE)]},
         properties=(
             can_end("the read comes too early, and the gate is shut", A="0", B="EINVAL"),
             can_end("the gate is open, and so is the device", A="0", B="34 12 e8 11"),
@@ -136,8 +113,8 @@ PUZZLES = (
         story="A device file knows its VM by a pointer that holds nothing. One thread binds the file and takes a reference to "
         "the VM; another closes the VM's descriptors, which clears the pointer. If the pointer is read before and used after "
         "that, the VM is gone.",
-        setup=_listed_with_vm,
-        programs=_bind_and_end_vm,
+        setup=partial(listed_for_a_vm, "vmm"),
+        calls={"A": [bind("vmm")], "B": [("vmm", "close", KVM_VFIO), ("vmm", "close", VM)]},
         properties=(can_end("the bind works, with the VM or without", A="0", B="0, 0"),),
         without=("kvm_ref_lock",),
         happens="use after free: A touches kvm 1.users_count",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from .. import uapi
-from ..explore.world import Programs
 from ..kernel.iommufd.main import iommufd_object_dec_wait
 from ..machine import Machine
 from .changed import changed
@@ -36,11 +35,6 @@ def _a_virtual_device(trace: bool = True) -> Machine:
     return make(_a_guest(trace), ask(uapi.IOMMU_VDEVICE_ALLOC, wanted, CTX))
 
 
-def _device_and_virtual_device_go() -> Programs:
-    device, virtual = (ask(uapi.IOMMU_DESTROY, uapi.IommuDestroy(id=number), CTX) for number in (TEST, VDEVICE))
-    return {"A": [device], "B": [virtual]}
-
-
 @changed(
     iommufd_object_dec_wait,
     """
@@ -61,7 +55,10 @@ R20 = Puzzle(
     "by its ID. Who comes first at the virtual device destroys it, the other one must not; and the real device has to wait "
     "until nobody works on the virtual one any more.",
     setup=_a_virtual_device,
-    programs=_device_and_virtual_device_go,
+    calls={
+        "A": [ask(uapi.IOMMU_DESTROY, uapi.IommuDestroy(id=TEST), CTX)],
+        "B": [ask(uapi.IOMMU_DESTROY, uapi.IommuDestroy(id=VDEVICE), CTX)],
+    },
     properties=(
         "dma_has_one_owner",
         can_end("the virtual device goes first, then the device", A="0", B="0"),

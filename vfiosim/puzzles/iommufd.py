@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from .. import uapi
 from ..engine import Engine, current, load, put
-from ..explore.world import Programs
 from ..invariants.rules import Broken, rule
 from ..kernel.iommufd.auto_domain import Chosen, move, new_auto_domain
 from ..kernel.iommufd.main import iommufd_object_put_and_try_destroy
@@ -19,11 +18,12 @@ from ..kernel.iommufd.private import (
 from ..machine import Machine
 from ..uapi import Errno, KernelError
 from .changed import changed
-from .programs import DEV, Call, ask, bind, make, ready_to_bind
+from .programs import DEV, ask, bind, make, ready_to_bind
 from .puzzle import Puzzle, can_end
 
 DEVICE, IOAS, TABLE = 1, 2, 3  # IDs in the iommufd, in the order in which they are given out
 HERE = 0x100000  # memory of the program
+ATTACH = ask(uapi.VFIO_DEVICE_ATTACH_IOMMUFD_PT, uapi.VfioDeviceAttachIommufdPt(argsz=12, pt_id=IOAS), DEV)
 
 
 def _bound(trace: bool = True) -> Machine:
@@ -33,23 +33,12 @@ def _bound(trace: bool = True) -> Machine:
     return make(machine, bind("vmm"), ask(uapi.IOMMU_IOAS_ALLOC, uapi.IommuIoasAlloc()))
 
 
-def _attach() -> Call:
-    return ask(uapi.VFIO_DEVICE_ATTACH_IOMMUFD_PT, uapi.VfioDeviceAttachIommufdPt(argsz=12, pt_id=IOAS), DEV)
-
-
 def _attached(trace: bool = True) -> Machine:
     """The same, where the device is attached to the address space, by a page table that the kernel has made."""
-    return make(_bound(trace), _attach())
+    return make(_bound(trace), ATTACH)
 
 
 # ---- R12
-
-
-def _destroy_and_use() -> Programs:
-    destroy = ask(uapi.IOMMU_DESTROY, uapi.IommuDestroy(id=IOAS))
-    ranges = uapi.IommuIoasIovaRanges(ioas_id=IOAS, num_iovas=4, allowed_iovas=HERE)
-    use = [ask(uapi.IOMMU_IOAS_IOVA_RANGES, ranges), _attach()]
-    return {"A": [destroy, destroy], "B": use}
 
 
 R12 = Puzzle(
@@ -59,7 +48,13 @@ R12 = Puzzle(
     "Looking it up by its ID and counting one user more have to be one step for whoever looks at the count and takes the ID "
     "away. Otherwise a device is attached to what is gone.",
     setup=_bound,
-    programs=_destroy_and_use,
+    calls={
+        "A": [ask(uapi.IOMMU_DESTROY, uapi.IommuDestroy(id=IOAS))] * 2,
+        "B": [
+            ask(uapi.IOMMU_IOAS_IOVA_RANGES, uapi.IommuIoasIovaRanges(ioas_id=IOAS, num_iovas=4, allowed_iovas=HERE)),
+            ATTACH,
+        ],
+    },
     properties=(
         "published_object_is_held",
         can_end("a question keeps no address space that has been answered", A="0, ENOENT", B="0, ENOENT"),
@@ -79,12 +74,6 @@ R12 = Puzzle(
 )
 
 # ---- R14
-
-
-def _close_and_use() -> Programs:
-    info = ask(uapi.IOMMU_GET_HW_INFO, uapi.IommuHwInfo(dev_id=DEVICE))
-    new_table = ask(uapi.IOMMU_HWPT_ALLOC, uapi.IommuHwptAlloc(dev_id=DEVICE, pt_id=IOAS))
-    return {"A": [("vmm", "close", DEV)], "B": [info, new_table]}
 
 
 @changed(
@@ -107,7 +96,13 @@ R14 = Puzzle(
     "holds the device, it would have to leave the device behind, bound for ever. A call that holds nothing would go on with a "
     "freed device.",
     setup=_bound,
-    programs=_close_and_use,
+    calls={
+        "A": [("vmm", "close", DEV)],
+        "B": [
+            ask(uapi.IOMMU_GET_HW_INFO, uapi.IommuHwInfo(dev_id=DEVICE)),
+            ask(uapi.IOMMU_HWPT_ALLOC, uapi.IommuHwptAlloc(dev_id=DEVICE, pt_id=IOAS)),
+        ],
+    },
     properties=(
         "published_object_is_held",
         can_end("a call that has found the device gets what it wants, and the close waits for it", A="0", B="0, 0"),
@@ -123,12 +118,6 @@ R14 = Puzzle(
 )
 
 # ---- R18
-
-
-def _detach_and_name() -> Programs:
-    detach = ask(uapi.VFIO_DEVICE_DETACH_IOMMUFD_PT, uapi.VfioDeviceDetachIommufdPt(argsz=8), DEV)
-    track = uapi.IommuHwptSetDirtyTracking(hwpt_id=TABLE)
-    return {"A": [detach], "B": [ask(uapi.IOMMU_HWPT_SET_DIRTY_TRACKING, track)]}
 
 
 @rule(
@@ -204,7 +193,10 @@ R18 = Puzzle(
     "Nobody tries again, and the address space stays busy until somebody destroys the table by its ID or closes the "
     "iommufd.",
     setup=_attached,
-    programs=_detach_and_name,
+    calls={
+        "A": [ask(uapi.VFIO_DEVICE_DETACH_IOMMUFD_PT, uapi.VfioDeviceDetachIommufdPt(argsz=8), DEV)],
+        "B": [ask(uapi.IOMMU_HWPT_SET_DIRTY_TRACKING, uapi.IommuHwptSetDirtyTracking(hwpt_id=TABLE))],
+    },
     properties=(
         automatic_table_has_a_device,
         can_end(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from .. import uapi
 from ..engine import Engine, current, hand_over
-from ..explore.world import Programs
 from ..invariants.rules import Broken, rule
 from ..kernel.kvm.vfio import kvm_vfio_file_add
 from ..kernel.vfio.device_fops import vfio_device_fops_release
@@ -26,13 +27,6 @@ def _has_vm(trace: bool = True) -> Machine:
     machine = ready_to_bind("vmm", trace=trace)
     give_vm(machine.processes["vmm"])
     return machine
-
-
-def _add_and_take_off() -> Programs:
-    return {
-        "A": [change_list("vmm", uapi.KVM_DEV_VFIO_FILE_ADD)],
-        "B": [change_list("vmm", uapi.KVM_DEV_VFIO_FILE_DEL), ("vmm", "close", DEV)],
-    }
 
 
 @changed(
@@ -64,10 +58,6 @@ def _node_and_admin(trace: bool = True) -> Machine:
     return machine
 
 
-def _unbind_and_open() -> Programs:
-    return {"A": [UNBIND], "B": [("vmm", "open", NODE), bind("vmm", dev=4, ctx=3)]}
-
-
 @rule(VfioDevice, f"vfio_device.refcount ({REGISTERED})", "vfio_device.refcount < 1", "devtmpfs.nodes")
 def node_goes_before_the_wait(engine: Engine, device: VfioDevice) -> Broken:
     """A driver that waits until nobody has its device open waits for those only who have found its node already."""
@@ -97,10 +87,6 @@ def _bound_and_admin(trace: bool = True) -> Machine:
     return make(machine, bind("vmm"))
 
 
-def _close_and_unbind() -> Programs:
-    return {"A": [("vmm", "close", DEV)], "B": [UNBIND]}
-
-
 @changed(
     vfio_device_fops_release,
     """
@@ -117,14 +103,6 @@ def let_go_of_registration_first() -> None:
 # ---- R11
 
 
-def _ready(trace: bool = True) -> Machine:
-    return ready_to_bind("vmm", trace=trace)
-
-
-def _close_iommufd_and_bind() -> Programs:
-    return {"A": [("vmm", "close", CTX)], "B": [bind("vmm")]}
-
-
 PUZZLES = (
     Puzzle(
         name="R8",
@@ -133,7 +111,10 @@ PUZZLES = (
         "the lock of the list back before it told the file its VM. By then the second may have freed it; or the file knows a VM "
         "and is on no list, so that nobody will ever take that back.",
         setup=_has_vm,
-        programs=_add_and_take_off,
+        calls={
+            "A": [change_list("vmm", uapi.KVM_DEV_VFIO_FILE_ADD)],
+            "B": [change_list("vmm", uapi.KVM_DEV_VFIO_FILE_DEL), ("vmm", "close", DEV)],
+        },
         properties=(
             can_end("first on the list, then off it", A="0", B="0, 0"),
             can_end("there is nothing to take off yet", A="0", B="ENOENT, 0"),
@@ -153,7 +134,7 @@ PUZZLES = (
         "it uses what the driver has freed. And if the node stayed during the wait, it might never end: somebody new could "
         "always come.",
         setup=_node_and_admin,
-        programs=_unbind_and_open,
+        calls={"A": [UNBIND], "B": [("vmm", "open", NODE), bind("vmm", dev=4, ctx=3)]},
         properties=(
             node_goes_before_the_wait,
             can_end("the driver has begun to leave, the open is refused", A="12", B="ENODEV, EBADF"),
@@ -175,7 +156,7 @@ PUZZLES = (
         "registration last, when the driver has closed the device. If it came first, the driver would be gone by the time "
         "that the close needs it.",
         setup=_bound_and_admin,
-        programs=_close_and_unbind,
+        calls={"A": [("vmm", "close", DEV)], "B": [UNBIND]},
         properties=(can_end("the driver waits for the close, then leaves", A="0", B="12"),),
         faulty={"vfio_device_fops_release": let_go_of_registration_first},
         happens="oops: A reads module of a null pointer",
@@ -187,8 +168,8 @@ PUZZLES = (
         title="the iommufd closed first",
         story="One thread binds a device to an iommufd, another closes that iommufd. The binding and the device's object each "
         "hold its file, so the context outlives its descriptor. Without these two references the bind goes on in freed memory.",
-        setup=_ready,
-        programs=_close_iommufd_and_bind,
+        setup=partial(ready_to_bind, "vmm"),
+        calls={"A": [("vmm", "close", CTX)], "B": [bind("vmm")]},
         properties=(
             "context_is_held_by_its_objects",
             can_end("the device is bound to an iommufd without descriptor", A="0", B="0"),

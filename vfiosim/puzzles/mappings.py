@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from .. import uapi
 from ..engine import store
-from ..explore.world import Programs
 from ..kernel.iommufd.access import iommufd_access_change_ioas
 from ..kernel.iommufd.io_pagetable import iopt_insert_area
 from ..machine import Machine
@@ -35,11 +34,6 @@ def _map_page() -> tuple[object, ...]:
 # ---- R22
 
 
-def _map_and_unmap() -> Programs:
-    unmap = uapi.IommuIoasUnmap(ioas_id=IOAS, iova=16 * PAGE, length=PAGE)
-    return {"A": [_map_page()], "B": [ask(uapi.IOMMU_IOAS_UNMAP, unmap, CTX)]}
-
-
 @changed(
     iopt_insert_area,
     """
@@ -59,7 +53,10 @@ R22 = Puzzle(
     "Another thread unmaps just that page meanwhile. The place has no pages yet, and that tells it: not now (EBUSY). "
     "Otherwise it frees what the first thread still works on.",
     setup=_two_address_spaces,
-    programs=_map_and_unmap,
+    calls={
+        "A": [_map_page()],
+        "B": [ask(uapi.IOMMU_IOAS_UNMAP, uapi.IommuIoasUnmap(ioas_id=IOAS, iova=16 * PAGE, length=PAGE), CTX)],
+    },
     properties=(
         "pinned_memory_is_counted",
         can_end("an unmap that comes first finds nothing", A="0", B="ENOENT"),
@@ -96,11 +93,6 @@ def _a_driver_that_pins(trace: bool = True) -> Machine:
     return make(_two_address_spaces(trace), _map_page(), made)
 
 
-def _move_and_pin() -> Programs:
-    move = _test(uapi.IOMMU_TEST_OP_ACCESS_REPLACE_IOAS, DRIVER, access_replace_ioas__ioas_id=OTHER)
-    return {"A": [move], "B": [_pin_page()]}
-
-
 @changed(
     iommufd_access_change_ioas,
     """
@@ -127,7 +119,10 @@ R21 = Puzzle(
     "pinned, and a second pointer remembers where to unpin. Otherwise the driver looks in the wrong address space: what it "
     "pinned stays pinned for ever.",
     setup=_a_driver_that_pins,
-    programs=_move_and_pin,
+    calls={
+        "A": [_test(uapi.IOMMU_TEST_OP_ACCESS_REPLACE_IOAS, DRIVER, access_replace_ioas__ioas_id=OTHER)],
+        "B": [_pin_page()],
+    },
     properties=(
         "pinned_memory_is_counted",
         can_end("the driver pins in time, and is asked to give it back", A="0", B="0"),

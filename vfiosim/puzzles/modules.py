@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from ..engine import complete, wait_for
-from ..explore.world import Programs
 from ..kernel.vfio.vfio_main import vfio_device_release, vfio_put_device
 from ..machine import Machine
 from ..topology import DeviceSpec, Topology
@@ -19,11 +18,6 @@ def _program_and_admin(trace: bool = True) -> Machine:
     machine.process("vmm").open(IOMMU)
     machine.process("admin")
     return machine
-
-
-def _unload_and_use() -> Programs:
-    use = [("vmm", "open", NODE), bind("vmm", dev=4, ctx=3), ("vmm", "close", 4)]
-    return {"A": [("admin", "rmmod", "vfio-pci")], "B": use}
 
 
 @changed(
@@ -66,7 +60,10 @@ R24 = Puzzle(
     "puts the last reference calls ops->release, a function of the module that is no longer there. So read in the source; "
     "nobody saw it happen.",
     setup=_program_and_admin,
-    programs=_unload_and_use,
+    calls={
+        "A": [("admin", "rmmod", "vfio-pci")],
+        "B": [("vmm", "open", NODE), bind("vmm", dev=4, ctx=3), ("vmm", "close", 4)],
+    },
     properties=(
         can_end("the device is bound, so the module is in use: EAGAIN", A="EAGAIN", B="4, 0, 0"),
         can_end("the node is open, and the unloading waits until it is closed", A="0", B="4, ENODEV, 0"),

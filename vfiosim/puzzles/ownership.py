@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from .. import uapi
 from ..engine import Engine
-from ..explore.world import Programs
 from ..invariants.rules import Broken, every, rule
 from ..invariants.vfio import in_use, of_device
 from ..kernel.vfio.device_cdev import vfio_df_get_kvm_safe
@@ -14,24 +15,12 @@ from ..kernel.vfio.vfio_main import vfio_device_put_kvm
 from ..machine import Machine
 from ..topology import DeviceSpec, Topology
 from .changed import changed
-from .programs import DEV, IOMMU, bind, change_list, give_vm, make, ready_to_bind
+from .programs import DEV, IOMMU, bind, listed_for_a_vm, make
 from .puzzle import Puzzle, can_end
 
 NODES = "/dev/vfio/devices"
 
 # ---- R13
-
-
-def _two_files_with_vms(trace: bool = True) -> Machine:
-    machine = ready_to_bind("first", "second", trace=trace)
-    for name, process in machine.processes.items():
-        give_vm(process)
-        make(machine, change_list(name, uapi.KVM_DEV_VFIO_FILE_ADD))
-    return machine
-
-
-def _two_binds() -> Programs:
-    return {"A": [bind("first")], "B": [bind("second")]}
 
 
 @changed(
@@ -64,8 +53,8 @@ R13 = Puzzle(
     story="Two programs have opened the same device, and each has put its file on the list of a VM of its own. Both bind, "
     "and the second one is refused. On its way out it gives back the VM that the device remembers, and that is not "
     "its own any more: the device in use has lost its VM, and the count of one VM is wrong for ever.",
-    setup=_two_files_with_vms,
-    programs=_two_binds,
+    setup=partial(listed_for_a_vm, "first", "second"),
+    calls={"A": [bind("first")], "B": [bind("second")]},
     properties=(
         "binding_keeps_its_vm",
         "vm_is_counted_by_who_points_to_it",
@@ -92,10 +81,6 @@ def _open_through_the_group(trace: bool = True) -> Machine:
     vmm.ioctl(GROUP_FD, uapi.VFIO_GROUP_GET_DEVICE_FD, bytearray(b"0000:02:00.0\0"))
     vmm.open(f"{NODES}/vfio2")
     return machine
-
-
-def _leave_and_bind() -> Programs:
-    return {"A": [("vmm", "close", GROUP_FD), ("vmm", "close", BY_GROUP)], "B": [bind("vmm", BY_NODE, COMPAT)]}
 
 
 @rule(
@@ -140,7 +125,7 @@ R15 = Puzzle(
     "the group. In a container the open device would keep the group open; here nothing does. So another device of "
     "the group can be bound through its own node, although the group is still in use.",
     setup=_open_through_the_group,
-    programs=_leave_and_bind,
+    calls={"A": [("vmm", "close", GROUP_FD), ("vmm", "close", BY_GROUP)], "B": [bind("vmm", BY_NODE, COMPAT)]},
     properties=(
         one_way_into_a_group,
         can_end("while the group is open its devices cannot be bound through their nodes: EBUSY", A="0, 0", B="EBUSY"),
@@ -167,11 +152,6 @@ def _user_and_kernel(trace: bool = True) -> Machine:
     return make(machine, ("admin", "write_file", f"{AHCI}/unbind", SATA))
 
 
-def _bind_and_probe() -> Programs:
-    admin = [("admin", "write_file", f"{AHCI}/{what}", SATA) for what in ("bind", "unbind")]
-    return {"A": [bind("vmm")], "B": admin}
-
-
 R16 = Puzzle(
     name="R16",
     title="a kernel driver takes a neighbour",
@@ -179,7 +159,7 @@ R16 = Puzzle(
     "driver. The IOMMU cannot tell the two apart, so only one side may have their DMA. Both sides look whether the "
     "group is free and then take it.",
     setup=_user_and_kernel,
-    programs=_bind_and_probe,
+    calls={"A": [bind("vmm")], "B": [("admin", "write_file", f"{AHCI}/{what}", SATA) for what in ("bind", "unbind")]},
     properties=(
         "dma_has_one_owner",
         can_end("the program has the DMA of the group, the kernel driver gets EBUSY", A="0", B="EBUSY, ENODEV"),
@@ -218,7 +198,7 @@ R17 = Puzzle(
     "page table for the whole group: if both had it, the second one's attachment would move the DMA of the first "
     "one's device into its own memory.",
     setup=_two_owners,
-    programs=_two_binds,
+    calls={"A": [bind("first")], "B": [bind("second")]},
     properties=(
         "dma_has_one_owner",
         can_end("the first iommufd owns the group, the second one gets EPERM", A="0", B="EPERM"),
@@ -254,11 +234,6 @@ def _both_bound(trace: bool = True) -> Machine:
     return make(machine, bind("owner"), bind("owner", RIGHT))
 
 
-def _reset_and_hand_over() -> Programs:
-    reset = ("owner", "ioctl", DEV, uapi.VFIO_DEVICE_PCI_HOT_RESET, uapi.VfioPciHotReset(argsz=12))
-    return {"A": [reset], "B": [("owner", "close", RIGHT)], "C": [bind("other")]}
-
-
 @rule(VfioDeviceSet, "device.in_reset", "vfio_device_set.device_list", "vfio_device.iommufd_device")
 def one_owner_in_a_reset(engine: Engine, dev_set: VfioDeviceSet) -> Broken:
     """While a bus is reset its devices are bound to one iommufd at most."""
@@ -275,7 +250,11 @@ R23 = Puzzle(
     "of them up, and another program binds that. If the check and the reset are not one step, the reset hits a "
     "device in the middle of its work.",
     setup=_both_bound,
-    programs=_reset_and_hand_over,
+    calls={
+        "A": [("owner", "ioctl", DEV, uapi.VFIO_DEVICE_PCI_HOT_RESET, uapi.VfioPciHotReset(argsz=12))],
+        "B": [("owner", "close", RIGHT)],
+        "C": [bind("other")],
+    },
     properties=(
         one_owner_in_a_reset,
         can_end("who has all devices of the bus can reset it", A="0"),

@@ -72,6 +72,15 @@ def give_vm(process: Process) -> None:
     process.memory.map(4, DEV.to_bytes(4, "little"), address=NUMBER_AT)
 
 
+def listed_for_a_vm(*names: str, trace: bool = True) -> Machine:
+    """As `ready_to_bind`, where each program has a VM, and its device file on the list of that VM."""
+    machine = ready_to_bind(*names, trace=trace)
+    for name, process in machine.processes.items():
+        give_vm(process)
+        make(machine, change_list(name, uapi.KVM_DEV_VFIO_FILE_ADD))
+    return machine
+
+
 def change_list(process: str, attribute: int) -> Call:
     """The program puts its device file on the list of its VM (KVM_DEV_VFIO_FILE_ADD) or takes it off (KVM_DEV_VFIO_FILE_DEL)."""
     attr = uapi.KvmDeviceAttr(group=uapi.KVM_DEV_VFIO_FILE, attr=attribute, addr=NUMBER_AT)

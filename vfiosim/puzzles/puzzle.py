@@ -36,7 +36,7 @@ class Puzzle:
 
     * `name`: as in the catalogue ("R5"); `title`: a few words; `story`: who does what, and what could go wrong;
     * `setup`: makes the machine, everything opened; has a parameter `trace`;
-    * `programs`, `properties`: as `vfiosim.explore.explore` takes them, the properties beside all invariants there are;
+    * `calls`, `properties`: programs and properties as `vfiosim.explore.explore` takes them, beside all invariants there are;
     * `leaves_out`: invariants that are looked at only at rest here, because to look after each effect takes too long;
     * `without`: the protections to take out, each alone is enough to break it unless `together`; where there are `fixes`, they
       are taken out of the kernel that is mended;
@@ -54,7 +54,7 @@ class Puzzle:
     title: str
     story: str
     setup: Callable[..., Machine]
-    programs: Callable[[], Programs]
+    calls: Programs
     properties: tuple[Any, ...]
     source: str
     happens: str
@@ -66,6 +66,10 @@ class Puzzle:
     fixes: dict[str, Callable[..., Any]] = field(default_factory=dict)
     faulty: dict[str, Callable[..., Any]] = field(default_factory=dict)
     leaves_out: tuple[str, ...] = ()
+
+    def programs(self) -> Programs:
+        """The calls of each thread; an exploration only reads them."""
+        return self.calls
 
     @property
     def looked_at(self) -> list[Any]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from .. import uapi
 from ..engine import load, names_of, refuse_if, store, store_release
 from ..explore import Leak, Point, Result, Sweep, Witness, sweep
 from ..explore.rerun import rerun
 from ..explore.result import BROKEN, SAFE, UNFINISHED
-from ..explore.world import Programs
 from ..kernel.iommufd.private import iommufd_ctx_put
 from ..kernel.vfio.device_cdev import (
     BINDING,
@@ -27,7 +26,7 @@ from ..kernel.vfio.vfio import VfioDeviceFile
 from ..kernel.vfio.vfio_main import vfio_device_put_kvm, vfio_df_close, vfio_df_open
 from ..machine import Machine
 from ..uapi import Errno, KernelError
-from .programs import bind, change_list, give_vm, make, ready_to_bind
+from .programs import bind, listed_for_a_vm
 from .puzzle import Puzzle
 
 _ASKED = "this is what a real 7.2.13 answered when it was asked"
@@ -225,17 +224,6 @@ SLIPS = (
 )
 
 
-def _ready_with_a_vm(trace: bool = True) -> Machine:
-    """A device that is to be bound for a VM."""
-    machine = ready_to_bind("vmm", trace=trace)
-    give_vm(machine.processes["vmm"])
-    return make(machine, change_list("vmm", uapi.KVM_DEV_VFIO_FILE_ADD))
-
-
-def _bind_alone() -> Programs:
-    return {"A": [bind("vmm")]}
-
-
 class Unwinding(Puzzle):
     """A puzzle about one call: not the order of threads is tried, but everything in the call that can fail."""
 
@@ -310,8 +298,8 @@ R25 = Unwinding(
     title="a BIND that fails half-way",
     story="A program binds its device, and something fails on the way: memory is short, the driver gives up, the ID cannot be "
     "written. Whatever fails, every counter must be back where it began; a single forgotten line leaves something behind.",
-    setup=_ready_with_a_vm,
-    programs=_bind_alone,
+    setup=partial(listed_for_a_vm, "vmm"),
+    calls={"A": [bind("vmm")]},
     properties=(),
     faulty=SLIPS[0].patches,
     happens="instead of",
