@@ -47,7 +47,9 @@ from vfiosim.engine import (
     slots_of,
     store,
     store_release,
+    try_acquire,
     wait_for,
+    wait_for_killable,
     wait_for_timeout,
     wait_until_zero,
     warn_on,
@@ -157,6 +159,13 @@ PAIRS: dict[str, tuple[Code, Code, str, tuple[str, ...]]] = {
     "_release": (both, both, "_release", ()),
     "_acquire_shared": (reader, writer, "_acquire", ()),
     "_release_shared": (reader, writer, "_acquire", ()),
+    "_try_acquire": (lambda t: [try_acquire(t.x.lock)], lambda t: [try_acquire(t.x.lock)], "_try_acquire", ()),
+    "_wait_for_killable": (
+        lambda t: [wait_for_killable(t.x.done)],
+        lambda t: [complete(t.x.done)],
+        "_complete",
+        (),
+    ),
     "_complete": (lambda t: [complete(t.x.done)], lambda t: [wait_for(t.x.done)], "_wait_for", ()),
     "_wait_for": (lambda t: [wait_for(t.x.done)], lambda t: [wait_for(t.x.done)], "_wait_for", ()),
     "_wait_for_timeout": (

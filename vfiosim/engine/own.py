@@ -52,8 +52,10 @@ _TAKES: dict[Any, tuple[Any, ...]] = {
     ),
     lifetime._hand_over: (Count, tuple, tuple),
     lifetime._free: (KObject,),
-    **dict.fromkeys((sync._acquire, sync._release, sync._acquire_shared, sync._release_shared), (Lock,)),
-    **dict.fromkeys((sync._complete, sync._wait_for), (Completion,)),
+    **dict.fromkeys(
+        (sync._acquire, sync._release, sync._acquire_shared, sync._release_shared, sync._try_acquire), (Lock,)
+    ),
+    **dict.fromkeys((sync._complete, sync._wait_for, sync._wait_for_killable), (Completion,)),
     sync._wait_for_timeout: (Completion, int),
     sync._wait_until_zero: (Count, int),
     checks._refuse_if: (_ANYTHING, int, str, str),

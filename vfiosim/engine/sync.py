@@ -104,6 +104,10 @@ def _acquire(engine: Engine, thread: Thread, request: Request) -> Any:
     return None
 
 
+def _try_acquire(engine: Engine, thread: Thread, request: Request) -> bool:
+    return _acquire(engine, thread, request) is not WAIT
+
+
 def _release(engine: Engine, thread: Thread, request: Request) -> None:
     target = request[1]
     if target.holder is not thread or target.readers:
@@ -165,6 +169,13 @@ def acquire(target: Lock) -> Asks[None]:
 
 
 @effect
+def try_acquire(target: Lock) -> Asks[bool]:
+    """Take a lock unless a thread has it (`mutex_trylock`); nobody waits, and the answer tells."""
+    answer: bool = yield (_try_acquire, target)
+    return answer
+
+
+@effect
 def release(target: Lock) -> Asks[None]:
     """Give a lock back."""
     yield (_release, target)
@@ -186,6 +197,19 @@ def complete(target: Completion) -> Asks[None]:
 def wait_for(target: Completion) -> Asks[None]:
     """Wait until a completion is signalled, and take the signal."""
     yield (_wait_for, target)
+
+
+@effect
+def wait_for_killable(target: Completion) -> Asks[bool]:
+    """The same, but the wait ends when the process is killed (`wait_event_killable`); False then."""
+    answer: bool = yield (_wait_for_killable, target)
+    return answer
+
+
+def _wait_for_killable(engine: Engine, thread: Thread, request: Request) -> Any:
+    if thread.killed and not request[1].value:
+        return False
+    return WAIT if _wait_for(engine, thread, request) is WAIT else True
 
 
 @effect
@@ -258,4 +282,4 @@ def must_wait(request: Request) -> bool:
         return target.holder is not None and not target.readers
     if operation is _wait_until_zero:
         return bool(target.value and request[2])
-    return operation in (_wait_for, _wait_for_timeout) and not target.value and request[-1] != 0
+    return operation in (_wait_for, _wait_for_killable, _wait_for_timeout) and not target.value and request[-1] != 0

@@ -58,6 +58,7 @@ class Thread(KObject):
         self.reads: dict[KObject, str] = {}  # whose attributes it has read since its last effect, if the engine notices
         self.task_work: list[Callable[[], Code]] = []  # to do before the return to user space, newest last
         self.deadline: int | None = None  # when a wait with a time limit gives up, on the machine's clock
+        self.killed = False  # its process was told to end: a wait that can be killed ends
         self.manual = False  # moved by hand only, never by `settle`
         self.prefix = ""  # what the names of objects that it makes begin with
         self.late: list[tuple[Any, Any]] = []  # stores that nobody else can see as yet, where an order was taken out

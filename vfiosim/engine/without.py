@@ -26,7 +26,9 @@ from .sync import (
     _complete,
     _release,
     _release_shared,
+    _try_acquire,
     _wait_for,
+    _wait_for_killable,
     _wait_for_timeout,
     _wait_until_zero,
 )
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
     from .thread import Thread
 
 ORDER_OF = "order of "
-_TAKES = (_acquire, _acquire_shared)
+_TAKES = (_acquire, _acquire_shared, _try_acquire)
 _LOCKS = (*_TAKES, _release, _release_shared)
 _REFERENCES = (_get, _put, _get_unless_zero, _put_if_last)
 # What a thread has stored before one of these is visible to all who see it (Documentation/atomic_t.txt, v7.2): giving a lock
@@ -52,7 +54,9 @@ _ORDERED = frozenset(
         _put_if_last,
         _get_unless_zero,
         _complete,
+        _try_acquire,
         _wait_for,
+        _wait_for_killable,
         _wait_for_timeout,
         _wait_until_zero,
         _poke,
@@ -150,13 +154,14 @@ def _skipped(engine: Engine, thread: Thread, request: Request) -> Any:
     return request[2]
 
 
-def _passed(engine: Engine, thread: Thread, request: Request) -> None:
+def _passed(engine: Engine, thread: Thread, request: Request) -> bool | None:
     """A lock that is not there is neither taken nor given back; but who would have it is known."""
     operation, lock = request[1]
     if operation in _TAKES:
         thread.inside.append(lock)
     elif lock in thread.inside:
         thread.inside.remove(lock)
+    return True if operation is _try_acquire else None
 
 
 def _get_anyway(engine: Engine, thread: Thread, request: Request) -> bool:

@@ -168,8 +168,10 @@ OF: dict[Callable[..., Any], Callable[[Thread, Request], Accesses]] = {
             sync._release,
             sync._acquire_shared,
             sync._release_shared,
+            sync._try_acquire,
             sync._complete,
             sync._wait_for,
+            sync._wait_for_killable,
             sync._wait_for_timeout,
             sync._wait_until_zero,
             without._store_early,
@@ -234,6 +236,7 @@ _NEEDS: dict[Callable[..., Any], Callable[[int], bool]] = {
     sync._acquire: lambda lock: lock == 0,
     sync._acquire_shared: lambda lock: lock < 2,
     sync._wait_for: lambda signals: signals > 0,
+    sync._wait_for_killable: lambda signals: signals > 0,
     sync._wait_for_timeout: lambda signals: signals > 0,
     sync._wait_until_zero: lambda value: value == 0,
 }

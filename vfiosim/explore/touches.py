@@ -23,7 +23,7 @@ _VERBS = {  # by the name of an effect
     **dict.fromkeys(("store", "store_release", "store_early", "store_late", "exchange", "poke", "claim"), WROTE),
     **dict.fromkeys(("get", "get_anyway", "get_unless_zero"), tuple(f"{one} a reference at" for one in TOOK)),
     **dict.fromkeys(("put", "put_if_last", "dropped"), tuple(f"{one} a reference at" for one in GAVE)),
-    **dict.fromkeys(("acquire", "acquire_shared"), TOOK),
+    **dict.fromkeys(("acquire", "acquire_shared", "try_acquire"), TOOK),
     **dict.fromkeys(("release", "release_shared"), GAVE),
     "free": FREED,
 }

@@ -4,25 +4,32 @@ from __future__ import annotations
 
 from ..engine import (
     Completion,
+    Count,
     Field,
     KObject,
+    Lock,
     Phase,
     alloc,
     complete,
     completion,
+    count,
     current,
+    exchange,
     field,
     free,
     get,
     hand_over,
     kernel,
     load,
+    mutex,
     poke,
+    put,
     refuse_if,
     require,
     say,
+    spinlock,
     store,
-    wait_for,
+    wait_for_killable,
 )
 from ..uapi import Errno, KernelError
 from .fs.file import (
@@ -39,7 +46,7 @@ from .fs.file import (
 )
 from .fs.syscalls import alloc_file, drop_file
 
-IN_FLIGHT = "in flight"
+IN_FLIGHT, ITS_FILE, ITS_PEER = "in flight", "its file", "its other end"
 
 
 class SkBuff(KObject):
@@ -54,12 +61,21 @@ class SkBuff(KObject):
 
 
 class UnixSock(KObject):
-    """One end of a socketpair. Lives exactly as long as its file; `queue`: messages for it, oldest first."""
+    """One end of a socketpair.
+
+    * held by its file, and by the other end, which sends into its queue (`sk_refcnt`); dies when both are gone;
+    * `queue`: messages for it, oldest first; `dead`: its file is gone; `shutdown`: nothing comes or goes any more.
+    """
 
     kind = "socket"
+    sk_refcnt: Count = count()
+    lock: Lock = spinlock()  # unix_state_lock
+    iolock: Lock = mutex()  # one reader at a time
     readable: Completion = completion()
-    queue: Field[tuple[SkBuff, ...]] = field((), link="owns")
+    queue: Field[tuple[SkBuff, ...]] = field((), guard="lock", link="owns")
     peer: Field[UnixSock | None] = field(None, link="weak")
+    dead: Field[bool] = field(False, guard="lock")
+    shutdown: Field[bool] = field(False, guard="lock")
 
 
 @kernel("net/socket.c")
@@ -95,6 +111,8 @@ async def pair_of_sockets() -> tuple[File, File]:
             await free(sock)
         raise
     for sock, peer, file in zip(sockets, reversed(sockets), files, strict=True):
+        await get(sock.sk_refcnt, file, ITS_FILE)
+        await get(peer.sk_refcnt, sock, ITS_PEER)
         await store(sock.peer, peer)
         await store(file.private_data, sock)
     return files[0], files[1]
@@ -102,15 +120,29 @@ async def pair_of_sockets() -> tuple[File, File]:
 
 @kernel("net/unix/af_unix.c")
 async def unix_release(file: File) -> None:
-    """The file of a socket is gone: what was sent to it and never received is dropped, with the files in it."""
+    """The file of a socket is gone (`unix_release_sock`): the other end learns it, and what was never received is dropped."""
     sock: UnixSock = await private(file)
-    for message in await load(sock.queue):
-        await drop(message)
-    peer = await load(sock.peer)
+    async with sock.lock:
+        await store(sock.dead, True)
+        await store(sock.shutdown, True)
+        peer = await exchange(sock.peer, None)
     if peer is not None:
-        await store(peer.peer, None)
+        async with peer.lock:
+            await store(peer.shutdown, True)
         await complete(peer.readable)
-    await free(sock)
+        await sock_put(peer, sock, ITS_PEER)
+    async with sock.lock:
+        unread = await exchange(sock.queue, ())
+    for message in unread:
+        await drop(message)
+    await sock_put(sock, file, ITS_FILE)
+
+
+@kernel("net/core/sock.c")
+async def sock_put(sock: UnixSock, holder: KObject, reason: str) -> None:
+    """Let go of a socket; it goes with the last reference."""
+    if await put(sock.sk_refcnt, holder, reason):
+        await free(sock)
 
 
 async def drop(message: SkBuff) -> None:
@@ -137,18 +169,29 @@ async def unix_stream_sendmsg(number: int, numbers: tuple[int, ...]) -> int:
         message = await alloc(SkBuff)
         try:
             await scm_fp_copy(message, numbers)
-            peer = await require(await load(sock.peer), Errno.EPIPE, "somebody_listens", "the other end is closed")
+            peer = await unix_peer_to_send(sock, message)
         except KernelError:
             await drop(message)
             raise
     except KernelError:
         await fput(file)
         raise
-    say(Phase.PUBLISH, "{} travels: until it is received it holds the files in it.", message)
-    await store(peer.queue, (*await load(peer.queue), message))
     await complete(peer.readable)
     await fput(file)
     return 1
+
+
+async def unix_peer_to_send(sock: UnixSock, message: SkBuff) -> UnixSock:
+    """The other end, with the message in its queue. EPIPE if it is closed."""
+    closed = await load(sock.shutdown)
+    found = None if closed else await load(sock.peer)
+    peer = await require(found, Errno.EPIPE, "somebody_listens", "the other end is closed")
+    async with peer.lock:
+        closed = await load(peer.dead)
+        await refuse_if(closed, Errno.EPIPE, "somebody_listens", "the other end is closed")
+        say(Phase.PUBLISH, "{} travels: until it is received it holds the files in it.", message)
+        await store(peer.queue, (*await load(peer.queue), message))
+    return peer
 
 
 @kernel("net/core/scm.c")
@@ -162,18 +205,35 @@ async def scm_fp_copy(message: SkBuff, numbers: tuple[int, ...]) -> None:
 
 @kernel("net/unix/af_unix.c")
 async def unix_stream_recvmsg(number: int) -> tuple[int, ...]:
-    """Receive a message, waiting for one; its files get the lowest free numbers. No files once the other end is closed."""
+    """Receive a message, waiting for one; its files get the lowest free numbers. No files once the other end is closed.
+
+    EINTR if the process is killed meanwhile.
+    """
     file, sock = await socket_of(number)
-    await wait_for(sock.readable)
-    waiting = await load(sock.queue)
-    got: tuple[int, ...] = ()
-    if waiting:
-        await store(sock.queue, waiting[1:])
-        got = await scm_detach_fds(waiting[0])
-    else:
-        await complete(sock.readable)  # the end stays the end
+    try:
+        message = await unix_stream_read_generic(sock)
+    except KernelError:
+        await fput(file)
+        raise
+    got = await scm_detach_fds(message) if message is not None else ()
     await fput(file)
     return got
+
+
+@kernel("net/unix/af_unix.c")
+async def unix_stream_read_generic(sock: UnixSock) -> SkBuff | None:
+    """The oldest message, taken out of the queue; None once nothing comes any more. EINTR."""
+    while True:
+        async with sock.iolock, sock.lock:
+            waiting = await load(sock.queue)
+            await store(sock.queue, waiting[1:])
+            ended = await load(sock.shutdown)
+        if ended:
+            await complete(sock.readable)  # the end stays the end, for everybody who waits
+        if waiting or ended:
+            return waiting[0] if waiting else None
+        woken = await wait_for_killable(sock.readable)
+        await refuse_if(not woken, Errno.EINTR, "process_lives", "the process is killed, so it waits no longer")
 
 
 @kernel("net/core/scm.c")

@@ -12,7 +12,7 @@ from ..engine.source import Line
 from ..trace.words import describe
 from ..uapi import KernelError
 
-LOCKS = {"acquire": 1, "acquire_shared": 1, "release": -1, "release_shared": -1}
+LOCKS = {"acquire": 1, "acquire_shared": 1, "try_acquire": 1, "release": -1, "release_shared": -1}
 REFERENCES = {"get": 1, "get_anyway": 1, "put": -1, "dropped": -1}
 MAYBE = {"get_unless_zero": 1, "put_if_last": -1}
 BEGIN, HAND_OVER, ALLOC, FREE, REFUSE = "begin", "hand_over", "alloc", "free", "refuse_if"
@@ -55,7 +55,7 @@ def _held(micros: list[Micro]) -> Counter[str]:
 
 def _changes(request: Request, answer: Any) -> list[tuple[str, int]]:
     name = _name(request)
-    if name in LOCKS:
+    if name in LOCKS and answer is not False:  # a try has its answer
         return [(f"the lock {request[1].path}", LOCKS[name])]
     if name in REFERENCES or (name in MAYBE and answer):
         return [(_reference(*request[1:]), {**REFERENCES, **MAYBE}[name])]
@@ -83,7 +83,8 @@ def about_to(engine: Engine, thread: Thread) -> str:
     if name == BEGIN:
         return "enter the kernel"
     if name in LOCKS:
-        return f"{'take' if LOCKS[name] > 0 else 'give back'} the lock {request[1].path}"
+        verb = "try to take" if name == "try_acquire" else "take" if LOCKS[name] > 0 else "give back"
+        return f"{verb} the lock {request[1].path}"
     if name in REFERENCES or name in MAYBE:
         sign = {**REFERENCES, **MAYBE}[name]
         return f"{'take' if sign > 0 else 'give back'} {_reference(*request[1:])}"

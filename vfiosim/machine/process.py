@@ -260,11 +260,16 @@ class Process:
         if not self.task.alive.value:
             return  # another process may have its name by now
         self.told_to_end()
+        if any(call.thread.killed for call in self.machine.pending):
+            self.machine.engine.settle()
+            self.machine.finish_calls()
         self.end_if_it_can()
 
     def told_to_end(self) -> None:
         """It ends as soon as it can; until then everything goes on."""
         self.dying = True
+        for call in self.machine.pending:
+            call.thread.killed = call.thread.killed or call.process is self
         self.machine.note(Killed, self.name)
 
     def kill(self) -> None:

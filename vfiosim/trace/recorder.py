@@ -33,7 +33,7 @@ Olds = dict[Any, dict[Any, Any]]  # by cell and key, the value before the first 
 
 COPIED = 64  # bytes that are kept of what is copied from or to a program's memory
 _KEPT_EVERY = 256  # micro-steps
-_MAY_WAIT = ("acquire", "acquire_shared", "wait_for", "wait_until_zero", "sleep_until")
+_MAY_WAIT = ("acquire", "acquire_shared", "wait_for", "wait_for_killable", "wait_until_zero", "sleep_until")
 
 
 def snapshot(engine: Engine) -> State:

@@ -61,6 +61,10 @@ def _poke(args: tuple[Any, ...], answer: Any) -> str:
     return f"{_say(args[0])}[{args[1]}] = {_say(args[2])}"
 
 
+def _try_acquire(args: tuple[Any, ...], answer: Any) -> str:
+    return f"{_say(args[0])} → {'taken' if answer else 'no, somebody has it'}"
+
+
 def _claim(args: tuple[Any, ...], answer: Any) -> str:
     return f"{_say(args[0])}[{'no slot is free' if answer is None else answer}] = {_say(args[1])}"
 
@@ -119,6 +123,7 @@ _WORDS: dict[str, Callable[[tuple[Any, ...], Any], str]] = {
     "peek": _peek,
     "poke": _poke,
     "claim": _claim,
+    "try_acquire": _try_acquire,
     "get": _reference,
     "put": _reference,
     "get_unless_zero": _get_unless_zero,
