@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from vfiosim import KernelError, Machine, Unsupported
+from vfiosim import KernelError, Machine, Unsupported, uapi
 from vfiosim.cli import COMMANDS, main
 from vfiosim.engine import Engine, refuse_if
 from vfiosim.explore import explore, sweep
@@ -196,3 +196,36 @@ def test_a_command_that_is_stopped_while_it_loads_says_so_in_one_line(
     monkeypatch.setitem(COMMANDS, "explore", (interrupted, ""))
     assert main(["explore", "R1"]) == 3
     assert capsys.readouterr().err == "python -m vfiosim explore: stopped\n"
+
+
+# ---- what a verdict says nothing about
+
+
+def mapping_of_an_ioas() -> Machine:
+    """A program with an IOAS, number 1, and memory at 64 KiB."""
+    machine = Machine()
+    p = machine.process("p")
+    iommufd = p.open("/dev/iommu")
+    p.ioctl(iommufd, uapi.IOMMU_IOAS_ALLOC, uapi.IommuIoasAlloc())
+    p.memory.map(4096, address=0x10000)
+    return machine
+
+
+MAP_AND_DESTROY: dict[str, list[tuple[Any, ...]]] = {
+    "A": [("p", "ioctl", 3, uapi.IOMMU_DESTROY, uapi.IommuDestroy(id=1))],
+    "B": [("p", "ioctl", 3, uapi.IOMMU_IOAS_MAP, uapi.IommuIoasMap(flags=6, ioas_id=1, user_va=0x10000, length=4096))],
+}
+
+
+def test_safe_where_a_wait_has_a_time_limit_says_that_its_time_was_not_let_run_out() -> None:
+    told = explore(mapping_of_an_ioas, MAP_AND_DESTROY)
+    assert told.verdict == "safe"
+    assert told.not_looked_at.startswith("what happens when the time of a wait runs out")
+    assert f"Not looked at: {told.not_looked_at}." in str(told)
+    with_time = explore(mapping_of_an_ioas, MAP_AND_DESTROY, timeouts=1)
+    assert with_time.verdict == "broken"
+    assert with_time.not_looked_at == ""  # nobody waits a second time
+
+
+def test_where_no_wait_has_a_time_limit_everything_was_looked_at() -> None:
+    assert explore(ready, {"A": [bind("p")]}).not_looked_at == ""

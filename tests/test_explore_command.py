@@ -74,7 +74,16 @@ def test_for_programs_there_is_one_json_object_with_just_these_keys():
     done = command("explore", "R1", "--without", "group_lock", "--json")
     data = json.loads(done.stdout)
     assert done.returncode == 1
-    assert list(data) == ["verdict", "complete", "states", "transitions", "schedules", "seconds", "counterexample"]
+    assert list(data) == [
+        "verdict",
+        "complete",
+        "not_looked_at",
+        "states",
+        "transitions",
+        "schedules",
+        "seconds",
+        "counterexample",
+    ]
     assert list(data["counterexample"]) == ["what", "effects", "schedule", "replay"]
     assert (data["verdict"], data["complete"], data["states"]) == ("broken", True, None)
     assert data["counterexample"]["effects"] == sum(n for _, n in data["counterexample"]["schedule"])

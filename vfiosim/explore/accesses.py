@@ -245,6 +245,11 @@ _NEEDS: dict[Callable[..., Any], Callable[[int], bool]] = {
 TIMED = frozenset((sync._wait_for_timeout, sync._wait_until_zero))  # waits with a time limit
 
 
+def waits_for_a_time(request: Request | None) -> bool:
+    """Is it a wait with a time limit, and not one that only asks?"""
+    return request is not None and request[0] in TIMED and request[2] != 0
+
+
 def need(request: Request) -> Callable[[int], bool] | None:
     """When an effect can happen, given the condition of its place; None if it never waits. That time passes is up to `Lane`."""
     timed = len(request) > 2 and request[2] == 0  # asks, and does not wait

@@ -11,7 +11,7 @@ from ..invariants import INVARIANTS, Invariant
 from ..machine import Machine
 from .beginning import beginning
 from .rerun import rerun, see_it_again
-from .result import BROKEN, SAFE, UNFINISHED, Result, Witness
+from .result import BROKEN, SAFE, UNFINISHED, Result, Witness, counted
 from .search import Search
 from .tally import STOPPED, Limit, Tally, check_limits
 from .watch import Watch, inversions
@@ -124,7 +124,17 @@ def explore(
     result = _result(tally, reachable, limit, elapsed, list(programs), witness)
     result.looked_at = tuple(one.name for one in invariants)
     result.left_out = tuple(one.name for one in INVARIANTS if one not in invariants)
+    if watch.timed:
+        result.not_looked_at = _time_that_runs_out(timeouts)
     return result
+
+
+def _time_that_runs_out(timeouts: int) -> str:
+    """What is said where a call waits with a time limit."""
+    if timeouts:
+        times = counted(timeouts, "time", "times")
+        return f"what happens when the time of a wait runs out more than {times} in a call"
+    return "what happens when the time of a wait runs out (`timeouts=1` lets it, once in each call)"
 
 
 def _sorted_out(properties: Sequence[Any] | None) -> tuple[list[Invariant], list[Reached]]:

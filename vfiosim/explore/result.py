@@ -99,7 +99,7 @@ class Result:
     * `verdict`: "safe", "broken", or "unfinished" where it is neither proved nor refuted;
     * `transitions`: effects done; `schedules`: how many were run to their end; `seconds`; `states`: None, for none are kept;
     * `looked_at`, `left_out`: the invariants that were looked at after every effect, and those only at the end of every schedule;
-      `tried`: what was done instead where it was no search through schedules;
+      `tried`: what was done instead where it was no search through schedules; `not_looked_at`: what the verdict says nothing about;
     * `violations`: everything that goes wrong, shortest first; `outcomes`: every way in which the calls can end.
     """
 
@@ -114,6 +114,7 @@ class Result:
     looked_at: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
     tried: str = ""
+    not_looked_at: str = ""
     states: None = None
 
     @property
@@ -143,6 +144,8 @@ class Result:
         if not self.complete:
             yield f"NOT FINISHED, so nothing more is proved: {self.limit} ({done})."
         yield f"Looked at: {self._looked()}."
+        if self.not_looked_at:
+            yield f"Not looked at: {self.not_looked_at}."
         if self.counterexample is not None:
             yield f"The shortest: {self.counterexample}"
         yield f"{counted(len(self.outcomes), 'way', 'ways')} to end:"
@@ -168,6 +171,7 @@ class Result:
         return {
             "verdict": self.verdict,
             "complete": self.complete,
+            "not_looked_at": self.not_looked_at,
             "states": self.states,
             "transitions": self.transitions,
             "schedules": self.schedules,
@@ -195,6 +199,7 @@ def together(results: Sequence[Result]) -> Result:
         violations=sorted((one for result in results for one in result.violations), key=_by_length),
         outcomes={outcome: way for result in results for outcome, way in result.outcomes.items()},
         limit="; ".join(dict.fromkeys(result.limit for result in results if result.limit)),
+        not_looked_at="; ".join(dict.fromkeys(result.not_looked_at for result in results if result.not_looked_at)),
     )
 
 

@@ -25,6 +25,7 @@ class Watch:
     """
 
     def __init__(self, invariants: Sequence[Invariant]) -> None:
+        self.timed = False  # has a call come by a wait with a time limit?
         self.unmodelled: dict[str, None] = {}  # what a call came by that the model does not know, and which call
         self._by_place: dict[tuple[str, str], list[_Reader]] = {}
         self._readers: dict[tuple[type, str], list[_Reader]] = {}  # the same, by class and cell, as they are asked for

@@ -18,7 +18,7 @@ from ..machine import Blocked, Call, Machine, Memory
 from ..machine.system_calls import SYSTEM_CALLS, check_arguments
 from ..trace.plain import plain, shown
 from ..uapi import KernelError
-from .accesses import Accesses, can_go
+from .accesses import Accesses, can_go, waits_for_a_time
 from .lanes import Lane, time_is_over
 from .watch import Order, Watch, orders
 
@@ -157,6 +157,7 @@ class MachineWorld:
 
     def wrong(self, thread: Thread | None, request: Request) -> list[tuple[str, bool]]:
         """The invariants that the last effect broke, and a reference that it gave back though nobody had taken it."""
+        self._watch.timed = self._watch.timed or waits_for_a_time(request)
         return self._watch.broken(self.engine, thread) + [(what, False) for what in given_back_twice(request)]
 
     def took(self, thread: Thread, request: Request) -> Iterable[Order]:
@@ -180,6 +181,7 @@ class MachineWorld:
         stuck = [number for number, lane in enumerate(self.lanes) if not lane.ended and lane not in able]
         for number in stuck:
             self.lanes[number].step()  # now it says what it waits for
+            self._watch.timed = self._watch.timed or waits_for_a_time(self.lanes[number].upcoming)
         dead = self._deadlocked(stuck, [lane.thread for lane in able])
         if dead:
             words = "; ".join(self.lanes[number].thread.why_blocked() for number in dead)  # type: ignore[union-attr]

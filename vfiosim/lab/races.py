@@ -243,6 +243,8 @@ class Races(StaticFallback):
         if not result.complete and result.verdict == BROKEN:
             said += f" The exploration was not finished: {escape(result.limit)}. There may be more."
         said += f" ({result.schedules:,} schedules, {result.transitions:,} effects, {result.seconds:.2f} s)"
+        if result.not_looked_at:
+            said += f" Not looked at: {escape(result.not_looked_at.partition(' (')[0])}."
         good = "good" if result.verdict == SAFE else "refused"
         lines = f'<p class="{good}">{said}</p>'
         if result.verdict in (SAFE, BROKEN):
