@@ -370,6 +370,14 @@ def too_few_results(path: Path) -> None:
     write(path, changed)
 
 
+def nested_without_end(path: Path) -> None:
+    path.write_text("[" * 100_000)
+
+
+def a_bomb(path: Path) -> None:
+    path.write_bytes(gzip.compress(b" " * (1 << 26) + b"{}"))
+
+
 def empty_folder(path: Path) -> None:
     path.mkdir()
 
@@ -379,7 +387,18 @@ def missing(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "make", [not_gzip, cut_short, not_json, something_else, too_few_results, empty_folder, missing]
+    "make",
+    [
+        not_gzip,
+        cut_short,
+        not_json,
+        something_else,
+        too_few_results,
+        nested_without_end,
+        a_bomb,
+        empty_folder,
+        missing,
+    ],
 )
 def test_what_is_no_recording_is_told_in_one_sentence(
     make: Callable[[Path], None], tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -1,8 +1,10 @@
 """Runs as short texts: the same machine comes of them, and whatever is wrong with one is told in a sentence."""
 
 import base64
+import cProfile
 import json
 import re
+import tracemalloc
 import zlib
 
 import pytest
@@ -359,6 +361,78 @@ def test_a_text_that_would_fill_the_memory_is_refused():
     bomb = packer.compress(b"[" * (1 << 25)) + packer.flush()
     with pytest.raises(ValueError, match="damaged"):
         decode(PREFIX + base64.urlsafe_b64encode(bomb).decode())
+
+
+def everything_in_it(data, path=()):
+    """Where there is anything in such data, as the way to it."""
+    inside = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
+    yield path
+    for key, value in inside:
+        yield from everything_in_it(value, (*path, key))
+
+
+@pytest.mark.parametrize("wrong", [None, -1, 1 << 70, "", "x", [], {}, {"b": "zz"}, [[]], True])
+def test_a_text_with_something_else_anywhere_in_it_is_refused_in_one_sentence_or_is_a_run(wrong):
+    whole = content(encode(bound()[0]))
+    for path in everything_in_it(whole):
+        data = json.loads(json.dumps(whole))
+        inside = data
+        for key in path[:-1]:
+            inside = inside[key]
+        if path:
+            inside[path[-1]] = wrong
+        assert "\n" not in said_of(packed(data if path else wrong))
+
+
+def said_of(text: str) -> str:
+    """How a text is refused; "" if it is a run."""
+    try:
+        decode(text)
+    except ValueError as told:
+        return str(told)
+    return ""
+
+
+@pytest.mark.parametrize("length", [1 << 30, 1 << 39])
+def test_a_short_text_that_maps_much_memory_takes_none_of_this_computer(length):
+    machine = Machine()
+    p = machine.process("p")
+    address = p.memory.map(length)
+    p.memory.write(address + length - 3, b"end")
+    child = p.fork("child")
+    text = encode(machine)
+    tracemalloc.start()
+    again, _ = decode(text)
+    assert tracemalloc.get_traced_memory()[1] < 1 << 24
+    tracemalloc.stop()
+    for process in (again.processes["child"], child):
+        assert process.memory.read(address + length - 5, 5) == b"\0\0end"
+
+
+def test_more_than_ten_thousand_things_are_not_done_again():
+    data = content(encode(bound()[0]))
+    with pytest.raises(ValueError, match="10,001 things are done"):
+        decode(packed([*data[:2], [["s", [1, []]]] * 10_001, 0]))
+
+
+def test_what_a_call_costs_that_has_not_begun_does_not_depend_on_how_many_there_are():
+    def asked(number: int) -> int:
+        machine = Machine()
+        p = machine.process("p")
+        for _ in range(number):
+            p.start("eventfd", run=False)
+        data = content(encode(machine))
+        profile = cProfile.Profile()
+        profile.runcall(decode, packed(data))
+        return sum(entry.callcount for entry in profile.getstats())
+
+    few, many = asked(100), asked(400)
+    assert many < 4 * few
+
+
+def test_a_line_of_a_puzzle_with_more_effects_than_any_run_is_refused():
+    with pytest.raises(ValueError, match="no run of a puzzle has more than 100,000 effects"):
+        replay(f"R1: {'A99999 ' * 1000}")
 
 
 # ---- puzzles

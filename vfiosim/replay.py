@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from .invariants import Invariant
 from .machine import PREFIX, Machine, Patches, decode
+from .machine.events import ENDLESS
 from .trace import Trace
 from .uapi import Errno
 
@@ -141,6 +142,8 @@ def _schedule(text: str, lanes: list[str]) -> list[str]:
                 f"{turn!r} is not a lane ({', '.join(lanes)}) and how many effects it does, such as {lanes[0]}20"
             )
         order += [lane] * int(turn[len(lane) :])
+        if len(order) > ENDLESS:
+            raise ValueError(f"no run of a puzzle has more than {ENDLESS:,} effects")
     return order
 
 

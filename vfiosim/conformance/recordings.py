@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, Final
 
+_LONGEST: Final = 1 << 26  # bytes; the largest there is has a tenth of it
 _SUFFIXES: Final = (".json.gz", ".json")
 
 
@@ -44,10 +47,10 @@ def load(path: Path | Traversable) -> Recording:
     """Read one recording. Raises UnreadableError."""
     try:
         data = path.read_bytes()
-        document = json.loads(gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data)
+        document = json.loads(_unpacked(data) if data[:2] == b"\x1f\x8b" else data)
     except OSError as error:
         raise UnreadableError(f"{path} cannot be read: {error.strerror or error}.") from None
-    except (ValueError, EOFError) as error:
+    except (ValueError, EOFError, zlib.error, RecursionError) as error:
         raise UnreadableError(f"{path} is not a recording: {error}.") from None
     name = path.name
     for suffix in _SUFFIXES:
@@ -58,6 +61,15 @@ def load(path: Path | Traversable) -> Recording:
         raise UnreadableError(
             f"{path} is not a recording: it lacks the machine, the scenarios or their results."
         ) from None
+
+
+def _unpacked(data: bytes) -> bytes:
+    """What was packed. Raises ValueError where that is far more than any recording has."""
+    with gzip.GzipFile(fileobj=io.BytesIO(data)) as packed:
+        plain = packed.read(_LONGEST + 1)
+    if len(plain) > _LONGEST:
+        raise ValueError(f"it holds more than {_LONGEST >> 20} MiB")
+    return plain
 
 
 def _recording(name: str, document: Any) -> Recording:

@@ -35,6 +35,7 @@ class Engine:
         self.micro: list[tuple[Any, ...]] = []
         self.objects = Objects()
         self.threads: list[Thread] = []
+        self.ended: list[Thread] = []  # those that have ended since somebody looked last
         self.instead: Callable[[Thread, Request], Request] | None = None  # what is done in the place of an effect
         self.patches: dict[str, Callable[..., Code]] = {}
         self.guard: Guard | None = None  # of functions that came from outside of this package
@@ -278,6 +279,7 @@ class Engine:
         thread.pending, thread.state = None, "done"
         thread.result, thread.error = result, error
         self.threads.remove(thread)
+        self.ended.append(thread)
 
     def _bad_end(self, thread: Thread, error: BaseException) -> bool:
         """Code has raised what no kernel code does. If a student's function can be at fault the call ends, see `own.py`."""

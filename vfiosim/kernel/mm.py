@@ -17,23 +17,67 @@ TASK_SIZE: Final = 0x7FFFFFFFF000  # the first address that no user memory can h
 _PLACES_FROM: Final = 0x7F0000000000
 
 
+class Sparse:
+    """Much memory, of which only what was written is kept, in pieces; all else is zero."""
+
+    __slots__ = ("pieces",)
+
+    def __init__(self, pieces: dict[int, bytearray] | None = None) -> None:
+        self.pieces = pieces if pieces is not None else {}
+
+    def view(self, first: int, last: int, write: bool) -> memoryview:
+        """From one byte up to, without, another, or as far as one piece goes."""
+        number, offset = divmod(first, PIECE)
+        size = min(last - first, PIECE - offset)
+        piece = self.pieces.get(number)
+        if piece is None:
+            if not write:
+                return _ZEROS[:size]
+            piece = self.pieces[number] = bytearray(PIECE)
+        return memoryview(piece)[offset : offset + size]
+
+    def copy(self) -> Sparse:
+        """The same bytes, on their own."""
+        return Sparse({number: bytearray(piece) for number, piece in self.pieces.items()})
+
+
+PIECE: Final = 1 << 16
+_ZEROS: Final = memoryview(bytes(PIECE))
+
+
 @dataclass
 class Region:
-    """Bytes at consecutive addresses with one protection."""
+    """Bytes at consecutive addresses with one protection: `length` of them, in `data` from `offset` on."""
 
     start: int
-    data: memoryview
+    length: int
+    data: memoryview | Sparse
     prot: int
     device: bool = False  # registers of a device, not memory: there are no pages that could be pinned
+    offset: int = 0
 
     def part(self, first: int, last: int) -> Region:
         """What lies from address `first` up to, without, `last`."""
-        return replace(self, start=first, data=self.data[first - self.start : last - self.start])
+        return replace(self, start=first, length=last - first, offset=self.offset + first - self.start)
+
+    def view(self, address: int, size: int, write: bool) -> memoryview:
+        """The bytes from an address on: so many, or fewer, and none behind the end."""
+        first = self.offset + address - self.start
+        last = min(first + size, self.offset + self.length)
+        if isinstance(self.data, Sparse) and first < last:
+            return self.data.view(first, last, write)
+        return self.data[first:last] if isinstance(self.data, memoryview) else _ZEROS[:0]
+
+    def copy(self) -> Region:
+        """The same bytes, on their own."""
+        if isinstance(self.data, Sparse):
+            return replace(self, data=self.data.copy())
+        return replace(self, data=memoryview(bytearray(self.view(self.start, self.length, False))), offset=0)
 
     @property
     def end(self) -> int:
         """The address after the last byte."""
-        return self.start + len(self.data)
+        return self.start + self.length
 
 
 class MmStruct(KObject):
@@ -76,6 +120,8 @@ class MmStruct(KObject):
         `address` a free one is chosen. Returns the address. Raises KernelError: EINVAL for a length below 1, ENOMEM beyond the
         end of user memory, EEXIST where something is mapped already.
         """
+        if len(data) > length >= 1:
+            raise ValueError(f"{len(data)} bytes do not fit into a mapping of {length}")
         if length < 1:
             raise KernelError(Errno.EINVAL, f"a mapping needs at least one byte, not {length}", check="mmap")
         if address is None:
@@ -87,10 +133,13 @@ class MmStruct(KObject):
         if self._overlaps(address, length):
             raise KernelError(Errno.EEXIST, f"something is mapped at {address:#x} already", check="mmap")
         if len(data) == length and not isinstance(data, bytes):
-            view = memoryview(data)
-        else:
-            view = memoryview(bytearray(data) + bytearray(length - len(data)))
-        self._add(Region(address, view, prot, device))
+            self._add(Region(address, length, memoryview(data), prot, device))
+            return address
+        small = length <= PIECE
+        store = memoryview(bytearray(length)) if small else Sparse()
+        self._add(Region(address, length, store, PROT_WRITE, device))
+        MmStruct.write(self, address, bytes(data))
+        self._regions[address].prot = prot
         return address
 
     def map_buffer(self, buffer: object) -> int:
@@ -108,7 +157,7 @@ class MmStruct(KObject):
             )
         address = self._free_place(len(view))
         self._place += (len(view) + 2 * PAGE_SIZE - 1) // PAGE_SIZE * PAGE_SIZE
-        self._add(Region(address, view, 3))
+        self._add(Region(address, len(view), view, 3))
         return address
 
     def forget(self, address: int) -> None:
@@ -191,9 +240,7 @@ class MmStruct(KObject):
         """A copy for a forked process: same addresses, bytes of its own."""
         twin = MmStruct(engine, label)
         twin._starts, twin._place = list(self._starts), self._place
-        twin._regions = {
-            start: replace(region, data=memoryview(bytearray(region.data))) for start, region in self._regions.items()
-        }
+        twin._regions = {start: region.copy() for start, region in self._regions.items()}
         return twin
 
     def _free_place(self, length: int) -> int:
@@ -207,7 +254,7 @@ class MmStruct(KObject):
             if index < 0:
                 break
             region = self._regions[self._starts[index]]
-            part = region.data[address - region.start : address - region.start + size]
+            part = region.view(address, size, bool(need & PROT_WRITE))
             if not part or not region.prot & need:
                 break
             parts.append(part)

@@ -50,6 +50,7 @@ class Machine:
         self.processes: dict[str, Process] = {}
         self.calls: list[Call] = []  # all of them, oldest first, while traced
         self.pending: list[Call] = []  # those that have not ended
+        self._of_thread: dict[Thread, Call] = {}  # the same, by their threads
         self.history: list[Noted] = []  # what was asked of the machine, while traced
         self.expected: tuple[Invariant, ...] = ()  # beside those that hold on every machine
         self._next_fault: FaultPlan | None = None  # for the call that begins next
@@ -182,6 +183,7 @@ class Machine:
     def begin_call(self, call: Call) -> None:
         """A call is about to begin; if something is to fail in it, the thread learns it here."""
         self.pending.append(call)
+        self._of_thread[call.thread] = call
         if self.engine.journal is not None:
             self.calls.append(call)
         if self._next_fault is not None:
@@ -211,9 +213,10 @@ class Machine:
 
     def forget_ended(self) -> list[Call]:
         """Let go of the buffers of calls that have ended; the answer is these calls."""
-        ended = [call for call in self.pending if call.thread.ended]
-        self.pending = [call for call in self.pending if not call.thread.ended]
+        threads, self.engine.ended = self.engine.ended, []
+        ended = [self._of_thread.pop(thread) for thread in threads if thread in self._of_thread]
         for call in ended:
+            self.pending.remove(call)
             call.finish()
         return ended
 

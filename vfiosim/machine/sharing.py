@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from .machine import Machine
 
 PREFIX = "vfiosim1:"
-_LONGEST = 1 << 24  # bytes of JSON; a text of a few hundred letters could otherwise fill the memory
+# Bytes of JSON, and things that were done: a text of a few hundred letters could otherwise fill the memory, or take for ever.
+_LONGEST, _MOST_EVENTS = 1 << 24, 10_000
 # What most texts have in common; a text does not repeat it. The most frequent comes last.
 _COMMON = (
     b'"/sys/bus/pci/drivers/vfio-pci/unbind","write_file",["m",["c",["fork","exit"]],["d",["vmm"]],["o",["group_lock"]],'
@@ -122,6 +123,8 @@ def _check_sum(machine: Machine, effects: int) -> int:
 
 # ---- and back
 
+_LETTERS = tuple(EVENTS)  # compared one by one, for what a damaged text has there may be a list
+
 
 def _content(text: str) -> list[Any]:
     """What the letters stand for. Raises ValueError where they stand for nothing."""
@@ -135,6 +138,10 @@ def _content(text: str) -> list[Any]:
         raise ValueError(damaged) from None
     if not unpacker.eof or unpacker.unused_data or not _is_run(content):
         raise ValueError(damaged)
+    if len(content[2]) > _MOST_EVENTS:
+        raise ValueError(
+            f"in this run {len(content[2]):,} things are done, and no more than {_MOST_EVENTS:,} are done again"
+        )
     return list(content)
 
 
@@ -144,9 +151,9 @@ def _is_run(content: Any) -> bool:
         isinstance(content, list)
         and len(content) in (4, 5)
         and isinstance(content[2], list)
-        and all(isinstance(one, list) and len(one) in (2, 3) and one[0] in EVENTS for one in content[2])
+        and all(isinstance(one, list) and len(one) in (2, 3) and one[0] in _LETTERS for one in content[2])
         and all(isinstance(part, list) for one in content[2] for part in one[1:])
-        and all(isinstance(number, int) for number in content[3:])
+        and all(type(number) is int for number in content[3:])
     )
 
 
@@ -160,7 +167,7 @@ def _play(kind: type[Machine], content: list[Any], patches: Patches) -> Machine:
             _repeat(machine, patches, *entry)
         machine.engine.notice_waiting()
         same = _check_sum(machine, len(machine.engine.micro)) == check_sum
-    except (LookupError, TypeError, ValueError, AttributeError, OSError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, OSError, ArithmeticError, MemoryError) as error:
         raise ValueError(f"this run does not repeat: {error}") from None
     if not same:
         raise ValueError(
