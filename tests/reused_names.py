@@ -6,15 +6,14 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from vfiosim import KernelOops, Machine, Process, uapi
+from vfiosim.engine import refuse_if
+from vfiosim.uapi import Errno
 
 NODE, IOMMU = "/dev/vfio/devices/vfio0", "/dev/iommu"
 
 
 async def broken(df):
     """A function of somebody's own that kills the process which calls it."""
-    from vfiosim.engine import KernelOops, refuse_if
-    from vfiosim.uapi import Errno
-
     await refuse_if(False, Errno.EINVAL, "never", "never")
     raise KernelOops("BUG: the driver went wrong")
 

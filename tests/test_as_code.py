@@ -1,5 +1,9 @@
 """A machine's life as a Python program: run, it makes the same machine again."""
 
+import runpy
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
 import pytest
 
 from tests.reused_names import MACHINES
@@ -18,9 +22,10 @@ BIND = uapi.VFIO_DEVICE_BIND_IOMMUFD
 
 
 def run(program):
-    names: dict[str, object] = {}
-    exec(program, names)
-    return names["m"]
+    """The machine that a program makes which somebody has pasted into a file."""
+    with TemporaryDirectory() as folder:
+        (Path(folder) / "pasted.py").write_text(program, "utf-8")
+        return runpy.run_path(str(Path(folder) / "pasted.py"))["m"]
 
 
 def same(m):
@@ -126,11 +131,13 @@ def test_calls_that_take_turns_are_moved_by_hand():
 
 
 def test_functions_of_ones_own_are_written_down_where_their_text_is_known():
-    async def mine(df):
-        from vfiosim.engine import refuse_if
-        from vfiosim.uapi import Errno
+    why = "nobody may"
 
-        await refuse_if(True, Errno.EPERM, "mine", "nobody may")
+    async def refuses(errno):
+        await refuse_if(True, errno, "mine", why)
+
+    async def mine(df):
+        await refuses(Errno.EPERM)
 
     m = Machine()
     p = m.process("vmm")

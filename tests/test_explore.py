@@ -339,7 +339,7 @@ def test_a_file_that_is_put_too_often_is_found_although_its_memory_may_still_be_
         await put(file.f_ref, holder, reason)
 
     programs = {"A": [("p", "close", 3)]}
-    result = explore(partial(ready_to_bind, "p"), programs, patches={"fput_close_sync": put_twice}, looks=1)
+    result = explore(partial(ready_to_bind, "p"), programs, patches={"fput_close_sync": put_twice})
     assert result.counterexample is not None
     assert result.counterexample.what.startswith("given back twice: fds p gives back file vfio0#1.f_ref")
 
@@ -378,7 +378,7 @@ async def never_given_back(ictx: Any, holder: Any, reason: str) -> None:
 
 
 def test_a_reference_that_is_never_given_back_is_found_at_the_end() -> None:
-    result = explore(two_binds, BINDS, [], patches={"iommufd_ctx_put": never_given_back}, looks=1)
+    result = explore(two_binds, BINDS, [], patches={"iommufd_ctx_put": never_given_back})
     assert result.verdict == "broken"
     assert any(witness.what.startswith("left behind: ") for witness in result.violations)
 
@@ -390,7 +390,7 @@ async def takes_it_twice(device: Any) -> None:
 
 
 def test_a_thread_that_waits_for_itself_is_a_deadlock() -> None:
-    result = explore(two_binds, {"A": [bind("one")]}, [], patches={"vfio_device_block_group": takes_it_twice}, looks=1)
+    result = explore(two_binds, {"A": [bind("one")]}, [], patches={"vfio_device_block_group": takes_it_twice})
     assert any("deadlock: A waits for vfio_group 1.group_lock, held by itself" in w.what for w in result.violations)
 
 
@@ -401,7 +401,7 @@ async def forgets_to_unlock(device: Any) -> None:
 
 def test_a_lock_that_is_kept_by_a_call_that_has_returned_is_a_deadlock_for_the_next() -> None:
     programs: dict[str, Any] = {"A": [bind("one")], "B": [("opener", "open", GROUP)]}
-    result = explore(two_binds, programs, [], patches={"vfio_device_block_group": forgets_to_unlock}, looks=1)
+    result = explore(two_binds, programs, [], patches={"vfio_device_block_group": forgets_to_unlock})
     (witness,) = (w for w in result.violations if w.what.startswith("deadlock: "))
     assert witness.what == "deadlock: B waits for vfio_group 1.group_lock, held by A"
     assert set(witness.schedule) == {"A", "B"}
@@ -437,7 +437,7 @@ def test_a_limit_is_said_loudly_and_is_never_called_safe() -> None:
 
 
 def test_when_only_a_shorter_way_was_looked_for_it_says_so_and_with_none_it_is_complete() -> None:
-    wrong = explore(two_binds, BINDS, [], enough=1, patches={"iommufd_ctx_put": never_given_back}, looks=1)
+    wrong = explore(two_binds, BINDS, [], enough=1, patches={"iommufd_ctx_put": never_given_back})
     assert (wrong.verdict, wrong.complete) == ("broken", False)
     assert "only a shorter way to anything wrong was looked for, and there is none" in str(wrong)
     assert explore(two_binds, BINDS, [], enough=1).complete
@@ -452,7 +452,7 @@ def test_who_could_go_on_is_not_dead_where_only_a_shorter_way_is_looked_for() ->
 
 
 def test_what_was_found_before_a_limit_is_kept() -> None:
-    result = explore(two_binds, BINDS, [], schedules=1, patches={"iommufd_ctx_put": never_given_back}, looks=1)
+    result = explore(two_binds, BINDS, [], schedules=1, patches={"iommufd_ctx_put": never_given_back})
     assert (result.verdict, result.complete) == ("broken", False)
 
 

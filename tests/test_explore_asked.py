@@ -102,7 +102,7 @@ async def bind_asks_what_nobody_knows(df: Any, argument: int) -> int:
 
 def test_what_is_not_modelled_is_told_even_where_kernel_code_goes_on_after_it() -> None:
     patches = {"vfio_df_ioctl_bind_iommufd": bind_asks_what_nobody_knows}
-    assert not explore(ready, {"A": [bind("p")]}, [], patches=patches, looks=1).complete
+    assert not explore(ready, {"A": [bind("p")]}, [], patches=patches).complete
     found = sweep(ready, bind("p"), patches)
     assert not found.complete
     assert str(found).startswith("NOT FINISHED, so nothing more is proved: the weather is not modelled (p: ioctl(3, ")
@@ -117,7 +117,7 @@ async def refuses(device: Any) -> None:
 
 
 def test_a_function_that_refuses_the_end_of_a_process_is_found_and_breaks_nothing() -> None:
-    found = explore(ready, {"A": [bind("p")]}, [], patches={"vfio_device_put_kvm": refuses}, looks=1)
+    found = explore(ready, {"A": [bind("p")]}, [], patches={"vfio_device_put_kvm": refuses})
     assert (found.verdict, found.complete) == ("broken", True)
     (wrong,) = found.violations
     assert wrong.what.startswith("when every process ends: the end of a process is refused: [EINVAL] no (mine, ")
@@ -127,7 +127,7 @@ def test_a_room_of_the_museum_is_not_mended_by_a_function_that_refuses_the_end_o
     room = ROOMS["failed-second-bind"]
     text = room.source("vfio_device_put_kvm")
     refused = text[: text.index(":\n") + 1] + '\n    await refuse_if(True, Errno.EINVAL, "mine", "no")\n'
-    assert room.prove(room.mine(refused), first=True, looks=1).refuted
+    assert room.prove(room.mine(refused), first=True).refuted
 
 
 # ---- an invariant of one's own
@@ -164,11 +164,9 @@ def test_seconds_that_limit_nothing_are_refused(seconds: Any) -> None:
 
 
 @pytest.mark.parametrize("number", [0, -1, 1.5])
-def test_a_number_of_schedules_or_of_looks_in_which_nothing_can_be_done_is_refused(number: Any) -> None:
+def test_a_number_of_schedules_in_which_nothing_can_be_done_is_refused(number: Any) -> None:
     with pytest.raises(ValueError, match="schedules are a whole number of 1 or more, not"):
         explore(ready, {"A": [bind("p")]}, [], schedules=number)
-    with pytest.raises(ValueError, match="looks are a whole number of 1 or more, not"):
-        explore(ready, {"A": [bind("p")]}, [], looks=number)
 
 
 @pytest.mark.parametrize(

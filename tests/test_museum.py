@@ -29,7 +29,7 @@ def test_with_the_repair_no_schedule_goes_wrong_and_the_recordings_are_answered_
 
 @every
 def test_the_bug_itself_is_no_repair(room: Room) -> None:
-    proof = room.prove(*(room.mine(room.source(name)) for name in room.to_mend), first=True, looks=1)
+    proof = room.prove(*(room.mine(room.source(name)) for name in room.to_mend), first=True)
     assert proof.refuted
     assert "NOT mended" in str(proof)
 
@@ -71,14 +71,14 @@ def room_of_the_second_bind() -> Room:
 @beside("failed-second-bind")
 def test_half_a_repair_is_found_out_by_the_third_file() -> None:
     room = room_of_the_second_bind()
-    assert room.prove(room.mine(ONLY_THE_PUT), first=True, looks=1).refuted
+    assert room.prove(room.mine(ONLY_THE_PUT), first=True).refuted
 
 
 @beside("failed-second-bind")
 def test_a_repair_that_never_gives_the_vm_back_is_found_out() -> None:
     room = room_of_the_second_bind()
     never = room.mine("async def vfio_device_put_kvm(device):\n    return None\n")
-    proof = room.prove(never, room.mine(NO_SECOND_GET), looks=1)
+    proof = room.prove(never, room.mine(NO_SECOND_GET))
     assert proof.refuted
     assert "kvm" in proof.result.violations[0].what
 
@@ -90,7 +90,7 @@ def test_a_repair_that_changes_nothing_but_answers_in_other_recorded_scenarios_i
     refuses_two = room.source().replace(
         first, "    await refuse_if(pasid in (0, 2), Errno.EINVAL, 'no', 'never')\n" + first
     )
-    proof = room.prove(room.mine(refuses_two), looks=1)
+    proof = room.prove(room.mine(refuses_two))
     assert (proof.result.violations, proof.lost, proof.unasked) == ([], (), ("f-pasid-two",))
     assert proof.refuted
     assert "answered in another way now: f-pasid-two." in str(proof)
@@ -99,7 +99,7 @@ def test_a_repair_that_changes_nothing_but_answers_in_other_recorded_scenarios_i
 @beside("failed-second-bind")
 def test_what_goes_wrong_already_is_not_compared_with_the_recordings() -> None:
     room = room_of_the_second_bind()
-    proof = room.prove(room.mine(ONLY_THE_PUT), looks=1)
+    proof = room.prove(room.mine(ONLY_THE_PUT))
     assert (proof.refuted, proof.changed) == (True, None)
     assert "Not compared with the recorded kernel." in str(proof)
 
@@ -118,7 +118,7 @@ def test_only_what_calls_a_function_is_compared_and_the_others_would_be_answered
 def test_a_proof_that_is_to_stop_at_the_first_thing_does_so_and_finds_no_less_where_nothing_is_wrong() -> None:
     room = ROOMS["pasid-zero"]
     useless = room.mine(f"async def {room.to_mend[0]}(device, pasid, pt_id):\n    return 0\n")
-    all_, one = room.prove(useless, looks=1), room.prove(useless, first=True, looks=1)
+    all_, one = room.prove(useless), room.prove(useless, first=True)
     assert (all_.refuted, one.refuted) == (True, True)
     assert len(one.lost) + len(one.result.violations) == 1 < len(all_.lost) + len(all_.result.violations)
     assert room.prove(first=True, recordings=False).clean

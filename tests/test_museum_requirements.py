@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from tests.searches import ONLY_THE_PUT, beside, each_room
-from vfiosim.engine import FUNCTIONS, load
-from vfiosim.museum import ROOMS, Own, Proof, Room
+from vfiosim.engine import FUNCTIONS, PatchError, load
+from vfiosim.museum import ROOMS, Proof, Room, StudentFunction
 from vfiosim.museum.room import _source
 
 pytestmark = pytest.mark.one_python
@@ -23,7 +23,7 @@ def repaired(room: Room) -> dict[str, str]:
 
 def proof(room: Room, texts: dict[str, str], **options: Any) -> Proof:
     """What the museum says of these functions."""
-    return room.prove(*map(room.mine, texts.values()), recordings=False, looks=1, **options)
+    return room.prove(*map(room.mine, texts.values()), recordings=False, **options)
 
 
 def is_refuted(room: Room, texts: dict[str, str]) -> bool:
@@ -59,7 +59,7 @@ def test_a_function_that_is_of_no_use_is_no_repair_whatever_the_others_are(room:
             assert is_refuted(room, mended | {name: useless}), name
 
 
-def test_a_function_that_never_repeats_is_neither_a_repair_nor_refuted() -> None:
+def test_a_function_that_keeps_something_from_call_to_call_is_refused_before_anything_is_proved() -> None:
     room, seen = ROOMS["pasid-zero"], []
 
     async def looks_longer_each_time(device: Any, pasid: int, pt_id: int) -> int:
@@ -68,9 +68,8 @@ def test_a_function_that_never_repeats_is_neither_a_repair_nor_refuted() -> None
             await load(device.iommufd_device)
         return int(await room.repair[room.to_mend[0]](device, pasid, pt_id))
 
-    found = room.prove(Own(room.to_mend[0], looks_longer_each_time, ""), looks=1)
-    assert (found.clean, found.refuted) == (False, False)
-    assert "does not go the same way twice" in str(found)
+    with pytest.raises(PatchError, match="changes `seen`, which was not made in this function"):
+        room.prove(StudentFunction(room.to_mend[0], looks_longer_each_time, ""))
 
 
 TWICE_DOES_HARM = (
@@ -141,7 +140,7 @@ def test_it_is_enough_to_keep_the_lock_of_the_list() -> None:
     call = "    await kvm_vfio_file_set_kvm(file, device.kvm)\n"
     inside = room.source().rstrip() + "\n"
     inside = inside.replace(call, "").replace("(*files, file))\n", f"(*files, file))\n        {call}")
-    found = room.prove(room.mine(inside), looks=1)
+    found = room.prove(room.mine(inside))
     assert found.clean, str(found)
 
 
@@ -167,7 +166,7 @@ def test_it_is_enough_to_keep_the_lock_of_the_list() -> None:
 def test_what_no_longer_works_is_told_with_the_call_and_its_answer(name: str, body: str, says: str) -> None:
     room = ROOMS[name]
     head = room.source()[: room.source().index(":\n") + 2]
-    found = room.prove(room.mine(head + body), looks=1)
+    found = room.prove(room.mine(head + body))
     assert "NOT mended" in str(found)
     assert says in str(found)
     assert found.counterexample is not None
@@ -176,8 +175,16 @@ def test_what_no_longer_works_is_told_with_the_call_and_its_answer(name: str, bo
 
 def test_a_function_that_fails_as_soon_as_it_has_a_lock_is_told_in_a_sentence() -> None:
     room = ROOMS["pasid-zero"]
-    found = room.prove(room.mine(room.source().replace("    idev = await load(device.iommufd_device)\n", "")), looks=1)
-    assert "your function vfio_iommufd_physical_pasid_attach_ioas raises NameError" in str(found)
+    found = room.prove(
+        room.mine(room.source().replace("    idev = await load(device.iommufd_device)\n", "    idev = 1 // 0\n"))
+    )
+    assert "your function vfio_iommufd_physical_pasid_attach_ioas raises ZeroDivisionError" in str(found)
+
+
+def test_a_name_that_is_not_there_is_told_before_anything_is_proved() -> None:
+    room = ROOMS["pasid-zero"]
+    with pytest.raises(PatchError, match="uses `idev`, and there is nothing of this name"):
+        room.mine(room.source().replace("    idev = await load(device.iommufd_device)\n", ""))
 
 
 @every
@@ -189,6 +196,6 @@ def test_a_room_says_beforehand_what_must_work(room: Room) -> None:
 def test_a_vm_that_the_first_bind_no_longer_takes_is_missed_though_every_call_is_answered_as_before() -> None:
     room = ROOMS["failed-second-bind"]
     takes_none = "async def vfio_df_get_kvm_safe(df):\n    return None\n"
-    found = room.prove(room.mine(ONLY_THE_PUT), room.mine(takes_none), looks=1)
+    found = room.prove(room.mine(ONLY_THE_PUT), room.mine(takes_none))
     assert not found.result.violations
     assert "The first BIND must still take the VM of its file" in str(found)

@@ -358,7 +358,7 @@ def two_binds(trace: bool = True) -> Machine:
 
 def test_a_thread_that_waits_says_for_what_and_who_holds_it():
     programs: dict[str, Any] = {"A": [bind("one")], "B": [("opener", "open", GROUP)]}
-    found = explore(two_binds, programs, [], patches={"vfio_device_block_group": forgets_to_unlock}, looks=1)
+    found = explore(two_binds, programs, [], patches={"vfio_device_block_group": forgets_to_unlock})
     witness = next(one for one in found.violations if one.what.startswith("deadlock: "))
     assert "waits for vfio_group 1.group_lock, held by A" in turns(witness)[-1].stands["B"]
 

@@ -44,6 +44,7 @@ from .lifetime import alloc, free, get, get_unless_zero, hand_over, put, put_if_
 from .objects import Cell, Count, Field, Intervals, KObject, Table, count, field, intervals, table
 from .records import Change, Micro
 from .source import Line
+from .student_code import checked_all
 from .sync import (
     Completion,
     Lock,
@@ -95,6 +96,7 @@ __all__ = [
     "alloc",
     "call_outside",
     "change_mappings",
+    "checked_all",
     "claim",
     "complete",
     "completion",

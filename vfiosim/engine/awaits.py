@@ -5,21 +5,14 @@ from __future__ import annotations
 import ast
 import builtins
 import inspect
-import textwrap
-from collections.abc import Iterator
-from functools import lru_cache
-from types import CodeType, ModuleType
+from collections.abc import Iterator, Mapping
+from types import ModuleType
 from typing import Any
 
 
-def forgotten(function: Any) -> Iterator[tuple[int, str]]:
-    """Calls of coroutines whose answer nobody awaits: line of the function (from 1) and text. Nothing where there is no source."""
-    parents = _parsed(function.__code__)
-    try:
-        known = inspect.getclosurevars(function)
-    except (TypeError, ValueError):
-        return
-    names = {**known.builtins, **function.__globals__, **known.nonlocals}
+def forgotten(function: ast.AST, names: Mapping[str, Any]) -> Iterator[tuple[ast.Call, str]]:
+    """Calls of coroutines whose answer nobody awaits, each with its text. `names`: what names from outside stand for."""
+    parents = {child: parent for parent in ast.walk(function) for child in ast.iter_child_nodes(parent)}
     used = {node.id for node in parents if isinstance(node, ast.Name) and _is_taken(parents[node], node, names)}
     for node in parents:
         if (
@@ -27,20 +20,10 @@ def forgotten(function: Any) -> Iterator[tuple[int, str]]:
             and _is_awaitable(node.func, names)
             and not _is_awaited(node, parents, used, names)
         ):
-            yield node.lineno, ast.unparse(node)
+            yield node, ast.unparse(node)
 
 
-@lru_cache(maxsize=64)
-def _parsed(code: CodeType) -> dict[ast.AST, ast.AST]:
-    """The nodes of the source of a function, each with its parent; a search puts the same one into place hundreds of times."""
-    try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(code)))
-    except (OSError, TypeError, SyntaxError, ValueError):
-        return {}
-    return {child: parent for parent in ast.walk(tree) for child in ast.iter_child_nodes(parent)}
-
-
-def _is_awaitable(node: ast.expr, names: dict[str, Any]) -> bool:
+def _is_awaitable(node: ast.expr, names: Mapping[str, Any]) -> bool:
     target: Any = None
     if isinstance(node, ast.Name):
         target = names.get(node.id)
@@ -53,7 +36,7 @@ def _is_awaitable(node: ast.expr, names: dict[str, Any]) -> bool:
     return code is not None and bool(code.co_flags & (inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE))
 
 
-def _is_awaited(node: ast.AST, parents: dict[ast.AST, ast.AST], used: set[str], names: dict[str, Any]) -> bool:
+def _is_awaited(node: ast.AST, parents: dict[ast.AST, ast.AST], used: set[str], names: Mapping[str, Any]) -> bool:
     """Is it awaited, or handed on to somebody who may do so?"""
     parent = parents[node]
     if isinstance(parent, ast.Assign | ast.NamedExpr):
@@ -67,7 +50,7 @@ def _is_awaited(node: ast.AST, parents: dict[ast.AST, ast.AST], used: set[str], 
     return _is_taken(parent, node, names)
 
 
-def _is_taken(parent: ast.AST, node: ast.AST, names: dict[str, Any]) -> bool:
+def _is_taken(parent: ast.AST, node: ast.AST, names: Mapping[str, Any]) -> bool:
     """Does the code around it do something with it other than to look at it? Built-in functions and the kernel's only look."""
     if isinstance(parent, ast.Call):
         builtin = isinstance(parent.func, ast.Name) and hasattr(builtins, parent.func.id)

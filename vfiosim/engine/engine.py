@@ -16,8 +16,8 @@ from .effects import WAIT, KernelOops, NotYet, Request
 from .faults import FaultPlan, chain
 from .functions import PatchError, running
 from .objects import Cell, KObject, Objects, notice_reads
-from .own import Guard, blame, check_function, give_back, is_own
 from .records import Change
+from .student_code import blame, checked_all, give_back
 from .sync import must_wait
 from .thread import Code, Start, Thread
 from .without import Without
@@ -38,7 +38,6 @@ class Engine:
         self.ended: list[Thread] = []  # those that have ended since somebody looked last
         self.instead: Callable[[Thread, Request], Request] | None = None  # what is done in the place of an effect
         self.patches: dict[str, Callable[..., Code]] = {}
-        self.guard: Guard | None = None  # of functions that came from outside of this package
         self.violations: list[str] = []
         self.wrong: dict[int, str] = {}  # the first violation of an effect, by its number in `micro`
         self.unmodelled: dict[tuple[str, str], None] = {}  # which threads asked what nobody can answer
@@ -155,8 +154,6 @@ class Engine:
         code, journal, micro = thread.code or thread.begin(), self.journal, self.micro
         cursor = thread.cursor
         send, throw, instead, asked = code.send, code.throw, self.instead, request
-        if self.guard is not None:
-            send, throw = partial(self.guard.go_on, thread, send), partial(self.guard.go_on, thread, throw)
         if self.notices:
             send, throw = partial(self._go_on, send, thread), partial(self._go_on, throw, thread)
         thread.state = "ready"
@@ -256,12 +253,8 @@ class Engine:
         self.settle()
 
     def patch(self, **own: Callable[..., Code]) -> None:
-        """As `patched`, from now on and for good. Raises what `check_function` raises."""
-        for name, function in own.items():
-            check_function(name, function)
-        if self.guard is None and any(map(is_own, own.values())):
-            self.guard = Guard()
-        self.patches.update(own)
+        """As `patched`, from now on and for good. Raises what `student_code.checked` raises."""
+        self.patches.update(checked_all(own))
         if own:
             self.notice_all()
 
@@ -282,7 +275,7 @@ class Engine:
         self.ended.append(thread)
 
     def _bad_end(self, thread: Thread, error: BaseException) -> bool:
-        """Code has raised what no kernel code does. If a student's function can be at fault the call ends, see `own.py`."""
+        """Code has raised what no kernel code does. If a student's function is at fault the call ends, see `student_code.py`."""
         what = null_pointer(error) if self.instead or self.patches else ""
         if what:
             self._oops(thread, KernelOops(f"{thread.label} {what}"))

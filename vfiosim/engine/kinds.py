@@ -27,7 +27,7 @@ def check_kind(cell: Cell, value: Any) -> None:
 def _kinds(owner: Any, name: str) -> tuple[type, ...]:
     """Classes of what a cell may hold; none where that is anything."""
     known: dict[str, Any] = {}  # a class may know others only when its types are checked
-    for one in _all(KObject):
+    for one in classes():
         # The class that tells who reads a freed object has the same name as its own class, and comes after it.
         known.setdefault(one.__name__, one)
     hint = get_type_hints(owner, localns=known).get(name)
@@ -39,10 +39,11 @@ def _kinds(owner: Any, name: str) -> tuple[type, ...]:
     return tuple(int if kind is bool else kind for kind in kinds)  # 1 is as good as True
 
 
-def _all(kind: type[KObject]) -> Iterator[type[KObject]]:
+def classes(kind: type[KObject] = KObject) -> Iterator[type[KObject]]:
+    """Every class of kernel objects that has been declared."""
     for one in kind.__subclasses__():
         yield one
-        yield from _all(one)
+        yield from classes(one)
 
 
 def _word(kind: type) -> str:

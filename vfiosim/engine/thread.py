@@ -25,6 +25,15 @@ def _begin(engine: Engine, thread: Thread, request: Request) -> None:
     """The effect before the first one: the thread enters the kernel."""
 
 
+class Budget:
+    """What functions of a student's own have used up in one call, see `gates.py`."""
+
+    __slots__ = ("all", "effects", "since")
+
+    def __init__(self) -> None:
+        self.since = self.all = self.effects = 0
+
+
 class Thread(KObject):
     """A thread of execution in the kernel.
 
@@ -52,7 +61,7 @@ class Thread(KObject):
         self.result: Any = None
         self.error: KernelError | KernelOops | PatchError | None = None
         self.outside_error: OutsideError | None = None  # of what was given to the machine from outside
-        self.asked = 0  # effects that it has asked for, where functions of a student's own take part
+        self.budget = Budget()
         self.locks: list[Lock] = []
         self.inside: list[Lock] = []  # those that it would have if they had not been taken out of the kernel
         self.reads: dict[KObject, str] = {}  # whose attributes it has read since its last effect, if the engine notices

@@ -18,7 +18,6 @@ from types import (
 )
 from typing import Any, Generic
 
-from ..engine.own import drop
 from ..machine import Machine
 from .world import Factory, check_factory, check_machine
 
@@ -92,7 +91,8 @@ class _Standing:
         """Let everything be as it was, and the same objects. False where that cannot be had."""
         if self._whole:
             for thread in self.machine.engine.threads:
-                drop(thread)
+                if thread.code is not None:
+                    thread.code.close()
             for mapping, entries in self._dicts:
                 dict.clear(mapping)
                 dict.update(mapping, entries)

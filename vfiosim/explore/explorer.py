@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from ..engine import Without, names_of, seldom_collected
+from ..engine import Without, checked_all, names_of, seldom_collected
 from ..invariants import INVARIANTS, Invariant
 from ..machine import Machine
 from .beginning import beginning
-from .rerun import rerun, see_it_again
+from .rerun import rerun
 from .result import BROKEN, SAFE, UNFINISHED, Result, Witness, counted
 from .search import Search
 from .tally import STOPPED, Limit, Tally, check_limits
@@ -38,7 +38,6 @@ def explore(
     schedules: int | None = None,
     enough: int | None = 300,
     first: bool = False,
-    looks: int = 16,
     timeouts: int = 0,
     seconds: float | None = None,
     progress: Callable[[Tally], None] | None = None,
@@ -59,14 +58,15 @@ def explore(
       much quicker; the answer is then not complete, but its counterexample is the shortest there is. None: see everything;
     * `first`: stop at the first thing that goes wrong, whether or not it is the shortest; who only asks whether anything does
       needs no more. The answer is complete only where nothing goes wrong;
-    * `looks`: where functions of somebody's own take part, so many runs in all go again the ways that were found, for what such
-      a function leaves to chance is seldom seen at once; each goes again at least once;
     * `timeouts`: how often in each call the time of a wait may run out, at any moment; each wait is one with a time limit;
     * `progress` is called every 0.2 s with what was found up to then; `stop` is asked after every schedule, True ends it.
     * `name`: how `vfiosim.replay` finds it again, for puzzles: "R1 without group_lock".
 
     Whatever the properties, these always count: use after free, an oops, a warning of the kernel, a reference given back twice,
     a deadlock, two locks taken in opposite orders, and whatever is left behind when every process has ended.
+
+    Each schedule is run once: a student's function is written in a language in which nothing but the machine decides what it does
+    (`vfiosim.engine.grammar`), so a schedule goes the same way always. Raises PatchError for a function that is not.
 
     A call that the model knows no answer to is told like a limit: the schedules behind it may be quite different in Linux.
 
@@ -75,7 +75,8 @@ def explore(
     Raises ValueError for an unknown name, and for one in `without` that the programs never come by.
     """
     start = beginning(factory)
-    check_limits(seconds, schedules=schedules, looks=looks)
+    check_limits(seconds, schedules=schedules)
+    patches = checked_all(patches)
     invariants, reachable = _sorted_out(properties)
     own_rules = [one for one in invariants if one not in INVARIANTS]
     names = names_of(without)
@@ -111,7 +112,6 @@ def explore(
         )
         try:
             search.run()
-            see_it_again(lambda: MachineWorld(fresh(begin()), programs, Watch([]), timeouts=timeouts), tally, looks)
         except Limit as reason:
             limit = str(reason)
         except KeyboardInterrupt:

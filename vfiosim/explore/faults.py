@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
-from ..engine import FaultPlan, Without, names_of, seldom_collected
+from ..engine import FaultPlan, Without, checked_all, names_of, seldom_collected
 from ..kernel import Unsupported
 from ..machine import Call, Machine
 from ..trace import MicroStep, Recorder
@@ -151,7 +151,7 @@ class _Setting:
         lane: str = "",
     ) -> None:
         self._factory, self._call, self._lane = factory, call, lane
-        self._patches, self._without = patches or {}, names_of(without)
+        self._patches, self._without = checked_all(patches), names_of(without)
         self.unmodelled: dict[str, None] = {}  # what the call came by that nobody knows the answer to
         self.taken_out = Without(self._without)  # `met` is what the call came by in all runs
 

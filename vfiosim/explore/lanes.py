@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
-from typing import Any, Protocol
+from typing import Protocol
 
-from ..engine import Cell, Engine, KObject, Request, Thread
-from ..engine.own import is_own
+from ..engine import Engine, Request, Thread
 from ..engine.thread import _begin
 from .accesses import TIMED, Accesses
 
@@ -86,31 +85,6 @@ class Lane:
         return thread.engine.step(thread) or thread.ended
 
 
-def asked(lane: Lane) -> tuple[Any, ...]:
-    """What a lane does next, so that two runs can be compared."""
-    return tuple(_named(part) for part in lane.upcoming or ())
-
-
-def _named(part: Any) -> Any:
-    if isinstance(part, Cell):
-        return part.path
-    if isinstance(part, KObject):
-        return part.oid
-    plain = isinstance(part, int | str | bytes | None)
-    return part if plain else getattr(part, "__name__", type(part).__name__)
-
-
-def unsteady(engine: Engine) -> str:
-    """What is to be said where a schedule that is run again goes another way; "" where that cannot be anybody's fault."""
-    if engine.guard is None:
-        return ""
-    names = ", ".join(name for name, function in sorted(engine.patches.items()) if is_own(function))
-    return (
-        f"with a function of your own in the place of {names}, the same schedule does not go the same way twice: it may depend "
-        "on nothing but the machine, no random number, no clock, no variable that outlives a call"
-    )
-
-
 class World(Protocol):
     """A machine at the beginning of a schedule, and what is looked at on the way."""
 
@@ -136,17 +110,12 @@ class World(Protocol):
         """How the calls of each lane ended."""
 
 
-def go_again(world: World, way: Sequence[int], before: Sequence[Any]) -> str:
-    """Do effects of the lanes that were done before. The answer is what is to be said where it goes otherwise now."""
+def go_again(world: World, way: Sequence[int]) -> None:
+    """Do effects of the lanes that were done before."""
     engine = world.engine
-    if engine.guard is None:
-        notices = engine.notices
-        for number, run in groupby(way):
-            engine.notices = False
-            world.lanes[number].steps(len(list(run)) - 1)
-            engine.notices = notices  # what it has read when it stands before its next effect
-            world.lanes[number].steps(1)
-        return ""
-    lanes = [world.lanes[number] for number in way]
-    same = all(asked(lane) == then and lane.step() for lane, then in zip(lanes, before, strict=True))
-    return "" if same else unsteady(engine)
+    notices = engine.notices
+    for number, run in groupby(way):
+        engine.notices = False
+        world.lanes[number].steps(len(list(run)) - 1)
+        engine.notices = notices  # what it has read when it stands before its next effect
+        world.lanes[number].steps(1)

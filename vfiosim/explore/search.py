@@ -22,7 +22,7 @@ from typing import Any
 from ..engine import Lock, PatchError, Request
 from .accesses import Accesses, accesses, can_go, condition, conflict, need
 from .history import Clock, History
-from .lanes import Lane, World, asked, go_again, unsteady
+from .lanes import Lane, World, go_again
 from .tally import FIRST, SHORTEST, STOPPED, Limit, Tally
 
 
@@ -51,7 +51,6 @@ class Search:
         self._clock: list[Clock] = []  # how many effects of each lane come before it or are it
         self._local: list[int] = []  # how many effects its own lane has done with it
         self._accesses: list[Accesses] = []
-        self._asked: list[Any] = []  # what it was, where a student's function may do another thing the next time
         self._last: list[bool] = []  # is it the last one of a call?
         # and for the state before it, as bits of lanes
         self._backtrack: list[int] = []  # who must go there
@@ -99,8 +98,7 @@ class Search:
         world = self._world = self._begin()
         self._mine = self._mine or [[] for _ in world.lanes]
         self._sleeping, self._asleep, self._beyond = 0, {}, 0
-        if told := go_again(world, self._lane, self._asked):
-            raise Limit(told)
+        go_again(world, self._lane)
         chosen = self._elsewhere()
         while chosen is not None:
             self._extend(chosen)
@@ -122,8 +120,6 @@ class Search:
                 self._asleep[number] = self._touched(lane, request, False)
         upcoming = self._world.lanes[chosen].upcoming
         if upcoming is None or not can_go(upcoming):
-            if told := unsteady(self._world.engine):
-                raise Limit(told)
             raise RuntimeError(f"the search wants to go where it cannot: lane {chosen} waits")
         self._extend(chosen, anyway=True)
         self._backtrack[-1] |= backtrack
@@ -162,7 +158,6 @@ class Search:
         index = len(self._lane)
         self._history.add(index, touched, now)
         self._lane.append(number)
-        self._asked.append(asked(lane) if world.engine.guard is not None else None)
         self._clock.append(clock)
         self._local.append(clock[number])
         self._accesses.append(touched)
@@ -321,7 +316,7 @@ class Search:
         index = len(self._lane) - 1
         self._history.drop(self._accesses[index])
         self._mine[self._lane[index]].pop()
-        for entries in (self._lane, self._asked, self._clock, self._local, self._accesses, self._last, self._since):
+        for entries in (self._lane, self._clock, self._local, self._accesses, self._last, self._since):
             entries.pop()
         for bits in (self._backtrack, self._done, self._sleep):
             bits.pop()

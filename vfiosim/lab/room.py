@@ -8,7 +8,7 @@ from html import escape
 from typing import Any
 
 from ..engine import PatchError
-from ..museum import ROOMS, Own, Proof, Room
+from ..museum import ROOMS, Proof, Room, StudentFunction
 from . import controls as widgets
 from .counterexample import Counterexample
 from .help import Help
@@ -161,8 +161,8 @@ class RoomView(StaticFallback):
         self.problem.value = self.verdict.value = ""
         try:
             mine = [self.room.mine(text) for name, text in self.texts.items() if text != self.room.source(name)]
-        except ValueError as problem:
-            self._complain(str(problem))
+        except (ValueError, PatchError) as problem:
+            self._complain(_sentence(problem))
             return
         if not mine:
             self._complain("Nothing is changed as yet: this is the function with the bug.")
@@ -172,10 +172,7 @@ class RoomView(StaticFallback):
         try:
             self.proof = self.room.prove(*mine)
         except PatchError as problem:
-            self._complain(f"{str(problem)[0].upper()}{str(problem)[1:]}.")
-            return
-        except Exception as problem:  # a mistake in the reader's own code
-            self._complain(f"Your function raises {type(problem).__name__}: {problem}")
+            self._complain(_sentence(problem))
             return
         finally:
             self.prove.disabled = False
@@ -184,7 +181,7 @@ class RoomView(StaticFallback):
     def _complain(self, message: str) -> None:
         self.problem.value = f'<span role="alert">{escape(message)}</span>'
 
-    def _judge(self, proof: Proof, mine: list[Own]) -> None:
+    def _judge(self, proof: Proof, mine: list[StudentFunction]) -> None:
         sort, sign = ("good", "✓ Mended.") if proof.clean else ("refused", "✕ Not mended.")
         progress.record(self._record, proof.clean)
         lines = [line for line in escape(str(proof)).splitlines()[1:] if "replay(" not in line]  # the stage has it
@@ -222,3 +219,7 @@ def _everything_said(proof: Proof) -> str:
 def _with_address(link: str) -> str:
     """A public discussion or a commit; its address, if it has one, can be followed."""
     return re.sub(r"https://\S+", r'<a href="\g<0>" target="_blank" rel="noreferrer">\g<0></a>', escape(link))
+
+
+def _sentence(problem: Exception) -> str:
+    return f"{str(problem)[0].upper()}{str(problem)[1:]}."

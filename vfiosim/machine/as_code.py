@@ -8,12 +8,13 @@ import keyword
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
+from enum import Enum
 from itertools import chain, count
 from typing import Any
 
 from .. import uapi
 from ..engine import KernelOops
-from ..invariants import Invariant
+from ..engine.student_code import names_used
 from ..kernel import Unsupported
 from ..topology import TOPOLOGIES, Topology
 from ..uapi import KernelError, Struct
@@ -81,7 +82,7 @@ class Program:
         yield f"from vfiosim import {', '.join(ours)}"
         for name, function in self._functions.items():
             yield from _definition(name, function)
-        rules = {rule.name: _where_it_is(rule) for rule in self._machine.expected}
+        rules = {rule.name: _home(rule) for rule in self._machine.expected}
         yield from (f"from {place[0]} import {place[1]}" for place in rules.values() if place)
         if "step" in self._uses:
             yield f"\n{_STEP}"
@@ -280,13 +281,6 @@ def _name_of(function: Callable[..., Any]) -> str:
     return getattr(function, "__name__", "function")
 
 
-def _where_it_is(rule: Invariant) -> tuple[str, str] | None:
-    """The module of an invariant of this package, and its name there; None for one of somebody's own."""
-    module = rule.broken.__module__
-    names = [name for name, value in vars(sys.modules[module]).items() if value is rule]
-    return (module, names[0]) if names and module.startswith("vfiosim.") else None
-
-
 def _definition(name: str, function: Callable[..., Any]) -> Iterator[str]:
     """Where a function comes from: an import for one of this package, its text for one of somebody's own."""
     module = getattr(function, "__module__", "")
@@ -294,7 +288,26 @@ def _definition(name: str, function: Callable[..., Any]) -> Iterator[str]:
         yield f"from {module} import {_name_of(function)}"
         return
     yield ""
-    try:
-        yield textwrap.dedent(inspect.getsource(function)).rstrip()
-    except (OSError, TypeError):
-        yield f"# here belongs your own {_name_of(function)}, which takes the place of {name}"
+    for used, value in names_used(function).items():
+        yield from _used(used, value)
+    yield textwrap.dedent(inspect.getsource(function)).rstrip()
+
+
+def _used(name: str, value: Any) -> Iterator[str]:
+    """What a student's function means by a name from outside of it."""
+    if getattr(builtins, name, None) is value:
+        return
+    if isinstance(value, int | str | bytes | tuple | None) and not isinstance(value, Enum):
+        yield f"{name} = {value!r}"
+    elif (where := _home(value)) is not None:
+        yield f"from {where[0]} import {where[1]}" + (f" as {name}" if where[1] != name else "")
+    else:
+        yield from _definition(name, value)
+
+
+def _home(value: object) -> tuple[str, str] | None:
+    """A module of this package that has this, and under which name; None if none has."""
+    known = sorted(
+        (name for name in sys.modules if name.partition(".")[0] == "vfiosim"), key=lambda name: name.count(".")
+    )
+    return next(((name, key) for name in known for key, its in vars(sys.modules[name]).items() if its is value), None)

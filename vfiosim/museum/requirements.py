@@ -32,11 +32,9 @@ class Requirement:
     setup: Callable[..., Machine] | None = None
     seen: Callable[[Machine], bool] | None = None
 
-    def lost(
-        self, setup: Callable[..., Machine], patches: Mapping[str, Callable[..., Any]], looks: int = 16
-    ) -> Lost | None:
-        """What no longer works in a kernel with these functions; None if all of it does. `looks` as for `explore`."""
-        result = explore(self.setup or setup, {"A": self.calls}, (), patches=dict(patches), looks=looks)
+    def lost(self, setup: Callable[..., Machine], patches: Mapping[str, Callable[..., Any]]) -> Lost | None:
+        """What no longer works in a kernel with these functions; None if all of it does."""
+        result = explore(self.setup or setup, {"A": self.calls}, (), patches=dict(patches))
         why = next(self._wrong(result), None)
         return None if why is None else Lost(self, why, result)
 

@@ -17,9 +17,9 @@ from ..explore import Result, Witness, explore
 from ..explore.world import Programs
 from ..machine import Machine
 from .compared import Functions, differing, scenario
-from .own import Own, function_of_text
 from .recorded import answer_line, told
 from .requirements import Lost, Requirement
+from .student_source import StudentFunction, function_of_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,28 +104,28 @@ class Room:
         lines = difflib.unified_diff(was.splitlines(), mended.splitlines(), f"a/{name}", f"b/{name}", lineterm="")
         return iter(lines)
 
-    def mine(self, text: str) -> Own:
+    def mine(self, text: str) -> StudentFunction:
         """Your version of one of `to_mend`, from its text; every name that the original or the repair can use is there.
 
-        Raises ValueError, in one sentence, for text that is no such function.
+        Raises ValueError for text that is no such function, PatchError for what kernel code must not have, each in one sentence.
         """
         originals = {name: self._original(name) for name in self.to_mend}
         return function_of_text(text, originals, [*self._sound().values(), *self.repair.values()])
 
-    def prove(self, *mine: Own, recordings: bool = True, first: bool = False, looks: int = 16, **options: Any) -> Proof:
+    def prove(self, *mine: StudentFunction, recordings: bool = True, first: bool = False, **options: Any) -> Proof:
         """Is the bug gone with these versions in place; without any, with the repair of the museum? And does the rest work?
 
         `recordings=False` leaves out the comparison with the recorded kernel, which takes seconds. It is left out too where
         something is wrong already, and where the schedules could not all be run, as with a function that does not come to an
-        end; so is then what has to work. With `first` the proof stops at the first thing that is wrong. `looks` and the other
-        options are those of `vfiosim.explore.explore`. Raises PatchError where only the recordings meet such a function.
+        end; so is then what has to work. With `first` the proof stops at the first thing that is wrong. The other options
+        are those of `vfiosim.explore.explore`. Raises PatchError where only the recordings meet such a function.
         """
         functions: Functions = {own.name: own.function for own in mine} if mine else self.repair or self._sound()
-        result = self.explore(functions, first=first, looks=looks, **options)
+        result = self.explore(functions, first=first, **options)
         if not result.complete:
             return Proof(self, result, (), None)
         patches = {**self.faulty, **functions}
-        all_lost = filter(None, (one.lost(self.setup, patches, looks) for one in self.must_still_work))
+        all_lost = filter(None, (one.lost(self.setup, patches) for one in self.must_still_work))
         lost = tuple(islice(all_lost, 1 if first else None))
         compared = recordings and not (result.violations or lost)
         return Proof(self, result, lost, tuple(differing(patches)) if compared else None)

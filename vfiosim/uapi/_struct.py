@@ -78,6 +78,7 @@ class Struct(ctypes.LittleEndianStructure):
     """
 
     kernel_name: ClassVar[str] = ""
+    of_one_call: ClassVar[bool] = True  # it lies on the stack of a call, where nobody else sees what is stored
     _members: ClassVar[Members]
     _all: ClassVar[tuple[Field, ...]]
     _direct: ClassVar[dict[str, Field]]  # by attribute name

@@ -238,6 +238,8 @@ class IommufdHwptPaging(IommufdHwPagetable):
 class Ucmd:
     """One running iommufd call (`struct iommufd_ucmd`): the copied argument, where it goes back to, and what it makes."""
 
+    of_one_call = True  # see Struct
+
     def __init__(self, ictx: IommufdCtx, address: int, user_size: int, cmd: Struct) -> None:
         self.ictx = ictx
         self.address = address

@@ -10,11 +10,15 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
+from .. import engine
+from ..engine.student_code import compiled
+from ..uapi import Errno, KernelError
+
 _NUMBERS = count(1)
 
 
 @dataclass(frozen=True)
-class Own:
+class StudentFunction:
     """A function of one's own that stands for the kernel function `name`."""
 
     name: str
@@ -24,10 +28,10 @@ class Own:
 
 def function_of_text(
     text: str, originals: Mapping[str, Callable[..., Any]], also: Iterable[Callable[..., Any]] = ()
-) -> Own:
-    """The one `async def` in a text, able to use every name that the original of that name can use, or one of `also`.
+) -> StudentFunction:
+    """The one `async def` in a text, able to use the effects, and every name that the original or one of `also` can use.
 
-    Raises ValueError, in one sentence, if that is not what the text holds.
+    Raises ValueError if that is not what the text holds, PatchError for what kernel code must not have, each in one sentence.
     """
     try:
         tree = ast.parse(text)
@@ -44,6 +48,7 @@ def function_of_text(
         raise ValueError(f"{name} takes {', '.join(inspect.signature(original).parameters)}, in this order")
     file = f"<your {name} {next(_NUMBERS)}>"
     linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)  # for those who show its lines
-    names = {key: value for one in (*also, original) for key, value in inspect.unwrap(one).__globals__.items()}
-    exec(compile(tree, file, "exec"), names)
-    return Own(name, names[name], text)
+    names = {name: getattr(engine, name) for name in engine.__all__} | {"Errno": Errno, "KernelError": KernelError}
+    for one in (*also, original):
+        names |= inspect.unwrap(one).__globals__
+    return StudentFunction(name, compiled(name, tree.body[0], file, names), text)

@@ -1,0 +1,348 @@
+"""The small language of kernel functions: what one may be made of. Asked of its text, before anything runs.
+
+Locals, `if`, `while`, `for`, `try … except KernelError`, `async with`, comprehensions, awaits of effects and of kernel functions,
+and a short list of builtins: that is all kernel code needs. So whatever one call knows of another is in a field of the kernel,
+where a search of schedules sees it, and no function can catch what ends it. `gates.py` says what names may stand for.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from typing import Any, TypeAlias
+
+from ..uapi import KernelError
+from .effects import KernelOops
+from .kinds import classes
+from .objects import Count, Field, Table
+from .scopes import Function, bound, evaluated
+
+Refusal: TypeAlias = tuple[ast.AST, str]  # where, and what is to be written instead
+
+_STATEMENTS = (
+    ast.Expr, ast.Assign, ast.AnnAssign, ast.AugAssign, ast.Return, ast.Raise, ast.If, ast.For, ast.While, ast.Try, ast.With,
+    ast.AsyncWith, ast.Assert, ast.Pass, ast.Break, ast.Continue, ast.FunctionDef, ast.AsyncFunctionDef,
+)  # fmt: skip
+_EXPRESSIONS = (
+    ast.Constant, ast.Name, ast.Attribute, ast.Subscript, ast.Slice, ast.Call, ast.Await, ast.BinOp, ast.UnaryOp, ast.BoolOp,
+    ast.Compare, ast.IfExp, ast.Tuple, ast.List, ast.Dict, ast.Set, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp,
+    ast.JoinedStr, ast.FormattedValue, ast.Starred, ast.NamedExpr,
+)  # fmt: skip
+_PARTS = (
+    ast.expr_context, ast.operator, ast.unaryop, ast.boolop, ast.cmpop, ast.arguments, ast.arg, ast.keyword, ast.withitem,
+    ast.comprehension, ast.ExceptHandler,
+)  # fmt: skip
+_KEEPS = "keeps something from one call to the next: shared state must be a field that the kernel has"
+_NO_YIELD = "yields: kernel code awaits effects, and answers by `return`"
+_NO_IMPORT = "imports something: write the import above the function"
+_INSTEAD: dict[type[ast.AST], str] = {
+    ast.Global: _KEEPS,
+    ast.Nonlocal: _KEEPS,
+    ast.Import: _NO_IMPORT,
+    ast.ImportFrom: _NO_IMPORT,
+    ast.ClassDef: "declares a class: the kernel's structs are there already, write functions",
+    ast.Lambda: "has a lambda: write a `def` with a name",
+    ast.Yield: _NO_YIELD,
+    ast.YieldFrom: _NO_YIELD,
+    ast.AsyncFor: "has an `async for`: write `for` or `while`, and await in its body",
+    ast.Delete: "deletes something: store None in a field, and just leave a local variable alone",
+}
+MUTATING = frozenset(
+    (
+        "add",
+        "append",
+        "clear",
+        "discard",
+        "extend",
+        "insert",
+        "pop",
+        "popitem",
+        "remove",
+        "reverse",
+        "setdefault",
+        "sort",
+        "update",
+    )
+)
+_FRESH = (ast.List, ast.Dict, ast.Set, ast.ListComp, ast.SetComp, ast.DictComp)
+_MAKES = {"list", "dict", "set", "sorted", "bytearray"}
+INSIDE_OF_CELLS = {"value", "held", "slots", "holder", "readers"}
+
+
+def refusals(function: Function, names: Mapping[str, Any], strict: bool = False) -> Iterator[Refusal]:
+    """What a function has that kernel code must not have. `names`: what the names from outside of it stand for.
+
+    `strict`: a store to an attribute must be one to a struct of the call for certain; otherwise that is asked again while it runs.
+    """
+    return _Reader(function, names, strict, set()).read()
+
+
+class _Reader:
+    """Reads one function, and those that stand in it."""
+
+    def __init__(self, function: Function, names: Mapping[str, Any], strict: bool, around: set[str]) -> None:
+        self._function, self._names, self._strict = function, names, strict
+        self._parents = {child: parent for parent in ast.walk(function) for child in ast.iter_child_nodes(parent)}
+        self._bound = around | bound(function)
+        self._given: dict[str, list[ast.expr | None]] = {}  # by name: what it is given; None for what is not known
+        for node in evaluated(function):
+            if not isinstance(node, Function):
+                self._note(node)
+        arguments = function.args
+        self._parameters = {one.arg: one for one in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)}
+
+    def read(self) -> Iterator[Refusal]:
+        """All that is refused."""
+        yield from self._head()
+        for node in evaluated(self._function):
+            if self._inner(node) is self._function:
+                inside = _Reader(node, self._names, self._strict, self._bound) if isinstance(node, Function) else None
+                yield from inside.read() if inside else self._node(node)
+
+    def _inner(self, node: ast.AST) -> ast.AST:
+        """The function that a node stands in."""
+        node = self._parents[node]
+        while not isinstance(node, Function):
+            node = self._parents[node]
+        return node
+
+    def _note(self, node: ast.AST) -> None:
+        pairs: list[tuple[ast.expr, ast.expr | None]] = []
+        if isinstance(node, ast.Assign):
+            pairs = [(target, node.value) for target in node.targets]
+        elif isinstance(node, ast.AnnAssign):
+            pairs = [(node.target, node.annotation if self._is_of_one_call(node.annotation) else node.value)]
+        elif isinstance(node, ast.NamedExpr):
+            pairs = [(node.target, node.value)]
+        elif isinstance(node, ast.For | ast.comprehension):
+            pairs = [(node.target, None)]
+        elif isinstance(node, ast.withitem) and node.optional_vars:
+            pairs = [(node.optional_vars, None)]
+        for target, value in pairs:
+            self._give(target, value)
+
+    def _give(self, target: ast.expr, value: ast.expr | None) -> None:
+        if isinstance(target, ast.Name):
+            self._given.setdefault(target.id, []).append(value)
+        elif isinstance(target, ast.Tuple | ast.List):
+            same = isinstance(value, ast.Tuple | ast.List) and len(value.elts) == len(target.elts)
+            values = value.elts if same and isinstance(value, ast.Tuple | ast.List) else [None] * len(target.elts)
+            for one, its in zip(target.elts, values, strict=True):
+                self._give(one, its)
+        elif isinstance(target, ast.Starred):
+            self._give(target.value, None)
+
+    # ---- one node
+
+    def _head(self) -> Iterator[Refusal]:
+        function = self._function
+        for decorator in function.decorator_list:
+            yield decorator, f"has a decorator, @{ast.unparse(decorator)}: write the function without it"
+
+    def _node(self, node: ast.AST) -> Iterator[Refusal]:
+        if not isinstance(node, (*_STATEMENTS, *_EXPRESSIONS, *_PARTS)):
+            yield node, _INSTEAD.get(type(node), f"has a {type(node).__name__.lower()}, which kernel code does without")
+            return
+        look = getattr(self, f"on_{type(node).__name__.lower()}", None)
+        if look is not None:
+            yield from look(node)
+
+    def on_attribute(self, node: ast.Attribute) -> Iterator[Refusal]:
+        written = ast.unparse(node)
+        if node.attr.startswith("_"):
+            yield node, f"reaches for `{written}`: what begins with an underscore is Python's, and not the kernel's"
+        elif node.attr in INSIDE_OF_CELLS and not self._strict:
+            yield node, f"looks into a field, `{written}`: write `await load({ast.unparse(node.value)})`"
+        elif isinstance(node.ctx, ast.Store):
+            yield from self._instead(node)
+
+    def _instead(self, node: ast.Attribute) -> Iterator[Refusal]:
+        root: ast.expr = node.value
+        while isinstance(root, ast.Attribute):
+            root = root.value
+        sure = isinstance(root, ast.Name) and self._stands_for_a_struct(root.id)
+        given = isinstance(root, ast.Name) and root.id in self._given and root.id not in self._parameters
+        good = self._is_assigned(node) and (sure or (given and not self._strict))
+        if not good and not _is_pythons(node.value):
+            yield node, instead_of_store(ast.unparse(node.value), node.attr, self._value(node))
+
+    def _is_assigned(self, node: ast.AST) -> bool:
+        """Does it stand on the left of an `=`? It may be a loop variable too."""
+        parent = self._parents[node]
+        while isinstance(parent, ast.Tuple | ast.List | ast.Starred):
+            parent = self._parents[parent]
+        return isinstance(parent, ast.Assign | ast.AnnAssign | ast.AugAssign)
+
+    def _value(self, target: ast.AST) -> str:
+        """What is stored, as text."""
+        parent = self._parents[target]
+        if isinstance(parent, ast.AugAssign):
+            return "…"
+        value = getattr(parent, "value", None)
+        return ast.unparse(value) if isinstance(value, ast.expr) else "…"
+
+    def _stands_for_a_struct(self, name: str) -> bool:
+        """Is all that a name is ever given a struct of this call alone?"""
+        parameter = self._parameters.get(name)
+        if parameter is not None:
+            return name not in self._given and self._is_of_one_call(parameter.annotation)
+        values = self._given.get(name, [])
+        return bool(values) and all(value is not None and self._makes_a_struct(value) for value in values)
+
+    def _makes_a_struct(self, value: ast.expr) -> bool:
+        """A class of structs by itself stands for what is declared to be one."""
+        if isinstance(value, ast.Call):
+            made = value.func
+            if isinstance(made, ast.Attribute) and made.attr == "from_buffer_copy":
+                made = made.value
+            return self._is_of_one_call(made)
+        return self._is_of_one_call(value)
+
+    def _is_of_one_call(self, node: ast.expr | None) -> bool:
+        return bool(getattr(self.resolved(node), "of_one_call", False))
+
+    def resolved(self, node: ast.expr | None) -> Any:
+        """What a name from outside stands for, also with a module before it; None where that is not known."""
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            with suppress(SyntaxError):
+                node = ast.parse(node.value, mode="eval").body
+        if isinstance(node, ast.Name):
+            return None if node.id in self._bound else self._names.get(node.id)
+        return getattr(self.resolved(node.value), node.attr, None) if isinstance(node, ast.Attribute) else None
+
+    def _is_fresh(self, value: ast.expr | None) -> bool:
+        """Is it a list, a set or a dictionary that is made here?"""
+        if isinstance(value, ast.Call):
+            return isinstance(value.func, ast.Name) and value.func.id in _MAKES
+        if isinstance(value, ast.IfExp):
+            return self._is_fresh(value.body) and self._is_fresh(value.orelse)
+        if isinstance(value, ast.BinOp):
+            return self._is_fresh(value.left) or self._is_fresh(value.right)
+        return isinstance(value, _FRESH)
+
+    def _is_mine(self, node: ast.expr) -> bool:
+        """A local variable that only ever stands for a list, a set or a dictionary that was made here."""
+        if not isinstance(node, ast.Name) or node.id in self._parameters:
+            return False
+        values = self._given.get(node.id, [])
+        return bool(values) and all(map(self._is_fresh, values))
+
+    def on_subscript(self, node: ast.Subscript) -> Iterator[Refusal]:
+        if not isinstance(node.ctx, ast.Load) and not self._is_mine(node.value) and not _is_pythons(node.value):
+            written = ast.unparse(node.value)
+            yield (
+                node,
+                f"changes a part of `{written}`, which was not made in this function: "
+                "a table of the kernel is changed by `await poke(table, slot, value)`",
+            )
+
+    def on_call(self, node: ast.Call) -> Iterator[Refusal]:
+        called = node.func
+        changes = isinstance(called, ast.Attribute) and called.attr in MUTATING and not self._is_awaited(node)
+        if isinstance(called, ast.Attribute) and changes and not self._is_mine(called.value):
+            yield (
+                node,
+                f"changes `{ast.unparse(called.value)}`, which was not made in this function: store a new tuple in a field, "
+                "`await store(field, (*before, new))`",
+            )
+
+    def _is_awaited(self, node: ast.AST) -> bool:
+        return isinstance(self._parents[node], ast.Await)
+
+    def on_generatorexp(self, node: ast.GeneratorExp) -> Iterator[Refusal]:
+        if not isinstance(self._parents[node], ast.Call | ast.Starred):
+            yield node, "keeps a generator: write a list, [… for …]"
+
+    def on_await(self, node: ast.Await) -> Iterator[Refusal]:
+        child: ast.AST = node
+        parent = self._parents[node]
+        while isinstance(parent, ast.expr | ast.comprehension | ast.keyword):
+            if isinstance(parent, ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp):
+                first = parent.generators[0]
+                if child is not first:
+                    yield node, "awaits inside of a comprehension: write a `for` loop"
+                    return
+            if isinstance(parent, ast.comprehension) and child is not parent.iter:
+                yield node, "awaits inside of a comprehension: write a `for` loop"
+                return
+            child, parent = parent, self._parents[parent]
+
+    def on_comprehension(self, node: ast.comprehension) -> Iterator[Refusal]:
+        if node.is_async:
+            yield node.iter, _INSTEAD[ast.AsyncFor]
+
+    def on_try(self, node: ast.Try) -> Iterator[Refusal]:
+        if node.finalbody:
+            yield (
+                node.finalbody[0],
+                "has a `finally`: write `except KernelError:` with what is to be undone, and `raise`",
+            )
+
+    def on_excepthandler(self, node: ast.ExceptHandler) -> Iterator[Refusal]:
+        kinds = node.type.elts if isinstance(node.type, ast.Tuple) else [node.type]
+        if not all(_is_kind(self.resolved(kind), KernelError) for kind in kinds):
+            what = f"`except {ast.unparse(node.type)}`" if node.type else "a bare `except`"
+            yield node, f"catches too much, {what}: kernel code fails with a KernelError, so write `except KernelError`"
+
+    def on_raise(self, node: ast.Raise) -> Iterator[Refusal]:
+        raised = node.exc.func if isinstance(node.exc, ast.Call) else node.exc
+        caught = isinstance(raised, ast.Name) and raised.id in self._caught()
+        kind = self.resolved(raised)
+        if raised is not None and not caught and not (_is_kind(kind, KernelError) or _is_kind(kind, KernelOops)):
+            yield (
+                node,
+                f"raises {ast.unparse(raised)}: kernel code fails by `await refuse_if(condition, errno, name, sentence)`",
+            )
+
+    def _caught(self) -> set[str]:
+        handlers = (node for node in evaluated(self._function) if isinstance(node, ast.ExceptHandler))
+        return {node.name for node in handlers if node.name}
+
+    def on_with(self, node: ast.With) -> Iterator[Refusal]:
+        for item in node.items:
+            made = item.context_expr
+            good = isinstance(made, ast.Call) and self.resolved(made.func) is suppress
+            good = good and all(_is_kind(self.resolved(one), KernelError) for one in made.args)  # type: ignore[attr-defined]
+            if not good or item.optional_vars:
+                yield (
+                    made,
+                    f"has `with {ast.unparse(made)}`: a lock is taken by `async with lock:`; else there is only "
+                    "`with suppress(KernelError):`",
+                )
+
+    def on_joinedstr(self, node: ast.JoinedStr) -> Iterator[Refusal]:
+        for part in node.values:
+            spec = part.format_spec if isinstance(part, ast.FormattedValue) else None
+            if spec is not None and (
+                re.search(r"\d{4}", ast.unparse(spec))
+                or any(isinstance(one, ast.FormattedValue) for one in ast.walk(spec))
+            ):
+                yield node, "writes a text of unknown width: a format has a fixed width of at most 999"
+
+    def on_binop(self, node: ast.BinOp) -> Iterator[Refusal]:
+        if isinstance(node.op, ast.MatMult):
+            yield node, "has an `@`, which means nothing in the kernel"
+
+
+def _is_pythons(node: ast.AST) -> bool:
+    """Does something in it begin with an underscore? That is refused by itself."""
+    return any(isinstance(one, ast.Attribute) and one.attr.startswith("_") for one in ast.walk(node))
+
+
+def _is_kind(kind: Any, base: type) -> bool:
+    return isinstance(kind, type) and issubclass(kind, base)
+
+
+def instead_of_store(owner: str, name: str, value: str) -> str:
+    """What is to be written instead of a store to an attribute."""
+    told = f"stores to an attribute, `{owner}.{name}`: "
+    cell = next((plan.make(None, name) for kind in classes() if (plan := kind._plans.get(name))), None)  # type: ignore[arg-type]
+    if isinstance(cell, Field):
+        return told + f"write `await store({owner}.{name}, {value})`"
+    if isinstance(cell, Table):
+        return told + f"write `await poke({owner}.{name}, slot, value)`"
+    if isinstance(cell, Count):
+        return told + f"write `await get({owner}.{name}, holder, reason)`, or `put`"
+    return told + "shared state must be a field that the kernel has; what belongs to one call is a local variable"
