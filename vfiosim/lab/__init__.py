@@ -1,52 +1,33 @@
 """Widgets for notebooks: a bench to make calls on, questions to answer before the simulator does, tasks to solve."""
 
-from .alive import Alive
-from .bench import Bench
-from .by_hand import ByHand, HandTask, scheduler
-from .exercise import Exercise, Task
-from .goal import Fact, Goal
-from .outcome import Outcome
-from .parsons import Judged, Ordering, Parsons
-from .predict import Prediction
-from .presenter import Presenter, present, presenter
-from .question import Answer, Distractor, ExperimentResult, Misconception, Question, errnos
-from .quiz import Quiz
-from .races import Races
-from .record import Progress, progress
-from .room import RoomView, room
-from .sandbox import Sandbox
-from .session import Session
-
-__all__ = [
-    "Alive",
-    "Answer",
-    "Bench",
-    "ByHand",
-    "Distractor",
-    "Exercise",
-    "ExperimentResult",
-    "Fact",
-    "Goal",
-    "HandTask",
-    "Judged",
-    "Misconception",
-    "Ordering",
-    "Outcome",
-    "Parsons",
-    "Prediction",
-    "Presenter",
-    "Progress",
-    "Question",
-    "Quiz",
-    "Races",
-    "RoomView",
-    "Sandbox",
-    "Session",
-    "Task",
-    "errnos",
-    "present",
-    "presenter",
-    "progress",
-    "room",
-    "scheduler",
-]
+from .alive import Alive as Alive
+from .bench import Bench as Bench
+from .by_hand import ByHand as ByHand
+from .by_hand import HandTask as HandTask
+from .by_hand import scheduler as scheduler
+from .exercise import Exercise as Exercise
+from .exercise import Task as Task
+from .goal import Fact as Fact
+from .goal import Goal as Goal
+from .outcome import Outcome as Outcome
+from .parsons import Judged as Judged
+from .parsons import Ordering as Ordering
+from .parsons import Parsons as Parsons
+from .predict import Prediction as Prediction
+from .presenter import Presenter as Presenter
+from .presenter import present as present
+from .presenter import presenter as presenter
+from .question import Answer as Answer
+from .question import Distractor as Distractor
+from .question import ExperimentResult as ExperimentResult
+from .question import Misconception as Misconception
+from .question import Question as Question
+from .question import errnos as errnos
+from .quiz import Quiz as Quiz
+from .races import Races as Races
+from .record import Progress as Progress
+from .record import progress as progress
+from .room import RoomView as RoomView
+from .room import room as room
+from .sandbox import Sandbox as Sandbox
+from .session import Session as Session

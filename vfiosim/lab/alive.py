@@ -32,7 +32,7 @@ class Alive(widgets.VBox):
         self._bench = bench
         self.choice = widgets.Dropdown(description="object", tooltip="Which object to ask about")
         self.ask = button("Why is it alive?", "every way from a root of the machine to this object")
-        self.answer = text("vfiosim-answer")
+        self.answer = text("answer")
         self.ask.on_click(lambda _: self._answer())
         super().__init__([row("Why", self.choice, self.ask), self.answer])
         bench.listeners.append(lambda _: self._follow())

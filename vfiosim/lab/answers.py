@@ -45,22 +45,19 @@ class Order(widgets.VBox):
         self.up: list[widgets.Button] = []
         self.down: list[widgets.Button] = []
         self._shown: list[widgets.HTML] = []
-        self.said = text("vfiosim-said")
+        self.said = text("said")
         rows = [self._row(place) for place in range(len(given))]
-        super().__init__([*rows, self.said])
-        self.add_class("vfiosim-order")
+        super().__init__([*rows, self.said], kind="order")
         self.value = self._given
 
     def _row(self, place: int) -> widgets.Box:
-        up, down, shown = button("Up", ""), button("Down", ""), text("vfiosim-line")
+        up, down, shown = button("Up", ""), button("Down", ""), text("line")
         up.on_click(lambda _: self.move(place, -1))
         down.on_click(lambda _: self.move(place, 1))
         self.up.append(up)
         self.down.append(down)
         self._shown.append(shown)
-        made = widgets.Box([up, down, shown])
-        made.add_class("vfiosim-order-row")
-        return made
+        return widgets.Box([up, down, shown], kind="order-row")
 
     def move(self, place: int, by: int) -> None:
         """Move the line at a place (from 0) one up (-1) or down (1); at the end of the list it says so and stays."""
@@ -114,8 +111,7 @@ class Ticks(widgets.VBox):
             for key, line in lines.items()
         }
         self.none = widgets.Checkbox(description=NONE, indent=False, tooltip=NONE, layout={"width": "auto"})
-        super().__init__([*self.boxes.values(), self.none])
-        self.add_class("vfiosim-ticks")
+        super().__init__([*self.boxes.values(), self.none], kind="ticks")
         self.none.observe(self._none_of_them, "value")
         for box in self.boxes.values():
             box.observe(lambda _: self._gather(), "value")

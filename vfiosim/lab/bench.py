@@ -45,9 +45,11 @@ class Bench(RunView):
         self._options = options
         self._make_fields(fields)
         self.code = widgets.Textarea(
-            rows=12, layout={"display": "none", "width": "100%"}, tooltip="What was done, as a Python program"
+            rows=12,
+            layout={"display": "none", "width": "100%"},
+            tooltip="What was done, as a Python program",
+            kind="code",
         )
-        self.code.add_class("vfiosim-code")
         rows = [getattr(self, f"_{name}_row")() for name in ROWS if name in show and name != "why"]
         why = [Alive(self)] if "why" in show else []
         calls = [*self.buttons.values()]
@@ -66,8 +68,7 @@ class Bench(RunView):
     def _make_fields(self, editable: bool) -> None:
         table = self.session.descriptors
         nodes = {node.label: node.path for node in device_nodes(self.session.machine.topology)}
-        self.device = widgets.Dropdown(options=nodes, description="device", tooltip="Which device node")
-        self.device.add_class("vfiosim-whole")
+        self.device = widgets.Dropdown(options=nodes, description="device", tooltip="Which device node", kind="whole")
         self.bind_fd = DescriptorField("ioctl on fd", table)
         self.struct = struct_fields(VfioDeviceBindIommufd, argsz=24)
         self.fd = DescriptorField("fd", table)

@@ -13,18 +13,17 @@ from ..explore import Witness
 from ..explore.missing import Way
 from ..explore.result import runs
 from ..explore.world import place
-from ..machine import Call, Machine
+from ..machine import Machine
 from ..machine.events import Called, Moved
 from ..puzzles import PUZZLES, Puzzle
 from ..trace.words import describe
-from .help import Help
+from .asking import Asking
 from .question import Distractor
 from .record import progress
 from .sandbox import Sandbox
 from .sandbox.board import points_html
 from .sandbox.schedule import done_by_hand, lane_of
-from .static_fallback import ONLY_LIVE, StaticFallback, note
-from .style import button, row, style, text, words
+from .style import button, row, style, text
 from .verdict import misled
 
 
@@ -89,13 +88,17 @@ class HandTask:
     name: str = ""
 
 
-class ByHand(StaticFallback):
+class ByHand(Asking):
     """The scheduler's rows of a sandbox, and buttons to check, to get hints, and to see the solution.
 
     Raises ValueError for a puzzle that there is not, and for one in which nothing goes wrong without these protections.
     """
 
+    looks = "lab ask sandbox"
+    is_task = True
+
     def __init__(self, task: HandTask) -> None:
+        super().__init__("Your task.", task.text, task.hint, self._solution)
         self.task = task
         if task.puzzle not in PUZZLES:
             raise ValueError(f"there is no puzzle {task.puzzle!r}; there are {', '.join(PUZZLES)}")
@@ -106,29 +109,14 @@ class ByHand(StaticFallback):
         self.sandbox = scheduler(puzzle, task.without, **options)
         self.check = button("Check", "does the machine say that something is wrong?", primary=True)
         self.again = button("Start over", "both calls before their first effect, no hints")
-        self.help = Help(task.hint, self._solution)
-        self.hint, self.solution = self.help.hint, self.help.solution
-        self.moves, self.verdict = text("vfiosim-moves"), text("vfiosim-verdict")
+        self.moves = text("moves")
         self.check.on_click(lambda _: self._check())
         self.again.on_click(lambda _: self._start_over())
         self.sandbox.listeners.append(lambda _: self._moved_on())
         made = self.sandbox
-        super().__init__(
-            [
-                style(),
-                text("vfiosim-question", f"<p><b>Your task.</b> {task.text}</p>"),
-                row("", made.undo, made.redo, self.check, *self.help.buttons, self.again, self.moves),
-                self.verdict,
-                self.help.slot,
-                made.schedule,
-                made.next_calls,
-                made.result,
-                made.trace_pane,
-            ]
-        )
-        self.add_class("vfiosim-lab")
-        self.add_class("vfiosim-ask")
-        self.add_class("vfiosim-sandbox")
+        buttons = row("", made.undo, made.redo, self.check, *self.help.buttons, self.again, self.moves)
+        shown = [made.schedule, made.next_calls, made.result, made.trace_pane]
+        self.children = [style(), self.asked, buttons, self.verdict, self.help.slot, *shown]
         self._moved_on()
 
     @property
@@ -148,28 +136,12 @@ class ByHand(StaticFallback):
         lanes = [self._lane(number) for number in moved]
         return sum(one != other for one, other in pairwise(lanes))
 
-    @property
-    def message(self) -> str:
-        """The verdict and the help, in words."""
-        return words(self.verdict.value + self.help.slot.value)
-
-    def static_html(self) -> str:
-        """The task, its hints to unfold, and how things stand."""
-        asked = note(f"<b>Your task.</b> {self.task.text}")
-        told = self.verdict.value or note(f"<i>{ONLY_LIVE}</i>")
-        steps = self.sandbox.trace_pane.static_html() if len(self.sandbox.trace_pane.trace) else ""
-        return f"{asked}{note(self.help.static_html())}{told}{steps}"
-
-    def in_words(self) -> str:
-        """The task, and how things stand."""
-        return "\n".join(filter(None, [words(f"Your task. {self.task.text}"), words(self.verdict.value)]))
+    def _below(self) -> str:
+        pane = self.sandbox.trace_pane
+        return pane.static_html() if len(pane.trace) else ""
 
     def _lane(self, number: int) -> str:
-        return self._name(self.sandbox.run.machine.calls[number])
-
-    @staticmethod
-    def _name(call: Call) -> str:
-        return call.thread.prefix or call.thread.label
+        return lane_of(self.sandbox.run.machine.calls[number])
 
     def _check(self) -> None:
         if not any(isinstance(done.event, Moved) for done in self.sandbox.run.done):
@@ -192,7 +164,7 @@ class ByHand(StaticFallback):
     def _not_yet(self) -> str:
         machine = self.sandbox.run.machine
         ended = [call for call in machine.calls if call.thread.manual and call.thread.ended]
-        lines = [*self.task.stands(machine), *(f"{self._name(call)} {_ended(call)}." for call in ended)]
+        lines = [*self.task.stands(machine), *(f"{lane_of(call)} {_ended(call)}." for call in ended)]
         items = "".join(f"<li>{escape(line, quote=False)}</li>" for line in lines)
         said = "Nothing is wrong so far." if not self.wrong else "It is wrong in another way."
         distractor = next((distractor for fits, distractor in self.task.distractors if fits(machine)), None)

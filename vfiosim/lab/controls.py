@@ -27,14 +27,19 @@ __all__ = [
     "ToggleButtons",
     "VBox",
     "Widget",
+    "classes",
     "look",
     "unfold",
 ]
 
 
 class _Plain(widgets.Widget):  # type: ignore[misc]
-    def __init__(self, *args: Any, **options: Any) -> None:
+    """`kind` are its classes, in one word each and without "vfiosim-"; told at birth they need no message of their own."""
+
+    def __init__(self, *args: Any, kind: str = "", **options: Any) -> None:
         options["layout"] = shared(Layout, **options.get("layout", {}))
+        if kind:
+            options["_dom_classes"] = classes(kind)
         if "style" in type(self).class_trait_names():
             options["style"] = shared(type(self).style.klass)
         super().__init__(*args, **options)
@@ -90,6 +95,11 @@ class Textarea(_Plain, widgets.Textarea):  # type: ignore[misc]
 
 class BoundedIntText(_Plain, widgets.BoundedIntText):  # type: ignore[misc]
     """A number to write."""
+
+
+def classes(kind: str) -> tuple[str, ...]:
+    """The names that the style sheets have for these words."""
+    return tuple(f"vfiosim-{one}" for one in kind.split())
 
 
 def unfold(widget: Any, shown: bool = True) -> None:

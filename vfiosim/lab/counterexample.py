@@ -33,12 +33,10 @@ class Counterexample(widgets.VBox):
         self.harm = with_key(button("To the harm", "the last step (key End)"), "end")
         self.start.on_click(lambda _: self.trace_pane.go_to(0))
         self.harm.on_click(lambda _: self.trace_pane.to_end())
-        self.switches = text("vfiosim-does")
-        self.turns, self.shared = text("vfiosim-lanes"), text("vfiosim-shared")
-        self._beside = widgets.Box([self.turns, self.shared])
-        self._beside.add_class("vfiosim-board")
-        super().__init__([])
-        self.add_class("vfiosim-way-in")
+        self.switches = text("does")
+        self.turns, self.shared = text("lanes"), text("shared")
+        self._beside = widgets.Box([self.turns, self.shared], kind="board")
+        super().__init__([], kind="way-in")
         self._tell()
         self.children = [row("", self.start, self.harm, self.switches), self._beside, self.trace_pane, *listeners()]
 

@@ -8,13 +8,13 @@ from html import escape
 
 from ..views import svg_at
 from . import controls as widgets
+from .asking import Asking
 from .bench import Bench
 from .goal import Goal
-from .help import Help
 from .question import Distractor
 from .record import progress
 from .session import Session
-from .static_fallback import StaticFallback, note
+from .static_fallback import note
 from .style import button, row, style, text, words
 from .verdict import misled
 
@@ -53,44 +53,33 @@ class Task:
         return session
 
 
-class Exercise(StaticFallback):
+class Exercise(Asking):
     """A bench, and buttons to check, to get hints, and to see the solution. `bench` makes the bench for a session."""
 
+    is_task = True
+
     def __init__(self, task: Task, bench: Callable[[Session], Bench]) -> None:
+        super().__init__("Your task.", task.text, task.hint, self._solution)
         self.task = task
         self.bench = bench(task.begun())
         self.fewest = task.solved().calls_made  # the shortest way that is known
         self.check = button("Check", "is the task solved?", primary=True)
         self.again = button("Start over", "the machine as at the start, no hints")
-        self.help = Help(task.hint, self._solution)
-        self.hint, self.solution = self.help.hint, self.help.solution
-        self.moves = text("vfiosim-moves")
-        self.verdict = text("vfiosim-verdict")
+        self.moves = text("moves")
         self.goal = self._goal()
         self.check.on_click(lambda _: self._check())
         self.again.on_click(lambda _: self._start_over())
         self.bench.listeners.append(lambda _: self._moved_on())
-        super().__init__(
-            [
-                style(),
-                text("vfiosim-question", f"<p><b>Your task.</b> {task.text}</p>"),
-                row("", self.check, *self.help.buttons, self.again, self.moves),
-                self.verdict,
-                self.help.slot,
-                self._side_by_side(),
-            ]
-        )
-        self.add_class("vfiosim-lab")
-        self.add_class("vfiosim-ask")
+        buttons = row("", self.check, *self.help.buttons, self.again, self.moves)
+        beside = widgets.Box([self.bench, *([self.goal] if self.goal else [])], kind="task")
+        self.children = [style(), self.asked, buttons, self.verdict, self.help.slot, beside]
         self._moved_on()
 
     def _goal(self) -> widgets.VBox | None:
         """How things stand when it is solved, as the solution leaves them, and what of it counts."""
         if not (isinstance(self.task.missing, Goal) and self.task.drawn):
             return None
-        made = widgets.VBox([text("vfiosim-title", "The goal"), text("vfiosim-facts", self._picture())])
-        made.add_class("vfiosim-goal")
-        return made
+        return widgets.VBox([text("title", "The goal"), text("facts", self._picture())], kind="goal")
 
     def _picture(self) -> str:
         """The picture of the goal and the list of its facts; without Graphviz the list alone."""
@@ -105,32 +94,20 @@ class Exercise(StaticFallback):
         except RuntimeError:
             return told
 
-    def _side_by_side(self) -> widgets.Box:
-        made = widgets.Box([self.bench, *([self.goal] if self.goal else [])])
-        made.add_class("vfiosim-task")
-        return made
-
     @property
     def solved(self) -> bool:
         """Does the machine stand where the task wants it?"""
         return not self.task.missing(self.bench.session)
 
-    @property
-    def message(self) -> str:
-        """The verdict and the help, in words."""
-        return words(self.verdict.value + self.help.slot.value)
-
-    def static_html(self) -> str:
-        """The task, a hint to unfold, and how things stand."""
+    def _below(self) -> str:
         goal = note(f"<b>The goal.</b> {self._picture()}") if self.goal else ""
-        asked = note(f"<b>Your task.</b> {self.task.text}")
-        return f"{asked}{note(self.help.static_html())}{self.verdict.value}{goal}{self.bench.static_html()}"
+        return f"{goal}{self.bench.static_html()}"
 
     def in_words(self) -> str:
         """The task, and how things stand."""
         goal = self.task.missing.facts if isinstance(self.task.missing, Goal) else ()
         facts = [f"  - {fact.said}" for fact in goal]
-        return "\n".join([words(f"Your task. {self.task.text}"), *facts, self.bench.in_words()])
+        return "\n".join([words(self.asked.value), *facts, self.bench.in_words()])
 
     def _check(self) -> None:
         missing = self.task.missing(self.bench.session)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection
-from html import escape
+from typing import Any
 
 from ..uapi import Struct
 from . import controls as widgets
-from .style import words
+from .style import alert, text, words
 
 _NUMBER = re.compile(r"[+-]?(0[xX][0-9a-fA-F]{1,40}|[0-9]{1,40})")
 
@@ -23,24 +23,31 @@ class LabelledField(widgets.VBox):
     With `choices` it offers some, and takes others all the same.
     """
 
-    def __init__(self, label: str, value: str, tip: str, choices: Collection[str] | None) -> None:
+    sort = ""  # its other classes
+    problem: Any = None  # made when something is wrong for the first time
+
+    def __init__(self, label: str, value: str, tip: str, choices: Collection[str] | None, **looks: Any) -> None:
         self.label = label
-        kind, more = (widgets.Text, {}) if choices is None else (widgets.Combobox, {"options": tuple(choices)})
-        self.text = kind(value=value, description=label, tooltip=tip or label, **more)
-        self.problem = widgets.HTML()
-        self.problem.add_class("vfiosim-problem")
+        if choices is not None:
+            looks["options"] = tuple(choices)
+        kind = widgets.Text if choices is None else widgets.Combobox
+        self.text = kind(value=value, description=label, tooltip=tip or label, **looks)
         self.text.observe(lambda _: self.complain(""), "value")
-        super().__init__([self.text, self.problem])
-        self.add_class("vfiosim-field")
+        super().__init__([self.text], kind=f"field {self.sort}")
 
     @property
     def message(self) -> str:
         """What is wrong, as the reader sees it; "" if nothing is."""
-        return words(self.problem.value)
+        return words(self.problem.value) if self.problem else ""
 
     def complain(self, message: str) -> None:
         """Say what is wrong, or with "" that nothing is."""
-        self.problem.value = f'<span role="alert">{escape(message, quote=False)}</span>' if message else ""
+        if self.problem is None:
+            if not message:
+                return
+            self.problem = text("problem")
+            self.children = [self.text, self.problem]
+        self.problem.value = alert(message)
         (self.add_class if message else self.remove_class)("vfiosim-wrong")
 
     def refusal(self, message: str) -> BadInput:
@@ -67,8 +74,7 @@ class NumberField(LabelledField):
         choices: Collection[str] | None = None,
     ) -> None:
         self.low, self.high = low, high
-        super().__init__(label, str(value), tip, choices)
-        widgets.look(self.text, width="auto")
+        super().__init__(label, str(value), tip, choices, layout={"width": "auto"})
 
     def read(self) -> int:
         """The number. Raises BadInput, and says why beside the field."""
@@ -87,9 +93,10 @@ class NumberField(LabelledField):
 class DescriptorField(NumberField):
     """A field for a descriptor that has to be open; `table` tells which are."""
 
+    sort = "fd"
+
     def __init__(self, label: str, table: Callable[[], Collection[int]], value: int | str = "", tip: str = "") -> None:
         super().__init__(label, value, tip=tip or f"{label}: a number from the descriptor table")
-        self.add_class("vfiosim-fd")
         self._table = table
 
     def read(self) -> int:

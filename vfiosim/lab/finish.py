@@ -28,12 +28,12 @@ class End:
 class Finish(StaticFallback):
     """Shows the end of a lesson; it changes by itself with each answer that is given."""
 
+    looks = "lab ask"
+
     def __init__(self, end: End) -> None:
         self.end = end
-        self.shown = text("vfiosim-finish")
+        self.shown = text("finish")
         super().__init__([style(), self.shown])
-        self.add_class("vfiosim-lab")
-        self.add_class("vfiosim-ask")
         progress.watch(self)
         self.look()
 

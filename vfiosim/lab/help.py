@@ -21,7 +21,7 @@ class Help:
         self._solution = solution
         self.depth = 0
         self._tried = False
-        self.slot = text("vfiosim-help")
+        self.slot = text("help")
         if solution:
             presenter.observe(lambda _: self._lock(), "on")
             self._lock()

@@ -9,13 +9,12 @@ from typing import Any, NamedTuple
 
 from ..trace import Trace
 from .answers import MOVE_FIRST, Order
-from .help import Help
+from .asking import Asking
 from .outcome import Outcome
 from .question import Distractor, ExperimentResult, shuffled, step_saying
 from .record import progress
 from .session import Session
-from .static_fallback import ONLY_LIVE, StaticFallback, note
-from .style import button, row, style, text, words
+from .style import button, row, style
 from .trace_pane import TracePane, opening
 from .verdict import misled
 
@@ -114,10 +113,11 @@ def by_trace(experiment: Callable[[], ExperimentResult], marks: Mapping[str, str
     return judge
 
 
-class Ordering(StaticFallback):
+class Ordering(Asking):
     """Lines with buttons to move them, one to check them, hints, a solution, and a reset."""
 
     def __init__(self, puzzle: Parsons) -> None:
+        super().__init__("Put in order.", puzzle.text, puzzle.hints, self._solution)
         self.puzzle = puzzle
         lines = {**puzzle.lines, **puzzle.extra}
         given = shuffled(lines, puzzle.seed)
@@ -127,17 +127,12 @@ class Ordering(StaticFallback):
         self.order = Order(lines, given)
         self.check = button("Check", "run the lines in this order", primary=True)
         self.again = button("Reset", "the lines as they were given")
-        self.help = Help(puzzle.hints, self._solution)
-        self.verdict = text("vfiosim-verdict")
         self.check.on_click(lambda _: self._check())
         self.again.on_click(lambda _: self._reset())
         self.order.observe(lambda _: self._moved(), "value")
-        asked = text("vfiosim-question", f"<p><b>Put in order.</b> {puzzle.text}</p>")
         buttons = row("", self.check, *self.help.buttons, self.again)
-        self._frame: list[Any] = [style(), asked, self.order, buttons, self.help.slot, self.verdict]
-        super().__init__(self._frame)
-        self.add_class("vfiosim-lab")
-        self.add_class("vfiosim-ask")
+        self._frame: list[Any] = [style(), self.asked, self.order, buttons, self.help.slot, self.verdict]
+        self.children = self._frame
 
     @property
     def chosen(self) -> tuple[str, ...]:
@@ -145,25 +140,7 @@ class Ordering(StaticFallback):
         value = tuple(self.order.value)
         return value[: value.index(BORDER)] if BORDER in value else value
 
-    @property
-    def message(self) -> str:
-        """The verdict and the help, in words."""
-        return words(self.verdict.value + self.help.slot.value)
-
-    def static_html(self) -> str:
-        """The lines as they were given, and what was found out."""
-        items = "".join(f"<li>{escape(line, quote=False)}</li>" for line in self._given())
-        shown = [child.static_html() for child in self.children if isinstance(child, TracePane)]
-        asked = note(f"<b>Put in order.</b> {self.puzzle.text}")
-        told = self.verdict.value or note(f"<i>{ONLY_LIVE}</i>")
-        return f'{asked}<ul style="font: 17px/1.4 system-ui, sans-serif">{items}</ul>{told}{"".join(shown)}'
-
-    def in_words(self) -> str:
-        """The lines as they were given, and what was found out, as text."""
-        items = [f"  - {line}" for line in self._given()]
-        return "\n".join([words(f"Put in order. {self.puzzle.text}"), *items, words(self.verdict.value)]).rstrip()
-
-    def _given(self) -> list[str]:
+    def _choices(self) -> list[str]:
         lines = {**self.puzzle.lines, **self.puzzle.extra}
         return [lines[key] for key in shuffled(lines, self.puzzle.seed)]
 

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from html import escape
 from typing import Any
 
 from .answers import clear, control_for, read
-from .help import Help
+from .asking import Asking
 from .presenter import Votes, presenter
 from .question import CHOICE, ORDER, SET, Answer, Distractor, ExperimentResult, Misconception, Question
 from .record import progress
-from .static_fallback import ONLY_LIVE, StaticFallback, note
-from .style import button, row, style, text, words
+from .style import alert, button, row, style, text, words
 from .trace_pane import TracePane
 from .verdict import judged, named, revealed
 
 __all__ = ["Answer", "Distractor", "ExperimentResult", "Misconception", "Prediction", "Question"]
 
 
-class Prediction(StaticFallback):
+class Prediction(Asking):
     """First commit, then reveal. What was predicted stays beside what is the case.
 
     * `quick`: one button does both, as in a quiz; `title`: what stands before the question.
@@ -26,26 +24,26 @@ class Prediction(StaticFallback):
     While presenter mode is on nobody commits: the presenter counts hands, or does not, and reveals.
     """
 
+    looks = "lab ask prediction"
+
     def __init__(self, question: Question, *, quick: bool = False, title: str = "Predict.") -> None:
+        super().__init__(title, question.text, question.hints)
         self.question = question
+        self.mark = {ORDER: "-", SET: "[ ]"}.get(question.kind, "( )")
         self.predicted: Answer | None = None
         self.right: bool | None = None  # was the last answer right; None while nothing is revealed
         self._quick = quick
         self._revealed = False
-        self._title = title
         self.choice: Any = control_for(question)
-        self.problem = text("vfiosim-problem")
+        self.problem = text("problem")
         self.commit = button("Answer" if quick else "Commit", "this is my answer", primary=True)
         self.reveal = button("Reveal", "let the simulator answer")
         self.again = button("Reset", "forget my answer")
-        self.help = Help(question.hints)
         self.votes = Votes(dict(question.choices) if question.kind == CHOICE else {})
-        self.verdict = text("vfiosim-verdict")
         self.now: TracePane | None = self._stage(question.before()) if question.before else None
         if self.now:
             self.now.add_class("vfiosim-now")
-        asked = text("vfiosim-question", f"<p><b>{title}</b> {question.text}</p>")
-        self._head = [style(), asked, *([self.now] if self.now else [])]
+        self._head = [style(), self.asked, *([self.now] if self.now else [])]
         alone = [self.commit] if quick else [self.commit, self.reveal]
         self._row = row("", *alone, *self.help.buttons, self.again)
         self._room_row = row("", self.reveal, *self.help.buttons, self.again)
@@ -53,10 +51,6 @@ class Prediction(StaticFallback):
         self.reveal.on_click(lambda _: self._reveal())
         self.again.on_click(lambda _: self._reset())
         self.choice.observe(lambda _: self._answered(), "value")
-        super().__init__([])
-        self.add_class("vfiosim-lab")
-        self.add_class("vfiosim-ask")
-        self.add_class("vfiosim-prediction")
         self._let_the_reader_click()
         presenter.observe(lambda _: self._reset(), "on")
         self._reset()
@@ -73,25 +67,8 @@ class Prediction(StaticFallback):
         """The verdict, or what is wrong with the input, in words."""
         return words(self.verdict.value or self.problem.value)
 
-    def static_html(self) -> str:
-        """The question with its choices, and what has been revealed."""
-        asked = note(f"<b>{self._title}</b> {self.question.text}")
-        choices = "".join(
-            f"<li>{escape(self.question.choices[key], quote=False)}</li>" for key in self.question.given()
-        )
-        shown = [child.static_html() for child in self.children if isinstance(child, TracePane)]
-        return (
-            asked
-            + (f'<ul style="font: 17px/1.4 system-ui, sans-serif">{choices}</ul>' if choices else "")
-            + (self.verdict.value or note(f"<i>{ONLY_LIVE}</i>"))
-            + "".join(shown)
-        )
-
-    def in_words(self) -> str:
-        """The question with its choices, and what has been revealed, as text."""
-        sign = {ORDER: "  -", SET: "  [ ]"}.get(self.question.kind, "  ( )")
-        choices = [f"{sign} {self.question.choices[key]}" for key in self.question.given()]
-        return "\n".join([words(f"{self._title} {self.question.text}"), *choices, words(self.verdict.value)]).rstrip()
+    def _choices(self) -> list[str]:
+        return [self.question.choices[key] for key in self.question.given()]
 
     # ---- the picture in which the reader may click
 
@@ -187,4 +164,4 @@ class Prediction(StaticFallback):
         (self.add_class if presenter.on else self.remove_class)("vfiosim-room")
 
     def _complain(self, message: str) -> None:
-        self.problem.value = f'<span role="alert">{escape(message)}</span>' if message else ""
+        self.problem.value = alert(message)

@@ -24,15 +24,14 @@ presenter = Presenter()
 class Switch(StaticFallback):
     """A button that turns presenter mode on and off, for the whole notebook at once."""
 
+    looks = "lab ask switch"
+
     def __init__(self) -> None:
         self.press = button("Presenter mode", "big letters, no code, you reveal", primary=True)
-        self.said = text("vfiosim-said")
+        self.said = text("said")
         self._hide = widgets.HTML()
         self.press.on_click(lambda _: self._turn())
         super().__init__([style(), row("", self.press, self.said), self._hide])
-        self.add_class("vfiosim-lab")
-        self.add_class("vfiosim-ask")
-        self.add_class("vfiosim-switch")
         presenter.observe(lambda _: self._follow(), "on")
         self._follow()
 
@@ -72,8 +71,7 @@ class Votes(widgets.VBox):
     def __init__(self, choices: dict[str, str]) -> None:
         self.choices = choices
         self.fields: dict[str, widgets.BoundedIntText] = {}
-        super().__init__([])
-        self.add_class("vfiosim-votes")
+        super().__init__([], kind="votes")
 
     def make(self) -> None:
         """Make the fields; hardly any reader ever sees them."""

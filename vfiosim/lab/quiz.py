@@ -13,6 +13,8 @@ from .style import button, row, style, text, words
 class Quiz(StaticFallback):
     """Some questions, each with its own answer button, and how many were right. Raises ValueError without questions."""
 
+    looks = "lab ask"
+
     def __init__(self, questions: Sequence[Question]) -> None:
         if not questions:
             raise ValueError("a quiz needs at least one question")
@@ -21,14 +23,12 @@ class Quiz(StaticFallback):
             Prediction(question, quick=True, title=f"Question {number} of {many}.")
             for number, question in enumerate(questions, 1)
         ]
-        self.score = text("vfiosim-score")
+        self.score = text("score")
         self.again = button("Start again", "forget all my answers")
         self.again.on_click(lambda _: self._reset())
         for one in self.questions:
             one.verdict.observe(lambda _: self._count(), "value")
         super().__init__([style(), *self.questions, row("", self.again, self.score)])
-        self.add_class("vfiosim-lab")
-        self.add_class("vfiosim-ask")
         self._count()
 
     @property

@@ -35,6 +35,8 @@ class Races(StaticFallback):
     The verdict is locked until the reader has predicted it. Raises ValueError for a puzzle that there is not.
     """
 
+    looks = "lab races"
+
     def __init__(self, name: str | None = None, **options: Any) -> None:
         if name is not None and name not in PUZZLES:
             raise ValueError(f"there is no puzzle {name!r}; there are {', '.join(PUZZLES)}")
@@ -46,11 +48,9 @@ class Races(StaticFallback):
         self._options = options
         self.way_in: Counterexample | None = None
         self.sandbox: Sandbox | None = None
-        self.missing = text("vfiosim-verdict")
+        self.missing = text("verdict")
         self._controls(name or next(iter(PUZZLES)))
         super().__init__([])
-        self.add_class("vfiosim-lab")
-        self.add_class("vfiosim-races")
         self._on_selection()
 
     # ---- the controls
@@ -59,9 +59,9 @@ class Races(StaticFallback):
         options = [(f"{puzzle.name}: {puzzle.title}", puzzle.name) for puzzle in PUZZLES.values()]
         self.choice = widgets.Dropdown(options=options, value=name, description="puzzle", tooltip="Which race")
         self.story, self.progress, self.verdict = (
-            text("vfiosim-question"),
-            text("vfiosim-answer"),
-            text("vfiosim-verdict"),
+            text("question"),
+            text("answer"),
+            text("verdict"),
         )
         self.protections: dict[str, widgets.Checkbox] = {}
         self.ticks = widgets.VBox([])
@@ -135,8 +135,8 @@ class Races(StaticFallback):
         self._arrange()
 
     def _arrange(self) -> None:
-        changed = text("vfiosim-title", "The kernel as it is, or:")
-        asked = text("vfiosim-title", "Predict: can anything go wrong?")
+        changed = text("title", "The kernel as it is, or:")
+        asked = text("title", "Predict: can anything go wrong?")
         parts = [
             style(),
             row("Race", self.choice),
@@ -263,9 +263,9 @@ class Races(StaticFallback):
     def _rows(self, title: str, found: Sequence[tuple[str, Witness]]) -> list[widgets.Widget]:
         if not found:
             return []
-        rows: list[widgets.Widget] = [text("vfiosim-title", f"{title} ({len(found)})")]
+        rows: list[widgets.Widget] = [text("title", f"{title} ({len(found)})")]
         for number, (said, witness) in enumerate(found[:MOST], start=1):
-            line = text("vfiosim-way", f"{escape(said[:300], quote=False)} {_order(witness)}")
+            line = text("way", f"{escape(said[:300], quote=False)} {_order(witness)}")
             if witness.schedule:
                 show = button(f"Show {number}", f"the steps that lead to: {said[:200]}", clicks=self.clicks)
                 show.on_click(lambda _, witness=witness: self._show(witness))
@@ -273,7 +273,7 @@ class Races(StaticFallback):
             else:
                 rows.append(row("", line))
         if len(found) > MOST:
-            rows.append(text("vfiosim-way", f"and {len(found) - MOST} more"))
+            rows.append(text("way", f"and {len(found) - MOST} more"))
         return rows
 
     @property

@@ -154,16 +154,16 @@ def _tries(one: Answered) -> str:
 class Overview(StaticFallback):
     """What was answered, and a button to forget it."""
 
+    looks = "lab ask"
+
     def __init__(self, kept: Progress) -> None:
         self._kept = kept
-        self.shown = text("vfiosim-progress")
+        self.shown = text("progress")
         self.look = button("Look again", "show the answers that were given since")
         self.reset = button("Reset", "forget all answers")
         self.look.on_click(lambda _: self._show())
         self.reset.on_click(lambda _: self._reset())
         super().__init__([style(), self.shown, row("", self.look, self.reset)])
-        self.add_class("vfiosim-lab")
-        self.add_class("vfiosim-ask")
         self._show()
 
     @property

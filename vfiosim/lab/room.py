@@ -15,7 +15,7 @@ from .help import Help
 from .question import Distractor
 from .record import progress
 from .static_fallback import ONLY_LIVE, StaticFallback, note
-from .style import button, row, style, text, words
+from .style import alert, button, row, style, text, words
 from .verdict import misled
 
 
@@ -67,8 +67,9 @@ class RoomView(StaticFallback):
         )
         self.way = button("The shortest way into it", "step through the shortest run in which it goes wrong")
         self.which = widgets.Dropdown(options=room.to_mend, description="function", tooltip="Which function to change")
-        self.editor = widgets.Textarea(rows=10, layout={"width": "100%"}, tooltip="The function, yours to change")
-        self.editor.add_class("vfiosim-code")
+        self.editor = widgets.Textarea(
+            rows=10, layout={"width": "100%"}, tooltip="The function, yours to change", kind="code"
+        )
         self.prove = button("Prove", "run every schedule, and compare with the recorded kernel", primary=True)
         self.help = Help(hints or escape(room.lesson, quote=False), self._solution)
         self.hint, self.solution = self.help.hint, self.help.solution
@@ -77,8 +78,8 @@ class RoomView(StaticFallback):
             "the repair of the museum, as a patch; after your first try",
         )
         self.again = button("Reset", "the functions as they were")
-        self.problem, self.verdict = text("vfiosim-problem"), text("vfiosim-verdict")
-        self.shown = text("vfiosim-verdict")
+        self.problem, self.verdict = text("problem"), text("verdict")
+        self.shown = text("verdict")
         self.recording.disabled = not room.recorded()
         self.which.observe(lambda change: self._turn_to(change["old"]), "value")
         self.recording.on_click(lambda _: self._show(_recording(room)))
@@ -87,11 +88,11 @@ class RoomView(StaticFallback):
         self.again.on_click(lambda _: self._reset())
         self._frame: list[Any] = [
             style(),
-            text("vfiosim-question", self._title()),
+            text("question", self._title()),
             row("", self.recording, self.way),
             self.shown,
-            row("Mend it", self.which, text("vfiosim-does", "Change it so that this cannot happen, then Prove.")),
-            text("vfiosim-does", self._must_still_work()),
+            row("Mend it", self.which, text("does", "Change it so that this cannot happen, then Prove.")),
+            text("does", self._must_still_work()),
             self.editor,
             row("", self.prove, self.hint, self.solution, self.again),
             self.problem,
@@ -99,7 +100,6 @@ class RoomView(StaticFallback):
             self.help.slot,
         ]
         super().__init__(self._frame)
-        self.add_class("vfiosim-lab")
         self._reset()
 
     @property
@@ -179,7 +179,7 @@ class RoomView(StaticFallback):
         self._judge(self.proof, mine)
 
     def _complain(self, message: str) -> None:
-        self.problem.value = f'<span role="alert">{escape(message)}</span>'
+        self.problem.value = alert(message)
 
     def _judge(self, proof: Proof, mine: list[StudentFunction]) -> None:
         sort, sign = ("good", "✓ Mended.") if proof.clean else ("refused", "✕ Not mended.")

@@ -35,12 +35,11 @@ class RunView(StaticFallback):
         self.clicks = ClickFilter(lambda: self._say("A click came while a run was under way; it was ignored.", "wrong"))
         self.buttons: dict[str, widgets.Button] = {}
         self.table = DescriptorTable(self._choose, lambda: self.trace_pane.bring_out(()))
-        self.result = text("vfiosim-result")
+        self.result = text("result")
         self._always_shown = "keep" not in options
         seen = {"hide": OUT_OF_SIGHT, "keep": always_shown(run.machine)}
         self.trace_pane = TracePane(run.steps, **{**seen, **options})
         super().__init__([])
-        self.add_class("vfiosim-lab")
 
     def _ready(self) -> None:
         self._refresh({})
@@ -70,7 +69,7 @@ class RunView(StaticFallback):
             outcome = what()
             self._after(before, outcome)
             if outcome is not None:  # last: who can read how the call ended can walk through it
-                self.result.value = outcome_html(outcome, self.run.steps, self.brief)
+                self.result.value = outcome_html(outcome, self.trace_pane.trace, self.brief)
         except BadInput as problem:
             self._say(f"Nothing was called; see what is said at {problem}.", "wrong")
         except ValueError as problem:
@@ -80,12 +79,12 @@ class RunView(StaticFallback):
 
     def _after(self, before: dict[int, Any] | None, outcome: Outcome | None = None) -> None:
         """Something was done; `before` are the files that were open before it, None where everything is another one."""
-        self._refresh(before)
         self.trace_pane.bring_out(())
         if self._always_shown:
             self.trace_pane.keep(always_shown(self.run.machine))
         trace = self.run.steps
         self.trace_pane.show(trace, -1 if outcome is None or self.run.moved else opening(trace), self.run.room())
+        self._refresh(before)  # after it, so that the picture need not wait for what comes up in forms
         for listener in self.listeners:
             listener(self)
 

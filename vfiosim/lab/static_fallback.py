@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import ipywidgets as widgets
 
 from ..views.displayed import displayed
 from ..views.kept import display_kept
+from .controls import classes
 from .style import words
 
 ONLY_LIVE = "Buttons and fields work where this notebook is run."
@@ -15,6 +17,11 @@ ONLY_LIVE = "Buttons and fields work where this notebook is run."
 
 class StaticFallback(widgets.VBox):  # type: ignore[misc]
     """A widget with a second appearance, which needs no kernel: `static_html` is HTML, `in_words` the same as text."""
+
+    looks = "lab"  # its classes, as those of the controls
+
+    def __init__(self, children: Sequence[widgets.Widget] = ()) -> None:
+        super().__init__(children, _dom_classes=classes(self.looks))
 
     def static_html(self) -> str:
         """The widget as a page without widgets shows it."""

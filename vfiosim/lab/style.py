@@ -23,42 +23,35 @@ def style() -> widgets.HTML:
 
 def text(kind: str, value: str = "") -> widgets.HTML:
     """A piece of text of some kind."""
-    made = widgets.HTML(value)
-    made.add_class(kind)
-    return made
+    return widgets.HTML(value, kind=kind)
 
 
 def button(name: str, tip: str, primary: bool = False, clicks: ClickFilter | None = None) -> widgets.Button:
     """A button that is as wide as its name needs; with a clicks a double click counts once."""
-    kind, more = (widgets.Button, {}) if clicks is None else (FilteredButton, {"clicks": clicks})
-    made = kind(description=name, tooltip=tip, layout={"width": "auto"}, **more)
-    if primary:
-        made.add_class("vfiosim-primary")
-    return made
+    sort, more = (widgets.Button, {}) if clicks is None else (FilteredButton, {"clicks": clicks})
+    return sort(description=name, tooltip=tip, layout={"width": "auto"}, kind="primary" if primary else "", **more)
 
 
 def row(title: str, *controls: widgets.Widget) -> widgets.Box:
     """Controls side by side; they wrap where there is too little room."""
-    name = [text("vfiosim-title", title)] if title else []
-    made = widgets.Box([*name, *controls])
-    made.add_class("vfiosim-row")
-    return made
+    name = [text("title", title)] if title else []
+    return widgets.Box([*name, *controls], kind="row")
 
 
 def above(controls: Sequence[widgets.Widget], shown: Sequence[widgets.Widget]) -> widgets.Box:
     """Controls in slim rows, and below them what they bring about, so that a picture has the whole width."""
-    parts = widgets.VBox(controls), widgets.VBox(shown)
-    for part, name in zip(parts, ("vfiosim-controls", "vfiosim-shown"), strict=True):
-        part.add_class(name)
-    made = widgets.Box(parts)
-    made.add_class("vfiosim-above")
-    return made
+    return widgets.Box([widgets.VBox(controls, kind="controls"), widgets.VBox(shown, kind="shown")], kind="above")
 
 
 def legend(*buttons: widgets.Button) -> widgets.HTML:
     """What each of these buttons does, to unfold: a tooltip is seen by nobody who has only keys or a finger."""
     rows = "".join(f"<li><b>{escape(one.description)}</b>: {escape(one.tooltip)}</li>" for one in buttons)
-    return text("vfiosim-told", f"<details><summary>What do the buttons do?</summary><ul>{rows}</ul></details>")
+    return text("told", f"<details><summary>What do the buttons do?</summary><ul>{rows}</ul></details>")
+
+
+def alert(message: str) -> str:
+    """What is wrong, for a place beside the control: a screen reader announces it; "" where nothing is."""
+    return f'<span role="alert">{escape(message, quote=False)}</span>' if message else ""
 
 
 def words(html: str) -> str:

@@ -39,9 +39,8 @@ class DescriptorTable(widgets.VBox):
         self._choose, self._release = choose, release
         self.lines: tuple[ProgramLine, ...] = ()
         self.pressed: tuple[str, int] | None = None
-        self._chips, self._text = _chips(), text("vfiosim-html")
-        super().__init__([self._text if self._chips is None else self._chips])
-        self.add_class("vfiosim-table")
+        self._chips, self._text = _chips(), text("html")
+        super().__init__([self._text if self._chips is None else self._chips], kind="table")
         if self._chips is not None:
             self._chips.on_msg(lambda _, content, __: self._heard(content))
 

@@ -18,12 +18,13 @@ NO_PLAYER = "There is no picture here, because the package anywidget is missing:
 class TracePane(StaticFallback):
     """Shows a trace; `show` gives it another one. Options are those of `vfiosim.views.live`."""
 
+    looks = "stage"
+
     def __init__(self, trace: Trace, *, step: int = 0, **options: Any) -> None:
         self.trace = trace
-        self._text = text("vfiosim-text")
+        self._text = text("text")
         self.player = _player(trace, step, options)
         super().__init__([self._text if self.player is None else self.player])
-        self.add_class("vfiosim-stage")
         if self.player is None:
             self._write()
 

@@ -50,8 +50,7 @@ class DeviceBox:
         for seen in (self.name.text, self.group.text, self.driver.text, self.dev_set.text, self.flags["noiommu"]):
             seen.observe(lambda _: changed(), "value")
         first = row("", self.name, self.address, self.driver, self.group, self.more, self.remove)
-        self.box = widgets.VBox([first, self.rare])
-        self.box.add_class("vfiosim-device")
+        self.box = widgets.VBox([first, self.rare], kind="device")
 
     def read(self) -> DeviceSpec:
         """The device. Raises BadInput where a field holds something that cannot be used."""
@@ -80,15 +79,11 @@ class GroupBox:
     """An iommu_group: who is in it, what that means, and a button for one more."""
 
     def __init__(self, number: str, clicks: ClickFilter, add: Callable[[], None]) -> None:
-        self.says = text("vfiosim-group-says")
+        self.says = text("group-says")
         self.add = button("Add one", f"one more device in the group {number}", clicks=clicks)
         self.add.on_click(lambda _: add())
-        self.members = widgets.VBox([])
-        self.members.add_class("vfiosim-members")
-        own = widgets.Box([self.says, self.add])
-        own.add_class("vfiosim-group")
-        self.box = widgets.Box([self.members, own])
-        self.box.add_class("vfiosim-group-line")
+        self.members = widgets.VBox([], kind="members")
+        self.box = widgets.Box([self.members, widgets.Box([self.says, self.add], kind="group")], kind="group-line")
 
     def show(self, number: str, devices: Sequence[DeviceBox]) -> None:
         """These are in it."""
@@ -123,8 +118,7 @@ class Devices(widgets.VBox):
         self.rows: list[DeviceBox] = []
         self.groups: dict[str, GroupBox] = {}
         self._clicks, self._changed = clicks, changed
-        super().__init__([])
-        self.add_class("vfiosim-devices")
+        super().__init__([], kind="devices")
 
     def show(self, devices: Collection[DeviceSpec]) -> None:
         """These are the devices now."""

@@ -38,8 +38,7 @@ class CallForm(widgets.VBox):
         self._quiet = False
         self.fd = widgets.Dropdown(description="on", tooltip="Which descriptor the call is about")
         self.number = NumberField("descriptor", 99, low=-(1 << 31), tip="any number, open or not")
-        self.what = widgets.Dropdown(description="call", tooltip="What to ask of it")
-        self.what.add_class("vfiosim-whole")
+        self.what = widgets.Dropdown(description="call", tooltip="What to ask of it", kind="whole")
         self.request = NumberField("request", "0x3b78", high=(1 << 64) - 1, tip="the number of the request")
         self.sort = widgets.Dropdown(
             options=[CONST_ARGUMENT, BUFFER], description="argument", tooltip="what the argument is"
@@ -50,7 +49,7 @@ class CallForm(widgets.VBox):
         self.fd.observe(lambda _: self._fd_chosen(), "value")
         self.what.observe(lambda _: self._what_chosen(), "value")
         self.sort.observe(lambda _: self._other_argument(), "value")
-        self.does = text("vfiosim-does")
+        self.does = text("does")
         super().__init__(
             [row("Call", self.fd, self.number, self.what, self.request, self.sort, self.does), self.argument]
         )
@@ -67,8 +66,9 @@ class CallForm(widgets.VBox):
         values = [value for _, value in options]
         file_was = self._signature
         self._quiet = True
-        self.fd.options = options
-        self.fd.value = was if was in values else values[0]
+        with self.fd.hold_sync():
+            self.fd.options = options
+            self.fd.value = was if was in values else values[0]
         self._quiet = False
         if self._now() != file_was:
             self._fd_chosen()

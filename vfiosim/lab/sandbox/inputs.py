@@ -49,10 +49,11 @@ def memory_of(text: str) -> bytes | None:
 class AddressField(NumberField):
     """A field for an address; in brackets stands what is to be at it, and `memory` is then that."""
 
+    sort = "wide"
+
     def __init__(self, label: str, value: int | str = 0) -> None:
         self.memory: bytes | None = None
         super().__init__(label, value, low=0, high=(1 << 64) - 1, tip=f"{label}: {ADDRESS_TIP}")
-        self.add_class("vfiosim-wide")
 
     def read(self) -> int:
         """The address; 0 where `memory` is to be made. Raises BadInput, and says why beside the field."""
@@ -69,9 +70,10 @@ class AddressField(NumberField):
 class TextField(LabelledField):
     """A field for a text."""
 
+    sort = "wide"
+
     def __init__(self, label: str, value: str = "", *, tip: str = "", choices: Collection[str] | None = None) -> None:
         super().__init__(label, value, tip, choices)
-        self.add_class("vfiosim-wide")
 
     def read(self) -> str:
         """The text. Raises BadInput for none, and says so beside the field."""

@@ -12,7 +12,7 @@ from .. import controls as widgets
 from ..fields import BadInput
 from ..press import ClickFilter
 from ..setup import Setup
-from ..style import button, row, text, words
+from ..style import alert, button, row, text, words
 from .devices import DeviceBox, Devices
 from .inputs import TextField
 
@@ -51,8 +51,8 @@ class MachinePane(widgets.VBox):
             "Take out", "leave this protection out of the kernel, and do everything again", clicks=clicks
         )
         self.put_back = button("Put all back", "the kernel as it is, and do everything again", clicks=clicks)
-        self.taken = text("vfiosim-taken")
-        self.problem = text("vfiosim-problem")
+        self.taken = text("taken")
+        self.problem = text("problem")
         self.devices = Devices(clicks, lambda: self._complain(""))
         self.topology.observe(lambda change: self._chosen(change["new"]), "value")
         self.add.on_click(lambda _: self.devices.add())
@@ -67,9 +67,9 @@ class MachinePane(widgets.VBox):
                 row("", self.add, self.boot, self.replay),
                 row("Protections", self.without, self.take_out, self.put_back, self.taken),
                 self.problem,
-            ]
+            ],
+            kind="world",
         )
-        self.add_class("vfiosim-world")
         self.show(setup, ())
 
     @property
@@ -166,4 +166,4 @@ class MachinePane(widgets.VBox):
             self._complain(f"That cannot be: {problem}.")
 
     def _complain(self, message: str) -> None:
-        self.problem.value = f'<span role="alert">{escape(message, quote=False)}</span>' if message else ""
+        self.problem.value = alert(message)

@@ -126,4 +126,4 @@ class Presets:
         self.buttons = {each.name: button(each.name, each.says, clicks=clicks) for each in PRESETS}
         for each in PRESETS:
             self.buttons[each.name].on_click(lambda _, each=each: begin(each))
-        self.children = text("vfiosim-begin", "Begin with"), *self.buttons.values()
+        self.children = text("begin", "Begin with"), *self.buttons.values()

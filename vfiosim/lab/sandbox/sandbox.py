@@ -43,6 +43,8 @@ class Sandbox(RunView):
     Raises ValueError for a topology or a kernel that there is not.
     """
 
+    looks = "lab sandbox"
+
     def __init__(
         self,
         topology: Topology | str = "small",
@@ -61,7 +63,6 @@ class Sandbox(RunView):
         self._make_controls()
         self.trace_pane.show(run.steps, 0, run.room())
         self.children = [style(), *self._arranged(by_hand=start is not None)]
-        self.add_class("vfiosim-sandbox")
         self._ready()
 
     def _arranged(self, by_hand: bool) -> list[widgets.Widget]:
@@ -88,8 +89,8 @@ class Sandbox(RunView):
     # ---- the controls
 
     def _make_controls(self) -> None:
-        self.hint = text("vfiosim-hint")
-        self.broken = text("vfiosim-broken")
+        self.hint = text("hint")
+        self.broken = text("broken")
         self.process = widgets.Dropdown(
             options=self.run.alive(), description="who", tooltip="Which process makes the calls"
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from html import escape
 from pathlib import Path
 
 from ...machine import program_of
@@ -11,7 +10,7 @@ from .. import controls as widgets
 from ..fields import BadInput
 from ..press import ClickFilter
 from ..run import Run
-from ..style import button, row, text, words
+from ..style import alert, button, row, text, words
 from .inputs import TextField
 
 LARGEST = 4_000_000  # bytes of a file to load
@@ -23,13 +22,15 @@ class SavePane(widgets.VBox):
     def __init__(self, run: Callable[[], Run], clicks: ClickFilter, load: Callable[[str], None]) -> None:
         self._run, self._load = run, load
         self.code = widgets.Textarea(
-            rows=12, description="Python", tooltip="A program that does the same", layout={"width": "100%"}
+            rows=12, description="Python", tooltip="A program that does the same", layout={"width": "100%"}, kind="code"
         )
-        self.code.add_class("vfiosim-code")
         self.saved = widgets.Textarea(
-            rows=4, description="saved", tooltip="What was saved, or is to be loaded", layout={"width": "100%"}
+            rows=4,
+            description="saved",
+            tooltip="What was saved, or is to be loaded",
+            layout={"width": "100%"},
+            kind="code",
         )
-        self.saved.add_class("vfiosim-code")
         self.file = TextField("file", "sandbox.txt", tip="the name of a file, beside the notebook")
         self.save = button("Save", "everything that was done, as a text", clicks=clicks)
         self.load = button("Load", "do what the text says, on a fresh machine", clicks=clicks)
@@ -39,16 +40,16 @@ class SavePane(widgets.VBox):
         self.load.on_click(lambda _: self._press(self._load_text))
         self.to_file.on_click(lambda _: self._press(self._write))
         self.from_file.on_click(lambda _: self._press(self._read))
-        self.problem = text("vfiosim-problem")
+        self.problem = text("problem")
         super().__init__(
             [
                 self.code,
                 row("Keep", self.save, self.load, self.file, self.to_file, self.from_file),
                 self.saved,
                 self.problem,
-            ]
+            ],
+            kind="keep",
         )
-        self.add_class("vfiosim-keep")
 
     @property
     def message(self) -> str:
@@ -74,7 +75,7 @@ class SavePane(widgets.VBox):
             self._say(f"That did not work: {problem.strerror or problem}.")
 
     def _say(self, said: str) -> None:
-        self.problem.value = f'<span role="alert">{escape(said[:400], quote=False)}</span>' if said else ""
+        self.problem.value = alert(said[:400])
 
     def _save(self) -> str:
         self.saved.value = self._run().save()

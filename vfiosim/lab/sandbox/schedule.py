@@ -31,7 +31,7 @@ class ThreadPanel:
 
     def __init__(self, number: int, lane: str, key: str, clicks: ClickFilter, move: Callable[[str], None]) -> None:
         self.number, self.lane = number, lane
-        self.name, self.next, self.code = text("vfiosim-lane"), text("vfiosim-next"), text("vfiosim-listing")
+        self.name, self.next, self.code = text("lane"), text("next"), text("listing")
         self.buttons = {name: button(name, tip, clicks=clicks) for name, (_, tip) in HOW.items()}
         for name, (how, tip) in HOW.items():
             made = self.buttons[name]
@@ -62,11 +62,9 @@ class Schedule(widgets.VBox):
             str, widgets.HTML
         ] = {}  # by thread, what stands in the place of its panel while it is in no call
         self._cells: tuple[str, ...] = ()
-        self.shared = text("vfiosim-shared")
-        self.board, self._shown = widgets.Box([]), [*listeners()]
-        self.board.add_class("vfiosim-board")
-        super().__init__([])
-        self.add_class("vfiosim-schedule")
+        self.shared = text("shared")
+        self.board, self._shown = widgets.Box([], kind="board"), [*listeners()]
+        super().__init__([], kind="schedule")
 
     @property
     def ended(self) -> str:
@@ -89,7 +87,7 @@ class Schedule(widgets.VBox):
         ended = _ended(run)
         here = {*ended, *(each.lane for each in self.rows.values())}
         lanes = dict.fromkeys(lane for lane in map(lane_of, run.machine.calls) if lane in here)
-        self._gone = {lane: self._gone.get(lane) or text("vfiosim-ended") for lane in lanes}
+        self._gone = {lane: self._gone.get(lane) or text("ended") for lane in lanes}
         for lane, gone in self._gone.items():
             gone.value = ended_html(lane, ended.get(lane, ()))
         self.shared.value = shared_html(_shared(run, rehearsal), [*lanes]) + f"<p>{SAID if self._shown else ''}</p>"

@@ -25,8 +25,7 @@ class Shortcuts(widgets.VBox):
     def __init__(self, run: Callable[[], Run], process: Callable[[], str], clicks: ClickFilter, do: Do) -> None:
         self._run, self._process, self._clicks, self._do = run, process, clicks, do
         self.buttons: dict[str, widgets.Button] = {}
-        self.device = widgets.Dropdown(description="device", tooltip="Which device")
-        self.device.add_class("vfiosim-whole")
+        self.device = widgets.Dropdown(description="device", tooltip="Which device", kind="whole")
         self.fd = widgets.Dropdown(description="fd", tooltip="Which descriptor")
         self.address = NumberField("address", "", high=(1 << 64) - 1, tip="where the mapping begins")
         self.length = NumberField("length", 4096, high=1 << 40, tip="bytes")
@@ -37,8 +36,7 @@ class Shortcuts(widgets.VBox):
         self.time = NumberField("ms", 1000, high=10**9, tip="how many milliseconds pass")
         self.first = self._first()
         self.more = widgets.VBox([self._files(), self._memory(), self._passing(), self._sysfs(), self._clock()])
-        super().__init__([self.first, self.more])
-        self.add_class("vfiosim-common")
+        super().__init__([self.first, self.more], kind="common")
 
     # ---- the rows
 
@@ -208,5 +206,6 @@ def _offer(control: widgets.Dropdown, options: list[tuple[str, Any]], newest: bo
     if list(control.options) == options:
         return
     was, values = control.value, [value for _, value in options]
-    control.options = options
-    control.value = was if was in values else (values[-1 if newest else 0] if values else None)
+    with control.hold_sync():
+        control.options = options
+        control.value = was if was in values else (values[-1 if newest else 0] if values else None)

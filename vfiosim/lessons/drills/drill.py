@@ -34,6 +34,8 @@ def drill(kind: str, seed: int = 1) -> Drill:
 class Drill(StaticFallback):
     """A problem, and a button for the next one. Without widgets: `ask` is the problem as text, `answer` the verdict as text."""
 
+    looks = "lab ask"
+
     def __init__(self, kind: str, seed: int = 1) -> None:
         if kind not in KINDS:
             raise ValueError(f"there is no drill {kind!r}; there are {', '.join(KINDS)}")
@@ -42,11 +44,9 @@ class Drill(StaticFallback):
         self.kind, self.seed = kind, seed
         self.onward = button("Next problem", "the problem of the next seed")
         self.onward.on_click(lambda _: self.next())
-        self.said = text("vfiosim-said")
+        self.said = text("said")
         self._below = row("", self.onward, self.said)
         super().__init__([])
-        self.add_class("vfiosim-lab")
-        self.add_class("vfiosim-ask")
         self._pose()
 
     @property
