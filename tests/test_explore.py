@@ -407,6 +407,13 @@ def test_a_lock_that_is_kept_by_a_call_that_has_returned_is_a_deadlock_for_the_n
     assert set(witness.schedule) == {"A", "B"}
 
 
+def test_a_call_that_returns_with_a_lock_is_found_although_nobody_else_wants_the_lock() -> None:
+    result = explore(two_binds, {"A": [bind("one")]}, [], patches={"vfio_device_block_group": forgets_to_unlock})
+    kept = "lock kept: A returns to user space and has vfio_group 1.group_lock, which forgets_to_unlock took"
+    (witness,) = (w for w in result.violations if w.what == kept)
+    assert kept in witness.machine.check()
+
+
 def test_what_can_be_reached_is_a_property_too() -> None:
     def both_are_bound(ends: dict[str, tuple[str, ...]]) -> bool:
         """both programs are bound"""

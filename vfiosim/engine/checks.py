@@ -152,7 +152,9 @@ def return_to_user(result: object) -> Asks[None]:
 
 
 def _return_to_user(engine: Engine, thread: Thread, request: Request) -> None:
-    pass
+    for lock in thread.locks:  # nobody will ever give it back (lockdep_sys_exit)
+        taker = thread.takers.get(lock, "the call")
+        engine.note_wrong(f"lock kept: {thread.label} returns to user space and has {lock.path}, which {taker} took")
 
 
 # ---- what is outside of the machine

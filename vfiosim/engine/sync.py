@@ -100,7 +100,7 @@ def _acquire(engine: Engine, thread: Thread, request: Request) -> Any:
     if engine.journal is not None:
         engine.journal.append((target, None, None, thread))
     target.holder = thread
-    thread.locks.append(target)
+    thread.takes(target)
     return None
 
 
@@ -127,7 +127,7 @@ def _acquire_shared(engine: Engine, thread: Thread, request: Request) -> Any:
     if target.owner.freed:
         engine.use_after_free(thread, target)
     _readers_change(engine, target, [*target.readers, thread])
-    thread.locks.append(target)
+    thread.takes(target)
     return None
 
 

@@ -63,6 +63,7 @@ class Thread(KObject):
         self.outside_error: OutsideError | None = None  # of what was given to the machine from outside
         self.budget = Budget()
         self.locks: list[Lock] = []
+        self.takers: dict[Lock, str] = {}  # the function that took a lock, where functions were put into the kernel
         self.inside: list[Lock] = []  # those that it would have if they had not been taken out of the kernel
         self.reads: dict[KObject, str] = {}  # whose attributes it has read since its last effect, if the engine notices
         self.task_work: list[Callable[[], Code]] = []  # to do before the return to user space, newest last
@@ -83,6 +84,12 @@ class Thread(KObject):
             self.code = self._make()
             self.cursor = Cursor(self.code)
         return self.code
+
+    def takes(self, lock: Lock) -> None:
+        """A lock is its own from now on."""
+        self.locks.append(lock)
+        if self.engine.patches:
+            self.takers[lock] = self.cursor.place().f_code.co_name
 
     @property
     def memory(self) -> UserMemory:
