@@ -14,6 +14,7 @@ from types import CoroutineType, FunctionType, GeneratorType, MethodType, Module
 from typing import Any
 
 from ..uapi import KernelError
+from . import sync
 from .bounds import (
     BUILTINS,
     METHODS,
@@ -36,7 +37,7 @@ from .bounds import (
 )
 from .effects import KernelOops
 from .functions import FUNCTIONS, Phase, Wrong, current, say
-from .grammar import instead_of_store
+from .kinds import instead_of_store
 from .objects import Cell, KObject
 from .requests import TAKES, check_effect
 from .source import PACKAGE
@@ -46,7 +47,9 @@ from .thread import Thread
 _OURS = str(PACKAGE / "vfiosim")
 _ROOT = __name__.partition(".")[0]
 _KERNEL = tuple(f"{_ROOT}.{name}" for name in ("kernel", "uapi", "puzzles", "museum"))
-_ALSO = (current, say, shared)
+# What `async with` takes beside locks: a function to be called on the way out, with its arguments.
+_ON_THE_WAY_OUT = tuple(kind for name in ("cleanup", "on_failure") if (kind := getattr(sync, name, None)))
+_ALSO = (current, say, shared, *_ON_THE_WAY_OUT)
 
 
 def read(thing: Any, name: str) -> Any:
@@ -106,6 +109,8 @@ def call(function: Any, /, *given: Any, **named: Any) -> Any:
         weighed(value)
     if is_students(function):
         return function(*given, **named)
+    if given and function in _ON_THE_WAY_OUT:
+        return function(partial(call, given[0]), *given[1:], **named)
     _check_callable(function)
     for value in (*given, *named.values()):
         _check_given(function, value)
@@ -153,7 +158,8 @@ def _copies_a_struct(function: Any) -> bool:
 def _is_kernels(function: Any) -> bool:
     """A function or a class that kernel code may use."""
     if isinstance(function, type):
-        return _is_of_the_kernel(function) or issubclass(function, (KernelError, KernelOops))
+        known = (KernelError, KernelOops, *_ON_THE_WAY_OUT)
+        return _is_of_the_kernel(function) or issubclass(function, known)
     if isinstance(function, MethodType):
         return _is_of_the_kernel(function.__func__)
     if not isinstance(function, FunctionType):
@@ -187,7 +193,7 @@ def awaited(value: Any) -> Any:
 
 def locked(value: Any) -> Any:
     """`async with value:`"""
-    if not isinstance(value, (Lock, Shared)):
+    if not isinstance(value, (Lock, Shared, *_ON_THE_WAY_OUT)):
         raise Wrong(f"has `async with` for {told(value)}, which is no lock")
     count_effect()
     return value

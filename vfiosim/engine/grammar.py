@@ -15,8 +15,7 @@ from typing import Any, TypeAlias
 
 from ..uapi import KernelError
 from .effects import KernelOops
-from .kinds import classes
-from .objects import Count, Field, Table
+from .kinds import instead_of_store
 from .scopes import Function, bound, evaluated
 
 Refusal: TypeAlias = tuple[ast.AST, str]  # where, and what is to be written instead
@@ -198,7 +197,18 @@ class _Reader:
             if isinstance(made, ast.Attribute) and made.attr == "from_buffer_copy":
                 made = made.value
             return self._is_of_one_call(made)
-        return self._is_of_one_call(value)
+        return self._is_of_one_call(value) or self._is_inside_of_a_struct(value)
+
+    def _is_inside_of_a_struct(self, value: ast.expr) -> bool:
+        """A part of what belongs to this call, such as the argument of the call."""
+        if not isinstance(value, ast.Attribute):
+            return False
+        if isinstance(value.value, ast.Name):
+            parameter = self._parameters.get(value.value.id)
+            kind = self.resolved(parameter.annotation) if parameter is not None else None
+            parts = getattr(kind, "of_one_call", ())
+            return parts is True or (isinstance(parts, tuple) and value.attr in parts)
+        return self._is_inside_of_a_struct(value.value)
 
     def _is_of_one_call(self, node: ast.expr | None) -> bool:
         return bool(getattr(self.resolved(node), "of_one_call", False))
@@ -229,6 +239,12 @@ class _Reader:
         values = self._given.get(node.id, [])
         return bool(values) and all(map(self._is_fresh, values))
 
+    def _is_callers(self, node: ast.expr) -> bool:
+        """A parameter that is declared as a list, into which a caller wants to have something: `found: list[Page]`."""
+        parameter = self._parameters.get(node.id) if isinstance(node, ast.Name) else None
+        declared = parameter.annotation if parameter is not None else None
+        return isinstance(declared, ast.Subscript) and self.resolved(declared.value) is list
+
     def on_subscript(self, node: ast.Subscript) -> Iterator[Refusal]:
         if not isinstance(node.ctx, ast.Load) and not self._is_mine(node.value) and not _is_pythons(node.value):
             written = ast.unparse(node.value)
@@ -241,7 +257,11 @@ class _Reader:
     def on_call(self, node: ast.Call) -> Iterator[Refusal]:
         called = node.func
         changes = isinstance(called, ast.Attribute) and called.attr in MUTATING and not self._is_awaited(node)
-        if isinstance(called, ast.Attribute) and changes and not self._is_mine(called.value):
+        if (
+            isinstance(called, ast.Attribute)
+            and changes
+            and not (self._is_mine(called.value) or self._is_callers(called.value))
+        ):
             yield (
                 node,
                 f"changes `{ast.unparse(called.value)}`, which was not made in this function: store a new tuple in a field, "
@@ -288,17 +308,13 @@ class _Reader:
 
     def on_raise(self, node: ast.Raise) -> Iterator[Refusal]:
         raised = node.exc.func if isinstance(node.exc, ast.Call) else node.exc
-        caught = isinstance(raised, ast.Name) and raised.id in self._caught()
+        caught = isinstance(raised, ast.Name) and raised is node.exc and raised.id in self._bound
         kind = self.resolved(raised)
         if raised is not None and not caught and not (_is_kind(kind, KernelError) or _is_kind(kind, KernelOops)):
             yield (
                 node,
                 f"raises {ast.unparse(raised)}: kernel code fails by `await refuse_if(condition, errno, name, sentence)`",
             )
-
-    def _caught(self) -> set[str]:
-        handlers = (node for node in evaluated(self._function) if isinstance(node, ast.ExceptHandler))
-        return {node.name for node in handlers if node.name}
 
     def on_with(self, node: ast.With) -> Iterator[Refusal]:
         for item in node.items:
@@ -321,10 +337,6 @@ class _Reader:
             ):
                 yield node, "writes a text of unknown width: a format has a fixed width of at most 999"
 
-    def on_binop(self, node: ast.BinOp) -> Iterator[Refusal]:
-        if isinstance(node.op, ast.MatMult):
-            yield node, "has an `@`, which means nothing in the kernel"
-
 
 def _is_pythons(node: ast.AST) -> bool:
     """Does something in it begin with an underscore? That is refused by itself."""
@@ -333,16 +345,3 @@ def _is_pythons(node: ast.AST) -> bool:
 
 def _is_kind(kind: Any, base: type) -> bool:
     return isinstance(kind, type) and issubclass(kind, base)
-
-
-def instead_of_store(owner: str, name: str, value: str) -> str:
-    """What is to be written instead of a store to an attribute."""
-    told = f"stores to an attribute, `{owner}.{name}`: "
-    cell = next((plan.make(None, name) for kind in classes() if (plan := kind._plans.get(name))), None)  # type: ignore[arg-type]
-    if isinstance(cell, Field):
-        return told + f"write `await store({owner}.{name}, {value})`"
-    if isinstance(cell, Table):
-        return told + f"write `await poke({owner}.{name}, slot, value)`"
-    if isinstance(cell, Count):
-        return told + f"write `await get({owner}.{name}, holder, reason)`, or `put`"
-    return told + "shared state must be a field that the kernel has; what belongs to one call is a local variable"

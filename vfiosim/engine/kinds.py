@@ -8,7 +8,7 @@ from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from .effects import check_storable
-from .objects import Cell, KObject
+from .objects import Cell, Count, Field, KObject, Table
 
 _WORDS = {int: "a number", bool: "a number", str: "a text", bytes: "bytes", tuple: "a tuple", type(None): "None"}
 
@@ -48,3 +48,16 @@ def classes(kind: type[KObject] = KObject) -> Iterator[type[KObject]]:
 
 def _word(kind: type) -> str:
     return _WORDS.get(kind) or f"a {kind.kind if issubclass(kind, KObject) else kind.__name__}"
+
+
+def instead_of_store(owner: str, name: str, value: str) -> str:
+    """What is to be written instead of a store to an attribute."""
+    told = f"stores to an attribute, `{owner}.{name}`: "
+    cell = next((plan.make(None, name) for kind in classes() if (plan := kind._plans.get(name))), None)  # type: ignore[arg-type]
+    if isinstance(cell, Field):
+        return told + f"write `await store({owner}.{name}, {value})`"
+    if isinstance(cell, Table):
+        return told + f"write `await poke({owner}.{name}, slot, value)`"
+    if isinstance(cell, Count):
+        return told + f"write `await get({owner}.{name}, holder, reason)`, or `put`"
+    return told + "shared state must be a field that the kernel has; what belongs to one call is a local variable"

@@ -238,7 +238,7 @@ class IommufdHwptPaging(IommufdHwPagetable):
 class Ucmd:
     """One running iommufd call (`struct iommufd_ucmd`): the copied argument, where it goes back to, and what it makes."""
 
-    of_one_call = True  # see Struct
+    of_one_call = ("cmd",)  # see Struct
 
     def __init__(self, ictx: IommufdCtx, address: int, user_size: int, cmd: Struct) -> None:
         self.ictx = ictx
