@@ -136,6 +136,7 @@ export class Player {
 
   sized(wide, high) {
     this.root.style.setProperty("--wide", wide);
+    this.root.style.setProperty("--high", high);
     this.root.style.setProperty("--aspect", String(wide / high));
   }
 

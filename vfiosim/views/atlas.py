@@ -5,7 +5,7 @@ Columns from left to right: programs, files, devices, groups, the IOMMU; in each
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -13,12 +13,12 @@ from .graph import ACROSS, Graph, Node, Row, shorten
 
 FONT = 16.0  # height of the letters, in the units of the picture
 LETTER = 0.603 * FONT  # width of a letter of a fixed-width font
-TITLE, ROW, PADDING = 20.0, 20.0, 8.0
-GAP, BAND = 20.0, 28.0  # between two boxes of a column, and two bands
+TITLE, ROW, PADDING = 19.0, 19.0, 8.0
+GAP, BAND = 18.0, 24.0  # between two boxes of a column, and two bands
 CHANNEL = 46.0  # between two columns: arrows go here
 
 PROGRAM, FILES, DEVICES, GROUPS, IOMMU = range(5)
-WIDTHS = (228.0, 202.0, 230.0, 248.0, 230.0)  # of the columns at least
+WIDTHS = (228.0, 210.0, 230.0, 248.0, 230.0)  # of the columns at least
 COLUMNS = {
     **dict.fromkeys(("fds", "thread", "process", "mm_struct", "user_struct", "task"), PROGRAM),
     **dict.fromkeys(("file", "cdev", "unix_sock", "sk_buff"), FILES),
@@ -33,25 +33,39 @@ BIND = (
     *("file vfio0#1", "file iommu#1", "vfio_device vfio0", "iommufd_device 1"),
     *("vfio_device_set vfio0", "vfio_group 1", "iommufd_group 1", "iommu_group 1"),
 )  # what a bind is about: a map for lessons
+TOPS = {
+    "fds vmm": 208.0,  # below the call of the program: what it opens moves nothing
+    "file iommu#1": 192.0,
+    "file kvm-vm#1": 286.0,
+    "file kvm-vfio#1": 323.0,
+    "file kvm#1": 493.0,
+    "iommufd_device 1": 246.0,
+    "iommufd_access 1": 246.0,
+    "kvm 1": 380.0,
+    "vfio_group 1": 80.0,
+    "iommufd_group 1": 294.0,
+    "iommu_group 1": 148.0,
+}  # where on the map the things of a bind with a VM stand, each beside what points to it; all others at the first free place
 LINES = {
     "fds": 8,
-    "thread": 15,
-    "file": 6,
-    "file vfio": 10,
-    "file iommu": 6,
+    "thread": 10,
+    "file": 4,
+    "file vfio": 9,
     "file kvm-vfio": 8,
-    "vfio_device": 14,
+    "file kvm-vm": 1,
+    "file kvm": 1,
+    "vfio_device": 12,
     "iommufd_device": 6,
     "vfio_device_set": 3,
     "vfio_group": 7,
-    "iommufd_group": 5,
-    "iommu_group": 6,
-    "iommufd_ioas": 10,
-    "iommufd_hwpt_paging": 8,
-    "kvm": 4,
+    "iommufd_group": 3,
+    "iommu_group": 5,
+    "iommufd_ioas": 6,
+    "iommufd_hwpt_paging": 5,
+    "kvm": 3,
 }  # lines, titles and rows, that a box may come to have, by kind or by what a file is of
-TALL = 500.0  # of a column that can be read on a screen
-LEAST = 8.0  # between two boxes of a column where one of them has grown
+TALL = 440.0  # of a column that can be read on a screen
+LEAST = 10.0  # between two boxes of a column where one of them has grown, and between folded ones
 MANY = 24  # places that are kept for what is not in the picture
 
 
@@ -77,7 +91,14 @@ class Spot:
     def row(self, node: Node, key: str) -> float:
         """The middle of the row of this key, or with "" of the title, from above."""
         keys = [row.key for row in node.rows]
-        return self.top + (len(titles(node)) * TITLE + (keys.index(key) + 0.5) * ROW + 2 if key else TITLE / 2 + 2)
+        if not key or in_title(node):
+            return self.top + TITLE / 2 + 2
+        return self.top + len(titles(node)) * TITLE + (keys.index(key) + 0.5) * ROW + 2
+
+
+def in_title(node: Node) -> bool:
+    """Does the only row of a folded box stand beside its title?"""
+    return node.folded and len(node.rows) == 1
 
 
 def titles(node: Node) -> list[tuple[str, str]]:
@@ -99,14 +120,21 @@ def row_name(row: Row) -> str:
 
 def size(node: Node) -> tuple[float, float]:
     """How wide a box has to be at least, and how high it is."""
-    letters = [len(kind) + len(label) + 1 for kind, label in titles(node)]
-    letters += [len(row_name(row)) + bool(row_name(row)) + row.widest + 3 * (row.sort == "count") for row in node.rows]
-    return max(letters) * LETTER + 2 * PADDING, len(titles(node)) * TITLE + len(node.rows) * ROW + 8
+    rows = [len(row_name(row)) + bool(row_name(row)) + row.widest + 3 * (row.sort == "count") for row in node.rows]
+    heads = [len(kind) + len(label) + 1 for kind, label in titles(node)]
+    if in_title(node):
+        heads, rows = [heads[0] + node.rows[0].widest], []
+    return max([*heads, *rows]) * LETTER + 2 * PADDING, len(heads) * TITLE + len(rows) * ROW + 8
 
 
 def column(node: Node) -> int:
     """The column of a box."""
-    return COLUMNS.get(node.kind, DEVICES)
+    return column_of(node.oid)
+
+
+def column_of(oid: str) -> int:
+    """The column of an object's box."""
+    return COLUMNS.get(oid.partition(" ")[0], DEVICES)
 
 
 def band(node: Node) -> int:
@@ -118,7 +146,8 @@ class Atlas:
     """The map of a notebook, or of a bench: an object that has had a place on it has the same place again.
 
     `kept` are names of objects that have a place from the start. What comes later gets the first free place in its column, with
-    room for the rows that it may come to have. What has not been seen for long loses its place when there are many.
+    room for the rows that it may come to have; where the column would get too high for a screen, that of what is not in the
+    picture. What has not been seen for long loses its place when there are many.
     """
 
     def __init__(self, kept: Sequence[str] = ()) -> None:
@@ -132,18 +161,23 @@ class Atlas:
         self._widths = [*WIDTHS]
         self._places: dict[str, _Place] = {}  # by name
         for oid in self._kept:
-            self._add(oid, COLUMNS.get(oid.partition(" ")[0], DEVICES), _room(oid))
+            self._add(oid, column_of(oid), _room(oid), self._places)
 
     def place(self, graph: Graph) -> dict[str, Spot]:
         """The places of the boxes of a graph, by key."""
         for node in graph.nodes:
             self._widths[column(node)] = max(self._widths[column(node)], round(size(node)[0]))
         self._thin(graph)
-        for node in sorted(graph.nodes, key=lambda node: (band(node), _rank(node))):
-            if node.oid in self._places:
-                self._grow(node.oid, size(node)[1])
+        here = {node.oid for node in graph.nodes}
+        known = {*self.shown}
+        taken = {oid: self._places[oid] for oid in self._places if oid in here & known or oid in self._kept}
+        for node in sorted(graph.nodes, key=lambda node: (node.oid not in known, band(node), rank(node))):
+            there = self._places.get(node.oid)
+            if there and (node.oid in taken or not any(there.overlaps(one) for one in taken.values())):
+                self._grow(node.oid, size(node)[1], here)
             else:
-                self._add(node.oid, column(node), max(size(node)[1], _room(node.oid)))
+                self._add(node.oid, column(node), max(size(node)[1], _room(node.oid)), taken)
+            taken[node.oid] = self._places[node.oid]
         lefts = [sum(self._widths[:number]) + CHANNEL * number for number in range(len(WIDTHS))]
         spots = {}
         for node in graph.nodes:
@@ -159,56 +193,44 @@ class Atlas:
         for oid in idle[: max(len(idle) - MANY, 0)]:
             del self._places[oid]
 
-    def _add(self, oid: str, number: int, height: float) -> None:
-        """At the first free place of a column."""
-        start = 0.0
-        for one in self._column(number):
-            if start + height + GAP <= one.top:
-                break
-            start = max(start, one.bottom + GAP)
-        self._places[oid] = _Place(number, start, start + height)
+    def _add(self, oid: str, number: int, height: float, taken: Mapping[str, _Place]) -> None:
+        """At its place on the map, or the first one that nothing known has, or at least nothing that is `taken`."""
+        place = _free(number, height, (taken if oid in TOPS else self._places).values(), TOPS.get(oid, 0.0))
+        fits = oid in TOPS or place.bottom <= TALL
+        self._places[oid] = place if fits else _free(number, height, taken.values(), 0.0)
 
-    def _grow(self, oid: str, height: float) -> None:
+    def _grow(self, oid: str, height: float, here: Collection[str]) -> None:
         """A box that needs more than its place pushes down what stands below it, no farther than it has to."""
         there = self._places[oid]
         bottom = there.top + height
         if bottom <= there.bottom:
             return
         self._places[oid] = there._replace(bottom=bottom)
-        for one in self._column(there.column):
-            if there.top < one.top < bottom + LEAST:
-                [name] = [name for name, place in self._places.items() if place == one]
-                moved = bottom + GAP - one.top
-                self._places[name] = one._replace(top=one.top + moved, bottom=one.bottom + moved)
-                bottom = one.bottom + moved
-
-    def _column(self, number: int) -> list[_Place]:
-        return sorted((one for one in self._places.values() if one.column == number), key=lambda one: one.top)
+        below = [(name, one) for name, one in self._places.items() if name in here or name in self._kept]
+        for name, one in sorted(below, key=lambda named: named[1].top):
+            if one.column == there.column and there.top < one.top < bottom + LEAST:
+                bottom += LEAST
+                self._places[name] = one._replace(top=bottom, bottom=bottom + one.bottom - one.top)
+                bottom = self._places[name].bottom
 
 
-def tight(graph: Graph) -> dict[str, Spot]:
-    """The places of the boxes of a picture that stands alone: in each column from above VFIO, iommufd, KVM, without gaps."""
-    widths = [*WIDTHS]
-    for node in graph.nodes:
-        widths[column(node)] = max(widths[column(node)], round(size(node)[0]))
-    ends: dict[int, tuple[float, int]] = {}
-    spots = {}
-    for node in sorted(graph.nodes, key=lambda node: (band(node), _rank(node))):
-        number = column(node)
-        end, above = ends.get(number, (-GAP, band(node)))
-        top = end + (GAP if above == band(node) else BAND)
-        left = sum(widths[:number]) + CHANNEL * number
-        spots[node.key] = Spot(left, top, widths[number], size(node)[1])
-        ends[number] = top + size(node)[1], band(node)
-    return spots
+def _free(number: int, height: float, places: Collection[_Place], start: float) -> _Place:
+    """The first free place of a column that is not above `start`."""
+    for one in sorted(one for one in places if one.column == number):
+        if start + height + LEAST <= one.top:
+            break
+        if one.bottom + LEAST > start:
+            start = one.bottom + GAP
+    return _Place(number, start, start + height)
 
 
-def crowded(graph: Graph) -> set[str]:
-    """The keys of the boxes in columns that are too high to be read on a screen where they stand alone."""
+def crowded(graph: Graph) -> list[str]:
+    """The keys of the boxes in columns that are too high to be read on a screen, from the end of each."""
     heights = dict.fromkeys(range(len(WIDTHS)), 0.0)
     for node in graph.nodes:
-        heights[column(node)] += size(node)[1] + GAP
-    return {node.key for node in graph.nodes if heights[column(node)] > TALL}
+        heights[column(node)] += size(node)[1] + (LEAST if node.folded else GAP)
+    nodes = sorted(graph.nodes, key=lambda node: (band(node), rank(node)), reverse=True)
+    return [node.key for node in nodes if heights[column(node)] > TALL]
 
 
 def _room(oid: str) -> float:
@@ -225,8 +247,12 @@ class _Place(NamedTuple):
     top: float
     bottom: float
 
+    def overlaps(self, other: _Place) -> bool:
+        """Has it some of the other's ground?"""
+        return self.column == other.column and self.top < other.bottom and other.top < self.bottom
 
-def _rank(node: Node) -> tuple[int, int, str]:
+
+def rank(node: Node) -> tuple[int, int, str]:
     """The order within a column: what people begin with comes first."""
     first = ("fds", "thread", "vfio_device", "vfio_device_set", "vfio_group", "iommufd_device", "iommufd_ioas")
     return first.index(node.kind) if node.kind in first else len(first), len(node.label), node.label

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import TypeAlias
 
+from .atlas import crowded
 from .graph import ALIVE, Frame, Graph, Node, Row, fits
 
 MOST = 20  # nodes that are readable at once from the back of a room
@@ -38,24 +39,50 @@ def collapse(
     return _Merged(graph, inside, named).graph() if named else graph
 
 
-def fold(graph: Graph, keys: Collection[str]) -> Graph:
-    """The graph with those of these boxes folded in which nothing ever changes or is looked at: arrows leave from the title."""
-    moved = {key for change in graph.changes[1:] for key in change}
-    moved |= {key for some in (*graph.looks, *graph.harmed) for key in some}
-    idle = [
-        node
-        for node in graph.nodes
-        if node.key in keys and moved.isdisjoint({node.key, *(row.key for row in node.rows)})
-    ]
-    gone = {row.key for node in idle for row in node.rows if row.sort != "count"}
-    folded = {
-        node.key: replace(node, rows=tuple(row for row in node.rows if row.key not in gone), folded=True)
-        for node in idle
-    }
-    first = {key: text for key, text in graph.changes[0].items() if key not in gone}
+def fold(graph: Graph, keep: Collection[str] = ()) -> Graph:
+    """The graph with boxes folded to title and counters, from the end of each column that is too high; arrows leave from the title.
+
+    First those in which nothing is looked at or changes; then those where only counters and arrows do. At last calls tell of no
+    argument that is 0. A file that owns nothing has nothing more to tell. Names in `keep` are not folded.
+    """
+    graph = _folded(graph, {node.key for node in graph.nodes if node.kind == "file" and len(node.parts) == 1}, {})
+    parts = {key: node for node in graph.nodes for key in (node.key, *(row.key for row in node.rows))}
+    drawn = {end for edge in graph.edges for end in (edge.row, edge.into)}
+    seen = {key for some in (*graph.looks, *graph.harmed) for key in some}
+    moved = seen.union(*graph.changes[1:])
+    told = drawn.union(*({key for key, text in change.items() if text not in ("", "0")} for change in graph.changes))
+    for busy in (moved, seen | {key for key in moved if key in parts and key not in drawn and key != parts[key].key}):
+        held = {parts[key].key for key in busy if key in parts and _falls(parts[key], key)}
+        for key in crowded(graph):
+            node = parts[key]
+            if (
+                key not in held
+                and node.kind not in ("thread", "fds")
+                and node.oid not in keep
+                and key in crowded(graph)
+            ):
+                graph = _folded(graph, {key}, {})
+    calls = {parts[key].key for key in crowded(graph) if parts[key].kind == "thread"}
+    return _folded(graph, set(), dict.fromkeys(calls, told)) if calls else graph
+
+
+def _falls(node: Node, key: str) -> bool:
+    """Is this the box, or a row of it that is not to be seen when it is folded?"""
+    return key == node.key or any(row.key == key and row.sort != "count" for row in node.rows)
+
+
+def _folded(graph: Graph, keys: Collection[str], calls: Mapping[str, Collection[str]]) -> Graph:
+    """The graph with these boxes folded, and of these calls only those rows; a look at a row that is gone is one at its box."""
+    nodes, gone = [], dict[str, str]()
+    for node in graph.nodes:
+        keeps = [row for row in node.rows if row.sort == "count" or node.key not in keys]
+        keeps = [row for row in keeps if row.key in calls.get(node.key, (row.key,))]
+        gone.update({row.key: node.key for row in node.rows if row not in keeps})
+        nodes.append(replace(node, rows=tuple(keeps), folded=node.folded or node.key in keys))
     edges = tuple(replace(edge, row="" if edge.row in gone else edge.row) for edge in graph.edges)
-    nodes = tuple(folded.get(node.key, node) for node in graph.nodes)
-    return replace(graph, nodes=nodes, edges=edges, changes=(first, *graph.changes[1:]))
+    changes = tuple({key: text for key, text in change.items() if key not in gone} for change in graph.changes)
+    looks = tuple(tuple(gone.get(key, key) for key in keys) for keys in graph.looks)
+    return replace(graph, nodes=tuple(nodes), edges=edges, changes=changes, looks=looks)
 
 
 def _gather(inside: dict[str, str], named: dict[str, list[Node]], members: Collection[Node]) -> None:

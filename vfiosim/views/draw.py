@@ -9,7 +9,7 @@ from html import escape
 from math import hypot
 
 from ..assets import asset
-from .atlas import LETTER, PADDING, ROW, TITLE, Spot, row_name, titles
+from .atlas import LETTER, PADDING, ROW, TITLE, Spot, in_title, row_name, titles
 from .graph import FREED, NULL, Edge, Frame, Graph, Node, Row, change_text
 from .layout import LARGEST, MARGIN, Curve, Layout
 
@@ -116,10 +116,9 @@ class _Box:
         head = len(titles(node)) * TITLE + 2
         lines = enumerate(zip(node.parts, titles(node), strict=False))  # of a folded box the first only
         titled = "".join(self._title(part, *line, number) for number, (part, line) in lines)
+        first = spot.top + 2 if in_title(node) else spot.top + head
         rows = "".join(
-            self._row(row, spot.top + head + number * ROW)
-            for number, row in enumerate(node.rows)
-            if row.key in self._looks
+            self._row(row, first + number * ROW) for number, row in enumerate(node.rows) if row.key in self._looks
         )
         return (
             f'<g id="{name}-{node.key}" data-key="{node.key}" data-oid="{escape(node.oid)}" '
@@ -145,10 +144,13 @@ class _Box:
         read = (" read" if row.key in self._read else "") + (" harmed" if row.key in self._harmed else "")
         drawn = row.sort == "pointer" and row.key in self._ports
         end = spot.right - PADDING
+        left, name = spot.left + 1.5, row_name(row)
+        if in_title(self._node):  # beside the name of the box
+            left, name = end - (row.widest + 1) * LETTER, ""
         return (
             f'<g data-key="{row.key}" class="row row-{row.sort}{" drawn" if drawn else ""} {shown.mark}{read}">'
-            f'<rect class="bar" x="{spot.left + 1.5:.1f}" y="{top:.1f}" width="{spot.width - 3:.1f}" height="{ROW:.1f}"/>'
-            f'<text class="name" x="{spot.left + PADDING:.1f}" y="{top + 15:.1f}">{escape(row_name(row))}</text>'
+            f'<rect class="bar" x="{left:.1f}" y="{top:.1f}" width="{spot.right - 1.5 - left:.1f}" height="{ROW:.1f}"/>'
+            f'<text class="name" x="{spot.left + PADDING:.1f}" y="{top + 15:.1f}">{escape(name)}</text>'
             f'<text class="value" x="{end:.1f}" y="{top + 15:.1f}">{escape(row_text(shown, drawn))}</text>'
             f"{self._stub(row, end, top)}{self._port(row, top)}</g>"
         )

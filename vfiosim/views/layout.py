@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TypeAlias
 
-from .atlas import CHANNEL, Atlas, Spot, column, tight
+from .alone import tight
+from .atlas import CHANNEL, Atlas, Spot, column
 from .graph import Edge, Graph, Node
 
 MARGIN = 6.0
@@ -110,7 +111,7 @@ def _round(boxes: tuple[Spot, ...], start: Point, end: Point, ask: Callable[[str
     import graphviz
 
     drawing = graphviz.Digraph(
-        graph_attr={"layout": "nop2", "splines": "true", "notranslate": "true", "esep": "+8"},
+        graph_attr={"layout": "nop2", "splines": "true", "notranslate": "true", "esep": "+4"},
         node_attr={"shape": "box", "label": "", "fixedsize": "true"},
     )
     away = CHANNEL / 2 if end[0] > start[0] else -CHANNEL / 2

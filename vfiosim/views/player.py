@@ -14,7 +14,7 @@ from urllib.parse import quote
 from ..assets import asset
 from ..trace import MicroStep, Step, Trace
 from .at_once import running_cell
-from .atlas import Atlas, crowded
+from .atlas import Atlas
 from .collapse import MOST, Group, fold
 from .collapse import collapse as collapsed
 from .counters import counts_over
@@ -80,6 +80,7 @@ class Player:
         idle: bool = False,
         room: Trace | Collection[Trace] = (),
         keep: Collection[str] = (),
+        unfold: Collection[str] = (),
         views: Collection[str] | None = None,
         presenter: bool = False,
         collapse: Collection[Group] = (),
@@ -102,9 +103,7 @@ class Player:
         held = {edge.holder for edge in whole.edges if edge.target in why and edge.sort in ("counted", "owns")}
         alone = {node.oid for node in whole.nodes if node.key in why | held}
         for most in (MOST, 15, 12, 10, 8, 6) if presenter else (MOST,):
-            self.graph = collapsed(whole, collapse, by_kind=presenter, most=most, alone=alone)
-            if atlas is None:
-                self.graph = fold(self.graph, crowded(self.graph))
+            self.graph = fold(collapsed(whole, collapse, by_kind=presenter, most=most, alone=alone), unfold)
             self.layout = lay_out(self.graph, atlas)
             if self.layout is None or self.layout.scale >= LARGE:
                 break

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 
+from .atlas import column_of
 from .facts import Arrow, Box, Fact, Facts, Line, Story
 from .graph import ALIVE, FREED, NAME, NULL, Edge, Frame, Graph, Node, Row, beside, shorten, widest
 from .looks import Look
@@ -132,18 +133,24 @@ class Drawing:
         return next((home for home in homes if home not in ("", "fs")), homes[-1] if homes else "")
 
     def _in_order(self, oid: str, parts: list[str]) -> Iterable[_Card]:
-        """Counters first, then what never changes, then as declared; of a call its argument, then the rest; files by number."""
+        """What points back to the left, so that its arrow need not cross those into the counters; these; the rest as declared.
+
+        Of a call its argument, then the rest; of a table of files by number.
+        """
+        targets = {place: self._root(arrow.target) for arrow, place in self._rows_of_arrows.items()}
+        back = {place for place, target in targets.items() if column_of(target) < column_of(oid)}
         mine: dict[str, list[_Card]] = {}
         for card in self._cards.values():
             if self._root(card.oid) == oid:
                 mine.setdefault(card.oid, []).append(card)
 
-        def place(card: _Card) -> tuple[bool, int, str]:
+        def place(card: _Card) -> tuple[bool, bool, int, str]:
             thing = self._story.things.get(card.oid)
             names = [*thing.attributes, *thing.order] if thing else []
             name = card.cell.partition("[")[0]
             number = names.index(name) if name in names else len(names) + (LAST.index(name) + 1 if name in LAST else 0)
-            return card.sort != "count", number, card.cell.zfill(6) if card.cell.isdigit() else ""
+            slot = card.cell.zfill(6) if card.cell.isdigit() else ""
+            return (card.oid, card.cell) not in back, card.sort != "count", number, slot
 
         for part in dict.fromkeys([*parts, *mine]):
             yield from sorted(mine.get(part, []), key=place)
