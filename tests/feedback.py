@@ -11,6 +11,8 @@ from functools import cache
 from itertools import combinations, permutations
 from typing import NamedTuple
 
+import pytest
+
 from vfiosim.lab import Distractor, Question
 from vfiosim.lab.question import CHOICE, ORDER, SET, Answer, ExperimentResult, first_difference
 from vfiosim.lab.style import words
@@ -19,6 +21,7 @@ from vfiosim.lessons import one_bind_questions, races_check, races_questions, st
 from vfiosim.lessons.drills import KINDS
 
 SEEDS = range(12)
+TOGETHER = pytest.mark.xdist_group("all wrong answers")  # in one process, so that each is told once
 OTHERWISE = "17"  # a number that no question thinks of
 
 

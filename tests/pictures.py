@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
-from functools import cache
+from functools import cache, wraps
 from itertools import combinations, pairwise
 from random import Random
 from typing import Any
 
-from tests.searches import broken
 from vfiosim.lab import Bench, Parsons, Question, Sandbox
 from vfiosim.lab.sandbox.presets import PRESETS
 from vfiosim.lessons import one_bind, races, races_check, races_questions, start, who_holds_whom
 from vfiosim.lessons import one_bind_questions as ask_one_bind
 from vfiosim.lessons import who_holds_whom_questions as ask_who
 from vfiosim.museum import ROOMS
-from vfiosim.puzzles import PUZZLES
 from vfiosim.views import Player
-from vfiosim.views.atlas import Spot
+from vfiosim.views.atlas import Spot, column
 from vfiosim.views.graph import Frame
 from vfiosim.views.layout import Curve
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom
 Picture = tuple[str, Player]
+
+
+def once(pictures: Callable[[], Iterator[Picture]]) -> Callable[[], tuple[Picture, ...]]:
+    """Several laws are for the same pictures: they are made once."""
+    return wraps(pictures)(cache(lambda: tuple(pictures())))
+
 
 BENCHES: dict[str, tuple[Callable[[], Bench], str]] = {
     "00 first bind": (start.first_bind, "bind bind"),
@@ -43,6 +47,7 @@ ANY = {
 }  # fmt: skip
 
 
+@once
 def of_benches() -> Iterator[Picture]:
     """Of every bench of the lessons, at first and after each press."""
     for name, (begin, presses) in BENCHES.items():
@@ -53,6 +58,7 @@ def of_benches() -> Iterator[Picture]:
             yield f"{name}: {press}", bench.trace_pane.player.player
 
 
+@once
 def of_questions() -> Iterator[Picture]:
     """Of every question: how things stand, what is the case, and what refutes an answer."""
     asked = [ask_one_bind, ask_who, races_questions]
@@ -71,6 +77,7 @@ def of_questions() -> Iterator[Picture]:
                 yield f"{question.name} {number}", _player(find().trace, question.view)
 
 
+@once
 def of_tasks() -> Iterator[Picture]:
     """Of the lines to be put in order, and of the races by hand, step by step in turns."""
     puzzles: dict[str, Parsons] = {"01": one_bind.STEPS, "02": who_holds_whom.LET_GO, "10": races.USE_AFTER_FREE}
@@ -112,18 +119,11 @@ def _player(trace: Any, view: Collection[str]) -> Player:
     return Player(trace, only=view) if view else Player(trace)
 
 
+@once
 def of_museum() -> Iterator[Picture]:
     """Of the shortest way into each bug of the museum."""
     for name, room in ROOMS.items():
         yield name, Player(room.trace.trace)
-
-
-def of_puzzles() -> Iterator[Picture]:
-    """Of the first counterexample of each puzzle."""
-    for name in PUZZLES:
-        found = broken(name, 0).counterexample
-        assert found is not None
-        yield name, Player(found.trace)
 
 
 @cache
@@ -170,9 +170,12 @@ def crossing(player: Player) -> Iterator[str]:
     names = {node.key: node.oid for node in graph.nodes}
     for edge in graph.edges:
         points = traced(layout.edges[edge.key])
+        (west, *_, east), (north, *_, south) = (sorted(ways) for ways in zip(*points, strict=True))
         for key, spot in layout.nodes.items():
             left, top, right, bottom = box_of(spot)
-            if key not in (edge.holder, edge.target) and any(left < x < right and top < y < bottom for x, y in points):
+            if key in (edge.holder, edge.target) or east <= left or right <= west or south <= top or bottom <= north:
+                continue
+            if any(left < x < right and top < y < bottom for x, y in points):
                 yield f"{names[edge.holder]} → {names[edge.target]} goes through {names[key]}"
 
 
@@ -194,6 +197,16 @@ def overlapping(player: Player) -> Iterator[str]:
         (left, top, right, bottom), (a, b, c, d) = box_of(spot), box_of(its)
         if left < c and a < right and top < d and b < bottom:
             yield f"{names[one]} and {names[other]}"
+
+
+def misplaced(player: Player) -> Iterator[str]:
+    """Boxes that do not stand in the column of their kind, or not beside those of another one."""
+    assert player.layout is not None
+    spots = [(column(node), node.oid, player.layout.nodes[node.key]) for node in player.graph.nodes]
+    for number, name, spot in spots:
+        for other, its_name, its in spots:
+            if (number < other) != (spot.right < its.left) or (number == other) != (spot.left == its.left):
+                yield f"{name} and {its_name}"
 
 
 def traced(curve: Curve) -> list[tuple[float, float]]:

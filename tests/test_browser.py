@@ -3,10 +3,12 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect
 
+from tests.browser import find_chromium
 from tests.conftest import ROOT
 from tests.desk import Desk, button
 
@@ -58,6 +60,20 @@ def test_the_next_test_finds_nothing_of_the_last_one(desk: Desk) -> None:
     expect(desk.page.locator("body")).to_have_attribute("data-jp-theme-light", "true")
     count = "from ipywidgets.widgets import widget\nprint('left' in globals(), len(widget._instances))"
     expect(desk.cell(count)).to_contain_text("False 0")
+
+
+@pytest.mark.one_python
+def test_the_shell_without_windows_is_taken_before_a_whole_chromium_and_what_is_asked_for_before_both(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CHROMIUM", raising=False)
+    assert find_chromium() is None
+    for name in ("chromium", "chromium-headless-shell"):
+        (tmp_path / name).touch(0o755)
+        assert find_chromium() == str(tmp_path / name)
+    monkeypatch.setenv("CHROMIUM", "chromium")
+    assert find_chromium() == str(tmp_path / "chromium")
 
 
 def run_a_browser_test_without_chromium(**settings: str) -> subprocess.CompletedProcess[str]:

@@ -20,6 +20,8 @@ from vfiosim.uapi import Errno
 
 pytestmark = pytest.mark.one_python
 
+SWEPT = pytest.mark.xdist_group("all failures of all calls")
+
 NODE = "/dev/vfio/devices/vfio0"
 
 
@@ -135,6 +137,7 @@ def swept(name: str) -> Sweep:
     return sweep(factory, lambda machine: made["call"])
 
 
+@SWEPT
 @pytest.mark.parametrize("name", CALLS)
 def test_after_every_failure_everything_is_as_before_but_for_what_the_kernel_itself_leaves(name):
     found = swept(name)
@@ -171,22 +174,26 @@ LEFT = {
 }
 
 
+@SWEPT
 def test_exactly_the_known_failures_leave_something_behind():
     left = {name: {point.what for point, _ in swept(name).leaks} for name in CALLS}
     assert {name: points for name, points in left.items() if points} == LEFT
 
 
+@SWEPT
 def test_each_entry_of_the_table_of_the_kernel_is_met():
     met = {own(point, leak) for name in CALLS for point, leak in swept(name).leaks}
     assert met == set(KERNELS_OWN)
 
 
+@SWEPT
 def test_a_call_can_succeed_in_spite_of_a_failure():
     assert {tried.point.what for tried in swept("a_second_group_into_a_container").points if tried.survived} == {
         "iommu_attach_group()"
     }
 
 
+@SWEPT
 def test_what_a_failed_call_may_change_is_named():
     last = swept("bind_plain").points[-1]
     assert (last.point.what, last.ended, last.leaks) == ("copy_to_user 4 bytes", "EFAULT", ())

@@ -20,7 +20,7 @@ from vfiosim.lessons import one_bind, races, start, who_holds_whom
 from vfiosim.lessons.drills import KINDS
 from vfiosim.lessons.drills.calls import scenario
 
-pytestmark = pytest.mark.one_python
+pytestmark = [pytest.mark.one_python, feedback.TOGETHER]
 
 PUZZLES = (one_bind.STEPS, who_holds_whom.LET_GO, races.USE_AFTER_FREE)
 TASKS = (start.FREE, start.KEEP, one_bind.EVERY_REFUSAL, one_bind.FREE_THE_DEVICE, who_holds_whom.LIVE_WITHOUT_A_NUMBER)

@@ -2,65 +2,73 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
 
 import pytest
 
-from tests import pictures
+from tests import pictures, searches
 from tests.pictures import Picture
+from tests.searches import each_puzzle
 from vfiosim.lab.trace_pane import NOTEBOOK
 from vfiosim.lessons import start
-from vfiosim.views.atlas import column
+from vfiosim.views import Player
 
-pytestmark = [pytest.mark.xdist_group("pictures"), pytest.mark.one_python]
+pytestmark = pytest.mark.one_python
 
-SOURCES = [pictures.of_benches, pictures.of_questions, pictures.of_tasks, pictures.of_museum, pictures.of_puzzles]
+TOGETHER = pytest.mark.xdist_group("pictures")
+SOURCES = [pictures.of_benches, pictures.of_questions, pictures.of_tasks, pictures.of_museum]
 SEEDS = [pytest.param(seed, marks=pytest.mark.nightly if seed >= 6 else ()) for seed in range(200)]
-every_picture = pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.__name__.removeprefix("of_"))
+EVERY_PICTURE = pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.__name__.removeprefix("of_"))
+LAWS = (pictures.miscounted, pictures.crossing, pictures.overlapping, pictures.misplaced)
 
 
-def broken(source: Iterator[Picture], law: Callable[..., Iterator[str]]) -> list[str]:
+def broken(source: Iterable[Picture], law: Callable[..., Iterator[str]]) -> list[str]:
     """What breaks a law, and in which picture; at least a few have to be looked at."""
     seen = [(name, said) for name, player in source for said in (["", *law(player)] if player.layout else [])]
     assert sum(not said for _, said in seen) > 5
     return [f"{name}: {said}" for name, said in seen if said]
 
 
-@every_picture
+@TOGETHER
+@EVERY_PICTURE
 def test_a_counter_shows_as_many_references_as_arrows_end_in_it_and_its_stub_tells(source):
     assert broken(source(), pictures.miscounted) == []
 
 
-@every_picture
+@TOGETHER
+@EVERY_PICTURE
 def test_no_arrow_goes_through_a_box_in_which_it_does_not_end_and_no_two_boxes_overlap(source):
     assert broken(source(), pictures.crossing) == []
     assert broken(source(), pictures.overlapping) == []
 
 
-@every_picture
+@TOGETHER
+@EVERY_PICTURE
 def test_a_kind_has_its_column_and_columns_stand_side_by_side(source):
-    for name, player in source():
-        assert player.layout is not None
-        spots = [(column(node), player.layout.nodes[node.key]) for node in player.graph.nodes]
-        for number, spot in spots:
-            for other, its in spots:
-                assert (number < other) == (spot.right < its.left), name
-                assert (number == other) == (spot.left == its.left), name
+    assert broken(source(), pictures.misplaced) == []
+
+
+@each_puzzle()
+def test_the_laws_hold_on_the_way_into_each_puzzle(puzzle):
+    found = searches.broken(puzzle.name, 0).counterexample
+    assert found is not None
+    assert [said for law in LAWS for said in law(Player(found.trace))] == []
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_the_laws_hold_in_a_sandbox_in_which_anything_is_pressed(seed):
     for name, player in pictures.of_sandbox(seed):
-        for law in (pictures.miscounted, pictures.crossing, pictures.overlapping, pictures.outside):
+        for law in (*LAWS, pictures.outside):
             assert list(law(player)) == [], name
 
 
+@TOGETHER
 def test_every_step_of_the_first_two_lessons_shows_something():
     seen = [*pictures.of_benches(), *pictures.of_questions(), *pictures.of_tasks()]
     of_both = [(name, player) for name, player in seen if name.startswith(("00", "01"))]
     assert len(of_both) > 40
-    assert broken(iter(of_both), pictures.unmoved) == []
+    assert broken(of_both, pictures.unmoved) == []
 
 
 def test_the_first_walk_has_eight_steps_and_each_of_them_moves_something():
@@ -74,6 +82,7 @@ def test_the_first_walk_has_eight_steps_and_each_of_them_moves_something():
         assert player.graph.frame(before) != player.graph.frame(after)
 
 
+@TOGETHER
 @pytest.mark.parametrize("lesson", ["00", "01", "02"])
 def test_in_all_cells_of_a_notebook_an_object_stands_in_the_same_place(lesson):
     NOTEBOOK.forget()

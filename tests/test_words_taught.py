@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests import feedback
 from tests.cells import cells, code_of
 from tests.conftest import ROOT
 from tests.feedback import Row, of_drill, of_lessons, problem
@@ -20,7 +21,7 @@ from vfiosim.lessons import one_bind, start, who_holds_whom
 from vfiosim.trace import Trace
 from vfiosim.views.player import Player
 
-pytestmark = pytest.mark.one_python
+pytestmark = [pytest.mark.one_python, feedback.TOGETHER]
 
 ORDER = ("00_start", "01_one_bind", "02_who_holds_whom", "10_races")  # as they are taught
 LESSONS = {"00_start": start, "01_one_bind": one_bind, "02_who_holds_whom": who_holds_whom}
