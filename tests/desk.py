@@ -61,7 +61,7 @@ class Desk:
     def __init__(self, page: Page, lab: JupyterLab) -> None:
         self.page, self.lab = page, lab
         self.errors: list[str] = []
-        self._read = ""
+        self._loaded = ""
         page.on("pageerror", lambda error: self.errors.append(str(error)))
         lab.add(HOME, "")
         lab.open(page, HOME)
@@ -91,7 +91,7 @@ class Desk:
 
     def show(self, name: str) -> Page:
         """Open a notebook with a kernel of its own."""
-        self._read = ""
+        self._loaded = ""
         self.page.evaluate(OPEN, name)
         self.lab.wait_for_kernel(self.page, name)
         return self.page
@@ -101,16 +101,13 @@ class Desk:
         run_all(self.show(name))
         return self.page
 
-    def read(self, name: str, *, load: bool = False) -> Page:
-        """The same, once as long as it is shown. `load`: the whole page is loaded anew, as for who follows a link to it."""
-        if self._read != name:
+    def load(self, name: str) -> Page:
+        """The same on a page that is loaded anew, as for who follows a link to it; once as long as it is shown."""
+        if self._loaded != name:
             self.clear()  # no widget is left that the loaded page would ask the kernel for
-            if load:
-                self.lab.open(self.page, name)
-                run_all(self.page)
-            else:
-                self.run(name)
-            self._read = name
+            self.lab.open(self.page, name)
+            run_all(self.page)
+            self._loaded = name
         return self.page
 
     def theme(self, name: str) -> None:

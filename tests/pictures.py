@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import cache, wraps
 from itertools import combinations, pairwise
 from random import Random
 from typing import Any
 
+from tests.searches import broken
 from vfiosim.lab import Bench, Parsons, Question, Sandbox
 from vfiosim.lab.sandbox.presets import PRESETS
 from vfiosim.lessons import one_bind, races, races_check, races_questions, start, who_holds_whom
 from vfiosim.lessons import one_bind_questions as ask_one_bind
 from vfiosim.lessons import who_holds_whom_questions as ask_who
 from vfiosim.museum import ROOMS
+from vfiosim.puzzles import PUZZLES
 from vfiosim.views import Player
 from vfiosim.views.atlas import Spot, column
 from vfiosim.views.graph import Frame
@@ -124,6 +126,14 @@ def of_museum() -> Iterator[Picture]:
     """Of the shortest way into each bug of the museum."""
     for name, room in ROOMS.items():
         yield name, Player(room.trace.trace)
+
+
+def of_puzzles(names: Iterable[str] = tuple(PUZZLES)) -> Iterator[Picture]:
+    """Of the first counterexample of each puzzle."""
+    for name in names:
+        found = broken(name, 0).counterexample
+        assert found is not None
+        yield name, Player(found.trace)
 
 
 @cache

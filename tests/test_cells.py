@@ -145,9 +145,9 @@ def test_any_other_python_shows_the_traceback_as_ever():
     assert "vfiosim.uapi.errno.KernelError: [EBADF] 99 is not an open file (fd_is_open, close_fd" in done.stderr
 
 
-def test_in_jupyterlab_the_details_open_with_a_click_and_the_cells_below_do_not_run(jupyterlab, page):
+def test_in_jupyterlab_the_details_open_with_a_click_and_the_cells_below_do_not_run(desk):
     opening = "from vfiosim import Machine; p = Machine().process('vmm')"
-    jupyterlab.open(page, jupyterlab.add("refused.ipynb", opening, "p.close(99)", "1"))
+    page = desk.show(desk.lab.add("refused.ipynb", opening, "p.close(99)", "1"))
     page.evaluate("window.jupyterapp.commands.execute('notebook:run-all-cells')")
     summary = page.locator("details.vfiosim-details > summary")
     expect(summary).to_be_visible()

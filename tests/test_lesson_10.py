@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.cells import code_of
-from tests.desk import PALE, buttons, cell_of, click, press
+from tests.desk import PALE, buttons, click, press
 from vfiosim.lab import ByHand, HandTask, Prediction, RoomView
 from vfiosim.lab.parsons import BORDER
 from vfiosim.lessons import misconceptions as M
@@ -311,9 +311,8 @@ def test_the_notebook_asks_for_all_predictions_of_the_lesson():
 # ---- in a browser
 
 
-def test_in_the_lesson_on_races_a_reader_breaks_it_by_hand_and_half_a_repair_is_told_so(jupyterlab_page):
-    page = jupyterlab_page.read("10_races.ipynb")
-    hand = cell_of(page, "lesson.by_hand()")
+def test_in_the_lesson_on_races_a_reader_breaks_it_by_hand_and_half_a_repair_is_told_so(desk):
+    hand = desk.cell("from vfiosim.lessons import races as lesson\nlesson.by_hand()")
     moves = hand.locator(".vfiosim-next")
     for says in (
         "load fds opener.limit",
@@ -327,7 +326,7 @@ def test_in_the_lesson_on_races_a_reader_breaks_it_by_hand_and_half_a_repair_is_
     press(hand, "to the end", "Check")
     expect(hand.locator(".vfiosim-verdict").first).to_contain_text("✓ You have broken it. You switched 2 times")
     expect(hand.locator(".vfiosim-player svg.vfiosim-graph")).to_be_visible()
-    mend = cell_of(page, "lesson.mend()")
+    mend = desk.cell("lesson.mend()")
     text = mend.locator("textarea")
     text.fill(
         text.input_value().replace(

@@ -108,7 +108,7 @@ def test_an_exported_lesson_has_every_question_with_its_choices_and_the_task(exp
 
 @pytest.fixture
 def start(jupyterlab_page: Desk) -> Page:
-    return jupyterlab_page.read("00_start.ipynb", load=True)
+    return jupyterlab_page.load("00_start.ipynb")
 
 
 @pytest.fixture
@@ -120,9 +120,13 @@ def first(start: Page) -> Locator:
     return cell
 
 
-@pytest.fixture
-def lesson(jupyterlab_page: Desk) -> Page:
-    return jupyterlab_page.read("01_one_bind.ipynb")
+@pytest.mark.nightly
+@EACH
+def test_a_notebook_runs_in_jupyterlab_and_has_nothing_to_complain_of(path, jupyterlab_page):
+    jupyterlab_page.clear()
+    page = jupyterlab_page.run(path.name)
+    expect(page.locator(".jp-RenderedText[data-mime-type$=stderr]")).to_have_count(0)
+    expect(page.locator(".vfiosim-lab:visible").first).to_be_visible()
 
 
 def test_the_first_notebook_has_nothing_to_complain_of(start):
@@ -179,8 +183,13 @@ def test_letters_of_the_first_picture_have_at_least_20_pixels_on_a_projector(fir
     assert min(sizes) >= 20
 
 
-def test_in_the_lesson_a_device_is_opened_and_asked_too_early(lesson):
-    bench = cell_of(lesson, "one_bind.gate()")
+# ---- in a browser: cells of a lesson
+
+LESSON = "from vfiosim.lessons import one_bind\n"
+
+
+def test_in_the_lesson_a_device_is_opened_and_asked_too_early(desk):
+    bench = desk.cell(LESSON + "one_bind.gate()")
     press(bench, "open device")
     expect(bench.locator(".vfiosim-table")).to_contain_text("3 → file vfio0#1")
     press(bench, "GET_INFO")
@@ -188,8 +197,8 @@ def test_in_the_lesson_a_device_is_opened_and_asked_too_early(lesson):
     expect(bench.locator(".vfiosim-player .sentence")).to_contain_text("Refused with EINVAL: the gate is shut")
 
 
-def test_in_the_lesson_a_bad_iommufd_is_refused_with_ebadf_and_a_word_with_a_message_beside_the_field(lesson):
-    bench = cell_of(lesson, "one_bind.bind()")
+def test_in_the_lesson_a_bad_iommufd_is_refused_with_ebadf_and_a_word_with_a_message_beside_the_field(desk):
+    bench = desk.cell(LESSON + "one_bind.bind()")
     iommufd = bench.get_by_label("iommufd", exact=True)
     iommufd.fill("777")
     press(bench, "bind")
@@ -204,8 +213,8 @@ def test_in_the_lesson_a_bad_iommufd_is_refused_with_ebadf_and_a_word_with_a_mes
     expect(bench.locator(".vfiosim-result")).to_contain_text("out_devid = 1")
 
 
-def test_in_the_lesson_nothing_is_revealed_before_a_prediction_is_committed(lesson):
-    gate = cell_of(lesson, "close the iommufd first")
+def test_in_the_lesson_nothing_is_revealed_before_a_prediction_is_committed(desk):
+    gate = desk.cell(LESSON + 'one_bind.predict("close the iommufd first")')
     expect(button(gate, "Reveal")).to_be_disabled()
     gate.locator("label", has_text="close fails with EBUSY").click()
     press(gate, "Commit")
@@ -216,8 +225,8 @@ def test_in_the_lesson_nothing_is_revealed_before_a_prediction_is_committed(less
     expect(gate.locator(".vfiosim-player svg.vfiosim-graph")).to_be_visible()
 
 
-def test_in_the_lesson_why_is_it_alive_names_the_holders(lesson):
-    bench = cell_of(lesson, "one_bind.close()")
+def test_in_the_lesson_why_is_it_alive_names_the_holders(desk):
+    bench = desk.cell(LESSON + "one_bind.close()")
     bench.get_by_label("object").select_option("file iommu#1")
     press(bench, "Why is it alive?")
     expect(bench.locator(".vfiosim-answer")).to_contain_text("kept alive by 3 holders")
