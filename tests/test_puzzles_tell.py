@@ -77,6 +77,12 @@ def test_an_outcome_that_never_happens_is_told_in_its_own_words() -> None:
     assert never.__doc__ == "both have the group"
 
 
+@every
+def test_a_puzzle_begins_alike_each_time(puzzle: Puzzle) -> None:
+    begun = [puzzle.setup() for _ in range(3)]
+    assert begun[0].trace == begun[1].trace == begun[2].trace
+
+
 @each_way()
 def test_the_counterexample_is_the_same_each_time(puzzle: Puzzle, number: int) -> None:
     first, second = broken(puzzle.name, number), puzzle.explore(*puzzle.ways[number])

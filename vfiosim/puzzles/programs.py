@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any
 
 from .. import uapi
@@ -39,9 +40,12 @@ def ready_to_bind(*names: str, topology: Topology | str = "small", trace: bool =
 
 
 def make(machine: Machine, *calls: Call) -> Machine:
-    """The machine after these calls, each as in a program: (process, call, arguments...). Raises what a call fails with."""
+    """The machine after these calls, each as in a program: (process, call, arguments...). Raises what a call fails with.
+
+    The arguments stay as they are: what the kernel writes back goes into copies.
+    """
     for process, name, *arguments in calls:
-        machine.processes[process].start(name, *arguments).value()
+        machine.processes[process].start(name, *map(copy, arguments)).value()
     return machine
 
 
