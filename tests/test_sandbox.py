@@ -66,9 +66,9 @@ def test_three_presses_bind_a_device() -> None:
 
 def test_the_descriptor_table_shows_every_process() -> None:
     box = opened("open device")
-    box.fork.click()
+    box.buttons["Fork"].click()
     assert box.table.value.count("vfio0#1") == 2
-    box.kill.click()
+    box.buttons["Kill"].click()
     assert "has ended" in box.table.value
 
 
@@ -162,6 +162,7 @@ def test_every_call_without_a_descriptor_can_be_made() -> None:
     box = opened()
     fields = {
         "write_file": {"path": f"{NIC}/driver/unbind", "data": "0000:01:00.0"},
+        "read_file": {"path": f"{NIC}/driver_override"},
         "readlink": {"path": f"{NIC}/iommu_group"},
     }
     answers = {
@@ -175,6 +176,7 @@ def test_every_call_without_a_descriptor_can_be_made() -> None:
         "plain": "8",
         "munmap": "0",
         "write_file": "waits",
+        "read_file": r"b'vfio-pci\n'",
         "listdir": "('vfio1', 'vfio2', 'vfio3', 'vfio4')",
         "readlink": "/sys/kernel/iommu_groups/1",
         "stat": "0x21b0",
@@ -522,7 +524,7 @@ def test_the_buttons_of_a_row_stay_the_same_while_its_call_runs() -> None:
 
 def test_a_process_that_is_killed_ends_when_its_call_has() -> None:
     box = racing()
-    box.kill.click()
+    box.buttons["Kill"].click()
     assert "when its running calls have ended" in box.message
     for row in list(box.schedule.rows.values()):
         row.buttons["to the end"].click()
@@ -680,7 +682,7 @@ def test_the_code_does_the_same_again() -> None:
 def test_what_is_saved_can_be_loaded_and_taken_back_step_by_step() -> None:
     box = racing()
     next(iter(box.schedule.rows.values())).buttons["1 step"].click()
-    box.fork.click()
+    box.buttons["Fork"].click()
     box.save_pane.save.click()
     other = Sandbox()
     other.save_pane.saved.value = box.save_pane.saved.value
@@ -732,7 +734,7 @@ def test_a_file_that_is_not_there_is_told() -> None:
 def test_names_stay_text(name: str) -> None:
     box = Sandbox()
     box.shortcuts.new.set(name)
-    box.begin.click()
+    box.buttons["New process"].click()
     box.shortcuts.buttons["open device"].click()
     assert "<script>" not in box.table.value + box.result.value
     assert "<script>alert" not in box.static_html()

@@ -61,7 +61,7 @@ def test_before_the_first_move_the_picture_of_a_race_shows_its_programs_and_its_
 @pytest.mark.parametrize("seed", range(4))
 def test_all_files_that_programs_have_open_stay_in_the_picture_whatever_a_call_changes(seed: int) -> None:
     box, choice = begun(Random(seed).choice(PRESETS).name), Random(seed)
-    presses = {**box.shortcuts.buttons, "Call": box.call, "fork": box.fork}
+    presses = {**box.shortcuts.buttons, "Call": box.call, "fork": box.buttons["Fork"]}
     for name in choice.choices([*presses], k=10):
         presses[name].click()
         files = {file.oid for program in box.run.alive() for file in box.run.descriptors(program).values()}

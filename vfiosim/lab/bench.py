@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from typing import Any
 
 from ..uapi import VfioDeviceBindIommufd
@@ -17,7 +17,7 @@ from .run import PROGRAM
 from .run_view import RunView
 from .session import Session
 from .static_fallback import ONLY_LIVE, note
-from .style import above, button, legend, row, style
+from .style import above, button, legend, style
 from .table import ProgramLine
 
 ROWS = ("open", "descriptor", "bind", "kvm", "why")
@@ -80,66 +80,55 @@ class Bench(RunView):
 
     def _open_row(self) -> widgets.Box:
         session = self.session
-        return row(
+        iommufd = "open /dev/iommu: a new iommufd, which keeps the memory map of devices"
+        group = "open the device's old group node: the way to a device before there was BIND"
+        return self.row(
             "Open",
             self.device,
-            self._button("open device", lambda: session.open(self.device.value), "open the node of the chosen device"),
-            self._button(
-                "open iommufd",
-                lambda: session.open("/dev/iommu"),
-                "open /dev/iommu: a new iommufd, which keeps the memory map of devices",
-            ),
-            self._button(
-                "open group",
-                lambda: session.open(self._group()),
-                "open the device's old group node: the way to a device before there was BIND",
-            ),
+            ("open device", lambda: session.open(self.device.value), "open the node of the chosen device"),
+            ("open iommufd", lambda: session.open("/dev/iommu"), iommufd),
+            ("open group", lambda: session.open(self._group()), group),
         )
 
     def _bind_row(self) -> widgets.Box:
-        bind = self._button(
-            "bind", self._bind, "VFIO_DEVICE_BIND_IOMMUFD: put the device into the hands of the iommufd", primary=True
-        )
+        tip = "VFIO_DEVICE_BIND_IOMMUFD: put the device into the hands of the iommufd"
+        bind = self.button("bind", self._bind, tip, primary=True)
         if not self._editable:
-            return row("", bind)
-        return row("BIND", self.bind_fd, *self.struct.values(), bind)
+            return self.row("", bind)
+        return self.row("BIND", self.bind_fd, *self.struct.values(), bind)
 
     def _descriptor_row(self) -> widgets.Box:
         session, fd = self.session, self.fd
-        return row(
+        return self.row(
             "File",
             fd,
-            self._button(
-                "GET_INFO", lambda: session.get_info(fd.read()), "VFIO_DEVICE_GET_INFO: ask what the device has"
-            ),
-            self._button("dup", lambda: session.dup(fd.read()), "a second descriptor for the same open file"),
-            self._button("close", lambda: session.close(fd.read()), "give the descriptor back"),
+            ("GET_INFO", lambda: session.get_info(fd.read()), "VFIO_DEVICE_GET_INFO: ask what the device has"),
+            ("dup", lambda: session.dup(fd.read()), "a second descriptor for the same open file"),
+            ("close", lambda: session.close(fd.read()), "give the descriptor back"),
         )
 
     def _kvm_row(self) -> widgets.Box:
-        session = self.session
-        return row(
+        session, vm, kv, listed = self.session, self.vm, self.kv, self.listed
+        return self.row(
             "KVM",
-            self._button("create VM", session.create_vm, "open /dev/kvm and make a virtual machine: KVM_CREATE_VM"),
-            self.vm,
-            self._button(
-                "create kvm-vfio", lambda: session.create_kvm_vfio(self.vm.read()), "the VM's list of VFIO files"
-            ),
-            self.kv,
-            self.listed,
-            self._button("FILE ADD", lambda: self._list(session.file_add), "put the file on the list"),
-            self._button("FILE DEL", lambda: self._list(session.file_del), "take the file off the list"),
+            ("create VM", session.create_vm, "open /dev/kvm and make a virtual machine: KVM_CREATE_VM"),
+            vm,
+            ("create kvm-vfio", lambda: session.create_kvm_vfio(vm.read()), "the VM's list of VFIO files"),
+            kv,
+            listed,
+            ("FILE ADD", lambda: session.file_add(kv.read(), listed.read()), "put the file on the list"),
+            ("FILE DEL", lambda: session.file_del(kv.read(), listed.read()), "take the file off the list"),
         )
 
     def _way_back(self) -> widgets.Box:
-        self.undo = self._button(
+        self.undo = self.button(
             "Undo", self._undo, "take the last call back that changed something, with those after it"
         )
         self.undo.quick = True
-        self.reset = self._button("Reset", self._reset, "a fresh machine")
+        self.reset = self.button("Reset", self._reset, "a fresh machine")
         self.copy = button("Copy as code", "everything that was done, as a Python program to copy")
         self.copy.on_click(lambda _: self._show_code())
-        return row("", self.undo, self.reset, self.copy)
+        return self.row("", self.undo, self.reset, self.copy)
 
     # ---- what they do
 
@@ -159,9 +148,6 @@ class Bench(RunView):
         if wrong:
             raise wrong[0]
         return self.session.bind(number, **values)
-
-    def _list(self, call: Callable[[int, int], Outcome]) -> Outcome:
-        return call(self.kv.read(), self.listed.read())
 
     def _undo(self) -> None:
         idle = self.session.idle

@@ -94,14 +94,6 @@ def about_to(engine: Engine, thread: Thread) -> str:
     return f"{verb.replace('_', ' ')} {rest}"
 
 
-def next_line(thread: Thread) -> tuple[str, str]:
-    """Where a thread stands: "file:line", and that statement; nothing before it has begun."""
-    if thread.code is None:
-        return "", ""
-    line = thread.cursor.line()
-    return str(line), text_of(line)
-
-
 def text_of(line: Line) -> str:
     """A statement as it is written, on one line."""
     found = ""

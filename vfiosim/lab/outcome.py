@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from .. import uapi
@@ -11,6 +11,7 @@ from ..kernel.fs.file import File
 from ..machine import Blocked, Call
 from ..machine.events import Called, Event, Moved
 from ..machine.system_calls import REQUESTS_OF, layouts
+from .held_resources import held_resources, line_of_refusal
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,23 @@ class Done:
     def begins(self) -> bool:
         """Is this a call, or something that belongs to one, that the reader moves then?"""
         return self.more or (isinstance(self.event, Called) and self.event.by_hand)
+
+
+def outcome_of(call: Call, shown: str) -> Outcome:
+    """How a call has ended, or how it stands."""
+    thread = call.thread
+    shown = f"{thread.label}: {call.shown}" if thread.manual else shown
+    if not thread.ended:
+        waits = call.waits_for
+        return Outcome(shown, "waits" if waits else "under way", waits or "(you are the scheduler)", waits=bool(waits))
+    if call.error is None:
+        return Outcome(shown, result(call.result), wrote=tuple(changes(call)), number=call.result)
+    outcome = Outcome.of(shown, call.error)
+    if not isinstance(call.error, uapi.KernelError) or outcome.unknown:
+        return outcome
+    engine = call.process.machine.engine
+    held = held_resources(engine, thread)
+    return replace(outcome, source=line_of_refusal(engine, thread), had=held.had, back=held.back, kept=held.kept)
 
 
 def result(value: Any) -> str:

@@ -73,8 +73,8 @@ def _play(run: Run, how: str, order: int, later: Mapping[str, Sequence[Called]])
     left, effects = {lane: [*calls] for lane, calls in later.items()}, -1
     while len(run.machine.engine.micro) > effects:
         effects = len(run.machine.engine.micro)
-        run.again((Moved(number, how), False) for number in run.running()[::order])
+        run.again(Moved(number, how) for number in run.running()[::order])
         inside = {run.machine.calls[number].thread.prefix for number in run.running()}
         ready = [lane for lane, calls in left.items() if calls and lane not in inside]
-        run.again((left[lane].pop(0), False) for lane in ready)
+        run.again(left[lane].pop(0) for lane in ready)
         effects = -1 if ready else effects

@@ -15,8 +15,7 @@ from ..machine import Blocked, Call, Machine, Process, decode, encode, program_o
 from ..machine.events import Began, Called, Event, Forked, Killed, Mapped, Moved
 from ..machine.history import same_effects
 from ..trace import Trace
-from .held_resources import held_resources, line_of_refusal
-from .outcome import Done, Outcome, changes, result
+from .outcome import Done, Outcome, outcome_of
 from .rehearsal import NO_REHEARSAL, Rehearsal, rehearsed
 from .setup import Episode, Setup, import_run
 
@@ -96,7 +95,7 @@ class Run:
             raise
         self.past.append(before)
         self.undone = []
-        again = [(each.event, each.more) for each in before.done] if keep else [(event, False) for event in given]
+        again: Sequence[Event | Done] = before.done if keep else [*given]
         first = before.given if keep else len(again)
         left_out = self.again(again[:first])
         self.given = len(self.done)
@@ -113,14 +112,15 @@ class Run:
             self._perform(each.event)
         self.done = [*episode.done]
 
-    def again(self, actions: Iterable[tuple[Event, bool]]) -> list[str]:
-        """Do these things, each with whether it belongs to the next one; what cannot be done is left out and told."""
+    def again(self, things: Iterable[Event | Done]) -> list[str]:
+        """Do these things; what cannot be done is left out and told."""
         left_out = []
-        for action, more in actions:
+        for each in things:
+            event, more = (each.event, each.more) if isinstance(each, Done) else (each, False)
             try:
-                self._do(action, more)
+                self._do(event, more)
             except WRONG as problem:
-                left_out.append(f"{action}: {problem}")
+                left_out.append(f"{event}: {problem}")
         return left_out
 
     def _back_to(self, number: int) -> None:
@@ -204,14 +204,15 @@ class Run:
         What the text tells of can be taken back step by step, unless something happened in it that no button here does.
         """
         machine = decode(text)[0]
-        setup, actions = Setup(machine.topology, machine.kernel, tuple(machine.processes), shared=text.strip()), []
+        setup = Setup(machine.topology, machine.kernel, tuple(machine.processes), shared=text.strip())
+        found: tuple[Setup, list[Event]] = setup, []
         with suppress(ValueError):
-            found, events = import_run(machine)
-            twin = Run(found)
-            if not twin.again((event, False) for event in events) and same_effects(twin.machine, machine):
-                setup, actions = found, events
-        self.boot(setup)
-        self.again((action, False) for action in actions)
+            imported = import_run(machine)
+            twin = Run(imported[0])
+            if not twin.again(imported[1]) and same_effects(twin.machine, machine):
+                found = imported
+        self.boot(found[0])
+        self.again(found[1])
 
     def faultable(self, memory: list[Mapped], call: Callable[[list[int]], Called]) -> list[tuple[int, str, str]]:
         """What can fail in a call that is made next: the how manieth, with which errno, and what it is. Nothing is done.
@@ -229,7 +230,7 @@ class Run:
     def _twin(self, actions: Iterable[Event]) -> Run:
         """Another run, in which these things were done."""
         twin = Run(self.setup, self.start)
-        twin.again((action, False) for action in actions)
+        twin.again(actions)
         return twin
 
     # ---- to look at
@@ -323,7 +324,7 @@ class Run:
 
     def _outcome(self, action: Event, came: Any) -> Outcome:
         if isinstance(came, Call):
-            return self._ended(came, str(came) if isinstance(action, Called | Moved) else str(action))
+            return outcome_of(came, str(came) if isinstance(action, Called | Moved) else str(action))
         if isinstance(came, Exception):
             return Outcome.of(str(action), came)
         said = SAID.get(type(action), "")
@@ -332,20 +333,3 @@ class Run:
             said = "it ends when its running calls have ended" if waits else "all its descriptors are closed"
         shown = came.name if isinstance(came, Process) else hex(came) if isinstance(came, int) else "0"
         return Outcome(str(action), shown, said, number=came)
-
-    def _ended(self, call: Call, shown: str) -> Outcome:
-        shown = f"{call.thread.label}: {call.shown}" if call.thread.manual else shown
-        engine, thread = self.machine.engine, call.thread
-        if not thread.ended:
-            waits = call.waits_for
-            said = waits or "(you are the scheduler)"
-            return Outcome(shown, "waits" if waits else "under way", said, waits=bool(waits))
-        if call.error is not None:
-            outcome = Outcome.of(shown, call.error)
-            if not isinstance(call.error, uapi.KernelError) or outcome.unknown:
-                return outcome
-            held = held_resources(engine, thread)
-            return replace(
-                outcome, source=line_of_refusal(engine, thread), had=held.had, back=held.back, kept=held.kept
-            )
-        return Outcome(shown, result(call.result), wrote=tuple(changes(call)), number=call.result)

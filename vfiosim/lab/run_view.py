@@ -13,7 +13,7 @@ from .outcome import Outcome
 from .press import ClickFilter
 from .run import Run
 from .static_fallback import StaticFallback
-from .style import button, text, words
+from .style import button, row, text, words
 from .table import DescriptorTable
 from .trace_pane import TracePane, opening
 
@@ -45,11 +45,16 @@ class RunView(StaticFallback):
         self._refresh({})
         self._say("Ready. The picture shows how things stand now.")
 
-    def _button(self, name: str, press: Press, tip: str, primary: bool = False) -> widgets.Button:
+    def button(self, name: str, press: Press, tip: str, primary: bool = False) -> widgets.Button:
+        """A button of this name; `press` is done at a press, and its outcome shown."""
         made = button(name, tip, primary, self.clicks)
         made.on_click(lambda _: self._press(press))
         self.buttons[name] = made
         return made
+
+    def row(self, title: str, *parts: widgets.Widget | tuple[str, Press, str]) -> widgets.Box:
+        """Controls side by side; a button is told as its name, what it does, and its tip."""
+        return row(title, *(self.button(*part) if isinstance(part, tuple) else part for part in parts))
 
     def _choose(self, process: str, fd: int) -> None:
         """A descriptor is chosen for the next call."""

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from ...machine import Machine
-from ...machine.events import Began, Called, Event
+from ...machine.events import Began, Called
 from ...topology import Topology
 from ...views.atlas import BIND, Atlas
 from .. import controls as widgets
@@ -67,21 +67,11 @@ class Sandbox(RunView):
 
     def _arranged(self, by_hand: bool) -> list[widgets.Widget]:
         """The calls in rows above the picture; where calls are under way, those who move them come first."""
-        more = widgets.VBox([self.processes, self.shortcuts.more])
-        top, parts = self._way_back(more), [more, self.machine_pane, self.save_pane]
+        top, parts = self._way_back(), [self.shortcuts.more, self.machine_pane, self.save_pane]
         run = row("", self.when, self.call, self.lane, self.fails)
         calls = [self.hint, self.table, row("", self.process, *self.shortcuts.first.children), *self.form.children, run]
         said, running = [self.result, self.broken], [self.schedule, self.next_calls]
-        own = [
-            *self.presets.buttons.values(),
-            *self.processes.children,
-            *self.shortcuts.buttons.values(),
-            self.call,
-            self.undo,
-            self.redo,
-            self.reset,
-        ]
-        asked = [Alive(self), legend(*(each for each in own if isinstance(each, widgets.Button)))]
+        asked = [Alive(self), legend(*self.presets.buttons.values(), *self.buttons.values())]
         if by_hand:
             return [*running, *said, top, *parts, self.trace_pane, *calls, *asked]
         return [top, *parts, above([*calls, *said], [*running, self.trace_pane]), *asked]
@@ -96,36 +86,29 @@ class Sandbox(RunView):
         )
         self.process.observe(lambda _: self._on_selection(), "value")
         self._quiet = False
-        self.shortcuts = Shortcuts(
-            lambda: self.run, self._who, self.clicks, lambda make: self._press(partial(self._do, make))
-        )
+        self.shortcuts = Shortcuts(self, self._who)
         self.form = CallForm(lambda: self.run, self._who)
-        made = self.shortcuts
-        self.begin = self._button("New process", lambda: self._do(made.begin), "a program with nothing open")
-        self.fork = self._button("Fork", lambda: self._do(made.fork), "a child that shares every open file")
-        self.kill = self._button("Kill", lambda: self._do(made.kill), "end the process: all its descriptors are closed")
-        self.processes = row("Processes", self.begin, made.new, self.fork, self.kill)
         self.presets = Presets(self.clicks, self._begin_with)
         self.when = widgets.ToggleButtons(options=[AT_ONCE, BY_HAND], tooltips=["to its end", "you are the scheduler"])
         self.lane = widgets.Text("A", description="thread", tooltip="The name of the thread that makes the call")
         widgets.unfold(self.lane, False)
         self.when.observe(lambda change: widgets.unfold(self.lane, change["new"] == BY_HAND), "value")
-        self.call = self._button("Call", self._call, "make the call that is chosen above", primary=True)
+        self.call = self.button("Call", self._call, "make the call that is chosen above", primary=True)
         self.fails = Fails(self.clicks, lambda: self._press(self._look))
         self.schedule = Schedule(self.clicks, lambda moved: self._press(lambda: self.run.do(moved)))
         self.next_calls = row("")
         self._begins = {
-            lane: self._button(f"{lane}: next call", partial(self._begin_next, lane), "begin it; nothing happens yet")
+            lane: self.button(f"{lane}: next call", partial(self._begin_next, lane), "begin it; nothing happens yet")
             for lane, calls in self.run.later.items()
             if calls
         }
         self.machine_pane = MachinePane(self.run.setup, self.clicks, self._boot)
         self.save_pane = SavePane(lambda: self.run, self.clicks, self._load)
 
-    def _way_back(self, more: widgets.Widget) -> widgets.Box:
-        self.undo = with_key(self._button("Undo", self._undo, "take the last call or step back"), "u")
-        self.redo = with_key(self._button("Redo", self._redo, "do again what was taken back"), "r")
-        self.reset = self._button("Reset", self._reset, "the machine as it was at first")
+    def _way_back(self) -> widgets.Box:
+        self.undo = with_key(self.button("Undo", self._undo, "take the last call or step back"), "u")
+        self.redo = with_key(self.button("Redo", self._redo, "do again what was taken back"), "r")
+        self.reset = self.button("Reset", self._reset, "the machine as it was at first")
         self.undo.quick = self.redo.quick = True
         self.folds = {
             name: widgets.ToggleButton(value=False, description=name, tooltip=tip, layout={"width": "auto"})
@@ -135,7 +118,9 @@ class Sandbox(RunView):
                 ("Code, save, load", "everything that was done, as Python or as a text to keep"),
             )
         }
-        for fold, part in zip(self.folds.values(), (more, self.machine_pane, self.save_pane), strict=True):
+        for fold, part in zip(
+            self.folds.values(), (self.shortcuts.more, self.machine_pane, self.save_pane), strict=True
+        ):
             widgets.unfold(part, False)
             fold.observe(lambda change, part=part: self._fold(part, change["new"]), "value")
         begin = self.presets.children if self.run.start is None else ()
@@ -168,9 +153,6 @@ class Sandbox(RunView):
             self.form.refresh()
 
     # ---- what they do
-
-    def _do(self, make: Callable[[], Event]) -> Outcome:
-        return self.run.do(make())
 
     def _call(self) -> Outcome:
         """The call of the form, with the memory that it needs."""
@@ -241,8 +223,8 @@ class Sandbox(RunView):
             self.process.value = wanted if wanted in alive else next(iter(alive), None)
             self._quiet = False
         widgets.unfold(self.process, len(alive) > 1)
-        for control in (self.call, self.fork, self.kill):
-            control.disabled = not alive
+        for name in ("Call", "Fork", "Kill"):
+            self.buttons[name].disabled = not alive
         self.table.show(table_lines(self.run))
         self.shortcuts.refresh()
         self.form.refresh(self._new_fd(before))
@@ -253,7 +235,7 @@ class Sandbox(RunView):
         self.undo.disabled, self.redo.disabled = not self.run.can_undo, not self.run.undone
         press, self.hint.value = hint(self.run, self._who())
         for name in ("open device", "open iommufd"):
-            each = self.shortcuts.buttons[name]
+            each = self.buttons[name]
             (each.add_class if name == press else each.remove_class)("vfiosim-primary")
         self._next_lane()
         self._offer_next()

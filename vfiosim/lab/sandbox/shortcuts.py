@@ -10,20 +10,18 @@ from ...kernel.mmap import MAP_SHARED
 from ...machine.events import Began, Called, Event, Forked, Killed, Mapped, Slept
 from .. import controls as widgets
 from ..fields import BadInput, NumberField
-from ..nodes import device_nodes
-from ..press import ClickFilter
-from ..run import Run
-from ..style import button, row
+from ..nodes import DeviceNode, device_nodes
+from ..run_view import Press, RunView
 from .inputs import TextField
 
-Do = Callable[[Callable[[], Event]], None]
+Button = tuple[str, Callable[[], Event], str]  # its name, what it does, and its tip
 
 
 class Shortcuts(widgets.VBox):
-    """Rows of buttons; each gives `do` a function that makes the action, and may raise BadInput."""
+    """Rows of buttons; each makes an event, which `bench` does. `process` tells whose calls they are."""
 
-    def __init__(self, run: Callable[[], Run], process: Callable[[], str], clicks: ClickFilter, do: Do) -> None:
-        self._run, self._process, self._clicks, self._do = run, process, clicks, do
+    def __init__(self, bench: RunView, process: Callable[[], str]) -> None:
+        self._bench, self._process = bench, process
         self.buttons: dict[str, widgets.Button] = {}
         self.device = widgets.Dropdown(description="device", tooltip="Which device", kind="whole")
         self.fd = widgets.Dropdown(description="fd", tooltip="Which descriptor")
@@ -34,90 +32,79 @@ class Shortcuts(widgets.VBox):
         self.driver = TextField("driver", "vfio-pci", tip="the name of a driver", choices=())
         self.new = TextField("new name", "", tip="the name of a new process; empty for the next one")
         self.time = NumberField("ms", 1000, high=10**9, tip="how many milliseconds pass")
-        self.first = self._first()
-        self.more = widgets.VBox([self._files(), self._memory(), self._passing(), self._sysfs(), self._clock()])
+        self.processes, self.first, *more = self._rows()
+        self.more = widgets.VBox([self.processes, *more])
         super().__init__([self.first, self.more], kind="common")
 
     # ---- the rows
 
-    def _button(self, name: str, make: Callable[[], Event], tip: str, primary: bool = False) -> widgets.Button:
-        made = button(name, tip, primary, self._clicks)
-        made.on_click(lambda _: self._do(make))
-        self.buttons[name] = made
+    def _row(self, title: str, *parts: widgets.Widget | Button) -> widgets.Box:
+        made = self._bench.row(title, *(self._part(*part) if isinstance(part, tuple) else part for part in parts))
+        names = [part[0] for part in parts if isinstance(part, tuple)]
+        self.buttons |= {name: self._bench.buttons[name] for name in names}
         return made
 
-    def _first(self) -> widgets.Box:
-        opened = self._open
-        device = "open the node of the chosen device"
+    def _part(self, name: str, make: Callable[[], Event], tip: str) -> tuple[str, Press, str]:
+        return name, lambda: self._bench.run.do(make()), tip
+
+    def _rows(self) -> list[widgets.Box]:
+        opened, called, on_fd, write = self._open, self._called, self._on_fd, self._write
         group = "open the old group node of the chosen device: the way to devices before there was BIND"
         iommufd = "open /dev/iommu: a new iommufd, which keeps the memory map of devices"
         container = "open /dev/vfio/vfio, the old container: groups are put into it, and share a memory map"
         kvm = "open /dev/kvm; then KVM_CREATE_VM on it makes a virtual machine, which can be told of VFIO files"
-        return row(
-            "Open",
-            self.device,
-            self._button("open device", lambda: opened(self._chosen(self.device, "a device").path), device, True),
-            self._button("open iommufd", lambda: opened("/dev/iommu"), iommufd),
-            self._button("open group", lambda: opened(self._chosen(self.device, "a device").group), group),
-            self._button("open container", lambda: opened("/dev/vfio/vfio"), container),
-            self._button("open kvm", lambda: opened("/dev/kvm"), kvm),
-        )
-
-    def _files(self) -> widgets.Box:
-        return row(
-            "Files",
-            self.fd,
-            self._button("close", lambda: self._on_fd("close"), "give the descriptor back"),
-            self._button("dup", lambda: self._on_fd("dup"), "a second descriptor for the same open file"),
-            self._button("eventfd", lambda: self._called("eventfd"), "a new eventfd"),
-            self._button("memfd", lambda: self._called("memfd", 4096), "a new memory file of 4096 bytes"),
-            self._button("other file", lambda: self._called("plain", "file"), "a file that VFIO knows nothing of"),
-        )
-
-    def _memory(self) -> widgets.Box:
-        return row(
-            "Memory",
-            self.length,
-            self._button("map memory", lambda: Mapped(self._process(), self._size()), "fresh memory of the process"),
-            self._button("mmap fd", self._mmap, "map the file of the chosen descriptor (Files)"),
-            self.address,
-            self._button(
-                "munmap", lambda: self._called("munmap", self.address.read(), self.length.read()), "unmap this range"
+        return [
+            self._row(
+                "Processes",
+                ("New process", lambda: Began(self._name()), "a program with nothing open"),
+                self.new,
+                ("Fork", lambda: Forked(self._process(), self._name()), "a child that shares every open file"),
+                ("Kill", lambda: Killed(self._process()), "end the process: all its descriptors are closed"),
             ),
-        )
-
-    def _passing(self) -> widgets.Box:
-        return row(
-            "Pass on",
-            self._button("socketpair", lambda: self._called("socketpair"), "two connected sockets; a fork shares them"),
-            self.socket,
-            self._button("send fd", self._send_fd, "send the chosen descriptor (Files) over the socket"),
-            self._button(
-                "receive fd",
-                lambda: self._called("recvmsg_fds", self._chosen(self.socket, "a socket")),
-                "take a file from the socket",
+            self._row(
+                "Open",
+                self.device,
+                ("open device", lambda: opened(self._device().path), "open the node of the chosen device"),
+                ("open iommufd", lambda: opened("/dev/iommu"), iommufd),
+                ("open group", lambda: opened(self._device().group), group),
+                ("open container", lambda: opened("/dev/vfio/vfio"), container),
+                ("open kvm", lambda: opened("/dev/kvm"), kvm),
             ),
-        )
-
-    def _sysfs(self) -> widgets.Box:
-        return row(
-            "Drivers",
-            self.any_device,
-            self.driver,
-            self._button(
-                "unbind driver", lambda: self._write("unbind"), "write the device's address into the driver's `unbind`"
+            self._row(
+                "Files",
+                self.fd,
+                ("close", lambda: on_fd("close"), "give the descriptor back"),
+                ("dup", lambda: on_fd("dup"), "a second descriptor for the same open file"),
+                ("eventfd", lambda: called("eventfd"), "a new eventfd"),
+                ("memfd", lambda: called("memfd", 4096), "a new memory file of 4096 bytes"),
+                ("other file", lambda: called("plain", "file"), "a file that VFIO knows nothing of"),
             ),
-            self._button(
-                "bind driver", lambda: self._write("bind"), "write the device's address into the driver's `bind`"
+            self._row(
+                "Memory",
+                self.length,
+                ("map memory", lambda: Mapped(self._process(), self._size()), "fresh memory of the process"),
+                ("mmap fd", self._mmap, "map the file of the chosen descriptor (Files)"),
+                self.address,
+                ("munmap", lambda: called("munmap", self.address.read(), self.length.read()), "unmap this range"),
             ),
-        )
-
-    def _clock(self) -> widgets.Box:
-        return row(
-            "Time",
-            self.time,
-            self._button("let time pass", lambda: Slept(self.time.read()), "waits with a time limit may end"),
-        )
+            self._row(
+                "Pass on",
+                ("socketpair", lambda: called("socketpair"), "two connected sockets; a fork shares them"),
+                self.socket,
+                ("send fd", self._send_fd, "send the chosen descriptor (Files) over the socket"),
+                ("receive fd", lambda: called("recvmsg_fds", self._socket()), "take a file from the socket"),
+            ),
+            self._row(
+                "Drivers",
+                self.any_device,
+                self.driver,
+                ("unbind driver", lambda: write("unbind"), "write the device's address into the driver's `unbind`"),
+                ("bind driver", lambda: write("bind"), "write the device's address into the driver's `bind`"),
+            ),
+            self._row(
+                "Time", self.time, ("let time pass", lambda: Slept(self.time.read()), "waits with a time limit may end")
+            ),
+        ]
 
     # ---- what they do
 
@@ -132,6 +119,13 @@ class Shortcuts(widgets.VBox):
         if control.value is None:
             raise ValueError(f"there is nothing to choose for {what}")
         return control.value
+
+    def _device(self) -> DeviceNode:
+        node: DeviceNode = self._chosen(self.device, "a device")
+        return node
+
+    def _socket(self) -> Any:
+        return self._chosen(self.socket, "a socket")
 
     def _on_fd(self, name: str) -> Called:
         return self._called(name, self._chosen(self.fd, "a descriptor; open something first"))
@@ -148,37 +142,25 @@ class Shortcuts(widgets.VBox):
         return self._called("mmap", self.length.read(), 3, MAP_SHARED, fd, 0, None)
 
     def _send_fd(self) -> Called:
-        socket, fd = self._chosen(self.socket, "a socket"), self._chosen(self.fd, "a descriptor")
+        socket, fd = self._socket(), self._chosen(self.fd, "a descriptor")
         return self._called("sendmsg_fds", socket, (fd,))
 
     def _write(self, what: str) -> Called:
         bus, address = self._chosen(self.any_device, "a device")
         return self._called("write_file", f"/sys/bus/{bus}/drivers/{self.driver.read().strip()}/{what}", address)
 
-    def begin(self) -> Began:
-        """A new process, of the name that was typed, or the next one that is free."""
-        return Began(self._name())
-
-    def fork(self) -> Forked:
-        """A child of the chosen process."""
-        return Forked(self._process(), self._name())
-
-    def kill(self) -> Killed:
-        """The chosen process is told to end."""
-        return Killed(self._process())
-
     def _name(self) -> str:
         typed = str(self.new.text.value).strip()
         if typed:
             return typed
-        taken = self._run().machine.processes
+        taken = self._bench.run.machine.processes
         return next(name for name in (f"p{n}" for n in range(2, len(taken) + 3)) if name not in taken)
 
     # ---- what there is to choose from
 
     def refresh(self, chosen: int | None = None) -> None:
         """The machine has changed, or a descriptor was chosen."""
-        run, process = self._run(), self._process()
+        run, process = self._bench.run, self._process()
         table = run.descriptors(process) if process in run.alive() else {}
         _offer(self.device, [(node.label[:36], node) for node in device_nodes(run.machine.topology)])
         _offer(self.fd, [(f"{fd} → {file.label}", fd) for fd, file in table.items()], newest=True)
