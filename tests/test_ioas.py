@@ -6,7 +6,7 @@ import pytest
 
 from tests.calls import EVERYTHING, FIXED, PAGE, READ_ONLY, READ_WRITE, WITHOUT_IPC_LOCK, Space, bind, counts, refused
 from vfiosim import Machine, uapi
-from vfiosim.kernel.iommufd.iova import first_place
+from vfiosim.kernel.iommufd.io_pagetable import first_place
 
 
 @pytest.fixture

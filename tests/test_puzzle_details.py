@@ -10,7 +10,7 @@ from tests.searches import beside, broken, protected
 from vfiosim import Machine, replay, uapi
 from vfiosim.explore import explore
 from vfiosim.kernel.base import Device
-from vfiosim.kernel.iommufd.private import IommufdObject
+from vfiosim.kernel.iommufd.iommufd_private import IommufdObject
 from vfiosim.machine import Call as Running
 from vfiosim.puzzles import PUZZLES
 from vfiosim.puzzles.iommufd import DEVICE, IOAS, TABLE

@@ -16,7 +16,7 @@ from vfiosim.conformance.ending import end_everybody
 from vfiosim.conformance.replay import Replay
 from vfiosim.engine import Count, KObject, seldom_collected
 from vfiosim.kernel import Unsupported
-from vfiosim.kernel.iommufd.areas import IoptPages
+from vfiosim.kernel.iommufd.io_pagetable_h import IoptPages
 from vfiosim.kernel.vfio.vfio import VfioDeviceFile
 from vfiosim.machine import Machine, Process
 from vfiosim.uapi import REQUESTS, KernelError, request_names

@@ -38,7 +38,7 @@ from .effects import (
 )
 from .engine import Engine
 from .faults import INJECTED, Callback, Fallible, FaultPlan
-from .functions import FUNCTIONS, KernelFunction, PatchError, Phase, current, kernel, say
+from .functions import FUNCTIONS, KernelFunction, PatchError, Phase, current, kernel, prototype, say
 from .garbage import seldom_collected
 from .lifetime import alloc, free, get, get_unless_zero, hand_over, put, put_if_last
 from .objects import Cell, Count, Field, Intervals, KObject, Table, count, field, intervals, table
@@ -125,6 +125,7 @@ __all__ = [
     "peek",
     "pin_pages",
     "poke",
+    "prototype",
     "put",
     "put_if_last",
     "refuse_if",

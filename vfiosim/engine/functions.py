@@ -115,29 +115,48 @@ def kernel(
     """
 
     def decorate(function: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, Coroutine[Any, Any, R]]:
-        name = function.__name__
-        entry = KernelFunction(name, file, tag, function)
-        FUNCTIONS[name] = entry
+        entry = KernelFunction(function.__name__, file, tag, function)
+        FUNCTIONS[entry.name] = entry
         _BY_CODE[function.__code__] = entry
-
-        @functools.wraps(function)
-        def call(*args: P.args, **named: P.kwargs) -> Coroutine[Any, Any, R]:
-            thread = running.thread
-            if thread is None:
-                return function(*args, **named)
-            if thread.faults is not None:
-                failure = thread.faults.called(thread, name, args, _caller())
-                if failure is not None:
-                    return cast("Coroutine[Any, Any, R]", failure)
-            if thread.engine.patches:
-                own = thread.engine.patches.get(name)
-                if own is not None:
-                    return cast("Coroutine[Any, Any, R]", _call_own(name, own, args, named))
-            return function(*args, **named)
-
-        return call
+        call, define = _linked(entry.name)
+        define(function)
+        functools.update_wrapper(call, function)
+        return cast("Callable[P, Coroutine[Any, Any, R]]", call)
 
     return decorate
+
+
+def prototype(name: str) -> Callable[..., Coroutine[Any, Any, Any]]:
+    """A kernel function that another file defines later, as C's headers declare one: two files may call each other."""
+    return _linked(name)[0]
+
+
+@functools.cache
+def _linked(name: str) -> tuple[Callable[..., Coroutine[Any, Any, Any]], Callable[[Any], None]]:
+    """What stands for the kernel function of this name wherever it is called, and what tells it the function."""
+
+    def function(*args: Any, **named: Any) -> Any:
+        raise RuntimeError(f"the kernel function {name} is called and was never defined")
+
+    def define(definition: Any) -> None:
+        nonlocal function
+        function = definition
+
+    def call(*args: Any, **named: Any) -> Any:
+        thread = running.thread
+        if thread is None:
+            return function(*args, **named)
+        if thread.faults is not None:
+            failure = thread.faults.called(thread, name, args, _caller())
+            if failure is not None:
+                return failure
+        if thread.engine.patches:
+            own = thread.engine.patches.get(name)
+            if own is not None:
+                return _call_own(name, own, args, named)
+        return function(*args, **named)
+
+    return call, define
 
 
 def function_of(code: Any) -> KernelFunction | None:

@@ -6,9 +6,8 @@ from ..engine import Engine
 from ..kernel.base import Device
 from ..kernel.fs.file import File
 from ..kernel.iommu import IommuGroup
-from ..kernel.iommufd.areas import IoptPages
-from ..kernel.iommufd.fops import iommufd_fops
-from ..kernel.iommufd.private import (
+from ..kernel.iommufd.io_pagetable_h import IoptPages
+from ..kernel.iommufd.iommufd_private import (
     ITS_CONTEXT,
     IommufdAccess,
     IommufdCtx,
@@ -18,9 +17,10 @@ from ..kernel.iommufd.private import (
     IommufdIoas,
     IommufdObject,
 )
+from ..kernel.iommufd.main import iommufd_fops
 from ..kernel.mm import MmStruct
-from ..kernel.vfio.type1_dma import VfioDma
 from ..kernel.vfio.vfio import VfioGroup
+from ..kernel.vfio.vfio_iommu_type1 import VfioDma
 from .rules import Broken, every, idle, invariant
 
 

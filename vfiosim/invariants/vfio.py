@@ -7,10 +7,9 @@ from ..kernel.fs.file import File
 from ..kernel.kvm.kvm import Kvm, KvmVfio
 from ..kernel.vfio.container import DEVICE_OPEN, IN_CONTAINER, SERVES
 from ..kernel.vfio.device_cdev import BINDING
-from ..kernel.vfio.device_fops import vfio_device_fops
-from ..kernel.vfio.group_fops import ITS_IOMMUFD
+from ..kernel.vfio.group import ITS_IOMMUFD
 from ..kernel.vfio.vfio import VfioContainer, VfioDevice, VfioDeviceFile, VfioGroup
-from ..kernel.vfio.vfio_main import BOUND_FOR, OPEN_FILE
+from ..kernel.vfio.vfio_main import BOUND_FOR, OPEN_FILE, vfio_device_fops
 from .rules import Broken, every, idle, invariant
 
 

@@ -13,21 +13,21 @@ from .dd import device_driver_attach
 from .fs.devtmpfs import DevTmpfs, cdev_device_add
 from .fs.file import Cdev
 from .iommu import IommuGroup, IommuGroups
-from .iommufd.fops import VFIO_MISC_DEV, iommufd_fops
-from .iommufd.selftest_iommu import MockIommu
+from .iommufd.main import VFIO_MISC_DEV, iommufd_fops
+from .iommufd.selftest.mock_iommu import MockIommu
 from .kvm.kvm_main import kvm_chardev_ops
 from .kvm.vfio import kvm_vfio_ops
 from .module import module_name
 from .task import UserStruct
 from .variants import V72, Variant
 from .vfio.bare import bare_probe, bare_remove
-from .vfio.container import vfio_fops
-from .vfio.device_fops import vfio_device_fops
-from .vfio.group_fops import vfio_group_fops
-from .vfio.noiommu import vfio_noiommu_ops
-from .vfio.probe import mtty_probe, mtty_remove, vfio_pci_probe, vfio_pci_remove
+from .vfio.container import vfio_fops, vfio_noiommu_ops
+from .vfio.group import vfio_group_fops
+from .vfio.mtty import mtty_probe, mtty_remove
+from .vfio.pci.vfio_pci import vfio_pci_probe, vfio_pci_remove
 from .vfio.vfio import Vfio, VfioDevice, VfioGroup, VfioIommuDriver, VfioIommuDrivers
 from .vfio.vfio_iommu_type1 import vfio_iommu_driver_ops_type1
+from .vfio.vfio_main import vfio_device_fops
 
 __all__ = ["Built", "DeviceSpec", "boot"]
 assert kvm_vfio_ops.name == "kvm-vfio"  # importing its file made the type known to KVM

@@ -125,3 +125,12 @@ async def remove_id_store(driver: BusDriver, text: str, count: int) -> int:
     place = known.index(gone)
     await store(driver.p.dynids, known[:place] + known[place + 1 :])
     return count
+
+
+@kernel("drivers/pci/pci.c")
+async def pci_reset_bus(hit: tuple[Device, ...]) -> None:
+    """The reset itself, which takes its time: whatever a device was doing is lost."""
+    for dev in hit:
+        await store(dev.in_reset, True)
+    for dev in hit:
+        await store(dev.in_reset, False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .. import uapi
-from ..kernel.iommufd.areas import IoptArea, IoptPages
+from ..kernel.iommufd.io_pagetable_h import IoptArea, IoptPages
 from ..kernel.mm import PAGE_SIZE
 from ..machine import Machine
 from ..puzzles.programs import DEV, Call, ask, bind, make, ready_to_bind

@@ -9,9 +9,12 @@ from ..engine import Engine, Phase, acquire, load, refuse_if, release, say, stor
 from ..invariants.rules import Broken, rule
 from ..kernel.vfio.container import vfio_fops
 from ..kernel.vfio.device_cdev import bind_locked, is_bound, read_bind_argument, vfio_df_check_token
-from ..kernel.vfio.group import vfio_device_block_group, vfio_device_unblock_group
-from ..kernel.vfio.group_fops import vfio_group_ioctl_set_container
-from ..kernel.vfio.group_open import vfio_group_has_iommu
+from ..kernel.vfio.group import (
+    vfio_device_block_group,
+    vfio_device_unblock_group,
+    vfio_group_has_iommu,
+    vfio_group_ioctl_set_container,
+)
 from ..kernel.vfio.pci.vfio_pci_priv import VfioPciCoreDevice, core_of
 from ..kernel.vfio.vfio import VfioDevice, VfioDeviceFile, VfioGroup
 from ..machine import Machine, Process

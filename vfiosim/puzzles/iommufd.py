@@ -5,9 +5,8 @@ from __future__ import annotations
 from .. import uapi
 from ..engine import Engine, current, load, put
 from ..invariants.rules import Broken, rule
-from ..kernel.iommufd.auto_domain import Chosen, move, new_auto_domain
-from ..kernel.iommufd.main import iommufd_object_put_and_try_destroy
-from ..kernel.iommufd.private import (
+from ..kernel.iommufd.device import Chosen, move, new_auto_domain
+from ..kernel.iommufd.iommufd_private import (
     IommufdDevice,
     IommufdHwptPaging,
     IommufdIoas,
@@ -15,6 +14,7 @@ from ..kernel.iommufd.private import (
     iommufd_lock_obj,
     iommufd_put_object,
 )
+from ..kernel.iommufd.main import iommufd_object_put_and_try_destroy
 from ..machine import Machine
 from ..uapi import Errno, KernelError
 from .changed import changed

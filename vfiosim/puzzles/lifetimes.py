@@ -8,10 +8,8 @@ from .. import uapi
 from ..engine import Engine, current, hand_over
 from ..invariants.rules import Broken, rule
 from ..kernel.kvm.vfio import kvm_vfio_file_add
-from ..kernel.vfio.device_fops import vfio_device_fops_release
-from ..kernel.vfio.group_life import REGISTERED
-from ..kernel.vfio.vfio import VfioDevice
-from ..kernel.vfio.vfio_main import vfio_unregister_group_dev
+from ..kernel.vfio.vfio import REGISTERED, VfioDevice
+from ..kernel.vfio.vfio_main import vfio_device_fops_release, vfio_unregister_group_dev
 from ..machine import Machine
 from .changed import changed
 from .programs import CTX, DEV, IOMMU, NODE, bind, change_list, give_vm, make, ready_to_bind

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .. import uapi
 from ..engine import store
-from ..kernel.iommufd.access import iommufd_access_change_ioas
+from ..kernel.iommufd.device import iommufd_access_change_ioas
 from ..kernel.iommufd.io_pagetable import iopt_insert_area
 from ..machine import Machine
 from .changed import changed

@@ -11,7 +11,7 @@ from ..engine import load, names_of, refuse_if, store, store_release
 from ..explore import Leak, Point, Result, Sweep, Witness, sweep
 from ..explore.rerun import rerun
 from ..explore.result import BROKEN, SAFE, UNFINISHED
-from ..kernel.iommufd.private import iommufd_ctx_put
+from ..kernel.iommufd.main import iommufd_ctx_put
 from ..kernel.vfio.device_cdev import (
     BINDING,
     is_bound,

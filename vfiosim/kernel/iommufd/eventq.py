@@ -4,28 +4,22 @@ from __future__ import annotations
 
 from ctypes import sizeof
 
+from ... import uapi
 from ...engine import (
-    Field,
-    Lock,
     Phase,
-    Table,
     claim,
     copy_to_user,
     current,
-    field,
     get,
     kernel,
     load,
-    mutex,
     next_slot,
     peek,
     poke,
     put,
     refuse_if,
     say,
-    spinlock,
     store,
-    table,
 )
 from ...uapi import (
     IOMMUFD_PAGE_RESP_INVALID,
@@ -48,49 +42,82 @@ from ..fs.file import (
     put_unused_fd,
 )
 from ..fs.syscalls import alloc_file
-from .main import _iommufd_object_alloc
-from .private import (
-    ITS_CONTEXT,
-    IommufdDevice,
-    IommufdHwPagetable,
-    IommufdObject,
-    Ucmd,
+from ..prototypes import (
+    _iommufd_object_alloc,
     iommufd_ctx_get,
     iommufd_ctx_put,
+    iommufd_get_object,
+    iommufd_object_abort_and_destroy,
+    iommufd_object_finalize,
+)
+from .iommufd_private import (
+    ITS_CONTEXT,
+    ITS_VIOMMU,
+    IommufdDevice,
+    IommufdFault,
+    IommufdHwPagetable,
+    IommufdObject,
+    IommufdVeventq,
+    IommufdViommu,
+    Ucmd,
+    Waiting,
+    iommufd_put_object,
+    iommufd_viommu_find_veventq,
 )
 
 FAULT_SIZE, ANSWER_SIZE = sizeof(IommuHwptPgfault), sizeof(IommuHwptPageResponse)
 READABLE = POLLIN | 0x40  # POLLRDNORM
 FILLED_BY = "its page faults"
 ITS_FILE = "its file"
-
-
-# A page fault that waits: the device, its table and PASID (the attachment), then flags, PASID, group, permissions, address.
-Waiting = tuple[IommufdDevice, IommufdHwPagetable, int, int, int, int, int, int]
-
-
-class IommufdFault(IommufdObject):
-    """A queue of page faults that devices report and a program answers.
-
-    * born by FAULT_QUEUE_ALLOC together with a file; held by the file and by each page table that reports to it;
-    * its file holds the context, so closing /dev/iommu releases nothing while the file is open;
-    * dies by IOMMU_DESTROY, when the file is closed and no page table reports to it.
-    """
-
-    kind = "iommufd_fault"
-    type = "fault queue"
-    mutex: Lock = mutex()
-    response: Table[Waiting] = table(first=1, guard="mutex")  # were read, and wait for an answer, by cookie
-    lock: Lock = spinlock()
-    deliver: Field[tuple[Waiting, ...]] = field((), guard="lock")  # wait to be read
+VEVENTQ_MOST = 1 << 19
+HEADER = sizeof(uapi.IommufdVeventHeader)
+INT_MAX = 2**31 - 1
+LOST = uapi.IOMMU_VEVENTQ_FLAG_LOST_EVENTS
 
 
 @kernel("drivers/iommu/iommufd/eventq.c")
-async def iommufd_eventq_fops_release(file: File) -> None:
-    """The file lets go of its queue and of the context."""
-    queue: IommufdObject = await private(file)
-    await put(queue.users, file, ITS_FILE)
-    await iommufd_ctx_put(queue.ictx, file, ITS_CONTEXT)
+async def iommufd_auto_response_faults(hwpt: IommufdHwPagetable, idev: IommufdDevice, pasid: int) -> None:
+    """A device leaves a table: nobody can answer its faults any more, so the kernel says that they cannot be solved."""
+    fault = await load(hwpt.fault)
+    if not isinstance(fault, IommufdFault):
+        return
+    async with fault.mutex:
+        async with fault.lock:
+            waiting = await load(fault.deliver)
+            await store(fault.deliver, tuple(group for group in waiting if group[:3] != (idev, hwpt, pasid)))
+        cookie = await next_slot(fault.response, 1)
+        while cookie is not None:
+            group = await peek(fault.response, cookie)
+            if group is not None and group[:3] == (idev, hwpt, pasid):
+                await poke(fault.response, cookie, None)
+            cookie = await next_slot(fault.response, cookie + 1)
+
+
+@kernel("drivers/iommu/iommufd/eventq.c")
+async def iommufd_fault_destroy(fault: IommufdFault) -> None:
+    """Faults that nobody has answered cannot be solved."""
+    await store(fault.deliver, ())
+
+
+def iommufd_compose_fault_message(group: Waiting, cookie: int) -> bytes:
+    """A fault as a program reads it."""
+    idev, _, _, flags, pasid, grpid, perm, addr = group
+    return bytes(
+        IommuHwptPgfault(
+            flags=flags, dev_id=idev.id, pasid=pasid, grpid=grpid, perm=perm, addr=addr, length=0, cookie=cookie
+        )
+    )
+
+
+@kernel("drivers/iommu/iommufd/eventq.c")
+async def iommufd_fault_deliver_fetch(fault: IommufdFault) -> Waiting | None:
+    """Take the oldest fault that nobody has read."""
+    async with fault.lock:
+        waiting = await load(fault.deliver)
+        if waiting:
+            await store(fault.deliver, waiting[1:])
+            return waiting[0]
+    return None
 
 
 @kernel("drivers/iommu/iommufd/eventq.c")
@@ -110,52 +137,6 @@ async def iommufd_fault_fops_read(file: File, size: int, offset: int) -> bytes:
             assert cookie is not None
             data += iommufd_compose_fault_message(group, cookie)
     return data
-
-
-@kernel("drivers/iommu/iommufd/eventq.c")
-async def iommufd_fault_deliver_fetch(fault: IommufdFault) -> Waiting | None:
-    """Take the oldest fault that nobody has read."""
-    async with fault.lock:
-        waiting = await load(fault.deliver)
-        if waiting:
-            await store(fault.deliver, waiting[1:])
-            return waiting[0]
-    return None
-
-
-def iommufd_compose_fault_message(group: Waiting, cookie: int) -> bytes:
-    """A fault as a program reads it."""
-    idev, _, _, flags, pasid, grpid, perm, addr = group
-    return bytes(
-        IommuHwptPgfault(
-            flags=flags, dev_id=idev.id, pasid=pasid, grpid=grpid, perm=perm, addr=addr, length=0, cookie=cookie
-        )
-    )
-
-
-@kernel("drivers/iommu/iommufd/eventq.c")
-async def iommufd_fault_iopf_handler(fault: IommufdFault, group: Waiting) -> None:
-    """A device has a page fault: put it at the end of the queue."""
-    async with fault.lock:
-        await store(fault.deliver, (*await load(fault.deliver), group))
-
-
-@kernel("drivers/iommu/iommufd/eventq.c")
-async def iommufd_auto_response_faults(hwpt: IommufdHwPagetable, idev: IommufdDevice, pasid: int) -> None:
-    """A device leaves a table: nobody can answer its faults any more, so the kernel says that they cannot be solved."""
-    fault = await load(hwpt.fault)
-    if not isinstance(fault, IommufdFault):
-        return
-    async with fault.mutex:
-        async with fault.lock:
-            waiting = await load(fault.deliver)
-            await store(fault.deliver, tuple(group for group in waiting if group[:3] != (idev, hwpt, pasid)))
-        cookie = await next_slot(fault.response, 1)
-        while cookie is not None:
-            group = await peek(fault.response, cookie)
-            if group is not None and group[:3] == (idev, hwpt, pasid):
-                await poke(fault.response, cookie, None)
-            cookie = await next_slot(fault.response, cookie + 1)
 
 
 @kernel("drivers/iommu/iommufd/eventq.c")
@@ -183,6 +164,41 @@ async def iommufd_fault_fops_write(file: File, data: bytes, offset: int) -> int:
 
 
 @kernel("drivers/iommu/iommufd/eventq.c")
+async def iommufd_veventq_abort(queue: IommufdVeventq) -> None:
+    """Leave the virtual IOMMU; the caller has its lock."""
+    viommu = queue.viommu
+    await put(viommu.users, queue, ITS_VIOMMU)
+    await store(viommu.veventqs, tuple(other for other in await load(viommu.veventqs) if other is not queue))
+
+
+@kernel("drivers/iommu/iommufd/eventq.c")
+async def iommufd_veventq_destroy(queue: IommufdVeventq) -> None:
+    """The same for one that could be found."""
+    async with queue.viommu.veventqs_rwsem:
+        await iommufd_veventq_abort(queue)
+
+
+@kernel("drivers/iommu/iommufd/eventq.c")
+async def iommufd_veventq_fops_read(file: File, size: int, offset: int) -> bytes:
+    """Read events, whole ones, as many as fit. EINVAL if not even one fits; nothing if there are none."""
+    queue: IommufdVeventq = await private(file)
+    await refuse_if(size < HEADER, Errno.EINVAL, "room_for_header", f"an event takes at least {HEADER} bytes")
+    data = b""
+    async with queue.lock:
+        for flags, sequence, event in await load(queue.deliver):
+            lost = bool(flags & LOST)
+            if size - len(data) < HEADER:
+                break
+            if not lost and size - len(data) < HEADER + len(event):
+                await refuse_if(not data, Errno.EINVAL, "room_for_event", "the first event is larger than the buffer")
+                break
+            data += bytes(uapi.IommufdVeventHeader(flags=flags, sequence=sequence)) + event
+            await store(queue.deliver, (await load(queue.deliver))[1:])
+            await store(queue.num_events, await load(queue.num_events) - (not lost))
+    return data
+
+
+@kernel("drivers/iommu/iommufd/eventq.c")
 async def iommufd_eventq_fops_poll(file: File) -> int:
     """Is there anything to read? Answers can be written at any time."""
     fault: IommufdFault = await private(file)
@@ -191,12 +207,37 @@ async def iommufd_eventq_fops_poll(file: File) -> int:
     return POLLOUT | READABLE if waiting else POLLOUT
 
 
+@kernel("drivers/iommu/iommufd/eventq.c")
+async def iommufd_veventq_fops_poll(file: File) -> int:
+    """Is there anything to read? (`iommufd_eventq_fops_poll`)"""
+    queue: IommufdVeventq = await private(file)
+    async with queue.lock:
+        return READABLE if await load(queue.deliver) else 0
+
+
+@kernel("drivers/iommu/iommufd/eventq.c")
+async def iommufd_eventq_fops_release(file: File) -> None:
+    """The file lets go of its queue and of the context."""
+    queue: IommufdObject = await private(file)
+    await put(queue.users, file, ITS_FILE)
+    await iommufd_ctx_put(queue.ictx, file, ITS_CONTEXT)
+
+
 iommufd_fault_fops = FileOperations(
     "iommufd-pgfault",
     release=iommufd_eventq_fops_release,
     read=iommufd_fault_fops_read,
     write=iommufd_fault_fops_write,
     poll=iommufd_eventq_fops_poll,
+    stream=True,
+)
+
+
+iommufd_veventq_fops = FileOperations(
+    "iommufd-viommu-event",
+    release=iommufd_eventq_fops_release,
+    read=iommufd_veventq_fops_read,
+    poll=iommufd_veventq_fops_poll,
     stream=True,
 )
 
@@ -228,6 +269,58 @@ async def iommufd_fault_alloc(ucmd: Ucmd) -> None:
 
 
 @kernel("drivers/iommu/iommufd/eventq.c")
-async def iommufd_fault_destroy(fault: IommufdFault) -> None:
-    """Faults that nobody has answered cannot be solved."""
-    await store(fault.deliver, ())
+async def iommufd_fault_iopf_handler(fault: IommufdFault, group: Waiting) -> None:
+    """A device has a page fault: put it at the end of the queue."""
+    async with fault.lock:
+        await store(fault.deliver, (*await load(fault.deliver), group))
+
+
+@kernel("drivers/iommu/iommufd/eventq.c")
+async def iommufd_veventq_alloc(ucmd: Ucmd) -> None:
+    """EOPNOTSUPP (flags, reserved, no type), EINVAL (depth), ENOENT, EEXIST (one of this type), EMFILE, EFAULT."""
+    cmd = ucmd.cmd
+    bad = cmd.flags != 0 or cmd.get("__reserved") != 0 or cmd.type == uapi.IOMMU_VEVENTQ_TYPE_DEFAULT
+    await refuse_if(bad, Errno.EOPNOTSUPP, "veventq_has_type", "a queue has no flags and must have a type")
+    room = 0 < cmd.veventq_depth <= VEVENTQ_MOST
+    await refuse_if(not room, Errno.EINVAL, "veventq_depth", f"a queue has room for 1 to {VEVENTQ_MOST} events")
+    viommu = await iommufd_get_object(ucmd.ictx, cmd.viommu_id, IommufdViommu)
+    try:
+        async with viommu.veventqs_rwsem:
+            await new_veventq(ucmd, viommu)
+    except KernelError:
+        await iommufd_put_object(viommu)
+        raise
+    await iommufd_put_object(viommu)
+
+
+async def new_veventq(ucmd: Ucmd, viommu: IommufdViommu) -> None:
+    """The queue, then its file, then a descriptor; a failure takes all of them back."""
+    cmd, ictx = ucmd.cmd, ucmd.ictx
+    known = await iommufd_viommu_find_veventq(viommu, cmd.type)
+    await refuse_if(known is not None, Errno.EEXIST, "one_queue_of_type", f"{viommu.oid} has a queue of this type")
+    queue = await _iommufd_object_alloc(ictx, IommufdVeventq, viommu, cmd.type, cmd.veventq_depth)
+    say(Phase.ACQUIRE, "{} holds {}; a file to read it gets a descriptor.", queue, viommu)
+    await get(viommu.users, queue, ITS_VIOMMU)
+    await store(viommu.veventqs, (*await load(viommu.veventqs), queue))
+    try:
+        file = await alloc_file("[iommufd-viommu-event]", iommufd_veventq_fops, O_RDWR)
+    except KernelError:
+        await iommufd_object_abort_and_destroy(ictx, queue)
+        raise
+    await store(file.private_data, queue)
+    await iommufd_ctx_get(ictx, file, ITS_CONTEXT)
+    await get(queue.users, file, ITS_FILE)
+    try:
+        number = await get_unused_fd_flags(O_CLOEXEC)
+        try:
+            cmd.out_veventq_id, cmd.out_veventq_fd = queue.id, number
+            await copy_to_user(ucmd.address, ucmd.reply())
+        except KernelError:
+            await put_unused_fd(number)
+            raise
+    except KernelError:
+        await fput_close_sync(file, current(), "being opened")
+        await iommufd_object_abort_and_destroy(ictx, queue)
+        raise
+    await iommufd_object_finalize(ictx, queue)
+    await fd_install(number, file)

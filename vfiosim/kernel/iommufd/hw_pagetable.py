@@ -2,31 +2,61 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from typing import Any
+
 from ... import uapi
-from ...engine import Phase, copy_to_user, get, kernel, load, put, refuse_if, require, say, store
+from ...engine import (
+    KObject,
+    Phase,
+    copy_to_user,
+    get,
+    kernel,
+    load,
+    put,
+    refuse_if,
+    require,
+    say,
+    shared,
+    store,
+)
 from ...uapi import Errno, KernelError
-from ..iommu_ops import UserData
-from .attach import NO_PASID, iommufd_hw_pagetable_attach, iommufd_hw_pagetable_detach
-from .domains import iopt_table_add_domain, iopt_table_remove_domain
-from .eventq import FILLED_BY, IommufdFault
-from .main import (
+from ..iommu_ops import Domain, UserData
+from ..mm import PAGE_SIZE
+from ..prototypes import (
     _iommufd_object_alloc,
     iommufd_get_object,
+    iommufd_hw_pagetable_attach,
+    iommufd_hw_pagetable_detach,
     iommufd_object_abort_and_destroy,
     iommufd_object_finalize,
 )
-from .nested import iommufd_hwpt_nested_alloc, iommufd_viommu_alloc_hwpt_nested
-from .private import (
+from ..unsupported import Unsupported
+from .eventq import FILLED_BY
+from .io_pagetable import (
+    iommu_read_and_clear_dirty,
+    iommufd_check_iova_range,
+    iopt_set_dirty_tracking,
+    iopt_table_add_domain,
+    iopt_table_remove_domain,
+)
+from .iommufd_private import (
+    NO_PASID,
     IommufdCtx,
     IommufdDevice,
+    IommufdFault,
     IommufdHwPagetable,
+    IommufdHwptNested,
     IommufdHwptPaging,
     IommufdIoas,
     IommufdObject,
+    IommufdViommu,
     Ucmd,
     iommufd_put_object,
 )
-from .viommu import IommufdViommu
+from .iommufd_private import (
+    IommufdObject as Object,
+)
 
 HAS_IOAS = "its address space"
 VALID_FLAGS = (
@@ -35,6 +65,9 @@ VALID_FLAGS = (
     | uapi.IOMMU_HWPT_FAULT_ID_VALID
     | uapi.IOMMU_HWPT_ALLOC_PASID
 )
+UNDER = "its parent"
+NESTED_FLAGS = uapi.IOMMU_HWPT_FAULT_ID_VALID | uapi.IOMMU_HWPT_ALLOC_PASID
+INVALIDATE_MOST = 1 << 19
 
 
 @kernel("drivers/iommu/iommufd/hw_pagetable.c")
@@ -87,6 +120,15 @@ async def check_flags(flags: int, idev: IommufdDevice) -> None:
 
 
 @kernel("drivers/iommu/iommufd/hw_pagetable.c")
+async def iommufd_hwpt_nested_destroy(hwpt: IommufdHwptNested) -> None:
+    """Let go of the fault queue and of what it lies on."""
+    fault = await load(hwpt.fault)
+    if fault is not None:
+        await put(fault.users, hwpt, FILLED_BY)
+    await put(hwpt.under.users, hwpt, UNDER)
+
+
+@kernel("drivers/iommu/iommufd/hw_pagetable.c")
 async def iommufd_hwpt_paging_alloc(
     ictx: IommufdCtx,
     ioas: IommufdIoas,
@@ -125,6 +167,54 @@ async def iommufd_hwpt_paging_alloc(
         await iommufd_object_abort_and_destroy(ictx, hwpt)
         raise
     await store(ioas.hwpt_list, (*await load(ioas.hwpt_list), hwpt))
+    return hwpt
+
+
+@kernel("drivers/iommu/iommufd/hw_pagetable.c")
+async def iommufd_hwpt_nested_alloc(
+    ictx: IommufdCtx, parent: IommufdHwptPaging, idev: IommufdDevice, flags: int, data: UserData
+) -> IommufdHwptNested:
+    """A table of a guest over a page table. EOPNOTSUPP (flags, no data), EINVAL for a parent that cannot carry it."""
+    ops = idev.dev.iommu_ops
+    bad = flags & ~NESTED_FLAGS != 0 or not data.length
+    await refuse_if(bad, Errno.EOPNOTSUPP, "nested_needs_data", "a table of a guest needs data, and takes few flags")
+    unfit = await load(parent.auto_domain) or not parent.nest_parent or parent.translation.owner is not ops
+    await refuse_if(unfit, Errno.EINVAL, "parent_carries", f"{parent.oid} was not made to carry tables of a guest")
+    return await over(ictx, parent, None, idev, flags, data)
+
+
+@kernel("drivers/iommu/iommufd/hw_pagetable.c")
+async def iommufd_viommu_alloc_hwpt_nested(
+    viommu: IommufdViommu, idev: IommufdDevice, flags: int, data: UserData
+) -> IommufdHwptNested:
+    """A table of a guest over a virtual IOMMU. EOPNOTSUPP (flags, no data), then what the driver says."""
+    bad = flags & ~NESTED_FLAGS != 0 or not data.length
+    await refuse_if(bad, Errno.EOPNOTSUPP, "nested_needs_data", "a table of a guest needs data, and takes few flags")
+    return await over(viommu.ictx, viommu.hwpt, viommu, idev, flags, data)
+
+
+async def over(
+    ictx: IommufdCtx,
+    parent: IommufdHwptPaging,
+    viommu: IommufdViommu | None,
+    idev: IommufdDevice,
+    flags: int,
+    data: UserData,
+) -> IommufdHwptNested:
+    """The object, and what it lies on; then the driver of the IOMMU reads the data."""
+    ops = idev.dev.iommu_ops
+    wants_pasid = bool(flags & uapi.IOMMU_HWPT_ALLOC_PASID)
+    hwpt = await _iommufd_object_alloc(ictx, IommufdHwptNested, parent, viommu, wants_pasid)
+    say(Phase.ACQUIRE, "{} is a table of a guest; it holds {}.", hwpt, hwpt.under)
+    await get(hwpt.under.users, hwpt, UNDER)
+    assert ops.domain_alloc_nested is not None  # it has made the table under it
+    try:
+        caches = await ops.domain_alloc_nested(idev.dev, flags & ~uapi.IOMMU_HWPT_FAULT_ID_VALID, data)
+    except KernelError:
+        await iommufd_object_abort_and_destroy(ictx, hwpt)
+        raise
+    hwpt.domain = Domain(ops)
+    await store(hwpt.iotlb, caches)
     return hwpt
 
 
@@ -203,3 +293,101 @@ async def finish(ucmd: Ucmd, hwpt: IommufdHwPagetable) -> None:
         raise
     say(Phase.PUBLISH, "{} can be found under its ID from now on.", hwpt)
     await iommufd_object_finalize(ictx, hwpt)
+
+
+@kernel("drivers/iommu/iommufd/hw_pagetable.c")
+async def iommufd_hwpt_set_dirty_tracking(ucmd: Ucmd) -> None:
+    """Remember which pages a device writes: EOPNOTSUPP (flags), ENOENT, EOPNOTSUPP (the table cannot)."""
+    enable = uapi.IOMMU_HWPT_DIRTY_TRACKING_ENABLE
+    unknown = ucmd.cmd.flags & ~enable
+    await refuse_if(unknown != 0, Errno.EOPNOTSUPP, "dirty_flags_known", f"the flags {unknown:#x} are not known")
+    hwpt = await iommufd_get_object(ucmd.ictx, ucmd.cmd.hwpt_id, IommufdHwptPaging)
+    try:
+        await iopt_set_dirty_tracking(hwpt.ioas, hwpt, bool(ucmd.cmd.flags & enable))
+    except KernelError:
+        await iommufd_put_object(hwpt)
+        raise
+    await iommufd_put_object(hwpt)
+
+
+@kernel("drivers/iommu/iommufd/hw_pagetable.c")
+async def iommufd_hwpt_get_dirty_bitmap(ucmd: Ucmd) -> None:
+    """Which pages were written? EOPNOTSUPP (flags, reserved), ENOENT, EOVERFLOW, EINVAL, EOPNOTSUPP (the table cannot).
+
+    No error comes from there on: a bitmap that cannot be written, or addresses where nothing is mapped, are passed over.
+    """
+    cmd = ucmd.cmd
+    unknown = cmd.flags & ~uapi.IOMMU_HWPT_GET_DIRTY_BITMAP_NO_CLEAR
+    bad = unknown != 0 or cmd.get("__reserved") != 0
+    await refuse_if(bad, Errno.EOPNOTSUPP, "bitmap_flags_known", "unknown flags, or a reserved field that is not zero")
+    hwpt = await iommufd_get_object(ucmd.ictx, cmd.hwpt_id, IommufdHwptPaging)
+    try:
+        await iommufd_check_iova_range(hwpt.ioas, cmd)
+        async with shared(hwpt.ioas.iova_rwsem):
+            await iommu_read_and_clear_dirty(hwpt, cmd)
+    except KernelError:
+        await iommufd_put_object(hwpt)
+        raise
+    await iommufd_put_object(hwpt)
+
+
+@kernel("drivers/iommu/iommufd/hw_pagetable.c")
+async def iommufd_hwpt_invalidate(ucmd: Ucmd) -> None:
+    """Forget what was cached of a guest's table; how much was done is written back whatever happens (EFAULT wins)."""
+    cmd = ucmd.cmd
+    array = Entries(cmd.data_type, cmd.data_uptr, cmd.entry_len, cmd.entry_num)
+    try:
+        await check_invalidate(ucmd, array)
+    except Unsupported:
+        raise
+    except KernelError:
+        cmd.entry_num = array.done
+        await copy_to_user(ucmd.address, ucmd.reply())
+        raise
+    cmd.entry_num = array.done
+    await copy_to_user(ucmd.address, ucmd.reply())
+
+
+class Entries:
+    """The list that an INVALIDATE brings (`struct iommu_user_data_array`), and how many of it are done."""
+
+    def __init__(self, kind: int, address: int, entry_len: int, entry_num: int) -> None:
+        self.type = kind
+        self.address = address
+        self.entry_len = entry_len
+        self.entry_num = entry_num
+        self.done = 0
+
+    def entry(self, index: int) -> UserData:
+        """One of them."""
+        return UserData(self.type, self.address + self.entry_len * index, self.entry_len)
+
+
+async def check_invalidate(ucmd: Ucmd, array: Entries) -> None:
+    """EOPNOTSUPP (reserved), EINVAL (entries), ENOENT, EINVAL (not a table of a guest), then what the driver says."""
+    cmd = ucmd.cmd
+    reserved = cmd.get("__reserved")
+    await refuse_if(reserved != 0, Errno.EOPNOTSUPP, "invalidate_reserved_zero", "reserved fields must be zero")
+    size_bad = not 0 < cmd.entry_len <= PAGE_SIZE or cmd.entry_num > INVALIDATE_MOST
+    bad = cmd.entry_num != 0 and (not cmd.data_uptr or size_bad)
+    await refuse_if(bad, Errno.EINVAL, "entries_possible", "entries need an address and a size of up to a page")
+    pt = await iommufd_get_object(ucmd.ictx, cmd.hwpt_id, Object)
+    try:
+        owner = await require(
+            owner_of_entries(pt),
+            Errno.EINVAL,
+            "table_of_a_guest",
+            f"{pt.oid} is no table of a guest and no virtual IOMMU",
+        )
+        await owner(pt, array)
+    except KernelError:
+        await iommufd_put_object(pt)
+        raise
+    await iommufd_put_object(pt)
+
+
+def owner_of_entries(pt: KObject) -> Callable[[Any, Any], Awaitable[None]] | None:
+    """Who can make the hardware forget: the driver of the IOMMU. None for objects of other kinds."""
+    if isinstance(pt, IommufdHwptNested):
+        return pt.translation.owner.cache_invalidate_user
+    return pt.ops.viommu_cache_invalidate if isinstance(pt, IommufdViommu) else None

@@ -5,9 +5,13 @@ What page tables and devices do to an address space is in `domains.py`, how a fr
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any, Final
 
+from ... import uapi
 from ...engine import (
+    KObject,
     Phase,
     alloc,
     current,
@@ -15,9 +19,11 @@ from ...engine import (
     free,
     get,
     hand_over,
+    in_order,
     kernel,
     load,
     poke,
+    put,
     refuse_if,
     require,
     say,
@@ -28,18 +34,20 @@ from ...engine import (
 from ...uapi import Errno, KernelError
 from ..fs.file import fget, fput
 from ..mm import PAGE_SIZE
-from .access_pages import iommufd_access_notify_unmap
-from .areas import HAS_PAGES, IOMMU_WRITE, ULONG_MAX, IoptArea, IoptPages
-from .iova import iopt_alloc_iova
+from ..prototypes import iommufd_access_notify_unmap
+from .io_pagetable_h import HAS_PAGES, IOMMU_WRITE, ULONG_MAX, IoptArea, IoptPages, Range, holes, merged
+from .iommufd_private import IommufdAccess, IommufdCtx, IommufdDevice, IommufdHwptPaging, IommufdIoas
+from .iova_bitmap import iova_bitmap_set
 from .pages import (
     MAKER,
     iopt_alloc_file_pages,
     iopt_alloc_user_pages,
+    iopt_area_fill_domain,
     iopt_area_fill_domains,
     iopt_area_unfill_domains,
     iopt_put_pages,
+    unfill,
 )
-from .private import IommufdCtx, IommufdIoas
 
 TRIES = 100  # how often drivers are asked to give back what they have pinned
 
@@ -55,6 +63,59 @@ class Element:
     start_byte: int
     length: int
     area: IoptArea | None = None
+
+
+MAX_ALIGNMENT: Final = PAGE_SIZE  # more only where the kernel uses huge pages
+Span = tuple[int, int]  # first and last address
+
+
+@kernel("drivers/iommu/iommufd/io_pagetable.c")
+async def iopt_alloc_iova(iopt: IommufdIoas, address: int, length: int) -> int:
+    """The lowest free place, aligned as the memory itself. EOVERFLOW if too long, EINVAL if badly aligned, ENOSPC if none.
+
+    Only allowed places are searched, if there is a list of them; never below 4096.
+    """
+    await refuse_if(
+        length == 0 or length >= ULONG_MAX // 2, Errno.EOVERFLOW, "length_has_alignment", "no range is that long"
+    )
+    alignment = 1 << (length - 1).bit_length()
+    if address:
+        alignment = min(alignment, address & -address)
+    alignment = min(alignment, MAX_ALIGNMENT)
+    too_fine = alignment < await load(iopt.iova_alignment)
+    await refuse_if(
+        too_fine, Errno.EINVAL, "memory_is_aligned", "the address space needs memory that is aligned better"
+    )
+    allowed = await load(iopt.allowed)
+    used: list[Range] = [(first, last) for first, last, _ in await load(iopt.reserved)]
+    used += [(area.iova, area.last) for area in await in_order(iopt.areas)]
+    place = first_place(merged(allowed), merged(used), length, alignment, address % PAGE_SIZE)
+    return await require(place, Errno.ENOSPC, "place_left", "no gap of the address space is large enough")
+
+
+def fitted(first: int, last: int, length: int, alignment: int, offset: int) -> int | None:
+    """Where in a range a mapping can begin (`__alloc_iova_check_range`), None if it does not fit."""
+    start = first + alignment - 1
+    if start > ULONG_MAX:
+        return None
+    start = start // alignment * alignment | offset
+    return None if start >= last or last - start < length - 1 else start
+
+
+def first_place(allowed: list[Range], used: list[Range], length: int, alignment: int, offset: int) -> int | None:
+    """The lowest place in the allowed ranges (everything, if there are none) that touches no used one."""
+    floor, ceiling = PAGE_SIZE, ULONG_MAX - PAGE_SIZE
+    windows = allowed or [(floor, ceiling)]
+    for first, last in windows:
+        first, last = max(first, floor), min(last, ceiling)
+        start = fitted(first, last, length, alignment, offset) if first <= last else None
+        if start is None:
+            continue
+        for low, high in holes(used, start, last):
+            place = fitted(low, high, length, alignment, offset)
+            if place is not None:
+                return place
+    return None
 
 
 @kernel("drivers/iommu/iommufd/io_pagetable.c")
@@ -222,6 +283,73 @@ async def iopt_map_file_pages(
 
 
 @kernel("drivers/iommu/iommufd/io_pagetable.c")
+async def iommu_read_and_clear_dirty(hwpt: IommufdHwptPaging, cmd: Any) -> None:
+    """Set a bit for each written page, from the first address on as far as mappings follow each other without a gap."""
+    await table_tracks_dirty(hwpt)
+    at, last = cmd.iova, cmd.iova + cmd.length - 1
+    while at <= last:
+        area = await first_between(hwpt.ioas.areas, at, at)
+        if area is None or await load(area.pages) is None:
+            return
+        end = min(last, area.last)
+        for first, stop in await written(hwpt, (at, end)):
+            with suppress(KernelError):
+                await iova_bitmap_set(cmd, first, stop)
+        if not cmd.flags & uapi.IOMMU_HWPT_GET_DIRTY_BITMAP_NO_CLEAR:
+            await forget(hwpt, (at, end))
+        at = end + 1
+
+
+async def written(hwpt: IommufdHwptPaging, span: Span) -> list[Span]:
+    """Which entries of the table, within a range, are marked as written."""
+    size, marked = hwpt.translation.page, await load(hwpt.dirty)
+    return [(page, page + size - 1) for page in sorted(marked) if span[0] <= page <= span[1]]
+
+
+async def forget(hwpt: IommufdHwptPaging, span: Span) -> None:
+    """Nothing in this range counts as written any more."""
+    marked = await load(hwpt.dirty)
+    left = tuple(page for page in marked if not span[0] <= page <= span[1])
+    if left != marked:
+        await store(hwpt.dirty, left)
+
+
+@kernel("drivers/iommu/iommufd/io_pagetable.c")
+async def iommufd_check_iova_range(ioas: IommufdIoas, cmd: Any) -> None:
+    """Does a bitmap make sense for these addresses? EOVERFLOW, EINVAL for the alignment or a page size of zero."""
+    iova, length, size = cmd.iova, cmd.length, cmd.page_size
+    last = iova + (length - 1) % 2**64
+    await refuse_if(last >= 2**64, Errno.EOVERFLOW, "bitmap_ends_somewhere", "the range ends beyond the last address")
+    alignment = await load(ioas.iova_alignment)
+    odd = bool((iova | last + 1) & (alignment - 1)) or not size or bool((iova | last + 1) & (size - 1))
+    await refuse_if(
+        odd, Errno.EINVAL, "bitmap_aligned", "addresses must be multiples of the alignment and the page size"
+    )
+
+
+@kernel("drivers/iommu/iommufd/io_pagetable.c")
+async def iopt_set_dirty_tracking(ioas: IommufdIoas, hwpt: IommufdHwptPaging, enable: bool) -> None:
+    """Begin with nothing written, or stop remembering; what is remembered can still be read then."""
+    await table_tracks_dirty(hwpt)
+    async with shared(ioas.iova_rwsem):
+        if enable:
+            for area in await in_order(ioas.areas):
+                if await load(area.pages) is not None:
+                    await forget(hwpt, (area.iova, area.last))
+        await store(hwpt.tracks_dirty, enable)
+
+
+async def table_tracks_dirty(hwpt: IommufdHwptPaging) -> None:
+    """EOPNOTSUPP for a table that was not made to track."""
+    await refuse_if(
+        not hwpt.translation.dirty_ops,
+        Errno.EOPNOTSUPP,
+        "table_tracks_dirty",
+        "this page table does not remember which pages were written",
+    )
+
+
+@kernel("drivers/iommu/iommufd/io_pagetable.c")
 async def iopt_get_pages(iopt: IommufdIoas, iova: int, length: int) -> list[Element]:
     """The memory behind a range, held for the running call. EINVAL, EOVERFLOW, ENOENT unless areas cover all of it."""
     await refuse_if(not length, Errno.EINVAL, "source_length", "nothing is to be copied")
@@ -332,3 +460,257 @@ async def iopt_unmap_iova(iopt: IommufdIoas, iova: int, length: int) -> tuple[in
 async def iopt_unmap_all(iopt: IommufdIoas) -> tuple[int, KernelError | None]:
     """Unmap everything; success if there was nothing."""
     return await iopt_unmap_iova_range(iopt, 0, ULONG_MAX)
+
+
+@kernel("drivers/iommu/iommufd/io_pagetable.c")
+async def iopt_set_allow_iova(iopt: IommufdIoas, allowed: tuple[tuple[int, int], ...]) -> None:
+    """Replace the list of addresses that may be given out. EADDRINUSE if one of them is reserved; the old list stays then."""
+    async with iopt.iova_rwsem:
+        reserved = await load(iopt.reserved)
+        hit = any(first <= end and start <= last for start, end in allowed for first, last, _ in reserved)
+        await refuse_if(hit, Errno.EADDRINUSE, "allowed_not_reserved", "one of the ranges cannot be used at all")
+        await store(iopt.allowed, allowed)
+
+
+@kernel("drivers/iommu/iommufd/io_pagetable.c")
+async def iopt_reserve_iova(iopt: IommufdIoas, first: int, last: int, owner: KObject) -> None:
+    """Nobody may map these addresses as long as `owner` is here. EADDRINUSE if something is mapped or allowed there."""
+    area = await first_between(iopt.areas, first, last)
+    allowed = any(start <= last and first <= end for start, end in await load(iopt.allowed))
+    await refuse_if(
+        area is not None or allowed, Errno.EADDRINUSE, "reserved_is_unused", "something is mapped or allowed there"
+    )
+    await store(iopt.reserved, (*await load(iopt.reserved), (first, last, owner)))
+
+
+async def unreserve(iopt: IommufdIoas, owner: KObject) -> None:
+    """Give back what was reserved for `owner`; the caller has iova_rwsem (`__iopt_remove_reserved_iova`)."""
+    now = await load(iopt.reserved)
+    await store(iopt.reserved, tuple(entry for entry in now if entry[2] is not owner))
+
+
+@kernel("drivers/iommu/iommufd/io_pagetable.c")
+async def iopt_remove_reserved_iova(iopt: IommufdIoas, owner: KObject) -> None:
+    """Give back what was reserved for a device."""
+    async with iopt.iova_rwsem:
+        await unreserve(iopt, owner)
+
+
+@kernel("drivers/iommu/iommufd/io_pagetable.c")
+async def iopt_unfill_domain(iopt: IommufdIoas, areas: tuple[IoptArea, ...], domain: IommufdHwptPaging) -> None:
+    """A page table goes. If it was the last one the memory is unpinned, otherwise another remembers where it is."""
+    left = await load(iopt.domains)
+    for area in areas:
+        pages = await load(area.pages)
+        if pages is None:
+            continue
+        if not left:
+            await unfill_one(area)
+        elif await load(area.storage_domain) is domain:
+            async with pages.mutex:
+                await store(area.storage_domain, left[0])
+
+
+@kernel("drivers/iommu/iommufd/io_pagetable.c")
+async def iopt_fill_domain(iopt: IommufdIoas, areas: tuple[IoptArea, ...], domain: IommufdHwptPaging) -> None:
+    """A new page table gets every area of its address space; on failure it gets none."""
+    done: list[IoptArea] = []
+    for area in areas:
+        pages = await load(area.pages)
+        if pages is None:
+            continue
+        try:
+            async with pages.mutex:
+                await iopt_area_fill_domain(area, pages, domain)
+        except KernelError:
+            if not await load(iopt.domains):
+                for other in done:
+                    await unfill_one(other)
+            raise
+        done.append(area)
+
+
+async def unfill_one(area: IoptArea) -> None:
+    """The last page table goes: take one area out of it."""
+    pages = await require(await load(area.pages), Errno.EINVAL, "area_is_published", "an area without memory")
+    async with pages.mutex:
+        await unfill(area, pages)
+
+
+@kernel("drivers/iommu/iommufd/io_pagetable.c")
+async def iopt_check_iova_alignment(iopt: IommufdIoas, alignment: int) -> None:
+    """Do all areas fit a larger alignment? EADDRINUSE otherwise."""
+    for area in await in_order(iopt.areas):
+        odd = (area.iova | area.length | area.page_offset) % alignment != 0
+        await refuse_if(odd, Errno.EADDRINUSE, "areas_are_aligned", f"a mapping is not aligned to {alignment} bytes")
+
+
+@kernel("drivers/iommu/iommufd/io_pagetable.c")
+async def iopt_table_add_domain(iopt: IommufdIoas, domain: IommufdHwptPaging) -> None:
+    """A new page table gets everything that is mapped.
+
+    EADDRINUSE if an area is not aligned to pages, or lies (or is allowed) where the table cannot translate; EFAULT, EINVAL,
+    ENOMEM where its memory cannot be pinned or charged. Afterwards nothing has changed then.
+    """
+    say(Phase.LOCK, "{} gets everything that is mapped in {}: nothing may change there meanwhile.", domain, iopt)
+    async with iopt.domains_rwsem, iopt.iova_rwsem:
+        before, made = await load(iopt.iova_alignment), domain.translation
+        alignment = max(before, made.page)
+        if alignment != before:
+            await iopt_check_iova_alignment(iopt, alignment)
+        try:
+            if made.first:
+                await iopt_reserve_iova(iopt, 0, made.first - 1, domain)
+            await iopt_reserve_iova(iopt, made.last + 1, ULONG_MAX, domain)
+            await iopt_fill_domain(iopt, await in_order(iopt.areas), domain)
+        except KernelError:
+            await unreserve(iopt, domain)
+            raise
+        await store(iopt.iova_alignment, alignment)
+        await store(iopt.domains, (*await load(iopt.domains), domain))
+
+
+@kernel("drivers/iommu/iommufd/io_pagetable.c")
+async def iopt_calculate_iova_alignment(iopt: IommufdIoas) -> None:
+    """Alignment follows who is there: page tables, emulated devices that pin, small pages; else 1. EADDRINUSE as above."""
+    alignment = PAGE_SIZE if await load(iopt.disable_large_pages) else 1
+    for table in await load(iopt.domains):
+        alignment = max(alignment, table.translation.page)
+    for user in await load(iopt.access_list):
+        alignment = max(alignment, user.iova_alignment)
+    if alignment > await load(iopt.iova_alignment):
+        await iopt_check_iova_alignment(iopt, alignment)
+    await store(iopt.iova_alignment, alignment)
+
+
+@kernel("drivers/iommu/iommufd/io_pagetable.c")
+async def iopt_table_remove_domain(iopt: IommufdIoas, domain: IommufdHwptPaging) -> None:
+    """A page table goes; the last one in the list takes its place there."""
+    async with iopt.domains_rwsem, iopt.iova_rwsem:
+        before = await load(iopt.domains)
+        domains = list(before)
+        index, tail = domains.index(domain), domains.pop()
+        if index < len(domains):
+            domains[index] = tail
+        await store(iopt.domains, tuple(domains))
+        await iopt_unfill_domain(iopt, await in_order(iopt.areas), domain)
+        await unreserve(iopt, domain)
+        await iopt_calculate_iova_alignment(iopt)
+
+
+@kernel("drivers/iommu/iommufd/io_pagetable.c")
+async def iopt_area_split(area: IoptArea, iova: int) -> None:
+    """Cut an area in two behind `iova`. EBUSY while it is incomplete, EINVAL misaligned or with large pages in a table."""
+    if iova in (area.iova, area.last):
+        return
+    iopt = area.iopt
+    pages = await load(area.pages)
+    if pages is None:
+        await refuse_if(True, Errno.EBUSY, "split_is_complete", "another call is mapping or unmapping this area")
+        return
+    alignment = await load(iopt.iova_alignment)
+    odd = (iova + 1) % alignment != 0 or area.byte_at(iova + 1) % alignment != 0
+    await refuse_if(odd, Errno.EINVAL, "cut_is_aligned", f"an area can be cut at multiples of {alignment} only")
+    halves: list[IoptArea] = []
+    try:
+        for first, last in ((area.iova, iova), (iova + 1, area.last)):
+            halves.append(await alloc(IoptArea, iopt, first, last - first + 1, area.byte_at(first), area.iommu_prot))
+        async with pages.mutex:
+            stored = await load(area.storage_domain)
+            large = stored is not None and not await load(iopt.disable_large_pages)
+            await refuse_if(
+                large, Errno.EINVAL, "no_large_pages", "the page table may have entered it as one large page"
+            )
+            await split_into(halves, area, pages, stored)
+    except KernelError:
+        for half in halves:
+            await free(half)
+        raise
+    await free(area)
+
+
+async def split_into(
+    halves: list[IoptArea], area: IoptArea, pages: IoptPages, stored: IommufdHwptPaging | None
+) -> None:
+    """The second half of `iopt_area_split`, which cannot fail: two areas in the place of one, with the same memory."""
+    await poke(area.iopt.areas, area.iova, None)
+    for half in halves:
+        await poke(area.iopt.areas, half.iova, half)
+        await store(half.storage_domain, stored)
+        await store(half.pages, pages)
+        await get(pages.kref, half, HAS_PAGES)
+    if stored is not None:
+        others = tuple(other for other in await load(pages.domains_itree) if other is not area)
+        await store(pages.domains_itree, (*others, *halves))
+    await put(pages.kref, area, HAS_PAGES)
+
+
+@kernel("drivers/iommu/iommufd/io_pagetable.c")
+async def iopt_cut_iova(iopt: IommufdIoas, places: tuple[int, ...]) -> None:
+    """Cut the areas at these places."""
+    async with iopt.iova_rwsem:
+        for iova in places:
+            area = await first_between(iopt.areas, iova, iova)
+            if area is not None:
+                await iopt_area_split(area, iova)
+
+
+@kernel("drivers/iommu/iommufd/io_pagetable.c")
+async def iopt_enable_large_pages(iopt: IommufdIoas) -> None:
+    """Page tables may use large pages."""
+    async with iopt.domains_rwsem, iopt.iova_rwsem:
+        await store(iopt.disable_large_pages, False)
+        await iopt_calculate_iova_alignment(iopt)
+
+
+@kernel("drivers/iommu/iommufd/io_pagetable.c")
+async def iopt_disable_large_pages(iopt: IommufdIoas) -> None:
+    """Page tables may use small pages only. EINVAL if they are filled already, EADDRINUSE if an area does not fit."""
+    async with iopt.domains_rwsem, iopt.iova_rwsem:
+        if await load(iopt.disable_large_pages):
+            return
+        domains = await load(iopt.domains)
+        filled = bool(domains) and await first_between(iopt.areas, 0, ULONG_MAX) is not None
+        await refuse_if(
+            filled, Errno.EINVAL, "tables_are_empty", "a page table has been filled with large pages already"
+        )
+        await store(iopt.disable_large_pages, True)
+        try:
+            await iopt_calculate_iova_alignment(iopt)
+        except KernelError:
+            await store(iopt.disable_large_pages, False)
+            raise
+
+
+@kernel("drivers/iommu/iommufd/io_pagetable.c")
+async def iopt_add_access(iopt: IommufdIoas, access: IommufdAccess) -> None:
+    """An emulated device comes. EADDRINUSE if a mapping is not aligned to pages."""
+    async with iopt.domains_rwsem, iopt.iova_rwsem:
+        before = await load(iopt.access_list)
+        await store(iopt.access_list, (*before, access))
+        try:
+            await iopt_calculate_iova_alignment(iopt)
+        except KernelError:
+            await store(iopt.access_list, before)
+            raise
+
+
+@kernel("drivers/iommu/iommufd/io_pagetable.c")
+async def iopt_remove_access(iopt: IommufdIoas, access: IommufdAccess) -> None:
+    """An emulated device goes."""
+    async with iopt.domains_rwsem, iopt.iova_rwsem:
+        users = await load(iopt.access_list)
+        await store(iopt.access_list, tuple(user for user in users if user is not access))
+        await iopt_calculate_iova_alignment(iopt)
+
+
+@kernel("drivers/iommu/iommufd/io_pagetable.c")
+async def iopt_table_enforce_dev_resv_regions(iopt: IommufdIoas, owner: IommufdDevice) -> None:
+    """Reserve what a device cannot use for memory: writes to that window are interrupts. EADDRINUSE if it is in use."""
+    async with iopt.iova_rwsem:
+        try:
+            for first, last in owner.dev.iommu_ops.reserved:
+                await iopt_reserve_iova(iopt, first, last, owner)
+        except KernelError:
+            await unreserve(iopt, owner)
+            raise

@@ -2,39 +2,71 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from ... import uapi
 from ...engine import (
     Phase,
+    acquire,
     copy_from_user,
     copy_to_user,
+    current,
+    get_unless_zero,
+    in_order,
     kernel,
     load,
+    next_slot,
+    peek,
+    put,
     refuse_if,
+    release,
+    require,
     say,
     shared,
+    store,
 )
 from ...uapi import Errno, KernelError
-from .areas import IOMMU_READ, IOMMU_WRITE, ULONG_MAX
-from .domains import iopt_set_allow_iova
+from ..prototypes import _iommufd_object_alloc, iommufd_get_object, iommufd_object_finalize
+from ..task import Task, capable, current_task
 from .io_pagetable import (
+    iopt_disable_large_pages,
+    iopt_enable_large_pages,
     iopt_free_pages_list,
     iopt_get_pages,
     iopt_map_file_pages,
     iopt_map_pages,
     iopt_map_user_pages,
+    iopt_set_allow_iova,
     iopt_unmap_all,
     iopt_unmap_iova,
 )
-from .iova import holes, merged
-from .main import _iommufd_object_alloc, iommufd_get_object, iommufd_object_finalize
-from .private import IommufdIoas, Ucmd, iommufd_put_object
-from .selftest import iommufd_test_syz_conv_iova_id
+from .io_pagetable_h import (
+    ACCOUNT_MM,
+    ACCOUNT_NONE,
+    ACCOUNT_USER,
+    IOMMU_READ,
+    IOMMU_WRITE,
+    ULONG_MAX,
+    IoptArea,
+    IoptPages,
+    holes,
+    merged,
+)
+from .iommufd_private import IommufdCtx, IommufdIoas, Ucmd, iommufd_put_object
+from .pages import Owner, drop_owner, iopt_pages_update_pinned, owner_of, set_source
+from .selftest.selftest import iommufd_test_syz_conv_iova_id
 
 FIXED = uapi.IOMMU_IOAS_MAP_FIXED_IOVA
 READABLE, WRITEABLE = uapi.IOMMU_IOAS_MAP_READABLE, uapi.IOMMU_IOAS_MAP_WRITEABLE
 RANGE_SIZE = 16
+ALL_LOCKED = "its addresses are locked"
+
+
+@kernel("drivers/iommu/iommufd/ioas.c")
+async def iommufd_ioas_destroy(ioas: IommufdIoas) -> None:
+    """Give back what the address space holds: its mappings."""
+    await iopt_unmap_all(ioas)
 
 
 @kernel("drivers/iommu/iommufd/ioas.c")
@@ -50,12 +82,6 @@ async def iommufd_ioas_alloc_ioctl(ucmd: Ucmd) -> None:
     async with shared(ucmd.ictx.ioas_creation_lock):
         await iommufd_object_finalize(ucmd.ictx, ioas)
     ucmd.new_obj = None
-
-
-@kernel("drivers/iommu/iommufd/ioas.c")
-async def iommufd_ioas_destroy(ioas: IommufdIoas) -> None:
-    """Give back what the address space holds: its mappings."""
-    await iopt_unmap_all(ioas)
 
 
 @kernel("drivers/iommu/iommufd/ioas.c")
@@ -121,9 +147,6 @@ async def iommufd_ioas_allow_iovas(ucmd: Ucmd) -> None:
     await iommufd_put_object(ioas)
 
 
-# ---- MAP, MAP_FILE, COPY
-
-
 @kernel("drivers/iommu/iommufd/ioas.c")
 async def conv_iommu_prot(flags: int) -> int:
     """What devices may do there."""
@@ -142,23 +165,6 @@ async def check_map(flags: int, reserved: int, *numbers: int) -> None:
 
 
 @kernel("drivers/iommu/iommufd/ioas.c")
-async def iommufd_ioas_map(ucmd: Ucmd) -> None:
-    """Map memory of the caller. EOPNOTSUPP, EOVERFLOW, EINVAL, ENOENT, then what mapping says; EFAULT for the reply."""
-    cmd = ucmd.cmd
-    await check_map(cmd.flags, cmd.get("__reserved"), cmd.iova, cmd.length)
-    iova = cmd.iova if cmd.flags & FIXED else None
-    ioas = await iommufd_get_object(ucmd.ictx, cmd.ioas_id, IommufdIoas)
-    try:
-        prot = await conv_iommu_prot(cmd.flags)
-        cmd.iova = await iopt_map_user_pages(ucmd.ictx, ioas, iova, cmd.user_va, cmd.length, prot)
-        await copy_to_user(ucmd.address, ucmd.reply())
-    except KernelError:
-        await iommufd_put_object(ioas)
-        raise
-    await iommufd_put_object(ioas)
-
-
-@kernel("drivers/iommu/iommufd/ioas.c")
 async def iommufd_ioas_map_file(ucmd: Ucmd) -> None:
     """Map a part of a file, of whatever kind as long as nothing has to be pinned. Errors as for memory, EBADF."""
     cmd = ucmd.cmd
@@ -168,6 +174,23 @@ async def iommufd_ioas_map_file(ucmd: Ucmd) -> None:
     try:
         prot = await conv_iommu_prot(cmd.flags)
         cmd.iova = await iopt_map_file_pages(ucmd.ictx, ioas, iova, cmd.fd, cmd.start, cmd.length, prot)
+        await copy_to_user(ucmd.address, ucmd.reply())
+    except KernelError:
+        await iommufd_put_object(ioas)
+        raise
+    await iommufd_put_object(ioas)
+
+
+@kernel("drivers/iommu/iommufd/ioas.c")
+async def iommufd_ioas_map(ucmd: Ucmd) -> None:
+    """Map memory of the caller. EOPNOTSUPP, EOVERFLOW, EINVAL, ENOENT, then what mapping says; EFAULT for the reply."""
+    cmd = ucmd.cmd
+    await check_map(cmd.flags, cmd.get("__reserved"), cmd.iova, cmd.length)
+    iova = cmd.iova if cmd.flags & FIXED else None
+    ioas = await iommufd_get_object(ucmd.ictx, cmd.ioas_id, IommufdIoas)
+    try:
+        prot = await conv_iommu_prot(cmd.flags)
+        cmd.iova = await iopt_map_user_pages(ucmd.ictx, ioas, iova, cmd.user_va, cmd.length, prot)
         await copy_to_user(ucmd.address, ucmd.reply())
     except KernelError:
         await iommufd_put_object(ioas)
@@ -246,3 +269,155 @@ async def unmap_range(ioas: IommufdIoas, iova: int, length: int) -> int:
         raise error
     await refuse_if(not unmapped, Errno.ENOENT, "something_was_mapped", "nothing is mapped there")
     return unmapped
+
+
+@kernel("drivers/iommu/iommufd/ioas.c")
+async def iommufd_release_all_iova_rwsem(locked: list[IommufdIoas]) -> None:
+    """Unlock them."""
+    for ioas in locked:
+        await release(ioas.iova_rwsem)
+        await put(ioas.users, current(), ALL_LOCKED)
+
+
+@kernel("drivers/iommu/iommufd/ioas.c")
+async def iommufd_take_all_iova_rwsem(ictx: IommufdCtx, locked: list[IommufdIoas]) -> None:
+    """Lock the addresses of every address space of the context, by their IDs."""
+    number = await next_slot(ictx.objects, 1)
+    while number is not None:
+        async with ictx.objects_lock:
+            ioas = await peek(ictx.objects, number)
+            held = isinstance(ioas, IommufdIoas) and await get_unless_zero(ioas.users, current(), ALL_LOCKED)
+        if held and isinstance(ioas, IommufdIoas):
+            await acquire(ioas.iova_rwsem)
+            locked.append(ioas)
+        number = await next_slot(ictx.objects, number + 1)
+
+
+@kernel("drivers/iommu/iommufd/ioas.c")
+async def need_charge_update(pages: IoptPages, task: Task) -> bool:
+    """Would somebody else be charged from now on?"""
+    if pages.account_mode == ACCOUNT_NONE:
+        return False
+    other_mm = await load(pages.source_mm) is not await load(task.mm)
+    if pages.account_mode == ACCOUNT_MM:
+        return other_mm
+    return other_mm or await load(pages.source_user) is not await load(task.user)
+
+
+@kernel("drivers/iommu/iommufd/ioas.c")
+async def charge_current(task: Task, pinned: dict[str, int]) -> None:
+    """Charge the caller for all of it, or for nothing. ENOMEM."""
+    done: list[str] = []
+    owner = Owner(await load(task.mm), task, await load(task.user))
+    try:
+        for account, npages in pinned.items():
+            await iopt_pages_update_pinned(account, owner, npages)
+            done.append(account)
+    except KernelError:
+        for account in done:
+            await iopt_pages_update_pinned(account, owner, -pinned[account])
+        raise
+
+
+@kernel("drivers/iommu/iommufd/ioas.c")
+async def iommufd_ioas_change_process(ucmd: Ucmd) -> None:
+    """IOMMU_IOAS_CHANGE_PROCESS: EOPNOTSUPP (reserved), EBUSY, EINVAL (not all from files), ENOMEM (charging)."""
+    reserved = ucmd.cmd.get("__reserved")
+    await refuse_if(reserved != 0, Errno.EOPNOTSUPP, "change_reserved_zero", "reserved fields must be zero")
+    locked: list[IommufdIoas] = []
+    say(Phase.LOCK, "All address spaces of {} are locked at once.", ucmd.ictx)
+    async with ucmd.ictx.ioas_creation_lock:
+        await iommufd_take_all_iova_rwsem(ucmd.ictx, locked)
+        try:
+            await change_all([area for ioas in locked for area in await in_order(ioas.areas)])
+        except KernelError:
+            await iommufd_release_all_iova_rwsem(locked)
+            raise
+        await iommufd_release_all_iova_rwsem(locked)
+
+
+async def change_all(areas: list[IoptArea]) -> None:
+    """Check all areas, charge the caller for what is pinned, then discharge the old owners."""
+    task = current_task()
+    found: list[IoptPages] = []
+    for area in areas:
+        pages = await require(
+            await load(area.pages), Errno.EBUSY, "all_areas_complete", "another call is mapping or unmapping an area"
+        )
+        await refuse_if(
+            pages.file is None,
+            Errno.EINVAL,
+            "all_from_files",
+            "memory of a process cannot change its owner, a file can",
+        )
+        if pages not in found:
+            found.append(pages)
+    pinned: dict[str, int] = {}
+    for pages in found:
+        if await need_charge_update(pages, task):
+            pinned[pages.account_mode] = pinned.get(pages.account_mode, 0) + await load(pages.npinned)
+    await charge_current(task, {account: n for account, n in pinned.items() if n})
+    for pages in found:
+        await change_owner(pages, task)
+
+
+async def change_owner(pages: IoptPages, task: Task) -> None:
+    """The old owner is discharged, the memory belongs to the caller (`change_mm`).
+
+    Memory that was charged to nobody moves without its part of VmPin: the new owner's falls below zero at the unmap.
+    """
+    old = await owner_of(pages)
+    if await need_charge_update(pages, task):
+        with suppress(KernelError):
+            await iopt_pages_update_pinned(pages.account_mode, old, -await load(pages.npinned))
+    await set_source(pages, task)
+    await drop_owner(pages, old)
+
+
+@kernel("drivers/iommu/iommufd/ioas.c")
+async def iommufd_option_rlimit_mode(cmd: Any, ictx: IommufdCtx) -> None:
+    """Who is charged for pinned memory: 0 the user, 1 the process. SET needs CAP_SYS_RESOURCE, and a context without objects."""
+    await refuse_if(
+        cmd.object_id != 0, Errno.EOPNOTSUPP, "mode_of_context", "this option belongs to the iommufd itself"
+    )
+    if cmd.op == uapi.IOMMU_OPTION_OP_GET:
+        cmd.val64 = int(await load(ictx.account_mode) == ACCOUNT_MM)
+        return
+    await refuse_if(
+        cmd.op != uapi.IOMMU_OPTION_OP_SET, Errno.EOPNOTSUPP, "option_op_known", "an option can be set or read"
+    )
+    allowed = await capable("CAP_SYS_RESOURCE")
+    await refuse_if(not allowed, Errno.EPERM, "may_set_limits", "this needs CAP_SYS_RESOURCE")
+    async with ictx.objects_lock:
+        used = await next_slot(ictx.objects, 1) is not None
+        await refuse_if(used, Errno.EBUSY, "context_is_empty", "the iommufd has objects already")
+        await refuse_if(cmd.val64 not in (0, 1), Errno.EINVAL, "mode_known", "the mode is 0 or 1")
+        await store(ictx.account_mode, ACCOUNT_MM if cmd.val64 else ACCOUNT_USER)
+
+
+@kernel("drivers/iommu/iommufd/ioas.c")
+async def iommufd_ioas_option_huge_pages(cmd: Any, ioas: IommufdIoas) -> None:
+    """May page tables use large pages? 1 yes, 0 no: EINVAL if they are filled, EADDRINUSE if an area does not fit."""
+    if cmd.op == uapi.IOMMU_OPTION_OP_GET:
+        cmd.val64 = int(not await load(ioas.disable_large_pages))
+        return
+    await refuse_if(
+        cmd.op != uapi.IOMMU_OPTION_OP_SET, Errno.EOPNOTSUPP, "option_op_known", "an option can be set or read"
+    )
+    await refuse_if(cmd.val64 not in (0, 1), Errno.EINVAL, "large_pages_known", "the value is 0 or 1")
+    if cmd.val64:
+        await iopt_enable_large_pages(ioas)
+    else:
+        await iopt_disable_large_pages(ioas)
+
+
+@kernel("drivers/iommu/iommufd/ioas.c")
+async def iommufd_ioas_option(ucmd: Ucmd) -> None:
+    """An option of an address space. ENOENT, then what the option says."""
+    ioas = await iommufd_get_object(ucmd.ictx, ucmd.cmd.object_id, IommufdIoas)
+    try:
+        await iommufd_ioas_option_huge_pages(ucmd.cmd, ioas)
+    except KernelError:
+        await iommufd_put_object(ioas)
+        raise
+    await iommufd_put_object(ioas)

@@ -10,6 +10,8 @@ from ...engine import (
     KObject,
     Phase,
     alloc,
+    copy_from_user,
+    copy_to_user,
     current,
     free,
     get,
@@ -29,84 +31,12 @@ from ..fs.shmem import memfd_pin_folios
 from ..mm import PAGE_SIZE, MmStruct, mmdrop, mmgrab, mmput
 from ..task import Task, UserStruct, capable, current_mm, current_task, put_task_struct
 from ..unsupported import Unsupported
-from .areas import ACCOUNT_MM, ACCOUNT_NONE, ACCOUNT_USER, ULONG_MAX, IoptArea, IoptPages
-from .iova import holes, merged
-from .private import IommufdCtx, IommufdHwptPaging, IommufdIoas
+from .io_pagetable_h import ACCOUNT_MM, ACCOUNT_NONE, ACCOUNT_USER, ULONG_MAX, IoptArea, IoptPages, holes, merged
+from .iommufd_private import IommufdCtx, IommufdHwptPaging
 
 MAKER = "being mapped"
 PINNING = "pinning"
 SOURCE = "memory of it"
-
-
-@kernel("drivers/iommu/iommufd/pages.c")
-async def iopt_alloc_pages(
-    ictx: IommufdCtx, start_byte: int, length: int, writable: bool, address: int, file: File | None
-) -> IoptPages:
-    """Note which memory is meant; it is not touched yet. EINVAL for a length of zero or next to the whole address space."""
-    await refuse_if(
-        not 0 < length <= ULONG_MAX - PAGE_SIZE, Errno.EINVAL, "length_possible", "nothing, or more than there is"
-    )
-    task = current_task()
-    account = ACCOUNT_NONE if await capable("CAP_IPC_LOCK") else await load(ictx.account_mode)
-    npages = -(-(length + start_byte) // PAGE_SIZE)
-    pages = await alloc(IoptPages, address, npages, writable, account, file)
-    await get(pages.kref, current(), MAKER)
-    await set_source(pages, task)
-    return pages
-
-
-async def set_source(pages: IoptPages, task: Task) -> None:
-    """From now on the memory is that of this process, and charged to it."""
-    mm = await load(task.mm)
-    await mmgrab(mm, pages, SOURCE)
-    await get(task.usage, pages, SOURCE)
-    await store(pages.source_mm, mm)
-    await store(pages.source_task, task)
-    await store(pages.source_user, await load(task.user))
-
-
-@kernel("drivers/iommu/iommufd/pages.c")
-async def iopt_alloc_user_pages(ictx: IommufdCtx, address: int, length: int, writable: bool) -> IoptPages:
-    """Memory at an address of the calling process. EOVERFLOW if it goes beyond the last address, EINVAL for its length."""
-    await refuse_if(
-        address + length > ULONG_MAX, Errno.EOVERFLOW, "memory_ends_somewhere", "the range ends beyond the last address"
-    )
-    start_byte = address % PAGE_SIZE
-    return await iopt_alloc_pages(ictx, start_byte, length, writable, address - start_byte, None)
-
-
-@kernel("drivers/iommu/iommufd/pages.c")
-async def iopt_alloc_file_pages(ictx: IommufdCtx, file: File, start: int, length: int, writable: bool) -> IoptPages:
-    """A part of a file, of whatever kind; the file is held as long as the mapping."""
-    start_byte = start % PAGE_SIZE
-    pages = await iopt_alloc_pages(ictx, start_byte, length, writable, start - start_byte, file)
-    await get(file.f_ref, pages, "mapped for devices")
-    return pages
-
-
-@kernel("drivers/iommu/iommufd/iommufd_private.h")
-async def iopt_put_pages(pages: IoptPages, holder: KObject, reason: str) -> None:
-    """Let go of memory; the last one lets go of the file and the process."""
-    if await put(pages.kref, holder, reason):
-        await iopt_release_pages(pages)
-
-
-@kernel("drivers/iommu/iommufd/pages.c")
-async def iopt_release_pages(pages: IoptPages) -> None:
-    """No area shows this memory any more."""
-    if pages.file is not None:
-        await fput(pages.file, pages, "mapped for devices")
-    await drop_owner(pages, await owner_of(pages))
-    await free(pages)
-
-
-async def drop_owner(pages: IoptPages, owner: Owner) -> None:
-    """Let go of the process that the memory belonged to."""
-    await mmdrop(owner.mm, pages, SOURCE)
-    await put_task_struct(owner.task, pages, SOURCE)
-
-
-# ---- pinned memory is charged
 
 
 @kernel("drivers/iommu/iommufd/pages.c")
@@ -172,9 +102,6 @@ async def charge(pages: IoptPages) -> None:
     if now != last:
         await iopt_pages_update_pinned(pages.account_mode, await owner_of(pages), now - last)
         await store(pages.last_npinned, now)
-
-
-# ---- areas and page tables
 
 
 def covered(spans: Iterable[tuple[int, int]], first: int, last: int) -> list[tuple[int, int]]:
@@ -245,6 +172,74 @@ async def stored_by(area: IoptArea, pages: IoptPages, domain: IommufdHwptPaging)
 
 
 @kernel("drivers/iommu/iommufd/pages.c")
+async def iopt_alloc_pages(
+    ictx: IommufdCtx, start_byte: int, length: int, writable: bool, address: int, file: File | None
+) -> IoptPages:
+    """Note which memory is meant; it is not touched yet. EINVAL for a length of zero or next to the whole address space."""
+    await refuse_if(
+        not 0 < length <= ULONG_MAX - PAGE_SIZE, Errno.EINVAL, "length_possible", "nothing, or more than there is"
+    )
+    task = current_task()
+    account = ACCOUNT_NONE if await capable("CAP_IPC_LOCK") else await load(ictx.account_mode)
+    npages = -(-(length + start_byte) // PAGE_SIZE)
+    pages = await alloc(IoptPages, address, npages, writable, account, file)
+    await get(pages.kref, current(), MAKER)
+    await set_source(pages, task)
+    return pages
+
+
+async def set_source(pages: IoptPages, task: Task) -> None:
+    """From now on the memory is that of this process, and charged to it."""
+    mm = await load(task.mm)
+    await mmgrab(mm, pages, SOURCE)
+    await get(task.usage, pages, SOURCE)
+    await store(pages.source_mm, mm)
+    await store(pages.source_task, task)
+    await store(pages.source_user, await load(task.user))
+
+
+@kernel("drivers/iommu/iommufd/pages.c")
+async def iopt_alloc_user_pages(ictx: IommufdCtx, address: int, length: int, writable: bool) -> IoptPages:
+    """Memory at an address of the calling process. EOVERFLOW if it goes beyond the last address, EINVAL for its length."""
+    await refuse_if(
+        address + length > ULONG_MAX, Errno.EOVERFLOW, "memory_ends_somewhere", "the range ends beyond the last address"
+    )
+    start_byte = address % PAGE_SIZE
+    return await iopt_alloc_pages(ictx, start_byte, length, writable, address - start_byte, None)
+
+
+@kernel("drivers/iommu/iommufd/pages.c")
+async def iopt_alloc_file_pages(ictx: IommufdCtx, file: File, start: int, length: int, writable: bool) -> IoptPages:
+    """A part of a file, of whatever kind; the file is held as long as the mapping."""
+    start_byte = start % PAGE_SIZE
+    pages = await iopt_alloc_pages(ictx, start_byte, length, writable, start - start_byte, file)
+    await get(file.f_ref, pages, "mapped for devices")
+    return pages
+
+
+@kernel("drivers/iommu/iommufd/pages.c")
+async def iopt_release_pages(pages: IoptPages) -> None:
+    """No area shows this memory any more."""
+    if pages.file is not None:
+        await fput(pages.file, pages, "mapped for devices")
+    await drop_owner(pages, await owner_of(pages))
+    await free(pages)
+
+
+async def drop_owner(pages: IoptPages, owner: Owner) -> None:
+    """Let go of the process that the memory belonged to."""
+    await mmdrop(owner.mm, pages, SOURCE)
+    await put_task_struct(owner.task, pages, SOURCE)
+
+
+@kernel("drivers/iommu/iommufd/iommufd_private.h")
+async def iopt_put_pages(pages: IoptPages, holder: KObject, reason: str) -> None:
+    """Let go of memory; the last one lets go of the file and the process."""
+    if await put(pages.kref, holder, reason):
+        await iopt_release_pages(pages)
+
+
+@kernel("drivers/iommu/iommufd/pages.c")
 async def iopt_area_fill_domain(area: IoptArea, pages: IoptPages, domain: IommufdHwptPaging) -> None:
     """A new page table gets an area; the caller has the mutex of the pages."""
     await fill(area, pages)
@@ -273,42 +268,69 @@ async def iopt_area_unfill_domains(area: IoptArea, pages: IoptPages) -> None:
             await unfill(area, pages)
 
 
-@kernel("drivers/iommu/iommufd/io_pagetable.c")
-async def iopt_fill_domain(iopt: IommufdIoas, areas: tuple[IoptArea, ...], domain: IommufdHwptPaging) -> None:
-    """A new page table gets every area of its address space; on failure it gets none."""
-    done: list[IoptArea] = []
-    for area in areas:
-        pages = await load(area.pages)
-        if pages is None:
-            continue
-        try:
-            async with pages.mutex:
-                await iopt_area_fill_domain(area, pages, domain)
-        except KernelError:
-            if not await load(iopt.domains):
-                for other in done:
-                    await unfill_one(other)
-            raise
-        done.append(area)
+@kernel("drivers/iommu/iommufd/pages.c")
+async def iopt_pages_rw_access(area: IoptArea, iova: int, length: int, data: bytes | None, slow: bool) -> bytes:
+    """Read or write memory behind an area: at its address in the process, or by way of its pages. EPERM, EFAULT."""
+    pages = await load(area.pages)
+    assert pages is not None
+    denied = data is not None and not pages.writable
+    await refuse_if(denied, Errno.EPERM, "memory_is_writable", "the memory was mapped for reading only")
+    mm = await load(pages.source_mm)
+    if pages.file is not None or mm is not await load(current_task().mm):
+        raise Unsupported("reading or writing memory of a file, or of another process, by software")
+    address = pages.address + area.byte_at(iova)
+    if slow and await load(area.storage_domain) is None:
+        first, end = address - address % PAGE_SIZE, -(-(address + length) // PAGE_SIZE) * PAGE_SIZE
+        alone = end - first == PAGE_SIZE
+        await pin_pages(mm, first, end - first, data is not None if alone else pages.writable)
+    if data is None:
+        return await copy_from_user(address, length)
+    await copy_to_user(address, data)
+    return b""
 
 
-async def unfill_one(area: IoptArea) -> None:
-    """The last page table goes: take one area out of it."""
+@kernel("drivers/iommu/iommufd/pages.c")
+async def iopt_area_add_access(area: IoptArea, first: int, last: int, write: bool, lock: bool) -> None:
+    """Pin pages `first` to `last` behind an area, as far as they are not pinned yet. EPERM, EFAULT, EINVAL, ENOMEM."""
+    pages = await require(await load(area.pages), Errno.EINVAL, "area_is_published", "an area without memory")
+    denied = write and not pages.writable
+    await refuse_if(denied, Errno.EPERM, "memory_is_writable", "the memory was mapped for reading only")
+    async with pages.mutex:
+        known = await load(pages.access_itree)
+        if (first, last) not in known:
+            await pin(pages, first, last)
+        await store(pages.access_itree, (*known, (first, last)))
+        await store(area.num_accesses, await load(area.num_accesses) + 1)
+        if lock:
+            await store(area.num_locks, await load(area.num_locks) + 1)
+
+
+async def pin(pages: IoptPages, first: int, last: int) -> None:
+    """Pin and charge what of a range nobody has pinned; on failure nothing is (`iopt_pages_fill_xarray`)."""
+    before = await load(pages.npinned)
+    spans = covered(await in_use(pages), first, last)
+    for start, end in spans:
+        await pin_span(pages, start, end)
+    await store(pages.npinned, before + sum(end - start + 1 for start, end in spans))
+    try:
+        await charge(pages)
+    except KernelError:
+        await store(pages.npinned, before)
+        raise
+
+
+@kernel("drivers/iommu/iommufd/pages.c")
+async def iopt_area_remove_access(area: IoptArea, first: int, last: int, lock: bool) -> None:
+    """Give back what was pinned; it stays pinned as long as a page table or somebody else needs it."""
     pages = await require(await load(area.pages), Errno.EINVAL, "area_is_published", "an area without memory")
     async with pages.mutex:
-        await unfill(area, pages)
-
-
-@kernel("drivers/iommu/iommufd/io_pagetable.c")
-async def iopt_unfill_domain(iopt: IommufdIoas, areas: tuple[IoptArea, ...], domain: IommufdHwptPaging) -> None:
-    """A page table goes. If it was the last one the memory is unpinned, otherwise another remembers where it is."""
-    left = await load(iopt.domains)
-    for area in areas:
-        pages = await load(area.pages)
-        if pages is None:
-            continue
-        if not left:
-            await unfill_one(area)
-        elif await load(area.storage_domain) is domain:
-            async with pages.mutex:
-                await store(area.storage_domain, left[0])
+        before = await load(pages.access_itree)
+        at = before.index((first, last))
+        await store(pages.access_itree, (*before[:at], *before[at + 1 :]))
+        await store(area.num_accesses, await load(area.num_accesses) - 1)
+        if lock:
+            await store(area.num_locks, await load(area.num_locks) - 1)
+        released = sum(end - start + 1 for start, end in covered(await in_use(pages), first, last))
+        await store(pages.npinned, await load(pages.npinned) - released)
+        with suppress(KernelError):  # the address space is gone, and its count with it
+            await charge(pages)

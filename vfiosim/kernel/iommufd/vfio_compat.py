@@ -22,13 +22,12 @@ from ...engine import (
 )
 from ...uapi import Errno, KernelError
 from ..mm import PAGE_SIZE
+from ..prototypes import _iommufd_object_alloc, iommufd_get_object, iommufd_object_abort, iommufd_object_finalize
 from ..task import capable
-from .areas import IOMMU_READ, IOMMU_WRITE, ULONG_MAX
-from .domains import iopt_cut_iova, iopt_disable_large_pages
-from .io_pagetable import iopt_map_user_pages, iopt_unmap_all, iopt_unmap_iova
+from .io_pagetable import iopt_cut_iova, iopt_disable_large_pages, iopt_map_user_pages, iopt_unmap_all, iopt_unmap_iova
+from .io_pagetable_h import IOMMU_READ, IOMMU_WRITE, ULONG_MAX
 from .ioas import free_ranges
-from .main import _iommufd_object_alloc, iommufd_get_object, iommufd_object_abort, iommufd_object_finalize
-from .private import IommufdCtx, IommufdIoas, Ucmd, iommufd_lock_obj, iommufd_put_object
+from .iommufd_private import IommufdCtx, IommufdIoas, Ucmd, iommufd_lock_obj, iommufd_put_object
 
 TYPES = (uapi.VFIO_TYPE1_IOMMU, uapi.VFIO_TYPE1v2_IOMMU)
 

@@ -4,88 +4,55 @@ from __future__ import annotations
 
 from ... import uapi
 from ...engine import (
-    Field,
-    KObject,
-    Lock,
     Phase,
-    Table,
     copy_to_user,
     current,
-    field,
     get,
     hand_over,
     kernel,
     load,
-    mutex,
     peek,
     poke,
     put,
     refuse_if,
-    rwsem,
     say,
     store,
-    table,
 )
-from ...engine.engine import Engine
 from ...uapi import Errno, KernelError
 from ..iommu_ops import IommuOps, UserData
-from .main import (
+from ..mm import PAGE_SIZE
+from ..prototypes import (
     _iommufd_object_alloc,
     iommufd_get_object,
     iommufd_object_abort_and_destroy,
     iommufd_object_finalize,
-    iommufd_object_tombstone_user,
-    iommufd_try_inc_users,
+    mock_hw_queue_init_phys,
 )
-from .private import IommufdCtx, IommufdDevice, IommufdHwptPaging, IommufdObject, Ucmd, iommufd_put_object
+from ..unsupported import Unsupported
+from .device import (
+    iommufd_access_change_ioas,
+    iommufd_access_destroy,
+    iommufd_access_detach,
+    iommufd_access_pin_pages,
+    iommufd_access_unpin_pages,
+)
+from .io_pagetable_h import ULONG_MAX
+from .iommufd_private import (
+    ITS_VIOMMU,
+    IommufdAccess,
+    IommufdDevice,
+    IommufdHwptPaging,
+    IommufdHwQueue,
+    IommufdVdevice,
+    IommufdViommu,
+    Ucmd,
+    iommufd_put_object,
+)
 
 GUEST_MEMORY = "the memory of its guest"
-ITS_VIOMMU = "its virtual IOMMU"
 ITS_DEVICE = "its device"
 RUNNING = "running call"
-
-
-class IommufdViommu(IommufdObject):
-    """A share of an IOMMU for one guest.
-
-    * born by VIOMMU_ALLOC with a page table that carries tables of guests, and holds it; does not hold the device;
-    * held by its devices, its event queues, the tables of the guest over it, its hardware queues;
-    * `vdevs`: its devices by the number that the guest knows them by.
-    """
-
-    kind = "iommufd_viommu"
-    type = "virtual IOMMU"
-    vdevs: Table[IommufdVdevice] = table(guard="igroup.lock", link="weak")
-    veventqs_rwsem: Lock = rwsem()
-    veventqs: Field[tuple[IommufdObject, ...]] = field((), guard="veventqs_rwsem", link="weak")
-    # of the mock driver
-    queue_mutex: Lock = mutex()
-    hw_queue: Table[IommufdObject] = table(guard="queue_mutex", link="weak")
-    mmap_offset: Field[int] = field(0)  # where a program can map its page; 0: nowhere
-
-    def __init__(self, engine: Engine, ictx: IommufdCtx, hwpt: IommufdHwptPaging, ops: IommuOps) -> None:
-        super().__init__(engine, ictx)
-        self.hwpt = hwpt
-        self.ops = ops
-
-
-class IommufdVdevice(IommufdObject):
-    """A device as a guest knows it: a number in a virtual IOMMU.
-
-    * born by VDEVICE_ALLOC, one for a device at most; holds the virtual IOMMU, and the device as a running call does;
-    * dies by IOMMU_DESTROY; if the device goes first it takes this along, and the ID stays taken for ever (a tombstone).
-    """
-
-    kind = "iommufd_vdevice"
-    type = "virtual device"
-
-    def __init__(
-        self, engine: Engine, ictx: IommufdCtx, viommu: IommufdViommu, idev: IommufdDevice, virt_id: int
-    ) -> None:
-        super().__init__(engine, ictx)
-        self.viommu = viommu
-        self.idev = idev
-        self.virt_id = virt_id
+BEFORE = "the queue behind it"
 
 
 @kernel("drivers/iommu/iommufd/viommu.c")
@@ -141,9 +108,6 @@ async def viommu_over(ucmd: Ucmd, ops: IommuOps) -> None:
         await iommufd_put_object(hwpt)
         raise
     await iommufd_put_object(hwpt)
-
-
-# ---- devices
 
 
 @kernel("drivers/iommu/iommufd/viommu.c")
@@ -209,18 +173,80 @@ async def new_vdevice(ucmd: Ucmd, viommu: IommufdViommu, idev: IommufdDevice) ->
     await iommufd_object_finalize(ucmd.ictx, vdev)
 
 
-@kernel("drivers/iommu/iommufd/device.c")
-async def iommufd_device_pre_destroy(idev: IommufdDevice) -> None:
-    """The device is about to go: no guest can get it any more, and the one that has it loses it."""
-    async with idev.igroup.lock:
-        await store(idev.destroying, True)
-        vdev = await load(idev.vdev)
-        if vdev is None or not await iommufd_try_inc_users(idev.ictx, vdev, idev):
-            return
-    say(Phase.UNWIND, "{} loses its device: it goes too, and nothing else will ever get its ID.", vdev)
-    await iommufd_object_tombstone_user(idev.ictx, vdev, idev)
+@kernel("drivers/iommu/iommufd/viommu.c")
+async def iommufd_hw_queue_destroy(queue: IommufdHwQueue) -> None:
+    """The hardware forgets the queue, its memory is given back."""
+    viommu = queue.viommu
+    async with viommu.queue_mutex:
+        if await peek(viommu.hw_queue, queue.index) is queue:
+            await poke(viommu.hw_queue, queue.index, None)
+        before = await load(queue.prev)
+        if before is not None:
+            await put(before.users, queue, BEFORE)
+    access = await load(queue.access)
+    if access is not None:
+        await iommufd_access_unpin_pages(access, queue.page, PAGE_SIZE)
+        await iommufd_access_detach(access)
+        await iommufd_access_destroy(access, queue)
+        await put(viommu.users, queue, ITS_VIOMMU)
 
 
-def device_of(vdev: KObject | None) -> KObject | None:
-    """The device behind a virtual one."""
-    return vdev.idev.dev if isinstance(vdev, IommufdVdevice) else None
+@kernel("drivers/iommu/iommufd/viommu.c")
+async def iommufd_hw_queue_alloc_phys(queue: IommufdHwQueue) -> IommufdAccess:
+    """An access object without driver, attached to the memory of the guest, which pins the queue. EADDRINUSE, as pinning."""
+    access = await _iommufd_object_alloc(queue.ictx, IommufdAccess)
+    access.internal = True
+    await get(access.users, queue, "bound")
+    await iommufd_object_finalize(queue.ictx, access)
+    try:
+        async with access.ioas_lock:
+            await iommufd_access_change_ioas(access, queue.viommu.hwpt.ioas)
+        try:
+            await iommufd_access_pin_pages(access, queue.page, PAGE_SIZE, write=False)
+        except KernelError:
+            await iommufd_access_detach(access)
+            raise
+    except KernelError:
+        await iommufd_access_destroy(access, queue)
+        raise
+    return access
+
+
+@kernel("drivers/iommu/iommufd/viommu.c")
+async def iommufd_hw_queue_alloc_ioctl(ucmd: Ucmd) -> None:
+    """EOPNOTSUPP (flags, no type), EINVAL (length), EOVERFLOW, ENOENT, EOPNOTSUPP (type), what pinning says, then the driver.
+
+    Of the driver: EINVAL (number), EEXIST, EIO without the queue before it.
+    """
+    cmd = ucmd.cmd
+    bad = cmd.flags != 0 or cmd.type == uapi.IOMMU_HW_QUEUE_TYPE_DEFAULT
+    await refuse_if(bad, Errno.EOPNOTSUPP, "hw_queue_has_type", "a queue has no flags and must have a type")
+    await refuse_if(not cmd.length, Errno.EINVAL, "hw_queue_length", "a queue needs room")
+    over = cmd.nesting_parent_iova + cmd.length - 1 > ULONG_MAX
+    await refuse_if(over, Errno.EOVERFLOW, "hw_queue_ends_somewhere", "the queue ends beyond the last address")
+    viommu = await iommufd_get_object(ucmd.ictx, cmd.viommu_id, IommufdViommu)
+    try:
+        known = cmd.type == uapi.IOMMU_HW_QUEUE_TYPE_SELFTEST
+        await refuse_if(not known, Errno.EOPNOTSUPP, "hw_queue_type_known", "the IOMMU has no queues of this type")
+        if cmd.nesting_parent_iova % PAGE_SIZE + cmd.length > PAGE_SIZE:
+            raise Unsupported("a hardware queue of several pages, which must follow each other in physical memory")
+        await new_queue(ucmd, viommu)
+    except KernelError:
+        await iommufd_put_object(viommu)
+        raise
+    await iommufd_put_object(viommu)
+
+
+async def new_queue(ucmd: Ucmd, viommu: IommufdViommu) -> None:
+    """The object, its memory, then the driver's part."""
+    cmd, ictx = ucmd.cmd, ucmd.ictx
+    page = cmd.nesting_parent_iova - cmd.nesting_parent_iova % PAGE_SIZE
+    queue = await _iommufd_object_alloc(ictx, IommufdHwQueue, viommu, cmd.index, page)
+    ucmd.new_obj = queue
+    say(Phase.ACQUIRE, "The memory of {} is pinned by an access object of its own.", queue)
+    access = await iommufd_hw_queue_alloc_phys(queue)
+    await get(viommu.users, queue, ITS_VIOMMU)
+    await store(queue.access, access)
+    await mock_hw_queue_init_phys(queue)
+    cmd.out_hw_queue_id = queue.id
+    await copy_to_user(ucmd.address, ucmd.reply())

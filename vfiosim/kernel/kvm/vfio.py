@@ -6,10 +6,8 @@ from ... import uapi
 from ...engine import Phase, alloc, copy_from_user, free, get, kernel, load, refuse_if, require, say, store
 from ...uapi import Errno, KernelError
 from ..fs.file import File, fget, fput, private
-from ..vfio.device_fops import vfio_device_fops
-from ..vfio.group import vfio_group_set_kvm
-from ..vfio.group_fops import vfio_group_fops
-from ..vfio.vfio_main import vfio_device_file_set_kvm
+from ..vfio.group import vfio_group_fops, vfio_group_set_kvm
+from ..vfio.vfio_main import vfio_device_file_set_kvm, vfio_device_fops
 from .kvm import Kvm, KvmDevice, KvmDeviceOps, KvmVfio
 from .kvm_main import kvm_register_device_ops
 

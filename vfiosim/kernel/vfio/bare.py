@@ -17,9 +17,8 @@ from .iommufd import (
     vfio_iommufd_emulated_detach_ioas,
     vfio_iommufd_emulated_unbind,
 )
-from .probe import register, unregister
 from .vfio import Vfio, VfioDevice, VfioDeviceOps
-from .vfio_main import __vfio_register_dev
+from .vfio_main import __vfio_register_dev, register, unregister
 
 
 async def bare_open_device(device: VfioDevice) -> None:

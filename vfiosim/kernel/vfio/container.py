@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from ... import uapi
 from ...engine import (
     Phase,
@@ -22,7 +24,7 @@ from ...uapi import Errno, KernelError
 from ..fs.file import File, FileOperations, fput, private
 from ..iommu import IommuGroup, iommu_group_claim_dma_owner, iommu_group_release_dma_owner
 from ..task import capable
-from .vfio import VfioContainer, VfioGroup, VfioGroupType, VfioIommuDriver, VfioIommuDrivers
+from .vfio import VfioContainer, VfioGroup, VfioGroupType, VfioIommuDriver, VfioIommuDriverOps, VfioIommuDrivers
 
 DEVICE_OPEN = "a device of the group is open"
 SERVES = "serves the container"
@@ -32,23 +34,63 @@ IN_CONTAINER = "in it"
 
 
 @kernel("drivers/vfio/container.c")
-async def vfio_fops_open(file: File) -> None:
-    """A container of its own for each open file."""
-    say(Phase.ACQUIRE, "A new, empty container is born; {} holds it.", file)
-    core = file.cdev.inside if file.cdev is not None else None
-    assert isinstance(core, VfioIommuDrivers)
-    container = await alloc(VfioContainer, core)
-    await get(container.kref, file, "its file")
-    await store(file.private_data, container)
+async def vfio_noiommu_open(kind: int) -> None:
+    """A container gets this driver: EINVAL for another type, EPERM without CAP_SYS_RAWIO."""
+    await refuse_if(kind != uapi.VFIO_NOIOMMU_IOMMU, Errno.EINVAL, "type_is_noiommu", "this driver has only one type")
+    await refuse_if(
+        not await capable(RAWIO), Errno.EPERM, "capable_of_raw_io", f"working without an IOMMU takes {RAWIO}"
+    )
 
 
 @kernel("drivers/vfio/container.c")
-async def vfio_fops_release(file: File) -> None:
-    """The container loses its file; it goes when no group is in it either."""
-    container: VfioContainer = await private(file)
-    await store(file.private_data, None)
-    if await put(container.kref, file, "its file"):
-        await free(container)
+async def vfio_noiommu_release(data: None) -> None:
+    """There is nothing to give back."""
+
+
+@kernel("drivers/vfio/container.c")
+async def vfio_noiommu_ioctl(enabled: bool, data: None, cmd: int, argument: int) -> int:
+    """All it can say is that it is there, if the administrator allows it; ENOTTY for everything else."""
+    if cmd == uapi.VFIO_CHECK_EXTENSION:
+        return int(enabled and argument == uapi.VFIO_NOIOMMU_IOMMU)
+    await refuse_if(True, Errno.ENOTTY, "driver_knows_request", "without an IOMMU there is nothing to map or to ask")
+    return 0
+
+
+@kernel("drivers/vfio/container.c")
+async def vfio_noiommu_attach_group(data: None, iommu_group: IommuGroup, kind: VfioGroupType) -> None:
+    """Any group will do."""
+
+
+@kernel("drivers/vfio/container.c")
+async def vfio_noiommu_detach_group(data: None, iommu_group: IommuGroup) -> None:
+    """The group leaves, and nothing changes."""
+
+
+def vfio_noiommu_ops(enabled: bool) -> VfioIommuDriverOps:
+    """The driver; `enabled` is the module parameter enable_unsafe_noiommu_mode."""
+    return VfioIommuDriverOps(
+        NOIOMMU,
+        open=vfio_noiommu_open,
+        release=vfio_noiommu_release,
+        ioctl=partial(vfio_noiommu_ioctl, enabled),
+        attach_group=vfio_noiommu_attach_group,
+        detach_group=vfio_noiommu_detach_group,
+    )
+
+
+@kernel("drivers/vfio/container.c")
+async def vfio_iommu_driver_allowed(container: VfioContainer, driver: VfioIommuDriver) -> bool:
+    """Groups without an IOMMU and the driver for them go together; neither goes with anything else."""
+    return await load(container.noiommu) == (driver.ops.name == NOIOMMU)
+
+
+async def supports(driver: VfioIommuDriver, container: VfioContainer, argument: int) -> int:
+    """What a driver that serves no container yet says to an extension; its module is held while it is asked."""
+    if not await get_unless_zero(driver.module, container, "asked"):
+        return 0
+    answer = await driver.ops.ioctl(None, uapi.VFIO_CHECK_EXTENSION, argument)
+    await put(driver.module, container, "asked")
+    return answer
 
 
 @kernel("drivers/vfio/container.c")
@@ -66,21 +108,6 @@ async def vfio_container_ioctl_check_extension(container: VfioContainer, argumen
                 if answer:
                     return answer
     return 0
-
-
-@kernel("drivers/vfio/container.c")
-async def vfio_iommu_driver_allowed(container: VfioContainer, driver: VfioIommuDriver) -> bool:
-    """Groups without an IOMMU and the driver for them go together; neither goes with anything else."""
-    return await load(container.noiommu) == (driver.ops.name == NOIOMMU)
-
-
-async def supports(driver: VfioIommuDriver, container: VfioContainer, argument: int) -> int:
-    """What a driver that serves no container yet says to an extension; its module is held while it is asked."""
-    if not await get_unless_zero(driver.module, container, "asked"):
-        return 0
-    answer = await driver.ops.ioctl(None, uapi.VFIO_CHECK_EXTENSION, argument)
-    await put(driver.module, container, "asked")
-    return answer
 
 
 @kernel("drivers/vfio/container.c")
@@ -167,6 +194,26 @@ async def vfio_fops_unl_ioctl(file: File, cmd: int, argument: int) -> int:
         "no IOMMU driver has been set for this container",
     )
     return await driver.ops.ioctl(await load(container.iommu_data), cmd, argument)
+
+
+@kernel("drivers/vfio/container.c")
+async def vfio_fops_open(file: File) -> None:
+    """A container of its own for each open file."""
+    say(Phase.ACQUIRE, "A new, empty container is born; {} holds it.", file)
+    core = file.cdev.inside if file.cdev is not None else None
+    assert isinstance(core, VfioIommuDrivers)
+    container = await alloc(VfioContainer, core)
+    await get(container.kref, file, "its file")
+    await store(file.private_data, container)
+
+
+@kernel("drivers/vfio/container.c")
+async def vfio_fops_release(file: File) -> None:
+    """The container loses its file; it goes when no group is in it either."""
+    container: VfioContainer = await private(file)
+    await store(file.private_data, None)
+    if await put(container.kref, file, "its file"):
+        await free(container)
 
 
 @kernel("drivers/vfio/container.c")

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from ... import uapi
 from ...engine import Phase, get, kernel, load, next_slot, peek, poke, refuse_if, say, store
 from ...uapi import Errno, KernelError
-from ..iommufd.access import (
+from ..iommufd.device import (
     iommufd_access_attach,
     iommufd_access_create,
     iommufd_access_destroy,
     iommufd_access_detach,
     iommufd_access_replace,
+    iommufd_ctx_has_group,
+    iommufd_device_attach,
+    iommufd_device_bind,
+    iommufd_device_detach,
+    iommufd_device_replace,
+    iommufd_device_unbind,
 )
-from ..iommufd.attach import NO_PASID
-from ..iommufd.auto_domain import iommufd_device_attach, iommufd_device_detach, iommufd_device_replace
-from ..iommufd.device import iommufd_device_bind, iommufd_device_unbind
-from ..iommufd.private import IommufdCtx, iommufd_ctx_put
+from ..iommufd.iommufd_private import NO_PASID, IommufdCtx
 from ..iommufd.vfio_compat import iommufd_vfio_compat_ioas_get_id
+from ..prototypes import iommufd_ctx_put
 from ..unsupported import Unsupported
 from .vfio import VfioDevice, VfioDeviceFile, VfioGroupType
 
@@ -195,3 +200,22 @@ async def vfio_iommufd_emulated_unbind(device: VfioDevice) -> None:
         await iommufd_access_destroy(access, device)
         await store(device.iommufd_attached, False)
         await store(device.iommufd_access, None)
+
+
+@kernel("drivers/vfio/iommufd.c")
+async def vfio_iommufd_device_ictx(device: VfioDevice) -> IommufdCtx | None:
+    """The iommufd that a device is bound to."""
+    idev = await load(device.iommufd_device)
+    return idev.ictx if idev is not None else None
+
+
+@kernel("drivers/vfio/iommufd.c")
+async def vfio_iommufd_get_dev_id(device: VfioDevice, ictx: IommufdCtx | None) -> int:
+    """The ID of the device in this iommufd; 0 if only a neighbour in its iommu_group is bound to it; −1 otherwise."""
+    idev = await load(device.iommufd_device)
+    if idev is not None and idev.ictx is ictx:
+        return idev.id
+    group = device.dev.iommu_group
+    if ictx is not None and group is not None and await iommufd_ctx_has_group(ictx, group):
+        return uapi.VFIO_PCI_DEVID_OWNED
+    return uapi.VFIO_PCI_DEVID_NOT_OWNED

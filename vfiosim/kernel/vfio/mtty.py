@@ -8,17 +8,17 @@ from typing import Final
 from ... import uapi
 from ...engine import Field, KObject, alloc, copy_from_user, copy_to_user, field, kernel, load, refuse_if, store
 from ...uapi import Errno, VfioIrqInfo, VfioIrqSet, VfioRegionInfo
+from ..base import BusDriver, Device
 from ..unsupported import Unsupported
-from .device_info import IRQ_SET_MINSZ, vfio_set_irqs_validate_and_prepare
 from .iommufd import (
     vfio_iommufd_emulated_attach_ioas,
     vfio_iommufd_emulated_bind,
     vfio_iommufd_emulated_detach_ioas,
     vfio_iommufd_emulated_unbind,
 )
-from .pci.vfio_pci_core import IRQ_INFO_MINSZ, read_device_info, write_device_info
-from .pci.vfio_pci_rdwr import CONFIG, OFFSET_SHIFT, READ_WRITE
-from .vfio import VfioDevice, VfioDeviceOps
+from .pci.vfio_pci_core import CONFIG, IRQ_INFO_MINSZ, OFFSET_SHIFT, READ_WRITE, read_device_info, write_device_info
+from .vfio import Vfio, VfioDevice, VfioDeviceOps
+from .vfio_main import IRQ_SET_MINSZ, __vfio_register_dev, register, unregister, vfio_set_irqs_validate_and_prepare
 
 MIGRATION: Final = 7  # stop-copy, peer-to-peer and pre-copy
 _SILENT: Final = (uapi.VFIO_PCI_MSIX_IRQ_INDEX, uapi.VFIO_PCI_ERR_IRQ_INDEX, uapi.VFIO_PCI_REQ_IRQ_INDEX)
@@ -151,3 +151,18 @@ mtty_dev_ops = VfioDeviceOps(
 mtty_dev_ops_without_iommufd = replace(
     mtty_dev_ops, bind_iommufd=None, unbind_iommufd=None, attach_ioas=None, detach_ioas=None
 )
+
+
+@kernel("samples/vfio-mdev/mtty.c")
+async def mtty_probe(vfio: Vfio, device: Device, driver: BusDriver) -> None:
+    """mtty takes a mediated device."""
+    ops = mtty_dev_ops if vfio.variant.samples_have_ops else mtty_dev_ops_without_iommufd
+    vdev = await register(vfio, device, driver, ops)
+    await mtty_init_dev(vdev)
+    await __vfio_register_dev(vdev, driver)
+
+
+@kernel("samples/vfio-mdev/mtty.c")
+async def mtty_remove(device: Device, driver: BusDriver) -> None:
+    """mtty lets go of a mediated device."""
+    await unregister(device, driver)

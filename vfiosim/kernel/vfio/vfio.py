@@ -7,14 +7,27 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from ...engine import Completion, Count, Field, KObject, Lock, Table, completion, count, field, mutex, spinlock, table
+from ...engine import (
+    Completion,
+    Count,
+    Field,
+    KObject,
+    Lock,
+    Table,
+    completion,
+    count,
+    field,
+    mutex,
+    spinlock,
+    table,
+)
 from ...engine.engine import Engine
 from ...uapi import VfioRegionInfo
 from ..base import BusDriver, Device
 from ..fs.devtmpfs import DevTmpfs
 from ..fs.file import Cdev, File, FileOperations, Mapping
 from ..iommu import IommuGroup
-from ..iommufd.private import IommufdAccess, IommufdCtx, IommufdDevice
+from ..iommufd.iommufd_private import IommufdAccess, IommufdCtx, IommufdDevice
 from ..kvm.kvm import Kvm
 from ..variants import V72, Variant
 
@@ -265,3 +278,7 @@ class VfioContainer(KObject):
     def __init__(self, engine: Engine, core: VfioIommuDrivers) -> None:
         super().__init__(engine)
         self.core = core
+
+
+IN_THIS_GROUP = "in this group"
+REGISTERED = "registered"

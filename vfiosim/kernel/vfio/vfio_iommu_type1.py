@@ -1,51 +1,378 @@
-"""The IOMMU driver of containers: groups and page tables (drivers/vfio/vfio_iommu_type1.c, v7.2).
-
-What a mapping is and how its memory is pinned is in `type1_dma.py`, how mappings come and go in `type1_map.py`, which
-I/O addresses there are in `type1_iova.py`.
-"""
+"""The first IOMMU driver of containers: maps pinned memory for all groups of one (drivers/vfio/vfio_iommu_type1.c, v7.2)."""
 
 from __future__ import annotations
 
 from ctypes import sizeof
+from typing import Final, TypeAlias
 
 from ... import uapi
-from ...engine import Phase, alloc, copy_from_user, copy_to_user, free, kernel, load, refuse_if, say, store
+from ...engine import (
+    Field,
+    KObject,
+    Lock,
+    Phase,
+    alloc,
+    copy_from_user,
+    copy_to_user,
+    current,
+    field,
+    free,
+    get_unless_zero,
+    kernel,
+    load,
+    mutex,
+    pin_pages,
+    refuse_if,
+    require,
+    say,
+    store,
+)
+from ...engine.engine import Engine
 from ...uapi import Errno, KernelError
 from ..iommu import IommuGroup, iommu_attach_group, iommu_detach_group
-from ..iommu_ops import APERTURE_LAST
+from ..iommu_ops import APERTURE_LAST, MSI_WINDOW, PGSIZES
+from ..mm import PAGE_SIZE, TASK_SIZE, MmStruct, mmdrop, mmgrab, mmput
+from ..task import capable, current_mm, current_task
 from ..unsupported import Unsupported
-from .type1_dma import (
-    VfioDomain,
-    VfioIommu,
-    update_pgsize_bitmap,
-    vfio_iommu_replay,
-    vfio_iommu_unmap_unpin_all,
-    vfio_iommu_unmap_unpin_reaccount,
-)
-from .type1_iova import aper_expand, aper_resize, group_resv_regions, refuse_iova_conflicts, resv_exclude
-from .type1_map import vfio_iommu_type1_map_dma, vfio_iommu_type1_unmap_dma
 from .vfio import VfioGroupType, VfioIommuDriverOps
 
+Ranges: TypeAlias = tuple[tuple[int, int], ...]
+LAST = (1 << 64) - 1
+DMA_ENTRY_LIMIT: Final = 65535  # mappings that a container may have
+PAGE_MASK: Final = LAST & ~(PAGE_SIZE - 1)
+ITS_MEMORY = "memory of it"
+
+
+class VfioDma(KObject):
+    """A mapping: devices of the container reach `size` bytes at `vaddr` of a process by the addresses from `iova` on.
+
+    * born by VFIO_IOMMU_MAP_DMA, which notes the address space of the caller and points to it (not more);
+    * its pages are pinned, and charged to that address space, while the container has a page table;
+    * dies by VFIO_IOMMU_UNMAP_DMA, or with the last group of the container.
+    """
+
+    kind = "vfio_dma"
+    locked_vm: Field[int] = field(0, guard="iommu.lock")
+    iommu_mapped: Field[bool] = field(False, guard="iommu.lock")
+
+    def __init__(
+        self, engine: Engine, iova: int, vaddr: int, size: int, writable: bool, mm: MmStruct, lock_cap: bool
+    ) -> None:
+        super().__init__(engine)
+        self.iova, self.vaddr, self.size = iova, vaddr, size
+        self.writable = writable
+        self.mm = mm
+        self.lock_cap = lock_cap
+
+    @property
+    def last(self) -> int:
+        """Its last I/O address."""
+        return self.iova + self.size - 1
+
+
+class VfioDomain(KObject):
+    """A page table of the IOMMU, for the groups of a container that it can serve.
+
+    * born with the first of its groups, dies with the last.
+    """
+
+    kind = "vfio_domain"
+    group_list: Field[tuple[IommuGroup, ...]] = field((), guard="iommu.lock")
+    enforce_cache_coherency = False  # the modelled IOMMU cannot ignore what a device says about caches
+
+
+class VfioIommu(KObject):
+    """The driver's part of a container: its groups, their page tables, and the mappings that are in all of them.
+
+    * born by VFIO_SET_IOMMU, dies when the last group leaves the container.
+    """
+
+    kind = "vfio_iommu"
+    lock: Lock = mutex()
+    # guarded by lock
+    domain_list: Field[tuple[VfioDomain, ...]] = field((), guard="lock", link="owns")
+    emulated_iommu_groups: Field[tuple[IommuGroup, ...]] = field((), guard="lock")
+    dma_list: Field[tuple[VfioDma, ...]] = field((), guard="lock", link="owns")  # by I/O address
+    dma_avail: Field[int] = field(DMA_ENTRY_LIMIT, guard="lock")
+    pgsize_bitmap: Field[int] = field(PAGE_MASK, guard="lock")
+    iova_list: Field[tuple[tuple[int, int], ...]] = field((), guard="lock")
+
+    def __init__(self, engine: Engine, v2: bool) -> None:
+        super().__init__(engine)
+        self.v2 = v2
+
+
+UNMAP_MINSZ: Final = 24  # up to and including size
+BITMAP_MAX: Final = 1 << 28  # bytes of a bitmap
+MAP_READ, MAP_WRITE = uapi.VFIO_DMA_MAP_FLAG_READ, uapi.VFIO_DMA_MAP_FLAG_WRITE
+MAP_VADDR = uapi.VFIO_DMA_MAP_FLAG_VADDR
+UNMAP_BITMAP, UNMAP_ALL = uapi.VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP, uapi.VFIO_DMA_UNMAP_FLAG_ALL
+UNMAP_VADDR = uapi.VFIO_DMA_UNMAP_FLAG_VADDR
 INFO_MINSZ = 16  # up to and including iova_pgsizes
 MAX_DIRTY_BITMAP = 1 << 28  # bytes
 CAPABILITY = 8  # bytes of its header
 
 
-@kernel("drivers/vfio/vfio_iommu_type1.c")
-async def vfio_iommu_type1_open(kind: int) -> VfioIommu:
-    """The driver's part of a container: type 1, or its second version, whose unmaps never cut a mapping."""
-    return await alloc(VfioIommu, kind == uapi.VFIO_TYPE1v2_IOMMU)
+async def update_pgsize_bitmap(iommu: VfioIommu) -> None:
+    """Which sizes of pages all page tables know; without any, all from 4 KiB on (`vfio_update_pgsize_bitmap`)."""
+    await store(iommu.pgsize_bitmap, PGSIZES if await load(iommu.domain_list) else PAGE_MASK)
 
 
 @kernel("drivers/vfio/vfio_iommu_type1.c")
-async def vfio_iommu_type1_release(iommu: VfioIommu) -> None:
-    """The container needs no driver any more: what is left goes."""
-    await vfio_iommu_unmap_unpin_all(iommu)
-    for domain in await load(iommu.domain_list):
-        for iommu_group in await load(domain.group_list):
-            await iommu_detach_group(iommu_group)
-        await free(domain)
-    await free(iommu)
+async def mm_lock_acct(mm: MmStruct, lock_cap: bool, npage: int) -> None:
+    """Charge pages to an address space, or discharge them. ENOMEM beyond RLIMIT_MEMLOCK, unless the owner may exceed it."""
+    now = await load(mm.locked_vm)
+    over = npage > 0 and not lock_cap and now + npage > await memlock_pages()
+    await refuse_if(over, Errno.ENOMEM, "process_may_lock", "the process has locked as much memory as it may")
+    await store(mm.locked_vm, now + npage)
+
+
+@kernel("drivers/vfio/vfio_iommu_type1.c")
+async def vfio_lock_acct(dma: VfioDma, npage: int) -> None:
+    """Charge the pages of a mapping; nothing happens if the process has ended."""
+    if npage == 0 or not await get_unless_zero(dma.mm.mm_users, current(), "charging"):
+        return
+    try:
+        await mm_lock_acct(dma.mm, dma.lock_cap, npage)
+    except KernelError:
+        await mmput(dma.mm, current(), "charging")
+        raise
+    await store(dma.locked_vm, await load(dma.locked_vm) + npage)
+    await mmput(dma.mm, current(), "charging")
+
+
+async def memlock_pages() -> int:
+    """RLIMIT_MEMLOCK of the calling process, in pages."""
+    return await load(current_task().memlock) // PAGE_SIZE
+
+
+@kernel("drivers/vfio/vfio_iommu_type1.c")
+async def vfio_pin_pages_remote(dma: VfioDma) -> None:
+    """Pin all pages of a mapping, upwards. EFAULT where there is none, ENOMEM at the first one too many.
+
+    The pages are looked for in the memory of the caller, whoever made the mapping. Registers of a device are mapped as
+    they are: there is nothing to pin or to charge.
+    """
+    mm = await require(await current_mm(), Errno.ENODEV, "caller_has_memory", "the caller has no memory")
+    device = mm.device_bytes(dma.vaddr, dma.size)
+    if device == dma.size:
+        return
+    if device:
+        raise Unsupported("a mapping that is partly memory and partly a device")
+    npage = dma.size // PAGE_SIZE
+    room = npage if dma.lock_cap else max(0, await memlock_pages() - await load(mm.locked_vm))
+    await pin_pages(mm, dma.vaddr, min(npage, room + 1) * PAGE_SIZE, dma.writable)
+    await refuse_if(npage > room, Errno.ENOMEM, "process_may_lock", "the process has locked as much memory as it may")
+    await vfio_lock_acct(dma, npage)
+
+
+@kernel("drivers/vfio/vfio_iommu_type1.c")
+async def vfio_unmap_unpin(iommu: VfioIommu, dma: VfioDma) -> None:
+    """Take a mapping out of the page tables, unpin its pages and discharge them. Nothing to do without a page table."""
+    if not await load(iommu.domain_list) or not await load(dma.iommu_mapped):
+        return
+    await store(dma.iommu_mapped, False)
+    await vfio_lock_acct(dma, -await load(dma.locked_vm))
+
+
+@kernel("drivers/vfio/vfio_iommu_type1.c")
+async def vfio_remove_dma(iommu: VfioIommu, dma: VfioDma) -> None:
+    """The end of a mapping."""
+    await vfio_unmap_unpin(iommu, dma)
+    await store(iommu.dma_list, tuple(other for other in await load(iommu.dma_list) if other is not dma))
+    await mmdrop(dma.mm, dma, ITS_MEMORY)
+    await free(dma)
+    await store(iommu.dma_avail, await load(iommu.dma_avail) + 1)
+
+
+@kernel("drivers/vfio/vfio_iommu_type1.c")
+async def vfio_dma_do_unmap(iommu: VfioIommu, wanted: uapi.VfioIommuType1DmaUnmap) -> int:
+    """Unmap whole mappings, upwards; the answer is how many bytes. Nothing mapped is no error.
+
+    EINVAL for addresses that are no multiples of a page or a size of 0, EOVERFLOW; in version 2 EINVAL for a mapping that
+    sticks out. In version 1 one that starts inside goes whole, and one that starts before ends the call, without an error.
+    """
+    everything = bool(wanted.flags & UNMAP_ALL)
+    say(Phase.LOCK, "The lock of {}: mappings come and go one at a time.", iommu)
+    async with iommu.lock:
+        first = wanted.iova
+        last = await check_unmap(iommu, wanted, everything)
+        dmas = await load(iommu.dma_list)
+        if iommu.v2 and not everything:
+            low, high = find_dma(dmas, first, first), find_dma(dmas, last, last)
+            cut = (low is not None and low.iova != first) or (high is not None and high.last != last)
+            await refuse_if(cut, Errno.EINVAL, "mapping_not_cut", "a mapping would be cut in two; unmap all of it")
+        unmapped = 0
+        for dma in dmas:
+            if dma.last < first:
+                continue
+            if dma.iova > last or (not iommu.v2 and first > dma.iova):
+                break
+            unmapped += dma.size
+            await vfio_remove_dma(iommu, dma)
+    return unmapped
+
+
+async def check_unmap(iommu: VfioIommu, wanted: uapi.VfioIommuType1DmaUnmap, everything: bool) -> int:
+    """The checks of an unmap that need the lock; the answer is the last address that is meant."""
+    page = await load(iommu.pgsize_bitmap)
+    page &= -page
+    crooked = wanted.iova & (page - 1) != 0
+    await refuse_if(crooked, Errno.EINVAL, "whole_pages", f"the address must be a multiple of {page}")
+    if everything:
+        given = wanted.iova != 0 or wanted.size != 0
+        await refuse_if(given, Errno.EINVAL, "all_without_range", "to unmap everything, address and size must be 0")
+        return LAST
+    odd = wanted.size == 0 or wanted.size & (page - 1) != 0
+    await refuse_if(odd, Errno.EINVAL, "whole_pages_size", f"the size must be a multiple of {page}, and not 0")
+    last: int = wanted.iova + wanted.size - 1
+    await refuse_if(last > LAST, Errno.EOVERFLOW, "range_ends_somewhere", "the range ends beyond the last address")
+    tracking = wanted.flags & UNMAP_BITMAP != 0
+    await refuse_if(tracking, Errno.EINVAL, "dirty_tracking_on", "dirty pages are reported only while they are tracked")
+    return last
+
+
+@kernel("drivers/vfio/vfio_iommu_type1.c")
+async def vfio_pin_map_dma(iommu: VfioIommu, dma: VfioDma) -> None:
+    """Pin the memory and put it into every page table; if that fails nothing of the mapping stays."""
+    say(Phase.ACQUIRE, "The pages are pinned and charged to the process; every page table gets them.")
+    try:
+        await vfio_pin_pages_remote(dma)
+    except KernelError:
+        await vfio_remove_dma(iommu, dma)
+        raise
+    await store(dma.iommu_mapped, True)
+
+
+@kernel("drivers/vfio/vfio_iommu_type1.c")
+async def vfio_dma_do_map(iommu: VfioIommu, wanted: uapi.VfioIommuType1DmaMap) -> None:
+    """Map memory of the caller. In this order: EINVAL (size 0), EOVERFLOW, EINVAL (neither read nor write), EINVAL (alignment),
+    EEXIST (overlap), ENOSPC (too many), EINVAL (reserved or out of reach), EFAULT or ENOMEM (pinning)."""
+    iova, vaddr, size = wanted.iova, wanted.vaddr, wanted.size
+    await refuse_if(size == 0, Errno.EINVAL, "size_not_zero", "a mapping has at least one page")
+    over = iova + size - 1 > LAST or vaddr + size - 1 > LAST
+    await refuse_if(over, Errno.EOVERFLOW, "range_ends_somewhere", "a range ends beyond the last address")
+    access, moves = wanted.flags & (MAP_READ | MAP_WRITE), wanted.flags & MAP_VADDR
+    both = bool(access) == bool(moves)
+    await refuse_if(both, Errno.EINVAL, "access_or_move", "devices may read, write or both; or an old mapping moves")
+    if moves:
+        raise Unsupported("VFIO_DMA_MAP_FLAG_VADDR")
+    say(Phase.LOCK, "The lock of {}: mappings come and go one at a time.", iommu)
+    async with iommu.lock:
+        await check_map(iommu, iova, vaddr, size)
+        say(Phase.ACQUIRE, "The mapping is noted, with the address space of the caller.")
+        mm = await require(await current_mm(), Errno.ENODEV, "caller_has_memory", "the caller has no memory")
+        lock_cap = await capable("CAP_IPC_LOCK")
+        dma = await alloc(VfioDma, iova, vaddr, size, bool(access & MAP_WRITE), mm, lock_cap)
+        await store(iommu.dma_avail, await load(iommu.dma_avail) - 1)
+        await mmgrab(mm, dma, ITS_MEMORY)
+        others = await load(iommu.dma_list)
+        await store(iommu.dma_list, tuple(sorted((*others, dma), key=lambda d: d.iova)))
+        if await load(iommu.domain_list):
+            await vfio_pin_map_dma(iommu, dma)
+
+
+async def check_map(iommu: VfioIommu, iova: int, vaddr: int, size: int) -> None:
+    """The checks of a mapping that need the lock."""
+    page = await load(iommu.pgsize_bitmap)
+    page &= -page
+    crooked = (size | iova | vaddr) & (page - 1) != 0
+    await refuse_if(crooked, Errno.EINVAL, "whole_pages", f"size and both addresses must be multiples of {page}")
+    taken = find_dma(await load(iommu.dma_list), iova, iova + size - 1) is not None
+    await refuse_if(taken, Errno.EEXIST, "iova_is_free", "some of these I/O addresses are mapped already")
+    full = await load(iommu.dma_avail) == 0
+    await refuse_if(full, Errno.ENOSPC, "mappings_left", "the container has as many mappings as it may")
+    valid = iova_dma_valid(await load(iommu.iova_list), iova, iova + size - 1)
+    await refuse_if(not valid, Errno.EINVAL, "iova_usable", "some of these I/O addresses are reserved or out of reach")
+
+
+@kernel("drivers/vfio/vfio_iommu_type1.c")
+async def vfio_iommu_replay(iommu: VfioIommu) -> None:
+    """A first page table comes to mappings that waited for one: pin them all, or none."""
+    done: list[VfioDma] = []
+    for dma in await load(iommu.dma_list):
+        if await load(dma.iommu_mapped):
+            continue
+        if dma.last > APERTURE_LAST:
+            raise Unsupported("a page table for a mapping that lies beyond its reach")
+        try:
+            await vfio_pin_pages_remote(dma)
+        except KernelError:
+            for pinned in reversed(done):
+                await vfio_lock_acct(pinned, -await load(pinned.locked_vm))
+            raise
+        done.append(dma)
+    for dma in done:
+        await store(dma.iommu_mapped, True)
+
+
+def group_resv_regions(iommu_group: IommuGroup) -> Ranges:
+    """Addresses that devices of the group must not be given: writes there are interrupts (`iommu_get_group_resv_regions`)."""
+    return (MSI_WINDOW,)
+
+
+def aper_resize(ranges: Ranges, start: int, end: int) -> Ranges:
+    """Cut the ranges to what a further page table can translate; the first one sets them (`vfio_iommu_aper_resize`)."""
+    if not ranges:
+        return ((start, end),)
+    return tuple((max(a, start), min(b, end)) for a, b in ranges if a <= end and b >= start)
+
+
+def resv_exclude(ranges: Ranges, reserved: Ranges) -> Ranges:
+    """The ranges without what is reserved (`vfio_iommu_resv_exclude`)."""
+    for start, end in reserved:
+        parts = []
+        for a, b in ranges:
+            if start > b or end < a:
+                parts.append((a, b))
+                continue
+            parts += [(a, start - 1)] if start > a else []
+            parts += [(end + 1, b)] if end < b else []
+        ranges = tuple(parts)
+    return ranges
+
+
+def aper_expand(ranges: Ranges, translated: bool) -> Ranges:
+    """A page table has gone: the outermost addresses are those of the others, or all (`vfio_iommu_aper_expand`)."""
+    if not ranges:
+        return ranges
+    middle = [address for pair in ranges for address in pair]
+    middle[0], middle[-1] = 0, APERTURE_LAST if translated else LAST
+    return tuple(zip(middle[::2], middle[1::2], strict=True))
+
+
+def find_dma(dmas: tuple[VfioDma, ...], first: int, last: int) -> VfioDma | None:
+    """The lowest mapping that has an address from `first` to `last` (`vfio_find_dma`)."""
+    return next((dma for dma in dmas if dma.iova <= last and dma.last >= first), None)
+
+
+def iova_dma_valid(ranges: Ranges, first: int, last: int) -> bool:
+    """May these addresses be mapped? All may, as long as no device does DMA (`vfio_iommu_iova_dma_valid`)."""
+    return not ranges or any(first >= a and last <= b for a, b in ranges)
+
+
+async def refuse_iova_conflicts(
+    dmas: tuple[VfioDma, ...], ranges: Ranges, start: int, end: int, reserved: Ranges
+) -> None:
+    """EINVAL if a mapping lies beyond what a new page table can translate, or in what its group reserves."""
+    await vfio_iommu_aper_conflict(dmas, ranges, start, end)
+    taken = any(find_dma(dmas, a, b) for a, b in reserved)
+    await refuse_if(taken, Errno.EINVAL, "reserved_is_free", "something is mapped where the group's interrupts go")
+
+
+@kernel("drivers/vfio/vfio_iommu_type1.c")
+async def vfio_iommu_aper_conflict(dmas: tuple[VfioDma, ...], ranges: Ranges, start: int, end: int) -> None:
+    """EINVAL if the addresses of the page tables do not meet, or a mapping lies outside the new ones."""
+    if not ranges:
+        return
+    first, last = ranges[0][0], ranges[-1][1]
+    apart = start > last or end < first
+    below = start > first and find_dma(dmas, first, start - 1) is not None
+    above = end < last and find_dma(dmas, end + 1, last) is not None
+    conflict = apart or below or above
+    await refuse_if(
+        conflict, Errno.EINVAL, "aperture_fits", "something is mapped beyond the reach of the new page table"
+    )
 
 
 @kernel("drivers/vfio/vfio_iommu_type1.c")
@@ -107,6 +434,20 @@ async def fitting_domain(iommu: VfioIommu, fresh: VfioDomain, iommu_group: Iommu
 
 
 @kernel("drivers/vfio/vfio_iommu_type1.c")
+async def vfio_iommu_unmap_unpin_all(iommu: VfioIommu) -> None:
+    """Nobody is left who could use the mappings."""
+    for dma in await load(iommu.dma_list):
+        await vfio_remove_dma(iommu, dma)
+
+
+@kernel("drivers/vfio/vfio_iommu_type1.c")
+async def vfio_iommu_unmap_unpin_reaccount(iommu: VfioIommu) -> None:
+    """Only groups without DMA are left: the mappings stay, but nothing is pinned for them."""
+    for dma in await load(iommu.dma_list):
+        await vfio_unmap_unpin(iommu, dma)
+
+
+@kernel("drivers/vfio/vfio_iommu_type1.c")
 async def vfio_iommu_type1_detach_group(iommu: VfioIommu, iommu_group: IommuGroup) -> None:
     """A group leaves. The last one with DMA takes the page table along, the last one of all takes the mappings along."""
     async with iommu.lock:
@@ -146,6 +487,23 @@ async def after_detach(iommu: VfioIommu, domain: VfioDomain, last: bool) -> None
             for iommu_group in await load(other.group_list):
                 reserved += group_resv_regions(iommu_group)
         await store(iommu.iova_list, resv_exclude(((ranges[0][0], ranges[-1][1]),), reserved))
+
+
+@kernel("drivers/vfio/vfio_iommu_type1.c")
+async def vfio_iommu_type1_open(kind: int) -> VfioIommu:
+    """The driver's part of a container: type 1, or its second version, whose unmaps never cut a mapping."""
+    return await alloc(VfioIommu, kind == uapi.VFIO_TYPE1v2_IOMMU)
+
+
+@kernel("drivers/vfio/vfio_iommu_type1.c")
+async def vfio_iommu_type1_release(iommu: VfioIommu) -> None:
+    """The container needs no driver any more: what is left goes."""
+    await vfio_iommu_unmap_unpin_all(iommu)
+    for domain in await load(iommu.domain_list):
+        for iommu_group in await load(domain.group_list):
+            await iommu_detach_group(iommu_group)
+        await free(domain)
+    await free(iommu)
 
 
 @kernel("drivers/vfio/vfio_iommu_type1.c")
@@ -207,6 +565,53 @@ async def vfio_iommu_type1_get_info(iommu: VfioIommu, argument: int) -> int:
         info.cap_offset = whole
     await copy_to_user(argument, bytes(info)[:room])
     return 0
+
+
+@kernel("drivers/vfio/vfio_iommu_type1.c")
+async def vfio_iommu_type1_map_dma(iommu: VfioIommu, argument: int) -> int:
+    """VFIO_IOMMU_MAP_DMA: EFAULT, EINVAL (argsz, flags), then what `vfio_dma_do_map` says."""
+    size = sizeof(uapi.VfioIommuType1DmaMap)
+    wanted = uapi.VfioIommuType1DmaMap.from_buffer_copy(await copy_from_user(argument, size))
+    wrong = wanted.argsz < size or wanted.flags & ~(MAP_READ | MAP_WRITE | MAP_VADDR) != 0
+    await refuse_if(wrong, Errno.EINVAL, "argsz_and_flags", f"argsz must be at least {size}, and all flags known")
+    await vfio_dma_do_map(iommu, wanted)
+    return 0
+
+
+@kernel("drivers/vfio/vfio_iommu_type1.c")
+async def vfio_iommu_type1_unmap_dma(iommu: VfioIommu, argument: int) -> int:
+    """VFIO_IOMMU_UNMAP_DMA: EFAULT, EINVAL (argsz, flags), then what `vfio_dma_do_unmap` says. `size` is what was unmapped."""
+    whole = sizeof(uapi.VfioIommuType1DmaUnmap)
+    data = (await copy_from_user(argument, UNMAP_MINSZ)).ljust(whole, b"\0")
+    wanted = uapi.VfioIommuType1DmaUnmap.from_buffer_copy(data)
+    bitmap = wanted.flags & UNMAP_BITMAP
+    wrong = wanted.argsz < UNMAP_MINSZ or wanted.flags & ~(UNMAP_BITMAP | UNMAP_ALL | UNMAP_VADDR) != 0
+    wrong = wrong or bool(bitmap and wanted.flags & (UNMAP_ALL | UNMAP_VADDR))
+    await refuse_if(
+        wrong, Errno.EINVAL, "argsz_and_flags", f"argsz must be at least {UNMAP_MINSZ}, and flags go together"
+    )
+    if bitmap:
+        await check_bitmap(wanted, argument)
+    if wanted.flags & UNMAP_VADDR:
+        raise Unsupported("VFIO_DMA_UNMAP_FLAG_VADDR")
+    wanted.size = await vfio_dma_do_unmap(iommu, wanted)
+    await copy_to_user(argument, bytes(wanted)[:UNMAP_MINSZ])
+    return 0
+
+
+async def check_bitmap(wanted: uapi.VfioIommuType1DmaUnmap, argument: int) -> None:
+    """The bitmap that dirty pages would be reported in: EINVAL (argsz), EFAULT, EINVAL (where it lies, how large it is)."""
+    size = sizeof(uapi.VfioBitmap)
+    short = wanted.argsz < UNMAP_MINSZ + size
+    await refuse_if(short, Errno.EINVAL, "argsz_for_bitmap", "there is no room for a bitmap behind the request")
+    bitmap = uapi.VfioBitmap.from_buffer_copy(await copy_from_user(argument + UNMAP_MINSZ, size))
+    if bitmap.pgsize == 0:
+        raise Unsupported("a bitmap for pages of no size")
+    outside = bitmap.data + bitmap.size > TASK_SIZE
+    await refuse_if(outside, Errno.EINVAL, "bitmap_in_memory", "no user memory can lie where the bitmap should")
+    pages = wanted.size // (bitmap.pgsize & -bitmap.pgsize)
+    bad = not pages or not bitmap.size or not -(-pages // 64) * 8 <= bitmap.size <= BITMAP_MAX
+    await refuse_if(bad, Errno.EINVAL, "bitmap_size", "the bitmap has not the size for so many pages")
 
 
 @kernel("drivers/vfio/vfio_iommu_type1.c")

@@ -1,60 +1,123 @@
-"""The life of a vfio_device and of its open files (drivers/vfio/vfio_main.c, v7.2).
-
-What can be done with such a file, the other half of that file, is in `device_fops.py`.
-"""
+"""Devices of VFIO: registered, opened and closed, and the calls on an open one (drivers/vfio/vfio_main.c, v7.2)."""
 
 from __future__ import annotations
 
-from typing import Any
+from ctypes import sizeof
+from typing import Any, Final
 
+from ... import uapi
 from ...engine import (
     KObject,
     Phase,
     Table,
     alloc,
+    claim,
     complete,
+    copy_from_user,
+    copy_to_user,
     free,
     get,
     get_unless_zero,
     kernel,
     load,
+    load_acquire,
     peek,
     poke,
+    prototype,
     put,
     refuse_if,
+    require,
     say,
     store,
     wait_for_timeout,
     warn_on,
 )
-from ...uapi import Errno, KernelError
-from ..base import BusDriver, module_put, try_module_get
+from ...uapi import Errno, KernelError, VfioIrqSet, VfioRegionInfo
+from ..base import BusDriver, Device, module_put, syspath, try_module_get
 from ..fs.devtmpfs import cdev_device_add, cdev_device_del
-from ..fs.file import Cdev, File, private
-from ..iommufd.private import IommufdCtx
+from ..fs.file import Cdev, File, FileOperations, Mapping, private
+from ..iommufd.iommufd_private import IommufdCtx
 from ..kvm.kvm import Kvm
 from ..kvm.kvm_main import kvm_get_kvm_safe, kvm_put_kvm
-from .group import vfio_device_group_unuse_iommu, vfio_device_group_use_iommu
-from .group_life import (
-    IN_THIS_GROUP,
-    REGISTERED,
+from ..prototypes import (
     vfio_device_group_register,
     vfio_device_group_unregister,
+    vfio_device_group_unuse_iommu,
+    vfio_device_group_use_iommu,
     vfio_device_remove_group,
+    vfio_device_set_group,
+    vfio_df_group_close,
+    vfio_df_ioctl_attach_pt,
+    vfio_df_ioctl_bind_iommufd,
+    vfio_df_ioctl_detach_pt,
+    vfio_df_unbind_iommufd,
 )
+from ..unsupported import Unsupported
+from ..variants import AFTER_FEATURE
 from .iommufd import vfio_device_is_noiommu, vfio_df_iommufd_bind, vfio_df_iommufd_unbind
-from .vfio import Vfio, VfioDevice, VfioDeviceFile, VfioDeviceOps, VfioDeviceSet, VfioGroup
+from .vfio import IN_THIS_GROUP, REGISTERED, Vfio, VfioDevice, VfioDeviceFile, VfioDeviceOps, VfioDeviceSet, VfioGroup
 
 BOUND_FOR = "bound for this VM"
 OPEN_FILE = "an open file"
 DRIVES = "drives it"
 UNPLUG_ROUND = 10_000  # ms after which a driver that wants to leave asks again
+IRQ_SET_MINSZ: Final = 20
+FEATURE_MINSZ: Final = 8
+GET, SET, PROBE = uapi.VFIO_DEVICE_FEATURE_GET, uapi.VFIO_DEVICE_FEATURE_SET, uapi.VFIO_DEVICE_FEATURE_PROBE
+_DATA_SIZES: Final = {uapi.VFIO_IRQ_SET_DATA_NONE: 0, uapi.VFIO_IRQ_SET_DATA_BOOL: 1, uapi.VFIO_IRQ_SET_DATA_EVENTFD: 4}
+PRECOPY_INFO_V2: Final = 12
+
+
+async def register(vfio: Vfio, device: Device, driver: BusDriver, ops: VfioDeviceOps) -> VfioDevice:
+    """A vfio_device for this device: the lowest free number, its device set, its group; nobody can find it yet."""
+    await refuse_without_iommufd_ops(vfio, ops)
+    index = await claim(vfio.device_ida, vfio)
+    assert index is not None
+    assert device.iommu_group is not None
+    dev_set = await vfio_assign_device_set(device.spec.dev_set or f"vfio{index}", vfio.dev_sets)
+    group = await vfio_device_set_group(vfio, device.iommu_group)
+    vdev = await alloc(VfioDevice, index, device, ops, dev_set, group, vfio, driver)
+    await store(device.drvdata, vdev)
+    return vdev
+
+
+async def unregister(device: Device, driver: BusDriver) -> None:
+    """Wait until nobody uses the vfio_device, then let go of it."""
+    vdev = await load(device.drvdata)
+    assert isinstance(vdev, VfioDevice)
+    await vfio_unregister_group_dev(vdev, driver)
+    await store(device.drvdata, None)
+    await vfio_put_device(vdev, driver, DRIVES)
 
 
 @kernel("drivers/vfio/vfio_main.c")
-async def vfio_device_try_get_registration(device: VfioDevice, holder: KObject, reason: str = OPEN_FILE) -> bool:
-    """Hold the registration, so that the driver cannot let go of the device; False if it has begun to."""
-    return await get_unless_zero(device.refcount, holder, reason)
+async def vfio_assign_device_set(key: str, sets: Table[VfioDeviceSet]) -> VfioDeviceSet:
+    """The set of devices that share one lock; made for the first of them."""
+    known = await peek(sets, key)
+    if known is None:
+        known = await alloc(VfioDeviceSet, key)
+        await poke(sets, key, known)
+    return known
+
+
+async def refuse_without_iommufd_ops(vfio: Vfio, ops: VfioDeviceOps) -> None:
+    """How `__vfio_register_dev` begins, asked here before anything is made: EINVAL, and a warning, for such a driver."""
+    whole = ops.bind_iommufd and ops.unbind_iommufd and ops.attach_ioas and ops.detach_ioas
+    lacks = vfio.variant.registration_needs_ops and not whole
+    await warn_on(lacks, f"the driver {ops.name} cannot bind its device to an iommufd")
+    await refuse_if(lacks, Errno.EINVAL, "driver_has_iommufd_ops", "the driver has no operations for an iommufd")
+
+
+@kernel("drivers/vfio/vfio_main.c")
+async def vfio_release_device_set(device: VfioDevice) -> None:
+    """The device leaves its set; the last one takes the set along."""
+    dev_set = device.dev_set
+    async with dev_set.lock:
+        others = tuple(other for other in await load(dev_set.device_list) if other is not device)
+        await store(dev_set.device_list, others)
+    if await put(dev_set.device_count, device, "in this set"):
+        await poke(device.vfio.dev_sets, dev_set.key, None)
+        await free(dev_set)
 
 
 @kernel("drivers/vfio/vfio_main.c")
@@ -65,11 +128,76 @@ async def vfio_device_put_registration(device: VfioDevice, holder: KObject, reas
 
 
 @kernel("drivers/vfio/vfio_main.c")
-async def vfio_allocate_device_file(
-    file: File | None, device: VfioDevice, group: VfioGroup | None = None
-) -> VfioDeviceFile:
-    """The state of one open of a device; `group` if it was asked for through one, then its file comes later."""
-    return await alloc(VfioDeviceFile, file, device, group)
+async def vfio_device_try_get_registration(device: VfioDevice, holder: KObject, reason: str = OPEN_FILE) -> bool:
+    """Hold the registration, so that the driver cannot let go of the device; False if it has begun to."""
+    return await get_unless_zero(device.refcount, holder, reason)
+
+
+@kernel("drivers/vfio/vfio_main.c")
+async def vfio_device_release(device: VfioDevice) -> None:
+    """Nobody needs the memory any more: out of its set, its number is free again, its driver clears up."""
+    await vfio_release_device_set(device)
+    await poke(device.vfio.device_ida, device.index, None)
+    await load(device.driver.code)  # ops->release is a function of the driver
+    data = await load(device.driver_data)
+    if data is not None:
+        await free(data)
+    await free(device)
+
+
+@kernel("drivers/vfio/vfio_main.c")
+async def vfio_put_device(device: VfioDevice, holder: KObject, reason: str) -> None:
+    """Let go of the memory of a vfio_device."""
+    if await put(device.kref, holder, reason):
+        await vfio_device_release(device)
+
+
+@kernel("drivers/vfio/vfio_main.c")
+async def __vfio_register_dev(device: VfioDevice, driver: BusDriver) -> None:
+    """Make a device usable: its node appears, its driver holds its memory and its registration, its group knows it."""
+    dev_set = device.dev_set
+    await get(dev_set.device_count, device, "in this set")
+    async with dev_set.lock:
+        await store(dev_set.device_list, (*await load(dev_set.device_list), device))
+    await get(device.group.drivers, device, IN_THIS_GROUP)
+    await get(device.kref, driver, DRIVES)
+    # without an IOMMU there is nothing that BIND could mean, so there is no node
+    if not vfio_device_is_noiommu(device) or device.vfio.variant.noiommu_node:
+        fops = device.vfio.device_fops
+        device.cdev = await alloc(Cdev, f"vfio{device.index}", fops, device.kref, device, vfio_device_release)
+        await get(device.kref, device.cdev, "contains the node")
+        await cdev_device_add(device.vfio.devtmpfs, device.path, device.cdev)
+    await get(device.refcount, driver, REGISTERED)
+    await vfio_device_group_register(device)
+
+
+@kernel("drivers/vfio/vfio_main.c")
+async def vfio_unregister_group_dev(device: VfioDevice, driver: BusDriver) -> None:
+    """The driver leaves: nobody new can get at the device, and then it waits, however long, for everybody who has it.
+
+    It never gives up and takes nothing away: files that are open keep working. Every 10 seconds the driver asks the users
+    again to let go, if it knows how.
+    """
+    await vfio_device_group_unregister(device)
+    say(Phase.BLOCK, "The node of {} goes: from now on nobody can open it.", device)
+    if device.cdev is not None:
+        await cdev_device_del(device.vfio.devtmpfs, device.path, device.cdev)
+    await vfio_device_put_registration(device, driver, REGISTERED)
+    say(Phase.BLOCK, "{} waits until no file of {} is open.", driver, device)
+    await until_nobody_has_it_open(device)
+    say(Phase.UNWIND, "Nobody has {} open any more.", device)
+    await vfio_device_remove_group(device)
+
+
+async def until_nobody_has_it_open(device: VfioDevice) -> None:
+    """Wait for the last registration to be given back; every round the driver asks for it."""
+    rounds = 0
+    gone = await wait_for_timeout(device.comp, 0)
+    while not gone:
+        if device.ops.request is not None:
+            await device.ops.request(device, rounds)
+            rounds += 1
+        gone = await wait_for_timeout(device.comp, UNPLUG_ROUND)
 
 
 @kernel("drivers/vfio/vfio_main.c")
@@ -92,28 +220,11 @@ async def vfio_device_put_kvm(device: VfioDevice) -> None:
 
 
 @kernel("drivers/vfio/vfio_main.c")
-async def vfio_df_open(df: VfioDeviceFile) -> None:
-    """Open the device for one file. EINVAL if another file has it open and this one came from the device's own node.
-
-    Files that came from the group may be many; only the first one really opens.
-    """
-    device = df.device
-    opens = await load(device.open_count)
-    await refuse_if(
-        opens != 0 and df.group is None, Errno.EINVAL, "single_open", "another file of this device is bound already"
-    )
-    first = "The device is opened for the first time: open_count becomes 1, its driver's module is held."
-    say(
-        Phase.ACQUIRE,
-        f"The device is open already: open_count becomes {opens + 1}, and that is all." if opens else first,
-    )
-    await store(device.open_count, opens + 1)
-    if opens == 0:
-        try:
-            await vfio_df_device_first_open(df)
-        except KernelError:
-            await store(device.open_count, await load(device.open_count) - 1)
-            raise
+async def vfio_allocate_device_file(
+    file: File | None, device: VfioDevice, group: VfioGroup | None = None
+) -> VfioDeviceFile:
+    """The state of one open of a device; `group` if it was asked for through one, then its file comes later."""
+    return await alloc(VfioDeviceFile, file, device, group)
 
 
 @kernel("drivers/vfio/vfio_main.c")
@@ -166,6 +277,31 @@ async def in_noiommu_mode(df: VfioDeviceFile) -> bool:
 
 
 @kernel("drivers/vfio/vfio_main.c")
+async def vfio_df_open(df: VfioDeviceFile) -> None:
+    """Open the device for one file. EINVAL if another file has it open and this one came from the device's own node.
+
+    Files that came from the group may be many; only the first one really opens.
+    """
+    device = df.device
+    opens = await load(device.open_count)
+    await refuse_if(
+        opens != 0 and df.group is None, Errno.EINVAL, "single_open", "another file of this device is bound already"
+    )
+    first = "The device is opened for the first time: open_count becomes 1, its driver's module is held."
+    say(
+        Phase.ACQUIRE,
+        f"The device is open already: open_count becomes {opens + 1}, and that is all." if opens else first,
+    )
+    await store(device.open_count, opens + 1)
+    if opens == 0:
+        try:
+            await vfio_df_device_first_open(df)
+        except KernelError:
+            await store(device.open_count, await load(device.open_count) - 1)
+            raise
+
+
+@kernel("drivers/vfio/vfio_main.c")
 async def vfio_df_close(df: VfioDeviceFile) -> None:
     """Close the device for one file."""
     device = df.device
@@ -178,6 +314,186 @@ async def vfio_df_close(df: VfioDeviceFile) -> None:
 
 
 @kernel("drivers/vfio/vfio_main.c")
+async def vfio_device_fops_release(file: File) -> None:
+    """Nobody holds the file any more: undo the bind, then let go of the registration, last of all free the df."""
+    df: VfioDeviceFile = await private(file)
+    if df.group is not None:
+        await vfio_df_group_close(df)
+    else:
+        await vfio_df_unbind_iommufd(df)
+    say(Phase.UNWIND, "{} lets go of the registration: a driver that waits to leave may go on.", file)
+    await vfio_device_put_registration(df.device, file)
+    await free(df)
+
+
+@kernel("include/linux/vfio.h")
+async def vfio_check_feature(flags: int, size: int, supported: int, minsz: int) -> bool:
+    """May the feature be got or set like this? EINVAL if not; False where it was only asked (PROBE)."""
+    wrong = bool(flags & (GET | SET) & ~supported)
+    await refuse_if(wrong, Errno.EINVAL, "feature_direction", "this feature cannot be got, or cannot be set")
+    if flags & PROBE:
+        return False
+    nothing = not flags & (GET | SET)
+    await refuse_if(nothing, Errno.EINVAL, "feature_get_or_set", "neither GET nor SET nor PROBE was asked for")
+    await refuse_if(size < minsz, Errno.EINVAL, "feature_data_fits", f"the data of this feature are {minsz} bytes")
+    return True
+
+
+@kernel("drivers/vfio/vfio_main.c")
+async def vfio_ioctl_device_feature(device: VfioDevice, argument: int) -> int:
+    """VFIO_DEVICE_FEATURE: EFAULT, EINVAL (argsz below 8, flags), ENOTTY for a feature the device has not, EINVAL (direction)."""
+    head = await copy_from_user(argument, FEATURE_MINSZ)
+    argsz, flags = int.from_bytes(head[:4], "little"), int.from_bytes(head[4:], "little")
+    await refuse_if(argsz < FEATURE_MINSZ, Errno.EINVAL, "argsz_minimum", f"argsz must be at least {FEATURE_MINSZ}")
+    unknown = flags & ~(uapi.VFIO_DEVICE_FEATURE_MASK | GET | SET | PROBE)
+    both = not flags & PROBE and flags & GET and flags & SET
+    await refuse_if(bool(unknown), Errno.EINVAL, "flags_known", "there are flags that the kernel does not know")
+    await refuse_if(bool(both), Errno.EINVAL, "get_or_set", "GET and SET exclude each other")
+    feature, room, data = flags & uapi.VFIO_DEVICE_FEATURE_MASK, argsz - FEATURE_MINSZ, argument + FEATURE_MINSZ
+    if feature in _MIGRATION or feature in _LOGGING:
+        return await core_feature(device, feature, flags, data, room)
+    if feature == PRECOPY_INFO_V2:
+        missing = not device.ops.migration_flags & uapi.VFIO_MIGRATION_PRE_COPY
+        await refuse_if(missing, Errno.EINVAL, "device_has_precopy", "the device cannot be saved while it runs")
+        await vfio_check_feature(flags, room, SET, 0)
+        return 0
+    missing = device.ops.device_feature is None
+    await refuse_if(missing, Errno.ENOTTY, "device_has_feature", "the device has no such feature")
+    assert device.ops.device_feature is not None
+    return await device.ops.device_feature(device, flags, data, room)
+
+
+_MIGRATION: Final = {
+    uapi.VFIO_DEVICE_FEATURE_MIGRATION: (GET, 8),
+    uapi.VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE: (GET | SET, 8),
+    uapi.VFIO_DEVICE_FEATURE_MIG_DATA_SIZE: (GET, 8),
+}
+_LOGGING: Final = {
+    uapi.VFIO_DEVICE_FEATURE_DMA_LOGGING_START: (SET, 24),
+    uapi.VFIO_DEVICE_FEATURE_DMA_LOGGING_STOP: (SET, 0),
+    uapi.VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT: (GET, 32),
+}
+
+
+async def core_feature(device: VfioDevice, feature: int, flags: int, data: int, room: int) -> int:
+    """Migration and the logging of DMA writes: ENOTTY unless the driver can do that."""
+    has = bool(device.ops.migration_flags) if feature in _MIGRATION else device.ops.logs_dma
+    await refuse_if(not has, Errno.ENOTTY, "device_has_feature", "the device has no such feature")
+    supported, minsz = _MIGRATION.get(feature) or _LOGGING[feature]
+    if not await vfio_check_feature(flags, room, supported, minsz):
+        return 0
+    if feature == uapi.VFIO_DEVICE_FEATURE_MIGRATION:
+        await copy_to_user(data, device.ops.migration_flags.to_bytes(8, "little"))
+        return 0
+    if feature == uapi.VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE and flags & GET:
+        await copy_to_user(data, uapi.VFIO_DEVICE_STATE_RUNNING.to_bytes(4, "little") + b"\xff" * 4)
+        return 0
+    raise Unsupported(f"device feature {feature}")
+
+
+@kernel("drivers/vfio/vfio_main.c")
+async def vfio_get_region_info(device: VfioDevice, argument: int) -> int:
+    """VFIO_DEVICE_GET_REGION_INFO: EINVAL if the driver has none, EFAULT, EINVAL for argsz below 32, what the driver says.
+
+    Capabilities follow the struct if there is room for them, else argsz says how much room they need.
+    """
+    size = sizeof(VfioRegionInfo)
+    await refuse_if(
+        device.ops.get_region_info is None, Errno.EINVAL, "driver_has_regions", "this device has no regions"
+    )
+    assert device.ops.get_region_info is not None
+    info = VfioRegionInfo.from_buffer_copy(await copy_from_user(argument, size))
+    await refuse_if(info.argsz < size, Errno.EINVAL, "argsz_minimum", f"argsz must be at least {size}")
+    caps = await device.ops.get_region_info(device, info)
+    if caps:
+        info.flags |= uapi.VFIO_REGION_INFO_FLAG_CAPS
+        if info.argsz < size + len(caps):
+            info.argsz, info.cap_offset = size + len(caps), 0
+        else:
+            await copy_to_user(argument + size, caps)
+            info.cap_offset = size
+    await copy_to_user(argument, bytes(info))
+    return 0
+
+
+@kernel("drivers/vfio/vfio_main.c")
+async def vfio_device_fops_unl_ioctl(file: File, cmd: int, argument: int) -> int:
+    """Requests on a device file: BIND always, everything else only behind the gate (EINVAL)."""
+    df: VfioDeviceFile = await private(file)
+    variant = df.device.vfio.variant
+    if cmd == variant.bind_request:
+        return await vfio_df_ioctl_bind_iommufd(df, argument)
+    granted = await load_acquire(df.access_granted)
+    await refuse_if(
+        not granted, Errno.EINVAL, "access_granted", "the gate is shut: before a successful BIND nothing else works"
+    )
+    if not variant.attach_requests and cmd in AFTER_FEATURE:
+        raise Unsupported(f"request {cmd:#x}, whose meaning in this version is not known,")
+    if cmd == uapi.VFIO_DEVICE_ATTACH_IOMMUFD_PT and df.group is None:
+        return await vfio_df_ioctl_attach_pt(df, argument)
+    if cmd == uapi.VFIO_DEVICE_DETACH_IOMMUFD_PT and df.group is None:
+        return await vfio_df_ioctl_detach_pt(df, argument)
+    if cmd == uapi.VFIO_DEVICE_FEATURE:
+        return await vfio_ioctl_device_feature(df.device, argument)
+    if cmd == uapi.VFIO_DEVICE_GET_REGION_INFO:
+        return await vfio_get_region_info(df.device, argument)
+    return await df.device.ops.ioctl(df.device, cmd, argument)
+
+
+async def gate(file: File) -> VfioDevice:
+    """The device behind a file whose gate is open. EINVAL before a successful BIND."""
+    df: VfioDeviceFile = await private(file)
+    granted = await load_acquire(df.access_granted)
+    await refuse_if(not granted, Errno.EINVAL, "access_granted", "the gate is shut: only BIND works on this file")
+    return df.device
+
+
+@kernel("drivers/vfio/vfio_main.c")
+async def vfio_device_fops_read(file: File, size: int, offset: int) -> bytes:
+    """Read from a region: EINVAL before BIND, or if the driver cannot."""
+    device = await gate(file)
+    handler = await require(device.ops.read, Errno.EINVAL, "driver_reads", "the driver has nothing to read")
+    return await handler(device, size, offset)
+
+
+@kernel("drivers/vfio/vfio_main.c")
+async def vfio_device_fops_write(file: File, data: bytes, offset: int) -> int:
+    """Write into a region: EINVAL before BIND, or if the driver cannot."""
+    device = await gate(file)
+    if device.ops.name == "mtty":
+        raise Unsupported("writing to mtty")
+    handler = await require(device.ops.write, Errno.EINVAL, "driver_writes", "the driver has nothing to write to")
+    return await handler(device, data, offset)
+
+
+@kernel("drivers/vfio/vfio_main.c")
+async def vfio_device_fops_mmap(file: File, wish: Mapping) -> None:
+    """Map a region: EINVAL before BIND, or if the driver cannot."""
+    device = await gate(file)
+    handler = await require(device.ops.mmap, Errno.EINVAL, "driver_maps", "no region of this device can be mapped")
+    await handler(device, wish)
+
+
+@kernel("drivers/vfio/vfio_main.c")
+async def vfio_device_show_fdinfo(file: File) -> str:
+    """Where the device is in /sys, whether the file is bound or not."""
+    df: VfioDeviceFile = await private(file)
+    return f"vfio-device-syspath: {syspath(df.device.dev)}\n"
+
+
+vfio_device_fops = FileOperations(
+    "vfio device",
+    open=prototype("vfio_device_fops_cdev_open"),
+    release=vfio_device_fops_release,
+    unlocked_ioctl=vfio_device_fops_unl_ioctl,
+    read=vfio_device_fops_read,
+    write=vfio_device_fops_write,
+    mmap=vfio_device_fops_mmap,
+    show_fdinfo=vfio_device_show_fdinfo,
+)
+
+
+@kernel("drivers/vfio/vfio_main.c")
 async def vfio_device_file_set_kvm(file: File, kvm: Kvm | None) -> None:
     """Note in an open device file which VM it belongs to; BIND will look there, nobody else."""
     df: VfioDeviceFile = await private(file)
@@ -186,97 +502,21 @@ async def vfio_device_file_set_kvm(file: File, kvm: Kvm | None) -> None:
 
 
 @kernel("drivers/vfio/vfio_main.c")
-async def vfio_assign_device_set(key: str, sets: Table[VfioDeviceSet]) -> VfioDeviceSet:
-    """The set of devices that share one lock; made for the first of them."""
-    known = await peek(sets, key)
-    if known is None:
-        known = await alloc(VfioDeviceSet, key)
-        await poke(sets, key, known)
-    return known
-
-
-async def refuse_without_iommufd_ops(vfio: Vfio, ops: VfioDeviceOps) -> None:
-    """How `__vfio_register_dev` begins, asked here before anything is made: EINVAL, and a warning, for such a driver."""
-    whole = ops.bind_iommufd and ops.unbind_iommufd and ops.attach_ioas and ops.detach_ioas
-    lacks = vfio.variant.registration_needs_ops and not whole
-    await warn_on(lacks, f"the driver {ops.name} cannot bind its device to an iommufd")
-    await refuse_if(lacks, Errno.EINVAL, "driver_has_iommufd_ops", "the driver has no operations for an iommufd")
-
-
-@kernel("drivers/vfio/vfio_main.c")
-async def __vfio_register_dev(device: VfioDevice, driver: BusDriver) -> None:
-    """Make a device usable: its node appears, its driver holds its memory and its registration, its group knows it."""
-    dev_set = device.dev_set
-    await get(dev_set.device_count, device, "in this set")
-    async with dev_set.lock:
-        await store(dev_set.device_list, (*await load(dev_set.device_list), device))
-    await get(device.group.drivers, device, IN_THIS_GROUP)
-    await get(device.kref, driver, DRIVES)
-    # without an IOMMU there is nothing that BIND could mean, so there is no node
-    if not vfio_device_is_noiommu(device) or device.vfio.variant.noiommu_node:
-        fops = device.vfio.device_fops
-        device.cdev = await alloc(Cdev, f"vfio{device.index}", fops, device.kref, device, vfio_device_release)
-        await get(device.kref, device.cdev, "contains the node")
-        await cdev_device_add(device.vfio.devtmpfs, device.path, device.cdev)
-    await get(device.refcount, driver, REGISTERED)
-    await vfio_device_group_register(device)
-
-
-@kernel("drivers/vfio/vfio_main.c")
-async def vfio_unregister_group_dev(device: VfioDevice, driver: BusDriver) -> None:
-    """The driver leaves: nobody new can get at the device, and then it waits, however long, for everybody who has it.
-
-    It never gives up and takes nothing away: files that are open keep working. Every 10 seconds the driver asks the users
-    again to let go, if it knows how.
-    """
-    await vfio_device_group_unregister(device)
-    say(Phase.BLOCK, "The node of {} goes: from now on nobody can open it.", device)
-    if device.cdev is not None:
-        await cdev_device_del(device.vfio.devtmpfs, device.path, device.cdev)
-    await vfio_device_put_registration(device, driver, REGISTERED)
-    say(Phase.BLOCK, "{} waits until no file of {} is open.", driver, device)
-    await until_nobody_has_it_open(device)
-    say(Phase.UNWIND, "Nobody has {} open any more.", device)
-    await vfio_device_remove_group(device)
-
-
-async def until_nobody_has_it_open(device: VfioDevice) -> None:
-    """Wait for the last registration to be given back; every round the driver asks for it."""
-    rounds = 0
-    gone = await wait_for_timeout(device.comp, 0)
-    while not gone:
-        if device.ops.request is not None:
-            await device.ops.request(device, rounds)
-            rounds += 1
-        gone = await wait_for_timeout(device.comp, UNPLUG_ROUND)
-
-
-@kernel("drivers/vfio/vfio_main.c")
-async def vfio_put_device(device: VfioDevice, holder: KObject, reason: str) -> None:
-    """Let go of the memory of a vfio_device."""
-    if await put(device.kref, holder, reason):
-        await vfio_device_release(device)
-
-
-@kernel("drivers/vfio/vfio_main.c")
-async def vfio_device_release(device: VfioDevice) -> None:
-    """Nobody needs the memory any more: out of its set, its number is free again, its driver clears up."""
-    await vfio_release_device_set(device)
-    await poke(device.vfio.device_ida, device.index, None)
-    await load(device.driver.code)  # ops->release is a function of the driver
-    data = await load(device.driver_data)
-    if data is not None:
-        await free(data)
-    await free(device)
-
-
-@kernel("drivers/vfio/vfio_main.c")
-async def vfio_release_device_set(device: VfioDevice) -> None:
-    """The device leaves its set; the last one takes the set along."""
-    dev_set = device.dev_set
-    async with dev_set.lock:
-        others = tuple(other for other in await load(dev_set.device_list) if other is not device)
-        await store(dev_set.device_list, others)
-    if await put(dev_set.device_count, device, "in this set"):
-        await poke(device.vfio.dev_sets, dev_set.key, None)
-        await free(dev_set)
+async def vfio_set_irqs_validate_and_prepare(hdr: VfioIrqSet, num_irqs: int, max_irq_type: int) -> int:
+    """The checks of VFIO_DEVICE_SET_IRQS that no driver has to make; the answer is how many bytes of data follow. EINVAL."""
+    known = uapi.VFIO_IRQ_SET_DATA_TYPE_MASK | uapi.VFIO_IRQ_SET_ACTION_TYPE_MASK
+    bad = (
+        hdr.argsz < IRQ_SET_MINSZ
+        or hdr.index >= max_irq_type
+        or hdr.count >= 0xFFFFFFFF - hdr.start
+        or bool(hdr.flags & ~known)
+    )
+    await refuse_if(bad, Errno.EINVAL, "irq_set_is_sane", "argsz, index, count or flags are impossible")
+    outside = hdr.start >= num_irqs or hdr.start + hdr.count > num_irqs
+    await refuse_if(outside, Errno.EINVAL, "irqs_exist", "the device has no such interrupts")
+    each = _DATA_SIZES.get(hdr.flags & uapi.VFIO_IRQ_SET_DATA_TYPE_MASK)
+    await refuse_if(each is None, Errno.EINVAL, "one_kind_of_data", "exactly one kind of data has to be named")
+    assert each is not None
+    short = hdr.argsz - IRQ_SET_MINSZ < hdr.count * each
+    await refuse_if(short, Errno.EINVAL, "irq_data_fits", "argsz is too small for the data of so many interrupts")
+    return int(hdr.count * each)

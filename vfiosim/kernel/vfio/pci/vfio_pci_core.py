@@ -9,32 +9,44 @@ import re
 from typing import Final
 
 from .... import uapi
-from ....engine import Phase, alloc, copy_from_user, copy_to_user, kernel, load, refuse_if, say, store
-from ....uapi import Errno, VfioDeviceInfo, VfioIrqInfo, VfioIrqSet
+from ....engine import (
+    Phase,
+    alloc,
+    copy_from_user,
+    copy_to_user,
+    free,
+    kernel,
+    load,
+    peek,
+    refuse_if,
+    require,
+    say,
+    slots_of,
+    store,
+)
+from ....uapi import (
+    Errno,
+    KernelError,
+    VfioDeviceInfo,
+    VfioIrqInfo,
+    VfioIrqSet,
+    VfioPciDependentDevice,
+    VfioPciHotReset,
+    VfioPciHotResetInfo,
+    VfioRegionInfo,
+)
+from ...base import Device
 from ...fs.eventfd import eventfd_signal
+from ...fs.file import File, Mapping, fget, fput
+from ...mm import PAGE_SIZE
+from ...pci import pci_reset_bus
 from ...unsupported import Unsupported
-from ..device_info import IRQ_SET_MINSZ, SET, vfio_check_feature, vfio_set_irqs_validate_and_prepare
-from ..iommufd import (
-    vfio_iommufd_physical_attach_ioas,
-    vfio_iommufd_physical_bind,
-    vfio_iommufd_physical_detach_ioas,
-    vfio_iommufd_physical_pasid_attach_ioas,
-    vfio_iommufd_physical_pasid_detach_ioas,
-    vfio_iommufd_physical_unbind,
-)
-from ..vfio import VfioDevice, VfioDeviceOps
-from .hot_reset import vfio_pci_ioctl_get_pci_hot_reset_info, vfio_pci_ioctl_pci_hot_reset
-from .vf_token import vf_token_close, vf_token_open, vfio_pci_core_feature_token, vfio_pci_core_match_token_uuid
+from ..iommufd import vfio_iommufd_device_ictx, vfio_iommufd_get_dev_id
+from ..vfio import VfioDevice, VfioGroup
+from ..vfio_main import IRQ_SET_MINSZ, SET, vfio_check_feature, vfio_set_irqs_validate_and_prepare
+from .vfio_pci_config import vfio_config_free, vfio_pci_config_rw
 from .vfio_pci_intrs import release_triggers, vfio_pci_set_irqs_ioctl
-from .vfio_pci_priv import VfioPciCoreDevice, core_of
-from .vfio_pci_rdwr import (
-    vfio_config_free,
-    vfio_config_init,
-    vfio_pci_core_mmap,
-    vfio_pci_core_read,
-    vfio_pci_core_write,
-    vfio_pci_ioctl_get_region_info,
-)
+from .vfio_pci_priv import VfioPciCoreDevice, VfioPciVfToken, core_of
 
 INFO_MINSZ: Final = 16  # up to and including num_irqs
 IRQ_INFO_MINSZ: Final = 16
@@ -42,42 +54,13 @@ IOEVENTFD_MINSZ: Final = 28
 TOKEN_ARGUMENT = b"vf_token="
 UUID = re.compile(rb"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 UUID_LENGTH = 36
-
-
-@kernel("drivers/vfio/pci/vfio_pci_core.c")
-async def vfio_pci_core_init_dev(device: VfioDevice) -> None:
-    """The part of the device that vfio-pci adds."""
-    await store(device.driver_data, await alloc(VfioPciCoreDevice, device))
-
-
-@kernel("drivers/vfio/pci/vfio_pci_core.c")
-async def vfio_pci_core_match(device: VfioDevice, name: bytes) -> bool:
-    """Is this the name of the device: its PCI address, then perhaps a token after a blank? EINVAL for anything else there.
-
-    The token is tried at once; what the driver says to it is what the call fails with.
-    """
-    address = device.dev.address.encode()
-    rest = name.removeprefix(address)
-    if not name.startswith(address) or (rest and not rest.startswith(b" ")):
-        return False
-    token = None
-    while rest := rest.lstrip(b" "):
-        first = token is None and rest.startswith(TOKEN_ARGUMENT)
-        await refuse_if(not first, Errno.EINVAL, "option_known", "after the address only one vf_token= may follow")
-        written, rest = rest[len(TOKEN_ARGUMENT) :][:UUID_LENGTH], rest[len(TOKEN_ARGUMENT) + UUID_LENGTH :]
-        good = UUID.fullmatch(written)
-        await refuse_if(good is None, Errno.EINVAL, "token_is_uuid", "a token is written as a UUID")
-        token = bytes.fromhex(written.replace(b"-", b"").decode())
-    await vfio_pci_core_match_token_uuid(device, token)
-    return True
-
-
-@kernel("drivers/vfio/pci/vfio_pci.c")
-async def vfio_pci_open_device(device: VfioDevice) -> None:
-    """Make the hardware ready; an open virtual function is counted in the token of its physical function."""
-    core = await core_of(device)
-    await vfio_config_init(core)
-    await vf_token_open(core)
+OFFSET_SHIFT: Final = 40  # the index of a region is in the upper bits of an offset
+_MASK: Final = (1 << OFFSET_SHIFT) - 1
+CONFIG, ROM, VGA = uapi.VFIO_PCI_CONFIG_REGION_INDEX, uapi.VFIO_PCI_ROM_REGION_INDEX, uapi.VFIO_PCI_VGA_REGION_INDEX
+READ_WRITE: Final = uapi.VFIO_REGION_INFO_FLAG_READ | uapi.VFIO_REGION_INFO_FLAG_WRITE
+MSIX_MAPPABLE: Final = uapi.VFIO_REGION_INFO_CAP_MSIX_MAPPABLE.to_bytes(2, "little") + b"\1\0" + bytes(4)
+HEADER: Final = 12
+ENTRY: Final = 8
 
 
 @kernel("drivers/vfio/pci/vfio_pci_core.c")
@@ -105,6 +88,25 @@ async def write_device_info(info: VfioDeviceInfo, argument: int, flags: int) -> 
 
 
 @kernel("drivers/vfio/pci/vfio_pci_core.c")
+async def vfio_pci_fill_devs(device: VfioDevice, other: Device, by_id: bool) -> VfioPciDependentDevice:
+    """One entry of the list: where the function is, and its ID in the caller's iommufd or the number of its iommu_group."""
+    entry = VfioPciDependentDevice()
+    address = other.address
+    entry.segment, entry.bus = int(address[:4], 16), int(address[5:7], 16)
+    entry.devfn = int(address[8:10], 16) << 3 | int(address[11:], 16)
+    if not by_id:
+        group = await require(
+            other.iommu_group, Errno.EPERM, "device_isolated", "a device without an iommu_group is hit"
+        )
+        entry.group_id = group.id
+        return entry
+    listed = [vdev for vdev in await load(device.dev_set.device_list) if vdev.dev is other]
+    ictx = await vfio_iommufd_device_ictx(device)
+    entry.devid = (await vfio_iommufd_get_dev_id(listed[0], ictx) if listed else -1) & 0xFFFFFFFF
+    return entry
+
+
+@kernel("drivers/vfio/pci/vfio_pci_core.c")
 async def vfio_pci_ioctl_get_info(device: VfioDevice, argument: int) -> int:
     """A PCI device; RESET if the function can be reset on its own."""
     reset = uapi.VFIO_DEVICE_FLAGS_RESET if device.dev.can_reset else 0
@@ -116,6 +118,27 @@ def vfio_pci_get_irq_count(device: VfioDevice, index: int) -> int:
     hardware = device.dev.hardware
     counts = (hardware.intx, hardware.msi, hardware.msix, int(hardware.express), 1)
     return counts[index] if index < len(counts) else 0
+
+
+@kernel("drivers/vfio/pci/vfio_pci_core.c")
+async def vfio_pci_ioctl_get_region_info(device: VfioDevice, info: VfioRegionInfo) -> bytes:
+    """Size, offset and flags of a region: BARs, ROM, configuration space; EINVAL for others. The answer is its capabilities."""
+    hardware = device.dev.hardware
+    absent = info.index >= VGA  # nothing here has the registers of old graphics cards, nor regions of its own
+    await refuse_if(absent, Errno.EINVAL, "region_exists", "the device has no such region")
+    info.offset = info.index << OFFSET_SHIFT
+    info.flags = info.size = 0
+    if info.index == CONFIG:
+        info.size, info.flags = hardware.config_size, READ_WRITE
+        return b""
+    size = hardware.bars.get(info.index, 0)
+    if not size:
+        return b""
+    info.size, info.flags = size, READ_WRITE
+    if size < PAGE_SIZE:
+        return b""
+    info.flags |= uapi.VFIO_REGION_INFO_FLAG_MMAP
+    return MSIX_MAPPABLE if hardware.msix_bar == info.index else b""
 
 
 @kernel("drivers/vfio/pci/vfio_pci_core.c")
@@ -156,6 +179,93 @@ async def vfio_pci_ioctl_reset(device: VfioDevice) -> int:
     return 0
 
 
+async def reset_scope(device: VfioDevice) -> tuple[Device, ...]:
+    """The functions that a reset of the slot or bus of this one would hit. ENODEV where there is no such reset."""
+    dev = device.dev
+    physical = await peek(dev.bus_devices, dev.spec.physfn)
+    scope = physical.spec.dev_set if physical is not None else dev.spec.dev_set
+    await refuse_if(
+        not scope, Errno.ENODEV, "slot_or_bus_reset", "neither the slot nor the bus of this device can be reset"
+    )
+    addresses = sorted(address for address in await slots_of(dev.bus_devices) if address[:7] == dev.address[:7])
+    found: list[Device] = []
+    for address in addresses:
+        other = await peek(dev.bus_devices, address)
+        if other is not None:
+            found.append(other)
+    return tuple(found)
+
+
+@kernel("drivers/vfio/pci/vfio_pci_core.c")
+async def vfio_pci_ioctl_get_pci_hot_reset_info(device: VfioDevice, argument: int) -> int:
+    """VFIO_DEVICE_GET_PCI_HOT_RESET_INFO: EFAULT, EINVAL (argsz below 12), ENODEV, ENOSPC with the count, EFAULT."""
+    hdr = VfioPciHotResetInfo.from_buffer_copy(await copy_from_user(argument, HEADER))
+    await refuse_if(hdr.argsz < HEADER, Errno.EINVAL, "argsz_minimum", f"argsz must be at least {HEADER}")
+    hdr.flags = 0
+    hit = await reset_scope(device)
+    room = (hdr.argsz - HEADER) // ENTRY
+    if len(hit) > room:
+        hdr.count = len(hit)
+        await copy_to_user(argument, bytes(hdr))
+    await refuse_if(len(hit) > room, Errno.ENOSPC, "list_fits", "the list does not fit; count says how many there are")
+    by_id = await load(device.cdev_opened)
+    owned = uapi.VFIO_PCI_HOT_RESET_FLAG_DEV_ID | uapi.VFIO_PCI_HOT_RESET_FLAG_DEV_ID_OWNED if by_id else 0
+    async with device.dev_set.lock:
+        entries = [await vfio_pci_fill_devs(device, other, by_id) for other in hit]
+    if by_id and any(entry.devid == 0xFFFFFFFF for entry in entries):
+        owned &= ~uapi.VFIO_PCI_HOT_RESET_FLAG_DEV_ID_OWNED
+    await copy_to_user(argument + HEADER, b"".join(bytes(entry) for entry in entries))
+    hdr.count, hdr.flags = len(entries), owned
+    await copy_to_user(argument, bytes(hdr))
+    return 0
+
+
+@kernel("drivers/vfio/pci/vfio_pci_core.c")
+async def vfio_pci_ioctl_pci_hot_reset_groups(device: VfioDevice, hit: tuple[Device, ...], numbers: list[int]) -> None:
+    """Group files as the proof: EBADF, EINVAL for another kind of file; they are held until the reset is over."""
+    files: list[File] = []
+    try:
+        groups = []
+        for number in numbers:
+            file = await require(await fget(number), Errno.EBADF, "fd_is_open", f"{number} is not an open file")
+            files.append(file)
+            group = await load(file.private_data)
+            kind = file.f_op is not device.vfio.group_fops
+            await refuse_if(kind, Errno.EINVAL, "file_is_group", f"{file.label} is no file of a group")
+            groups.append(group)
+        await vfio_pci_dev_set_hot_reset(device, hit, tuple(g for g in groups if isinstance(g, VfioGroup)))
+    except KernelError:
+        for file in reversed(files):
+            await fput(file)
+        raise
+    for file in reversed(files):
+        await fput(file)
+
+
+@kernel("drivers/vfio/pci/vfio_pci_core.c")
+async def vfio_pci_ioctl_pci_hot_reset(device: VfioDevice, argument: int) -> int:
+    """VFIO_DEVICE_PCI_HOT_RESET: EFAULT, EINVAL (argsz, flags, files given or not), ENODEV, what the proof says."""
+    hdr = VfioPciHotReset.from_buffer_copy(await copy_from_user(argument, HEADER))
+    bad = hdr.argsz < HEADER or hdr.flags
+    await refuse_if(bool(bad), Errno.EINVAL, "argsz_and_flags", f"argsz must be at least {HEADER} and flags 0")
+    own_node = await load(device.cdev_opened)
+    await refuse_if(
+        bool(hdr.count) == own_node,
+        Errno.EINVAL,
+        "proof_fits",
+        "group files are the proof for a device that came from one",
+    )
+    hit = await reset_scope(device)
+    if not hdr.count:
+        await vfio_pci_dev_set_hot_reset(device, hit, None)
+        return 0
+    await refuse_if(hdr.count > len(hit), Errno.EINVAL, "not_too_many_files", "more files than devices that are hit")
+    raw = await copy_from_user(argument + HEADER, 4 * hdr.count)
+    numbers = [int.from_bytes(raw[n : n + 4], "little", signed=True) for n in range(0, len(raw), 4)]
+    await vfio_pci_ioctl_pci_hot_reset_groups(device, hit, numbers)
+    return 0
+
+
 @kernel("drivers/vfio/pci/vfio_pci_core.c")
 async def vfio_pci_ioctl_ioeventfd(device: VfioDevice, argument: int) -> int:
     """VFIO_DEVICE_IOEVENTFD: a write to the device whenever an eventfd is signalled. EFAULT, EINVAL (argsz, flags, size, fd)."""
@@ -168,26 +278,6 @@ async def vfio_pci_ioctl_ioeventfd(device: VfioDevice, argument: int) -> int:
     bad = sizes.bit_count() != 1 or number < -1
     await refuse_if(bad, Errno.EINVAL, "one_size_one_fd", "exactly one size of a write, and a descriptor or −1")
     raise Unsupported("VFIO_DEVICE_IOEVENTFD")
-
-
-@kernel("drivers/vfio/pci/vfio_pci_core.c")
-async def vfio_pci_core_ioctl_feature(device: VfioDevice, flags: int, data: int, room: int) -> int:
-    """The features of vfio-pci: low power and the token; ENOTTY for others."""
-    feature = flags & uapi.VFIO_DEVICE_FEATURE_MASK
-    if feature == uapi.VFIO_DEVICE_FEATURE_PCI_VF_TOKEN:
-        return await vfio_pci_core_feature_token(await core_of(device), flags, data, room)
-    minsz = _LOW_POWER.get(feature)
-    await refuse_if(minsz is None, Errno.ENOTTY, "device_has_feature", "the device has no such feature")
-    if await vfio_check_feature(flags, room, SET, minsz or 0):
-        raise Unsupported(f"device feature {feature}")
-    return 0
-
-
-_LOW_POWER: Final = {
-    uapi.VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY: 0,
-    uapi.VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY_WITH_WAKEUP: 8,
-    uapi.VFIO_DEVICE_FEATURE_LOW_POWER_EXIT: 0,
-}
 
 
 @kernel("drivers/vfio/pci/vfio_pci_core.c")
@@ -212,6 +302,98 @@ _REQUESTS: Final = {
 
 
 @kernel("drivers/vfio/pci/vfio_pci_core.c")
+async def vfio_pci_core_feature_token(core: VfioPciCoreDevice, flags: int, data: int, room: int) -> int:
+    """VFIO_DEVICE_FEATURE_PCI_VF_TOKEN: set the secret, also while virtual functions are open. ENOTTY, EINVAL, EFAULT."""
+    secret = await load(core.vf_token)
+    await refuse_if(secret is None, Errno.ENOTTY, "device_has_feature", "the device has no virtual functions")
+    assert secret is not None
+    if not await vfio_check_feature(flags, room, SET, 16):
+        return 0
+    uuid = await copy_from_user(data, 16)
+    async with secret.lock:
+        await store(secret.uuid, uuid)
+    return 0
+
+
+async def vf_token_open(core: VfioPciCoreDevice) -> None:
+    """An open virtual function is counted."""
+    await count_user(core, 1)
+
+
+async def vf_token_close(core: VfioPciCoreDevice) -> None:
+    """A closed one no longer."""
+    await count_user(core, -1)
+
+
+async def count_user(core: VfioPciCoreDevice, by: int) -> None:
+    """Change how many virtual functions of a physical function are open."""
+    pf = await load(core.sriov_pf_core_dev)
+    secret = await load(pf.vf_token) if pf is not None else None
+    if secret is not None:
+        async with secret.lock:
+            await store(secret.users, await load(secret.users) + by)
+
+
+@kernel("drivers/vfio/pci/vfio_pci_core.c")
+async def vfio_pci_core_ioctl_feature(device: VfioDevice, flags: int, data: int, room: int) -> int:
+    """The features of vfio-pci: low power and the token; ENOTTY for others."""
+    feature = flags & uapi.VFIO_DEVICE_FEATURE_MASK
+    if feature == uapi.VFIO_DEVICE_FEATURE_PCI_VF_TOKEN:
+        return await vfio_pci_core_feature_token(await core_of(device), flags, data, room)
+    minsz = _LOW_POWER.get(feature)
+    await refuse_if(minsz is None, Errno.ENOTTY, "device_has_feature", "the device has no such feature")
+    if await vfio_check_feature(flags, room, SET, minsz or 0):
+        raise Unsupported(f"device feature {feature}")
+    return 0
+
+
+_LOW_POWER: Final = {
+    uapi.VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY: 0,
+    uapi.VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY_WITH_WAKEUP: 8,
+    uapi.VFIO_DEVICE_FEATURE_LOW_POWER_EXIT: 0,
+}
+
+
+@kernel("drivers/vfio/pci/vfio_pci_core.c")
+async def vfio_pci_core_read(device: VfioDevice, size: int, offset: int) -> bytes:
+    """Read from a region. EINVAL for one that is not there or beyond its end. What is in a BAR is not modelled."""
+    index, position = offset >> OFFSET_SHIFT, offset & _MASK
+    await refuse_if(index >= VGA, Errno.EINVAL, "region_exists", "the device has no such region")
+    if not size:
+        return b""
+    if index == CONFIG:
+        return await vfio_pci_config_rw(await core_of(device), size, position)
+    beyond = position >= device.dev.hardware.bars.get(index, 0)
+    await refuse_if(beyond, Errno.EINVAL, "inside_region", "this is beyond the end of the region")
+    raise Unsupported("the content of a BAR")
+
+
+@kernel("drivers/vfio/pci/vfio_pci_core.c")
+async def vfio_pci_core_write(device: VfioDevice, data: bytes, offset: int) -> int:
+    """Write into a region. EINVAL for one that is not there or is read-only. What devices do with it is not modelled."""
+    index = offset >> OFFSET_SHIFT
+    await refuse_if(
+        index >= VGA or index == ROM, Errno.EINVAL, "region_exists", "the device has no such region to write"
+    )
+    if not data:
+        return 0
+    raise Unsupported("writing to a device")
+
+
+@kernel("drivers/vfio/pci/vfio_pci_core.c")
+async def vfio_pci_core_mmap(device: VfioDevice, wish: Mapping) -> None:
+    """May this part of the device be mapped? EINVAL: only whole pages inside a BAR of at least a page, and only shared."""
+    index, position = wish.offset >> OFFSET_SHIFT, wish.offset & _MASK
+    await refuse_if(index >= uapi.VFIO_PCI_NUM_REGIONS, Errno.EINVAL, "region_exists", "the device has no such region")
+    await refuse_if(not wish.shared, Errno.EINVAL, "mapping_is_shared", "a device cannot be mapped privately")
+    size = device.dev.hardware.bars.get(index, 0)
+    small = index >= ROM or size < PAGE_SIZE
+    await refuse_if(small, Errno.EINVAL, "region_mappable", "this region cannot be mapped")
+    length = (wish.length + PAGE_SIZE - 1) // PAGE_SIZE * PAGE_SIZE
+    await refuse_if(position + length > size, Errno.EINVAL, "inside_region", "this is beyond the end of the region")
+
+
+@kernel("drivers/vfio/pci/vfio_pci_core.c")
 async def vfio_pci_core_request(device: VfioDevice, count: int) -> None:
     """The driver wants to leave: the request interrupt tells the user, if there is one; else only the kernel's log."""
     ctx = await load((await core_of(device)).req_trigger)
@@ -221,23 +403,121 @@ async def vfio_pci_core_request(device: VfioDevice, count: int) -> None:
         say(Phase.BLOCK, "{} has no request interrupt: its users are not told that they should let go.", device)
 
 
-vfio_pci_ops = VfioDeviceOps(
-    "vfio-pci",
-    bind_iommufd=vfio_iommufd_physical_bind,
-    unbind_iommufd=vfio_iommufd_physical_unbind,
-    open_device=vfio_pci_open_device,
-    close_device=vfio_pci_core_close_device,
-    ioctl=vfio_pci_core_ioctl,
-    get_region_info=vfio_pci_ioctl_get_region_info,
-    device_feature=vfio_pci_core_ioctl_feature,
-    read=vfio_pci_core_read,
-    write=vfio_pci_core_write,
-    mmap=vfio_pci_core_mmap,
-    attach_ioas=vfio_iommufd_physical_attach_ioas,
-    detach_ioas=vfio_iommufd_physical_detach_ioas,
-    pasid_attach_ioas=vfio_iommufd_physical_pasid_attach_ioas,
-    pasid_detach_ioas=vfio_iommufd_physical_pasid_detach_ioas,
-    match_token_uuid=vfio_pci_core_match_token_uuid,
-    match=vfio_pci_core_match,
-    request=vfio_pci_core_request,
-)
+@kernel("drivers/vfio/pci/vfio_pci_core.c")
+async def vfio_pci_core_match_token_uuid(device: VfioDevice, token: bytes | None) -> None:
+    """Is this the secret? EACCES where one is needed and it is missing or another, EINVAL where none is needed.
+
+    A physical function without an open virtual function takes what it is given as the new secret, whatever comes afterwards.
+    """
+    core = await core_of(device)
+    if device.dev.spec.physfn:
+        await match_token_of_vf(core, token)
+        return
+    secret = await load(core.vf_token)
+    if secret is None:
+        await refuse_if(
+            token is not None, Errno.EINVAL, "no_token_needed", "this device needs no token, yet one was given"
+        )
+        return
+    async with secret.lock:
+        if await load(secret.users):
+            wrong = token is None or token != await load(secret.uuid)
+            await refuse_if(wrong, Errno.EACCES, "token_matches", "its virtual functions are in use: show their token")
+        elif token is not None:
+            say(Phase.PUBLISH, "No virtual function is open: what was given becomes the token of {}, at once.", device)
+            await store(secret.uuid, token)
+
+
+async def match_token_of_vf(core: VfioPciCoreDevice, token: bytes | None) -> None:
+    """A virtual function: its physical function's secret, if vfio-pci has that too."""
+    pf = await load(core.sriov_pf_core_dev)
+    if pf is None:
+        await refuse_if(
+            token is not None, Errno.EINVAL, "no_token_needed", "vfio-pci does not have its physical function"
+        )
+        return
+    await refuse_if(
+        token is None, Errno.EACCES, "token_given", "a virtual function needs the token of its physical function"
+    )
+    secret = await load(pf.vf_token)
+    assert secret is not None
+    async with secret.lock:
+        right = await load(secret.uuid)
+    await refuse_if(token != right, Errno.EACCES, "token_matches", "this is not the token of its physical function")
+
+
+@kernel("drivers/vfio/pci/vfio_pci_core.c")
+async def vfio_pci_core_match(device: VfioDevice, name: bytes) -> bool:
+    """Is this the name of the device: its PCI address, then perhaps a token after a blank? EINVAL for anything else there.
+
+    The token is tried at once; what the driver says to it is what the call fails with.
+    """
+    address = device.dev.address.encode()
+    rest = name.removeprefix(address)
+    if not name.startswith(address) or (rest and not rest.startswith(b" ")):
+        return False
+    token = None
+    while rest := rest.lstrip(b" "):
+        first = token is None and rest.startswith(TOKEN_ARGUMENT)
+        await refuse_if(not first, Errno.EINVAL, "option_known", "after the address only one vf_token= may follow")
+        written, rest = rest[len(TOKEN_ARGUMENT) :][:UUID_LENGTH], rest[len(TOKEN_ARGUMENT) + UUID_LENGTH :]
+        good = UUID.fullmatch(written)
+        await refuse_if(good is None, Errno.EINVAL, "token_is_uuid", "a token is written as a UUID")
+        token = bytes.fromhex(written.replace(b"-", b"").decode())
+    await vfio_pci_core_match_token_uuid(device, token)
+    return True
+
+
+@kernel("drivers/vfio/pci/vfio_pci_core.c")
+async def vfio_pci_vf_init(device: VfioDevice, can_have_vfs: bool) -> None:
+    """A physical function gets a secret; a virtual one finds its physical function, if vfio-pci has it."""
+    core = await core_of(device)
+    if can_have_vfs:
+        await store(core.vf_token, await alloc(VfioPciVfToken))
+        return
+    physical = await peek(device.dev.bus_devices, device.dev.spec.physfn)
+    vdev = await load(physical.drvdata) if physical is not None else None
+    if isinstance(vdev, VfioDevice):
+        await store(core.sriov_pf_core_dev, await core_of(vdev))
+
+
+@kernel("drivers/vfio/pci/vfio_pci_core.c")
+async def vfio_pci_vf_uninit(device: VfioDevice) -> None:
+    """The secret goes with the driver."""
+    core = await core_of(device)
+    secret = await load(core.vf_token)
+    if secret is not None:
+        await store(core.vf_token, None)
+        await free(secret)
+
+
+@kernel("drivers/vfio/pci/vfio_pci_core.c")
+async def vfio_pci_core_init_dev(device: VfioDevice) -> None:
+    """The part of the device that vfio-pci adds."""
+    await store(device.driver_data, await alloc(VfioPciCoreDevice, device))
+
+
+@kernel("drivers/vfio/pci/vfio_pci_core.c")
+async def vfio_pci_dev_set_hot_reset(
+    device: VfioDevice, hit: tuple[Device, ...], groups: tuple[VfioGroup, ...] | None
+) -> None:
+    """Reset all devices of the set, if the caller has every one of them. EINVAL if not; then what the hardware says."""
+    dev_set = device.dev_set
+    say(Phase.LOCK, "The lock of {}: nobody opens or closes a device that is reset.", dev_set)
+    async with dev_set.lock:
+        listed = await load(dev_set.device_list)
+        known = {vdev.dev.oid for vdev in listed}
+        whole = all(other.oid in known for other in hit)
+        await refuse_if(not whole, Errno.EINVAL, "all_on_vfio", "a device that is hit is not in the hands of vfio-pci")
+        ictx = await vfio_iommufd_device_ictx(device)
+        for vdev in listed:
+            if groups is None:
+                owned = await vfio_iommufd_get_dev_id(vdev, ictx) >= 0
+            else:
+                owned = vdev.group in groups
+            await refuse_if(
+                not owned, Errno.EINVAL, "all_owned", f"{vdev.label} would be reset too and is not the caller's"
+            )
+        fails = not device.dev.hardware.bus_reset
+        await refuse_if(fails, Errno.ENOTTY, "hardware_resets", "the hardware did not reset")
+        await pci_reset_bus(hit)

@@ -16,11 +16,14 @@ from ...engine import (
     count,
     current,
     field,
-    get,
+    free,
     get_unless_zero,
     intervals,
     kernel,
+    load,
     mutex,
+    peek,
+    poke,
     put,
     rwsem,
     spinlock,
@@ -28,11 +31,12 @@ from ...engine import (
 )
 from ...engine.engine import Engine
 from ...uapi import Struct
-from ..fs.file import File, fput
+from ..fs.file import File
 from ..iommu import IommuGroup
-from ..iommu_ops import Domain
+from ..iommu_ops import Domain, IommuOps
 from ..mm import PAGE_SIZE
-from .areas import ACCOUNT_USER, IoptArea
+from ..prototypes import iommufd_object_put_and_try_destroy
+from .io_pagetable_h import ACCOUNT_USER, IoptArea
 
 ZERO_ENTRY: Final = "reserved"  # an ID that is taken while nobody can find its object
 ITS_CONTEXT: Final = "its context"
@@ -252,18 +256,6 @@ class Ucmd:
         return bytes(self.cmd)[: min(self.user_size, sizeof(self.cmd))]
 
 
-@kernel("drivers/iommu/iommufd/main.c")
-async def iommufd_ctx_get(ictx: IommufdCtx, holder: KObject, reason: str) -> None:
-    """Hold the context: one reference more on its file."""
-    await get(ictx.file.f_ref, holder, reason)
-
-
-@kernel("drivers/iommu/iommufd/main.c")
-async def iommufd_ctx_put(ictx: IommufdCtx, holder: KObject, reason: str) -> None:
-    """Let go of the context; its release, if this was the last reference, waits for the return to user space."""
-    await fput(ictx.file, holder, reason)
-
-
 @kernel("drivers/iommu/iommufd/iommufd_private.h")
 async def iommufd_lock_obj(obj: IommufdObject) -> bool:
     """Hold an object for the running call; False if it is being destroyed."""
@@ -280,3 +272,176 @@ async def iommufd_put_object(obj: IommufdObject) -> None:
     """The running call is done with an object. Users first: who waits for wait_cnt must not see a user left over."""
     await put(obj.users, current(), "running call")
     await put(obj.wait_cnt, current(), "running call")
+
+
+NO_PASID: Final = 0  # DMA without a PASID, the usual one (IOMMU_NO_PASID)
+
+
+@kernel("drivers/iommu/iommufd/iommufd_private.h")
+async def iommufd_hw_pagetable_put(ictx: IommufdCtx, hwpt: IommufdHwPagetable, holder: KObject, reason: str) -> None:
+    """Let go of a page table; one that was made automatically goes with its last device."""
+    if await load(hwpt.auto_domain):
+        await iommufd_object_put_and_try_destroy(ictx, hwpt, holder, reason)
+    else:
+        await put(hwpt.users, holder, reason)
+
+
+IN_IOMMUFD = "in this iommufd"
+
+
+@kernel("drivers/iommu/iommufd/iommufd_private.h")
+async def iommufd_put_group(igroup: IommufdGroup, holder: KObject) -> None:
+    """Let go of an iommufd_group; the last one takes it out of the context and lets go of the iommu_group."""
+    if await put(igroup.ref, holder, IN_IOMMUFD):
+        async with igroup.ictx.groups_lock:
+            if await peek(igroup.ictx.groups, igroup.group.id) is igroup:
+                await poke(igroup.ictx.groups, igroup.group.id, None)
+        await put(igroup.group.kobj, igroup, "of this group")
+        await free(igroup)
+
+
+# A page fault that waits: the device, its table and PASID (the attachment), then flags, PASID, group, permissions, address.
+Waiting = tuple[IommufdDevice, IommufdHwPagetable, int, int, int, int, int, int]
+
+
+class IommufdFault(IommufdObject):
+    """A queue of page faults that devices report and a program answers.
+
+    * born by FAULT_QUEUE_ALLOC together with a file; held by the file and by each page table that reports to it;
+    * its file holds the context, so closing /dev/iommu releases nothing while the file is open;
+    * dies by IOMMU_DESTROY, when the file is closed and no page table reports to it.
+    """
+
+    kind = "iommufd_fault"
+    type = "fault queue"
+    mutex: Lock = mutex()
+    response: Table[Waiting] = table(first=1, guard="mutex")  # were read, and wait for an answer, by cookie
+    lock: Lock = spinlock()
+    deliver: Field[tuple[Waiting, ...]] = field((), guard="lock")  # wait to be read
+
+
+class IommufdHwQueue(IommufdObject):
+    """A queue of a guest: its memory is pinned, and cannot be unmapped, as long as the hardware may read it.
+
+    * born by HW_QUEUE_ALLOC; holds the virtual IOMMU, the queue before it, and an access object of its own (with an ID);
+    * dies by IOMMU_DESTROY.
+    """
+
+    kind = "iommufd_hw_queue"
+    type = "hardware queue"
+    access: Field[IommufdAccess | None] = field(None)
+    prev: Field[IommufdHwQueue | None] = field(None, guard="viommu.queue_mutex", link="weak")
+
+    def __init__(self, engine: Engine, ictx: IommufdCtx, viommu: IommufdViommu, index: int, page: int) -> None:
+        super().__init__(engine, ictx)
+        self.viommu = viommu
+        self.index = index
+        self.page = page  # where it lies
+
+
+class IommufdHwptNested(IommufdHwPagetable):
+    """A table that a guest fills by itself: its addresses are those of the guest, the table under it translates them on.
+
+    * born by HWPT_ALLOC over a page table that was made to carry it, or over a virtual IOMMU; holds the one or the other;
+    * held by each attached device;
+    * `iotlb`: what the hardware has cached of it, a word each; INVALIDATE makes it forget them.
+    """
+
+    kind = "iommufd_hwpt_nested"
+    iotlb: Field[tuple[int, ...]] = field(())
+
+    def __init__(
+        self, engine: Engine, ictx: IommufdCtx, parent: IommufdHwptPaging, viommu: IommufdViommu | None, pasid: bool
+    ) -> None:
+        super().__init__(engine, ictx, parent.ioas, pasid)
+        self.parent = parent
+        self.viommu = viommu
+
+    @property
+    def under(self) -> IommufdObject:
+        """What it holds: the virtual IOMMU, or the page table under it."""
+        return self.viommu or self.parent
+
+
+Event = tuple[int, int, bytes]  # flags, sequence, data
+
+
+class IommufdVeventq(IommufdObject):
+    """A queue of events of one type, for a program that plays the IOMMU of its guest.
+
+    * born by VEVENTQ_ALLOC together with a file, one of each type for a virtual IOMMU, which it holds;
+    * at most `depth` events wait; where others were lost, a header without an event stands at the end;
+    * its file holds it and the context; dies by IOMMU_DESTROY when the file is closed.
+    """
+
+    kind = "iommufd_veventq"
+    type = "event queue"
+    lock: Lock = spinlock()
+    deliver: Field[tuple[Event, ...]] = field((), guard="lock")
+    num_events: Field[int] = field(0, guard="lock")
+    sequence: Field[int] = field(0, guard="lock")
+
+    def __init__(self, engine: Engine, ictx: IommufdCtx, viommu: IommufdViommu, kind: int, depth: int) -> None:
+        super().__init__(engine, ictx)
+        self.viommu = viommu
+        self.event_type = kind
+        self.depth = depth
+
+
+async def iommufd_viommu_find_veventq(viommu: IommufdViommu, kind: int) -> IommufdVeventq | None:
+    """The queue for events of a type; the caller has the lock of the queues."""
+    for queue in await load(viommu.veventqs):
+        if isinstance(queue, IommufdVeventq) and queue.event_type == kind:
+            return queue
+    return None
+
+
+ITS_VIOMMU = "its virtual IOMMU"
+
+
+class IommufdViommu(IommufdObject):
+    """A share of an IOMMU for one guest.
+
+    * born by VIOMMU_ALLOC with a page table that carries tables of guests, and holds it; does not hold the device;
+    * held by its devices, its event queues, the tables of the guest over it, its hardware queues;
+    * `vdevs`: its devices by the number that the guest knows them by.
+    """
+
+    kind = "iommufd_viommu"
+    type = "virtual IOMMU"
+    vdevs: Table[IommufdVdevice] = table(guard="igroup.lock", link="weak")
+    veventqs_rwsem: Lock = rwsem()
+    veventqs: Field[tuple[IommufdObject, ...]] = field((), guard="veventqs_rwsem", link="weak")
+    # of the mock driver
+    queue_mutex: Lock = mutex()
+    hw_queue: Table[IommufdObject] = table(guard="queue_mutex", link="weak")
+    mmap_offset: Field[int] = field(0)  # where a program can map its page; 0: nowhere
+
+    def __init__(self, engine: Engine, ictx: IommufdCtx, hwpt: IommufdHwptPaging, ops: IommuOps) -> None:
+        super().__init__(engine, ictx)
+        self.hwpt = hwpt
+        self.ops = ops
+
+
+class IommufdVdevice(IommufdObject):
+    """A device as a guest knows it: a number in a virtual IOMMU.
+
+    * born by VDEVICE_ALLOC, one for a device at most; holds the virtual IOMMU, and the device as a running call does;
+    * dies by IOMMU_DESTROY; if the device goes first it takes this along, and the ID stays taken for ever (a tombstone).
+    """
+
+    kind = "iommufd_vdevice"
+    type = "virtual device"
+
+    def __init__(
+        self, engine: Engine, ictx: IommufdCtx, viommu: IommufdViommu, idev: IommufdDevice, virt_id: int
+    ) -> None:
+        super().__init__(engine, ictx)
+        self.viommu = viommu
+        self.idev = idev
+        self.virt_id = virt_id
+
+
+def device_of(vdev: KObject | None) -> KObject | None:
+    """The device behind a virtual one."""
+    return vdev.idev.dev if isinstance(vdev, IommufdVdevice) else None

@@ -5,20 +5,38 @@ from __future__ import annotations
 from ctypes import sizeof
 from typing import Any, Final
 
-from ... import uapi
-from ...engine import Field, KObject, Table, copy_to_user, field, kernel, load, next_slot, peek, poke, refuse_if, store
-from ...engine import require as demand
-from ...engine import table as table_
-from ...engine.engine import Engine
-from ...uapi import Errno, KernelError
-from ..iommu import IommuGroup, IommuGroups
-from ..iommu_ops import Domain, IommuOps, UserData, iommu_copy_struct_from_user
-from ..mm import PAGE_SIZE
-from ..uaccess import copy_struct_from_user
-from ..unsupported import Unsupported
-from .nested import Entries, IommufdHwptNested
-from .private import IommufdHwPagetable
-from .viommu import IommufdViommu, device_of
+from .... import uapi
+from ....engine import (
+    Field,
+    KObject,
+    Table,
+    copy_to_user,
+    field,
+    get,
+    kernel,
+    load,
+    peek,
+    poke,
+    refuse_if,
+    store,
+)
+from ....engine import (
+    require as demand,
+)
+from ....engine import (
+    table as table_,
+)
+from ....engine.engine import Engine
+from ....uapi import Errno, KernelError
+from ...iommu import IommuGroup, IommuGroups
+from ...iommu_ops import Domain, IommuOps, UserData, iommu_copy_struct_from_user
+from ...mm import PAGE_SIZE
+from ...uaccess import copy_struct_from_user
+from ...unsupported import Unsupported
+from ..driver import iommufd_viommu_get_vdev_id
+from ..hw_pagetable import Entries
+from ..iommufd_private import IommufdHwPagetable, IommufdHwptNested, IommufdHwQueue, IommufdViommu, device_of
+from ..viommu import BEFORE
 
 ALL: Final = uapi.IOMMU_TEST_INVALIDATE_FLAG_ALL
 PAGING_FLAGS: Final = (
@@ -83,18 +101,6 @@ async def mock_domain_nop_attach(hwpt: IommufdHwPagetable | None, dev: MockDev, 
     if viommu is not await load(dev.viommu):
         await store(dev.viommu, viommu)
         await store(dev.vdev_id, number)
-
-
-@kernel("drivers/iommu/iommufd/driver.c")
-async def iommufd_viommu_get_vdev_id(viommu: IommufdViommu, dev: KObject) -> int | None:
-    """The number by which a guest knows a device."""
-    number = await next_slot(viommu.vdevs, 0)
-    while number is not None:
-        vdev = await peek(viommu.vdevs, number)
-        if device_of(vdev) is dev:
-            return number
-        number = await next_slot(viommu.vdevs, number + 1)
-    return None
 
 
 @kernel("drivers/iommu/iommufd/selftest.c")
@@ -212,3 +218,23 @@ mock_ops: Final = IommuOps(
     viommu_init=mock_viommu_init,
     viommu_cache_invalidate=mock_viommu_cache_invalidate,
 )
+
+
+@kernel("drivers/iommu/iommufd/selftest.c")
+async def mock_hw_queue_init_phys(queue: IommufdHwQueue) -> None:
+    """The mock IOMMU has two queues, and the second needs the first. EINVAL, EEXIST, EIO."""
+    viommu, index = queue.viommu, queue.index
+    far = index >= uapi.IOMMU_TEST_HW_QUEUE_MAX
+    await refuse_if(far, Errno.EINVAL, "hw_queue_number", "there is no queue of this number")
+    async with viommu.queue_mutex:
+        taken = await peek(viommu.hw_queue, index) is not None
+        await refuse_if(taken, Errno.EEXIST, "hw_queue_free", "the guest has this queue already")
+        before = None
+        if index:
+            before = await peek(viommu.hw_queue, index - 1)
+        alone = bool(index) and before is None
+        await refuse_if(alone, Errno.EIO, "hw_queue_before", "the guest has no queue before this one")
+        if isinstance(before, IommufdHwQueue):
+            await get(before.users, queue, BEFORE)
+            await store(queue.prev, before)
+        await poke(viommu.hw_queue, index, queue)

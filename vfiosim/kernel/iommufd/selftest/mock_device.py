@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ... import uapi
-from ...engine import (
+from .... import uapi
+from ....engine import (
     Field,
     Phase,
     alloc,
@@ -24,19 +24,33 @@ from ...engine import (
     say,
     store,
 )
-from ...engine.engine import Engine
-from ...uapi import Errno, KernelError
-from ..iommu import iommu_group_for, iommu_group_put
-from ..unsupported import Unsupported
-from .attach import NO_PASID
-from .auto_domain import iommufd_device_attach, iommufd_device_detach, iommufd_device_replace
-from .device import iommufd_device_bind, iommufd_device_unbind
-from .eventq import IommufdFault, Waiting, iommufd_fault_iopf_handler
-from .main import _iommufd_object_alloc, iommufd_get_object, iommufd_object_abort, iommufd_object_finalize
-from .nested import IommufdHwptNested
-from .private import IommufdCtx, IommufdDevice, IommufdHwPagetable, IommufdObject, Ucmd, iommufd_put_object
-from .selftest_iommu import MockDev, MockIommu
-from .veventq import iommufd_viommu_report_event
+from ....engine.engine import Engine
+from ....uapi import Errno, KernelError
+from ...iommu import iommu_group_for, iommu_group_put
+from ...prototypes import _iommufd_object_alloc, iommufd_get_object, iommufd_object_abort, iommufd_object_finalize
+from ...unsupported import Unsupported
+from ..device import (
+    iommufd_device_attach,
+    iommufd_device_bind,
+    iommufd_device_detach,
+    iommufd_device_replace,
+    iommufd_device_unbind,
+)
+from ..driver import iommufd_viommu_report_event
+from ..eventq import iommufd_fault_iopf_handler
+from ..iommufd_private import (
+    NO_PASID,
+    IommufdCtx,
+    IommufdDevice,
+    IommufdFault,
+    IommufdHwPagetable,
+    IommufdHwptNested,
+    IommufdObject,
+    Ucmd,
+    Waiting,
+    iommufd_put_object,
+)
+from .mock_iommu import MockDev, MockIommu
 
 IN_GROUP = "in this group"
 VALID = uapi.MOCK_FLAGS_DEVICE_NO_DIRTY | uapi.MOCK_FLAGS_DEVICE_PASID

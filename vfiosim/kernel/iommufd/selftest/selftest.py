@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from ... import uapi
-from ...engine import (
+from .... import uapi
+from ....engine import (
     copy_from_user,
     copy_to_user,
     first_between,
@@ -17,23 +17,22 @@ from ...engine import (
     shared,
     store,
 )
-from ...uapi import Errno, KernelError
-from ..mm import PAGE_SIZE
-from ..task import current_task
-from ..unsupported import Unsupported
-from .areas import ULONG_MAX
-from .domains import iopt_reserve_iova
-from .main import iommufd_get_object
-from .nested import IommufdHwptNested
-from .private import IommufdCtx, IommufdHwptPaging, IommufdIoas, Ucmd, iommufd_put_object
-from .selftest_access import (
+from ....uapi import Errno, KernelError
+from ...mm import PAGE_SIZE
+from ...prototypes import iommufd_get_object
+from ...task import current_task
+from ...unsupported import Unsupported
+from ..io_pagetable import iopt_reserve_iova
+from ..io_pagetable_h import ULONG_MAX
+from ..iommufd_private import IommufdCtx, IommufdHwptNested, IommufdHwptPaging, IommufdIoas, Ucmd, iommufd_put_object
+from .access import (
     iommufd_test_access_item_destroy,
     iommufd_test_access_pages,
     iommufd_test_access_replace_ioas,
     iommufd_test_access_rw,
     iommufd_test_create_access,
 )
-from .selftest_device import (
+from .mock_device import (
     iommufd_test_dev_check_cache,
     iommufd_test_mock_domain,
     iommufd_test_mock_domain_replace,
@@ -44,7 +43,7 @@ from .selftest_device import (
     iommufd_test_trigger_iopf,
     iommufd_test_trigger_vevent,
 )
-from .selftest_iommu import mock_ops
+from .mock_iommu import mock_ops
 
 SYZ: Final = 1 << 16  # a flag of COPY: src_iova is the number of an area (low half) and an offset in it (high half)
 

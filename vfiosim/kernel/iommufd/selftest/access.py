@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from ... import uapi
-from ...engine import (
+from .... import uapi
+from ....engine import (
     Field,
     KObject,
     Lock,
@@ -15,7 +15,6 @@ from ...engine import (
     copy_to_user,
     current,
     field,
-    first_between,
     free,
     kernel,
     load,
@@ -24,12 +23,11 @@ from ...engine import (
     refuse_if,
     require,
     say,
-    shared,
     store,
 )
-from ...engine.engine import Engine
-from ...uapi import Errno, KernelError
-from ..fs.file import (
+from ....engine.engine import Engine
+from ....uapi import Errno, KernelError
+from ...fs.file import (
     O_CLOEXEC,
     O_RDWR,
     File,
@@ -41,14 +39,22 @@ from ..fs.file import (
     private,
     put_unused_fd,
 )
-from ..fs.syscalls import alloc_file
-from ..mm import PAGE_SIZE
-from ..task import current_task
-from ..unsupported import Unsupported
-from .access import iommufd_access_attach, iommufd_access_create, iommufd_access_destroy, iommufd_access_replace
-from .access_pages import Pinned, iommufd_access_pin_pages, iommufd_access_unpin_pages
-from .areas import IOMMU_READ, IOMMU_WRITE, ULONG_MAX, IoptArea
-from .private import IommufdAccess, IommufdIoas, Ucmd
+from ...fs.syscalls import alloc_file
+from ...mm import PAGE_SIZE
+from ...task import current_task
+from ...unsupported import Unsupported
+from ..device import (
+    Pinned,
+    iommufd_access_attach,
+    iommufd_access_create,
+    iommufd_access_destroy,
+    iommufd_access_pin_pages,
+    iommufd_access_replace,
+    iommufd_access_rw,
+    iommufd_access_unpin_pages,
+)
+from ..io_pagetable_h import ULONG_MAX
+from ..iommufd_private import IommufdAccess, Ucmd
 
 MOST: Final = 16 << 20  # bytes in one go
 WRITE: Final = uapi.MOCK_ACCESS_RW_WRITE
@@ -271,64 +277,3 @@ async def check_pinned(pinned: Pinned, address: int) -> None:
             other = pages.address + index * PAGE_SIZE != address - address % PAGE_SIZE
             await refuse_if(other, Errno.EBADE, "pinned_as_expected", "other memory was pinned")
             address += PAGE_SIZE
-
-
-# ---- of iommufd itself
-
-
-@kernel("drivers/iommu/iommufd/device.c")
-async def iommufd_access_rw(access: IommufdAccess, iova: int, length: int, data: bytes | None, slow: bool) -> bytes:
-    """Write, or read without `data`: EINVAL (length), EOVERFLOW, ENOENT (not attached), EPERM, EFAULT, ENOENT (a gap).
-
-    What lies before a gap has been written then.
-    """
-    await refuse_if(not length, Errno.EINVAL, "access_length", "nothing is to be read or written")
-    last = iova + length - 1
-    await refuse_if(
-        last > ULONG_MAX, Errno.EOVERFLOW, "access_ends_somewhere", "the range ends beyond the last address"
-    )
-    async with access.ioas_lock:
-        ioas = await require(
-            await load(access.ioas), Errno.ENOENT, "access_is_attached", f"{access.oid} is not attached"
-        )
-        async with shared(ioas.iova_rwsem):
-            return await rw_areas(ioas, iova, last, data, slow)
-
-
-async def rw_areas(ioas: IommufdIoas, iova: int, last: int, data: bytes | None, slow: bool) -> bytes:
-    """Area by area, as far as they follow each other without a gap."""
-    found, at = b"", iova
-    while at <= last:
-        area = await first_between(ioas.areas, at, at)
-        pages = await load(area.pages) if area is not None else None
-        await refuse_if(pages is None, Errno.ENOENT, "accessed_is_mapped", "not all of the range is mapped")
-        assert area is not None
-        need = IOMMU_READ if data is None else IOMMU_WRITE
-        denied = not area.iommu_prot & need
-        await refuse_if(denied, Errno.EPERM, "access_allowed", "the mapping does not allow this")
-        end = min(last, area.last)
-        part = None if data is None else data[at - iova : end - iova + 1]
-        found += await iopt_pages_rw_access(area, at, end - at + 1, part, slow)
-        at = end + 1
-    return found
-
-
-@kernel("drivers/iommu/iommufd/pages.c")
-async def iopt_pages_rw_access(area: IoptArea, iova: int, length: int, data: bytes | None, slow: bool) -> bytes:
-    """Read or write memory behind an area: at its address in the process, or by way of its pages. EPERM, EFAULT."""
-    pages = await load(area.pages)
-    assert pages is not None
-    denied = data is not None and not pages.writable
-    await refuse_if(denied, Errno.EPERM, "memory_is_writable", "the memory was mapped for reading only")
-    mm = await load(pages.source_mm)
-    if pages.file is not None or mm is not await load(current_task().mm):
-        raise Unsupported("reading or writing memory of a file, or of another process, by software")
-    address = pages.address + area.byte_at(iova)
-    if slow and await load(area.storage_domain) is None:
-        first, end = address - address % PAGE_SIZE, -(-(address + length) // PAGE_SIZE) * PAGE_SIZE
-        alone = end - first == PAGE_SIZE
-        await pin_pages(mm, first, end - first, data is not None if alone else pages.writable)
-    if data is None:
-        return await copy_from_user(address, length)
-    await copy_to_user(address, data)
-    return b""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
 from ...engine import Count, Field, KObject, Lock, count, field, mutex
@@ -12,17 +13,16 @@ if TYPE_CHECKING:
     from ..fs.file import File
     from ..mm import MmStruct
     from ..task import Task, UserStruct
-    from .private import IommufdHwptPaging, IommufdIoas
+    from .iommufd_private import IommufdHwptPaging, IommufdIoas
+
 
 IOMMU_READ: Final = 1
 IOMMU_WRITE: Final = 2
 ULONG_MAX: Final = 2**64 - 1
-
 # How pinned memory is charged. The limit is RLIMIT_MEMLOCK of the process that made the mapping.
 ACCOUNT_NONE: Final = "without limit"  # the process may lock as much as it likes (CAP_IPC_LOCK)
 ACCOUNT_USER: Final = "to the user"
 ACCOUNT_MM: Final = "to the address space"
-
 HAS_PAGES: Final = "its memory"
 
 
@@ -111,3 +111,31 @@ class IoptArea(KObject):
     def byte_at(self, iova: int) -> int:
         """Where in its pages an I/O address leads to."""
         return self.start_byte + iova - self.iova
+
+
+Range = tuple[int, int]  # first and last address
+
+
+def merged(ranges: Iterable[Range]) -> list[Range]:
+    """The same addresses as ranges in ascending order that neither overlap nor touch."""
+    result: list[Range] = []
+    for first, last in sorted(ranges):
+        if result and first <= result[-1][1] + 1:
+            result[-1] = (result[-1][0], max(last, result[-1][1]))
+        else:
+            result.append((first, last))
+    return result
+
+
+def holes(used: list[Range], first: int, last: int) -> Iterator[Range]:
+    """What merged ranges leave free between two addresses, both included."""
+    for low, high in used:
+        if high < first:
+            continue
+        if low > last:
+            break
+        if low > first:
+            yield first, low - 1
+        first = high + 1
+    if first <= last:
+        yield first, last
