@@ -132,5 +132,11 @@ def test_what_several_tests_use_stands_in_no_module_of_tests(path: Path) -> None
 
 
 def test_a_module_can_be_read_in_one_sitting() -> None:
-    lines = {dotted(file): len(file.read_text().splitlines()) for file in MODULES}
-    assert {module: count for module, count in lines.items() if count > 350} == {}
+    """A file that mirrors the kernel's file of its name follows it, and may have twice as many lines."""
+    texts = {file: file.read_text() for file in MODULES}
+    most = {
+        file: 700 if re.search(rf'@kernel\("[\w/-]*/{file.stem}\.[ch]"\)', text) else 350
+        for file, text in texts.items()
+    }
+    lines = {file: len(text.splitlines()) for file, text in texts.items()}
+    assert {dotted(file): count for file, count in lines.items() if count > most[file]} == {}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, ParamSpec, cast
 
 from ..uapi import KernelError
 from .effects import WAIT, Asks, KernelOops, Request, effect
@@ -12,6 +13,8 @@ from .objects import Cell, Count, KObject, Plan
 if TYPE_CHECKING:
     from .engine import Engine
     from .thread import Thread
+
+P = ParamSpec("P")
 
 
 class Lock(Cell):
@@ -59,6 +62,30 @@ class Shared:
 def shared(lock: Lock) -> Shared:
     """`async with shared(lock):` reads under a lock (`down_read`); `async with lock:` is the writer's side."""
     return Shared(lock)
+
+
+class cleanup:
+    """`async with cleanup(function, …):` awaits the function on the way out, also if the block fails: the kernel's `out:` label."""
+
+    __slots__ = ("leave",)
+    ends_well = True
+
+    def __init__(self, function: Callable[P, Awaitable[Any]], *args: P.args, **named: P.kwargs) -> None:
+        self.leave = partial(function, *args, **named)
+
+    async def __aenter__(self) -> None:
+        pass
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if self.ends_well if kind is None else issubclass(kind, KernelError):
+            await self.leave()
+
+
+class on_failure(cleanup):
+    """The same only if the block fails: the kernel's `err:` label."""
+
+    __slots__ = ()
+    ends_well = False
 
 
 class Completion(Cell):

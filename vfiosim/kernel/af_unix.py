@@ -2,35 +2,7 @@
 
 from __future__ import annotations
 
-from ..engine import (
-    Completion,
-    Count,
-    Field,
-    KObject,
-    Lock,
-    Phase,
-    alloc,
-    complete,
-    completion,
-    count,
-    current,
-    exchange,
-    field,
-    free,
-    get,
-    hand_over,
-    kernel,
-    load,
-    mutex,
-    poke,
-    put,
-    refuse_if,
-    require,
-    say,
-    spinlock,
-    store,
-    wait_for_killable,
-)
+from ..engine import *
 from ..uapi import Errno, KernelError
 from .fs.file import (
     O_RDWR,
@@ -165,17 +137,11 @@ async def socket_of(number: int) -> tuple[File, UnixSock]:
 async def unix_stream_sendmsg(number: int, numbers: tuple[int, ...]) -> int:
     """Send one byte and some open files: EBADF if one of them is none, EPIPE if nobody is at the other end."""
     file, sock = await socket_of(number)
-    try:
+    async with on_failure(fput, file):
         message = await alloc(SkBuff)
-        try:
+        async with on_failure(drop, message):
             await scm_fp_copy(message, numbers)
             peer = await unix_peer_to_send(sock, message)
-        except KernelError:
-            await drop(message)
-            raise
-    except KernelError:
-        await fput(file)
-        raise
     await complete(peer.readable)
     await fput(file)
     return 1
@@ -210,11 +176,8 @@ async def unix_stream_recvmsg(number: int) -> tuple[int, ...]:
     EINTR if the process is killed meanwhile.
     """
     file, sock = await socket_of(number)
-    try:
+    async with on_failure(fput, file):
         message = await unix_stream_read_generic(sock)
-    except KernelError:
-        await fput(file)
-        raise
     got = await scm_detach_fds(message) if message is not None else ()
     await fput(file)
     return got

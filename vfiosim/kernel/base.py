@@ -6,28 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from ..engine import (
-    Completion,
-    Count,
-    Field,
-    KObject,
-    Lock,
-    Table,
-    complete,
-    completion,
-    count,
-    current,
-    field,
-    free,
-    get_unless_zero,
-    kernel,
-    load,
-    mutex,
-    peek,
-    put,
-    table,
-)
-from ..engine.engine import Engine
+from ..engine import *
 from .hardware import hardware_of
 from .iommu import IommuGroup
 from .iommu_ops import intel_iommu_ops

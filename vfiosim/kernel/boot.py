@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
-from ..engine import alloc, get, load, peek, poke, store
+from ..engine import *
 from ..uapi import KernelError
 from .base import EMULATED, LOADED, MTTY, NO_OPS, VFIO_DRIVERS, VFIO_PCI, BusDriver, Device, DeviceSpec, DriverPrivate
 from .bus import Buses, device_add

@@ -5,31 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Final
 
-from ..engine import (
-    Field,
-    KObject,
-    Lock,
-    Phase,
-    Table,
-    alloc,
-    current,
-    field,
-    get,
-    kernel,
-    load,
-    mutex,
-    peek,
-    poke,
-    refuse_if,
-    require,
-    say,
-    slots_of,
-    spinlock,
-    store,
-    table,
-    wait_for,
-)
-from ..engine.engine import Engine
+from ..engine import *
 from ..uapi import Errno, KernelError
 from .base import (
     LOADED,
@@ -118,14 +94,10 @@ async def bind_store(buses: Buses, driver: BusDriver, text: str, count: int) -> 
     """Write an address into a driver's `bind`. ENODEV unless the driver fits, EBUSY if the device has one, or what it says."""
     found = await bus_find_device_by_name(buses, driver.bus, text)
     device = await require(found, Errno.ENODEV, "device_on_bus", f"there is no device {text!r} on this bus")
-    try:
+    async with cleanup(put_device, device, current(), FOUND):
         fits = await driver_match_device(driver, device)
         await refuse_if(not fits, Errno.ENODEV, "driver_fits", Unfit(driver, device))
         await device_driver_attach(driver, device)
-    except KernelError:
-        await put_device(device, current(), FOUND)
-        raise
-    await put_device(device, current(), FOUND)
     return count
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ..engine import kernel, load, refuse_if, store
+from ..engine import *
 from ..uapi import Errno
 from .task import alloc_uid, capable, current_task
 from .unsupported import Unsupported

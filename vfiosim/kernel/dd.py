@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ..engine import Phase, current, get, kernel, load, peek, poke, refuse_if, say, slots_of, store
+from ..engine import *
 from ..uapi import Errno, KernelError
 from .base import BusDriver, Device, put_device
 from .iommu import iommu_device_unuse_default_domain, iommu_device_use_default_domain

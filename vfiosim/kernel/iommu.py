@@ -4,31 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..engine import (
-    Count,
-    Field,
-    KObject,
-    Lock,
-    Phase,
-    Table,
-    alloc,
-    claim,
-    count,
-    field,
-    free,
-    kernel,
-    load,
-    mutex,
-    peek,
-    poke,
-    put,
-    refuse_if,
-    say,
-    store,
-    table,
-)
-from ..engine.engine import Engine
-from ..uapi import Errno, KernelError
+from ..engine import *
+from ..uapi import Errno
 
 DEFAULT, BLOCKING = "default domain", "blocking domain"
 
@@ -219,11 +196,8 @@ async def iommu_group_for(
     if number is None:
         number = await claim(groups.ids, groups)
         assert number is not None
-    try:
+    async with on_failure(poke, groups.ids, number, None):
         group = await alloc(IommuGroup, number, emulated, groups, place, noiommu)
-    except KernelError:
-        await poke(groups.ids, number, None)
-        raise
     await poke(groups.ids, number, group)
     if place >= 0:
         await poke(groups.places, place, group)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, TypeVar
 
 from .. import uapi
-from ..engine import kernel, load, refuse_if
+from ..engine import *
 from ..uapi import Errno, Struct
 from .uaccess import copy_struct_from_user
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ..engine import Phase, kernel, load, peek, refuse_if, require, say, slots_of
+from ..engine import *
 from ..uapi import Errno
 from .base import VFIO_PCI, Device, DeviceSpec
 from .bus import device_add, device_attach

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from ..engine import kernel, require
+from ..engine import *
 from ..uapi import Errno
 
 ULONG_MAX: Final = (1 << 64) - 1

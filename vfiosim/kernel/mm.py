@@ -6,8 +6,7 @@ from bisect import bisect_right, insort
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from ..engine import Count, Field, KObject, Table, count, field, free, get, kernel, poke, put, slots_of, table
-from ..engine.engine import Engine
+from ..engine import *
 from ..uapi import Errno, KernelError
 from .fs.file import fput
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import partial
 from typing import Final
 
-from ..engine import Phase, change_mappings, get, kernel, peek, poke, refuse_if, require, say, slots_of
-from ..uapi import Errno, KernelError
+from ..engine import *
+from ..uapi import Errno
 from .fs.file import O_ACCMODE, O_RDWR, O_WRONLY, PLAIN_FILE, File, Mapping, fget, fput
 from .mm import PAGE_SIZE, PROT_WRITE, MmStruct, mapped_at
 from .task import current_task, mm_of
@@ -24,13 +24,8 @@ def whole_pages(length: int) -> int:
 async def ksys_mmap_pgoff(length: int, prot: int, flags: int, number: int, offset: int, address: int | None) -> int:
     """Map a file: EBADF, EINVAL (length, offset), EACCES (the file was not opened for that), ENODEV, what the file says."""
     file = await require(await fget(number), Errno.EBADF, "fd_is_open", f"{number} is not an open file")
-    try:
-        where = await do_mmap(file, Mapping(whole_pages(length), prot, flags & 3 == MAP_SHARED, offset), address)
-    except KernelError:
-        await fput(file)
-        raise
-    await fput(file)
-    return where
+    async with cleanup(fput, file):
+        return await do_mmap(file, Mapping(whole_pages(length), prot, flags & 3 == MAP_SHARED, offset), address)
 
 
 @kernel("mm/mmap.c")

@@ -2,21 +2,7 @@
 
 from __future__ import annotations
 
-from ..engine import (
-    Phase,
-    current,
-    free,
-    get_unless_zero,
-    kernel,
-    load,
-    peek,
-    poke,
-    put,
-    refuse_if,
-    require,
-    say,
-    store,
-)
+from ..engine import *
 from ..uapi import Errno
 from .base import LOADED, VFIO_PCI, BusDriver
 from .bus import Buses, bus_remove_driver

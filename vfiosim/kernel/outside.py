@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from ..engine import OutsideError, failed_outside
-from ..engine.engine import Engine
+from ..engine import *
 from ..uapi import Errno, KernelError
 from .mm import PAGE_SIZE, TASK_SIZE, MmStruct
 

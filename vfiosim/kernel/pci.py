@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from ..engine import Phase, alloc, free, kernel, load, peek, poke, refuse_if, say, slots_of, store
+from ..engine import *
 from ..uapi import Errno
 from .base import NEW_GROUP, ON_ITS_BUS, PCI_ANY_ID, BusDriver, Device, DeviceSpec, pci_match_one_id, put_device
 from .bus import Buses, Slot, device_add, device_attach, device_del, driver_attach

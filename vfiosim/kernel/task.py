@@ -5,30 +5,7 @@ from __future__ import annotations
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from ..engine import (
-    Count,
-    Field,
-    KObject,
-    Phase,
-    Table,
-    alloc,
-    count,
-    current,
-    field,
-    free,
-    get,
-    kernel,
-    load,
-    next_slot,
-    peek,
-    poke,
-    put,
-    return_to_user,
-    say,
-    store,
-    table,
-)
-from ..engine.engine import Engine
+from ..engine import *
 from ..uapi import KernelError
 from .fs.file import PLAIN_FILE, RESERVED, File, FilesStruct, fput
 from .mm import MmStruct, mmput

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ctypes import sizeof
 from typing import TypeVar
 
-from ..engine import copy_from_user, copy_some_from_user, kernel, refuse_if
+from ..engine import *
 from ..uapi import Errno, Struct
 
 S = TypeVar("S", bound=Struct)

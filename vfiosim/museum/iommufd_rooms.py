@@ -151,8 +151,8 @@ def iommufd_and_a_page_to_read(trace: bool = True) -> Machine:
 @changed(
     iommufd_fault_alloc,
     """
-    - await fput_close_sync(file, current(), "being opened")
-    + await fput(file, current(), "being opened")
+    - async with on_failure(fput_close_sync, file, current(), "being opened"):
+    + async with on_failure(fput, file, current(), "being opened"):
     """,
     fput=fput,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from .. import uapi
-from ..engine import Engine, current, hand_over
+from ..engine import Engine
 from ..invariants.rules import Broken, rule
 from ..kernel.kvm.vfio import kvm_vfio_file_add
 from ..kernel.vfio.vfio import REGISTERED, VfioDevice
@@ -30,17 +30,15 @@ def _has_vm(trace: bool = True) -> Machine:
 @changed(
     kvm_vfio_file_add,
     """
-    - await get(file.f_ref, kv, LISTED)
-    + await hand_over(file.f_ref, (current(), "running call"), (kv, LISTED))
-      await store(kv.file_list, (*files, file))
-    - await kvm_vfio_file_set_kvm(file, device.kvm)
+    - async with cleanup(fput, file):
+    + async with on_failure(fput, file):
 
-          raise
-    - await fput(file)
+    -         await get(file.f_ref, kv, LISTED)
+    +         await hand_over(file.f_ref, (current(), "running call"), (kv, LISTED))
+              await store(kv.file_list, (*files, file))
+    -         await kvm_vfio_file_set_kvm(file, device.kvm)
     + await kvm_vfio_file_set_kvm(file, device.kvm)
     """,
-    hand_over=hand_over,
-    current=current,
 )
 def add_and_go_on_without_the_lock() -> None:
     """ADD as it was before v6.6: its own reference goes to the list, and the lock is released before the file knows its VM."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from .. import uapi
-from ..engine import store
 from ..kernel.iommufd.device import iommufd_access_change_ioas
 from ..kernel.iommufd.io_pagetable import iopt_insert_area
 from ..machine import Machine
@@ -40,7 +39,6 @@ def _map_page() -> tuple[object, ...]:
       await poke(iopt.areas, iova, area)
     + await store(area.pages, pages)
     """,
-    store=store,
 )
 def insert_with_its_pages() -> None:
     """An area that looks complete from the beginning."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from ..engine import complete, wait_for
 from ..kernel.vfio.vfio_main import vfio_device_release, vfio_put_device
 from ..machine import Machine
 from ..topology import DeviceSpec, Topology
@@ -26,7 +25,6 @@ def _program_and_admin(trace: bool = True) -> Machine:
     - await free(device)
     + await complete(device.comp)
     """,
-    complete=complete,
 )
 def tell_instead_of_freeing() -> None:
     """The memory itself is left to the driver, which is told that all has run.
@@ -42,7 +40,6 @@ def tell_instead_of_freeing() -> None:
     + await wait_for(device.comp)
     + await free(device)
     """,
-    wait_for=wait_for,
 )
 def put_and_wait() -> None:
     """Wait until the last one has let go, and free the memory then."""

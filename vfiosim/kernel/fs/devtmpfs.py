@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from ...engine import KObject, Table, get, kernel, poke, table
-from ...engine.engine import Engine
+from ...engine import *
 from .file import Cdev, cdev_put
 
 

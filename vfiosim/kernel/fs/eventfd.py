@@ -5,27 +5,8 @@ from __future__ import annotations
 from functools import partial
 from typing import Final
 
-from ...engine import (
-    Count,
-    Field,
-    KObject,
-    Phase,
-    alloc,
-    call_outside,
-    count,
-    field,
-    free,
-    get,
-    kernel,
-    load,
-    put,
-    refuse_if,
-    require,
-    say,
-    store,
-)
-from ...engine.engine import Engine
-from ...uapi import Errno, KernelError
+from ...engine import *
+from ...uapi import Errno
 from ..unsupported import Unsupported
 from .file import File, FileOperations, fd_install, fget, fput, private
 from .host import HostFile
@@ -57,11 +38,8 @@ class EventfdCtx(KObject):
 async def do_eventfd(host: HostFile | None = None) -> int:
     """A new eventfd with the value 0, or one that stands for a real one."""
     ctx = await alloc(EventfdCtx, host)
-    try:
+    async with on_failure(free, ctx):
         number, file = await file_with_fd("eventfd", eventfd_fops)
-    except KernelError:
-        await free(ctx)
-        raise
     await get(ctx.kref, file, ITS_FILE)
     await store(file.private_data, ctx)
     await fd_install(number, file)
@@ -88,16 +66,13 @@ async def eventfd_ctx_put(ctx: EventfdCtx, holder: KObject, reason: str) -> None
 async def eventfd_ctx_fdget(number: int, holder: KObject, reason: str) -> EventfdCtx:
     """The counter behind a descriptor, held by `holder`. EBADF without a file, EINVAL if it is no eventfd."""
     file = await require(await fget(number), Errno.EBADF, "fd_is_open", f"{number} is not an open file")
-    try:
+    async with on_failure(fput, file):
         await refuse_if(
             file.f_op is not eventfd_fops,
             Errno.EINVAL,
             "file_is_eventfd",
             "an interrupt needs an eventfd, this is another file",
         )
-    except KernelError:
-        await fput(file)
-        raise
     ctx: EventfdCtx = await private(file)
     await get(ctx.kref, holder, reason)
     await fput(file)

@@ -6,31 +6,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from ...engine import (
-    Count,
-    Field,
-    KObject,
-    Phase,
-    Table,
-    claim,
-    count,
-    current,
-    field,
-    free,
-    get_unless_zero,
-    hand_over,
-    kernel,
-    load,
-    peek,
-    poke,
-    put,
-    refuse_if,
-    require,
-    say,
-    table,
-)
-from ...engine.engine import Engine
-from ...uapi import Errno, KernelError
+from ...engine import *
+from ...uapi import Errno
 from ..unsupported import Unsupported
 
 RESERVED: Final = "reserved"  # a descriptor number that is taken, but leads to no file yet
@@ -246,11 +223,8 @@ async def chrdev_open(file: File, cdev: Cdev) -> None:
     await refuse_if(not found, Errno.ENXIO, "node_is_gone", "the device behind this node is gone")
     file.cdev = cdev
     if file.f_op.open is not None:
-        try:
+        async with on_failure(cdev_put, cdev, file):
             await file.f_op.open(file)
-        except KernelError:
-            await cdev_put(cdev, file)
-            raise
 
 
 @kernel("fs/char_dev.c")

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from ...engine import Field, complete, current, exchange, get, get_unless_zero, kernel, load, put, refuse_if, wait_for
-from ...uapi import Errno, KernelError
+from ...engine import *
+from ...uapi import Errno
 from ..base import Device, DriverPrivate, put_device
 from ..kstrtox import kstrtoul
 from ..unsupported import Unsupported
@@ -59,13 +59,8 @@ async def kernfs_fop_write_iter(attribute: Attribute, data: bytes) -> int:
     text = data.partition(b"\0")[0].decode("latin1")
     if attribute.there is not None:
         return await attribute.store(text, len(data))
-    try:
-        result = await attribute.store(text, len(data))
-    except KernelError:
-        await kernfs_put_active(attribute.node)
-        raise
-    await kernfs_put_active(attribute.node)
-    return result
+    async with cleanup(kernfs_put_active, attribute.node):
+        return await attribute.store(text, len(data))
 
 
 @kernel("fs/kernfs/file.c")
@@ -74,12 +69,8 @@ async def kernfs_fop_read_iter(attribute: Attribute) -> bytes:
     if attribute.show is None:
         raise Unsupported(f"reading {attribute.path}")
     await kernfs_get_active(attribute)
-    try:
+    async with cleanup(kernfs_put_active, attribute.node):
         text = await attribute.show()
-    except KernelError:
-        await kernfs_put_active(attribute.node)
-        raise
-    await kernfs_put_active(attribute.node)
     return f"{text}\n".encode("latin1")
 
 
@@ -114,11 +105,8 @@ async def device_is_to_go(device: Device, text: str) -> bool:
 
     Whoever this tells True removes the device, and then says so (`kernfs_unbreak`).
     """
-    try:
+    async with on_failure(kernfs_put_active, device):
         number = await kstrtoul(text)
-    except KernelError:
-        await kernfs_put_active(device)
-        raise
     if number:
         return await kernfs_remove_self(device)
     await kernfs_put_active(device)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ...engine import kernel, load, refuse_if, require, store
-from ...uapi import Errno, KernelError
+from ...engine import *
+from ...uapi import Errno
 from ..unsupported import Unsupported
 from .file import O_ACCMODE, O_RDONLY, O_WRONLY, PLAIN_FILE, File, fget, fput
 
@@ -17,13 +17,8 @@ async def open_file(number: int) -> File:
 async def sys_read(number: int, size: int, offset: int | None = None) -> bytes:
     """Read (`offset` None: from where the file stands). EBADF, ESPIPE for a stream with an offset, EINVAL if it cannot be read."""
     file = await open_file(number)
-    try:
-        data = await vfs_read(file, size, offset)
-    except KernelError:
-        await fput(file)
-        raise
-    await fput(file)
-    return data
+    async with cleanup(fput, file):
+        return await vfs_read(file, size, offset)
 
 
 @kernel("fs/read_write.c")
@@ -46,13 +41,8 @@ async def vfs_read(file: File, size: int, offset: int | None) -> bytes:
 async def sys_write(number: int, data: bytes, offset: int | None = None) -> int:
     """Write (`offset` None: where the file stands). EBADF, ESPIPE for a stream with an offset, EINVAL if it cannot be written."""
     file = await open_file(number)
-    try:
-        done = await vfs_write(file, data, offset)
-    except KernelError:
-        await fput(file)
-        raise
-    await fput(file)
-    return done
+    async with cleanup(fput, file):
+        return await vfs_write(file, data, offset)
 
 
 @kernel("fs/read_write.c")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from ...engine import Field, KObject, alloc, call_outside, field, free, kernel, load, refuse_if, store
-from ...engine.engine import Engine
+from ...engine import *
 from ...uapi import Errno, KernelError
 from ..unsupported import Unsupported
 from .file import File, FileOperations, Mapping, fd_install, private, put_unused_fd

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from ...engine import Phase, alloc, current, free, get, kernel, peek, put, require, say
+from ...engine import *
 from ...uapi import Errno, KernelError, request_names
 from ..unsupported import Unsupported
 from .devtmpfs import DevTmpfs
@@ -36,14 +36,11 @@ async def do_sys_openat2(devtmpfs: DevTmpfs, path: str, flags: int, open_sysfs: 
     """Open a path. The descriptor number is reserved first (EMFILE), then the path is looked up (ENOENT), then it is opened."""
     say(Phase.VALIDATE, f"{current().process.label} calls open({path}).")  # type: ignore[union-attr]
     number = await get_unused_fd_flags(flags)
-    try:
+    async with on_failure(put_unused_fd, number):
         if open_sysfs is not None and path.startswith("/sys/"):
             file = await open_sysfs(path, flags)
         else:
             file = await do_file_open(devtmpfs, path, flags)
-    except KernelError:
-        await put_unused_fd(number)
-        raise
     say(Phase.PUBLISH, "Descriptor {} now leads to {}.", number, file)
     await fd_install(number, file)
     return number
@@ -67,11 +64,8 @@ async def do_file_open(devtmpfs: DevTmpfs, path: str, flags: int) -> File:
     file = await alloc_file(name_of(path), cdev.f_op, flags)
     if flags & O_PATH:
         return file
-    try:
+    async with on_failure(drop_file, file):
         await chrdev_open(file, cdev)
-    except KernelError:
-        await drop_file(file)
-        raise
     return file
 
 
@@ -98,11 +92,8 @@ async def drop_file(file: File) -> None:
 async def file_with_fd(name: str, f_op: FileOperations) -> tuple[int, File]:
     """A descriptor number and a file, which belong together as soon as the file is ready (`fd_install`)."""
     number = await get_unused_fd_flags()
-    try:
+    async with on_failure(put_unused_fd, number):
         return number, await alloc_file(name, f_op, O_RDWR)
-    except KernelError:
-        await put_unused_fd(number)
-        raise
 
 
 async def open_plain(name: str) -> int:
@@ -126,11 +117,8 @@ async def sys_dup(number: int) -> int:
     """A second descriptor for the same open file (also one opened with O_PATH)."""
     say(Phase.VALIDATE, f"{current().process.label} calls dup({number}).")  # type: ignore[union-attr]
     file = await require(await fget_raw(number), Errno.EBADF, "fd_is_open", f"{number} is not an open file")
-    try:
+    async with on_failure(fput, file):
         twin = await get_unused_fd_flags()
-    except KernelError:
-        await fput(file)
-        raise
     await fd_install(twin, file, "running call")
     return twin
 

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final, TypeVar
 
-from ...engine import current, hand_over, kernel, load, peek, refuse_if, require, slots_of
+from ...engine import *
 from ...uapi import Errno, KernelError
 from ..base import VFIO_DRIVERS, BusDriver, Device, put_device, syspath
 from ..bus import (
@@ -77,12 +77,9 @@ S_IFDIR, S_IFCHR, S_IFREG = 0o040000, 0o020000, 0o100000
 async def sysfs_open(buses: Buses, path: str, flags: int) -> File:
     """Open a file of /sys. ENOENT, EACCES."""
     attribute, device = await sysfs_file(buses, path)
-    try:
+    async with on_failure(let_go, device):
         await kernfs_fop_open(attribute, flags)
         file = await alloc_file(path.rpartition("/")[2], file_operations(attribute, device), flags)
-    except KernelError:
-        await let_go(device)
-        raise
     if device is not None:
         await hand_over(device.kobj, (current(), FOUND), (file, OPENED))
     return file
@@ -130,11 +127,8 @@ async def sysfs_file(buses: Buses, path: str) -> tuple[Attribute, Device | None]
     """The file that a path names, and the device that it is of; the running call holds that. ENOENT."""
     if found := _DEVICE.fullmatch(path):
         device = await device_at(buses, found[1], found[2])
-        try:
+        async with on_failure(let_go, device):
             return await device_file(device, found[3] or "", path), device
-        except KernelError:
-            await let_go(device)
-            raise
     attribute = None
     if found := _DRIVER.fullmatch(path):
         driver = await peek(buses.drivers, found[2])

@@ -10,31 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from ... import uapi
-from ...engine import (
-    KObject,
-    Phase,
-    acquire,
-    alloc,
-    copy_to_user,
-    first_between,
-    free,
-    get,
-    get_unless_zero,
-    hand_over,
-    kernel,
-    load,
-    next_slot,
-    peek,
-    poke,
-    put,
-    refuse_if,
-    release,
-    require,
-    say,
-    shared,
-    store,
-    warn_on,
-)
+from ...engine import *
 from ...uapi import Errno, KernelError
 from ..iommu import (
     IommuGroup,
@@ -103,11 +79,8 @@ async def iommufd_get_group(ictx: IommufdCtx, device: Any, holder: KObject) -> I
         if igroup is not None and await get_unless_zero(igroup.ref, holder, IN_IOMMUFD):
             await put(group.kobj, holder, "looked up")
             return igroup
-    try:
+    async with on_failure(put, group.kobj, holder, "looked up"):
         fresh = await alloc(IommufdGroup, ictx, group)
-    except KernelError:
-        await put(group.kobj, holder, "looked up")
-        raise
     await get(fresh.ref, holder, IN_IOMMUFD)
     await hand_over(group.kobj, (holder, "looked up"), (fresh, "of this group"))
     async with ictx.groups_lock:
@@ -158,23 +131,13 @@ async def iommufd_device_bind(ictx: IommufdCtx, device: Any, driver: KObject) ->
     )
     igroup = await iommufd_get_group(ictx, device, driver)
     group: IommuGroup = igroup.group
-    try:
-        await refuse_if(
-            not device.is_mock and not device.isolated_msi,
-            Errno.EPERM,
-            "msi_isolated",
-            "the platform cannot isolate the device's interrupts",
-        )
+    async with on_failure(iommufd_put_group, igroup, driver):
+        shared_msi = not device.is_mock and not device.isolated_msi
+        await refuse_if(shared_msi, Errno.EPERM, "msi_isolated", "the platform cannot isolate the device's interrupts")
         say(Phase.ACQUIRE, "{} becomes the owner of the group's DMA; until ATTACH the DMA is blocked.", ictx)
         await iommu_device_claim_dma_owner(group, ictx)
-        try:
+        async with on_failure(iommu_device_release_dma_owner, group):
             idev = await new_idev(ictx, igroup, device, driver)
-        except KernelError:
-            await iommu_device_release_dma_owner(group)
-            raise
-    except KernelError:
-        await iommufd_put_group(igroup, driver)
-        raise
     return idev
 
 
@@ -295,7 +258,7 @@ async def enter(attach: IommufdAttach, hwpt: IommufdHwPagetable, idev: IommufdDe
     there = await peek(attach.device_array, idev.id)
     await refuse_if(there is not None, Errno.EBUSY, "device_not_attached", f"{idev.oid} is attached already")
     await poke(attach.device_array, idev.id, idev)
-    try:
+    async with on_failure(poke, attach.device_array, idev.id, None):
         other = now is not None and now is not hwpt
         await refuse_if(other, Errno.EINVAL, "same_table_as_group", "the group of the device uses another page table")
         if pasid == NO_PASID:
@@ -307,9 +270,6 @@ async def enter(attach: IommufdAttach, hwpt: IommufdHwPagetable, idev: IommufdDe
             if pasid == NO_PASID:
                 await iopt_remove_reserved_iova(hwpt.ioas, idev)
             raise
-    except KernelError:
-        await poke(attach.device_array, idev.id, None)
-        raise
     if first:
         await store(attach.hwpt, hwpt)
         await poke(attach.igroup.pasid_attach, pasid, attach)
@@ -366,12 +326,9 @@ async def iommufd_group_do_replace_reserved_iova(igroup: IommufdGroup, hwpt: Iom
     old = await load(attach.hwpt)
     if old is not None and old.ioas is hwpt.ioas:
         return
-    try:
+    async with on_failure(iommufd_group_remove_reserved_iova, igroup, hwpt.ioas):
         for device in await devices_of(attach):
             await iopt_table_enforce_dev_resv_regions(hwpt.ioas, device)
-    except KernelError:
-        await iommufd_group_remove_reserved_iova(igroup, hwpt.ioas)
-        raise
 
 
 @kernel("drivers/iommu/iommufd/device.c")
@@ -453,11 +410,8 @@ async def new_auto_domain(idev: IommufdDevice, pasid: int, ioas: IommufdIoas, re
     hwpt = await iommufd_hwpt_paging_alloc(ictx, ioas, idev, pasid, immediate_attach=not replace)
     old = None
     if replace:
-        try:
+        async with on_failure(iommufd_object_abort_and_destroy, ictx, hwpt):
             old = await move(idev, pasid, hwpt, replace)
-        except KernelError:
-            await iommufd_object_abort_and_destroy(ictx, hwpt)
-            raise
     await store(hwpt.auto_domain, True)
     await iommufd_object_finalize(ictx, hwpt)
     return hwpt, old
@@ -470,7 +424,7 @@ async def iommufd_device_change_pt(idev: IommufdDevice, pasid: int, pt_id: int, 
     ENOENT without such an object, EINVAL for one of another kind.
     """
     pt = await iommufd_get_object(idev.ictx, pt_id, IommufdObject)
-    try:
+    async with cleanup(iommufd_put_object, pt):
         if isinstance(pt, IommufdIoas):
             hwpt, old = await iommufd_device_auto_get_domain(idev, pasid, pt, replace)
         else:
@@ -481,10 +435,6 @@ async def iommufd_device_change_pt(idev: IommufdDevice, pasid: int, pt_id: int, 
             assert isinstance(pt, IommufdHwPagetable)
             hwpt, old = pt, await move(idev, pasid, pt, replace)
         number = hwpt.id
-    except KernelError:
-        await iommufd_put_object(pt)
-        raise
-    await iommufd_put_object(pt)
     if old is not None:
         say(Phase.UNWIND, "{} is let go of; an automatic page table without devices is destroyed.", old)
         await iommufd_hw_pagetable_put(idev.ictx, old, idev, attached(pasid))
@@ -522,11 +472,8 @@ async def iommufd_access_change_ioas(access: IommufdAccess, new: IommufdIoas | N
         return
     await store(access.ioas, None)
     if new is not None:
-        try:
+        async with on_failure(store, access.ioas, now):
             await iopt_add_access(new, access)
-        except KernelError:
-            await store(access.ioas, now)
-            raise
         await get(new.users, access, ATTACHED)
     if now is not None:
         say(
@@ -546,12 +493,8 @@ async def iommufd_access_change_ioas(access: IommufdAccess, new: IommufdIoas | N
 async def iommufd_access_change_ioas_id(access: IommufdAccess, number: int) -> None:
     """The same by ID. ENOENT unless that is an address space."""
     ioas = await iommufd_get_object(access.ictx, number, IommufdIoas)
-    try:
+    async with cleanup(iommufd_put_object, ioas):
         await iommufd_access_change_ioas(access, ioas)
-    except KernelError:
-        await iommufd_put_object(ioas)
-        raise
-    await iommufd_put_object(ioas)
 
 
 @kernel("drivers/iommu/iommufd/device.c")
@@ -727,12 +670,8 @@ async def iommufd_get_hw_info(ucmd: Ucmd) -> None:
     bad = unknown != 0 or any(cmd.get("__reserved"))
     await refuse_if(bad, Errno.EOPNOTSUPP, "info_flags_known", "unknown flags, or a reserved field that is not zero")
     idev = await iommufd_get_object(ucmd.ictx, cmd.dev_id, IommufdDevice)
-    try:
+    async with cleanup(iommufd_put_object, idev):
         await write_info(ucmd, idev)
-    except KernelError:
-        await iommufd_put_object(idev)
-        raise
-    await iommufd_put_object(idev)
 
 
 async def write_info(ucmd: Ucmd, idev: IommufdDevice) -> None:
@@ -740,12 +679,8 @@ async def write_info(ucmd: Ucmd, idev: IommufdDevice) -> None:
     cmd, dev = ucmd.cmd, idev.dev
     ops = dev.iommu_ops
     wanted = cmd.in_data_type if cmd.flags & uapi.IOMMU_HW_INFO_FLAG_INPUT_TYPE else uapi.IOMMU_HW_INFO_TYPE_DEFAULT
-    await refuse_if(
-        wanted not in (uapi.IOMMU_HW_INFO_TYPE_DEFAULT, ops.info_type),
-        Errno.EOPNOTSUPP,
-        "info_type_known",
-        "the IOMMU is of another kind",
-    )
+    other = wanted not in (uapi.IOMMU_HW_INFO_TYPE_DEFAULT, ops.info_type)
+    await refuse_if(other, Errno.EOPNOTSUPP, "info_type_known", "the IOMMU is of another kind")
     data = ops.info
     await copy_to_user(cmd.data_uptr, data[: cmd.data_len])
     if cmd.data_len > len(data):

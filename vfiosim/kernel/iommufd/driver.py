@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...engine import KObject, kernel, load, next_slot, peek, require, shared, store
+from ...engine import *
 from ...uapi import Errno
 from .eventq import INT_MAX, LOST
 from .iommufd_private import IommufdViommu, device_of, iommufd_viommu_find_veventq

@@ -1,26 +1,11 @@
-"""Queues of page faults, which a program reads from a file (drivers/iommu/iommufd/eventq.c, v7.2)."""
+"""Queues of page faults and of events for a guest, which a program reads from a file (drivers/iommu/iommufd/eventq.c, v7.2)."""
 
 from __future__ import annotations
 
 from ctypes import sizeof
 
 from ... import uapi
-from ...engine import (
-    Phase,
-    claim,
-    copy_to_user,
-    current,
-    get,
-    kernel,
-    load,
-    next_slot,
-    peek,
-    poke,
-    put,
-    refuse_if,
-    say,
-    store,
-)
+from ...engine import *
 from ...uapi import (
     IOMMUFD_PAGE_RESP_INVALID,
     IOMMUFD_PAGE_RESP_SUCCESS,
@@ -254,17 +239,11 @@ async def iommufd_fault_alloc(ucmd: Ucmd) -> None:
     await store(file.private_data, fault)
     await iommufd_ctx_get(ictx, file, ITS_CONTEXT)
     await get(fault.users, file, ITS_FILE)
-    try:
+    async with on_failure(fput_close_sync, file, current(), "being opened"):
         number = await get_unused_fd_flags(O_CLOEXEC)
-        try:
+        async with on_failure(put_unused_fd, number):
             cmd.out_fault_id, cmd.out_fault_fd = fault.id, number
             await copy_to_user(ucmd.address, ucmd.reply())
-        except KernelError:
-            await put_unused_fd(number)
-            raise
-    except KernelError:
-        await fput_close_sync(file, current(), "being opened")
-        raise
     await fd_install(number, file)
 
 
@@ -284,13 +263,8 @@ async def iommufd_veventq_alloc(ucmd: Ucmd) -> None:
     room = 0 < cmd.veventq_depth <= VEVENTQ_MOST
     await refuse_if(not room, Errno.EINVAL, "veventq_depth", f"a queue has room for 1 to {VEVENTQ_MOST} events")
     viommu = await iommufd_get_object(ucmd.ictx, cmd.viommu_id, IommufdViommu)
-    try:
-        async with viommu.veventqs_rwsem:
-            await new_veventq(ucmd, viommu)
-    except KernelError:
-        await iommufd_put_object(viommu)
-        raise
-    await iommufd_put_object(viommu)
+    async with cleanup(iommufd_put_object, viommu), viommu.veventqs_rwsem:
+        await new_veventq(ucmd, viommu)
 
 
 async def new_veventq(ucmd: Ucmd, viommu: IommufdViommu) -> None:
@@ -302,22 +276,16 @@ async def new_veventq(ucmd: Ucmd, viommu: IommufdViommu) -> None:
     say(Phase.ACQUIRE, "{} holds {}; a file to read it gets a descriptor.", queue, viommu)
     await get(viommu.users, queue, ITS_VIOMMU)
     await store(viommu.veventqs, (*await load(viommu.veventqs), queue))
-    try:
+    async with on_failure(iommufd_object_abort_and_destroy, ictx, queue):
         file = await alloc_file("[iommufd-viommu-event]", iommufd_veventq_fops, O_RDWR)
-    except KernelError:
-        await iommufd_object_abort_and_destroy(ictx, queue)
-        raise
     await store(file.private_data, queue)
     await iommufd_ctx_get(ictx, file, ITS_CONTEXT)
     await get(queue.users, file, ITS_FILE)
     try:
         number = await get_unused_fd_flags(O_CLOEXEC)
-        try:
+        async with on_failure(put_unused_fd, number):
             cmd.out_veventq_id, cmd.out_veventq_fd = queue.id, number
             await copy_to_user(ucmd.address, ucmd.reply())
-        except KernelError:
-            await put_unused_fd(number)
-            raise
     except KernelError:
         await fput_close_sync(file, current(), "being opened")
         await iommufd_object_abort_and_destroy(ictx, queue)

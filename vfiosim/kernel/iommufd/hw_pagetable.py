@@ -1,4 +1,4 @@
-"""Page tables of the IOMMU (drivers/iommu/iommufd/hw_pagetable.c, v7.2)."""
+"""Page tables of the IOMMU, and those of a guest over them (drivers/iommu/iommufd/hw_pagetable.c, v7.2)."""
 
 from __future__ import annotations
 
@@ -6,20 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from ... import uapi
-from ...engine import (
-    KObject,
-    Phase,
-    copy_to_user,
-    get,
-    kernel,
-    load,
-    put,
-    refuse_if,
-    require,
-    say,
-    shared,
-    store,
-)
+from ...engine import *
 from ...uapi import Errno, KernelError
 from ..iommu_ops import Domain, UserData
 from ..mm import PAGE_SIZE
@@ -152,7 +139,7 @@ async def iommufd_hwpt_paging_alloc(
         bool(flags & uapi.IOMMU_HWPT_ALLOC_PASID),
     )
     await get(ioas.users, hwpt, HAS_IOAS)
-    try:
+    async with on_failure(iommufd_object_abort_and_destroy, ictx, hwpt):
         wanted = flags & ~uapi.IOMMU_HWPT_FAULT_ID_VALID
         hwpt.domain = await idev.dev.iommu_ops.domain_alloc_paging_flags(idev.dev, wanted, user_data)
         if immediate_attach:
@@ -163,9 +150,6 @@ async def iommufd_hwpt_paging_alloc(
             if immediate_attach:
                 await iommufd_hw_pagetable_detach(idev, pasid)
             raise
-    except KernelError:
-        await iommufd_object_abort_and_destroy(ictx, hwpt)
-        raise
     await store(ioas.hwpt_list, (*await load(ioas.hwpt_list), hwpt))
     return hwpt
 
@@ -208,11 +192,8 @@ async def over(
     say(Phase.ACQUIRE, "{} is a table of a guest; it holds {}.", hwpt, hwpt.under)
     await get(hwpt.under.users, hwpt, UNDER)
     assert ops.domain_alloc_nested is not None  # it has made the table under it
-    try:
+    async with on_failure(iommufd_object_abort_and_destroy, ictx, hwpt):
         caches = await ops.domain_alloc_nested(idev.dev, flags & ~uapi.IOMMU_HWPT_FAULT_ID_VALID, data)
-    except KernelError:
-        await iommufd_object_abort_and_destroy(ictx, hwpt)
-        raise
     hwpt.domain = Domain(ops)
     await store(hwpt.iotlb, caches)
     return hwpt
@@ -227,12 +208,8 @@ async def iommufd_hwpt_alloc(ucmd: Ucmd) -> None:
     odd = (cmd.data_type == uapi.IOMMU_HWPT_DATA_NONE) != (cmd.data_len == 0)
     await refuse_if(odd, Errno.EINVAL, "data_has_type", "a type needs data, and data a type")
     idev = await iommufd_get_object(ucmd.ictx, cmd.dev_id, IommufdDevice)
-    try:
+    async with cleanup(iommufd_put_object, idev):
         await hwpt_over(ucmd, idev)
-    except KernelError:
-        await iommufd_put_object(idev)
-        raise
-    await iommufd_put_object(idev)
 
 
 async def hwpt_over(ucmd: Ucmd, idev: IommufdDevice) -> None:
@@ -242,16 +219,12 @@ async def hwpt_over(ucmd: Ucmd, idev: IommufdDevice) -> None:
     except KernelError:
         pt = None
     pt = await require(pt, Errno.EINVAL, "pt_exists", f"there is no object {ucmd.cmd.pt_id} to make a page table from")
-    try:
+    async with cleanup(iommufd_put_object, pt):
         if isinstance(pt, IommufdIoas):
             async with pt.mutex:
                 await hwpt_over_ioas(ucmd, idev, pt)
         else:
             await hwpt_nested(ucmd, idev, pt)
-    except KernelError:
-        await iommufd_put_object(pt)
-        raise
-    await iommufd_put_object(pt)
 
 
 async def hwpt_nested(ucmd: Ucmd, idev: IommufdDevice, pt: IommufdObject) -> None:
@@ -280,7 +253,7 @@ async def hwpt_over_ioas(ucmd: Ucmd, idev: IommufdDevice, ioas: IommufdIoas) -> 
 async def finish(ucmd: Ucmd, hwpt: IommufdHwPagetable) -> None:
     """Give a table its fault queue if wanted (ENOENT), tell its ID (EFAULT), publish it."""
     cmd, ictx = ucmd.cmd, ucmd.ictx
-    try:
+    async with on_failure(iommufd_object_abort_and_destroy, ictx, hwpt):
         if cmd.flags & uapi.IOMMU_HWPT_FAULT_ID_VALID:
             fault = await iommufd_get_object(ictx, cmd.fault_id, IommufdFault)
             await store(hwpt.fault, fault)
@@ -288,9 +261,6 @@ async def finish(ucmd: Ucmd, hwpt: IommufdHwPagetable) -> None:
             await iommufd_put_object(fault)
         cmd.out_hwpt_id = hwpt.id
         await copy_to_user(ucmd.address, ucmd.reply())
-    except KernelError:
-        await iommufd_object_abort_and_destroy(ictx, hwpt)
-        raise
     say(Phase.PUBLISH, "{} can be found under its ID from now on.", hwpt)
     await iommufd_object_finalize(ictx, hwpt)
 
@@ -302,12 +272,8 @@ async def iommufd_hwpt_set_dirty_tracking(ucmd: Ucmd) -> None:
     unknown = ucmd.cmd.flags & ~enable
     await refuse_if(unknown != 0, Errno.EOPNOTSUPP, "dirty_flags_known", f"the flags {unknown:#x} are not known")
     hwpt = await iommufd_get_object(ucmd.ictx, ucmd.cmd.hwpt_id, IommufdHwptPaging)
-    try:
+    async with cleanup(iommufd_put_object, hwpt):
         await iopt_set_dirty_tracking(hwpt.ioas, hwpt, bool(ucmd.cmd.flags & enable))
-    except KernelError:
-        await iommufd_put_object(hwpt)
-        raise
-    await iommufd_put_object(hwpt)
 
 
 @kernel("drivers/iommu/iommufd/hw_pagetable.c")
@@ -321,14 +287,10 @@ async def iommufd_hwpt_get_dirty_bitmap(ucmd: Ucmd) -> None:
     bad = unknown != 0 or cmd.get("__reserved") != 0
     await refuse_if(bad, Errno.EOPNOTSUPP, "bitmap_flags_known", "unknown flags, or a reserved field that is not zero")
     hwpt = await iommufd_get_object(ucmd.ictx, cmd.hwpt_id, IommufdHwptPaging)
-    try:
+    async with cleanup(iommufd_put_object, hwpt):
         await iommufd_check_iova_range(hwpt.ioas, cmd)
         async with shared(hwpt.ioas.iova_rwsem):
             await iommu_read_and_clear_dirty(hwpt, cmd)
-    except KernelError:
-        await iommufd_put_object(hwpt)
-        raise
-    await iommufd_put_object(hwpt)
 
 
 @kernel("drivers/iommu/iommufd/hw_pagetable.c")
@@ -372,7 +334,7 @@ async def check_invalidate(ucmd: Ucmd, array: Entries) -> None:
     bad = cmd.entry_num != 0 and (not cmd.data_uptr or size_bad)
     await refuse_if(bad, Errno.EINVAL, "entries_possible", "entries need an address and a size of up to a page")
     pt = await iommufd_get_object(ucmd.ictx, cmd.hwpt_id, Object)
-    try:
+    async with cleanup(iommufd_put_object, pt):
         owner = await require(
             owner_of_entries(pt),
             Errno.EINVAL,
@@ -380,10 +342,6 @@ async def check_invalidate(ucmd: Ucmd, array: Entries) -> None:
             f"{pt.oid} is no table of a guest and no virtual IOMMU",
         )
         await owner(pt, array)
-    except KernelError:
-        await iommufd_put_object(pt)
-        raise
-    await iommufd_put_object(pt)
 
 
 def owner_of_entries(pt: KObject) -> Callable[[Any, Any], Awaitable[None]] | None:

@@ -1,7 +1,4 @@
-"""Mapping and unmapping in an address space (drivers/iommu/iommufd/io_pagetable.c, v7.2).
-
-What page tables and devices do to an address space is in `domains.py`, how a free place is found in `iova.py`.
-"""
+"""Mapping, unmapping, and what page tables and devices do to an address space (drivers/iommu/iommufd/io_pagetable.c, v7.2)."""
 
 from __future__ import annotations
 
@@ -10,27 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from ... import uapi
-from ...engine import (
-    KObject,
-    Phase,
-    alloc,
-    current,
-    first_between,
-    free,
-    get,
-    hand_over,
-    in_order,
-    kernel,
-    load,
-    poke,
-    put,
-    refuse_if,
-    require,
-    say,
-    shared,
-    store,
-    warn_on,
-)
+from ...engine import *
 from ...uapi import Errno, KernelError
 from ..fs.file import fget, fput
 from ..mm import PAGE_SIZE
@@ -141,7 +118,7 @@ async def iopt_insert_area(
     denied = bool(prot & IOMMU_WRITE) and not pages.writable
     await refuse_if(denied, Errno.EPERM, "source_is_writable", "the memory was mapped for reading only")
     area = await alloc(IoptArea, iopt, iova, length, start_byte, prot)
-    try:
+    async with on_failure(free, area):
         alignment = await load(iopt.iova_alignment)
         await refuse_if(
             area.page_offset % alignment != 0,
@@ -151,9 +128,6 @@ async def iopt_insert_area(
         )
         beyond = start_byte + length - 1 > ULONG_MAX or iova + length - 1 > ULONG_MAX
         await refuse_if(beyond, Errno.EOVERFLOW, "area_ends_somewhere", "the range ends beyond the last address")
-    except KernelError:
-        await free(area)
-        raise
     await poke(iopt.areas, iova, area)
     return area
 
@@ -247,11 +221,8 @@ async def iopt_map_common(
 ) -> int:
     """Map one piece of memory that is new to the context."""
     elements = [Element(pages, start_byte, length)]
-    try:
+    async with on_failure(iopt_free_pages_list, elements):
         return await iopt_map_pages(iopt, elements, length, iova, prot)
-    except KernelError:
-        await iopt_free_pages_list(elements)
-        raise
 
 
 @kernel("drivers/iommu/iommufd/io_pagetable.c")
@@ -273,12 +244,8 @@ async def iopt_map_file_pages(
         start + length - 1 > ULONG_MAX, Errno.EOVERFLOW, "file_ends_somewhere", "the part ends beyond the last offset"
     )
     file = await require(await fget(fd), Errno.EBADF, "mapped_file_is_open", f"{fd} is not an open file")
-    try:
+    async with cleanup(fput, file):
         pages = await iopt_alloc_file_pages(ictx, file, start, length, bool(prot & IOMMU_WRITE))
-    except KernelError:
-        await fput(file)
-        raise
-    await fput(file)
     return await iopt_map_common(iopt, pages, start % PAGE_SIZE, length, iova, prot)
 
 
@@ -358,21 +325,17 @@ async def iopt_get_pages(iopt: IommufdIoas, iova: int, length: int) -> list[Elem
         last > ULONG_MAX, Errno.EOVERFLOW, "source_ends_somewhere", "the range ends beyond the last address"
     )
     elements: list[Element] = []
-    try:
-        async with shared(iopt.iova_rwsem):
-            at = iova
-            while at <= last:
-                area = await first_between(iopt.areas, at, at)
-                pages = await load(area.pages) if area is not None else None
-                pages = await require(pages, Errno.ENOENT, "source_is_mapped", "not all of the source is mapped")
-                assert area is not None
-                end = min(last, area.last)
-                await get(pages.kref, current(), MAKER)
-                elements.append(Element(pages, area.byte_at(at), end - at + 1))
-                at = end + 1
-    except KernelError:
-        await iopt_free_pages_list(elements)
-        raise
+    async with on_failure(iopt_free_pages_list, elements), shared(iopt.iova_rwsem):
+        at = iova
+        while at <= last:
+            area = await first_between(iopt.areas, at, at)
+            pages = await load(area.pages) if area is not None else None
+            pages = await require(pages, Errno.ENOENT, "source_is_mapped", "not all of the source is mapped")
+            assert area is not None
+            end = min(last, area.last)
+            await get(pages.kref, current(), MAKER)
+            elements.append(Element(pages, area.byte_at(at), end - at + 1))
+            at = end + 1
     return elements
 
 
@@ -558,14 +521,11 @@ async def iopt_table_add_domain(iopt: IommufdIoas, domain: IommufdHwptPaging) ->
         alignment = max(before, made.page)
         if alignment != before:
             await iopt_check_iova_alignment(iopt, alignment)
-        try:
+        async with on_failure(unreserve, iopt, domain):
             if made.first:
                 await iopt_reserve_iova(iopt, 0, made.first - 1, domain)
             await iopt_reserve_iova(iopt, made.last + 1, ULONG_MAX, domain)
             await iopt_fill_domain(iopt, await in_order(iopt.areas), domain)
-        except KernelError:
-            await unreserve(iopt, domain)
-            raise
         await store(iopt.iova_alignment, alignment)
         await store(iopt.domains, (*await load(iopt.domains), domain))
 
@@ -675,11 +635,8 @@ async def iopt_disable_large_pages(iopt: IommufdIoas) -> None:
             filled, Errno.EINVAL, "tables_are_empty", "a page table has been filled with large pages already"
         )
         await store(iopt.disable_large_pages, True)
-        try:
+        async with on_failure(store, iopt.disable_large_pages, False):
             await iopt_calculate_iova_alignment(iopt)
-        except KernelError:
-            await store(iopt.disable_large_pages, False)
-            raise
 
 
 @kernel("drivers/iommu/iommufd/io_pagetable.c")
@@ -688,11 +645,8 @@ async def iopt_add_access(iopt: IommufdIoas, access: IommufdAccess) -> None:
     async with iopt.domains_rwsem, iopt.iova_rwsem:
         before = await load(iopt.access_list)
         await store(iopt.access_list, (*before, access))
-        try:
+        async with on_failure(store, iopt.access_list, before):
             await iopt_calculate_iova_alignment(iopt)
-        except KernelError:
-            await store(iopt.access_list, before)
-            raise
 
 
 @kernel("drivers/iommu/iommufd/io_pagetable.c")
@@ -707,10 +661,6 @@ async def iopt_remove_access(iopt: IommufdIoas, access: IommufdAccess) -> None:
 @kernel("drivers/iommu/iommufd/io_pagetable.c")
 async def iopt_table_enforce_dev_resv_regions(iopt: IommufdIoas, owner: IommufdDevice) -> None:
     """Reserve what a device cannot use for memory: writes to that window are interrupts. EADDRINUSE if it is in use."""
-    async with iopt.iova_rwsem:
-        try:
-            for first, last in owner.dev.iommu_ops.reserved:
-                await iopt_reserve_iova(iopt, first, last, owner)
-        except KernelError:
-            await unreserve(iopt, owner)
-            raise
+    async with iopt.iova_rwsem, on_failure(unreserve, iopt, owner):
+        for first, last in owner.dev.iommu_ops.reserved:
+            await iopt_reserve_iova(iopt, first, last, owner)

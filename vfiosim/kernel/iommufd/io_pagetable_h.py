@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
-from ...engine import Count, Field, KObject, Lock, count, field, mutex
-from ...engine.engine import Engine
+from ...engine import *
 from ..mm import PAGE_SIZE
 
 if TYPE_CHECKING:

@@ -6,26 +6,7 @@ from contextlib import suppress
 from typing import Any
 
 from ... import uapi
-from ...engine import (
-    Phase,
-    acquire,
-    copy_from_user,
-    copy_to_user,
-    current,
-    get_unless_zero,
-    in_order,
-    kernel,
-    load,
-    next_slot,
-    peek,
-    put,
-    refuse_if,
-    release,
-    require,
-    say,
-    shared,
-    store,
-)
+from ...engine import *
 from ...uapi import Errno, KernelError
 from ..prototypes import _iommufd_object_alloc, iommufd_get_object, iommufd_object_finalize
 from ..task import Task, capable, current_task
@@ -90,13 +71,8 @@ async def iommufd_ioas_iova_ranges(ucmd: Ucmd) -> None:
     reserved = ucmd.cmd.get("__reserved")
     await refuse_if(reserved != 0, Errno.EOPNOTSUPP, "ranges_reserved_zero", "reserved fields must be zero")
     ioas = await iommufd_get_object(ucmd.ictx, ucmd.cmd.ioas_id, IommufdIoas)
-    try:
-        async with shared(ioas.iova_rwsem):
-            await write_ranges(ucmd, ioas)
-    except KernelError:
-        await iommufd_put_object(ioas)
-        raise
-    await iommufd_put_object(ioas)
+    async with cleanup(iommufd_put_object, ioas), shared(ioas.iova_rwsem):
+        await write_ranges(ucmd, ioas)
 
 
 async def free_ranges(ioas: IommufdIoas) -> list[tuple[int, int]]:
@@ -138,13 +114,9 @@ async def iommufd_ioas_allow_iovas(ucmd: Ucmd) -> None:
     reserved = ucmd.cmd.get("__reserved")
     await refuse_if(reserved != 0, Errno.EOPNOTSUPP, "allow_reserved_zero", "reserved fields must be zero")
     ioas = await iommufd_get_object(ucmd.ictx, ucmd.cmd.ioas_id, IommufdIoas)
-    try:
+    async with cleanup(iommufd_put_object, ioas):
         allowed = await iommufd_ioas_load_iovas(ucmd.cmd.allowed_iovas, ucmd.cmd.num_iovas)
         await iopt_set_allow_iova(ioas, allowed)
-    except KernelError:
-        await iommufd_put_object(ioas)
-        raise
-    await iommufd_put_object(ioas)
 
 
 @kernel("drivers/iommu/iommufd/ioas.c")
@@ -171,14 +143,10 @@ async def iommufd_ioas_map_file(ucmd: Ucmd) -> None:
     await check_map(cmd.flags, 0, cmd.iova, cmd.length)
     iova = cmd.iova if cmd.flags & FIXED else None
     ioas = await iommufd_get_object(ucmd.ictx, cmd.ioas_id, IommufdIoas)
-    try:
+    async with cleanup(iommufd_put_object, ioas):
         prot = await conv_iommu_prot(cmd.flags)
         cmd.iova = await iopt_map_file_pages(ucmd.ictx, ioas, iova, cmd.fd, cmd.start, cmd.length, prot)
         await copy_to_user(ucmd.address, ucmd.reply())
-    except KernelError:
-        await iommufd_put_object(ioas)
-        raise
-    await iommufd_put_object(ioas)
 
 
 @kernel("drivers/iommu/iommufd/ioas.c")
@@ -188,14 +156,10 @@ async def iommufd_ioas_map(ucmd: Ucmd) -> None:
     await check_map(cmd.flags, cmd.get("__reserved"), cmd.iova, cmd.length)
     iova = cmd.iova if cmd.flags & FIXED else None
     ioas = await iommufd_get_object(ucmd.ictx, cmd.ioas_id, IommufdIoas)
-    try:
+    async with cleanup(iommufd_put_object, ioas):
         prot = await conv_iommu_prot(cmd.flags)
         cmd.iova = await iopt_map_user_pages(ucmd.ictx, ioas, iova, cmd.user_va, cmd.length, prot)
         await copy_to_user(ucmd.address, ucmd.reply())
-    except KernelError:
-        await iommufd_put_object(ioas)
-        raise
-    await iommufd_put_object(ioas)
 
 
 @kernel("drivers/iommu/iommufd/ioas.c")
@@ -209,32 +173,21 @@ async def iommufd_ioas_copy(ucmd: Ucmd) -> None:
     await iommufd_test_syz_conv_iova_id(ucmd.ictx, cmd)
     await check_map(cmd.flags, 0, cmd.length, cmd.src_iova, cmd.dst_iova)
     source = await iommufd_get_object(ucmd.ictx, cmd.src_ioas_id, IommufdIoas)
-    try:
+    async with cleanup(iommufd_put_object, source):
         elements = await iopt_get_pages(source, cmd.src_iova, cmd.length)
-    except KernelError:
-        await iommufd_put_object(source)
-        raise
-    await iommufd_put_object(source)
-    try:
+    async with on_failure(iopt_free_pages_list, elements):
         await copy_to(ucmd, elements)
-    except KernelError:
-        await iopt_free_pages_list(elements)
-        raise
 
 
 async def copy_to(ucmd: Ucmd, elements: Any) -> None:
     """The second half of COPY: the destination."""
     cmd = ucmd.cmd
     ioas = await iommufd_get_object(ucmd.ictx, cmd.dst_ioas_id, IommufdIoas)
-    try:
+    async with cleanup(iommufd_put_object, ioas):
         iova = cmd.dst_iova if cmd.flags & FIXED else None
         prot = await conv_iommu_prot(cmd.flags)
         cmd.dst_iova = await iopt_map_pages(ioas, elements, cmd.length, iova, prot)
         await copy_to_user(ucmd.address, ucmd.reply())
-    except KernelError:
-        await iommufd_put_object(ioas)
-        raise
-    await iommufd_put_object(ioas)
 
 
 @kernel("drivers/iommu/iommufd/ioas.c")
@@ -242,14 +195,10 @@ async def iommufd_ioas_unmap(ucmd: Ucmd) -> None:
     """Unmap whole mappings: ENOENT, EOVERFLOW, EINVAL, EBUSY or ENOENT (cut), ENOENT if nothing was mapped there."""
     cmd = ucmd.cmd
     ioas = await iommufd_get_object(ucmd.ictx, cmd.ioas_id, IommufdIoas)
-    try:
+    async with cleanup(iommufd_put_object, ioas):
         everything = cmd.iova == 0 and cmd.length == ULONG_MAX
         cmd.length = await unmap_all(ioas) if everything else await unmap_range(ioas, cmd.iova, cmd.length)
         await copy_to_user(ucmd.address, ucmd.reply())
-    except KernelError:
-        await iommufd_put_object(ioas)
-        raise
-    await iommufd_put_object(ioas)
 
 
 async def unmap_all(ioas: IommufdIoas) -> int:
@@ -328,12 +277,8 @@ async def iommufd_ioas_change_process(ucmd: Ucmd) -> None:
     say(Phase.LOCK, "All address spaces of {} are locked at once.", ucmd.ictx)
     async with ucmd.ictx.ioas_creation_lock:
         await iommufd_take_all_iova_rwsem(ucmd.ictx, locked)
-        try:
+        async with cleanup(iommufd_release_all_iova_rwsem, locked):
             await change_all([area for ioas in locked for area in await in_order(ioas.areas)])
-        except KernelError:
-            await iommufd_release_all_iova_rwsem(locked)
-            raise
-        await iommufd_release_all_iova_rwsem(locked)
 
 
 async def change_all(areas: list[IoptArea]) -> None:
@@ -415,9 +360,5 @@ async def iommufd_ioas_option_huge_pages(cmd: Any, ioas: IommufdIoas) -> None:
 async def iommufd_ioas_option(ucmd: Ucmd) -> None:
     """An option of an address space. ENOENT, then what the option says."""
     ioas = await iommufd_get_object(ucmd.ictx, ucmd.cmd.object_id, IommufdIoas)
-    try:
+    async with cleanup(iommufd_put_object, ioas):
         await iommufd_ioas_option_huge_pages(ucmd.cmd, ioas)
-    except KernelError:
-        await iommufd_put_object(ioas)
-        raise
-    await iommufd_put_object(ioas)

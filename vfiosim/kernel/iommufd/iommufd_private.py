@@ -6,30 +6,7 @@ from collections.abc import Awaitable, Callable
 from ctypes import sizeof
 from typing import Any, ClassVar, Final, Literal
 
-from ...engine import (
-    Count,
-    Field,
-    Intervals,
-    KObject,
-    Lock,
-    Table,
-    count,
-    current,
-    field,
-    free,
-    get_unless_zero,
-    intervals,
-    kernel,
-    load,
-    mutex,
-    peek,
-    poke,
-    put,
-    rwsem,
-    spinlock,
-    table,
-)
-from ...engine.engine import Engine
+from ...engine import *
 from ...uapi import Struct
 from ..fs.file import File
 from ..iommu import IommuGroup

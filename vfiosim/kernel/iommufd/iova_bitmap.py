@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...engine import copy_from_user, copy_to_user, kernel
+from ...engine import *
 
 
 @kernel("drivers/iommu/iommufd/iova_bitmap.c")

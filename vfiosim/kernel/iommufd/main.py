@@ -6,29 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Concatenate, Final, NamedTuple, ParamSpec, TypeVar
 
 from ... import uapi
-from ...engine import (
-    KObject,
-    Phase,
-    alloc,
-    claim,
-    copy_to_user,
-    free,
-    get,
-    kernel,
-    load,
-    next_slot,
-    peek,
-    poke,
-    put,
-    put_if_last,
-    refuse_if,
-    require,
-    say,
-    store,
-    wait_until_zero,
-    warn_on,
-)
-from ...engine.engine import Engine
+from ...engine import *
 from ...uapi import Errno, KernelError
 from ..fs.file import File, FileOperations, Mapping, fget, fput, private
 from ..mm import PAGE_SIZE

@@ -6,25 +6,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import NamedTuple
 
-from ...engine import (
-    KObject,
-    Phase,
-    alloc,
-    copy_from_user,
-    copy_to_user,
-    current,
-    free,
-    get,
-    get_unless_zero,
-    kernel,
-    load,
-    pin_pages,
-    put,
-    refuse_if,
-    require,
-    say,
-    store,
-)
+from ...engine import *
 from ...uapi import Errno, KernelError
 from ..fs.file import File, fput
 from ..fs.shmem import memfd_pin_folios
@@ -147,11 +129,8 @@ async def fill(area: IoptArea, pages: IoptPages) -> None:
     for first, last in spans:
         await pin_span(pages, first, last)
     await store(pages.npinned, before + sum(last - first + 1 for first, last in spans))
-    try:
+    async with on_failure(store, pages.npinned, before):
         await charge(pages)
-    except KernelError:
-        await store(pages.npinned, before)
-        raise
 
 
 async def unfill(area: IoptArea, pages: IoptPages) -> None:
@@ -312,11 +291,8 @@ async def pin(pages: IoptPages, first: int, last: int) -> None:
     for start, end in spans:
         await pin_span(pages, start, end)
     await store(pages.npinned, before + sum(end - start + 1 for start, end in spans))
-    try:
+    async with on_failure(store, pages.npinned, before):
         await charge(pages)
-    except KernelError:
-        await store(pages.npinned, before)
-        raise
 
 
 @kernel("drivers/iommu/iommufd/pages.c")

@@ -8,18 +8,7 @@ from __future__ import annotations
 from ctypes import sizeof
 
 from ... import uapi
-from ...engine import (
-    Phase,
-    copy_from_user,
-    copy_to_user,
-    kernel,
-    load,
-    refuse_if,
-    require,
-    say,
-    shared,
-    store,
-)
+from ...engine import *
 from ...uapi import Errno, KernelError
 from ..mm import PAGE_SIZE
 from ..prototypes import _iommufd_object_alloc, iommufd_get_object, iommufd_object_abort, iommufd_object_finalize
@@ -67,19 +56,15 @@ async def iommufd_vfio_compat_ioas_create(ictx: IommufdCtx) -> None:
     """
     say(Phase.ACQUIRE, "{} gets an address space for requests that name none, unless it has one.", ictx)
     ioas = await _iommufd_object_alloc(ictx, IommufdIoas)
-    try:
-        async with ictx.objects_lock:
-            without = await load(ictx.no_iommu_mode)
-            await refuse_if(without, Errno.EINVAL, "context_has_iommu", "the context serves devices without IOMMU")
-            known = await load(ictx.vfio_ioas)
-            if known is not None and await iommufd_lock_obj(known):
-                await iommufd_put_object(known)
-            else:
-                known = None
-                await store(ictx.vfio_ioas, ioas)
-    except KernelError:
-        await iommufd_object_abort(ictx, ioas)
-        raise
+    async with on_failure(iommufd_object_abort, ictx, ioas), ictx.objects_lock:
+        without = await load(ictx.no_iommu_mode)
+        await refuse_if(without, Errno.EINVAL, "context_has_iommu", "the context serves devices without IOMMU")
+        known = await load(ictx.vfio_ioas)
+        if known is not None and await iommufd_lock_obj(known):
+            await iommufd_put_object(known)
+        else:
+            known = None
+            await store(ictx.vfio_ioas, ioas)
     if known is not None:
         await iommufd_object_abort(ictx, ioas)
     else:
@@ -119,12 +104,8 @@ async def iommufd_vfio_map_dma(ictx: IommufdCtx, argument: int) -> int:
     prot = IOMMU_READ if wanted.flags & uapi.VFIO_DMA_MAP_FLAG_READ else 0
     prot |= IOMMU_WRITE if wanted.flags & uapi.VFIO_DMA_MAP_FLAG_WRITE else 0
     ioas = await get_compat_ioas(ictx)
-    try:
+    async with cleanup(iommufd_put_object, ioas):
         await iopt_map_user_pages(ictx, ioas, wanted.iova, wanted.vaddr, wanted.size, prot)
-    except KernelError:
-        await iommufd_put_object(ioas)
-        raise
-    await iommufd_put_object(ioas)
     return 0
 
 
@@ -140,15 +121,11 @@ async def iommufd_vfio_unmap_dma(ictx: IommufdCtx, argument: int) -> int:
     bad = wanted.argsz < size or unknown != 0
     await refuse_if(bad, Errno.EINVAL, "unmap_dma_argument", "argsz is too small, or a flag is not known")
     ioas = await get_compat_ioas(ictx)
-    try:
+    async with cleanup(iommufd_put_object, ioas):
         error = await unmap_dma(ioas, wanted)
         await copy_to_user(argument, bytes(wanted)[:size])
         if error is not None:
             raise error
-    except KernelError:
-        await iommufd_put_object(ioas)
-        raise
-    await iommufd_put_object(ioas)
     return 0
 
 
@@ -199,13 +176,9 @@ async def iommufd_vfio_set_iommu(ictx: IommufdCtx, kind: int) -> int:
         bad, Errno.EINVAL, "compat_type", "there are TYPE1 and TYPE1v2, and devices without IOMMU have neither"
     )
     ioas = await get_compat_ioas(ictx)
-    try:
+    async with cleanup(iommufd_put_object, ioas):
         if kind == uapi.VFIO_TYPE1_IOMMU:
             await iopt_disable_large_pages(ioas)
-    except KernelError:
-        await iommufd_put_object(ioas)
-        raise
-    await iommufd_put_object(ioas)
     return 0
 
 
@@ -229,7 +202,7 @@ async def iommufd_vfio_iommu_get_info(ictx: IommufdCtx, argument: int) -> int:
     info = uapi.VfioIommuType1Info.from_buffer_copy(given.ljust(sizeof(uapi.VfioIommuType1Info), b"\0"))
     await refuse_if(info.argsz < minimum, Errno.EINVAL, "info_argsz", f"argsz must be at least {minimum}")
     ioas = await get_compat_ioas(ictx)
-    try:
+    async with cleanup(iommufd_put_object, ioas):
         info.flags = uapi.VFIO_IOMMU_INFO_PGSIZES | uapi.VFIO_IOMMU_INFO_CAPS
         info.iova_pgsizes = await iommufd_get_pagesizes(ioas)
         async with shared(ioas.iova_rwsem):
@@ -238,10 +211,6 @@ async def iommufd_vfio_iommu_get_info(ictx: IommufdCtx, argument: int) -> int:
             info.cap_offset = sizeof(info) if room >= total else 0
             info.argsz = total
             await copy_to_user(argument, bytes(info)[: min(room, sizeof(info))])
-    except KernelError:
-        await iommufd_put_object(ioas)
-        raise
-    await iommufd_put_object(ioas)
     return 0
 
 

@@ -3,22 +3,8 @@
 from __future__ import annotations
 
 from ... import uapi
-from ...engine import (
-    Phase,
-    copy_to_user,
-    current,
-    get,
-    hand_over,
-    kernel,
-    load,
-    peek,
-    poke,
-    put,
-    refuse_if,
-    say,
-    store,
-)
-from ...uapi import Errno, KernelError
+from ...engine import *
+from ...uapi import Errno
 from ..iommu_ops import IommuOps, UserData
 from ..mm import PAGE_SIZE
 from ..prototypes import (
@@ -76,12 +62,8 @@ async def iommufd_viommu_alloc_ioctl(ucmd: Ucmd) -> None:
     bad = cmd.flags != 0 or cmd.type == uapi.IOMMU_VIOMMU_TYPE_DEFAULT
     await refuse_if(bad, Errno.EOPNOTSUPP, "viommu_has_type", "a virtual IOMMU has no flags and must have a type")
     idev = await iommufd_get_object(ucmd.ictx, cmd.dev_id, IommufdDevice)
-    try:
+    async with cleanup(iommufd_put_object, idev):
         await viommu_over(ucmd, idev.dev.iommu_ops)
-    except KernelError:
-        await iommufd_put_object(idev)
-        raise
-    await iommufd_put_object(idev)
 
 
 async def viommu_over(ucmd: Ucmd, ops: IommuOps) -> None:
@@ -93,7 +75,7 @@ async def viommu_over(ucmd: Ucmd, ops: IommuOps) -> None:
     )
     assert ops.viommu_init is not None
     hwpt = await iommufd_get_object(ucmd.ictx, cmd.hwpt_id, IommufdHwptPaging)
-    try:
+    async with cleanup(iommufd_put_object, hwpt):
         carries = hwpt.nest_parent
         await refuse_if(not carries, Errno.EINVAL, "viommu_parent", f"{hwpt.oid} was not made to carry guests")
         say(Phase.ACQUIRE, "A virtual IOMMU takes the lowest free ID of {} and holds {}.", ucmd.ictx, hwpt)
@@ -104,10 +86,6 @@ async def viommu_over(ucmd: Ucmd, ops: IommuOps) -> None:
         await ops.viommu_init(viommu, data)
         cmd.out_viommu_id = viommu.id
         await copy_to_user(ucmd.address, ucmd.reply())
-    except KernelError:
-        await iommufd_put_object(hwpt)
-        raise
-    await iommufd_put_object(hwpt)
 
 
 @kernel("drivers/iommu/iommufd/viommu.c")
@@ -132,20 +110,13 @@ async def iommufd_vdevice_destroy(vdev: IommufdVdevice) -> None:
 async def iommufd_vdevice_alloc_ioctl(ucmd: Ucmd) -> None:
     """ENOENT (virtual IOMMU, device), EINVAL (another IOMMU), ENOENT (device goes), EEXIST (device, number), EFAULT."""
     viommu = await iommufd_get_object(ucmd.ictx, ucmd.cmd.viommu_id, IommufdViommu)
-    try:
+    async with cleanup(iommufd_put_object, viommu):
         idev = await iommufd_get_object(ucmd.ictx, ucmd.cmd.dev_id, IommufdDevice)
-        try:
+        async with on_failure(iommufd_put_object, idev):
             other = viommu.ops is not idev.dev.iommu_ops
             await refuse_if(other, Errno.EINVAL, "vdevice_of_this_iommu", f"{viommu.oid} stands for another IOMMU")
             async with idev.igroup.lock:
                 await new_vdevice(ucmd, viommu, idev)
-        except KernelError:
-            await iommufd_put_object(idev)
-            raise
-    except KernelError:
-        await iommufd_put_object(viommu)
-        raise
-    await iommufd_put_object(viommu)
 
 
 async def new_vdevice(ucmd: Ucmd, viommu: IommufdViommu, idev: IommufdDevice) -> None:
@@ -159,15 +130,12 @@ async def new_vdevice(ucmd: Ucmd, viommu: IommufdViommu, idev: IommufdDevice) ->
     say(Phase.ACQUIRE, "{} holds {}, and {} as a running call does.", vdev, viommu, idev)
     await get(viommu.users, vdev, ITS_VIOMMU)
     await store(idev.vdev, vdev)
-    try:
+    async with on_failure(iommufd_object_abort_and_destroy, ucmd.ictx, vdev):
         taken = await peek(viommu.vdevs, cmd.virt_id) is not None
         await refuse_if(taken, Errno.EEXIST, "number_is_free", f"the guest has a device {cmd.virt_id:#x} already")
         await poke(viommu.vdevs, cmd.virt_id, vdev)
         cmd.out_vdevice_id = vdev.id
         await copy_to_user(ucmd.address, ucmd.reply())
-    except KernelError:
-        await iommufd_object_abort_and_destroy(ucmd.ictx, vdev)
-        raise
     await hand_over(idev.users, (current(), RUNNING), (vdev, ITS_DEVICE))
     await hand_over(idev.wait_cnt, (current(), RUNNING), (vdev, ITS_DEVICE))
     await iommufd_object_finalize(ucmd.ictx, vdev)
@@ -198,17 +166,11 @@ async def iommufd_hw_queue_alloc_phys(queue: IommufdHwQueue) -> IommufdAccess:
     access.internal = True
     await get(access.users, queue, "bound")
     await iommufd_object_finalize(queue.ictx, access)
-    try:
+    async with on_failure(iommufd_access_destroy, access, queue):
         async with access.ioas_lock:
             await iommufd_access_change_ioas(access, queue.viommu.hwpt.ioas)
-        try:
+        async with on_failure(iommufd_access_detach, access):
             await iommufd_access_pin_pages(access, queue.page, PAGE_SIZE, write=False)
-        except KernelError:
-            await iommufd_access_detach(access)
-            raise
-    except KernelError:
-        await iommufd_access_destroy(access, queue)
-        raise
     return access
 
 
@@ -225,16 +187,12 @@ async def iommufd_hw_queue_alloc_ioctl(ucmd: Ucmd) -> None:
     over = cmd.nesting_parent_iova + cmd.length - 1 > ULONG_MAX
     await refuse_if(over, Errno.EOVERFLOW, "hw_queue_ends_somewhere", "the queue ends beyond the last address")
     viommu = await iommufd_get_object(ucmd.ictx, cmd.viommu_id, IommufdViommu)
-    try:
+    async with cleanup(iommufd_put_object, viommu):
         known = cmd.type == uapi.IOMMU_HW_QUEUE_TYPE_SELFTEST
         await refuse_if(not known, Errno.EOPNOTSUPP, "hw_queue_type_known", "the IOMMU has no queues of this type")
         if cmd.nesting_parent_iova % PAGE_SIZE + cmd.length > PAGE_SIZE:
             raise Unsupported("a hardware queue of several pages, which must follow each other in physical memory")
         await new_queue(ucmd, viommu)
-    except KernelError:
-        await iommufd_put_object(viommu)
-        raise
-    await iommufd_put_object(viommu)
 
 
 async def new_queue(ucmd: Ucmd, viommu: IommufdViommu) -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from ...engine import Count, Field, KObject, Lock, count, field, mutex
-from ...engine.engine import Engine
+from ...engine import *
 from ..fs.file import File
 
 

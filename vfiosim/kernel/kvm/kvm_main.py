@@ -5,24 +5,7 @@ from __future__ import annotations
 from ctypes import sizeof
 
 from ... import uapi
-from ...engine import (
-    KObject,
-    Phase,
-    alloc,
-    copy_from_user,
-    copy_to_user,
-    current,
-    free,
-    get,
-    get_unless_zero,
-    kernel,
-    load,
-    put,
-    refuse_if,
-    require,
-    say,
-    store,
-)
+from ...engine import *
 from ...uapi import Errno, KernelError, request_names
 from ..fs.file import O_CLOEXEC, O_RDWR, File, FileOperations, fd_install, get_unused_fd_flags, private, put_unused_fd
 from ..fs.syscalls import alloc_file
@@ -63,20 +46,14 @@ async def kvm_destroy_vm(kvm: Kvm) -> None:
 async def kvm_dev_ioctl_create_vm(type_number: int) -> int:
     """KVM_CREATE_VM: a new VM behind a new file. EMFILE, EINVAL for a type that this machine does not have."""
     number = await get_unused_fd_flags(O_CLOEXEC)
-    try:
+    async with on_failure(put_unused_fd, number):
         await refuse_if(type_number != 0, Errno.EINVAL, "vm_type_known", "this machine only has VMs of type 0")
         say(Phase.ACQUIRE, "A new VM is born; its file holds it.")
         kvm = await alloc(Kvm, await mm_of(current_task()))
-        try:
+        async with on_failure(kvm_destroy_vm, kvm):
             file = await alloc_file("kvm-vm", kvm_vm_fops, O_RDWR)
-        except KernelError:
-            await kvm_destroy_vm(kvm)
-            raise
         await get(kvm.users_count, file, ITS_FILE)
         await store(file.private_data, kvm)
-    except KernelError:
-        await put_unused_fd(number)
-        raise
     say(Phase.PUBLISH, "Descriptor {} now leads to {}.", number, file)
     await fd_install(number, file)
     return number
@@ -143,11 +120,8 @@ async def kvm_ioctl_create_device(kvm: Kvm, wanted: uapi.KvmCreateDevice) -> Non
     say(Phase.ACQUIRE, "{} gets a device: the list of VFIO files that belong to it.", kvm)
     device = await alloc(KvmDevice, kvm, ops)
     async with kvm.lock:
-        try:
+        async with on_failure(free, device):
             await ops.create(device)
-        except KernelError:
-            await free(device)
-            raise
         await store(kvm.devices, (*await load(kvm.devices), device))
     try:
         wanted.fd = await device_file(device)
@@ -161,11 +135,8 @@ async def kvm_ioctl_create_device(kvm: Kvm, wanted: uapi.KvmCreateDevice) -> Non
 async def device_file(device: KvmDevice) -> int:
     """The file of a new KVM device, which holds the VM (`anon_inode_getfd`)."""
     number = await get_unused_fd_flags(O_CLOEXEC)
-    try:
+    async with on_failure(put_unused_fd, number):
         file = await alloc_file(device.ops.name, kvm_device_fops, O_RDWR)
-    except KernelError:
-        await put_unused_fd(number)
-        raise
     await get(device.kvm.users_count, file, ITS_FILE)
     await store(file.private_data, device)
     say(Phase.PUBLISH, "Descriptor {} now leads to {}, which holds the VM too.", number, file)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ... import uapi
-from ...engine import Phase, alloc, copy_from_user, free, get, kernel, load, refuse_if, require, say, store
-from ...uapi import Errno, KernelError
+from ...engine import *
+from ...uapi import Errno
 from ..fs.file import File, fget, fput, private
 from ..vfio.group import vfio_group_fops, vfio_group_set_kvm
 from ..vfio.vfio_main import vfio_device_file_set_kvm, vfio_device_fops
@@ -34,7 +34,7 @@ async def kvm_vfio_file_set_kvm(file: File, kvm: Kvm | None) -> None:
 async def kvm_vfio_file_add(device: KvmDevice, number: int) -> None:
     """ADD: EBADF, EINVAL for a file that is not of VFIO, EEXIST if it is listed."""
     file = await require(await fget(number), Errno.EBADF, "fd_is_open", f"{number} is not an open file")
-    try:
+    async with cleanup(fput, file):
         of_vfio = file.f_op in (vfio_device_fops, vfio_group_fops)
         await refuse_if(not of_vfio, Errno.EINVAL, "file_of_vfio", f"{file.label} is no file of VFIO")
         kv = await vfio_of(device)
@@ -45,10 +45,6 @@ async def kvm_vfio_file_add(device: KvmDevice, number: int) -> None:
             await get(file.f_ref, kv, LISTED)
             await store(kv.file_list, (*files, file))
             await kvm_vfio_file_set_kvm(file, device.kvm)
-    except KernelError:
-        await fput(file)
-        raise
-    await fput(file)
 
 
 @kernel("virt/kvm/vfio.c")
@@ -64,16 +60,12 @@ async def kvm_vfio_file_free(kv: KvmVfio, file: File) -> None:
 async def kvm_vfio_file_del(device: KvmDevice, number: int) -> None:
     """DEL: EBADF, ENOENT if the file is not listed."""
     file = await require(await fget(number), Errno.EBADF, "fd_is_open", f"{number} is not an open file")
-    try:
+    async with cleanup(fput, file):
         kv = await vfio_of(device)
         async with kv.lock:
             listed = file in await load(kv.file_list)
             await refuse_if(not listed, Errno.ENOENT, "file_is_listed", f"{file.label} is not in the list")
             await kvm_vfio_file_free(kv, file)
-    except KernelError:
-        await fput(file)
-        raise
-    await fput(file)
 
 
 @kernel("virt/kvm/vfio.c")

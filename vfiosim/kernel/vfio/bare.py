@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ...engine import refuse_if
+from ...engine import *
 from ...uapi import Errno
 from ..base import EMULATED, NO_OPS, BusDriver, Device
 from .iommufd import (

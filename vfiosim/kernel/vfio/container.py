@@ -5,21 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from ... import uapi
-from ...engine import (
-    Phase,
-    alloc,
-    free,
-    get,
-    get_unless_zero,
-    kernel,
-    load,
-    put,
-    refuse_if,
-    require,
-    say,
-    store,
-    warn_on,
-)
+from ...engine import *
 from ...uapi import Errno, KernelError
 from ..fs.file import File, FileOperations, fput, private
 from ..iommu import IommuGroup, iommu_group_claim_dma_owner, iommu_group_release_dma_owner
@@ -162,16 +148,10 @@ async def give_driver(container: VfioContainer, driver: VfioIommuDriver, argumen
     """The loop body of `vfio_ioctl_set_iommu`: the driver opens, takes the groups, and belongs to the container."""
     say(Phase.ACQUIRE, "{} is to serve the container: its module is held, every group is attached to it.", driver)
     await get_unless_zero(driver.module, container, SERVES)
-    try:
+    async with on_failure(put, driver.module, container, SERVES):
         data = await driver.ops.open(argument)
-        try:
+        async with on_failure(driver.ops.release, data):
             await __vfio_container_attach_groups(container, driver, data)
-        except KernelError:
-            await driver.ops.release(data)
-            raise
-    except KernelError:
-        await put(driver.module, container, SERVES)
-        raise
     say(Phase.PUBLISH, "{} has a driver: devices of its groups can be opened, memory can be mapped.", container)
     await store(container.iommu_driver, driver)
     await store(container.iommu_data, data)

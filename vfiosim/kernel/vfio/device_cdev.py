@@ -1,4 +1,4 @@
-"""The device's own node: open, BIND, and the unbind when the file goes (drivers/vfio/device_cdev.c, v7.2)."""
+"""The device's own node: open, BIND, ATTACH, DETACH, and the unbind when the file goes (drivers/vfio/device_cdev.c, v7.2)."""
 
 from __future__ import annotations
 
@@ -6,20 +6,7 @@ from ctypes import sizeof
 from typing import Any, Final
 
 from ... import uapi
-from ...engine import (
-    Phase,
-    copy_from_user,
-    copy_to_user,
-    current,
-    hand_over,
-    kernel,
-    load,
-    refuse_if,
-    require,
-    say,
-    store,
-    store_release,
-)
+from ...engine import *
 from ...uapi import VFIO_DEVICE_BIND_FLAG_TOKEN, Errno, KernelError, VfioDeviceBindIommufd
 from ..fs.file import File
 from ..iommufd.iommufd_private import IommufdCtx
@@ -52,11 +39,8 @@ async def vfio_device_fops_cdev_open(file: File) -> None:
     say(Phase.ACQUIRE, "{} becomes an open file of {}; the device itself stays closed until BIND.", file, device)
     held = await vfio_device_try_get_registration(device, file)
     await refuse_if(not held, Errno.ENODEV, "still_registered", "the driver is letting go of this device")
-    try:
+    async with on_failure(vfio_device_put_registration, device, file):
         df = await vfio_allocate_device_file(file, device)
-    except KernelError:
-        await vfio_device_put_registration(device, file)
-        raise
     await store(file.private_data, df)
 
 
@@ -97,13 +81,10 @@ async def vfio_df_ioctl_bind_iommufd(df: VfioDeviceFile, argument: int) -> int:
             df.group is not None, Errno.EINVAL, "not_from_group", "this file came from a group; it is open already"
         )
     await vfio_device_block_group(device)
-    try:
+    async with on_failure(vfio_device_unblock_group, device):
         say(Phase.LOCK, "The lock of the device set: nobody else opens, binds or closes a device of this set now.")
         async with device.dev_set.lock:
             await bind_locked(df, bind, argument)
-    except KernelError:
-        await vfio_device_unblock_group(device)
-        raise
     return 0
 
 

@@ -3,29 +3,7 @@
 from __future__ import annotations
 
 from ... import uapi
-from ...engine import (
-    KernelOops,
-    Phase,
-    alloc,
-    copy_from_user,
-    copy_to_user,
-    current,
-    free,
-    get,
-    hand_over,
-    kernel,
-    load,
-    load_count,
-    peek,
-    poke,
-    put,
-    refuse_if,
-    require,
-    say,
-    store,
-    store_release,
-    warn_on,
-)
+from ...engine import *
 from ...uapi import Errno, KernelError
 from ..fs.devtmpfs import cdev_device_add, cdev_device_del
 from ..fs.file import (
@@ -124,12 +102,8 @@ async def vfio_group_ioctl_set_container(group: VfioGroup | None, argument: int)
     number = await get_user_u32(argument)
     number -= (number >> 31) << 32  # the descriptor is a signed number
     file = await require(await fget(number), Errno.EBADF, "fd_is_open", f"{number} is not an open file")
-    try:
+    async with cleanup(fput, file):
         await set_container(there(group), file)
-    except KernelError:
-        await fput(file)
-        raise
-    await fput(file)
     return 0
 
 
@@ -149,14 +123,11 @@ async def set_container(group: VfioGroup, file: File) -> None:
             return
         say(Phase.ACQUIRE, "{} must be an iommufd then: the group holds it, but owns no DMA yet.", file)
         ictx = await iommufd_ctx_from_file(file, group, ITS_IOMMUFD)
-        try:
+        async with on_failure(iommufd_ctx_put, ictx, group, ITS_IOMMUFD):
             if group.type is VfioGroupType.NO_IOMMU:
                 await iommufd_vfio_compat_set_no_iommu(ictx)
             else:
                 await iommufd_vfio_compat_ioas_create(ictx)
-        except KernelError:
-            await iommufd_ctx_put(ictx, group, ITS_IOMMUFD)
-            raise
         await store(group.iommufd, ictx)
 
 
@@ -236,7 +207,7 @@ async def vfio_df_group_close(df: VfioDeviceFile) -> None:
 async def vfio_device_open_file(device: VfioDevice) -> File:
     """Open the device and make the file for it; the registration goes over to the file."""
     df = await vfio_allocate_device_file(None, device, device.group)
-    try:
+    async with on_failure(free, df):
         await vfio_df_group_open(df)
         try:
             df.file = await alloc_file("vfio-device", vfio_device_fops, O_RDWR)
@@ -244,9 +215,6 @@ async def vfio_device_open_file(device: VfioDevice) -> File:
             say(Phase.UNWIND, "err_close_device: there is no file for the device, so it is closed again.")
             await vfio_df_group_close(df)
             raise
-    except KernelError:
-        await free(df)
-        raise
     await store(df.file.private_data, df)
     await hand_over(device.refcount, (current(), ASKED_FOR), (df.file, OPEN_FILE))
     return df.file
@@ -261,16 +229,10 @@ async def vfio_group_ioctl_get_device_fd(group: VfioGroup | None, argument: int)
     name = await strndup_user(argument, NAME_LIMIT)
     say(Phase.VALIDATE, f"Which device of the group is called {name.decode(errors='replace')!r}?")
     device = await vfio_device_get_from_name(there(group), name)
-    try:
+    async with on_failure(vfio_device_put_registration, device, current(), ASKED_FOR):
         number = await get_unused_fd_flags(O_CLOEXEC)
-        try:
+        async with on_failure(put_unused_fd, number):
             file = await vfio_device_open_file(device)
-        except KernelError:
-            await put_unused_fd(number)
-            raise
-    except KernelError:
-        await vfio_device_put_registration(device, current(), ASKED_FOR)
-        raise
     say(Phase.PUBLISH, "Descriptor {} now leads to {}.", number, file)
     await fd_install(number, file)
     return number

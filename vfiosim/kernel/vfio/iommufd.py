@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ... import uapi
-from ...engine import Phase, get, kernel, load, next_slot, peek, poke, refuse_if, say, store
+from ...engine import *
 from ...uapi import Errno, KernelError
 from ..iommufd.device import (
     iommufd_access_attach,
@@ -134,11 +134,8 @@ async def vfio_iommufd_physical_pasid_attach_ioas(device: VfioDevice, pasid: int
         return await iommufd_device_replace(idev, pasid, pt_id)
     await refuse_if(pasid > PASID_LAST, Errno.ENOSPC, "pasid_is_small", "a PASID is less than 2^31")
     await poke(device.pasids, pasid, True)
-    try:
+    async with on_failure(poke, device.pasids, pasid, None):
         return await iommufd_device_attach(idev, pasid, pt_id, device)
-    except KernelError:
-        await poke(device.pasids, pasid, None)
-        raise
 
 
 @kernel("drivers/vfio/iommufd.c")

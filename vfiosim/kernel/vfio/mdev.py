@@ -6,8 +6,8 @@ import re
 from functools import partial
 from typing import Final
 
-from ...engine import kernel, load, peek, poke, refuse_if, require, store
-from ...uapi import Errno, KernelError
+from ...engine import *
+from ...uapi import Errno
 from ..base import MTTY, NEW_GROUP, ON_ITS_BUS, Device, DeviceSpec, put_device
 from ..bus import Buses, device_add, device_del
 from ..dd import device_driver_attach
@@ -43,11 +43,8 @@ async def mdev_device_create(buses: Buses, kind: str, uuid: str) -> None:
         await refuse_if(known is not None, Errno.EEXIST, "uuid_is_new", "there is a mediated device with this UUID")
         device = await device_add(buses, DeviceSpec(uuid, uuid, NEW_GROUP, bus="mdev", driver=MTTY, model=kind))
         await poke(buses.mdev_list, uuid, device)
-    try:
+    async with on_failure(mdev_device_remove_common, device):
         await device_driver_attach(driver, device)
-    except KernelError:
-        await mdev_device_remove_common(device)
-        raise
     await store(device.active, True)
 
 
@@ -58,12 +55,8 @@ async def mdev_remove_store(device: Device, text: str, count: int) -> int:
     The file itself goes first, so that this happens once. EAGAIN, and the file is gone, while the device is being made.
     """
     if await device_is_to_go(device, text):
-        try:
+        async with cleanup(kernfs_unbreak, device):
             await mdev_device_remove(device)
-        except KernelError:
-            await kernfs_unbreak(device)
-            raise
-        await kernfs_unbreak(device)
     return count
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Final
 
 from ... import uapi
-from ...engine import Field, KObject, alloc, copy_from_user, copy_to_user, field, kernel, load, refuse_if, store
+from ...engine import *
 from ...uapi import Errno, VfioIrqInfo, VfioIrqSet, VfioRegionInfo
 from ..base import BusDriver, Device
 from ..unsupported import Unsupported

@@ -7,21 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from ...engine import (
-    Completion,
-    Count,
-    Field,
-    KObject,
-    Lock,
-    Table,
-    completion,
-    count,
-    field,
-    mutex,
-    spinlock,
-    table,
-)
-from ...engine.engine import Engine
+from ...engine import *
 from ...uapi import VfioRegionInfo
 from ..base import BusDriver, Device
 from ..fs.devtmpfs import DevTmpfs

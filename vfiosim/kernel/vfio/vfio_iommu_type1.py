@@ -6,28 +6,7 @@ from ctypes import sizeof
 from typing import Final, TypeAlias
 
 from ... import uapi
-from ...engine import (
-    Field,
-    KObject,
-    Lock,
-    Phase,
-    alloc,
-    copy_from_user,
-    copy_to_user,
-    current,
-    field,
-    free,
-    get_unless_zero,
-    kernel,
-    load,
-    mutex,
-    pin_pages,
-    refuse_if,
-    require,
-    say,
-    store,
-)
-from ...engine.engine import Engine
+from ...engine import *
 from ...uapi import Errno, KernelError
 from ..iommu import IommuGroup, iommu_attach_group, iommu_detach_group
 from ..iommu_ops import APERTURE_LAST, MSI_WINDOW, PGSIZES
@@ -132,11 +111,8 @@ async def vfio_lock_acct(dma: VfioDma, npage: int) -> None:
     """Charge the pages of a mapping; nothing happens if the process has ended."""
     if npage == 0 or not await get_unless_zero(dma.mm.mm_users, current(), "charging"):
         return
-    try:
+    async with on_failure(mmput, dma.mm, current(), "charging"):
         await mm_lock_acct(dma.mm, dma.lock_cap, npage)
-    except KernelError:
-        await mmput(dma.mm, current(), "charging")
-        raise
     await store(dma.locked_vm, await load(dma.locked_vm) + npage)
     await mmput(dma.mm, current(), "charging")
 
@@ -236,11 +212,8 @@ async def check_unmap(iommu: VfioIommu, wanted: uapi.VfioIommuType1DmaUnmap, eve
 async def vfio_pin_map_dma(iommu: VfioIommu, dma: VfioDma) -> None:
     """Pin the memory and put it into every page table; if that fails nothing of the mapping stays."""
     say(Phase.ACQUIRE, "The pages are pinned and charged to the process; every page table gets them.")
-    try:
+    async with on_failure(vfio_remove_dma, iommu, dma):
         await vfio_pin_pages_remote(dma)
-    except KernelError:
-        await vfio_remove_dma(iommu, dma)
-        raise
     await store(dma.iommu_mapped, True)
 
 
@@ -389,17 +362,14 @@ async def vfio_iommu_type1_attach_group(iommu: VfioIommu, iommu_group: IommuGrou
             return
         say(Phase.ACQUIRE, "{} gets a page table.", iommu_group)
         fresh = await alloc(VfioDomain)
-        try:
+        async with on_failure(free, fresh):
             await attach_to_domain(iommu, fresh, iommu_group)
-        except KernelError:
-            await free(fresh)
-            raise
 
 
 async def attach_to_domain(iommu: VfioIommu, fresh: VfioDomain, iommu_group: IommuGroup) -> None:
     """The second half of `vfio_iommu_type1_attach_group`: the new page table, or one of the container that does as well."""
     await iommu_attach_group(fresh, iommu_group)
-    try:
+    async with on_failure(iommu_detach_group, iommu_group):
         ranges = await load(iommu.iova_list)
         reserved = group_resv_regions(iommu_group)
         await refuse_iova_conflicts(await load(iommu.dma_list), ranges, 0, APERTURE_LAST, reserved)
@@ -410,9 +380,6 @@ async def attach_to_domain(iommu: VfioIommu, fresh: VfioDomain, iommu_group: Iom
             await vfio_iommu_replay(iommu)
             await store(iommu.domain_list, (fresh, *await load(iommu.domain_list)))
             await update_pgsize_bitmap(iommu)
-    except KernelError:
-        await iommu_detach_group(iommu_group)
-        raise
     await store(domain.group_list, (iommu_group, *await load(domain.group_list)))
     await store(iommu.iova_list, ranges)
 

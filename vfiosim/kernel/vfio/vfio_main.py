@@ -6,32 +6,7 @@ from ctypes import sizeof
 from typing import Any, Final
 
 from ... import uapi
-from ...engine import (
-    KObject,
-    Phase,
-    Table,
-    alloc,
-    claim,
-    complete,
-    copy_from_user,
-    copy_to_user,
-    free,
-    get,
-    get_unless_zero,
-    kernel,
-    load,
-    load_acquire,
-    peek,
-    poke,
-    prototype,
-    put,
-    refuse_if,
-    require,
-    say,
-    store,
-    wait_for_timeout,
-    warn_on,
-)
+from ...engine import *
 from ...uapi import Errno, KernelError, VfioIrqSet, VfioRegionInfo
 from ..base import BusDriver, Device, module_put, syspath, try_module_get
 from ..fs.devtmpfs import cdev_device_add, cdev_device_del
@@ -235,20 +210,14 @@ async def vfio_df_device_first_open(df: VfioDeviceFile) -> None:
     driver: Any = await load(device.dev.driver)  # there is one: who has the device open holds the registration
     held = await try_module_get(driver, device)
     await refuse_if(not held, Errno.ENODEV, "driver_stays", "the driver's module is being unloaded")
-    try:
+    async with on_failure(module_put, driver, device):
         if ictx is not None:
             await vfio_df_iommufd_bind(df)
         elif not await in_noiommu_mode(df):
             await vfio_device_group_use_iommu(device)
-        try:
+        async with on_failure(give_up_iommu, df, ictx):
             say(Phase.ACQUIRE, "{} opens the device: the hardware is made ready.", driver)
             await device.ops.open_device(device)
-        except KernelError:
-            await give_up_iommu(df, ictx)
-            raise
-    except KernelError:
-        await module_put(driver, device)
-        raise
 
 
 @kernel("drivers/vfio/vfio_main.c")

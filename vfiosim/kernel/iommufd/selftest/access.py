@@ -5,28 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from .... import uapi
-from ....engine import (
-    Field,
-    KObject,
-    Lock,
-    Phase,
-    alloc,
-    copy_from_user,
-    copy_to_user,
-    current,
-    field,
-    free,
-    kernel,
-    load,
-    mutex,
-    pin_pages,
-    refuse_if,
-    require,
-    say,
-    store,
-)
-from ....engine.engine import Engine
-from ....uapi import Errno, KernelError
+from ....engine import *
+from ....uapi import Errno
 from ...fs.file import (
     O_CLOEXEC,
     O_RDWR,
@@ -104,45 +84,30 @@ async def iommufd_test_create_access(ucmd: Ucmd) -> None:
     alignment = PAGE_SIZE if argument.flags & pins else 1
     say(Phase.ACQUIRE, "A file plays the driver of a device that works by software, in {}.", ucmd.ictx)
     driver = await alloc(SelftestAccess)
-    try:
+    async with on_failure(free, driver):
         file = await alloc_file("[iommufd_test_staccess]", iommfd_test_staccess_fops, O_RDWR)
-    except KernelError:
-        await free(driver)
-        raise
     await store(file.private_data, driver)
-    try:
+    async with on_failure(fput, file, current(), "being opened"):
         number = await free_descriptor()
-        try:
+        async with on_failure(put_unused_fd, number):
             await new_access(ucmd, driver, alignment, number)
-        except KernelError:
-            await put_unused_fd(number)
-            raise
-    except KernelError:
-        await fput(file, current(), "being opened")
-        raise
     await fd_install(number, file)
 
 
 async def free_descriptor() -> int:
     """A number for the file. ENOMEM where others say EMFILE."""
-    try:
+    async with on_failure(refuse_if, True, Errno.ENOMEM, "descriptor_left", "the process has no free descriptor"):
         return await get_unused_fd_flags(O_CLOEXEC)
-    except KernelError:
-        await refuse_if(True, Errno.ENOMEM, "descriptor_left", "the process has no free descriptor")
-        raise
 
 
 async def new_access(ucmd: Ucmd, driver: SelftestAccess, alignment: int, number: int) -> None:
     """The access object, attached to what `id` names, and the reply."""
     access = await iommufd_access_create(ucmd.ictx, driver, alignment)
     access.unmap = lambda iova, length: iommufd_test_access_unmap(driver, access, iova, length)
-    try:
+    async with on_failure(iommufd_access_destroy, access, driver):
         await iommufd_access_attach(access, ucmd.cmd.id)
         ucmd.cmd.create_access.out_access_fd = number
         await copy_to_user(ucmd.address, ucmd.reply())
-    except KernelError:
-        await iommufd_access_destroy(access, driver)
-        raise
     await store(driver.access, access)
 
 
@@ -165,12 +130,8 @@ async def iommufd_access_get(number: int) -> tuple[File, IommufdAccess]:
 async def iommufd_test_access_replace_ioas(ucmd: Ucmd) -> None:
     """ACCESS_REPLACE_IOAS: EBADFD, ENOENT, EADDRINUSE."""
     file, access = await iommufd_access_get(ucmd.cmd.id)
-    try:
+    async with cleanup(fput, file):
         await iommufd_access_replace(access, ucmd.cmd.access_replace_ioas.ioas_id)
-    except KernelError:
-        await fput(file)
-        raise
-    await fput(file)
 
 
 @kernel("drivers/iommu/iommufd/selftest.c")
@@ -181,17 +142,13 @@ async def iommufd_test_access_rw(ucmd: Ucmd) -> None:
     unknown = wanted.flags & ~RW_FLAGS
     await refuse_if(unknown != 0, Errno.EOPNOTSUPP, "rw_flags_known", f"the flags {unknown:#x} are not known")
     file, access = await iommufd_access_get(ucmd.cmd.id)
-    try:
+    async with cleanup(fput, file):
         if wanted.flags & uapi.MOCK_FLAGS_ACCESS_SYZ:
             raise Unsupported("an access to an address that is the number of a mapping")
         data = await copy_from_user(wanted.uptr, wanted.length) if wanted.flags & WRITE else None
         found = await iommufd_access_rw(access, wanted.iova, wanted.length, data, bool(wanted.flags & SLOW))
         if data is None:
             await copy_to_user(wanted.uptr, found)
-    except KernelError:
-        await fput(file)
-        raise
-    await fput(file)
 
 
 @kernel("drivers/iommu/iommufd/selftest.c")
@@ -211,17 +168,12 @@ async def iommufd_test_access_item_destroy(ucmd: Ucmd) -> None:
     file, access = await iommufd_access_get(ucmd.cmd.id)
     number = ucmd.cmd.destroy_access_pages.access_pages_id
     driver: SelftestAccess = await private(file)
-    try:
-        async with driver.lock:
-            items = await load(driver.items)
-            found = next((item for item in items if item[0] == number), None)
-            item = await require(found, Errno.ENOENT, "pinned_exists", f"nothing is pinned under the number {number}")
-            await store(driver.items, tuple(other for other in items if other is not item))
-            await iommufd_access_unpin_pages(access, *item[1:])
-    except KernelError:
-        await fput(file)
-        raise
-    await fput(file)
+    async with cleanup(fput, file), driver.lock:
+        items = await load(driver.items)
+        found = next((item for item in items if item[0] == number), None)
+        item = await require(found, Errno.ENOENT, "pinned_exists", f"nothing is pinned under the number {number}")
+        await store(driver.items, tuple(other for other in items if other is not item))
+        await iommufd_access_unpin_pages(access, *item[1:])
 
 
 @kernel("drivers/iommu/iommufd/selftest.c")
@@ -232,7 +184,7 @@ async def iommufd_test_access_pages(ucmd: Ucmd) -> None:
     unknown = wanted.flags & ~(uapi.MOCK_FLAGS_ACCESS_WRITE | uapi.MOCK_FLAGS_ACCESS_SYZ)
     await refuse_if(unknown != 0, Errno.EOPNOTSUPP, "pages_flags_known", f"the flags {unknown:#x} are not known")
     file, access = await iommufd_access_get(ucmd.cmd.id)
-    try:
+    async with cleanup(fput, file):
         small = access.iova_alignment != PAGE_SIZE
         await refuse_if(small, Errno.EOPNOTSUPP, "access_pins", "the device was made as one that does not pin")
         if wanted.flags & uapi.MOCK_FLAGS_ACCESS_SYZ:
@@ -240,10 +192,6 @@ async def iommufd_test_access_pages(ucmd: Ucmd) -> None:
         driver: SelftestAccess = await private(file)
         async with driver.lock:
             await pin_for_test(ucmd, driver, access)
-    except KernelError:
-        await fput(file)
-        raise
-    await fput(file)
 
 
 async def pin_for_test(ucmd: Ucmd, driver: SelftestAccess, access: IommufdAccess) -> None:
@@ -252,15 +200,12 @@ async def pin_for_test(ucmd: Ucmd, driver: SelftestAccess, access: IommufdAccess
     iova, length = wanted.iova, wanted.length
     pinned = await iommufd_access_pin_pages(access, iova, length, bool(wanted.flags & uapi.MOCK_FLAGS_ACCESS_WRITE))
     before, number = await load(driver.items), await load(driver.next_id)
-    try:
+    async with on_failure(iommufd_access_unpin_pages, access, iova, length):
         if wanted.uptr:
             await check_pinned(pinned, wanted.uptr - iova % PAGE_SIZE)
         await store(driver.next_id, number + 1)
         wanted.out_access_pages_id = number
         await copy_to_user(ucmd.address, ucmd.reply())
-    except KernelError:
-        await iommufd_access_unpin_pages(access, iova, length)
-        raise
     await store(driver.items, (*before, (number, iova, length)))
 
 

@@ -5,26 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .... import uapi
-from ....engine import (
-    Field,
-    Phase,
-    alloc,
-    claim,
-    copy_to_user,
-    field,
-    free,
-    get,
-    kernel,
-    load,
-    next_slot,
-    peek,
-    poke,
-    refuse_if,
-    require,
-    say,
-    store,
-)
-from ....engine.engine import Engine
+from ....engine import *
 from ....uapi import Errno, KernelError
 from ...iommu import iommu_group_for, iommu_group_put
 from ...prototypes import _iommufd_object_alloc, iommufd_get_object, iommufd_object_abort, iommufd_object_finalize
@@ -77,16 +58,10 @@ async def mock_dev_create(iommu: MockIommu, flags: int) -> MockDev:
     unknown = flags & ~VALID
     await refuse_if(unknown != 0, Errno.EINVAL, "mock_device_flags", f"the flags {unknown:#x} are not known")
     dev = await alloc(MockDev, iommu, flags)
-    try:
+    async with on_failure(free, dev):
         dev.id = await claim(iommu.mock_dev_ida, dev) or 0
-        try:
+        async with on_failure(poke, iommu.mock_dev_ida, dev.id, None):
             dev.iommu_group = await iommu_group_for(iommu.groups, -1, emulated=False, number=None)
-        except KernelError:
-            await poke(iommu.mock_dev_ida, dev.id, None)
-            raise
-    except KernelError:
-        await free(dev)
-        raise
     await get(dev.iommu_group.kobj, dev, IN_GROUP)
     return dev
 
@@ -109,7 +84,7 @@ async def iommufd_test_mock_domain(ucmd: Ucmd) -> None:
     assert isinstance(iommu, MockIommu)
     say(Phase.ACQUIRE, "A test makes a device out of nothing: an object in {} plays its driver.", ictx)
     sobj = await _iommufd_object_alloc(ictx, SelftestObj)
-    try:
+    async with on_failure(iommufd_object_abort, ictx, sobj):
         flagged = cmd.op == uapi.IOMMU_TEST_OP_MOCK_DOMAIN_FLAGS
         dev = await mock_dev_create(iommu, cmd.mock_domain_flags.dev_flags if flagged else 0)
         try:
@@ -118,9 +93,6 @@ async def iommufd_test_mock_domain(ucmd: Ucmd) -> None:
             await store(sobj.mock_dev, None)
             await mock_dev_destroy(dev)
             raise
-    except KernelError:
-        await iommufd_object_abort(ictx, sobj)
-        raise
     await iommufd_object_finalize(ictx, sobj)
 
 
@@ -129,19 +101,13 @@ async def bind_and_attach(ucmd: Ucmd, sobj: SelftestObj, dev: MockDev) -> None:
     cmd = ucmd.cmd
     await store(sobj.mock_dev, dev)
     idev = await iommufd_device_bind(ucmd.ictx, dev, sobj)
-    try:
+    async with on_failure(iommufd_device_unbind, idev, sobj):
         await store(sobj.idev, idev)
         number = await iommufd_device_attach(idev, NO_PASID, cmd.id, sobj)
         out = cmd.mock_domain
         out.out_hwpt_id, out.out_stdev_id, out.out_idev_id = number, sobj.id, idev.id
-        try:
+        async with on_failure(iommufd_device_detach, idev, NO_PASID, sobj):
             await copy_to_user(ucmd.address, ucmd.reply())
-        except KernelError:
-            await iommufd_device_detach(idev, NO_PASID, sobj)
-            raise
-    except KernelError:
-        await iommufd_device_unbind(idev, sobj)
-        raise
 
 
 @kernel("drivers/iommu/iommufd/selftest.c")
@@ -171,13 +137,9 @@ async def iommufd_test_mock_domain_replace(ucmd: Ucmd) -> None:
     """MOCK_DOMAIN_REPLACE: ENOENT, what replacing says, EFAULT."""
     sobj, idev = await device_of_test(ucmd)
     argument = ucmd.cmd.mock_domain_replace
-    try:
+    async with cleanup(iommufd_put_object, sobj):
         argument.pt_id = await iommufd_device_replace(idev, NO_PASID, argument.pt_id)
         await copy_to_user(ucmd.address, ucmd.reply())
-    except KernelError:
-        await iommufd_put_object(sobj)
-        raise
-    await iommufd_put_object(sobj)
 
 
 @kernel("drivers/iommu/iommufd/selftest.c")
@@ -185,17 +147,10 @@ async def iommufd_test_pasid_attach(ucmd: Ucmd) -> None:
     """PASID_ATTACH: ENOENT, what attaching says, EFAULT."""
     sobj, idev = await device_of_test(ucmd)
     argument = ucmd.cmd.pasid_attach
-    try:
+    async with cleanup(iommufd_put_object, sobj):
         argument.pt_id = await iommufd_device_attach(idev, argument.pasid, argument.pt_id, sobj)
-        try:
+        async with on_failure(iommufd_device_detach, idev, argument.pasid, sobj):
             await copy_to_user(ucmd.address, ucmd.reply())
-        except KernelError:
-            await iommufd_device_detach(idev, argument.pasid, sobj)
-            raise
-    except KernelError:
-        await iommufd_put_object(sobj)
-        raise
-    await iommufd_put_object(sobj)
 
 
 @kernel("drivers/iommu/iommufd/selftest.c")
@@ -203,13 +158,9 @@ async def iommufd_test_pasid_replace(ucmd: Ucmd) -> None:
     """PASID_REPLACE: ENOENT, what replacing says, EFAULT."""
     sobj, idev = await device_of_test(ucmd)
     argument = ucmd.cmd.pasid_replace
-    try:
+    async with cleanup(iommufd_put_object, sobj):
         argument.pt_id = await iommufd_device_replace(idev, argument.pasid, argument.pt_id)
         await copy_to_user(ucmd.address, ucmd.reply())
-    except KernelError:
-        await iommufd_put_object(sobj)
-        raise
-    await iommufd_put_object(sobj)
 
 
 @kernel("drivers/iommu/iommufd/selftest.c")
@@ -231,7 +182,7 @@ async def iommufd_test_pasid_check_hwpt(ucmd: Ucmd) -> None:
     """PASID_CHECK_HWPT: ENOENT (device, table), EINVAL (no table; another one is attached)."""
     sobj, idev = await device_of_test(ucmd)
     argument = ucmd.cmd.pasid_check
-    try:
+    async with cleanup(iommufd_put_object, sobj):
         now = await attached_to(idev, argument.pasid)
         wanted = None
         if argument.hwpt_id:
@@ -239,10 +190,6 @@ async def iommufd_test_pasid_check_hwpt(ucmd: Ucmd) -> None:
             await iommufd_put_object(wanted)
         same = now is wanted and (wanted is None or isinstance(wanted, IommufdHwPagetable))
         await refuse_if(not same, Errno.EINVAL, "pasid_attached_there", "the PASID is attached to something else")
-    except KernelError:
-        await iommufd_put_object(sobj)
-        raise
-    await iommufd_put_object(sobj)
 
 
 async def mock_of(ucmd: Ucmd, number: int) -> tuple[IommufdDevice, MockDev]:
@@ -297,12 +244,8 @@ async def report_fault(idev: IommufdDevice, argument: Any) -> None:
 async def iommufd_test_trigger_vevent(ucmd: Ucmd) -> None:
     """TRIGGER_VEVENT: ENOENT (device, or no guest has it), EOPNOTSUPP without a queue."""
     idev, dev = await mock_of(ucmd, ucmd.cmd.trigger_vevent.dev_id)
-    try:
+    async with cleanup(iommufd_put_object, idev):
         viommu, number = await load(dev.viommu), await load(dev.vdev_id)
         guest = await require(viommu if number else None, Errno.ENOENT, "guest_has_device", "no guest has the device")
         event = bytes(uapi.IommuViommuEventSelftest(virt_id=number & 0xFFFFFFFF))
         await iommufd_viommu_report_event(guest, uapi.IOMMU_VEVENTQ_TYPE_SELFTEST, event)
-    except KernelError:
-        await iommufd_put_object(idev)
-        raise
-    await iommufd_put_object(idev)

@@ -6,28 +6,10 @@ from ctypes import sizeof
 from typing import Any, Final
 
 from .... import uapi
-from ....engine import (
-    Field,
-    KObject,
-    Table,
-    copy_to_user,
-    field,
-    get,
-    kernel,
-    load,
-    peek,
-    poke,
-    refuse_if,
-    store,
-)
-from ....engine import (
-    require as demand,
-)
-from ....engine import (
-    table as table_,
-)
-from ....engine.engine import Engine
-from ....uapi import Errno, KernelError
+from ....engine import *
+from ....engine import require as demand
+from ....engine import table as table_
+from ....uapi import Errno
 from ...iommu import IommuGroup, IommuGroups
 from ...iommu_ops import Domain, IommuOps, UserData, iommu_copy_struct_from_user
 from ...mm import PAGE_SIZE
@@ -196,11 +178,8 @@ async def mock_viommu_init(viommu: IommufdViommu, data: UserData | None) -> None
         offset += 2 * PAGE_SIZE
     await poke(viommu.ictx.mt_mmap, offset, viommu)
     reply.out_data, reply.out_mmap_offset, reply.out_mmap_length = reply.in_data, offset, 2 * PAGE_SIZE
-    try:
+    async with on_failure(poke, viommu.ictx.mt_mmap, offset, None):
         await copy_to_user(data.address, bytes(reply)[: min(data.length, sizeof(reply))])
-    except KernelError:
-        await poke(viommu.ictx.mt_mmap, offset, None)
-        raise
     await store(viommu.mmap_offset, offset)
 
 

@@ -5,18 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from .... import uapi
-from ....engine import (
-    copy_from_user,
-    copy_to_user,
-    first_between,
-    in_order,
-    kernel,
-    load,
-    pin_pages,
-    refuse_if,
-    shared,
-    store,
-)
+from ....engine import *
 from ....uapi import Errno, KernelError
 from ...mm import PAGE_SIZE
 from ...prototypes import iommufd_get_object
@@ -75,13 +64,8 @@ async def iommufd_test_add_reserved(ucmd: Ucmd) -> None:
         last > ULONG_MAX, Errno.EOVERFLOW, "reserve_ends_somewhere", "the range ends beyond the last address"
     )
     ioas = await iommufd_get_object(ucmd.ictx, ucmd.cmd.id, IommufdIoas)
-    try:
-        async with ioas.iova_rwsem:
-            await iopt_reserve_iova(ioas, start, last, ioas)
-    except KernelError:
-        await iommufd_put_object(ioas)
-        raise
-    await iommufd_put_object(ioas)
+    async with cleanup(iommufd_put_object, ioas), ioas.iova_rwsem:
+        await iopt_reserve_iova(ioas, start, last, ioas)
 
 
 async def mock_table(ucmd: Ucmd) -> IommufdHwptPaging:
@@ -97,12 +81,8 @@ async def mock_table(ucmd: Ucmd) -> IommufdHwptPaging:
 async def iommufd_test_md_check_pa(ucmd: Ucmd) -> None:
     """MD_CHECK_MAP: ENOENT, EINVAL (alignment; other memory is mapped there), EFAULT."""
     hwpt = await mock_table(ucmd)
-    try:
+    async with cleanup(iommufd_put_object, hwpt):
         await check_pages(hwpt, ucmd.cmd.check_map)
-    except KernelError:
-        await iommufd_put_object(hwpt)
-        raise
-    await iommufd_put_object(hwpt)
 
 
 async def check_pages(hwpt: IommufdHwptPaging, wanted: Any) -> None:
@@ -144,7 +124,7 @@ async def iommufd_test_dirty(ucmd: Ucmd) -> None:
     most = wanted.length // size
     await refuse_if(most > 8 << 24, Errno.EOVERFLOW, "dirty_length", "the bitmap is larger than 16 MiB")
     hwpt = await mock_table(ucmd)
-    try:
+    async with cleanup(iommufd_put_object, hwpt):
         off = not await load(hwpt.tracks_dirty)
         await refuse_if(off, Errno.EINVAL, "table_is_tracking", f"{hwpt.oid} does not track which pages are written")
         bits = int.from_bytes(await copy_from_user(wanted.uptr, -(-most // 8)), "little")
@@ -152,10 +132,6 @@ async def iommufd_test_dirty(ucmd: Ucmd) -> None:
         await set_dirty(hwpt, pages)
         wanted.out_nr_dirty = len(pages)
         await copy_to_user(ucmd.address, ucmd.reply())
-    except KernelError:
-        await iommufd_put_object(hwpt)
-        raise
-    await iommufd_put_object(hwpt)
 
 
 async def set_dirty(hwpt: IommufdHwptPaging, pages: list[int]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ....engine import kernel, load, store
+from ....engine import *
 from ...base import BusDriver, Device
 from ...iov import sriov_disable
 from ..iommufd import (

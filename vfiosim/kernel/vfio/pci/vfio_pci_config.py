@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ....engine import KernelOops, current, kernel, load, store
+from ....engine import *
 from ...unsupported import Unsupported
 from .vfio_pci_priv import VfioPciCoreDevice
 

@@ -1,7 +1,4 @@
-"""The driver of physical PCI devices (drivers/vfio/pci/vfio_pci_core.c, v7.2).
-
-The rest of that file is in `hot_reset.py`, `vf_token.py` and `vfio_pci_rdwr.py`.
-"""
+"""The driver of physical PCI devices (drivers/vfio/pci/vfio_pci_core.c, v7.2)."""
 
 from __future__ import annotations
 
@@ -9,21 +6,7 @@ import re
 from typing import Final
 
 from .... import uapi
-from ....engine import (
-    Phase,
-    alloc,
-    copy_from_user,
-    copy_to_user,
-    free,
-    kernel,
-    load,
-    peek,
-    refuse_if,
-    require,
-    say,
-    slots_of,
-    store,
-)
+from ....engine import *
 from ....uapi import (
     Errno,
     KernelError,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from .... import uapi
-from ....engine import Field, Phase, kernel, load, peek, poke, refuse_if, say, slots_of, store
+from ....engine import *
 from ....uapi import Errno, KernelError
 from ...fs.eventfd import EventfdCtx, eventfd_ctx_fdget, eventfd_ctx_put, eventfd_signal
 from ...unsupported import Unsupported

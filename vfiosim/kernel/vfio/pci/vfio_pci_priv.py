@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from ....engine import Field, KObject, Lock, Table, field, load, mutex, table
-from ....engine.engine import Engine
+from ....engine import *
 from ....uapi import VFIO_PCI_NUM_IRQS
 from ...fs.eventfd import EventfdCtx
 from ..vfio import VfioDevice
