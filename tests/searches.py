@@ -63,10 +63,15 @@ def each_puzzle(puzzles: Iterable[Puzzle] = PUZZLES.values()) -> pytest.MarkDeco
     )
 
 
-def each_way() -> pytest.MarkDecorator:
-    """A test of each way to break each puzzle."""
+def each_way(*, again: bool = False) -> pytest.MarkDecorator:
+    """A test of each way to break each puzzle; of a search that is done `again`, all but the first way are for the night."""
     ways = [(puzzle, number) for puzzle in PUZZLES.values() for number in range(len(puzzle.ways))]
-    params = [pytest.param(one, n, id=f"{one.name}-{n}", marks=beside(one.name)) for one, n in ways]
+    params = [
+        pytest.param(
+            one, n, id=f"{one.name}-{n}", marks=[beside(one.name), *([pytest.mark.nightly] if again and n else [])]
+        )
+        for one, n in ways
+    ]
     return pytest.mark.parametrize(("puzzle", "number"), params)
 
 

@@ -36,6 +36,9 @@ CELLS = {
 }
 
 
+TOGETHER = pytest.mark.xdist_group("cells that have run")  # in one process, so that they run once
+
+
 @pytest.fixture(scope="module")
 def shown() -> dict[str, list[nbformat.NotebookNode]]:
     """What each of the cells shows when all run one after the other."""
@@ -48,6 +51,7 @@ def players(outputs):
     return [one for one in outputs if "vfiosim-place" in one.get("data", {}).get("text/html", "")]
 
 
+@TOGETHER
 def test_the_code_of_the_readme_as_one_cell_shows_the_answer_the_player_the_check_and_why(shown):
     devid, player, check, why = shown["README"]
     assert devid.text == "1\n"
@@ -57,10 +61,12 @@ def test_the_code_of_the_readme_as_one_cell_shows_the_answer_the_player_the_chec
     assert why.data["text/plain"].startswith("iommufd_ctx 1 is kept alive by:\n  ")
 
 
+@TOGETHER
 def test_show_shows_each_time_and_not_twice_what_ends_the_cell(shown):
     assert len(players(shown["again"])) == len(shown["again"]) == 3
 
 
+@TOGETHER
 def test_a_player_is_shown_again_in_a_later_cell(shown):
     assert [one.output_type for one in players(shown["later"])] == ["execute_result"]
 
@@ -83,6 +89,7 @@ def error(outputs):
     return told.traceback, unescape(folded[1])
 
 
+@TOGETHER
 def test_a_refused_call_is_the_sentence_the_check_and_the_lines_as_the_readme_has_it(shown):
     lines, _ = error(shown["refused"])
     expected = re.escape(ANSWER.strip()).replace("…", r"\d+")
@@ -99,6 +106,7 @@ def test_a_refused_call_is_the_sentence_the_check_and_the_lines_as_the_readme_ha
         ("a second time", "PatchError: your function mine", "raise self.error"),
     ],
 )
+@TOGETHER
 def test_an_error_of_the_package_is_short_and_its_whole_traceback_is_behind_a_click(cell, told, behind, shown):
     lines, details = error(shown[cell])
     assert lines[0].startswith(told)
@@ -108,11 +116,13 @@ def test_an_error_of_the_package_is_short_and_its_whole_traceback_is_behind_a_cl
     assert shown[cell][0].ename == told.partition(":")[0]
 
 
+@TOGETHER
 def test_an_error_that_is_caught_shows_nothing(shown):
     assert [one.get("text") for one in shown["caught"]] == ["9\n"]
     assert len(shown["silent"]) == 1
 
 
+@TOGETHER
 def test_an_error_of_somebody_else_has_the_traceback_that_ipython_makes(shown):
     (only,) = shown["another's"]
     assert only.ename == "ZeroDivisionError"

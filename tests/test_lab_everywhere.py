@@ -240,6 +240,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
 RUN = "box = Sandbox()\nfor name in ('open device', 'open iommufd'):\n    box.shortcuts.buttons[name].click()\nbox.call.click()"
 
 
+@pytest.mark.xdist_group("first page of JupyterLab")  # which needs the same notebook
 def test_an_exported_notebook_shows_what_was_done_and_plays_with_the_network_off(browser: Browser, saved: Path) -> None:
     html, _ = HTMLExporter().from_filename(str(saved))
     (saved.parent / "saved.html").write_text(html, "utf-8")

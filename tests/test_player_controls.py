@@ -13,7 +13,7 @@ from tests.traces import bind, keys
 from vfiosim.trace import Trace
 from vfiosim.views import show
 
-pytestmark = pytest.mark.xdist_group("player")
+pytestmark = [pytest.mark.one_python, pytest.mark.xdist_group("player")]
 
 # The controls are those that the page has: one of each kind of what can be pressed, and each key of the list behind "?".
 # After each pair the player must still step. Returns the controls and what went wrong: first control, second, what happened.

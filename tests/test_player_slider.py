@@ -14,7 +14,7 @@ from tests.traces import bind
 from vfiosim.trace import Trace
 from vfiosim.views import show
 
-pytestmark = pytest.mark.xdist_group("player")
+pytestmark = [pytest.mark.one_python, pytest.mark.xdist_group("player")]
 
 
 @pytest.fixture

@@ -83,7 +83,7 @@ def test_a_puzzle_begins_alike_each_time(puzzle: Puzzle) -> None:
     assert begun[0].trace == begun[1].trace == begun[2].trace
 
 
-@each_way()
+@each_way(again=True)
 def test_the_counterexample_is_the_same_each_time(puzzle: Puzzle, number: int) -> None:
     first, second = broken(puzzle.name, number), puzzle.explore(*puzzle.ways[number])
     assert first.counterexample is not None

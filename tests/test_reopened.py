@@ -119,6 +119,7 @@ def executed() -> Any:
     return NotebookClient(notebook, timeout=600, resources={"metadata": {"path": ROOT}}).execute()
 
 
+@pytest.mark.xdist_group("a notebook with the state of its widgets")  # it runs once
 @pytest.mark.parametrize("stored", [True, False])
 def test_an_export_shows_what_is_left_of_widgets_with_or_without_their_stored_state(
     browser: Browser, tmp_path: Path, executed: Any, stored: bool
