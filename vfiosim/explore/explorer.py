@@ -7,13 +7,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from ..engine import Without, checked_all, names_of, seldom_collected
+from ..engine.gates import is_students
 from ..invariants import INVARIANTS, Invariant
 from ..machine import Machine
+from .apart import apart
 from .beginning import beginning
 from .rerun import rerun
 from .result import BROKEN, SAFE, UNFINISHED, Result, Witness, counted
 from .search import Search
-from .tally import STOPPED, Limit, Tally, check_limits
+from .tally import Limit, Tally, check_limits
 from .watch import Watch, inversions
 from .world import (
     Factory,
@@ -24,6 +26,7 @@ from .world import (
     refuse_missing,
 )
 
+Found = tuple[Tally, str, set[str], dict[str, None], bool]
 Reached = Callable[[dict[str, tuple[str, ...]]], bool]
 
 
@@ -100,22 +103,26 @@ def explore(
         before = leftovers(idle)
         taken_out.met.clear()
         ending = Without(idle.taken_out.names).instead if idle.taken_out.names else None
-        search = Search(
-            lambda: MachineWorld(fresh(begin()), programs, watch, before, ending, timeouts),
-            tally,
-            schedules=schedules,
-            enough=enough,
-            first=first,
-            seconds=seconds,
-            progress=progress,
-            stop=stop,
-        )
+
+        def search(progress: Callable[[Tally], None] | None, stop: Callable[[], bool] | None) -> Found:
+            whole = Search(
+                lambda: MachineWorld(fresh(begin()), programs, watch, before, ending, timeouts),
+                tally,
+                schedules=schedules,
+                enough=enough,
+                first=first,
+                seconds=seconds,
+                progress=progress,
+                stop=stop,
+            )
+            return tally, whole.limit(), taken_out.met, watch.unmodelled, watch.timed
+
         try:
-            search.run()
+            students = any(map(is_students, patches.values()))
+            tally, limit, met, watch.unmodelled, watch.timed = (apart if students else _here)(search, progress, stop)
+            taken_out.met |= met
         except Limit as reason:
             limit = str(reason)
-        except KeyboardInterrupt:
-            limit = STOPPED
     elapsed = time.monotonic() - started
     if not limit:
         refuse_missing(taken_out)
@@ -127,6 +134,12 @@ def explore(
     if watch.timed:
         result.not_looked_at = _time_that_runs_out(timeouts)
     return result
+
+
+def _here(
+    search: Callable[[Any, Any], Found], progress: Callable[[Tally], None] | None, stop: Callable[[], bool] | None
+) -> Found:
+    return search(progress, stop)
 
 
 def _time_that_runs_out(timeouts: int) -> str:

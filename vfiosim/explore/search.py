@@ -66,6 +66,16 @@ class Search:
         self._sleeping = 0
         self._asleep: dict[int, Accesses] = {}  # of those who sleep, what they are about to touch
 
+    def limit(self) -> str:
+        """Explore. The answer is why there is more to be explored; "" where all has been seen."""
+        try:
+            self.run()
+        except Limit as reason:
+            return str(reason)
+        except KeyboardInterrupt:
+            return STOPPED
+        return ""
+
     def run(self) -> None:
         """Explore. Raises Limit at a limit and KeyboardInterrupt if it is stopped; what was found until then stays in `tally`."""
         started = time.monotonic()
