@@ -40,6 +40,16 @@ def test_why_names_every_direct_holder_once():
     ]
 
 
+def test_what_is_owned_has_the_holders_of_its_owner_and_all_are_brought_out():
+    bench = one_bind.close()
+    alive = why_of(bench)
+    alive.choice.value = "iommufd_ctx 1"
+    alive.ask.click()
+    assert "iommufd_ctx 1 lives as long as file iommu#1, which is kept alive by 3 holders:" in alive.answer.value
+    assert len(re.findall("<li>", alive.answer.value)) == 3
+    assert {"fds vmm", "vfio_device_file 1", "iommufd_device 1"} < {*bench.trace_pane.player.highlight}
+
+
 def test_why_follows_the_bench():
     bench = one_bind.close()
     alive = why_of(bench)
@@ -61,7 +71,10 @@ def test_why_answers_for_the_step_that_is_shown():
     steps = len(bench.session.steps)
     assert f"After step 1 of {steps}:</b> Nothing keeps vfio_device_file 1 alive." in alive.answer.value
     bench.trace_pane.player.step = 0
-    assert "Before step 1:</b> vfio_device_file 1 is kept alive by 1 holder" in alive.answer.value
+    assert (
+        "Before step 1:</b> vfio_device_file 1 lives as long as file vfio0#1, which is kept alive by 1 holder"
+        in alive.answer.value
+    )
     bench.trace_pane.player.step = steps
     assert f"After step {steps} of {steps}:</b> vfio_device_file 1 is not alive." in alive.answer.value
 

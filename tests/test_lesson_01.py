@@ -95,14 +95,29 @@ def test_every_refusal_can_be_met_with_ten_calls(errors):
 def test_what_is_left_to_be_met_is_told(errors):
     bind(errors, iommufd=777)
     message = checked(errors)
-    assert message.count("still to be met") == 6
-    assert "EBADF: iommufd is no open descriptor" not in message
+    assert "EINVAL: 3 more checks to meet EFAULT: 1 more check to meet" in message
+    assert "EBADF:" not in message
+
+
+def test_what_makes_a_check_refuse_is_for_the_reader_to_find(errors):
+    told = checked(errors)
+    bind(errors, argsz=8)
+    told += checked(errors)
+    assert not [cause for cause in ("argsz", "flag", "descriptor", "kind", "bound already") if cause in told]
+
+
+def test_an_efault_of_another_pointer_is_not_taken_for_that_of_argsz(errors):
+    bind(errors, flags=1)
+    assert "EFAULT" in errors.bench.message
+    assert "EFAULT: 1 more check to meet" in checked(errors)
+    bind(errors, argsz=4096)
+    assert "EFAULT" not in checked(errors)
 
 
 def test_who_binds_too_early_is_told_what_that_shuts_off_and_undo_leads_back(errors):
     bind(errors)
     bind(errors, iommufd=777)
-    assert "still to be met: EBADF: iommufd" in checked(errors)
+    assert "EBADF: 1 more check to meet" in checked(errors)
     assert "The file is bound now." in errors.message
     errors.bench.undo.click()
     errors.bench.undo.click()
@@ -113,7 +128,7 @@ def test_who_binds_too_early_is_told_what_that_shuts_off_and_undo_leads_back(err
 def test_a_refusal_that_is_taken_back_does_not_count(errors):
     bind(errors, argsz=8)
     errors.bench.undo.click()
-    assert checked(errors).count("still to be met") == 7
+    assert "EINVAL: 3 more checks to meet" in checked(errors)
 
 
 # ---- the second task: the steps in order

@@ -206,6 +206,28 @@ def test_what_is_no_choice_cannot_be_picked():
     assert list(player_of(prediction).picked) == []
 
 
+def test_a_click_on_a_box_ticks_all_that_is_in_it_and_a_second_one_none():
+    halves = ("file vfio0#1", "vfio_device_file 1")
+    question = Question("Which?", opening, "so.", {name: name for name in halves}, kind="set", before=opening)
+    prediction = Prediction(question)
+    player_of(prediction).picked = ["file vfio0#1"]
+    assert prediction.choice.value == halves
+    assert list(player_of(prediction).picked) == [*halves]
+    player_of(prediction).picked = ["vfio_device_file 1"]
+    assert prediction.choice.value == ()
+
+
+def test_one_half_of_a_box_is_ticked_by_its_own_name_and_by_the_list():
+    halves = ("file vfio0#1", "vfio_device_file 1")
+    question = Question("Which?", opening, "so.", {name: name for name in halves}, kind="set", before=opening)
+    prediction = Prediction(question)
+    player_of(prediction).picked = ["vfio_device_file 1"]
+    assert prediction.choice.value == ("vfio_device_file 1",)
+    prediction.choice.boxes["vfio_device_file 1"].value = False
+    prediction.choice.boxes["file vfio0#1"].value = True
+    assert prediction.choice.value == ("file vfio0#1",)
+
+
 def test_after_the_commit_clicks_change_nothing():
     prediction = Prediction(which())
     prediction.choice.boxes["fds vmm"].value = True

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from ..trace import Reference, State, Trace
@@ -90,13 +92,23 @@ def describe(why: Why) -> tuple[list[str], list[str]]:
     """The answer in lines: for each direct holder the shortest way from a root. And the names of all objects on them."""
     if not why.paths:
         return str(why).splitlines(), [why.name]
+    owners = _owners(why.paths)
     ways: dict[Reference, list[Path]] = {}
     for path in why.paths:
-        ways.setdefault(path.links[-1], []).append(path)
-    lines = [f"{why.name} is kept alive by {len(ways)} {'holder' if len(ways) == 1 else 'holders'}:"]
+        ways.setdefault(path.links[-1 - len(owners)], []).append(path)
+    held = f"{why.name} lives as long as {owners[0].holder}, which" if owners else why.name
+    lines = [f"{held} is kept alive by {len(ways)} {'holder' if len(ways) == 1 else 'holders'}:"]
     for paths in ways.values():
         longer = f"   (and {len(paths) - 1} longer)" if len(paths) > 1 else ""
         lines.append(f"{paths[0]}{longer}")
     lines += [f"lost reference: {link.holder} is gone, but {link.target} still counts it" for link in why.lost]
     names = {name for paths in ways.values() for link in paths[0].links for name in (link.holder, link.target)}
     return lines, sorted(names)
+
+
+def _owners(paths: Sequence[Path]) -> tuple[Reference, ...]:
+    """The last links that all paths have in common, if these are no holders that are counted but owners: holders hold the first."""
+    shortest = paths[0].links[1:]
+    owners = [*takewhile(lambda link: link.sort == "owns", reversed(shortest))][::-1]
+    shared = owners and all(path.links[-len(owners) :] == (*owners,) for path in paths)
+    return (*owners,) if shared else ()

@@ -82,20 +82,22 @@ class Prediction(Asking):
         self.choice.observe(lambda change: setattr(player, "picked", list(change["new"])), "value")
 
     def _clicked(self, names: list[str]) -> None:
-        """What is no choice, or comes too late, is not taken."""
+        """A box is clicked: all in it that are choices are ticked, or none any more. What comes too late is not taken."""
+        ticked = {*self.choice.value}
         if not self.choice.disabled:
-            self.choice.value = tuple(key for key in self.question.choices if key in self._meant(names))
+            for name in ticked.symmetric_difference(names):
+                meant = self._meant(name)
+                ticked = ticked - meant if meant <= ticked else ticked | meant
+            self.choice.value = tuple(key for key in self.question.choices if key in ticked)
         taken = list(self.choice.value)
         if self.now is not None and list(names) != taken:
             self.now.player.picked = taken
 
-    def _meant(self, names: list[str]) -> set[str]:
-        """A box whose own object is no choice stands for what is in it."""
+    def _meant(self, name: str) -> set[str]:
+        """The choices that a click stands for: on the name of a part that part, on anything else of a box all in it."""
         boxes = self.now.player.player.graph.nodes if self.now is not None else ()
-        inside = {
-            part for box in boxes for part in box.parts if box.oid in names and box.oid not in self.question.choices
-        }
-        return {*names} | inside
+        parts = next((box.parts for box in boxes if box.oid == name), (name,))
+        return {part for part in parts if part in self.question.choices}
 
     # ---- the buttons
 
