@@ -574,3 +574,10 @@ def test_the_same_question_has_the_same_answer_in_every_process() -> None:
     here = summary(explore(two_binds, {**BINDS, "C": [("opener", "open", GROUP)]}, without=["group_lock"]))
     assert said == [here, here]
     assert here[2]
+
+
+def test_a_file_that_a_thread_of_a_race_opens_is_named_after_that_thread() -> None:
+    machine = Machine()
+    call = machine.process("vmm").start("open", "/dev/vfio/1", lane="A")
+    assert call.error is None
+    assert [name for name in machine.trace.end.objects if name.startswith("file group1")] == ["file group1#A1"]

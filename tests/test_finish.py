@@ -17,15 +17,24 @@ def nothing_answered() -> None:
 
 def test_it_follows_the_answers_and_at_the_end_says_what_the_reader_can_do_and_what_is_next():
     end = start.finish()
-    assert "0 of 5 answered" in end.message
+    assert "0 of 5 right" in end.message
     for number, name in enumerate(end.end.names):
         assert name.removeprefix("00 ") in end.left
         progress.record(name, False)
-        assert f"{number} of 5 answered" in end.message
+        assert f"{number} of 5 right" in end.message
         progress.record(name, True)
     assert end.left == []
-    assert "All 5 answered. You can now follow a call of the kernel" in end.message
+    assert "All 5 right. You can now follow a call of the kernel" in end.message
     assert "01_one_bind" in end.shown.value
+
+
+def test_it_tells_what_was_answered_wrongly_from_what_was_not_tried_and_how_to_try_again():
+    progress.record("00 once more", False)
+    progress.record("00 last", True)
+    assert start.finish().message.startswith(
+        "1 of 5 right. Not right yet: once more; press Reset there and try again. "
+        "Not tried yet: the program ends; task: free; task: keep."
+    )
 
 
 @pytest.mark.parametrize("lesson", [start, one_bind, who_holds_whom, races])
@@ -39,4 +48,4 @@ def test_when_all_answers_are_forgotten_it_says_so():
     end = start.finish()
     progress.record(end.end.names[0], True)
     progress.reset()
-    assert "0 of 5 answered" in end.message
+    assert "0 of 5 right" in end.message

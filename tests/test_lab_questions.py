@@ -209,12 +209,31 @@ def test_the_tasks_own_solution_solves_it(exercise):
     assert "✓ Solved. You needed 3 calls; it takes no fewer." in exercise.message
 
 
+def test_who_has_solved_it_is_told_why_it_works(exercise):
+    one_bind.free_it(exercise.bench.session)
+    exercise.check.click()
+    assert "Why it works. The file is held three times" in exercise.message
+    assert "You had opened the solution" not in exercise.message
+
+
+def test_who_has_solved_it_with_the_solution_open_is_told_to_do_it_without(exercise):
+    exercise.check.click()
+    close(exercise.bench, 3)
+    exercise.check.click()
+    exercise.solution.click()
+    exercise.solution.click()
+    for fd in (5, 6):
+        close(exercise.bench, fd)
+    exercise.check.click()
+    assert "You had opened the solution. Press Reset and do it once more without." in exercise.message
+
+
 def test_closing_the_descriptors_only_leaves_the_list_as_holder(exercise):
     close(exercise.bench, 3)
     close(exercise.bench, 5)
     exercise.check.click()
     assert "held by kvm_vfio 1 (in its list)" in exercise.message
-    assert "not 0" in exercise.message
+    assert "open_count of vfio_device vfio0 is 0; now: it is 1" in exercise.message
 
 
 def test_closing_the_kvm_vfio_descriptor_is_a_second_way(exercise):
@@ -227,8 +246,8 @@ def test_closing_everything_is_no_solution(exercise):
     for fd in (3, 4, 5, 6, 7):
         close(exercise.bench, fd)
     exercise.check.click()
-    assert "the VM must stay open" in exercise.message
-    assert "the iommufd must stay open" in exercise.message
+    assert "wanted: a descriptor leads to the VM; now: there is none" in exercise.message
+    assert "wanted: a descriptor leads to the iommufd; now: there is none" in exercise.message
 
 
 def test_a_verdict_does_not_outlive_the_next_call(exercise):

@@ -58,6 +58,14 @@ def test_one_press_answers_and_shows_the_steps_to_who_was_wrong(name):
     assert 0 < len(prediction.children[-1].trace) <= 20
 
 
+def test_who_is_right_is_promised_no_steps_that_do_not_come():
+    assert "What this run shows: step 10 of 18: the card is opened (vfio_device vfio0.open_count)" in answered(
+        "last", "gate"
+    )
+    assert "The steps that decide it" not in answered("last", "gate")
+    assert "The steps that decide it:" in answered("last", "device")
+
+
 def test_a_refused_bind_gives_back_what_it_had_taken():
     steps = QUESTIONS["once more"].experiment().trace
     assert [step.phase for step in steps][-2:] == ["unwind", "unwind"]
@@ -81,7 +89,7 @@ def test_closing_the_iommufd_frees_nothing_and_is_called_by_its_name():
     exercise = start.free_it()
     press(exercise, 4, "close")
     message = checked(exercise)
-    assert "file vfio0#1 is alive, held by fds vmm (fd 3)" in message
+    assert "now: it is alive, held by fds vmm (fd 3)" in message
     assert M.CLOSING_IS_RELEASING.name in message
 
 
@@ -99,8 +107,8 @@ def test_closing_without_a_copy_loses_the_binding_and_that_is_said():
 
 
 def test_doing_nothing_solves_neither_task():
-    assert "file vfio0#1 is gone; now file vfio0#1 is alive" in checked(start.free_it())
-    assert "descriptor 3 is closed; now it leads to file vfio0#1" in checked(start.keep_it())
+    assert "wanted: file vfio0#1 is gone; now: it is alive" in checked(start.free_it())
+    assert "wanted: descriptor 3 is closed; now: it leads to file vfio0#1" in checked(start.keep_it())
 
 
 @pytest.mark.parametrize("make", [start.free_it, start.keep_it])

@@ -112,7 +112,7 @@ def test_a_student_who_stops_a_between_look_and_tell_breaks_it(hand):
     go(hand, "A", "to the end")
     hand.check.click()
     assert "✓ You have broken it. You switched 2 times; fewer is not enough." in hand.message
-    assert "vfio_group 1 is open and 1 of its devices are bound" in hand.message
+    assert "vfio_group 1 is open and 1 of its devices is bound" in hand.message
 
 
 def test_it_breaks_the_other_way_round_too_and_after_needless_switches_the_fewest_are_told(hand):
@@ -149,6 +149,23 @@ def test_one_turn_before_it_breaks_it_is_said_what_is_missing(hand, first, secon
     assert "What misled you?" not in hand.message
     go(hand, first, "to the end")
     assert hand.solved
+
+
+def test_the_way_there_is_told_after_a_hint_was_asked_for_and_not_before(hand):
+    go(hand, "A", "1 effect")
+    hand.check.click()
+    assert "One way there." not in hand.message
+    hand.help.hint.click()
+    hand.check.click()
+    assert "One way there." in hand.message
+
+
+def test_who_has_broken_it_is_told_why_it_works(hand):
+    go(hand, "A", "1 step", 3)
+    go(hand, "B", "to the end")
+    go(hand, "A", "to the end")
+    hand.check.click()
+    assert "Why it works. A has looked, and nobody was there." in hand.message
 
 
 def test_who_has_not_looked_is_told_so(hand):

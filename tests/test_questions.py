@@ -481,7 +481,7 @@ TASK = Task(
     Goal(
         goal.value("file vfio0#1", "f_ref", 2),
         goal.holds("fds vmm", "file vfio0#1"),
-        goal.descriptor("iommu*", is_open=False),
+        goal.descriptor("iommu*", "an iommufd", is_open=False),
         goal.gone("iommufd_ctx *"),
         goal.alive("vfio_device vfio0"),
     ),
@@ -511,10 +511,10 @@ def test_the_facts_that_differ_are_listed_first_one_first():
     made.bench.buttons["open device"].click()
     made.check.click()
     assert (
-        "Not yet. f_ref of file vfio0#1 is 2; now it is 1 no descriptor leads to iommu*; now there is fd 4"
+        "Not yet. wanted: f_ref of file vfio0#1 is 2; now: it is 1 wanted: no descriptor leads to an iommufd; now: there is fd 4"
         in made.message
     )
-    assert "<b>f_ref of file vfio0#1 is 2" in made.verdict.value
+    assert "<b>wanted: f_ref of file vfio0#1 is 2" in made.verdict.value
     assert "vfio_device vfio0 is alive" not in made.message
 
 
@@ -522,7 +522,9 @@ def test_each_fact_says_what_is_the_case_instead():
     state = Session(start=opened).machine.trace.end
     told = {fact.said: instead for fact, instead in TASK.missing.differing(state)}  # type: ignore[attr-defined]
     assert told["iommufd_ctx * is gone"] == "iommufd_ctx 1 is alive"
-    assert goal.alive("kvm 1").instead(state) == "there is none"
+    assert goal.alive("kvm 1").instead(state) == "it is gone"
+    assert goal.gone("file vfio0#1").instead(state) == "it is alive, held by fds vmm (fd 3)"
+    assert goal.opened_once("vfio0").instead(state) == ""
     assert goal.holds("kvm_vfio *", "file vfio0#1").instead(state) == "it is held by fds vmm"
     assert goal.value("kvm 1", "users_count", 1).instead(state) == "there is no kvm 1"
 

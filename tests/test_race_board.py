@@ -375,7 +375,7 @@ def test_a_counterexample_opens_at_the_harm_and_the_start_is_a_press_away():
     assert shown.trace_pane.step == len(shown.trace)
     assert "2 switches" in words(shown.switches.value)
     assert shown.turns.value.count('aria-current="step"') == 1
-    assert "✕ vfio_group 1 is open and 1 of its devices are bound" in words(shown.turns.value)
+    assert "✕ vfio_group 1 is open and 1 of its devices is bound" in words(shown.turns.value)
     shown.start.click()
     assert shown.trace_pane.step == 0
     assert "aria-current" not in shown.turns.value

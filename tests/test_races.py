@@ -112,7 +112,7 @@ def test_the_counterexample_can_be_gone_by_hand() -> None:
     for row, effects in ((first, 20), (second, 18), (first, 1)):
         for _ in range(effects):
             row.buttons["1 effect"].click()
-    assert "is open and 1 of its devices are bound" in lab.sandbox.broken.value
+    assert "is open and 1 of its devices is bound" in lab.sandbox.broken.value
     assert lab.sandbox.run.machine.trace.micro[-1] == replay("R1 without group_lock: A20 B18 A1").trace.micro[-1]
 
 

@@ -62,10 +62,10 @@ def binding_keeps_its_vm(engine: Engine, df: VfioDeviceFile) -> Broken:
     """The VM that a bind took stays with the device until the device is closed."""
     kvm = df.bound_for.value
     if df.access_granted.value and df.device.open_count.value and kvm is not None and df.device.kvm.value is not kvm:
-        state = "which is gone already" if kvm.freed else "which can now go while the device is in use"
+        state = "the VM is gone already" if kvm.freed else "the VM can go now while the device is in use"
         yield (
-            f"{df.oid} is bound and took {kvm.oid} for {df.device.oid}, but the device has lost it, {state}: "
-            "a failed bind through another file gave it away"
+            f"{df.oid} is bound and took {kvm.oid} for {df.device.oid}, but the device has lost it: {state}, "
+            "because a failed bind through another file gave it away"
         )
 
 
@@ -128,7 +128,8 @@ def known_vm_lists_the_file(engine: Engine, df: VfioDeviceFile) -> Broken:
 def group_and_node_exclude_each_other(engine: Engine, group: VfioGroup) -> Broken:
     """An open group has no device that is bound through its own node."""
     if group.opened_file.value is not None and group.cdev_device_open_cnt.value:
-        yield f"{group.oid} is open and {group.cdev_device_open_cnt.value} of its devices are bound through their nodes"
+        bound = group.cdev_device_open_cnt.value
+        yield f"{group.oid} is open and {bound} of its devices {'is' if bound == 1 else 'are'} bound through a node"
 
 
 @invariant(
@@ -146,7 +147,7 @@ def group_counts_bindings(engine: Engine, group: VfioGroup) -> Broken:
     bound = [df for df in files if in_use(df)]
     counted = group.cdev_device_open_cnt.value
     if counted < len(bound) or (idle(engine) and counted != len(bound)):
-        yield f"{group.oid} counts {counted} bindings, but {len(bound)} of its devices are bound"
+        yield f"{group.oid} counts bindings: {counted}. Of its devices so many are bound: {len(bound)}"
 
 
 @invariant(

@@ -26,6 +26,8 @@ from .sandbox.schedule import done_by_hand, lane_of
 from .style import button, row, style, text
 from .verdict import misled
 
+MORE = "<p>After a <b>Hint</b>, Check also tells what is still missing on one way there.</p>"
+
 
 def scheduler(
     puzzle: Puzzle,
@@ -159,7 +161,8 @@ class ByHand(Asking):
         )
         said = "".join(f"<li>{escape(line, quote=False)}</li>" for line in self.wrong)
         head = f'<p class="good"><b>✓ You have broken it.</b> {golf} The machine says:</p>'
-        self.verdict.value = f'<div role="status">{head}<ul>{said}</ul></div>'
+        why = f"<p><b>Why it works.</b> {self.task.explained}</p>{self.help.remark}"
+        self.verdict.value = f'<div role="status">{head}<ul>{said}</ul>{why}</div>'
 
     def _not_yet(self) -> str:
         machine = self.sandbox.run.machine
@@ -169,7 +172,7 @@ class ByHand(Asking):
         said = "Nothing is wrong so far." if not self.wrong else "It is wrong in another way."
         distractor = next((distractor for fits, distractor in self.task.distractors if fits(machine)), None)
         why = misled(distractor) if distractor else ""
-        missing = missing_html(self._way, self.sandbox)
+        missing = missing_html(self._way, self.sandbox) if self.help.asked else MORE
         return f'<div role="status"><p class="refused"><b>✕ Not yet.</b> {said}</p><ul>{items}</ul>{why}{missing}</div>'
 
     def _moved_on(self) -> None:

@@ -132,7 +132,8 @@ class Exercise(Asking):
         golf = f"{needed}." if done > few else f"{needed}; it takes no fewer."
         more = f" It can be done with {few}." if done > few else ""
         self.fewest = min(done, few)
-        self.verdict.value = f'<p role="status" class="good"><b>✓ Solved.</b> {golf}{more}</p>'
+        why = f"<p><b>Why it works.</b> {self.task.explained}</p>{self.help.remark}"
+        self.verdict.value = f'<div role="status"><p class="good"><b>✓ Solved.</b> {golf}{more}</p>{why}</div>'
 
     def _moved_on(self) -> None:
         self.verdict.value = ""

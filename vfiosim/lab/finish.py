@@ -64,6 +64,14 @@ class Finish(StaticFallback):
         then = f"<p><b>Next.</b> {link}{escape(about)}</p>"
         total, left = len(self.end.names), self.left
         if left:
-            some = "; ".join(escape(one) for one in left[:4]) + (f"; and {len(left) - 4} more" if len(left) > 4 else "")
-            return f"<p><b>{total - len(left)} of {total} answered.</b> Still open: {some}.</p>{then}"
-        return f"<p><b>✓ All {total} answered.</b> You can now</p><ul>{can}</ul>{then}"
+            tried = [name for name in left if f"{self.end.lesson} {name}" in progress.answers]
+            again = f" Not right yet: {_some(tried)}; press <b>Reset</b> there and try again." if tried else ""
+            new = [name for name in left if name not in tried]
+            still = f" Not tried yet: {_some(new)}." if new else ""
+            return f"<p><b>{total - len(left)} of {total} right.</b>{again}{still}</p>{then}"
+        return f"<p><b>✓ All {total} right.</b> You can now</p><ul>{can}</ul>{then}"
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f"; and {len(names) - 4} more" if len(names) > 4 else ""
+    return "; ".join(escape(name) for name in names[:4]) + more

@@ -26,7 +26,7 @@ class Goal:
         self.facts = facts
 
     def __call__(self, session: Session) -> list[str]:
-        return [f"{fact.said}; now {instead}" for fact, instead in self.differing(session.machine.trace.end)]
+        return [f"wanted: {fact.said}; now: {instead}" for fact, instead in self.differing(session.machine.trace.end)]
 
     def differing(self, state: State) -> list[tuple[Fact, str]]:
         """The facts that are not true of a state, each with what is the case instead."""
@@ -35,7 +35,18 @@ class Goal:
 
 def alive(name: str) -> Fact:
     """An object that fits the name lives: "kvm 1", or "file vfio0#*"."""
-    return Fact(f"{name} is alive", lambda state: "" if _named(state, name) else "there is none")
+    none = "there is none" if "*" in name else "it is gone"
+    return Fact(f"{name} is alive", lambda state: "" if _named(state, name) else none)
+
+
+def opened_once(device: str) -> Fact:
+    """There is one open file of this device ("vfio0") at most."""
+
+    def instead(state: State) -> str:
+        files = _named(state, f"file {device}#*")
+        return "" if len(files) < 2 else f"there are {' and '.join(file.oid for file in files)}"
+
+    return Fact(f"{device} was opened once: there is no second file of it", instead)
 
 
 def gone(name: str) -> Fact:
@@ -44,7 +55,8 @@ def gone(name: str) -> Fact:
     def instead(state: State) -> str:
         for thing in _named(state, name):
             holders = [f"{holder} ({reason})" for ledger in thing.counts.values() for holder, reason in ledger]
-            return f"{thing.oid} is alive" + (f", held by {' and '.join(holders)}" if holders else "")
+            held = f", held by {' and '.join(holders)}" if holders else ""
+            return f"{'it' if thing.oid == name else thing.oid} is alive{held}"
         return ""
 
     return Fact(f"{name} is gone", instead)
@@ -76,8 +88,11 @@ def holds(holder: str, target: str) -> Fact:
     return Fact(f"{holder} holds {target}", instead)
 
 
-def descriptor(leads_to: str, is_open: bool = True) -> Fact:
-    """The program has a descriptor for a file of this label ("kvm-vm*"), or with `is_open=False` has none."""
+def descriptor(leads_to: str, called: str, is_open: bool = True) -> Fact:
+    """The program has a descriptor for a file of this label ("kvm-vm*"), or with `is_open=False` has none.
+
+    `called` is what such a file is called: "a VM".
+    """
 
     def instead(state: State) -> str:
         tables = [thing for thing in state.objects.values() if thing.kind == "fds"]
@@ -87,7 +102,7 @@ def descriptor(leads_to: str, is_open: bool = True) -> Fact:
             return ""
         return "there is none" if is_open else f"there is {keys[0][1]}"
 
-    return Fact(f"{'a' if is_open else 'no'} descriptor leads to {leads_to}", instead)
+    return Fact(f"{'a' if is_open else 'no'} descriptor leads to {called}", instead)
 
 
 def _named(state: State, name: str) -> list[ObjectState]:

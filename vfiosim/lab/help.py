@@ -20,6 +20,7 @@ class Help:
         self._hints = [hints] if isinstance(hints, str) else list(hints)
         self._solution = solution
         self.depth = 0
+        self.asked = self.opened = False  # was a hint asked for, was the solution looked at, since it was cleared
         self._tried = False
         self.slot = text("help")
         if solution:
@@ -59,14 +60,26 @@ class Help:
         """The hints to unfold, where there are no buttons."""
         return "".join(f"<details><summary>Hint</summary>{hint}</details>" for hint in self._hints)
 
+    @property
+    def remark(self) -> str:
+        """What is to be said to who has solved it with the solution before his eyes, as HTML; "" to all others."""
+        return (
+            "<p>You had opened the solution. Press <b>Reset</b> and do it once more without.</p>" if self.opened else ""
+        )
+
     def clear(self) -> None:
         """No hint was asked for."""
+        self.asked = self.opened = False
+        self._fold()
+
+    def _fold(self) -> None:
         self.depth = 0
         self.slot.value = ""
         if any(self._hints):
             self.hint.description = "Hint"
 
     def _deeper(self) -> None:
+        self.asked = True
         self.depth = (self.depth + 1) % (len(self._hints) + 1)
         many = len(self._hints) > 1
         lines = [
@@ -80,5 +93,6 @@ class Help:
     def _solve(self) -> None:
         made = f'<div role="status">{self._solution()}</div>' if self._solution else ""
         again = self.slot.value == made
-        self.clear()
+        self._fold()
+        self.opened = True
         self.slot.value = "" if again else made

@@ -134,7 +134,7 @@ class Prediction(Asking):
             self.verdict.value = revealed(self.question, finding, self.votes.describe(finding.answer))
         else:
             assert self.predicted is not None
-            self.verdict.value = judged(self.question, self.predicted, finding)
+            self.verdict.value = judged(self.question, self.predicted, finding, steps=bool(stages))
             progress.record(self.question.name, bool(self.right))
         self.children = [*self._frame(), *stages]
 

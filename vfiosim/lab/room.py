@@ -185,19 +185,22 @@ class RoomView(StaticFallback):
         sort, sign = ("good", "✓ Mended.") if proof.clean else ("refused", "✕ Not mended.")
         progress.record(self._record, proof.clean)
         lines = [line for line in escape(str(proof)).splitlines()[1:] if "replay(" not in line]  # the stage has it
-        distractor = (
-            None
-            if proof.clean
-            else next((distractor for part, distractor in self._distractors if part in _everything_said(proof)), None)
-        )
         self.verdict.value = (
             f'<div role="status"><p class="{sort}"><b>{sign}</b> With your {escape(", ".join(own.name for own in mine))}:</p>'
-            f"<ul>{''.join(f'<li>{line}</li>' for line in lines)}</ul>{misled(distractor) if distractor else ''}</div>"
+            f"<ul>{''.join(f'<li>{line}</li>' for line in lines)}</ul>{self._reason(proof)}</div>"
         )
         if proof.counterexample is not None:
             self._walking = True
             self._way_in.show(proof.counterexample)
             self.children = [*self._frame, self._way_in]
+
+    def _reason(self, proof: Proof) -> str:
+        """Why it works, or what misled."""
+        if proof.clean:
+            return (f"<p><b>Why it works.</b> {self._explained}</p>" if self._explained else "") + self.help.remark
+        said = _everything_said(proof)
+        distractor = next((distractor for part, distractor in self._distractors if part in said), None)
+        return misled(distractor) if distractor else ""
 
 
 def _recording(room: Room) -> str:

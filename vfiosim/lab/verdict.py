@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from .question import NONE, ORDER, Answer, Distractor, ExperimentResult, Misconception, Question
 
 YOURS, TRUTH = "You predicted", "The simulator says"
+EVIDENCE = "What this run shows:"
 STEPS = "<p>The steps that decide it:</p>"
 
 
@@ -22,8 +23,8 @@ def named(question: Question, answer: Answer) -> str:
     return escape((" → " if question.kind == ORDER else ", ").join(said(key, key) for key in answer), quote=False)
 
 
-def judged(question: Question, predicted: Answer, finding: ExperimentResult) -> str:
-    """The verdict about a prediction, as HTML."""
+def judged(question: Question, predicted: Answer, finding: ExperimentResult, steps: bool = True) -> str:
+    """The verdict about a prediction, as HTML; do `steps` follow it?"""
     right = question.tidy(finding.answer)
     good = predicted == right
     if isinstance(predicted, str) or isinstance(right, str):
@@ -32,7 +33,7 @@ def judged(question: Question, predicted: Answer, finding: ExperimentResult) -> 
         lines = [_beside(question, predicted, right, good)]
     if not good:
         lines.append(misled(question.distractor(predicted, right)))
-    return status([*lines, *_why(question, finding)])
+    return status([*lines, *_why(question, finding), STEPS if steps else ""])
 
 
 def revealed(question: Question, finding: ExperimentResult, votes: str = "") -> str:
@@ -48,7 +49,7 @@ def revealed(question: Question, finding: ExperimentResult, votes: str = "") -> 
         elif made.misconception is not None:
             told.add(made.misconception)
         lines.append(f'<p><span class="refused"><b>✕ {said}</b></span>. {_belief(made)}</p>')
-    return status([*lines, *_why(question, finding)])
+    return status([*lines, *_why(question, finding), STEPS])
 
 
 def misled(distractor: Distractor) -> str:
@@ -88,8 +89,9 @@ def status(lines: Sequence[str]) -> str:
 def _why(question: Question, finding: ExperimentResult) -> list[str]:
     lines = [f"<p><b>Because</b> {question.because}</p>"]
     if finding.evidence:
-        lines.append("<ul>" + "".join(f"<li>{escape(line)}</li>" for line in finding.evidence) + "</ul>")
-    return [*lines, STEPS]
+        head = "" if question.because.endswith(":") else f"<p>{EVIDENCE}</p>"
+        lines.append(f"{head}<ul>{''.join(f'<li>{escape(line)}</li>' for line in finding.evidence)}</ul>")
+    return lines
 
 
 def _in_a_line(question: Question, predicted: Answer, right: Answer, good: bool) -> str:

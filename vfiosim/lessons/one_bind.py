@@ -7,7 +7,20 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 
-from ..lab import Bench, Distractor, Exercise, ExperimentResult, Ordering, Parsons, Prediction, Quiz, Session, Task
+from ..lab import (
+    Bench,
+    Distractor,
+    Exercise,
+    ExperimentResult,
+    Goal,
+    Ordering,
+    Parsons,
+    Prediction,
+    Quiz,
+    Session,
+    Task,
+)
+from ..lab import goal as facts
 from ..lab.finish import Finish
 from ..lab.parsons import by_trace
 from ..trace import Trace
@@ -155,8 +168,8 @@ EVERY_REFUSAL = Task(
         "larger than what the program has there. EBADF: no open descriptor. EBADFD: a file of another kind. EBUSY: the group is in "
         "use the old way.",
         "<code>argsz</code>: 8 and 4096. <code>flags</code>: 2. <code>iommufd</code>: a number that is not open, and one that is "
-        "open but no iommufd. Put each field right again. EBUSY: <b>open group</b>, <b>bind</b>, then close the group's descriptor. Last of all bind twice: the second is refused "
-        "under the lock.",
+        "open but no iommufd. Put each field right again. EBUSY: <b>open group</b>, <b>bind</b>, then close the group's descriptor."
+        " Last of all bind twice: the second is refused under the lock.",
     ),
     meet_them,
     "Fields are checked before the group, the group before the lock, and only under the lock is the descriptor looked up. "
@@ -265,21 +278,12 @@ def held_three_times(session: Session) -> None:
     session.bind(3, iommufd=4)
 
 
-def still_to_do(session: Session) -> list[str]:
-    """What is missing until the device is free, the VM and the iommufd being open still."""
-    state = session.machine.trace.end
-    left = []
-    for thing in state.objects.values():
-        if thing.kind == "file" and thing.label.startswith("vfio0"):
-            holders = [f"{holder} ({reason})" for holder, reason in thing.counts["f_ref"]]
-            left.append(f"{thing.oid} is alive, because it is held by {' and '.join(holders)}")
-    if state.objects["vfio_device vfio0"].value("open_count"):
-        left.append("vfio_device vfio0 is still open: open_count is not 0")
-    left += [f"{what} must stay open" for name, what in KEPT.items() if not _leading_to(session, name)]
-    return left
-
-
-KEPT = {"kvm-vm": "the VM", "iommu": "the iommufd"}
+FREE_AND_THE_REST_OPEN = Goal(
+    facts.gone("file vfio0#1"),
+    facts.value("vfio_device vfio0", "open_count", 0),
+    facts.descriptor("kvm-vm*", "the VM"),
+    facts.descriptor("iommu*", "the iommufd"),
+)
 
 
 def free_it(session: Session) -> None:
@@ -302,7 +306,7 @@ FREE_THE_DEVICE = Task(
     "The device is bound. Its file has two descriptors, and it is on the list of a kvm-vfio device. "
     "Make the device free again: nobody has it open. The VM and the iommufd stay open.",
     held_three_times,
-    still_to_do,
+    FREE_AND_THE_REST_OPEN,
     (
         "A file lives as long as anybody holds it. Ask <i>why is it alive?</i> about <code>file vfio0#1</code> and count.",
         "There are three holders: descriptors 3 and 5, and the list. FILE DEL needs a descriptor to name the file.",
@@ -318,6 +322,7 @@ FREE_THE_DEVICE = Task(
             Distractor("Both numbers are closed, and the file lives: the list holds it, too.", M.ONE_NUMBER_ONE_HOLDER),
         ),
     ),
+    drawn=False,
     name="01 task: set the device free",
 )
 

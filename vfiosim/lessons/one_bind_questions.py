@@ -81,7 +81,7 @@ def _bind_without_dma() -> ExperimentResult:
 QUESTIONS: dict[str, Question] = {
     "open is enough?": Question(
         "A program has opened <code>/dev/vfio/devices/vfio0</code> and at once asks for VFIO_DEVICE_GET_INFO "
-        "(how many regions, how many interrupts?). What does the call return?",
+        "(how many regions and interrupts it has). What does the call return?",
         _ask_before_bind,
         "an open file of this kind is a ticket, no more. Its gate, <code>access_granted</code>, is 0 until a BIND has "
         "succeeded, and behind a closed gate every request but BIND gets the same answer.",

@@ -38,6 +38,9 @@ def _again() -> ExperimentResult:
     return ExperimentResult(outcome.result, session.steps, step, (outcome.evidence,))
 
 
+DONE = {"device": "the card is opened", "object": "the iommufd gets its object", "gate": "the gate opens"}
+
+
 def _last() -> ExperimentResult:
     session = Session(start=opened)
     session.bind(3, iommufd=4)
@@ -52,7 +55,10 @@ def _last() -> ExperimentResult:
     }
     latest = max(when, key=when.__getitem__)
     return ExperimentResult(
-        latest, session.steps, when[latest], tuple(f"step {number}: {cells[key]}" for key, number in when.items())
+        latest,
+        session.steps,
+        when[latest],
+        tuple(f"step {number} of {len(session.steps)}: {DONE[key]} ({cells[key]})" for key, number in when.items()),
     )
 
 

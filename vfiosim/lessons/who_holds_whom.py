@@ -53,9 +53,9 @@ LIVE_WITHOUT_A_NUMBER = Task(
     opened,
     Goal(
         facts.alive("iommufd_ctx 1"),
-        facts.descriptor("iommu*", is_open=False),
+        facts.descriptor("iommu*", "an iommufd", is_open=False),
         facts.value("file vfio0#1", "f_ref", 2),
-        facts.gone("file vfio0#2"),
+        facts.opened_once("vfio0"),
     ),
     (
         "An object needs a holder. It need not be a descriptor.",
@@ -117,8 +117,8 @@ def _delete_by_the_copy(session: Session) -> Outcome:
 FREE_AND_TIDY = Goal(
     facts.gone("file vfio0#1"),
     facts.value("vfio_device vfio0", "open_count", 0),
-    facts.descriptor("kvm-vfio*"),
-    facts.descriptor("iommu*"),
+    facts.descriptor("kvm-vfio*", "a kvm-vfio device"),
+    facts.descriptor("iommu*", "an iommufd"),
 )
 
 LET_GO = Parsons(

@@ -184,8 +184,8 @@ QUESTIONS: dict[str, Question] = {
     ),
     "who is alive?": Question(
         "The picture shows a device that is bound to an iommufd. The program does <code>dup(3)</code>, then <code>close(4)</code>, "
-        "then <code>close(3)</code>. Which of these objects are alive afterwards? Click on them in the picture, or tick them. A box with two names is two "
-        "objects: a click takes both.",
+        "then <code>close(3)</code>. Which of these objects are alive afterwards? Click on them in the picture, or tick them. A box"
+        " with two names is two objects: a click takes both.",
         _after_the_closes,
         "descriptor 5 holds the device's file. The file holds the binding, and the binding holds the iommufd. Nothing has gone.",
         {name: name for name in BOUND},

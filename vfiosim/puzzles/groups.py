@@ -47,7 +47,7 @@ PUZZLES = (
             can_end("the device is bound, and the open refused", A="EBUSY", B="0"),
         ),
         without=("group_lock",),
-        happens="is open and 1 of its devices are bound",
+        happens="is open and 1 of its devices is bound",
         shortest=(39,),
         source="drivers/vfio/group.c: vfio_group_fops_open, vfio_device_block_group (v7.2)",
     ),

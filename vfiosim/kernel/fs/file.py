@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from ...engine import *
+from ...engine.functions import running
 from ...uapi import Errno
 from ..unsupported import Unsupported
 
@@ -63,7 +64,8 @@ class File(KObject):
     f_pos: Field[int] = field(0)  # where the next read or write begins that does not say where
 
     def __init__(self, engine: Engine, name: str, f_op: FileOperations, f_flags: int = O_RDWR) -> None:
-        super().__init__(engine, f"{name}#{engine.number(f'file {name}')}")
+        in_a_race = running.thread is not None and running.thread.prefix  # then its name tells the thread: "vfio0#A1"
+        super().__init__(engine, name if in_a_race else f"{name}#{engine.number(f'file {name}')}")
         self.f_op = f_op
         self.f_flags = f_flags
         self.cdev: Cdev | None = None  # the node that it was opened through; set before anybody can find the file

@@ -306,7 +306,7 @@ async def vfio_device_block_group(device: VfioDevice) -> None:
 async def vfio_device_unblock_group(device: VfioDevice) -> None:
     """The binding is over: one reason less to keep the group closed."""
     group = device.group
-    say(Phase.UNWIND, "One binding less keeps {} closed.", group)
+    say(Phase.UNWIND, "{} counts one binding less; at zero its own file can be opened again.", group)
     async with group.group_lock:
         await store(group.cdev_device_open_cnt, await load(group.cdev_device_open_cnt) - 1)
 

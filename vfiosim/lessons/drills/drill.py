@@ -9,7 +9,7 @@ from ...lab import Prediction, Question
 from ...lab.question import CHOICE, SET
 from ...lab.static_fallback import StaticFallback
 from ...lab.style import button, row, style, text
-from ...lab.verdict import STEPS, judged
+from ...lab.verdict import judged
 from . import calls, holders, schedules
 from .told import as_text
 
@@ -74,8 +74,7 @@ class Drill(StaticFallback):
             raise ValueError(f"this problem has one answer, not {len(answers)}")
         else:
             given = self._key(str(answers[0])) if question.kind == CHOICE else question.read(str(answers[0]))
-        verdict = judged(question, given, question.experiment())
-        return as_text(verdict.replace(STEPS, ""))
+        return as_text(judged(question, given, question.experiment(), steps=False))
 
     def next(self) -> Drill:
         """The problem of the next seed."""
