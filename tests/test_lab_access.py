@@ -41,7 +41,7 @@ box.when.value = "by hand"
 pressed(box, "Call")""",
     "races": "Races('R1')",
     "room": """mend = pressed(room('failed-second-bind'), "What the real kernel answered")
-mend.editor.value += "\\n    oops"
+mend.editor.value += "\\n    return"
 pressed(mend, "Prove", "Repair")
 mend.editor.value = mend.room.source(mend.which.value)
 pressed(mend, "Prove")""",
