@@ -134,3 +134,18 @@ def test_at_twice_the_size_nothing_sticks_out_and_the_answer_stands_below_its_bu
     place = on(lab, ZOOMED, cell)
     assert place.evaluate("place => place.scrollWidth - place.clientWidth") <= 1
     place.page.wait_for_function(BELOW, arg=place.element_handle())
+
+
+def test_a_click_on_a_folded_box_unfolds_it_and_nothing_else_goes(
+    lab: dict[str, Locator], jupyterlab_page: Desk
+) -> None:
+    place = jupyterlab_page.widget("room('failed-second-bind')")
+    press(place, "The shortest way into it")
+    folded, boxes = place.locator(".stage .node.folded"), place.locator(".stage .node")
+    expect(folded.first).to_be_attached()
+    name, number, count = folded.first.get_attribute("data-oid"), folded.count(), boxes.count()
+    folded.first.click()
+    expect(folded).to_have_count(number - 1)
+    expect(boxes).to_have_count(count)
+    opened = place.locator(f'.stage .node[data-oid="{name}"] .row')
+    assert opened.count() > 1

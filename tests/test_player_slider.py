@@ -258,3 +258,20 @@ def test_every_kind_of_object_in_a_busy_picture_and_every_phase_is_explained() -
     kinds = {part[1].split()[0] for part in data["parts"].values() if part[0] == "node"}
     assert kinds | {step["phase"] for step in data["steps"]} == {*data["glossary"]}
     assert all(entry["says"].endswith(".") for entry in data["glossary"].values())
+
+
+def test_every_row_of_a_busy_picture_is_explained_and_a_pointer_that_rests_on_it_reads_that(
+    page: Page, tmp_path: Path
+) -> None:
+    shown = show(busy(), idle=True, hide=())
+    rows = [part for part in shown.data()["parts"].values() if part[0] == "row"]
+    fields = shown.data()["fields"]
+    assert {f"{part[4].split()[0]}.{part[2]}" for part in rows} == {*fields}
+    assert all(says.endswith(".") for says in fields.values())
+    player = open_page(page, tmp_path, show(bind(), step=13))
+    tip = player.get_by_role("tooltip")
+    player.locator(".row", has_text="refcount").first.hover()
+    expect(tip).to_have_text(re.compile("^refcount How many use the registered device.*include/linux/vfio.h$"))
+    player.locator('[data-oid="vfio_device vfio0"]').click()
+    player.get_by_text("What its fields mean").press("Enter")
+    expect(player.locator(".fields li").first).to_be_visible()

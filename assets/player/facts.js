@@ -136,6 +136,7 @@ export class FactsView {
       this.follow.append(this.stubs = element("ul", { class: "stubs", "aria-label": "Counted, but not drawn" }));
     }
     if (node) this.arrows(key);
+    if (node) this.fields(key);
     this.mark();
   }
 
@@ -152,6 +153,20 @@ export class FactsView {
       "button",
       { class: "ask", "aria-expanded": "false", title: "w", onclick: () => this.ask() },
       "Why is it alive?",
+    );
+  }
+
+  // What the rows of a box mean, for who has only keys.
+  fields(key) {
+    const { parts } = this.run.parts;
+    const rows = Object.values(parts).filter(([sort, node]) => sort === "row" && node === key);
+    const told = rows.map(([, , cell, , oid]) => [cell, this.run.data.fields[`${oid.split(" ")[0]}.${cell}`]]);
+    const items = told.filter(([, says]) => says).map(([cell, says]) =>
+      element("li", {}, element("b", {}, cell), ` ${says}`)
+    );
+    if (!items.length) return;
+    this.follow.append(
+      element("details", {}, control("summary", {}, "What its fields mean"), element("ul", { class: "fields" }, ...items)),
     );
   }
 

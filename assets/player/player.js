@@ -23,14 +23,15 @@ export class Player {
    * @param {HTMLElement & { vfiosim?: Player }} root
    * @param {any} data
    * @param {{ onMove?: (step: number) => void, onPick?: (names: string[]) => void, onViews?: (names: string[]) => void,
-   *   onShare?: () => void }} told
+   *   onShare?: () => void, onUnfold?: (name: string) => void }} told
    */
-  constructor(root, data, { onMove = () => {}, onPick = () => {}, onViews = () => {}, onShare = () => {} } = {}) {
+  constructor(root, data, { onMove = () => {}, onPick = () => {}, onViews = () => {}, onShare = () => {}, onUnfold } = {}) {
     this.root = root;
     this.onMove = onMove;
     this.onPick = onPick;
     this.onViews = onViews;
     this.onShare = onShare;
+    this.onUnfold = onUnfold; // not where nobody draws
     this.typed = "";
     this.base = null;
     this.picked = []; // the names of the objects that the reader clicked
@@ -343,6 +344,10 @@ export class Player {
   click(node, arrow, part) {
     const oid = node && (part || node.dataset.oid);
     if (this.selecting && !node) return;
+    if (this.onUnfold && !this.selecting && node?.classList.contains("folded")) {
+      this.onUnfold(node.dataset.oid);
+      return;
+    }
     if (!node && arrow) {
       this.followEdge(arrow.dataset.edge || arrow.dataset.key);
       return;

@@ -38,16 +38,24 @@ export class Tips {
 
   load({ data }) {
     this.glossary = data.glossary || {};
+    this.fields = data.fields || {};
+    this.parts = data.parts;
     this.show(null);
   }
 
-  word(part) {
-    return part.dataset.word ?? part.dataset.oid?.split(" ")[0];
+  // What is said of a part, with the name of what it is said of; null if nothing is.
+  entry(part) {
+    const [sort, , cell, , oid] = this.parts[part.dataset.key] ?? [];
+    const word = part.dataset.word ?? (sort === "row" ? oid : part.dataset.oid)?.split(" ")[0];
+    const known = this.glossary[word];
+    if (sort !== "row") return known ? { word, ...known } : null;
+    const says = this.fields[`${word}.${cell}`];
+    return says ? { ...known, word: cell, says } : null;
   }
 
   owner(target) {
-    const part = target.closest("[data-word], .node");
-    return part && this.word(part) in this.glossary ? part : null;
+    const part = target.closest("[data-word], .row, .node");
+    return part && this.entry(part) ? part : null;
   }
 
   soon(part) {
@@ -62,12 +70,12 @@ export class Tips {
     this.of = part;
     this.root.hidden = !part;
     if (!part) return;
-    const word = this.word(part);
-    const { says, file, link } = this.glossary[word];
+    const { word, says, file, link } = this.entry(part);
     const more = link ? [" ", control("a", { href: link, target: "_blank", rel: "noreferrer" }, file)] : [];
     this.root.replaceChildren(element("b", {}, word), " ", says, ...more);
     part.setAttribute("aria-describedby", this.root.id);
-    const [at, all] = [part, this.around].map((one) => one.getBoundingClientRect());
+    // Below the whole box: what is said of a row must not lie on the next one.
+    const [at, all] = [part.closest(".node") ?? part, this.around].map((one) => one.getBoundingClientRect());
     const left = Math.min(at.left - all.left, all.width - this.root.offsetWidth - 8);
     const below = at.bottom - all.top + 4;
     const above = at.top - all.top - this.root.offsetHeight - 4;

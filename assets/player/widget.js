@@ -25,6 +25,7 @@ function render({ model, el }) {
     },
     onPick: (names) => tell("picked", names),
     onViews: (names) => tell("shown", names),
+    onUnfold: (name) => model.send({ unfold: name }),
     onShare: () => model.send({ share: model.get("data").edition }),
   });
   let loaded = model.get("data");

@@ -96,6 +96,11 @@ class Spot:
         return self.top + len(titles(node)) * TITLE + (keys.index(key) + 0.5) * ROW + 2
 
 
+def bare(node: Node) -> bool:
+    """Is it a file that owns nothing? A line is enough for that."""
+    return node.kind == "file" and len(node.parts) == 1
+
+
 def in_title(node: Node) -> bool:
     """Does the only row of a folded box stand beside its title?"""
     return node.folded and len(node.rows) == 1

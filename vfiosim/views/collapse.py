@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import TypeAlias
 
-from .atlas import crowded
+from .atlas import bare, crowded
 from .graph import ALIVE, Frame, Graph, Node, Row, fits
 
 MOST = 20  # nodes that are readable at once from the back of a room
@@ -45,7 +45,7 @@ def fold(graph: Graph, keep: Collection[str] = ()) -> Graph:
     First those in which nothing is looked at or changes; then those where only counters and arrows do. At last calls tell of no
     argument that is 0. A file that owns nothing has nothing more to tell. Names in `keep` are not folded.
     """
-    graph = _folded(graph, {node.key for node in graph.nodes if node.kind == "file" and len(node.parts) == 1}, {})
+    graph = _folded(graph, {node.key for node in graph.nodes if bare(node)}, {})
     parts = {key: node for node in graph.nodes for key in (node.key, *(row.key for row in node.rows))}
     drawn = {end for edge in graph.edges for end in (edge.row, edge.into)}
     seen = {key for some in (*graph.looks, *graph.harmed) for key in some}

@@ -9,7 +9,7 @@ from html import escape
 from math import hypot
 
 from ..assets import asset
-from .atlas import LETTER, PADDING, ROW, TITLE, Spot, in_title, row_name, titles
+from .atlas import LETTER, PADDING, ROW, TITLE, Spot, bare, in_title, row_name, titles
 from .graph import FREED, NULL, Edge, Frame, Graph, Node, Row, change_text
 from .layout import LARGEST, MARGIN, Curve, Layout
 
@@ -110,6 +110,7 @@ class _Box:
         """The box; what is about one row is in the group of that row."""
         node, spot = self._node, self._spot
         mark = self._looks[node.key].mark
+        folded = " folded" if node.folded and not bare(node) else ""
         freed = " freed" if now.get(node.key) == FREED else ""
         read = " read" if node.key in self._read else ""
         corner = CALL_CORNER if node.kind == "thread" else CORNER
@@ -123,7 +124,7 @@ class _Box:
         return (
             f'<g id="{name}-{node.key}" data-key="{node.key}" data-oid="{escape(node.oid)}" '
             f'data-parts="{escape(json.dumps(node.parts))}" '
-            f'class="node home-{escape(node.home or node.kind)} kind-{escape(node.kind)} {mark}{freed}{read}">'
+            f'class="node home-{escape(node.home or node.kind)} kind-{escape(node.kind)} {mark}{freed}{read}{folded}">'
             f"<title>{escape(', '.join(node.parts))}</title>"
             f'<rect class="box" x="{spot.left:.1f}" y="{spot.top:.1f}" '
             f'width="{spot.width:.1f}" height="{spot.height:.1f}" rx="{corner}"/>'

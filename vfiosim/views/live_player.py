@@ -43,6 +43,8 @@ class LivePlayer(anywidget.AnyWidget):
         self._options = {**options, "atlas": self._atlas}
         self.player = Player(trace, step=step, **self._options)
         self._edition = 0
+        self._room: Collection[Trace] = ()
+        self._unfolded: list[str] = []
         name = secrets.token_hex(16)
         super().__init__(
             model_id=name,
@@ -61,10 +63,9 @@ class LivePlayer(anywidget.AnyWidget):
 
         `room`: traces for which a place is kept too, instead of that of the options.
         """
-        before, self.player = (
-            shown(self.player.trace),
-            Player(trace, step=step, **{**self._options, **({"room": room} if room else {})}),
-        )
+        self._room = room
+        options = {**self._options, "unfold": self._unfolded, **({"room": room} if room else {})}
+        before, self.player = shown(self.player.trace), Player(trace, step=step, **options)
         with self.hold_sync():
             if tuple(self.shown) == before:  # the reader has opened and closed nothing
                 self.shown = list(shown(trace))
@@ -77,7 +78,10 @@ class LivePlayer(anywidget.AnyWidget):
         return {**self.player.data(live=True), "edition": self._edition}
 
     def _asked(self, _: object, content: Data, _buffers: object) -> None:
-        """The reader wants the text to share, which takes a moment to make."""
+        """The reader wants the text to share, which takes a moment to make; or has clicked a folded box."""
+        if isinstance(name := content.get("unfold"), str):
+            self._unfolded.append(name)
+            self.update(self.player.trace, self.step, self._room)
         if content.get("share") == self._edition:
             self.send({"share": self.player.trace.replay, "edition": self._edition})
 
@@ -87,6 +91,7 @@ class LivePlayer(anywidget.AnyWidget):
 
     def forget(self, kept: Sequence[str] | None = None) -> None:
         """What is shown next need not be like what was shown before; `kept` as in `Atlas`, None: as they were."""
+        self._unfolded.clear()
         self._atlas.forget(kept)
 
     def __repr__(self) -> str:

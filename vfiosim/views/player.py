@@ -20,6 +20,7 @@ from .collapse import collapse as collapsed
 from .counters import counts_over
 from .draw import svg
 from .facts import lanes
+from .fields import field_says
 from .glossary import glossary
 from .graph import HIDDEN, Frame, graph
 from .lanes import lanes_data
@@ -165,6 +166,7 @@ class Player:
             "places": sources.places,
             "functions": sources.functions,
             "glossary": glossary(self._words()),
+            "fields": self._fields(),
             "texts": sources.texts,
             "lanes": lanes_data(self.trace),
             "counters": counts_over(self.trace, self._hide),
@@ -178,6 +180,11 @@ class Player:
     def _words(self) -> list[str]:
         """The kinds of what is in the picture, and the phases."""
         return [*(node.oid.partition(" ")[0] for node in self.graph.nodes), *(step.phase for step in self.trace)]
+
+    def _fields(self) -> dict[str, str]:
+        """By kind and name what each row means."""
+        rows = [(row.oid.partition(" ")[0], row) for node in self.graph.nodes for row in node.rows]
+        return {f"{kind}.{row.cell}": field_says(kind, row.cell, row.sort) for kind, row in rows}
 
     def _stops(self) -> list[int]:
         """Where Next goes to, if not to each step."""
