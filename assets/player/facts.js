@@ -166,7 +166,12 @@ export class FactsView {
     );
     if (!items.length) return;
     this.follow.append(
-      element("details", {}, control("summary", {}, "What its fields mean"), element("ul", { class: "fields" }, ...items)),
+      element(
+        "details",
+        {},
+        control("summary", {}, "What its fields mean"),
+        element("ul", { class: "fields" }, ...items),
+      ),
     );
   }
 

@@ -25,7 +25,11 @@ export class Player {
    * @param {{ onMove?: (step: number) => void, onPick?: (names: string[]) => void, onViews?: (names: string[]) => void,
    *   onShare?: () => void, onUnfold?: (name: string) => void }} told
    */
-  constructor(root, data, { onMove = () => {}, onPick = () => {}, onViews = () => {}, onShare = () => {}, onUnfold } = {}) {
+  constructor(
+    root,
+    data,
+    { onMove = () => {}, onPick = () => {}, onViews = () => {}, onShare = () => {}, onUnfold } = {},
+  ) {
     this.root = root;
     this.onMove = onMove;
     this.onPick = onPick;
