@@ -228,7 +228,7 @@ def test_a_phase_and_a_kind_say_what_they_mean_with_a_link_to_the_kernels_file(p
     expect(tip).to_be_hidden()
     player.locator(".chip", has_text="acquire").hover()
     expect(tip).to_have_text(re.compile("^acquire Takes references"))
-    player.locator('.node[data-oid="iommufd_device 1"]').hover()
+    player.locator('.node[data-oid="iommufd_device 1"] .title').hover()
     expect(tip).to_contain_text("A physical device that is bound to the context")
     link = tip.get_by_role("link", name="drivers/iommu/iommufd/iommufd_private.h")
     link.hover()
