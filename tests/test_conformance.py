@@ -49,7 +49,6 @@ def differing_steps(changed: dict[str, Any]) -> list[int | None]:
 
 # What the model cannot answer yet: where a scenario stops, and on what.
 NOT_MODELLED = {
-    "r-create-available": "reading /sys/class/mdev_bus/mtty/mdev_supported_types/mtty-1/available_instances",
     "t-mtty": "interrupts of mtty",
     "t-unmask-eventfd": "masking an interrupt by an eventfd",
     "u-bar-edu": "the content of a BAR",
@@ -71,13 +70,10 @@ NOT_MODELLED = {
     "u-pointers": "pread with a bad address",
     "u-readonly": "writing to a device",
     "u-write-sizes": "writing to a device",
-    "v-off-mdev": "opening '/sys/module/vfio/parameters/enable_unsafe_noiommu_mode'",
-    "v-off-rebind": "opening '/sys/module/vfio/parameters/enable_unsafe_noiommu_mode'",
     "w-dirty-args": "VFIO_IOMMU_DIRTY_PAGES",
     "w-dirty-both": "VFIO_IOMMU_DIRTY_PAGES",
     "w-dirty-map-later": "VFIO_IOMMU_DIRTY_PAGES",
     "w-dirty-ranges": "VFIO_IOMMU_DIRTY_PAGES",
-    "w-entries": "opening '/sys/module/vfio_iommu_type1/parameters/dma_entry_limit'",
     "w-unmap-bitmap-args": "VFIO_IOMMU_DIRTY_PAGES",
     "w-vaddr": "VFIO_DMA_MAP_FLAG_VADDR",
     "w-vaddr-all": "VFIO_DMA_UNMAP_FLAG_VADDR",

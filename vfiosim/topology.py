@@ -9,8 +9,12 @@ from typing import Any
 from .kernel.base import NO_GROUP
 from .kernel.boot import DeviceSpec
 
-__all__ = ["TOPOLOGIES", "DeviceSpec", "Topology"]
+__all__ = ["MDEV_TYPES", "TOPOLOGIES", "DeviceSpec", "Topology"]
 
+MDEV_TYPES = {
+    "mdev0": "mtty-2",
+    "mdev1": "mtty-1",
+}  # of the recorded mediated devices, which the recordings do not tell
 PROFILES = ("default", "noiommu", "sriov", "compat")
 
 
@@ -44,9 +48,6 @@ class Topology:
         return cls(profile, found, iommufd_container=profile == "compat")
 
 
-_CAN_RESET = {"nvme"}  # models with a function-level reset
-
-
 def _recorded(name: str, device: Mapping[str, Any], devices: Mapping[str, Mapping[str, Any]]) -> DeviceSpec:
     address = str(device["bdf"])
     pci = device["kind"] == "pci"
@@ -61,10 +62,9 @@ def _recorded(name: str, device: Mapping[str, Any], devices: Mapping[str, Mappin
         int(device.get("group_id", NO_GROUP)),
         bus="pci" if pci else "mdev",
         driver=str(device["driver"]),
-        model=str(device["model"]),
+        model=MDEV_TYPES.get(name, str(device["model"])),
         dev_set=f"bus {address[:7]}" if behind_port else "",
-        can_reset=device["model"] in _CAN_RESET
-        and not vfs,  # the reset of a function with others in it was switched off
+        no_reset=virtual or bool(vfs),  # where functions have functions in them it was switched off
         noiommu=str(device["group"]).startswith("noiommu-"),
         vfs=len(vfs),
         physfn=physical if virtual else "",
@@ -97,8 +97,8 @@ _LAB = Topology(
         DeviceSpec("slotB", "0000:02:00.1", 10, model="edu", dev_set="bus 0000:02"),
         DeviceSpec("mixA", "0000:00:07.0", 4, model="edu"),
         DeviceSpec("mixB", "0000:00:07.1", 4, driver="virtio-pci", model="virtio-rng-pci"),
-        DeviceSpec("mdev0", "83b8f4f2-509f-382f-3c1e-e6bfe0fa1001", 11, bus="mdev", driver="mtty", model="mtty"),
-        DeviceSpec("mdev1", "83b8f4f2-509f-382f-3c1e-e6bfe0fa1002", 12, bus="mdev", driver="mtty", model="mtty"),
+        DeviceSpec("mdev0", "83b8f4f2-509f-382f-3c1e-e6bfe0fa1001", 11, bus="mdev", driver="mtty", model="mtty-2"),
+        DeviceSpec("mdev1", "83b8f4f2-509f-382f-3c1e-e6bfe0fa1002", 12, bus="mdev", driver="mtty", model="mtty-1"),
     ),
 )
 

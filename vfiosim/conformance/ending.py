@@ -8,11 +8,11 @@ from typing import Any, Final
 
 from ..kernel import Unsupported
 from ..machine import Process
+from ..topology import MDEV_TYPES
 from ..uapi import VFIO_DEVICE_BIND_IOMMUFD, KernelError, VfioDeviceBindIommufd
 from .replay import Replay
 
 _LAST_WAIT: Final = 6000  # ms that a killed process has to go away
-_MDEV_TYPES: Final = {"mdev0": "mtty-2", "mdev1": "mtty-1"}  # not in the recordings
 Devices = Mapping[str, Mapping[str, Any]]
 
 
@@ -60,7 +60,7 @@ def restore(replay: Replay, devices: Devices) -> None:
         if bus == "mdev":
             if address in drivers(replay):
                 continue  # nothing gives it its driver back
-            kind = _MDEV_TYPES.get(name, "mtty-1")
+            kind = MDEV_TYPES.get(name, "mtty-1")
             process.write_file(f"/sys/class/mdev_bus/mtty/mdev_supported_types/{kind}/create", address)
             continue
         if str(device["model"]).endswith(" VF"):  # they all come back at once

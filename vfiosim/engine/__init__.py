@@ -35,6 +35,7 @@ from .effects import (
     slots_of,
     store,
     store_release,
+    try_cmpxchg,
 )
 from .engine import Engine
 from .faults import INJECTED, Callback, Fallible, FaultPlan
@@ -146,6 +147,7 @@ __all__ = [
     "store_release",
     "table",
     "try_acquire",
+    "try_cmpxchg",
     "wait_for",
     "wait_for_killable",
     "wait_for_timeout",

@@ -110,6 +110,13 @@ def exchange(target: Field[T], value: T) -> Asks[T]:
     return answer
 
 
+@effect
+def try_cmpxchg(target: Field[T], old: T, new: T) -> Asks[bool]:
+    """Write a field if it is as it was read before, in one step (`atomic_try_cmpxchg`); the answer tells."""
+    answer: bool = yield (_try_cmpxchg, target, new, old)
+    return answer
+
+
 def _store(engine: Engine, thread: Thread, request: Request) -> None:
     _, target, value = request
     if target.owner.freed:
@@ -122,6 +129,14 @@ def _store(engine: Engine, thread: Thread, request: Request) -> None:
 
 def _store_release(engine: Engine, thread: Thread, request: Request) -> None:
     _store(engine, thread, request)
+
+
+def _try_cmpxchg(engine: Engine, thread: Thread, request: Request) -> bool:
+    if request[1].value != request[3]:
+        _load(engine, thread, request)
+        return False
+    _store(engine, thread, request[:3])
+    return True
 
 
 def _exchange(engine: Engine, thread: Thread, request: Request) -> Any:

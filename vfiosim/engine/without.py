@@ -17,7 +17,18 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from .checks import _refuse_if, _return_to_user
-from .effects import AGAIN, Request, _claim, _exchange, _load, _load_acquire, _poke, _store, _store_release
+from .effects import (
+    AGAIN,
+    Request,
+    _claim,
+    _exchange,
+    _load,
+    _load_acquire,
+    _poke,
+    _store,
+    _store_release,
+    _try_cmpxchg,
+)
 from .lifetime import _free, _get, _get_unless_zero, _hand_over, _put, _put_if_last
 from .objects import Cell
 from .sync import (
@@ -50,6 +61,7 @@ _ORDERED = frozenset(
         _release_shared,
         _store_release,
         _exchange,
+        _try_cmpxchg,
         _put,
         _put_if_last,
         _get_unless_zero,

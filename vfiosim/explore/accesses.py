@@ -164,6 +164,7 @@ OF: dict[Callable[..., Any], Callable[[Thread, Request], Accesses]] = {
             effects._store,
             effects._store_release,
             effects._exchange,
+            effects._try_cmpxchg,
             sync._acquire,
             sync._release,
             sync._acquire_shared,

@@ -13,6 +13,7 @@ from ..trace.state import Edit, ObjectState, State
 ALLOWED = {
     "fds.close_on_exec": "the mark of a descriptor that is free again; who takes it sets it anew (fs/file.c: alloc_fd)",
     "selftest_access.next_id": "a counter of IDs; nobody misses a number (drivers/iommu/iommufd/selftest.c)",
+    "vfio_pci_core_device.reset_works": "each open sets it anew (drivers/vfio/pci/vfio_pci_core.c: vfio_pci_core_enable)",
     "vfio_device_file.devid": "read only after a bind has written it (drivers/vfio/iommufd.c: vfio_df_iommufd_bind)",
 }
 

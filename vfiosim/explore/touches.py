@@ -20,7 +20,9 @@ TOOK, GAVE = ("takes", "took", "taken"), ("gives back", "gave back", "given back
 TOUCHED, FREED = ("touches", "touched", "touched"), ("frees", "freed", "freed")
 _VERBS = {  # by the name of an effect
     **dict.fromkeys((function.__name__.lstrip("_") for function in LOOKS), READ),
-    **dict.fromkeys(("store", "store_release", "store_early", "store_late", "exchange", "poke", "claim"), WROTE),
+    **dict.fromkeys(
+        ("store", "store_release", "store_early", "store_late", "exchange", "try_cmpxchg", "poke", "claim"), WROTE
+    ),
     **dict.fromkeys(("get", "get_anyway", "get_unless_zero"), tuple(f"{one} a reference at" for one in TOOK)),
     **dict.fromkeys(("put", "put_if_last", "dropped"), tuple(f"{one} a reference at" for one in GAVE)),
     **dict.fromkeys(("acquire", "acquire_shared", "try_acquire"), TOOK),

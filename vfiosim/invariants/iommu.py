@@ -53,7 +53,7 @@ def locked_memory_is_charged(engine: Engine, mm: MmStruct) -> Broken:
 def dma_has_one_owner(engine: Engine, group: IommuGroup) -> Broken:
     """The DMA of a group is counted once for each bound device, or for each device with a kernel driver, or for its vfio_group."""
     bound = [d for d in every(engine, IommufdDevice) if d.users.value and d.igroup.group is group]
-    driven = [d for d in every(engine, Device) if d.iommu_group is group and d.uses_dma_api.value]
+    driven = [d for d in every(engine, Device) if d.iommu_group.value is group and d.uses_dma_api.value]
     owner, counted = group.owner.value, group.owner_cnt.value
     if bound and driven:
         yield f"{group.oid} serves {bound[0].oid} of user space and {driven[0].oid} of the kernel at the same time"

@@ -28,7 +28,7 @@ class DeviceSpec:
     * `driver`: "vfio-pci", "mtty", "no-dma" and "emulated" are VFIO drivers; every other one uses the DMA API of the kernel;
     * `group`: the number of its iommu_group, or NEW_GROUP, or NO_GROUP; `noiommu`: no IOMMU watches it, only its name matters;
     * `dev_set`: devices with the same word are reset together, "" for alone;
-    * `can_reset`: the function can be reset on its own.
+    * `can_reset`: the function can be reset on its own, whatever its model says.
     """
 
     name: str
@@ -40,6 +40,7 @@ class DeviceSpec:
     dev_set: str = ""
     can_reset: bool = False
     noiommu: bool = False
+    no_reset: bool = False  # its ways to be reset have been switched off (`reset_method`)
     vfs: int = 0  # how many virtual functions it can have
     physfn: str = ""  # for a virtual function: the address of its physical function
 
@@ -103,7 +104,7 @@ class Device(KObject):
     """A PCI function or a mediated device: the thing itself, whoever drives it.
 
     * there from the start, found on its bus later, or created by its parent driver; a root, for it is hardware;
-    * belongs to one iommu_group for as long as it is there, or to none;
+    * belongs to one iommu_group for as long as it is there; without an IOMMU to one that vfio makes for it, or to none;
     * driven by one driver at a time; the lock is held while a driver takes it or lets go of it;
     * goes when it is removed from its bus, after its driver has let go and nobody is in one of its files in /sys (`in_use`).
     """
@@ -117,6 +118,8 @@ class Device(KObject):
     lock: Lock = mutex()
     driver_override: Field[str | None] = field(None)  # the only driver that may take it; has a spinlock of its own
     active: Field[bool] = field(False)  # a mediated device that is ready and not on its way out
+    reset_methods: Field[tuple[str, ...]] = field(())  # ways to reset it that are tried, see `pci_reset.py`
+    reset_files: Field[bool] = field(False)  # was there one when it was found? Only then it has files for it
     remove_file: Field[bool] = field(True)  # is there a file `remove` in its directory? It takes itself away
     removed: Completion = completion()  # whoever wrote into it is done
     # guarded by lock
@@ -125,10 +128,11 @@ class Device(KObject):
     dead: Field[bool] = field(False, guard="lock")  # on its way out: no driver can take it any more
     enable_cnt: Field[int] = field(0, guard="lock")  # how often `enable` has enabled it
     drvdata: Field[KObject | None] = field(None, guard="lock", link="weak")
+    iommu_group: Field[IommuGroup | None] = field(None, link="weak")  # as long as it is in one
     uses_dma_api: Field[bool] = field(False, guard="lock")  # counted in its group for a kernel driver
     in_reset: Field[bool] = field(False, guard="dev_set.lock")  # together with its whole slot or bus, at this moment
 
-    def __init__(self, engine: Engine, spec: DeviceSpec, iommu_group: IommuGroup | None, buses: Any) -> None:
+    def __init__(self, engine: Engine, spec: DeviceSpec, buses: Any) -> None:
         super().__init__(engine, spec.name)
         self.buses = buses
         self.bus_devices: Table[Device] = buses.devices  # every device, by address
@@ -136,10 +140,8 @@ class Device(KObject):
         self.name = spec.name
         self.address = spec.address  # PCI address or UUID
         self.bus = spec.bus  # "pci" or "mdev"
-        self.iommu_group = iommu_group
         self.model = spec.model
         self.hardware = hardware_of(spec.model)
-        self.can_reset = spec.can_reset  # by a function-level reset
         self.iommu_ops = intel_iommu_ops
         self.max_pasids = 0  # none
         self.is_mock = False

@@ -18,6 +18,7 @@ from .iommufd.selftest.mock_iommu import MockIommu
 from .kvm.kvm_main import kvm_chardev_ops
 from .kvm.vfio import kvm_vfio_ops
 from .module import module_name
+from .params import ModuleParameters
 from .task import UserStruct
 from .variants import V72, Variant
 from .vfio.bare import bare_probe, bare_remove
@@ -75,27 +76,35 @@ async def boot(devices: tuple[DeviceSpec, ...], iommufd_container: bool = False,
     `iommufd_container`: /dev/vfio/vfio belongs to iommufd (CONFIG_IOMMUFD_VFIO_CONTAINER), there is no other container.
     """
     devtmpfs = await alloc(DevTmpfs)
-    buses = await alloc(Buses, await alloc(IommuGroups))
+    parameters = await alloc(ModuleParameters)
+    buses = await alloc(Buses, await alloc(IommuGroups), parameters)
     tests = await alloc(MockIommu, buses.groups)
-    vfio = await alloc(Vfio, devtmpfs, vfio_device_fops, vfio_group_fops, variant)
+    vfio = await alloc(Vfio, devtmpfs, vfio_device_fops, vfio_group_fops, parameters, variant)
     built = Built(devtmpfs, await alloc(UserStruct, 0), buses, vfio)
-    noiommu = any(spec.noiommu for spec in devices)
+    await store(parameters.noiommu, any(spec.noiommu for spec in devices))
     for path, mode, cdev in (
         ("/dev/iommu", 0o660, await alloc(Cdev, "iommu", iommufd_fops, inside=tests)),
         ("/dev/kvm", 0o600, await alloc(Cdev, "kvm", kvm_chardev_ops)),
-        ("/dev/vfio/vfio", 0o666, await container_node(noiommu, iommufd_container, tests)),
+        ("/dev/vfio/vfio", 0o666, await container_node(parameters, iommufd_container, tests)),
     ):
         cdev.mode = mode
         await cdev_device_add(devtmpfs, path, cdev)
     await load_drivers(built, {spec.driver: spec.bus for spec in devices})
+    emulated = {spec.group for spec in devices if spec.noiommu or spec.bus == "mdev"}
     for number in range(max((spec.group for spec in devices), default=0)):
-        await poke(buses.groups.ids, number, buses.groups)  # taken by devices that nobody here looks at
+        if number not in emulated:
+            await poke(buses.groups.ids, number, buses.groups)  # taken by devices that nobody here looks at
     for spec in devices:
         override = spec.driver if spec.driver == VFIO_PCI else None
         device = await device_add(buses, spec, override, spec.group)
         driver = await peek(buses.drivers, spec.driver)
         assert driver is not None
+        below = [n for n in range(spec.group) if n in emulated and await peek(buses.groups.ids, n) is None]
+        for number in below:  # these are for devices that come later
+            await poke(buses.groups.ids, number, buses.groups)
         await first_probe(driver, device)
+        for number in below:
+            await poke(buses.groups.ids, number, None)
         if spec.bus == "mdev":
             await poke(buses.mdev_list, device.address, device)
             await store(device.active, True)
@@ -103,20 +112,20 @@ async def boot(devices: tuple[DeviceSpec, ...], iommufd_container: bool = False,
 
 
 async def first_probe(driver: BusDriver, device: Device) -> None:
-    """The driver takes the device; one that this version does not let register leaves it without a driver."""
+    """The driver takes the device; one that cannot have it, by its version or without an IOMMU, leaves it without a driver."""
     try:
         await device_driver_attach(driver, device)
     except KernelError as error:
-        if error.check != "driver_has_iommufd_ops":
+        if error.check not in ("driver_has_iommufd_ops", "iommu_watches_device"):
             raise
 
 
-async def container_node(noiommu: bool, iommufd_container: bool, tests: MockIommu) -> Cdev:
+async def container_node(parameters: ModuleParameters, iommufd_container: bool, tests: MockIommu) -> Cdev:
     """/dev/vfio/vfio, and the IOMMU drivers that its containers can be given; an iommufd needs none."""
     if iommufd_container:
         return await alloc(Cdev, VFIO_MISC_DEV, iommufd_fops, inside=tests)
     core = await alloc(VfioIommuDrivers)
-    for ops in (vfio_noiommu_ops(noiommu), vfio_iommu_driver_ops_type1):
+    for ops in (vfio_noiommu_ops(parameters), vfio_iommu_driver_ops_type1(parameters)):
         driver = await alloc(VfioIommuDriver, ops)
         await get(driver.module, driver, LOADED)
         await store(core.iommu_drivers_list, (driver, *await load(core.iommu_drivers_list)))

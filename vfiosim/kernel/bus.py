@@ -21,7 +21,9 @@ from .base import (
 )
 from .dd import __driver_probe_device, device_driver_attach, device_release_driver_internal, driver_detach
 from .fs.kernfs import kernfs_drain
-from .iommu import IommuGroups, iommu_group_for, iommu_group_put
+from .iommu import IommuGroups, iommu_group_add_device, iommu_group_for, iommu_group_remove_device
+from .params import ModuleParameters
+from .pci_reset import pci_init_reset_methods
 
 FOUND: Final = "found on its bus"
 
@@ -53,6 +55,7 @@ class Buses(KObject):
     k_lock: Lock = spinlock()
     devices: Table[Device] = table(guard="k_lock")
     drivers_autoprobe: Field[bool] = field(True)  # are devices offered to drivers as they appear?
+    mtty_ports: Field[int] = field(24)  # that mtty has left for new devices (`mdev_avail_ports`)
     mdev_list_lock: Lock = mutex()
     mdev_list: Table[Device] = table(guard="mdev_list_lock")
     drivers: Table[BusDriver] = table()
@@ -60,9 +63,10 @@ class Buses(KObject):
     modules: Table[BusDriver] = table(guard="module_mutex")
     unplugged: Table[Slot] = table(guard="rescan_remove_lock")  # PCI addresses: what a rescan would find
 
-    def __init__(self, engine: Engine, groups: IommuGroups) -> None:
+    def __init__(self, engine: Engine, groups: IommuGroups, parameters: ModuleParameters) -> None:
         super().__init__(engine, "buses")
         self.groups = groups
+        self.parameters = parameters
 
 
 @kernel("drivers/base/bus.c")
@@ -198,15 +202,17 @@ async def device_add(
     buses: Buses, spec: DeviceSpec, override: str | None = None, group_id: int | None = None
 ) -> Device:
     """A device appears on its bus, in the iommu_group of its neighbours or in a new one; no driver has it yet."""
-    group = None
-    if spec.group != NO_GROUP:
-        group = await iommu_group_for(buses.groups, spec.group, spec.bus == "mdev", group_id, spec.noiommu)
-    device = await alloc(Device, spec, group, buses)
-    if group is not None:
-        await get(group.kobj, device, "in this group")
+    device = await alloc(Device, spec, buses)
+    if spec.group != NO_GROUP and spec.bus == "pci" and not spec.noiommu:
+        await iommu_group_add_device(await iommu_group_for(buses.groups, spec.group, group_id), device)
     await store(device.driver_override, override)
     await get(device.kobj, device, ON_ITS_BUS)
     await get(device.in_use, device, ON_ITS_BUS)
+    if spec.bus == "pci":
+        await pci_init_reset_methods(device)
+        await store(device.reset_files, await load(device.reset_methods) != ())
+        if spec.no_reset:
+            await store(device.reset_methods, ())
     async with buses.k_lock:
         await poke(buses.devices, device.address, device)
     return device
@@ -220,8 +226,7 @@ async def device_del(device: Device) -> None:
     say(Phase.BLOCK, "The files of {} go, as soon as nobody is in one.", device)
     await kernfs_drain(device, ON_ITS_BUS)
     await bus_remove_device(device)
-    if device.iommu_group is not None:
-        await iommu_group_put(device.iommu_group, device, "in this group")
+    await iommu_group_remove_device(device)
 
 
 @kernel("drivers/base/bus.c")

@@ -17,7 +17,7 @@ async def really_probe(device: Device, driver: BusDriver) -> None:
     await store(device.driver, driver)
     try:
         if not driver.driver_managed_dma:
-            await iommu_device_use_default_domain(device.iommu_group)
+            await iommu_device_use_default_domain(await load(device.iommu_group))
             await store(device.uses_dma_api, True)
         await store(device.driver_link, driver.label)
         if driver.probe is not None:
@@ -46,7 +46,7 @@ async def dma_cleanup(device: Device) -> None:
     """A kernel driver no longer uses the DMA API for this device (`pci_dma_cleanup`)."""
     if await load(device.uses_dma_api):
         await store(device.uses_dma_api, False)
-        await iommu_device_unuse_default_domain(device.iommu_group)
+        await iommu_device_unuse_default_domain(await load(device.iommu_group))
 
 
 @kernel("drivers/base/dd.c")

@@ -15,6 +15,7 @@ class Hardware:
     * `intx`, `msi`, `msix`: how many interrupts of each kind; `msix_bar`: where the MSI-X table lies;
     * `express`: has a PCI Express capability, so that errors can be told;
     * `bus_reset`: does a reset of its whole bus succeed?
+    * `flr`: can one function be reset alone (function-level reset)?
     * `ids`: vendor, device, subsystem's vendor and device, class; none for a device that says nothing about itself;
     * `header_bit`: does the header of every function say that there are others in the slot? QEMU's says so in function 0 only.
     """
@@ -30,6 +31,7 @@ class Hardware:
     bus_reset: bool = True
     ids: tuple[int, ...] = ()
     header_bit: bool = True
+    flr: bool = False
 
 
 _MTTY_CONFIG: Final = bytes.fromhex("48435332")
@@ -51,10 +53,11 @@ MODELS: Final[dict[str, Hardware]] = {
         msix_bar=0,
         express=True,
         bus_reset=False,
+        flr=True,
         ids=(0x1B36, 0x0010, 0x1AF4, 0x1100, 0x010802),
     ),
     "virtio-rng-pci": Hardware({0: 0x4000}, msi=1, ids=(0x1AF4, 0x1005, 0x1AF4, 0x0004, 0x00FF00), header_bit=False),
-    "nvme VF": Hardware({0: 0x4000}, config_size=4096, intx=0, msix=65, msix_bar=0, express=True),
+    "nvme VF": Hardware({0: 0x4000}, config_size=4096, intx=0, msix=65, msix_bar=0, express=True, flr=True),
     "mtty": Hardware({0: 8, 1: 8}, _MTTY_CONFIG, config_size=255, msi=1),  # type mtty-2: two ports
     "mtty-2": Hardware({0: 8, 1: 8}, _MTTY_CONFIG, config_size=255, msi=1),
     "mtty-1": Hardware({0: 8}, _MTTY_CONFIG, config_size=255, msi=1),

@@ -8,6 +8,7 @@ from ..engine import *
 from ..uapi import Errno
 
 DEFAULT, BLOCKING = "default domain", "blocking domain"
+IN_GROUP = "in this group"
 
 
 class IommuGroups(KObject):
@@ -43,17 +44,13 @@ class IommuGroup(KObject):
         self,
         engine: Engine,
         number: int,
-        emulated: bool = False,
         groups: IommuGroups | None = None,
         place: int = -1,
-        noiommu: bool = False,
     ) -> None:
         super().__init__(engine, str(number))
         self.id = number
         self.groups = groups
         self.place = place  # what its devices have in common: they cannot be told apart by the IOMMU; -1: nothing
-        self.emulated = emulated  # made for a device that does no DMA of its own
-        self.noiommu = noiommu  # made for a device that no IOMMU watches
 
 
 @kernel("drivers/iommu/iommu.c")
@@ -90,7 +87,7 @@ class OwnedBy:
         if group.owner.value is not None:
             return f"{group.owner.value.oid} owns the DMA of {group.oid}"
         things: list[Any] = [thing for thing in engine.objects.values() if thing.kind == "device"]
-        mine = [device for device in things if device.iommu_group is group and device.uses_dma_api.value]
+        mine = [device for device in things if device.iommu_group.value is group and device.uses_dma_api.value]
         users = [f"{device.oid}, which {device.driver.value.oid} has" for device in mine]
         return f"{group.oid} is not viable: the DMA of {' and of '.join(users)}, belongs to the kernel"
 
@@ -186,9 +183,7 @@ async def iommu_group_dma_owner_claimed(group: IommuGroup) -> bool:
 
 
 @kernel("drivers/iommu/iommu.c")
-async def iommu_group_for(
-    groups: IommuGroups, place: int, emulated: bool, number: int | None, noiommu: bool = False
-) -> IommuGroup:
+async def iommu_group_for(groups: IommuGroups, place: int, number: int | None) -> IommuGroup:
     """The group of a new device: that of its neighbours, or a new one with the lowest free number (`iommu_group_alloc`)."""
     known = await peek(groups.places, place)
     if known is not None:
@@ -197,11 +192,26 @@ async def iommu_group_for(
         number = await claim(groups.ids, groups)
         assert number is not None
     async with on_failure(poke, groups.ids, number, None):
-        group = await alloc(IommuGroup, number, emulated, groups, place, noiommu)
+        group = await alloc(IommuGroup, number, groups, place)
     await poke(groups.ids, number, group)
     if place >= 0:
         await poke(groups.places, place, group)
     return group
+
+
+@kernel("drivers/iommu/iommu.c")
+async def iommu_group_add_device(group: IommuGroup, device: Any) -> None:
+    """From now on a device is in a group, and holds it."""
+    await get(group.kobj, device, IN_GROUP)
+    await store(device.iommu_group, group)
+
+
+@kernel("drivers/iommu/iommu.c")
+async def iommu_group_remove_device(device: Any) -> None:
+    """A device leaves its group, if it is in one."""
+    group = await exchange(device.iommu_group, None)
+    if group is not None:
+        await iommu_group_put(group, device, IN_GROUP)
 
 
 @kernel("drivers/iommu/iommu.c")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right, insort
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -211,10 +212,26 @@ class MmStruct(KObject):
             address = -(-region.end // PAGE_SIZE) * PAGE_SIZE
         return True
 
-    def device_bytes(self, address: int, size: int) -> int:
-        """How many bytes of a range belong to a device."""
-        parts = ((max(r.start, address), min(r.end, address + size)) for r in self._regions.values() if r.device)
-        return sum(max(0, end - start) for start, end in parts)
+    def spans(self, address: int, size: int) -> Iterator[tuple[int, int, bool]]:
+        """A range in parts: address, size, and whether it belongs to a device; what is not mapped counts as memory."""
+        for first, last in self._devices(address, address + size):
+            if address < first:
+                yield address, first - address, False
+            yield max(first, address), last - max(first, address), True
+            size -= last - address
+            address = last
+        if size:
+            yield address, size, False
+
+    def _devices(self, first: int, end: int) -> list[tuple[int, int]]:
+        """What of a range belongs to devices, upwards."""
+        regions = (self._regions[start] for start in self._starts)
+        parts = ((max(each.start, first), min(each.end, end)) for each in regions if each.device)
+        return [(low, high) for low, high in parts if low < high]
+
+    def allows(self, address: int, write: bool) -> bool:
+        """May what is mapped at an address be read, or also written?"""
+        return bool(self._walk(address, 1, PROT_WRITE if write else PROT_READ))
 
     def protect(self, address: int, length: int, prot: int) -> None:
         """Change what may be done in a range; what sticks out keeps its protection. ENOMEM where a part is not mapped."""

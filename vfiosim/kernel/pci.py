@@ -7,7 +7,17 @@ from typing import Final
 
 from ..engine import *
 from ..uapi import Errno
-from .base import NEW_GROUP, ON_ITS_BUS, PCI_ANY_ID, BusDriver, Device, DeviceSpec, pci_match_one_id, put_device
+from .base import (
+    NEW_GROUP,
+    NO_GROUP,
+    ON_ITS_BUS,
+    PCI_ANY_ID,
+    BusDriver,
+    Device,
+    DeviceSpec,
+    pci_match_one_id,
+    put_device,
+)
 from .bus import Buses, Slot, device_add, device_attach, device_del, driver_attach
 from .dd import device_release_driver_internal
 from .fs.kernfs import device_is_to_go, kernfs_unbreak
@@ -75,7 +85,8 @@ async def neighbours(buses: Buses, spec: DeviceSpec) -> DeviceSpec:
     """
     first = await peek(buses.devices, f"{spec.address[:-1]}0")
     header = first.hardware.header_bit if first is not None else True
-    return spec if header or spec.address.endswith("0") else replace(spec, group=NEW_GROUP)
+    stays = header or spec.address.endswith("0") or spec.group == NO_GROUP or spec.noiommu
+    return spec if stays else replace(spec, group=NEW_GROUP)
 
 
 @kernel("drivers/pci/pci-sysfs.c")
@@ -125,12 +136,3 @@ async def remove_id_store(driver: BusDriver, text: str, count: int) -> int:
     place = known.index(gone)
     await store(driver.p.dynids, known[:place] + known[place + 1 :])
     return count
-
-
-@kernel("drivers/pci/pci.c")
-async def pci_reset_bus(hit: tuple[Device, ...]) -> None:
-    """The reset itself, which takes its time: whatever a device was doing is lost."""
-    for dev in hit:
-        await store(dev.in_reset, True)
-    for dev in hit:
-        await store(dev.in_reset, False)

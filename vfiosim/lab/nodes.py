@@ -38,6 +38,6 @@ def always_shown(machine: Machine) -> list[str]:
     first = next((one for one in devices if isinstance(one.drvdata.value, VfioDevice)), next(iter(devices), None))
     shown = []
     for one in devices:
-        if one is first or (first is not None and one.iommu_group is first.iommu_group is not None):
+        if one is first or (first is not None and one.iommu_group.value is first.iommu_group.value is not None):
             shown.append((one.drvdata.value if isinstance(one.drvdata.value, VfioDevice) else one).oid)
     return ["fds", *shown]

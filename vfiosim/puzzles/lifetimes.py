@@ -142,7 +142,7 @@ PUZZLES = (
         faulty={"vfio_unregister_group_dev": wait_and_then_delete_the_node},
         happens="use after free: B",
         happens_faulty="that may never end",
-        shortest=(81, 41),
+        shortest=(85, 45),
         source="drivers/vfio/vfio_main.c: vfio_device_try_get_registration, vfio_unregister_group_dev (v7.2)",
     ),
     Puzzle(
@@ -156,7 +156,7 @@ PUZZLES = (
         properties=(can_end("the driver waits for the close, then leaves", A="0", B="12"),),
         faulty={"vfio_device_fops_release": let_go_of_registration_first},
         happens="oops: A reads module of a null pointer",
-        shortest=(99,),
+        shortest=(103,),
         source="drivers/vfio/vfio_main.c: vfio_device_fops_release (v7.2)",
     ),
     Puzzle(
@@ -174,7 +174,7 @@ PUZZLES = (
         without=("bound to it", "its context"),
         together=True,
         happens="use after free: B touches iommufd_ctx 1",
-        shortest=(56,),
+        shortest=(57,),
         source="drivers/vfio/device_cdev.c: vfio_df_ioctl_bind_iommufd; iommufd/device.c: iommufd_device_bind (v7.2)",
     ),
 )

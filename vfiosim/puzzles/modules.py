@@ -71,7 +71,7 @@ R24 = Puzzle(
     fixes={"vfio_device_release": tell_instead_of_freeing, "vfio_put_device": put_and_wait},
     without=("an open file",),
     happens="use after free: B",
-    shortest=(88, 81),
+    shortest=(89, 82),
     source="kernel/module/main.c: delete_module; drivers/vfio/vfio_main.c: vfio_device_release; fs/char_dev.c: cdev_put (v7.2)",
 )
 

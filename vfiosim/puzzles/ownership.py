@@ -63,7 +63,7 @@ R13 = Puzzle(
     ),
     fixes={"vfio_df_get_kvm_safe": take_a_vm_at_first_open, "vfio_device_put_kvm": give_the_vm_back_at_last_close},
     happens="a failed bind through another file gave it away",
-    shortest=(139,),
+    shortest=(146,),
     source="drivers/vfio/device_cdev.c: vfio_df_ioctl_bind_iommufd; vfio_main.c: vfio_device_put_kvm (v7.2)",
 )
 
@@ -133,7 +133,7 @@ R15 = Puzzle(
     ),
     fixes={"vfio_device_block_group": block_an_unused_group},
     happens="through its own node",
-    shortest=(97,),
+    shortest=(100,),
     source="drivers/vfio/group.c: vfio_device_block_group, vfio_group_fops_release (v7.2)",
 )
 
@@ -173,7 +173,7 @@ R16 = Puzzle(
         )
     },
     happens="at the same time",
-    shortest=(89, 93),
+    shortest=(99, 103),
     leaves_out=("attached_devices_hold_their_table",),
     source="drivers/iommu/iommu.c: iommu_device_claim_dma_owner, iommu_device_use_default_domain (v7.2)",
 )
@@ -206,7 +206,7 @@ R17 = Puzzle(
     ),
     without=("dma_owner_is_other",),
     happens="but a device of it is bound elsewhere",
-    shortest=(158,),
+    shortest=(162,),
     source="drivers/iommu/iommu.c: iommu_device_claim_dma_owner (v7.2)",
 )
 
@@ -264,7 +264,7 @@ R23 = Puzzle(
     ),
     without=("vfio_device_set.lock",),
     happens="is being reset, with devices of",
-    shortest=(157,),
+    shortest=(163,),
     leaves_out=(
         "gate_means_open",
         "binding_keeps_its_vm",

@@ -65,6 +65,10 @@ def _try_acquire(args: tuple[Any, ...], answer: Any) -> str:
     return f"{_say(args[0])} → {'taken' if answer else 'no, somebody has it'}"
 
 
+def _try_cmpxchg(args: tuple[Any, ...], answer: Any) -> str:
+    return f"{_say(args[0])} = {_say(args[1])}" + ("" if answer else " → no, it has changed meanwhile")
+
+
 def _claim(args: tuple[Any, ...], answer: Any) -> str:
     return f"{_say(args[0])}[{'no slot is free' if answer is None else answer}] = {_say(args[1])}"
 
@@ -123,6 +127,7 @@ _WORDS: dict[str, Callable[[tuple[Any, ...], Any], str]] = {
     "peek": _peek,
     "poke": _poke,
     "claim": _claim,
+    "try_cmpxchg": _try_cmpxchg,
     "try_acquire": _try_acquire,
     "get": _reference,
     "put": _reference,

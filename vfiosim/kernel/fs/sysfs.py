@@ -21,7 +21,9 @@ from ..bus import (
     unbind_store,
 )
 from ..iov import sriov_numvfs_store, virtual_functions
+from ..params import parameter_file
 from ..pci import ROOT_BUS, enable_store, new_id_store, remove_id_store, remove_store, rescan_store
+from ..pci_reset import reset_method_store, reset_methods_of, reset_store
 from ..unsupported import Unsupported
 from ..vfio import mdev
 from ..vfio.vfio import VfioDevice
@@ -34,6 +36,7 @@ T = TypeVar("T")
 _DRIVER: Final = re.compile(r"/sys/bus/(pci|mdev)/drivers/([^/]+)/([^/]+)")
 _BUS: Final = re.compile(r"/sys/bus/(pci|mdev)/([^/]+)")
 _DEVICE: Final = re.compile(r"/sys/bus/(pci|mdev)/devices/([^/]+)(?:/(.+))?")
+_PARAMETER: Final = re.compile(r"/sys/module/([^/]+)/parameters/([^/]+)")
 _TYPE: Final = re.compile(r"/sys/(?:class/mdev_bus|devices/virtual/mtty)/mtty/mdev_supported_types/([^/]+)/([^/]+)")
 _PCI_ATTRIBUTES: Final = [
     "ari_enabled",
@@ -136,6 +139,10 @@ async def sysfs_file(buses: Buses, path: str) -> tuple[Attribute, Device | None]
             attribute = driver_file(buses, driver, found[3], path)
     elif found := _BUS.fullmatch(path):
         attribute = bus_file(buses, found[1], found[2], path)
+    elif found := _PARAMETER.fullmatch(path):
+        attribute = parameter_file(buses.parameters, found[1], found[2], path)
+        if attribute is None:
+            raise Unsupported(f"opening {path!r}")
     elif found := _TYPE.fullmatch(path):
         attribute = mdev.type_file(buses, found[1], found[2], path)
     else:
@@ -186,6 +193,8 @@ async def device_file(device: Device, name: str, path: str) -> Attribute:
             attribute = driver_file(device.buses, driver, name.removeprefix("driver/"), path)
     elif name == "remove" and await load(device.remove_file):
         attribute = remove_file(device, path)
+    elif name in ("reset", "reset_method") and await load(device.reset_files):
+        attribute = reset_file(device, name, path)
     elif device.bus == "pci" and name != "remove":
         attribute = pci_file(device, name, path)
     elif name == "uevent":
@@ -200,6 +209,13 @@ def remove_file(device: Device, path: str) -> Attribute | None:
     if device.spec.physfn:
         return None
     return Attribute(path, 0o220, partial(remove_store, device), node=device, there=device.remove_file)
+
+
+def reset_file(device: Device, name: str, path: str) -> Attribute:
+    """A file about the reset of a PCI function."""
+    if name == "reset":
+        return Attribute(path, 0o200, partial(reset_store, device), node=device)
+    return Attribute(path, 0o644, partial(reset_method_store, device), partial(reset_methods_of, device), device)
 
 
 def pci_file(device: Device, name: str, path: str) -> Attribute | None:
@@ -299,7 +315,8 @@ async def link_of(device: Device, name: str | None) -> str | None:
     if name is None:
         return syspath(device)
     if name == "iommu_group":
-        return None if device.iommu_group is None else f"/sys/kernel/iommu_groups/{device.iommu_group.id}"
+        group = await load(device.iommu_group)
+        return f"/sys/kernel/iommu_groups/{group.id}" if group is not None else None
     driver = await load(device.driver_link)
     return f"/sys/bus/{device.bus}/drivers/{driver}" if driver else None
 

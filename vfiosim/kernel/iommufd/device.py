@@ -72,7 +72,8 @@ Pinned = list[tuple[IoptArea, int, int]]  # an area, and its first and last page
 @kernel("drivers/iommu/iommufd/device.c")
 async def iommufd_get_group(ictx: IommufdCtx, device: Any, holder: KObject) -> IommufdGroup:
     """What the context knows of the device's iommu_group, made at its first device. ENODEV for a device without group."""
-    group = await require(device.iommu_group, Errno.ENODEV, "has_iommu_group", "the device is in no iommu_group")
+    watched = await load(device.iommu_group)
+    group = await require(watched, Errno.ENODEV, "has_iommu_group", "the device is in no iommu_group")
     await get(group.kobj, holder, "looked up")
     async with ictx.groups_lock:
         igroup = await peek(ictx.groups, group.id)

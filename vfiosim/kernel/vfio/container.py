@@ -9,6 +9,7 @@ from ...engine import *
 from ...uapi import Errno, KernelError
 from ..fs.file import File, FileOperations, fput, private
 from ..iommu import IommuGroup, iommu_group_claim_dma_owner, iommu_group_release_dma_owner
+from ..params import ModuleParameters
 from ..task import capable
 from .vfio import VfioContainer, VfioGroup, VfioGroupType, VfioIommuDriver, VfioIommuDriverOps, VfioIommuDrivers
 
@@ -34,9 +35,10 @@ async def vfio_noiommu_release(data: None) -> None:
 
 
 @kernel("drivers/vfio/container.c")
-async def vfio_noiommu_ioctl(enabled: bool, data: None, cmd: int, argument: int) -> int:
+async def vfio_noiommu_ioctl(parameters: ModuleParameters, data: None, cmd: int, argument: int) -> int:
     """All it can say is that it is there, if the administrator allows it; ENOTTY for everything else."""
     if cmd == uapi.VFIO_CHECK_EXTENSION:
+        enabled = await load(parameters.noiommu)
         return int(enabled and argument == uapi.VFIO_NOIOMMU_IOMMU)
     await refuse_if(True, Errno.ENOTTY, "driver_knows_request", "without an IOMMU there is nothing to map or to ask")
     return 0
@@ -52,13 +54,13 @@ async def vfio_noiommu_detach_group(data: None, iommu_group: IommuGroup) -> None
     """The group leaves, and nothing changes."""
 
 
-def vfio_noiommu_ops(enabled: bool) -> VfioIommuDriverOps:
-    """The driver; `enabled` is the module parameter enable_unsafe_noiommu_mode."""
+def vfio_noiommu_ops(parameters: ModuleParameters) -> VfioIommuDriverOps:
+    """The driver, on a machine with these parameters."""
     return VfioIommuDriverOps(
         NOIOMMU,
         open=vfio_noiommu_open,
         release=vfio_noiommu_release,
-        ioctl=partial(vfio_noiommu_ioctl, enabled),
+        ioctl=partial(vfio_noiommu_ioctl, parameters),
         attach_group=vfio_noiommu_attach_group,
         detach_group=vfio_noiommu_detach_group,
     )

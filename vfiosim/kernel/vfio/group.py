@@ -5,6 +5,7 @@ from __future__ import annotations
 from ... import uapi
 from ...engine import *
 from ...uapi import Errno, KernelError
+from ..base import Device
 from ..fs.devtmpfs import cdev_device_add, cdev_device_del
 from ..fs.file import (
     O_CLOEXEC,
@@ -20,7 +21,14 @@ from ..fs.file import (
     put_unused_fd,
 )
 from ..fs.syscalls import alloc_file
-from ..iommu import IommuGroup, iommu_group_dma_owner_claimed, iommu_group_put
+from ..iommu import (
+    IommuGroup,
+    iommu_group_add_device,
+    iommu_group_dma_owner_claimed,
+    iommu_group_for,
+    iommu_group_put,
+    iommu_group_remove_device,
+)
 from ..iommufd.main import iommufd_ctx_from_file
 from ..iommufd.vfio_compat import iommufd_vfio_compat_ioas_create, iommufd_vfio_compat_set_no_iommu
 from ..kvm.kvm import Kvm
@@ -382,10 +390,8 @@ async def vfio_group_release(group: VfioGroup) -> None:
 
 
 @kernel("drivers/vfio/group.c")
-async def vfio_create_group(vfio: Vfio, iommu_group: IommuGroup) -> VfioGroup:
-    """The first VFIO device of an iommu_group: /dev/vfio/N appears."""
-    type_ = VfioGroupType.EMULATED_IOMMU if iommu_group.emulated else VfioGroupType.IOMMU
-    type_ = VfioGroupType.NO_IOMMU if iommu_group.noiommu else type_
+async def vfio_create_group(vfio: Vfio, iommu_group: IommuGroup, type_: VfioGroupType) -> VfioGroup:
+    """The first VFIO device of an iommu_group: /dev/vfio/N appears, or /dev/vfio/noiommu-N."""
     group = await alloc(VfioGroup, iommu_group.id, type_)
     await get(group.dev, vfio, REGISTERED)
     await get(iommu_group.kobj, group, ITS_GROUP)
@@ -398,17 +404,44 @@ async def vfio_create_group(vfio: Vfio, iommu_group: IommuGroup) -> VfioGroup:
 
 
 @kernel("drivers/vfio/group.c")
-async def vfio_device_set_group(vfio: Vfio, iommu_group: IommuGroup) -> VfioGroup:
-    """The group of a device that a driver takes: the one that is there, or a new one."""
+async def vfio_device_set_group(vfio: Vfio, device: Device) -> VfioGroup:
+    """The group of a device that a driver takes: the one that is there, or a new one. EINVAL where there is none to be had.
+
+    A device that is emulated gets an iommu_group of its own, and so does one that no IOMMU watches, where the administrator
+    allows that.
+    """
+    if device.bus == "mdev":
+        return await vfio_noiommu_group_alloc(vfio, device, VfioGroupType.EMULATED_IOMMU)
+    iommu_group = await load(device.iommu_group)
+    if iommu_group is None and await load(vfio.parameters.noiommu):
+        return await vfio_noiommu_group_alloc(vfio, device, VfioGroupType.NO_IOMMU)
+    watched = await require(iommu_group, Errno.EINVAL, "iommu_watches_device", NO_IOMMU_WATCHES)
     async with vfio.group_lock:
-        known = await peek(vfio.group_list, iommu_group.id)
-        return known if known is not None else await vfio_create_group(vfio, iommu_group)
+        known = await peek(vfio.group_list, watched.id)
+        return known if known is not None else await vfio_create_group(vfio, watched, VfioGroupType.IOMMU)
+
+
+NO_IOMMU_WATCHES = (
+    "no IOMMU watches the device, so its DMA could reach all memory; "
+    "the parameter enable_unsafe_noiommu_mode of the module vfio allows that"
+)
+
+
+@kernel("drivers/vfio/group.c")
+async def vfio_noiommu_group_alloc(vfio: Vfio, device: Device, type_: VfioGroupType) -> VfioGroup:
+    """An iommu_group for one device, which stands for no hardware and goes with the driver."""
+    iommu_group = await iommu_group_for(device.buses.groups, -1, None)
+    await iommu_group_add_device(iommu_group, device)
+    async with on_failure(iommu_group_remove_device, device), vfio.group_lock:
+        return await vfio_create_group(vfio, iommu_group, type_)
 
 
 @kernel("drivers/vfio/group.c")
 async def vfio_device_remove_group(device: VfioDevice) -> None:
     """The device leaves its group; with the last one the node goes, and open files of the group are dead from then on."""
     group, vfio = device.group, device.vfio
+    if group.type is not VfioGroupType.IOMMU:
+        await iommu_group_remove_device(device.dev)
     async with vfio.group_lock:
         if not await put(group.drivers, device, IN_THIS_GROUP):
             return

@@ -212,7 +212,7 @@ async def vfio_iommufd_get_dev_id(device: VfioDevice, ictx: IommufdCtx | None) -
     idev = await load(device.iommufd_device)
     if idev is not None and idev.ictx is ictx:
         return idev.id
-    group = device.dev.iommu_group
+    group = await load(device.dev.iommu_group)
     if ictx is not None and group is not None and await iommufd_ctx_has_group(ictx, group):
         return uapi.VFIO_PCI_DEVID_OWNED
     return uapi.VFIO_PCI_DEVID_NOT_OWNED

@@ -12,6 +12,7 @@ from ..base import MTTY, NEW_GROUP, ON_ITS_BUS, Device, DeviceSpec, put_device
 from ..bus import Buses, device_add, device_del
 from ..dd import device_driver_attach
 from ..fs.kernfs import Attribute, device_is_to_go, kernfs_unbreak
+from .mtty import available_instances
 
 MDEV_TYPES: Final = ("mtty-1", "mtty-2")
 UUID_STRING_LEN: Final = 36
@@ -85,4 +86,6 @@ def type_file(buses: Buses, kind: str, name: str, path: str) -> Attribute | None
         return None
     if name == "create":
         return Attribute(path, 0o200, partial(create_store, buses, kind))
-    return Attribute(path, 0o444) if name in ("available_instances", "device_api", "name", "description") else None
+    if name == "available_instances":
+        return Attribute(path, 0o444, show=partial(available_instances, buses, kind))
+    return Attribute(path, 0o444) if name in ("device_api", "name", "description") else None

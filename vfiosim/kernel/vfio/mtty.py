@@ -9,6 +9,7 @@ from ... import uapi
 from ...engine import *
 from ...uapi import Errno, VfioIrqInfo, VfioIrqSet, VfioRegionInfo
 from ..base import BusDriver, Device
+from ..bus import Buses
 from ..unsupported import Unsupported
 from .iommufd import (
     vfio_iommufd_emulated_attach_ioas,
@@ -20,6 +21,7 @@ from .pci.vfio_pci_core import CONFIG, IRQ_INFO_MINSZ, OFFSET_SHIFT, READ_WRITE,
 from .vfio import Vfio, VfioDevice, VfioDeviceOps
 from .vfio_main import IRQ_SET_MINSZ, __vfio_register_dev, register, unregister, vfio_set_irqs_validate_and_prepare
 
+MAX_TTYS: Final = 24  # serial ports that all devices have together
 MIGRATION: Final = 7  # stop-copy, peer-to-peer and pre-copy
 _SILENT: Final = (uapi.VFIO_PCI_MSIX_IRQ_INDEX, uapi.VFIO_PCI_ERR_IRQ_INDEX, uapi.VFIO_PCI_REQ_IRQ_INDEX)
 
@@ -33,6 +35,43 @@ class MdevState(KObject):
 
     kind = "mdev_state"
     num_irqs: Field[int] = field(0)
+
+
+def ports_of(kind: str) -> int:
+    """How many serial ports a device of a type has."""
+    return 1 if kind == "mtty-1" else 2
+
+
+async def take_ports(device: Device) -> None:
+    """A new device takes its ports. ENOSPC if mtty has not so many left (the beginning of `mtty_init_dev`)."""
+    wanted = ports_of(device.spec.model)
+    while True:
+        left = await load(device.buses.mtty_ports)
+        lacks = left < wanted
+        await refuse_if(
+            lacks, Errno.ENOSPC, "ports_left", f"mtty has {MAX_TTYS} serial ports, and {left} of them are free"
+        )
+        if await try_cmpxchg(device.buses.mtty_ports, left, left - wanted):
+            return
+
+
+async def give_ports_back(device: Device) -> None:
+    """They are free again."""
+    left = await load(device.buses.mtty_ports)
+    while not await try_cmpxchg(device.buses.mtty_ports, left, left + ports_of(device.spec.model)):
+        left = await load(device.buses.mtty_ports)
+
+
+@kernel("samples/vfio-mdev/mtty.c")
+async def mtty_release_dev(device: VfioDevice) -> None:
+    """The memory of the device goes, and its ports are free."""
+    await give_ports_back(device.dev)
+
+
+async def available_instances(buses: Buses, kind: str) -> str:
+    """How many more devices of this type there can be (`mtty_get_available`)."""
+    left = await load(buses.mtty_ports)
+    return str(left // ports_of(kind))
 
 
 @kernel("samples/vfio-mdev/mtty.c")
@@ -139,6 +178,7 @@ mtty_dev_ops = VfioDeviceOps(
     unbind_iommufd=vfio_iommufd_emulated_unbind,
     open_device=mtty_open_device,
     close_device=mtty_close_device,
+    release=mtty_release_dev,
     ioctl=mtty_ioctl,
     get_region_info=mtty_ioctl_get_region_info,
     read=mtty_read,
@@ -157,7 +197,9 @@ mtty_dev_ops_without_iommufd = replace(
 async def mtty_probe(vfio: Vfio, device: Device, driver: BusDriver) -> None:
     """mtty takes a mediated device."""
     ops = mtty_dev_ops if vfio.variant.samples_have_ops else mtty_dev_ops_without_iommufd
-    vdev = await register(vfio, device, driver, ops)
+    await take_ports(device)
+    async with on_failure(give_ports_back, device):
+        vdev = await register(vfio, device, driver, ops)
     await mtty_init_dev(vdev)
     await __vfio_register_dev(vdev, driver)
 

@@ -15,6 +15,7 @@ from ..fs.file import Cdev, File, FileOperations, Mapping
 from ..iommu import IommuGroup
 from ..iommufd.iommufd_private import IommufdAccess, IommufdCtx, IommufdDevice
 from ..kvm.kvm import Kvm
+from ..params import ModuleParameters
 from ..variants import V72, Variant
 
 
@@ -31,6 +32,7 @@ class VfioDeviceOps:
     ioctl: Callable[[VfioDevice, int, int], Awaitable[int]]
     attach_ioas: Callable[[VfioDevice, int], Awaitable[int]] | None
     detach_ioas: Callable[[VfioDevice], Awaitable[None]] | None
+    release: Callable[[VfioDevice], Awaitable[None]] | None = None
     pasid_attach_ioas: Callable[[VfioDevice, int, int], Awaitable[int]] | None = None
     pasid_detach_ioas: Callable[[VfioDevice, int], Awaitable[None]] | None = None
     get_region_info: Callable[[VfioDevice, VfioRegionInfo], Awaitable[bytes]] | None = None  # answers with capabilities
@@ -62,9 +64,11 @@ class Vfio(KObject):
         devtmpfs: DevTmpfs,
         device_fops: FileOperations,
         group_fops: FileOperations,
+        parameters: ModuleParameters,
         variant: Variant = V72,
     ) -> None:
         super().__init__(engine, "tables")
+        self.parameters = parameters
         self.variant = variant  # the version whose rules hold
         self.devtmpfs = devtmpfs
         self.device_fops = device_fops  # of every device node

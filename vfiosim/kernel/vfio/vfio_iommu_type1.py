@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ctypes import sizeof
+from functools import partial
 from typing import Final, TypeAlias
 
 from ... import uapi
@@ -11,13 +12,13 @@ from ...uapi import Errno, KernelError
 from ..iommu import IommuGroup, iommu_attach_group, iommu_detach_group
 from ..iommu_ops import APERTURE_LAST, MSI_WINDOW, PGSIZES
 from ..mm import PAGE_SIZE, TASK_SIZE, MmStruct, mmdrop, mmgrab, mmput
+from ..params import ModuleParameters
 from ..task import capable, current_mm, current_task
 from ..unsupported import Unsupported
 from .vfio import VfioGroupType, VfioIommuDriverOps
 
 Ranges: TypeAlias = tuple[tuple[int, int], ...]
 LAST = (1 << 64) - 1
-DMA_ENTRY_LIMIT: Final = 65535  # mappings that a container may have
 PAGE_MASK: Final = LAST & ~(PAGE_SIZE - 1)
 ITS_MEMORY = "memory of it"
 
@@ -72,13 +73,14 @@ class VfioIommu(KObject):
     domain_list: Field[tuple[VfioDomain, ...]] = field((), guard="lock", link="owns")
     emulated_iommu_groups: Field[tuple[IommuGroup, ...]] = field((), guard="lock")
     dma_list: Field[tuple[VfioDma, ...]] = field((), guard="lock", link="owns")  # by I/O address
-    dma_avail: Field[int] = field(DMA_ENTRY_LIMIT, guard="lock")
+    dma_avail: Field[int] = field(0, guard="lock")  # how many more mappings there may be
     pgsize_bitmap: Field[int] = field(PAGE_MASK, guard="lock")
     iova_list: Field[tuple[tuple[int, int], ...]] = field((), guard="lock")
 
-    def __init__(self, engine: Engine, v2: bool) -> None:
+    def __init__(self, engine: Engine, v2: bool, limit: int) -> None:
         super().__init__(engine)
         self.v2 = v2
+        self.dma_avail.value = limit
 
 
 UNMAP_MINSZ: Final = 24  # up to and including size
@@ -130,16 +132,21 @@ async def vfio_pin_pages_remote(dma: VfioDma) -> None:
     they are: there is nothing to pin or to charge.
     """
     mm = await require(await current_mm(), Errno.ENODEV, "caller_has_memory", "the caller has no memory")
-    device = mm.device_bytes(dma.vaddr, dma.size)
-    if device == dma.size:
-        return
-    if device:
-        raise Unsupported("a mapping that is partly memory and partly a device")
-    npage = dma.size // PAGE_SIZE
-    room = npage if dma.lock_cap else max(0, await memlock_pages() - await load(mm.locked_vm))
-    await pin_pages(mm, dma.vaddr, min(npage, room + 1) * PAGE_SIZE, dma.writable)
-    await refuse_if(npage > room, Errno.ENOMEM, "process_may_lock", "the process has locked as much memory as it may")
-    await vfio_lock_acct(dma, npage)
+    room = dma.size if dma.lock_cap else max(0, await memlock_pages() - await load(mm.locked_vm))
+    pinned = 0
+    for address, size, device in mm.spans(dma.vaddr, dma.size):
+        if device:
+            wrong = not mm.allows(address, dma.writable)
+            await refuse_if(
+                wrong, Errno.EFAULT, "registers_allow_it", "these registers may not be written through memory"
+            )
+            continue
+        npage = size // PAGE_SIZE
+        await pin_pages(mm, address, min(npage, room + 1 - pinned) * PAGE_SIZE, dma.writable)
+        pinned += npage
+        over = pinned > room
+        await refuse_if(over, Errno.ENOMEM, "process_may_lock", "the process has locked as much memory as it may")
+    await vfio_lock_acct(dma, pinned)
 
 
 @kernel("drivers/vfio/vfio_iommu_type1.c")
@@ -457,9 +464,9 @@ async def after_detach(iommu: VfioIommu, domain: VfioDomain, last: bool) -> None
 
 
 @kernel("drivers/vfio/vfio_iommu_type1.c")
-async def vfio_iommu_type1_open(kind: int) -> VfioIommu:
+async def vfio_iommu_type1_open(parameters: ModuleParameters, kind: int) -> VfioIommu:
     """The driver's part of a container: type 1, or its second version, whose unmaps never cut a mapping."""
-    return await alloc(VfioIommu, kind == uapi.VFIO_TYPE1v2_IOMMU)
+    return await alloc(VfioIommu, kind == uapi.VFIO_TYPE1v2_IOMMU, await load(parameters.dma_entry_limit))
 
 
 @kernel("drivers/vfio/vfio_iommu_type1.c")
@@ -605,11 +612,13 @@ async def vfio_iommu_type1_ioctl(iommu: VfioIommu | None, cmd: int, argument: in
     return 0
 
 
-vfio_iommu_driver_ops_type1 = VfioIommuDriverOps(
-    "vfio-iommu-type1",
-    open=vfio_iommu_type1_open,
-    release=vfio_iommu_type1_release,
-    ioctl=vfio_iommu_type1_ioctl,
-    attach_group=vfio_iommu_type1_attach_group,
-    detach_group=vfio_iommu_type1_detach_group,
-)
+def vfio_iommu_driver_ops_type1(parameters: ModuleParameters) -> VfioIommuDriverOps:
+    """The driver, on a machine with these parameters."""
+    return VfioIommuDriverOps(
+        "vfio-iommu-type1",
+        open=partial(vfio_iommu_type1_open, parameters),
+        release=vfio_iommu_type1_release,
+        ioctl=vfio_iommu_type1_ioctl,
+        attach_group=vfio_iommu_type1_attach_group,
+        detach_group=vfio_iommu_type1_detach_group,
+    )

@@ -46,11 +46,10 @@ PRECOPY_INFO_V2: Final = 12
 async def register(vfio: Vfio, device: Device, driver: BusDriver, ops: VfioDeviceOps) -> VfioDevice:
     """A vfio_device for this device: the lowest free number, its device set, its group; nobody can find it yet."""
     await refuse_without_iommufd_ops(vfio, ops)
+    group = await vfio_device_set_group(vfio, device)
     index = await claim(vfio.device_ida, vfio)
-    assert index is not None
-    assert device.iommu_group is not None
+    assert index is not None  # there is no limit
     dev_set = await vfio_assign_device_set(device.spec.dev_set or f"vfio{index}", vfio.dev_sets)
-    group = await vfio_device_set_group(vfio, device.iommu_group)
     vdev = await alloc(VfioDevice, index, device, ops, dev_set, group, vfio, driver)
     await store(device.drvdata, vdev)
     return vdev
@@ -114,6 +113,8 @@ async def vfio_device_release(device: VfioDevice) -> None:
     await vfio_release_device_set(device)
     await poke(device.vfio.device_ida, device.index, None)
     await load(device.driver.code)  # ops->release is a function of the driver
+    if device.ops.release is not None:
+        await device.ops.release(device)
     data = await load(device.driver_data)
     if data is not None:
         await free(data)

@@ -7,7 +7,7 @@ from typing import Any
 from .... import uapi
 from ....engine import *
 from ....uapi import Errno, KernelError
-from ...iommu import iommu_group_for, iommu_group_put
+from ...iommu import iommu_group_add_device, iommu_group_for, iommu_group_remove_device
 from ...prototypes import _iommufd_object_alloc, iommufd_get_object, iommufd_object_abort, iommufd_object_finalize
 from ...unsupported import Unsupported
 from ..device import (
@@ -61,8 +61,8 @@ async def mock_dev_create(iommu: MockIommu, flags: int) -> MockDev:
     async with on_failure(free, dev):
         dev.id = await claim(iommu.mock_dev_ida, dev) or 0
         async with on_failure(poke, iommu.mock_dev_ida, dev.id, None):
-            dev.iommu_group = await iommu_group_for(iommu.groups, -1, emulated=False, number=None)
-    await get(dev.iommu_group.kobj, dev, IN_GROUP)
+            group = await iommu_group_for(iommu.groups, -1, None)
+    await iommu_group_add_device(group, dev)
     return dev
 
 
@@ -70,7 +70,7 @@ async def mock_dev_create(iommu: MockIommu, flags: int) -> MockDev:
 async def mock_dev_destroy(dev: MockDev) -> None:
     """The device goes, and its group with it."""
     await poke(dev.iommu.mock_dev_ida, dev.id, None)
-    await iommu_group_put(dev.iommu_group, dev, IN_GROUP)
+    await iommu_group_remove_device(dev)
     await free(dev)
 
 

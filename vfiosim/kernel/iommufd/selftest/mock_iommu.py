@@ -54,7 +54,7 @@ class MockDev(KObject):
     vdev_id: Field[int] = field(0, guard="viommu_rwsem")
     pasid_1024_fake_error: Field[bool] = field(False)
 
-    iommu_group: IommuGroup  # set before anybody can find the device
+    iommu_group: Field[IommuGroup | None] = field(None, link="weak")
 
     def __init__(self, engine: Engine, iommu: MockIommu, flags: int) -> None:
         super().__init__(engine)

@@ -15,10 +15,10 @@ from ..iommufd import (
 )
 from ..vfio import Vfio, VfioDevice, VfioDeviceOps
 from ..vfio_main import DRIVES, __vfio_register_dev, register, vfio_put_device, vfio_unregister_group_dev
-from .vfio_pci_config import vfio_config_init
 from .vfio_pci_core import (
     vf_token_open,
     vfio_pci_core_close_device,
+    vfio_pci_core_enable,
     vfio_pci_core_init_dev,
     vfio_pci_core_ioctl,
     vfio_pci_core_ioctl_feature,
@@ -39,7 +39,7 @@ from .vfio_pci_priv import core_of
 async def vfio_pci_open_device(device: VfioDevice) -> None:
     """Make the hardware ready; an open virtual function is counted in the token of its physical function."""
     core = await core_of(device)
-    await vfio_config_init(core)
+    await vfio_pci_core_enable(core)
     await vf_token_open(core)
 
 

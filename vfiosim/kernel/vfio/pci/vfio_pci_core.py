@@ -22,12 +22,12 @@ from ...base import Device
 from ...fs.eventfd import eventfd_signal
 from ...fs.file import File, Mapping, fget, fput
 from ...mm import PAGE_SIZE
-from ...pci import pci_reset_bus
+from ...pci_reset import pci_reset_bus, pci_try_reset_function
 from ...unsupported import Unsupported
 from ..iommufd import vfio_iommufd_device_ictx, vfio_iommufd_get_dev_id
 from ..vfio import VfioDevice, VfioGroup
 from ..vfio_main import IRQ_SET_MINSZ, SET, vfio_check_feature, vfio_set_irqs_validate_and_prepare
-from .vfio_pci_config import vfio_config_free, vfio_pci_config_rw
+from .vfio_pci_config import vfio_config_free, vfio_config_init, vfio_pci_config_rw
 from .vfio_pci_intrs import release_triggers, vfio_pci_set_irqs_ioctl
 from .vfio_pci_priv import VfioPciCoreDevice, VfioPciVfToken, core_of
 
@@ -44,6 +44,13 @@ READ_WRITE: Final = uapi.VFIO_REGION_INFO_FLAG_READ | uapi.VFIO_REGION_INFO_FLAG
 MSIX_MAPPABLE: Final = uapi.VFIO_REGION_INFO_CAP_MSIX_MAPPABLE.to_bytes(2, "little") + b"\1\0" + bytes(4)
 HEADER: Final = 12
 ENTRY: Final = 8
+
+
+@kernel("drivers/vfio/pci/vfio_pci_core.c")
+async def vfio_pci_core_enable(core: VfioPciCoreDevice) -> None:
+    """The function begins anew, if it can be reset alone: EAGAIN while its driver comes or goes. Then its tables are made."""
+    await store(core.reset_works, await pci_try_reset_function(core.vdev.dev))
+    await vfio_config_init(core)
 
 
 @kernel("drivers/vfio/pci/vfio_pci_core.c")
@@ -79,7 +86,7 @@ async def vfio_pci_fill_devs(device: VfioDevice, other: Device, by_id: bool) -> 
     entry.devfn = int(address[8:10], 16) << 3 | int(address[11:], 16)
     if not by_id:
         group = await require(
-            other.iommu_group, Errno.EPERM, "device_isolated", "a device without an iommu_group is hit"
+            await load(other.iommu_group), Errno.EPERM, "device_isolated", "a device without an iommu_group is hit"
         )
         entry.group_id = group.id
         return entry
@@ -92,7 +99,8 @@ async def vfio_pci_fill_devs(device: VfioDevice, other: Device, by_id: bool) -> 
 @kernel("drivers/vfio/pci/vfio_pci_core.c")
 async def vfio_pci_ioctl_get_info(device: VfioDevice, argument: int) -> int:
     """A PCI device; RESET if the function can be reset on its own."""
-    reset = uapi.VFIO_DEVICE_FLAGS_RESET if device.dev.can_reset else 0
+    works = await load((await core_of(device)).reset_works)
+    reset = uapi.VFIO_DEVICE_FLAGS_RESET if works else 0
     return await write_device_info(await read_device_info(argument), argument, uapi.VFIO_DEVICE_FLAGS_PCI | reset)
 
 
@@ -157,8 +165,16 @@ async def vfio_pci_ioctl_set_irqs(device: VfioDevice, argument: int) -> int:
 
 @kernel("drivers/vfio/pci/vfio_pci_core.c")
 async def vfio_pci_ioctl_reset(device: VfioDevice) -> int:
-    """VFIO_DEVICE_RESET: EINVAL if the function cannot be reset on its own."""
-    await refuse_if(not device.dev.can_reset, Errno.EINVAL, "reset_works", "this function cannot be reset on its own")
+    """VFIO_DEVICE_RESET: EINVAL if the function could not be reset alone when it was opened, EAGAIN while a driver comes or goes.
+
+    ENOTTY if that does not work any more.
+    """
+    core = await core_of(device)
+    works = await load(core.reset_works)
+    await refuse_if(not works, Errno.EINVAL, "reset_works", "this function cannot be reset on its own")
+    async with core.memory_lock:
+        method = await pci_try_reset_function(device.dev)
+    await refuse_if(not method, Errno.ENOTTY, "function_resets", "no way to reset this function alone works any more")
     return 0
 
 
@@ -341,9 +357,9 @@ _LOW_POWER: Final = {
 async def vfio_pci_core_read(device: VfioDevice, size: int, offset: int) -> bytes:
     """Read from a region. EINVAL for one that is not there or beyond its end. What is in a BAR is not modelled."""
     index, position = offset >> OFFSET_SHIFT, offset & _MASK
-    await refuse_if(index >= VGA, Errno.EINVAL, "region_exists", "the device has no such region")
     if not size:
         return b""
+    await refuse_if(index >= VGA, Errno.EINVAL, "region_exists", "the device has no such region")
     if index == CONFIG:
         return await vfio_pci_config_rw(await core_of(device), size, position)
     beyond = position >= device.dev.hardware.bars.get(index, 0)
@@ -355,11 +371,11 @@ async def vfio_pci_core_read(device: VfioDevice, size: int, offset: int) -> byte
 async def vfio_pci_core_write(device: VfioDevice, data: bytes, offset: int) -> int:
     """Write into a region. EINVAL for one that is not there or is read-only. What devices do with it is not modelled."""
     index = offset >> OFFSET_SHIFT
+    if not data:
+        return 0
     await refuse_if(
         index >= VGA or index == ROM, Errno.EINVAL, "region_exists", "the device has no such region to write"
     )
-    if not data:
-        return 0
     raise Unsupported("writing to a device")
 
 
@@ -501,6 +517,24 @@ async def vfio_pci_dev_set_hot_reset(
             await refuse_if(
                 not owned, Errno.EINVAL, "all_owned", f"{vdev.label} would be reset too and is not the caller's"
             )
-        fails = not device.dev.hardware.bus_reset
-        await refuse_if(fails, Errno.ENOTTY, "hardware_resets", "the hardware did not reset")
-        await pci_reset_bus(hit)
+        cores = [await core_of(vdev) for vdev in listed]
+        await lock_memory(cores)
+        async with on_failure(unlock_memory, cores):
+            await pci_reset_bus(hit, device.dev.hardware.bus_reset)
+        await unlock_memory(cores)
+
+
+async def lock_memory(cores: list[VfioPciCoreDevice]) -> None:
+    """Nobody uses the registers of any of them from now on. EBUSY, and none is locked, where somebody does at the moment."""
+    for number, core in enumerate(cores):
+        if not await try_acquire(core.memory_lock):
+            await unlock_memory(cores[:number])
+            await refuse_if(
+                True, Errno.EBUSY, "memory_lock_free", f"{core.label} is being reset, or its interrupts change"
+            )
+
+
+async def unlock_memory(cores: list[VfioPciCoreDevice]) -> None:
+    """The last one first."""
+    for core in reversed(cores):
+        await release(core.memory_lock)

@@ -91,7 +91,11 @@ async def vfio_pci_set_intx_trigger(core: VfioPciCoreDevice, start: int, count: 
     bad = enabled not in (INTX, NO_IRQ) or start != 0 or count != 1
     await refuse_if(bad, Errno.EINVAL, "one_kind_of_irq", "another kind of interrupt is enabled, or the count is not 1")
     if flags & EVENTFD:
-        await set_vector(core, 0, int.from_bytes(data[:4], "little", signed=True))
+        number = int.from_bytes(data[:4], "little", signed=True)
+        trigger = await eventfd_ctx_fdget(number, core, TRIGGER) if number >= 0 else None
+        old = await poke(core.ctx, 0, trigger)  # only where the new one is good
+        if old is not None:
+            await eventfd_ctx_put(old, core, TRIGGER)
         await store(core.irq_type, INTX)
         return
     await refuse_if(enabled != INTX, Errno.EINVAL, "intx_enabled", "the line interrupt is not enabled")
@@ -118,14 +122,22 @@ async def vfio_pci_set_msi_trigger(
         more = start + count > allocated
         await refuse_if(more, Errno.EINVAL, "vectors_allocated", "to have more vectors, disable all of them first")
     if enabled == NO_IRQ:
-        await store(core.vectors, start + count)
-        await store(core.irq_type, index)
+        await vfio_msi_enable(core, start + count, index)
     try:
         await vfio_msi_set_block(core, start, count, data)
     except KernelError:
         if enabled == NO_IRQ:
             await disable_irqs(core)
         raise
+
+
+@kernel("drivers/vfio/pci/vfio_pci_intrs.c")
+async def vfio_msi_enable(core: VfioPciCoreDevice, nvec: int, index: int) -> None:
+    """Have so many vectors. ERANGE for none at all."""
+    async with core.memory_lock:
+        await refuse_if(nvec < 1, Errno.ERANGE, "vectors_wanted", "interrupts cannot be enabled with no vector at all")
+    await store(core.vectors, nvec)
+    await store(core.irq_type, index)
 
 
 @kernel("drivers/vfio/pci/vfio_pci_intrs.c")

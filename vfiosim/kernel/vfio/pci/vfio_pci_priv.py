@@ -40,7 +40,9 @@ class VfioPciCoreDevice(KObject):
     ctx: Table[EventfdCtx] = table(guard="igate")
     err_trigger: Field[EventfdCtx | None] = field(None, guard="igate")
     req_trigger: Field[EventfdCtx | None] = field(None, guard="igate")
+    memory_lock: Lock = rwsem()  # its registers can be used; who resets it takes this alone
     vconfig: Field[bool] = field(False)
+    reset_works: Field[str] = field("")  # how the function was reset at its open, "" if it cannot be reset alone
     vf_token: Field[VfioPciVfToken | None] = field(None, link="owns")
     sriov_pf_core_dev: Field[VfioPciCoreDevice | None] = field(None, link="weak")
 
