@@ -39,7 +39,7 @@ from .effects import (
 )
 from .engine import Engine
 from .faults import INJECTED, Callback, Fallible, FaultPlan
-from .functions import FUNCTIONS, KernelFunction, PatchError, Phase, current, kernel, prototype, say
+from .functions import FUNCTIONS, KernelFunction, PatchError, Phase, current, kernel, of_version, prototype, say
 from .garbage import seldom_collected
 from .lifetime import alloc, free, get, get_unless_zero, hand_over, put, put_if_last
 from .objects import Cell, Count, Field, Intervals, KObject, Table, count, field, intervals, table
@@ -126,6 +126,7 @@ __all__ = [
     "mutex",
     "names_of",
     "next_slot",
+    "of_version",
     "on_failure",
     "peek",
     "pin_pages",

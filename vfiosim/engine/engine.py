@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from itertools import repeat
@@ -38,6 +38,7 @@ class Engine:
         self.ended: list[Thread] = []  # those that have ended since somebody looked last
         self.instead: Callable[[Thread, Request], Request] | None = None  # what is done in the place of an effect
         self.patches: dict[str, Callable[..., Code]] = {}
+        self.version: Mapping[str, Callable[..., Code]] = {}  # kernel functions that another version of the kernel has
         self.violations: list[str] = []
         self.wrong: dict[int, str] = {}  # the first violation of an effect, by its number in `micro`
         self.unmodelled: dict[tuple[str, str], None] = {}  # which threads asked what nobody can answer

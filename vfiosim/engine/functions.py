@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+F = TypeVar("F", bound=Callable[..., Coroutine[Any, Any, Any]])
 
 
 class Phase(StrEnum):
@@ -111,7 +112,7 @@ def kernel(
     """Mark a coroutine function as the mirror of the kernel function of the same name in `file` at `tag`.
 
     Every call looks first whether it is to fail in this thread (`Thread.faults`), then whether the running machine has a
-    version of its own (`Engine.patches`).
+    version of its own (`Engine.patches`), or belongs to another kernel (`Engine.version`).
     """
 
     def decorate(function: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, Coroutine[Any, Any, R]]:
@@ -122,6 +123,17 @@ def kernel(
         define(function)
         functools.update_wrapper(call, function)
         return cast("Callable[P, Coroutine[Any, Any, R]]", call)
+
+    return decorate
+
+
+def of_version(table: dict[str, Callable[..., Any]], file: str, tag: str) -> Callable[[F], F]:
+    """Mark a coroutine function as what the kernel function of the same name is in another version, and put it into its table."""
+
+    def decorate(function: F) -> F:
+        _BY_CODE[function.__code__] = KernelFunction(function.__name__, file, tag, function)
+        table[function.__name__] = function
+        return function
 
     return decorate
 
@@ -154,7 +166,8 @@ def _linked(name: str) -> tuple[Callable[..., Coroutine[Any, Any, Any]], Callabl
             own = thread.engine.patches.get(name)
             if own is not None:
                 return _call_own(name, own, args, named)
-        return function(*args, **named)
+        version: Any = thread.engine.version.get(name, function)
+        return version(*args, **named)
 
     return call, define
 

@@ -1,16 +1,16 @@
-"""Kernel versions as data: what BIND is in four of them, one named switch for each difference.
+"""Kernel versions as data: number and argument of BIND, and which drivers and nodes there are, in four of them.
 
-Kernel code asks a switch, never a version. Where the mail of 1 March 2023 that quotes version 5 leaves something out, the
-switch stands as in 6.6, and `Variant.assumptions` says so in words.
+What their functions do is in `posted/`, whole functions that take the place of those of 7.2. Kernel code asks a switch, never a
+version. Where the mail of 1 March 2023 that quotes version 5 leaves something out, it is as in 6.6, and `Variant.assumptions` says
+so in words.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from ..uapi import (
-    VFIO_DEVICE_BIND_FLAG_TOKEN,
     VFIO_DEVICE_BIND_IOMMUFD,
     VFIO_DEVICE_BIND_IOMMUFD_V5,
     VFIO_DEVICE_FEATURE,
@@ -38,28 +38,12 @@ class Variant:
     bind_request: int  # number of BIND: base + 19 in the mail, base + 18 since 6.6
     layout: type[Struct]  # fields of the argument: mail; 6.6 reads the first 16 bytes of what 7.2 reads
     min_argsz: int  # the least argsz: 24 in the mail, 16 in 6.6 and 7.2
-    extensible_copy: bool  # argsz is read first, and bytes beyond the known ones must be zero (E2BIG): 7.2
-    known_flags: int  # none in the mail and in 6.6; TOKEN in 7.2
 
-    # ---- the checks, in their order
-    require_bind_op: bool  # ENODEV for a driver without bind operation: mail; its first question asks to drop this
-    group_fd_check: bool  # EINVAL for a file that came from a group: 6.6; the mail shows no such test
-    bound_test: Literal[
-        "access_granted", "iommufd"
-    ]  # what a second BIND is refused by: mail looks at iommufd and noiommu
-    token: bool  # a virtual function asks for the token of its physical one: 7.2; not in the mail, a hole in 6.6
-    allow_noiommu_fd: bool  # a negative iommufd means noiommu mode, with CAP_SYS_RAWIO (EPERM): mail; EINVAL since 6.6
-
-    # ---- what is bound, and which ID it gets
-    devid_for_emulated: Literal["none", "access"]  # bind only remembers the iommufd, or makes an access: prep
+    # ---- drivers and nodes
     samples_have_ops: bool  # have sample drivers such as mtty the operations for iommufd? prep
     registration_needs_ops: bool  # a driver without them cannot register its device (a warning, EINVAL): prep
-
-    # ---- around BIND
     noiommu_node: bool  # has a device without IOMMU a node of its own? Not in 6.6 to 7.2
     attach_requests: bool  # are the numbers of ATTACH and DETACH known? The mail does not have them
-    attach_pasid: bool  # ATTACH and DETACH take a PASID: since March 2025, so 7.2
-    noiommu_in_iommufd: bool  # a group without IOMMU works with an iommufd: repaired between 6.13 and 7.2
 
     assumptions: tuple[str, ...] = ()  # what is not known and taken from 6.6, or left out, in words
 
@@ -76,31 +60,16 @@ V72: Final = Variant(
     bind_request=VFIO_DEVICE_BIND_IOMMUFD,
     layout=VfioDeviceBindIommufd,
     min_argsz=16,
-    extensible_copy=True,
-    known_flags=VFIO_DEVICE_BIND_FLAG_TOKEN,
-    require_bind_op=False,
-    group_fd_check=True,
-    bound_test="access_granted",
-    token=True,
-    allow_noiommu_fd=False,
-    devid_for_emulated="access",
     samples_have_ops=True,
     registration_needs_ops=True,
     noiommu_node=False,
     attach_requests=True,
-    attach_pasid=True,
-    noiommu_in_iommufd=True,
 )
 
 V66: Final = replace(
     V72,
     name="v6.6",
     title="Linux 6.6, the first release with BIND",
-    extensible_copy=False,
-    known_flags=0,
-    token=False,
-    attach_pasid=False,
-    noiommu_in_iommufd=False,
     assumptions=(
         "Only BIND, and the PASID of ATTACH and DETACH, are those of 6.6; everything else answers as 7.2 does.",
         "A group without an IOMMU that has an iommufd: how its devices opened and closed is not modelled.",
@@ -128,11 +97,6 @@ V5: Final = replace(
     bind_request=VFIO_DEVICE_BIND_IOMMUFD_V5,
     layout=VfioDeviceBindIommufdV5,
     min_argsz=24,
-    require_bind_op=True,
-    group_fd_check=False,
-    bound_test="iommufd",
-    allow_noiommu_fd=True,
-    devid_for_emulated="none",
     samples_have_ops=False,
     registration_needs_ops=False,
     noiommu_node=True,
@@ -144,7 +108,6 @@ V5R: Final = replace(
     V5,
     name="v5r",
     title="version 5 with both questions of its review answered yes",
-    require_bind_op=False,
     assumptions=(*_ELIDED, "out_devid is 0 wherever the iommufd has no object for the device: nobody merged this."),
 )
 

@@ -16,6 +16,7 @@ from ..kernel.fs.file import FilesStruct
 from ..kernel.kvm.kvm import Kvm
 from ..kernel.mm import MmStruct
 from ..kernel.outside import OutsideMemory, OutsideMm, check_outside_memory
+from ..kernel.posted import POSTED
 from ..kernel.task import ALL_CAPABILITIES, Task, UserStruct, begin_task, copy_process, open_standard_files
 from ..kernel.variants import variant_of
 from ..topology import Topology
@@ -45,6 +46,7 @@ class Machine:
         self.kernel = kernel
         self.topology = Topology.named(topology) if isinstance(topology, str) else topology
         self.engine = Engine(trace=False)
+        self.engine.version = POSTED.get(kernel, {})
         self.built = self._in_kernel(boot(self.topology.devices, self.topology.iommufd_container, self.variant), "boot")
         self.taken_out = Without(())
         self.processes: dict[str, Process] = {}

@@ -8,7 +8,7 @@ from .. import uapi
 from ..engine import Engine, Phase, acquire, load, refuse_if, release, say, store
 from ..invariants.rules import Broken, rule
 from ..kernel.vfio.container import vfio_fops
-from ..kernel.vfio.device_cdev import bind_locked, is_bound, read_bind_argument, vfio_df_check_token
+from ..kernel.vfio.device_cdev import bind_locked, read_bind_argument, vfio_df_check_token
 from ..kernel.vfio.group import (
     vfio_device_block_group,
     vfio_device_unblock_group,
@@ -32,13 +32,13 @@ from .vfio_requirements import BACKENDS, FAILED, OPEN_CONSOLE, TAKE, TOKENS, TYP
 async def bind_that_forgets_to_unlock(df: VfioDeviceFile, argument: int) -> int:
     """VFIO_DEVICE_BIND_IOMMUFD as the series with the token first had it: a wrong token leaves at once."""
     device = df.device
-    bind = await read_bind_argument(argument, device.vfio.variant)
+    bind = await read_bind_argument(argument)
     await refuse_if(
         df.group is not None, Errno.EINVAL, "not_from_group", "this file came from a group; it is open already"
     )
     await vfio_device_block_group(device)
     await acquire(device.dev_set.lock)
-    if not await is_bound(df):
+    if not await load(df.access_granted):
         await vfio_df_check_token(device, bind)
     try:
         await bind_locked(df, bind, argument)
@@ -53,14 +53,14 @@ async def bind_that_forgets_to_unlock(df: VfioDeviceFile, argument: int) -> int:
 async def bind_that_always_unlocks(df: VfioDeviceFile, argument: int) -> int:
     """VFIO_DEVICE_BIND_IOMMUFD: a wrong token leaves as every other failure does."""
     device = df.device
-    bind = await read_bind_argument(argument, device.vfio.variant)
+    bind = await read_bind_argument(argument)
     await refuse_if(
         df.group is not None, Errno.EINVAL, "not_from_group", "this file came from a group; it is open already"
     )
     await vfio_device_block_group(device)
     await acquire(device.dev_set.lock)
     try:
-        if not await is_bound(df):
+        if not await load(df.access_granted):
             await vfio_df_check_token(device, bind)
         await bind_locked(df, bind, argument)
     except KernelError:
@@ -92,8 +92,7 @@ def token_of_an_owner(engine: Engine, core: VfioPciCoreDevice) -> Broken:
 async def vfio_df_ioctl_bind_iommufd(df: VfioDeviceFile, argument: int) -> int:
     """VFIO_DEVICE_BIND_IOMMUFD: as ever, but a BIND that fails puts the token of a physical function back."""
     device = df.device
-    variant = device.vfio.variant
-    bind = await read_bind_argument(argument, variant)
+    bind = await read_bind_argument(argument)
     await refuse_if(
         df.group is not None, Errno.EINVAL, "not_from_group", "this file came from a group; it is open already"
     )

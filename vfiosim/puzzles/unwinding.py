@@ -14,7 +14,7 @@ from ..explore.result import BROKEN, SAFE, UNFINISHED
 from ..kernel.iommufd.main import iommufd_ctx_put
 from ..kernel.vfio.device_cdev import (
     BINDING,
-    is_bound,
+    OUT_DEVID,
     publish_devid,
     read_bind_argument,
     take_iommufd,
@@ -102,12 +102,12 @@ def own(point: Point, leak: Leak) -> Own | None:
 async def _bind(df: VfioDeviceFile, argument: int, slip: str) -> int:
     """BIND, with a slip. In each `if` is what the slip leaves out, or does too early."""
     device = df.device
-    wanted = await read_bind_argument(argument, device.vfio.variant)
+    wanted = await read_bind_argument(argument)
     await refuse_if(df.group is not None, Errno.EINVAL, "not_from_group", "this file came from a group")
     await vfio_device_block_group(device)
     try:
         async with device.dev_set.lock:
-            bound = await is_bound(df)
+            bound = await load(df.access_granted)
             await refuse_if(bound, Errno.EINVAL, "not_bound_yet", "this file is bound already")
             await vfio_df_check_token(device, wanted)
             await _open(df, wanted.iommufd, argument, slip)
@@ -121,14 +121,13 @@ async def _bind(df: VfioDeviceFile, argument: int, slip: str) -> int:
 async def _open(df: VfioDeviceFile, iommufd: int, argument: int, slip: str) -> None:
     device = df.device
     ictx = await take_iommufd(df, iommufd)
-    assert ictx is not None
     await vfio_df_get_kvm_safe(df)
     try:
         await vfio_df_open(df)
         try:
             if slip == "gate":
                 await _open_gate(df)
-            await publish_devid(df, argument)
+            await publish_devid(df, argument + OUT_DEVID)
         except KernelError:
             await vfio_df_close(df)
             raise

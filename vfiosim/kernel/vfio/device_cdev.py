@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from ctypes import sizeof
 from typing import Any, Final
 
 from ... import uapi
@@ -12,10 +11,7 @@ from ..fs.file import File
 from ..iommufd.iommufd_private import IommufdCtx
 from ..iommufd.main import iommufd_ctx_from_fd
 from ..prototypes import iommufd_ctx_put
-from ..task import capable
 from ..uaccess import copy_struct_from_user, get_user_u32
-from ..variants import Variant
-from .container import RAWIO
 from .group import vfio_device_block_group, vfio_device_unblock_group
 from .vfio import VfioDevice, VfioDeviceFile
 from .vfio_main import (
@@ -29,6 +25,8 @@ from .vfio_main import (
 )
 
 BINDING: Final = "bound to it"
+BIND_MINSZ: Final = 16  # up to and including out_devid
+OUT_DEVID: Final = 12  # where it is in the argument
 
 
 @kernel("drivers/vfio/device_cdev.c")
@@ -68,18 +66,14 @@ async def vfio_df_ioctl_bind_iommufd(df: VfioDeviceFile, argument: int) -> int:
 
     Fails with, in this order: EFAULT, EINVAL (argsz), E2BIG or EFAULT (tail), EINVAL (iommufd, flags), EINVAL (group file),
     EBUSY (group open), EINVAL (bound), token errors, EBADF or EBADFD (iommufd), EINVAL (another file), and what opening says;
-    EFAULT where out_devid cannot be written. Other versions differ by the switches of `variants.py`. After a failure everything
-    is as before, but for a VM: a second file's failed bind gives back the VM that the first one's took.
+    EFAULT where out_devid cannot be written. After a failure everything is as before, but for a VM: a second file's failed bind
+    gives back the VM that the first one's took. What it is in other versions is in `kernel/posted/`.
     """
     device = df.device
-    variant = device.vfio.variant
-    bind = await read_bind_argument(argument, variant)
-    if variant.require_bind_op:
-        await require(device.ops.bind_iommufd, Errno.ENODEV, "driver_binds", "its driver has no operation for binding")
-    if variant.group_fd_check:
-        await refuse_if(
-            df.group is not None, Errno.EINVAL, "not_from_group", "this file came from a group; it is open already"
-        )
+    bind = await read_bind_argument(argument)
+    await refuse_if(
+        df.group is not None, Errno.EINVAL, "not_from_group", "this file came from a group; it is open already"
+    )
     await vfio_device_block_group(device)
     async with on_failure(vfio_device_unblock_group, device):
         say(Phase.LOCK, "The lock of the device set: nobody else opens, binds or closes a device of this set now.")
@@ -88,53 +82,35 @@ async def vfio_df_ioctl_bind_iommufd(df: VfioDeviceFile, argument: int) -> int:
     return 0
 
 
-async def read_bind_argument(argument: int, variant: Variant) -> Any:
-    """The checks of BIND that only look at its argument."""
-    bind = await (copy_growing(argument, variant) if variant.extensible_copy else copy_fixed(argument, variant))
+async def read_bind_argument(argument: int) -> VfioDeviceBindIommufd:
+    """The checks of BIND that only look at its argument; its size by the caller comes first, for it may grow."""
+    say(Phase.VALIDATE, "The argument is copied: is it long enough, is every byte beyond the known ones zero?")
+    user_size = await get_user_u32(argument)
+    await refuse_if(user_size < BIND_MINSZ, Errno.EINVAL, "argsz_minimum", f"argsz must be at least {BIND_MINSZ}")
+    bind = await copy_struct_from_user(VfioDeviceBindIommufd, argument, user_size)
     say(Phase.VALIDATE, "Is the iommufd number possible, are all flags known?")
-    negative = bind.iommufd < 0 and not variant.allow_noiommu_fd
-    await refuse_if(negative, Errno.EINVAL, "iommufd_not_negative", "a descriptor number is never negative")
-    unknown = bind.flags & ~variant.known_flags
+    await refuse_if(bind.iommufd < 0, Errno.EINVAL, "iommufd_not_negative", "a descriptor number is never negative")
+    unknown = bind.flags & ~VFIO_DEVICE_BIND_FLAG_TOKEN
     await refuse_if(unknown != 0, Errno.EINVAL, "flags_known", f"the flags {unknown:#x} are not known")
     return bind
 
 
-async def copy_growing(argument: int, variant: Variant) -> Any:
-    """The argument as a struct that may grow: its size by the caller comes first."""
-    say(Phase.VALIDATE, "The argument is copied: is it long enough, is every byte beyond the known ones zero?")
-    minsz = variant.min_argsz
-    user_size = await get_user_u32(argument)
-    await refuse_if(user_size < minsz, Errno.EINVAL, "argsz_minimum", f"argsz must be at least {minsz}")
-    return await copy_struct_from_user(variant.layout, argument, user_size)
-
-
-async def copy_fixed(argument: int, variant: Variant) -> Any:
-    """The argument as a struct of one size: more than that is not looked at."""
-    minsz = variant.min_argsz
-    say(
-        Phase.VALIDATE, f"The argument's {minsz} bytes are copied, whatever its argsz says; then: is argsz long enough?"
+async def bind_locked(df: VfioDeviceFile, bind: VfioDeviceBindIommufd, argument: int) -> None:
+    """What BIND does under the lock of the device set."""
+    device = df.device
+    say(Phase.VALIDATE, "Not bound yet? And does the driver want a token?")
+    bound = await load(df.access_granted)
+    await refuse_if(
+        bound, Errno.EINVAL, "not_bound_yet", "this file is bound already; a binding ends with its file only"
     )
-    data = await copy_from_user(argument, minsz)
-    bind: Any = variant.layout.from_buffer_copy(data.ljust(sizeof(variant.layout), b"\0"))
-    await refuse_if(bind.argsz < minsz, Errno.EINVAL, "argsz_minimum", f"argsz must be at least {minsz}")
-    return bind
+    await vfio_df_check_token(device, bind)
+    ictx = await take_iommufd(df, bind.iommufd)
+    async with on_failure(give_iommufd_back, df, ictx):
+        await open_and_publish(df, argument + OUT_DEVID)
 
 
-async def is_bound(df: VfioDeviceFile) -> bool:
-    """Does the file have a binding? Two versions of the question, under the lock of the device set."""
-    if df.device.vfio.variant.bound_test == "access_granted":
-        return await load(df.access_granted)
-    return await load(df.iommufd) is not None or await load(df.noiommu)
-
-
-async def take_iommufd(df: VfioDeviceFile, number: int) -> IommufdCtx | None:
-    """The binding holds the iommufd behind a descriptor; where a negative one is allowed, it means none (EPERM)."""
-    if number < 0:
-        say(Phase.ACQUIRE, "A negative descriptor: noiommu mode, for trusted programs only.")
-        trusted = await capable(RAWIO)
-        await refuse_if(not trusted, Errno.EPERM, "noiommu_takes_rawio", f"without an iommufd it takes {RAWIO}")
-        await store(df.noiommu, True)
-        return None
+async def take_iommufd(df: VfioDeviceFile, number: int) -> IommufdCtx:
+    """The binding holds the iommufd behind a descriptor."""
     say(Phase.ACQUIRE, f"Descriptor {number} must be an iommufd; the binding holds its file from now on.")
     ictx = await iommufd_ctx_from_fd(number)
     await hand_over(ictx.file.f_ref, (current(), "running call"), (df, BINDING))
@@ -142,23 +118,21 @@ async def take_iommufd(df: VfioDeviceFile, number: int) -> IommufdCtx | None:
     return ictx
 
 
-async def bind_locked(df: VfioDeviceFile, bind: Any, argument: int) -> None:
-    """What BIND does under the lock of the device set."""
+async def give_iommufd_back(df: VfioDeviceFile, ictx: IommufdCtx) -> None:
+    """After a failure: the file is bound to nothing."""
+    await iommufd_ctx_put(ictx, df, BINDING)
+    await store(df.iommufd, None)
+
+
+async def open_and_publish(df: VfioDeviceFile, where: int) -> None:
+    """The second half of BIND, the same in all versions: VM, open, out_devid (at the address `where`), and the gate."""
     device = df.device
-    say(Phase.VALIDATE, "Not bound yet? And does the driver want a token?")
-    bound = await is_bound(df)
-    await refuse_if(
-        bound, Errno.EINVAL, "not_bound_yet", "this file is bound already; a binding ends with its file only"
-    )
-    if device.vfio.variant.token:
-        await vfio_df_check_token(device, bind)
-    ictx = await take_iommufd(df, bind.iommufd)
     say(Phase.ACQUIRE, "Does this file belong to a VM? Then the device holds the VM from now on.")
     await vfio_df_get_kvm_safe(df)
     try:
         await vfio_df_open(df)
         try:
-            await publish_devid(df, argument)
+            await publish_devid(df, where)
         except KernelError:
             say(Phase.UNWIND, "out_close_device: the device is closed again.")
             await vfio_df_close(df)
@@ -166,7 +140,6 @@ async def bind_locked(df: VfioDeviceFile, bind: Any, argument: int) -> None:
     except KernelError:
         say(Phase.UNWIND, "out_put_kvm: the VM of the device and the iommufd are given back.")
         await vfio_device_put_kvm(device)
-        await give_iommufd_back(df, ictx)
         raise
     say(Phase.PUBLISH, "The gate opens, as the very last thing: who sees it open sees an open device.")
     await store(df.bound_for, await load(device.kvm))
@@ -175,21 +148,11 @@ async def bind_locked(df: VfioDeviceFile, bind: Any, argument: int) -> None:
     say(Phase.LOCK, "The lock of the device set is given back.")
 
 
-async def give_iommufd_back(df: VfioDeviceFile, ictx: IommufdCtx | None) -> None:
-    """After a failure: the file is bound to nothing."""
-    if ictx is None:
-        await store(df.noiommu, False)
-        return
-    await iommufd_ctx_put(ictx, df, BINDING)
-    await store(df.iommufd, None)
-
-
-async def publish_devid(df: VfioDeviceFile, argument: int) -> None:
+async def publish_devid(df: VfioDeviceFile, where: int) -> None:
     """Tell the caller the ID of its device in the iommufd."""
     devid = await load(df.devid)
     say(Phase.PUBLISH, f"out_devid = {devid} is written into the caller's struct.")
-    where: Any = df.device.vfio.variant.layout
-    await copy_to_user(argument + where.out_devid.offset, devid.to_bytes(4, "little"))
+    await copy_to_user(where, devid.to_bytes(4, "little"))
 
 
 @kernel("drivers/vfio/device_cdev.c")
@@ -203,9 +166,8 @@ async def vfio_df_unbind_iommufd(df: VfioDeviceFile) -> None:
         await vfio_df_close(df)
         say(Phase.UNWIND, "The VM, if there is one, and the iommufd are given back.")
         await vfio_device_put_kvm(device)
-        ictx = await load(df.iommufd)
-        if ictx is not None:  # it is None in noiommu mode
-            await iommufd_ctx_put(ictx, df, BINDING)
+        ictx: Any = await load(df.iommufd)  # there is one: the file is bound
+        await iommufd_ctx_put(ictx, df, BINDING)
         await store(device.cdev_opened, False)
     await vfio_device_unblock_group(device)
 
@@ -241,13 +203,19 @@ async def vfio_df_ioctl_attach_pt(df: VfioDeviceFile, argument: int) -> int:
     The argument's errors, then what attaching says, EFAULT where pt_id cannot be written: then the device is detached, also
     if it had been attached before.
     """
-    device, ops = df.device, df.device.ops
-    can = ops.pasid_attach_ioas is not None
-    flag = uapi.VFIO_DEVICE_ATTACH_PASID if device.vfio.variant.attach_pasid else 0
-    data, pasid = await copy_argument(argument, ATTACH_MINSZ, flag, can)
+    device = df.device
+    can = device.ops.pasid_attach_ioas is not None
+    data, pasid = await copy_argument(argument, ATTACH_MINSZ, uapi.VFIO_DEVICE_ATTACH_PASID, can)
+    pt_id = int.from_bytes(data[8:12], "little")
+    await attach_and_tell(device, argument, pt_id, pasid)
+    return 0
+
+
+async def attach_and_tell(device: VfioDevice, argument: int, pt_id: int, pasid: int | None) -> None:
+    """What ATTACH does under the lock of the device set."""
+    ops = device.ops
     assert ops.attach_ioas is not None  # registration has seen to it
     assert ops.detach_ioas is not None
-    pt_id = int.from_bytes(data[8:12], "little")
     say(Phase.LOCK, "The lock of the device set, for the attachment.")
     async with device.dev_set.lock:
         if pasid is not None and ops.pasid_attach_ioas is not None:
@@ -261,7 +229,6 @@ async def vfio_df_ioctl_attach_pt(df: VfioDeviceFile, argument: int) -> int:
             say(Phase.UNWIND, "out_detach: the device is detached, whatever it was attached to before.")
             await ops.detach_ioas(device)
             raise
-    return 0
 
 
 @kernel("drivers/vfio/device_cdev.c")
@@ -269,8 +236,7 @@ async def vfio_df_ioctl_detach_pt(df: VfioDeviceFile, argument: int) -> int:
     """VFIO_DEVICE_DETACH_IOMMUFD_PT: the argument's errors; then it always works, attached or not."""
     device, ops = df.device, df.device.ops
     can = ops.pasid_detach_ioas is not None
-    flag = uapi.VFIO_DEVICE_DETACH_PASID if device.vfio.variant.attach_pasid else 0
-    _, pasid = await copy_argument(argument, DETACH_MINSZ, flag, can)
+    _, pasid = await copy_argument(argument, DETACH_MINSZ, uapi.VFIO_DEVICE_DETACH_PASID, can)
     assert ops.detach_ioas is not None
     say(Phase.LOCK, "The lock of the device set, for the end of the attachment.")
     async with device.dev_set.lock:

@@ -20,12 +20,10 @@ from ..iommufd.device import (
 )
 from ..iommufd.iommufd_private import NO_PASID, IommufdCtx
 from ..iommufd.vfio_compat import iommufd_vfio_compat_ioas_get_id
-from ..prototypes import iommufd_ctx_put
 from ..unsupported import Unsupported
 from .vfio import VfioDevice, VfioDeviceFile, VfioGroupType
 
 PASID_LAST = (1 << 31) - 1
-REMEMBERED = "remembered for the attach"
 
 
 def vfio_device_is_noiommu(device: VfioDevice) -> bool:
@@ -50,11 +48,7 @@ async def vfio_df_iommufd_bind(df: VfioDeviceFile) -> None:
     A device without an IOMMU gets no object, nor does one whose driver has nothing to bind: it does no DMA.
     """
     device = df.device
-    if vfio_device_is_noiommu(device):
-        if not device.vfio.variant.noiommu_in_iommufd:
-            raise Unsupported("a device without an IOMMU, with an iommufd, before this was repaired,")
-        return
-    if device.ops.bind_iommufd is None:
+    if vfio_device_is_noiommu(device) or device.ops.bind_iommufd is None:
         return
     ictx = await load(df.iommufd)
     assert ictx is not None
@@ -170,14 +164,7 @@ async def vfio_iommufd_emulated_detach_ioas(device: VfioDevice) -> None:
 
 @kernel("drivers/vfio/iommufd.c")
 async def vfio_iommufd_emulated_bind(device: VfioDevice, ictx: IommufdCtx) -> int:
-    """Bind a device that does no DMA; the answer is the ID of its access object.
-
-    Before such objects were made here the iommufd was remembered for the attach, and there was no ID.
-    """
-    if device.vfio.variant.devid_for_emulated == "none":
-        await get(ictx.file.f_ref, device, REMEMBERED)
-        await store(device.iommufd_ictx, ictx)
-        return 0
+    """Bind a device that does no DMA; the answer is the ID of its access object."""
     access = await iommufd_access_create(ictx, device)
     await store(device.iommufd_access, access)
     return access.id
@@ -186,12 +173,6 @@ async def vfio_iommufd_emulated_bind(device: VfioDevice, ictx: IommufdCtx) -> in
 @kernel("drivers/vfio/iommufd.c")
 async def vfio_iommufd_emulated_unbind(device: VfioDevice) -> None:
     """Take a device that does no DMA out of the iommufd."""
-    if device.vfio.variant.devid_for_emulated == "none":
-        ictx = await load(device.iommufd_ictx)
-        assert ictx is not None
-        await store(device.iommufd_ictx, None)
-        await iommufd_ctx_put(ictx, device, REMEMBERED)
-        return
     access = await load(device.iommufd_access)
     if access is not None:
         await iommufd_access_destroy(access, device)

@@ -28,7 +28,6 @@ from ..prototypes import (
     vfio_df_unbind_iommufd,
 )
 from ..unsupported import Unsupported
-from ..variants import AFTER_FEATURE
 from .iommufd import vfio_device_is_noiommu, vfio_df_iommufd_bind, vfio_df_iommufd_unbind
 from .vfio import IN_THIS_GROUP, REGISTERED, Vfio, VfioDevice, VfioDeviceFile, VfioDeviceOps, VfioDeviceSet, VfioGroup
 
@@ -214,7 +213,7 @@ async def vfio_df_device_first_open(df: VfioDeviceFile) -> None:
     async with on_failure(module_put, driver, device):
         if ictx is not None:
             await vfio_df_iommufd_bind(df)
-        elif not await in_noiommu_mode(df):
+        else:
             await vfio_device_group_use_iommu(device)
         async with on_failure(give_up_iommu, df, ictx):
             say(Phase.ACQUIRE, "{} opens the device: the hardware is made ready.", driver)
@@ -237,13 +236,8 @@ async def give_up_iommu(df: VfioDeviceFile, ictx: IommufdCtx | None) -> None:
     """The opposite of what the first open did: unbind from the iommufd, or one use less of the container."""
     if ictx is not None:
         await vfio_df_iommufd_unbind(df)
-    elif not await in_noiommu_mode(df):
+    else:
         await vfio_device_group_unuse_iommu(df.device)
-
-
-async def in_noiommu_mode(df: VfioDeviceFile) -> bool:
-    """Is the file bound to no iommufd, by a negative descriptor? A field that only some versions have."""
-    return df.device.vfio.variant.allow_noiommu_fd and await load(df.noiommu)
 
 
 @kernel("drivers/vfio/vfio_main.c")
@@ -390,15 +384,12 @@ async def vfio_get_region_info(device: VfioDevice, argument: int) -> int:
 async def vfio_device_fops_unl_ioctl(file: File, cmd: int, argument: int) -> int:
     """Requests on a device file: BIND always, everything else only behind the gate (EINVAL)."""
     df: VfioDeviceFile = await private(file)
-    variant = df.device.vfio.variant
-    if cmd == variant.bind_request:
+    if cmd == uapi.VFIO_DEVICE_BIND_IOMMUFD:
         return await vfio_df_ioctl_bind_iommufd(df, argument)
     granted = await load_acquire(df.access_granted)
     await refuse_if(
         not granted, Errno.EINVAL, "access_granted", "the gate is shut: before a successful BIND nothing else works"
     )
-    if not variant.attach_requests and cmd in AFTER_FEATURE:
-        raise Unsupported(f"request {cmd:#x}, whose meaning in this version is not known,")
     if cmd == uapi.VFIO_DEVICE_ATTACH_IOMMUFD_PT and df.group is None:
         return await vfio_df_ioctl_attach_pt(df, argument)
     if cmd == uapi.VFIO_DEVICE_DETACH_IOMMUFD_PT and df.group is None:
