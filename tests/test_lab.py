@@ -10,7 +10,7 @@ import pytest
 from tests import benches
 from tests.benches import press
 from vfiosim import DeviceSpec, Topology, uapi
-from vfiosim.lab import Bench, Session
+from vfiosim.lab import Bench, Sandbox, Session
 from vfiosim.lab.bench import ROWS
 from vfiosim.lessons import one_bind, start
 from vfiosim.lessons.beginnings import opened as opened_for_a_lesson
@@ -327,3 +327,22 @@ def test_the_code_of_a_machine_of_ones_own_runs_too():
     names: dict[str, object] = {}
     exec(session.code(), names)
     assert names["m"].trace.end.objects == session.machine.trace.end.objects  # type: ignore[attr-defined]
+
+
+def test_what_was_done_on_a_bench_is_done_again_in_a_sandbox():
+    bench, box = opened(), Sandbox()
+    press(bench, "create VM", "create kvm-vfio", "FILE ADD", "bind", "bind")
+    box.run.load(bench.run.save())
+    assert box.run.machine.trace.end.objects == bench.run.machine.trace.end.objects
+    assert box.run.undo()
+    assert box.run.undo()
+    assert "iommufd_device 1" not in box.run.machine.trace.end.objects
+
+
+def test_a_field_has_a_place_for_trouble_only_once_there_was_some():
+    bench = opened()
+    field = bench.struct["argsz"]
+    assert len(field.children) == 1
+    field.text.value = "many"
+    press(bench, "bind")
+    assert field.children[1].value == f'<span role="alert">{field.message}</span>'

@@ -32,7 +32,9 @@ def double_click() -> float:
 
 
 class ClickFilter:
-    """Watches the buttons of one widget. `ignored` is called when a click came while a long run was under way.
+    """Lets only those clicks on the buttons of one widget through that were meant.
+
+    `ignored` is called when a click came while a long run was under way.
 
     `double`: the seconds within which two clicks on one button count once; None as in `double_click`.
 

@@ -84,12 +84,12 @@ class RunView(StaticFallback):
 
     def _after(self, before: dict[int, Any] | None, outcome: Outcome | None = None) -> None:
         """Something was done; `before` are the files that were open before it, None where everything is another one."""
+        self._refresh(before)  # the page makes what comes up in forms while the picture is thought out
         self.trace_pane.bring_out(())
         if self._always_shown:
             self.trace_pane.keep(always_shown(self.run.machine))
         trace = self.run.steps
         self.trace_pane.show(trace, -1 if outcome is None or self.run.moved else opening(trace), self.run.room())
-        self._refresh(before)  # after it, so that the picture need not wait for what comes up in forms
         for listener in self.listeners:
             listener(self)
 

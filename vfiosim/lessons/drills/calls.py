@@ -10,7 +10,7 @@ from functools import cache
 from ...lab import Distractor, ExperimentResult, Misconception, Outcome, Question, Session
 from ...uapi import Errno
 from .. import misconceptions as M
-from .told import code, decisive, told
+from .describe import code, decisive, describe
 
 NODES = {f"vfio{number}": f"/dev/vfio/devices/vfio{number}" for number in range(5)}
 GROUPS = {"vfio0": 1, "vfio1": 2, "vfio2": 2, "vfio3": 3, "vfio4": 4}
@@ -305,7 +305,7 @@ def _question(
     answer = right or (last.result if kind == "order" else key_of(last))
     where = (f"check {last.check} at {last.where}",) if last.check else ()
     return Question(
-        f"{told(session)} {asked}",
+        f"{describe(session)} {asked}",
         lambda: ExperimentResult(answer, session.steps, decisive(session.steps), where),
         f"the first check that fails ends the call. Here that is: {last.sentence}.",
         {key: choices[key] for key in keys},

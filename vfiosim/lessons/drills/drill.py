@@ -11,7 +11,7 @@ from ...lab.static_fallback import StaticFallback
 from ...lab.style import button, row, style, text
 from ...lab.verdict import judged
 from . import calls, holders, schedules
-from .told import as_text
+from .describe import as_text
 
 KINDS: dict[str, Callable[[int], Question]] = {
     "errno": calls.which_errno,

@@ -8,7 +8,7 @@ from collections.abc import Collection
 from ...lab import Distractor, ExperimentResult, Question, Session
 from ...trace import Trace
 from .. import misconceptions as M
-from .told import code, told
+from .describe import code, describe
 
 NODE, IOMMU = "/dev/vfio/devices/vfio0", "/dev/iommu"
 WATCHED = DEVICE, DEVICE_FILE, IOMMUFD, CONTEXT, BINDING = (
@@ -77,7 +77,7 @@ def how_many(seed: int) -> Question:
             "is listed" if name == DEVICE else "gets an object in",
         )
     return Question(
-        f"{told(session, last_is_open=False)} How many references has {code(name)} now ({code('f_ref')})?",
+        f"{describe(session, last_is_open=False)} How many references has {code(name)} now ({code('f_ref')})?",
         lambda: ExperimentResult(str(total), *_counted(session, name), held),
         "every unit of a counter belongs to a holder. These are the holders:",
         wrong=wrong,
@@ -107,7 +107,7 @@ def who_is_alive(seed: int) -> Question:
     for name in there:
         wrong[f"{'-' if name in now else '+'}{name}"] = _kept(session, steps, name) if name in now else GONE[name]
     return Question(
-        f"{told(session, last_is_open=False)} Which of these objects are alive now?",
+        f"{describe(session, last_is_open=False)} Which of these objects are alive now?",
         lambda: ExperimentResult(tuple(name for name in there if name in now), steps, -1),
         "an object lives until its last holder lets go, and an object that goes lets go of all that it held.",
         {name: name for name in there},

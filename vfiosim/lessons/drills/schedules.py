@@ -14,7 +14,7 @@ from ...lab import Distractor, ExperimentResult, Question
 from ...machine import Machine
 from ...trace import Trace
 from .. import misconceptions as M
-from .told import code
+from .describe import code
 
 Call = tuple[Any, ...]
 NODE, IOMMU, GROUP = "/dev/vfio/devices/vfio0", "/dev/iommu", "/dev/vfio/1"

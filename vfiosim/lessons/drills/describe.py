@@ -16,7 +16,7 @@ def code(text: str) -> str:
     return f"<code>{escape(text, quote=False)}</code>"
 
 
-def told(session: Session, last_is_open: bool = True) -> str:
+def describe(session: Session, last_is_open: bool = True) -> str:
     """The calls up to now, with what they returned; of the last one only the call, if that is what is asked for."""
     answered = session.done[:-1] if last_is_open else session.done
     lines = [f"<li>{_call(done)} → {escape(done.outcome.result)}</li>" for done in answered]
