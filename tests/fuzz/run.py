@@ -116,7 +116,6 @@ class Watched(Replay):
 
 
 @seldom_collected()
-@seldom_collected()
 def fuzz(seed: str, ioctls: int) -> FuzzTotals:
     """Machine after machine, until so many ioctls have been made; the same seed makes the same calls."""
     totals = FuzzTotals()
