@@ -1,5 +1,7 @@
 """Files that are not code: recorded kernel answers, styles, thumbnails."""
 
+import re
+from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -16,3 +18,10 @@ def asset(name: str) -> Traversable:
     if not found.is_file():
         raise FileNotFoundError(f"vfiosim has no asset named {name!r} (looked in {folder})")
     return found
+
+
+@cache
+def style_sheet(name: str) -> str:
+    """The text of a file of styles as a page needs it: without what only its readers need."""
+    text = re.sub(r"/\*.*?\*/", "", asset(name).read_text("utf-8"), flags=re.DOTALL)
+    return re.sub(r"\s*([{};,])\s*|\s+", lambda found: found[1] or " ", text).strip()

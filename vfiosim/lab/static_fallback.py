@@ -7,8 +7,8 @@ from typing import Any
 
 import ipywidgets as widgets
 
-from ..views.displayed import displayed
-from ..views.kept import display_kept
+from ..views.static_output import display_with_static
+from ..views.widget_lifetime import note_displayed
 from .controls import classes
 from .style import words
 
@@ -32,8 +32,8 @@ class StaticFallback(widgets.VBox):  # type: ignore[misc]
         return words(self.static_html())
 
     def _ipython_display_(self) -> None:
-        displayed(self)
-        display_kept(self._repr_mimebundle_())
+        note_displayed(self)
+        display_with_static(self._repr_mimebundle_())
 
     def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
         bundle = super()._repr_mimebundle_(**options) or {}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from html import escape
 from math import hypot
 
-from ..assets import asset
+from ..assets import style_sheet
 from .atlas import LETTER, PADDING, ROW, TITLE, Spot, bare, in_title, row_name, titles
 from .graph import FREED, NULL, Edge, Frame, Graph, Node, Row, change_text
 from .layout import LARGEST, MARGIN, Curve, Layout
@@ -71,7 +71,7 @@ def svg(
         f'viewBox="{-MARGIN:.0f} {layout.top - MARGIN:.0f} {width} {height}">'
         f'<title id="{name}-title">Who holds a reference to whom</title>'
         f'<desc id="{name}-desc">{escape(about)}</desc>'
-        f"<style>{asset('graph.css').read_text('utf-8')}</style>"
+        f"<style>{style_sheet('graph.css')}</style>"
         f'<rect class="paper" x="{-MARGIN:.0f}" y="{layout.top - MARGIN:.0f}" width="{width}" height="{height}"/>'
         f"{nodes}{edges}</svg>"
     )

@@ -11,7 +11,7 @@ from ..trace import MicroStep, ObjectState, Ref, State, Trace
 from ..trace.plain import Plain, shown
 from ..trace.state import pointers
 from ..trace.steps import take
-from .running import MOST, Running
+from .running import Running
 
 
 class Box(NamedTuple):
@@ -67,6 +67,7 @@ class Story:
         self._about: dict[str, Facts] = {}
         self._lanes = lanes(trace)
         self._running: dict[str, Running] = {}  # by lane
+        self.requests: dict[str, set[str]] = {}  # by lane, of its calls
         self._harm: dict[Arrow, int] = {}  # by what a call touches, the call
         self._follow(trace)
         self.lasting = self._lasting()
@@ -76,7 +77,9 @@ class Story:
     def _reserve(self, room: Story) -> None:
         """Keep a place for all that occurs in another story, in its order."""
         self.things = {**room.things, **self.things}
-        several = room.callers()
+        several = {
+            call for call, requests in room.requests.items() if len(requests) > 1
+        }  # no room for all that they are given
         kept = {
             fact: texts
             for fact, texts in room.texts.items()
@@ -103,6 +106,7 @@ class Story:
         if lane not in self._running or self._running[lane].call != micro.call:
             self._running[lane] = Running(micro.call)
         self._running[lane].follow(micro)
+        self.requests.setdefault(lane, set()).update(filter(None, [self._running[lane].request]))
         if path := touched(micro):
             self._harm[Arrow("harm", lane, path.rpartition(".")[0], path.rpartition(".")[2], "touches")] = micro.call
 
@@ -175,14 +179,6 @@ class Story:
         """The files that are there at first, and go."""
         first = {fact for fact in self.changes[0] if isinstance(fact, Box) and fact.oid.startswith("file ")}
         return {fact.oid for fact in first if "" in self.lasting[fact]}
-
-    def callers(self) -> set[str]:
-        """The calls that have arguments of several kinds: what they are given is kept no room for."""
-        given: dict[str, int] = {}
-        for fact in self.texts:
-            if isinstance(fact, Line) and fact.oid.startswith("thread "):
-                given[fact.oid] = given.get(fact.oid, 0) + 1
-        return {oid for oid, number in given.items() if number > MOST + 4}
 
     def moves(self, fact: Fact) -> bool:
         """Is it different after one step from what it is after another?"""

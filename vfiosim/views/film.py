@@ -6,7 +6,7 @@ import re
 from html import escape
 from itertools import groupby
 
-from ..assets import asset
+from ..assets import style_sheet
 from ..trace import Trace
 from .layout import MARGIN
 from .player import Player
@@ -48,7 +48,7 @@ def film(trace: Trace, seconds: float = 2.4, first: int = 1) -> str:
     box = f"{-MARGIN:.0f} {-MARGIN - WORDS:.0f} {width} {height}"
     paper = 'x="{}" y="{}" width="{}" height="{}"'.format(*box.split())
     style = (
-        f"{LIGHT} @media (prefers-color-scheme: dark) {{ {DARK} }} {asset('graph.css').read_text('utf-8')} {' '.join(rules)} "
+        f"{LIGHT} @media (prefers-color-scheme: dark) {{ {DARK} }} {style_sheet('graph.css')} {' '.join(rules)} "
         f"[class^=film] {{ animation: {seconds * (len(steps) + 1):.1f}s step-end infinite; }} "
         f"@media (prefers-reduced-motion: reduce) {{ [class^=film] {{ animation: none !important; }} "
         f"{still} {{ visibility: hidden; }} }}"

@@ -11,10 +11,10 @@ import traitlets
 
 from ..trace import Trace
 from .atlas import Atlas
-from .displayed import displayed
-from .kept import display_kept
 from .player import Data, Player, shown, styles
 from .script import script
+from .static_output import display_with_static
+from .widget_lifetime import note_displayed
 
 
 class LivePlayer(anywidget.AnyWidget):
@@ -98,8 +98,8 @@ class LivePlayer(anywidget.AnyWidget):
         return str(self.player)
 
     def _ipython_display_(self) -> None:
-        displayed(self)
-        display_kept(self._repr_mimebundle_())
+        note_displayed(self)
+        display_with_static(self._repr_mimebundle_())
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
         bundle: Any = super()._repr_mimebundle_(**options) or {}

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection
 from typing import Any
 from urllib.parse import quote
 
-from ..assets import asset
+from ..assets import style_sheet
 from ..trace import MicroStep, Step, Trace
 from .at_once import running_cell
 from .atlas import Atlas
@@ -243,7 +243,7 @@ def shown(trace: Trace) -> tuple[str, ...]:
 
 def styles() -> str:
     """The styles of the player and of the drawing in it."""
-    return "".join(asset(name).read_text("utf-8") for name in ("tokens.css", "player.css"))
+    return "".join(style_sheet(name) for name in ("tokens.css", "player.css"))
 
 
 def _plain(svg: str) -> str:

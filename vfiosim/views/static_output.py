@@ -10,17 +10,17 @@ from typing import Any
 
 from IPython.display import display
 
-from ..assets import asset
+from ..assets import style_sheet
 
 VIEW = "application/vnd.jupyter.widget-view+json"
 
 
-def display_kept(bundle: dict[str, Any]) -> None:
+def display_with_static(bundle: dict[str, Any]) -> None:
     """Display what is in this bundle: first the widget, then all the rest."""
     rest = {kind: data for kind, data in bundle.items() if kind != VIEW}
     if VIEW in bundle:
         # The empty page is for those who know no widgets.
         display({VIEW: bundle[VIEW], "text/html": ""}, raw=True)  # type: ignore[no-untyped-call]
-    styles = asset("kept.css").read_text("utf-8")
+    styles = style_sheet("kept.css")
     rest["text/html"] = f'<div class="vfiosim-kept"><style>{styles}</style>{rest["text/html"]}</div>'
     display(rest, raw=True)  # type: ignore[no-untyped-call]

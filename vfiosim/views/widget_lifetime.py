@@ -20,7 +20,7 @@ _shown: dict[str, list[widgets.Widget]] = {}  # by cell: what its last run has s
 _showing: dict[str, list[widgets.Widget]] = {}  # the same for a run that is under way
 
 
-def displayed(widget: widgets.Widget) -> None:
+def note_displayed(widget: widgets.Widget) -> None:
     """Note that the running cell shows this widget. Without effect where cells have no names, as in a terminal."""
     shell = _shell()
     if shell is None or (cell := _running_cell(shell)) is None:
