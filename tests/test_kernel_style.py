@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import builtins
+import importlib
 import re
 from collections.abc import Iterator
 from pathlib import Path, PurePath
@@ -10,11 +12,15 @@ from pathlib import Path, PurePath
 import pytest
 
 import vfiosim.machine  # noqa: F401  (loads every kernel file)
-from vfiosim.engine import FUNCTIONS
+from vfiosim import Machine
+from vfiosim.engine import FUNCTIONS, init
+from vfiosim.engine.grammar import refusals
+from vfiosim.kernel.fs.file import File
 
 pytestmark = pytest.mark.one_python
 
-KERNEL = Path(__file__).parents[1] / "vfiosim" / "kernel"
+ROOT = Path(__file__).parents[1] / "vfiosim"
+KERNEL = ROOT / "kernel"
 FILES = sorted(KERNEL.rglob("*.py"))
 EVERY = pytest.mark.parametrize("path", FILES, ids=lambda p: p.relative_to(KERNEL).as_posix())
 INSIDE_OF_CELLS = {"value", "held", "slots", "holder"}
@@ -49,6 +55,43 @@ def test_kernel_code_reads_and_changes_cells_by_effects_only(path):
 def test_kernel_code_unwinds_without_finally(path):
     tries = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Try | ast.TryStar)]
     assert [f"{path.name}:{node.lineno} has a finally" for node in tries if node.finalbody] == []
+
+
+# What is called before any call, or for the computer that this runs on, needs no small language.
+OUTSIDE = {"outside.py", "host.py", "variants.py"}
+AT_LOAD = {"kvm_register_device_ops"}
+WRITTEN_SO = [
+    path for folder in ("kernel", "puzzles", "museum", "lessons") for path in sorted((ROOT / folder).rglob("*.py"))
+]
+
+
+@pytest.mark.parametrize("path", WRITTEN_SO, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_our_own_functions_are_written_in_the_small_language_too(path):
+    """So a search sees all that one call can know of another; around kernel functions stands what makes machines."""
+    names = {**vars(builtins), **vars(importlib.import_module(dotted(path)))}
+    kinds = ast.FunctionDef | ast.AsyncFunctionDef if KERNEL in path.parents else ast.AsyncFunctionDef
+    found = []
+    for function in (node for node in ast.parse(path.read_text()).body if isinstance(node, kinds)):
+        if path.name not in OUTSIDE and function.name not in AT_LOAD:
+            function.decorator_list.clear()  # such as @kernel
+            found += [
+                f"{path.name}:{getattr(at, 'lineno', 0)} {what}" for at, what in refusals(function, names, strict=True)
+            ]
+    assert found == []
+
+
+def dotted(path: Path) -> str:
+    """The module that a file is."""
+    parts = path.relative_to(ROOT.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def test_what_an_object_is_not_born_with_is_given_to_it_once():
+    file = Machine().process("p").task.files.fd.slots[0]
+    assert isinstance(file, File)
+    init(file, cdev=file)
+    with pytest.raises(RuntimeError, match=r"^file terminal(#1)?\.cdev is set already, and never changes"):
+        init(file, cdev=file)
 
 
 def _decorated(path: Path) -> int:

@@ -33,7 +33,7 @@ CATCH = "kernel code fails with a KernelError, so write `except KernelError`"
 PRINTS = "kernel code neither prints nor reads; `say(Phase.LOCK, sentence)` begins a new step of the trace"
 YIELDS = "yields: kernel code awaits effects, and answers by `return`"
 FOR = "has an `async for`: write `for` or `while`, and await in its body"
-IN_FOR = "awaits inside of a comprehension: write a `for` loop"
+IN_FOR = "awaits inside of a generator: write a list, [await … for …]"
 
 # What is in the body, the line of it that is meant, and what is told.
 BODIES: dict[str, tuple[str, int, str]] = {
@@ -107,7 +107,7 @@ BODIES: dict[str, tuple[str, int, str]] = {
     "yield from": ("def numbers():\n    yield from (1, 2)", 2, YIELDS),
     "async for": ("async for n in df:\n    pass", 1, FOR),
     "async comprehension": ("[n async for n in df]", 1, FOR),
-    "a comprehension that awaits": ("[await load(one) for one in (df.kvm, df.kvm)]", 1, IN_FOR),
+    "a generator that awaits": ("any(await load(one) for one in (df.kvm, df.kvm))", 1, IN_FOR),
     "a generator that is kept": ("some = (n for n in (1, 2))", 1, "keeps a generator: write a list, [… for …]"),
     "nonlocal": ("n = 0\ndef helper():\n    nonlocal n\n    n += 1", 3, KEEPS),
     "with": ("with contextmanager(df):\n    pass", 1, "has `with contextmanager(df)`: a lock is taken by `async with lock:`"),

@@ -42,7 +42,7 @@ from .faults import INJECTED, Callback, Fallible, FaultPlan
 from .functions import FUNCTIONS, KernelFunction, PatchError, Phase, current, kernel, of_version, prototype, say
 from .garbage import seldom_collected
 from .lifetime import alloc, free, get, get_unless_zero, hand_over, put, put_if_last
-from .objects import Cell, Count, Field, Intervals, KObject, Table, count, field, intervals, table
+from .objects import Cell, Count, Field, Intervals, KObject, Table, count, field, init, intervals, table
 from .records import Change, Micro
 from .source import Line
 from .student_code import checked_all
@@ -118,6 +118,7 @@ __all__ = [
     "get_unless_zero",
     "hand_over",
     "in_order",
+    "init",
     "intervals",
     "kernel",
     "load",

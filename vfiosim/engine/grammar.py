@@ -11,7 +11,7 @@ import ast
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, get_origin
 
 from ..uapi import KernelError
 from .effects import KernelOops
@@ -85,12 +85,13 @@ class _Reader:
         self._function, self._names, self._strict = function, names, strict
         self._parents = {child: parent for parent in ast.walk(function) for child in ast.iter_child_nodes(parent)}
         self._bound = around | bound(function)
+        arguments = function.args
+        self._parameters = {one.arg: one for one in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)}
         self._given: dict[str, list[ast.expr | None]] = {}  # by name: what it is given; None for what is not known
+        self._asked: set[str] = set()  # what it is being found out about: it may be given a part of itself
         for node in evaluated(function):
             if not isinstance(node, Function):
                 self._note(node)
-        arguments = function.args
-        self._parameters = {one.arg: one for one in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)}
 
     def read(self) -> Iterator[Refusal]:
         """All that is refused."""
@@ -116,11 +117,22 @@ class _Reader:
         elif isinstance(node, ast.NamedExpr):
             pairs = [(node.target, node.value)]
         elif isinstance(node, ast.For | ast.comprehension):
-            pairs = [(node.target, None)]
+            pairs = [(node.target, self._element(node.iter))]
         elif isinstance(node, ast.withitem) and node.optional_vars:
             pairs = [(node.optional_vars, None)]
         for target, value in pairs:
             self._give(target, value)
+
+    def _element(self, values: ast.expr) -> ast.expr | None:
+        """What a parameter consists of, if it is declared as a list of structs of the call; None otherwise."""
+        declared = self._declared(values)
+        if isinstance(declared, ast.Subscript) and self._is_of_one_call(declared.slice):
+            return declared.slice
+        return None
+
+    def _declared(self, node: ast.expr) -> ast.expr | None:
+        parameter = self._parameters.get(node.id) if isinstance(node, ast.Name) else None
+        return parameter.annotation if parameter is not None else None
 
     def _give(self, target: ast.expr, value: ast.expr | None) -> None:
         if isinstance(target, ast.Name):
@@ -165,7 +177,9 @@ class _Reader:
         given = isinstance(root, ast.Name) and root.id in self._given and root.id not in self._parameters
         good = self._is_assigned(node) and (sure or (given and not self._strict))
         if not good and not _is_pythons(node.value):
-            yield node, instead_of_store(ast.unparse(node.value), node.attr, self._value(node))
+            assigned = self._parents[node]
+            value = ast.unparse(assigned.value) if isinstance(assigned, ast.Assign) else "…"
+            yield node, instead_of_store(ast.unparse(node.value), node.attr, value)
 
     def _is_assigned(self, node: ast.AST) -> bool:
         """Does it stand on the left of an `=`? It may be a loop variable too."""
@@ -174,21 +188,17 @@ class _Reader:
             parent = self._parents[parent]
         return isinstance(parent, ast.Assign | ast.AnnAssign | ast.AugAssign)
 
-    def _value(self, target: ast.AST) -> str:
-        """What is stored, as text."""
-        parent = self._parents[target]
-        if isinstance(parent, ast.AugAssign):
-            return "…"
-        value = getattr(parent, "value", None)
-        return ast.unparse(value) if isinstance(value, ast.expr) else "…"
-
     def _stands_for_a_struct(self, name: str) -> bool:
         """Is all that a name is ever given a struct of this call alone?"""
-        parameter = self._parameters.get(name)
-        if parameter is not None:
-            return name not in self._given and self._is_of_one_call(parameter.annotation)
+        if name in self._parameters:
+            return name not in self._given and self._is_of_one_call(self._parameters[name].annotation)
         values = self._given.get(name, [])
-        return bool(values) and all(value is not None and self._makes_a_struct(value) for value in values)
+        if name in self._asked or not values:
+            return False
+        self._asked.add(name)
+        sure = all(value is not None and self._makes_a_struct(value) for value in values)
+        self._asked.remove(name)
+        return sure
 
     def _makes_a_struct(self, value: ast.expr) -> bool:
         """A class of structs by itself stands for what is declared to be one."""
@@ -204,9 +214,9 @@ class _Reader:
         if not isinstance(value, ast.Attribute):
             return False
         if isinstance(value.value, ast.Name):
-            parameter = self._parameters.get(value.value.id)
-            kind = self.resolved(parameter.annotation) if parameter is not None else None
-            parts = getattr(kind, "of_one_call", ())
+            if value.value.id not in self._parameters:
+                return self._stands_for_a_struct(value.value.id)
+            parts = getattr(self.resolved(self._declared(value.value)), "of_one_call", ())
             return parts is True or (isinstance(parts, tuple) and value.attr in parts)
         return self._is_inside_of_a_struct(value.value)
 
@@ -241,9 +251,9 @@ class _Reader:
 
     def _is_callers(self, node: ast.expr) -> bool:
         """A parameter that is declared as a list, into which a caller wants to have something: `found: list[Page]`."""
-        parameter = self._parameters.get(node.id) if isinstance(node, ast.Name) else None
-        declared = parameter.annotation if parameter is not None else None
-        return isinstance(declared, ast.Subscript) and self.resolved(declared.value) is list
+        declared = self._declared(node)
+        by_name = get_origin(self.resolved(declared)) is list
+        return by_name or (isinstance(declared, ast.Subscript) and self.resolved(declared.value) is list)
 
     def on_subscript(self, node: ast.Subscript) -> Iterator[Refusal]:
         if not isinstance(node.ctx, ast.Load) and not self._is_mine(node.value) and not _is_pythons(node.value):
@@ -274,20 +284,13 @@ class _Reader:
     def on_generatorexp(self, node: ast.GeneratorExp) -> Iterator[Refusal]:
         if not isinstance(self._parents[node], ast.Call | ast.Starred):
             yield node, "keeps a generator: write a list, [… for …]"
-
-    def on_await(self, node: ast.Await) -> Iterator[Refusal]:
-        child: ast.AST = node
-        parent = self._parents[node]
-        while isinstance(parent, ast.expr | ast.comprehension | ast.keyword):
-            if isinstance(parent, ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp):
-                first = parent.generators[0]
-                if child is not first:
-                    yield node, "awaits inside of a comprehension: write a `for` loop"
-                    return
-            if isinstance(parent, ast.comprehension) and child is not parent.iter:
-                yield node, "awaits inside of a comprehension: write a `for` loop"
-                return
-            child, parent = parent, self._parents[parent]
+        later = (
+            node.elt,
+            *(part for one in node.generators for part in one.ifs),
+            *(one.iter for one in node.generators[1:]),
+        )
+        for inside in (one for part in later for one in ast.walk(part) if isinstance(one, ast.Await)):
+            yield inside, "awaits inside of a generator: write a list, [await … for …]"
 
     def on_comprehension(self, node: ast.comprehension) -> Iterator[Refusal]:
         if node.is_async:

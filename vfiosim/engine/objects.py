@@ -264,6 +264,17 @@ def _noticed(name: str) -> Any:
     return property(read, write)
 
 
+def init(thing: KObject, **parts: object) -> None:
+    """Give an object that nobody else can find as yet what it was not born with, once and for good.
+
+    No effect: nobody can come between. Raises RuntimeError for an attribute that is set already.
+    """
+    for name, part in parts.items():
+        if vars(thing).get(name):
+            raise RuntimeError(f"{thing.oid}.{name} is set already, and never changes")
+        setattr(thing, name, part)
+
+
 class Objects(dict[str, KObject]):
     """Every object that lives, by its name, oldest first; and quickly those of one class."""
 

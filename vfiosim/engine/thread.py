@@ -66,7 +66,7 @@ class Thread(KObject):
         self.takers: dict[Lock, str] = {}  # the function that took a lock, where functions were put into the kernel
         self.inside: list[Lock] = []  # those that it would have if they had not been taken out of the kernel
         self.reads: dict[KObject, str] = {}  # whose attributes it has read since its last effect, if the engine notices
-        self.task_work: list[Callable[[], Code]] = []  # to do before the return to user space, newest last
+        self._task_work: list[Callable[[], Code]] = []  # to do before the return to user space, newest last
         self.deadline: int | None = None  # when a wait with a time limit gives up, on the machine's clock
         self.killed = False  # its process was told to end: a wait that can be killed ends
         self.manual = False  # moved by hand only, never by `settle`
@@ -84,6 +84,15 @@ class Thread(KObject):
             self.code = self._make()
             self.cursor = Cursor(self.code)
         return self.code
+
+    def add_task_work(self, work: Callable[[], Code]) -> None:
+        """Put something off until the return to user space."""
+        self._task_work.append(work)
+
+    def take_task_work(self) -> list[Callable[[], Code]]:
+        """What was put off, newest first; it has to be done now."""
+        queued, self._task_work = self._task_work[::-1], []
+        return queued
 
     def takes(self, lock: Lock) -> None:
         """A lock is its own from now on."""

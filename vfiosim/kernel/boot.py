@@ -82,12 +82,11 @@ async def boot(devices: tuple[DeviceSpec, ...], iommufd_container: bool = False,
     vfio = await alloc(Vfio, devtmpfs, vfio_device_fops, vfio_group_fops, parameters, variant)
     built = Built(devtmpfs, await alloc(UserStruct, 0), buses, vfio)
     await store(parameters.noiommu, any(spec.noiommu for spec in devices))
-    for path, mode, cdev in (
-        ("/dev/iommu", 0o660, await alloc(Cdev, "iommu", iommufd_fops, inside=tests)),
-        ("/dev/kvm", 0o600, await alloc(Cdev, "kvm", kvm_chardev_ops)),
-        ("/dev/vfio/vfio", 0o666, await container_node(parameters, iommufd_container, tests)),
+    for path, cdev in (
+        ("/dev/iommu", await alloc(Cdev, "iommu", iommufd_fops, inside=tests, mode=0o660)),
+        ("/dev/kvm", await alloc(Cdev, "kvm", kvm_chardev_ops)),
+        ("/dev/vfio/vfio", await container_node(parameters, iommufd_container, tests)),
     ):
-        cdev.mode = mode
         await cdev_device_add(devtmpfs, path, cdev)
     await load_drivers(built, {spec.driver: spec.bus for spec in devices})
     emulated = {spec.group for spec in devices if spec.noiommu or spec.bus == "mdev"}
@@ -123,13 +122,13 @@ async def first_probe(driver: BusDriver, device: Device) -> None:
 async def container_node(parameters: ModuleParameters, iommufd_container: bool, tests: MockIommu) -> Cdev:
     """/dev/vfio/vfio, and the IOMMU drivers that its containers can be given; an iommufd needs none."""
     if iommufd_container:
-        return await alloc(Cdev, VFIO_MISC_DEV, iommufd_fops, inside=tests)
+        return await alloc(Cdev, VFIO_MISC_DEV, iommufd_fops, inside=tests, mode=0o666)
     core = await alloc(VfioIommuDrivers)
     for ops in (vfio_noiommu_ops(parameters), vfio_iommu_driver_ops_type1(parameters)):
         driver = await alloc(VfioIommuDriver, ops)
         await get(driver.module, driver, LOADED)
         await store(core.iommu_drivers_list, (driver, *await load(core.iommu_drivers_list)))
-    return await alloc(Cdev, VFIO_MISC_DEV, vfio_fops, inside=core)
+    return await alloc(Cdev, VFIO_MISC_DEV, vfio_fops, inside=core, mode=0o666)
 
 
 async def load_drivers(built: Built, names: dict[str, str]) -> None:

@@ -153,9 +153,8 @@ async def system_call(body: Coroutine[Any, Any, R]) -> R:
 async def task_work_run() -> None:
     """Do what was put off until the return to user space; what was queued last comes first."""
     thread = current()
-    while thread.task_work:
-        queued, thread.task_work = thread.task_work, []
-        for work in reversed(queued):
+    while queued := thread.take_task_work():
+        for work in queued:
             await work()
 
 

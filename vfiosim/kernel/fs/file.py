@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Literal
 
 from ...engine import *
@@ -195,7 +196,7 @@ async def fput(file: File, holder: KObject | None = None, reason: str = "running
     thread = current()
     if await put(file.f_ref, holder or thread, reason):
         if thread.process is not None:
-            thread.task_work.append(lambda: __fput(file))
+            thread.add_task_work(partial(__fput, file))
         else:
             thread.engine.spawn(__fput(file), "delayed_fput")
 
@@ -223,7 +224,7 @@ async def chrdev_open(file: File, cdev: Cdev) -> None:
     """Open a character device: take its node, then let its driver say whether it may be opened. ENXIO if the node is going."""
     found = await get_unless_zero(cdev.kobj, file, "opened")
     await refuse_if(not found, Errno.ENXIO, "node_is_gone", "the device behind this node is gone")
-    file.cdev = cdev
+    init(file, cdev=cdev)
     if file.f_op.open is not None:
         async with on_failure(cdev_put, cdev, file):
             await file.f_op.open(file)

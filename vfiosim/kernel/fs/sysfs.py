@@ -234,7 +234,8 @@ def pci_file(device: Device, name: str, path: str) -> Attribute | None:
         return Attribute(path, 0o444, show=partial(written, str(device.spec.vfs)), node=device)
     if name in _IDS and device.hardware.ids:
         number = device.hardware.ids[_IDS.index(name)]
-        return Attribute(path, 0o444, show=partial(written, f"{number:#0{8 if name == 'class' else 6}x}"), node=device)
+        text = f"{number:#08x}" if name == "class" else f"{number:#06x}"
+        return Attribute(path, 0o444, show=partial(written, text), node=device)
     if name in _PCI_ATTRIBUTES or name in [f"resource{bar}" for bar in device.hardware.bars]:
         return Attribute(path, 0o644 if name in _WRITABLE else 0o600 if name[-1].isdigit() else 0o444, node=device)
     return None

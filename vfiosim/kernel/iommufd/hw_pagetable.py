@@ -141,7 +141,7 @@ async def iommufd_hwpt_paging_alloc(
     await get(ioas.users, hwpt, HAS_IOAS)
     async with on_failure(iommufd_object_abort_and_destroy, ictx, hwpt):
         wanted = flags & ~uapi.IOMMU_HWPT_FAULT_ID_VALID
-        hwpt.domain = await idev.dev.iommu_ops.domain_alloc_paging_flags(idev.dev, wanted, user_data)
+        init(hwpt, domain=await idev.dev.iommu_ops.domain_alloc_paging_flags(idev.dev, wanted, user_data))
         if immediate_attach:
             await iommufd_hw_pagetable_attach(hwpt, idev, pasid)
         try:
@@ -194,7 +194,7 @@ async def over(
     assert ops.domain_alloc_nested is not None  # it has made the table under it
     async with on_failure(iommufd_object_abort_and_destroy, ictx, hwpt):
         caches = await ops.domain_alloc_nested(idev.dev, flags & ~uapi.IOMMU_HWPT_FAULT_ID_VALID, data)
-    hwpt.domain = Domain(ops)
+    init(hwpt, domain=Domain(ops))
     await store(hwpt.iotlb, caches)
     return hwpt
 
@@ -312,6 +312,8 @@ async def iommufd_hwpt_invalidate(ucmd: Ucmd) -> None:
 
 class Entries:
     """The list that an INVALIDATE brings (`struct iommu_user_data_array`), and how many of it are done."""
+
+    of_one_call = True  # see Struct
 
     def __init__(self, kind: int, address: int, entry_len: int, entry_num: int) -> None:
         self.type = kind

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from ... import uapi
 from ...engine import *
@@ -35,6 +35,8 @@ class Element:
 
     The running call holds the pages until the area does; None once they have changed hands.
     """
+
+    of_one_call: ClassVar = True  # see Struct
 
     pages: IoptPages | None
     start_byte: int

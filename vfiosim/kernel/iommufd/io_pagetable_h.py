@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 from ...engine import *
@@ -126,15 +126,15 @@ def merged(ranges: Iterable[Range]) -> list[Range]:
     return result
 
 
-def holes(used: list[Range], first: int, last: int) -> Iterator[Range]:
+def holes(used: list[Range], first: int, last: int) -> list[Range]:
     """What merged ranges leave free between two addresses, both included."""
+    free: list[Range] = []
     for low, high in used:
         if high < first:
             continue
         if low > last:
             break
         if low > first:
-            yield first, low - 1
+            free.append((first, low - 1))
         first = high + 1
-    if first <= last:
-        yield first, last
+    return [*free, (first, last)] if first <= last else free

@@ -78,7 +78,7 @@ async def iommufd_ioas_iova_ranges(ucmd: Ucmd) -> None:
 async def free_ranges(ioas: IommufdIoas) -> list[tuple[int, int]]:
     """What no page table and no device has reserved; whether something is mapped there does not matter."""
     used = merged((first, last) for first, last, _ in await load(ioas.reserved))
-    return list(holes(used, 0, ULONG_MAX))
+    return holes(used, 0, ULONG_MAX)
 
 
 async def write_ranges(ucmd: Ucmd, ioas: IommufdIoas) -> None:
@@ -320,7 +320,7 @@ async def change_owner(pages: IoptPages, task: Task) -> None:
 
 
 @kernel("drivers/iommu/iommufd/ioas.c")
-async def iommufd_option_rlimit_mode(cmd: Any, ictx: IommufdCtx) -> None:
+async def iommufd_option_rlimit_mode(cmd: uapi.IommuOption, ictx: IommufdCtx) -> None:
     """Who is charged for pinned memory: 0 the user, 1 the process. SET needs CAP_SYS_RESOURCE, and a context without objects."""
     await refuse_if(
         cmd.object_id != 0, Errno.EOPNOTSUPP, "mode_of_context", "this option belongs to the iommufd itself"
@@ -341,7 +341,7 @@ async def iommufd_option_rlimit_mode(cmd: Any, ictx: IommufdCtx) -> None:
 
 
 @kernel("drivers/iommu/iommufd/ioas.c")
-async def iommufd_ioas_option_huge_pages(cmd: Any, ioas: IommufdIoas) -> None:
+async def iommufd_ioas_option_huge_pages(cmd: uapi.IommuOption, ioas: IommufdIoas) -> None:
     """May page tables use large pages? 1 yes, 0 no: EINVAL if they are filled, EADDRINUSE if an area does not fit."""
     if cmd.op == uapi.IOMMU_OPTION_OP_GET:
         cmd.val64 = int(not await load(ioas.disable_large_pages))

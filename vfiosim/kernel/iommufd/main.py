@@ -95,7 +95,7 @@ async def _iommufd_object_alloc(
     try:
         async with ictx.objects_lock:
             number = await claim(ictx.objects, ZERO_ENTRY, LIMIT_31B)
-        obj.id = await require(number, Errno.EBUSY, "ids_left", "all 2^31 IDs of this iommufd are taken")
+        init(obj, id=await require(number, Errno.EBUSY, "ids_left", "all 2^31 IDs of this iommufd are taken"))
     except KernelError:
         await put(obj.wait_cnt, ictx, "has its ID")
         await put(obj.users, ictx, "has its ID")

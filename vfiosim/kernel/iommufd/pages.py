@@ -88,7 +88,7 @@ async def charge(pages: IoptPages) -> None:
 
 def covered(spans: Iterable[tuple[int, int]], first: int, last: int) -> list[tuple[int, int]]:
     """Which of these pages are in none of the spans."""
-    return list(holes(merged(spans), first, last))
+    return holes(merged(spans), first, last)
 
 
 async def in_use(pages: IoptPages) -> list[tuple[int, int]]:

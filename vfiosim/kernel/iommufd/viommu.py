@@ -163,7 +163,7 @@ async def iommufd_hw_queue_destroy(queue: IommufdHwQueue) -> None:
 async def iommufd_hw_queue_alloc_phys(queue: IommufdHwQueue) -> IommufdAccess:
     """An access object without driver, attached to the memory of the guest, which pins the queue. EADDRINUSE, as pinning."""
     access = await _iommufd_object_alloc(queue.ictx, IommufdAccess)
-    access.internal = True
+    init(access, internal=True)
     await get(access.users, queue, "bound")
     await iommufd_object_finalize(queue.ictx, access)
     async with on_failure(iommufd_access_destroy, access, queue):

@@ -218,14 +218,15 @@ async def vfio_device_open_file(device: VfioDevice) -> File:
     async with on_failure(free, df):
         await vfio_df_group_open(df)
         try:
-            df.file = await alloc_file("vfio-device", vfio_device_fops, O_RDWR)
+            file = await alloc_file("vfio-device", vfio_device_fops, O_RDWR)
         except KernelError:
             say(Phase.UNWIND, "err_close_device: there is no file for the device, so it is closed again.")
             await vfio_df_group_close(df)
             raise
-    await store(df.file.private_data, df)
-    await hand_over(device.refcount, (current(), ASKED_FOR), (df.file, OPEN_FILE))
-    return df.file
+    init(df, file=file)
+    await store(file.private_data, df)
+    await hand_over(device.refcount, (current(), ASKED_FOR), (file, OPEN_FILE))
+    return file
 
 
 @kernel("drivers/vfio/group.c")
@@ -396,9 +397,10 @@ async def vfio_create_group(vfio: Vfio, iommu_group: IommuGroup, type_: VfioGrou
     await get(group.dev, vfio, REGISTERED)
     await get(iommu_group.kobj, group, ITS_GROUP)
     await store(group.iommu_group, iommu_group)
-    group.cdev = await alloc(Cdev, f"group-{iommu_group.id}", vfio.group_fops, group.dev, group, vfio_group_release)
-    await get(group.dev, group.cdev, "contains the node")
-    await cdev_device_add(vfio.devtmpfs, group.path, group.cdev)
+    cdev = await alloc(Cdev, f"group-{iommu_group.id}", vfio.group_fops, group.dev, group, vfio_group_release)
+    init(group, cdev=cdev)
+    await get(group.dev, cdev, "contains the node")
+    await cdev_device_add(vfio.devtmpfs, group.path, cdev)
     await poke(vfio.group_list, iommu_group.id, group)
     return group
 

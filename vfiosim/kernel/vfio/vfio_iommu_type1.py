@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ctypes import sizeof
 from functools import partial
+from operator import attrgetter
 from typing import Final, TypeAlias
 
 from ... import uapi
@@ -247,7 +248,7 @@ async def vfio_dma_do_map(iommu: VfioIommu, wanted: uapi.VfioIommuType1DmaMap) -
         await store(iommu.dma_avail, await load(iommu.dma_avail) - 1)
         await mmgrab(mm, dma, ITS_MEMORY)
         others = await load(iommu.dma_list)
-        await store(iommu.dma_list, tuple(sorted((*others, dma), key=lambda d: d.iova)))
+        await store(iommu.dma_list, tuple(sorted((*others, dma), key=attrgetter("iova"))))
         if await load(iommu.domain_list):
             await vfio_pin_map_dma(iommu, dma)
 

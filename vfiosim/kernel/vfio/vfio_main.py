@@ -139,9 +139,10 @@ async def __vfio_register_dev(device: VfioDevice, driver: BusDriver) -> None:
     # without an IOMMU there is nothing that BIND could mean, so there is no node
     if not vfio_device_is_noiommu(device) or device.vfio.variant.noiommu_node:
         fops = device.vfio.device_fops
-        device.cdev = await alloc(Cdev, f"vfio{device.index}", fops, device.kref, device, vfio_device_release)
-        await get(device.kref, device.cdev, "contains the node")
-        await cdev_device_add(device.vfio.devtmpfs, device.path, device.cdev)
+        cdev = await alloc(Cdev, f"vfio{device.index}", fops, device.kref, device, vfio_device_release)
+        init(device, cdev=cdev)
+        await get(device.kref, cdev, "contains the node")
+        await cdev_device_add(device.vfio.devtmpfs, device.path, cdev)
     await get(device.refcount, driver, REGISTERED)
     await vfio_device_group_register(device)
 

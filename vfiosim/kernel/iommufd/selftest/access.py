@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 from .... import uapi
@@ -103,7 +104,7 @@ async def free_descriptor() -> int:
 async def new_access(ucmd: Ucmd, driver: SelftestAccess, alignment: int, number: int) -> None:
     """The access object, attached to what `id` names, and the reply."""
     access = await iommufd_access_create(ucmd.ictx, driver, alignment)
-    access.unmap = lambda iova, length: iommufd_test_access_unmap(driver, access, iova, length)
+    init(access, unmap=partial(iommufd_test_access_unmap, driver, access))
     async with on_failure(iommufd_access_destroy, access, driver):
         await iommufd_access_attach(access, ucmd.cmd.id)
         ucmd.cmd.create_access.out_access_fd = number

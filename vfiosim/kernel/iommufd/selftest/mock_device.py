@@ -59,7 +59,7 @@ async def mock_dev_create(iommu: MockIommu, flags: int) -> MockDev:
     await refuse_if(unknown != 0, Errno.EINVAL, "mock_device_flags", f"the flags {unknown:#x} are not known")
     dev = await alloc(MockDev, iommu, flags)
     async with on_failure(free, dev):
-        dev.id = await claim(iommu.mock_dev_ida, dev) or 0
+        init(dev, id=await claim(iommu.mock_dev_ida, dev) or 0)
         async with on_failure(poke, iommu.mock_dev_ida, dev.id, None):
             group = await iommu_group_for(iommu.groups, -1, None)
     await iommu_group_add_device(group, dev)

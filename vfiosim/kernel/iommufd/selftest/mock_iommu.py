@@ -172,7 +172,7 @@ async def mock_viommu_init(viommu: IommufdViommu, data: UserData | None) -> None
     if data is None:
         return
     kind, wanted = uapi.IommuViommuSelftest, uapi.IOMMU_VIOMMU_TYPE_SELFTEST
-    reply = await iommu_copy_struct_from_user(kind, data, wanted, kind.out_data.offset + 4)  # type: ignore[attr-defined]
+    reply: uapi.IommuViommuSelftest = await iommu_copy_struct_from_user(kind, data, wanted, kind.out_data.offset + 4)  # type: ignore[attr-defined]
     offset = PAGE_SIZE
     while await peek(viommu.ictx.mt_mmap, offset) is not None:
         offset += 2 * PAGE_SIZE

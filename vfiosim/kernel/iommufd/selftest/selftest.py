@@ -38,7 +38,7 @@ SYZ: Final = 1 << 16  # a flag of COPY: src_iova is the number of an area (low h
 
 
 @kernel("drivers/iommu/iommufd/selftest.c")
-async def iommufd_test_syz_conv_iova_id(ictx: IommufdCtx, cmd: Any) -> None:
+async def iommufd_test_syz_conv_iova_id(ictx: IommufdCtx, cmd: uapi.IommuIoasCopy) -> None:
     """Take the flag away, and let src_iova be an address."""
     if not cmd.flags & SYZ:
         return
