@@ -116,7 +116,7 @@ def test_an_error_names_the_check_the_line_and_the_reason(p):
         bind(p, dev, iommu)
     error = caught.value
     assert isinstance(error, KernelError)
-    assert (error.errno, error.check) == (16, "group_is_open")
+    assert (error.errno, error.check) == (16, "group_is_closed")
     assert error.where is not None
     assert error.where.startswith("vfiosim/kernel/vfio/group.py:")
 

@@ -74,7 +74,7 @@ def test_a_refusal_shows_the_errno_the_sentence_the_check_and_the_line():
     press(bench, "open group")
     message = press(bench, "bind")
     assert "→ EBUSY the legacy group is open" in message
-    assert re.search(r"check group_is_open at vfiosim/kernel/vfio/group\.py:\d+", message)
+    assert re.search(r"check group_is_closed at vfiosim/kernel/vfio/group\.py:\d+", message)
 
 
 def test_a_new_file_goes_into_the_fields_that_are_about_such_a_file():

@@ -42,12 +42,12 @@ pressed(box, "Call")""",
     "races": "Races('R1')",
     "room": """mend = pressed(room('failed-second-bind'), "What the real kernel answered")
 mend.editor.value += "\\n    return"
-pressed(mend, "Prove", "Repair")
+pressed(mend, "Prove", "Solution")
 mend.editor.value = mend.room.source(mend.which.value)
 pressed(mend, "Prove")""",
     "prediction": """asked = lesson.predict("weak")
 asked.choice.value = next(value for text, value in asked.choice.options if "because the group points to it" in text)
-pressed(asked, "Commit", "Reveal")""",
+pressed(asked, "Answer", "Reveal")""",
     "alive": 'lesson.predict("who is alive?")',
     "number": 'lesson.predict("fork")',
     "quiz": "lesson.quiz()",
@@ -71,7 +71,7 @@ def lab(jupyterlab_page: Desk) -> dict[str, Locator]:
     shown = {name: jupyterlab_page.widget(cell) for name, cell in WIDGETS.items()}
     expect(shown["sandbox"].locator(".vfiosim-schedule .vfiosim-row")).to_have_count(1)
     shown["races"].get_by_text("yes: in some order").click()
-    press(shown["races"], "Commit", "Explore")
+    press(shown["races"], "Answer", "Explore")
     expect(shown["races"]).to_contain_text("✕ You predicted yes")
     return shown
 

@@ -107,7 +107,7 @@ def test_nothing_is_revealed_before_a_prediction_is_committed():
     prediction = one_bind.predict("close the iommufd first")
     assert prediction.reveal.disabled
     prediction.reveal.click()
-    assert "Commit to a prediction first." in prediction.message
+    assert "Answer first; then reveal." in prediction.message
     prediction.commit.click()
     assert "Choose one of the answers first." in prediction.message
     assert prediction.reveal.disabled

@@ -122,7 +122,7 @@ def test_a_branch_stands_where_the_trace_stood_and_goes_on_differently(m, p):
     (call,) = twin.pending
     error = call.run().error
     assert isinstance(error, KernelError)
-    assert error.check == "group_is_open"
+    assert error.check == "group_is_closed"
     assert m.built.vfio_devices["pci0"].open_count.value == 1  # the first machine is as it was
     assert twin.built.vfio_devices["pci0"].open_count.value == 0
     assert twin.check() == []

@@ -217,7 +217,7 @@ def test_in_the_lesson_nothing_is_revealed_before_a_prediction_is_committed(desk
     gate = desk.cell(LESSON + 'one_bind.predict("close the iommufd first")')
     expect(button(gate, "Reveal")).to_be_disabled()
     gate.locator("label", has_text="close fails with EBUSY").click()
-    press(gate, "Commit")
+    press(gate, "Answer")
     expect(gate.locator(".vfiosim-player")).to_have_count(0)
     press(gate, "Reveal")
     expect(gate.locator(".vfiosim-verdict")).to_contain_text("You predicted close fails with EBUSY")

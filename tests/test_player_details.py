@@ -124,7 +124,7 @@ def test_a_check_over_several_lines_is_shown_as_one(page: Page, tmp_path: Path) 
     shown = player.locator("pre.source").inner_text()
     assert shown.startswith("await refuse_if(")
     assert shown.endswith(")")
-    assert "group_is_open" in shown
+    assert "group_is_closed" in shown
 
 
 def test_a_copy_of_an_output_plays_too(page: Page, tmp_path: Path) -> None:

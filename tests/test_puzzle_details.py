@@ -87,7 +87,7 @@ def test_a_process_that_has_to_wait_for_its_own_end_does_not_stop_the_search():
     puzzle = PUZZLES["R12"]
     attach = uapi.VfioDeviceAttachIommufdPt(argsz=12, pt_id=IOAS)
     programs = {"A": [destroy(IOAS)] * 2, "B": [ask(uapi.VFIO_DEVICE_ATTACH_IOMMUFD_PT, attach, DEV)]}
-    result = explore(puzzle.setup, programs, [], ["object_in_use"])
+    result = explore(puzzle.setup, programs, [], ["object_is_unused"])
     assert result.complete
     assert any(one.what == "use after free: A#2 touches iommufd_ioas 1.mutex" for one in result.violations)
 

@@ -45,7 +45,7 @@ def test_nodes_are_ticked_by_a_click_in_the_picture_and_by_the_list(lab):
     shoot(place, "alive-picked")
     button(place, "Hint").click()
     expect(place).to_contain_text("Hint 1 of 2.")
-    button(place, "Commit").click()
+    button(place, "Answer").click()
     button(place, "Reveal").click()
     expect(place).to_contain_text("3 of 5 are wrong.")
     expect(place.locator(".vfiosim-belief")).to_contain_text("Others have believed it too")
@@ -112,7 +112,7 @@ def test_the_goal_stands_beside_the_machine_and_differing_facts_are_listed(lab):
     button(place, "Check").click()
     button(place, "Solution").click()
     expect(place).to_contain_text("the binding and the device object hold its file")
-    button(place, "Start over").click()
+    button(place, "Reset").click()
     expect(place.locator(".vfiosim-moves")).to_contain_text("No call yet")
 
 
@@ -132,7 +132,7 @@ def test_a_quiz_answers_each_answer_and_counts(lab):
     button(third, "Answer").click()
     expect(third).to_contain_text("The first wrong place is number")
     shoot(place, "quiz")
-    button(place, "Start again").click()
+    button(place, "Reset all").click()
     expect(place.locator(".vfiosim-score")).to_contain_text("0 of 3 right, 3 to go.")
 
 
@@ -166,7 +166,7 @@ def test_in_a_room_the_presenter_reveals_in_big_letters_and_without_code(lab):
     page, place = lab.page, lab.widget('lesson.predict("weak")')
     lab.widget("present()")
     expect(page.locator(".jp-CodeCell .jp-Cell-inputWrapper").first).to_be_hidden()
-    expect(button(place, "Commit")).to_have_count(0)
+    expect(button(place, "Answer")).to_have_count(0)
     place.get_by_label("It lives on, because").fill("12")
     place.get_by_label("the pointer is cleared on the way").fill("8")
     lab_small = place.evaluate(SMALL.replace("LIMIT", "22"))
@@ -179,7 +179,7 @@ def test_in_a_room_the_presenter_reveals_in_big_letters_and_without_code(lab):
     expect(place).to_contain_text("You took knowing for holding.")
     shoot(place, "room-revealed")
     button(page, "End presenter mode").click()
-    expect(button(place, "Commit")).to_be_visible()
+    expect(button(place, "Answer")).to_be_visible()
     expect(page.locator(".jp-CodeCell .jp-Cell-inputWrapper").first).to_be_visible()
 
 

@@ -12,7 +12,7 @@ from vfiosim.views import graph, show
 pytestmark = pytest.mark.one_python
 
 
-def group_is_open(session: Session) -> Trace:
+def group_is_closed(session: Session) -> Trace:
     session.open("/dev/vfio/1")
     assert session.bind(3, iommufd=4).result == "EBUSY"
     return session.steps
@@ -29,7 +29,7 @@ REFUSALS = pytest.mark.parametrize("only", [(), FEW], ids=["all", "a few"])
 
 @REFUSALS
 def test_a_bind_that_an_open_group_keeps_away_shows_the_open_file_and_its_descriptor(only):
-    made = graph(group_is_open(Session(start=opened)), only=only)
+    made = graph(group_is_closed(Session(start=opened)), only=only)
     names = {node.key: node.oid for node in made.nodes}
     shown = made.frame(made.at_step[-1])
     arrows = {(names[edge.holder], names[edge.target]) for edge in made.edges if shown.get(edge.key)}
@@ -49,7 +49,7 @@ def test_what_a_check_looked_at_is_put_together_with_nothing():
     session = Session(start=opened)
     for _ in range(12):
         session.open("/dev/vfio/devices/vfio0")
-    player = show(group_is_open(session), idle=True, collapse=["file"], presenter=True)
+    player = show(group_is_closed(session), idle=True, collapse=["file"], presenter=True)
     names = {node.oid for node in player.graph.nodes}
     assert {"vfio_group 1", "file group1#1"} <= names
     assert any(name.startswith("+") for name in names)

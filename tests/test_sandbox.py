@@ -590,7 +590,7 @@ def test_a_lock_is_taken_out_and_everything_is_done_again() -> None:
 
 
 def test_what_is_broken_is_said() -> None:
-    box = opened("open device", "open iommufd", without=("group_is_open", "no_device_bound"))
+    box = opened("open device", "open iommufd", without=("group_is_closed", "no_device_bound"))
     box.call.click()
     assert box.broken.value == ""
     box.shortcuts.buttons["open group"].click()

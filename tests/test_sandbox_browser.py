@@ -245,7 +245,7 @@ def test_an_exploration_can_be_stopped(desk: Desk) -> None:
     )
     root = desk.widget(LAB + "Races('R12')")
     root.get_by_text("no: whatever the order").click()
-    press(root, "Commit", "Explore")
+    press(root, "Answer", "Explore")
     expect(root).to_contain_text("Exploring")
     press(root, "Stop")
     expect(root).to_contain_text("Not finished")

@@ -150,13 +150,18 @@ def test_an_oops_and_the_end_of_its_process_are_shared():
 
 def test_protections_that_were_taken_out_are_shared_and_branched():
     m = Machine()
-    m.take_out("group_is_open", "no_device_bound")
+    m.take_out("group_is_closed", "no_device_bound")
     p = m.process("vmm")
     dev, ctx = p.open(NODE), p.open(IOMMU)
     p.open("/dev/vfio/1")
     p.ioctl(dev, BIND, uapi.VfioDeviceBindIommufd(iommufd=ctx))
     assert same(m)
     assert m.branch(-1).trace == m.trace
+
+
+def test_a_text_that_takes_out_a_check_by_the_name_that_it_once_had_opens():
+    old = "vfiosim1:ePl2Z5FlQ4QOPMyQIiuzOB7iRqU8YCyB3RaflF-alwLRWoASyUhOJM9jmLoM4SpjdYwNTQ1MTY3MLUxiATvkNrc"
+    assert {*decode(old)[0].taken_out.names} == {"group_is_closed", "no_device_bound"}
 
 
 def test_nothing_is_taken_out_while_a_call_is_under_way():

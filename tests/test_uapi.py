@@ -334,9 +334,9 @@ def test_every_error_has_a_short_sentence_of_its_own() -> None:
 
 
 def test_a_kernel_error_tells_what_refused_why_and_where() -> None:
-    error = KernelError(Errno.EBUSY, "the group file is open", check="group_is_open", where="group.py:41")
-    assert str(error) == "[EBUSY] the group file is open (group_is_open, group.py:41)"
-    assert (error.errno, error.name, error.check, error.where) == (16, "EBUSY", "group_is_open", "group.py:41")
+    error = KernelError(Errno.EBUSY, "the group file is open", check="group_is_closed", where="group.py:41")
+    assert str(error) == "[EBUSY] the group file is open (group_is_closed, group.py:41)"
+    assert (error.errno, error.name, error.check, error.where) == (16, "EBUSY", "group_is_closed", "group.py:41")
     assert error.sentence == error.strerror == "the group file is open"
 
 

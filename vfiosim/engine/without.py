@@ -3,7 +3,7 @@
 A name is that of
 
 * a lock (`kvm_ref_lock`, or `vfio_device_file.kvm_ref_lock`): it is never taken and never given back;
-* a check (`group_is_open`): it never refuses;
+* a check (`group_is_closed`): it never refuses;
 * a reference, by its reason (`bound to it`): it is never taken and never given back. One that should change hands is given
   back by its giver, who does not look whether it was the last one: then the object is left behind, with nobody to release it;
 * a count (`refcount`, or `vfio_device.refcount`): "take one unless it is zero" takes one in any case;

@@ -109,7 +109,9 @@ async def iommu_device_claim_dma_owner(group: IommuGroup, owner: KObject) -> Non
 async def __iommu_take_dma_ownership(group: IommuGroup, owner: KObject) -> None:
     """The group changes hands: from now on its DMA is blocked until the new owner attaches a page table."""
     foreign = await load(group.domain) != DEFAULT
-    await refuse_if(foreign, Errno.EBUSY, "foreign_domain", "the iommu_group uses a domain that is not its default one")
+    await refuse_if(
+        foreign, Errno.EBUSY, "domain_is_default", "the iommu_group uses a domain that is not its default one"
+    )
     await store(group.domain, BLOCKING)
     await store(group.owner, owner)
     await store(group.owner_cnt, 1)

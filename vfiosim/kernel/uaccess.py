@@ -20,7 +20,7 @@ async def check_zeroed_user(address: int, size: int) -> None:
     while address < end:
         step = min(end, (address // _SCAN + 1) * _SCAN) - address
         chunk = await copy_some_from_user(address, step)
-        await refuse_if(any(chunk), Errno.E2BIG, "unknown_tail", "bytes that this kernel does not know must be zero")
+        await refuse_if(any(chunk), Errno.E2BIG, "tail_is_zero", "bytes that this kernel does not know must be zero")
         address += len(chunk)
 
 

@@ -110,12 +110,12 @@ class ByHand(Asking):
         options: dict[str, Any] = {"only": task.view} if task.view else {}
         self.sandbox = scheduler(puzzle, task.without, **options)
         self.check = button("Check", "does the machine say that something is wrong?", primary=True)
-        self.again = button("Start over", "both calls before their first effect, no hints")
         self.moves = text("moves")
         self.check.on_click(lambda _: self._check())
-        self.again.on_click(lambda _: self._start_over())
         self.sandbox.listeners.append(lambda _: self._moved_on())
         made = self.sandbox
+        self.again = made.reset
+        self.again.on_click(lambda _: self.help.clear())
         buttons = row("", made.undo, made.redo, self.check, *self.help.buttons, self.again, self.moves)
         shown = [made.schedule, made.next_calls, made.result, made.trace_pane]
         self.children = [style(), self.asked, buttons, self.verdict, self.help.slot, *shown]
@@ -179,10 +179,6 @@ class ByHand(Asking):
         self.verdict.value = ""
         made = self.switches
         self.moves.value = f"You have switched {'once' if made == 1 else f'{made} times'}."
-
-    def _start_over(self) -> None:
-        self.help.clear()
-        self.sandbox.reset.click()
 
     def _solution(self) -> str:
         found = self._shortest

@@ -64,13 +64,13 @@ class Exercise(Asking):
         self.bench = bench(task.begun())
         self.fewest = task.solved().calls_made  # the shortest way that is known
         self.check = button("Check", "is the task solved?", primary=True)
-        self.again = button("Start over", "the machine as at the start, no hints")
+        self.again = self.bench.reset
         self.moves = text("moves")
         self.goal = self._goal()
         self.check.on_click(lambda _: self._check())
-        self.again.on_click(lambda _: self._start_over())
+        self.again.on_click(lambda _: self.help.clear())
         self.bench.listeners.append(lambda _: self._moved_on())
-        buttons = row("", self.check, *self.help.buttons, self.again, self.moves)
+        buttons = row("", self.check, *self.help.buttons, self.moves)
         beside = widgets.Box([self.bench, *([self.goal] if self.goal else [])], kind="task")
         self.children = [style(), self.asked, buttons, self.verdict, self.help.slot, beside]
         self._moved_on()
@@ -140,10 +140,6 @@ class Exercise(Asking):
         done = self.bench.session.calls_made
         made = "No call yet" if not done else "1 call" if done == 1 else f"{done} calls"
         self.moves.value = f"{made}; the shortest known way has {self.fewest}."
-
-    def _start_over(self) -> None:
-        self.help.clear()
-        self.bench.reset.click()
 
     def _solution(self) -> str:
         session = self.task.solved()

@@ -17,11 +17,11 @@ __all__ = ["Answer", "Distractor", "ExperimentResult", "Misconception", "Predict
 
 
 class Prediction(Asking):
-    """First commit, then reveal. What was predicted stays beside what is the case.
+    """First answer, then reveal. What was predicted stays beside what is the case.
 
     * `quick`: one button does both, as in a quiz; `title`: what stands before the question.
 
-    While presenter mode is on nobody commits: the presenter counts hands, or does not, and reveals.
+    While presenter mode is on nobody answers: the presenter counts hands, or does not, and reveals.
     """
 
     looks = "lab ask prediction"
@@ -36,7 +36,7 @@ class Prediction(Asking):
         self._revealed = False
         self.choice: Any = control_for(question)
         self.problem = text("problem")
-        self.commit = button("Answer" if quick else "Commit", "this is my answer", primary=True)
+        self.commit = button("Answer", "this is my answer", primary=True)
         self.reveal = button("Reveal", "let the simulator answer")
         self.again = button("Reset", "forget my answer")
         self.votes = Votes(dict(question.choices) if question.kind == CHOICE else {})
@@ -125,7 +125,7 @@ class Prediction(Asking):
         if self._revealed:
             return
         if self.predicted is None and not presenter.on:
-            self._complain("Commit to a prediction first.")
+            self._complain("Answer first; then reveal.")
             return
         finding = self.question.experiment()
         self._revealed = self.reveal.disabled = True

@@ -24,7 +24,7 @@ class Quiz(StaticFallback):
             for number, question in enumerate(questions, 1)
         ]
         self.score = text("score")
-        self.again = button("Start again", "forget all my answers")
+        self.again = button("Reset all", "forget all my answers")
         self.again.on_click(lambda _: self._reset())
         for one in self.questions:
             one.verdict.observe(lambda _: self._count(), "value")

@@ -73,10 +73,7 @@ class RoomView(StaticFallback):
         self.prove = button("Prove", "run every schedule, and compare with the recorded kernel", primary=True)
         self.help = Help(hints or escape(room.lesson, quote=False), self._solution)
         self.hint, self.solution = self.help.hint, self.help.solution
-        self.solution.description, self.solution.tooltip = (
-            "Repair",
-            "the repair of the museum, as a patch; after your first try",
-        )
+        self.solution.tooltip = "the repair of the museum, as a patch; after your first try"
         self.again = button("Reset", "the functions as they were")
         self.problem, self.verdict = text("problem"), text("verdict")
         self.shown = text("verdict")
@@ -138,7 +135,7 @@ class RoomView(StaticFallback):
 
     def _solution(self) -> str:
         why = f"<p>{self._explained}</p>" if self._explained else ""
-        return f"<p><b>Repair.</b></p><pre>{escape(self.room.patch())}</pre>{why}"
+        return f"<p><b>Solution.</b></p><pre>{escape(self.room.patch())}</pre>{why}"
 
     def _turn_to(self, before: str) -> None:
         """Another function is chosen: what was written is kept."""

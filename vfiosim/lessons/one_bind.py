@@ -119,7 +119,7 @@ TO_MEET = {  # check → its errno; what makes it refuse is for the reader to fi
     "flags_known": "EINVAL",
     "iommufd_is_open": "EBADF",
     "file_is_iommufd": "EBADFD",
-    "group_is_open": "EBUSY",
+    "group_is_closed": "EBUSY",
     "not_bound_yet": "EINVAL",
 }
 TAIL = "kernel/uaccess.py"  # where a struct is copied that is longer than the kernel's; another copy fails elsewhere
@@ -149,7 +149,7 @@ def meet_them(session: Session) -> None:
     session.bind(3, argsz=24, iommufd=4)
 
 
-OUT_OF_REACH = ("iommufd_is_open", "file_is_iommufd", "group_is_open")  # once the file is bound
+OUT_OF_REACH = ("iommufd_is_open", "file_is_iommufd", "group_is_closed")  # once the file is bound
 
 
 def _bound_too_early(session: Session) -> bool:

@@ -109,7 +109,7 @@ BREAK_IT = HandTask(
         (
             _somebody_was_seen,
             Distractor(
-                "Whoever told first was seen by the other. Start over, and stop one earlier.",
+                "Whoever told first was seen by the other. <b>Reset</b>, and stop one earlier.",
                 M.ONE_CALL_AFTER_THE_OTHER,
             ),
         ),

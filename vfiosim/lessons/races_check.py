@@ -43,7 +43,7 @@ async def look_then_count(device: VfioDevice) -> None:
     group = device.group
     async with group.group_lock:
         opened = await load(group.opened_file)
-    await refuse_if(opened is not None, Errno.EBUSY, "group_is_open", "the legacy group is open")
+    await refuse_if(opened is not None, Errno.EBUSY, "group_is_closed", "the legacy group is open")
     async with group.group_lock:
         await store(group.cdev_device_open_cnt, await load(group.cdev_device_open_cnt) + 1)
 

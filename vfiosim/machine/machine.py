@@ -32,6 +32,18 @@ from .sharing import encode_until
 P = ParamSpec("P")
 NOFILE = 1024  # descriptors a process may have
 
+RENAMED = {  # checks that had another name in texts of older versions: theirs said what is wrong, not what is checked
+    "group_is_open": "group_is_closed",
+    "node_is_gone": "node_is_there",
+    "ids_left": "an_id_is_free",
+    "driver_stays": "driver_is_not_leaving",
+    "fd_table_full": "fd_table_has_room",
+    "unknown_tail": "tail_is_zero",
+    "object_in_use": "object_is_unused",
+    "foreign_domain": "domain_is_default",
+    "device_stays": "device_is_not_leaving",
+}
+
 
 class Machine:
     """A computer that has booted: every device is in the hands of its driver, no program runs.
@@ -200,6 +212,7 @@ class Machine:
         """
         if self.pending:
             raise ValueError(f"protections are taken out before a call begins, and {self.pending[0]} has not ended")
+        names = tuple(RENAMED.get(name, name) for name in names)
         self.note(TakenOut, names)
         self.taken_out = self.engine.take_out(*names)
         return self.taken_out

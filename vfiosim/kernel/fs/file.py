@@ -126,7 +126,7 @@ async def get_unused_fd_flags(flags: int = 0) -> int:
     files = current_files()
     limit = await load(files.limit)
     claimed = await claim(files.fd, RESERVED, limit)
-    number = await require(claimed, Errno.EMFILE, "fd_table_full", "the process has as many files open as it may")
+    number = await require(claimed, Errno.EMFILE, "fd_table_has_room", "the process has as many files open as it may")
     await poke(files.close_on_exec, number, True if flags & O_CLOEXEC else None)
     return number
 
@@ -223,7 +223,7 @@ async def __fput(file: File) -> None:
 async def chrdev_open(file: File, cdev: Cdev) -> None:
     """Open a character device: take its node, then let its driver say whether it may be opened. ENXIO if the node is going."""
     found = await get_unless_zero(cdev.kobj, file, "opened")
-    await refuse_if(not found, Errno.ENXIO, "node_is_gone", "the device behind this node is gone")
+    await refuse_if(not found, Errno.ENXIO, "node_is_there", "the device behind this node is gone")
     init(file, cdev=cdev)
     if file.f_op.open is not None:
         async with on_failure(cdev_put, cdev, file):

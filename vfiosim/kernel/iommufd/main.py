@@ -95,7 +95,7 @@ async def _iommufd_object_alloc(
     try:
         async with ictx.objects_lock:
             number = await claim(ictx.objects, ZERO_ENTRY, LIMIT_31B)
-        init(obj, id=await require(number, Errno.EBUSY, "ids_left", "all 2^31 IDs of this iommufd are taken"))
+        init(obj, id=await require(number, Errno.EBUSY, "an_id_is_free", "all 2^31 IDs of this iommufd are taken"))
     except KernelError:
         await put(obj.wait_cnt, ictx, "has its ID")
         await put(obj.users, ictx, "has its ID")
@@ -172,7 +172,7 @@ async def iommufd_object_remove(ictx: IommufdCtx, number: int) -> None:
             None if found == ZERO_ENTRY else found, Errno.ENOENT, "object_exists", f"there is no object {number}"
         )
         alone = await put_if_last(obj.users, ictx, "has its ID")
-        await refuse_if(not alone, Errno.EBUSY, "object_in_use", f"somebody still uses object {number}")
+        await refuse_if(not alone, Errno.EBUSY, "object_is_unused", f"somebody still uses object {number}")
         await poke(ictx.objects, number, None)
         if await load(ictx.vfio_ioas) is obj:
             await store(ictx.vfio_ioas, None)

@@ -304,7 +304,7 @@ async def vfio_device_block_group(device: VfioDevice) -> None:
         await refuse_if(
             opened is not None,
             Errno.EBUSY,
-            "group_is_open",
+            "group_is_closed",
             "the legacy group is open; group and device node exclude each other",
         )
         say(Phase.BLOCK, "{} is blocked: as long as the count is not zero nobody can open it.", group)
