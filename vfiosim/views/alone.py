@@ -9,7 +9,6 @@ from statistics import fmean
 from .atlas import BAND, CHANNEL, GAP, LEAST, WIDTHS, Spot, band, column, rank, size
 from .graph import Edge, Graph, Node
 
-SWEEPS = 3
 Spots = dict[str, Spot]
 
 
@@ -22,7 +21,7 @@ def tight(graph: Graph) -> Spots:
     order = [sorted(nodes, key=lambda node: (band(node), rank(node))) for nodes in alone.columns]
     best = alone.stacked(order)
     fewest = alone.crossings(best)
-    for number in [*range(len(WIDTHS)), *reversed(range(len(WIDTHS)))] * SWEEPS:
+    for number in [*range(len(WIDTHS)), *reversed(range(len(WIDTHS)))]:
         if not fewest:
             break
         near = alone.nearby(alone.stacked(order))

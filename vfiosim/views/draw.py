@@ -177,8 +177,8 @@ class _Box:
 def _rounded_top(spot: Spot, height: float, corner: float) -> str:
     left, top, right, bottom = spot.left, spot.top, spot.right, spot.top + height
     return (
-        f"M{left:.1f} {bottom:.1f}V{top + corner:.1f}Q{left:.1f} {top:.1f} {left + corner:.1f} {top:.1f}"
-        f"H{right - corner:.1f}Q{right:.1f} {top:.1f} {right:.1f} {top + corner:.1f}V{bottom:.1f}Z"
+        f"M{left:g} {bottom:g}V{top + corner:g}Q{left:g} {top:g} {left + corner:g} {top:g}"
+        f"H{right - corner:g}Q{right:g} {top:g} {right:g} {top + corner:g}V{bottom:g}Z"
     )
 
 
@@ -191,7 +191,7 @@ def row_text(shown: Look, drawn: bool) -> str:
 
 def _edge(edge: Edge, curve: Curve, shown: Look, name: str) -> str:
     (x, y), *rest = (*curve[:-1], _before(curve))
-    path = f"M{x:.1f} {y:.1f}C" + " ".join(f"{px:.1f} {py:.1f}" for px, py in rest)
+    path = f"M{x:g} {y:g}C" + " ".join(f"{round(px, 1):g} {round(py, 1):g}" for px, py in rest)
     times = int(shown.text) if shown.text.isdigit() else 1
     return (
         f'<g id="{name}-{edge.key}" data-key="{edge.key}" data-from="{edge.holder}" data-to="{edge.target}" '
