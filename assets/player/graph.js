@@ -19,7 +19,8 @@ function changeText(was, now) {
 
 // Is one of these objects drawn in a box?
 function holds(node, names) {
-  return JSON.parse(node.dataset.parts).some((name) => names.includes(name));
+  const { parts, oid } = node.dataset;
+  return (parts ? JSON.parse(parts) : [oid]).some((name) => names.includes(name));
 }
 
 export class GraphView {

@@ -123,7 +123,7 @@ class _Box:
         )
         return (
             f'<g id="{name}-{node.key}" data-key="{node.key}" data-oid="{escape(node.oid)}" '
-            f'data-parts="{escape(json.dumps(node.parts))}" '
+            f"{_owned(node)}"
             f'class="node home-{escape(node.home or node.kind)} kind-{escape(node.kind)} {mark}{freed}{read}{folded}">'
             f"<title>{escape(', '.join(node.parts))}</title>"
             f'<rect class="box" x="{spot.left:.1f}" y="{spot.top:.1f}" '
@@ -172,6 +172,11 @@ class _Box:
         if row.key not in self._ports:
             return ""
         return f'<circle class="port" cx="{self._ports[row.key]:.1f}" cy="{top + ROW / 2:.1f}" r="3.6"/>'
+
+
+def _owned(node: Node) -> str:
+    """All objects in a box, for the script, where there are several."""
+    return f'data-parts="{escape(json.dumps(node.parts))}" ' if len(node.parts) > 1 else ""
 
 
 def _rounded_top(spot: Spot, height: float, corner: float) -> str:
