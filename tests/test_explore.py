@@ -517,7 +517,7 @@ def test_a_counterexample_replays_to_what_it_says() -> None:
 
 
 def test_without_what_the_programs_never_come_by_is_refused() -> None:
-    with pytest.raises(ValueError, match="never come by 'ioas_creation_lock'"):
+    with pytest.raises(ValueError, match="never use 'ioas_creation_lock'"):
         explore(two_binds, BINDS, [], ["ioas_creation_lock"])
 
 

@@ -28,7 +28,7 @@ ready = partial(ready_to_bind, "p")
 
 
 def test_a_sweep_without_what_the_call_never_comes_by_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"never come by 'group_luck' \(there is group_lock"):
+    with pytest.raises(ValueError, match=r"never use 'group_luck' \(there is group_lock"):
         sweep(ready, bind("p"), without=["group_luck"])
 
 
@@ -38,7 +38,7 @@ def test_a_sweep_may_take_out_what_only_a_failure_comes_by() -> None:
 
 
 def test_the_puzzle_of_the_unwinding_refuses_a_typing_error_as_every_other_one_does() -> None:
-    with pytest.raises(ValueError, match="never come by 'nix', so it cannot be taken out"):
+    with pytest.raises(ValueError, match="never use 'nix', so it cannot be taken out"):
         PUZZLES["R25"].explore(["nix"])
 
 

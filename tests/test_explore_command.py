@@ -114,8 +114,8 @@ def test_where_there_are_too_many_schedules_one_can_ask_for_all_of_them():
     ("arguments", "told"),
     [
         (["R99"], "there is no puzzle 'R99'"),
-        (["R1", "--without", "group_luck"], "never come by 'group_luck' (there is group_lock"),
-        (["R25", "--without", "nix"], "never come by 'nix'"),
+        (["R1", "--without", "group_luck"], "never use 'group_luck' (there is group_lock"),
+        (["R25", "--without", "nix"], "never use 'nix'"),
         (["R1", "--as-fixed"], "R1 has no fix"),
         (["R1", "--faulty"], "R1 has no fault"),
         (["R25", "--faulty", "luck"], "R25 has no fault 'luck'; there is group, iommufd, pointer, vm, gate"),

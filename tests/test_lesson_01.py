@@ -152,7 +152,7 @@ def test_the_steps_of_a_bind_are_in_the_order_of_a_run():
 def test_a_gate_that_opens_early_is_told_what_would_be_behind_it():
     message = ordered("argument", "group", "lock", "gate", "iommufd", "device", "object", "id")
     assert "The first wrong place is number 4" in message
-    assert "Whoever sees the gate open uses the device at once" in message
+    assert "Other calls may use the device as soon as the gate is open" in message
 
 
 def test_a_bind_that_succeeds_unwinds_nothing():

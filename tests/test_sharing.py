@@ -452,7 +452,7 @@ def test_a_puzzle_is_replayed_from_a_line_that_can_be_read():
 
 
 def test_a_name_that_no_call_came_by_is_told():
-    assert "no call came by 'group_luck'" in str(replay("R1 without group_luck: A20"))
+    assert "no call used 'group_luck'" in str(replay("R1 without group_luck: A20"))
 
 
 @pytest.mark.parametrize(

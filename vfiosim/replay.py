@@ -52,7 +52,7 @@ class Replay:
         yield from (f"  {call} → {_ending(call)}" for call in self._calls)
         yield from (f"  {what}" for what in self.machine.check())
         if missing := self.machine.taken_out.missing():
-            yield f"  no call came by {', '.join(missing)}"
+            yield f"  no call used {', '.join(missing)}"
         if self.step:
             yield f"Step {self.step}: {self.trace[self.step - 1].sentence}"
 

@@ -100,7 +100,7 @@ def _in_memory(memory: Memory, argument: Any) -> Any:
 def refuse_missing(taken_out: Without) -> None:
     """Raises ValueError for what nobody has come by: without it everything is as with it, so nothing would be proved."""
     if missing := taken_out.missing():
-        raise ValueError(f"these programs never come by {', '.join(missing)}, so it cannot be taken out")
+        raise ValueError(f"these programs never use {', '.join(missing)}, so it cannot be taken out")
 
 
 def check_factory(factory: object) -> None:

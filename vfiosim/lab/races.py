@@ -101,7 +101,7 @@ class Races(StaticFallback):
         )
         self.story.value = (
             f"<p><b>{puzzle.name}: {escape(puzzle.title)}.</b> {escape(puzzle.story, quote=False)}</p><ul>{lanes}</ul>"
-            f'<p class="vfiosim-where">Where the kernel sees to it: {escape(puzzle.source, quote=False)}</p>'
+            f'<p class="vfiosim-where">Where the kernel prevents it: {escape(puzzle.source, quote=False)}</p>'
         )
         self.protections = {name: self._tick(name, f"take out {name}") for name in puzzle.protections}
         if puzzle.faulty:

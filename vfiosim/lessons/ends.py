@@ -22,21 +22,21 @@ ENDS: dict[str, tuple[tuple[str, ...], tuple[str, str]]] = {
             "say which error comes back when two things are wrong;",
             "set a bound device free.",
         ),
-        ("02_who_holds_whom.ipynb", "find the one that will not let go."),
+        ("02_who_holds_whom.ipynb", "find the holder that still keeps it."),
     ),
     "02": (
         (
-            "tell what keeps an object alive from what only knows where it is;",
+            "distinguish what keeps an object alive from what only knows where it is;",
             "count the holders of a file in your head;",
             "find the last holder of a device that hangs.",
         ),
-        ("10_races.ipynb", "what was freed in its turn here is freed at the wrong moment there."),
+        ("10_races.ipynb", "here everything is freed in the right order; there it is freed at the wrong moment."),
     ),
     "10": (
         (
             "say how two calls that run at the same time can end;",
-            "bring the worst order about by hand;",
-            "prove that a repair is one.",
+            "make the worst order happen by hand;",
+            "prove that a repair works.",
         ),
         ("", "python -m vfiosim puzzles lists the other hazards, and make gallery opens the museum of real bugs."),
     ),

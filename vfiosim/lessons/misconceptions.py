@@ -29,7 +29,7 @@ ALL_CHECKS_AT_ONCE = Misconception(
     "Checks have an order, and the first that fails ends the call. One errno can come from many of them.",
 )
 OPEN_IS_ENOUGH = Misconception(
-    "Whoever has opened the file has opened the device",
+    "Opening the file opens the device",
     "Opening the node gives a ticket. BIND opens the device.",
     _threads("microsoft/openvmm#3465"),
 )
@@ -38,7 +38,7 @@ SECOND_OPEN_IS_FINE = Misconception(
     "A dup is another number for the same file. A second open is another file, and only one file of a device can be bound.",
 )
 LOOKING_IS_HOLDING = Misconception(
-    "Who has a pointer to an object keeps it alive",
+    "A pointer to an object keeps it alive",
     "Only a counted reference keeps. A weak pointer knows where the object is, and must be cleared before it goes.",
 )
 ONE_NUMBER_ONE_HOLDER = Misconception(
@@ -53,7 +53,7 @@ CLOSING_IS_RELEASING = Misconception(
 )
 LAST_IN_FIRST_OUT = Misconception(
     "Things are freed in the order in which I close them",
-    "Each thing is freed when its last holder lets go, whoever that is and whenever that happens.",
+    "Each thing is freed when its last holder gives it back. Your order of closing does not decide that.",
     _threads("cloud-hypervisor/cloud-hypervisor#1867", "rust-vmm/vfio#107"),
 )
 ONE_CALL_AFTER_THE_OTHER = Misconception(

@@ -231,14 +231,14 @@ STEPS = Parsons(
         },
     ),
     "what can be refused without touching anything comes first. References are taken under the lock, each after what it rests on. "
-    "The gate comes last, because whoever sees it open must find an open device behind it.",
+    "The gate comes last: a call that finds the gate open must find an open device behind it.",
     extra={"unwind": "unwind: the group is opened to the old way again"},
     distractors={
-        "group": "First the kernel looks at what needs nothing: a call that is wrong by itself blocks nobody.",
-        "device": "Without an iommufd nobody would answer for an open device, so the iommufd is held before.",
+        "group": "First come the checks that need no lock and no reference: a wrong call blocks nobody.",
+        "device": "An open device must belong to an iommufd, so the iommufd is held before.",
         "object": "The object stands for an open device, so the device is opened before.",
         "id": "out_devid is the ID of the object, so there is an object before.",
-        "gate": "Whoever sees the gate open uses the device at once, so all the rest is done before.",
+        "gate": "Other calls may use the device as soon as the gate is open, so all the rest is done before.",
         "iommufd": Distractor(
             "A descriptor is looked up late, because looking it up takes a reference.", M.ALL_CHECKS_AT_ONCE
         ),
@@ -314,8 +314,8 @@ FREE_THE_DEVICE = Task(
     ),
     free_it,
     "The file is held three times: by descriptors 3 and 5, and by the list. There is no request that unbinds: the binding "
-    "ends when the file ends. FILE DEL comes first, because it finds the file through a descriptor. Are both descriptors "
-    "closed already, then only closing the kvm-vfio descriptor is left: it drops the whole list. That is a second way.",
+    "ends when the file ends. FILE DEL comes first, because it finds the file through a descriptor. If both are closed "
+    "already, only closing the kvm-vfio descriptor is left: it drops the whole list. That is a second way.",
     distractors=(
         (
             _only_the_list_is_left,

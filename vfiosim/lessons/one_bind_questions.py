@@ -121,7 +121,7 @@ QUESTIONS: dict[str, Question] = {
             "2": "You have one of the two. The binding (the device's open file) holds the iommufd, and so does the device "
             "object that BIND makes inside the iommufd.",
         },
-        otherwise="Count holders, not calls: each unit of a counter belongs to somebody. Ask who would have to let go.",
+        otherwise="Count holders, not calls: each unit of a counter belongs to somebody. Ask who would have to give it back.",
         view=BOUND,
         hints=(
             "The descriptor stays. Who else needs the iommufd from now on?",

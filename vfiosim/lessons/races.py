@@ -109,7 +109,7 @@ BREAK_IT = HandTask(
         (
             _somebody_was_seen,
             Distractor(
-                "Whoever told first was seen by the other. <b>Reset</b>, and stop one earlier.",
+                "One call had written before the other one looked. <b>Reset</b>, and stop one effect earlier.",
                 M.ONE_CALL_AFTER_THE_OTHER,
             ),
         ),

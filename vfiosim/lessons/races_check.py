@@ -80,7 +80,7 @@ def _how_often() -> ExperimentResult:
 
 CHECK = (
     Question(
-        "A holds <code>group_lock</code>, between looking and telling. B comes to the lock. What becomes of its BIND?",
+        "A holds <code>group_lock</code>, between looking and telling. B comes to the lock. What happens to its BIND?",
         _at_a_held_lock,
         "a lock makes others wait; it refuses nobody. EBUSY comes from a check, and the check is made when the lock is free.",
         {
@@ -90,13 +90,13 @@ CHECK = (
         },
         {
             "EBUSY": Distractor("B is not refused: it waits for the lock.", M.LOCKED_IS_BUSY),
-            "on": "Then the lock would be none. Whoever comes to a lock that is held waits for it.",
+            "on": "Then it would be no lock. A thread that wants a held lock waits until it is free.",
         },
         view=GROUP_VIEW,
         name="10 check: a held lock",
     ),
     Question(
-        "Somebody writes BIND anew: it takes <code>group_lock</code> to look at <code>opened_file</code>, gives it back, and takes "
+        "Somebody rewrites BIND: it takes <code>group_lock</code> to look at <code>opened_file</code>, gives it back, and takes "
         "it again to count. So every access is made under the lock. Is it safe?",
         _a_lock_for_each,
         "looking and counting have to be one step. Between the two the group is opened, and what was seen is not true any more.",

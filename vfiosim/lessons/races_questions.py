@@ -165,17 +165,17 @@ QUESTIONS: dict[str, Question] = {
         "At the same moment program <b>A</b> opens the group's file <code>/dev/vfio/1</code>, and program <b>B</b> binds a "
         "device of that group through the device's own file. Only one of them may have the group. Who gets it?",
         _who_wins,
-        "each call looks under the lock whether the other has been there. Who comes to the lock first wins, and that need not be "
-        "who called first. All ways in which the two calls can end:",
+        "each call looks under the lock whether the other has been there. The call that gets the lock first wins; it may be "
+        "the one that called first. All ways in which the two calls can end:",
         {
-            "first": "whoever calls first",
+            "first": "the program that calls first",
             "one": "one of them, and the schedule decides which; the other gets EBUSY",
             "both": "now and then both get it",
             "none": "now and then both are refused",
         },
         {
             "first": Distractor(
-                "Calling is not yet arriving: in the run below A calls first, is overtaken by B, and is refused.",
+                "The first call does not always win: in the run below A calls first, B overtakes it, and A is refused.",
                 M.ONE_CALL_AFTER_THE_OTHER,
             ),
             "both": "That is what the lock is for: with it, one of them finds a trace of the other and is refused.",
@@ -232,7 +232,7 @@ QUESTIONS: dict[str, Question] = {
         },
         kind="set",
         view=GROUP_VIEW,
-        hints=("What has each call to know about the other?", "One of them is written by A, another by B."),
+        hints=("What must each call know about the other?", "One of them is written by A, another by B."),
         name="10 shared",
     ),
     "a dying VM": Question(
@@ -251,7 +251,7 @@ QUESTIONS: dict[str, Question] = {
         {
             "nothing": Distractor("Between reading and taking there is room for all of B.", M.ONE_CALL_AFTER_THE_OTHER),
             "errno": "BIND cannot notice: what it has read looks like a VM, so it touches it after it was freed.",
-            "leak": "Nobody holds too long here. A holds nothing when it should, and touches the VM after it was freed.",
+            "leak": "Here nothing is held too long. A holds nothing when it should, and touches the VM after it was freed.",
         },
         view=VM_VIEW,
         hints=("A weak pointer keeps nothing alive.", "Let A stop when it has read the pointer. Let B do everything."),
@@ -259,7 +259,7 @@ QUESTIONS: dict[str, Question] = {
     ),
     "a failed bind": Question(
         "A device is bound through its first file, and holds the VM of that file. Then the program tries BIND through a second "
-        "file of the same device: EINVAL, of course. What has become of the reference to the VM?",
+        "file of the same device: EINVAL, of course. What has happened to the reference to the VM?",
         _after_a_failed_bind,
         "the failing BIND gives back the VM that the device remembers. It looks into a place that all files of the device share, "
         "and finds what the first BIND has put there.",

@@ -94,7 +94,7 @@ QUESTIONS: dict[str, Question] = {
     "last": Question(
         "A bind does these three things. Which one comes last?",
         _last,
-        "whoever sees the gate open may use the card at once, so everything behind the gate has to be ready before.",
+        "other calls may use the card as soon as the gate is open, so everything behind the gate has to be ready before.",
         {
             "gate": "the file's gate opens, so that the program may use the card",
             "device": "the card itself is opened",
@@ -108,7 +108,7 @@ QUESTIONS: dict[str, Question] = {
         name="00 last",
     ),
     "the program ends": Question(
-        "The card is bound, and the program ends without closing anything: a crash. What becomes of the card?",
+        "The card is bound, and the program ends without closing anything: a crash. What happens to the card?",
         _the_program_ends,
         "when a program ends the kernel gives back all its descriptors. The arrows go, and what nobody holds any more goes too.",
         {"bound": "it stays bound until somebody frees it", "free": "it is free again"},

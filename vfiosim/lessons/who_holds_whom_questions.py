@@ -140,7 +140,7 @@ QUESTIONS: dict[str, Question] = {
         otherwise="Count the tables that lead to the file: that of the program, and that of the child.",
         view=FILES,
         kind="number",
-        hints=("Ask who would have to let go.", "There are two programs now, each with a descriptor table."),
+        hints=("Ask who would have to give it back.", "There are two programs now, each with a descriptor table."),
         name="02 fork",
     ),
     "a second open": Question(
@@ -162,10 +162,10 @@ QUESTIONS: dict[str, Question] = {
     ),
     "weak": Question(
         "While a program has the group's file open, the group remembers which file that is: <code>vfio_group 1.opened_file</code>. "
-        "The program closes the file. What becomes of it?",
+        "The program closes the file. What happens to the file and to the pointer?",
         _a_weak_pointer,
-        "the pointer is a weak one. It is not counted, so it keeps nothing alive. Whoever frees the file has to clear the pointer "
-        "first, or somebody would follow it into freed memory.",
+        "the pointer is a weak one. It is not counted, so it keeps nothing alive. The code that frees the file has to clear "
+        "the pointer first, or somebody would follow it into freed memory.",
         {
             "lives": "It lives on, because the group points to it",
             "goes": "It goes, and the pointer is cleared on the way",
@@ -173,11 +173,11 @@ QUESTIONS: dict[str, Question] = {
         },
         {
             "lives": Distractor(
-                "You took knowing for holding. The group knows the file, and nobody holds it any more.",
+                "To know is not to hold. The group knows the file, but nobody holds it any more.",
                 M.LOOKING_IS_HOLDING,
                 at="Nobody holds file group1#1",
             ),
-            "dangling": "That would be a bug. Whoever closes the group's file clears the pointer on the way.",
+            "dangling": "That would be a bug. The close of the group's file clears the pointer.",
         },
         view=("thread *", "fds", "file group*", "vfio_group 1"),
         name="02 weak",
@@ -211,7 +211,7 @@ QUESTIONS: dict[str, Question] = {
     ),
     "a mapping": Question(
         "The device is bound. The program maps a part of it into its memory (<code>mmap</code>) and then closes descriptor 3, the "
-        "only one. What becomes of the device's file?",
+        "only one. What happens to the device's file?",
         _a_mapping,
         "a mapping holds the file that it maps. That is how a device can stay busy although no descriptor leads to it: look into "
         "<code>/proc/PID/maps</code>, too.",
@@ -234,7 +234,7 @@ CHECK = (
     Question(
         "Descriptor 3 leads to a file. The program does <code>dup(3)</code>, then forks, then closes 3. How many references?",
         _count_after_dup_and_close,
-        "two tables with two descriptors each are four holders; one of them has let go.",
+        "two tables with two descriptors each are four holders; one of them was closed.",
         wrong={
             "1": Distractor("The table of the child holds the file, too, and twice: it has both numbers.", at=FORKED),
             "2": Distractor("The fork copies the whole table: both numbers of the child hold the file.", at=FORKED),

@@ -111,7 +111,7 @@ PASIDS = (
         "0, 0, 0, 0, EBUSY, 0, 0",
     ),
     Requirement(
-        "ATTACH without a PASID and with one must still go side by side.",
+        "ATTACH without a PASID and ATTACH with one must still work side by side.",
         (attach(4), attach(4, 5), detach(), destroy(4), detach(5), destroy(4)),
         "0, 0, 0, EBUSY, 0, 0",
     ),

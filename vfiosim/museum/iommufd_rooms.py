@@ -83,7 +83,7 @@ def detached_means_detached(engine: Engine, device: VfioDevice) -> Broken:
     attached = idev.igroup.pasid_attach.slots.get(NO_PASID)
     if attached is not None and idev in attached.device_array.slots.values():
         hwpt = attached.hwpt.value
-        yield f"{device.oid} is not attached, says VFIO's book, and yet its DMA goes through {hwpt.oid if hwpt else '?'}"
+        yield f"{device.oid} is not attached as far as VFIO knows, but its DMA still goes through {hwpt.oid if hwpt else '?'}"
 
 
 @changed(
@@ -121,7 +121,7 @@ def attached_and_a_page_to_read(trace: bool = True) -> Machine:
 def still_attached(engine: Engine, device: VfioDevice) -> Broken:
     """Nobody detaches a device in this room, so it stays attached while it is open."""
     if device.iommufd_device.value is not None and not device.iommufd_attached.value:
-        yield f"{device.oid} was attached, a refused ATTACH has detached it: its memory is gone from under its DMA"
+        yield f"{device.oid} was attached, a refused ATTACH has detached it: its DMA has lost its memory"
 
 
 @changed(
@@ -165,8 +165,8 @@ ROOMS = (
         name="mapped-into-itself",
         title="The file that is mapped into itself",
         symptom="A program binds a device, maps the device's own file into an address space of the same iommufd, "
-        "and ends. The device stays bound and its group busy until the machine is started anew.",
-        lesson="Who holds a file must ask what kind of file it is: a file that leads back to the holder closes a ring.",
+        "and ends. The device stays bound and its group busy until the machine is restarted.",
+        lesson="Check the kind of a file before you hold it: a file that leads back to its holder makes a cycle of references.",
         alive=True,
         setup=bound_with_two_address_spaces,
         calls={"A": [map_file(DEV)]},
@@ -181,23 +181,22 @@ ROOMS = (
         title="A number with two meanings",
         symptom="A program attaches a device with PASID 0 and detaches it without a PASID: 0, done. But the page "
         "table is still busy, and attaching anything else is EBUSY.",
-        lesson="Two names for one thing need one book that is kept about it.",
+        lesson="Where one thing has two names, there must be one record for both.",
         alive=True,
         setup=bound_with_a_page_table,
         calls={"A": [attach(4, 0), detach()]},
         properties=(detached_means_detached,),
-        happens="is not attached, says VFIO's book",
+        happens="is not attached as far as VFIO knows",
         must_still_work=PASIDS,
         repair={"vfio_iommufd_physical_pasid_attach_ioas": attach_no_pasid_zero},
         recordings=("f-pasid-zero", "f-pasid-zero-double-detach", "f-pasid"),
     ),
     Room(
         name="replace-that-detaches",
-        title="The move that ends in the street",
+        title="The move that ends nowhere",
         symptom="A device is attached. A program wants to move it to another address space, but the struct lies "
         "in memory that can only be read: EFAULT. The device now is attached to nothing.",
-        lesson="The way back from the second step is not the way back from the first: undo a replace by what was"
-        " there before.",
+        lesson="The undo of a replace is to attach what was attached before; a detach is the undo of a first attach only.",
         alive=True,
         setup=attached_and_a_page_to_read,
         calls={"A": [ask(ATTACH, READ_ONLY_AT, DEV)]},
@@ -212,7 +211,7 @@ ROOMS = (
         title="The release that comes too late",
         symptom="A program asks for a queue of page faults, and its struct cannot be written: EFAULT. A moment "
         "later the kernel works on memory that belongs to somebody else.",
-        lesson="fput is not now: what the release handler needs has to live until it has run.",
+        lesson="fput runs the release handler later: what the handler needs must live until then.",
         alive=False,
         setup=iommufd_and_a_page_to_read,
         calls={"A": [ask(uapi.IOMMU_FAULT_QUEUE_ALLOC, READ_ONLY_AT)]},

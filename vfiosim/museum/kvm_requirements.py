@@ -80,7 +80,9 @@ ONE_CONSOLE = (
         (bind("vmm", 5, 7), bind("vmm", 6, 7), listed(KVM_DEV_VFIO_FILE_DEL, 3), close(5), bind("vmm", 6, 7)),
         "0, EEXIST, 0, 0, 0",
     ),
-    Requirement("Without a VM both must still be had.", (close(3), bind("vmm", 5, 7), bind("vmm", 6, 7)), "0, 0, 0"),
+    Requirement(
+        "Without a VM both devices must still open.", (close(3), bind("vmm", 5, 7), bind("vmm", 6, 7)), "0, 0, 0"
+    ),
 )
 
 # ---- the list that is used too long

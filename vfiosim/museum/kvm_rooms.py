@@ -158,7 +158,7 @@ ROOMS = (
         symptom="A program has bound a device for its VM. It opens the node once more and tries BIND on that file"
         " too: EINVAL, as it should be. Later the VM goes away although the device is still in use, or it"
         " never goes away at all.",
-        lesson="Who fails gives back what he took, and nothing else: not what is in the place where his would be.",
+        lesson="A call that fails gives back what it took, and nothing else: another call's reference may be in the same place.",
         alive=True,
         setup=bound_for_a_vm,
         calls={"A": [bind("vmm", dev, 6) for dev in (7, 10)]},
@@ -175,9 +175,9 @@ ROOMS = (
     Room(
         name="reference-before-check",
         title="The reference before the check",
-        symptom="A driver for virtual graphics cards allowed one card for each VM. Whoever tried a second one got"
+        symptom="A driver for virtual graphics cards allowed one card for each VM. An open of a second card was refused with"
         " EEXIST, and from then on the VM could never be destroyed. That driver is not modelled: here the"
-        " emulated serial port makes the same slip.",
+        " emulated serial port makes the same mistake.",
         lesson="A failed open is never closed: check first, take the reference afterwards, or give it back yourself.",
         alive=False,
         setup=two_consoles_for_one_vm,
@@ -194,7 +194,7 @@ ROOMS = (
         name="list-used-too-long",
         title="The list that is used too long",
         symptom=ON_AND_OFF.story,
-        lesson="Whoever gives a lock back has no right any more to what he found under it.",
+        lesson="After the lock is given back, what was found under it must not be used any more.",
         alive=False,
         setup=ON_AND_OFF.setup,
         calls=ON_AND_OFF.calls,
@@ -212,7 +212,7 @@ ROOMS = (
         title="The last put under the lock",
         symptom="A program closes the descriptors of its VM first and that of its device last. The last close "
         "never returns.",
-        lesson="Whoever puts the last reference runs the destructor, with all the locks that he happens to hold.",
+        lesson="The thread that puts the last reference runs the destructor, with all the locks that it holds.",
         alive=False,
         setup=group_of_a_vm,
         calls={"A": [("vmm", "close", 3), ("vmm", "close", 4), ("vmm", "close", 7)]},

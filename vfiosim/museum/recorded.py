@@ -30,7 +30,7 @@ def answer_line(answer: Mapping[str, Any]) -> str:
 
 
 def _ended(answer: Mapping[str, Any]) -> str:
-    said = {"proc_gone": "the process is killed: the kernel fell over", "not_run": "never made"}
+    said = {"proc_gone": "the process is killed: the kernel crashed", "not_run": "never made"}
     return said.get(answer["state"], str(answer["state"]))
 
 

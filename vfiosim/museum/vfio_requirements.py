@@ -19,7 +19,7 @@ UNLOCKED = (
 VF = "/dev/vfio/devices/vfio1"
 TOKENS = (
     Requirement(
-        "A virtual function must still be had with the token of its physical function, and with no other (EACCES).",
+        "A virtual function must still be bound with the token of its physical function, and with no other (EACCES).",
         (
             bind("vmm", token=TOKEN_AT),
             ("vmm", "open", VF),

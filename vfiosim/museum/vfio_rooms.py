@@ -86,7 +86,7 @@ def token_of_an_owner(engine: Engine, core: VfioPciCoreDevice) -> Broken:
     """In this room a token is set by a BIND that succeeds, and by nothing else."""
     secret = core.vf_token.value
     if secret is not None and secret.uuid.value is not None and not core.vdev.open_count.value:
-        yield f"{core.vdev.oid} has a token that a refused BIND has set: whoever has the old one is locked out"
+        yield f"{core.vdev.oid} has a token that a refused BIND has set: users with the old token are locked out"
 
 
 async def vfio_df_ioctl_bind_iommufd(df: VfioDeviceFile, argument: int) -> int:
@@ -189,7 +189,7 @@ ROOMS = (
         title="The return without an unlock",
         symptom="A BIND with a token that the device does not want is refused, as it should be. After that no "
         "device of the same set can be bound any more: every BIND hangs, and the group stays busy.",
-        lesson="A new check in the middle of a function leaves through the door that the checks around it use.",
+        lesson="A new check in the middle of a function must leave by the same label as the checks around it.",
         alive=False,
         setup=partial(opened_with_a_token, "small"),
         calls={"A": [bind("vmm", token=TOKEN_AT), bind("vmm")]},
@@ -203,9 +203,8 @@ ROOMS = (
     Room(
         name="token-of-a-failed-bind",
         title="The token of a failed BIND",
-        symptom="Somebody tries BIND on a physical function with a token of his own and a bad descriptor: EBADF. "
-        "From now on the users of its virtual functions are refused: EACCES. Their token is no longer the"
-        " right one.",
+        symptom="A program tries BIND on a physical function with a new token and a bad descriptor: EBADF. From then on "
+        "the users of its virtual functions are refused with EACCES: their token is no longer the right one.",
         lesson="A check that also changes something has to come last, or be undone.",
         alive=True,
         setup=physical_function,

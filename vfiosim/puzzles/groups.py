@@ -55,7 +55,7 @@ PUZZLES = (
         name="R2",
         title="two binds of one file",
         story="Two threads bind the same device file, each to an iommufd of its own. The second must be refused before it "
-        "writes anything into the file. Otherwise it overwrites whom the file is bound to, then fails and clears it: the first "
+        "writes anything into the file. Otherwise it overwrites the pointer to the first iommufd, fails and clears it: the first "
         "iommufd is never given back. And both look and write under one lock, or each finds the file unbound.",
         setup=_two_iommufds,
         calls={"A": [bind("vmm")], "B": [bind("vmm", ctx=CTX + 1)]},

@@ -52,8 +52,8 @@ R20 = Puzzle(
     name="R20",
     title="a device goes while its virtual device is destroyed",
     story="A guest knows a device by a virtual one. One thread takes the real device away, another one destroys the virtual one "
-    "by its ID. Who comes first at the virtual device destroys it, the other one must not; and the real device has to wait "
-    "until nobody works on the virtual one any more.",
+    "by its ID. The first of them destroys the virtual device, the other one must not; and the real device has to wait until no "
+    "call works on the virtual one any more.",
     setup=_a_virtual_device,
     calls={
         "A": [ask(uapi.IOMMU_DESTROY, uapi.IommuDestroy(id=TEST), CTX)],
@@ -63,7 +63,7 @@ R20 = Puzzle(
         "dma_has_one_owner",
         can_end("the virtual device goes first, then the device", A="0", B="0"),
         can_end("the device takes its virtual device along; the ID leads nowhere", A="0", B="ENOENT"),
-        can_end("the device is just taking it along", A="0", B="EBUSY"),
+        can_end("the device is destroying it at this moment: EBUSY", A="0", B="EBUSY"),
     ),
     without=("takes it along",),
     faulty={"iommufd_object_dec_wait": go_without_waiting},

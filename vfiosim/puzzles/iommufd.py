@@ -45,8 +45,8 @@ R12 = Puzzle(
     name="R12",
     title="used while the address space is destroyed",
     story="One thread destroys an address space while another one asks about it and attaches a device to it. "
-    "Looking it up by its ID and counting one user more have to be one step for whoever looks at the count and takes the ID "
-    "away. Otherwise a device is attached to what is gone.",
+    "The look-up by its ID and the count of one more user must be one step for a thread that checks the count and takes "
+    "the ID away. Otherwise a device is attached to an address space that is gone.",
     setup=_bound,
     calls={
         "A": [ask(uapi.IOMMU_DESTROY, uapi.IommuDestroy(id=IOAS))] * 2,
@@ -58,7 +58,7 @@ R12 = Puzzle(
     properties=(
         "published_object_is_held",
         can_end("a question keeps no address space that has been answered", A="0, ENOENT", B="0, ENOENT"),
-        can_end("who comes after the destroy finds nothing: ENOENT", A="0, ENOENT", B="ENOENT, ENOENT"),
+        can_end("a call after the destroy finds nothing: ENOENT", A="0, ENOENT", B="ENOENT, ENOENT"),
         can_end(
             "the destroy is refused with EBUSY only because a call asks something; the next one succeeds",
             A="EBUSY, 0",

@@ -126,9 +126,9 @@ PUZZLES = (
         name="R9",
         title="opened while the driver leaves",
         story="The administrator takes the driver from a device while a program opens its node and binds it. The driver waits "
-        "for everybody who has the device open. If an open that comes too late counts itself in at zero, nobody waits for it: "
-        "it uses what the driver has freed. And if the node stayed during the wait, it might never end: somebody new could "
-        "always come.",
+        "for every program that has the device open. If a late open takes a reference although the count is zero, the driver does "
+        "not wait for it, and it uses what the driver has freed. And if the node stayed during the wait, the wait might never "
+        "end: another program could always open it.",
         setup=_node_and_admin,
         calls={"A": [UNBIND], "B": [("vmm", "open", NODE), bind("vmm", dev=4, ctx=3)]},
         properties=(

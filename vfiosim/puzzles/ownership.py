@@ -257,9 +257,12 @@ R23 = Puzzle(
     },
     properties=(
         one_owner_in_a_reset,
-        can_end("who has all devices of the bus can reset it", A="0"),
+        can_end("a program that has all devices of the bus can reset it", A="0"),
         can_end(
-            "who does not have all devices cannot, since another program has one: EINVAL", A="EINVAL", B="0", C="0"
+            "a program that does not have all of them cannot: another program has one (EINVAL)",
+            A="EINVAL",
+            B="0",
+            C="0",
         ),
     ),
     without=("vfio_device_set.lock",),

@@ -111,7 +111,7 @@ class MachinePane(widgets.VBox):
             self.without.text.options = options
         out = ", ".join(map(escape, self._setup.without))
         strange = ", ".join(escape(name) for name in self._setup.without if name not in met)
-        unmet = f" Nothing that has happened came by <b>{strange}</b>." if strange else ""
+        unmet = f" No call so far has used <b>{strange}</b>." if strange else ""
         self.taken.value = (
             f'<span class="wrong">Taken out: <b>{out}</b>.</span>{unmet}' if out else "Everything is in its place."
         )
