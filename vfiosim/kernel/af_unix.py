@@ -155,7 +155,7 @@ async def unix_peer_to_send(sock: UnixSock, message: SkBuff) -> UnixSock:
     async with peer.lock:
         closed = await load(peer.dead)
         await refuse_if(closed, Errno.EPIPE, "somebody_listens", "the other end is closed")
-        say(Phase.PUBLISH, "{} travels: until it is received it holds the files in it.", message)
+        say(Phase.PUBLISH, "{} is sent: it holds the files in it until it is received.", message)
         await store(peer.queue, (*await load(peer.queue), message))
     return peer
 

@@ -177,7 +177,7 @@ async def bus_remove_driver(buses: Buses, driver: BusDriver) -> None:
     """A driver goes: nobody can find it any more, who has found it is waited for, then it lets go of its devices."""
     await poke(buses.drivers, driver.label, None)
     await done_with(driver, driver, LOADED)
-    say(Phase.BLOCK, "{} waits until nobody works with its files or goes along its bus.", driver)
+    say(Phase.BLOCK, "{} waits until nobody uses its files or walks over its bus.", driver)
     await wait_for(driver.p.unused)
     await driver_detach(driver)
 

@@ -51,7 +51,7 @@ async def try_stop_module(driver: BusDriver) -> None:
     if not await put(driver.module, driver, LOADED):
         in_use = await get_unless_zero(driver.module, driver, LOADED)  # zero: the last user has left meanwhile
         await refuse_if(in_use, Errno.EAGAIN, "module_unused", "the module is in use")
-    say(Phase.BLOCK, "{} can be held by nobody any more.", driver)
+    say(Phase.BLOCK, "From now on nobody can take a reference to {}.", driver)
     await store(driver.going, True)
 
 

@@ -41,7 +41,7 @@ async def remove_store(device: Device, text: str, count: int) -> int:
 @kernel("drivers/pci/remove.c")
 async def pci_stop_and_remove_bus_device(device: Device) -> None:
     """A PCI function goes: its driver lets go of it while it can still be found, then it leaves its bus."""
-    say(Phase.BLOCK, "{} is removed: its driver has to let go.", device)
+    say(Phase.BLOCK, "{} is removed: its driver has to release it.", device)
     await device_release_driver_internal(device, None)
     await device_del(device)
     if not device.spec.physfn:

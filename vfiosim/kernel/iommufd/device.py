@@ -105,14 +105,14 @@ async def iommufd_device_pre_destroy(idev: IommufdDevice) -> None:
         vdev = await load(idev.vdev)
         if vdev is None or not await iommufd_try_inc_users(idev.ictx, vdev, idev):
             return
-    say(Phase.UNWIND, "{} loses its device: it goes too, and nothing else will ever get its ID.", vdev)
+    say(Phase.UNWIND, "{} loses its device: it is destroyed, too, and its ID is never used again.", vdev)
     await iommufd_object_tombstone_user(idev.ictx, vdev, idev)
 
 
 @kernel("drivers/iommu/iommufd/device.c")
 async def iommufd_device_destroy(idev: IommufdDevice) -> None:
     """Give back what the object holds: DMA ownership, iommufd_group, context."""
-    say(Phase.UNWIND, "{} goes: its share of the DMA ownership, its group and its hold on the iommufd with it.", idev)
+    say(Phase.UNWIND, "{} is freed: it gives back its share of the DMA ownership, its group and the iommufd.", idev)
     await iommu_device_release_dma_owner(idev.igroup.group)
     await iommufd_put_group(idev.igroup, idev)
     if not idev.dev.is_mock:
@@ -126,7 +126,7 @@ async def iommufd_device_bind(ictx: IommufdCtx, device: Any, driver: KObject) ->
     EINVAL without cache coherency, ENODEV without iommu_group, EPERM without isolated interrupts or if the DMA is owned by
     somebody else, EBUSY in a foreign domain.
     """
-    say(Phase.ACQUIRE, "{} gets to know the iommu_group of the device: an iommufd_group stands for it.", ictx)
+    say(Phase.ACQUIRE, "{} gets an iommufd_group, which stands for the iommu_group of the device.", ictx)
     await refuse_if(
         not device.cache_coherent, Errno.EINVAL, "cache_coherent", "iommufd needs an IOMMU that keeps caches coherent"
     )
@@ -183,7 +183,9 @@ async def iommufd_hwpt_pasid_compat(hwpt: IommufdHwPagetable, idev: IommufdDevic
     slots = idev.igroup.pasid_attach
     if pasid == NO_PASID:
         beside = not hwpt.pasid_compat and await next_slot(slots, NO_PASID + 1) is not None
-        await refuse_if(beside, Errno.EINVAL, "beside_pasids", "beside PASIDs the page table must be made for them")
+        await refuse_if(
+            beside, Errno.EINVAL, "beside_pasids", "a page table that is used beside PASIDs must be made for PASIDs"
+        )
         return
     await refuse_if(not hwpt.pasid_compat, Errno.EINVAL, "made_for_pasids", f"{hwpt.oid} was not made for PASIDs")
     rid = await peek(slots, NO_PASID)
@@ -437,7 +439,7 @@ async def iommufd_device_change_pt(idev: IommufdDevice, pasid: int, pt_id: int, 
             hwpt, old = pt, await move(idev, pasid, pt, replace)
         number = hwpt.id
     if old is not None:
-        say(Phase.UNWIND, "{} is let go of; an automatic page table without devices is destroyed.", old)
+        say(Phase.UNWIND, "{} is given back; an automatic page table without devices is destroyed.", old)
         await iommufd_hw_pagetable_put(idev.ictx, old, idev, attached(pasid))
     return number
 
@@ -501,7 +503,7 @@ async def iommufd_access_change_ioas_id(access: IommufdAccess, number: int) -> N
 @kernel("drivers/iommu/iommufd/device.c")
 async def iommufd_access_destroy_object(access: IommufdAccess) -> None:
     """Give back what the object holds: the address space it is attached to, and its context."""
-    say(Phase.UNWIND, "{} goes, and its hold on the iommufd with it.", access)
+    say(Phase.UNWIND, "{} is freed, and does not hold the iommufd any more.", access)
     await iommufd_access_detach(access)
     if not access.internal:
         await iommufd_ctx_put(access.ictx, access, ITS_CONTEXT)
@@ -585,7 +587,7 @@ async def iommufd_access_pin_pages(access: IommufdAccess, iova: int, length: int
 
     All of it, or nothing. Until it is given back, UNMAP asks the driver for it and waits.
     """
-    await refuse_if(not length, Errno.EINVAL, "pin_length", "nothing is to be pinned")
+    await refuse_if(not length, Errno.EINVAL, "pin_length", "the length is 0: there is nothing to pin")
     last = iova + length - 1
     await refuse_if(
         last > ULONG_MAX, Errno.EOVERFLOW, "access_ends_somewhere", "the range ends beyond the last address"
@@ -632,7 +634,7 @@ async def iommufd_access_rw(access: IommufdAccess, iova: int, length: int, data:
 
     What lies before a gap has been written then.
     """
-    await refuse_if(not length, Errno.EINVAL, "access_length", "nothing is to be read or written")
+    await refuse_if(not length, Errno.EINVAL, "access_length", "the length is 0: there is nothing to read or write")
     last = iova + length - 1
     await refuse_if(
         last > ULONG_MAX, Errno.EOVERFLOW, "access_ends_somewhere", "the range ends beyond the last address"

@@ -321,7 +321,7 @@ async def table_tracks_dirty(hwpt: IommufdHwptPaging) -> None:
 @kernel("drivers/iommu/iommufd/io_pagetable.c")
 async def iopt_get_pages(iopt: IommufdIoas, iova: int, length: int) -> list[Element]:
     """The memory behind a range, held for the running call. EINVAL, EOVERFLOW, ENOENT unless areas cover all of it."""
-    await refuse_if(not length, Errno.EINVAL, "source_length", "nothing is to be copied")
+    await refuse_if(not length, Errno.EINVAL, "source_length", "the length is 0: there is nothing to copy")
     last = iova + length - 1
     await refuse_if(
         last > ULONG_MAX, Errno.EOVERFLOW, "source_ends_somewhere", "the range ends beyond the last address"
@@ -415,7 +415,7 @@ async def take_area(iopt: IommufdIoas, start: int, last: int) -> tuple[IoptArea,
 @kernel("drivers/iommu/iommufd/io_pagetable.c")
 async def iopt_unmap_iova(iopt: IommufdIoas, iova: int, length: int) -> tuple[int, KernelError | None]:
     """Unmap a range. EINVAL for length 0, EOVERFLOW, and as above."""
-    await refuse_if(not length, Errno.EINVAL, "unmap_length", "nothing is to be unmapped")
+    await refuse_if(not length, Errno.EINVAL, "unmap_length", "the length is 0: there is nothing to unmap")
     last = iova + length - 1
     await refuse_if(last > ULONG_MAX, Errno.EOVERFLOW, "unmap_ends_somewhere", "the range ends beyond the last address")
     return await iopt_unmap_iova_range(iopt, iova, last)

@@ -154,7 +154,7 @@ async def kvm_device_release(file: File) -> None:
     """A KVM device ends with its file, not with its VM."""
     device: KvmDevice = await private(file)
     kvm = device.kvm
-    say(Phase.UNWIND, "{} goes with its file, and with it the list of VFIO files.", device)
+    say(Phase.UNWIND, "{} is freed together with its file, and so is the list of VFIO files.", device)
     async with kvm.lock:
         await forget_device(kvm, device)
         await device.ops.release(device)

@@ -174,7 +174,7 @@ async def vfio_df_group_open(df: VfioDeviceFile) -> None:
                 if await load(device.open_count) == 0:
                     await vfio_device_put_kvm(device)
                 raise
-            say(Phase.PUBLISH, "The gate of the new file is open before anybody can have it.")
+            say(Phase.PUBLISH, "The gate of the new file is open before any program can use the file.")
             await store(df.bound_for, await load(device.kvm))
             await store_release(df.access_granted, True)
 
@@ -298,7 +298,7 @@ async def vfio_group_fops_unl_ioctl(file: File, cmd: int, argument: int) -> int:
 async def vfio_device_block_group(device: VfioDevice) -> None:
     """A device of the group is going to be bound through its own node: the group must not be open, and stays closed."""
     group = device.group
-    say(Phase.LOCK, "The lock of {}: looking and counting must be one step for whoever opens the group.", group)
+    say(Phase.LOCK, "The lock of {}: nobody can open the group between the check and the count.", group)
     async with group.group_lock:
         opened = await load(group.opened_file)
         await refuse_if(
@@ -328,7 +328,7 @@ async def vfio_group_fops_open(file: File) -> None:
     """
     group = file.cdev.inside if file.cdev is not None else None
     assert isinstance(group, VfioGroup)
-    say(Phase.LOCK, "The lock of {}: looking and opening must be one step for whoever binds a device.", group)
+    say(Phase.LOCK, "The lock of {}: nobody can bind a device of it between the check and the open.", group)
     async with group.group_lock:
         drivers = await load_count(group.drivers)
         await refuse_if(
@@ -379,7 +379,7 @@ async def put_iommufd(group: VfioGroup) -> None:
     """The group lets go of its iommufd, if it has one; devices that are bound to it stay bound."""
     ictx = await load(group.iommufd)
     if ictx is not None:
-        say(Phase.UNWIND, "{} lets go of its iommufd; nobody asks whether a device is still open with it.", group)
+        say(Phase.UNWIND, "{} gives back its iommufd, without a check whether a device is still open with it.", group)
         await iommufd_ctx_put(ictx, group, ITS_IOMMUFD)
         await store(group.iommufd, None)
 
@@ -447,7 +447,7 @@ async def vfio_device_remove_group(device: VfioDevice) -> None:
     async with vfio.group_lock:
         if not await put(group.drivers, device, IN_THIS_GROUP):
             return
-        say(Phase.UNWIND, "It was the last device of {}: the node goes.", group)
+        say(Phase.UNWIND, "It was the last device of {}: the node is removed.", group)
         assert group.cdev is not None
         await poke(vfio.group_list, group.number, None)
         await cdev_device_del(vfio.devtmpfs, group.path, group.cdev)

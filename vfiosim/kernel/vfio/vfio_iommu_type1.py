@@ -592,7 +592,7 @@ async def check_bitmap(wanted: uapi.VfioIommuType1DmaUnmap, argument: int) -> No
 @kernel("drivers/vfio/vfio_iommu_type1.c")
 async def vfio_iommu_type1_dirty_pages(iommu: VfioIommu, argument: int) -> int:
     """VFIO_IOMMU_DIRTY_PAGES: EACCES in version 1. What it does is not part of this model."""
-    await refuse_if(not iommu.v2, Errno.EACCES, "second_version", "dirty pages are a matter of version 2")
+    await refuse_if(not iommu.v2, Errno.EACCES, "second_version", "dirty pages need version 2")
     raise Unsupported("VFIO_IOMMU_DIRTY_PAGES")
 
 

@@ -155,7 +155,7 @@ async def vfio_unregister_group_dev(device: VfioDevice, driver: BusDriver) -> No
     again to let go, if it knows how.
     """
     await vfio_device_group_unregister(device)
-    say(Phase.BLOCK, "The node of {} goes: from now on nobody can open it.", device)
+    say(Phase.BLOCK, "The node of {} is removed: from now on nobody can open it.", device)
     if device.cdev is not None:
         await cdev_device_del(device.vfio.devtmpfs, device.path, device.cdev)
     await vfio_device_put_registration(device, driver, REGISTERED)
@@ -286,7 +286,7 @@ async def vfio_device_fops_release(file: File) -> None:
         await vfio_df_group_close(df)
     else:
         await vfio_df_unbind_iommufd(df)
-    say(Phase.UNWIND, "{} lets go of the registration: a driver that waits to leave may go on.", file)
+    say(Phase.UNWIND, "{} gives back the registration: a driver that waits for it can go on.", file)
     await vfio_device_put_registration(df.device, file)
     await free(df)
 

@@ -58,7 +58,7 @@ async def iommufd_test_syz_conv_iova_id(ictx: IommufdCtx, cmd: uapi.IommuIoasCop
 async def iommufd_test_add_reserved(ucmd: Ucmd) -> None:
     """ADD_RESERVED: EINVAL for nothing, EOVERFLOW, ENOENT, EADDRINUSE. There is no way to take it back."""
     start, length = ucmd.cmd.add_reserved.start, ucmd.cmd.add_reserved.length
-    await refuse_if(not length, Errno.EINVAL, "reserve_length", "nothing is to be reserved")
+    await refuse_if(not length, Errno.EINVAL, "reserve_length", "the length is 0: there is nothing to reserve")
     last = start + length - 1
     await refuse_if(
         last > ULONG_MAX, Errno.EOVERFLOW, "reserve_ends_somewhere", "the range ends beyond the last address"

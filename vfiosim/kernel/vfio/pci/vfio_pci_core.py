@@ -86,7 +86,7 @@ async def vfio_pci_fill_devs(device: VfioDevice, other: Device, by_id: bool) -> 
     entry.devfn = int(address[8:10], 16) << 3 | int(address[11:], 16)
     if not by_id:
         group = await require(
-            await load(other.iommu_group), Errno.EPERM, "device_isolated", "a device without an iommu_group is hit"
+            await load(other.iommu_group), Errno.EPERM, "device_isolated", "a device that would be reset has no iommu_group"
         )
         entry.group_id = group.id
         return entry
@@ -252,13 +252,18 @@ async def vfio_pci_ioctl_pci_hot_reset(device: VfioDevice, argument: int) -> int
         bool(hdr.count) == own_node,
         Errno.EINVAL,
         "proof_fits",
-        "group files are the proof for a device that came from one",
+        "a device that was opened through its group needs group files as proof",
     )
     hit = await reset_scope(device)
     if not hdr.count:
         await vfio_pci_dev_set_hot_reset(device, hit, None)
         return 0
-    await refuse_if(hdr.count > len(hit), Errno.EINVAL, "not_too_many_files", "more files than devices that are hit")
+    await refuse_if(
+        hdr.count > len(hit),
+        Errno.EINVAL,
+        "not_too_many_files",
+        "there are more files than devices that would be reset",
+    )
     raw = await copy_from_user(argument + HEADER, 4 * hdr.count)
     numbers = [int.from_bytes(raw[n : n + 4], "little", signed=True) for n in range(0, len(raw), 4)]
     await vfio_pci_ioctl_pci_hot_reset_groups(device, hit, numbers)
@@ -507,7 +512,9 @@ async def vfio_pci_dev_set_hot_reset(
         listed = await load(dev_set.device_list)
         known = {vdev.dev.oid for vdev in listed}
         whole = all(other.oid in known for other in hit)
-        await refuse_if(not whole, Errno.EINVAL, "all_on_vfio", "a device that is hit is not in the hands of vfio-pci")
+        await refuse_if(
+            not whole, Errno.EINVAL, "all_on_vfio", "a device that would be reset has another driver than vfio-pci"
+        )
         ictx = await vfio_iommufd_device_ictx(device)
         for vdev in listed:
             if groups is None:
