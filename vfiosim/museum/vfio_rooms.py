@@ -5,22 +5,19 @@ from __future__ import annotations
 from functools import partial
 
 from .. import uapi
-from ..engine import Engine, Phase, acquire, load, refuse_if, release, say, store
+from ..engine import Engine, load, store
 from ..invariants.rules import Broken, rule
 from ..kernel.vfio.container import vfio_fops
-from ..kernel.vfio.device_cdev import bind_locked, read_bind_argument, vfio_df_check_token
+from ..kernel.vfio.device_cdev import vfio_df_ioctl_bind_iommufd
 from ..kernel.vfio.group import (
-    vfio_device_block_group,
-    vfio_device_unblock_group,
     vfio_group_has_iommu,
     vfio_group_ioctl_set_container,
 )
 from ..kernel.vfio.pci.vfio_pci_priv import VfioPciCoreDevice, core_of
-from ..kernel.vfio.vfio import VfioDevice, VfioDeviceFile, VfioGroup
+from ..kernel.vfio.vfio import VfioDevice, VfioGroup
 from ..machine import Machine, Process
 from ..puzzles.changed import changed
 from ..puzzles.programs import IOMMU, bind
-from ..uapi import Errno, KernelError
 from .machines import CONSOLE, TOKEN_AT, opened_with_a_token, physical_function
 from .requirements import close
 from .room import Room
@@ -29,46 +26,24 @@ from .vfio_requirements import BACKENDS, FAILED, OPEN_CONSOLE, TAKE, TOKENS, TYP
 # ---- the way out that skips the unlock
 
 
-async def bind_that_forgets_to_unlock(df: VfioDeviceFile, argument: int) -> int:
+@changed(
+    vfio_df_ioctl_bind_iommufd,
+    """
+    - async with on_failure(vfio_device_unblock_group, device):
+    -     say(Phase.LOCK, "The lock of the device set: nobody else opens, binds or closes a device of this set now.")
+    -     async with device.dev_set.lock:
+    -         await bind_locked(df, bind, argument)
+    + await acquire(device.dev_set.lock)
+    + if not await is_bound(df):
+    +     await vfio_df_check_token(device, bind)
+    + async with on_failure(vfio_device_unblock_group, device):
+    +     async with on_failure(release, device.dev_set.lock):
+    +         await bind_locked(df, bind, argument)
+    + await release(device.dev_set.lock)
+    """,
+)
+def bind_that_forgets_to_unlock() -> None:
     """VFIO_DEVICE_BIND_IOMMUFD as the series with the token first had it: a wrong token leaves at once."""
-    device = df.device
-    bind = await read_bind_argument(argument)
-    await refuse_if(
-        df.group is not None, Errno.EINVAL, "not_from_group", "this file came from a group; it is open already"
-    )
-    await vfio_device_block_group(device)
-    await acquire(device.dev_set.lock)
-    if not await load(df.access_granted):
-        await vfio_df_check_token(device, bind)
-    try:
-        await bind_locked(df, bind, argument)
-    except KernelError:
-        await release(device.dev_set.lock)
-        await vfio_device_unblock_group(device)
-        raise
-    await release(device.dev_set.lock)
-    return 0
-
-
-async def bind_that_always_unlocks(df: VfioDeviceFile, argument: int) -> int:
-    """VFIO_DEVICE_BIND_IOMMUFD: a wrong token leaves as every other failure does."""
-    device = df.device
-    bind = await read_bind_argument(argument)
-    await refuse_if(
-        df.group is not None, Errno.EINVAL, "not_from_group", "this file came from a group; it is open already"
-    )
-    await vfio_device_block_group(device)
-    await acquire(device.dev_set.lock)
-    try:
-        if not await load(df.access_granted):
-            await vfio_df_check_token(device, bind)
-        await bind_locked(df, bind, argument)
-    except KernelError:
-        await release(device.dev_set.lock)
-        await vfio_device_unblock_group(device)
-        raise
-    await release(device.dev_set.lock)
-    return 0
 
 
 # ---- the secret that is set too early
@@ -89,29 +64,6 @@ def token_of_an_owner(engine: Engine, core: VfioPciCoreDevice) -> Broken:
         yield f"{core.vdev.oid} has a token that a refused BIND has set: users with the old token are locked out"
 
 
-async def vfio_df_ioctl_bind_iommufd(df: VfioDeviceFile, argument: int) -> int:
-    """VFIO_DEVICE_BIND_IOMMUFD: as ever, but a BIND that fails puts the token of a physical function back."""
-    device = df.device
-    bind = await read_bind_argument(argument)
-    await refuse_if(
-        df.group is not None, Errno.EINVAL, "not_from_group", "this file came from a group; it is open already"
-    )
-    await vfio_device_block_group(device)
-    try:
-        say(Phase.LOCK, "The lock of the device set: nobody else opens, binds or closes a device of this set now.")
-        async with device.dev_set.lock:
-            before = await token_of(device)
-            try:
-                await bind_locked(df, bind, argument)
-            except KernelError:
-                await put_token_back(device, before)
-                raise
-    except KernelError:
-        await vfio_device_unblock_group(device)
-        raise
-    return 0
-
-
 async def token_of(device: VfioDevice) -> bytes | None:
     """The token of a physical function; None where there is none, or nobody knows it."""
     secret = await load((await core_of(device)).vf_token) if device.ops.match_token_uuid is not None else None
@@ -127,6 +79,21 @@ async def put_token_back(device: VfioDevice, before: bytes | None) -> None:
     if secret is not None:
         async with secret.lock:
             await store(secret.uuid, before)
+
+
+@changed(
+    vfio_df_ioctl_bind_iommufd,
+    """
+    -     await bind_locked(df, bind, argument)
+    +     before = await token_of(device)
+    +     async with on_failure(put_token_back, device, before):
+    +         await bind_locked(df, bind, argument)
+    """,
+    token_of=token_of,
+    put_token_back=put_token_back,
+)
+def bind_puts_the_token_back() -> None:
+    """VFIO_DEVICE_BIND_IOMMUFD: as ever, but a BIND that fails puts the token of a physical function back."""
 
 
 # ---- the check that only one way has
@@ -197,7 +164,6 @@ ROOMS = (
         happens="vfio_device_set",
         must_still_work=UNLOCKED + TOKENS,
         faulty={"vfio_df_ioctl_bind_iommufd": bind_that_forgets_to_unlock},
-        repair={"vfio_df_ioctl_bind_iommufd": bind_that_always_unlocks},
         links=("report by Smatch on the VF token series, 16 July 2025; mended when it was applied",),
     ),
     Room(
@@ -212,7 +178,7 @@ ROOMS = (
         properties=(token_of_an_owner,),
         happens="a refused BIND has set",
         must_still_work=FAILED + TOKENS,
-        repair={"vfio_df_ioctl_bind_iommufd": vfio_df_ioctl_bind_iommufd},
+        repair={"vfio_df_ioctl_bind_iommufd": bind_puts_the_token_back},
         recordings=("q-failed-bind-sets-token",),
     ),
     Room(

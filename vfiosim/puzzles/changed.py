@@ -17,8 +17,8 @@ def changed(function: Function, patch: str, **names: Any) -> Callable[[Callable[
 
     * `function`: the original; a changed function can be changed again;
     * `patch`: lines that begin with "- " are replaced by those with "+ ", and those with two blanks only tell the place; a blank
-      line stands between two places;
-    * `names`: what the new lines use and the module of the original does not know.
+      line stands between two places; empty where only `names` make the difference;
+    * `names`: what stands for these names in it, of helpers for example, or what its new lines use.
 
     In traces it has the name of the original, and those who show lines of code find the changed ones.
     Raises ValueError for lines that the original does not have exactly once, SyntaxError where what comes out is no Python.
@@ -27,16 +27,18 @@ def changed(function: Function, patch: str, **names: Any) -> Callable[[Callable[
     def make(named: Callable[[], None]) -> Function:
         original: Any = inspect.unwrap(function)
         old, first = inspect.getsourcelines(original)
-        changes = [_docstring(old, named.__doc__ or ""), *dedent(patch).strip("\n").split("\n\n")]
+        changes = [_docstring(old, named.__doc__ or ""), *dedent(patch).strip("\n").split("\n\n")] if patch else []
         new = list(_patched(old, dict(_place(old, change, named.__name__) for change in changes)))
         tree = ast.parse("".join(new))
         assert isinstance(tree.body[0], ast.AsyncFunctionDef)
         tree.body[0].decorator_list.clear()
         ast.increment_lineno(tree, first - 1)
-        file = f"{original.__code__.co_filename} ({named.__name__})"
-        whole = linecache.getlines(original.__code__.co_filename)
-        whole = [*whole[: first - 1], *new, *whole[first - 1 + len(old) :]]
-        linecache.cache[file] = (sum(map(len, whole)), None, whole, file)
+        file = original.__code__.co_filename
+        if patch:
+            whole = linecache.getlines(file)
+            whole = [*whole[: first - 1], *new, *whole[first - 1 + len(old) :]]
+            file += f" ({named.__name__})"
+            linecache.cache[file] = (sum(map(len, whole)), None, whole, file)
         made: dict[str, Any] = {}
         exec(compile(tree, file, "exec"), {**original.__globals__, **names}, made)
         (result,) = made.values()

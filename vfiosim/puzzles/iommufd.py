@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 from .. import uapi
-from ..engine import Engine, current, load, put
+from ..engine import Engine
 from ..invariants.rules import Broken, rule
-from ..kernel.iommufd.device import Chosen, move, new_auto_domain
+from ..kernel.iommufd.device import iommufd_device_auto_get_domain
 from ..kernel.iommufd.iommufd_private import (
-    IommufdDevice,
     IommufdHwptPaging,
-    IommufdIoas,
-    IommufdObject,
-    iommufd_lock_obj,
     iommufd_put_object,
 )
 from ..kernel.iommufd.main import iommufd_object_put_and_try_destroy
 from ..machine import Machine
-from ..uapi import Errno, KernelError
 from .changed import changed
 from .programs import DEV, ask, bind, make, ready_to_bind
 from .puzzle import Puzzle, can_end
@@ -134,55 +129,54 @@ def automatic_table_has_a_device(engine: Engine, hwpt: IommufdHwptPaging) -> Bro
         yield f"{hwpt.oid} was made automatically and has no device any more, yet it holds {hwpt.ioas.oid}: that stays busy"
 
 
-async def the_last_one_destroys(obj: IommufdObject) -> None:
-    """`iommufd_put_object`, by which a call lets go of an automatic page table as a device does: the last one destroys it.
+@changed(
+    iommufd_put_object,
+    """
+    + if isinstance(obj, IommufdHwptPaging) and await load(obj.auto_domain):
+    +     await put(obj.wait_cnt, current(), "running call")
+    +     await iommufd_object_put_and_try_destroy(obj.ictx, obj, current(), "running call")
+    +     return
+      await put(obj.users, current(), "running call")
+    """,
+    iommufd_object_put_and_try_destroy=iommufd_object_put_and_try_destroy,
+)
+def the_last_one_destroys() -> None:
+    """A call gives back an automatic page table as a device does: the last one destroys it.
 
     `wait_cnt` goes first then: nobody waits for it before `users` is at one.
     """
-    if isinstance(obj, IommufdHwptPaging) and await load(obj.auto_domain):
-        await put(obj.wait_cnt, current(), "running call")
-        await iommufd_object_put_and_try_destroy(obj.ictx, obj, current(), "running call")
-    else:
-        await put(obj.users, current(), "running call")
-        await put(obj.wait_cnt, current(), "running call")
-
-
-async def let_go_without_the_mutex(idev: IommufdDevice, pasid: int, ioas: IommufdIoas, replace: bool) -> Chosen:
-    """`iommufd_device_auto_get_domain`, which keeps the page tables that it has tried until it has given the mutex back.
-
-    The last one to let go destroys a page table, and that takes the mutex of the address space.
-    """
-    tried: list[IommufdHwptPaging] = []
-    try:
-        async with ioas.mutex:
-            chosen = await first_that_fits(idev, pasid, ioas, replace, tried)
-            chosen = chosen or await new_auto_domain(idev, pasid, ioas, replace)
-    except KernelError:
-        await put_all(tried)
-        raise
-    await put_all(tried)
-    return chosen
-
-
-async def first_that_fits(
-    idev: IommufdDevice, pasid: int, ioas: IommufdIoas, replace: bool, tried: list[IommufdHwptPaging]
-) -> Chosen | None:
-    """Attach to the first automatic page table that fits; `tried` are those that the call then holds."""
-    for hwpt in await load(ioas.hwpt_list):
-        if await load(hwpt.auto_domain) and await iommufd_lock_obj(hwpt):
-            tried.append(hwpt)
-            try:
-                return hwpt, await move(idev, pasid, hwpt, replace)
-            except KernelError as error:
-                if error.errno != Errno.EINVAL:
-                    raise
-    return None
 
 
 async def put_all(tables: list[IommufdHwptPaging]) -> None:
     """The running call is done with these."""
     for hwpt in tables:
         await iommufd_put_object(hwpt)
+
+
+@changed(
+    iommufd_device_auto_get_domain,
+    """
+    - async with ioas.mutex:
+    + tried: list[IommufdHwptPaging] = []
+    + async with cleanup(put_all, tried), ioas.mutex:
+
+              continue
+    +     tried.append(hwpt)
+          try:
+
+          except KernelError as error:
+    -         await iommufd_put_object(hwpt)
+
+    -     await iommufd_put_object(hwpt)
+          return hwpt, old
+    """,
+    put_all=put_all,
+)
+def let_go_without_the_mutex() -> None:
+    """The page tables that were tried are given back after the mutex.
+
+    The last one to give a page table back destroys it, and that takes the mutex of the address space.
+    """
 
 
 R18 = Puzzle(

@@ -7,25 +7,17 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from ..engine import load, names_of, refuse_if, store, store_release
+from ..engine import names_of
 from ..explore import Leak, Point, Result, Sweep, Witness, sweep
 from ..explore.rerun import rerun
 from ..explore.result import BROKEN, SAFE, UNFINISHED
-from ..kernel.iommufd.main import iommufd_ctx_put
 from ..kernel.vfio.device_cdev import (
-    BINDING,
-    OUT_DEVID,
-    publish_devid,
-    read_bind_argument,
-    take_iommufd,
-    vfio_df_check_token,
-    vfio_df_get_kvm_safe,
+    bind_locked,
+    vfio_df_ioctl_bind_iommufd,
 )
-from ..kernel.vfio.group import vfio_device_block_group, vfio_device_unblock_group
-from ..kernel.vfio.vfio import VfioDeviceFile
-from ..kernel.vfio.vfio_main import vfio_device_put_kvm, vfio_df_close, vfio_df_open
 from ..machine import Machine
-from ..uapi import Errno, KernelError
+from ..uapi import Errno
+from .changed import changed
 from .programs import bind, listed_for_a_vm
 from .puzzle import Puzzle
 
@@ -99,79 +91,60 @@ def own(point: Point, leak: Leak) -> Own | None:
 # ---- R25: BIND, and slips in its unwinding
 
 
-async def _bind(df: VfioDeviceFile, argument: int, slip: str) -> int:
-    """BIND, with a slip. In each `if` is what the slip leaves out, or does too early."""
-    device = df.device
-    wanted = await read_bind_argument(argument)
-    await refuse_if(df.group is not None, Errno.EINVAL, "not_from_group", "this file came from a group")
-    await vfio_device_block_group(device)
-    try:
-        async with device.dev_set.lock:
-            bound = await load(df.access_granted)
-            await refuse_if(bound, Errno.EINVAL, "not_bound_yet", "this file is bound already")
-            await vfio_df_check_token(device, wanted)
-            await _open(df, wanted.iommufd, argument, slip)
-    except KernelError:
-        if slip != "unblock":
-            await vfio_device_unblock_group(device)
-        raise
-    return 0
-
-
-async def _open(df: VfioDeviceFile, iommufd: int, argument: int, slip: str) -> None:
-    device = df.device
-    ictx = await take_iommufd(df, iommufd)
-    await vfio_df_get_kvm_safe(df)
-    try:
-        await vfio_df_open(df)
-        try:
-            if slip == "gate":
-                await _open_gate(df)
-            await publish_devid(df, argument + OUT_DEVID)
-        except KernelError:
-            await vfio_df_close(df)
-            raise
-    except KernelError:
-        if slip != "kvm":
-            await vfio_device_put_kvm(device)
-        if slip != "put":
-            await iommufd_ctx_put(ictx, df, BINDING)
-        if slip != "reset":
-            await store(df.iommufd, None)
-        raise
-    if slip != "gate":
-        await _open_gate(df)
-
-
-async def _open_gate(df: VfioDeviceFile) -> None:
-    await store(df.bound_for, await load(df.device.kvm))
-    await store(df.device.cdev_opened, True)
-    await store_release(df.access_granted, True)
-
-
-async def bind_forgets_the_group(df: VfioDeviceFile, argument: int) -> int:
+@changed(
+    vfio_df_ioctl_bind_iommufd,
+    """
+    - async with on_failure(vfio_device_unblock_group, device):
+    -     say(Phase.LOCK, "The lock of the device set: nobody else opens, binds or closes a device of this set now.")
+    -     async with device.dev_set.lock:
+    -         await bind_locked(df, bind, argument)
+    + async with device.dev_set.lock:
+    +     await bind_locked(df, bind, argument)
+    """,
+)
+def bind_forgets_the_group() -> None:
     """BIND without `vfio_device_unblock_group`."""
-    return await _bind(df, argument, "unblock")
 
 
-async def bind_forgets_the_iommufd(df: VfioDeviceFile, argument: int) -> int:
+def under_the_lock(patch: str) -> Callable[[Callable[[], None]], Callable[..., Any]]:
+    """BIND with a change in what it does under the lock of the device set."""
+    return lambda named: changed(vfio_df_ioctl_bind_iommufd, "", bind_locked=changed(bind_locked, patch)(named))(named)
+
+
+@under_the_lock("""
+    - await give_iommufd_back(df, ictx)
+    + await store(df.iommufd, None)
+""")
+def bind_forgets_the_iommufd() -> None:
     """BIND without `iommufd_ctx_put`."""
-    return await _bind(df, argument, "put")
 
 
-async def bind_forgets_the_pointer(df: VfioDeviceFile, argument: int) -> int:
+@under_the_lock("""
+    - await give_iommufd_back(df, ictx)
+    + await iommufd_ctx_put(ictx, df, BINDING)
+""")
+def bind_forgets_the_pointer() -> None:
     """BIND without `df->iommufd = NULL`."""
-    return await _bind(df, argument, "reset")
 
 
-async def bind_forgets_the_vm(df: VfioDeviceFile, argument: int) -> int:
+@under_the_lock("- await vfio_device_put_kvm(device)")
+def bind_forgets_the_vm() -> None:
     """BIND without `vfio_device_put_kvm`."""
-    return await _bind(df, argument, "kvm")
 
 
-async def bind_opens_the_gate_too_early(df: VfioDeviceFile, argument: int) -> int:
+@under_the_lock("""
+      try:
+    +     await store(df.bound_for, await load(device.kvm))
+    +     await store(device.cdev_opened, True)
+    +     await store_release(df.access_granted, True)
+          await publish_devid(df, argument)
+
+    - await store(df.bound_for, await load(device.kvm))
+    - await store(device.cdev_opened, True)
+    - await store_release(df.access_granted, True)
+""")
+def bind_opens_the_gate_too_early() -> None:
     """BIND with the gate before the copy of `out_devid`."""
-    return await _bind(df, argument, "gate")
 
 
 @dataclass(frozen=True)
