@@ -309,7 +309,7 @@ def test_a_file_that_is_told_its_vm_without_the_lock_may_be_gone_by_then():
         for one in broken("R8", 1).violations
         if one.what.startswith("use after free: A touches vfio_device_file 1.")
     ]
-    assert min(map(len, gone)) == 66
+    assert min(map(len, gone)) == 68
 
 
 # ---- R20: a device goes while its virtual device is destroyed
