@@ -29,12 +29,11 @@ ALL: dict[str, tuple[str, Callable[..., Any]]] = {
 }
 
 
-def set_the_vm_twice(patch: str, **names: Any) -> Callable[..., Any]:
-    @changed(vfio_group_set_kvm, patch, **names)
-    def twice() -> None:
-        """As an example."""
+def set_the_vm_twice(patch: str, function: Callable[..., Any] = vfio_group_set_kvm) -> Callable[..., Any]:
+    def twice() -> None: ...
 
-    return twice
+    twice.__doc__ = "As an example.\n\n" + patch.strip("\n")
+    return changed(function)(twice)
 
 
 TWICE = """
@@ -71,7 +70,7 @@ def test_a_change_whose_lines_are_not_there_is_refused_in_a_sentence_with_its_na
 
 def test_a_change_whose_lines_are_there_twice_is_refused() -> None:
     with pytest.raises(ValueError, match=r"'await store\(group.kvm, kvm\)' 2 times, not once"):
-        changed(set_the_vm_twice(TWICE), TWICE)(lambda: None)
+        set_the_vm_twice(TWICE, set_the_vm_twice(TWICE))
 
 
 def test_what_is_no_python_after_its_change_is_refused() -> None:
@@ -118,10 +117,15 @@ def test_a_function_of_a_puzzle_or_a_room_is_imported_under_its_name(name: str) 
 
 
 def test_a_change_of_a_change_has_both() -> None:
-    both = changed(set_the_vm_twice(TWICE), "- async with group.kvm_ref_lock:\n+ async with group.group_lock:")
-    text = inspect.getsource(both(lambda: None))
+    lock = "- async with group.kvm_ref_lock:\n+ async with group.group_lock:"
+    text = inspect.getsource(set_the_vm_twice(lock, set_the_vm_twice(TWICE)))
     assert "group_lock" in text
     assert text.count("await store(group.kvm, kvm)") == 2
+
+
+def test_what_changes_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^twice changes nothing$"):
+        set_the_vm_twice("with no patch")
 
 
 def test_code_of_a_run_with_a_changed_function_imports_it() -> None:

@@ -43,17 +43,14 @@ def bound_with_two_address_spaces(trace: bool = True) -> Machine:
 # ---- a file mapped into its own iommufd
 
 
-@changed(
-    iopt_map_file_pages,
-    """
+@changed(iopt_map_file_pages, shmem_file_operations=shmem_file_operations)
+def map_memory_only() -> None:
+    """Map a part of a file that consists of memory. EINVAL for length 0, EOVERFLOW, EBADF, EINVAL for another kind of file.
+
     + no_memory = file.f_op is not shmem_file_operations
     + await refuse_if(no_memory, Errno.EINVAL, "file_is_memory", f"{file.label} does not consist of memory")
       pages = await iopt_alloc_file_pages(ictx, file, start, length, bool(prot & IOMMU_WRITE))
-    """,
-    shmem_file_operations=shmem_file_operations,
-)
-def map_memory_only() -> None:
-    """Map a part of a file that consists of memory. EINVAL for length 0, EOVERFLOW, EBADF, EINVAL for another kind of file."""
+    """
 
 
 # ---- PASID 0
@@ -86,15 +83,13 @@ def detached_means_detached(engine: Engine, device: VfioDevice) -> Broken:
         yield f"{device.oid} is not attached as far as VFIO knows, but its DMA still goes through {hwpt.oid if hwpt else '?'}"
 
 
-@changed(
-    vfio_iommufd_physical_pasid_attach_ioas,
-    """
+@changed(vfio_iommufd_physical_pasid_attach_ioas)
+def attach_no_pasid_zero() -> None:
+    """The same for DMA with one PASID. EINVAL for PASID 0, which is the DMA without; ENOSPC for one of 2^31 or more.
+
     + await refuse_if(pasid == 0, Errno.EINVAL, "pasid_not_zero", "PASID 0 is the DMA without a PASID")
       if await peek(device.pasids, pasid) is not None:
-    """,
-)
-def attach_no_pasid_zero() -> None:
-    """The same for DMA with one PASID. EINVAL for PASID 0, which is the DMA without; ENOSPC for one of 2^31 or more."""
+    """
 
 
 # ---- the replace that cannot tell its result
@@ -124,16 +119,14 @@ def still_attached(engine: Engine, device: VfioDevice) -> Broken:
         yield f"{device.oid} was attached, a refused ATTACH has detached it: its DMA has lost its memory"
 
 
-@changed(
-    vfio_df_ioctl_attach_pt,
-    """
+@changed(vfio_df_ioctl_attach_pt)
+def attach_after_a_trial() -> None:
+    """VFIO_DEVICE_ATTACH_IOMMUFD_PT: as ever, but where pt_id cannot be written nothing has happened yet.
+
       pt_id = int.from_bytes(data[8:12], "little")
     + say(Phase.VALIDATE, "Can pt_id be written? Its old value is written back, before anything is changed.")
     + await copy_to_user(argument + 8, data[8:12])
-    """,
-)
-def attach_after_a_trial() -> None:
-    """VFIO_DEVICE_ATTACH_IOMMUFD_PT: as ever, but where pt_id cannot be written nothing has happened yet."""
+    """
 
 
 # ---- the queue that fails half-way
@@ -148,16 +141,13 @@ def iommufd_and_a_page_to_read(trace: bool = True) -> Machine:
     return machine
 
 
-@changed(
-    iommufd_fault_alloc,
-    """
+@changed(iommufd_fault_alloc, fput=fput)
+def faulty_fault_alloc() -> None:
+    """IOMMU_FAULT_QUEUE_ALLOC as it was: after a failure the file is put, and its release comes later.
+
     - async with on_failure(fput_close_sync, file, current(), "being opened"):
     + async with on_failure(fput, file, current(), "being opened"):
-    """,
-    fput=fput,
-)
-def faulty_fault_alloc() -> None:
-    """IOMMU_FAULT_QUEUE_ALLOC as it was: after a failure the file is put, and its release comes later."""
+    """
 
 
 ROOMS = (

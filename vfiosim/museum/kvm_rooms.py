@@ -73,17 +73,15 @@ async def mtty_open_device(device: VfioDevice) -> None:
     await refuse_if(taken, Errno.EEXIST, "one_for_each_vm", "the VM has a device of this kind already")
 
 
-@changed(
-    mtty_open_device,
-    """
+@changed(mtty_open_device)
+def check_before_the_reference() -> None:
+    """The driver first finds that the VM has no such device, then takes the VM.
+
     - await get(kvm.users_count, device, "tracks its pages")
 
       await refuse_if(taken, Errno.EEXIST, "one_for_each_vm", "the VM has a device of this kind already")
     + await get(kvm.users_count, device, "tracks its pages")
-    """,
-)
-def check_before_the_reference() -> None:
-    """The driver first finds that the VM has no such device, then takes the VM."""
+    """
 
 
 async def mtty_close_device(device: VfioDevice) -> None:
@@ -109,41 +107,35 @@ def group_of_a_vm(trace: bool = True) -> Machine:
     return machine
 
 
-@changed(
-    kvm_device_release,
-    """
+@changed(kvm_device_release)
+def faulty_device_release() -> None:
+    """A KVM device outlives its file: it goes with its VM.
+
     - async with kvm.lock:
     -     await forget_device(kvm, device)
     -     await device.ops.release(device)
-    """,
-)
-def faulty_device_release() -> None:
-    """A KVM device outlives its file: it goes with its VM."""
-
-
-@changed(
-    kvm_put_kvm,
     """
+
+
+@changed(kvm_put_kvm)
+def faulty_put_kvm() -> None:
+    """Let go of a VM; the last one destroys it, and with it its devices.
+
     + for device in await load(kvm.devices):
     +     async with kvm.lock:
     +         await forget_device(kvm, device)
     +         await device.ops.release(device)
       await kvm_destroy_vm(kvm)
-    """,
-)
-def faulty_put_kvm() -> None:
-    """Let go of a VM; the last one destroys it, and with it its devices."""
-
-
-@changed(
-    vfio_group_set_kvm,
     """
+
+
+@changed(vfio_group_set_kvm)
+def faulty_group_set_kvm() -> None:
+    """Note which VM the group belongs to; what the group knows is guarded by the group's lock.
+
     - async with group.kvm_ref_lock:
     + async with group.group_lock:
-    """,
-)
-def faulty_group_set_kvm() -> None:
-    """Note which VM the group belongs to; what the group knows is guarded by the group's lock."""
+    """
 
 
 # ---- the list that is used too long

@@ -26,9 +26,10 @@ from .vfio_requirements import BACKENDS, FAILED, OPEN_CONSOLE, TAKE, TOKENS, TYP
 # ---- the way out that skips the unlock
 
 
-@changed(
-    vfio_df_ioctl_bind_iommufd,
-    """
+@changed(vfio_df_ioctl_bind_iommufd)
+def bind_that_forgets_to_unlock() -> None:
+    """VFIO_DEVICE_BIND_IOMMUFD as the series with the token first had it: a wrong token leaves at once.
+
     - async with on_failure(vfio_device_unblock_group, device):
     -     say(Phase.LOCK, "The lock of the device set: nobody else opens, binds or closes a device of this set now.")
     -     async with device.dev_set.lock:
@@ -40,10 +41,7 @@ from .vfio_requirements import BACKENDS, FAILED, OPEN_CONSOLE, TAKE, TOKENS, TYP
     +     async with on_failure(release, device.dev_set.lock):
     +         await bind_locked(df, bind, argument)
     + await release(device.dev_set.lock)
-    """,
-)
-def bind_that_forgets_to_unlock() -> None:
-    """VFIO_DEVICE_BIND_IOMMUFD as the series with the token first had it: a wrong token leaves at once."""
+    """
 
 
 # ---- the secret that is set too early
@@ -81,19 +79,15 @@ async def put_token_back(device: VfioDevice, before: bytes | None) -> None:
             await store(secret.uuid, before)
 
 
-@changed(
-    vfio_df_ioctl_bind_iommufd,
-    """
+@changed(vfio_df_ioctl_bind_iommufd)
+def bind_puts_the_token_back() -> None:
+    """VFIO_DEVICE_BIND_IOMMUFD: as ever, but a BIND that fails puts the token of a physical function back.
+
     -     await bind_locked(df, bind, argument)
     +     before = await token_of(device)
     +     async with on_failure(put_token_back, device, before):
     +         await bind_locked(df, bind, argument)
-    """,
-    token_of=token_of,
-    put_token_back=put_token_back,
-)
-def bind_puts_the_token_back() -> None:
-    """VFIO_DEVICE_BIND_IOMMUFD: as ever, but a BIND that fails puts the token of a physical function back."""
+    """
 
 
 # ---- the check that only one way has
@@ -132,21 +126,15 @@ async def a_device_is_open(group: VfioGroup) -> bool:
     return False
 
 
-@changed(
-    vfio_group_ioctl_set_container,
-    """
-    + late = file.f_op is vfio_fops and not await has_iommu(there(group)) and await a_device_is_open(there(group))
-    + await refuse_if(late, Errno.EBUSY, "no_device_open_elsewhere", "a device of the group is open with an iommufd")
-      await set_container(there(group), file)
-    """,
-    vfio_fops=vfio_fops,
-    has_iommu=has_iommu,
-    a_device_is_open=a_device_is_open,
-)
+@changed(vfio_group_ioctl_set_container, vfio_fops=vfio_fops)
 def set_container_only_if_closed() -> None:
     """VFIO_GROUP_SET_CONTAINER: as ever, but EBUSY for a container while a device is open that knows an iommufd.
 
     Asked before the group's lock is taken for good: a group with neither opens no device, so the answer can only become better.
+
+    + late = file.f_op is vfio_fops and not await has_iommu(there(group)) and await a_device_is_open(there(group))
+    + await refuse_if(late, Errno.EBUSY, "no_device_open_elsewhere", "a device of the group is open with an iommufd")
+      await set_container(there(group), file)
     """
 
 

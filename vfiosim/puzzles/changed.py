@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import linecache
+import re
 from collections.abc import Callable, Iterator, Sequence
 from textwrap import dedent
 from typing import Any
@@ -12,13 +13,15 @@ from typing import Any
 Function = Callable[..., Any]
 
 
-def changed(function: Function, patch: str, **names: Any) -> Callable[[Callable[[], None]], Function]:
-    """Make a changed kernel function of an empty one, from which it has its name and its docstring.
+def changed(function: Function, **names: Any) -> Callable[[Callable[[], None]], Function]:
+    """Make a changed kernel function of an empty one, whose name it gets.
+
+    The docstring of that says what is changed, and has the patch: paragraphs in which the lines with "- " are replaced by those
+    with "+ "; those with two blanks only tell the place.
 
     * `function`: the original; a changed function can be changed again;
-    * `patch`: lines that begin with "- " are replaced by those with "+ ", and those with two blanks only tell the place; a blank
-      line stands between two places; empty where only `names` make the difference;
-    * `names`: what stands for these names in it, of helpers for example, or what its new lines use.
+    * `names`: what stands for these names in it, for example changed helpers. What its new lines use is found in the module of the
+      original and in that of the change.
 
     In traces it has the name of the original, and those who show lines of code find the changed ones.
     Raises ValueError for lines that the original does not have exactly once, SyntaxError where what comes out is no Python.
@@ -27,7 +30,11 @@ def changed(function: Function, patch: str, **names: Any) -> Callable[[Callable[
     def make(named: Callable[[], None]) -> Function:
         original: Any = inspect.unwrap(function)
         old, first = inspect.getsourcelines(original)
-        changes = [_docstring(old, named.__doc__ or ""), *dedent(patch).strip("\n").split("\n\n")] if patch else []
+        paragraphs = inspect.cleandoc(named.__doc__ or "").split("\n\n")
+        patch = [one for one in paragraphs if re.search("^[-+] ", one, re.MULTILINE)]
+        if not patch and not names:
+            raise ValueError(f"{named.__name__} changes nothing")
+        changes = [_docstring(old, "\n\n".join(one for one in paragraphs if one not in patch)), *patch] if patch else []
         new = list(_patched(old, dict(_place(old, change, named.__name__) for change in changes)))
         tree = ast.parse("".join(new))
         assert isinstance(tree.body[0], ast.AsyncFunctionDef)
@@ -40,7 +47,8 @@ def changed(function: Function, patch: str, **names: Any) -> Callable[[Callable[
             file += f" ({named.__name__})"
             linecache.cache[file] = (sum(map(len, whole)), None, whole, file)
         made: dict[str, Any] = {}
-        exec(compile(tree, file, "exec"), {**original.__globals__, **names}, made)
+        known = {**getattr(named, "__globals__", {}), **original.__globals__, **names}
+        exec(compile(tree, file, "exec"), known, made)
         (result,) = made.values()
         result.__name__, result.__qualname__, result.__module__ = named.__name__, named.__qualname__, named.__module__
         return result  # type: ignore[no-any-return]

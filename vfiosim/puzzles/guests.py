@@ -35,17 +35,15 @@ def _a_virtual_device(trace: bool = True) -> Machine:
     return make(_a_guest(trace), ask(uapi.IOMMU_VDEVICE_ALLOC, wanted, CTX))
 
 
-@changed(
-    iommufd_object_dec_wait,
-    """
+@changed(iommufd_object_dec_wait)
+def go_without_waiting() -> None:
+    """It waits for nobody, and takes nothing along.
+
     - if await put(obj.wait_cnt, ictx, "has its ID"):
     -     return True
     + await put(obj.wait_cnt, ictx, "has its ID")
     + return True
-    """,
-)
-def go_without_waiting() -> None:
-    """It waits for nobody, and takes nothing along."""
+    """
 
 
 R20 = Puzzle(

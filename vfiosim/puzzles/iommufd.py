@@ -71,16 +71,14 @@ R12 = Puzzle(
 # ---- R14
 
 
-@changed(
-    iommufd_put_object,
-    """
+@changed(iommufd_put_object)
+def put_the_wait_first() -> None:
+    """With its two lines swapped: a thread that waits for `wait_cnt` goes on while `users` still counts the call.
+
     - await put(obj.users, current(), "running call")
       await put(obj.wait_cnt, current(), "running call")
     + await put(obj.users, current(), "running call")
-    """,
-)
-def put_the_wait_first() -> None:
-    """With its two lines swapped: a thread that waits for `wait_cnt` goes on while `users` still counts the call."""
+    """
 
 
 R14 = Puzzle(
@@ -129,21 +127,17 @@ def automatic_table_has_a_device(engine: Engine, hwpt: IommufdHwptPaging) -> Bro
         yield f"{hwpt.oid} was made automatically and has no device any more, yet it holds {hwpt.ioas.oid}: that stays busy"
 
 
-@changed(
-    iommufd_put_object,
-    """
+@changed(iommufd_put_object, iommufd_object_put_and_try_destroy=iommufd_object_put_and_try_destroy)
+def the_last_one_destroys() -> None:
+    """A call gives back an automatic page table as a device does: the last one destroys it.
+
+    `wait_cnt` goes first then: nobody waits for it before `users` is at one.
+
     + if isinstance(obj, IommufdHwptPaging) and await load(obj.auto_domain):
     +     await put(obj.wait_cnt, current(), "running call")
     +     await iommufd_object_put_and_try_destroy(obj.ictx, obj, current(), "running call")
     +     return
       await put(obj.users, current(), "running call")
-    """,
-    iommufd_object_put_and_try_destroy=iommufd_object_put_and_try_destroy,
-)
-def the_last_one_destroys() -> None:
-    """A call gives back an automatic page table as a device does: the last one destroys it.
-
-    `wait_cnt` goes first then: nobody waits for it before `users` is at one.
     """
 
 
@@ -153,9 +147,12 @@ async def put_all(tables: list[IommufdHwptPaging]) -> None:
         await iommufd_put_object(hwpt)
 
 
-@changed(
-    iommufd_device_auto_get_domain,
-    """
+@changed(iommufd_device_auto_get_domain)
+def let_go_without_the_mutex() -> None:
+    """The page tables that were tried are given back after the mutex.
+
+    The last one to give a page table back destroys it, and that takes the mutex of the address space.
+
     - async with ioas.mutex:
     + tried: list[IommufdHwptPaging] = []
     + async with cleanup(put_all, tried), ioas.mutex:
@@ -169,13 +166,6 @@ async def put_all(tables: list[IommufdHwptPaging]) -> None:
 
     -     await iommufd_put_object(hwpt)
           return hwpt, old
-    """,
-    put_all=put_all,
-)
-def let_go_without_the_mutex() -> None:
-    """The page tables that were tried are given back after the mutex.
-
-    The last one to give a page table back destroys it, and that takes the mutex of the address space.
     """
 
 

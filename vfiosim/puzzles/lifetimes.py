@@ -27,9 +27,10 @@ def _has_vm(trace: bool = True) -> Machine:
     return machine
 
 
-@changed(
-    kvm_vfio_file_add,
-    """
+@changed(kvm_vfio_file_add)
+def add_and_go_on_without_the_lock() -> None:
+    """ADD as it was before v6.6: its own reference goes to the list, and the lock is released before the file knows its VM.
+
     - async with cleanup(fput, file):
     + async with on_failure(fput, file):
 
@@ -38,10 +39,7 @@ def _has_vm(trace: bool = True) -> Machine:
               await store(kv.file_list, (*files, file))
     -         await kvm_vfio_file_set_kvm(file, device.kvm)
     + await kvm_vfio_file_set_kvm(file, device.kvm)
-    """,
-)
-def add_and_go_on_without_the_lock() -> None:
-    """ADD as it was before v6.6: its own reference goes to the list, and the lock is released before the file knows its VM."""
+    """
 
 
 # ---- R9 and R10
@@ -62,19 +60,17 @@ def node_goes_before_the_wait(engine: Engine, device: VfioDevice) -> Broken:
         yield f"the driver of {device.oid} waits until nobody has it open, yet it can be opened: that may never end"
 
 
-@changed(
-    vfio_unregister_group_dev,
-    """
+@changed(vfio_unregister_group_dev)
+def wait_and_then_delete_the_node() -> None:
+    """The driver leaves, and waits while the node is still there.
+
     - if device.cdev is not None:
     -     await cdev_device_del(device.vfio.devtmpfs, device.path, device.cdev)
 
       await until_nobody_has_it_open(device)
     + if device.cdev is not None:
     +     await cdev_device_del(device.vfio.devtmpfs, device.path, device.cdev)
-    """,
-)
-def wait_and_then_delete_the_node() -> None:
-    """The driver leaves, and waits while the node is still there."""
+    """
 
 
 def _bound_and_admin(trace: bool = True) -> Machine:
@@ -83,17 +79,15 @@ def _bound_and_admin(trace: bool = True) -> Machine:
     return make(machine, bind("vmm"))
 
 
-@changed(
-    vfio_device_fops_release,
-    """
+@changed(vfio_device_fops_release)
+def let_go_of_registration_first() -> None:
+    """Release of a device file with the puts in the wrong order.
+
     + await vfio_device_put_registration(df.device, file)
       if df.group is not None:
 
     - await vfio_device_put_registration(df.device, file)
-    """,
-)
-def let_go_of_registration_first() -> None:
-    """Release of a device file with the puts in the wrong order."""
+    """
 
 
 # ---- R11

@@ -33,15 +33,13 @@ def _map_page() -> tuple[object, ...]:
 # ---- R22
 
 
-@changed(
-    iopt_insert_area,
-    """
+@changed(iopt_insert_area)
+def insert_with_its_pages() -> None:
+    """An area that looks complete from the beginning.
+
       await poke(iopt.areas, iova, area)
     + await store(area.pages, pages)
-    """,
-)
-def insert_with_its_pages() -> None:
-    """An area that looks complete from the beginning."""
+    """
 
 
 R22 = Puzzle(
@@ -91,9 +89,10 @@ def _a_driver_that_pins(trace: bool = True) -> Machine:
     return make(_two_address_spaces(trace), _map_page(), made)
 
 
-@changed(
-    iommufd_access_change_ioas,
-    """
+@changed(iommufd_access_change_ioas)
+def move_before_asking() -> None:
+    """The device is in the new address space before its driver is asked for what it has pinned in the old one.
+
     - await store(access.ioas, None)
 
     + await store(access.ioas, new)
@@ -103,10 +102,7 @@ def _a_driver_that_pins(trace: bool = True) -> Machine:
           await put(now.users, access, ATTACHED)
     - await store(access.ioas, new)
     - await store(access.ioas_unpin, new)
-    """,
-)
-def move_before_asking() -> None:
-    """The device is in the new address space before its driver is asked for what it has pinned in the old one."""
+    """
 
 
 R21 = Puzzle(

@@ -19,30 +19,25 @@ def _program_and_admin(trace: bool = True) -> Machine:
     return machine
 
 
-@changed(
-    vfio_device_release,
-    """
-    - await free(device)
-    + await complete(device.comp)
-    """,
-)
+@changed(vfio_device_release)
 def tell_instead_of_freeing() -> None:
     """The memory itself is left to the driver, which is told that all has run.
 
     `comp` is used a second time: the driver has taken the signal that nobody has the device open.
+
+    - await free(device)
+    + await complete(device.comp)
     """
 
 
-@changed(
-    vfio_put_device,
-    """
+@changed(vfio_put_device)
+def put_and_wait() -> None:
+    """Wait until the last one has let go, and free the memory then.
+
           await vfio_device_release(device)
     + await wait_for(device.comp)
     + await free(device)
-    """,
-)
-def put_and_wait() -> None:
-    """Wait until the last one has let go, and free the memory then."""
+    """
 
 
 # The protections are the module's reference of an open device (`try_module_get` at the first open: "open"), for which rmmod is

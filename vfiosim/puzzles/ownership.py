@@ -23,28 +23,24 @@ NODES = "/dev/vfio/devices"
 # ---- R13
 
 
-@changed(
-    vfio_df_get_kvm_safe,
-    """
+@changed(vfio_df_get_kvm_safe)
+def take_a_vm_at_first_open() -> None:
+    """Hold the VM that this file belongs to, unless the device is open already: then it has its VM, or none.
+
     + if await load(df.device.open_count) != 0:
     +     return
       async with df.kvm_ref_lock:
-    """,
-)
-def take_a_vm_at_first_open() -> None:
-    """Hold the VM that this file belongs to, unless the device is open already: then it has its VM, or none."""
-
-
-@changed(
-    vfio_device_put_kvm,
     """
+
+
+@changed(vfio_device_put_kvm)
+def give_the_vm_back_at_last_close() -> None:
+    """Give back the VM that the device remembers, unless the device is still open: then somebody's BIND needs it.
+
     + if await load(device.open_count) != 0:
     +     return
       kvm = await load(device.kvm)
-    """,
-)
-def give_the_vm_back_at_last_close() -> None:
-    """Give back the VM that the device remembers, unless the device is still open: then somebody's BIND needs it."""
+    """
 
 
 R13 = Puzzle(
@@ -99,9 +95,12 @@ def one_way_into_a_group(engine: Engine, group: VfioGroup) -> Broken:
         yield f"{by_group[0].oid} is in use through {group.oid}, and {by_node[0].oid} through its own node"
 
 
-@changed(
-    vfio_device_block_group,
-    """
+@changed(vfio_device_block_group)
+def block_an_unused_group() -> None:
+    """Also look for devices that are open through the group.
+
+    Without a binding every open device is one of those, and the lock of the group keeps others from being opened so.
+
     - await store(group.cdev_device_open_cnt, await load(group.cdev_device_open_cnt) + 1)
     + bindings = await load(group.cdev_device_open_cnt)
     + async with group.device_lock:
@@ -109,12 +108,6 @@ def one_way_into_a_group(engine: Engine, group: VfioGroup) -> Broken:
     + used = not bindings and any(opens)
     + await refuse_if(used, Errno.EBUSY, "group_is_unused", "a device is open through the group")
     + await store(group.cdev_device_open_cnt, bindings + 1)
-    """,
-)
-def block_an_unused_group() -> None:
-    """Also look for devices that are open through the group.
-
-    Without a binding every open device is one of those, and the lock of the group keeps others from being opened so.
     """
 
 
@@ -169,7 +162,7 @@ R16 = Puzzle(
     vast={
         "iommu_group.mutex": (
             "iommu_group 3 serves iommufd_device A1 of user space and device sata of the kernel at the same time",
-            91,
+            99,
         )
     },
     happens="at the same time",

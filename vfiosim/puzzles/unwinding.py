@@ -91,48 +91,56 @@ def own(point: Point, leak: Leak) -> Own | None:
 # ---- R25: BIND, and slips in its unwinding
 
 
-@changed(
-    vfio_df_ioctl_bind_iommufd,
-    """
+@changed(vfio_df_ioctl_bind_iommufd)
+def bind_forgets_the_group() -> None:
+    """BIND without `vfio_device_unblock_group`.
+
     - async with on_failure(vfio_device_unblock_group, device):
     -     say(Phase.LOCK, "The lock of the device set: nobody else opens, binds or closes a device of this set now.")
     -     async with device.dev_set.lock:
     -         await bind_locked(df, bind, argument)
     + async with device.dev_set.lock:
     +     await bind_locked(df, bind, argument)
-    """,
-)
-def bind_forgets_the_group() -> None:
-    """BIND without `vfio_device_unblock_group`."""
+    """
 
 
-def under_the_lock(patch: str) -> Callable[[Callable[[], None]], Callable[..., Any]]:
+def under_the_lock(named: Callable[[], None]) -> Callable[..., Any]:
     """BIND with a change in what it does under the lock of the device set."""
-    return lambda named: changed(vfio_df_ioctl_bind_iommufd, "", bind_locked=changed(bind_locked, patch)(named))(named)
+    locked = changed(bind_locked)(named)
+    named.__doc__ = None  # the patch is done
+    return changed(vfio_df_ioctl_bind_iommufd, bind_locked=locked)(named)
 
 
-@under_the_lock("""
+@under_the_lock
+def bind_forgets_the_iommufd() -> None:
+    """BIND without `iommufd_ctx_put`.
+
     - await give_iommufd_back(df, ictx)
     + await store(df.iommufd, None)
-""")
-def bind_forgets_the_iommufd() -> None:
-    """BIND without `iommufd_ctx_put`."""
+    """
 
 
-@under_the_lock("""
+@under_the_lock
+def bind_forgets_the_pointer() -> None:
+    """BIND without `df->iommufd = NULL`.
+
     - await give_iommufd_back(df, ictx)
     + await iommufd_ctx_put(ictx, df, BINDING)
-""")
-def bind_forgets_the_pointer() -> None:
-    """BIND without `df->iommufd = NULL`."""
+    """
 
 
-@under_the_lock("- await vfio_device_put_kvm(device)")
+@under_the_lock
 def bind_forgets_the_vm() -> None:
-    """BIND without `vfio_device_put_kvm`."""
+    """BIND without `vfio_device_put_kvm`.
+
+    - await vfio_device_put_kvm(device)
+    """
 
 
-@under_the_lock("""
+@under_the_lock
+def bind_opens_the_gate_too_early() -> None:
+    """BIND with the gate before the copy of `out_devid`.
+
       try:
     +     await store(df.bound_for, await load(device.kvm))
     +     await store(device.cdev_opened, True)
@@ -142,9 +150,7 @@ def bind_forgets_the_vm() -> None:
     - await store(df.bound_for, await load(device.kvm))
     - await store(device.cdev_opened, True)
     - await store_release(df.access_granted, True)
-""")
-def bind_opens_the_gate_too_early() -> None:
-    """BIND with the gate before the copy of `out_devid`."""
+    """
 
 
 @dataclass(frozen=True)
