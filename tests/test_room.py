@@ -111,7 +111,7 @@ def test_reset_brings_the_faulty_function_back(second_bind):
 
 def test_hint_and_repair_are_given_when_asked_for(second_bind):
     second_bind.hint.click()
-    assert "Who fails gives back what he took" in second_bind.message
+    assert "A call that fails gives back what it took" in second_bind.message
     second_bind.solution.click()
     assert "+++ b/vfio_device_put_kvm" in second_bind.message
 
