@@ -121,7 +121,7 @@ def _order_of_the_release() -> ExperimentResult:
     steps = since(machine, lambda: process.close(3))
     freed = [change.what for step in steps for change in step.changes if change.new is None and change.old == "alive"]
     wanted = [name for name in freed if name in RELEASED]
-    return ExperimentResult(tuple(wanted), steps, step_saying(steps, "iommufd_device 1 goes"))
+    return ExperimentResult(tuple(wanted), steps, step_saying(steps, "iommufd_device 1 is freed"))
 
 
 FORKED = "child gets the descriptors"
@@ -274,7 +274,7 @@ CHECK = (
             ),
             "file iommu#1": Distractor(
                 "The release handler of the iommufd's file runs first. iommufd_ctx 1 goes in it, and the file behind it.",
-                at="iommufd_ctx 1 goes",
+                at="iommufd_ctx 1 is freed",
             ),
             "vfio_device_file 1": "vfio_device_file 1 goes at the end of the release handler: before that it ends the binding, and "
             "iommufd_device 1 goes.",

@@ -26,10 +26,10 @@ GONE = {
     ),
     IOMMUFD: Distractor(f"Nobody holds {code(IOMMUFD)} any more, so it goes.", at=f"Nobody holds {IOMMUFD}"),
     CONTEXT: Distractor(
-        f"{code(CONTEXT)} goes with {code(IOMMUFD)}, and nobody holds that any more.", at=f"{CONTEXT} goes"
+        f"{code(CONTEXT)} goes with {code(IOMMUFD)}, and nobody holds that any more.", at=f"{CONTEXT} is freed"
     ),
     BINDING: Distractor(
-        f"{code(BINDING)} goes with the binding, and that ends with {code(DEVICE)}.", at=f"{BINDING} goes"
+        f"{code(BINDING)} goes with the binding, and that ends with {code(DEVICE)}.", at=f"{BINDING} is freed"
     ),
 }
 
