@@ -35,7 +35,7 @@ def bind_that_forgets_to_unlock() -> None:
     -     async with device.dev_set.lock:
     -         await bind_locked(df, bind, argument)
     + await acquire(device.dev_set.lock)
-    + if not await is_bound(df):
+    + if not await load(df.access_granted):
     +     await vfio_df_check_token(device, bind)
     + async with on_failure(vfio_device_unblock_group, device):
     +     async with on_failure(release, device.dev_set.lock):

@@ -11,10 +11,7 @@ from ..engine import names_of
 from ..explore import Leak, Point, Result, Sweep, Witness, sweep
 from ..explore.rerun import rerun
 from ..explore.result import BROKEN, SAFE, UNFINISHED
-from ..kernel.vfio.device_cdev import (
-    bind_locked,
-    vfio_df_ioctl_bind_iommufd,
-)
+from ..kernel.vfio.device_cdev import bind_locked, give_iommufd_back, open_and_publish, vfio_df_ioctl_bind_iommufd
 from ..machine import Machine
 from ..uapi import Errno
 from .changed import changed
@@ -104,32 +101,36 @@ def bind_forgets_the_group() -> None:
     """
 
 
-def under_the_lock(named: Callable[[], None]) -> Callable[..., Any]:
-    """BIND with a change in what it does under the lock of the device set."""
-    locked = changed(bind_locked)(named)
-    named.__doc__ = None  # the patch is done
-    return changed(vfio_df_ioctl_bind_iommufd, bind_locked=locked)(named)
+def in_bind(*helpers: Callable[..., Any]) -> Callable[[Callable[[], None]], Callable[..., Any]]:
+    """BIND with a change in the last of these functions, of which each calls the next one."""
+
+    def make(named: Callable[[], None]) -> Callable[..., Any]:
+        inner = changed(helpers[-1])(named)
+        named.__doc__ = None  # the patch is done
+        for outer, helper in zip((*reversed(helpers[:-1]), vfio_df_ioctl_bind_iommufd), reversed(helpers), strict=True):
+            inner = changed(outer, **{helper.__name__: inner})(named)
+        return inner
+
+    return make
 
 
-@under_the_lock
+@in_bind(bind_locked, give_iommufd_back)
 def bind_forgets_the_iommufd() -> None:
     """BIND without `iommufd_ctx_put`.
 
-    - await give_iommufd_back(df, ictx)
-    + await store(df.iommufd, None)
+    - await iommufd_ctx_put(ictx, df, BINDING)
     """
 
 
-@under_the_lock
+@in_bind(bind_locked, give_iommufd_back)
 def bind_forgets_the_pointer() -> None:
     """BIND without `df->iommufd = NULL`.
 
-    - await give_iommufd_back(df, ictx)
-    + await iommufd_ctx_put(ictx, df, BINDING)
+    - await store(df.iommufd, None)
     """
 
 
-@under_the_lock
+@in_bind(bind_locked, open_and_publish)
 def bind_forgets_the_vm() -> None:
     """BIND without `vfio_device_put_kvm`.
 
@@ -137,7 +138,7 @@ def bind_forgets_the_vm() -> None:
     """
 
 
-@under_the_lock
+@in_bind(bind_locked, open_and_publish)
 def bind_opens_the_gate_too_early() -> None:
     """BIND with the gate before the copy of `out_devid`.
 
@@ -145,7 +146,7 @@ def bind_opens_the_gate_too_early() -> None:
     +     await store(df.bound_for, await load(device.kvm))
     +     await store(device.cdev_opened, True)
     +     await store_release(df.access_granted, True)
-          await publish_devid(df, argument)
+          await publish_devid(df, where)
 
     - await store(df.bound_for, await load(device.kvm))
     - await store(device.cdev_opened, True)

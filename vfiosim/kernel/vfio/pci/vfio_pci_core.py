@@ -86,7 +86,10 @@ async def vfio_pci_fill_devs(device: VfioDevice, other: Device, by_id: bool) -> 
     entry.devfn = int(address[8:10], 16) << 3 | int(address[11:], 16)
     if not by_id:
         group = await require(
-            await load(other.iommu_group), Errno.EPERM, "device_isolated", "a device that would be reset has no iommu_group"
+            await load(other.iommu_group),
+            Errno.EPERM,
+            "device_isolated",
+            "a device that would be reset has no iommu_group",
         )
         entry.group_id = group.id
         return entry
