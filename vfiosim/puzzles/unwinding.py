@@ -60,7 +60,7 @@ KERNELS_OWN = (
         "a reply to ATTACH that cannot be written detaches what was attached before; after a PASID it detaches the wrong one",
         "recorded: f-replace-efault-other-order",
         _REPLY,
-        "vfio_df_ioctl_attach_pt",
+        "attach_and_tell",
     ),
     Own(
         "the reply is written last: VM device and descriptor stay, and nobody is told the number",
