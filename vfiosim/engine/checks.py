@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from ..uapi import Errno, KernelError
 from .effects import Asks, Request, effect
 from .functions import running
+from .operations import operation
 
 if TYPE_CHECKING:
     from .engine import Engine
@@ -89,6 +90,7 @@ def pin_pages(memory: UserMemory, address: int, size: int, write: bool) -> Asks[
     yield (_pin_pages, memory, address, size, write)
 
 
+@operation(fails=(Errno.EFAULT, Errno.ENOMEM))
 def _pin_pages(engine: Engine, thread: Thread, request: Request) -> None:
     _, memory, address, size, write = request
     if not memory.pinnable(address, size, write):
@@ -112,6 +114,7 @@ def bytes_at(address: int, size: int) -> str:
     return f"the {size} bytes at address {address:#x} cannot all" if size != 1 else f"the byte at {address:#x} cannot"
 
 
+@operation(fails=(Errno.EFAULT,))
 def _copy_from_user(engine: Engine, thread: Thread, request: Request) -> bytes:
     _, address, size = request
     try:
@@ -121,6 +124,7 @@ def _copy_from_user(engine: Engine, thread: Thread, request: Request) -> bytes:
         raise KernelError(Errno.EFAULT, why, check="copy_from_user") from None
 
 
+@operation(fails=(Errno.EFAULT,))
 def _copy_some_from_user(engine: Engine, thread: Thread, request: Request) -> bytes:
     _, address, size = request
     try:
@@ -134,6 +138,7 @@ def _copy_some_from_user(engine: Engine, thread: Thread, request: Request) -> by
             return found
 
 
+@operation(fails=(Errno.EFAULT,))
 def _copy_to_user(engine: Engine, thread: Thread, request: Request) -> None:
     _, address, data = request
     if engine.journal is not None:
@@ -151,6 +156,7 @@ def return_to_user(result: object) -> Asks[None]:
     yield (_return_to_user, result)
 
 
+@operation(orders=True)
 def _return_to_user(engine: Engine, thread: Thread, request: Request) -> None:
     for lock in thread.locks:  # nobody will ever give it back (lockdep_sys_exit)
         taker = thread.takers.get(lock, "the call")

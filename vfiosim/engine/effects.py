@@ -14,7 +14,9 @@ import types
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
+from ..uapi import Errno
 from .objects import Cell, Count, Field, Intervals, KObject, Table
+from .operations import operation
 
 if TYPE_CHECKING:
     from .engine import Engine
@@ -127,10 +129,12 @@ def _store(engine: Engine, thread: Thread, request: Request) -> None:
     target.value = value
 
 
+@operation(orders=True)
 def _store_release(engine: Engine, thread: Thread, request: Request) -> None:
     _store(engine, thread, request)
 
 
+@operation(orders=True)
 def _try_cmpxchg(engine: Engine, thread: Thread, request: Request) -> bool:
     if request[1].value != request[3]:
         _load(engine, thread, request)
@@ -139,6 +143,7 @@ def _try_cmpxchg(engine: Engine, thread: Thread, request: Request) -> bool:
     return True
 
 
+@operation(orders=True)
 def _exchange(engine: Engine, thread: Thread, request: Request) -> Any:
     old = request[1].value
     _store(engine, thread, request)
@@ -229,6 +234,7 @@ def _peek(engine: Engine, thread: Thread, request: Request) -> Any:
     return target.slots.get(slot)
 
 
+@operation(orders=True)
 def _poke(engine: Engine, thread: Thread, request: Request) -> Any:
     _, target, slot, value = request
     if target.owner.freed:
@@ -241,6 +247,7 @@ def _poke(engine: Engine, thread: Thread, request: Request) -> Any:
     return old
 
 
+@operation(orders=True, fails=(Errno.ENOMEM,))
 def _claim(engine: Engine, thread: Thread, request: Request) -> int | None:
     _, target, value, limit = request
     slot: int = target.lowest_free()
@@ -252,7 +259,7 @@ def _claim(engine: Engine, thread: Thread, request: Request) -> int | None:
     return slot
 
 
-def operation(request: Request) -> str:
+def name_of(request: Request) -> str:
     """The name of what is asked for, as kernel code writes it: "load", "refuse_if"."""
     return str(request[0].__name__).lstrip("_")
 

@@ -13,9 +13,10 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from ..uapi import Errno
-from .checks import _copy_from_user, _copy_some_from_user, _copy_to_user, _pin_pages, _refuse_if, refuse_if
+from .checks import _copy_to_user, _pin_pages, _refuse_if, refuse_if
 from .effects import Request, _claim
 from .lifetime import _alloc
+from .operations import declared
 from .source import Line
 
 if TYPE_CHECKING:
@@ -23,15 +24,6 @@ if TYPE_CHECKING:
     from .without import Without
 
 INJECTED = "injected_fault"  # the name of the check that a failure on purpose looks like
-# Errnos: kmalloc and xa_alloc give ENOMEM, copies EFAULT, pin_user_pages both (mm/gup.c, v7.2).
-OPERATIONS: dict[Callable[..., Any], tuple[Errno, ...]] = {
-    _alloc: (Errno.ENOMEM,),
-    _claim: (Errno.ENOMEM,),
-    _copy_from_user: (Errno.EFAULT,),
-    _copy_some_from_user: (Errno.EFAULT,),
-    _copy_to_user: (Errno.EFAULT,),
-    _pin_pages: (Errno.EFAULT, Errno.ENOMEM),
-}
 
 
 @dataclass(frozen=True)
@@ -73,7 +65,7 @@ class FaultPlan:
 
     def instead(self, thread: Thread, request: Request) -> Request:
         """What is done instead of the effect that a thread asks for; most often just that."""
-        errnos = OPERATIONS.get(request[0])
+        errnos = declared(request[0]).fails
         if errnos is None:
             return request
         if request is not self._last:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
+from ..uapi import Errno
 from .effects import Asks, Request, effect
 from .objects import Count, KObject, notice_reads
+from .operations import operation
 
 if TYPE_CHECKING:
     from .engine import Engine
@@ -45,6 +47,7 @@ def _get(engine: Engine, thread: Thread, request: Request) -> None:
         engine.journal.append((target, (holder, reason), left - 1, left))
 
 
+@operation(orders=True)
 def _get_unless_zero(engine: Engine, thread: Thread, request: Request) -> bool:
     target = request[1]
     if target.value == 0:
@@ -55,6 +58,7 @@ def _get_unless_zero(engine: Engine, thread: Thread, request: Request) -> bool:
     return True
 
 
+@operation(orders=True)
 def _put(engine: Engine, thread: Thread, request: Request) -> bool:
     _, target, holder, reason = request
     if target.owner.freed:
@@ -72,6 +76,7 @@ def put_if_last(target: Count, holder: KObject, reason: str) -> Asks[bool]:
     return answer
 
 
+@operation(orders=True)
 def _put_if_last(engine: Engine, thread: Thread, request: Request) -> bool:
     target = request[1]
     if target.value == 1:
@@ -110,6 +115,7 @@ def free(target: KObject) -> Asks[None]:
     yield (_free, target)
 
 
+@operation(fails=(Errno.ENOMEM,))
 def _alloc(engine: Engine, thread: Thread, request: Request) -> KObject:
     _, make, args, named = request
     made: KObject = make(engine, *args, **named)
@@ -121,6 +127,7 @@ def _alloc(engine: Engine, thread: Thread, request: Request) -> KObject:
     return made
 
 
+@operation(orders=True)
 def _free(engine: Engine, thread: Thread, request: Request) -> None:
     target = request[1]
     if target.freed:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, cast
 from ..uapi import KernelError
 from .effects import WAIT, Asks, KernelOops, Request, effect
 from .objects import Cell, Count, KObject, Plan
+from .operations import declared, operation
 
 if TYPE_CHECKING:
     from .engine import Engine
@@ -118,6 +119,7 @@ def completion() -> Completion:
     return cast(Completion, Plan(lambda owner, name: Completion(owner, name, "")))
 
 
+@operation(needs=lambda lock: lock == 0)
 def _acquire(engine: Engine, thread: Thread, request: Request) -> Any:
     target = request[1]
     if target.holder is not None:
@@ -131,10 +133,12 @@ def _acquire(engine: Engine, thread: Thread, request: Request) -> Any:
     return None
 
 
+@operation(orders=True)
 def _try_acquire(engine: Engine, thread: Thread, request: Request) -> bool:
     return _acquire(engine, thread, request) is not WAIT
 
 
+@operation(orders=True)
 def _release(engine: Engine, thread: Thread, request: Request) -> None:
     target = request[1]
     if target.holder is not thread or target.readers:
@@ -147,6 +151,7 @@ def _release(engine: Engine, thread: Thread, request: Request) -> None:
     thread.locks.remove(target)
 
 
+@operation(needs=lambda lock: lock < 2)
 def _acquire_shared(engine: Engine, thread: Thread, request: Request) -> Any:
     target = request[1]
     if target.holder is not None and not target.readers:
@@ -158,6 +163,7 @@ def _acquire_shared(engine: Engine, thread: Thread, request: Request) -> Any:
     return None
 
 
+@operation(orders=True)
 def _release_shared(engine: Engine, thread: Thread, request: Request) -> None:
     target = request[1]
     if thread not in target.readers:
@@ -233,6 +239,7 @@ def wait_for_killable(target: Completion) -> Asks[bool]:
     return answer
 
 
+@operation(needs=lambda signals: signals > 0, orders=True)
 def _wait_for_killable(engine: Engine, thread: Thread, request: Request) -> Any:
     if thread.killed and not request[1].value:
         return False
@@ -246,6 +253,7 @@ def wait_for_timeout(target: Completion, timeout: int) -> Asks[bool]:
     return answer
 
 
+@operation(needs=lambda signals: signals > 0, timed=True, orders=True)
 def _wait_for_timeout(engine: Engine, thread: Thread, request: Request) -> Any:
     _, target, timeout = request
     if target.value:
@@ -260,6 +268,7 @@ def _wait_for_timeout(engine: Engine, thread: Thread, request: Request) -> Any:
     return False
 
 
+@operation(orders=True)
 def _complete(engine: Engine, thread: Thread, request: Request) -> None:
     target = request[1]
     if target.owner.freed:
@@ -269,6 +278,7 @@ def _complete(engine: Engine, thread: Thread, request: Request) -> None:
     target.value += 1
 
 
+@operation(needs=lambda signals: signals > 0, orders=True)
 def _wait_for(engine: Engine, thread: Thread, request: Request) -> Any:
     target = request[1]
     if not target.value:
@@ -288,6 +298,7 @@ def wait_until_zero(target: Count, timeout: int) -> Asks[bool]:
     return answer
 
 
+@operation(needs=lambda value: value == 0, timed=True, orders=True)
 def _wait_until_zero(engine: Engine, thread: Thread, request: Request) -> Any:
     _, target, timeout = request
     if target.owner.freed:
@@ -300,13 +311,24 @@ def _wait_until_zero(engine: Engine, thread: Thread, request: Request) -> Any:
     return target.value == 0
 
 
+def condition(request: Request) -> int | None:
+    """How things stand at the place that an effect is about, as far as waiting is concerned; None where nobody can wait.
+
+    Of a lock: 0 free, 1 with readers, 2 with a writer. Of a count and a completion: its value.
+    """
+    target = request[1] if len(request) > 1 else None
+    if isinstance(target, Lock):
+        return 0 if target.holder is None else 1 if target.readers else 2
+    return target.value if isinstance(target, Count | Completion) else None
+
+
+def need(request: Request) -> Callable[[int], bool] | None:
+    """When an effect can happen, given the condition of its place; None if it never waits. That time passes is another matter."""
+    known = declared(request[0])
+    return None if known.timed and request[2] == 0 else known.needs  # with no time it only asks
+
+
 def must_wait(request: Request) -> bool:
     """Would a thread that asks for this have to wait now?"""
-    operation, target = request[0], request[1]
-    if operation is _acquire:
-        return target.holder is not None
-    if operation is _acquire_shared:
-        return target.holder is not None and not target.readers
-    if operation is _wait_until_zero:
-        return bool(target.value and request[2])
-    return operation in (_wait_for, _wait_for_killable, _wait_for_timeout) and not target.value and request[-1] != 0
+    needs = need(request)
+    return needs is not None and not needs(condition(request) or 0)

@@ -16,32 +16,24 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
-from .checks import _refuse_if, _return_to_user
+from .checks import _refuse_if
 from .effects import (
     AGAIN,
     Request,
-    _claim,
-    _exchange,
     _load,
     _load_acquire,
-    _poke,
     _store,
     _store_release,
-    _try_cmpxchg,
 )
-from .lifetime import _free, _get, _get_unless_zero, _hand_over, _put, _put_if_last
+from .lifetime import _get, _get_unless_zero, _hand_over, _put, _put_if_last
 from .objects import Cell
+from .operations import declared
 from .sync import (
     _acquire,
     _acquire_shared,
-    _complete,
     _release,
     _release_shared,
     _try_acquire,
-    _wait_for,
-    _wait_for_killable,
-    _wait_for_timeout,
-    _wait_until_zero,
 )
 
 if TYPE_CHECKING:
@@ -52,31 +44,6 @@ ORDER_OF = "order of "
 _TAKES = (_acquire, _acquire_shared, _try_acquire)
 _LOCKS = (*_TAKES, _release, _release_shared)
 _REFERENCES = (_get, _put, _get_unless_zero, _put_if_last)
-# What a thread has stored before one of these is visible to all who see it (Documentation/atomic_t.txt, v7.2): giving a lock
-# back, a release store, whatever reads and changes in one step and tells the outcome, leaving the kernel; and where another lock
-# is given back on the way: slots of tables, completions, and freed memory, which is nobody's any more.
-_ORDERED = frozenset(
-    (
-        _release,
-        _release_shared,
-        _store_release,
-        _exchange,
-        _try_cmpxchg,
-        _put,
-        _put_if_last,
-        _get_unless_zero,
-        _complete,
-        _try_acquire,
-        _wait_for,
-        _wait_for_killable,
-        _wait_for_timeout,
-        _wait_until_zero,
-        _poke,
-        _claim,
-        _free,
-        _return_to_user,
-    )
-)
 
 
 def names_of(without: object) -> tuple[str, ...]:
@@ -141,7 +108,7 @@ class Without:
         operation = request[0]
         early = operation is _store_release and self._cell(request[1], ORDER_OF)
         early = early and all(target is not request[1] for target, _ in thread.late)  # one cell's stores stay in order
-        if thread.late and (thread.overtaken or (operation in _ORDERED and not early)):
+        if thread.late and (thread.overtaken or (declared(operation).orders and not early)):
             return (_store_late, *thread.late[0])
         if early:
             return (_store_early, *request[1:])

@@ -13,10 +13,8 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from ..engine import (
-    Completion,
     Count,
     KObject,
-    Lock,
     Request,
     Thread,
     checks,
@@ -25,6 +23,8 @@ from ..engine import (
     sync,
     without,
 )
+from ..engine.operations import declared
+from ..engine.sync import must_wait
 from ..engine.thread import _begin
 
 Place: TypeAlias = tuple[str, str]
@@ -221,46 +221,14 @@ def accesses(thread: Thread, request: Request) -> Accesses:
     return (*found, *((place, LOOK) for place in alive if place not in places))
 
 
-def condition(request: Request) -> int | None:
-    """How things stand at the place that an effect is about, as far as waiting is concerned; None where nobody can wait.
-
-    Of a lock: 0 free, 1 with readers, 2 with a writer. Of a count and a completion: its value.
-    """
-    target = request[1] if len(request) > 1 else None
-    if isinstance(target, Lock):
-        return 0 if target.holder is None else 1 if target.readers else 2
-    return target.value if isinstance(target, Count | Completion) else None
-
-
-# What each effect that may have to wait needs, given the condition of its place.
-_NEEDS: dict[Callable[..., Any], Callable[[int], bool]] = {
-    sync._acquire: lambda lock: lock == 0,
-    sync._acquire_shared: lambda lock: lock < 2,
-    sync._wait_for: lambda signals: signals > 0,
-    sync._wait_for_killable: lambda signals: signals > 0,
-    sync._wait_for_timeout: lambda signals: signals > 0,
-    sync._wait_until_zero: lambda value: value == 0,
-}
-
-
-TIMED = frozenset((sync._wait_for_timeout, sync._wait_until_zero))  # waits with a time limit
-
-
 def waits_for_a_time(request: Request | None) -> bool:
     """Is it a wait with a time limit, and not one that only asks?"""
-    return request is not None and request[0] in TIMED and request[2] != 0
-
-
-def need(request: Request) -> Callable[[int], bool] | None:
-    """When an effect can happen, given the condition of its place; None if it never waits. That time passes is up to `Lane`."""
-    timed = len(request) > 2 and request[2] == 0  # asks, and does not wait
-    return None if timed else _NEEDS.get(request[0])
+    return request is not None and declared(request[0]).timed and request[2] != 0
 
 
 def can_go(request: Request) -> bool:
     """Would the effect happen at once?"""
-    needs = need(request)
-    return needs is None or needs(condition(request) or 0)
+    return not must_wait(request)
 
 
 def conflict(one: Accesses, other: Accesses) -> bool:

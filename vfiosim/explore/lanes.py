@@ -7,8 +7,9 @@ from itertools import groupby
 from typing import Protocol
 
 from ..engine import Engine, Request, Thread
+from ..engine.operations import declared
 from ..engine.thread import _begin
-from .accesses import TIMED, Accesses
+from .accesses import Accesses
 
 BEGIN: Request = (_begin, None)
 
@@ -49,7 +50,7 @@ class Lane:
         if self.thread is None:
             return BEGIN if self._calls else None
         request = self.thread.engine.upcoming(self.thread)
-        return (*request[:2], 0) if self._left and request is not None and request[0] in TIMED else request
+        return (*request[:2], 0) if self._left and request is not None and declared(request[0]).timed else request
 
     def step(self) -> bool:
         """Do that. False if it has to wait."""

@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..engine import Micro
-from ..engine.effects import operation, touched
+from ..engine.effects import name_of, touched
 from .events import Event
 
 if TYPE_CHECKING:
@@ -103,4 +103,4 @@ def signature(entry: Sequence[Any]) -> tuple[str, str, str, str]:
     micro = Micro(*entry)
     target = touched(micro.request) if len(micro.request) > 1 else None
     place = getattr(target, "path", getattr(target, "oid", ""))
-    return micro.thread.label, operation(micro.request), place, getattr(micro.answer, "name", "")
+    return micro.thread.label, name_of(micro.request), place, getattr(micro.answer, "name", "")
