@@ -56,7 +56,7 @@ from vfiosim.engine import (
     warn_on,
 )
 from vfiosim.engine.sync import acquire_shared, release_shared
-from vfiosim.explore.accesses import OF
+from vfiosim.explore.accesses import SAID
 from vfiosim.kernel.mm import MmStruct
 from vfiosim.uapi import Errno
 
@@ -261,7 +261,7 @@ def operations() -> set[str]:
 
 
 def test_the_explorer_knows_what_every_effect_touches() -> None:
-    assert operations() == {operation.__name__ for operation in OF}
+    assert operations() == {operation.__name__ for operation in SAID}
 
 
 def test_every_effect_is_tried_here() -> None:

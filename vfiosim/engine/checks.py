@@ -46,6 +46,7 @@ def require(value: T | None, errno: Errno, name: str, sentence: str) -> Asks[T]:
     return value  # type: ignore[return-value]
 
 
+@operation(touches="nothing")
 def _refuse_if(engine: Engine, thread: Thread, request: Request) -> None:
     if request[1]:
         sentence = request[4](engine) if callable(request[4]) else request[4]
@@ -59,6 +60,7 @@ def warn_on(condition: bool, sentence: str) -> Asks[bool]:
     return condition
 
 
+@operation(touches="nothing")
 def _warn_on(engine: Engine, thread: Thread, request: Request) -> None:
     if request[1]:
         engine.note_wrong(f"warning: {request[2]}")
@@ -156,7 +158,7 @@ def return_to_user(result: object) -> Asks[None]:
     yield (_return_to_user, result)
 
 
-@operation(orders=True)
+@operation(orders=True, touches="nothing")
 def _return_to_user(engine: Engine, thread: Thread, request: Request) -> None:
     for lock in thread.locks:  # nobody will ever give it back (lockdep_sys_exit)
         taker = thread.takers.get(lock, "the call")

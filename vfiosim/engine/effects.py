@@ -78,6 +78,7 @@ def load_count(target: Count) -> Asks[int]:
     return answer
 
 
+@operation(touches="look")
 def _load(engine: Engine, thread: Thread, request: Request) -> Any:
     target = request[1]
     if target.owner.freed:
@@ -85,10 +86,12 @@ def _load(engine: Engine, thread: Thread, request: Request) -> Any:
     return target.value
 
 
+@operation(touches="look")
 def _load_acquire(engine: Engine, thread: Thread, request: Request) -> Any:
     return _load(engine, thread, request)
 
 
+@operation(touches="look")
 def _load_count(engine: Engine, thread: Thread, request: Request) -> Any:
     return _load(engine, thread, request)
 
@@ -119,6 +122,7 @@ def try_cmpxchg(target: Field[T], old: T, new: T) -> Asks[bool]:
     return answer
 
 
+@operation(touches="write")
 def _store(engine: Engine, thread: Thread, request: Request) -> None:
     _, target, value = request
     if target.owner.freed:
@@ -129,12 +133,12 @@ def _store(engine: Engine, thread: Thread, request: Request) -> None:
     target.value = value
 
 
-@operation(orders=True)
+@operation(orders=True, touches="write")
 def _store_release(engine: Engine, thread: Thread, request: Request) -> None:
     _store(engine, thread, request)
 
 
-@operation(orders=True)
+@operation(orders=True, touches="write")
 def _try_cmpxchg(engine: Engine, thread: Thread, request: Request) -> bool:
     if request[1].value != request[3]:
         _load(engine, thread, request)
@@ -143,7 +147,7 @@ def _try_cmpxchg(engine: Engine, thread: Thread, request: Request) -> bool:
     return True
 
 
-@operation(orders=True)
+@operation(orders=True, touches="write")
 def _exchange(engine: Engine, thread: Thread, request: Request) -> Any:
     old = request[1].value
     _store(engine, thread, request)
@@ -188,6 +192,7 @@ def slots_of(target: Table[T]) -> Asks[tuple[str, ...]]:
     return answer
 
 
+@operation(touches="look")
 def _slots_of(engine: Engine, thread: Thread, request: Request) -> tuple[Any, ...]:
     return tuple(request[1].slots)
 
@@ -206,6 +211,7 @@ def in_order(target: Intervals[T]) -> Asks[tuple[T, ...]]:
     return answer
 
 
+@operation(touches="look")
 def _first_between(engine: Engine, thread: Thread, request: Request) -> Any:
     _, target, first, last = request
     if target.owner.freed:
@@ -213,6 +219,7 @@ def _first_between(engine: Engine, thread: Thread, request: Request) -> Any:
     return target.overlapping(first, last)
 
 
+@operation(touches="look")
 def _in_order(engine: Engine, thread: Thread, request: Request) -> Any:
     target = request[1]
     if target.owner.freed:
@@ -220,6 +227,7 @@ def _in_order(engine: Engine, thread: Thread, request: Request) -> Any:
     return target.in_order()
 
 
+@operation(touches="look")
 def _next_slot(engine: Engine, thread: Thread, request: Request) -> int | None:
     _, target, start = request
     if target.owner.freed:
@@ -227,6 +235,7 @@ def _next_slot(engine: Engine, thread: Thread, request: Request) -> int | None:
     return min((slot for slot in target.slots if slot >= start), default=None)
 
 
+@operation(touches="look")
 def _peek(engine: Engine, thread: Thread, request: Request) -> Any:
     _, target, slot = request
     if target.owner.freed:

@@ -115,7 +115,7 @@ def free(target: KObject) -> Asks[None]:
     yield (_free, target)
 
 
-@operation(fails=(Errno.ENOMEM,))
+@operation(fails=(Errno.ENOMEM,), touches="nothing")
 def _alloc(engine: Engine, thread: Thread, request: Request) -> KObject:
     _, make, args, named = request
     made: KObject = make(engine, *args, **named)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Literal, TypeAlias, TypeVar
 
 from ..uapi import Errno
 
+Touches: TypeAlias = Literal["", "look", "write", "nothing"]
 O = TypeVar("O", bound=Callable[..., Any])  # noqa: E741
 
 
@@ -21,13 +22,16 @@ class Operation:
       release store, whatever reads and changes in one step and tells the outcome, leaving the kernel; and where another lock is
       given back on the way: slots of tables, completions, and freed memory, which is nobody's any more;
     * `fails`: with which errnos it may fail on purpose: kmalloc and xa_alloc with ENOMEM, copies with EFAULT, pin_user_pages with
-      both (mm/gup.c, v7.2).
+      both (mm/gup.c, v7.2);
+    * `touches`: what it does with the cell that is its first argument, for a search of schedules: looks at it, writes it, or
+      nothing that anybody else could see; "" if it is more than that, then `explore/accesses.py` says what.
     """
 
     needs: Callable[[int], bool] | None = None
     timed: bool = False
     orders: bool = False
     fails: tuple[Errno, ...] = ()
+    touches: Touches = ""
 
 
 PLAIN: Final = Operation()
@@ -35,12 +39,16 @@ OPERATIONS: dict[Callable[..., Any], Operation] = {}  # by the function that per
 
 
 def operation(
-    needs: Callable[[int], bool] | None = None, timed: bool = False, orders: bool = False, fails: tuple[Errno, ...] = ()
+    needs: Callable[[int], bool] | None = None,
+    timed: bool = False,
+    orders: bool = False,
+    fails: tuple[Errno, ...] = (),
+    touches: Touches = "",
 ) -> Callable[[O], O]:
     """Declare what is known of an effect, see `Operation`."""
 
     def declare(perform: O) -> O:
-        OPERATIONS[perform] = Operation(needs, timed, orders, fails)
+        OPERATIONS[perform] = Operation(needs, timed, orders, fails, touches)
         return perform
 
     return declare

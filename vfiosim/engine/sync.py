@@ -119,7 +119,7 @@ def completion() -> Completion:
     return cast(Completion, Plan(lambda owner, name: Completion(owner, name, "")))
 
 
-@operation(needs=lambda lock: lock == 0)
+@operation(needs=lambda lock: lock == 0, touches="write")
 def _acquire(engine: Engine, thread: Thread, request: Request) -> Any:
     target = request[1]
     if target.holder is not None:
@@ -133,12 +133,12 @@ def _acquire(engine: Engine, thread: Thread, request: Request) -> Any:
     return None
 
 
-@operation(orders=True)
+@operation(orders=True, touches="write")
 def _try_acquire(engine: Engine, thread: Thread, request: Request) -> bool:
     return _acquire(engine, thread, request) is not WAIT
 
 
-@operation(orders=True)
+@operation(orders=True, touches="write")
 def _release(engine: Engine, thread: Thread, request: Request) -> None:
     target = request[1]
     if target.holder is not thread or target.readers:
@@ -151,7 +151,7 @@ def _release(engine: Engine, thread: Thread, request: Request) -> None:
     thread.locks.remove(target)
 
 
-@operation(needs=lambda lock: lock < 2)
+@operation(needs=lambda lock: lock < 2, touches="write")
 def _acquire_shared(engine: Engine, thread: Thread, request: Request) -> Any:
     target = request[1]
     if target.holder is not None and not target.readers:
@@ -163,7 +163,7 @@ def _acquire_shared(engine: Engine, thread: Thread, request: Request) -> Any:
     return None
 
 
-@operation(orders=True)
+@operation(orders=True, touches="write")
 def _release_shared(engine: Engine, thread: Thread, request: Request) -> None:
     target = request[1]
     if thread not in target.readers:
@@ -239,7 +239,7 @@ def wait_for_killable(target: Completion) -> Asks[bool]:
     return answer
 
 
-@operation(needs=lambda signals: signals > 0, orders=True)
+@operation(needs=lambda signals: signals > 0, orders=True, touches="write")
 def _wait_for_killable(engine: Engine, thread: Thread, request: Request) -> Any:
     if thread.killed and not request[1].value:
         return False
@@ -253,7 +253,7 @@ def wait_for_timeout(target: Completion, timeout: int) -> Asks[bool]:
     return answer
 
 
-@operation(needs=lambda signals: signals > 0, timed=True, orders=True)
+@operation(needs=lambda signals: signals > 0, timed=True, orders=True, touches="write")
 def _wait_for_timeout(engine: Engine, thread: Thread, request: Request) -> Any:
     _, target, timeout = request
     if target.value:
@@ -268,7 +268,7 @@ def _wait_for_timeout(engine: Engine, thread: Thread, request: Request) -> Any:
     return False
 
 
-@operation(orders=True)
+@operation(orders=True, touches="write")
 def _complete(engine: Engine, thread: Thread, request: Request) -> None:
     target = request[1]
     if target.owner.freed:
@@ -278,7 +278,7 @@ def _complete(engine: Engine, thread: Thread, request: Request) -> None:
     target.value += 1
 
 
-@operation(needs=lambda signals: signals > 0, orders=True)
+@operation(needs=lambda signals: signals > 0, orders=True, touches="write")
 def _wait_for(engine: Engine, thread: Thread, request: Request) -> Any:
     target = request[1]
     if not target.value:
@@ -298,7 +298,7 @@ def wait_until_zero(target: Count, timeout: int) -> Asks[bool]:
     return answer
 
 
-@operation(needs=lambda value: value == 0, timed=True, orders=True)
+@operation(needs=lambda value: value == 0, timed=True, orders=True, touches="write")
 def _wait_until_zero(engine: Engine, thread: Thread, request: Request) -> Any:
     _, target, timeout = request
     if target.owner.freed:

@@ -11,6 +11,7 @@ from .effects import KernelOops, Request, touched
 from .faults import FaultPlan
 from .functions import PatchError, Phase
 from .objects import Cell, KObject
+from .operations import operation
 from .source import Cursor
 from .sync import Lock
 
@@ -21,6 +22,7 @@ Code = Coroutine[Any, Any, Any]
 Start = Code | Callable[[], Code]
 
 
+@operation(touches="nothing")
 def _begin(engine: Engine, thread: Thread, request: Request) -> None:
     """The effect before the first one: the thread enters the kernel."""
 

@@ -27,7 +27,7 @@ from .effects import (
 )
 from .lifetime import _get, _get_unless_zero, _hand_over, _put, _put_if_last
 from .objects import Cell
-from .operations import declared
+from .operations import declared, operation
 from .sync import (
     _acquire,
     _acquire_shared,
@@ -128,11 +128,13 @@ class Without:
         return name in self.names
 
 
+@operation(touches="nothing")
 def _skipped(engine: Engine, thread: Thread, request: Request) -> Any:
     """Nothing happens; the answer is the one that lets the thread go on."""
     return request[2]
 
 
+@operation(touches="nothing")
 def _passed(engine: Engine, thread: Thread, request: Request) -> bool | None:
     """A lock that is not there is neither taken nor given back; but who would have it is known."""
     operation, lock = request[1]
@@ -153,21 +155,25 @@ def _dropped(engine: Engine, thread: Thread, request: Request) -> None:
     _put(engine, thread, request)
 
 
+@operation(touches="nothing")
 def _hold_back(engine: Engine, thread: Thread, request: Request) -> None:
     """A store that only its own thread can see as yet."""
     thread.late.append((request[1], request[2]))
 
 
+@operation(touches="look")
 def _load_own(engine: Engine, thread: Thread, request: Request) -> Any:
     """What a thread reads where it has stored something that nobody else can see as yet."""
     return request[2]
 
 
+@operation(touches="write")
 def _store_early(engine: Engine, thread: Thread, request: Request) -> None:
     _store(engine, thread, request)
     thread.overtaken = bool(thread.late)
 
 
+@operation(touches="write")
 def _store_late(engine: Engine, thread: Thread, request: Request) -> Any:
     _store(engine, thread, request)
     del thread.late[0]

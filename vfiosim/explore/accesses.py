@@ -20,12 +20,10 @@ from ..engine import (
     checks,
     effects,
     lifetime,
-    sync,
     without,
 )
-from ..engine.operations import declared
+from ..engine.operations import OPERATIONS, declared
 from ..engine.sync import must_wait
-from ..engine.thread import _begin
 
 Place: TypeAlias = tuple[str, str]
 Access: TypeAlias = tuple[Place, int]
@@ -143,56 +141,8 @@ def _outside(thread: Thread, request: Request) -> Accesses:
     return ((("outside", ""), True),)
 
 
-LOOKS: frozenset[Callable[..., Any]] = frozenset(
-    (
-        effects._load,
-        effects._load_acquire,
-        effects._load_count,
-        effects._slots_of,
-        effects._first_between,
-        effects._in_order,
-        effects._next_slot,
-        effects._peek,
-        without._load_own,
-    )
-)
-
+# What is more than `Operation.touches` can say.
 OF: dict[Callable[..., Any], Callable[[Thread, Request], Accesses]] = {
-    **dict.fromkeys(LOOKS, _reads),
-    **dict.fromkeys(
-        (
-            effects._store,
-            effects._store_release,
-            effects._exchange,
-            effects._try_cmpxchg,
-            sync._acquire,
-            sync._release,
-            sync._acquire_shared,
-            sync._release_shared,
-            sync._try_acquire,
-            sync._complete,
-            sync._wait_for,
-            sync._wait_for_killable,
-            sync._wait_for_timeout,
-            sync._wait_until_zero,
-            without._store_early,
-            without._store_late,
-        ),
-        _writes,
-    ),
-    **dict.fromkeys(
-        (
-            lifetime._alloc,  # a fresh object is known to its maker only, and so is its name
-            checks._refuse_if,
-            checks._warn_on,
-            checks._return_to_user,
-            without._passed,
-            without._skipped,
-            without._hold_back,
-            _begin,
-        ),
-        _nothing,
-    ),
     **dict.fromkeys((lifetime._get, without._get_anyway), _counts(1)),
     **dict.fromkeys((lifetime._put, without._dropped), _counts(-1)),
     lifetime._get_unless_zero: _counts(0),
@@ -211,9 +161,13 @@ OF: dict[Callable[..., Any], Callable[[Thread, Request], Accesses]] = {
 }
 
 
+_TOUCHES = {"look": _reads, "write": _writes, "nothing": _nothing}
+SAID = {**{effect: _TOUCHES[known.touches] for effect, known in OPERATIONS.items() if known.touches}, **OF}
+
+
 def accesses(thread: Thread, request: Request) -> Accesses:
-    """What the effect that a thread is about to do reads and writes; whatever has no entry in `OF` raises KeyError."""
-    found = OF[request[0]](thread, request)
+    """What the effect that a thread is about to do reads and writes; KeyError for one of which nothing is said."""
+    found = SAID[request[0]](thread, request)
     if not thread.reads:
         return found
     places = {place for place, _ in found}

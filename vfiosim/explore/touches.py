@@ -8,18 +8,19 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
 from ..engine import Count, Engine, KObject, Lock, Micro
+from ..engine.operations import OPERATIONS
 from ..invariants import cells_of
 from ..trace.plain import plain, shown
 from ..trace.recorder import object_state
 from ..trace.words import operation_name
-from .accesses import ADD, LOOK, LOOKS, OF, WRITE, Accesses, Place, clash
+from .accesses import ADD, LOOK, SAID, WRITE, Accesses, Place, clash
 
 Verb: TypeAlias = tuple[str, ...]
 READ, WROTE = ("reads", "read", "read"), ("writes", "wrote", "written")
 TOOK, GAVE = ("takes", "took", "taken"), ("gives back", "gave back", "given back")
 TOUCHED, FREED = ("touches", "touched", "touched"), ("frees", "freed", "freed")
 _VERBS = {  # by the name of an effect
-    **dict.fromkeys((function.__name__.lstrip("_") for function in LOOKS), READ),
+    **dict.fromkeys((one.__name__.lstrip("_") for one, known in OPERATIONS.items() if known.touches == "look"), READ),
     **dict.fromkeys(
         ("store", "store_release", "store_early", "store_late", "exchange", "try_cmpxchg", "poke", "claim"), WROTE
     ),
@@ -93,7 +94,7 @@ def _accesses(micro: Micro, name: str) -> Accesses:
         count = micro.request[1]
         way = WRITE if name == "put" and micro.answer else _REFERENCES[name]
         return (((count.owner.oid, count.name), way), ((count.owner.oid, ""), LOOK))
-    return OF[micro.request[0]](micro.thread, micro.request) if micro.request[0] in OF else ()
+    return SAID[micro.request[0]](micro.thread, micro.request) if micro.request[0] in SAID else ()
 
 
 def _value(micro: Micro, verb: Verb, place: Place) -> str:
