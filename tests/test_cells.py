@@ -25,7 +25,7 @@ CELLS = {
     "refused": REFUSED,
     "again": "for _ in range(2):\n    show(m.trace)\nplayer = show(m.trace)\nplayer",
     "later": "player",
-    "own function": "async def mine(df):\n    raise IndexError('no such thing')\n\nwith m.patched(vfio_df_open=mine):\n"
+    "own function": "async def mine(df):\n    1 // 0\n\nwith m.patched(vfio_df_open=mine):\n"
     "    call = p.start('ioctl', p.open('/dev/vfio/devices/vfio0'), uapi.VFIO_DEVICE_BIND_IOMMUFD, bind)\ncall.value()",
     "not modelled": "from vfiosim import Unsupported\n\ndef ask():\n    raise Unsupported('<this>')\n\nask()",
     "waits": "m.process('root').write_file('/sys/bus/pci/drivers/vfio-pci/unbind', '0000:01:00.0')",
@@ -100,7 +100,7 @@ def test_a_refused_call_is_the_sentence_the_check_and_the_lines_as_the_readme_ha
     ("cell", "told", "behind"),
     [
         ("refused", "KernelError: [EBUSY]", "in _refuse_if"),
-        ("own function", "PatchError: your function mine (for vfio_df_open) raises IndexError", "call.value()"),
+        ("own function", "PatchError: your function mine (for vfio_df_open) raises ZeroDivisionError", "call.value()"),
         ("not modelled", "Unsupported: [ENOSYS] <this> is not modelled", "in ask\n"),
         ("waits", "Blocked: root: write_file(", "raise Blocked(self)"),
         ("a second time", "PatchError: your function mine", "raise self.error"),

@@ -158,9 +158,10 @@ class Machine:
     def patched(self, **own: Callable[..., Coroutine[Any, Any, Any]]) -> Iterator[None]:
         """`with m.patched(vfio_df_open=mine):` lets this machine use your version of a kernel function.
 
-        Raises ValueError for a name that no kernel function has, TypeError unless it is an `async def`, PatchError where it forgets
-        an await. A call in which it raises something, awaits what is no effect, or does not come to an end, ends with a
-        PatchError: one sentence with the function and the line. The process lives on, and the locks of the call are given back.
+        Raises ValueError for a name that no kernel function has, TypeError unless it is an `async def`, PatchError for what kernel
+        code must not have (`vfiosim.engine.grammar`). A call in which it raises something, awaits what is no effect, or does not
+        come to an end, ends with a PatchError: one sentence with the function and the line. The process lives on, and the locks of
+        the call are given back.
         """
         before = dict(self.engine.patches)
         self.patch(**own)
