@@ -17,7 +17,8 @@ from vfiosim.puzzles.programs import ready_to_bind
 HEAD = (
     "import asyncio, builtins, functools, itertools, random, re, sys, time; from contextlib import contextmanager, suppress; "
     "import vfiosim; from vfiosim import uapi, KernelError, KernelOops; from vfiosim.engine import *; from vfiosim.engine import "
-    "effects; from vfiosim.uapi import Errno; from vfiosim.kernel.kvm.kvm import Kvm; seen = []; total = 0\n"
+    "effects; from vfiosim.uapi import Errno; from vfiosim.kernel.kvm.kvm import Kvm; "
+    "from vfiosim.kernel.iommufd.main import _iommufd_object_alloc; seen = []; total = 0\n"
 )
 END = "runs on and on, and awaits no effect"
 KEEPS = "keeps something from one call to the next: shared state must be a field that the kernel has"
@@ -81,6 +82,9 @@ BODIES: dict[str, tuple[str, int, str]] = {
         "await store(df.access_granted, [1])", 1, "is refused: a store takes an immutable value or a kernel object, not a list"
     ),
     "a list in a new object": ("await alloc(Kvm, [1])", 1, "is refused: a store takes an immutable value"),
+    "a list in a new object of the kernel's making": (
+        "await _iommufd_object_alloc(df, Kvm, [1])", 1, "an object is born with what cannot change, not with a list"
+    ),
     "an object by hand": ("Kvm(df)", 1, "makes a kernel object by hand: write `await alloc(Kvm, …)`"),
     # other words
     "import": ("import random", 1, "imports something: write the import above the function"),

@@ -118,6 +118,9 @@ def free(target: KObject) -> Asks[None]:
 @operation(fails=(Errno.ENOMEM,), touches="nothing")
 def _alloc(engine: Engine, thread: Thread, request: Request) -> KObject:
     _, make, args, named = request
+    for part in (*args, *named.values()):
+        if isinstance(part, (list, dict, set, bytearray)):  # whoever has it could change the object without an effect
+            raise TypeError(f"an object is born with what cannot change, not with a {type(part).__name__}")
     made: KObject = make(engine, *args, **named)
     engine.objects[made.oid] = made
     if engine.notices:
