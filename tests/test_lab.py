@@ -42,7 +42,7 @@ def test_a_bind_is_three_presses_away_from_a_fresh_bench():
     bench = Bench(**SMALL)
     assert press(bench, "open device").startswith('✓ open("/dev/vfio/devices/vfio0") → 3')
     press(bench, "open iommufd")
-    assert press(bench, "bind").startswith("✓ ioctl(3, VFIO_DEVICE_BIND_IOMMUFD) → 0 the kernel wrote out_devid = 1")
+    assert press(bench, "bind").startswith("✓ ioctl(3, VFIO_DEVICE_BIND_IOMMUFD) → 0 – the kernel wrote out_devid = 1")
 
 
 def test_after_a_press_the_player_stands_at_the_first_step_of_that_call():
@@ -73,8 +73,8 @@ def test_a_refusal_shows_the_errno_the_sentence_the_check_and_the_line():
     bench = opened()
     press(bench, "open group")
     message = press(bench, "bind")
-    assert "→ EBUSY the legacy group is open" in message
-    assert re.search(r"check group_is_closed at vfiosim/kernel/vfio/group\.py:\d+", message)
+    assert "→ EBUSY – the legacy group is open" in message
+    assert re.search(r"Check group_is_closed at vfiosim/kernel/vfio/group\.py:\d+", message)
 
 
 def test_a_new_file_goes_into_the_fields_that_are_about_such_a_file():

@@ -201,6 +201,7 @@ def test_the_sentences_name_who_who_else_and_the_place():
 
 def test_the_verdict_of_the_task_says_what_has_to_happen_between_what():
     hand = lesson.by_hand()
+    hand.help.hint.click()
     go(hand.sandbox, "A to the end")
     hand.check.click()
     assert "✕ A has written opened_file too early: B has to have read opened_file before that." in hand.message

@@ -589,6 +589,43 @@ def test_a_lock_is_taken_out_and_everything_is_done_again() -> None:
     assert "taken out" not in str([str(one) for one in box.run.machine.trace.micro])
 
 
+def test_protections_can_be_chosen_before_any_call_and_what_is_none_is_not_taken_out() -> None:
+    pane = Sandbox().machine_pane
+    assert {"group_lock", "kvm_ref_lock"} <= {*pane.without.text.options}
+    pane.without.set("group_luck")
+    pane.take_out.click()
+    assert "There is no protection “group_luck”. Do you mean “group_lock”" in pane.without.message
+    assert pane.taken.value == ""
+    pane.without.set("banana")
+    pane.take_out.click()
+    assert "Choose one from the list" in pane.without.message
+
+
+def test_what_is_taken_out_is_told_while_the_machine_is_folded_away() -> None:
+    box = Sandbox(without=("group_lock",))
+    seen = [child for part in box.children for child in (part, *getattr(part, "children", ()))]
+    seen += [child for part in seen for child in getattr(part, "children", ())]
+    assert "Taken out of the kernel: <b>group_lock</b>" in box.machine_pane.taken.value
+    assert box.machine_pane.taken in seen
+    assert box.machine_pane.layout.display == "none"
+
+
+def test_the_result_of_a_call_is_shown_first_in_the_sandbox_and_what_refused_it() -> None:
+    box = bound()
+    assert box.trace_pane.step == len(box.trace_pane.trace)
+    assert "the picture shows step" in box.message
+    box.call.click()
+    assert box.trace_pane.trace.steps[box.trace_pane.step - 1].refused
+
+
+def test_a_call_that_waits_is_not_told_as_one_that_succeeded_and_shares_nothing_with_itself() -> None:
+    box = opened("open device")
+    box.shortcuts.buttons["unbind driver"].click()
+    assert '<div role="status" class="going">' in box.result.value
+    assert "One call is under way" in box.schedule.shared.value
+    assert "Keys: v is 1 effect of vmm:" in box.schedule.shared.value
+
+
 def test_what_is_broken_is_said() -> None:
     box = opened("open device", "open iommufd", without=("group_is_closed", "no_device_bound"))
     box.call.click()

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from ..trace import Trace
-from .outcome import Outcome
+from .outcome import UNDER_WAY, Outcome
 from .run import Run
 from .table import ProgramLine
 from .trace_pane import opening
@@ -18,34 +18,37 @@ def outcome_html(outcome: Outcome, steps: Trace, brief: bool = False) -> str:
     if outcome.unknown:
         return _status("unknown", f"? {call} → <b>not modelled</b>: {_text(outcome.unanswered)}")
     sign = "✕" if outcome.refused else "‖" if outcome.waits else "✓"
-    line = f"{sign} {call} → <b>{_text(outcome.result)}</b> {_text(outcome.evidence if brief else outcome.sentence)}"
+    said = outcome.evidence if brief else outcome.sentence
+    line = f"{sign} {call} → <b>{_text(outcome.result)}</b>" + (f" – {_text(said)}" if said else "")
     if outcome.check and brief:
-        line += f' <span class="vfiosim-where">check <b>{_text(outcome.check)}</b> at {_text(outcome.where)}</span>'
-    walk = _walk(steps)
+        line += f'. <span class="vfiosim-where">Check <b>{_text(outcome.check)}</b> at {_text(outcome.where)}</span>'
+    walk = _walk(steps, brief)
     if not brief:
         line += _in_full(outcome)
         walk = "" if outcome.refused else walk
-    return _status("refused" if outcome.refused else "good", line + walk)
+    going = outcome.waits or outcome.result == UNDER_WAY
+    return _status("refused" if outcome.refused else "going" if going else "good", line + walk)
 
 
-def _walk(steps: Trace) -> str:
+def _walk(steps: Trace, from_the_start: bool) -> str:
     """Where the picture stands."""
     if len(steps) < 2:
         return ""
-    at = opening(steps)
+    at = opening(steps, from_the_start)
     where = "begins at step 1" if at == 1 else f"shows step {at}; <b>Home</b> leads to the beginning"
-    return f' <span class="vfiosim-walk">{len(steps)} steps: the picture {where}; <b>End</b> shows the result.</span>'
+    where += "; <b>End</b> shows the result" if at < len(steps) else ""
+    return f'. <span class="vfiosim-walk">{len(steps)} steps: the picture {where}.</span>'
 
 
 def _in_full(outcome: Outcome) -> str:
     line = ""
     if outcome.wrote:
         wrote = "</code>, <code>".join(map(_text, outcome.wrote))
-        line += f' <span class="vfiosim-walk">The kernel wrote: <code>{wrote}</code>.</span>'
+        line += f'. <span class="vfiosim-walk">The kernel wrote: <code>{wrote}</code>.</span>'
     if outcome.check:
         source = f": <code>{_text(outcome.source)}</code>" if outcome.source else ""
         where = f"<b>{_text(outcome.check)}</b> at <code>{_text(outcome.where)}</code>{source}"
-        line += f' <span class="vfiosim-walk">Refused by the check {where}</span>'
+        line += f'. <span class="vfiosim-walk">Refused by the check {where}</span>'
     if outcome.result == "oops":
         return f'{line} <span class="vfiosim-walk">The thread stops where it is: its locks stay locked. Undo takes it back.</span>'
     return line + (_acquired(outcome) if outcome.refused else "")
@@ -107,7 +110,7 @@ def hint(run: Run, process: str) -> tuple[str, str]:
     if binds:
         return (
             "",
-            "Bound. Walk through it with <b>Next →</b>. Then <b>Call</b> again: why is it refused?",
+            "Bound. Walk through it from the start: <b>Home</b>, then <b>Next →</b>. Then <b>Call</b> again: why is it refused?",
         )
     if "vfio device" not in names:
         return (

@@ -13,6 +13,8 @@ from ..machine.events import Called, Event, Moved
 from ..machine.system_calls import REQUESTS_OF, layouts
 from .held_resources import held_resources, line_of_refusal
 
+UNDER_WAY = "under way"  # the result of a call that the reader moves, and that has not ended
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -98,7 +100,7 @@ def outcome_of(call: Call, shown: str) -> Outcome:
     shown = f"{thread.label}: {call.shown}" if thread.manual else shown
     if not thread.ended:
         waits = call.waits_for
-        return Outcome(shown, "waits" if waits else "under way", waits or "(you are the scheduler)", waits=bool(waits))
+        return Outcome(shown, "waits" if waits else UNDER_WAY, waits or "(you are the scheduler)", waits=bool(waits))
     if call.error is None:
         return Outcome(shown, result(call.result), wrote=tuple(changes(call)), number=call.result)
     outcome = Outcome.of(shown, call.error)

@@ -27,7 +27,7 @@ class RunView(StaticFallback):
     of the player. Who extends it shows its parts and calls `_ready`.
     """
 
-    brief = False  # is little to be said about a call?
+    brief = False  # is little to be said about a call, and is it walked through from its start?
 
     def __init__(self, run: Run, options: dict[str, Any]) -> None:
         self.run = run
@@ -89,7 +89,9 @@ class RunView(StaticFallback):
         if self._always_shown:
             self.trace_pane.keep(always_shown(self.run.machine))
         trace = self.run.steps
-        self.trace_pane.show(trace, -1 if outcome is None or self.run.moved else opening(trace), self.run.room())
+        self.trace_pane.show(
+            trace, -1 if outcome is None or self.run.moved else opening(trace, self.brief), self.run.room()
+        )
         for listener in self.listeners:
             listener(self)
 

@@ -90,13 +90,16 @@ class TracePane(StaticFallback):
         self._text.value = f"<p>{NO_PLAYER}</p><pre>{escape(steps_text(self.trace))}</pre>"
 
 
-def opening(trace: Trace) -> int:
-    """The step (counted from 1) at which a call that was just made is shown: its first, or what refused it or holds it up."""
+def opening(trace: Trace, from_the_start: bool = True) -> int:
+    """The step (counted from 1) at which a call that was just made is shown: what refused it or holds it up.
+
+    Where it succeeded its first step, or unless `from_the_start` its last.
+    """
     if not len(trace):
         return 0
     call = trace.calls[-1]
     if call.ended.startswith("returns"):
-        return 1
+        return 1 if from_the_start else len(trace)
     return next((step.index + 1 for step in trace if step.call == call.index and step.refused), len(trace))
 
 

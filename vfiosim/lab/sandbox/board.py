@@ -57,6 +57,8 @@ def shared_html(variables: Sequence[Variable], lanes: Sequence[str]) -> str:
 
     What no contradiction is about is folded away where there is much of it.
     """
+    if len(lanes) < 2:
+        return "<p>One call is under way; another one shares something with it once it has begun.</p>"
     if not variables:
         return "<p>These threads share nothing that one of them changes.</p>"
     first = [*variables[:MOST], *(one for one in variables[MOST:] if one.harmed or _stale(one))]

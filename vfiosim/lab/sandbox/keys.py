@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
@@ -9,7 +10,16 @@ from ...assets import asset
 from .. import controls as widgets
 
 TAKEN = ("u", "r")  # undo, redo
-SAID = "Keys: a thread's letter is 1 effect of it, with Shift to shared, with Alt to the end; u Undo, r Redo."
+
+
+def said(lanes: Iterable[str]) -> str:
+    """What the keys do, of which each moves one of these threads."""
+    named = "; ".join(f"{key_of(lane)} is 1 effect of {lane}" for lane in lanes if key_of(lane))
+    return (
+        f"Keys: {named}; with Shift to shared, with Alt to the end; u Undo, r Redo."
+        if named
+        else "Keys: u Undo, r Redo."
+    )
 
 
 def listeners() -> list[widgets.Widget]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import replace
+from difflib import get_close_matches
 from html import escape
 
 from ...kernel.variants import VARIANTS
+from ...puzzles import PUZZLES
 from ...topology import TOPOLOGIES, Topology
 from .. import controls as widgets
 from ..fields import BadInput
@@ -65,7 +67,7 @@ class MachinePane(widgets.VBox):
                 row("Machine", self.topology, self.kernel, self.processes, self.container),
                 self.devices,
                 row("", self.add, self.boot, self.replay),
-                row("Protections", self.without, self.take_out, self.put_back, self.taken),
+                row("Protections", self.without, self.take_out, self.put_back),
                 self.problem,
             ],
             kind="world",
@@ -106,15 +108,14 @@ class MachinePane(widgets.VBox):
 
     def refresh(self, met: Collection[str]) -> None:
         """More protections may have been met."""
-        options = tuple(sorted(met))
+        self._known = {*met, *(name for puzzle in PUZZLES.values() for name in puzzle.protections)}
+        options = tuple(sorted(self._known))
         if self.without.text.options != options:
             self.without.text.options = options
         out = ", ".join(map(escape, self._setup.without))
         strange = ", ".join(escape(name) for name in self._setup.without if name not in met)
         unmet = f" No call so far has used <b>{strange}</b>." if strange else ""
-        self.taken.value = (
-            f'<span class="wrong">Taken out: <b>{out}</b>.</span>{unmet}' if out else "Everything is in its place."
-        )
+        self.taken.value = f'<span class="wrong">Taken out of the kernel: <b>{out}</b>.</span>{unmet}' if out else ""
 
     @property
     def rows(self) -> list[DeviceBox]:
@@ -152,6 +153,13 @@ class MachinePane(widgets.VBox):
         try:
             name = self.without.read().strip()
         except BadInput:
+            return
+        if name not in self._known:
+            like = " or ".join(f"“{one}”" for one in get_close_matches(name, sorted(self._known), 3))
+            meant = (
+                f"Do you mean {like}?" if like else "Choose one from the list; each call adds those that it uses."
+            )
+            self.without.complain(f"There is no protection “{name}”. {meant}")
             return
         self._change(tuple(dict.fromkeys((*self._setup.without, name))))
 

@@ -70,7 +70,7 @@ class Sandbox(RunView):
         top, parts = self._way_back(), [self.shortcuts.more, self.machine_pane, self.save_pane]
         run = row("", self.when, self.call, self.lane, self.fails)
         calls = [self.hint, self.table, row("", self.process, *self.shortcuts.first.children), *self.form.children, run]
-        said, running = [self.result, self.broken], [self.schedule, self.next_calls]
+        said, running = [self.machine_pane.taken, self.result, self.broken], [self.schedule, self.next_calls]
         asked = [Alive(self), legend(*self.presets.buttons.values(), *self.buttons.values())]
         if by_hand:
             return [*running, *said, top, *parts, self.trace_pane, *calls, *asked]

@@ -14,7 +14,7 @@ from ..rehearsal import Rehearsal
 from ..run import Run
 from ..style import button, row, text
 from .board import code_html, ended_html, next_html, shared_html
-from .keys import SAID, key_of, listeners, with_key
+from .keys import key_of, listeners, said, with_key
 from .standing import standing
 
 HOW = {
@@ -90,7 +90,8 @@ class Schedule(widgets.VBox):
         self._gone = {lane: self._gone.get(lane) or text("ended") for lane in lanes}
         for lane, gone in self._gone.items():
             gone.value = ended_html(lane, ended.get(lane, ()))
-        self.shared.value = shared_html(_shared(run, rehearsal), [*lanes]) + f"<p>{SAID if self._shown else ''}</p>"
+        keys = escape(said(lanes)) if self._shown else ""
+        self.shared.value = f"{shared_html(_shared(run, rehearsal), [*lanes])}<p>{keys}</p>"
         self._arrange({each.lane: each.box for each in self.rows.values()})
 
     def _row(self, run: Run, number: int) -> ThreadPanel:
