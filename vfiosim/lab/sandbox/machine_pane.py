@@ -156,9 +156,7 @@ class MachinePane(widgets.VBox):
             return
         if name not in self._known:
             like = " or ".join(f"“{one}”" for one in get_close_matches(name, sorted(self._known), 3))
-            meant = (
-                f"Do you mean {like}?" if like else "Choose one from the list; each call adds those that it uses."
-            )
+            meant = f"Do you mean {like}?" if like else "Choose one from the list; each call adds those that it uses."
             self.without.complain(f"There is no protection “{name}”. {meant}")
             return
         self._change(tuple(dict.fromkeys((*self._setup.without, name))))
