@@ -103,7 +103,7 @@ def test_the_simulator_answers_like_the_recorded_kernel(name: str) -> None:
 
 def test_all_recordings_are_there() -> None:
     random = [f"random-{emphasis}" for emphasis in ("default", "fault", "group", "kvm", "noiommu", "proc")]
-    second = ["hand2-default", "hand2-noiommu", "hand2-sriov"]
+    second = ["hand2-default", "hand2-noiommu", "hand2-sriov", "hand3-default"]
     expected = ["hand-compat", "hand-default", "hand-noiommu", "hand-sriov", *second, *random]
     assert expected == RECORDS
 

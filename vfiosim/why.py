@@ -100,7 +100,7 @@ def why(source: Any, name: str) -> Why:
 def members(state: State, group: str) -> Iterator[str]:
     """The devices of an iommu_group, and who has them."""
     for thing in state.objects.values():
-        if thing.kind == "device" and thing.attributes.get("iommu_group") == group:
+        if thing.kind == "device" and thing.fields.get("iommu_group") == group:
             driver = thing.fields["driver"]
             use = ", which keeps user space out of the group" if thing.fields["uses_dma_api"] else ""
             yield f"{thing.oid}, {f'driven by {driver}' if driver else 'driven by nobody'}{use}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final
 
 from ..engine import KernelOops
@@ -30,6 +31,7 @@ class Running:
         self.step = step
         self.call = call
         self.outcome: Outcome | None = None
+        self.afterwards: Callable[[], object] | None = None
         self._prepared = prepared
 
     def returned(self, value: Callable[[], Any]) -> None:
@@ -41,6 +43,8 @@ class Running:
             raise
         except KernelError as error:
             self.outcome = -1, error.name, self._prepared.after_error()
+        if self.afterwards is not None:
+            self.afterwards()
 
     def look(self) -> bool:
         """Look whether a call that was blocked has ended by now."""
@@ -151,9 +155,13 @@ class Replay:
         try:
             if "async" in step:
                 actor.threads[step["async"]] = running
-                running.call = _method(actor.process, prepared, "start")(prepared.method, *prepared.args)
+                args = prepared.args
+                if prepared.on_a_duplicate:  # which is there as long as the call is
+                    spare = actor.process.dup(args[0])
+                    args, running.afterwards = (spare, *args[1:]), partial(actor.process.close, spare)
+                running.call = actor.process.start(prepared.method, *args)
                 return self._wait(actor, running, step.get("settle", _SETTLE)) or self._leave(actor, "pending")
-            call = _method(actor.process, prepared, prepared.method)
+            call = _method(actor.process, prepared)
             running.returned(lambda: call(*prepared.args, **prepared.kwargs))
             return self._written(actor, running)
         except Blocked as blocked:
@@ -231,14 +239,14 @@ def _plain(out: dict[str, Any] | None = None) -> Result:
     return {"ret": 0, "errno": None, "out": out or {}}
 
 
-def _method(process: Process, prepared: Prepared, name: str) -> Callable[..., Any]:
+def _method(process: Process, prepared: Prepared) -> Callable[..., Any]:
     """A method of the process, by a name that may lead through its memory. Raises Unsupported if there is none."""
     found: Any = process
     for part in prepared.method.split("."):
         found = getattr(found, part, None)
     if found is None:
         raise Unsupported(f"the call {prepared.method}")
-    method: Callable[..., Any] = found if name == prepared.method else getattr(process, name)
+    method: Callable[..., Any] = found
     return _on_a_duplicate(process, method) if prepared.on_a_duplicate else method
 
 

@@ -29,6 +29,9 @@ class UserMemory(Protocol):
     def pinnable(self, address: int, size: int, write: bool) -> bool:
         """Can all pages of a range be pinned, to be read or also to be written?"""
 
+    def unpinnable(self, address: int, size: int, write: bool) -> str:
+        """Why they cannot."""
+
 
 @effect
 def refuse_if(condition: bool, errno: Errno, name: str, sentence: str | Callable[[Engine], str]) -> Asks[None]:
@@ -96,8 +99,7 @@ def pin_pages(memory: UserMemory, address: int, size: int, write: bool) -> Asks[
 def _pin_pages(engine: Engine, thread: Thread, request: Request) -> None:
     _, memory, address, size, write = request
     if not memory.pinnable(address, size, write):
-        need = "written" if write else "read"
-        raise KernelError(Errno.EFAULT, f"{size} bytes at address {address:#x} cannot all be {need}", check="pin_pages")
+        raise KernelError(Errno.EFAULT, memory.unpinnable(address, size, write), check="pin_pages")
 
 
 @effect

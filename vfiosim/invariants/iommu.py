@@ -47,6 +47,7 @@ def locked_memory_is_charged(engine: Engine, mm: MmStruct) -> Broken:
     "iommufd_device.users < 1",
     "device",
     "device.uses_dma_api",
+    "device.iommu_group",
     lock=lambda group: group.mutex,
     guard="iommu_group.mutex",
 )

@@ -19,6 +19,7 @@ from .kvm.kvm_main import kvm_chardev_ops
 from .kvm.vfio import kvm_vfio_ops
 from .module import module_name
 from .params import ModuleParameters
+from .pci import ROOT_PORT
 from .task import UserStruct
 from .variants import V72, Variant
 from .vfio.bare import bare_probe, bare_remove
@@ -46,7 +47,7 @@ class Built:
     @property
     def devices(self) -> dict[str, Device]:
         """Every device that the kernel knows at the moment."""
-        return {device.name: device for device in self.buses.devices.slots.values()}
+        return {each.name: each for each in self.buses.devices.slots.values() if each.model != ROOT_PORT}
 
     @property
     def drivers(self) -> dict[str, BusDriver]:

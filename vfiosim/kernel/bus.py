@@ -34,9 +34,10 @@ class Slot(KObject):
     kind = "slot"
     root = "hardware"
 
-    def __init__(self, engine: Engine, spec: DeviceSpec) -> None:
+    def __init__(self, engine: Engine, spec: DeviceSpec, with_port: bool) -> None:
         super().__init__(engine, spec.name)
         self.spec = spec
+        self.with_port = with_port  # went with the root port that it is behind
 
 
 class Buses(KObject):

@@ -6,7 +6,7 @@ from typing import Final
 
 from ..engine import *
 from ..uapi import Errno
-from .task import alloc_uid, capable, current_task
+from .task import ITS_USER, alloc_uid, capable, current_task, free_uid
 from .unsupported import Unsupported
 
 RLIMIT_NOFILE, RLIMIT_MEMLOCK = 7, 8
@@ -21,7 +21,8 @@ async def sys_setuid(uid: int) -> int:
     await refuse_if(user.uid not in (0, uid), Errno.EPERM, "may_change_user", "only user 0 can become another user")
     if user.uid == 0 and uid != 0:
         await store(task.caps, ())
-    await store(task.user, await alloc_uid(user, uid))
+    await store(task.user, await alloc_uid(user, uid, task))
+    await free_uid(user, task, ITS_USER)
     return 0
 
 

@@ -212,6 +212,12 @@ class MmStruct(KObject):
             address = -(-region.end // PAGE_SIZE) * PAGE_SIZE
         return True
 
+    def unpinnable(self, address: int, size: int, write: bool) -> str:
+        """Why not all pages of a range can be pinned."""
+        for first, _ in self._devices(address, address + size):
+            return f"at {first:#x} there are registers of a device; they are no memory, so they cannot be pinned"
+        return f"{size} bytes at address {address:#x} cannot all be {'written' if write else 'read'}"
+
     def spans(self, address: int, size: int) -> Iterator[tuple[int, int, bool]]:
         """A range in parts: address, size, and whether it belongs to a device; what is not mapped counts as memory."""
         for first, last in self._devices(address, address + size):
@@ -285,6 +291,13 @@ class MmStruct(KObject):
     def _overlaps(self, address: int, length: int) -> bool:
         index = bisect_right(self._starts, address + length - 1) - 1
         return index >= 0 and self._regions[self._starts[index]].end > address
+
+
+def too_much_locked(who: str, limit: int, now: int, more: int) -> str:
+    """What is told where pages cannot be locked; all three are numbers of pages."""
+    limit, now, more = (pages * PAGE_SIZE >> 10 for pages in (limit, now, more))
+    used = f"{now} KiB are locked already, for devices and other software," if now else "none is locked yet,"
+    return f"RLIMIT_MEMLOCK lets {who} lock {limit} KiB of memory; {used} and {more} KiB more were asked for"
 
 
 def mapped_at(address: str) -> str:

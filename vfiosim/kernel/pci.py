@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Final
 
@@ -40,13 +41,66 @@ async def remove_store(device: Device, text: str, count: int) -> int:
 
 @kernel("drivers/pci/remove.c")
 async def pci_stop_and_remove_bus_device(device: Device) -> None:
-    """A PCI function goes: its driver lets go of it while it can still be found, then it leaves its bus."""
+    """A PCI function goes: its driver lets go of it while it can still be found, then it leaves its bus.
+
+    A root port takes all that is behind it along: all drivers let go, the last one first, then all leave.
+    """
+    for child in reversed(await behind(device)):
+        await pci_stop_dev(child)
+    await pci_stop_dev(device)
+    for child in await behind(device):
+        await pci_destroy_dev(child, with_port=True)
+    await pci_destroy_dev(device)
+
+
+@kernel("drivers/pci/remove.c")
+async def pci_stop_dev(device: Device) -> None:
+    """The driver of a function lets go of it."""
     say(Phase.BLOCK, "{} is removed: its driver has to release it.", device)
     await device_release_driver_internal(device, None)
+
+
+@kernel("drivers/pci/remove.c")
+async def pci_destroy_dev(device: Device, with_port: bool = False) -> None:
+    """A function leaves its bus; what is plugged in a rescan will find again."""
     await device_del(device)
-    if not device.spec.physfn:
-        await poke(device.buses.unplugged, device.address, await alloc(Slot, device.spec))
+    if not device.spec.physfn and device.spec.model != ROOT_PORT:
+        await poke(device.buses.unplugged, device.address, await alloc(Slot, device.spec, with_port))
     await put_device(device, device, ON_ITS_BUS)
+
+
+# ---- root ports: nobody here drives them, and they are made when somebody first asks for one
+
+
+def bus_of(port: str) -> str:
+    """The bus behind the root port with this address; "" if it is none."""
+    found = re.fullmatch(r"0000:00:1c\.([0-7])", port)
+    return f"0000:{int(found[1]) + 1:02x}" if found else ""
+
+
+async def behind(device: Device) -> list[Device]:
+    """The functions behind a root port, upwards; none behind other functions."""
+    bus = bus_of(device.address)
+    addresses = sorted(each for each in await slots_of(device.bus_devices) if bus and each.startswith(bus))
+    found: list[Device] = []
+    for address in addresses:
+        child = await peek(device.bus_devices, address)
+        if child is not None:
+            found.append(child)
+    return found
+
+
+async def find_port(buses: Buses, address: str) -> None:
+    """Let the root port at this address be found, if there is one: it is there unless it was removed."""
+    bus = bus_of(address)
+    if not bus or await peek(buses.devices, address) is not None:
+        return
+    there = any(each.startswith(bus) for each in await slots_of(buses.devices))
+    for place in await slots_of(buses.unplugged):
+        slot = await peek(buses.unplugged, place)
+        there = there or (place.startswith(bus) and slot is not None and not slot.with_port)
+    if there:
+        await device_add(buses, DeviceSpec(f"port {address}", address, NO_GROUP, driver="pcieport", model=ROOT_PORT))
 
 
 @kernel("drivers/pci/pci-sysfs.c")
@@ -64,6 +118,7 @@ async def rescan_store(buses: Buses, bus: str, text: str, count: int) -> int:
 
 
 ROOT_BUS: Final = "0000:00"  # all others are behind it
+ROOT_PORT: Final = "root port"
 
 
 async def pci_bus_add_device(buses: Buses, address: str) -> None:

@@ -25,19 +25,22 @@ ALL_CAPABILITIES = (
 MEMLOCK = 8 << 20  # RLIMIT_MEMLOCK that processes begin with, in bytes
 LIVES = "lives"
 USES = "runs in it"
+ITS_USER = "runs as it"
 
 
 class UserStruct(KObject):
     """A user: all processes of the same user ID.
 
-    * user 0 is there from the start, the others from the first process that becomes them (`alloc_uid`);
-    * stays as long as the machine runs.
+    * user 0 is there from the start, and stays; the others from the first process that becomes them (`alloc_uid`);
+    * held by its processes, and by memory that is charged to it; goes with the last of them (`free_uid`).
     """
 
     kind = "user_struct"
     root = "a user"
+    refs: Count = count()  # `__count`
+    uidhash_lock: Lock = spinlock()  # only that of user 0 is used
     locked_vm: Field[int] = field(0)  # pages that are charged to the user
-    others: Table[UserStruct] = table()  # by ID; only user 0 keeps it
+    others: Table[UserStruct] = table(guard="uidhash_lock")  # by ID; only user 0 keeps it
 
     def __init__(self, engine: Engine, uid: int, root: UserStruct | None = None) -> None:
         super().__init__(engine, str(uid))
@@ -46,15 +49,33 @@ class UserStruct(KObject):
 
 
 @kernel("kernel/user.c")
-async def alloc_uid(user: UserStruct, uid: int) -> UserStruct:
-    """The user with this ID; `user` is any other."""
+async def alloc_uid(user: UserStruct, uid: int, task: Task) -> UserStruct:
+    """The user with this ID, held by a process from now on; `user` is any other."""
+    zero = user.user_0
     if uid == 0:
-        return user.user_0
-    known = await peek(user.user_0.others, uid)
-    if known is None:
-        known = await alloc(UserStruct, uid, user.user_0)
-        await poke(user.user_0.others, uid, known)
+        await get(zero.refs, task, ITS_USER)
+        return zero
+    async with zero.uidhash_lock:
+        known = await peek(zero.others, uid)
+        if known is None:
+            known = await alloc(UserStruct, uid, zero)
+            await poke(zero.others, uid, known)
+        await get(known.refs, task, ITS_USER)
     return known
+
+
+@kernel("kernel/user.c")
+async def free_uid(user: UserStruct, holder: KObject, reason: str) -> None:
+    """Let go of a user; it goes with the last reference, and nobody can find it in between."""
+    if user.uid == 0:
+        await put(user.refs, holder, reason)
+        return
+    async with user.user_0.uidhash_lock:
+        last = await put(user.refs, holder, reason)
+        if last:
+            await poke(user.user_0.others, user.uid, None)
+    if last:
+        await free(user)
 
 
 class Task(KObject):
@@ -98,13 +119,16 @@ async def begin_task(task: Task, user: UserStruct, parent: Task | None) -> None:
     """What a new process counts on: its address space, itself and its user."""
     await get(task.usage, task, LIVES)
     await begin_mm(task, await load(task.mm))
-    await store(task.user, user if parent is None else await load(parent.user))
+    mine = user if parent is None else await load(parent.user)
+    await get(mine.refs, task, ITS_USER)
+    await store(task.user, mine)
 
 
 @kernel("kernel/fork.c")
 async def put_task_struct(task: Task, holder: KObject, reason: str) -> None:
     """Let go of a process; its remains go with the last reference."""
     if await put(task.usage, holder, reason):
+        await free_uid(await load(task.user), task, ITS_USER)
         await free(task)
 
 

@@ -5,19 +5,23 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..engine import Cell, Lock, Thread
+from ..engine import Cell, Completion, Lock, Thread
 from ..engine.thread import _begin
+from ..why import why
 from .events import Called
 
 if TYPE_CHECKING:
     from .process import Process
 
 
+USERS = ("fds", "mm_struct")  # the roots that are programs
+
+
 class Blocked(Exception):
     """A call cannot go on until somebody else does something. It is not lost: `call` goes on when it can."""
 
     def __init__(self, call: Call) -> None:
-        super().__init__(f"{call} cannot go on: {call.thread.why_blocked()}")
+        super().__init__(f"{call} cannot go on: {call.waits_for or call.thread.why_blocked()}")
         self.call = call
 
 
@@ -66,7 +70,18 @@ class Call:
     @property
     def waits_for(self) -> str:
         """What a blocked call waits for, and who holds it; "" if it does not wait."""
-        return self.thread.why_blocked() if self.state == "blocked" else ""
+        return self.thread.why_blocked() + self._users() if self.state == "blocked" else ""
+
+    def _users(self) -> str:
+        """Whoever has the device open for whose last close a blocked call waits, in words."""
+        cell = self.thread.waits_for
+        if not isinstance(cell, Completion) or cell.owner.kind != "vfio_device":
+            return ""
+        ways = {path.links[0] for path in why(self.process.machine, cell.owner.oid).paths}
+        roots = [(*each.holder.partition(" ")[::2], each.reason) for each in ways]
+        users = sorted(f"program {label} does ({reason})" for kind, label, reason in roots if kind in USERS)
+        told = f"; {', '.join(users)}" if users else ""
+        return f", that is until nobody holds {cell.owner.label}{told}"
 
     @property
     def holder(self) -> str:

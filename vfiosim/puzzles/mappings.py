@@ -61,7 +61,7 @@ R22 = Puzzle(
     ),
     faulty={"iopt_insert_area": insert_with_its_pages},
     happens="use after free: A touches iopt_area",
-    shortest=(91,),
+    shortest=(92,),
     leaves_out=("page_tables_have_every_area",),
     source="drivers/iommu/iommufd/io_pagetable.c: iopt_alloc_area_pages, iopt_map_pages, iopt_unmap_iova_range (v7.2)",
 )

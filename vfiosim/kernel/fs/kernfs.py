@@ -158,3 +158,8 @@ async def read_from(attribute: Attribute, _: File, size: int, offset: int) -> by
 async def write_at(attribute: Attribute, _: File, data: bytes, offset: int) -> int:
     """Each write is a text of its own, wherever the file stands."""
     return await kernfs_fop_write_iter(attribute, data)
+
+
+async def written(text: str) -> str:
+    """What a file tells that never changes."""
+    return text

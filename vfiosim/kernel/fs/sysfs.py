@@ -22,14 +22,22 @@ from ..bus import (
 )
 from ..iov import sriov_numvfs_store, virtual_functions
 from ..params import parameter_file
-from ..pci import ROOT_BUS, enable_store, new_id_store, remove_id_store, remove_store, rescan_store
+from ..pci import ROOT_BUS, enable_store, find_port, new_id_store, remove_id_store, remove_store, rescan_store
 from ..pci_reset import reset_method_store, reset_methods_of, reset_store
 from ..unsupported import Unsupported
 from ..vfio import mdev
 from ..vfio.vfio import VfioDevice
 from .devtmpfs import DevTmpfs
 from .file import O_RDONLY, O_WRONLY, File, get_unused_fd_flags, put_unused_fd
-from .kernfs import OPENED, Attribute, file_operations, kernfs_fop_open, kernfs_fop_read_iter, kernfs_fop_write_iter
+from .kernfs import (
+    OPENED,
+    Attribute,
+    file_operations,
+    kernfs_fop_open,
+    kernfs_fop_read_iter,
+    kernfs_fop_write_iter,
+    written,
+)
 from .syscalls import alloc_file
 
 T = TypeVar("T")
@@ -152,6 +160,7 @@ async def sysfs_file(buses: Buses, path: str) -> tuple[Attribute, Device | None]
 
 async def device_at(buses: Buses, bus: str, address: str) -> Device:
     """The device with this address, held by the running call. ENOENT."""
+    await find_port(buses, address)
     device = await bus_find_device_by_name(buses, bus, address)
     return await require(device, Errno.ENOENT, "path_exists", f"there is no device {address} on this bus")
 
@@ -241,23 +250,17 @@ def pci_file(device: Device, name: str, path: str) -> Attribute | None:
     return None
 
 
-async def written(text: str) -> str:
-    """What never changes."""
-    return text
-
-
 async def override_of(device: Device) -> str:
     """The only driver that may take it."""
     return await load(device.driver_override) or "(null)"
 
 
 async def enabled(device: Device) -> str:
-    """How often it is enabled: by hand, and by vfio-pci while it is open."""
+    """How often it is enabled: by hand, by a driver of the kernel, and by vfio-pci while it is open."""
     driver, vdev = await load(device.driver), await load(device.drvdata)
-    if driver is not None and driver.label not in VFIO_DRIVERS:
-        raise Unsupported("reading how often a driver of the kernel has enabled its device")
-    is_open = isinstance(vdev, VfioDevice) and await load(vdev.open_count) > 0
-    return str(await load(device.enable_cnt) + is_open)
+    by_driver = driver is not None and driver.label not in VFIO_DRIVERS
+    by_vfio = isinstance(vdev, VfioDevice) and await load(vdev.open_count) > 0
+    return str(await load(device.enable_cnt) + (by_driver or by_vfio))
 
 
 async def number_of_vfs(device: Device) -> str:

@@ -109,7 +109,8 @@ async def iopt_check_iova(iopt: IommufdIoas, iova: int, length: int) -> None:
     hit = any(first <= last and iova <= end for first, end, _ in await load(iopt.reserved))
     await refuse_if(hit, Errno.EINVAL, "iova_not_reserved", "a device or page table cannot use these addresses")
     taken = await first_between(iopt.areas, iova, last)
-    await refuse_if(taken is not None, Errno.EEXIST, "iova_free", "something is mapped there already")
+    there = "" if taken is None else f"{taken.iova:#x} to {taken.iova + taken.length - 1:#x} are mapped already"
+    await refuse_if(taken is not None, Errno.EEXIST, "iova_free", f"the I/O addresses {there}")
 
 
 @kernel("drivers/iommu/iommufd/io_pagetable.c")

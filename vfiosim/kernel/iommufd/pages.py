@@ -10,8 +10,8 @@ from ...engine import *
 from ...uapi import Errno, KernelError
 from ..fs.file import File, fput
 from ..fs.shmem import memfd_pin_folios
-from ..mm import PAGE_SIZE, MmStruct, mmdrop, mmgrab, mmput
-from ..task import Task, UserStruct, capable, current_mm, current_task, put_task_struct
+from ..mm import PAGE_SIZE, MmStruct, mmdrop, mmgrab, mmput, too_much_locked
+from ..task import Task, UserStruct, capable, current_mm, current_task, free_uid, put_task_struct
 from ..unsupported import Unsupported
 from .io_pagetable_h import ACCOUNT_MM, ACCOUNT_NONE, ACCOUNT_USER, ULONG_MAX, IoptArea, IoptPages, holes, merged
 from .iommufd_private import IommufdCtx, IommufdHwptPaging
@@ -25,11 +25,12 @@ SOURCE = "memory of it"
 async def incr_user_locked_vm(user: UserStruct, task: Task, npages: int) -> None:
     """Charge the user. ENOMEM beyond RLIMIT_MEMLOCK of the process."""
     limit = await load(task.memlock) // PAGE_SIZE
-    now = await load(user.locked_vm)
-    await refuse_if(
-        now + npages > limit, Errno.ENOMEM, "user_may_lock", "the user has locked as much memory as the process may"
-    )
-    await store(user.locked_vm, now + npages)
+    while True:
+        now = await load(user.locked_vm)
+        over = now + npages > limit
+        await refuse_if(over, Errno.ENOMEM, "user_may_lock", too_much_locked(f"user {user.uid}", limit, now, npages))
+        if await try_cmpxchg(user.locked_vm, now, now + npages):
+            return
 
 
 @kernel("drivers/iommu/iommufd/pages.c")
@@ -43,7 +44,9 @@ async def update_mm_locked_vm(mm: MmStruct, task: Task, npages: int) -> None:
     now = await load(mm.locked_vm)
     try:
         over = npages > 0 and now + npages > limit
-        await refuse_if(over, Errno.ENOMEM, "process_may_lock", "the process has locked as much memory as it may")
+        await refuse_if(
+            over, Errno.ENOMEM, "process_may_lock", too_much_locked(f"process {mm.label}", limit, now, npages)
+        )
         await store(mm.locked_vm, now + npages)
     except KernelError:
         if remote:
@@ -72,10 +75,17 @@ async def iopt_pages_update_pinned(account: str, owner: Owner, npages: int) -> N
     if account == ACCOUNT_USER and npages > 0:
         await incr_user_locked_vm(owner.user, owner.task, npages)
     elif account == ACCOUNT_USER:
-        await store(owner.user.locked_vm, await load(owner.user.locked_vm) + npages)
+        await atomic_add(owner.user.locked_vm, npages)
     elif account == ACCOUNT_MM:
         await update_mm_locked_vm(owner.mm, owner.task, npages)
-    await store(owner.mm.pinned_vm, await load(owner.mm.pinned_vm) + npages)
+    await atomic_add(owner.mm.pinned_vm, npages)
+
+
+async def atomic_add(target: Field[int], number: int) -> None:
+    """Add to a number that others may change at the same time (`atomic64_add`)."""
+    now = await load(target)
+    while not await try_cmpxchg(target, now, now + number):
+        now = await load(target)
 
 
 async def charge(pages: IoptPages) -> None:
@@ -174,7 +184,9 @@ async def set_source(pages: IoptPages, task: Task) -> None:
     await get(task.usage, pages, SOURCE)
     await store(pages.source_mm, mm)
     await store(pages.source_task, task)
-    await store(pages.source_user, await load(task.user))
+    user = await load(task.user)
+    await get(user.refs, pages, SOURCE)
+    await store(pages.source_user, user)
 
 
 @kernel("drivers/iommu/iommufd/pages.c")
@@ -209,6 +221,7 @@ async def drop_owner(pages: IoptPages, owner: Owner) -> None:
     """Let go of the process that the memory belonged to."""
     await mmdrop(owner.mm, pages, SOURCE)
     await put_task_struct(owner.task, pages, SOURCE)
+    await free_uid(owner.user, pages, SOURCE)
 
 
 @kernel("drivers/iommu/iommufd/iommufd_private.h")

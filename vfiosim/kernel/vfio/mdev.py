@@ -11,10 +11,11 @@ from ...uapi import Errno
 from ..base import MTTY, NEW_GROUP, ON_ITS_BUS, Device, DeviceSpec, put_device
 from ..bus import Buses, device_add, device_del
 from ..dd import device_driver_attach
-from ..fs.kernfs import Attribute, device_is_to_go, kernfs_unbreak
+from ..fs.kernfs import Attribute, device_is_to_go, kernfs_unbreak, written
 from .mtty import available_instances
 
 MDEV_TYPES: Final = ("mtty-1", "mtty-2")
+NAMES: Final = ("Single port serial", "Dual port serial")
 UUID_STRING_LEN: Final = 36
 _UUID: Final = re.compile("-".join(f"[0-9a-fA-F]{{{digits}}}" for digits in (8, 4, 4, 4, 12)))
 
@@ -88,4 +89,5 @@ def type_file(buses: Buses, kind: str, name: str, path: str) -> Attribute | None
         return Attribute(path, 0o200, partial(create_store, buses, kind))
     if name == "available_instances":
         return Attribute(path, 0o444, show=partial(available_instances, buses, kind))
-    return Attribute(path, 0o444) if name in ("device_api", "name", "description") else None
+    told = {"name": NAMES[MDEV_TYPES.index(kind)], "device_api": "vfio-pci"}.get(name)
+    return None if told is None else Attribute(path, 0o444, show=partial(written, told))

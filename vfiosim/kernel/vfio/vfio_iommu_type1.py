@@ -12,7 +12,7 @@ from ...engine import *
 from ...uapi import Errno, KernelError
 from ..iommu import IommuGroup, iommu_attach_group, iommu_detach_group
 from ..iommu_ops import APERTURE_LAST, MSI_WINDOW, PGSIZES
-from ..mm import PAGE_SIZE, TASK_SIZE, MmStruct, mmdrop, mmgrab, mmput
+from ..mm import PAGE_SIZE, TASK_SIZE, MmStruct, mmdrop, mmgrab, mmput, too_much_locked
 from ..params import ModuleParameters
 from ..task import capable, current_mm, current_task
 from ..unsupported import Unsupported
@@ -104,8 +104,9 @@ async def update_pgsize_bitmap(iommu: VfioIommu) -> None:
 async def mm_lock_acct(mm: MmStruct, lock_cap: bool, npage: int) -> None:
     """Charge pages to an address space, or discharge them. ENOMEM beyond RLIMIT_MEMLOCK, unless the owner may exceed it."""
     now = await load(mm.locked_vm)
-    over = npage > 0 and not lock_cap and now + npage > await memlock_pages()
-    await refuse_if(over, Errno.ENOMEM, "process_may_lock", "the process has locked as much memory as it may")
+    limit = await memlock_pages()
+    over = npage > 0 and not lock_cap and now + npage > limit
+    await refuse_if(over, Errno.ENOMEM, "process_may_lock", too_much_locked(f"process {mm.label}", limit, now, npage))
     await store(mm.locked_vm, now + npage)
 
 
@@ -133,7 +134,8 @@ async def vfio_pin_pages_remote(dma: VfioDma) -> None:
     they are: there is nothing to pin or to charge.
     """
     mm = await require(await current_mm(), Errno.ENODEV, "caller_has_memory", "the caller has no memory")
-    room = dma.size if dma.lock_cap else max(0, await memlock_pages() - await load(mm.locked_vm))
+    limit, now = await memlock_pages(), await load(mm.locked_vm)
+    room = dma.size if dma.lock_cap else max(0, limit - now)
     pinned = 0
     for address, size, device in mm.spans(dma.vaddr, dma.size):
         if device:
@@ -146,7 +148,10 @@ async def vfio_pin_pages_remote(dma: VfioDma) -> None:
         await pin_pages(mm, address, min(npage, room + 1 - pinned) * PAGE_SIZE, dma.writable)
         pinned += npage
         over = pinned > room
-        await refuse_if(over, Errno.ENOMEM, "process_may_lock", "the process has locked as much memory as it may")
+        more = dma.size // PAGE_SIZE
+        await refuse_if(
+            over, Errno.ENOMEM, "process_may_lock", too_much_locked(f"process {mm.label}", limit, now, more)
+        )
     await vfio_lock_acct(dma, pinned)
 
 
@@ -259,8 +264,9 @@ async def check_map(iommu: VfioIommu, iova: int, vaddr: int, size: int) -> None:
     page &= -page
     crooked = (size | iova | vaddr) & (page - 1) != 0
     await refuse_if(crooked, Errno.EINVAL, "whole_pages", f"size and both addresses must be multiples of {page}")
-    taken = find_dma(await load(iommu.dma_list), iova, iova + size - 1) is not None
-    await refuse_if(taken, Errno.EEXIST, "iova_is_free", "some of these I/O addresses are mapped already")
+    taken = find_dma(await load(iommu.dma_list), iova, iova + size - 1)
+    there = "" if taken is None else f"{taken.iova:#x} to {taken.iova + taken.size - 1:#x} are mapped already"
+    await refuse_if(taken is not None, Errno.EEXIST, "iova_is_free", f"the I/O addresses {there}")
     full = await load(iommu.dma_avail) == 0
     await refuse_if(full, Errno.ENOSPC, "mappings_left", "the container has as many mappings as it may")
     valid = iova_dma_valid(await load(iommu.iova_list), iova, iova + size - 1)

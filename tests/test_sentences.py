@@ -1,0 +1,105 @@
+"""What a refusal and a wait say: they know what the model knows."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.calls import refused
+from vfiosim import Blocked, KernelError, Machine, uapi
+from vfiosim.explore import explore
+
+READ_WRITE_FIXED = 7
+
+
+class Bench:
+    """A program with a device bound, attached to an IOAS, and its registers mapped."""
+
+    def __init__(self) -> None:
+        self.m = Machine("lab")
+        self.p = self.m.process("qemu")
+        self.dev, self.iommu = self.p.open("/dev/vfio/devices/vfio0"), self.p.open("/dev/iommu")
+        self.p.ioctl(self.dev, uapi.VFIO_DEVICE_BIND_IOMMUFD, uapi.VfioDeviceBindIommufd(iommufd=self.iommu))
+        made = uapi.IommuIoasAlloc()
+        self.p.ioctl(self.iommu, uapi.IOMMU_IOAS_ALLOC, made)
+        self.ioas = made.out_ioas_id
+        self.p.ioctl(self.dev, uapi.VFIO_DEVICE_ATTACH_IOMMUFD_PT, uapi.VfioDeviceAttachIommufdPt(pt_id=self.ioas))
+        self.registers = self.p.mmap(4096, fd=self.dev)
+
+    def map(self, address: int, length: int, iova: int = 0x10000) -> int:
+        wanted = uapi.IommuIoasMap(flags=READ_WRITE_FIXED, ioas_id=self.ioas, user_va=address, length=length, iova=iova)
+        return self.p.ioctl(self.iommu, uapi.IOMMU_IOAS_MAP, wanted)
+
+
+@pytest.fixture
+def b() -> Bench:
+    return Bench()
+
+
+def test_registers_of_a_device_in_an_ioas_are_refused_as_what_they_are(b):
+    with pytest.raises(
+        KernelError, match="registers of a device; they are no memory, so they cannot be pinned"
+    ) as told:
+        b.map(b.registers, 4096)
+    assert told.value.name == "EFAULT"
+
+
+def test_a_map_onto_another_one_is_told_which(b):
+    memory = b.p.memory.map(1 << 16)
+    b.map(memory, 8192)
+    with pytest.raises(KernelError, match="the I/O addresses 0x10000 to 0x11fff are mapped already"):
+        b.map(memory, 4096, 0x11000)
+
+
+def test_too_much_locked_memory_is_told_with_the_limit_what_is_used_and_what_was_asked_for(b):
+    memory = b.p.memory.map(16 << 20)
+    b.p.setuid(1000)
+    b.map(memory, 4096)
+    said = "lets user 1000 lock 8192 KiB of memory; 4 KiB are locked already.* and 9216 KiB more were asked for"
+    with pytest.raises(KernelError, match=said):
+        b.map(memory, 9 << 20, 1 << 24)
+
+
+def test_who_waits_for_a_device_is_told_which_program_has_it_and_by_what(b):
+    b.p.close(b.dev)
+    with pytest.raises(Blocked, match=r"until nobody holds vfio0; program qemu does \(mapped at 0x[0-9a-f]+\)"):
+        b.m.process("admin").write_file("/sys/bus/pci/drivers/vfio-pci/unbind", "0000:00:04.0")
+
+
+# ---- users go with their last process, and with the memory that is charged to them
+
+
+def test_another_user_leaves_nothing_behind(b):
+    b.map(b.p.memory.map(4096), 4096)
+    b.p.setuid(1000)
+    b.map(b.p.memory.map(4096), 4096, 1 << 20)
+    assert "user_struct 1000" in b.m.engine.objects
+    b.p.exit()
+    assert [oid for oid in b.m.engine.objects if oid.startswith("user_struct")] == ["user_struct 0"]
+    assert b.m.check() == []
+
+
+def two() -> Machine:
+    machine = Machine()
+    machine.process("a")
+    machine.process("b")
+    return machine
+
+
+@pytest.mark.one_python
+def test_two_processes_may_become_the_same_user_and_leave_it_at_once():
+    result = explore(two, {"A": [("a", "setuid", 1000), ("a", "exit")], "B": [("b", "setuid", 1000)]})
+    assert result.complete
+    assert [one.what for one in result.violations] == []
+
+
+def test_a_root_port_takes_what_is_behind_it_and_both_are_found_again():
+    m = Machine("lab", trace=False)
+    p, port = m.process("p"), "/sys/bus/pci/devices/0000:00:1c.1"
+    p.write_file(f"{port}/remove", "1")
+    assert refused(p.stat, port) == refused(p.stat, "/sys/bus/pci/devices/0000:02:00.1") == "ENOENT"
+    p.write_file("/sys/bus/pci/rescan", "1")
+    p.stat(port)
+    p.write_file("/sys/bus/pci/devices/0000:02:00.1/remove", "1")
+    p.write_file("/sys/bus/pci/devices/0000:02:00.0/remove", "1")
+    assert p.stat(port) == 0o40755  # with nothing behind it
+    assert m.check() == []
