@@ -200,7 +200,7 @@ def test_a_device_that_is_put_into_another_group_moves_there_and_boots_there() -
     assert beside(box, "2") == ["nic", "gpu", "hdmi"]
     assert "1" not in box.machine_pane.devices.groups
     box.machine_pane.boot.click()
-    assert box.run.machine.built.devices["nic"].iommu_group is box.run.machine.built.groups[2]
+    assert box.run.machine.built.devices["nic"].iommu_group.value is box.run.machine.built.groups[2]
 
 
 def test_a_group_says_who_makes_it_unfit_as_soon_as_a_driver_is_changed() -> None:

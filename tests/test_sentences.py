@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import cProfile
+
 import pytest
 
-from tests.calls import refused
+from tests.calls import refused, set_container
 from vfiosim import Blocked, KernelError, Machine, uapi
 from vfiosim.explore import explore
 
@@ -103,3 +105,23 @@ def test_a_root_port_takes_what_is_behind_it_and_both_are_found_again():
     p.write_file("/sys/bus/pci/devices/0000:02:00.0/remove", "1")
     assert p.stat(port) == 0o40755  # with nothing behind it
     assert m.check() == []
+
+
+def test_a_mapping_of_a_container_costs_the_same_however_many_there_are():
+    def asked(number: int) -> int:
+        p = Machine("lab", trace=False).process("p")
+        group, container = p.open("/dev/vfio/1"), p.open("/dev/vfio/vfio")
+        set_container(p, group, container)
+        p.ioctl(container, uapi.VFIO_SET_IOMMU, uapi.VFIO_TYPE1v2_IOMMU)
+        memory = p.memory.map(4096)
+
+        def map_all() -> None:
+            for page in range(number):
+                wanted = uapi.VfioIommuType1DmaMap(flags=3, vaddr=memory, iova=page << 12, size=4096)
+                p.ioctl(container, uapi.VFIO_IOMMU_MAP_DMA, wanted)
+
+        profile = cProfile.Profile()
+        profile.runcall(map_all)
+        return sum(entry.callcount for entry in profile.getstats())
+
+    assert asked(800) < 4.4 * asked(200)

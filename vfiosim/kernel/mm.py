@@ -295,7 +295,7 @@ class MmStruct(KObject):
 
 def too_much_locked(who: str, limit: int, now: int, more: int) -> str:
     """What is told where pages cannot be locked; all three are numbers of pages."""
-    limit, now, more = (pages * PAGE_SIZE >> 10 for pages in (limit, now, more))
+    limit, now, more = [pages * PAGE_SIZE >> 10 for pages in (limit, now, more)]
     used = f"{now} KiB are locked already, for devices and other software," if now else "none is locked yet,"
     return f"RLIMIT_MEMLOCK lets {who} lock {limit} KiB of memory; {used} and {more} KiB more were asked for"
 

@@ -262,7 +262,7 @@ async def iommu_read_and_clear_dirty(hwpt: IommufdHwptPaging, cmd: Any) -> None:
         if area is None or await load(area.pages) is None:
             return
         end = min(last, area.last)
-        for first, stop in await written(hwpt, (at, end)):
+        for first, stop in await written(hwpt, area, (at, end)):
             with suppress(KernelError):
                 await iova_bitmap_set(cmd, first, stop)
         if not cmd.flags & uapi.IOMMU_HWPT_GET_DIRTY_BITMAP_NO_CLEAR:
@@ -270,10 +270,15 @@ async def iommu_read_and_clear_dirty(hwpt: IommufdHwptPaging, cmd: Any) -> None:
         at = end + 1
 
 
-async def written(hwpt: IommufdHwptPaging, span: Span) -> list[Span]:
-    """Which entries of the table, within a range, are marked as written."""
+async def written(hwpt: IommufdHwptPaging, area: IoptArea, span: Span) -> list[Span]:
+    """What of a range is told as written, for each entry of the table that is marked.
+
+    Of an entry that is made of several smaller ones the last of these is not told (`record_dirty` in
+    drivers/iommu/generic_pt/iommu_pt.h), which shows where pages of the bitmap are smaller than those of memory.
+    """
     size, marked = hwpt.translation.page, await load(hwpt.dirty)
-    return [(page, page + size - 1) for page in sorted(marked) if span[0] <= page <= span[1]]
+    inside = [page for page in sorted(marked) if span[0] <= page <= span[1]]
+    return [(page, page + size - 1) for page in inside if page % PAGE_SIZE == 0 or not area.has_whole_page(page)]
 
 
 async def forget(hwpt: IommufdHwptPaging, span: Span) -> None:

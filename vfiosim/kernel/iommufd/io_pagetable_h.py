@@ -107,6 +107,11 @@ class IoptArea(KObject):
         """Its first and last page, counted within its pages."""
         return self.start_byte // PAGE_SIZE, (self.start_byte + self.length - 1) // PAGE_SIZE
 
+    def has_whole_page(self, iova: int) -> bool:
+        """Is the page around an address one page of memory, and all of it in the area?"""
+        first = iova - iova % PAGE_SIZE
+        return self.iova <= first and first + PAGE_SIZE - 1 <= self.last and self.byte_at(first) % PAGE_SIZE == 0
+
     def byte_at(self, iova: int) -> int:
         """Where in its pages an I/O address leads to."""
         return self.start_byte + iova - self.iova

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from ctypes import sizeof
 from functools import partial
-from operator import attrgetter
 from typing import Final, TypeAlias
 
 from ... import uapi
@@ -73,7 +72,7 @@ class VfioIommu(KObject):
     # guarded by lock
     domain_list: Field[tuple[VfioDomain, ...]] = field((), guard="lock", link="owns")
     emulated_iommu_groups: Field[tuple[IommuGroup, ...]] = field((), guard="lock")
-    dma_list: Field[tuple[VfioDma, ...]] = field((), guard="lock", link="owns")  # by I/O address
+    dma_list: Intervals[VfioDma] = intervals(guard="lock", link="owns")
     dma_avail: Field[int] = field(0, guard="lock")  # how many more mappings there may be
     pgsize_bitmap: Field[int] = field(PAGE_MASK, guard="lock")
     iova_list: Field[tuple[tuple[int, int], ...]] = field((), guard="lock")
@@ -168,7 +167,7 @@ async def vfio_unmap_unpin(iommu: VfioIommu, dma: VfioDma) -> None:
 async def vfio_remove_dma(iommu: VfioIommu, dma: VfioDma) -> None:
     """The end of a mapping."""
     await vfio_unmap_unpin(iommu, dma)
-    await store(iommu.dma_list, tuple(other for other in await load(iommu.dma_list) if other is not dma))
+    await poke(iommu.dma_list, dma.iova, None)
     await mmdrop(dma.mm, dma, ITS_MEMORY)
     await free(dma)
     await store(iommu.dma_avail, await load(iommu.dma_avail) + 1)
@@ -186,20 +185,18 @@ async def vfio_dma_do_unmap(iommu: VfioIommu, wanted: uapi.VfioIommuType1DmaUnma
     async with iommu.lock:
         first = wanted.iova
         last = await check_unmap(iommu, wanted, everything)
-        dmas = await load(iommu.dma_list)
         if iommu.v2 and not everything:
-            low, high = find_dma(dmas, first, first), find_dma(dmas, last, last)
+            low = await first_between(iommu.dma_list, first, first)
+            high = await first_between(iommu.dma_list, last, last)
             cut = (low is not None and low.iova != first) or (high is not None and high.last != last)
             await refuse_if(cut, Errno.EINVAL, "mapping_not_cut", "a mapping would be cut in two; unmap all of it")
         unmapped = 0
-        for dma in dmas:
-            if dma.last < first:
-                continue
-            if dma.iova > last or (not iommu.v2 and first > dma.iova):
-                break
+        while True:
+            dma = await first_between(iommu.dma_list, first, last)
+            if dma is None or (not iommu.v2 and first > dma.iova):
+                return unmapped
             unmapped += dma.size
             await vfio_remove_dma(iommu, dma)
-    return unmapped
 
 
 async def check_unmap(iommu: VfioIommu, wanted: uapi.VfioIommuType1DmaUnmap, everything: bool) -> int:
@@ -252,8 +249,7 @@ async def vfio_dma_do_map(iommu: VfioIommu, wanted: uapi.VfioIommuType1DmaMap) -
         dma = await alloc(VfioDma, iova, vaddr, size, bool(access & MAP_WRITE), mm, lock_cap)
         await store(iommu.dma_avail, await load(iommu.dma_avail) - 1)
         await mmgrab(mm, dma, ITS_MEMORY)
-        others = await load(iommu.dma_list)
-        await store(iommu.dma_list, tuple(sorted((*others, dma), key=attrgetter("iova"))))
+        await poke(iommu.dma_list, iova, dma)
         if await load(iommu.domain_list):
             await vfio_pin_map_dma(iommu, dma)
 
@@ -264,7 +260,7 @@ async def check_map(iommu: VfioIommu, iova: int, vaddr: int, size: int) -> None:
     page &= -page
     crooked = (size | iova | vaddr) & (page - 1) != 0
     await refuse_if(crooked, Errno.EINVAL, "whole_pages", f"size and both addresses must be multiples of {page}")
-    taken = find_dma(await load(iommu.dma_list), iova, iova + size - 1)
+    taken = await first_between(iommu.dma_list, iova, iova + size - 1)
     there = "" if taken is None else f"{taken.iova:#x} to {taken.iova + taken.size - 1:#x} are mapped already"
     await refuse_if(taken is not None, Errno.EEXIST, "iova_is_free", f"the I/O addresses {there}")
     full = await load(iommu.dma_avail) == 0
@@ -277,7 +273,7 @@ async def check_map(iommu: VfioIommu, iova: int, vaddr: int, size: int) -> None:
 async def vfio_iommu_replay(iommu: VfioIommu) -> None:
     """A first page table comes to mappings that waited for one: pin them all, or none."""
     done: list[VfioDma] = []
-    for dma in await load(iommu.dma_list):
+    for dma in await in_order(iommu.dma_list):
         if await load(dma.iommu_mapped):
             continue
         if dma.last > APERTURE_LAST:
@@ -386,7 +382,7 @@ async def attach_to_domain(iommu: VfioIommu, fresh: VfioDomain, iommu_group: Iom
     async with on_failure(iommu_detach_group, iommu_group):
         ranges = await load(iommu.iova_list)
         reserved = group_resv_regions(iommu_group)
-        await refuse_iova_conflicts(await load(iommu.dma_list), ranges, 0, APERTURE_LAST, reserved)
+        await refuse_iova_conflicts(await in_order(iommu.dma_list), ranges, 0, APERTURE_LAST, reserved)
         ranges = resv_exclude(aper_resize(ranges, 0, APERTURE_LAST), reserved)
         await refuse_if(not ranges, Errno.EINVAL, "addresses_left", "no I/O address is left that the group could use")
         domain = await fitting_domain(iommu, fresh, iommu_group)
@@ -417,14 +413,14 @@ async def fitting_domain(iommu: VfioIommu, fresh: VfioDomain, iommu_group: Iommu
 @kernel("drivers/vfio/vfio_iommu_type1.c")
 async def vfio_iommu_unmap_unpin_all(iommu: VfioIommu) -> None:
     """Nobody is left who could use the mappings."""
-    for dma in await load(iommu.dma_list):
+    for dma in await in_order(iommu.dma_list):
         await vfio_remove_dma(iommu, dma)
 
 
 @kernel("drivers/vfio/vfio_iommu_type1.c")
 async def vfio_iommu_unmap_unpin_reaccount(iommu: VfioIommu) -> None:
     """Only groups without DMA are left: the mappings stay, but nothing is pinned for them."""
-    for dma in await load(iommu.dma_list):
+    for dma in await in_order(iommu.dma_list):
         await vfio_unmap_unpin(iommu, dma)
 
 

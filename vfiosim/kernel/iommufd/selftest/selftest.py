@@ -142,9 +142,8 @@ async def set_dirty(hwpt: IommufdHwptPaging, pages: list[int]) -> None:
         area = await first_between(hwpt.ioas.areas, iova, iova)
         if area is None or await load(area.pages) is None:
             continue
-        whole = iova - iova % PAGE_SIZE
-        fits = area.iova <= whole and whole + PAGE_SIZE - 1 <= area.last and area.byte_at(whole) % PAGE_SIZE == 0
-        first, size = (whole, PAGE_SIZE) if fits else (iova - iova % small, small)
+        size = PAGE_SIZE if area.has_whole_page(iova) else small
+        first = iova - iova % size
         marked.update(range(first, first + size, small))
     await store(hwpt.dirty, tuple(sorted(marked)))
 
