@@ -162,7 +162,7 @@ R16 = Puzzle(
     vast={
         "iommu_group.mutex": (
             "iommu_group 3 serves iommufd_device A1 of user space and device sata of the kernel at the same time",
-            99,
+            101,
         )
     },
     happens="at the same time",
