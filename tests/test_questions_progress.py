@@ -25,9 +25,9 @@ from vfiosim.lab import (
     presenter,
     record_file,
 )
-from vfiosim.lab.record import VARIABLE
+from vfiosim.lab.record import VARIABLE, progress
 from vfiosim.lessons import misconceptions as M
-from vfiosim.lessons import one_bind, races
+from vfiosim.lessons import one_bind, races, who_holds_whom
 
 
 @pytest.fixture
@@ -394,3 +394,25 @@ def test_questions_that_are_there_already_follow_the_switch():
 def test_present_false_shows_the_switch_and_leaves_it_off():
     assert "Off:" in present(False).message
     assert not presenter.on
+
+
+# ---- what a cell has found out, and a question asks
+
+
+def test_what_a_cell_has_found_out_is_kept_back_until_its_question_is_answered() -> None:
+    progress.reset()
+    kept = who_holds_whom.once_answered("a mapping", "fds vmm --fd 3--> it")
+    assert "once you have answered that" in kept.message
+    assert "fds vmm" not in str(kept._repr_mimebundle_())
+    progress.record("02 a mapping", False)
+    assert kept.message == "fds vmm --fd 3--> it"
+    progress.reset()
+
+
+def test_what_is_kept_back_can_be_looked_at_all_the_same() -> None:
+    progress.reset()
+    kept = races.once_answered("switches", 39)
+    kept.anyway.click()
+    assert kept.message == "39"
+    with pytest.raises(ValueError, match="no question 'many'"):
+        races.once_answered("many", 1)

@@ -116,6 +116,30 @@ def test_hint_and_repair_are_given_when_asked_for(second_bind):
     assert "+++ b/vfio_device_put_kvm" in second_bind.message
 
 
+def test_the_solution_can_be_put_into_the_editor_proved_and_taken_out_again(second_bind):
+    write(second_bind, "vfio_device_put_kvm", ONLY_THE_PUT)
+    second_bind.prove.click()
+    assert second_bind.apply not in second_bind.buttons.children
+    second_bind.solution.click()
+    assert second_bind.apply in second_bind.buttons.children
+    second_bind.apply.click()
+    assert second_bind.editor.value == second_bind.room.mended("vfio_device_put_kvm")
+    second_bind.prove.click()
+    assert "✓ Mended." in second_bind.message
+    assert "You had opened the solution." in second_bind.message
+    second_bind.apply.click()
+    assert second_bind.editor.value == ONLY_THE_PUT
+
+
+def test_while_a_proof_runs_it_is_said_so(second_bind):
+    said = []
+    second_bind.verdict.observe(lambda change: said.append(change["new"]), "value")
+    write(second_bind, "vfio_device_put_kvm", ONLY_THE_PUT)
+    second_bind.prove.click()
+    assert any("Proving: every schedule is run" in one for one in said)
+    assert "Proving" not in second_bind.message
+
+
 @pytest.mark.parametrize("name", ROOMS)
 def test_every_room_can_be_shown_without_widgets(name):
     view = room(name)

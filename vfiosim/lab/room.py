@@ -18,6 +18,9 @@ from .static_fallback import ONLY_LIVE, StaticFallback, note
 from .style import alert, button, row, style, text, words
 from .verdict import misled
 
+SOLUTION = "<p><b>Solution.</b></p>"
+PROVING = "Proving: every schedule is run, then what must still work, then the recordings. It takes some seconds."
+
 
 def room(
     name: str,
@@ -74,6 +77,11 @@ class RoomView(StaticFallback):
         self.help = Help(hints or escape(room.lesson, quote=False), self._solution)
         self.hint, self.solution = self.help.hint, self.help.solution
         self.solution.tooltip = "the repair of the museum, as a patch; after your first try"
+        self.apply = button("Put it into the editor", "the mended functions in place of yours; once more: yours again")
+        self.apply.on_click(lambda _: self._apply())
+        self._mine: dict[str, str] | None = (
+            None  # the reader's functions, while those of the solution stand in the editor
+        )
         self.again = button("Reset", "the functions as they were")
         self.problem, self.verdict = text("problem"), text("verdict")
         self.shown = text("verdict")
@@ -83,6 +91,8 @@ class RoomView(StaticFallback):
         self.way.on_click(lambda _: self._walk())
         self.prove.on_click(lambda _: self._prove())
         self.again.on_click(lambda _: self._reset())
+        self.buttons = row("", self.prove, self.hint, self.solution, self.again)
+        self.help.slot.observe(lambda _: self._solved(), "value")
         self._frame: list[Any] = [
             style(),
             text("question", self._title()),
@@ -91,7 +101,7 @@ class RoomView(StaticFallback):
             row("Mend it", self.which, text("does", "Change it so that this cannot happen, then Prove.")),
             text("does", self._must_still_work()),
             self.editor,
-            row("", self.prove, self.hint, self.solution, self.again),
+            self.buttons,
             self.problem,
             self.verdict,
             self.help.slot,
@@ -131,11 +141,26 @@ class RoomView(StaticFallback):
 
     def _walk(self) -> None:
         self._walking = not self._walking
-        self.children = [*self._frame[:4], self._way_in, *self._frame[4:]] if self._walking else self._frame
+        self.children = [*self._frame[:3], self._way_in, *self._frame[3:]] if self._walking else self._frame
 
     def _solution(self) -> str:
         why = f"<p>{self._explained}</p>" if self._explained else ""
-        return f"<p><b>Solution.</b></p><pre>{escape(self.room.patch())}</pre>{why}"
+        return f"{SOLUTION}<pre>{escape(self.room.patch())}</pre>{why}"
+
+    def _solved(self) -> None:
+        """The solution has come or gone, and with it the button that uses it."""
+        shown = [self.apply] if self.help.slot.value.startswith(f'<div role="status">{SOLUTION}') else []
+        self.buttons.children = [self.prove, self.hint, self.solution, *shown, self.again]
+
+    def _apply(self) -> None:
+        """The mended functions stand in the editor, or what stood there before."""
+        self.texts[self.which.value] = self.editor.value
+        if self._mine is None:
+            self._mine, self.texts = self.texts, {name: self.room.mended(name) for name in self.room.to_mend}
+        else:
+            self._mine, self.texts = None, self._mine
+        self.apply.description = "Put it into the editor" if self._mine is None else "Put mine back"
+        self.editor.value = self.texts[self.which.value]
 
     def _turn_to(self, before: str) -> None:
         """Another function is chosen: what was written is kept."""
@@ -144,6 +169,7 @@ class RoomView(StaticFallback):
 
     def _reset(self) -> None:
         self.proof = None
+        self._mine, self.apply.description = None, "Put it into the editor"
         self.texts = {name: self.room.source(name) for name in self.room.to_mend}
         self.editor.value = self.texts[self.which.value]
         self.help.clear()
@@ -159,6 +185,7 @@ class RoomView(StaticFallback):
         try:
             mine = [self.room.mine(text) for name, text in self.texts.items() if text != self.room.source(name)]
         except (ValueError, PatchError) as problem:
+            self.help.tried()
             self._complain(_sentence(problem))
             return
         if not mine:
@@ -166,9 +193,11 @@ class RoomView(StaticFallback):
             return
         self.help.tried()
         self.prove.disabled = True
+        self.verdict.value = f'<p role="status">{PROVING}</p>'
         try:
             self.proof = self.room.prove(*mine)
         except PatchError as problem:
+            self.verdict.value = ""
             self._complain(_sentence(problem))
             return
         finally:

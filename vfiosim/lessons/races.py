@@ -10,6 +10,7 @@ from ..explore.world import MachineWorld
 from ..lab import ByHand, Distractor, HandTask, Judged, Ordering, Parsons, Prediction, Quiz, Races, RoomView
 from ..lab import room as museum_room
 from ..lab.finish import Finish
+from ..lab.once_answered import OnceAnswered
 from ..machine import Machine
 from ..trace.words import describe
 from . import ends
@@ -35,6 +36,7 @@ __all__ = [
     "interrupted",
     "lab",
     "mend",
+    "once_answered",
     "predict",
     "quiz",
     "second_bind_fails",
@@ -45,14 +47,23 @@ __all__ = [
 
 def predict(name: str) -> Prediction:
     """One of the questions of the lesson. Raises ValueError for a name that it does not have."""
+    return Prediction(QUESTIONS[_known(name)])
+
+
+def _known(name: str) -> str:
     if name not in QUESTIONS:
         raise ValueError(f"there is no question {name!r}; there are {', '.join(QUESTIONS)}")
-    return Prediction(QUESTIONS[name])
+    return name
 
 
 def lab() -> Races:
     """The race lab with the first puzzle: take the lock out, predict, explore."""
     return Races("R1", only=BOARD_VIEW)
+
+
+def once_answered(name: str, what: object) -> OnceAnswered:
+    """What a cell has found out, once the question of this name has been answered. Raises ValueError where there is none."""
+    return OnceAnswered(f"10 {_known(name)}", what, name)
 
 
 def quiz() -> Quiz:

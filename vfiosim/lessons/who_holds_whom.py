@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..lab import Bench, Distractor, Exercise, Goal, Ordering, Outcome, Parsons, Prediction, Quiz, Session, Task
 from ..lab import goal as facts
 from ..lab.finish import Finish
+from ..lab.once_answered import OnceAnswered
 from ..lab.parsons import by_running
 from . import ends
 from . import misconceptions as M
@@ -12,14 +13,18 @@ from .beginnings import bound, bound_program, opened
 from .one_bind import BIND, KVM
 from .who_holds_whom_questions import CHECK, QUESTIONS
 
-__all__ = ["bound_program", "exercise", "finish", "holders", "order", "predict", "quiz"]
+__all__ = ["bound_program", "exercise", "finish", "holders", "once_answered", "order", "predict", "quiz"]
 
 
 def predict(name: str) -> Prediction:
     """One of the questions of the lesson. Raises ValueError for a name that it does not have."""
+    return Prediction(QUESTIONS[_known(name)])
+
+
+def _known(name: str) -> str:
     if name not in QUESTIONS:
         raise ValueError(f"there is no question {name!r}; there are {', '.join(QUESTIONS)}")
-    return Prediction(QUESTIONS[name])
+    return name
 
 
 def holders() -> Bench:
@@ -163,6 +168,11 @@ LET_GO = Parsons(
 def order() -> Ordering:
     """The second task of the lesson."""
     return Ordering(LET_GO)
+
+
+def once_answered(name: str, what: object) -> OnceAnswered:
+    """What a cell has found out, once the question of this name has been answered. Raises ValueError where there is none."""
+    return OnceAnswered(f"02 {_known(name)}", what, name)
 
 
 def quiz() -> Quiz:

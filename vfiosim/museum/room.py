@@ -98,9 +98,12 @@ class Room:
         """The repair, as the difference between the faulty functions and the mended ones."""
         return "\n".join(line for name in self.to_mend for line in self._difference(name)) + "\n"
 
+    def mended(self, name: str) -> str:
+        """The repaired function of this name, as text; one that the repair leaves alone as it is in the kernel."""
+        return _source(self.repair.get(name) or FUNCTIONS[name].function, name)
+
     def _difference(self, name: str) -> Iterator[str]:
-        mended = _source(self.repair.get(name) or FUNCTIONS[name].function, name)
-        was = self.source(name)
+        was, mended = self.source(name), self.mended(name)
         lines = difflib.unified_diff(was.splitlines(), mended.splitlines(), f"a/{name}", f"b/{name}", lineterm="")
         return iter(lines)
 
