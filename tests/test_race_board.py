@@ -91,6 +91,14 @@ def seen_in(run: Run) -> list[Any]:
     return variables(run.machine.engine, run.rehearsal().places, touches(run.machine.engine), run.rehearsal().alone)
 
 
+def test_the_line_of_a_lock_that_is_taken_out_is_struck_through_and_no_other():
+    sandbox = r1()
+    go(sandbox, "B to shared")
+    panel = next(one for one in sandbox.schedule.rows.values() if one.lane == "B")
+    struck = re.findall(r'<span class="line[^"]* out[^"]*"[^>]*>(.*?)</span></span>', panel.code.value)
+    assert [words(line) for line in struck] == ["async with group.group_lock:"]
+
+
 def test_whose_call_has_ended_holds_nothing_that_could_be_out_of_date():
     sandbox = r1()
     go(sandbox, "A to the end", "B to the end")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from html import escape
+from typing import Any
 
 from .record import progress
 from .static_fallback import StaticFallback, note
@@ -23,7 +24,8 @@ class OnceAnswered(StaticFallback):
         self._shown = text("kept-back")
         self.anyway = button("Show it now", "without an answer")
         self.anyway.on_click(lambda _: self._show())
-        super().__init__([style(), self._shown, self.anyway])
+        self._head: list[Any] = [style(), self._shown]
+        super().__init__([*self._head, self.anyway])
         self._shown.value = f"<p>{escape(self._wait)}</p>"
         progress.watch(self)
         self.look()
@@ -48,4 +50,4 @@ class OnceAnswered(StaticFallback):
 
     def _show(self) -> None:
         self._shown.value = f"<pre>{escape(self._what)}</pre>"
-        self.children = self.children[:2]
+        self.children = self._head

@@ -155,10 +155,8 @@ class RoomView(StaticFallback):
     def _apply(self) -> None:
         """The mended functions stand in the editor, or what stood there before."""
         self.texts[self.which.value] = self.editor.value
-        if self._mine is None:
-            self._mine, self.texts = self.texts, {name: self.room.mended(name) for name in self.room.to_mend}
-        else:
-            self._mine, self.texts = None, self._mine
+        mine, self._mine = self._mine, self.texts if self._mine is None else None
+        self.texts = mine or {name: self.room.mended(name) for name in self.room.to_mend}
         self.apply.description = "Put it into the editor" if self._mine is None else "Put mine back"
         self.editor.value = self.texts[self.which.value]
 

@@ -40,8 +40,9 @@ def _line(line: CodeLine, near: bool) -> str:
     kind = "line" + (" here" if line.here else "") + ("" if near else " distant")
     sign = "▶" if line.here else "●" if line.shares else ""
     told = f"touches {', '.join(line.shares)}" if line.shares else line.text.strip() if len(line.text) > WIDE else ""
+    told = f"taken out of the kernel: {line.text.strip()}" if line.out else told
     told = f' title="{escape(told)}"' if told else ""
-    kind += " shares" if line.shares else ""
+    kind += (" shares" if line.shares else "") + (" out" if line.out else "")
     current = ' aria-current="true"' if line.here else ""
     return f'<span class="{kind}"{told}{current}><i>{sign}</i><span>{escape(_narrow(line.text)) or " "}</span></span>'
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from ...engine.source import Cursor
@@ -22,12 +23,16 @@ NEAR = range(-2, 5)  # those of them that are shown where a screen is low
 
 @dataclass(frozen=True)
 class CodeLine:
-    """A line of code; `here`: it would run next; `shares`: what it touches that another thread touches, too."""
+    """A line of code; `here`: it would run next; `shares`: what it touches that another thread touches, too.
+
+    `out`: it asks for a protection that is taken out of the kernel.
+    """
 
     number: int
     text: str
     here: bool
     shares: tuple[str, ...] = ()
+    out: bool = False
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,7 @@ def standing(call: Call, rehearsal: Rehearsal) -> Standing:
         place, callers = place_of(thread), _callers(thread.cursor)
     else:
         place, callers = rehearsal.begins.get(thread.label) or Line(), ()
-    code, cut = _around(place, rehearsal.lines)
+    code, cut = _around(place, rehearsal.lines, call.process.machine.taken_out.names)
     next_effect = "" if waits else about_to(call.process.machine.engine, thread)
     return Standing(thread.prefix or thread.label, next_effect, waits, place, callers, code, cut)
 
@@ -67,7 +72,9 @@ def _callers(cursor: Cursor) -> tuple[str, ...]:
     return tuple(name for name in names[:-1] if name not in ("system_call", *names[-1:]))
 
 
-def _around(place: Line, lines: Mapping[tuple[str, int], tuple[Place, ...]]) -> tuple[tuple[CodeLine, ...], bool]:
+def _around(
+    place: Line, lines: Mapping[tuple[str, int], tuple[Place, ...]], out: Collection[str]
+) -> tuple[tuple[CodeLine, ...], bool]:
     """The function around a line, so many lines of it that they fit beside another one's; does more come before them?"""
     if not place.file:
         return (), False
@@ -75,8 +82,16 @@ def _around(place: Line, lines: Mapping[tuple[str, int], tuple[Place, ...]]) -> 
     whole, at = text.splitlines(), place.line - first
     begin = max(0, min(at - BEFORE, len(whole) - BEFORE - AFTER - 1))
     shown = textwrap.dedent("\n".join(whole[begin : begin + BEFORE + AFTER + 1])).split("\n")
+    names = "|".join(re.escape(name.rpartition(".")[2]) for name in out)
+    asks = re.compile(rf"async with .*\b({names})\b|\"({names})\"" if names else "(?!)")
     code = (
-        CodeLine(number, line, number == place.line, tuple(map(name_of, lines.get((place.file, number), ()))))
+        CodeLine(
+            number,
+            line,
+            number == place.line,
+            tuple(map(name_of, lines.get((place.file, number), ()))),
+            asks.search(line) is not None,
+        )
         for number, line in enumerate(shown, first + begin)
     )
     return tuple(code), begin > 0
