@@ -9,9 +9,13 @@ import pytest
 
 from tests import pictures
 from tests.pictures import Picture
+from tests.searches import broken as broken_puzzle
 from tests.searches import each_puzzle
+from vfiosim.lab.counterexample import Counterexample
 from vfiosim.lab.trace_pane import NOTEBOOK
 from vfiosim.lessons import start
+from vfiosim.museum import ROOMS
+from vfiosim.views import Player
 
 pytestmark = pytest.mark.one_python
 
@@ -52,6 +56,34 @@ def test_a_kind_has_its_column_and_columns_stand_side_by_side(source):
 def test_the_laws_hold_on_the_way_into_each_puzzle(puzzle):
     ((_, player),) = pictures.of_puzzles([puzzle.name])
     assert [said for law in LAWS for said in law(player)] == []
+
+
+WIDE, HIGH = 1455, 740  # of a picture whose letters of 16 are at least 12 pixels high in JupyterLab at 1280 × 720
+
+
+@each_puzzle()
+def test_the_way_into_each_puzzle_can_be_read_on_a_small_screen(puzzle):
+    found = broken_puzzle(puzzle.name, 0).counterexample
+    assert found is not None
+    NOTEBOOK.place(Player(found.trace).graph)  # whatever else the notebook has shown
+    layout = Counterexample(found).trace_pane.player.player.layout
+    assert layout.width <= WIDE
+    assert layout.height - layout.top <= HIGH
+
+
+@pytest.mark.parametrize("room", ROOMS.values(), ids=[*ROOMS])
+def test_the_way_into_each_bug_of_the_museum_can_be_read_on_a_small_screen(room):
+    layout = Counterexample(room.trace).trace_pane.player.player.layout
+    assert layout.width <= WIDE
+    assert layout.height - layout.top <= HIGH
+
+
+def test_each_descriptor_tells_which_file_it_holds():
+    player = start.first_bind().trace_pane.player.player
+    [table] = [node for node in player.graph.nodes if node.kind == "fds"]
+    told = {row.cell: player.frame(player.step)[row.key] for row in table.rows}
+    assert told == {"3": "file vfio0#1", "4": "file iommu#1"}
+    assert all(f">{text}</text>" in player.svg() for text in told.values())
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -12,6 +12,7 @@ from ..explore.result import counted
 from ..explore.touches import contested, contradicting, short_names, touches, variables
 from ..explore.turns import Turn, turns
 from ..trace import Trace
+from ..views.alone import Anew
 from . import controls as widgets
 from .sandbox.board import shared_html
 from .sandbox.keys import listeners, with_key
@@ -27,7 +28,8 @@ class Counterexample(widgets.VBox):
     def __init__(self, witness: Witness, **options: Any) -> None:
         self.witness = witness
         several = {"views": ("graph",)} if len({*witness.schedule}) > 1 else {}
-        self.trace_pane = TracePane(witness.trace, step=-1, **{**several, **options})
+        own = {"atlas": Anew(), **several}
+        self.trace_pane = TracePane(witness.trace, step=-1, **{**own, **options})
         self.trace_pane.on_step(self._tell)
         self.start = with_key(button("From the start", "before the first step (key Home)"), "home")
         self.harm = with_key(button("To the harm", "the last step (key End)"), "end")

@@ -6,18 +6,23 @@ from collections.abc import Callable, Sequence
 from itertools import combinations
 from statistics import fmean
 
-from .atlas import BAND, CHANNEL, GAP, LEAST, WIDTHS, Spot, band, column, rank, size
+from .atlas import BAND, CHANNEL, GAP, LEAST, WIDTHS, Atlas, Spot, band, column, rank, size
 from .graph import Edge, Graph, Node
 
 Spots = dict[str, Spot]
 
 
-def tight(graph: Graph) -> Spots:
+SCREEN = 2.0  # how much wider than high the place for a picture is
+ROOMIEST = 90.0  # between two columns: more tells no two arrows apart
+
+
+def tight(graph: Graph, *, roomy: bool = True) -> Spots:
     """The places of the boxes: in each column from above VFIO, iommufd, KVM, each box near what its arrows lead to.
 
-    The order is that of the fewest crossings that were met while each column was sorted by the next ones.
+    The order is that of the fewest crossings that were met while each column was sorted by the next ones. `roomy`: where a
+    screen has room beside a high picture, its columns stand farther apart, for the arrows between them.
     """
-    alone = _Alone(graph)
+    alone = _Alone(graph, roomy)
     order = [sorted(nodes, key=lambda node: (band(node), rank(node))) for nodes in alone.columns]
     best = alone.stacked(order)
     fewest = alone.crossings(best)
@@ -33,10 +38,19 @@ def tight(graph: Graph) -> Spots:
     return lower if alone.crossings(lower) <= fewest else best
 
 
+class Anew(Atlas):
+    """For pictures that are looked at each for itself, such as a way into harm: what was shown before has no place in them."""
+
+    def place(self, graph: Graph) -> Spots:
+        """The places of the boxes, by key."""
+        self.shown = tuple(node.oid for node in graph.nodes)
+        return tight(graph)
+
+
 class _Alone:
     """The boxes of a graph by column, and how good they stand."""
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, roomy: bool) -> None:
         self.columns: list[list[Node]] = [[] for _ in WIDTHS]
         self._named = {node.key: node for node in graph.nodes}
         self._edges = graph.edges
@@ -50,7 +64,14 @@ class _Alone:
             max([wide, *(round(size(node)[0]) for node in nodes)])
             for wide, nodes in zip(WIDTHS, self.columns, strict=True)
         ]
-        self._places = [(sum(widths[:at]) + CHANNEL * at, width) for at, width in enumerate(widths)]
+        channel = self._channel(widths) if roomy else CHANNEL
+        self._places = [(sum(widths[:at]) + channel * at, width) for at, width in enumerate(widths)]
+
+    def _channel(self, widths: Sequence[float]) -> float:
+        """How far apart the columns stand."""
+        high = max(sum(size(node)[1] + LEAST for node in nodes) for nodes in self.columns)
+        last = max(at for at, nodes in enumerate(self.columns) if nodes)
+        return max(CHANNEL, min(ROOMIEST, (high * SCREEN - sum(widths[: last + 1])) / max(last, 1)))
 
     def stacked(self, order: Sequence[Sequence[Node]]) -> Spots:
         """Each column from above, without gaps."""

@@ -18,7 +18,7 @@ GAP, BAND = 18.0, 24.0  # between two boxes of a column, and two bands
 CHANNEL = 46.0  # between two columns: arrows go here
 
 PROGRAM, FILES, DEVICES, GROUPS, IOMMU = range(5)
-WIDTHS = (228.0, 210.0, 230.0, 248.0, 230.0)  # of the columns at least
+WIDTHS = (238.0, 210.0, 230.0, 248.0, 230.0)  # of the columns at least
 COLUMNS = {
     **dict.fromkeys(("fds", "thread", "process", "mm_struct", "user_struct", "task"), PROGRAM),
     **dict.fromkeys(("file", "cdev", "unix_sock", "sk_buff"), FILES),
@@ -190,6 +190,15 @@ class Atlas:
             spots[node.key] = Spot(lefts[there.column], there.top, self._widths[there.column], size(node)[1])
         self.shown = tuple(node.oid for node in graph.nodes)
         return spots
+
+    def adopt(self, graph: Graph, spots: Mapping[str, Spot]) -> None:
+        """From now on the boxes of this graph stand there; what is not in it has no place any more."""
+        self._widths = [*WIDTHS]
+        for node in graph.nodes:
+            self._widths[column(node)] = max(self._widths[column(node)], round(size(node)[0]))
+        named = {node.oid: (column(node), spots[node.key]) for node in graph.nodes}
+        self._places = {oid: _Place(number, spot.top, spot.bottom) for oid, (number, spot) in named.items()}
+        self.shown = tuple(named)
 
     def _thin(self, graph: Graph) -> None:
         """Places that nobody has needed for long are free again."""

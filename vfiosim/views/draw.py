@@ -143,7 +143,8 @@ class _Box:
     def _row(self, row: Row, top: float) -> str:
         shown, spot = self._looks[row.key], self._spot
         read = (" read" if row.key in self._read else "") + (" harmed" if row.key in self._harmed else "")
-        drawn = row.sort == "pointer" and row.key in self._ports
+        # Of many descriptors it is hard to see where each arrow goes.
+        drawn = row.sort == "pointer" and row.key in self._ports and self._node.kind != "fds"
         end = spot.right - PADDING
         left, name = spot.left + 1.5, row_name(row)
         if in_title(self._node):  # beside the name of the box

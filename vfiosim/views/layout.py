@@ -15,6 +15,9 @@ from .graph import Edge, Graph, Node
 
 MARGIN = 6.0
 WIDE, HIGH, LARGEST = 1700.0, 800.0, 1.6  # what a projector offers, and the most that letters are blown up
+READABLE_HIGH = 740.0  # what is higher has letters below 12 pixels on a screen of 1280 × 720
+WORTH = 0.9  # a picture that is smaller than this part of another one is worth that boxes move
+STEEP = 60.0  # an arrow between two columns that goes up or down by more runs beside others
 SIDE = 22.0  # how far an arrow between two boxes of a column reaches out of it, at least
 
 HOW_TO_GET_PICTURES = "To see pictures, install Graphviz: `pip install pygraphviz` (it brings all it needs)."
@@ -47,7 +50,7 @@ class Layout:
 def lay_out(graph: Graph, atlas: Atlas | None = None) -> Layout | None:
     """The layout of a graph on a map, or of one that stands alone; None if there is no Graphviz, or nothing to lay out.
 
-    On a map what had a place keeps it.
+    On a map what had a place keeps it, as long as all can be read; then boxes move together.
     """
     try:
         ask = _graphviz()
@@ -55,9 +58,30 @@ def lay_out(graph: Graph, atlas: Atlas | None = None) -> Layout | None:
         return None
     if not graph.nodes:
         return None
-    spots = tight(graph) if atlas is None else atlas.place(graph)
+    spots = tight(graph) if atlas is None else _on_map(graph, atlas)
     led = _led(graph.nodes, graph.edges, tuple(spots.items()), ask)
     return replace(led, height=_lowest(graph, led) + MARGIN)
+
+
+def _on_map(graph: Graph, atlas: Atlas) -> dict[str, Spot]:
+    """Where the map has the boxes; if it has not room for them on a screen, all are put closer, and stay there."""
+    spots = atlas.place(graph)
+    if _readable(spots):
+        return spots
+    closer = tight(graph, roomy=False)
+    if _bottom(closer) > _bottom(spots) * WORTH:
+        return spots
+    atlas.adopt(graph, closer)
+    return closer
+
+
+def _bottom(spots: dict[str, Spot]) -> float:
+    return max(spot.bottom for spot in spots.values())
+
+
+def _readable(spots: dict[str, Spot]) -> bool:
+    """Can all boxes be read at once on the screen of a small laptop?"""
+    return _bottom(spots) <= READABLE_HIGH
 
 
 def _lowest(graph: Graph, layout: Layout) -> float:
@@ -76,11 +100,15 @@ def _led(
     spots = dict(places)
     named = {node.key: node for node in nodes}
     boxes = tuple(spots.values())
-    curves = {}
-    for edge in edges:
-        ports = _ports(edge, named, spots)
-        far = abs(column(named[edge.holder]) - column(named[edge.target])) > 1
-        curves[edge.key] = _round(boxes, *ports, ask) if far else _across(*ports)
+    ports = {edge.key: _ports(edge, named, spots) for edge in edges}
+    near = {
+        edge.key: ports[edge.key] for edge in edges if abs(column(named[edge.holder]) - column(named[edge.target])) <= 1
+    }
+    bends = _bends(near)
+    curves = {
+        key: _across(*ends, bends.get(key, 0.5)) if key in near else _round(boxes, *ends, ask)
+        for key, ends in ports.items()
+    }
     right = max([spot.right for spot in spots.values()] + [x for curve in curves.values() for x, _ in curve])
     bottom = max([spot.bottom for spot in spots.values()] + [y for curve in curves.values() for _, y in curve])
     top = min([0.0] + [y - MARGIN for curve in curves.values() for _, y in curve if y < 0])
@@ -95,14 +123,31 @@ def _ports(edge: Edge, nodes: dict[str, Node], spots: dict[str, Spot]) -> tuple[
     return (begin, start), (other.left if one.left < other.left else other.right, end)
 
 
-def _across(start: Point, end: Point) -> Curve:
+def _bends(arrows: dict[str, tuple[Point, Point]]) -> dict[str, float]:
+    """Where in its channel each arrow turns up or down, as a part of the way: no two that run side by side turn at the same place.
+
+    Of those that go down the lowest turns first, of those that go up the highest: so none of them crosses the next one.
+    """
+    turning: dict[tuple[float, bool], list[tuple[float, str]]] = {}
+    for key, ends in arrows.items():
+        (x, y), (tx, ty) = sorted(ends)
+        if x != tx and abs(ty - y) > STEEP:
+            turning.setdefault((x, ty > y), []).append((y, key))
+    bends = {}
+    for (_, down), some in turning.items():
+        for number, (_, key) in enumerate(sorted(some, reverse=down), 1):
+            bends[key] = number / (len(some) + 1)
+    return bends
+
+
+def _across(start: Point, end: Point, bend: float) -> Curve:
     """An arrow through the channel between two columns, or out into one and back."""
     (x, y), (tx, ty) = start, end
     if x == tx:
         out = min(SIDE + abs(ty - y) / 8, CHANNEL - 8)
         return start, (x + out, y), (tx + out, ty), end
-    half = (tx - x) / 2
-    return start, (x + half, y), (tx - half, ty), end
+    turn = x + (tx - x) * (bend if x < tx else 1 - bend)
+    return start, (turn, y), (turn, ty), end
 
 
 @lru_cache(maxsize=512)
