@@ -132,7 +132,7 @@ def test_what_every_button_does_can_be_read_without_a_mouse():
         *bench.buttons,
         "Undo",
         "Reset",
-        "Copy as code",
+        "Show code",
     }
 
 

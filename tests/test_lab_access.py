@@ -34,7 +34,7 @@ def pressed(widget, *names):
 """
 # Each with what is only there after a press: verdicts, complaints, rows, folded parts. It is pressed before it is shown.
 WIDGETS = {
-    "bench": 'pressed(Bench(), "open device", "open iommufd", "bind", "Why is it alive?", "Copy as code")',
+    "bench": 'pressed(Bench(), "open device", "open iommufd", "bind", "Why is it alive?", "Show code")',
     "sandbox": """box = pressed(Sandbox(), "open device", "open iommufd", "Call", "More calls", "Machine", "Code, save, load")
 pressed(box, "Let it fail")
 box.when.value = "by hand"

@@ -42,7 +42,7 @@ def test_every_button_of_the_bench_does_something_on_the_page(desk: Desk) -> Non
         ("bind", "see what is said at"),
     )
     expect(bench.locator(".vfiosim-problem", has_text="3 is not open")).not_to_have_count(0)
-    press(bench, "Copy as code")
+    press(bench, "Show code")
     expect(bench.locator("textarea")).to_have_value(re.compile("VFIO_DEVICE_BIND_IOMMUFD"))
     press(bench, "Hide code")
     expect(bench.locator("textarea")).to_be_hidden()

@@ -613,7 +613,7 @@ def test_what_is_taken_out_is_told_while_the_machine_is_folded_away() -> None:
 def test_the_result_of_a_call_is_shown_first_in_the_sandbox_and_what_refused_it() -> None:
     box = bound()
     assert box.trace_pane.step == len(box.trace_pane.trace)
-    assert "the picture shows step" in box.message
+    assert "The kernel wrote: out_devid = 1 . 18 steps: the picture shows step 18" in box.message
     box.call.click()
     assert box.trace_pane.trace.steps[box.trace_pane.step - 1].refused
 

@@ -126,7 +126,7 @@ class Bench(RunView):
         )
         self.undo.quick = True
         self.reset = self.button("Reset", self._reset, "a fresh machine")
-        self.copy = button("Copy as code", "everything that was done, as a Python program to copy")
+        self.copy = button("Show code", "everything that was done, as a Python program to read and copy")
         self.copy.on_click(lambda _: self._show_code())
         return self.row("", self.undo, self.reset, self.copy)
 
@@ -172,7 +172,7 @@ class Bench(RunView):
     def _show_code(self) -> None:
         hidden = self.code.layout.display == "none"
         widgets.unfold(self.code, hidden)
-        self.copy.description = "Hide code" if hidden else "Copy as code"
+        self.copy.description = "Hide code" if hidden else "Show code"
         self._write_code()
 
     def _write_code(self) -> None:

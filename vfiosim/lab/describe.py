@@ -44,11 +44,11 @@ def _in_full(outcome: Outcome) -> str:
     line = ""
     if outcome.wrote:
         wrote = "</code>, <code>".join(map(_text, outcome.wrote))
-        line += f'. <span class="vfiosim-walk">The kernel wrote: <code>{wrote}</code>.</span>'
+        line += f'. <span class="vfiosim-walk">The kernel wrote: <code>{wrote}</code></span>'
     if outcome.check:
         source = f": <code>{_text(outcome.source)}</code>" if outcome.source else ""
         where = f"<b>{_text(outcome.check)}</b> at <code>{_text(outcome.where)}</code>{source}"
-        line += f'. <span class="vfiosim-walk">Refused by the check {where}</span>'
+        line += f'. <span class="vfiosim-walk">Refused by the check {where}.</span>'
     if outcome.result == "oops":
         return f'{line} <span class="vfiosim-walk">The thread stops where it is: its locks stay locked. Undo takes it back.</span>'
     return line + (_acquired(outcome) if outcome.refused else "")

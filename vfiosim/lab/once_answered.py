@@ -7,7 +7,7 @@ from typing import Any
 
 from .record import progress
 from .static_fallback import StaticFallback, note
-from .style import button, style, text, words
+from .style import button, row, style, text, words
 
 
 class OnceAnswered(StaticFallback):
@@ -25,7 +25,7 @@ class OnceAnswered(StaticFallback):
         self.anyway = button("Show it now", "without an answer")
         self.anyway.on_click(lambda _: self._show())
         self._head: list[Any] = [style(), self._shown]
-        super().__init__([*self._head, self.anyway])
+        super().__init__([*self._head, row("", self.anyway)])
         self._shown.value = f"<p>{escape(self._wait)}</p>"
         progress.watch(self)
         self.look()
