@@ -114,6 +114,24 @@ def test_every_button_of_a_room_of_the_museum_does_something_on_the_page(desk: D
     expect(room.locator("textarea")).not_to_have_value(re.compile("Only the first open"))
 
 
+def test_in_the_editor_of_a_room_tab_indents_and_after_escape_leads_on(desk: Desk) -> None:
+    room = desk.widget(LAB + "room('failed-second-bind')")
+    editor = room.locator("textarea")
+    editor.fill("pass")
+    editor.press("Home")
+    editor.press("Tab")
+    expect(editor).to_have_value("    pass")
+    editor.press("Shift+Tab")
+    expect(editor).to_have_value("pass")
+    expect(editor).to_be_focused()
+    editor.press("Escape")
+    editor.focus()
+    editor.press("Escape")
+    editor.press("Tab")
+    expect(editor).not_to_be_focused()
+    expect(editor).to_have_value("pass")
+
+
 def _write(room: Locator, name: str, text: str) -> None:
     room.get_by_label("function", exact=True).select_option(label=name)
     editor = room.locator("textarea")

@@ -14,6 +14,7 @@ from .counterexample import Counterexample
 from .help import Help
 from .question import Distractor
 from .record import progress
+from .sandbox.keys import listeners
 from .static_fallback import ONLY_LIVE, StaticFallback, note
 from .style import alert, button, row, style, text, words
 from .verdict import misled
@@ -71,7 +72,10 @@ class RoomView(StaticFallback):
         self.way = button("The shortest way into it", "step through the shortest run in which it goes wrong")
         self.which = widgets.Dropdown(options=room.to_mend, description="function", tooltip="Which function to change")
         self.editor = widgets.Textarea(
-            rows=10, layout={"width": "100%"}, tooltip="The function, yours to change", kind="code"
+            rows=10,
+            layout={"width": "100%"},
+            tooltip="Yours to change. Tab indents; after Escape it leads on",
+            kind="code",
         )
         self.prove = button("Prove", "run every schedule, and compare with the recorded kernel", primary=True)
         self.help = Help(hints or escape(room.lesson, quote=False), self._solution)
@@ -101,6 +105,7 @@ class RoomView(StaticFallback):
             row("Mend it", self.which, text("does", "Change it so that this cannot happen, then Prove.")),
             text("does", self._must_still_work()),
             self.editor,
+            *listeners("editor/indent.js"),
             self.buttons,
             self.problem,
             self.verdict,

@@ -22,22 +22,22 @@ def said(lanes: Iterable[str]) -> str:
     )
 
 
-def listeners() -> list[widgets.Widget]:
-    """What listens to the keys; nothing where the package anywidget is missing."""
+def listeners(script: str = "schedule/keys.js") -> list[widgets.Widget]:
+    """What listens to keys, by default to those of a scheduler; nothing where the package anywidget is missing."""
     try:
-        return [_kind()()]
+        return [_kind(script)()]
     except ImportError:
         return []
 
 
 @cache
-def _kind() -> type[Any]:
+def _kind(script: str) -> type[Any]:
     import anywidget
 
     class Keys(anywidget.AnyWidget):
         """It draws nothing."""
 
-        _esm = asset("schedule/keys.js").read_text("utf-8")
+        _esm = asset(script).read_text("utf-8")
 
     return Keys
 
