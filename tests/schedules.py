@@ -51,7 +51,8 @@ from vfiosim.engine import (
     wait_for_timeout,
     wait_until_zero,
 )
-from vfiosim.explore.accesses import Accesses, accesses, can_go, conflict
+from vfiosim.engine.operations import Accesses
+from vfiosim.explore.accesses import accesses, can_go, conflict
 from vfiosim.explore.lanes import Lane
 from vfiosim.explore.search import Search
 from vfiosim.explore.tally import Tally

@@ -7,22 +7,27 @@ from typing import Any
 import pytest
 
 from vfiosim import KernelError, Machine
-from vfiosim.engine import Phase, load, refuse_if, say, store
+from vfiosim.engine import Field, Phase, load, refuse_if, say, store
 from vfiosim.engine.effects import effect
-from vfiosim.engine.functions import FUNCTIONS, kernel
-from vfiosim.engine.operations import OPERATIONS, declared, operation
-from vfiosim.explore.accesses import _TOUCHES, WRITE, conflict
+from vfiosim.engine.functions import FUNCTIONS, Wrong, kernel
+from vfiosim.engine.operations import OPERATIONS, TAKES, WRITE, WROTE, arrow, declared, looks, operation, writes
+from vfiosim.engine.requests import check_effect
+from vfiosim.explore.accesses import conflict
 from vfiosim.kernel.vfio.vfio import VfioDevice
 from vfiosim.uapi import Errno
 
 
-@effect
+@effect(Field)
 def increment(target):
     """Add one to a field in one step; the answer is the new value (`atomic_inc_return`)."""
     return (yield (_increment, target))
 
 
-@operation(touches="write", orders=True)
+def _incremented_words(say, answer, target):
+    return f"{say(target)} by one{arrow(say, answer)}"
+
+
+@operation(touches=writes, does=WROTE, orders=True, words=_incremented_words)
 def _increment(engine, thread, request):
     target = request[1]
     if engine.journal is not None:
@@ -40,15 +45,16 @@ async def vfio_toy_call(device: VfioDevice, most: int) -> int:
     return await increment(device.open_count)
 
 
-TOYS = FUNCTIONS.pop("vfio_toy_call"), OPERATIONS.pop(_increment)  # no other test meets them
+# No other test meets them.
+TOYS = FUNCTIONS.pop("vfio_toy_call"), OPERATIONS.pop(_increment), TAKES.pop(increment)
 NOBODY: Any = None
 
 
 @pytest.fixture(autouse=True)
 def _toys_are_there_for_a_while():
-    FUNCTIONS["vfio_toy_call"], OPERATIONS[_increment] = TOYS
+    FUNCTIONS["vfio_toy_call"], OPERATIONS[_increment], TAKES[increment] = TOYS
     yield
-    del FUNCTIONS["vfio_toy_call"], OPERATIONS[_increment]
+    del FUNCTIONS["vfio_toy_call"], OPERATIONS[_increment], TAKES[increment]
 
 
 def done(machine: Machine, most: int) -> int:
@@ -73,10 +79,23 @@ def test_a_new_effect_happens_in_one_step_that_the_journal_knows():
 def test_a_search_knows_by_its_declaration_that_a_new_effect_conflicts_with_a_load():
     machine = Machine("small")
     device = next(iter(machine.built.vfio_devices.values()))
-    touched = _TOUCHES[declared(_increment).touches](NOBODY, (_increment, device.open_count))
+    touched = declared((_increment,)).touches(NOBODY, (_increment, device.open_count))
     assert ((device.oid, "open_count"), WRITE) in touched
-    looked = _TOUCHES["look"](NOBODY, (None, device.open_count))
+    looked = looks(NOBODY, (None, device.open_count))
     assert conflict(touched, looked)
+
+
+def test_a_trace_tells_a_new_effect_in_the_words_of_its_declaration():
+    machine = Machine("small")
+    done(machine, most=2)
+    micro = next(one for one in machine.trace.micro if one.operation == "increment")
+    assert micro.text == "increment vfio_device vfio0.open_count by one → 1"
+
+
+def test_a_new_effect_takes_from_a_student_what_it_declares_and_nothing_else():
+    check_effect(increment, (next(iter(Machine("small").built.vfio_devices.values())).open_count,))
+    with pytest.raises(Wrong, match="argument 1, which must be a field"):
+        check_effect(increment, (7,))
 
 
 def test_a_new_kernel_function_refuses_by_name_and_says_where_it_comes_from():

@@ -6,15 +6,16 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from ..uapi import Errno, KernelError
-from .effects import Asks, Request, effect
+from .effects import Asks, Request, Say, effect
 from .functions import running
-from .operations import operation
+from .operations import ANYTHING, LOOK, WRITE, Access, Accesses, nothing, operation
 
 if TYPE_CHECKING:
     from .engine import Engine
     from .thread import Thread
 
 T = TypeVar("T")
+_PAGE = 12
 
 
 class UserMemory(Protocol):
@@ -33,7 +34,7 @@ class UserMemory(Protocol):
         """Why they cannot."""
 
 
-@effect
+@effect(ANYTHING, int, str, str)
 def refuse_if(condition: bool, errno: Errno, name: str, sentence: str | Callable[[Engine], str]) -> Asks[None]:
     """A check: where the condition holds the call fails with `errno`. Named, so that it can be shown and taken out.
 
@@ -42,73 +43,93 @@ def refuse_if(condition: bool, errno: Errno, name: str, sentence: str | Callable
     yield (_refuse_if, condition, errno, name, sentence)
 
 
-@effect
+@effect(ANYTHING, int, str, str)
 def require(value: T | None, errno: Errno, name: str, sentence: str) -> Asks[T]:
     """A check on a pointer: where it is None the call fails with `errno`, otherwise the answer is the pointer."""
     yield (_refuse_if, value is None, errno, name, sentence)
     return value  # type: ignore[return-value]
 
 
-@operation(touches="nothing")
+def _check_words(say: Say, answer: Any, condition: Any, _errno: Any, name: str, *_: Any) -> str:
+    if isinstance(answer, BaseException):
+        return f"[{name}] refused"
+    return f"[{name}] would refuse" if condition else f"[{name}] passed"
+
+
+@operation(touches=nothing, words=_check_words)
 def _refuse_if(engine: Engine, thread: Thread, request: Request) -> None:
     if request[1]:
         sentence = request[4](engine) if callable(request[4]) else request[4]
         raise KernelError(request[2], sentence, check=request[3])
 
 
-@effect
+@effect(ANYTHING, str)
 def warn_on(condition: bool, sentence: str) -> Asks[bool]:
     """Something that must never hold: where it does the kernel writes a warning and goes on. The answer is the condition."""
     yield (_warn_on, condition, sentence)
     return condition
 
 
-@operation(touches="nothing")
+@operation(touches=nothing)
 def _warn_on(engine: Engine, thread: Thread, request: Request) -> None:
     if request[1]:
         engine.note_wrong(f"warning: {request[2]}")
 
 
-@effect
+@effect(int, int)
 def copy_from_user(address: int, size: int) -> Asks[bytes]:
     """Read `size` bytes of the calling process at `address`; EFAULT where they cannot all be read."""
     answer: bytes = yield (_copy_from_user, address, size)
     return answer
 
 
-@effect
+@effect(int, int)
 def copy_some_from_user(address: int, size: int) -> Asks[bytes]:
     """Read as many of `size` bytes of the calling process at `address` as can be read; EFAULT if not even the first can."""
     answer: bytes = yield (_copy_some_from_user, address, size)
     return answer
 
 
-@effect
+@effect(int, bytes)
 def copy_to_user(address: int, data: bytes) -> Asks[None]:
     """Write bytes into the calling process at `address`; EFAULT where they cannot all be written."""
     yield (_copy_to_user, address, data)
 
 
-@effect
+@effect(ANYTHING, int, int, ANYTHING)
 def pin_pages(memory: UserMemory, address: int, size: int, write: bool) -> Asks[None]:
     """Pin the pages of a range, so that they stay where they are; EFAULT where one is missing or must not be written."""
     yield (_pin_pages, memory, address, size, write)
 
 
-@operation(fails=(Errno.EFAULT, Errno.ENOMEM))
+def _pages(memory: Any, address: int, size: int, way: int) -> Accesses:
+    """The pages of a range of user memory, and what says that they are mapped."""
+    pages = range(address >> _PAGE, (address + max(size, 1) - 1 >> _PAGE) + 1)
+    mapped: Access = ((memory.oid, "mappings"), LOOK)
+    return (mapped, *(((memory.oid, f"page {page:#x}"), way) for page in pages))
+
+
+@operation(
+    touches=lambda thread, request: _pages(request[1], request[2], request[3], LOOK), fails=(Errno.EFAULT, Errno.ENOMEM)
+)
 def _pin_pages(engine: Engine, thread: Thread, request: Request) -> None:
     _, memory, address, size, write = request
     if not memory.pinnable(address, size, write):
         raise KernelError(Errno.EFAULT, memory.unpinnable(address, size, write), check="pin_pages")
 
 
-@effect
+@effect()
 def change_mappings(memory: UserMemory, change: Callable[[], T]) -> Asks[T]:
     """Let `change` map or unmap parts of an address space, in one step (`mmap_lock`); a KernelError that it raises is an errno."""
     answer: T = yield (_change_mappings, memory, change)
     return answer
 
 
+def _mappings(thread: Thread, request: Request) -> Accesses:
+    return (((request[1].oid, "mappings"), WRITE),)
+
+
+@operation(touches=_mappings)
 def _change_mappings(engine: Engine, thread: Thread, request: Request) -> Any:
     return request[2]()
 
@@ -118,7 +139,20 @@ def bytes_at(address: int, size: int) -> str:
     return f"the {size} bytes at address {address:#x} cannot all" if size != 1 else f"the byte at {address:#x} cannot"
 
 
-@operation(fails=(Errno.EFAULT,))
+def _user_memory(way: int) -> Callable[[Thread, Request], Accesses]:
+    """The pages that a copy reads or writes."""
+    return lambda thread, request: _pages(thread.memory, request[1], _size(request[2]), way)
+
+
+def _size(copied: bytes | int) -> int:
+    return copied if isinstance(copied, int) else len(copied)
+
+
+def _copy_words(say: Say, answer: Any, address: int, copied: bytes | int) -> str:
+    return f"{_size(copied)} bytes at {address:#x}"
+
+
+@operation(touches=_user_memory(LOOK), fails=(Errno.EFAULT,), words=_copy_words)
 def _copy_from_user(engine: Engine, thread: Thread, request: Request) -> bytes:
     _, address, size = request
     try:
@@ -128,7 +162,7 @@ def _copy_from_user(engine: Engine, thread: Thread, request: Request) -> bytes:
         raise KernelError(Errno.EFAULT, why, check="copy_from_user") from None
 
 
-@operation(fails=(Errno.EFAULT,))
+@operation(touches=_user_memory(LOOK), fails=(Errno.EFAULT,), words=_copy_words)
 def _copy_some_from_user(engine: Engine, thread: Thread, request: Request) -> bytes:
     _, address, size = request
     try:
@@ -142,7 +176,7 @@ def _copy_some_from_user(engine: Engine, thread: Thread, request: Request) -> by
             return found
 
 
-@operation(fails=(Errno.EFAULT,))
+@operation(touches=_user_memory(WRITE), fails=(Errno.EFAULT,), words=_copy_words)
 def _copy_to_user(engine: Engine, thread: Thread, request: Request) -> None:
     _, address, data = request
     if engine.journal is not None:
@@ -154,13 +188,13 @@ def _copy_to_user(engine: Engine, thread: Thread, request: Request) -> None:
         raise KernelError(Errno.EFAULT, why, check="copy_to_user") from None
 
 
-@effect
+@effect()
 def return_to_user(result: object) -> Asks[None]:
     """The thread leaves the kernel with this result; nothing changes, but it is a step of its own."""
     yield (_return_to_user, result)
 
 
-@operation(orders=True, touches="nothing")
+@operation(touches=nothing, orders=True)
 def _return_to_user(engine: Engine, thread: Thread, request: Request) -> None:
     for lock in thread.locks:  # nobody will ever give it back (lockdep_sys_exit)
         taker = thread.takers.get(lock, "the call")
@@ -183,7 +217,7 @@ def failed_outside(error: OutsideError) -> Exception:
     return KernelError(Errno.EFAULT, str(error), check="outside")
 
 
-@effect
+@effect()
 def call_outside(function: Callable[[], T]) -> Asks[T]:
     """Do something outside of the machine, such as writing to a real file. It cannot be undone, and a branch cannot repeat it.
 
@@ -193,6 +227,16 @@ def call_outside(function: Callable[[], T]) -> Asks[T]:
     return answer
 
 
+def _outside(thread: Thread, request: Request) -> Accesses:
+    return ((("outside", ""), WRITE),)
+
+
+def _outside_words(say: Say, answer: Any, function: Any) -> str:
+    function = getattr(function, "func", function)
+    return f"{getattr(function, '__qualname__', 'something')}, outside of the machine"
+
+
+@operation(touches=_outside, words=_outside_words)
 def _call_outside(engine: Engine, thread: Thread, request: Request) -> Any:
     try:
         return request[1]()

@@ -11,22 +11,52 @@ Here are the effects on fields and tables; `lifetime.py`, `sync.py` and `checks.
 from __future__ import annotations
 
 import types
-from collections.abc import Generator
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
+from collections.abc import Awaitable, Callable, Generator
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeAlias, TypeVar
 
 from ..uapi import Errno
 from .objects import Cell, Count, Field, Intervals, KObject, Table
-from .operations import operation
+from .operations import (
+    ADD,
+    LOOK,
+    READ,
+    SLOT,
+    STORED,
+    TAKES,
+    WRITE,
+    WROTE,
+    Access,
+    Accesses,
+    arrow,
+    looks,
+    operation,
+    read_words,
+    stored_words,
+    writes,
+)
 
 if TYPE_CHECKING:
     from .engine import Engine
     from .thread import Thread
 
+P = ParamSpec("P")
 T = TypeVar("T")
+Say: TypeAlias = Callable[[Any], str]
 
 Request: TypeAlias = tuple[Any, ...]
 Asks: TypeAlias = Generator[Request, Any, T]
-effect = types.coroutine
+
+
+def effect(*takes: Any) -> Callable[[Callable[P, Asks[T]]], Callable[P, Awaitable[T]]]:
+    """What kernel code awaits. `takes` is what its arguments must be: a student's function may await it then, too."""
+
+    def declare(asks: Callable[P, Asks[T]]) -> Callable[P, Awaitable[T]]:
+        made = types.coroutine(asks)
+        if takes:
+            TAKES[made] = takes
+        return made
+
+    return declare
 
 
 class NotYet:
@@ -57,28 +87,28 @@ def check_storable(value: Any) -> None:
 # ---- fields
 
 
-@effect
+@effect(Cell)
 def load(target: Field[T]) -> Asks[T]:
     """Read a field."""
     answer: T = yield (_load, target)
     return answer
 
 
-@effect
+@effect(Cell)
 def load_acquire(target: Field[T]) -> Asks[T]:
     """Read a field before everything that this thread reads after it (`smp_load_acquire`)."""
     answer: T = yield (_load_acquire, target)
     return answer
 
 
-@effect
+@effect(Cell)
 def load_count(target: Count) -> Asks[int]:
     """Read how many references a count has."""
     answer: int = yield (_load_count, target)
     return answer
 
 
-@operation(touches="look")
+@operation(touches=looks, value=0, words=read_words)
 def _load(engine: Engine, thread: Thread, request: Request) -> Any:
     target = request[1]
     if target.owner.freed:
@@ -86,43 +116,43 @@ def _load(engine: Engine, thread: Thread, request: Request) -> Any:
     return target.value
 
 
-@operation(touches="look")
+@operation(touches=looks, value=0, words=read_words)
 def _load_acquire(engine: Engine, thread: Thread, request: Request) -> Any:
     return _load(engine, thread, request)
 
 
-@operation(touches="look")
+@operation(touches=looks, value=0, words=read_words)
 def _load_count(engine: Engine, thread: Thread, request: Request) -> Any:
     return _load(engine, thread, request)
 
 
-@effect
+@effect(Cell, STORED)
 def store(target: Field[T], value: T) -> Asks[None]:
     """Write a field."""
     yield (_store, target, value)
 
 
-@effect
+@effect(Cell, STORED)
 def store_release(target: Field[T], value: T) -> Asks[None]:
     """Write a field after everything that this thread wrote before it (`smp_store_release`)."""
     yield (_store_release, target, value)
 
 
-@effect
+@effect(Cell, STORED)
 def exchange(target: Field[T], value: T) -> Asks[T]:
     """Read a field and write it, in one step; the answer is the old value."""
     answer: T = yield (_exchange, target, value)
     return answer
 
 
-@effect
+@effect()
 def try_cmpxchg(target: Field[T], old: T, new: T) -> Asks[bool]:
     """Write a field if it is as it was read before, in one step (`atomic_try_cmpxchg`); the answer tells."""
     answer: bool = yield (_try_cmpxchg, target, new, old)
     return answer
 
 
-@operation(touches="write")
+@operation(touches=writes, does=WROTE, value=2, words=stored_words)
 def _store(engine: Engine, thread: Thread, request: Request) -> None:
     _, target, value = request
     if target.owner.freed:
@@ -133,12 +163,16 @@ def _store(engine: Engine, thread: Thread, request: Request) -> None:
     target.value = value
 
 
-@operation(orders=True, touches="write")
+@operation(touches=writes, does=WROTE, value=2, orders=True, words=stored_words)
 def _store_release(engine: Engine, thread: Thread, request: Request) -> None:
     _store(engine, thread, request)
 
 
-@operation(orders=True, touches="write")
+def _compared_words(say: Say, answer: Any, target: Any, value: Any, _old: Any) -> str:
+    return stored_words(say, answer, target, value) + ("" if answer else " → no, it has changed meanwhile")
+
+
+@operation(touches=writes, does=WROTE, orders=True, words=_compared_words)
 def _try_cmpxchg(engine: Engine, thread: Thread, request: Request) -> bool:
     if request[1].value != request[3]:
         _load(engine, thread, request)
@@ -147,7 +181,11 @@ def _try_cmpxchg(engine: Engine, thread: Thread, request: Request) -> bool:
     return True
 
 
-@operation(orders=True, touches="write")
+def _exchanged_words(say: Say, answer: Any, target: Any, value: Any) -> str:
+    return f"{stored_words(say, answer, target, value)}, was {say(answer)}"
+
+
+@operation(touches=writes, does=WROTE, value=2, orders=True, words=_exchanged_words)
 def _exchange(engine: Engine, thread: Thread, request: Request) -> Any:
     old = request[1].value
     _store(engine, thread, request)
@@ -157,61 +195,61 @@ def _exchange(engine: Engine, thread: Thread, request: Request) -> Any:
 # ---- tables
 
 
-@effect
+@effect(Table, SLOT)
 def peek(target: Table[T], slot: int | str) -> Asks[T | None]:
     """Read a slot of a table; None if it is empty."""
     answer: T | None = yield (_peek, target, slot)
     return answer
 
 
-@effect
+@effect(Table, SLOT, STORED)
 def poke(target: Table[T], slot: int | str, value: T | None) -> Asks[T | None]:
     """Write a slot of a table, None empties it; the answer is what was in it."""
     answer: T | None = yield (_poke, target, slot, value)
     return answer
 
 
-@effect
+@effect(Table, STORED)
 def claim(target: Table[T], value: T, limit: int | None = None) -> Asks[int | None]:
     """Put a value into the lowest free slot; the answer is its number, or None if that would not be below `limit`."""
     answer: int | None = yield (_claim, target, value, limit)
     return answer
 
 
-@effect
+@effect(Table)
 def next_slot(target: Table[T], start: int) -> Asks[int | None]:
     """The lowest number from `start` on whose slot is not empty (`xa_find`); None if there is none."""
     answer: int | None = yield (_next_slot, target, start)
     return answer
 
 
-@effect
+@effect(Table)
 def slots_of(target: Table[T]) -> Asks[tuple[str, ...]]:
     """The name of every slot that is not empty, oldest first; of a table whose slots have names."""
     answer: tuple[str, ...] = yield (_slots_of, target)
     return answer
 
 
-@operation(touches="look")
+@operation(touches=looks)
 def _slots_of(engine: Engine, thread: Thread, request: Request) -> tuple[Any, ...]:
     return tuple(request[1].slots)
 
 
-@effect
+@effect(Intervals)
 def first_between(target: Intervals[T], first: int, last: int) -> Asks[T | None]:
     """The lowest range that has a number from `first` to `last` (`interval_tree_iter_first`); None if there is none."""
     answer: T | None = yield (_first_between, target, first, last)
     return answer
 
 
-@effect
+@effect(Intervals)
 def in_order(target: Intervals[T]) -> Asks[tuple[T, ...]]:
     """All ranges of a table of ranges, upwards."""
     answer: tuple[T, ...] = yield (_in_order, target)
     return answer
 
 
-@operation(touches="look")
+@operation(touches=looks)
 def _first_between(engine: Engine, thread: Thread, request: Request) -> Any:
     _, target, first, last = request
     if target.owner.freed:
@@ -219,7 +257,7 @@ def _first_between(engine: Engine, thread: Thread, request: Request) -> Any:
     return target.overlapping(first, last)
 
 
-@operation(touches="look")
+@operation(touches=looks)
 def _in_order(engine: Engine, thread: Thread, request: Request) -> Any:
     target = request[1]
     if target.owner.freed:
@@ -227,7 +265,7 @@ def _in_order(engine: Engine, thread: Thread, request: Request) -> Any:
     return target.in_order()
 
 
-@operation(touches="look")
+@operation(touches=looks)
 def _next_slot(engine: Engine, thread: Thread, request: Request) -> int | None:
     _, target, start = request
     if target.owner.freed:
@@ -235,7 +273,22 @@ def _next_slot(engine: Engine, thread: Thread, request: Request) -> int | None:
     return min((slot for slot in target.slots if slot >= start), default=None)
 
 
-@operation(touches="look")
+def _slot(way: int) -> Callable[[Thread, Request], Accesses]:
+    """One slot of a table; a change of it may change which slots are taken."""
+
+    def accesses(thread: Thread, request: Request) -> Accesses:
+        cell, oid = request[1], request[1].owner.oid
+        own: Access = ((oid, f"{cell.name}[{request[2]}]"), way)
+        return (own, ((oid, ""), LOOK)) if way == LOOK else (own, ((oid, cell.name), ADD), ((oid, ""), LOOK))
+
+    return accesses
+
+
+def _peeked_words(say: Say, answer: Any, target: Any, slot: int | str) -> str:
+    return f"{say(target)}[{slot}]{arrow(say, answer)}"
+
+
+@operation(touches=_slot(LOOK), does=READ, value=0, words=_peeked_words)
 def _peek(engine: Engine, thread: Thread, request: Request) -> Any:
     _, target, slot = request
     if target.owner.freed:
@@ -243,7 +296,11 @@ def _peek(engine: Engine, thread: Thread, request: Request) -> Any:
     return target.slots.get(slot)
 
 
-@operation(orders=True)
+def _poked_words(say: Say, answer: Any, target: Any, slot: int | str, value: Any) -> str:
+    return f"{say(target)}[{slot}] = {say(value)}"
+
+
+@operation(touches=_slot(WRITE), does=WROTE, value=3, orders=True, words=_poked_words)
 def _poke(engine: Engine, thread: Thread, request: Request) -> Any:
     _, target, slot, value = request
     if target.owner.freed:
@@ -256,7 +313,16 @@ def _poke(engine: Engine, thread: Thread, request: Request) -> Any:
     return old
 
 
-@operation(orders=True, fails=(Errno.ENOMEM,))
+def _claims(thread: Thread, request: Request) -> Accesses:
+    cell, oid = request[1], request[1].owner.oid
+    return (((oid, cell.name), WRITE), ((oid, f"{cell.name}[{cell.lowest_free()}]"), WRITE), ((oid, ""), LOOK))
+
+
+def _claimed_words(say: Say, answer: Any, target: Any, value: Any, _limit: Any) -> str:
+    return f"{say(target)}[{'no slot is free' if answer is None else answer}] = {say(value)}"
+
+
+@operation(touches=_claims, does=WROTE, orders=True, fails=(Errno.ENOMEM,), words=_claimed_words)
 def _claim(engine: Engine, thread: Thread, request: Request) -> int | None:
     _, target, value, limit = request
     slot: int = target.lowest_free()

@@ -65,7 +65,7 @@ class FaultPlan:
 
     def instead(self, thread: Thread, request: Request) -> Request:
         """What is done instead of the effect that a thread asks for; most often just that."""
-        errnos = declared(request[0]).fails
+        errnos = declared(request).fails
         if not errnos:
             return request
         if request is not self._last:

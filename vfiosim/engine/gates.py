@@ -39,7 +39,8 @@ from .effects import KernelOops
 from .functions import FUNCTIONS, Phase, Wrong, current, say
 from .kinds import instead_of_store
 from .objects import Cell, KObject
-from .requests import TAKES, check_effect
+from .operations import TAKES
+from .requests import check_effect
 from .source import PACKAGE
 from .sync import Lock, Shared, shared
 from .thread import Thread

@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from ..uapi import Errno
-from .effects import Asks, Request, effect
+from .effects import Asks, Request, Say, effect
 from .objects import Count, KObject, notice_reads
-from .operations import operation
+from .operations import (
+    ADD,
+    BORN,
+    FREED,
+    GAVE_REFERENCE,
+    LOOK,
+    TOOK_REFERENCE,
+    WRITE,
+    Access,
+    Accesses,
+    Place,
+    nothing,
+    operation,
+    writes,
+)
 
 if TYPE_CHECKING:
     from .engine import Engine
@@ -18,26 +32,67 @@ P = ParamSpec("P")
 O = TypeVar("O", bound=KObject)  # noqa: E741
 
 
-@effect
+@effect(Count, KObject, str)
 def get(target: Count, holder: KObject, reason: str) -> Asks[None]:
     """Take a reference: `holder` counts on the owner of `target`, for `reason`."""
     yield (_get, target, holder, reason)
 
 
-@effect
+@effect(Count, KObject, str)
 def get_unless_zero(target: Count, holder: KObject, reason: str) -> Asks[bool]:
     """Take a reference unless the count is already zero (`refcount_inc_not_zero`); the answer tells."""
     answer: bool = yield (_get_unless_zero, target, holder, reason)
     return answer
 
 
-@effect
+@effect(Count, KObject, str)
 def put(target: Count, holder: KObject, reason: str) -> Asks[bool]:
     """Give a reference back; the answer is True if it was the last one."""
     answer: bool = yield (_put, target, holder, reason)
     return answer
 
 
+def entry_of(count: Count, holder: KObject, reason: str) -> Place:
+    """The place that is one entry of a count."""
+    return (count.owner.oid, f"{count.name} of {holder.oid} ({reason})")
+
+
+def counts(change: int) -> Callable[[Thread, Request], Accesses]:
+    """A reference is given back (-1), taken (1), or taken unless there is none (0).
+
+    Whether it was the last one, or whether there is any, is often clear from one other entry, as of a descriptor that leads to
+    the file: then only that one is looked at, and whatever the others do to the count may come before or after. This holds
+    while no entry is below zero; where one is, or gets there, the whole count is looked at and written.
+    """
+
+    def accesses(thread: Thread, request: Request) -> Accesses:
+        _, count, holder, reason = request
+        oid = count.owner.oid
+        whole: Place = (oid, count.name)
+        alive: Access = ((oid, ""), LOOK)
+        if not change and not count.value:
+            return ((whole, LOOK), alive)
+        own = (entry_of(count, holder, reason), WRITE if change < 0 else ADD)
+        held = count.held
+        if (change < 0 and held.get((holder, reason), 0) < 1) or (held and min(held.values()) < 0):
+            return ((whole, WRITE), own, alive)
+        if change > 0:
+            return ((whole, ADD), own, alive)
+        for key in held:
+            if key != (holder, reason) and key[0].kind != "thread":
+                return ((whole, ADD), own, (entry_of(count, *key), LOOK), alive)
+        return ((whole, WRITE), own, alive)
+
+    return accesses
+
+
+def reference_words(say: Say, answer: Any, target: Any, holder: Any, reason: str) -> str:
+    """A count, and for whom and why it counts."""
+    last = " → that was the last one" if answer is True else ""
+    return f"{say(target)} for {say(holder)} ({reason}){last}"
+
+
+@operation(touches=counts(1), does=TOOK_REFERENCE, words=reference_words)
 def _get(engine: Engine, thread: Thread, request: Request) -> None:
     _, target, holder, reason = request
     if target.owner.freed:
@@ -47,7 +102,11 @@ def _get(engine: Engine, thread: Thread, request: Request) -> None:
         engine.journal.append((target, (holder, reason), left - 1, left))
 
 
-@operation(orders=True)
+def _unless_zero_words(say: Say, answer: Any, *given: Any) -> str:
+    return reference_words(say, None, *given) + ("" if answer else " → no, it was zero already")
+
+
+@operation(touches=counts(0), does=TOOK_REFERENCE, tries=True, orders=True, words=_unless_zero_words)
 def _get_unless_zero(engine: Engine, thread: Thread, request: Request) -> bool:
     target = request[1]
     if target.value == 0:
@@ -58,7 +117,7 @@ def _get_unless_zero(engine: Engine, thread: Thread, request: Request) -> bool:
     return True
 
 
-@operation(orders=True)
+@operation(touches=counts(-1), does=GAVE_REFERENCE, orders=True, words=reference_words)
 def _put(engine: Engine, thread: Thread, request: Request) -> bool:
     _, target, holder, reason = request
     if target.owner.freed:
@@ -69,14 +128,23 @@ def _put(engine: Engine, thread: Thread, request: Request) -> bool:
     return target.value == 0  # type: ignore[no-any-return]
 
 
-@effect
+@effect(Count, KObject, str)
 def put_if_last(target: Count, holder: KObject, reason: str) -> Asks[bool]:
     """Give a reference back only if it is the last one (`refcount_dec_if_one`); the answer tells."""
     answer: bool = yield (_put_if_last, target, holder, reason)
     return answer
 
 
-@operation(orders=True)
+def _maybe_last(thread: Thread, request: Request) -> Accesses:
+    _, count, holder, reason = request
+    return (*writes(thread, request), (entry_of(count, holder, reason), WRITE))
+
+
+def _if_last_words(say: Say, answer: Any, *given: Any) -> str:
+    return reference_words(say, None, *given) + ("" if answer else " → no, there are others")
+
+
+@operation(touches=_maybe_last, does=GAVE_REFERENCE, tries=True, orders=True, words=_if_last_words)
 def _put_if_last(engine: Engine, thread: Thread, request: Request) -> bool:
     target = request[1]
     if target.value == 1:
@@ -86,12 +154,23 @@ def _put_if_last(engine: Engine, thread: Thread, request: Request) -> bool:
     return False
 
 
-@effect
+@effect(Count, tuple, tuple)
 def hand_over(target: Count, giver: tuple[KObject, str], taker: tuple[KObject, str]) -> Asks[None]:
     """A reference changes hands; the count stays as it is. Each side is a holder and its reason."""
     yield (_hand_over, target, giver, taker)
 
 
+def _changes_hands(thread: Thread, request: Request) -> Accesses:
+    _, count, giver, taker = request
+    return ((entry_of(count, *giver), WRITE), (entry_of(count, *taker), ADD), ((count.owner.oid, ""), LOOK))
+
+
+def _handed_words(say: Say, answer: Any, target: Any, *sides: Any) -> str:
+    giver, taker = (f"{say(holder)} ({reason})" for holder, reason in sides)
+    return f"{say(target)} from {giver} to {taker}"
+
+
+@operation(touches=_changes_hands, words=_handed_words)
 def _hand_over(engine: Engine, thread: Thread, request: Request) -> None:
     _, target, giver, taker = request
     if target.owner.freed:
@@ -102,20 +181,24 @@ def _hand_over(engine: Engine, thread: Thread, request: Request) -> None:
             engine.journal.append((target, side, left - by, left))
 
 
-@effect
+@effect(BORN)
 def alloc(make: Callable[Concatenate[Engine, P], O], *args: P.args, **named: P.kwargs) -> Asks[O]:
     """Give birth to an object of class `make`, whose constructor takes the rest."""
     answer: O = yield (_alloc, make, args, named)
     return answer
 
 
-@effect
+@effect(KObject)
 def free(target: KObject) -> Asks[None]:
     """The object's memory is given back; it must not be touched any more."""
     yield (_free, target)
 
 
-@operation(fails=(Errno.ENOMEM,), touches="nothing")
+def _born_words(say: Say, answer: Any, make: Any, *_: Any) -> str:
+    return say(answer) if isinstance(answer, KObject) else str(getattr(make, "kind", "object"))
+
+
+@operation(touches=nothing, fails=(Errno.ENOMEM,), words=_born_words)
 def _alloc(engine: Engine, thread: Thread, request: Request) -> KObject:
     _, make, args, named = request
     for part in (*args, *named.values()):
@@ -130,7 +213,11 @@ def _alloc(engine: Engine, thread: Thread, request: Request) -> KObject:
     return made
 
 
-@operation(orders=True)
+def _frees(thread: Thread, request: Request) -> Accesses:
+    return (((request[1].oid, ""), WRITE),)
+
+
+@operation(touches=_frees, does=FREED, orders=True)
 def _free(engine: Engine, thread: Thread, request: Request) -> None:
     target = request[1]
     if target.freed:

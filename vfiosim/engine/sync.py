@@ -7,9 +7,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ParamSpec, cast
 
 from ..uapi import KernelError
-from .effects import WAIT, Asks, KernelOops, Request, effect
+from .effects import WAIT, Asks, KernelOops, Request, Say, effect
 from .objects import Cell, Count, KObject, Plan
-from .operations import declared, operation
+from .operations import GAVE, TOOK, declared, operation, writes
 
 if TYPE_CHECKING:
     from .engine import Engine
@@ -119,7 +119,7 @@ def completion() -> Completion:
     return cast(Completion, Plan(lambda owner, name: Completion(owner, name, "")))
 
 
-@operation(needs=lambda lock: lock == 0, touches="write")
+@operation(touches=writes, does=TOOK, needs=lambda lock: lock == 0, waits=True)
 def _acquire(engine: Engine, thread: Thread, request: Request) -> Any:
     target = request[1]
     if target.holder is not None:
@@ -133,12 +133,16 @@ def _acquire(engine: Engine, thread: Thread, request: Request) -> Any:
     return None
 
 
-@operation(orders=True, touches="write")
+def _tried_words(say: Say, answer: Any, target: Any) -> str:
+    return f"{say(target)} → {'taken' if answer else 'no, somebody has it'}"
+
+
+@operation(touches=writes, does=TOOK, tries=True, orders=True, words=_tried_words)
 def _try_acquire(engine: Engine, thread: Thread, request: Request) -> bool:
     return _acquire(engine, thread, request) is not WAIT
 
 
-@operation(orders=True, touches="write")
+@operation(touches=writes, does=GAVE, orders=True)
 def _release(engine: Engine, thread: Thread, request: Request) -> None:
     target = request[1]
     if target.holder is not thread or target.readers:
@@ -151,7 +155,7 @@ def _release(engine: Engine, thread: Thread, request: Request) -> None:
     thread.locks.remove(target)
 
 
-@operation(needs=lambda lock: lock < 2, touches="write")
+@operation(touches=writes, does=TOOK, needs=lambda lock: lock < 2, waits=True)
 def _acquire_shared(engine: Engine, thread: Thread, request: Request) -> Any:
     target = request[1]
     if target.holder is not None and not target.readers:
@@ -163,7 +167,7 @@ def _acquire_shared(engine: Engine, thread: Thread, request: Request) -> Any:
     return None
 
 
-@operation(orders=True, touches="write")
+@operation(touches=writes, does=GAVE, orders=True)
 def _release_shared(engine: Engine, thread: Thread, request: Request) -> None:
     target = request[1]
     if thread not in target.readers:
@@ -183,77 +187,77 @@ def _readers_change(engine: Engine, target: Lock, readers: list[Thread]) -> None
     target.readers, target.holder = readers, oldest
 
 
-@effect
+@effect(Lock)
 def acquire_shared(target: Lock) -> Asks[None]:
     """Take a lock together with other readers, waiting while a writer has it. `async with shared(lock):` does this."""
     yield (_acquire_shared, target)
 
 
-@effect
+@effect(Lock)
 def release_shared(target: Lock) -> Asks[None]:
     """Give a reader's share of a lock back."""
     yield (_release_shared, target)
 
 
-@effect
+@effect(Lock)
 def acquire(target: Lock) -> Asks[None]:
     """Take a lock, waiting while a thread has it. `async with lock:` does this and `release`."""
     yield (_acquire, target)
 
 
-@effect
+@effect(Lock)
 def try_acquire(target: Lock) -> Asks[bool]:
     """Take a lock unless a thread has it (`mutex_trylock`); nobody waits, and the answer tells."""
     answer: bool = yield (_try_acquire, target)
     return answer
 
 
-@effect
+@effect(Lock)
 def release(target: Lock) -> Asks[None]:
     """Give a lock back."""
     yield (_release, target)
 
 
-@effect
+@effect()
 def _nothing() -> Asks[None]:
     return
     yield
 
 
-@effect
+@effect(Completion)
 def complete(target: Completion) -> Asks[None]:
     """Signal a completion: one waiter may go on."""
     yield (_complete, target)
 
 
-@effect
+@effect(Completion)
 def wait_for(target: Completion) -> Asks[None]:
     """Wait until a completion is signalled, and take the signal."""
     yield (_wait_for, target)
 
 
-@effect
+@effect(Completion)
 def wait_for_killable(target: Completion) -> Asks[bool]:
     """The same, but the wait ends when the process is killed (`wait_event_killable`); False then."""
     answer: bool = yield (_wait_for_killable, target)
     return answer
 
 
-@operation(needs=lambda signals: signals > 0, orders=True, touches="write")
+@operation(touches=writes, needs=lambda signals: signals > 0, waits=True, orders=True)
 def _wait_for_killable(engine: Engine, thread: Thread, request: Request) -> Any:
     if thread.killed and not request[1].value:
         return False
     return WAIT if _wait_for(engine, thread, request) is WAIT else True
 
 
-@effect
+@effect(Completion, int)
 def wait_for_timeout(target: Completion, timeout: int) -> Asks[bool]:
     """Wait for a completion, at most `timeout` milliseconds of simulated time; False if they are over."""
     answer: bool = yield (_wait_for_timeout, target, timeout)
     return answer
 
 
-@operation(needs=lambda signals: signals > 0, timed=True, orders=True, touches="write")
+@operation(touches=writes, needs=lambda signals: signals > 0, timed=True, orders=True)
 def _wait_for_timeout(engine: Engine, thread: Thread, request: Request) -> Any:
     _, target, timeout = request
     if target.value:
@@ -268,7 +272,7 @@ def _wait_for_timeout(engine: Engine, thread: Thread, request: Request) -> Any:
     return False
 
 
-@operation(orders=True, touches="write")
+@operation(touches=writes, orders=True)
 def _complete(engine: Engine, thread: Thread, request: Request) -> None:
     target = request[1]
     if target.owner.freed:
@@ -278,7 +282,7 @@ def _complete(engine: Engine, thread: Thread, request: Request) -> None:
     target.value += 1
 
 
-@operation(needs=lambda signals: signals > 0, orders=True, touches="write")
+@operation(touches=writes, needs=lambda signals: signals > 0, waits=True, orders=True)
 def _wait_for(engine: Engine, thread: Thread, request: Request) -> Any:
     target = request[1]
     if not target.value:
@@ -291,14 +295,14 @@ def _wait_for(engine: Engine, thread: Thread, request: Request) -> Any:
     return None
 
 
-@effect
+@effect(Count, int)
 def wait_until_zero(target: Count, timeout: int) -> Asks[bool]:
     """Wait until a count is zero, at most `timeout` milliseconds of simulated time; False if they are over."""
     answer: bool = yield (_wait_until_zero, target, timeout)
     return answer
 
 
-@operation(needs=lambda value: value == 0, timed=True, orders=True, touches="write")
+@operation(touches=writes, needs=lambda value: value == 0, waits=True, timed=True, orders=True)
 def _wait_until_zero(engine: Engine, thread: Thread, request: Request) -> Any:
     _, target, timeout = request
     if target.owner.freed:
@@ -324,7 +328,7 @@ def condition(request: Request) -> int | None:
 
 def need(request: Request) -> Callable[[int], bool] | None:
     """When an effect can happen, given the condition of its place; None if it never waits. That time passes is another matter."""
-    known = declared(request[0])
+    known = declared(request)
     return None if known.timed and request[2] == 0 else known.needs  # with no time it only asks
 
 

@@ -11,7 +11,7 @@ from .effects import KernelOops, Request, touched
 from .faults import FaultPlan
 from .functions import PatchError, Phase
 from .objects import Cell, KObject
-from .operations import operation
+from .operations import nothing, operation
 from .source import Cursor
 from .sync import Lock
 
@@ -22,7 +22,7 @@ Code = Coroutine[Any, Any, Any]
 Start = Code | Callable[[], Code]
 
 
-@operation(touches="nothing")
+@operation(touches=nothing, words=lambda *_: "in the kernel")
 def _begin(engine: Engine, thread: Thread, request: Request) -> None:
     """The effect before the first one: the thread enters the kernel."""
 

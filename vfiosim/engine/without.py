@@ -25,9 +25,20 @@ from .effects import (
     _store,
     _store_release,
 )
-from .lifetime import _get, _get_unless_zero, _hand_over, _put, _put_if_last
+from .lifetime import _get, _get_unless_zero, _hand_over, _put, _put_if_last, counts, reference_words
 from .objects import Cell
-from .operations import declared, operation
+from .operations import (
+    GAVE_REFERENCE,
+    TOOK_REFERENCE,
+    WROTE,
+    declared,
+    looks,
+    nothing,
+    operation,
+    read_words,
+    stored_words,
+    writes,
+)
 from .sync import (
     _acquire,
     _acquire_shared,
@@ -108,7 +119,7 @@ class Without:
         operation = request[0]
         early = operation is _store_release and self._cell(request[1], ORDER_OF)
         early = early and all(target is not request[1] for target, _ in thread.late)  # one cell's stores stay in order
-        if thread.late and (thread.overtaken or (declared(operation).orders and not early)):
+        if thread.late and (thread.overtaken or (declared(request).orders and not early)):
             return (_store_late, *thread.late[0])
         if early:
             return (_store_early, *request[1:])
@@ -128,13 +139,13 @@ class Without:
         return name in self.names
 
 
-@operation(touches="nothing")
+@operation(touches=nothing)
 def _skipped(engine: Engine, thread: Thread, request: Request) -> Any:
     """Nothing happens; the answer is the one that lets the thread go on."""
     return request[2]
 
 
-@operation(touches="nothing")
+@operation(touches=nothing)
 def _passed(engine: Engine, thread: Thread, request: Request) -> bool | None:
     """A lock that is not there is neither taken nor given back; but who would have it is known."""
     operation, lock = request[1]
@@ -145,35 +156,37 @@ def _passed(engine: Engine, thread: Thread, request: Request) -> bool | None:
     return True if operation is _try_acquire else None
 
 
+@operation(touches=counts(1), does=TOOK_REFERENCE, words=reference_words)
 def _get_anyway(engine: Engine, thread: Thread, request: Request) -> bool:
     _get(engine, thread, request)
     return True
 
 
+@operation(touches=counts(-1), does=GAVE_REFERENCE, words=reference_words)
 def _dropped(engine: Engine, thread: Thread, request: Request) -> None:
     """A reference that should have changed hands: its taker does not want it, so it is given back."""
     _put(engine, thread, request)
 
 
-@operation(touches="nothing")
+@operation(touches=nothing, words=stored_words)
 def _hold_back(engine: Engine, thread: Thread, request: Request) -> None:
     """A store that only its own thread can see as yet."""
     thread.late.append((request[1], request[2]))
 
 
-@operation(touches="look")
+@operation(touches=looks, value=0, words=read_words)
 def _load_own(engine: Engine, thread: Thread, request: Request) -> Any:
     """What a thread reads where it has stored something that nobody else can see as yet."""
     return request[2]
 
 
-@operation(touches="write")
+@operation(touches=writes, does=WROTE, value=2, words=stored_words)
 def _store_early(engine: Engine, thread: Thread, request: Request) -> None:
     _store(engine, thread, request)
     thread.overtaken = bool(thread.late)
 
 
-@operation(touches="write")
+@operation(touches=writes, does=WROTE, value=2, words=stored_words)
 def _store_late(engine: Engine, thread: Thread, request: Request) -> Any:
     _store(engine, thread, request)
     del thread.late[0]

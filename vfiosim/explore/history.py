@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from .accesses import WRITE, Access, Accesses, Place, clash
+from ..engine.operations import WRITE, Access, Accesses, Place
+from .accesses import clash
 
 Clock = tuple[int, ...]
 _Entry = tuple[int, int, int | None, int]  # see `History.of`

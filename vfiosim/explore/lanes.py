@@ -7,9 +7,8 @@ from itertools import groupby
 from typing import Protocol
 
 from ..engine import Engine, Request, Thread
-from ..engine.operations import declared
+from ..engine.operations import Accesses, declared
 from ..engine.thread import _begin
-from .accesses import Accesses
 
 BEGIN: Request = (_begin, None)
 
@@ -50,7 +49,7 @@ class Lane:
         if self.thread is None:
             return BEGIN if self._calls else None
         request = self.thread.engine.upcoming(self.thread)
-        return (*request[:2], 0) if self._left and request is not None and declared(request[0]).timed else request
+        return (*request[:2], 0) if self._left and request is not None and declared(request).timed else request
 
     def step(self) -> bool:
         """Do that. False if it has to wait."""

@@ -20,8 +20,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from ..engine import Lock, PatchError, Request
+from ..engine.operations import Accesses
 from ..engine.sync import condition, need
-from .accesses import Accesses, accesses, can_go, conflict
+from .accesses import accesses, can_go, conflict
 from .history import Clock, History
 from .lanes import Lane, World, go_again
 from .tally import FIRST, SHORTEST, STOPPED, Limit, Tally

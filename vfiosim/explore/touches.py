@@ -5,38 +5,30 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
-from ..engine import Count, Engine, KObject, Lock, Micro
-from ..engine.operations import OPERATIONS
+from ..engine import Engine, KObject, Lock, Micro, Table
+from ..engine.operations import (
+    ADD,
+    FREED,
+    GAVE,
+    GAVE_REFERENCE,
+    LOOK,
+    READ,
+    TOOK,
+    TOOK_REFERENCE,
+    TOUCHED,
+    WRITE,
+    Accesses,
+    Operation,
+    Place,
+    Verb,
+    declared,
+)
 from ..invariants import cells_of
 from ..trace.plain import plain, shown
 from ..trace.recorder import object_state
-from ..trace.words import operation_name
-from .accesses import ADD, LOOK, SAID, WRITE, Accesses, Place, clash
-
-Verb: TypeAlias = tuple[str, ...]
-READ, WROTE = ("reads", "read", "read"), ("writes", "wrote", "written")
-TOOK, GAVE = ("takes", "took", "taken"), ("gives back", "gave back", "given back")
-TOUCHED, FREED = ("touches", "touched", "touched"), ("frees", "freed", "freed")
-_VERBS = {  # by the name of an effect
-    **dict.fromkeys((one.__name__.lstrip("_") for one, known in OPERATIONS.items() if known.touches == "look"), READ),
-    **dict.fromkeys(
-        ("store", "store_release", "store_early", "store_late", "exchange", "try_cmpxchg", "poke", "claim"), WROTE
-    ),
-    **dict.fromkeys(("get", "get_anyway", "get_unless_zero"), tuple(f"{one} a reference at" for one in TOOK)),
-    **dict.fromkeys(("put", "put_if_last", "dropped"), tuple(f"{one} a reference at" for one in GAVE)),
-    **dict.fromkeys(("acquire", "acquire_shared", "try_acquire"), TOOK),
-    **dict.fromkeys(("release", "release_shared"), GAVE),
-    "free": FREED,
-}
-_REFERENCES = {"get": ADD, "get_anyway": ADD, "get_unless_zero": ADD, "put": ADD, "put_if_last": WRITE, "dropped": ADD}
-# The effects that read or write a whole value, and where in the request a written one is.
-_CARRIES = {
-    **dict.fromkeys(("load", "load_acquire", "load_count", "load_own", "peek"), 0),
-    **dict.fromkeys(("store", "store_release", "store_early", "store_late", "exchange"), 2),
-    "poke": 3,
-}
+from .accesses import clash
 
 
 class Touch(NamedTuple):
@@ -81,29 +73,28 @@ def touches(engine: Engine, since: int = 0) -> list[Touch]:
     found = []
     for at, micro in enumerate((Micro(*entry) for entry in engine.micro[since:]), since):
         if micro.thread.prefix:
-            name = operation_name(micro.request)
-            for place, way in _accesses(micro, name):
-                verb = _VERBS.get(name, TOUCHED) if place[1] or name == "free" else TOUCHED
-                found.append(Touch(micro.thread.prefix, place, way, verb, _value(micro, verb, place), at))
+            known = declared(micro.request)
+            for place, way in _accesses(micro, known):
+                verb = known.does if place[1] or known.does == FREED else TOUCHED
+                found.append(Touch(micro.thread.prefix, place, way, verb, _value(micro, known, place), at))
     return found
 
 
-def _accesses(micro: Micro, name: str) -> Accesses:
-    """As `accesses`, but of an effect that is over; a reference counts as touching the whole count, the last one changes it."""
-    if name in _REFERENCES and isinstance(micro.request[1], Count):
+def _accesses(micro: Micro, known: Operation) -> Accesses:
+    """As it is declared, but of an effect that is over; a reference counts as touching the whole count, the last one changes it."""
+    if known.does in (TOOK_REFERENCE, GAVE_REFERENCE):
         count = micro.request[1]
-        way = WRITE if name == "put" and micro.answer else _REFERENCES[name]
+        way = WRITE if known.does == GAVE_REFERENCE and (known.tries or micro.answer) else ADD
         return (((count.owner.oid, count.name), way), ((count.owner.oid, ""), LOOK))
-    return SAID[micro.request[0]](micro.thread, micro.request) if micro.request[0] in SAID else ()
+    return known.touches(micro.thread, micro.request)
 
 
-def _value(micro: Micro, verb: Verb, place: Place) -> str:
-    name = operation_name(micro.request)
-    if not place[1] or name not in _CARRIES or isinstance(micro.answer, BaseException):
+def _value(micro: Micro, known: Operation, place: Place) -> str:
+    if not place[1] or known.value is None or isinstance(micro.answer, BaseException):
         return ""
-    if name in ("peek", "poke") and not place[1].endswith("]"):
+    if isinstance(micro.request[1], Table) and not place[1].endswith("]"):
         return ""
-    return shown(plain(micro.answer if verb == READ else micro.request[_CARRIES[name]]))
+    return shown(plain(micro.request[known.value] if known.value else micro.answer))
 
 
 def contested(*runs: Iterable[Touch]) -> list[Place]:

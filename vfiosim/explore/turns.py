@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ..engine.operations import FREED
 from ..trace import State
 from .result import Witness, runs
-from .touches import FREED, Touch, contested, touches
+from .touches import Touch, contested, touches
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from ..engine import Cell, Count, Engine, Field, KObject, Request, Thread
-from ..engine.lifetime import _alloc, _free, _hand_over, _put, _put_if_last
-from ..engine.operations import declared
+from ..engine.lifetime import _alloc, _free, _hand_over, _put, _put_if_last, entry_of
+from ..engine.operations import LOOK, Access, Accesses, declared, looks
 from ..engine.sync import _wait_until_zero
 from ..engine.without import _dropped
 from ..invariants import Invariant
-from .accesses import LOOK, Access, Accesses, entry_of
 
 Order = tuple[str, str]  # a lock, and one that was taken while it was held
 _Reader = tuple[Invariant, str, Any]  # who reads a place, which part of it, and of which objects
@@ -46,7 +45,7 @@ class Watch:
         """
         if sure:
             self._doubtful.clear()
-        if not self._by_place or declared(request[0]).touches == "look" or len(request) < 2:
+        if not self._by_place or declared(request).touches is looks or len(request) < 2:
             return ()
         target = request[1]
         looked: list[Access] = []

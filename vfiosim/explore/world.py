@@ -11,6 +11,7 @@ from typing import Any
 
 from ..engine import Count, Field, KernelOops, Lock, PatchError, Request, Thread, Without
 from ..engine.lifetime import _hand_over, _put, _put_if_last
+from ..engine.operations import Accesses
 from ..engine.sync import _acquire, _acquire_shared
 from ..engine.without import _dropped
 from ..kernel import Unsupported
@@ -18,7 +19,7 @@ from ..machine import Blocked, Call, Machine, Memory
 from ..machine.system_calls import SYSTEM_CALLS, check_arguments
 from ..trace.plain import plain, shown
 from ..uapi import KernelError
-from .accesses import Accesses, can_go, waits_for_a_time
+from .accesses import can_go, waits_for_a_time
 from .lanes import Lane, time_is_over
 from .watch import Order, Watch, orders
 

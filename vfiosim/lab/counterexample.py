@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
+from ..engine.operations import Place
 from ..explore import Witness
-from ..explore.accesses import Place
 from ..explore.result import counted
 from ..explore.touches import contested, contradicting, short_names, touches, variables
 from ..explore.turns import Turn, turns

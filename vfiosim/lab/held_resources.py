@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..engine import Count, Engine, KObject, Micro, Request, Thread
+from ..engine.checks import _refuse_if
+from ..engine.lifetime import _alloc, _hand_over
+from ..engine.operations import FREED, GAVE, GAVE_REFERENCE, TOOK, TOOK_REFERENCE, Operation, declared
 from ..engine.source import Line
+from ..engine.thread import _begin
 from ..trace.words import describe
 from ..uapi import KernelError
 
-LOCKS = {"acquire": 1, "acquire_shared": 1, "try_acquire": 1, "release": -1, "release_shared": -1}
-REFERENCES = {"get": 1, "get_anyway": 1, "put": -1, "dropped": -1}
-MAYBE = {"get_unless_zero": 1, "put_if_last": -1}
-BEGIN, HAND_OVER, ALLOC, FREE, REFUSE = "begin", "hand_over", "alloc", "free", "refuse_if"
+HELD = {TOOK: 1, TOOK_REFERENCE: 1, GAVE: -1, GAVE_REFERENCE: -1}
 
 
 @dataclass(frozen=True)
@@ -54,24 +55,22 @@ def _held(micros: list[Micro]) -> Counter[str]:
 
 
 def _changes(request: Request, answer: Any) -> list[tuple[str, int]]:
-    name = _name(request)
-    if name in LOCKS and answer is not False:  # a try has its answer
-        return [(f"the lock {request[1].path}", LOCKS[name])]
-    if name in REFERENCES or (name in MAYBE and answer):
-        return [(_reference(*request[1:]), {**REFERENCES, **MAYBE}[name])]
-    if name == HAND_OVER:
+    known = declared(request)
+    if known.does in HELD and (answer or not known.tries):
+        return [(_held_thing(known, request), HELD[known.does])]
+    if request[0] is _hand_over:
         return [(_reference(request[1], *request[2]), -1), (_reference(request[1], *request[3]), 1)]
-    if name == ALLOC and isinstance(answer, KObject):
+    if request[0] is _alloc and isinstance(answer, KObject):
         return [(f"a new object, {answer.oid}", 1)]
-    return [(f"a new object, {request[1].oid}", -1)] if name == FREE else []
+    return [(f"a new object, {request[1].oid}", -1)] if known.does == FREED else []
+
+
+def _held_thing(known: Operation, request: Request) -> str:
+    return f"the lock {request[1].path}" if known.does in (TOOK, GAVE) else _reference(*request[1:])
 
 
 def _reference(target: Count, holder: KObject, reason: str) -> str:
     return f"a reference to {target.owner.oid} for {holder.oid} ({reason})"
-
-
-def _name(request: Request) -> str:
-    return str(request[0].__name__).lstrip("_")
 
 
 def about_to(engine: Engine, thread: Thread) -> str:
@@ -79,16 +78,13 @@ def about_to(engine: Engine, thread: Thread) -> str:
     request = engine.upcoming(thread)
     if request is None:
         return "has ended"
-    name = _name(request)
-    if name == BEGIN:
+    known = declared(request)
+    if request[0] is _begin:
         return "enter the kernel"
-    if name in LOCKS:
-        verb = "try to take" if name == "try_acquire" else "take" if LOCKS[name] > 0 else "give back"
-        return f"{verb} the lock {request[1].path}"
-    if name in REFERENCES or name in MAYBE:
-        sign = {**REFERENCES, **MAYBE}[name]
-        return f"{'take' if sign > 0 else 'give back'} {_reference(*request[1:])}"
-    if name == REFUSE:
+    if known.does in HELD:
+        verb = "give back" if HELD[known.does] < 0 else "try to take" if known.does == TOOK and known.tries else "take"
+        return f"{verb} {_held_thing(known, request)}"
+    if request[0] is _refuse_if:
         return f"check {request[3]}: it will {'refuse' if request[1] else 'pass'}"
     verb, _, rest = describe(request, None).removesuffix(" → None").partition(" ")
     return f"{verb.replace('_', ' ')} {rest}"

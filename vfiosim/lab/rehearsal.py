@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ..explore.accesses import Place
+from ..engine.operations import Place
 from ..explore.touches import Touch, contested, touches
 from ..machine.events import Called, Moved
 from ..trace import MicroStep, Trace

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from .. import uapi
 from ..engine import Lock, Micro
+from ..engine.operations import LOOK
 from ..explore import Result, Witness
-from ..explore.accesses import LOOK, accesses
+from ..explore.accesses import accesses
 from ..explore.result import runs
 from ..lab import Distractor, ExperimentResult, Question
 from ..machine import Machine

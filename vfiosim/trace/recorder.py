@@ -22,6 +22,7 @@ from ..engine import (
     Table,
     Thread,
 )
+from ..engine.operations import declared
 from ..uapi import KernelError
 from .plain import Ref, plain, shown
 from .state import Edit, ObjectState, Place, State, ThreadState, Want
@@ -33,7 +34,6 @@ Olds = dict[Any, dict[Any, Any]]  # by cell and key, the value before the first 
 
 COPIED = 64  # bytes that are kept of what is copied from or to a program's memory
 _KEPT_EVERY = 256  # micro-steps
-_MAY_WAIT = ("acquire", "acquire_shared", "wait_for", "wait_for_killable", "wait_until_zero", "sleep_until")
 
 
 def snapshot(engine: Engine) -> State:
@@ -91,12 +91,18 @@ def shown_name(thing: KObject) -> str:
 
 
 def _want(request: Any, saying: Any, name: Name, place: dict[str, Any]) -> Want | None:
-    if request is None or operation_name(request) not in _MAY_WAIT:
+    if request is None or not declared(request).waits:
         return None
     target = request[1]
     phase, sentence = _said(saying, name)
-    oid, cell = (target.owner.oid, target.name) if isinstance(target, Cell) else (f"the clock to show {target} ms", "")
-    return Want(operation=operation_name(request), oid=oid, cell=cell, sentence=sentence, phase=phase, **place)
+    return Want(
+        operation=operation_name(request),
+        oid=target.owner.oid,
+        cell=target.name,
+        sentence=sentence,
+        phase=phase,
+        **place,
+    )
 
 
 def _said(saying: Any, name: Name) -> tuple[str, str]:

@@ -207,7 +207,7 @@ class State:
         """Who is in the way of what a thread wants; None if it can have it."""
         owner = self.objects.get(want.oid)
         if owner is None:
-            return () if want.operation == "sleep_until" else None
+            return None
         if want.cell in owner.locks:
             holder = owner.locks[want.cell]
             return (f"thread {holder}",) if holder else None

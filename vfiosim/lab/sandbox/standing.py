@@ -7,8 +7,8 @@ import textwrap
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+from ...engine.operations import Place
 from ...engine.source import Cursor
-from ...explore.accesses import Place
 from ...explore.touches import name_of
 from ...machine import Call
 from ...trace.recorder import place_of
