@@ -347,6 +347,9 @@ class Pages:
     def pinnable(self, address: int, size: int, write: bool) -> bool:
         return address + size <= (4096 if write else 8192)
 
+    def unpinnable(self, address: int, size: int, write: bool) -> str:
+        return "its end is not there, or can only be read"
+
 
 @pytest.mark.parametrize(("size", "write", "fails"), [(4096, True, False), (4097, True, True), (8192, False, False)])
 def test_pinning_fails_with_efault_where_the_memory_does_not_allow_it(engine, size, write, fails):
