@@ -17,7 +17,14 @@ from vfiosim.lab import Distractor, Question
 from vfiosim.lab.question import CHOICE, ORDER, SET, Answer, ExperimentResult, first_difference
 from vfiosim.lab.style import words
 from vfiosim.lab.verdict import named
-from vfiosim.lessons import one_bind_questions, races_check, races_questions, start, who_holds_whom_questions
+from vfiosim.lessons import (
+    one_bind_questions,
+    order_of_checks_questions,
+    races_check,
+    races_questions,
+    start,
+    who_holds_whom_questions,
+)
 from vfiosim.lessons.drills import KINDS
 
 SEEDS = range(12)
@@ -81,6 +88,8 @@ def questions() -> list[Question]:
         *one_bind_questions.CHECK,
         *who_holds_whom_questions.QUESTIONS.values(),
         *who_holds_whom_questions.CHECK,
+        *order_of_checks_questions.QUESTIONS.values(),
+        *order_of_checks_questions.CHECK,
         *races_questions.QUESTIONS.values(),
         *races_check.CHECK,
     ]

@@ -11,8 +11,9 @@ from typing import Any
 from tests.searches import broken
 from vfiosim.lab import Bench, Parsons, Question, Sandbox
 from vfiosim.lab.sandbox.presets import PRESETS
-from vfiosim.lessons import one_bind, races, races_check, races_questions, start, who_holds_whom
+from vfiosim.lessons import one_bind, order_of_checks, races, races_check, races_questions, start, who_holds_whom
 from vfiosim.lessons import one_bind_questions as ask_one_bind
+from vfiosim.lessons import order_of_checks_questions as ask_order
 from vfiosim.lessons import who_holds_whom_questions as ask_who
 from vfiosim.museum import ROOMS
 from vfiosim.puzzles import PUZZLES
@@ -42,6 +43,9 @@ BENCHES: dict[str, tuple[Callable[[], Bench], str]] = {
     "01 free": (lambda: one_bind.exercise().bench, "FILE_DEL close close"),
     "02 holders": (who_holds_whom.holders, "dup close open_device close"),
     "02 exercise": (lambda: who_holds_whom.exercise().bench, "bind dup close"),
+    "03 jo": (order_of_checks.jo, "bind"),
+    "03 errors": (lambda: order_of_checks.errors().bench, "bind bind"),
+    "03 exercise": (lambda: order_of_checks.exercise().bench, "bind bind open_device bind"),
 }
 ANY = {
     "open device": 4, "open iommufd": 3, "bind": 4, "open group": 2, "dup": 2, "GET_INFO": 1, "create VM": 2,
@@ -63,7 +67,7 @@ def of_benches() -> Iterator[Picture]:
 @once
 def of_questions() -> Iterator[Picture]:
     """Of every question: how things stand, what is the case, and what refutes an answer."""
-    asked = [ask_one_bind, ask_who, races_questions]
+    asked = [ask_one_bind, ask_who, ask_order, races_questions]
     questions: list[Question] = [*start.QUESTIONS.values(), *races_check.CHECK]
     for lesson in asked:
         questions += [*lesson.QUESTIONS.values(), *getattr(lesson, "CHECK", ())]
@@ -82,7 +86,12 @@ def of_questions() -> Iterator[Picture]:
 @once
 def of_tasks() -> Iterator[Picture]:
     """Of the lines to be put in order, and of the races by hand, step by step in turns."""
-    puzzles: dict[str, Parsons] = {"01": one_bind.STEPS, "02": who_holds_whom.LET_GO, "10": races.USE_AFTER_FREE}
+    puzzles: dict[str, Parsons] = {
+        "01": one_bind.STEPS,
+        "02": who_holds_whom.LET_GO,
+        "03": order_of_checks.SIX_MISTAKES,
+        "10": races.USE_AFTER_FREE,
+    }
     for name, puzzle in puzzles.items():
         for number in range(len(puzzle.lines) + 1):
             yield f"{name} order, {number} lines", _player(puzzle.judge([*puzzle.lines][:number]).trace, puzzle.view)

@@ -16,14 +16,22 @@ from vfiosim.lab.question import CHOICE, NONE, NUMBER, TYPED, Misconception, Que
 from vfiosim.lab.style import words
 from vfiosim.lab.verdict import called, named
 from vfiosim.lessons import misconceptions as M
-from vfiosim.lessons import one_bind, races, start, who_holds_whom
+from vfiosim.lessons import one_bind, order_of_checks, races, start, who_holds_whom
 from vfiosim.lessons.drills import KINDS
 from vfiosim.lessons.drills.calls import scenario
 
 pytestmark = [pytest.mark.one_python, feedback.TOGETHER]
 
-PUZZLES = (one_bind.STEPS, who_holds_whom.LET_GO, races.USE_AFTER_FREE)
-TASKS = (start.FREE, start.KEEP, one_bind.EVERY_REFUSAL, one_bind.FREE_THE_DEVICE, who_holds_whom.LIVE_WITHOUT_A_NUMBER)
+PUZZLES = (one_bind.STEPS, who_holds_whom.LET_GO, order_of_checks.SIX_MISTAKES, races.USE_AFTER_FREE)
+TASKS = (
+    start.FREE,
+    start.KEEP,
+    one_bind.EVERY_REFUSAL,
+    one_bind.FREE_THE_DEVICE,
+    who_holds_whom.LIVE_WITHOUT_A_NUMBER,
+    order_of_checks.NINE_REFUSALS,
+    order_of_checks.GOOD_STRUCT,
+)
 EACH_TABLE = pytest.mark.parametrize("table", ["lessons", *KINDS])
 EACH_PUZZLE = pytest.mark.parametrize("puzzle", PUZZLES, ids=[puzzle.name for puzzle in PUZZLES])
 
@@ -62,14 +70,25 @@ SHOWN_BY: dict[Misconception, set[tuple[str, object]]] = {
         ("02 a mapping", "goes"),
         ("02 check: message", "goes"),
     },
-    M.ALL_CHECKS_AT_ONCE: {("01 which error wins?", "EBADF"), ("01 check: two wrong fields", "EBADF")},
+    M.ALL_CHECKS_AT_ONCE: {
+        ("01 which error wins?", "EBADF"),
+        ("01 check: two wrong fields", "EBADF"),
+        ("03 three things wrong", "EINVAL"),
+        ("03 a probe", "EINVAL"),
+    },
+    M.ERRNO_IS_A_CAUSE: {
+        ("03 a second open", "EBUSY"),
+        ("03 check: which one", "another file"),
+        ("03 check: which one", "not coherent"),
+    },
+    M.OWN_DRIVER_IS_ENOUGH: {("03 check: not permitted", "root")},
     M.CLOSING_IS_RELEASING: {
         ("01 close the iommufd first", "unbound"),
         ("02 who is alive?", "-file iommu#1"),
         ("02 who is alive?", "-iommufd_ctx 1"),
         ("02 who is alive?", "-iommufd_device 1"),
     },
-    M.SECOND_OPEN_IS_FINE: {("02 a second open", "1 2")},
+    M.SECOND_OPEN_IS_FINE: {("02 a second open", "1 2"), ("03 a second open", "0")},
     M.LOOKING_IS_HOLDING: {("02 weak", "lives")},
     M.LAST_IN_FIRST_OUT: {("02 check: order", "iommufd_ctx 1")},
     M.ONE_CALL_AFTER_THE_OTHER: {("10 who wins?", "first"), ("10 a dying VM", "nothing")},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from vfiosim.lab.record import progress
-from vfiosim.lessons import one_bind, races, start, who_holds_whom
+from vfiosim.lessons import one_bind, order_of_checks, races, start, who_holds_whom
 
 pytestmark = pytest.mark.one_python
 
@@ -37,7 +37,7 @@ def test_it_tells_what_was_answered_wrongly_from_what_was_not_tried_and_how_to_t
     )
 
 
-@pytest.mark.parametrize("lesson", [start, one_bind, who_holds_whom, races])
+@pytest.mark.parametrize("lesson", [start, one_bind, who_holds_whom, order_of_checks, races])
 def test_it_knows_every_question_and_task_by_the_name_under_which_its_answer_is_kept(lesson):
     end = lesson.finish().end
     assert all(name.startswith(f"{end.lesson} ") for name in end.names)

@@ -17,14 +17,19 @@ from vfiosim.assets import asset
 from vfiosim.lab import Distractor, Exercise, Ordering, Quiz
 from vfiosim.lab.style import words
 from vfiosim.lab.verdict import misled
-from vfiosim.lessons import one_bind, start, who_holds_whom
+from vfiosim.lessons import one_bind, order_of_checks, start, who_holds_whom
 from vfiosim.trace import Trace
 from vfiosim.views.player import Player
 
 pytestmark = [pytest.mark.one_python, feedback.TOGETHER]
 
-ORDER = ("00_start", "01_one_bind", "02_who_holds_whom", "10_races")  # as they are taught
-LESSONS = {"00_start": start, "01_one_bind": one_bind, "02_who_holds_whom": who_holds_whom}
+ORDER = ("00_start", "01_one_bind", "02_who_holds_whom", "03_order_of_checks", "10_races")  # as they are taught
+LESSONS = {
+    "00_start": start,
+    "01_one_bind": one_bind,
+    "02_who_holds_whom": who_holds_whom,
+    "03_order_of_checks": order_of_checks,
+}
 NEVER = "never"
 TAUGHT = {  # what a reader may see → the lesson that teaches it
     r"\beffects?\b": "10_races",

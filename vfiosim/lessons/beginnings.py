@@ -5,7 +5,10 @@ from __future__ import annotations
 from ..lab import Session
 from ..machine import Machine, Process
 
-DEVICE, IOMMUFD = "/dev/vfio/devices/vfio0", "/dev/iommu"
+NODES = {f"vfio{number}": f"/dev/vfio/devices/vfio{number}" for number in range(5)}
+GROUPS = {"vfio0": 1, "vfio1": 2, "vfio2": 2, "vfio3": 3, "vfio4": 4}
+DEVICE, IOMMUFD = NODES["vfio0"], "/dev/iommu"
+DEV, CTX = 3, 4  # the descriptors of the device and of the iommufd
 
 
 def opened(session: Session) -> None:
@@ -32,3 +35,27 @@ def bound_program() -> tuple[Machine, Process]:
     session = Session()
     bound(session)
     return session.machine, session.process
+
+
+# ---- what is wrong before a BIND of one of the NODES, whose file is DEV
+
+
+def open_group(session: Session, node: str) -> None:
+    """Its group's file is open."""
+    session.open(f"/dev/vfio/{GROUPS[node]}")
+
+
+def bind_already(session: Session, node: str) -> None:
+    """Its file is bound."""
+    session.bind(DEV, iommufd=CTX)
+
+
+def bind_another_file(session: Session, node: str) -> None:
+    """Another file of it is bound."""
+    session.bind(int(session.open(NODES[node]).result), iommufd=CTX)
+
+
+def bind_sibling_elsewhere(session: Session, node: str) -> None:
+    """Another device of its group is bound to another iommufd."""
+    sibling = int(session.open(NODES["vfio2" if node == "vfio1" else "vfio1"]).result)
+    session.bind(sibling, iommufd=int(session.open(IOMMUFD).result))

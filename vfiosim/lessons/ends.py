@@ -30,7 +30,15 @@ ENDS: dict[str, tuple[tuple[str, ...], tuple[str, str]]] = {
             "count the holders of a file in your head;",
             "find the last holder of a device that hangs.",
         ),
-        ("10_races.ipynb", "here everything is freed in the right order; there it is freed at the wrong moment."),
+        ("03_order_of_checks.ipynb", "one line in a log, nine causes."),
+    ),
+    "03": (
+        (
+            "say which errno wins when several things are wrong;",
+            "say what a refused BIND had taken by then;",
+            "find the cause of an errno with a second mistake.",
+        ),
+        ("10_races.ipynb", "two calls at once: what was freed in its turn is freed at the wrong moment there."),
     ),
     "10": (
         (

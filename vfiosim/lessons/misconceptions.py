@@ -28,6 +28,10 @@ ALL_CHECKS_AT_ONCE = Misconception(
     "A call checks everything, then says what is wrong",
     "Checks have an order, and the first that fails ends the call. One errno can come from many of them.",
 )
+ERRNO_IS_A_CAUSE = Misconception(
+    "An errno names its cause",
+    "Many checks share one errno. Which of them refused is told by what comes before it, and by what comes after it.",
+)
 OPEN_IS_ENOUGH = Misconception(
     "Opening the file opens the device",
     "Opening the node gives a ticket. BIND opens the device.",

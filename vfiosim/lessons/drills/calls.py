@@ -10,11 +10,17 @@ from functools import cache
 from ...lab import Distractor, ExperimentResult, Misconception, Outcome, Question, Session
 from ...uapi import Errno
 from .. import misconceptions as M
+from ..beginnings import (
+    CTX,
+    DEV,
+    NODES,
+    bind_already,
+    bind_another_file,
+    bind_sibling_elsewhere,
+    open_group,
+)
 from .describe import code, decisive, describe
 
-NODES = {f"vfio{number}": f"/dev/vfio/devices/vfio{number}" for number in range(5)}
-GROUPS = {"vfio0": 1, "vfio1": 2, "vfio2": 2, "vfio3": 3, "vfio4": 4}
-DEV, CTX = 3, 4  # the descriptors of the device and of the iommufd
 OTHER_OWNER = "somebody else owns the DMA of the group"
 
 
@@ -35,25 +41,6 @@ class Mistake:
     fields: tuple[tuple[str, int], ...] = ()
     nodes: tuple[str, ...] = ("vfio0", "vfio1", "vfio2", "vfio4")
     belief: Misconception | None = None
-
-
-def _open_group(session: Session, node: str) -> None:
-    session.open(f"/dev/vfio/{GROUPS[node]}")
-
-
-def _bind_already(session: Session, node: str) -> None:
-    session.bind(DEV, iommufd=CTX)
-
-
-def _bind_another_file(session: Session, node: str) -> None:
-    other = int(session.open(NODES[node]).result)
-    session.bind(other, iommufd=CTX)
-
-
-def _sibling_elsewhere(session: Session, node: str) -> None:
-    sibling = int(session.open(NODES["vfio2" if node == "vfio1" else "vfio1"]).result)
-    elsewhere = int(session.open("/dev/iommu").result)
-    session.bind(sibling, iommufd=elsewhere)
 
 
 MISTAKES: dict[str, Mistake] = {
@@ -97,27 +84,27 @@ MISTAKES: dict[str, Mistake] = {
         "the group's file is open",
         "The group's file is open, and it excludes the device's own file.",
         "Nobody has opened the group's file.",
-        _open_group,
+        open_group,
         belief=M.BOTH_WAYS_AT_ONCE,
     ),
     "bound": Mistake(
         "this file is bound already",
         "Descriptor 3 is bound already, and a file is bound once.",
         "The file behind descriptor 3 was not bound before.",
-        _bind_already,
+        bind_already,
     ),
     "other file": Mistake(
         "another file of the device is bound already",
         "Descriptor 5 is another file of the same device, and it is bound already.",
         "The device has no second file that is bound.",
-        _bind_another_file,
+        bind_another_file,
         belief=M.SECOND_OPEN_IS_FINE,
     ),
     "sibling": Mistake(
         OTHER_OWNER,
         "Descriptor 5 is a device of the same group, and it is bound to another iommufd.",
         "Nobody else has bound a device of the group, and all its devices are on VFIO drivers.",
-        _sibling_elsewhere,
+        bind_sibling_elsewhere,
         nodes=("vfio1", "vfio2"),
         belief=M.NO_GROUPS_ANY_MORE,
     ),
