@@ -74,10 +74,10 @@ SHOWN_BY: dict[Misconception, set[tuple[str, object]]] = {
         ("01 which error wins?", "EBADF"),
         ("01 check: two wrong fields", "EBADF"),
         ("03 three things wrong", "EINVAL"),
-        ("03 a probe", "EINVAL"),
     },
     M.ERRNO_IS_A_CAUSE: {
         ("03 a second open", "EBUSY"),
+        ("03 a probe", "EBADF"),
         ("03 check: which one", "another file"),
         ("03 check: which one", "not coherent"),
     },

@@ -134,11 +134,12 @@ def test_on_the_bench_each_new_mistake_hides_the_one_before():
 
 
 def test_the_plot_has_a_bar_of_as_many_pieces_as_a_call_has_steps_and_an_errno_stands_out():
-    (axes,) = lesson.ladder("EPERM").axes
+    (axes,) = lesson.bars("EPERM").axes
     assert [label.get_text() for label in axes.get_yticklabels()] == list(CAUSES)
     assert list(map(len, axes.containers)) == [len(refused(name).way) for name in CAUSES]
     bright = {text.get_text().split()[0] for text in axes.texts if text.get_alpha() == 1}
     assert bright == {"EPERM"}
+    assert "another file: EINVAL, 10 steps" in repr(lesson.ladder("EPERM"))
 
 
 # ---- the questions

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections import Counter
 from collections.abc import Sequence
+from io import BytesIO
 from typing import TYPE_CHECKING
 
 from ..lab import Bench, Distractor, Exercise, Judged, Ordering, Parsons, Prediction, Quiz, Session, Task
@@ -54,11 +56,31 @@ def jo() -> Bench:
 COLOURS = {"validate": "#9ecae1", "block": "#fdae6b", "lock": "#bcbddc", "acquire": "#74c476", "publish": "#fa9fb5"}
 
 
-def ladder(errno: str = "") -> Figure:
+class Ladder:
     """A bar for each cause, in the order of the checks: its steps up to the refusal, coloured by their phases.
 
     With an errno ("EINVAL") its causes stand out.
     """
+
+    def __init__(self, errno: str = "") -> None:
+        self.errno = errno
+
+    def __repr__(self) -> str:
+        found = [refused(name) for name in CAUSES]
+        return "\n".join(f"{one.names[0]}: {one.outcome.result}, {len(one.way)} steps" for one in found)
+
+    def _repr_mimebundle_(self, **_: object) -> tuple[dict[str, str], dict[str, object]]:
+        file = BytesIO()
+        bars(self.errno).savefig(file, dpi=100)
+        data = {"image/png": b64encode(file.getvalue()).decode(), "text/plain": repr(self)}
+        return data, {"image/png": {"width": 1000, "alt": f"The steps of each BIND up to its refusal. {self!r}"}}
+
+
+ladder = Ladder
+
+
+def bars(errno: str) -> Figure:
+    """The plot."""
     from matplotlib.figure import Figure  # only this plot needs it
     from matplotlib.patches import Patch
 

@@ -107,22 +107,23 @@ QUESTIONS: dict[str, Question] = {
         name="03 three things wrong",
     ),
     "a probe": Question(
-        "Jo's BIND of descriptor 5 again, which is refused with EINVAL. Now you put <code>iommufd</code> = 777 in as well, which "
-        "is not open, so that two things are wrong. What comes back?",
-        lambda: _met("another file", "closed"),
-        "the descriptor in the struct is looked up before the device is opened. So the EINVAL of descriptor 5 comes from a "
-        "check <i>behind</i> EBADF, and that leaves few.",
+        "Descriptor 5 was refused with EINVAL, and with <code>iommufd</code> = 777, which is not open, the answer became EBADF. "
+        "Now descriptor 3, which is bound already: that is EINVAL, too. What does it become with 777?",
+        lambda: _met("bound", "closed"),
+        "whether <i>this</i> file is bound is the first question under the lock. The number 777 is looked at after it, so the old "
+        "EINVAL stays. One errno, two causes, and the probe has told them apart.",
         errnos("EINVAL", "EBADF", "EBADFD"),
         {
-            "EINVAL": Distractor(
-                "You expected the file to be looked at before the struct. Its own check comes when the device is opened, and "
-                "that is after the iommufd was looked up.",
-                M.ALL_CHECKS_AT_ONCE,
+            "EBADF": Distractor(
+                "You expected one EINVAL to be like the other. This one is found out before the descriptor is looked up: the file "
+                "is bound already.",
+                M.ERRNO_IS_A_CAUSE,
             ),
-            "EBADFD": "EBADFD is for a descriptor that is open, and leads to another kind of file.",
+            "EBADFD": "EBADFD is for a descriptor that is open, and leads to another kind of file. Here the call ends before: "
+            "the file is bound already.",
         },
         view=FILES,
-        hints=("To open the device, the kernel needs the iommufd in its hand.",),
+        hints=("For descriptor 5 the kernel has to look at the device; for 3 the file itself is enough.",),
         name="03 a probe",
     ),
     "what it held": Question(
