@@ -36,12 +36,12 @@ RENAMED = {  # checks that had another name in texts of older versions: theirs s
     "group_is_open": "group_is_closed",
     "node_is_gone": "node_is_there",
     "ids_left": "an_id_is_free",
-    "driver_stays": "driver_is_not_leaving",
+    "driver_stays": "driver_stays_loaded",
     "fd_table_full": "fd_table_has_room",
     "unknown_tail": "tail_is_zero",
     "object_in_use": "object_is_unused",
     "foreign_domain": "domain_is_default",
-    "device_stays": "device_is_not_leaving",
+    "device_stays": "device_stays_bound",
 }
 
 
@@ -296,6 +296,8 @@ class Machine:
         """Run kernel code that belongs to no program."""
         thread: Thread = self.engine.spawn(code, label)
         self.engine.run(thread)
+        if thread in self.engine.ended:
+            self.engine.ended.remove(thread)  # no call, and so nothing to let go of
         if thread.error is not None:
             raise thread.error
         return thread.result

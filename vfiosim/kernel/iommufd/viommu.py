@@ -123,7 +123,7 @@ async def new_vdevice(ucmd: Ucmd, viommu: IommufdViommu, idev: IommufdDevice) ->
     """The object; in the end it takes over the call's hold on the device."""
     cmd = ucmd.cmd
     going = await load(idev.destroying)
-    await refuse_if(going, Errno.ENOENT, "device_is_not_leaving", f"{idev.oid} is being unbound")
+    await refuse_if(going, Errno.ENOENT, "device_stays_bound", f"{idev.oid} is being unbound")
     known = await load(idev.vdev)
     await refuse_if(known is not None, Errno.EEXIST, "device_is_not_virtual", f"{idev.oid} is in a guest already")
     vdev = await _iommufd_object_alloc(ucmd.ictx, IommufdVdevice, viommu, idev, cmd.virt_id)

@@ -210,7 +210,7 @@ async def vfio_df_device_first_open(df: VfioDeviceFile) -> None:
     ictx = await load(df.iommufd)
     driver: Any = await load(device.dev.driver)  # there is one: who has the device open holds the registration
     held = await try_module_get(driver, device)
-    await refuse_if(not held, Errno.ENODEV, "driver_is_not_leaving", "the driver's module is being unloaded")
+    await refuse_if(not held, Errno.ENODEV, "driver_stays_loaded", "the driver's module is being unloaded")
     async with on_failure(module_put, driver, device):
         if ictx is not None:
             await vfio_df_iommufd_bind(df)
