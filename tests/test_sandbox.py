@@ -734,8 +734,8 @@ def test_what_a_press_sends_to_the_page_holds_no_text_to_share() -> None:
     box = bound()
     data = box.trace_pane.player.data
     assert data["share"] is True
-    assert "vfiosim1:" not in str(data)
-    assert box.run.machine.trace.replay.startswith("vfiosim1:")
+    assert "vfiosim2:" not in str(data)
+    assert box.run.machine.trace.replay.startswith("vfiosim2:")
 
 
 def test_a_file_keeps_a_run(tmp_path: object) -> None:
@@ -748,7 +748,7 @@ def test_a_file_keeps_a_run(tmp_path: object) -> None:
     assert other.run.machine.trace == box.run.machine.trace
 
 
-@pytest.mark.parametrize("text", ["", "hello", "vfiosim1:nonsense", "{}"])
+@pytest.mark.parametrize("text", ["", "hello", "vfiosim2:nonsense", "{}"])
 def test_a_text_that_is_no_run_is_refused_beside_it(text: str) -> None:
     box = bound()
     box.save_pane.saved.value = text

@@ -234,6 +234,13 @@ FIRST_EDITION = (
 )
 
 
+def test_a_text_of_the_first_edition_is_done_again_and_says_where_that_is_not_what_happened_then():
+    assert "does other things than it did then" in str(replay(FIRST_EDITION))
+    run = Run(Setup(Topology.named("small")))
+    assert "does other things than it did then" in run.load(FIRST_EDITION)
+    assert "older edition" not in str(replay(encode(bound()[0])))
+
+
 def test_a_text_of_the_first_edition_is_still_read():
     m, _ = decode(FIRST_EDITION)
     assert [*m.processes] == ["vmm", "kid", "weak", "w2"]

@@ -1,4 +1,4 @@
-"""A shared run, to look at again: `replay("vfiosim1:…")`, or `replay("R1 without group_lock: A20 B18 A1")` for a puzzle."""
+"""A shared run, to look at again: `replay("vfiosim2:…")`, or `replay("R1 without group_lock: A20 B18 A1")` for a puzzle."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from .invariants import Invariant
-from .machine import PREFIX, Machine, Patches, decode
+from .machine import OLDER, PREFIX, Machine, Patches, decode
 from .machine.events import ENDLESS
 from .trace import Trace
 from .uapi import Errno
@@ -49,6 +49,8 @@ class Replay:
     def _lines(self) -> Iterator[str]:
         effects = len(self.trace.micro)
         yield f"{self.what or self.machine}: {len(self.trace)} steps, {effects} effects"
+        if self.machine.differs:
+            yield f"This text is of an older edition: {self.machine.differs}."
         yield from (f"  {call} → {_ending(call)}" for call in self._calls)
         yield from (f"  {what}" for what in self.machine.check())
         if missing := self.machine.taken_out.missing():
@@ -77,7 +79,7 @@ def replay(text: str, patches: Patches | None = None) -> Replay:
     """
     if not isinstance(text, str):
         raise ValueError(f"a replay is made of a text, not of {text!r}")
-    if text.strip().startswith(PREFIX):
+    if text.strip().startswith((PREFIX, *OLDER)):
         machine, step = decode(text, patches)
         return _within(Replay(machine, machine.trace, step, _calls=machine.calls))
     found = _SHORT.fullmatch(text.strip())

@@ -198,8 +198,10 @@ class Run:
         """Everything as a short text, for `load` and for `vfiosim.replay`. Raises ValueError where it cannot be told so."""
         return encode(self.machine)
 
-    def load(self, text: str) -> None:
-        """What `save` wrote, or any other shared run, on a fresh machine. Raises ValueError for another text.
+    def load(self, text: str) -> str:
+        """What `save` wrote, or any other shared run, on a fresh machine; in words, what is other than in that run.
+
+        Raises ValueError for another text.
 
         What the text tells of can be taken back step by step, unless something happened in it that no button here does.
         """
@@ -213,6 +215,7 @@ class Run:
                 found = imported
         self.boot(found[0])
         self.again(found[1])
+        return machine.differs
 
     def faultable(self, memory: list[Mapped], call: Callable[[list[int]], Called]) -> list[tuple[int, str, str]]:
         """What can fail in a call that is made next: the how manieth, with which errno, and what it is. Nothing is done.

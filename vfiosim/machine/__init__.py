@@ -7,15 +7,27 @@ from .call import Blocked, Call
 from .events import Patches
 from .machine import Machine
 from .process import Memory, Process
-from .sharing import PREFIX, decode_as, encode
+from .sharing import OLDER, PREFIX, decode_as, encode
 
-__all__ = ["PREFIX", "Blocked", "Call", "Machine", "Memory", "Patches", "Process", "decode", "encode", "program_of"]
+__all__ = [
+    "OLDER",
+    "PREFIX",
+    "Blocked",
+    "Call",
+    "Machine",
+    "Memory",
+    "Patches",
+    "Process",
+    "decode",
+    "encode",
+    "program_of",
+]
 
 
 def decode(text: str, patches: Patches | None = None) -> tuple[Machine, int | None]:
     """The machine that a text tells of, with everything done; and the step to look at, None if the text names none.
 
-    A step can be written behind the text: "vfiosim1:…@7". `patches` are the functions that took the place of kernel functions
+    A step can be written behind the text: "vfiosim2:…@7". `patches` are the functions that took the place of kernel functions
     in that run, by name. Raises ValueError, in one sentence, for a text that is damaged, from elsewhere, or does not repeat.
     """
     return decode_as(Machine, text, patches or {})

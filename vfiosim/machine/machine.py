@@ -66,6 +66,7 @@ class Machine:
         self.pending: list[Call] = []  # those that have not ended
         self._of_thread: dict[Thread, Call] = {}  # the same, by their threads
         self.history: list[Noted] = []  # what was asked of the machine, while traced
+        self.differs = ""  # what is other than in the run whose text it was made of
         self.expected: tuple[Invariant, ...] = ()  # beside those that hold on every machine
         self._next_fault: FaultPlan | None = None  # for the call that begins next
         self._recorder: Recorder | None = None

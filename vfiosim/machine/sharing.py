@@ -1,12 +1,15 @@
 """A run as a short text: what was asked of a machine, and who went when. The same machine can be made of it again.
 
-The text is "vfiosim1:" and then, in base64url, the deflated JSON of
+The text is "vfiosim2:" and then, in base64url, the deflated JSON of
 
     [topology, kernel, [[letter, details, schedule?], …], check sum, step?]
 
 A schedule says which threads did effects after an event: the number of a call and how many effects, in turn. It is left out
 where nothing follows, or where a call that begins then goes on to its end. The check sum is about every effect of the run, so
-that a text from a version with other rules does not pass for what it was. Nothing in a text is ever executed.
+that a text does not pass for what it was where the kernel has other rules. Nothing in a text is ever executed.
+
+The number in front is that of the edition, which grows when kernel functions here get other effects. A text of an older edition
+is done again as far as its schedules fit; where that is not what happened then, the machine says so (`Machine.differs`).
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ from .history import signature, turns_after
 if TYPE_CHECKING:
     from .machine import Machine
 
-PREFIX = "vfiosim1:"
+PREFIX, OLDER = "vfiosim2:", ("vfiosim1:",)
 # Bytes of JSON, and things that were done: a text of a few hundred letters could otherwise fill the memory, or take for ever.
 _LONGEST, _MOST_EVENTS = 1 << 24, 10_000
 # What most texts have in common; a text does not repeat it. The most frequent comes last.
@@ -70,12 +73,13 @@ def encode_until(machine: Machine, events: int, effects: int, step: int | None =
 def decode_as(kind: type[Machine], text: str, patches: Patches) -> tuple[Machine, int | None]:
     """See `vfiosim.machine.decode`; `kind` is what is made."""
     text, _, behind = text.strip().partition("@")
-    if not text.startswith(PREFIX):
+    if not text.startswith((PREFIX, *OLDER)):
         raise ValueError(f"a shared run begins with {PREFIX!r}, this text with {text[:12]!r}")
     if behind and not re.fullmatch("[0-9]{1,9}", behind):
         raise ValueError(f"behind the @ of a shared run stands the number of a step, not {behind[:12]!r}")
-    content = _content(text.removeprefix(PREFIX))
-    return _play(kind, content, patches), int(behind) if behind else content[4] if len(content) > 4 else None
+    content = _content(text.partition(":")[2])
+    step = int(behind) if behind else content[4] if len(content) > 4 else None
+    return _play(kind, content, patches, exact=text.startswith(PREFIX)), step
 
 
 # ---- as data
@@ -157,22 +161,24 @@ def _is_run(content: Any) -> bool:
     )
 
 
-def _play(kind: type[Machine], content: list[Any], patches: Patches) -> Machine:
-    """The machine that a content tells of. Raises ValueError if it does not repeat."""
+def _play(kind: type[Machine], content: list[Any], patches: Patches, exact: bool = True) -> Machine:
+    """The machine that a content tells of. Raises ValueError if it does not repeat, unless it need not be `exact`."""
     topology, kernel, events, check_sum = content[:4]
     _refuse_unknown(events, patches)
     try:
         machine = kind(_topology_of(topology), kernel)
-        for entry in events:
-            _repeat(machine, patches, *entry)
+        for number, entry in enumerate(events):
+            if not exact:
+                _finish(machine, events[number:])
+            _repeat(machine, patches, exact, *entry)
         machine.engine.notice_waiting()
         same = _check_sum(machine, len(machine.engine.micro)) == check_sum
     except (LookupError, TypeError, ValueError, AttributeError, OSError, ArithmeticError, MemoryError) as error:
         raise ValueError(f"this run does not repeat: {error}") from None
     if not same:
-        raise ValueError(
-            "this run does not repeat: the kernel that is simulated here does other things than it did then"
-        )
+        machine.differs = "the kernel that is simulated here does other things than it did then"
+    if machine.differs and exact:
+        raise ValueError(f"this run does not repeat: {machine.differs}")
     return machine
 
 
@@ -187,7 +193,7 @@ def _refuse_unknown(events: list[Any], patches: Patches) -> None:
 
 
 def _repeat(
-    machine: Machine, patches: Patches, letter: str, details: list[Any], turns: list[Any] | None = None
+    machine: Machine, patches: Patches, exact: bool, letter: str, details: list[Any], turns: list[Any] | None = None
 ) -> None:
     """One event of a text, and the effects that follow it."""
     event = EVENTS[letter].from_data(patches, *_from_data(details))
@@ -195,13 +201,13 @@ def _repeat(
         return
     event.begin(machine)
     if turns is not None:
-        _go(machine, turns)
+        _go(machine, turns, exact)
     elif "call" in event.makes:
         machine.engine.run(machine.calls[-1].thread)
     machine.forget_ended()
 
 
-def _go(machine: Machine, schedule: list[Any]) -> None:
+def _go(machine: Machine, schedule: list[Any], exact: bool) -> None:
     micro = machine.engine.micro
     for number, turns in zip(schedule[::2], schedule[1::2], strict=True):
         thread = machine.thread(number)
@@ -210,4 +216,15 @@ def _go(machine: Machine, schedule: list[Any]) -> None:
             before = len(micro)
             machine.engine.step(thread)
             if len(micro) == before:
-                raise ValueError(f"{thread.label} cannot go on where it did then")
+                if exact:
+                    raise ValueError(f"{thread.label} cannot go on where it did then")
+                break
+
+
+def _finish(machine: Machine, rest: list[Any]) -> None:
+    """Let the calls end that the rest of a text of an older edition moves no more: they may have more effects than they had."""
+    moved = {number for _, _, *turns in rest for number in (turns[0][::2] if turns and turns[0] else ())}
+    for number, call in enumerate(machine.calls):
+        if number not in moved:
+            machine.engine.run(call.thread)
+    machine.forget_ended()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -68,8 +69,8 @@ class Puzzle:
     leaves_out: tuple[str, ...] = ()
 
     def programs(self) -> Programs:
-        """The calls of each thread; an exploration only reads them."""
-        return self.calls
+        """The calls of each thread, made for whoever asks: what the kernel writes back into their structs stays theirs."""
+        return deepcopy(self.calls)
 
     @property
     def looked_at(self) -> list[Any]:

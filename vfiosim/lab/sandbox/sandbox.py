@@ -199,8 +199,8 @@ class Sandbox(RunView):
         self._booted("The machine has booted.", self.run.boot(setup, keep))
 
     def _load(self, saved: str) -> None:
-        self.run.load(saved)
-        self._booted("Loaded, and done again.")
+        differs = self.run.load(saved)
+        self._booted(f"Loaded, and done again{differs and '; but ' + differs}.")
 
     def _booted(self, said: str, left_out: Sequence[str] = ()) -> None:
         self._after(None)
