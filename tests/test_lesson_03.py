@@ -16,6 +16,7 @@ from vfiosim.lessons import order_of_checks as lesson
 from vfiosim.lessons.beginnings import DEVICE
 from vfiosim.lessons.order_of_checks import MISTAKES, NOT_OF_BIND
 from vfiosim.lessons.order_of_checks_causes import CAUSES, refused
+from vfiosim.lessons.order_of_checks_plot import bars
 from vfiosim.lessons.order_of_checks_questions import CHECK, QUESTIONS
 
 pytestmark = pytest.mark.one_python
@@ -134,7 +135,7 @@ def test_on_the_bench_each_new_mistake_hides_the_one_before():
 
 
 def test_the_plot_has_a_bar_of_as_many_pieces_as_a_call_has_steps_and_an_errno_stands_out():
-    (axes,) = lesson.bars("EPERM").axes
+    (axes,) = bars("EPERM").axes
     assert [label.get_text() for label in axes.get_yticklabels()] == list(CAUSES)
     assert list(map(len, axes.containers)) == [len(refused(name).way) for name in CAUSES]
     bright = {text.get_text().split()[0] for text in axes.texts if text.get_alpha() == 1}

@@ -1,0 +1,59 @@
+"""A plot for the lesson about the order of checks: how far each refused BIND gets."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from io import BytesIO
+from typing import TYPE_CHECKING
+
+from .order_of_checks_causes import CAUSES, refused
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+COLOURS = {"validate": "#9ecae1", "block": "#fdae6b", "lock": "#bcbddc", "acquire": "#74c476", "publish": "#fa9fb5"}
+
+
+class Ladder:
+    """A bar for each cause, in the order of the checks: its steps up to the refusal, coloured by their phases.
+
+    With an errno ("EINVAL") its causes stand out.
+    """
+
+    def __init__(self, errno: str = "") -> None:
+        self.errno = errno
+
+    def __repr__(self) -> str:
+        found = [refused(name) for name in CAUSES]
+        return "\n".join(f"{one.names[0]}: {one.outcome.result}, {len(one.way)} steps" for one in found)
+
+    def _repr_mimebundle_(self, **_: object) -> tuple[dict[str, str], dict[str, object]]:
+        file = BytesIO()
+        bars(self.errno).savefig(file, dpi=100)
+        data = {"image/png": b64encode(file.getvalue()).decode(), "text/plain": repr(self)}
+        return data, {"image/png": {"width": 1000, "alt": f"The steps of each BIND up to its refusal. {self!r}"}}
+
+
+def bars(errno: str) -> Figure:
+    """The plot."""
+    from matplotlib.figure import Figure  # only this plot needs it
+    from matplotlib.patches import Patch
+
+    figure = Figure(figsize=(10, 5.4), layout="constrained")
+    axes = figure.subplots()
+    for row, (name, cause) in enumerate(CAUSES.items()):
+        found = refused(name)
+        result = found.outcome.result
+        seen = 1 if errno in ("", result) else 0.2
+        colours = [COLOURS[step.phase] for step in found.way]
+        axes.barh([row] * len(colours), 1, left=range(len(colours)), color=colours, edgecolor="white", alpha=seen)
+        axes.text(len(found.way) + 0.2, row, f"{result}  {cause.says}", va="center", fontsize=9, alpha=seen)
+    axes.set(xlim=(0, 29), ylim=(len(CAUSES) - 0.4, -0.6), xticks=range(0, 17, 2), xlabel="steps up to the refusal")
+    axes.set_yticks(range(len(CAUSES)), list(CAUSES))
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(
+        handles=[Patch(color=colour, label=phase) for phase, colour in COLOURS.items()],
+        loc="upper right",
+        title="phase",
+    )
+    return figure
