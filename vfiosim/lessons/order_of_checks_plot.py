@@ -47,7 +47,7 @@ def bars(errno: str) -> Figure:
         seen = 1 if errno in ("", result) else 0.2
         colours = [COLOURS[step.phase] for step in found.way]
         axes.barh([row] * len(colours), 1, left=range(len(colours)), color=colours, edgecolor="white", alpha=seen)
-        axes.text(len(found.way) + 0.2, row, f"{result}  {cause.says}", va="center", fontsize=9, alpha=seen)
+        axes.text(len(found.way) + 0.2, row, f"{result}  {cause.says}", va="center", fontsize=9, alpha=max(seen, 0.5))
     axes.set(xlim=(0, 29), ylim=(len(CAUSES) - 0.4, -0.6), xticks=range(0, 17, 2), xlabel="steps up to the refusal")
     axes.set_yticks(range(len(CAUSES)), list(CAUSES))
     axes.spines[["top", "right"]].set_visible(False)
