@@ -13,7 +13,7 @@ from tests.searches import broken as broken_puzzle
 from tests.searches import each_puzzle
 from vfiosim.lab.counterexample import Counterexample
 from vfiosim.lab.trace_pane import NOTEBOOK
-from vfiosim.lessons import start
+from vfiosim.lessons import one_bind, start
 from vfiosim.museum import ROOMS
 from vfiosim.views import Player
 
@@ -76,6 +76,30 @@ def test_the_way_into_each_bug_of_the_museum_can_be_read_on_a_small_screen(room)
     layout = Counterexample(room.trace).trace_pane.player.player.layout
     assert layout.width <= WIDE
     assert layout.height - layout.top <= HIGH
+
+
+def test_where_a_check_refuses_it_is_shown_on_what_it_rests():
+    bench = one_bind.gate()
+    for press in ("open device", "GET_INFO"):
+        bench.buttons[press].click()
+    graph = bench.trace_pane.player.player.graph
+    [step] = [step for step in bench.trace_pane.trace if step.refused]
+    before, after = graph.at_step[step.index - 1], graph.at_step[step.index]
+    rows = {row.key: row.cell for node in graph.nodes for row in node.rows}
+    assert "access_granted" in {rows.get(key) for key in graph.read(before, after)}
+
+
+def test_a_descriptor_has_a_row_only_while_a_file_is_behind_it():
+    bench = start.keep_it().bench
+    seen: list[set[str]] = []
+    for press in ("", "dup", "close"):
+        if press:
+            bench.buttons[press].click()
+        player = bench.trace_pane.player.player
+        [table] = [node for node in player.graph.nodes if node.kind == "fds"]
+        shown = player.frame(len(player.trace))
+        seen.append({row.cell for row in table.rows if shown.get(row.key)})
+    assert seen == [{"3", "4"}, {"3", "4", "5"}, {"4", "5"}]
 
 
 def test_each_descriptor_tells_which_file_it_holds():

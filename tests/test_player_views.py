@@ -31,6 +31,8 @@ def page(tab: Page) -> Page:
 
 # ---- the views
 
+DIM = re.compile(r"\bdim\b")
+
 
 def test_a_lane_shows_what_its_thread_holds_and_whom_it_waits_for(page: Page, tmp_path: Path) -> None:
     player = open_page(page, tmp_path, show(doors(), step=4))
@@ -198,6 +200,10 @@ def test_the_keys_are_listed(page: Page, tmp_path: Path) -> None:
     page.keyboard.press("?")
     sheet = player.get_by_role("dialog", name="Keys")
     expect(sheet).to_contain_text("next refusal or oops")
+    box, size = sheet.bounding_box(), page.viewport_size
+    assert box is not None
+    assert size is not None
+    assert 0 <= box["y"] <= size["height"] - box["height"]
     page.keyboard.press("Escape")
     expect(sheet).to_be_hidden()
     expect(player).to_be_focused()
@@ -235,7 +241,7 @@ def test_an_arrow_is_followed_through_time_by_mouse_and_by_keyboard(page: Page, 
     node = player.locator('.node[data-oid="door front"]')
     node.focus()
     page.keyboard.press("Enter")
-    player.locator("summary").press("Enter")
+    player.locator("summary", has_text="to follow").press("Enter")
     player.get_by_role("button", name="key 1 → door front", exact=True).press("Enter")
     expect(player.locator(".following")).to_contain_text("Following key 1 → door front")
 
@@ -288,12 +294,41 @@ def test_the_question_is_asked_with_a_button_or_a_key(page: Page, tmp_path: Path
     expect(player.get_by_role("alert")).to_contain_text("Choose a node first")
     player.locator('.node[data-oid="key 1"]').click()
     player.get_by_role("button", name="Why is it alive?").click()
-    expect(player.locator(".why")).to_have_text("key 1 is kept alive by:\n  person ann --key 1--> key 1")
+    expect(player.locator(".why")).to_have_text("key 1 is kept alive by 1 holder:person ann (key 1)")
     player.focus()
     page.keyboard.press("End")
     expect(player.locator(".why")).to_have_text("key 1 is not alive here.")
     page.keyboard.press("w")
     expect(player.locator(".why")).to_have_text("")
+
+
+def test_the_ways_that_keep_it_alive_are_lit_in_the_picture_and_told_in_words(page: Page, tmp_path: Path) -> None:
+    player = open_page(page, tmp_path, show(bind(), step=-1))
+    player.locator('.node[data-oid="iommufd_device 1"] .title').click()
+    player.get_by_role("button", name="Why is it alive?").click()
+    told = player.locator(".why")
+    expect(told).to_contain_text("iommufd_device 1 is kept alive by")
+    expect(told).to_contain_text("iommufd_ctx 1 (has its ID), held by file iommu#1 (owns it), held by descriptor 4 of")
+    file, group = (player.locator(f'.node[data-oid="{name}"]') for name in ("file iommu#1", "iommu_group 1"))
+    expect(file).not_to_have_class(DIM)
+    expect(group).to_have_class(DIM)
+    player.get_by_role("button", name="Why is it alive?").click()
+    expect(group).not_to_have_class(DIM)
+
+
+def test_what_a_step_has_looked_at_and_changed_is_shown_as_changed(page: Page, tmp_path: Path) -> None:
+    player = open_page(page, tmp_path, show(bind()))
+    seen = 0
+    for step in range(1, len(bind()) + 1):
+        player.evaluate("(root, step) => root.vfiosim.goTo(step)", step)
+        fills = player.evaluate(
+            """root => ['.row.changed.read', '.row.changed:not(.read)'].map(which =>
+            [...root.querySelectorAll(`${which} > .bar`)].map(bar => getComputedStyle(bar).fill))"""
+        )
+        both, changed = fills
+        seen += len(both)
+        assert len({*both, *changed}) <= 1
+    assert seen
 
 
 def test_any_two_steps_can_be_compared(page: Page, tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ import { control, drawn, element } from "./dom.js";
 
 // In units of the drawing. `LETTER` is about as wide as a letter of a name; more changes than `MANY` have no numbers at their line.
 const [WIDTH, ROW, LETTER, MANY] = [864, 38, 9.4, 40];
-const DASHES = ["none", "9 4", "9 3 2 3", "2 3"];
 
 export class CountersView {
   constructor() {
@@ -27,6 +26,7 @@ export class CountersView {
 
   draw() {
     const longest = Math.max(...this.counts.map(([name]) => name.length));
+    this.most = Math.max(...this.counts.flatMap(([, values]) => values.map(([, value]) => value))) || 1; // of any: equal is equally high
     this.from = Math.min(0.55 * WIDTH, 20 + longest * LETTER);
     const high = ROW * (this.counts.length + 0.8);
     const svg = drawn("svg", {
@@ -44,17 +44,16 @@ export class CountersView {
 
   // One count: its name, and a line that steps up and down between the bottom and the top of its row.
   row(name, values, row) {
-    const most = Math.max(...values.map(([, value]) => value)) || 1;
     const bottom = ROW * (row + 0.92);
     const [path, numbers] = [[], []];
     values.forEach(([step, value], place) => {
       if (value === null) return;
-      const [x, y] = [this.x(step), bottom - (0.42 * ROW * value) / most];
+      const [x, y] = [this.x(step), bottom - (0.55 * ROW * value) / this.most];
       const before = place ? values[place - 1][1] : null;
       path.push(before === null ? `M${x} ${y}` : `V${y}`, `H${this.x(values[place + 1]?.[0] ?? this.last)}`);
       if (values.length <= MANY) numbers.push(label(x + 4, y - 3, value, "start"));
     });
-    const line = drawn("path", { class: "count", d: path.join(" "), "stroke-dasharray": DASHES[row % 4] });
+    const line = drawn("path", { class: "count", d: path.join(" ") });
     const [x1, x2, y] = [this.x(0), this.x(this.last), ROW * (row + 0.97)];
     const ground = drawn("line", { class: "ground", x1, x2, y1: y, y2: y });
     return [ground, line, label(x1 - 10, bottom, name, "end"), ...numbers];

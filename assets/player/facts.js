@@ -19,7 +19,8 @@ function section(title, ...content) {
 
 export class FactsView {
   /**
-   * @param {{ go: (step: number) => void, effect: (frame: number) => void, edge: (key: string) => void, leave: () => void }} told
+   * @param {{ go: (step: number) => void, effect: (frame: number) => void, edge: (key: string) => void, leave: () => void,
+   *   light: (names: string[]) => void }} told
    */
   constructor(told) {
     this.told = told;
@@ -27,6 +28,7 @@ export class FactsView {
     this.facts = element("div", { class: "facts" });
     this.root = element("div", { class: "side" }, this.follow, this.facts);
     this.asked = false;
+    this.lit = []; // the names on the ways that are told
   }
 
   load(run) {
@@ -98,6 +100,7 @@ export class FactsView {
   // Begin to follow a node or an edge by its key, or end it with null.
   about(key) {
     this.key = key;
+    this.light([]);
     this.stubs = null;
     this.follow.replaceChildren();
     if (!key) return;
@@ -116,7 +119,7 @@ export class FactsView {
         }, `${step}. ${text.startsWith(`${name}.`) ? text.slice(name.length + 1) : text}`),
       )
     );
-    this.answer = control("pre", {
+    this.answer = control("div", {
       class: "why",
       tabindex: 0,
       role: "group",
@@ -214,7 +217,17 @@ export class FactsView {
     const ask = this.follow.querySelector(".ask");
     if (!ask) return;
     ask.setAttribute("aria-expanded", this.asked);
-    const text = this.asked ? this.run.why(this.run.parts.oid(this.key), this.moment) : "";
-    if (this.answer.textContent !== text) this.answer.textContent = text;
+    const { lines, names } = this.asked
+      ? this.run.holders(this.run.parts.oid(this.key), this.moment)
+      : { lines: [], names: [] };
+    const [head, ...ways] = lines;
+    const said = head ? [element("p", {}, head), element("ul", {}, ...ways.map((way) => element("li", {}, way)))] : [];
+    if (this.answer.textContent !== lines.join("")) this.answer.replaceChildren(...said);
+    this.light(names);
+  }
+
+  // Bring out in the picture what is on the ways.
+  light(names) {
+    if (String(names) !== String(this.lit)) this.told.light(this.lit = names);
   }
 }

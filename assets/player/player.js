@@ -122,6 +122,7 @@ export class Player {
       go,
       effect: (frame) => this.by(() => this.goToEffect(frame)),
       edge: (key) => this.followEdge(key),
+      light: (names) => this.highlight(names),
       leave: () => this.leave(),
     });
     this.facts.root.prepend(source.root);
@@ -339,6 +340,7 @@ export class Player {
   more(wanted) {
     this.bar.more(wanted);
     this.root.classList.toggle("more", wanted);
+    if (wanted) this.bar.second.scrollIntoView({ block: "nearest" });
   }
 
   // ---- picking, following, asking

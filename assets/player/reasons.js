@@ -58,6 +58,50 @@ export class Reasons {
     return lines;
   }
 
+  // The answer in words: each direct holder with the shortest way from a root to it. What owns it is no holder that is counted.
+  holders(oid, step) {
+    const all = this.why(oid, step);
+    const { names, roots } = this.data;
+    const goal = names.indexOf(oid);
+    const paths = this.alive.has(goal) && !roots[goal] ? this.search(goal).paths : [];
+    if (!paths.length) return { lines: all, names: [] };
+    paths.sort((a, b) => a.length - b.length);
+    const [shortest] = paths;
+    let owned = 0;
+    const shared = (path) => path.length > owned + 1 && path.at(-1 - owned) === shortest.at(-1 - owned);
+    while (shortest.at(-1 - owned)[0] && paths.every(shared)) owned += 1;
+    const ways = new Map();
+    for (const path of paths) ways.set(path.at(-1 - owned), [...(ways.get(path.at(-1 - owned)) ?? []), path]);
+    const kept = owned ? `${oid} lives as long as ${names[shortest.at(-owned)[1]]}, which` : oid;
+    const told = [...ways.values()].map(([path, ...longer]) =>
+      `${this.words(path.slice(0, path.length - owned))}${longer.length ? `; and ${longer.length} longer` : ""}`
+    );
+    return {
+      lines: [
+        `${kept} is kept alive by ${ways.size === 1 ? "1 holder" : `${ways.size} holders`}:`,
+        ...told,
+        ...all.filter((line) => /^( {2}lost|In it)/.test(line)).map((line) => line.trim()),
+      ],
+      names: [...ways.values()].flatMap(([path]) =>
+        path.flatMap(([, holder, target]) => [names[holder], names[target]])
+      ),
+    };
+  }
+
+  // A way, from the object to the root.
+  words(path) {
+    const { names } = this.data;
+    const called = (name, reason) => {
+      const [kind, label] = [name.slice(0, name.indexOf(" ")), name.slice(name.indexOf(" ") + 1)];
+      if (kind === "fds") return `descriptor ${reason.replace(/^fd /, "")} of ${label}`;
+      return kind === "thread" ? `the running call of ${label}` : null;
+    };
+    const told = path.toReversed().map(([owns, holder, , , reason, n]) =>
+      called(names[holder], reason) ?? `${names[holder]} (${owns ? "owns it" : reason}${n === 1 ? "" : ` ×${n}`})`
+    );
+    return told.join(", held by ");
+  }
+
   search(goal) {
     const { names, links, roots } = this.data;
     const held = new Map();

@@ -38,10 +38,11 @@ export class Run {
     return step > 0 ? this.steps[step - 1].frame : 0;
   }
 
-  // The frame that a step is compared with. One that tells what is broken shows what the step before it has changed.
+  // The frame that a step is compared with: of a walk the stop before it; what is refused stands for itself. One that tells what is broken shows what the step before it has changed.
   before(step) {
-    if (this.stops.includes(step)) return this.endOf(this.stops.filter((stop) => stop < step).pop() ?? 0);
-    return step > 0 && this.steps[step - 1].refused === "broken" ? this.before(step - 1) : this.endOf(step - 1);
+    const refused = step > 0 && this.steps[step - 1].refused;
+    if (this.stops.includes(step) && !refused) return this.endOf(this.stops.filter((stop) => stop < step).pop() ?? 0);
+    return refused === "broken" ? this.before(step - 1) : this.endOf(step - 1);
   }
 
   // The keys of the rows that are looked at after one frame, up to another.
@@ -88,8 +89,22 @@ export class Run {
    * @param {string} oid
    * @param {Moment} moment
    */
-  why(oid, { step, frame, effect }) {
-    return this.reasons.why(oid, effect && frame < this.endOf(step) ? step - 1 : step).join("\n");
+  why(oid, moment) {
+    return this.reasons.why(oid, this.done(moment)).join("\n");
+  }
+
+  // The same in words, and the names of all that is on the ways that are told.
+  /**
+   * @param {string} oid
+   * @param {Moment} moment
+   */
+  holders(oid, moment) {
+    return this.reasons.holders(oid, this.done(moment));
+  }
+
+  // The last step that is done as a whole.
+  done({ step, frame, effect }) {
+    return effect && frame < this.endOf(step) ? step - 1 : step;
   }
 
   // All that happens to some keys over the steps, in words; first what happens to `first`.

@@ -11,6 +11,7 @@ export class Tips {
     this.root = element("div", {
       class: "tip",
       role: "tooltip",
+      popover: "manual", // over all, and cut off by nothing
       id: `vfiosim-tip-${Math.random().toString(36).slice(2)}`,
     });
     this.root.hidden = true;
@@ -22,6 +23,7 @@ export class Tips {
       else this.soon(owner(event));
     });
     around.addEventListener("pointerleave", () => this.soon(null));
+    document.addEventListener("scroll", () => this.of && this.show(null), { capture: true, passive: true });
     around.addEventListener("focusin", (event) => {
       if (/** @type {Element} */ (event.target).matches(":focus-visible")) this.show(owner(event) ?? this.kept(event));
     });
@@ -69,17 +71,19 @@ export class Tips {
     this.of?.removeAttribute("aria-describedby");
     this.of = part;
     this.root.hidden = !part;
+    if (this.root.isConnected) this.root.togglePopover(Boolean(part));
     if (!part) return;
     const { word, says, file, link } = this.entry(part);
     const more = link ? [" ", control("a", { href: link, target: "_blank", rel: "noreferrer" }, file)] : [];
     this.root.replaceChildren(element("b", {}, word), " ", says, ...more);
     part.setAttribute("aria-describedby", this.root.id);
     // Below the whole box: what is said of a row must not lie on the next one.
-    const [at, all] = [part.closest(".node") ?? part, this.around].map((one) => one.getBoundingClientRect());
-    const left = Math.min(at.left - all.left, all.width - this.root.offsetWidth - 8);
-    const below = at.bottom - all.top + 4;
-    const above = at.top - all.top - this.root.offsetHeight - 4;
+    const at = (part.closest(".node") ?? part).getBoundingClientRect();
+    const left = Math.min(at.left, innerWidth - this.root.offsetWidth - 8);
+    const above = at.top - this.root.offsetHeight - 4;
     this.root.style.left = `${Math.max(8, left)}px`;
-    this.root.style.top = `${at.bottom + this.root.offsetHeight > innerHeight && above > 0 ? above : below}px`;
+    this.root.style.top = `${
+      at.bottom + this.root.offsetHeight + 8 > innerHeight && above > 0 ? above : at.bottom + 4
+    }px`;
   }
 }

@@ -15,7 +15,7 @@ from fnmatch import fnmatchcase
 
 from ..trace import Trace
 from .facts import Arrow, Box, Story, touched
-from .looks import checked, looks, refused
+from .looks import checked, grounds, looks, refused
 
 Frame = dict[str, str]
 
@@ -77,8 +77,8 @@ class Edge:
 class Graph:
     """Boxes and arrows of all moments. `changes[i]` is what frame i has different from frame i - 1.
 
-    `looks[i]` are the keys of the rows that the effect before frame i has read, `asked` the names of the objects that a check
-    looked at which refused.
+    `looks[i]` are the keys of the rows that the effect before frame i has read, or if it is a check those on which it rests,
+    `asked` the names of the objects that a check looked at which refused.
     """
 
     nodes: tuple[Node, ...]
@@ -128,7 +128,7 @@ def graph(
     asked = refused(trace, seen)
     chosen = _choose(story, inside, only, hide, idle, rest, keep, asked)
     drawing = Drawing(story, chosen, inside, checked(trace, seen), harmed(trace))
-    return replace(drawing.graph(seen), asked=frozenset(asked))
+    return replace(drawing.graph(seen, grounds(trace, seen)), asked=frozenset(asked))
 
 
 def harmed(trace: Trace) -> list[tuple[str, ...]]:

@@ -33,12 +33,18 @@ def looks(trace: Trace) -> list[Look]:
 
 def checked(trace: Trace, seen: Iterable[Look], refused: bool = False) -> list[Look]:
     """Those of its reads on which the checks of a trace rest; with `refused` those checks only that refused."""
+    return list(dict.fromkeys(look for some in grounds(trace, seen, refused).values() for look in some))
+
+
+def grounds(trace: Trace, seen: Iterable[Look], refused: bool = False) -> dict[int, list[Look]]:
+    """The same by the place of the check."""
     known = {look.place: look for look in seen}
-    found = {}
-    for place, micro in enumerate(trace.micro):
-        if micro.operation in CHECKS and (micro.refused or not refused):
-            found.update({at: known[at] for at in _before(trace.micro, place) if at in known})
-    return list(found.values())
+    checks = [place for place, micro in enumerate(trace.micro) if micro.operation in CHECKS]
+    return {
+        place: [known[at] for at in _before(trace.micro, place) if at in known]
+        for place in checks
+        if trace.micro[place].refused or not refused
+    }
 
 
 def refused(trace: Trace, seen: Iterable[Look]) -> set[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -166,17 +166,20 @@ class Drawing:
         ends = (self._chosen[self._root(arrow.holder)], self._chosen[self._root(arrow.target)])
         return Edge(f"e{number}", arrow.sort, ends[0], row, ends[1], into, arrow.reason)
 
-    def graph(self, looks: Collection[Look]) -> Graph:
-        """The graph with its frames, and with what was read before each of them."""
+    def graph(self, looks: Collection[Look], grounds: Mapping[int, Collection[Look]]) -> Graph:
+        """The graph with its frames, and with what was read before each of them, or decided a check."""
         edges = tuple(self._edge_of.values())
         moments = _Moments(self, edges)
         changes = tuple(moments.after(change) for change in self._story.changes)
         read: list[tuple[str, ...]] = [()] * len(changes)
-        for look in looks:
-            if key := self._keys.get((look.oid, look.cell)) or self.box(look.oid):  # what has no row is read in its box
-                read[look.place + 1] = (key,)
+        for place, some in [*((look.place, [look]) for look in looks), *grounds.items()]:
+            read[place + 1] = tuple(filter(None, map(self._looked_at, some)))
         harmed = tuple(tuple(filter(None, map(self._at, paths))) for paths in self._harms)
         return Graph(self.nodes, edges, changes, tuple(read), tuple(self._story.at_step), harmed)
+
+    def _looked_at(self, look: Look) -> str:
+        """The key of the row that was read; what has no row is read in its box."""
+        return self._keys.get((look.oid, look.cell)) or self.box(look.oid)
 
     def _at(self, path: str) -> str:
         """The key of the row at this path."""
@@ -270,7 +273,7 @@ class _Moments:
         for key, (node, row) in self._pointers.items():
             if key in targets:
                 shown[key] = ", ".join(dict.fromkeys(targets[key]))
-            elif key not in shown and row.oid in self._alive and node.kind != "thread":
+            elif key not in shown and row.oid in self._alive and node.kind not in ("thread", "fds"):
                 shown[key] = NULL
         for key, row in self._stubs.items():
             hidden = {arrow: n for arrow, n in self._hidden.get(key, {}).items() if n}
