@@ -9,6 +9,7 @@ import { FactsView } from "./facts.js";
 import { sight } from "./frames.js";
 import { GraphView } from "./graph.js";
 import { KEEPS_KEYS } from "./lumino.js";
+import { Picking } from "./picking.js";
 import { Playing } from "./playing.js";
 import { Run } from "./run.js";
 import { Scrubber } from "./scrubber.js";
@@ -32,16 +33,10 @@ export class Player {
   ) {
     this.root = root;
     this.onMove = onMove;
-    this.onPick = onPick;
     this.onViews = onViews;
     this.onShare = onShare;
-    this.onUnfold = onUnfold; // not where nobody draws
     this.typed = "";
     this.base = null;
-    this.picked = []; // the names of the objects that the reader clicked
-    this.edge = null; // or the key of an arrow
-    this.brought = []; // the objects that the lesson brings out
-    this.selecting = false;
     this.open = new Set(data.views);
     this.presenter = Boolean(data.presenter);
     root.replaceChildren();
@@ -57,6 +52,7 @@ export class Player {
     sight(root);
     this.does = this.doing();
     this.build();
+    this.picking = new Picking(this.graph, this.facts, { marked: () => this.marked(), onPick, onUnfold });
     if (!root.dataset.listens) {
       root.dataset.listens = "yes";
       root.addEventListener("keydown", (event) => root.vfiosim.key(event));
@@ -110,7 +106,7 @@ export class Player {
     });
     this.sheet = new Sheet(() => this.sheet.open(false));
     this.graph = new GraphView({
-      click: (node, arrow, part) => this.click(node, arrow, part),
+      click: (node, arrow, part) => this.picking.click(node, arrow, part),
       sized: (wide, high) => this.sized(wide, high),
       lost: () => this.root.focus(),
     });
@@ -121,8 +117,8 @@ export class Player {
     this.facts = new FactsView({
       go,
       effect: (frame) => this.by(() => this.goToEffect(frame)),
-      edge: (key) => this.followEdge(key),
-      light: (names) => this.highlight(names),
+      edge: (key) => this.picking.followEdge(key),
+      light: (names) => this.picking.light(names),
       leave: () => this.leave(),
     });
     this.facts.root.prepend(source.root);
@@ -149,11 +145,10 @@ export class Player {
   load(data, step) {
     this.run = new Run(data);
     this.base = null;
-    this.edge = null;
     for (const view of [...this.views, this.tips]) view.load(this.run);
     this.goTo(step);
     this.setViews(this.open);
-    this.pick(this.picked.filter((name) => this.run.parts.node(name)));
+    this.picking.load(this.run.parts);
   }
 
   // ---- doing
@@ -345,62 +340,26 @@ export class Player {
 
   // ---- picking, following, asking
 
-  // A click brings a node out with the arrows that touch it, a second one ends that; while `selecting` it adds or takes.
-  // The titles of what is in a box stand for that.
-  click(node, arrow, part) {
-    const oid = node && (part || node.dataset.oid);
-    if (this.selecting && !node) return;
-    if (this.onUnfold && !this.selecting && node?.classList.contains("folded")) {
-      this.onUnfold(node.dataset.oid);
-      return;
-    }
-    if (!node && arrow) {
-      this.followEdge(arrow.dataset.edge || arrow.dataset.key);
-      return;
-    }
-    const rest = this.picked.filter((name) => name !== oid);
-    const more = node && rest.length === this.picked.length ? [oid] : [];
-    if (node) this.graph.stop(node);
-    this.brought = [];
-    this.pick(this.selecting ? [...rest, ...more] : more);
-    this.onPick(this.picked);
+  get picked() {
+    return this.picking.picked;
   }
 
   pick(names) {
-    this.picked = names;
-    this.edge = null;
-    this.facts.about(!this.selecting && names.length === 1 ? this.run.parts.node(names[0]) || null : null);
-    this.marks();
-  }
-
-  followEdge(edge) {
-    const had = this.picked.length > 0;
-    const again = this.edge === edge;
-    this.pick([]);
-    if (had) this.onPick([]);
-    if (!again) {
-      this.edge = edge;
-      this.brought = [];
-      this.facts.about(edge);
-      this.marks();
-    }
+    this.picking.pick(names);
   }
 
   select(selecting) {
-    this.selecting = selecting;
-    this.root.classList.toggle("selecting", selecting);
-    this.marks();
+    this.picking.select(selecting);
   }
 
   highlight(names) {
-    this.brought = names;
-    this.marks();
+    this.picking.highlight(names);
   }
 
-  marks() {
+  marked() {
+    this.root.classList.toggle("selecting", this.picking.selecting);
     this.root.classList.toggle("follows", Boolean(this.facts.key));
     this.beside();
-    this.graph.mark(this);
   }
 
   why(oid) {
@@ -419,12 +378,7 @@ export class Player {
     }
     this.bar.shared.hidden = true;
     if (this.base !== null) this.compare(null);
-    if (this.facts.key) {
-      const inside = this.facts.follow.contains(document.activeElement);
-      this.pick([]);
-      this.onPick([]);
-      if (inside) this.root.focus();
-    }
+    if (this.picking.leave()) this.root.focus();
   }
 
   compare(base) {

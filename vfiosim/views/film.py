@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from html import escape
 from itertools import groupby
 
 from ..assets import style_sheet
 from ..trace import Trace
 from .layout import MARGIN
+from .plain import plain, text
 from .player import Player
 
 WORDS, LETTER = 52, 20.0  # the height that a sentence gets above the picture, and that of its letters
 DARK = "svg { --vfiosim-paper: #0d1117; --vfiosim-ink: #e6edf3; }"
 LIGHT = "svg { --vfiosim-paper: #fff; --vfiosim-ink: #1f2328; }"
-PART = re.compile(r'<g id="[^"]*" data-key="(?:[^"]*)" (?:data-oid|data-from)=.*?(?=<g id=|</svg>)', re.DOTALL)
 
 
 def film(trace: Trace, seconds: float = 2.4, first: int = 1) -> str:
@@ -62,10 +61,7 @@ def film(trace: Trace, seconds: float = 2.4, first: int = 1) -> str:
 
 def _pieces(svg: str) -> list[str]:
     """The boxes and arrows of a picture, without what only a script would look for."""
-    body = svg[svg.index('class="paper"') :]
-    pieces = PART.findall(body)
-    plain = (re.sub(r"<title>[^<]*</title>", "", re.sub(r' (?:id|data-[a-z]+)="[^"]*"', "", piece)) for piece in pieces)
-    return [re.sub(r"\d+\.\d+", lambda number: f"{float(number[0]):.4g}", piece) for piece in plain]
+    return [text(part) for part in plain(svg) if part.tag == "g"]
 
 
 def _sentence(trace: Trace, step: int, width: float) -> str:

@@ -25,6 +25,7 @@ from .glossary import glossary
 from .graph import HIDDEN, Frame, graph
 from .lanes import lanes_data
 from .layout import HOW_TO_GET_PICTURES, lay_out
+from .plain import plain, text
 from .reasons import reasons_data
 from .script import script
 from .sources import Sources
@@ -214,7 +215,7 @@ class Player:
         """What is to be seen where scripts may not run."""
         if self.layout is None:
             return f'<pre class="vfiosim-still">{_escaped(str(self))}</pre>'
-        picture = quote(_plain(self.svg(whole=False)).replace('"', "'"), safe=READABLE).replace("&", "&amp;")
+        picture = quote(text(plain(self.svg(whole=False))).replace('"', "'"), safe=READABLE).replace("&", "&amp;")
         alt = _escaped(f"Run the cell to step through. {self}")
         return f'<img class="vfiosim-still" alt="{alt}" src="data:image/svg+xml,{picture}">'
 
@@ -244,13 +245,6 @@ def shown(trace: Trace) -> tuple[str, ...]:
 def styles() -> str:
     """The styles of the player and of the drawing in it."""
     return "".join(style_sheet(name) for name in ("tokens.css", "player.css"))
-
-
-def _plain(svg: str) -> str:
-    """The picture without what only a script or a mouse would look for."""
-    svg = re.sub(r'<title>[^<]*</title>|<(circle|text) class="badge"[^>]*(/>|></text>)', "", svg)
-    svg = re.sub(r' (id|data-[a-z]+|aria-[a-z]+)="[^"]*"', "", svg)
-    return re.sub(r"\d+\.\d+", lambda number: f"{float(number[0]):.0f}", svg)
 
 
 def _terse(text: str) -> str:
