@@ -72,7 +72,9 @@ class LockTaken:
     def __call__(self, engine: Engine) -> str:
         """The call that lets a driver come or go."""
         holder = self._device.lock.holder
-        who = "somebody" if holder is None else holder.label
+        who = (
+            "somebody" if holder is None else holder.label.partition(":")[0]
+        )  # the program, not the number of its call
         return f"{who} has the lock of {self._device.oid}, for its driver comes or goes; a reset does not wait for that"
 
 

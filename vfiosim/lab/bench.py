@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from typing import Any
 
 from ..uapi import VfioDeviceBindIommufd
@@ -21,6 +22,7 @@ from .style import above, button, legend, style
 from .table import ProgramLine
 
 ROWS = ("open", "descriptor", "bind", "kvm", "why")
+NO_MORE: Mapping[str, tuple[Callable[[Session], Outcome], str]] = {}
 FEW = 2  # rows of controls; where there are more, the picture below them is less high
 
 
@@ -29,13 +31,20 @@ class Bench(RunView):
 
     * `session`: what has happened up to now; by default a fresh machine;
     * `show`: which rows of controls there are, of `ROWS`; `fields`: can the fields of BIND be changed?
+    * `more`: further buttons, e.g. for what other programs do: name → the call, and a tip;
     * everything else is an option of the player, as in `vfiosim.views.show`.
     """
 
     brief = True
 
     def __init__(
-        self, session: Session | None = None, *, show: Collection[str] = ROWS, fields: bool = True, **options: Any
+        self,
+        session: Session | None = None,
+        *,
+        show: Collection[str] = ROWS,
+        fields: bool = True,
+        more: Mapping[str, tuple[Callable[[Session], Outcome], str]] = NO_MORE,
+        **options: Any,
     ) -> None:
         unknown = {*show} - {*ROWS}
         if unknown:
@@ -51,6 +60,9 @@ class Bench(RunView):
             kind="code",
         )
         rows = [getattr(self, f"_{name}_row")() for name in ROWS if name in show and name != "why"]
+        if more:
+            others = ((name, partial(call, self.session), tip) for name, (call, tip) in more.items())
+            rows.append(self.row("Also", *others))
         why = [Alive(self)] if "why" in show else []
         calls = [*self.buttons.values()]
         back = self._way_back()
@@ -194,8 +206,14 @@ class Bench(RunView):
 
     def _refresh(self, before: dict[int, Any] | None) -> None:
         now = self.session.descriptors()
-        chips = tuple((fd, f"file {file.label}") for fd, file in now.items())
-        self.table.show([ProgramLine(PROGRAM, "", "File descriptors of the program:", chips, "none yet")])
+        others = [name for name in self.session.alive() if name != PROGRAM and self.session.descriptors(name)]
+        whose = {PROGRAM: "the program", **{name: name for name in others}}
+        self.table.show(
+            [
+                ProgramLine(name, "", f"File descriptors of {who}:", self._chips(name), "none yet")
+                for name, who in whose.items()
+            ]
+        )
         for fd, file in now.items():
             if file not in (before or {}).values():
                 for field in self._about(file.label):
@@ -204,6 +222,9 @@ class Bench(RunView):
             field.refresh()
         self.undo.disabled = not self.session.can_undo
         self._write_code()
+
+    def _chips(self, process: str) -> tuple[tuple[int, str], ...]:
+        return tuple((fd, f"file {file.label}") for fd, file in self.session.descriptors(process).items())
 
     def _about(self, label: str) -> list[NumberField]:
         """The fields that are about such a file: they get the descriptor of a new one."""
@@ -214,7 +235,8 @@ class Bench(RunView):
         return [field for kind, field in (("kvm-vm", self.vm), ("kvm-vfio", self.kv)) if label.startswith(kind)]
 
     def _choose(self, process: str, fd: int) -> None:
-        label = self.session.descriptors()[fd].label
-        for field in {*self._about(label), self.fd, *([self.listed] if label.startswith("group") else [])}:
-            field.set(fd)
+        if process == PROGRAM:
+            label = self.session.descriptors()[fd].label
+            for field in {*self._about(label), self.fd, *([self.listed] if label.startswith("group") else [])}:
+                field.set(fd)
         super()._choose(process, fd)

@@ -73,6 +73,8 @@ class Session(Run):
 
     def _outcome(self, action: Event, came: Any) -> Outcome:
         outcome = super()._outcome(action, came)
+        if outcome.waits:
+            return replace(outcome, sentence=self.machine.trace[-1].sentence.removesuffix("."))
         written = dict(line.split(" = ") for line in outcome.wrote)
         answer = written.get(getattr(action, "answer", ""))
         return outcome if answer is None else replace(outcome, result=answer, wrote=())
