@@ -18,6 +18,7 @@ from vfiosim.lab.question import CHOICE, ORDER, SET, Answer, ExperimentResult, f
 from vfiosim.lab.style import words
 from vfiosim.lab.verdict import named
 from vfiosim.lessons import (
+    closing_questions,
     one_bind_questions,
     order_of_checks_questions,
     races_check,
@@ -90,6 +91,8 @@ def questions() -> list[Question]:
         *who_holds_whom_questions.CHECK,
         *order_of_checks_questions.QUESTIONS.values(),
         *order_of_checks_questions.CHECK,
+        *closing_questions.QUESTIONS.values(),
+        *closing_questions.CHECK,
         *races_questions.QUESTIONS.values(),
         *races_check.CHECK,
     ]

@@ -15,14 +15,14 @@ from vfiosim.lab import ByHand, Exercise, Ordering, Parsons, Prediction, Quiz, R
 from vfiosim.lab.question import CHOICE, NONE, NUMBER, TYPED, Misconception, Question
 from vfiosim.lab.style import words
 from vfiosim.lab.verdict import called, named
+from vfiosim.lessons import closing, one_bind, order_of_checks, races, start, who_holds_whom
 from vfiosim.lessons import misconceptions as M
-from vfiosim.lessons import one_bind, order_of_checks, races, start, who_holds_whom
 from vfiosim.lessons.drills import KINDS
 from vfiosim.lessons.drills.calls import scenario
 
 pytestmark = [pytest.mark.one_python, feedback.TOGETHER]
 
-PUZZLES = (one_bind.STEPS, who_holds_whom.LET_GO, order_of_checks.SIX_MISTAKES, races.USE_AFTER_FREE)
+PUZZLES = (one_bind.STEPS, who_holds_whom.LET_GO, order_of_checks.SIX_MISTAKES, closing.TEAR_DOWN, races.USE_AFTER_FREE)
 TASKS = (
     start.FREE,
     start.KEEP,
@@ -31,6 +31,8 @@ TASKS = (
     who_holds_whom.LIVE_WITHOUT_A_NUMBER,
     order_of_checks.NINE_REFUSALS,
     order_of_checks.GOOD_STRUCT,
+    closing.CUT_THE_PATHS,
+    closing.FIND_THE_LAST,
 )
 EACH_TABLE = pytest.mark.parametrize("table", ["lessons", *KINDS])
 EACH_PUZZLE = pytest.mark.parametrize("puzzle", PUZZLES, ids=[puzzle.name for puzzle in PUZZLES])
@@ -69,6 +71,8 @@ SHOWN_BY: dict[Misconception, set[tuple[str, object]]] = {
         ("02 who is alive?", "-vfio_device_file 1"),
         ("02 a mapping", "goes"),
         ("02 check: message", "goes"),
+        ("05 who is left?", "-file vfio0#1"),
+        ("05 who is left?", "-vfio_device_file 1"),
     },
     M.ALL_CHECKS_AT_ONCE: {
         ("01 which error wins?", "EBADF"),
@@ -87,6 +91,8 @@ SHOWN_BY: dict[Misconception, set[tuple[str, object]]] = {
         ("02 who is alive?", "-file iommu#1"),
         ("02 who is alive?", "-iommufd_ctx 1"),
         ("02 who is alive?", "-iommufd_device 1"),
+        ("05 who is left?", "-iommufd_ctx 1"),
+        ("05 passed on", "half"),
     },
     M.SECOND_OPEN_IS_FINE: {("02 a second open", "1 2"), ("03 a second open", "0")},
     M.LOOKING_IS_HOLDING: {("02 weak", "lives")},
@@ -94,6 +100,9 @@ SHOWN_BY: dict[Misconception, set[tuple[str, object]]] = {
     M.ONE_CALL_AFTER_THE_OTHER: {("10 who wins?", "first"), ("10 a dying VM", "nothing")},
     M.FAILED_IS_UNDONE: {("10 a failed bind", "kept")},
     M.LOCKED_IS_BUSY: {("10 check: a held lock", "EBUSY")},
+    M.UNBINDING_CUTS: {("05 unbind", "cut")},
+    M.BOUND_BY_A_PROGRAM: {("05 passed on", "ends")},
+    M.NUMBERS_STAY: {("05 check: the number again", "EBADF")},
     M.EACH_ACCESS_LOCKED: {("10 check: a lock for each", "safe")},
 }
 
@@ -269,6 +278,8 @@ UNTOUCHED: dict[str, tuple[Callable[[], object], str]] = {
     "01 errors": (one_bind.errors, "Make a call first: press a button below."),
     "01 exercise": (one_bind.exercise, "Make a call first: press a button below."),
     "02 exercise": (who_holds_whom.exercise, "Make a call first: press a button below."),
+    "05 exercise": (closing.exercise, "Make a call first: press a button below."),
+    "05 free it": (closing.free_it, "Make a call first: press a button below."),
     "10 by hand": (races.by_hand, "No call has begun. Let one of them go on first."),
     "10 mend": (races.mend, "Nothing is changed as yet: this is the function with the bug."),
 }

@@ -83,7 +83,7 @@ def test_an_exported_notebook_is_stepped_through_without_kernel_and_network(path
     context = browser.new_context(offline=True)
     page = context.new_page()
     page.goto((exported / f"{path.stem}.html").as_uri(), wait_until="domcontentloaded")
-    player = page.locator(".vfiosim-player").first
+    player = page.locator(".vfiosim-player").filter(has_not_text="No steps yet").first
     expect(player.locator("svg.vfiosim-graph")).to_be_visible()
     player.focus()
     page.keyboard.press("End")

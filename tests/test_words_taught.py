@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any
 
 import pytest
+from IPython.display import HTML
 
 from tests import feedback
 from tests.cells import cells, code_of
@@ -17,18 +18,26 @@ from vfiosim.assets import asset
 from vfiosim.lab import Distractor, Exercise, Ordering, Quiz
 from vfiosim.lab.style import words
 from vfiosim.lab.verdict import misled
-from vfiosim.lessons import one_bind, order_of_checks, start, who_holds_whom
+from vfiosim.lessons import closing, one_bind, order_of_checks, start, who_holds_whom
 from vfiosim.trace import Trace
 from vfiosim.views.player import Player
 
 pytestmark = [pytest.mark.one_python, feedback.TOGETHER]
 
-ORDER = ("00_start", "01_one_bind", "02_who_holds_whom", "03_order_of_checks", "10_races")  # as they are taught
+ORDER = (
+    "00_start",
+    "01_one_bind",
+    "02_who_holds_whom",
+    "03_order_of_checks",
+    "05_closing_in_any_order",
+    "10_races",
+)  # as they are taught
 LESSONS = {
     "00_start": start,
     "01_one_bind": one_bind,
     "02_who_holds_whom": who_holds_whom,
     "03_order_of_checks": order_of_checks,
+    "05_closing_in_any_order": closing,
 }
 NEVER = "never"
 TAUGHT = {  # what a reader may see → the lesson that teaches it
@@ -87,7 +96,8 @@ def shown(lesson: str) -> tuple[str, ...]:
         widget = getattr(LESSONS[lesson], made)()
         texts += of_task(widget.task) if isinstance(widget, Exercise) else ()
         texts += of_puzzle(widget.puzzle) if isinstance(widget, Ordering) else ()
-        texts += () if isinstance(widget, Quiz) else (str(widget.in_words()),)
+        texts += (widget.data,) if isinstance(widget, HTML) else ()
+        texts += () if isinstance(widget, Quiz | HTML) else (str(widget.in_words()),)
     for kind, seed in re.findall(r'drill\("(\w+)", seed=(\d+)\)', code_of(lesson)):
         texts += [
             text for row in of_drill(kind) if row.question is problem(kind, int(seed)) for text in of_question(row)

@@ -38,7 +38,15 @@ ENDS: dict[str, tuple[tuple[str, ...], tuple[str, str]]] = {
             "say what a refused BIND had taken by then;",
             "find the cause of an errno with a second mistake.",
         ),
-        ("10_races.ipynb", "two calls at once: what was freed in its turn is freed at the wrong moment there."),
+        ("05_closing_in_any_order.ipynb", "close everything in any order, while a driver waits to leave."),
+    ),
+    "05": (
+        (
+            "close device, iommufd and VM in any order, and say what lives until when;",
+            "say why an unbind waits, and whom it waits for;",
+            "find a holder that no descriptor shows.",
+        ),
+        ("10_races.ipynb", "here everything is freed in the right order; there it is freed at the wrong moment."),
     ),
     "10": (
         (

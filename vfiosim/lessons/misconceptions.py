@@ -76,5 +76,20 @@ LOCKED_IS_BUSY = Misconception(
     "If a lock is held, the other call fails",
     "It waits, and goes on when the lock is free. EBUSY comes from a check.",
 )
+UNBINDING_CUTS = Misconception(
+    "Taking the driver away takes the device away at once",
+    "The driver waits until the last file of the device is released, however long that takes.",
+    _threads("spdk/spdk#2811", "kata-containers/runtime#1669"),
+)
+BOUND_BY_A_PROGRAM = Misconception(
+    "What a program has bound ends with the program",
+    "A binding belongs to a file. Whoever was given a descriptor of the file holds the binding, too.",
+    _threads("kata-containers/kata-containers#13548"),
+)
+NUMBERS_STAY = Misconception(
+    "A number leads to my file until I forget the number",
+    "close gives the number back, and the next open takes the lowest number that is free.",
+    _threads("SamsungDS/libvfn#34"),
+)
 
 ALL = tuple(made for made in list(globals().values()) if isinstance(made, Misconception))
