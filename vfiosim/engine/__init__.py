@@ -4,6 +4,7 @@ Knows nothing of VFIO. `objects` are what code works on, `effects`, `lifetime`, 
 `functions` how it is called and what it says, `engine` who runs it and keeps the journal.
 """
 
+from .ablation import Ablation, names_of
 from .checks import (
     OutsideError,
     UserMemory,
@@ -66,11 +67,11 @@ from .sync import (
     wait_until_zero,
 )
 from .thread import Thread
-from .without import Without, names_of
 
 __all__ = [
     "FUNCTIONS",
     "INJECTED",
+    "Ablation",
     "Callback",
     "Cell",
     "Change",
@@ -94,7 +95,6 @@ __all__ = [
     "Table",
     "Thread",
     "UserMemory",
-    "Without",
     "acquire",
     "alloc",
     "call_outside",

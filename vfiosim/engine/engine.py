@@ -11,6 +11,7 @@ from types import CoroutineType
 from typing import Any
 
 from ..uapi import Errno, KernelError
+from .ablation import Ablation
 from .checks import UserMemory
 from .effects import WAIT, KernelOops, NotYet, Request
 from .faults import FaultPlan, chain
@@ -20,7 +21,6 @@ from .records import Change
 from .student_code import blame, checked_all, give_back
 from .sync import must_wait
 from .thread import Code, Start, Thread
-from .without import Without
 
 
 def _ask_again(asked: Request, _answer: object) -> Request:
@@ -45,7 +45,7 @@ class Engine:
         self.notices = False  # does it notice what threads read between two effects?
         self.calls_to_come = False  # somebody is about to make a call, though none may be under way
         self.clock = 0  # milliseconds; moves only by `sleep`
-        self._without: Without | None = None
+        self._without: Ablation | None = None
         self._fails = False  # has any thread a plan of what is to fail?
         self._numbers: dict[str, int] = {}
 
@@ -214,9 +214,9 @@ class Engine:
             return thread.pending
         return self.instead(thread, thread.pending)
 
-    def take_out(self, *names: str) -> Without:
-        """Take protections out (see `without.py` for their names), all others are back in. Only before the threads begin."""
-        without = Without(names)
+    def take_out(self, *names: str) -> Ablation:
+        """Take protections out (see `ablation.py` for their names), all others are back in. Only before the threads begin."""
+        without = Ablation(names)
         self._without = without if names else None
         if names:
             self.notice_all()

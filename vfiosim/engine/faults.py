@@ -20,8 +20,8 @@ from .operations import declared
 from .source import Line
 
 if TYPE_CHECKING:
+    from .ablation import Ablation
     from .thread import Thread
-    from .without import Without
 
 INJECTED = "injected_fault"  # the name of the check that a failure on purpose looks like
 
@@ -108,7 +108,7 @@ def _in_place(thread: Thread, request: Request) -> Request:
     return request if thread.faults is None else thread.faults.instead(thread, request)
 
 
-def chain(without: Without | None, fails: bool) -> Callable[[Thread, Request], Request] | None:
+def chain(without: Ablation | None, fails: bool) -> Callable[[Thread, Request], Request] | None:
     """What is done in the place of an effect: first what is taken out is, then what is to fail does. None: just the effect."""
     if without is None:
         return _in_place if fails else None

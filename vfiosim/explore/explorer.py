@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from ..engine import Without, checked_all, names_of, seldom_collected
+from ..engine import Ablation, checked_all, names_of, seldom_collected
 from ..engine.gates import is_students
 from ..invariants import INVARIANTS, Invariant
 from ..machine import Machine
@@ -55,7 +55,7 @@ def explore(
       `{"A": [("vmm", "ioctl", 3, uapi.VFIO_DEVICE_BIND_IOMMUFD, uapi.VfioDeviceBindIommufd(iommufd=4))]}`;
     * `properties`: invariants by name (`vfiosim.invariants.INVARIANTS`), all of them if None, each looked at after every effect
       that may break it; and functions of an outcome `{"A": ("0",), "B": ("EBUSY",)}` that must be true of at least one;
-    * `without`: protections to take out, see `vfiosim.engine.without`; `patches`: kernel functions to replace, by name;
+    * `without`: protections to take out, see `vfiosim.engine.ablation`; `patches`: kernel functions to replace, by name;
     * `schedules`, `seconds`: give up after so many;
     * `enough`: after so many schedules, if something has gone wrong, look only for a shorter way to anything that does, which is
       much quicker; the answer is then not complete, but its counterexample is the shortest there is. None: see everything;
@@ -83,7 +83,7 @@ def explore(
     invariants, reachable = _sorted_out(properties)
     own_rules = [one for one in invariants if one not in INVARIANTS]
     names = names_of(without)
-    taken_out = Without(names)
+    taken_out = Ablation(names)
 
     def fresh(machine: Machine, own: Mapping[str, Callable[..., Any]] | None = patches) -> Machine:
         if machine.pending:
@@ -102,7 +102,7 @@ def explore(
         end_everybody(idle)
         before = leftovers(idle)
         taken_out.met.clear()
-        ending = Without(idle.taken_out.names).instead if idle.taken_out.names else None
+        ending = Ablation(idle.taken_out.names).instead if idle.taken_out.names else None
 
         def search(progress: Callable[[Tally], None] | None, stop: Callable[[], bool] | None) -> Found:
             whole = Search(

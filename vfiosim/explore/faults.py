@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
-from ..engine import FaultPlan, Without, checked_all, names_of, seldom_collected
+from ..engine import Ablation, FaultPlan, checked_all, names_of, seldom_collected
 from ..kernel import Unsupported
 from ..machine import Call, Machine
 from ..trace import MicroStep, Recorder
@@ -153,7 +153,7 @@ class _Setting:
         self._factory, self._call, self._lane = factory, call, lane
         self._patches, self._without = checked_all(patches), names_of(without)
         self.unmodelled: dict[str, None] = {}  # what the call came by that nobody knows the answer to
-        self.taken_out = Without(self._without)  # `met` is what the call came by in all runs
+        self.taken_out = Ablation(self._without)  # `met` is what the call came by in all runs
 
     def run(self, number: int, errno: Errno | None = None) -> _Run:
         """A fresh machine, on which the call is made while something fails. Raises ValueError for a machine that will not do."""
@@ -237,7 +237,7 @@ def sweep(
 
     * `factory` makes a machine with a trace, always the same one, on which no call is under way;
     * `call` is (process, call, arguments...), or a function that is given the machine and answers that;
-    * `patches`: kernel functions to replace, by name; `without`: protections to take out (`vfiosim.engine.without`);
+    * `patches`: kernel functions to replace, by name; `without`: protections to take out (`vfiosim.engine.ablation`);
     * `lane`: the name of the thread that makes the call, and of the objects that it makes, as in an exploration;
     * `seconds`, `failures`: give up after so many; `progress` is called every 0.2 s with how many are done, and how many
       effects; `stop` is asked before every failure, True ends it.

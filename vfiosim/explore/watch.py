@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from ..engine import Cell, Count, Engine, Field, KObject, Request, Thread
+from ..engine.ablation import _dropped
 from ..engine.lifetime import _alloc, _free, _hand_over, _put, _put_if_last, entry_of
 from ..engine.operations import LOOK, Access, Accesses, declared, looks
 from ..engine.sync import _wait_until_zero
-from ..engine.without import _dropped
 from ..invariants import Invariant
 
 Order = tuple[str, str]  # a lock, and one that was taken while it was held

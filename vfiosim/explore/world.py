@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from ..engine import Count, Field, KernelOops, Lock, PatchError, Request, Thread, Without
+from ..engine import Ablation, Count, Field, KernelOops, Lock, PatchError, Request, Thread
+from ..engine.ablation import _dropped
 from ..engine.lifetime import _hand_over, _put, _put_if_last
 from ..engine.operations import Accesses
 from ..engine.sync import _acquire, _acquire_shared
-from ..engine.without import _dropped
 from ..kernel import Unsupported
 from ..machine import Blocked, Call, Machine, Memory
 from ..machine.system_calls import SYSTEM_CALLS, check_arguments
@@ -98,7 +98,7 @@ def _in_memory(memory: Memory, argument: Any) -> Any:
     return argument
 
 
-def refuse_missing(taken_out: Without) -> None:
+def refuse_missing(taken_out: Ablation) -> None:
     """Raises ValueError for what nobody has come by: without it everything is as with it, so nothing would be proved."""
     if missing := taken_out.missing():
         raise ValueError(f"these programs never use {', '.join(missing)}, so it cannot be taken out")

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from .. import uapi
-from ..engine import KernelOops, Without
+from ..engine import Ablation, KernelOops
 from ..kernel.fs.file import File
 from ..machine import Blocked, Call, Machine, Process, decode, encode, program_of
 from ..machine.events import Began, Called, Event, Forked, Killed, Mapped, Moved
@@ -40,7 +40,7 @@ class Run:
         self.undone: list[Done | Episode] = []
         self.chosen: dict[tuple[str, str], int] = {}  # by process and sort of file, the descriptor for the next calls
         self.machine: Machine
-        self.without: Without
+        self.without: Ablation
         self.later: Mapping[str, Sequence[Called]] = {}  # by thread, the calls that come after those under way
         self._rehearsed: tuple[tuple[Event, ...] | None, Rehearsal] = None, NO_REHEARSAL
         self._fresh()
@@ -56,7 +56,7 @@ class Run:
         elif names:
             self.without = self.machine.take_out(*names)
         if not names:
-            self.without = self.machine.taken_out if self.machine.taken_out.names else Without(())
+            self.without = self.machine.taken_out if self.machine.taken_out.names else Ablation(())
             self.machine.engine.instead = self.without.instead  # it notes which protections the calls come by
         self.done = []
 

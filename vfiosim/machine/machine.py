@@ -8,7 +8,7 @@ from functools import partial
 from operator import index
 from typing import Any, ParamSpec
 
-from ..engine import Engine, FaultPlan, KernelOops, Phase, Thread, Without, alloc, say
+from ..engine import Ablation, Engine, FaultPlan, KernelOops, Phase, Thread, alloc, say
 from ..invariants import INVARIANTS, Invariant, check
 from ..kernel.boot import boot
 from ..kernel.callbacks import CALLBACKS
@@ -60,7 +60,7 @@ class Machine:
         self.engine = Engine(trace=False)
         self.engine.version = POSTED.get(kernel, {})
         self.built = self._in_kernel(boot(self.topology.devices, self.topology.iommufd_container, self.variant), "boot")
-        self.taken_out = Without(())
+        self.taken_out = Ablation(())
         self.processes: dict[str, Process] = {}
         self.calls: list[Call] = []  # all of them, oldest first, while traced
         self.pending: list[Call] = []  # those that have not ended
@@ -206,8 +206,8 @@ class Machine:
             self.engine.plan_faults(call.thread, self._next_fault)
             self._next_fault = None
 
-    def take_out(self, *names: str) -> Without:
-        """Take protections out of the kernel; all others are back in. `engine/without.py` says what the names are.
+    def take_out(self, *names: str) -> Ablation:
+        """Take protections out of the kernel; all others are back in. `engine/ablation.py` says what the names are.
 
         `met` of the answer are the names of those that calls have come by since, `missing()` those asked for that none came by.
         Raises ValueError while a call is under way: what it has locked with a lock it must unlock.

@@ -67,7 +67,7 @@ def names_of(without: object) -> tuple[str, ...]:
     return names
 
 
-class Without:
+class Ablation:
     """What has been taken out of an engine. `met` are the names of protections that its threads have come by."""
 
     def __init__(self, names: Iterable[str]) -> None:
