@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vfiosim.engine import Cell, Count, Engine, Field, KObject, Micro, Table
+from vfiosim.explore.monitor import Monitor
 from vfiosim.explore.search import Search
-from vfiosim.explore.watch import Watch
 from vfiosim.explore.world import MachineWorld, Programs
 
 Effect = tuple[str, str, tuple[Any, ...]]  # operation, cell or object, and what was given to it
@@ -105,7 +105,7 @@ def gathered(factory: Callable[..., Any], programs: Programs, prepare: Callable[
     def begin() -> Gathering:
         machine = factory()
         prepare(machine)
-        world = Gathering(machine, programs, Watch([]))
+        world = Gathering(machine, programs, Monitor([]))
         world.trees, world.start = trees, len(machine.engine.micro)
         if not first:
             first.update(beginning(machine.engine))

@@ -54,9 +54,9 @@ from vfiosim.engine import (
 from vfiosim.engine.operations import Accesses
 from vfiosim.explore.accesses import accesses, can_go, conflict
 from vfiosim.explore.lanes import Lane
+from vfiosim.explore.monitor import Monitor, orders
 from vfiosim.explore.search import Search
 from vfiosim.explore.tally import Tally
-from vfiosim.explore.watch import Watch, orders
 from vfiosim.explore.world import given_back_twice
 from vfiosim.invariants import Invariant
 from vfiosim.uapi import Errno, KernelError
@@ -122,7 +122,7 @@ class LittleWorld:
         self.engine.take_out(*without)
         self._no_lock = "lock" in without
         self.invariants = list(invariants)
-        self._watch = Watch(self.invariants)
+        self.monitor = Monitor(self.invariants)
         self.results: dict[str, list[str]] = {name: [] for name in programs}
         self.lanes = [
             Lane(name, [partial(self._begin, name, call) for call in calls], timeouts)
@@ -147,10 +147,10 @@ class LittleWorld:
     # ---- what a search asks
 
     def also(self, request: Request, sure: bool) -> Accesses:
-        return self._watch.places(request, sure)
+        return self.monitor.places(request, sure)
 
     def wrong(self, thread: Thread | None, request: Request) -> list[tuple[str, bool]]:
-        return self._watch.broken(self.engine, thread) + [(what, False) for what in given_back_twice(request)]
+        return self.monitor.broken(self.engine, thread) + [(what, False) for what in given_back_twice(request)]
 
     def took(self, thread: Thread, request: Request) -> Iterable[tuple[str, str]]:
         return orders(thread) if request[0].__name__ in ("_acquire", "_acquire_shared") else ()

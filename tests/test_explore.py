@@ -31,9 +31,9 @@ from tests.searches import beside
 from vfiosim.engine import KObject, acquire, load, put
 from vfiosim.explore import Result, explore
 from vfiosim.explore.accesses import can_go
+from vfiosim.explore.monitor import Monitor, inversions
 from vfiosim.explore.search import Search
 from vfiosim.explore.tally import Limit, Tally
-from vfiosim.explore.watch import Watch, inversions
 from vfiosim.explore.world import MachineWorld
 from vfiosim.invariants import INVARIANTS, check
 from vfiosim.kernel.fs.file import File, __fput
@@ -304,7 +304,7 @@ SMALL: dict[str, Any] = {
 
 @pytest.mark.parametrize("programs", SMALL.values(), ids=SMALL)
 def test_small_real_programs_end_and_fail_alike_with_and_without_reduction(programs: Any) -> None:
-    begin = partial(lambda: OpenMachine(ready_to_bind("p", trace=False), programs, Watch(INVARIANTS)))
+    begin = partial(lambda: OpenMachine(ready_to_bind("p", trace=False), programs, Monitor(INVARIANTS)))
     everything, found = Everything(begin, 5000), searched(begin)
     assert set(found.outcomes) == set(everything.outcomes)
     assert {w: len(s) for w, s in found.violations.items() if ":" not in w.split()[0]} == everything.violations

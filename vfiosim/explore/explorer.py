@@ -12,11 +12,11 @@ from ..invariants import INVARIANTS, Invariant
 from ..machine import Machine
 from .apart import apart
 from .beginning import beginning
+from .monitor import Monitor, inversions
 from .rerun import rerun
 from .result import BROKEN, SAFE, UNFINISHED, Result, Witness, counted
 from .search import Search
 from .tally import Limit, Tally, check_limits
-from .watch import Watch, inversions
 from .world import (
     Factory,
     MachineWorld,
@@ -95,7 +95,7 @@ def explore(
         machine.expect(*own_rules)
         return machine
 
-    tally, watch, limit = Tally(), Watch(invariants), ""
+    tally, monitor, limit = Tally(), Monitor(invariants), ""
     started = time.monotonic()
     with start.lent() as begin:
         idle = fresh(begin(), {})  # what the kernel's own functions leave behind
@@ -106,7 +106,7 @@ def explore(
 
         def search(progress: Callable[[Tally], None] | None, stop: Callable[[], bool] | None) -> Found:
             whole = Search(
-                lambda: MachineWorld(fresh(begin()), programs, watch, before, ending, timeouts),
+                lambda: MachineWorld(fresh(begin()), programs, monitor, before, ending, timeouts),
                 tally,
                 schedules=schedules,
                 enough=enough,
@@ -115,23 +115,25 @@ def explore(
                 progress=progress,
                 stop=stop,
             )
-            return tally, whole.limit(), taken_out.met, watch.unmodelled, watch.timed
+            return tally, whole.limit(), taken_out.met, monitor.unmodelled, monitor.timed
 
         try:
             students = any(map(is_students, patches.values()))
-            tally, limit, met, watch.unmodelled, watch.timed = (apart if students else _here)(search, progress, stop)
+            tally, limit, met, monitor.unmodelled, monitor.timed = (apart if students else _here)(
+                search, progress, stop
+            )
             taken_out.met |= met
         except Limit as reason:
             limit = str(reason)
     elapsed = time.monotonic() - started
     if not limit:
         refuse_missing(taken_out)
-        limit = "; ".join(watch.unmodelled)
+        limit = "; ".join(monitor.unmodelled)
     witness = _witnesses(lambda: fresh(start.machine()), programs, name)
     result = _result(tally, reachable, limit, elapsed, list(programs), witness)
     result.looked_at = tuple(one.name for one in invariants)
     result.left_out = tuple(one.name for one in INVARIANTS if one not in invariants)
-    if watch.timed:
+    if monitor.timed:
         result.not_looked_at = _time_that_runs_out(timeouts)
     return result
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from ..engine import Thread
 from ..machine import Machine
-from .watch import Watch
+from .monitor import Monitor
 from .world import MachineWorld, Programs
 
 
@@ -20,7 +20,7 @@ def rerun(machine: Machine, programs: Programs, schedule: Iterable[str]) -> int:
     def until_it_gives_up(thread: Thread) -> None:
         machine.pass_time(max(0, (thread.deadline or 0) - machine.engine.clock))
 
-    world = MachineWorld(machine, programs, Watch([]), timeouts=sys.maxsize, pass_time=until_it_gives_up)
+    world = MachineWorld(machine, programs, Monitor([]), timeouts=sys.maxsize, pass_time=until_it_gives_up)
     lanes = {lane.label: lane for lane in world.lanes}
     before = len(machine.trace) if machine.engine.journal is not None else 0
     for label in schedule:

@@ -21,7 +21,7 @@ from ..trace.plain import plain, shown
 from ..uapi import KernelError
 from .accesses import can_go, waits_for_a_time
 from .lanes import Lane, time_is_over
-from .watch import Order, Watch, orders
+from .monitor import Monitor, Order, orders
 
 Programs = Mapping[str, Sequence[tuple[Any, ...]]]
 Factory = Callable[..., Machine]
@@ -128,7 +128,7 @@ class MachineWorld:
         self,
         machine: Machine,
         programs: Programs,
-        watch: Watch,
+        monitor: Monitor,
         before: dict[str, Any] | None = None,
         ending: Callable[[Thread, Request], Request] | None = None,
         timeouts: int = 0,
@@ -136,7 +136,7 @@ class MachineWorld:
     ) -> None:
         self.machine = machine
         self.engine = machine.engine
-        self._watch = watch
+        self._monitor = monitor
         self._before, self._ending = before, ending
         self.engine.calls_to_come = True
         self.engine.unmodelled.clear()
@@ -154,12 +154,12 @@ class MachineWorld:
 
     def also(self, request: Request, sure: bool) -> Accesses:
         """The invariants that an effect may break or repair, as places that it writes."""
-        return self._watch.places(request, sure)
+        return self._monitor.places(request, sure)
 
     def wrong(self, thread: Thread | None, request: Request) -> list[tuple[str, bool]]:
         """The invariants that the last effect broke, and a reference that it gave back though nobody had taken it."""
-        self._watch.timed = self._watch.timed or waits_for_a_time(request)
-        return self._watch.broken(self.engine, thread) + [(what, False) for what in given_back_twice(request)]
+        self._monitor.timed = self._monitor.timed or waits_for_a_time(request)
+        return self._monitor.broken(self.engine, thread) + [(what, False) for what in given_back_twice(request)]
 
     def took(self, thread: Thread, request: Request) -> Iterable[Order]:
         """The lock that the last effect took, with each that is held; none where the thread has failed, and has given all back."""
@@ -174,7 +174,7 @@ class MachineWorld:
         yield from self._wrong_at_the_end()
         made = {call.thread.label: f"{lane} is {call}" for lane, calls in self._calls.items() for call in calls}
         for label, what in self.engine.unmodelled:
-            self._watch.unmodelled[f"{what} ({made.get(label, label)})"] = None
+            self._monitor.unmodelled[f"{what} ({made.get(label, label)})"] = None
 
     def _wrong_at_the_end(self) -> Iterator[tuple[str, list[int]]]:
         self.engine.calls_to_come = self.engine.notices = False
@@ -182,7 +182,7 @@ class MachineWorld:
         stuck = [number for number, lane in enumerate(self.lanes) if not lane.ended and lane not in able]
         for number in stuck:
             self.lanes[number].step()  # now it says what it waits for
-            self._watch.timed = self._watch.timed or waits_for_a_time(self.lanes[number].upcoming)
+            self._monitor.timed = self._monitor.timed or waits_for_a_time(self.lanes[number].upcoming)
         dead = self._deadlocked(stuck, [lane.thread for lane in able])
         if dead:
             words = "; ".join(self.lanes[number].thread.why_blocked() for number in dead)  # type: ignore[union-attr]

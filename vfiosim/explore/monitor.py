@@ -16,7 +16,7 @@ Order = tuple[str, str]  # a lock, and one that was taken while it was held
 _Reader = tuple[Invariant, str, Any]  # who reads a place, which part of it, and of which objects
 
 
-class Watch:
+class Monitor:
     """Invariants, each looked at after every effect that may break it, whenever its lock is free.
 
     The effects that change what an invariant reads, or take or give back its lock, count as touching one and the same place:
