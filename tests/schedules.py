@@ -56,7 +56,7 @@ from vfiosim.explore.accesses import accesses, can_go, conflict
 from vfiosim.explore.lanes import Lane
 from vfiosim.explore.monitor import Monitor, orders
 from vfiosim.explore.search import Search
-from vfiosim.explore.tally import Tally
+from vfiosim.explore.statistics import Statistics
 from vfiosim.explore.world import given_back_twice
 from vfiosim.invariants import Invariant
 from vfiosim.uapi import Errno, KernelError
@@ -394,7 +394,7 @@ def some_references(seed: int) -> Programs:
 
 
 class Everything:
-    """All schedules of lanes, one after the other, with no reduction at all. Finds what `Tally` has, found in the plainest way."""
+    """All schedules of lanes, one after the other, with no reduction at all. Finds what `Statistics` has in the plainest way."""
 
     def __init__(self, begin: Callable[[], Any], limit: int) -> None:
         self.schedules = 0
@@ -471,8 +471,8 @@ def _least(found: dict[Any, int], what: Any, number: int) -> None:
     found[what] = min(number, found.get(what, number))
 
 
-def searched(begin: Callable[[], Any]) -> Tally:
+def searched(begin: Callable[[], Any]) -> Statistics:
     """What the explorer finds."""
     search = Search(begin)
     search.run()
-    return search.tally
+    return search.statistics

@@ -33,7 +33,7 @@ from vfiosim.explore import Result, explore
 from vfiosim.explore.accesses import can_go
 from vfiosim.explore.monitor import Monitor, inversions
 from vfiosim.explore.search import Search
-from vfiosim.explore.tally import Limit, Tally
+from vfiosim.explore.statistics import Limit, Statistics
 from vfiosim.explore.world import MachineWorld
 from vfiosim.invariants import INVARIANTS, check
 from vfiosim.kernel.fs.file import File, __fput
@@ -76,7 +76,7 @@ def random_world(seed: int) -> LittleWorld:
     return LittleWorld(some_programs(seed), invariants, without)
 
 
-def assert_alike(everything: Everything, found: Tally) -> None:
+def assert_alike(everything: Everything, found: Statistics) -> None:
     """The reduction has lost nothing, and its counterexamples are the shortest there are."""
     assert set(found.outcomes) == set(everything.outcomes)
     assert {what: len(schedule) for what, schedule in found.violations.items()} == everything.violations
@@ -98,15 +98,15 @@ def test_random_programs_end_and_fail_alike_with_and_without_reduction(seed: int
     assert_alike(everything_of(seed), searched(partial(random_world, seed)))
 
 
-def shortest(begin: Callable[[], Any]) -> Tally:
+def shortest(begin: Callable[[], Any]) -> Statistics:
     """What the explorer finds that looks only for the shortest way to anything wrong as soon as it knows one."""
     search = Search(begin, enough=1)
     with suppress(Limit):
         search.run()
-    return search.tally
+    return search.statistics
 
 
-def assert_no_way_is_shorter(everything: Everything, found: Tally) -> None:
+def assert_no_way_is_shorter(everything: Everything, found: Statistics) -> None:
     """The shortest of all is found, and what else is found is true; where nothing is wrong nothing is left out."""
     assert min(map(len, found.violations.values()), default=0) == min(everything.violations.values(), default=0)
     assert all(len(way) >= everything.violations[what] for what, way in found.violations.items())
@@ -350,9 +350,9 @@ def test_a_deadlock_is_found_with_the_fewest_effects() -> None:
 
 def test_opposite_orders_of_two_locks_are_found_even_where_they_do_not_meet() -> None:
     programs: Programs = {"A": [[("lock", 0, [("lock", 1, [])]), ("signal", 0)]], "B": [[("wait", 0), *NESTED_BACK]]}
-    tally = searched(partial(LittleWorld, programs))
-    assert tally.violations == {}
-    ((what, way),) = inversions(tally.orders, list(programs))
+    statistics = searched(partial(LittleWorld, programs))
+    assert statistics.violations == {}
+    ((what, way),) = inversions(statistics.orders, list(programs))
     assert what == (
         "lock order: A takes box y.lock while it has box x.lock, but B takes box x.lock while it has box y.lock"
     )

@@ -282,9 +282,9 @@ def test_the_order_of_an_effect_and_one_that_it_conflicts_with_is_tried_both_way
 @pytest.mark.parametrize("operation", ALONE)
 def test_what_nobody_else_can_see_is_tried_in_one_order_only(operation: str) -> None:
     code, taken_out = ALONE[operation]
-    tally = searched(partial(Toy, {"A": code, "B": code}, taken_out, {operation}))
-    assert tally.schedules == 1
-    assert {name for order in tally.outcomes for _, name in order} == {operation}
+    statistics = searched(partial(Toy, {"A": code, "B": code}, taken_out, {operation}))
+    assert statistics.schedules == 1
+    assert {name for order in statistics.outcomes for _, name in order} == {operation}
 
 
 # What two lanes do to one count while a third reference shows that it cannot become zero.

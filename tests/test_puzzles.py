@@ -3,7 +3,7 @@
 import pytest
 
 from tests.searches import beside, broken, each_puzzle, each_way, protected, vast
-from vfiosim.explore.tally import SHORTEST
+from vfiosim.explore.statistics import SHORTEST
 from vfiosim.puzzles import PUZZLES, Puzzle
 
 pytestmark = pytest.mark.one_python

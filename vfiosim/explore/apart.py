@@ -16,13 +16,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
-from .tally import Limit, Tally
+from .statistics import Limit, Statistics
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection  # not in a page, where there are no processes
 
 T = TypeVar("T")
-Progress = Callable[[Tally], None]
+Progress = Callable[[Statistics], None]
 Stop = Callable[[], bool]
 Work = Callable[[Progress | None, Stop | None], T]
 SECONDS: Final = 900  # of one core
@@ -89,7 +89,7 @@ def _work(work: Work[Any], there: Connection, asks: bool) -> NoReturn:
             return bool(there.recv())
 
         try:
-            answer = ("done", work(lambda tally: there.send(("progress", tally)), stop if asks else None))
+            answer = ("done", work(lambda statistics: there.send(("progress", statistics)), stop if asks else None))
         except MemoryError:
             os._exit(1)
         except BaseException as error:

@@ -16,7 +16,7 @@ from .monitor import Monitor, inversions
 from .rerun import rerun
 from .result import BROKEN, SAFE, UNFINISHED, Result, Witness, counted
 from .search import Search
-from .tally import Limit, Tally, check_limits
+from .statistics import Limit, Statistics, check_limits
 from .world import (
     Factory,
     MachineWorld,
@@ -26,7 +26,7 @@ from .world import (
     refuse_missing,
 )
 
-Found = tuple[Tally, str, set[str], dict[str, None], bool]
+Found = tuple[Statistics, str, set[str], dict[str, None], bool]
 Reached = Callable[[dict[str, tuple[str, ...]]], bool]
 
 
@@ -43,7 +43,7 @@ def explore(
     first: bool = False,
     timeouts: int = 0,
     seconds: float | None = None,
-    progress: Callable[[Tally], None] | None = None,
+    progress: Callable[[Statistics], None] | None = None,
     stop: Callable[[], bool] | None = None,
     name: str = "",
 ) -> Result:
@@ -95,7 +95,7 @@ def explore(
         machine.expect(*own_rules)
         return machine
 
-    tally, monitor, limit = Tally(), Monitor(invariants), ""
+    statistics, monitor, limit = Statistics(), Monitor(invariants), ""
     started = time.monotonic()
     with start.lent() as begin:
         idle = fresh(begin(), {})  # what the kernel's own functions leave behind
@@ -104,10 +104,10 @@ def explore(
         taken_out.met.clear()
         ending = Ablation(idle.taken_out.names).instead if idle.taken_out.names else None
 
-        def search(progress: Callable[[Tally], None] | None, stop: Callable[[], bool] | None) -> Found:
+        def search(progress: Callable[[Statistics], None] | None, stop: Callable[[], bool] | None) -> Found:
             whole = Search(
                 lambda: MachineWorld(fresh(begin()), programs, monitor, before, ending, timeouts),
-                tally,
+                statistics,
                 schedules=schedules,
                 enough=enough,
                 first=first,
@@ -115,11 +115,11 @@ def explore(
                 progress=progress,
                 stop=stop,
             )
-            return tally, whole.limit(), taken_out.met, monitor.unmodelled, monitor.timed
+            return statistics, whole.limit(), taken_out.met, monitor.unmodelled, monitor.timed
 
         try:
             students = any(map(is_students, patches.values()))
-            tally, limit, met, monitor.unmodelled, monitor.timed = (apart if students else _here)(
+            statistics, limit, met, monitor.unmodelled, monitor.timed = (apart if students else _here)(
                 search, progress, stop
             )
             taken_out.met |= met
@@ -130,7 +130,7 @@ def explore(
         refuse_missing(taken_out)
         limit = "; ".join(monitor.unmodelled)
     witness = _witnesses(lambda: fresh(start.machine()), programs, name)
-    result = _result(tally, reachable, limit, elapsed, list(programs), witness)
+    result = _result(statistics, reachable, limit, elapsed, list(programs), witness)
     result.looked_at = tuple(one.name for one in invariants)
     result.left_out = tuple(one.name for one in INVARIANTS if one not in invariants)
     if monitor.timed:
@@ -139,7 +139,7 @@ def explore(
 
 
 def _here(
-    search: Callable[[Any, Any], Found], progress: Callable[[Tally], None] | None, stop: Callable[[], bool] | None
+    search: Callable[[Any, Any], Found], progress: Callable[[Statistics], None] | None, stop: Callable[[], bool] | None
 ) -> Found:
     return search(progress, stop)
 
@@ -185,29 +185,30 @@ def _witnesses(factory: Factory, programs: Programs, name: str) -> Callable[[str
 
 
 def _result(
-    tally: Tally,
+    statistics: Statistics,
     reachable: list[Reached],
     limit: str,
     seconds: float,
     lanes: list[str],
     witness: Callable[[str, Sequence[str]], Witness],
 ) -> Result:
-    violations = [*tally.violations.items(), *inversions(tally.orders, lanes)]
+    violations = [*statistics.violations.items(), *inversions(statistics.orders, lanes)]
     wrong = [witness(what, [lanes[n] for n in schedule]) for what, schedule in violations]
     if not limit:
         for reached in reachable:
-            if not any(reached(dict(outcome)) for outcome in tally.outcomes):
+            if not any(reached(dict(outcome)) for outcome in statistics.outcomes):
                 wrong.append(witness(f"never happens: {reached.__doc__ or reached.__name__}", ()))
     wrong.sort(key=lambda one: (not one.schedule, len(one), one.what))  # what has no schedule comes last
     return Result(
         verdict=BROKEN if wrong else UNFINISHED if limit else SAFE,
         complete=not limit,
-        transitions=tally.transitions,
-        schedules=tally.schedules,
+        transitions=statistics.transitions,
+        schedules=statistics.schedules,
         seconds=seconds,
         violations=wrong,
         outcomes={
-            outcome: witness("", [lanes[n] for n in schedule]) for outcome, schedule in sorted(tally.outcomes.items())
+            outcome: witness("", [lanes[n] for n in schedule])
+            for outcome, schedule in sorted(statistics.outcomes.items())
         },
         limit=limit,
     )

@@ -16,7 +16,7 @@ from ..trace.recorder import snapshot
 from ..trace.state import Edit
 from ..uapi import Errno, KernelError
 from .differences import ALLOWED, differences
-from .tally import STOPPED, Tally, check_limits
+from .statistics import STOPPED, Statistics, check_limits
 from .world import Factory, check_factory, check_machine, end_everybody, place, refuse_missing
 
 Wanted = tuple[Any, ...] | Callable[[Machine], tuple[Any, ...]]
@@ -228,7 +228,7 @@ def sweep(
     lane: str = "",
     seconds: float | None = None,
     failures: int | None = None,
-    progress: Callable[[Tally], None] | None = None,
+    progress: Callable[[Statistics], None] | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> Sweep:
     """Let everything in a call fail in turn, each on a fresh machine, and compare all that is there with what was before.
@@ -262,7 +262,7 @@ def sweep(
             tried.append(_look(setting.run(point.number, Errno[point.errno]), point, releases))
             if progress is not None and time.monotonic() - told > 0.2:
                 told = time.monotonic()
-                progress(Tally(transitions=sum(one.effects for one in tried), schedules=len(tried)))
+                progress(Statistics(transitions=sum(one.effects for one in tried), schedules=len(tried)))
         if not limit:
             refuse_missing(setting.taken_out)
     except KeyboardInterrupt:

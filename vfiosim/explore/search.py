@@ -25,29 +25,29 @@ from ..engine.sync import condition, need
 from .accesses import accesses, can_go, conflict
 from .history import Clock, History
 from .lanes import Lane, World, go_again
-from .tally import FIRST, SHORTEST, STOPPED, Limit, Tally
+from .statistics import FIRST, SHORTEST, STOPPED, Limit, Statistics
 
 
 class Search:
-    """One exploration. `run` does it all; `tally` is what was found, even if it was stopped half-way."""
+    """One exploration. `run` does it all; `statistics` is what was found, even if it was stopped half-way."""
 
     def __init__(
         self,
         begin: Callable[[], World],
-        tally: Tally | None = None,
+        statistics: Statistics | None = None,
         *,
         schedules: int | None = None,
         enough: int | None = None,
         first: bool = False,
         depth: int = 20_000,
         seconds: float | None = None,
-        progress: Callable[[Tally], None] | None = None,
+        progress: Callable[[Statistics], None] | None = None,
         stop: Callable[[], bool] | None = None,
     ) -> None:
         self._begin = begin
         self._schedules, self._enough, self._first, self._depth = schedules, enough, first, depth
         self._seconds, self._progress, self._stop = seconds, progress, stop
-        self.tally = Tally() if tally is None else tally
+        self.statistics = Statistics() if statistics is None else statistics
         # one entry for each effect of the current schedule
         self._lane: list[int] = []
         self._clock: list[Clock] = []  # how many effects of each lane come before it or are it
@@ -79,26 +79,26 @@ class Search:
         return ""
 
     def run(self) -> None:
-        """Explore. Raises Limit at a limit and KeyboardInterrupt if it is stopped; what was found until then stays in `tally`."""
+        """Explore. Raises Limit at a limit and KeyboardInterrupt if it is stopped; `statistics` keeps what was found until then."""
         started = time.monotonic()
         told = started
         while True:
             self._execute()
-            if self._first and self.tally.violations:
+            if self._first and self.statistics.violations:
                 raise Limit(FIRST)
             now = time.monotonic()
             if self._progress is not None and now - told > 0.2:
                 told = now
-                self._progress(self.tally)
-            if self._enough is not None and self.tally.schedules >= self._enough and self.tally.violations:
-                self._most = min(map(len, self.tally.violations.values()))
+                self._progress(self.statistics)
+            if self._enough is not None and self.statistics.schedules >= self._enough and self.statistics.violations:
+                self._most = min(map(len, self.statistics.violations.values()))
             if not self._next():
                 if self._most is not None:
                     raise Limit(SHORTEST.format(self._enough))
                 return
             if self._stop is not None and self._stop():
                 raise Limit(STOPPED)
-            if self._schedules is not None and self.tally.schedules >= self._schedules:
+            if self._schedules is not None and self.statistics.schedules >= self._schedules:
                 raise Limit(f"{self._schedules} schedules are done, and there are more")
             if self._seconds is not None and now - started > self._seconds:
                 raise Limit(f"{self._seconds:g} seconds are over, and there are more schedules")
@@ -150,7 +150,7 @@ class Search:
                     return int(number)
                 sleeping = True
         if sleeping:
-            self.tally.cut += 1
+            self.statistics.cut += 1
         else:
             self._end()
         return None
@@ -185,15 +185,15 @@ class Search:
         self._last[-1] = lane.thread is None
         if self._sleeping:
             self._wake(touched)
-        self.tally.transitions += 1
+        self.statistics.transitions += 1
         for what in world.engine.violations[violations:]:
-            self._keep(self.tally.violations, what, clock)
+            self._keep(self.statistics.violations, what, clock)
         for what, inside in world.wrong(thread, request):
             if not inside or self._interrupted(number):
-                self._keep(self.tally.violations, what, clock)
+                self._keep(self.statistics.violations, what, clock)
         if thread is not None:
             for order in world.took(thread, request):
-                self._keep(self.tally.orders, order, clock)
+                self._keep(self.statistics.orders, order, clock)
             if isinstance(thread.error, PatchError) and thread.error.endless:
                 raise Limit("a function of yours does not come to an end")
 
@@ -219,14 +219,14 @@ class Search:
             request = lane.upcoming
             if request is not None:
                 self._conflicts(number, request, self._touched(lane, request, False))
-        self.tally.schedules += 1
-        self.tally.deepest = max(self.tally.deepest, len(self._lane))
+        self.statistics.schedules += 1
+        self.statistics.deepest = max(self.statistics.deepest, len(self._lane))
         everything = tuple(map(len, self._mine))
         if not self._beyond:
-            self._keep(self.tally.outcomes, world.outcome(), everything)
+            self._keep(self.statistics.outcomes, world.outcome(), everything)
         for what, who in world.at_the_end():
             past = [clock for number in who for clock in self._stuck(number)] or [everything]
-            self._keep(self.tally.violations, what, tuple(map(max, *past)) if len(past) > 1 else past[0])
+            self._keep(self.statistics.violations, what, tuple(map(max, *past)) if len(past) > 1 else past[0])
 
     def _stuck(self, number: int) -> Iterator[Clock]:
         """What comes before a lane waits for ever: what it did itself, and what those did who have the lock.

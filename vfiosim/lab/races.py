@@ -10,7 +10,7 @@ from typing import Any
 from ..explore import Result, Witness
 from ..explore.missing import Way
 from ..explore.result import counted, runs
-from ..explore.tally import Tally
+from ..explore.statistics import Statistics
 from ..puzzles import PUZZLES, Puzzle
 from ..puzzles.words import call_words, outcome_words
 from . import controls as widgets
@@ -195,11 +195,11 @@ class Races(StaticFallback):
         if self._sliced is sliced:
             self._finish()
 
-    def _tell_progress(self, tally: Tally) -> None:
-        found = len(tally.violations)
+    def _tell_progress(self, known: Statistics) -> None:
+        found = len(known.violations)
         wrong = f", {counted(found, 'thing goes', 'things go')} wrong" if found else ""
         self._say(
-            f"Exploring: {tally.schedules:,} schedules, {tally.transitions:,} effects, {len(tally.outcomes)} ways to end{wrong}"
+            f"Exploring: {known.schedules:,} schedules, {known.transitions:,} effects, {len(known.outcomes)} ways to end{wrong}"
         )
 
     def _stop(self) -> None:

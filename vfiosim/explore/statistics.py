@@ -11,7 +11,7 @@ SHORTEST = "after {} schedules only a shorter way to anything wrong was looked f
 
 
 @dataclass
-class Tally:
+class Statistics:
     """What a search has done up to now.
 
     What is wrong, and how the calls can end, each with the fewest effects that lead there: the lane of each of them.
