@@ -25,10 +25,12 @@ from .effects import (
     _store,
     _store_release,
 )
-from .lifetime import _get, _get_unless_zero, _hand_over, _put, _put_if_last, counts, reference_words
+from .lifetime import _get, _get_unless_zero, _hand_over, _put, counts, reference_words
 from .objects import Cell
 from .operations import (
+    GAVE,
     GAVE_REFERENCE,
+    TOOK,
     TOOK_REFERENCE,
     WROTE,
     declared,
@@ -40,10 +42,6 @@ from .operations import (
     writes,
 )
 from .sync import (
-    _acquire,
-    _acquire_shared,
-    _release,
-    _release_shared,
     _try_acquire,
 )
 
@@ -52,9 +50,6 @@ if TYPE_CHECKING:
     from .thread import Thread
 
 ORDER_OF = "order of "
-_TAKES = (_acquire, _acquire_shared, _try_acquire)
-_LOCKS = (*_TAKES, _release, _release_shared)
-_REFERENCES = (_get, _put, _get_unless_zero, _put_if_last)
 
 
 def names_of(without: object) -> tuple[str, ...]:
@@ -85,12 +80,12 @@ class Ablation:
 
     def instead(self, thread: Thread, request: Request) -> Request:
         """What is done instead of the effect that a thread asks for; most often just that."""
-        operation = request[0]
-        if operation in _REFERENCES:
+        operation, does = request[0], declared(request).does
+        if does in (TOOK_REFERENCE, GAVE_REFERENCE):
             taken_out = self._reference(request)
         elif operation is _hand_over:
             taken_out = self._handed(request)
-        elif operation in _LOCKS:
+        elif does in (TOOK, GAVE):
             taken_out = (_passed, request) if self._cell(request[1]) else None
         else:
             named = operation is _refuse_if and self._name(request[3])
@@ -149,7 +144,7 @@ def _skipped(engine: Engine, thread: Thread, request: Request) -> Any:
 def _passed(engine: Engine, thread: Thread, request: Request) -> bool | None:
     """A lock that is not there is neither taken nor given back; but who would have it is known."""
     operation, lock = request[1]
-    if operation in _TAKES:
+    if declared(request[1]).does == TOOK:
         thread.inside.append(lock)
     elif lock in thread.inside:
         thread.inside.remove(lock)

@@ -6,9 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from ..engine import Cell, Count, Engine, Field, KObject, Request, Thread
-from ..engine.ablation import _dropped
-from ..engine.lifetime import _alloc, _free, _hand_over, _put, _put_if_last, entry_of
-from ..engine.operations import LOOK, Access, Accesses, declared, looks
+from ..engine.lifetime import _alloc, _free, _hand_over, entry_of
+from ..engine.operations import GAVE_REFERENCE, LOOK, Access, Accesses, declared, looks
 from ..engine.sync import _wait_until_zero
 from ..invariants import Invariant
 
@@ -118,9 +117,6 @@ def _changes(cell: Cell, request: Request, part: str, sure: bool) -> bool:
     return part.strip("()") in reasons
 
 
-_GIVES_BACK = frozenset((_put, _put_if_last, _dropped))
-
-
 def _enough(count: Count, request: Request, least: int) -> list[tuple[KObject, str]] | None:
     """The entries that show that a count is not below `least` before and after an effect, whatever is done to the other entries.
 
@@ -129,7 +125,7 @@ def _enough(count: Count, request: Request, least: int) -> list[tuple[KObject, s
     if request[0] in (_hand_over, _wait_until_zero):
         return None if count.value < least else []
     own, found, shown = request[2:4], 0, []
-    if request[0] in _GIVES_BACK and count.held.get(own, 0) < 1:
+    if declared(request).does == GAVE_REFERENCE and count.held.get(own, 0) < 1:
         return None
     for key, number in count.held.items():
         if number < 0:
