@@ -171,7 +171,7 @@ def test_in_the_first_notebook_the_keyboard_alone_makes_a_bind_and_walks_through
 
 
 def test_a_second_bind_is_refused_in_words_and_undo_takes_it_back(first):
-    pressed(first, ("bind", "→ 0"), ("bind", "EINVAL this file is bound already"), ("Undo", "Taken back"))
+    pressed(first, ("bind", "→ 0"), ("bind", "EINVAL – this file is bound already"), ("Undo", "Taken back"))
 
 
 def test_letters_of_the_first_picture_have_at_least_20_pixels_on_a_projector(first):
@@ -205,7 +205,7 @@ def test_in_the_lesson_a_bad_iommufd_is_refused_with_ebadf_and_a_word_with_a_mes
     iommufd = bench.get_by_label("iommufd", exact=True)
     iommufd.fill("777")
     press(bench, "bind")
-    expect(bench.locator(".vfiosim-result")).to_contain_text("EBADF 777 is not an open file")
+    expect(bench.locator(".vfiosim-result")).to_contain_text("EBADF – 777 is not an open file")
     iommufd.fill("seven")
     press(bench, "bind")
     expect(bench.locator(".vfiosim-problem", has_text="“seven” is no number")).to_be_visible()

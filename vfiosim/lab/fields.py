@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection
+from html import escape
 from typing import Any
 
 from ..uapi import Struct
 from . import controls as widgets
-from .style import alert, text, words
+from .style import alert, text
 
 _NUMBER = re.compile(r"[+-]?(0[xX][0-9a-fA-F]{1,40}|[0-9]{1,40})")
 
@@ -25,6 +26,7 @@ class LabelledField(widgets.VBox):
 
     sort = ""  # its other classes
     problem: Any = None  # made when something is wrong for the first time
+    message = ""  # what is wrong, as the reader sees it; "" if nothing is
 
     def __init__(self, label: str, value: str, tip: str, choices: Collection[str] | None, **looks: Any) -> None:
         self.label = label
@@ -32,16 +34,19 @@ class LabelledField(widgets.VBox):
             looks["options"] = tuple(choices)
         kind = widgets.Text if choices is None else widgets.Combobox
         self.text = kind(value=value, description=label, tooltip=tip or label, **looks)
-        self.text.observe(lambda _: self.complain(""), "value")
+        self.text.observe(lambda _: self._changed(), "value")
         super().__init__([self.text], kind=f"field {self.sort}")
 
-    @property
-    def message(self) -> str:
-        """What is wrong, as the reader sees it; "" if nothing is."""
-        return words(self.problem.value) if self.problem else ""
+    def _changed(self) -> None:
+        """What was wrong need not be any more. Its place stays until the next press, lest the pressed button move away."""
+        if self.message:
+            self.problem.value = f'<span style="visibility: hidden">{escape(self.message)}</span>'
+            self.message = ""
+            self.remove_class("vfiosim-wrong")
 
     def complain(self, message: str) -> None:
         """Say what is wrong, or with "" that nothing is."""
+        self.message = message
         if self.problem is None:
             if not message:
                 return
