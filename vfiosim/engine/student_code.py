@@ -187,8 +187,11 @@ def blame(engine: Engine, thread: Thread, error: BaseException) -> PatchError | 
     what = str(error) if wrong else f"raises {type(error).__name__}" + (f": {error}" if str(error) else "")
     trace, place = error.__traceback__, None
     while trace is not None:
-        if is_of_students(trace.tb_frame.f_globals):
-            place = trace.tb_frame.f_code, trace.tb_lasti
+        code = trace.tb_frame.f_code
+        # A recursion may end just as a function begins; the line that calls it is meant.
+        begins = isinstance(error, RecursionError) and trace.tb_lineno == code.co_firstlineno
+        if is_of_students(trace.tb_frame.f_globals) and not begins:
+            place = code, trace.tb_lasti
         trace = trace.tb_next
     place = place or _waiting(thread)
     own = sorted(name for name, function in engine.patches.items() if is_students(function))
