@@ -218,6 +218,7 @@ def test_names_with_tags_quotes_and_a_thousand_letters_stay_text(desk: Desk) -> 
         press(sandbox, "New process")
         expect(sandbox.locator(".vfiosim-table")).to_contain_text(f"{name[:80]} has open")
         pressed(sandbox, ("open device", name[:40]))
+        expect(sandbox.locator(".vfiosim-player .sentence")).to_contain_text("The call returns")
         sandbox.locator(".vfiosim-player").press("Home")
         sandbox.locator(".vfiosim-player").press("ArrowRight")
         expect(sandbox.locator(".vfiosim-player .sentence")).to_contain_text(name[:40])
