@@ -9,21 +9,19 @@ import pytest
 
 from tests.cells import cells, code_of
 from tests.conftest import ROOT
-from vfiosim.lab import Exercise, Prediction
-from vfiosim.lab.parsons import BORDER
+from tests.lesson_claims import ordered
+from vfiosim.lab import Exercise
 from vfiosim.lessons import misconceptions as M
 from vfiosim.lessons import order_of_checks as lesson
 from vfiosim.lessons.beginnings import DEVICE
 from vfiosim.lessons.order_of_checks import MISTAKES, NOT_OF_BIND
 from vfiosim.lessons.order_of_checks_causes import CAUSES, refused
 from vfiosim.lessons.order_of_checks_plot import bars
-from vfiosim.lessons.order_of_checks_questions import CHECK, QUESTIONS
 
 pytestmark = pytest.mark.one_python
 
 NOTEBOOK = ROOT / "notebooks" / "03_order_of_checks.ipynb"
 TEXT = "\n".join(cells(NOTEBOOK, "markdown"))
-ALL = {**QUESTIONS, **{question.name: question for question in CHECK}}
 NUMBERS = {"one": 1, "two": 2, "three": 3, "five": 5, "nine": 9}
 NEAR = 3  # places in the list
 ANY_ORDER = {  # the second takes away what the first is about
@@ -146,34 +144,11 @@ def test_the_plot_has_a_bar_of_as_many_pieces_as_a_call_has_steps_and_an_errno_s
 # ---- the questions
 
 
-@pytest.mark.parametrize("name", ALL)
-def test_the_answer_of_the_simulator_is_right(name):
-    question = ALL[name]
-    prediction = Prediction(question)
-    prediction.choice.value = question.tidy(question.experiment().answer)
-    prediction.commit.click()
-    prediction.reveal.click()
-    assert prediction.right is True
-
-
-def test_the_notebook_asks_for_all_predictions_of_the_lesson():
-    assert sorted(re.findall(r'lesson\.predict\("(.*?)"\)', code_of(NOTEBOOK.stem))) == sorted(QUESTIONS)
-    with pytest.raises(ValueError, match="no question 'which'; there are a second open"):
-        lesson.predict("which")
-
-
 # ---- the first task: six mistakes
 
 
-def ordered(*keys: str) -> str:
-    puzzle = lesson.order()
-    puzzle.order.value = (*keys, BORDER, *[key for key in puzzle.order.value if key not in (*keys, BORDER)])
-    puzzle.check.click()
-    return puzzle.message
-
-
 def test_six_mistakes_are_met_in_the_order_of_the_checks_each_with_its_own_errno():
-    assert "✓ Right." in ordered(*MISTAKES)
+    assert "✓ Right." in ordered(lesson.order(), *MISTAKES)
     met = [refused(*MISTAKES[number:]).outcome.result for number in range(len(MISTAKES))]
     assert met == ["E2BIG", "EINVAL", "EBUSY", "EFAULT", "EBADF", "EPERM"]
     assert ", ".join(met) in lesson.SIX_MISTAKES.because
@@ -184,15 +159,15 @@ def test_a_wrong_order_is_refuted_by_a_bind_with_both_mistakes():
         judged = lesson.SIX_MISTAKES.judge((*MISTAKES[: MISTAKES.index(early)], late))
         assert judged.reason == refused(early).outcome.result
         assert judged.trace[judged.step - 1].refused == judged.reason
-    message = ordered("tail", "flags", "group", "closed", "token's pointer", "host driver")
+    message = ordered(lesson.order(), "tail", "flags", "group", "closed", "token's pointer", "host driver")
     assert "The first wrong place is number 4" in message
     assert "in one BIND the kernel says EFAULT: that comes first." in message
     assert M.ALL_CHECKS_AT_ONCE.name in message
 
 
 def test_what_is_missing_and_what_does_not_belong_there_are_told():
-    assert "When these are mended the kernel still says EPERM." in ordered(*MISTAKES[:-1])
-    assert "BIND looks for no such thing." in ordered("tail", NOT_OF_BIND)
+    assert "When these are mended the kernel still says EPERM." in ordered(lesson.order(), *MISTAKES[:-1])
+    assert "BIND looks for no such thing." in ordered(lesson.order(), "tail", NOT_OF_BIND)
 
 
 # ---- the second and the third task

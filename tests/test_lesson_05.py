@@ -10,9 +10,9 @@ import pytest
 from tests.calls import refused
 from tests.cells import cells, code_of
 from tests.conftest import ROOT
+from tests.lesson_claims import ordered
 from vfiosim import uapi
-from vfiosim.lab import Exercise, Prediction, Session
-from vfiosim.lab.parsons import BORDER
+from vfiosim.lab import Exercise, Session
 from vfiosim.lessons import closing as lesson
 from vfiosim.lessons import misconceptions as M
 from vfiosim.lessons.beginnings import bound, opened
@@ -25,15 +25,6 @@ pytestmark = pytest.mark.one_python
 
 TEXT = "\n".join(cells(ROOT / "notebooks" / "05_closing_in_any_order.ipynb", "markdown"))
 ALL = {**QUESTIONS, **{question.name: question for question in CHECK}}
-
-
-@pytest.mark.parametrize("name", ALL)
-def test_the_answer_of_the_simulator_is_right(name):
-    prediction = Prediction(ALL[name])
-    prediction.choice.value = ALL[name].experiment().answer
-    prediction.commit.click()
-    prediction.reveal.click()
-    assert prediction.right is True
 
 
 @pytest.mark.parametrize(
@@ -185,14 +176,6 @@ def test_who_closes_the_iommufd_is_told_that_it_holds_nothing():
     assert M.CLOSING_IS_RELEASING.name in press(lesson.exercise(), "close 4")
 
 
-def ordered(*keys: str) -> str:
-    puzzle = lesson.order()
-    rest = [key for key in puzzle.order.value if key not in (*keys, BORDER)]
-    puzzle.order.value = (*keys, BORDER, *rest)
-    puzzle.check.click()
-    return puzzle.message
-
-
 @pytest.mark.parametrize(
     "keys",
     [
@@ -202,15 +185,17 @@ def ordered(*keys: str) -> str:
     ],
 )
 def test_a_tear_down_has_several_right_orders(keys):
-    assert "✓ Right." in ordered(*keys)
+    assert "✓ Right." in ordered(lesson.order(), *keys)
 
 
 def test_a_tear_down_that_drops_the_vm_first_cannot_take_the_file_off_the_list():
-    assert "FILE_DEL is asked of 5 and names 3, and one of these" in ordered("close 5", "del", "unmap", "close 3")
+    assert "FILE_DEL is asked of 5 and names 3, and one of these" in ordered(
+        lesson.order(), "close 5", "del", "unmap", "close 3"
+    )
 
 
 def test_an_unbind_that_comes_too_early_waits_and_that_is_told():
-    message = ordered("del", "close 5", "close 3", "unbind", "unmap")
+    message = ordered(lesson.order(), "del", "close 5", "close 3", "unbind", "unmap")
     assert "The first wrong place is number 4" in message
     assert "The unbind waits as long as one holder of the device's file is left." in message
 
@@ -247,15 +232,3 @@ def test_a_descriptor_of_another_program_can_be_pressed_and_changes_no_field():
     bench.table.press("broker", 6)
     assert bench.fd.text.value == was
     assert bench.table.label() == "file socket#2"
-
-
-def test_the_quiz_is_answered_rightly_by_the_simulator():
-    quiz = lesson.quiz()
-    for one in quiz.questions:
-        one.choice.value = one.question.experiment().answer
-        one.commit.click()
-    assert quiz.message == "3 of 3 right."
-
-
-def test_the_notebook_asks_for_all_predictions_of_the_lesson():
-    assert sorted(re.findall(r'lesson\.predict\("(.*?)"\)', code_of("05_closing_in_any_order"))) == sorted(QUESTIONS)

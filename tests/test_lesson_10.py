@@ -2,47 +2,27 @@
 
 from __future__ import annotations
 
-import re
 from itertools import permutations
 
 import pytest
 from playwright.sync_api import expect
 
-from tests.cells import code_of
 from tests.desk import PALE, buttons, click, press
-from vfiosim.lab import ByHand, HandTask, Prediction, RoomView
-from vfiosim.lab.parsons import BORDER
+from tests.lesson_claims import answered, ordered
+from vfiosim.lab import ByHand, HandTask, RoomView
 from vfiosim.lessons import misconceptions as M
 from vfiosim.lessons import races as lesson
-from vfiosim.lessons.races_check import CHECK, moved
+from vfiosim.lessons.races_check import moved
 from vfiosim.lessons.races_questions import QUESTIONS, in_turn
 
 pytestmark = pytest.mark.one_python
-
-ALL = {**QUESTIONS, **{question.name: question for question in CHECK}}
-EACH = pytest.mark.parametrize("name", ALL)
-
-
-def answered(name: str, value: object) -> Prediction:
-    prediction = Prediction(ALL[name])
-    prediction.choice.value = value
-    prediction.commit.click()
-    prediction.reveal.click()
-    return prediction
 
 
 # ---- the questions
 
 
-@EACH
-def test_the_answer_of_the_simulator_is_right(name):
-    prediction = answered(name, ALL[name].tidy(ALL[name].experiment().answer))
-    assert prediction.right is True
-    assert "✓" in prediction.message
-
-
 def test_who_believes_that_the_first_caller_wins_is_shown_a_run_in_which_he_is_overtaken():
-    trace = answered("who wins?", "first").children[-1].trace
+    trace = answered(QUESTIONS["who wins?"], "first").children[-1].trace
     assert trace[0].sentence == "opener calls open(/dev/vfio/1)."
     assert next(step.sentence for step in trace if step.refused).startswith("Refused with EBUSY")
     assert "The call returns 0." in [step.sentence for step in trace]
@@ -210,32 +190,26 @@ def test_the_hints_go_three_deep_and_the_last_one_is_enough(hand):
 # ---- the second task: turns
 
 
-def ordered(*keys: str) -> str:
-    puzzle = lesson.turns()
-    rest = [key for key in puzzle.order.value if key not in (*keys, BORDER)]
-    puzzle.order.value = (*keys, BORDER, *rest)
-    puzzle.check.click()
-    return puzzle.message
-
-
 def test_all_of_b_between_reading_and_taking_is_a_use_after_free():
-    message = ordered("read", "clear", "free", "take")
+    message = ordered(lesson.turns(), "read", "clear", "free", "take")
     assert "✓ Right. The machine says: use after free: A touches kvm 1.users_count." in message
     assert "The lock makes those two one step." in message
 
 
 def test_who_takes_before_b_frees_keeps_the_vm_alive():
-    message = ordered("read", "take", "clear", "free")
+    message = ordered(lesson.turns(), "read", "take", "clear", "free")
     assert "The first wrong place is number 4" in message
     assert "A holds the VM by now" in message
 
 
 def test_what_has_happened_already_is_no_turn_any_more():
-    assert "B has done that already, on the way to an earlier line." in ordered("free", "clear")
+    assert "B has done that already, on the way to an earlier line." in ordered(lesson.turns(), "free", "clear")
 
 
 def test_turns_that_end_too_early_do_not_reach_the_end():
-    assert "✕ The end is not reached. All of it happens, and nothing is wrong" in ordered("read", "clear", "free")
+    assert "✕ The end is not reached. All of it happens, and nothing is wrong" in ordered(
+        lesson.turns(), "read", "clear", "free"
+    )
 
 
 def test_every_order_that_breaks_it_reads_before_it_clears_and_takes_after_it_frees():
@@ -311,18 +285,6 @@ def test_the_repair_is_explained_and_the_last_hint_is_enough():
 
 
 # ---- the quiz, and the notebook
-
-
-def test_the_quiz_is_answered_rightly_by_the_simulator():
-    quiz = lesson.quiz()
-    for one in quiz.questions:
-        one.choice.value = one.question.experiment().answer
-        one.commit.click()
-    assert quiz.message == "3 of 3 right."
-
-
-def test_the_notebook_asks_for_all_predictions_of_the_lesson():
-    assert sorted(re.findall(r'lesson\.predict\("(.*?)"\)', code_of("10_races"))) == sorted(QUESTIONS)
 
 
 # ---- in a browser

@@ -6,17 +6,16 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from ..lab import Bench, Distractor, Exercise, Goal, Ordering, Outcome, Parsons, Prediction, Quiz, Session, Task
+from ..lab import Bench, Distractor, Exercise, Goal, Ordering, Outcome, Parsons, Session, Task
 from ..lab import goal as facts
-from ..lab.finish import Finish
 from ..lab.parsons import by_running
 from ..machine.events import Began, Forked, Killed
-from . import ends
 from . import misconceptions as M
 from .beginnings import bound, bound_program
 from .closing_calls import NIC, UNBIND, mapped, mmap, munmap, other, passed, unbind
 from .closing_counts import orders, plot
 from .closing_questions import ALL, CHECK, FILE, QUESTIONS
+from .lesson import Lesson
 from .one_bind import bound_for_a_vm, room
 
 __all__ = [
@@ -36,13 +35,6 @@ __all__ = [
 ]
 
 CARD = "vfio_device vfio0"
-
-
-def predict(name: str) -> Prediction:
-    """One of the questions of the lesson. Raises ValueError for a name that it does not have."""
-    if name not in QUESTIONS:
-        raise ValueError(f"there is no question {name!r}; there are {', '.join(QUESTIONS)}")
-    return Prediction(QUESTIONS[name])
 
 
 def _close(process: str, fd: int) -> tuple[Callable[[Session], Outcome], str]:
@@ -304,12 +296,5 @@ def free_it() -> Exercise:
     return Exercise(FIND_THE_LAST, lambda session: _bench(session, more, "file socket*", "socket", "message"))
 
 
-def quiz() -> Quiz:
-    """Three questions at the end."""
-    return Quiz(CHECK)
-
-
-def finish() -> Finish:
-    """The end of the lesson."""
-    asked = [one.name for one in (*QUESTIONS.values(), *CHECK)]
-    return ends.finish("05", (*asked, CUT_THE_PATHS.name, TEAR_DOWN.name, FIND_THE_LAST.name))
+LESSON = Lesson("05", QUESTIONS, CHECK, (CUT_THE_PATHS.name, TEAR_DOWN.name, FIND_THE_LAST.name))
+predict, once_answered, quiz, finish = LESSON.predict, LESSON.once_answered, LESSON.quiz, LESSON.finish

@@ -2,15 +2,6 @@
 
 from __future__ import annotations
 
-from ..lab.finish import End, Finish
-
-
-def finish(lesson: str, names: tuple[str, ...]) -> Finish:
-    """The end of a lesson, by its number, with the names of its questions and tasks."""
-    can, then = ENDS[lesson]
-    return Finish(End(lesson, names, can, then))
-
-
 ENDS: dict[str, tuple[tuple[str, ...], tuple[str, str]]] = {
     "00": (
         ("follow a call of the kernel, step by step and back;", "read from the picture what holds a file open."),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 from functools import cache
 
 from ..lab import (
@@ -15,18 +14,15 @@ from ..lab import (
     Goal,
     Ordering,
     Parsons,
-    Prediction,
-    Quiz,
     Session,
     Task,
 )
 from ..lab import goal as facts
-from ..lab.finish import Finish
 from ..lab.parsons import by_trace
 from ..trace import Trace
-from . import ends
 from . import misconceptions as M
 from .beginnings import bound, bound_program, opened
+from .lesson import Lesson
 from .one_bind_questions import CHECK, QUESTIONS
 
 __all__ = [
@@ -97,18 +93,6 @@ def kvm() -> Bench:
     """Everything, with a VM."""
     rows = ("bind", "descriptor", "kvm", "why")
     return Bench(Session(start=opened), show=rows, only=KVM, room=room(bound_for_a_vm))
-
-
-def predict(name: str) -> Prediction:
-    """One of the questions of the lesson. Raises ValueError for a name that it does not have."""
-    if name not in QUESTIONS:
-        raise ValueError(f"there is no question {name!r}; there are {', '.join(QUESTIONS)}")
-    return Prediction(replace(QUESTIONS[name], name=f"01 {name}"))
-
-
-def quiz() -> Quiz:
-    """Three questions at the end."""
-    return Quiz(CHECK)
 
 
 # ---- the first task: every check refuses once
@@ -332,7 +316,5 @@ def exercise() -> Exercise:
     return Exercise(FREE_THE_DEVICE, lambda session: Bench(session, show=("descriptor", "kvm", "why"), only=KVM))
 
 
-def finish() -> Finish:
-    """The end of the lesson."""
-    asked = [one.name for one in (*QUESTIONS.values(), *CHECK)]
-    return ends.finish("01", (*asked, EVERY_REFUSAL.name, STEPS.name, FREE_THE_DEVICE.name))
+LESSON = Lesson("01", QUESTIONS, CHECK, (EVERY_REFUSAL.name, STEPS.name, FREE_THE_DEVICE.name))
+predict, once_answered, quiz, finish = LESSON.predict, LESSON.once_answered, LESSON.quiz, LESSON.finish

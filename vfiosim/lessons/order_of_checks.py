@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from ..lab import Bench, Distractor, Exercise, Judged, Ordering, Parsons, Prediction, Quiz, Session, Task
-from ..lab.finish import Finish
+from ..lab import Bench, Distractor, Exercise, Judged, Ordering, Parsons, Session, Task
 from ..lab.outcome import Done
 from ..lab.session import LessonCall
-from . import ends
 from . import misconceptions as M
 from .beginnings import DEVICE, IOMMUFD, NODES, opened
+from .lesson import Lesson
 from .one_bind import BIND
 from .order_of_checks_causes import CAUSES, causes, refused
 from .order_of_checks_plot import Ladder
@@ -21,18 +20,6 @@ __all__ = ["causes", "errors", "exercise", "finish", "jo", "ladder", "order", "p
 
 
 ladder = Ladder
-
-
-def predict(name: str) -> Prediction:
-    """One of the questions of the lesson. Raises ValueError for a name that it does not have."""
-    if name not in QUESTIONS:
-        raise ValueError(f"there is no question {name!r}; there are {', '.join(QUESTIONS)}")
-    return Prediction(QUESTIONS[name])
-
-
-def quiz() -> Quiz:
-    """Three questions at the end."""
-    return Quiz(CHECK)
 
 
 def opened_twice(session: Session) -> None:
@@ -303,7 +290,5 @@ def exercise() -> Exercise:
     )
 
 
-def finish() -> Finish:
-    """The end of the lesson."""
-    asked = [one.name for one in (*QUESTIONS.values(), *CHECK)]
-    return ends.finish("03", (*asked, SIX_MISTAKES.name, NINE_REFUSALS.name, GOOD_STRUCT.name))
+LESSON = Lesson("03", QUESTIONS, CHECK, (SIX_MISTAKES.name, NINE_REFUSALS.name, GOOD_STRUCT.name))
+predict, once_answered, quiz, finish = LESSON.predict, LESSON.once_answered, LESSON.quiz, LESSON.finish

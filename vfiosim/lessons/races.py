@@ -7,14 +7,12 @@ from collections.abc import Callable, Sequence
 from ..engine import Micro
 from ..explore.monitor import Monitor
 from ..explore.world import MachineWorld
-from ..lab import ByHand, Distractor, HandTask, Judged, Ordering, Parsons, Prediction, Quiz, Races, RoomView
+from ..lab import ByHand, Distractor, HandTask, Judged, Ordering, Parsons, Races, RoomView
 from ..lab import room as museum_room
-from ..lab.finish import Finish
-from ..lab.once_answered import OnceAnswered
 from ..machine import Machine
 from ..trace.words import describe
-from . import ends
 from . import misconceptions as M
+from .lesson import Lesson
 from .races_check import CHECK, interrupted
 from .races_questions import (
     BOARD_VIEW,
@@ -45,30 +43,9 @@ __all__ = [
 ]
 
 
-def predict(name: str) -> Prediction:
-    """One of the questions of the lesson. Raises ValueError for a name that it does not have."""
-    return Prediction(QUESTIONS[_known(name)])
-
-
-def _known(name: str) -> str:
-    if name not in QUESTIONS:
-        raise ValueError(f"there is no question {name!r}; there are {', '.join(QUESTIONS)}")
-    return name
-
-
 def lab() -> Races:
     """The race lab with the first puzzle: take the lock out, predict, explore."""
     return Races("R1", only=BOARD_VIEW)
-
-
-def once_answered(name: str, what: object) -> OnceAnswered:
-    """What a cell has found out, once the question of this name has been answered. Raises ValueError where there is none."""
-    return OnceAnswered(f"10 {_known(name)}", what, name)
-
-
-def quiz() -> Quiz:
-    """Three questions at the end."""
-    return Quiz(CHECK)
 
 
 # ---- the first task: be the scheduler
@@ -261,7 +238,5 @@ def mend() -> RoomView:
     )
 
 
-def finish() -> Finish:
-    """The end of the lesson."""
-    asked = [one.name for one in (*QUESTIONS.values(), *CHECK)]
-    return ends.finish("10", (*asked, BREAK_IT.name, USE_AFTER_FREE.name, REPAIR))
+LESSON = Lesson("10", QUESTIONS, CHECK, (BREAK_IT.name, USE_AFTER_FREE.name, REPAIR))
+predict, once_answered, quiz, finish = LESSON.predict, LESSON.once_answered, LESSON.quiz, LESSON.finish

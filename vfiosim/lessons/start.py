@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from ..lab import Bench, Distractor, Exercise, ExperimentResult, Fact, Goal, Prediction, Question, Session, Task
 from ..lab import goal as facts
-from ..lab.finish import Finish
 from ..lab.question import step_saying
 from ..trace import State
-from . import ends
 from . import misconceptions as M
 from .beginnings import bound, opened
+from .lesson import Lesson
 from .one_bind import BIND, room
 
 __all__ = ["finish", "first_bind", "free_it", "keep_it", "predict"]
@@ -125,9 +124,7 @@ QUESTIONS: dict[str, Question] = {
 
 def predict(name: str) -> Prediction:
     """One of the questions of the page. Raises ValueError for one that it does not have."""
-    if name not in QUESTIONS:
-        raise ValueError(f"there is no question {name!r}; there are {', '.join(QUESTIONS)}")
-    return Prediction(QUESTIONS[name], quick=True, title="Predict.")
+    return Prediction(LESSON.question(name), quick=True, title="Predict.")
 
 
 # ---- two tasks
@@ -211,6 +208,5 @@ def keep_it() -> Exercise:
     return _exercise(KEEP)
 
 
-def finish() -> Finish:
-    """The end of the page."""
-    return ends.finish("00", (*(one.name for one in QUESTIONS.values()), FREE.name, KEEP.name))
+LESSON = Lesson("00", QUESTIONS, (), (FREE.name, KEEP.name))
+finish = LESSON.finish

@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-from ..lab import Bench, Distractor, Exercise, Goal, Ordering, Outcome, Parsons, Prediction, Quiz, Session, Task
+from ..lab import Bench, Distractor, Exercise, Goal, Ordering, Outcome, Parsons, Session, Task
 from ..lab import goal as facts
-from ..lab.finish import Finish
-from ..lab.once_answered import OnceAnswered
 from ..lab.parsons import by_running
-from . import ends
 from . import misconceptions as M
 from .beginnings import bound, bound_program, opened
+from .lesson import Lesson
 from .one_bind import BIND, KVM
 from .who_holds_whom_questions import CHECK, QUESTIONS
 
 __all__ = ["bound_program", "exercise", "finish", "holders", "once_answered", "order", "predict", "quiz"]
-
-
-def predict(name: str) -> Prediction:
-    """One of the questions of the lesson. Raises ValueError for a name that it does not have."""
-    return Prediction(QUESTIONS[_known(name)])
-
-
-def _known(name: str) -> str:
-    if name not in QUESTIONS:
-        raise ValueError(f"there is no question {name!r}; there are {', '.join(QUESTIONS)}")
-    return name
 
 
 def holders() -> Bench:
@@ -170,17 +157,5 @@ def order() -> Ordering:
     return Ordering(LET_GO)
 
 
-def once_answered(name: str, what: object) -> OnceAnswered:
-    """What a cell has found out, once the question of this name has been answered. Raises ValueError where there is none."""
-    return OnceAnswered(f"02 {_known(name)}", what, name)
-
-
-def quiz() -> Quiz:
-    """Three questions at the end."""
-    return Quiz(CHECK)
-
-
-def finish() -> Finish:
-    """The end of the lesson."""
-    asked = [one.name for one in (*QUESTIONS.values(), *CHECK)]
-    return ends.finish("02", (*asked, LIVE_WITHOUT_A_NUMBER.name, LET_GO.name))
+LESSON = Lesson("02", QUESTIONS, CHECK, (LIVE_WITHOUT_A_NUMBER.name, LET_GO.name))
+predict, once_answered, quiz, finish = LESSON.predict, LESSON.once_answered, LESSON.quiz, LESSON.finish

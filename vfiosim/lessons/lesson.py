@@ -1,0 +1,48 @@
+"""What all lessons have: questions to predict, what is told once they are answered, a quiz, and an end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ..lab import Prediction, Question, Quiz
+from ..lab.finish import End, Finish
+from ..lab.once_answered import OnceAnswered
+from .ends import ENDS
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """The questions of a lesson, those of its quiz, and the names under which the results of its tasks are kept.
+
+    `number` is that of its notebook ("03").
+    """
+
+    number: str
+    questions: Mapping[str, Question]
+    check: Sequence[Question]
+    tasks: tuple[str, ...]
+
+    def question(self, name: str) -> Question:
+        """One of the questions. Raises ValueError for a name that the lesson does not have."""
+        if name not in self.questions:
+            raise ValueError(f"there is no question {name!r}; there are {', '.join(self.questions)}")
+        return self.questions[name]
+
+    def predict(self, name: str) -> Prediction:
+        """A question to answer before its run is shown. Raises ValueError for a name that the lesson does not have."""
+        return Prediction(self.question(name))
+
+    def once_answered(self, name: str, what: object) -> OnceAnswered:
+        """What a cell has found out, shown once the question has been answered. Raises ValueError where there is none."""
+        return OnceAnswered(self.question(name).name, what, name)
+
+    def quiz(self) -> Quiz:
+        """The questions at the end."""
+        return Quiz(self.check)
+
+    def finish(self) -> Finish:
+        """The end of the lesson: what its reader can do now, and which one is next."""
+        asked = (question.name for question in (*self.questions.values(), *self.check))
+        can, then = ENDS[self.number]
+        return Finish(End(self.number, (*asked, *self.tasks), can, then))
