@@ -1,0 +1,5 @@
+"""Write the file of today's edition."""
+
+from . import write
+
+write()
