@@ -31,12 +31,19 @@ def _gallery(arguments: Sequence[str]) -> int:
     return gallery(list(arguments))
 
 
+def _explain(arguments: Sequence[str]) -> int:
+    from .explain import main as explain
+
+    return explain(list(arguments))
+
+
 COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
     "conformance": (_conformance, "compare the simulator with recordings of a real kernel"),
     "explore": (
         _explore,
         "run a puzzle in every order that can make a difference, e.g. explore R1 --without group_lock",
     ),
+    "explain": (_explain, "tell what an errno of a request means, e.g. explain VFIO_DEVICE_BIND_IOMMUFD EINVAL"),
     "puzzles": (_puzzles, "list the puzzles, one a line"),
     "gallery": (_gallery, "write the museum as pages that work offline, or the pictures of the README"),
 }

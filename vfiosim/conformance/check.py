@@ -46,7 +46,7 @@ def check_scenario(
     report = ScenarioReport(scenario["name"], Tally(scenarios=1, steps=len(steps)))
     done = -1
     try:
-        with _start(_topology(recording)).lent() as begin:
+        with booted(topology_of(recording)).lent() as begin:
             machine = begin()
             machine.engine.patch(**(patches or {}))
             if called is not None:
@@ -76,7 +76,7 @@ def check_scenario(
 
 
 @lru_cache(maxsize=8)
-def _start(topology: Topology) -> Beginning:
+def booted(topology: Topology) -> Beginning:
     """Machines of this topology that have just booted."""
     return Beginning(partial(Machine, topology))
 
@@ -105,7 +105,7 @@ def shown(step: Mapping[str, Any]) -> str:
     return f"{who}{step['call']}({', '.join(parts)})"
 
 
-def _topology(recording: Recording) -> Topology:
+def topology_of(recording: Recording) -> Topology:
     try:
         return Topology.from_recording(recording.topology, recording.profile)
     except ValueError:

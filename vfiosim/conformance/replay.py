@@ -31,6 +31,7 @@ class Running:
         self.step = step
         self.call = call
         self.outcome: Outcome | None = None
+        self.error: KernelError | None = None
         self.afterwards: Callable[[], object] | None = None
         self._prepared = prepared
 
@@ -42,6 +43,7 @@ class Running:
         except Unsupported:
             raise
         except KernelError as error:
+            self.error = error
             self.outcome = -1, error.name, self._prepared.after_error()
         if self.afterwards is not None:
             self.afterwards()
@@ -88,6 +90,7 @@ class Replay:
         self.scope = Scope(devices)
         self.actors: dict[str, Actor] = {}
         self.everybody: list[tuple[str, Actor]] = []
+        self.refused: list[tuple[Step, KernelError]] = []  # calls that failed, and why
         self._calls = Calls(self.scope)
         self._places = 0
 
@@ -199,6 +202,8 @@ class Replay:
         actor.arguments.clear()
         ret, errno, out = running.outcome
         step, ok = running.step, errno is None and ret >= 0
+        if running.error is not None:
+            self.refused.append((step, running.error))
         out = dict(out)
         self._save(step, ok, ret, out)
         result: Result = {"ret": ret, "errno": errno}
