@@ -11,7 +11,7 @@ from tests.searches import broken, each_puzzle
 from vfiosim import DeviceSpec, KernelError, Machine, Topology, replay, uapi
 from vfiosim.engine import refuse_if
 from vfiosim.explore import explore
-from vfiosim.machine import program_of
+from vfiosim.machine import PREFIX, program_of
 from vfiosim.puzzles import PUZZLES
 from vfiosim.uapi import Errno
 
@@ -184,7 +184,7 @@ def test_the_counterexample_of_any_exploration_can_be_shared():
     result = explore(puzzle.setup, puzzle.programs(), puzzle.properties, ["group_lock"])
     assert result.counterexample is not None
     text = result.counterexample.replay
-    assert text.startswith("vfiosim2:")
+    assert text.startswith(PREFIX)
     assert len(text) < 200
     assert replay(text).trace == result.counterexample.machine.trace
 
@@ -195,5 +195,5 @@ def test_a_puzzle_with_functions_that_are_not_its_own_has_no_name():
 
     result = PUZZLES["R1"].explore(patches={"vfio_df_open": mine})
     witness = next(iter(result.outcomes.values()))
-    assert witness.replay.startswith("vfiosim2:")
+    assert witness.replay.startswith(PREFIX)
     assert replay(witness.replay, {"vfio_df_open": mine}).trace == witness.machine.trace

@@ -14,6 +14,7 @@ from vfiosim.lab.press import ClickFilter
 from vfiosim.lab.sandbox import Run, Setup
 from vfiosim.lab.sandbox.calls import ON_A_FILE, WITHOUT_A_FILE
 from vfiosim.lab.sandbox.inputs import bytes_of, memory_of
+from vfiosim.machine import PREFIX
 from vfiosim.machine.events import Called, Failing, Killed, Mapped, Moved
 from vfiosim.machine.system_calls import SYSTEM_CALLS, SystemCall
 from vfiosim.topology import DeviceSpec, Topology
@@ -734,8 +735,8 @@ def test_what_a_press_sends_to_the_page_holds_no_text_to_share() -> None:
     box = bound()
     data = box.trace_pane.player.data
     assert data["share"] is True
-    assert "vfiosim2:" not in str(data)
-    assert box.run.machine.trace.replay.startswith("vfiosim2:")
+    assert PREFIX not in str(data)
+    assert box.run.machine.trace.replay.startswith(PREFIX)
 
 
 def test_a_file_keeps_a_run(tmp_path: object) -> None:
@@ -748,7 +749,7 @@ def test_a_file_keeps_a_run(tmp_path: object) -> None:
     assert other.run.machine.trace == box.run.machine.trace
 
 
-@pytest.mark.parametrize("text", ["", "hello", "vfiosim2:nonsense", "{}"])
+@pytest.mark.parametrize("text", ["", "hello", f"{PREFIX}nonsense", "{}"])
 def test_a_text_that_is_no_run_is_refused_beside_it(text: str) -> None:
     box = bound()
     box.save_pane.saved.value = text

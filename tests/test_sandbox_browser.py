@@ -9,6 +9,7 @@ from playwright.sync_api import Locator, expect
 from tests.desk import Desk, button, press, pressed, select, settle
 from tests.desk import said as result
 from vfiosim import replay
+from vfiosim.machine import PREFIX
 
 LAB = "from vfiosim.lab import Races, Sandbox\n"
 
@@ -194,7 +195,7 @@ def test_code_and_saved_text(desk: Desk) -> None:
     press(root, "Code, save, load")
     expect(root.get_by_label("Python", exact=True)).to_have_value(re.compile("VFIO_DEVICE_BIND_IOMMUFD"))
     press(root, "Save")
-    expect(root.get_by_label("saved", exact=True)).to_have_value(re.compile("vfiosim2:"))
+    expect(root.get_by_label("saved", exact=True)).to_have_value(re.compile(PREFIX))
     press(root, "Save to file")
     expect(root.locator(".vfiosim-keep")).to_contain_text("Saved to sandbox.txt")
     press(root, "Reset")
@@ -214,7 +215,7 @@ def test_the_text_to_share_comes_when_it_is_asked_for_and_leads_back_to_the_step
     player = root.locator(".vfiosim-player").first
     press(player, "More ▾", "Share")
     shared = player.get_by_role("textbox", name="Text to share")
-    expect(shared).to_have_value(re.compile(r'^replay\("vfiosim2:.*@[0-9]+"\)$'))
+    expect(shared).to_have_value(re.compile(rf'^replay\("{PREFIX}.*@[0-9]+"\)$'))
     again = replay(shared.input_value().removeprefix('replay("').removesuffix('")'))
     assert again.step
     assert [str(call) for call in again.machine.calls][-1].startswith("vmm: ioctl(3, VFIO_DEVICE_BIND_IOMMUFD")

@@ -161,6 +161,9 @@ def _store(engine: Engine, thread: Thread, request: Request) -> None:
         check_storable(value)
         engine.journal.append((target, None, target.value, value))
     target.value = value
+    if target.notes is not None:
+        noted, source = target.notes(target.owner)
+        _store(engine, thread, (_store, noted, source.value))
 
 
 @operation(touches=writes, does=WROTE, value=2, orders=True, words=stored_words)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeAlias, TypeVar, cast
 
 from .functions import running
 
@@ -44,14 +44,19 @@ class Field(Cell, Generic[T]):
 
     `link` says what a pointer means: "" (not drawn), "weak" (a bare pointer, nothing keeps the target alive) or
     "owns" (the target lives exactly as long as this object, unless it has a count of its own).
+    `notes`: given its object, a field that no kernel has, and the one whose value it gets in the same step as a store to this one.
     """
 
-    __slots__ = ("link", "value")
+    __slots__ = ("link", "notes", "value")
 
-    def __init__(self, owner: KObject, name: str, guard: str, value: T, link: str) -> None:
+    def __init__(self, owner: KObject, name: str, guard: str, value: T, link: str, notes: Notes | None) -> None:
         super().__init__(owner, name, guard)
         self.value = value
         self.link = link
+        self.notes = notes
+
+
+Notes: TypeAlias = Callable[[Any], tuple[Field[Any], Field[Any]]]
 
 
 class Count(Cell):
@@ -157,9 +162,9 @@ class Plan:
         self.make = make
 
 
-def field(default: T, *, guard: str = "", link: str = "") -> Field[T]:
+def field(default: T, *, guard: str = "", link: str = "", notes: Notes | None = None) -> Field[T]:
     """Declare a `Field` that starts as `default`."""
-    return cast("Field[T]", Plan(lambda owner, name: Field(owner, name, guard, default, link)))
+    return cast("Field[T]", Plan(lambda owner, name: Field(owner, name, guard, default, link, notes)))
 
 
 def count(*, guard: str = "") -> Count:

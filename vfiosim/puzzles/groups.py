@@ -67,7 +67,7 @@ PUZZLES = (
         without=("not_bound_yet",),
         vast={"vfio_device_set.lock": ("oops: A follows a null pointer in vfio_df_iommufd_bind", 85)},
         happens="does not hold the iommufd it is bound to",
-        shortest=(140,),
+        shortest=(138,),
         source="drivers/vfio/device_cdev.c: vfio_df_ioctl_bind_iommufd (v7.2)",
     ),
     Puzzle(
@@ -86,7 +86,7 @@ PUZZLES = (
         ),
         without=("single_open",),
         happens="has open_count 2",
-        shortest=(144,),
+        shortest=(140,),
         leaves_out=("group_counts_bindings",),
         source="drivers/vfio/vfio_main.c: vfio_df_open (v7.2)",
     ),
@@ -104,7 +104,7 @@ PUZZLES = (
         ),
         without=("order of access_granted",),
         happens="through a table that is not there",
-        shortest=(115,),
+        shortest=(113,),
         source="drivers/vfio/device_cdev.c: vfio_df_ioctl_bind_iommufd; vfio_main.c: vfio_device_fops_read (v7.2)",
     ),
     Puzzle(

@@ -59,7 +59,7 @@ R13 = Puzzle(
     ),
     fixes={"vfio_df_get_kvm_safe": take_a_vm_at_first_open, "vfio_device_put_kvm": give_the_vm_back_at_last_close},
     happens="a failed bind through another file gave it away",
-    shortest=(146,),
+    shortest=(144,),
     source="drivers/vfio/device_cdev.c: vfio_df_ioctl_bind_iommufd; vfio_main.c: vfio_device_put_kvm (v7.2)",
 )
 
@@ -126,7 +126,7 @@ R15 = Puzzle(
     ),
     fixes={"vfio_device_block_group": block_an_unused_group},
     happens="through its own node",
-    shortest=(100,),
+    shortest=(98,),
     source="drivers/vfio/group.c: vfio_device_block_group, vfio_group_fops_release (v7.2)",
 )
 
@@ -199,7 +199,7 @@ R17 = Puzzle(
     ),
     without=("dma_owner_is_other",),
     happens="but a device of it is bound elsewhere",
-    shortest=(162,),
+    shortest=(160,),
     source="drivers/iommu/iommu.c: iommu_device_claim_dma_owner (v7.2)",
 )
 

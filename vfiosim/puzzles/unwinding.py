@@ -143,12 +143,10 @@ def bind_opens_the_gate_too_early() -> None:
     """BIND with the gate before the copy of `out_devid`.
 
       try:
-    +     await store(df.bound_for, await load(device.kvm))
     +     await store(device.cdev_opened, True)
     +     await store_release(df.access_granted, True)
           await publish_devid(df, where)
 
-    - await store(df.bound_for, await load(device.kvm))
     - await store(device.cdev_opened, True)
     - await store_release(df.access_granted, True)
     """
@@ -282,7 +280,7 @@ R25 = Unwinding(
     properties=(),
     faulty=SLIPS[0].patches,
     happens="instead of",
-    shortest=(58, 61, 61, 59, 150),
+    shortest=(58, 61, 61, 59, 148),
     source="drivers/vfio/device_cdev.c: vfio_df_ioctl_bind_iommufd, labels out_close_device, out_put_kvm, out_unlock (v7.2)",
 )
 PUZZLES = (R25,)

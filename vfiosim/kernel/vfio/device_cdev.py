@@ -142,7 +142,6 @@ async def open_and_publish(df: VfioDeviceFile, where: int) -> None:
         await vfio_device_put_kvm(device)
         raise
     say(Phase.PUBLISH, "The gate opens last: a call that finds the gate open finds the device open, too.")
-    await store(df.bound_for, await load(device.kvm))
     await store(device.cdev_opened, True)
     await store_release(df.access_granted, True)
     say(Phase.LOCK, "The lock of the device set is given back.")

@@ -175,7 +175,6 @@ async def vfio_df_group_open(df: VfioDeviceFile) -> None:
                     await vfio_device_put_kvm(device)
                 raise
             say(Phase.PUBLISH, "The gate of the new file is open before any program can use the file.")
-            await store(df.bound_for, await load(device.kvm))
             await store_release(df.access_granted, True)
 
 

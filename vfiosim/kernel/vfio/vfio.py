@@ -194,13 +194,13 @@ class VfioDeviceFile(KObject):
     """
 
     kind = "vfio_device_file"
-    access_granted: Field[bool] = field(False)
+    access_granted: Field[bool] = field(False, notes=lambda df: (df.bound_for, df.device.kvm))
     devid: Field[int] = field(0, guard="dev_set.lock")
     iommufd: Field[IommufdCtx | None] = field(None, guard="dev_set.lock")
     noiommu: Field[bool] = field(False, guard="dev_set.lock")  # bound to no iommufd, in version 5 only
     kvm_ref_lock: Lock = spinlock()
     kvm: Field[Kvm | None] = field(None, guard="kvm_ref_lock", link="weak")
-    # no field of the kernel: which VM the bind took, so that the invariants can see when it is lost
+    # no field of the kernel: which VM the device had when the gate was opened, so that the invariants can see when it is lost
     bound_for: Field[Kvm | None] = field(None)
 
     def __init__(self, engine: Engine, file: File | None, device: VfioDevice, group: VfioGroup | None) -> None:
