@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 import re
 
 import pytest
 
-import vfiosim.lessons
 from tests.cells import code_of
 from tests.conftest import ROOT
 from tests.lesson_claims import answered
 from vfiosim.lessons.ends import ENDS
-from vfiosim.lessons.lesson import Lesson
+from vfiosim.lessons.lesson import lessons
 
 pytestmark = pytest.mark.one_python
 
-MODULES = [
-    importlib.import_module(f"vfiosim.lessons.{one.name}") for one in pkgutil.iter_modules(vfiosim.lessons.__path__)
-]
-LESSONS: dict[str, Lesson] = {module.LESSON.number: module.LESSON for module in MODULES if hasattr(module, "LESSON")}
+LESSONS = {lesson.number: lesson for lesson in lessons()}
 STEMS = {path.stem[:2]: path.stem for path in sorted((ROOT / "notebooks").glob("*.ipynb"))}
 EACH = pytest.mark.parametrize("number", LESSONS)
 QUESTION = pytest.mark.parametrize(

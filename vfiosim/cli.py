@@ -37,6 +37,12 @@ def _explain(arguments: Sequence[str]) -> int:
     return explain(list(arguments))
 
 
+def _grade(arguments: Sequence[str]) -> int:
+    from .grade import main as grade
+
+    return grade(list(arguments))
+
+
 COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
     "conformance": (_conformance, "compare the simulator with recordings of a real kernel"),
     "explore": (
@@ -45,6 +51,7 @@ COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
     ),
     "explain": (_explain, "tell what an errno of a request means, e.g. explain VFIO_DEVICE_BIND_IOMMUFD EINVAL"),
     "puzzles": (_puzzles, "list the puzzles, one a line"),
+    "grade": (_grade, "tell who solved what, from a folder with the saved progress of students"),
     "gallery": (_gallery, "write the museum as pages that work offline, or the pictures of the README"),
 }
 

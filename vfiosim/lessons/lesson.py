@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from pkgutil import iter_modules
 
 from ..lab import Prediction, Question, Quiz
 from ..lab.finish import End, Finish
@@ -22,6 +25,11 @@ class Lesson:
     questions: Mapping[str, Question]
     check: Sequence[Question]
     tasks: tuple[str, ...]
+
+    @property
+    def exercises(self) -> tuple[str, ...]:
+        """The names under which the answers to all its questions and tasks are kept."""
+        return (*(question.name for question in (*self.questions.values(), *self.check)), *self.tasks)
 
     def question(self, name: str) -> Question:
         """One of the questions. Raises ValueError for a name that the lesson does not have."""
@@ -43,6 +51,12 @@ class Lesson:
 
     def finish(self) -> Finish:
         """The end of the lesson: what its reader can do now, and which one is next."""
-        asked = (question.name for question in (*self.questions.values(), *self.check))
         can, then = ENDS[self.number]
-        return Finish(End(self.number, (*asked, *self.tasks), can, then))
+        return Finish(End(self.number, self.exercises, can, then))
+
+
+def lessons() -> list[Lesson]:
+    """All lessons there are, by number."""
+    modules = [import_module(f"{__package__}.{one.name}") for one in iter_modules([str(Path(__file__).parent)])]
+    found = [module.LESSON for module in modules if hasattr(module, "LESSON")]
+    return sorted(found, key=lambda lesson: lesson.number)

@@ -1,0 +1,77 @@
+"""A teacher's table: who solved what, from whatever lies in the folder."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from vfiosim.cli import main
+from vfiosim.lessons.lesson import lessons
+
+pytestmark = pytest.mark.one_python
+
+TASK = "00 task: free"
+
+
+def saved(path: Path, **answers: tuple[int, int, bool]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    kept = {
+        name.replace("__", " "): dict(zip(("tries", "right", "first"), one, strict=True))
+        for name, one in answers.items()
+    }
+    path.write_text(json.dumps({"version": 1, "answers": kept}), "utf-8")
+
+
+@pytest.fixture
+def room(tmp_path: Path) -> Path:
+    """Ann has solved two exercises of 00; Bob's home has one try; Eve's file was cut off; Joe's is of a later version."""
+    saved(tmp_path / "ann.json", **{"00 once more": (1, 1, True), TASK: (3, 1, False), "drill errno": (9, 9, True)})
+    saved(tmp_path / "bob" / ".local" / "share" / "vfiosim" / "progress.json", **{TASK: (2, 0, False)})
+    (tmp_path / "eve.json").write_text('{"version": 1, "answers": {', "utf-8")
+    (tmp_path / "joe").mkdir()
+    (tmp_path / "joe" / "progress.json").write_text('{"version": 2}', "utf-8")
+    return tmp_path
+
+
+def test_the_table_counts_solved_exercises_by_lesson_and_goes_on_past_files_that_cannot_be_read(room, capsys) -> None:
+    assert main(["grade", str(room)]) == 1
+    head, ann, bob, eve, joe, *problems = capsys.readouterr().out.splitlines()
+    assert head.split()[:4] == ["student", "00", "of", str(len(lessons()[0].exercises))]
+    columns = len(lessons()) + 2
+    assert ann.split() == ["ann", "2", *["·"] * (columns - 3), "2", "1"]
+    assert [line.split() for line in (bob, eve, joe)] == [[name, *["·"] * columns] for name in ("bob", "eve", "joe")]
+    assert [line.partition(":")[0] for line in problems] == ["eve", "joe"]
+    assert "is damaged; what can be read of it is counted" in problems[0]
+    assert "was written by another version of vfiosim" in problems[1]
+
+
+def test_the_sheet_has_a_column_for_each_exercise_and_says_at_which_try_it_was_solved(room, capsys) -> None:
+    assert main(["grade", str(room), "--csv"]) == 1
+    output = capsys.readouterr()
+    rows = list(csv.DictReader(io.StringIO(output.out)))
+    assert [(row["student"], row["00 once more"], row[TASK]) for row in rows] == [
+        ("ann", "first", "later"),
+        ("bob", "", "tried"),
+        ("eve", "", ""),
+        ("joe", "", ""),
+    ]
+    assert list(rows[0]) == ["student", *(name for lesson in lessons() for name in lesson.exercises)]
+    assert "eve: " in output.err
+
+
+def test_two_students_of_one_name_are_told_apart(tmp_path, capsys) -> None:
+    saved(tmp_path / "ann.json", **{TASK: (1, 1, True)})
+    saved(tmp_path / "ann" / "progress.json", **{TASK: (1, 0, False)})
+    assert main(["grade", str(tmp_path)]) == 0
+    assert {line.split()[0] for line in capsys.readouterr().out.splitlines()[1:]} == {"ann.json", "ann/progress.json"}
+
+
+@pytest.mark.parametrize(("name", "says"), [("empty", "holds no file of progress"), ("none", "is no folder")])
+def test_a_folder_with_nothing_in_it_is_told(tmp_path, name, says, capsys) -> None:
+    (tmp_path / "empty").mkdir()
+    assert main(["grade", str(tmp_path / name)]) == 2
+    assert says in capsys.readouterr().err
