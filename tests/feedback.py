@@ -6,61 +6,33 @@ Without names it has them all: the questions of the lessons, and some seeds of e
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from functools import cache
-from itertools import combinations, permutations
-from typing import NamedTuple
 
 import pytest
 
-from vfiosim.lab import Distractor, Question
-from vfiosim.lab.question import CHOICE, ORDER, SET, Answer, ExperimentResult, first_difference
+from vfiosim.answers import OTHERWISE, Row, answers, rows
+from vfiosim.lab import Question
 from vfiosim.lab.style import words
 from vfiosim.lab.verdict import named
-from vfiosim.lessons import (
-    closing_questions,
-    one_bind_questions,
-    order_of_checks_questions,
-    races_check,
-    races_questions,
-    start,
-    who_holds_whom_questions,
-)
 from vfiosim.lessons.drills import KINDS
+from vfiosim.lessons.lesson import lessons
+
+__all__ = [
+    "OTHERWISE",
+    "SEEDS",
+    "TOGETHER",
+    "Row",
+    "answers",
+    "of_drill",
+    "of_lessons",
+    "problem",
+    "questions",
+    "rows",
+    "sentence",
+]
 
 SEEDS = range(12)
 TOGETHER = pytest.mark.xdist_group("all wrong answers")  # in one process, so that each is told once
-OTHERWISE = "17"  # a number that no question thinks of
-
-
-class Row(NamedTuple):
-    """A wrong answer, what is said about it, and the steps that are shown."""
-
-    question: Question
-    wrong: Answer
-    right: Answer
-    distractor: Distractor
-    shown: ExperimentResult
-
-    @property
-    def key(self) -> str:
-        """The answer by that in which it differs first from the right one."""
-        return first_difference(self.wrong, self.right, self.question.kind)
-
-    @property
-    def sentence(self) -> str:
-        """What the step says at which the player stands."""
-        trace, step = self.shown.trace, self.shown.step
-        return trace[step if step < 0 else step - 1].sentence if step else ""
-
-    def __str__(self) -> str:
-        wrong, right = (words(named(self.question, answer)) for answer in (self.wrong, self.right))
-        said = f"{words(self.distractor.text)} {self.distractor.misconception or ''}".rstrip()
-        at = f"{self.shown.step} of {len(self.shown.trace)}"
-        return (
-            f"{self.question.name}: {words(self.question.text)}\n  wrong: {wrong}\n  right: {right}\n"
-            f"  said:  {said}\n  shown: step {at}: {self.sentence}\n"
-        )
 
 
 @cache
@@ -83,49 +55,26 @@ def of_drill(kind: str) -> tuple[Row, ...]:
 
 def questions() -> list[Question]:
     """The questions of the lessons in the order in which they are taught."""
-    return [
-        *start.QUESTIONS.values(),
-        *one_bind_questions.QUESTIONS.values(),
-        *one_bind_questions.CHECK,
-        *who_holds_whom_questions.QUESTIONS.values(),
-        *who_holds_whom_questions.CHECK,
-        *order_of_checks_questions.QUESTIONS.values(),
-        *order_of_checks_questions.CHECK,
-        *closing_questions.QUESTIONS.values(),
-        *closing_questions.CHECK,
-        *races_questions.QUESTIONS.values(),
-        *races_check.CHECK,
-    ]
+    return [question for lesson in lessons() for question in lesson.asked]
 
 
-def rows(question: Question) -> Iterator[Row]:
-    """A row for each wrong answer; of an order or a set for each that is answered in a way of its own."""
-    finding = question.experiment()
-    right = question.tidy(finding.answer)
-    seen = set()
-    for answer in answers(question):
-        key = first_difference(answer, right, question.kind)
-        if answer != right and key not in seen:
-            seen.add(key)
-            distractor = question.distractor(answer, right)
-            yield Row(question, answer, right, distractor, distractor.shown(finding))
+def sentence(row: Row) -> str:
+    """What the step says at which the player stands."""
+    trace, step = row.shown.trace, row.shown.step
+    return trace[step if step < 0 else step - 1].sentence if step else ""
 
 
-def answers(question: Question) -> Iterator[Answer]:
-    """Every answer to a question; of what can be typed the answers that it thinks of, and another one."""
-    keys = list(question.choices)
-    if question.kind == CHOICE:
-        yield from keys
-    elif question.kind == ORDER:
-        yield from permutations(keys)
-    elif question.kind == SET:
-        yield from (some for many in range(len(keys) + 1) for some in combinations(keys, many))
-    else:
-        yield from (*question.wrong, OTHERWISE)
+def told(row: Row) -> str:
+    """The row to read."""
+    wrong, right = (words(named(row.question, answer)) for answer in (row.wrong, row.right))
+    return (
+        f"{row.question.name}: {words(row.question.text)}\n  wrong: {wrong}\n  right: {right}\n"
+        f"  said:  {row.said}\n  shown: step {row.shown.step} of {len(row.shown.trace)}: {sentence(row)}\n"
+    )
 
 
 if __name__ == "__main__":
     wanted = tuple(sys.argv[1:]) or ("",)
     for row in (*of_lessons(), *(row for kind in KINDS for row in of_drill(kind))):
         if row.question.name.startswith(wanted):
-            print(row)
+            print(told(row))

@@ -47,7 +47,7 @@ def rows_of(table: str) -> tuple[Row, ...]:
 
 @EACH_TABLE
 def test_every_wrong_answer_is_told_something(table):
-    assert [str(row) for row in rows_of(table) if not words(row.distractor.text)] == []
+    assert [feedback.told(row) for row in rows_of(table) if not words(row.distractor.text)] == []
 
 
 def test_no_right_answer_is_told_as_a_wrong_one():
@@ -209,7 +209,7 @@ def test_the_step_that_is_shown_is_about_what_is_said(table):
         if row.distractor.text == row.question.distractor("no answer at all", "").text:
             continue  # said about any number
         answers = [words(named(row.question, answer)) for answer in (row.wrong, row.right)]
-        assert stems(" ".join([words(row.distractor.text), *answers])) & stems(row.sentence), row
+        assert stems(" ".join([words(row.distractor.text), *answers])) & stems(feedback.sentence(row)), row
 
 
 @pytest.mark.parametrize("seed", feedback.SEEDS)
@@ -224,7 +224,7 @@ def test_what_is_said_about_any_number_stands_beside_the_last_change_of_the_coun
 @EACH_TABLE
 def test_the_player_stands_at_a_step(table):
     for row in rows_of(table):
-        assert row.sentence, row
+        assert feedback.sentence(row), row
 
 
 def test_the_runs_of_the_lessons_are_short():

@@ -1,4 +1,4 @@
-"""A teacher's table: who solved what, from whatever lies in the folder."""
+"""What a teacher gets: who solved what, from whatever lies in the folder, and the answers of a lesson."""
 
 from __future__ import annotations
 
@@ -75,3 +75,22 @@ def test_a_folder_with_nothing_in_it_is_told(tmp_path, name, says, capsys) -> No
     (tmp_path / "empty").mkdir()
     assert main(["grade", str(tmp_path / name)]) == 2
     assert says in capsys.readouterr().err
+
+
+def test_the_answers_of_a_lesson_say_for_each_question_what_is_right_and_what_a_wrong_one_takes_for_granted(
+    capsys,
+) -> None:
+    assert main(["answers", "02"]) == 0
+    told = capsys.readouterr().out
+    (lesson,) = (lesson for lesson in lessons() if lesson.number == "02")
+    assert [line[3:] for line in told.splitlines() if line.startswith("## ")] == [
+        name.name[3:] for name in lesson.asked
+    ]
+    assert "**2**: a fork copies the descriptor table" in told
+    assert "* 3: Perhaps you counted descriptor 4, too." in told
+    assert "* anything else: Count the tables that lead to the file" in told
+
+
+def test_answers_of_a_lesson_that_there_is_not_are_refused_with_those_that_there_are(capsys) -> None:
+    assert main(["answers", "77"]) == 2
+    assert "there is no lesson 77; there are 00, 01, 02" in capsys.readouterr().err

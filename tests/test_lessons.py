@@ -22,7 +22,7 @@ QUESTION = pytest.mark.parametrize(
     [
         pytest.param(number, question, id=question.name)
         for number, lesson in LESSONS.items()
-        for question in (*lesson.questions.values(), *lesson.check)
+        for question in lesson.asked
     ],
 )
 

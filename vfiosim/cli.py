@@ -37,6 +37,12 @@ def _explain(arguments: Sequence[str]) -> int:
     return explain(list(arguments))
 
 
+def _answers(arguments: Sequence[str]) -> int:
+    from .answers import main as answers
+
+    return answers(list(arguments))
+
+
 def _grade(arguments: Sequence[str]) -> int:
     from .grade import main as grade
 
@@ -51,6 +57,7 @@ COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
     ),
     "explain": (_explain, "tell what an errno of a request means, e.g. explain VFIO_DEVICE_BIND_IOMMUFD EINVAL"),
     "puzzles": (_puzzles, "list the puzzles, one a line"),
+    "answers": (_answers, "for teachers: the questions of a lesson with all answers, right and wrong"),
     "grade": (_grade, "tell who solved what, from a folder with the saved progress of students"),
     "gallery": (_gallery, "write the museum as pages that work offline, or the pictures of the README"),
 }

@@ -29,7 +29,12 @@ class Lesson:
     @property
     def exercises(self) -> tuple[str, ...]:
         """The names under which the answers to all its questions and tasks are kept."""
-        return (*(question.name for question in (*self.questions.values(), *self.check)), *self.tasks)
+        return (*(question.name for question in self.asked), *self.tasks)
+
+    @property
+    def asked(self) -> tuple[Question, ...]:
+        """All questions, those of the quiz last."""
+        return (*self.questions.values(), *self.check)
 
     def question(self, name: str) -> Question:
         """One of the questions. Raises ValueError for a name that the lesson does not have."""
