@@ -7,7 +7,7 @@ import builtins
 import importlib
 import re
 from collections.abc import Iterator
-from pathlib import Path, PurePath
+from pathlib import Path
 
 import pytest
 
@@ -108,22 +108,6 @@ def test_every_mirrored_function_says_where_it_comes_from():
         assert entry.file.endswith((".c", ".h")), entry
         assert entry.tag == "v7.2", entry
         assert entry.function.__doc__, entry
-
-
-def test_a_function_of_vfio_iommufd_and_kvm_stands_in_the_file_that_is_named_after_the_kernels():
-    """A header's may stand beside what it calls; small drivers, and the kernel's test device, share a file or a folder."""
-    places = {entry.file: set[str]() for entry in FUNCTIONS.values()}
-    for entry in FUNCTIONS.values():
-        places[entry.file].add(entry.function.__module__.removeprefix("vfiosim.kernel.").replace(".", "/"))
-    folders = ("drivers/vfio/", "drivers/iommu/iommufd/", "virt/kvm/")
-    others = {"selftest.c", "mdev_core.c", "mdev_sysfs.c"}
-    for file in sorted(places):
-        name = file.rpartition("/")[2]
-        if file.startswith(folders) and file.endswith(".c") and name not in others:
-            assert [PurePath(place).name for place in places[file]] == [name.removesuffix(".c")], file
-    assert {PurePath(place).parent.as_posix() for place in places["drivers/iommu/iommufd/selftest.c"]} == {
-        "iommufd/selftest"
-    }
 
 
 def test_every_function_that_is_called_before_its_file_is_loaded_is_defined():

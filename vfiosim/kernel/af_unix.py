@@ -110,7 +110,7 @@ async def unix_release(file: File) -> None:
     await sock_put(sock, file, ITS_FILE)
 
 
-@kernel("net/core/sock.c")
+@kernel("include/net/sock.h")
 async def sock_put(sock: UnixSock, holder: KObject, reason: str) -> None:
     """Let go of a socket; it goes with the last reference."""
     if await put(sock.sk_refcnt, holder, reason):
@@ -160,6 +160,22 @@ async def unix_peer_to_send(sock: UnixSock, message: SkBuff) -> UnixSock:
     return peer
 
 
+@kernel("net/unix/af_unix.c")
+async def unix_stream_read_generic(sock: UnixSock) -> SkBuff | None:
+    """The oldest message, taken out of the queue; None once nothing comes any more. EINTR."""
+    while True:
+        async with sock.iolock, sock.lock:
+            waiting = await load(sock.queue)
+            await store(sock.queue, waiting[1:])
+            ended = await load(sock.shutdown)
+        if ended:
+            await complete(sock.readable)  # the end stays the end, for everybody who waits
+        if waiting or ended:
+            return waiting[0] if waiting else None
+        woken = await wait_for_killable(sock.readable)
+        await refuse_if(not woken, Errno.EINTR, "process_lives", "the process is killed, so it waits no longer")
+
+
 @kernel("net/core/scm.c")
 async def scm_fp_copy(message: SkBuff, numbers: tuple[int, ...]) -> None:
     """The message takes a reference on each file. EBADF."""
@@ -181,22 +197,6 @@ async def unix_stream_recvmsg(number: int) -> tuple[int, ...]:
     got = await scm_detach_fds(message) if message is not None else ()
     await fput(file)
     return got
-
-
-@kernel("net/unix/af_unix.c")
-async def unix_stream_read_generic(sock: UnixSock) -> SkBuff | None:
-    """The oldest message, taken out of the queue; None once nothing comes any more. EINTR."""
-    while True:
-        async with sock.iolock, sock.lock:
-            waiting = await load(sock.queue)
-            await store(sock.queue, waiting[1:])
-            ended = await load(sock.shutdown)
-        if ended:
-            await complete(sock.readable)  # the end stays the end, for everybody who waits
-        if waiting or ended:
-            return waiting[0] if waiting else None
-        woken = await wait_for_killable(sock.readable)
-        await refuse_if(not woken, Errno.EINTR, "process_lives", "the process is killed, so it waits no longer")
 
 
 @kernel("net/core/scm.c")

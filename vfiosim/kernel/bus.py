@@ -70,7 +70,7 @@ class Buses(KObject):
         self.parameters = parameters
 
 
-@kernel("drivers/base/bus.c")
+@kernel("include/linux/device/bus.h")
 async def bus_find_device_by_name(buses: Buses, bus: str, text: str) -> Device | None:
     """The device of this name on a bus, a newline behind it or not, but no blank; its memory is held by the running call."""
     async with buses.k_lock:

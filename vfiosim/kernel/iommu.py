@@ -54,134 +54,17 @@ class IommuGroup(KObject):
 
 
 @kernel("drivers/iommu/iommu.c")
-async def iommu_device_use_default_domain(group: IommuGroup | None) -> None:
-    """A kernel driver that uses the DMA API is about to drive a device of the group. EBUSY while user space owns it."""
-    if group is None:
-        return
-    async with group.mutex:
-        count_now = await load(group.owner_cnt)
-        if count_now:
-            owned = await load(group.owner) is not None or await load(group.domain) != DEFAULT
-            await refuse_if(owned, Errno.EBUSY, "group_is_owned", "user space owns the DMA of this iommu_group")
-        await store(group.owner_cnt, count_now + 1)
+async def __iommu_group_set_domain(hwpt: Any, group: IommuGroup, dev: Any) -> None:
+    """Program the hardware, unless it is what it does already."""
+    now = await load(group.domain)
+    if now is not hwpt:
+        await dev.iommu_ops.attach_dev(hwpt, dev, table_of(now))
+        await store(group.domain, hwpt)
 
 
-@kernel("drivers/iommu/iommu.c")
-async def iommu_device_unuse_default_domain(group: IommuGroup | None) -> None:
-    """A kernel driver has left a device of the group."""
-    if group is None:
-        return
-    async with group.mutex:
-        await store(group.owner_cnt, await load(group.owner_cnt) - 1)
-
-
-class OwnedBy:
-    """Says who has the DMA of a group, where somebody is refused for it: words only, looked up from outside of the call."""
-
-    def __init__(self, group: IommuGroup) -> None:
-        self._group = group
-
-    def __call__(self, engine: Engine) -> str:
-        """Its owner in user space, or the drivers of its other devices."""
-        group = self._group
-        if group.owner.value is not None:
-            return f"{group.owner.value.oid} owns the DMA of {group.oid}"
-        things: list[Any] = [thing for thing in engine.objects.values() if thing.kind == "device"]
-        mine = [device for device in things if device.iommu_group.value is group and device.uses_dma_api.value]
-        users = [f"{device.oid}, which {device.driver.value.oid} has" for device in mine]
-        return f"{group.oid} is not viable: the DMA of {' and of '.join(users)}, belongs to the kernel"
-
-
-@kernel("drivers/iommu/iommu.c")
-async def iommu_device_claim_dma_owner(group: IommuGroup, owner: KObject) -> None:
-    """Let `owner` have the DMA of the group, or count one device more if it has it. EPERM if somebody else has it."""
-    async with group.mutex:
-        count_now = await load(group.owner_cnt)
-        if count_now:
-            other = await load(group.owner) is not owner
-            await refuse_if(other, Errno.EPERM, "dma_owner_is_other", OwnedBy(group))
-            await store(group.owner_cnt, count_now + 1)
-        else:
-            await __iommu_take_dma_ownership(group, owner)
-
-
-@kernel("drivers/iommu/iommu.c")
-async def __iommu_take_dma_ownership(group: IommuGroup, owner: KObject) -> None:
-    """The group changes hands: from now on its DMA is blocked until the new owner attaches a page table."""
-    foreign = await load(group.domain) != DEFAULT
-    await refuse_if(
-        foreign, Errno.EBUSY, "domain_is_default", "the iommu_group uses a domain that is not its default one"
-    )
-    await store(group.domain, BLOCKING)
-    await store(group.owner, owner)
-    await store(group.owner_cnt, 1)
-
-
-@kernel("drivers/iommu/iommu.c")
-async def iommu_device_release_dma_owner(group: IommuGroup) -> None:
-    """One device less; with the last one the group goes back to the default domain."""
-    async with group.mutex:
-        count_now = await load(group.owner_cnt)
-        if count_now > 1:
-            await store(group.owner_cnt, count_now - 1)
-            return
-        await __iommu_release_dma_ownership(group)
-
-
-@kernel("drivers/iommu/iommu.c")
-async def __iommu_release_dma_ownership(group: IommuGroup) -> None:
-    """Nobody in user space owns the group's DMA any more."""
-    say(Phase.UNWIND, "{} belongs to nobody again: its default domain is back.", group)
-    await store(group.owner_cnt, 0)
-    await store(group.owner, None)
-    await store(group.domain, DEFAULT)
-
-
-@kernel("drivers/iommu/iommu.c")
-async def iommu_group_claim_dma_owner(group: IommuGroup, owner: KObject) -> None:
-    """Let `owner` alone have the DMA of the whole group, once. EPERM if anybody has it, kernel drivers and itself included."""
-    async with group.mutex:
-        claims = await load(group.owner_cnt)
-        await refuse_if(claims != 0, Errno.EPERM, "dma_unowned", OwnedBy(group))
-        await __iommu_take_dma_ownership(group, owner)
-
-
-@kernel("drivers/iommu/iommu.c")
-async def iommu_group_release_dma_owner(group: IommuGroup) -> None:
-    """The one owner gives the DMA of the group back."""
-    async with group.mutex:
-        await __iommu_release_dma_ownership(group)
-
-
-@kernel("drivers/iommu/iommu.c")
-async def iommu_attach_group(domain: KObject, group: IommuGroup) -> None:
-    """Let the DMA of the group go through a page table. EBUSY if it goes through another one."""
-    async with group.mutex:
-        now = await load(group.domain)
-        foreign = now not in (DEFAULT, BLOCKING)
-        await refuse_if(foreign, Errno.EBUSY, "no_other_domain", "the iommu_group uses another page table")
-        await store(group.domain, domain)
-
-
-@kernel("drivers/iommu/iommu.c")
-async def iommu_detach_group(group: IommuGroup) -> None:
-    """The DMA of the group leaves its page table: it is blocked while somebody owns the group."""
-    async with group.mutex:
-        await __iommu_group_set_core_domain(group)
-
-
-@kernel("drivers/iommu/iommu.c")
-async def __iommu_group_set_core_domain(group: IommuGroup) -> None:
-    """No page table: the DMA is blocked while user space owns the group, otherwise the default domain is back."""
-    await store(group.domain, DEFAULT if await load(group.owner) is None else BLOCKING)
-
-
-@kernel("drivers/iommu/iommu.c")
-async def iommu_group_dma_owner_claimed(group: IommuGroup) -> bool:
-    """Does anybody own the group's DMA at this moment? A kernel driver counts too."""
-    async with group.mutex:
-        claims = await load(group.owner_cnt)
-        return claims != 0
+def table_of(domain: str | KObject) -> KObject | None:
+    """The table that a group uses; None for the domains that every group has."""
+    return None if isinstance(domain, str) else domain
 
 
 @kernel("drivers/iommu/iommu.c")
@@ -227,52 +110,134 @@ async def iommu_group_put(group: IommuGroup, holder: KObject, reason: str) -> No
 
 
 @kernel("drivers/iommu/iommu.c")
-async def iommu_attach_group_handle(hwpt: Any, group: IommuGroup, dev: Any) -> None:
-    """Let the hardware translate for the group. EBUSY if something else does, EINVAL by a table of another kind of IOMMU.
+async def __iommu_group_set_core_domain(group: IommuGroup) -> None:
+    """No page table: the DMA is blocked while user space owns the group, otherwise the default domain is back."""
+    await store(group.domain, DEFAULT if await load(group.owner) is None else BLOCKING)
 
-    Then what the driver of the IOMMU says.
-    """
+
+@kernel("drivers/iommu/iommu.c")
+async def iommu_attach_group(domain: KObject, group: IommuGroup) -> None:
+    """Let the DMA of the group go through a page table. EBUSY if it goes through another one."""
     async with group.mutex:
         now = await load(group.domain)
         foreign = now not in (DEFAULT, BLOCKING)
-        await refuse_if(foreign, Errno.EBUSY, "group_has_no_domain", "the iommu_group is attached to something else")
-        await refuse_alien(hwpt, dev)
-        await __iommu_group_set_domain(hwpt, group, dev)
-
-
-async def refuse_alien(hwpt: Any, dev: Any) -> None:
-    """A table works only with the kind of IOMMU that made it (`domain_iommu_ops_compatible`)."""
-    alien = hwpt.translation.owner is not dev.iommu_ops
-    await refuse_if(alien, Errno.EINVAL, "table_of_this_iommu", "the table was made by another kind of IOMMU")
+        await refuse_if(foreign, Errno.EBUSY, "no_other_domain", "the iommu_group uses another page table")
+        await store(group.domain, domain)
 
 
 @kernel("drivers/iommu/iommu.c")
-async def iommu_replace_group_handle(hwpt: Any, group: IommuGroup, dev: Any) -> None:
-    """Let the hardware translate for the group in another way, without a gap."""
+async def iommu_detach_group(group: IommuGroup) -> None:
+    """The DMA of the group leaves its page table: it is blocked while somebody owns the group."""
     async with group.mutex:
-        await __iommu_group_set_domain(hwpt, group, dev)
-
-
-@kernel("drivers/iommu/iommu.c")
-async def iommu_detach_group_handle(group: IommuGroup, dev: Any) -> None:
-    """The group goes back to its core domain: blocked while user space owns it, otherwise the default one."""
-    async with group.mutex:
-        await dev.iommu_ops.attach_dev(None, dev, table_of(await load(group.domain)))
         await __iommu_group_set_core_domain(group)
 
 
 @kernel("drivers/iommu/iommu.c")
-async def __iommu_group_set_domain(hwpt: Any, group: IommuGroup, dev: Any) -> None:
-    """Program the hardware, unless it is what it does already."""
-    now = await load(group.domain)
-    if now is not hwpt:
-        await dev.iommu_ops.attach_dev(hwpt, dev, table_of(now))
-        await store(group.domain, hwpt)
+async def iommu_device_use_default_domain(group: IommuGroup | None) -> None:
+    """A kernel driver that uses the DMA API is about to drive a device of the group. EBUSY while user space owns it."""
+    if group is None:
+        return
+    async with group.mutex:
+        count_now = await load(group.owner_cnt)
+        if count_now:
+            owned = await load(group.owner) is not None or await load(group.domain) != DEFAULT
+            await refuse_if(owned, Errno.EBUSY, "group_is_owned", "user space owns the DMA of this iommu_group")
+        await store(group.owner_cnt, count_now + 1)
 
 
-def table_of(domain: str | KObject) -> KObject | None:
-    """The table that a group uses; None for the domains that every group has."""
-    return None if isinstance(domain, str) else domain
+@kernel("drivers/iommu/iommu.c")
+async def iommu_device_unuse_default_domain(group: IommuGroup | None) -> None:
+    """A kernel driver has left a device of the group."""
+    if group is None:
+        return
+    async with group.mutex:
+        await store(group.owner_cnt, await load(group.owner_cnt) - 1)
+
+
+@kernel("drivers/iommu/iommu.c")
+async def __iommu_take_dma_ownership(group: IommuGroup, owner: KObject) -> None:
+    """The group changes hands: from now on its DMA is blocked until the new owner attaches a page table."""
+    foreign = await load(group.domain) != DEFAULT
+    await refuse_if(
+        foreign, Errno.EBUSY, "domain_is_default", "the iommu_group uses a domain that is not its default one"
+    )
+    await store(group.domain, BLOCKING)
+    await store(group.owner, owner)
+    await store(group.owner_cnt, 1)
+
+
+@kernel("drivers/iommu/iommu.c")
+async def iommu_group_claim_dma_owner(group: IommuGroup, owner: KObject) -> None:
+    """Let `owner` alone have the DMA of the whole group, once. EPERM if anybody has it, kernel drivers and itself included."""
+    async with group.mutex:
+        claims = await load(group.owner_cnt)
+        await refuse_if(claims != 0, Errno.EPERM, "dma_unowned", OwnedBy(group))
+        await __iommu_take_dma_ownership(group, owner)
+
+
+class OwnedBy:
+    """Says who has the DMA of a group, where somebody is refused for it: words only, looked up from outside of the call."""
+
+    def __init__(self, group: IommuGroup) -> None:
+        self._group = group
+
+    def __call__(self, engine: Engine) -> str:
+        """Its owner in user space, or the drivers of its other devices."""
+        group = self._group
+        if group.owner.value is not None:
+            return f"{group.owner.value.oid} owns the DMA of {group.oid}"
+        things: list[Any] = [thing for thing in engine.objects.values() if thing.kind == "device"]
+        mine = [device for device in things if device.iommu_group.value is group and device.uses_dma_api.value]
+        users = [f"{device.oid}, which {device.driver.value.oid} has" for device in mine]
+        return f"{group.oid} is not viable: the DMA of {' and of '.join(users)}, belongs to the kernel"
+
+
+@kernel("drivers/iommu/iommu.c")
+async def iommu_device_claim_dma_owner(group: IommuGroup, owner: KObject) -> None:
+    """Let `owner` have the DMA of the group, or count one device more if it has it. EPERM if somebody else has it."""
+    async with group.mutex:
+        count_now = await load(group.owner_cnt)
+        if count_now:
+            other = await load(group.owner) is not owner
+            await refuse_if(other, Errno.EPERM, "dma_owner_is_other", OwnedBy(group))
+            await store(group.owner_cnt, count_now + 1)
+        else:
+            await __iommu_take_dma_ownership(group, owner)
+
+
+@kernel("drivers/iommu/iommu.c")
+async def __iommu_release_dma_ownership(group: IommuGroup) -> None:
+    """Nobody in user space owns the group's DMA any more."""
+    say(Phase.UNWIND, "{} belongs to nobody again: its default domain is back.", group)
+    await store(group.owner_cnt, 0)
+    await store(group.owner, None)
+    await store(group.domain, DEFAULT)
+
+
+@kernel("drivers/iommu/iommu.c")
+async def iommu_group_release_dma_owner(group: IommuGroup) -> None:
+    """The one owner gives the DMA of the group back."""
+    async with group.mutex:
+        await __iommu_release_dma_ownership(group)
+
+
+@kernel("drivers/iommu/iommu.c")
+async def iommu_device_release_dma_owner(group: IommuGroup) -> None:
+    """One device less; with the last one the group goes back to the default domain."""
+    async with group.mutex:
+        count_now = await load(group.owner_cnt)
+        if count_now > 1:
+            await store(group.owner_cnt, count_now - 1)
+            return
+        await __iommu_release_dma_ownership(group)
+
+
+@kernel("drivers/iommu/iommu.c")
+async def iommu_group_dma_owner_claimed(group: IommuGroup) -> bool:
+    """Does anybody own the group's DMA at this moment? A kernel driver counts too."""
+    async with group.mutex:
+        claims = await load(group.owner_cnt)
+        return claims != 0
 
 
 @kernel("drivers/iommu/iommu.c")
@@ -303,3 +268,38 @@ async def iommu_detach_device_pasid(hwpt: Any, group: IommuGroup, dev: Any, pasi
     """DMA with a PASID is blocked again."""
     async with group.mutex:
         await dev.iommu_ops.set_dev_pasid(None, dev, pasid, hwpt)
+
+
+@kernel("drivers/iommu/iommu.c")
+async def iommu_attach_group_handle(hwpt: Any, group: IommuGroup, dev: Any) -> None:
+    """Let the hardware translate for the group. EBUSY if something else does, EINVAL by a table of another kind of IOMMU.
+
+    Then what the driver of the IOMMU says.
+    """
+    async with group.mutex:
+        now = await load(group.domain)
+        foreign = now not in (DEFAULT, BLOCKING)
+        await refuse_if(foreign, Errno.EBUSY, "group_has_no_domain", "the iommu_group is attached to something else")
+        await refuse_alien(hwpt, dev)
+        await __iommu_group_set_domain(hwpt, group, dev)
+
+
+async def refuse_alien(hwpt: Any, dev: Any) -> None:
+    """A table works only with the kind of IOMMU that made it (`domain_iommu_ops_compatible`)."""
+    alien = hwpt.translation.owner is not dev.iommu_ops
+    await refuse_if(alien, Errno.EINVAL, "table_of_this_iommu", "the table was made by another kind of IOMMU")
+
+
+@kernel("drivers/iommu/iommu.c")
+async def iommu_detach_group_handle(group: IommuGroup, dev: Any) -> None:
+    """The group goes back to its core domain: blocked while user space owns it, otherwise the default one."""
+    async with group.mutex:
+        await dev.iommu_ops.attach_dev(None, dev, table_of(await load(group.domain)))
+        await __iommu_group_set_core_domain(group)
+
+
+@kernel("drivers/iommu/iommu.c")
+async def iommu_replace_group_handle(hwpt: Any, group: IommuGroup, dev: Any) -> None:
+    """Let the hardware translate for the group in another way, without a gap."""
+    async with group.mutex:
+        await __iommu_group_set_domain(hwpt, group, dev)

@@ -12,7 +12,7 @@ ULONG_MAX: Final = (1 << 64) - 1
 _HEX: Final = re.compile(r"[ \t-\r]*(?:0[xX](?=[0-9a-fA-F]))?([0-9a-fA-F]+)")
 
 
-@kernel("lib/kstrtox.c")
+@kernel("include/linux/kstrtox.h")
 async def kstrtoul(text: str, most: int = ULONG_MAX) -> int:
     """The number that a text is, from 0 to `most`: "12", "+12", "0xc", "014", and one newline behind it; no blank. EINVAL.
 

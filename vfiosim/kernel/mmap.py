@@ -21,14 +21,6 @@ def whole_pages(length: int) -> int:
 
 
 @kernel("mm/mmap.c")
-async def ksys_mmap_pgoff(length: int, prot: int, flags: int, number: int, offset: int, address: int | None) -> int:
-    """Map a file: EBADF, EINVAL (length, offset), EACCES (the file was not opened for that), ENODEV, what the file says."""
-    file = await require(await fget(number), Errno.EBADF, "fd_is_open", f"{number} is not an open file")
-    async with cleanup(fput, file):
-        return await do_mmap(file, Mapping(whole_pages(length), prot, flags & 3 == MAP_SHARED, offset), address)
-
-
-@kernel("mm/mmap.c")
 async def do_mmap(file: File, wish: Mapping, address: int | None) -> int:
     """The checks that do not depend on the file, then those of the file; then the mapping holds the file."""
     odd = wish.length <= 0 or wish.offset % PAGE_SIZE
@@ -48,6 +40,14 @@ async def do_mmap(file: File, wish: Mapping, address: int | None) -> int:
     await get(file.f_ref, mm, mapped_at(hex(where)))
     await poke(mm.files, hex(where), (file, wish.length))
     return where
+
+
+@kernel("mm/mmap.c")
+async def ksys_mmap_pgoff(length: int, prot: int, flags: int, number: int, offset: int, address: int | None) -> int:
+    """Map a file: EBADF, EINVAL (length, offset), EACCES (the file was not opened for that), ENODEV, what the file says."""
+    file = await require(await fget(number), Errno.EBADF, "fd_is_open", f"{number} is not an open file")
+    async with cleanup(fput, file):
+        return await do_mmap(file, Mapping(whole_pages(length), prot, flags & 3 == MAP_SHARED, offset), address)
 
 
 @kernel("mm/mmap.c")

@@ -21,6 +21,16 @@ def module_name(driver: str) -> str:
 
 
 @kernel("kernel/module/main.c")
+async def try_stop_module(driver: BusDriver) -> None:
+    """From now on nobody can hold the module. EAGAIN (that is, EWOULDBLOCK) if anybody does: it is in use."""
+    if not await put(driver.module, driver, LOADED):
+        in_use = await get_unless_zero(driver.module, driver, LOADED)  # zero: the last user has left meanwhile
+        await refuse_if(in_use, Errno.EAGAIN, "module_unused", "the module is in use")
+    say(Phase.BLOCK, "From now on nobody can take a reference to {}.", driver)
+    await store(driver.going, True)
+
+
+@kernel("kernel/module/main.c")
 async def delete_module(buses: Buses, name: str) -> int:
     """Unload a module: EPERM without CAP_SYS_MODULE, ENOENT, EBUSY if it is going already, EAGAIN while it is in use.
 
@@ -43,16 +53,6 @@ async def delete_module(buses: Buses, name: str) -> int:
     await bus_remove_driver(buses, driver)
     await free_module(buses, driver)
     return 0
-
-
-@kernel("kernel/module/main.c")
-async def try_stop_module(driver: BusDriver) -> None:
-    """From now on nobody can hold the module. EAGAIN (that is, EWOULDBLOCK) if anybody does: it is in use."""
-    if not await put(driver.module, driver, LOADED):
-        in_use = await get_unless_zero(driver.module, driver, LOADED)  # zero: the last user has left meanwhile
-        await refuse_if(in_use, Errno.EAGAIN, "module_unused", "the module is in use")
-    say(Phase.BLOCK, "From now on nobody can take a reference to {}.", driver)
-    await store(driver.going, True)
 
 
 @kernel("kernel/module/main.c")

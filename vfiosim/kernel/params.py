@@ -32,17 +32,6 @@ class ModuleParameters(KObject):
 
 
 @kernel("kernel/params.c")
-async def param_set_bool(target: Field[bool], text: str, count: int) -> int:
-    """Write a truth value: what begins with one of "1yYtT", "on", "0nNfF" or "of" is one. EINVAL."""
-    start = text[:1].lower()
-    start = text[:2].lower() if start == "o" else start
-    known = {"1": True, "y": True, "t": True, "on": True, "0": False, "n": False, "f": False, "of": False}.get(start)
-    value = await require(known, Errno.EINVAL, "value_is_bool", "this says neither yes nor no, such as Y and N do")
-    await store(target, value)
-    return count
-
-
-@kernel("kernel/params.c")
 async def param_set_uint(target: Field[int], text: str, count: int) -> int:
     """Write a number of 32 bits. EINVAL, ERANGE for one that is too large."""
     number = await require(parse_number(text), Errno.EINVAL, "number_is_good", "this is no number that the file takes")
@@ -72,3 +61,14 @@ def parameter_file(parameters: ModuleParameters, module: str, name: str, path: s
         limit = parameters.dma_entry_limit
         return Attribute(path, 0o644, partial(param_set_uint, limit), partial(shown_number, limit))
     return None
+
+
+@kernel("kernel/params.c")
+async def param_set_bool(target: Field[bool], text: str, count: int) -> int:
+    """Write a truth value: what begins with one of "1yYtT", "on", "0nNfF" or "of" is one. EINVAL."""
+    start = text[:1].lower()
+    start = text[:2].lower() if start == "o" else start
+    known = {"1": True, "y": True, "t": True, "on": True, "0": False, "n": False, "f": False, "of": False}.get(start)
+    value = await require(known, Errno.EINVAL, "value_is_bool", "this says neither yes nor no, such as Y and N do")
+    await store(target, value)
+    return count

@@ -27,6 +27,36 @@ from .task import capable
 
 
 @kernel("drivers/pci/pci-sysfs.c")
+async def enable_store(device: Device, text: str, count: int) -> int:
+    """Write a number into `enable`: EPERM without CAP_SYS_ADMIN, EINVAL, EBUSY if a driver has it, EIO to disable it too often."""
+    allowed = await capable("CAP_SYS_ADMIN")
+    await refuse_if(not allowed, Errno.EPERM, "may_enable", "only CAP_SYS_ADMIN may enable a device by hand")
+    wanted = await kstrtoul(text)
+    async with device.lock:
+        driven = await load(device.driver) is not None
+        await refuse_if(driven, Errno.EBUSY, "device_is_free", "a driver has this device, and enables it as it likes")
+        enabled = await load(device.enable_cnt)
+        none = not wanted and not enabled
+        await refuse_if(none, Errno.EIO, "device_enabled", "the device is not enabled")
+        await store(device.enable_cnt, enabled + 1 if wanted else enabled - 1)
+    return count
+
+
+@kernel("drivers/pci/pci-sysfs.c")
+async def rescan_store(buses: Buses, bus: str, text: str, count: int) -> int:
+    """Write a number into `rescan`: what is plugged in and not known appears, and is offered to the drivers; 0 does nothing.
+
+    `bus`: only what is on this bus, such as "0000:01", or behind it; "" for all.
+    """
+    if await kstrtoul(text):
+        async with buses.rescan_remove_lock:
+            for address in await slots_of(buses.unplugged):
+                if address.startswith(bus) or bus == ROOT_BUS:
+                    await pci_bus_add_device(buses, address)
+    return count
+
+
+@kernel("drivers/pci/pci-sysfs.c")
 async def remove_store(device: Device, text: str, count: int) -> int:
     """Write a number into `remove` of a PCI function: the kernel forgets it, until a rescan finds it again; 0 does nothing.
 
@@ -37,20 +67,6 @@ async def remove_store(device: Device, text: str, count: int) -> int:
             await pci_stop_and_remove_bus_device(device)
         await kernfs_unbreak(device)
     return count
-
-
-@kernel("drivers/pci/remove.c")
-async def pci_stop_and_remove_bus_device(device: Device) -> None:
-    """A PCI function goes: its driver lets go of it while it can still be found, then it leaves its bus.
-
-    A root port takes all that is behind it along: all drivers let go, the last one first, then all leave.
-    """
-    for child in reversed(await behind(device)):
-        await pci_stop_dev(child)
-    await pci_stop_dev(device)
-    for child in await behind(device):
-        await pci_destroy_dev(child, with_port=True)
-    await pci_destroy_dev(device)
 
 
 @kernel("drivers/pci/remove.c")
@@ -69,7 +85,47 @@ async def pci_destroy_dev(device: Device, with_port: bool = False) -> None:
     await put_device(device, device, ON_ITS_BUS)
 
 
+@kernel("drivers/pci/remove.c")
+async def pci_stop_and_remove_bus_device(device: Device) -> None:
+    """A PCI function goes: its driver lets go of it while it can still be found, then it leaves its bus.
+
+    A root port takes all that is behind it along: all drivers let go, the last one first, then all leave.
+    """
+    for child in reversed(await behind(device)):
+        await pci_stop_dev(child)
+    await pci_stop_dev(device)
+    for child in await behind(device):
+        await pci_destroy_dev(child, with_port=True)
+    await pci_destroy_dev(device)
+
+
+async def pci_bus_add_device(buses: Buses, address: str) -> None:
+    """A function that is plugged in appears."""
+    slot = await poke(buses.unplugged, address, None)
+    if slot is None:
+        return
+    device = await device_add(buses, await neighbours(buses, slot.spec))
+    await free(slot)
+    if await load(buses.drivers_autoprobe):
+        await device_attach(buses, device)
+
+
+async def neighbours(buses: Buses, spec: DeviceSpec) -> DeviceSpec:
+    """Which iommu_group a function is in that a rescan finds (`get_pci_function_alias_group`, drivers/iommu/iommu.c).
+
+    Functions of one slot are in one group. Whether there are others the kernel asks the header of the new one before it has
+    counted them itself, and the header of a function that is not number 0 may say no.
+    """
+    first = await peek(buses.devices, f"{spec.address[:-1]}0")
+    header = first.hardware.header_bit if first is not None else True
+    stays = header or spec.address.endswith("0") or spec.group == NO_GROUP or spec.noiommu
+    return spec if stays else replace(spec, group=NEW_GROUP)
+
+
 # ---- root ports: nobody here drives them, and they are made when somebody first asks for one
+
+ROOT_BUS: Final = "0000:00"  # all others are behind it
+ROOT_PORT: Final = "root port"
 
 
 def bus_of(port: str) -> str:
@@ -101,63 +157,6 @@ async def find_port(buses: Buses, address: str) -> None:
         there = there or (place.startswith(bus) and slot is not None and not slot.with_port)
     if there:
         await device_add(buses, DeviceSpec(f"port {address}", address, NO_GROUP, driver="pcieport", model=ROOT_PORT))
-
-
-@kernel("drivers/pci/pci-sysfs.c")
-async def rescan_store(buses: Buses, bus: str, text: str, count: int) -> int:
-    """Write a number into `rescan`: what is plugged in and not known appears, and is offered to the drivers; 0 does nothing.
-
-    `bus`: only what is on this bus, such as "0000:01", or behind it; "" for all.
-    """
-    if await kstrtoul(text):
-        async with buses.rescan_remove_lock:
-            for address in await slots_of(buses.unplugged):
-                if address.startswith(bus) or bus == ROOT_BUS:
-                    await pci_bus_add_device(buses, address)
-    return count
-
-
-ROOT_BUS: Final = "0000:00"  # all others are behind it
-ROOT_PORT: Final = "root port"
-
-
-async def pci_bus_add_device(buses: Buses, address: str) -> None:
-    """A function that is plugged in appears."""
-    slot = await poke(buses.unplugged, address, None)
-    if slot is None:
-        return
-    device = await device_add(buses, await neighbours(buses, slot.spec))
-    await free(slot)
-    if await load(buses.drivers_autoprobe):
-        await device_attach(buses, device)
-
-
-async def neighbours(buses: Buses, spec: DeviceSpec) -> DeviceSpec:
-    """Which iommu_group a function is in that a rescan finds (`get_pci_function_alias_group`, drivers/iommu/iommu.c).
-
-    Functions of one slot are in one group. Whether there are others the kernel asks the header of the new one before it has
-    counted them itself, and the header of a function that is not number 0 may say no.
-    """
-    first = await peek(buses.devices, f"{spec.address[:-1]}0")
-    header = first.hardware.header_bit if first is not None else True
-    stays = header or spec.address.endswith("0") or spec.group == NO_GROUP or spec.noiommu
-    return spec if stays else replace(spec, group=NEW_GROUP)
-
-
-@kernel("drivers/pci/pci-sysfs.c")
-async def enable_store(device: Device, text: str, count: int) -> int:
-    """Write a number into `enable`: EPERM without CAP_SYS_ADMIN, EINVAL, EBUSY if a driver has it, EIO to disable it too often."""
-    allowed = await capable("CAP_SYS_ADMIN")
-    await refuse_if(not allowed, Errno.EPERM, "may_enable", "only CAP_SYS_ADMIN may enable a device by hand")
-    wanted = await kstrtoul(text)
-    async with device.lock:
-        driven = await load(device.driver) is not None
-        await refuse_if(driven, Errno.EBUSY, "device_is_free", "a driver has this device, and enables it as it likes")
-        enabled = await load(device.enable_cnt)
-        none = not wanted and not enabled
-        await refuse_if(none, Errno.EIO, "device_enabled", "the device is not enabled")
-        await store(device.enable_cnt, enabled + 1 if wanted else enabled - 1)
-    return count
 
 
 @kernel("drivers/pci/pci-driver.c")

@@ -32,19 +32,19 @@ async def can_reset_by(device: Device, method: str) -> bool:
 
 
 @kernel("drivers/pci/pci.c")
-async def pci_init_reset_methods(device: Device) -> None:
-    """Which ways there are at this moment; of two functions of a slot the first one was alone when it was found."""
-    found = [method for method in METHODS if await can_reset_by(device, method)]
-    await store(device.reset_methods, tuple(found))
-
-
-@kernel("drivers/pci/pci.c")
 async def __pci_reset_function_locked(device: Device) -> str:
     """Try the ways, one after the other. The answer is the one that worked, "" if none did."""
     for method in await load(device.reset_methods):
         if await can_reset_by(device, method):
             return method
     return ""
+
+
+@kernel("drivers/pci/pci.c")
+async def pci_init_reset_methods(device: Device) -> None:
+    """Which ways there are at this moment; of two functions of a slot the first one was alone when it was found."""
+    found = [method for method in METHODS if await can_reset_by(device, method)]
+    await store(device.reset_methods, tuple(found))
 
 
 @kernel("drivers/pci/pci.c")

@@ -49,6 +49,20 @@ class UserStruct(KObject):
 
 
 @kernel("kernel/user.c")
+async def free_uid(user: UserStruct, holder: KObject, reason: str) -> None:
+    """Let go of a user; it goes with the last reference, and nobody can find it in between."""
+    if user.uid == 0:
+        await put(user.refs, holder, reason)
+        return
+    async with user.user_0.uidhash_lock:
+        last = await put(user.refs, holder, reason)
+        if last:
+            await poke(user.user_0.others, user.uid, None)
+    if last:
+        await free(user)
+
+
+@kernel("kernel/user.c")
 async def alloc_uid(user: UserStruct, uid: int, task: Task) -> UserStruct:
     """The user with this ID, held by a process from now on; `user` is any other."""
     zero = user.user_0
@@ -62,20 +76,6 @@ async def alloc_uid(user: UserStruct, uid: int, task: Task) -> UserStruct:
             await poke(zero.others, uid, known)
         await get(known.refs, task, ITS_USER)
     return known
-
-
-@kernel("kernel/user.c")
-async def free_uid(user: UserStruct, holder: KObject, reason: str) -> None:
-    """Let go of a user; it goes with the last reference, and nobody can find it in between."""
-    if user.uid == 0:
-        await put(user.refs, holder, reason)
-        return
-    async with user.user_0.uidhash_lock:
-        last = await put(user.refs, holder, reason)
-        if last:
-            await poke(user.user_0.others, user.uid, None)
-    if last:
-        await free(user)
 
 
 class Task(KObject):
@@ -124,7 +124,7 @@ async def begin_task(task: Task, user: UserStruct, parent: Task | None) -> None:
     await store(task.user, mine)
 
 
-@kernel("kernel/fork.c")
+@kernel("include/linux/sched/task.h")
 async def put_task_struct(task: Task, holder: KObject, reason: str) -> None:
     """Let go of a process; its remains go with the last reference."""
     if await put(task.usage, holder, reason):
@@ -188,18 +188,6 @@ async def capable(name: str) -> bool:
 
 
 @kernel("kernel/fork.c")
-async def copy_process(parent: Task, name: str) -> Task:
-    """A child with a copy of its parent's memory, rights and limits; its files come by `copy_files`."""
-    files = await alloc(FilesStruct, name, await load(parent.files.limit))
-    mm = await alloc((await load(parent.mm)).copy, name)
-    child = await alloc(Task, name, files, mm, await load(parent.caps))
-    await store(child.memlock, await load(parent.memlock))
-    await store(child.memlock_max, await load(parent.memlock_max))
-    await store(child.nofile_max, await load(parent.nofile_max))
-    return child
-
-
-@kernel("kernel/fork.c")
 async def copy_files(parent: Task, child: Task) -> None:
     """The child gets every open file of the parent, under the same numbers."""
     say(Phase.ACQUIRE, "{} gets the descriptors of {}: each leads to the same file, and holds it, too.", child, parent)
@@ -212,6 +200,18 @@ async def copy_files(parent: Task, child: Task) -> None:
             if await peek(parent.files.close_on_exec, number):
                 await poke(child.files.close_on_exec, number, True)
         number = await next_slot(parent.files.fd, number + 1)
+
+
+@kernel("kernel/fork.c")
+async def copy_process(parent: Task, name: str) -> Task:
+    """A child with a copy of its parent's memory, rights and limits; its files come by `copy_files`."""
+    files = await alloc(FilesStruct, name, await load(parent.files.limit))
+    mm = await alloc((await load(parent.mm)).copy, name)
+    child = await alloc(Task, name, files, mm, await load(parent.caps))
+    await store(child.memlock, await load(parent.memlock))
+    await store(child.memlock_max, await load(parent.memlock_max))
+    await store(child.nofile_max, await load(parent.nofile_max))
+    return child
 
 
 @kernel("fs/exec.c")

@@ -52,7 +52,7 @@ async def strndup_user(address: int, limit: int) -> bytes:
     return text[: text.index(b"\0")]
 
 
-@kernel("include/linux/uaccess.h")
+@kernel("arch/x86/include/asm/uaccess.h")
 async def get_user_u32(address: int) -> int:
     """Read an unsigned 32-bit number (`get_user`)."""
     return int.from_bytes(await copy_from_user(address, 4), "little")

@@ -79,7 +79,7 @@ async def eventfd_ctx_fdget(number: int, holder: KObject, reason: str) -> Eventf
     return ctx
 
 
-@kernel("fs/eventfd.c")
+@kernel("include/linux/eventfd.h")
 async def eventfd_signal(ctx: EventfdCtx) -> None:
     """Count one more: whoever polls the eventfd sees it."""
     say(Phase.PUBLISH, "{} is signalled.", ctx)

@@ -38,12 +38,14 @@ class Attribute:
 
 
 @kernel("fs/kernfs/file.c")
-async def kernfs_fop_open(attribute: Attribute, flags: int) -> None:
-    """May it be opened so? EACCES by its permissions; what can only be read or only written nobody opens otherwise."""
-    way = flags & O_ACCMODE
-    await inode_permission(attribute.mode, flags)
-    lacks = (way != O_RDONLY and not attribute.mode & 0o222) or (way != O_WRONLY and not attribute.mode & 0o444)
-    await refuse_if(lacks, Errno.EACCES, "file_can_do_it", "this file of /sys cannot be opened for that by anybody")
+async def kernfs_fop_read_iter(attribute: Attribute) -> bytes:
+    """Read the whole text. ENODEV if the owner is gone."""
+    if attribute.show is None:
+        raise Unsupported(f"reading {attribute.path}")
+    await kernfs_get_active(attribute)
+    async with cleanup(kernfs_put_active, attribute.node):
+        text = await attribute.show()
+    return f"{text}\n".encode("latin1")
 
 
 @kernel("fs/kernfs/file.c")
@@ -64,14 +66,12 @@ async def kernfs_fop_write_iter(attribute: Attribute, data: bytes) -> int:
 
 
 @kernel("fs/kernfs/file.c")
-async def kernfs_fop_read_iter(attribute: Attribute) -> bytes:
-    """Read the whole text. ENODEV if the owner is gone."""
-    if attribute.show is None:
-        raise Unsupported(f"reading {attribute.path}")
-    await kernfs_get_active(attribute)
-    async with cleanup(kernfs_put_active, attribute.node):
-        text = await attribute.show()
-    return f"{text}\n".encode("latin1")
+async def kernfs_fop_open(attribute: Attribute, flags: int) -> None:
+    """May it be opened so? EACCES by its permissions; what can only be read or only written nobody opens otherwise."""
+    way = flags & O_ACCMODE
+    await inode_permission(attribute.mode, flags)
+    lacks = (way != O_RDONLY and not attribute.mode & 0o222) or (way != O_WRONLY and not attribute.mode & 0o444)
+    await refuse_if(lacks, Errno.EACCES, "file_can_do_it", "this file of /sys cannot be opened for that by anybody")
 
 
 @kernel("fs/kernfs/dir.c")

@@ -124,6 +124,17 @@ async def sys_dup(number: int) -> int:
 
 
 @kernel("fs/ioctl.c")
+async def vfs_ioctl(file: File, request: int, argument: int, names: str) -> int:
+    """Hand a request to the driver of the file; the number is seen as 32 bits."""
+    if file.f_op is PLAIN_FILE:
+        raise Unsupported(f"{names} on {file.label}")
+    handler = await require(
+        file.f_op.unlocked_ioctl, Errno.ENOTTY, "file_knows_ioctl", f"{file.label} knows no ioctl at all"
+    )
+    return await handler(file, request, argument)
+
+
+@kernel("fs/ioctl.c")
 async def sys_ioctl(number: int, request: int, argument: int) -> int:
     """Send a request to the driver behind a descriptor. EBADF without a file, ENOTTY where nobody knows the request."""
     names = " or ".join(request_names(request)) or hex(request)
@@ -139,17 +150,6 @@ async def sys_ioctl(number: int, request: int, argument: int) -> int:
     if held:
         await fput(file)
     return result
-
-
-@kernel("fs/ioctl.c")
-async def vfs_ioctl(file: File, request: int, argument: int, names: str) -> int:
-    """Hand a request to the driver of the file; the number is seen as 32 bits."""
-    if file.f_op is PLAIN_FILE:
-        raise Unsupported(f"{names} on {file.label}")
-    handler = await require(
-        file.f_op.unlocked_ioctl, Errno.ENOTTY, "file_knows_ioctl", f"{file.label} knows no ioctl at all"
-    )
-    return await handler(file, request, argument)
 
 
 @kernel("fs/proc/fd.c")

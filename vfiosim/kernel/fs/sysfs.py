@@ -303,6 +303,28 @@ async def shown_device(device: Device) -> VfioDevice | None:
 
 
 @kernel("fs/stat.c")
+async def mode_of(buses: Buses, devtmpfs: DevTmpfs, path: str) -> int:
+    """What kind of file a path names, and who may do what with it (`st_mode`). ENOENT."""
+    cdev = await peek(devtmpfs.nodes, path)
+    if cdev is not None:
+        return S_IFCHR | cdev.mode
+    if path in ("/dev", "/dev/vfio", "/dev/vfio/devices"):
+        return S_IFDIR | 0o755
+    found = _DEVICE.fullmatch(path)
+    if found is not None and not found[3]:
+        await let_go(await device_at(buses, found[1], found[2]))
+        return S_IFDIR | 0o755
+    if path.startswith("/sys/"):
+        attribute, device = await sysfs_file(buses, path)
+        await let_go(device)
+        return S_IFREG | attribute.mode
+    if not path.startswith("/dev/"):
+        raise Unsupported(f"looking at {path}")
+    await refuse_if(True, Errno.ENOENT, "path_exists", f"there is no {path}")
+    return 0
+
+
+@kernel("fs/stat.c")
 async def read_link(buses: Buses, path: str) -> str:
     """Where a link of a device leads: to its iommu_group or to its driver."""
     found = _DEVICE.fullmatch(path)
@@ -323,25 +345,3 @@ async def link_of(device: Device, name: str | None) -> str | None:
         return f"/sys/kernel/iommu_groups/{group.id}" if group is not None else None
     driver = await load(device.driver_link)
     return f"/sys/bus/{device.bus}/drivers/{driver}" if driver else None
-
-
-@kernel("fs/stat.c")
-async def mode_of(buses: Buses, devtmpfs: DevTmpfs, path: str) -> int:
-    """What kind of file a path names, and who may do what with it (`st_mode`). ENOENT."""
-    cdev = await peek(devtmpfs.nodes, path)
-    if cdev is not None:
-        return S_IFCHR | cdev.mode
-    if path in ("/dev", "/dev/vfio", "/dev/vfio/devices"):
-        return S_IFDIR | 0o755
-    found = _DEVICE.fullmatch(path)
-    if found is not None and not found[3]:
-        await let_go(await device_at(buses, found[1], found[2]))
-        return S_IFDIR | 0o755
-    if path.startswith("/sys/"):
-        attribute, device = await sysfs_file(buses, path)
-        await let_go(device)
-        return S_IFREG | attribute.mode
-    if not path.startswith("/dev/"):
-        raise Unsupported(f"looking at {path}")
-    await refuse_if(True, Errno.ENOENT, "path_exists", f"there is no {path}")
-    return 0

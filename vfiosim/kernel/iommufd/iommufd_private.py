@@ -266,7 +266,7 @@ async def iommufd_hw_pagetable_put(ictx: IommufdCtx, hwpt: IommufdHwPagetable, h
 IN_IOMMUFD = "in this iommufd"
 
 
-@kernel("drivers/iommu/iommufd/iommufd_private.h")
+@kernel("drivers/iommu/iommufd/device.c")
 async def iommufd_put_group(igroup: IommufdGroup, holder: KObject) -> None:
     """Let go of an iommufd_group; the last one takes it out of the context and lets go of the iommu_group."""
     if await put(igroup.ref, holder, IN_IOMMUFD):

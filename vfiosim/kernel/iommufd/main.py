@@ -140,6 +140,16 @@ async def iommufd_get_object(ictx: IommufdCtx, number: int, kind: type[O]) -> O:
 
 
 @kernel("drivers/iommu/iommufd/main.c")
+async def iommufd_try_inc_users(ictx: IommufdCtx, obj: IommufdObject, holder: KObject) -> bool:
+    """Hold an object outside of a call; False if it can no longer be found, so that somebody destroys it already."""
+    async with ictx.objects_lock:
+        there = await peek(ictx.objects, obj.id) is obj
+        if there:
+            await get(obj.users, holder, "takes it along")
+    return there
+
+
+@kernel("drivers/iommu/iommufd/main.c")
 async def iommufd_object_dec_wait(ictx: IommufdCtx, obj: IommufdObject) -> bool:
     """No call can begin to use the object any more; wait until those that run are done. False after 60 seconds."""
     if await put(obj.wait_cnt, ictx, "has its ID"):
@@ -151,16 +161,6 @@ async def iommufd_object_dec_wait(ictx: IommufdCtx, obj: IommufdObject) -> bool:
         return True
     await get(obj.wait_cnt, ictx, "has its ID")
     return False
-
-
-@kernel("drivers/iommu/iommufd/main.c")
-async def iommufd_try_inc_users(ictx: IommufdCtx, obj: IommufdObject, holder: KObject) -> bool:
-    """Hold an object outside of a call; False if it can no longer be found, so that somebody destroys it already."""
-    async with ictx.objects_lock:
-        there = await peek(ictx.objects, obj.id) is obj
-        if there:
-            await get(obj.users, holder, "takes it along")
-    return there
 
 
 @kernel("drivers/iommu/iommufd/main.c")
@@ -178,27 +178,6 @@ async def iommufd_object_remove(ictx: IommufdCtx, number: int) -> None:
             await store(ictx.vfio_ioas, None)
     if not await wait_and_destroy(ictx, obj):
         await refuse_if(True, Errno.EBUSY, "calls_end", "a call that uses the object does not end")
-
-
-@kernel("drivers/iommu/iommufd/iommufd_private.h")
-async def iommufd_object_put_and_try_destroy(
-    ictx: IommufdCtx, obj: IommufdObject, holder: KObject, reason: str
-) -> None:
-    """Let go of an object that nobody needs any more: it is destroyed, unless somebody uses it at this moment."""
-    async with ictx.objects_lock:
-        await put(obj.users, holder, reason)
-        if not await put_if_last(obj.users, ictx, "has its ID"):
-            return
-        await poke(ictx.objects, obj.id, None)
-    await wait_and_destroy(ictx, obj)
-
-
-async def wait_and_destroy(ictx: IommufdCtx, obj: IommufdObject) -> bool:
-    """An object that nobody can find any more goes, as soon as those calls are done that have found it. False if they never are."""
-    if not await iommufd_object_dec_wait(ictx, obj):
-        return not await warn_on(True, f"{obj.oid} is still in use, so its memory is lost")
-    await destroy(obj)
-    return True
 
 
 @kernel("drivers/iommu/iommufd/iommufd_private.h")
@@ -233,6 +212,27 @@ async def remove_owned(ictx: IommufdCtx, obj: IommufdObject, owner: tuple[KObjec
         await destroy(obj)
     else:
         await warn_on(True, f"{obj.oid} is still in use, so it is left behind")
+
+
+@kernel("drivers/iommu/iommufd/iommufd_private.h")
+async def iommufd_object_put_and_try_destroy(
+    ictx: IommufdCtx, obj: IommufdObject, holder: KObject, reason: str
+) -> None:
+    """Let go of an object that nobody needs any more: it is destroyed, unless somebody uses it at this moment."""
+    async with ictx.objects_lock:
+        await put(obj.users, holder, reason)
+        if not await put_if_last(obj.users, ictx, "has its ID"):
+            return
+        await poke(ictx.objects, obj.id, None)
+    await wait_and_destroy(ictx, obj)
+
+
+async def wait_and_destroy(ictx: IommufdCtx, obj: IommufdObject) -> bool:
+    """An object that nobody can find any more goes, as soon as those calls are done that have found it. False if they never are."""
+    if not await iommufd_object_dec_wait(ictx, obj):
+        return not await warn_on(True, f"{obj.oid} is still in use, so its memory is lost")
+    await destroy(obj)
+    return True
 
 
 @kernel("drivers/iommu/iommufd/main.c")

@@ -224,7 +224,7 @@ async def drop_owner(pages: IoptPages, owner: Owner) -> None:
     await free_uid(owner.user, pages, SOURCE)
 
 
-@kernel("drivers/iommu/iommufd/iommufd_private.h")
+@kernel("drivers/iommu/iommufd/io_pagetable.h")
 async def iopt_put_pages(pages: IoptPages, holder: KObject, reason: str) -> None:
     """Let go of memory; the last one lets go of the file and the process."""
     if await put(pages.kref, holder, reason):

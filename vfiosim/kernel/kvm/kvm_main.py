@@ -23,6 +23,13 @@ def kvm_register_device_ops(ops: KvmDeviceOps, type_number: int) -> None:
 
 
 @kernel("virt/kvm/kvm_main.c")
+async def kvm_destroy_vm(kvm: Kvm) -> None:
+    """Nobody holds the VM any more."""
+    say(Phase.UNWIND, "Nobody holds {} any more: it is destroyed.", kvm)
+    await free(kvm)
+
+
+@kernel("virt/kvm/kvm_main.c")
 async def kvm_get_kvm_safe(kvm: Kvm, holder: KObject, reason: str) -> bool:
     """Hold a VM unless it is dying."""
     return await get_unless_zero(kvm.users_count, holder, reason)
@@ -33,44 +40,6 @@ async def kvm_put_kvm(kvm: Kvm, holder: KObject, reason: str) -> None:
     """Let go of a VM; the last one destroys it."""
     if await put(kvm.users_count, holder, reason):
         await kvm_destroy_vm(kvm)
-
-
-@kernel("virt/kvm/kvm_main.c")
-async def kvm_destroy_vm(kvm: Kvm) -> None:
-    """Nobody holds the VM any more."""
-    say(Phase.UNWIND, "Nobody holds {} any more: it is destroyed.", kvm)
-    await free(kvm)
-
-
-@kernel("virt/kvm/kvm_main.c")
-async def kvm_dev_ioctl_create_vm(type_number: int) -> int:
-    """KVM_CREATE_VM: a new VM behind a new file. EMFILE, EINVAL for a type that this machine does not have."""
-    number = await get_unused_fd_flags(O_CLOEXEC)
-    async with on_failure(put_unused_fd, number):
-        await refuse_if(type_number != 0, Errno.EINVAL, "vm_type_known", "this machine only has VMs of type 0")
-        say(Phase.ACQUIRE, "A new VM is born; its file holds it.")
-        kvm = await alloc(Kvm, await mm_of(current_task()))
-        async with on_failure(kvm_destroy_vm, kvm):
-            file = await alloc_file("kvm-vm", kvm_vm_fops, O_RDWR)
-        await get(kvm.users_count, file, ITS_FILE)
-        await store(file.private_data, kvm)
-    say(Phase.PUBLISH, "Descriptor {} now leads to {}.", number, file)
-    await fd_install(number, file)
-    return number
-
-
-@kernel("virt/kvm/kvm_main.c")
-async def kvm_dev_ioctl(file: File, cmd: int, argument: int) -> int:
-    """Requests on /dev/kvm."""
-    if cmd == uapi.KVM_CREATE_VM:
-        return await kvm_dev_ioctl_create_vm(argument)
-    if cmd == uapi.KVM_GET_API_VERSION:
-        await refuse_if(argument != 0, Errno.EINVAL, "no_argument", "KVM_GET_API_VERSION takes no argument")
-        return uapi.KVM_API_VERSION
-    if cmd == uapi.KVM_CHECK_EXTENSION:
-        raise Unsupported("KVM_CHECK_EXTENSION")
-    await refuse_if(True, Errno.EINVAL, "kvm_knows_request", "/dev/kvm has no such request")
-    return 0
 
 
 @kernel("virt/kvm/kvm_main.c")
@@ -89,21 +58,32 @@ async def refuse_other_address_space(kvm: Kvm) -> None:
 
 
 @kernel("virt/kvm/kvm_main.c")
-async def kvm_vm_ioctl(file: File, cmd: int, argument: int) -> int:
-    """Requests on a VM's file."""
-    kvm: Kvm = await private(file)
-    await refuse_other_address_space(kvm)
-    if cmd == uapi.KVM_CREATE_DEVICE:
-        size = sizeof(uapi.KvmCreateDevice)
-        wanted = uapi.KvmCreateDevice.from_buffer_copy(await copy_from_user(argument, size))
-        await kvm_ioctl_create_device(kvm, wanted)
-        await copy_to_user(argument, bytes(wanted))  # if this fails, device and descriptor stay
-        return 0
-    for name in request_names(cmd):
-        if name.startswith("KVM_") and cmd not in (uapi.KVM_CREATE_VM, uapi.KVM_GET_API_VERSION):
-            raise Unsupported(f"{name} on a VM")
-    await refuse_if(True, Errno.ENOTTY, "vm_knows_request", "a VM has no such request")
+async def kvm_device_ioctl(file: File, cmd: int, argument: int) -> int:
+    """Requests on the file of a KVM device. EIO from another process, EFAULT, ENOTTY."""
+    device: KvmDevice = await private(file)
+    await refuse_other_address_space(device.kvm)
+    if cmd == uapi.KVM_GET_DEVICE_ATTR:
+        await refuse_if(True, Errno.EPERM, "device_can_tell", "this device has nothing to tell")
+    known = cmd in (uapi.KVM_SET_DEVICE_ATTR, uapi.KVM_HAS_DEVICE_ATTR)
+    await refuse_if(not known, Errno.ENOTTY, "device_knows_request", "a KVM device has no such request")
+    attr = uapi.KvmDeviceAttr.from_buffer_copy(await copy_from_user(argument, sizeof(uapi.KvmDeviceAttr)))
+    if cmd == uapi.KVM_SET_DEVICE_ATTR:
+        await device.ops.set_attr(device, attr.group, attr.attr, attr.addr)
+    else:
+        await device.ops.has_attr(device, attr.group, attr.attr)
     return 0
+
+
+@kernel("virt/kvm/kvm_main.c")
+async def kvm_device_release(file: File) -> None:
+    """A KVM device ends with its file, not with its VM."""
+    device: KvmDevice = await private(file)
+    kvm = device.kvm
+    say(Phase.UNWIND, "{} is freed together with its file, and so is the list of VFIO files.", device)
+    async with kvm.lock:
+        await forget_device(kvm, device)
+        await device.ops.release(device)
+    await kvm_put_kvm(kvm, file, ITS_FILE)
 
 
 @kernel("virt/kvm/kvm_main.c")
@@ -150,31 +130,51 @@ async def forget_device(kvm: Kvm, device: KvmDevice) -> None:
 
 
 @kernel("virt/kvm/kvm_main.c")
-async def kvm_device_release(file: File) -> None:
-    """A KVM device ends with its file, not with its VM."""
-    device: KvmDevice = await private(file)
-    kvm = device.kvm
-    say(Phase.UNWIND, "{} is freed together with its file, and so is the list of VFIO files.", device)
-    async with kvm.lock:
-        await forget_device(kvm, device)
-        await device.ops.release(device)
-    await kvm_put_kvm(kvm, file, ITS_FILE)
+async def kvm_vm_ioctl(file: File, cmd: int, argument: int) -> int:
+    """Requests on a VM's file."""
+    kvm: Kvm = await private(file)
+    await refuse_other_address_space(kvm)
+    if cmd == uapi.KVM_CREATE_DEVICE:
+        size = sizeof(uapi.KvmCreateDevice)
+        wanted = uapi.KvmCreateDevice.from_buffer_copy(await copy_from_user(argument, size))
+        await kvm_ioctl_create_device(kvm, wanted)
+        await copy_to_user(argument, bytes(wanted))  # if this fails, device and descriptor stay
+        return 0
+    for name in request_names(cmd):
+        if name.startswith("KVM_") and cmd not in (uapi.KVM_CREATE_VM, uapi.KVM_GET_API_VERSION):
+            raise Unsupported(f"{name} on a VM")
+    await refuse_if(True, Errno.ENOTTY, "vm_knows_request", "a VM has no such request")
+    return 0
 
 
 @kernel("virt/kvm/kvm_main.c")
-async def kvm_device_ioctl(file: File, cmd: int, argument: int) -> int:
-    """Requests on the file of a KVM device. EIO from another process, EFAULT, ENOTTY."""
-    device: KvmDevice = await private(file)
-    await refuse_other_address_space(device.kvm)
-    if cmd == uapi.KVM_GET_DEVICE_ATTR:
-        await refuse_if(True, Errno.EPERM, "device_can_tell", "this device has nothing to tell")
-    known = cmd in (uapi.KVM_SET_DEVICE_ATTR, uapi.KVM_HAS_DEVICE_ATTR)
-    await refuse_if(not known, Errno.ENOTTY, "device_knows_request", "a KVM device has no such request")
-    attr = uapi.KvmDeviceAttr.from_buffer_copy(await copy_from_user(argument, sizeof(uapi.KvmDeviceAttr)))
-    if cmd == uapi.KVM_SET_DEVICE_ATTR:
-        await device.ops.set_attr(device, attr.group, attr.attr, attr.addr)
-    else:
-        await device.ops.has_attr(device, attr.group, attr.attr)
+async def kvm_dev_ioctl_create_vm(type_number: int) -> int:
+    """KVM_CREATE_VM: a new VM behind a new file. EMFILE, EINVAL for a type that this machine does not have."""
+    number = await get_unused_fd_flags(O_CLOEXEC)
+    async with on_failure(put_unused_fd, number):
+        await refuse_if(type_number != 0, Errno.EINVAL, "vm_type_known", "this machine only has VMs of type 0")
+        say(Phase.ACQUIRE, "A new VM is born; its file holds it.")
+        kvm = await alloc(Kvm, await mm_of(current_task()))
+        async with on_failure(kvm_destroy_vm, kvm):
+            file = await alloc_file("kvm-vm", kvm_vm_fops, O_RDWR)
+        await get(kvm.users_count, file, ITS_FILE)
+        await store(file.private_data, kvm)
+    say(Phase.PUBLISH, "Descriptor {} now leads to {}.", number, file)
+    await fd_install(number, file)
+    return number
+
+
+@kernel("virt/kvm/kvm_main.c")
+async def kvm_dev_ioctl(file: File, cmd: int, argument: int) -> int:
+    """Requests on /dev/kvm."""
+    if cmd == uapi.KVM_CREATE_VM:
+        return await kvm_dev_ioctl_create_vm(argument)
+    if cmd == uapi.KVM_GET_API_VERSION:
+        await refuse_if(argument != 0, Errno.EINVAL, "no_argument", "KVM_GET_API_VERSION takes no argument")
+        return uapi.KVM_API_VERSION
+    if cmd == uapi.KVM_CHECK_EXTENSION:
+        raise Unsupported("KVM_CHECK_EXTENSION")
+    await refuse_if(True, Errno.EINVAL, "kvm_knows_request", "/dev/kvm has no such request")
     return 0
 
 

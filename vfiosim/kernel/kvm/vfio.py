@@ -87,15 +87,6 @@ async def kvm_vfio_has_attr(device: KvmDevice, group: int, attr: int) -> None:
 
 
 @kernel("virt/kvm/vfio.c")
-async def kvm_vfio_create(device: KvmDevice) -> None:
-    """A new list of files; EBUSY if the VM has one. Under the VM's lock."""
-    others = await load(device.kvm.devices)
-    second = any(other.ops is kvm_vfio_ops for other in others)
-    await refuse_if(second, Errno.EBUSY, "one_for_each_vm", "the VM has a kvm-vfio device already")
-    await store(device.private, await alloc(KvmVfio))
-
-
-@kernel("virt/kvm/vfio.c")
 async def kvm_vfio_release(device: KvmDevice) -> None:
     """Forget all files; under the VM's lock."""
     kv = await vfio_of(device)
@@ -103,6 +94,15 @@ async def kvm_vfio_release(device: KvmDevice) -> None:
         await kvm_vfio_file_free(kv, file)
     await free(kv)
     await free(device)
+
+
+@kernel("virt/kvm/vfio.c")
+async def kvm_vfio_create(device: KvmDevice) -> None:
+    """A new list of files; EBUSY if the VM has one. Under the VM's lock."""
+    others = await load(device.kvm.devices)
+    second = any(other.ops is kvm_vfio_ops for other in others)
+    await refuse_if(second, Errno.EBUSY, "one_for_each_vm", "the VM has a kvm-vfio device already")
+    await store(device.private, await alloc(KvmVfio))
 
 
 kvm_vfio_ops = KvmDeviceOps(

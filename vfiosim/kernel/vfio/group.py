@@ -405,6 +405,15 @@ async def vfio_create_group(vfio: Vfio, iommu_group: IommuGroup, type_: VfioGrou
 
 
 @kernel("drivers/vfio/group.c")
+async def vfio_noiommu_group_alloc(vfio: Vfio, device: Device, type_: VfioGroupType) -> VfioGroup:
+    """An iommu_group for one device, which stands for no hardware and goes with the driver."""
+    iommu_group = await iommu_group_for(device.buses.groups, -1, None)
+    await iommu_group_add_device(iommu_group, device)
+    async with on_failure(iommu_group_remove_device, device), vfio.group_lock:
+        return await vfio_create_group(vfio, iommu_group, type_)
+
+
+@kernel("drivers/vfio/group.c")
 async def vfio_device_set_group(vfio: Vfio, device: Device) -> VfioGroup:
     """The group of a device that a driver takes: the one that is there, or a new one. EINVAL where there is none to be had.
 
@@ -426,15 +435,6 @@ NO_IOMMU_WATCHES = (
     "no IOMMU watches the device, so its DMA could reach all memory; "
     "the parameter enable_unsafe_noiommu_mode of the module vfio allows that"
 )
-
-
-@kernel("drivers/vfio/group.c")
-async def vfio_noiommu_group_alloc(vfio: Vfio, device: Device, type_: VfioGroupType) -> VfioGroup:
-    """An iommu_group for one device, which stands for no hardware and goes with the driver."""
-    iommu_group = await iommu_group_for(device.buses.groups, -1, None)
-    await iommu_group_add_device(iommu_group, device)
-    async with on_failure(iommu_group_remove_device, device), vfio.group_lock:
-        return await vfio_create_group(vfio, iommu_group, type_)
 
 
 @kernel("drivers/vfio/group.c")

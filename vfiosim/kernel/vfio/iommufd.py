@@ -72,6 +72,25 @@ async def vfio_df_iommufd_unbind(df: VfioDeviceFile) -> None:
 
 
 @kernel("drivers/vfio/iommufd.c")
+async def vfio_iommufd_device_ictx(device: VfioDevice) -> IommufdCtx | None:
+    """The iommufd that a device is bound to."""
+    idev = await load(device.iommufd_device)
+    return idev.ictx if idev is not None else None
+
+
+@kernel("drivers/vfio/iommufd.c")
+async def vfio_iommufd_get_dev_id(device: VfioDevice, ictx: IommufdCtx | None) -> int:
+    """The ID of the device in this iommufd; 0 if only a neighbour in its iommu_group is bound to it; −1 otherwise."""
+    idev = await load(device.iommufd_device)
+    if idev is not None and idev.ictx is ictx:
+        return idev.id
+    group = await load(device.dev.iommu_group)
+    if ictx is not None and group is not None and await iommufd_ctx_has_group(ictx, group):
+        return uapi.VFIO_PCI_DEVID_OWNED
+    return uapi.VFIO_PCI_DEVID_NOT_OWNED
+
+
+@kernel("drivers/vfio/iommufd.c")
 async def vfio_iommufd_physical_bind(device: VfioDevice, ictx: IommufdCtx) -> int:
     """Bind a device that does DMA; the answer is its object ID."""
     idev = await iommufd_device_bind(ictx, device.dev, device)
@@ -142,27 +161,6 @@ async def vfio_iommufd_physical_pasid_detach_ioas(device: VfioDevice, pasid: int
 
 
 @kernel("drivers/vfio/iommufd.c")
-async def vfio_iommufd_emulated_attach_ioas(device: VfioDevice, pt_id: int) -> int:
-    """Attach the access to an address space, or move it; there is no page table, the answer is the ID that was given."""
-    access = await load(device.iommufd_access)
-    if access is None:
-        raise Unsupported("attaching an emulated device that has no access since its bind")
-    change = iommufd_access_replace if await load(device.iommufd_attached) else iommufd_access_attach
-    await change(access, pt_id)
-    await store(device.iommufd_attached, True)
-    return pt_id
-
-
-@kernel("drivers/vfio/iommufd.c")
-async def vfio_iommufd_emulated_detach_ioas(device: VfioDevice) -> None:
-    """Detach the access, if it is attached."""
-    access = await load(device.iommufd_access)
-    if access is not None and await load(device.iommufd_attached):
-        await iommufd_access_detach(access)
-        await store(device.iommufd_attached, False)
-
-
-@kernel("drivers/vfio/iommufd.c")
 async def vfio_iommufd_emulated_bind(device: VfioDevice, ictx: IommufdCtx) -> int:
     """Bind a device that does no DMA; the answer is the ID of its access object."""
     access = await iommufd_access_create(ictx, device)
@@ -181,19 +179,21 @@ async def vfio_iommufd_emulated_unbind(device: VfioDevice) -> None:
 
 
 @kernel("drivers/vfio/iommufd.c")
-async def vfio_iommufd_device_ictx(device: VfioDevice) -> IommufdCtx | None:
-    """The iommufd that a device is bound to."""
-    idev = await load(device.iommufd_device)
-    return idev.ictx if idev is not None else None
+async def vfio_iommufd_emulated_attach_ioas(device: VfioDevice, pt_id: int) -> int:
+    """Attach the access to an address space, or move it; there is no page table, the answer is the ID that was given."""
+    access = await load(device.iommufd_access)
+    if access is None:
+        raise Unsupported("attaching an emulated device that has no access since its bind")
+    change = iommufd_access_replace if await load(device.iommufd_attached) else iommufd_access_attach
+    await change(access, pt_id)
+    await store(device.iommufd_attached, True)
+    return pt_id
 
 
 @kernel("drivers/vfio/iommufd.c")
-async def vfio_iommufd_get_dev_id(device: VfioDevice, ictx: IommufdCtx | None) -> int:
-    """The ID of the device in this iommufd; 0 if only a neighbour in its iommu_group is bound to it; −1 otherwise."""
-    idev = await load(device.iommufd_device)
-    if idev is not None and idev.ictx is ictx:
-        return idev.id
-    group = await load(device.dev.iommu_group)
-    if ictx is not None and group is not None and await iommufd_ctx_has_group(ictx, group):
-        return uapi.VFIO_PCI_DEVID_OWNED
-    return uapi.VFIO_PCI_DEVID_NOT_OWNED
+async def vfio_iommufd_emulated_detach_ioas(device: VfioDevice) -> None:
+    """Detach the access, if it is attached."""
+    access = await load(device.iommufd_access)
+    if access is not None and await load(device.iommufd_attached):
+        await iommufd_access_detach(access)
+        await store(device.iommufd_attached, False)

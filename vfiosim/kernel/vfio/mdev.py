@@ -36,6 +36,27 @@ async def create_store(buses: Buses, kind: str, text: str, count: int) -> int:
 
 
 @kernel("drivers/vfio/mdev/mdev_core.c")
+async def mdev_device_remove_common(device: Device) -> None:
+    """It leaves its bus, and with its memory its UUID is free again (`mdev_device_release`)."""
+    await device_del(device)
+    async with device.buses.mdev_list_lock:
+        await poke(device.buses.mdev_list, device.address, None)
+    await put_device(device, device, ON_ITS_BUS)
+
+
+def type_file(buses: Buses, kind: str, name: str, path: str) -> Attribute | None:
+    """A file of a type of mediated devices."""
+    if kind not in MDEV_TYPES:
+        return None
+    if name == "create":
+        return Attribute(path, 0o200, partial(create_store, buses, kind))
+    if name == "available_instances":
+        return Attribute(path, 0o444, show=partial(available_instances, buses, kind))
+    told = {"name": NAMES[MDEV_TYPES.index(kind)], "device_api": "vfio-pci"}.get(name)
+    return None if told is None else Attribute(path, 0o444, show=partial(written, told))
+
+
+@kernel("drivers/vfio/mdev/mdev_core.c")
 async def mdev_device_create(buses: Buses, kind: str, uuid: str) -> None:
     """A new device, in an iommu_group of its own that stands for no hardware; if its driver fails it is gone again."""
     loaded = await peek(buses.drivers, MTTY)
@@ -70,24 +91,3 @@ async def mdev_device_remove(device: Device) -> None:
         await refuse_if(not active, Errno.EAGAIN, "mdev_is_made", "the device is not ready yet")
         await store(device.active, False)
     await mdev_device_remove_common(device)
-
-
-@kernel("drivers/vfio/mdev/mdev_core.c")
-async def mdev_device_remove_common(device: Device) -> None:
-    """It leaves its bus, and with its memory its UUID is free again (`mdev_device_release`)."""
-    await device_del(device)
-    async with device.buses.mdev_list_lock:
-        await poke(device.buses.mdev_list, device.address, None)
-    await put_device(device, device, ON_ITS_BUS)
-
-
-def type_file(buses: Buses, kind: str, name: str, path: str) -> Attribute | None:
-    """A file of a type of mediated devices."""
-    if kind not in MDEV_TYPES:
-        return None
-    if name == "create":
-        return Attribute(path, 0o200, partial(create_store, buses, kind))
-    if name == "available_instances":
-        return Attribute(path, 0o444, show=partial(available_instances, buses, kind))
-    told = {"name": NAMES[MDEV_TYPES.index(kind)], "device_api": "vfio-pci"}.get(name)
-    return None if told is None else Attribute(path, 0o444, show=partial(written, told))

@@ -120,7 +120,7 @@ async def vfio_device_release(device: VfioDevice) -> None:
     await free(device)
 
 
-@kernel("drivers/vfio/vfio_main.c")
+@kernel("include/linux/vfio.h")
 async def vfio_put_device(device: VfioDevice, holder: KObject, reason: str) -> None:
     """Let go of the memory of a vfio_device."""
     if await put(device.kref, holder, reason):

@@ -62,6 +62,46 @@ class SelftestAccess(KObject):
 
 
 @kernel("drivers/iommu/iommufd/selftest.c")
+async def iommufd_access_get(number: int) -> tuple[File, IommufdAccess]:
+    """The access behind a descriptor; the running call holds the file. EBADFD for anything else, also for nothing."""
+    file = await fget(number)
+    other = file is not None and file.f_op is not iommfd_test_staccess_fops
+    if file is not None and other:
+        await fput(file)
+    known = None if other else file
+    file = await require(known, Errno.EBADFD, "file_is_test_access", f"{number} is no emulated device of a test")
+    driver: SelftestAccess = await private(file)
+    access = await load(driver.access)
+    assert access is not None
+    return file, access
+
+
+@kernel("drivers/iommu/iommufd/selftest.c")
+async def iommufd_test_access_unmap(driver: SelftestAccess, access: IommufdAccess, iova: int, length: int) -> None:
+    """A range goes: give back all that touches it."""
+    last = iova + length - 1
+    async with driver.lock:
+        for item in await load(driver.items):
+            if item[1] <= last and iova <= item[1] + item[2] - 1:
+                await store(driver.items, tuple(other for other in await load(driver.items) if other is not item))
+                await iommufd_access_unpin_pages(access, *item[1:])
+
+
+@kernel("drivers/iommu/iommufd/selftest.c")
+async def iommufd_test_access_item_destroy(ucmd: Ucmd) -> None:
+    """DESTROY_ACCESS_PAGES: EBADFD, ENOENT."""
+    file, access = await iommufd_access_get(ucmd.cmd.id)
+    number = ucmd.cmd.destroy_access_pages.access_pages_id
+    driver: SelftestAccess = await private(file)
+    async with cleanup(fput, file), driver.lock:
+        items = await load(driver.items)
+        found = next((item for item in items if item[0] == number), None)
+        item = await require(found, Errno.ENOENT, "pinned_exists", f"nothing is pinned under the number {number}")
+        await store(driver.items, tuple(other for other in items if other is not item))
+        await iommufd_access_unpin_pages(access, *item[1:])
+
+
+@kernel("drivers/iommu/iommufd/selftest.c")
 async def iommufd_test_staccess_release(file: File) -> None:
     """The file is closed: the access object goes."""
     driver: SelftestAccess = await private(file)
@@ -113,68 +153,11 @@ async def new_access(ucmd: Ucmd, driver: SelftestAccess, alignment: int, number:
 
 
 @kernel("drivers/iommu/iommufd/selftest.c")
-async def iommufd_access_get(number: int) -> tuple[File, IommufdAccess]:
-    """The access behind a descriptor; the running call holds the file. EBADFD for anything else, also for nothing."""
-    file = await fget(number)
-    other = file is not None and file.f_op is not iommfd_test_staccess_fops
-    if file is not None and other:
-        await fput(file)
-    known = None if other else file
-    file = await require(known, Errno.EBADFD, "file_is_test_access", f"{number} is no emulated device of a test")
-    driver: SelftestAccess = await private(file)
-    access = await load(driver.access)
-    assert access is not None
-    return file, access
-
-
-@kernel("drivers/iommu/iommufd/selftest.c")
 async def iommufd_test_access_replace_ioas(ucmd: Ucmd) -> None:
     """ACCESS_REPLACE_IOAS: EBADFD, ENOENT, EADDRINUSE."""
     file, access = await iommufd_access_get(ucmd.cmd.id)
     async with cleanup(fput, file):
         await iommufd_access_replace(access, ucmd.cmd.access_replace_ioas.ioas_id)
-
-
-@kernel("drivers/iommu/iommufd/selftest.c")
-async def iommufd_test_access_rw(ucmd: Ucmd) -> None:
-    """ACCESS_RW: ENOMEM above 16 MiB, EOPNOTSUPP (flags), EBADFD, EFAULT, then as the address space says, EFAULT."""
-    wanted = ucmd.cmd.access_rw
-    await refuse_if(wanted.length > MOST, Errno.ENOMEM, "rw_length", "at most 16 MiB in one go")
-    unknown = wanted.flags & ~RW_FLAGS
-    await refuse_if(unknown != 0, Errno.EOPNOTSUPP, "rw_flags_known", f"the flags {unknown:#x} are not known")
-    file, access = await iommufd_access_get(ucmd.cmd.id)
-    async with cleanup(fput, file):
-        if wanted.flags & uapi.MOCK_FLAGS_ACCESS_SYZ:
-            raise Unsupported("an access to an address that is the number of a mapping")
-        data = await copy_from_user(wanted.uptr, wanted.length) if wanted.flags & WRITE else None
-        found = await iommufd_access_rw(access, wanted.iova, wanted.length, data, bool(wanted.flags & SLOW))
-        if data is None:
-            await copy_to_user(wanted.uptr, found)
-
-
-@kernel("drivers/iommu/iommufd/selftest.c")
-async def iommufd_test_access_unmap(driver: SelftestAccess, access: IommufdAccess, iova: int, length: int) -> None:
-    """A range goes: give back all that touches it."""
-    last = iova + length - 1
-    async with driver.lock:
-        for item in await load(driver.items):
-            if item[1] <= last and iova <= item[1] + item[2] - 1:
-                await store(driver.items, tuple(other for other in await load(driver.items) if other is not item))
-                await iommufd_access_unpin_pages(access, *item[1:])
-
-
-@kernel("drivers/iommu/iommufd/selftest.c")
-async def iommufd_test_access_item_destroy(ucmd: Ucmd) -> None:
-    """DESTROY_ACCESS_PAGES: EBADFD, ENOENT."""
-    file, access = await iommufd_access_get(ucmd.cmd.id)
-    number = ucmd.cmd.destroy_access_pages.access_pages_id
-    driver: SelftestAccess = await private(file)
-    async with cleanup(fput, file), driver.lock:
-        items = await load(driver.items)
-        found = next((item for item in items if item[0] == number), None)
-        item = await require(found, Errno.ENOENT, "pinned_exists", f"nothing is pinned under the number {number}")
-        await store(driver.items, tuple(other for other in items if other is not item))
-        await iommufd_access_unpin_pages(access, *item[1:])
 
 
 @kernel("drivers/iommu/iommufd/selftest.c")
@@ -223,3 +206,20 @@ async def check_pinned(pinned: Pinned, address: int) -> None:
             other = pages.address + index * PAGE_SIZE != address - address % PAGE_SIZE
             await refuse_if(other, Errno.EBADE, "pinned_as_expected", "other memory was pinned")
             address += PAGE_SIZE
+
+
+@kernel("drivers/iommu/iommufd/selftest.c")
+async def iommufd_test_access_rw(ucmd: Ucmd) -> None:
+    """ACCESS_RW: ENOMEM above 16 MiB, EOPNOTSUPP (flags), EBADFD, EFAULT, then as the address space says, EFAULT."""
+    wanted = ucmd.cmd.access_rw
+    await refuse_if(wanted.length > MOST, Errno.ENOMEM, "rw_length", "at most 16 MiB in one go")
+    unknown = wanted.flags & ~RW_FLAGS
+    await refuse_if(unknown != 0, Errno.EOPNOTSUPP, "rw_flags_known", f"the flags {unknown:#x} are not known")
+    file, access = await iommufd_access_get(ucmd.cmd.id)
+    async with cleanup(fput, file):
+        if wanted.flags & uapi.MOCK_FLAGS_ACCESS_SYZ:
+            raise Unsupported("an access to an address that is the number of a mapping")
+        data = await copy_from_user(wanted.uptr, wanted.length) if wanted.flags & WRITE else None
+        found = await iommufd_access_rw(access, wanted.iova, wanted.length, data, bool(wanted.flags & SLOW))
+        if data is None:
+            await copy_to_user(wanted.uptr, found)

@@ -111,28 +111,6 @@ async def bind_and_attach(ucmd: Ucmd, sobj: SelftestObj, dev: MockDev) -> None:
 
 
 @kernel("drivers/iommu/iommufd/selftest.c")
-async def iommufd_selftest_destroy(sobj: SelftestObj) -> None:
-    """The device is detached and unbound, then it goes."""
-    idev, dev = await load(sobj.idev), await load(sobj.mock_dev)
-    assert idev is not None
-    assert dev is not None
-    if await next_slot(idev.igroup.pasid_attach, 1) is not None:
-        raise Unsupported("a mock device that goes while PASIDs of it are attached")
-    await iommufd_device_detach(idev, NO_PASID, sobj)
-    await iommufd_device_unbind(idev, sobj)
-    await store(sobj.mock_dev, None)
-    await mock_dev_destroy(dev)
-
-
-async def device_of_test(ucmd: Ucmd) -> tuple[SelftestObj, IommufdDevice]:
-    """The mock device that `id` names, held for the running call. ENOENT."""
-    sobj = await iommufd_get_object(ucmd.ictx, ucmd.cmd.id, SelftestObj)
-    idev = await load(sobj.idev)
-    assert idev is not None
-    return sobj, idev
-
-
-@kernel("drivers/iommu/iommufd/selftest.c")
 async def iommufd_test_mock_domain_replace(ucmd: Ucmd) -> None:
     """MOCK_DOMAIN_REPLACE: ENOENT, what replacing says, EFAULT."""
     sobj, idev = await device_of_test(ucmd)
@@ -140,64 +118,6 @@ async def iommufd_test_mock_domain_replace(ucmd: Ucmd) -> None:
     async with cleanup(iommufd_put_object, sobj):
         argument.pt_id = await iommufd_device_replace(idev, NO_PASID, argument.pt_id)
         await copy_to_user(ucmd.address, ucmd.reply())
-
-
-@kernel("drivers/iommu/iommufd/selftest.c")
-async def iommufd_test_pasid_attach(ucmd: Ucmd) -> None:
-    """PASID_ATTACH: ENOENT, what attaching says, EFAULT."""
-    sobj, idev = await device_of_test(ucmd)
-    argument = ucmd.cmd.pasid_attach
-    async with cleanup(iommufd_put_object, sobj):
-        argument.pt_id = await iommufd_device_attach(idev, argument.pasid, argument.pt_id, sobj)
-        async with on_failure(iommufd_device_detach, idev, argument.pasid, sobj):
-            await copy_to_user(ucmd.address, ucmd.reply())
-
-
-@kernel("drivers/iommu/iommufd/selftest.c")
-async def iommufd_test_pasid_replace(ucmd: Ucmd) -> None:
-    """PASID_REPLACE: ENOENT, what replacing says, EFAULT."""
-    sobj, idev = await device_of_test(ucmd)
-    argument = ucmd.cmd.pasid_replace
-    async with cleanup(iommufd_put_object, sobj):
-        argument.pt_id = await iommufd_device_replace(idev, argument.pasid, argument.pt_id)
-        await copy_to_user(ucmd.address, ucmd.reply())
-
-
-@kernel("drivers/iommu/iommufd/selftest.c")
-async def iommufd_test_pasid_detach(ucmd: Ucmd) -> None:
-    """PASID_DETACH: ENOENT; nothing happens if the PASID is not attached."""
-    sobj, idev = await device_of_test(ucmd)
-    await iommufd_device_detach(idev, ucmd.cmd.pasid_detach.pasid, sobj)
-    await iommufd_put_object(sobj)
-
-
-async def attached_to(idev: IommufdDevice, pasid: int) -> IommufdHwPagetable | None:
-    """The table that a PASID of a device is attached to (`iommu_attach_handle_get`)."""
-    attach = await peek(idev.igroup.pasid_attach, pasid)
-    return await load(attach.hwpt) if attach is not None else None
-
-
-@kernel("drivers/iommu/iommufd/selftest.c")
-async def iommufd_test_pasid_check_hwpt(ucmd: Ucmd) -> None:
-    """PASID_CHECK_HWPT: ENOENT (device, table), EINVAL (no table; another one is attached)."""
-    sobj, idev = await device_of_test(ucmd)
-    argument = ucmd.cmd.pasid_check
-    async with cleanup(iommufd_put_object, sobj):
-        now = await attached_to(idev, argument.pasid)
-        wanted = None
-        if argument.hwpt_id:
-            wanted = await iommufd_get_object(ucmd.ictx, argument.hwpt_id, IommufdObject)
-            await iommufd_put_object(wanted)
-        same = now is wanted and (wanted is None or isinstance(wanted, IommufdHwPagetable))
-        await refuse_if(not same, Errno.EINVAL, "pasid_attached_there", "the PASID is attached to something else")
-
-
-async def mock_of(ucmd: Ucmd, number: int) -> tuple[IommufdDevice, MockDev]:
-    """A bound device, which must be a mock one, held for the running call. ENOENT."""
-    idev = await iommufd_get_object(ucmd.ictx, number, IommufdDevice)
-    if not isinstance(idev.dev, MockDev):
-        raise Unsupported("a test of the mock IOMMU with a device that is not one of its own")
-    return idev, idev.dev
 
 
 @kernel("drivers/iommu/iommufd/selftest.c")
@@ -249,3 +169,83 @@ async def iommufd_test_trigger_vevent(ucmd: Ucmd) -> None:
         guest = await require(viommu if number else None, Errno.ENOENT, "guest_has_device", "no guest has the device")
         event = bytes(uapi.IommuViommuEventSelftest(virt_id=number & 0xFFFFFFFF))
         await iommufd_viommu_report_event(guest, uapi.IOMMU_VEVENTQ_TYPE_SELFTEST, event)
+
+
+@kernel("drivers/iommu/iommufd/selftest.c")
+async def iommufd_test_pasid_check_hwpt(ucmd: Ucmd) -> None:
+    """PASID_CHECK_HWPT: ENOENT (device, table), EINVAL (no table; another one is attached)."""
+    sobj, idev = await device_of_test(ucmd)
+    argument = ucmd.cmd.pasid_check
+    async with cleanup(iommufd_put_object, sobj):
+        now = await attached_to(idev, argument.pasid)
+        wanted = None
+        if argument.hwpt_id:
+            wanted = await iommufd_get_object(ucmd.ictx, argument.hwpt_id, IommufdObject)
+            await iommufd_put_object(wanted)
+        same = now is wanted and (wanted is None or isinstance(wanted, IommufdHwPagetable))
+        await refuse_if(not same, Errno.EINVAL, "pasid_attached_there", "the PASID is attached to something else")
+
+
+async def mock_of(ucmd: Ucmd, number: int) -> tuple[IommufdDevice, MockDev]:
+    """A bound device, which must be a mock one, held for the running call. ENOENT."""
+    idev = await iommufd_get_object(ucmd.ictx, number, IommufdDevice)
+    if not isinstance(idev.dev, MockDev):
+        raise Unsupported("a test of the mock IOMMU with a device that is not one of its own")
+    return idev, idev.dev
+
+
+@kernel("drivers/iommu/iommufd/selftest.c")
+async def iommufd_test_pasid_attach(ucmd: Ucmd) -> None:
+    """PASID_ATTACH: ENOENT, what attaching says, EFAULT."""
+    sobj, idev = await device_of_test(ucmd)
+    argument = ucmd.cmd.pasid_attach
+    async with cleanup(iommufd_put_object, sobj):
+        argument.pt_id = await iommufd_device_attach(idev, argument.pasid, argument.pt_id, sobj)
+        async with on_failure(iommufd_device_detach, idev, argument.pasid, sobj):
+            await copy_to_user(ucmd.address, ucmd.reply())
+
+
+@kernel("drivers/iommu/iommufd/selftest.c")
+async def iommufd_test_pasid_replace(ucmd: Ucmd) -> None:
+    """PASID_REPLACE: ENOENT, what replacing says, EFAULT."""
+    sobj, idev = await device_of_test(ucmd)
+    argument = ucmd.cmd.pasid_replace
+    async with cleanup(iommufd_put_object, sobj):
+        argument.pt_id = await iommufd_device_replace(idev, argument.pasid, argument.pt_id)
+        await copy_to_user(ucmd.address, ucmd.reply())
+
+
+@kernel("drivers/iommu/iommufd/selftest.c")
+async def iommufd_test_pasid_detach(ucmd: Ucmd) -> None:
+    """PASID_DETACH: ENOENT; nothing happens if the PASID is not attached."""
+    sobj, idev = await device_of_test(ucmd)
+    await iommufd_device_detach(idev, ucmd.cmd.pasid_detach.pasid, sobj)
+    await iommufd_put_object(sobj)
+
+
+async def attached_to(idev: IommufdDevice, pasid: int) -> IommufdHwPagetable | None:
+    """The table that a PASID of a device is attached to (`iommu_attach_handle_get`)."""
+    attach = await peek(idev.igroup.pasid_attach, pasid)
+    return await load(attach.hwpt) if attach is not None else None
+
+
+@kernel("drivers/iommu/iommufd/selftest.c")
+async def iommufd_selftest_destroy(sobj: SelftestObj) -> None:
+    """The device is detached and unbound, then it goes."""
+    idev, dev = await load(sobj.idev), await load(sobj.mock_dev)
+    assert idev is not None
+    assert dev is not None
+    if await next_slot(idev.igroup.pasid_attach, 1) is not None:
+        raise Unsupported("a mock device that goes while PASIDs of it are attached")
+    await iommufd_device_detach(idev, NO_PASID, sobj)
+    await iommufd_device_unbind(idev, sobj)
+    await store(sobj.mock_dev, None)
+    await mock_dev_destroy(dev)
+
+
+async def device_of_test(ucmd: Ucmd) -> tuple[SelftestObj, IommufdDevice]:
+    """The mock device that `id` names, held for the running call. ENOENT."""
+    sobj = await iommufd_get_object(ucmd.ictx, ucmd.cmd.id, SelftestObj)
+    idev = await load(sobj.idev)
+    assert idev is not None
+    return sobj, idev

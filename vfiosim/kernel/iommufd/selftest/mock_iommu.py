@@ -96,6 +96,20 @@ async def mock_domain_set_dev_pasid_nop(hwpt: Any, dev: MockDev, pasid: int, old
 
 
 @kernel("drivers/iommu/iommufd/selftest.c")
+async def mock_domain_alloc_nested(dev: object, flags: int, data: UserData) -> tuple[int, ...]:
+    """What the caches of a guest's table begin with. EOPNOTSUPP (flags, type of data), EINVAL for its length, EFAULT."""
+    bad = flags & ~uapi.IOMMU_HWPT_ALLOC_PASID != 0 or data.type != uapi.IOMMU_HWPT_DATA_SELFTEST
+    await refuse_if(bad, Errno.EOPNOTSUPP, "mock_nested_known", "the mock IOMMU has no such tables of guests")
+    wanted = await iommu_copy_struct_from_user(uapi.IommuHwptSelftest, data, uapi.IOMMU_HWPT_DATA_SELFTEST, 4)
+    return (wanted.iotlb,) * uapi.MOCK_NESTED_DOMAIN_IOTLB_NUM
+
+
+def forgotten(words: tuple[int, ...], flags: int, index: int) -> tuple[int, ...]:
+    """The caches after one of them, or all, were emptied."""
+    return tuple(0 if flags & ALL or at == index else word for at, word in enumerate(words))
+
+
+@kernel("drivers/iommu/iommufd/selftest.c")
 async def mock_domain_alloc_paging_flags(dev: MockDev, flags: int, data: UserData | None) -> Domain:
     """A page table of pages from 2048 bytes on. EOPNOTSUPP (flags, type of data, kind of table), EINVAL, EFAULT."""
     dirty = bool(flags & uapi.IOMMU_HWPT_ALLOC_DIRTY_TRACKING)
@@ -112,34 +126,6 @@ async def mock_domain_alloc_paging_flags(dev: MockDev, flags: int, data: UserDat
     if kind == uapi.MOCK_IOMMUPT_HUGE:
         raise Unsupported("a page table of the mock IOMMU with large pages")
     return Domain(mock_ops, uapi.MOCK_APERTURE_START, uapi.MOCK_APERTURE_LAST, PAGE_SIZES, dirty)
-
-
-@kernel("drivers/iommu/iommufd/selftest.c")
-async def mock_domain_alloc_nested(dev: object, flags: int, data: UserData) -> tuple[int, ...]:
-    """What the caches of a guest's table begin with. EOPNOTSUPP (flags, type of data), EINVAL for its length, EFAULT."""
-    bad = flags & ~uapi.IOMMU_HWPT_ALLOC_PASID != 0 or data.type != uapi.IOMMU_HWPT_DATA_SELFTEST
-    await refuse_if(bad, Errno.EOPNOTSUPP, "mock_nested_known", "the mock IOMMU has no such tables of guests")
-    wanted = await iommu_copy_struct_from_user(uapi.IommuHwptSelftest, data, uapi.IOMMU_HWPT_DATA_SELFTEST, 4)
-    return (wanted.iotlb,) * uapi.MOCK_NESTED_DOMAIN_IOTLB_NUM
-
-
-def forgotten(words: tuple[int, ...], flags: int, index: int) -> tuple[int, ...]:
-    """The caches after one of them, or all, were emptied."""
-    return tuple(0 if flags & ALL or at == index else word for at, word in enumerate(words))
-
-
-@kernel("drivers/iommu/iommufd/selftest.c")
-async def mock_domain_cache_invalidate_user(hwpt: IommufdHwptNested, array: Entries) -> None:
-    """Forget what is cached of a guest's table, entry by entry. EINVAL (type, length, number), EFAULT, EOPNOTSUPP (flags)."""
-    wanted = uapi.IOMMU_HWPT_INVALIDATE_DATA_SELFTEST
-    await refuse_if(array.type != wanted, Errno.EINVAL, "invalidate_type", "the entries are of another type")
-    for index in range(array.entry_num):
-        entry = await iommu_copy_struct_from_user(uapi.IommuHwptInvalidateSelftest, array.entry(index), wanted, 8)
-        await refuse_if(entry.flags & ~ALL != 0, Errno.EOPNOTSUPP, "invalidate_flags", "an entry has unknown flags")
-        far = entry.iotlb_id > uapi.MOCK_NESTED_DOMAIN_IOTLB_ID_MAX
-        await refuse_if(far, Errno.EINVAL, "invalidate_number", "there is no cache of this number")
-        await store(hwpt.iotlb, forgotten(await load(hwpt.iotlb), entry.flags, entry.iotlb_id))
-        array.done += 1
 
 
 @kernel("drivers/iommu/iommufd/selftest.c")
@@ -167,39 +153,6 @@ async def mock_viommu_cache_invalidate(viommu: IommufdViommu, array: Entries) ->
 
 
 @kernel("drivers/iommu/iommufd/selftest.c")
-async def mock_viommu_init(viommu: IommufdViommu, data: UserData | None) -> None:
-    """The driver's part of a virtual IOMMU; with data also two pages that can be mapped. EINVAL, EFAULT."""
-    if data is None:
-        return
-    kind, wanted = uapi.IommuViommuSelftest, uapi.IOMMU_VIOMMU_TYPE_SELFTEST
-    reply: uapi.IommuViommuSelftest = await iommu_copy_struct_from_user(kind, data, wanted, kind.out_data.offset + 4)  # type: ignore[attr-defined]
-    offset = PAGE_SIZE
-    while await peek(viommu.ictx.mt_mmap, offset) is not None:
-        offset += 2 * PAGE_SIZE
-    await poke(viommu.ictx.mt_mmap, offset, viommu)
-    reply.out_data, reply.out_mmap_offset, reply.out_mmap_length = reply.in_data, offset, 2 * PAGE_SIZE
-    async with on_failure(poke, viommu.ictx.mt_mmap, offset, None):
-        await copy_to_user(data.address, bytes(reply)[: min(data.length, sizeof(reply))])
-    await store(viommu.mmap_offset, offset)
-
-
-mock_ops: Final = IommuOps(
-    "mock",
-    bytes(uapi.IommuTestHwInfo(test_reg=uapi.IOMMU_HW_INFO_SELFTEST_REGVAL)),
-    uapi.IOMMU_HW_INFO_TYPE_SELFTEST,
-    mock_domain_alloc_paging_flags,
-    mock_domain_nop_attach,
-    mock_domain_set_dev_pasid_nop,
-    dirty=lambda dev: dev.tracks,
-    domain_alloc_nested=mock_domain_alloc_nested,
-    cache_invalidate_user=mock_domain_cache_invalidate_user,
-    viommu_type=uapi.IOMMU_VIOMMU_TYPE_SELFTEST,
-    viommu_init=mock_viommu_init,
-    viommu_cache_invalidate=mock_viommu_cache_invalidate,
-)
-
-
-@kernel("drivers/iommu/iommufd/selftest.c")
 async def mock_hw_queue_init_phys(queue: IommufdHwQueue) -> None:
     """The mock IOMMU has two queues, and the second needs the first. EINVAL, EEXIST, EIO."""
     viommu, index = queue.viommu, queue.index
@@ -217,3 +170,50 @@ async def mock_hw_queue_init_phys(queue: IommufdHwQueue) -> None:
             await get(before.users, queue, BEFORE)
             await store(queue.prev, before)
         await poke(viommu.hw_queue, index, queue)
+
+
+@kernel("drivers/iommu/iommufd/selftest.c")
+async def mock_viommu_init(viommu: IommufdViommu, data: UserData | None) -> None:
+    """The driver's part of a virtual IOMMU; with data also two pages that can be mapped. EINVAL, EFAULT."""
+    if data is None:
+        return
+    kind, wanted = uapi.IommuViommuSelftest, uapi.IOMMU_VIOMMU_TYPE_SELFTEST
+    reply: uapi.IommuViommuSelftest = await iommu_copy_struct_from_user(kind, data, wanted, kind.out_data.offset + 4)  # type: ignore[attr-defined]
+    offset = PAGE_SIZE
+    while await peek(viommu.ictx.mt_mmap, offset) is not None:
+        offset += 2 * PAGE_SIZE
+    await poke(viommu.ictx.mt_mmap, offset, viommu)
+    reply.out_data, reply.out_mmap_offset, reply.out_mmap_length = reply.in_data, offset, 2 * PAGE_SIZE
+    async with on_failure(poke, viommu.ictx.mt_mmap, offset, None):
+        await copy_to_user(data.address, bytes(reply)[: min(data.length, sizeof(reply))])
+    await store(viommu.mmap_offset, offset)
+
+
+@kernel("drivers/iommu/iommufd/selftest.c")
+async def mock_domain_cache_invalidate_user(hwpt: IommufdHwptNested, array: Entries) -> None:
+    """Forget what is cached of a guest's table, entry by entry. EINVAL (type, length, number), EFAULT, EOPNOTSUPP (flags)."""
+    wanted = uapi.IOMMU_HWPT_INVALIDATE_DATA_SELFTEST
+    await refuse_if(array.type != wanted, Errno.EINVAL, "invalidate_type", "the entries are of another type")
+    for index in range(array.entry_num):
+        entry = await iommu_copy_struct_from_user(uapi.IommuHwptInvalidateSelftest, array.entry(index), wanted, 8)
+        await refuse_if(entry.flags & ~ALL != 0, Errno.EOPNOTSUPP, "invalidate_flags", "an entry has unknown flags")
+        far = entry.iotlb_id > uapi.MOCK_NESTED_DOMAIN_IOTLB_ID_MAX
+        await refuse_if(far, Errno.EINVAL, "invalidate_number", "there is no cache of this number")
+        await store(hwpt.iotlb, forgotten(await load(hwpt.iotlb), entry.flags, entry.iotlb_id))
+        array.done += 1
+
+
+mock_ops: Final = IommuOps(
+    "mock",
+    bytes(uapi.IommuTestHwInfo(test_reg=uapi.IOMMU_HW_INFO_SELFTEST_REGVAL)),
+    uapi.IOMMU_HW_INFO_TYPE_SELFTEST,
+    mock_domain_alloc_paging_flags,
+    mock_domain_nop_attach,
+    mock_domain_set_dev_pasid_nop,
+    dirty=lambda dev: dev.tracks,
+    domain_alloc_nested=mock_domain_alloc_nested,
+    cache_invalidate_user=mock_domain_cache_invalidate_user,
+    viommu_type=uapi.IOMMU_VIOMMU_TYPE_SELFTEST,
+    viommu_init=mock_viommu_init,
+    viommu_cache_invalidate=mock_viommu_cache_invalidate,
+)
