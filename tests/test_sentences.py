@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import cProfile
+import re
+from pathlib import Path
 
 import pytest
 
 from tests.calls import refused, set_container
-from vfiosim import Blocked, KernelError, Machine, uapi
+from vfiosim import Blocked, KernelError, Machine, kernel, replay, uapi
+from vfiosim.engine import PROMISES, Phase, say, store
 from vfiosim.explore import explore
 
 READ_WRITE_FIXED = 7
@@ -125,3 +128,54 @@ def test_a_mapping_of_a_container_costs_the_same_however_many_there_are():
         return sum(entry.callcount for entry in profile.getstats())
 
     assert asked(800) < 4.4 * asked(200)
+
+
+# ---- what a protection is for is said only where it is there
+
+
+@pytest.mark.one_python
+def test_a_step_without_the_lock_of_the_group_tells_what_is_possible_now():
+    told = [step.sentence for step in replay("R1 without group_lock: A19 B18 A3").trace]
+    assert "The lock of vfio_group 1 is not taken: a device of it can be bound between the check and the open." in told
+    assert not [sentence for sentence in told if "nobody" in sentence]
+
+
+def test_a_lock_that_a_function_of_ones_own_does_not_take_is_not_told_of():
+    async def vfio_group_fops_open(file):
+        say(Phase.LOCK, "The lock of {}: nobody else comes in.", file)
+        await store(file.private_data, None)
+
+    m = Machine()
+    with m.patched(vfio_group_fops_open=vfio_group_fops_open):
+        m.process("vmm").open("/dev/vfio/1")
+    assert not any("nobody else" in step.sentence for step in m.trace)
+    assert any("no lock is taken here" in step.sentence for step in m.trace)
+
+
+@pytest.mark.parametrize("reference", ["bound to it", "its context"])
+def test_a_bind_without_a_reference_does_not_say_that_it_holds(reference):
+    def holds(*names: str) -> list[str]:
+        m = Machine()
+        m.engine.take_out(*names)
+        p = m.process("vmm")
+        device, iommufd = p.open("/dev/vfio/devices/vfio0"), p.open("/dev/iommu")
+        p.ioctl(device, uapi.VFIO_DEVICE_BIND_IOMMUFD, uapi.VfioDeviceBindIommufd(iommufd=iommufd))
+        return [step.sentence for step in m.trace if " holds " in step.sentence]
+
+    assert len(holds(reference)) == len(holds()) - 1
+
+
+def test_each_sentence_that_promises_something_is_one_that_kernel_code_says():
+    code = "".join(
+        file.read_text() for file in Path(kernel.__file__).parent.rglob("*.py") if file.name != "promises.py"
+    )
+    assert [sentence for sentence in PROMISES if f'"{sentence}"' not in code] == []
+
+
+def test_each_sentence_that_says_what_a_lock_is_for_has_another_one_for_a_kernel_without_the_lock():
+    code = "".join(
+        file.read_text() for file in Path(kernel.__file__).parent.rglob("*.py") if file.name != "promises.py"
+    )
+    said = re.findall(r'say\(\s*Phase\.LOCK,\s*"([^"]*(?:: n|: it|one .* at a time)[^"]*)"', code)
+    assert len(said) > 10
+    assert [sentence for sentence in said if sentence not in PROMISES] == []

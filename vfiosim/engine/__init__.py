@@ -40,7 +40,19 @@ from .effects import (
 )
 from .engine import Engine
 from .faults import INJECTED, Callback, Fallible, FaultPlan
-from .functions import FUNCTIONS, KernelFunction, PatchError, Phase, current, kernel, of_version, prototype, say
+from .functions import (
+    FUNCTIONS,
+    PROMISES,
+    KernelFunction,
+    PatchError,
+    Phase,
+    Promise,
+    current,
+    kernel,
+    of_version,
+    prototype,
+    say,
+)
 from .garbage import seldom_collected
 from .lifetime import alloc, free, get, get_unless_zero, hand_over, put, put_if_last
 from .objects import Cell, Count, Field, Intervals, KObject, Table, count, field, init, intervals, table
@@ -71,6 +83,7 @@ from .thread import Thread
 __all__ = [
     "FUNCTIONS",
     "INJECTED",
+    "PROMISES",
     "Ablation",
     "Callback",
     "Cell",
@@ -91,6 +104,7 @@ __all__ = [
     "OutsideError",
     "PatchError",
     "Phase",
+    "Promise",
     "Request",
     "Table",
     "Thread",

@@ -223,6 +223,13 @@ class Engine:
         self.instead = chain(self._without, self._fails)
         return without
 
+    def lacks(self, names: Iterable[str]) -> bool:
+        """Has any of these protections been taken out, or any of these kernel functions been replaced?"""
+        out = (
+            {part for name in self._without.names for part in (name, name.rpartition(".")[2])} if self._without else ()
+        )
+        return any(name in out or name in self.patches for name in names)
+
     def plan_faults(self, thread: Thread, plan: FaultPlan | None) -> None:
         """Let things fail in a thread (see `faults.py`). What was taken out stays out; only before the thread begins."""
         thread.faults = plan

@@ -45,6 +45,21 @@ def current() -> Thread:
     return running.thread
 
 
+@dataclass(frozen=True)
+class Promise:
+    """A sentence of kernel code that tells what a lock, a check or a reference is for, or that rests on it.
+
+    * `without`: what is said in its place where that has been taken out;
+    * `rests_on`: the names of protections, and of kernel functions that may have been replaced; for a lock that comes next: none.
+    """
+
+    without: str
+    rests_on: tuple[str, ...] = ()
+
+
+PROMISES: dict[str, Promise] = {}  # by the sentence
+
+
 def say(phase: Phase, sentence: str, *names: object) -> None:
     """Begin a new step: one sentence that a teacher would say about what follows. `{}` stands for each of `names`.
 
@@ -52,6 +67,9 @@ def say(phase: Phase, sentence: str, *names: object) -> None:
     """
     thread = running.thread
     if thread is not None and thread.engine.journal is not None:
+        promise = PROMISES.get(sentence)
+        if promise is not None and thread.engine.lacks(promise.rests_on):
+            sentence = promise.without
         thread.saying = (phase, sentence, names)
 
 

@@ -7,6 +7,7 @@ from functools import partial
 
 from ..engine import *
 from ..uapi import KernelError
+from . import promises
 from .base import EMULATED, LOADED, MTTY, NO_OPS, VFIO_DRIVERS, VFIO_PCI, BusDriver, Device, DeviceSpec, DriverPrivate
 from .bus import Buses, device_add
 from .dd import device_driver_attach
@@ -33,6 +34,7 @@ from .vfio.vfio_main import vfio_device_fops
 
 __all__ = ["Built", "DeviceSpec", "boot"]
 assert kvm_vfio_ops.name == "kvm-vfio"  # importing its file made the type known to KVM
+assert promises.LOCKS  # and what is said without a protection to `say`
 
 
 @dataclass

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import linecache
+import re
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, Final
 
 from ..engine import (
+    PROMISES,
     Cell,
     Completion,
     Count,
@@ -19,10 +21,12 @@ from ..engine import (
     Lock,
     Micro,
     PatchError,
+    Phase,
+    Request,
     Table,
     Thread,
 )
-from ..engine.operations import declared
+from ..engine.operations import GAVE, TOOK, declared
 from ..uapi import KernelError
 from .plain import Ref, plain, shown
 from .state import Edit, ObjectState, Place, State, ThreadState, Want
@@ -32,6 +36,7 @@ from .words import describe, operation_name
 Name = Callable[[KObject], str]
 Olds = dict[Any, dict[Any, Any]]  # by cell and key, the value before the first change
 
+_HEAD: Final[Any] = re.compile("[^:,.]*")  # of a sentence about a lock: which one it is
 COPIED = 64  # bytes that are kept of what is copied from or to a program's memory
 _KEPT_EVERY = 256  # micro-steps
 
@@ -94,7 +99,7 @@ def _want(request: Any, saying: Any, name: Name, place: dict[str, Any]) -> Want 
     if request is None or not declared(request).waits:
         return None
     target = request[1]
-    phase, sentence = _said(saying, name)
+    phase, sentence = _said(saying, request, name)
     return Want(
         operation=operation_name(request),
         oid=target.owner.oid,
@@ -105,11 +110,18 @@ def _want(request: Any, saying: Any, name: Name, place: dict[str, Any]) -> Want 
     )
 
 
-def _said(saying: Any, name: Name) -> tuple[str, str]:
-    """The phase and the sentence that the kernel code said, with the names filled in."""
+def _said(saying: Any, request: Request, name: Name) -> tuple[str, str]:
+    """The phase and the sentence that the kernel code said before it asked for this, with the names filled in."""
     if saying is None:
         return "", ""
     phase, sentence, names = saying
+    if phase is Phase.LOCK and declared(request).does not in (TOOK, GAVE):
+        promise = PROMISES.get(sentence)
+        sentence = (
+            promise.without
+            if promise
+            else f"{_HEAD.match(sentence)[0]}: no lock is taken here, others may come in between."
+        )
     for thing in names:
         sentence = sentence.replace("{}", name(thing) if isinstance(thing, KObject) else shown(plain(thing)), 1)
     return str(phase), sentence
@@ -238,7 +250,7 @@ class Recorder:
 
     def _convert(self, micro: Micro, following: Micro | None, olds: Olds) -> MicroStep:
         thread, answer = micro.thread, micro.answer
-        phase, sentence = _said(micro.saying, self._name)
+        phase, sentence = _said(micro.saying, micro.request, self._name)
         self._phases[thread] = phase = phase or self._phases.get(thread, "validate")
         pending, saying = (following.request, following.saying) if following else (thread.pending, thread.saying)
         ahead = self._places.at(following.line, following.mirrored) if following else self._places.pending(thread)

@@ -111,7 +111,7 @@ async def bind_locked(df: VfioDeviceFile, bind: VfioDeviceBindIommufd, argument:
 
 async def take_iommufd(df: VfioDeviceFile, number: int) -> IommufdCtx:
     """The binding holds the iommufd behind a descriptor."""
-    say(Phase.ACQUIRE, f"Descriptor {number} must be an iommufd; the binding holds its file from now on.")
+    say(Phase.ACQUIRE, "Descriptor {} must be an iommufd; the binding holds its file from now on.", number)
     ictx = await iommufd_ctx_from_fd(number)
     await hand_over(ictx.file.f_ref, (current(), "running call"), (df, BINDING))
     await store(df.iommufd, ictx)
