@@ -6,10 +6,12 @@ import re
 from itertools import combinations, product
 
 import pytest
+from matplotlib.colors import to_hex
 
 from tests.cells import cells, code_of
 from tests.conftest import ROOT
 from tests.lesson_claims import ordered
+from vfiosim.assets import palette
 from vfiosim.lab import Exercise
 from vfiosim.lessons import misconceptions as M
 from vfiosim.lessons import order_of_checks as lesson
@@ -139,6 +141,16 @@ def test_the_plot_has_a_bar_of_as_many_pieces_as_a_call_has_steps_and_an_errno_s
     bright = {text.get_text().split()[0] for text in axes.texts if text.get_alpha() == 1}
     assert bright == {"EPERM"}
     assert "another file: EINVAL, 10 steps" in repr(lesson.ladder("EPERM"))
+
+
+def test_the_plot_has_the_players_colours_for_the_phases():
+    (axes,) = bars("").axes
+    key = axes.get_legend()
+    shown = {
+        text.get_text(): to_hex(patch.get_facecolor()) for text, patch in zip(key.texts, key.get_patches(), strict=True)
+    }
+    assert len(shown) == 5
+    assert shown == {phase: palette()[f"phase-{phase}"] for phase in shown}
 
 
 # ---- the questions

@@ -169,7 +169,7 @@ def test_no_sentence_needs_more_room_than_it_has_and_none_moves_the_picture(page
 def test_the_row_has_what_is_always_needed_and_tells_step_and_function(page: Page, tmp_path: Path) -> None:
     trace = bind()
     player = open_page(page, tmp_path, show(trace, step=13))
-    expect(player.locator(".bar:visible button")).to_have_text(["← Back", "Play", "Next →", "Source", "More ▾"])
+    expect(player.locator(".bar:visible button")).to_have_text(["← Back", "Play", "Next →", "Legend", "Source", "More ▾"])
     expect(player.locator(".at")).to_have_text(f"step 13 of 18 · in {trace[12].kernel_function}")
     player.focus()
     page.keyboard.press("Shift+ArrowRight")
@@ -207,6 +207,18 @@ def test_the_source_stands_beside_the_picture_and_names_the_kernels_function_wit
         page.keyboard.press("ArrowRight")
         expect(player.locator(".code .current .no")).to_have_text(str(trace[number - 1].line))
         expect(player.locator(".code .current")).to_be_in_viewport()
+
+
+def test_where_the_source_stands_below_the_picture_the_controls_and_the_running_line_are_on_the_same_screen(
+    page: Page, tmp_path: Path
+) -> None:
+    page.set_viewport_size({"width": 1100, "height": 610})  # what JupyterLab leaves of 1280 × 720
+    player = open_page(page, tmp_path, show(bind(), step=13))
+    player.get_by_role("button", name="Source").click()
+    player.focus()
+    page.keyboard.press("ArrowRight")
+    for part in (".say", ".stage", ".bar.first", ".scrubber", ".code .current"):
+        expect(player.locator(part)).to_be_in_viewport(ratio=0.95)
 
 
 def test_large_letters_come_and_go_with_a_key(page: Page, tmp_path: Path) -> None:
@@ -275,3 +287,29 @@ def test_every_row_of_a_busy_picture_is_explained_and_a_pointer_that_rests_on_it
     player.locator('[data-oid="vfio_device vfio0"]').click()
     player.get_by_text("What its fields mean").press("Enter")
     expect(player.locator(".fields li").first).to_be_visible()
+
+
+def test_the_legend_says_what_strokes_kinds_and_fields_mean_with_a_link_to_the_kernels_file(
+    page: Page, tmp_path: Path
+) -> None:
+    player = open_page(page, tmp_path, show(bind(), step=13))
+    player.get_by_role("button", name="Legend").click()
+    legend = player.get_by_role("dialog", name="Legend")
+    expect(legend.locator(".strokes li", has_text="given it back")).to_be_visible()
+    kind = legend.locator("details", has_text="A device in the hands of a VFIO driver")
+    kind.locator("summary").click()
+    expect(kind.locator("li", has_text="refcount How many use the registered device")).to_be_visible()
+    expect(kind.get_by_role("link", name="include/linux/vfio.h")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(legend).to_be_hidden()
+
+
+def test_in_the_legend_no_two_strokes_look_alike(page: Page, tmp_path: Path) -> None:
+    player = open_page(page, tmp_path, show(bind(), step=13))
+    player.get_by_role("button", name="Legend").click()
+    looks = player.locator(".strokes svg:has(.edge)").evaluate_all(
+        """all => all.map(one => ['.line', '.tip', '.minus'].flatMap(part => {
+            const {stroke, fill, strokeDasharray, strokeWidth, visibility} = getComputedStyle(one.querySelector(part));
+            return [stroke, fill, strokeDasharray, strokeWidth, visibility]; }).join())"""
+    )
+    assert len(looks) == len({*looks}) == 7

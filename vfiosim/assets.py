@@ -21,6 +21,12 @@ def asset(name: str) -> Traversable:
 
 
 @cache
+def palette() -> dict[str, str]:
+    """What each colour stands for ("changed", "phase-lock"), and the colour, as `assets/palette.css` has it."""
+    return dict(re.findall(r"--([\w-]+): (#[0-9a-f]+)", asset("palette.css").read_text("utf-8")))
+
+
+@cache
 def style_sheet(name: str) -> str:
     """The text of a file of styles as a page needs it: without what only its readers need."""
     text = re.sub(r"/\*.*?\*/", "", asset(name).read_text("utf-8"), flags=re.DOTALL)

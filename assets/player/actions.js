@@ -40,8 +40,9 @@ const LIST = [
   ["graph", "g", "g", "picture", VIEWS.graph],
   ["room", "f", "f", "large letters, for a room; again: end", "Large letters"],
   ["more", "m", "m", "more buttons", "More ▾"],
+  ["legend", "h", "h", "legend: what strokes, colours and words mean", "Legend"],
   ["help", "?", "?", "this list", "Keys ?"],
-  ["leave", "Escape", "Escape", "end following, comparing, this list"],
+  ["leave", "Escape", "Escape", "end following, comparing, this list, the legend"],
 ];
 
 export const ACTIONS = new Map(LIST.map(([name, key, shown, tells, says]) => [name, { key, shown, tells, says }]));

@@ -26,7 +26,7 @@ export class Bar {
     this.speed.value = "normal";
     this.buttons = new Map();
     const buttons = (...names) => names.map((name) => this.button(name));
-    const row = [...buttons("back", "play", "next"), this.at, this.problem, ...buttons("source", "more")];
+    const row = [...buttons("back", "play", "next"), this.at, this.problem, ...buttons("legend", "source", "more")];
     this.first = element("div", { class: "bar first" }, ...row);
     this.shared = control("input", { class: "shared", readonly: "", "aria-label": "Text to share" });
     this.second = element(

@@ -1,13 +1,15 @@
 // A trace, step by step. It gets data: an SVG with all that ever occurs, and for each effect what it changed. A step is a set
 // of class changes. The player knows the moment; the views show that moment, each in its own way, and tell what is wanted.
 
-import { meant, VIEWS } from "./actions.js";
+import { VIEWS } from "./actions.js";
 import { Bar } from "./bar.js";
 import { CountersView } from "./counters.js";
 import { element } from "./dom.js";
 import { FactsView } from "./facts.js";
 import { sight } from "./frames.js";
 import { GraphView } from "./graph.js";
+import { Keys, keyTable } from "./keys.js";
+import { LegendView } from "./legend.js";
 import { KEEPS_KEYS } from "./lumino.js";
 import { Picking } from "./picking.js";
 import { Playing } from "./playing.js";
@@ -35,7 +37,6 @@ export class Player {
     this.onMove = onMove;
     this.onViews = onViews;
     this.onShare = onShare;
-    this.typed = "";
     this.base = null;
     this.open = new Set(data.views);
     this.presenter = Boolean(data.presenter);
@@ -55,7 +56,7 @@ export class Player {
     this.picking = new Picking(this.graph, this.facts, { marked: () => this.marked(), onPick, onUnfold });
     if (!root.dataset.listens) {
       root.dataset.listens = "yes";
-      root.addEventListener("keydown", (event) => root.vfiosim.key(event));
+      root.addEventListener("keydown", (event) => root.vfiosim.keys.press(event));
     }
     root.vfiosim = this;
     this.load(data, data.step);
@@ -90,7 +91,8 @@ export class Player {
       ...Object.fromEntries(views),
       room: () => this.room(!this.presenter),
       more: () => this.more(this.bar.second.hidden),
-      help: () => this.sheet.open(this.sheet.root.hidden),
+      help: () => this.read("help"),
+      legend: () => this.read("legend"),
       leave: () => this.leave(),
     };
   }
@@ -104,11 +106,20 @@ export class Player {
       compare: (text) => this.compareWith(text),
       speed: (name) => this.playing.at(name),
     });
-    this.sheet = new Sheet(() => this.sheet.open(false));
+    this.legend = new LegendView();
+    this.sheets = {
+      help: new Sheet("Keys", () => this.sheets.help.open(false), keyTable()),
+      legend: new Sheet("Legend", () => this.sheets.legend.open(false), this.legend.root),
+    };
     this.graph = new GraphView({
       click: (node, arrow, part) => this.picking.click(node, arrow, part),
       sized: (wide, high) => this.sized(wide, high),
       lost: () => this.root.focus(),
+    });
+    this.keys = new Keys(this.root, {
+      act: (name) => this.act(name),
+      jump: (text) => this.jumpTo(text),
+      inGraph: (event) => this.graph.key(event),
     });
     this.counters = new CountersView();
     this.words = new WordsView();
@@ -132,7 +143,14 @@ export class Player {
     };
     this.views = [scrubber, this.bar, this.words, this.graph, this.counters, source, text, this.facts];
     const main = element("div", { class: "main" }, this.graph.root, this.facts.root);
-    const below = [this.bar.second, this.counters.root, text.root, this.sheet.root, this.tips.root];
+    const below = [
+      this.bar.second,
+      this.counters.root,
+      text.root,
+      this.sheets.help.root,
+      this.sheets.legend.root,
+      this.tips.root,
+    ];
     this.root.append(this.words.root, main, this.bar.first, scrubber.root, ...below);
   }
 
@@ -145,7 +163,7 @@ export class Player {
   load(data, step) {
     this.run = new Run(data);
     this.base = null;
-    for (const view of [...this.views, this.tips]) view.load(this.run);
+    for (const view of [...this.views, this.tips, this.legend]) view.load(this.run);
     this.goTo(step);
     this.setViews(this.open);
     this.picking.load(this.run.parts);
@@ -162,35 +180,6 @@ export class Player {
   act(name) {
     if (["play", "faster", "slower"].includes(name)) this.does[name]();
     else this.by(this.does[name]);
-  }
-
-  key(event) {
-    if (event.ctrlKey || event.altKey || event.metaKey || /^(Tab|F\d+)$/.test(event.key)) return;
-    event.stopPropagation(); // a key that means nothing here may mean "delete this cell" to the page around it
-    if (event.key !== "Escape" && event.target.matches("input, select")) return;
-    if (event.target.matches(".node") && this.graph.key(event)) return this.taken(event);
-    if ((event.key === " " || event.key === "Enter") && event.target.matches("button, summary")) return;
-    const name = meant(event);
-    if (name) this.act(name);
-    else if (/^\d$/.test(event.key)) this.digit(event.key);
-    else return;
-    this.taken(event);
-  }
-
-  // What a key has hidden cannot keep the focus: without it the next key would be lost.
-  taken(event) {
-    event.preventDefault();
-    const at = document.activeElement;
-    if (!this.root.contains(at) || !at.getClientRects().length) this.root.focus();
-  }
-
-  digit(digit) {
-    clearTimeout(this.typing);
-    this.typed += digit;
-    this.typing = setTimeout(() => {
-      this.typed = "";
-    }, 900);
-    this.jumpTo(this.typed);
   }
 
   complain(text) {
@@ -310,7 +299,7 @@ export class Player {
     const open = new Set(this.open);
     if (!open.delete(name)) open.add(name);
     this.setViews(open);
-    if (open.has(name)) this.stands[name].scrollIntoView({ block: "nearest" }); // it may stand below the picture
+    if (open.has(name)) (name === "source" ? this.root : this.stands[name]).scrollIntoView({ block: "nearest" }); // it may stand below the picture
     this.onViews(Object.keys(VIEWS).filter((one) => open.has(one) && one !== "text"));
   }
 
@@ -325,6 +314,13 @@ export class Player {
     const { open, base } = this;
     const beside = open.has("source") || open.has("details") || base !== null || Boolean(this.facts.key);
     this.root.classList.toggle("with-side", beside);
+  }
+
+  // Show a sheet, or put it away.
+  read(name) {
+    const sheet = this.sheets[name];
+    if (name === "legend" && sheet.root.hidden) this.legend.fill();
+    sheet.open(sheet.root.hidden);
   }
 
   room(wanted) {
@@ -372,8 +368,9 @@ export class Player {
 
   leave() {
     this.tips.show(null);
-    if (!this.sheet.root.hidden) {
-      this.sheet.open(false);
+    const sheet = Object.values(this.sheets).find(({ root }) => !root.hidden);
+    if (sheet) {
+      sheet.open(false);
       return;
     }
     this.bar.shared.hidden = true;

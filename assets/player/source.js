@@ -42,7 +42,7 @@ export class SourceView {
     this.title.textContent = `${place.file}:${place.line}`;
     this.current.classList.add("current");
     this.current.setAttribute("aria-current", "true");
-    this.code.scrollTop = this.current.offsetTop - this.code.offsetTop - this.code.clientHeight / 2;
+    this.code.scrollTop = this.current.offsetTop - this.code.clientHeight / 2; // its box is where offsets begin
   }
 
   build(place) {

@@ -11,7 +11,7 @@ from ..views.shared import shared
 from . import controls as widgets
 from .press import ClickFilter, FilteredButton
 
-SHEETS = ("tokens.css", "lab.css", "questions.css", "sandbox.css", "schedule.css")
+SHEETS = ("palette.css", "tokens.css", "lab.css", "questions.css", "sandbox.css", "schedule.css")
 
 
 def style() -> widgets.HTML:

@@ -6,12 +6,12 @@ from base64 import b64encode
 from io import BytesIO
 from typing import TYPE_CHECKING
 
+from ..assets import palette
+from ..views.glossary import PHASES
 from .order_of_checks_causes import CAUSES, refused
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-COLOURS = {"validate": "#9ecae1", "block": "#fdae6b", "lock": "#bcbddc", "acquire": "#74c476", "publish": "#fa9fb5"}
 
 
 class Ladder:
@@ -45,14 +45,16 @@ def bars(errno: str) -> Figure:
         found = refused(name)
         result = found.outcome.result
         seen = 1 if errno in ("", result) else 0.2
-        colours = [COLOURS[step.phase] for step in found.way]
+        colours = [palette()[f"phase-{step.phase}"] for step in found.way]
         axes.barh([row] * len(colours), 1, left=range(len(colours)), color=colours, edgecolor="white", alpha=seen)
         axes.text(len(found.way) + 0.2, row, f"{result}  {cause.says}", va="center", fontsize=9, alpha=max(seen, 0.5))
+    met = {step.phase for name in CAUSES for step in refused(name).way}
+    phases = {phase: palette()[f"phase-{phase}"] for phase in PHASES if phase in met}
     axes.set(xlim=(0, 29), ylim=(len(CAUSES) - 0.4, -0.6), xticks=range(0, 17, 2), xlabel="steps up to the refusal")
     axes.set_yticks(range(len(CAUSES)), list(CAUSES))
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(
-        handles=[Patch(color=colour, label=phase) for phase, colour in COLOURS.items()],
+        handles=[Patch(color=colour, label=phase) for phase, colour in phases.items()],
         loc="upper right",
         title="phase",
     )

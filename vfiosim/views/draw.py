@@ -71,7 +71,7 @@ def svg(
         f'viewBox="{-MARGIN:.0f} {layout.top - MARGIN:.0f} {width} {height}">'
         f'<title id="{name}-title">Who holds a reference to whom</title>'
         f'<desc id="{name}-desc">{escape(about)}</desc>'
-        f"<style>{style_sheet('graph.css')}</style>"
+        f"<style>{style_sheet('palette.css')}{style_sheet('graph.css')}</style>"
         f'<rect class="paper" x="{-MARGIN:.0f}" y="{layout.top - MARGIN:.0f}" width="{width}" height="{height}"/>'
         f"{nodes}{edges}</svg>"
     )
@@ -203,8 +203,18 @@ def _edge(edge: Edge, curve: Curve, shown: Look, name: str) -> str:
         f'<g id="{name}-{edge.key}" data-key="{edge.key}" data-from="{edge.holder}" data-to="{edge.target}" '
         f'data-row="{edge.row}" data-into="{edge.into}" class="edge {edge.sort} {shown.mark}">'
         f"<title>{escape(edge.sort)}: {escape(edge.reason)}{f' ×{times}' if times > 1 else ''}</title>"
-        f'<path class="line" d="{path}"/><path class="tip" d="{_tip(curve)}"/></g>'
+        f'<path class="line" d="{path}"/><path class="tip" d="{_tip(curve)}"/>{_minus(curve)}</g>'
     )
+
+
+def _minus(curve: Curve) -> str:
+    """The sign on an arrow that has just been let go, in its middle."""
+    first = (len(curve) - 1) // 6 * 3
+    x, y = (
+        sum(part * way for part, way in zip(one, (1, 3, 3, 1), strict=True)) / 8
+        for one in zip(*curve[first : first + 4], strict=True)
+    )
+    return f'<g class="minus"><circle cx="{x:.0f}" cy="{y:.0f}" r="9"/><path d="M{x - 5:.0f} {y:.0f}h10"/></g>'
 
 
 def _before(curve: Curve) -> tuple[float, float]:

@@ -46,8 +46,9 @@ def film(trace: Trace, seconds: float = 2.4, first: int = 1) -> str:
     still = ", ".join(f".{name}" for shown, name in patterns.items() if last not in shown) or "none"
     box = f"{-MARGIN:.0f} {-MARGIN - WORDS:.0f} {width} {height}"
     paper = 'x="{}" y="{}" width="{}" height="{}"'.format(*box.split())
+    sheets = style_sheet("palette.css") + style_sheet("graph.css")
     style = (
-        f"{LIGHT} @media (prefers-color-scheme: dark) {{ {DARK} }} {style_sheet('graph.css')} {' '.join(rules)} "
+        f"{LIGHT} @media (prefers-color-scheme: dark) {{ {DARK} }} {sheets} {' '.join(rules)} "
         f"[class^=film] {{ animation: {seconds * (len(steps) + 1):.1f}s step-end infinite; }} "
         f"@media (prefers-reduced-motion: reduce) {{ [class^=film] {{ animation: none !important; }} "
         f"{still} {{ visibility: hidden; }} }}"
@@ -71,7 +72,7 @@ def _sentence(trace: Trace, step: int, width: float) -> str:
     return (
         f'<text x="0" y="{-WORDS + 14:.0f}" style="font: {LETTER:.0f}px system-ui, sans-serif; fill: var(--vfiosim-ink)">'
         f'<tspan font-weight="bold">{escape(told.phase)}</tspan> {escape(told.sentence)}</text>'
-        f'<rect x="0" y="{-WORDS + 26:.0f}" width="{done:.0f}" height="4" rx="2" fill="#0072b2"/>'
+        f'<rect x="0" y="{-WORDS + 26:.0f}" width="{done:.0f}" height="4" rx="2" fill="var(--vfiosim-ink)"/>'
     )
 
 

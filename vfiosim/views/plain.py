@@ -18,7 +18,10 @@ def plain(svg: str) -> Element:
         part.attrib = {name: _whole(value) for name, value in part.items() if not name.startswith(NEEDLESS)}
         marked = {"new", "gone"}.intersection(part.get("class", "").split())
         for child in [*part]:
-            if child.tag == f"{{{SVG}}}title" or (child.get("class") == "badge" and not marked):
+            unseen = (child.get("class") == "badge" and not marked) or (
+                child.get("class") == "minus" and "gone" not in marked
+            )
+            if child.tag == f"{{{SVG}}}title" or unseen:
                 part.remove(child)
     root.set("xmlns", SVG)
     return root

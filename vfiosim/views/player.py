@@ -244,7 +244,7 @@ def shown(trace: Trace) -> tuple[str, ...]:
 
 def styles() -> str:
     """The styles of the player and of the drawing in it."""
-    return "".join(style_sheet(name) for name in ("tokens.css", "player.css"))
+    return "".join(style_sheet(name) for name in ("palette.css", "tokens.css", "player.css"))
 
 
 def _terse(text: str) -> str:
