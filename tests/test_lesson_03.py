@@ -146,6 +146,7 @@ def test_the_plot_has_a_bar_of_as_many_pieces_as_a_call_has_steps_and_an_errno_s
 def test_the_plot_has_the_players_colours_for_the_phases():
     (axes,) = bars("").axes
     key = axes.get_legend()
+    assert key is not None
     shown = {
         text.get_text(): to_hex(patch.get_facecolor()) for text, patch in zip(key.texts, key.get_patches(), strict=True)
     }

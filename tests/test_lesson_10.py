@@ -95,6 +95,17 @@ def test_a_student_who_stops_a_between_look_and_tell_breaks_it(hand):
     assert "vfio_group 1 is open and 1 of its devices is bound" in hand.message
 
 
+def test_what_was_broken_by_hand_is_drawn_as_in_a_counterexample(hand):
+    go(hand, "A", "1 step", 3)
+    go(hand, "B", "to the end")
+    go(hand, "A", "to the end")
+    shown = hand.sandbox.trace_pane.player.player
+    assert shown.trace[-1].refused == "broken"
+    framed = {row.cell for node in shown.graph.nodes for row in node.rows if row.key in shown.graph.harmed[-1]}
+    assert framed == {"opened_file", "cdev_device_open_cnt"}
+    assert shown.step == len(shown.trace)
+
+
 def test_it_breaks_the_other_way_round_too_and_after_needless_switches_the_fewest_are_told(hand):
     for lane in ("B", "A", "B"):
         go(hand, lane, "1 effect")

@@ -12,6 +12,7 @@ from tests.calls import refused, set_container
 from vfiosim import Blocked, KernelError, Machine, kernel, replay, uapi
 from vfiosim.engine import PROMISES, Phase, say, store
 from vfiosim.explore import explore
+from vfiosim.topology import DeviceSpec, Topology
 
 READ_WRITE_FIXED = 7
 
@@ -179,3 +180,30 @@ def test_each_sentence_that_says_what_a_lock_is_for_has_another_one_for_a_kernel
     said = re.findall(r'say\(\s*Phase\.LOCK,\s*"([^"]*(?:: n|: it|one .* at a time)[^"]*)"', code)
     assert len(said) > 10
     assert [sentence for sentence in said if sentence not in PROMISES] == []
+
+
+# ---- what `check` says beside what is broken
+
+
+def test_where_nothing_is_broken_check_is_an_empty_list_that_tells_the_last_refusal_and_whose_device_is_in_the_way():
+    pair = [DeviceSpec("nic", "0000:01:00.0", 26), DeviceSpec("other", "0000:01:00.1", 26, driver="e1000e")]
+    m = Machine(Topology("pair", tuple(pair)))
+    assert repr(m.check()) == "[]"
+    p = m.process("vmm")
+    container, group = p.open("/dev/vfio/vfio"), p.open("/dev/vfio/26")
+    assert refused(set_container, p, group, container) == "EPERM"
+    assert m.check() == []
+    told = repr(m.check()).splitlines()
+    assert told[0] == "[]  nothing is broken"
+    assert re.fullmatch(
+        r"refused last: .*VFIO_GROUP_SET_CONTAINER.* \[EPERM\]: .*device other, which driver e1000e has.*", told[1]
+    )
+
+
+def test_what_is_broken_is_shown_as_a_list_and_the_last_refusal_below_it():
+    m = replay("R1 without group_lock: A19 B18 A3").machine
+    assert repr(m.check()) == repr([*m.check()])
+    with pytest.raises(KernelError):
+        m.process("late").open("/dev/vfio/1")
+    assert repr(m.check()).splitlines()[0] == repr([*m.check()])
+    assert "EBUSY" in repr(m.check()).splitlines()[1]

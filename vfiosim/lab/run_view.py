@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from ..invariants import cells_of
+from ..trace import Trace
 from . import controls as widgets
 from .describe import outcome_html, say
 from .fields import BadInput
@@ -39,6 +41,7 @@ class RunView(StaticFallback):
         self._always_shown = "keep" not in options
         seen = {"hide": OUT_OF_SIGHT, "keep": always_shown(run.machine)}
         self.trace_pane = TracePane(run.steps, **{**seen, **options})
+        self._broken = run.machine.check()
         super().__init__([])
 
     def _ready(self) -> None:
@@ -88,12 +91,19 @@ class RunView(StaticFallback):
         self.trace_pane.bring_out(())
         if self._always_shown:
             self.trace_pane.keep(always_shown(self.run.machine))
-        trace = self.run.steps
+        trace = self._with_harm(self.run.steps)
         self.trace_pane.show(
             trace, -1 if outcome is None or self.run.moved else opening(trace, self.brief), self.run.room()
         )
         for listener in self.listeners:
             listener(self)
+
+    def _with_harm(self, trace: Trace) -> Trace:
+        """These steps, and at their end one for each thing that is broken now and was not before them: it is drawn."""
+        machine, known = self.run.machine, () if self.run.moved else self._broken
+        self._broken = machine.check()
+        fresh = [what for what in self._broken if what not in known]
+        return trace.ending_in(*fresh, cells=lambda what: cells_of(machine.engine, what, machine.expected))
 
     def _refresh(self, before: dict[int, Any] | None) -> None:
         """Bring everything in line with the machine."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from operator import index
@@ -21,7 +21,7 @@ from ..kernel.task import ALL_CAPABILITIES, Task, UserStruct, begin_task, copy_p
 from ..kernel.variants import variant_of
 from ..topology import Topology
 from ..trace import Recorder, Trace
-from ..uapi import Errno
+from ..uapi import Errno, KernelError
 from ..why import Why, why
 from .call import Call
 from .events import Began, Event, Failing, Forked, Outside, Patched, Slept, TakenOut
@@ -43,6 +43,18 @@ RENAMED = {  # checks that had another name in texts of older versions: theirs s
     "foreign_domain": "domain_is_default",
     "device_stays": "device_stays_bound",
 }
+
+
+class Broken(list[str]):
+    """What `Machine.check` found: a list of sentences. `refused` is the call that was refused last, and why; "" if none was."""
+
+    def __init__(self, sentences: Iterable[str] = (), refused: str = "") -> None:
+        super().__init__(sentences)
+        self.refused = refused
+
+    def __repr__(self) -> str:
+        head = super().__repr__() if self or not self.refused else "[]  nothing is broken"
+        return head + (f"\nrefused last: {self.refused}" if self.refused else "")
 
 
 class Machine:
@@ -86,9 +98,16 @@ class Machine:
         trace.shared_by(partial(encode_until, self, len(self.history), len(self.engine.micro)))
         return trace
 
-    def check(self) -> list[str]:
-        """Every invariant that is broken now, in words; an empty list if all is well."""
-        return check(self.engine, self.expected)
+    def check(self) -> Broken:
+        """Every invariant that is broken now, in words; an empty list if all is well.
+
+        As it is shown it also tells which call was refused last, and why; while the machine keeps a trace.
+        """
+        refused = next(
+            ((call, call.error) for call in reversed(self.calls) if isinstance(call.error, KernelError)), None
+        )
+        told = f"{refused[0].shown} [{refused[1].name}]: {refused[1].sentence}" if refused else ""
+        return Broken(check(self.engine, self.expected), told)
 
     def expect(self, *rules: Invariant) -> None:
         """From now on `check` looks at these invariants too, such as those that only hold in a puzzle."""

@@ -54,7 +54,9 @@ def _narrow(line: str) -> str:
 
 
 def shared_html(variables: Sequence[Variable], lanes: Sequence[str]) -> str:
-    """A table: what is shared, its value now, and what each thread has seen or done there. What contradicts is marked.
+    """A table: each thing that is shared, and below it its value now, and what each thread has seen or done there.
+
+    What contradicts is marked.
 
     What no contradiction is about is folded away where there is much of it.
     """
@@ -71,8 +73,8 @@ def shared_html(variables: Sequence[Variable], lanes: Sequence[str]) -> str:
 def _table(variables: Sequence[Variable], lanes: Sequence[str]) -> str:
     heads = "".join(f'<th scope="col">{escape(lane)}</th>' for lane in lanes)
     rows = "".join(_row(one, lanes) for one in variables)
-    head = f'<thead><tr><th scope="col">shared</th><th scope="col">now</th>{heads}</tr></thead>'
-    return f'<table class="shared">{head}<tbody>{rows}</tbody></table>'
+    head = f'<thead><tr><th scope="col">now</th>{heads}</tr></thead>'
+    return f'<table class="shared">{head}{rows}</table>'
 
 
 def _stale(one: Variable) -> bool:
@@ -81,12 +83,13 @@ def _stale(one: Variable) -> bool:
 
 def _row(one: Variable, lanes: Sequence[str]) -> str:
     oid, cell = one.place
-    name = f'<code title="{escape(one.name)}">{escape(cell or oid).replace("_", "_<wbr>")}</code>'
-    name += f"<small>{escape(oid)}</small>" if cell else ""
+    name = f'<code title="{escape(one.name)}">{escape(cell or oid)}</code>'
+    name += f" <small>{escape(oid)}</small>" if cell else ""
     kind = "harmed" if one.harmed else "stale" if _stale(one) else ""
     cells = "".join(f"<td{_kind(one.seen.get(lane))}>{_seen(one, lane)}</td>" for lane in lanes)
     now = f"<b>{escape(one.now)}</b>" + (" <em>✕ wrong</em>" if one.harmed else "")
-    return f'<tr class="{kind}"><th scope="row">{name}</th><td class="now">{now}</td>{cells}</tr>'
+    head = f'<tr class="name"><th scope="rowgroup" colspan="{1 + len(lanes)}">{name}</th></tr>'
+    return f'<tbody>{head}<tr class="{kind}"><td class="now">{now}</td>{cells}</tr></tbody>'
 
 
 def _kind(seen: Seen | None) -> str:
