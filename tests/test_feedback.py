@@ -15,14 +15,21 @@ from vfiosim.lab import ByHand, Exercise, Ordering, Parsons, Prediction, Quiz, R
 from vfiosim.lab.question import CHOICE, NONE, NUMBER, TYPED, Misconception, Question
 from vfiosim.lab.style import words
 from vfiosim.lab.verdict import called, named
-from vfiosim.lessons import closing, one_bind, order_of_checks, races, start, who_holds_whom
+from vfiosim.lessons import address_spaces, closing, one_bind, order_of_checks, races, start, who_holds_whom
 from vfiosim.lessons import misconceptions as M
 from vfiosim.lessons.drills import KINDS
 from vfiosim.lessons.drills.calls import scenario
 
 pytestmark = [pytest.mark.one_python, feedback.TOGETHER]
 
-PUZZLES = (one_bind.STEPS, who_holds_whom.LET_GO, order_of_checks.SIX_MISTAKES, closing.TEAR_DOWN, races.USE_AFTER_FREE)
+PUZZLES = (
+    one_bind.STEPS,
+    who_holds_whom.LET_GO,
+    order_of_checks.SIX_MISTAKES,
+    closing.TEAR_DOWN,
+    address_spaces.TIDY_UP,
+    races.USE_AFTER_FREE,
+)
 TASKS = (
     start.FREE,
     start.KEEP,
@@ -33,6 +40,8 @@ TASKS = (
     order_of_checks.GOOD_STRUCT,
     closing.CUT_THE_PATHS,
     closing.FIND_THE_LAST,
+    address_spaces.MOVE,
+    address_spaces.PINNED,
 )
 EACH_TABLE = pytest.mark.parametrize("table", ["lessons", *KINDS])
 EACH_PUZZLE = pytest.mark.parametrize("puzzle", PUZZLES, ids=[puzzle.name for puzzle in PUZZLES])
@@ -104,6 +113,9 @@ SHOWN_BY: dict[Misconception, set[tuple[str, object]]] = {
     M.BOUND_BY_A_PROGRAM: {("05 passed on", "ends")},
     M.NUMBERS_STAY: {("05 check: the number again", "EBADF")},
     M.EACH_ACCESS_LOCKED: {("10 check: a lock for each", "safe")},
+    M.BOUND_IS_READY: {("09 mapped", "arrives")},
+    M.MAP_PINS: {("09 no memory", "map"), ("09 check: the limit", "3")},
+    M.ONE_MAP: {("09 munmap", "0")},
 }
 
 
@@ -280,6 +292,8 @@ UNTOUCHED: dict[str, tuple[Callable[[], object], str]] = {
     "02 exercise": (who_holds_whom.exercise, "Make a call first: press a button below."),
     "05 exercise": (closing.exercise, "Make a call first: press a button below."),
     "05 free it": (closing.free_it, "Make a call first: press a button below."),
+    "09 exercise": (address_spaces.exercise, "Make a call first: press a button below."),
+    "09 free it": (address_spaces.free_it, "Make a call first: press a button below."),
     "10 by hand": (races.by_hand, "No call has begun. Let one of them go on first."),
     "10 mend": (races.mend, "Nothing is changed as yet: this is the function with the bug."),
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -30,12 +30,13 @@ class Bench(RunView):
     """A machine with one program; every button is something that the program does.
 
     * `session`: what has happened up to now; by default a fresh machine;
-    * `show`: which rows of controls there are, of `ROWS`; `fields`: can the fields of BIND be changed?
+    * `show`: which rows of controls there are, of `rows`; `fields`: can the fields of BIND be changed?
     * `more`: further buttons, e.g. for what other programs do: name → the call, and a tip;
     * everything else is an option of the player, as in `vfiosim.views.show`.
     """
 
     brief = True
+    rows: Sequence[str] = ROWS  # of controls, by the names of the methods that make them
 
     def __init__(
         self,
@@ -46,9 +47,9 @@ class Bench(RunView):
         more: Mapping[str, tuple[Callable[[Session], Outcome], str]] = NO_MORE,
         **options: Any,
     ) -> None:
-        unknown = {*show} - {*ROWS}
+        unknown = {*show} - {*self.rows}
         if unknown:
-            raise ValueError(f"there is no row {sorted(unknown)}; there are {', '.join(ROWS)}")
+            raise ValueError(f"there is no row {sorted(unknown)}; there are {', '.join(self.rows)}")
         self.session = session or Session()
         super().__init__(self.session, options)
         self._options = options
@@ -59,7 +60,7 @@ class Bench(RunView):
             tooltip="What was done, as a Python program",
             kind="code",
         )
-        rows = [getattr(self, f"_{name}_row")() for name in ROWS if name in show and name != "why"]
+        rows = [getattr(self, f"_{name}_row")() for name in self.rows if name in show and name != "why"]
         if more:
             others = ((name, partial(call, self.session), tip) for name, (call, tip) in more.items())
             rows.append(self.row("Also", *others))
@@ -69,11 +70,15 @@ class Bench(RunView):
         told = legend(*calls, self.undo, self.reset, self.copy)
         self.children = [
             style(),
-            above([self.table, *rows, back, self.result, *why, told, self.code], [self.trace_pane]),
+            above([self.table, *rows, back, self.result, *why, told, self.code], self._shown()),
         ]
         if len(rows) > FEW:
             self.add_class("vfiosim-many")
         self._ready()
+
+    def _shown(self) -> list[widgets.Widget]:
+        """What stands below the controls."""
+        return [self.trace_pane]
 
     # ---- the controls
 

@@ -11,15 +11,17 @@ from .style import button, row, style, text, words
 
 
 class OnceAnswered(StaticFallback):
-    """Shows `what` as text once the question of this name in `progress` was answered, rightly or not, or at a press.
+    """Shows `what` once the question of this name in `progress` was answered, rightly or not, or at a press.
 
-    `called` is what the reader knows the question by.
+    `what` is shown as a picture if it is one, else as text; `called` is what the reader knows the question by.
     """
 
     looks = "lab ask"
 
     def __init__(self, name: str, what: object, called: str = "") -> None:
-        self._name, self._what = name, str(what)
+        self._name = name
+        picture = getattr(what, "_repr_html_", None)
+        self._what = f"<pre>{escape(str(what))}</pre>" if picture is None else str(picture())
         self._wait = f"This tells what “{called or name}” asks. It is shown here once you have answered that."
         self._shown = text("kept-back")
         self.anyway = button("Show it now", "without an answer")
@@ -49,5 +51,5 @@ class OnceAnswered(StaticFallback):
         return self.message
 
     def _show(self) -> None:
-        self._shown.value = f"<pre>{escape(self._what)}</pre>"
+        self._shown.value = self._what
         self.children = self._head

@@ -130,6 +130,12 @@ class Session(Run):
 
         return self.do(LessonCall(f"ioctl({kv}, {name} {fd})", call))
 
+    def ask(self, fd: int, request: str, **fields: int) -> Outcome:
+        """A request by its name, with these fields of its struct, e.g. "IOMMU_DESTROY" with id=2."""
+        struct = uapi.REQUESTS[request].struct
+        assert struct is not None, f"{request} takes no struct"
+        return self._ioctl(fd, request, struct(**fields), ", ".join(f"{name}={fields[name]}" for name in fields))
+
     def _ioctl(self, fd: int, request: str, argument: uapi.Struct, fields: str = "") -> Outcome:
         made = _called("ioctl", fd, uapi.REQUESTS[request].number, bytes(argument))
         return self.do(LessonCall(f"ioctl({fd}, {request})", made.do, fields))

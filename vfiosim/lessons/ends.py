@@ -37,6 +37,14 @@ ENDS: dict[str, tuple[tuple[str, ...], tuple[str, str]]] = {
             "say why an unbind waits, and whom it waits for;",
             "find a holder that no descriptor shows.",
         ),
+        ("09_address_spaces.ipynb", "the card is bound, and still it cannot read a byte."),
+    ),
+    "09": (
+        (
+            "say which of three calls a device is waiting for when its DMA does not arrive;",
+            "move a device to another address space while it sends;",
+            "say who pins memory, and who is charged for it.",
+        ),
         ("10_races.ipynb", "here everything is freed in the right order; there it is freed at the wrong moment."),
     ),
     "10": (

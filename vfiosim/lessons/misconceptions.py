@@ -91,5 +91,18 @@ NUMBERS_STAY = Misconception(
     "close gives the number back, and the next open takes the lowest number that is free.",
     _threads("SamsungDS/libvfn#34"),
 )
+BOUND_IS_READY = Misconception(
+    "Once the device is bound, its DMA works",
+    "BIND takes the DMA and blocks it. ATTACH gives the device a page table, MAP gives the table its entries.",
+    _threads("microsoft/openvmm#3465"),
+)
+MAP_PINS = Misconception(
+    "MAP looks up the memory and pins it",
+    "MAP notes what is meant. Memory is looked up and pinned when a page table shows it, now or later.",
+)
+ONE_MAP = Misconception(
+    "What the program unmaps, the device loses",
+    "The program has a map, and the device another one. Pinned pages stay until the device's map lets go of them.",
+)
 
 ALL = tuple(made for made in list(globals().values()) if isinstance(made, Misconception))

@@ -1,0 +1,270 @@
+"""The questions of the lesson about address spaces. Every answer comes out of an experiment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ..lab import Distractor, ExperimentResult, Outcome, Question, Session
+from ..lab.question import step_saying
+from . import misconceptions as M
+from .address_spaces_bench import (
+    IOVA,
+    ONLY,
+    PAGE,
+    PAGES,
+    alloc,
+    attach,
+    destroy,
+    detach,
+    enter,
+    mapped,
+    memory,
+    sending,
+)
+from .address_spaces_dma import dma
+from .address_spaces_pages import CALLS, small
+from .beginnings import CTX, NODES, opened
+
+NOWHERE = 0x5F0000000000  # an address at which no program has memory
+VIEW = (*ONLY, "mm_struct vmm")
+BLOCKED = "until ATTACH the DMA is blocked"
+
+
+def _shown(session: Session, answer: str, since: int, step: int | str = -1, *evidence: str) -> ExperimentResult:
+    """The steps of the last calls, from this one on."""
+    trace = session.machine.trace[session.done[since].steps_before :]
+    return ExperimentResult(answer, trace, step_saying(trace, step) if isinstance(step, str) else step, evidence)
+
+
+def _told(outcomes: list[Outcome]) -> tuple[str, ...]:
+    return tuple(f"{one.call} → {one.result}: {one.evidence}".rstrip(": ") for one in outcomes)
+
+
+def _mapped_and_not_attached() -> ExperimentResult:
+    session = Session(start=mapped)
+    read = dma(session.machine)
+    kinds = {"HWPT": "arrives", "none": "blocked", "one ": "kernel"}  # by which table is used
+    return _shown(session, kinds[read.doors[1].answer[:4]], 2, BLOCKED, *repr(read).splitlines())
+
+
+def nonsense(session: Session, ioas: int) -> Outcome:
+    """Map what is no memory."""
+    fields = {"ioas_id": ioas, "user_va": NOWHERE, "length": PAGES * PAGE, "iova": IOVA}
+    return session.ask(CTX, "IOMMU_IOAS_MAP", flags=7, **fields)
+
+
+def _memory_that_is_not_there() -> ExperimentResult:
+    session = Session(start=opened)
+    session.bind(3, iommufd=4)
+    alloc(session)
+    calls = [nonsense(session, 2), attach(session, 2)]
+    refused = [name for name, outcome in zip(("map", "attach"), calls, strict=True) if outcome.refused]
+    return _shown(session, (*refused, "dma")[0], 4, "Refused" if refused else -1, *_told(calls))
+
+
+def _destroy_in_use() -> ExperimentResult:
+    session = Session(start=sending)
+    calls = [destroy(session, 2), detach(session), destroy(session, 3)]
+    return _shown(session, " ".join(one.result for one in calls), session.given, "EBUSY", *_told(calls))
+
+
+def _unmapped_by_the_program() -> ExperimentResult:
+    session = Session(start=sending)
+    before = session.process.status()["VmPin"]
+    place = session.done[3].outcome.number
+    session.process.munmap(place, PAGES * PAGE)
+    after = session.process.status()["VmPin"]
+    evidence = (f"VmPin before: {before} kB", f"VmPin after: {after} kB", *repr(dma(session.machine)).splitlines())
+    return _shown(session, str(after * 1024 // PAGE), session.given - 1, -1, *evidence)
+
+
+def _emulated() -> ExperimentResult:
+    session = Session()
+    session.open(NODES["vfio4"])
+    session.open("/dev/iommu")
+    session.bind(3, iommufd=4)
+    memory(session)
+    alloc(session)
+    enter(session, 2)
+    outcome = attach(session, 2)
+    number = next(
+        (line.split(" = ")[1] for line in outcome.wrote), "2"
+    )  # what was asked for, where nothing else was written
+    pages = session.process.status()["VmPin"] * 1024 // PAGE
+    return _shown(session, f"{number} {pages}", 6, -1, *_told([outcome]), f"pt_id = {number}", f"VmPin: {pages * 4} kB")
+
+
+def _replace_that_fails() -> ExperimentResult:
+    session = Session(start=sending)
+    alloc(session)
+    nonsense(session, 4)
+    outcome = attach(session, 4)
+    read = dma(session.machine)
+    answer = "packet" if read.arrives else "nothing"
+    return _shown(session, answer, session.given + 2, "Refused", *_told([outcome]), *repr(read).splitlines())
+
+
+def _over_the_limit() -> ExperimentResult:
+    session = Session(start=small)
+    calls = [CALLS[name](session) for name in ("map", "map", "map", "attach")]
+    refused = [str(number) for number, one in enumerate(calls, start=1) if one.refused]
+    return _shown(session, refused[0] if refused else "none", session.given + 3, "Refused", *_told(calls[-1:]))
+
+
+def _ask_an_address_space() -> ExperimentResult:
+    session = Session(start=mapped)
+    outcome = session.ask(CTX, "IOMMU_GET_HW_INFO", dev_id=2)
+    return _shown(session, outcome.result, session.given, "Refused", *_told([outcome]))
+
+
+def _question(
+    name: str,
+    text: str,
+    experiment: Callable[[], ExperimentResult],
+    because: str,
+    choices: dict[str, str],
+    wrong: dict[str, str | Distractor],
+    *hints: str,
+    **more: Any,
+) -> Question:
+    return Question(text, experiment, because, choices, wrong, view=VIEW, hints=hints, name=f"09 {name}", **more)
+
+
+QUESTIONS: dict[str, Question] = {
+    "mapped": _question(
+        "mapped",
+        "The card is bound to the iommufd. The program has allocated an address space, ID 2, and has mapped the packet in it, at "
+        "I/O address <code>0x10000</code>. Now the card reads at <code>0x10000</code>. What does it get?",
+        _mapped_and_not_attached,
+        "BIND gave the DMA to your iommufd, and blocked it. The packet is entered in address space 2, but nobody has told the "
+        "IOMMU to use address space 2 for this card. That is what ATTACH does.",
+        {
+            "arrives": "The packet: the card is bound, and the packet is mapped",
+            "kernel": "Whatever the kernel's own table has at 0x10000",
+            "blocked": "Nothing: the IOMMU stops the read",
+        },
+        {
+            "arrives": Distractor(
+                "Bound and mapped, yes. But which table does the IOMMU use for the card?", M.BOUND_IS_READY
+            ),
+            "kernel": Distractor(
+                "So it was before. BIND took the DMA out of the kernel's hand, and blocked it.", at=BLOCKED
+            ),
+        },
+    ),
+    "no memory": _question(
+        "no memory",
+        "A program makes a mistake. It maps 16 KiB in address space 2, from an address at which it has no memory at all. Nothing "
+        "is attached to the address space yet. Then it attaches the card. What happens?",
+        _memory_that_is_not_there,
+        "without a page table, MAP only notes what is meant. ATTACH makes a page table, and a table needs real pages: now the "
+        "memory is looked up, pinned and entered. A mistake in MAP is told by ATTACH.",
+        {
+            "map": "MAP is refused with EFAULT",
+            "attach": "MAP succeeds, and ATTACH is refused with EFAULT",
+            "dma": "Both succeed, and the first read of the card fails",
+        },
+        {
+            "map": Distractor("You expected MAP to look the memory up at once.", M.MAP_PINS),
+            "dma": "So it is with memory of a program: a page is fetched when somebody touches it. A card cannot wait for that, "
+            "so all pages are pinned before the first read.",
+        },
+        "What does the kernel need to know while nobody can read?",
+    ),
+    "busy": _question(
+        "busy",
+        "The card is attached to address space 2. For that, ATTACH has made a page table, ID 3. Now three calls: <code>DESTROY "
+        "2</code>, then <code>DETACH</code>, then <code>DESTROY 3</code>. How do they end?",
+        _destroy_in_use,
+        "page table 3 holds address space 2, so that one is busy. ATTACH made the table by itself, so the table goes by itself, "
+        "with the last device that leaves it: after DETACH there is no 3.",
+        {
+            "0 0 0": "0, 0, 0: the address space takes its table along",
+            "EBUSY 0 0": "EBUSY, 0, 0: first let go, then destroy",
+            "EBUSY 0 EBUSY": "EBUSY, 0, EBUSY: the address space still uses the table",
+            "EBUSY 0 ENOENT": "EBUSY, 0, ENOENT: there is no 3 any more",
+        },
+        {
+            "0 0 0": Distractor(
+                "Who is held stays. The table holds the address space, and DESTROY does not cut.", at="EBUSY"
+            ),
+            "EBUSY 0 0": "That would be so with a table that you have made yourself. This one was made by ATTACH.",
+            "EBUSY 0 EBUSY": "The other way round: the table uses the address space, and nobody uses the table after DETACH.",
+        },
+    ),
+    "munmap": _question(
+        "munmap",
+        "The card sends; the 4 pages of the packet are pinned for it. Now the <i>program</i> unmaps these pages from its own "
+        "memory, with <code>munmap</code>. How many pages are pinned afterwards?",
+        _unmapped_by_the_program,
+        "there are two maps. <code>munmap</code> changes the program's; the card goes by the page table of the IOMMU, and that "
+        "still has the pages. Only UNMAP, DETACH or the end of the table gives them back.",
+        {},
+        {"0": Distractor("You expected the card to lose what the program has unmapped.", M.ONE_MAP)},
+        "Whose map does munmap change?",
+        kind="number",
+        otherwise="All four, or none: munmap took all of them out of the program's own map.",
+    ),
+    "emulated": _question(
+        "emulated",
+        "<code>vfio4</code> is the serial port made of software. It is bound, and it is attached to address space 2, in which 4 "
+        "pages are mapped. Which ID does ATTACH write into <code>pt_id</code>, and how many pages are pinned?",
+        _emulated,
+        "there is no hardware, so there is no page table: the device is attached to the address space itself. Its driver asks "
+        "for pages when it needs some, through its <i>access</i>, and pins just those.",
+        {
+            "3 4": "3, a new page table; 4 pages are pinned",
+            "3 0": "3, a new page table; no page is pinned",
+            "2 0": "2, the address space itself; no page is pinned",
+        },
+        {
+            "3 4": "So it is with the card. Who would read this table? No IOMMU stands in front of software.",
+            "3 0": "A table without pinned pages would lead the hardware to nowhere. Where there is a table, there are pages.",
+        },
+    ),
+}
+
+CHECK = (
+    _question(
+        "check: a move that fails",
+        "The card sends from address space 2. The program attaches it to address space 4, in which it has mapped an address "
+        "without memory: EFAULT. What does the card get now, at <code>0x10000</code>?",
+        _replace_that_fails,
+        "the new table is filled first, and only then does the hardware change over. What fails, fails before.",
+        {
+            "packet": "Its packet, from address space 2 as before",
+            "nothing": "Nothing: it has left 2 and did not reach 4",
+        },
+        {"nothing": "You expected a DETACH inside. There is none: a move is one change, from table to table."},
+    ),
+    _question(
+        "check: the limit",
+        "A program may lock 10 pages. Nothing is attached to its address space. It makes four calls: MAP of 4 pages, MAP of 4 "
+        "more, MAP of 4 more, ATTACH. Which one is refused with ENOMEM?",
+        _over_the_limit,
+        "the limit is about pinned pages, and nothing is pinned before there is a table. ATTACH has to pin 12 pages at once.",
+        {
+            "3": "The third MAP: that makes 12 pages",
+            "4": "The ATTACH",
+            "none": "None: the limit is about memory, not about devices",
+        },
+        {
+            "3": Distractor("12 pages are mapped then, and 0 are pinned.", M.MAP_PINS),
+            "none": "RLIMIT_MEMLOCK is about memory that cannot be taken away. Pinned pages are such memory.",
+        },
+    ),
+    _question(
+        "check: an ID",
+        "The device has ID 1, the address space ID 2. The program asks GET_HW_INFO with <code>dev_id = 2</code>. Which errno?",
+        _ask_an_address_space,
+        "all objects of an iommufd share one row of numbers. An ID is looked up together with its kind: there is a 2, but no "
+        "<i>device</i> 2.",
+        {},
+        {
+            "EINVAL": "You expected “wrong kind”. The kernel looks for a device with ID 2, and finds none.",
+            "EBADF": "EBADF is about descriptors. An ID is no descriptor.",
+        },
+        otherwise="The kernel looks for a device object with this ID. Is there one?",
+    ),
+)
