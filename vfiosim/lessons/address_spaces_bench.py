@@ -117,7 +117,6 @@ class Desk(Bench):
             show=("space",),
             only=ONLY,
             keep=CARD,
-            atlas=Atlas((*CARD, *(f"{kind} 1" for kind in SPACES))),
             **options,
         )
         self.add_class("vfiosim-many")

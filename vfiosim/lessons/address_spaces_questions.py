@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from ..lab import Distractor, ExperimentResult, Outcome, Question, Session
@@ -45,7 +46,8 @@ def _mapped_and_not_attached() -> ExperimentResult:
     session = Session(start=mapped)
     read = dma(session.machine)
     kinds = {"HWPT": "arrives", "none": "blocked", "one ": "kernel"}  # by which table is used
-    return _shown(session, kinds[read.doors[1].answer[:4]], 2, BLOCKED, *repr(read).splitlines())
+    found = _shown(session, kinds[read.doors[1].answer[:4]], 2, BLOCKED, *repr(read).splitlines())
+    return replace(found, trace=found.trace[: session.done[3].steps_before - session.done[2].steps_before])  # the BIND
 
 
 def nonsense(session: Session, ioas: int) -> Outcome:
@@ -76,7 +78,7 @@ def _unmapped_by_the_program() -> ExperimentResult:
     session.process.munmap(place, PAGES * PAGE)
     after = session.process.status()["VmPin"]
     evidence = (f"VmPin before: {before} kB", f"VmPin after: {after} kB", *repr(dma(session.machine)).splitlines())
-    return _shown(session, str(after * 1024 // PAGE), session.given - 1, -1, *evidence)
+    return _shown(session, str(after * 1024 // PAGE), session.given - 1, "gets everything", *evidence)
 
 
 def _emulated() -> ExperimentResult:
@@ -88,11 +90,12 @@ def _emulated() -> ExperimentResult:
     alloc(session)
     enter(session, 2)
     outcome = attach(session, 2)
-    number = next(
-        (line.split(" = ")[1] for line in outcome.wrote), "2"
-    )  # what was asked for, where nothing else was written
+    step = step_saying(session.steps, "pt_id = ")
+    number = session.steps[step - 1].sentence.split()[2]
     pages = session.process.status()["VmPin"] * 1024 // PAGE
-    return _shown(session, f"{number} {pages}", 6, -1, *_told([outcome]), f"pt_id = {number}", f"VmPin: {pages * 4} kB")
+    return _shown(
+        session, f"{number} {pages}", 6, step, *_told([outcome]), f"pt_id = {number}", f"VmPin: {pages * 4} kB"
+    )
 
 
 def _replace_that_fails() -> ExperimentResult:
@@ -189,8 +192,14 @@ QUESTIONS: dict[str, Question] = {
             "0 0 0": Distractor(
                 "Who is held stays. The table holds the address space, and DESTROY does not cut.", at="EBUSY"
             ),
-            "EBUSY 0 0": "That would be so with a table that you have made yourself. This one was made by ATTACH.",
-            "EBUSY 0 EBUSY": "The other way round: the table uses the address space, and nobody uses the table after DETACH.",
+            "EBUSY 0 0": Distractor(
+                "That would be so with a table that you have made yourself. This one was made by ATTACH, and freed by DETACH.",
+                at="iommufd_hwpt_paging 1 is freed",
+            ),
+            "EBUSY 0 EBUSY": Distractor(
+                "The other way round: the table holds the address space, and nobody holds the table after DETACH.",
+                at="there is no object 3",
+            ),
         },
     ),
     "munmap": _question(
@@ -201,7 +210,12 @@ QUESTIONS: dict[str, Question] = {
         "there are two maps. <code>munmap</code> changes the program's; the card goes by the page table of the IOMMU, and that "
         "still has the pages. Only UNMAP, DETACH or the end of the table gives them back.",
         {},
-        {"0": Distractor("You expected the card to lose what the program has unmapped.", M.ONE_MAP)},
+        {
+            "0": Distractor(
+                "You expected the card to lose what the program has unmapped. Its page table still has everything.",
+                M.ONE_MAP,
+            )
+        },
         "Whose map does munmap change?",
         kind="number",
         otherwise="All four, or none: munmap took all of them out of the program's own map.",
