@@ -24,6 +24,7 @@ class Cell:
     """One piece of shared state of `owner`; `guard` names the lock that protects it, as written in the kernel."""
 
     __slots__ = ("guard", "name", "owner")
+    born_with: ClassVar[frozenset[str]] = frozenset(("guard", "name", "owner", "link", "first", "spin"))  # and never changes
 
     def __init__(self, owner: KObject, name: str, guard: str) -> None:
         self.owner = owner
@@ -217,7 +218,7 @@ class KObject:
 
     def cells(self) -> Iterator[Cell]:
         """Its cells in the order of declaration."""
-        return (self.__dict__[name] for name in self._plans)
+        return map(self.__dict__.__getitem__, self._plans)
 
     def __repr__(self) -> str:
         return f"<{self.oid}>"

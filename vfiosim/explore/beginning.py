@@ -18,6 +18,7 @@ from types import (
 )
 from typing import Any, Generic
 
+from ..engine import Cell
 from ..machine import Machine
 from .world import Factory, check_factory, check_machine
 
@@ -130,11 +131,13 @@ class _Standing:
         inside = self._keep_dict(thing) if isinstance(thing, dict) else list(thing) if isinstance(thing, tuple) else []
         if hasattr(thing, "__dict__"):
             inside += self._keep_dict(thing.__dict__)
+        fixed = thing.born_with if isinstance(thing, Cell) else ()
         for slot in slots:
             if hasattr(thing, slot.__name__):
                 value = slot.__get__(thing)
-                self._slots.append((slot.__set__, thing, value))
                 inside.append(value)
+                if slot.__name__ not in fixed:
+                    self._slots.append((slot.__set__, thing, value))
         return inside
 
     def _keep_dict(self, mapping: dict[Any, Any]) -> list[Any]:
