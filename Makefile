@@ -64,7 +64,7 @@ fuzz: $(UV) ## a million damaged calls; FUZZ_SEED="..." repeats a run
 
 nightly: $(UV) ## what is too heavy for every change: all tests under every Python found, a million damaged calls
 	$(MAKE) test PYTEST_FLAGS="--nightly $(PYTEST_FLAGS)"
-	.ci/interpreters --nightly -m "not browser"
+	.ci/interpreters --nightly -n auto -m "not browser"
 	$(MAKE) fuzz
 
 check: $(UV) ## format, lint, types, layers, clean notebooks, lock files

@@ -1,5 +1,7 @@
 """A real JupyterLab and a real Chromium, for the tests marked `browser`."""
 
+from __future__ import annotations
+
 import json
 import os
 import shutil
@@ -13,10 +15,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import nbformat
-from playwright.sync_api import Page
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
 
 TOKEN = "vfiosim-tests"
 PATIENCE = 300  # seconds; a loaded machine is slow, not wrong
@@ -59,6 +61,8 @@ class JupyterLab:
 
     def add(self, name: str, *cells: str) -> str:
         """Write a notebook with these code cells and return its name."""
+        import nbformat
+
         notebook = nbformat.v4.new_notebook(
             cells=[nbformat.v4.new_code_cell(cell) for cell in cells],
             metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},

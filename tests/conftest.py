@@ -1,18 +1,24 @@
 """Fixtures that every test may use: a JupyterLab server and a browser page."""
 
+from __future__ import annotations
+
 import gc
 import logging
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import settings
-from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests import browser as chromium
-from tests.desk import Desk
-from vfiosim.lab.trace_pane import NOTEBOOK
+
+# What takes seconds to import is imported by who uses it: every worker begins with this file, and who collects nothing.
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+    from tests.desk import Desk
 
 ROOT = Path(__file__).resolve().parent.parent
 NO_BROWSER = "Chromium was not found: install `chromium` or set CHROMIUM=/path/to/it"
@@ -22,11 +28,6 @@ os.environ["VFIOSIM_PROGRESS"] = ""  # what tests answer is nobody's progress
 # Searches keep hundreds of machines: to look through all of them for garbage, again and again, is a third of the work.
 gc.set_threshold(20_000, 20, 100)
 
-# A loaded machine is slow, not wrong.
-settings.register_profile("vfiosim", deadline=None)
-settings.load_profile("vfiosim")
-expect.set_options(timeout=120_000)
-
 # Two processes have a page of JupyterLab each. The tests of these files share the first one, all others the second.
 FIRST_PAGE = {"test_browser", "test_lab_access", "test_lab_everywhere", "test_lab_screen", "test_sandbox_browser"}
 
@@ -34,7 +35,8 @@ FIRST_PAGE = {"test_browser", "test_lab_access", "test_lab_everywhere", "test_la
 @pytest.fixture(autouse=True)
 def notebook() -> None:
     """Each test begins as a notebook does: nothing has a place in the picture yet."""
-    NOTEBOOK.forget()
+    if pane := sys.modules.get("vfiosim.lab.trace_pane"):
+        pane.NOTEBOOK.forget()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -115,6 +117,9 @@ def jupyterlab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[chromium.Ju
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """A headless Chromium with an empty profile of its own."""
+    from playwright.sync_api import expect, sync_playwright
+
+    expect.set_options(timeout=120_000)  # a loaded machine is slow, not wrong
     with sync_playwright() as playwright:
         running = playwright.chromium.launch(executable_path=chromium.find_chromium(), args=chromium.chromium_flags())
         yield running
@@ -149,6 +154,8 @@ def one_tab(browser: Browser) -> Iterator[Page]:
 @pytest.fixture(scope="session")
 def jupyterlab_page(browser: Browser, jupyterlab: chromium.JupyterLab) -> Iterator[Desk]:
     """The page that the tests of this process share, as the last of them has left it."""
+    from tests.desk import Desk
+
     context = browser.new_context(reduced_motion="reduce")
     page = context.new_page()
     page.set_default_timeout(1000 * chromium.PATIENCE)

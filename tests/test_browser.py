@@ -76,23 +76,35 @@ def test_the_shell_without_windows_is_taken_before_a_whole_chromium_and_what_is_
     assert find_chromium() == str(tmp_path / "chromium")
 
 
-def run_a_browser_test_without_chromium(**settings: str) -> subprocess.CompletedProcess[str]:
-    test = "tests/test_browser.py::test_a_button_redraws_a_graph_in_jupyterlab"
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", test]
+def run_a_browser_test_without_chromium(folder: Path, **settings: str) -> subprocess.CompletedProcess[str]:
+    """One that nothing has to be imported for, with what stands in conftest.py."""
+    (folder / "test_one.py").write_text("def test_what_needs_a_page(page): ...")
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "tests.conftest",
+        "--rootdir",
+        folder,
+        folder,
+    ]
     clean = {name: value for name, value in os.environ.items() if name != "VFIOSIM_REQUIRE_BROWSER"}
     environment = clean | {"CHROMIUM": "/nowhere/chromium"} | settings
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.one_python
-def test_without_chromium_one_loud_line_says_what_did_not_run() -> None:
-    run = run_a_browser_test_without_chromium()
+def test_without_chromium_one_loud_line_says_what_did_not_run(tmp_path: Path) -> None:
+    run = run_a_browser_test_without_chromium(tmp_path)
     assert run.returncode == 0, run.stdout
     assert run.stdout.count("!!! 1 BROWSER TEST NOT RUN.") == 1, run.stdout
 
 
 @pytest.mark.one_python
-def test_without_chromium_a_run_that_requires_it_fails() -> None:
-    run = run_a_browser_test_without_chromium(VFIOSIM_REQUIRE_BROWSER="1")
+def test_without_chromium_a_run_that_requires_it_fails(tmp_path: Path) -> None:
+    run = run_a_browser_test_without_chromium(tmp_path, VFIOSIM_REQUIRE_BROWSER="1")
     assert run.returncode == 1, run.stdout
     assert "Chromium was not found" in run.stdout

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -14,20 +15,20 @@ from tests.fuzz.memory import OutsideError, WatchedArguments
 from tests.fuzz.run import Run
 from vfiosim import Machine
 
-SHARED = pytest.mark.xdist_group("twenty thousand ioctls")
+SHARED = pytest.mark.xdist_group("four thousand ioctls")
 
 
 @pytest.fixture(scope="module")
 def part() -> FuzzTotals:
-    """What twenty thousand ioctls came to."""
-    return fuzz("tests", 20_000)
+    """What four thousand ioctls came to; `.ci/run` makes many more, with another seed each day."""
+    return fuzz("tests", 4_000)
 
 
 @SHARED
 @pytest.mark.one_python
-def test_twenty_thousand_ioctls_find_nothing(part: FuzzTotals) -> None:
+def test_four_thousand_ioctls_find_nothing(part: FuzzTotals) -> None:
     assert [str(failure) for failure in part.failures] == []
-    assert part.ioctls == 20_000
+    assert part.ioctls == 4_000
 
 
 @SHARED
@@ -38,17 +39,24 @@ def test_most_of_them_are_requests_of_the_abi(part: FuzzTotals) -> None:
 
 @SHARED
 @pytest.mark.one_python
-def test_every_request_that_is_recorded_often_as_a_success_succeeds(part: FuzzTotals) -> None:
-    often = {name for name, times in corpus().succeeds.items() if times > 2}
-    assert len(often) > 30
-    assert often.isdisjoint(part.never_succeeded())
+def test_there_are_refusals_of_many_kinds(part: FuzzTotals) -> None:
+    kinds = {answer for _, answer in part.answers}
+    assert {"EINVAL", "EFAULT", "ENOTTY", "EBADF", "EBUSY", "ENOENT", "E2BIG", "EOPNOTSUPP", "ENODEV"} <= kinds
 
 
 @SHARED
 @pytest.mark.one_python
-def test_there_are_refusals_of_many_kinds(part: FuzzTotals) -> None:
-    kinds = {answer for _, answer in part.answers}
-    assert {"EINVAL", "EFAULT", "ENOTTY", "EBADF", "EBUSY", "ENOENT", "E2BIG", "EOPNOTSUPP", "ENODEV"} <= kinds
+def test_a_long_run_in_which_what_is_often_recorded_as_a_success_never_succeeds_fails_and_says_so(
+    part: FuzzTotals, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    often = [name for name, times in corpus().succeeds.items() if times > 20]
+    assert len(often) > 20
+    blind = replace(part, answers=Counter({key: n for key, n in part.answers.items() if key[1] != "ok"}))
+    monkeypatch.setattr("tests.fuzz.command._all_parts", lambda *_: blind)
+    assert main(["--ioctls", "4000"]) == 0
+    monkeypatch.setattr("tests.fuzz.command._FAIR", part.ioctls)
+    assert main(["--ioctls", "4000"]) == 1
+    assert f"that ought to have succeeded: {', '.join(sorted(often))}" in capsys.readouterr().out
 
 
 def test_the_same_seed_makes_the_same_calls() -> None:
@@ -103,6 +111,7 @@ def test_as_many_bytes_as_the_caller_says_may_change() -> None:
     assert memory.read(address, 64) == b"\xc5" * 64
 
 
+@pytest.mark.one_python
 def test_the_command_counts_answers_by_request_and_tells_its_seed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--ioctls", "600", "--seed", "2026-11-29", "--workers", "1", "--json"]) == 0
     data = json.loads(capsys.readouterr().out)
@@ -117,6 +126,7 @@ def test_the_command_counts_answers_by_request_and_tells_its_seed(capsys: pytest
     assert any(line.startswith("600 ioctls (") for line in lines)
 
 
+@pytest.mark.one_python
 def test_the_calls_depend_on_the_seed_and_not_on_the_number_of_workers(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

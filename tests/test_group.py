@@ -27,6 +27,8 @@ from vfiosim import KernelError, Machine, uapi
 from vfiosim.engine import KernelOops
 from vfiosim.kernel import Unsupported
 
+pytestmark = pytest.mark.one_python
+
 
 @pytest.fixture
 def m() -> Machine:

@@ -8,6 +8,8 @@ from tests.calls import EVERYTHING, FIXED, PAGE, READ_ONLY, READ_WRITE, WITHOUT_
 from vfiosim import Machine, uapi
 from vfiosim.kernel.iommufd.io_pagetable import first_place
 
+pytestmark = pytest.mark.one_python
+
 
 @pytest.fixture
 def m() -> Machine:

@@ -19,6 +19,8 @@ import pytest
 from tests.calls import DIRTY, FAULTS, FIRST, PAGE, PARENT, SELFTEST, Lab, counts, refused
 from vfiosim import Machine, uapi
 
+pytestmark = pytest.mark.one_python
+
 
 @pytest.fixture
 def m() -> Machine:

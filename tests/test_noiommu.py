@@ -10,6 +10,8 @@ from vfiosim import Machine, uapi
 from vfiosim.engine import KernelOops
 from vfiosim.kernel.task import ALL_CAPABILITIES
 
+pytestmark = pytest.mark.one_python
+
 
 @pytest.fixture
 def m() -> Machine:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vfiosim import uapi
@@ -182,6 +182,7 @@ def test_a_hidden_field_cannot_be_reached() -> None:
 INTEGERS = [(name, field) for name, cls in STRUCTS.items() for field in cls.fields() if field.kind == "int"]
 
 
+@settings(deadline=None)  # a loaded machine is slow, not wrong
 @given(st.sampled_from(INTEGERS), st.data())
 def test_a_field_keeps_every_value_of_its_width_and_wraps_as_c_does(
     where: tuple[str, uapi.Field], data: st.DataObject
@@ -195,6 +196,7 @@ def test_a_field_keeps_every_value_of_its_width_and_wraps_as_c_does(
     assert (struct.get(field.name) < 0) == (field.signed and bool(value & 1 << bits - 1))
 
 
+@settings(deadline=None)  # a loaded machine is slow, not wrong
 @given(st.sampled_from(INTEGERS), st.integers(min_value=1), st.booleans())
 def test_a_value_that_does_not_fit_is_refused_and_changes_nothing(
     where: tuple[str, uapi.Field], excess: int, below: bool

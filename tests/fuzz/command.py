@@ -9,9 +9,12 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any, Final
 
+from .corpus import corpus
 from .run import FuzzTotals, fuzz
 
 _LONG: Final = 500_000  # ioctls after which every request that can succeed must have succeeded
+_FAIR: Final = 100_000  # after which those must have that recordings show succeeding often
+_SELDOM: Final = 20  # times
 _PART: Final = 5_000  # ioctls made in one go by one worker, at most
 
 
@@ -34,6 +37,8 @@ def main(argv: list[str] | None = None) -> int:
                 [*_in_words(totals), f"{seconds:.0f} s, {totals.ioctls / max(seconds, 0.001):,.0f} ioctls a second"]
             )
         )
+        if missing := _missing(totals):
+            print(f"that ought to have succeeded: {', '.join(missing)}")
     for failure in sorted(totals.failures, key=lambda failure: len(failure.steps))[:3]:
         print(failure)
     return 1 if totals.failures or _missing(totals) else 0
@@ -84,10 +89,11 @@ def _all_parts(ioctls: int, seed: str, workers: int) -> FuzzTotals:
 
 
 def _missing(totals: FuzzTotals) -> list[str]:
-    """Requests that ought to have succeeded and never did; what needs the kernel's own test device may lack it."""
-    if totals.ioctls < _LONG or any(what.startswith("IOMMU_TEST_CMD is") for what in totals.unsupported):
-        return []
-    return totals.never_succeeded()
+    """Requests that ought to have succeeded and never did."""
+    never = totals.never_succeeded() if totals.ioctls >= _FAIR else []
+    if totals.ioctls >= _LONG and not any(what.startswith("IOMMU_TEST_CMD is") for what in totals.unsupported):
+        return never  # what needs the kernel's own test device may lack it
+    return [name for name in never if corpus().succeeds[name] > _SELDOM]
 
 
 def as_data(totals: FuzzTotals) -> dict[str, Any]:

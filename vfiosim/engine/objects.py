@@ -24,7 +24,9 @@ class Cell:
     """One piece of shared state of `owner`; `guard` names the lock that protects it, as written in the kernel."""
 
     __slots__ = ("guard", "name", "owner")
-    born_with: ClassVar[frozenset[str]] = frozenset(("guard", "name", "owner", "link", "first", "spin"))  # and never changes
+    born_with: ClassVar[frozenset[str]] = frozenset(
+        ("guard", "name", "owner", "link", "first", "spin")
+    )  # and never changes
 
     def __init__(self, owner: KObject, name: str, guard: str) -> None:
         self.owner = owner
