@@ -79,18 +79,8 @@ def test_the_shell_without_windows_is_taken_before_a_whole_chromium_and_what_is_
 def run_a_browser_test_without_chromium(folder: Path, **settings: str) -> subprocess.CompletedProcess[str]:
     """One that nothing has to be imported for, with what stands in conftest.py."""
     (folder / "test_one.py").write_text("def test_what_needs_a_page(page): ...")
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-p",
-        "no:cacheprovider",
-        "-p",
-        "tests.conftest",
-        "--rootdir",
-        folder,
-        folder,
-    ]
+    options = ["-p", "no:cacheprovider", "-p", "tests.conftest", "--rootdir", str(folder)]
+    command = [sys.executable, "-m", "pytest", str(folder), *options]
     clean = {name: value for name, value in os.environ.items() if name != "VFIOSIM_REQUIRE_BROWSER"}
     environment = clean | {"CHROMIUM": "/nowhere/chromium"} | settings
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
