@@ -15,7 +15,7 @@ from vfiosim.lab import ByHand, Exercise, Ordering, Parsons, Prediction, Quiz, R
 from vfiosim.lab.question import CHOICE, NONE, NUMBER, TYPED, Misconception, Question
 from vfiosim.lab.style import words
 from vfiosim.lab.verdict import called, named
-from vfiosim.lessons import address_spaces, closing, one_bind, order_of_checks, races, start, who_holds_whom
+from vfiosim.lessons import address_spaces, closing, groups, one_bind, order_of_checks, races, start, who_holds_whom
 from vfiosim.lessons import misconceptions as M
 from vfiosim.lessons.drills import KINDS
 from vfiosim.lessons.drills.calls import scenario
@@ -27,6 +27,7 @@ PUZZLES = (
     who_holds_whom.LET_GO,
     order_of_checks.SIX_MISTAKES,
     closing.TEAR_DOWN,
+    groups.FALL_BACK,
     address_spaces.TIDY_UP,
     races.USE_AFTER_FREE,
 )
@@ -40,6 +41,8 @@ TASKS = (
     order_of_checks.GOOD_STRUCT,
     closing.CUT_THE_PATHS,
     closing.FIND_THE_LAST,
+    groups.IN_THE_WAY,
+    groups.SHARED,
     address_spaces.MOVE,
     address_spaces.PINNED,
 )
@@ -94,7 +97,13 @@ SHOWN_BY: dict[Misconception, set[tuple[str, object]]] = {
         ("03 check: which one", "another file"),
         ("03 check: which one", "not coherent"),
     },
-    M.OWN_DRIVER_IS_ENOUGH: {("03 check: not permitted", "root")},
+    M.OWN_DRIVER_IS_ENOUGH: {
+        ("03 check: not permitted", "root"),
+        ("06 in the way", "+again"),
+        ("06 check: the note", "+beside"),
+    },
+    M.NO_GROUPS_ANY_MORE: {("06 two owners", "0"), ("06 give it back", "0"), ("06 check: the note", "+own")},
+    M.BOTH_WAYS_AT_ONCE: {("06 all orders", "-group, bind"), ("06 all orders", "-bind, group")},
     M.CLOSING_IS_RELEASING: {
         ("01 close the iommufd first", "unbound"),
         ("02 who is alive?", "-file iommu#1"),
@@ -292,6 +301,8 @@ UNTOUCHED: dict[str, tuple[Callable[[], object], str]] = {
     "02 exercise": (who_holds_whom.exercise, "Make a call first: press a button below."),
     "05 exercise": (closing.exercise, "Make a call first: press a button below."),
     "05 free it": (closing.free_it, "Make a call first: press a button below."),
+    "06 exercise": (groups.exercise, "Make a call first: press a button below."),
+    "06 share": (groups.share, "Make a call first: press a button below."),
     "09 exercise": (address_spaces.exercise, "Make a call first: press a button below."),
     "09 free it": (address_spaces.free_it, "Make a call first: press a button below."),
     "10 by hand": (races.by_hand, "No call has begun. Let one of them go on first."),

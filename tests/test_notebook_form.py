@@ -22,7 +22,7 @@ EVERY = pytest.mark.parametrize("path", ALL, ids=lambda path: path.stem)
 LESSON = pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
 
 # What has a button "Check" and says what is missing, by the name of the function that makes it.
-CHECKED = ("free_it", "keep_it", "errors", "order", "exercise", "by_hand", "turns", "mend")
+CHECKED = ("free_it", "keep_it", "errors", "order", "exercise", "by_hand", "turns", "mend", "share")
 
 
 def words_of(path: Path) -> int:

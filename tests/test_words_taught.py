@@ -18,7 +18,7 @@ from vfiosim.assets import asset
 from vfiosim.lab import Distractor, Exercise, Ordering, Quiz
 from vfiosim.lab.style import words
 from vfiosim.lab.verdict import misled
-from vfiosim.lessons import address_spaces, closing, one_bind, order_of_checks, start, who_holds_whom
+from vfiosim.lessons import address_spaces, closing, groups, one_bind, order_of_checks, start, who_holds_whom
 from vfiosim.trace import Trace
 from vfiosim.views.player import Player
 
@@ -30,6 +30,7 @@ ORDER = (
     "02_who_holds_whom",
     "03_order_of_checks",
     "05_closing_in_any_order",
+    "06_groups_and_cdevs",
     "09_address_spaces",
     "10_races",
 )  # as they are taught
@@ -39,6 +40,7 @@ LESSONS = {
     "02_who_holds_whom": who_holds_whom,
     "03_order_of_checks": order_of_checks,
     "05_closing_in_any_order": closing,
+    "06_groups_and_cdevs": groups,
     "09_address_spaces": address_spaces,
 }
 NEVER = "never"

@@ -37,6 +37,14 @@ ENDS: dict[str, tuple[tuple[str, ...], tuple[str, str]]] = {
             "say why an unbind waits, and whom it waits for;",
             "find a holder that no descriptor shows.",
         ),
+        ("06_groups_and_cdevs.ipynb", "a release note says that groups are gone; is it true?"),
+    ),
+    "06": (
+        (
+            "say which of two ways to a device shuts the other, and when;",
+            "name the device that is in the way of yours;",
+            "say who owns the DMA of a group, and share it.",
+        ),
         ("09_address_spaces.ipynb", "the card is bound, and still it cannot read a byte."),
     ),
     "09": (

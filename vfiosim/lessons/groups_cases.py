@@ -1,0 +1,181 @@
+"""Runs of the lesson about groups that may end with a refusal, with what is told to whoever was wrong about their end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import NamedTuple
+
+from ..lab import Distractor, ExperimentResult, Misconception, Outcome, Session
+from . import misconceptions as M
+from .beginnings import NODES
+from .closing_calls import other
+from .groups_calls import NEW, OLD, disk_to_vfio, enter, free_disk, one_after_the_other, pair, sound, usb
+
+
+def last(session: Session, answer: object = "") -> ExperimentResult:
+    """The last call of a run, at the step that refuses, or claims DMA, or gives a descriptor; `answer` or its result."""
+    outcome, steps = session.done[-1].outcome, session.steps
+    decides = [step for step in steps if step.refused or any(one.what.endswith("owner_cnt") for one in step.changes)]
+    step = decides[0].index + 1 if decides else len(steps) - 1
+    said = f"{outcome.call} → {outcome.result}: {outcome.evidence}".rstrip(": ")
+    return ExperimentResult(answer or outcome.result, steps, step, (said,))
+
+
+def ran(start: Callable[[Session], object], *calls: Callable[[Session], object]) -> Session:
+    """A fresh machine after this beginning and these calls."""
+    session = Session(start=start)
+    for call in calls:
+        call(session)
+    return session
+
+
+def bind(fd: int, iommufd: int) -> Callable[[Session], Outcome]:
+    """A BIND of the program, to be made later."""
+    return lambda session: session.bind(fd, iommufd=iommufd)
+
+
+class Case(NamedTuple):
+    """A run that may end with a refusal: how a reader reads it, the run, and what is told to whoever was wrong about its end."""
+
+    says: str
+    run: Callable[[], Session]
+    told: str
+    misconception: Misconception | None = None
+
+
+def refused(cases: Mapping[str, Case]) -> tuple[str, ...]:
+    """Those whose last call is refused."""
+    return tuple(name for name, case in cases.items() if _is_refused(case))
+
+
+@cache
+def _is_refused(case: Case) -> bool:
+    return case.run().done[-1].outcome.refused
+
+
+def accepted(cases: Mapping[str, Case]) -> tuple[str, ...]:
+    """Those whose last call succeeds."""
+    return tuple(name for name in cases if name not in refused(cases))
+
+
+def says(cases: Mapping[str, Case]) -> dict[str, str]:
+    """How the reader reads them."""
+    return {name: case.says for name, case in cases.items()}
+
+
+def wrong(cases: Mapping[str, Case]) -> dict[str, Distractor]:
+    """Each is shown its own run, whether it was ticked and should not have been or the other way round."""
+    told = {
+        name: Distractor(case.told, case.misconception, lambda run=case.run: last(run()))  # type: ignore[misc]
+        for name, case in cases.items()
+    }
+    return {f"{sign}{name}": one for name, one in told.items() for sign in "+-"}
+
+
+def _order(first: str, second: str) -> Callable[[], Session]:
+    return lambda: one_after_the_other(first, second)
+
+
+ORDERS = {
+    "group, bind": Case(
+        "The group's file is opened, then vfio1 is bound",
+        _order("open group 2", "bind vfio1"),
+        "While the group's file is open, no node of the group can be bound.",
+        M.BOTH_WAYS_AT_ONCE,
+    ),
+    "bind, group": Case(
+        "vfio1 is bound, then the group's file is opened",
+        _order("bind vfio1", "open group 2"),
+        "While a device is bound, the group's file cannot be opened.",
+        M.BOTH_WAYS_AT_ONCE,
+    ),
+    "sibling, group": Case(
+        "Only vfio2 is bound, then the group's file is opened",
+        _order("bind vfio2", "open group 2"),
+        "You took the exclusion for one of devices. The file leads to the whole group, and a device of the group is bound.",
+    ),
+    "node, group": Case(
+        "The node of vfio1 is opened, then the group's file",
+        _order("open vfio1", "open group 2"),
+        "To open the node is not to bind. The open of the group returns a descriptor.",
+    ),
+    "group, node": Case(
+        "The group's file is opened, then the node of vfio1",
+        _order("open group 2", "open vfio1"),
+        "To open the node is allowed at any time; only BIND would be refused. The call returns a descriptor.",
+    ),
+    "both": Case(
+        "vfio1 is bound, then vfio2 to the same iommufd",
+        _order("bind vfio1", "bind vfio2"),
+        "A group may have many bound devices. The call returns 0: both go to one iommufd, and the group counts them.",
+    ),
+}
+
+BIND_USB = bind(3, 4)
+REMEDIES = {
+    "none": Case(
+        "The disk loses its driver ahci, and gets no other",
+        lambda: ran(usb, free_disk, BIND_USB),
+        "You wanted a VFIO driver on each device. Without any driver the disk does no DMA, and the call returns 0.",
+    ),
+    "vfio": Case(
+        "The disk gets vfio-pci in place of ahci",
+        lambda: ran(usb, free_disk, disk_to_vfio, BIND_USB),
+        "vfio-pci does no DMA for the kernel. The disk is out of the way, and the call returns 0.",
+    ),
+    "new": Case(
+        "The VMM binds to a new iommufd",
+        lambda: ran(usb, lambda session: session.open(NEW), bind(3, 5)),
+        "A new iommufd changes who asks, not who owns: the DMA belongs to the kernel.",
+    ),
+    "old": Case(
+        "The VMM takes the group's file and a container",
+        lambda: ran(usb, lambda session: session.close(3), lambda session: enter(session, 3, OLD)),
+        "The old way asks for the DMA of the same group, and the kernel has it. You only meet the check earlier.",
+    ),
+    "again": Case(
+        "The VMM opens the node of usb a second time, and binds that file",
+        lambda: ran(usb, lambda session: session.open(NODES["vfio3"]), bind(5, 4)),
+        "A second file of usb is in the same group. The disk is in the way, not the file.",
+        M.OWN_DRIVER_IS_ENOUGH,
+    ),
+}
+
+
+def shared(session: Session) -> None:
+    """The sound daemon sends its iommufd, and the VMM binds to that."""
+    other(session, "sound", "sendmsg_fds", 4, (5,))
+    other(session, "vmm", "recvmsg_fds", 3)
+    session.bind(4, iommufd=6)
+
+
+NOTE = {
+    "nodes": Case(
+        "A program can use both devices of a group and never open the group's file.",
+        _order("bind vfio1", "bind vfio2"),
+        "Each node was opened and bound, the group's file never. The call returns 0.",
+    ),
+    "own": Case(
+        "Two devices of a group can go to two iommufds.",
+        lambda: ran(pair, bind(3, 5), bind(4, 6)),
+        "One iommufd owns the DMA of the group. The other is refused.",
+        M.NO_GROUPS_ANY_MORE,
+    ),
+    "shared": Case(
+        "Two programs can have a device each of one group.",
+        lambda: ran(sound, shared),
+        "The owner is the iommufd, not the program. Two programs with one iommufd are one owner, and the call returns 0.",
+    ),
+    "beside": Case(
+        "A device beside ours may stay with its driver of the kernel.",
+        lambda: ran(usb, BIND_USB),
+        "That driver does DMA for the kernel, so the group is not viable.",
+        M.OWN_DRIVER_IS_ENOUGH,
+    ),
+    "driverless": Case(
+        "A device beside ours needs no driver at all.",
+        REMEDIES["none"].run,
+        "A device without a driver does no DMA for anybody. The call returns 0.",
+    ),
+}

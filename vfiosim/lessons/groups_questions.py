@@ -1,0 +1,193 @@
+"""The questions of the lesson about groups. Every answer comes out of an experiment."""
+
+from __future__ import annotations
+
+from ..lab import Distractor, ExperimentResult, Question, Session
+from . import misconceptions as M
+from .groups_calls import NEW, OLD, disk_back, enter, free_disk, get_device, owner, pair, set_iommu, usb
+from .groups_cases import BIND_USB, NOTE, ORDERS, REMEDIES, accepted, bind, last, ran, refused, says, wrong
+from .groups_shown import GPU, HDMI, USB
+
+GROUP_2 = ("thread *", "fds", "file vfio*", "iommufd_ctx", "iommu_group 2", "vfio_group 2")
+GROUP_3 = ("thread *", "fds", "file vfio*", "iommufd_ctx", "iommu_group 3", "vfio_group 3", "device sata")
+
+
+def _two_owners() -> ExperimentResult:
+    return last(NOTE["own"].run())
+
+
+def _all_orders() -> ExperimentResult:
+    return last(ORDERS["sibling, group"].run(), refused(ORDERS))
+
+
+def _in_the_way() -> ExperimentResult:
+    return last(ran(usb, BIND_USB), accepted(REMEDIES))
+
+
+def _give_it_back() -> ExperimentResult:
+    return last(ran(usb, free_disk, BIND_USB, disk_back))
+
+
+def _how_many() -> ExperimentResult:
+    session = Session(start=lambda session: enter(session, 2, OLD))
+    claimed = session.done[-1].steps_before
+    set_iommu(session)
+    for address in (GPU, HDMI):
+        get_device(session, address)
+    who, many = owner(session, 2)
+    trace = session.machine.trace[claimed : session.done[session.given].steps_before]
+    step = next(step.index + 1 for step in trace if any(change.what.endswith("owner_cnt") for change in step.changes))
+    return ExperimentResult(str(many), trace, step, (f"after all five calls: {who}, {many}",))
+
+
+def _one_is_left() -> ExperimentResult:
+    calls = (bind(3, 5), bind(4, 5), lambda session: session.close(3), lambda session: session.open("/dev/vfio/2"))
+    return last(ran(pair, *calls))
+
+
+def _a_flag() -> ExperimentResult:
+    calls = (
+        lambda session: enter(session, 3, NEW),
+        lambda session: set_iommu(session, NEW),
+        lambda session: get_device(session, USB),
+    )
+    return last(ran(lambda session: None, *calls))
+
+
+def _note() -> ExperimentResult:
+    return last(NOTE["shared"].run(), accepted(NOTE))
+
+
+QUESTIONS: dict[str, Question] = {
+    "two owners": Question(
+        "The VMM has bound <code>vfio1</code>, the graphics card, to its iommufd. Now it binds <code>vfio2</code>, the audio "
+        "function of the same card, to a <b>second</b> iommufd. How does the second BIND end?",
+        _two_owners,
+        "the hardware cannot tell the two functions apart. So the whole group has one owner of its DMA, and that is the first "
+        "iommufd. The kernel refuses any other.",
+        {
+            "0": "It succeeds: each node has an owner of its own",
+            "moved": "It succeeds, and both devices now belong to the second iommufd",
+            "EBUSY": "EBUSY: somebody uses the group",
+            "EPERM": "EPERM: somebody else owns the DMA of the group",
+        },
+        {
+            "0": Distractor(
+                "You gave each device an owner. The owner is written into iommu_group 2, once for both.",
+                M.NO_GROUPS_ANY_MORE,
+            ),
+            "moved": "The first iommufd owns the DMA, and nobody takes it away. It ends when the last device of it is closed.",
+            "EBUSY": "EBUSY says that the group's <i>file</i> is in use. Nobody has opened that. Here another iommufd owns the "
+            "DMA.",
+        },
+        view=GROUP_2,
+        name="06 two owners",
+    ),
+    "all orders": Question(
+        "<code>vfio1</code> and <code>vfio2</code> are the devices of group 2. One program does all of this, with one iommufd. "
+        "In which of these is the <b>second</b> call refused?",
+        _all_orders,
+        "BIND closes the door of the whole group, and an open group's file forbids BIND of all its devices. To <i>open</i> a "
+        "node closes nothing: that is only a ticket.",
+        says(ORDERS),
+        wrong(ORDERS),
+        view=GROUP_2,
+        kind="set",
+        hints=("Who gets something, when a node is only opened?", "The file of a group leads to all its devices."),
+        name="06 all orders",
+    ),
+    "in the way": Question(
+        "<code>usb</code> has the driver vfio-pci. The VMM, with all rights of root, binds its node, and BIND fails with EPERM. "
+        "In the same group is a disk, <code>sata</code>, with the kernel's driver ahci. Which of these <b>alone</b> makes the "
+        "way to usb free?",
+        _in_the_way,
+        "the kernel itself is the owner: ahci lets the disk do DMA for the kernel, and the hardware cannot tell the disk from "
+        "usb. A device without a driver asks for no DMA. Nor does one with vfio-pci, until it is bound.",
+        says(REMEDIES),
+        wrong(REMEDIES),
+        view=GROUP_3,
+        kind="set",
+        hints=(
+            "Who owns the DMA of group 3, as long as ahci drives the disk?",
+            "Two of the five free the group from the kernel.",
+        ),
+        name="06 in the way",
+    ),
+    "give it back": Question(
+        "The disk has lost its driver, and <code>usb</code> is bound. Now the administrator misses the disk, and gives it back to "
+        "ahci. What happens?",
+        _give_it_back,
+        "the wall stands in both directions. While user space owns the DMA of a group, no driver may do DMA for the kernel in it.",
+        {
+            "0": "ahci gets the disk: the disk is another device, and nobody has bound that",
+            "cut": "ahci gets the disk, and the VMM loses usb",
+            "waits": "The call waits until usb is closed",
+            "EBUSY": "EBUSY: ahci does not get the disk",
+        },
+        {
+            "0": Distractor(
+                "Nobody has bound the disk, but user space owns the DMA of its group.", M.NO_GROUPS_ANY_MORE
+            ),
+            "cut": "Nothing is taken from a VMM that owns the DMA of a group. Whoever comes later is refused.",
+            "waits": "A driver that leaves waits, as in notebook 05. A driver that comes is refused while user space owns the DMA.",
+        },
+        view=GROUP_3,
+        name="06 give it back",
+    ),
+    "how many?": Question(
+        "The old way: a program opens the file of group 2 and a container, and puts the group into the container. It opens both "
+        "devices through the group. What is <code>owner_cnt</code> of <code>iommu_group 2</code> now?",
+        _how_many,
+        "SET_CONTAINER claims the group as a whole, once. The devices that are opened later are not counted there.",
+        wrong={
+            "2": "You counted devices; so does BIND. SET_CONTAINER takes the DMA of the whole group in one claim.",
+            "0": "Whoever lets a device do DMA must own the group. SET_CONTAINER has taken it.",
+            "3": "You counted the container and two devices. Only one of them claims: SET_CONTAINER.",
+        },
+        otherwise="Ask which of the calls claims the DMA of the group: only SET_CONTAINER does.",
+        kind="number",
+        view=("thread *", "fds", "vfio_container", "iommu_group 2", "vfio_group 2"),
+        hints=("A container gets a group, not a device.",),
+        name="06 how many?",
+    ),
+}
+
+CHECK = (
+    Question(
+        "<code>vfio1</code> and <code>vfio2</code> are bound to one iommufd. The VMM closes the file of <code>vfio1</code>. Then a "
+        "tool opens <code>/dev/vfio/2</code>, to get at <code>vfio1</code>.",
+        _one_is_left,
+        "the group counts its bound devices. vfio2 is one, and one is enough to keep the group's file closed.",
+        {"ok": "It opens: vfio1 is free", "EBUSY": "EBUSY", "EPERM": "EPERM"},
+        {
+            "ok": "vfio1 is free, but the file leads to the whole group, and vfio2 is bound.",
+            "EPERM": "EPERM is about the owner of the DMA. The open of a group asks only whether a device is bound.",
+        },
+        view=GROUP_2,
+        name="06 check: one is left",
+    ),
+    Question(
+        "The disk has its driver ahci. A program goes the old way to <code>usb</code>, with an iommufd as container. SET_CONTAINER "
+        "succeeds, and GET_STATUS says <i>viable</i>. How does GET_DEVICE_FD end?",
+        _a_flag,
+        "with an iommufd as container nobody claims the DMA before the first device is opened. That claim meets ahci.",
+        {"0": "A descriptor: the group is viable", "EBUSY": "EBUSY", "EPERM": "EPERM"},
+        {
+            "0": "The flag says that there is an iommufd. It does not say that the group's DMA was claimed, and the disk has ahci.",
+            "EBUSY": "EBUSY comes when both doors are used. Here the DMA belongs to the kernel, for ahci.",
+        },
+        view=GROUP_3,
+        name="06 check: a flag",
+    ),
+    Question(
+        "Last, write the release note anew. Which of these sentences are true?",
+        _note,
+        "the node replaces the group's file. The group stays: one owner of the DMA, which programs may share, and no driver of "
+        "the kernel beside it.",
+        says(NOTE),
+        wrong(NOTE),
+        view=GROUP_2,
+        kind="set",
+        name="06 check: the note",
+    ),
+)
