@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Locator, expect
 
 from tests.browser import run_all
 from tests.conftest import ROOT
-from tests.desk import Desk, button, cell_of, press, pressed, said, settle
+from tests.desk import Desk, button, cell_of, press, pressed, said, select, settle
 from tests.searches import NO_SECOND_GET, ONLY_THE_PUT
 
 LAB = "from vfiosim.lab import Bench, Races, Sandbox, room\n"
@@ -69,6 +69,7 @@ def test_two_benches_and_their_players_do_not_disturb_each_other(desk: Desk) -> 
 def test_a_file_is_sent_and_received_and_a_bad_text_is_not_loaded(desk: Desk) -> None:
     sandbox = desk.widget(LAB + "Sandbox()")
     press(sandbox, "More calls")
+    select(sandbox, "more", "Pass files on")
     pressed(
         sandbox,
         ("open iommufd", "→ 3"),
@@ -213,12 +214,13 @@ def test_a_double_click_counts_once_and_quick_steps_all_count(desk: Desk) -> Non
 def test_names_with_tags_quotes_and_a_thousand_letters_stay_text(desk: Desk) -> None:
     sandbox = desk.widget(LAB + "Sandbox()")
     press(sandbox, "Reset", "More calls")
+    select(sandbox, "more", "Processes")
     for name in (SHARP, "x" * 1000):
         sandbox.get_by_label("new name", exact=True).fill(name)
         press(sandbox, "New process")
         expect(sandbox.locator(".vfiosim-table")).to_contain_text(f"{name[:80]} has open")
         pressed(sandbox, ("open device", name[:40]))
-        expect(sandbox.locator(".vfiosim-player .sentence")).to_contain_text("The call returns")
+        expect(sandbox.locator(".vfiosim-player .sentence")).to_contain_text("now leads to file")
         sandbox.locator(".vfiosim-player").press("Home")
         sandbox.locator(".vfiosim-player").press("ArrowRight")
         expect(sandbox.locator(".vfiosim-player .sentence")).to_contain_text(name[:40])

@@ -8,10 +8,11 @@ from playwright.sync_api import Locator, expect
 from tests.desk import Desk, press
 
 IMPORT = "from vfiosim.lab import Bench, Sandbox, room\nfrom vfiosim.lessons import one_bind, start"
-FIRST, ALL, CLOSE, SANDBOX, ROOM = (
+FIRST, ALL, CLOSE, VM, SANDBOX, ROOM = (
     "start.first_bind()",
     "Bench()",
     "one_bind.close()",
+    "one_bind.kvm()",
     "Sandbox()",
     "room('failed-second-bind')",
 )
@@ -19,6 +20,7 @@ PRESSES = {
     FIRST: ("bind",),
     ALL: ("open device", "open iommufd", "bind"),
     CLOSE: ("close",),
+    VM: ("create VM", "create kvm-vfio", "FILE ADD", "bind"),
     SANDBOX: ("open device", "open iommufd", "Call"),
 }
 LAPTOP, PROJECTOR, ZOOMED = (1280, 720), (1920, 1080), (640, 360)
@@ -31,6 +33,15 @@ HIDDEN = """thing => {
 SCALE = """svg => {
     const [{ width, height }, all] = [svg.getBoundingClientRect(), svg.viewBox.baseVal];
     return Math.min(width / all.width, height / all.height);
+}"""
+PLACE = "(thing, lab) => thing.getBoundingClientRect().top - lab.getBoundingClientRect().top"
+LOUD = """lab => {
+    const colour = getComputedStyle(lab).getPropertyValue('--vfiosim-accent').trim();
+    const probe = document.body.appendChild(Object.assign(document.createElement('i'), { style: `color: ${colour}` }));
+    const loud = getComputedStyle(probe).color;
+    probe.remove();
+    return [...lab.querySelectorAll('button')].filter(one => one.offsetParent
+        && getComputedStyle(one).backgroundColor === loud).map(one => one.textContent.trim());
 }"""
 WIDTH = "one => one.getBoundingClientRect().width"
 BELOW = """place => {
@@ -69,13 +80,42 @@ def test_on_a_laptop_the_pressed_button_its_answer_and_the_picture_are_seen_toge
 ) -> None:
     place = on(lab, LAPTOP, cell)
     all_pressed(place, cell)
-    button = place.get_by_role("button", name=PRESSES[cell][-1], exact=True).first
+    all_seen(place, place.get_by_role("button", name=PRESSES[cell][-1], exact=True).first)
+
+
+def all_seen(place: Locator, button: Locator) -> None:
     parts = {"button": button, "answer": place.locator(".vfiosim-result [role=status]").last}
     parts |= {name: place.locator(f".vfiosim-player .{name}").first for name in ("sentence", "bar.first", "scrubber")}
     parts["picture"] = place.locator(".vfiosim-player .stage svg")
     for part in parts.values():  # the page scrolls once the words about the call are there
         place.page.wait_for_function(f"part => ({HIDDEN})(part) <= 1", arg=part.element_handle())
     assert {name: part.evaluate(HIDDEN) for name, part in parts.items() if part.evaluate(HIDDEN) > 1} == {}
+    assert 16 * parts["picture"].evaluate(SCALE) >= 12
+
+
+def test_what_is_rarely_needed_opens_over_the_picture_of_the_sandbox_which_stays_where_it_is(
+    lab: dict[str, Locator],
+) -> None:
+    place = on(lab, LAPTOP, SANDBOX)
+    picture = place.locator(".vfiosim-player .stage").first
+    before = picture.evaluate(PLACE, place.element_handle())
+    for name, part in (("Machine", ".vfiosim-world"), ("Code, save, load", ".vfiosim-keep")):
+        press(place, name)
+        expect(place.locator(part)).to_be_visible()
+        assert picture.evaluate(PLACE, place.element_handle()) == before
+    expect(place.locator(".vfiosim-world")).to_be_hidden()
+    press(place, "Code, save, load")
+
+
+def test_one_button_of_the_sandbox_stands_out_and_a_virtual_machine_is_on_one_screen_in_letters_of_12_pixels(
+    lab: dict[str, Locator],
+) -> None:
+    place = on(lab, LAPTOP, SANDBOX)
+    assert place.evaluate(LOUD) == ["open device"]
+    press(place, "A VM", "Call", "Call")
+    assert place.evaluate(LOUD) == ["Call"]
+    all_seen(place, place.get_by_role("button", name="Call", exact=True))
+    press(place, "Undo", "Undo", "Undo")
 
 
 @pytest.mark.parametrize("cell", PRESSES)

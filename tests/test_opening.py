@@ -6,7 +6,7 @@ import pytest
 
 from tests.toys import House, wait_until_left
 from vfiosim.lab import Bench, Exercise, Sandbox
-from vfiosim.lab.trace_pane import TracePane, opening
+from vfiosim.lab.trace_pane import TracePane, refused_at
 from vfiosim.lessons import races, start
 
 pytestmark = pytest.mark.one_python
@@ -54,11 +54,35 @@ def test_a_call_that_waits_opens_where_it_waits():
     house = House()
     house.run(wait_until_left(house.door))
     assert len(house.trace) > 1
-    assert opening(house.trace) == len(house.trace)
+    assert refused_at(house.trace) == len(house.trace)
 
 
 def test_where_nothing_was_done_there_is_no_step_to_open_at():
-    assert opening(House().trace) == 0
+    assert refused_at(House().trace) == 0
+
+
+@pytest.mark.parametrize(
+    ("presses", "last"),
+    [
+        (("open device",), "Descriptor 3 now leads to file vfio0#1."),
+        (("open device", "open iommufd", "Call"), "The gate opens last"),
+        (("open device", "dup"), "vmm calls dup(3)."),
+        (("open device", "close"), "file vfio0#1 gives back the registration"),
+    ],
+)
+def test_a_call_of_the_sandbox_opens_at_the_last_step_that_changes_more_than_the_call_itself(presses, last):
+    sandbox = Sandbox()
+    for name in presses:
+        sandbox.buttons[name].click()
+    assert at(sandbox.trace_pane).startswith(last)
+
+
+def test_a_call_that_changes_nothing_but_its_own_box_opens_at_its_end():
+    sandbox = Sandbox()
+    sandbox.buttons["open device"].click()
+    sandbox.form.what.index = next(n for n, (name, _) in enumerate(sandbox.form.what.options) if name == "fdinfo")
+    sandbox.call.click()
+    assert sandbox.trace_pane.step == len(sandbox.trace_pane.trace) > 0
 
 
 def solved() -> Exercise:

@@ -30,6 +30,8 @@ def test_every_control_of_the_sandbox_does_something_on_the_page(desk: Desk) -> 
     expect(result(root)).to_contain_text("Taken back")
     press(root, "Redo")
     expect(result(root)).to_contain_text("EINVAL")
+    press(root, "More calls")
+    select(root, "more", "Group, container, KVM")
     pressed(root, ("open group", "EBUSY"), ("open container", "→ 5"), ("open kvm", "→ 6"))
     _raw_bytes(root)
     _more_calls(root)
@@ -42,7 +44,7 @@ def test_every_control_of_the_sandbox_does_something_on_the_page(desk: Desk) -> 
 def _raw_bytes(root: Locator) -> None:
     select(root, "on", "3 → vfio0#1")
     select(root, "call", "VFIO_DEVICE_BIND_IOMMUFD")
-    press(root, "Raw bytes")
+    press(root, "More fields")
     raw = root.get_by_label("raw bytes", exact=True)
     raw.fill("10 00 00 00")
     raw.press("Enter")
@@ -53,30 +55,33 @@ def _raw_bytes(root: Locator) -> None:
     expect(result(root)).to_contain_text("0x1234")
 
 
-def _more_calls(root: Locator) -> None:
-    press(root, "More calls")
-    pressed(
-        root,
+MORE = {
+    "Files": (
         ("dup", "dup("),
         ("close", "close("),
         ("eventfd", "eventfd()"),
         ("memfd", "memfd(4096)"),
         ("other file", "plain('file')"),
-        ("map memory", "the address of the new memory"),
-        ("munmap", "munmap("),
-        ("mmap fd", "mmap("),
-        ("socketpair", "socketpair()"),
-        ("send fd", "sendmsg_fds("),
-        ("unbind driver", "unbind"),
-        ("bind driver", "/bind"),
-        ("let time pass", "1000 ms pass"),
-    )
+    ),
+    "Memory": (("map memory", "the address of the new memory"), ("munmap", "munmap("), ("mmap fd", "mmap(")),
+    "Pass files on": (("socketpair", "socketpair()"), ("send fd", "sendmsg_fds(")),
+    "Drivers": (("unbind driver", "unbind"), ("bind driver", "/bind")),
+    "Time": (("let time pass", "1000 ms pass"),),
+}
+
+
+def _more_calls(root: Locator) -> None:
+    for group, pairs in MORE.items():
+        select(root, "more", group)
+        pressed(root, *pairs)
     press(root, "More calls")
-    expect(button(root, "eventfd")).to_be_hidden()
+    expect(button(root, "let time pass")).to_be_hidden()
 
 
 def _processes(root: Locator) -> None:
-    press(root, "More calls", "New process")
+    press(root, "More calls")
+    select(root, "more", "Processes")
+    press(root, "New process")
     expect(root.locator(".vfiosim-table")).to_contain_text("p2 has open")
     press(root, "Fork")
     expect(root.locator(".vfiosim-table")).to_contain_text("p3 has open")
@@ -88,6 +93,7 @@ def _let_it_fail(root: Locator) -> None:
     select(root, "who", "p3")
     press(root, "open iommufd")
     select(root, "call", "IOMMU_IOAS_ALLOC")
+    select(root, "more", "By hand, or failing")
     press(root, "Let it fail")
     press(root, "What can fail?")
     expect(result(root)).to_contain_text("can fail in this call")
@@ -99,6 +105,8 @@ def _let_it_fail(root: Locator) -> None:
 def test_two_calls_are_scheduled_by_hand(desk: Desk) -> None:
     root = desk.widget(LAB + "Sandbox()")
     pressed(root, ("open device", "→ 3"), ("open iommufd", "→ 4"))
+    press(root, "More calls")
+    select(root, "more", "By hand, or failing")
     press(root, "by hand")
     press(root, "Call")
     expect(root.get_by_label("thread", exact=True)).to_have_value("B")

@@ -82,6 +82,29 @@ def test_one_press_boots_the_machine_of_a_preset_opens_its_files_and_says_what_c
 
 
 @each_preset
+def test_in_a_preset_the_call_that_is_tried_next_is_the_one_that_is_chosen_and_the_last_one_ends_the_tour(
+    preset: Preset,
+) -> None:
+    box = begun(preset.name)
+    for wanted in preset.tries:
+        assert wanted.says in box.hint.value
+        assert (box.form.fd.value, box.form.what.label) == (wanted.fd, wanted.call)
+        before = len(box.run.done)
+        box.call.click()
+        assert len(box.run.done) > before, box.message
+    assert box.hint.value == ""
+    box.undo.click()
+    assert preset.tries[-1].says in box.hint.value
+
+
+def test_what_the_reader_has_chosen_on_the_way_stays_chosen() -> None:
+    box = begun("A card")
+    box.form.turn_to(4, "close", {})
+    box.shortcuts.buttons["open iommufd"].click()
+    assert box.form.what.label == "close"
+
+
+@each_preset
 @pytest.mark.parametrize("kernel", VARIANTS)
 def test_every_kernel_can_begin_with_every_preset(kernel: str, preset: Preset) -> None:
     box = Sandbox(kernel=kernel)
@@ -159,12 +182,15 @@ def test_what_the_preset_without_an_iommu_promises_comes_true() -> None:
     assert "→ 5" in call(box, 3, "VFIO_GROUP_GET_DEVICE_FD")
 
 
-@pytest.mark.parametrize(("name", "fds"), [("A card", [3]), ("Two functions", [3, 4]), ("A VM", [3]), ("An mdev", [3])])
-def test_in_a_preset_a_bind_moves_nothing(name: str, fds: list[int]) -> None:
+@pytest.mark.parametrize(
+    ("name", "fds", "iommufd"),
+    [("A card", [3], 4), ("Two functions", [3, 4], 6), ("A VM", [3], 4), ("An mdev", [3], 4)],
+)
+def test_in_a_preset_a_bind_moves_nothing(name: str, fds: list[int], iommufd: int) -> None:
     box = begun(name)
     before = spots(box)
     for fd in fds:
-        assert "→ 0" in call(box, fd, "VFIO_DEVICE_BIND_IOMMUFD")
+        assert "→ 0" in call(box, fd, "VFIO_DEVICE_BIND_IOMMUFD", iommufd=iommufd)
         after = spots(box)
         assert {oid: after[oid] for oid in before if oid in after} == {
             oid: before[oid] for oid in before if oid in after

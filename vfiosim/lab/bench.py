@@ -18,12 +18,12 @@ from .run import PROGRAM
 from .run_view import RunView
 from .session import Session
 from .static_fallback import ONLY_LIVE, note
-from .style import above, button, legend, style
+from .style import above, button, legend, row, style
 from .table import ProgramLine
 
 ROWS = ("open", "descriptor", "bind", "kvm", "why")
 NO_MORE: Mapping[str, tuple[Callable[[Session], Outcome], str]] = {}
-FEW = 2  # rows of controls; where there are more, the picture below them is less high
+FEW = 2  # rows of controls; where there are more, they are slimmer, and what is needed less often stands below the picture
 
 
 class Bench(RunView):
@@ -68,12 +68,11 @@ class Bench(RunView):
         calls = [*self.buttons.values()]
         back = self._way_back()
         told = legend(*calls, self.undo, self.reset, self.copy)
-        self.children = [
-            style(),
-            above([self.table, *rows, back, self.result, *why, told, self.code], self._shown()),
-        ]
+        controls, below = [self.table, *rows, back, self.result, *why, told, self.code], []
         if len(rows) > FEW:
             self.add_class("vfiosim-many")
+            controls, below = [row("", self.table, *back.children), *rows, self.result, self.code], [*why, told]
+        self.children = [style(), above(controls, [*self._shown(), *below])]
         self._ready()
 
     def _shown(self) -> list[widgets.Widget]:

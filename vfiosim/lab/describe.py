@@ -9,7 +9,7 @@ from ..trace import Trace
 from .outcome import UNDER_WAY, Outcome
 from .run import Run
 from .table import ProgramLine
-from .trace_pane import opening
+from .trace_pane import refused_at
 
 
 def outcome_html(outcome: Outcome, steps: Trace, brief: bool = False) -> str:
@@ -22,19 +22,16 @@ def outcome_html(outcome: Outcome, steps: Trace, brief: bool = False) -> str:
     line = f"{sign} {call} → <b>{_text(outcome.result)}</b>" + (f" – {_text(said)}" if said else "")
     if outcome.check and brief:
         line += f'. <span class="vfiosim-where">Check <b>{_text(outcome.check)}</b> at {_text(outcome.where)}</span>'
-    walk = _walk(steps, brief)
-    if not brief:
-        line += _in_full(outcome)
-        walk = "" if outcome.refused else walk
+    line += _walk(steps) if brief else _in_full(outcome)
     going = outcome.waits or outcome.result == UNDER_WAY
-    return _status("refused" if outcome.refused else "going" if going else "good", line + walk)
+    return _status("refused" if outcome.refused else "going" if going else "good", line)
 
 
-def _walk(steps: Trace, from_the_start: bool) -> str:
+def _walk(steps: Trace) -> str:
     """Where the picture stands."""
     if len(steps) < 2:
         return ""
-    at = opening(steps, from_the_start)
+    at = refused_at(steps) or 1
     where = "begins at step 1" if at == 1 else f"shows step {at}; <b>Home</b> leads to the beginning"
     where += "; <b>End</b> shows the result" if at < len(steps) else ""
     return f'. <span class="vfiosim-walk">{len(steps)} steps: the picture {where}.</span>'
@@ -45,22 +42,23 @@ def _in_full(outcome: Outcome) -> str:
     if outcome.wrote:
         wrote = "</code>, <code>".join(map(_text, outcome.wrote))
         line += f'. <span class="vfiosim-walk">The kernel wrote: <code>{wrote}</code></span>'
-    if outcome.check:
-        source = f": <code>{_text(outcome.source)}</code>" if outcome.source else ""
-        where = f"<b>{_text(outcome.check)}</b> at <code>{_text(outcome.where)}</code>{source}"
-        line += f'. <span class="vfiosim-walk">Refused by the check {where}.</span>'
     if outcome.result == "oops":
         return f'{line} <span class="vfiosim-walk">The thread stops where it is: its locks stay locked. Undo takes it back.</span>'
-    return line + (_acquired(outcome) if outcome.refused else "")
+    if not outcome.refused:
+        return line
+    source = f": <code>{_text(outcome.source)}</code>" if outcome.source else ""
+    where = f"<div>At <code>{_text(outcome.where)}</code>{source}</div>" if outcome.check else ""
+    by = f"Refused by the check <b>{_text(outcome.check)}</b>" if outcome.check else "What it had acquired"
+    return f'{line} <details class="vfiosim-walk"><summary>{by}</summary>{where}{_acquired(outcome)}</details>'
 
 
 def _acquired(outcome: Outcome) -> str:
     if not outcome.had:
-        return ' <span class="vfiosim-walk">It had acquired nothing at that point.</span>'
+        return "It had acquired nothing at that point."
     gone = f"Already acquired at that point:{_list(outcome.had)}"
     if outcome.kept:
-        return f'<div class="vfiosim-walk">{gone}Not given back:{_list(outcome.kept)}</div>'
-    return f'<div class="vfiosim-walk">{gone}All of it was given back on the way out.</div>'
+        return f"{gone}Not given back:{_list(outcome.kept)}"
+    return f"{gone}All of it was given back on the way out."
 
 
 def _list(lines: Iterable[str]) -> str:
@@ -103,19 +101,17 @@ def hint(run: Run, process: str) -> tuple[str, str]:
         for number, done in enumerate(run.done)
         if any(line.startswith("out_devid") for line in done.outcome.wrote)
     ]
-    if run.setup.says:
-        return "", f"<b>Try:</b> {_text(run.setup.says)}"
-    if run.start is not None or (binds and binds[0] < len(run.done) - 1):
+    if run.start is not None or run.given or (binds and binds[0] < len(run.done) - 1):
         return "", ""
     if binds:
         return (
             "",
-            "Bound. Walk through it from the start: <b>Home</b>, then <b>Next →</b>. Then <b>Call</b> again: why is it refused?",
+            "Bound. <b>Home</b>, then <b>Next →</b> walk through it. Then <b>Call</b> again: why is it refused?",
         )
     if "vfio device" not in names:
         return (
             "open device",
-            "Three presses bind a device. First <b>open device</b>: the node of the network card.",
+            "Three presses bind a device. First <b>open device</b>: the network card.",
         )
     if "iommufd" not in names:
         return "open iommufd", "Now <b>open iommufd</b>: somebody has to keep the device's memory map."

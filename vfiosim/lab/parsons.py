@@ -15,7 +15,7 @@ from .question import Distractor, ExperimentResult, shuffled, step_saying
 from .record import progress
 from .session import Session
 from .style import button, row, style
-from .trace_pane import TracePane, opening
+from .trace_pane import TracePane, refused_at
 from .verdict import misled
 
 BORDER = "border"
@@ -80,7 +80,7 @@ def by_running(
             if outcome.refused or outcome.unknown or outcome.result == "waits":
                 steps = session.steps
                 said = f"The kernel says {outcome.result}: {outcome.sentence}."
-                return Judged(place, said, steps, opening(steps), outcome.result)
+                return Judged(place, said, steps, refused_at(steps), outcome.result)
         left = missing(session)
         if left:
             return Judged(len(order), f"Every call succeeds, but the end is not reached: {left[0]}.", session.steps)

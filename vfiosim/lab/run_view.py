@@ -17,7 +17,7 @@ from .run import Run
 from .static_fallback import StaticFallback
 from .style import button, row, text, words
 from .table import DescriptorTable
-from .trace_pane import TracePane, opening
+from .trace_pane import TracePane, refused_at
 
 Press = Callable[[], Outcome | None]  # what a button stands for; the answer is how it ended, if it was a call
 
@@ -29,7 +29,9 @@ class RunView(StaticFallback):
     of the player. Who extends it shows its parts and calls `_ready`.
     """
 
-    brief = False  # is little to be said about a call, and is it walked through from its start?
+    brief = (
+        False  # is little to be said about a call, and is it walked through from its start, not from its last change?
+    )
 
     def __init__(self, run: Run, options: dict[str, Any]) -> None:
         self.run = run
@@ -92,9 +94,9 @@ class RunView(StaticFallback):
         if self._always_shown:
             self.trace_pane.keep(always_shown(self.run.machine))
         trace = self._with_harm(self.run.steps)
-        self.trace_pane.show(
-            trace, -1 if outcome is None or self.run.moved else opening(trace, self.brief), self.run.room()
-        )
+        at = refused_at(trace) or (min(1, len(trace)) if self.brief else None)
+        step = -1 if outcome is None or self.run.moved else at
+        self.trace_pane.show(trace, step, self.run.room())
         for listener in self.listeners:
             listener(self)
 

@@ -18,7 +18,7 @@ from .outcome import Done
 class Setup:
     """A machine before anybody does anything; `without` are protections that are taken out of its kernel.
 
-    `shared`: the text of a shared run that comes before; it tells everything else too. `says`: what can be tried there.
+    `shared`: the text of a shared run that comes before; it tells everything else too.
     """
 
     topology: Topology
@@ -26,7 +26,6 @@ class Setup:
     processes: tuple[str, ...] = ("vmm",)
     without: tuple[str, ...] = ()
     shared: str = ""
-    says: str = ""
 
     def __post_init__(self) -> None:
         """Raises ValueError for a kernel that there is not, a process without name, or two of one name."""

@@ -33,8 +33,8 @@ class TracePane(StaticFallback):
         """Where the reader is: after this step, counted from 1; 0 is before the first."""
         return int(self.player.step) if self.player is not None else 0
 
-    def show(self, trace: Trace, step: int = 0, room: Collection[Trace] = ()) -> None:
-        """Show this trace, after step `step` (counted from 1; -1 is the last). `room` as in `LivePlayer.update`."""
+    def show(self, trace: Trace, step: int | None = 0, room: Collection[Trace] = ()) -> None:
+        """Show this trace, after step `step`. `step` and `room` as in `LivePlayer.update`."""
         self.trace = trace
         if self.player is None:
             self._write()
@@ -90,16 +90,10 @@ class TracePane(StaticFallback):
         self._text.value = f"<p>{NO_PLAYER}</p><pre>{escape(steps_text(self.trace))}</pre>"
 
 
-def opening(trace: Trace, from_the_start: bool = True) -> int:
-    """The step (counted from 1) at which a call that was just made is shown: what refused it or holds it up.
-
-    Where it succeeded its first step, or unless `from_the_start` its last.
-    """
-    if not len(trace):
+def refused_at(trace: Trace) -> int:
+    """The step (counted from 1) of what refused a call that was just made, or holds it up; 0 if it succeeded."""
+    if not len(trace) or (call := trace.calls[-1]).ended.startswith("returns"):
         return 0
-    call = trace.calls[-1]
-    if call.ended.startswith("returns"):
-        return 1 if from_the_start else len(trace)
     return next((step.index + 1 for step in trace if step.call == call.index and step.refused), len(trace))
 
 

@@ -96,6 +96,22 @@ class Graph:
             now.update(change)
         return {key: text for key, text in now.items() if text}
 
+    def last_change(self) -> int:
+        """The last step, counted from 1, that changes more of the picture than what the running call has; 0 if none does."""
+        own = {node.key for node in self.nodes if node.kind == "thread"}
+        rows = {row.key: (node.key, row) for node in self.nodes for row in node.rows}
+        aside = {*own, *(key for key, (node, row) in rows.items() if node in own or row.sort == "lock")}
+        aside |= {row.stub for _, row in rows.values()}
+        ends = {edge.key: edge.into for edge in self.edges}
+        passing = {edge.key for edge in self.edges if edge.holder in own}
+        for step in range(len(self.at_step), 0, -1):
+            was, now = self.frame(self.at_step[step - 2] if step > 1 else 0), self.frame(self.at_step[step - 1])
+            changed = {key for key in {*was, *now} if was.get(key) != now.get(key)} - aside
+            borrowed = {ends[key] for key in changed & passing} - {ends[key] for key in (changed & {*ends}) - passing}
+            if changed - passing - borrowed or (self.harmed and self.harmed[step - 1]):
+                return step
+        return 0
+
     def read(self, after: int, to: int) -> set[str]:
         """The keys of the rows that were looked at between two moments."""
         return {key for keys in self.looks[after + 1 : to + 1] for key in keys}

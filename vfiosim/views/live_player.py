@@ -58,14 +58,18 @@ class LivePlayer(anywidget.AnyWidget):
         # machine a player that has just come is not drowned by all that comes after it.
         self.send({})
 
-    def update(self, trace: Trace, step: int = -1, room: Collection[Trace] = ()) -> None:
-        """Show this trace instead, at `step` (counted from 1; -1 is the last). Raises IndexError for one not there.
+    def update(self, trace: Trace, step: int | None = -1, room: Collection[Trace] = ()) -> None:
+        """Show this trace instead, at `step` (counted from 1; -1 is the last, None the last that changes what is drawn).
+
+        Raises IndexError for one not there.
 
         `room`: traces for which a place is kept too, instead of that of the options.
         """
         self._room = room
         options = {**self._options, "unfold": self._unfolded, **({"room": room} if room else {})}
-        before, self.player = shown(self.player.trace), Player(trace, step=step, **options)
+        before, self.player = shown(self.player.trace), Player(trace, step=-1 if step is None else step, **options)
+        if step is None:
+            self.player.step = self.player.graph.last_change() or len(trace)
         with self.hold_sync():
             if tuple(self.shown) == before:  # the reader has opened and closed nothing
                 self.shown = list(shown(trace))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -12,15 +13,19 @@ from ..fields import BadInput, NumberField
 from ..style import row
 from .inputs import AddressField, BytesField, NumbersField, bytes_of
 
+RARE = re.compile("argsz$|size$|out_|__|reserved")  # what the simulator fills in, or the kernel
+
 
 class BufferForm(widgets.VBox):
     """Fields of a struct, what follows it, and its raw bytes.
 
-    `fds` are descriptors to choose from; `memory()` tells what is to be put into memory, and where in the buffer its address
-    belongs. `by_hand`: the reader has written the raw bytes, and nobody else changes them.
+    `values` is what to begin with: the fields that it names are shown at once, where it has none those that a caller fills in;
+    the others, and the bytes, once `more` is pressed, or something is wrong with them. `fds` are descriptors to choose from.
+    `memory()` tells what is to be put into memory, and where in the buffer its address belongs. `by_hand`: the reader has
+    written the raw bytes, and nobody else changes them.
     """
 
-    def __init__(self, struct: type[Struct], values: Mapping[str, int | str], fds: Sequence[int] = ()) -> None:
+    def __init__(self, struct: type[Struct], values: Mapping[str, int | str | None], fds: Sequence[int] = ()) -> None:
         self.struct = struct
         self.data = bytearray(bytes(struct()))
         self._size = len(self.data)
@@ -33,20 +38,22 @@ class BufferForm(widgets.VBox):
                 self.fields[field.name] = self._field(field, values.get(field.name), fds)
         self.raw = BytesField("raw bytes", tip="the whole buffer, two hexadecimal digits for each byte")
         self.raw.add_class("vfiosim-raw")
-        widgets.unfold(self.raw, False)
-        self.show_raw = widgets.ToggleButton(
-            value=False, description="Raw bytes", tooltip="edit the buffer byte by byte"
+        self.more = widgets.ToggleButton(
+            value=False, description="More fields", tooltip="every field, and the buffer byte by byte"
         )
-        self.show_raw.observe(lambda change: self._show(change["new"]), "value")
+        self.more.observe(lambda change: self._show(change["new"]), "value")
+        asked = {*values} or {name for name in self.fields if not RARE.match(name)}
+        self._rare = [self.raw, *(field for name, field in self.fields.items() if name not in asked)]
+        self._show(False)
         for name, field in self.fields.items():
             field.text.observe(lambda _, name=name: self._edited(name), "value")
         self.raw.text.observe(lambda _: self._raw_edited(), "value")
-        for name in values:
-            if name in self.fields:
+        for name, value in values.items():
+            if name in self.fields and value is not None:
                 with suppress(BadInput):
                     self._write(name)
         self._refresh()
-        super().__init__([row("", *self.fields.values(), self.show_raw), self.raw])
+        super().__init__([row("", *self.fields.values(), self.more), self.raw], kind="line")
 
     def _field(self, field: Field, value: int | str | None, fds: Sequence[int]) -> Any:
         now = self.struct.from_buffer_copy(bytes(self.data)).get(field.name) if value is None else value
@@ -134,7 +141,8 @@ class BufferForm(widgets.VBox):
             field.set(now.hex(" "))
 
     def _show(self, shown: bool) -> None:
-        widgets.unfold(self.raw, shown)
+        for part in self._rare:
+            widgets.unfold(part, shown)
 
     # ---- for the call
 
@@ -152,6 +160,7 @@ class BufferForm(widgets.VBox):
         if self.raw.message:
             wrong.append(BadInput("raw bytes"))
         if wrong:
+            self.more.value |= any(part.message for part in self._rare)
             raise wrong[0]
         return bytes(self.data)
 

@@ -81,8 +81,8 @@ def made(run: Run) -> dict[str, int]:
     return found
 
 
-def defaults(run: Run, process: str, request: uapi.Request) -> dict[str, int | str]:
-    """What to begin with in the fields of a struct, as far as it is not 0 or its size."""
+def defaults(run: Run, process: str, request: uapi.Request) -> dict[str, int | str | None]:
+    """What to begin with in the fields of a struct that a caller fills in; None where there is nothing yet."""
     ids = made(run)
     hwpt, ioas = ids.get("hwpt_id"), ids.get("ioas_id")
     values: dict[str, int | str | None] = {
@@ -117,7 +117,7 @@ def defaults(run: Run, process: str, request: uapi.Request) -> dict[str, int | s
     }
     fields = {field.name for field in request.struct.fields()} if request.struct else set()
     found = {**values, **special.get(request.name, {})}
-    return {name: value for name, value in found.items() if name in fields and value is not None}
+    return {name: value for name, value in found.items() if name in fields}
 
 
 def number_for(run: Run, process: str, request: uapi.Request) -> int:

@@ -14,7 +14,7 @@ NOTHING = ("nothing", None)
 
 
 class Fails(widgets.Box):
-    """Wanted or not; if so a list of what can fail, once `look` has asked for it."""
+    """A list of what can fail, once `look` has asked for it; it is seen while `wanted` is pressed, which stands elsewhere."""
 
     def __init__(self, clicks: ClickFilter, look: Callable[[], None]) -> None:
         self.wanted = widgets.ToggleButton(
@@ -24,7 +24,7 @@ class Fails(widgets.Box):
         self.what = widgets.Dropdown(description="fails", tooltip="What is to fail", options=[NOTHING])
         self.look.on_click(lambda _: look())
         self.wanted.observe(lambda change: self._unfold(change["new"]), "value")
-        super().__init__([self.wanted, self.look, self.what], kind="row")
+        super().__init__([self.look, self.what], kind="line")
         self._unfold(False)
 
     def chosen(self) -> Failing | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -30,7 +30,7 @@ NO_FD, OTHER_FD = "no descriptor", "another number"
 CONST_ARGUMENT, BUFFER = "a number", "bytes"
 
 
-class CallForm(widgets.VBox):
+class CallForm(widgets.Box):
     """The parts of one call. `parts_of_call` gives what is to be done for it; `run` and `process` tell whose it is."""
 
     def __init__(self, run: Callable[[], Run], process: Callable[[], str]) -> None:
@@ -43,16 +43,15 @@ class CallForm(widgets.VBox):
         self.sort = widgets.Dropdown(
             options=[CONST_ARGUMENT, BUFFER], description="argument", tooltip="what the argument is"
         )
-        self.argument = widgets.VBox([])
+        self.argument = widgets.Box([], kind="line")
         self.buffer: BufferForm | None = None
         self.parts: dict[str, Any] = {}
         self.fd.observe(lambda _: self._fd_chosen(), "value")
         self.what.observe(lambda _: self._what_chosen(), "value")
         self.sort.observe(lambda _: self._other_argument(), "value")
         self.does = text("does")
-        super().__init__(
-            [row("Call", self.fd, self.number, self.what, self.request, self.sort, self.does), self.argument]
-        )
+        parts = (self.fd, self.number, self.what, self.does, self.request, self.sort, self.argument)
+        super().__init__(parts, kind="line")
         self.refresh()
 
     # ---- what there is to choose from
@@ -173,11 +172,20 @@ class CallForm(widgets.VBox):
         fds = [str(fd) for fd in self._run().descriptors(self._process())]
         for name, value in defaults(self._run(), self._process(), request).items():
             field = self.buffer.fields[name]
-            if str(field.text.value) in ("0", "") and not self.buffer.by_hand:
+            if value is not None and str(field.text.value) in ("0", "") and not self.buffer.by_hand:
                 field.set(value)
         for field in self.buffer.fields.values():
             if isinstance(field.text, widgets.Combobox):
                 field.text.options = tuple(fds)
+
+    def turn_to(self, fd: int, call: str, fields: Mapping[str, int | str]) -> None:
+        """Choose this call on a descriptor, with these numbers in its fields, if there is such a descriptor."""
+        if fd not in [value for _, value in self.fd.options]:
+            return
+        self.fd.value = fd
+        self.what.index = next(n for n, (name, _) in enumerate(self.what.options) if name == call)
+        for name, number in fields.items():
+            (self.parts if self.buffer is None else self.buffer.fields)[name].set(number)
 
     # ---- what it makes
 

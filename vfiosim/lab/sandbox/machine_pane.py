@@ -145,9 +145,8 @@ class MachinePane(widgets.VBox):
         made = Topology("mine", self.devices.read(), bool(self.container.value))
         known = (self._setup.topology, *TOPOLOGIES.values())
         topology = next((one for one in known if replace(one, name=made.name) == made), made)
-        says = self._setup.says if topology is self._setup.topology else ""
         processes = tuple(self.processes.read().split())
-        return Setup(topology, self.kernel.value, processes, self._setup.without, says=says)
+        return Setup(topology, self.kernel.value, processes, self._setup.without)
 
     def _take_out(self) -> None:
         try:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from ctypes import sizeof
+from dataclasses import dataclass, field
 from typing import Any
 
 from ... import uapi
@@ -12,9 +13,10 @@ from ...machine.events import Called, Event
 from ...topology import DeviceSpec, Topology
 from ...views.atlas import BIND
 from ..press import ClickFilter
-from ..run import PROGRAM
+from ..run import PROGRAM, Run
 from ..setup import Setup
 from ..style import button, text
+from .calls import as_here
 
 CARD = DeviceSpec("nic", "0000:01:00.0", 1, model="a network card", can_reset=True)
 GPU = DeviceSpec("gpu", "0000:01:00.0", 1, model="a graphics card", dev_set="slot 01:00")
@@ -43,8 +45,30 @@ def _with_vm(kvm: int) -> tuple[Called, ...]:
 
 
 @dataclass(frozen=True)
+class Try:
+    """A call to make next: on which descriptor, its name in the form, with which numbers in its fields; and why."""
+
+    fd: int
+    call: str
+    says: str
+    fields: Mapping[str, int] = field(default_factory=dict)
+
+    def is_made_by(self, event: Event, run: Run) -> bool:
+        """Is it this call that was made?"""
+        if not isinstance(event, Called) or event.arguments[:1] != (self.fd,):
+            return False
+        if self.call not in uapi.REQUESTS:
+            return event.name == self.call
+        request = as_here(run, uapi.REQUESTS[self.call])
+        if request.struct is None or event.arguments[1:2] != (request.number,):
+            return event.arguments[1:2] == (request.number,)
+        made = request.struct.from_buffer_copy(event.arguments[2].ljust(sizeof(request.struct), b"\0"))
+        return all(made.get(name) == number for name, number in self.fields.items())
+
+
+@dataclass(frozen=True)
 class Preset:
-    """A machine with `devices` on which `given` was done; `says` in one or two sentences what can be tried there.
+    """A machine with `devices` on which `given` was done; `says` what it is about, `tries` what to do there, call by call.
 
     `places` are the objects that have a place on the map from the start: those that it comes to have.
     """
@@ -53,27 +77,39 @@ class Preset:
     devices: tuple[DeviceSpec, ...]
     given: tuple[Event, ...]
     says: str
+    tries: tuple[Try, ...]
     places: tuple[str, ...] = BIND
 
     def setup(self, kernel: str) -> Setup:
         """The machine, with this version of the kernel."""
-        return Setup(Topology(self.name, self.devices), kernel, (PROGRAM,), says=self.says)
+        return Setup(Topology(self.name, self.devices), kernel, (PROGRAM,))
 
 
 VFIO0, VFIO1, IOMMUFD = "/dev/vfio/devices/vfio0", "/dev/vfio/devices/vfio1", "/dev/iommu"
+BIND_CALL, LIST_CALL = "VFIO_DEVICE_BIND_IOMMUFD", "KVM_SET_DEVICE_ATTR"
 PRESETS = (
     Preset(
         "A card",
         (CARD,),
         _opened(VFIO0, IOMMUFD),
-        "Bind the card with Call. Then bind once more, or close the iommufd first: who keeps it alive?",
+        "a network card, alone in its group, and an iommufd",
+        (
+            Try(3, BIND_CALL, "bind the card to the iommufd."),
+            Try(3, BIND_CALL, "bind it once more: which check says no, and what is given back?"),
+            Try(4, "close", "close the iommufd: who keeps it alive now?"),
+            Try(3, "close", "close the card: what goes with it?"),
+        ),
     ),
     Preset(
         "Two functions",
         (GPU, HDMI),
         _opened(VFIO0, VFIO1, IOMMUFD, IOMMUFD),
-        "Both stand behind one IOMMU group, so they belong to one owner. Bind vfio0 to iommu#1, then vfio1 to iommu#2: "
-        "refused; to iommu#1 it works. Or give one of them a driver of the kernel (Machine).",
+        "a graphics card and its audio function, in one group",
+        (
+            Try(3, BIND_CALL, "bind the graphics card to iommu#2.", {"iommufd": 6}),
+            Try(4, BIND_CALL, "bind its audio function to iommu#1: one group has one owner.", {"iommufd": 5}),
+            Try(4, BIND_CALL, "bind it to iommu#2, the owner of its group.", {"iommufd": 6}),
+        ),
         (
             *("file vfio0#1", "file vfio1#1", "file iommu#1", "file iommu#2"),
             *("vfio_device vfio0", "vfio_device vfio1", "iommufd_device 1", "iommufd_device 2"),
@@ -84,31 +120,45 @@ PRESETS = (
         "A VM",
         (CARD,),
         _opened(VFIO0, IOMMUFD) + _with_vm(5),
-        "Put the card's file on the list of the VM (KVM_SET_DEVICE_ATTR on kvm-vfio#1), then bind: the device holds the VM now. "
-        "Close all that is KVM's: who still holds the VM?",
+        "a network card, an iommufd, and a VM with its list of VFIO files",
+        (
+            Try(5, LIST_CALL, "put the card's file on the list of the VM."),
+            Try(3, BIND_CALL, "bind the card: the device holds the VM now."),
+            Try(6, "close", "close the VM: who keeps it alive?"),
+            Try(5, "close", "close the list too: does the VM live on?"),
+        ),
         (*BIND, "file kvm-vfio#1", "file kvm-vm#1", "kvm 1"),
     ),
     Preset(
         "An mdev",
         (TTY,),
         _opened(VFIO0, IOMMUFD),
-        "An emulated device does no DMA of its own: bind it, and look for the iommufd_access in place of an iommufd_device, "
-        "and for the group that nobody claims.",
+        "an emulated device, which does no DMA of its own",
+        (
+            Try(3, BIND_CALL, "bind it: look for an iommufd_access in place of an iommufd_device."),
+            Try(4, "IOMMU_IOAS_ALLOC", "make an address space in the iommufd."),
+            Try(3, "VFIO_DEVICE_ATTACH_IOMMUFD_PT", "attach the device to it: who points to whom?"),
+        ),
         (*("iommufd_access 1" if oid.startswith("iommufd_device") else oid for oid in BIND),),
     ),
     Preset(
         "No IOMMU",
         (BARE,),
         _opened("/dev/vfio/noiommu-0", "/dev/vfio/vfio"),
-        "Nothing watches the DMA of this card, so it has no node for BIND. Put the group into the container "
-        "(VFIO_GROUP_SET_CONTAINER), set the IOMMU type 8, then VFIO_GROUP_GET_DEVICE_FD.",
+        "a card whose DMA nothing watches: it has no node for BIND, only a group",
         (
-            "file noiommu-0#1",
-            "file vfio#1",
-            "file vfio0#1",
-            "vfio_device vfio0",
-            "vfio_container 1",
-            "vfio_group noiommu-0",
+            Try(3, "VFIO_GROUP_SET_CONTAINER", "put the group into the container."),
+            Try(
+                4,
+                "VFIO_SET_IOMMU",
+                "set the type of the container: 8 is “no IOMMU”.",
+                {"argument": uapi.VFIO_NOIOMMU_IOMMU},
+            ),
+            Try(3, "VFIO_GROUP_GET_DEVICE_FD", "ask the group for the device, by its address."),
+        ),
+        (
+            *("file noiommu-0#1", "file vfio#1", "file vfio0#1"),
+            *("vfio_device vfio0", "vfio_container 1", "vfio_group noiommu-0"),
         ),
     ),
 )
@@ -117,6 +167,15 @@ PRESETS = (
 def places(name: str) -> tuple[str, ...]:
     """The objects that have a place on the map from the start, on a machine of this name."""
     return next((each.places for each in PRESETS if each.name == name), BIND)
+
+
+def next_try(run: Run) -> Try | None:
+    """What to do next on the machine of a preset; None when all was done, or on another machine."""
+    tries = next((each.tries for each in PRESETS if each.name == run.setup.topology.name), ())
+    for done in run.done[run.given :]:
+        if tries and tries[0].is_made_by(done.event, run):
+            tries = tries[1:]
+    return next(iter(tries), None)
 
 
 class Presets:

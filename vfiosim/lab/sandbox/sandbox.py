@@ -23,12 +23,13 @@ from .fails import Fails
 from .form import CallForm
 from .keys import with_key
 from .machine_pane import MachinePane
-from .presets import Preset, Presets, places
+from .presets import Preset, Presets, Try, next_try, places
 from .save_pane import SavePane
 from .schedule import Schedule
 from .shortcuts import Shortcuts
 
 AT_ONCE, BY_HAND = "at once", "by hand"
+OPENS = ("open device", "open iommufd")
 
 
 class Sandbox(RunView):
@@ -67,14 +68,15 @@ class Sandbox(RunView):
 
     def _arranged(self, by_hand: bool) -> list[widgets.Widget]:
         """The calls in rows above the picture; where calls are under way, those who move them come first."""
-        top, parts = self._way_back(), [self.shortcuts.more, self.machine_pane, self.save_pane]
-        run = row("", self.when, self.call, self.lane, self.fails)
-        calls = [self.hint, self.table, row("", self.process, *self.shortcuts.first.children), *self.form.children, run]
-        said, running = [self.machine_pane.taken, self.result, self.broken], [self.schedule, self.next_calls]
+        top = [self._way_back(), widgets.Box([self.machine_pane, self.save_pane], kind="panes")]
+        files = row("", self.table, self.process, *self.shortcuts.first.children)
+        call = row("", self.form, self.call, self.lane, self.fails)
+        calls = [files, self.shortcuts, call]
+        said, running = [self.machine_pane.taken, self.result, self.hint, self.broken], [self.schedule, self.next_calls]
         asked = [Alive(self), legend(*self.presets.buttons.values(), *self.buttons.values())]
         if by_hand:
-            return [*running, *said, top, *parts, self.trace_pane, *calls, *asked]
-        return [top, *parts, above([*calls, *said], [*running, self.trace_pane]), *asked]
+            return [*running, *said, *top, self.trace_pane, *calls, *asked]
+        return [*top, above([*calls, widgets.Box(said, kind="said")], [*running, self.trace_pane]), *asked]
 
     # ---- the controls
 
@@ -86,15 +88,16 @@ class Sandbox(RunView):
         )
         self.process.observe(lambda _: self._on_selection(), "value")
         self._quiet = False
-        self.shortcuts = Shortcuts(self, self._who)
         self.form = CallForm(lambda: self.run, self._who)
         self.presets = Presets(self.clicks, self._begin_with)
         self.when = widgets.ToggleButtons(options=[AT_ONCE, BY_HAND], tooltips=["to its end", "you are the scheduler"])
         self.lane = widgets.Text("A", description="thread", tooltip="The name of the thread that makes the call")
         widgets.unfold(self.lane, False)
         self.when.observe(lambda change: widgets.unfold(self.lane, change["new"] == BY_HAND), "value")
-        self.call = self.button("Call", self._call, "make the call that is chosen above", primary=True)
+        self.call = self.button("Call", self._call, "make the call that is chosen beside it", primary=True)
         self.fails = Fails(self.clicks, lambda: self._press(self._look))
+        how = row("", self.when, self.fails.wanted)
+        self.shortcuts = Shortcuts(self, self._who, ("By hand, or failing", how))
         self.schedule = Schedule(self.clicks, lambda moved: self._press(lambda: self.run.do(moved)))
         self.next_calls = row("")
         self._begins = {
@@ -118,9 +121,7 @@ class Sandbox(RunView):
                 ("Code, save, load", "everything that was done, as Python or as a text to keep"),
             )
         }
-        for fold, part in zip(
-            self.folds.values(), (self.shortcuts.more, self.machine_pane, self.save_pane), strict=True
-        ):
+        for fold, part in zip(self.folds.values(), (self.shortcuts, self.machine_pane, self.save_pane), strict=True):
             widgets.unfold(part, False)
             fold.observe(lambda change, part=part: self._fold(part, change["new"]), "value")
         begin = self.presets.children if self.run.start is None else ()
@@ -129,7 +130,13 @@ class Sandbox(RunView):
         return made
 
     def _fold(self, part: widgets.Widget, shown: bool) -> None:
+        """Machine and save lie over the picture, one at a time; more calls are one more row above it."""
         widgets.unfold(part, shown)
+        if shown and part is not self.shortcuts:
+            other = "Machine" if part is self.save_pane else "Code, save, load"
+            self.folds[other].value = False
+        if part is self.shortcuts:
+            (self.add_class if shown else self.remove_class)("vfiosim-more-calls")
         if part is self.machine_pane:
             self.machine_pane.unfold()
         self.save_pane.refresh()
@@ -193,7 +200,7 @@ class Sandbox(RunView):
 
     def _begin_with(self, preset: Preset) -> None:
         left_out = self.run.boot(preset.setup(self.run.setup.kernel), given=preset.given)
-        self._booted(f"{preset.name}: the machine has booted, and files are open. Undo leads back.", left_out)
+        self._booted(f"{preset.name}: {preset.says}.", left_out)
 
     def _boot(self, setup: Setup, keep: bool) -> None:
         self._booted("The machine has booted.", self.run.boot(setup, keep))
@@ -233,12 +240,25 @@ class Sandbox(RunView):
         self.save_pane.refresh()
         self.broken.value = broken_html(self.run.machine.check())
         self.undo.disabled, self.redo.disabled = not self.run.can_undo, not self.run.undone
-        press, self.hint.value = hint(self.run, self._who())
-        for name in ("open device", "open iommufd"):
-            each = self.buttons[name]
-            (each.add_class if name == press else each.remove_class)("vfiosim-primary")
+        self._suggest()
         self._next_lane()
         self._offer_next()
+
+    def _suggest(self) -> None:
+        """Say what may be done next; that is what is chosen, and the one button that stands out."""
+        wanted = next_try(self.run)
+        press, self.hint.value = (
+            hint(self.run, self._who()) if wanted is None else ("Call", f"<b>Try:</b> {wanted.says}")
+        )
+        if wanted is not None and wanted is not self._tried:
+            self.form.turn_to(wanted.fd, wanted.call, wanted.fields)
+        self._tried = wanted
+        first = press if press in OPENS else "Call"
+        for name in (*OPENS, "Call"):
+            each = self.buttons[name]
+            (each.add_class if name == first else each.remove_class)("vfiosim-primary")
+
+    _tried: Try | None = None  # what was suggested last
 
     def _new_fd(self, before: dict[int, Any] | None) -> int | None:
         """A descriptor that has just come into being and that the form turns to; what is only an argument of others stays aside."""

@@ -1,4 +1,4 @@
-"""What is wanted most, one press away: open, close, dup, mmap, processes, passing files on, binding drivers."""
+"""What is wanted most, one press away: open a device, an iommufd; then close, dup, mmap, processes, passing files on, drivers."""
 
 from __future__ import annotations
 
@@ -17,10 +17,13 @@ from .inputs import TextField
 Button = tuple[str, Callable[[], Event], str]  # its name, what it does, and its tip
 
 
-class Shortcuts(widgets.VBox):
-    """Rows of buttons; each makes an event, which `bench` does. `process` tells whose calls they are."""
+class Shortcuts(widgets.Box):
+    """Buttons in groups, of which one is seen at a time; each makes an event, which `bench` does, of the program `process`.
 
-    def __init__(self, bench: RunView, process: Callable[[], str]) -> None:
+    `first` are those that are always seen; `others` is a group that is none of these: its name and what is in it.
+    """
+
+    def __init__(self, bench: RunView, process: Callable[[], str], others: tuple[str, widgets.Widget]) -> None:
         self._bench, self._process = bench, process
         self.buttons: dict[str, widgets.Button] = {}
         self.device = widgets.Dropdown(description="device", tooltip="Which device", kind="whole")
@@ -32,14 +35,23 @@ class Shortcuts(widgets.VBox):
         self.driver = TextField("driver", "vfio-pci", tip="the name of a driver", choices=())
         self.new = TextField("new name", "", tip="the name of a new process; empty for the next one")
         self.time = NumberField("ms", 1000, high=10**9, tip="how many milliseconds pass")
-        self.processes, self.first, *more = self._rows()
-        self.more = widgets.VBox([self.processes, *more])
-        super().__init__([self.first, self.more], kind="common")
+        self.first = self._row(*self._opening())
+        groups = {name: self._row(*parts) for name, parts in self._groups().items()} | dict([others])
+        self.group = widgets.Dropdown(
+            options=[*groups.items()], description="more", tooltip="Which calls", kind="group-of-calls"
+        )
+        self.group.observe(lambda _: self._unfold(), "value")
+        super().__init__([self.group, *groups.values()], kind="row common")
+        self._unfold()
+
+    def _unfold(self) -> None:
+        for _, each in self.group.options:
+            widgets.unfold(each, each is self.group.value)
 
     # ---- the rows
 
-    def _row(self, title: str, *parts: widgets.Widget | Button) -> widgets.Box:
-        made = self._bench.row(title, *(self._part(*part) if isinstance(part, tuple) else part for part in parts))
+    def _row(self, *parts: widgets.Widget | Button) -> widgets.Box:
+        made = self._bench.row("", *(self._part(*part) if isinstance(part, tuple) else part for part in parts))
         names = [part[0] for part in parts if isinstance(part, tuple)]
         self.buttons |= {name: self._bench.buttons[name] for name in names}
         return made
@@ -47,31 +59,21 @@ class Shortcuts(widgets.VBox):
     def _part(self, name: str, make: Callable[[], Event], tip: str) -> tuple[str, Press, str]:
         return name, lambda: self._bench.run.do(make()), tip
 
-    def _rows(self) -> list[widgets.Box]:
+    def _opening(self) -> tuple[widgets.Widget | Button, ...]:
+        iommufd = "open /dev/iommu: a new iommufd, which keeps the memory map of devices"
+        return (
+            self.device,
+            ("open device", lambda: self._open(self._device().path), "open the node of the chosen device"),
+            ("open iommufd", lambda: self._open("/dev/iommu"), iommufd),
+        )
+
+    def _groups(self) -> dict[str, tuple[widgets.Widget | Button, ...]]:
         opened, called, on_fd, write = self._open, self._called, self._on_fd, self._write
         group = "open the old group node of the chosen device: the way to devices before there was BIND"
-        iommufd = "open /dev/iommu: a new iommufd, which keeps the memory map of devices"
         container = "open /dev/vfio/vfio, the old container: groups are put into it, and share a memory map"
         kvm = "open /dev/kvm; then KVM_CREATE_VM on it makes a virtual machine, which can be told of VFIO files"
-        return [
-            self._row(
-                "Processes",
-                ("New process", lambda: Began(self._name()), "a program with nothing open"),
-                self.new,
-                ("Fork", lambda: Forked(self._process(), self._name()), "a child that shares every open file"),
-                ("Kill", lambda: Killed(self._process()), "end the process: all its descriptors are closed"),
-            ),
-            self._row(
-                "Open",
-                self.device,
-                ("open device", lambda: opened(self._device().path), "open the node of the chosen device"),
-                ("open iommufd", lambda: opened("/dev/iommu"), iommufd),
-                ("open group", lambda: opened(self._device().group), group),
-                ("open container", lambda: opened("/dev/vfio/vfio"), container),
-                ("open kvm", lambda: opened("/dev/kvm"), kvm),
-            ),
-            self._row(
-                "Files",
+        return {
+            "Files": (
                 self.fd,
                 ("close", lambda: on_fd("close"), "give the descriptor back"),
                 ("dup", lambda: on_fd("dup"), "a second descriptor for the same open file"),
@@ -79,32 +81,41 @@ class Shortcuts(widgets.VBox):
                 ("memfd", lambda: called("memfd", 4096), "a new memory file of 4096 bytes"),
                 ("other file", lambda: called("plain", "file"), "a file that VFIO knows nothing of"),
             ),
-            self._row(
-                "Memory",
+            "Group, container, KVM": (
+                ("open group", lambda: opened(self._device().group), group),
+                ("open container", lambda: opened("/dev/vfio/vfio"), container),
+                ("open kvm", lambda: opened("/dev/kvm"), kvm),
+            ),
+            "Memory": (
                 self.length,
                 ("map memory", lambda: Mapped(self._process(), self._size()), "fresh memory of the process"),
                 ("mmap fd", self._mmap, "map the file of the chosen descriptor (Files)"),
                 self.address,
                 ("munmap", lambda: called("munmap", self.address.read(), self.length.read()), "unmap this range"),
             ),
-            self._row(
-                "Pass on",
+            "Pass files on": (
                 ("socketpair", lambda: called("socketpair"), "two connected sockets; a fork shares them"),
                 self.socket,
                 ("send fd", self._send_fd, "send the chosen descriptor (Files) over the socket"),
                 ("receive fd", lambda: called("recvmsg_fds", self._socket()), "take a file from the socket"),
             ),
-            self._row(
-                "Drivers",
+            "Processes": (
+                self.new,
+                ("New process", lambda: Began(self._name()), "a program with nothing open"),
+                ("Fork", lambda: Forked(self._process(), self._name()), "a child that shares every open file"),
+                ("Kill", lambda: Killed(self._process()), "end the process: all its descriptors are closed"),
+            ),
+            "Drivers": (
                 self.any_device,
                 self.driver,
                 ("unbind driver", lambda: write("unbind"), "write the device's address into the driver's `unbind`"),
                 ("bind driver", lambda: write("bind"), "write the device's address into the driver's `bind`"),
             ),
-            self._row(
-                "Time", self.time, ("let time pass", lambda: Slept(self.time.read()), "waits with a time limit may end")
+            "Time": (
+                self.time,
+                ("let time pass", lambda: Slept(self.time.read()), "waits with a time limit may end"),
             ),
-        ]
+        }
 
     # ---- what they do
 
@@ -162,7 +173,9 @@ class Shortcuts(widgets.VBox):
         """The machine has changed, or a descriptor was chosen."""
         run, process = self._bench.run, self._process()
         table = run.descriptors(process) if process in run.alive() else {}
-        _offer(self.device, [(node.label[:36], node) for node in device_nodes(run.machine.topology)])
+        nodes = device_nodes(run.machine.topology)
+        _offer(self.device, [(node.label[:36], node) for node in nodes])
+        widgets.unfold(self.device, len(nodes) > 1)
         _offer(self.fd, [(f"{fd} → {file.label}", fd) for fd, file in table.items()], newest=True)
         sockets = [(f"{fd} → {file.label}", fd) for fd, file in table.items() if file.f_op.name == "socket"]
         _offer(self.socket, sockets)
