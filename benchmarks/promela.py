@@ -18,7 +18,7 @@ from vfiosim.explore.search import Search
 from vfiosim.explore.world import MachineWorld, Programs
 
 Effect = tuple[str, str, tuple[Any, ...]]  # operation, cell or object, and what was given to it
-_LOOKS = {"load", "load_acquire", "load_count", "peek", "next_slot", "slots_of"}
+_LOOKS = {"load", "load_acquire", "load_count", "xa_load", "next_slot", "slots_of"}
 _NOTHING = {
     "begin",
     "alloc",
@@ -148,9 +148,9 @@ class Model:
                     changed.add(name)
                 if operation == "free" and name:
                     self._freed.add(name)
-                if operation in ("peek", "poke"):
+                if operation in ("xa_load", "xa_store"):
                     self._slots.setdefault(name, set()).add(given[0])
-                if operation == "claim":
+                if operation == "xa_alloc":
                     self._slots.setdefault(name, set()).update(int(a) for a in one.after if a.isdigit())
         self.shared = {name for name, who in users.items() if name and len(who) > 1 and name in changed}
         for name, table in first.items():
@@ -237,13 +237,13 @@ class Model:
     def _exchange(self, name: str, given: Any, answer: str) -> tuple[str, str]:
         return self._load(name, given, answer)[0], self._store(name, given, answer)[1]
 
-    def _peek(self, name: str, given: Any, answer: str) -> tuple[str, str]:
+    def _xa_load(self, name: str, given: Any, answer: str) -> tuple[str, str]:
         return f"{self.variable(name, given[0])} == {self.value(answer)}", "skip"
 
-    def _poke(self, name: str, given: Any, answer: str) -> tuple[str, str]:
-        return self._peek(name, given, answer)[0], f"{self.variable(name, given[0])} = {self.value(given[1])}"
+    def _xa_store(self, name: str, given: Any, answer: str) -> tuple[str, str]:
+        return self._xa_load(name, given, answer)[0], f"{self.variable(name, given[0])} = {self.value(given[1])}"
 
-    def _claim(self, name: str, given: Any, answer: str) -> tuple[str, str]:
+    def _xa_alloc(self, name: str, given: Any, answer: str) -> tuple[str, str]:
         first = self._first.get(name, {}).get("first", 0)
         below = [slot for slot in sorted(self._slots[name]) if first <= slot < int(answer)]
         full = [f"{self.variable(name, slot)} != 0" for slot in below]

@@ -20,7 +20,6 @@ from vfiosim.engine import (
     Thread,
     acquire,
     alloc,
-    claim,
     complete,
     completion,
     count,
@@ -36,8 +35,6 @@ from vfiosim.engine import (
     load_count,
     mutex,
     next_slot,
-    peek,
-    poke,
     put,
     put_if_last,
     refuse_if,
@@ -50,6 +47,9 @@ from vfiosim.engine import (
     wait_for,
     wait_for_timeout,
     wait_until_zero,
+    xa_alloc,
+    xa_load,
+    xa_store,
 )
 from vfiosim.engine.operations import Accesses
 from vfiosim.explore.accesses import accesses, can_go, conflict
@@ -253,16 +253,16 @@ async def perform(boxes: list[Box], lane: str, ops: list[Op], answers: list[Any]
             await free(box)
         elif name == "count":
             answers.append(await load_count(box.refs))
-        elif name == "claim":
-            answers.append(await claim(box.slots, lane, 3))
-        elif name == "poke":
-            answers.append(await poke(box.slots, 0, rest[0]))
-        elif name == "peek":
-            answers.append(await peek(box.slots, 0))
-        elif name == "poke 1":
-            answers.append(await poke(box.slots, 1, rest[0]))
-        elif name == "peek 1":
-            answers.append(await peek(box.slots, 1))
+        elif name == "xa_alloc":
+            answers.append(await xa_alloc(box.slots, lane, 3))
+        elif name == "xa_store":
+            answers.append(await xa_store(box.slots, 0, rest[0]))
+        elif name == "xa_load":
+            answers.append(await xa_load(box.slots, 0))
+        elif name == "xa_store 1":
+            answers.append(await xa_store(box.slots, 1, rest[0]))
+        elif name == "xa_load 1":
+            answers.append(await xa_load(box.slots, 1))
         elif name == "next":
             answers.append(await next_slot(box.slots, 0))
         elif name == "new":
@@ -306,9 +306,9 @@ LEAVES: list[Callable[[Random], Op]] = [
     lambda r: ("drop", 0),
     lambda r: ("last", 0),
     lambda r: ("count", 0),
-    lambda r: ("claim", r.randrange(2)),
-    lambda r: ("poke", 0, r.choice([None, "p"])),
-    lambda r: ("peek", 0),
+    lambda r: ("xa_alloc", r.randrange(2)),
+    lambda r: ("xa_store", 0, r.choice([None, "p"])),
+    lambda r: ("xa_load", 0),
     lambda r: ("next", 0),
     lambda r: ("new", r.randrange(2)),
     lambda r: ("signal", 0),

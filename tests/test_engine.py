@@ -23,7 +23,6 @@ from vfiosim.engine import (
     Table,
     acquire,
     alloc,
-    claim,
     complete,
     completion,
     copy_from_user,
@@ -42,9 +41,7 @@ from vfiosim.engine import (
     load,
     load_count,
     mutex,
-    peek,
     pin_pages,
-    poke,
     put,
     put_if_last,
     refuse_if,
@@ -62,6 +59,9 @@ from vfiosim.engine import (
     wait_for_timeout,
     wait_until_zero,
     warn_on,
+    xa_alloc,
+    xa_load,
+    xa_store,
 )
 from vfiosim.uapi import Errno, KernelError
 
@@ -219,9 +219,9 @@ def test_a_reference_given_back_twice_stays_visible_as_a_debt(engine, thing):
         lambda t: get(t.refs, t, ""),
         lambda t: put(t.refs, t, ""),
         lambda t: load_count(t.refs),
-        lambda t: peek(t.slots, 1),
-        lambda t: poke(t.slots, 1, t),
-        lambda t: claim(t.slots, t),
+        lambda t: xa_load(t.slots, 1),
+        lambda t: xa_store(t.slots, 1, t),
+        lambda t: xa_alloc(t.slots, t),
         lambda t: acquire(t.lock),
         lambda t: complete(t.done),
         lambda t: wait_until_zero(t.refs, 5),
@@ -243,9 +243,9 @@ def test_touching_freed_memory_is_reported(engine, thing, touch):
 
 def test_the_lowest_free_slot_is_claimed_and_freed_ones_are_used_again(engine, thing):
     async def code():
-        first = [await claim(thing.slots, thing) for _ in range(3)]
-        await poke(thing.slots, 2, None)
-        return first, await claim(thing.slots, thing), await claim(thing.slots, thing, 4)
+        first = [await xa_alloc(thing.slots, thing) for _ in range(3)]
+        await xa_store(thing.slots, 2, None)
+        return first, await xa_alloc(thing.slots, thing), await xa_alloc(thing.slots, thing, 4)
 
     assert run(engine, code()).result == ([1, 2, 3], 2, None)
 
@@ -266,7 +266,7 @@ class Space(KObject):
 
 async def add(space: Space, first: int, last: int) -> Piece:
     piece = await alloc(Piece, first, last)
-    await poke(space.pieces, first, piece)
+    await xa_store(space.pieces, first, piece)
     return piece
 
 
@@ -298,7 +298,7 @@ async def first_of(space, first, last):
 def test_ranges_come_in_order_and_go_one_at_a_time(engine, space):
     async def code():
         before = await in_order(space.pieces)
-        await poke(space.pieces, 30, None)
+        await xa_store(space.pieces, 30, None)
         return [piece.first for piece in before], [piece.first for piece in await in_order(space.pieces)]
 
     assert run(engine, code()).result == ([10, 30, 50], [10, 50])
@@ -310,7 +310,7 @@ async def hold(lock, how):
 
 
 async def store_nothing(lock):
-    await peek(lock.owner.pieces, 0)
+    await xa_load(lock.owner.pieces, 0)
 
 
 def test_readers_share_a_lock_and_a_writer_waits_for_all_of_them(engine, space):
@@ -583,8 +583,8 @@ def test_two_objects_of_one_kind_never_have_the_same_name(engine):
 
 def test_the_slots_of_a_table_are_listed_oldest_first(engine, thing):
     async def code():
-        await poke(thing.slots, "b", thing)
-        await poke(thing.slots, "a", thing)
+        await xa_store(thing.slots, "b", thing)
+        await xa_store(thing.slots, "a", thing)
         return await slots_of(thing.slots)
 
     assert run(engine, code()).result == ("b", "a")
@@ -708,7 +708,7 @@ def test_the_journal_has_every_change_with_its_old_value():
         await store(thing.number, 5)
         await get(thing.refs, thing, "r")
         async with thing.lock:
-            await claim(thing.slots, thing)
+            await xa_alloc(thing.slots, thing)
         await free(thing)
 
     thread = run(engine, code())

@@ -243,10 +243,13 @@ NESTED: dict[str, Programs] = {
         "B": [[("lock", 0, [("store", 0, "a", 1)]), ("signal", 0)]],
     },
     "slots that are claimed and emptied": {
-        "A": [[("claim", 0), ("poke", 0, None), ("peek 1", 0)]],
-        "B": [[("claim", 0), ("next", 0), ("poke 1", 0, None)]],
+        "A": [[("xa_alloc", 0), ("xa_store", 0, None), ("xa_load 1", 0)]],
+        "B": [[("xa_alloc", 0), ("next", 0), ("xa_store 1", 0, None)]],
     },
-    "slots of one table": {"A": [[("poke", 0, 1), ("peek 1", 0)]], "B": [[("poke 1", 0, 1), ("claim", 0)]]},
+    "slots of one table": {
+        "A": [[("xa_store", 0, 1), ("xa_load 1", 0)]],
+        "B": [[("xa_store 1", 0, 1), ("xa_alloc", 0)]],
+    },
     "freed while it is looked up": {
         "A": [[("try", 0, [("load", 0, "a")])]],
         "B": [[("drop", 0)]],

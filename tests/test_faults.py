@@ -53,7 +53,7 @@ def test_the_next_call_fails_where_it_was_asked_to_and_only_that_one(m, p):
     m.fail_next(1)
     error = failure(p.open, NODE)
     assert (error.name, error.check) == ("ENOMEM", INJECTED)
-    assert "claim fds.fd" in error.sentence
+    assert "xa_alloc fds.fd" in error.sentence
     assert (counts(m), m.check()) == (before, [])
     assert p.open(NODE) == 3
 
@@ -154,7 +154,7 @@ LEFT = {
         "alloc iommufd_group",
         "__iommu_take_dma_ownership()",
         "alloc iommufd_device",
-        "claim iommufd_ctx.objects",
+        "xa_alloc iommufd_ctx.objects",
         "vfio_pci_open_device()",
         "copy_to_user 4 bytes",
     },

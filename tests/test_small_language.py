@@ -24,7 +24,7 @@ END = "runs on and on, and awaits no effect"
 KEEPS = "keeps something from one call to the next: shared state must be a field that the kernel has"
 SHARED = "shared state must be a field that the kernel has; what belongs to one call is a local variable"
 NOT_MINE = "which was not made in this function: store a new tuple in a field, `await store(field, (*before, new))`"
-PART = "which was not made in this function: a table of the kernel is changed by `await poke(table, slot, value)`"
+PART = "which was not made in this function: a table of the kernel is changed by `await xa_store(table, slot, value)`"
 UNDERSCORE = "what begins with an underscore is Python's, and not the kernel's"
 BUILTIN = "kernel code has effects, kernel functions, and some builtins such as len, range, min and isinstance"
 DOT = "a field is named by what stands behind the dot"
@@ -42,7 +42,7 @@ BODIES: dict[str, tuple[str, int, str]] = {
     "an attribute of an object": ("df.device.taken = True", 1, f"stores to an attribute, `df.device.taken`: {SHARED}"),
     "a field by hand": ("df.kvm = None", 1, "stores to an attribute, `df.kvm`: write `await store(df.kvm, None)`"),
     "a count by hand": ("df.device.refcount = 1", 1, "write `await get(df.device.refcount, holder, reason)`, or `put`"),
-    "a table by hand": ("df.device.pasids = {}", 1, "write `await poke(df.device.pasids, slot, value)`"),
+    "a table by hand": ("df.device.pasids = {}", 1, "write `await xa_store(df.device.pasids, slot, value)`"),
     "an attribute through a local name": ("device = df.device\ndevice.taken = 1", 2, SHARED),
     "an attribute of what was loaded": ("kvm = await load(df.kvm)\nfor kvm.taken in (1, 2):\n    pass", 2, SHARED),
     "as a loop variable": ("for df.tries in (1, 2):\n    pass", 1, SHARED),
@@ -186,7 +186,7 @@ BODIES: dict[str, tuple[str, int, str]] = {
     "a method of Python's": ("df.oid.format_map({})", 1, "calls format_map of 'vfio_device_file 1'"),
     "cells()": ("df.cells()", 1, "reads cells of <vfio_device_file 1>, which is not the kernel's"),
     "a number loaded": ("await load(3)", 1, "gives load 3 as argument 1, which must be a field"),
-    "a slot that is a list": ("await peek(df.device.pasids, df)", 1, "gives peek <vfio_device_file 1> as argument 2"),
+    "a slot that is a list": ("await xa_load(df.device.pasids, df)", 1, "gives xa_load <vfio_device_file 1> as argument 2"),
     "a lock given back twice": (
         "lock = df.device.group.group_lock\nawait acquire(lock)\nawait release(lock)\nawait release(lock)", 0,
         "which it does not hold"

@@ -163,7 +163,7 @@ def test_calls_tell_their_name_their_steps_and_their_end() -> None:
         "load door front.opened → 0",
         "alloc key 1",
         "get door front.users for key 1 (opens it)",
-        "claim person ann.keys[1] = key 1",
+        "xa_alloc person ann.keys[1] = key 1",
         "put key 1.held for person ann (key 1) → that was the last one",
         "acquire door front.lock",
         "refuse_if [nobody_inside] passed",

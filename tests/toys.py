@@ -15,7 +15,6 @@ from vfiosim.engine import (
     Table,
     Thread,
     alloc,
-    claim,
     completion,
     count,
     field,
@@ -25,7 +24,6 @@ from vfiosim.engine import (
     load,
     load_count,
     mutex,
-    poke,
     put,
     refuse_if,
     release,
@@ -33,6 +31,8 @@ from vfiosim.engine import (
     store,
     table,
     wait_for,
+    xa_alloc,
+    xa_store,
 )
 from vfiosim.trace import Recorder, Trace
 from vfiosim.uapi import Errno
@@ -109,7 +109,7 @@ async def make_key(person: Person, door: Door) -> int:
     await store(key.tag, await alloc(Tag))
     await get(door.users, key, "opens it")
     say(Phase.PUBLISH, "The key goes on the ring.")
-    number = await claim(person.keys, key)
+    number = await xa_alloc(person.keys, key)
     assert number is not None
     await get(key.held, person, f"key {number}")
     return number
@@ -119,7 +119,7 @@ async def make_key(person: Person, door: Door) -> int:
 async def lose_key(person: Person, door: Door, number: int) -> None:
     """The key dies, and what it held is given back."""
     say(Phase.UNWIND, "Key {} is lost.", number)
-    key = await poke(person.keys, number, None)
+    key = await xa_store(person.keys, number, None)
     assert isinstance(key, Key)
     if await put(key.held, person, f"key {number}"):
         await put(door.users, key, "opens it")

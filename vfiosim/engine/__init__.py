@@ -23,7 +23,6 @@ from .checks import (
 from .effects import (
     KernelOops,
     Request,
-    claim,
     exchange,
     first_between,
     in_order,
@@ -31,12 +30,13 @@ from .effects import (
     load_acquire,
     load_count,
     next_slot,
-    peek,
-    poke,
     slots_of,
     store,
     store_release,
     try_cmpxchg,
+    xa_alloc,
+    xa_load,
+    xa_store,
 )
 from .engine import Engine
 from .faults import INJECTED, Callback, Fallible, FaultPlan
@@ -114,7 +114,6 @@ __all__ = [
     "call_outside",
     "change_mappings",
     "checked_all",
-    "claim",
     "cleanup",
     "complete",
     "completion",
@@ -143,9 +142,7 @@ __all__ = [
     "next_slot",
     "of_version",
     "on_failure",
-    "peek",
     "pin_pages",
-    "poke",
     "prototype",
     "put",
     "put_if_last",
@@ -169,4 +166,7 @@ __all__ = [
     "wait_for_timeout",
     "wait_until_zero",
     "warn_on",
+    "xa_alloc",
+    "xa_load",
+    "xa_store",
 ]

@@ -199,23 +199,23 @@ def _exchange(engine: Engine, thread: Thread, request: Request) -> Any:
 
 
 @effect(Table, SLOT)
-def peek(target: Table[T], slot: int | str) -> Asks[T | None]:
-    """Read a slot of a table; None if it is empty."""
-    answer: T | None = yield (_peek, target, slot)
+def xa_load(target: Table[T], slot: int | str) -> Asks[T | None]:
+    """Read a slot of a table; None if it is empty (`xa_load`, a look into a table of descriptors or names)."""
+    answer: T | None = yield (_xa_load, target, slot)
     return answer
 
 
 @effect(Table, SLOT, STORED)
-def poke(target: Table[T], slot: int | str, value: T | None) -> Asks[T | None]:
+def xa_store(target: Table[T], slot: int | str, value: T | None) -> Asks[T | None]:
     """Write a slot of a table, None empties it; the answer is what was in it."""
-    answer: T | None = yield (_poke, target, slot, value)
+    answer: T | None = yield (_xa_store, target, slot, value)
     return answer
 
 
 @effect(Table, STORED)
-def claim(target: Table[T], value: T, limit: int | None = None) -> Asks[int | None]:
+def xa_alloc(target: Table[T], value: T, limit: int | None = None) -> Asks[int | None]:
     """Put a value into the lowest free slot; the answer is its number, or None if that would not be below `limit`."""
-    answer: int | None = yield (_claim, target, value, limit)
+    answer: int | None = yield (_xa_alloc, target, value, limit)
     return answer
 
 
@@ -287,24 +287,24 @@ def _slot(way: int) -> Callable[[Thread, Request], Accesses]:
     return accesses
 
 
-def _peeked_words(say: Say, answer: Any, target: Any, slot: int | str) -> str:
+def _slot_words(say: Say, answer: Any, target: Any, slot: int | str) -> str:
     return f"{say(target)}[{slot}]{arrow(say, answer)}"
 
 
-@operation(touches=_slot(LOOK), does=READ, value=0, words=_peeked_words)
-def _peek(engine: Engine, thread: Thread, request: Request) -> Any:
+@operation(touches=_slot(LOOK), does=READ, value=0, words=_slot_words)
+def _xa_load(engine: Engine, thread: Thread, request: Request) -> Any:
     _, target, slot = request
     if target.owner.freed:
         engine.use_after_free(thread, target)
     return target.slots.get(slot)
 
 
-def _poked_words(say: Say, answer: Any, target: Any, slot: int | str, value: Any) -> str:
+def _slot_stored_words(say: Say, answer: Any, target: Any, slot: int | str, value: Any) -> str:
     return f"{say(target)}[{slot}] = {say(value)}"
 
 
-@operation(touches=_slot(WRITE), does=WROTE, value=3, orders=True, words=_poked_words)
-def _poke(engine: Engine, thread: Thread, request: Request) -> Any:
+@operation(touches=_slot(WRITE), does=WROTE, value=3, orders=True, words=_slot_stored_words)
+def _xa_store(engine: Engine, thread: Thread, request: Request) -> Any:
     _, target, slot, value = request
     if target.owner.freed:
         engine.use_after_free(thread, target)
@@ -316,24 +316,24 @@ def _poke(engine: Engine, thread: Thread, request: Request) -> Any:
     return old
 
 
-def _claims(thread: Thread, request: Request) -> Accesses:
+def _allocates(thread: Thread, request: Request) -> Accesses:
     cell, oid = request[1], request[1].owner.oid
     return (((oid, cell.name), WRITE), ((oid, f"{cell.name}[{cell.lowest_free()}]"), WRITE), ((oid, ""), LOOK))
 
 
-def _claimed_words(say: Say, answer: Any, target: Any, value: Any, _limit: Any) -> str:
+def _allocated_words(say: Say, answer: Any, target: Any, value: Any, _limit: Any) -> str:
     return f"{say(target)}[{'no slot is free' if answer is None else answer}] = {say(value)}"
 
 
-@operation(touches=_claims, does=WROTE, orders=True, fails=(Errno.ENOMEM,), words=_claimed_words)
-def _claim(engine: Engine, thread: Thread, request: Request) -> int | None:
+@operation(touches=_allocates, does=WROTE, orders=True, fails=(Errno.ENOMEM,), words=_allocated_words)
+def _xa_alloc(engine: Engine, thread: Thread, request: Request) -> int | None:
     _, target, value, limit = request
     slot: int = target.lowest_free()
     if limit is not None and slot >= limit:
         if target.owner.freed:
             engine.use_after_free(thread, target)
         return None
-    _poke(engine, thread, (_poke, target, slot, value))
+    _xa_store(engine, thread, (_xa_store, target, slot, value))
     return slot
 
 

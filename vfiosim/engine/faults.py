@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..uapi import Errno
 from .checks import _copy_to_user, _pin_pages, _refuse_if, refuse_if
-from .effects import Request, _claim
+from .effects import Request, _xa_alloc
 from .lifetime import _alloc
 from .operations import declared
 from .source import Line
@@ -95,8 +95,8 @@ def _what(request: Request) -> str:
     operation = request[0]
     if operation is _alloc:
         return f"alloc {getattr(request[1], 'kind', 'object')}"
-    if operation is _claim:
-        return f"claim {request[1].owner.kind}.{request[1].name}"
+    if operation is _xa_alloc:
+        return f"xa_alloc {request[1].owner.kind}.{request[1].name}"
     if operation is _pin_pages:
         return "pin_pages"
     size = len(request[2]) if operation is _copy_to_user else request[2]

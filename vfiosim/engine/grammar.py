@@ -261,7 +261,7 @@ class _Reader:
             yield (
                 node,
                 f"changes a part of `{written}`, which was not made in this function: "
-                "a table of the kernel is changed by `await poke(table, slot, value)`",
+                "a table of the kernel is changed by `await xa_store(table, slot, value)`",
             )
 
     def on_call(self, node: ast.Call) -> Iterator[Refusal]:

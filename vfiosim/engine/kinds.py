@@ -57,7 +57,7 @@ def instead_of_store(owner: str, name: str, value: str) -> str:
     if isinstance(cell, Field):
         return told + f"write `await store({owner}.{name}, {value})`"
     if isinstance(cell, Table):
-        return told + f"write `await poke({owner}.{name}, slot, value)`"
+        return told + f"write `await xa_store({owner}.{name}, slot, value)`"
     if isinstance(cell, Count):
         return told + f"write `await get({owner}.{name}, holder, reason)`, or `put`"
     return told + "shared state must be a field that the kernel has; what belongs to one call is a local variable"

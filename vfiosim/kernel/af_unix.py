@@ -210,7 +210,7 @@ async def scm_detach_fds(message: SkBuff) -> tuple[int, ...]:
             break  # the table is full: the rest is lost
         files = current_files()
         await get(file.f_ref, files, f"fd {number}")
-        await poke(files.fd, number, file)
+        await xa_store(files.fd, number, file)
         numbers.append(number)
     await drop(message)
     return tuple(numbers)

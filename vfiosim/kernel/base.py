@@ -156,7 +156,7 @@ IN_USE: Final = "found by its name"
 
 async def find_driver(drivers: Table[BusDriver], name: str) -> BusDriver | None:
     """The driver of this name, in use by the running call until `done_with` it; None if it is being unloaded."""
-    driver = await peek(drivers, name)
+    driver = await xa_load(drivers, name)
     if driver is None or not await get_unless_zero(driver.p.in_use, current(), IN_USE):
         return None
     return driver

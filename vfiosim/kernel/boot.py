@@ -95,20 +95,20 @@ async def boot(devices: tuple[DeviceSpec, ...], iommufd_container: bool = False,
     emulated = {spec.group for spec in devices if spec.noiommu or spec.bus == "mdev"}
     for number in range(max((spec.group for spec in devices), default=0)):
         if number not in emulated:
-            await poke(buses.groups.ids, number, buses.groups)  # taken by devices that nobody here looks at
+            await xa_store(buses.groups.ids, number, buses.groups)  # taken by devices that nobody here looks at
     for spec in devices:
         override = spec.driver if spec.driver == VFIO_PCI else None
         device = await device_add(buses, spec, override, spec.group)
-        driver = await peek(buses.drivers, spec.driver)
+        driver = await xa_load(buses.drivers, spec.driver)
         assert driver is not None
-        below = [n for n in range(spec.group) if n in emulated and await peek(buses.groups.ids, n) is None]
+        below = [n for n in range(spec.group) if n in emulated and await xa_load(buses.groups.ids, n) is None]
         for number in below:  # these are for devices that come later
-            await poke(buses.groups.ids, number, buses.groups)
+            await xa_store(buses.groups.ids, number, buses.groups)
         await first_probe(driver, device)
         for number in below:
-            await poke(buses.groups.ids, number, None)
+            await xa_store(buses.groups.ids, number, None)
         if spec.bus == "mdev":
-            await poke(buses.mdev_list, device.address, device)
+            await xa_store(buses.mdev_list, device.address, device)
             await store(device.active, True)
     return built
 
@@ -150,5 +150,5 @@ async def load_drivers(built: Built, names: dict[str, str]) -> None:
         )
         await get(driver.module, driver, LOADED)
         await get(driver.p.in_use, driver, LOADED)
-        await poke(built.buses.drivers, name, driver)
-        await poke(built.buses.modules, module_name(name), driver)
+        await xa_store(built.buses.drivers, name, driver)
+        await xa_store(built.buses.modules, module_name(name), driver)

@@ -74,7 +74,7 @@ class Buses(KObject):
 async def bus_find_device_by_name(buses: Buses, bus: str, text: str) -> Device | None:
     """The device of this name on a bus, a newline behind it or not, but no blank; its memory is held by the running call."""
     async with buses.k_lock:
-        device = await peek(buses.devices, text.removesuffix("\n"))
+        device = await xa_load(buses.devices, text.removesuffix("\n"))
         if device is None or device.bus != bus:
             return None
         await get(device.kobj, current(), FOUND)
@@ -176,7 +176,7 @@ async def driver_attach(buses: Buses, driver: BusDriver) -> None:
 @kernel("drivers/base/bus.c")
 async def bus_remove_driver(buses: Buses, driver: BusDriver) -> None:
     """A driver goes: nobody can find it any more, who has found it is waited for, then it lets go of its devices."""
-    await poke(buses.drivers, driver.label, None)
+    await xa_store(buses.drivers, driver.label, None)
     await done_with(driver, driver, LOADED)
     say(Phase.BLOCK, "{} waits until nobody uses its files or walks over its bus.", driver)
     await wait_for(driver.p.unused)
@@ -215,7 +215,7 @@ async def device_add(
         if spec.no_reset:
             await store(device.reset_methods, ())
     async with buses.k_lock:
-        await poke(buses.devices, device.address, device)
+        await xa_store(buses.devices, device.address, device)
     return device
 
 
@@ -234,5 +234,5 @@ async def device_del(device: Device) -> None:
 async def bus_remove_device(device: Device) -> None:
     """Nobody can find a device on its bus any more; if a driver has it still, that lets go now, for as long as it takes."""
     async with device.buses.k_lock:
-        await poke(device.bus_devices, device.address, None)
+        await xa_store(device.bus_devices, device.address, None)
     await device_release_driver_internal(device, None)

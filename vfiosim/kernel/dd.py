@@ -22,7 +22,7 @@ async def really_probe(device: Device, driver: BusDriver) -> None:
         await store(device.driver_link, driver.label)
         if driver.probe is not None:
             await driver.probe(device, driver)
-        await poke(driver.p.klist_devices, device.address, device)
+        await xa_store(driver.p.klist_devices, device.address, device)
     except KernelError:
         say(Phase.UNWIND, "{} stays without a driver.", device)
         await store(device.driver_link, "")
@@ -72,7 +72,7 @@ async def device_release_driver_internal(device: Device, driver: BusDriver | Non
             await bound.remove(device, bound)
         await dma_cleanup(device)
         await store(device.driver, None)
-        await poke(bound.p.klist_devices, device.address, None)
+        await xa_store(bound.p.klist_devices, device.address, None)
         say(Phase.UNWIND, "{} has let go of {}.", bound, device)
 
 
@@ -83,7 +83,7 @@ LET_GO: Final = "its driver lets go of it"
 async def driver_detach(driver: BusDriver) -> None:
     """A driver lets go of all its devices, of the last one first, for as long as each takes."""
     while addresses := await slots_of(driver.p.klist_devices):
-        device = await peek(driver.p.klist_devices, addresses[-1])
+        device = await xa_load(driver.p.klist_devices, addresses[-1])
         if device is None:
             continue  # somebody else took the driver from it in between: look again
         await get(device.kobj, current(), LET_GO)

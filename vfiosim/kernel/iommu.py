@@ -70,17 +70,17 @@ def table_of(domain: str | KObject) -> KObject | None:
 @kernel("drivers/iommu/iommu.c")
 async def iommu_group_for(groups: IommuGroups, place: int, number: int | None) -> IommuGroup:
     """The group of a new device: that of its neighbours, or a new one with the lowest free number (`iommu_group_alloc`)."""
-    known = await peek(groups.places, place)
+    known = await xa_load(groups.places, place)
     if known is not None:
         return known
     if number is None:
-        number = await claim(groups.ids, groups)
+        number = await xa_alloc(groups.ids, groups)
         assert number is not None
-    async with on_failure(poke, groups.ids, number, None):
+    async with on_failure(xa_store, groups.ids, number, None):
         group = await alloc(IommuGroup, number, groups, place)
-    await poke(groups.ids, number, group)
+    await xa_store(groups.ids, number, group)
     if place >= 0:
-        await poke(groups.places, place, group)
+        await xa_store(groups.places, place, group)
     return group
 
 
@@ -103,9 +103,9 @@ async def iommu_group_remove_device(device: Any) -> None:
 async def iommu_group_put(group: IommuGroup, holder: KObject, reason: str) -> None:
     """Let go of a group; with the last reference it goes, and its number is free again (`iommu_group_release`)."""
     if await put(group.kobj, holder, reason) and group.groups is not None:
-        await poke(group.groups.ids, group.id, None)
+        await xa_store(group.groups.ids, group.id, None)
         if group.place >= 0:
-            await poke(group.groups.places, group.place, None)
+            await xa_store(group.groups.places, group.place, None)
         await free(group)
 
 

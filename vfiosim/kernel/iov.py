@@ -65,7 +65,7 @@ async def virtual_functions(device: Device) -> tuple[Device, ...]:
     """The virtual functions of a physical one, in the order of their addresses."""
     found: list[Device] = []
     for address in sorted(await slots_of(device.bus_devices)):
-        other = await peek(device.bus_devices, address)
+        other = await xa_load(device.bus_devices, address)
         if other is not None and other.spec.physfn == device.address:
             found.append(other)
     return tuple(found)

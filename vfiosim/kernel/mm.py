@@ -322,7 +322,7 @@ async def mmdrop(mm: MmStruct, holder: KObject, reason: str) -> None:
 async def exit_mmap(mm: MmStruct) -> None:
     """All memory goes, and with it the hold of mappings on their files."""
     for slot in await slots_of(mm.files):
-        entry = await poke(mm.files, slot, None)
+        entry = await xa_store(mm.files, slot, None)
         if entry is not None:
             await fput(entry[0], mm, mapped_at(slot))
 

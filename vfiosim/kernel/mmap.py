@@ -38,7 +38,7 @@ async def do_mmap(file: File, wish: Mapping, address: int | None) -> int:
     where = await change_mappings(mm, partial(mm.map, wish.length, prot=wish.prot & 3, address=address, device=True))
     say(Phase.ACQUIRE, "The mapping holds {}: closing the descriptor does not close the device.", file)
     await get(file.f_ref, mm, mapped_at(hex(where)))
-    await poke(mm.files, hex(where), (file, wish.length))
+    await xa_store(mm.files, hex(where), (file, wish.length))
     return where
 
 
@@ -58,15 +58,15 @@ async def do_munmap(address: int, length: int) -> int:
     mm, end = await mm_of(current_task()), address + whole_pages(length)
     await change_mappings(mm, partial(mm.unmap, address, whole_pages(length)))
     for slot in await slots_of(mm.files):
-        entry = await peek(mm.files, slot)
+        entry = await xa_load(mm.files, slot)
         start = int(slot, 16)
         if entry is None or start >= end or start + entry[1] <= address:
             continue
-        await poke(mm.files, slot, None)
+        await xa_store(mm.files, slot, None)
         for low, high in ((start, min(address, start + entry[1])), (max(end, start), start + entry[1])):
             if low < high:
                 await get(entry[0].f_ref, mm, mapped_at(hex(low)))
-                await poke(mm.files, hex(low), (entry[0], high - low))
+                await xa_store(mm.files, hex(low), (entry[0], high - low))
         await fput(entry[0], mm, mapped_at(slot))
     return 0
 
@@ -75,7 +75,7 @@ async def do_munmap(address: int, length: int) -> int:
 async def dup_mmap(parent: MmStruct, child: MmStruct) -> None:
     """The memory of a forked process holds the same files."""
     for slot in await slots_of(parent.files):
-        entry = await peek(parent.files, slot)
+        entry = await xa_load(parent.files, slot)
         if entry is not None:
             await get(entry[0].f_ref, child, mapped_at(slot))
-            await poke(child.files, slot, entry)
+            await xa_store(child.files, slot, entry)

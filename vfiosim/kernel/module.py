@@ -42,7 +42,7 @@ async def delete_module(buses: Buses, name: str) -> int:
     if name in _OTHERS:
         raise Unsupported(f"unloading {name}")
     async with buses.module_mutex:
-        found = await peek(buses.modules, name)
+        found = await xa_load(buses.modules, name)
         driver = await require(found, Errno.ENOENT, "module_is_loaded", "there is no such module")
         if driver.label != VFIO_PCI:
             raise Unsupported(f"unloading {name}")
@@ -59,7 +59,7 @@ async def delete_module(buses: Buses, name: str) -> int:
 async def free_module(buses: Buses, driver: BusDriver) -> None:
     """The code and the data of a module go."""
     async with buses.module_mutex:
-        await poke(buses.modules, module_name(driver.label), None)
+        await xa_store(buses.modules, module_name(driver.label), None)
     say(Phase.UNWIND, "The code of {} is gone from memory.", driver)
     await free(driver.p)
     await free(driver)

@@ -81,7 +81,7 @@ async def pci_destroy_dev(device: Device, with_port: bool = False) -> None:
     """A function leaves its bus; what is plugged in a rescan will find again."""
     await device_del(device)
     if not device.spec.physfn and device.spec.model != ROOT_PORT:
-        await poke(device.buses.unplugged, device.address, await alloc(Slot, device.spec, with_port))
+        await xa_store(device.buses.unplugged, device.address, await alloc(Slot, device.spec, with_port))
     await put_device(device, device, ON_ITS_BUS)
 
 
@@ -101,7 +101,7 @@ async def pci_stop_and_remove_bus_device(device: Device) -> None:
 
 async def pci_bus_add_device(buses: Buses, address: str) -> None:
     """A function that is plugged in appears."""
-    slot = await poke(buses.unplugged, address, None)
+    slot = await xa_store(buses.unplugged, address, None)
     if slot is None:
         return
     device = await device_add(buses, await neighbours(buses, slot.spec))
@@ -116,7 +116,7 @@ async def neighbours(buses: Buses, spec: DeviceSpec) -> DeviceSpec:
     Functions of one slot are in one group. Whether there are others the kernel asks the header of the new one before it has
     counted them itself, and the header of a function that is not number 0 may say no.
     """
-    first = await peek(buses.devices, f"{spec.address[:-1]}0")
+    first = await xa_load(buses.devices, f"{spec.address[:-1]}0")
     header = first.hardware.header_bit if first is not None else True
     stays = header or spec.address.endswith("0") or spec.group == NO_GROUP or spec.noiommu
     return spec if stays else replace(spec, group=NEW_GROUP)
@@ -140,7 +140,7 @@ async def behind(device: Device) -> list[Device]:
     addresses = sorted(each for each in await slots_of(device.bus_devices) if bus and each.startswith(bus))
     found: list[Device] = []
     for address in addresses:
-        child = await peek(device.bus_devices, address)
+        child = await xa_load(device.bus_devices, address)
         if child is not None:
             found.append(child)
     return found
@@ -149,11 +149,11 @@ async def behind(device: Device) -> list[Device]:
 async def find_port(buses: Buses, address: str) -> None:
     """Let the root port at this address be found, if there is one: it is there unless it was removed."""
     bus = bus_of(address)
-    if not bus or await peek(buses.devices, address) is not None:
+    if not bus or await xa_load(buses.devices, address) is not None:
         return
     there = any(each.startswith(bus) for each in await slots_of(buses.devices))
     for place in await slots_of(buses.unplugged):
-        slot = await peek(buses.unplugged, place)
+        slot = await xa_load(buses.unplugged, place)
         there = there or (place.startswith(bus) and slot is not None and not slot.with_port)
     if there:
         await device_add(buses, DeviceSpec(f"port {address}", address, NO_GROUP, driver="pcieport", model=ROOT_PORT))

@@ -57,7 +57,7 @@ async def free_uid(user: UserStruct, holder: KObject, reason: str) -> None:
     async with user.user_0.uidhash_lock:
         last = await put(user.refs, holder, reason)
         if last:
-            await poke(user.user_0.others, user.uid, None)
+            await xa_store(user.user_0.others, user.uid, None)
     if last:
         await free(user)
 
@@ -70,10 +70,10 @@ async def alloc_uid(user: UserStruct, uid: int, task: Task) -> UserStruct:
         await get(zero.refs, task, ITS_USER)
         return zero
     async with zero.uidhash_lock:
-        known = await peek(zero.others, uid)
+        known = await xa_load(zero.others, uid)
         if known is None:
             known = await alloc(UserStruct, uid, zero)
-            await poke(zero.others, uid, known)
+            await xa_store(zero.others, uid, known)
         await get(known.refs, task, ITS_USER)
     return known
 
@@ -155,7 +155,7 @@ async def open_standard_files(files: FilesStruct) -> None:
     terminal = await alloc(File, "terminal", PLAIN_FILE)
     for number in range(3):
         await get(terminal.f_ref, files, f"fd {number}")
-        await poke(files.fd, number, terminal)
+        await xa_store(files.fd, number, terminal)
 
 
 async def system_call(body: Coroutine[Any, Any, R]) -> R:
@@ -193,12 +193,12 @@ async def copy_files(parent: Task, child: Task) -> None:
     say(Phase.ACQUIRE, "{} gets the descriptors of {}: each leads to the same file, and holds it, too.", child, parent)
     number = await next_slot(parent.files.fd, 0)
     while number is not None:
-        file = await peek(parent.files.fd, number)
+        file = await xa_load(parent.files.fd, number)
         if file is not None and file != RESERVED:
             await get(file.f_ref, child.files, f"fd {number}")
-            await poke(child.files.fd, number, file)
-            if await peek(parent.files.close_on_exec, number):
-                await poke(child.files.close_on_exec, number, True)
+            await xa_store(child.files.fd, number, file)
+            if await xa_load(parent.files.close_on_exec, number):
+                await xa_store(child.files.close_on_exec, number, True)
         number = await next_slot(parent.files.fd, number + 1)
 
 
@@ -228,8 +228,8 @@ async def begin_new_exec(task: Task) -> int:
     await mmput(old, task, USES)
     number = await next_slot(task.files.fd, 0)
     while number is not None:
-        if await poke(task.files.close_on_exec, number, None):
-            file = await poke(task.files.fd, number, None)
+        if await xa_store(task.files.close_on_exec, number, None):
+            file = await xa_store(task.files.fd, number, None)
             if file is not None and file != RESERVED:
                 await fput(file, task.files, f"fd {number}")
         number = await next_slot(task.files.fd, number + 1)
@@ -244,7 +244,7 @@ async def do_exit(task: Task) -> None:
     await mmput(await load(task.mm), task, USES)
     number = await next_slot(task.files.fd, 0)
     while number is not None:
-        file = await poke(task.files.fd, number, None)
+        file = await xa_store(task.files.fd, number, None)
         if file is not None and file != RESERVED:
             await fput(file, task.files, f"fd {number}")
         number = await next_slot(task.files.fd, number + 1)

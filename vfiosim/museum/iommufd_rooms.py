@@ -88,7 +88,7 @@ def attach_no_pasid_zero() -> None:
     """The same for DMA with one PASID. EINVAL for PASID 0, which is the DMA without; ENOSPC for one of 2^31 or more.
 
     + await refuse_if(pasid == 0, Errno.EINVAL, "pasid_not_zero", "PASID 0 is the DMA without a PASID")
-      if await peek(device.pasids, pasid) is not None:
+      if await xa_load(device.pasids, pasid) is not None:
     """
 
 

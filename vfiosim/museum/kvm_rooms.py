@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .. import uapi
-from ..engine import get, load, next_slot, peek, refuse_if
+from ..engine import get, load, next_slot, refuse_if, xa_load
 from ..kernel.kvm.kvm import Kvm
 from ..kernel.kvm.kvm_main import kvm_device_release, kvm_put_kvm
 from ..kernel.vfio.group import vfio_group_set_kvm
@@ -54,7 +54,7 @@ async def another_device_of(vfio: Vfio, device: VfioDevice, kvm: Kvm) -> bool:
     async with vfio.group_lock:
         number = await next_slot(vfio.group_list, 0)
         while number is not None:
-            group = await peek(vfio.group_list, number)
+            group = await xa_load(vfio.group_list, number)
             others = await load(group.device_list) if group is not None else ()
             for other in others:
                 if other is not device and other.ops is device.ops and await load(other.kvm) is kvm:

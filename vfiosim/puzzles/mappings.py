@@ -37,7 +37,7 @@ def _map_page() -> tuple[object, ...]:
 def insert_with_its_pages() -> None:
     """An area that looks complete from the beginning.
 
-      await poke(iopt.areas, iova, area)
+      await xa_store(iopt.areas, iova, area)
     + await store(area.pages, pages)
     """
 

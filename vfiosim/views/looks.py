@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from ..trace import MicroStep, Trace
 
-READS = frozenset({"load", "load_acquire", "load_count", "peek", "read_once"})
+READS = frozenset({"load", "load_acquire", "load_count", "xa_load", "read_once"})
 CHECKS = ("refuse_if", "require")
 _READ = re.compile(r"\w+ (?P<oid>\S+ .+?)\.(?P<cell>\w+)(?:\[[^]]*\])?(?: → (?P<found>.+))?")
 

@@ -21,11 +21,11 @@ class DevTmpfs(KObject):
 async def cdev_device_add(devtmpfs: DevTmpfs, path: str, cdev: Cdev) -> None:
     """Let a path lead to a node."""
     await get(cdev.kobj, devtmpfs, "node")
-    await poke(devtmpfs.nodes, path, cdev)
+    await xa_store(devtmpfs.nodes, path, cdev)
 
 
 @kernel("fs/char_dev.c")
 async def cdev_device_del(devtmpfs: DevTmpfs, path: str, cdev: Cdev) -> None:
     """The path leads nowhere any more; files that were opened through the node live on."""
-    await poke(devtmpfs.nodes, path, None)
+    await xa_store(devtmpfs.nodes, path, None)
     await cdev_put(cdev, devtmpfs, "node")

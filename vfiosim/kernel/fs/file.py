@@ -125,16 +125,16 @@ async def get_unused_fd_flags(flags: int = 0) -> int:
     """Reserve the lowest free descriptor number. EMFILE when the table is full. With O_CLOEXEC exec will close it."""
     files = current_files()
     limit = await load(files.limit)
-    claimed = await claim(files.fd, RESERVED, limit)
+    claimed = await xa_alloc(files.fd, RESERVED, limit)
     number = await require(claimed, Errno.EMFILE, "fd_table_has_room", "the process has as many files open as it may")
-    await poke(files.close_on_exec, number, True if flags & O_CLOEXEC else None)
+    await xa_store(files.close_on_exec, number, True if flags & O_CLOEXEC else None)
     return number
 
 
 @kernel("fs/file.c")
 async def put_unused_fd(number: int) -> None:
     """Give a reserved number back."""
-    await poke(current_files().fd, number, None)
+    await xa_store(current_files().fd, number, None)
 
 
 @kernel("fs/file.c")
@@ -142,7 +142,7 @@ async def fd_install(number: int, file: File, reason: str = "being opened") -> N
     """Let a reserved number lead to `file`; the table takes over the reference that the running call has for `reason`."""
     files = current_files()
     await hand_over(file.f_ref, (current(), reason), (files, f"fd {number}"))
-    await poke(files.fd, number, file)
+    await xa_store(files.fd, number, file)
 
 
 @kernel("fs/file.c")
@@ -159,14 +159,14 @@ async def look_up(number: int, hidden: int) -> tuple[File | None, bool]:
     """What `fdget` and `fget_raw` have in common; a file with one of the flags `hidden` is not found (`__fget_files_rcu`)."""
     files = current_files()
     while True:
-        file = await peek(files.fd, number)
+        file = await xa_load(files.fd, number)
         if file is None or file == RESERVED or file.f_flags & hidden:
             return None, False
         if not await get_unless_zero(file.f_ref, current(), "running call"):
-            if await peek(files.fd, number) is file:
+            if await xa_load(files.fd, number) is file:
                 return file, False
             continue  # closed in between: look again
-        if await peek(files.fd, number) is file:
+        if await xa_load(files.fd, number) is file:
             return file, True
         await fput(file)  # replaced in between: not the file that was asked for
 
@@ -243,13 +243,13 @@ async def cdev_put(cdev: Cdev, holder: KObject, reason: str = "opened") -> None:
 async def close_fd(number: int) -> File:
     """Take a file out of the descriptor table; the caller now owns the table's reference. EBADF if there is none."""
     files = current_files()
-    file = await peek(files.fd, number)
+    file = await xa_load(files.fd, number)
     good = None if file == RESERVED else file
     await require(good, Errno.EBADF, "fd_is_open", f"{number} is not an open file")
-    taken = await poke(files.fd, number, None)  # under file_lock: of two threads that close it, one gets the file
+    taken = await xa_store(files.fd, number, None)  # under file_lock: of two threads that close it, one gets the file
     if not isinstance(taken, File):
         if taken is not None:  # another thread has closed it, and a third one has reserved the number already
-            await poke(files.fd, number, taken)
+            await xa_store(files.fd, number, taken)
         await refuse_if(True, Errno.EBADF, "fd_is_open", f"{number} is not an open file")
     assert isinstance(taken, File)
     return taken

@@ -54,7 +54,7 @@ async def do_file_open(devtmpfs: DevTmpfs, path: str, flags: int) -> File:
     if not path.startswith("/dev/"):
         raise Unsupported(f"opening {path!r}")
     cdev = await require(
-        await peek(devtmpfs.nodes, path),  # type: ignore[arg-type]
+        await xa_load(devtmpfs.nodes, path),  # type: ignore[arg-type]
         Errno.ENOENT,
         "path_exists",
         f"there is no {path}",
@@ -155,7 +155,7 @@ async def sys_ioctl(number: int, request: int, argument: int) -> int:
 @kernel("fs/proc/fd.c")
 async def proc_fdinfo(number: int) -> str:
     """What is told about an open file in /proc/self/fdinfo. ENOENT for a number that is not open."""
-    file = await peek(current_files().fd, number)
+    file = await xa_load(current_files().fd, number)
     good = file if isinstance(file, File) else None
     found = await require(good, Errno.ENOENT, "fd_is_open", f"{number} is not an open file")
     return await found.f_op.show_fdinfo(found) if found.f_op.show_fdinfo is not None else ""

@@ -142,7 +142,7 @@ async def sysfs_file(buses: Buses, path: str) -> tuple[Attribute, Device | None]
             return await device_file(device, found[3] or "", path), device
     attribute = None
     if found := _DRIVER.fullmatch(path):
-        driver = await peek(buses.drivers, found[2])
+        driver = await xa_load(buses.drivers, found[2])
         if driver is not None and driver.bus == found[1]:
             attribute = driver_file(buses, driver, found[3], path)
     elif found := _BUS.fullmatch(path):
@@ -197,7 +197,7 @@ async def device_file(device: Device, name: str, path: str) -> Attribute:
     attribute: Attribute | None = None
     if name.startswith("driver/"):
         label = await load(device.driver_link)
-        driver = await peek(device.buses.drivers, label)
+        driver = await xa_load(device.buses.drivers, label)
         if driver is not None:
             attribute = driver_file(device.buses, driver, name.removeprefix("driver/"), path)
     elif name == "remove" and await load(device.remove_file):
@@ -305,7 +305,7 @@ async def shown_device(device: Device) -> VfioDevice | None:
 @kernel("fs/stat.c")
 async def mode_of(buses: Buses, devtmpfs: DevTmpfs, path: str) -> int:
     """What kind of file a path names, and who may do what with it (`st_mode`). ENOENT."""
-    cdev = await peek(devtmpfs.nodes, path)
+    cdev = await xa_load(devtmpfs.nodes, path)
     if cdev is not None:
         return S_IFCHR | cdev.mode
     if path in ("/dev", "/dev/vfio", "/dev/vfio/devices"):

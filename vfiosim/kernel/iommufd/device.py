@@ -76,7 +76,7 @@ async def iommufd_get_group(ictx: IommufdCtx, device: Any, holder: KObject) -> I
     group = await require(watched, Errno.ENODEV, "has_iommu_group", "the device is in no iommu_group")
     await get(group.kobj, holder, "looked up")
     async with ictx.groups_lock:
-        igroup = await peek(ictx.groups, group.id)
+        igroup = await xa_load(ictx.groups, group.id)
         if igroup is not None and await get_unless_zero(igroup.ref, holder, IN_IOMMUFD):
             await put(group.kobj, holder, "looked up")
             return igroup
@@ -86,9 +86,9 @@ async def iommufd_get_group(ictx: IommufdCtx, device: Any, holder: KObject) -> I
     await hand_over(group.kobj, (holder, "looked up"), (fresh, "of this group"))
     async with ictx.groups_lock:
         while True:
-            found = await peek(ictx.groups, group.id)
+            found = await xa_load(ictx.groups, group.id)
             if found is None or found is igroup:
-                await poke(ictx.groups, group.id, fresh)
+                await xa_store(ictx.groups, group.id, fresh)
                 return fresh
             if await get_unless_zero(found.ref, holder, IN_IOMMUFD):
                 break
@@ -159,7 +159,7 @@ async def iommufd_ctx_has_group(ictx: IommufdCtx, group: object) -> bool:
     """Is any device of this iommu_group bound to the iommufd?"""
     number = await next_slot(ictx.objects, 0)
     while number is not None:
-        obj = await peek(ictx.objects, number)
+        obj = await xa_load(ictx.objects, number)
         if isinstance(obj, IommufdDevice) and obj.igroup.group is group:
             return True
         number = await next_slot(ictx.objects, number + 1)
@@ -188,7 +188,7 @@ async def iommufd_hwpt_pasid_compat(hwpt: IommufdHwPagetable, idev: IommufdDevic
         )
         return
     await refuse_if(not hwpt.pasid_compat, Errno.EINVAL, "made_for_pasids", f"{hwpt.oid} was not made for PASIDs")
-    rid = await peek(slots, NO_PASID)
+    rid = await xa_load(slots, NO_PASID)
     other = await load(rid.hwpt) if rid is not None else None
     plain = other is not None and not other.pasid_compat
     await refuse_if(
@@ -244,7 +244,7 @@ async def iommufd_hw_pagetable_attach(hwpt: IommufdHwPagetable, idev: IommufdDev
     igroup = idev.igroup
     say(Phase.LOCK, "The devices of {} agree on one page table: its lock.", igroup)
     async with igroup.lock:
-        known = await peek(igroup.pasid_attach, pasid)
+        known = await xa_load(igroup.pasid_attach, pasid)
         attach = known or await alloc(IommufdAttach, igroup)
         try:
             await enter(attach, hwpt, idev, pasid, first=known is None)
@@ -258,10 +258,10 @@ async def iommufd_hw_pagetable_attach(hwpt: IommufdHwPagetable, idev: IommufdDev
 async def enter(attach: IommufdAttach, hwpt: IommufdHwPagetable, idev: IommufdDevice, pasid: int, first: bool) -> None:
     """Put a device into the slot of its group, with what it reserves; the first one programs the hardware."""
     now = await load(attach.hwpt)
-    there = await peek(attach.device_array, idev.id)
+    there = await xa_load(attach.device_array, idev.id)
     await refuse_if(there is not None, Errno.EBUSY, "device_not_attached", f"{idev.oid} is attached already")
-    await poke(attach.device_array, idev.id, idev)
-    async with on_failure(poke, attach.device_array, idev.id, None):
+    await xa_store(attach.device_array, idev.id, idev)
+    async with on_failure(xa_store, attach.device_array, idev.id, None):
         other = now is not None and now is not hwpt
         await refuse_if(other, Errno.EINVAL, "same_table_as_group", "the group of the device uses another page table")
         if pasid == NO_PASID:
@@ -275,7 +275,7 @@ async def enter(attach: IommufdAttach, hwpt: IommufdHwPagetable, idev: IommufdDe
             raise
     if first:
         await store(attach.hwpt, hwpt)
-        await poke(attach.igroup.pasid_attach, pasid, attach)
+        await xa_store(attach.igroup.pasid_attach, pasid, attach)
 
 
 @kernel("drivers/iommu/iommufd/device.c")
@@ -283,16 +283,16 @@ async def iommufd_hw_pagetable_detach(idev: IommufdDevice, pasid: int) -> bool:
     """Detach a device; with the last one of its group the DMA is blocked again. False if the group is not attached."""
     igroup = idev.igroup
     async with igroup.lock:
-        attach = await peek(igroup.pasid_attach, pasid)
+        attach = await xa_load(igroup.pasid_attach, pasid)
         if attach is None:
             return False
         hwpt = await load(attach.hwpt)
         assert hwpt is not None
-        await poke(attach.device_array, idev.id, None)
+        await xa_store(attach.device_array, idev.id, None)
         if await next_slot(attach.device_array, 0) is None:
             say(Phase.UNWIND, "The last device of {} is detached: its DMA is blocked.", igroup)
             await iommufd_hwpt_detach_device(hwpt, idev, pasid)
-            await poke(igroup.pasid_attach, pasid, None)
+            await xa_store(igroup.pasid_attach, pasid, None)
             await free(attach)
         if pasid == NO_PASID:
             await iopt_remove_reserved_iova(hwpt.ioas, idev)
@@ -305,7 +305,7 @@ async def devices_of(attach: IommufdAttach) -> list[IommufdDevice]:
     found: list[IommufdDevice] = []
     number = await next_slot(attach.device_array, 0)
     while number is not None:
-        device = await peek(attach.device_array, number)
+        device = await xa_load(attach.device_array, number)
         if device is not None:
             found.append(device)
         number = await next_slot(attach.device_array, number + 1)
@@ -315,7 +315,7 @@ async def devices_of(attach: IommufdAttach) -> list[IommufdDevice]:
 @kernel("drivers/iommu/iommufd/device.c")
 async def iommufd_group_remove_reserved_iova(igroup: IommufdGroup, ioas: IommufdIoas) -> None:
     """Give back what the attached devices of a group have reserved in an address space."""
-    attach = await peek(igroup.pasid_attach, NO_PASID)
+    attach = await xa_load(igroup.pasid_attach, NO_PASID)
     assert attach is not None
     for device in await devices_of(attach):
         await iopt_remove_reserved_iova(ioas, device)
@@ -324,7 +324,7 @@ async def iommufd_group_remove_reserved_iova(igroup: IommufdGroup, ioas: Iommufd
 @kernel("drivers/iommu/iommufd/device.c")
 async def iommufd_group_do_replace_reserved_iova(igroup: IommufdGroup, hwpt: IommufdHwPagetable) -> None:
     """Reserve for the whole group in the address space that it moves to, unless it is there. EADDRINUSE."""
-    attach = await peek(igroup.pasid_attach, NO_PASID)
+    attach = await xa_load(igroup.pasid_attach, NO_PASID)
     assert attach is not None
     old = await load(attach.hwpt)
     if old is not None and old.ioas is hwpt.ioas:
@@ -344,10 +344,10 @@ async def iommufd_device_do_replace(
     """
     igroup = idev.igroup
     async with igroup.lock:
-        slot = await peek(igroup.pasid_attach, pasid)
+        slot = await xa_load(igroup.pasid_attach, pasid)
         attach = await require(slot, Errno.EINVAL, "group_is_attached", "the group is not attached")
         old = await load(attach.hwpt)
-        inside = await peek(attach.device_array, idev.id)
+        inside = await xa_load(attach.device_array, idev.id)
         await refuse_if(inside is None, Errno.EINVAL, "device_is_attached", f"{idev.oid} is not attached")
         if hwpt is old:
             return None

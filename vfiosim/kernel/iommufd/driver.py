@@ -13,7 +13,7 @@ async def iommufd_viommu_get_vdev_id(viommu: IommufdViommu, dev: KObject) -> int
     """The number by which a guest knows a device."""
     number = await next_slot(viommu.vdevs, 0)
     while number is not None:
-        vdev = await peek(viommu.vdevs, number)
+        vdev = await xa_load(viommu.vdevs, number)
         if device_of(vdev) is dev:
             return number
         number = await next_slot(viommu.vdevs, number + 1)

@@ -72,9 +72,9 @@ async def iommufd_auto_response_faults(hwpt: IommufdHwPagetable, idev: IommufdDe
             await store(fault.deliver, tuple(group for group in waiting if group[:3] != (idev, hwpt, pasid)))
         cookie = await next_slot(fault.response, 1)
         while cookie is not None:
-            group = await peek(fault.response, cookie)
+            group = await xa_load(fault.response, cookie)
             if group is not None and group[:3] == (idev, hwpt, pasid):
-                await poke(fault.response, cookie, None)
+                await xa_store(fault.response, cookie, None)
             cookie = await next_slot(fault.response, cookie + 1)
 
 
@@ -118,7 +118,7 @@ async def iommufd_fault_fops_read(file: File, size: int, offset: int) -> bytes:
                     await store(fault.deliver, (group, *await load(fault.deliver)))
                 await refuse_if(not data, Errno.EINVAL, "room_for_fault", "not even one fault fits")
                 break
-            cookie = await claim(fault.response, group)
+            cookie = await xa_alloc(fault.response, group)
             assert cookie is not None
             data += iommufd_compose_fault_message(group, cookie)
     return data
@@ -138,7 +138,7 @@ async def iommufd_fault_fops_write(file: File, data: bytes, offset: int) -> int:
         while done < len(data):
             answer = IommuHwptPageResponse.from_buffer_copy(data[done : done + ANSWER_SIZE])
             known = answer.code in (IOMMUFD_PAGE_RESP_SUCCESS, IOMMUFD_PAGE_RESP_INVALID)
-            waits = known and await poke(fault.response, answer.cookie, None) is not None
+            waits = known and await xa_store(fault.response, answer.cookie, None) is not None
             if not waits and done:
                 break
             await refuse_if(

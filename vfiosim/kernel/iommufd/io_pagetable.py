@@ -131,7 +131,7 @@ async def iopt_insert_area(
         )
         beyond = start_byte + length - 1 > ULONG_MAX or iova + length - 1 > ULONG_MAX
         await refuse_if(beyond, Errno.EOVERFLOW, "area_ends_somewhere", "the range ends beyond the last address")
-    await poke(iopt.areas, iova, area)
+    await xa_store(iopt.areas, iova, area)
     return area
 
 
@@ -167,7 +167,7 @@ async def iopt_alloc_area_pages(
 async def iopt_abort_area(area: IoptArea) -> None:
     """An area gives its place back and dies."""
     async with area.iopt.iova_rwsem:
-        await poke(area.iopt.areas, area.iova, None)
+        await xa_store(area.iopt.areas, area.iova, None)
     await free(area)
 
 
@@ -601,9 +601,9 @@ async def split_into(
     halves: list[IoptArea], area: IoptArea, pages: IoptPages, stored: IommufdHwptPaging | None
 ) -> None:
     """The second half of `iopt_area_split`, which cannot fail: two areas in the place of one, with the same memory."""
-    await poke(area.iopt.areas, area.iova, None)
+    await xa_store(area.iopt.areas, area.iova, None)
     for half in halves:
-        await poke(area.iopt.areas, half.iova, half)
+        await xa_store(area.iopt.areas, half.iova, half)
         await store(half.storage_domain, stored)
         await store(half.pages, pages)
         await get(pages.kref, half, HAS_PAGES)

@@ -234,7 +234,7 @@ async def iommufd_take_all_iova_rwsem(ictx: IommufdCtx, locked: list[IommufdIoas
     number = await next_slot(ictx.objects, 1)
     while number is not None:
         async with ictx.objects_lock:
-            ioas = await peek(ictx.objects, number)
+            ioas = await xa_load(ictx.objects, number)
             held = isinstance(ioas, IommufdIoas) and await get_unless_zero(ioas.users, current(), ALL_LOCKED)
         if held and isinstance(ioas, IommufdIoas):
             await acquire(ioas.iova_rwsem)

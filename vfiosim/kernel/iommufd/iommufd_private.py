@@ -271,8 +271,8 @@ async def iommufd_put_group(igroup: IommufdGroup, holder: KObject) -> None:
     """Let go of an iommufd_group; the last one takes it out of the context and lets go of the iommu_group."""
     if await put(igroup.ref, holder, IN_IOMMUFD):
         async with igroup.ictx.groups_lock:
-            if await peek(igroup.ictx.groups, igroup.group.id) is igroup:
-                await poke(igroup.ictx.groups, igroup.group.id, None)
+            if await xa_load(igroup.ictx.groups, igroup.group.id) is igroup:
+                await xa_store(igroup.ictx.groups, igroup.group.id, None)
         await put(igroup.group.kobj, igroup, "of this group")
         await free(igroup)
 

@@ -94,7 +94,7 @@ async def _iommufd_object_alloc(
     await get(obj.users, ictx, "has its ID")
     try:
         async with ictx.objects_lock:
-            number = await claim(ictx.objects, ZERO_ENTRY, LIMIT_31B)
+            number = await xa_alloc(ictx.objects, ZERO_ENTRY, LIMIT_31B)
         init(obj, id=await require(number, Errno.EBUSY, "an_id_is_free", "all 2^31 IDs of this iommufd are taken"))
     except KernelError:
         await put(obj.wait_cnt, ictx, "has its ID")
@@ -108,14 +108,14 @@ async def _iommufd_object_alloc(
 async def iommufd_object_finalize(ictx: IommufdCtx, obj: IommufdObject) -> None:
     """Publish an object: from here on other calls can find it under its ID."""
     async with ictx.objects_lock:
-        await poke(ictx.objects, obj.id, obj)
+        await xa_store(ictx.objects, obj.id, obj)
 
 
 @kernel("drivers/iommu/iommufd/main.c")
 async def iommufd_object_abort(ictx: IommufdCtx, obj: IommufdObject) -> None:
     """Undo the allocation of an object that was never published."""
     async with ictx.objects_lock:
-        await poke(ictx.objects, obj.id, None)
+        await xa_store(ictx.objects, obj.id, None)
     await put(obj.wait_cnt, ictx, "has its ID")
     await put(obj.users, ictx, "has its ID")
     await free(obj)
@@ -133,7 +133,7 @@ async def iommufd_object_abort_and_destroy(ictx: IommufdCtx, obj: IommufdObject)
 async def iommufd_get_object(ictx: IommufdCtx, number: int, kind: type[O]) -> O:
     """Find an object of this kind and hold it for the running call. ENOENT without one, also if it is of another kind."""
     async with ictx.objects_lock:
-        found = await peek(ictx.objects, number)
+        found = await xa_load(ictx.objects, number)
         obj = found if isinstance(found, kind) and await iommufd_lock_obj(found) else None
     kind_of = f"{kind.type} object" if kind.type else "object"
     return await require(obj, Errno.ENOENT, "object_exists", f"there is no {kind_of} {number}")
@@ -143,7 +143,7 @@ async def iommufd_get_object(ictx: IommufdCtx, number: int, kind: type[O]) -> O:
 async def iommufd_try_inc_users(ictx: IommufdCtx, obj: IommufdObject, holder: KObject) -> bool:
     """Hold an object outside of a call; False if it can no longer be found, so that somebody destroys it already."""
     async with ictx.objects_lock:
-        there = await peek(ictx.objects, obj.id) is obj
+        there = await xa_load(ictx.objects, obj.id) is obj
         if there:
             await get(obj.users, holder, "takes it along")
     return there
@@ -167,13 +167,13 @@ async def iommufd_object_dec_wait(ictx: IommufdCtx, obj: IommufdObject) -> bool:
 async def iommufd_object_remove(ictx: IommufdCtx, number: int) -> None:
     """IOMMU_DESTROY: ENOENT without such an object, EBUSY if anybody but the context uses it."""
     async with ictx.objects_lock:
-        found = await peek(ictx.objects, number)
+        found = await xa_load(ictx.objects, number)
         obj = await require(
             None if found == ZERO_ENTRY else found, Errno.ENOENT, "object_exists", f"there is no object {number}"
         )
         alone = await put_if_last(obj.users, ictx, "has its ID")
         await refuse_if(not alone, Errno.EBUSY, "object_is_unused", f"somebody still uses object {number}")
-        await poke(ictx.objects, number, None)
+        await xa_store(ictx.objects, number, None)
         if await load(ictx.vfio_ioas) is obj:
             await store(ictx.vfio_ioas, None)
     if not await wait_and_destroy(ictx, obj):
@@ -203,7 +203,7 @@ async def remove_owned(ictx: IommufdCtx, obj: IommufdObject, owner: tuple[KObjec
             await put(obj.users, *owner)
             alone = await put_if_last(obj.users, ictx, "has its ID")
             if alone:
-                await poke(ictx.objects, obj.id, entry)
+                await xa_store(ictx.objects, obj.id, entry)
             else:
                 await get(obj.wait_cnt, ictx, "has its ID")
     else:
@@ -223,7 +223,7 @@ async def iommufd_object_put_and_try_destroy(
         await put(obj.users, holder, reason)
         if not await put_if_last(obj.users, ictx, "has its ID"):
             return
-        await poke(ictx.objects, obj.id, None)
+        await xa_store(ictx.objects, obj.id, None)
     await wait_and_destroy(ictx, obj)
 
 
@@ -246,7 +246,7 @@ async def remove_leaf(ictx: IommufdCtx, obj: IommufdObject) -> bool:
     """At the end of a context: an object that nobody else uses goes (the loop body of `iommufd_fops_release`)."""
     if not await put_if_last(obj.users, ictx, "has its ID"):
         return False
-    await poke(ictx.objects, obj.id, None)
+    await xa_store(ictx.objects, obj.id, None)
     await destroy(obj)
     return True
 
@@ -282,7 +282,7 @@ async def iommufd_fops_release(file: File) -> None:
         progress = False
         number = await next_slot(ictx.objects, 1)
         while number is not None:
-            obj = await peek(ictx.objects, number)
+            obj = await xa_load(ictx.objects, number)
             if obj is not None and obj != ZERO_ENTRY and await remove_leaf(ictx, obj):
                 progress = True
             number = await next_slot(ictx.objects, number + 1)
@@ -393,7 +393,7 @@ async def iommufd_fops_mmap(file: File, wish: Mapping) -> None:
     ictx: IommufdCtx = await private(file)
     await refuse_if(not wish.shared, Errno.EINVAL, "mapping_is_shared", "a queue cannot be mapped privately")
     await refuse_if(bool(wish.prot & 4), Errno.EPERM, "mapping_not_executed", "a queue cannot be executed")
-    there = await peek(ictx.mt_mmap, wish.offset)
+    there = await xa_load(ictx.mt_mmap, wish.offset)
     fits = there is not None and wish.length == 2 * PAGE_SIZE
     await refuse_if(not fits, Errno.ENXIO, "offset_names_queue", "no queue has this offset, and this length")
     raise Unsupported("the page of a virtual IOMMU, mapped")

@@ -52,7 +52,7 @@ async def poke_mmap(viommu: IommufdViommu) -> None:
     """Its page can be mapped no more (`iommufd_viommu_destroy_mmap`)."""
     offset = await load(viommu.mmap_offset)
     if offset:
-        await poke(viommu.ictx.mt_mmap, offset, None)
+        await xa_store(viommu.ictx.mt_mmap, offset, None)
 
 
 @kernel("drivers/iommu/iommufd/viommu.c")
@@ -91,8 +91,8 @@ async def viommu_over(ucmd: Ucmd, ops: IommuOps) -> None:
 @kernel("drivers/iommu/iommufd/viommu.c")
 async def iommufd_vdevice_abort(vdev: IommufdVdevice) -> None:
     """Leave the virtual IOMMU and the device; the caller has the lock of the group."""
-    if await peek(vdev.viommu.vdevs, vdev.virt_id) is vdev:
-        await poke(vdev.viommu.vdevs, vdev.virt_id, None)
+    if await xa_load(vdev.viommu.vdevs, vdev.virt_id) is vdev:
+        await xa_store(vdev.viommu.vdevs, vdev.virt_id, None)
     await put(vdev.viommu.users, vdev, ITS_VIOMMU)
     await store(vdev.idev.vdev, None)
 
@@ -131,9 +131,9 @@ async def new_vdevice(ucmd: Ucmd, viommu: IommufdViommu, idev: IommufdDevice) ->
     await get(viommu.users, vdev, ITS_VIOMMU)
     await store(idev.vdev, vdev)
     async with on_failure(iommufd_object_abort_and_destroy, ucmd.ictx, vdev):
-        taken = await peek(viommu.vdevs, cmd.virt_id) is not None
+        taken = await xa_load(viommu.vdevs, cmd.virt_id) is not None
         await refuse_if(taken, Errno.EEXIST, "number_is_free", f"the guest has a device {cmd.virt_id:#x} already")
-        await poke(viommu.vdevs, cmd.virt_id, vdev)
+        await xa_store(viommu.vdevs, cmd.virt_id, vdev)
         cmd.out_vdevice_id = vdev.id
         await copy_to_user(ucmd.address, ucmd.reply())
     await hand_over(idev.users, (current(), RUNNING), (vdev, ITS_DEVICE))
@@ -146,8 +146,8 @@ async def iommufd_hw_queue_destroy(queue: IommufdHwQueue) -> None:
     """The hardware forgets the queue, its memory is given back."""
     viommu = queue.viommu
     async with viommu.queue_mutex:
-        if await peek(viommu.hw_queue, queue.index) is queue:
-            await poke(viommu.hw_queue, queue.index, None)
+        if await xa_load(viommu.hw_queue, queue.index) is queue:
+            await xa_store(viommu.hw_queue, queue.index, None)
         before = await load(queue.prev)
         if before is not None:
             await put(before.users, queue, BEFORE)

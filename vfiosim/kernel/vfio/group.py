@@ -400,7 +400,7 @@ async def vfio_create_group(vfio: Vfio, iommu_group: IommuGroup, type_: VfioGrou
     init(group, cdev=cdev)
     await get(group.dev, cdev, "contains the node")
     await cdev_device_add(vfio.devtmpfs, group.path, cdev)
-    await poke(vfio.group_list, iommu_group.id, group)
+    await xa_store(vfio.group_list, iommu_group.id, group)
     return group
 
 
@@ -427,7 +427,7 @@ async def vfio_device_set_group(vfio: Vfio, device: Device) -> VfioGroup:
         return await vfio_noiommu_group_alloc(vfio, device, VfioGroupType.NO_IOMMU)
     watched = await require(iommu_group, Errno.EINVAL, "iommu_watches_device", NO_IOMMU_WATCHES)
     async with vfio.group_lock:
-        known = await peek(vfio.group_list, watched.id)
+        known = await xa_load(vfio.group_list, watched.id)
         return known if known is not None else await vfio_create_group(vfio, watched, VfioGroupType.IOMMU)
 
 
@@ -448,7 +448,7 @@ async def vfio_device_remove_group(device: VfioDevice) -> None:
             return
         say(Phase.UNWIND, "It was the last device of {}: the node is removed.", group)
         assert group.cdev is not None
-        await poke(vfio.group_list, group.number, None)
+        await xa_store(vfio.group_list, group.number, None)
         await cdev_device_del(vfio.devtmpfs, group.path, group.cdev)
         async with group.group_lock:
             if await load(group.container) is not None:

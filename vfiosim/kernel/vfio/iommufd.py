@@ -106,7 +106,7 @@ async def vfio_iommufd_physical_unbind(device: VfioDevice) -> None:
     pasid = await next_slot(device.pasids, 0)
     while pasid is not None:
         await iommufd_device_detach(idev, pasid, device)
-        await poke(device.pasids, pasid, None)
+        await xa_store(device.pasids, pasid, None)
         pasid = await next_slot(device.pasids, 0)
     if await load(device.iommufd_attached):
         await iommufd_device_detach(idev, NO_PASID, device)
@@ -143,11 +143,11 @@ async def vfio_iommufd_physical_pasid_attach_ioas(device: VfioDevice, pasid: int
     """The same for DMA with one PASID. ENOSPC for a number of 2^31 or more. PASID 0 is the DMA without, by another name."""
     idev = await load(device.iommufd_device)
     assert idev is not None
-    if await peek(device.pasids, pasid) is not None:
+    if await xa_load(device.pasids, pasid) is not None:
         return await iommufd_device_replace(idev, pasid, pt_id)
     await refuse_if(pasid > PASID_LAST, Errno.ENOSPC, "pasid_is_small", "a PASID is less than 2^31")
-    await poke(device.pasids, pasid, True)
-    async with on_failure(poke, device.pasids, pasid, None):
+    await xa_store(device.pasids, pasid, True)
+    async with on_failure(xa_store, device.pasids, pasid, None):
         return await iommufd_device_attach(idev, pasid, pt_id, device)
 
 
@@ -155,9 +155,9 @@ async def vfio_iommufd_physical_pasid_attach_ioas(device: VfioDevice, pasid: int
 async def vfio_iommufd_physical_pasid_detach_ioas(device: VfioDevice, pasid: int) -> None:
     """Detach one PASID, if it is attached."""
     idev = await load(device.iommufd_device)
-    if idev is not None and await peek(device.pasids, pasid) is not None:
+    if idev is not None and await xa_load(device.pasids, pasid) is not None:
         await iommufd_device_detach(idev, pasid, device)
-        await poke(device.pasids, pasid, None)
+        await xa_store(device.pasids, pasid, None)
 
 
 @kernel("drivers/vfio/iommufd.c")

@@ -40,7 +40,7 @@ async def mdev_device_remove_common(device: Device) -> None:
     """It leaves its bus, and with its memory its UUID is free again (`mdev_device_release`)."""
     await device_del(device)
     async with device.buses.mdev_list_lock:
-        await poke(device.buses.mdev_list, device.address, None)
+        await xa_store(device.buses.mdev_list, device.address, None)
     await put_device(device, device, ON_ITS_BUS)
 
 
@@ -59,13 +59,13 @@ def type_file(buses: Buses, kind: str, name: str, path: str) -> Attribute | None
 @kernel("drivers/vfio/mdev/mdev_core.c")
 async def mdev_device_create(buses: Buses, kind: str, uuid: str) -> None:
     """A new device, in an iommu_group of its own that stands for no hardware; if its driver fails it is gone again."""
-    loaded = await peek(buses.drivers, MTTY)
+    loaded = await xa_load(buses.drivers, MTTY)
     driver = await require(loaded, Errno.ENODEV, "parent_driver", "mtty is not loaded")
     async with buses.mdev_list_lock:
-        known = await peek(buses.mdev_list, uuid)
+        known = await xa_load(buses.mdev_list, uuid)
         await refuse_if(known is not None, Errno.EEXIST, "uuid_is_new", "there is a mediated device with this UUID")
         device = await device_add(buses, DeviceSpec(uuid, uuid, NEW_GROUP, bus="mdev", driver=MTTY, model=kind))
-        await poke(buses.mdev_list, uuid, device)
+        await xa_store(buses.mdev_list, uuid, device)
     async with on_failure(mdev_device_remove_common, device):
         await device_driver_attach(driver, device)
     await store(device.active, True)

@@ -167,7 +167,7 @@ async def vfio_unmap_unpin(iommu: VfioIommu, dma: VfioDma) -> None:
 async def vfio_remove_dma(iommu: VfioIommu, dma: VfioDma) -> None:
     """The end of a mapping."""
     await vfio_unmap_unpin(iommu, dma)
-    await poke(iommu.dma_list, dma.iova, None)
+    await xa_store(iommu.dma_list, dma.iova, None)
     await mmdrop(dma.mm, dma, ITS_MEMORY)
     await free(dma)
     await store(iommu.dma_avail, await load(iommu.dma_avail) + 1)
@@ -249,7 +249,7 @@ async def vfio_dma_do_map(iommu: VfioIommu, wanted: uapi.VfioIommuType1DmaMap) -
         dma = await alloc(VfioDma, iova, vaddr, size, bool(access & MAP_WRITE), mm, lock_cap)
         await store(iommu.dma_avail, await load(iommu.dma_avail) - 1)
         await mmgrab(mm, dma, ITS_MEMORY)
-        await poke(iommu.dma_list, iova, dma)
+        await xa_store(iommu.dma_list, iova, dma)
         if await load(iommu.domain_list):
             await vfio_pin_map_dma(iommu, dma)
 

@@ -46,7 +46,7 @@ async def register(vfio: Vfio, device: Device, driver: BusDriver, ops: VfioDevic
     """A vfio_device for this device: the lowest free number, its device set, its group; nobody can find it yet."""
     await refuse_without_iommufd_ops(vfio, ops)
     group = await vfio_device_set_group(vfio, device)
-    index = await claim(vfio.device_ida, vfio)
+    index = await xa_alloc(vfio.device_ida, vfio)
     assert index is not None  # there is no limit
     dev_set = await vfio_assign_device_set(device.spec.dev_set or f"vfio{index}", vfio.dev_sets)
     vdev = await alloc(VfioDevice, index, device, ops, dev_set, group, vfio, driver)
@@ -66,10 +66,10 @@ async def unregister(device: Device, driver: BusDriver) -> None:
 @kernel("drivers/vfio/vfio_main.c")
 async def vfio_assign_device_set(key: str, sets: Table[VfioDeviceSet]) -> VfioDeviceSet:
     """The set of devices that share one lock; made for the first of them."""
-    known = await peek(sets, key)
+    known = await xa_load(sets, key)
     if known is None:
         known = await alloc(VfioDeviceSet, key)
-        await poke(sets, key, known)
+        await xa_store(sets, key, known)
     return known
 
 
@@ -89,7 +89,7 @@ async def vfio_release_device_set(device: VfioDevice) -> None:
         others = tuple(other for other in await load(dev_set.device_list) if other is not device)
         await store(dev_set.device_list, others)
     if await put(dev_set.device_count, device, "in this set"):
-        await poke(device.vfio.dev_sets, dev_set.key, None)
+        await xa_store(device.vfio.dev_sets, dev_set.key, None)
         await free(dev_set)
 
 
@@ -110,7 +110,7 @@ async def vfio_device_try_get_registration(device: VfioDevice, holder: KObject, 
 async def vfio_device_release(device: VfioDevice) -> None:
     """Nobody needs the memory any more: out of its set, its number is free again, its driver clears up."""
     await vfio_release_device_set(device)
-    await poke(device.vfio.device_ida, device.index, None)
+    await xa_store(device.vfio.device_ida, device.index, None)
     await load(device.driver.code)  # ops->release is a function of the driver
     if device.ops.release is not None:
         await device.ops.release(device)

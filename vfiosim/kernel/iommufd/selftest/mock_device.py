@@ -59,8 +59,8 @@ async def mock_dev_create(iommu: MockIommu, flags: int) -> MockDev:
     await refuse_if(unknown != 0, Errno.EINVAL, "mock_device_flags", f"the flags {unknown:#x} are not known")
     dev = await alloc(MockDev, iommu, flags)
     async with on_failure(free, dev):
-        init(dev, id=await claim(iommu.mock_dev_ida, dev) or 0)
-        async with on_failure(poke, iommu.mock_dev_ida, dev.id, None):
+        init(dev, id=await xa_alloc(iommu.mock_dev_ida, dev) or 0)
+        async with on_failure(xa_store, iommu.mock_dev_ida, dev.id, None):
             group = await iommu_group_for(iommu.groups, -1, None)
     await iommu_group_add_device(group, dev)
     return dev
@@ -69,7 +69,7 @@ async def mock_dev_create(iommu: MockIommu, flags: int) -> MockDev:
 @kernel("drivers/iommu/iommufd/selftest.c")
 async def mock_dev_destroy(dev: MockDev) -> None:
     """The device goes, and its group with it."""
-    await poke(dev.iommu.mock_dev_ida, dev.id, None)
+    await xa_store(dev.iommu.mock_dev_ida, dev.id, None)
     await iommu_group_remove_device(dev)
     await free(dev)
 
@@ -225,7 +225,7 @@ async def iommufd_test_pasid_detach(ucmd: Ucmd) -> None:
 
 async def attached_to(idev: IommufdDevice, pasid: int) -> IommufdHwPagetable | None:
     """The table that a PASID of a device is attached to (`iommu_attach_handle_get`)."""
-    attach = await peek(idev.igroup.pasid_attach, pasid)
+    attach = await xa_load(idev.igroup.pasid_attach, pasid)
     return await load(attach.hwpt) if attach is not None else None
 
 

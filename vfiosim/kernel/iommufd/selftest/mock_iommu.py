@@ -144,7 +144,7 @@ async def mock_viommu_cache_invalidate(viommu: IommufdViommu, array: Entries) ->
         await refuse_if(entry.flags & ~ALL != 0, Errno.EOPNOTSUPP, "invalidate_flags", "an entry has unknown flags")
         far = entry.cache_id > uapi.MOCK_DEV_CACHE_ID_MAX
         await refuse_if(far, Errno.EINVAL, "invalidate_number", "there is no cache of this number")
-        vdev = await peek(viommu.vdevs, entry.vdev_id)
+        vdev = await xa_load(viommu.vdevs, entry.vdev_id)
         dev = device_of(vdev)
         await refuse_if(dev is None, Errno.EINVAL, "invalidate_device", "the guest has no device of this number")
         assert isinstance(dev, MockDev)
@@ -159,17 +159,17 @@ async def mock_hw_queue_init_phys(queue: IommufdHwQueue) -> None:
     far = index >= uapi.IOMMU_TEST_HW_QUEUE_MAX
     await refuse_if(far, Errno.EINVAL, "hw_queue_number", "there is no queue of this number")
     async with viommu.queue_mutex:
-        taken = await peek(viommu.hw_queue, index) is not None
+        taken = await xa_load(viommu.hw_queue, index) is not None
         await refuse_if(taken, Errno.EEXIST, "hw_queue_free", "the guest has this queue already")
         before = None
         if index:
-            before = await peek(viommu.hw_queue, index - 1)
+            before = await xa_load(viommu.hw_queue, index - 1)
         alone = bool(index) and before is None
         await refuse_if(alone, Errno.EIO, "hw_queue_before", "the guest has no queue before this one")
         if isinstance(before, IommufdHwQueue):
             await get(before.users, queue, BEFORE)
             await store(queue.prev, before)
-        await poke(viommu.hw_queue, index, queue)
+        await xa_store(viommu.hw_queue, index, queue)
 
 
 @kernel("drivers/iommu/iommufd/selftest.c")
@@ -180,11 +180,11 @@ async def mock_viommu_init(viommu: IommufdViommu, data: UserData | None) -> None
     kind, wanted = uapi.IommuViommuSelftest, uapi.IOMMU_VIOMMU_TYPE_SELFTEST
     reply: uapi.IommuViommuSelftest = await iommu_copy_struct_from_user(kind, data, wanted, kind.out_data.offset + 4)  # type: ignore[attr-defined]
     offset = PAGE_SIZE
-    while await peek(viommu.ictx.mt_mmap, offset) is not None:
+    while await xa_load(viommu.ictx.mt_mmap, offset) is not None:
         offset += 2 * PAGE_SIZE
-    await poke(viommu.ictx.mt_mmap, offset, viommu)
+    await xa_store(viommu.ictx.mt_mmap, offset, viommu)
     reply.out_data, reply.out_mmap_offset, reply.out_mmap_length = reply.in_data, offset, 2 * PAGE_SIZE
-    async with on_failure(poke, viommu.ictx.mt_mmap, offset, None):
+    async with on_failure(xa_store, viommu.ictx.mt_mmap, offset, None):
         await copy_to_user(data.address, bytes(reply)[: min(data.length, sizeof(reply))])
     await store(viommu.mmap_offset, offset)
 

@@ -184,7 +184,7 @@ async def vfio_pci_ioctl_reset(device: VfioDevice) -> int:
 async def reset_scope(device: VfioDevice) -> tuple[Device, ...]:
     """The functions that a reset of the slot or bus of this one would hit. ENODEV where there is no such reset."""
     dev = device.dev
-    physical = await peek(dev.bus_devices, dev.spec.physfn)
+    physical = await xa_load(dev.bus_devices, dev.spec.physfn)
     scope = physical.spec.dev_set if physical is not None else dev.spec.dev_set
     await refuse_if(
         not scope, Errno.ENODEV, "slot_or_bus_reset", "neither the slot nor the bus of this device can be reset"
@@ -192,7 +192,7 @@ async def reset_scope(device: VfioDevice) -> tuple[Device, ...]:
     addresses = sorted(address for address in await slots_of(dev.bus_devices) if address[:7] == dev.address[:7])
     found: list[Device] = []
     for address in addresses:
-        other = await peek(dev.bus_devices, address)
+        other = await xa_load(dev.bus_devices, address)
         if other is not None:
             found.append(other)
     return tuple(found)
@@ -482,7 +482,7 @@ async def vfio_pci_vf_init(device: VfioDevice, can_have_vfs: bool) -> None:
     if can_have_vfs:
         await store(core.vf_token, await alloc(VfioPciVfToken))
         return
-    physical = await peek(device.dev.bus_devices, device.dev.spec.physfn)
+    physical = await xa_load(device.dev.bus_devices, device.dev.spec.physfn)
     vdev = await load(physical.drvdata) if physical is not None else None
     if isinstance(vdev, VfioDevice):
         await store(core.sriov_pf_core_dev, await core_of(vdev))

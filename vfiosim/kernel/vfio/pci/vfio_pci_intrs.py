@@ -93,7 +93,7 @@ async def vfio_pci_set_intx_trigger(core: VfioPciCoreDevice, start: int, count: 
     if flags & EVENTFD:
         number = int.from_bytes(data[:4], "little", signed=True)
         trigger = await eventfd_ctx_fdget(number, core, TRIGGER) if number >= 0 else None
-        old = await poke(core.ctx, 0, trigger)  # only where the new one is good
+        old = await xa_store(core.ctx, 0, trigger)  # only where the new one is good
         if old is not None:
             await eventfd_ctx_put(old, core, TRIGGER)
         await store(core.irq_type, INTX)
@@ -155,17 +155,17 @@ async def vfio_msi_set_block(core: VfioPciCoreDevice, start: int, count: int, da
 
 async def set_vector(core: VfioPciCoreDevice, vector: int, number: int) -> None:
     """The old eventfd of a vector goes, then the new one comes, if there is one. EBADF, EINVAL."""
-    old = await poke(core.ctx, vector, None)
+    old = await xa_store(core.ctx, vector, None)
     if old is not None:
         await eventfd_ctx_put(old, core, TRIGGER)
     if number >= 0:
-        await poke(core.ctx, vector, await eventfd_ctx_fdget(number, core, TRIGGER))
+        await xa_store(core.ctx, vector, await eventfd_ctx_fdget(number, core, TRIGGER))
 
 
 async def signal_vectors(core: VfioPciCoreDevice, start: int, count: int, flags: int, data: bytes) -> None:
     """Signal by hand, as if the device had done it."""
     for vector in range(start, start + count):
-        ctx = await peek(core.ctx, vector)
+        ctx = await xa_load(core.ctx, vector)
         if ctx is not None and (flags & NONE or data[vector - start]):
             await eventfd_signal(ctx)
 
@@ -173,7 +173,7 @@ async def signal_vectors(core: VfioPciCoreDevice, start: int, count: int, flags:
 async def disable_irqs(core: VfioPciCoreDevice) -> None:
     """No interrupt of the device reaches anybody any more."""
     for vector in await slots_of(core.ctx):
-        ctx = await poke(core.ctx, vector, None)
+        ctx = await xa_store(core.ctx, vector, None)
         if ctx is not None:
             await eventfd_ctx_put(ctx, core, TRIGGER)
     await store(core.irq_type, NO_IRQ)
