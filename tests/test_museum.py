@@ -83,6 +83,18 @@ def test_a_repair_that_never_gives_the_vm_back_is_found_out() -> None:
     assert "kvm" in proof.result.violations[0].what
 
 
+@beside("mapped-into-itself")
+def test_a_repair_that_refuses_devices_only_still_lets_an_iommufd_be_mapped_into_itself() -> None:
+    room = ROOMS["mapped-into-itself"]
+    held = "    async with cleanup(fput, file):\n"
+    refuses = (
+        '        await refuse_if(file.label.startswith("vfio"), Errno.EINVAL, "no_device", "a device is no memory")\n'
+    )
+    proof = room.prove(room.mine(room.source().replace(held, held + refuses)), first=True)
+    assert proof.refuted
+    assert "the iommufd must go with its last descriptor: also its own file." in str(proof)
+
+
 @beside("pasid-zero")
 def test_a_repair_that_changes_nothing_but_answers_in_other_recorded_scenarios_is_found_out() -> None:
     room = ROOMS["pasid-zero"]

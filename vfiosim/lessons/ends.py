@@ -61,6 +61,14 @@ ENDS: dict[str, tuple[tuple[str, ...], tuple[str, str]]] = {
             "make the worst order happen by hand;",
             "prove that a repair works.",
         ),
-        ("", "python -m vfiosim puzzles lists the other hazards, and make gallery opens the museum of real bugs."),
+        ("11_museum.ipynb", "eleven real bugs, six of them in Linux 7.2 today: find one, mend it, prove it."),
+    ),
+    "11": (
+        (
+            "write the smallest program that shows a bug;",
+            "find a ring of references, which no counter tells;",
+            "mend a bug that is in Linux today, and prove it.",
+        ),
+        ("", "the rooms that have no tick yet; make gallery writes them as pages to show to others."),
     ),
 }

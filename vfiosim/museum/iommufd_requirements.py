@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from .. import uapi
 from ..kernel.iommufd.io_pagetable_h import IoptArea, IoptPages
+from ..kernel.iommufd.iommufd_private import IommufdCtx
 from ..kernel.mm import PAGE_SIZE
 from ..machine import Machine
-from ..puzzles.programs import DEV, Call, ask, bind, make, ready_to_bind
+from ..puzzles.programs import CTX, DEV, Call, ask, bind, make, ready_to_bind
 from .requirements import AN_ERROR, Requirement, close
 
 ATTACH, DETACH = uapi.VFIO_DEVICE_ATTACH_IOMMUFD_PT, uapi.VFIO_DEVICE_DETACH_IOMMUFD_PT
@@ -70,6 +71,11 @@ def mapped_as_wished(machine: Machine) -> bool:
     return [(area.iova, _part(area.pages.value)) for area in areas] == [(written(machine, 32), (PAGE_SIZE, 2, True))]
 
 
+def no_iommufd_is_left(machine: Machine) -> bool:
+    """Has every iommufd gone?"""
+    return not list(machine.engine.objects.of(IommufdCtx))
+
+
 def _part(pages: IoptPages | None) -> tuple[int, int, bool] | None:
     """Which part of a file these pages are, and may it be written; None if they are of no file."""
     return None if pages is None or pages.file is None else (pages.address, pages.npages, pages.writable)
@@ -98,6 +104,12 @@ MAPPED = (
         "MAP_FILE must not answer 0 where it has mapped nothing.",
         (map_file(DEV), unmap()),
         f"{AN_ERROR}, ENOENT or 0, 0",
+    ),
+    Requirement(
+        "Whatever file is mapped into an iommufd, the iommufd must go with its last descriptor: also its own file.",
+        (map_file(CTX), close(DEV), close(CTX)),
+        f"{AN_ERROR}, 0, 0 or 0, 0, 0",
+        seen=no_iommufd_is_left,
     ),
 )
 

@@ -1,0 +1,117 @@
+"""The lesson about real bugs: what its prose claims, its own solutions, and typical wrong answers, through what a reader can press."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.cells import cells
+from tests.conftest import ROOT
+from tests.lesson_claims import answered
+from vfiosim.lab import Exercise
+from vfiosim.lessons import misconceptions as M
+from vfiosim.lessons import museum as lesson
+from vfiosim.lessons.museum_questions import CHECK, QUESTIONS, map_no_device
+from vfiosim.museum import ROOMS
+
+pytestmark = pytest.mark.one_python
+
+TEXT = "\n".join(cells(ROOT / "notebooks" / "11_museum.ipynb", "markdown"))
+RIGHT = {
+    "itself": "ever",
+    "the ring": ("file vfio0#1", "vfio_device_file 1", "file iommu#1", "iommufd_ctx 1", "vfio_device vfio0"),
+    "half a repair": "iommufd",
+    "luck": "all",
+    "11 check: a refused move": "nothing",
+    "11 check: who waits": "itself",
+    "11 check: the old token": "EACCES",
+}
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_the_answers_are_those_that_the_explanations_give(name):
+    asked = {**QUESTIONS, **{question.name: question for question in CHECK}}
+    assert asked[name].tidy(asked[name].experiment().answer) == RIGHT[name]
+
+
+def test_who_believes_that_the_end_of_a_program_frees_the_card_is_shown_the_map_that_holds_it():
+    prediction = answered(QUESTIONS["itself"], "free")
+    assert M.BOUND_BY_A_PROGRAM.name in prediction.message
+    assert "MAP_FILE" in prediction.children[-1].trace[0].sentence
+
+
+def test_the_ring_is_told_once_its_question_is_answered():
+    assert "cycle: file vfio0#1" in lesson.left()
+    assert "cycle:" not in lesson.once_answered("the ring", lesson.left()).message
+
+
+def test_the_notebook_counts_the_rooms_rightly():
+    alive = sum(room.alive for room in ROOMS.values())
+    words = {6: "Six", 11: "eleven"}
+    assert f"{words[alive]} of the {words[len(ROOMS)]} in this museum" in TEXT
+    assert {name for name in re.findall(r'lesson\.level\("(.*?)"\)', TEXT)} <= ROOMS.keys()
+
+
+def test_the_patch_of_the_list_mends_the_second_report():
+    assert not lesson.R13.explore(patches=lesson.R13.fixes).violations
+
+
+# ---- the reproducer
+
+
+def press(exercise: Exercise, *names: str) -> str:
+    for name in names:
+        what, _, fd = name.partition(" ")
+        if what == "close":
+            exercise.bench.fd.text.value = fd
+        if what == "bind":
+            exercise.bench.bind_fd.text.value = fd
+            exercise.bench.struct["iommufd"].set(4)
+        exercise.bench.buttons[what if what in ("close", "bind") else name].click()
+    exercise.check.click()
+    return exercise.message
+
+
+def test_four_calls_lose_the_vm_of_a_card_in_use():
+    assert "✓ Solved. You needed 4 calls; it takes no fewer." in press(
+        lesson.exercise(), "open device", "bind 7", "close 5", "close 6"
+    )
+
+
+def test_without_the_refused_bind_the_vm_lives_and_that_is_told():
+    assert "wanted: kvm 1 is gone" in press(lesson.exercise(), "close 5", "close 6")
+
+
+def test_who_closes_the_card_is_told_that_its_binding_has_ended():
+    assert M.CLOSING_IS_RELEASING.name in press(lesson.exercise(), "close 3", "close 5", "close 6")
+
+
+# ---- the rooms
+
+
+def test_half_the_repair_of_the_lesson_is_refuted_in_the_room_itself():
+    room = ROOMS["mapped-into-itself"]
+    held = "    async with cleanup(fput, file):\n"
+    refuses = '        await refuse_if(file.label.startswith("vfio"), Errno.EINVAL, "no_device", "a device")\n'
+    view = lesson.mend()
+    view.editor.value = room.source().replace(held, held + refuses)
+    view.prove.click()
+    assert "also its own file" in view.message
+    assert map_no_device.__name__ == "iopt_map_file_pages"
+
+
+def test_a_proved_repair_gets_a_tick_among_the_levels(tmp_path, monkeypatch):
+    monkeypatch.setenv("VFIOSIM_PROGRESS", str(tmp_path / "progress.json"))
+    levels = lesson.levels()
+    assert "0 of 11 mended" in levels.message
+    view = lesson.mend()
+    view.editor.value = ROOMS["mapped-into-itself"].mended("iopt_map_file_pages")
+    view.prove.click()
+    assert "1 of 11 mended" in levels.message
+    assert "✓ mapped-into-itself" in levels.message
+
+
+def test_a_room_that_there_is_not_is_named():
+    with pytest.raises(ValueError, match="the museum has no room 'cellar'"):
+        lesson.level("cellar")

@@ -1,0 +1,155 @@
+"""The lesson about bugs that are in Linux: from a report to a proof; the rooms of the museum as levels."""
+
+from __future__ import annotations
+
+from html import escape
+
+from ..lab import Bench, Distractor, Exercise, Goal, RoomView, Session, Task
+from ..lab import goal as facts
+from ..lab import room as museum_room
+from ..lab.record import progress
+from ..lab.static_fallback import StaticFallback, note
+from ..lab.style import style, text, words
+from ..museum import ROOMS, Room
+from ..views import Player
+from . import misconceptions as M
+from .lesson import Lesson
+from .museum_questions import CHECK, ITSELF, QUESTIONS, R13, VIEW, mapped_and_gone
+from .one_bind import KVM, bound_for_a_vm
+
+__all__ = ["ITSELF", "R13", "exercise", "left", "level", "levels", "mend", "walk"]
+
+NAMES = {name: f"11 level: {name}" for name in ROOMS}
+
+
+def walk() -> Player:
+    """The steps of the report: the map of a file into its own iommufd, and the end of the program."""
+    return Player(mapped_and_gone(3).trace, only=VIEW)
+
+
+def left() -> str:
+    """Who holds the card's file when the program is gone, in words."""
+    return str(mapped_and_gone(3).why("file vfio0#1"))
+
+
+# ---- the reproducer
+
+
+def _give_away(session: Session) -> None:
+    session.open("/dev/vfio/devices/vfio0")
+    session.bind(7, iommufd=4)
+    session.close(6)
+    session.close(5)
+
+
+def _first_is_closed(session: Session) -> bool:
+    return "file vfio0#1" not in session.machine.trace.end.objects
+
+
+LOSE_THE_VM = Task(
+    "The report says: <i>a second BIND is refused, as it should be, and later the VM is gone although the card is in "
+    "use</i>. Write the "
+    "smallest program that shows it: the VM must be gone, and the card still bound through its first file.",
+    bound_for_a_vm,
+    Goal(facts.gone("kvm 1"), facts.alive("vfio_device_file 1"), facts.opened_once("vfio_device vfio0")),
+    (
+        "A second file of the card is one <b>open</b> away. Its BIND is refused, whatever you write into the struct.",
+        "After the refusal look at <code>kvm 1.users_count</code>: which holder has gone? Who else holds the VM?",
+        "open; bind with the new descriptor; then close both descriptors of the VM: 5 and 6.",
+    ),
+    _give_away,
+    "The card had a reference to the VM for as long as it was bound. The refused BIND has given it back, so the last "
+    "close of the program "
+    "frees the VM. The driver of the card would now go on with memory that is somebody else's.",
+    distractors=(
+        (
+            _first_is_closed,
+            Distractor(
+                "The card's first file is gone, so its binding has ended: then the VM may go.", M.CLOSING_IS_RELEASING
+            ),
+        ),
+    ),
+    name="11 task: lose the VM",
+)
+
+
+def exercise() -> Exercise:
+    """The first task: the smallest program that shows the bug."""
+    return Exercise(LOSE_THE_VM, lambda session: Bench(session, show=("open", "bind", "descriptor"), only=KVM))
+
+
+# ---- the rooms as levels
+
+
+def mend() -> RoomView:
+    """The second task: the file that is mapped into itself, to be mended and proved."""
+    return level("mapped-into-itself")
+
+
+HINTS = {
+    "mapped-into-itself": (
+        "The function asks many things, and never what kind of file it is.",
+        "Where has the file been found, and where is it used first? The check belongs between them, within <code>async "
+        "with</code>: then "
+        "the reference goes when it refuses.",
+        "<code>file.f_op</code> says what kind of file it is; that of memory is <code>shmem_file_operations</code>. So: "
+        "<code>await refuse_if(file.f_op is not shmem_file_operations, Errno.EINVAL, 'memory', 'no memory')</code>",
+    ),
+}
+
+
+def level(name: str) -> RoomView:
+    """A room of the museum. What was mended is kept, and ticked in `levels()`. Raises ValueError for a room that there "
+    "is not."""
+    return museum_room(name, hints=HINTS.get(name, ()), record=NAMES.get(name, ""))
+
+
+class Levels(StaticFallback):
+    """All rooms with what somebody saw who ran into them; a tick where the reader's repair was proved."""
+
+    looks = "lab ask"
+
+    def __init__(self) -> None:
+        self.shown = text("html")
+        super().__init__([style(), self.shown])
+        progress.watch(self)
+        self.look()
+
+    @property
+    def message(self) -> str:
+        """What is shown, in words."""
+        return words(self.shown.value)
+
+    def look(self) -> None:
+        """Bring the ticks in line with what has been proved."""
+        known = progress.answers
+        done = {name for name, kept in NAMES.items() if kept in known and known[kept].right}
+        rows = "".join(_line(room, name in done) for name, room in ROOMS.items())
+        self.shown.value = f"<p><b>{len(done)} of {len(ROOMS)} mended.</b></p><table>{rows}</table>"
+
+    def static_html(self) -> str:
+        """The levels as they were when the cell ran."""
+        return note(self.shown.value)
+
+    def in_words(self) -> str:
+        """The levels as text."""
+        return self.message
+
+
+def _line(room: Room, done: bool) -> str:
+    cells = (
+        "✓" if done else "·",
+        f"<code>{room.name}</code>",
+        "in 7.2" if room.alive else "mended",
+        escape(room.symptom),
+    )
+    return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+
+
+def levels() -> Levels:
+    """The index of the rooms."""
+    return Levels()
+
+
+LESSON = Lesson("11", QUESTIONS, CHECK, (LOSE_THE_VM.name, *NAMES.values()))
+predict, once_answered, quiz, finish = LESSON.predict, LESSON.once_answered, LESSON.quiz, LESSON.finish

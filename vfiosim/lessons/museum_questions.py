@@ -1,0 +1,261 @@
+"""The questions of the lesson about real bugs. Every answer comes out of a run of the kernel that has them."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from functools import cache
+
+from ..kernel.iommufd.io_pagetable import iopt_map_file_pages
+from ..kernel.vfio.vfio_main import vfio_device_fops
+from ..lab import Distractor, ExperimentResult, Question
+from ..lab.question import step_saying
+from ..machine import Machine
+from ..museum import ROOMS
+from ..museum.iommufd_requirements import map_file
+from ..puzzles import PUZZLES
+from ..puzzles.changed import changed
+from ..puzzles.programs import CTX, DEV, make
+from ..trace import Trace
+from ..uapi import KernelError
+from . import misconceptions as M
+
+R13, ITSELF = PUZZLES["R13"], ROOMS["mapped-into-itself"]
+RING = ("file vfio0#1", "vfio_device_file 1", "file iommu#1", "iommufd_ctx 1")
+VIEW = (
+    *RING,
+    "thread *",
+    "fds vmm",
+    "vfio_device vfio0",
+    "iommufd_device",
+    "iommufd_ioas 1",
+    "iopt_area",
+    "iopt_pages",
+)
+
+
+@changed(iopt_map_file_pages, vfio_device_fops=vfio_device_fops)
+def map_no_device() -> None:
+    """Map a part of a file that is no VFIO device. EINVAL for length 0, EOVERFLOW, EBADF, EINVAL for a device.
+
+    + is_device = file.f_op is vfio_device_fops
+    + await refuse_if(is_device, Errno.EINVAL, "file_is_no_device", f"{file.label} is a device, and no memory")
+      pages = await iopt_alloc_file_pages(ictx, file, start, length, bool(prot & IOMMU_WRITE))
+    """
+
+
+def mapped_and_gone(fd: int) -> Machine:
+    """The program has mapped this descriptor into its own iommufd, and has ended."""
+    machine = make(ITSELF.setup(), map_file(fd))
+    machine.processes["vmm"].exit()
+    return machine
+
+
+def since_the_map(machine: Machine) -> Trace:
+    """The steps from the MAP_FILE on."""
+    calls = machine.trace.calls
+    first = next(call for call in calls if "MAP_FILE" in call.name)
+    return machine.trace[first.steps.start :]
+
+
+def _after_the_end() -> ExperimentResult:
+    trace = since_the_map(mapped_and_gone(DEV))
+    answer = "EINVAL" if any(step.refused for step in trace) else "ever" if RING[0] in trace.end.objects else "free"
+    return ExperimentResult(answer, trace, -1, ("the program has ended, and nobody else has a descriptor of the file",))
+
+
+def _the_ring() -> ExperimentResult:
+    machine = mapped_and_gone(DEV)
+    names = {link.holder for path in machine.why(RING[0]).cycles for link in path.links}
+    return ExperimentResult(
+        tuple(key for key in RING_CHOICES if key in names),
+        since_the_map(machine),
+        -1,
+        tuple(map(str, machine.why(RING[0]).cycles[:1])),
+    )
+
+
+RING_CHOICES = {name: name for name in (*RING, "vfio_device vfio0", "driver vfio-pci", "mm_struct vmm")}
+
+
+def _half_a_repair() -> ExperimentResult:
+    machine = ITSELF.setup()
+    with machine.patched(iopt_map_file_pages=map_no_device):
+        make(machine, map_file(CTX))
+        machine.processes["vmm"].exit()
+    trace = since_the_map(machine)
+    return ExperimentResult("iommufd" if RING[3] in trace.end.objects else "mended", trace, -1)
+
+
+@cache
+def _schedules() -> tuple[int, int, Trace]:
+    """Of all ways in which the two BINDs can end, in how many a VM is lost; and the steps of the shortest."""
+    result = R13.explore()
+    ends = list(result.outcomes.values())
+    lost = sum(bool(witness.machine.check()) for witness in ends)
+    assert result.counterexample is not None
+    return lost, len(ends), result.counterexample.trace
+
+
+def _how_much_luck() -> ExperimentResult:
+    lost, ends, trace = _schedules()
+    answer = "all" if lost == ends else "some" if lost else "none"
+    return ExperimentResult(answer, trace, -1, (f"{lost} of the {ends} ways to end lose a VM",))
+
+
+QUESTIONS: dict[str, Question] = {
+    "itself": Question(
+        "A program binds a card. Then it maps <i>the card's own file</i> into an address space of the same iommufd: "
+        "<code>IOMMU_IOAS_MAP_FILE</code> with <code>fd = 3</code>. And then it ends, without a close. What about the card?",
+        _after_the_end,
+        "the address space holds the card's file, for it has mapped it. The file holds the binding, the binding the "
+        "iommufd, and the "
+        "iommufd its address spaces. When the program goes they hold each other, and nobody is left who could let go.",
+        {
+            "EINVAL": "the map was refused: a card is no memory",
+            "free": "it is free: the end of a program closes everything",
+            "ever": "it stays bound for ever",
+        },
+        {
+            "EINVAL": Distractor(
+                "So it should be. But this kernel asks of no file what it is made of.", at="The call returns 0"
+            ),
+            "free": Distractor(
+                "All descriptors are closed. But a mapping holds its file, too.",
+                M.BOUND_BY_A_PROGRAM,
+                at="The call returns 0",
+            ),
+        },
+        view=VIEW,
+        hints=("Who holds the card's file when the descriptor is gone?", "And who holds the one who holds it?"),
+        name="11 itself",
+    ),
+    "the ring": Question(
+        "The program is gone, and this is left. Some of it is the ring: each one is held by another one of them. Which? "
+        "Click on them in the picture, or tick them.",
+        _the_ring,
+        "card's file → binding → iommufd's file → iommufd → its address space → card's file. A counter says that somebody holds, not "
+        "whether anybody outside does. So counting never finds a ring.",
+        RING_CHOICES,
+        {
+            "-file vfio0#1": "The address space has mapped this file: here the ring closes.",
+            "-vfio_device_file 1": "The file of the card owns it, and it is bound.",
+            "-file iommu#1": "The binding holds the iommufd by its file.",
+            "-iommufd_ctx 1": "The file owns the iommufd, and that its address spaces.",
+            "-vfio_device vfio0": "The card's file counts on it, and it holds its binding to the iommufd.",
+            "+driver vfio-pci": "The driver holds the card from outside. Nobody in the ring holds the driver.",
+            "+mm_struct vmm": "The memory of the program is gone with it.",
+        },
+        kind="set",
+        before=lambda: ExperimentResult("", since_the_map(mapped_and_gone(DEV)), -1),
+        view=VIEW,
+        hints=(
+            "Begin with the card's file: who has mapped it?",
+            "Follow the arrows backwards until you are where you began.",
+        ),
+        name="11 the ring",
+    ),
+    "half a repair": Question(
+        "A first patch: <code>MAP_FILE</code> refuses the files of VFIO devices. Is the bug mended?",
+        _half_a_repair,
+        "an iommufd is a file, too. Mapped into itself it makes a shorter ring. The report named one case; the bug is its "
+        "kind: "
+        "any file that leads back to its holder.",
+        {
+            "mended": "yes: a device can no longer be mapped",
+            "iommufd": "no: an iommufd can still be mapped into itself",
+        },
+        {
+            "mended": Distractor(
+                "It mends the case of the report, and leaves its kind. Map descriptor 4 instead of 3.",
+                at="The call returns 0",
+            )
+        },
+        view=VIEW,
+        hints=("Which other files lead to an iommufd?",),
+        name="11 half a repair",
+    ),
+    "luck": Question(
+        "Two programs have opened one card, each for a VM of its own, and both BIND at the same moment. One is refused "
+        "with EINVAL, and "
+        "gives away the VM of the other. How often?",
+        _how_much_luck,
+        "it needs no bad luck at all. Whoever comes second is refused, and its way out looks into a place that belongs to "
+        "the first. The "
+        "lock of the device set orders the two calls, and both orders are wrong.",
+        {
+            "none": "never: the lock of the device set keeps them apart",
+            "some": "in some schedules, when one stops at the wrong place",
+            "all": "in every schedule",
+        },
+        {
+            "none": Distractor(
+                "The lock makes one wait for the other. It does not say whose VM is given back.", M.EACH_ACCESS_LOCKED
+            ),
+            "some": Distractor("There are two ways to end, A first or B first. In both a VM is lost."),
+        },
+        hints=("Not every bug that two programs meet is a race.",),
+        name="11 luck",
+    ),
+}
+
+
+# ---- at the end
+
+
+def _attached_to() -> ExperimentResult:
+    room = ROOMS["replace-that-detaches"]
+    trace = room.trace.trace
+    found = str(trace.end.objects["vfio_device vfio0"].value("iommufd_attached"))
+    return ExperimentResult("nothing" if found == "False" else "old", trace, -1, (room.trace.what,))
+
+
+def _whose_lock() -> ExperimentResult:
+    found = ROOMS["last-put-under-the-lock"].trace
+    return ExperimentResult("itself" if "held by itself" in found.what else "other", found.trace, -1, (found.what,))
+
+
+def _the_old_token() -> ExperimentResult:
+    room = ROOMS["token-of-a-failed-bind"]
+    machine = room.setup()
+    with suppress(KernelError):
+        make(machine, *room.calls["A"])
+    trace = machine.trace[machine.trace.calls[-1].steps]
+    changed_it = bool(room.explore().violations)
+    return ExperimentResult("EACCES" if changed_it else "0", trace, step_saying(trace, "token"), (room.trace.what,))
+
+
+CHECK = (
+    Question(
+        "A card is attached to one address space. ATTACH to another one is refused with EFAULT, for the struct cannot be "
+        "written. What is "
+        "the card attached to now?",
+        _attached_to,
+        "the reply is written last, and the way out detaches. That is the undo of a first attach, not of a move.",
+        {"old": "to the old one", "new": "to the new one", "nothing": "to nothing"},
+        {
+            "old": Distractor("That would be the undo of a move.", M.FAILED_IS_UNDONE),
+            "new": "It was moved, and then the way out has detached it.",
+        },
+        name="11 check: a refused move",
+    ),
+    Question(
+        "Up to 2023 the last close of a device could hang for ever, with a lock. Whom did it wait for?",
+        _whose_lock,
+        "who puts the last reference runs the destructor, with all locks that it holds. Here the destructor wants one of "
+        "these.",
+        {"other": "for another thread, which waits for this one", "itself": "for itself"},
+        {"other": "There is one thread only."},
+        name="11 check: who waits",
+    ),
+    Question(
+        "BIND with a new token is refused: its iommufd is no open file (EBADF). What does a user of a virtual function "
+        "get now who comes "
+        "with the old token?",
+        _the_old_token,
+        "the check of the token also sets it, before the descriptor is looked at. A check that changes something has to "
+        "come last.",
+        {"0": "0: a refused call changes nothing", "EACCES": "EACCES: the token is another one now"},
+        {"0": Distractor("So it should be.", M.FAILED_IS_UNDONE)},
+        name="11 check: the old token",
+    ),
+)
