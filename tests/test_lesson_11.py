@@ -1,4 +1,4 @@
-"""The lesson about real bugs: what its prose claims, its own solutions, and typical wrong answers, through what a reader can press."""
+"""The lesson about real bugs: its claims, its own solutions, and typical wrong answers, through what a reader can press."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.lesson_claims import answered
 from vfiosim.lab import Exercise
 from vfiosim.lessons import misconceptions as M
 from vfiosim.lessons import museum as lesson
-from vfiosim.lessons.museum_questions import CHECK, QUESTIONS, map_no_device
+from vfiosim.lessons.museum_questions import CHECK, QUESTIONS
 from vfiosim.museum import ROOMS
 
 pytestmark = pytest.mark.one_python
@@ -50,7 +50,7 @@ def test_the_notebook_counts_the_rooms_rightly():
     alive = sum(room.alive for room in ROOMS.values())
     words = {6: "Six", 11: "eleven"}
     assert f"{words[alive]} of the {words[len(ROOMS)]} in this museum" in TEXT
-    assert {name for name in re.findall(r'lesson\.level\("(.*?)"\)', TEXT)} <= ROOMS.keys()
+    assert set(re.findall(r'lesson\.level\("(.*?)"\)', TEXT)) <= ROOMS.keys()
 
 
 def test_the_patch_of_the_list_mends_the_second_report():
@@ -98,7 +98,6 @@ def test_half_the_repair_of_the_lesson_is_refuted_in_the_room_itself():
     view.editor.value = room.source().replace(held, held + refuses)
     view.prove.click()
     assert "also its own file" in view.message
-    assert map_no_device.__name__ == "iopt_map_file_pages"
 
 
 def test_a_proved_repair_gets_a_tick_among_the_levels(tmp_path, monkeypatch):

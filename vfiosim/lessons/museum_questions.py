@@ -20,6 +20,7 @@ from ..uapi import KernelError
 from . import misconceptions as M
 
 R13, ITSELF = PUZZLES["R13"], ROOMS["mapped-into-itself"]
+MAPPED, EXITS = "The mapping is complete", "process vmm exits"
 RING = ("file vfio0#1", "vfio_device_file 1", "file iommu#1", "iommufd_ctx 1")
 VIEW = (
     *RING,
@@ -93,7 +94,8 @@ def _schedules() -> tuple[int, int, Trace]:
     ends = list(result.outcomes.values())
     lost = sum(bool(witness.machine.check()) for witness in ends)
     assert result.counterexample is not None
-    return lost, len(ends), result.counterexample.trace
+    trace = result.counterexample.trace
+    return lost, len(ends), trace[trace.calls[-1].steps]
 
 
 def _how_much_luck() -> ExperimentResult:
@@ -117,12 +119,11 @@ QUESTIONS: dict[str, Question] = {
         },
         {
             "EINVAL": Distractor(
-                "So it should be. But this kernel asks of no file what it is made of.", at="The call returns 0"
+                "So it should be. But the mapping is complete: this kernel asks of no file what it is made of.",
+                at=MAPPED,
             ),
             "free": Distractor(
-                "All descriptors are closed. But a mapping holds its file, too.",
-                M.BOUND_BY_A_PROGRAM,
-                at="The call returns 0",
+                "All descriptors are closed. But a mapping holds its file, too.", M.BOUND_BY_A_PROGRAM, at=MAPPED
             ),
         },
         view=VIEW,
@@ -133,17 +134,25 @@ QUESTIONS: dict[str, Question] = {
         "The program is gone, and this is left. Some of it is the ring: each one is held by another one of them. Which? "
         "Click on them in the picture, or tick them.",
         _the_ring,
-        "card's file → binding → iommufd's file → iommufd → its address space → card's file. A counter says that somebody holds, not "
-        "whether anybody outside does. So counting never finds a ring.",
+        "card's file → binding → iommufd's file → iommufd → its address space → card's file. A counter says that somebody holds, "
+        "not whether anybody outside does. So counting never finds a ring.",
         RING_CHOICES,
         {
-            "-file vfio0#1": "The address space has mapped this file: here the ring closes.",
-            "-vfio_device_file 1": "The file of the card owns it, and it is bound.",
-            "-file iommu#1": "The binding holds the iommufd by its file.",
-            "-iommufd_ctx 1": "The file owns the iommufd, and that its address spaces.",
-            "-vfio_device vfio0": "The card's file counts on it, and it holds its binding to the iommufd.",
-            "+driver vfio-pci": "The driver holds the card from outside. Nobody in the ring holds the driver.",
-            "+mm_struct vmm": "The memory of the program is gone with it.",
+            "-file vfio0#1": Distractor("The mapping holds this file: here the ring closes.", at=MAPPED),
+            "-vfio_device_file 1": Distractor(
+                "The card's file owns it, and is still held when the process exits.", at=EXITS
+            ),
+            "-file iommu#1": Distractor(
+                "The binding holds it. The exit of the process gives back descriptors only.", at=EXITS
+            ),
+            "-iommufd_ctx 1": Distractor("Its file owns it, and is still held when the process exits.", at=EXITS),
+            "-vfio_device vfio0": Distractor(
+                "The card's file counts on it, and it holds its binding. No process is in that.", at=EXITS
+            ),
+            "+driver vfio-pci": Distractor(
+                "Nobody in the ring holds the driver. It was there before the process.", at=EXITS
+            ),
+            "+mm_struct vmm": Distractor("The memory goes with its process.", at=EXITS),
         },
         kind="set",
         before=lambda: ExperimentResult("", since_the_map(mapped_and_gone(DEV)), -1),
@@ -166,8 +175,7 @@ QUESTIONS: dict[str, Question] = {
         },
         {
             "mended": Distractor(
-                "It mends the case of the report, and leaves its kind. Map descriptor 4 instead of 3.",
-                at="The call returns 0",
+                "It mends the case of the report, and leaves its kind: a mapping of descriptor 4.", at=MAPPED
             )
         },
         view=VIEW,
@@ -188,10 +196,8 @@ QUESTIONS: dict[str, Question] = {
             "all": "in every schedule",
         },
         {
-            "none": Distractor(
-                "The lock makes one wait for the other. It does not say whose VM is given back.", M.EACH_ACCESS_LOCKED
-            ),
-            "some": Distractor("There are two ways to end, A first or B first. In both a VM is lost."),
+            "none": "The lock makes one wait for the other. It does not say whose VM is given back.",
+            "some": "There are two ways to end, A first or B first. In both nobody gives a VM back that was counted.",
         },
         hints=("Not every bug that two programs meet is a race.",),
         name="11 luck",
@@ -221,7 +227,9 @@ def _the_old_token() -> ExperimentResult:
         make(machine, *room.calls["A"])
     trace = machine.trace[machine.trace.calls[-1].steps]
     changed_it = bool(room.explore().violations)
-    return ExperimentResult("EACCES" if changed_it else "0", trace, step_saying(trace, "token"), (room.trace.what,))
+    return ExperimentResult(
+        "EACCES" if changed_it else "0", trace, step_saying(trace, "becomes the token"), (room.trace.what,)
+    )
 
 
 CHECK = (
@@ -233,7 +241,7 @@ CHECK = (
         "the reply is written last, and the way out detaches. That is the undo of a first attach, not of a move.",
         {"old": "to the old one", "new": "to the new one", "nothing": "to nothing"},
         {
-            "old": Distractor("That would be the undo of a move.", M.FAILED_IS_UNDONE),
+            "old": Distractor("That would be the undo of a move. This way out has detached it.", M.FAILED_IS_UNDONE),
             "new": "It was moved, and then the way out has detached it.",
         },
         name="11 check: a refused move",
