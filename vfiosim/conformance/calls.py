@@ -62,10 +62,14 @@ class Calls:
             return self._mmap(step) if name == "mmap" else self._poke(step)
         if name not in _CALLS:
             raise Unsupported(f"the call {name}")
-        if "ptr" in step and name in ("read", "pread", "write", "pwrite"):
-            raise Unsupported(f"{name} with a bad address")
         method, read, answer = _CALLS[name]
         args = tuple(each(self.scope, step) for each in read) + tuple(step.get("caps", ()))
+        if "ptr" in step and name in ("read", "pread", "write", "pwrite"):
+            data = (
+                _sent(self.scope, step) if name in ("write", "pwrite") else bytes(self.scope.number(step, "count", 4))
+            )
+            place = arguments.place(data, step["ptr"], step.get("valid", 0))
+            return Prepared(f"p{name.removeprefix('p')}", (*(*args, None)[:3], place), answer)
         return Prepared(method, args, answer, on_a_duplicate=method.endswith("msg_fds"))
 
     def _ioctl(self, step: Step, arguments: Arguments) -> Prepared:

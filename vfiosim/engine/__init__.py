@@ -15,10 +15,12 @@ from .checks import (
     copy_to_user,
     failed_outside,
     pin_pages,
+    read_memory,
     refuse_if,
     require,
     return_to_user,
     warn_on,
+    write_memory,
 )
 from .effects import (
     KernelOops,
@@ -146,6 +148,7 @@ __all__ = [
     "prototype",
     "put",
     "put_if_last",
+    "read_memory",
     "refuse_if",
     "release",
     "require",
@@ -166,6 +169,7 @@ __all__ = [
     "wait_for_timeout",
     "wait_until_zero",
     "warn_on",
+    "write_memory",
     "xa_alloc",
     "xa_load",
     "xa_store",

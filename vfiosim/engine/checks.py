@@ -96,6 +96,19 @@ def copy_to_user(address: int, data: bytes) -> Asks[None]:
     yield (_copy_to_user, address, data)
 
 
+@effect(ANYTHING, int, int)
+def read_memory(memory: UserMemory, address: int, size: int) -> Asks[bytes]:
+    """Read an address space, whoever's it is: as a device does that reaches it, or a thread of the kernel. EFAULT."""
+    answer: bytes = yield (_read_memory, memory, address, size)
+    return answer
+
+
+@effect(ANYTHING, int, bytes)
+def write_memory(memory: UserMemory, address: int, data: bytes) -> Asks[None]:
+    """Write into an address space, likewise."""
+    yield (_write_memory, memory, address, data)
+
+
 @effect(ANYTHING, int, int, ANYTHING)
 def pin_pages(memory: UserMemory, address: int, size: int, write: bool) -> Asks[None]:
     """Pin the pages of a range, so that they stay where they are; EFAULT where one is missing or must not be written."""
@@ -116,6 +129,25 @@ def _pin_pages(engine: Engine, thread: Thread, request: Request) -> None:
     _, memory, address, size, write = request
     if not memory.pinnable(address, size, write):
         raise KernelError(Errno.EFAULT, memory.unpinnable(address, size, write), check="pin_pages")
+
+
+def _memory_words(say: Say, answer: Any, memory: Any, address: int, copied: bytes | int) -> str:
+    return f"{_size(copied)} bytes at {address:#x} of {say(memory)}"
+
+
+@operation(touches=lambda thread, request: _pages(request[1], request[2], request[3], LOOK), words=_memory_words)
+def _read_memory(engine: Engine, thread: Thread, request: Request) -> bytes:
+    _, memory, address, size = request
+    found: bytes = memory.read(address, size)
+    return found
+
+
+@operation(touches=lambda thread, request: _pages(request[1], request[2], len(request[3]), WRITE), words=_memory_words)
+def _write_memory(engine: Engine, thread: Thread, request: Request) -> None:
+    _, memory, address, data = request
+    if engine.journal is not None:
+        engine.journal.append((thread, address, None, data))
+    memory.write(address, data)
 
 
 @effect()

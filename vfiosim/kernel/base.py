@@ -127,6 +127,10 @@ class Device(KObject):
     driver_link: Field[str] = field("", guard="lock")  # where the link `driver` in its directory leads
     dead: Field[bool] = field(False, guard="lock")  # on its way out: no driver can take it any more
     enable_cnt: Field[int] = field(0, guard="lock")  # how often `enable` has enabled it
+    # of the hardware: what was written into configuration space where no capability is, and the registers behind its BARs
+    scratch: Table[int] = table()
+    registers: Table[int] = table()
+    memory: Table[bytes] = table()
     drvdata: Field[KObject | None] = field(None, guard="lock", link="weak")
     iommu_group: Field[IommuGroup | None] = field(None, link="weak")  # as long as it is in one
     uses_dma_api: Field[bool] = field(False, guard="lock")  # counted in its group for a kernel driver
@@ -141,7 +145,8 @@ class Device(KObject):
         self.address = spec.address  # PCI address or UUID
         self.bus = spec.bus  # "pci" or "mdev"
         self.model = spec.model
-        self.hardware = hardware_of(spec.model)
+        self.hardware = hardware_of(spec.model, spec.vfs)
+        self.config, self.writable = buses.board.registers(spec, self.hardware)  # its registers when Linux found it
         self.iommu_ops = intel_iommu_ops
         self.max_pasids = 0  # none
         self.is_mock = False

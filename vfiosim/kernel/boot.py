@@ -11,6 +11,7 @@ from . import promises
 from .base import EMULATED, LOADED, MTTY, NO_OPS, VFIO_DRIVERS, VFIO_PCI, BusDriver, Device, DeviceSpec, DriverPrivate
 from .bus import Buses, device_add
 from .dd import device_driver_attach
+from .firmware import board_of
 from .fs.devtmpfs import DevTmpfs, cdev_device_add
 from .fs.file import Cdev
 from .iommu import IommuGroup, IommuGroups
@@ -80,7 +81,7 @@ async def boot(devices: tuple[DeviceSpec, ...], iommufd_container: bool = False,
     """
     devtmpfs = await alloc(DevTmpfs)
     parameters = await alloc(ModuleParameters)
-    buses = await alloc(Buses, await alloc(IommuGroups), parameters)
+    buses = await alloc(Buses, await alloc(IommuGroups), parameters, board_of(devices))
     tests = await alloc(MockIommu, buses.groups)
     vfio = await alloc(Vfio, devtmpfs, vfio_device_fops, vfio_group_fops, parameters, variant)
     built = Built(devtmpfs, await alloc(UserStruct, 0), buses, vfio)

@@ -20,6 +20,7 @@ from .base import (
     put_device,
 )
 from .dd import __driver_probe_device, device_driver_attach, device_release_driver_internal, driver_detach
+from .firmware import Board
 from .fs.kernfs import kernfs_drain
 from .iommu import IommuGroups, iommu_group_add_device, iommu_group_for, iommu_group_remove_device
 from .params import ModuleParameters
@@ -64,8 +65,9 @@ class Buses(KObject):
     modules: Table[BusDriver] = table(guard="module_mutex")
     unplugged: Table[Slot] = table(guard="rescan_remove_lock")  # PCI addresses: what a rescan would find
 
-    def __init__(self, engine: Engine, groups: IommuGroups, parameters: ModuleParameters) -> None:
+    def __init__(self, engine: Engine, groups: IommuGroups, parameters: ModuleParameters, board: Board) -> None:
         super().__init__(engine, "buses")
+        self.board = board
         self.groups = groups
         self.parameters = parameters
 

@@ -8,6 +8,7 @@ from ..engine import *
 from ..uapi import Errno
 from .base import Device
 from .kstrtox import kstrtoul
+from .registers import reset_registers
 
 METHODS: Final = (
     "device_specific",
@@ -36,6 +37,7 @@ async def __pci_reset_function_locked(device: Device) -> str:
     """Try the ways, one after the other. The answer is the one that worked, "" if none did."""
     for method in await load(device.reset_methods):
         if await can_reset_by(device, method):
+            await reset_registers(device)
             return method
     return ""
 

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         vfio_device_set_group,
         vfio_df_group_close,
     )
+    from .vfio.pci.vfio_pci_intrs import vfio_intx_handler, vfio_msihandler
 else:
 
     def __getattr__(name: str) -> Any:

@@ -113,21 +113,27 @@ class Process:
         """Read up to `size` bytes."""
         return bytes(self._call("read", fd, size))
 
-    def pread(self, fd: int, size: int, offset: int) -> bytes:
-        """Read up to `size` bytes from `offset` on; of a device file, `region << 40` is where a region begins."""
-        return bytes(self._call("read", fd, size, offset))
+    def pread(self, fd: int, size: int, offset: int | None, *address: int) -> bytes:
+        """As read, from `offset` on, of a device from `region << 40`; an address: the bytes go there in `memory`, too."""
+        return bytes(self._call("read", fd, size, offset, *address))
 
     def write(self, fd: int, data: bytes) -> int:
         """Write bytes; the answer is how many."""
         return int(self._call("write", fd, data))
 
-    def pwrite(self, fd: int, data: bytes, offset: int) -> int:
-        """Write bytes at `offset`."""
-        return int(self._call("write", fd, data, offset))
+    def pwrite(self, fd: int, data: bytes, offset: int | None, *address: int) -> int:
+        """Write bytes at `offset`; an address: they are taken from there in `memory`, as many as `data` has."""
+        return int(self._call("write", fd, data, offset, *address))
+
+    def lseek(self, fd: int, offset: int, whence: int = 0) -> int:
+        """Where the next read or write begins: counted from the start (0), from where the file stands (1), from its end (2)."""
+        return int(self._call("lseek", fd, offset, whence))
 
     def poll(self, fd: int, events: int = 1, timeout: int = 0) -> int:
-        """Which of these events are there: 1 it can be read, 4 it can be written."""
-        return int(self._call("poll", fd, events, timeout))
+        """Which of these events are there: 1 it can be read, 4 it can be written; waits for one, `timeout` milliseconds at most."""
+        call = self.start("poll", fd, events, timeout)
+        self.machine.sleep(max(timeout, 0) if call.state == "blocked" else 0)
+        return int(call.value())
 
     def memfd(self, size: int = 0) -> int:
         """A descriptor of a memory file of `size` bytes."""

@@ -17,7 +17,7 @@ from ..kernel.af_unix import sys_socketpair, unix_stream_recvmsg, unix_stream_se
 from ..kernel.cred import do_prlimit, sys_capset, sys_setuid
 from ..kernel.fs.eventfd import do_eventfd
 from ..kernel.fs.file import O_RDWR
-from ..kernel.fs.read_write import sys_poll, sys_read, sys_write
+from ..kernel.fs.read_write import sys_lseek, sys_poll, sys_read, sys_write
 from ..kernel.fs.shmem import memfd_create
 from ..kernel.fs.syscalls import do_sys_openat2, open_plain, proc_fdinfo, sys_close, sys_dup, sys_ioctl
 from ..kernel.fs.sysfs import list_directory, mode_of, read_link, read_sysfs_file, sysfs_open, write_sysfs_file
@@ -121,7 +121,8 @@ _ALL: Final = (
                _alone(lambda fd, request, argument=0: sys_ioctl(fd, request, argument))),
     SystemCall("read", "read bytes", (FD, _number("size", 8)), _alone(sys_read), offset=True, method=False),
     SystemCall("write", "write bytes", (FD, Argument("data", "bytes", "01 00 00 00 00 00 00 00")),
-               _alone(lambda fd, data, offset=None: sys_write(fd, _data(data), offset)), offset=True, method=False),
+               _alone(lambda fd, data, *where: sys_write(fd, _data(data), *where)), offset=True, method=False),
+    SystemCall("lseek", "where the next read or write begins", (FD, _number("offset"), _number("whence")), _alone(sys_lseek)),
     SystemCall("poll", "which events are there", (FD, _number("events", 1), _number("timeout")), _alone(sys_poll)),
     SystemCall("fdinfo", "what /proc/self/fdinfo tells", (FD,), _alone(proc_fdinfo)),
     SystemCall("mmap", "map a part of the file",

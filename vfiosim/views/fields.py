@@ -54,7 +54,7 @@ FIELDS = {
     "reserved": "The ranges of I/O addresses that nobody may map.",
     "users": "How many keep the object from being destroyed.",
     "users_count": "How many hold the VM: its file, its devices, its vCPUs, and VFIO devices.",
-    "vconfig": "1 while there is a copy of the PCI configuration for the guest to read.",
+    "vconfig": "What was written into PCI configuration space since the device was opened, by offset; none while it is closed.",
     "vf_token": "The secret that the users of a function and of its virtual functions must share.",
     "vfio_ioas": "The address space that old VFIO calls on this iommufd use.",
     "wait_cnt": "How many have the object for a moment; who destroys it waits for them.",

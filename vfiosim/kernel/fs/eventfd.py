@@ -13,8 +13,8 @@ from .host import HostFile
 from .syscalls import file_with_fd
 
 _MOST: Final = (1 << 64) - 2
-POLLIN: Final = 1
-POLLOUT: Final = 4
+ULLONG_MAX: Final = (1 << 64) - 1
+POLLIN, POLLOUT, POLLHUP = 1, 4, 16
 ITS_FILE: Final = "its file"
 
 
@@ -22,12 +22,18 @@ class EventfdCtx(KObject):
     """A counter that can be signalled.
 
     * born with its file; held by the file and by whoever signals it: an interrupt, a request to let go;
+    * who waits for it sleeps (`sleepers` is how many) until it changes, or is called at each signal (`callbacks`);
     * dies when both are gone.
     """
 
     kind = "eventfd"
     kref: Count = count()
-    count: Field[int] = field(0)
+    lock: Lock = spinlock()  # of the queue of those who wait (`wqh.lock`)
+    # guarded by lock
+    count: Field[int] = field(0, guard="lock")
+    sleepers: Field[int] = field(0, guard="lock")
+    callbacks: Field[tuple[KObject, ...]] = field((), guard="lock", link="weak")
+    woken: Completion = completion()
 
     def __init__(self, engine: Engine, host: HostFile | None = None) -> None:
         super().__init__(engine)
@@ -50,6 +56,8 @@ async def do_eventfd(host: HostFile | None = None) -> int:
 async def eventfd_release(file: File) -> None:
     """The file is gone; the counter lives on while somebody may signal it."""
     ctx: EventfdCtx = await private(file)
+    for callback in await load(ctx.callbacks):
+        await callback.func(POLLHUP)  # type: ignore[attr-defined]
     await eventfd_ctx_put(ctx, file, ITS_FILE)
 
 
@@ -86,38 +94,88 @@ async def eventfd_signal(ctx: EventfdCtx) -> None:
     if ctx.host is not None:
         await call_outside(partial(ctx.host.add, 1))  # a full counter stays as it is
         return
-    await store(ctx.count, min(await load(ctx.count) + 1, _MOST))
+    async with ctx.lock:
+        await store(ctx.count, min(await load(ctx.count) + 1, ULLONG_MAX))
+        await wake_up(ctx)
+    await call_back(ctx)
+
+
+async def wake_up(ctx: EventfdCtx) -> None:
+    """The counter has changed: all who sleep look again."""
+    sleepers = await load(ctx.sleepers)
+    for _ in range(sleepers):
+        await complete(ctx.woken)
+    await store(ctx.sleepers, 0)
+
+
+async def call_back(ctx: EventfdCtx) -> None:
+    """Whoever wants to be called when the eventfd is signalled; it takes the signal."""
+    for callback in await load(ctx.callbacks):
+        await callback.func(POLLIN)  # type: ignore[attr-defined]
+
+
+async def sleep_on(ctx: EventfdCtx) -> None:
+    """Wait until the counter changes. EINTR if the process is killed meanwhile."""
+    woken = await wait_for_killable(ctx.woken)
+    await refuse_if(not woken, Errno.EINTR, "process_lives", "the process is killed, so it waits no longer")
 
 
 @kernel("fs/eventfd.c")
 async def eventfd_read(file: File, size: int, offset: int) -> bytes:
-    """The value, 8 bytes, which is 0 again afterwards. EINVAL for less than 8 bytes."""
+    """The value, 8 bytes, which is 0 again afterwards; waits for one. EINVAL for less than 8 bytes, EINTR."""
     await refuse_if(size < 8, Errno.EINVAL, "eight_bytes", "an eventfd is read 8 bytes at a time")
     ctx: EventfdCtx = await private(file)
-    value = await (load(ctx.count) if ctx.host is None else call_outside(ctx.host.take))
-    if value == 0:
-        raise Unsupported("waiting for an eventfd")
-    if ctx.host is None:
-        await store(ctx.count, 0)
-    return value.to_bytes(8, "little")
+    value = await eventfd_ctx_do_read(ctx) if ctx.host is None else await call_outside(ctx.host.take)
+    if value == 0 and ctx.host is not None:
+        raise Unsupported("waiting for an eventfd of another program")
+    while value == 0:
+        await sleep_on(ctx)
+        value = await eventfd_ctx_do_read(ctx)
+    return int(value).to_bytes(8, "little")
+
+
+@kernel("fs/eventfd.c")
+async def eventfd_ctx_do_read(ctx: EventfdCtx) -> int:
+    """Take the value; where it is 0, the caller is one who sleeps from now on."""
+    async with ctx.lock:
+        value = await load(ctx.count)
+        if value:
+            await store(ctx.count, 0)
+            await wake_up(ctx)
+        else:
+            await store(ctx.sleepers, await load(ctx.sleepers) + 1)
+    return value
 
 
 @kernel("fs/eventfd.c")
 async def eventfd_write(file: File, data: bytes, offset: int) -> int:
-    """Add a number of 8 bytes. EINVAL for anything else, or for the largest number of all."""
+    """Add a number of 8 bytes; waits for room. EINVAL for anything else, or for the largest number of all; EINTR."""
     number = int.from_bytes(data[:8], "little")
     bad = len(data) != 8 or number > _MOST
     await refuse_if(bad, Errno.EINVAL, "eight_bytes", "an eventfd takes a number of 8 bytes, and not the largest one")
     ctx: EventfdCtx = await private(file)
     if ctx.host is not None:
         if not await call_outside(partial(ctx.host.add, number)):
-            raise Unsupported("waiting for room in an eventfd")
+            raise Unsupported("waiting for room in an eventfd of another program")
         return 8
-    before = await load(ctx.count)
-    if before + number > _MOST:
-        raise Unsupported("waiting for room in an eventfd")
-    await store(ctx.count, before + number)
+    while not await eventfd_add(ctx, number):
+        await sleep_on(ctx)
+    if number:
+        await call_back(ctx)
     return 8
+
+
+async def eventfd_add(ctx: EventfdCtx, number: int) -> bool:
+    """Add to the counter; where there is no room, the caller is one who sleeps from now on, and the answer is False."""
+    async with ctx.lock:
+        before = await load(ctx.count)
+        room = before + number <= _MOST
+        if room:
+            await store(ctx.count, before + number)
+            await wake_up(ctx)
+        else:
+            await store(ctx.sleepers, await load(ctx.sleepers) + 1)
+    return room
 
 
 @kernel("fs/eventfd.c")
@@ -130,6 +188,39 @@ async def eventfd_poll(file: File) -> int:
     return POLLIN * (value > 0) | POLLOUT * (value < _MOST)
 
 
+async def eventfd_wait(file: File, timeout: int) -> bool:
+    """Wait until the counter changes, at most so many milliseconds, without end if negative; False if they are over."""
+    ctx: EventfdCtx = await private(file)
+    if ctx.host is not None:
+        raise Unsupported("waiting for an eventfd of another program")
+    async with ctx.lock:
+        await store(ctx.sleepers, await load(ctx.sleepers) + 1)
+    if timeout < 0:
+        await sleep_on(ctx)
+        return True
+    if await wait_for_timeout(ctx.woken, timeout):
+        return True
+    async with ctx.lock:
+        late = await load(ctx.sleepers)
+        await store(ctx.sleepers, max(late - 1, 0))
+    if not late:
+        await wait_for(ctx.woken)  # woken in the last moment
+    return bool(not late)
+
+
+@kernel("fs/read_write.c")
+async def noop_llseek(file: File, offset: int, whence: int) -> int:
+    """It stands where it stood."""
+    return await load(file.f_pos)
+
+
 eventfd_fops = FileOperations(
-    "eventfd", release=eventfd_release, read=eventfd_read, write=eventfd_write, poll=eventfd_poll, stream=True
+    "eventfd",
+    release=eventfd_release,
+    read=eventfd_read,
+    write=eventfd_write,
+    poll=eventfd_poll,
+    wait=eventfd_wait,
+    llseek=noop_llseek,
+    stream=True,
 )

@@ -38,7 +38,9 @@ class FileOperations:
     read: Callable[[File, int, int], Awaitable[bytes]] | None = None  # how many bytes, from where
     write: Callable[[File, bytes, int], Awaitable[int]] | None = None
     mmap: Callable[[File, Mapping], Awaitable[None]] | None = None
-    poll: Callable[[File], Awaitable[int]] | None = None
+    poll: Callable[[File], Awaitable[int]] | None = None  # None: it can always be read and written
+    wait: Callable[[File, int], Awaitable[bool]] | None = None  # until that changes, at most so many milliseconds
+    llseek: Callable[[File, int, int], Awaitable[int]] | None = None
     show_fdinfo: Callable[[File], Awaitable[str]] | None = None
     stream: bool = False  # has no offsets
 

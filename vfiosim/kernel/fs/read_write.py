@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from ...engine import *
 from ...uapi import Errno
 from ..unsupported import Unsupported
@@ -14,11 +16,17 @@ async def open_file(number: int) -> File:
 
 
 @kernel("fs/read_write.c")
-async def sys_read(number: int, size: int, offset: int | None = None) -> bytes:
-    """Read (`offset` None: from where the file stands). EBADF, ESPIPE for a stream with an offset, EINVAL if it cannot be read."""
+async def sys_read(number: int, size: int, offset: int | None = None, address: int | None = None) -> bytes:
+    """Read (`offset` None: from where the file stands). EBADF, ESPIPE for a stream with an offset, EINVAL if it cannot be read.
+
+    `address`: where in the program's memory the bytes go, EFAULT if they cannot; None: into the answer alone.
+    """
     file = await open_file(number)
     async with cleanup(fput, file):
-        return await vfs_read(file, size, offset)
+        found = await vfs_read(file, size, offset)
+        if address is not None:
+            await copy_to_user(address, found)
+        return found
 
 
 @kernel("fs/read_write.c")
@@ -38,10 +46,15 @@ async def vfs_read(file: File, size: int, offset: int | None) -> bytes:
 
 
 @kernel("fs/read_write.c")
-async def sys_write(number: int, data: bytes, offset: int | None = None) -> int:
-    """Write (`offset` None: where the file stands). EBADF, ESPIPE for a stream with an offset, EINVAL if it cannot be written."""
+async def sys_write(number: int, data: bytes, offset: int | None = None, address: int | None = None) -> int:
+    """Write (`offset` None: where the file stands). EBADF, ESPIPE for a stream with an offset, EINVAL if it cannot be written.
+
+    `address`: where in the program's memory the bytes are, EFAULT if they cannot be read; None: in `data` alone.
+    """
     file = await open_file(number)
     async with cleanup(fput, file):
+        if address is not None:
+            data = await copy_from_user(address, len(data))
         return await vfs_write(file, data, offset)
 
 
@@ -75,15 +88,40 @@ async def check_position(file: File, offset: int | None) -> None:
         await refuse_if(file.f_op.stream, Errno.ESPIPE, "file_has_offsets", "a stream has no offsets")
 
 
+@kernel("fs/read_write.c")
+async def sys_lseek(number: int, offset: int, whence: int = 0) -> int:
+    """Where the next read or write begins: from the start (0), from there (1), from the end (2). EBADF, EINVAL, ESPIPE."""
+    file = await open_file(number)
+    async with cleanup(fput, file):
+        good = 0 <= whence <= SEEK_MAX
+        await refuse_if(not good, Errno.EINVAL, "whence_known", "counted from the start, from here or from the end")
+        if file.f_op is PLAIN_FILE:
+            raise Unsupported(f"seeking in {file.label}")
+        handler = await require(file.f_op.llseek, Errno.ESPIPE, "file_has_place", f"{file.label} has no place to go to")
+        return await handler(file, offset, whence)
+
+
+SEEK_MAX: Final = 4
+DEFAULT_POLLMASK: Final = 5  # of a file that does not say when it can be read and written
+
+
 @kernel("fs/select.c")
 async def sys_poll(number: int, events: int, timeout: int) -> int:
-    """Which of `events` (1: readable, 4: writable) are there now."""
+    """Which of `events` (1: readable, 4: writable) are there; waits so many milliseconds at most, without end if negative."""
     file = await open_file(number)
-    if file.f_op.poll is None:
-        await fput(file)
-        raise Unsupported(f"polling {file.label}")
-    ready = await file.f_op.poll(file) & events
-    await fput(file)
-    if not ready and timeout:
-        raise Unsupported("poll that waits")
-    return ready
+    async with cleanup(fput, file):
+        if file.f_op is PLAIN_FILE:
+            raise Unsupported(f"polling {file.label}")
+        ready = await vfs_poll(file, events)
+        while not ready and timeout:
+            if file.f_op.wait is None:
+                raise Unsupported(f"waiting for {file.label}")
+            in_time = await file.f_op.wait(file, timeout)
+            ready = await vfs_poll(file, events)
+            timeout = timeout if in_time else 0
+        return ready
+
+
+async def vfs_poll(file: File, events: int) -> int:
+    """What can be done with a file now, of what is asked."""
+    return (DEFAULT_POLLMASK if file.f_op.poll is None else await file.f_op.poll(file)) & events

@@ -13,7 +13,7 @@ from ..iommu import IommuGroup
 from ..iommu_ops import Domain, IommuOps
 from ..mm import PAGE_SIZE
 from ..prototypes import iommufd_object_put_and_try_destroy
-from .io_pagetable_h import ACCOUNT_USER, IoptArea
+from .io_pagetable_h import ACCOUNT_USER, IOMMU_READ, IOMMU_WRITE, IoptArea
 
 ZERO_ENTRY: Final = "reserved"  # an ID that is taken while nobody can find its object
 ITS_CONTEXT: Final = "its context"
@@ -214,6 +214,16 @@ class IommufdHwptPaging(IommufdHwPagetable):
     ) -> None:
         super().__init__(engine, ictx, ioas, pasid_compat)
         self.nest_parent = nest_parent
+
+    async def leads_to(self, iova: int, write: bool) -> tuple[KObject, int] | None:
+        """Where a device gets by an I/O address: the address space or the file, and the place in it; None if it may not."""
+        area = await first_between(self.ioas.areas, iova, iova)
+        pages = await load(area.pages) if area is not None else None
+        if area is None or pages is None or not area.iommu_prot & (IOMMU_WRITE if write else IOMMU_READ):
+            return None
+        place = pages.address + area.byte_at(iova)
+        mm = await load(pages.source_mm)
+        return mm if pages.file is None else pages.file, place
 
 
 class Ucmd:

@@ -10,6 +10,7 @@ from ...engine import *
 from ...uapi import Errno, VfioIrqInfo, VfioIrqSet, VfioRegionInfo
 from ..base import BusDriver, Device
 from ..bus import Buses
+from ..fs.eventfd import EventfdCtx, eventfd_ctx_fdget, eventfd_ctx_put, eventfd_signal
 from ..unsupported import Unsupported
 from .iommufd import (
     vfio_iommufd_emulated_attach_ioas,
@@ -17,10 +18,32 @@ from .iommufd import (
     vfio_iommufd_emulated_detach_ioas,
     vfio_iommufd_emulated_unbind,
 )
-from .pci.vfio_pci_core import CONFIG, IRQ_INFO_MINSZ, OFFSET_SHIFT, READ_WRITE, read_device_info, write_device_info
+from .pci.vfio_pci_core import (
+    CONFIG,
+    IRQ_INFO_MINSZ,
+    OFFSET_SHIFT,
+    READ_WRITE,
+    ROM,
+    read_device_info,
+    write_device_info,
+)
 from .vfio import Vfio, VfioDevice, VfioDeviceOps
 from .vfio_main import IRQ_SET_MINSZ, __vfio_register_dev, register, unregister, vfio_set_irqs_validate_and_prepare
 
+INTX, MSI, NO_IRQ = uapi.VFIO_PCI_INTX_IRQ_INDEX, uapi.VFIO_PCI_MSI_IRQ_INDEX, uapi.VFIO_PCI_NUM_IRQS
+CONFIG_SPACE: Final = (
+    bytes.fromhex(
+        "48435332 01000002 10020007 00000000 01000000 01000000" + 20 * "00" + "48435332" + 12 * "00" + "00010000"
+        "23000080 23000000 23000000 23000000" + 16 * "00"
+    )
+    + b"PCI Serial/UART"
+)
+BAR0, INTERRUPT_LINE = 0x10, 0x3C
+PORTS_MASK: Final = 0xFFFFFFF8  # of a BAR of 8 ports
+FIFO: Final = 16
+TX, IER, FCR, LCR, MCR, LSR, MSR, SCR = range(8)  # registers of a port; reading FCR tells why there was an interrupt
+DATA, ROOM, LINE_STATUS, MODEM = 1, 2, 4, 8  # bits of IER: what an interrupt is wanted for
+DLAB, CLEAR, ENABLE_FIFO, OUT2, READY_LINES, AUTO_FLOW = 0x80, 0x06, 0x01, 0x08, 0x03, 0x20
 MAX_TTYS: Final = 24  # serial ports that all devices have together
 MIGRATION: Final = 7  # stop-copy, peer-to-peer and pre-copy
 _SILENT: Final = (uapi.VFIO_PCI_MSIX_IRQ_INDEX, uapi.VFIO_PCI_ERR_IRQ_INDEX, uapi.VFIO_PCI_REQ_IRQ_INDEX)
@@ -29,12 +52,24 @@ _SILENT: Final = (uapi.VFIO_PCI_MSIX_IRQ_INDEX, uapi.VFIO_PCI_ERR_IRQ_INDEX, uap
 class MdevState(KObject):
     """The part of a vfio_device that mtty adds.
 
-    * lives exactly as long as its vfio_device;
-    * `num_irqs`: how many kinds of interrupts it admits to: none until somebody has asked for GET_INFO, then for good.
+    * lives exactly as long as its vfio_device, and what programs have told it, too: a close or a reset forgets nothing of that;
+    * `num_irqs`: how many kinds of interrupts it admits to: none until somebody has asked for GET_INFO, then for good;
+    * while it is open it holds the eventfd of the one kind of interrupt that is enabled, `irq_index`.
     """
 
     kind = "mdev_state"
     num_irqs: Field[int] = field(0)
+    ops_lock: Lock = mutex()
+    rxtx_lock: Lock = mutex()
+    # guarded by ops_lock
+    vconfig: Table[int] = table(guard="ops_lock")  # bytes of configuration space that were written
+    ports: Table[int] = table(
+        guard="ops_lock"
+    )  # registers of its serial ports, as "0.IER"; where there is none it is 0
+    fifo: Table[bytes] = table(guard="rxtx_lock")  # what was sent over a port comes back: 16 bytes
+    irq_index: Field[int] = field(NO_IRQ, guard="ops_lock")
+    evtfd: Field[EventfdCtx | None] = field(None, guard="ops_lock")
+    intx_mask: Field[bool] = field(False, guard="ops_lock")
 
 
 def ports_of(kind: str) -> int:
@@ -94,7 +129,8 @@ async def mtty_open_device(device: VfioDevice) -> None:
 
 @kernel("samples/vfio-mdev/mtty.c")
 async def mtty_close_device(device: VfioDevice) -> None:
-    """Nothing to put to rest."""
+    """Its interrupts go nowhere any more (`mtty_close`)."""
+    await mtty_disable_irq(await state_of(device))
 
 
 @kernel("samples/vfio-mdev/mtty.c")
@@ -127,27 +163,282 @@ async def mtty_get_irq_info(device: VfioDevice, argument: int) -> int:
 
 
 @kernel("samples/vfio-mdev/mtty.c")
-async def mtty_set_irqs(device: VfioDevice, argument: int) -> int:
+async def mtty_ioctl_set_irqs(device: VfioDevice, argument: int) -> int:
     """VFIO_DEVICE_SET_IRQS: EFAULT, EINVAL (the header), EFAULT (its data), ENOTTY for kinds that mtty does not have."""
     hdr = VfioIrqSet.from_buffer_copy(await copy_from_user(argument, IRQ_SET_MINSZ))
-    kinds = await load((await state_of(device)).num_irqs)
-    size = await vfio_set_irqs_validate_and_prepare(hdr, kinds, uapi.VFIO_PCI_NUM_IRQS)
-    if size:
-        await copy_from_user(argument + IRQ_SET_MINSZ, size)
-    masks = uapi.VFIO_IRQ_SET_ACTION_MASK | uapi.VFIO_IRQ_SET_ACTION_UNMASK
-    none = hdr.index in _SILENT or (hdr.index == uapi.VFIO_PCI_MSI_IRQ_INDEX and bool(hdr.flags & masks))
+    state = await state_of(device)
+    size = await vfio_set_irqs_validate_and_prepare(hdr, await load(state.num_irqs), uapi.VFIO_PCI_NUM_IRQS)
+    data = await copy_from_user(argument + IRQ_SET_MINSZ, size) if size else b""
+    async with state.ops_lock:
+        await mtty_set_irqs(state, hdr.flags, hdr.index, hdr.start, hdr.count, data)
+    return 0
+
+
+@kernel("samples/vfio-mdev/mtty.c")
+async def mtty_set_irqs(state: MdevState, flags: int, index: int, start: int, count: int, data: bytes) -> None:
+    """Enable, disable, mask or signal one of its two kinds of interrupts; one kind at a time."""
+    masks = flags & (uapi.VFIO_IRQ_SET_ACTION_MASK | uapi.VFIO_IRQ_SET_ACTION_UNMASK)
+    none = index in _SILENT or (index == MSI and bool(masks))
     await refuse_if(none, Errno.ENOTTY, "irq_has_action", "mtty has no such interrupt, or cannot mask it")
-    raise Unsupported("interrupts of mtty")
+    enabled = await load(state.irq_index)
+    if masks:
+        await mask_or_unmask(state, flags, enabled == INTX and start == 0 and count == 1, data)
+        return
+    if enabled == index and not count and flags & uapi.VFIO_IRQ_SET_DATA_NONE:
+        await mtty_disable_irq(state)
+        return
+    bad = enabled not in (index, NO_IRQ) or start != 0 or count != 1
+    await refuse_if(bad, Errno.EINVAL, "one_kind_of_irq", "another kind of interrupt is enabled, or the count is not 1")
+    if flags & uapi.VFIO_IRQ_SET_DATA_EVENTFD:
+        await mtty_disable_irq(state)
+        number = int.from_bytes(data[:4], "little", signed=True)
+        if number >= 0:
+            await store(state.evtfd, await eventfd_ctx_fdget(number, state, "signals it"))
+            await store(state.irq_index, index)
+        return
+    await refuse_if(enabled != index, Errno.EINVAL, "irq_enabled", "this interrupt is not enabled")
+    if flags & uapi.VFIO_IRQ_SET_DATA_NONE or data[0]:
+        await mtty_trigger_interrupt(state)
+
+
+async def mask_or_unmask(state: MdevState, flags: int, good: bool, data: bytes) -> None:
+    """Mask or unmask the line interrupt. EINVAL unless it is enabled, ENOTTY to have it done by an eventfd."""
+    await refuse_if(not good, Errno.EINVAL, "intx_enabled", "the line interrupt is not enabled")
+    by_fd = bool(flags & uapi.VFIO_IRQ_SET_DATA_EVENTFD)
+    await refuse_if(by_fd, Errno.ENOTTY, "mask_by_hand", "mtty does not mask interrupts by an eventfd")
+    if flags & uapi.VFIO_IRQ_SET_DATA_NONE or data[0]:
+        await store(state.intx_mask, bool(flags & uapi.VFIO_IRQ_SET_ACTION_MASK))
+
+
+async def mtty_disable_irq(state: MdevState) -> None:
+    """Its interrupts go nowhere any more (`mtty_disable_intx`, `mtty_disable_msi`)."""
+    evtfd = await load(state.evtfd)
+    if evtfd is not None:
+        await eventfd_ctx_put(evtfd, state, "signals it")
+        await store(state.evtfd, None)
+        if await load(state.irq_index) == INTX:
+            await store(state.intx_mask, False)
+        await store(state.irq_index, NO_IRQ)
+
+
+@kernel("samples/vfio-mdev/mtty.c")
+async def mtty_trigger_interrupt(state: MdevState) -> None:
+    """Tell the user; the line interrupt is masked from then on, until its user unmasks it."""
+    line = await load(state.irq_index) == INTX
+    evtfd = await load(state.evtfd)
+    if evtfd is None or (line and await load(state.intx_mask)):
+        return
+    await eventfd_signal(evtfd)
+    if line:
+        await store(state.intx_mask, True)
 
 
 @kernel("samples/vfio-mdev/mtty.c")
 async def mtty_read(device: VfioDevice, size: int, offset: int) -> bytes:
-    """Read from a region; only the beginning of its configuration space is modelled."""
-    position = offset & ((1 << OFFSET_SHIFT) - 1)
-    config = device.dev.hardware.config
-    if offset >> OFFSET_SHIFT != CONFIG or position + size > len(config):
-        raise Unsupported("these bytes of mtty")
-    return config[position : position + size]
+    """Read from a region, in pieces of 4, 2 or 1 bytes. EFAULT where there is no region."""
+    found = b""
+    while len(found) < size:
+        at, left = offset + len(found), size - len(found)
+        width = 4 if left >= 4 and not at % 4 else 2 if left >= 2 and not at % 2 else 1
+        found += (await mdev_access(device, at, width, None)).to_bytes(width, "little")
+    return found
+
+
+@kernel("samples/vfio-mdev/mtty.c")
+async def mtty_write(device: VfioDevice, data: bytes, offset: int) -> int:
+    """Write into a region, likewise."""
+    done = 0
+    while done < len(data):
+        at, left = offset + done, len(data) - done
+        width = 4 if left >= 4 and not at % 4 else 2 if left >= 2 and not at % 2 else 1
+        await mdev_access(device, at, width, int.from_bytes(data[done : done + width], "little"))
+        done += width
+    return done
+
+
+@kernel("samples/vfio-mdev/mtty.c")
+async def mdev_access(device: VfioDevice, at: int, width: int, value: int | None) -> int:
+    """Read a piece, or write `value` into it. EFAULT beyond the last region that it has."""
+    index, position = at >> OFFSET_SHIFT, at & (1 << OFFSET_SHIFT) - 1
+    state = await state_of(device)
+    async with state.ops_lock:
+        none = index > CONFIG or index == ROM
+        await refuse_if(none, Errno.EFAULT, "region_exists", "the device has no such region")
+        if index == CONFIG:
+            if position + width > device.dev.hardware.config_size:
+                raise Unsupported("memory behind the configuration space of mtty")
+            if value is None:
+                return int.from_bytes(await config_of(device, state, position, width), "little")
+            await handle_pci_cfg_write(device, state, position, value, width)
+        elif index > 1:
+            raise Unsupported("memory behind the ports of mtty")
+        elif value is None:
+            return await handle_bar_read(state, f"{index}.", position)
+        else:
+            await handle_bar_write(state, f"{index}.", position, value & 0xFF)
+    return 0
+
+
+async def config_of(device: VfioDevice, state: MdevState, position: int, width: int) -> bytes:
+    """Bytes of its configuration space."""
+    space = CONFIG_SPACE if 1 in device.dev.hardware.bars else CONFIG_SPACE[:20] + bytes(4) + CONFIG_SPACE[24:]
+    found = bytearray(space.ljust(device.dev.hardware.config_size, b"\0")[position : position + width])
+    for index in range(width):
+        written = await xa_load(state.vconfig, position + index)
+        found[index] = found[index] if written is None else written
+    return bytes(found)
+
+
+@kernel("samples/vfio-mdev/mtty.c")
+async def handle_pci_cfg_write(device: VfioDevice, state: MdevState, position: int, value: int, width: int) -> None:
+    """Write configuration space: the interrupt line, and BARs, which tell their size. What was not written is zero in a BAR."""
+    if position == INTERRUPT_LINE:
+        await xa_store(state.vconfig, position, value & 0xFF)
+    if position not in range(BAR0, BAR0 + 20, 4):
+        return
+    bar = (position - BAR0) // 4
+    if width < 4 and bar < 2:
+        raise Unsupported("a BAR of mtty that is written in part, with what lies behind it in memory")
+    before = await config_of(device, state, position, 4)
+    if bar not in device.dev.hardware.bars:
+        value = 0
+    else:
+        value = (value & PORTS_MASK if value == 0xFFFFFFFF else value) | before[0] & 3
+    for index, byte in enumerate(value.to_bytes(4, "little")):
+        await xa_store(state.vconfig, position + index, byte)
+
+
+# ---- a serial port: what is sent comes back
+
+
+async def port(state: MdevState, name: str) -> int:
+    """A register of a port."""
+    return await xa_load(state.ports, name) or 0
+
+
+async def is_empty(state: MdevState, which: str) -> bool:
+    """Is nothing on its way? Sixteen bytes look like none."""
+    return await port(state, which + "head") == await port(state, which + "tail")
+
+
+async def room_of(state: MdevState, which: str) -> int:
+    """How many bytes can be on their way; 16 until something else was said."""
+    return FIFO - (await port(state, which + "less"))
+
+
+@kernel("samples/vfio-mdev/mtty.c")
+async def handle_bar_write(state: MdevState, which: str, at: int, data: int) -> None:
+    """Write a register of a port."""
+    latch = await port(state, which + "LCR") & DLAB
+    if at in (TX, IER) and latch:
+        await xa_store(state.ports, which + "divisor", await port(state, which + "divisor") | data << 8 * at)
+    elif at == TX:
+        async with state.rxtx_lock:
+            await send(state, which, data)
+    elif at == IER:
+        await xa_store(state.ports, which + "IER", data)
+        async with state.rxtx_lock:
+            if data & ROOM and await is_empty(state, which):
+                await mtty_trigger_interrupt(state)
+    elif at == FCR:
+        await set_fifo(state, which, data)
+    elif at == LCR:
+        await xa_store(state.ports, which + "LCR", data)
+        if data & DLAB:
+            await xa_store(state.ports, which + "divisor", 0)
+    elif at in (MCR, SCR):
+        await xa_store(state.ports, which + ("MCR" if at == MCR else "SCR"), data)
+        await tell_of_modem(state, which, data if at == MCR else 0)
+
+
+async def send(state: MdevState, which: str, data: int) -> None:
+    """A byte is sent, and comes back if there is room for it."""
+    waiting, ier = await port(state, which + "count"), await port(state, which + "IER")
+    full = waiting >= await room_of(state, which)
+    await xa_store(state.ports, which + "overrun", int(full))
+    if full:
+        tells = ier & LINE_STATUS
+    else:
+        head = await port(state, which + "head")
+        before = await xa_load(state.fifo, which) or bytes(FIFO)
+        await xa_store(state.fifo, which, before[:head] + bytes([data]) + before[head + 1 :])
+        await xa_store(state.ports, which + "count", waiting + 1)
+        await xa_store(state.ports, which + "head", (head + 1) % FIFO)
+        tells = ier & DATA and waiting + 1 == await port(state, which + "level")
+    if tells:
+        await mtty_trigger_interrupt(state)
+
+
+async def set_fifo(state: MdevState, which: str, data: int) -> None:
+    """Forget what is on its way, and say how much may be; an interrupt comes with each byte from then on."""
+    async with state.rxtx_lock:
+        for name in ("count", "head", "tail") if data & CLEAR else ():
+            await xa_store(state.ports, which + name, 0)
+    await xa_store(state.ports, which + "level", 1)
+    await xa_store(state.ports, which + "less", 0 if data & ENABLE_FIFO else FIFO - 1)
+
+
+async def tell_of_modem(state: MdevState, which: str, lines: int) -> None:
+    """The lines to a modem come back as interrupts."""
+    wanted = await port(state, which + "IER") & MODEM
+    for some in (OUT2, READY_LINES) if wanted else ():
+        if lines & some:
+            await mtty_trigger_interrupt(state)
+
+
+@kernel("samples/vfio-mdev/mtty.c")
+async def handle_bar_read(state: MdevState, which: str, at: int) -> int:
+    """Read a register of a port; 0 where there is none."""
+    latch = await port(state, which + "LCR") & DLAB
+    if at in (TX, IER) and latch:
+        return await port(state, which + "divisor") >> 8 * at & 0xFF
+    if at == TX:
+        async with state.rxtx_lock:
+            return await receive(state, which)
+    if at == IER:
+        return await port(state, which + "IER") & 0xF
+    if at in (FCR, LSR, MSR):
+        async with state.rxtx_lock:
+            return await {FCR: read_iir, LSR: read_lsr, MSR: read_msr}[at](state, which)
+    return await port(state, which + {LCR: "LCR", MCR: "MCR", SCR: "SCR"}.get(at, "none"))
+
+
+async def receive(state: MdevState, which: str) -> int:
+    """The oldest byte on its way, 0 if there is none."""
+    found, tail = 0, await port(state, which + "tail")
+    if not await is_empty(state, which):
+        found = (await xa_load(state.fifo, which) or bytes(FIFO))[tail]
+        await xa_store(state.ports, which + "count", await port(state, which + "count") - 1)
+        await xa_store(state.ports, which + "tail", (tail + 1) % FIFO)
+    if await is_empty(state, which) and await port(state, which + "IER") & ROOM:
+        await mtty_trigger_interrupt(state)
+    return found
+
+
+async def read_iir(state: MdevState, which: str) -> int:
+    """Why there was an interrupt."""
+    ier, found = await port(state, which + "IER"), 0
+    if ier & LINE_STATUS and await port(state, which + "overrun"):
+        found |= 6
+    if ier & DATA and await port(state, which + "count") >= await port(state, which + "level"):
+        found |= 4
+    if ier & ROOM and await is_empty(state, which):
+        found |= 2
+    # a change of the lines to a modem is told by no bit at all (UART_IIR_MSI is 0)
+    return (found or 1) | 0xC0
+
+
+async def read_lsr(state: MdevState, which: str) -> int:
+    """Is there something to read, was something lost, is there room?"""
+    empty = await is_empty(state, which)
+    return (0x60 if empty else 0x01) | 2 * await port(state, which + "overrun")
+
+
+async def read_msr(state: MdevState, which: str) -> int:
+    """The lines from a modem."""
+    flow = await port(state, which + "MCR") & AUTO_FLOW
+    clear = not flow or await port(state, which + "count") < await room_of(state, which)
+    return 0xA2 | 0x11 * clear
 
 
 @kernel("samples/vfio-mdev/mtty.c")
@@ -166,7 +457,7 @@ async def mtty_ioctl(device: VfioDevice, cmd: int, argument: int) -> int:
     if cmd == uapi.VFIO_DEVICE_GET_IRQ_INFO:
         return await mtty_get_irq_info(device, argument)
     if cmd == uapi.VFIO_DEVICE_SET_IRQS:
-        return await mtty_set_irqs(device, argument)
+        return await mtty_ioctl_set_irqs(device, argument)
     unknown = cmd != uapi.VFIO_DEVICE_RESET
     await refuse_if(unknown, Errno.ENOTTY, "driver_knows_request", "the device's driver has no such request")
     return 0
@@ -182,6 +473,7 @@ mtty_dev_ops = VfioDeviceOps(
     ioctl=mtty_ioctl,
     get_region_info=mtty_ioctl_get_region_info,
     read=mtty_read,
+    write=mtty_write,
     migration_flags=MIGRATION,
     logs_dma=True,
     attach_ioas=vfio_iommufd_emulated_attach_ioas,

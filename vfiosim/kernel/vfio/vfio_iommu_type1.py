@@ -36,11 +36,11 @@ class VfioDma(KObject):
     iommu_mapped: Field[bool] = field(False, guard="iommu.lock")
 
     def __init__(
-        self, engine: Engine, iova: int, vaddr: int, size: int, writable: bool, mm: MmStruct, lock_cap: bool
+        self, engine: Engine, iova: int, vaddr: int, size: int, access: int, mm: MmStruct, lock_cap: bool
     ) -> None:
         super().__init__(engine)
         self.iova, self.vaddr, self.size = iova, vaddr, size
-        self.writable = writable
+        self.readable, self.writable = bool(access & MAP_READ), bool(access & MAP_WRITE)
         self.mm = mm
         self.lock_cap = lock_cap
 
@@ -59,6 +59,17 @@ class VfioDomain(KObject):
     kind = "vfio_domain"
     group_list: Field[tuple[IommuGroup, ...]] = field((), guard="iommu.lock")
     enforce_cache_coherency = False  # the modelled IOMMU cannot ignore what a device says about caches
+
+    def __init__(self, engine: Engine, iommu: VfioIommu) -> None:
+        super().__init__(engine)
+        self.iommu = iommu
+
+    async def leads_to(self, iova: int, write: bool) -> tuple[KObject, int] | None:
+        """Where a device gets by an I/O address: the address space, and the place in it; None if it may not."""
+        dma = await first_between(self.iommu.dma_list, iova, iova)
+        if dma is None or not await load(dma.iommu_mapped) or not (dma.writable if write else dma.readable):
+            return None
+        return dma.mm, dma.vaddr + iova - dma.iova
 
 
 class VfioIommu(KObject):
@@ -246,7 +257,7 @@ async def vfio_dma_do_map(iommu: VfioIommu, wanted: uapi.VfioIommuType1DmaMap) -
         say(Phase.ACQUIRE, "The mapping is noted, with the address space of the caller.")
         mm = await require(await current_mm(), Errno.ENODEV, "caller_has_memory", "the caller has no memory")
         lock_cap = await capable("CAP_IPC_LOCK")
-        dma = await alloc(VfioDma, iova, vaddr, size, bool(access & MAP_WRITE), mm, lock_cap)
+        dma = await alloc(VfioDma, iova, vaddr, size, access, mm, lock_cap)
         await store(iommu.dma_avail, await load(iommu.dma_avail) - 1)
         await mmgrab(mm, dma, ITS_MEMORY)
         await xa_store(iommu.dma_list, iova, dma)
@@ -371,7 +382,7 @@ async def vfio_iommu_type1_attach_group(iommu: VfioIommu, iommu_group: IommuGrou
             await store(iommu.emulated_iommu_groups, (iommu_group, *emulated))
             return
         say(Phase.ACQUIRE, "{} gets a page table.", iommu_group)
-        fresh = await alloc(VfioDomain)
+        fresh = await alloc(VfioDomain, iommu)
         async with on_failure(free, fresh):
             await attach_to_domain(iommu, fresh, iommu_group)
 

@@ -422,8 +422,6 @@ async def vfio_device_fops_read(file: File, size: int, offset: int) -> bytes:
 async def vfio_device_fops_write(file: File, data: bytes, offset: int) -> int:
     """Write into a region: EINVAL before BIND, or if the driver cannot."""
     device = await gate(file)
-    if device.ops.name == "mtty":
-        raise Unsupported("writing to mtty")
     handler = await require(device.ops.write, Errno.EINVAL, "driver_writes", "the driver has nothing to write to")
     return await handler(device, data, offset)
 

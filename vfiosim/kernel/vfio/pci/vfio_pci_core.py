@@ -27,9 +27,10 @@ from ...unsupported import Unsupported
 from ..iommufd import vfio_iommufd_device_ictx, vfio_iommufd_get_dev_id
 from ..vfio import VfioDevice, VfioGroup
 from ..vfio_main import IRQ_SET_MINSZ, SET, vfio_check_feature, vfio_set_irqs_validate_and_prepare
-from .vfio_pci_config import vfio_config_free, vfio_config_init, vfio_pci_config_rw
+from .vfio_pci_config import tables_for, vfio_config_free, vfio_config_init, vfio_pci_config_rw
 from .vfio_pci_intrs import release_triggers, vfio_pci_set_irqs_ioctl
 from .vfio_pci_priv import VfioPciCoreDevice, VfioPciVfToken, core_of
+from .vfio_pci_rdwr import vfio_pci_bar_rw
 
 INFO_MINSZ: Final = 16  # up to and including num_irqs
 IRQ_INFO_MINSZ: Final = 16
@@ -363,28 +364,30 @@ _LOW_POWER: Final = {
 
 @kernel("drivers/vfio/pci/vfio_pci_core.c")
 async def vfio_pci_core_read(device: VfioDevice, size: int, offset: int) -> bytes:
-    """Read from a region. EINVAL for one that is not there or beyond its end. What is in a BAR is not modelled."""
+    """Read from a region. EINVAL for one that is not there or beyond its end, EIO for a BAR that is switched off."""
     index, position = offset >> OFFSET_SHIFT, offset & _MASK
     if not size:
         return b""
     await refuse_if(index >= VGA, Errno.EINVAL, "region_exists", "the device has no such region")
     if index == CONFIG:
-        return await vfio_pci_config_rw(await core_of(device), size, position)
-    beyond = position >= device.dev.hardware.bars.get(index, 0)
-    await refuse_if(beyond, Errno.EINVAL, "inside_region", "this is beyond the end of the region")
-    raise Unsupported("the content of a BAR")
+        return await vfio_pci_config_rw(await core_of(device), position, size, None)
+    return await vfio_pci_bar_rw(await core_of(device), index, position, size, None)
 
 
 @kernel("drivers/vfio/pci/vfio_pci_core.c")
 async def vfio_pci_core_write(device: VfioDevice, data: bytes, offset: int) -> int:
-    """Write into a region. EINVAL for one that is not there or is read-only. What devices do with it is not modelled."""
+    """Write into a region. EINVAL for one that is not there or is read-only, EIO for a BAR that is switched off."""
     index = offset >> OFFSET_SHIFT
     if not data:
         return 0
     await refuse_if(
         index >= VGA or index == ROM, Errno.EINVAL, "region_exists", "the device has no such region to write"
     )
-    raise Unsupported("writing to a device")
+    core, position = await core_of(device), offset & _MASK
+    if index == CONFIG:
+        await vfio_pci_config_rw(core, position, len(data), data)
+        return len(data)
+    return len(await vfio_pci_bar_rw(core, index, position, len(data), data))
 
 
 @kernel("drivers/vfio/pci/vfio_pci_core.c")
@@ -501,7 +504,7 @@ async def vfio_pci_vf_uninit(device: VfioDevice) -> None:
 @kernel("drivers/vfio/pci/vfio_pci_core.c")
 async def vfio_pci_core_init_dev(device: VfioDevice) -> None:
     """The part of the device that vfio-pci adds."""
-    await store(device.driver_data, await alloc(VfioPciCoreDevice, device))
+    await store(device.driver_data, await alloc(VfioPciCoreDevice, device, *tables_for(device.dev)))
 
 
 @kernel("drivers/vfio/pci/vfio_pci_core.c")

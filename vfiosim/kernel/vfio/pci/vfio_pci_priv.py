@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from ....engine import *
 from ....uapi import VFIO_PCI_NUM_IRQS
+from ...firmware import COMMAND, HEADER, MSI, MSIX, SPACE
 from ...fs.eventfd import EventfdCtx
 from ..vfio import VfioDevice
+from ..virqfd import Virqfd
+
+OWN = 1 << 16  # added to the offset of what a function itself has, where the copy of it is told of too
 
 
 class VfioPciVfToken(KObject):
@@ -29,7 +33,8 @@ class VfioPciCoreDevice(KObject):
     * lives exactly as long as its vfio_device;
     * `irq_type`: which kind of interrupt is enabled, VFIO_PCI_NUM_IRQS for none; one kind at a time;
     * while the device is open it holds the eventfds; the last close lets go of them;
-    * `vconfig`: are the tables there through which configuration space is read? The first open makes them.
+    * `vconfig`: what programs have changed in configuration space since the first open, by offset (`vfio_pci_config.py`); None
+      while the tables for it are not there.
     """
 
     kind = "vfio_pci_core_device"
@@ -41,14 +46,34 @@ class VfioPciCoreDevice(KObject):
     err_trigger: Field[EventfdCtx | None] = field(None, guard="igate")
     req_trigger: Field[EventfdCtx | None] = field(None, guard="igate")
     memory_lock: Lock = rwsem()  # its registers can be used; who resets it takes this alone
-    vconfig: Field[bool] = field(False)
+    vconfig: Field[tuple[tuple[int, int], ...] | None] = field(None)
+    irqlock: Lock = spinlock()
+    masked: Field[bool] = field(False, guard="irqlock")  # does the line interrupt wait until it is unmasked?
+    unmask: Field[Virqfd | None] = field(None, link="owns")  # what does that whenever an eventfd is signalled
     reset_works: Field[str] = field("")  # how the function was reset at its open, "" if it cannot be reset alone
     vf_token: Field[VfioPciVfToken | None] = field(None, link="owns")
     sriov_pf_core_dev: Field[VfioPciCoreDevice | None] = field(None, link="weak")
 
-    def __init__(self, engine: Engine, vdev: VfioDevice) -> None:
+    def __init__(self, engine: Engine, vdev: VfioDevice, config_map: bytes, copy_at_open: bytes) -> None:
         super().__init__(engine, vdev.label)
         self.vdev = vdev
+        self.config_map = config_map  # which capability each byte of configuration space belongs to
+        self.copy_at_open = copy_at_open  # what a program sees there at first
+        self.msi_flags = self.capability(MSI) + 2 if self.capability(MSI) else 0
+        self.msix_control = self.capability(MSIX) + 3 if self.capability(MSIX) else -1
+
+    def capability(self, number: int) -> int:
+        """Where a capability begins, 0 if there is none."""
+        return max(self.config_map.find(number, HEADER, SPACE), 0)
+
+
+INTX_DISABLE = 4  # of the upper byte of the command register
+
+
+async def virq_disabled(core: VfioPciCoreDevice) -> bool:
+    """Has a program switched off the line interrupt in configuration space? The bit for that is a copy."""
+    at, changed = COMMAND + 1, await load(core.vconfig)
+    return bool(dict(changed or ()).get(at, core.copy_at_open[at]) & INTX_DISABLE)
 
 
 async def core_of(device: VfioDevice) -> VfioPciCoreDevice:
