@@ -14,17 +14,18 @@ from ..museum import ROOMS, Room
 from ..views import Player
 from . import misconceptions as M
 from .lesson import Lesson
-from .museum_questions import CHECK, ITSELF, QUESTIONS, R13, VIEW, mapped_and_gone
+from .museum_questions import CHECK, ITSELF, QUESTIONS, R13, VIEW, mapped_and_gone, since_the_map
 from .one_bind import KVM, bound_for_a_vm
 
 __all__ = ["ITSELF", "R13", "exercise", "left", "level", "levels", "mend", "walk"]
 
+_SHORT = '<td style="white-space: nowrap; padding-right: 1em; vertical-align: top">'
 NAMES = {name: f"11 level: {name}" for name in ROOMS}
 
 
 def walk() -> Player:
     """The steps of the report: the map of a file into its own iommufd, and the end of the program."""
-    return Player(mapped_and_gone(3).trace, only=VIEW)
+    return Player(since_the_map(mapped_and_gone(3)), only=VIEW)
 
 
 def left() -> str:
@@ -143,7 +144,8 @@ def _line(room: Room, done: bool) -> str:
         "in 7.2" if room.alive else "mended",
         escape(room.symptom),
     )
-    return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+    *short, symptom = (f"<td>{cell}</td>" for cell in cells)
+    return f"<tr>{''.join(short).replace('<td>', _SHORT)}{symptom}</tr>"
 
 
 def levels() -> Levels:

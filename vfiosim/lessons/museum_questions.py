@@ -24,7 +24,6 @@ MAPPED, EXITS = "The mapping is complete", "process vmm exits"
 RING = ("file vfio0#1", "vfio_device_file 1", "file iommu#1", "iommufd_ctx 1")
 VIEW = (
     *RING,
-    "thread *",
     "fds vmm",
     "vfio_device vfio0",
     "iommufd_device",
@@ -52,7 +51,7 @@ def mapped_and_gone(fd: int) -> Machine:
 
 
 def since_the_map(machine: Machine) -> Trace:
-    """The steps from the MAP_FILE on."""
+    """The steps from the MAP_FILE on, to the end of the program."""
     calls = machine.trace.calls
     first = next(call for call in calls if "MAP_FILE" in call.name)
     return machine.trace[first.steps.start :]
@@ -170,13 +169,15 @@ QUESTIONS: dict[str, Question] = {
         "kind: "
         "any file that leads back to its holder.",
         {
-            "mended": "yes: a device can no longer be mapped",
-            "iommufd": "no: an iommufd can still be mapped into itself",
+            "mended": "yes: no device can be mapped any more",
+            "memory": "no: now a file of memory cannot be mapped either",
+            "iommufd": "no: the same can be done with another file",
         },
         {
             "mended": Distractor(
                 "It mends the case of the report, and leaves its kind: a mapping of descriptor 4.", at=MAPPED
-            )
+            ),
+            "memory": Distractor("A file of memory is no device: its mapping is not touched.", at=MAPPED),
         },
         view=VIEW,
         hints=("Which other files lead to an iommufd?",),
