@@ -16,9 +16,13 @@ pytestmark = pytest.mark.one_python
 
 FULL = ["You will need", "Predict", "Run", "Investigate", "Modify", "Make", "Check yourself", "Recap", "Source lines"]
 SHORT = ["Run", "Predict", "Make", "Recap", "Source lines"]  # the page that begins with a press, and takes minutes
-LESSONS = [path for path in sorted((ROOT / "notebooks").glob("*.ipynb")) if path.stem != "00_start"]
-ALL = [ROOT / "notebooks" / "00_start.ipynb", *LESSONS]
+FREE = ["Run", "Things to try", "Source lines"]  # the bench that asks nothing
+FORMS = {"00_start": SHORT, "90_sandbox": FREE}
+ALL = sorted((ROOT / "notebooks").glob("*.ipynb"))
+TAUGHT = [path for path in ALL if FORMS.get(path.stem) != FREE]
+LESSONS = [path for path in ALL if path.stem not in FORMS]
 EVERY = pytest.mark.parametrize("path", ALL, ids=lambda path: path.stem)
+EACH_TAUGHT = pytest.mark.parametrize("path", TAUGHT, ids=lambda path: path.stem)
 LESSON = pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
 
 # What has a button "Check" and says what is missing, by the name of the function that makes it.
@@ -32,7 +36,7 @@ def words_of(path: Path) -> int:
 @EVERY
 def test_the_headings_of_a_notebook_are_those_of_its_form(path):
     headings = re.findall(r"^## (.*)$", "\n".join(cells(path, "markdown")), re.MULTILINE)
-    assert headings == (SHORT if path.stem == "00_start" else FULL)
+    assert headings == FORMS.get(path.stem, FULL)
 
 
 @LESSON
@@ -55,14 +59,24 @@ def test_code_cells_are_short(path):
     assert max(lines) <= 15
 
 
-@EVERY
+@EACH_TAUGHT
 def test_a_notebook_asks_for_three_to_five_predictions_and_has_two_to_four_checked_tasks(path):
     code = "\n".join(cells(path, "code"))
     assert 3 <= len(re.findall(r"\.predict\(", code)) <= 5
     assert 2 <= len(re.findall(rf"\.({'|'.join(CHECKED)})\(\)", code)) <= 4
 
 
-@EVERY
+def test_the_free_bench_is_there_at_the_first_cell_asks_nothing_and_offers_seven_things_to_try():
+    path = ROOT / "notebooks" / "90_sandbox.ipynb"
+    code = "\n".join(cells(path, "code"))
+    assert "Sandbox()" in cells(path, "code")[0]
+    assert not re.search(rf"\.(predict|quiz|finish|{'|'.join(CHECKED)})\(", code)
+    assert words_of(path) <= 500
+    tries = "\n".join(cells(path, "markdown")).partition("## Things to try")[2]
+    assert re.findall(r"^(\d)\. ", tries, re.MULTILINE) == list("1234567")
+
+
+@EACH_TAUGHT
 def test_the_header_says_what_is_new_today_and_the_end_names_the_kernel(path):
     text = cells(path, "markdown")
     budget = re.search(r"New today: (.*?)\.", "\n".join(text[:2]))
@@ -78,7 +92,7 @@ def test_a_lesson_says_how_long_it_takes_and_ends_with_a_quiz(path):
     assert re.search(r"\.quiz\(\)", "\n".join(cells(path, "code")))
 
 
-@EVERY
+@EACH_TAUGHT
 def test_a_recap_has_three_to_five_lines(path):
     recap = cells(path, "markdown")[-1].partition("## Recap")[2].partition("## Source lines")[0]
     assert 3 <= len(re.findall(r"^\* ", recap, re.MULTILINE)) <= 5

@@ -69,6 +69,6 @@ ENDS: dict[str, tuple[tuple[str, ...], tuple[str, str]]] = {
             "find a ring of references, which no counter tells;",
             "mend a bug that is in Linux today, and prove it.",
         ),
-        ("", "the rooms that have no tick yet; make gallery writes them as pages to show to others."),
+        ("90_sandbox.ipynb", "every call and every device, and nobody asks you anything."),
     ),
 }

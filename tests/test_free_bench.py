@@ -1,0 +1,106 @@
+"""The free bench: what its notebook says can be tried comes out as it says, pressed as a reader presses it."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.calls import bind, refused
+from tests.cells import cells
+from tests.conftest import ROOT
+from tests.sandboxes import call, choose
+from vfiosim import Machine, uapi
+from vfiosim.lab import Sandbox
+
+pytestmark = pytest.mark.one_python
+
+TEXT = "\n".join(cells(ROOT / "notebooks" / "90_sandbox.ipynb", "markdown"))
+BIND = "VFIO_DEVICE_BIND_IOMMUFD"
+
+
+def begun(name: str) -> Sandbox:
+    assert f"**{name}" in TEXT
+    box = Sandbox()
+    box.presets.buttons[name].click()
+    return box
+
+
+def test_an_iommufd_whose_descriptor_is_closed_is_held_by_the_binding_and_by_the_object_of_the_device():
+    box = begun("A card")
+    call(box, 3, BIND, iommufd=4)
+    call(box, 4, "close")
+    links = box.run.machine.trace.end.references("counted")
+    holders = {link.holder for link in links if link.target == "file iommu#1"}
+    assert holders == {"vfio_device_file 1", "iommufd_device 1"}
+
+
+def test_the_second_function_is_refused_for_the_iommufd_of_the_first():
+    box = begun("Two functions")
+    call(box, 3, BIND, iommufd=5)
+    assert "EPERM – iommufd_ctx 1 owns the DMA of iommu_group 1" in call(box, 4, BIND, iommufd=6)
+
+
+@pytest.mark.parametrize("added_first", [True, False])
+def test_a_device_holds_the_vm_only_if_its_file_was_on_the_list_before_the_bind(added_first):
+    box = begun("A VM")
+    p = box.run.machine.processes["vmm"]
+    place = p.memory.map(4, (3).to_bytes(4, "little"))
+    attr = uapi.KvmDeviceAttr(group=uapi.KVM_DEV_VFIO_FILE, attr=uapi.KVM_DEV_VFIO_FILE_ADD, addr=place)
+    for add in (added_first, not added_first):
+        p.ioctl(5, uapi.KVM_SET_DEVICE_ATTR, attr) if add else bind(p, 3, 4)
+    links = box.run.machine.trace.end.references("counted")
+    assert any(link.holder == "vfio_device vfio0" and link.target == "kvm 1" for link in links) is added_first
+
+
+def test_the_id_of_an_mdev_is_no_device():
+    box = begun("An mdev")
+    assert "out_devid = 1" in call(box, 3, BIND, iommufd=4)
+    assert "ENOENT – there is no device object 1" in call(box, 4, "IOMMU_GET_HW_INFO", dev_id=1)
+
+
+def test_a_card_without_iommu_has_no_node_to_bind():
+    assert begun("No IOMMU").run.machine.processes["vmm"].listdir("/dev/vfio/devices") == ()
+
+
+def test_whatever_fails_in_a_bind_leaves_nothing_behind():
+    box = begun("A card")
+    before = sorted(map(str, box.run.machine.trace.end.references("counted")))
+    box.fails.wanted.value = True
+    choose(box, 3, BIND)
+    buffer = box.form.buffer
+    assert buffer is not None
+    buffer.fields["iommufd"].set(4)
+    box.fails.look.click()
+    (_, first), *_others = [option for option in box.fails.what.options if option[1]]
+    box.fails.what.value = first
+    box.call.click()
+    assert first[1] in box.message
+    assert sorted(map(str, box.run.machine.trace.end.references("counted"))) == before
+
+
+def both_get_through(effects: int, *without: str) -> bool:
+    """Thread A opens the group and stands still after so many effects; B binds; then A goes on."""
+    machine = Machine()
+    machine.take_out(*without)
+    p = machine.process("vmm")
+    device, iommu = p.open("/dev/vfio/devices/vfio0"), p.open("/dev/iommu")
+    opened = p.start("open", "/dev/vfio/1", run=False)
+    for _ in range(effects):
+        opened.step()
+    bound = p.start("ioctl", device, uapi.VFIO_DEVICE_BIND_IOMMUFD, uapi.VfioDeviceBindIommufd(iommufd=iommu))
+    opened.run()
+    assert opened.state == bound.state == "done"
+    return opened.error is None and bound.error is None
+
+
+def test_the_group_is_opened_and_its_device_is_bound_at_the_same_time_only_without_the_lock_of_the_group():
+    assert "Under **Machine** take out `group_lock`" in TEXT
+    assert any(both_get_through(effects, "group_lock") for effects in range(50))
+    assert not any(both_get_through(effects) for effects in range(50))
+
+
+def test_an_emulated_device_cannot_be_bound_in_the_patch_of_2023():
+    machine = Machine("lab", kernel="v5")
+    p = machine.process("vmm")
+    assert "eleven devices" in TEXT
+    assert len(machine.topology.devices) == 11
+    assert refused(bind, p, p.open("/dev/vfio/devices/vfio8"), p.open("/dev/iommu")) == "EINVAL"
