@@ -161,3 +161,32 @@ def test_next_goes_along_a_walk_and_n_step_by_step(page: Page, tmp_path: Path) -
     page.keyboard.press("n")
     at(player, 13)
     assert changed.count() == several > 3  # all that changed since step 5
+
+
+OPEN_ALL = """() => {
+    document.querySelector('[data-do=more]').click();
+    const closed = '[data-do][aria-pressed=false]:not([data-do=compare], [data-do=room])';
+    for (const one of document.querySelectorAll(closed)) one.click();
+}"""
+STEPS = "() => { for (let n = 0; n < 12; n++) document.querySelector('[data-do=next]').click(); }"
+
+
+def test_with_all_views_open_steps_that_follow_each_other_make_the_browser_lay_the_page_out_once(
+    tab: Page, tmp_path: Path
+) -> None:
+    player = open_page(tab, tmp_path, show(bind()))
+    tab.evaluate(OPEN_ALL)
+    session = tab.context.new_cdp_session(tab)
+    session.send("Performance.enable")
+
+    def layouts() -> int:
+        metrics = session.send("Performance.getMetrics")["metrics"]
+        return int(next(one["value"] for one in metrics if one["name"] == "LayoutCount"))
+
+    before = layouts()
+    tab.evaluate(STEPS)
+    at(player, 12)
+    assert layouts() - before < 6
+    player.locator(".code").scroll_into_view_if_needed()
+    expect(player.locator(".line.current")).to_be_in_viewport()  # of the code, too, which was scrolled
+    session.detach()

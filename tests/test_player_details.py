@@ -59,16 +59,20 @@ def test_sentence_picture_controls_and_slider_stay_where_they_are_at_every_step(
     assert len(places) == 1, places
 
 
+LINE_IN_SIGHT = """() => {
+    const [line, box] = ['.drawing .cursor', '.drawing'].map(one => document.querySelector(one).getBoundingClientRect());
+    return box.left <= line.left && line.left <= box.right;
+}"""
+
+
 def test_the_line_in_the_counters_is_in_sight_at_every_step(page: Page, tmp_path: Path) -> None:
     page.set_viewport_size({"width": 1300, "height": 1000})
     trace = bind()
     player = open_page(page, tmp_path, show(trace, step=0, views=ALL))
     player.focus()
-    for _ in range(len(trace) + 1):
-        line, box = (player.locator(one).bounding_box() for one in (".drawing .cursor", ".drawing"))
-        assert line is not None
-        assert box is not None
-        assert box["x"] <= line["x"] <= box["x"] + box["width"]
+    for step in range(len(trace) + 1):
+        at(player, step)
+        page.wait_for_function(LINE_IN_SIGHT)
         page.keyboard.press("ArrowRight")
 
 

@@ -6,7 +6,7 @@ import re
 
 from playwright.sync_api import Locator, expect
 
-from tests.desk import Desk, button, press, pressed, select, settle
+from tests.desk import Desk, button, click, press, pressed, select, settle
 from tests.desk import said as result
 from vfiosim import replay
 from vfiosim.machine import PREFIX
@@ -138,7 +138,7 @@ def test_a_machine_is_edited_and_everything_done_again(desk: Desk) -> None:
     expect(root.locator(".vfiosim-device")).to_have_count(6)
     press(root, "Add a device")
     expect(root.locator(".vfiosim-device")).to_have_count(7)
-    root.locator(".vfiosim-device").nth(1).get_by_role("button", name="Remove").click()
+    click(root.locator(".vfiosim-device").nth(1).get_by_role("button", name="Remove"))
     expect(root.locator(".vfiosim-device")).to_have_count(6)
     root.locator(".vfiosim-device").nth(0).get_by_label("group", exact=True).fill("many")
     press(root, "Boot this machine")

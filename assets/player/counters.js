@@ -1,6 +1,6 @@
 // Every count that changes, over the steps: a line for each, drawn when it is first looked at, and one that follows the step.
 
-import { control, drawn, element } from "./dom.js";
+import { control, drawn, element, settled } from "./dom.js";
 
 // In units of the drawing. `LETTER` is about as wide as a letter of a name; more changes than `MANY` have no numbers at their line.
 const [WIDTH, ROW, LETTER, MANY] = [864, 38, 9.4, 40];
@@ -79,7 +79,7 @@ export class CountersView {
     const x = this.x(step);
     this.line.setAttribute("x1", x);
     this.line.setAttribute("x2", x);
-    this.follow(x);
+    settled(this, () => this.follow(x));
   }
 
   // Scroll to where the line is, if it would be out of sight.

@@ -25,3 +25,18 @@ export function drawn(tag, attributes) {
   for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
   return made;
 }
+
+const waiting = new Map();
+
+// Measure and scroll once all that a press changes stands, with the next frame: to ask for a size in between lays the page out anew.
+// Of one owner only what it wanted last is done.
+export function settled(owner, scroll) {
+  if (!waiting.size) {
+    requestAnimationFrame(() => {
+      const all = [...waiting.values()];
+      waiting.clear();
+      for (const one of all) one();
+    });
+  }
+  waiting.set(owner, scroll);
+}

@@ -1,6 +1,6 @@
 // What the step changed, where it is in the code, its effects; and all about what the reader follows.
 
-import { control, element } from "./dom.js";
+import { control, element, settled } from "./dom.js";
 
 // The statement that these lines of code begin with, as one line.
 function statement(lines) {
@@ -44,7 +44,8 @@ export class FactsView {
     if (moment.told && moment.open.has("details")) sections.push(...this.details(moment));
     this.facts.replaceChildren(...sections);
     const current = /** @type {HTMLElement} */ (this.facts.querySelector("li.current"));
-    if (current) current.parentElement.scrollTop = current.offsetTop - current.parentElement.offsetTop - 40;
+    const list = current && current.parentElement;
+    if (current) settled(this, () => list.scrollTop = current.offsetTop - list.offsetTop - 40);
     this.mark();
   }
 

@@ -1,6 +1,6 @@
 // The Python of the running function, with the line that runs.
 
-import { control, element } from "./dom.js";
+import { control, element, settled } from "./dom.js";
 
 export class SourceView {
   constructor() {
@@ -42,7 +42,8 @@ export class SourceView {
     this.title.textContent = `${place.file}:${place.line}`;
     this.current.classList.add("current");
     this.current.setAttribute("aria-current", "true");
-    this.code.scrollTop = this.current.offsetTop - this.code.clientHeight / 2; // its box is where offsets begin
+    const { code, current } = this; // its box is where offsets begin
+    settled(this, () => code.scrollTop = current.offsetTop - code.clientHeight / 2);
   }
 
   build(place) {
