@@ -5,12 +5,18 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from pathlib import Path
 
 import pytest
 
-from vfiosim.cli import main
+from tests.conftest import ROOT
+from vfiosim import DeviceSpec, Machine, Topology
+from vfiosim.cli import COMMANDS, main
+from vfiosim.lab import progress
+from vfiosim.lessons import survey
 from vfiosim.lessons.lesson import lessons
+from vfiosim.lessons.survey import surveys
 
 pytestmark = pytest.mark.one_python
 
@@ -41,7 +47,7 @@ def test_the_table_counts_solved_exercises_by_lesson_and_goes_on_past_files_that
     assert main(["grade", str(room)]) == 1
     head, ann, bob, eve, joe, *problems = capsys.readouterr().out.splitlines()
     assert head.split()[:4] == ["student", "00", "of", str(len(lessons()[0].exercises))]
-    columns = len(lessons()) + 2
+    columns = len(lessons()) + 4
     assert ann.split() == ["ann", "2", *["·"] * (columns - 3), "2", "1"]
     assert [line.split() for line in (bob, eve, joe)] == [[name, *["·"] * columns] for name in ("bob", "eve", "joe")]
     assert [line.partition(":")[0] for line in problems] == ["eve", "joe"]
@@ -59,7 +65,7 @@ def test_the_sheet_has_a_column_for_each_exercise_and_says_at_which_try_it_was_s
         ("eve", "", ""),
         ("joe", "", ""),
     ]
-    assert list(rows[0]) == ["student", *(name for lesson in lessons() for name in lesson.exercises)]
+    assert list(rows[0]) == ["student", *(name for lesson in (*lessons(), *surveys()) for name in lesson.exercises)]
     assert "eve: " in output.err
 
 
@@ -94,3 +100,58 @@ def test_the_answers_of_a_lesson_say_for_each_question_what_is_right_and_what_a_
 def test_answers_of_a_lesson_that_there_is_not_are_refused_with_those_that_there_are(capsys) -> None:
     assert main(["answers", "77"]) == 2
     assert "there is no lesson 77; there are 00, 01, 02" in capsys.readouterr().err
+
+
+# ---- before and after
+
+
+@pytest.fixture
+def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path / "progress.json"
+    monkeypatch.setenv("VFIOSIM_PROGRESS", str(path))
+    return path
+
+
+def test_ten_questions_are_counted_before_and_after_a_course_and_which_ones_are_right_is_not_told(kept, capsys) -> None:
+    for when, wrong in (("before", 3), ("after", 1)):
+        asked = survey(when)
+        for number, (question, control) in enumerate(zip(asked.questions, asked.choices, strict=True)):
+            right = question.experiment().answer
+            control.value = next(key for key in question.choices if key != right) if number < wrong else right
+        asked.hand_in.click()
+        assert asked.message.startswith(f"{10 - wrong} of 10 right. Which ones is not told")
+    assert main(["grade", str(kept.parent)]) == 0
+    head, row = capsys.readouterr().out.splitlines()
+    assert "before of 10  after of 10" in head
+    assert row.split()[-4:] == ["7", "9", "·", "·"]
+
+
+def test_a_question_without_an_answer_is_named_and_nothing_is_kept(kept) -> None:
+    asked = survey("before")
+    asked.choices[0].value = "EINVAL"
+    asked.hand_in.click()
+    assert "Question 2: Choose one of the answers first." in asked.message
+    assert not progress.answers
+
+
+def test_the_questions_are_asked_before_or_after() -> None:
+    with pytest.raises(ValueError, match="before or after the course, not 'now'"):
+        survey("now")
+
+
+# ---- the page for teachers
+
+
+def test_the_page_for_teachers_has_a_line_for_every_notebook_and_what_it_names_is_there() -> None:
+    page = (ROOT / "notebooks" / "teaching.md").read_text("utf-8")
+    listed = re.findall(r"^\| (\d\d_\w+) \|", page, re.MULTILINE)
+    assert listed == sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
+    assert set(re.findall(r"python -m vfiosim (\w+)", page)) <= COMMANDS.keys()
+    spec = re.search(r"`Machine\((.*?)\)`\.", page)
+    assert spec is not None
+    assert (
+        Machine(eval(spec[1], {"Topology": Topology, "DeviceSpec": DeviceSpec}))
+        .process("p")
+        .open("/dev/vfio/devices/vfio0")
+        == 3
+    )

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from .lab.record_file import Answers, NewerError, read
 from .lessons.lesson import Lesson, lessons
+from .lessons.survey import surveys
 
 _PLACES = {".local", "share", "vfiosim", "progress.json"}  # parts of a path that name nobody
 
@@ -59,24 +60,27 @@ def _student(name: str, path: Path) -> Student:
 
 
 def table(everybody: Sequence[Student], course: Sequence[Lesson]) -> list[str]:
-    """For each student how many exercises of each lesson are solved, as lines of text; under them who has a problem."""
+    """For each student how many exercises of each lesson are solved, as lines of text; under them who has a problem.
+
+    The ten questions before and after a course are counted at their first try, and apart.
+    """
+    asked = surveys()
     total = sum(len(lesson.exercises) for lesson in course)
-    head = [
-        "student",
-        *(f"{lesson.number} of {len(lesson.exercises)}" for lesson in course),
-        f"all of {total}",
-        "first try",
-    ]
-    rows = [head]
+    counted = [*course, *asked]
+    head = [f"{lesson.number} of {len(lesson.exercises)}" for lesson in counted]
+    rows = [["student", *head, f"course of {total}", "first try"]]
     for student in everybody:
         solved = [sum(_solved(student.answers, name) for name in lesson.exercises) for lesson in course]
-        first = sum(
-            student.answers[name].first for lesson in course for name in lesson.exercises if name in student.answers
-        )
-        rows.append([student.name, *(str(number or "·") for number in (*solved, sum(solved), first))])
+        first = [sum(_first(student.answers, name) for name in lesson.exercises) for lesson in counted]
+        numbers = (*solved, *first[len(course) :], sum(solved), sum(first[: len(course)]))
+        rows.append([student.name, *(str(number or "·") for number in numbers)])
     width = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join([row[0].ljust(width[0]), *map(str.rjust, row[1:], width[1:])]) for row in rows]
     return [*lines, *(f"{student.name}: {student.problem}." for student in everybody if student.problem)]
+
+
+def _first(answers: Answers, name: str) -> bool:
+    return name in answers and answers[name].first
 
 
 def _solved(answers: Answers, name: str) -> bool:
@@ -85,7 +89,7 @@ def _solved(answers: Answers, name: str) -> bool:
 
 def sheet(everybody: Sequence[Student], course: Sequence[Lesson]) -> list[list[str]]:
     """A row for each student and a column for each exercise: "first" (try), "later", "tried", or nothing."""
-    names = [name for lesson in course for name in lesson.exercises]
+    names = [name for lesson in (*course, *surveys()) for name in lesson.exercises]
     return [
         ["student", *names],
         *([student.name, *(_how(student.answers, name) for name in names)] for student in everybody),
