@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vfiosim.engine import Cell, Count, Engine, Field, KObject, Micro, Table
+from vfiosim.explore.model import MachineModel, Programs
 from vfiosim.explore.monitor import Monitor
 from vfiosim.explore.search import Search
-from vfiosim.explore.world import MachineWorld, Programs
 
 Effect = tuple[str, str, tuple[Any, ...]]  # operation, cell or object, and what was given to it
 _LOOKS = {"load", "load_acquire", "load_count", "xa_load", "next_slot", "slots_of"}
@@ -65,7 +65,7 @@ class Tree:
         return depth
 
 
-class Gathering(MachineWorld):
+class Gathering(MachineModel):
     """Writes down what every lane did in a schedule."""
 
     trees: dict[str, Tree]

@@ -54,10 +54,10 @@ from vfiosim.engine import (
 from vfiosim.engine.operations import Accesses
 from vfiosim.explore.accesses import accesses, can_go, conflict
 from vfiosim.explore.lanes import Lane
+from vfiosim.explore.model import given_back_twice
 from vfiosim.explore.monitor import Monitor, orders
 from vfiosim.explore.search import Search
 from vfiosim.explore.statistics import Statistics
-from vfiosim.explore.world import given_back_twice
 from vfiosim.invariants import Invariant
 from vfiosim.uapi import Errno, KernelError
 

@@ -31,10 +31,10 @@ from tests.searches import beside
 from vfiosim.engine import KObject, acquire, load, put
 from vfiosim.explore import Result, explore
 from vfiosim.explore.accesses import can_go
+from vfiosim.explore.model import MachineModel
 from vfiosim.explore.monitor import Monitor, inversions
 from vfiosim.explore.search import Search
 from vfiosim.explore.statistics import Limit, Statistics
-from vfiosim.explore.world import MachineWorld
 from vfiosim.invariants import INVARIANTS, check
 from vfiosim.kernel.fs.file import File, __fput
 from vfiosim.machine import Machine
@@ -275,7 +275,7 @@ def test_programs_that_wait_for_each_other_fail_alike_with_and_without_reduction
     assert_no_way_is_shorter(everything, shortest(begin))
 
 
-class OpenMachine(MachineWorld):
+class OpenMachine(MachineModel):
     """A machine that can also be looked at in the plainest way."""
 
     def broken(self, *_: Any) -> list[str]:

@@ -14,7 +14,7 @@ from vfiosim import Machine
 from vfiosim.engine import PatchError, load
 from vfiosim.explore import Result, explore
 from vfiosim.explore.beginning import Beginning
-from vfiosim.explore.world import Factory, end_everybody
+from vfiosim.explore.model import Factory, end_everybody
 from vfiosim.museum import ROOMS
 from vfiosim.puzzles import PUZZLES
 from vfiosim.puzzles.programs import NODE, bind, ready_to_bind

@@ -14,7 +14,7 @@ import pytest
 
 import vfiosim.invariants
 from vfiosim.conformance.recordings import load as load_recording
-from vfiosim.conformance.replay import Replay
+from vfiosim.conformance.replay import Playback
 from vfiosim.engine import Cell, Completion, Count, Engine, Field, KObject, Lock, Request, Table, Thread
 from vfiosim.engine.objects import Intervals
 from vfiosim.invariants import INVARIANTS, Invariant
@@ -112,7 +112,7 @@ def looked_at() -> Looked:
         recording = load_recording(RECORDS / f"{name}.json.gz")
         topology = Topology.from_recording(recording.topology, recording.profile)
         for scenario in recording.scenarios:
-            replay = Replay(Machine(topology, trace=False), recording.topology, scenario)
+            replay = Playback(Machine(topology, trace=False), recording.topology, scenario)
             _look_on(replay.machine.engine, seen)
             try:
                 for step in scenario["steps"]:

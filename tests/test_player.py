@@ -11,7 +11,7 @@ from playwright.sync_api import Locator, Page, expect
 from tests.players import DARK, PAGE, appearance, at, doors, open_page, press
 from tests.toys import HOSTILE, Door, House, hold
 from tests.traces import bind
-from vfiosim.views import beside, show
+from vfiosim.views import compare, show
 
 pytestmark = [pytest.mark.one_python, pytest.mark.xdist_group("player")]
 
@@ -278,7 +278,9 @@ def test_what_is_not_brought_out_stays_readable_in_the_dark(page: Page, tmp_path
 
 def test_where_two_runs_have_little_room_their_facts_stand_below_the_picture(page: Page, tmp_path: Path) -> None:
     page.set_viewport_size({"width": 1900, "height": 1000})
-    (tmp_path / "two.html").write_text(PAGE.format(style="", about="", content=beside(bind(), doors()).html()), "utf-8")
+    (tmp_path / "two.html").write_text(
+        PAGE.format(style="", about="", content=compare(bind(), doors()).html()), "utf-8"
+    )
     page.goto((tmp_path / "two.html").as_uri())
     expect(page.locator(".vfiosim-player")).to_have_count(2)
     players = page.locator(".vfiosim-player").all()

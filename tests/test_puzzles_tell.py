@@ -9,7 +9,7 @@ from tests.searches import beside, broken, each_puzzle, each_way, printed, prote
 from vfiosim import replay
 from vfiosim.engine import functions
 from vfiosim.explore import explore
-from vfiosim.explore.world import Programs
+from vfiosim.explore.model import Programs
 from vfiosim.invariants import INVARIANTS
 from vfiosim.puzzles import PUZZLES, Puzzle, can_end, groups, lifetimes
 from vfiosim.puzzles.words import outcome_words

@@ -26,7 +26,7 @@ RECORDED_ERRNOS = {
 }
 
 
-def measured_form(field: uapi.Field) -> dict[str, object]:
+def measured_form(field: uapi.Member) -> dict[str, object]:
     """A field as the measurement describes it."""
     form: dict[str, object] = {"name": field.name, "off": field.offset, "size": field.size, "kind": field.kind}
     if field.kind == "int":
@@ -185,7 +185,7 @@ INTEGERS = [(name, field) for name, cls in STRUCTS.items() for field in cls.fiel
 @settings(deadline=None)  # a loaded machine is slow, not wrong
 @given(st.sampled_from(INTEGERS), st.data())
 def test_a_field_keeps_every_value_of_its_width_and_wraps_as_c_does(
-    where: tuple[str, uapi.Field], data: st.DataObject
+    where: tuple[str, uapi.Member], data: st.DataObject
 ) -> None:
     name, field = where
     bits = 8 * field.size
@@ -199,7 +199,7 @@ def test_a_field_keeps_every_value_of_its_width_and_wraps_as_c_does(
 @settings(deadline=None)  # a loaded machine is slow, not wrong
 @given(st.sampled_from(INTEGERS), st.integers(min_value=1), st.booleans())
 def test_a_value_that_does_not_fit_is_refused_and_changes_nothing(
-    where: tuple[str, uapi.Field], excess: int, below: bool
+    where: tuple[str, uapi.Member], excess: int, below: bool
 ) -> None:
     name, field = where
     bits = 8 * field.size

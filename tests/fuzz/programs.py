@@ -10,11 +10,10 @@ from ctypes import sizeof
 from random import Random
 from typing import Any, Final
 
-from vfiosim.conformance.replay import Actor, Replay
+from vfiosim.conformance.replay import Actor, Playback
 from vfiosim.kernel.fs.file import File
 from vfiosim.machine.system_calls import REQUESTS_OF
-from vfiosim.uapi import REQUESTS, Request
-from vfiosim.uapi import Field as AbiField
+from vfiosim.uapi import REQUESTS, Member, Request
 
 from .corpus import Setting, Step, corpus, request_kinds
 
@@ -40,7 +39,7 @@ SCRATCH: Final = 1 << 16  # bytes of memory at the variable of this name
 class Programmer:
     """Makes up what is called next, from a random number generator and from what is open now."""
 
-    def __init__(self, random: Random, setting: Setting, replay: Replay) -> None:
+    def __init__(self, random: Random, setting: Setting, replay: Playback) -> None:
         self.random = random
         self.setting = setting
         self.replay = replay
@@ -167,7 +166,7 @@ class Programmer:
 
     # ---- values
 
-    def _value(self, request: Request, field: AbiField, told: int | None) -> Any:
+    def _value(self, request: Request, field: Member, told: int | None) -> Any:
         """A value for a field, as recordings write them."""
         random = self.random
         if told is not None and random.random() < 0.95:

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from vfiosim.conformance.arguments import Arguments
 from vfiosim.conformance.ending import end_everybody
-from vfiosim.conformance.replay import Replay
+from vfiosim.conformance.replay import Playback
 from vfiosim.engine import Count, KObject, seldom_collected
 from vfiosim.kernel import Unsupported
 from vfiosim.kernel.iommufd.io_pagetable_h import IoptPages
@@ -104,7 +104,7 @@ class FoundError(Exception):
     """Something that must not happen."""
 
 
-class Watched(Replay):
+class Watched(Playback):
     """A replay whose argument memory is watched."""
 
     fill = 0

@@ -15,14 +15,14 @@ from ..topology import Topology
 from .compare import ending_of, same, same_ending
 from .ending import ending
 from .recordings import Recording
-from .replay import Replay
-from .report import Difference, FileReport, ScenarioReport, Tally
+from .replay import Playback
+from .report import FileReport, Mismatch, ScenarioReport, Tally
 
 Patches = Mapping[str, Callable[..., Any]]
 
 
 def check(recording: Recording, only: tuple[str, ...] = ("",), patches: Patches | None = None) -> FileReport:
-    """Replay the scenarios whose names begin with one of `only`, each on a machine that has just booted.
+    """Playback the scenarios whose names begin with one of `only`, each on a machine that has just booted.
 
     `patches` are kernel functions to replace in each of them, by name.
     """
@@ -36,7 +36,7 @@ def check(recording: Recording, only: tuple[str, ...] = ("",), patches: Patches 
 def check_scenario(
     recording: Recording, scenario: Mapping[str, Any], patches: Patches | None = None, called: set[str] | None = None
 ) -> ScenarioReport:
-    """Replay one scenario and compare every step, then what is left afterwards; `called` gets the kernel functions it calls.
+    """Playback one scenario and compare every step, then what is left afterwards; `called` gets the kernel functions it calls.
 
     From the first call on that the simulator cannot answer, all steps and the ending count as unsupported. An error of
     the simulator itself counts as a difference, and so does everything after it, for it has not been compared. Raises
@@ -51,16 +51,16 @@ def check_scenario(
             machine.engine.patch(**(patches or {}))
             if called is not None:
                 machine.engine.patches = _Noting(called, machine.engine.patches)
-            replay = Replay(machine, recording.topology, scenario)
+            replay = Playback(machine, recording.topology, scenario)
             for done, (step, recorded) in enumerate(zip(steps, results, strict=True)):
                 got = replay.step(step)
                 if not same(step, recorded, got):
-                    report.differences.append(Difference(report.name, done, shown(step), recorded, got))
+                    report.differences.append(Mismatch(report.name, done, shown(step), recorded, got))
             done = len(steps)
             found = ending(replay, recording.topology, recording.probe0)
         if not same_ending(scenario["result"], found):
             report.differences.append(
-                Difference(report.name, None, "what is left", ending_of(scenario["result"]), ending_of(found))
+                Mismatch(report.name, None, "what is left", ending_of(scenario["result"]), ending_of(found))
             )
     except Unsupported as reason:
         report.unsupported = reason.sentence
@@ -112,9 +112,9 @@ def topology_of(recording: Recording) -> Topology:
         raise Unsupported(f"the profile {recording.profile}") from None
 
 
-def _lost(name: str, scenario: Mapping[str, Any], first: int, error: Exception) -> list[Difference]:
+def _lost(name: str, scenario: Mapping[str, Any], first: int, error: Exception) -> list[Mismatch]:
     """What could not be compared because the simulator broke."""
     broken = f"{type(error).__name__}: {error}"
     steps, results = scenario["steps"], scenario["result"]["steps"]
-    result = [Difference(name, at, shown(steps[at]), results[at], broken) for at in range(first, len(steps))]
-    return [*result, Difference(name, None, "what is left", ending_of(scenario["result"]), broken)]
+    result = [Mismatch(name, at, shown(steps[at]), results[at], broken) for at in range(first, len(steps))]
+    return [*result, Mismatch(name, None, "what is left", ending_of(scenario["result"]), broken)]

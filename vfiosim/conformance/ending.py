@@ -10,13 +10,13 @@ from ..kernel import Unsupported
 from ..machine import Process
 from ..topology import MDEV_TYPES
 from ..uapi import VFIO_DEVICE_BIND_IOMMUFD, KernelError, VfioDeviceBindIommufd
-from .replay import Replay
+from .replay import Playback
 
 _LAST_WAIT: Final = 6000  # ms that a killed process has to go away
 Devices = Mapping[str, Mapping[str, Any]]
 
 
-def ending(replay: Replay, devices: Devices, probe0: Mapping[str, Any]) -> dict[str, Any]:
+def ending(replay: Playback, devices: Devices, probe0: Mapping[str, Any]) -> dict[str, Any]:
     """End all processes and look at what is left: `stuck_procs`, `probe`, `kvm_leaked`, as a recording has them.
 
     Raises Unsupported where that cannot be found out.
@@ -36,7 +36,7 @@ def ending(replay: Replay, devices: Devices, probe0: Mapping[str, Any]) -> dict[
     return result
 
 
-def end_everybody(replay: Replay) -> list[str]:
+def end_everybody(replay: Playback) -> list[str]:
     """Kill all processes, oldest first; the answer is which of them do not go away."""
     for _, actor in replay.everybody:
         actor.kill()
@@ -45,7 +45,7 @@ def end_everybody(replay: Replay) -> list[str]:
     return [name for name, actor in replay.everybody if not actor.gone]
 
 
-def restore(replay: Replay, devices: Devices) -> None:
+def restore(replay: Playback, devices: Devices) -> None:
     """Put every device back into the hands of the driver that it had, in the order of the topology."""
     process: Process | None = None
     known = {device["bdf"] for device in devices.values()}
@@ -76,7 +76,7 @@ def restore(replay: Replay, devices: Devices) -> None:
         process.write_file("/sys/bus/pci/drivers_probe", address)
 
 
-def drivers(replay: Replay) -> dict[str, str | None]:
+def drivers(replay: Playback) -> dict[str, str | None]:
     """Which driver each device is bound to at the moment, by address."""
     bound = {device.address: device.driver.value for device in replay.machine.built.devices.values()}
     return {address: driver.label if driver is not None else None for address, driver in bound.items()}

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from .abi import argument_kind, is_request, is_struct
 from .arguments import Arguments, Buffer, buffer_bytes
-from .layouts import Layout, layout
+from .layouts import StructLayout, layout
 from .scope import Scope, Step
 
 _COMPARED: Final = (None, "readonly")  # places whose contents are looked at after the call
@@ -23,8 +23,8 @@ class Ioctl:
         self._scope = scope
         self._arguments = arguments
         self._place: str | None = step.get("ptr")
-        self._struct: Layout | None = None
-        self._tail_struct: Layout | None = None
+        self._struct: StructLayout | None = None
+        self._tail_struct: StructLayout | None = None
         self._buffers: list[Buffer] = []
         request = step["request"]
         self.request = scope.value(request)
@@ -82,7 +82,7 @@ class Ioctl:
             values.setdefault(shape.size_field, shape.size)
         return self._pack(shape, values)
 
-    def _pack(self, shape: Layout, values: dict[str, Any]) -> bytes:
+    def _pack(self, shape: StructLayout, values: dict[str, Any]) -> bytes:
         """The bytes of a struct; buffers are put into memory, their addresses into the fields."""
         plain = {name: self._buffer(name, v) if isinstance(v, dict) else v for name, v in values.items()}
         return shape.pack(plain)
@@ -100,7 +100,7 @@ class Ioctl:
             self._buffers.append(Buffer(name, address, data, struct))
         return address
 
-    def _structs(self, shape: Layout, what: Mapping[str, Any]) -> bytes:
+    def _structs(self, shape: StructLayout, what: Mapping[str, Any]) -> bytes:
         if "items" in what:
             return b"".join(self._pack(shape, item) for item in what["items"])
         return bytes(shape.size * int(what["count"]))

@@ -8,13 +8,12 @@ from functools import cache
 from typing import Any
 
 from ..kernel import Unsupported
-from ..uapi import STRUCTS
-from ..uapi import Field as AbiField
+from ..uapi import STRUCTS, Member
 
 Values = Mapping[str, int | str | Sequence[int]]
 
 
-class Layout:
+class StructLayout:
     """Where the fields of one struct lie."""
 
     def __init__(self, name: str) -> None:
@@ -55,14 +54,14 @@ class Layout:
 
 
 @cache
-def layout(name: str) -> Layout:
+def layout(name: str) -> StructLayout:
     """The layout of a struct by its kernel name. Raises Unsupported if the ABI tables lack it."""
     if name not in STRUCTS:
         raise Unsupported(f"struct {name}")
-    return Layout(name)
+    return StructLayout(name)
 
 
-def _field_bytes(field: AbiField, value: int | str | Sequence[int]) -> bytes:
+def _field_bytes(field: Member, value: int | str | Sequence[int]) -> bytes:
     if isinstance(value, str):
         return bytes.fromhex(value)[: field.size]
     if isinstance(value, int):

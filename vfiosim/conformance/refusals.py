@@ -19,7 +19,7 @@ from ..topology import Topology
 from ..uapi import KernelError, request_names
 from .check import booted, topology_of
 from .recordings import Recording
-from .replay import Replay
+from .replay import Playback
 from .scope import Scope, Step
 
 _PASSED = re.compile(r"refuse_if \[(\w+)\] passed")
@@ -40,7 +40,7 @@ class Program:
 
     def run(self, machine: Machine) -> KernelError | None:
         """Make the calls on a machine that has just booted. The answer is why the last one was refused; None if it was not."""
-        done = Replay(machine, self.devices, {"timeout": 5})
+        done = Playback(machine, self.devices, {"timeout": 5})
         for step in self.steps:
             done.refused.clear()
             done.step(step)
@@ -96,7 +96,7 @@ def name_of(step: Step) -> str:
 def _refused(recording: Recording, scenario: Mapping[str, Any]) -> Iterator[tuple[int, Step, KernelError]]:
     """Which calls of a scenario were refused, up to the first one that is not modelled: where, the call, why."""
     with booted(topology_of(recording)).lent() as begin, suppress(Unsupported):
-        replay = Replay(begin(), recording.topology, scenario)
+        replay = Playback(begin(), recording.topology, scenario)
         for at, step in enumerate(scenario["steps"]):
             replay.refused.clear()
             replay.step(step)

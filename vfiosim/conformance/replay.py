@@ -24,7 +24,7 @@ Result = dict[str, Any]
 Outcome = tuple[int, str | None, dict[str, Any]]  # return value, errno, what else can be seen
 
 
-class Running:
+class StartedCall:
     """A call that was made: how to read its answer, and that answer once it is there."""
 
     def __init__(self, step: Step, prepared: Prepared, call: Call | None = None) -> None:
@@ -61,7 +61,7 @@ class Actor:
     def __init__(self, process: Process, arguments: Arguments) -> None:
         self.process = process
         self.state = "ok"  # ok, blocked, gone, exited, killed
-        self.threads: dict[str, Running] = {}
+        self.threads: dict[str, StartedCall] = {}
         self.arguments = arguments
 
     @property
@@ -78,7 +78,7 @@ class Actor:
                 self.process.kill()
 
 
-class Replay:
+class Playback:
     """Runs the steps of a scenario one after the other; each answers as the recording program would have written it.
 
     `machine` has just booted.
@@ -154,7 +154,7 @@ class Replay:
     def _make(self, actor: Actor, step: Step) -> Result:
         """Make a call and wait for it, as long as the recording program did."""
         prepared = self._calls.prepare(step, actor.arguments)
-        running = Running(step, prepared)
+        running = StartedCall(step, prepared)
         try:
             if "async" in step:
                 actor.threads[step["async"]] = running
@@ -175,7 +175,7 @@ class Replay:
             actor.state = "gone"
             return {"state": "proc_gone"}
 
-    def _wait(self, actor: Actor, running: Running, seconds: float) -> Result | None:
+    def _wait(self, actor: Actor, running: StartedCall, seconds: float) -> Result | None:
         """Give a call some time; None if that is not enough."""
         if not running.look():
             self.machine.sleep(int(1000 * seconds))
@@ -196,7 +196,7 @@ class Replay:
 
     # ---- results
 
-    def _written(self, actor: Actor, running: Running) -> Result:
+    def _written(self, actor: Actor, running: StartedCall) -> Result:
         """The result as the recording program writes it; variables get their new values."""
         assert running.outcome is not None
         actor.arguments.clear()

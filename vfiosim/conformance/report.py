@@ -32,7 +32,7 @@ class Tally:
 
 
 @dataclass(frozen=True)
-class Difference:
+class Mismatch:
     """One answer that is not the recorded one. `step` counts from 0; None is the state after the scenario."""
 
     scenario: str
@@ -52,7 +52,7 @@ class ScenarioReport:
 
     name: str
     tally: Tally
-    differences: list[Difference] = field(default_factory=list)
+    differences: list[Mismatch] = field(default_factory=list)
     unsupported: str = ""
 
 

@@ -42,7 +42,7 @@ from .objects import Cell, KObject
 from .operations import TAKES
 from .requests import check_effect
 from .source import PACKAGE
-from .sync import Lock, Shared, shared
+from .sync import Lock, ReadLocked, shared
 from .thread import Thread
 
 _OURS = str(PACKAGE / "vfiosim")
@@ -194,7 +194,7 @@ def awaited(value: Any) -> Any:
 
 def locked(value: Any) -> Any:
     """`async with value:`"""
-    if not isinstance(value, (Lock, Shared, *_ON_THE_WAY_OUT)):
+    if not isinstance(value, (Lock, ReadLocked, *_ON_THE_WAY_OUT)):
         raise Wrong(f"has `async with` for {told(value)}, which is no lock")
     count_effect()
     return value

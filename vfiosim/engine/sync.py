@@ -43,7 +43,7 @@ class Lock(Cell):
         return release(self) if kind is None or issubclass(kind, KernelError) else _nothing()
 
 
-class Shared:
+class ReadLocked:
     """The reader's side of a lock: any number of readers, or one writer."""
 
     __slots__ = ("lock",)
@@ -60,9 +60,9 @@ class Shared:
         return release_shared(self.lock) if kind is None or issubclass(kind, KernelError) else _nothing()
 
 
-def shared(lock: Lock) -> Shared:
+def shared(lock: Lock) -> ReadLocked:
     """`async with shared(lock):` reads under a lock (`down_read`); `async with lock:` is the writer's side."""
-    return Shared(lock)
+    return ReadLocked(lock)
 
 
 class cleanup:

@@ -7,13 +7,13 @@ a way in turns. `faults` lets everything in a call fail in turn and sees what is
 """
 
 from .explorer import explore
-from .faults import Leak, Point, Sweep, Tried, faultable, sweep, with_failure
+from .faults import FailurePoint, Leak, Sweep, Tried, faultable, sweep, with_failure
 from .result import Outcome, Result, Witness, words
 
 __all__ = [
+    "FailurePoint",
     "Leak",
     "Outcome",
-    "Point",
     "Result",
     "Sweep",
     "Tried",

@@ -20,7 +20,7 @@ from typing import Any, Generic
 
 from ..engine import Cell
 from ..machine import Machine
-from .world import Factory, check_factory, check_machine
+from .model import Factory, check_factory, check_machine
 
 _PLAIN = (object, dict, tuple, Generic)  # what classes of this package are made from, whose state is known here
 # What cannot change. A frame is that of a coroutine, and one that could go on is refused.

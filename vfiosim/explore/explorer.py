@@ -12,19 +12,19 @@ from ..invariants import INVARIANTS, Invariant
 from ..machine import Machine
 from .apart import apart
 from .beginning import beginning
-from .monitor import Monitor, inversions
-from .rerun import rerun
-from .result import BROKEN, SAFE, UNFINISHED, Result, Witness, counted
-from .search import Search
-from .statistics import Limit, Statistics, check_limits
-from .world import (
+from .model import (
     Factory,
-    MachineWorld,
+    MachineModel,
     Programs,
     end_everybody,
     leftovers,
     refuse_missing,
 )
+from .monitor import Monitor, inversions
+from .rerun import rerun
+from .result import BROKEN, SAFE, UNFINISHED, Result, Witness, counted
+from .search import Search
+from .statistics import Limit, Statistics, check_limits
 
 Found = tuple[Statistics, str, set[str], dict[str, None], bool]
 Reached = Callable[[dict[str, tuple[str, ...]]], bool]
@@ -106,7 +106,7 @@ def explore(
 
         def search(progress: Callable[[Statistics], None] | None, stop: Callable[[], bool] | None) -> Found:
             whole = Search(
-                lambda: MachineWorld(fresh(begin()), programs, monitor, before, ending, timeouts),
+                lambda: MachineModel(fresh(begin()), programs, monitor, before, ending, timeouts),
                 statistics,
                 schedules=schedules,
                 enough=enough,

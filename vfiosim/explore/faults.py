@@ -16,14 +16,14 @@ from ..trace.recorder import snapshot
 from ..trace.state import Edit
 from ..uapi import Errno, KernelError
 from .differences import ALLOWED, differences
+from .model import Factory, check_factory, check_machine, end_everybody, place, refuse_missing
 from .statistics import STOPPED, Statistics, check_limits
-from .world import Factory, check_factory, check_machine, end_everybody, place, refuse_missing
 
 Wanted = tuple[Any, ...] | Callable[[Machine], tuple[Any, ...]]
 
 
 @dataclass(frozen=True)
-class Point:
+class FailurePoint:
     """One thing of a call that can fail: the how manieth, with which errno, what and where it is, what was said before it."""
 
     number: int
@@ -71,7 +71,7 @@ class Leak:
 class Tried:
     """What came of one failure: how the call ended after how many effects, what it left behind, and what it may change."""
 
-    point: Point
+    point: FailurePoint
     ended: str
     effects: int
     leaks: tuple[Leak, ...]
@@ -94,7 +94,7 @@ class Sweep:
     limit: str = ""
 
     @property
-    def leaks(self) -> list[tuple[Point, Leak]]:
+    def leaks(self) -> list[tuple[FailurePoint, Leak]]:
         """Everything that was left behind, with the failure after which it was."""
         return [(tried.point, leak) for tried in self.points for leak in tried.leaks]
 
@@ -191,7 +191,7 @@ def faultable(
     call: Wanted,
     patches: dict[str, Callable[..., Any]] | None = None,
     without: Iterable[str] = (),
-) -> list[Point]:
+) -> list[FailurePoint]:
     """Everything in a call that can fail, in its order: `Machine.fail_next(point.number, Errno[point.errno])` lets it.
 
     What can fail with several errnos is there once for each. The arguments are those of `sweep`.
@@ -202,7 +202,7 @@ def faultable(
 def with_failure(
     factory: Factory,
     call: Wanted,
-    point: Point,
+    point: FailurePoint,
     patches: dict[str, Callable[..., Any]] | None = None,
     without: Iterable[str] = (),
 ) -> Machine:
@@ -210,11 +210,11 @@ def with_failure(
     return _Setting(factory, call, patches, without).run(point.number, Errno[point.errno]).machine
 
 
-def _points(run: _Run) -> list[Point]:
+def _points(run: _Run) -> list[FailurePoint]:
     found = []
     for met in run.plan.met:
         place = (str(met.line), met.line.function, run.said(met.effect - run.first))
-        found += [Point(met.number, errno.name, met.what, *place) for errno in met.errnos]
+        found += [FailurePoint(met.number, errno.name, met.what, *place) for errno in met.errnos]
     return found
 
 
@@ -286,13 +286,13 @@ def _over(
     return ""
 
 
-def _refusal(run: _Run, error: KernelError) -> Point:
+def _refusal(run: _Run, error: KernelError) -> FailurePoint:
     """The check that refuses a call by itself, as a point of number 0."""
     step = next(step for step in reversed(run.steps) if step.refused)
-    return Point(0, error.name, error.check, step.where, step.function, error.sentence)
+    return FailurePoint(0, error.name, error.check, step.where, step.function, error.sentence)
 
 
-def _look(run: _Run, point: Point, releases: _Releases) -> Tried:
+def _look(run: _Run, point: FailurePoint, releases: _Releases) -> Tried:
     """What a run has left behind."""
     error = run.call.error
     if error is None and run.call.thread.ended:

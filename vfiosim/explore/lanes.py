@@ -1,4 +1,4 @@
-"""What a search moves: the lanes of a machine, each a thread of user space, and what is asked of the world that they are in."""
+"""What a search moves: the lanes of a machine, each a thread of user space, and what is asked of the model that they are in."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class Lane:
         return thread.engine.step(thread) or thread.ended
 
 
-class World(Protocol):
+class Model(Protocol):
     """A machine at the beginning of a schedule, and what is looked at on the way."""
 
     engine: Engine
@@ -110,12 +110,12 @@ class World(Protocol):
         """How the calls of each lane ended."""
 
 
-def go_again(world: World, way: Sequence[int]) -> None:
+def go_again(model: Model, way: Sequence[int]) -> None:
     """Do effects of the lanes that were done before."""
-    engine = world.engine
+    engine = model.engine
     notices = engine.notices
     for number, run in groupby(way):
         engine.notices = False
-        world.lanes[number].steps(len(list(run)) - 1)
+        model.lanes[number].steps(len(list(run)) - 1)
         engine.notices = notices  # what it has read when it stands before its next effect
-        world.lanes[number].steps(1)
+        model.lanes[number].steps(1)

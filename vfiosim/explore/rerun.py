@@ -7,8 +7,8 @@ from collections.abc import Iterable
 
 from ..engine import Thread
 from ..machine import Machine
+from .model import MachineModel, Programs
 from .monitor import Monitor
-from .world import MachineWorld, Programs
 
 
 def rerun(machine: Machine, programs: Programs, schedule: Iterable[str]) -> int:
@@ -20,8 +20,8 @@ def rerun(machine: Machine, programs: Programs, schedule: Iterable[str]) -> int:
     def until_it_gives_up(thread: Thread) -> None:
         machine.pass_time(max(0, (thread.deadline or 0) - machine.engine.clock))
 
-    world = MachineWorld(machine, programs, Monitor([]), timeouts=sys.maxsize, pass_time=until_it_gives_up)
-    lanes = {lane.label: lane for lane in world.lanes}
+    model = MachineModel(machine, programs, Monitor([]), timeouts=sys.maxsize, pass_time=until_it_gives_up)
+    lanes = {lane.label: lane for lane in model.lanes}
     before = len(machine.trace) if machine.engine.journal is not None else 0
     for label in schedule:
         if lanes[label].upcoming is None or not lanes[label].step():

@@ -24,7 +24,7 @@ from ..engine.operations import Accesses
 from ..engine.sync import condition, need
 from .accesses import accesses, can_go, conflict
 from .history import Clock, History
-from .lanes import Lane, World, go_again
+from .lanes import Lane, Model, go_again
 from .statistics import FIRST, SHORTEST, STOPPED, Limit, Statistics
 
 
@@ -33,7 +33,7 @@ class Search:
 
     def __init__(
         self,
-        begin: Callable[[], World],
+        begin: Callable[[], Model],
         statistics: Statistics | None = None,
         *,
         schedules: int | None = None,
@@ -63,7 +63,7 @@ class Search:
         self._mine: list[list[int]] = []  # by lane: its effects
         self._most: int | None = None  # a way to something wrong has to be shorter than this to be of interest
         self._beyond = 0  # the lanes whose next effect is in no such way
-        self._world: World
+        self._model: Model
         self._again: tuple[int, int, int, int] | None = None  # where to go on: the lane, and what is known of the state
         self._sleeping = 0
         self._asleep: dict[int, Accesses] = {}  # of those who sleep, what they are about to touch
@@ -107,16 +107,16 @@ class Search:
 
     def _execute(self) -> None:
         """Run the schedule as far as it is decided, then on to its end."""
-        world = self._world = self._begin()
-        self._mine = self._mine or [[] for _ in world.lanes]
+        model = self._model = self._begin()
+        self._mine = self._mine or [[] for _ in model.lanes]
         self._sleeping, self._asleep, self._beyond = 0, {}, 0
-        go_again(world, self._lane)
+        go_again(model, self._lane)
         chosen = self._elsewhere()
         while chosen is not None:
             self._extend(chosen)
             if len(self._lane) > self._depth:
                 raise Limit(f"a schedule has more than {self._depth} effects")
-            if len(world.engine.threads) > len(world.lanes):
+            if len(model.engine.threads) > len(model.lanes):
                 raise Limit("the kernel has started a thread of its own, which a search does not follow")
             chosen = self._choose(chosen)
 
@@ -126,11 +126,11 @@ class Search:
             return self._choose(0)
         chosen, backtrack, done, sleep = self._again
         self._sleeping = sleep | done
-        for number, lane in enumerate(self._world.lanes):
+        for number, lane in enumerate(self._model.lanes):
             request = lane.upcoming
             if self._sleeping >> number & 1 and request is not None:
                 self._asleep[number] = self._touched(lane, request, False)
-        upcoming = self._world.lanes[chosen].upcoming
+        upcoming = self._model.lanes[chosen].upcoming
         if upcoming is None or not can_go(upcoming):
             raise RuntimeError(f"the search wants to go where it cannot: lane {chosen} waits")
         self._extend(chosen, anyway=True)
@@ -141,7 +141,7 @@ class Search:
 
     def _choose(self, current: int) -> int | None:
         """Who goes next: who went last, if possible. None at the end of a schedule, or where all has been seen."""
-        lanes = self._world.lanes
+        lanes = self._model.lanes
         sleeping = False
         for number in (current, *range(len(lanes))):
             request = lanes[number].upcoming
@@ -157,8 +157,8 @@ class Search:
 
     def _extend(self, number: int, anyway: bool = False) -> None:
         """One more effect: note what conflicts with it, do it if it is not beyond what is looked for, see what became of it."""
-        world = self._world
-        lane = world.lanes[number]
+        model = self._model
+        lane = model.lanes[number]
         thread, request = lane.thread, lane.upcoming
         assert request is not None
         touched = self._touched(lane, request, True)
@@ -179,20 +179,20 @@ class Search:
         self._sleep.append(self._sleeping)
         since = self._since[self._mine[number][-1]] if self._mine[number] else 0
         self._mine[number].append(index)
-        violations = len(world.engine.violations)
+        violations = len(model.engine.violations)
         lane.step()
         self._since.append((since or clock[number]) if thread is not None and thread.inside else 0)
         self._last[-1] = lane.thread is None
         if self._sleeping:
             self._wake(touched)
         self.statistics.transitions += 1
-        for what in world.engine.violations[violations:]:
+        for what in model.engine.violations[violations:]:
             self._keep(self.statistics.violations, what, clock)
-        for what, inside in world.wrong(thread, request):
+        for what, inside in model.wrong(thread, request):
             if not inside or self._interrupted(number):
                 self._keep(self.statistics.violations, what, clock)
         if thread is not None:
-            for order in world.took(thread, request):
+            for order in model.took(thread, request):
                 self._keep(self.statistics.orders, order, clock)
             if isinstance(thread.error, PatchError) and thread.error.endless:
                 raise Limit("a function of yours does not come to an end")
@@ -204,7 +204,7 @@ class Search:
         return any(its[number] >= since for its in others)
 
     def _touched(self, lane: Lane, request: Request, sure: bool) -> Accesses:
-        also = self._world.also(request, sure)
+        also = self._model.also(request, sure)
         return also if lane.thread is None else accesses(lane.thread, request) + also
 
     def _wake(self, touched: Accesses) -> None:
@@ -214,8 +214,8 @@ class Search:
 
     def _end(self) -> None:
         """No lane can go on: what is wrong now, and how did the calls end? Those that wait might have gone earlier."""
-        world = self._world
-        for number, lane in enumerate(world.lanes):
+        model = self._model
+        for number, lane in enumerate(model.lanes):
             request = lane.upcoming
             if request is not None:
                 self._conflicts(number, request, self._touched(lane, request, False))
@@ -223,8 +223,8 @@ class Search:
         self.statistics.deepest = max(self.statistics.deepest, len(self._lane))
         everything = tuple(map(len, self._mine))
         if not self._beyond:
-            self._keep(self.statistics.outcomes, world.outcome(), everything)
-        for what, who in world.at_the_end():
+            self._keep(self.statistics.outcomes, model.outcome(), everything)
+        for what, who in model.at_the_end():
             past = [clock for number in who for clock in self._stuck(number)] or [everything]
             self._keep(self.statistics.violations, what, tuple(map(max, *past)) if len(past) > 1 else past[0])
 
@@ -234,7 +234,7 @@ class Search:
         Who has returned, or died, without giving it back: only then it is clear that nobody will.
         """
         yield self._before(number)
-        lane = self._world.lanes[number]
+        lane = self._model.lanes[number]
         thread, request = lane.thread, lane.upcoming
         if thread is None or request is None:
             return
@@ -243,7 +243,7 @@ class Search:
             place = accesses(thread, request)[0][0]
             for index, _way, _now, _other in reversed(self._history.of(place)):
                 mine = self._mine[self._lane[index]]
-                if self._world.lanes[self._lane[index]].label == lock.holder.prefix:
+                if self._model.lanes[self._lane[index]].label == lock.holder.prefix:
                     later = mine[bisect_right(mine, index) - 1 :] if lock.holder.ended else [index]
                     yield self._clock[next((one for one in later if self._last[one]), index)]
                     return

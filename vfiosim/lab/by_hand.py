@@ -11,8 +11,8 @@ from typing import Any
 from ..engine import Micro
 from ..explore import Witness
 from ..explore.missing import Way
+from ..explore.model import place
 from ..explore.result import runs
-from ..explore.world import place
 from ..machine import Machine
 from ..machine.events import Called, Moved
 from ..puzzles import PUZZLES, Puzzle

@@ -141,5 +141,5 @@ def _layout(call: Call, size: int) -> type[uapi.Struct] | None:
     return next((layout for layout in layouts(variant, number, kinds) if len(bytes(layout())) <= size), None)
 
 
-def _value(field: uapi.Field, value: int) -> str:
+def _value(field: uapi.Member, value: int) -> str:
     return hex(value) if field.size == 8 or "flags" in field.name else str(value)

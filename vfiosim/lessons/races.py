@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from ..engine import Micro
+from ..explore.model import MachineModel
 from ..explore.monitor import Monitor
-from ..explore.world import MachineWorld
 from ..lab import ByHand, Distractor, HandTask, Judged, Ordering, Parsons, Races, RoomView
 from ..lab import room as museum_room
 from ..machine import Machine
@@ -135,7 +135,7 @@ def in_turns(order: Sequence[str]) -> Judged:
     machine = R5.setup()
     machine.take_out(*R5.without)
     before = len(machine.trace)
-    world = MachineWorld(machine, R5.programs(), Monitor([]))
+    world = MachineModel(machine, R5.programs(), Monitor([]))
     lanes = {lane.label: lane for lane in world.lanes}
     passed: set[str] = set()
     for place, key in enumerate(order):

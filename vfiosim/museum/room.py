@@ -14,7 +14,7 @@ from typing import Any
 from ..conformance.check import shown
 from ..engine import FUNCTIONS
 from ..explore import Result, Witness, explore
-from ..explore.world import Programs
+from ..explore.model import Programs
 from ..machine import Machine
 from .compared import Functions, differing, scenario
 from .recorded import answer_line, told

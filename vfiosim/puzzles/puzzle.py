@@ -11,7 +11,7 @@ from typing import Any
 from ..engine import names_of
 from ..explore import Result, explore
 from ..explore.explorer import Reached
-from ..explore.world import Programs
+from ..explore.model import Programs
 from ..invariants import INVARIANTS
 from ..machine import Machine
 

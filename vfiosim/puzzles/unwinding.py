@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from ..engine import names_of
-from ..explore import Leak, Point, Result, Sweep, Witness, sweep
+from ..explore import FailurePoint, Leak, Result, Sweep, Witness, sweep
 from ..explore.rerun import rerun
 from ..explore.result import BROKEN, SAFE, UNFINISHED
 from ..kernel.vfio.device_cdev import bind_locked, give_iommufd_back, open_and_publish, vfio_df_ioctl_bind_iommufd
@@ -23,7 +23,7 @@ _READ = "as read in the source, v7.2"
 
 
 @dataclass(frozen=True)
-class Own:
+class KnownLeak:
     """Something that Linux 7.2 itself leaves behind after a failure: not a mistake of the model, it does the same.
 
     * `point`: how the failure begins that does it, in `function`; with `by` it is any failure after that function;
@@ -36,7 +36,7 @@ class Own:
     function: str = ""
     by: str = ""
 
-    def explains(self, point: Point, leak: Leak) -> bool:
+    def explains(self, point: FailurePoint, leak: Leak) -> bool:
         """Is it this that was left behind?"""
         if self.by:
             return leak.function == self.by
@@ -45,42 +45,46 @@ class Own:
 
 _REPLY = "copy_to_user"
 KERNELS_OWN = (
-    Own(
+    KnownLeak(
         "a BIND that is refused for a second file gives back, or loses, the VM of the first one: R13",
         "recorded: j-failed-bind-putkvm, j-failed-bind-two-vms",
         "single_open",
         "vfio_df_open",
     ),
-    Own(
+    KnownLeak(
         "the token of a physical function is changed before the bind can fail",
         "recorded: q-failed-bind-sets-token",
         by="vfio_pci_core_match_token_uuid",
     ),
-    Own(
+    KnownLeak(
         "a reply to ATTACH that cannot be written detaches what was attached before; after a PASID it detaches the wrong one",
         "recorded: f-replace-efault-other-order",
         _REPLY,
         "attach_and_tell",
     ),
-    Own(
+    KnownLeak(
         "the reply is written last: VM device and descriptor stay, and nobody is told the number",
         "recorded: rnd-kvm-000098",
         _REPLY,
         "kvm_vm_ioctl",
     ),
-    Own("the reply is written last: the mapping stays", _ASKED, _REPLY, "iommufd_ioas_map"),
-    Own("the reply is written last: the mapping stays", _READ, _REPLY, "iommufd_ioas_map_file"),
-    Own("the reply is written last: the copy stays", _READ, _REPLY, "copy_to"),
-    Own("the reply is written last: what was unmapped stays unmapped", _READ, _REPLY, "iommufd_ioas_unmap"),
-    Own("the reply is written last: what was unmapped stays unmapped", _ASKED, _REPLY, "iommufd_vfio_unmap_dma"),
-    Own("the reply is written last: what was unmapped stays unmapped", _READ, _REPLY, "vfio_iommu_type1_unmap_dma"),
-    Own("the reply is written last: what was set stays set", _ASKED, _REPLY, "iommufd_option"),
-    Own("the driver has noted its answer before it is written", _READ, _REPLY, "write_device_info"),
-    Own("a mapping that was cut in two before the failure stays cut", _READ, "alloc iopt_area", "iopt_area_split"),
+    KnownLeak("the reply is written last: the mapping stays", _ASKED, _REPLY, "iommufd_ioas_map"),
+    KnownLeak("the reply is written last: the mapping stays", _READ, _REPLY, "iommufd_ioas_map_file"),
+    KnownLeak("the reply is written last: the copy stays", _READ, _REPLY, "copy_to"),
+    KnownLeak("the reply is written last: what was unmapped stays unmapped", _READ, _REPLY, "iommufd_ioas_unmap"),
+    KnownLeak("the reply is written last: what was unmapped stays unmapped", _ASKED, _REPLY, "iommufd_vfio_unmap_dma"),
+    KnownLeak(
+        "the reply is written last: what was unmapped stays unmapped", _READ, _REPLY, "vfio_iommu_type1_unmap_dma"
+    ),
+    KnownLeak("the reply is written last: what was set stays set", _ASKED, _REPLY, "iommufd_option"),
+    KnownLeak("the driver has noted its answer before it is written", _READ, _REPLY, "write_device_info"),
+    KnownLeak(
+        "a mapping that was cut in two before the failure stays cut", _READ, "alloc iopt_area", "iopt_area_split"
+    ),
 )
 
 
-def own(point: Point, leak: Leak) -> Own | None:
+def own(point: FailurePoint, leak: Leak) -> KnownLeak | None:
     """What the kernel is known to leave behind there; None if it should not."""
     return next((one for one in KERNELS_OWN if one.explains(point, leak)), None)
 
@@ -236,7 +240,7 @@ class Unwinding(Puzzle):
         found = self.sweep(names, patches, failures=schedules, **limits)
         name = self.called(names, patches or {})
 
-        def witness(what: str, point: Point, effects: int) -> Witness:
+        def witness(what: str, point: FailurePoint, effects: int) -> Witness:
             steps: list[int] = []
 
             def run(schedule: tuple[str, ...]) -> Machine:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ..explore.model import Programs
 from ..explore.result import Outcome
-from ..explore.world import Programs
 from ..kernel.variants import V72
 from ..uapi import KVM_CREATE_VM, REQUESTS, VFIO_GROUP_GET_DEVICE_FD, Errno, Struct, request_names
 

@@ -4,10 +4,9 @@ from .plain import Plain, Ref
 from .recorder import Recorder, snapshot
 from .state import Edit, ObjectState, Place, Reference, State, ThreadState, Waiting, Want
 from .steps import Changed, MicroStep, Step
-from .trace import Call, Diff, Trace
+from .trace import Diff, ThreadRun, Trace
 
 __all__ = [
-    "Call",
     "Changed",
     "Diff",
     "Edit",
@@ -20,6 +19,7 @@ __all__ = [
     "Reference",
     "State",
     "Step",
+    "ThreadRun",
     "ThreadState",
     "Trace",
     "Waiting",

@@ -17,7 +17,7 @@ _CLASSES = {made.__name__: made for made in (Edit, MicroStep, ObjectState, State
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class ThreadRun:
     """The run of one thread: a system call, or a piece of work of the kernel.
 
     `name` is its first sentence; `ended` tells how it ended, "" while it goes on. `trace[call.steps]` is what happened
@@ -170,7 +170,7 @@ class Trace:
         return diff(self.state(before), self.state(after))
 
     @property
-    def calls(self) -> list[Call]:
+    def calls(self) -> list[ThreadRun]:
         """The calls in the order in which they began."""
         ranges: dict[int, tuple[int, int]] = {}
         for step in self.steps:
@@ -179,7 +179,7 @@ class Trace:
         found = []
         for call, (first, end) in ranges.items():
             step = self.steps[first]
-            found.append(Call(call, step.thread, step.sentence, slice(first, end), ended.get(call, "")))
+            found.append(ThreadRun(call, step.thread, step.sentence, slice(first, end), ended.get(call, "")))
         return found
 
     def to_json(self) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from ._requests import Request as Request
 from ._requests import request_name as request_name
 from ._requests import request_names as request_names
 from ._struct import STRUCTS as STRUCTS
-from ._struct import Field as Field
+from ._struct import Member as Member
 from ._struct import Role as Role
 from ._struct import Struct as Struct
 from .errno import Errno as Errno

@@ -39,7 +39,7 @@ Kind = Literal["int", "array", "struct"]
 
 
 @dataclass(frozen=True, slots=True)
-class Field:
+class Member:
     """A field of a struct, and where it lies in it.
 
     Fields of a nested struct have dotted names; they follow the entry of the struct itself (kind "struct").
@@ -80,8 +80,8 @@ class Struct(ctypes.LittleEndianStructure):
     kernel_name: ClassVar[str] = ""
     of_one_call: ClassVar[bool] = True  # it lies on the stack of a call, where nobody else sees what is stored
     _members: ClassVar[Members]
-    _all: ClassVar[tuple[Field, ...]]
-    _direct: ClassVar[dict[str, Field]]  # by attribute name
+    _all: ClassVar[tuple[Member, ...]]
+    _direct: ClassVar[dict[str, Member]]  # by attribute name
 
     def __init__(self, **values: Any) -> None:
         super().__init__()
@@ -119,7 +119,7 @@ class Struct(ctypes.LittleEndianStructure):
         return number
 
     @classmethod
-    def _elements(cls, field: Field, value: Any) -> tuple[int, ...]:
+    def _elements(cls, field: Member, value: Any) -> tuple[int, ...]:
         values = tuple(value)
         if len(values) > field.count:
             hint = "" if field.count else "; what follows the struct is appended to its bytes"
@@ -131,7 +131,7 @@ class Struct(ctypes.LittleEndianStructure):
         return f"{cls.kernel_name} has no field {name!r}; its fields are {', '.join(cls._direct)}"
 
     @classmethod
-    def fields(cls) -> tuple[Field, ...]:
+    def fields(cls) -> tuple[Member, ...]:
         """All fields in the order of the declaration, those of nested structs under dotted names."""
         return cls._all
 
@@ -158,7 +158,7 @@ class Struct(ctypes.LittleEndianStructure):
         shown = (f"{name}={self._show(field)}" for name, field in self._direct.items() if self._worth_showing(field))
         return f"{type(self).__name__.lstrip('_')}({', '.join(shown)})"
 
-    def _show(self, field: Field) -> str:
+    def _show(self, field: Member) -> str:
         """Flags and everything of 64 bits (addresses, lengths, bitmaps) in hexadecimal."""
         value = getattr(self, field.name)
         if field.kind == "array":
@@ -166,7 +166,7 @@ class Struct(ctypes.LittleEndianStructure):
         wide = field.size == 8 or "flags" in field.name
         return hex(value) if field.kind == "int" and wide else repr(value)
 
-    def _worth_showing(self, field: Field) -> bool:
+    def _worth_showing(self, field: Member) -> bool:
         """Not what takes no room, and not a reserved field that is 0 as it should be."""
         if field.size == 0 or not field.name.startswith("__"):
             return field.size > 0
@@ -203,7 +203,7 @@ def _attributes(cls: Any, base: int) -> Iterator[tuple[str, int, Any, Role]]:
             yield name, offset, ctype, role
 
 
-def _flat(cls: Any, prefix: str, base: int) -> Iterator[Field]:
+def _flat(cls: Any, prefix: str, base: int) -> Iterator[Member]:
     """All members; a nested struct whose type has no name in the kernel has no entry of its own."""
     for name, offset, ctype, role in _attributes(cls, base):
         field = _field(prefix + name, offset, ctype, role)
@@ -213,14 +213,14 @@ def _flat(cls: Any, prefix: str, base: int) -> Iterator[Field]:
             yield from _flat(ctype, field.name + ".", offset)
 
 
-def _field(name: str, offset: int, ctype: Any, role: Role) -> Field:
+def _field(name: str, offset: int, ctype: Any, role: Role) -> Member:
     size = ctypes.sizeof(ctype)
     if issubclass(ctype, ctypes.Array):
         element, count = ctype._type_, ctype._length_
-        return Field(name, offset, size, "array", False, count, ctypes.sizeof(element), _name_of(element))
+        return Member(name, offset, size, "array", False, count, ctypes.sizeof(element), _name_of(element))
     if issubclass(ctype, Struct):
-        return Field(name, offset, size, "struct", struct=_name_of(ctype))
-    return Field(name, offset, size, "int", signed=ctype(-1).value < 0, role=role)
+        return Member(name, offset, size, "struct", struct=_name_of(ctype))
+    return Member(name, offset, size, "int", signed=ctype(-1).value < 0, role=role)
 
 
 def _name_of(ctype: Any) -> str:

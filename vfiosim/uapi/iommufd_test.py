@@ -4,7 +4,7 @@ The mock IOMMU has what the emulated machine of the recorded runs lacks: dirty t
 """
 
 from ._ioc import _IO
-from ._struct import S32, U32, U64, Field, Overlay, Struct, struct
+from ._struct import S32, U32, U64, Member, Overlay, Struct, struct
 from .iommufd import IOMMUFD_CMD_BASE, IOMMUFD_TYPE
 
 # ---- What to do; the comment says what `id` in the request stands for
@@ -231,7 +231,7 @@ class IommuTestCmd(Struct):
     last: U32
     _pad: U32
 
-    def _worth_showing(self, field: Field) -> bool:
+    def _worth_showing(self, field: Member) -> bool:
         """Of the arguments only those of this operation."""
         return field.name in ("size", "op", "id", *_BY_OP[self.op : self.op + 1])
 

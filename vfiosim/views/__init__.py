@@ -1,4 +1,4 @@
-"""Pictures and text of traces: `show(machine.trace)` in a notebook, `live(machine.trace)` in a lab, `beside` for two runs."""
+"""Pictures and text of traces: `show(machine.trace)` in a notebook, `live(machine.trace)` in a lab, `compare` for two runs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..trace import Trace
 from .at_once import running_cell
-from .beside import Beside
+from .compare import Comparison
 from .graph import Graph, graph
 from .player import Player
 from .text import state_text, steps_text
@@ -14,7 +14,7 @@ from .text import state_text, steps_text
 if TYPE_CHECKING:
     from .live_player import LivePlayer
 
-__all__ = ["Beside", "Graph", "Player", "beside", "graph", "live", "show", "state_text", "steps_text", "svg_at"]
+__all__ = ["Comparison", "Graph", "Player", "compare", "graph", "live", "show", "state_text", "steps_text", "svg_at"]
 
 
 def show(trace: Trace, **options: Any) -> Player:
@@ -48,9 +48,9 @@ def live(trace: Trace, **options: Any) -> LivePlayer:
     return LivePlayer(trace, **options)
 
 
-def beside(left: Trace, right: Trace, **options: Any) -> Beside:
-    """Two players side by side, for two runs that began alike: `beside(m.trace, other.trace)`. Options are those of `show`."""
-    return Beside(left, right, **options)
+def compare(left: Trace, right: Trace, **options: Any) -> Comparison:
+    """Two players side by side, for two runs that began alike: `compare(m.trace, other.trace)`. Options are those of `show`."""
+    return Comparison(left, right, **options)
 
 
 def svg_at(trace: Trace, step: int = -1, **options: Any) -> str:

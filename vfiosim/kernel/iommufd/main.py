@@ -303,7 +303,7 @@ async def iommufd_option(ucmd: Ucmd) -> None:
     await copy_to_user(ucmd.address + type(cmd).val64.offset, cmd.val64.to_bytes(8, "little"))
 
 
-class Call(NamedTuple):
+class IommufdIoctlOp(NamedTuple):
     """One call of /dev/iommu (`struct iommufd_ioctl_op`)."""
 
     struct: type[uapi.Struct]
@@ -317,31 +317,37 @@ class Call(NamedTuple):
         return field.offset + field.size
 
 
-CALLS: dict[int, Call] = {
-    uapi.IOMMU_DESTROY: Call(uapi.IommuDestroy, "id", iommufd_destroy),
-    uapi.IOMMU_IOAS_ALLOC: Call(uapi.IommuIoasAlloc, "out_ioas_id", iommufd_ioas_alloc_ioctl),
-    uapi.IOMMU_IOAS_ALLOW_IOVAS: Call(uapi.IommuIoasAllowIovas, "allowed_iovas", iommufd_ioas_allow_iovas),
-    uapi.IOMMU_IOAS_COPY: Call(uapi.IommuIoasCopy, "src_iova", iommufd_ioas_copy),
-    uapi.IOMMU_IOAS_IOVA_RANGES: Call(uapi.IommuIoasIovaRanges, "out_iova_alignment", iommufd_ioas_iova_ranges),
-    uapi.IOMMU_IOAS_MAP: Call(uapi.IommuIoasMap, "iova", iommufd_ioas_map),
-    uapi.IOMMU_IOAS_MAP_FILE: Call(uapi.IommuIoasMapFile, "iova", iommufd_ioas_map_file),
-    uapi.IOMMU_IOAS_UNMAP: Call(uapi.IommuIoasUnmap, "length", iommufd_ioas_unmap),
-    uapi.IOMMU_IOAS_CHANGE_PROCESS: Call(uapi.IommuIoasChangeProcess, "__reserved", iommufd_ioas_change_process),
-    uapi.IOMMU_OPTION: Call(uapi.IommuOption, "val64", iommufd_option),
-    uapi.IOMMU_VFIO_IOAS: Call(uapi.IommuVfioIoas, "__reserved", iommufd_vfio_ioas),
-    uapi.IOMMU_HWPT_ALLOC: Call(uapi.IommuHwptAlloc, "__reserved", iommufd_hwpt_alloc),
-    uapi.IOMMU_HWPT_SET_DIRTY_TRACKING: Call(
+CALLS: dict[int, IommufdIoctlOp] = {
+    uapi.IOMMU_DESTROY: IommufdIoctlOp(uapi.IommuDestroy, "id", iommufd_destroy),
+    uapi.IOMMU_IOAS_ALLOC: IommufdIoctlOp(uapi.IommuIoasAlloc, "out_ioas_id", iommufd_ioas_alloc_ioctl),
+    uapi.IOMMU_IOAS_ALLOW_IOVAS: IommufdIoctlOp(uapi.IommuIoasAllowIovas, "allowed_iovas", iommufd_ioas_allow_iovas),
+    uapi.IOMMU_IOAS_COPY: IommufdIoctlOp(uapi.IommuIoasCopy, "src_iova", iommufd_ioas_copy),
+    uapi.IOMMU_IOAS_IOVA_RANGES: IommufdIoctlOp(
+        uapi.IommuIoasIovaRanges, "out_iova_alignment", iommufd_ioas_iova_ranges
+    ),
+    uapi.IOMMU_IOAS_MAP: IommufdIoctlOp(uapi.IommuIoasMap, "iova", iommufd_ioas_map),
+    uapi.IOMMU_IOAS_MAP_FILE: IommufdIoctlOp(uapi.IommuIoasMapFile, "iova", iommufd_ioas_map_file),
+    uapi.IOMMU_IOAS_UNMAP: IommufdIoctlOp(uapi.IommuIoasUnmap, "length", iommufd_ioas_unmap),
+    uapi.IOMMU_IOAS_CHANGE_PROCESS: IommufdIoctlOp(
+        uapi.IommuIoasChangeProcess, "__reserved", iommufd_ioas_change_process
+    ),
+    uapi.IOMMU_OPTION: IommufdIoctlOp(uapi.IommuOption, "val64", iommufd_option),
+    uapi.IOMMU_VFIO_IOAS: IommufdIoctlOp(uapi.IommuVfioIoas, "__reserved", iommufd_vfio_ioas),
+    uapi.IOMMU_HWPT_ALLOC: IommufdIoctlOp(uapi.IommuHwptAlloc, "__reserved", iommufd_hwpt_alloc),
+    uapi.IOMMU_HWPT_SET_DIRTY_TRACKING: IommufdIoctlOp(
         uapi.IommuHwptSetDirtyTracking, "__reserved", iommufd_hwpt_set_dirty_tracking
     ),
-    uapi.IOMMU_HWPT_GET_DIRTY_BITMAP: Call(uapi.IommuHwptGetDirtyBitmap, "data", iommufd_hwpt_get_dirty_bitmap),
-    uapi.IOMMU_HWPT_INVALIDATE: Call(uapi.IommuHwptInvalidate, "__reserved", iommufd_hwpt_invalidate),
-    uapi.IOMMU_GET_HW_INFO: Call(uapi.IommuHwInfo, "__reserved", iommufd_get_hw_info),
-    uapi.IOMMU_FAULT_QUEUE_ALLOC: Call(uapi.IommuFaultAlloc, "out_fault_fd", iommufd_fault_alloc),
-    uapi.IOMMU_VIOMMU_ALLOC: Call(uapi.IommuViommuAlloc, "out_viommu_id", iommufd_viommu_alloc_ioctl),
-    uapi.IOMMU_VDEVICE_ALLOC: Call(uapi.IommuVdeviceAlloc, "virt_id", iommufd_vdevice_alloc_ioctl),
-    uapi.IOMMU_VEVENTQ_ALLOC: Call(uapi.IommuVeventqAlloc, "out_veventq_fd", iommufd_veventq_alloc),
-    uapi.IOMMU_HW_QUEUE_ALLOC: Call(uapi.IommuHwQueueAlloc, "length", iommufd_hw_queue_alloc_ioctl),
-    uapi.IOMMU_TEST_CMD: Call(uapi.IommuTestCmd, "last", iommufd_test),
+    uapi.IOMMU_HWPT_GET_DIRTY_BITMAP: IommufdIoctlOp(
+        uapi.IommuHwptGetDirtyBitmap, "data", iommufd_hwpt_get_dirty_bitmap
+    ),
+    uapi.IOMMU_HWPT_INVALIDATE: IommufdIoctlOp(uapi.IommuHwptInvalidate, "__reserved", iommufd_hwpt_invalidate),
+    uapi.IOMMU_GET_HW_INFO: IommufdIoctlOp(uapi.IommuHwInfo, "__reserved", iommufd_get_hw_info),
+    uapi.IOMMU_FAULT_QUEUE_ALLOC: IommufdIoctlOp(uapi.IommuFaultAlloc, "out_fault_fd", iommufd_fault_alloc),
+    uapi.IOMMU_VIOMMU_ALLOC: IommufdIoctlOp(uapi.IommuViommuAlloc, "out_viommu_id", iommufd_viommu_alloc_ioctl),
+    uapi.IOMMU_VDEVICE_ALLOC: IommufdIoctlOp(uapi.IommuVdeviceAlloc, "virt_id", iommufd_vdevice_alloc_ioctl),
+    uapi.IOMMU_VEVENTQ_ALLOC: IommufdIoctlOp(uapi.IommuVeventqAlloc, "out_veventq_fd", iommufd_veventq_alloc),
+    uapi.IOMMU_HW_QUEUE_ALLOC: IommufdIoctlOp(uapi.IommuHwQueueAlloc, "length", iommufd_hw_queue_alloc_ioctl),
+    uapi.IOMMU_TEST_CMD: IommufdIoctlOp(uapi.IommuTestCmd, "last", iommufd_test),
 }
 
 
@@ -365,12 +371,12 @@ async def iommufd_fops_ioctl(file: File, cmd: int, argument: int) -> int:
     return 0
 
 
-def _not_modelled(cmd: int) -> Call | None:
+def _not_modelled(cmd: int) -> IommufdIoctlOp | None:
     """A call that the real kernel has: everything up to its argument is the same for all."""
     for name in uapi.request_names(cmd):
         request = uapi.REQUESTS[name]
         if name.startswith("IOMMU_") and request.struct is not None:
-            return Call(request.struct, request.struct.fields()[0].name, None)
+            return IommufdIoctlOp(request.struct, request.struct.fields()[0].name, None)
     return None
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from ...uapi import Field, Struct
+from ...uapi import Member, Struct
 from .. import controls as widgets
 from ..fields import BadInput, NumberField
 from ..style import row
@@ -31,7 +31,7 @@ class BufferForm(widgets.VBox):
         self._size = len(self.data)
         self._quiet = self.by_hand = False
         self.fields: dict[str, NumberField | NumbersField | BytesField] = {}
-        self._places: dict[str, Field] = {}
+        self._places: dict[str, Member] = {}
         for field in struct.fields():
             if field.kind != "struct":
                 self._places[field.name] = field
@@ -55,7 +55,7 @@ class BufferForm(widgets.VBox):
         self._refresh()
         super().__init__([row("", *self.fields.values(), self.more), self.raw], kind="line")
 
-    def _field(self, field: Field, value: int | str | None, fds: Sequence[int]) -> Any:
+    def _field(self, field: Member, value: int | str | None, fds: Sequence[int]) -> Any:
         now = self.struct.from_buffer_copy(bytes(self.data)).get(field.name) if value is None else value
         tip = f"{self.struct.kernel_name}.{field.name}, {8 * field.size} bits"
         if field.kind == "array":
@@ -122,7 +122,7 @@ class BufferForm(widgets.VBox):
             self.raw.set(bytes(self.data).hex(" "))
         self._quiet = False
 
-    def _show_field(self, field: Any, place: Field, value: Struct, padded: bytes) -> None:
+    def _show_field(self, field: Any, place: Member, value: Struct, padded: bytes) -> None:
         if isinstance(field, NumberField):
             try:
                 same = field.read() & (1 << 8 * place.size) - 1 == value.get(place.name) & (1 << 8 * place.size) - 1

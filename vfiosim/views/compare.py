@@ -12,7 +12,7 @@ WIDTH = 76  # columns of text for each of the two runs
 NARROW = 560  # pixels; where two halves of this width do not fit, they stand one below the other
 
 
-class Beside:
+class Comparison:
     """Two players next to each other, for a machine and its branch. Both begin at the last step that they share.
 
     A half has too little room for three columns, so each has its facts below the picture.
@@ -41,7 +41,7 @@ class Beside:
             f'<div style="flex:1 1 {NARROW}px;min-width:0;max-width:100%">{player.html()}</div>'
             for player in (self.left, self.right)
         )
-        said = f'<p class="vfiosim-beside" style="font:18px/1.4 system-ui,sans-serif;margin:6px 0">{self.summary}</p>'
+        said = f'<p class="vfiosim-compare" style="font:18px/1.4 system-ui,sans-serif;margin:6px 0">{self.summary}</p>'
         return f'{said}<div style="display:flex;flex-wrap:wrap;gap:1em;align-items:flex-start">{halves}</div>'
 
     def __str__(self) -> str:

@@ -7,7 +7,7 @@ import pytest
 from tests.traces import bind, keys
 from vfiosim import Machine, uapi
 from vfiosim.trace import Trace
-from vfiosim.views import Beside, beside, live, show
+from vfiosim.views import Comparison, compare, live, show
 
 pytestmark = pytest.mark.one_python
 
@@ -24,8 +24,8 @@ def refused_bind() -> Trace:
 
 
 def test_two_runs_side_by_side_begin_at_the_last_step_that_they_share():
-    pair = beside(bind(), refused_bind())
-    assert isinstance(pair, Beside)
+    pair = compare(bind(), refused_bind())
+    assert isinstance(pair, Comparison)
     assert (pair.left.step, pair.right.step) == (pair.shared, pair.shared)
     assert 0 < pair.shared < len(refused_bind())
     assert bind()[pair.shared].sentence != refused_bind()[pair.shared].sentence
@@ -33,15 +33,15 @@ def test_two_runs_side_by_side_begin_at_the_last_step_that_they_share():
 
 
 def test_two_equal_runs_are_said_to_be_equal_in_one_line():
-    assert str(beside(bind(), bind())) == f"The two runs are the same in all {len(bind())} steps."
+    assert str(compare(bind(), bind())) == f"The two runs are the same in all {len(bind())} steps."
 
 
 def test_two_runs_that_share_nothing_are_said_to_differ_from_the_start():
-    assert str(beside(bind(), keys())).startswith("They differ from step 1 on.")
+    assert str(compare(bind(), keys())).startswith("They differ from step 1 on.")
 
 
 def test_two_runs_are_two_players_in_one_page():
-    html = beside(bind(), refused_bind())._repr_mimebundle_()["text/html"]
+    html = compare(bind(), refused_bind())._repr_mimebundle_()["text/html"]
     assert html.count("new DecompressionStream(") == 2
 
 

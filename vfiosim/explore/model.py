@@ -117,7 +117,7 @@ def check_machine(machine: object) -> Machine:
     return machine
 
 
-class MachineWorld:
+class MachineModel:
     """What a search sees of a machine.
 
     `before` is what is left of such a machine when nothing was called, see `leftovers`; `ending` what is done instead of an
