@@ -50,6 +50,7 @@ def gate_means_open(engine: Engine, df: VfioDeviceFile) -> Broken:
 
 @invariant(
     VfioDeviceFile,
+    "vfio_device_file.bound_for",
     "vfio_device_file.access_granted",
     "vfio_device.open_count",
     "vfio_device.kvm",
