@@ -50,18 +50,6 @@ def differing_steps(changed: dict[str, Any]) -> list[int | None]:
 # What the model cannot answer yet: where a scenario stops, and on what.
 NOT_MODELLED = {
     "u-mtty-ports": "memory behind the ports of mtty",
-    "w-dirty-args": "VFIO_IOMMU_DIRTY_PAGES",
-    "w-dirty-both": "VFIO_IOMMU_DIRTY_PAGES",
-    "w-dirty-map-later": "VFIO_IOMMU_DIRTY_PAGES",
-    "w-dirty-ranges": "VFIO_IOMMU_DIRTY_PAGES",
-    "w-unmap-bitmap-args": "VFIO_IOMMU_DIRTY_PAGES",
-    "w-vaddr": "VFIO_DMA_MAP_FLAG_VADDR",
-    "w-vaddr-all": "VFIO_DMA_UNMAP_FLAG_VADDR",
-    "w-vaddr-fork": "VFIO_DMA_UNMAP_FLAG_VADDR",
-    "x-low-power": "device feature 5",
-    "x-low-power-edu": "device feature 3",
-    "x-low-power-reset": "device feature 3",
-    "x-mtty-logging": "device feature 7",
 }
 
 # Random programs make the same calls as those written by hand, which every Python has to answer; so of them one is enough there.

@@ -19,8 +19,8 @@ from ..kernel.iommufd.iommufd_private import (
 )
 from ..kernel.iommufd.main import iommufd_fops
 from ..kernel.mm import MmStruct
+from ..kernel.vfio.type1_objects import VfioDma
 from ..kernel.vfio.vfio import VfioGroup
-from ..kernel.vfio.vfio_iommu_type1 import VfioDma
 from .rules import Broken, every, idle, invariant
 
 
@@ -30,11 +30,17 @@ def of_context(file: File) -> bool:
 
 
 @invariant(
-    MmStruct, "mm_struct.locked_vm", "vfio_dma", "vfio_dma.locked_vm", "mm_struct.mm_users < 1", only_at_rest=True
+    MmStruct,
+    "mm_struct.locked_vm",
+    "vfio_dma",
+    "vfio_dma.locked_vm",
+    "vfio_dma.source",
+    "mm_struct.mm_users < 1",
+    only_at_rest=True,
 )
 def locked_memory_is_charged(engine: Engine, mm: MmStruct) -> Broken:
     """A process is charged for all that containers have pinned of it."""
-    due = sum(dma.locked_vm.value for dma in every(engine, VfioDma) if dma.mm is mm)
+    due = sum(dma.locked_vm.value for dma in every(engine, VfioDma) if dma.source.value[1] is mm)
     if mm.mm_users.value and mm.locked_vm.value < due:
         yield f"{mm.oid} is charged {mm.locked_vm.value} pages, but containers have pinned {due} of it"
 

@@ -4,105 +4,34 @@ from __future__ import annotations
 
 from ctypes import sizeof
 from functools import partial
-from typing import Final, TypeAlias
+from typing import Final
 
 from ... import uapi
 from ...engine import *
 from ...uapi import Errno, KernelError
 from ..iommu import IommuGroup, iommu_attach_group, iommu_detach_group
-from ..iommu_ops import APERTURE_LAST, MSI_WINDOW, PGSIZES
+from ..iommu_ops import APERTURE_LAST, PGSIZES
 from ..mm import PAGE_SIZE, TASK_SIZE, MmStruct, mmdrop, mmgrab, mmput, too_much_locked
 from ..params import ModuleParameters
 from ..task import capable, current_mm, current_task
 from ..unsupported import Unsupported
+from .type1_objects import BITMAP_MAX, MAP_READ, MAP_WRITE, PAGE_MASK, VfioDma, VfioDomain, VfioIommu, capabilities
+from .type1_ranges import Ranges, aper_expand, aper_resize, find_dma, group_resv_regions, iova_dma_valid, resv_exclude
 from .vfio import VfioGroupType, VfioIommuDriverOps
 
-Ranges: TypeAlias = tuple[tuple[int, int], ...]
 LAST = (1 << 64) - 1
-PAGE_MASK: Final = LAST & ~(PAGE_SIZE - 1)
 ITS_MEMORY = "memory of it"
 
 
-class VfioDma(KObject):
-    """A mapping: devices of the container reach `size` bytes at `vaddr` of a process by the addresses from `iova` on.
-
-    * born by VFIO_IOMMU_MAP_DMA, which notes the address space of the caller and points to it (not more);
-    * its pages are pinned, and charged to that address space, while the container has a page table;
-    * dies by VFIO_IOMMU_UNMAP_DMA, or with the last group of the container.
-    """
-
-    kind = "vfio_dma"
-    locked_vm: Field[int] = field(0, guard="iommu.lock")
-    iommu_mapped: Field[bool] = field(False, guard="iommu.lock")
-
-    def __init__(
-        self, engine: Engine, iova: int, vaddr: int, size: int, access: int, mm: MmStruct, lock_cap: bool
-    ) -> None:
-        super().__init__(engine)
-        self.iova, self.vaddr, self.size = iova, vaddr, size
-        self.readable, self.writable = bool(access & MAP_READ), bool(access & MAP_WRITE)
-        self.mm = mm
-        self.lock_cap = lock_cap
-
-    @property
-    def last(self) -> int:
-        """Its last I/O address."""
-        return self.iova + self.size - 1
-
-
-class VfioDomain(KObject):
-    """A page table of the IOMMU, for the groups of a container that it can serve.
-
-    * born with the first of its groups, dies with the last.
-    """
-
-    kind = "vfio_domain"
-    group_list: Field[tuple[IommuGroup, ...]] = field((), guard="iommu.lock")
-    enforce_cache_coherency = False  # the modelled IOMMU cannot ignore what a device says about caches
-
-    def __init__(self, engine: Engine, iommu: VfioIommu) -> None:
-        super().__init__(engine)
-        self.iommu = iommu
-
-    async def leads_to(self, iova: int, write: bool) -> tuple[KObject, int] | None:
-        """Where a device gets by an I/O address: the address space, and the place in it; None if it may not."""
-        dma = await first_between(self.iommu.dma_list, iova, iova)
-        if dma is None or not await load(dma.iommu_mapped) or not (dma.writable if write else dma.readable):
-            return None
-        return dma.mm, dma.vaddr + iova - dma.iova
-
-
-class VfioIommu(KObject):
-    """The driver's part of a container: its groups, their page tables, and the mappings that are in all of them.
-
-    * born by VFIO_SET_IOMMU, dies when the last group leaves the container.
-    """
-
-    kind = "vfio_iommu"
-    lock: Lock = mutex()
-    # guarded by lock
-    domain_list: Field[tuple[VfioDomain, ...]] = field((), guard="lock", link="owns")
-    emulated_iommu_groups: Field[tuple[IommuGroup, ...]] = field((), guard="lock")
-    dma_list: Intervals[VfioDma] = intervals(guard="lock", link="owns")
-    dma_avail: Field[int] = field(0, guard="lock")  # how many more mappings there may be
-    pgsize_bitmap: Field[int] = field(PAGE_MASK, guard="lock")
-    iova_list: Field[tuple[tuple[int, int], ...]] = field((), guard="lock")
-
-    def __init__(self, engine: Engine, v2: bool, limit: int) -> None:
-        super().__init__(engine)
-        self.v2 = v2
-        self.dma_avail.value = limit
-
-
 UNMAP_MINSZ: Final = 24  # up to and including size
-BITMAP_MAX: Final = 1 << 28  # bytes of a bitmap
-MAP_READ, MAP_WRITE = uapi.VFIO_DMA_MAP_FLAG_READ, uapi.VFIO_DMA_MAP_FLAG_WRITE
+BITMAP_PAGES: Final = (1 << 31) - 1
+WORD: Final = 64  # bits
+DIRTY_MINSZ: Final = 8  # up to and including flags
+START, STOP, GET = 1, 2, 4  # flags of VFIO_IOMMU_DIRTY_PAGES
 MAP_VADDR = uapi.VFIO_DMA_MAP_FLAG_VADDR
 UNMAP_BITMAP, UNMAP_ALL = uapi.VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP, uapi.VFIO_DMA_UNMAP_FLAG_ALL
 UNMAP_VADDR = uapi.VFIO_DMA_UNMAP_FLAG_VADDR
 INFO_MINSZ = 16  # up to and including iova_pgsizes
-MAX_DIRTY_BITMAP = 1 << 28  # bytes
-CAPABILITY = 8  # bytes of its header
 
 
 async def update_pgsize_bitmap(iommu: VfioIommu) -> None:
@@ -123,12 +52,14 @@ async def mm_lock_acct(mm: MmStruct, lock_cap: bool, npage: int) -> None:
 @kernel("drivers/vfio/vfio_iommu_type1.c")
 async def vfio_lock_acct(dma: VfioDma, npage: int) -> None:
     """Charge the pages of a mapping; nothing happens if the process has ended."""
-    if npage == 0 or not await get_unless_zero(dma.mm.mm_users, current(), "charging"):
+    if npage == 0:
         return
-    async with on_failure(mmput, dma.mm, current(), "charging"):
-        await mm_lock_acct(dma.mm, dma.lock_cap, npage)
-    await store(dma.locked_vm, await load(dma.locked_vm) + npage)
-    await mmput(dma.mm, current(), "charging")
+    _, mm, lock_cap = await load(dma.source)
+    if await get_unless_zero(mm.mm_users, current(), "charging"):
+        async with on_failure(mmput, mm, current(), "charging"):
+            await mm_lock_acct(mm, lock_cap, npage)
+        await store(dma.locked_vm, await load(dma.locked_vm) + npage)
+        await mmput(mm, current(), "charging")
 
 
 async def memlock_pages() -> int:
@@ -145,9 +76,10 @@ async def vfio_pin_pages_remote(dma: VfioDma) -> None:
     """
     mm = await require(await current_mm(), Errno.ENODEV, "caller_has_memory", "the caller has no memory")
     limit, now = await memlock_pages(), await load(mm.locked_vm)
-    room = dma.size if dma.lock_cap else max(0, limit - now)
+    vaddr, _, lock_cap = await load(dma.source)
+    room = dma.size if lock_cap else max(0, limit - now)
     pinned = 0
-    for address, size, device in mm.spans(dma.vaddr, dma.size):
+    for address, size, device in mm.spans(vaddr, dma.size):
         if device:
             wrong = not mm.allows(address, dma.writable)
             await refuse_if(
@@ -179,39 +111,79 @@ async def vfio_remove_dma(iommu: VfioIommu, dma: VfioDma) -> None:
     """The end of a mapping."""
     await vfio_unmap_unpin(iommu, dma)
     await xa_store(iommu.dma_list, dma.iova, None)
-    await mmdrop(dma.mm, dma, ITS_MEMORY)
+    _, mm, _ = await load(dma.source)
+    await mmdrop(mm, dma, ITS_MEMORY)
+    if await load(dma.vaddr_invalid):
+        await store(iommu.vaddr_invalid_count, await load(iommu.vaddr_invalid_count) - 1)
     await free(dma)
     await store(iommu.dma_avail, await load(iommu.dma_avail) + 1)
 
 
 @kernel("drivers/vfio/vfio_iommu_type1.c")
-async def vfio_dma_do_unmap(iommu: VfioIommu, wanted: uapi.VfioIommuType1DmaUnmap) -> int:
+async def vfio_dma_do_unmap(
+    iommu: VfioIommu, wanted: uapi.VfioIommuType1DmaUnmap, bitmap: uapi.VfioBitmap | None = None
+) -> int:
     """Unmap whole mappings, upwards; the answer is how many bytes. Nothing mapped is no error.
 
     EINVAL for addresses that are no multiples of a page or a size of 0, EOVERFLOW; in version 2 EINVAL for a mapping that
     sticks out. In version 1 one that starts inside goes whole, and one that starts before ends the call, without an error.
+    With a `bitmap` it tells which pages of them were written. Where only the memory behind them is to be forgotten, they stay.
     """
     everything = bool(wanted.flags & UNMAP_ALL)
     say(Phase.LOCK, "The lock of {}: mappings come and go one at a time.", iommu)
     async with iommu.lock:
         first = wanted.iova
-        last = await check_unmap(iommu, wanted, everything)
+        last = await check_unmap(iommu, wanted, everything, bitmap)
         if iommu.v2 and not everything:
             low = await first_between(iommu.dma_list, first, first)
             high = await first_between(iommu.dma_list, last, last)
             cut = (low is not None and low.iova != first) or (high is not None and high.last != last)
             await refuse_if(cut, Errno.EINVAL, "mapping_not_cut", "a mapping would be cut in two; unmap all of it")
+        if wanted.flags & UNMAP_VADDR:
+            return await invalidate_vaddr(iommu, first, last)
         unmapped = 0
         while True:
             dma = await first_between(iommu.dma_list, first, last)
             if dma is None or (not iommu.v2 and first > dma.iova):
                 return unmapped
+            if bitmap is not None:
+                await update_user_bitmap(bitmap.data, iommu, dma, first)
             unmapped += dma.size
             await vfio_remove_dma(iommu, dma)
 
 
-async def check_unmap(iommu: VfioIommu, wanted: uapi.VfioIommuType1DmaUnmap, everything: bool) -> int:
+async def invalidate_vaddr(iommu: VfioIommu, first: int, last: int) -> int:
+    """From now on mappings wait for a program to say where their memory is; devices use it meanwhile. EINVAL if one waits.
+
+    Then those before it wait no longer either, since when ever they waited.
+    """
+    found = [dma for dma in await in_order(iommu.dma_list) if dma.iova <= last and dma.last >= first]
+    if not iommu.v2 and found and first > found[0].iova:
+        return 0
+    for number, dma in enumerate(found):
+        waits = await load(dma.vaddr_invalid)
+        for other in found[:number] if waits else ():
+            await set_vaddr_invalid(iommu, other, False)
+        await refuse_if(waits, Errno.EINVAL, "vaddr_is_valid", "a mapping waits already for a program to take it over")
+        await set_vaddr_invalid(iommu, dma, True)
+    return sum(dma.size for dma in found)
+
+
+async def set_vaddr_invalid(iommu: VfioIommu, dma: VfioDma, invalid: bool) -> None:
+    """A mapping waits for a program to take it over, or no longer."""
+    await store(dma.vaddr_invalid, invalid)
+    await store(iommu.vaddr_invalid_count, await load(iommu.vaddr_invalid_count) + (1 if invalid else -1))
+
+
+async def check_unmap(
+    iommu: VfioIommu, wanted: uapi.VfioIommuType1DmaUnmap, everything: bool, bitmap: uapi.VfioBitmap | None
+) -> int:
     """The checks of an unmap that need the lock; the answer is the last address that is meant."""
+    if wanted.flags & UNMAP_VADDR:
+        emulated = await load(iommu.emulated_iommu_groups)
+        await refuse_if(
+            bool(emulated), Errno.EBUSY, "no_emulated_device", "an emulated device uses the memory by its address"
+        )
     page = await load(iommu.pgsize_bitmap)
     page &= -page
     crooked = wanted.iova & (page - 1) != 0
@@ -224,8 +196,11 @@ async def check_unmap(iommu: VfioIommu, wanted: uapi.VfioIommuType1DmaUnmap, eve
     await refuse_if(odd, Errno.EINVAL, "whole_pages_size", f"the size must be a multiple of {page}, and not 0")
     last: int = wanted.iova + wanted.size - 1
     await refuse_if(last > LAST, Errno.EOVERFLOW, "range_ends_somewhere", "the range ends beyond the last address")
-    tracking = wanted.flags & UNMAP_BITMAP != 0
-    await refuse_if(tracking, Errno.EINVAL, "dirty_tracking_on", "dirty pages are reported only while they are tracked")
+    if bitmap is not None:
+        cannot = not await load(iommu.dirty_page_tracking) or bitmap.pgsize != page
+        await refuse_if(
+            cannot, Errno.EINVAL, "dirty_tracking_on", "dirty pages are reported only while they are tracked"
+        )
     return last
 
 
@@ -249,28 +224,67 @@ async def vfio_dma_do_map(iommu: VfioIommu, wanted: uapi.VfioIommuType1DmaMap) -
     access, moves = wanted.flags & (MAP_READ | MAP_WRITE), wanted.flags & MAP_VADDR
     both = bool(access) == bool(moves)
     await refuse_if(both, Errno.EINVAL, "access_or_move", "devices may read, write or both; or an old mapping moves")
-    if moves:
-        raise Unsupported("VFIO_DMA_MAP_FLAG_VADDR")
     say(Phase.LOCK, "The lock of {}: mappings come and go one at a time.", iommu)
     async with iommu.lock:
-        await check_map(iommu, iova, vaddr, size)
+        await check_map_alignment(iommu, iova | vaddr | size)
+        if moves:
+            await give_vaddr(iommu, iova, vaddr, size)
+            return
+        await check_map(iommu, iova, size)
         say(Phase.ACQUIRE, "The mapping is noted, with the address space of the caller.")
         mm = await require(await current_mm(), Errno.ENODEV, "caller_has_memory", "the caller has no memory")
         lock_cap = await capable("CAP_IPC_LOCK")
-        dma = await alloc(VfioDma, iova, vaddr, size, access, mm, lock_cap)
+        dma = await alloc(VfioDma, iova, size, access, (vaddr, mm, lock_cap))
         await store(iommu.dma_avail, await load(iommu.dma_avail) - 1)
         await mmgrab(mm, dma, ITS_MEMORY)
         await xa_store(iommu.dma_list, iova, dma)
         if await load(iommu.domain_list):
             await vfio_pin_map_dma(iommu, dma)
+        if await load(iommu.dirty_page_tracking):
+            async with on_failure(vfio_remove_dma, iommu, dma):
+                await vfio_dma_bitmap_alloc(dma)
 
 
-async def check_map(iommu: VfioIommu, iova: int, vaddr: int, size: int) -> None:
-    """The checks of a mapping that need the lock."""
+async def check_map_alignment(iommu: VfioIommu, all_bits: int) -> None:
+    """Size and both addresses, ORed, of a mapping: EINVAL unless they are whole pages."""
     page = await load(iommu.pgsize_bitmap)
     page &= -page
-    crooked = (size | iova | vaddr) & (page - 1) != 0
+    crooked = all_bits & (page - 1) != 0
     await refuse_if(crooked, Errno.EINVAL, "whole_pages", f"size and both addresses must be multiples of {page}")
+
+
+async def give_vaddr(iommu: VfioIommu, iova: int, vaddr: int, size: int) -> None:
+    """A program takes over a mapping that waits for that. ENOENT, EINVAL unless it is this one as a whole, ENOMEM."""
+    found = await first_between(iommu.dma_list, iova, iova + size - 1)
+    dma = await require(found, Errno.ENOENT, "mapping_is_there", "nothing is mapped at these I/O addresses")
+    ready = await load(dma.vaddr_invalid) and (dma.iova, dma.size) == (iova, size)
+    await refuse_if(not ready, Errno.EINVAL, "mapping_waits", "no mapping of just this size waits to be taken over")
+    await vfio_change_dma_owner(dma, vaddr)
+    await set_vaddr_invalid(iommu, dma, False)
+
+
+@kernel("drivers/vfio/vfio_iommu_type1.c")
+async def vfio_change_dma_owner(dma: VfioDma, vaddr: int) -> None:
+    """The memory of the caller is behind a mapping from now on, and charged to it. ENOMEM.
+
+    What devices reach is still what was pinned at first; that the same pages are at `vaddr` is up to the caller.
+    """
+    mm = await require(await current_mm(), Errno.ENODEV, "caller_has_memory", "the caller has no memory")
+    _, before, lock_cap = await load(dma.source)
+    if mm is not before:
+        npage, mine = await load(dma.locked_vm), await capable("CAP_IPC_LOCK")
+        await mm_lock_acct(mm, mine, npage)
+        if await get_unless_zero(before.mm_users, current(), "charging"):
+            await mm_lock_acct(before, lock_cap, -npage)
+            await mmput(before, current(), "charging")
+        await mmdrop(before, dma, ITS_MEMORY)
+        await mmgrab(mm, dma, ITS_MEMORY)
+        lock_cap = mine
+    await store(dma.source, (vaddr, mm, lock_cap))
+
+
+async def check_map(iommu: VfioIommu, iova: int, size: int) -> None:
+    """The other checks of a mapping that need the lock."""
     taken = await first_between(iommu.dma_list, iova, iova + size - 1)
     there = "" if taken is None else f"{taken.iova:#x} to {taken.iova + taken.size - 1:#x} are mapped already"
     await refuse_if(taken is not None, Errno.EEXIST, "iova_is_free", f"the I/O addresses {there}")
@@ -298,51 +312,6 @@ async def vfio_iommu_replay(iommu: VfioIommu) -> None:
         done.append(dma)
     for dma in done:
         await store(dma.iommu_mapped, True)
-
-
-def group_resv_regions(iommu_group: IommuGroup) -> Ranges:
-    """Addresses that devices of the group must not be given: writes there are interrupts (`iommu_get_group_resv_regions`)."""
-    return (MSI_WINDOW,)
-
-
-def aper_resize(ranges: Ranges, start: int, end: int) -> Ranges:
-    """Cut the ranges to what a further page table can translate; the first one sets them (`vfio_iommu_aper_resize`)."""
-    if not ranges:
-        return ((start, end),)
-    return tuple((max(a, start), min(b, end)) for a, b in ranges if a <= end and b >= start)
-
-
-def resv_exclude(ranges: Ranges, reserved: Ranges) -> Ranges:
-    """The ranges without what is reserved (`vfio_iommu_resv_exclude`)."""
-    for start, end in reserved:
-        parts = []
-        for a, b in ranges:
-            if start > b or end < a:
-                parts.append((a, b))
-                continue
-            parts += [(a, start - 1)] if start > a else []
-            parts += [(end + 1, b)] if end < b else []
-        ranges = tuple(parts)
-    return ranges
-
-
-def aper_expand(ranges: Ranges, translated: bool) -> Ranges:
-    """A page table has gone: the outermost addresses are those of the others, or all (`vfio_iommu_aper_expand`)."""
-    if not ranges:
-        return ranges
-    middle = [address for pair in ranges for address in pair]
-    middle[0], middle[-1] = 0, APERTURE_LAST if translated else LAST
-    return tuple(zip(middle[::2], middle[1::2], strict=True))
-
-
-def find_dma(dmas: tuple[VfioDma, ...], first: int, last: int) -> VfioDma | None:
-    """The lowest mapping that has an address from `first` to `last` (`vfio_find_dma`)."""
-    return next((dma for dma in dmas if dma.iova <= last and dma.last >= first), None)
-
-
-def iova_dma_valid(ranges: Ranges, first: int, last: int) -> bool:
-    """May these addresses be mapped? All may, as long as no device does DMA (`vfio_iommu_iova_dma_valid`)."""
-    return not ranges or any(first >= a and last <= b for a, b in ranges)
 
 
 async def refuse_iova_conflicts(
@@ -377,6 +346,8 @@ async def vfio_iommu_type1_attach_group(iommu: VfioIommu, iommu_group: IommuGrou
     not; what pinning says if mappings were waiting for a page table. A group without DMA of its own needs nothing.
     """
     async with iommu.lock:
+        waits = await load(iommu.vaddr_invalid_count) != 0
+        await refuse_if(waits, Errno.EBUSY, "vaddrs_are_valid", "mappings wait for a program to take them over")
         if kind is VfioGroupType.EMULATED_IOMMU:
             emulated = await load(iommu.emulated_iommu_groups)
             await store(iommu.emulated_iommu_groups, (iommu_group, *emulated))
@@ -457,6 +428,9 @@ async def vfio_iommu_type1_detach_group(iommu: VfioIommu, iommu_group: IommuGrou
 
 async def after_detach(iommu: VfioIommu, domain: VfioDomain, last: bool) -> None:
     """The second half of `vfio_iommu_type1_detach_group`: a page table without groups goes, the address ranges may grow."""
+    if await load(iommu.dirty_page_tracking):  # what the group has written nobody knows
+        for dma in await in_order(iommu.dma_list):
+            await store(dma.bitmap, (await load(dma.bitmap) or 0) | all_pages(dma))
     ranges = await load(iommu.iova_list)
     if last:
         domains = await load(iommu.domain_list)
@@ -510,30 +484,6 @@ async def vfio_iommu_type1_check_extension(iommu: VfioIommu | None, kind: int) -
     return 0
 
 
-async def capabilities(iommu: VfioIommu) -> bytes:
-    """The chain of capabilities behind VFIO_IOMMU_GET_INFO; each one says where the next begins."""
-    smallest = await load(iommu.pgsize_bitmap)
-    smallest &= -smallest
-    ranges = await load(iommu.iova_list)
-    migration = uapi.VfioIommuType1InfoCapMigration(pgsize_bitmap=smallest, max_dirty_bitmap_size=MAX_DIRTY_BITMAP)
-    avail = uapi.VfioIommuType1InfoDmaAvail(avail=await load(iommu.dma_avail))
-    bodies = [
-        (uapi.VFIO_IOMMU_TYPE1_INFO_CAP_MIGRATION, bytes(migration)[CAPABILITY:]),
-        (uapi.VFIO_IOMMU_TYPE1_INFO_DMA_AVAIL, bytes(avail)[CAPABILITY:]),
-    ]
-    if ranges:
-        table = b"".join(first.to_bytes(8, "little") + last.to_bytes(8, "little") for first, last in ranges)
-        count = len(ranges).to_bytes(8, "little")
-        bodies.append((uapi.VFIO_IOMMU_TYPE1_INFO_CAP_IOVA_RANGE, count + table))
-    chain = b""
-    for n, (number, body) in enumerate(bodies):
-        body = body.ljust(-(-len(body) // 8) * 8, b"\0")
-        following = sizeof(uapi.VfioIommuType1Info) + len(chain) + CAPABILITY + len(body)
-        header = uapi.VfioInfoCapHeader(id=number, version=1, next=following if n + 1 < len(bodies) else 0)
-        chain += bytes(header) + body
-    return chain
-
-
 @kernel("drivers/vfio/vfio_iommu_type1.c")
 async def vfio_iommu_type1_get_info(iommu: VfioIommu, argument: int) -> int:
     """VFIO_IOMMU_GET_INFO: EFAULT, EINVAL for argsz below 16; capabilities only if there is room for all of them."""
@@ -578,35 +528,125 @@ async def vfio_iommu_type1_unmap_dma(iommu: VfioIommu, argument: int) -> int:
     await refuse_if(
         wrong, Errno.EINVAL, "argsz_and_flags", f"argsz must be at least {UNMAP_MINSZ}, and flags go together"
     )
-    if bitmap:
-        await check_bitmap(wanted, argument)
-    if wanted.flags & UNMAP_VADDR:
-        raise Unsupported("VFIO_DMA_UNMAP_FLAG_VADDR")
-    wanted.size = await vfio_dma_do_unmap(iommu, wanted)
+    told = await check_bitmap(wanted, argument) if bitmap else None
+    wanted.size = await vfio_dma_do_unmap(iommu, wanted, told)
     await copy_to_user(argument, bytes(wanted)[:UNMAP_MINSZ])
     return 0
 
 
-async def check_bitmap(wanted: uapi.VfioIommuType1DmaUnmap, argument: int) -> None:
+async def check_bitmap(wanted: uapi.VfioIommuType1DmaUnmap, argument: int) -> uapi.VfioBitmap:
     """The bitmap that dirty pages would be reported in: EINVAL (argsz), EFAULT, EINVAL (where it lies, how large it is)."""
     size = sizeof(uapi.VfioBitmap)
     short = wanted.argsz < UNMAP_MINSZ + size
     await refuse_if(short, Errno.EINVAL, "argsz_for_bitmap", "there is no room for a bitmap behind the request")
     bitmap = uapi.VfioBitmap.from_buffer_copy(await copy_from_user(argument + UNMAP_MINSZ, size))
+    await verify_bitmap(bitmap, wanted.size)
+    return bitmap
+
+
+async def verify_bitmap(bitmap: uapi.VfioBitmap, size: int) -> None:
+    """EINVAL for a bitmap that cannot be in user memory, or has not the size for so many bytes (`verify_bitmap_size`)."""
     if bitmap.pgsize == 0:
         raise Unsupported("a bitmap for pages of no size")
     outside = bitmap.data + bitmap.size > TASK_SIZE
     await refuse_if(outside, Errno.EINVAL, "bitmap_in_memory", "no user memory can lie where the bitmap should")
-    pages = wanted.size // (bitmap.pgsize & -bitmap.pgsize)
+    pages = size // (bitmap.pgsize & -bitmap.pgsize)
     bad = not pages or not bitmap.size or not -(-pages // 64) * 8 <= bitmap.size <= BITMAP_MAX
     await refuse_if(bad, Errno.EINVAL, "bitmap_size", "the bitmap has not the size for so many pages")
 
 
+# ---- which pages were written: what the IOMMU does not tell, so all are, if a device may have
+
+
+def all_pages(dma: VfioDma) -> int:
+    """A bit for each page of a mapping."""
+    return (1 << dma.size // PAGE_SIZE) - 1
+
+
+@kernel("drivers/vfio/vfio_iommu_type1.c")
+async def vfio_dma_bitmap_alloc(dma: VfioDma) -> None:
+    """A bitmap for a mapping. EINVAL for one of 2 to the 31st pages and more."""
+    many = dma.size // PAGE_SIZE > BITMAP_PAGES
+    await refuse_if(many, Errno.EINVAL, "bitmap_possible", "the mapping has too many pages for a bitmap")
+    await store(dma.bitmap, 0)
+
+
+@kernel("drivers/vfio/vfio_iommu_type1.c")
+async def update_user_bitmap(data: int, iommu: VfioIommu, dma: VfioDma, base: int) -> None:
+    """Write the bits of a mapping into the bitmap of a program, whose first bit is the page at `base`. EFAULT.
+
+    Where they do not begin with a word, the kernel shifts its own bitmap and takes in what is in the first word already; of
+    that it forgets only as many bits as the mapping has pages, so that later bitmaps tell of pages that nobody has written.
+    """
+    pages, offset = dma.size // PAGE_SIZE, (dma.iova - base) // PAGE_SIZE
+    bits = await load(dma.bitmap) or 0
+    if await load(dma.iommu_mapped):
+        bits |= all_pages(dma)
+    data, shift = data + offset // WORD * 8, offset % WORD
+    words = -(-(pages + shift) // WORD)
+    if shift:
+        inside = (1 << WORD * words) - 1
+        bits = bits & ~inside | (bits & inside) << shift & inside
+        bits |= int.from_bytes(await copy_from_user(data, 8), "little")
+    await copy_to_user(data, (bits & (1 << WORD * words) - 1).to_bytes(words * 8, "little"))
+    await store(dma.bitmap, bits & ~all_pages(dma))
+
+
+@kernel("drivers/vfio/vfio_iommu_type1.c")
+async def vfio_iova_dirty_bitmap(iommu: VfioIommu, data: int, first: int, last: int) -> None:
+    """The bits of all mappings in a range, which has to take each of them as a whole. EINVAL, EFAULT."""
+    low = await first_between(iommu.dma_list, first, first)
+    high = await first_between(iommu.dma_list, last, last)
+    cut = (low is not None and low.iova != first) or (high is not None and high.last != last)
+    await refuse_if(cut, Errno.EINVAL, "mapping_not_cut", "a mapping is only partly in the range")
+    for dma in await in_order(iommu.dma_list):
+        if first <= dma.iova <= last:
+            await update_user_bitmap(data, iommu, dma, first)
+
+
 @kernel("drivers/vfio/vfio_iommu_type1.c")
 async def vfio_iommu_type1_dirty_pages(iommu: VfioIommu, argument: int) -> int:
-    """VFIO_IOMMU_DIRTY_PAGES: EACCES in version 1. What it does is not part of this model."""
+    """VFIO_IOMMU_DIRTY_PAGES: EACCES in version 1, EFAULT, EINVAL (argsz, flags); begin and end to track, or tell."""
     await refuse_if(not iommu.v2, Errno.EACCES, "second_version", "dirty pages need version 2")
-    raise Unsupported("VFIO_IOMMU_DIRTY_PAGES")
+    head = await copy_from_user(argument, DIRTY_MINSZ)
+    argsz, flags = int.from_bytes(head[:4], "little"), int.from_bytes(head[4:], "little")
+    bad = argsz < DIRTY_MINSZ or flags not in (START, STOP, GET)
+    await refuse_if(
+        bad, Errno.EINVAL, "argsz_and_flags", f"argsz must be at least {DIRTY_MINSZ}, with one flag that is known"
+    )
+    if flags == GET:
+        await dirty_get_bitmap(iommu, argument + DIRTY_MINSZ, argsz - DIRTY_MINSZ)
+        return 0
+    async with iommu.lock:
+        tracks = await load(iommu.dirty_page_tracking)
+        if flags == START and not tracks:
+            for dma in await in_order(iommu.dma_list):
+                await vfio_dma_bitmap_alloc(dma)
+        await store(iommu.dirty_page_tracking, flags == START)
+    return 0
+
+
+async def dirty_get_bitmap(iommu: VfioIommu, argument: int, room: int) -> None:
+    """Tell of a range: EINVAL (argsz), EFAULT, EINVAL (size 0), EOVERFLOW, EINVAL (the bitmap, alignment, not tracked)."""
+    size = sizeof(uapi.VfioIommuType1DirtyBitmapGet)
+    await refuse_if(room < size, Errno.EINVAL, "argsz_for_range", f"the range and its bitmap need {size} bytes more")
+    wanted = uapi.VfioIommuType1DirtyBitmapGet.from_buffer_copy(await copy_from_user(argument, size))
+    await refuse_if(not wanted.size, Errno.EINVAL, "size_not_zero", "a range has at least one page")
+    last = wanted.iova + wanted.size - 1
+    await refuse_if(last > LAST, Errno.EOVERFLOW, "range_ends_somewhere", "the range ends beyond the last address")
+    await verify_bitmap(wanted.bitmap, wanted.size)
+    async with iommu.lock:
+        page = await load(iommu.pgsize_bitmap)
+        page &= -page
+        odd = (
+            wanted.bitmap.pgsize != page
+            or (wanted.iova | wanted.size) % page
+            or not await load(iommu.dirty_page_tracking)
+        )
+        await refuse_if(
+            bool(odd), Errno.EINVAL, "dirty_tracking_on", f"whole pages of {page} bytes, while they are tracked"
+        )
+        await vfio_iova_dirty_bitmap(iommu, wanted.bitmap.data, wanted.iova, last)
 
 
 @kernel("drivers/vfio/vfio_iommu_type1.c")

@@ -40,6 +40,9 @@ FEATURE_MINSZ: Final = 8
 GET, SET, PROBE = uapi.VFIO_DEVICE_FEATURE_GET, uapi.VFIO_DEVICE_FEATURE_SET, uapi.VFIO_DEVICE_FEATURE_PROBE
 _DATA_SIZES: Final = {uapi.VFIO_IRQ_SET_DATA_NONE: 0, uapi.VFIO_IRQ_SET_DATA_BOOL: 1, uapi.VFIO_IRQ_SET_DATA_EVENTFD: 4}
 PRECOPY_INFO_V2: Final = 12
+ULONG_MAX: Final = (1 << 64) - 1
+LOG_MAX_RANGES: Final = 256
+LOG_PAGE: Final = 4096
 
 
 async def register(vfio: Vfio, device: Device, driver: BusDriver, ops: VfioDeviceOps) -> VfioDevice:
@@ -353,7 +356,47 @@ async def core_feature(device: VfioDevice, feature: int, flags: int, data: int, 
     if feature == uapi.VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE and flags & GET:
         await copy_to_user(data, uapi.VFIO_DEVICE_STATE_RUNNING.to_bytes(4, "little") + b"\xff" * 4)
         return 0
-    raise Unsupported(f"device feature {feature}")
+    if feature == uapi.VFIO_DEVICE_FEATURE_DMA_LOGGING_START:
+        await vfio_ioctl_device_feature_logging_start(data)
+    elif feature == uapi.VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT:
+        await vfio_ioctl_device_feature_logging_report(data)
+    elif feature != uapi.VFIO_DEVICE_FEATURE_DMA_LOGGING_STOP:
+        raise Unsupported(f"device feature {feature}")
+    return 0
+
+
+@kernel("drivers/vfio/vfio_main.c")
+async def vfio_ioctl_device_feature_logging_start(argument: int) -> None:
+    """Note from now on which memory the device writes; the only modelled driver that can writes none.
+
+    EFAULT, EINVAL (no range), E2BIG, then range by range EFAULT, EINVAL (alignment), EOVERFLOW, EINVAL (overlap).
+    """
+    control = uapi.VfioDeviceFeatureDmaLoggingControl.from_buffer_copy(await copy_from_user(argument, 24))
+    await refuse_if(not control.num_ranges, Errno.EINVAL, "ranges_given", "no range is given")
+    many = control.num_ranges > LOG_MAX_RANGES
+    await refuse_if(many, Errno.E2BIG, "ranges_not_too_many", f"{LOG_MAX_RANGES} ranges are the most")
+    known: list[tuple[int, int]] = []
+    for number in range(control.num_ranges):
+        raw = await copy_from_user(control.ranges + 16 * number, 16)
+        iova, length = int.from_bytes(raw[:8], "little"), int.from_bytes(raw[8:], "little")
+        odd = bool((iova | length) & (control.page_size - 1) & ULONG_MAX)
+        await refuse_if(odd, Errno.EINVAL, "whole_pages", f"ranges are multiples of {control.page_size} bytes")
+        await refuse_if(iova + length > ULONG_MAX, Errno.EOVERFLOW, "range_ends_somewhere", "a range ends nowhere")
+        taken = any(iova <= last and iova + length - 1 >= first for first, last in known)
+        await refuse_if(taken, Errno.EINVAL, "ranges_apart", "two ranges overlap")
+        known.append((iova, iova + length - 1))
+    await copy_to_user(argument, bytes(control))
+
+
+@kernel("drivers/vfio/vfio_main.c")
+async def vfio_ioctl_device_feature_logging_report(argument: int) -> None:
+    """Which memory the device has written: EFAULT, EINVAL (size of a page), EOVERFLOW; none, so the bitmap stays as it is."""
+    report = uapi.VfioDeviceFeatureDmaLoggingReport.from_buffer_copy(await copy_from_user(argument, 32))
+    odd = report.page_size < LOG_PAGE or report.page_size.bit_count() != 1
+    await refuse_if(odd, Errno.EINVAL, "page_size_possible", f"a page has {LOG_PAGE} bytes or a larger power of 2")
+    over = report.iova + report.length > ULONG_MAX
+    await refuse_if(over, Errno.EOVERFLOW, "range_ends_somewhere", "the range ends beyond the last address")
+    raise Unsupported("a report of written memory")
 
 
 @kernel("drivers/vfio/vfio_main.c")

@@ -25,6 +25,7 @@ from .vfio_pci_intrs import vfio_pci_intx_mask, vfio_pci_intx_unmask
 from .vfio_pci_priv import OWN, VfioPciCoreDevice, virq_disabled
 
 Changes = dict[int, int]  # by offset of a byte; those of the function itself by OWN + offset
+LOW_POWER: Final = OWN * 2  # is no byte: may the function sleep while nobody uses it?
 BASIC, INVALID = 0, 0xFF  # the header, and what is no part of a capability
 PM, VENDOR, EXPRESS = 1, 9, 16
 LENGTHS: Final = {

@@ -27,7 +27,15 @@ from ...unsupported import Unsupported
 from ..iommufd import vfio_iommufd_device_ictx, vfio_iommufd_get_dev_id
 from ..vfio import VfioDevice, VfioGroup
 from ..vfio_main import IRQ_SET_MINSZ, SET, vfio_check_feature, vfio_set_irqs_validate_and_prepare
-from .vfio_pci_config import tables_for, vfio_config_free, vfio_config_init, vfio_pci_config_rw
+from .vfio_pci_config import (
+    LOW_POWER,
+    change,
+    changes_of,
+    tables_for,
+    vfio_config_free,
+    vfio_config_init,
+    vfio_pci_config_rw,
+)
 from .vfio_pci_intrs import release_triggers, vfio_pci_set_irqs_ioctl
 from .vfio_pci_priv import VfioPciCoreDevice, VfioPciVfToken, core_of
 from .vfio_pci_rdwr import vfio_pci_bar_rw
@@ -350,9 +358,23 @@ async def vfio_pci_core_ioctl_feature(device: VfioDevice, flags: int, data: int,
         return await vfio_pci_core_feature_token(await core_of(device), flags, data, room)
     minsz = _LOW_POWER.get(feature)
     await refuse_if(minsz is None, Errno.ENOTTY, "device_has_feature", "the device has no such feature")
-    if await vfio_check_feature(flags, room, SET, minsz or 0):
+    if not await vfio_check_feature(flags, room, SET, minsz or 0):
+        return 0
+    if feature == uapi.VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY_WITH_WAKEUP:
         raise Unsupported(f"device feature {feature}")
+    await vfio_pci_runtime_pm(await core_of(device), feature == uapi.VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY)
     return 0
+
+
+async def vfio_pci_runtime_pm(core: VfioPciCoreDevice, enter: bool) -> None:
+    """The function may sleep while no program uses it, or may not. EINVAL if it may already; each use wakes it for a while.
+
+    (`vfio_pci_runtime_pm_entry` and `vfio_pci_runtime_pm_exit`.)
+    """
+    async with core.memory_lock:
+        engaged = bool((await changes_of(core)).get(LOW_POWER))
+        await refuse_if(enter and engaged, Errno.EINVAL, "not_in_low_power", "the function may sleep already")
+        await change(core, {LOW_POWER: int(enter)})
 
 
 _LOW_POWER: Final = {
