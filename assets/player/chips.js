@@ -1,6 +1,7 @@
 // The descriptors of programs as buttons: one of them is pressed at a time, and the kernel hears of each press.
 
 import { control, element } from "./dom.js";
+import { keepKeys } from "./kept_keys.js";
 import { listen } from "./listen.js";
 
 function renderChips({ model, el }) {
@@ -35,6 +36,7 @@ function renderChips({ model, el }) {
 
 export default {
   initialize: ({ model }) => {
+    keepKeys();
     listen(model).catch(() => {});
   },
   render: renderChips,

@@ -1,6 +1,7 @@
 // The player as the front end of a widget, by the rules of anywidget.
 
 import { element } from "./dom.js";
+import { keepKeys } from "./kept_keys.js";
 import { listen } from "./listen.js";
 import { Player } from "./player.js";
 import { reveal } from "./reveal.js";
@@ -64,6 +65,7 @@ function render({ model, el }) {
 
 export default {
   initialize: ({ model }) => {
+    keepKeys();
     listen(model).catch(() => {});
   },
   render,

@@ -75,7 +75,7 @@ class RoomView(StaticFallback):
             rows=10,
             layout={"width": "100%"},
             tooltip="Yours to change. Tab indents; after Escape it leads on",
-            kind="code",
+            kind="code editor",
         )
         self.prove = button("Prove", "run every schedule, and compare with the recorded kernel", primary=True)
         self.help = Help(hints or escape(room.lesson, quote=False), self._solution)
@@ -105,7 +105,7 @@ class RoomView(StaticFallback):
             row("Mend it", self.which, text("does", "Change it so that this cannot happen, then Prove.")),
             text("does", self._must_still_work()),
             self.editor,
-            *listeners("editor/indent.js"),
+            *listeners("editor.js"),
             self.buttons,
             self.problem,
             self.verdict,

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
-from ...assets import asset
+from ...views.script import script
 from .. import controls as widgets
 
 TAKEN = ("u", "r")  # undo, redo
@@ -22,22 +22,22 @@ def said(lanes: Iterable[str]) -> str:
     )
 
 
-def listeners(script: str = "schedule/keys.js") -> list[widgets.Widget]:
+def listeners(entry: str = "scheduler.js") -> list[widgets.Widget]:
     """What listens to keys, by default to those of a scheduler; nothing where the package anywidget is missing."""
     try:
-        return [_kind(script)()]
+        return [_kind(entry)()]
     except ImportError:
         return []
 
 
 @cache
-def _kind(script: str) -> type[Any]:
+def _kind(entry: str) -> type[Any]:
     import anywidget
 
     class Keys(anywidget.AnyWidget):
         """It draws nothing."""
 
-        _esm = asset(script).read_text("utf-8")
+        _esm = script(entry)
 
     return Keys
 

@@ -1,0 +1,64 @@
+// In an editor of the lab Tab indents and Shift+Tab takes that back, Enter keeps the indentation; after Escape Tab leads to the
+// next control, as everywhere.
+
+import { keepKeys } from "./kept_keys.js";
+
+const EDITOR = ".vfiosim-editor textarea";
+const FOUR = "    ";
+
+// Typed, so that the browser's own Undo knows of it.
+function type(text) {
+  document.execCommand("insertText", false, text);
+}
+
+/** @param {HTMLTextAreaElement} field @param {boolean} back */
+function indent(field, back) {
+  const { selectionStart: from, selectionEnd: to, value } = field;
+  const start = value.lastIndexOf("\n", from - 1) + 1;
+  if (from === to && !back) return type(FOUR);
+  const lines = value.slice(start, to).split("\n");
+  const moved = lines.map((line) => (back ? line.replace(/^ {1,4}/, "") : FOUR + line)).join("\n");
+  if (moved === lines.join("\n")) return;
+  field.setSelectionRange(start, to);
+  if (moved) type(moved);
+  else document.execCommand("delete");
+  const first = back ? Math.min(4, /^ */.exec(lines[0])[0].length) : -4;
+  if (from === to) field.setSelectionRange(Math.max(start, from - first), Math.max(start, from - first));
+  else field.setSelectionRange(start, start + moved.length);
+}
+
+/** @param {HTMLTextAreaElement} field */
+function newLine(field) {
+  const before = field.value.slice(field.value.lastIndexOf("\n", field.selectionStart - 1) + 1, field.selectionStart);
+  type(`\n${/^ */.exec(before)[0]}${/:\s*(#.*)?$/.test(before) ? FOUR : ""}`);
+}
+
+let leaves = null; // the editor that Tab leaves now
+
+function edit(event) {
+  const { target: field, key } = event;
+  if (!field.matches?.(EDITOR)) return;
+  if (key === "Escape") leaves = field;
+  if (event.ctrlKey || event.altKey || event.metaKey || event.isComposing) return;
+  if (key === "Tab" ? leaves === field : key !== "Enter" || event.shiftKey) {
+    if (!["Tab", "Shift", "Escape"].includes(key)) leaves = null;
+    return;
+  }
+  event.preventDefault();
+  event.stopPropagation();
+  if (key === "Tab") indent(field, event.shiftKey);
+  else newLine(field);
+}
+
+const INSTALLED_EDITOR = Symbol.for("vfiosim: Tab indents");
+
+export default {
+  initialize: () => {
+    keepKeys();
+    if (globalThis[INSTALLED_EDITOR]) return;
+    globalThis[INSTALLED_EDITOR] = true;
+    addEventListener("keydown", edit, true);
+    addEventListener("focusin", () => (leaves = null));
+  },
+  render: () => {}, // it draws nothing
+};
