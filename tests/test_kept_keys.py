@@ -20,7 +20,8 @@ LATE = f"""async () => {{
     await widget.render({{ el, model: {{}} }});
     await new Promise(requestAnimationFrame);
     await new Promise(requestAnimationFrame);
-    document.body.innerHTML = '<div class="vfiosim-lab"><div class="vfiosim-code vfiosim-editor"><textarea></textarea></div><button>on</button></div>';
+    const lab = '<div class="vfiosim-lab"><div class="vfiosim-editor"><textarea></textarea></div><button>on</button></div>';
+    document.body.innerHTML = lab;
     document.body.firstChild.append(el);
 }}"""
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import pytest
 
-from vfiosim.lab import Bench
+from vfiosim.lab import Bench, garbage
 from vfiosim.lab.press import ClickFilter
 
 pytestmark = pytest.mark.one_python
@@ -40,3 +43,35 @@ def test_a_time_that_is_no_number_of_seconds_is_named(monkeypatch, said):
         ValueError, match=rf"\$VFIOSIM_DOUBLE_CLICK is a number of seconds, such as 0.5; it says '{said}'"
     ):
         Bench()
+
+
+def test_garbage_is_not_looked_for_thoroughly_in_a_press_but_when_nothing_was_pressed_for_a_while(monkeypatch):
+    monkeypatch.setattr(garbage, "IDLE", 0.01)
+    usual, seen, pressing = gc.get_threshold(), [], []
+
+    def look(phase, info):
+        if phase == "start" and info["generation"] == 2:
+            seen.append([*pressing])
+
+    async def session():
+        bench = Bench()
+        gc.set_threshold(100, 2, 2)
+        gc.callbacks.append(look)
+        for name in ("open device", "open iommufd", "bind"):
+            bench.undo.clicks.press(bench.buttons[name], None, partial(press, bench.buttons[name]))
+        seen.clear()
+        gc.set_threshold(*usual)
+        await asyncio.sleep(0.1)
+
+    def press(button):
+        pressing.append(button.description)
+        button.click()
+        assert pressing not in seen
+        pressing.clear()
+
+    try:
+        asyncio.run(session())
+    finally:
+        gc.callbacks.remove(look)
+        gc.set_threshold(*usual)
+    assert seen == [[]]

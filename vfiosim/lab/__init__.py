@@ -1,5 +1,7 @@
 """Widgets for notebooks: a bench to make calls on, questions to answer before the simulator does, tasks to solve."""
 
+import gc as _gc
+
 from .alive import Alive as Alive
 from .bench import Bench as Bench
 from .by_hand import ByHand as ByHand
@@ -31,3 +33,5 @@ from .room import RoomView as RoomView
 from .room import room as room
 from .sandbox import Sandbox as Sandbox
 from .session import Session as Session
+
+_gc.freeze()  # what was imported up to here stays: no search for garbage goes through it again

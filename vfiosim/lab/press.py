@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from . import controls as widgets
+from .garbage import garbage_later
 
 LONG = 1.0  # seconds; who clicks during a shorter run knows what it will do
 DOUBLE = 0.5  # seconds; two clicks on one button that are closer were one gesture
@@ -65,7 +66,8 @@ class ClickFilter:
                 return
         began = time.monotonic()
         try:
-            act()
+            with garbage_later():
+                act()
         finally:
             self._last, self._sent, self._took = button, sent, time.monotonic() - began
 
