@@ -47,7 +47,7 @@ def test_a_time_that_is_no_number_of_seconds_is_named(monkeypatch, said):
 
 def test_garbage_is_not_looked_for_thoroughly_in_a_press_but_when_nothing_was_pressed_for_a_while(monkeypatch):
     monkeypatch.setattr(garbage, "IDLE", 0.01)
-    usual, seen, pressing = gc.get_threshold(), [], []
+    usual, seen, pressing = gc.get_threshold(), list[list[str]](), list[str]()
 
     def look(phase, info):
         if phase == "start" and info["generation"] == 2:

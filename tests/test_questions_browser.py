@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,28 @@ def test_a_number_is_predicted_with_the_keyboard_alone(lab):
     expect(place).to_contain_text("✕ You predicted 1. The simulator says 2.")
     expect(place).to_contain_text("It gets a table of its own, with the same files.")
     shoot(place, "number")
+
+
+def test_a_line_is_dragged_to_its_place_or_goes_there_with_alt_and_an_arrow(lab):
+    place = lab.widget("lesson.order()")
+    rows, said = place.locator(".vfiosim-order-row"), place.locator(".vfiosim-said")
+    words = [row.split(". ", 1)[1] for row in rows.locator(".vfiosim-line").all_inner_texts()]
+    mouse, taken, goal = lab.page.mouse, rows.nth(4).locator(".vfiosim-line"), rows.nth(1)
+    box, there = taken.bounding_box(), goal.bounding_box()
+    mouse.move(box["x"] + 20, box["y"] + 5)
+    mouse.down()
+    mouse.move(there["x"] + 120, there["y"] + 3, steps=5)
+    expect(goal).to_have_class(re.compile("vfiosim-drop-above"))
+    mouse.up()
+    expect(said).to_contain_text("is now number 2 of 6")
+    expect(rows.nth(1)).to_contain_text(words[4])
+    expect(rows.nth(2)).to_contain_text(words[1])
+    expect(rows.nth(1).locator(":focus")).to_have_count(1)
+    lab.page.keyboard.press("Alt+ArrowUp")
+    expect(rows.nth(0)).to_contain_text(words[4])
+    expect(rows.nth(0).locator(":focus")).to_have_count(1)
+    lab.page.keyboard.press("Alt+ArrowUp")
+    expect(said).to_contain_text("is first already")
 
 
 def test_lines_are_moved_with_the_keyboard_and_the_focus_goes_with_the_line(lab):

@@ -7,6 +7,7 @@ import re
 from tests.conftest import ROOT
 from vfiosim.views.script import script
 
+ENTRIES = ("widget.js", "inline.js", "chips.js", "editor.js", "scheduler.js", "ordering.js")
 MODULES = sorted((ROOT / "assets" / "player").glob("*.js"))
 
 
@@ -15,7 +16,7 @@ def own_names(text: str) -> list[str]:
 
 
 def test_every_module_is_needed_and_stands_in_the_script_once() -> None:
-    joined = [own_names(script(entry)) for entry in ("widget.js", "inline.js", "chips.js", "editor.js", "scheduler.js")]
+    joined = [own_names(script(entry)) for entry in ENTRIES]
     for module in MODULES:
         for name in own_names(module.read_text("utf-8")):
             assert max(names.count(name) for names in joined) == 1, f"{name} of {module.name}"

@@ -9,10 +9,11 @@ from typing import Any
 import traitlets
 
 from . import controls as widgets
+from .listeners import listeners
 from .question import CHOICE, NONE, ORDER, SET, Answer, Question
 from .style import button, text
 
-MOVE_FIRST = "The lines stand as they were given. Move them first, with Up and Down."
+MOVE_FIRST = "The lines stand as they were given. Move them first: drag them, or press Up and Down."
 
 
 def control_for(question: Question) -> Any:
@@ -31,9 +32,9 @@ def control_for(question: Question) -> Any:
 
 
 class Order(widgets.VBox):
-    """Lines to be put in order: each has a button to move it up and one to move it down. `value` are the keys from top to bottom.
+    """Lines to be put in order: dragged, with Alt and an arrow key, or by a button up and one down.
 
-    The rows stay and the lines wander, so the keyboard focus can go with a line.
+    `value` are the keys from top to bottom. The rows stay and the lines wander, so the keyboard focus can go with a line.
     """
 
     value = traitlets.Tuple()
@@ -47,7 +48,10 @@ class Order(widgets.VBox):
         self._shown: list[widgets.HTML] = []
         self.said = text("said")
         rows = [self._row(place) for place in range(len(given))]
-        super().__init__([*rows, self.said], kind="order")
+        dragging = listeners("ordering.js")
+        for one in dragging:
+            one.on_msg(lambda _, content, __: self._heard(content))
+        super().__init__([*rows, self.said, *dragging], kind="order")
         self.value = self._given
 
     def _row(self, place: int) -> widgets.Box:
@@ -61,16 +65,29 @@ class Order(widgets.VBox):
 
     def move(self, place: int, by: int) -> None:
         """Move the line at a place (from 0) one up (-1) or down (1); at the end of the list it says so and stays."""
-        other = place + by
-        line = self._lines[self.value[place]]
-        if not 0 <= other < len(self.value):
-            self._say(f"“{line}” is {'first' if by < 0 else 'last'} already.")
-            return
+        if 0 <= place + by < len(self.value):
+            self.put(place, place + by)
+        else:
+            self._say(f"“{self._lines[self.value[place]]}” is {'first' if by < 0 else 'last'} already.")
+
+    def put(self, place: int, other: int) -> None:
+        """Put the line at a place (from 0) to another one; those between them make room."""
         keys = list(self.value)
-        keys[place], keys[other] = keys[other], keys[place]
+        key = keys.pop(place)
+        keys.insert(other, key)
         self.value = tuple(keys)
-        self._say(f"“{line}” is now number {other + 1} of {len(keys)}.")
-        (self.up if by < 0 else self.down)[other].focus()
+        self._say(f"“{self._lines[key]}” is now number {other + 1} of {len(keys)}.")
+        (self.up if other < place else self.down)[other].focus()
+
+    def _heard(self, content: dict[str, Any]) -> None:
+        """A line was dragged on the page, or moved with a key; perhaps over the end."""
+        place, other = content.get("move", (0, 0))
+        if self.disabled or not 0 <= place < len(self.value):
+            return
+        if abs(other - place) == 1:
+            self.move(place, other - place)
+        elif 0 <= other < len(self.value) and other != place:
+            self.put(place, other)
 
     @property
     def untouched(self) -> bool:

@@ -14,8 +14,9 @@ from ..explore.turns import Turn, turns
 from ..trace import Trace
 from ..views.alone import Anew
 from . import controls as widgets
+from .listeners import listeners
 from .sandbox.board import shared_html
-from .sandbox.keys import listeners, with_key
+from .sandbox.keys import with_key
 from .style import button, row, text
 from .trace_pane import TracePane
 
@@ -40,7 +41,12 @@ class Counterexample(widgets.VBox):
         self._beside = widgets.Box([self.turns, self.shared], kind="board")
         super().__init__([], kind="way-in")
         self._tell()
-        self.children = [row("", self.start, self.harm, self.switches), self._beside, self.trace_pane, *listeners()]
+        self.children = [
+            row("", self.start, self.harm, self.switches),
+            self._beside,
+            self.trace_pane,
+            *listeners("scheduler.js"),
+        ]
 
     @property
     def trace(self) -> Trace:

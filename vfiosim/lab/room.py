@@ -12,9 +12,9 @@ from ..museum import ROOMS, Proof, Room, StudentFunction
 from . import controls as widgets
 from .counterexample import Counterexample
 from .help import Help
+from .listeners import listeners
 from .question import Distractor
 from .record import progress
-from .sandbox.keys import listeners
 from .static_fallback import ONLY_LIVE, StaticFallback, note
 from .style import alert, button, row, style, text, words
 from .verdict import misled

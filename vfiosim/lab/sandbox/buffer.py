@@ -53,7 +53,7 @@ class BufferForm(widgets.VBox):
                 with suppress(BadInput):
                     self._write(name)
         self._refresh()
-        super().__init__([row("", *self.fields.values(), self.more), self.raw], kind="line")
+        super().__init__([row("", *self.fields.values(), self.more), self.raw], kind="parts")
 
     def _field(self, field: Member, value: int | str | None, fds: Sequence[int]) -> Any:
         now = self.struct.from_buffer_copy(bytes(self.data)).get(field.name) if value is None else value

@@ -24,7 +24,7 @@ class Fails(widgets.Box):
         self.what = widgets.Dropdown(description="fails", tooltip="What is to fail", options=[NOTHING])
         self.look.on_click(lambda _: look())
         self.wanted.observe(lambda change: self._unfold(change["new"]), "value")
-        super().__init__([self.look, self.what], kind="line")
+        super().__init__([self.look, self.what], kind="parts")
         self._unfold(False)
 
     def chosen(self) -> Failing | None:

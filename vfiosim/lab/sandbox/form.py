@@ -43,7 +43,7 @@ class CallForm(widgets.Box):
         self.sort = widgets.Dropdown(
             options=[CONST_ARGUMENT, BUFFER], description="argument", tooltip="what the argument is"
         )
-        self.argument = widgets.Box([], kind="line")
+        self.argument = widgets.Box([], kind="parts")
         self.buffer: BufferForm | None = None
         self.parts: dict[str, Any] = {}
         self.fd.observe(lambda _: self._fd_chosen(), "value")
@@ -51,7 +51,7 @@ class CallForm(widgets.Box):
         self.sort.observe(lambda _: self._other_argument(), "value")
         self.does = text("does")
         parts = (self.fd, self.number, self.what, self.does, self.request, self.sort, self.argument)
-        super().__init__(parts, kind="line")
+        super().__init__(parts, kind="parts")
         self.refresh()
 
     # ---- what there is to choose from

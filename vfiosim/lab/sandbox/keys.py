@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import cache
-from typing import Any
 
-from ...views.script import script
 from .. import controls as widgets
 
 TAKEN = ("u", "r")  # undo, redo
@@ -20,26 +17,6 @@ def said(lanes: Iterable[str]) -> str:
         if named
         else "Keys: u Undo, r Redo."
     )
-
-
-def listeners(entry: str = "scheduler.js") -> list[widgets.Widget]:
-    """What listens to keys, by default to those of a scheduler; nothing where the package anywidget is missing."""
-    try:
-        return [_kind(entry)()]
-    except ImportError:
-        return []
-
-
-@cache
-def _kind(entry: str) -> type[Any]:
-    import anywidget
-
-    class Keys(anywidget.AnyWidget):
-        """It draws nothing."""
-
-        _esm = script(entry)
-
-    return Keys
 
 
 def key_of(lane: str) -> str:

@@ -76,7 +76,7 @@ class Sandbox(RunView):
         asked = [Alive(self), legend(*self.presets.buttons.values(), *self.buttons.values())]
         if by_hand:
             return [*running, *said, *top, self.trace_pane, *calls, *asked]
-        return [*top, above([*calls, widgets.Box(said, kind="said")], [*running, self.trace_pane]), *asked]
+        return [*top, above([*calls, widgets.Box(said, kind="answered")], [*running, self.trace_pane]), *asked]
 
     # ---- the controls
 

@@ -9,12 +9,13 @@ from ...explore.touches import Touch, Variable, contradicting, name_of, touches,
 from ...machine import Call
 from ...machine.events import Moved
 from .. import controls as widgets
+from ..listeners import listeners
 from ..press import ClickFilter
 from ..rehearsal import Rehearsal
 from ..run import Run
 from ..style import button, row, text
 from .board import code_html, ended_html, next_html, shared_html
-from .keys import key_of, listeners, said, with_key
+from .keys import key_of, said, with_key
 from .standing import standing
 
 HOW = {
@@ -63,7 +64,7 @@ class Schedule(widgets.VBox):
         ] = {}  # by thread, what stands in the place of its panel while it is in no call
         self._cells: tuple[str, ...] = ()
         self.shared = text("shared")
-        self.board, self._shown = widgets.Box([], kind="board"), [*listeners()]
+        self.board, self._shown = widgets.Box([], kind="board"), [*listeners("scheduler.js")]
         super().__init__([], kind="schedule")
 
     @property
