@@ -20,7 +20,6 @@ from .style import alert, button, row, style, text, words
 from .verdict import misled
 
 SOLUTION = "<p><b>Solution.</b></p>"
-PROVING = "Proving: every schedule is run, then what must still work, then the recordings. It takes some seconds."
 
 
 def room(
@@ -89,7 +88,7 @@ class RoomView(StaticFallback):
         self.again = button("Reset", "the functions as they were")
         self.problem, self.verdict = text("problem"), text("verdict")
         self.shown = text("verdict")
-        self.recording.disabled = not room.recorded()
+        self._looks = row("", *([self.recording] if room.recorded() else []), self.way)
         self.which.observe(lambda change: self._turn_to(change["old"]), "value")
         self.recording.on_click(lambda _: self._show(_recording(room)))
         self.way.on_click(lambda _: self._walk())
@@ -100,9 +99,13 @@ class RoomView(StaticFallback):
         self._frame: list[Any] = [
             style(),
             text("question", self._title()),
-            row("", self.recording, self.way),
+            self._looks,
             self.shown,
-            row("Mend it", self.which, text("does", "Change it so that this cannot happen, then Prove.")),
+            row(
+                "Mend it",
+                *([self.which] if len(room.to_mend) > 1 else []),
+                text("does", "Change it so that this cannot happen, then Prove."),
+            ),
             text("does", self._must_still_work()),
             self.editor,
             *listeners("editor.js"),
@@ -131,9 +134,8 @@ class RoomView(StaticFallback):
 
     def _title(self) -> str:
         room = self.room
-        when = "alive in the recorded Linux 7.2" if room.alive else "mended since; here the faulty function is back"
         links = "".join(f"<br><small>{_with_address(link)}</small>" for link in room.links)
-        return f"<p><b>{escape(room.title)}</b> ({when})</p><p>{escape(room.symptom, quote=False)}{links}</p>"
+        return f"<p><b>{escape(room.title)}</b> ({room.when})</p><p>{escape(room.symptom, quote=False)}{links}</p>"
 
     def _must_still_work(self) -> str:
         works = "".join(f"<li>{escape(one.says, quote=False)}</li>" for one in self.room.must_still_work)
@@ -196,7 +198,7 @@ class RoomView(StaticFallback):
             return
         self.help.tried()
         self.prove.disabled = True
-        self.verdict.value = f'<p role="status">{PROVING}</p>'
+        self.verdict.value = f'<p role="status">Proving. {escape(self.room.how_proved)}</p>'
         try:
             self.proof = self.room.prove(*mine)
         except PatchError as problem:

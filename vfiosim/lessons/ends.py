@@ -29,6 +29,14 @@ ENDS: dict[str, tuple[tuple[str, ...], tuple[str, str]]] = {
             "say what a refused BIND had taken by then;",
             "find the cause of an errno with a second mistake.",
         ),
+        ("04_unwinding.ipynb", "a refused call lets go of everything: in which order, and what if it forgets one?"),
+    ),
+    "04": (
+        (
+            "read the way out of a kernel function, and say what a failure enters and what it skips;",
+            "say at which failures a forgotten line shows, and at which it does not;",
+            "write a way out, and try it by letting everything fail once.",
+        ),
         ("05_closing_in_any_order.ipynb", "close everything in any order, while a driver waits to leave."),
     ),
     "05": (

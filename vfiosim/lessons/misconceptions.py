@@ -68,6 +68,10 @@ FAILED_IS_UNDONE = Misconception(
     "A call that fails has changed nothing",
     "A way out puts back what its call has taken. Where it puts back too little, or too much, a failure changes something.",
 )
+ANY_ORDER_WILL_DO = Misconception(
+    "If all of it is given back, the order does not matter",
+    "Others run while a call is on its way out. What it still has to give back must still be guarded.",
+)
 EACH_ACCESS_LOCKED = Misconception(
     "Data are safe when every access to them is under the lock",
     "What was seen is true only as long as the lock is held. So the lock is held from the look until the change.",

@@ -54,6 +54,16 @@ class Room:
     def __post_init__(self) -> None:
         assert self.repair or self.faulty, f"{self.name} has neither a fault nor a repair"
 
+    @property
+    def when(self) -> str:
+        """Is it there today?"""
+        return "alive in the recorded Linux 7.2" if self.alive else "mended since; here the faulty function is back"
+
+    @property
+    def how_proved(self) -> str:
+        """What `prove` does, in a sentence."""
+        return "Every schedule is run, then what must still work, then the recordings. It takes some seconds."
+
     # ---- the bug
 
     def explore(self, mine: Functions | None = None, **options: Any) -> Result:
@@ -145,10 +155,9 @@ class Room:
         return name or self.to_mend[0]
 
     def __str__(self) -> str:
-        when = "alive in the recorded 7.2" if self.alive else "mended since; here the faulty function is back"
         works = "\n".join(f"- {one.says}" for one in self.must_still_work)
         return (
-            f"{self.title} ({when})\n{self.symptom}\nIn: {', '.join(self.to_mend)}\nWhen it is mended:\n{works}\n"
+            f"{self.title} ({self.when})\n{self.symptom}\nIn: {', '.join(self.to_mend)}\nWhen it is mended:\n{works}\n"
             f"Lesson: {self.lesson}"
         )
 

@@ -1,0 +1,179 @@
+"""The lesson about unwinding: let everything in a BIND fail, read its way out, put one together, write one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from ..lab import Bench, Distractor, Exercise, Goal, Judged, Ordering, Outcome, Parsons, Session, Task
+from ..lab import goal as facts
+from ..lab.question import step_saying
+from .lesson import Lesson
+from .unwinding_failures import BAD, FAULTS, ON_PURPOSE, bind_failing, failed, ready
+from .unwinding_ladder import JO, RIGHT, ladder
+from .unwinding_picture import pyramid, pyramids
+from .unwinding_questions import CHECK, NOT_READY, QUESTIONS, VIEW
+from .unwinding_writing import TASK, mend
+
+__all__ = [
+    "FAULTS",
+    "JO",
+    "exercise",
+    "failed",
+    "fails",
+    "finish",
+    "mend",
+    "once_answered",
+    "order",
+    "predict",
+    "pyramid",
+    "pyramids",
+    "quiz",
+]
+
+
+# ---- to press
+
+
+def _failing(number: int) -> tuple[Callable[[Session], Outcome], str]:
+    return lambda session: bind_failing(session, number), FAULTS[number]
+
+
+BUTTONS = {
+    "bind": (lambda session: session.bind(3, iommufd=4), "a BIND in which nothing fails"),
+    **{f"fail {number}": _failing(number) for number in ON_PURPOSE},
+}
+
+
+def fails() -> Bench:
+    """A machine on which any of nine things can be made to fail in a BIND."""
+    return _bench(Session(start=ready))
+
+
+def _bench(session: Session) -> Bench:
+    whole = Session(start=ready)
+    whole.bind(3, iommufd=4)
+    return Bench(session, show=("descriptor",), more=BUTTONS, only=VIEW, room=whole.machine.trace)
+
+
+# ---- the first task: make a slip show
+
+
+def _nothing_shows(session: Session) -> bool:
+    return bool(session.done[-1].outcome.refused) and "1" not in _gate(session)
+
+
+def _gate(session: Session) -> str:
+    return str(session.machine.trace.end.objects["vfio_device_file 1"].fields["access_granted"])
+
+
+def _bound(session: Session) -> bool:
+    return session.machine.trace.end.objects["vfio_device vfio0"].fields["open_count"] == 1
+
+
+OPEN_GATE = Task(
+    "Jo's third patch opens the gate <i>before</i> <code>out_devid</code> is written, and not after it. Make the mistake show: a "
+    "BIND fails, the device is closed, and yet the gate of its file is open.",
+    partial(ready, patches=JO["gate"]),
+    Goal(
+        facts.value("vfio_device_file 1", "access_granted", 1),
+        facts.value("vfio_device vfio0", "open_count", 0),
+    ),
+    (
+        "A line that is too early does harm only if something fails behind it.",
+        "Between the place of the line and the end of BIND only one thing can fail.",
+        "The last of the nine: <b>fail 9</b>.",
+    ),
+    lambda session: bind_failing(session, max(FAULTS)),
+    "Number 9 is the only failure behind the gate. Eight of nine tests pass, and the ninth leaves a closed device that a program "
+    "can use. Press <b>GET_INFO</b>: it answers. That is why everything has to fail once.",
+    distractors=(
+        (
+            _bound,
+            Distractor(
+                "This BIND has succeeded, so the gate is open as it should be. <b>Reset</b>, and let something fail."
+            ),
+        ),
+        (
+            _nothing_shows,
+            Distractor("This failure comes before the line in question, and there the way out is right."),
+        ),
+    ),
+    view=VIEW,
+    name="04 task: make it show",
+)
+
+
+def exercise() -> Exercise:
+    """The first task of the lesson."""
+    return Exercise(OPEN_GATE, _bench)
+
+
+# ---- the second task: a ladder with its rungs in order
+
+
+def climbed(order: Sequence[str]) -> Judged:
+    """Let a BIND with this ladder fail once at each of its three labels: the first failure with a wrong way out decides."""
+    patches = ladder(order)
+    pairs = enumerate(zip(order, RIGHT, strict=False))
+    place = next((n for n, (mine, right) in pairs if mine != right), min(len(order), len(RIGHT)))
+    tried = [failed(number, patches) for number in (BAD, NOT_READY, max(FAULTS))]
+    for one in tried:
+        if one.wrong:
+            why = f"After failure {one.number} ({FAULTS[one.number]}) {one.wrong}."
+            return Judged(place, why, one.trace, len(one.trace))
+    steps = tried[-1].trace
+    if tuple(order) != RIGHT:
+        return Judged(0, "No failure enters above out_close_device, so this line is never done.", steps, 1)
+    return Judged(
+        None, "Whatever fails, all of it goes back, and nothing else.", steps, step_saying(steps, "closed again")
+    )
+
+
+LADDER = Parsons(
+    "The way out of BIND. On its way in BIND blocks the group, locks the device set, takes the iommufd, takes the VM, opens "
+    "the device, and writes <code>out_devid</code>. A failure enters the ladder at a label and does <b>everything from there down</b>:"
+    "<ul><li><code>out_devid</code> cannot be written: enter at <code>out_close_device</code>;</li>"
+    "<li>the device cannot be opened: enter at <code>out_put_kvm</code>;</li>"
+    "<li>the iommufd is none: enter at <code>out_unlock</code>.</li></ul>Not every line is needed.",
+    {
+        "close": "out_close_device:  close the device",
+        "vm": "out_put_kvm:  give the VM back",
+        "iommufd": "give the iommufd back",
+        "lock": "out_unlock:  unlock the device set",
+        "group": "unblock the group",
+    },
+    climbed,
+    "the rungs are the way in, read backwards, and each label stands before the first thing that the failing call really had.",
+    extra={
+        "twice": "give the iommufd back, for descriptor 4, too",
+        "list": "let the device's file forget its VM",
+    },
+    distractors={
+        "close": "The device was opened last of all. So it is closed first of all, and only where it had been opened.",
+        "vm": "The VM was taken just before the device was opened. It goes back just after the close.",
+        "iommufd": "It was taken before the VM, so its rung is below. Who enters at <code>out_put_kvm</code> has both.",
+        "lock": "The lock was taken second, so it goes back last but one. Who enters here has taken no iommufd yet.",
+        "group": "The group was blocked first of all, so it is unblocked last of all.",
+        "twice": "Descriptor 4 was there before the call. What a call has not taken, its way out must not give back.",
+        "list": "FILE_ADD has told the file its VM, before this call. What a call has not done, its way out must not undo.",
+    },
+    hints=(
+        "Write the way in on paper, from top to bottom. Read it from bottom to top.",
+        "The last two lines are those of a call that had the lock and the blocked group, and nothing else.",
+        "close, VM, iommufd, unlock, unblock. The two lines that are left over undo what others have done.",
+    ),
+    seed=5,
+    name="04 order: a ladder",
+    view=VIEW,
+)
+
+
+def order() -> Ordering:
+    """The second task of the lesson."""
+    return Ordering(LADDER)
+
+
+LESSON = Lesson("04", QUESTIONS, CHECK, (OPEN_GATE.name, LADDER.name, TASK))
+predict, once_answered = LESSON.predict, LESSON.once_answered
+quiz, finish = LESSON.quiz, LESSON.finish

@@ -1,0 +1,285 @@
+"""The questions of the lesson about unwinding. Every answer comes out of a BIND that fails."""
+
+from __future__ import annotations
+
+from copy import copy
+from typing import Any
+
+from ..engine import Lock
+from ..lab import Distractor, ExperimentResult, Question, Session
+from ..lab.question import step_saying
+from ..machine import Call, Machine
+from ..museum.vfio_rooms import bind_that_forgets_to_unlock
+from ..puzzles.programs import bind, listed_for_a_vm
+from . import misconceptions as M
+from .one_bind import KVM
+from .unwinding_failures import BAD, ON_PURPOSE, TAKEN, Failed, bind_failing, failed, ready
+from .unwinding_ladder import JO, NAME, RIGHT, ladder
+
+NOT_READY = 8
+VIEW = tuple(sorted(KVM - {"mm_struct"}))
+WAY_BACK = {
+    "group blocked": "the group is unblocked",
+    "lock of the set": "the lock of the device set is given back",
+    "iommufd": "the iommufd is given back",
+    "VM": "the VM is given back",
+    "ID": "the device leaves the iommufd",
+}
+
+
+def _shown(one: Failed, answer: Any, says: str, *evidence: str) -> ExperimentResult:
+    return ExperimentResult(answer, one.trace, step_saying(one.trace, says), evidence or (str(one),))
+
+
+def _what_stays() -> ExperimentResult:
+    one = failed(NOT_READY)
+    evidence = (f"taken: {', '.join(bar.what for bar in one.bars)}", f"given back: {', '.join(one.back)}")
+    return _shown(one, str(len(one.left)), "one binding less", *evidence)
+
+
+def _way_back() -> ExperimentResult:
+    one = failed(NOT_READY)
+    return _shown(
+        one,
+        tuple(what for what in one.back if what in WAY_BACK),
+        "leaves the iommufd",
+        "Its whole way back: " + ", ".join(one.back),
+    )
+
+
+def _three_nights() -> ExperimentResult:
+    session = Session(start=lambda session: ready(session, JO["lost block"]))
+    for _ in range(3):
+        bind_failing(session, NOT_READY)
+    group = session.open("/dev/vfio/1")
+    count = session.machine.trace.end.objects["vfio_group 1"].fields["cdev_device_open_cnt"]
+    evidence = (
+        f"vfio_group 1.cdev_device_open_cnt is {count}; no device is bound",
+        f"{group.call} → {group.result}: {group.sentence}",
+    )
+    return ExperimentResult(str(count), session.steps, step_saying(session.steps, "Refused with EBUSY"), evidence)
+
+
+def _how_many() -> ExperimentResult:
+    all_nine = [failed(number, JO["lost VM"]) for number in ON_PURPOSE]
+    leaking = [one for one in all_nine if one.left]
+    return _shown(leaking[0], str(len(leaking)), "The iommufd is given back", *map(str, all_nine))
+
+
+def between() -> tuple[Machine, int]:
+    """Jo's tidy way out, and another program that comes in between; the machine afterwards, and the step of the refusal."""
+    machine = listed_for_a_vm("vmm", "other")
+    machine.patch(**JO["tidy"])
+    first = _bind(machine, "vmm")
+    machine.fail_next(NOT_READY, call=first)
+    lock: Any = machine.engine.objects["vfio_device_set vfio0"]
+    _go_on_until_given_back(first, lock.lock)
+    _bind(machine, "other").run()
+    first.run()
+    return machine, step_saying(machine.trace, "Refused with EIO")
+
+
+def _bind(machine: Machine, name: str) -> Call:
+    process, call, *arguments = bind(name)
+    return machine.processes[process].start(call, *map(copy, arguments), run=False)
+
+
+def _go_on_until_given_back(call: Call, lock: Lock) -> None:
+    while lock.holder is None:
+        call.step()
+    while lock.holder is not None:
+        call.step()
+
+
+def _tidy() -> ExperimentResult:
+    machine, refused = between()
+    trace = machine.trace[refused:]
+    evidence = (
+        f"all failures together leave {sum(len(failed(number, JO['tidy']).left) for number in ON_PURPOSE)} things behind",
+        *machine.check(),
+    )
+    return ExperimentResult(
+        "between" if machine.check() else "yes", trace, step_saying(trace, "The VM is given back"), evidence
+    )
+
+
+QUESTIONS: dict[str, Question] = {
+    "what stays": Question(
+        "BIND has taken nine things, the last of them an ID in the iommufd. Then the driver is to switch the card on, and the card "
+        "is not ready: EIO. When the call has returned −1, how many of the nine does the machine still hold?",
+        _what_stays,
+        "a call that fails gives back all that it has taken, before it returns.",
+        wrong={
+            "9": "You expect that they go when the program closes its device. It will not: it keeps the file, and tries again.",
+            "8": "You expect that only the last thing goes back. The others were taken for nothing, too.",
+            "1": "Perhaps you think of the device's file. Descriptor 3 held it before; this call has not taken it.",
+        },
+        otherwise="Ask of each of the nine who needs it when there is no binding.",
+        view=VIEW,
+        kind="number",
+        hints=("The program still has descriptors 3 and 4. Nothing else is owed to it.",),
+        name="04 what stays",
+    ),
+    "way back": Question(
+        "The card is not ready. Five of the nine things that go back: put them into the order in which the kernel gives them back.",
+        _way_back,
+        "what was taken last goes back first. Each thing was taken while all the earlier ones were held, and rests on them:",
+        WAY_BACK,
+        {
+            "group blocked": "That is the order of taking. Were the group free first, its file could be opened while the device is "
+            "still in the hands of the iommufd.",
+            "lock of the set": "The lock guards the rest: a device, its VM and its iommufd are given back while it is held.",
+            "iommufd": "The iommufd was taken early. The VM, and the device in it, came later and go first.",
+            "VM": "The VM was taken before the device was opened. So the device leaves the iommufd first.",
+        },
+        view=VIEW,
+        kind="order",
+        hints=(
+            "Say the order in which BIND takes them. Now read it backwards.",
+            "First of all the device leaves the iommufd.",
+        ),
+        name="04 way back",
+        seed=3,
+    ),
+    "three times": Question(
+        "In Jo's first patch one line got lost: nothing unblocks the group on the way out. The card is not ready three times. "
+        "Then Jo gives up. What is <code>vfio_group 1.cdev_device_open_cnt</code> now?",
+        _three_nights,
+        "each BIND counts the group up, and nobody counts it down. No device is bound, and yet the group's own file is EBUSY until "
+        "the machine is started anew. What the kernel says is not even true:",
+        wrong={
+            "1": "You think of a switch that is on or off. It is a count of bindings: each BIND adds one.",
+            "0": "That is the right kernel. In Jo's nobody counts down.",
+        },
+        otherwise="Each failure does the same once more.",
+        view=("thread *", "fds", "file vfio*", "vfio_device vfio0", "vfio_group 1"),
+        kind="number",
+        name="04 three times",
+    ),
+    "how many": Question(
+        "In Jo's next patch the line is back, and another one is gone: nothing gives the VM back on the way out. Jo lets each of "
+        "the nine things fail once. After how many of these nine failures is the VM still held?",
+        _how_many,
+        "a lost line shows at every failure that comes after the taking, and at no other. The first two come before it:",
+        wrong={
+            "9": "You count failures that come before BIND has taken the VM. There the lost line has nothing to do.",
+            "1": "You think of the failure next to the line. Whatever fails later climbs down past the same place.",
+            "0": "You expect that the file's close gives it back. It unbinds only what was bound, and this BIND has failed.",
+        },
+        otherwise="Count the pyramids that are high enough to have a bar for the VM.",
+        view=VIEW,
+        kind="number",
+        hints=("Which of the nine pyramids have a VM in them?",),
+        name="04 how many",
+    ),
+    "tidy": Question(
+        "Jo's last patch leaves nothing behind, whatever fails. It is only tidier: the lock of the device set goes back as soon as "
+        "the device is closed, <i>before</i> the VM and the iommufd. May it go into the kernel?",
+        _tidy,
+        "as soon as the lock is free another BIND runs. It stores its own VM in the device, and the first call, on its way out, "
+        "gives that one back:",
+        {
+            "yes": "yes: everything is given back, so the order does not matter",
+            "errno": "no: the program would get another errno",
+            "between": "no: another program's BIND can come in between, and loses its VM",
+            "twice": "no: something is given back twice if nobody comes in between",
+        },
+        {
+            "yes": Distractor("Alone on the machine, that is true.", M.ANY_ORDER_WILL_DO),
+            "errno": "The errno is settled when the call is refused. The way out cannot change it.",
+            "twice": "Alone on the machine, each thing is given back once. The harm needs somebody else.",
+        },
+        view=(*VIEW, "file iommu*", "kvm"),
+        name="04 tidy",
+    ),
+}
+
+
+# ---- the questions at the end
+
+
+def _no_unlock() -> ExperimentResult:
+    session = Session(start=lambda session: ready(session, {NAME: bind_that_forgets_to_unlock}))
+    session.bind(3, flags=1, iommufd=4)
+    steps, state = session.steps, session.machine.trace.end
+    blocked = state.objects["vfio_group 1"].fields["cdev_device_open_cnt"]
+    locked = state.objects["vfio_device_set vfio0"].locks["lock"]
+    again = session.bind(3, iommufd=4)
+    answer = {(True, True): "both", (True, False): "lock", (False, False): "nothing"}[bool(locked), bool(blocked)]
+    return ExperimentResult(
+        answer, steps, step_saying(steps, "Lock kept"), (f"the next BIND → {again.result}: {again.sentence}",)
+    )
+
+
+def _twice() -> ExperimentResult:
+    one = failed(NOT_READY, ladder((*RIGHT[:3], "twice", *RIGHT[3:])))
+    return _shown(
+        one,
+        "freed" if "file iommu#1" not in one.trace.end.objects else "held",
+        "once more",
+        "descriptor 4 still leads to file iommu#1",
+        *one.others[:2],
+    )
+
+
+def _only_777() -> ExperimentResult:
+    unseen = {name: failed(BAD, JO[name]) for name in ("lost block", "lost VM")}
+    clean = [name for name, one in unseen.items() if not one.left]
+    return _shown(
+        unseen["lost VM"],
+        clean[0] if len(clean) == 1 else "none",
+        "lock of the device set is given back",
+        *map(str, unseen.values()),
+    )
+
+
+CHECK = (
+    Question(
+        "July 2025: a new check comes into BIND, behind the lock of the device set. Where it refuses it returns at once. It should "
+        "have entered the ladder. What is left behind by such a BIND?",
+        _no_unlock,
+        "a return in the middle skips the whole ladder. The next BIND waits for the lock, for ever:",
+        {"nothing": "nothing", "lock": "the lock is held", "both": "the lock is held, and the group is blocked"},
+        {
+            "nothing": "You expect that a return gives back by itself. In C nothing does; somebody has to write each line.",
+            "lock": "You looked at what was taken last. The group was blocked before that, and its rung is skipped, too.",
+        },
+        view=VIEW,
+        name="04 check: return",
+    ),
+    Question(
+        "A ladder has the rung of the iommufd twice. The card is not ready. The program still has descriptor 4, which leads to the "
+        "iommufd's file. What becomes of this file?",
+        _twice,
+        "the second put gives back a reference that belongs to the descriptor. At zero the file is freed, whoever still knows it:",
+        {
+            "held": "it stays: descriptor 4 holds it",
+            "freed": "it is freed, although descriptor 4 leads to it",
+            "kept": "it is held once too often, and stays for ever",
+        },
+        {
+            "held": "The file counts, and does not ask who gives back. The second put takes the descriptor's reference.",
+            "kept": "That comes of a put that is missing. This is a put too many.",
+        },
+        view=("thread *", "fds", "file iommu*", "iommufd_ctx"),
+        name="04 check: twice",
+    ),
+    Question(
+        "Jo tests a ladder: ten thousand BINDs with <code>iommufd</code> = 777, which is not open. All say EBADF, and nothing is "
+        "left behind. Which line may be missing all the same?",
+        _only_777,
+        "777 is refused when group and lock are taken, and nothing else. A failure tries the rungs below its own, and no other:",
+        {
+            "none": "none: ten thousand tries are enough",
+            "lost block": "the one that unblocks the group",
+            "lost VM": "the one that gives the VM back",
+        },
+        {
+            "none": "All ten thousand climb down the same two rungs. The others were never used.",
+            "lost block": "The group is blocked before the descriptor is looked at, so this rung was used ten thousand times.",
+        },
+        view=VIEW,
+        name="04 check: tested",
+    ),
+)
+assert set(WAY_BACK) <= set(TAKEN)
