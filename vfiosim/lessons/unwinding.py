@@ -8,6 +8,8 @@ from functools import partial
 from ..lab import Bench, Distractor, Exercise, Goal, Judged, Ordering, Outcome, Parsons, Session, Task
 from ..lab import goal as facts
 from ..lab.question import step_saying
+from ..puzzles.programs import bind
+from ..puzzles.unwinding import R25
 from .lesson import Lesson
 from .unwinding_failures import BAD, FAULTS, ON_PURPOSE, bind_failing, failed, ready
 from .unwinding_ladder import JO, RIGHT, ladder
@@ -16,12 +18,14 @@ from .unwinding_questions import CHECK, NOT_READY, QUESTIONS, VIEW
 from .unwinding_writing import TASK, mend
 
 __all__ = [
+    "BIND",
     "FAULTS",
     "JO",
     "exercise",
     "failed",
     "fails",
     "finish",
+    "machine",
     "mend",
     "once_answered",
     "order",
@@ -30,6 +34,10 @@ __all__ = [
     "pyramids",
     "quiz",
 ]
+
+
+machine = R25.setup  # as `sweep` wants it: a function that makes the machine, and a call on it
+BIND = bind("vmm")
 
 
 # ---- to press
@@ -120,7 +128,7 @@ def climbed(order: Sequence[str]) -> Judged:
     tried = [failed(number, patches) for number in (BAD, NOT_READY, max(FAULTS))]
     for one in tried:
         if one.wrong:
-            why = f"After failure {one.number} ({FAULTS[one.number]}) {one.wrong}."
+            why = f"When {FAULTS[one.number]}, {one.wrong}."
             return Judged(place, why, one.trace, len(one.trace))
     steps = tried[-1].trace
     if tuple(order) != RIGHT:
@@ -132,7 +140,7 @@ def climbed(order: Sequence[str]) -> Judged:
 
 LADDER = Parsons(
     "The way out of BIND. On its way in BIND blocks the group, locks the device set, takes the iommufd, takes the VM, opens "
-    "the device, and writes <code>out_devid</code>. A failure enters the ladder at a label and does <b>everything from there down</b>:"
+    "the device, and writes <code>out_devid</code>. A failure enters the ladder at a label and does <b>all from there down</b>:"
     "<ul><li><code>out_devid</code> cannot be written: enter at <code>out_close_device</code>;</li>"
     "<li>the device cannot be opened: enter at <code>out_put_kvm</code>;</li>"
     "<li>the iommufd is none: enter at <code>out_unlock</code>.</li></ul>Not every line is needed.",

@@ -21,13 +21,13 @@ Functions = Mapping[str, Callable[..., Any]]
 AS_IT_IS: Functions = {}
 BAD = 0
 FAULTS = {  # what fails, by its number in the call; 0 is no fault, but a mistake of the program
-    BAD: "777 leads to no file",
+    BAD: "the iommufd is 777, which is not open",
     1: "the size of the struct cannot be read",
     2: "the struct cannot be read",
-    3: "the driver refuses to join an iommufd",
-    4: "no memory for the iommufd_group",
-    5: "no memory to own the DMA",
-    6: "no memory for the device's object",
+    3: "the driver refuses the iommufd",
+    4: "there is no memory for the iommufd_group",
+    5: "there is no memory to own the DMA",
+    6: "there is no memory for the device's object",
     7: "no ID is free for the object",
     8: "the card is not ready",
     9: "out_devid cannot be written",
@@ -109,7 +109,7 @@ class Failed:
         return "" if list(self.back) == given[::-1] else f"this is not the reverse order: {', '.join(self.back)}"
 
     def __str__(self) -> str:
-        return f"{self.number} {FAULTS[self.number]} ({self.outcome.result}): {self.wrong or 'nothing is left behind'}"
+        return f"When {FAULTS[self.number]}: {self.outcome.result}, and {self.wrong or 'nothing is left behind'}"
 
 
 def failed(number: int, patches: Functions = AS_IT_IS) -> Failed:

@@ -10,7 +10,7 @@ from .unwinding_failures import AS_IT_IS, FAULTS, ON_PURPOSE, TAKEN, Failed, Fun
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-HELD, LEFT = "#9ecae1", "#d95f02"
+HELD, OUT = "#9ecae1", "#e8893c"
 WHOLE = 2 * len(TAKEN)  # moments of taking and giving back in the longest way
 
 
@@ -19,10 +19,10 @@ def pyramid(number: int, patches: Functions = AS_IT_IS) -> Any:
     from matplotlib.figure import Figure
 
     one = failed(number, patches)
-    figure = Figure(figsize=(9, 4.2), layout="constrained")
+    figure = Figure(figsize=(9, 4), layout="constrained")
     axes = figure.subplots()
-    _draw(axes, one, names=True)
-    axes.set_xlabel("time: one thing is taken, or given back, at each mark")
+    _draw(axes, one, 12, names=True)
+    axes.set_xlabel("time →   a bar begins when the thing is taken, and ends when it is given back", fontsize=11)
     return shown(figure, str(one))
 
 
@@ -33,23 +33,27 @@ def pyramids(patches: Functions = AS_IT_IS) -> Any:
     figure = Figure(figsize=(9, 5), layout="constrained")
     all_nine = [failed(number, patches) for number in ON_PURPOSE]
     for axes, one in zip(figure.subplots(3, 3).flat, all_nine, strict=True):
-        _draw(axes, one)
+        _draw(axes, one, 9)
         left = sum(bar.back is None for bar in one.bars) or len(one.others)
-        axes.set_xlabel(f"left: {left}", color=LEFT if left else "black", fontweight="bold" if left else "normal")
+        axes.set_xlabel(f"left: {left}", color="#b34700" if left else "black", fontweight="bold" if left else "normal")
     return shown(figure, "; ".join(map(str, all_nine)))
 
 
-def _draw(axes: Axes, one: Failed, names: bool = False) -> None:
-    """A pyramid with its fault as a line; the first thing taken lies at the bottom."""
+def _draw(axes: Axes, one: Failed, size: float, names: bool = False) -> None:
+    """A pyramid with its fault on top; the first thing taken lies at the bottom."""
     for height, bar in enumerate(one.bars):
-        end, colour = (WHOLE, LEFT) if bar.back is None else (bar.back, HELD)
-        axes.barh(height, end - bar.taken, left=bar.taken, height=0.86, color=colour)
+        end = WHOLE if bar.back is None else bar.back
+        late = any(below.back is not None and below.back < end for below in one.bars[:height])
+        axes.barh(height, end - bar.taken, left=bar.taken, height=0.86, color=OUT if late or bar.back is None else HELD)
         if names:
-            axes.text((bar.taken + end) / 2, height, bar.what, ha="center", va="center")
+            axes.text(bar.taken - 0.2, height, bar.what, ha="right", va="center", fontsize=size)
         if bar.back is None:
-            axes.text(WHOLE, height, "still held " if names else "▶", ha="right", va="center")
+            axes.text(WHOLE - 0.2, height, "still held ▶" if names else "▶", ha="right", va="center", fontsize=size)
     top = len(one.bars)
-    axes.plot([top - 0.5] * 2, [-0.7, top - 0.2], color="black", lw=1.5, ls=":")
-    axes.set_title(f"{one.number}  {FAULTS[one.number]}: {one.outcome.result}", fontsize=11 if names else 8.5)
-    axes.set(xlim=(-1, WHOLE), ylim=(-0.8, len(TAKEN)), xticks=[], yticks=[])
+    axes.text(
+        max(top - 0.5, 0), top, "✕", ha="center", va="center", color="#c00000", fontsize=size + 3, fontweight="bold"
+    )
+    said = f"{one.number}  {FAULTS[one.number].removeprefix('there is ')}: {one.outcome.result}"
+    axes.set_title(said, fontsize=size)
+    axes.set(xlim=(-4 if names else -1, WHOLE), ylim=(-0.8, len(TAKEN) + 0.6), xticks=[], yticks=[])
     axes.spines[["top", "right", "left"]].set_visible(False)

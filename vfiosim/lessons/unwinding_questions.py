@@ -105,7 +105,7 @@ def _tidy() -> ExperimentResult:
 
 QUESTIONS: dict[str, Question] = {
     "what stays": Question(
-        "BIND has taken nine things, the last of them an ID in the iommufd. Then the driver is to switch the card on, and the card "
+        "BIND has taken nine things, from the blocked group to an ID in the iommufd. Then the driver is to switch the card on, and it "
         "is not ready: EIO. When the call has returned −1, how many of the nine does the machine still hold?",
         _what_stays,
         "a call that fails gives back all that it has taken, before it returns.",

@@ -52,8 +52,7 @@ class WayOutProof(Proof):
     def _wrong(self) -> Iterator[str]:
         for wrong, group in groupby(self.tried, key=lambda one: one.wrong):
             if wrong:
-                after = [f"{one.number} ({FAULTS[one.number]})" for one in group]
-                yield f"After failure {' or '.join(after)} {wrong}."
+                yield f"When {', or '.join(FAULTS[one.number] for one in group)}, {wrong}."
 
     def __str__(self) -> str:
         wrong = [*map(str, self.lost), *self._wrong()]
@@ -123,8 +122,8 @@ def mend() -> RoomView:
             "Two of these lines: the first behind the check of <code>held</code>, the second, inside of the first, behind the "
             "<code>if … else</code>.",
         ),
-        explained="The inner one stands around the last line alone, the outer one around all that comes after the module was taken. "
-        "On the way out the inner one is done first: nesting <i>is</i> the reverse order. In the kernel's C the same two are labels.",
+        explained="The inner one stands around the last line alone, the outer one around all that comes after the taking of the "
+        "module. On the way out the inner one is done first: nesting <i>is</i> the reverse order. In C both are labels.",
         distractors=(
             (
                 "the kernel crashes",
