@@ -15,7 +15,7 @@ from vfiosim.lab import ByHand, Exercise, Ordering, Parsons, Prediction, Quiz, R
 from vfiosim.lab.question import CHOICE, NONE, NUMBER, TYPED, Misconception, Question
 from vfiosim.lab.style import words
 from vfiosim.lab.verdict import called, named
-from vfiosim.lessons import address_spaces, closing, groups, one_bind, order_of_checks, races, start, who_holds_whom
+from vfiosim.lessons import address_spaces, closing, groups, one_bind, order_of_checks, races, start, unwinding, who_holds_whom
 from vfiosim.lessons import misconceptions as M
 from vfiosim.lessons.drills import KINDS
 from vfiosim.lessons.drills.calls import scenario
@@ -26,6 +26,7 @@ PUZZLES = (
     one_bind.STEPS,
     who_holds_whom.LET_GO,
     order_of_checks.SIX_MISTAKES,
+    unwinding.LADDER,
     closing.TEAR_DOWN,
     groups.FALL_BACK,
     address_spaces.TIDY_UP,
@@ -39,6 +40,7 @@ TASKS = (
     who_holds_whom.LIVE_WITHOUT_A_NUMBER,
     order_of_checks.NINE_REFUSALS,
     order_of_checks.GOOD_STRUCT,
+    unwinding.OPEN_GATE,
     closing.CUT_THE_PATHS,
     closing.FIND_THE_LAST,
     groups.IN_THE_WAY,
@@ -121,6 +123,7 @@ SHOWN_BY: dict[Misconception, set[tuple[str, object]]] = {
         ("11 check: a refused move", "old"),
         ("11 check: the old token", "0"),
     },
+    M.ANY_ORDER_WILL_DO: {("04 tidy", "yes")},
     M.LOCKED_IS_BUSY: {("10 check: a held lock", "EBUSY")},
     M.UNBINDING_CUTS: {("05 unbind", "cut")},
     M.BOUND_BY_A_PROGRAM: {("05 passed on", "ends"), ("11 itself", "free")},
@@ -303,6 +306,8 @@ UNTOUCHED: dict[str, tuple[Callable[[], object], str]] = {
     "01 errors": (one_bind.errors, "Make a call first: press a button below."),
     "01 exercise": (one_bind.exercise, "Make a call first: press a button below."),
     "02 exercise": (who_holds_whom.exercise, "Make a call first: press a button below."),
+    "04 exercise": (unwinding.exercise, "Make a call first: press a button below."),
+    "04 mend": (unwinding.mend, "Nothing is changed as yet: this is the function with the bug."),
     "05 exercise": (closing.exercise, "Make a call first: press a button below."),
     "05 free it": (closing.free_it, "Make a call first: press a button below."),
     "06 exercise": (groups.exercise, "Make a call first: press a button below."),

@@ -18,7 +18,7 @@ from vfiosim.assets import asset
 from vfiosim.lab import Distractor, Exercise, Ordering, Quiz
 from vfiosim.lab.style import words
 from vfiosim.lab.verdict import misled
-from vfiosim.lessons import address_spaces, closing, groups, one_bind, order_of_checks, start, who_holds_whom
+from vfiosim.lessons import address_spaces, closing, groups, one_bind, order_of_checks, start, unwinding, who_holds_whom
 from vfiosim.trace import Trace
 from vfiosim.views.player import Player
 
@@ -29,6 +29,7 @@ ORDER = (
     "01_one_bind",
     "02_who_holds_whom",
     "03_order_of_checks",
+    "04_unwinding",
     "05_closing_in_any_order",
     "06_groups_and_cdevs",
     "09_address_spaces",
@@ -39,6 +40,7 @@ LESSONS = {
     "01_one_bind": one_bind,
     "02_who_holds_whom": who_holds_whom,
     "03_order_of_checks": order_of_checks,
+    "04_unwinding": unwinding,
     "05_closing_in_any_order": closing,
     "06_groups_and_cdevs": groups,
     "09_address_spaces": address_spaces,

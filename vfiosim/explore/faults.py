@@ -69,7 +69,7 @@ class Leak:
 
 @dataclass(frozen=True)
 class Tried:
-    """What came of one failure: how the call ended after how many effects, what it left behind, and what it may change."""
+    """What came of one failure: how the call ended after how many effects of its own, what it left behind, what it may change."""
 
     point: FailurePoint
     ended: str
@@ -324,7 +324,10 @@ def _look(run: _Run, point: FailurePoint, releases: _Releases) -> Tried:
         for what in run.machine.check()
         if what not in run.wrong
     ]
-    return Tried(point, ended, len(steps), tuple(leaks), tuple(allowed))
+    own = [
+        step for step in steps if step.thread == run.call.thread.label
+    ]  # after an oops the end of its process is not
+    return Tried(point, ended, len(own), tuple(leaks), tuple(allowed))
 
 
 class _Releases:

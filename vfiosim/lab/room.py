@@ -71,7 +71,7 @@ class RoomView(StaticFallback):
         self.way = button("The shortest way into it", "step through the shortest run in which it goes wrong")
         self.which = widgets.Dropdown(options=room.to_mend, description="function", tooltip="Which function to change")
         self.editor = widgets.Textarea(
-            rows=10,
+            rows=min(max(10, *(len(text.splitlines()) + 1 for text in self.texts.values())), 18),
             layout={"width": "100%"},
             tooltip="Yours to change. Tab indents; after Escape it leads on",
             kind="code editor",

@@ -109,6 +109,7 @@ OPEN_GATE = Task(
     ),
     view=VIEW,
     name="04 task: make it show",
+    drawn=False,
 )
 
 
@@ -140,10 +141,9 @@ def climbed(order: Sequence[str]) -> Judged:
 
 LADDER = Parsons(
     "The way out of BIND. On its way in BIND blocks the group, locks the device set, takes the iommufd, takes the VM, opens "
-    "the device, and writes <code>out_devid</code>. A failure enters the ladder at a label and does <b>all from there down</b>:"
-    "<ul><li><code>out_devid</code> cannot be written: enter at <code>out_close_device</code>;</li>"
-    "<li>the device cannot be opened: enter at <code>out_put_kvm</code>;</li>"
-    "<li>the iommufd is none: enter at <code>out_unlock</code>.</li></ul>Not every line is needed.",
+    "the device, and writes <code>out_devid</code>. A failure enters the ladder at a label and does <b>all from there down</b>. "
+    "It enters at <code>out_close_device</code> if <code>out_devid</code> cannot be written, at <code>out_put_kvm</code> if the "
+    "device cannot be opened, at <code>out_unlock</code> if the iommufd is none. Not every line is needed.",
     {
         "close": "out_close_device:  close the device",
         "vm": "out_put_kvm:  give the VM back",

@@ -57,8 +57,7 @@ def ready(session: Session, patches: Functions = AS_IT_IS) -> None:
 
 def bind_failing(session: Session, number: int) -> Outcome:
     """A BIND in which this one of FAULTS fails."""
-    shown = f"ioctl({DEV}, VFIO_DEVICE_BIND_IOMMUFD), number {number} fails" if number else "BIND to descriptor 777"
-    return session.do(LessonCall(shown, partial(_bind, number)))
+    return session.do(LessonCall(f"BIND, and {FAULTS[number]}", partial(_bind, number)))
 
 
 def _bind(number: int, machine: Machine) -> Call:
@@ -133,7 +132,7 @@ def _bars(trace: Trace) -> list[Bar]:
     ended: list[Bar] = []
     for edit in (edit for micro in trace.micro for edit in micro.edits):
         what, moment = _told(edit), len(held) + 2 * len(ended)
-        takes = edit.sort != "died" and edit.new not in (None, 0)
+        takes = edit.sort != "died" and edit.new not in (None, 0, -1)
         if what and takes and what not in held:
             held[what] = Bar(what, moment)
         elif what in held and not takes:

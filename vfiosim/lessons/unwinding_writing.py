@@ -20,7 +20,7 @@ from .unwinding_failures import FAULTS, ON_PURPOSE, Failed, Functions, failed
 
 @changed(vfio_df_device_first_open)
 def first_open_without_a_way_out() -> None:
-    """The first open: hold the driver's module, bind to the iommufd or use the container, let the driver open the device.
+    """The first open of a device, for now without a way out.
 
     - async with on_failure(module_put, driver, device):
     -     if ictx is not None:
@@ -69,7 +69,7 @@ class WayOut(Room):
 
     @property
     def when(self) -> str:
-        return "here without its way out"
+        return "of the kernel; its way out is taken away"
 
     @property
     def how_proved(self) -> str:
