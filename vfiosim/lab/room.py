@@ -198,7 +198,7 @@ class RoomView(StaticFallback):
             return
         self.help.tried()
         self.prove.disabled = True
-        self.verdict.value = f'<p role="status">Proving. {escape(self.room.how_proved)}</p>'
+        self.verdict.value = f'<p role="status">Proving: {escape(self.room.how_proved)}</p>'
         try:
             self.proof = self.room.prove(*mine)
         except PatchError as problem:

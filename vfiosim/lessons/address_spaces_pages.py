@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from html import escape
-from io import StringIO
 from typing import Any, NamedTuple
 
 from ..kernel.iommufd.io_pagetable_h import IoptArea
@@ -13,6 +11,7 @@ from ..lab.run import PROGRAM
 from ..machine.events import Called
 from .address_spaces_bench import IOVA, PAGE, PAGES, alloc, attach, destroy, detach, enter, memory, table
 from .beginnings import CTX, bound
+from .figures import shown
 
 LIMIT = 10  # pages that the program may lock
 RLIMIT_MEMLOCK = 8
@@ -83,8 +82,6 @@ def plot(*calls: str) -> Any:
     `map` maps four more pages, `unmap` unmaps all. Raises ValueError as `count` does.
     """
     found, places = count(*calls), range(len(calls) + 1)
-    from IPython.display import HTML
-    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     mapped, pinned = [one.mapped for one in found], [one.pinned for one in found]
@@ -106,8 +103,4 @@ def plot(*calls: str) -> Any:
         f"after {name}: {one.mapped} pages mapped, {one.pinned} pinned{f', refused with {one.errno}' if one.errno else ''}"
         for name, one in zip(("bind", *calls), found, strict=True)
     )
-    drawn = StringIO()
-    with rc_context({"svg.fonttype": "none"}):  # letters stay letters
-        figure.savefig(drawn, format="svg")
-    svg = drawn.getvalue().partition("<svg")[2]
-    return HTML(f'<figure role="img" aria-label="{escape(told)}"><svg{svg}</figure>')  # type: ignore[no-untyped-call]
+    return shown(figure, told)

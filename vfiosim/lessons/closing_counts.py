@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from html import escape
-from io import StringIO
 from itertools import accumulate, permutations
 from typing import Any
 
@@ -13,6 +11,7 @@ from ..machine.events import Began, Forked, Killed
 from .beginnings import bound
 from .closing_calls import mmap, munmap, unbind
 from .closing_questions import CTX, FILE, KVM
+from .figures import shown
 from .one_bind import bound_for_a_vm
 
 PARTS = {"device": (3,), "iommufd": (4,), "VM": (5, 6)}  # the descriptors of each; the VM has its kvm-vfio device, too
@@ -88,7 +87,6 @@ def counts(*calls: str) -> dict[str, list[int]]:
 
 def plot(*calls: str) -> Any:
     """The same as a picture: a line for each, a place for each call. Raises ValueError as `counts` does."""
-    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     places, lines = range(len(calls) + 1), counts(*calls)
@@ -102,8 +100,4 @@ def plot(*calls: str) -> Any:
     axes.grid(axis="y", alpha=0.3)
     axes.legend()
     told = "; ".join(f"references to {what}: {', '.join(map(str, line))}" for what, line in lines.items())
-    drawn = StringIO()
-    with rc_context({"svg.fonttype": "none"}):  # letters stay letters
-        figure.savefig(drawn, format="svg")
-    svg = drawn.getvalue().partition("<svg")[2]
-    return _shown(f'<figure role="img" aria-label="{escape(told)}"><svg{svg}</figure>')
+    return shown(figure, told)

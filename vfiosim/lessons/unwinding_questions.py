@@ -17,6 +17,7 @@ from .unwinding_failures import BAD, ON_PURPOSE, TAKEN, Failed, bind_failing, fa
 from .unwinding_ladder import JO, NAME, RIGHT, ladder
 
 NOT_READY = 8
+LONGEST = 20  # steps that are shown; those before are known by then
 VIEW = tuple(sorted(KVM - {"mm_struct"}))
 WAY_BACK = {
     "group blocked": "the group is unblocked",
@@ -28,7 +29,8 @@ WAY_BACK = {
 
 
 def _shown(one: Failed, answer: Any, says: str, *evidence: str) -> ExperimentResult:
-    return ExperimentResult(answer, one.trace, step_saying(one.trace, says), evidence or (str(one),))
+    steps = one.trace[-LONGEST:]
+    return ExperimentResult(answer, steps, step_saying(steps, says), evidence or (str(one),))
 
 
 def _what_stays() -> ExperimentResult:
@@ -111,7 +113,7 @@ QUESTIONS: dict[str, Question] = {
         "a call that fails gives back all that it has taken, before it returns.",
         wrong={
             "9": "You expect that they go when the program closes its device. It will not: it keeps the file, and tries again.",
-            "8": "You expect that only the last thing goes back. The others were taken for nothing, too.",
+            "8": "You expect that only the last thing goes back. The count of the group, the lock and all else were for nothing, too.",
             "1": "Perhaps you think of the device's file. Descriptor 3 held it before; this call has not taken it.",
         },
         otherwise="Ask of each of the nine who needs it when there is no binding.",
@@ -162,8 +164,8 @@ QUESTIONS: dict[str, Question] = {
         _how_many,
         "a lost line shows at every failure that comes after the taking, and at no other. The first two come before it:",
         wrong={
-            "9": "You count failures that come before BIND has taken the VM. There the lost line has nothing to do.",
-            "1": "You think of the failure next to the line. Whatever fails later climbs down past the same place.",
+            "9": "You count failures that come before BIND has taken the VM. Here it had: the iommufd goes back, the VM stays.",
+            "1": "You think of one failure. Whatever fails later comes by the same place: the iommufd goes back, the VM stays.",
             "0": "You expect that the file's close gives it back. It unbinds only what was bound, and this BIND has failed.",
         },
         otherwise="Count the pyramids that are high enough to have a bar for the VM.",

@@ -73,7 +73,7 @@ class WayOut(Room):
 
     @property
     def how_proved(self) -> str:
-        return "Each of the nine things fails once."
+        return "each of the nine things fails once."
 
     def explore(self, mine: Functions | None = None, **options: Any) -> Result:
         return R25.explore(patches={**self.faulty, **(mine or {})})

@@ -62,7 +62,7 @@ class Room:
     @property
     def how_proved(self) -> str:
         """What `prove` does, in a sentence."""
-        return "Every schedule is run, then what must still work, then the recordings. It takes some seconds."
+        return "every schedule is run, then what must still work, then the recordings. It takes some seconds."
 
     # ---- the bug
 
