@@ -113,7 +113,7 @@ QUESTIONS: dict[str, Question] = {
         "a call that fails gives back all that it has taken, before it returns.",
         wrong={
             "9": "You expect that they go when the program closes its device. It will not: it keeps the file, and tries again.",
-            "8": "You expect that only the last thing goes back. The count of the group, the lock and all else were for nothing, too.",
+            "8": "You expect that only the last thing goes back. The group's count and all the rest were for nothing, too.",
             "1": "Perhaps you think of the device's file. Descriptor 3 held it before; this call has not taken it.",
         },
         otherwise="Ask of each of the nine who needs it when there is no binding.",
