@@ -15,7 +15,17 @@ from vfiosim.lab import ByHand, Exercise, Ordering, Parsons, Prediction, Quiz, R
 from vfiosim.lab.question import CHOICE, NONE, NUMBER, TYPED, Misconception, Question
 from vfiosim.lab.style import words
 from vfiosim.lab.verdict import called, named
-from vfiosim.lessons import address_spaces, closing, groups, one_bind, order_of_checks, races, start, unwinding, who_holds_whom
+from vfiosim.lessons import (
+    address_spaces,
+    closing,
+    groups,
+    one_bind,
+    order_of_checks,
+    races,
+    start,
+    unwinding,
+    who_holds_whom,
+)
 from vfiosim.lessons import misconceptions as M
 from vfiosim.lessons.drills import KINDS
 from vfiosim.lessons.drills.calls import scenario
