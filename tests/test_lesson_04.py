@@ -22,7 +22,7 @@ pytestmark = pytest.mark.one_python
 TEXT = "\n".join(cells(ROOT / "notebooks" / "04_unwinding.ipynb", "markdown"))
 MET = {  # what the simulator calls what the lesson tells in words
     1: "copy_from_user 4 bytes", 2: "copy_from_user 24 bytes", 3: "vfio_iommufd_physical_bind()", 4: "alloc iommufd_group",
-    5: "__iommu_take_dma_ownership()", 6: "alloc iommufd_device", 7: "claim iommufd_ctx.objects", 8: "vfio_pci_open_device()",
+    5: "__iommu_take_dma_ownership()", 6: "alloc iommufd_device", 7: "xa_alloc iommufd_ctx.objects", 8: "vfio_pci_open_device()",
     9: "copy_to_user 4 bytes",
 }  # fmt: skip
 
