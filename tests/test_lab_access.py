@@ -47,7 +47,7 @@ mend.editor.value = mend.room.source(mend.which.value)
 pressed(mend, "Prove")""",
     "prediction": """asked = lesson.predict("weak")
 asked.choice.value = next(value for text, value in asked.choice.options if "because the group points to it" in text)
-pressed(asked, "Answer", "Reveal")""",
+pressed(asked, "Answer")""",
     "alive": 'lesson.predict("who is alive?")',
     "number": 'lesson.predict("fork")',
     "quiz": "lesson.quiz()",

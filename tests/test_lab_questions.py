@@ -13,6 +13,7 @@ from vfiosim.lab import Bench, Exercise, ExperimentResult, Prediction, Question,
 from vfiosim.lab.alive import Alive
 from vfiosim.lab.trace_pane import NO_PLAYER, TracePane
 from vfiosim.lessons import one_bind, start
+from vfiosim.lessons.lesson import lessons
 from vfiosim.lessons.one_bind_questions import QUESTIONS
 
 pytestmark = pytest.mark.one_python
@@ -105,17 +106,23 @@ def answer(prediction: Prediction, value: str) -> str:
 
 def test_nothing_is_revealed_before_a_prediction_is_committed():
     prediction = one_bind.predict("close the iommufd first")
-    assert prediction.reveal.disabled
-    prediction.reveal.click()
-    assert "Answer first; then reveal." in prediction.message
+    prediction.reveal.click()  # as a press that was on its way
     prediction.commit.click()
     assert "Choose one of the answers first." in prediction.message
-    assert prediction.reveal.disabled
+    assert not any(isinstance(child, TracePane) for child in prediction.children)
     prediction.choice.value = "busy"
     prediction.commit.click()
     assert prediction.choice.disabled
-    assert not prediction.reveal.disabled
-    assert not any(isinstance(child, TracePane) for child in prediction.children)
+    assert any(isinstance(child, TracePane) for child in prediction.children)
+
+
+def test_every_question_of_every_lesson_has_one_button_to_answer_and_none_to_reveal():
+    for lesson in lessons():
+        asked = [lesson.predict(name) for name in lesson.questions]
+        for prediction in [start.predict("last"), *asked, *(lesson.quiz().questions if lesson.check else ())]:
+            names = [one.description for part in prediction.children for one in getattr(part, "children", ())]
+            assert "Answer" in names
+            assert "Reveal" not in names
 
 
 @pytest.mark.parametrize("name", QUESTIONS)
@@ -164,7 +171,7 @@ def test_a_prediction_can_be_made_anew():
     assert "✓" in answer(prediction, "positive")
 
 
-def test_a_question_is_asked_of_the_simulator_only_when_it_is_revealed():
+def test_a_question_is_asked_of_the_simulator_only_when_it_is_answered():
     asked = []
 
     def experiment() -> ExperimentResult:
@@ -173,9 +180,8 @@ def test_a_question_is_asked_of_the_simulator_only_when_it_is_revealed():
 
     prediction = Prediction(Question("Zero?", experiment, "it is so.", otherwise="no"))
     prediction.choice.value = "0"
-    prediction.commit.click()
     assert asked == []
-    prediction.reveal.click()
+    prediction.commit.click()
     assert asked == [1]
 
 

@@ -218,11 +218,11 @@ def test_in_the_lesson_a_bad_iommufd_is_refused_with_ebadf_and_a_word_with_a_mes
 
 def test_in_the_lesson_nothing_is_revealed_before_a_prediction_is_committed(desk):
     gate = desk.cell(LESSON + 'one_bind.predict("close the iommufd first")')
-    expect(button(gate, "Reveal")).to_be_disabled()
+    press(gate, "Answer")
+    expect(gate.get_by_role("alert")).to_have_text("Choose one of the answers first.")
+    expect(gate.locator(".vfiosim-player")).to_have_count(0)
     gate.locator("label", has_text="close fails with EBUSY").click()
     press(gate, "Answer")
-    expect(gate.locator(".vfiosim-player")).to_have_count(0)
-    press(gate, "Reveal")
     expect(gate.locator(".vfiosim-verdict")).to_contain_text("You predicted close fails with EBUSY")
     expect(gate.locator(".vfiosim-verdict")).to_contain_text("The simulator says close succeeds, the iommufd lives on")
     expect(gate.locator(".vfiosim-player svg.vfiosim-graph")).to_be_visible()
@@ -233,3 +233,20 @@ def test_in_the_lesson_why_is_it_alive_names_the_holders(desk):
     bench.get_by_label("object").select_option("file iommu#1")
     press(bench, "Why is it alive?")
     expect(bench.locator(".vfiosim-answer")).to_contain_text("kept alive by 3 holders")
+
+
+@TOGETHER
+@pytest.mark.parametrize(
+    ("stem", "answers"),
+    [
+        ("01_one_bind", ["--fd 3--> file vfio0#1"]),
+        ("03_order_of_checks", ["single_open", "tokens_wanted", "a new object, iommufd_device", "image/png"]),
+        ("05_closing_in_any_order", ["alive after the first", "--mapped at", "<svg height"]),
+    ],
+)
+def test_what_answers_a_question_is_shown_by_no_cell_before_it_has_been_answered(stem, answers):
+    outputs = "".join(
+        str(cell.outputs) for cell in executed(ROOT / "notebooks" / f"{stem}.ipynb").cells if cell.cell_type == "code"
+    )
+    assert outputs.count("It is shown here once you have answered that.") >= 1
+    assert [answer for answer in answers if answer in outputs] == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from html import escape
 from typing import Any
 
@@ -11,24 +12,20 @@ from .style import button, row, style, text, words
 
 
 class OnceAnswered(StaticFallback):
-    """Shows `what` once the question of this name in `progress` was answered, rightly or not, or at a press.
+    """Shows `what` once the questions of these names in `progress` were answered, rightly or not, or at a press.
 
-    `what` is shown as a picture if it is one, else as text; `called` is what the reader knows the question by.
+    `asked` has by name what the reader knows each question by. What has HTML of its own is shown so, anything else as text.
     """
 
     looks = "lab ask"
 
-    def __init__(self, name: str, what: object, called: str = "") -> None:
-        self._name = name
-        picture = getattr(what, "_repr_html_", None)
-        self._what = f"<pre>{escape(str(what))}</pre>" if picture is None else str(picture())
-        self._wait = f"This tells what “{called or name}” asks. It is shown here once you have answered that."
+    def __init__(self, asked: Mapping[str, str], what: object) -> None:
+        self._asked, self._what = asked, what
         self._shown = text("kept-back")
         self.anyway = button("Show it now", "without an answer")
         self.anyway.on_click(lambda _: self._show())
         self._head: list[Any] = [style(), self._shown]
         super().__init__([*self._head, row("", self.anyway)])
-        self._shown.value = f"<p>{escape(self._wait)}</p>"
         progress.watch(self)
         self.look()
 
@@ -38,9 +35,13 @@ class OnceAnswered(StaticFallback):
         return words(self._shown.value)
 
     def look(self) -> None:
-        """Show it if the question has been answered by now."""
-        if self._name in progress.answers:
+        """Show it if the questions have been answered by now, else say which have not."""
+        still = [f"“{called}”" for name, called in self._asked.items() if name not in progress.answers]
+        if not still:
             self._show()
+        elif len(self.children) > len(self._head):
+            told = f"This tells what {' and '.join(still)} {'ask' if len(still) > 1 else 'asks'}."
+            self._shown.value = f"<p>{escape(told)} It is shown here once you have answered that.</p>"
 
     def static_html(self) -> str:
         """What was shown when the cell ran."""
@@ -51,5 +52,6 @@ class OnceAnswered(StaticFallback):
         return self.message
 
     def _show(self) -> None:
-        self._shown.value = self._what
+        html = getattr(self._what, "_repr_html_", None)
+        self._shown.value = str(html()) if html else f"<pre>{escape(str(self._what))}</pre>"
         self.children = self._head

@@ -11,15 +11,15 @@ from .question import CHOICE, ORDER, SET, Answer, Distractor, ExperimentResult, 
 from .record import progress
 from .style import alert, button, row, style, text, words
 from .trace_pane import TracePane
-from .verdict import judged, named, revealed
+from .verdict import judged, revealed
 
 __all__ = ["Answer", "Distractor", "ExperimentResult", "Misconception", "Prediction", "Question"]
 
 
 class Prediction(Asking):
-    """First answer, then reveal. What was predicted stays beside what is the case.
+    """The reader answers, then the simulator does. What was predicted stays beside what is the case.
 
-    * `quick`: one button does both, as in a quiz; `title`: what stands before the question.
+    * `quick`: a right answer brings no steps, as in a quiz; `title`: what stands before the question.
 
     While presenter mode is on nobody answers: the presenter counts hands, or does not, and reveals.
     """
@@ -36,7 +36,7 @@ class Prediction(Asking):
         self._revealed = False
         self.choice: Any = control_for(question)
         self.problem = text("problem")
-        self.commit = button("Answer", "this is my answer", primary=True)
+        self.commit = button("Answer", "this is my answer; the simulator answers, too", primary=True)
         self.reveal = button("Reveal", "let the simulator answer")
         self.again = button("Reset", "forget my answer")
         self.votes = Votes(dict(question.choices) if question.kind == CHOICE else {})
@@ -44,8 +44,7 @@ class Prediction(Asking):
         if self.now:
             self.now.add_class("vfiosim-now")
         self._head = [style(), self.asked, *([self.now] if self.now else [])]
-        alone = [self.commit] if quick else [self.commit, self.reveal]
-        self._row = row("", *alone, *self.help.buttons, self.again)
+        self._row = row("", self.commit, *self.help.buttons, self.again)
         self._room_row = row("", self.reveal, *self.help.buttons, self.again)
         self.commit.on_click(lambda _: self._commit())
         self.reveal.on_click(lambda _: self._reveal())
@@ -114,18 +113,10 @@ class Prediction(Asking):
             return
         self._complain("")
         self.choice.disabled = self.commit.disabled = True
-        self.reveal.disabled = False
-        self.verdict.value = (
-            f'<p role="status">You predict <b>{named(self.question, self.predicted)}</b>. Now reveal.</p>'
-        )
-        if self._quick:
-            self._reveal()
+        self._reveal()
 
     def _reveal(self) -> None:
-        if self._revealed:
-            return
-        if self.predicted is None and not presenter.on:
-            self._complain("Answer first; then reveal.")
+        if self._revealed or (self.predicted is None and not presenter.on):
             return
         finding = self.question.experiment()
         self._revealed = self.reveal.disabled = True

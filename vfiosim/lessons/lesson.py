@@ -46,9 +46,12 @@ class Lesson:
         """A question to answer before its run is shown. Raises ValueError for a name that the lesson does not have."""
         return Prediction(self.question(name))
 
-    def once_answered(self, name: str, what: object) -> OnceAnswered:
-        """What a cell has found out, shown once the question has been answered. Raises ValueError where there is none."""
-        return OnceAnswered(self.question(name).name, what, name)
+    def once_answered(self, name: str, what: object, *more: str) -> OnceAnswered:
+        """What a cell has found out, shown once the question (and those in `more`) has been answered.
+
+        Raises ValueError where there is none of such a name.
+        """
+        return OnceAnswered({self.question(one).name: one for one in (name, *more)}, what)
 
     def quiz(self) -> Quiz:
         """The questions at the end."""

@@ -13,13 +13,26 @@ from .beginnings import DEVICE, IOMMUFD, NODES, opened
 from .lesson import Lesson
 from .one_bind import BIND
 from .order_of_checks_causes import CAUSES, causes, refused
-from .order_of_checks_plot import Ladder
+from .order_of_checks_plot import Ladder, Taken
 from .order_of_checks_questions import CHECK, QUESTIONS
 
-__all__ = ["causes", "errors", "exercise", "finish", "jo", "ladder", "order", "predict", "quiz", "refused"]
+__all__ = [
+    "causes",
+    "errors",
+    "exercise",
+    "finish",
+    "jo",
+    "ladder",
+    "once_answered",
+    "order",
+    "predict",
+    "quiz",
+    "refused",
+    "taken",
+]
 
 
-ladder = Ladder
+ladder, taken = Ladder, Taken
 
 
 def opened_twice(session: Session) -> None:

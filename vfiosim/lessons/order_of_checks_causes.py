@@ -106,6 +106,9 @@ CAUSES: dict[str, Cause] = {
 }
 
 
+BLOCKED = "cdev_device_open_cnt"
+
+
 @dataclass(frozen=True)
 class Refusal:
     """A BIND with some things wrong, and what the kernel said."""
@@ -123,7 +126,13 @@ class Refusal:
     @cached_property
     def held(self) -> tuple[str, ...]:
         """What the call had taken when it was refused, beside the file that it was made on."""
-        return tuple(what for what in self.outcome.had if "(running call)" not in what)
+        before, after = (self.steps.start, self.steps.state(len(self.way) - 1))
+        blocked = [
+            f"{oid} is blocked"
+            for oid, group in after.objects.items()
+            if group.kind == "vfio_group" and group.value(BLOCKED) > before.objects[oid].value(BLOCKED)
+        ]
+        return (*blocked, *(what for what in self.outcome.had if "(running call)" not in what))
 
     def __str__(self) -> str:
         done = self.outcome

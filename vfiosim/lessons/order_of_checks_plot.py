@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from base64 import b64encode
+from html import escape
 from io import BytesIO
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from ..assets import palette
@@ -12,6 +15,15 @@ from .order_of_checks_causes import CAUSES, refused
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+_HELD = re.compile(r"(?:(the lock)|a reference to|a new object,) (file [a-z]+|\w+)")
+
+
+def _kind(held: str) -> str:
+    """What a call holds, without which one of its kind it is."""
+    found = _HELD.match(held)
+    return (f"the lock of {found[2]}" if found[1] else found[2]) if found else "the group is blocked"
 
 
 class Ladder:
@@ -27,11 +39,37 @@ class Ladder:
         found = [refused(name) for name in CAUSES]
         return "\n".join(f"{one.names[0]}: {one.outcome.result}, {len(one.way)} steps" for one in found)
 
-    def _repr_mimebundle_(self, **_: object) -> tuple[dict[str, str], dict[str, object]]:
+    def _repr_html_(self) -> str:
         file = BytesIO()
         bars(self.errno).savefig(file, dpi=100)
-        data = {"image/png": b64encode(file.getvalue()).decode(), "text/plain": repr(self)}
-        return data, {"image/png": {"width": 1000, "alt": f"The steps of each BIND up to its refusal. {self!r}"}}
+        told, drawn = f"The steps of each BIND up to its refusal. {self!r}", b64encode(file.getvalue()).decode()
+        return f'<img style="max-width: 100%" width="1000" alt="{escape(told)}" src="data:image/png;base64,{drawn}">'
+
+
+class Taken:
+    """What the calls of all causes had taken when they were refused, as a table: causes that had taken the same have one row."""
+
+    def __init__(self) -> None:
+        told = [(name, tuple(dict.fromkeys(map(_kind, refused(name).held)))) for name in CAUSES]
+        self.rows = [([name for name, _ in some], kinds) for kinds, some in groupby(told, key=lambda one: one[1])]
+
+    def _cells(self) -> list[tuple[str, str, str]]:
+        return [
+            (
+                ", ".join(names),
+                ", ".join(dict.fromkeys(refused(name).outcome.result for name in names)),
+                ", ".join(kinds) or "nothing",
+            )
+            for names, kinds in self.rows
+        ]
+
+    def __repr__(self) -> str:
+        return "\n".join(": ".join(row) for row in self._cells())
+
+    def _repr_html_(self) -> str:
+        head = "".join(f"<th>{name}</th>" for name in ("causes", "errno", "taken by then"))
+        rows = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in self._cells())
+        return f"<table><tr>{head}</tr>{rows}</table>"
 
 
 def bars(errno: str) -> Figure:
