@@ -10,11 +10,13 @@ import pytest
 
 from tests.benches import opened, press
 from vfiosim.lab import Bench, Exercise, ExperimentResult, Prediction, Question, Session
-from vfiosim.lab.alive import Alive
+from vfiosim.lab.alive import Alive, candidates, describe
 from vfiosim.lab.trace_pane import NO_PLAYER, TracePane
 from vfiosim.lessons import one_bind, start
 from vfiosim.lessons.lesson import lessons
+from vfiosim.lessons.one_bind import bound_for_a_vm
 from vfiosim.lessons.one_bind_questions import QUESTIONS
+from vfiosim.why import why
 
 pytestmark = pytest.mark.one_python
 
@@ -33,7 +35,7 @@ def test_why_names_every_direct_holder_once():
     alive.choice.value = "file iommu#1"
     alive.ask.click()
     lines = re.findall(r"<li>(.*?)</li>", alive.answer.value)
-    assert "kept alive by 3 holders" in alive.answer.value
+    assert "kept alive by 3 references (f_ref)" in alive.answer.value
     assert [re.search(r"(\S+ \S+) --[^-]*--&gt; file iommu#1", line).group(1) for line in lines] == [  # type: ignore[union-attr]
         "fds vmm",
         "vfio_device_file 1",
@@ -41,12 +43,30 @@ def test_why_names_every_direct_holder_once():
     ]
 
 
+def test_the_references_that_are_told_are_as_many_as_each_counter_of_the_picture_has():
+    session = Session(start=bound_for_a_vm)
+    state, asked = session.machine.trace.end, 0
+    for oid in candidates(state):
+        counts = {name: state.objects[oid].total(name) for name in state.objects[oid].counts}
+        (head, *_), _ = describe(why(state, oid))
+        told = re.fullmatch(rf"{oid} is kept alive by (\d+) references? \((.*)\):", head)
+        if told is not None:
+            asked += 1
+            assert int(told[1]) == sum(counts.values()), head
+            several = {name: int(n) for n, name in re.findall(r"(\d+) in (\w+)", told[2])}
+            assert (several or {told[2]: int(told[1])}) == {name: n for name, n in counts.items() if n}, head
+    assert asked >= 6
+
+
 def test_what_is_owned_has_the_holders_of_its_owner_and_all_are_brought_out():
     bench = one_bind.close()
     alive = why_of(bench)
     alive.choice.value = "iommufd_ctx 1"
     alive.ask.click()
-    assert "iommufd_ctx 1 lives as long as file iommu#1, which is kept alive by 3 holders:" in alive.answer.value
+    assert (
+        "iommufd_ctx 1 lives as long as file iommu#1, which is kept alive by 3 references (f_ref):"
+        in alive.answer.value
+    )
     assert len(re.findall("<li>", alive.answer.value)) == 3
     assert {"fds vmm", "vfio_device_file 1", "iommufd_device 1"} < {*bench.trace_pane.player.highlight}
 
@@ -73,7 +93,7 @@ def test_why_answers_for_the_step_that_is_shown():
     assert f"After step 1 of {steps}:</b> Nothing keeps vfio_device_file 1 alive." in alive.answer.value
     bench.trace_pane.player.step = 0
     assert (
-        "Before step 1:</b> vfio_device_file 1 lives as long as file vfio0#1, which is kept alive by 1 holder"
+        "Before step 1:</b> vfio_device_file 1 lives as long as file vfio0#1, which is kept alive by 1 reference (f_ref)"
         in alive.answer.value
     )
     bench.trace_pane.player.step = steps
@@ -120,7 +140,12 @@ def test_every_question_of_every_lesson_has_one_button_to_answer_and_none_to_rev
     for lesson in lessons():
         asked = [lesson.predict(name) for name in lesson.questions]
         for prediction in [start.predict("last"), *asked, *(lesson.quiz().questions if lesson.check else ())]:
-            names = [one.description for part in prediction.children for one in getattr(part, "children", ())]
+            names = [
+                one.description
+                for part in prediction.children
+                for one in getattr(part, "children", ())
+                if hasattr(one, "description")
+            ]
             assert "Answer" in names
             assert "Reveal" not in names
 

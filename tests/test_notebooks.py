@@ -232,7 +232,7 @@ def test_in_the_lesson_why_is_it_alive_names_the_holders(desk):
     bench = desk.cell(LESSON + "one_bind.close()")
     bench.get_by_label("object").select_option("file iommu#1")
     press(bench, "Why is it alive?")
-    expect(bench.locator(".vfiosim-answer")).to_contain_text("kept alive by 3 holders")
+    expect(bench.locator(".vfiosim-answer")).to_contain_text("kept alive by 3 references (f_ref)")
 
 
 @TOGETHER

@@ -294,7 +294,7 @@ def test_the_question_is_asked_with_a_button_or_a_key(page: Page, tmp_path: Path
     expect(player.get_by_role("alert")).to_contain_text("Choose a node first")
     player.locator('.node[data-oid="key 1"]').click()
     player.get_by_role("button", name="Why is it alive?").click()
-    expect(player.locator(".why")).to_have_text("key 1 is kept alive by 1 holder:person ann (key 1)")
+    expect(player.locator(".why")).to_have_text("key 1 is kept alive by 1 reference (held):person ann (key 1)")
     player.focus()
     page.keyboard.press("End")
     expect(player.locator(".why")).to_have_text("key 1 is not alive here.")

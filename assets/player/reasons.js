@@ -63,7 +63,7 @@ export class Reasons {
     const all = this.why(oid, step);
     const { names, roots } = this.data;
     const goal = names.indexOf(oid);
-    const paths = this.alive.has(goal) && !roots[goal] ? this.search(goal).paths : [];
+    const { paths, lost } = this.alive.has(goal) && !roots[goal] ? this.search(goal) : { paths: [], lost: [] };
     if (!paths.length) return { lines: all, names: [] };
     paths.sort((a, b) => a.length - b.length);
     const [shortest] = paths;
@@ -78,7 +78,7 @@ export class Reasons {
     );
     return {
       lines: [
-        `${kept} is kept alive by ${ways.size === 1 ? "1 holder" : `${ways.size} holders`}:`,
+        `${kept} is kept alive by ${this.counted([...ways.keys()], lost)}:`,
         ...told,
         ...all.filter((line) => /^( {2}lost|In it)/.test(line)).map((line) => line.trim()),
       ],
@@ -86,6 +86,21 @@ export class Reasons {
         path.flatMap(([, holder, target]) => [names[holder], names[target]])
       ),
     };
+  }
+
+  // How many references these are, by the counters that count them; those that are lost are counted, and keep nothing.
+  counted(ways, lost) {
+    const tally = (links) => {
+      const found = new Map();
+      for (const [, , , via, , n] of links) found.set(via, (found.get(via) ?? 0) + n);
+      return found;
+    };
+    const counters = tally(ways), gone = tally(lost.filter(([, , target]) => target === ways[0][2]));
+    const number = [...counters.values()].reduce((all, n) => all + n, 0);
+    const told = [...counters].map(([via, n]) =>
+      gone.has(via) ? `${n} of ${n + gone.get(via)} in ${via}` : counters.size > 1 ? `${n} in ${via}` : via
+    );
+    return `${number} reference${number === 1 ? "" : "s"} (${told.join(", ")})`;
   }
 
   // A way, from the object to the root.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from html import escape
 from itertools import takewhile
 from typing import TYPE_CHECKING
@@ -97,13 +98,27 @@ def describe(why: Why) -> tuple[list[str], list[str]]:
     for path in why.paths:
         ways.setdefault(path.links[-1 - len(owners)], []).append(path)
     held = f"{why.name} lives as long as {owners[0].holder}, which" if owners else why.name
-    lines = [f"{held} is kept alive by {len(ways)} {'holder' if len(ways) == 1 else 'holders'}:"]
+    lines = [f"{held} is kept alive by {_counted(ways, why.lost)}:"]
     for paths in ways.values():
         longer = f"   (and {len(paths) - 1} longer)" if len(paths) > 1 else ""
         lines.append(f"{paths[0]}{longer}")
     lines += [f"lost reference: {link.holder} is gone, but {link.target} still counts it" for link in why.lost]
     names = {name for paths in ways.values() for link in paths[0].links for name in (link.holder, link.target)}
     return lines, sorted(names)
+
+
+def _counted(ways: Iterable[Reference], lost: Iterable[Reference]) -> str:
+    """How many references these are, by the counters that count them; those that are lost are counted, and keep nothing."""
+    ways, counters = [*ways], Counter[str]()
+    for link in ways:
+        counters[link.via] += link.n
+    number, target = counters.total(), ways[0].target
+    lost_there = Counter({link.via: link.n for link in lost if link.target == target})
+    told = [
+        f"{n} of {n + lost_there[via]} in {via}" if lost_there[via] else f"{n} in {via}" if len(counters) > 1 else via
+        for via, n in counters.items()
+    ]
+    return f"{number} reference{'s' if number != 1 else ''} ({', '.join(told)})"
 
 
 def _owners(paths: Sequence[Path]) -> tuple[Reference, ...]:

@@ -130,7 +130,7 @@ class Refusal:
         blocked = [
             f"{oid} is blocked"
             for oid, group in after.objects.items()
-            if group.kind == "vfio_group" and group.value(BLOCKED) > before.objects[oid].value(BLOCKED)
+            if group.kind == "vfio_group" and group.value(BLOCKED) != before.objects[oid].value(BLOCKED)
         ]
         return (*blocked, *(what for what in self.outcome.had if "(running call)" not in what))
 
