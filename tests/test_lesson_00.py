@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
+from tests import pictures
 from vfiosim.lab import Exercise
 from vfiosim.lessons import misconceptions as M
 from vfiosim.lessons import start
 from vfiosim.lessons.start import QUESTIONS
+from vfiosim.views.player import Player
 
 pytestmark = pytest.mark.one_python
 
@@ -112,3 +116,42 @@ def test_the_hints_go_three_deep_and_the_solution_says_why(make):
     exercise.solution.click()
     assert "close(3) → 0" in exercise.message
     assert "arrow" in exercise.message
+
+
+# ---- what is seen first
+
+
+def words_in(player: Player) -> set[str]:
+    """The kernel's words in a picture: kinds of boxes, and names of rows."""
+    graph = player.graph
+    kinds = {part.split()[0] for node in graph.nodes for part in (node.parts[:1] if node.folded else node.parts)}
+    return kinds | {row.cell for node in graph.nodes for row in node.rows if node.kind != "fds"}
+
+
+def test_the_first_walk_has_half_the_words_and_no_counter_lies():
+    bench = start.first_bind()
+    bench.buttons["bind"].click()
+    player = bench.trace_pane.player.player
+    small = player.small()
+    assert len(words_in(small)) <= 22
+    assert len(words_in(small)) * 1.8 < len(words_in(player))
+    for law in (pictures.miscounted, pictures.crossing, pictures.overlapping, pictures.misplaced):
+        assert list(law(small)) == []
+
+
+def test_each_stop_of_the_first_walk_moves_something_in_the_small_picture():
+    bench = start.first_bind()
+    bench.buttons["bind"].click()
+    small = bench.trace_pane.player.player.small()
+    stops = [0, *small.data()["stops"]]
+    for before, after in pairwise(stops):
+        assert small.frame(before) != small.frame(after), after
+
+
+def test_boxes_of_the_small_picture_stay_where_they_are_when_the_call_is_made():
+    bench = start.first_bind()
+    before = bench.trace_pane.player.player.small()
+    places = {node.oid: before.layout.nodes[node.key].top for node in before.graph.nodes}
+    bench.buttons["bind"].click()
+    after = bench.trace_pane.player.player.small()
+    assert places == {node.oid: after.layout.nodes[node.key].top for node in after.graph.nodes if node.oid in places}

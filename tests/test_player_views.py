@@ -14,6 +14,7 @@ from tests.toys import House, hold
 from tests.traces import bind, keys
 from vfiosim.puzzles import PUZZLES
 from vfiosim.views import show
+from vfiosim.views.brief import Brief
 from vfiosim.views.collapse import MOST
 from vfiosim.views.counters import counts_over
 from vfiosim.views.graph import HIDDEN
@@ -471,3 +472,21 @@ def test_later_calls_of_a_lane_stay_in_it() -> None:
     trace = result.counterexample.trace
     assert [step.thread for step in trace].count("B#2") > 0
     assert lanes_data(trace)["names"] == ["A", "B"]
+
+
+def test_who_takes_finer_steps_than_those_of_a_walk_sees_every_field_and_a_walk_begins_brief(
+    page: Page, tmp_path: Path
+) -> None:
+    trace = bind()
+    brief = Brief({"fds": (), "file vfio0#*": ("access_granted",), "vfio_device vfio0": ("open_count",)})
+    player = open_page(page, tmp_path, show(trace, walk=("vmm calls", "The gate opens"), brief=brief))
+    player.focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    stop = next(step.index + 1 for step in trace if step.sentence.startswith("The gate opens"))
+    at(player, stop)
+    expect(player.locator(".row .name", has_text="cdev_opened")).to_have_count(0)
+    expect(player.locator(".row.changed .name")).to_have_text(["open_count", "access_granted"])
+    page.keyboard.press("n")
+    at(player, stop + 1)
+    expect(player.locator(".row .name", has_text="cdev_opened")).to_have_count(1)

@@ -11,6 +11,7 @@ import { GraphView } from "./graph.js";
 import { Keys, keyTable } from "./keys.js";
 import { LegendView } from "./legend.js";
 import { KEEPS_KEYS } from "./lumino.js";
+import { Moving } from "./moving.js";
 import { Picking } from "./picking.js";
 import { Playing } from "./playing.js";
 import { Run } from "./run.js";
@@ -21,7 +22,7 @@ import { Tips } from "./tips.js";
 import { TextView } from "./text.js";
 import { WordsView } from "./words.js";
 
-export class Player {
+export class Player extends Moving {
   /**
    * @param {HTMLElement & { vfiosim?: Player }} root
    * @param {any} data
@@ -33,6 +34,7 @@ export class Player {
     data,
     { onMove = () => {}, onPick = () => {}, onViews = () => {}, onShare = () => {}, onUnfold } = {},
   ) {
+    super();
     this.root = root;
     this.onMove = onMove;
     this.onViews = onViews;
@@ -53,7 +55,11 @@ export class Player {
     sight(root);
     this.does = this.doing();
     this.build();
-    this.picking = new Picking(this.graph, this.facts, { marked: () => this.marked(), onPick, onUnfold });
+    this.picking = new Picking(this.graph, this.facts, {
+      marked: () => this.marked(),
+      onPick,
+      onUnfold: onUnfold && ((name) => (this.brief ? this.finer(() => {}) : onUnfold(name))),
+    });
     if (!root.dataset.listens) {
       root.dataset.listens = "yes";
       root.addEventListener("keydown", (event) => root.vfiosim.keys.press(event));
@@ -70,10 +76,10 @@ export class Player {
     return {
       next: () => this.move(1),
       back: () => this.move(-1),
-      single: () => this.goTo(this.step + 1),
-      unsingle: () => this.goTo(this.step - 1),
-      effect: () => this.effect(1),
-      uneffect: () => this.effect(-1),
+      single: () => this.finer(() => this.goTo(this.step + 1)),
+      unsingle: () => this.finer(() => this.goTo(this.step - 1)),
+      effect: () => this.finer(() => this.effect(1)),
+      uneffect: () => this.finer(() => this.effect(-1)),
       first: () => this.goTo(0),
       last: () => this.goTo(this.run.last),
       play: () => this.toggle(),
@@ -160,8 +166,12 @@ export class Player {
     this.root.style.setProperty("--aspect", String(wide / high));
   }
 
-  load(data, step) {
-    this.run = new Run(data);
+  // First the brief picture, if there is one; whoever takes finer steps sees all.
+  /** @override */
+  load(data, step, brief = Boolean(data.brief)) {
+    this.whole = data;
+    this.brief = brief;
+    this.run = new Run(brief ? { ...data, ...data.brief } : data);
     this.base = null;
     for (const view of [...this.views, this.tips, this.legend]) view.load(this.run);
     this.goTo(step);
@@ -182,6 +192,7 @@ export class Player {
     else this.by(this.does[name]);
   }
 
+  /** @override */
   complain(text) {
     this.bar.complain(text);
   }
@@ -210,67 +221,14 @@ export class Player {
     this.playing.stop();
   }
 
-  // ---- moving: `step` counts from 1, 0 is before the first; `frame` is the number of effects done
-
-  goTo(step) {
-    this.step = Math.max(0, Math.min(this.run.last, Math.round(step) || 0));
-    this.show(this.run.endOf(this.step), this.run.before(this.step), null);
-  }
-
-  // What was written into the field; anything but a step of this trace is said to be none, and moves nothing.
-  jumpTo(text) {
-    this.playing.stop();
-    if (this.known(text)) this.goTo(Number(text));
-  }
-
-  known(text) {
-    const is = /^[0-9]+$/.test(text) && Number(text) <= this.run.last;
-    if (!is) {
-      this.complain(`${text ? `There is no step ${text}` : "A number is missing"}: write 0 to ${this.run.last}.`);
-    }
-    return is;
-  }
-
-  move(by) {
-    if (this.moment.effect && by > 0 && this.moment.frame < this.run.endOf(this.step)) this.goTo(this.step);
-    else this.goTo(this.run.stops.length ? this.halt(by) : this.step + by);
-  }
-
-  // The next or the last stop of the walk from here.
-  halt(by) {
-    const { stops, last } = this.run;
-    return by > 0
-      ? stops.find((stop) => stop > this.step) ?? last
-      : stops.filter((stop) => stop < this.step).pop() ?? 0;
-  }
-
-  effect(by) {
-    this.goToEffect(this.moment.frame + by);
-  }
-
-  goToEffect(frame) {
-    if (frame < 0 || frame >= this.run.data.changes.length) return;
-    if (frame === 0) {
-      this.goTo(0);
-      return;
-    }
-    this.step = this.run.stepOf(frame);
-    this.show(frame, frame - 1, this.run.data.effects[frame - 1]);
-  }
-
-  // The next or the last of these steps that is after or before this one.
-  seek(by, steps, what) {
-    const found = by > 0 ? steps.find((step) => step > this.step) : steps.filter((step) => step < this.step).pop();
-    if (found === undefined) this.complain(`There is no ${what} ${by > 0 ? "after" : "before"} step ${this.step}.`);
-    else this.goTo(found);
-  }
-
+  // The steps in which something changes, of what the reader follows if there is anything.
   changing() {
     return this.facts.changing() ?? this.run.changing();
   }
 
   // ---- showing
 
+  /** @override */
   show(frame, before, effect) {
     this.before = before;
     const { moments, steps } = this.run;

@@ -6,6 +6,7 @@ from ..lab import Bench, Distractor, Exercise, ExperimentResult, Fact, Goal, Pre
 from ..lab import goal as facts
 from ..lab.question import step_saying
 from ..trace import State
+from ..views.brief import Brief
 from . import misconceptions as M
 from .beginnings import bound, opened
 from .lesson import Lesson
@@ -25,9 +26,21 @@ WALK = (
 )  # the steps of the first walk through a BIND; the finer ones are a key away
 
 
+FIRST_SEEN = {  # of each box the rows that the sentences of the walk are about
+    "fds": (),
+    "thread *": ("iommufd", "check", "result"),
+    "file vfio0#*": ("device", "access_granted", "iommufd"),
+    "file iommu*": ("objects[1]",),
+    "vfio_device vfio0": ("group", "open_count", "iommufd_device"),
+    "vfio_group 1": ("cdev_device_open_cnt",),
+    "iommufd_device": ("ictx",),
+}
+
+
 def first_bind() -> Bench:
     """One button: bind."""
-    return Bench(Session(start=opened), show=("bind",), fields=False, only=BIND, room=room(bound), walk=WALK)
+    session, brief = Session(start=opened), Brief(FIRST_SEEN)
+    return Bench(session, show=("bind",), fields=False, only=BIND, room=room(bound), walk=WALK, brief=brief)
 
 
 def _again() -> ExperimentResult:

@@ -72,13 +72,21 @@ def _falls(node: Node, key: str) -> bool:
 
 
 def _folded(graph: Graph, keys: Collection[str], calls: Mapping[str, Collection[str]]) -> Graph:
-    """The graph with these boxes folded, and of these calls only those rows; a look at a row that is gone is one at its box."""
+    """The graph with these boxes folded, and of these calls only those rows."""
+    drop = {row.key for node in graph.nodes if node.key in keys for row in node.rows if row.sort != "count"}
+    drop |= {
+        row.key for node in graph.nodes if node.key in calls for row in node.rows if row.key not in calls[node.key]
+    }
+    small = without_rows(graph, drop)
+    return replace(small, nodes=tuple(replace(node, folded=node.folded or node.key in keys) for node in small.nodes))
+
+
+def without_rows(graph: Graph, drop: Collection[str]) -> Graph:
+    """The graph without the rows of these keys; a look at one is a look at its box."""
     nodes, gone = [], dict[str, str]()
     for node in graph.nodes:
-        keeps = [row for row in node.rows if row.sort == "count" or node.key not in keys]
-        keeps = [row for row in keeps if row.key in calls.get(node.key, (row.key,))]
-        gone.update({row.key: node.key for row in node.rows if row not in keeps})
-        nodes.append(replace(node, rows=tuple(keeps), folded=node.folded or node.key in keys))
+        gone.update({row.key: node.key for row in node.rows if row.key in drop})
+        nodes.append(replace(node, rows=tuple(row for row in node.rows if row.key not in drop)))
     edges = tuple(replace(edge, row="" if edge.row in gone else edge.row) for edge in graph.edges)
     changes = tuple({key: text for key, text in change.items() if key not in gone} for change in graph.changes)
     looks = tuple(tuple(gone.get(key, key) for key in keys) for keys in graph.looks)

@@ -8,6 +8,7 @@ import re
 import secrets
 import zlib
 from collections.abc import Callable, Collection
+from copy import copy
 from typing import Any
 from urllib.parse import quote
 
@@ -15,6 +16,7 @@ from ..assets import style_sheet
 from ..trace import MicroStep, Step, Trace
 from .at_once import running_cell
 from .atlas import Atlas
+from .brief import Brief
 from .collapse import MOST, Group, fold
 from .collapse import collapse as collapsed
 from .counters import counts_over
@@ -67,6 +69,8 @@ class Player:
     `walk` are beginnings of sentences: Next goes to the next step that begins so, or is refused, or is the last one; the key n
     goes step by step all the same.
 
+    `brief` is what is to be seen before the reader takes finer steps than those of the walk.
+
     `graph` is all that ever occurs in the picture; `layout` is where it stands, None without Graphviz or with nothing to draw.
     """
 
@@ -88,6 +92,7 @@ class Player:
         collapse: Collection[Group] = (),
         atlas: Atlas | None = None,
         walk: Collection[str] = (),
+        brief: Brief | None = None,
     ) -> None:
         views = shown(trace) if views is None else views
         unknown = [name for name in views if name not in VIEWS]
@@ -97,8 +102,8 @@ class Player:
         self.step = _within(trace, step)
         self.views = tuple(views)
         self.presenter = presenter
-        self._walk = tuple(walk)
-        self._hide = hide
+        self._walk, self._brief = tuple(walk), brief
+        self._hide, self._room = hide, room
         rest = atlas.shown if atlas is not None and len(trace) else ()
         whole = graph(trace, only=only, hide=hide, idle=idle, room=room, rest=rest, keep=keep)
         why = {node.key for node in whole.nodes if whole.asked.intersection(node.parts)}
@@ -155,28 +160,46 @@ class Player:
             "presenter": self.presenter,
             "share": self.trace.can_be_shared if live else self.trace.replay,
             "skipped": self.trace.skipped,
-            "svg": self.svg() if self.layout else "",
             "hint": self._hint,
-            "parts": self._parts(),
-            "changes": self.graph.changes,
-            "looks": self.graph.looks,
             "stops": self._stops(),
-            "harmed": self.graph.harmed,
+            **self._picture(),
             "steps": steps,
             "effects": effects,
             "places": sources.places,
             "functions": sources.functions,
-            "glossary": glossary(self._words()),
-            "fields": self._fields(),
             "texts": sources.texts,
             "lanes": lanes_data(self.trace),
             "counters": counts_over(self.trace, self._hide),
             "reasons": reasons_data(self.trace, [node.oid for node in self.graph.nodes]),
         }
+        if self._brief is not None:
+            data["brief"] = self.small()._picture()
         if self.layout is None:
             states = zip([0, *self.graph.at_step], self.trace.states(), strict=True)
             data["trees"] = {frame: state_text(state, hide=self._hide) for frame, state in states}
         return data
+
+    def small(self) -> Player:
+        """The same with the boxes and rows of `brief` only. Raises ValueError for a player that has none."""
+        if self._brief is None:
+            raise ValueError("this player is never brief")
+        small = copy(self)
+        small._brief, few = None, [*self._brief.boxes]
+        small.graph = self._brief.of(graph(self.trace, only=few, hide=self._hide, room=self._room))
+        small.layout = lay_out(small.graph, self._brief.atlas)
+        return small
+
+    def _picture(self) -> Data:
+        """What is drawn, and what is said of it."""
+        return {
+            "svg": self.svg() if self.layout else "",
+            "parts": self._parts(),
+            "changes": self.graph.changes,
+            "looks": self.graph.looks,
+            "harmed": self.graph.harmed,
+            "glossary": glossary(self._words()),
+            "fields": self._fields(),
+        }
 
     def _words(self) -> list[str]:
         """The kinds of what is in the picture, and the phases."""

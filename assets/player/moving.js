@@ -1,0 +1,83 @@
+// Going from step to step, from effect to effect, and along a walk. It knows where the reader is; what extends it shows that.
+
+export class Moving {
+  constructor() {
+    /** @type {any} what is walked through */
+    this.run = null;
+    this.step = 0; // counts from 1, 0 is before the first
+    /** @type {any} where the reader is, with the `frame`: the number of effects done */
+    this.moment = null;
+    this.brief = false; // is there more to see than is shown?
+    /** @type {any} */
+    this.whole = null;
+    /** @type {any} */
+    this.playing = null;
+  }
+
+  // What extends this does these.
+  show(_frame, _before, _effect) {}
+  load(_data, _step, _brief) {}
+  complain(_text) {}
+
+  goTo(step) {
+    if (this.brief && step > 0 && step < this.run.last && !this.run.stops.includes(step)) {
+      return this.finer(() => this.goTo(step));
+    }
+    this.step = Math.max(0, Math.min(this.run.last, Math.round(step) || 0));
+    this.show(this.run.endOf(this.step), this.run.before(this.step), null);
+  }
+
+  // Show all there is, and do this.
+  finer(move) {
+    if (this.brief) this.load(this.whole, this.step, false);
+    move();
+  }
+
+  // What was written into the field; anything but a step of this trace is said to be none, and moves nothing.
+  jumpTo(text) {
+    this.playing.stop();
+    if (this.known(text)) this.goTo(Number(text));
+  }
+
+  known(text) {
+    const is = /^[0-9]+$/.test(text) && Number(text) <= this.run.last;
+    if (!is) {
+      this.complain(`${text ? `There is no step ${text}` : "A number is missing"}: write 0 to ${this.run.last}.`);
+    }
+    return is;
+  }
+
+  move(by) {
+    if (this.moment.effect && by > 0 && this.moment.frame < this.run.endOf(this.step)) this.goTo(this.step);
+    else this.goTo(this.run.stops.length ? this.halt(by) : this.step + by);
+  }
+
+  // The next or the last stop of the walk from here.
+  halt(by) {
+    const { stops, last } = this.run;
+    return by > 0
+      ? stops.find((stop) => stop > this.step) ?? last
+      : stops.filter((stop) => stop < this.step).pop() ?? 0;
+  }
+
+  effect(by) {
+    this.goToEffect(this.moment.frame + by);
+  }
+
+  goToEffect(frame) {
+    if (frame < 0 || frame >= this.run.data.changes.length) return;
+    if (frame === 0) {
+      this.goTo(0);
+      return;
+    }
+    this.step = this.run.stepOf(frame);
+    this.show(frame, frame - 1, this.run.data.effects[frame - 1]);
+  }
+
+  // The next or the last of these steps that is after or before this one.
+  seek(by, steps, what) {
+    const found = by > 0 ? steps.find((step) => step > this.step) : steps.filter((step) => step < this.step).pop();
+    if (found === undefined) this.complain(`There is no ${what} ${by > 0 ? "after" : "before"} step ${this.step}.`);
+    else this.goTo(found);
+  }
+}
