@@ -7,11 +7,13 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from nbconvert import HTMLExporter
 from playwright.sync_api import Browser, Page, expect
 
 from tests.desk import Desk
-from tests.players import LIVE, TOYS, at, doors, open_page
+from tests.players import CONTRAST, LIVE, TOYS, at, doors, open_page
+from tests.traces import bind
 from vfiosim.views import show
 
 
@@ -154,3 +156,24 @@ def test_a_notebook_that_was_saved_plays_when_trusted_and_shows_a_picture_when_n
     player.focus()
     page.keyboard.press("ArrowRight")
     at(player, 3)
+
+
+@pytest.mark.parametrize(
+    ("kind", "paper", "ink"),
+    [("dark", "rgb(30, 30, 30)", "rgb(212, 212, 212)"), ("light", "rgb(255, 255, 255)", "rgb(59, 59, 59)")],
+)
+def test_in_vs_code_the_player_has_the_editors_colours_whatever_the_system_wants(
+    browser: Browser, tmp_path: Path, kind: str, paper: str, ink: str
+) -> None:
+    page = browser.new_page(color_scheme="light" if kind == "dark" else "dark")
+    theme = f'class="vscode-{kind}" style="--vscode-editor-background: {paper}; --vscode-editor-foreground: {ink}"'
+    (tmp_path / "page.html").write_text(
+        f'<!doctype html><meta charset="utf-8"><body {theme}>{show(bind(), step=3).html()}', "utf-8"
+    )
+    page.goto((tmp_path / "page.html").as_uri())
+    player = page.locator(".vfiosim-player")
+    expect(player).to_have_css("background-color", paper)
+    expect(player).to_have_css("color", ink)
+    expect(player.locator(".box").first).to_have_css("visibility", "visible")
+    assert Axe().run(page, options=CONTRAST).response["violations"] == []
+    page.close()
