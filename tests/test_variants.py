@@ -127,6 +127,7 @@ def test_the_posted_number_is_0x3b77_and_18_is_nothing(b):
     assert refused(b.p.ioctl, dev, 0x3B76, b.argument()) == "EINVAL"  # the gate
     assert b.bind(dev, dev_cookie=0xC0FFEE) == 1
     assert b.m.calls[-1].shown.startswith(f"ioctl({dev}, VFIO_DEVICE_BIND_IOMMUFD, ")
+    assert b.m.trace[b.m.trace.calls[-1].steps][0].sentence == f"vmm calls ioctl({dev}, VFIO_DEVICE_BIND_IOMMUFD)."
     for number in (0x3B76, 0x3B78, 0x3B79):  # ATTACH and DETACH must be somewhere
         with pytest.raises(Unsupported):
             b.p.ioctl(dev, number, bytearray(24))

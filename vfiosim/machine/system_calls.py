@@ -118,7 +118,8 @@ _ALL: Final = (
     SystemCall("close", "give the descriptor back", (FD,), _alone(sys_close)),
     SystemCall("dup", "a second descriptor for the same open file", (FD,), _alone(sys_dup), returns_fd=True),
     SystemCall("ioctl", "a request", (FD, _number("request")),
-               _alone(lambda fd, request, argument=0: sys_ioctl(fd, request, argument))),
+               _on(lambda built, fd, request, argument=0:
+                   sys_ioctl(fd, request, argument, built.vfio.variant.request_name(request)))),
     SystemCall("read", "read bytes", (FD, _number("size", 8)), _alone(sys_read), offset=True, method=False),
     SystemCall("write", "write bytes", (FD, Argument("data", "bytes", "01 00 00 00 00 00 00 00")),
                _alone(lambda fd, data, *where: sys_write(fd, _data(data), *where)), offset=True, method=False),

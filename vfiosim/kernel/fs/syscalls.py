@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from ...engine import *
-from ...uapi import Errno, KernelError, request_names
+from ...uapi import Errno, KernelError
 from ..unsupported import Unsupported
 from .devtmpfs import DevTmpfs
 from .file import (
@@ -135,9 +135,11 @@ async def vfs_ioctl(file: File, request: int, argument: int, names: str) -> int:
 
 
 @kernel("fs/ioctl.c")
-async def sys_ioctl(number: int, request: int, argument: int) -> int:
-    """Send a request to the driver behind a descriptor. EBADF without a file, ENOTTY where nobody knows the request."""
-    names = " or ".join(request_names(request)) or hex(request)
+async def sys_ioctl(number: int, request: int, argument: int, names: str) -> int:
+    """Send a request to the driver behind a descriptor. EBADF without a file, ENOTTY where nobody knows the request.
+
+    `names` is what the number means in this version of the kernel.
+    """
     say(Phase.VALIDATE, f"{current().process.label} calls ioctl({number}, {names}).")  # type: ignore[union-attr]
     found, held = await fdget(number)
     file = await require(found, Errno.EBADF, "fd_is_open", f"{number} is not an open file")
