@@ -19,6 +19,7 @@ from vfiosim.lessons import (
     address_spaces,
     closing,
     groups,
+    no_dma,
     one_bind,
     order_of_checks,
     races,
@@ -39,6 +40,7 @@ PUZZLES = (
     unwinding.LADDER,
     closing.TEAR_DOWN,
     groups.FALL_BACK,
+    no_dma.POSTED,
     address_spaces.TIDY_UP,
     races.USE_AFTER_FREE,
 )
@@ -55,6 +57,7 @@ TASKS = (
     closing.FIND_THE_LAST,
     groups.IN_THE_WAY,
     groups.SHARED,
+    no_dma.SECOND,
     address_spaces.MOVE,
     address_spaces.PINNED,
 )
@@ -321,6 +324,7 @@ UNTOUCHED: dict[str, tuple[Callable[[], object], str]] = {
     "05 exercise": (closing.exercise, "Make a call first: press a button below."),
     "05 free it": (closing.free_it, "Make a call first: press a button below."),
     "06 exercise": (groups.exercise, "Make a call first: press a button below."),
+    "08 exercise": (no_dma.exercise, "Make a call first: press a button below."),
     "06 share": (groups.share, "Make a call first: press a button below."),
     "09 exercise": (address_spaces.exercise, "Make a call first: press a button below."),
     "09 free it": (address_spaces.free_it, "Make a call first: press a button below."),

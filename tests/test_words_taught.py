@@ -18,7 +18,18 @@ from vfiosim.assets import asset
 from vfiosim.lab import Distractor, Exercise, Ordering, Quiz
 from vfiosim.lab.style import words
 from vfiosim.lab.verdict import misled
-from vfiosim.lessons import address_spaces, closing, groups, one_bind, order_of_checks, start, unwinding, who_holds_whom
+from vfiosim.lessons import (
+    address_spaces,
+    closing,
+    groups,
+    no_dma,
+    one_bind,
+    order_of_checks,
+    start,
+    unwinding,
+    who_holds_whom,
+)
+from vfiosim.lessons.tables import Shown
 from vfiosim.trace import Trace
 from vfiosim.views.player import Player
 
@@ -32,6 +43,7 @@ ORDER = (
     "04_unwinding",
     "05_closing_in_any_order",
     "06_groups_and_cdevs",
+    "08_no_dma",
     "09_address_spaces",
     "10_races",
 )  # as they are taught
@@ -43,6 +55,7 @@ LESSONS = {
     "04_unwinding": unwinding,
     "05_closing_in_any_order": closing,
     "06_groups_and_cdevs": groups,
+    "08_no_dma": no_dma,
     "09_address_spaces": address_spaces,
 }
 NEVER = "never"
@@ -102,8 +115,8 @@ def shown(lesson: str) -> tuple[str, ...]:
         widget = getattr(LESSONS[lesson], made)()
         texts += of_task(widget.task) if isinstance(widget, Exercise) else ()
         texts += of_puzzle(widget.puzzle) if isinstance(widget, Ordering) else ()
-        texts += (widget.data,) if isinstance(widget, HTML) else ()
-        texts += () if isinstance(widget, Quiz | HTML) else (str(widget.in_words()),)
+        texts += (widget._repr_html_(),) if isinstance(widget, HTML | Shown) else ()
+        texts += () if isinstance(widget, Quiz | HTML | Shown) else (str(widget.in_words()),)
     for kind, seed in re.findall(r'drill\("(\w+)", seed=(\d+)\)', code_of(lesson)):
         texts += [
             text for row in of_drill(kind) if row.question is problem(kind, int(seed)) for text in of_question(row)

@@ -53,6 +53,14 @@ ENDS: dict[str, tuple[tuple[str, ...], tuple[str, str]]] = {
             "name the device that is in the way of yours;",
             "say who owns the DMA of a group, and share it.",
         ),
+        ("08_no_dma.ipynb", "the owner of a group does DMA; what of a device that does none?"),
+    ),
+    "08": (
+        (
+            "read a patch with a reviewer's eyes, and try both answers to a question;",
+            "say what an ID from BIND is good for, and why 0 is none;",
+            "say what became of devices without DMA, and of cards without an IOMMU.",
+        ),
         ("09_address_spaces.ipynb", "the card is bound, and still it cannot read a byte."),
     ),
     "09": (

@@ -3,46 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 
 from ..lab import Session
-from ..lab.style import words
 from ..machine import Machine
 from ..trace import ObjectState
 from .groups_calls import DOORS, NEW, OLD, enter, get_device, one_after_the_other, owner, pair, set_iommu, usb, viable
+from .tables import Shown, table
 
 NOBODY, KERNEL, PROGRAM = "#888", "#d98200", "#0a84c6"  # colours of who owns; each is said in words, too
 GPU, HDMI, USB = "0000:02:00.0", "0000:02:00.1", "0000:03:00.0"
-
-
-class Shown:
-    """A piece of HTML that is text in a terminal."""
-
-    def __init__(self, html: str) -> None:
-        self._html = html
-
-    def __repr__(self) -> str:
-        return words(self._html)
-
-    def _repr_html_(self) -> str:
-        return self._html
-
-
-def table(head: Sequence[str], lines: Sequence[Sequence[str]], loud: Sequence[str] = ()) -> Shown:
-    """A table in large letters; cells that begin with one of the words in `loud` stand out."""
-    cell = "padding:7px 10px;border:1px solid #8886;text-align:left;font-size:16px"
-    rows = ["".join(f'<th style="{cell}">{escape(each)}</th>' for each in head)]
-    for line in lines:
-        first = f'<th style="{cell}">{escape(line[0])}</th>'
-        rest = (
-            f'<td style="{cell}{";background:#d9820055;font-weight:bold" if each.startswith((*loud,)) and loud else ""}">'
-            f"{escape(each)}</td>"
-            for each in line[1:]
-        )
-        rows.append(first + "".join(rest))
-    return Shown(
-        f'<table style="border-collapse:collapse;margin:4px 0">{"".join(f"<tr>{row}</tr>" for row in rows)}</table>'
-    )
 
 
 # ---- the groups of a machine

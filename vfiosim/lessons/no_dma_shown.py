@@ -1,0 +1,113 @@
+"""What the lesson about devices without DMA shows: BIND in four kernels, and the posted function line by line."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Sequence
+from difflib import SequenceMatcher
+from itertools import groupby, zip_longest
+from typing import Any
+
+from ..kernel.posted import v5
+from ..kernel.variants import V5
+from ..kernel.vfio import device_cdev
+from .no_dma_calls import DEVICES, KERNELS, bind
+from .tables import Shown, table
+
+REFUSED = ("ENODEV", "no node", "EPERM")
+
+
+def fates() -> Shown:
+    """How BIND of each device ends, a column for each kernel."""
+    lines = [[f"{name}: {what}", *(_fate(kernel, name) for kernel in KERNELS)] for name, (_, what) in DEVICES.items()]
+    return table(["BIND of", *KERNELS], lines, (*REFUSED, "ID 0"))
+
+
+def _fate(kernel: str, device: str) -> str:
+    result = bind(kernel, device).result
+    return "no node to open" if result == "ENOENT" else result
+
+
+def side_by_side(device: str) -> Shown:
+    """The steps of one BIND, a column for each kernel, where they differ. Raises ValueError for an unknown device."""
+    if device not in DEVICES:
+        raise ValueError(f"there is no device {device!r}; there are {', '.join(DEVICES)}")
+    columns = [[step.sentence for step in [*bind(kernel, device).steps][1:-1]] for kernel in KERNELS]
+    longest = max(columns, key=len)
+    rows = [*zip_longest(*(_aligned(column, longest) for column in columns), fillvalue="")]
+    lines = []
+    for alike, some in groupby(enumerate(rows, 1), key=lambda row: _alike(rows[row[0] - 1 :])):
+        found = [*some]
+        if alike:
+            lines.append([_range(found[0][0], found[-1][0]), *("the same" if cell else "" for cell in found[-1][1])])
+        else:
+            lines += [[str(number), *row] for number, row in found]
+    return table(["step", *KERNELS], lines, ("Refused", "out_devid"), letters=14)
+
+
+def _alike(rows: Sequence[tuple[str, ...]]) -> bool:
+    """Is the first row the same for all whose column goes on?"""
+    return len({column[0] for column in zip(*rows, strict=True) if any(column)}) == 1
+
+
+def _aligned(column: list[str], longest: list[str]) -> list[str]:
+    """The column with gaps where the longest one has a step of its own."""
+    filled = []
+    for _, first, last, begin, end in SequenceMatcher(None, column, longest, autojunk=False).get_opcodes():
+        filled += column[first:last] + [""] * (end - begin - (last - first))
+    return filled
+
+
+def _range(first: int, last: int) -> str:
+    return f"{first}–{last}" if last > first else str(first)
+
+
+# ---- the posted function
+
+Line = tuple[str, str, Callable[..., Any], str, int | None]
+MAIL: tuple[
+    Line, ...
+] = (  # in our words; the mail's identifiers; our function, and a part of its line; the assumption, if any
+    ("copy the struct in", "copy_from_user", v5.vfio_df_ioctl_bind_iommufd, "copy_fixed(", None),
+    ("argsz, flags: EINVAL", "argsz, flags", v5.vfio_df_ioctl_bind_iommufd, "flags_known", None),
+    ("no operation: ENODEV", "bind_iommufd", v5.vfio_df_ioctl_bind_iommufd, "driver_binds", None),
+    ("block the group", "vfio_device_block_group", v5.bind_device, "vfio_device_block_group", None),
+    ("lock the device set", "dev_set->lock", v5.bind_device, "dev_set.lock", None),
+    ("bound already: EINVAL", "df->iommufd, df->noiommu", v5.bind_device, "not_bound_yet", None),
+    ("negative: noiommu", "CAP_SYS_RAWIO", v5.enter_noiommu_mode, "noiommu_takes_rawio", None),
+    ("look up the iommufd", "vfio_get_iommufd_from_fd", v5.bind_device, "take_iommufd", 0),
+    ("hold the VM", "vfio_device_get_kvm_safe", device_cdev.open_and_publish, "vfio_df_get_kvm_safe", None),
+    ("open the device", "vfio_device_open", device_cdev.open_and_publish, "vfio_df_open", 1),
+    ("write out_devid", "", device_cdev.publish_devid, "copy_to_user", 2),
+    ("open the gate", "", device_cdev.open_and_publish, "access_granted, True", 3),
+    ("undo on failure", "out_put_kvm, out_unlock", v5.bind_device, "on_failure(vfio_device_unblock_group", 4),
+)
+QUESTION = {2: "1? ", 9: "2? "}  # where the two questions of the mail hang
+
+
+def mail() -> Shown:
+    """The posted function line by line: what the mail has, our line beside it, and what the mail leaves out."""
+    lines = []
+    for number, (said, quoted, function, part, assumed) in enumerate(MAIL):
+        left_out = "" if assumed is None else f"LEFT OUT: {V5.assumptions[assumed].partition(':')[0]}"
+        lines.append(
+            [f"{number + 1}", QUESTION.get(number, "") + said, quoted or "–", our_line(function, part), left_out]
+        )
+    head = [
+        "",
+        "in our words",
+        "names in the mail",
+        "our line",
+        "what the mail leaves out, and we assume",
+    ]
+    return table(head, lines, ("LEFT OUT", *QUESTION.values()), letters=13)
+
+
+def our_line(function: Callable[..., Any], part: str) -> str:
+    """The line of one of our functions with this in it, without the sentence of a check. Raises ValueError if there is none."""
+    source = inspect.getsource(getattr(function, "function", function))
+    for line in source.splitlines():
+        if part in line:
+            return re.sub(r', f?"[^"]* [^"]*"\)?$', ", …", line.strip().removeprefix("await "))
+    raise ValueError(f"no line of {function} has {part!r}")
