@@ -307,11 +307,14 @@ UNTOUCHED: dict[str, tuple[Callable[[], object], str]] = {
     "choice": (lambda: Prediction(named_question("01 open is enough?")), "Choose one of the answers first."),
     "errno": (lambda: Prediction(named_question("01 which error wins?")), "Type a prediction first."),
     "number": (lambda: Prediction(named_question("02 fork")), "Type a prediction first."),
-    "order": (lambda: Prediction(named_question("02 check: order"), quick=True), "Move them first, with Up and Down."),
+    "order": (
+        lambda: Prediction(named_question("02 check: order"), quick=True),
+        "Move them first: drag them, or press Up",
+    ),
     "set": (lambda: Prediction(named_question("02 who is alive?")), f"tick “{NONE}”"),
-    "quiz": (lambda: who_holds_whom.quiz().questions[2], "Move them first, with Up and Down."),
+    "quiz": (lambda: who_holds_whom.quiz().questions[2], "Move them first: drag them, or press Up"),
     **{
-        puzzle.name: (lambda puzzle=puzzle: Ordering(puzzle), "Move them first, with Up and Down.")  # type: ignore[misc]
+        puzzle.name: (lambda puzzle=puzzle: Ordering(puzzle), "Move them first: drag them, or press Up")  # type: ignore[misc]
         for puzzle in PUZZLES
     },
     "00 free": (start.free_it, "Make a call first: press a button below."),

@@ -144,7 +144,7 @@ def test_a_quiz_answers_each_answer_and_counts(lab):
     expect(second).to_contain_text("A message is a holder, too.")
     expect(place.locator(".vfiosim-score")).to_contain_text("1 of 3 right, 1 to go.")
     button(third, "Answer").click()
-    expect(third.get_by_role("alert")).to_contain_text("Move them first, with Up and Down.")
+    expect(third.get_by_role("alert")).to_contain_text("Move them first: drag them, or press Up and Down.")
     button(third.locator(".vfiosim-order-row").nth(0), "Down").click()
     button(third, "Answer").click()
     expect(third).to_contain_text("The first wrong place is number")
