@@ -10,6 +10,7 @@ import pytest
 from tests.sandboxes import call, choose
 from vfiosim import uapi
 from vfiosim.lab import Sandbox
+from vfiosim.lab.fields import LabelledField
 from vfiosim.lab.press import ClickFilter
 from vfiosim.lab.sandbox import Run, Setup
 from vfiosim.lab.sandbox.calls import ON_A_FILE, WITHOUT_A_FILE
@@ -593,13 +594,16 @@ def test_a_lock_is_taken_out_and_everything_is_done_again() -> None:
 def test_protections_can_be_chosen_before_any_call_and_what_is_none_is_not_taken_out() -> None:
     pane = Sandbox().machine_pane
     assert {"group_lock", "kvm_ref_lock"} <= {*pane.without.text.options}
+    pane.without.set("group_lo")  # more may be typed
+    assert pane.without.message == ""
     pane.without.set("group_luck")
-    pane.take_out.click()
     assert "There is no protection “group_luck”. Do you mean “group_lock”" in pane.without.message
+    pane.take_out.click()
     assert pane.taken.value == ""
     pane.without.set("banana")
-    pane.take_out.click()
     assert "Choose one from the list" in pane.without.message
+    pane.without.set("group_lock")
+    assert pane.without.message == ""
 
 
 def test_what_is_taken_out_is_told_while_the_machine_is_folded_away() -> None:
@@ -764,6 +768,67 @@ def test_a_file_that_is_not_there_is_told() -> None:
     box.save_pane.file.set("/nowhere/at/all")
     box.save_pane.from_file.click()
     assert "No such file" in box.save_pane.message
+
+
+# ---- what is typed is looked at as it is typed
+
+
+def fields_of_the_sandbox(box: Sandbox) -> dict[str, LabelledField]:
+    """Each field in which a reader writes, by a name of it."""
+    box.machine_pane.unfold()
+    device, pane, shortcuts = box.machine_pane.rows[0], box.machine_pane, box.shortcuts
+    assert box.form.buffer is not None
+    return {
+        **{name: getattr(device, name) for name in ("name", "address", "group", "driver", "vfs")},
+        **{name: getattr(pane, name) for name in ("processes", "without")},
+        **{name: getattr(shortcuts, name) for name in ("length", "new", "time")},
+        "iommufd": box.form.buffer.fields["iommufd"],
+        "raw": box.form.buffer.raw,
+    }
+
+
+@pytest.mark.parametrize(
+    ("field", "typed", "said"),
+    [
+        ("address", "banana", "a PCI address is like 0000:01:00.0"),
+        ("group", "banana", "is no number"),
+        ("vfs", "65", "does not fit"),
+        ("processes", "a b a", "two have one name"),
+        ("without", "banana", "There is no protection"),
+        ("length", "banana", "is no number"),
+        ("time", "-5", "does not fit"),
+        ("new", "vmm", "a living process is called vmm"),
+        ("iommufd", "banana", "is no number"),
+        ("raw", "banana", "two hexadecimal digits"),
+    ],
+)
+def test_what_cannot_be_used_is_said_beside_the_field_as_it_is_typed_and_goes_when_it_is_right(
+    field: str, typed: str, said: str
+) -> None:
+    found = fields_of_the_sandbox(opened("open device", "open iommufd"))[field]
+    before = str(found.text.value)
+    found.set(typed)
+    assert said in found.message
+    found.set(before)
+    assert found.message == ""
+
+
+@pytest.mark.parametrize(
+    ("field", "typed"), [("group", ""), ("iommufd", "0x"), ("time", "-"), ("raw", "0"), ("driver", "vfio")]
+)
+def test_nothing_is_said_of_what_may_become_right_when_more_is_typed(field: str, typed: str) -> None:
+    found = fields_of_the_sandbox(opened("open device", "open iommufd"))[field]
+    found.set(typed)
+    assert found.message == ""
+
+
+def test_devices_that_do_not_go_together_are_told_as_they_are_edited() -> None:
+    box = Sandbox()
+    box.machine_pane.unfold()
+    box.machine_pane.rows[0].driver.set("mtty")
+    assert "bus mdev" in box.machine_pane.message
+    box.machine_pane.rows[0].driver.set("vfio-pci")
+    assert box.machine_pane.message == ""
 
 
 # ---- names and clicks

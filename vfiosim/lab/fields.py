@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from html import escape
 from typing import Any
 
@@ -19,7 +20,7 @@ class BadInput(Exception):
 
 
 class LabelledField(widgets.VBox):
-    """A labelled field, and a line below it for what is wrong with it.
+    """A labelled field, and a line below it for what is wrong with it, told as soon as it is typed.
 
     With `choices` it offers some, and takes others all the same.
     """
@@ -43,6 +44,22 @@ class LabelledField(widgets.VBox):
             self.problem.value = f'<span style="visibility: hidden">{escape(self.message)}</span>'
             self.message = ""
             self.remove_class("vfiosim-wrong")
+        if not self.waits:
+            with suppress(BadInput):
+                self.read()
+
+    @property
+    def waits(self) -> bool:
+        """Is what stands there not finished as yet?"""
+        return self.unfinished(str(self.text.value).strip())
+
+    def unfinished(self, typed: str) -> bool:
+        """Can this become something to use when more is typed? Then nothing is said as yet."""
+        return not typed
+
+    def read(self) -> Any:
+        """What is in it. Raises BadInput where that cannot be used, and says why beside the field."""
+        raise NotImplementedError
 
     def complain(self, message: str) -> None:
         """Say what is wrong, or with "" that nothing is."""
@@ -81,6 +98,9 @@ class NumberField(LabelledField):
         self.low, self.high = low, high
         super().__init__(label, str(value), tip, choices, layout={"width": "auto"})
 
+    def unfinished(self, typed: str) -> bool:
+        return typed.lower().lstrip("+-") in ("", "0x")
+
     def read(self) -> int:
         """The number. Raises BadInput, and says why beside the field."""
         text = str(self.text.value).strip()
@@ -103,6 +123,9 @@ class DescriptorField(NumberField):
     def __init__(self, label: str, table: Callable[[], Collection[int]], value: int | str = "", tip: str = "") -> None:
         super().__init__(label, value, tip=tip or f"{label}: a number from the descriptor table")
         self._table = table
+
+    def unfinished(self, typed: str) -> bool:
+        return super().unfinished(typed) or any(str(number).startswith(typed) for number in self._table())
 
     def read(self) -> int:
         """The number of an open descriptor. Raises BadInput, and says why beside the field."""

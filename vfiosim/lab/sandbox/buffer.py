@@ -73,7 +73,7 @@ class BufferForm(widgets.VBox):
 
     def _edited(self, name: str) -> None:
         """A field was changed: its bytes follow, and so do other fields that share them, and the raw bytes."""
-        if self._quiet:
+        if self._quiet or self.fields[name].waits:
             return
         try:
             self._write(name)
@@ -100,7 +100,7 @@ class BufferForm(widgets.VBox):
             self.data[place.offset : place.offset + place.size] = made.ljust(place.size, b"\0")
 
     def _raw_edited(self) -> None:
-        if self._quiet:
+        if self._quiet or self.raw.waits:
             return
         try:
             made = bytes_of(str(self.raw.text.value))

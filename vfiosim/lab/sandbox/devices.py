@@ -19,6 +19,10 @@ DRIVERS = (*sorted(VFIO_DRIVERS, reverse=True), "ahci", "virtio-pci")
 PCI = re.compile(r"(?P<slot>[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2})\.[0-7]", re.IGNORECASE)
 
 
+EXAMPLE = "83b8f4f2-509f-382f-3c1e-e6bfe0fa1001"
+UUID = re.compile("-".join(f"[0-9a-f]{{{len(part)}}}" for part in EXAMPLE.split("-")), re.IGNORECASE)
+
+
 class DeviceBox:
     """The fields of one device. `changed` is called when something changes that others see; `remove` with this box."""
 
@@ -26,7 +30,7 @@ class DeviceBox:
         self, spec: DeviceSpec, clicks: ClickFilter, remove: Callable[[DeviceBox], None], changed: Callable[[], None]
     ) -> None:
         self.name = TextField("name", spec.name)
-        self.address = TextField("address", spec.address, tip="a PCI address, or a UUID for mdev")
+        self.address = TextField("address", spec.address, tip="a PCI address, or a UUID for mdev", wrong=self._misspelt)
         self.group = NumberField("group", spec.group, low=-2, high=1000, tip="number of its iommu_group")
         self.group.text.continuous_update = False  # the box moves only when the number is whole
         self.bus = widgets.Dropdown(options=["pci", "mdev"], value=spec.bus, description="bus", tooltip="on which bus")
@@ -47,10 +51,16 @@ class DeviceBox:
         self.more = widgets.ToggleButton(description="More", tooltip="what else it can have", layout={"width": "auto"})
         self.more.observe(lambda change: widgets.unfold(self.rare, change["new"]), "value")
         widgets.unfold(self.rare, False)
-        for seen in (self.name.text, self.group.text, self.driver.text, self.dev_set.text, self.flags["noiommu"]):
+        self.needed = self.name, self.address, self.group, self.driver, self.vfs
+        for seen in (*(one.text for one in (*self.needed, self.dev_set, self.physfn)), self.bus, self.flags["noiommu"]):
             seen.observe(lambda _: changed(), "value")
         first = row("", self.name, self.address, self.driver, self.group, self.more, self.remove)
         self.box = widgets.VBox([first, self.rare], kind="device")
+
+    def _misspelt(self, address: str) -> str:
+        if self.bus.value == "pci" and not PCI.fullmatch(address):
+            return "a PCI address is like 0000:01:00.0"
+        return "" if self.bus.value == "pci" or UUID.fullmatch(address) else f"a UUID is like {EXAMPLE}"
 
     def read(self) -> DeviceSpec:
         """The device. Raises BadInput where a field holds something that cannot be used."""
@@ -142,8 +152,7 @@ class Devices(widgets.VBox):
             name for name in (f"dev{count}" for count in range(len(names), 2 * len(names) + 1)) if name not in names
         )
         self.rows = [*self.rows, self._made(DeviceSpec(name, self._address(members), number))]
-        self._arrange()
-        self._changed()
+        self._follow()
 
     def _address(self, beside: Collection[DeviceBox]) -> str:
         """A PCI address that is free, of another function of the same slot if there is one."""
@@ -154,12 +163,15 @@ class Devices(widgets.VBox):
         return next((one for one in [*functions, *buses] if one.lower() not in used), "")
 
     def _made(self, spec: DeviceSpec) -> DeviceBox:
-        return DeviceBox(spec, self._clicks, self._remove, self._arrange)
+        return DeviceBox(spec, self._clicks, self._remove, self._follow)
+
+    def _follow(self) -> None:
+        self._arrange()
+        self._changed()
 
     def _remove(self, gone: DeviceBox) -> None:
         self.rows = [each for each in self.rows if each is not gone]
-        self._arrange()
-        self._changed()
+        self._follow()
 
     def _arrange(self) -> None:
         """Each device stands beside the box of its group."""

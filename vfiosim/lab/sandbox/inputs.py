@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from ..fields import LabelledField, NumberField
 
@@ -55,6 +55,9 @@ class AddressField(NumberField):
         self.memory: bytes | None = None
         super().__init__(label, value, low=0, high=(1 << 64) - 1, tip=f"{label}: {ADDRESS_TIP}")
 
+    def unfinished(self, typed: str) -> bool:
+        return super().unfinished(typed) or (typed.startswith("[") and "]" not in typed)
+
     def read(self) -> int:
         """The address; 0 where `memory` is to be made. Raises BadInput, and says why beside the field."""
         try:
@@ -67,24 +70,50 @@ class AddressField(NumberField):
         return 0
 
 
-class TextField(LabelledField):
-    """A field for a text."""
+class WideField(LabelledField):
+    """A field with room for a text; `wrong` says what is wrong with one, "" if nothing is."""
 
     sort = "wide"
 
-    def __init__(self, label: str, value: str = "", *, tip: str = "", choices: Collection[str] | None = None) -> None:
+    def __init__(
+        self,
+        label: str,
+        value: str = "",
+        *,
+        tip: str = "",
+        choices: Collection[str] | None = None,
+        wrong: Callable[[str], str] = lambda text: "",
+    ) -> None:
+        self._wrong = wrong
         super().__init__(label, value, tip, choices)
 
+
+class TextField(WideField):
+    """A field for a text; with choices it waits for more as long as one of them begins so."""
+
+    def unfinished(self, typed: str) -> bool:
+        options = getattr(self.text, "options", ())
+        return not typed or (typed not in options and any(option.startswith(typed) for option in options))
+
     def read(self) -> str:
-        """The text. Raises BadInput for none, and says so beside the field."""
+        """The text. Raises BadInput for none and for a wrong one, and says so beside the field."""
         text = str(self.text.value)
-        if not text.strip():
-            raise self.refusal("something is missing here")
+        if wrong := self._wrong(text.strip()) if text.strip() else "something is missing here":
+            raise self.refusal(wrong)
+        self.complain("")
         return text
 
 
-class BytesField(TextField):
+class BytesField(WideField):
     """A field for bytes, two hexadecimal digits each; it may be empty."""
+
+    def unfinished(self, typed: str) -> bool:
+        return (
+            len(re.sub(r"0[xX]|[\s,:]", "", typed)) % 2 == 1 and re.fullmatch(r"[0-9a-fA-FxX\s,:]*", typed) is not None
+        )
+
+    def read(self) -> bytes:
+        return self.bytes()
 
     def bytes(self) -> bytes:
         """The bytes. Raises BadInput, and says why beside the field."""
@@ -96,8 +125,14 @@ class BytesField(TextField):
         return found
 
 
-class NumbersField(TextField):
+class NumbersField(WideField):
     """A field for several numbers with a limit of bits each, e.g. descriptors."""
+
+    def unfinished(self, typed: str) -> bool:
+        return re.split(r"[\s,]+", typed)[-1].lower() in ("", "-", "0x", "-0x")
+
+    def read(self) -> list[int]:
+        return self.numbers(8)
 
     def numbers(self, size: int) -> list[int]:
         """The numbers, of `size` bytes each. Raises BadInput, and says why beside the field."""

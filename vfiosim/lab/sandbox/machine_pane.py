@@ -38,7 +38,9 @@ class MachinePane(widgets.VBox):
             tooltip="Whose rules hold",
         )
         self.processes = TextField(
-            "processes", tip="the programs that there are at first, with spaces between their names"
+            "processes",
+            tip="the programs that there are at first, with spaces between their names",
+            wrong=lambda typed: "two have one name" if len({*typed.split()}) < len(typed.split()) else "",
         )
         self.container = widgets.Checkbox(
             description="/dev/vfio/vfio is an iommufd", indent=False, tooltip="a kernel option"
@@ -47,7 +49,10 @@ class MachinePane(widgets.VBox):
         self.boot = button("Boot this machine", "a fresh machine with these devices", clicks=clicks)
         self.replay = button("Boot and do all again", "the same, then everything that was done", clicks=clicks)
         self.without = TextField(
-            "take out", tip="the name of a lock, check, reference, count, or “order of …”", choices=()
+            "take out",
+            tip="the name of a lock, check, reference, count, or “order of …”",
+            choices=(),
+            wrong=lambda typed: "" if typed in self._known else self._unknown(typed),
         )
         self.take_out = button(
             "Take out", "leave this protection out of the kernel, and do everything again", clicks=clicks
@@ -55,7 +60,7 @@ class MachinePane(widgets.VBox):
         self.put_back = button("Put all back", "the kernel as it is, and do everything again", clicks=clicks)
         self.taken = text("taken")
         self.problem = text("problem")
-        self.devices = Devices(clicks, lambda: self._complain(""))
+        self.devices = Devices(clicks, self._review)
         self.topology.observe(lambda change: self._chosen(change["new"]), "value")
         self.add.on_click(lambda _: self.devices.add())
         self.boot.on_click(lambda _: self._press(False))
@@ -153,12 +158,25 @@ class MachinePane(widgets.VBox):
             name = self.without.read().strip()
         except BadInput:
             return
-        if name not in self._known:
-            like = " or ".join(f"“{one}”" for one in get_close_matches(name, sorted(self._known), 3))
-            meant = f"Do you mean {like}?" if like else "Choose one from the list; each call adds those that it uses."
-            self.without.complain(f"There is no protection “{name}”. {meant}")
-            return
         self._change(tuple(dict.fromkeys((*self._setup.without, name))))
+
+    def _unknown(self, name: str) -> str:
+        like = " or ".join(f"“{one}”" for one in get_close_matches(name, sorted(self._known), 3))
+        meant = f"Do you mean {like}?" if like else "Choose one from the list; each call adds those that it uses."
+        return f"There is no protection “{name}”. {meant}"
+
+    def _review(self) -> None:
+        """A device was changed: say at once what cannot be, as far as all fields can be used."""
+        problem = ""
+        if any(field.waits for row in self.rows for field in row.needed):
+            return
+        try:
+            self.devices.read()
+        except BadInput:
+            pass  # it is said beside the field
+        except ValueError as why:
+            problem = f"The machine cannot be booted: {why}."
+        self._complain(problem)
 
     def _change(self, without: tuple[str, ...]) -> None:
         self._try(replace(self._setup, without=without), True)

@@ -33,7 +33,7 @@ class Shortcuts(widgets.Box):
         self.socket = widgets.Dropdown(description="socket", tooltip="The socket to send or receive with")
         self.any_device = widgets.Dropdown(description="device", tooltip="Which device, whatever its driver")
         self.driver = TextField("driver", "vfio-pci", tip="the name of a driver", choices=())
-        self.new = TextField("new name", "", tip="the name of a new process; empty for the next one")
+        self.new = TextField("new name", "", tip="the name of a new process; empty for the next one", wrong=self._taken)
         self.time = NumberField("ms", 1000, high=10**9, tip="how many milliseconds pass")
         self.first = self._row(*self._opening())
         groups = {name: self._row(*parts) for name, parts in self._groups().items()} | dict([others])
@@ -160,10 +160,12 @@ class Shortcuts(widgets.Box):
         bus, address = self._chosen(self.any_device, "a device")
         return self._called("write_file", f"/sys/bus/{bus}/drivers/{self.driver.read().strip()}/{what}", address)
 
+    def _taken(self, name: str) -> str:
+        return f"a living process is called {name}" if name in self._bench.run.alive() else ""
+
     def _name(self) -> str:
-        typed = str(self.new.text.value).strip()
-        if typed:
-            return typed
+        if str(self.new.text.value).strip():
+            return self.new.read().strip()
         taken = self._bench.run.machine.processes
         return next(name for name in (f"p{n}" for n in range(2, len(taken) + 3)) if name not in taken)
 
