@@ -25,6 +25,7 @@ from vfiosim.lessons import (
     races,
     start,
     unwinding,
+    vmm,
     who_holds_whom,
 )
 from vfiosim.lessons import misconceptions as M
@@ -60,6 +61,9 @@ TASKS = (
     no_dma.SECOND,
     address_spaces.MOVE,
     address_spaces.PINNED,
+    vmm.START,
+    vmm.GIVE_BACK,
+    vmm.MEND,
 )
 EACH_TABLE = pytest.mark.parametrize("table", ["lessons", *KINDS])
 EACH_PUZZLE = pytest.mark.parametrize("puzzle", PUZZLES, ids=[puzzle.name for puzzle in PUZZLES])
@@ -126,6 +130,8 @@ SHOWN_BY: dict[Misconception, set[tuple[str, object]]] = {
         ("02 who is alive?", "-iommufd_device 1"),
         ("05 who is left?", "-iommufd_ctx 1"),
         ("05 passed on", "half"),
+        ("12 killed", "vm"),
+        ("12 check: no descriptor", "stops"),
     },
     M.SECOND_OPEN_IS_FINE: {("02 a second open", "1 2"), ("03 a second open", "0")},
     M.LOOKING_IS_HOLDING: {("02 weak", "lives")},
@@ -333,6 +339,9 @@ UNTOUCHED: dict[str, tuple[Callable[[], object], str]] = {
     "09 free it": (address_spaces.free_it, "Make a call first: press a button below."),
     "10 by hand": (races.by_hand, "No call has begun. Let one of them go on first."),
     "10 mend": (races.mend, "Nothing is changed as yet: this is the function with the bug."),
+    "12 exercise": (vmm.exercise, "Make a call first: press a button below."),
+    "12 free it": (vmm.free_it, "Make a call first: press a button below."),
+    "12 mend": (vmm.mend, "Make a call first: press a button below."),
 }
 
 

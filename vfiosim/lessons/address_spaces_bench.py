@@ -74,10 +74,15 @@ def destroy(session: Session, number: int) -> Outcome:
     return session.ask(CTX, "IOMMU_DESTROY", id=number)
 
 
-def names(machine: Machine) -> dict[int, str]:
-    """The objects of all iommufds, by their IDs, as the picture calls them."""
-    contexts = [thing for thing in machine.engine.objects.values() if isinstance(thing, IommufdCtx)]
-    return {one.id: one.oid for ctx in contexts for one in ctx.objects.slots.values() if isinstance(one, IommufdObject)}
+def ids(machine: Machine) -> str:
+    """The objects of each iommufd, by their IDs, as the picture calls them."""
+    things = machine.engine.objects.values()
+    contexts = [thing for thing in things if isinstance(thing, IommufdCtx)]
+    told = []
+    for ctx in contexts:
+        found = [f"{one.id} {one.oid}" for one in ctx.objects.slots.values() if isinstance(one, IommufdObject)]
+        told += [f"{f'{ctx.oid}: ' if len(contexts) > 1 else ''}ID {' · '.join(found)}"] if found else []
+    return " · ".join(told)
 
 
 # ---- how machines begin
@@ -112,13 +117,7 @@ class Desk(Bench):
     rows: Sequence[str] = (*ROWS, "space")
 
     def __init__(self, session: Session, **options: Any) -> None:
-        super().__init__(
-            session,
-            show=("space",),
-            only=ONLY,
-            keep=CARD,
-            **options,
-        )
+        super().__init__(session, **{"show": ("space",), "only": ONLY, "keep": CARD, **options})
         self.add_class("vfiosim-many")
 
     def _space_row(self) -> widgets.Box:
@@ -182,8 +181,7 @@ class Desk(Bench):
     def _refresh(self, before: dict[int, object] | None) -> None:
         super()._refresh(before)
         machine, status = self.session.machine, self.session.process.status()
-        ids = [f"{number} {name}" for number, name in names(machine).items()]
-        line = " · ".join([*([f"ID {ids[0]}", *ids[1:]] if ids else []), f"VmPin {status['VmPin']} kB"])
+        line = " · ".join(filter(None, [ids(machine), f"VmPin {status['VmPin']} kB"]))
         self.doors.value = f'{dma(machine).html()}<div style="margin: 4px 0">{escape(line)}</div>'
 
     def static_html(self) -> str:

@@ -85,6 +85,14 @@ ENDS: dict[str, tuple[tuple[str, ...], tuple[str, str]]] = {
             "find a ring of references, which no counter tells;",
             "mend a bug that is in Linux today, and prove it.",
         ),
+        ("12_a_vmm.ipynb", "all calls together, in the order of a real program."),
+    ),
+    "12": (
+        (
+            "give a card to a guest, and say what each call needs from the one before;",
+            "take the card back with the fewest calls while the guest lives;",
+            "find from a list of descriptors why a card is dead.",
+        ),
         ("90_sandbox.ipynb", "every call and every device, and nobody asks you anything."),
     ),
 }

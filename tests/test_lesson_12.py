@@ -1,0 +1,198 @@
+"""The capstone: levels with their shortest ways and typical wrong ones, and what its text says of the calls of a VMM."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.cells import cells, code_of
+from tests.conftest import ROOT
+from vfiosim.lab import Exercise, Session
+from vfiosim.lab.style import words
+from vfiosim.lessons import misconceptions as M
+from vfiosim.lessons import vmm as lesson
+from vfiosim.lessons.vmm_moves import DOWN, UP, Sketch, fewest
+from vfiosim.lessons.vmm_questions import guest, with_card
+
+pytestmark = pytest.mark.one_python
+
+STEM = "12_a_vmm"
+TEXT = "\n".join(cells(ROOT / "notebooks" / f"{STEM}.ipynb", "markdown"))
+FIRST_WAY = tuple(UP)
+
+
+def checked(exercise: Exercise, *moves: str) -> str:
+    for move in moves:
+        exercise.bench.buttons[move].click()
+    exercise.check.click()
+    return exercise.message
+
+
+# ---- the levels
+
+
+def test_a_start_takes_seven_moves_and_memory_may_come_before_the_card_uses_it_or_afterwards():
+    assert "✓ Solved. You needed 7 calls; it takes no fewer." in checked(lesson.exercise(), *FIRST_WAY)
+    late = ("open iommufd", "IOAS_ALLOC", "open card", "FILE_ADD", "BIND", "ATTACH", "MAP")
+    assert "✓ Solved. You needed 7 calls; it takes no fewer." in checked(lesson.exercise(), *late)
+
+
+def test_who_binds_before_the_file_is_on_the_list_is_told_so_and_can_go_back():
+    exercise = lesson.exercise()
+    message = checked(exercise, "open card", "open iommufd", "BIND", "FILE_ADD", "IOAS_ALLOC", "MAP", "ATTACH")
+    assert "wanted: the card holds the VM; now: it does not know a VM" in message
+    assert "bound before its file was on the list" in message
+
+
+def test_an_unfinished_start_tells_at_which_door_the_read_stops():
+    assert "it stops at attach: Which table is used? none: all is blocked" in checked(
+        lesson.exercise(), "open card", "open iommufd", "FILE_ADD", "BIND"
+    )
+
+
+def test_a_move_that_has_no_descriptor_to_work_with_makes_no_call_and_says_so():
+    exercise = lesson.exercise()
+    exercise.bench.buttons["BIND"].click()
+    assert exercise.bench.message == "Nothing was called: the VMM has no descriptor of vfio0."
+    assert exercise.bench.session.calls_made == 0
+
+
+def test_a_card_is_given_back_in_three_moves_and_the_careful_way_is_told_that_there_is_a_shorter_one():
+    assert "✓ Solved. You needed 3 calls; it takes no fewer." in checked(
+        lesson.free_it(), "FILE_DEL", "close card", "close iommufd"
+    )
+    careful = ("UNMAP", "DETACH", "DESTROY", "FILE_DEL", "close card", "close iommufd")
+    assert "a careful way with six moves" in TEXT
+    assert "✓ Solved. You needed 6 calls. It can be done with 3." in checked(lesson.free_it(), *careful)
+
+
+def test_who_closes_the_card_first_cannot_take_its_file_off_the_list():
+    exercise = lesson.free_it()
+    message = checked(exercise, "close card", "close iommufd")
+    assert "wanted: nobody has the card open; now: file vfio0#1 is alive" in message
+    assert "no descriptor is left to take it off" in message
+
+
+def test_the_list_of_the_broken_start_has_two_iommufds_and_nothing_is_pinned():
+    told = lesson.listing()
+    assert re.findall(r"fd/(\d) -> /dev/iommu", told) == ["6", "7"]
+    assert "VmPin 0 kB" in told
+    assert all(done.outcome.refused is False for done in Session(start=lesson.broken).done)
+
+
+def test_the_broken_start_is_mended_in_two_moves():
+    assert "✓ Solved. You needed 2 calls; it takes no fewer." in checked(lesson.mend(), "MAP in 7", "close 6")
+
+
+def test_who_closes_the_iommufd_of_the_card_can_map_no_more():
+    exercise = lesson.mend()
+    message = checked(exercise, "close 7")
+    assert "nobody can map in it any more" in message
+    assert "it stops at map" in message
+    exercise.bench.buttons["MAP in 7"].click()
+    assert exercise.bench.message == "Nothing was called: 7 is closed already."
+
+
+# ---- the shortest ways
+
+
+@pytest.mark.parametrize("level", ["give back", "mend", pytest.param("start", marks=pytest.mark.nightly)])
+def test_no_way_through_a_level_is_shorter_than_the_solution_by_a_search_through_all_orders(level):
+    task, moves = lesson.LEVELS[level]
+    most = task.solved().calls_made
+    reached = lambda session: not task.missing(session)  # noqa: E731
+    way, _ = fewest(task.start, moves, reached, most)
+    assert len(way) == most
+    assert set(moves) == set(lesson.level(level).bench.buttons) - {"Undo", "Reset"}
+
+
+def test_a_search_that_may_not_go_far_enough_finds_no_way():
+    task, moves = lesson.LEVELS["give back"]
+    assert fewest(task.start, moves, lambda session: not task.missing(session), 2)[0] == []
+
+
+def test_a_sketch_stands_where_a_session_stands():
+    for way in ((), FIRST_WAY[:4], FIRST_WAY):
+        sketch, session = Sketch(start=guest), Session(start=guest)
+        for name in way:
+            UP[name][0](sketch)
+            UP[name][0](session)
+        assert {one.oid for one in sketch.machine.engine.objects.values()} == {
+            one.oid for one in session.machine.engine.objects.values()
+        }
+    assert Sketch(start=guest).stands() == Sketch(start=guest).stands() != Sketch(start=with_card).stands()
+
+
+def test_the_shortest_way_is_shown_to_those_who_have_tried(tmp_path, monkeypatch):
+    monkeypatch.setenv("VFIOSIM_PROGRESS", str(tmp_path / "progress.json"))
+    kept = lesson.shortest("mend")
+    assert "MAP in 7" not in kept.message
+    checked(lesson.mend(), "DETACH")
+    assert "2 moves: MAP in 7, close 6." in lesson.shortest("mend").message
+    with pytest.raises(ValueError, match="no level 'end'; there are start, give back, mend"):
+        lesson.shortest("end")
+
+
+# ---- what the text says
+
+
+def test_the_bring_up_is_told_with_its_descriptors():
+    lines = lesson.calls().splitlines()
+    assert len(lines) == 8
+    assert re.findall(r"→ (\d)", "\n".join(lines[:2])) == ["5", "6"]
+    assert "5 becomes the card, 6 the iommufd" in TEXT
+    assert lines[-1] == "The card reads the guest's memory, and holds the VM."
+
+
+def test_of_the_three_mistakes_of_the_text_one_has_an_errno():
+    (told,) = re.findall(r"lesson\.calls\((\".*)\)\)", code_of(STEM))
+    way = re.findall(r'"(.*?)"', told)
+    assert "holds the VM." in lesson.calls(*way)
+
+    def moved(name: str, behind: str) -> str:
+        left = [one for one in way if one != name]
+        return lesson.calls(*left[: left.index(behind) + 1], name, *left[left.index(behind) + 1 :])
+
+    assert not re.search(r"→ E", moved("FILE_ADD", "BIND"))
+    assert "it does not know a VM" in moved("FILE_ADD", "BIND")
+    early = [one for one in way if one != "ATTACH"]
+    early.insert(early.index("BIND"), "ATTACH")
+    early = ["open iommufd", "IOAS_ALLOC", *[one for one in early if one not in ("open iommufd", "IOAS_ALLOC")]]
+    assert "→ EINVAL the gate is shut" in lesson.calls(*early)
+    without = lesson.calls(*[one for one in way if one != "MAP"])
+    assert not re.search(r"→ E", without)
+    assert "it stops at map" in without
+    assert "BIND cannot be made: the VMM has no descriptor of vfio0" in lesson.calls("BIND")
+
+
+def test_a_move_that_the_vmm_does_not_know_is_named():
+    with pytest.raises(ValueError, match="no move 'fork'; there are open card"):
+        lesson.calls("fork")
+
+
+def test_the_third_path_to_the_vm_is_that_of_the_card():
+    path = lesson.running().why("kvm 1").paths[2]
+    assert "vfio_device vfio0" in str(path)
+
+
+def test_at_the_desk_a_closed_iommufd_still_serves_the_card_and_nobody_can_map():
+    desk = lesson.desk()
+    assert set(desk.buttons) >= {*UP, *DOWN}
+    desk.buttons["close iommufd"].click()
+    assert "“ping”" in words(desk.doors.value)
+    desk.buttons["MAP"].click()
+    assert desk.message == "Nothing was called: the VMM has no descriptor of iommu."
+
+
+def test_a_machine_with_two_iommufds_tells_whose_ids_they_are():
+    told = words(lesson.mend().bench.doors.value)
+    assert "iommufd_ctx 1: ID 1 iommufd_ioas 1" in told
+    assert "iommufd_ctx 2: ID 1 iommufd_device 1" in told
+
+
+def test_the_clean_up_that_never_ran_is_called_by_its_name():
+    assert M.CLOSING_IS_RELEASING in {
+        getattr(one, "misconception", None) for one in lesson.LESSON.questions["killed"].wrong.values()
+    }
+    assert Session(start=with_card).machine.check() == []

@@ -1,0 +1,294 @@
+"""The capstone: a VMM. Its calls in an order that works, its way back, and a start that went wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from ..lab import Distractor, Exercise, Outcome, Session, Task
+from ..lab.once_answered import OnceAnswered
+from ..machine import Machine
+from .address_spaces_bench import ONLY, Desk
+from .address_spaces_dma import dma
+from .lesson import Lesson
+from .vmm_moves import DOWN, UP, Move, at, close, fewest, opened
+from .vmm_questions import CARD, CHECK, QUESTIONS, VM, guest, with_card
+
+__all__ = [
+    "calls",
+    "desk",
+    "exercise",
+    "finish",
+    "free_it",
+    "listing",
+    "mend",
+    "once_answered",
+    "predict",
+    "quiz",
+    "running",
+    "shortest",
+]
+
+Moves = Mapping[str, tuple[Move, str]]
+FILE, CTX = "file vfio0#1", "iommufd_ctx 1"
+SHOWN = (*ONLY, "fds vmm", "file iommu*", "file kvm-vfio*", "kvm")
+
+
+def _alive(machine: Machine, name: str) -> bool:
+    return name in machine.engine.objects
+
+
+def _wanted(*facts: tuple[str, bool, str]) -> list[str]:
+    """What is wanted and is not so: each fact as it is said, whether it is true, and what is the case instead."""
+    return [f"wanted: {said}; now: {instead}" for said, true, instead in facts if not true]
+
+
+def level(name: str) -> Exercise:
+    """One of the `LEVELS`, with the moves that it has."""
+    task, moves = LEVELS[name]
+    return Exercise(task, lambda session: Desk(session, show=(), more=moves, only=SHOWN))
+
+
+def desk() -> Desk:
+    """The VM has the card, and every move is there."""
+    return Desk(Session(start=with_card), show=("why",), more={**UP, **DOWN}, only=SHOWN)
+
+
+def running() -> Machine:
+    """A machine on which the VM has the card."""
+    return Session(start=with_card).machine
+
+
+def calls(*names: str) -> str:
+    """What a VMM gets that makes these moves in this order, all of a start by default, and what becomes of the card.
+
+    Raises ValueError for a move that there is not.
+    """
+    session, lines = Session(start=guest), list[str]()
+    for name in names or UP:
+        if name not in UP:
+            raise ValueError(f"there is no move {name!r}; there are {', '.join(UP)}")
+        try:
+            one = UP[name][0](session)
+            lines.append(f"{one.call:39} → {one.result:6} {one.evidence}".rstrip())
+        except ValueError as problem:
+            lines.append(f"{name} cannot be made: {problem}")
+    wrong = not_started(session)
+    return "\n".join([*lines, *(wrong or ["The card reads the guest's memory, and holds the VM."])])
+
+
+# ---- the first level: start
+
+
+def not_started(session: Session) -> list[str]:
+    """What is still to be done until the guest can use the card."""
+    machine = session.machine
+    read, vm = dma(machine), machine.engine.objects[CARD].kvm.value  # type: ignore[attr-defined]
+    shut = next((door for door in read.doors if not door.is_open), None)
+    instead = f"it stops at {shut.call}: {shut.asked} {shut.answer}" if shut else ""
+    return _wanted(
+        ("a read of the card reaches the guest's memory", read.arrives, instead),
+        ("the card holds the VM", vm is not None, "it does not know a VM"),
+    )
+
+
+def _bound_too_early(session: Session) -> bool:
+    machine = session.machine
+    return dma(machine).doors[0].is_open and machine.engine.objects[CARD].kvm.value is None  # type: ignore[attr-defined]
+
+
+def _play(*names: str) -> Callable[[Session], None]:
+    def play(session: Session) -> None:
+        for name in names:
+            {**UP, **DOWN, **TWO}[name][0](session)
+
+    return play
+
+
+def _two(name: str, call: Callable[[Session, int], Outcome], tip: str) -> Moves:
+    """A move for each of two iommufds, descriptors 6 and 7."""
+    return {f"{name} {fd}": (lambda session, fd=fd: call(session, fd), f"{tip} {fd}") for fd in (6, 7)}  # type: ignore[misc]
+
+
+TWO: Moves = {
+    **_two("MAP in", lambda session, fd: at(session, fd, "MAP"), "map the guest's memory in the address space of"),
+    **_two(
+        "UNMAP in", lambda session, fd: at(session, fd, "UNMAP"), "unmap the guest's memory in the address space of"
+    ),
+    **_two("close", close, "close descriptor"),
+    "ATTACH": UP["ATTACH"],
+    "DETACH": DOWN["DETACH"],
+}
+
+START = Task(
+    "A VM runs, and its guest has 16 KiB of memory. Give it the network card: a read of the card at <code>0x10000</code> has to "
+    "reach the guest's memory, and the card has to hold the VM.",
+    guest,
+    not_started,
+    (
+        "Look at the doors. And when does the card learn of the VM?",
+        "BIND looks for the VM on its way: so FILE_ADD comes before BIND.",
+        "open card, open iommufd, FILE_ADD, BIND, IOAS_ALLOC, MAP, ATTACH.",
+    ),
+    _play(*UP),
+    "Each call needs something that one before it has made: FILE_ADD the card's file, BIND the list and the iommufd, MAP an "
+    "address space, ATTACH a binding. Where nothing is needed the order is free: QEMU attaches first, and maps afterwards.",
+    distractors=(
+        (
+            _bound_too_early,
+            Distractor(
+                "The card was bound before its file was on the list of the VM. A binding ends only with the file: <b>Undo</b>."
+            ),
+        ),
+    ),
+    drawn=False,
+    name="12 level: start",
+)
+
+
+STARTING: Moves = {**UP, "close card": DOWN["close card"]}
+
+
+def exercise() -> Exercise:
+    """The first level."""
+    return level("start")
+
+
+# ---- the second level: give it back
+
+
+def not_given_back(session: Session) -> list[str]:
+    """What the card still keeps, or what was lost on the way."""
+    machine = session.machine
+    has_list = any(file.label.startswith("kvm-vfio") for file in session.descriptors().values())
+    return _wanted(
+        ("nobody has the card open", not _alive(machine, FILE), f"{FILE} is alive"),
+        ("the iommufd is gone", not _alive(machine, CTX), f"{CTX} is alive"),
+        ("the VM lives, with its kvm-vfio device", _alive(machine, VM) and has_list, "it does not"),
+    )
+
+
+def _on_the_list(session: Session) -> bool:
+    open_ = [file.label for file in session.descriptors().values()]
+    return _alive(session.machine, FILE) and not any(label.startswith("vfio0") for label in open_)
+
+
+GIVE_BACK = Task(
+    "The administrator wants the card for another machine. Give it back while the VM runs on: nobody has the card open, and "
+    "the iommufd is gone. The VM keeps its kvm-vfio device: another card may come.",
+    with_card,
+    not_given_back,
+    (
+        "Who holds the card's file? Who holds the iommufd?",
+        "The end of a file gives back all that it holds. What does not go by itself?",
+        "FILE_DEL, close card, close iommufd: the end of the file does the rest.",
+    ),
+    _play("FILE_DEL", "close card", "close iommufd"),
+    "The last holder of the card's file ends the binding, and that detaches. The end of the iommufd frees address space and page "
+    "table, and unpins. Only the list of the VM is not the card's: it finds the file by its descriptor, so FILE_DEL comes first.",
+    distractors=(
+        (
+            _on_the_list,
+            Distractor(
+                "The list of the VM holds the card's file, and no descriptor is left to take it off. <b>Undo</b>: FILE_DEL first."
+            ),
+        ),
+    ),
+    drawn=False,
+    name="12 level: give back",
+)
+
+
+def free_it() -> Exercise:
+    """The second level."""
+    return level("give back")
+
+
+def shortest(level: str) -> OnceAnswered:
+    """How few moves a level takes, for those who have tried it. Raises ValueError for a level that there is not."""
+    told = searched(level)
+    return OnceAnswered(LEVELS[level][0].name, told, f"level: {level}")
+
+
+def searched(level: str) -> str:
+    """How few moves a level takes, found by trying all. Raises ValueError for a level that there is not."""
+    if level not in LEVELS:
+        raise ValueError(f"there is no level {level!r}; there are {', '.join(LEVELS)}")
+    task, moves = LEVELS[level]
+    way, places = fewest(task.start, moves, lambda session: not task.missing(session), task.solved().calls_made)
+    return f"{len(way)} moves: {', '.join(way)}.\nA search through all orders was at {places} other places first."
+
+
+# ---- the third level: a start that went wrong
+
+
+def broken(session: Session) -> None:
+    """The VMM has opened two iommufds (6, 7): it has mapped in one, and bound to the other."""
+    guest(session)
+    for name in ("open card", "open iommufd", "FILE_ADD", "IOAS_ALLOC", "MAP"):
+        UP[name][0](session)
+    session.open("/dev/iommu")
+    session.bind(5, iommufd=7)
+    session.ask(7, "IOMMU_IOAS_ALLOC")
+    session.ask(5, "VFIO_DEVICE_ATTACH_IOMMUFD_PT", pt_id=2)
+
+
+def listing() -> str:
+    """What /proc tells of the VMM of the third level."""
+    session = Session(start=broken)
+    paths = {"vfio0": "/dev/vfio/devices/vfio0", "iommu": "/dev/iommu"}
+    files = {fd: file.label.partition("#")[0] for fd, file in session.descriptors().items()}
+    lines = [f"/proc/vmm/fd/{fd} -> {paths.get(label, f'anon_inode:{label}')}" for fd, label in files.items()]
+    return "\n".join([*lines, f"/proc/vmm/status: VmPin {session.process.status()['VmPin']} kB"])
+
+
+def not_mended(session: Session) -> list[str]:
+    """What is still wrong."""
+    labels = [file.label for file in session.descriptors().values() if file.label.startswith("iommu")]
+    return [
+        *not_started(session),
+        *_wanted(("one iommufd is open", len(labels) == 1, f"{len(labels)} are")),
+    ]
+
+
+def _closed_the_right_one(session: Session) -> bool:
+    return not opened(session, 7)
+
+
+MEND = Task(
+    "“Every call returned 0, and the card is dead.” Above is what <code>/proc</code> says. Let the read arrive, and leave one "
+    "iommufd open. How did the VMM get there?",
+    broken,
+    not_mended,
+    (
+        "Which line of the list would you not expect?",
+        "The card is bound to one iommufd. In which of them is the memory mapped?",
+        "MAP in 7, then close 6.",
+    ),
+    _play("MAP in 7", "close 6"),
+    "Two parts of the VMM have opened an iommufd each. An ID is known in its own iommufd only: the memory was mapped in address "
+    "space 1 of descriptor 6, the card is attached to address space 2 of 7, which is empty. No call had a reason to fail.",
+    distractors=(
+        (
+            _closed_the_right_one,
+            Distractor(
+                "7 is the iommufd of the card. The binding holds it still, but nobody can map in it any more. <b>Undo</b>."
+            ),
+        ),
+    ),
+    drawn=False,
+    name="12 level: mend",
+)
+
+
+def mend() -> Exercise:
+    """The third level."""
+    return level("mend")
+
+
+LEVELS: Mapping[str, tuple[Task, Moves]] = {
+    "start": (START, STARTING),
+    "give back": (GIVE_BACK, DOWN),
+    "mend": (MEND, TWO),
+}
+LESSON = Lesson("12", QUESTIONS, CHECK, (START.name, GIVE_BACK.name, MEND.name))
+predict, once_answered, quiz, finish = LESSON.predict, LESSON.once_answered, LESSON.quiz, LESSON.finish

@@ -1,0 +1,180 @@
+"""The questions of the capstone: what a VMM has to know of the order of its calls. Every answer comes out of an experiment."""
+
+from __future__ import annotations
+
+from ..lab import Distractor, ExperimentResult, Question, Session
+from ..lab.question import step_saying
+from ..machine.events import Called, Killed
+from . import misconceptions as M
+from .address_spaces_bench import PAGE, memory
+from .address_spaces_dma import dma
+from .beginnings import NODES
+from .vmm_moves import UP, fd_of
+
+VM, CARD, CTX = "kvm 1", "vfio_device vfio0", "iommufd_ctx 1"
+VIEW = ("fds vmm", "file vfio*", CARD, "file iommu*", "iommufd_device", "iommufd_hwpt_paging", "file kvm-vfio*", "kvm")
+ORDER = tuple(UP)
+
+
+def guest(session: Session) -> None:
+    """A VM runs, with a kvm-vfio device (descriptor 3) and 16 KiB of memory; no card yet."""
+    vm = int(session.create_vm().result)
+    session.create_kvm_vfio(vm)
+    memory(session)
+
+
+def with_card(session: Session) -> None:
+    """The VM has the card, and the card reads the guest's memory."""
+    guest(session)
+    for name in ORDER:
+        UP[name][0](session)
+
+
+def holds_vm(session: Session) -> bool:
+    """Does the card hold the VM?"""
+    links = session.machine.trace.end.references("counted")
+    return any((link.holder, link.target) == (CARD, VM) for link in links)
+
+
+def _told(session: Session, calls: int) -> tuple[str, ...]:
+    outcomes = [done.outcome for done in session.done[-calls:]]
+    return tuple(f"{one.call} → {one.result}: {one.evidence}".rstrip(": ") for one in outcomes)
+
+
+def _list_after_bind() -> ExperimentResult:
+    session = Session(start=guest)
+    for name in ("open card", "open iommufd", "BIND", "FILE_ADD"):
+        UP[name][0](session)
+    answer = session.done[-1].outcome.result if session.done[-1].outcome.refused else str(holds_vm(session))
+    trace = session.machine.trace[session.done[-2].steps_before :]
+    return ExperimentResult(answer, trace, step_saying(trace, "Does this file belong to a VM?"), _told(session, 2))
+
+
+def _a_second_card() -> ExperimentResult:
+    session = Session(start=with_card)
+    iommu = fd_of(session, "iommu")
+    second = int(session.open(NODES["vfio1"]).result)
+    session.bind(second, iommufd=iommu)
+    session.ask(second, "VFIO_DEVICE_ATTACH_IOMMUFD_PT", pt_id=2)
+    pinned = session.process.status()["VmPin"]
+    trace = session.steps
+    evidence = (*_told(session, 1), f"VmPin: {pinned} kB", *repr(dma(session.machine, "gpu")).splitlines()[-1:])
+    return ExperimentResult(str(pinned * 1024 // PAGE), trace, step_saying(trace, "which of its page tables"), evidence)
+
+
+def _killed() -> ExperimentResult:
+    session = Session(start=with_card)
+    session.do(Killed("vmm"))
+    trace = session.steps
+    left = [name for name in (VM, CTX) if name in trace.end.objects]
+    answer = "nothing" if not left else "vm" if VM in left else "iommufd"
+    evidence = (f"alive of {VM} and {CTX}: {', '.join(left) or 'none'}",)
+    return ExperimentResult(answer, trace, step_saying(trace, "iommufd_ctx 1 is freed"), evidence)
+
+
+def _memory_grows() -> ExperimentResult:
+    session = Session()
+    session.do(Called("vmm", "setrlimit", (8, 4 * PAGE, 4 * PAGE)))
+    session.do(Called("vmm", "capset", (("CAP_IPC_LOCK",),)))
+    with_card(session)
+    place = session.machine.processes["vmm"].memory.map(4 * PAGE)
+    fields = {"ioas_id": 2, "user_va": place, "length": 4 * PAGE, "iova": 0x20000}
+    outcome = session.ask(fd_of(session, "iommu"), "IOMMU_IOAS_MAP", flags=7, **fields)
+    return ExperimentResult(outcome.result, session.steps, step_saying(session.steps, "Refused"), _told(session, 1))
+
+
+def _iommufd_closed() -> ExperimentResult:
+    session = Session(start=with_card)
+    session.close(fd_of(session, "iommu"))
+    read = dma(session.machine)
+    paths = tuple(map(str, session.machine.why(CTX).paths[:1]))
+    answer = "goes on" if read.arrives else "stops"
+    return ExperimentResult(answer, session.steps, -1, (*paths, repr(read).splitlines()[-1]))
+
+
+QUESTIONS: dict[str, Question] = {
+    "list": Question(
+        "A VMM has a hurry. It binds the card first, and puts the card's file on the list of the VM (FILE_ADD) afterwards. Both "
+        "calls succeed. Does the device hold the VM now?",
+        _list_after_bind,
+        "BIND looks for the VM once, on its way, and never again. A VMM that adds the file too late gets no error: a device whose "
+        "driver needs the VM simply has none. QEMU adds the file first, and says so in a comment.",
+        {
+            "True": "Yes: the file is on the list, and the device is bound",
+            "False": "No, and nobody says so",
+            "EBUSY": "It cannot: FILE_ADD of a bound file is refused",
+        },
+        {
+            "True": "You expected the device to learn of the VM later. BIND asked “does this file belong to a VM?”: not yet.",
+            "EBUSY": "FILE_ADD looks whether the file is one of VFIO. It does not ask whether the file belongs to a bound device.",
+        },
+        view=VIEW,
+        name="12 list",
+    ),
+    "second card": Question(
+        "The VM has a card, and 4 pages of the guest are pinned for it. Now it gets a graphics card, too: the VMM binds that to "
+        "the same iommufd, and attaches it to the same address space. How many pages are pinned then?",
+        _a_second_card,
+        "the address space has a page table that fits, so the second card gets that one: one table, one pin, two readers.",
+        wrong={
+            "8": "You expected each card to bring a page table of its own. ATTACH looks first which of its page tables fits.",
+            "0": "The first card still reads. What it needs stays pinned.",
+        },
+        otherwise="Which page tables of the address space show these pages? Each page is pinned once.",
+        kind="number",
+        view=VIEW,
+        hints=("How many page tables are there?",),
+        name="12 second card",
+    ),
+    "killed": Question(
+        "The VMM is killed, in the middle of everything: VM, card, iommufd, mapped memory. No line of its clean-up ever runs. What "
+        "is left in the kernel?",
+        _killed,
+        "the end of a process closes its descriptors, and each last holder frees what it held: binding, page table, address space, "
+        "pins, iommufd, VM. Clean-up code in a VMM is for cards that leave a VM that lives on.",
+        {
+            "vm": "The VM: the device held it, and nobody has unbound the device",
+            "iommufd": "The iommufd with its pinned pages: nobody has unmapped them",
+            "nothing": "Nothing of all that",
+        },
+        {
+            "vm": Distractor(
+                "The device's file was freed, too, and with it the binding. It gave the VM back.",
+                M.CLOSING_IS_RELEASING,
+                at="iommufd_ctx 1 is freed",
+            ),
+            "iommufd": "The pages are unpinned when the page table goes, and that goes before iommufd_ctx 1 is freed.",
+        },
+        view=VIEW,
+        name="12 killed",
+    ),
+}
+
+CHECK = (
+    Question(
+        "The card of the VM reads. Now the guest gets 4 more pages, and the VMM maps them. It may lock 4 pages in all, and those "
+        "are used. Which errno does MAP give?",
+        _memory_grows,
+        "the address space has a page table, so MAP pins at once, and the limit is reached.",
+        wrong={
+            "0": "So it would be without a page table: then MAP only notes. Here a card is attached, and MAP was refused.",
+            "EFAULT": "The memory is there. There is too much of it: MAP was refused for the limit.",
+        },
+        otherwise="Think of RLIMIT_MEMLOCK: MAP was refused because more was asked for than may be locked.",
+        view=VIEW,
+        name="12 check: more memory",
+    ),
+    Question(
+        "A VMM closes its descriptor of the iommufd while the card is attached. What becomes of the card's reads?",
+        _iommufd_closed,
+        "the binding holds the file of the iommufd. But the VMM can map and unmap nothing any more: it has no descriptor for it.",
+        {"goes on": "They go on", "stops": "They are blocked"},
+        {
+            "stops": Distractor(
+                "The call took the descriptor of the iommufd away, and one holder of several.", M.CLOSING_IS_RELEASING
+            )
+        },
+        view=VIEW,
+        name="12 check: no descriptor",
+    ),
+)
