@@ -63,7 +63,7 @@ class Bench(RunView):
         rows = [getattr(self, f"_{name}_row")() for name in self.rows if name in show and name != "why"]
         if more:
             others = ((name, partial(call, self.session), tip) for name, (call, tip) in more.items())
-            rows.append(self.row("Also", *others))
+            rows.append(self.row("Also" if rows else "", *others))
         why = [Alive(self)] if "why" in show else []
         calls = [*self.buttons.values()]
         back = self._way_back()

@@ -118,7 +118,7 @@ QUESTIONS: dict[str, Question] = {
         "the address space has a page table that fits, so the second card gets that one: one table, one pin, two readers.",
         wrong={
             "8": "You expected each card to bring a page table of its own. ATTACH looks first which of its page tables fits.",
-            "0": "The first card still reads. What it needs stays pinned.",
+            "0": "The first card still reads by its page table. What that shows stays pinned.",
         },
         otherwise="Which page tables of the address space show these pages? Each page is pinned once.",
         kind="number",
