@@ -171,7 +171,7 @@ CHECK = (
         {"goes on": "They go on", "stops": "They are blocked"},
         {
             "stops": Distractor(
-                "The call took the descriptor of the iommufd away, and one holder of several.", M.CLOSING_IS_RELEASING
+                "close(6) took one holder of the iommufd away; there are others.", M.CLOSING_IS_RELEASING, at="close(6)"
             )
         },
         view=VIEW,
