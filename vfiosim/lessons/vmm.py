@@ -206,7 +206,7 @@ def free_it() -> Exercise:
 def shortest(level: str) -> OnceAnswered:
     """How few moves a level takes, for those who have tried it. Raises ValueError for a level that there is not."""
     told = searched(level)
-    return OnceAnswered(LEVELS[level][0].name, told, f"level: {level}")
+    return OnceAnswered({LEVELS[level][0].name: f"level: {level}"}, told)
 
 
 def searched(level: str) -> str:
