@@ -6,6 +6,7 @@ files. That none needs what another one has imported is for the night: there eac
 
 from __future__ import annotations
 
+import sys
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,7 +29,14 @@ get_ipython().run_line_magic("reset", "-f")
 """
 COUNT = "from ipywidgets.widgets import widget\nprint(len(widget._instances))"
 
-EACH = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+# Beside the Python that all tests run under, each of the others runs every other notebook.
+EACH = pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, id=path.name, marks=pytest.mark.one_python if (at + sys.version_info.minor) % 2 else ())
+        for at, path in enumerate(NOTEBOOKS)
+    ],
+)
 TOGETHER = pytest.mark.xdist_group("notebooks that have run")  # in one process, so that each runs once
 
 

@@ -56,21 +56,26 @@ def beside(what: str) -> pytest.MarkDecorator:
     return pytest.mark.xdist_group(what)
 
 
-def each_puzzle(puzzles: Iterable[Puzzle] = PUZZLES.values()) -> pytest.MarkDecorator:
-    """A test of each puzzle."""
-    return pytest.mark.parametrize(
-        "puzzle", [pytest.param(one, id=one.name, marks=beside(one.name)) for one in puzzles]
-    )
+def by_night(rest: object) -> list[pytest.MarkDecorator]:
+    """The mark of a test that is for the night unless there is no rest."""
+    return [pytest.mark.nightly] if rest else []
+
+
+def each_puzzle(puzzles: Iterable[Puzzle] = PUZZLES.values(), *, every: int = 1) -> pytest.MarkDecorator:
+    """A test of each puzzle; all but every so manieth are for the night."""
+    params = [
+        pytest.param(one, id=one.name, marks=[beside(one.name), *by_night(number % every)])
+        for number, one in enumerate(puzzles)
+    ]
+    return pytest.mark.parametrize("puzzle", params)
 
 
 def each_way(*, again: bool = False) -> pytest.MarkDecorator:
-    """A test of each way to break each puzzle; of a search that is done `again`, all but the first way are for the night."""
-    ways = [(puzzle, number) for puzzle in PUZZLES.values() for number in range(len(puzzle.ways))]
+    """A test of each way to break each puzzle; of a search that is done `again`, by day only the first of every other one."""
+    ways = [(at, puzzle, way) for at, puzzle in enumerate(PUZZLES.values()) for way in range(len(puzzle.ways))]
     params = [
-        pytest.param(
-            one, n, id=f"{one.name}-{n}", marks=[beside(one.name), *([pytest.mark.nightly] if again and n else [])]
-        )
-        for one, n in ways
+        pytest.param(one, way, id=f"{one.name}-{way}", marks=[beside(one.name), *by_night(again and (way or at % 2))])
+        for at, one, way in ways
     ]
     return pytest.mark.parametrize(("puzzle", "number"), params)
 

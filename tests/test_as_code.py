@@ -164,7 +164,7 @@ def test_every_way_a_puzzle_can_go_is_a_program_and_a_line(puzzle):
     without, patches = puzzle.ways[0]
     result = broken(puzzle.name, 0)
     assert result.counterexample is not None
-    for witness in [result.counterexample, *list(result.outcomes.values())[:3]]:
+    for witness in [result.counterexample, *list(result.outcomes.values())[:1]]:
         assert run(witness.code).trace == witness.machine.trace
         if witness.schedule:  # else it tells what never happens
             assert witness.replay.startswith(puzzle.called(without, patches))

@@ -27,7 +27,7 @@ from tests.schedules import (
     some_references,
     some_waits,
 )
-from tests.searches import beside
+from tests.searches import beside, by_night
 from vfiosim.engine import KObject, acquire, load, put
 from vfiosim.explore import Result, explore
 from vfiosim.explore.accesses import can_go
@@ -90,7 +90,9 @@ def everything_of(seed: int) -> Everything:
     return Everything(partial(random_world, seed), MOST)
 
 
-each_seed = pytest.mark.parametrize("seed", [pytest.param(seed, marks=beside(f"seed {seed}")) for seed in SEEDS])
+each_seed = pytest.mark.parametrize(
+    "seed", [pytest.param(seed, marks=[beside(f"seed {seed}"), *by_night(at % 2)]) for at, seed in enumerate(SEEDS)]
+)
 
 
 @each_seed

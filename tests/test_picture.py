@@ -21,7 +21,7 @@ pytestmark = pytest.mark.one_python
 
 TOGETHER = pytest.mark.xdist_group("pictures")
 SOURCES = [pictures.of_benches, pictures.of_questions, pictures.of_tasks, pictures.of_museum]
-SEEDS = [pytest.param(seed, marks=pytest.mark.nightly if seed >= 6 else ()) for seed in range(200)]
+SEEDS = [pytest.param(seed, marks=pytest.mark.nightly if seed >= 4 else ()) for seed in range(200)]
 EVERY_PICTURE = pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.__name__.removeprefix("of_"))
 LAWS = (pictures.miscounted, pictures.crossing, pictures.overlapping, pictures.misplaced)
 

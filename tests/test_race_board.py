@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Locator, expect
 
 from tests.desk import Desk, press, settle
-from tests.searches import broken
+from tests.searches import broken, each_puzzle
 from vfiosim.engine import acquire
 from vfiosim.explore import Witness, explore
 from vfiosim.explore.missing import BROKEN, KEPT, OPEN, Way
@@ -334,10 +334,10 @@ def test_values_that_the_machine_says_contradict_each_other_are_framed_together(
     assert sandbox.schedule.shared.value.count('<tr class="harmed">') == 2
 
 
-@pytest.mark.parametrize("name", PUZZLES)
-def test_each_thread_of_each_puzzle_has_code_and_a_key_of_its_own_from_the_start(name):
-    found = rows(scheduler(PUZZLES[name], only=("fds",)))
-    assert [row.lane for row in found] == [*PUZZLES[name].programs()]
+@each_puzzle(every=3)
+def test_each_thread_of_each_puzzle_has_code_and_a_key_of_its_own_from_the_start(puzzle):
+    found = rows(scheduler(puzzle, only=("fds",)))
+    assert [row.lane for row in found] == [*puzzle.programs()]
     keys = {kind for row in found for kind in row.buttons["1 effect"]._dom_classes if kind.startswith("vfiosim-key-")}
     assert len(keys) == len(found)
     assert all("▶" in row.code.value for row in found)
