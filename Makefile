@@ -63,9 +63,10 @@ fuzz: $(UV) ## a million damaged calls; FUZZ_SEED="..." repeats a run
 	$(RUN) python -m tests.fuzz --ioctls $(FUZZ_IOCTLS) --seed "$(FUZZ_SEED)"
 
 nightly: $(UV) ## what is too heavy for every change: all tests under every Python found, a million damaged calls
-	$(MAKE) test PYTEST_FLAGS="--nightly $(PYTEST_FLAGS)"
-	.ci/interpreters --nightly -n auto -m "not browser"
-	$(MAKE) fuzz
+	@failed=; $(MAKE) test PYTEST_FLAGS="--nightly $(PYTEST_FLAGS)" || failed="tests"; \
+	.ci/interpreters --nightly -n auto -m "not browser" || failed="$$failed interpreters"; \
+	$(MAKE) fuzz || failed="$$failed fuzz"; \
+	test -z "$$failed" || { echo "failed: $$failed" >&2; exit 1; }
 
 check: $(UV) ## format, lint, types, layers, clean notebooks, lock files
 	$(UV) lock --check
