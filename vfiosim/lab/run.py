@@ -51,11 +51,10 @@ class Run:
         """A machine on which nothing was done. Raises ValueError for a setup that cannot be."""
         self.machine = self._boot()
         names = self.setup.without
-        if self.machine.pending:
-            self.without = self.machine.engine.take_out(*names)
-        elif names:
-            self.without = self.machine.take_out(*names)
-        if not names:
+        if names:
+            take_out = self.machine.engine.take_out if self.machine.pending else self.machine.take_out
+            self.without = take_out(*names)
+        else:
             self.without = self.machine.taken_out if self.machine.taken_out.names else Ablation(())
             self.machine.engine.instead = self.without.instead  # it notes which protections the calls come by
         self.done = []
