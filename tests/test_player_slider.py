@@ -11,6 +11,7 @@ from playwright.sync_api import Locator, Page, expect
 
 from tests.players import at, busy, doors, open_page
 from tests.traces import bind
+from vfiosim.conformance.evidence import recorded_calls
 from vfiosim.trace import Trace
 from vfiosim.views import show
 
@@ -204,6 +205,7 @@ def test_the_source_stands_beside_the_picture_and_names_the_kernels_function_wit
     expect(player.locator(".mirrors")).to_have_text(f"mirrors {step.kernel_function}, {step.kernel_file}, v7.2")
     link = re.compile(f"^https://git.kernel.org/.*/{re.escape(step.kernel_file)}\\?h=v7.2$")
     expect(player.locator(".mirrors a")).to_have_attribute("href", link)
+    expect(player.locator(".known")).to_have_text(f"{recorded_calls(step)} recorded calls ran through this line")
     player.focus()
     for number in range(14, 19):
         page.keyboard.press("ArrowRight")

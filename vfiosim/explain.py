@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from . import uapi
 from .assets import asset
+from .conformance import evidence
 from .conformance.recordings import recordings
 from .conformance.refusals import Refusal, read, refusals, write
 from .machine import Machine
@@ -285,6 +286,7 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     if options.renew:
         write(refusals(recordings([options.renew])), Path(str(asset(_KEPT))))
+        evidence.write(evidence.ran_through(recordings([options.renew])), Path(str(asset(evidence.FILE))))
         kept.cache_clear()
     if options.page or options.renew:
         print("\n".join(page()))

@@ -73,9 +73,9 @@ export class Run {
 
   // What the code is, and where in it a step or an effect is.
   place(thing) {
-    const [number, line] = this.data.places[thing.place];
+    const [number, line, recorded] = this.data.places[thing.place];
     const made = this.data.functions[number];
-    return { ...made, number, line, lines: this.data.texts[made.text].split("\n") };
+    return { ...made, number, line, recorded, lines: this.data.texts[made.text].split("\n") };
   }
 
   // What a lane holds and waits for after a step, in words.

@@ -6,6 +6,7 @@ export class SourceView {
   constructor() {
     this.title = element("div", { class: "where" });
     this.kernel = element("div", { class: "mirrors" });
+    this.known = element("div", { class: "known" });
     this.code = control("div", {
       class: "code",
       tabindex: 0,
@@ -18,6 +19,7 @@ export class SourceView {
       element("div", { class: "title" }, "Source"),
       this.title,
       this.kernel,
+      this.known,
       this.code,
     );
   }
@@ -40,6 +42,7 @@ export class SourceView {
     this.current = place ? this.code.children[place.line - place.first] : null;
     if (!this.current) return;
     this.title.textContent = `${place.file}:${place.line}`;
+    this.known.textContent = howKnown(place.recorded);
     this.current.classList.add("current");
     this.current.setAttribute("aria-current", "true");
     const { code, current } = this; // its box is where offsets begin
@@ -54,8 +57,17 @@ export class SourceView {
         element("div", { class: "line" }, element("span", { class: "no" }, first + index), element("code", {}, line))
       ),
     );
-    this.title.textContent = "";
+    this.title.textContent = this.known.textContent = "";
     const file = link ? control("a", { href: link, target: "_blank", rel: "noreferrer" }, origin) : origin;
     this.kernel.replaceChildren(...(kernel ? ["mirrors ", element("code", {}, kernel), ", ", file] : []));
   }
+}
+
+// How the rule in a line of the kernel's mirror is known.
+function howKnown(recorded) {
+  if (recorded === undefined) return "";
+  if (!recorded) return "read in the source, not recorded";
+  return recorded === 1
+    ? "one recorded call ran through this line"
+    : `${recorded} recorded calls ran through this line`;
 }

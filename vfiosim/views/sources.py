@@ -9,20 +9,23 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from ..conformance.evidence import recorded_calls
+from ..engine import FUNCTIONS
 from ..trace import MicroStep, Step
-from .glossary import kernel_link
+from .glossary import TAG, kernel_link
 
 _ROOT = Path(__file__).parents[2]  # what the names of files in a trace begin at
 _Span = tuple[str, int, int]  # a function: its name, its first line and its last one
 
 
 class Sources:
-    """Lines of code by number: `places` are pairs of a function and a line, `functions` the functions, `texts` their lines."""
+    """Lines of code by number: `places` are a function, a line, and how many recorded calls ran through it where it mirrors the
+    kernel; `functions` are the functions, `texts` their lines."""
 
     def __init__(self) -> None:
         self.functions: list[dict[str, Any]] = []
         self.texts: list[str] = []
-        self.places: list[tuple[int, int]] = []
+        self.places: list[tuple[int, ...]] = []
         self._functions: dict[tuple[str, ...], int] = {}
         self._places: dict[tuple[int, int], int] = {}
         self._known: dict[tuple[Any, ...], int] = {}
@@ -34,7 +37,7 @@ class Sources:
             place = (self._function(thing), thing.line)
             self._known[key] = self._places.setdefault(place, len(self.places))
             if self._known[key] == len(self.places):
-                self.places.append(place)
+                self.places.append((*place, recorded_calls(thing)) if _of_the_kernel(thing) else place)
         return self._known[key]
 
     def _function(self, thing: Step | MicroStep) -> int:
@@ -50,6 +53,12 @@ class Sources:
             link = kernel_link(thing.kernel_file, thing.kernel_tag)
             self.functions.append({**made, "kernel": thing.kernel_function, "origin": origin, "link": link})
         return self._functions[key]
+
+
+def _of_the_kernel(thing: Step | MicroStep) -> bool:
+    """Is this a line of the recorded kernel's mirror, and not of a function that was put in place of one?"""
+    replaced = thing.function in FUNCTIONS and thing.function != thing.kernel_function
+    return thing.kernel_tag == TAG and thing.file.startswith("vfiosim/kernel/") and not replaced
 
 
 def function_text(file: str, line: int, name: str, source: str) -> tuple[int, str]:
