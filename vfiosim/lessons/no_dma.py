@@ -115,7 +115,9 @@ SECOND = Task(
 
 def exercise() -> Exercise:
     """The second task of the lesson."""
-    return Exercise(SECOND, lambda session: Bench(session, show=("bind", "descriptor"), only=VIEW, keep=("fds",)))
+    room = SECOND.solved().machine.trace
+    rows = ("bind", "descriptor")
+    return Exercise(SECOND, lambda session: Bench(session, show=rows, only=VIEW, keep=("fds",), room=room))
 
 
 LESSON = Lesson("08", QUESTIONS, CHECK, (POSTED.name, SECOND.name))
