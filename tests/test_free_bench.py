@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
 import pytest
 
 from tests.calls import bind, refused
@@ -22,6 +25,19 @@ def begun(name: str) -> Sandbox:
     box = Sandbox()
     box.presets.buttons[name].click()
     return box
+
+
+def labels(widget: Any) -> set[str]:
+    """What is written on everything in a widget."""
+    inside = [labels(child) for child in getattr(widget, "children", ())]
+    return set.union({getattr(widget, "description", "")}, {*getattr(widget, "_options_labels", ())}, *inside)
+
+
+def test_every_button_that_the_page_names_is_there():
+    tries = TEXT.partition("## Things to try")[2].partition("## Source")[0]
+    named = {name.rstrip(".") for name in re.findall(r"\*\*(.*?)\*\*", tries)} - {"Begin with"}
+    assert len(named) > 10
+    assert named - labels(Sandbox()) == set()
 
 
 def test_an_iommufd_whose_descriptor_is_closed_is_held_by_the_binding_and_by_the_object_of_the_device():
