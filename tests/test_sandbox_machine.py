@@ -104,6 +104,14 @@ def test_what_the_reader_has_chosen_on_the_way_stays_chosen() -> None:
     assert box.form.what.label == "close"
 
 
+def test_what_is_suggested_for_a_descriptor_of_another_kind_of_file_leaves_the_form_as_it_is() -> None:
+    box = begun("A card")
+    fd, call = box.form.fd.value, box.form.what.label
+    for number in box.run.descriptors("vmm"):
+        box.form.turn_to(number, "KVM_CREATE_VM", {})
+    assert (box.form.fd.value, box.form.what.label) == (fd, call)
+
+
 @each_preset
 @pytest.mark.parametrize("kernel", VARIANTS)
 def test_every_kernel_can_begin_with_every_preset(kernel: str, preset: Preset) -> None:

@@ -39,6 +39,9 @@ LOCKS: Final = {
     "The lock of {}: nobody opens or closes a device that is reset.": (
         "The lock of {} is not taken: a device can be opened or closed while it is reset."
     ),
+    "The memory lock of {}: nobody uses its BARs while it is switched.": (
+        "The memory lock of {} is not taken: its BARs can be used while it is switched."
+    ),
     "The lock of {}: one driver comes or goes at a time.": "The lock of {} is not taken: two drivers can come or go at once.",
     "The lock of {}: no group comes or goes now.": "The lock of {} is not taken: groups can come and go meanwhile.",
     "The lock of {}: mappings come and go one at a time.": "The lock of {} is not taken: two mappings can come or go at once.",

@@ -179,11 +179,15 @@ class CallForm(widgets.Box):
                 field.text.options = tuple(fds)
 
     def turn_to(self, fd: int, call: str, fields: Mapping[str, int | str]) -> None:
-        """Choose this call on a descriptor, with these numbers in its fields, if there is such a descriptor."""
+        """Choose this call on a descriptor, with these numbers in its fields, if there is such a descriptor that has it."""
         if fd not in [value for _, value in self.fd.options]:
             return
-        self.fd.value = fd
-        self.what.index = next(n for n, (name, _) in enumerate(self.what.options) if name == call)
+        before, self.fd.value = self.fd.value, fd
+        calls = [name for name, _ in self.what.options]
+        if call not in calls:  # the number stands for another file by now
+            self.fd.value = before
+            return
+        self.what.index = calls.index(call)
         for name, number in fields.items():
             (self.parts if self.buffer is None else self.buffer.fields)[name].set(number)
 
