@@ -27,6 +27,7 @@ from vfiosim.lessons import (
     order_of_checks,
     start,
     unwinding,
+    vms,
     who_holds_whom,
 )
 from vfiosim.lessons.tables import Shown
@@ -43,6 +44,7 @@ ORDER = (
     "04_unwinding",
     "05_closing_in_any_order",
     "06_groups_and_cdevs",
+    "07_kvm",
     "08_no_dma",
     "09_address_spaces",
     "10_races",
@@ -55,6 +57,7 @@ LESSONS = {
     "04_unwinding": unwinding,
     "05_closing_in_any_order": closing,
     "06_groups_and_cdevs": groups,
+    "07_kvm": vms,
     "08_no_dma": no_dma,
     "09_address_spaces": address_spaces,
 }

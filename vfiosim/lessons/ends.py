@@ -53,7 +53,15 @@ ENDS: dict[str, tuple[tuple[str, ...], tuple[str, str]]] = {
             "name the device that is in the way of yours;",
             "say who owns the DMA of a group, and share it.",
         ),
-        ("08_no_dma.ipynb", "the owner of a group does DMA; what of a device that does none?"),
+        ("07_kvm.ipynb", "which VM does the card work for? The device asks once."),
+    ),
+    "07": (
+        (
+            "say which VM a device holds, from the order of the calls;",
+            "tell what a file knows from what a device holds;",
+            "repair a device that was bound before its VM was known.",
+        ),
+        ("08_no_dma.ipynb", "a device that does no DMA: may it be bound at all?"),
     ),
     "08": (
         (

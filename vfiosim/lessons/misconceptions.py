@@ -64,6 +64,10 @@ ONE_CALL_AFTER_THE_OTHER = Misconception(
     "Two calls behave as if one ran after the other",
     "Each call runs in small steps, and the other can step in between. Locks decide which outcomes are left.",
 )
+VM_FOLLOWS_THE_LIST = Misconception(
+    "Whenever the file comes on a VM's list, the device belongs to that VM",
+    "The list tells the file. The device asks its file once, inside of BIND, and keeps what it found.",
+)
 FAILED_IS_UNDONE = Misconception(
     "A call that fails has changed nothing",
     "A way out puts back what its call has taken. Where it puts back too little, or too much, a failure changes something.",

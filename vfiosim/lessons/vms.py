@@ -1,0 +1,165 @@
+"""The lesson about virtual machines: the device takes the VM of its file once, at BIND, and keeps it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..lab import Bench, Distractor, Exercise, Goal, Judged, Ordering, Parsons, Session, Task
+from ..lab import goal as facts
+from ..lab.parsons import by_running
+from . import misconceptions as M
+from .lesson import Lesson
+from .vms_questions import CHECK, QUESTIONS, VIEW, dying, get_anyway
+from .vms_strip import CALLS, TIPS, done, strip, two_vms
+
+__all__ = [
+    "done",
+    "dying",
+    "exercise",
+    "finish",
+    "get_anyway",
+    "once_answered",
+    "order",
+    "predict",
+    "quiz",
+    "strip",
+    "vms",
+]
+
+
+def vms() -> Bench:
+    """A device and two VMs, nothing listed, nothing bound."""
+    return _bench(Session(start=two_vms), "add 1", "add 2", "del 1", "del 2", "bind", "close device")
+
+
+def _bench(session: Session, *names: str) -> Bench:
+    room = done("add 1", "add 2", "bind").machine.trace
+    return Bench(session, show=(), more={name: (CALLS[name], TIPS[name]) for name in names}, only=VIEW, room=room)
+
+
+# ---- the first task: calls in an order
+
+
+def _listed_for_one(session: Session) -> None:
+    two_vms(session)
+    CALLS["add 1"](session)
+
+
+FOR_TWO = Goal(
+    facts.value("vfio_device vfio0", "kvm", "kvm 2"),
+    facts.value("vfio_device vfio0", "open_count", 1),
+    facts.value("kvm_vfio 1", "file_list", "()"),
+)
+
+
+def for_two(order: Sequence[str]) -> Judged:
+    """Make the calls; where all succeed and the end is not reached, the first one that went wrong is that which lost VM 2."""
+    judged = by_running(_listed_for_one, CALLS, FOR_TWO)(order)
+    if judged.place != len(order):
+        return judged
+    for place, name in enumerate(order):
+        early = name == "bind" and "add 2" not in order[:place]
+        clears = name == "del 1" and "add 2" in order[:place] and "bind" not in order[:place]
+        if early or clears:
+            return judged._replace(place=place, reason="LOST")
+    return judged
+
+
+LET_IT_BE_TWO = Parsons(
+    "By mistake the file is on the list of VM 1. The device is for VM 2. Put calls into an order after which the device is "
+    "bound and holds VM 2, and the list of VM 1 is empty. Not every line is needed.",
+    {
+        "del 1": "FILE_DEL from the list of VM 1",
+        "add 2": "FILE_ADD to the list of VM 2",
+        "bind": "BIND",
+    },
+    for_two,
+    "the file has one pointer. Whoever writes it last before BIND decides: FILE_ADD writes a VM, FILE_DEL writes none.",
+    extra={"del 2": "FILE_DEL from the list of VM 2", "close VM 1": "close the descriptor of VM 1"},
+    distractors={
+        "bind LOST": Distractor("BIND looks at the file at once, and never again.", M.VM_FOLLOWS_THE_LIST),
+        "del 1 LOST": "FILE_DEL clears the file's pointer. By then it had led to VM 2.",
+        "del 2 ENOENT": "The list of VM 2 does not have the file.",
+        "bind EINVAL": "A file is bound once.",
+        "add 2 EEXIST": "The list of VM 2 has the file already.",
+    },
+    hints=(
+        "Follow the file's pointer through your calls. Where does it lead when BIND comes?",
+        "FILE_DEL clears the pointer, also where it leads to the other VM.",
+        "FILE_DEL 1, FILE_ADD 2, BIND.",
+    ),
+    seed=2,
+    name="07 order: for VM 2",
+    view=VIEW,
+)
+
+
+def order() -> Ordering:
+    """The first task of the lesson."""
+    return Ordering(LET_IT_BE_TWO)
+
+
+# ---- the second task: too late
+
+
+def too_late(session: Session) -> None:
+    """A device that was bound before its file came on the list of VM 1."""
+    two_vms(session)
+    CALLS["bind"](session)
+    CALLS["add 1"](session)
+
+
+def once_more(session: Session) -> None:
+    """The solution: end the binding with its file, and begin anew in the right order."""
+    for name in ("del 1", "close device", "open device", "add 1", "bind"):
+        CALLS[name](session)
+
+
+def _bound_again(session: Session) -> bool:
+    return session.done[-1].outcome.check == "not_bound_yet"
+
+
+def _still_listed(session: Session) -> bool:
+    objects = session.machine.trace.end.objects
+    return "file vfio0#1" in objects and not any(
+        holder == "fds vmm" for holder, _ in objects["file vfio0#1"].counts["f_ref"]
+    )
+
+
+TOO_LATE = Task(
+    "This program was too quick: it called BIND first and FILE_ADD afterwards. So its device works, and knows no VM. Repair it "
+    "without starting the program anew: bring the machine to a bound device that holds VM 1.",
+    too_late,
+    Goal(facts.value("vfio_device vfio0", "kvm", "kvm 1"), facts.value("vfio_device vfio0", "open_count", 1)),
+    (
+        "BIND takes the VM, and a file is bound once. How does a binding end?",
+        "It ends with the file. Who holds the file, besides descriptor 3?",
+        "del 1, close device, open device, add 1, bind.",
+    ),
+    once_more,
+    "The sample cannot be taken again, so the file has to go: off the list, then closed. The next open makes a new file, which "
+    "comes on the list before BIND this time.",
+    distractors=(
+        (
+            _bound_again,
+            Distractor("This file is bound, and its VM was looked for then. BIND comes once.", M.VM_FOLLOWS_THE_LIST),
+        ),
+        (
+            _still_listed,
+            Distractor("Descriptor 3 is closed, but the list still holds the file: so the binding goes on."),
+        ),
+    ),
+    view=VIEW,
+    name="07 task: too late",
+    drawn=False,
+)
+
+
+def exercise() -> Exercise:
+    """The second task of the lesson."""
+    names = ("add 1", "del 1", "bind", "close device", "open device")
+    return Exercise(TOO_LATE, lambda session: _bench(session, *names))
+
+
+LESSON = Lesson("07", QUESTIONS, CHECK, (LET_IT_BE_TWO.name, TOO_LATE.name))
+predict, once_answered, quiz, finish = LESSON.predict, LESSON.once_answered, LESSON.quiz, LESSON.finish

@@ -1,0 +1,206 @@
+"""The questions of the lesson about virtual machines. Every answer comes out of calls that are made."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..engine import get
+from ..kernel.kvm.vfio import kvm_vfio_file_free
+from ..lab import Distractor, ExperimentResult, Question
+from ..lab.question import step_saying
+from ..machine import Machine
+from ..puzzles.changed import changed
+from ..puzzles.programs import KVM_VFIO, VM, bind, listed_for_a_vm
+from . import misconceptions as M
+from .vms_strip import ROWS, done, known
+
+VIEW = (
+    "thread *",
+    "fds",
+    "file vfio*",
+    "vfio_device_file",
+    "vfio_device vfio0",
+    "file kvm*",
+    "kvm",
+    "kvm_vfio",
+    "kvm_device",
+)
+SAMPLED = "Does this file belong to a VM?"
+
+
+def after(*calls: str, shows: str = "") -> ExperimentResult:
+    """What the device holds after these calls, with the steps of the last of them; `shows` is said at the one that decides."""
+    session = done(*calls)
+    said = known(session)
+    evidence = tuple(f"{row}: {vm or 'no VM'}" for row, vm in zip(ROWS, said, strict=True))
+    step = step_saying(session.steps, shows) if shows else -1
+    return ExperimentResult(said[-1] or "none", session.steps, step, evidence)
+
+
+def _last_close() -> ExperimentResult:
+    calls = ["add 1", "bind", "del 1", "close list 1", "close VM 1", "close device"]
+    dies = next(n for n in range(len(calls) + 1) if "kvm 1" not in done(*calls[:n]).machine.trace.end.objects)
+    found = after(*calls[:dies], shows="is destroyed")
+    return ExperimentResult(calls[dies - 1], found.trace, found.step, found.evidence)
+
+
+def _listed_twice() -> ExperimentResult:
+    session = done("add 1", "add 1")
+    outcome = session.done[-1].outcome
+    return ExperimentResult(outcome.result, session.steps, step_saying(session.steps, "Refused"), (outcome.sentence,))
+
+
+@changed(kvm_vfio_file_free)
+def forgets_to_clear() -> None:
+    """The list lets go of a file, and the file keeps its pointer to the VM.
+
+    - await kvm_vfio_file_set_kvm(file, None)
+    """
+
+
+def dying(**patches: Any) -> tuple[Machine, int]:
+    """The VM's last reference is given back, and before it is freed a BIND finds a pointer to it; where that begins."""
+    machine = listed_for_a_vm("vmm", "other")
+    machine.patch(kvm_vfio_file_free=forgets_to_clear, **patches)
+    vmm = machine.processes["vmm"]
+    vmm.close(KVM_VFIO)
+    last = vmm.start("close", VM, run=False)
+    kvm: Any = machine.engine.objects["kvm 1"]
+    while kvm.users_count.value:
+        last.step()
+    before = len(machine.trace)
+    process, call, *arguments = bind("vmm")
+    machine.processes[process].start(call, *arguments)
+    last.run()
+    return machine, before
+
+
+def _dying() -> ExperimentResult:
+    machine, before = dying()
+    device = machine.trace.end.objects["vfio_device vfio0"].fields
+    answer = "without" if device["kvm"] is None and device["open_count"] == 1 else "other"
+    trace = machine.trace[before:]
+    harm = dying(kvm_get_kvm_safe=get_anyway)[0].check()[0]
+    evidence = (f"the device holds: {device['kvm'] or 'no VM'}", f"if BIND took a reference all the same: {harm}")
+    return ExperimentResult(answer, trace, step_saying(trace, SAMPLED), evidence)
+
+
+async def get_anyway(kvm: Any, holder: Any, reason: str) -> bool:
+    """`kvm_get_kvm_safe` as it must not be: it takes a reference whatever the count is."""
+    await get(kvm.users_count, holder, reason)
+    return True
+
+
+QUESTIONS: dict[str, Question] = {
+    "too late": Question(
+        "The device is bound. <i>Then</i> its file comes on the list of VM 1 (FILE_ADD), and the call succeeds. Which VM does "
+        "the device hold now?",
+        lambda: after("bind", "add 1", shows="is listed"),
+        "FILE_ADD tells the file. The device looks at its file once, inside of BIND, and that is over:",
+        {
+            "VM 1": "VM 1",
+            "none": "none: the file knows VM 1, the device does not",
+            "refused": "none: FILE_ADD is refused",
+        },
+        {
+            "VM 1": Distractor("The file knows VM 1 now. Nobody tells the device.", M.VM_FOLLOWS_THE_LIST),
+            "refused": "FILE_ADD asks whether the file is listed already, and not whether it is bound.",
+        },
+        view=VIEW,
+        name="07 too late",
+    ),
+    "another VM": Question(
+        "The file is on the list of VM 1, and the device is bound. Now the file comes on the list of VM 2, too. Which VM does the "
+        "device hold?",
+        lambda: after("add 1", "bind", "add 2", shows="is listed"),
+        "what BIND has taken stays taken, until the device is closed. The file points to VM 2 now, and a later BIND would take "
+        "that:",
+        {"VM 1": "VM 1", "VM 2": "VM 2", "none": "none: two VMs cannot have one device"},
+        {
+            "VM 2": Distractor("The file has turned to VM 2. The device has not.", M.VM_FOLLOWS_THE_LIST),
+            "none": "Each VM has a list of its own, and no list asks the other one.",
+        },
+        view=VIEW,
+        name="07 another VM",
+    ),
+    "off one list": Question(
+        "Nothing is bound. The file is on the list of VM 1, then on that of VM 2 as well. It is taken off the list of VM 1. VM "
+        "2 still lists it. Then comes BIND. Which VM does the device hold?",
+        lambda: after("add 1", "add 2", "del 1", "bind", shows=SAMPLED),
+        "the file has <i>one</i> pointer for all lists. FILE_DEL clears it, whichever VM it leads to, and nobody looks at the "
+        "other list:",
+        {"VM 1": "VM 1: it came first", "VM 2": "VM 2: it still lists the file", "none": "none"},
+        {
+            "VM 1": "The file belonged to VM 1 for a moment. The second FILE_ADD has turned its pointer.",
+            "VM 2": "The list of VM 2 has the file, yes. BIND asks the file, and not the lists whether the file belongs to a VM.",
+        },
+        view=VIEW,
+        hints=("How many VMs can one pointer lead to?", "FILE_DEL is made for a file that is on one list."),
+        name="07 off one list",
+    ),
+    "dying": Question(
+        "A slip, as in the last notebooks: a list goes, and the file keeps its pointer to the VM. The VM is just being "
+        "destroyed: its count is 0, its memory is still there. Then comes BIND. What does BIND do?",
+        _dying,
+        "it takes a reference only if the count is not zero yet: <code>kvm_get_kvm_safe</code>. From zero there is no way back, "
+        "for somebody is freeing already. And a device without a VM is a good device:",
+        {
+            "takes": "it takes a reference: the count is 1 again, the VM lives on",
+            "EINVAL": "it fails: EINVAL",
+            "without": "it succeeds, and the device holds no VM",
+        },
+        {
+            "takes": "A count that was zero does not belong to anybody. The VM would be freed, and the device would hold freed "
+            "memory.",
+            "EINVAL": "A file need not belong to a VM. Programs without any VM bind devices, too.",
+        },
+        view=VIEW,
+        name="07 dying",
+    ),
+}
+CHECK = (
+    Question(
+        "The file is on the list of VM 1, the device is bound. Then: FILE_DEL, close the list, close the VM, close the device. "
+        "Which of these destroys the VM?",
+        _last_close,
+        "the device has held the VM since BIND, so the VM lives as long as the device is open:",
+        {
+            "del 1": "FILE_DEL",
+            "close list 1": "the close of the list (the kvm-vfio device)",
+            "close VM 1": "the close of the VM's descriptor",
+            "close device": "the close of the device",
+        },
+        {
+            "del 1": "A list does not hold its VM; it lets go of a file. The device is still there.",
+            "close list 1": "The VM has two more holders then: its own file, and the device.",
+            "close VM 1": Distractor("A descriptor is one holder. The device is another.", M.ONE_NUMBER_ONE_HOLDER),
+        },
+        view=VIEW,
+        name="07 check: the last one",
+    ),
+    Question(
+        "A list goes with its descriptor. The file is on the list of VM 1; the program closes the list, and then calls BIND. "
+        "Which VM does the device hold?",
+        lambda: after("add 1", "close list 1", "bind", shows=SAMPLED),
+        "a list that goes takes all files off, and each file forgets its VM. Close the list after BIND, or not at all:",
+        {"VM 1": "VM 1: it lives, descriptor 6 holds it", "none": "none", "EBADF": "none: BIND fails with EBADF"},
+        {
+            "VM 1": "VM 1 lives, but the file does not belong to it any more.",
+            "EBADF": "BIND looks at the iommufd's descriptor. To which VM the file belongs it does not ask by a descriptor.",
+        },
+        view=VIEW,
+        name="07 check: the list goes",
+    ),
+    Question(
+        "FILE_ADD of the same file to the same list, for the second time. What does it say?",
+        _listed_twice,
+        "a list has a file once.",
+        {"0": "0: it succeeds", "EEXIST": "EEXIST", "EBUSY": "EBUSY"},
+        {
+            "0": "It would be listed twice, and each FILE_DEL would take one away. The list looks first.",
+            "EBUSY": "Nobody uses it in a way that excludes you. The file is in the list already, and that is all.",
+        },
+        view=VIEW,
+        name="07 check: twice",
+    ),
+)
