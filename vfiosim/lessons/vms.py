@@ -77,7 +77,7 @@ LET_IT_BE_TWO = Parsons(
     "the file has one pointer. Whoever writes it last before BIND decides: FILE_ADD writes a VM, FILE_DEL writes none.",
     extra={"del 2": "FILE_DEL from the list of VM 2", "close VM 1": "close the descriptor of VM 1"},
     distractors={
-        "bind LOST": Distractor("BIND looks at the file at once, and never again.", M.VM_FOLLOWS_THE_LIST),
+        "bind LOST": "BIND looks at the file at once, and never again. Just then the file did not belong to VM 2.",
         "del 1 LOST": "FILE_DEL clears the file's pointer. By then it had led to VM 2.",
         "del 2 ENOENT": "The list of VM 2 does not have the file.",
         "bind EINVAL": "A file is bound once.",
