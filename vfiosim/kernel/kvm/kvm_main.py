@@ -11,6 +11,7 @@ from ..fs.file import O_CLOEXEC, O_RDWR, File, FileOperations, fd_install, get_u
 from ..fs.syscalls import alloc_file
 from ..task import Task, current_task, mm_of
 from ..unsupported import Unsupported
+from .check_extension import kvm_vm_ioctl_check_extension_generic
 from .kvm import Kvm, KvmDevice, KvmDeviceOps
 
 ITS_FILE = "its file"
@@ -140,6 +141,8 @@ async def kvm_vm_ioctl(file: File, cmd: int, argument: int) -> int:
         await kvm_ioctl_create_device(kvm, wanted)
         await copy_to_user(argument, bytes(wanted))  # if this fails, device and descriptor stay
         return 0
+    if cmd == uapi.KVM_CHECK_EXTENSION:
+        return await kvm_vm_ioctl_check_extension_generic(argument)
     for name in request_names(cmd):
         if name.startswith("KVM_") and cmd not in (uapi.KVM_CREATE_VM, uapi.KVM_GET_API_VERSION):
             raise Unsupported(f"{name} on a VM")
@@ -173,7 +176,7 @@ async def kvm_dev_ioctl(file: File, cmd: int, argument: int) -> int:
         await refuse_if(argument != 0, Errno.EINVAL, "no_argument", "KVM_GET_API_VERSION takes no argument")
         return uapi.KVM_API_VERSION
     if cmd == uapi.KVM_CHECK_EXTENSION:
-        raise Unsupported("KVM_CHECK_EXTENSION")
+        return await kvm_vm_ioctl_check_extension_generic(argument)
     await refuse_if(True, Errno.EINVAL, "kvm_knows_request", "/dev/kvm has no such request")
     return 0
 

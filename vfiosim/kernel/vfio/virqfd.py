@@ -68,7 +68,7 @@ async def vfio_virqfd_enable(
             await refuse_if(not free_place, Errno.EBUSY, "one_listener", "an eventfd is listened to already")
     await store(virqfd.eventfd, ctx)
     async with ctx.lock:
-        await store(ctx.callbacks, (*await load(ctx.callbacks), virqfd))
+        await store(ctx.callbacks, (virqfd, *await load(ctx.callbacks)))  # the newest is called first
         waiting = await load(ctx.count)
     if waiting:
         await inject(virqfd)

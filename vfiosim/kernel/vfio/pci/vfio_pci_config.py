@@ -26,6 +26,7 @@ from .vfio_pci_priv import OWN, VfioPciCoreDevice, virq_disabled
 
 Changes = dict[int, int]  # by offset of a byte; those of the function itself by OWN + offset
 LOW_POWER: Final = OWN * 2  # is no byte: may the function sleep while nobody uses it?
+IOEVENTFDS: Final = OWN * 2 + 1  # nor is this: has a program let an eventfd write to the device?
 BASIC, INVALID = 0, 0xFF  # the header, and what is no part of a capability
 PM, VENDOR, EXPRESS = 1, 9, 16
 LENGTHS: Final = {
@@ -157,9 +158,10 @@ async def vfio_config_init(core: VfioPciCoreDevice) -> None:
 
 
 @kernel("drivers/vfio/pci/vfio_pci_config.c")
-async def vfio_config_free(core: VfioPciCoreDevice) -> None:
-    """The tables go with the last close."""
-    await store(core.vconfig, None)
+async def vfio_config_free(core: VfioPciCoreDevice) -> bool:
+    """The tables go with the last close. The answer: does the device have to be let go of at eventfds, too?"""
+    changed = await exchange(core.vconfig, None)
+    return IOEVENTFDS in dict(changed or ())
 
 
 async def changes_of(core: VfioPciCoreDevice) -> Changes:

@@ -38,7 +38,7 @@ from .vfio_pci_config import (
 )
 from .vfio_pci_intrs import release_triggers, vfio_pci_set_irqs_ioctl
 from .vfio_pci_priv import VfioPciCoreDevice, VfioPciVfToken, core_of
-from .vfio_pci_rdwr import vfio_pci_bar_rw
+from .vfio_pci_rdwr import forget_ioeventfds, vfio_pci_bar_rw, vfio_pci_ioeventfd
 
 INFO_MINSZ: Final = 16  # up to and including num_irqs
 IRQ_INFO_MINSZ: Final = 16
@@ -68,7 +68,8 @@ async def vfio_pci_core_close_device(device: VfioDevice) -> None:
     core = await core_of(device)
     await vf_token_close(core)
     await release_triggers(core)
-    await vfio_config_free(core)
+    if await vfio_config_free(core):
+        await forget_ioeventfds(core)
 
 
 async def read_device_info(argument: int) -> VfioDeviceInfo:
@@ -293,7 +294,9 @@ async def vfio_pci_ioctl_ioeventfd(device: VfioDevice, argument: int) -> int:
     await refuse_if(flags != sizes, Errno.EINVAL, "flags_known", "there are flags that the kernel does not know")
     bad = sizes.bit_count() != 1 or number < -1
     await refuse_if(bad, Errno.EINVAL, "one_size_one_fd", "exactly one size of a write, and a descriptor or −1")
-    raise Unsupported("VFIO_DEVICE_IOEVENTFD")
+    offset, value = int.from_bytes(raw[8:16], "little"), int.from_bytes(raw[16:24], "little")
+    await vfio_pci_ioeventfd(await core_of(device), offset >> OFFSET_SHIFT, offset & _MASK, value, sizes, number)
+    return 0
 
 
 @kernel("drivers/vfio/pci/vfio_pci_core.c")

@@ -27,6 +27,20 @@ class VfioPciVfToken(KObject):
     users: Field[int] = field(0, guard="lock")
 
 
+class VfioPciIoeventfd(KObject):
+    """A write to a BAR whenever an eventfd is signalled.
+
+    * born by VFIO_DEVICE_IOEVENTFD; dies by the same with a descriptor of −1, or with the last close of the device.
+    """
+
+    kind = "vfio_pci_ioeventfd"
+    virqfd: Field[Virqfd | None] = field(None, link="owns")
+
+    def __init__(self, engine: Engine, core: VfioPciCoreDevice, bar: int, pos: int, data: bytes) -> None:
+        super().__init__(engine)
+        self.core, self.bar, self.pos, self.data = core, bar, pos, data
+
+
 class VfioPciCoreDevice(KObject):
     """The part of a vfio_device that vfio-pci adds: its configuration space, and which eventfds its interrupts go to.
 
@@ -49,6 +63,8 @@ class VfioPciCoreDevice(KObject):
     vconfig: Field[tuple[tuple[int, int], ...] | None] = field(None)
     irqlock: Lock = spinlock()
     masked: Field[bool] = field(False, guard="irqlock")  # does the line interrupt wait until it is unmasked?
+    ioeventfds_lock: Lock = mutex()
+    ioeventfds_list: Field[tuple[VfioPciIoeventfd, ...]] = field((), guard="ioeventfds_lock", link="owns")
     unmask: Field[Virqfd | None] = field(None, link="owns")  # what does that whenever an eventfd is signalled
     reset_works: Field[str] = field("")  # how the function was reset at its open, "" if it cannot be reset alone
     vf_token: Field[VfioPciVfToken | None] = field(None, link="owns")

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import partial
 
 from ....engine import *
-from ....uapi import Errno
+from ....uapi import Errno, KernelError
 from ...firmware import COMMAND
 from ...registers import read_register, write_register
-from .vfio_pci_config import __vfio_pci_memory_enabled, number
+from ..virqfd import vfio_virqfd_disable, vfio_virqfd_enable
+from .vfio_pci_config import IOEVENTFDS, __vfio_pci_memory_enabled, change, number
 from .vfio_pci_intrs import masters_bus, own_byte
-from .vfio_pci_priv import VfioPciCoreDevice
+from .vfio_pci_priv import VfioPciCoreDevice, VfioPciIoeventfd
 
 MSIX_ENTRY = 16
+BAR_COUNT, QWORD, VFIO_PCI_IOEVENTFD_MAX = 6, 8, 1000
 PORTS = 1  # a bit of the command register
 TABLE = 4  # where the capability says in which BAR the table of message interrupts lies, and where there
 
@@ -86,3 +89,62 @@ async def refuse_memory_off(core: VfioPciCoreDevice) -> None:
     await refuse_if(
         not on, Errno.EIO, "memory_is_on", "the function does not answer: it sleeps, or its command register says so"
     )
+
+
+@kernel("drivers/vfio/pci/vfio_pci_rdwr.c")
+async def vfio_pci_ioeventfd(
+    core: VfioPciCoreDevice, bar: int, position: int, value: int, size: int, number: int
+) -> None:
+    """Write to a BAR whenever an eventfd is signalled, or no longer (`number` −1).
+
+    EINVAL (beyond a BAR, into the table of message interrupts, 8 bytes), EEXIST, ENODEV, ENOSPC, what the eventfd says.
+    """
+    end = core.vdev.dev.hardware.bars.get(bar, 0) if bar < BAR_COUNT else 0
+    first, last = table_of(core, bar)
+    bad = position + size > end or (position < last and position + size > first) or size == QWORD
+    await refuse_if(
+        bad, Errno.EINVAL, "register_possible", "this is no register of 1, 2 or 4 bytes that may be written so"
+    )
+    data = (value & (1 << 8 * size) - 1).to_bytes(size, "little")
+    async with core.ioeventfds_lock:
+        known = await load(core.ioeventfds_list)
+        same = [one for one in known if (one.bar, one.pos, one.data) == (bar, position, data)]
+        if same and number == -1:
+            await store(core.ioeventfds_list, tuple(one for one in known if one is not same[0]))
+            await forget_ioeventfd(same[0])
+            return
+        await refuse_if(bool(same), Errno.EEXIST, "write_is_new", "an eventfd makes this very write already")
+        await refuse_if(number < 0, Errno.ENODEV, "write_is_known", "no eventfd makes this write")
+        full = len(known) >= VFIO_PCI_IOEVENTFD_MAX
+        await refuse_if(full, Errno.ENOSPC, "writes_left", f"{VFIO_PCI_IOEVENTFD_MAX} such writes are the most")
+        made = await alloc(VfioPciIoeventfd, core, bar, position, data)
+        async with on_failure(free, made):
+            await vfio_virqfd_enable(made, vfio_pci_ioeventfd_handler, vfio_pci_ioeventfd_thread, made.virqfd, number)
+        await store(core.ioeventfds_list, (made, *known))
+        await change(core, {IOEVENTFDS: 1})
+
+
+@kernel("drivers/vfio/pci/vfio_pci_rdwr.c")
+async def vfio_pci_ioeventfd_handler(ioeventfd: VfioPciIoeventfd) -> bool:
+    """The eventfd was signalled: the write is left to a thread, which can wait for the lock that it needs."""
+    return True
+
+
+@kernel("drivers/vfio/pci/vfio_pci_rdwr.c")
+async def vfio_pci_ioeventfd_thread(ioeventfd: VfioPciIoeventfd) -> None:
+    """Write; while the function does not answer, nothing happens, and nobody is told."""
+    with suppress(KernelError):
+        await vfio_pci_core_iowrite(ioeventfd.core, ioeventfd.bar, ioeventfd.pos, ioeventfd.data)
+
+
+async def forget_ioeventfd(ioeventfd: VfioPciIoeventfd) -> None:
+    """A write is not made any more."""
+    await vfio_virqfd_disable(ioeventfd.virqfd)
+    await free(ioeventfd)
+
+
+async def forget_ioeventfds(core: VfioPciCoreDevice) -> None:
+    """At the last close none is made any more."""
+    for ioeventfd in await load(core.ioeventfds_list):
+        await forget_ioeventfd(ioeventfd)
+    await store(core.ioeventfds_list, ())
