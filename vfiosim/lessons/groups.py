@@ -51,7 +51,7 @@ Buttons = dict[str, tuple[Callable[[Session], Outcome], str]]
 
 
 def _bench(session: Session, view: tuple[str, ...], more: Buttons, *rows: str, **options: Any) -> Bench:
-    return Bench(session, show=("bind", *rows), more=more, only=view, keep=("fds",), **options)
+    return Bench(session, show=("bind", *rows), more=more, only=view, **{"keep": ("fds",)} | options)
 
 
 def owners() -> Bench:
@@ -148,7 +148,9 @@ def exercise() -> Exercise:
         ),
         "admin: sata to ahci": (disk_back, "the administrator gives the disk back to ahci; it must have no driver"),
     }
-    return Exercise(IN_THE_WAY, lambda session: _bench(session, GROUP_3, more, fields=False))
+    return Exercise(
+        IN_THE_WAY, lambda session: _bench(session, GROUP_3, more, fields=False, keep=("fds", "iommu_group 3"))
+    )
 
 
 # ---- the second task: two programs, one group
@@ -203,7 +205,7 @@ def share() -> Exercise:
         "vmm: receive": (lambda session: other(session, "vmm", "recvmsg_fds", 3), "the VMM takes what was sent to it"),
         "kill sound": (lambda session: session.do(Killed("sound")), "the daemon ends, with all that it holds"),
     }
-    return Exercise(SHARED, lambda session: _bench(session, GROUP_2, more))
+    return Exercise(SHARED, lambda session: _bench(session, GROUP_2, more, keep=("fds", "iommu_group 2")))
 
 
 # ---- the third task: the old way
