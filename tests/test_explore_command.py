@@ -45,10 +45,13 @@ def test_a_process_ends_and_says_what_the_command_does(arguments):
     assert alone.stderr.splitlines()[-1:] == here.stderr.splitlines()[-1:]
 
 
-def test_the_puzzles_are_listed_one_a_line_by_name():
+def test_the_puzzles_are_listed_one_a_line_by_name_and_each_number_between_them_is_accounted_for():
     done = command("puzzles")
     assert (done.returncode, done.stderr) == (0, "")
-    assert [line.split()[0] for line in done.stdout.splitlines()] == list(PUZZLES)
+    puzzles, _, others = done.stdout.partition("Numbers of other hazards, which are no puzzles:\n")
+    assert [line.split()[0] for line in puzzles.splitlines()] == list(PUZZLES)
+    named = [*PUZZLES, *(line.split()[0] for line in others.splitlines())]
+    assert sorted(int(name[1:]) for name in named) == list(range(1, len(named) + 1))
     assert "R1   group and node both open (--without 'group_lock')" in done.stdout.splitlines()
 
 

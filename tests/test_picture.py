@@ -148,3 +148,32 @@ def test_in_all_cells_of_a_notebook_an_object_stands_in_the_same_place(lesson):
                 spot = player.layout.nodes[node.key]
                 assert stood.setdefault(node.oid, (spot.left, spot.top)) == (spot.left, spot.top), (name, node.oid)
     assert len(stood) > 8
+
+
+def test_of_two_arrows_within_a_column_that_lie_one_in_the_other_none_crosses_the_other():
+    """As of a device that holds its VM, and what stands for it in its iommufd."""
+    bench = one_bind.kvm()
+    for press in ("create VM", "create kvm-vfio", "FILE ADD", "bind"):
+        bench.buttons[press].click()
+    layout = bench.trace_pane.player.player.layout
+    within = [curve for curve in layout.edges.values() if curve[0][0] == curve[-1][0]]
+    spans = [(curve[0][0], *sorted((curve[0][1], curve[-1][1])), abs(curve[1][0] - curve[0][0])) for curve in within]
+    nested = [
+        (a, b) for a in spans for b in spans if a[0] == b[0] and a[1] <= b[1] and b[2] <= a[2] and a[1:3] != b[1:3]
+    ]
+    assert nested
+    assert [(a, b) for a, b in nested if a[3] <= b[3]] == []
+
+
+def test_an_arrow_within_a_column_goes_out_on_the_side_where_fewer_others_end_between_its_ends():
+    bench = one_bind.kvm()
+    for press in ("create VM", "create kvm-vfio", "FILE ADD"):
+        bench.buttons[press].click()
+    player = bench.trace_pane.player.player
+    names = {node.key: node.oid for node in player.graph.nodes}
+    [listed] = [
+        player.layout.edges[edge.key]
+        for edge in player.graph.edges
+        if (names[edge.holder], names[edge.target]) == ("file kvm-vfio#1", "file vfio0#1")
+    ]
+    assert listed[1][0] < listed[0][0]

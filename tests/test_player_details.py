@@ -34,6 +34,24 @@ def player(page: Page, tmp_path: Path) -> Locator:
     return shown
 
 
+@pytest.mark.parametrize("width", [1110, 1700])
+@pytest.mark.parametrize("open_too", ["source", "details"])
+def test_no_control_moves_from_step_to_step_whatever_else_is_shown(
+    page: Page, tmp_path: Path, width: int, open_too: str
+) -> None:
+    page.set_viewport_size({"width": width, "height": 800})
+    player = open_page(page, tmp_path, show(bind(), step=0, views=("graph", open_too)))
+    player.focus()
+    page.keyboard.press("m")
+    place = """root => [...root.querySelectorAll('.bar button, .group, .tracks')].filter(one => one.getClientRects().length)
+        .map(one => one.getBoundingClientRect()).map(({left, top, width}) => [left, top, width].map(Math.round).join())"""
+    places = set()
+    for _ in range(len(bind()) + 1):
+        places.add(str(player.evaluate(place)))
+        page.keyboard.press("ArrowRight")
+    assert len(places) == 1, places
+
+
 @pytest.mark.parametrize("keys", [["y", "Escape"], ["s", "focus", "s"]])
 def test_keys_work_after_what_had_the_focus_is_hidden(page: Page, player: Locator, keys: list[str]) -> None:
     page.keyboard.press("m")

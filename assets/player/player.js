@@ -272,6 +272,7 @@ export class Player extends Moving {
     const { open, base } = this;
     const beside = open.has("source") || open.has("details") || base !== null || Boolean(this.facts.key);
     this.root.classList.toggle("with-side", beside);
+    this.root.classList.toggle("compares", base !== null);
   }
 
   // Show a sheet, or put it away.

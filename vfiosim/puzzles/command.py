@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from ..explore.result import BROKEN, SAFE, UNFINISHED, Result, together
-from . import PUZZLES, Puzzle
+from . import NO_PUZZLES, PUZZLES, Puzzle
 from .words import call_words
 
 USAGE: Final = 2
@@ -72,6 +72,9 @@ def puzzles_main(argv: list[str] | None = None) -> int:
         return int(stop.code or 0)
     for puzzle in PUZZLES.values():
         print(f"{puzzle.name:4} {puzzle.title} ({_how_to_break(puzzle)})")
+    print("Numbers of other hazards, which are no puzzles:")
+    for name, why in NO_PUZZLES.items():
+        print(f"{name:4} {why}")
     return 0
 
 

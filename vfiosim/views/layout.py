@@ -100,13 +100,20 @@ def _led(
     spots = dict(places)
     named = {node.key: node for node in nodes}
     boxes = tuple(spots.values())
-    ports = {edge.key: _ports(edge, named, spots) for edge in edges}
+    ports = _sides({edge.key: _ports(edge, named, spots) for edge in edges}, {spot.right: spot.left for spot in boxes})
     near = {
         edge.key: ports[edge.key] for edge in edges if abs(column(named[edge.holder]) - column(named[edge.target])) <= 1
     }
-    bends = _bends(near)
+    bends, outs = _bends(near), _outs(near)
+    lefts = {spot.left for spot in boxes}
     curves = {
-        key: _across(*ends, bends.get(key, 0.5)) if key in near else _round(boxes, *ends, ask)
+        key: (
+            _out(*ends, -outs[key] if ends[0][0] in lefts else outs[key])
+            if key in outs
+            else _across(*ends, bends.get(key, 0.5))
+        )
+        if key in near
+        else _round(boxes, *ends, ask)
         for key, ends in ports.items()
     }
     right = max([spot.right for spot in spots.values()] + [x for curve in curves.values() for x, _ in curve])
@@ -121,6 +128,40 @@ def _ports(edge: Edge, nodes: dict[str, Node], spots: dict[str, Spot]) -> tuple[
     start, end = one.row(nodes[edge.holder], edge.row), other.row(nodes[edge.target], edge.into)
     begin = one.left if one.left > other.left else one.right
     return (begin, start), (other.left if one.left < other.left else other.right, end)
+
+
+def _sides(ports: dict[str, tuple[Point, Point]], lefts: dict[float, float]) -> dict[str, tuple[Point, Point]]:
+    """The same, but an arrow within a column goes out on the left where fewer others would cross it there.
+
+    It is crossed by whatever ends between its own ends. `lefts` are the left edges of the columns, by their right ones.
+    """
+    found = dict(ports)
+    for key, ((x, y), (tx, ty)) in ports.items():
+        left = lefts.get(x, 0.0)
+        if x == tx and left > 0:
+            low, high = sorted((y, ty))
+            between = [at for name, ends in found.items() if name != key for at, height in ends if low < height < high]
+            if between.count(left) < between.count(x):
+                found[key] = ((left, y), (left, ty))
+    return found
+
+
+def _outs(arrows: dict[str, tuple[Point, Point]]) -> dict[str, float]:
+    """How far each arrow within a column goes out of it: the longer the farther, so that none crosses one inside of it."""
+    found: dict[str, float] = {}
+    for side in {x for (x, _), (tx, _) in arrows.values() if x == tx}:
+        spans = sorted((abs(ty - y), key) for key, ((x, y), (tx, ty)) in arrows.items() if x == tx == side)
+        lanes = sorted({span for span, _ in spans})
+        for span, key in spans:
+            far = SIDE + lanes.index(span) * (CHANNEL - 8 - SIDE) / max(len(lanes) - 1, 1)
+            found[key] = min(far, SIDE + span / 8)
+    return found
+
+
+def _out(start: Point, end: Point, far: float) -> Curve:
+    """An arrow out of a column and back."""
+    (x, y), (tx, ty) = start, end
+    return start, (x + far, y), (tx + far, ty), end
 
 
 def _bends(arrows: dict[str, tuple[Point, Point]]) -> dict[str, float]:
@@ -141,11 +182,8 @@ def _bends(arrows: dict[str, tuple[Point, Point]]) -> dict[str, float]:
 
 
 def _across(start: Point, end: Point, bend: float) -> Curve:
-    """An arrow through the channel between two columns, or out into one and back."""
+    """An arrow through the channel between two columns."""
     (x, y), (tx, ty) = start, end
-    if x == tx:
-        out = min(SIDE + abs(ty - y) / 8, CHANNEL - 8)
-        return start, (x + out, y), (tx + out, ty), end
     turn = x + (tx - x) * (bend if x < tx else 1 - bend)
     return start, (turn, y), (turn, ty), end
 
