@@ -19,8 +19,9 @@ def counts_over(trace: Trace, hide: Collection[str] = ()) -> dict[str, Values]:
     A count of what is not there yet is none: an object that is born with one reference changes it.
     """
     found: dict[str, Values] = {}
+    touched = {edit.oid for micro in trace.micro for edit in micro.edits}
     for number, state in enumerate(trace.states()):
-        there = dict(_counts(state))
+        there = dict(_counts(state, touched))
         for path in {**found, **there}:
             values = found.setdefault(path, [] if number == 0 else [(0, None)])
             if not values or values[-1][1] != there.get(path):
@@ -32,9 +33,9 @@ def counts_over(trace: Trace, hide: Collection[str] = ()) -> dict[str, Values]:
     }
 
 
-def _counts(state: State) -> Iterator[tuple[str, int]]:
-    """All counts of a state by their paths; a plain number is one too where it is called so (`open_count`, `owner_cnt`)."""
-    for thing in state.objects.values():
+def _counts(state: State, touched: Collection[str]) -> Iterator[tuple[str, int]]:
+    """The counts of these objects by their paths; a plain number is one too where it is called so (`open_count`, `owner_cnt`)."""
+    for thing in (thing for oid, thing in state.objects.items() if oid in touched):
         yield from ((f"{thing.oid}.{counter}", thing.total(counter)) for counter in thing.counts)
         for name, value in thing.fields.items():
             if type(value) is int and name.endswith(COUNTS):

@@ -42,6 +42,10 @@ class Drawing:
         self._box = {oid: inside.get(oid, oid) for oid in {**dict.fromkeys(chosen), **inside}}
         self._chosen = {oid: f"n{number}" for number, oid in enumerate(chosen)}
         self._arrows = [one for one in story.arrows() if self._is_drawn(one)]
+        self._fields: dict[tuple[str, str], list[Place]] = {}  # by the boxes of both ends, who points with which field
+        for (holder, target), names in story.pointing.items():
+            boxes = self._root(holder), self._root(target)
+            self._fields.setdefault(boxes, []).extend((holder, name) for name in names)
         self._rows_of_arrows = self._name_rows()
         self._cards = self._tell()
         self.nodes = tuple(self._node(oid) for oid in chosen)
@@ -71,11 +75,7 @@ class Drawing:
 
     def _field(self, arrow: Arrow) -> Place | None:
         """The field of the holder, or of what is in its box, that points to the target or to what is in the target's box."""
-        names: list[Place] = []
-        for (holder, target), fields in self._story.pointing.items():
-            near = holder == arrow.holder or (self._root(holder) == self._root(arrow.holder))
-            if near and self._root(target) == self._root(arrow.target):
-                names += [(holder, name) for name in fields]
+        names = self._fields.get((self._root(arrow.holder), self._root(arrow.target)), [])
         own = [name for name in names if name[0] == arrow.holder] or names
         numbered = [name for name in own if f" {name[1]} " in f" {arrow.reason} "]
         if arrow.holder.startswith("fds "):
@@ -226,6 +226,8 @@ class _Moments:
 
     def after(self, change: Facts) -> Frame:
         """What the keys show after a change that they did not show before."""
+        if not change and self._shown:
+            return {}
         for fact, text in change.items():
             self._take(fact, text)
         shown = {key: self._cut.get(key, shorten)(text) for key, text in self._now.items() if text}
