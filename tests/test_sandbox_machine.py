@@ -215,6 +215,16 @@ def edited(*devices: DeviceSpec) -> Sandbox:
     return box
 
 
+@pytest.mark.parametrize("typed", ["many", "", "-"])
+def test_no_box_moves_as_long_as_the_number_of_a_group_cannot_be_used(typed: str) -> None:
+    box = edited()
+    before = beside(box, "1")
+    box.machine_pane.rows[0].group.set(typed)
+    assert beside(box, "1") == before
+    box.machine_pane.rows[0].group.set(2)
+    assert "1" not in box.machine_pane.devices.groups
+
+
 def beside(box: Sandbox, group: str) -> list[str]:
     """The devices whose boxes stand beside that of a group."""
     members = box.machine_pane.devices.groups[group].members.children

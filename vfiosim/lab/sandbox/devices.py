@@ -166,7 +166,9 @@ class Devices(widgets.VBox):
         return DeviceBox(spec, self._clicks, self._remove, self._follow)
 
     def _follow(self) -> None:
-        self._arrange()
+        """A device was changed. Where the number of a group cannot be used, no box moves."""
+        if not any(each.group.message or each.group.waits for each in self.rows):
+            self._arrange()
         self._changed()
 
     def _remove(self, gone: DeviceBox) -> None:
