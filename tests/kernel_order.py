@@ -23,6 +23,8 @@ KERNEL_NAME = {
     "get_user_u32": "get_user",  # a macro for numbers of any size
     "param_set_uint": "STANDARD_PARAM_DEF",  # a macro makes it
     "dma_cleanup": "pci_dma_cleanup",
+    "vfio_pci_core_ioread": "VFIO_IOREAD",  # macros make one for each size
+    "vfio_pci_core_iowrite": "VFIO_IOWRITE",
     "iommu_group_for": "iommu_group_alloc",  # with what a bus asks before
     "shmem_release": "shmem_evict_inode",
     "sysfs_open": "kernfs_fop_open",
@@ -39,6 +41,7 @@ NOT_THERE = {
     "write_sysfs_file": "an open, a write and a close",
     "read_sysfs_file": "an open, a read and a close",
     "mtty_open_device": "its vfio_device_ops has none; here each driver has",
+    "mtty_ioctl_set_irqs": "a case of mtty_ioctl",
 }
 
 

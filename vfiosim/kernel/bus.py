@@ -108,6 +108,13 @@ async def bind_store(buses: Buses, driver: BusDriver, text: str, count: int) -> 
     return count
 
 
+@kernel("drivers/base/bus.c")
+async def drivers_autoprobe_store(buses: Buses, text: str, count: int) -> int:
+    """Write into `drivers_autoprobe`: what begins with 0 switches off that devices are offered to drivers as they appear."""
+    await store(buses.drivers_autoprobe, not text.startswith("0"))
+    return count
+
+
 class Unfit:
     """Says why a driver may not take a device: words only, looked up from outside of the call."""
 
@@ -137,9 +144,22 @@ async def drivers_probe_store(buses: Buses, bus: str, text: str, count: int) -> 
 
 
 @kernel("drivers/base/bus.c")
-async def drivers_autoprobe_store(buses: Buses, text: str, count: int) -> int:
-    """Write into `drivers_autoprobe`: what begins with 0 switches off that devices are offered to drivers as they appear."""
-    await store(buses.drivers_autoprobe, not text.startswith("0"))
+async def bus_remove_device(device: Device) -> None:
+    """Nobody can find a device on its bus any more; if a driver has it still, that lets go now, for as long as it takes."""
+    async with device.buses.k_lock:
+        await xa_store(device.bus_devices, device.address, None)
+    await device_release_driver_internal(device, None)
+
+
+@kernel("drivers/base/dd.c")
+async def __device_set_driver_override(device: Device, text: str, count: int) -> int:
+    """Write a name into `driver_override`: only that driver may take the device; an empty line lifts it.
+
+    EINVAL where the name and its newline would not fit into a page. Only the first line counts, with all its blanks.
+    """
+    too_long = count >= PAGE_SIZE - 1
+    await refuse_if(too_long, Errno.EINVAL, "name_fits_page", "a file of /sys holds a page, and the name needs more")
+    await store(device.driver_override, text.partition("\n")[0] or None)
     return count
 
 
@@ -188,18 +208,6 @@ async def bus_remove_driver(buses: Buses, driver: BusDriver) -> None:
 PAGE_SIZE: Final = 4096
 
 
-@kernel("drivers/base/dd.c")
-async def __device_set_driver_override(device: Device, text: str, count: int) -> int:
-    """Write a name into `driver_override`: only that driver may take the device; an empty line lifts it.
-
-    EINVAL where the name and its newline would not fit into a page. Only the first line counts, with all its blanks.
-    """
-    too_long = count >= PAGE_SIZE - 1
-    await refuse_if(too_long, Errno.EINVAL, "name_fits_page", "a file of /sys holds a page, and the name needs more")
-    await store(device.driver_override, text.partition("\n")[0] or None)
-    return count
-
-
 @kernel("drivers/base/core.c")
 async def device_add(
     buses: Buses, spec: DeviceSpec, override: str | None = None, group_id: int | None = None
@@ -230,11 +238,3 @@ async def device_del(device: Device) -> None:
     await kernfs_drain(device, ON_ITS_BUS)
     await bus_remove_device(device)
     await iommu_group_remove_device(device)
-
-
-@kernel("drivers/base/bus.c")
-async def bus_remove_device(device: Device) -> None:
-    """Nobody can find a device on its bus any more; if a driver has it still, that lets go now, for as long as it takes."""
-    async with device.buses.k_lock:
-        await xa_store(device.bus_devices, device.address, None)
-    await device_release_driver_internal(device, None)

@@ -41,15 +41,12 @@ class EventfdCtx(KObject):
 
 
 @kernel("fs/eventfd.c")
-async def do_eventfd(host: HostFile | None = None) -> int:
-    """A new eventfd with the value 0, or one that stands for a real one."""
-    ctx = await alloc(EventfdCtx, host)
-    async with on_failure(free, ctx):
-        number, file = await file_with_fd("eventfd", eventfd_fops)
-    await get(ctx.kref, file, ITS_FILE)
-    await store(file.private_data, ctx)
-    await fd_install(number, file)
-    return number
+async def eventfd_ctx_put(ctx: EventfdCtx, holder: KObject, reason: str) -> None:
+    """Let go of a counter."""
+    if await put(ctx.kref, holder, reason):
+        if ctx.host is not None:
+            await call_outside(ctx.host.close)
+        await free(ctx)
 
 
 @kernel("fs/eventfd.c")
@@ -62,29 +59,46 @@ async def eventfd_release(file: File) -> None:
 
 
 @kernel("fs/eventfd.c")
-async def eventfd_ctx_put(ctx: EventfdCtx, holder: KObject, reason: str) -> None:
-    """Let go of a counter."""
-    if await put(ctx.kref, holder, reason):
-        if ctx.host is not None:
-            await call_outside(ctx.host.close)
-        await free(ctx)
+async def eventfd_poll(file: File) -> int:
+    """Can it be read, can it be written?"""
+    ctx: EventfdCtx = await private(file)
+    if ctx.host is not None:
+        return await call_outside(ctx.host.events)
+    value = await load(ctx.count)
+    return POLLIN * (value > 0) | POLLOUT * (value < _MOST)
+
+
+async def eventfd_wait(file: File, timeout: int) -> bool:
+    """Wait until the counter changes, at most so many milliseconds, without end if negative; False if they are over."""
+    ctx: EventfdCtx = await private(file)
+    if ctx.host is not None:
+        raise Unsupported("waiting for an eventfd of another program")
+    async with ctx.lock:
+        await store(ctx.sleepers, await load(ctx.sleepers) + 1)
+    if timeout < 0:
+        await sleep_on(ctx)
+        return True
+    if await wait_for_timeout(ctx.woken, timeout):
+        return True
+    async with ctx.lock:
+        late = await load(ctx.sleepers)
+        await store(ctx.sleepers, max(late - 1, 0))
+    if not late:
+        await wait_for(ctx.woken)  # woken in the last moment
+    return bool(not late)
 
 
 @kernel("fs/eventfd.c")
-async def eventfd_ctx_fdget(number: int, holder: KObject, reason: str) -> EventfdCtx:
-    """The counter behind a descriptor, held by `holder`. EBADF without a file, EINVAL if it is no eventfd."""
-    file = await require(await fget(number), Errno.EBADF, "fd_is_open", f"{number} is not an open file")
-    async with on_failure(fput, file):
-        await refuse_if(
-            file.f_op is not eventfd_fops,
-            Errno.EINVAL,
-            "file_is_eventfd",
-            "an interrupt needs an eventfd, this is another file",
-        )
-    ctx: EventfdCtx = await private(file)
-    await get(ctx.kref, holder, reason)
-    await fput(file)
-    return ctx
+async def eventfd_ctx_do_read(ctx: EventfdCtx) -> int:
+    """Take the value; where it is 0, the caller is one who sleeps from now on."""
+    async with ctx.lock:
+        value = await load(ctx.count)
+        if value:
+            await store(ctx.count, 0)
+            await wake_up(ctx)
+        else:
+            await store(ctx.sleepers, await load(ctx.sleepers) + 1)
+    return value
 
 
 @kernel("include/linux/eventfd.h")
@@ -135,19 +149,6 @@ async def eventfd_read(file: File, size: int, offset: int) -> bytes:
 
 
 @kernel("fs/eventfd.c")
-async def eventfd_ctx_do_read(ctx: EventfdCtx) -> int:
-    """Take the value; where it is 0, the caller is one who sleeps from now on."""
-    async with ctx.lock:
-        value = await load(ctx.count)
-        if value:
-            await store(ctx.count, 0)
-            await wake_up(ctx)
-        else:
-            await store(ctx.sleepers, await load(ctx.sleepers) + 1)
-    return value
-
-
-@kernel("fs/eventfd.c")
 async def eventfd_write(file: File, data: bytes, offset: int) -> int:
     """Add a number of 8 bytes; waits for room. EINVAL for anything else, or for the largest number of all; EINTR."""
     number = int.from_bytes(data[:8], "little")
@@ -179,33 +180,32 @@ async def eventfd_add(ctx: EventfdCtx, number: int) -> bool:
 
 
 @kernel("fs/eventfd.c")
-async def eventfd_poll(file: File) -> int:
-    """Can it be read, can it be written?"""
+async def eventfd_ctx_fdget(number: int, holder: KObject, reason: str) -> EventfdCtx:
+    """The counter behind a descriptor, held by `holder`. EBADF without a file, EINVAL if it is no eventfd."""
+    file = await require(await fget(number), Errno.EBADF, "fd_is_open", f"{number} is not an open file")
+    async with on_failure(fput, file):
+        await refuse_if(
+            file.f_op is not eventfd_fops,
+            Errno.EINVAL,
+            "file_is_eventfd",
+            "an interrupt needs an eventfd, this is another file",
+        )
     ctx: EventfdCtx = await private(file)
-    if ctx.host is not None:
-        return await call_outside(ctx.host.events)
-    value = await load(ctx.count)
-    return POLLIN * (value > 0) | POLLOUT * (value < _MOST)
+    await get(ctx.kref, holder, reason)
+    await fput(file)
+    return ctx
 
 
-async def eventfd_wait(file: File, timeout: int) -> bool:
-    """Wait until the counter changes, at most so many milliseconds, without end if negative; False if they are over."""
-    ctx: EventfdCtx = await private(file)
-    if ctx.host is not None:
-        raise Unsupported("waiting for an eventfd of another program")
-    async with ctx.lock:
-        await store(ctx.sleepers, await load(ctx.sleepers) + 1)
-    if timeout < 0:
-        await sleep_on(ctx)
-        return True
-    if await wait_for_timeout(ctx.woken, timeout):
-        return True
-    async with ctx.lock:
-        late = await load(ctx.sleepers)
-        await store(ctx.sleepers, max(late - 1, 0))
-    if not late:
-        await wait_for(ctx.woken)  # woken in the last moment
-    return bool(not late)
+@kernel("fs/eventfd.c")
+async def do_eventfd(host: HostFile | None = None) -> int:
+    """A new eventfd with the value 0, or one that stands for a real one."""
+    ctx = await alloc(EventfdCtx, host)
+    async with on_failure(free, ctx):
+        number, file = await file_with_fd("eventfd", eventfd_fops)
+    await get(ctx.kref, file, ITS_FILE)
+    await store(file.private_data, ctx)
+    await fd_install(number, file)
+    return number
 
 
 @kernel("fs/read_write.c")

@@ -148,6 +148,41 @@ async def fd_install(number: int, file: File, reason: str = "being opened") -> N
 
 
 @kernel("fs/file.c")
+async def close_fd(number: int) -> File:
+    """Take a file out of the descriptor table; the caller now owns the table's reference. EBADF if there is none."""
+    files = current_files()
+    file = await xa_load(files.fd, number)
+    good = None if file == RESERVED else file
+    await require(good, Errno.EBADF, "fd_is_open", f"{number} is not an open file")
+    taken = await xa_store(files.fd, number, None)  # under file_lock: of two threads that close it, one gets the file
+    if not isinstance(taken, File):
+        if taken is not None:  # another thread has closed it, and a third one has reserved the number already
+            await xa_store(files.fd, number, taken)
+        await refuse_if(True, Errno.EBADF, "fd_is_open", f"{number} is not an open file")
+    assert isinstance(taken, File)
+    return taken
+
+
+@kernel("fs/file.c")
+async def fget(number: int) -> File | None:
+    """The file behind a descriptor, with a reference for the running call; None if there is none, or only an O_PATH one."""
+    return only_held(*await fdget(number))
+
+
+@kernel("fs/file.c")
+async def fget_raw(number: int) -> File | None:
+    """The same, for O_PATH files too."""
+    return only_held(*await look_up(number, 0))
+
+
+def only_held(file: File | None, held: bool) -> File | None:
+    """A file with a reference for the running call."""
+    if file is not None and not held:
+        raise Unsupported("holding a file that was released under its descriptor")
+    return file
+
+
+@kernel("fs/file.c")
 async def fdget(number: int) -> tuple[File | None, bool]:
     """The file behind a descriptor for the time of a call, and whether the call holds it; None as `fget`.
 
@@ -173,23 +208,15 @@ async def look_up(number: int, hidden: int) -> tuple[File | None, bool]:
         await fput(file)  # replaced in between: not the file that was asked for
 
 
-@kernel("fs/file.c")
-async def fget(number: int) -> File | None:
-    """The file behind a descriptor, with a reference for the running call; None if there is none, or only an O_PATH one."""
-    return only_held(*await fdget(number))
-
-
-@kernel("fs/file.c")
-async def fget_raw(number: int) -> File | None:
-    """The same, for O_PATH files too."""
-    return only_held(*await look_up(number, 0))
-
-
-def only_held(file: File | None, held: bool) -> File | None:
-    """A file with a reference for the running call."""
-    if file is not None and not held:
-        raise Unsupported("holding a file that was released under its descriptor")
-    return file
+@kernel("fs/file_table.c")
+async def __fput(file: File) -> None:
+    """Nobody holds the file any more: run its release handler, let go of the node it was opened through, free it."""
+    say(Phase.UNWIND, "Nobody holds {} any more: its release handler runs.", file)
+    if file.f_op.release is not None and not file.f_flags & O_PATH:
+        await file.f_op.release(file)
+    if file.cdev is not None:
+        await cdev_put(file.cdev, file)
+    await free(file)
 
 
 @kernel("fs/file_table.c")
@@ -210,15 +237,13 @@ async def fput_close_sync(file: File, holder: KObject, reason: str) -> None:
         await __fput(file)
 
 
-@kernel("fs/file_table.c")
-async def __fput(file: File) -> None:
-    """Nobody holds the file any more: run its release handler, let go of the node it was opened through, free it."""
-    say(Phase.UNWIND, "Nobody holds {} any more: its release handler runs.", file)
-    if file.f_op.release is not None and not file.f_flags & O_PATH:
-        await file.f_op.release(file)
-    if file.cdev is not None:
-        await cdev_put(file.cdev, file)
-    await free(file)
+@kernel("fs/char_dev.c")
+async def cdev_put(cdev: Cdev, holder: KObject, reason: str = "opened") -> None:
+    """Let go of a node. With the last reference it goes, and with it its hold on the object around it."""
+    if await put(cdev.kobj, holder, reason):
+        if cdev.parent is not None and await put(cdev.parent, cdev, "contains the node") and cdev.release is not None:
+            await cdev.release(cdev.inside)
+        await free(cdev)
 
 
 @kernel("fs/char_dev.c")
@@ -230,31 +255,6 @@ async def chrdev_open(file: File, cdev: Cdev) -> None:
     if file.f_op.open is not None:
         async with on_failure(cdev_put, cdev, file):
             await file.f_op.open(file)
-
-
-@kernel("fs/char_dev.c")
-async def cdev_put(cdev: Cdev, holder: KObject, reason: str = "opened") -> None:
-    """Let go of a node. With the last reference it goes, and with it its hold on the object around it."""
-    if await put(cdev.kobj, holder, reason):
-        if cdev.parent is not None and await put(cdev.parent, cdev, "contains the node") and cdev.release is not None:
-            await cdev.release(cdev.inside)
-        await free(cdev)
-
-
-@kernel("fs/file.c")
-async def close_fd(number: int) -> File:
-    """Take a file out of the descriptor table; the caller now owns the table's reference. EBADF if there is none."""
-    files = current_files()
-    file = await xa_load(files.fd, number)
-    good = None if file == RESERVED else file
-    await require(good, Errno.EBADF, "fd_is_open", f"{number} is not an open file")
-    taken = await xa_store(files.fd, number, None)  # under file_lock: of two threads that close it, one gets the file
-    if not isinstance(taken, File):
-        if taken is not None:  # another thread has closed it, and a third one has reserved the number already
-            await xa_store(files.fd, number, taken)
-        await refuse_if(True, Errno.EBADF, "fd_is_open", f"{number} is not an open file")
-    assert isinstance(taken, File)
-    return taken
 
 
 @kernel("fs/namei.c")

@@ -16,17 +16,16 @@ async def open_file(number: int) -> File:
 
 
 @kernel("fs/read_write.c")
-async def sys_read(number: int, size: int, offset: int | None = None, address: int | None = None) -> bytes:
-    """Read (`offset` None: from where the file stands). EBADF, ESPIPE for a stream with an offset, EINVAL if it cannot be read.
-
-    `address`: where in the program's memory the bytes go, EFAULT if they cannot; None: into the answer alone.
-    """
+async def sys_lseek(number: int, offset: int, whence: int = 0) -> int:
+    """Where the next read or write begins: from the start (0), from there (1), from the end (2). EBADF, EINVAL, ESPIPE."""
     file = await open_file(number)
     async with cleanup(fput, file):
-        found = await vfs_read(file, size, offset)
-        if address is not None:
-            await copy_to_user(address, found)
-        return found
+        good = 0 <= whence <= SEEK_MAX
+        await refuse_if(not good, Errno.EINVAL, "whence_known", "counted from the start, from here or from the end")
+        if file.f_op is PLAIN_FILE:
+            raise Unsupported(f"seeking in {file.label}")
+        handler = await require(file.f_op.llseek, Errno.ESPIPE, "file_has_place", f"{file.label} has no place to go to")
+        return await handler(file, offset, whence)
 
 
 @kernel("fs/read_write.c")
@@ -43,19 +42,6 @@ async def vfs_read(file: File, size: int, offset: int | None) -> bytes:
     if offset is None and not file.f_op.stream:
         await store(file.f_pos, place + len(found))
     return found
-
-
-@kernel("fs/read_write.c")
-async def sys_write(number: int, data: bytes, offset: int | None = None, address: int | None = None) -> int:
-    """Write (`offset` None: where the file stands). EBADF, ESPIPE for a stream with an offset, EINVAL if it cannot be written.
-
-    `address`: where in the program's memory the bytes are, EFAULT if they cannot be read; None: in `data` alone.
-    """
-    file = await open_file(number)
-    async with cleanup(fput, file):
-        if address is not None:
-            data = await copy_from_user(address, len(data))
-        return await vfs_write(file, data, offset)
 
 
 @kernel("fs/read_write.c")
@@ -89,16 +75,30 @@ async def check_position(file: File, offset: int | None) -> None:
 
 
 @kernel("fs/read_write.c")
-async def sys_lseek(number: int, offset: int, whence: int = 0) -> int:
-    """Where the next read or write begins: from the start (0), from there (1), from the end (2). EBADF, EINVAL, ESPIPE."""
+async def sys_read(number: int, size: int, offset: int | None = None, address: int | None = None) -> bytes:
+    """Read (`offset` None: from where the file stands). EBADF, ESPIPE for a stream with an offset, EINVAL if it cannot be read.
+
+    `address`: where in the program's memory the bytes go, EFAULT if they cannot; None: into the answer alone.
+    """
     file = await open_file(number)
     async with cleanup(fput, file):
-        good = 0 <= whence <= SEEK_MAX
-        await refuse_if(not good, Errno.EINVAL, "whence_known", "counted from the start, from here or from the end")
-        if file.f_op is PLAIN_FILE:
-            raise Unsupported(f"seeking in {file.label}")
-        handler = await require(file.f_op.llseek, Errno.ESPIPE, "file_has_place", f"{file.label} has no place to go to")
-        return await handler(file, offset, whence)
+        found = await vfs_read(file, size, offset)
+        if address is not None:
+            await copy_to_user(address, found)
+        return found
+
+
+@kernel("fs/read_write.c")
+async def sys_write(number: int, data: bytes, offset: int | None = None, address: int | None = None) -> int:
+    """Write (`offset` None: where the file stands). EBADF, ESPIPE for a stream with an offset, EINVAL if it cannot be written.
+
+    `address`: where in the program's memory the bytes are, EFAULT if they cannot be read; None: in `data` alone.
+    """
+    file = await open_file(number)
+    async with cleanup(fput, file):
+        if address is not None:
+            data = await copy_from_user(address, len(data))
+        return await vfs_write(file, data, offset)
 
 
 SEEK_MAX: Final = 4

@@ -98,68 +98,8 @@ async def give_ports_back(device: Device) -> None:
 
 
 @kernel("samples/vfio-mdev/mtty.c")
-async def mtty_release_dev(device: VfioDevice) -> None:
-    """The memory of the device goes, and its ports are free."""
-    await give_ports_back(device.dev)
-
-
-async def available_instances(buses: Buses, kind: str) -> str:
-    """How many more devices of this type there can be (`mtty_get_available`)."""
-    left = await load(buses.mtty_ports)
-    return str(left // ports_of(kind))
-
-
-@kernel("samples/vfio-mdev/mtty.c")
-async def mtty_init_dev(device: VfioDevice) -> None:
-    """The part of the device that mtty adds."""
-    await store(device.driver_data, await alloc(MdevState, device.label))
-
-
-async def state_of(device: VfioDevice) -> MdevState:
-    """The part of mtty of a device (`container_of`)."""
-    state = await load(device.driver_data)
-    assert isinstance(state, MdevState)
-    return state
-
-
-@kernel("samples/vfio-mdev/mtty.c")
 async def mtty_open_device(device: VfioDevice) -> None:
     """Nothing to prepare."""
-
-
-@kernel("samples/vfio-mdev/mtty.c")
-async def mtty_close_device(device: VfioDevice) -> None:
-    """Its interrupts go nowhere any more (`mtty_close`)."""
-    await mtty_disable_irq(await state_of(device))
-
-
-@kernel("samples/vfio-mdev/mtty.c")
-async def mtty_ioctl_get_region_info(device: VfioDevice, info: VfioRegionInfo) -> bytes:
-    """Every region of a PCI device is there, most of them empty. EINVAL for others."""
-    absent = info.index >= uapi.VFIO_PCI_NUM_REGIONS
-    await refuse_if(absent, Errno.EINVAL, "region_exists", "the device has no such region")
-    hardware = device.dev.hardware
-    info.size = hardware.config_size if info.index == CONFIG else hardware.bars.get(info.index, 0)
-    info.offset, info.flags = info.index << OFFSET_SHIFT, READ_WRITE
-    return b""
-
-
-@kernel("samples/vfio-mdev/mtty.c")
-async def mtty_get_irq_info(device: VfioDevice, argument: int) -> int:
-    """VFIO_DEVICE_GET_IRQ_INFO: EFAULT, EINVAL (argsz below 16, index): one line and one message interrupt.
-
-    EINVAL too as long as nobody has asked for GET_INFO.
-    """
-    info = VfioIrqInfo.from_buffer_copy(await copy_from_user(argument, IRQ_INFO_MINSZ))
-    known = (uapi.VFIO_PCI_INTX_IRQ_INDEX, uapi.VFIO_PCI_MSI_IRQ_INDEX)
-    kinds = await load((await state_of(device)).num_irqs)
-    bad = info.argsz < IRQ_INFO_MINSZ or info.index >= kinds or info.index not in known
-    await refuse_if(bad, Errno.EINVAL, "irq_index_known", "argsz is too small, or there is no such kind of interrupt")
-    line = info.index == uapi.VFIO_PCI_INTX_IRQ_INDEX
-    more = uapi.VFIO_IRQ_INFO_MASKABLE | uapi.VFIO_IRQ_INFO_AUTOMASKED if line else uapi.VFIO_IRQ_INFO_NORESIZE
-    info.flags, info.count = uapi.VFIO_IRQ_INFO_EVENTFD | more, 1
-    await copy_to_user(argument, bytes(info))
-    return 0
 
 
 @kernel("samples/vfio-mdev/mtty.c")
@@ -175,53 +115,6 @@ async def mtty_ioctl_set_irqs(device: VfioDevice, argument: int) -> int:
 
 
 @kernel("samples/vfio-mdev/mtty.c")
-async def mtty_set_irqs(state: MdevState, flags: int, index: int, start: int, count: int, data: bytes) -> None:
-    """Enable, disable, mask or signal one of its two kinds of interrupts; one kind at a time."""
-    masks = flags & (uapi.VFIO_IRQ_SET_ACTION_MASK | uapi.VFIO_IRQ_SET_ACTION_UNMASK)
-    none = index in _SILENT or (index == MSI and bool(masks))
-    await refuse_if(none, Errno.ENOTTY, "irq_has_action", "mtty has no such interrupt, or cannot mask it")
-    enabled = await load(state.irq_index)
-    if masks:
-        await mask_or_unmask(state, flags, enabled == INTX and start == 0 and count == 1, data)
-        return
-    if enabled == index and not count and flags & uapi.VFIO_IRQ_SET_DATA_NONE:
-        await mtty_disable_irq(state)
-        return
-    bad = enabled not in (index, NO_IRQ) or start != 0 or count != 1
-    await refuse_if(bad, Errno.EINVAL, "one_kind_of_irq", "another kind of interrupt is enabled, or the count is not 1")
-    if flags & uapi.VFIO_IRQ_SET_DATA_EVENTFD:
-        await mtty_disable_irq(state)
-        number = int.from_bytes(data[:4], "little", signed=True)
-        if number >= 0:
-            await store(state.evtfd, await eventfd_ctx_fdget(number, state, "signals it"))
-            await store(state.irq_index, index)
-        return
-    await refuse_if(enabled != index, Errno.EINVAL, "irq_enabled", "this interrupt is not enabled")
-    if flags & uapi.VFIO_IRQ_SET_DATA_NONE or data[0]:
-        await mtty_trigger_interrupt(state)
-
-
-async def mask_or_unmask(state: MdevState, flags: int, good: bool, data: bytes) -> None:
-    """Mask or unmask the line interrupt. EINVAL unless it is enabled, ENOTTY to have it done by an eventfd."""
-    await refuse_if(not good, Errno.EINVAL, "intx_enabled", "the line interrupt is not enabled")
-    by_fd = bool(flags & uapi.VFIO_IRQ_SET_DATA_EVENTFD)
-    await refuse_if(by_fd, Errno.ENOTTY, "mask_by_hand", "mtty does not mask interrupts by an eventfd")
-    if flags & uapi.VFIO_IRQ_SET_DATA_NONE or data[0]:
-        await store(state.intx_mask, bool(flags & uapi.VFIO_IRQ_SET_ACTION_MASK))
-
-
-async def mtty_disable_irq(state: MdevState) -> None:
-    """Its interrupts go nowhere any more (`mtty_disable_intx`, `mtty_disable_msi`)."""
-    evtfd = await load(state.evtfd)
-    if evtfd is not None:
-        await eventfd_ctx_put(evtfd, state, "signals it")
-        await store(state.evtfd, None)
-        if await load(state.irq_index) == INTX:
-            await store(state.intx_mask, False)
-        await store(state.irq_index, NO_IRQ)
-
-
-@kernel("samples/vfio-mdev/mtty.c")
 async def mtty_trigger_interrupt(state: MdevState) -> None:
     """Tell the user; the line interrupt is masked from then on, until its user unmasks it."""
     line = await load(state.irq_index) == INTX
@@ -231,62 +124,6 @@ async def mtty_trigger_interrupt(state: MdevState) -> None:
     await eventfd_signal(evtfd)
     if line:
         await store(state.intx_mask, True)
-
-
-@kernel("samples/vfio-mdev/mtty.c")
-async def mtty_read(device: VfioDevice, size: int, offset: int) -> bytes:
-    """Read from a region, in pieces of 4, 2 or 1 bytes. EFAULT where there is no region."""
-    found = b""
-    while len(found) < size:
-        at, left = offset + len(found), size - len(found)
-        width = 4 if left >= 4 and not at % 4 else 2 if left >= 2 and not at % 2 else 1
-        found += (await mdev_access(device, at, width, None)).to_bytes(width, "little")
-    return found
-
-
-@kernel("samples/vfio-mdev/mtty.c")
-async def mtty_write(device: VfioDevice, data: bytes, offset: int) -> int:
-    """Write into a region, likewise."""
-    done = 0
-    while done < len(data):
-        at, left = offset + done, len(data) - done
-        width = 4 if left >= 4 and not at % 4 else 2 if left >= 2 and not at % 2 else 1
-        await mdev_access(device, at, width, int.from_bytes(data[done : done + width], "little"))
-        done += width
-    return done
-
-
-@kernel("samples/vfio-mdev/mtty.c")
-async def mdev_access(device: VfioDevice, at: int, width: int, value: int | None) -> int:
-    """Read a piece, or write `value` into it. EFAULT beyond the last region that it has."""
-    index, position = at >> OFFSET_SHIFT, at & (1 << OFFSET_SHIFT) - 1
-    state = await state_of(device)
-    async with state.ops_lock:
-        none = index > CONFIG or index == ROM
-        await refuse_if(none, Errno.EFAULT, "region_exists", "the device has no such region")
-        if index == CONFIG:
-            if position + width > device.dev.hardware.config_size:
-                raise Unsupported("memory behind the configuration space of mtty")
-            if value is None:
-                return int.from_bytes(await config_of(device, state, position, width), "little")
-            await handle_pci_cfg_write(device, state, position, value, width)
-        elif index > 1:
-            raise Unsupported("memory behind the ports of mtty")
-        elif value is None:
-            return await handle_bar_read(state, f"{index}.", position)
-        else:
-            await handle_bar_write(state, f"{index}.", position, value & 0xFF)
-    return 0
-
-
-async def config_of(device: VfioDevice, state: MdevState, position: int, width: int) -> bytes:
-    """Bytes of its configuration space."""
-    space = CONFIG_SPACE if 1 in device.dev.hardware.bars else CONFIG_SPACE[:20] + bytes(4) + CONFIG_SPACE[24:]
-    found = bytearray(space.ljust(device.dev.hardware.config_size, b"\0")[position : position + width])
-    for index in range(width):
-        written = await xa_load(state.vconfig, position + index)
-        found[index] = found[index] if written is None else written
-    return bytes(found)
 
 
 @kernel("samples/vfio-mdev/mtty.c")
@@ -442,6 +279,180 @@ async def read_msr(state: MdevState, which: str) -> int:
 
 
 @kernel("samples/vfio-mdev/mtty.c")
+async def mdev_access(device: VfioDevice, at: int, width: int, value: int | None) -> int:
+    """Read a piece, or write `value` into it. EFAULT beyond the last region that it has."""
+    index, position = at >> OFFSET_SHIFT, at & (1 << OFFSET_SHIFT) - 1
+    state = await state_of(device)
+    async with state.ops_lock:
+        none = index > CONFIG or index == ROM
+        await refuse_if(none, Errno.EFAULT, "region_exists", "the device has no such region")
+        if index == CONFIG:
+            if position + width > device.dev.hardware.config_size:
+                raise Unsupported("memory behind the configuration space of mtty")
+            if value is None:
+                return int.from_bytes(await config_of(device, state, position, width), "little")
+            await handle_pci_cfg_write(device, state, position, value, width)
+        elif index > 1:
+            raise Unsupported("memory behind the ports of mtty")
+        elif value is None:
+            return await handle_bar_read(state, f"{index}.", position)
+        else:
+            await handle_bar_write(state, f"{index}.", position, value & 0xFF)
+    return 0
+
+
+async def config_of(device: VfioDevice, state: MdevState, position: int, width: int) -> bytes:
+    """Bytes of its configuration space."""
+    space = CONFIG_SPACE if 1 in device.dev.hardware.bars else CONFIG_SPACE[:20] + bytes(4) + CONFIG_SPACE[24:]
+    found = bytearray(space.ljust(device.dev.hardware.config_size, b"\0")[position : position + width])
+    for index in range(width):
+        written = await xa_load(state.vconfig, position + index)
+        found[index] = found[index] if written is None else written
+    return bytes(found)
+
+
+@kernel("samples/vfio-mdev/mtty.c")
+async def mtty_init_dev(device: VfioDevice) -> None:
+    """The part of the device that mtty adds."""
+    await store(device.driver_data, await alloc(MdevState, device.label))
+
+
+async def state_of(device: VfioDevice) -> MdevState:
+    """The part of mtty of a device (`container_of`)."""
+    state = await load(device.driver_data)
+    assert isinstance(state, MdevState)
+    return state
+
+
+@kernel("samples/vfio-mdev/mtty.c")
+async def mtty_probe(vfio: Vfio, device: Device, driver: BusDriver) -> None:
+    """mtty takes a mediated device."""
+    ops = mtty_dev_ops if vfio.variant.samples_have_ops else mtty_dev_ops_without_iommufd
+    await take_ports(device)
+    async with on_failure(give_ports_back, device):
+        vdev = await register(vfio, device, driver, ops)
+    await mtty_init_dev(vdev)
+    await __vfio_register_dev(vdev, driver)
+
+
+@kernel("samples/vfio-mdev/mtty.c")
+async def mtty_release_dev(device: VfioDevice) -> None:
+    """The memory of the device goes, and its ports are free."""
+    await give_ports_back(device.dev)
+
+
+async def available_instances(buses: Buses, kind: str) -> str:
+    """How many more devices of this type there can be (`mtty_get_available`)."""
+    left = await load(buses.mtty_ports)
+    return str(left // ports_of(kind))
+
+
+@kernel("samples/vfio-mdev/mtty.c")
+async def mtty_remove(device: Device, driver: BusDriver) -> None:
+    """mtty lets go of a mediated device."""
+    await unregister(device, driver)
+
+
+@kernel("samples/vfio-mdev/mtty.c")
+async def mtty_read(device: VfioDevice, size: int, offset: int) -> bytes:
+    """Read from a region, in pieces of 4, 2 or 1 bytes. EFAULT where there is no region."""
+    found = b""
+    while len(found) < size:
+        at, left = offset + len(found), size - len(found)
+        width = 4 if left >= 4 and not at % 4 else 2 if left >= 2 and not at % 2 else 1
+        found += (await mdev_access(device, at, width, None)).to_bytes(width, "little")
+    return found
+
+
+@kernel("samples/vfio-mdev/mtty.c")
+async def mtty_write(device: VfioDevice, data: bytes, offset: int) -> int:
+    """Write into a region, likewise."""
+    done = 0
+    while done < len(data):
+        at, left = offset + done, len(data) - done
+        width = 4 if left >= 4 and not at % 4 else 2 if left >= 2 and not at % 2 else 1
+        await mdev_access(device, at, width, int.from_bytes(data[done : done + width], "little"))
+        done += width
+    return done
+
+
+@kernel("samples/vfio-mdev/mtty.c")
+async def mtty_set_irqs(state: MdevState, flags: int, index: int, start: int, count: int, data: bytes) -> None:
+    """Enable, disable, mask or signal one of its two kinds of interrupts; one kind at a time."""
+    masks = flags & (uapi.VFIO_IRQ_SET_ACTION_MASK | uapi.VFIO_IRQ_SET_ACTION_UNMASK)
+    none = index in _SILENT or (index == MSI and bool(masks))
+    await refuse_if(none, Errno.ENOTTY, "irq_has_action", "mtty has no such interrupt, or cannot mask it")
+    enabled = await load(state.irq_index)
+    if masks:
+        await mask_or_unmask(state, flags, enabled == INTX and start == 0 and count == 1, data)
+        return
+    if enabled == index and not count and flags & uapi.VFIO_IRQ_SET_DATA_NONE:
+        await mtty_disable_irq(state)
+        return
+    bad = enabled not in (index, NO_IRQ) or start != 0 or count != 1
+    await refuse_if(bad, Errno.EINVAL, "one_kind_of_irq", "another kind of interrupt is enabled, or the count is not 1")
+    if flags & uapi.VFIO_IRQ_SET_DATA_EVENTFD:
+        await mtty_disable_irq(state)
+        number = int.from_bytes(data[:4], "little", signed=True)
+        if number >= 0:
+            await store(state.evtfd, await eventfd_ctx_fdget(number, state, "signals it"))
+            await store(state.irq_index, index)
+        return
+    await refuse_if(enabled != index, Errno.EINVAL, "irq_enabled", "this interrupt is not enabled")
+    if flags & uapi.VFIO_IRQ_SET_DATA_NONE or data[0]:
+        await mtty_trigger_interrupt(state)
+
+
+async def mask_or_unmask(state: MdevState, flags: int, good: bool, data: bytes) -> None:
+    """Mask or unmask the line interrupt. EINVAL unless it is enabled, ENOTTY to have it done by an eventfd."""
+    await refuse_if(not good, Errno.EINVAL, "intx_enabled", "the line interrupt is not enabled")
+    by_fd = bool(flags & uapi.VFIO_IRQ_SET_DATA_EVENTFD)
+    await refuse_if(by_fd, Errno.ENOTTY, "mask_by_hand", "mtty does not mask interrupts by an eventfd")
+    if flags & uapi.VFIO_IRQ_SET_DATA_NONE or data[0]:
+        await store(state.intx_mask, bool(flags & uapi.VFIO_IRQ_SET_ACTION_MASK))
+
+
+async def mtty_disable_irq(state: MdevState) -> None:
+    """Its interrupts go nowhere any more (`mtty_disable_intx`, `mtty_disable_msi`)."""
+    evtfd = await load(state.evtfd)
+    if evtfd is not None:
+        await eventfd_ctx_put(evtfd, state, "signals it")
+        await store(state.evtfd, None)
+        if await load(state.irq_index) == INTX:
+            await store(state.intx_mask, False)
+        await store(state.irq_index, NO_IRQ)
+
+
+@kernel("samples/vfio-mdev/mtty.c")
+async def mtty_ioctl_get_region_info(device: VfioDevice, info: VfioRegionInfo) -> bytes:
+    """Every region of a PCI device is there, most of them empty. EINVAL for others."""
+    absent = info.index >= uapi.VFIO_PCI_NUM_REGIONS
+    await refuse_if(absent, Errno.EINVAL, "region_exists", "the device has no such region")
+    hardware = device.dev.hardware
+    info.size = hardware.config_size if info.index == CONFIG else hardware.bars.get(info.index, 0)
+    info.offset, info.flags = info.index << OFFSET_SHIFT, READ_WRITE
+    return b""
+
+
+@kernel("samples/vfio-mdev/mtty.c")
+async def mtty_get_irq_info(device: VfioDevice, argument: int) -> int:
+    """VFIO_DEVICE_GET_IRQ_INFO: EFAULT, EINVAL (argsz below 16, index): one line and one message interrupt.
+
+    EINVAL too as long as nobody has asked for GET_INFO.
+    """
+    info = VfioIrqInfo.from_buffer_copy(await copy_from_user(argument, IRQ_INFO_MINSZ))
+    known = (uapi.VFIO_PCI_INTX_IRQ_INDEX, uapi.VFIO_PCI_MSI_IRQ_INDEX)
+    kinds = await load((await state_of(device)).num_irqs)
+    bad = info.argsz < IRQ_INFO_MINSZ or info.index >= kinds or info.index not in known
+    await refuse_if(bad, Errno.EINVAL, "irq_index_known", "argsz is too small, or there is no such kind of interrupt")
+    line = info.index == uapi.VFIO_PCI_INTX_IRQ_INDEX
+    more = uapi.VFIO_IRQ_INFO_MASKABLE | uapi.VFIO_IRQ_INFO_AUTOMASKED if line else uapi.VFIO_IRQ_INFO_NORESIZE
+    info.flags, info.count = uapi.VFIO_IRQ_INFO_EVENTFD | more, 1
+    await copy_to_user(argument, bytes(info))
+    return 0
+
+
+@kernel("samples/vfio-mdev/mtty.c")
 async def mtty_get_device_info(device: VfioDevice, argument: int) -> int:
     """VFIO_DEVICE_GET_INFO: as PCI devices answer it; its own answer is what mtty knows of its interrupts."""
     info = await read_device_info(argument)
@@ -461,6 +472,12 @@ async def mtty_ioctl(device: VfioDevice, cmd: int, argument: int) -> int:
     unknown = cmd != uapi.VFIO_DEVICE_RESET
     await refuse_if(unknown, Errno.ENOTTY, "driver_knows_request", "the device's driver has no such request")
     return 0
+
+
+@kernel("samples/vfio-mdev/mtty.c")
+async def mtty_close_device(device: VfioDevice) -> None:
+    """Its interrupts go nowhere any more (`mtty_close`)."""
+    await mtty_disable_irq(await state_of(device))
 
 
 mtty_dev_ops = VfioDeviceOps(
@@ -483,20 +500,3 @@ mtty_dev_ops = VfioDeviceOps(
 mtty_dev_ops_without_iommufd = replace(
     mtty_dev_ops, bind_iommufd=None, unbind_iommufd=None, attach_ioas=None, detach_ioas=None
 )
-
-
-@kernel("samples/vfio-mdev/mtty.c")
-async def mtty_probe(vfio: Vfio, device: Device, driver: BusDriver) -> None:
-    """mtty takes a mediated device."""
-    ops = mtty_dev_ops if vfio.variant.samples_have_ops else mtty_dev_ops_without_iommufd
-    await take_ports(device)
-    async with on_failure(give_ports_back, device):
-        vdev = await register(vfio, device, driver, ops)
-    await mtty_init_dev(vdev)
-    await __vfio_register_dev(vdev, driver)
-
-
-@kernel("samples/vfio-mdev/mtty.c")
-async def mtty_remove(device: Device, driver: BusDriver) -> None:
-    """mtty lets go of a mediated device."""
-    await unregister(device, driver)

@@ -124,6 +124,19 @@ async def vfio_device_release(device: VfioDevice) -> None:
 
 
 @kernel("include/linux/vfio.h")
+async def vfio_check_feature(flags: int, size: int, supported: int, minsz: int) -> bool:
+    """May the feature be got or set like this? EINVAL if not; False where it was only asked (PROBE)."""
+    wrong = bool(flags & (GET | SET) & ~supported)
+    await refuse_if(wrong, Errno.EINVAL, "feature_direction", "this feature cannot be got, or cannot be set")
+    if flags & PROBE:
+        return False
+    nothing = not flags & (GET | SET)
+    await refuse_if(nothing, Errno.EINVAL, "feature_get_or_set", "neither GET nor SET nor PROBE was asked for")
+    await refuse_if(size < minsz, Errno.EINVAL, "feature_data_fits", f"the data of this feature are {minsz} bytes")
+    return True
+
+
+@kernel("include/linux/vfio.h")
 async def vfio_put_device(device: VfioDevice, holder: KObject, reason: str) -> None:
     """Let go of the memory of a vfio_device."""
     if await put(device.kref, holder, reason):
@@ -292,19 +305,6 @@ async def vfio_device_fops_release(file: File) -> None:
     say(Phase.UNWIND, "{} gives back the registration: a driver that waits for it can go on.", file)
     await vfio_device_put_registration(df.device, file)
     await free(df)
-
-
-@kernel("include/linux/vfio.h")
-async def vfio_check_feature(flags: int, size: int, supported: int, minsz: int) -> bool:
-    """May the feature be got or set like this? EINVAL if not; False where it was only asked (PROBE)."""
-    wrong = bool(flags & (GET | SET) & ~supported)
-    await refuse_if(wrong, Errno.EINVAL, "feature_direction", "this feature cannot be got, or cannot be set")
-    if flags & PROBE:
-        return False
-    nothing = not flags & (GET | SET)
-    await refuse_if(nothing, Errno.EINVAL, "feature_get_or_set", "neither GET nor SET nor PROBE was asked for")
-    await refuse_if(size < minsz, Errno.EINVAL, "feature_data_fits", f"the data of this feature are {minsz} bytes")
-    return True
 
 
 @kernel("drivers/vfio/vfio_main.c")

@@ -31,18 +31,18 @@ async def vfio_send_intx_eventfd(core: VfioPciCoreDevice) -> None:
 
 
 @kernel("drivers/vfio/pci/vfio_pci_intrs.c")
-async def vfio_pci_intx_mask(core: VfioPciCoreDevice) -> None:
-    """No line interrupt reaches anybody until it is unmasked; nothing to do where it is not enabled."""
-    async with core.igate:
-        await __vfio_pci_intx_mask(core)
-
-
-@kernel("drivers/vfio/pci/vfio_pci_intrs.c")
 async def __vfio_pci_intx_mask(core: VfioPciCoreDevice) -> None:
     """The same for who has `igate`."""
     async with core.irqlock:
         if await load(core.irq_type) == INTX:
             await store(core.masked, True)
+
+
+@kernel("drivers/vfio/pci/vfio_pci_intrs.c")
+async def vfio_pci_intx_mask(core: VfioPciCoreDevice) -> None:
+    """No line interrupt reaches anybody until it is unmasked; nothing to do where it is not enabled."""
+    async with core.igate:
+        await __vfio_pci_intx_mask(core)
 
 
 @kernel("drivers/vfio/pci/vfio_pci_intrs.c")
@@ -100,6 +100,22 @@ async def vfio_intx_handler(device: Device) -> None:
 
 
 @kernel("drivers/vfio/pci/vfio_pci_intrs.c")
+async def vfio_intx_enable(core: VfioPciCoreDevice, trigger: EventfdCtx | None) -> None:
+    """Have the line interrupt; masked if a program has switched it off in configuration space."""
+    await xa_store(core.ctx, 0, trigger)
+    await store(core.masked, await virq_disabled(core))
+    await store(core.irq_type, INTX)
+
+
+@kernel("drivers/vfio/pci/vfio_pci_intrs.c")
+async def vfio_intx_set_signal(core: VfioPciCoreDevice, trigger: EventfdCtx | None) -> None:
+    """Another eventfd takes the place of the one that is there."""
+    old = await xa_store(core.ctx, 0, trigger)
+    if old is not None:
+        await eventfd_ctx_put(old, core, TRIGGER)
+
+
+@kernel("drivers/vfio/pci/vfio_pci_intrs.c")
 async def vfio_msihandler(device: Device, vector: int, masters: Callable[[], Awaitable[bool]]) -> bool:
     """A function sends a message interrupt, which is a write to memory, so that it has to be a master of its bus.
 
@@ -119,156 +135,6 @@ async def vfio_msihandler(device: Device, vector: int, masters: Callable[[], Awa
 async def masters_bus(core: VfioPciCoreDevice) -> bool:
     """May the function write to memory by itself?"""
     return bool(await own_byte(core, COMMAND) & BUS_MASTER)
-
-
-@kernel("drivers/vfio/pci/vfio_pci_intrs.c")
-async def vfio_pci_set_irqs_ioctl(
-    core: VfioPciCoreDevice, flags: int, index: int, start: int, count: int, data: bytes
-) -> None:
-    """What VFIO_DEVICE_SET_IRQS does after its checks: ENOTTY for an action that this kind of interrupt has not."""
-    action = flags & uapi.VFIO_IRQ_SET_ACTION_TYPE_MASK
-    trigger = action == uapi.VFIO_IRQ_SET_ACTION_TRIGGER
-    masking = action in (uapi.VFIO_IRQ_SET_ACTION_MASK, uapi.VFIO_IRQ_SET_ACTION_UNMASK)
-    express = core.vdev.dev.hardware.express
-    if index == INTX and masking:
-        masks = action == uapi.VFIO_IRQ_SET_ACTION_MASK
-        await (vfio_pci_set_intx_mask if masks else vfio_pci_set_intx_unmask)(core, start, count, flags, data)
-    elif index == INTX and trigger:
-        await vfio_pci_set_intx_trigger(core, start, count, flags, data)
-    elif index in (MSI, MSIX) and trigger:
-        await vfio_pci_set_msi_trigger(core, index, start, count, flags, data)
-    elif index == uapi.VFIO_PCI_ERR_IRQ_INDEX and trigger and express:
-        await vfio_pci_set_ctx_trigger_single(core, core.err_trigger, start, count, flags, data)
-    elif index == uapi.VFIO_PCI_REQ_IRQ_INDEX and trigger:
-        await vfio_pci_set_ctx_trigger_single(core, core.req_trigger, start, count, flags, data)
-    else:
-        await refuse_if(True, Errno.ENOTTY, "irq_has_action", "this kind of interrupt has no such action")
-
-
-@kernel("drivers/vfio/pci/vfio_pci_intrs.c")
-async def vfio_pci_set_ctx_trigger_single(
-    core: VfioPciCoreDevice, place: Field[EventfdCtx | None], start: int, count: int, flags: int, data: bytes
-) -> None:
-    """The error and the request interrupt: set, take away (fd −1, or a count of 0), or signal by hand. EINVAL."""
-    known = await load(place)
-    if flags & NONE:
-        await refuse_if(known is None, Errno.EINVAL, "trigger_is_set", "no eventfd is set for this interrupt")
-        if count and known is not None:
-            await eventfd_signal(known)
-        else:
-            await replace_trigger(core, place, None)
-        return
-    await refuse_if(count == 0, Errno.EINVAL, "one_irq", "data for no interrupt at all")
-    if flags & BOOL:
-        if data[0] and known is not None:
-            await eventfd_signal(known)
-        return
-    number = int.from_bytes(data[:4], "little", signed=True)
-    await refuse_if(number < -1, Errno.EINVAL, "fd_or_minus_one", "a descriptor, or −1 to take the eventfd away")
-    await replace_trigger(core, place, await eventfd_ctx_fdget(number, core, TRIGGER) if number >= 0 else None)
-
-
-async def replace_trigger(core: VfioPciCoreDevice, place: Field[EventfdCtx | None], new: EventfdCtx | None) -> None:
-    """Another eventfd, or none, takes the place of the one that is there."""
-    say(Phase.PUBLISH, "From now on {} is signalled." if new is not None else "Nobody is told any more.", new)
-    old = await load(place)
-    await store(place, new)
-    if old is not None:
-        await eventfd_ctx_put(old, core, TRIGGER)
-
-
-@kernel("drivers/vfio/pci/vfio_pci_intrs.c")
-async def vfio_pci_set_intx_mask(core: VfioPciCoreDevice, start: int, count: int, flags: int, data: bytes) -> None:
-    """Mask the line interrupt: EINVAL unless it is enabled, ENOTTY to have it done by an eventfd, which nobody has written."""
-    bad = await load(core.irq_type) != INTX or start != 0 or count != 1
-    await refuse_if(bad, Errno.EINVAL, "intx_enabled", "the line interrupt is not enabled")
-    await refuse_if(
-        bool(flags & EVENTFD), Errno.ENOTTY, "mask_by_hand", "an eventfd can unmask an interrupt, not mask it"
-    )
-    if flags & NONE or data[0]:
-        await __vfio_pci_intx_mask(core)
-
-
-@kernel("drivers/vfio/pci/vfio_pci_intrs.c")
-async def vfio_pci_set_intx_unmask(core: VfioPciCoreDevice, start: int, count: int, flags: int, data: bytes) -> None:
-    """Unmask the line interrupt, now or whenever an eventfd is signalled: EINVAL unless it is enabled."""
-    bad = await load(core.irq_type) != INTX or start != 0 or count != 1
-    await refuse_if(bad, Errno.EINVAL, "intx_enabled", "the line interrupt is not enabled")
-    if flags & EVENTFD:
-        number = int.from_bytes(data[:4], "little", signed=True)
-        if number < 0:
-            await vfio_virqfd_disable(core.unmask)
-        else:
-            await vfio_virqfd_enable(core, vfio_pci_intx_unmask_handler, vfio_send_intx_eventfd, core.unmask, number)
-    elif flags & NONE or data[0]:
-        await __vfio_pci_intx_unmask(core)
-
-
-@kernel("drivers/vfio/pci/vfio_pci_intrs.c")
-async def vfio_pci_set_intx_trigger(core: VfioPciCoreDevice, start: int, count: int, flags: int, data: bytes) -> None:
-    """Enable, change, disable or signal the line interrupt. EINVAL while another kind is enabled."""
-    enabled = await load(core.irq_type)
-    if enabled == INTX and not count and flags & NONE:
-        await disable_irqs(core)
-        return
-    bad = enabled not in (INTX, NO_IRQ) or start != 0 or count != 1
-    await refuse_if(bad, Errno.EINVAL, "one_kind_of_irq", "another kind of interrupt is enabled, or the count is not 1")
-    if flags & EVENTFD:
-        number = int.from_bytes(data[:4], "little", signed=True)
-        trigger = await eventfd_ctx_fdget(number, core, TRIGGER) if number >= 0 else None
-        if enabled == INTX:
-            await vfio_intx_set_signal(core, trigger)
-        else:
-            await vfio_intx_enable(core, trigger)
-        return
-    await refuse_if(enabled != INTX, Errno.EINVAL, "intx_enabled", "the line interrupt is not enabled")
-    if flags & NONE or data[0]:
-        await vfio_send_intx_eventfd(core)
-
-
-@kernel("drivers/vfio/pci/vfio_pci_intrs.c")
-async def vfio_intx_enable(core: VfioPciCoreDevice, trigger: EventfdCtx | None) -> None:
-    """Have the line interrupt; masked if a program has switched it off in configuration space."""
-    await xa_store(core.ctx, 0, trigger)
-    await store(core.masked, await virq_disabled(core))
-    await store(core.irq_type, INTX)
-
-
-@kernel("drivers/vfio/pci/vfio_pci_intrs.c")
-async def vfio_intx_set_signal(core: VfioPciCoreDevice, trigger: EventfdCtx | None) -> None:
-    """Another eventfd takes the place of the one that is there."""
-    old = await xa_store(core.ctx, 0, trigger)
-    if old is not None:
-        await eventfd_ctx_put(old, core, TRIGGER)
-
-
-@kernel("drivers/vfio/pci/vfio_pci_intrs.c")
-async def vfio_pci_set_msi_trigger(
-    core: VfioPciCoreDevice, index: int, start: int, count: int, flags: int, data: bytes
-) -> None:
-    """Enable, change, disable or signal message interrupts. EINVAL while another kind is enabled."""
-    enabled = await load(core.irq_type)
-    if enabled == index and not count and flags & NONE:
-        await disable_irqs(core)
-        return
-    bad = enabled not in (index, NO_IRQ)
-    await refuse_if(bad, Errno.EINVAL, "one_kind_of_irq", "another kind of interrupt is enabled")
-    if not flags & EVENTFD:
-        await refuse_if(enabled != index, Errno.EINVAL, "msi_enabled", "these interrupts are not enabled")
-        await signal_vectors(core, start, count, flags, data)
-        return
-    if enabled == index and index == MSI:
-        allocated = await load(core.vectors)
-        more = start + count > allocated
-        await refuse_if(more, Errno.EINVAL, "vectors_allocated", "to have more vectors, disable all of them first")
-    if enabled == NO_IRQ:
-        await vfio_msi_enable(core, start + count, index)
-    try:
-        await vfio_msi_set_block(core, start, count, data)
-    except KernelError:
-        if enabled == NO_IRQ:
-            await disable_irqs(core)
-        raise
 
 
 @kernel("drivers/vfio/pci/vfio_pci_intrs.c")
@@ -329,3 +195,137 @@ async def release_triggers(core: VfioPciCoreDevice) -> None:
                 await replace_trigger(core, place, None)
         if await load(core.irq_type) != NO_IRQ:
             await disable_irqs(core)
+
+
+@kernel("drivers/vfio/pci/vfio_pci_intrs.c")
+async def vfio_pci_set_intx_unmask(core: VfioPciCoreDevice, start: int, count: int, flags: int, data: bytes) -> None:
+    """Unmask the line interrupt, now or whenever an eventfd is signalled: EINVAL unless it is enabled."""
+    bad = await load(core.irq_type) != INTX or start != 0 or count != 1
+    await refuse_if(bad, Errno.EINVAL, "intx_enabled", "the line interrupt is not enabled")
+    if flags & EVENTFD:
+        number = int.from_bytes(data[:4], "little", signed=True)
+        if number < 0:
+            await vfio_virqfd_disable(core.unmask)
+        else:
+            await vfio_virqfd_enable(core, vfio_pci_intx_unmask_handler, vfio_send_intx_eventfd, core.unmask, number)
+    elif flags & NONE or data[0]:
+        await __vfio_pci_intx_unmask(core)
+
+
+@kernel("drivers/vfio/pci/vfio_pci_intrs.c")
+async def vfio_pci_set_intx_mask(core: VfioPciCoreDevice, start: int, count: int, flags: int, data: bytes) -> None:
+    """Mask the line interrupt: EINVAL unless it is enabled, ENOTTY to have it done by an eventfd, which nobody has written."""
+    bad = await load(core.irq_type) != INTX or start != 0 or count != 1
+    await refuse_if(bad, Errno.EINVAL, "intx_enabled", "the line interrupt is not enabled")
+    await refuse_if(
+        bool(flags & EVENTFD), Errno.ENOTTY, "mask_by_hand", "an eventfd can unmask an interrupt, not mask it"
+    )
+    if flags & NONE or data[0]:
+        await __vfio_pci_intx_mask(core)
+
+
+@kernel("drivers/vfio/pci/vfio_pci_intrs.c")
+async def vfio_pci_set_intx_trigger(core: VfioPciCoreDevice, start: int, count: int, flags: int, data: bytes) -> None:
+    """Enable, change, disable or signal the line interrupt. EINVAL while another kind is enabled."""
+    enabled = await load(core.irq_type)
+    if enabled == INTX and not count and flags & NONE:
+        await disable_irqs(core)
+        return
+    bad = enabled not in (INTX, NO_IRQ) or start != 0 or count != 1
+    await refuse_if(bad, Errno.EINVAL, "one_kind_of_irq", "another kind of interrupt is enabled, or the count is not 1")
+    if flags & EVENTFD:
+        number = int.from_bytes(data[:4], "little", signed=True)
+        trigger = await eventfd_ctx_fdget(number, core, TRIGGER) if number >= 0 else None
+        if enabled == INTX:
+            await vfio_intx_set_signal(core, trigger)
+        else:
+            await vfio_intx_enable(core, trigger)
+        return
+    await refuse_if(enabled != INTX, Errno.EINVAL, "intx_enabled", "the line interrupt is not enabled")
+    if flags & NONE or data[0]:
+        await vfio_send_intx_eventfd(core)
+
+
+@kernel("drivers/vfio/pci/vfio_pci_intrs.c")
+async def vfio_pci_set_msi_trigger(
+    core: VfioPciCoreDevice, index: int, start: int, count: int, flags: int, data: bytes
+) -> None:
+    """Enable, change, disable or signal message interrupts. EINVAL while another kind is enabled."""
+    enabled = await load(core.irq_type)
+    if enabled == index and not count and flags & NONE:
+        await disable_irqs(core)
+        return
+    bad = enabled not in (index, NO_IRQ)
+    await refuse_if(bad, Errno.EINVAL, "one_kind_of_irq", "another kind of interrupt is enabled")
+    if not flags & EVENTFD:
+        await refuse_if(enabled != index, Errno.EINVAL, "msi_enabled", "these interrupts are not enabled")
+        await signal_vectors(core, start, count, flags, data)
+        return
+    if enabled == index and index == MSI:
+        allocated = await load(core.vectors)
+        more = start + count > allocated
+        await refuse_if(more, Errno.EINVAL, "vectors_allocated", "to have more vectors, disable all of them first")
+    if enabled == NO_IRQ:
+        await vfio_msi_enable(core, start + count, index)
+    try:
+        await vfio_msi_set_block(core, start, count, data)
+    except KernelError:
+        if enabled == NO_IRQ:
+            await disable_irqs(core)
+        raise
+
+
+@kernel("drivers/vfio/pci/vfio_pci_intrs.c")
+async def vfio_pci_set_ctx_trigger_single(
+    core: VfioPciCoreDevice, place: Field[EventfdCtx | None], start: int, count: int, flags: int, data: bytes
+) -> None:
+    """The error and the request interrupt: set, take away (fd −1, or a count of 0), or signal by hand. EINVAL."""
+    known = await load(place)
+    if flags & NONE:
+        await refuse_if(known is None, Errno.EINVAL, "trigger_is_set", "no eventfd is set for this interrupt")
+        if count and known is not None:
+            await eventfd_signal(known)
+        else:
+            await replace_trigger(core, place, None)
+        return
+    await refuse_if(count == 0, Errno.EINVAL, "one_irq", "data for no interrupt at all")
+    if flags & BOOL:
+        if data[0] and known is not None:
+            await eventfd_signal(known)
+        return
+    number = int.from_bytes(data[:4], "little", signed=True)
+    await refuse_if(number < -1, Errno.EINVAL, "fd_or_minus_one", "a descriptor, or −1 to take the eventfd away")
+    await replace_trigger(core, place, await eventfd_ctx_fdget(number, core, TRIGGER) if number >= 0 else None)
+
+
+async def replace_trigger(core: VfioPciCoreDevice, place: Field[EventfdCtx | None], new: EventfdCtx | None) -> None:
+    """Another eventfd, or none, takes the place of the one that is there."""
+    say(Phase.PUBLISH, "From now on {} is signalled." if new is not None else "Nobody is told any more.", new)
+    old = await load(place)
+    await store(place, new)
+    if old is not None:
+        await eventfd_ctx_put(old, core, TRIGGER)
+
+
+@kernel("drivers/vfio/pci/vfio_pci_intrs.c")
+async def vfio_pci_set_irqs_ioctl(
+    core: VfioPciCoreDevice, flags: int, index: int, start: int, count: int, data: bytes
+) -> None:
+    """What VFIO_DEVICE_SET_IRQS does after its checks: ENOTTY for an action that this kind of interrupt has not."""
+    action = flags & uapi.VFIO_IRQ_SET_ACTION_TYPE_MASK
+    trigger = action == uapi.VFIO_IRQ_SET_ACTION_TRIGGER
+    masking = action in (uapi.VFIO_IRQ_SET_ACTION_MASK, uapi.VFIO_IRQ_SET_ACTION_UNMASK)
+    express = core.vdev.dev.hardware.express
+    if index == INTX and masking:
+        masks = action == uapi.VFIO_IRQ_SET_ACTION_MASK
+        await (vfio_pci_set_intx_mask if masks else vfio_pci_set_intx_unmask)(core, start, count, flags, data)
+    elif index == INTX and trigger:
+        await vfio_pci_set_intx_trigger(core, start, count, flags, data)
+    elif index in (MSI, MSIX) and trigger:
+        await vfio_pci_set_msi_trigger(core, index, start, count, flags, data)
+    elif index == uapi.VFIO_PCI_ERR_IRQ_INDEX and trigger and express:
+        await vfio_pci_set_ctx_trigger_single(core, core.err_trigger, start, count, flags, data)
+    elif index == uapi.VFIO_PCI_REQ_IRQ_INDEX and trigger:
+        await vfio_pci_set_ctx_trigger_single(core, core.req_trigger, start, count, flags, data)
+    else:
+        await refuse_if(True, Errno.ENOTTY, "irq_has_action", "this kind of interrupt has no such action")
