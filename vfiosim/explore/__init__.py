@@ -7,7 +7,7 @@ a way in turns. `faults` lets everything in a call fail in turn and sees what is
 """
 
 from .explorer import explore
-from .faults import FailurePoint, Leak, Sweep, Tried, faultable, sweep, with_failure
+from .faults import FailurePoint, Leak, Sweep, Tried, faultable, sweep
 from .result import Outcome, Result, Witness, words
 
 __all__ = [
@@ -21,6 +21,5 @@ __all__ = [
     "explore",
     "faultable",
     "sweep",
-    "with_failure",
     "words",
 ]

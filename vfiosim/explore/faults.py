@@ -199,17 +199,6 @@ def faultable(
     return _points(_Setting(factory, call, patches, without).plain())
 
 
-def with_failure(
-    factory: Factory,
-    call: Wanted,
-    point: FailurePoint,
-    patches: dict[str, Callable[..., Any]] | None = None,
-    without: Iterable[str] = (),
-) -> Machine:
-    """The machine after the call has failed there; the rest is as for `sweep`. A point of number 0 is the call by itself."""
-    return _Setting(factory, call, patches, without).run(point.number, Errno[point.errno]).machine
-
-
 def _points(run: _Run) -> list[FailurePoint]:
     found = []
     for met in run.plan.met:
