@@ -40,7 +40,7 @@ def drawn_by_dot(session, only, room):
     picture.add_class("redrawn")
     def show(number=[0]):
         number[0] += 1
-        made = graph(session.steps, only=only, room=room)
+        made = graph(session.steps, only=only, reserve=reserve)
         there = made.frame(len(made.changes) - 1)
         drawing = pygraphviz.AGraph(directed=True)
         for node in made.nodes:

@@ -114,10 +114,10 @@ def test_what_is_done_after_a_race_gets_no_room_for_it():
     sandbox = two_binds()
     for _ in range(2):
         next(iter(sandbox.schedule.rows.values())).buttons["to the end"].click()
-    assert sandbox.run.room()
+    assert sandbox.run.reserve()
     sandbox.when.value = "at once"
     sandbox.shortcuts.buttons["dup"].click()
-    assert sandbox.run.room() == ()
+    assert sandbox.run.reserve() == ()
     assert "thread A" not in {node.oid for node in sandbox.trace_pane.player.player.graph.nodes}
 
 

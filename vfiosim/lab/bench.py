@@ -202,9 +202,9 @@ class Bench(RunView):
         """How things stand, and the steps of the last call; before the first call those of the rehearsal, if there was one."""
         if self.session.calls_made:
             return f"{self.table.value}{note(self.result.value)}{self.trace_pane.static_html()}"
-        rehearsed = self._options.get("room")
+        rehearsed = self._options.get("reserve")
         trace = self.session.machine.trace if rehearsed is None else rehearsed
-        options = {name: value for name, value in self._options.items() if name != "room"}
+        options = {name: value for name, value in self._options.items() if name != "reserve"}
         what = note(f"<i>{ONLY_LIVE}</i> What the calls do:")
         return f"{self.table.value}{what}{Player(trace, **options).html()}"
 

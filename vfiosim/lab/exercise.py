@@ -89,7 +89,7 @@ class Exercise(Asking):
         trace = self.task.solved().machine.trace
         try:
             return told + svg_at(
-                trace[len(trace) :], 0, room=trace, **({"only": self.task.view} if self.task.view else {})
+                trace[len(trace) :], 0, reserve=trace, **({"only": self.task.view} if self.task.view else {})
             )
         except RuntimeError:
             return told

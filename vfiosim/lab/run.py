@@ -297,7 +297,7 @@ class Run:
         """Was the last thing a move of a call that the reader schedules?"""
         return bool(self.done) and isinstance(self.done[-1].event, Moved)
 
-    def room(self) -> tuple[Trace, ...]:
+    def reserve(self) -> tuple[Trace, ...]:
         """For what a picture of the race keeps a place, so that it need not be laid out anew; () where none is moved by hand."""
         return self.rehearsal().traces if not self.done or self.done[-1].by_hand else ()
 

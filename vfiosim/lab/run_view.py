@@ -96,7 +96,7 @@ class RunView(StaticFallback):
         trace = self._with_harm(self.run.steps)
         at = refused_at(trace) or (min(1, len(trace)) if self.brief else None)
         step = -1 if outcome is None or self.run.moved else at
-        self.trace_pane.show(trace, step, self.run.room())
+        self.trace_pane.show(trace, step, self.run.reserve())
         for listener in self.listeners:
             listener(self)
 

@@ -33,13 +33,13 @@ class TracePane(StaticFallback):
         """Where the reader is: after this step, counted from 1; 0 is before the first."""
         return int(self.player.step) if self.player is not None else 0
 
-    def show(self, trace: Trace, step: int | None = 0, room: Collection[Trace] = ()) -> None:
-        """Show this trace, after step `step`. `step` and `room` as in `LivePlayer.update`."""
+    def show(self, trace: Trace, step: int | None = 0, reserve: Collection[Trace] = ()) -> None:
+        """Show this trace, after step `step`. `step` and `reserve` as in `LivePlayer.update`."""
         self.trace = trace
         if self.player is None:
             self._write()
         else:
-            self.player.update(trace, step, room)
+            self.player.update(trace, step, reserve)
 
     def keep(self, names: Collection[str]) -> None:
         """These are in the next picture whatever changes."""

@@ -67,7 +67,7 @@ def sending() -> tuple[Machine, Process, int, int]:
 def desk() -> Desk:
     """Everything is open, a packet lies in memory, and nothing is bound yet."""
     rehearsed = Session(start=_sending)
-    return Desk(Session(start=nothing_bound), room=rehearsed.machine.trace)
+    return Desk(Session(start=nothing_bound), reserve=rehearsed.machine.trace)
 
 
 # ---- the first task: move house, and lose no read

@@ -16,7 +16,7 @@ from .closing_calls import NIC, UNBIND, mapped, mmap, munmap, other, passed, unb
 from .closing_counts import orders, plot
 from .closing_questions import ALL, CHECK, FILE, QUESTIONS
 from .lesson import Lesson
-from .one_bind import bound_for_a_vm, room
+from .one_bind import bound_for_a_vm, rehearse
 
 __all__ = [
     "NIC",
@@ -74,7 +74,7 @@ def handover() -> Bench:
         "helper: close(3)": _close("helper", 3),
         "kill helper": _kill("helper"),
     }
-    return _bench(Session(start=_with_a_helper), more, room=room(rehearsal))
+    return _bench(Session(start=_with_a_helper), more, reserve=rehearse(rehearsal))
 
 
 # ---- the first task: cut every path

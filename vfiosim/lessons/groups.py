@@ -29,7 +29,7 @@ from .groups_cases import shared
 from .groups_questions import CHECK, GROUP_2, GROUP_3, QUESTIONS
 from .groups_shown import GPU, USB, groups, matrix, ways
 from .lesson import Lesson
-from .one_bind import room
+from .one_bind import rehearse
 
 __all__ = [
     "computer",
@@ -68,7 +68,7 @@ def owners() -> Bench:
         GROUP_2,
         {"open group 2": (lambda session: session.open("/dev/vfio/2"), tip)},
         "descriptor",
-        room=room(rehearsal),
+        reserve=rehearse(rehearsal),
     )
 
 

@@ -67,7 +67,7 @@ def bound_for_a_vm(session: Session) -> None:
     session.bind(3, iommufd=4)
 
 
-def room(rehearsal: Callable[[Session], object]) -> Trace:
+def rehearse(rehearsal: Callable[[Session], object]) -> Trace:
     """All steps of a run that nobody sees: what occurs in it has its place in the picture from the start."""
     session = Session()
     rehearsal(session)
@@ -76,23 +76,23 @@ def room(rehearsal: Callable[[Session], object]) -> Trace:
 
 def gate() -> Bench:
     """Open a device and ask it something."""
-    return Bench(show=("open", "descriptor"), only=BIND, room=room(bound))
+    return Bench(show=("open", "descriptor"), only=BIND, reserve=rehearse(bound))
 
 
 def bind() -> Bench:
     """Open and bind; every field of the struct can be changed."""
-    return Bench(Session(start=opened), show=("open", "bind", "descriptor"), only=BIND, room=room(bound))
+    return Bench(Session(start=opened), show=("open", "bind", "descriptor"), only=BIND, reserve=rehearse(bound))
 
 
 def close() -> Bench:
     """A bound device, to be closed in any order; and who keeps what alive."""
-    return Bench(Session(start=bound), show=("descriptor", "why"), only=BIND, room=room(bound))
+    return Bench(Session(start=bound), show=("descriptor", "why"), only=BIND, reserve=rehearse(bound))
 
 
 def kvm() -> Bench:
     """Everything, with a VM."""
     rows = ("bind", "descriptor", "kvm", "why")
-    return Bench(Session(start=opened), show=rows, only=KVM, room=room(bound_for_a_vm))
+    return Bench(Session(start=opened), show=rows, only=KVM, reserve=rehearse(bound_for_a_vm))
 
 
 # ---- the first task: every check refuses once
@@ -175,7 +175,7 @@ EVERY_REFUSAL = Task(
 def errors() -> Exercise:
     """The first task of the lesson."""
     rows = ("open", "bind", "descriptor")
-    return Exercise(EVERY_REFUSAL, lambda session: Bench(session, show=rows, only=BIND, room=room(bound)))
+    return Exercise(EVERY_REFUSAL, lambda session: Bench(session, show=rows, only=BIND, reserve=rehearse(bound)))
 
 
 # ---- the second task: the steps of a BIND in their order

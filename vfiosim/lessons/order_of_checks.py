@@ -46,7 +46,7 @@ def opened_twice(session: Session) -> None:
 def jo() -> Bench:
     """Where Jo's program stands before the BIND that is refused; the fields can be spoiled one after the other."""
     session = Session(start=opened_twice)
-    return Bench(session, show=("bind",), only=BIND, room=session.machine.trace)
+    return Bench(session, show=("bind",), only=BIND, reserve=session.machine.trace)
 
 
 # ---- the first task: the checks in their order
@@ -297,9 +297,9 @@ GOOD_STRUCT = Task(
 
 def exercise() -> Exercise:
     """The third task of the lesson."""
-    room = GOOD_STRUCT.solved().machine.trace
+    reserve = GOOD_STRUCT.solved().machine.trace
     return Exercise(
-        GOOD_STRUCT, lambda session: Bench(session, show=("open", "bind", "descriptor"), only=BIND, room=room)
+        GOOD_STRUCT, lambda session: Bench(session, show=("open", "bind", "descriptor"), only=BIND, reserve=reserve)
     )
 
 

@@ -10,7 +10,7 @@ from ..views.brief import Brief
 from . import misconceptions as M
 from .beginnings import bound, opened
 from .lesson import Lesson
-from .one_bind import BIND, room
+from .one_bind import BIND, rehearse
 
 __all__ = ["finish", "first_bind", "free_it", "keep_it", "predict"]
 
@@ -40,7 +40,7 @@ FIRST_SEEN = {  # of each box the rows that the sentences of the walk are about
 def first_bind() -> Bench:
     """One button: bind."""
     session, brief = Session(start=opened), Brief(FIRST_SEEN)
-    return Bench(session, show=("bind",), fields=False, only=BIND, room=room(bound), walk=WALK, brief=brief)
+    return Bench(session, show=("bind",), fields=False, only=BIND, reserve=rehearse(bound), walk=WALK, brief=brief)
 
 
 def _again() -> ExperimentResult:
@@ -208,7 +208,7 @@ KEEP = Task(
 
 def _exercise(task: Task) -> Exercise:
     steps = task.solved().machine.trace
-    return Exercise(task, lambda session: Bench(session, show=("descriptor",), only=BIND, room=steps))
+    return Exercise(task, lambda session: Bench(session, show=("descriptor",), only=BIND, reserve=steps))
 
 
 def free_it() -> Exercise:

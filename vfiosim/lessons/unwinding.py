@@ -61,7 +61,7 @@ def fails() -> Bench:
 def _bench(session: Session) -> Bench:
     whole = Session(start=ready)
     whole.bind(3, iommufd=4)
-    return Bench(session, show=("descriptor",), more=BUTTONS, only=VIEW, room=whole.machine.trace)
+    return Bench(session, show=("descriptor",), more=BUTTONS, only=VIEW, reserve=whole.machine.trace)
 
 
 # ---- the first task: make a slip show

@@ -18,7 +18,7 @@ def holders() -> Bench:
     """A bound device: copy descriptors, close them, and ask who keeps what alive."""
     session = Session()
     bound(session)
-    return Bench(Session(start=bound), show=("open", "descriptor", "why"), only=BIND, room=session.machine.trace)
+    return Bench(Session(start=bound), show=("open", "descriptor", "why"), only=BIND, reserve=session.machine.trace)
 
 
 # ---- the first task: an iommufd without a descriptor
@@ -76,9 +76,9 @@ LIVE_WITHOUT_A_NUMBER = Task(
 
 def exercise() -> Exercise:
     """The first task of the lesson."""
-    room = LIVE_WITHOUT_A_NUMBER.solved().machine.trace
+    reserve = LIVE_WITHOUT_A_NUMBER.solved().machine.trace
     rows = ("open", "bind", "descriptor", "why")
-    return Exercise(LIVE_WITHOUT_A_NUMBER, lambda session: Bench(session, show=rows, only=BIND, room=room))
+    return Exercise(LIVE_WITHOUT_A_NUMBER, lambda session: Bench(session, show=rows, only=BIND, reserve=reserve))
 
 
 # ---- the second task: calls in an order

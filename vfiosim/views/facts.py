@@ -54,10 +54,10 @@ class Story:
 
     `texts` are all texts that a fact ever has, `lasting` those that it has at the start or after one of the steps.
     `pointing` are the fields by which an object ever points to another: "iommufd", "objects[1]", "3" for a descriptor.
-    With `room`, other traces, they also have what occurs only there: it gets a place in the picture, and nothing more.
+    With `reserve`, other traces, they also have what occurs only there: it gets a place in the picture, and nothing more.
     """
 
-    def __init__(self, trace: Trace, room: Collection[Trace] = ()) -> None:
+    def __init__(self, trace: Trace, reserve: Collection[Trace] = ()) -> None:
         self.things: dict[str, ObjectState] = {}
         self.changes: list[Facts] = []
         self.texts: dict[Fact, list[str]] = {}
@@ -71,24 +71,24 @@ class Story:
         self._harm: dict[Arrow, int] = {}  # by what a call touches, the call
         self._follow(trace)
         self.lasting = self._lasting()
-        for other in reversed([*room]):
+        for other in reversed([*reserve]):
             self._reserve(_known(other))
 
-    def _reserve(self, room: Story) -> None:
+    def _reserve(self, other: Story) -> None:
         """Keep a place for all that occurs in another story, in its order."""
-        self.things = {**room.things, **self.things}
+        self.things = {**other.things, **self.things}
         several = {
-            call for call, requests in room.requests.items() if len(requests) > 1
+            call for call, requests in other.requests.items() if len(requests) > 1
         }  # no room for all that they are given
         kept = {
             fact: texts
-            for fact, texts in room.texts.items()
+            for fact, texts in other.texts.items()
             if not _begins_a_program(fact) and not (isinstance(fact, Line) and fact.oid in several)
         }
         self.texts = {fact: [*kept.get(fact, []), *self.texts.get(fact, [])] for fact in {**kept, **self.texts}}
-        for fact, texts in room.lasting.items():
+        for fact, texts in other.lasting.items():
             self.lasting.setdefault(fact, set()).update(texts)
-        for ends, names in room.pointing.items():
+        for ends, names in other.pointing.items():
             self.pointing[ends] = names | self.pointing.get(ends, {})
 
     def _follow(self, trace: Trace) -> None:
@@ -190,15 +190,15 @@ class Story:
         return [arrow for arrow in arrows if self.lasting.get(arrow, {""}) != {""}]
 
 
-_KNOWN: deque[tuple[Trace, Story]] = deque(maxlen=24)  # a room is asked about at every press
+_KNOWN: deque[tuple[Trace, Story]] = deque(maxlen=24)  # what is reserved is asked about at every press
 
 
-def _known(room: Trace) -> Story:
-    """The story of a trace that is only a room for others."""
+def _known(other: Trace) -> Story:
+    """The story of a trace that is only reserved for others."""
     for trace, story in _KNOWN:
-        if trace is room:
+        if trace is other:
             return story
-    _KNOWN.append((room, Story(room)))
+    _KNOWN.append((other, Story(other)))
     return _KNOWN[-1][1]
 
 

@@ -123,7 +123,7 @@ def graph(
     only: Collection[str] = (),
     hide: Collection[str] = HIDDEN,
     idle: bool = False,
-    room: Trace | Collection[Trace] = (),
+    reserve: Trace | Collection[Trace] = (),
     rest: Collection[str] = (),
     keep: Collection[str] = (),
 ) -> Graph:
@@ -133,12 +133,12 @@ def graph(
     `rest`, or else what the programs have. `idle=True` adds everything else. What is in `keep`, kinds or names, is in it
     whatever the steps change, with all that it holds.
     What a check looked at that refused is in it in any case, with its holders.
-    What occurs in `room`, another trace or several, gets a place too, so that pictures of different calls have things in the
+    What occurs in `reserve`, another trace or several, gets a place too, so that pictures of different calls have things in the
     same places.
     """
     from .rows import Drawing  # it is made of what is declared here
 
-    story = Story(trace, (room,) if isinstance(room, Trace) else room)
+    story = Story(trace, (reserve,) if isinstance(reserve, Trace) else reserve)
     inside = _owners(story)
     seen = looks(trace)
     asked = refused(trace, seen)

@@ -43,7 +43,7 @@ class LivePlayer(anywidget.AnyWidget):
         self._options = {**options, "atlas": self._atlas}
         self.player = Player(trace, step=step, **self._options)
         self._edition = 0
-        self._room: Collection[Trace] = ()
+        self._reserved: Collection[Trace] = ()
         self._unfolded: list[str] = []
         name = secrets.token_hex(16)
         super().__init__(
@@ -58,15 +58,15 @@ class LivePlayer(anywidget.AnyWidget):
         # machine a player that has just come is not drowned by all that comes after it.
         self.send({})
 
-    def update(self, trace: Trace, step: int | None = -1, room: Collection[Trace] = ()) -> None:
+    def update(self, trace: Trace, step: int | None = -1, reserve: Collection[Trace] = ()) -> None:
         """Show this trace instead, at `step` (counted from 1; -1 is the last, None the last that changes what is drawn).
 
         Raises IndexError for one not there.
 
-        `room`: traces for which a place is kept too, instead of that of the options.
+        `reserve`: traces for which a place is kept too, instead of that of the options.
         """
-        self._room = room
-        options = {**self._options, "unfold": self._unfolded, **({"room": room} if room else {})}
+        self._reserved = reserve
+        options = {**self._options, "unfold": self._unfolded, **({"reserve": reserve} if reserve else {})}
         before, self.player = shown(self.player.trace), Player(trace, step=-1 if step is None else step, **options)
         if step is None:
             self.player.step = self.player.graph.last_change() or len(trace)
@@ -85,7 +85,7 @@ class LivePlayer(anywidget.AnyWidget):
         """The reader wants the text to share, which takes a moment to make; or has clicked a folded box."""
         if isinstance(name := content.get("unfold"), str):
             self._unfolded.append(name)
-            self.update(self.player.trace, self.step, self._room)
+            self.update(self.player.trace, self.step, self._reserved)
         if content.get("share") == self._edition:
             self.send({"share": self.player.trace.replay, "edition": self._edition})
 

@@ -84,7 +84,7 @@ class Player:
         only: Collection[str] = (),
         hide: Collection[str] = HIDDEN,
         idle: bool = False,
-        room: Trace | Collection[Trace] = (),
+        reserve: Trace | Collection[Trace] = (),
         keep: Collection[str] = (),
         unfold: Collection[str] = (),
         views: Collection[str] | None = None,
@@ -103,9 +103,9 @@ class Player:
         self.views = tuple(views)
         self.presenter = presenter
         self._walk, self._brief = tuple(walk), brief
-        self._hide, self._room = hide, room
+        self._hide, self._reserved = hide, reserve
         rest = atlas.shown if atlas is not None and len(trace) else ()
-        whole = graph(trace, only=only, hide=hide, idle=idle, room=room, rest=rest, keep=keep)
+        whole = graph(trace, only=only, hide=hide, idle=idle, reserve=reserve, rest=rest, keep=keep)
         why = {node.key for node in whole.nodes if whole.asked.intersection(node.parts)}
         held = {edge.holder for edge in whole.edges if edge.target in why and edge.sort in ("counted", "owns")}
         alone = {node.oid for node in whole.nodes if node.key in why | held}
@@ -185,7 +185,7 @@ class Player:
             raise ValueError("this player is never brief")
         small = copy(self)
         small._brief, few = None, [*self._brief.boxes]
-        small.graph = self._brief.of(graph(self.trace, only=few, hide=self._hide, room=self._room))
+        small.graph = self._brief.of(graph(self.trace, only=few, hide=self._hide, reserve=self._reserved))
         small.layout = lay_out(small.graph, self._brief.atlas)
         return small
 

@@ -62,7 +62,7 @@ class Sandbox(RunView):
         run.later = later or {}
         super().__init__(run, {"atlas": Atlas(BIND if start is None else ()), **options})
         self._make_controls()
-        self.trace_pane.show(run.steps, 0, run.room())
+        self.trace_pane.show(run.steps, 0, run.reserve())
         self.children = [style(), *self._arranged(by_hand=start is not None)]
         self._ready()
 
