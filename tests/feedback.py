@@ -10,7 +10,7 @@ from functools import cache
 
 import pytest
 
-from vfiosim.answers import OTHERWISE, Row, answers, rows
+from vfiosim.answers import OTHERWISE, WrongAnswer, answers, rows
 from vfiosim.lab import Question
 from vfiosim.lab.style import words
 from vfiosim.lab.verdict import named
@@ -21,7 +21,7 @@ __all__ = [
     "OTHERWISE",
     "SEEDS",
     "TOGETHER",
-    "Row",
+    "WrongAnswer",
     "answers",
     "of_drill",
     "of_lessons",
@@ -36,7 +36,7 @@ TOGETHER = pytest.mark.xdist_group("all wrong answers")  # in one process, so th
 
 
 @cache
-def of_lessons() -> tuple[Row, ...]:
+def of_lessons() -> tuple[WrongAnswer, ...]:
     """The rows of the questions of the lessons, in the order in which they are taught."""
     return tuple(row for question in questions() for row in rows(question))
 
@@ -48,7 +48,7 @@ def problem(kind: str, seed: int) -> Question:
 
 
 @cache
-def of_drill(kind: str) -> tuple[Row, ...]:
+def of_drill(kind: str) -> tuple[WrongAnswer, ...]:
     """The rows of some problems of a drill."""
     return tuple(row for seed in SEEDS for row in rows(problem(kind, seed)))
 
@@ -58,13 +58,13 @@ def questions() -> list[Question]:
     return [question for lesson in lessons() for question in lesson.asked]
 
 
-def sentence(row: Row) -> str:
+def sentence(row: WrongAnswer) -> str:
     """What the step says at which the player stands."""
     trace, step = row.shown.trace, row.shown.step
     return trace[step if step < 0 else step - 1].sentence if step else ""
 
 
-def told(row: Row) -> str:
+def told(row: WrongAnswer) -> str:
     """The row to read."""
     wrong, right = (words(named(row.question, answer)) for answer in (row.wrong, row.right))
     return (

@@ -10,7 +10,7 @@ from itertools import chain
 import pytest
 
 from tests import feedback
-from tests.feedback import Row, of_drill, of_lessons, problem, questions
+from tests.feedback import WrongAnswer, of_drill, of_lessons, problem, questions
 from vfiosim.lab import ByHand, Exercise, Ordering, Parsons, Prediction, Quiz, RoomView, Session, progress
 from vfiosim.lab.question import CHOICE, NONE, NUMBER, TYPED, Misconception, Question
 from vfiosim.lab.style import words
@@ -72,7 +72,7 @@ EACH_TABLE = pytest.mark.parametrize("table", ["lessons", *KINDS])
 EACH_PUZZLE = pytest.mark.parametrize("puzzle", PUZZLES, ids=[puzzle.name for puzzle in PUZZLES])
 
 
-def rows_of(table: str) -> tuple[Row, ...]:
+def rows_of(table: str) -> tuple[WrongAnswer, ...]:
     return of_lessons() if table == "lessons" else of_drill(table)
 
 

@@ -13,7 +13,7 @@ from IPython.display import HTML
 from tests import feedback
 from tests.cells import cells, code_of
 from tests.conftest import ROOT
-from tests.feedback import Row, of_drill, of_lessons, problem
+from tests.feedback import WrongAnswer, of_drill, of_lessons, problem
 from vfiosim.assets import asset
 from vfiosim.lab import Distractor, Exercise, Ordering, Quiz
 from vfiosim.lab.style import words
@@ -74,7 +74,7 @@ def text_of(lesson: str) -> str:
     return "\n".join(cells(ROOT / "notebooks" / f"{lesson}.ipynb", "markdown"))
 
 
-def of_question(row: Row) -> Iterator[str]:
+def of_question(row: WrongAnswer) -> Iterator[str]:
     question = row.question
     yield from (question.text, question.because, *question.hints, *question.choices.values())
     yield from question.experiment().evidence

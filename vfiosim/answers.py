@@ -17,7 +17,7 @@ from .lessons.lesson import Lesson, lessons
 OTHERWISE = "17"  # a number that no question thinks of
 
 
-class Row(NamedTuple):
+class WrongAnswer(NamedTuple):
     """A wrong answer, what is said about it, and the steps that are shown."""
 
     question: Question
@@ -37,7 +37,7 @@ class Row(NamedTuple):
         return f"{words(self.distractor.text)} {self.distractor.misconception or ''}".rstrip()
 
 
-def rows(question: Question) -> Iterator[Row]:
+def rows(question: Question) -> Iterator[WrongAnswer]:
     """A row for each wrong answer; of an order or a set for each that is answered in a way of its own."""
     finding = question.experiment()
     right = question.tidy(finding.answer)
@@ -47,7 +47,7 @@ def rows(question: Question) -> Iterator[Row]:
         if answer != right and key not in seen:
             seen.add(key)
             distractor = question.distractor(answer, right)
-            yield Row(question, answer, right, distractor, distractor.shown(finding))
+            yield WrongAnswer(question, answer, right, distractor, distractor.shown(finding))
 
 
 def answers(question: Question) -> Iterator[Answer]:

@@ -20,7 +20,7 @@ from . import uapi
 from .assets import asset
 from .conformance import evidence
 from .conformance.recordings import recordings
-from .conformance.refusals import Refusal, read, refusals, write
+from .conformance.refusals import KnownRefusal, read, refusals, write
 from .machine import Machine
 from .uapi import REQUESTS, Errno
 
@@ -50,7 +50,7 @@ _FILES = {
 class Explanation:
     """What has been found out about a question, as text; `refusals` are the ways to be refused that it names, in their order."""
 
-    def __init__(self, head: Sequence[str], found: Sequence[Refusal]) -> None:
+    def __init__(self, head: Sequence[str], found: Sequence[KnownRefusal]) -> None:
         self.head = tuple(head)
         self.refusals = tuple(found)
 
@@ -144,7 +144,7 @@ def _unknown(number: int) -> list[str]:
     return head
 
 
-def _told(number: int, refusal: Refusal) -> Iterator[str]:
+def _told(number: int, refusal: KnownRefusal) -> Iterator[str]:
     yield ""
     yield f"{number:3}. {refusal.errno}  {refusal.sentence}"
     yield f"     check {refusal.check} in {refusal.kernel}; {_recorded(refusal)}"
@@ -153,7 +153,7 @@ def _told(number: int, refusal: Refusal) -> Iterator[str]:
     yield from (f"       {line}" for line in refusal.program.lines())
 
 
-def _recorded(refusal: Refusal) -> str:
+def _recorded(refusal: KnownRefusal) -> str:
     return (
         f"{refusal.recorded} recorded calls were refused so"
         if refusal.recorded > 1
@@ -196,7 +196,7 @@ def _name(text: str) -> str:
 
 
 @cache
-def kept() -> tuple[Refusal, ...]:
+def kept() -> tuple[KnownRefusal, ...]:
     """All refusals that recorded calls met."""
     return tuple(read(asset(_KEPT)))
 

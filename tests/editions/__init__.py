@@ -160,4 +160,5 @@ def write() -> None:
         for name, right in (("held", False), ("held", True), ("twice", False)):
             Progress().record(name, right)
         progress = Path(folder, "progress.json").read_text()
-    (FILES / f"{edition}.json").write_text(json.dumps({"runs": runs, "progress": progress}, indent=1) + "\n")
+    lines = ",\n".join(f"  {json.dumps(name)}: {json.dumps(run)}" for name, run in runs.items())
+    (FILES / f"{edition}.json").write_text(f'{{\n "runs": {{\n{lines}\n }},\n "progress": {json.dumps(progress)}\n}}\n')

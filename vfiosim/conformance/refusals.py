@@ -26,7 +26,7 @@ _PASSED = re.compile(r"refuse_if \[(\w+)\] passed")
 
 
 @dataclass(frozen=True)
-class Program:
+class RefusedProgram:
     """Calls on a recorded machine, of which the last one is refused. `devices` are those of the recording."""
 
     profile: str
@@ -54,7 +54,7 @@ class Program:
 
 
 @dataclass(frozen=True)
-class Refusal:
+class KnownRefusal:
     """One way in which a request (or a system call) is refused.
 
     * `check`, `errno`, `sentence`, `kernel`: what refused, with what, why, in which function of the kernel
@@ -69,16 +69,16 @@ class Refusal:
     kernel: str
     recorded: int
     passed: tuple[str, ...]
-    program: Program
+    program: RefusedProgram
 
 
-def refusals(recordings: Iterable[Recording]) -> list[Refusal]:
+def refusals(recordings: Iterable[Recording]) -> list[KnownRefusal]:
     """All refusals that recorded calls met, by request, in the order of the checks. Takes half a minute for all recordings."""
-    met: dict[tuple[str, str, str], list[tuple[bool, bool, int, Program]]] = defaultdict(list)
+    met: dict[tuple[str, str, str], list[tuple[bool, bool, int, RefusedProgram]]] = defaultdict(list)
     for recording in recordings:
         for scenario in recording.scenarios:
             for at, step, error in _refused(recording, scenario):
-                program = Program(recording.profile, recording.topology, scenario["steps"][: at + 1])
+                program = RefusedProgram(recording.profile, recording.topology, scenario["steps"][: at + 1])
                 odd = recording.profile != "default", recording.name.startswith("random"), at
                 met[name_of(step), error.name, error.check].append((*odd, program))
     found = [_refusal(key, [each[-1] for each in sorted(ways, key=lambda way: way[:3])]) for key, ways in met.items()]
@@ -103,7 +103,7 @@ def _refused(recording: Recording, scenario: Mapping[str, Any]) -> Iterator[tupl
             yield from ((at, *each) for each in replay.refused)
 
 
-def _refusal(key: tuple[str, str, str], ways: Sequence[Program]) -> Refusal:
+def _refusal(key: tuple[str, str, str], ways: Sequence[RefusedProgram]) -> KnownRefusal:
     program = _smallest(ways[0], key)
     machine = Machine(program.topology)
     error = program.run(machine)
@@ -111,10 +111,10 @@ def _refusal(key: tuple[str, str, str], ways: Sequence[Program]) -> Refusal:
     last = next((micro.call for micro in reversed(machine.trace.micro) if micro.refused), None)
     texts = (micro.text for micro in machine.trace.micro if micro.call == last)
     passed = tuple(dict.fromkeys(found[1] for text in texts if (found := _PASSED.match(text))))
-    return Refusal(*key, error.sentence, error.kernel, len(ways), passed, program)
+    return KnownRefusal(*key, error.sentence, error.kernel, len(ways), passed, program)
 
 
-def _smallest(program: Program, key: tuple[str, str, str]) -> Program:
+def _smallest(program: RefusedProgram, key: tuple[str, str, str]) -> RefusedProgram:
     """The program without every call that is not needed for its last one to be refused so; nothing that is used is missing."""
     with booted(program.topology).lent() as begin:
         size = 0
@@ -136,7 +136,7 @@ def _uses(step: Step, later: Sequence[Step]) -> bool:
     return any(f'"${name}' in text for name in names)
 
 
-def _meets(program: Program, machine: Machine, key: tuple[str, str, str]) -> bool:
+def _meets(program: RefusedProgram, machine: Machine, key: tuple[str, str, str]) -> bool:
     try:
         error = program.run(machine)
     except Exception:  # the scenario does not go on without that call
@@ -147,7 +147,7 @@ def _meets(program: Program, machine: Machine, key: tuple[str, str, str]) -> boo
 # ---- kept in a file
 
 
-def write(found: Sequence[Refusal], path: Path) -> None:
+def write(found: Sequence[KnownRefusal], path: Path) -> None:
     """Write refusals to a file that `read` reads. The recorded machines come first, each once."""
     machines: list[tuple[str, Mapping[str, Any]]] = []
     for each in found:
@@ -161,17 +161,17 @@ def write(found: Sequence[Refusal], path: Path) -> None:
     path.write_bytes(gzip.compress(text.encode(), mtime=0))
 
 
-def read(path: Path | Traversable) -> list[Refusal]:
+def read(path: Path | Traversable) -> list[KnownRefusal]:
     """The refusals that `write` has written."""
     machines, *lines = map(json.loads, gzip.decompress(path.read_bytes()).splitlines())
     return [_read(machines, line) for line in lines]
 
 
-def _read(machines: Sequence[tuple[str, Mapping[str, Any]]], line: dict[str, Any]) -> Refusal:
+def _read(machines: Sequence[tuple[str, Mapping[str, Any]]], line: dict[str, Any]) -> KnownRefusal:
     where, steps = line["program"]
     profile, devices = machines[where]
-    line.update(passed=tuple(line["passed"]), program=Program(profile, devices, steps))
-    return Refusal(**line)
+    line.update(passed=tuple(line["passed"]), program=RefusedProgram(profile, devices, steps))
+    return KnownRefusal(**line)
 
 
 # ---- a call as text

@@ -14,7 +14,7 @@ KEPT, OPEN, BROKEN = "kept", "open", "broken"
 _Key: TypeAlias = tuple[str, str, str, int]  # lane, place, verb, the how manieth of its kind
 
 
-class Order(NamedTuple):
+class TouchOrder(NamedTuple):
     """One thread has to touch a place before another one does."""
 
     first: Touch
@@ -28,23 +28,23 @@ class Point(NamedTuple):
     sentence: str
 
 
-def orders(way: Sequence[Touch]) -> list[Order]:
+def orders(way: Sequence[Touch]) -> list[TouchOrder]:
     """The orders that make this way into harm what it is, without those that follow from the others.
 
     Whoever keeps them all comes to the same end: what else two threads do may change places.
     """
     pairs = [
-        Order(one, other)
+        TouchOrder(one, other)
         for number, other in enumerate(way)
         for one in way[:number]
         if one.lane != other.lane and one.place == other.place and clash(one.way, other.way)
     ]
     pairs = [pair for pair in pairs if not pair.first.of_lock] or pairs  # a lock is there for what it guards
     needed = [pair for pair in pairs if not any(_implies(other, pair) for other in pairs)]
-    return list({(first.at, then.at): Order(first, then) for first, then in needed}.values())
+    return list({(first.at, then.at): TouchOrder(first, then) for first, then in needed}.values())
 
 
-def _implies(one: Order, other: Order) -> bool:
+def _implies(one: TouchOrder, other: TouchOrder) -> bool:
     """Does a thread that keeps the first order keep the second as well, as each goes through its own code in order?"""
     lanes = (one.first.lane, one.then.lane) == (other.first.lane, other.then.lane)
     places = (one.first.at, one.then.at) != (other.first.at, other.then.at)
@@ -68,7 +68,7 @@ class Way:
         )
         return list(dict.fromkeys(found))
 
-    def _point(self, order: Order, one: int | None, other: int | None, ended: Collection[str]) -> Point:
+    def _point(self, order: TouchOrder, one: int | None, other: int | None, ended: Collection[str]) -> Point:
         """`one` and `other` are when the two things happened, None where they have not."""
         first, then = order
         if one is not None and other is not None and one < other:

@@ -14,13 +14,13 @@ from ..trace.steps import take
 from .running import Running
 
 
-class Box(NamedTuple):
+class LifeFact(NamedTuple):
     """The object is alive, or the call has not been followed by another one yet."""
 
     oid: str
 
 
-class Line(NamedTuple):
+class CellFact(NamedTuple):
     """A cell of an object has a text to show; `sort` is "count", "lock", "value" or "pointer"."""
 
     oid: str
@@ -42,7 +42,7 @@ class Arrow(NamedTuple):
     reason: str
 
 
-Fact: TypeAlias = Box | Line | Arrow
+Fact: TypeAlias = LifeFact | CellFact | Arrow
 # The text of each fact, of a counted arrow how many; "" or missing where it does not hold.
 Facts: TypeAlias = dict[Fact, str]
 
@@ -83,7 +83,7 @@ class Story:
         kept = {
             fact: texts
             for fact, texts in other.texts.items()
-            if not _begins_a_program(fact) and not (isinstance(fact, Line) and fact.oid in several)
+            if not _begins_a_program(fact) and not (isinstance(fact, CellFact) and fact.oid in several)
         }
         self.texts = {fact: [*kept.get(fact, []), *self.texts.get(fact, [])] for fact in {**kept, **self.texts}}
         for fact, texts in other.lasting.items():
@@ -130,8 +130,8 @@ class Story:
         facts: Facts = {}
         for lane, run in self._running.items():
             facts.update({arrow: "1" for arrow, call in self._harm.items() if call == run.call})
-            facts[Box(lane)] = "alive"
-            facts.update({Line(lane, name, "value"): text for name, text in run.rows().items()})
+            facts[LifeFact(lane)] = "alive"
+            facts.update({CellFact(lane, name, "value"): text for name, text in run.rows().items()})
         return facts
 
     def _meet(self, thing: ObjectState) -> None:
@@ -143,7 +143,7 @@ class Story:
         """The fact and its text, with lanes instead of threads."""
         if isinstance(fact, Arrow):
             return fact._replace(holder=self._lane(fact.holder), target=self._lane(fact.target)), text
-        return fact, self._lanes.get(text, text) if isinstance(fact, Line) and fact.sort == "lock" else text
+        return fact, self._lanes.get(text, text) if isinstance(fact, CellFact) and fact.sort == "lock" else text
 
     def _lane(self, oid: str) -> str:
         kind, _, thread = oid.partition(" ")
@@ -177,7 +177,7 @@ class Story:
 
     def released(self) -> set[str]:
         """The files that are there at first, and go."""
-        first = {fact for fact in self.changes[0] if isinstance(fact, Box) and fact.oid.startswith("file ")}
+        first = {fact for fact in self.changes[0] if isinstance(fact, LifeFact) and fact.oid.startswith("file ")}
         return {fact.oid for fact in first if "" in self.lasting[fact]}
 
     def moves(self, fact: Fact) -> bool:
@@ -249,21 +249,21 @@ def pointed_by(thing: ObjectState) -> Iterator[tuple[str, str]]:
 
 def facts_about(thing: ObjectState, state: State) -> Facts:
     """The box of an object, its rows, and the arrows that its cells stand for."""
-    facts: Facts = {Box(thing.oid): "alive"}
+    facts: Facts = {LifeFact(thing.oid): "alive"}
     for counter, ledger in thing.counts.items():
-        facts[Line(thing.oid, counter, "count")] = str(thing.total(counter))
+        facts[CellFact(thing.oid, counter, "count")] = str(thing.total(counter))
         for (holder, reason), n in ledger.items():
             facts[Arrow("counted", holder, thing.oid, counter, reason)] = str(n)
     for name in thing.links:
         for link, target in state.pointed(thing, name):
             facts[Arrow(link, thing.oid, target, name, name)] = "1"
     for lock, owner in thing.locks.items():
-        facts[Line(thing.oid, lock, "lock")] = owner or "free"
+        facts[CellFact(thing.oid, lock, "lock")] = owner or "free"
     for name, value in thing.fields.items():
         if isinstance(value, bool | int | str) and not isinstance(value, Ref):
-            facts[Line(thing.oid, name, "value")] = shown(int(value) if isinstance(value, bool) else value)
+            facts[CellFact(thing.oid, name, "value")] = shown(int(value) if isinstance(value, bool) else value)
         elif name not in thing.links or value is None:
-            facts[Line(thing.oid, name, "pointer")] = _pointed(value)
+            facts[CellFact(thing.oid, name, "pointer")] = _pointed(value)
     return facts
 
 
@@ -281,7 +281,7 @@ def waits(state: State) -> Facts:
         own = f"thread {waiting.thread}"
         cell = waiting.path.rpartition(".")[2]
         if waiting.oid in state.objects:
-            facts[Line(own, "waits for", "value")] = cell
+            facts[CellFact(own, "waits for", "value")] = cell
             facts[Arrow("waits", own, waiting.oid, cell, "waits for")] = "1"
         for holder in waiting.holders:
             if holder != own and (holder in state.objects or holder.startswith("thread ")):

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 from ..trace import Trace
-from .facts import Arrow, Box, Story, touched
+from .facts import Arrow, LifeFact, Story, touched
 from .looks import checked, grounds, looks, refused
 
 Frame = dict[str, str]
@@ -203,7 +203,7 @@ def _choose(
     # Who else is in a group decides what can be done with it.
     asked |= {oid for oid in shown if oid.startswith("device ")}
     parts: dict[str, list[str]] = {}
-    boxes = [fact.oid for fact in story.texts if isinstance(fact, Box)]
+    boxes = [fact.oid for fact in story.texts if isinstance(fact, LifeFact)]
     for oid in dict.fromkeys([*boxes, *story.things, *(end for one in arrows for end in (one.holder, one.target))]):
         parts.setdefault(box(oid), []).append(oid)
 

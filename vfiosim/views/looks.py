@@ -13,7 +13,7 @@ CHECKS = ("refuse_if", "require")
 _READ = re.compile(r"\w+ (?P<oid>\S+ .+?)\.(?P<cell>\w+)(?:\[[^]]*\])?(?: → (?P<found>.+))?")
 
 
-class Look(NamedTuple):
+class CellRead(NamedTuple):
     """A cell was read by the effect of this place in the trace; `found` is what was in it."""
 
     place: int
@@ -22,21 +22,21 @@ class Look(NamedTuple):
     found: str
 
 
-def looks(trace: Trace) -> list[Look]:
+def looks(trace: Trace) -> list[CellRead]:
     """All reads of a trace."""
     found = []
     for place, micro in enumerate(trace.micro):
         if micro.operation in READS and (read := _READ.fullmatch(micro.text)):
-            found.append(Look(place, read["oid"], read["cell"], read["found"] or ""))
+            found.append(CellRead(place, read["oid"], read["cell"], read["found"] or ""))
     return found
 
 
-def checked(trace: Trace, seen: Iterable[Look], refused: bool = False) -> list[Look]:
+def checked(trace: Trace, seen: Iterable[CellRead], refused: bool = False) -> list[CellRead]:
     """Those of its reads on which the checks of a trace rest; with `refused` those checks only that refused."""
     return list(dict.fromkeys(look for some in grounds(trace, seen, refused).values() for look in some))
 
 
-def grounds(trace: Trace, seen: Iterable[Look], refused: bool = False) -> dict[int, list[Look]]:
+def grounds(trace: Trace, seen: Iterable[CellRead], refused: bool = False) -> dict[int, list[CellRead]]:
     """The same by the place of the check."""
     known = {look.place: look for look in seen}
     checks = [place for place, micro in enumerate(trace.micro) if micro.operation in CHECKS]
@@ -47,7 +47,7 @@ def grounds(trace: Trace, seen: Iterable[Look], refused: bool = False) -> dict[i
     }
 
 
-def refused(trace: Trace, seen: Iterable[Look]) -> set[str]:
+def refused(trace: Trace, seen: Iterable[CellRead]) -> set[str]:
     """The objects that were looked at for a check that refused, and those that were found there."""
     rest = checked(trace, seen, refused=True)
     return {look.oid for look in rest} | {look.found for look in rest if " " in look.found}

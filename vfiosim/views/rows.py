@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from .atlas import column_of
-from .facts import Arrow, Box, Fact, Facts, Line, Story
+from .facts import Arrow, CellFact, Fact, Facts, LifeFact, Story
 from .graph import ALIVE, FREED, NAME, NULL, Edge, Frame, Graph, Node, Row, beside, shorten, widest
-from .looks import Look
+from .looks import CellRead
 
 LAST = ("holds", "waits for", "check", "result")  # of the rows of a call
 Place = tuple[str, str]  # an object and the name of a row
@@ -34,7 +34,7 @@ class Drawing:
         story: Story,
         chosen: Collection[str],
         inside: dict[str, str],
-        asked: Collection[Look],
+        asked: Collection[CellRead],
         harmed: Collection[tuple[str, ...]],
     ) -> None:
         self._story, self._asked, self._harms = story, asked, harmed
@@ -97,7 +97,7 @@ class Drawing:
         read = {(look.oid, look.cell) for look in self._asked} | self._harmed
         read |= {(oid, "driver") for oid in self._chosen if oid.startswith("device ")}
         for fact, texts in self._story.texts.items():
-            if isinstance(fact, Line) and self._root(fact.oid) in self._chosen:
+            if isinstance(fact, CellFact) and self._root(fact.oid) in self._chosen:
                 changes = len(self._story.lasting.get(fact, set()) - {""}) > 1 or fact.oid.startswith("thread ")
                 place = (fact.oid, fact.cell)
                 if changes or place in cards or place in read:
@@ -166,7 +166,7 @@ class Drawing:
         ends = (self._chosen[self._root(arrow.holder)], self._chosen[self._root(arrow.target)])
         return Edge(f"e{number}", arrow.sort, ends[0], row, ends[1], into, arrow.reason)
 
-    def graph(self, looks: Collection[Look], grounds: Mapping[int, Collection[Look]]) -> Graph:
+    def graph(self, looks: Collection[CellRead], grounds: Mapping[int, Collection[CellRead]]) -> Graph:
         """The graph with its frames, and with what was read before each of them, or decided a check."""
         edges = tuple(self._edge_of.values())
         moments = _Moments(self, edges)
@@ -177,7 +177,7 @@ class Drawing:
         harmed = tuple(tuple(filter(None, map(self._at, paths))) for paths in self._harms)
         return Graph(self.nodes, edges, changes, tuple(read), tuple(self._story.at_step), harmed)
 
-    def _looked_at(self, look: Look) -> str:
+    def _looked_at(self, look: CellRead) -> str:
         """The key of the row that was read; what has no row is read in its box."""
         return self._keys.get((look.oid, look.cell)) or self.box(look.oid)
 
@@ -190,7 +190,7 @@ class Drawing:
         """The arrow that is drawn for a fact."""
         return self._edge_of.get(arrow)
 
-    def key(self, line: Line) -> str:
+    def key(self, line: CellFact) -> str:
         """The key of the row that shows a fact, "" if none does."""
         return self._keys.get((line.oid, line.cell), "")
 
@@ -239,17 +239,17 @@ class _Moments:
         return different
 
     def _take(self, fact: Fact, text: str) -> None:
-        if isinstance(fact, Box):
+        if isinstance(fact, LifeFact):
             (self._alive.add if text else self._alive.discard)(fact.oid)
             return
-        if isinstance(fact, Line):
+        if isinstance(fact, CellFact):
             if key := self._drawing.key(fact):
                 self._now[key] = text
             return
         edge = self._drawing.edge(fact)
         if edge is not None:
             self._now[edge.key] = text
-        if fact.sort == "counted" and (key := self._drawing.key(Line(fact.target, fact.via, "count"))):
+        if fact.sort == "counted" and (key := self._drawing.key(CellFact(fact.target, fact.via, "count"))):
             rest = (int(text) if text else 0) - (edge is not None and bool(text))
             self._hidden.setdefault(key, {})[fact] = rest
 
