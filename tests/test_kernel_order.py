@@ -29,10 +29,6 @@ ELSEWHERE = {
 }
 
 
-# In another order as yet.
-OUT_OF_ORDER = {"vfio/pci/vfio_pci_config.py"}
-
-
 def _here(one: KernelFunction) -> str:
     return str(Path(one.function.__code__.co_filename).relative_to(ROOT))
 
@@ -62,7 +58,7 @@ def test_every_mirrored_function_is_in_the_kernel_file_that_it_names():
     assert missing == []
 
 
-@pytest.mark.parametrize("place", [place for place in BY_PLACE if place[0] not in OUT_OF_ORDER], ids="-".join)
+@pytest.mark.parametrize("place", BY_PLACE, ids="-".join)
 def test_the_functions_of_a_file_stand_in_the_kernels_order(place):
     lines = LINES[place[1]]
     written = sorted(BY_PLACE[place], key=lambda one: one.function.__code__.co_firstlineno)

@@ -40,6 +40,14 @@ async def update_pgsize_bitmap(iommu: VfioIommu) -> None:
 
 
 @kernel("drivers/vfio/vfio_iommu_type1.c")
+async def vfio_dma_bitmap_alloc(dma: VfioDma) -> None:
+    """A bitmap for a mapping. EINVAL for one of 2 to the 31st pages and more."""
+    many = dma.size // PAGE_SIZE > BITMAP_PAGES
+    await refuse_if(many, Errno.EINVAL, "bitmap_possible", "the mapping has too many pages for a bitmap")
+    await store(dma.bitmap, 0)
+
+
+@kernel("drivers/vfio/vfio_iommu_type1.c")
 async def mm_lock_acct(mm: MmStruct, lock_cap: bool, npage: int) -> None:
     """Charge pages to an address space, or discharge them. ENOMEM beyond RLIMIT_MEMLOCK, unless the owner may exceed it."""
     now = await load(mm.locked_vm)
@@ -117,6 +125,39 @@ async def vfio_remove_dma(iommu: VfioIommu, dma: VfioDma) -> None:
         await store(iommu.vaddr_invalid_count, await load(iommu.vaddr_invalid_count) - 1)
     await free(dma)
     await store(iommu.dma_avail, await load(iommu.dma_avail) + 1)
+
+
+@kernel("drivers/vfio/vfio_iommu_type1.c")
+async def update_user_bitmap(data: int, iommu: VfioIommu, dma: VfioDma, base: int) -> None:
+    """Write the bits of a mapping into the bitmap of a program, whose first bit is the page at `base`. EFAULT.
+
+    Where they do not begin with a word, the kernel shifts its own bitmap and takes in what is in the first word already; of
+    that it forgets only as many bits as the mapping has pages, so that later bitmaps tell of pages that nobody has written.
+    """
+    pages, offset = dma.size // PAGE_SIZE, (dma.iova - base) // PAGE_SIZE
+    bits = await load(dma.bitmap) or 0
+    if await load(dma.iommu_mapped):
+        bits |= all_pages(dma)
+    data, shift = data + offset // WORD * 8, offset % WORD
+    words = -(-(pages + shift) // WORD)
+    if shift:
+        inside = (1 << WORD * words) - 1
+        bits = bits & ~inside | (bits & inside) << shift & inside
+        bits |= int.from_bytes(await copy_from_user(data, 8), "little")
+    await copy_to_user(data, (bits & (1 << WORD * words) - 1).to_bytes(words * 8, "little"))
+    await store(dma.bitmap, bits & ~all_pages(dma))
+
+
+@kernel("drivers/vfio/vfio_iommu_type1.c")
+async def vfio_iova_dirty_bitmap(iommu: VfioIommu, data: int, first: int, last: int) -> None:
+    """The bits of all mappings in a range, which has to take each of them as a whole. EINVAL, EFAULT."""
+    low = await first_between(iommu.dma_list, first, first)
+    high = await first_between(iommu.dma_list, last, last)
+    cut = (low is not None and low.iova != first) or (high is not None and high.last != last)
+    await refuse_if(cut, Errno.EINVAL, "mapping_not_cut", "a mapping is only partly in the range")
+    for dma in await in_order(iommu.dma_list):
+        if first <= dma.iova <= last:
+            await update_user_bitmap(data, iommu, dma, first)
 
 
 @kernel("drivers/vfio/vfio_iommu_type1.c")
@@ -214,6 +255,37 @@ async def vfio_pin_map_dma(iommu: VfioIommu, dma: VfioDma) -> None:
 
 
 @kernel("drivers/vfio/vfio_iommu_type1.c")
+async def vfio_change_dma_owner(dma: VfioDma, vaddr: int) -> None:
+    """The memory of the caller is behind a mapping from now on, and charged to it. ENOMEM.
+
+    What devices reach is still what was pinned at first; that the same pages are at `vaddr` is up to the caller.
+    """
+    mm = await require(await current_mm(), Errno.ENODEV, "caller_has_memory", "the caller has no memory")
+    _, before, lock_cap = await load(dma.source)
+    if mm is not before:
+        npage, mine = await load(dma.locked_vm), await capable("CAP_IPC_LOCK")
+        await mm_lock_acct(mm, mine, npage)
+        if await get_unless_zero(before.mm_users, current(), "charging"):
+            await mm_lock_acct(before, lock_cap, -npage)
+            await mmput(before, current(), "charging")
+        await mmdrop(before, dma, ITS_MEMORY)
+        await mmgrab(mm, dma, ITS_MEMORY)
+        lock_cap = mine
+    await store(dma.source, (vaddr, mm, lock_cap))
+
+
+async def check_map(iommu: VfioIommu, iova: int, size: int) -> None:
+    """The other checks of a mapping that need the lock."""
+    taken = await first_between(iommu.dma_list, iova, iova + size - 1)
+    there = "" if taken is None else f"{taken.iova:#x} to {taken.iova + taken.size - 1:#x} are mapped already"
+    await refuse_if(taken is not None, Errno.EEXIST, "iova_is_free", f"the I/O addresses {there}")
+    full = await load(iommu.dma_avail) == 0
+    await refuse_if(full, Errno.ENOSPC, "mappings_left", "the container has as many mappings as it may")
+    valid = iova_dma_valid(await load(iommu.iova_list), iova, iova + size - 1)
+    await refuse_if(not valid, Errno.EINVAL, "iova_usable", "some of these I/O addresses are reserved or out of reach")
+
+
+@kernel("drivers/vfio/vfio_iommu_type1.c")
 async def vfio_dma_do_map(iommu: VfioIommu, wanted: uapi.VfioIommuType1DmaMap) -> None:
     """Map memory of the caller. In this order: EINVAL (size 0), EOVERFLOW, EINVAL (neither read nor write), EINVAL (alignment),
     EEXIST (overlap), ENOSPC (too many), EINVAL (reserved or out of reach), EFAULT or ENOMEM (pinning)."""
@@ -261,37 +333,6 @@ async def give_vaddr(iommu: VfioIommu, iova: int, vaddr: int, size: int) -> None
     await refuse_if(not ready, Errno.EINVAL, "mapping_waits", "no mapping of just this size waits to be taken over")
     await vfio_change_dma_owner(dma, vaddr)
     await set_vaddr_invalid(iommu, dma, False)
-
-
-@kernel("drivers/vfio/vfio_iommu_type1.c")
-async def vfio_change_dma_owner(dma: VfioDma, vaddr: int) -> None:
-    """The memory of the caller is behind a mapping from now on, and charged to it. ENOMEM.
-
-    What devices reach is still what was pinned at first; that the same pages are at `vaddr` is up to the caller.
-    """
-    mm = await require(await current_mm(), Errno.ENODEV, "caller_has_memory", "the caller has no memory")
-    _, before, lock_cap = await load(dma.source)
-    if mm is not before:
-        npage, mine = await load(dma.locked_vm), await capable("CAP_IPC_LOCK")
-        await mm_lock_acct(mm, mine, npage)
-        if await get_unless_zero(before.mm_users, current(), "charging"):
-            await mm_lock_acct(before, lock_cap, -npage)
-            await mmput(before, current(), "charging")
-        await mmdrop(before, dma, ITS_MEMORY)
-        await mmgrab(mm, dma, ITS_MEMORY)
-        lock_cap = mine
-    await store(dma.source, (vaddr, mm, lock_cap))
-
-
-async def check_map(iommu: VfioIommu, iova: int, size: int) -> None:
-    """The other checks of a mapping that need the lock."""
-    taken = await first_between(iommu.dma_list, iova, iova + size - 1)
-    there = "" if taken is None else f"{taken.iova:#x} to {taken.iova + taken.size - 1:#x} are mapped already"
-    await refuse_if(taken is not None, Errno.EEXIST, "iova_is_free", f"the I/O addresses {there}")
-    full = await load(iommu.dma_avail) == 0
-    await refuse_if(full, Errno.ENOSPC, "mappings_left", "the container has as many mappings as it may")
-    valid = iova_dma_valid(await load(iommu.iova_list), iova, iova + size - 1)
-    await refuse_if(not valid, Errno.EINVAL, "iova_usable", "some of these I/O addresses are reserved or out of reach")
 
 
 @kernel("drivers/vfio/vfio_iommu_type1.c")
@@ -561,47 +602,6 @@ async def verify_bitmap(bitmap: uapi.VfioBitmap, size: int) -> None:
 def all_pages(dma: VfioDma) -> int:
     """A bit for each page of a mapping."""
     return (1 << dma.size // PAGE_SIZE) - 1
-
-
-@kernel("drivers/vfio/vfio_iommu_type1.c")
-async def vfio_dma_bitmap_alloc(dma: VfioDma) -> None:
-    """A bitmap for a mapping. EINVAL for one of 2 to the 31st pages and more."""
-    many = dma.size // PAGE_SIZE > BITMAP_PAGES
-    await refuse_if(many, Errno.EINVAL, "bitmap_possible", "the mapping has too many pages for a bitmap")
-    await store(dma.bitmap, 0)
-
-
-@kernel("drivers/vfio/vfio_iommu_type1.c")
-async def update_user_bitmap(data: int, iommu: VfioIommu, dma: VfioDma, base: int) -> None:
-    """Write the bits of a mapping into the bitmap of a program, whose first bit is the page at `base`. EFAULT.
-
-    Where they do not begin with a word, the kernel shifts its own bitmap and takes in what is in the first word already; of
-    that it forgets only as many bits as the mapping has pages, so that later bitmaps tell of pages that nobody has written.
-    """
-    pages, offset = dma.size // PAGE_SIZE, (dma.iova - base) // PAGE_SIZE
-    bits = await load(dma.bitmap) or 0
-    if await load(dma.iommu_mapped):
-        bits |= all_pages(dma)
-    data, shift = data + offset // WORD * 8, offset % WORD
-    words = -(-(pages + shift) // WORD)
-    if shift:
-        inside = (1 << WORD * words) - 1
-        bits = bits & ~inside | (bits & inside) << shift & inside
-        bits |= int.from_bytes(await copy_from_user(data, 8), "little")
-    await copy_to_user(data, (bits & (1 << WORD * words) - 1).to_bytes(words * 8, "little"))
-    await store(dma.bitmap, bits & ~all_pages(dma))
-
-
-@kernel("drivers/vfio/vfio_iommu_type1.c")
-async def vfio_iova_dirty_bitmap(iommu: VfioIommu, data: int, first: int, last: int) -> None:
-    """The bits of all mappings in a range, which has to take each of them as a whole. EINVAL, EFAULT."""
-    low = await first_between(iommu.dma_list, first, first)
-    high = await first_between(iommu.dma_list, last, last)
-    cut = (low is not None and low.iova != first) or (high is not None and high.last != last)
-    await refuse_if(cut, Errno.EINVAL, "mapping_not_cut", "a mapping is only partly in the range")
-    for dma in await in_order(iommu.dma_list):
-        if first <= dma.iova <= last:
-            await update_user_bitmap(data, iommu, dma, first)
 
 
 @kernel("drivers/vfio/vfio_iommu_type1.c")

@@ -307,30 +307,6 @@ async def vfio_device_fops_release(file: File) -> None:
     await free(df)
 
 
-@kernel("drivers/vfio/vfio_main.c")
-async def vfio_ioctl_device_feature(device: VfioDevice, argument: int) -> int:
-    """VFIO_DEVICE_FEATURE: EFAULT, EINVAL (argsz below 8, flags), ENOTTY for a feature the device has not, EINVAL (direction)."""
-    head = await copy_from_user(argument, FEATURE_MINSZ)
-    argsz, flags = int.from_bytes(head[:4], "little"), int.from_bytes(head[4:], "little")
-    await refuse_if(argsz < FEATURE_MINSZ, Errno.EINVAL, "argsz_minimum", f"argsz must be at least {FEATURE_MINSZ}")
-    unknown = flags & ~(uapi.VFIO_DEVICE_FEATURE_MASK | GET | SET | PROBE)
-    both = not flags & PROBE and flags & GET and flags & SET
-    await refuse_if(bool(unknown), Errno.EINVAL, "flags_known", "there are flags that the kernel does not know")
-    await refuse_if(bool(both), Errno.EINVAL, "get_or_set", "GET and SET exclude each other")
-    feature, room, data = flags & uapi.VFIO_DEVICE_FEATURE_MASK, argsz - FEATURE_MINSZ, argument + FEATURE_MINSZ
-    if feature in _MIGRATION or feature in _LOGGING:
-        return await core_feature(device, feature, flags, data, room)
-    if feature == PRECOPY_INFO_V2:
-        missing = not device.ops.migration_flags & uapi.VFIO_MIGRATION_PRE_COPY
-        await refuse_if(missing, Errno.EINVAL, "device_has_precopy", "the device cannot be saved while it runs")
-        await vfio_check_feature(flags, room, SET, 0)
-        return 0
-    missing = device.ops.device_feature is None
-    await refuse_if(missing, Errno.ENOTTY, "device_has_feature", "the device has no such feature")
-    assert device.ops.device_feature is not None
-    return await device.ops.device_feature(device, flags, data, room)
-
-
 _MIGRATION: Final = {
     uapi.VFIO_DEVICE_FEATURE_MIGRATION: (GET, 8),
     uapi.VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE: (GET | SET, 8),
@@ -396,6 +372,30 @@ async def vfio_ioctl_device_feature_logging_report(argument: int) -> None:
     await refuse_if(odd, Errno.EINVAL, "page_size_possible", f"a page has {LOG_PAGE} bytes or a larger power of 2")
     over = report.iova + report.length > ULONG_MAX
     await refuse_if(over, Errno.EOVERFLOW, "range_ends_somewhere", "the range ends beyond the last address")
+
+
+@kernel("drivers/vfio/vfio_main.c")
+async def vfio_ioctl_device_feature(device: VfioDevice, argument: int) -> int:
+    """VFIO_DEVICE_FEATURE: EFAULT, EINVAL (argsz below 8, flags), ENOTTY for a feature the device has not, EINVAL (direction)."""
+    head = await copy_from_user(argument, FEATURE_MINSZ)
+    argsz, flags = int.from_bytes(head[:4], "little"), int.from_bytes(head[4:], "little")
+    await refuse_if(argsz < FEATURE_MINSZ, Errno.EINVAL, "argsz_minimum", f"argsz must be at least {FEATURE_MINSZ}")
+    unknown = flags & ~(uapi.VFIO_DEVICE_FEATURE_MASK | GET | SET | PROBE)
+    both = not flags & PROBE and flags & GET and flags & SET
+    await refuse_if(bool(unknown), Errno.EINVAL, "flags_known", "there are flags that the kernel does not know")
+    await refuse_if(bool(both), Errno.EINVAL, "get_or_set", "GET and SET exclude each other")
+    feature, room, data = flags & uapi.VFIO_DEVICE_FEATURE_MASK, argsz - FEATURE_MINSZ, argument + FEATURE_MINSZ
+    if feature in _MIGRATION or feature in _LOGGING:
+        return await core_feature(device, feature, flags, data, room)
+    if feature == PRECOPY_INFO_V2:
+        missing = not device.ops.migration_flags & uapi.VFIO_MIGRATION_PRE_COPY
+        await refuse_if(missing, Errno.EINVAL, "device_has_precopy", "the device cannot be saved while it runs")
+        await vfio_check_feature(flags, room, SET, 0)
+        return 0
+    missing = device.ops.device_feature is None
+    await refuse_if(missing, Errno.ENOTTY, "device_has_feature", "the device has no such feature")
+    assert device.ops.device_feature is not None
+    return await device.ops.device_feature(device, flags, data, room)
 
 
 @kernel("drivers/vfio/vfio_main.c")
