@@ -25,7 +25,6 @@ from tests.calls import (
 )
 from vfiosim import KernelError, Machine, uapi
 from vfiosim.engine import KernelOops
-from vfiosim.kernel import Unsupported
 
 pytestmark = pytest.mark.one_python
 
@@ -494,10 +493,9 @@ def test_closed_in_the_other_order_nothing_is_wrong(m, p):
     assert m.check() == []
 
 
-def test_what_the_model_does_not_know_of_type_1_is_said(p):
+def test_a_new_address_for_what_is_not_mapped_and_a_bitmap_without_a_size_are_refused(p):
     _, container = ready(p)
-    with pytest.raises(Unsupported):
-        map_dma(p, container, 0, p.mmap(PAGE), PAGE, uapi.VFIO_DMA_MAP_FLAG_VADDR)
-    with pytest.raises(Unsupported):
-        p.ioctl(container, uapi.VFIO_IOMMU_DIRTY_PAGES, uapi.VfioIommuType1DirtyBitmap())
+    assert refused(map_dma, p, container, 0, p.mmap(PAGE), PAGE, uapi.VFIO_DMA_MAP_FLAG_VADDR) == "ENOENT"
+    bitmap = uapi.VfioIommuType1DirtyBitmap(argsz=0)
+    assert refused(p.ioctl, container, uapi.VFIO_IOMMU_DIRTY_PAGES, bitmap) == "EINVAL"
     assert refused(p.ioctl, container, uapi.VFIO_IOMMU_ENABLE) == "ENOTTY"
