@@ -76,3 +76,14 @@ def test_all_who_wait_for_a_message_learn_that_the_other_end_is_closed():
     waiting = [a.start(*RECEIVE), b.start(*RECEIVE)]
     a.close(3)
     assert [call.result for call in waiting] == [(), ()]
+
+
+def test_a_socket_can_be_read_when_a_message_waits_and_when_nothing_comes_any_more():
+    p = Machine().process("p")
+    first, second = p.socketpair()
+    assert (p.poll(second, 1), p.poll(second, 4)) == (0, 4)
+    p.sendmsg_fds(first, (0,))
+    assert p.poll(second, 1) == 1
+    p.recvmsg_fds(second)
+    p.close(first)
+    assert p.poll(second, 1) == 1 | 16  # POLLIN and, though nobody asked, POLLHUP

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..engine import *
 from ..uapi import Errno, KernelError
+from .fs.eventfd import POLLHUP, POLLIN, POLLOUT
 from .fs.file import (
     O_RDWR,
     File,
@@ -216,4 +217,13 @@ async def scm_detach_fds(message: SkBuff) -> tuple[int, ...]:
     return tuple(numbers)
 
 
-unix_fops = FileOperations("socket", release=unix_release, stream=True)
+@kernel("net/unix/af_unix.c")
+async def unix_poll(file: File) -> int:
+    """Can anything be received, or comes nothing any more? Sending never waits."""
+    sock: UnixSock = await private(file)
+    ended = await load(sock.shutdown)
+    waiting = await load(sock.queue)
+    return POLLOUT | POLLIN * (ended or bool(waiting)) | POLLHUP * ended
+
+
+unix_fops = FileOperations("socket", release=unix_release, poll=unix_poll, stream=True)

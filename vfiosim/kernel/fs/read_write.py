@@ -104,6 +104,8 @@ async def sys_write(number: int, data: bytes, offset: int | None = None, address
 SEEK_MAX: Final = 4
 DEFAULT_POLLMASK: Final = 5  # of a file that does not say when it can be read and written
 
+ALWAYS_POLLED: Final = 8 | 16  # POLLERR and POLLHUP are told, asked for or not
+
 
 @kernel("fs/select.c")
 async def sys_poll(number: int, events: int, timeout: int) -> int:
@@ -112,6 +114,7 @@ async def sys_poll(number: int, events: int, timeout: int) -> int:
     async with cleanup(fput, file):
         if file.f_op is PLAIN_FILE:
             raise Unsupported(f"polling {file.label}")
+        events |= ALWAYS_POLLED
         ready = await vfs_poll(file, events)
         while not ready and timeout:
             if file.f_op.wait is None:
