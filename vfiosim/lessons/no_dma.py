@@ -115,9 +115,9 @@ SECOND = Task(
 
 def exercise() -> Exercise:
     """The second task of the lesson."""
-    room = SECOND.solved().machine.trace
+    reserve = SECOND.solved().machine.trace
     rows = ("bind", "descriptor")
-    return Exercise(SECOND, lambda session: Bench(session, show=rows, only=VIEW, keep=("fds",), room=room))
+    return Exercise(SECOND, lambda session: Bench(session, show=rows, only=VIEW, keep=("fds",), reserve=reserve))
 
 
 LESSON = Lesson("08", QUESTIONS, CHECK, (POSTED.name, SECOND.name))

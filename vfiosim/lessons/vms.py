@@ -33,8 +33,8 @@ def vms() -> Bench:
 
 
 def _bench(session: Session, *names: str) -> Bench:
-    room = done("add 1", "add 2", "bind").machine.trace
-    return Bench(session, show=(), more={name: (CALLS[name], TIPS[name]) for name in names}, only=VIEW, room=room)
+    reserve = done("add 1", "add 2", "bind").machine.trace
+    return Bench(session, show=(), more={name: (CALLS[name], TIPS[name]) for name in names}, only=VIEW, reserve=reserve)
 
 
 # ---- the first task: calls in an order

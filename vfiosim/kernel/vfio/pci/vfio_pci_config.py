@@ -151,6 +151,211 @@ def tables_for(device: Device) -> Tables:
     return tables_of(device.config, device.hardware.ids, bool(device.spec.physfn))
 
 
+# ---- one piece: of one capability, of one size, at a multiple of it
+
+
+@kernel("drivers/vfio/pci/vfio_pci_config.c")
+async def vfio_default_config_read(core: VfioPciCoreDevice, position: int, count: int, virt: int) -> int:
+    """The copy, and what is no copy from the function itself."""
+    changed = await changes_of(core)
+    found = copy_at(core, changed, position, count)
+    if virt == (1 << 8 * count) - 1:
+        return found
+    return await hardware_at(core, changed, position, count) & ~virt | found & virt
+
+
+@kernel("drivers/vfio/pci/vfio_pci_config.c")
+async def vfio_default_config_write(
+    core: VfioPciCoreDevice, position: int, count: int, virt: int, write: int, value: int
+) -> None:
+    """Into the copy what is a copy, into the function what is not, and nothing where nothing may be written."""
+    changed = await changes_of(core)
+    if write & virt:
+        kept = copy_at(core, changed, position, count) & ~(write & virt) | value & write & virt
+        await change(core, dict(enumerate(kept.to_bytes(count, "little"), position)))
+    if write & ~virt:
+        before = await hardware_at(core, changed, position, count)
+        await set_hardware(core, changed, position, count, before & ~(write & ~virt) | value & write & ~virt)
+
+
+@kernel("drivers/vfio/pci/vfio_pci_config.c")
+async def vfio_direct_config_read(core: VfioPciCoreDevice, position: int, count: int, offset: int) -> int:
+    """From the function itself, but for where the next capability is."""
+    changed = await changes_of(core)
+    found = (await hardware_at(core, changed, position, count)).to_bytes(count, "little")
+    copied = copy_at(core, changed, position, count).to_bytes(count, "little")
+    mangled = 4 if position >= SPACE else 2
+    return number(bytes(copied[n] if offset + n < mangled else found[n] for n in range(count)))
+
+
+def sized(hardware: Hardware, position: int, value: int, count: int) -> int:
+    """What a program sees of BARs that it has written, which is how it learns their size (`vfio_bar_fixup`)."""
+    masks = bar_masks(hardware)
+    at = position - BARS
+    keep, flags = number(masks[0][at : at + count]), number(masks[1][at : at + count])
+    return value & keep | flags
+
+
+def bar_masks(hardware: Hardware) -> tuple[bytes, bytes]:
+    """The bits of each BAR that can be written, and those that are fixed."""
+    keep, flags = bytearray(24), bytearray(24)
+    for bar, size in hardware.bars.items():
+        mask = (1 << 64) - size
+        keep[4 * bar : 4 * bar + 4] = (mask & ALL).to_bytes(4, "little")
+        flags[4 * bar] = bar_flags(hardware, bar)
+        if bar in hardware.wide:
+            keep[4 * bar + 4 : 4 * bar + 8] = (mask >> 32).to_bytes(4, "little")
+    return bytes(keep), bytes(flags)
+
+
+@kernel("drivers/vfio/pci/vfio_pci_config.c")
+async def __vfio_pci_memory_enabled(core: VfioPciCoreDevice) -> bool:
+    """Does the function answer to memory addresses? A virtual one always does, for its physical one has the switch."""
+    changed = await changes_of(core)
+    awake = power_state(core, changed) < D3HOT
+    return awake and (bool(core.vdev.dev.spec.physfn) or bool(copy_at(core, changed, COMMAND, 2) & MEMORY))
+
+
+@kernel("drivers/vfio/pci/vfio_pci_config.c")
+async def vfio_basic_config_read(core: VfioPciCoreDevice, position: int, count: int, virt: int) -> int:
+    """The header: BARs tell their size, a function without a ROM has no address for it."""
+    found = await vfio_default_config_read(core, position, count, virt)
+    dev = core.vdev.dev
+    if BARS <= position < BARS + 24:
+        return sized(dev.hardware, position, found, count)
+    if ROM <= position < ROM + 4:
+        return 0
+    if position == COMMAND and dev.spec.physfn:
+        return found | copy_at(core, await changes_of(core), COMMAND, 2) & MEMORY
+    return found
+
+
+@kernel("drivers/vfio/pci/vfio_pci_config.c")
+async def vfio_basic_config_write(
+    core: VfioPciCoreDevice, position: int, count: int, virt: int, write: int, value: int
+) -> None:
+    """The header. Whoever uses a BAR meanwhile is waited for where the command register is written."""
+    was_off = await virq_disabled(core)
+    if position == COMMAND:
+        say(Phase.LOCK, "The memory lock of {}: nobody uses its BARs while it is switched.", core)
+        async with core.memory_lock:
+            await vfio_default_config_write(core, position, count, virt, write, value)
+            bits = copy_at(core, await changes_of(core), COMMAND, 1) & ~(IO | MEMORY) | value & (IO | MEMORY)
+            await change(core, {COMMAND: bits})
+    else:
+        await vfio_default_config_write(core, position, count, virt, write, value)
+    if COMMAND <= position <= COMMAND + 1:
+        await follow_intx_disable(core, was_off)
+
+
+async def follow_intx_disable(core: VfioPciCoreDevice, before: bool) -> None:
+    """The line interrupt is switched off or on where the bit for it in the command register has changed."""
+    off = await virq_disabled(core)
+    if off == before:
+        return
+    if off:
+        await vfio_pci_intx_mask(core)
+    else:
+        await vfio_pci_intx_unmask(core)
+
+
+@kernel("drivers/vfio/pci/vfio_pci_config.c")
+async def vfio_lock_and_set_power_state(core: VfioPciCoreDevice, state: int) -> None:
+    """Sleep (D3hot) or wake (D0); D1 and D2 none of the modelled functions has."""
+    at = core.capability(PM) + PMCSR
+    async with core.memory_lock:
+        changed = await changes_of(core)
+        if state in (0, D3HOT):
+            now = changed.get(OWN + at, core.vdev.dev.config[at])
+            await change(core, {OWN + at: now & ~STATE_MASK | state})
+
+
+@kernel("drivers/vfio/pci/vfio_pci_config.c")
+async def vfio_pm_config_write(
+    core: VfioPciCoreDevice, position: int, count: int, virt: int, write: int, value: int
+) -> None:
+    """Power management: the kernel itself puts the function to sleep and wakes it."""
+    await vfio_default_config_write(core, position, count, virt, write, value)
+    if position == core.capability(PM) + PMCSR:
+        await vfio_lock_and_set_power_state(core, value & STATE_MASK)
+
+
+@kernel("drivers/vfio/pci/vfio_pci_config.c")
+async def vfio_exp_config_write(
+    core: VfioPciCoreDevice, position: int, count: int, virt: int, write: int, value: int
+) -> None:
+    """PCI Express: who writes the bit for a reset resets the function, if it can be, and never reads the bit."""
+    await vfio_default_config_write(core, position, count, virt, write, value)
+    at = core.capability(EXPRESS) + DEVCTL
+    control = copy_at(core, await changes_of(core), at, 2)
+    if control & FLR:
+        await change(core, {at + 1: control >> 8 & ~(FLR >> 8)})
+        if core.vdev.dev.hardware.flr:
+            async with core.memory_lock:
+                with suppress(KernelError):
+                    await pci_try_reset_function(core.vdev.dev)
+
+
+@kernel("drivers/vfio/pci/vfio_pci_config.c")
+async def vfio_msi_config_write(
+    core: VfioPciCoreDevice, position: int, count: int, virt: int, write: int, value: int
+) -> None:
+    """Message interrupts: they are enabled by an ioctl and not here, and no more of them than that allocated."""
+    await vfio_default_config_write(core, position, count, virt, write, value)
+    at = core.capability(MSI)
+    if position - at <= MSI_FLAGS <= position - at + count:
+        flags = copy_at(core, await changes_of(core), at + MSI_FLAGS, 1)
+        on = await load(core.irq_type) == VFIO_PCI_MSI_IRQ_INDEX
+        flags &= ALL if on else ~MSI_ENABLE
+        most = max(await load(core.vectors) * 2 - 1, 1).bit_length() - 1
+        flags = flags if (flags & QSIZE) >> 4 <= most else flags & ~QSIZE | most << 4
+        await change(core, {at + MSI_FLAGS: flags, OWN + at + MSI_FLAGS: flags})
+
+
+# ---- all of it, in pieces
+
+
+def piece(config_map: bytes, position: int, count: int) -> int:
+    """How much is done at once: no more than a dword, at a multiple of its size, of one capability alone."""
+    size = 1
+    while (position + size) % 4 and config_map[position + size] == config_map[position]:
+        size += 1
+    size = min(size, count)
+    return 4 if size >= 4 and not position % 4 else 2 if size >= 2 and not position % 2 else 1
+
+
+def start_of(config_map: bytes, position: int) -> int:
+    """Where the capability begins that has this byte (`vfio_find_cap_start`)."""
+    base = SPACE if position >= SPACE else HEADER
+    if config_map[position] == BASIC:
+        return 0
+    start = position
+    while start - 1 >= base and config_map[start - 1] == config_map[position]:
+        start -= 1
+    return start
+
+
+def perm_at(core: VfioPciCoreDevice, position: int, count: int) -> tuple[int, int]:
+    """Which bits of a piece are a copy, and which may be written; none and none where no table says anything."""
+    capability = core.config_map[position]
+    start = start_of(core.config_map, position)
+    flags = number(core.vdev.dev.config[start + MSI_FLAGS : start + MSI_FLAGS + 2])
+    found = msi_perm(flags) if capability == MSI else CAP_PERMS.get(capability, Perm())
+    offset = position - start
+    return number(found.virt[offset : offset + count]), number(found.write[offset : offset + count])
+
+
+def has_table(capability: int, position: int) -> bool:
+    """Does a table say which bits of a capability are a copy?"""
+    return position < SPACE and (capability in CAP_PERMS or capability == MSI)
+
+
+async def refuse_outside(core: VfioPciCoreDevice, position: int, count: int) -> None:
+    """EFAULT for what does not lie inside of configuration space as a whole."""
+    outside = position + count > len(core.config_map)
+    await refuse_if(outside, Errno.EFAULT, "inside_config_space", "configuration space ends before that")
+
+
 @kernel("drivers/vfio/pci/vfio_pci_config.c")
 async def vfio_config_init(core: VfioPciCoreDevice) -> None:
     """The tables that say what a program sees of configuration space, and what it may change."""
@@ -228,211 +433,6 @@ def power_state(core: VfioPciCoreDevice, changed: Changes) -> int:
     """How awake the function is: 0 is D0, 3 is D3hot; 0 too for one that cannot sleep."""
     at = core.capability(PM)
     return changed.get(OWN + at + PMCSR, core.vdev.dev.config[at + PMCSR]) & STATE_MASK if at else 0
-
-
-@kernel("drivers/vfio/pci/vfio_pci_config.c")
-async def __vfio_pci_memory_enabled(core: VfioPciCoreDevice) -> bool:
-    """Does the function answer to memory addresses? A virtual one always does, for its physical one has the switch."""
-    changed = await changes_of(core)
-    awake = power_state(core, changed) < D3HOT
-    return awake and (bool(core.vdev.dev.spec.physfn) or bool(copy_at(core, changed, COMMAND, 2) & MEMORY))
-
-
-# ---- one piece: of one capability, of one size, at a multiple of it
-
-
-@kernel("drivers/vfio/pci/vfio_pci_config.c")
-async def vfio_default_config_read(core: VfioPciCoreDevice, position: int, count: int, virt: int) -> int:
-    """The copy, and what is no copy from the function itself."""
-    changed = await changes_of(core)
-    found = copy_at(core, changed, position, count)
-    if virt == (1 << 8 * count) - 1:
-        return found
-    return await hardware_at(core, changed, position, count) & ~virt | found & virt
-
-
-@kernel("drivers/vfio/pci/vfio_pci_config.c")
-async def vfio_default_config_write(
-    core: VfioPciCoreDevice, position: int, count: int, virt: int, write: int, value: int
-) -> None:
-    """Into the copy what is a copy, into the function what is not, and nothing where nothing may be written."""
-    changed = await changes_of(core)
-    if write & virt:
-        kept = copy_at(core, changed, position, count) & ~(write & virt) | value & write & virt
-        await change(core, dict(enumerate(kept.to_bytes(count, "little"), position)))
-    if write & ~virt:
-        before = await hardware_at(core, changed, position, count)
-        await set_hardware(core, changed, position, count, before & ~(write & ~virt) | value & write & ~virt)
-
-
-@kernel("drivers/vfio/pci/vfio_pci_config.c")
-async def vfio_direct_config_read(core: VfioPciCoreDevice, position: int, count: int, offset: int) -> int:
-    """From the function itself, but for where the next capability is."""
-    changed = await changes_of(core)
-    found = (await hardware_at(core, changed, position, count)).to_bytes(count, "little")
-    copied = copy_at(core, changed, position, count).to_bytes(count, "little")
-    mangled = 4 if position >= SPACE else 2
-    return number(bytes(copied[n] if offset + n < mangled else found[n] for n in range(count)))
-
-
-def sized(hardware: Hardware, position: int, value: int, count: int) -> int:
-    """What a program sees of BARs that it has written, which is how it learns their size (`vfio_bar_fixup`)."""
-    masks = bar_masks(hardware)
-    at = position - BARS
-    keep, flags = number(masks[0][at : at + count]), number(masks[1][at : at + count])
-    return value & keep | flags
-
-
-def bar_masks(hardware: Hardware) -> tuple[bytes, bytes]:
-    """The bits of each BAR that can be written, and those that are fixed."""
-    keep, flags = bytearray(24), bytearray(24)
-    for bar, size in hardware.bars.items():
-        mask = (1 << 64) - size
-        keep[4 * bar : 4 * bar + 4] = (mask & ALL).to_bytes(4, "little")
-        flags[4 * bar] = bar_flags(hardware, bar)
-        if bar in hardware.wide:
-            keep[4 * bar + 4 : 4 * bar + 8] = (mask >> 32).to_bytes(4, "little")
-    return bytes(keep), bytes(flags)
-
-
-@kernel("drivers/vfio/pci/vfio_pci_config.c")
-async def vfio_basic_config_read(core: VfioPciCoreDevice, position: int, count: int, virt: int) -> int:
-    """The header: BARs tell their size, a function without a ROM has no address for it."""
-    found = await vfio_default_config_read(core, position, count, virt)
-    dev = core.vdev.dev
-    if BARS <= position < BARS + 24:
-        return sized(dev.hardware, position, found, count)
-    if ROM <= position < ROM + 4:
-        return 0
-    if position == COMMAND and dev.spec.physfn:
-        return found | copy_at(core, await changes_of(core), COMMAND, 2) & MEMORY
-    return found
-
-
-@kernel("drivers/vfio/pci/vfio_pci_config.c")
-async def vfio_basic_config_write(
-    core: VfioPciCoreDevice, position: int, count: int, virt: int, write: int, value: int
-) -> None:
-    """The header. Whoever uses a BAR meanwhile is waited for where the command register is written."""
-    was_off = await virq_disabled(core)
-    if position == COMMAND:
-        say(Phase.LOCK, "The memory lock of {}: nobody uses its BARs while it is switched.", core)
-        async with core.memory_lock:
-            await vfio_default_config_write(core, position, count, virt, write, value)
-            bits = copy_at(core, await changes_of(core), COMMAND, 1) & ~(IO | MEMORY) | value & (IO | MEMORY)
-            await change(core, {COMMAND: bits})
-    else:
-        await vfio_default_config_write(core, position, count, virt, write, value)
-    if COMMAND <= position <= COMMAND + 1:
-        await follow_intx_disable(core, was_off)
-
-
-async def follow_intx_disable(core: VfioPciCoreDevice, before: bool) -> None:
-    """The line interrupt is switched off or on where the bit for it in the command register has changed."""
-    off = await virq_disabled(core)
-    if off == before:
-        return
-    if off:
-        await vfio_pci_intx_mask(core)
-    else:
-        await vfio_pci_intx_unmask(core)
-
-
-@kernel("drivers/vfio/pci/vfio_pci_config.c")
-async def vfio_pm_config_write(
-    core: VfioPciCoreDevice, position: int, count: int, virt: int, write: int, value: int
-) -> None:
-    """Power management: the kernel itself puts the function to sleep and wakes it."""
-    await vfio_default_config_write(core, position, count, virt, write, value)
-    if position == core.capability(PM) + PMCSR:
-        await vfio_lock_and_set_power_state(core, value & STATE_MASK)
-
-
-@kernel("drivers/vfio/pci/vfio_pci_config.c")
-async def vfio_lock_and_set_power_state(core: VfioPciCoreDevice, state: int) -> None:
-    """Sleep (D3hot) or wake (D0); D1 and D2 none of the modelled functions has."""
-    at = core.capability(PM) + PMCSR
-    async with core.memory_lock:
-        changed = await changes_of(core)
-        if state in (0, D3HOT):
-            now = changed.get(OWN + at, core.vdev.dev.config[at])
-            await change(core, {OWN + at: now & ~STATE_MASK | state})
-
-
-@kernel("drivers/vfio/pci/vfio_pci_config.c")
-async def vfio_exp_config_write(
-    core: VfioPciCoreDevice, position: int, count: int, virt: int, write: int, value: int
-) -> None:
-    """PCI Express: who writes the bit for a reset resets the function, if it can be, and never reads the bit."""
-    await vfio_default_config_write(core, position, count, virt, write, value)
-    at = core.capability(EXPRESS) + DEVCTL
-    control = copy_at(core, await changes_of(core), at, 2)
-    if control & FLR:
-        await change(core, {at + 1: control >> 8 & ~(FLR >> 8)})
-        if core.vdev.dev.hardware.flr:
-            async with core.memory_lock:
-                with suppress(KernelError):
-                    await pci_try_reset_function(core.vdev.dev)
-
-
-@kernel("drivers/vfio/pci/vfio_pci_config.c")
-async def vfio_msi_config_write(
-    core: VfioPciCoreDevice, position: int, count: int, virt: int, write: int, value: int
-) -> None:
-    """Message interrupts: they are enabled by an ioctl and not here, and no more of them than that allocated."""
-    await vfio_default_config_write(core, position, count, virt, write, value)
-    at = core.capability(MSI)
-    if position - at <= MSI_FLAGS <= position - at + count:
-        flags = copy_at(core, await changes_of(core), at + MSI_FLAGS, 1)
-        on = await load(core.irq_type) == VFIO_PCI_MSI_IRQ_INDEX
-        flags &= ALL if on else ~MSI_ENABLE
-        most = max(await load(core.vectors) * 2 - 1, 1).bit_length() - 1
-        flags = flags if (flags & QSIZE) >> 4 <= most else flags & ~QSIZE | most << 4
-        await change(core, {at + MSI_FLAGS: flags, OWN + at + MSI_FLAGS: flags})
-
-
-# ---- all of it, in pieces
-
-
-def piece(config_map: bytes, position: int, count: int) -> int:
-    """How much is done at once: no more than a dword, at a multiple of its size, of one capability alone."""
-    size = 1
-    while (position + size) % 4 and config_map[position + size] == config_map[position]:
-        size += 1
-    size = min(size, count)
-    return 4 if size >= 4 and not position % 4 else 2 if size >= 2 and not position % 2 else 1
-
-
-def start_of(config_map: bytes, position: int) -> int:
-    """Where the capability begins that has this byte (`vfio_find_cap_start`)."""
-    base = SPACE if position >= SPACE else HEADER
-    if config_map[position] == BASIC:
-        return 0
-    start = position
-    while start - 1 >= base and config_map[start - 1] == config_map[position]:
-        start -= 1
-    return start
-
-
-def perm_at(core: VfioPciCoreDevice, position: int, count: int) -> tuple[int, int]:
-    """Which bits of a piece are a copy, and which may be written; none and none where no table says anything."""
-    capability = core.config_map[position]
-    start = start_of(core.config_map, position)
-    flags = number(core.vdev.dev.config[start + MSI_FLAGS : start + MSI_FLAGS + 2])
-    found = msi_perm(flags) if capability == MSI else CAP_PERMS.get(capability, Perm())
-    offset = position - start
-    return number(found.virt[offset : offset + count]), number(found.write[offset : offset + count])
-
-
-def has_table(capability: int, position: int) -> bool:
-    """Does a table say which bits of a capability are a copy?"""
-    return position < SPACE and (capability in CAP_PERMS or capability == MSI)
-
-
-async def refuse_outside(core: VfioPciCoreDevice, position: int, count: int) -> None:
-    """EFAULT for what does not lie inside of configuration space as a whole."""
-    outside = position + count > len(core.config_map)
-    await refuse_if(outside, Errno.EFAULT, "inside_config_space", "configuration space ends before that")
 
 
 @kernel("drivers/vfio/pci/vfio_pci_config.c")

@@ -21,11 +21,37 @@ TABLE = 4  # where the capability says in which BAR the table of message interru
 
 
 @kernel("drivers/vfio/pci/vfio_pci_rdwr.c")
-async def vfio_pci_bar_rw(core: VfioPciCoreDevice, bar: int, position: int, count: int, data: bytes | None) -> bytes:
-    """Read a BAR, or write `data` into it, as far as it goes; the answer is what was read or written. EINVAL beyond its end."""
-    end = core.vdev.dev.hardware.bars.get(bar, 0)
-    await refuse_if(position >= end, Errno.EINVAL, "inside_region", "this is beyond the end of the region")
-    return await vfio_pci_core_do_io_rw(core, bar, position, min(count, end - position), data)
+async def vfio_pci_core_iowrite(core: VfioPciCoreDevice, bar: int, at: int, data: bytes) -> None:
+    """The same for a write."""
+    if bar in core.vdev.dev.hardware.ports:
+        if await own_byte(core, COMMAND) & PORTS:
+            await write_register(core.vdev.dev, at, data, partial(masters_bus, core))
+        return
+    async with shared(core.memory_lock):
+        await refuse_memory_off(core)
+        await write_register(core.vdev.dev, at, data, partial(masters_bus, core))
+
+
+async def refuse_memory_off(core: VfioPciCoreDevice) -> None:
+    """EIO: the command register says that the function does not answer, or it sleeps."""
+    on = await __vfio_pci_memory_enabled(core)
+    await refuse_if(
+        not on, Errno.EIO, "memory_is_on", "the function does not answer: it sleeps, or its command register says so"
+    )
+
+
+@kernel("drivers/vfio/pci/vfio_pci_rdwr.c")
+async def vfio_pci_core_ioread(core: VfioPciCoreDevice, bar: int, at: int, width: int) -> bytes:
+    """One access of 1, 2, 4 or 8 bytes. EIO while the function does not answer to memory addresses.
+
+    Ports are not asked: while the function does not answer to them, they read as ones.
+    """
+    if bar in core.vdev.dev.hardware.ports:
+        on = await own_byte(core, COMMAND) & PORTS
+        return await read_register(core.vdev.dev, at, width) if on else b"\xff" * width
+    async with shared(core.memory_lock):
+        await refuse_memory_off(core)
+        return await read_register(core.vdev.dev, at, width)
 
 
 @kernel("drivers/vfio/pci/vfio_pci_rdwr.c")
@@ -58,37 +84,37 @@ def table_of(core: VfioPciCoreDevice, bar: int) -> tuple[int, int]:
 
 
 @kernel("drivers/vfio/pci/vfio_pci_rdwr.c")
-async def vfio_pci_core_ioread(core: VfioPciCoreDevice, bar: int, at: int, width: int) -> bytes:
-    """One access of 1, 2, 4 or 8 bytes. EIO while the function does not answer to memory addresses.
-
-    Ports are not asked: while the function does not answer to them, they read as ones.
-    """
-    if bar in core.vdev.dev.hardware.ports:
-        on = await own_byte(core, COMMAND) & PORTS
-        return await read_register(core.vdev.dev, at, width) if on else b"\xff" * width
-    async with shared(core.memory_lock):
-        await refuse_memory_off(core)
-        return await read_register(core.vdev.dev, at, width)
+async def vfio_pci_bar_rw(core: VfioPciCoreDevice, bar: int, position: int, count: int, data: bytes | None) -> bytes:
+    """Read a BAR, or write `data` into it, as far as it goes; the answer is what was read or written. EINVAL beyond its end."""
+    end = core.vdev.dev.hardware.bars.get(bar, 0)
+    await refuse_if(position >= end, Errno.EINVAL, "inside_region", "this is beyond the end of the region")
+    return await vfio_pci_core_do_io_rw(core, bar, position, min(count, end - position), data)
 
 
 @kernel("drivers/vfio/pci/vfio_pci_rdwr.c")
-async def vfio_pci_core_iowrite(core: VfioPciCoreDevice, bar: int, at: int, data: bytes) -> None:
-    """The same for a write."""
-    if bar in core.vdev.dev.hardware.ports:
-        if await own_byte(core, COMMAND) & PORTS:
-            await write_register(core.vdev.dev, at, data, partial(masters_bus, core))
-        return
-    async with shared(core.memory_lock):
-        await refuse_memory_off(core)
-        await write_register(core.vdev.dev, at, data, partial(masters_bus, core))
+async def vfio_pci_ioeventfd_handler(ioeventfd: VfioPciIoeventfd) -> bool:
+    """The eventfd was signalled: the write is left to a thread, which can wait for the lock that it needs."""
+    return True
 
 
-async def refuse_memory_off(core: VfioPciCoreDevice) -> None:
-    """EIO: the command register says that the function does not answer, or it sleeps."""
-    on = await __vfio_pci_memory_enabled(core)
-    await refuse_if(
-        not on, Errno.EIO, "memory_is_on", "the function does not answer: it sleeps, or its command register says so"
-    )
+@kernel("drivers/vfio/pci/vfio_pci_rdwr.c")
+async def vfio_pci_ioeventfd_thread(ioeventfd: VfioPciIoeventfd) -> None:
+    """Write; while the function does not answer, nothing happens, and nobody is told."""
+    with suppress(KernelError):
+        await vfio_pci_core_iowrite(ioeventfd.core, ioeventfd.bar, ioeventfd.pos, ioeventfd.data)
+
+
+async def forget_ioeventfd(ioeventfd: VfioPciIoeventfd) -> None:
+    """A write is not made any more."""
+    await vfio_virqfd_disable(ioeventfd.virqfd)
+    await free(ioeventfd)
+
+
+async def forget_ioeventfds(core: VfioPciCoreDevice) -> None:
+    """At the last close none is made any more."""
+    for ioeventfd in await load(core.ioeventfds_list):
+        await forget_ioeventfd(ioeventfd)
+    await store(core.ioeventfds_list, ())
 
 
 @kernel("drivers/vfio/pci/vfio_pci_rdwr.c")
@@ -122,29 +148,3 @@ async def vfio_pci_ioeventfd(
             await vfio_virqfd_enable(made, vfio_pci_ioeventfd_handler, vfio_pci_ioeventfd_thread, made.virqfd, number)
         await store(core.ioeventfds_list, (made, *known))
         await change(core, {IOEVENTFDS: 1})
-
-
-@kernel("drivers/vfio/pci/vfio_pci_rdwr.c")
-async def vfio_pci_ioeventfd_handler(ioeventfd: VfioPciIoeventfd) -> bool:
-    """The eventfd was signalled: the write is left to a thread, which can wait for the lock that it needs."""
-    return True
-
-
-@kernel("drivers/vfio/pci/vfio_pci_rdwr.c")
-async def vfio_pci_ioeventfd_thread(ioeventfd: VfioPciIoeventfd) -> None:
-    """Write; while the function does not answer, nothing happens, and nobody is told."""
-    with suppress(KernelError):
-        await vfio_pci_core_iowrite(ioeventfd.core, ioeventfd.bar, ioeventfd.pos, ioeventfd.data)
-
-
-async def forget_ioeventfd(ioeventfd: VfioPciIoeventfd) -> None:
-    """A write is not made any more."""
-    await vfio_virqfd_disable(ioeventfd.virqfd)
-    await free(ioeventfd)
-
-
-async def forget_ioeventfds(core: VfioPciCoreDevice) -> None:
-    """At the last close none is made any more."""
-    for ioeventfd in await load(core.ioeventfds_list):
-        await forget_ioeventfd(ioeventfd)
-    await store(core.ioeventfds_list, ())
