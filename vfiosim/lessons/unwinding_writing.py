@@ -69,7 +69,7 @@ class WayOut(Room):
 
     @property
     def when(self) -> str:
-        return "of the kernel; its way out is taken away"
+        return "from the kernel, without its way out"
 
     @property
     def how_proved(self) -> str:
