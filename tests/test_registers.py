@@ -220,3 +220,9 @@ def test_a_device_of_ones_own_has_a_configuration_space_too() -> None:
     assert number(program, fd, CONFIG) not in (0, 0xFFFFFFFF)
     put(program, fd, BAR0, 0xFFFFFFFF)
     assert number(program, fd, BAR0) == 0xFFFFC000
+
+
+@pytest.mark.parametrize(("extension", "answer"), [(0, 1), (9, 2), (-1, 0), (1 << 40, 0)])
+def test_kvm_answers_for_every_number_what_it_can_do(extension: int, answer: int) -> None:
+    program = Machine().process("vmm")
+    assert program.ioctl(program.open("/dev/kvm"), uapi.KVM_CHECK_EXTENSION, extension) == answer

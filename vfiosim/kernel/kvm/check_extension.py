@@ -35,4 +35,4 @@ AMOUNTS: Final = {
 
 async def kvm_vm_ioctl_check_extension_generic(number: int) -> int:
     """KVM_CHECK_EXTENSION: 0 for what KVM cannot do, else 1, or how much of it."""
-    return AMOUNTS.get(number, YES >> number & 1 if number < YES.bit_length() else 0)
+    return AMOUNTS.get(number, YES >> number & 1 if 0 <= number < YES.bit_length() else 0)
