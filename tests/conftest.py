@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tests.desk import Desk
 
 ROOT = Path(__file__).resolve().parent.parent
+BY_NIGHT = "VFIOSIM_TESTS_BY_NIGHT"  # set in the environment of every process that runs with --nightly
 NO_BROWSER = "Chromium was not found: install `chromium` or set CHROMIUM=/path/to/it"
 
 os.environ["VFIOSIM_PROGRESS"] = ""  # what tests answer is nobody's progress
@@ -41,6 +42,11 @@ def notebook() -> None:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--nightly", action="store_true", help="run also what is too heavy for every change")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("nightly"):
+        os.environ[BY_NIGHT] = "1"  # so that other processes know it, too
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -159,12 +159,13 @@ def test_what_came_from_outside_cannot_be_written_down():
 # ---- witnesses
 
 
+@pytest.mark.parametrize("ends", [1, pytest.param(3, marks=pytest.mark.nightly)])
 @each_puzzle()
-def test_every_way_a_puzzle_can_go_is_a_program_and_a_line(puzzle):
+def test_every_way_a_puzzle_can_go_is_a_program_and_a_line(puzzle, ends):
     without, patches = puzzle.ways[0]
     result = broken(puzzle.name, 0)
     assert result.counterexample is not None
-    for witness in [result.counterexample, *list(result.outcomes.values())[:1]]:
+    for witness in [result.counterexample, *list(result.outcomes.values())[:ends]]:
         assert run(witness.code).trace == witness.machine.trace
         if witness.schedule:  # else it tells what never happens
             assert witness.replay.startswith(puzzle.called(without, patches))

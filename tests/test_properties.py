@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import operator
+import os
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.conftest import BY_NIGHT
 from tests.fuzz.corpus import corpus
 from tests.fuzz.run import SURPRISES, file_cycle
 from vfiosim import Blocked, KernelError, Machine, uapi
@@ -333,7 +335,8 @@ AT_BOOT = {name: counts(Machine(topology)) for name, topology in MACHINES.items(
 LASTING = {path.split(maxsplit=1)[0] for path in AT_BOOT["lab"]}  # kinds of things that come and go with devices
 anywhere = st.sampled_from(sorted(MACHINES))
 # `.ci/run` also makes a hundred thousand damaged calls, which ask the same of a machine; by night there are more of both.
-slow = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+NIGHT = 4 if os.environ.get(BY_NIGHT) else 1
+slow = settings(max_examples=60 * NIGHT, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 long = settings(parent=slow, max_examples=1000)
 
 
@@ -363,7 +366,7 @@ def test_any_of_a_thousand_programs_keeps_the_invariants_and_leaves_nothing_behi
     keeps_the_invariants_and_leaves_nothing_behind(program, where)
 
 
-@settings(parent=slow, max_examples=40)
+@settings(parent=slow, max_examples=40 * NIGHT)
 @given(programs, anywhere)
 def test_a_traced_run_answers_as_an_untraced_one(program, where):
     runs = [Player(trace, where) for trace in (True, False)]
@@ -373,7 +376,7 @@ def test_a_traced_run_answers_as_an_untraced_one(program, where):
     assert counts(runs[0].machine) == counts(runs[1].machine)
 
 
-@settings(parent=slow, max_examples=25)
+@settings(parent=slow, max_examples=25 * NIGHT)
 @given(programs, anywhere, st.floats(0, 1))
 def test_any_run_can_be_repeated_up_to_any_step(program, machine, where):
     player = Player(trace=True, where=machine)
