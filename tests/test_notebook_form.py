@@ -40,10 +40,10 @@ def test_the_headings_of_a_notebook_are_those_of_its_form(path):
 
 
 @LESSON
-def test_a_lesson_has_12_to_18_cells_of_each_kind_and_600_to_1500_words(path):
+def test_a_lesson_has_12_to_18_cells_of_each_kind_and_900_to_1500_words(path):
     assert 12 <= len(cells(path, "markdown")) <= 18
     assert 12 <= len(cells(path, "code")) <= 18
-    assert 600 <= words_of(path) <= 1500
+    assert 900 <= words_of(path) <= 1500
 
 
 def test_the_first_page_is_short():
