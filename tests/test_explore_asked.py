@@ -71,17 +71,18 @@ def test_what_the_factory_has_taken_out_stays_out() -> None:
 # ---- what the model has no answer to
 
 
-def with_an_eventfd(trace: bool = True) -> Machine:
-    """The device is 3, the iommufd 4, an eventfd 5."""
+def with_a_vm(trace: bool = True) -> Machine:
+    """The device is 3, the iommufd 4, a VM 6."""
     machine = ready_to_bind("p", trace=trace)
-    machine.processes["p"].eventfd()
+    program = machine.processes["p"]
+    program.ioctl(program.open("/dev/kvm"), uapi.KVM_CREATE_VM, 0)
     return machine
 
 
 def test_a_call_that_is_not_modelled_is_told_like_a_limit_and_is_never_called_safe() -> None:
-    found = explore(with_an_eventfd, {"A": [("p", "poll", 5, 1, 100)], "B": [("p", "close", 3)]}, [])
+    found = explore(with_a_vm, {"A": [("p", "ioctl", 6, uapi.KVM_CREATE_VCPU, 0)], "B": [("p", "close", 3)]}, [])
     assert (found.verdict, found.complete) == ("unfinished", False)
-    assert found.limit == "poll that waits is not modelled (A is p: poll(5, 1, 100))"
+    assert found.limit == "KVM_CREATE_VCPU on a VM is not modelled (A is p: ioctl(6, KVM_CREATE_VCPU, 0))"
     assert found.limit in str(found).splitlines()[0]
     assert found.outcome(A="not modelled", B="0") is not None
 

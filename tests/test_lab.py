@@ -217,13 +217,14 @@ def test_a_message_goes_away_when_the_descriptor_is_open_again():
 def unknown(bench: Bench) -> str:
     """A call whose answer the model does not know."""
     bench._press(lambda: bench.session.open("/dev/kvm"))
-    bench._press(lambda: bench.session.do(Called("vmm", "ioctl", (3, uapi.KVM_CHECK_EXTENSION, 0))))
+    bench._press(lambda: bench.session.do(Called("vmm", "ioctl", (3, uapi.KVM_CREATE_VM, 0))))
+    bench._press(lambda: bench.session.do(Called("vmm", "ioctl", (4, uapi.KVM_CREATE_VCPU, 0))))
     return bench.message
 
 
 def test_what_is_not_modelled_is_no_refusal_of_the_kernel():
     bench = Bench(**SMALL)
-    assert "→ not modelled : KVM_CHECK_EXTENSION. The real kernel" in unknown(bench)
+    assert "→ not modelled : KVM_CREATE_VCPU on a VM. The real kernel" in unknown(bench)
     assert 'class="unknown"' in bench.result.value
     assert "ENOSYS" not in bench.message
     assert "check" not in bench.message
@@ -232,7 +233,7 @@ def test_what_is_not_modelled_is_no_refusal_of_the_kernel():
 def test_the_code_says_what_is_not_modelled():
     bench = Bench(**SMALL)
     unknown(bench)
-    said = "    vmm.ioctl(3, uapi.KVM_CHECK_EXTENSION, 0)  # KVM_CHECK_EXTENSION is not modelled"
+    said = "    vmm.ioctl(4, uapi.KVM_CREATE_VCPU, 0)  # KVM_CREATE_VCPU on a VM is not modelled"
     assert said in bench.session.code().splitlines()
 
 

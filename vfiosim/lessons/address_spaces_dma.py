@@ -67,8 +67,11 @@ _GOOD, _BAD, _INK = "var(--vfiosim-good, #00724f)", "var(--vfiosim-bad, #a33c00)
 _ROW = "display: flex; align-items: stretch; gap: 6px; margin: 2px 0; font-size: 16px; line-height: 1.25"
 
 
+_TILE = "flex: 1 1 auto; min-width: 4.5em; overflow-wrap: normal"
+
+
 def _tile(title: str, answer: str, asked: str, colour: str) -> str:
-    looks = f"flex: 1 1 auto; border: 2px solid {colour}; border-radius: 6px; padding: 2px 10px; text-align: center"
+    looks = f"{_TILE}; border: 2px solid {colour}; border-radius: 6px; padding: 2px 10px; text-align: center"
     lines = f"<b>{escape(title)}</b><br>{escape(asked)}<br>"
     return f'<div style="{looks}">{lines}<b style="color: {colour}">{escape(answer)}</b></div>'
 
