@@ -107,8 +107,8 @@ QUESTIONS: dict[str, Question] = {
         name="03 three things wrong",
     ),
     "a probe": Question(
-        "Descriptor 5 was refused with EINVAL, and with <code>iommufd</code> = 777, which is not open, the answer became EBADF. "
-        "Now descriptor 3, which is bound already: that is EINVAL, too. What does it become with 777?",
+        "You put <code>iommufd</code> = 777, which is not open, into Jo's BIND of descriptor 5: the answer became EBADF. "
+        "Now descriptor 3, which is bound already: that is EINVAL. What does it become with 777?",
         lambda: _met("bound", "closed"),
         "whether <i>this</i> file is bound is the first question under the lock. The number 777 is looked at after it, so the old "
         "EINVAL stays. One errno, two causes, and the probe has told them apart.",
@@ -127,7 +127,7 @@ QUESTIONS: dict[str, Question] = {
         name="03 a probe",
     ),
     "what it held": Question(
-        "Jo's BIND of descriptor 5 is refused with EINVAL, late. What had this call taken at that moment? Tick all.",
+        "Jo's BIND of descriptor 5 is refused late. What had this call taken at that moment? Tick all.",
         _what_it_held,
         "the group is blocked and the lock is taken first, then the iommufd is looked up and held. The driver and the DMA come "
         "with the first opening of the device, and this was none. All that was taken is given back.",

@@ -97,7 +97,8 @@ BREAK_IT = HandTask(
         (
             _somebody_was_seen,
             Distractor(
-                "One call had written before the other one looked. <b>Reset</b>, and stop one effect earlier.",
+                "One call had written before the other one looked. <b>Reset</b>, and stop A where ▶ stands at its "
+                "<code>store</code> of <code>opened_file</code>, before it is done.",
                 M.ONE_CALL_AFTER_THE_OTHER,
             ),
         ),

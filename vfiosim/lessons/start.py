@@ -50,28 +50,20 @@ def _again() -> ExperimentResult:
     return ExperimentResult(outcome.result, session.steps, step, (outcome.evidence,))
 
 
-DONE = {"device": "the card is opened", "object": "the iommufd gets its object", "gate": "the gate opens"}
+DONE = {  # what a bind does → a part of the sentence of its step, and what is said of it
+    "device": ("opens the device", "the driver opens the card"),
+    "object": ("The device gets an object", "the iommufd gets its object"),
+    "gate": ("The gate opens", "the gate opens"),
+}
 
 
 def _last() -> ExperimentResult:
     session = Session(start=opened)
     session.bind(3, iommufd=4)
-    cells = {
-        "device": "vfio_device vfio0.open_count",
-        "object": "iommufd_device 1",
-        "gate": "vfio_device_file 1.access_granted",
-    }
-    when = {
-        key: max(step.index + 1 for step in session.steps for change in step.changes if change.what == cell)
-        for key, cell in cells.items()
-    }
+    when = {key: step_saying(session.steps, sentence) for key, (sentence, _) in DONE.items()}
     latest = max(when, key=when.__getitem__)
-    return ExperimentResult(
-        latest,
-        session.steps,
-        when[latest],
-        tuple(f"step {number} of {len(session.steps)}: {DONE[key]} ({cells[key]})" for key, number in when.items()),
-    )
+    told = (f"step {number} of {len(session.steps)}: {DONE[key][1]}" for key, number in when.items())
+    return ExperimentResult(latest, session.steps, when[latest], tuple(told))
 
 
 def _the_program_ends() -> ExperimentResult:
@@ -109,11 +101,13 @@ QUESTIONS: dict[str, Question] = {
         "other calls may use the card as soon as the gate is open, so everything behind the gate has to be ready before.",
         {
             "gate": "the file's gate opens, so that the program may use the card",
-            "device": "the card itself is opened",
+            "device": "the driver opens the card",
             "object": "the iommufd gets an object for the card",
         },
         {
-            "device": Distractor("The card is opened before the gate: the program must not see a card that is closed."),
+            "device": Distractor(
+                "The driver opens the card before the gate: the program must not see a card that is closed."
+            ),
             "object": Distractor("Close: the object comes late, but the gate opens after it."),
         },
         view=BIND,

@@ -107,8 +107,8 @@ PRESETS = (
         "a graphics card and its audio function, in one group",
         (
             Try(3, BIND_CALL, "bind the graphics card to iommu#2.", {"iommufd": 6}),
-            Try(4, BIND_CALL, "bind its audio function to iommu#1: one group has one owner.", {"iommufd": 5}),
-            Try(4, BIND_CALL, "bind it to iommu#2, the owner of its group.", {"iommufd": 6}),
+            Try(4, BIND_CALL, "bind its audio function to iommu#1: who is in the way?", {"iommufd": 5}),
+            Try(4, BIND_CALL, "bind it to iommu#2.", {"iommufd": 6}),
         ),
         (
             *("file vfio0#1", "file vfio1#1", "file iommu#1", "file iommu#2"),
@@ -123,7 +123,7 @@ PRESETS = (
         "a network card, an iommufd, and a VM with its list of VFIO files",
         (
             Try(5, LIST_CALL, "put the card's file on the list of the VM."),
-            Try(3, BIND_CALL, "bind the card: the device holds the VM now."),
+            Try(3, BIND_CALL, "bind the card: who holds the VM now?"),
             Try(6, "close", "close the VM: who keeps it alive?"),
             Try(5, "close", "close the list too: does the VM live on?"),
         ),
