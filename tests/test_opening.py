@@ -105,7 +105,9 @@ def test_a_verdict_about_how_things_stand_is_read_beside_a_picture_of_how_they_s
     assert exercise.bench.trace_pane.step == 1
     exercise.check.click()
     assert exercise.message.startswith(verdict)
-    assert exercise.bench.trace_pane.step == len(exercise.bench.trace_pane.trace) > 1
+    last = exercise.bench.trace_pane.step
+    assert last == len(exercise.bench.trace_pane.trace) > 1
+    assert exercise.bench.message.endswith(f"the picture shows step {last}; Home leads to the beginning.")
 
 
 def test_the_verdict_about_a_race_by_hand_is_read_beside_its_last_step():

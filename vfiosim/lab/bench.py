@@ -31,6 +31,8 @@ class Bench(RunView):
 
     * `session`: what has happened up to now; by default a fresh machine;
     * `show`: which rows of controls there are, of `rows`; `fields`: can the fields of BIND be changed?
+    * `from_start`: is a call walked through from its first step, not from its last change? `suggest`: does a field take the
+      descriptor of a file that has just come? At the beginning all fields are filled in;
     * `more`: further buttons, e.g. for what other programs do: name → the call, and a tip;
     * everything else is an option of the player, as in `vfiosim.views.show`.
     """
@@ -45,12 +47,15 @@ class Bench(RunView):
         show: Collection[str] = ROWS,
         fields: bool = True,
         more: Mapping[str, tuple[Callable[[Session], Outcome], str]] = NO_MORE,
+        from_start: bool = True,
+        suggest: bool = True,
         **options: Any,
     ) -> None:
         unknown = {*show} - {*self.rows}
         if unknown:
             raise ValueError(f"there is no row {sorted(unknown)}; there are {', '.join(self.rows)}")
         self.session = session or Session()
+        self.from_start, self._suggest = from_start, suggest
         super().__init__(self.session, options)
         self._options = options
         self._make_fields(fields)
@@ -219,7 +224,7 @@ class Bench(RunView):
             ]
         )
         for fd, file in now.items():
-            if file not in (before or {}).values():
+            if (self._suggest or not before) and file not in (before or {}).values():
                 for field in self._about(file.label):
                     field.set(fd)
         for field in self._descriptors:

@@ -9,11 +9,13 @@ from ..trace import Trace
 from .outcome import UNDER_WAY, Outcome
 from .run import Run
 from .table import ProgramLine
-from .trace_pane import refused_at
 
 
-def outcome_html(outcome: Outcome, steps: Trace, brief: bool = False) -> str:
-    """The line about the last press; unless `brief` also what the kernel wrote, and what a refused call had acquired."""
+def outcome_html(outcome: Outcome, steps: Trace, brief: bool = False, at: int = 1) -> str:
+    """The line about the last press; unless `brief` also what the kernel wrote, and what a refused call had acquired.
+
+    `at`: the step, counted from 1, at which the picture of a `brief` one stands.
+    """
     call = f"<code>{_text(outcome.call)}</code>"
     if outcome.unknown:
         return _status("unknown", f"? {call} → <b>not modelled</b>: {_text(outcome.unanswered)}")
@@ -22,16 +24,15 @@ def outcome_html(outcome: Outcome, steps: Trace, brief: bool = False) -> str:
     line = f"{sign} {call} → <b>{_text(outcome.result)}</b>" + (f" – {_text(said)}" if said else "")
     if outcome.check and brief:
         line += f'. <span class="vfiosim-where">Check <b>{_text(outcome.check)}</b> at {_text(outcome.where)}</span>'
-    line += _walk(steps) if brief else _in_full(outcome)
+    line += _walk(steps, at or 1) if brief else _in_full(outcome)
     going = outcome.waits or outcome.result == UNDER_WAY
     return _status("refused" if outcome.refused else "going" if going else "good", line)
 
 
-def _walk(steps: Trace) -> str:
+def _walk(steps: Trace, at: int) -> str:
     """Where the picture stands."""
     if len(steps) < 2:
         return ""
-    at = refused_at(steps) or 1
     where = "begins at step 1" if at == 1 else f"shows step {at}; <b>Home</b> leads to the beginning"
     where += "; <b>End</b> shows the result" if at < len(steps) else ""
     return f'. <span class="vfiosim-walk">{len(steps)} steps: the picture {where}.</span>'

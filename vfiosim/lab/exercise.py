@@ -118,7 +118,7 @@ class Exercise(Asking):
             )
             return
         self.help.tried()
-        self.bench.trace_pane.to_end()
+        self.bench.to_end()
         progress.record(self.task.name, not missing)
         if missing:
             distractor = next(

@@ -29,9 +29,8 @@ class RunView(StaticFallback):
     of the player. Who extends it shows its parts and calls `_ready`.
     """
 
-    brief = (
-        False  # is little to be said about a call, and is it walked through from its start, not from its last change?
-    )
+    brief = False  # is little to be said about a call?
+    from_start = False  # is a call walked through from its start, not from its last change?
 
     def __init__(self, run: Run, options: dict[str, Any]) -> None:
         self.run = run
@@ -40,6 +39,7 @@ class RunView(StaticFallback):
         self.buttons: dict[str, widgets.Button] = {}
         self.table = DescriptorTable(self._choose, lambda: self.trace_pane.bring_out(()))
         self.result = text("result")
+        self._told: Outcome | None = None  # how the call ended of which the line tells
         self._always_shown = "keep" not in options
         seen = {"hide": OUT_OF_SIGHT, "keep": always_shown(run.machine)}
         self.trace_pane = TracePane(run.steps, **{**seen, **options})
@@ -79,7 +79,7 @@ class RunView(StaticFallback):
             outcome = what()
             self._after(before, outcome)
             if outcome is not None:  # last: who can read how the call ended can walk through it
-                self.result.value = outcome_html(outcome, self.trace_pane.trace, self.brief)
+                self._tell(outcome)
         except BadInput as problem:
             self._say(f"Nothing was called; see what is said at {problem}.", "wrong")
         except ValueError as problem:
@@ -94,7 +94,7 @@ class RunView(StaticFallback):
         if self._always_shown:
             self.trace_pane.keep(always_shown(self.run.machine))
         trace = self._with_harm(self.run.steps)
-        at = refused_at(trace) or (min(1, len(trace)) if self.brief else None)
+        at = refused_at(trace) or (min(1, len(trace)) if self.from_start else None)
         step = -1 if outcome is None or self.run.moved else at
         self.trace_pane.show(trace, step, self.run.reserve())
         for listener in self.listeners:
@@ -111,7 +111,18 @@ class RunView(StaticFallback):
         """Bring everything in line with the machine."""
         raise NotImplementedError
 
+    def to_end(self) -> None:
+        """Go to the last step: what is said next is about how things stand; the line about the call says where the picture is."""
+        self.trace_pane.to_end()
+        if self._told is not None:
+            self._tell(self._told)
+
+    def _tell(self, outcome: Outcome) -> None:
+        self._told = outcome
+        self.result.value = outcome_html(outcome, self.trace_pane.trace, self.brief, self.trace_pane.step)
+
     def _say(self, sentence: str, sort: str = "") -> None:
+        self._told = None
         self.result.value = say(sentence, sort)
 
     @property
