@@ -27,11 +27,12 @@ from .groups_calls import (
 )
 from .groups_cases import shared
 from .groups_questions import CHECK, GROUP_2, GROUP_3, QUESTIONS
-from .groups_shown import GPU, USB, groups, matrix, ways
+from .groups_shown import GPU, USB, answer, groups, matrix, ways
 from .lesson import Lesson
 from .one_bind import rehearse
 
 __all__ = [
+    "answer",
     "computer",
     "exercise",
     "finish",
@@ -51,7 +52,8 @@ Buttons = dict[str, tuple[Callable[[Session], Outcome], str]]
 
 
 def _bench(session: Session, view: tuple[str, ...], more: Buttons, *rows: str, **options: Any) -> Bench:
-    return Bench(session, show=("bind", *rows), more=more, only=view, **{"keep": ("fds",)} | options)
+    chosen: dict[str, Any] = {"keep": ("fds",), "from_start": False} | options
+    return Bench(session, show=("bind", *rows), more=more, only=view, **chosen)
 
 
 def owners() -> Bench:
@@ -94,6 +96,12 @@ def _open(session: Session) -> bool:
     return session.machine.trace.end.objects["vfio_group 3"].fields["opened_file"] is not None
 
 
+def _gave_away_too_early(session: Session) -> bool:
+    """Was the last call a bind of the disk that was refused?"""
+    last = session.done[-1].outcome
+    return last.refused and "/bind" in last.call
+
+
 def cleared(session: Session) -> None:
     """The solution: the tool lets go, the disk loses its driver, and usb is bound."""
     _tool_closes(session)
@@ -121,6 +129,13 @@ IN_THE_WAY = Task(
                 "You took the driver away from usb, and usb has a file open: the unbind waits. Not usb is in the way, but what "
                 "is beside it. <b>Undo</b> leads back.",
                 M.OWN_DRIVER_IS_ENOUGH,
+            ),
+        ),
+        (
+            _gave_away_too_early,
+            Distractor(
+                "The disk still has ahci, and a driver gets only a device that has none: EBUSY. <b>admin: unbind sata</b> comes "
+                "first. Then look: is anything in the way still?"
             ),
         ),
         (
@@ -205,7 +220,9 @@ def share() -> Exercise:
         "vmm: receive": (lambda session: other(session, "vmm", "recvmsg_fds", 3), "the VMM takes what was sent to it"),
         "kill sound": (lambda session: session.do(Killed("sound")), "the daemon ends, with all that it holds"),
     }
-    return Exercise(SHARED, lambda session: _bench(session, GROUP_2, more, keep=("fds", "iommu_group 2")))
+    return Exercise(
+        SHARED, lambda session: _bench(session, GROUP_2, more, suggest=False, keep=("fds", "iommu_group 2"))
+    )
 
 
 # ---- the third task: the old way

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ..lab import Session
 from ..machine import Machine
 from ..trace import ObjectState
+from ..uapi import KernelError
 from .groups_calls import DOORS, NEW, OLD, enter, get_device, one_after_the_other, owner, pair, set_iommu, usb, viable
 from .tables import Shown, table
 
@@ -47,7 +48,7 @@ def _group(machine: Machine, number: int) -> str:
 def _owner(group: ObjectState, members: Sequence[ObjectState]) -> tuple[str, str]:
     who, many = group.fields["owner"], group.fields["owner_cnt"]
     if who:
-        return f"{who} × {many}", PROGRAM
+        return f"{many} × {who}", PROGRAM
     drivers = [str(one.fields["driver"]).removeprefix("driver ") for one in members if one.fields["uses_dma_api"]]
     return (f"kernel, for {' and '.join(drivers)}", KERNEL) if many else ("nobody", NOBODY)
 
@@ -72,6 +73,14 @@ def _door(group: ObjectState) -> str:
     return f"<b>EBUSY</b>, {bound} of its devices bound" if bound else "can be opened"
 
 
+def answer(call: Callable[..., object], *given: object) -> str:
+    """What a system call says: what it returns, or why it is refused; the program goes on."""
+    try:
+        return f"it returns {call(*given)}"
+    except KernelError as problem:
+        return str(problem)
+
+
 # ---- tables
 
 
@@ -94,7 +103,7 @@ def ways() -> Shown:
 
 def _told(session: Session) -> str:
     who, many = owner(session, 2)
-    return f"{who} × {many}".replace(" ", "\N{NO-BREAK SPACE}") if who else "nobody"
+    return f"{many} × {who}".replace(" ", "\N{NO-BREAK SPACE}") if who else "nobody"
 
 
 def _old(into: str) -> list[str]:

@@ -27,7 +27,7 @@ def table(head: Sequence[str], lines: Sequence[Sequence[str]], loud: Sequence[st
     """A table; cells that begin with one of `loud` stand out. `letters` is their height in pixels."""
     stands_out = ";background:#d9820055;font-weight:600"
     cell = f"padding:{letters // 3}px {letters // 2}px;border:1px solid #8886;text-align:left"
-    cell += f";line-height:1.25;font-size:{letters}px"
+    cell += f";line-height:1.25;font-size:{letters}px;overflow-wrap:normal;word-break:normal"  # no word is broken
 
     def title(words: str) -> str:
         whole = ";white-space:nowrap" if len(words) < SHORT else ""

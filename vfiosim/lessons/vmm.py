@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from ..lab import Distractor, Exercise, Outcome, Session, Task
+from ..lab.alive import describe
 from ..lab.once_answered import OnceAnswered
 from ..machine import Machine
 from .address_spaces_bench import ONLY, Desk
@@ -19,6 +20,7 @@ __all__ = [
     "exercise",
     "finish",
     "free_it",
+    "holders",
     "listing",
     "mend",
     "once_answered",
@@ -45,17 +47,22 @@ def _wanted(*facts: tuple[str, bool, str]) -> list[str]:
 def level(name: str) -> Exercise:
     """One of the `LEVELS`, with the moves that it has."""
     task, moves = LEVELS[name]
-    return Exercise(task, lambda session: Desk(session, show=(), more=moves, only=SHOWN))
+    return Exercise(task, lambda session: Desk(session, show=(), more=moves, only=SHOWN, from_start=False))
 
 
 def desk() -> Desk:
     """The VM has the card, and every move is there."""
-    return Desk(Session(start=with_card), show=("why",), more={**UP, **DOWN}, only=SHOWN)
+    return Desk(Session(start=with_card), show=("why",), more={**UP, **DOWN}, only=SHOWN, from_start=False)
 
 
 def running() -> Machine:
     """A machine on which the VM has the card."""
     return Session(start=with_card).machine
+
+
+def holders(name: str) -> str:
+    """Who keeps an object of that machine alive: for each direct holder the shortest way to it."""
+    return "\n".join(describe(running().why(name))[0])
 
 
 def calls(*names: str) -> str:
@@ -215,7 +222,8 @@ def searched(level: str) -> str:
         raise ValueError(f"there is no level {level!r}; there are {', '.join(LEVELS)}")
     task, moves = LEVELS[level]
     way, places = fewest(task.start, moves, lambda session: not task.missing(session), task.solved().calls_made)
-    return f"{len(way)} moves: {', '.join(way)}.\nA search through all orders was at {places} other places first."
+    tried = f"A search that tried every order of these buttons visited {places} situations before it got there"
+    return f"{len(way)} moves: {', '.join(way)}.\n{tried}; no way is shorter."
 
 
 # ---- the third level: a start that went wrong
