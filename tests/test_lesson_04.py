@@ -15,7 +15,7 @@ from vfiosim.lessons import unwinding as lesson
 from vfiosim.lessons.unwinding import climbed
 from vfiosim.lessons.unwinding_failures import BAD, FAULTS, ON_PURPOSE, TAKEN, bind_failing, failed, ready
 from vfiosim.lessons.unwinding_ladder import RIGHT
-from vfiosim.lessons.unwinding_questions import between
+from vfiosim.lessons.unwinding_questions import QUESTIONS, between
 
 pytestmark = pytest.mark.one_python
 
@@ -82,6 +82,10 @@ def test_the_tidy_way_out_gives_away_the_vm_of_whoever_comes_in_between():
     assert any("took kvm 2 for vfio_device vfio0, but the device has lost it" in wrong for wrong in machine.check())
 
 
+def test_what_the_picture_still_shows_of_a_failed_bind_is_told_beside_what_is_held():
+    assert any("devid is 1 still" in said for said in QUESTIONS["what stays"].experiment().evidence)
+
+
 # ---- the first task: the gate
 
 
@@ -125,13 +129,15 @@ def test_two_rungs_that_changed_places_leave_something_behind_at_that_place(plac
     ("order", "said"),
     [
         (("close", "vm", "lock", "group"), "When the card is not ready, this is left behind: iommufd. What misled you?"),
-        ((*RIGHT[:3], "twice", *RIGHT[3:]), "file iommu#1 is gone, iommufd_ctx 1 is gone"),
-        ((*RIGHT, "list"), "vfio_device_file 1.kvm is None instead of kvm 1"),
+        ((*RIGHT[:3], "twice", *RIGHT[3:]), "this was there before the call, and is freed: file iommu#1, iommufd_ctx 1"),
+        ((*RIGHT, "list"), "this is not as it was: vfio_device_file 1.kvm is None instead of kvm 1"),
+        (("close", "vm", "twice", "lock", "group"), "1.iommufd is iommufd_ctx 1 instead of None."),
+        (("close", "vm", "twice", "lock", "group"), "the device's file points to no iommufd"),
         (("twice", *RIGHT), "No failure enters above out_close_device, so this line is never done."),
         (RIGHT[:-1], "The end is not reached. When the iommufd is 777, which is not open, this is left behind: group blocked"),
         (("close", "vm", "lock", "iommufd", "group"), "the kernel crashes: it reads file of a null pointer"),
     ],
-    ids=["a put missing", "a put too many", "what others did", "never done", "the last one missing", "too low"],
+    ids=["missing", "too many", "what others did", "for another", "for another: why", "never done", "the last one missing", "low"],
 )  # fmt: skip
 def test_a_slip_of_history_is_told_by_what_it_leaves(order, said):
     assert said in ordered(lesson.order(), *order)
@@ -166,17 +172,28 @@ def test_the_way_out_of_the_kernel_is_proved(writing):
 @pytest.mark.parametrize(
     ("changes", "said", "misled"),
     [
-        ([(f"async with {MODULE}:", "if True:")], "this is left behind: driver's module", "the driver's module is not"),
-        ([(f"async with {IOMMU}:", "if True:")], "left behind: iommufd_group, DMA, ID", "the place in the iommufd is not"),
+        ([(f"async with {MODULE}:", "if True:")], "this is left behind: driver's module", "stand around all that comes later"),
+        ([(f"async with {IOMMU}:", "if True:")], "left behind: iommufd_group, DMA, ID", "the iommufd is not given back"),
+        ([(f"async with {one}:", "if True:") for one in (MODULE, IOMMU)], "driver's module, iommufd_group", "neither the module"),
         ([(MODULE, "X"), (IOMMU, MODULE), ("X", IOMMU)], "the kernel crashes: it follows a null pointer", "or not yet"),
     ],
-    ids=["no module", "no iommufd", "changed places"],
+    ids=["no module", "no iommufd", "neither", "changed places"],
 )  # fmt: skip
 def test_a_way_out_with_a_slip_is_told_what_it_leaves_and_what_misled(writing, changes, said, misled):
     message = proved(writing, *changes)
     assert "✕ Not mended." in message
     assert said in message
     assert misled in message
+
+
+def test_the_way_into_an_earlier_slip_is_told_in_short_with_its_lines_below_and_goes_when_all_is_mended(writing):
+    said = proved(writing, (f"async with {IOMMU}:", "if True:"))
+    assert re.search(
+        r"Which lines file iommu#1.f_ref counts iommufd_device A1 .* \(acquired by iommufd_ctx_get, ", said
+    )
+    assert writing.children[-1].trace[-1].sentence == "iommufd_device A1 still holds file iommu#1 (its context)."
+    proved(writing)
+    assert not any(hasattr(child, "witness") for child in writing.children)
 
 
 def test_a_way_out_in_the_order_of_taking_is_refused_though_it_leaves_nothing(writing):

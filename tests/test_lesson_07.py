@@ -35,17 +35,27 @@ def test_the_device_holds_what_its_file_knew_at_bind_and_nothing_that_came_later
     assert known(lesson.done(*calls)) == wanted
 
 
-def test_every_strip_of_the_notebook_is_made_of_calls_that_succeed_and_its_last_one_lets_go_of_everything():
+def test_every_strip_of_the_notebook_is_made_of_calls_that_succeed_and_in_its_last_one_the_device_alone_knows_a_vm():
     assert len(STRIPS) == 4
     for calls in STRIPS:
         assert not any(done.outcome.refused for done in lesson.done(*calls).done)
-    assert known(lesson.done(*STRIPS[-1])) == ("", "", "", "")
-    assert known(lesson.done(*STRIPS[-1][:-1]))[-1] == "VM 1"
+    assert known(lesson.done(*STRIPS[-1])) == ("VM 1", "", "", "VM 1")
 
 
 def test_a_strip_has_a_column_for_each_call_and_tells_it_in_words():
     drawn = lesson.strip("bind", "add 1").data
     assert "at first: none, none, none, none; bind: none, none, none, none; add 1: VM 1, none, VM 1, none" in drawn
+
+
+def test_a_call_that_is_refused_has_its_errno_above_its_column():
+    assert "close VM 1\nEBADF: none" in lesson.strip("close VM 1", "close VM 1").data
+
+
+def test_a_strip_has_no_ground_and_the_ink_of_the_text_around_it():
+    drawn = lesson.strip("add 1", "bind").data
+    assert "max-width: 100%" in drawn
+    assert "stroke: currentColor" in drawn
+    assert not re.search("fill: #(ffffff|000000)|stroke: #000000", drawn)
 
 
 def test_a_call_that_there_is_not_is_told_which_there_are():

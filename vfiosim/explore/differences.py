@@ -46,6 +46,14 @@ class Difference:
         return f"{path}{slot} is {shown(self.new)} instead of {shown(self.old)}"
 
     @property
+    def told(self) -> str:
+        """In words of who holds what, where it is a reference that is held once too often; else as `what`."""
+        if self.sort != "reference" or self.new < self.old:
+            return self.what
+        holder, reason = self.key
+        return f"{holder} still holds {self.oid} ({reason})"
+
+    @property
     def missing(self) -> str:
         """What nobody did."""
         path = f"{self.oid}.{self.cell}"

@@ -15,6 +15,7 @@ from ..explore.model import place
 from ..explore.result import runs
 from ..machine import Machine
 from ..machine.events import Called, Moved
+from ..naming import must_be_one_of
 from ..puzzles import PUZZLES, Puzzle
 from ..trace.words import describe
 from .asking import Asking
@@ -102,8 +103,7 @@ class ByHand(Asking):
     def __init__(self, task: HandTask) -> None:
         super().__init__("Your task.", task.text, task.hint, self._solution)
         self.task = task
-        if task.puzzle not in PUZZLES:
-            raise ValueError(f"there is no puzzle {task.puzzle!r}; there are {', '.join(PUZZLES)}")
+        must_be_one_of(PUZZLES, task.puzzle, "puzzle")
         puzzle = PUZZLES[task.puzzle]
         self._shortest = _shortest(puzzle, task.without)
         self._way = Way(self._shortest)

@@ -11,6 +11,7 @@ from ..explore import Result, Witness
 from ..explore.missing import Way
 from ..explore.result import counted, runs
 from ..explore.statistics import Statistics
+from ..naming import must_be_one_of
 from ..puzzles import PUZZLES, Puzzle
 from ..puzzles.words import call_words, outcome_words
 from . import controls as widgets
@@ -38,8 +39,8 @@ class Races(StaticFallback):
     looks = "lab races"
 
     def __init__(self, name: str | None = None, **options: Any) -> None:
-        if name is not None and name not in PUZZLES:
-            raise ValueError(f"there is no puzzle {name!r}; there are {', '.join(PUZZLES)}")
+        if name is not None:
+            must_be_one_of(PUZZLES, name, "puzzle")
         self.clicks = ClickFilter()
         self.result: Result | None = None
         self.predicted: str | None = None

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..engine import PatchError
 from ..museum import ROOMS, Proof, Room, StudentFunction
+from ..naming import UnknownNameError
 from . import controls as widgets
 from .counterexample import Counterexample
 from .help import Help
@@ -38,7 +39,7 @@ def room(
     * `record`: the name under which it is kept in `progress`; `view`: which objects the pictures show, all that matter if empty.
     """
     if name not in ROOMS:
-        raise ValueError(f"the museum has no room {name!r}; it has {', '.join(ROOMS)}")
+        raise UnknownNameError(f"the museum has no room {name!r}; it has {', '.join(ROOMS)}")
     return RoomView(ROOMS[name], hints=hints, explained=explained, distractors=distractors, record=record, view=view)
 
 
@@ -218,12 +219,16 @@ class RoomView(StaticFallback):
         lines = [line for line in escape(str(proof)).splitlines()[1:] if "replay(" not in line]  # the stage has it
         self.verdict.value = (
             f'<div role="status"><p class="{sort}"><b>{sign}</b> With your {escape(", ".join(own.name for own in mine))}:</p>'
-            f"<ul>{''.join(f'<li>{line}</li>' for line in lines)}</ul>{self._reason(proof)}</div>"
+            f"<ul>{''.join(f'<li>{line}</li>' for line in lines)}</ul>{self._reason(proof)}{_places(proof)}</div>"
         )
         if proof.counterexample is not None:
             self._walking = True
             self._way_in.show(proof.counterexample)
             self.children = [*self._frame, self._way_in]
+        elif self.children[-1] is self._way_in:  # that of an earlier attempt
+            self._walking = False
+            self._way_in.show(self.room.trace)
+            self.children = self._frame
 
     def _reason(self, proof: Proof) -> str:
         """Why it works, or what misled."""
@@ -232,6 +237,14 @@ class RoomView(StaticFallback):
         said = _everything_said(proof)
         distractor = next((distractor for part, distractor in self._distractors if part in said), None)
         return misled(distractor) if distractor else ""
+
+
+def _places(proof: Proof) -> str:
+    """The lines that a counterexample names, where its last step tells it in short."""
+    way = proof.counterexample
+    if way is None or not way.told:
+        return ""
+    return f"<details><summary>Which lines</summary>{escape(way.what)}.</details>"
 
 
 def _recording(room: Room) -> str:

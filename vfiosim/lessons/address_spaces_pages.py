@@ -9,6 +9,7 @@ from ..kernel.iommufd.io_pagetable_h import IoptArea
 from ..lab import Outcome, Session
 from ..lab.run import PROGRAM
 from ..machine.events import Called
+from ..naming import must_be_one_of
 from .address_spaces_bench import IOVA, PAGE, PAGES, alloc, attach, destroy, detach, enter, memory, table
 from .beginnings import CTX, bound
 from .figures import shown
@@ -61,8 +62,7 @@ def count(*calls: str) -> list[Counted]:
     """What is mapped and pinned at first, and after each of these `CALLS`. Raises ValueError for one that there is not."""
     session, found = Session(start=small), [Counted("", 0, 0)]
     for name in calls:
-        if name not in CALLS:
-            raise ValueError(f"there is no call {name!r}; there are {', '.join(CALLS)}")
+        must_be_one_of(CALLS, name, "call")
         outcome = CALLS[name](session)
         pinned = session.process.status()["VmPin"] * 1024 // PAGE
         found.append(Counted(outcome.result if outcome.refused else "", _mapped(session), pinned))

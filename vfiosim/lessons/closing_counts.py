@@ -8,6 +8,7 @@ from typing import Any
 
 from ..lab import Session
 from ..machine.events import Began, Forked, Killed
+from ..naming import must_be_one_of
 from .beginnings import bound
 from .closing_calls import mmap, munmap, unbind
 from .closing_questions import CTX, FILE, KVM
@@ -75,9 +76,8 @@ def counts(*calls: str) -> dict[str, list[int]]:
     session.do(Began("admin"))
     found: dict[str, list[int]] = {what: [] for what in LINES}
     for name in ("", *calls):
-        if name and name not in CALLS:
-            raise ValueError(f"there is no call {name!r}; there are {', '.join(CALLS)}")
         if name:
+            must_be_one_of(CALLS, name, "call")
             CALLS[name](session)
         objects = session.machine.trace.end.objects
         for what, (thing, cell) in LINES.items():
@@ -98,6 +98,6 @@ def plot(*calls: str) -> Any:
     axes.set_yticks(range(1 + max(map(max, lines.values()))))
     axes.set_ylabel("references")
     axes.grid(axis="y", alpha=0.3)
-    axes.legend()
+    axes.legend(frameon=False)
     told = "; ".join(f"references to {what}: {', '.join(map(str, line))}" for what, line in lines.items())
     return shown(figure, told)

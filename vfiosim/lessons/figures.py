@@ -5,12 +5,17 @@ from __future__ import annotations
 from io import StringIO
 from typing import TYPE_CHECKING, Any
 
+ON_COLOUR = "#111111"  # the ink of letters on a bar, whatever is around the figure
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
 def shown(figure: Figure, told: str) -> Any:
-    """A figure as the result of a cell; `told` is for those who do not see it."""
+    """A figure as the result of a cell; `told` is for those who do not see it.
+
+    It has no ground, and what is black in it takes the colour of the text around it, so it reads on light and on dark.
+    """
     from html import escape
 
     from IPython.display import HTML
@@ -18,6 +23,11 @@ def shown(figure: Figure, told: str) -> Any:
 
     drawn = StringIO()
     with rc_context({"svg.fonttype": "none"}):
-        figure.savefig(drawn, format="svg")
+        figure.savefig(drawn, format="svg", transparent=True)
     svg = drawn.getvalue().partition("<svg")[2]
-    return HTML(f'<figure role="img" aria-label="{escape(told)}"><svg{svg}</figure>')  # type: ignore[no-untyped-call]
+    for paint in ("fill", "stroke"):
+        svg = svg.replace(f"{paint}: #000000", f"{paint}: currentColor")
+    return HTML(  # type: ignore[no-untyped-call]
+        f'<figure role="img" aria-label="{escape(told)}" style="margin: 0">'
+        f'<svg style="max-width: 100%; height: auto" fill="currentColor"{svg}</figure>'
+    )

@@ -11,6 +11,7 @@ from pkgutil import iter_modules
 from ..lab import Prediction, Question, Quiz
 from ..lab.finish import End, Finish
 from ..lab.once_answered import OnceAnswered
+from ..naming import must_be_one_of
 from .ends import ENDS
 
 
@@ -38,8 +39,7 @@ class Lesson:
 
     def question(self, name: str) -> Question:
         """One of the questions. Raises ValueError for a name that the lesson does not have."""
-        if name not in self.questions:
-            raise ValueError(f"there is no question {name!r}; there are {', '.join(self.questions)}")
+        must_be_one_of(self.questions, name, "question")
         return self.questions[name]
 
     def predict(self, name: str) -> Prediction:

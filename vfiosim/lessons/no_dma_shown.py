@@ -12,6 +12,7 @@ from typing import Any
 from ..kernel.posted import v5
 from ..kernel.variants import V5
 from ..kernel.vfio import device_cdev
+from ..naming import must_be_one_of
 from .no_dma_calls import DEVICES, KERNELS, bind
 from .tables import Shown, table
 
@@ -31,8 +32,7 @@ def _fate(kernel: str, device: str) -> str:
 
 def side_by_side(device: str) -> Shown:
     """The steps of one BIND, a column for each kernel, where they differ. Raises ValueError for an unknown device."""
-    if device not in DEVICES:
-        raise ValueError(f"there is no device {device!r}; there are {', '.join(DEVICES)}")
+    must_be_one_of(DEVICES, device, "device")
     columns = [[step.sentence for step in [*bind(kernel, device).steps][1:-1]] for kernel in KERNELS]
     longest = max(columns, key=len)
     rows = [*zip_longest(*(_aligned(column, longest) for column in columns), fillvalue="")]

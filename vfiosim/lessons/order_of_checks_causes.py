@@ -13,6 +13,7 @@ from ..lab import Outcome, Session
 from ..lab.run import PROGRAM
 from ..lab.session import LessonCall
 from ..machine.events import Called, Mapped
+from ..naming import must_be_one_of
 from ..trace import Step, Trace
 from .beginnings import (
     CTX,
@@ -150,9 +151,8 @@ def causes(errno: str) -> tuple[str, ...]:
 @cache
 def refused(*names: str) -> Refusal:
     """A BIND with these things wrong, on a fresh machine. Raises ValueError for names there are not, or that do not go together."""
-    unknown = [name for name in names if name not in CAUSES]
-    if unknown:
-        raise ValueError(f"there is no cause {unknown[0]!r}; there are {', '.join(CAUSES)}")
+    for name in names:
+        must_be_one_of(CAUSES, name, "cause")
     causes = [CAUSES[name] for name in names]
     nodes = {cause.node for cause in causes if cause.node} or {"vfio0"}
     written = [name for cause in causes for name in cause.fields if name != "flags"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..lab.survey import Survey
+from ..naming import UnknownNameError
 from .lesson import Lesson, lessons
 
 TEN = (
@@ -23,7 +24,7 @@ WHEN = ("before", "after")
 def survey(when: str) -> Survey:
     """The ten questions, "before" or "after" the course. Raises ValueError for another time."""
     if when not in WHEN:
-        raise ValueError(f"the questions are asked {' or '.join(WHEN)} the course, not {when!r}")
+        raise UnknownNameError(f"the questions are asked {' or '.join(WHEN)} the course, not {when!r}")
     known = {question.name: question for lesson in lessons() for question in lesson.asked}
     return Survey(when, [known[name] for name in TEN])
 

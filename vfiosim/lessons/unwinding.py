@@ -160,7 +160,8 @@ LADDER = Parsons(
         "iommufd": "It was taken before the VM, so its rung is below. Who enters at <code>out_put_kvm</code> has both.",
         "lock": "The lock was taken second, so it goes back last but one. Who enters here has taken no iommufd yet.",
         "group": "The group was blocked first of all, so it is unblocked last of all.",
-        "twice": "Descriptor 4 was there before the call. What a call has not taken, its way out must not give back.",
+        "twice": "Descriptor 4 was there before the call. What a call has not taken, its way out must not give back. What it "
+        "<i>has</i> taken goes back with <b>give the iommufd back</b>, and then the device's file points to no iommufd any more.",
         "list": "FILE_ADD has told the file its VM, before this call. What a call has not done, its way out must not undo.",
     },
     hints=(

@@ -12,6 +12,7 @@ from ..lab import Outcome, Session
 from ..lab.session import LessonCall
 from ..machine import Call, Machine
 from ..machine.events import Called, Patched
+from ..naming import UnknownNameError
 from ..trace import Trace
 from ..trace.state import Edit
 from ..uapi import REQUESTS, VfioDeviceBindIommufd
@@ -33,6 +34,7 @@ FAULTS = {  # what fails, by its number in the call; 0 is no fault, but a mistak
     9: "out_devid cannot be written",
 }
 ON_PURPOSE = tuple(number for number in FAULTS if number != BAD)
+GONE = " is gone"
 TAKEN = {  # what a BIND takes, in this order: the cell, slot or object that tells it, and who counts as a holder of it
     "group blocked": ("vfio_group 1.cdev_device_open_cnt", ""),
     "lock of the set": ("vfio_device_set vfio0.lock", ""),
@@ -103,8 +105,12 @@ class Failed:
         given = [bar.what for bar in self.bars if bar.back is not None]
         if self.outcome.result == "oops":
             return f"the kernel crashes: it {self.outcome.sentence.partition(' ')[2]}"
-        if self.left:
+        if self.left and self.left != self.others:
             return f"this is left behind: {', '.join(self.left[:3])}"
+        if self.others:
+            gone = [what.removesuffix(GONE) for what in self.others if what.endswith(GONE)]
+            told = "this was there before the call, and is freed" if gone else "this is not as it was"
+            return f"{told}: {', '.join((gone or self.others)[:3])}"
         return "" if list(self.back) == given[::-1] else f"this is not the reverse order: {', '.join(self.back)}"
 
     def __str__(self) -> str:
@@ -114,7 +120,7 @@ class Failed:
 def failed(number: int, patches: Functions = AS_IT_IS) -> Failed:
     """Let this one of FAULTS fail, on a fresh machine. Raises ValueError for another number."""
     if number not in FAULTS:
-        raise ValueError(f"{number} is not one of the things that can fail; they are 1 to {max(FAULTS)}")
+        raise UnknownNameError(f"{number} is not one of the things that can fail; they are 1 to {max(FAULTS)}")
     session = Session(start=partial(ready, patches=patches))
     outcome, trace = bind_failing(session, number), session.steps
     bars = tuple(_bars(trace))

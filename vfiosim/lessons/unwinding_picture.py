@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .figures import shown
+from .figures import ON_COLOUR, shown
 from .unwinding_failures import AS_IT_IS, FAULTS, ON_PURPOSE, TAKEN, Failed, Functions, failed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 HELD, OUT = "#9ecae1", "#e8893c"
+RED = "#e03131"  # reads on light and on dark
 WHOLE = 2 * len(TAKEN)  # moments of taking and giving back in the longest way
 
 
@@ -35,7 +36,7 @@ def pyramids(patches: Functions = AS_IT_IS) -> Any:
     for axes, one in zip(figure.subplots(3, 3).flat, all_nine, strict=True):
         _draw(axes, one, 9)
         left = sum(bar.back is None for bar in one.bars) or len(one.others)
-        axes.set_xlabel(f"left: {left}", color="#b34700" if left else "black", fontweight="bold" if left else "normal")
+        axes.set_xlabel(f"left: {left}", color=RED if left else "black", fontweight="bold" if left else "normal")
     return shown(figure, "; ".join(map(str, all_nine)))
 
 
@@ -48,11 +49,10 @@ def _draw(axes: Axes, one: Failed, size: float, names: bool = False) -> None:
         if names:
             axes.text(bar.taken - 0.2, height, bar.what, ha="right", va="center", fontsize=size)
         if bar.back is None:
-            axes.text(WHOLE - 0.2, height, "still held ▶" if names else "▶", ha="right", va="center", fontsize=size)
+            held = "still held ▶" if names else "▶"
+            axes.text(WHOLE - 0.2, height, held, ha="right", va="center", fontsize=size, color=ON_COLOUR)
     top = len(one.bars)
-    axes.text(
-        max(top - 0.5, 0), top, "✕", ha="center", va="center", color="#c00000", fontsize=size + 3, fontweight="bold"
-    )
+    axes.text(max(top - 0.5, 0), top, "✕", ha="center", va="center", color=RED, fontsize=size + 3, fontweight="bold")
     said = f"{one.number}  {FAULTS[one.number].removeprefix('there is ')}: {one.outcome.result}"
     axes.set_title(said, fontsize=size)
     axes.set(xlim=(-4 if names else -1, WHOLE), ylim=(-0.8, len(TAKEN) + 0.6), xticks=[], yticks=[])

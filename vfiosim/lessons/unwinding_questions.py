@@ -35,7 +35,12 @@ def _shown(one: Failed, answer: Any, says: str, *evidence: str) -> ExperimentRes
 
 def _what_stays() -> ExperimentResult:
     one = failed(NOT_READY)
-    evidence = (f"taken: {', '.join(bar.what for bar in one.bars)}", f"still held: {', '.join(one.left) or 'nothing'}")
+    devid = one.trace.end.objects["vfio_device_file 1"].fields["devid"]
+    evidence = (
+        f"taken: {', '.join(bar.what for bar in one.bars)}",
+        f"still held: {', '.join(one.left) or 'nothing'}",
+        f"the file's devid is {devid} still: a mere number, which nobody reads until the next BIND has written it anew",
+    )
     return _shown(one, str(len(one.left)), "one binding less", *evidence)
 
 

@@ -136,12 +136,21 @@ def mend() -> RoomView:
                 ),
             ),
             (
+                "is left behind: driver's module, iommufd_group",
+                Distractor(
+                    "When the card is not ready, neither the module nor the place in the iommufd is given back."
+                ),
+            ),
+            (
                 "is left behind: driver's module.",
-                Distractor("The place in the iommufd is given back now, and the driver's module is not."),
+                Distractor(
+                    "What gives the driver's module back has to stand around <i>all</i> that comes later: the place in the "
+                    "iommufd, and the card."
+                ),
             ),
             (
                 "is left behind: iommufd_group",
-                Distractor("The module is given back now, and the place in the iommufd is not."),
+                Distractor("The place in the iommufd is not given back. Only the card comes after it, and may fail."),
             ),
         ),
         record=TASK,

@@ -8,6 +8,7 @@ from ..lab import Distractor, Exercise, Outcome, Session, Task
 from ..lab.alive import describe
 from ..lab.once_answered import OnceAnswered
 from ..machine import Machine
+from ..naming import must_be_one_of
 from .address_spaces_bench import ONLY, Desk
 from .address_spaces_dma import dma
 from .lesson import Lesson
@@ -72,8 +73,7 @@ def calls(*names: str) -> str:
     """
     session, lines = Session(start=guest), list[str]()
     for name in names or UP:
-        if name not in UP:
-            raise ValueError(f"there is no move {name!r}; there are {', '.join(UP)}")
+        must_be_one_of(UP, name, "move")
         try:
             one = UP[name][0](session)
             lines.append(f"{one.call:39} → {one.result:6} {one.evidence}".rstrip())
@@ -218,8 +218,7 @@ def shortest(level: str) -> OnceAnswered:
 
 def searched(level: str) -> str:
     """How few moves a level takes, found by trying all. Raises ValueError for a level that there is not."""
-    if level not in LEVELS:
-        raise ValueError(f"there is no level {level!r}; there are {', '.join(LEVELS)}")
+    must_be_one_of(LEVELS, level, "level")
     task, moves = LEVELS[level]
     way, places = fewest(task.start, moves, lambda session: not task.missing(session), task.solved().calls_made)
     tried = f"A search that tried every order of these buttons visited {places} situations before it got there"

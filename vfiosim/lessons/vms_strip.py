@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from ..lab import Outcome, Session
+from ..naming import must_be_one_of
 from .beginnings import CTX, DEV, DEVICE, opened
-from .figures import shown
+from .figures import ON_COLOUR, shown
 
 LISTS = {1: 5, 2: 7}  # VM → the descriptor of its kvm-vfio device
 VMS = {1: 6, 2: 8}  # VM → its own descriptor
@@ -48,8 +49,7 @@ def done(*calls: str) -> Session:
     """The machine after these of CALLS. Raises ValueError for a call that there is not."""
     session = Session(start=two_vms)
     for name in calls:
-        if name not in CALLS:
-            raise ValueError(f"there is no call {name!r}; there are {', '.join(CALLS)}")
+        must_be_one_of(CALLS, name, "call")
         CALLS[name](session)
     return session
 
@@ -69,11 +69,17 @@ def _holders(objects: Any, name: str) -> Any:
     return objects[name].counts["f_ref"] if name in objects else {}
 
 
+def _head(name: str, outcome: Outcome) -> str:
+    """What stands above a column: the call, and its errno if it was refused."""
+    return f"{name}\n{outcome.result}" if outcome.refused else name
+
+
 def strip(*calls: str) -> Any:
     """The picture of these CALLS: a row for each of ROWS, a column for each call. Raises ValueError as `done` does."""
     from matplotlib.figure import Figure
 
-    columns = [known(done(*calls[:n])) for n in range(len(calls) + 1)]
+    sessions = [done(*calls[:n]) for n in range(len(calls) + 1)]
+    columns = [known(session) for session in sessions]
     figure = Figure(figsize=(10, 3), layout="constrained")
     axes = figure.subplots()
     for x, column in enumerate(columns):
@@ -84,19 +90,19 @@ def strip(*calls: str) -> Any:
                 0.94,
                 left=x - 0.47,
                 height=0.8,
-                color=COLOURS.get(vm, "#f0f0f0"),
+                color=COLOURS.get(vm, "#80808030"),
                 ec="black" if solid else "none",
                 lw=2.5,
             )
-            axes.text(x, y, vm or "–", ha="center", va="center", fontweight="bold" if solid else "normal")
-    axes.set_xticks(range(len(columns)), ["at first", *calls])
+            ink, weight = ON_COLOUR if vm else "black", "bold" if solid else "normal"
+            axes.text(x, y, vm or "–", ha="center", va="center", color=ink, fontweight=weight)
+    ends = [session.done[-1].outcome for session in sessions[1:]]
+    heads = ["at first", *map(_head, calls, ends)]
+    axes.set_xticks(range(len(columns)), heads)
     axes.set_yticks(range(len(ROWS)), ROWS)
     axes.set(xlim=(-0.5, len(calls) + 0.5), ylim=(len(ROWS) - 0.5, -0.5))
     axes.xaxis.tick_top()
     axes.tick_params(length=0, labelsize=11)
     axes.spines[:].set_visible(False)
-    told = (
-        f"{name}: {', '.join(vm or 'none' for vm in column)}"
-        for name, column in zip(("at first", *calls), columns, strict=True)
-    )
+    told = (f"{name}: {', '.join(vm or 'none' for vm in column)}" for name, column in zip(heads, columns, strict=True))
     return shown(figure, f"{', '.join(ROWS)}. {'; '.join(told)}")

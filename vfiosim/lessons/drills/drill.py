@@ -10,6 +10,7 @@ from ...lab.question import CHOICE, SET
 from ...lab.static_fallback import StaticFallback
 from ...lab.style import button, row, style, text
 from ...lab.verdict import judged
+from ...naming import must_be_one_of
 from . import calls, holders, schedules
 from .describe import as_text
 
@@ -37,8 +38,7 @@ class Drill(StaticFallback):
     looks = "lab ask"
 
     def __init__(self, kind: str, seed: int = 1) -> None:
-        if kind not in KINDS:
-            raise ValueError(f"there is no drill {kind!r}; there are {', '.join(KINDS)}")
+        must_be_one_of(KINDS, kind, "drill")
         if type(seed) is not int or seed < 0:
             raise ValueError(f"a seed is a whole number from 0 on, not {seed!r}")
         self.kind, self.seed = kind, seed
