@@ -32,6 +32,13 @@ def test_every_name_of_the_scale_is_one_that_there_is(name: str) -> None:
     assert {*re.findall(r"var\((--vfiosim-[\w-]+)", rules(name))} <= known
 
 
+@pytest.mark.parametrize("name", SHEETS)
+def test_a_text_that_keeps_its_lines_breaks_no_word_that_fits_into_one(name: str) -> None:
+    """JupyterLab breaks the words of every <pre> of an output anywhere: who wraps one has to say otherwise."""
+    wrapped = re.findall(r"\bpre[\w.-]* {([^}]*white-space: pre-wrap[^}]*)}", rules(name))
+    assert [each for each in wrapped if "word-break: normal" not in each] == []
+
+
 def test_in_the_dark_no_colour_is_forgotten() -> None:
     """The system's dark and JupyterLab's dark change the same colours, but for those that JupyterLab gives itself."""
     text = asset("tokens.css").read_text("utf-8")
