@@ -228,7 +228,9 @@ def close(bench: Bench, fd: int) -> None:
     press(bench, "close")
 
 
-def test_the_task_is_not_solved_at_its_start(exercise):
+def test_a_call_that_changes_nothing_does_not_solve_the_task_and_who_still_holds_is_told(exercise):
+    exercise.bench.fd.text.value = "3"
+    press(exercise.bench, "GET_INFO")
     exercise.check.click()
     assert not exercise.solved
     assert "held by fds vmm (fd 3) and fds vmm (fd 5) and kvm_vfio 1 (in its list)" in exercise.message
