@@ -93,7 +93,7 @@ def explain(asked: str | int, errno: str | int = "") -> Explanation:
 
 
 def _of_requests(names: Sequence[str], wanted: str, head: list[str]) -> Explanation:
-    found = [each for each in kept() if each.request.split(" or ")[0] in names or each.request in names]
+    found = [each for each in kept() if {*names} & {*each.request.split(" or ")}]
     chosen = [each for each in found if wanted in ("", each.errno)]
     head += [_introduced(name) for name in names]
     if not found:

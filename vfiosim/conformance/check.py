@@ -22,7 +22,7 @@ Patches = Mapping[str, Callable[..., Any]]
 
 
 def check(recording: Recording, only: tuple[str, ...] = ("",), patches: Patches | None = None) -> FileReport:
-    """Playback the scenarios whose names begin with one of `only`, each on a machine that has just booted.
+    """Replay the scenarios whose names begin with one of `only`, each on a machine that has just booted.
 
     `patches` are kernel functions to replace in each of them, by name.
     """
@@ -36,7 +36,7 @@ def check(recording: Recording, only: tuple[str, ...] = ("",), patches: Patches 
 def check_scenario(
     recording: Recording, scenario: Mapping[str, Any], patches: Patches | None = None, called: set[str] | None = None
 ) -> ScenarioReport:
-    """Playback one scenario and compare every step, then what is left afterwards; `called` gets the kernel functions it calls.
+    """Replay one scenario and compare every step, then what is left afterwards; `called` gets the kernel functions it calls.
 
     From the first call on that the simulator cannot answer, all steps and the ending count as unsupported. An error of
     the simulator itself counts as a difference, and so does everything after it, for it has not been compared. Raises

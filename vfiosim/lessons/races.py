@@ -136,8 +136,8 @@ def in_turns(order: Sequence[str]) -> Judged:
     machine = R5.setup()
     machine.take_out(*R5.without)
     before = len(machine.trace)
-    world = MachineModel(machine, R5.programs(), Monitor([]))
-    lanes = {lane.label: lane for lane in world.lanes}
+    model = MachineModel(machine, R5.programs(), Monitor([]))
+    lanes = {lane.label: lane for lane in model.lanes}
     passed: set[str] = set()
     for place, key in enumerate(order):
         lane = TURNS[key][0]
