@@ -7,7 +7,7 @@ import json
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from tests.desk import Desk, button
+from tests.desk import Desk, button, press
 from vfiosim.views.script import script
 
 pytestmark = pytest.mark.one_python
@@ -66,7 +66,7 @@ def test_a_letter_on_any_control_of_the_lab_is_no_command_of_jupyterlab(desk: De
     root = desk.widget("from vfiosim.lab import Sandbox\nSandbox()")
     cells = desk.page.locator(".jp-Notebook .jp-Cell")
     before = cells.count()
-    button(root, "open iommufd").click()
+    press(root, "open iommufd")  # the form turns to the new descriptor
     controls = [
         button(root, "open iommufd"),
         root.get_by_label("path", exact=True),

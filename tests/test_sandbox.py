@@ -74,6 +74,15 @@ def test_the_descriptor_table_shows_every_process() -> None:
     assert "has ended" in box.table.value
 
 
+@pytest.mark.parametrize("words", ["no descriptor", "another number"])
+def test_a_choice_that_was_on_its_way_while_a_file_was_opened_is_the_one_that_the_reader_made(words: str) -> None:
+    box = opened()
+    seen = [label for label, _ in box.form.fd.options]  # the list on the page, which tells the place of a choice in it
+    box.shortcuts.buttons["open device"].click()
+    box.form.fd.set_state({"index": seen.index(words)})
+    assert box.form.fd.label == words
+
+
 def test_an_opened_iommufd_fills_the_field_that_waited_for_it() -> None:
     box = opened("open device", "open iommufd")
     assert box.form.fd.value == 3

@@ -60,14 +60,16 @@ class CallForm(widgets.Box):
         """The table of descriptors may have changed; `chosen` is the one to turn to, if there is a new one."""
         run, process = self._run(), self._process()
         table = run.descriptors(process) if process in run.alive() else {}
-        options = [(f"{fd} → {file.label}", fd) for fd, file in table.items()] + [(NO_FD, NO_FD), (OTHER_FD, OTHER_FD)]
+        # The page tells the place of what is chosen in the list that it has: what is in every list has the same place in all, so a
+        # choice that is on its way while descriptors come and go means what the reader chose.
+        options = [(NO_FD, NO_FD), (OTHER_FD, OTHER_FD), *((f"{fd} → {file.label}", fd) for fd, file in table.items())]
         was = self.fd.value if chosen is None else chosen
         values = [value for _, value in options]
         file_was = self._signature
         self._quiet = True
         with self.fd.hold_sync():
             self.fd.options = options
-            self.fd.value = was if was in values else values[0]
+            self.fd.value = was if was in values else next(iter(table), NO_FD)
         self._quiet = False
         if self._now() != file_was:
             self._fd_chosen()
