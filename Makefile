@@ -30,7 +30,7 @@ format check: export DENO_NO_UPDATE_CHECK := 1
 ROOT_FLAG := $(if $(filter 0,$(shell id -u)),--allow-root)
 
 .DEFAULT_GOAL := help
-.PHONY: help lab export gallery test fuzz nightly check format lock sync bench clean
+.PHONY: help lab export gallery test fuzz nightly check format lock sync bench wheel clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ lab: $(UV) ## set everything up and open JupyterLab on the first notebook
 	@echo '{"@jupyterlab/apputils-extension:notification": {"fetchNews": "false"}}' >.venv/share/jupyter/lab/settings/overrides.json
 	$(RUN) jupyter lab $(ROOT_FLAG) --LabApp.news_url= --ServerApp.root_dir="$(CURDIR)" \
 	    --LabApp.default_url=/doc/tree/notebooks/00_start.ipynb $(LAB_FLAGS)
+
+wheel: $(UV) ## write what `pip` installs into dist/: the package with its notebooks, and its source
+	@$(UV) build --quiet --out-dir dist
 
 export: $(UV) ## write the notebooks as pages that work offline into dist/pages/
 	$(RUN) python -m nbconvert --execute --to html --ExecutePreprocessor.store_widget_state=False --output-dir dist/pages notebooks/*.ipynb

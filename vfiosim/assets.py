@@ -1,4 +1,4 @@
-"""Files that are not code: recorded kernel answers, styles, thumbnails."""
+"""Files that are not code: recorded kernel answers, styles, thumbnails, notebooks."""
 
 import re
 from functools import cache
@@ -8,16 +8,24 @@ from pathlib import Path
 
 
 def asset(name: str) -> Traversable:
-    """Return the file `name`, a path below `assets/` written with slashes.
-
-    A wheel carries the folder inside the package; in a checkout it stands beside the package.
-    """
-    shipped = files("vfiosim") / "assets"
-    folder = shipped if shipped.is_dir() else Path(__file__).resolve().parent.parent / "assets"
+    """Return the file `name`, a path below `assets/` written with slashes."""
+    folder = _folder("assets")
     found = folder.joinpath(*name.split("/"))
     if not found.is_file():
         raise FileNotFoundError(f"vfiosim has no asset named {name!r} (looked in {folder})")
     return found
+
+
+def notebooks() -> dict[str, bytes]:
+    """The notebooks and what they link to, by name."""
+    found = {file.name: file for file in _folder("notebooks").iterdir() if file.name.endswith((".ipynb", ".md"))}
+    return {name: found[name].read_bytes() for name in sorted(found)}
+
+
+def _folder(name: str) -> Traversable:
+    """A wheel carries the folder inside the package; in a checkout it stands beside the package."""
+    shipped = files("vfiosim") / name
+    return shipped if shipped.is_dir() else Path(__file__).resolve().parent.parent / name
 
 
 @cache

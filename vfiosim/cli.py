@@ -49,7 +49,21 @@ def _grade(arguments: Sequence[str]) -> int:
     return grade(list(arguments))
 
 
+def _lab(arguments: Sequence[str]) -> int:
+    from .open_lab import main as lab
+
+    return lab(list(arguments))
+
+
+def _doctor(arguments: Sequence[str]) -> int:
+    from .doctor import main as doctor
+
+    return doctor(list(arguments))
+
+
 COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
+    "lab": (_lab, "copy the notebooks into a folder of your own, and open them in JupyterLab"),
+    "doctor": (_doctor, "say what works on this computer, and how to get what does not"),
     "conformance": (_conformance, "compare the simulator with recordings of a real kernel"),
     "explore": (
         _explore,
