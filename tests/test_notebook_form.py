@@ -17,12 +17,15 @@ pytestmark = pytest.mark.one_python
 FULL = ["You will need", "Predict", "Run", "Investigate", "Modify", "Make", "Check yourself", "Recap", "Source lines"]
 SHORT = ["Run", "Predict", "Make", "Recap", "Source lines"]  # the page that begins with a press, and takes minutes
 FREE = ["Run", "Things to try", "Source lines"]  # the bench that asks nothing
-FORMS = {"00_start": SHORT, "90_sandbox": FREE}
+PLAY = ["You will need", "Make", "Design a level", "Recap", "Source lines"]  # levels, each solved with few calls
+FORMS = {"00_start": SHORT, "13_levels": PLAY, "90_sandbox": FREE}
 ALL = sorted((ROOT / "notebooks").glob("*.ipynb"))
-TAUGHT = [path for path in ALL if FORMS.get(path.stem) != FREE]
+ENDING = [path for path in ALL if FORMS.get(path.stem) != FREE]
+TAUGHT = [path for path in ENDING if FORMS.get(path.stem) != PLAY]
 LESSONS = [path for path in ALL if path.stem not in FORMS]
 EVERY = pytest.mark.parametrize("path", ALL, ids=lambda path: path.stem)
 EACH_TAUGHT = pytest.mark.parametrize("path", TAUGHT, ids=lambda path: path.stem)
+EACH_ENDING = pytest.mark.parametrize("path", ENDING, ids=lambda path: path.stem)
 LESSON = pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
 
 # What has a button "Check" and says what is missing, by the name of the function that makes it.
@@ -76,7 +79,7 @@ def test_the_free_bench_is_there_at_the_first_cell_asks_nothing_and_offers_seven
     assert re.findall(r"^(\d)\. ", tries, re.MULTILINE) == list("1234567")
 
 
-@EACH_TAUGHT
+@EACH_ENDING
 def test_the_header_says_what_is_new_today_and_the_end_names_the_kernel(path):
     text = cells(path, "markdown")
     budget = re.search(r"New today: (.*?)\.", "\n".join(text[:2]))
@@ -92,7 +95,7 @@ def test_a_lesson_says_how_long_it_takes_and_ends_with_a_quiz(path):
     assert re.search(r"\.quiz\(\)", "\n".join(cells(path, "code")))
 
 
-@EACH_TAUGHT
+@EACH_ENDING
 def test_a_recap_has_three_to_five_lines(path):
     recap = cells(path, "markdown")[-1].partition("## Recap")[2].partition("## Source lines")[0]
     assert 3 <= len(re.findall(r"^\* ", recap, re.MULTILINE)) <= 5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -26,7 +27,7 @@ class Goal:
         self.facts = facts
 
     def __call__(self, session: Session) -> list[str]:
-        return [f"wanted: {fact.said}; now: {instead}" for fact, instead in self.differing(session.machine.trace.end)]
+        return [f"wanted: {fact.said}; now: {instead}" for fact, instead in self.differing(session.state)]
 
     def differing(self, state: State) -> list[tuple[Fact, str]]:
         """The facts that are not true of a state, each with what is the case instead."""
@@ -63,14 +64,20 @@ def gone(name: str) -> Fact:
 
 
 def value(name: str, cell: str, wanted: int | str) -> Fact:
-    """A cell of the object that fits the name: the total of a counter, or what a field holds."""
+    """A cell of the object that fits the name: the total of a counter, or what a field holds, or what that has to fit.
+
+    Asked of an object without such a cell it raises ValueError.
+    """
 
     def instead(state: State) -> str:
         things = _named(state, name)
         if not things:
             return f"there is no {name}"
-        now = shown(things[0].value(cell))
-        return "" if now == str(wanted) else f"it is {now}"
+        try:
+            now = shown(things[0].value(cell))
+        except KeyError:
+            raise ValueError(f"{things[0].oid} has no {cell!r}; it has {', '.join(things[0].order)}") from None
+        return "" if fnmatchcase(now, str(wanted)) else f"it is {now}"
 
     return Fact(f"{cell} of {name} is {wanted}", instead)
 
@@ -103,6 +110,28 @@ def descriptor(leads_to: str, called: str, is_open: bool = True) -> Fact:
         return "there is none" if is_open else f"there is {keys[0][1]}"
 
     return Fact(f"{'a' if is_open else 'no'} descriptor leads to {called}", instead)
+
+
+SENTENCES: dict[str, Callable[..., Fact]] = {
+    r"(\S+) of (.+) is (.+)": lambda cell, name, wanted: value(name, cell, wanted),
+    r"(no|a) descriptor leads to file (\S+)": lambda which, label: descriptor(label, f"file {label}", which == "a"),
+    r"(.+) is alive": alive,
+    r"(.+) is gone": gone,
+    r"(.+) holds (.+)": holds,
+}
+
+
+def fact(sentence: str) -> Fact:
+    """The fact that a sentence tells: "kvm 1 is alive", "file vfio0#* is gone", "vfio_device vfio0 holds kvm 1",
+    "open_count of vfio_device vfio0 is 1", "a descriptor leads to file iommu*", "no descriptor leads to file vfio0*".
+
+    Raises ValueError for any other.
+    """
+    for pattern, make in SENTENCES.items():
+        if found := re.fullmatch(pattern, sentence.strip()):
+            return make(*found.groups())
+    forms = "“X is alive”, “X is gone”, “X holds Y”, “FIELD of X is VALUE”, “a descriptor leads to file X”"
+    raise ValueError(f"{sentence!r} is no fact; facts are {forms}, “no descriptor leads to file X”")
 
 
 def _named(state: State, name: str) -> list[ObjectState]:

@@ -10,6 +10,7 @@ from .. import uapi
 from ..machine import Call, Machine, Process
 from ..machine.events import Called, Event, Mapped
 from ..topology import Topology
+from ..trace import State
 from .outcome import Done, Outcome
 from .run import PROGRAM, Run
 from .setup import Setup
@@ -47,6 +48,11 @@ class Session(Run):
     def process(self) -> Process:
         """The program."""
         return self.machine.processes[PROGRAM]
+
+    @property
+    def state(self) -> State:
+        """Where the machine stands, as plain data."""
+        return self.machine.trace.end
 
     # ---- the way back
 

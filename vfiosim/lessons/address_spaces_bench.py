@@ -34,8 +34,11 @@ def memory(session: Session) -> Outcome:
 
 
 def packet(session: Session) -> int:
-    """Where the packet is in the memory of the program."""
-    return int(next(done.outcome.number for done in session.done if isinstance(done.event, Mapped)))
+    """Where the packet is in the memory of the program. Raises ValueError where there is none."""
+    found = [int(done.outcome.number) for done in session.done if isinstance(done.event, Mapped)]
+    if not found:
+        raise ValueError("the program has no memory to map yet")
+    return found[0]
 
 
 def alloc(session: Session) -> Outcome:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..lab import Outcome, Session
 from ..machine.events import Called, Forked
 from ..trace import State
-from .beginnings import bound
+from .beginnings import DEV, bound
 
 UNBIND, NIC = "/sys/bus/pci/drivers/vfio-pci/unbind", "0000:01:00.0"
 
@@ -20,9 +20,9 @@ def unbind(session: Session) -> Outcome:
     return other(session, "admin", "write_file", UNBIND, NIC)
 
 
-def mmap(session: Session) -> Outcome:
+def mmap(session: Session, fd: int = DEV) -> Outcome:
     """The VMM maps a page of the card's memory, shared, for reading and writing."""
-    return other(session, "vmm", "mmap", 4096, 3, 1, 3, 0, None)
+    return other(session, "vmm", "mmap", 4096, 3, 1, fd, 0, None)
 
 
 def passed(session: Session) -> None:
@@ -38,7 +38,7 @@ def passed(session: Session) -> None:
 
 def munmap(session: Session) -> Outcome:
     """The VMM unmaps the page again. Raises ValueError if the VMM has mapped nothing of the device."""
-    places = mapped(session.machine.trace.end, "vmm")
+    places = mapped(session.state, "vmm")
     if not places:
         raise ValueError("the program has mapped nothing of the device")
     return other(session, "vmm", "munmap", next(iter(places)), 4096)

@@ -101,6 +101,14 @@ ENDS: dict[str, tuple[tuple[str, ...], tuple[str, str]]] = {
             "take the card back with the fewest calls while the guest lives;",
             "find from a list of descriptors why a card is dead.",
         ),
+        ("13_levels.ipynb", "twelve levels, each with as few calls as it takes."),
+    ),
+    "13": (
+        (
+            "see from two pictures which calls lie between them;",
+            "say why there is no shorter way;",
+            "design a level, and let a search judge it.",
+        ),
         ("90_sandbox.ipynb", "every call and every device, and nobody asks you anything."),
     ),
 }

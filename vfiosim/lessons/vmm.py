@@ -11,8 +11,9 @@ from ..machine import Machine
 from ..naming import must_be_one_of
 from .address_spaces_bench import ONLY, Desk
 from .address_spaces_dma import dma
+from .fewest import fewest
 from .lesson import Lesson
-from .vmm_moves import DOWN, UP, Move, at, close, fewest, opened
+from .moves import DOWN, UP, Moves, at, close, opened, play
 from .vmm_questions import CARD, CHECK, QUESTIONS, VM, guest, with_card
 
 __all__ = [
@@ -31,7 +32,6 @@ __all__ = [
     "shortest",
 ]
 
-Moves = Mapping[str, tuple[Move, str]]
 FILE, CTX = "file vfio0#1", "iommufd_ctx 1"
 SHOWN = (*ONLY, "fds vmm", "file iommu*", "file kvm-vfio*", "kvm")
 
@@ -103,14 +103,6 @@ def _bound_too_early(session: Session) -> bool:
     return dma(machine).doors[0].is_open and machine.engine.objects[CARD].kvm.value is None  # type: ignore[attr-defined]
 
 
-def _play(*names: str) -> Callable[[Session], None]:
-    def play(session: Session) -> None:
-        for name in names:
-            {**UP, **DOWN, **TWO}[name][0](session)
-
-    return play
-
-
 def _two(name: str, call: Callable[[Session, int], Outcome], tip: str) -> Moves:
     """A move for each of two iommufds, descriptors 6 and 7."""
     return {f"{name} {fd}": (lambda session, fd=fd: call(session, fd), f"{tip} {fd}") for fd in (6, 7)}  # type: ignore[misc]
@@ -126,24 +118,31 @@ TWO: Moves = {
     "DETACH": DOWN["DETACH"],
 }
 
+
+def in_a_hurry(session: Session) -> None:
+    """A VMM has made every call of a start but FILE_ADD: the card reads, and does not know the VM."""
+    guest(session)
+    play(*(name for name in UP if name != "FILE_ADD"))(session)
+
+
 START = Task(
-    "A VM runs, and its guest has 16 KiB of memory. Give it the network card: a read of the card at <code>0x10000</code> has to "
-    "reach the guest's memory, and the card has to hold the VM.",
-    guest,
+    "A VMM had a hurry: it has made every call but FILE_ADD. The card reads the guest's memory, and does not know the VM. Let the "
+    "card hold the VM, and let a read at <code>0x10000</code> reach the guest's memory.",
+    in_a_hurry,
     not_started,
     (
-        "Look at the doors. And when does the card learn of the VM?",
-        "BIND looks for the VM on its way: so FILE_ADD comes before BIND.",
-        "open card, open iommufd, FILE_ADD, BIND, IOAS_ALLOC, MAP, ATTACH.",
+        "Press FILE_ADD. When does the card ask for its VM?",
+        "The card asks at BIND, and never again. When does a binding end? What of the iommufd stays?",
+        "close card, open card, FILE_ADD, BIND, ATTACH: the address space has its memory still.",
     ),
-    _play(*UP),
-    "Each call needs something that one before it has made: FILE_ADD the card's file, BIND the list and the iommufd, MAP an "
-    "address space, ATTACH a binding. Where nothing is needed the order is free: QEMU attaches first, and maps afterwards.",
+    play("close card", "open card", "FILE_ADD", "BIND", "ATTACH"),
+    "The end of the card's file ended the binding, and that detached. The iommufd kept the address space with its memory, so "
+    "IOAS_ALLOC and MAP need not be done again. FILE_ADD comes before BIND, because BIND looks for the VM once.",
     distractors=(
         (
             _bound_too_early,
             Distractor(
-                "The card was bound before its file was on the list of the VM. A binding ends only with the file: <b>Undo</b>."
+                "The card was bound before its file was on the list of the VM, and is so still. A binding ends with the file only."
             ),
         ),
     ),
@@ -152,7 +151,7 @@ START = Task(
 )
 
 
-STARTING: Moves = {**UP, "close card": DOWN["close card"]}
+STARTING: Moves = {"close card": DOWN["close card"], **UP}
 
 
 def exercise() -> Exercise:
@@ -189,7 +188,7 @@ GIVE_BACK = Task(
         "The end of a file gives back all that it holds. What does not go by itself?",
         "FILE_DEL, close card, close iommufd: the end of the file does the rest.",
     ),
-    _play("FILE_DEL", "close card", "close iommufd"),
+    play("FILE_DEL", "close card", "close iommufd"),
     "The last holder of the card's file ends the binding, and that detaches. The end of the iommufd frees address space and page "
     "table, and unpins. Only the list of the VM is not the card's: it finds the file by its descriptor, so FILE_DEL comes first.",
     distractors=(
@@ -220,8 +219,11 @@ def searched(level: str) -> str:
     """How few moves a level takes, found by trying all. Raises ValueError for a level that there is not."""
     must_be_one_of(LEVELS, level, "level")
     task, moves = LEVELS[level]
-    way, places = fewest(task.start, moves, lambda session: not task.missing(session), task.solved().calls_made)
-    tried = f"A search that tried every order of these buttons visited {places} situations before it got there"
+    found = fewest(task.start, moves, lambda session: not task.missing(session))
+    way = found.way or ()
+    tried = (
+        f"A search that tried every order of these buttons visited {found.situations} situations before it got there"
+    )
     return f"{len(way)} moves: {', '.join(way)}.\n{tried}; no way is shorter."
 
 
@@ -261,6 +263,11 @@ def _closed_the_right_one(session: Session) -> bool:
     return not opened(session, 7)
 
 
+def _mended(session: Session) -> None:
+    for name in ("MAP in 7", "close 6"):
+        TWO[name][0](session)
+
+
 MEND = Task(
     "“Every call returned 0, and the card is dead.” Above is what <code>/proc</code> says. Let the read arrive, and leave one "
     "iommufd open. How did the VMM get there?",
@@ -271,7 +278,7 @@ MEND = Task(
         "The card is bound to one iommufd. In which of them is the memory mapped?",
         "MAP in 7, then close 6.",
     ),
-    _play("MAP in 7", "close 6"),
+    _mended,
     "Two parts of the VMM have opened an iommufd each. An ID is known in its own iommufd only: the memory was mapped in address "
     "space 1 of descriptor 6, the card is attached to address space 2 of 7, which is empty. No call had a reason to fail.",
     distractors=(

@@ -9,7 +9,7 @@ from . import misconceptions as M
 from .address_spaces_bench import PAGE, memory
 from .address_spaces_dma import dma
 from .beginnings import NODES
-from .vmm_moves import UP, fd_of
+from .moves import UP, fd_of
 
 VM, CARD, CTX = "kvm 1", "vfio_device vfio0", "iommufd_ctx 1"
 VIEW = ("fds vmm", "file vfio*", CARD, "file iommu*", "iommufd_device", "iommufd_hwpt_paging", "file kvm-vfio*", "kvm")

@@ -1,0 +1,188 @@
+"""Levels: each has a shortest way that a search has found, a goal to look at, and words for who goes wrong; and own ones."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.cells import code_of
+from vfiosim.lab import Exercise
+from vfiosim.lab.record import progress
+from vfiosim.lab.style import words
+from vfiosim.lessons import level_track as lesson
+from vfiosim.lessons.designing import NAME
+from vfiosim.lessons.levels import entry, known
+from vfiosim.lessons.levels_data import LEVELS
+from vfiosim.lessons.moves import FILES, VERBS, split
+from vfiosim.naming import UnknownNameError
+
+pytestmark = pytest.mark.one_python
+
+BY_NAME = {level.name: level for level in LEVELS}
+MANY = 25  # situations: a search through more of them is for the night
+
+WRONG = {  # what somebody does who goes wrong there, and the beginning of what is said
+    "two files": ("open card, open iommufd, open group", "That is the old way"),
+    "the old door": ("open card, open iommufd, BIND", "The group is open still"),
+    "no way back": ("open card, open iommufd, close iommufd", "The card is not bound"),
+    "twice the same": ("close card", "Its other descriptor holds the file"),
+    "the helper": ("close card, close iommufd", "The helper has both files open"),
+    "one owner": ("BIND audio", "The old iommufd owns the group"),
+    "too early": ("FILE_ADD", "It is bound as before"),
+    "alone with the card": ("BIND, close VM, close list", "The VM went with its last descriptor"),
+    "four pages": ("BIND, IOAS_ALLOC, MAP", "It is noted, and nobody reads it"),
+    "moving house": ("IOAS_ALLOC, ATTACH, DESTROY oldest", "Only the old address space knew"),
+    "the list remembers": ("close list", "The VM has no list"),
+    "while a mapping lives": ("FILE_DEL, UNMAP, close card, close card, munmap", "The gpu has lost it, too"),
+}
+
+
+def exercise(name: str) -> Exercise:
+    return BY_NAME[name].exercise(known()[name]["way"])
+
+
+def checked(exercise: Exercise, *moves: str) -> str:
+    for move in moves:
+        exercise.bench.buttons[move].click()
+    exercise.check.click()
+    return exercise.message
+
+
+@pytest.fixture(autouse=True)
+def own_progress(tmp_path, monkeypatch):
+    monkeypatch.setenv("VFIOSIM_PROGRESS", str(tmp_path / "progress.json"))
+
+
+def test_there_are_twelve_levels_and_each_has_a_wrong_way_hints_and_a_reason():
+    assert [*BY_NAME] == [*WRONG] == [*known()]
+    assert len(LEVELS) == 12
+    assert all(level.hints and level.explained and level.wrong for level in LEVELS)
+
+
+@pytest.mark.parametrize(
+    "level",
+    [
+        pytest.param(one, id=one.name, marks=[pytest.mark.nightly] * (known()[one.name]["situations"] > MANY))
+        for one in LEVELS
+    ],
+)
+def test_a_search_finds_what_the_file_of_shortest_ways_says(level):
+    assert entry(level) == known()[level.name]
+
+
+@pytest.mark.parametrize("name", BY_NAME)
+def test_the_file_of_shortest_ways_was_asked_about_the_level_as_it_is(name):
+    level, said = BY_NAME[name], known()[name]
+    assert (level.start, level.goal, level.moves) == (said["start"], said["goal"], said["moves"])
+
+
+@pytest.mark.parametrize("name", BY_NAME)
+def test_the_shortest_way_solves_a_level_a_wrong_one_is_told_what_misled_and_no_call_at_all_what_to_do(name):
+    way, (wrong, told) = known()[name]["way"], WRONG[name]
+    one = exercise(name)
+    assert "Make a call first" in checked(one)
+    message = checked(one, *split(wrong))
+    assert "✕ Not yet." in message
+    assert f"What misled you? {told}" in message
+    one.again.click()
+    assert f"✓ Solved. You needed {len(way)} calls; it takes no fewer." in checked(one, *way)
+    assert progress.answers[f"13 level: {name}"].right
+
+
+def test_a_detour_is_told_how_many_calls_it_could_have_been():
+    message = checked(
+        exercise("no way back"), *split("open card, open iommufd, close card, open card, BIND, close iommufd")
+    )
+    assert "✓ Solved. You needed 6 calls. It can be done with 4." in message
+
+
+def test_the_index_shows_each_goal_as_a_picture_ticks_what_was_solved_and_opens_what_is_pressed():
+    index = lesson.levels()
+    assert index.message == "0 of 12 levels solved. Press a level."
+    assert all("<svg" in picture for picture in index.pictures.values())
+    assert index.static_html().count("<figcaption>") == 12
+    index.buttons["twice the same"].click()
+    assert index.message == "Level 4: twice the same."
+    checked(index.exercises["twice the same"], "close card", "close card")
+    assert index.buttons["twice the same"].description == "4 twice the same ✓"
+    index.next.click()
+    assert index.message == "Level 5: the helper."
+    index.all.click()
+    assert index.message == "1 of 12 levels solved. Press a level."
+    with pytest.raises(UnknownNameError, match="no level 'x'; there are two files, the old door"):
+        index.choose("x")
+
+
+def test_a_solved_level_keeps_its_machine_when_the_index_is_looked_at_and_the_level_again():
+    index = lesson.levels()
+    index.choose("twice the same")
+    checked(index.exercises["twice the same"], "close card")
+    index.choose("")
+    index.choose("twice the same")
+    assert index.exercises["twice the same"].bench.session.calls_made == 1
+
+
+# ---- a level of one's own
+
+
+def test_the_level_of_the_notebook_takes_one_call_and_is_told_that_it_is_short():
+    found = eval(
+        code_of("13_levels").partition("lesson.levels()")[2].partition("print(")[0].strip(), {"lesson": lesson}
+    )
+    assert "can you make it 4 calls long? It takes 1 call, and no fewer" in found.message
+    assert not progress.answers[NAME].right
+
+
+def test_a_level_of_four_calls_counts_and_can_be_played():
+    own = lesson.design(
+        goal="access_granted of vfio_device_file * is 1",
+        moves="open card, open iommufd, BIND, open group, close group",
+        start="open group",
+    )
+    assert "✓ A level. It takes 4 calls, and no fewer" in own.message
+    assert progress.answers[NAME].right
+    assert own.exercise is not None
+    assert "✓ Solved." in checked(own.exercise, "close group", "open card", "open iommufd", "BIND")
+
+
+def test_a_goal_that_cannot_be_reached_is_told_with_the_fact_that_was_never_true():
+    own = lesson.design(start="open card", goal="vfio_device_file 1 is gone, kvm 1 is alive", moves="close card")
+    assert "✕ No level. It cannot be reached: these moves lead to 2 situations" in own.message
+    assert own.message.endswith("In none of them this was true: kvm 1 is alive")
+    assert own.exercise is None
+
+
+def test_facts_that_are_true_apart_and_never_together_are_told_as_that():
+    own = lesson.design(start="open card", goal="vfio_device_file 1 is gone, file vfio0#1 is alive", moves="close card")
+    assert own.message.endswith("Each fact was true somewhere; never all at once.")
+
+
+def test_a_search_that_gives_up_says_that_there_may_be_a_longer_way():
+    own = lesson.design(goal="kvm 1 is alive", moves="open card")
+    assert "found no way. There may be a longer one" in own.message
+
+
+def test_a_goal_that_is_true_at_the_start_is_no_level():
+    assert "nothing to do" in lesson.design(start="open card", goal="file vfio0#1 is alive", moves="close card").message
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"goal": "kvm 1 is gone", "moves": "fly"}, "no move 'fly'; there are open"),
+        ({"goal": "kvm 1 is gone", "moves": "open car"}, "no word after 'open': 'car'; there are card"),
+        ({"goal": "kvm 1 is gone", "moves": "open"}, "no word after 'open': ''; there are card"),
+        ({"goal": "kvm", "moves": "open card"}, "'kvm' is no fact; facts are"),
+        ({"goal": "x of kvm 1 is 3", "moves": "open card", "start": "create VM"}, "kvm 1 has no 'x'; it has users_count"),
+        ({"goal": "kvm 1 is gone", "moves": "open card", "start": "BIND"}, "no descriptor of vfio0"),
+        ({"goal": "kvm 1 is gone"}, "a level has a moves"),
+    ],
+)  # fmt: skip
+def test_words_that_cannot_be_are_told_in_a_sentence(given, told):
+    with pytest.raises(ValueError, match=told):
+        lesson.design(**given)
+
+
+def test_the_list_of_words_names_every_verb_with_the_words_that_it_takes():
+    lines = lesson.words().splitlines()
+    assert [line.split()[0] for line in lines] == [*VERBS]
+    assert all(word in words(lesson.words()) for word in FILES)
