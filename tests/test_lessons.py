@@ -15,7 +15,7 @@ from vfiosim.lessons.lesson import lessons
 pytestmark = pytest.mark.one_python
 
 LESSONS = {lesson.number: lesson for lesson in lessons()}
-STEMS = {path.stem[:2]: path.stem for path in sorted((ROOT / "notebooks").glob("*.ipynb"))}
+STEMS = {path.stem[:2]: path.stem for path in sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))}
 EACH = pytest.mark.parametrize("number", LESSONS)
 QUESTION = pytest.mark.parametrize(
     ("number", "question"),

@@ -11,6 +11,7 @@ import pytest
 
 from tests.cells import cells
 from tests.conftest import ROOT
+from vfiosim.lessons.course import MINUTES, MOSTLY, notebooks
 
 pytestmark = pytest.mark.one_python
 
@@ -19,7 +20,8 @@ SHORT = ["Run", "Predict", "Make", "Recap", "Source lines"]  # the page that beg
 FREE = ["Run", "Things to try", "Source lines"]  # the bench that asks nothing
 PLAY = ["You will need", "Make", "Design a level", "Recap", "Source lines"]  # levels, each solved with few calls
 FORMS = {"00_start": SHORT, "13_levels": PLAY, "90_sandbox": FREE}
-ALL = sorted((ROOT / "notebooks").glob("*.ipynb"))
+INDEX = ROOT / "notebooks" / "index.ipynb"  # of all others
+ALL = sorted({*(ROOT / "notebooks").glob("*.ipynb")} - {INDEX})
 ENDING = [path for path in ALL if FORMS.get(path.stem) != FREE]
 TAUGHT = [path for path in ENDING if FORMS.get(path.stem) != PLAY]
 LESSONS = [path for path in ALL if path.stem not in FORMS]
@@ -110,3 +112,21 @@ def test_the_readme_lists_all_notebooks_in_their_order():
 @pytest.mark.parametrize(("path", "following"), list(pairwise(ALL)), ids=lambda path: path.stem)
 def test_a_notebook_says_what_is_next(path, following):
     assert f"]({following.name})" in cells(path, "markdown")[-1].partition("**What is next.**")[2]
+
+
+def test_the_index_is_one_cell_and_shows_all_notebooks_in_their_order():
+    assert len(cells(INDEX, "code")) == 1
+    assert notebooks() == [path.stem for path in ALL]
+
+
+def test_the_readme_and_the_last_notebook_lead_to_the_index():
+    assert "(notebooks/index.ipynb)" in (ROOT / "README.md").read_text("utf-8")
+    assert "(index.ipynb)" in cells(ALL[-1], "markdown")[-1]
+
+
+def test_the_index_and_the_page_for_teachers_tell_the_same_minutes():
+    rows = re.findall(
+        r"^\| (\d\d)_\w+ \| ([\w ,]+) \|", (ROOT / "notebooks" / "teaching.md").read_text("utf-8"), re.MULTILINE
+    )
+    told = {number: re.sub(r"\D", "", minutes) for number, minutes in rows}
+    assert told == {path.stem[:2]: MINUTES.get(path.stem[:2], MOSTLY) for path in ALL}
