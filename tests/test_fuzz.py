@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from tests.fuzz import FuzzFailure, FuzzTotals, fuzz, main
-from tests.fuzz.command import parts
+from tests.fuzz.command import parts, what_is_wrong
 from tests.fuzz.corpus import corpus
 from tests.fuzz.memory import OutsideError, WatchedArguments
 from tests.fuzz.run import Run
@@ -47,16 +47,15 @@ def test_there_are_refusals_of_many_kinds(part: FuzzTotals) -> None:
 @SHARED
 @pytest.mark.one_python
 def test_a_long_run_in_which_what_is_often_recorded_as_a_success_never_succeeds_fails_and_says_so(
-    part: FuzzTotals, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    part: FuzzTotals,
 ) -> None:
     often = [name for name, times in corpus().succeeds.items() if times > 20]
     assert len(often) > 20
     blind = replace(part, answers=Counter({key: n for key, n in part.answers.items() if key[1] != "ok"}))
-    monkeypatch.setattr("tests.fuzz.command._all_parts", lambda *_: blind)
-    assert main(["--ioctls", "4000"]) == 0
-    monkeypatch.setattr("tests.fuzz.command._FAIR", part.ioctls)
-    assert main(["--ioctls", "4000"]) == 1
-    assert f"that ought to have succeeded: {', '.join(sorted(often))}" in capsys.readouterr().out
+    assert what_is_wrong(blind) == []  # it was too short to tell
+    assert what_is_wrong(replace(blind, ioctls=100_000)) == [
+        f"that ought to have succeeded: {', '.join(sorted(often))}"
+    ]
 
 
 def test_the_same_seed_makes_the_same_calls() -> None:
@@ -84,6 +83,15 @@ def test_a_broken_invariant_that_is_no_known_surprise_is_found(monkeypatch: pyte
     totals = FuzzTotals()
     Run("broken", totals, 300).play()
     assert [failure.what for failure in totals.failures] == ["check(): vfio0 is upside down"]
+
+
+@pytest.mark.one_python
+def test_a_command_that_finds_something_tells_it_and_fails(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Machine, "check", lambda machine: ["vfio0 is upside down"])
+    assert main(["--ioctls", "300", "--workers", "1"]) == 1
+    assert "\ncheck(): vfio0 is upside down\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("at", "found"), [(-1, True), (0, False), (15, False), (16, True), (200, True)])
@@ -127,13 +135,10 @@ def test_the_command_counts_answers_by_request_and_tells_its_seed(capsys: pytest
 
 
 @pytest.mark.one_python
-def test_the_calls_depend_on_the_seed_and_not_on_the_number_of_workers(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("tests.fuzz.command._PART", 200)
+def test_the_calls_depend_on_the_seed_and_not_on_the_number_of_workers(capsys: pytest.CaptureFixture[str]) -> None:
     told = []
     for seed, workers in (("7", "1"), ("7", "2"), ("8", "2")):
-        assert main(["--ioctls", "500", "--seed", seed, "--workers", workers, "--json"]) == 0
+        assert main(["--ioctls", "500", "--part", "200", "--seed", seed, "--workers", workers, "--json"]) == 0
         told.append(json.loads(capsys.readouterr().out))
     assert told[0] == told[1]
     assert told[0]["answers"] != told[2]["answers"]
@@ -159,7 +164,9 @@ def test_counts_of_two_workers_add_up() -> None:
     assert (one.ioctls, one.answers["a", "ok"], len(one.failures)) == (5, 3, 1)
 
 
-@pytest.mark.parametrize("wrong", [("--ioctls", "many"), ("--ioctls", "0"), ("--ioctls", "-5"), ("--workers", "0")])
+@pytest.mark.parametrize(
+    "wrong", [("--ioctls", "many"), ("--ioctls", "0"), ("--ioctls", "-5"), ("--workers", "0"), ("--part", "0")]
+)
 def test_a_command_that_makes_no_sense_ends_with_two(
     wrong: tuple[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -15,7 +15,7 @@ from .run import FuzzTotals, fuzz
 _LONG: Final = 500_000  # ioctls after which every request that can succeed must have succeeded
 _FAIR: Final = 100_000  # after which those must have that recordings show succeeding often
 _SELDOM: Final = 20  # times
-_PART: Final = 5_000  # ioctls made in one go by one worker, at most
+PART: Final = 5_000  # ioctls made in one go by one worker, at most, unless told otherwise
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -27,21 +27,24 @@ def main(argv: list[str] | None = None) -> int:
     if not options.json:
         print(f"{options.ioctls:,} ioctls by {options.workers} workers, seed {options.seed}", flush=True)
     start = time.perf_counter()
-    totals = _all_parts(options.ioctls, options.seed, options.workers)
+    totals = _all_parts(parts(options.ioctls, options.seed, options.part), options.workers)
     seconds = time.perf_counter() - start
     if options.json:
         print(json.dumps({"seed": options.seed} | as_data(totals), indent=1))
     else:
-        print(
-            "\n".join(
-                [*_in_words(totals), f"{seconds:.0f} s, {totals.ioctls / max(seconds, 0.001):,.0f} ioctls a second"]
-            )
-        )
-        if missing := _missing(totals):
-            print(f"that ought to have succeeded: {', '.join(missing)}")
-    for failure in sorted(totals.failures, key=lambda failure: len(failure.steps))[:3]:
-        print(failure)
-    return 1 if totals.failures or _missing(totals) else 0
+        print("\n".join(_in_words(totals)))
+        print(f"{seconds:.0f} s, {totals.ioctls / max(seconds, 0.001):,.0f} ioctls a second")
+    wrong = what_is_wrong(totals)
+    if wrong and not options.json:
+        print("\n".join(wrong))
+    return 1 if wrong else 0
+
+
+def what_is_wrong(totals: FuzzTotals) -> list[str]:
+    """What a run that came to this has found, in words: requests that ought to have succeeded, and the three shortest programs."""
+    missing = _missing(totals)
+    failures = sorted(totals.failures, key=lambda failure: len(failure.steps))[:3]
+    return [*([f"that ought to have succeeded: {', '.join(missing)}"] if missing else ()), *map(str, failures)]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -57,6 +60,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--workers", type=_positive, default=os.cpu_count() or 1, metavar="N", help="processes that share the work"
     )
+    parser.add_argument(
+        "--part",
+        type=_positive,
+        default=PART,
+        metavar="N",
+        help=f"calls made in one go by one of them (default {PART:,})",
+    )
     parser.add_argument("--json", action="store_true", help="write one JSON object")
     return parser
 
@@ -68,15 +78,15 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def parts(ioctls: int, seed: str) -> list[tuple[str, int]]:
+def parts(ioctls: int, seed: str, most: int = PART) -> list[tuple[str, int]]:
     """The seed and the number of ioctls of each part; the parts are of even size, whoever will make them."""
-    many = -(-ioctls // _PART)
+    many = -(-ioctls // most)
     return [(f"{seed}.{part}", ioctls * (part + 1) // many - ioctls * part // many) for part in range(many)]
 
 
-def _all_parts(ioctls: int, seed: str, workers: int) -> FuzzTotals:
+def _all_parts(made: list[tuple[str, int]], workers: int) -> FuzzTotals:
     """All of it; the calls do not depend on the number of workers."""
-    seeds, sizes = zip(*parts(ioctls, seed), strict=True)
+    seeds, sizes = zip(*made, strict=True)
     totals = FuzzTotals()
     if workers < 2 or len(sizes) < 2:
         for part in map(fuzz, seeds, sizes):
