@@ -159,6 +159,23 @@ def test_a_machine_is_edited_and_everything_done_again(desk: Desk) -> None:
     expect(root.get_by_label("device", exact=True).first).to_contain_text("pci0")
 
 
+def test_what_is_typed_and_pressed_is_handled_in_one_thread(desk: Desk) -> None:
+    """Also by controls that were made by a press. In two threads a press would go ahead of what was typed before it."""
+    root = desk.widget(
+        LAB + "import threading\nbox, seen = Sandbox(), set()\n"
+        "note = lambda *_: seen.add(threading.current_thread().name)\n"
+        "box.folds['Machine'].observe(note, 'value')\n"
+        "box.machine_pane.boot.on_click(note)\n"
+        "box"
+    )
+    press(root, "Machine")
+    desk.cell("box.machine_pane.rows[0].name.text.observe(note, 'value')")
+    root.locator(".vfiosim-device").first.get_by_label("name", exact=True).fill("card")
+    press(root, "Boot this machine")
+    told = desk.cell("print(*seen, 'it was.')").locator(".jp-OutputArea-output")
+    expect(told.last).to_have_text("MainThread it was.")
+
+
 def test_each_preset_is_one_press_and_undo_leads_back(desk: Desk) -> None:
     root = desk.widget(LAB + "Sandbox()")
     picture = root.locator(".vfiosim-player")

@@ -10,6 +10,7 @@ from typing import Any
 import ipywidgets as widgets
 from ipywidgets import Layout, Widget
 
+from ..views.one_queue import OneQueue
 from ..views.shared import look, shared
 
 __all__ = [
@@ -33,7 +34,7 @@ __all__ = [
 ]
 
 
-class _Plain(widgets.Widget):  # type: ignore[misc]
+class _Plain(OneQueue, widgets.Widget):  # type: ignore[misc]
     """`kind` are its classes, in one word each and without "vfiosim-"; told at birth they need no message of their own."""
 
     def __init__(self, *args: Any, kind: str = "", **options: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
+from ..views.one_queue import OneQueue
 from ..views.script import script
 from . import controls as widgets
 
@@ -21,7 +22,7 @@ def listeners(entry: str) -> list[widgets.Widget]:
 def _kind(entry: str) -> type[Any]:
     import anywidget
 
-    class Listener(anywidget.AnyWidget):
+    class Listener(OneQueue, anywidget.AnyWidget):
         """It draws nothing."""
 
         _esm = script(entry)

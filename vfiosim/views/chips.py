@@ -8,10 +8,11 @@ from typing import Any
 import anywidget
 import traitlets
 
+from .one_queue import OneQueue
 from .script import script
 
 
-class Chips(anywidget.AnyWidget):
+class Chips(OneQueue, anywidget.AnyWidget):
     """`rows` are the lines: dictionaries with `program`, `title`, `says`, `chips` (descriptor and file), and `none` for no chips.
 
     A press is told to the kernel as the message {"press": [program, descriptor]}; `pressed` is program and descriptor of the

@@ -11,13 +11,14 @@ import traitlets
 
 from ..trace import Trace
 from .atlas import Atlas
+from .one_queue import OneQueue
 from .player import Data, Player, shown, styles
 from .script import script
 from .static_output import display_with_static
 from .widget_lifetime import note_displayed
 
 
-class LivePlayer(anywidget.AnyWidget):
+class LivePlayer(OneQueue, anywidget.AnyWidget):
     """Shows a trace and stays in touch with the kernel: `step` follows the reader, and moves the picture when it is set.
 
     `highlight` are names of objects to bring out: one with its arrows, or several with the arrows between them. `picked`
