@@ -10,7 +10,7 @@ import pytest
 from tests import pictures
 from tests.pictures import Picture
 from tests.searches import broken as broken_puzzle
-from tests.searches import each_puzzle
+from tests.searches import by_night, each_puzzle
 from vfiosim.lab.counterexample import Counterexample
 from vfiosim.lab.trace_pane import NOTEBOOK
 from vfiosim.lessons import one_bind, start
@@ -21,7 +21,9 @@ pytestmark = pytest.mark.one_python
 
 TOGETHER = pytest.mark.xdist_group("pictures")
 SOURCES = [pictures.of_benches, pictures.of_questions, pictures.of_tasks, pictures.of_museum]
-SEEDS = [pytest.param(seed, marks=pytest.mark.nightly if seed >= 4 else ()) for seed in range(200)]
+# Each begins with another preset; in the last four, boxes that grew once lay on each other, or too near for an arrow.
+BY_DAY = (1, 44, 51, 58, 102)
+SEEDS = [pytest.param(seed, marks=by_night(seed not in BY_DAY)) for seed in range(200)]
 EVERY_PICTURE = pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.__name__.removeprefix("of_"))
 LAWS = (pictures.miscounted, pictures.crossing, pictures.overlapping, pictures.misplaced)
 

@@ -166,7 +166,7 @@ class Atlas:
         self._widths = [*WIDTHS]
         self._places: dict[str, _Place] = {}  # by name
         for oid in self._kept:
-            self._add(oid, column_of(oid), _room(oid), self._places)
+            self._add(oid, column_of(oid), _room(oid), self._places.values())
 
     def place(self, graph: Graph) -> dict[str, Spot]:
         """The places of the boxes of a graph, by key."""
@@ -175,14 +175,15 @@ class Atlas:
         self._thin(graph)
         here = {node.oid for node in graph.nodes}
         known = {*self.shown}
-        taken = {oid: self._places[oid] for oid in self._places if oid in here & known or oid in self._kept}
+        taken = {oid for oid in self._places if oid in here & known or oid in self._kept}
         for node in sorted(graph.nodes, key=lambda node: (node.oid not in known, band(node), rank(node))):
             there = self._places.get(node.oid)
-            if there and (node.oid in taken or not any(there.overlaps(one) for one in taken.values())):
+            others = [self._places[oid] for oid in taken]  # what has grown has pushed some of them down
+            if there and (node.oid in taken or not any(there.overlaps(one) for one in others)):
                 self._grow(node.oid, size(node)[1], here)
             else:
-                self._add(node.oid, column(node), max(size(node)[1], _room(node.oid)), taken)
-            taken[node.oid] = self._places[node.oid]
+                self._add(node.oid, column(node), max(size(node)[1], _room(node.oid)), others)
+            taken.add(node.oid)
         lefts = [sum(self._widths[:number]) + CHANNEL * number for number in range(len(WIDTHS))]
         spots = {}
         for node in graph.nodes:
@@ -207,11 +208,11 @@ class Atlas:
         for oid in idle[: max(len(idle) - MANY, 0)]:
             del self._places[oid]
 
-    def _add(self, oid: str, number: int, height: float, taken: Mapping[str, _Place]) -> None:
+    def _add(self, oid: str, number: int, height: float, taken: Collection[_Place]) -> None:
         """At its place on the map, or the first one that nothing known has, or at least nothing that is `taken`."""
-        place = _free(number, height, (taken if oid in TOPS else self._places).values(), TOPS.get(oid, 0.0))
+        place = _free(number, height, taken if oid in TOPS else self._places.values(), TOPS.get(oid, 0.0))
         fits = oid in TOPS or place.bottom <= TALL
-        self._places[oid] = place if fits else _free(number, height, taken.values(), 0.0)
+        self._places[oid] = place if fits else _free(number, height, taken, 0.0)
 
     def _grow(self, oid: str, height: float, here: Collection[str]) -> None:
         """A box that needs more than its place pushes down what stands below it, no farther than it has to."""
@@ -262,8 +263,9 @@ class _Place(NamedTuple):
     bottom: float
 
     def overlaps(self, other: _Place) -> bool:
-        """Has it some of the other's ground?"""
-        return self.column == other.column and self.top < other.bottom and other.top < self.bottom
+        """Has it some of the other's ground, or is it so near that no arrow is led between them?"""
+        near = self.top < other.bottom + LEAST and other.top < self.bottom + LEAST
+        return self.column == other.column and near
 
 
 def rank(node: Node) -> tuple[int, int, str]:
