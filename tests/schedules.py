@@ -51,7 +51,7 @@ from vfiosim.engine import (
     xa_load,
     xa_store,
 )
-from vfiosim.engine.operations import Accesses
+from vfiosim.engine.operations import Accesses, name_of
 from vfiosim.explore.accesses import accesses, can_go, conflict
 from vfiosim.explore.lanes import Lane
 from vfiosim.explore.model import given_back_twice
@@ -153,7 +153,7 @@ class LittleWorld:
         return self.monitor.broken(self.engine, thread) + [(what, False) for what in given_back_twice(request)]
 
     def took(self, thread: Thread, request: Request) -> Iterable[tuple[str, str]]:
-        return orders(thread) if request[0].__name__ in ("_acquire", "_acquire_shared") else ()
+        return orders(thread) if name_of(request) in ("acquire", "acquire_shared") else ()
 
     def at_the_end(self) -> Iterator[tuple[str, list[int]]]:
         for stuck in self.stuck():

@@ -99,7 +99,7 @@ def test_a_refused_call_is_the_sentence_the_check_and_the_lines_as_the_readme_ha
 @pytest.mark.parametrize(
     ("cell", "told", "behind"),
     [
-        ("refused", "KernelError: [EBUSY]", "in _refuse_if"),
+        ("refused", "KernelError: [EBUSY]", "in refuse_if"),
         ("own function", "PatchError: your function mine (for vfio_df_open) raises ZeroDivisionError", "call.value()"),
         ("not modelled", "Unsupported: [ENOSYS] <this> is not modelled", "in ask\n"),
         ("waits", "Blocked: root: write_file(", "raise Blocked(self)"),
@@ -169,7 +169,7 @@ def test_in_jupyterlab_the_details_open_with_a_click_and_the_cells_below_do_not_
     expect(page.locator(".jp-OutputArea-output").first).to_contain_text("KernelError: [EBADF] 99 is not an open file")
     expect(page.locator("details.vfiosim-details > pre")).to_be_hidden()
     summary.click()
-    expect(page.locator("details.vfiosim-details > pre")).to_contain_text("in _refuse_if")
+    expect(page.locator("details.vfiosim-details > pre")).to_contain_text("in refuse_if")
     assert page.evaluate(
         "[...window.jupyterapp.shell.currentWidget.content.model.cells].map(cell => cell.executionCount)"
     ) == [1, 2, None]

@@ -120,7 +120,7 @@ def test_who_has_opened_bind_of_a_driver_that_is_unloaded_then_is_told_that_it_i
     machine, _, root = program_and_admin()
     root.write_file(f"{DRIVER}/unbind", PCI0)
     late = machine.process("other").start("write_file", f"{DRIVER}/bind", PCI0, run=False)
-    while late.thread.pending is not None and late.thread.pending[0].__name__ != "_get_unless_zero":
+    while late.thread.pending is not None and late.thread.pending[0].__name__ != "get_unless_zero":
         late.step()
     assert root.rmmod("vfio-pci") == 0
     late.run()

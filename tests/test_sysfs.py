@@ -137,7 +137,7 @@ def test_a_second_writer_of_remove_is_done_when_the_first_one_is(m):
     dev = p.open("/dev/vfio/devices/vfio1")
     calls = [each.start("write_file", f"{PCI}/devices/{PCI1}/remove", "1", run=False) for each in (a, b)]
     for call in calls:
-        while call.thread.pending is None or call.thread.pending[0].__name__ != "_exchange":
+        while call.thread.pending is None or call.thread.pending[0].__name__ != "exchange":
             call.step()
     for call in calls:
         call.run()

@@ -8,28 +8,22 @@ import pytest
 
 from vfiosim import KernelError, Machine
 from vfiosim.engine import Field, Phase, load, refuse_if, say, store
-from vfiosim.engine.effects import effect
 from vfiosim.engine.functions import FUNCTIONS, Wrong, kernel
-from vfiosim.engine.operations import OPERATIONS, TAKES, WRITE, WROTE, arrow, declared, looks, operation, writes
+from vfiosim.engine.operations import OPERATIONS, WRITE, WROTE, arrow, declared, effect, looks, writes
 from vfiosim.engine.requests import check_effect
 from vfiosim.explore.accesses import conflict
 from vfiosim.kernel.vfio.vfio import VfioDevice
 from vfiosim.uapi import Errno
 
 
-@effect(Field)
-def increment(target):
-    """Add one to a field in one step; the answer is the new value (`atomic_inc_return`)."""
-    return (yield (_increment, target))
-
-
 def _incremented_words(say, answer, target):
     return f"{say(target)} by one{arrow(say, answer)}"
 
 
-@operation(touches=writes, does=WROTE, orders=True, words=_incremented_words)
-def _increment(engine, thread, request):
-    target = request[1]
+@effect(Field, touches=writes, does=WROTE, orders=True, words=_incremented_words)
+def increment(engine, thread, target):
+    """Add one to a field in one step; the answer is the new value (`atomic_inc_return`)."""
+    engine.touch(thread, target)
     if engine.journal is not None:
         engine.journal.append((target, None, target.value, target.value + 1))
     target.value += 1
@@ -46,15 +40,15 @@ async def vfio_toy_call(device: VfioDevice, most: int) -> int:
 
 
 # No other test meets them.
-TOYS = FUNCTIONS.pop("vfio_toy_call"), OPERATIONS.pop(_increment), TAKES.pop(increment)
+TOYS = FUNCTIONS.pop("vfio_toy_call"), OPERATIONS.pop(increment)
 NOBODY: Any = None
 
 
 @pytest.fixture(autouse=True)
 def _toys_are_there_for_a_while():
-    FUNCTIONS["vfio_toy_call"], OPERATIONS[_increment], TAKES[increment] = TOYS
+    FUNCTIONS["vfio_toy_call"], OPERATIONS[increment] = TOYS
     yield
-    del FUNCTIONS["vfio_toy_call"], OPERATIONS[_increment], TAKES[increment]
+    del FUNCTIONS["vfio_toy_call"], OPERATIONS[increment]
 
 
 def done(machine: Machine, most: int) -> int:
@@ -72,14 +66,14 @@ def test_a_new_effect_happens_in_one_step_that_the_journal_knows():
     before = len(machine.engine.micro)
     assert done(machine, most=2) == 1
     names = [one[1][0].__name__ for one in machine.engine.micro[before:]]
-    assert names.count("_increment") == 1
+    assert names.count("increment") == 1
     assert device.open_count.value == 1
 
 
 def test_a_search_knows_by_its_declaration_that_a_new_effect_conflicts_with_a_load():
     machine = Machine("small")
     device = next(iter(machine.built.vfio_devices.values()))
-    touched = declared((_increment,)).touches(NOBODY, (_increment, device.open_count))
+    touched = declared((increment,)).touches(NOBODY, (increment, device.open_count))
     assert ((device.oid, "open_count"), WRITE) in touched
     looked = looks(NOBODY, (None, device.open_count))
     assert conflict(touched, looked)

@@ -24,7 +24,6 @@ from .checks import (
 )
 from .effects import (
     KernelOops,
-    Request,
     exchange,
     first_between,
     in_order,
@@ -58,6 +57,7 @@ from .functions import (
 from .garbage import seldom_collected
 from .lifetime import alloc, free, get, get_unless_zero, hand_over, put, put_if_last
 from .objects import Cell, Count, Field, Intervals, KObject, Table, count, field, init, intervals, table
+from .operations import Request
 from .records import Change, Micro
 from .source import Line
 from .student_code import checked_all

@@ -16,23 +16,19 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
-from .checks import _refuse_if
-from .effects import (
-    AGAIN,
-    Request,
-    _load,
-    _load_acquire,
-    _store,
-    _store_release,
-)
-from .lifetime import _get, _get_unless_zero, _hand_over, _put, counts, reference_words
-from .objects import Cell
+from .checks import refuse_if
+from .effects import load, load_acquire, store, store_release
+from .lifetime import counts, get, get_unless_zero, hand_over, put, reference_words
+from .objects import Cell, Count, Field, KObject
 from .operations import (
+    AGAIN,
     GAVE,
     GAVE_REFERENCE,
+    PERFORM,
     TOOK,
     TOOK_REFERENCE,
     WROTE,
+    Request,
     declared,
     looks,
     nothing,
@@ -41,9 +37,7 @@ from .operations import (
     stored_words,
     writes,
 )
-from .sync import (
-    _try_acquire,
-)
+from .sync import try_acquire
 
 if TYPE_CHECKING:
     from .engine import Engine
@@ -83,12 +77,12 @@ class Ablation:
         operation, does = request[0], declared(request).does
         if does in (TOOK_REFERENCE, GAVE_REFERENCE):
             taken_out = self._reference(request)
-        elif operation is _hand_over:
+        elif operation is hand_over:
             taken_out = self._handed(request)
         elif does in (TOOK, GAVE):
             taken_out = (_passed, request) if self._cell(request[1]) else None
         else:
-            named = operation is _refuse_if and self._name(request[3])
+            named = operation is refuse_if and self._name(request[3])
             taken_out = (_skipped, request, None) if named else None
         if taken_out is not None:
             return taken_out
@@ -97,8 +91,8 @@ class Ablation:
     def _reference(self, request: Request) -> Request | None:
         operation, target, _holder, reason = request
         if self._name(reason):
-            return (_skipped, request, operation is _get_unless_zero)
-        anyway = operation is _get_unless_zero and self._cell(target)
+            return (_skipped, request, operation is get_unless_zero)
+        anyway = operation is get_unless_zero and self._cell(target)
         return (_get_anyway, *request[1:]) if anyway else None
 
     def _handed(self, request: Request) -> Request | None:
@@ -107,20 +101,20 @@ class Ablation:
         if from_nobody and to_nobody:
             return (_skipped, request, None)
         if from_nobody:
-            return (_get, target, *taker)
+            return (get, target, *taker)
         return (_dropped, target, *giver) if to_nobody else None
 
     def _in_its_order(self, thread: Thread, request: Request) -> Request:
         operation = request[0]
-        early = operation is _store_release and self._cell(request[1], ORDER_OF)
+        early = operation is store_release and self._cell(request[1], ORDER_OF)
         early = early and all(target is not request[1] for target, _ in thread.late)  # one cell's stores stay in order
         if thread.late and (thread.overtaken or (declared(request).orders and not early)):
             return (_store_late, *thread.late[0])
         if early:
             return (_store_early, *request[1:])
-        if operation is _store:
+        if operation is store:
             return (_hold_back, *request[1:])
-        if operation in (_load, _load_acquire):
+        if operation in (load, load_acquire):
             for target, value in reversed(thread.late):
                 if target is request[1]:
                     return (_load_own, target, value)
@@ -135,55 +129,55 @@ class Ablation:
 
 
 @operation(touches=nothing)
-def _skipped(engine: Engine, thread: Thread, request: Request) -> Any:
+def _skipped(engine: Engine, thread: Thread, asked: Request, answer: Any) -> Any:
     """Nothing happens; the answer is the one that lets the thread go on."""
-    return request[2]
+    return answer
 
 
 @operation(touches=nothing)
-def _passed(engine: Engine, thread: Thread, request: Request) -> bool | None:
+def _passed(engine: Engine, thread: Thread, asked: Request) -> bool | None:
     """A lock that is not there is neither taken nor given back; but who would have it is known."""
-    operation, lock = request[1]
-    if declared(request[1]).does == TOOK:
+    asks, lock = asked
+    if declared(asked).does == TOOK:
         thread.inside.append(lock)
     elif lock in thread.inside:
         thread.inside.remove(lock)
-    return True if operation is _try_acquire else None
+    return True if asks is try_acquire else None
 
 
 @operation(touches=counts(1), does=TOOK_REFERENCE, words=reference_words)
-def _get_anyway(engine: Engine, thread: Thread, request: Request) -> bool:
-    _get(engine, thread, request)
+def _get_anyway(engine: Engine, thread: Thread, target: Count, holder: KObject, reason: str) -> bool:
+    PERFORM[get](engine, thread, target, holder, reason)
     return True
 
 
 @operation(touches=counts(-1), does=GAVE_REFERENCE, words=reference_words)
-def _dropped(engine: Engine, thread: Thread, request: Request) -> None:
+def _dropped(engine: Engine, thread: Thread, target: Count, holder: KObject, reason: str) -> None:
     """A reference that should have changed hands: its taker does not want it, so it is given back."""
-    _put(engine, thread, request)
+    PERFORM[put](engine, thread, target, holder, reason)
 
 
 @operation(touches=nothing, words=stored_words)
-def _hold_back(engine: Engine, thread: Thread, request: Request) -> None:
+def _hold_back(engine: Engine, thread: Thread, target: Field[Any], value: Any) -> None:
     """A store that only its own thread can see as yet."""
-    thread.late.append((request[1], request[2]))
+    thread.late.append((target, value))
 
 
 @operation(touches=looks, value=0, words=read_words)
-def _load_own(engine: Engine, thread: Thread, request: Request) -> Any:
+def _load_own(engine: Engine, thread: Thread, target: Field[Any], value: Any) -> Any:
     """What a thread reads where it has stored something that nobody else can see as yet."""
-    return request[2]
+    return value
 
 
 @operation(touches=writes, does=WROTE, value=2, words=stored_words)
-def _store_early(engine: Engine, thread: Thread, request: Request) -> None:
-    _store(engine, thread, request)
+def _store_early(engine: Engine, thread: Thread, target: Field[Any], value: Any) -> None:
+    PERFORM[store](engine, thread, target, value)
     thread.overtaken = bool(thread.late)
 
 
 @operation(touches=writes, does=WROTE, value=2, words=stored_words)
-def _store_late(engine: Engine, thread: Thread, request: Request) -> Any:
-    _store(engine, thread, request)
+def _store_late(engine: Engine, thread: Thread, target: Field[Any], value: Any) -> Any:
+    PERFORM[store](engine, thread, target, value)
     del thread.late[0]
     thread.overtaken = thread.overtaken and bool(thread.late)
     return AGAIN

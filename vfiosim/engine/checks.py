@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from ..uapi import Errno, KernelError
-from .effects import Asks, Request, Say, effect
 from .functions import running
-from .operations import ANYTHING, LOOK, WRITE, Access, Accesses, nothing, operation
+from .operations import ANYTHING, LOOK, WRITE, Access, Accesses, Request, Say, also_asks, effect, nothing
 
 if TYPE_CHECKING:
     from .engine import Engine
@@ -34,85 +33,58 @@ class UserMemory(Protocol):
         """Why they cannot."""
 
 
-@effect(ANYTHING, int, str, str)
-def refuse_if(condition: bool, errno: Errno, name: str, sentence: str | Callable[[Engine], str]) -> Asks[None]:
-    """A check: where the condition holds the call fails with `errno`. Named, so that it can be shown and taken out.
-
-    A `sentence` that has to look round for what it tells is a function; it is no effect, and asked only where the check refuses.
-    """
-    yield (_refuse_if, condition, errno, name, sentence)
-
-
-@effect(ANYTHING, int, str, str)
-def require(value: T | None, errno: Errno, name: str, sentence: str) -> Asks[T]:
-    """A check on a pointer: where it is None the call fails with `errno`, otherwise the answer is the pointer."""
-    yield (_refuse_if, value is None, errno, name, sentence)
-    return value  # type: ignore[return-value]
-
-
 def _check_words(say: Say, answer: Any, condition: Any, _errno: Any, name: str, *_: Any) -> str:
     if isinstance(answer, BaseException):
         return f"[{name}] refused"
     return f"[{name}] would refuse" if condition else f"[{name}] passed"
 
 
-@operation(touches=nothing, words=_check_words)
-def _refuse_if(engine: Engine, thread: Thread, request: Request) -> None:
-    if request[1]:
-        sentence = request[4](engine) if callable(request[4]) else request[4]
-        raise KernelError(request[2], sentence, check=request[3])
+@effect(ANYTHING, int, str, str, touches=nothing, words=_check_words)
+def refuse_if(
+    engine: Engine,
+    thread: Thread,
+    condition: bool,
+    errno: Errno,
+    name: str,
+    sentence: str | Callable[[Engine], str],
+) -> None:
+    """A check: where the condition holds the call fails with `errno`. Named, so that it can be shown and taken out.
+
+    A `sentence` that has to look round for what it tells is a function; it is no effect, and asked only where the check refuses.
+    """
+    if condition:
+        raise KernelError(errno, sentence(engine) if callable(sentence) else sentence, check=name)
 
 
-@effect(ANYTHING, str)
-def warn_on(condition: bool, sentence: str) -> Asks[bool]:
+@also_asks(refuse_if)
+def require(value: T | None, errno: Errno, name: str, sentence: str) -> Generator[Request, None, T]:
+    """A check on a pointer: where it is None the call fails with `errno`, otherwise the answer is the pointer."""
+    yield (refuse_if, value is None, errno, name, sentence)
+    return value  # type: ignore[return-value]
+
+
+def _warned_words(say: Say, answer: Any, *given: Any) -> str:
+    return ", ".join(map(say, given))
+
+
+@effect(ANYTHING, str, touches=nothing, words=_warned_words)
+def warn_on(engine: Engine, thread: Thread, condition: bool, sentence: str) -> bool:
     """Something that must never hold: where it does the kernel writes a warning and goes on. The answer is the condition."""
-    yield (_warn_on, condition, sentence)
+    if condition:
+        engine.note_wrong(f"warning: {sentence}")
     return condition
 
 
-@operation(touches=nothing)
-def _warn_on(engine: Engine, thread: Thread, request: Request) -> None:
-    if request[1]:
-        engine.note_wrong(f"warning: {request[2]}")
+# ---- user memory
 
 
-@effect(int, int)
-def copy_from_user(address: int, size: int) -> Asks[bytes]:
-    """Read `size` bytes of the calling process at `address`; EFAULT where they cannot all be read."""
-    answer: bytes = yield (_copy_from_user, address, size)
-    return answer
+def bytes_at(address: int, size: int) -> str:
+    """The beginning of a sentence: "the 24 bytes at address 0x10 cannot all"."""
+    return f"the {size} bytes at address {address:#x} cannot all" if size != 1 else f"the byte at {address:#x} cannot"
 
 
-@effect(int, int)
-def copy_some_from_user(address: int, size: int) -> Asks[bytes]:
-    """Read as many of `size` bytes of the calling process at `address` as can be read; EFAULT if not even the first can."""
-    answer: bytes = yield (_copy_some_from_user, address, size)
-    return answer
-
-
-@effect(int, bytes)
-def copy_to_user(address: int, data: bytes) -> Asks[None]:
-    """Write bytes into the calling process at `address`; EFAULT where they cannot all be written."""
-    yield (_copy_to_user, address, data)
-
-
-@effect(ANYTHING, int, int)
-def read_memory(memory: UserMemory, address: int, size: int) -> Asks[bytes]:
-    """Read an address space, whoever's it is: as a device does that reaches it, or a thread of the kernel. EFAULT."""
-    answer: bytes = yield (_read_memory, memory, address, size)
-    return answer
-
-
-@effect(ANYTHING, int, bytes)
-def write_memory(memory: UserMemory, address: int, data: bytes) -> Asks[None]:
-    """Write into an address space, likewise."""
-    yield (_write_memory, memory, address, data)
-
-
-@effect(ANYTHING, int, int, ANYTHING)
-def pin_pages(memory: UserMemory, address: int, size: int, write: bool) -> Asks[None]:
-    """Pin the pages of a range, so that they stay where they are; EFAULT where one is missing or must not be written."""
-    yield (_pin_pages, memory, address, size, write)
+def _size(copied: bytes | int) -> int:
+    return copied if isinstance(copied, int) else len(copied)
 
 
 def _pages(memory: Any, address: int, size: int, way: int) -> Accesses:
@@ -122,95 +94,51 @@ def _pages(memory: Any, address: int, size: int, way: int) -> Accesses:
     return (mapped, *(((memory.oid, f"page {page:#x}"), way) for page in pages))
 
 
-@operation(
-    touches=lambda thread, request: _pages(request[1], request[2], request[3], LOOK), fails=(Errno.EFAULT, Errno.ENOMEM)
-)
-def _pin_pages(engine: Engine, thread: Thread, request: Request) -> None:
-    _, memory, address, size, write = request
-    if not memory.pinnable(address, size, write):
-        raise KernelError(Errno.EFAULT, memory.unpinnable(address, size, write), check="pin_pages")
-
-
-def _memory_words(say: Say, answer: Any, memory: Any, address: int, copied: bytes | int) -> str:
-    return f"{_size(copied)} bytes at {address:#x} of {say(memory)}"
-
-
-@operation(touches=lambda thread, request: _pages(request[1], request[2], request[3], LOOK), words=_memory_words)
-def _read_memory(engine: Engine, thread: Thread, request: Request) -> bytes:
-    _, memory, address, size = request
-    found: bytes = memory.read(address, size)
-    return found
-
-
-@operation(touches=lambda thread, request: _pages(request[1], request[2], len(request[3]), WRITE), words=_memory_words)
-def _write_memory(engine: Engine, thread: Thread, request: Request) -> None:
-    _, memory, address, data = request
-    if engine.journal is not None:
-        engine.journal.append((thread, address, None, data))
-    memory.write(address, data)
-
-
-@effect()
-def change_mappings(memory: UserMemory, change: Callable[[], T]) -> Asks[T]:
-    """Let `change` map or unmap parts of an address space, in one step (`mmap_lock`); a KernelError that it raises is an errno."""
-    answer: T = yield (_change_mappings, memory, change)
-    return answer
-
-
-def _mappings(thread: Thread, request: Request) -> Accesses:
-    return (((request[1].oid, "mappings"), WRITE),)
-
-
-@operation(touches=_mappings)
-def _change_mappings(engine: Engine, thread: Thread, request: Request) -> Any:
-    return request[2]()
-
-
-def bytes_at(address: int, size: int) -> str:
-    """The beginning of a sentence: "the 24 bytes at address 0x10 cannot all"."""
-    return f"the {size} bytes at address {address:#x} cannot all" if size != 1 else f"the byte at {address:#x} cannot"
-
-
-def _user_memory(way: int) -> Callable[[Thread, Request], Accesses]:
-    """The pages that a copy reads or writes."""
-    return lambda thread, request: _pages(thread.memory, request[1], _size(request[2]), way)
-
-
-def _size(copied: bytes | int) -> int:
-    return copied if isinstance(copied, int) else len(copied)
+def _reads_own(thread: Thread, request: Request) -> Accesses:
+    return _pages(thread.memory, request[1], request[2], LOOK)
 
 
 def _copy_words(say: Say, answer: Any, address: int, copied: bytes | int) -> str:
     return f"{_size(copied)} bytes at {address:#x}"
 
 
-@operation(touches=_user_memory(LOOK), fails=(Errno.EFAULT,), words=_copy_words)
-def _copy_from_user(engine: Engine, thread: Thread, request: Request) -> bytes:
-    _, address, size = request
+def _copied(thread: Thread, address: int, size: int) -> bytes:
     try:
         return thread.memory.read(address, size)
     except OSError:
-        why = f"{bytes_at(address, size)} be read"
-        raise KernelError(Errno.EFAULT, why, check="copy_from_user") from None
+        raise KernelError(Errno.EFAULT, f"{bytes_at(address, size)} be read", check="copy_from_user") from None
 
 
-@operation(touches=_user_memory(LOOK), fails=(Errno.EFAULT,), words=_copy_words)
-def _copy_some_from_user(engine: Engine, thread: Thread, request: Request) -> bytes:
-    _, address, size = request
+@effect(int, int, touches=_reads_own, fails=(Errno.EFAULT,), words=_copy_words)
+def copy_from_user(engine: Engine, thread: Thread, address: int, size: int) -> bytes:
+    """Read `size` bytes of the calling process at `address`; EFAULT where they cannot all be read."""
+    return _copied(thread, address, size)
+
+
+@effect(int, int, touches=_reads_own, fails=(Errno.EFAULT,), words=_copy_words)
+def copy_some_from_user(engine: Engine, thread: Thread, address: int, size: int) -> bytes:
+    """Read as many of `size` bytes of the calling process at `address` as can be read; EFAULT if not even the first can."""
+    read = thread.memory.read
     try:
-        return thread.memory.read(address, size)
+        return read(address, size)
     except OSError:
-        found = _copy_from_user(engine, thread, (_copy_from_user, address, 1))
+        found = _copied(thread, address, 1)
     while True:
         try:
-            found += thread.memory.read(address + len(found), 1)
+            found += read(address + len(found), 1)
         except OSError:
             return found
 
 
-@operation(touches=_user_memory(WRITE), fails=(Errno.EFAULT,), words=_copy_words)
-def _copy_to_user(engine: Engine, thread: Thread, request: Request) -> None:
-    _, address, data = request
+@effect(
+    int,
+    bytes,
+    touches=lambda thread, request: _pages(thread.memory, request[1], len(request[2]), WRITE),
+    fails=(Errno.EFAULT,),
+    words=_copy_words,
+)
+def copy_to_user(engine: Engine, thread: Thread, address: int, data: bytes) -> None:
+    """Write bytes into the calling process at `address`; EFAULT where they cannot all be written."""
     if engine.journal is not None:
         engine.journal.append((thread, address, None, data))
     try:
@@ -220,14 +148,50 @@ def _copy_to_user(engine: Engine, thread: Thread, request: Request) -> None:
         raise KernelError(Errno.EFAULT, why, check="copy_to_user") from None
 
 
-@effect()
-def return_to_user(result: object) -> Asks[None]:
+def _reads(thread: Thread, request: Request) -> Accesses:
+    return _pages(request[1], request[2], request[3], LOOK)
+
+
+def _memory_words(say: Say, answer: Any, memory: Any, address: int, copied: bytes | int) -> str:
+    return f"{_copy_words(say, answer, address, copied)} of {say(memory)}"
+
+
+@effect(ANYTHING, int, int, touches=_reads, words=_memory_words)
+def read_memory(engine: Engine, thread: Thread, memory: UserMemory, address: int, size: int) -> bytes:
+    """Read an address space, whoever's it is: as a device does that reaches it, or a thread of the kernel. EFAULT."""
+    return memory.read(address, size)
+
+
+@effect(
+    ANYTHING,
+    int,
+    bytes,
+    touches=lambda thread, request: _pages(request[1], request[2], len(request[3]), WRITE),
+    words=_memory_words,
+)
+def write_memory(engine: Engine, thread: Thread, memory: UserMemory, address: int, data: bytes) -> None:
+    """Write into an address space, likewise."""
+    if engine.journal is not None:
+        engine.journal.append((thread, address, None, data))
+    memory.write(address, data)
+
+
+@effect(ANYTHING, int, int, ANYTHING, touches=_reads, fails=(Errno.EFAULT, Errno.ENOMEM))
+def pin_pages(engine: Engine, thread: Thread, memory: UserMemory, address: int, size: int, write: bool) -> None:
+    """Pin the pages of a range, so that they stay where they are; EFAULT where one is missing or must not be written."""
+    if not memory.pinnable(address, size, write):
+        raise KernelError(Errno.EFAULT, memory.unpinnable(address, size, write), check="pin_pages")
+
+
+@effect(touches=lambda thread, request: (((request[1].oid, "mappings"), WRITE),))
+def change_mappings(engine: Engine, thread: Thread, memory: UserMemory, change: Callable[[], T]) -> T:
+    """Let `change` map or unmap parts of an address space, in one step (`mmap_lock`); a KernelError that it raises is an errno."""
+    return change()
+
+
+@effect(touches=nothing, orders=True)
+def return_to_user(engine: Engine, thread: Thread, result: object) -> None:
     """The thread leaves the kernel with this result; nothing changes, but it is a step of its own."""
-    yield (_return_to_user, result)
-
-
-@operation(touches=nothing, orders=True)
-def _return_to_user(engine: Engine, thread: Thread, request: Request) -> None:
     for lock in thread.locks:  # nobody will ever give it back (lockdep_sys_exit)
         taker = thread.takers.get(lock, "the call")
         engine.note_wrong(f"lock kept: {thread.label} returns to user space and has {lock.path}, which {taker} took")
@@ -249,29 +213,19 @@ def failed_outside(error: OutsideError) -> Exception:
     return KernelError(Errno.EFAULT, str(error), check="outside")
 
 
-@effect()
-def call_outside(function: Callable[[], T]) -> Asks[T]:
-    """Do something outside of the machine, such as writing to a real file. It cannot be undone, and a branch cannot repeat it.
-
-    An OSError is an errno for the kernel; whatever else it raises ends the call with an OutsideError.
-    """
-    answer: T = yield (_call_outside, function)
-    return answer
-
-
-def _outside(thread: Thread, request: Request) -> Accesses:
-    return ((("outside", ""), WRITE),)
-
-
 def _outside_words(say: Say, answer: Any, function: Any) -> str:
     function = getattr(function, "func", function)
     return f"{getattr(function, '__qualname__', 'something')}, outside of the machine"
 
 
-@operation(touches=_outside, words=_outside_words)
-def _call_outside(engine: Engine, thread: Thread, request: Request) -> Any:
+@effect(touches=lambda thread, request: ((("outside", ""), WRITE),), words=_outside_words)
+def call_outside(engine: Engine, thread: Thread, function: Callable[[], T]) -> T:
+    """Do something outside of the machine, such as writing to a real file. It cannot be undone, and a branch cannot repeat it.
+
+    An OSError is an errno for the kernel; whatever else it raises ends the call with an OutsideError.
+    """
     try:
-        return request[1]()
+        return function()
     except OSError as error:
         known = [errno for errno in Errno if errno == error.errno]
         raise KernelError(known[0] if known else Errno.EIO, str(error), check="outside") from None

@@ -13,10 +13,11 @@ from typing import Any
 from ..uapi import Errno, KernelError
 from .ablation import Ablation
 from .checks import UserMemory
-from .effects import WAIT, KernelOops, NotYet, Request
+from .effects import KernelOops
 from .faults import FaultPlan, chain
 from .functions import PatchError, running
 from .objects import Cell, KObject, Objects, notice_reads
+from .operations import PERFORM, WAIT, NotYet, Request
 from .records import Change
 from .student_code import blame, checked_all, give_back
 from .sync import must_wait
@@ -70,6 +71,11 @@ class Engine:
         """Note that freed memory was touched; the run goes on, as the kernel's would."""
         what = target.path if isinstance(target, Cell) else target.oid
         self.note_wrong(f"use after free: {thread.label} touches {what}")
+
+    def touch(self, thread: Thread, target: Cell) -> None:
+        """A thread touches a cell: wrong if its object is gone."""
+        if target.owner.freed:
+            self.use_after_free(thread, target)
 
     def note_wrong(self, what: str, after: int = 0) -> None:
         """Note what the effect that is being done does wrong, although the run goes on; with 1 the effect before it."""
@@ -158,17 +164,26 @@ class Engine:
         if self.notices:
             send, throw = partial(self._go_on, send, thread), partial(self._go_on, throw, thread)
         thread.state = "ready"
-        start = 0
+        end = len(journal or ())
         try:
             for _ in turns:
                 go_on: Callable[[Any], Any] = send
                 if instead is not None:
                     asked = request
                     request = instead(thread, asked)
-                if journal is not None:
-                    start = len(journal)
                 try:
-                    answer = request[0](self, thread, request)
+                    perform, size = PERFORM[request[0]], len(request)
+                    # Unpacked by hand, for `*request[1:]` takes twice as long.
+                    if size == 2:
+                        answer = perform(self, thread, request[1])
+                    elif size == 3:
+                        answer = perform(self, thread, request[1], request[2])
+                    elif size == 4:
+                        answer = perform(self, thread, request[1], request[2], request[3])
+                    elif size == 5:
+                        answer = perform(self, thread, request[1], request[2], request[3], request[4])
+                    else:
+                        answer = perform(self, thread, *request[1:])
                 except KernelError as error:
                     if error.where is None:
                         error.where, error.kernel = str(cursor.line()), cursor.kernel()
@@ -183,10 +198,8 @@ class Engine:
                 if journal is not None:
                     frame = cursor.place()
                     saying, thread.saying = thread.saying, None
-                    inside = cursor.mirrored
-                    micro.append(
-                        (thread, request, answer, frame.f_code, frame.f_lasti, start, len(journal), saying, inside)
-                    )
+                    start, end, inside = end, len(journal), cursor.mirrored
+                    micro.append((thread, request, answer, frame.f_code, frame.f_lasti, start, end, saying, inside))
                 request = go_on(answer)
                 if type(request) is not tuple:
                     raise TypeError(f"kernel code may only await effects, not {request!r}")

@@ -13,10 +13,10 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from ..uapi import Errno
-from .checks import _copy_to_user, _pin_pages, _refuse_if, refuse_if
-from .effects import Request, _xa_alloc
-from .lifetime import _alloc
-from .operations import declared
+from .checks import copy_to_user, pin_pages, refuse_if
+from .effects import xa_alloc
+from .lifetime import alloc
+from .operations import Request, declared, name_of
 from .source import Line
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class FaultPlan:
         if request is not self._last:
             self._last = request
             self._meet(thread, _what(request), errnos, thread.cursor.line())
-        return (_refuse_if, True, *self._failure()) if len(self.met) == self.number else request
+        return (refuse_if, True, *self._failure()) if len(self.met) == self.number else request
 
     def called(self, thread: Thread, name: str, args: tuple[Any, ...], caller: FrameType) -> Awaitable[None] | None:
         """A kernel function is about to be called: what to await in its place, or None."""
@@ -93,14 +93,14 @@ class FaultPlan:
 
 def _what(request: Request) -> str:
     operation = request[0]
-    if operation is _alloc:
+    if operation is alloc:
         return f"alloc {getattr(request[1], 'kind', 'object')}"
-    if operation is _xa_alloc:
+    if operation is xa_alloc:
         return f"xa_alloc {request[1].owner.kind}.{request[1].name}"
-    if operation is _pin_pages:
+    if operation is pin_pages:
         return "pin_pages"
-    size = len(request[2]) if operation is _copy_to_user else request[2]
-    return f"{operation.__name__.lstrip('_')} {size} bytes"
+    size = len(request[2]) if operation is copy_to_user else request[2]
+    return f"{name_of(request)} {size} bytes"
 
 
 def _in_place(thread: Thread, request: Request) -> Request:

@@ -39,7 +39,7 @@ from .effects import KernelOops
 from .functions import FUNCTIONS, Phase, Wrong, current, say
 from .kinds import instead_of_store
 from .objects import Cell, KObject
-from .operations import TAKES
+from .operations import taken_by
 from .requests import check_effect
 from .source import PACKAGE
 from .sync import Lock, ReadLocked, shared
@@ -115,7 +115,7 @@ def call(function: Any, /, *given: Any, **named: Any) -> Any:
     _check_callable(function)
     for value in (*given, *named.values()):
         _check_given(function, value)
-    if function in TAKES:
+    if taken_by(function):
         check_effect(function, given)
     if _is_coroutine(function):
         count_effect()
@@ -169,7 +169,7 @@ def _is_kernels(function: Any) -> bool:
     mirrored = entry is not None and entry.function is inspect.unwrap(function)
     here = _is_of_the_kernel(function) and function.__code__.co_filename.startswith(_OURS)
     helper = function.__module__.startswith(_KERNEL[:2]) or inspect.iscoroutinefunction(function)
-    return function in TAKES or function in _ALSO or mirrored or (here and helper)
+    return bool(taken_by(function)) or function in _ALSO or mirrored or (here and helper)
 
 
 def _is_of_the_kernel(thing: Any) -> bool:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeAlias, TypeVar
 
 from ..uapi import Errno
-from .effects import Asks, Request, Say, effect
 from .objects import Count, KObject, notice_reads
 from .operations import (
     ADD,
@@ -14,13 +13,16 @@ from .operations import (
     FREED,
     GAVE_REFERENCE,
     LOOK,
+    PERFORM,
     TOOK_REFERENCE,
     WRITE,
     Access,
     Accesses,
     Place,
+    Request,
+    Say,
+    effect,
     nothing,
-    operation,
     writes,
 )
 
@@ -30,26 +32,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 O = TypeVar("O", bound=KObject)  # noqa: E741
-
-
-@effect(Count, KObject, str)
-def get(target: Count, holder: KObject, reason: str) -> Asks[None]:
-    """Take a reference: `holder` counts on the owner of `target`, for `reason`."""
-    yield (_get, target, holder, reason)
-
-
-@effect(Count, KObject, str)
-def get_unless_zero(target: Count, holder: KObject, reason: str) -> Asks[bool]:
-    """Take a reference unless the count is already zero (`refcount_inc_not_zero`); the answer tells."""
-    answer: bool = yield (_get_unless_zero, target, holder, reason)
-    return answer
-
-
-@effect(Count, KObject, str)
-def put(target: Count, holder: KObject, reason: str) -> Asks[bool]:
-    """Give a reference back; the answer is True if it was the last one."""
-    answer: bool = yield (_put, target, holder, reason)
-    return answer
+Side: TypeAlias = tuple[KObject, str]  # a holder, and its reason
 
 
 def entry_of(count: Count, holder: KObject, reason: str) -> Place:
@@ -92,9 +75,9 @@ def reference_words(say: Say, answer: Any, target: Any, holder: Any, reason: str
     return f"{say(target)} for {say(holder)} ({reason}){last}"
 
 
-@operation(touches=counts(1), does=TOOK_REFERENCE, words=reference_words)
-def _get(engine: Engine, thread: Thread, request: Request) -> None:
-    _, target, holder, reason = request
+@effect(Count, KObject, str, touches=counts(1), does=TOOK_REFERENCE, words=reference_words)
+def get(engine: Engine, thread: Thread, target: Count, holder: KObject, reason: str) -> None:
+    """Take a reference: `holder` counts on the owner of `target`, for `reason`."""
     if target.owner.freed:
         engine.use_after_free(thread, target)
     left = target.change((holder, reason), 1)
@@ -106,33 +89,25 @@ def _unless_zero_words(say: Say, answer: Any, *given: Any) -> str:
     return reference_words(say, None, *given) + ("" if answer else " → no, it was zero already")
 
 
-@operation(touches=counts(0), does=TOOK_REFERENCE, tries=True, orders=True, words=_unless_zero_words)
-def _get_unless_zero(engine: Engine, thread: Thread, request: Request) -> bool:
-    target = request[1]
+@effect(Count, KObject, str, touches=counts(0), does=TOOK_REFERENCE, tries=True, orders=True, words=_unless_zero_words)
+def get_unless_zero(engine: Engine, thread: Thread, target: Count, holder: KObject, reason: str) -> bool:
+    """Take a reference unless the count is already zero (`refcount_inc_not_zero`); the answer tells."""
     if target.value == 0:
-        if target.owner.freed:
-            engine.use_after_free(thread, target)
+        engine.touch(thread, target)
         return False
-    _get(engine, thread, request)
+    PERFORM[get](engine, thread, target, holder, reason)
     return True
 
 
-@operation(touches=counts(-1), does=GAVE_REFERENCE, orders=True, words=reference_words)
-def _put(engine: Engine, thread: Thread, request: Request) -> bool:
-    _, target, holder, reason = request
+@effect(Count, KObject, str, touches=counts(-1), does=GAVE_REFERENCE, orders=True, words=reference_words)
+def put(engine: Engine, thread: Thread, target: Count, holder: KObject, reason: str) -> bool:
+    """Give a reference back; the answer is True if it was the last one."""
     if target.owner.freed:
         engine.use_after_free(thread, target)
     left = target.change((holder, reason), -1)
     if engine.journal is not None:
         engine.journal.append((target, (holder, reason), left + 1, left))
-    return target.value == 0  # type: ignore[no-any-return]
-
-
-@effect(Count, KObject, str)
-def put_if_last(target: Count, holder: KObject, reason: str) -> Asks[bool]:
-    """Give a reference back only if it is the last one (`refcount_dec_if_one`); the answer tells."""
-    answer: bool = yield (_put_if_last, target, holder, reason)
-    return answer
+    return target.value == 0
 
 
 def _maybe_last(thread: Thread, request: Request) -> Accesses:
@@ -144,20 +119,14 @@ def _if_last_words(say: Say, answer: Any, *given: Any) -> str:
     return reference_words(say, None, *given) + ("" if answer else " → no, there are others")
 
 
-@operation(touches=_maybe_last, does=GAVE_REFERENCE, tries=True, orders=True, words=_if_last_words)
-def _put_if_last(engine: Engine, thread: Thread, request: Request) -> bool:
-    target = request[1]
-    if target.value == 1:
-        return _put(engine, thread, request)
-    if target.owner.freed:
-        engine.use_after_free(thread, target)
-    return False
-
-
-@effect(Count, tuple, tuple)
-def hand_over(target: Count, giver: tuple[KObject, str], taker: tuple[KObject, str]) -> Asks[None]:
-    """A reference changes hands; the count stays as it is. Each side is a holder and its reason."""
-    yield (_hand_over, target, giver, taker)
+@effect(Count, KObject, str, touches=_maybe_last, does=GAVE_REFERENCE, tries=True, orders=True, words=_if_last_words)
+def put_if_last(engine: Engine, thread: Thread, target: Count, holder: KObject, reason: str) -> bool:
+    """Give a reference back only if it is the last one (`refcount_dec_if_one`); the answer tells."""
+    if target.value != 1:
+        engine.touch(thread, target)
+        return False
+    PERFORM[put](engine, thread, target, holder, reason)
+    return True
 
 
 def _changes_hands(thread: Thread, request: Request) -> Accesses:
@@ -170,41 +139,29 @@ def _handed_words(say: Say, answer: Any, target: Any, *sides: Any) -> str:
     return f"{say(target)} from {giver} to {taker}"
 
 
-@operation(touches=_changes_hands, words=_handed_words)
-def _hand_over(engine: Engine, thread: Thread, request: Request) -> None:
-    _, target, giver, taker = request
-    if target.owner.freed:
-        engine.use_after_free(thread, target)
+@effect(Count, tuple, tuple, touches=_changes_hands, words=_handed_words)
+def hand_over(engine: Engine, thread: Thread, target: Count, giver: Side, taker: Side) -> None:
+    """A reference changes hands; the count stays as it is. Each side is a holder and its reason."""
+    engine.touch(thread, target)
     for side, by in ((giver, -1), (taker, 1)):
         left = target.change(side, by)
         if engine.journal is not None:
             engine.journal.append((target, side, left - by, left))
 
 
-@effect(BORN)
-def alloc(make: Callable[Concatenate[Engine, P], O], *args: P.args, **named: P.kwargs) -> Asks[O]:
-    """Give birth to an object of class `make`, whose constructor takes the rest."""
-    answer: O = yield (_alloc, make, args, named)
-    return answer
-
-
-@effect(KObject)
-def free(target: KObject) -> Asks[None]:
-    """The object's memory is given back; it must not be touched any more."""
-    yield (_free, target)
-
-
 def _born_words(say: Say, answer: Any, make: Any, *_: Any) -> str:
     return say(answer) if isinstance(answer, KObject) else str(getattr(make, "kind", "object"))
 
 
-@operation(touches=nothing, fails=(Errno.ENOMEM,), words=_born_words)
-def _alloc(engine: Engine, thread: Thread, request: Request) -> KObject:
-    _, make, args, named = request
+@effect(BORN, touches=nothing, fails=(Errno.ENOMEM,), words=_born_words)
+def alloc(
+    engine: Engine, thread: Thread, /, make: Callable[Concatenate[Engine, P], O], *args: P.args, **named: P.kwargs
+) -> O:
+    """Give birth to an object of class `make`, whose constructor takes the rest."""
     for part in (*args, *named.values()):
         if isinstance(part, (list, dict, set, bytearray)):  # whoever has it could change the object without an effect
             raise TypeError(f"an object is born with what cannot change, not with a {type(part).__name__}")
-    made: KObject = make(engine, *args, **named)
+    made = make(engine, *args, **named)
     engine.objects[made.oid] = made
     if engine.notices:
         notice_reads(made)
@@ -217,9 +174,9 @@ def _frees(thread: Thread, request: Request) -> Accesses:
     return (((request[1].oid, ""), WRITE),)
 
 
-@operation(touches=_frees, does=FREED, orders=True)
-def _free(engine: Engine, thread: Thread, request: Request) -> None:
-    target = request[1]
+@effect(KObject, touches=_frees, does=FREED, orders=True)
+def free(engine: Engine, thread: Thread, target: KObject) -> None:
+    """The object's memory is given back; it must not be touched any more."""
     if target.freed:
         engine.use_after_free(thread, target)
     if engine.journal is not None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .effects import Request
 from .functions import KernelFunction, Phase
 from .objects import Cell, KObject
+from .operations import Request
 from .source import Line
 
 if TYPE_CHECKING:

@@ -10,14 +10,14 @@ from .effects import check_storable
 from .functions import Wrong
 from .kinds import check_kind
 from .objects import Cell, Count, KObject
-from .operations import ANYTHING, BORN, SLOT, STORED, TAKES
+from .operations import ANYTHING, BORN, SLOT, STORED, taken_by
 
 
 def check_effect(function: Any, given: tuple[Any, ...]) -> None:
     """Raises Wrong for arguments of an effect that make no sense, or that could change behind a search's back."""
     name = function.__name__
     kinds: dict[Any, Any] = {SLOT: (int, str), BORN: type}
-    for nth, (value, kind) in enumerate(zip(given, TAKES[function], strict=False)):
+    for nth, (value, kind) in enumerate(zip(given, taken_by(function), strict=False)):
         if kind == STORED:
             _refused_by(check_kind, given[0], value)
         elif kind != ANYTHING and not isinstance(value, kinds.get(kind, kind)):

@@ -28,6 +28,7 @@ from .functions import FUNCTIONS, PatchError, Phase, Wrong, function_of
 from .gates import GATES, admitted, is_students
 from .grammar import refusals
 from .lowering import lowered
+from .operations import PERFORM
 from .scopes import Function, bound, used
 from .source import LIBRARIES, PACKAGE, Line
 
@@ -243,9 +244,9 @@ def give_back(engine: Engine, thread: Thread, place: Place | None) -> list[str]:
         thread.code.close()
     names = []
     for lock in reversed(thread.locks[:]):
-        release = sync._release_shared if lock.readers else sync._release
+        release = sync.release_shared if lock.readers else sync.release
         start = len(engine.journal) if engine.journal is not None else 0
-        release(engine, thread, (release, lock))
+        PERFORM[release](engine, thread, lock)
         if engine.journal is not None:
             code, offset = place or (thread.begin().cr_code, 0)  # type: ignore[attr-defined]
             said = (Phase.UNWIND, "The function has failed; the simulator gives {} back.", (lock,))

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import types
+from collections.abc import Awaitable, Callable, Generator
 from functools import partial
 from typing import TYPE_CHECKING, Any, ParamSpec, cast
 
 from ..uapi import KernelError
-from .effects import WAIT, Asks, KernelOops, Request, Say, effect
+from .effects import KernelOops
 from .objects import Cell, Count, KObject, Plan
-from .operations import GAVE, TOOK, declared, operation, writes
+from .operations import GAVE, PERFORM, TOOK, WAIT, Request, Say, declared, effect, writes
 
 if TYPE_CHECKING:
     from .engine import Engine
@@ -119,9 +120,18 @@ def completion() -> Completion:
     return cast(Completion, Plan(lambda owner, name: Completion(owner, name, "")))
 
 
-@operation(touches=writes, does=TOOK, needs=lambda lock: lock == 0, waits=True)
-def _acquire(engine: Engine, thread: Thread, request: Request) -> Any:
-    target = request[1]
+# ---- locks
+
+
+@types.coroutine
+def _nothing() -> Generator[Request, None, None]:
+    return
+    yield
+
+
+@effect(Lock, touches=writes, does=TOOK, needs=lambda lock: lock == 0, waits=True)
+def acquire(engine: Engine, thread: Thread, target: Lock) -> Any:
+    """Take a lock, waiting while a thread has it. `async with lock:` does this and `release`."""
     if target.holder is not None:
         return WAIT
     if target.owner.freed:
@@ -137,14 +147,15 @@ def _tried_words(say: Say, answer: Any, target: Any) -> str:
     return f"{say(target)} → {'taken' if answer else 'no, somebody has it'}"
 
 
-@operation(touches=writes, does=TOOK, tries=True, orders=True, words=_tried_words)
-def _try_acquire(engine: Engine, thread: Thread, request: Request) -> bool:
-    return _acquire(engine, thread, request) is not WAIT
+@effect(Lock, touches=writes, does=TOOK, tries=True, orders=True, words=_tried_words)
+def try_acquire(engine: Engine, thread: Thread, target: Lock) -> bool:
+    """Take a lock unless a thread has it (`mutex_trylock`); nobody waits, and the answer tells."""
+    return PERFORM[acquire](engine, thread, target) is not WAIT
 
 
-@operation(touches=writes, does=GAVE, orders=True)
-def _release(engine: Engine, thread: Thread, request: Request) -> None:
-    target = request[1]
+@effect(Lock, touches=writes, does=GAVE, orders=True)
+def release(engine: Engine, thread: Thread, target: Lock) -> None:
+    """Give a lock back."""
     if target.holder is not thread or target.readers:
         raise KernelOops(f"{thread.label} unlocks {target.path}, which it does not hold")
     if target.owner.freed:
@@ -155,164 +166,100 @@ def _release(engine: Engine, thread: Thread, request: Request) -> None:
     thread.locks.remove(target)
 
 
-@operation(touches=writes, does=TOOK, needs=lambda lock: lock < 2, waits=True)
-def _acquire_shared(engine: Engine, thread: Thread, request: Request) -> Any:
-    target = request[1]
-    if target.holder is not None and not target.readers:
-        return WAIT
-    if target.owner.freed:
-        engine.use_after_free(thread, target)
-    _readers_change(engine, target, [*target.readers, thread])
-    thread.takes(target)
-    return None
-
-
-@operation(touches=writes, does=GAVE, orders=True)
-def _release_shared(engine: Engine, thread: Thread, request: Request) -> None:
-    target = request[1]
-    if thread not in target.readers:
-        raise KernelOops(f"{thread.label} unlocks {target.path}, which it does not hold")
-    if target.owner.freed:
-        engine.use_after_free(thread, target)
-    left = list(target.readers)
-    left.remove(thread)  # once: it may be a reader twice
-    _readers_change(engine, target, left)
-    thread.locks.remove(target)
-
-
-def _readers_change(engine: Engine, target: Lock, readers: list[Thread]) -> None:
+def _readers_change(engine: Engine, thread: Thread, target: Lock, readers: list[Thread]) -> None:
+    engine.touch(thread, target)
     oldest = readers[0] if readers else None
     if engine.journal is not None:
         engine.journal.append((target, None, target.holder, oldest))
     target.readers, target.holder = readers, oldest
 
 
-@effect(Lock)
-def acquire_shared(target: Lock) -> Asks[None]:
+@effect(Lock, touches=writes, does=TOOK, needs=lambda lock: lock < 2, waits=True)
+def acquire_shared(engine: Engine, thread: Thread, target: Lock) -> Any:
     """Take a lock together with other readers, waiting while a writer has it. `async with shared(lock):` does this."""
-    yield (_acquire_shared, target)
-
-
-@effect(Lock)
-def release_shared(target: Lock) -> Asks[None]:
-    """Give a reader's share of a lock back."""
-    yield (_release_shared, target)
-
-
-@effect(Lock)
-def acquire(target: Lock) -> Asks[None]:
-    """Take a lock, waiting while a thread has it. `async with lock:` does this and `release`."""
-    yield (_acquire, target)
-
-
-@effect(Lock)
-def try_acquire(target: Lock) -> Asks[bool]:
-    """Take a lock unless a thread has it (`mutex_trylock`); nobody waits, and the answer tells."""
-    answer: bool = yield (_try_acquire, target)
-    return answer
-
-
-@effect(Lock)
-def release(target: Lock) -> Asks[None]:
-    """Give a lock back."""
-    yield (_release, target)
-
-
-@effect()
-def _nothing() -> Asks[None]:
-    return
-    yield
-
-
-@effect(Completion)
-def complete(target: Completion) -> Asks[None]:
-    """Signal a completion: one waiter may go on."""
-    yield (_complete, target)
-
-
-@effect(Completion)
-def wait_for(target: Completion) -> Asks[None]:
-    """Wait until a completion is signalled, and take the signal."""
-    yield (_wait_for, target)
-
-
-@effect(Completion)
-def wait_for_killable(target: Completion) -> Asks[bool]:
-    """The same, but the wait ends when the process is killed (`wait_event_killable`); False then."""
-    answer: bool = yield (_wait_for_killable, target)
-    return answer
-
-
-@operation(touches=writes, needs=lambda signals: signals > 0, waits=True, orders=True)
-def _wait_for_killable(engine: Engine, thread: Thread, request: Request) -> Any:
-    if thread.killed and not request[1].value:
-        return False
-    return WAIT if _wait_for(engine, thread, request) is WAIT else True
-
-
-@effect(Completion, int)
-def wait_for_timeout(target: Completion, timeout: int) -> Asks[bool]:
-    """Wait for a completion, at most `timeout` milliseconds of simulated time; False if they are over."""
-    answer: bool = yield (_wait_for_timeout, target, timeout)
-    return answer
-
-
-@operation(touches=writes, needs=lambda signals: signals > 0, timed=True, orders=True)
-def _wait_for_timeout(engine: Engine, thread: Thread, request: Request) -> Any:
-    _, target, timeout = request
-    if target.value:
-        thread.deadline = None
-        _wait_for(engine, thread, request)
-        return True
-    if thread.deadline is None:
-        thread.deadline = engine.clock + timeout
-    if engine.clock < thread.deadline:
+    if target.holder is not None and not target.readers:
         return WAIT
-    thread.deadline = None
-    return False
-
-
-@operation(touches=writes, orders=True)
-def _complete(engine: Engine, thread: Thread, request: Request) -> None:
-    target = request[1]
-    if target.owner.freed:
-        engine.use_after_free(thread, target)
-    if engine.journal is not None:
-        engine.journal.append((target, None, target.value, target.value + 1))
-    target.value += 1
-
-
-@operation(touches=writes, needs=lambda signals: signals > 0, waits=True, orders=True)
-def _wait_for(engine: Engine, thread: Thread, request: Request) -> Any:
-    target = request[1]
-    if not target.value:
-        return WAIT
-    if target.owner.freed:
-        engine.use_after_free(thread, target)
-    if engine.journal is not None:
-        engine.journal.append((target, None, target.value, target.value - 1))
-    target.value -= 1
+    _readers_change(engine, thread, target, [*target.readers, thread])
+    thread.takes(target)
     return None
 
 
-@effect(Count, int)
-def wait_until_zero(target: Count, timeout: int) -> Asks[bool]:
+@effect(Lock, touches=writes, does=GAVE, orders=True)
+def release_shared(engine: Engine, thread: Thread, target: Lock) -> None:
+    """Give a reader's share of a lock back."""
+    if thread not in target.readers:
+        raise KernelOops(f"{thread.label} unlocks {target.path}, which it does not hold")
+    left = list(target.readers)
+    left.remove(thread)  # once: it may be a reader twice
+    _readers_change(engine, thread, target, left)
+    thread.locks.remove(target)
+
+
+# ---- completions and time
+
+
+def _signals(engine: Engine, thread: Thread, target: Completion, change: int) -> None:
+    engine.touch(thread, target)
+    if engine.journal is not None:
+        engine.journal.append((target, None, target.value, target.value + change))
+    target.value += change
+
+
+@effect(Completion, touches=writes, orders=True)
+def complete(engine: Engine, thread: Thread, target: Completion) -> None:
+    """Signal a completion: one waiter may go on."""
+    _signals(engine, thread, target, 1)
+
+
+def _signalled(signals: int) -> bool:
+    return signals > 0
+
+
+@effect(Completion, touches=writes, needs=_signalled, waits=True, orders=True)
+def wait_for(engine: Engine, thread: Thread, target: Completion) -> Any:
+    """Wait until a completion is signalled, and take the signal."""
+    if not target.value:
+        return WAIT
+    _signals(engine, thread, target, -1)
+    return None
+
+
+@effect(Completion, touches=writes, needs=_signalled, waits=True, orders=True)
+def wait_for_killable(engine: Engine, thread: Thread, target: Completion) -> bool:
+    """The same, but the wait ends when the process is killed (`wait_event_killable`); False then."""
+    if not target.value:
+        return False if thread.killed else WAIT
+    _signals(engine, thread, target, -1)
+    return True
+
+
+@effect(Completion, int, touches=writes, needs=_signalled, timed=True, orders=True)
+def wait_for_timeout(engine: Engine, thread: Thread, target: Completion, timeout: int) -> bool:
+    """Wait for a completion, at most `timeout` milliseconds of simulated time; False if they are over."""
+    if target.value:
+        thread.deadline = None
+        _signals(engine, thread, target, -1)
+        return True
+    return False if _time_is_over(engine, thread, timeout) else WAIT
+
+
+@effect(Count, int, touches=writes, needs=lambda value: value == 0, waits=True, timed=True, orders=True)
+def wait_until_zero(engine: Engine, thread: Thread, target: Count, timeout: int) -> bool:
     """Wait until a count is zero, at most `timeout` milliseconds of simulated time; False if they are over."""
-    answer: bool = yield (_wait_until_zero, target, timeout)
-    return answer
+    engine.touch(thread, target)
+    if not target.value:
+        thread.deadline = None
+        return True
+    return False if _time_is_over(engine, thread, timeout) else WAIT
 
 
-@operation(touches=writes, needs=lambda value: value == 0, waits=True, timed=True, orders=True)
-def _wait_until_zero(engine: Engine, thread: Thread, request: Request) -> Any:
-    _, target, timeout = request
-    if target.owner.freed:
-        engine.use_after_free(thread, target)
+def _time_is_over(engine: Engine, thread: Thread, timeout: int) -> bool:
     if thread.deadline is None:
         thread.deadline = engine.clock + timeout
-    if target.value and engine.clock < thread.deadline:
-        return WAIT
+    if engine.clock < thread.deadline:
+        return False
     thread.deadline = None
-    return target.value == 0
+    return True
 
 
 def condition(request: Request) -> int | None:

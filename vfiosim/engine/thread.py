@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from ..uapi import KernelError
 from .checks import OutsideError, UserMemory
-from .effects import KernelOops, Request, touched
+from .effects import KernelOops, touched
 from .faults import FaultPlan
 from .functions import PatchError, Phase
 from .objects import Cell, KObject
-from .operations import nothing, operation
+from .operations import Request, nothing, operation
 from .source import Cursor
 from .sync import Lock
 
@@ -23,7 +23,7 @@ Start = Code | Callable[[], Code]
 
 
 @operation(touches=nothing, words=lambda *_: "in the kernel")
-def _begin(engine: Engine, thread: Thread, request: Request) -> None:
+def _begin(engine: Engine, thread: Thread, _: None) -> None:
     """The effect before the first one: the thread enters the kernel."""
 
 

@@ -11,9 +11,9 @@ from typing import Any
 
 from ..engine import Ablation, Count, Field, KernelOops, Lock, PatchError, Request, Thread
 from ..engine.ablation import _dropped
-from ..engine.lifetime import _hand_over, _put, _put_if_last
+from ..engine.lifetime import hand_over, put, put_if_last
 from ..engine.operations import Accesses
-from ..engine.sync import _acquire, _acquire_shared
+from ..engine.sync import acquire, acquire_shared
 from ..kernel import Unsupported
 from ..machine import Blocked, Call, Machine, Memory
 from ..machine.system_calls import SYSTEM_CALLS, check_arguments
@@ -163,7 +163,7 @@ class MachineModel:
 
     def took(self, thread: Thread, request: Request) -> Iterable[Order]:
         """The lock that the last effect took, with each that is held; none where the thread has failed, and has given all back."""
-        return orders(thread) if thread.locks and request[0] in (_acquire, _acquire_shared) else ()
+        return orders(thread) if thread.locks and request[0] in (acquire, acquire_shared) else ()
 
     def outcome(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
         """How the calls of each lane ended: a result, the name of an errno, "oops", "not modelled", or "waits"."""
@@ -226,10 +226,10 @@ class MachineModel:
 
 def given_back_twice(request: Request) -> list[str]:
     """What is wrong with the reference that an effect has just given back, in words."""
-    if request[0] not in (_put, _put_if_last, _hand_over, _dropped):
+    if request[0] not in (put, put_if_last, hand_over, _dropped):
         return []
     count = request[1]
-    holder, reason = request[2] if request[0] is _hand_over else request[2:4]
+    holder, reason = request[2] if request[0] is hand_over else request[2:4]
     if count.held.get((holder, reason), 0) >= 0:
         return []
     return [f"given back twice: {holder.oid} gives back {count.path}, which it has not ({reason})"]

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from ..engine import Cell, Count, Engine, Field, KObject, Request, Thread
-from ..engine.lifetime import _alloc, _free, _hand_over, entry_of
+from ..engine.lifetime import alloc, entry_of, free, hand_over
 from ..engine.operations import GAVE_REFERENCE, LOOK, Access, Accesses, declared, looks
-from ..engine.sync import _wait_until_zero
+from ..engine.sync import wait_until_zero
 from ..invariants import Invariant
 
 Order = tuple[str, str]  # a lock, and one that was taken while it was held
@@ -50,9 +50,9 @@ class Monitor:
         looked: list[Access] = []
         if isinstance(target, Cell):
             about = self._about(target, request, sure, looked)
-        elif request[0] is _alloc:  # a class, or what makes an object of a class that is not known
+        elif request[0] is alloc:  # a class, or what makes an object of a class that is not known
             about = [one for one, _, _ in self._read(target if isinstance(target, type) else KObject, "")]
-        elif request[0] is _free:
+        elif request[0] is free:
             about = [one for one, _, _ in self._read(type(target), "")]
         else:
             return ()
@@ -111,7 +111,7 @@ def _changes(cell: Cell, request: Request, part: str, sure: bool) -> bool:
     """
     if isinstance(cell, Field):
         kind = part.removeprefix("is ")
-        return not sure or any(isinstance(to, KObject) and to.kind == kind for to in (cell.value, request[2]))
+        return not sure or any(isinstance(to, KObject) and to.kind == kind for to in (cell.value, *request[2:]))
     assert isinstance(cell, Count)
     reasons = [side[1] if isinstance(side, tuple) else side for side in request[2:]]
     return part.strip("()") in reasons
@@ -122,7 +122,7 @@ def _enough(count: Count, request: Request, least: int) -> list[tuple[KObject, s
 
     None if there are not so many: then it matters who comes first. What does not change the number needs none.
     """
-    if request[0] in (_hand_over, _wait_until_zero):
+    if request[0] in (hand_over, wait_until_zero):
         return None if count.value < least else []
     own, found, shown = request[2:4], 0, []
     if declared(request).does == GAVE_REFERENCE and count.held.get(own, 0) < 1:

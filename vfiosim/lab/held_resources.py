@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..engine import Count, Engine, KObject, Micro, Request, Thread
-from ..engine.checks import _refuse_if
-from ..engine.lifetime import _alloc, _hand_over
+from ..engine.checks import refuse_if
+from ..engine.lifetime import alloc, hand_over
 from ..engine.operations import FREED, GAVE, GAVE_REFERENCE, TOOK, TOOK_REFERENCE, Operation, declared
 from ..engine.source import Line
 from ..engine.thread import _begin
@@ -58,9 +58,9 @@ def _changes(request: Request, answer: Any) -> list[tuple[str, int]]:
     known = declared(request)
     if known.does in HELD and (answer or not known.tries):
         return [(_held_thing(known, request), HELD[known.does])]
-    if request[0] is _hand_over:
+    if request[0] is hand_over:
         return [(_reference(request[1], *request[2]), -1), (_reference(request[1], *request[3]), 1)]
-    if request[0] is _alloc and isinstance(answer, KObject):
+    if request[0] is alloc and isinstance(answer, KObject):
         return [(f"a new object, {answer.oid}", 1)]
     return [(f"a new object, {request[1].oid}", -1)] if known.does == FREED else []
 
@@ -84,7 +84,7 @@ def about_to(engine: Engine, thread: Thread) -> str:
     if known.does in HELD:
         verb = "give back" if HELD[known.does] < 0 else "try to take" if known.does == TOOK and known.tries else "take"
         return f"{verb} {_held_thing(known, request)}"
-    if request[0] is _refuse_if:
+    if request[0] is refuse_if:
         return f"check {request[3]}: it will {'refuse' if request[1] else 'pass'}"
     verb, _, rest = describe(request, None).removesuffix(" → None").partition(" ")
     return f"{verb.replace('_', ' ')} {rest}"

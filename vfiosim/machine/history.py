@@ -8,7 +8,8 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..engine import Micro
-from ..engine.effects import name_of, touched
+from ..engine.effects import touched
+from ..engine.operations import name_of
 from .events import Event
 
 if TYPE_CHECKING:

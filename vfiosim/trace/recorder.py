@@ -26,12 +26,12 @@ from ..engine import (
     Table,
     Thread,
 )
-from ..engine.operations import GAVE, TOOK, declared
+from ..engine.operations import GAVE, TOOK, declared, name_of
 from ..uapi import KernelError
 from .plain import Ref, plain, shown
 from .state import Edit, ObjectState, Place, State, ThreadState, Want
 from .steps import Grouper, MicroStep, Step
-from .words import describe, operation_name
+from .words import describe
 
 Name = Callable[[KObject], str]
 Olds = dict[Any, dict[Any, Any]]  # by cell and key, the value before the first change
@@ -101,7 +101,7 @@ def _want(request: Any, saying: Any, name: Name, place: dict[str, Any]) -> Want 
     target = request[1]
     phase, sentence = _said(saying, request, name)
     return Want(
-        operation=operation_name(request),
+        operation=name_of(request),
         oid=target.owner.oid,
         cell=target.name,
         sentence=sentence,
@@ -259,7 +259,7 @@ class Recorder:
             index=len(self._micro),
             thread=thread.label,
             call=self._calls.setdefault(thread, len(self._calls)),
-            operation=operation_name(micro.request),
+            operation=name_of(micro.request),
             text=describe(micro.request, answer),
             phase=phase,
             sentence=sentence,
@@ -314,7 +314,7 @@ def _edit(target: Cell | KObject, key: Any, old: Any, new: Any) -> Edit:
 
 def _copied(request: Any, answer: Any) -> tuple[int, str]:
     """What went over the border to user space: its address, and its first bytes as hexadecimal digits."""
-    match operation_name(request):
+    match name_of(request):
         case "copy_from_user" if isinstance(answer, bytes):
             return request[1], answer[:COPIED].hex()
         case "copy_to_user" if not isinstance(answer, BaseException):

@@ -5,19 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from ..engine import Cell, KernelOops, KObject, Request
-from ..engine.operations import arrow, declared
+from ..engine.operations import arrow, declared, name_of
 from ..uapi import KernelError
 from .plain import plain, shown
 
 
-def operation_name(request: Request) -> str:
-    """The name of the effect that was asked for: "load", "get", "refuse_if"."""
-    return str(request[0].__name__).lstrip("_")
-
-
 def describe(request: Request, answer: Any) -> str:
     """What happened, on one line."""
-    name = operation_name(request)
+    name = name_of(request)
     if name in ("passed", "skipped"):
         return f"taken out: {describe(request[1], None)}"
     words = declared(request).words
