@@ -61,6 +61,12 @@ def _doctor(arguments: Sequence[str]) -> int:
     return doctor(list(arguments))
 
 
+def _poster(arguments: Sequence[str]) -> int:
+    from .poster import main as poster
+
+    return poster(list(arguments))
+
+
 COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
     "lab": (_lab, "copy the notebooks into a folder of your own, and open them in JupyterLab"),
     "doctor": (_doctor, "say what works on this computer, and how to get what does not"),
@@ -73,6 +79,7 @@ COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
     "puzzles": (_puzzles, "list the puzzles, one a line"),
     "answers": (_answers, "for teachers: the questions of a lesson with all answers, right and wrong"),
     "grade": (_grade, "tell who solved what, from a folder with the saved progress of students"),
+    "poster": (_poster, "write the map of all kinds, fields, locks and holders on one sheet, as SVG and PDF"),
     "gallery": (_gallery, "write the museum as pages that work offline, or the pictures of the README"),
 }
 
