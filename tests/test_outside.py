@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import mmap
 import os
+import struct
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 from tests.calls import PAGE, bind, counts, refused
 from tests.calls import READ_WRITE as RW
 from vfiosim import KernelError, Machine, uapi
-from vfiosim.engine import Engine, OutsideError, call_outside
+from vfiosim.engine import Engine, OutsideError, call_outside, copy_some_from_user
 
 HERE = 0x10000
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="eventfd and memfd are Linux's")
@@ -356,16 +357,52 @@ def test_the_duplicate_lives_as_long_as_the_file_in_the_machine(m, real, kind):
 
 
 @linux
-def test_other_files_and_closed_descriptors_are_refused(m):
+def test_closed_descriptors_are_refused(m):
     p, before = m.process("vmm"), counts(m)
     read, write = os.pipe()
-    with pytest.raises(ValueError, match="only an eventfd or a memfd can be taken over"):
-        p.import_fd(read)
     os.close(read)
     os.close(write)
     with pytest.raises(OSError, match="Bad file descriptor"):
         p.import_fd(read)
     assert counts(m) == before
+
+
+@linux
+def test_any_other_file_is_one_that_vfio_knows_nothing_of(m):
+    p, (read, write) = m.process("vmm"), os.pipe()
+    dev, iommu, pipe = p.open("/dev/vfio/devices/vfio0"), p.open("/dev/iommu"), p.import_fd(read)
+    os.close(read)
+    os.close(write)
+    bind(p, dev, iommu)
+    irqs = struct.pack("<5Ii", 24, uapi.VFIO_IRQ_SET_DATA_EVENTFD | uapi.VFIO_IRQ_SET_ACTION_TRIGGER, 0, 0, 1, pipe)
+    assert refused(p.ioctl, dev, uapi.VFIO_DEVICE_SET_IRQS, bytearray(irqs)) == "EINVAL"
+
+
+def test_a_path_is_read_no_further_than_its_size_where_every_address_answers(m):
+    class Endless(Pages):
+        def read(self, address: int, size: int) -> bytes:
+            if size > 1:
+                raise OSError(errno.EFAULT, "only byte by byte")
+            return b"x"
+
+    async def code() -> bytes:
+        return await copy_some_from_user(HERE, 100)
+
+    p = m.process("odd", memory=Endless())
+    thread = m.engine.spawn(code(), memory=p.task.mm.value)
+    m.engine.run(thread)
+    assert thread.result == b"x" * 100
+
+
+def test_an_open_file_can_be_handed_to_a_process_whose_memory_is_outside(m, p):
+    giver = m.process("giver")
+    dev = giver.open("/dev/vfio/devices/vfio0")
+    assert p.start("receive_fd", 7, giver.task.files.fd.slots[dev]).value() == 7
+    giver.exit()
+    iommu = p.open("/dev/iommu")
+    assert bind(p, 7, iommu) == 1
+    p.exit()
+    assert m.check() == []
 
 
 @linux

@@ -65,6 +65,7 @@ def test_the_core_imports_only_the_standard_library() -> None:
         "lessons",
         "open_lab",
         "replay",
+        "run_command",
         "tracebacks",
         "views",
     }

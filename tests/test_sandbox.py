@@ -155,7 +155,12 @@ def test_every_request_is_made_from_the_form_of_its_file_and_most_are_granted_as
 
 def test_every_system_call_of_the_simulator_has_a_place_in_the_form() -> None:
     offered = {plain.name for plain in (*ON_A_FILE, *WITHOUT_A_FILE)} | {"ioctl"}
-    elsewhere = {"fork", "exit", "import_fd"}  # buttons of the process; files of the computer are not the sandbox's
+    elsewhere = {
+        "fork",
+        "exit",
+        "import_fd",
+        "receive_fd",
+    }  # buttons of the process; files of the computer are not the sandbox's
     assert {*SYSTEM_CALLS} - elsewhere <= offered
 
 

@@ -67,6 +67,12 @@ def _poster(arguments: Sequence[str]) -> int:
     return poster(list(arguments))
 
 
+def _run(arguments: Sequence[str]) -> int:
+    from .run_command import main as run
+
+    return run(list(arguments))
+
+
 COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
     "lab": (_lab, "copy the notebooks into a folder of your own, and open them in JupyterLab"),
     "doctor": (_doctor, "say what works on this computer, and how to get what does not"),
@@ -75,6 +81,7 @@ COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
         _explore,
         "run a puzzle in every order that can make a difference, e.g. explore R1 --without group_lock",
     ),
+    "run": (_run, "run a program of your own on a simulated machine, e.g. run --check -- ./my_vmm"),
     "explain": (_explain, "tell what an errno of a request means, e.g. explain VFIO_DEVICE_BIND_IOMMUFD EINVAL"),
     "puzzles": (_puzzles, "list the puzzles, one a line"),
     "answers": (_answers, "for teachers: the questions of a lesson with all answers, right and wrong"),

@@ -123,11 +123,12 @@ def copy_some_from_user(engine: Engine, thread: Thread, address: int, size: int)
         return read(address, size)
     except OSError:
         found = _copied(thread, address, 1)
-    while True:
+    while len(found) < size:
         try:
             found += read(address + len(found), 1)
         except OSError:
-            return found
+            break
+    return found
 
 
 @effect(

@@ -48,12 +48,14 @@ class Fallible:
 class FaultPlan:
     """What is to fail in one thread: number `number`, counted from 1, with `errno`, or the first it can have.
 
+    `number` None is the first that can fail with `errno`; it has a number as soon as it is met.
+
     `met` is everything that could have failed up to now; a plan with number 0 only looks. `callbacks` are the functions that
     can fail, by name.
     """
 
     def __init__(
-        self, number: int, errno: Errno | None = None, callbacks: Mapping[str, Callback] | None = None
+        self, number: int | None, errno: Errno | None = None, callbacks: Mapping[str, Callback] | None = None
     ) -> None:
         self.number = number
         self.errno = errno
@@ -62,6 +64,11 @@ class FaultPlan:
         self._last: Request | None = (
             None  # what was asked for last: a thread may be asked more than once what comes next
         )
+
+    @property
+    def failed(self) -> bool:
+        """Has it failed?"""
+        return self.number is not None and 0 < self.number <= len(self.met)
 
     def instead(self, thread: Thread, request: Request) -> Request:
         """What is done instead of the effect that a thread asks for; most often just that."""
@@ -83,6 +90,8 @@ class FaultPlan:
 
     def _meet(self, thread: Thread, what: str, errnos: tuple[Errno, ...], line: Line) -> None:
         self.met.append(Fallible(len(self.met) + 1, what, errnos, line, len(thread.engine.micro)))
+        if self.number is None and self.errno in errnos:
+            self.number = len(self.met)
 
     def _failure(self) -> tuple[Errno, str, str]:
         """Errno, name and sentence of the check that the failure looks like."""

@@ -9,7 +9,7 @@ gone with the object: a read afterwards is a use after free too, see `notice_rea
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeAlias, TypeVar, cast
 
 from .functions import running
@@ -93,7 +93,7 @@ class Table(Cell, Generic[T]):
     Numbers are given out from `first` on, the lowest free one at a time. `link` is that of a `Field`, for all slots.
     """
 
-    __slots__ = ("_free", "first", "link", "slots")
+    __slots__ = ("_beside", "_free", "first", "link", "slots")
 
     def __init__(self, owner: KObject, name: str, guard: str, first: int, link: str = "") -> None:
         super().__init__(owner, name, guard)
@@ -101,11 +101,16 @@ class Table(Cell, Generic[T]):
         self.link = link
         self.slots: dict[Any, T] = {}
         self._free = first  # no free slot below this one
+        self._beside: Container[int] = ()
+
+    def give_out_beside(self, taken: Container[int]) -> None:
+        """From now on these numbers are given to nobody, for they are taken outside of the machine."""
+        self._beside, self._free = taken, self.first
 
     def lowest_free(self) -> int:
         """The lowest slot number that is not taken."""
         number = self._free
-        while number in self.slots:
+        while number in self.slots or number in self._beside:
             number += 1
         self._free = number
         return number

@@ -320,7 +320,7 @@ class TakenOut(Event, words="taken out: {names}", letter="o"):
 class Failing(Event, words="number {number} is to fail", letter="e"):
     """The `number`-th thing in a call, or in the next one, is to fail with `errno`, or with the first one that it can have."""
 
-    number: int
+    number: int | None
     errno: int | None = None
     call: int | None = None
 

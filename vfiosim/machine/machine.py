@@ -196,14 +196,15 @@ class Machine:
         self.engine.patch(**own)
         self.note(Patched, dict(self.engine.patches))
 
-    def fail_next(self, number: int, errno: int | None = None, call: Call | None = None) -> FaultPlan:
-        """Let one allocation, copy, callback or attach of a call fail: the `number`-th, counted from 1; with 0 nothing does.
+    def fail_next(self, number: int | None, errno: int | None = None, call: Call | None = None) -> FaultPlan:
+        """Let one allocation, copy, callback or attach of a call fail: the `number`-th, counted from 1; with 0 nothing does,
+        with None the first that can fail with `errno`.
 
         It is the next call, or `call`, which must not have begun (`run=False`). It fails with `errno`, or with the first one that
         it can have. The answer says in `met`, when the call has ended, what could have failed; `vfiosim.explore.faultable` lists
         that beforehand. Raises ValueError for a number below 0, or a call that has begun.
         """
-        if index(number) < 0:
+        if number is not None and index(number) < 0:
             raise ValueError(f"what fails is counted from 1, and 0 is nothing; there is no {number}")
         plan = FaultPlan(number, None if errno is None else Errno(errno), CALLBACKS)
         if call is None:
@@ -311,6 +312,14 @@ class Machine:
         repeat(twin, self, effects)
         twin.remember(self)
         return twin
+
+    def look(self, code: Coroutine[Any, Any, Any]) -> Any:
+        """What kernel code answers that only looks round, and leaves everything as it was: no trace tells of it."""
+        journal, self.engine.journal = self.engine.journal, None
+        try:
+            return self._in_kernel(code, "somebody who looks")
+        finally:
+            self.engine.journal = journal
 
     def _in_kernel(self, code: Coroutine[Any, Any, Any], label: str) -> Any:
         """Run kernel code that belongs to no program."""

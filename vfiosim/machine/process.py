@@ -236,10 +236,10 @@ class Process:
         return str(self._call("fdinfo", fd))
 
     def import_fd(self, fd: int) -> int:
-        """Take over an eventfd or a memfd of the computer that this runs on: a descriptor of the process that stands for it.
+        """Take over a file of the computer that this runs on: a descriptor of the process that stands for it. Cannot be branched.
 
-        Signals go to the real eventfd, a mapping asks the real memfd for its size. The file is held under a number of its own
-        (`os.dup`), so `fd` may be closed. Raises OSError(EBADF), ValueError for another kind of file. Cannot be branched.
+        A real eventfd is signalled, a real memfd asked for its size; any other file is none that VFIO knows. It is held under a
+        number of its own (`os.dup`), so `fd` may be closed. Raises OSError(EBADF), ValueError where the computer runs no Linux.
         """
         self.refuse_if_ended()
         host = HostFile(fd)

@@ -16,7 +16,8 @@ from ..engine import load
 from ..kernel.af_unix import sys_socketpair, unix_stream_recvmsg, unix_stream_sendmsg
 from ..kernel.cred import do_prlimit, sys_capset, sys_setuid
 from ..kernel.fs.eventfd import do_eventfd
-from ..kernel.fs.file import O_RDWR
+from ..kernel.fs.file import O_RDWR, receive_fd_replace
+from ..kernel.fs.host import HostFile
 from ..kernel.fs.read_write import sys_lseek, sys_poll, sys_read, sys_write
 from ..kernel.fs.shmem import memfd_create
 from ..kernel.fs.syscalls import do_sys_openat2, open_plain, proc_fdinfo, sys_close, sys_dup, sys_ioctl
@@ -104,6 +105,13 @@ async def _fork(parent: Task, child: Task) -> None:
     await copy_files(parent, child)
 
 
+def import_file(host: HostFile) -> Code:
+    """What stands for a file of the host in a machine."""
+    if host.kind == "eventfd":
+        return do_eventfd(host)
+    return memfd_create(0, host) if host.kind == "memfd" else open_plain(host.kind)
+
+
 def _path(start: str = "") -> Argument:
     return Argument("path", "path", start)
 
@@ -160,8 +168,9 @@ _ALL: Final = (
     SystemCall("fork", "a child that shares every open file", (Argument("child", "thing"),),
                lambda _, task, child: _fork(task, child), method=False, plain=False),
     SystemCall("import_fd", "take over a file of the computer that this runs on", (Argument("file", "thing"),),
-               _alone(lambda host: do_eventfd(host) if host.kind == "eventfd" else memfd_create(0, host)),
-               method=False, plain=False),
+               _alone(import_file), method=False, plain=False),
+    SystemCall("receive_fd", "get an open file that another process has", (_number("number"), Argument("file", "thing")),
+               _alone(receive_fd_replace), method=False, plain=False),
 )  # fmt: skip
 SYSTEM_CALLS: Final = {call.name: call for call in _ALL}
 

@@ -208,6 +208,17 @@ async def look_up(number: int, hidden: int) -> tuple[File | None, bool]:
         await fput(file)  # replaced in between: not the file that was asked for
 
 
+@kernel("fs/file.c")
+async def receive_fd_replace(number: int, file: File) -> int:
+    """Let a descriptor lead to an open file that somebody else has, and to nothing else any more (SECCOMP_IOCTL_NOTIF_ADDFD)."""
+    files = current_files()
+    await get(file.f_ref, files, f"fd {number}")
+    before = await xa_store(files.fd, number, file)
+    if isinstance(before, File):
+        await fput(before, files, f"fd {number}")
+    return number
+
+
 @kernel("fs/file_table.c")
 async def __fput(file: File) -> None:
     """Nobody holds the file any more: run its release handler, let go of the node it was opened through, free it."""

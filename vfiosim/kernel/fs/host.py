@@ -12,9 +12,9 @@ POLLIN, POLLOUT = 1, 4
 
 
 class HostFile:
-    """An eventfd or a memory file of the host, under a descriptor of its own.
+    """A file of the host, under a descriptor of its own: an eventfd, a memory file, or one that VFIO knows nothing of.
 
-    Raises OSError(EBADF) for a number that is not open, ValueError for another kind of file. Closed by the object of the
+    Raises OSError(EBADF) for a number that is not open, ValueError where the host is no Linux. Closed by the object of the
     kernel that stands for it, at the latest when nothing in Python knows it any more.
     """
 
@@ -62,7 +62,7 @@ class HostFile:
 
 
 def host_kind(fd: int) -> str:
-    """Which kind of file a descriptor of the host leads to: "eventfd" or "memfd"."""
+    """Which kind of file a descriptor of the host leads to: "eventfd", "memfd", "pipe", "socket", or "file" for all others."""
     os.fstat(fd)
     try:
         link = os.readlink(f"/proc/self/fd/{fd}")
@@ -72,4 +72,5 @@ def host_kind(fd: int) -> str:
         return "eventfd"
     if link.startswith(_MEMFD):
         return "memfd"
-    raise ValueError(f"only an eventfd or a memfd can be taken over, and descriptor {fd} is {link}")
+    kind = link.partition(":")[0]
+    return kind if kind in ("pipe", "socket") else "file"

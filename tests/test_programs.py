@@ -1,0 +1,190 @@
+"""Real programs on a simulated machine: C, linked in both ways, Rust and Python."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from vfiosim import Machine
+from vfiosim.cli import main
+from vfiosim.run import CannotRun, ProgramRun, run
+from vfiosim.run.filter import abi, program
+
+HERE = Path(__file__).parent / "programs"
+SECONDS = 60  # a program that hangs is a failure of ours
+
+pytestmark = [
+    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells of system calls so"),
+    pytest.mark.one_python,
+    pytest.mark.xdist_group("programs"),
+]
+
+
+def compiled(folder: Path, compiler: str, *words: str) -> str:
+    """A program, by the compiler of this computer; the test is skipped where there is none."""
+    found = shutil.which(compiler)
+    if found is None:
+        pytest.skip(f"there is no {compiler} on this computer, so its programs are not run")
+    target = str(folder / "program")
+    subprocess.run([found, *words, "-o", target], check=True)
+    return target
+
+
+@pytest.fixture(scope="session")
+def vmm(tmp_path_factory) -> str:
+    return compiled(tmp_path_factory.mktemp("c"), "cc", "-O1", "-Wall", "-Werror", str(HERE / "vmm.c"), "-pthread")
+
+
+def ran(command: list[str], status: int = 0, **more) -> ProgramRun:
+    """A run, which ends with this status and leaves the machine as it was."""
+    result = run(["timeout", "-s", "KILL", str(SECONDS), *command], **more)
+    assert result.returncode == status
+    assert result.check() == []
+    return result
+
+
+def shown(result: ProgramRun) -> list[str]:
+    return [str(call) for call in result.calls]
+
+
+@pytest.mark.parametrize("name", ["pass", "maps", "hotplug", "interrupts", "pointers", "confined", "forked"])
+def test_a_c_program_finds_the_kernel_that_it_was_written_for(vmm, name):
+    result = ran([vmm, name], machine=Machine(trace=False))
+    assert result.left_behind == []
+
+
+def test_a_vmm_is_brought_up_and_torn_down_with_the_numbers_that_linux_gives(vmm):
+    result = ran([vmm, "vmm"])
+    assert result.left_behind == []
+    calls = shown(result)
+    assert calls[0] == "program: open('/dev/iommu', 2) = 3"
+    assert any("VFIO_DEVICE_GET_INFO" in call and "-1 EINVAL (" in call for call in calls)
+    assert len(result.trace.calls) >= len(calls)
+
+
+def test_a_static_program_runs_as_well(tmp_path):
+    static = compiled(tmp_path, "cc", "-static", "-O1", str(HERE / "vmm.c"), "-pthread")
+    assert ran([static, "vmm"], machine=Machine(trace=False)).left_behind == []
+
+
+def test_a_rust_program_runs_as_well(tmp_path):
+    program = compiled(tmp_path, "rustc", "-O", str(HERE / "vmm.rs"))
+    result = ran([program], machine=Machine(trace=False))
+    assert sum("VFIO_DEVICE_GET_INFO" in call for call in shown(result)) == 40
+
+
+def test_a_python_program_runs_as_well():
+    result = ran([sys.executable, str(HERE / "vmm.py")], machine=Machine(trace=False))
+    assert any("VFIO_DEVICE_BIND_IOMMUFD" in call and call.endswith("= 0") for call in shown(result))
+
+
+def test_threads_use_a_device_each_at_the_same_time(vmm):
+    result = ran([vmm, "threads"], machine=Machine("lab", trace=False))
+    assert sum("VFIO_DEVICE_BIND_IOMMUFD" in call for call in shown(result)) == 20
+
+
+def test_threads_take_turns_within_the_kernel_where_a_seed_is_given(vmm):
+    m = Machine("lab")
+    ran([vmm, "threads"], machine=m, seed=7)
+    threads = [step.thread for step in m.trace.micro]
+    assert sum(one != two for one, two in pairwise(threads)) > 2 * len(m.calls)
+
+
+def test_a_program_that_is_killed_within_a_call_leaves_that_call_to_the_kernel(vmm):
+    result = ran([vmm, "killed"])
+    assert result.left_behind == ["the device 0000:01:00.0 is driven by nobody, before by vfio-pci"]
+
+
+def test_a_signal_that_interrupts_a_call_does_not_repeat_it(vmm, capfd):
+    result = ran([vmm, "timer"], machine=Machine(trace=False))
+    asked = int(capfd.readouterr().out)
+    assert asked >= 50
+    assert sum("VFIO_DEVICE_GET_INFO" in call for call in shown(result)) == asked
+
+
+def test_what_a_child_still_has_open_is_left_behind(vmm):
+    result = ran([vmm, "leak"])
+    assert len(result.left_behind) == 1
+    assert "still has vfio0" in result.left_behind[0]
+
+
+def test_a_request_fails_on_demand_and_the_program_sees_the_errno(vmm, capfd):
+    result = run([vmm, "vmm"], fail=["VFIO_DEVICE_BIND_IOMMUFD: ENOMEM"])
+    assert result.returncode == 1
+    assert "Cannot allocate memory" in capfd.readouterr().err
+    assert result.not_failed == []
+    assert result.check() == []
+    assert run([vmm, "vmm"], fail=["VFIO_DEVICE_GET_INFO: ENOMEM"]).not_failed == [
+        "nothing in VFIO_DEVICE_GET_INFO could fail with ENOMEM; here it can with EFAULT"
+    ]
+
+
+@pytest.mark.parametrize("wrong", ["BIND", "VFIO_DEVICE_BIND: ENOMEM", "open: EWHAT"])
+def test_what_cannot_fail_is_refused_before_the_program_starts(wrong):
+    with pytest.raises(ValueError, match=r"REQUEST|there is no"):
+        run(["true"], fail=[wrong])
+
+
+def test_what_is_not_modelled_is_told_and_the_program_goes_on():
+    told: list[str] = []
+    code = "import fcntl, os\nv = fcntl.ioctl(os.open('/dev/kvm', 2), 0xae01)\nfcntl.ioctl(v, 0xae41)"
+    result = run([sys.executable, "-c", code], machine=Machine(trace=False), warn=told.append)
+    assert result.returncode == 1
+    assert len(told) == 1
+    assert "ENOSYS" in told[0]
+
+
+# ---- the command
+
+
+def test_the_command_ends_as_the_program_does_and_tells_each_call(vmm, capfd, tmp_path):
+    page = tmp_path / "run.html"
+    assert main(["run", "--check", "--page", str(page), "--", vmm, "vmm"]) == 0
+    assert "VFIO_DEVICE_BIND_IOMMUFD, 0x" in capfd.readouterr().err
+    assert "VFIO_DEVICE_BIND_IOMMUFD" in page.read_text(encoding="utf-8")
+    assert main(["run", "--", "sh", "-c", "exit 5"]) == 5
+    assert main(["run", "--", "sh", "-c", "kill -9 $$"]) == 128 + 9
+    assert main(["run", "--", "/no/such/program"]) == 127
+    assert "/no/such/program: No such file or directory" in capfd.readouterr().err
+
+
+def test_the_command_ends_with_70_where_something_is_left_behind(vmm, capfd):
+    assert main(["run", "--quiet", "--check", vmm, "killed"]) == 70
+    assert capfd.readouterr().err == "vfiosim: the device 0000:01:00.0 is driven by nobody, before by vfio-pci\n"
+
+
+def test_a_shell_binds_and_unbinds_and_sees_what_comes_of_it():
+    script = """
+        set -e
+        cd /sys/bus/pci/drivers 2>/dev/null || cd /
+        echo 0000:01:00.0 > /sys/bus/pci/drivers/vfio-pci/unbind
+        test ! -e /dev/vfio/devices/vfio0
+        ! echo 0000:99:00.0 > /sys/bus/pci/drivers/vfio-pci/bind
+        echo 0000:01:00.0 > /sys/bus/pci/drivers/vfio-pci/bind
+        test -c /dev/vfio/devices/vfio0
+        test $(ls /sys/bus/pci/devices | wc -l) = 5
+    """
+    result = ran(["sh", "-c", script], machine=Machine(trace=False))
+    assert any("ENODEV (there is no device '0000:99:00.0" in call for call in shown(result))
+
+
+# ---- where it cannot be
+
+
+def test_a_processor_that_is_not_known_is_told_in_one_sentence(monkeypatch):
+    monkeypatch.setattr("platform.machine", lambda: "riscv64")
+    with pytest.raises(CannotRun, match="and this is Linux on riscv64"):
+        run(["true"])
+
+
+def test_the_filter_lets_the_calls_of_another_processor_through():
+    code = program(abi(), ["ioctl"])
+    arch = abi().arch.to_bytes(4, "little")
+    assert code[:8] == bytes.fromhex("2000000004000000")
+    assert code[8:16] == b"\x15\0\1\0" + arch
+    assert code[16:24] == bytes.fromhex("060000000000ff7f")

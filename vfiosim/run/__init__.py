@@ -1,0 +1,15 @@
+"""HostProcesses of the host run on a simulated machine: unmodified, in any language, without a device, a module or root.
+
+`run(["./my_vmm"])` is the whole of it in Python, `python -m vfiosim run ./my_vmm` on the command line. No sandbox: what a program
+does beside VFIO, iommufd and KVM it does to the host.
+
+* `filter.py`, `launcher.py`: the kernel tells of some system calls; `notices.py`: they are received and answered;
+* `traps.py`: what each comes to; `programs.py`, `files.py`, `memory.py`: the processes, open files and memory of the host;
+* `tree.py`: what programs see in /dev and /sys; `supervisor.py` joins all of it; `result.py` is what a run leaves behind.
+"""
+
+from .filter import CannotRun
+from .result import ProgramRun, run
+from .supervisor import Told
+
+__all__ = ["CannotRun", "ProgramRun", "Told", "run"]

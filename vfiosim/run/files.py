@@ -1,0 +1,85 @@
+"""The open files of the simulated kernel: behind each stands a real file of its own, which programs hold.
+
+So dup, fork, exec, sockets, mappings and the end of a program are the host's affair; it tells when its last copy is gone.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+from collections.abc import Iterator
+from typing import Final
+
+from ..kernel.fs.file import O_ACCMODE, O_RDWR, File
+
+_CLOSED: Final = 0x18  # IN_CLOSE_WRITE | IN_CLOSE_NOWRITE
+_LARGE: Final = 16 << 40  # bytes: room for 16 regions, each at its offset
+_EVENT: Final = struct.Struct("iIII")
+Key = tuple[int, int]  # device and inode
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class HostFiles:
+    """Real files that stand for simulated ones."""
+
+    def __init__(self) -> None:
+        self.inotify: int = _libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+        if self.inotify < 0:
+            raise OSError(ctypes.get_errno(), "the computer gives no more inotify instances")
+        self._files: dict[Key, File] = {}
+        self._keys: dict[File, tuple[Key, int]] = {}
+        self._watched: dict[int, File] = {}
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def __contains__(self, file: File) -> bool:
+        return file in self._keys
+
+    def make(self, file: File, content: bytes = b"") -> int:
+        """A descriptor, to be given away and closed here, for the real file behind this one."""
+        device = file.f_op.name == "vfio device"
+        fd = os.memfd_create(f"vfio-{'device' if device else 'file'} {file.label}", os.MFD_CLOEXEC)
+        try:
+            if device:
+                os.truncate(fd, _LARGE)
+            elif content:
+                os.write(fd, content)
+            path = f"/proc/self/fd/{fd}"
+            status = os.fstat(fd)
+            watch = _libc.inotify_add_watch(self.inotify, path.encode(), _CLOSED)
+            if watch < 0:
+                raise OSError(ctypes.get_errno(), "the computer gives no more inotify watches")
+            given = os.open(path, (file.f_flags & O_ACCMODE if file.cdev or content else O_RDWR) | os.O_CLOEXEC)
+        finally:
+            os.close(fd)
+        key = status.st_dev, status.st_ino
+        self._files[key], self._keys[file], self._watched[watch] = file, (key, watch), file
+        return given
+
+    def at(self, key: Key) -> File | None:
+        """The simulated file for which a real one stands, if it does."""
+        return self._files.get(key)
+
+    def closed(self) -> Iterator[File]:
+        """The files whose last copy has gone since this was asked last."""
+        while True:
+            try:
+                events = os.read(self.inotify, 4096)
+            except BlockingIOError:
+                return
+            place = 0
+            while place < len(events):
+                watch, _, _, length = _EVENT.unpack_from(events, place)
+                place += _EVENT.size + length
+                file = self._watched.pop(watch, None)
+                if file is not None:
+                    key, _ = self._keys.pop(file)
+                    del self._files[key]
+                    _libc.inotify_rm_watch(self.inotify, watch)
+                    yield file
+
+    def close(self) -> None:
+        """Nothing is told any more."""
+        os.close(self.inotify)

@@ -1,0 +1,195 @@
+"""The processes of the host that are watched, and the simulated ones that stand for them."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any, Final
+
+from ..kernel.fs.file import File
+from ..machine import Machine, Process
+from .files import HostFiles
+from .memory import ProgramMemory
+
+ELSEWHERE: Final = (
+    "elsewhere"  # who has files that no watched process is known to have: a message, a mapping, a quiet child
+)
+_NOFILE, _MEMLOCK = 7, 8
+_PIDFD_GETFD: Final = 438
+_libc = ctypes.CDLL(None, use_errno=True)
+Identity = tuple[int, ...] | str
+
+
+class HostProcess:
+    """A process of the host, and the one of the machine that makes its calls."""
+
+    def __init__(self, machine: Machine, pid: int, name: str) -> None:
+        self.pid = pid
+        self.end = os.pidfd_open(pid)
+        self.process = machine.process(name, memory=ProgramMemory(pid))
+        self.memory: ProgramMemory = self.process.task.mm.value.outside
+        self.foreign: dict[
+            int, Identity
+        ] = {}  # which files of the host its numbers led to, where they are none of ours
+        self._take_limits()
+
+    def _take_limits(self) -> None:
+        import resource  # not there on every system
+
+        for number, kind, now in (
+            (_NOFILE, resource.RLIMIT_NOFILE, self.process.task.files.limit.value),
+            (_MEMLOCK, resource.RLIMIT_MEMLOCK, self.process.task.memlock.value),
+        ):
+            soft, hard = (2**63 - 1 if each < 0 else each for each in resource.prlimit(self.pid, kind))
+            if soft != now:
+                self.process.setrlimit(number, soft, hard)
+
+    @property
+    def table(self) -> dict[int, File]:
+        """Its simulated descriptors; while a call runs, one that is reserved is no file."""
+        slots: dict[int, Any] = self.process.task.files.fd.slots
+        return slots
+
+    def numbers(self) -> set[int]:
+        """Its real descriptors."""
+        return {int(name) for name in os.listdir(f"/proc/{self.pid}/fd")}
+
+    def key(self, number: int) -> tuple[int, int] | None:
+        """Device and inode of what a descriptor really leads to; None if it is not open."""
+        try:
+            found = os.stat(f"/proc/{self.pid}/fd/{number}")
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
+
+    def identity(self, number: int, key: tuple[int, int]) -> Identity:
+        """What tells one file of the host from others; all eventfds have one inode."""
+        with suppress(OSError), open(f"/proc/{self.pid}/fdinfo/{number}", encoding="ascii") as lines:
+            for line in lines:
+                if line.startswith("eventfd-id"):
+                    return line
+        return key
+
+    def take_over(self, number: int, identity: Identity) -> None:
+        """Let a file of the host stand in the machine under the number that it has here. Raises OSError."""
+        fd = _pidfd_getfd(self.end, number)
+        try:
+            self.process.task.files.fd.give_out_beside(range(number))
+            self.process.import_fd(fd)
+        finally:
+            os.close(fd)
+        self.foreign[number] = identity
+
+    def close(self) -> None:
+        """It has ended."""
+        os.close(self.end)
+
+
+class HostProcesses:
+    """All watched processes. What a number leads to in the host, it is made to lead to in the machine, when it is asked for."""
+
+    def __init__(self, machine: Machine, files: HostFiles) -> None:
+        self.machine = machine
+        self.files = files
+        self.living: dict[int, HostProcess] = {}
+        self._of_thread: dict[int, HostProcess] = {}
+        self._elsewhere: Process | None = None
+
+    def of_thread(self, thread: int) -> tuple[HostProcess, bool]:
+        """The process that a thread belongs to, and whether it is new. Raises OSError if it has gone."""
+        program = self._of_thread.get(thread)
+        if program is not None and (program.pid == thread or os.path.exists(f"/proc/{program.pid}/task/{thread}")):
+            return program, False
+        with open(f"/proc/{thread}/status", encoding="utf-8", errors="replace") as lines:
+            facts = dict(line.rstrip("\n").split(":\t", 1) for line in lines if ":\t" in line)
+        pid = int(facts["Tgid"])
+        new = pid not in self.living
+        if new:
+            self.living[pid] = HostProcess(self.machine, pid, self._name(facts["Name"]))
+        program = self._of_thread[thread] = self.living[pid]
+        if new:
+            self._adopt(program)
+        return program, new
+
+    def _name(self, name: str) -> str:
+        taken, number = self.machine.processes, 1
+        while (full := name if number == 1 else f"{name}-{number}") in taken:
+            number += 1
+        return full
+
+    def _adopt(self, program: HostProcess) -> None:
+        """A process that is seen for the first time may have files of ours, from its parent or from a message."""
+        for number in sorted(program.numbers()) if self.files else ():
+            key = program.key(number)
+            if key is not None and self.files.at(key) is not None:
+                self.bring(program, number)
+
+    def bring(self, program: HostProcess, number: int) -> File | None:
+        """Let a simulated descriptor lead to what the real one leads to; the answer is the file, if it is one of the machine."""
+        key = program.key(number)
+        file = None if key is None else self.files.at(key)
+        before = program.table.get(number)
+        if file is not None and before is file:
+            return file
+        if file is not None:
+            self._let_go(program, number)
+            program.process.start("receive_fd", number, file)
+            for other, held in list(program.table.items()):  # it may have been moved here, as dup2 and close do
+                if held is file and program.key(other) != key:
+                    program.process.start("close", other)
+            return file
+        identity = None if key is None else program.identity(number, key)
+        if identity is None or program.foreign.get(number) != identity or before is None:
+            if number > 2:
+                self._let_go(program, number)
+            if identity is not None and number not in program.table:
+                program.take_over(number, identity)
+        return None
+
+    def _let_go(self, program: HostProcess, number: int) -> None:
+        """A number leads elsewhere in the host; a file of ours that only it is known to hold is held by others there."""
+        file = program.table.get(number)
+        if file is None:
+            return
+        program.foreign.pop(number, None)
+        if file in self.files and len(list(self._holding(file))) == 1:
+            if self._elsewhere is None:
+                self._elsewhere = self.machine.process(ELSEWHERE)
+            self._elsewhere.start("receive_fd", self._elsewhere.task.files.fd.lowest_free(), file)
+        program.process.start("close", number)
+
+    def _holding(self, file: File) -> Iterator[tuple[Process, int]]:
+        """Who has a simulated descriptor for a file."""
+        elsewhere = [self._elsewhere] if self._elsewhere else []
+        for process in [*(each.process for each in self.living.values()), *elsewhere]:
+            yield from ((process, number) for number, held in list(process.task.files.fd.slots.items()) if held is file)
+
+    def gone(self, file: File) -> list[tuple[Process, int]]:
+        """The last copy of a file is gone in the host, so it goes from the machine; the answer is where it was open."""
+        for program in self.living.values():
+            for slot, (mapped, length) in list(program.process.task.mm.value.files.slots.items()):
+                if mapped is file:
+                    program.process.start("munmap", int(slot, 16), length)
+        found = list(self._holding(file))
+        for process, number in found:
+            process.start("close", number)
+        return found
+
+    def ended(self, program: HostProcess) -> None:
+        """A process has ended; what others have of it stays open."""
+        self._of_thread = {thread: each for thread, each in self._of_thread.items() if each is not program}
+        for number, file in list(program.table.items()):
+            if file in self.files:
+                self._let_go(program, number)
+        del self.living[program.pid]
+        program.process.exit()
+        program.close()
+
+
+def _pidfd_getfd(pidfd: int, number: int) -> int:
+    fd: int = _libc.syscall(_PIDFD_GETFD, pidfd, number, 0)
+    if fd < 0:
+        raise OSError(ctypes.get_errno(), "the descriptor cannot be fetched")
+    return fd

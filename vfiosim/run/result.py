@@ -1,0 +1,108 @@
+"""A run in Python: what a program has called, how it ended, and what it left behind."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+from ..machine import Machine
+from ..machine.machine import Broken
+from ..trace import Trace
+from .faults import Faults
+from .supervisor import Supervisor, Told
+
+Standing = dict[str, tuple[str | None, str | None]]
+
+
+@dataclass
+class ProgramRun:
+    """What came of a run.
+
+    * `returncode`: the program's exit status; below 0 the signal that killed it;
+    * `calls`: what it called, in order; `left_behind`: sentences about what is other than before;
+    * `not_failed`: what was to fail and did not, in sentences.
+    """
+
+    machine: Machine
+    returncode: int
+    calls: list[Told] = field(default_factory=list)
+    left_behind: list[str] = field(default_factory=list)
+    not_failed: list[str] = field(default_factory=list)
+
+    @property
+    def trace(self) -> Trace:
+        """Every step of the kernel. Raises ValueError for a machine without a trace."""
+        return self.machine.trace
+
+    def check(self) -> Broken:
+        """Every invariant that is broken, in words; an empty list if all is well."""
+        return self.machine.check()
+
+
+def run(
+    command: Sequence[str],
+    *,
+    machine: Machine | str = "small",
+    kernel: str = "v7.2",
+    fail: Sequence[str] = (),
+    seed: int | None = None,
+    trace: bool = True,
+    tell: Callable[[Told], None] | None = None,
+    warn: Callable[[str], None] | None = None,
+    **options: Any,
+) -> ProgramRun:
+    """Run a program to its end, with its VFIO, iommufd and KVM answered by a machine.
+
+    * `machine`: a Machine, or the name of a topology for a new one of version `kernel`;
+    * `fail`: what is to fail, as "VFIO_DEVICE_ATTACH_IOMMUFD_PT: ENOMEM", or "open#2: ENOMEM" for the second one alone;
+    * `trace`: keep every step of a new machine, so that it can be shown; without it calls are answered several times faster;
+    * `seed`: let calls of several threads take turns within the kernel, in an order that this number chooses;
+    * `tell` is given each call as it ends, `warn` each sentence about what is not modelled; other options are Popen's.
+
+    Raises CannotRun where this computer cannot do it (one sentence says what is missing), OSError where there is no such program,
+    ValueError for a text of `fail` that says nothing.
+    """
+    m = Machine(machine, kernel, trace) if isinstance(machine, str) else machine
+    faults, objects, standing = Faults(*fail), _objects(m), _standing(m)
+    calls: list[Told] = []
+
+    def told(call: Told) -> None:
+        calls.append(call)
+        if tell is not None:
+            tell(call)
+
+    supervisor = Supervisor(m, told, faults=faults, random=None if seed is None else Random(seed))
+    if warn is not None:
+        supervisor.warn = warn
+    returncode = supervisor.run(command, **options)
+    left = [*supervisor.still_open(), *_left(m, objects, standing)]
+    return ProgramRun(m, returncode, calls, left, [sentence for each in faults.all if (sentence := each.told())])
+
+
+def _objects(machine: Machine) -> Counter[str]:
+    return Counter(thing.kind for thing in machine.engine.objects.values())
+
+
+def _standing(machine: Machine) -> Standing:
+    """By the address of each device: its driver, and what it is told to take."""
+    slots = machine.built.buses.devices.slots
+    return {address: (each.driver_link.value or None, each.driver_override.value) for address, each in slots.items()}
+
+
+def _left(machine: Machine, objects: Counter[str], standing: Standing) -> Iterator[str]:
+    """What is other than before, where no process lives that could still mend it."""
+    now = _standing(machine)
+    for address in standing.keys() | now.keys():
+        before, after = standing.get(address), now.get(address)
+        if after is None or before is None:
+            yield f"the device {address} is {'gone' if after is None else 'new'}"
+        elif before[0] != after[0]:
+            yield f"the device {address} is driven by {after[0] or 'nobody'}, before by {before[0] or 'nobody'}"
+        elif before[1] != after[1]:
+            yield f"driver_override of {address} is {after[1] or 'empty'}, before {before[1] or 'empty'}"
+    if standing.keys() == now.keys() and not any(each.task.alive.value for each in machine.processes.values()):
+        for kind, number in sorted((_objects(machine) - objects).items()):
+            yield f"the kernel keeps {number} {kind} more than before"

@@ -1,0 +1,101 @@
+"""`python -m vfiosim run [options] -- PROGRAM …`."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+
+from .run.filter import CannotRun
+from .run.result import ProgramRun, run
+from .topology import TOPOLOGIES
+
+LEFT = 70  # the exit status where something is left behind or broken, with --check
+NOT_FOUND, NOT_EXECUTABLE, CANNOT = 127, 126, 3
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The program's own exit status, 128 and the signal where one killed it; 3 where programs cannot be run here."""
+    parser = _parser()
+    asked = parser.parse_args(arguments)
+    if asked.program[:1] == ["--"]:
+        del asked.program[0]
+    if not asked.program:
+        parser.error("there is no program to run")
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is the program's, which has it, too
+    try:
+        result = run(
+            asked.program,
+            machine=asked.machine,
+            kernel=asked.kernel,
+            fail=asked.fail,
+            seed=asked.seed,
+            trace=asked.page is not None,
+            tell=None if asked.quiet else lambda told: print(told, file=sys.stderr, flush=True),
+            preexec_fn=lambda: signal.signal(signal.SIGINT, before),
+        )
+    except CannotRun as error:
+        print(f"vfiosim: {error}", file=sys.stderr)
+        return CANNOT
+    except ValueError as error:
+        parser.error(str(error))
+    except OSError as error:
+        print(f"vfiosim: {asked.program[0]}: {error.strerror}", file=sys.stderr)
+        return NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE
+    finally:
+        signal.signal(signal.SIGINT, before)
+    return _ending(result, asked)
+
+
+def _ending(result: ProgramRun, asked: argparse.Namespace) -> int:
+    for sentence in result.not_failed:
+        print(f"vfiosim: {sentence}", file=sys.stderr)
+    if asked.page is not None:
+        _write_page(result, Path(asked.page), " ".join(asked.program))
+    status = result.returncode if result.returncode >= 0 else 128 - result.returncode
+    if not asked.check:
+        return status
+    wrong = [*result.left_behind, *result.check()]
+    for sentence in wrong:
+        print(f"vfiosim: {sentence}", file=sys.stderr)
+    return LEFT if wrong else status
+
+
+def _write_page(result: ProgramRun, path: Path, title: str) -> None:
+    """The player on a page of its own."""
+    from .gallery import PAGE  # what draws is loaded where somebody wants to see it
+    from .views import Player
+
+    body = f"<h1>{escape(title)}</h1>{Player(result.trace).html()}"
+    path.write_text(PAGE.format(title=escape(title), body=body), encoding="utf-8")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m vfiosim run",
+        usage="%(prog)s [options] -- PROGRAM [ARGUMENT …]",
+        description="Run a program, unmodified, with /dev/vfio, /dev/iommu, /dev/kvm and /sys of a simulated machine.",
+        epilog="It is no sandbox: whatever else the program does it does to this computer.",
+    )
+    parser.add_argument("--machine", choices=sorted(TOPOLOGIES), default="small", help="which devices there are")
+    parser.add_argument("--kernel", default="v7.2", metavar="VERSION", help="whose rules hold: v7.2, v6.6, v5 or v5r")
+    parser.add_argument(
+        "--fail",
+        action="append",
+        default=[],
+        metavar="REQUEST: ERRNO",
+        help="let a request or call fail where it can; REQUEST#2: the second one alone",
+    )
+    parser.add_argument(
+        "--check", action="store_true", help=f"exit with {LEFT} if something is left behind, or an invariant is broken"
+    )
+    parser.add_argument("--page", metavar="FILE", help="write a page that shows the run step by step")
+    parser.add_argument(
+        "--seed", type=int, help="let the calls of threads take turns in an order that this number chooses"
+    )
+    parser.add_argument("--quiet", action="store_true", help="do not print the calls")
+    parser.add_argument("program", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    return parser  # fmt: skip
