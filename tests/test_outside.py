@@ -367,6 +367,20 @@ def test_closed_descriptors_are_refused(m):
     assert counts(m) == before
 
 
+def test_memory_outside_may_say_what_of_it_belongs_to_a_device(m):
+    class WithRegisters(Pages):
+        def covered(self, address: int, size: int, write: bool) -> bool:
+            return not self.devices(address, address + size)
+
+        def devices(self, first: int, end: int) -> list[tuple[int, int]]:
+            return [(HERE, HERE + PAGE)] if first < HERE + PAGE else []
+
+    p = m.process("vmm", memory=WithRegisters())
+    iommu, ioas = space(p)
+    with pytest.raises(KernelError, match="registers of a device"):
+        map_(p, iommu, ioas, HERE, PAGE)
+
+
 @linux
 def test_any_other_file_is_one_that_vfio_knows_nothing_of(m):
     p, (read, write) = m.process("vmm"), os.pipe()

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
+from IPython.core.interactiveshell import InteractiveShell
 
 from vfiosim import Machine
 from vfiosim.cli import main
 from vfiosim.run import CannotRun, ProgramRun, run
+from vfiosim.run import filter as filter_module
 from vfiosim.run.filter import abi, program
 
-HERE = Path(__file__).parent / "programs"
+ROOT = Path(__file__).parent.parent
+HERE = ROOT / "tests" / "programs"
 SECONDS = 60  # a program that hangs is a failure of ours
 
 pytestmark = [
@@ -188,3 +193,46 @@ def test_the_filter_lets_the_calls_of_another_processor_through():
     assert code[:8] == bytes.fromhex("2000000004000000")
     assert code[8:16] == b"\x15\0\1\0" + arch
     assert code[16:24] == bytes.fromhex("060000000000ff7f")
+
+
+# ---- in a notebook, and in the test of somebody else
+
+
+@pytest.fixture
+def magic():
+    shell: Any = InteractiveShell()
+    shell.extension_manager.load_extension("vfiosim.lab.programs")
+    return shell.run_cell_magic
+
+
+def test_a_c_program_in_a_cell_has_its_player_below(magic, vmm, capsys):
+    player = magic("vfio_c", "--machine lab vmm", (HERE / "vmm.c").read_text())
+    assert "VFIO_DEVICE_BIND_IOMMUFD" in player.html()
+    assert "-1 EINVAL (" in capsys.readouterr().out
+
+
+def test_what_a_compiler_says_stands_below_the_cell(magic, vmm, capsys):
+    assert magic("vfio_c", "", "int main() { return x; }") is None
+    assert "undeclared" in capsys.readouterr().out
+
+
+def test_a_computer_without_a_compiler_is_told_in_one_sentence(magic, monkeypatch, capsys):
+    monkeypatch.setenv("CC", "no-such-compiler")
+    assert magic("vfio_c", "", "int main() {}") is None
+    assert capsys.readouterr().out.startswith("There is no C compiler on this computer")
+
+
+def test_a_python_program_in_a_cell_fails_where_it_is_told_to(magic, capsys):
+    assert magic("vfio_python", '--fail "open: EWHAT"', "pass") is None
+    assert "there is no errno 'EWHAT'" in capsys.readouterr().out
+    magic("vfio_python", '--fail "VFIO_DEVICE_BIND_IOMMUFD: ENOMEM"', (HERE / "vmm.py").read_text())
+    assert "ENOMEM (made to fail on purpose" in capsys.readouterr().out
+
+
+def test_the_documented_fixture_works_as_it_is_written(vmm, tmp_path):
+    text = Path(filter_module.__file__).with_name("README.md").read_text(encoding="utf-8")
+    example = text.split("```python\n")[1].split("```")[0].replace('"./my_vmm"', f'"{vmm}", "vmm"')
+    (tmp_path / "test_it.py").write_text(example, encoding="utf-8")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_it.py"]
+    done = subprocess.run(command, cwd=tmp_path, check=False, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert done.returncode == 0

@@ -28,7 +28,10 @@ class OutsideMemory(Protocol):
         """Is every page of this range there, and may it be read, or also written? Asked when pages are pinned."""
 
     def ranges(self, first: int, end: int) -> list[tuple[int, int]]:
-        """What is mapped between two addresses, upwards, as pairs of first address and end."""
+        """What is mapped between two addresses, upwards, as pairs of first address and end.
+
+        A method `devices` with the same arguments may tell which of it are registers of a device, which cannot be pinned.
+        """
 
 
 NEEDED = ("read", "write", "covered", "ranges")
@@ -69,6 +72,11 @@ class OutsideMm(MmStruct):
         if super()._overlaps(address, size):
             return super().pinnable(address, size, write)
         return address + size <= TASK_SIZE and bool(self._ask("covered", address, size, write))
+
+    def _devices(self, first: int, end: int) -> list[tuple[int, int]]:
+        """What of a range belongs to devices; the object outside may say so, too."""
+        known = self._ask("devices", first, end) if hasattr(self.outside, "devices") else []
+        return sorted([*super()._devices(first, end), *known])
 
     def map(self, length: int, data: Any = b"", prot: int = 3, address: int | None = None, device: bool = False) -> int:
         """Map registers of a device. Raises ValueError for memory: that is mapped where it is kept."""

@@ -30,6 +30,7 @@ _OURS: Final = re.compile(
 _ALWAYS: Final = ("/dev/vfio", "/sys/bus/pci/devices", "/sys/class/vfio-dev", "/sys/kernel/iommu_groups")
 _MISC: Final = {"/dev/vfio/vfio": (10, 196), "/dev/kvm": (10, 232), "/dev/iommu": (10, 261)}
 _GROUPS, _DEVICES = 510, 511  # major numbers, the first that Linux gives out by itself
+_SHM: Final = "/dev/shm"  # files that are never written to a disk
 Entry = bytes | str  # the content of a file, or where a link leads
 
 
@@ -43,7 +44,7 @@ class Tree:
 
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
-        self.root = tempfile.mkdtemp(prefix="vfiosim-")
+        self.root = tempfile.mkdtemp(prefix="vfiosim-", dir=_SHM if os.access(_SHM, os.W_OK) else None)
         self._now: dict[str, Entry] = {}
         for path in _ALWAYS:
             os.makedirs(self.root + path)
