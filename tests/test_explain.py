@@ -9,7 +9,7 @@ from vfiosim.cli import main
 from vfiosim.conformance.check import booted
 from vfiosim.conformance.recordings import recordings
 from vfiosim.conformance.refusals import name_of, refusals
-from vfiosim.explain import explain, kept, page, unmet
+from vfiosim.explain import explain, known_refusals, page, unmet
 
 pytestmark = pytest.mark.one_python
 
@@ -17,7 +17,7 @@ RENEW = "python -m vfiosim explain --renew assets/records > notebooks/errno_atla
 
 
 def test_every_program_of_the_atlas_meets_its_refusal_with_its_last_call() -> None:
-    for refusal in kept():
+    for refusal in known_refusals():
         with booted(refusal.program.topology).lent() as begin:
             error = refusal.program.run(begin())
         assert error is not None, f"{refusal}: {RENEW}"
@@ -31,7 +31,7 @@ def test_the_page_is_what_the_code_writes_now() -> None:
 
 @pytest.mark.nightly
 def test_the_atlas_is_what_the_recordings_meet() -> None:
-    assert refusals(recordings([ROOT / "assets" / "records"])) == list(kept()), RENEW
+    assert refusals(recordings([ROOT / "assets" / "records"])) == list(known_refusals()), RENEW
 
 
 def test_a_terminal_is_told_the_checks_in_their_order_with_the_kernels_function_and_a_program(capsys) -> None:
@@ -99,5 +99,5 @@ def test_a_refusal_is_shown_at_the_step_that_refuses() -> None:
 def test_checks_that_refused_no_recorded_call_are_listed_and_no_others() -> None:
     listed = {each.check for each in unmet()}
     assert "msi_isolated" in listed
-    assert not listed & {each.check for each in kept()}
+    assert not listed & {each.check for each in known_refusals()}
     assert all(each.file.endswith((".c", ".h")) for each in unmet())

@@ -40,7 +40,7 @@ ANY_ORDER = {  # the second takes away what the first is about
 def test_a_cause_alone_makes_a_good_bind_fail_and_all_is_given_back(name):
     assert not refused().outcome.refused
     assert refused(name).outcome.refused
-    assert refused(name).outcome.kept == ()
+    assert refused(name).outcome.left == ()
 
 
 def test_of_two_causes_that_are_near_each_other_the_one_that_is_listed_first_wins():

@@ -162,10 +162,6 @@ def test_a_module_can_be_read_in_one_sitting() -> None:
     assert {dotted(file): count for file, count in lines.items() if count > most[file]} == {}
 
 
-# One of the kernel's and one of the lab's or the ABI's, each with the word of its field.
-SHARE_A_NAME = {"Task": "a process of the kernel (`task_struct`), and what a reader is asked to do"}
-
-
 def test_no_two_classes_have_one_name() -> None:
     """But for what a lesson makes for itself."""
     trees = {file: ast.parse(file.read_text()) for file in MODULES if "lessons" not in file.parts}
@@ -175,5 +171,4 @@ def test_no_two_classes_have_one_name() -> None:
             if isinstance(node, ast.ClassDef):
                 places.setdefault(node.name, []).append(dotted(file))
     twice = {name: where for name, where in places.items() if len(where) > 1}
-    assert {name: where for name, where in twice.items() if name not in SHARE_A_NAME} == {}
-    assert {*SHARE_A_NAME} <= {*twice}
+    assert twice == {}

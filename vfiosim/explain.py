@@ -93,7 +93,7 @@ def explain(asked: str | int, errno: str | int = "") -> Explanation:
 
 
 def _of_requests(names: Sequence[str], wanted: str, head: list[str]) -> Explanation:
-    found = [each for each in kept() if {*names} & {*each.request.split(" or ")}]
+    found = [each for each in known_refusals() if {*names} & {*each.request.split(" or ")}]
     chosen = [each for each in found if wanted in ("", each.errno)]
     head += [_introduced(name) for name in names]
     if not found:
@@ -110,7 +110,7 @@ def _of_requests(names: Sequence[str], wanted: str, head: list[str]) -> Explanat
 
 
 def _of_errno(wanted: str) -> Explanation:
-    found = [each for each in kept() if each.errno == wanted]
+    found = [each for each in known_refusals() if each.errno == wanted]
     by_request = groupby(found, key=lambda each: each.request)
     lines = [f"  {request}: {', '.join(each.check for each in group)}" for request, group in by_request]
     head = f"{wanted} ({Errno[wanted]:d}) was answered to these requests, by these checks:" if found else ""
@@ -184,7 +184,7 @@ def _errno(asked: str | int) -> str:
 
 def _name(text: str) -> str:
     """The request or system call that is meant by a part of its name."""
-    names = sorted({*REQUESTS, *(each.request for each in kept())})
+    names = sorted({*REQUESTS, *(each.request for each in known_refusals())})
     meant = [name for name in names if name.lower() == text.lower()] or [
         name for name in names if text.lower() in name.lower()
     ]
@@ -196,7 +196,7 @@ def _name(text: str) -> str:
 
 
 @cache
-def kept() -> tuple[KnownRefusal, ...]:
+def known_refusals() -> tuple[KnownRefusal, ...]:
     """All refusals that recorded calls met."""
     return tuple(read(asset(_KEPT)))
 
@@ -216,7 +216,7 @@ class Unmet(NamedTuple):
 @cache
 def unmet() -> list[Unmet]:
     """The checks of the kernel functions that have not refused any recorded call, by file."""
-    known = {each.check for each in kept()}
+    known = {each.check for each in known_refusals()}
     folder = Path(__file__).parent / "kernel"
     found = [
         each
@@ -254,7 +254,7 @@ def page() -> Iterator[str]:
     """The atlas in Markdown, line by line."""
     yield "# The errno atlas\n"
     yield _ABOUT
-    for request, group in groupby(kept(), key=lambda each: each.request):
+    for request, group in groupby(known_refusals(), key=lambda each: each.request):
         yield f"## {request}\n"
         if request in REQUESTS:
             yield f"{_introduced(request)}\n"
@@ -287,7 +287,7 @@ def main(arguments: Sequence[str]) -> int:
     if options.renew:
         write(refusals(recordings([options.renew])), Path(str(asset(_KEPT))))
         evidence.write(evidence.ran_through(recordings([options.renew])), Path(str(asset(evidence.FILE))))
-        kept.cache_clear()
+        known_refusals.cache_clear()
     if options.page or options.renew:
         print("\n".join(page()))
         return 0

@@ -145,7 +145,9 @@ def shown(value: Any) -> Any:
         if isinstance(one, _CONTAINERS):
             todo += [*one, *one.values()] if isinstance(one, dict) else ordered(one)
         elif not isinstance(one, (*PLAIN, Enum, KObject, Cell, KernelError)) and not hasattr(one, "of_one_call"):
-            raise Wrong(f"writes {told(one)} into a text: there is room for numbers, texts, bytes and kernel objects")
+            raise Wrong(
+                f"writes {in_words(one)} into a text: there is room for numbers, texts, bytes and kernel objects"
+            )
     return value
 
 
@@ -283,7 +285,7 @@ def check_method(name: str, thing: Any, given: tuple[Any, ...]) -> None:
         spend((len(thing) + 1) * len(given[1]))
 
 
-def told(value: Any) -> str:
+def in_words(value: Any) -> str:
     """A value in a sentence, without anything that depends on where it lies in memory."""
     plain = isinstance(value, (*PLAIN, KObject, Enum, Cell)) and not isinstance(value, bytes)
     if not plain and isinstance(value, tuple):

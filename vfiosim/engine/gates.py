@@ -22,6 +22,7 @@ from .bounds import (
     add,
     check_method,
     count_effect,
+    in_words,
     lshift,
     made,
     minus,
@@ -32,7 +33,6 @@ from .bounds import (
     shown,
     spend,
     ticking,
-    told,
     weighed,
 )
 from .effects import KernelOops
@@ -70,7 +70,7 @@ def read(thing: Any, name: str) -> Any:
     else:
         good = _is_class(type(thing))
     if not good:
-        raise Wrong(f"reads {name} of {told(thing)}, which is not the kernel's")
+        raise Wrong(f"reads {name} of {in_words(thing)}, which is not the kernel's")
     return value
 
 
@@ -78,7 +78,7 @@ def assign(thing: Any, name: str, value: Any) -> None:
     """`thing.name = value`, for a struct that belongs to the call."""
     if not getattr(type(thing), "of_one_call", False):
         owner = thing.kind if isinstance(thing, KObject) else type(thing).__name__.lower()
-        raise Wrong(instead_of_store(owner, name, told(value)))
+        raise Wrong(instead_of_store(owner, name, in_words(value)))
     setattr(thing, name, weighed(value))
 
 
@@ -91,7 +91,7 @@ def method(thing: Any, name: str, /, *given: Any, **named: Any) -> Any:
     if kind not in METHODS:
         return call(read(thing, name), *given, **named)
     if name not in METHODS[kind]:
-        raise Wrong(f"calls {name} of {told(thing)}: it has {', '.join(sorted(METHODS[kind]))} here")
+        raise Wrong(f"calls {name} of {in_words(thing)}: it has {', '.join(sorted(METHODS[kind]))} here")
     spend()
     for value in given:
         weighed(value)
@@ -148,7 +148,7 @@ def _check_callable(function: Any) -> None:
     elif isinstance(function, type) and issubclass(function, KObject):
         raise Wrong(f"makes a kernel object by hand: write `await alloc({function.__name__}, …)`")
     elif not (_is_kernels(function) or _copies_a_struct(function)):
-        raise Wrong(f"calls {told(function)}, which is no kernel code")
+        raise Wrong(f"calls {in_words(function)}, which is no kernel code")
 
 
 def _copies_a_struct(function: Any) -> bool:
@@ -180,14 +180,16 @@ def _is_of_the_kernel(thing: Any) -> bool:
 def _check_given(function: Any, value: Any) -> None:
     """What is handed to the kernel may be kept there, so it must be nothing that can change behind a search's back."""
     if isinstance(value, (set, frozenset)) or is_students(value):
-        raise Wrong(f"hands {told(value)} to {function.__name__}: the kernel takes fields, objects, numbers and texts")
+        raise Wrong(
+            f"hands {in_words(value)} to {function.__name__}: the kernel takes fields, objects, numbers and texts"
+        )
 
 
 def awaited(value: Any) -> Any:
     """`await value`"""
     if not isinstance(value, (CoroutineType, GeneratorType)):
         raise Wrong(
-            f"awaits {told(value)}, which is no effect; kernel code awaits load, store, get, put, refuse_if and the like"
+            f"awaits {in_words(value)}, which is no effect; kernel code awaits load, store, get, put, refuse_if and the like"
         )
     return value
 
@@ -195,7 +197,7 @@ def awaited(value: Any) -> Any:
 def locked(value: Any) -> Any:
     """`async with value:`"""
     if not isinstance(value, (Lock, ReadLocked, *_ON_THE_WAY_OUT)):
-        raise Wrong(f"has `async with` for {told(value)}, which is no lock")
+        raise Wrong(f"has `async with` for {in_words(value)}, which is no lock")
     count_effect()
     return value
 
@@ -207,7 +209,7 @@ def admitted(value: Any, name: str) -> Any:
     """Raises Wrong for what a function must not use: what may change between two calls, and what is no kernel code."""
     if isinstance(value, Mapping | list | set | bytearray | KObject):
         raise Wrong(
-            f"uses `{name}`, {told(value)} that outlives a call: shared state must be a field that the kernel has"
+            f"uses `{name}`, {in_words(value)} that outlives a call: shared state must be a field that the kernel has"
         )
     if type(value) in (tuple, frozenset):
         for one in value:

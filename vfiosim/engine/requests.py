@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from .bounds import told
+from .bounds import in_words
 from .effects import check_storable
 from .functions import Wrong
 from .kinds import check_kind
@@ -21,7 +21,7 @@ def check_effect(function: Any, given: tuple[Any, ...]) -> None:
         if kind == STORED:
             _refused_by(check_kind, given[0], value)
         elif kind != ANYTHING and not isinstance(value, kinds.get(kind, kind)):
-            raise Wrong(f"gives {name} {told(value)} as argument {nth + 1}, which must be {_kind(kind)}")
+            raise Wrong(f"gives {name} {in_words(value)} as argument {nth + 1}, which must be {_kind(kind)}")
         elif kind == BORN and not issubclass(value, KObject):
             raise Wrong(f"makes {value.__name__}, which is no kernel object")
         elif kind == BORN:

@@ -46,7 +46,7 @@ class Difference:
         return f"{path}{slot} is {shown(self.new)} instead of {shown(self.old)}"
 
     @property
-    def told(self) -> str:
+    def in_short(self) -> str:
         """In words of who holds what, where it is a reference that is held once too often; else as `what`."""
         if self.sort != "reference" or self.new < self.old:
             return self.what

@@ -42,7 +42,7 @@ class Leak:
     """Something that a failed call has left behind.
 
     `what` is not as it was; the line `line` of `function` made it so, `said` is the sentence before it; `missing` is what nobody
-    did, and `where` it is done in the life of the call without a failure ("" where it never is); `told` is what, in short.
+    did, and `where` it is done in the life of the call without a failure ("" where it never is); `in_short` is what, shorter.
     """
 
     what: str
@@ -51,7 +51,7 @@ class Leak:
     said: str
     missing: str
     where: str = ""
-    told: str = ""
+    in_short: str = ""
 
     @property
     def in_a_line(self) -> str:
@@ -306,7 +306,7 @@ def _look(run: _Run, point: FailurePoint, releases: _Releases) -> Tried:
                 run.said(step.index) if step else "",
                 found.missing,
                 releases.of(found.undone_by),
-                found.told,
+                found.in_short,
             )
         )
     allowed += [f"user memory: {edit.new} bytes" for step in steps for edit in step.edits if edit.sort == "memory"]

@@ -35,7 +35,7 @@ def runs(schedule: Sequence[str]) -> list[tuple[str, int]]:
 
 @dataclass(frozen=True)
 class Witness:
-    """A schedule to look at: `what` it leads to, and the lane of each effect; `told`: the same in short, for the last step.
+    """A schedule to look at: `what` it leads to, and the lane of each effect; `in_short`: the same, for the last step.
 
     Shown in a notebook, printed, or given to `vfiosim.views.show` by its `trace`.
     """
@@ -45,7 +45,7 @@ class Witness:
     _machine: Callable[[tuple[str, ...]], Machine] = field(repr=False)
     _steps_before: Callable[[], int] = field(repr=False)
     _name: str = field(default="", repr=False)
-    told: str = field(default="", repr=False)
+    in_short: str = field(default="", repr=False)
 
     def __len__(self) -> int:
         return len(self.schedule)
@@ -65,7 +65,7 @@ class Witness:
         """What happened, from the first effect of the lanes on; the last step tells what is broken then."""
         whole = self.machine.trace
         return whole[self._steps_before() :].ending_in(
-            self.told or self.what, cells=lambda what: cells_of(self.machine.engine, what, self.machine.expected)
+            self.in_short or self.what, cells=lambda what: cells_of(self.machine.engine, what, self.machine.expected)
         )
 
     @property

@@ -63,7 +63,7 @@ async def free_uid(user: UserStruct, holder: KObject, reason: str) -> None:
 
 
 @kernel("kernel/user.c")
-async def alloc_uid(user: UserStruct, uid: int, task: Task) -> UserStruct:
+async def alloc_uid(user: UserStruct, uid: int, task: TaskStruct) -> UserStruct:
     """The user with this ID, held by a process from now on; `user` is any other."""
     zero = user.user_0
     if uid == 0:
@@ -78,7 +78,7 @@ async def alloc_uid(user: UserStruct, uid: int, task: Task) -> UserStruct:
     return known
 
 
-class Task(KObject):
+class TaskStruct(KObject):
     """A process, as the kernel sees it.
 
     * born empty or by fork;
@@ -109,13 +109,13 @@ class Task(KObject):
         self.mm.value = mm
 
 
-async def begin_mm(task: Task, mm: MmStruct) -> None:
+async def begin_mm(task: TaskStruct, mm: MmStruct) -> None:
     """A new address space is in use by one process."""
     await get(mm.mm_count, mm, "in use")
     await get(mm.mm_users, task, USES)
 
 
-async def begin_task(task: Task, user: UserStruct, parent: Task | None) -> None:
+async def begin_task(task: TaskStruct, user: UserStruct, parent: TaskStruct | None) -> None:
     """What a new process counts on: its address space, itself and its user."""
     await get(task.usage, task, LIVES)
     await begin_mm(task, await load(task.mm))
@@ -125,21 +125,21 @@ async def begin_task(task: Task, user: UserStruct, parent: Task | None) -> None:
 
 
 @kernel("include/linux/sched/task.h")
-async def put_task_struct(task: Task, holder: KObject, reason: str) -> None:
+async def put_task_struct(task: TaskStruct, holder: KObject, reason: str) -> None:
     """Let go of a process; its remains go with the last reference."""
     if await put(task.usage, holder, reason):
         await free_uid(await load(task.user), task, ITS_USER)
         await free(task)
 
 
-def current_task() -> Task:
+def current_task() -> TaskStruct:
     """The calling process."""
     task = current().process
-    assert isinstance(task, Task)
+    assert isinstance(task, TaskStruct)
     return task
 
 
-async def mm_of(task: Task) -> MmStruct:
+async def mm_of(task: TaskStruct) -> MmStruct:
     """Its address space, until the next exec."""
     return await load(task.mm)
 
@@ -147,7 +147,7 @@ async def mm_of(task: Task) -> MmStruct:
 async def current_mm() -> MmStruct | None:
     """The address space of the calling process; None if it is exiting, or for a worker of the kernel."""
     task = current().process
-    return await mm_of(task) if isinstance(task, Task) and await load(task.alive) else None
+    return await mm_of(task) if isinstance(task, TaskStruct) and await load(task.alive) else None
 
 
 async def open_standard_files(files: FilesStruct) -> None:
@@ -188,7 +188,7 @@ async def capable(name: str) -> bool:
 
 
 @kernel("kernel/fork.c")
-async def copy_files(parent: Task, child: Task) -> None:
+async def copy_files(parent: TaskStruct, child: TaskStruct) -> None:
     """The child gets every open file of the parent, under the same numbers."""
     say(Phase.ACQUIRE, "{} gets the descriptors of {}: each leads to the same file, and holds it, too.", child, parent)
     number = await next_slot(parent.files.fd, 0)
@@ -203,11 +203,11 @@ async def copy_files(parent: Task, child: Task) -> None:
 
 
 @kernel("kernel/fork.c")
-async def copy_process(parent: Task, name: str) -> Task:
+async def copy_process(parent: TaskStruct, name: str) -> TaskStruct:
     """A child with a copy of its parent's memory, rights and limits; its files come by `copy_files`."""
     files = await alloc(FilesStruct, name, await load(parent.files.limit))
     mm = await alloc((await load(parent.mm)).copy, name)
-    child = await alloc(Task, name, files, mm, await load(parent.caps))
+    child = await alloc(TaskStruct, name, files, mm, await load(parent.caps))
     await store(child.memlock, await load(parent.memlock))
     await store(child.memlock_max, await load(parent.memlock_max))
     await store(child.nofile_max, await load(parent.nofile_max))
@@ -215,7 +215,7 @@ async def copy_process(parent: Task, name: str) -> Task:
 
 
 @kernel("fs/exec.c")
-async def begin_new_exec(task: Task) -> int:
+async def begin_new_exec(task: TaskStruct) -> int:
     """Another program takes over: it begins with memory of its own, and without the files opened with O_CLOEXEC."""
     say(
         Phase.UNWIND,
@@ -237,7 +237,7 @@ async def begin_new_exec(task: Task) -> int:
 
 
 @kernel("kernel/exit.c")
-async def do_exit(task: Task) -> None:
+async def do_exit(task: TaskStruct) -> None:
     """The process ends: its memory goes, then its files, lowest number first; the releases this causes run later."""
     say(Phase.UNWIND, "{} exits: its descriptors are closed in ascending order.", task)
     await store(task.alive, False)

@@ -57,8 +57,8 @@ def _acquired(outcome: Outcome) -> str:
     if not outcome.had:
         return "It had acquired nothing at that point."
     gone = f"Already acquired at that point:{_list(outcome.had)}"
-    if outcome.kept:
-        return f"{gone}Not given back:{_list(outcome.kept)}"
+    if outcome.left:
+        return f"{gone}Not given back:{_list(outcome.left)}"
     return f"{gone}All of it was given back on the way out."
 
 

@@ -21,13 +21,13 @@ HELD = {TOOK: 1, TOOK_REFERENCE: 1, GAVE: -1, GAVE_REFERENCE: -1}
 
 @dataclass(frozen=True)
 class HeldResources:
-    """What a call held when it was refused, what of it was given back on the way out, and what it kept."""
+    """What a call held when it was refused, what of it was given back on the way out, and what is left."""
 
     had: tuple[str, ...] = ()
     back: tuple[str, ...] = ()
 
     @property
-    def kept(self) -> tuple[str, ...]:
+    def left(self) -> tuple[str, ...]:
         """What it left behind."""
         return tuple((Counter(self.had) - Counter(self.back)).elements())
 

@@ -22,7 +22,7 @@ class Outcome:
 
     `result` is a number as text, or the name of an errno; `sentence` says more; `check` and `where` are set where a check refused:
     its name, and the line of code as "file:line"; `source` is that line, `had` what the call held at that moment, `back` what it
-    gave back on its way out, `kept` what it did not. `unknown`: the kernel would answer, the model cannot. `wrote` is what the
+    gave back on its way out, `left` what it did not. `unknown`: the kernel would answer, the model cannot. `wrote` is what the
     kernel put into the caller's buffer, field by field; `effects` how many were done; `number` what came of it, e.g. a descriptor.
     """
 
@@ -36,7 +36,7 @@ class Outcome:
     source: str = ""
     had: tuple[str, ...] = ()
     back: tuple[str, ...] = ()
-    kept: tuple[str, ...] = ()
+    left: tuple[str, ...] = ()
     wrote: tuple[str, ...] = ()
     effects: int = 0
     number: Any = None
@@ -108,7 +108,7 @@ def outcome_of(call: Call, shown: str) -> Outcome:
         return outcome
     engine = call.process.machine.engine
     held = held_resources(engine, thread)
-    return replace(outcome, source=line_of_refusal(engine, thread), had=held.had, back=held.back, kept=held.kept)
+    return replace(outcome, source=line_of_refusal(engine, thread), had=held.had, back=held.back, left=held.left)
 
 
 def result(value: Any) -> str:

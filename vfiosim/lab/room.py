@@ -242,7 +242,7 @@ class RoomView(StaticFallback):
 def _places(proof: Proof) -> str:
     """The lines that a counterexample names, where its last step tells it in short."""
     way = proof.counterexample
-    if way is None or not way.told:
+    if way is None or not way.in_short:
         return ""
     return f"<details><summary>Which lines</summary>{escape(way.what)}.</details>"
 

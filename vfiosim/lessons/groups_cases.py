@@ -40,7 +40,7 @@ class Case(NamedTuple):
 
     says: str
     run: Callable[[], Session]
-    told: str
+    because: str
     misconception: Misconception | None = None
 
 
@@ -66,11 +66,11 @@ def says(cases: Mapping[str, Case]) -> dict[str, str]:
 
 def wrong(cases: Mapping[str, Case]) -> dict[str, Distractor]:
     """Each is shown its own run, whether it was ticked and should not have been or the other way round."""
-    told = {
-        name: Distractor(case.told, case.misconception, lambda run=case.run: last(run()))  # type: ignore[misc]
+    wrong = {
+        name: Distractor(case.because, case.misconception, lambda run=case.run: last(run()))  # type: ignore[misc]
         for name, case in cases.items()
     }
-    return {f"{sign}{name}": one for name, one in told.items() for sign in "+-"}
+    return {f"{sign}{name}": one for name, one in wrong.items() for sign in "+-"}
 
 
 def _order(first: str, second: str) -> Callable[[], Session]:

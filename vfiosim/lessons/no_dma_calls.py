@@ -38,7 +38,7 @@ class Try:
         return self.machine.trace[self.began :]
 
     @property
-    def told(self) -> str:
+    def in_words(self) -> str:
         """The kernel, the call and how it ended, in one line."""
         return f"{self.machine.kernel}: {self.steps[0].sentence.removesuffix('.')} → {self.result}"
 

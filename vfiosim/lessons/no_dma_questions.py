@@ -15,14 +15,14 @@ def shown(made: Try, answer: object = "", at: str = "") -> ExperimentResult:
     """The steps of a call, at the one that says `at`, or that refuses, or at the last but one; `answer` or how it ended."""
     steps = made.steps
     step = next((step.index + 1 for step in steps if step.refused), len(steps) - 1)
-    return ExperimentResult(answer or made.result, steps, step_saying(steps, at) if at else step, (made.told,))
+    return ExperimentResult(answer or made.result, steps, step_saying(steps, at) if at else step, (made.in_words,))
 
 
 def _doors() -> ExperimentResult:
     node = not bind("v5", "led").result.startswith("E")
     group = not by_group("v5").result.startswith("E")
     answer = {(True, True): "both", (False, True): "group", (True, False): "node"}.get((node, group), "none")
-    return replace(shown(bind("v5", "led"), answer), evidence=(bind("v5", "led").told, by_group("v5").told))
+    return replace(shown(bind("v5", "led"), answer), evidence=(bind("v5", "led").in_words, by_group("v5").in_words))
 
 
 def _zero() -> ExperimentResult:

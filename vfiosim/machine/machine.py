@@ -17,7 +17,7 @@ from ..kernel.kvm.kvm import Kvm
 from ..kernel.mm import MmStruct
 from ..kernel.outside import OutsideMemory, OutsideMm, check_outside_memory
 from ..kernel.posted import POSTED
-from ..kernel.task import ALL_CAPABILITIES, Task, UserStruct, begin_task, copy_process, open_standard_files
+from ..kernel.task import ALL_CAPABILITIES, TaskStruct, UserStruct, begin_task, copy_process, open_standard_files
 from ..kernel.variants import variant_of
 from ..topology import Topology
 from ..trace import Recorder, Trace
@@ -135,7 +135,7 @@ class Machine:
     def new_process(
         self,
         name: str,
-        parent: Task | None,
+        parent: TaskStruct | None,
         caps: tuple[str, ...] = ALL_CAPABILITIES,
         memory: OutsideMemory | None = None,
     ) -> Process:
@@ -333,15 +333,15 @@ class Machine:
 
 
 async def new_task(
-    name: str, parent: Task | None, caps: tuple[str, ...], root: UserStruct, memory: OutsideMemory | None
-) -> Task:
+    name: str, parent: TaskStruct | None, caps: tuple[str, ...], root: UserStruct, memory: OutsideMemory | None
+) -> TaskStruct:
     """The kernel's side of a new process."""
     say(Phase.ACQUIRE, f"A new process, {name}, with a descriptor table and memory of its own.")
     if parent is None:
         files = await alloc(FilesStruct, name, NOFILE)
         await open_standard_files(files)
         mm = await (alloc(MmStruct, name) if memory is None else alloc(OutsideMm, name, memory))
-        task = await alloc(Task, name, files, mm, caps)
+        task = await alloc(TaskStruct, name, files, mm, caps)
     else:
         task = await copy_process(parent, name)
     await begin_task(task, root, parent)

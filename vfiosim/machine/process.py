@@ -11,7 +11,7 @@ from ..kernel.fs.file import O_RDWR
 from ..kernel.fs.host import HostFile
 from ..kernel.mm import MmStruct
 from ..kernel.mmap import MAP_SHARED
-from ..kernel.task import Task, system_call
+from ..kernel.task import TaskStruct, system_call
 from ..kernel.variants import Variant
 from ..uapi import KernelError
 from .call import Call
@@ -74,7 +74,7 @@ class Process:
     refuses, Blocked where it would wait for ever, and Unsupported where the model does not know the kernel's answer.
     """
 
-    def __init__(self, machine: Machine, name: str, task: Task) -> None:
+    def __init__(self, machine: Machine, name: str, task: TaskStruct) -> None:
         self.machine = machine
         self.name = name
         self.task = task

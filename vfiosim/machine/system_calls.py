@@ -24,7 +24,7 @@ from ..kernel.fs.syscalls import do_sys_openat2, open_plain, proc_fdinfo, sys_cl
 from ..kernel.fs.sysfs import list_directory, mode_of, read_link, read_sysfs_file, sysfs_open, write_sysfs_file
 from ..kernel.mmap import MAP_SHARED, do_munmap, dup_mmap, ksys_mmap_pgoff
 from ..kernel.module import delete_module, module_name
-from ..kernel.task import Task, begin_new_exec, copy_files, do_exit
+from ..kernel.task import TaskStruct, begin_new_exec, copy_files, do_exit
 from ..kernel.variants import Variant
 from ..uapi import REQUESTS, Struct
 
@@ -100,7 +100,7 @@ def _data(data: bytes | bytearray | str) -> bytes:
     return data.encode() if isinstance(data, str) else bytes(data)
 
 
-async def _fork(parent: Task, child: Task) -> None:
+async def _fork(parent: TaskStruct, child: TaskStruct) -> None:
     await dup_mmap(await load(parent.mm), await load(child.mm))
     await copy_files(parent, child)
 

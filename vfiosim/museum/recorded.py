@@ -11,7 +11,7 @@ from ..conformance.check import shown
 OBSERVED = {"kvm_live": "how many VMs are alive"}
 
 
-def told(steps: Sequence[Mapping[str, Any]], answers: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
+def in_words(steps: Sequence[Mapping[str, Any]], answers: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
     """Each call and its answer in words, descriptors with the number that they had: "close 5 (dev)", "0"."""
     known: dict[str, Any] = {}
     for step, answer in zip(steps, answers, strict=True):

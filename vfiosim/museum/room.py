@@ -17,7 +17,7 @@ from ..explore import Result, Witness, explore
 from ..explore.model import Programs
 from ..machine import Machine
 from .compared import Functions, differing, scenario
-from .recorded import answer_line, told
+from .recorded import answer_line, in_words
 from .requirements import Lost, Requirement
 from .student_source import StudentFunction, function_of_text
 
@@ -84,7 +84,7 @@ class Room:
     def recorded_in_words(self) -> list[tuple[str, str]]:
         """The same for people: what was asked, and what the kernel answered."""
         steps, answers = zip(*self._first_recording(), strict=True) if self._first_recording() else ((), ())
-        return list(told(steps, answers))
+        return list(in_words(steps, answers))
 
     def _first_recording(self) -> list[tuple[dict[str, Any], dict[str, Any]]]:
         if not (self.alive and self.recordings):

@@ -240,7 +240,7 @@ class Unwinding(Puzzle):
         found = self.sweep(names, patches, failures=schedules, **limits)
         name = self.called(names, patches or {})
 
-        def witness(what: str, point: FailurePoint, effects: int, told: str = "") -> Witness:
+        def witness(what: str, point: FailurePoint, effects: int, in_short: str = "") -> Witness:
             steps: list[int] = []
 
             def run(schedule: tuple[str, ...]) -> Machine:
@@ -253,10 +253,10 @@ class Unwinding(Puzzle):
                 return machine
 
             at = f"{name} at {point.number} {point.errno}" if name else ""
-            return Witness(what, ("A",) * effects, run, lambda: steps[-1], at, told)
+            return Witness(what, ("A",) * effects, run, lambda: steps[-1], at, in_short)
 
         wrong = [
-            witness(f"{leak.in_a_line} after {tried.point}", tried.point, tried.effects, leak.told)
+            witness(f"{leak.in_a_line} after {tried.point}", tried.point, tried.effects, leak.in_short)
             for tried in sorted(found.points, key=lambda tried: tried.effects)
             for leak in sorted(tried.leaks, key=lambda leak: (not leak.line, leak.what))  # first what has a line
         ]

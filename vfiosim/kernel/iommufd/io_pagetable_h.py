@@ -11,7 +11,7 @@ from ..mm import PAGE_SIZE
 if TYPE_CHECKING:
     from ..fs.file import File
     from ..mm import MmStruct
-    from ..task import Task, UserStruct
+    from ..task import TaskStruct, UserStruct
     from .iommufd_private import IommufdHwptPaging, IommufdIoas
 
 
@@ -46,7 +46,7 @@ class IoptPages(KObject):
     )  # first and last page, pinned for software
     # guarded by iova_rwsem of every IOAS of the context
     source_mm: Field[MmStruct] = field(None, guard="iova_rwsem")  # type: ignore[arg-type]
-    source_task: Field[Task] = field(None, guard="iova_rwsem")  # type: ignore[arg-type]
+    source_task: Field[TaskStruct] = field(None, guard="iova_rwsem")  # type: ignore[arg-type]
     source_user: Field[UserStruct] = field(None, guard="iova_rwsem")  # type: ignore[arg-type]
 
     def __init__(

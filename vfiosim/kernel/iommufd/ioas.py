@@ -9,7 +9,7 @@ from ... import uapi
 from ...engine import *
 from ...uapi import Errno, KernelError
 from ..prototypes import _iommufd_object_alloc, iommufd_get_object, iommufd_object_finalize
-from ..task import Task, capable, current_task
+from ..task import TaskStruct, capable, current_task
 from .io_pagetable import (
     iopt_disable_large_pages,
     iopt_enable_large_pages,
@@ -243,7 +243,7 @@ async def iommufd_take_all_iova_rwsem(ictx: IommufdCtx, locked: list[IommufdIoas
 
 
 @kernel("drivers/iommu/iommufd/ioas.c")
-async def need_charge_update(pages: IoptPages, task: Task) -> bool:
+async def need_charge_update(pages: IoptPages, task: TaskStruct) -> bool:
     """Would somebody else be charged from now on?"""
     if pages.account_mode == ACCOUNT_NONE:
         return False
@@ -254,7 +254,7 @@ async def need_charge_update(pages: IoptPages, task: Task) -> bool:
 
 
 @kernel("drivers/iommu/iommufd/ioas.c")
-async def charge_current(task: Task, pinned: dict[str, int]) -> None:
+async def charge_current(task: TaskStruct, pinned: dict[str, int]) -> None:
     """Charge the caller for all of it, or for nothing. ENOMEM."""
     done: list[str] = []
     owner = Owner(await load(task.mm), task, await load(task.user))
@@ -306,7 +306,7 @@ async def change_all(areas: list[IoptArea]) -> None:
         await change_owner(pages, task)
 
 
-async def change_owner(pages: IoptPages, task: Task) -> None:
+async def change_owner(pages: IoptPages, task: TaskStruct) -> None:
     """The old owner is discharged, the memory belongs to the caller (`change_mm`).
 
     Memory that was charged to nobody moves without its part of VmPin: the new owner's falls below zero at the unmap.

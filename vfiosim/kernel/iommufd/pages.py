@@ -11,7 +11,7 @@ from ...uapi import Errno, KernelError
 from ..fs.file import File, fput
 from ..fs.shmem import memfd_pin_folios
 from ..mm import PAGE_SIZE, MmStruct, mmdrop, mmgrab, mmput, too_much_locked
-from ..task import Task, UserStruct, capable, current_mm, current_task, free_uid, put_task_struct
+from ..task import TaskStruct, UserStruct, capable, current_mm, current_task, free_uid, put_task_struct
 from ..unsupported import Unsupported
 from .io_pagetable_h import ACCOUNT_MM, ACCOUNT_NONE, ACCOUNT_USER, ULONG_MAX, IoptArea, IoptPages, holes, merged
 from .iommufd_private import IommufdCtx, IommufdHwptPaging
@@ -22,7 +22,7 @@ SOURCE = "memory of it"
 
 
 @kernel("drivers/iommu/iommufd/pages.c")
-async def incr_user_locked_vm(user: UserStruct, task: Task, npages: int) -> None:
+async def incr_user_locked_vm(user: UserStruct, task: TaskStruct, npages: int) -> None:
     """Charge the user. ENOMEM beyond RLIMIT_MEMLOCK of the process."""
     limit = await load(task.memlock) // PAGE_SIZE
     while True:
@@ -34,7 +34,7 @@ async def incr_user_locked_vm(user: UserStruct, task: Task, npages: int) -> None
 
 
 @kernel("drivers/iommu/iommufd/pages.c")
-async def update_mm_locked_vm(mm: MmStruct, task: Task, npages: int) -> None:
+async def update_mm_locked_vm(mm: MmStruct, task: TaskStruct, npages: int) -> None:
     """Charge the address space, or discharge it (npages below 0). ENOMEM beyond the limit, EINVAL if it is gone."""
     remote = mm is not await current_mm()
     if remote:
@@ -60,7 +60,7 @@ class Owner(NamedTuple):
     """Who is charged: the address space, and the process whose limit holds, and its user."""
 
     mm: MmStruct
-    task: Task
+    task: TaskStruct
     user: UserStruct
 
 
@@ -177,7 +177,7 @@ async def iopt_alloc_pages(
     return pages
 
 
-async def set_source(pages: IoptPages, task: Task) -> None:
+async def set_source(pages: IoptPages, task: TaskStruct) -> None:
     """From now on the memory is that of this process, and charged to it."""
     mm = await load(task.mm)
     await mmgrab(mm, pages, SOURCE)

@@ -9,7 +9,7 @@ from ...engine import *
 from ...uapi import Errno, KernelError, request_names
 from ..fs.file import O_CLOEXEC, O_RDWR, File, FileOperations, fd_install, get_unused_fd_flags, private, put_unused_fd
 from ..fs.syscalls import alloc_file
-from ..task import Task, current_task, mm_of
+from ..task import TaskStruct, current_task, mm_of
 from ..unsupported import Unsupported
 from .check_extension import kvm_vm_ioctl_check_extension_generic
 from .kvm import Kvm, KvmDevice, KvmDeviceOps
@@ -54,7 +54,7 @@ async def kvm_vm_release(file: File) -> None:
 async def refuse_other_address_space(kvm: Kvm) -> None:
     """A VM and its devices can only be used from the address space that made them (EIO)."""
     task = current().process
-    foreign = not isinstance(task, Task) or await load(task.mm) is not kvm.mm
+    foreign = not isinstance(task, TaskStruct) or await load(task.mm) is not kvm.mm
     await refuse_if(foreign, Errno.EIO, "same_address_space", "a VM can only be used by the process that made it")
 
 
