@@ -64,6 +64,7 @@ def test_the_core_imports_only_the_standard_library() -> None:
         "lab",
         "lessons",
         "open_lab",
+        "poster",
         "replay",
         "run_command",
         "tracebacks",
