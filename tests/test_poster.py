@@ -9,7 +9,7 @@ import pytest
 from vfiosim.cli import main
 from vfiosim.engine.kinds import classes
 from vfiosim.machine import Machine
-from vfiosim.poster import HIGH, MARKS, WIDE, Row, counted, kinds, lines, runs
+from vfiosim.poster import HIGH, MARKS, WIDE, PosterRow, counted, kinds, lines, runs
 
 pytestmark = pytest.mark.one_python
 
@@ -44,7 +44,7 @@ def test_what_a_lock_guards_stands_below_it(found):
 
 
 def test_a_pointer_tells_where_it_leads_to(found):
-    assert Row("kvm", "", "dev_set.lock", "", ("kvm",)) in found["vfio_device"].rows
+    assert PosterRow("kvm", "", "dev_set.lock", "", ("kvm",)) in found["vfio_device"].rows
 
 
 def test_each_counted_reference_of_a_run_is_an_arrow_that_ends_at_its_counter(found, holds):

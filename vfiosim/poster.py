@@ -34,7 +34,7 @@ MARKS = {Lock: "⊠", Count: "#", Table: "▤", Completion: "◷"}
 
 
 @dataclass(frozen=True)
-class Row:
+class PosterRow:
     """A cell of a kind, or an attribute that never changes: its mark, the lock that guards it, and the kinds that it leads to.
 
     `link` is "weak" or "owns" where that is declared.
@@ -53,7 +53,7 @@ class Kind:
 
     name: str
     home: str
-    rows: tuple[Row, ...]
+    rows: tuple[PosterRow, ...]
 
 
 def kinds() -> dict[str, Kind]:
@@ -78,10 +78,12 @@ def _kind(one: type[KObject], named: dict[str, Any]) -> Kind:
         cell: Any = plan.make(None, name)  # type: ignore[arg-type]
         mark = next((mark for kind, mark in MARKS.items() if isinstance(cell, kind)), "")
         link = cell.link if isinstance(cell, Field | Table) else ""
-        rows.append(Row(name, mark, cell.guard, link, _targets(hints.get(name))))
+        rows.append(PosterRow(name, mark, cell.guard, link, _targets(hints.get(name))))
     born = get_type_hints(one.__init__, localns=named)
     known = {*one._plans, "root"}
-    rows += [Row(name, targets=_targets(hint)) for name, hint in born.items() if _targets(hint) and name not in known]
+    rows += [
+        PosterRow(name, targets=_targets(hint)) for name, hint in born.items() if _targets(hint) and name not in known
+    ]
     below = one.__module__.removeprefix(f"{kernel.__name__}.").split(".")[0]
     return Kind(one.kind, below if below in HOMES else "other", tuple(_by_lock(rows)))
 
@@ -93,7 +95,7 @@ def _targets(hint: Any) -> tuple[str, ...]:
     return tuple(dict.fromkeys(kind for part in get_args(hint) for kind in _targets(part)))
 
 
-def _by_lock(rows: Collection[Row]) -> Iterator[Row]:
+def _by_lock(rows: Collection[PosterRow]) -> Iterator[PosterRow]:
     """The rows, those that a lock guards behind it."""
     locks = [row.name for row in rows if row.mark == MARKS[Lock]]
     for row in rows:
@@ -139,7 +141,7 @@ LEGEND = (
 
 
 @dataclass(frozen=True, order=True)
-class Line:
+class PosterLine:
     """An arrow of the sheet, from a row or a title to a row or a title."""
 
     start: str
@@ -147,10 +149,10 @@ class Line:
     sort: str
 
 
-def lines(found: dict[str, Kind], holds: Collection[tuple[str, str, str]]) -> set[Line]:
+def lines(found: dict[str, Kind], holds: Collection[tuple[str, str, str]]) -> set[PosterLine]:
     """What keeps what alive: the counted references, each from the pointer that stands for it if there is one, and what owns."""
     made, rest = (
-        set[Line](),
+        set[PosterLine](),
         {(one, two, via) for one, two, via in holds if one in found and two in found and one != two},
     )
     for kind in found.values():
@@ -158,11 +160,13 @@ def lines(found: dict[str, Kind], holds: Collection[tuple[str, str, str]]) -> se
             for target in row.targets:
                 counters = {via for holder, held, via in holds if (holder, held) == (kind.name, target)}
                 if row.link == "owns" and target in found:
-                    made.add(Line(f"{kind.name}:{row.name}>:e", f"{target}:title:w", "owns"))
+                    made.add(PosterLine(f"{kind.name}:{row.name}>:e", f"{target}:title:w", "owns"))
                 elif not row.link:
-                    made |= {Line(f"{kind.name}:{row.name}>:e", f"{target}:{via}:w", "counted") for via in counters}
+                    made |= {
+                        PosterLine(f"{kind.name}:{row.name}>:e", f"{target}:{via}:w", "counted") for via in counters
+                    }
                     rest -= {(kind.name, target, via) for via in counters}
-    return made | {Line(f"{holder}:title:e", f"{held}:{via}:w", "counted") for holder, held, via in rest}
+    return made | {PosterLine(f"{holder}:title:e", f"{held}:{via}:w", "counted") for holder, held, via in rest}
 
 
 def draw(*forms: str) -> dict[str, bytes]:
@@ -203,7 +207,7 @@ def _columns(names: Sequence[str], sizes: Sizes, high: float) -> tuple[float, fl
     return left + widest, high + HEAD, places
 
 
-def _source(found: dict[str, Kind], arrows: Collection[Line], places: Sizes) -> str:
+def _source(found: dict[str, Kind], arrows: Collection[PosterLine], places: Sizes) -> str:
     from graphviz import Digraph
 
     looks = {"label": f"<{LEGEND}>", "labelloc": "t", "fontname": FONT, "fontsize": "10", "splines": "true"}
@@ -230,7 +234,7 @@ def _box(kind: Kind) -> str:
     return f"<table {looks}>{title}{rows}</table>"
 
 
-def _line(row: Row, below_its_lock: bool) -> str:
+def _line(row: PosterRow, below_its_lock: bool) -> str:
     leads = f"→ {' '.join(row.targets)}" if row.targets else ""
     guard = "" if below_its_lock or not row.guard else f"⊠{row.guard}"
     right = f'<font color="#555555">{escape(f"  {leads} {guard}".rstrip())}</font>' if leads or guard else ""

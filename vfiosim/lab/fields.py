@@ -59,7 +59,16 @@ class LabelledField(widgets.VBox):
 
     def read(self) -> Any:
         """What is in it. Raises BadInput where that cannot be used, and says why beside the field."""
-        raise NotImplementedError
+        try:
+            found = self.meant(str(self.text.value))
+        except ValueError as problem:
+            raise self.refusal(str(problem)) from None
+        self.complain("")
+        return found
+
+    def meant(self, typed: str) -> Any:
+        """What a text stands for. Raises ValueError for one that cannot be used, with the sentence why."""
+        return typed
 
     def complain(self, message: str) -> None:
         """Say what is wrong, or with "" that nothing is."""
@@ -101,17 +110,15 @@ class NumberField(LabelledField):
     def unfinished(self, typed: str) -> bool:
         return typed.lower().lstrip("+-") in ("", "0x")
 
-    def read(self) -> int:
-        """The number. Raises BadInput, and says why beside the field."""
-        text = str(self.text.value).strip()
+    def meant(self, typed: str) -> int:
+        text = typed.strip()
         if not _NUMBER.fullmatch(text):
-            raise self.refusal(
+            raise ValueError(
                 f"“{text}” is no number; write one like 24 or 0x18" if text else "a number is missing here"
             )
         number = int(text, 16 if "x" in text.lower() else 10)
         if not self.low <= number <= self.high:
-            raise self.refusal(f"{number} does not fit; from {self.low} to {self.high}")
-        self.complain("")
+            raise ValueError(f"{number} does not fit; from {self.low} to {self.high}")
         return number
 
 
@@ -127,11 +134,10 @@ class DescriptorField(NumberField):
     def unfinished(self, typed: str) -> bool:
         return super().unfinished(typed) or any(str(number).startswith(typed) for number in self._table())
 
-    def read(self) -> int:
-        """The number of an open descriptor. Raises BadInput, and says why beside the field."""
-        number = super().read()
+    def meant(self, typed: str) -> int:
+        number = super().meant(typed)
         if number not in self._table():
-            raise self.refusal(f"{number} is not open; see the table of descriptors")
+            raise ValueError(f"{number} is not open; see the table of descriptors")
         return number
 
     def refresh(self) -> None:

@@ -60,7 +60,8 @@ class BufferForm(widgets.VBox):
         tip = f"{self.struct.kernel_name}.{field.name}, {8 * field.size} bits"
         if field.kind == "array":
             if field.elem_size in (2, 4, 8) and not field.struct:
-                return NumbersField(field.name, "", tip=f"{self.struct.kernel_name}.{field.name}: numbers, e.g. 3, 4")
+                tip = f"{self.struct.kernel_name}.{field.name}: numbers, e.g. 3, 4"
+                return NumbersField(field.name, size=field.elem_size, tip=tip)
             return BytesField(field.name, "", tip=f"{self.struct.kernel_name}.{field.name}: bytes, e.g. 03 00 00 00")
         if field.role == "ptr":
             return AddressField(field.name, now)
@@ -88,9 +89,9 @@ class BufferForm(widgets.VBox):
             self.data[place.offset : place.offset + place.size] = number.to_bytes(place.size, "little")
             return
         if isinstance(field, NumbersField):
-            made = b"".join(number.to_bytes(place.elem_size, "little") for number in field.numbers(place.elem_size))
+            made = b"".join(number.to_bytes(place.elem_size, "little") for number in field.read())
         else:
-            made = field.bytes()
+            made = field.read()
         if place.size == 0:  # what follows the struct
             self.data[place.offset :] = made
         elif len(made) > place.size:

@@ -220,12 +220,11 @@ class CallForm(widgets.Box):
         process, chosen = self._process(), self.what.value
         fd = None if self.fd.value == NO_FD else self.number.read() if self.fd.value == OTHER_FD else int(self.fd.value)
         if isinstance(chosen, SystemCall):
-            return plain_call(process, chosen, fd, {name: self._value(part) for name, part in self.parts.items()})
+            return plain_call(process, chosen, fd, {name: part.read() for name, part in self.parts.items()})
         assert fd is not None
         if chosen == OTHER:
             part = self.parts["argument"]
-            argument = part.bytes() if isinstance(part, BytesField) else part.read()
-            return Called(process, "ioctl", (fd, self.request.read(), argument))
+            return Called(process, "ioctl", (fd, self.request.read(), part.read()))
         if self.buffer is not None:
             return Called(process, "ioctl", (fd, chosen.number, self.buffer.read()))
         if not self.parts:
@@ -235,11 +234,3 @@ class CallForm(widgets.Box):
             return Called(process, "ioctl", (fd, chosen.number, value))
         data = value.encode() + b"\0" if chosen.argument == "cstr" else (value & 0xFFFFFFFF).to_bytes(4, "little")
         return Called(process, "ioctl", (fd, chosen.number, data))
-
-    @staticmethod
-    def _value(part: Any) -> Any:
-        if isinstance(part, NumberField):
-            return part.read()
-        if isinstance(part, BytesField):
-            return part.bytes()
-        return tuple(part.numbers(4)) if isinstance(part, NumbersField) else part.read()

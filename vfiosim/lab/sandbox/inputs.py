@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection
+from typing import Any
 
 from ..fields import LabelledField, NumberField
 
@@ -58,16 +59,10 @@ class AddressField(NumberField):
     def unfinished(self, typed: str) -> bool:
         return super().unfinished(typed) or (typed.startswith("[") and "]" not in typed)
 
-    def read(self) -> int:
-        """The address; 0 where `memory` is to be made. Raises BadInput, and says why beside the field."""
-        try:
-            self.memory = memory_of(str(self.text.value))
-        except ValueError as problem:
-            raise self.refusal(str(problem)) from None
-        if self.memory is None:
-            return super().read()
-        self.complain("")
-        return 0
+    def meant(self, typed: str) -> int:
+        """The address; 0 where `memory` is to be made."""
+        self.memory = memory_of(typed)
+        return super().meant(typed) if self.memory is None else 0
 
 
 class WideField(LabelledField):
@@ -95,13 +90,10 @@ class TextField(WideField):
         options = getattr(self.text, "options", ())
         return not typed or (typed not in options and any(option.startswith(typed) for option in options))
 
-    def read(self) -> str:
-        """The text. Raises BadInput for none and for a wrong one, and says so beside the field."""
-        text = str(self.text.value)
-        if wrong := self._wrong(text.strip()) if text.strip() else "something is missing here":
-            raise self.refusal(wrong)
-        self.complain("")
-        return text
+    def meant(self, typed: str) -> str:
+        if wrong := self._wrong(typed.strip()) if typed.strip() else "something is missing here":
+            raise ValueError(wrong)
+        return typed
 
 
 class BytesField(WideField):
@@ -112,39 +104,29 @@ class BytesField(WideField):
             len(re.sub(r"0[xX]|[\s,:]", "", typed)) % 2 == 1 and re.fullmatch(r"[0-9a-fA-FxX\s,:]*", typed) is not None
         )
 
-    def read(self) -> bytes:
-        return self.bytes()
-
-    def bytes(self) -> bytes:
-        """The bytes. Raises BadInput, and says why beside the field."""
-        try:
-            found = bytes_of(str(self.text.value))
-        except ValueError as problem:
-            raise self.refusal(str(problem)) from None
-        self.complain("")
-        return found
+    def meant(self, typed: str) -> bytes:
+        return bytes_of(typed)
 
 
 class NumbersField(WideField):
-    """A field for several numbers with a limit of bits each, e.g. descriptors."""
+    """A field for several numbers, e.g. descriptors, each of so many bytes; what it reads is the bits of each."""
+
+    def __init__(self, label: str, value: str = "", *, size: int = 4, **looks: Any) -> None:
+        self._size = size
+        super().__init__(label, value, **looks)
 
     def unfinished(self, typed: str) -> bool:
         return re.split(r"[\s,]+", typed)[-1].lower() in ("", "-", "0x", "-0x")
 
-    def read(self) -> list[int]:
-        return self.numbers(8)
-
-    def numbers(self, size: int) -> list[int]:
-        """The numbers, of `size` bytes each. Raises BadInput, and says why beside the field."""
-        found = []
-        for word in re.split(r"[\s,]+", str(self.text.value).strip()):
+    def meant(self, typed: str) -> tuple[int, ...]:
+        found, size = [], self._size
+        for word in re.split(r"[\s,]+", typed.strip()):
             if not word:
                 continue
             if not re.fullmatch(r"-?(0[xX][0-9a-fA-F]{1,16}|[0-9]{1,20})", word):
-                raise self.refusal(f"“{word[:40]}” is no number; write some like 3, 4")
+                raise ValueError(f"“{word[:40]}” is no number; write some like 3, 4")
             number = int(word, 16 if "x" in word.lower() else 10)
             if not -(1 << 8 * size - 1) <= number < 1 << 8 * size:
-                raise self.refusal(f"{number} does not fit into {8 * size} bits")
+                raise ValueError(f"{number} does not fit into {8 * size} bits")
             found.append(number & (1 << 8 * size) - 1)
-        self.complain("")
-        return found
+        return tuple(found)

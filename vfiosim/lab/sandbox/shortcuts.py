@@ -142,7 +142,7 @@ class Shortcuts(widgets.Box):
         return self._called(name, self._chosen(self.fd, "a descriptor; open something first"))
 
     def _size(self) -> int:
-        size = self.length.read()
+        size: int = self.length.read()
         if not 0 < size <= 1 << 24:
             self.length.complain("1 to 16777216 bytes, please")
             raise BadInput("length")
@@ -165,7 +165,7 @@ class Shortcuts(widgets.Box):
 
     def _name(self) -> str:
         if str(self.new.text.value).strip():
-            return self.new.read().strip()
+            return str(self.new.read()).strip()
         taken = self._bench.run.machine.processes
         return next(name for name in (f"p{n}" for n in range(2, len(taken) + 3)) if name not in taken)
 
