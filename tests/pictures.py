@@ -11,7 +11,17 @@ from typing import Any
 from tests.searches import broken
 from vfiosim.lab import Bench, Parsons, Question, Sandbox
 from vfiosim.lab.sandbox.presets import PRESETS
-from vfiosim.lessons import one_bind, order_of_checks, races, races_check, races_questions, start, who_holds_whom
+from vfiosim.lessons import (
+    one_bind,
+    order_of_checks,
+    races,
+    races_check,
+    races_questions,
+    start,
+    unwinding,
+    vms,
+    who_holds_whom,
+)
 from vfiosim.lessons import one_bind_questions as ask_one_bind
 from vfiosim.lessons import order_of_checks_questions as ask_order
 from vfiosim.lessons import who_holds_whom_questions as ask_who
@@ -45,6 +55,10 @@ BENCHES: dict[str, tuple[Callable[[], Bench], str]] = {
     "02 exercise": (lambda: who_holds_whom.exercise().bench, "bind dup close"),
     "03 jo": (order_of_checks.jo, "bind"),
     "03 errors": (lambda: order_of_checks.errors().bench, "bind bind"),
+    "04 fails": (unwinding.fails, "fail_3 fail_9 bind"),
+    "04 exercise": (lambda: unwinding.exercise().bench, "fail_5 bind close"),
+    "07 VMs": (vms.vms, "add_1 bind add_2"),
+    "07 exercise": (lambda: vms.exercise().bench, "add_1 close_device open_device bind"),
     "03 exercise": (lambda: order_of_checks.exercise().bench, "bind bind open_device bind"),
 }
 ANY = {

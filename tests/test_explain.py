@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from tests.conftest import ROOT
@@ -27,6 +29,16 @@ def test_every_program_of_the_atlas_meets_its_refusal_with_its_last_call() -> No
 
 def test_the_page_is_what_the_code_writes_now() -> None:
     assert (ROOT / "notebooks" / "errno_atlas.md").read_text("utf-8") == "\n".join(page()) + "\n", RENEW
+
+
+def test_each_line_of_the_page_says_how_it_is_known() -> None:
+    tables, unrecorded = "\n".join(page()).split("## Read in the source, not recorded")
+    rows = [re.split(r"(?<!\\) \| ", line) for line in tables.splitlines() if line.startswith("| E")]
+    assert len(rows) == len(kept())
+    assert all(re.fullmatch(r"1 recorded call|\d+ recorded calls", row[3]) for row in rows)
+    rest = [line for line in unrecorded.splitlines() if line.startswith("| E")]
+    assert len(rest) == len(unmet())
+    assert all(line.endswith("| read in the source |") for line in rest)
 
 
 @pytest.mark.nightly

@@ -22,11 +22,14 @@ from vfiosim.lessons import (
     address_spaces,
     closing,
     groups,
+    museum,
     no_dma,
     one_bind,
     order_of_checks,
+    races,
     start,
     unwinding,
+    vmm,
     vms,
     who_holds_whom,
 )
@@ -48,6 +51,8 @@ ORDER = (
     "08_no_dma",
     "09_address_spaces",
     "10_races",
+    "11_museum",
+    "12_a_vmm",
 )  # as they are taught
 LESSONS = {
     "00_start": start,
@@ -60,13 +65,17 @@ LESSONS = {
     "07_kvm": vms,
     "08_no_dma": no_dma,
     "09_address_spaces": address_spaces,
+    "10_races": races,
+    "11_museum": museum,
+    "12_a_vmm": vmm,
 }
 NEVER = "never"
 TAUGHT = {  # what a reader may see → the lesson that teaches it
     r"\beffects?\b": "10_races",
+    r"\b(bring-up|tear-down)s?\b": "12_a_vmm",
     r"\bmisconception \d": NEVER,
     r"\bthread \d": NEVER,  # whose it is can be said in words
-    r"(?<![.\w])[a-z]+:\d+\b": NEVER,  # the number of a call
+    r"(?<![.\w{])[a-z]+:\d+\b": NEVER,  # the number of a call
 }
 
 
@@ -119,12 +128,17 @@ def shown(lesson: str) -> tuple[str, ...]:
         texts += of_task(widget.task) if isinstance(widget, Exercise) else ()
         texts += of_puzzle(widget.puzzle) if isinstance(widget, Ordering) else ()
         texts += (widget._repr_html_(),) if isinstance(widget, HTML | Shown) else ()
-        texts += () if isinstance(widget, Quiz | HTML | Shown) else (str(widget.in_words()),)
+        texts += of_player(widget.trace) if isinstance(widget, Player) else ()
+        texts += () if isinstance(widget, Quiz | HTML | Shown | Player) else (_in_words(widget),)
     for kind, seed in re.findall(r'drill\("(\w+)", seed=(\d+)\)', code_of(lesson)):
         texts += [
             text for row in of_drill(kind) if row.question is problem(kind, int(seed)) for text in of_question(row)
         ]
     return tuple(words(text) for text in texts)
+
+
+def _in_words(thing: Any) -> str:
+    return str(thing.in_words() if hasattr(thing, "in_words") else thing)
 
 
 @pytest.mark.parametrize("word", TAUGHT)
@@ -137,6 +151,7 @@ def test_no_word_is_shown_before_the_lesson_that_teaches_it(lesson, word):
 
 def test_the_lesson_that_teaches_a_word_says_what_it_means():
     assert "*effect*" in text_of("10_races")
+    assert {"*bring-up*", "*tear-down*"} <= {*re.findall(r"\*[\w-]+\*", text_of("12_a_vmm"))}
 
 
 def test_the_controls_of_the_player_use_no_word_that_is_taught_later():

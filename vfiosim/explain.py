@@ -258,16 +258,25 @@ def page() -> Iterator[str]:
         yield f"## {request}\n"
         if request in REQUESTS:
             yield f"{_introduced(request)}\n"
-        yield "| errno | why | check, kernel function | recorded | smallest program |"
+        yield "| errno | why | check, kernel function | how it is known | smallest program |"
         yield "|---|---|---|---|---|"
         for each in group:
-            lines = "<br>".join(f"`{line}`" for line in each.program.lines()).replace("|", r"\|")
-            yield f"| {each.errno} | {each.sentence} | `{each.check}`, {each.kernel} | {each.recorded} | {lines} |"
+            lines = "<br>".join(f"`{line}`" for line in each.program.lines())
+            known = f"{each.recorded} recorded call{'s' * (each.recorded > 1)}"
+            yield _row(each.errno, each.sentence, f"`{each.check}`, {each.kernel}", known, lines)
         yield ""
     yield "## Read in the source, not recorded\n"
     yield "These checks are mirrored, and no recorded call was refused by them.\n"
-    for file, checks in groupby(unmet(), key=lambda each: each.file):
-        yield f"* `{file}`: " + ", ".join(f"{each.function} {each.check} ({each.errno})" for each in checks)
+    yield "| errno | check, kernel function | how it is known |"
+    yield "|---|---|---|"
+    for one in unmet():
+        yield _row(one.errno, f"`{one.check}`, {one.function} ({one.file}, v7.2)", "read in the source")
+
+
+def _row(*cells: str) -> str:
+    """A line of a table; what a program writes may have lines of its own."""
+    shown = (cell.replace("|", r"\|").replace("\n", r"\n") for cell in cells)
+    return f"| {' | '.join(shown)} |"
 
 
 def main(arguments: Sequence[str]) -> int:
