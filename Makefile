@@ -12,6 +12,7 @@ LAB_FLAGS    ?=
 PYTEST_FLAGS ?=
 BENCH_FLAGS  ?=
 FUZZ_IOCTLS  ?= 1000000
+LITE_PORT    ?= 8000
 FUZZ_SEED    ?= $(shell date +%F)
 EXPORT       := $(UV) export --quiet --frozen --no-emit-project --format requirements.txt --no-header
 
@@ -30,10 +31,10 @@ format check: export DENO_NO_UPDATE_CHECK := 1
 ROOT_FLAG := $(if $(filter 0,$(shell id -u)),--allow-root)
 
 .DEFAULT_GOAL := help
-.PHONY: help lab export gallery test fuzz nightly check format lock sync bench wheel clean
+.PHONY: help lab lite lite-serve export gallery test fuzz nightly check format lock sync bench wheel clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "Flags: LAB_FLAGS=\"--no-browser --port=8899\"  PYTEST_FLAGS=\"-x -k bind\"  PYTHON=python3.12"
 
 $(UV):
@@ -52,6 +53,15 @@ lab: $(UV) ## set everything up and open JupyterLab on the first notebook
 
 wheel: $(UV) ## write what `pip` installs into dist/: the package with its notebooks, and its source
 	@$(UV) build --quiet --out-dir dist
+
+lite: $(UV) ## write pages on which the notebooks run with nothing but a browser into dist/lite/
+	@rm -rf dist/lite && $(UV) build --quiet --wheel --out-dir dist
+	@$(UV) export --quiet --frozen --only-group browser --no-header --format requirements.txt --output-file dist/browser.txt
+	$(UV) run --isolated --frozen --only-group lite python deploy/lite/build.py dist/lite dist/vfiosim-*.whl dist/browser.txt
+
+lite-serve: ## show them to a room without internet; LITE_PORT=8000
+	@test -d dist/lite || $(MAKE) lite
+	@$(PYTHON) deploy/lite/serve.py dist/lite $(LITE_PORT)
 
 export: $(UV) ## write the notebooks as pages that work offline into dist/pages/
 	$(RUN) python -m nbconvert --execute --to html --ExecutePreprocessor.store_widget_state=False --output-dir dist/pages notebooks/*.ipynb
@@ -94,7 +104,7 @@ lock: $(UV) ## write uv.lock and requirements.lock anew from pyproject.toml
 	$(EXPORT) --output-file requirements.lock
 
 sync: $(UV) ## install everything a developer needs into .venv/
-	$(UV) sync --frozen --all-groups
+	$(UV) sync --frozen --all-groups --no-group lite --no-group hub
 
 bench: $(UV) ## time the simulator
 	@for script in benchmarks/*.py; do echo "== $$script"; $(RUN_TEST) python $$script $(BENCH_FLAGS) || exit 1; done

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import nbformat
@@ -49,15 +48,6 @@ def test_where_scripts_may_not_run_there_is_a_picture(browser: Browser, tmp_path
     assert box is not None
     assert box["width"] > 100
     context.close()
-
-
-def test_without_graphviz_it_plays_the_text(tab: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vfiosim.views.player.lay_out", lambda *_: None)
-    player = open_page(tab, tmp_path, show(doors()))
-    player.focus()
-    tab.keyboard.press("End")
-    expect(player.locator(".hint")).to_have_text(re.compile("pip install pygraphviz"))
-    expect(player.locator(".stage pre")).to_contain_text("door front")
 
 
 def test_an_exported_notebook_plays_without_kernel_and_network(tab: Page, tmp_path: Path) -> None:

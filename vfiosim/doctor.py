@@ -86,9 +86,7 @@ def _pictures() -> Finding:
     if program := shutil.which("dot"):
         return Finding("Graphviz", True, program)
     how = "`pip install pygraphviz`; if that fails install Graphviz, so that `dot` is on the PATH"
-    return Finding(
-        "Graphviz", False, "is not here: the page leads the arrows, saved pictures have simpler ones", how, False
-    )
+    return Finding("Graphviz", False, "is not here: some arrows go straight over boxes", how, False)
 
 
 def _progress() -> Finding:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -32,12 +33,19 @@ class BackgroundJob(Generic[T]):
         """Run for a slice. True when the work is done."""
         if not self.done:
             self._until = time.monotonic() + SLICE
-            if not self._thread.is_alive():
-                self._thread.start()
-            else:
+            if self._thread.is_alive():
                 self._worker.release()
+            else:
+                self._start()
             self._owner.acquire()
         return self.done
+
+    def _start(self) -> None:
+        try:
+            self._thread.start()
+        except RuntimeError:  # Python in a browser has one thread: there all of it is one slice
+            self._until = math.inf
+            self._run()
 
     def stop(self) -> None:
         """Let the work know that it is to stop at the next pause, and wait until it has."""

@@ -82,7 +82,7 @@ class Exercise(Asking):
         return widgets.VBox([text("title", "The goal"), text("facts", self._picture())], kind="goal")
 
     def _picture(self) -> str:
-        """The picture of the goal and the list of its facts; without Graphviz the list alone."""
+        """The picture of the goal and the list of its facts."""
         assert isinstance(self.task.missing, Goal)
         facts = "".join(f"<li>{escape(fact.said, quote=False)}</li>" for fact in self.task.missing.facts)
         told = f"Only this counts:<ul>{facts}</ul>"

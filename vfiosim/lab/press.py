@@ -94,5 +94,7 @@ def sent() -> datetime | None:
     kernel = getattr(get_ipython(), "kernel", None)
     if kernel is None:
         return None
-    when = kernel.get_parent("shell").get("header", {}).get("date")
+    when = kernel.get_parent().get("header", {}).get("date")
+    if isinstance(when, str):  # a kernel in a browser leaves it as it came
+        when = datetime.fromisoformat(when)
     return when if isinstance(when, datetime) else None

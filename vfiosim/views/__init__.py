@@ -56,6 +56,6 @@ def compare(left: Trace, right: Trace, **options: Any) -> Comparison:
 def svg_at(trace: Trace, step: int = -1, **options: Any) -> str:
     """The picture after a step (counted from 1, 0 is before the first, -1 the last), as SVG text.
 
-    Raises IndexError for a step that is not there, RuntimeError without Graphviz.
+    Raises IndexError for a step that is not there, RuntimeError where there is nothing to draw.
     """
     return Player(trace, **options).svg(step)

@@ -19,12 +19,12 @@ LIGHT = "svg { --vfiosim-paper: #fff; --vfiosim-ink: #1f2328; }"
 def film(trace: Trace, seconds: float = 2.4, first: int = 1) -> str:
     """The steps of a trace from `first` on (counted from 1), each for so many seconds, the last one twice as long, then all again.
 
-    A reader who wants no motion sees the last step; `first=len(trace)` shows nothing else. Raises RuntimeError without Graphviz.
+    A reader who wants no motion sees the last step; `first=len(trace)` shows nothing else. Raises RuntimeError for an empty trace.
     """
     player = Player(trace)
     layout = player.layout
     if layout is None:
-        raise RuntimeError("a film needs Graphviz: pip install pygraphviz")
+        raise RuntimeError("nothing has happened, so there is nothing to film")
     steps = range(first, len(trace) + 1)
     seen: dict[str, set[int]] = {}  # by piece of the picture, the steps in which it is to be seen
     for step in steps:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -12,6 +11,7 @@ from typing import TypeAlias
 from .alone import tight
 from .atlas import CHANNEL, Atlas, Spot, column
 from .graph import Edge, Graph, Node
+from .graphviz_found import find_graphviz
 
 MARGIN = 6.0
 WIDE, HIGH, LARGEST = 1700.0, 800.0, 1.6  # what a projector offers, and the most that letters are blown up
@@ -19,8 +19,6 @@ READABLE_HIGH = 740.0  # what is higher has letters below 12 pixels on a screen 
 WORTH = 0.9  # a picture that is smaller than this part of another one is worth that boxes move
 STEEP = 60.0  # an arrow between two columns that goes up or down by more runs beside others
 SIDE = 22.0  # how far an arrow between two boxes of a column reaches out of it, at least
-
-HOW_TO_GET_PICTURES = "To see pictures, install Graphviz: `pip install pygraphviz` (it brings all it needs)."
 
 Point: TypeAlias = tuple[float, float]
 Curve: TypeAlias = tuple[
@@ -48,14 +46,12 @@ class Layout:
 
 
 def lay_out(graph: Graph, atlas: Atlas | None = None) -> Layout | None:
-    """The layout of a graph on a map, or of one that stands alone; None if there is no Graphviz, or nothing to lay out.
+    """The layout of a graph on a map, or of one that stands alone; None if there is nothing to lay out.
 
-    On a map what had a place keeps it, as long as all can be read; then boxes move together.
+    On a map what had a place keeps it, as long as all can be read; then boxes move together. Without a Graphviz an arrow takes the
+    shortest way, over boxes that it would be led round.
     """
-    try:
-        ask = _graphviz()
-    except ImportError:
-        return None
+    ask = find_graphviz()
     if not graph.nodes:
         return None
     spots = tight(graph) if atlas is None else _on_map(graph, atlas)
@@ -94,7 +90,10 @@ def _lowest(graph: Graph, layout: Layout) -> float:
 
 @lru_cache(maxsize=64)
 def _led(
-    nodes: tuple[Node, ...], edges: tuple[Edge, ...], places: tuple[tuple[str, Spot], ...], ask: Callable[[str], str]
+    nodes: tuple[Node, ...],
+    edges: tuple[Edge, ...],
+    places: tuple[tuple[str, Spot], ...],
+    ask: Callable[[str], str] | None,
 ) -> Layout:
     """It depends on no moment, so the next press or step of the same calls finds it here."""
     spots = dict(places)
@@ -114,6 +113,8 @@ def _led(
         )
         if key in near
         else _round(boxes, *ends, ask)
+        if ask
+        else _across(*ends, 0.5)
         for key, ends in ports.items()
     }
     right = max([spot.right for spot in spots.values()] + [x for curve in curves.values() for x, _ in curve])
@@ -217,28 +218,3 @@ def _third(one: Point, other: Point) -> Point:
 def _point(text: str) -> Point:
     x, y = text.split(",")
     return round(float(x), 1), round(-float(y), 1)
-
-
-def _graphviz() -> Callable[[str], str]:
-    """What makes a layout, in Graphviz's own JSON, of a text in the DOT language. Raises ImportError without a Graphviz."""
-    try:
-        import pygraphviz  # noqa: F401
-    except ImportError:
-        import graphviz  # noqa: F401
-
-        if shutil.which("dot") is None:
-            raise ImportError("there is no program `dot`") from None
-        return _by_program
-    return _in_process
-
-
-def _in_process(source: str) -> str:
-    import pygraphviz
-
-    return str(pygraphviz.AGraph(string=source).draw(format="json0", prog="dot"), "utf-8")
-
-
-def _by_program(source: str) -> str:
-    import graphviz
-
-    return str(graphviz.Source(source).pipe(format="json0"), "utf-8")

@@ -26,7 +26,7 @@ from .fields import field_says
 from .glossary import glossary
 from .graph import HIDDEN, Frame, graph
 from .lanes import lanes_data
-from .layout import HOW_TO_GET_PICTURES, lay_out
+from .layout import lay_out
 from .plain import plain, text
 from .reasons import reasons_data
 from .script import script
@@ -71,7 +71,7 @@ class Player:
 
     `brief` is what is to be seen before the reader takes finer steps than those of the walk.
 
-    `graph` is all that ever occurs in the picture; `layout` is where it stands, None without Graphviz or with nothing to draw.
+    `graph` is all that ever occurs in the picture; `layout` is where it stands, None with nothing to draw.
     """
 
     shown_in = 0  # the number of the cell in which `show` has shown it
@@ -116,12 +116,12 @@ class Player:
                 break
 
     def svg(self, step: int | None = None, *, whole: bool = True) -> str:
-        """The picture after a step, counted from 1; 0 is before the first. Raises RuntimeError without Graphviz.
+        """The picture after a step, counted from 1; 0 is before the first. `whole` as in `draw.svg`.
 
-        Where nothing has happened there is nothing to draw, and it raises the same. `whole` as in `draw.svg`.
+        Raises RuntimeError where nothing has happened, so there is nothing to draw.
         """
         if self.layout is None:
-            raise RuntimeError(self._hint)
+            raise RuntimeError(NOTHING)
         number = self.step if step is None else _within(self.trace, step)
         before = number - 1
         while before > 0 and self.trace[before].refused == "broken":  # it shows what the step before it has changed
@@ -132,10 +132,6 @@ class Player:
         read = self.graph.read(self._frame(max(before, 0)), self._frame(number))
         harmed = self.graph.harmed[number - 1] if number else ()
         return svg(self.graph, self.layout, now, was, read=read, harmed=harmed, name=name, about=about, whole=whole)
-
-    @property
-    def _hint(self) -> str:
-        return HOW_TO_GET_PICTURES if self.graph.nodes else NOTHING
 
     def frame(self, step: int) -> Frame:
         """What is there after a step, counted from 1; 0 is before the first."""
@@ -160,7 +156,7 @@ class Player:
             "presenter": self.presenter,
             "share": self.trace.can_be_shared if live else self.trace.replay,
             "skipped": self.trace.skipped,
-            "hint": self._hint,
+            "hint": NOTHING,
             "stops": self._stops(),
             **self._picture(),
             "steps": steps,
@@ -243,8 +239,7 @@ class Player:
         return f'<img class="vfiosim-still" alt="{alt}" src="data:image/svg+xml,{picture}">'
 
     def __str__(self) -> str:
-        text = steps_text(self.trace) or NOTHING
-        return text if self.layout or not self.graph.nodes else f"{text}\n{self._hint}"
+        return steps_text(self.trace) or NOTHING
 
     __repr__ = __str__
 

@@ -73,7 +73,7 @@ def _with_parts(roots: Iterable[widgets.Widget]) -> Iterator[widgets.Widget]:
 
 def _running_cell(shell: Any) -> str | None:
     kernel = getattr(shell, "kernel", None)
-    parent = kernel.get_parent("shell") if kernel is not None else {}
+    parent = kernel.get_parent() if kernel is not None else {}
     cell = parent.get("metadata", {}).get("cellId")
     return cell if isinstance(cell, str) else None
 
