@@ -26,7 +26,6 @@ from .lessons.moves import play
 from .museum import ROOMS
 from .trace import Trace
 from .views.atlas import COLUMNS, DEVICES
-from .views.layout import HOW_TO_GET_PICTURES
 
 LEFT_OUT = ("selftest", "outside")  # the kernel's own test device, and memory that is outside of the machine
 HOMES = ("fs", "vfio", "iommufd", "kvm", "iommu")
@@ -174,7 +173,7 @@ def draw(*forms: str) -> dict[str, bytes]:
     try:
         import pygraphviz
     except ImportError:
-        raise RuntimeError(HOW_TO_GET_PICTURES) from None
+        raise RuntimeError("a poster needs Graphviz: pip install pygraphviz") from None
     found = kinds()
     sized = pygraphviz.AGraph(string=_source(found, (), {}))
     sized.layout(prog="dot")

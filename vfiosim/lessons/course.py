@@ -103,7 +103,7 @@ CENTRAL: Mapping[str, Callable[[], Player]] = {
 
 
 def pictures() -> dict[str, str]:
-    """The central picture of each notebook, by its number, without its style; "" without Graphviz."""
+    """The central picture of each notebook, by its number, without its style."""
     return {number: _picture(player()) for number, player in CENTRAL.items()}
 
 

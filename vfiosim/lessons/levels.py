@@ -97,7 +97,7 @@ class Level:
         return made
 
     def thumbnail(self, way: Sequence[str]) -> str:
-        """Its goal as a small picture; "" without Graphviz."""
+        """Its goal as a small picture."""
         session = Session(start=self.begin)
         play(*way)(session)
         trace = session.machine.trace
