@@ -43,7 +43,7 @@ class Room:
     alive: bool
     setup: Callable[..., Machine]
     calls: Programs
-    properties: tuple[Any, ...]
+    properties: tuple[Any, ...] = ()
     happens: str
     must_still_work: tuple[Requirement, ...]
     repair: Functions = field(default_factory=dict)
@@ -73,8 +73,12 @@ class Room:
 
     @cached_property
     def trace(self) -> Witness:
-        """The shortest way into the bug, to be shown."""
-        found = [witness for witness in self.explore().violations if self.happens in witness.what]
+        """The shortest way into the bug, to be shown. Raises ValueError where nothing goes wrong as `happens` says."""
+        violations = self.explore().violations
+        found = [witness for witness in violations if self.happens in witness.what]
+        if not found:
+            told = "; ".join(witness.what for witness in violations) or "nothing goes wrong"
+            raise ValueError(f"the room {self.name!r} says that {self.happens!r} happens, and this does: {told}")
         return min(found, key=len)
 
     def recorded(self) -> str:
