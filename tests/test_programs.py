@@ -236,3 +236,21 @@ def test_the_documented_fixture_works_as_it_is_written(vmm, tmp_path):
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_it.py"]
     done = subprocess.run(command, cwd=tmp_path, check=False, env={**os.environ, "PYTHONPATH": str(ROOT)})
     assert done.returncode == 0
+
+
+# ---- programs of others
+
+
+@pytest.mark.nightly
+@pytest.mark.skipif(
+    shutil.which("qemu-system-x86_64") is None, reason="there is no QEMU on this computer, so it is not run"
+)
+def test_qemu_takes_a_device_when_it_starts_and_one_that_is_plugged_in_later():
+    monitor = (
+        "sleep 2; echo info pci; echo device_add vfio-pci,host=0000:01:00.0,id=hot; sleep 2; echo info pci; echo quit"
+    )
+    qemu = "qemu-system-x86_64 -accel tcg -m 64 -display none -nodefaults -monitor stdio -device vfio-pci,host=0000:00:04.0,id=cold"
+    result = ran(["sh", "-c", f"({monitor}) | {qemu}"], machine=Machine("lab", trace=False))
+    opened = [call.shown for call in result.calls if "VFIO_GROUP_GET_DEVICE_FD" in call.shown and not call.errno]
+    assert len(opened) == 2
+    assert result.left_behind == []

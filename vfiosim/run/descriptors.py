@@ -37,6 +37,13 @@ def _known(variant: Variant, file: str, request: int) -> tuple[frozenset[str], t
     return names, tuple(field.offset for field in fields if field.role == "fd_in")
 
 
+@lru_cache(maxsize=256)
+def name_of(variant: Variant, file: str, request: int) -> str:
+    """The name that a request has on a file of this kind."""
+    names = _known(variant, file, request)[0]
+    return min(names) if names else variant.request_name(request)
+
+
 def makes_descriptors(variant: Variant, file: str, request: int) -> bool:
     """May a request answer with a new descriptor?"""
     return not _MAKERS.isdisjoint(_known(variant, file, request)[0])

@@ -6,6 +6,7 @@ Arguments: the socket to the supervisor, the number of seccomp(2), the filter in
 
 import array
 import ctypes
+import errno
 import os
 import signal
 import socket
@@ -21,6 +22,9 @@ def main() -> None:
     to_supervisor = socket.socket(fileno=int(sys.argv[1]))
     os.set_inheritable(to_supervisor.fileno(), False)
     code, command = bytes.fromhex(sys.argv[3]), sys.argv[4:]
+    folders = (
+        [""] if "/" in command[0] else os.get_exec_path()
+    )  # looked for before anything is told: it is not the program's doing
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_NO_NEW_PRIVS, 1, 0, 0, 0)
     buffer = ctypes.create_string_buffer(code)
@@ -34,11 +38,14 @@ def main() -> None:
     os.close(listener)
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_DFL)
-    try:
-        os.execvp(command[0], command)
-    except OSError as error:
-        to_supervisor.send(f"exec {error.errno}".encode())
-        os._exit(127)
+    why = errno.ENOENT
+    for folder in folders:
+        try:
+            os.execv(os.path.join(folder, command[0]), command)
+        except OSError as error:
+            why = why if error.errno in (errno.ENOENT, errno.ENOTDIR) else error.errno or why
+    to_supervisor.send(f"exec {why}".encode())
+    os._exit(127)
 
 
 if __name__ == "__main__":

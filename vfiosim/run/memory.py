@@ -16,13 +16,14 @@ class ProgramMemory:
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
+        self._small = ctypes.create_string_buffer(4096)
 
     def read(self, address: int, size: int) -> bytes:
         """The bytes at `address`. Raises OSError(EFAULT)."""
-        buffer = ctypes.create_string_buffer(size)
+        buffer = self._small if size <= len(self._small) else ctypes.create_string_buffer(size)
         if self._copy(_libc.process_vm_readv, buffer, address, size) != size:
             raise OSError(errno.EFAULT, f"{size} bytes at {address:#x} cannot all be read")
-        return buffer.raw
+        return ctypes.string_at(buffer, size)
 
     def text(self, address: int) -> str:
         """A path, up to its zero byte. Raises OSError(EFAULT, ENAMETOOLONG)."""

@@ -123,12 +123,13 @@ class Supervisor:
         self.poll.register(self.listener.fd, select.EPOLLIN)
         self.poll.register(self.files.inotify, 0)
         self.poll.register(ended, select.EPOLLIN)
+        watched = False
         try:
             while True:
                 waits = any(each.made.call.thread.deadline is not None for each in self.waiting)
-                self.poll.modify(
-                    self.files.inotify, select.EPOLLIN if self.waiting else 0
-                )  # a call may wait for a close
+                if bool(self.waiting) != watched:  # a call may wait for a close
+                    watched = bool(self.waiting)
+                    self.poll.modify(self.files.inotify, select.EPOLLIN if watched else 0)
                 ready = dict(self.poll.poll(_TICK if waits else None))
                 if waits and not ready:
                     self.machine.sleep(int(_TICK * 1000))
@@ -168,14 +169,16 @@ class Supervisor:
     def _catch_up(self, ready: Mapping[int, int]) -> None:
         """Processes have ended, files have gone: that comes before the next call."""
         closed = list(self.files.closed())
-        for each in [each for each in self.programs.living.values() if each.end in ready]:
+        over = [each for each in self.programs.living.values() if each.end in ready]
+        for each in over:
             self.poll.unregister(each.end)
             self.programs.ended(each)
         for file in closed:
             self.traps.nodes.pop(file, None)
             for process, number in self.programs.gone(file):
                 self.tell(Told(process.name, f"close({number})", 0))
-        self._renew()
+        if closed or over:
+            self._renew()
 
     def _take_next(self) -> None:
         notice = self.listener.next()
@@ -209,11 +212,12 @@ class Supervisor:
             moved = [each for each in able if each.made.call.step()]
             if not moved or self.poll.poll(0):
                 break
-        for each in list(self.waiting):
-            if each.made.call.thread.ended:
-                self.waiting.remove(each)
-                self._finish(each)
-        self._renew()
+        over = [each for each in self.waiting if each.made.call.thread.ended]
+        for each in over:
+            self.waiting.remove(each)
+            if each.made.call.name != "ioctl":  # no request changes what is in /dev and /sys
+                self._renew()
+            self._finish(each)
 
     def _finish(self, each: Pending) -> None:
         call = each.made.call
@@ -221,10 +225,12 @@ class Supervisor:
             result = call.value()
             outcome = each.made.then(result)
             self._give_new(each)
-            self.tell(Told(each.program.process.name, call.shown, len(result) if isinstance(result, bytes) else result))
+            self.tell(
+                Told(each.program.process.name, each.made.shown, len(result) if isinstance(result, bytes) else result)
+            )
         except Exception as error:
             if isinstance(error, KernelError):
-                self.tell(Told(each.program.process.name, call.shown, None, error.name, error.sentence))
+                self.tell(Told(each.program.process.name, each.made.shown, None, error.name, error.sentence))
             self._fail(each.notice, error)
             return
         self._answer(each.notice, outcome)

@@ -14,7 +14,7 @@ from typing import Any, Final
 from ..kernel.fs.file import O_ACCMODE, O_PATH, File
 from ..kernel.variants import Variant
 from ..machine import Call, Machine
-from .descriptors import descriptors_in, makes_descriptors
+from .descriptors import descriptors_in, makes_descriptors, name_of
 from .files import HostFiles
 from .filter import Abi
 from .programs import HostProcess, HostProcesses
@@ -45,6 +45,10 @@ class Made:
 
     call: Call
     then: Callable[[Any], int | GoOn] = int
+    shown: str = ""
+
+    def __post_init__(self) -> None:
+        self.shown = self.shown or self.call.shown
 
 
 Outcome = int | GoOn | Give | Made
@@ -93,7 +97,8 @@ class Traps:
             pass  # the kernel will see it, too
         if makes_descriptors(self.variant, kind, request):
             self._numbers_as_in_the_host(program)
-        return Made(self.start(program, "ioctl", fd, request, argument))
+        call = self.start(program, "ioctl", fd, request, argument)
+        return Made(call, shown=f"ioctl({fd}, {name_of(self.variant, kind, request)}, {argument:#x})")
 
     def pread64(self, program: HostProcess, fd: int, address: int, size: int, offset: int, *_: int) -> Outcome:
         if self._ours(program, fd) is None:
