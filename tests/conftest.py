@@ -97,7 +97,11 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say in one line, not to be missed, that the browser tests did not run."""
+    """Say in one line, not to be missed, that the browser tests did not run; and which notebooks did, if not all had to."""
+    if "not one_python" in terminalreporter.config.option.markexpr:
+        passed = [report.nodeid for report in terminalreporter.stats.get("passed", [])]
+        ran = {node.partition("[")[2].removesuffix("]") for node in passed if node.endswith(".ipynb]")}
+        terminalreporter.write_line(f"Notebooks of today: {', '.join(sorted(ran)) or 'none'}")
     skipped = terminalreporter.stats.get("skipped", [])
     if count := sum(NO_BROWSER in str(report.longrepr) for report in skipped):
         line = f"!!! {count} BROWSER TEST{'S' * (count > 1)} NOT RUN. {NO_BROWSER} !!!"
