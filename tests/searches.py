@@ -71,18 +71,22 @@ def each_puzzle(puzzles: Iterable[Puzzle] = PUZZLES.values(), *, every: int = 1)
 
 
 def each_way(*, again: bool = False) -> pytest.MarkDecorator:
-    """A test of each way to break each puzzle; of a search that is done `again`, by day only the first of every other one."""
+    """A test of each way to break each puzzle; of a search that is done `again`, by day only the first of every sixth one."""
     ways = [(at, puzzle, way) for at, puzzle in enumerate(PUZZLES.values()) for way in range(len(puzzle.ways))]
     params = [
-        pytest.param(one, way, id=f"{one.name}-{way}", marks=[beside(one.name), *by_night(again and (way or at % 2))])
+        pytest.param(one, way, id=f"{one.name}-{way}", marks=[beside(one.name), *by_night(again and (way or at % 6))])
         for at, one, way in ways
     ]
     return pytest.mark.parametrize(("puzzle", "number"), params)
 
 
-def each_room(rooms: Iterable[Room] = ROOMS.values()) -> pytest.MarkDecorator:
-    """A test of each room of the museum."""
-    return pytest.mark.parametrize("room", [pytest.param(one, id=one.name, marks=beside(one.name)) for one in rooms])
+def each_room(rooms: Iterable[Room] = ROOMS.values(), *, every: int = 1) -> pytest.MarkDecorator:
+    """A test of each room of the museum; all but every so manieth are for the night."""
+    params = [
+        pytest.param(one, id=one.name, marks=[beside(one.name), *by_night(number % every)])
+        for number, one in enumerate(rooms)
+    ]
+    return pytest.mark.parametrize("room", params)
 
 
 def printed(code: str) -> list[str]:

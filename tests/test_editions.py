@@ -9,6 +9,7 @@ import pytest
 
 from tests.editions import FILES, calls_of
 from tests.reused_names import PATCHES
+from tests.searches import by_night
 from vfiosim import Topology, replay
 from vfiosim.lab.record import VARIABLE, Progress
 from vfiosim.lab.sandbox import Run, Setup
@@ -23,7 +24,10 @@ TEXTS = [
     for name, run in written["runs"].items()
 ]
 
-SAVED = [each for each in TEXTS if "by_an_oops" not in str(each.id)]  # a sandbox has no functions of somebody's own
+FOR_A_SANDBOX = [each for each in TEXTS if "by_an_oops" not in str(each.id)]  # which has no functions of somebody's own
+SAVED = [
+    pytest.param(*each.values, id=each.id, marks=by_night(number % 3)) for number, each in enumerate(FOR_A_SANDBOX)
+]
 
 
 def ended(m, calls):

@@ -288,11 +288,12 @@ def test_the_runs_of_the_lessons_are_short():
 
 
 def wrong_orders(puzzle: Parsons) -> list[tuple[str, ...]]:
-    """Up to some place right, and then a line that is not."""
+    """Up to some place right, and then a line that is not; or after another line that may come first."""
     right = list(puzzle.lines)
     lines = [*puzzle.lines, *puzzle.extra]
     orders = [(*right[:n], key) for n in range(len(right)) for key in lines if key not in right[:n]]
-    return [*orders, *((one, other) for one in lines for other in lines if one != other)]
+    first = [key for key in lines if puzzle.judge((key,)).place != 0]
+    return [*orders, *((one, other) for one in first for other in lines if one != other)]
 
 
 @EACH_PUZZLE

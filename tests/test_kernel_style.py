@@ -22,7 +22,6 @@ pytestmark = pytest.mark.one_python
 ROOT = Path(__file__).parents[1] / "vfiosim"
 KERNEL = ROOT / "kernel"
 FILES = sorted(KERNEL.rglob("*.py"))
-EVERY = pytest.mark.parametrize("path", FILES, ids=lambda p: p.relative_to(KERNEL).as_posix())
 INSIDE_OF_CELLS = {"value", "held", "slots", "holder"}
 # Who looks at a machine from outside may look into cells; nothing of the kernel does: what is built before any call, and words
 # for a refusal.
@@ -46,15 +45,15 @@ def _reaching(path: Path) -> Iterator[int]:
             yield node.lineno
 
 
-@EVERY
-def test_kernel_code_reads_and_changes_cells_by_effects_only(path):
-    assert [f"{path.name}:{line} reaches into a cell; await an effect" for line in _reaching(path)] == []
+def test_kernel_code_reads_and_changes_cells_by_effects_only():
+    reaching = [f"{path}:{line} reaches into a cell; await an effect" for path in FILES for line in _reaching(path)]
+    assert reaching == []
 
 
-@EVERY
-def test_kernel_code_unwinds_without_finally(path):
-    tries = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Try | ast.TryStar)]
-    assert [f"{path.name}:{node.lineno} has a finally" for node in tries if node.finalbody] == []
+def test_kernel_code_unwinds_without_finally():
+    for path in FILES:
+        tries = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Try | ast.TryStar)]
+        assert [f"{path}:{node.lineno} has a finally" for node in tries if node.finalbody] == []
 
 
 # What is called before any call, or for the computer that this runs on, needs no small language.
@@ -65,19 +64,20 @@ WRITTEN_SO = [
 ]
 
 
-@pytest.mark.parametrize("path", WRITTEN_SO, ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_our_own_functions_are_written_in_the_small_language_too(path):
+def test_our_own_functions_are_written_in_the_small_language_too():
     """So a search sees all that one call can know of another; around kernel functions stands what makes machines."""
+    assert [wrong for path in WRITTEN_SO for wrong in _refused(path)] == []
+
+
+def _refused(path: Path) -> Iterator[str]:
+    """What stands in the kernel functions of a file and is not of the small language."""
     names = {**vars(builtins), **vars(importlib.import_module(dotted(path)))}
     kinds = ast.FunctionDef | ast.AsyncFunctionDef if KERNEL in path.parents else ast.AsyncFunctionDef
-    found = []
     for function in (node for node in ast.parse(path.read_text()).body if isinstance(node, kinds)):
         if path.name not in OUTSIDE and function.name not in AT_LOAD:
             function.decorator_list.clear()  # such as @kernel
-            found += [
-                f"{path.name}:{getattr(at, 'lineno', 0)} {what}" for at, what in refusals(function, names, strict=True)
-            ]
-    assert found == []
+            for at, what in refusals(function, names, strict=True):
+                yield f"{path}:{getattr(at, 'lineno', 0)} {what}"
 
 
 def dotted(path: Path) -> str:
@@ -119,8 +119,12 @@ def test_every_function_that_is_called_before_its_file_is_loaded_is_defined():
     assert {name: FUNCTIONS[name].function.__module__ for name in names} == names
 
 
-@EVERY
-def test_every_refusal_of_the_kernel_has_a_name_and_a_sentence(path):
+def test_every_refusal_of_the_kernel_has_a_name_and_a_sentence():
+    for path in FILES:
+        _look_at_refusals(path)
+
+
+def _look_at_refusals(path: Path) -> None:
     text = path.read_text()
     calls = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)]
     checks = [node for node in calls if getattr(node.func, "id", "") in ("refuse_if", "require")]

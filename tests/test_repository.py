@@ -143,13 +143,14 @@ def test_a_notebook_keeps_its_code_cells_small(path: Path) -> None:
     assert statistics.median(lines) <= 4
 
 
-@pytest.mark.one_python
-@pytest.mark.parametrize("path", sorted((ROOT / "tests").glob("*.py")), ids=lambda path: path.stem)
-def test_what_several_tests_use_stands_in_no_module_of_tests(path: Path) -> None:
+def test_what_several_tests_use_stands_in_no_module_of_tests() -> None:
     """Who imports a module of tests gets its fixtures and its cost with it, and ties two files together by accident."""
-    froms = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom | ast.Import)]
-    names = [f"{getattr(node, 'module', None) or ''}.{alias.name}" for node in froms for alias in node.names]
-    assert [name for name in names if any(part.startswith("test_") for part in name.split("."))] == []
+    for path in sorted((ROOT / "tests").glob("*.py")):
+        froms = [
+            node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom | ast.Import)
+        ]
+        names = [f"{getattr(node, 'module', None) or ''}.{alias.name}" for node in froms for alias in node.names]
+        assert [name for name in names if any(part.startswith("test_") for part in name.split("."))] == [], path
 
 
 def test_a_module_can_be_read_in_one_sitting() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import cache
 from typing import Any
 
@@ -83,12 +83,14 @@ def text_of(lesson: str) -> str:
     return "\n".join(cells(ROOT / "notebooks" / f"{lesson}.ipynb", "markdown"))
 
 
-def of_question(row: WrongAnswer) -> Iterator[str]:
-    question = row.question
-    yield from (question.text, question.because, *question.hints, *question.choices.values())
-    yield from question.experiment().evidence
-    yield misled(row.distractor)
-    yield from of_player(row.shown.trace)
+def of_rows(rows: Collection[WrongAnswer]) -> Iterator[str]:
+    """What is asked, told and shown; several wrong answers of a question are mostly shown the same run."""
+    for question in {row.question.name: row.question for row in rows}.values():
+        yield from (question.text, question.because, *question.hints, *question.choices.values())
+        yield from question.experiment().evidence
+    yield from (misled(row.distractor) for row in rows)
+    for trace in {id(row.shown.trace): row.shown.trace for row in rows}.values():
+        yield from of_player(trace)
 
 
 def of_player(trace: Trace) -> Iterator[str]:
@@ -120,9 +122,7 @@ def of_puzzle(puzzle: Any) -> Iterator[str]:
 def shown(lesson: str) -> tuple[str, ...]:
     """All that a reader of this lesson can see, as text."""
     texts = [*text_of(lesson).splitlines(), *code_of(lesson).splitlines()]
-    for row in of_lessons():
-        if row.question.name.startswith(lesson[:2]):
-            texts += of_question(row)
+    texts += of_rows([row for row in of_lessons() if row.question.name.startswith(lesson[:2])])
     for made in re.findall(r"^(?:start|one_bind|lesson)\.(\w+)\(\)$", code_of(lesson), re.MULTILINE):
         widget = getattr(LESSONS[lesson], made)()
         texts += of_task(widget.task) if isinstance(widget, Exercise) else ()
@@ -131,9 +131,7 @@ def shown(lesson: str) -> tuple[str, ...]:
         texts += of_player(widget.trace) if isinstance(widget, Player) else ()
         texts += () if isinstance(widget, Quiz | HTML | Shown | Player) else (_in_words(widget),)
     for kind, seed in re.findall(r'drill\("(\w+)", seed=(\d+)\)', code_of(lesson)):
-        texts += [
-            text for row in of_drill(kind) if row.question is problem(kind, int(seed)) for text in of_question(row)
-        ]
+        texts += of_rows([row for row in of_drill(kind) if row.question is problem(kind, int(seed))])
     return tuple(words(text) for text in texts)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from html import escape
 from typing import Any, NamedTuple
 
@@ -95,8 +96,12 @@ def by_trace(experiment: Callable[[], ExperimentResult], marks: Mapping[str, str
     Raises ValueError while judging if a mark fits no step.
     """
 
+    @cache
+    def run() -> Trace:
+        return experiment().trace
+
     def judge(order: Sequence[str]) -> Judged:
-        trace = experiment().trace
+        trace = run()
         steps = {key: step_saying(trace, mark) for key, mark in marks.items()}
         real = sorted(steps, key=steps.__getitem__)
         for place, key in enumerate(order):
