@@ -74,6 +74,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if not marked(item, "nightly")]
 
 
+def pytest_collection_finish() -> None:
+    """What was imported and collected stays to the end: no search for garbage goes through it."""
+    gc.freeze()
+
+
 def uses(item: pytest.Item, *fixtures: str) -> bool:
     return not {*fixtures}.isdisjoint(getattr(item, "fixturenames", ()))
 

@@ -20,6 +20,7 @@ ready = partial(ready_to_bind, "p")
 @pytest.fixture(autouse=True)
 def often() -> Iterator[None]:
     before = gc.get_threshold()
+    gc.freeze()  # what other tests have cached is not looked through so often
     gc.set_threshold(*OFTEN)
     yield
     gc.set_threshold(*before)
