@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from ..lab import Distractor, Exercise, Outcome, Session, Task
 from ..lab.alive import describe
@@ -99,8 +100,9 @@ def not_started(session: Session) -> list[str]:
 
 
 def _bound_too_early(session: Session) -> bool:
-    machine = session.machine
-    return dma(machine).doors[0].is_open and machine.engine.objects[CARD].kvm.value is None  # type: ignore[attr-defined]
+    objects: Any = session.machine.engine.objects
+    listed = objects["kvm_vfio 1"].file_list.value
+    return bool(listed) and dma(session.machine).doors[0].is_open and objects[CARD].kvm.value is None
 
 
 def _two(name: str, call: Callable[[Session, int], Outcome], tip: str) -> Moves:
