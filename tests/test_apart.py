@@ -75,11 +75,15 @@ def test_progress_and_stop_are_asked_here() -> None:
 
 
 def test_ctrl_c_stops_and_what_was_found_until_then_is_in_the_answer() -> None:
-    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    here = os.getpid()
+
+    def pressed_while_it_is_searched() -> None:
+        os.kill(here, signal.SIGINT)
+        time.sleep(600)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        signal.setitimer(signal.ITIMER_REAL, 0.3)
-        found = searched(lambda: time.sleep(600))
+        found = searched(pressed_while_it_is_searched)
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        signal.signal(signal.SIGINT, before)
     assert found.limit == "it was stopped"

@@ -26,6 +26,7 @@ Progress = Callable[[Statistics], None]
 Stop = Callable[[], bool]
 Work = Callable[[Progress | None, Stop | None], T]
 SECONDS: Final = 900  # of one core
+CTRL_C: Final = {signal.SIGINT}
 MEMORY: Final = 1 << 30  # bytes more than there were at the beginning
 _ENDED = "the process in which your function ran was ended: it needed more than {} minutes, or a gigabyte of memory"
 
@@ -41,14 +42,16 @@ def apart(work: Work[T], progress: Progress | None, stop: Stop | None) -> T:
     from multiprocessing import Pipe
 
     here, there = Pipe()
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, CTRL_C)  # lest it is lost where the child is not ready for it
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of threads that there are: the child uses none of theirs
         child = os.fork()
     if not child:
         here.close()
         _work(work, there, stop is not None)
-    there.close()
     try:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        there.close()
         answer: T = _answer(here, child, progress, stop)
         return answer
     finally:
@@ -61,6 +64,7 @@ def apart(work: Work[T], progress: Progress | None, stop: Stop | None) -> T:
 def _answer(here: Connection, child: int, progress: Progress | None, stop: Stop | None) -> Any:
     while True:
         try:
+            here.poll(None)  # an interrupted wait loses no part of a message
             kind, value = here.recv()
             if kind == "progress" and progress is not None:
                 progress(value)
@@ -89,6 +93,7 @@ def _work(work: Work[Any], there: Connection, asks: bool) -> NoReturn:
             return bool(there.recv())
 
         try:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, CTRL_C)
             answer = ("done", work(lambda statistics: there.send(("progress", statistics)), stop if asks else None))
         except MemoryError:
             os._exit(1)
