@@ -12,7 +12,7 @@ import pytest
 from tests import feedback
 from tests.feedback import WrongAnswer, of_drill, of_lessons, problem, questions
 from vfiosim.lab import ByHand, Exercise, Ordering, Parsons, Prediction, Quiz, RoomView, Session, progress
-from vfiosim.lab.question import CHOICE, NONE, NUMBER, TYPED, Misconception, Question
+from vfiosim.lab.question import CHOICE, NONE, NUMBER, TYPED, Misconception, Question, as_distractor
 from vfiosim.lab.style import words
 from vfiosim.lab.verdict import called, named
 from vfiosim.lessons import (
@@ -409,7 +409,7 @@ def begun(task: object, *calls: Callable[[Session], object]) -> Session:
 
 
 def slip_of(task: object, session: Session) -> str:
-    return next((distractor.text for fits, distractor in task.distractors if fits(session)), "")  # type: ignore[attr-defined]
+    return next((as_distractor(distractor).text for fits, distractor in task.distractors if fits(session)), "")  # type: ignore[attr-defined]
 
 
 def test_who_binds_when_only_that_is_missing_has_not_bound_too_early():

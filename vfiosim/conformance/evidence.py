@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import linecache
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
@@ -12,6 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from ..assets import asset
+from ..engine.source import lines_of
 from ..kernel import Unsupported
 from ..machine import Machine
 from ..trace import MicroStep, Step
@@ -20,7 +20,6 @@ from .recordings import Recording
 from .replay import Playback
 
 FILE = "evidence.json.gz"
-_ROOT = Path(__file__).parents[2]  # what the names of files in a trace begin at
 Line = tuple[str, str]  # a kernel function and a line of its mirror, see `_text`
 
 
@@ -59,7 +58,7 @@ def _text(thing: MicroStep | Step) -> str:
     """The line without the blanks around it; where it only opens a bracket, with the next one, for it is not alone then."""
     if not thing.source.endswith("("):
         return thing.source
-    return f"{thing.source} {linecache.getline(str(_ROOT / thing.file), thing.line + 1).strip()}"
+    return f"{thing.source} {''.join(lines_of(thing.file)[thing.line : thing.line + 1]).strip()}"
 
 
 def recorded_calls(thing: MicroStep | Step) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import linecache
 import os
 import sysconfig
 from collections.abc import Coroutine
@@ -29,6 +30,11 @@ def _number(code: CodeType, offset: int) -> int:
 def _file(name: str) -> str:
     path = Path(name)
     return path.relative_to(PACKAGE).as_posix() if path.is_relative_to(PACKAGE) else str(path)
+
+
+def lines_of(file: str) -> list[str]:
+    """The lines of a file, as `Line.file` calls it; none where it cannot be read."""
+    return linecache.getlines(str(PACKAGE / file)) if file else []
 
 
 class Line(NamedTuple):

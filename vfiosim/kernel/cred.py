@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from ..engine import *
 from ..uapi import Errno
 from .task import ITS_USER, alloc_uid, capable, current_task, free_uid
 from .unsupported import Unsupported
 
 RLIMIT_NOFILE, RLIMIT_MEMLOCK = 7, 8
-CAN_WRITE: Final = 2
 
 
 @kernel("kernel/sys.c")

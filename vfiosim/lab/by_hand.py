@@ -86,7 +86,7 @@ class HandTask:
     stands: Callable[[Machine], Sequence[str]]
     hint: str | Sequence[str]
     explained: str
-    distractors: Sequence[tuple[Callable[[Machine], bool], Distractor]] = ()
+    distractors: Sequence[tuple[Callable[[Machine], bool], str | Distractor]] = ()
     view: Collection[str] = ()
     name: str = ""
 

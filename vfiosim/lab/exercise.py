@@ -37,7 +37,7 @@ class Task:
     hint: str | Sequence[str]
     solve: Callable[[Session], object]
     explained: str
-    distractors: Sequence[tuple[Callable[[Session], bool], Distractor]] = ()
+    distractors: Sequence[tuple[Callable[[Session], bool], str | Distractor]] = ()
     view: Collection[str] = ()
     name: str = ""
     drawn: bool = True

@@ -12,7 +12,7 @@ from ..trace import Trace
 from .answers import MOVE_FIRST, Order
 from .asking import Asking
 from .outcome import Outcome
-from .question import Distractor, ExperimentResult, shuffled, step_saying
+from .question import Distractor, ExperimentResult, as_distractor, shuffled, step_saying
 from .record import progress
 from .session import Session
 from .style import button, row, style
@@ -64,7 +64,7 @@ class Parsons:
             return None
         key = chosen[judged.place]
         found = self.distractors.get(f"{key} {judged.reason}") or self.distractors.get(key, "")
-        return found if isinstance(found, Distractor) else Distractor(found)
+        return as_distractor(found)
 
 
 def by_running(

@@ -61,6 +61,11 @@ class Distractor:
         return replace(made, step=step_saying(made.trace, self.at)) if self.at else made
 
 
+def as_distractor(given: str | Distractor) -> Distractor:
+    """A wrong answer, of which only the sentence may be given."""
+    return given if isinstance(given, Distractor) else Distractor(given)
+
+
 @dataclass(frozen=True)
 class Question:
     """A question with an experiment that answers it.
@@ -112,7 +117,7 @@ class Question:
     def distractor(self, answer: Answer, right: Answer) -> Distractor:
         """What is to be said about a wrong answer."""
         found = self.wrong.get(first_difference(answer, right, self.kind), self.otherwise)
-        return found if isinstance(found, Distractor) else Distractor(found)
+        return as_distractor(found)
 
     def read(self, typed: str) -> str:
         """A typed answer as it is compared. Raises ValueError, in a sentence for the reader, if it is none."""

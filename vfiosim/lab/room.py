@@ -28,7 +28,7 @@ def room(
     *,
     hints: Sequence[str] = (),
     explained: str = "",
-    distractors: Sequence[tuple[str, Distractor]] = (),
+    distractors: Sequence[tuple[str, str | Distractor]] = (),
     record: str = "",
     view: Collection[str] = (),
 ) -> RoomView:
@@ -55,7 +55,7 @@ class RoomView(StaticFallback):
         *,
         hints: Sequence[str] = (),
         explained: str = "",
-        distractors: Sequence[tuple[str, Distractor]] = (),
+        distractors: Sequence[tuple[str, str | Distractor]] = (),
         record: str = "",
         view: Collection[str] = (),
     ) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 from urllib.parse import urlsplit
 
-from .question import NONE, ORDER, Answer, Distractor, ExperimentResult, Misconception, Question
+from .question import NONE, ORDER, Answer, Distractor, ExperimentResult, Misconception, Question, as_distractor
 
 YOURS, TRUTH = "You predicted", "The simulator says"
 EVIDENCE = "What this run shows:"
@@ -42,7 +42,7 @@ def revealed(question: Question, finding: ExperimentResult, votes: str = "") -> 
     lines = [f'<p><span class="good">✓ {TRUTH} <b>{named(question, right)}</b>.</span> {escape(votes)}</p>']
     told: set[Misconception] = set()
     for key, distractor in question.wrong.items():
-        made = distractor if isinstance(distractor, Distractor) else Distractor(distractor)
+        made = as_distractor(distractor)
         said = escape(question.choices.get(key.lstrip("+-"), key), quote=False)
         if made.misconception in told:
             made = Distractor(made.text)
@@ -52,9 +52,9 @@ def revealed(question: Question, finding: ExperimentResult, votes: str = "") -> 
     return status([*lines, *_why(question, finding), STEPS])
 
 
-def misled(distractor: Distractor) -> str:
+def misled(distractor: str | Distractor) -> str:
     """The paragraph about a wrong answer; "" if nobody knows what misled."""
-    said = _belief(distractor)
+    said = _belief(as_distractor(distractor))
     return f"<p><b>What misled you?</b> {said}</p>" if said else ""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..kernel.iommufd.iommufd_private import IommufdIoas
-from ..lab import Distractor, Exercise, Fact, Goal, Ordering, Parsons, Session, Task
+from ..lab import Exercise, Fact, Goal, Ordering, Parsons, Session, Task
 from ..lab import goal as facts
 from ..lab.parsons import by_running
 from ..machine import Machine, Process
@@ -23,25 +23,11 @@ from .address_spaces_bench import (
     table,
 )
 from .address_spaces_bench import sending as _sending
-from .address_spaces_dma import dma
-from .address_spaces_pages import plot, sentence
+from .address_spaces_dma import dma as dma
+from .address_spaces_pages import plot as plot
+from .address_spaces_pages import sentence as sentence
 from .address_spaces_questions import CHECK, QUESTIONS
 from .lesson import Lesson
-
-__all__ = [
-    "desk",
-    "dma",
-    "exercise",
-    "finish",
-    "free_it",
-    "once_answered",
-    "order",
-    "plot",
-    "predict",
-    "quiz",
-    "sending",
-    "sentence",
-]
 
 OLD = "iommufd_ioas 1"
 
@@ -125,15 +111,10 @@ MOVE = Task(
     distractors=(
         (
             _let_go,
-            Distractor(
-                "Between DETACH and the next ATTACH the card has no table. There is a way from one table to the other."
-            ),
+            "Between DETACH and the next ATTACH the card has no table. There is a way from one table to the other.",
         ),
-        (_unmapped, Distractor("UNMAP takes the entry from the card while it still uses the old table.")),
-        (
-            _moved_into_an_empty_house,
-            Distractor("The card moved into an address space that is empty at 0x10000. MAP there first."),
-        ),
+        (_unmapped, "UNMAP takes the entry from the card while it still uses the old table."),
+        (_moved_into_an_empty_house, "The card moved into an address space that is empty at 0x10000. MAP there first."),
     ),
     drawn=False,
     name="09 task: move",
@@ -230,10 +211,8 @@ PINNED = Task(
     distractors=(
         (
             _mapping_lost,
-            Distractor(
-                "The pages are free, and the mapping is lost, too: the next card finds nothing. <b>Undo</b>. It is not the mapping "
-                "that pins.",
-            ),
+            "The pages are free, and the mapping is lost, too: the next card finds nothing. <b>Undo</b>. It is not the mapping "
+            "that pins.",
         ),
     ),
     drawn=False,

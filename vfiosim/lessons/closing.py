@@ -11,28 +11,16 @@ from ..lab import goal as facts
 from ..lab.parsons import by_running
 from ..machine.events import Began, Forked, Killed
 from . import misconceptions as M
-from .beginnings import bound, bound_program
-from .closing_calls import NIC, UNBIND, mapped, mmap, munmap, other, passed, unbind
-from .closing_counts import orders, plot
+from .beginnings import bound
+from .beginnings import bound_program as bound_program
+from .closing_calls import NIC as NIC
+from .closing_calls import UNBIND as UNBIND
+from .closing_calls import mapped, mmap, munmap, other, passed, unbind
+from .closing_counts import orders as orders
+from .closing_counts import plot as plot
 from .closing_questions import ALL, CHECK, FILE, QUESTIONS
 from .lesson import Lesson
 from .one_bind import bound_for_a_vm, rehearse
-
-__all__ = [
-    "NIC",
-    "UNBIND",
-    "bound_program",
-    "exercise",
-    "finish",
-    "free_it",
-    "handover",
-    "listing",
-    "order",
-    "orders",
-    "plot",
-    "predict",
-    "quiz",
-]
 
 CARD = "vfio_device vfio0"
 
@@ -276,7 +264,7 @@ FIND_THE_LAST = Task(
             _wrong_card,
             Distractor("3 was free, so the other card has it now: you closed vfio1. <b>Undo</b>.", M.NUMBERS_STAY),
         ),
-        (_broker_has_it, Distractor("The broker has received the file: a descriptor of the broker holds it now.")),
+        (_broker_has_it, "The broker has received the file: a descriptor of the broker holds it now."),
     ),
     drawn=False,
     name="05 task: find the last holder",

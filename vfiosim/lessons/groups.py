@@ -14,7 +14,6 @@ from .closing_calls import other
 from .groups_calls import (
     DRIVERS,
     OLD,
-    computer,
     disk_back,
     disk_to_vfio,
     free_disk,
@@ -23,30 +22,18 @@ from .groups_calls import (
     set_container,
     set_iommu,
     sound,
-    usb,
 )
+from .groups_calls import computer as computer
+from .groups_calls import usb as usb
 from .groups_cases import shared
 from .groups_questions import CHECK, GROUP_2, GROUP_3, QUESTIONS
-from .groups_shown import GPU, USB, answer, groups, matrix, ways
+from .groups_shown import GPU, USB
+from .groups_shown import answer as answer
+from .groups_shown import groups as groups
+from .groups_shown import matrix as matrix
+from .groups_shown import ways as ways
 from .lesson import Lesson
 from .one_bind import rehearse
-
-__all__ = [
-    "answer",
-    "computer",
-    "exercise",
-    "finish",
-    "groups",
-    "matrix",
-    "once_answered",
-    "order",
-    "owners",
-    "predict",
-    "quiz",
-    "share",
-    "usb",
-    "ways",
-]
 
 Buttons = dict[str, tuple[Callable[[Session], Outcome], str]]
 
@@ -133,16 +120,12 @@ IN_THE_WAY = Task(
         ),
         (
             _gave_away_too_early,
-            Distractor(
-                "The disk still has ahci, and a driver gets only a device that has none: EBUSY. <b>admin: unbind sata</b> comes "
-                "first. Then look: is anything in the way still?"
-            ),
+            "The disk still has ahci, and a driver gets only a device that has none: EBUSY. <b>admin: unbind sata</b> comes "
+            "first. Then look: is anything in the way still?",
         ),
         (
             lambda session: bool(session.calls_made) and _open(session),
-            Distractor(
-                "The tool still has the group's file open. As long as that lasts, no node of the group can be bound."
-            ),
+            "The tool still has the group's file open. As long as that lasts, no node of the group can be bound.",
         ),
     ),
     view=GROUP_3,
@@ -191,13 +174,11 @@ SHARED = Task(
     distractors=(
         (
             lambda session: "sound" not in session.alive(),
-            Distractor("Without the sound daemon nobody has vfio2. <b>Undo</b> leads back."),
+            "Without the sound daemon nobody has vfio2. <b>Undo</b> leads back.",
         ),
         (
             lambda session: "vfio2#1" in [file.label for file in session.descriptors().values()],
-            Distractor(
-                "That is the file of vfio2. What the VMM needs is not the daemon's device, but the owner of the DMA."
-            ),
+            "That is the file of vfio2. What the VMM needs is not the daemon's device, but the owner of the DMA.",
         ),
     ),
     view=GROUP_2,

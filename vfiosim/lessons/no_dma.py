@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..lab import Bench, Distractor, Exercise, Goal, Ordering, Outcome, Parsons, Session, Task
+from ..lab import Bench, Exercise, Goal, Ordering, Outcome, Parsons, Session, Task
 from ..lab import goal as facts
 from ..lab.parsons import by_trace
 from .lesson import Lesson
@@ -102,9 +102,7 @@ SECOND = Task(
     distractors=(
         (
             lambda session: session.machine.trace.end.objects["vfio_device_file 1"].fields["devid"] == 1,
-            Distractor(
-                "The network card came first, so it has the lowest ID. There is no unbind: <b>Undo</b>, or close its file."
-            ),
+            "The network card came first, so it has the lowest ID. There is no unbind: <b>Undo</b>, or close its file.",
         ),
     ),
     view=VIEW,

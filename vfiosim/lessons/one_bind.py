@@ -21,23 +21,10 @@ from ..lab import goal as facts
 from ..lab.parsons import by_trace
 from ..trace import Trace
 from . import misconceptions as M
-from .beginnings import bound, bound_program, opened
+from .beginnings import bound, opened
+from .beginnings import bound_program as bound_program
 from .lesson import Lesson
 from .one_bind_questions import CHECK, QUESTIONS
-
-__all__ = [
-    "bind",
-    "bound_program",
-    "close",
-    "errors",
-    "exercise",
-    "finish",
-    "gate",
-    "kvm",
-    "order",
-    "predict",
-    "quiz",
-]
 
 BIND = frozenset(
     {
@@ -162,10 +149,8 @@ EVERY_REFUSAL = Task(
     distractors=(
         (
             _bound_too_early,
-            Distractor(
-                "The file is bound now. The checks of the fields still come first; but a descriptor is not looked up any more, and "
-                "the group cannot be opened. <b>Undo</b> leads back."
-            ),
+            "The file is bound now. The checks of the fields still come first; but a descriptor is not looked up any more, and "
+            "the group cannot be opened. <b>Undo</b> leads back.",
         ),
     ),
     name="01 task: every refusal",
@@ -226,10 +211,8 @@ STEPS = Parsons(
         "iommufd": Distractor(
             "A descriptor is looked up late, because looking it up takes a reference.", M.ALL_CHECKS_AT_ONCE
         ),
-        "unwind": Distractor(
-            "A BIND that succeeds gives nothing back: the group stays blocked as long as the binding lives."
-        ),
-        "lock": Distractor("The group is blocked under a lock of its own, before the lock of the device set."),
+        "unwind": "A BIND that succeeds gives nothing back: the group stays blocked as long as the binding lives.",
+        "lock": "The group is blocked under a lock of its own, before the lock of the device set.",
     },
     hints=(
         "The phases come in the order validate, block, lock, acquire, publish.",

@@ -12,25 +12,11 @@ from . import misconceptions as M
 from .beginnings import DEVICE, IOMMUFD, NODES, opened
 from .lesson import Lesson
 from .one_bind import BIND
-from .order_of_checks_causes import CAUSES, causes, refused
+from .order_of_checks_causes import CAUSES
+from .order_of_checks_causes import causes as causes
+from .order_of_checks_causes import refused as refused
 from .order_of_checks_plot import Ladder, Taken
 from .order_of_checks_questions import CHECK, QUESTIONS
-
-__all__ = [
-    "causes",
-    "errors",
-    "exercise",
-    "finish",
-    "jo",
-    "ladder",
-    "once_answered",
-    "order",
-    "predict",
-    "quiz",
-    "refused",
-    "taken",
-]
-
 
 ladder, taken = Ladder, Taken
 
@@ -217,9 +203,7 @@ NINE_REFUSALS = Task(
         ),
         (
             _bound_too_early,
-            Distractor(
-                "A device is bound now, so a flag or a descriptor on it is not looked at any more. <b>Undo</b> leads back."
-            ),
+            "A device is bound now, so a flag or a descriptor on it is not looked at any more. <b>Undo</b> leads back.",
         ),
     ),
     name="03 task: one field at a time",

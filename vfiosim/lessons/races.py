@@ -13,34 +13,14 @@ from ..machine import Machine
 from ..trace.words import describe
 from . import misconceptions as M
 from .lesson import Lesson
-from .races_check import CHECK, interrupted
-from .races_questions import (
-    BOARD_VIEW,
-    QUESTIONS,
-    R1,
-    R5,
-    SECOND_BIND,
-    VM_VIEW,
-    second_bind_fails,
-    shared,
-)
-
-__all__ = [
-    "R1",
-    "R5",
-    "SECOND_BIND",
-    "by_hand",
-    "finish",
-    "interrupted",
-    "lab",
-    "mend",
-    "once_answered",
-    "predict",
-    "quiz",
-    "second_bind_fails",
-    "shared",
-    "turns",
-]
+from .races_check import CHECK
+from .races_check import interrupted as interrupted
+from .races_questions import BOARD_VIEW, QUESTIONS, VM_VIEW
+from .races_questions import R1 as R1
+from .races_questions import R5 as R5
+from .races_questions import SECOND_BIND as SECOND_BIND
+from .races_questions import second_bind_fails as second_bind_fails
+from .races_questions import shared as shared
 
 
 def lab() -> Races:
@@ -221,18 +201,13 @@ def mend() -> RoomView:
         distractors=(
             (
                 "nobody will give that back",
-                Distractor(
-                    "The way out is mended, but a BIND that fails still takes a VM and writes over the one that was there."
-                ),
+                "The way out is mended, but a BIND that fails still takes a VM and writes over the one that was there.",
             ),
             (
                 "a failed bind through another file gave it away",
-                Distractor("A BIND that fails still gives away the VM of the one that succeeded."),
+                "A BIND that fails still gives away the VM of the one that succeeded.",
             ),
-            (
-                "answered in another way now",
-                Distractor("Now other calls get another answer than on the real kernel, too."),
-            ),
+            ("answered in another way now", "Now other calls get another answer than on the real kernel, too."),
         ),
         record=REPAIR,
         view=VM_VIEW,

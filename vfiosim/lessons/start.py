@@ -190,10 +190,7 @@ KEEP = Task(
     lambda session: (session.dup(3), session.close(3)),
     "A dup is a second arrow to the same file. When the first one goes, the second still holds it, and the binding lives on.",
     distractors=(
-        (
-            _let_go_first,
-            Distractor("Descriptor 3 was the only arrow to the file. The file is gone, and the binding with it."),
-        ),
+        (_let_go_first, "Descriptor 3 was the only arrow to the file. The file is gone, and the binding with it."),
     ),
     drawn=False,
     name="00 task: keep",

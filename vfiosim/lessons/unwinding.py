@@ -5,36 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from ..lab import Bench, Distractor, Exercise, Goal, Judged, Ordering, Outcome, Parsons, Session, Task
+from ..lab import Bench, Exercise, Goal, Judged, Ordering, Outcome, Parsons, Session, Task
 from ..lab import goal as facts
 from ..lab.question import step_saying
 from ..puzzles.programs import bind
 from ..puzzles.unwinding import R25
 from .lesson import Lesson
-from .unwinding_failures import BAD, FAULTS, ON_PURPOSE, bind_failing, failed, ready
-from .unwinding_ladder import JO, RIGHT, ladder
-from .unwinding_picture import pyramid, pyramids
+from .unwinding_failures import BAD, ON_PURPOSE, bind_failing, ready
+from .unwinding_failures import FAULTS as FAULTS
+from .unwinding_failures import failed as failed
+from .unwinding_ladder import JO as JO
+from .unwinding_ladder import RIGHT, ladder
+from .unwinding_picture import pyramid as pyramid
+from .unwinding_picture import pyramids as pyramids
 from .unwinding_questions import CHECK, NOT_READY, QUESTIONS, VIEW
-from .unwinding_writing import TASK, mend
-
-__all__ = [
-    "BIND",
-    "FAULTS",
-    "JO",
-    "exercise",
-    "failed",
-    "fails",
-    "finish",
-    "machine",
-    "mend",
-    "once_answered",
-    "order",
-    "predict",
-    "pyramid",
-    "pyramids",
-    "quiz",
-]
-
+from .unwinding_writing import TASK
+from .unwinding_writing import mend as mend
 
 machine = R25.setup  # as `sweep` wants it: a function that makes the machine, and a call on it
 BIND = bind("vmm")
@@ -93,16 +79,8 @@ OPEN_GATE = Task(
     "Number 9 is the only failure behind the gate. Eight of nine tests pass, and the ninth leaves a closed device that a program "
     "can use. Press <b>GET_INFO</b>: it answers. That is why everything has to fail once.",
     distractors=(
-        (
-            _bound,
-            Distractor(
-                "This BIND has succeeded, so the gate is open as it should be. <b>Reset</b>, and let something fail."
-            ),
-        ),
-        (
-            _nothing_shows,
-            Distractor("This failure comes before the line in question, and there the way out is right."),
-        ),
+        (_bound, "This BIND has succeeded, so the gate is open as it should be. <b>Reset</b>, and let something fail."),
+        (_nothing_shows, "This failure comes before the line in question, and there the way out is right."),
     ),
     view=VIEW,
     name="04 task: make it show",

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..explore import Result
 from ..kernel.vfio.vfio_main import vfio_df_device_first_open
-from ..lab import Distractor, RoomView
+from ..lab import RoomView
 from ..museum import Proof, Room, StudentFunction
 from ..museum.requirements import Requirement
 from ..puzzles.changed import changed
@@ -125,32 +125,23 @@ def mend() -> RoomView:
         explained="The inner one stands around the last line alone, the outer one around all that comes after the taking of the "
         "module. On the way out the inner one is done first: nesting <i>is</i> the reverse order. In C both are labels.",
         distractors=(
-            (
-                "the kernel crashes",
-                Distractor("Your way out gives back what this call had not taken, or not yet."),
-            ),
+            ("the kernel crashes", "Your way out gives back what this call had not taken, or not yet."),
             (
                 "not the reverse order",
-                Distractor(
-                    "Both are there, and the outer one is done last: so it has to belong to what was taken first."
-                ),
+                "Both are there, and the outer one is done last: so it has to belong to what was taken first.",
             ),
             (
                 "is left behind: driver's module, iommufd_group",
-                Distractor(
-                    "When the card is not ready, neither the module nor the place in the iommufd is given back."
-                ),
+                "When the card is not ready, neither the module nor the place in the iommufd is given back.",
             ),
             (
                 "is left behind: driver's module.",
-                Distractor(
-                    "What gives the driver's module back has to stand around <i>all</i> that comes later: the place in the "
-                    "iommufd, and the card."
-                ),
+                "What gives the driver's module back has to stand around <i>all</i> that comes later: the place in the "
+                "iommufd, and the card.",
             ),
             (
                 "is left behind: iommufd_group",
-                Distractor("The place in the iommufd is not given back. Only the card comes after it, and may fail."),
+                "The place in the iommufd is not given back. Only the card comes after it, and may fail.",
             ),
         ),
         record=TASK,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..lab import Distractor, Exercise, Outcome, Session, Task
+from ..lab import Exercise, Outcome, Session, Task
 from ..lab.alive import describe
 from ..lab.once_answered import OnceAnswered
 from ..machine import Machine
@@ -16,22 +16,6 @@ from .fewest import fewest
 from .lesson import Lesson
 from .moves import DOWN, UP, Moves, at, close, opened, play
 from .vmm_questions import CARD, CHECK, QUESTIONS, VM, guest, with_card
-
-__all__ = [
-    "calls",
-    "desk",
-    "exercise",
-    "finish",
-    "free_it",
-    "holders",
-    "listing",
-    "mend",
-    "once_answered",
-    "predict",
-    "quiz",
-    "running",
-    "shortest",
-]
 
 FILE, CTX = "file vfio0#1", "iommufd_ctx 1"
 SHOWN = (*ONLY, "fds vmm", "file iommu*", "file kvm-vfio*", "kvm")
@@ -143,9 +127,7 @@ START = Task(
     distractors=(
         (
             _bound_too_early,
-            Distractor(
-                "The card was bound before its file was on the list of the VM, and is so still. A binding ends with the file only."
-            ),
+            "The card was bound before its file was on the list of the VM, and is so still. A binding ends with the file only.",
         ),
     ),
     drawn=False,
@@ -196,9 +178,7 @@ GIVE_BACK = Task(
     distractors=(
         (
             _on_the_list,
-            Distractor(
-                "The list of the VM holds the card's file, and no descriptor is left to take it off. <b>Undo</b>: FILE_DEL first."
-            ),
+            "The list of the VM holds the card's file, and no descriptor is left to take it off. <b>Undo</b>: FILE_DEL first.",
         ),
     ),
     drawn=False,
@@ -286,9 +266,7 @@ MEND = Task(
     distractors=(
         (
             _closed_the_right_one,
-            Distractor(
-                "7 is the iommufd of the card. The binding holds it still, but nobody can map in it any more. <b>Undo</b>."
-            ),
+            "7 is the iommufd of the card. The binding holds it still, but nobody can map in it any more. <b>Undo</b>.",
         ),
     ),
     drawn=False,

@@ -9,22 +9,12 @@ from ..lab import goal as facts
 from ..lab.parsons import by_running
 from . import misconceptions as M
 from .lesson import Lesson
-from .vms_questions import CHECK, QUESTIONS, VIEW, dying, get_anyway
-from .vms_strip import CALLS, TIPS, done, strip, two_vms
-
-__all__ = [
-    "done",
-    "dying",
-    "exercise",
-    "finish",
-    "get_anyway",
-    "once_answered",
-    "order",
-    "predict",
-    "quiz",
-    "strip",
-    "vms",
-]
+from .vms_questions import CHECK, QUESTIONS, VIEW
+from .vms_questions import dying as dying
+from .vms_questions import get_anyway as get_anyway
+from .vms_strip import CALLS, TIPS, two_vms
+from .vms_strip import done as done
+from .vms_strip import strip as strip
 
 
 def vms() -> Bench:
@@ -144,10 +134,7 @@ TOO_LATE = Task(
             _bound_again,
             Distractor("This file is bound, and its VM was looked for then. BIND comes once.", M.VM_FOLLOWS_THE_LIST),
         ),
-        (
-            _still_listed,
-            Distractor("Descriptor 3 is closed, but the list still holds the file: so the binding goes on."),
-        ),
+        (_still_listed, "Descriptor 3 is closed, but the list still holds the file: so the binding goes on."),
     ),
     view=VIEW,
     name="07 task: too late",

@@ -58,10 +58,7 @@ LIVE_WITHOUT_A_NUMBER = Task(
     "BIND looks the iommufd up by its descriptor, so that has to be open still. From then on the binding and the device object "
     "hold its file, and descriptor 4 may go. A dup is a second descriptor for the same file, so the device's file counts two.",
     distractors=(
-        (
-            _closed_too_early,
-            Distractor("Descriptor 4 was the only holder when it was closed, so the iommufd went too."),
-        ),
+        (_closed_too_early, "Descriptor 4 was the only holder when it was closed, so the iommufd went too."),
         (
             _opened_again,
             Distractor(

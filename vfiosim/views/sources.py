@@ -6,15 +6,14 @@ import ast
 import linecache
 import textwrap
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from ..conformance.evidence import recorded_calls
 from ..engine import FUNCTIONS
+from ..engine.source import lines_of
 from ..trace import MicroStep, Step
 from .glossary import TAG, kernel_link
 
-_ROOT = Path(__file__).parents[2]  # what the names of files in a trace begin at
 _Span = tuple[str, int, int]  # a function: its name, its first line and its last one
 
 
@@ -63,8 +62,7 @@ def _of_the_kernel(thing: Step | MicroStep) -> bool:
 
 def function_text(file: str, line: int, name: str, source: str) -> tuple[int, str]:
     """The first line and the text of the function `name` that has this line; where it cannot be read, the line alone."""
-    for real in _files(file):
-        lines = linecache.getlines(real)
+    for lines in _texts(file):
         if 0 < line <= len(lines) and lines[line - 1].strip() == source:
             inside = [
                 (end - first, first, end)
@@ -77,11 +75,10 @@ def function_text(file: str, line: int, name: str, source: str) -> tuple[int, st
     return line, source
 
 
-def _files(file: str) -> list[str]:
-    """Where to look for a file of a trace; a notebook cell has lost its name, and is looked for among all cells."""
-    if file == "notebook cell":
-        return [name for name in reversed(linecache.cache) if "ipykernel_" in name]
-    return [str(_ROOT / file)] if file else []
+def _texts(file: str) -> list[list[str]]:
+    """The lines of a file of a trace; a notebook cell has lost its name, and is looked for among all cells."""
+    cells = reversed(linecache.cache) if file == "notebook cell" else ()
+    return [linecache.getlines(name) for name in cells if "ipykernel_" in name] or [lines_of(file)]
 
 
 @cache
