@@ -32,7 +32,7 @@ def test_what_is_done_is_brought_up_to_date_with_every_answer(shown, tmp_path, m
     monkeypatch.setenv("VFIOSIM_PROGRESS", str(tmp_path / "progress.json"))
     first, *others = lessons()[0].exercises
     progress.record(first, True)
-    assert f"00 start · 8 minutes · 1 of {len(others) + 1} done" in shown.message
+    assert f"00 start · 10 minutes · 1 of {len(others) + 1} done" in shown.message
     for name in others:
         progress.record(name, True)
     assert f"✓ all {len(others) + 1} done" in shown.message

@@ -11,7 +11,9 @@ import pytest
 
 from tests.cells import cells
 from tests.conftest import ROOT
+from vfiosim.lab.style import words
 from vfiosim.lessons.course import MINUTES, MOSTLY, notebooks
+from vfiosim.lessons.lesson import lessons
 
 pytestmark = pytest.mark.one_python
 
@@ -130,3 +132,13 @@ def test_the_index_and_the_page_for_teachers_tell_the_same_minutes():
     )
     told = {number: re.sub(r"\D", "", minutes) for number, minutes in rows}
     assert told == {path.stem[:2]: MINUTES.get(path.stem[:2], MOSTLY) for path in ALL}
+
+
+@pytest.mark.parametrize("path", ENDING, ids=lambda path: path.stem)
+def test_the_minutes_are_those_that_the_page_for_teachers_reckons_with(path):
+    lesson = next(one for one in lessons() if one.number == path.stem[:2])
+    asked = " ".join(text for one in lesson.asked for text in (one.text, *one.choices.values()))
+    pages = (words_of(path) + len(words(asked).split())) / 200
+    cells_left = max(0, len(cells(path, "code")) - len(lesson.questions) - min(len(lesson.tasks), 4) - 3)
+    reckoned = pages + len(lesson.questions) + 0.75 * len(lesson.check) + 3 * len(lesson.tasks) + cells_left / 2
+    assert abs(float(MINUTES.get(lesson.number, MOSTLY)) - reckoned) <= 4
