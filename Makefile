@@ -31,7 +31,7 @@ format check: export DENO_NO_UPDATE_CHECK := 1
 ROOT_FLAG := $(if $(filter 0,$(shell id -u)),--allow-root)
 
 .DEFAULT_GOAL := help
-.PHONY: help lab lite lite-serve export gallery test fuzz nightly check format lock sync bench wheel clean
+.PHONY: help lab lite lite-serve export gallery test fuzz programs nightly check format lock sync bench wheel clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -80,6 +80,9 @@ nightly: $(UV) ## what is too heavy for every change: all tests under every Pyth
 	.ci/interpreters --nightly -n auto -m "not browser" || failed="$$failed interpreters"; \
 	$(MAKE) fuzz || failed="$$failed fuzz"; \
 	test -z "$$failed" || { echo "failed: $$failed" >&2; exit 1; }
+
+programs: $(UV) ## real programs on a simulated machine, QEMU too where it is installed
+	$(RUN) python -m pytest tests/test_programs.py --nightly $(PYTEST_FLAGS)
 
 check: $(UV) ## format, lint, types, layers, clean notebooks, lock files
 	$(UV) lock --check
