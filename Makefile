@@ -55,7 +55,7 @@ wheel: $(UV) ## write what `pip` installs into dist/: the package with its noteb
 	@$(UV) build --quiet --out-dir dist
 
 lite: $(UV) ## write pages on which the notebooks run with nothing but a browser into dist/lite/
-	@rm -rf dist/lite && $(UV) build --quiet --wheel --out-dir dist
+	@rm -rf dist/lite dist/vfiosim-*.whl && $(UV) build --quiet --wheel --out-dir dist
 	@$(UV) export --quiet --frozen --only-group browser --no-header --format requirements.txt --output-file dist/browser.txt
 	$(UV) run --isolated --frozen --only-group lite python deploy/lite/build.py dist/lite dist/vfiosim-*.whl dist/browser.txt
 

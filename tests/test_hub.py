@@ -100,15 +100,20 @@ def executed(line: Any, number: int, cell: str) -> str:
     content = {"code": cell, "silent": False, "store_history": True, "user_expressions": {}, "allow_stdin": False}
     message = {"header": header, "parent_header": {}, "metadata": {}, "content": content, "channel": "shell"}
     line.send(json.dumps(message))
-    printed = ""
-    while True:
+    printed, wrong, waiting = (
+        "",
+        "",
+        {"execute_reply", "idle"},
+    )  # what is printed may come after the reply, but never after idle
+    while waiting:
         answer = json.loads(line.recv())
         if answer["parent_header"].get("msg_id") != header["msg_id"]:
             continue
-        if answer["msg_type"] == "stream":
-            printed += answer["content"]["text"]
-        if answer["msg_type"] == "execute_reply":
-            return printed if answer["content"]["status"] == "ok" else str(answer["content"]["ename"])
+        content = answer["content"]
+        printed += content["text"] if answer["msg_type"] == "stream" else ""
+        wrong = content.get("ename", wrong)
+        waiting -= {answer["msg_type"], content.get("execution_state", "")}
+    return wrong or printed
 
 
 def until(true: Any) -> None:

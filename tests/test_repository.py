@@ -119,7 +119,7 @@ def test_environment_yml_pins_a_python_that_binder_understands_and_pyproject_all
     assert f"Programming Language :: Python :: {version}" in PYPROJECT["project"]["classifiers"]
 
 
-@pytest.mark.parametrize("lock", ["uv.lock", "requirements.lock"])
+@pytest.mark.parametrize("lock", ["uv.lock", "requirements.lock", "deploy/lite/deno.lock"])
 def test_a_lock_file_names_no_index_but_pypi(lock: str) -> None:
     hosts = set(re.findall(r"\w+://([^/\"\s]+)", (ROOT / lock).read_text()))
     assert hosts <= {"pypi.org", "files.pythonhosted.org"}

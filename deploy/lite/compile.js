@@ -11,6 +11,8 @@ const python = await loadPyodide();
 const compiled = python.runPython(`
 import importlib.util, io, marshal, zipfile
 
+SELDOM = tuple(f"IPython/{part}/" for part in ("extensions", "external", "sphinxext", "terminal", "testing"))
+
 def compiled(path, data):
     """A wheel whose modules need not be compiled. The bytecode is never checked against the source: they come together."""
     code = compile(data, "/lib/python3.14/site-packages/" + path, "exec", dont_inherit=True, optimize=0)
@@ -23,7 +25,7 @@ def wheel(data):
         for item in old.infolist():
             text = old.read(item)
             new.writestr(item.filename, text)
-            if item.filename.endswith(".py"):
+            if item.filename.endswith(".py") and not item.filename.startswith(SELDOM):
                 new.writestr(importlib.util.cache_from_source(item.filename), compiled(item.filename, text))
     return made.getvalue()
 
