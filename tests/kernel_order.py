@@ -27,6 +27,7 @@ KERNEL_NAME = {
     "vfio_pci_core_iowrite": "VFIO_IOWRITE",
     "iommu_group_for": "iommu_group_alloc",  # with what a bus asks before
     "shmem_release": "shmem_evict_inode",
+    "shmem_mmap": "shmem_mmap_prepare",
     "sysfs_open": "kernfs_fop_open",
     "proc_fdinfo": "seq_show",
     "list_directory": "iterate_dir",

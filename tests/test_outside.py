@@ -153,6 +153,26 @@ def test_the_registers_of_a_device_are_mapped_beside_the_memory_outside(p):
         p.mmap(PAGE, fd=dev, address=HERE)
 
 
+def test_a_container_maps_registers_that_lie_outside_and_charges_the_memory_beside_them_only(m):
+    """`follow_fault_pfn` (drivers/vfio/vfio_iommu_type1.c); an iommufd cannot pin them."""
+
+    class WithRegisters(Pages):
+        def devices(self, first: int, end: int) -> list[tuple[int, int]]:
+            low, high = max(first, HERE + 4 * PAGE), min(end, HERE + 5 * PAGE)
+            return [(low, high)] if low < high else []
+
+        def _fits(self, address: int, size: int, write: bool) -> bool:
+            return super()._fits(address, size, write) and not self.devices(address, address + size)
+
+    p = m.process("qemu", ("CAP_SYS_RAWIO",), memory=WithRegisters())
+    container, group = p.open("/dev/vfio/vfio"), p.open("/dev/vfio/1")
+    p.ioctl(group, uapi.VFIO_GROUP_SET_CONTAINER, bytearray(container.to_bytes(4, "little")))
+    p.ioctl(container, uapi.VFIO_SET_IOMMU, uapi.VFIO_TYPE1v2_IOMMU)
+    wanted = uapi.VfioIommuType1DmaMap(flags=3, vaddr=HERE + 3 * PAGE, iova=0x100000, size=2 * PAGE)
+    assert p.ioctl(container, uapi.VFIO_IOMMU_MAP_DMA, wanted) == 0
+    assert p.status()["VmLck"] == 4
+
+
 def test_kvm_reads_the_memory_outside_too(m, p, pages):
     kvm = p.open("/dev/kvm")
     number = p.ioctl(kvm, uapi.KVM_CREATE_VM)

@@ -8,15 +8,25 @@ from itertools import pairwise
 
 import pytest
 
+from tests.edu import (
+    ACKNOWLEDGE,
+    BAR0,
+    BUFFER,
+    COMMAND,
+    CONFIG,
+    INTX_DISABLE,
+    LINE,
+    MASTER,
+    MEMORY,
+    RAISE,
+    copy,
+    number,
+    put,
+)
 from vfiosim import Blocked, Machine, Process, uapi
 from vfiosim.topology import TOPOLOGIES, DeviceSpec, Topology
 from vfiosim.uapi import Errno, KernelError
 
-CONFIG = 7 << 40
-COMMAND, BAR0, LINE = CONFIG + 4, CONFIG + 16, CONFIG + 60
-MASTER, MEMORY, INTX_DISABLE = 4, 2, 0x400
-RAISE, ACKNOWLEDGE, SOURCE, DESTINATION, COUNT, RUN = 0x60, 0x64, 0x80, 0x88, 0x90, 0x98
-BUFFER = 0x40000  # inside of edu
 IOAS = 2  # the number of the address space
 
 
@@ -26,16 +36,6 @@ def bound(device: int = 0, topology: Topology | str = "lab") -> tuple[Process, i
     fd, iommu = program.open(f"/dev/vfio/devices/vfio{device}"), program.open("/dev/iommu")
     program.ioctl(fd, uapi.VFIO_DEVICE_BIND_IOMMUFD, uapi.VfioDeviceBindIommufd(iommufd=iommu))
     return program, fd, iommu
-
-
-def put(program: Process, fd: int, at: int, value: int, size: int = 4) -> None:
-    """Write a number into a register."""
-    program.pwrite(fd, value.to_bytes(size, "little"), at)
-
-
-def number(program: Process, fd: int, at: int, size: int = 4) -> int:
-    """What a register has."""
-    return int.from_bytes(program.pread(fd, size, at), "little")
 
 
 def interrupt_to(program: Process, fd: int, index: int) -> int:
@@ -127,12 +127,6 @@ def mapped() -> tuple[Process, int, int, int]:
     )
     put(program, fd, COMMAND, MEMORY | MASTER, 2)
     return program, fd, iommu, page
-
-
-def copy(program: Process, fd: int, source: int, destination: int) -> None:
-    """Let edu copy eight bytes."""
-    for at, value in ((SOURCE, source), (DESTINATION, destination), (COUNT, 8), (RUN, 3 if source == BUFFER else 1)):
-        put(program, fd, at, value, 8)
 
 
 def test_a_device_reaches_what_is_mapped_past_the_program() -> None:

@@ -14,6 +14,7 @@ Needs nothing but the standard library; `vfiosim.views` draws and `vfiosim.lab` 
 from . import uapi
 from .engine import KernelOops, PatchError, Phase
 from .kernel import Unsupported
+from .kernel.config import Config
 from .machine import Blocked, Call, Machine, Process
 from .replay import Replay, replay
 from .topology import DeviceSpec, Topology
@@ -23,6 +24,7 @@ from .uapi import Errno, KernelError
 __all__ = [
     "Blocked",
     "Call",
+    "Config",
     "DeviceSpec",
     "Errno",
     "KernelError",

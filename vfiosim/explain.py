@@ -21,7 +21,6 @@ from .assets import asset
 from .conformance import evidence
 from .conformance.recordings import recordings
 from .conformance.refusals import KnownRefusal, read, refusals, write
-from .machine import Machine
 from .uapi import REQUESTS, Errno
 
 if TYPE_CHECKING:
@@ -67,7 +66,7 @@ class Explanation:
 
         if not 0 < number <= len(self.refusals):
             raise IndexError(f"there is no refusal {number}; there are {len(self.refusals)}")
-        machine = Machine((program := self.refusals[number - 1].program).topology)
+        machine = (program := self.refusals[number - 1].program).boot()
         program.run(machine)
         refused = [step.index + 1 for step in machine.trace if step.refused]
         return Player(machine.trace, step=refused[-1])

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from .kernel.base import NO_GROUP
+from .kernel.base import NO_GROUP, VFIO_PCI
 from .kernel.boot import DeviceSpec
+from .kernel.config import Config
 
 __all__ = ["MDEV_TYPES", "TOPOLOGIES", "DeviceSpec", "Topology"]
 
@@ -28,6 +29,15 @@ class Topology:
     name: str
     devices: tuple[DeviceSpec, ...]
     iommufd_container: bool = False
+
+    def configured(self, config: Config) -> Config:
+        """A configuration with what these devices need: how /dev/vfio/vfio was built, and leave to do without an IOMMU."""
+        unsafe = config.vfio_noiommu and any(spec.noiommu for spec in self.devices)
+        return replace(
+            config,
+            iommufd_vfio_container=config.iommufd_vfio_container or self.iommufd_container,
+            enable_unsafe_noiommu_mode=config.enable_unsafe_noiommu_mode or unsafe,
+        )
 
     @classmethod
     def named(cls, name: str) -> Topology:
@@ -61,7 +71,7 @@ def _recorded(name: str, device: Mapping[str, Any], devices: Mapping[str, Mappin
         address,
         int(device.get("group_id", NO_GROUP)),
         bus="pci" if pci else "mdev",
-        driver=str(device["driver"]),
+        driver=str(device["driver"] or VFIO_PCI),  # which was told to take it where it has none, and refused
         model=MDEV_TYPES.get(name, str(device["model"])),
         dev_set=f"bus {address[:7]}" if behind_port else "",
         no_reset=virtual or bool(vfs),  # where functions have functions in them it was switched off

@@ -40,6 +40,7 @@ SURPRISES: Final = {
     ),
     SWITCHED: (
         "gives up a use of its container that was never taken",
+        "than it had taken (a device of the group is open)",  # the file of the group: what the other path never took
         "leaves its container with container_users 0 instead of 1",
         "was opened in a container that is gone",
         "is closed, but was never taken out of",

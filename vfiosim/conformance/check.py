@@ -10,6 +10,7 @@ from typing import Any
 from ..engine import PatchError
 from ..explore.beginning import Beginning
 from ..kernel import Unsupported
+from ..kernel.config import Config
 from ..machine import Machine
 from ..topology import Topology
 from .compare import ending_of, same, same_ending
@@ -46,7 +47,7 @@ def check_scenario(
     report = ScenarioReport(scenario["name"], Tally(scenarios=1, steps=len(steps)))
     done = -1
     try:
-        with booted(topology_of(recording)).lent() as begin:
+        with booted_as(recording).lent() as begin:
             machine = begin()
             machine.engine.patch(**(patches or {}))
             if called is not None:
@@ -76,9 +77,14 @@ def check_scenario(
 
 
 @lru_cache(maxsize=8)
-def booted(topology: Topology) -> Beginning:
-    """Machines of this topology that have just booted."""
-    return Beginning(partial(Machine, topology))
+def booted(topology: Topology, config: Config) -> Beginning:
+    """Machines of this topology and configuration that have just booted."""
+    return Beginning(partial(Machine, topology, config=config))
+
+
+def booted_as(recording: Recording) -> Beginning:
+    """Machines like the recorded one. Raises Unsupported for one that is not modelled."""
+    return booted(topology_of(recording), Config.of(recording.config))
 
 
 class _Noting(dict[str, Callable[..., Any]]):

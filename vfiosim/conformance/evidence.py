@@ -32,7 +32,7 @@ def ran_through(recordings: Iterable[Recording]) -> Counter[Line]:
     for recording in recordings:
         topology = topology_of(recording)
         for scenario in recording.scenarios:
-            replay = Playback(Machine(topology), recording.topology, scenario)
+            replay = Playback(Machine(topology, config=recording.config), recording.topology, scenario)
             with suppress(Unsupported):
                 for step in scenario["steps"]:
                     replay.step(step)

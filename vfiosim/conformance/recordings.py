@@ -7,7 +7,7 @@ import io
 import json
 import zlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, Final
@@ -22,13 +22,14 @@ class UnreadableError(Exception):
 
 @dataclass(frozen=True)
 class Recording:
-    """One file: the machine it was made on, and its scenarios with the answers."""
+    """One file: the machine it was made on, and its scenarios with the answers; `config`: switches of its kernel, by name."""
 
     name: str
     profile: str
     topology: dict[str, dict[str, Any]]
     probe0: dict[str, Any]
     scenarios: list[dict[str, Any]]
+    config: dict[str, Any] = field(default_factory=dict)
 
 
 def recordings(paths: Iterable[str | Path]) -> Iterator[Recording]:
@@ -79,4 +80,5 @@ def _recording(name: str, document: Any) -> Recording:
             raise TypeError
         if not all(isinstance(step["call"], str) for step in scenario["steps"]):
             raise TypeError
-    return Recording(name, str(document["profile"]), dict(document["topology"]), dict(document["probe0"]), scenarios)
+    machine = dict(document["topology"]), dict(document["probe0"])
+    return Recording(name, str(document["profile"]), *machine, scenarios, dict(document.get("config", {})))

@@ -8,16 +8,18 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
+from ..explore.beginning import Beginning
 from ..kernel import Unsupported
+from ..kernel.config import Config
 from ..machine import Machine
 from ..topology import Topology
 from ..uapi import KernelError, request_names
-from .check import booted, topology_of
+from .check import booted, booted_as
 from .recordings import Recording
 from .replay import Playback
 from .scope import Scope, Step
@@ -27,16 +29,26 @@ _PASSED = re.compile(r"refuse_if \[(\w+)\] passed")
 
 @dataclass(frozen=True)
 class RefusedProgram:
-    """Calls on a recorded machine, of which the last one is refused. `devices` are those of the recording."""
+    """Calls on a recorded machine, of which the last one is refused. `devices` and `config` are those of the recording."""
 
     profile: str
     devices: Mapping[str, Mapping[str, Any]]
     steps: Sequence[Step]
+    config: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def topology(self) -> Topology:
-        """The machine on which it runs."""
+        """The devices of the machine on which it runs."""
         return Topology.from_recording(self.devices, self.profile)
+
+    @property
+    def booted(self) -> Beginning:
+        """Machines on which it can run."""
+        return booted(self.topology, Config.of(self.config))
+
+    def boot(self) -> Machine:
+        """A machine of one's own on which it can run."""
+        return Machine(self.topology, config=self.config)
 
     def run(self, machine: Machine) -> KernelError | None:
         """Make the calls on a machine that has just booted. The answer is why the last one was refused; None if it was not."""
@@ -47,8 +59,10 @@ class RefusedProgram:
         return done.refused[-1][1] if done.refused else None
 
     def lines(self) -> Iterator[str]:
-        """The calls as text, one a line, with the names of the machine's nodes."""
+        """The calls as text, one a line, with the names of the machine's nodes; first how its kernel was built, if not as usual."""
         scope = Scope(self.devices)
+        if self.config:
+            yield f'Machine(config="{Config.of(self.config)}")'
         for step in self.steps:
             yield _line(step, scope)
 
@@ -78,8 +92,13 @@ def refusals(recordings: Iterable[Recording]) -> list[KnownRefusal]:
     for recording in recordings:
         for scenario in recording.scenarios:
             for at, step, error in _refused(recording, scenario):
-                program = RefusedProgram(recording.profile, recording.topology, scenario["steps"][: at + 1])
-                odd = recording.profile != "default", recording.name.startswith("random"), at
+                steps = scenario["steps"][: at + 1]
+                program = RefusedProgram(recording.profile, recording.topology, steps, recording.config)
+                odd = (
+                    bool(recording.config) or recording.profile != "default",
+                    recording.name.startswith("random"),
+                    at,
+                )
                 met[name_of(step), error.name, error.check].append((*odd, program))
     found = [_refusal(key, [each[-1] for each in sorted(ways, key=lambda way: way[:3])]) for key, ways in met.items()]
     return sorted(found, key=lambda each: (each.request, len(each.passed), each.check, each.errno))
@@ -95,17 +114,19 @@ def name_of(step: Step) -> str:
 
 def _refused(recording: Recording, scenario: Mapping[str, Any]) -> Iterator[tuple[int, Step, KernelError]]:
     """Which calls of a scenario were refused, up to the first one that is not modelled: where, the call, why."""
-    with booted(topology_of(recording)).lent() as begin, suppress(Unsupported):
+    with booted_as(recording).lent() as begin, suppress(Unsupported):
         replay = Playback(begin(), recording.topology, scenario)
         for at, step in enumerate(scenario["steps"]):
             replay.refused.clear()
             replay.step(step)
-            yield from ((at, *each) for each in replay.refused)
+            yield from (
+                (at, *each) for each in replay.refused if each[1].kernel
+            )  # by a call, and not where memory was looked at
 
 
 def _refusal(key: tuple[str, str, str], ways: Sequence[RefusedProgram]) -> KnownRefusal:
     program = _smallest(ways[0], key)
-    machine = Machine(program.topology)
+    machine = program.boot()
     error = program.run(machine)
     assert error is not None
     last = next((micro.call for micro in reversed(machine.trace.micro) if micro.refused), None)
@@ -116,7 +137,7 @@ def _refusal(key: tuple[str, str, str], ways: Sequence[RefusedProgram]) -> Known
 
 def _smallest(program: RefusedProgram, key: tuple[str, str, str]) -> RefusedProgram:
     """The program without every call that is not needed for its last one to be refused so; nothing that is used is missing."""
-    with booted(program.topology).lent() as begin:
+    with program.booted.lent() as begin:
         size = 0
         while size != len(program.steps):
             size = len(program.steps)
@@ -146,17 +167,18 @@ def _meets(program: RefusedProgram, machine: Machine, key: tuple[str, str, str])
 
 # ---- kept in a file
 
+RecordedMachine: TypeAlias = tuple[str, Mapping[str, Any], Mapping[str, Any]]  # profile, devices, configuration
+
 
 def write(found: Sequence[KnownRefusal], path: Path) -> None:
     """Write refusals to a file that `read` reads. The recorded machines come first, each once."""
-    machines: list[tuple[str, Mapping[str, Any]]] = []
+    machines: list[RecordedMachine] = []
+    lines = []
     for each in found:
-        if (machine := (each.program.profile, each.program.devices)) not in machines:
+        machine = each.program.profile, each.program.devices, each.program.config
+        if machine not in machines:
             machines.append(machine)
-    lines = [
-        vars(each) | {"program": [machines.index((each.program.profile, each.program.devices)), each.program.steps]}
-        for each in found
-    ]
+        lines.append(vars(each) | {"program": [machines.index(machine), each.program.steps]})
     text = "".join(f"{json.dumps(line)}\n" for line in (machines, *lines))
     path.write_bytes(gzip.compress(text.encode(), mtime=0))
 
@@ -167,10 +189,10 @@ def read(path: Path | Traversable) -> list[KnownRefusal]:
     return [_read(machines, line) for line in lines]
 
 
-def _read(machines: Sequence[tuple[str, Mapping[str, Any]]], line: dict[str, Any]) -> KnownRefusal:
+def _read(machines: Sequence[RecordedMachine], line: dict[str, Any]) -> KnownRefusal:
     where, steps = line["program"]
-    profile, devices = machines[where]
-    line.update(passed=tuple(line["passed"]), program=RefusedProgram(profile, devices, steps))
+    profile, devices, config = machines[where]
+    line.update(passed=tuple(line["passed"]), program=RefusedProgram(profile, devices, steps, config))
     return KnownRefusal(**line)
 
 

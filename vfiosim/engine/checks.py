@@ -17,14 +17,18 @@ T = TypeVar("T")
 _PAGE = 12
 
 
-class UserMemory(Protocol):
-    """What an address space must offer to copies. Addresses and sizes are in bytes; OSError(EFAULT) for a bad address."""
+class Storage(Protocol):
+    """Bytes at addresses, or at places of a file. Sizes are in bytes; OSError(EFAULT) for a bad address."""
 
     def read(self, address: int, size: int) -> bytes:
         """The bytes at `address`."""
 
     def write(self, address: int, data: bytes) -> None:
         """Write as much of `data` as can be written, from its beginning."""
+
+
+class UserMemory(Storage, Protocol):
+    """What an address space must offer to copies."""
 
     def pinnable(self, address: int, size: int, write: bool) -> bool:
         """Can all pages of a range be pinned, to be read or also to be written?"""
@@ -158,8 +162,8 @@ def _memory_words(say: Say, answer: Any, memory: Any, address: int, copied: byte
 
 
 @effect(ANYTHING, int, int, touches=_reads, words=_memory_words)
-def read_memory(engine: Engine, thread: Thread, memory: UserMemory, address: int, size: int) -> bytes:
-    """Read an address space, whoever's it is: as a device does that reaches it, or a thread of the kernel. EFAULT."""
+def read_memory(engine: Engine, thread: Thread, memory: Storage, address: int, size: int) -> bytes:
+    """Read an address space or a file, whoever's it is: as a device does that reaches it, or a thread of the kernel. EFAULT."""
     return memory.read(address, size)
 
 
@@ -170,7 +174,7 @@ def read_memory(engine: Engine, thread: Thread, memory: UserMemory, address: int
     touches=lambda thread, request: _pages(request[1], request[2], len(request[3]), WRITE),
     words=_memory_words,
 )
-def write_memory(engine: Engine, thread: Thread, memory: UserMemory, address: int, data: bytes) -> None:
+def write_memory(engine: Engine, thread: Thread, memory: Storage, address: int, data: bytes) -> None:
     """Write into an address space, likewise."""
     if engine.journal is not None:
         engine.journal.append((thread, address, None, data))

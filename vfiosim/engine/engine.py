@@ -40,6 +40,7 @@ class Engine:
         self.instead: Callable[[Thread, Request], Request] | None = None  # what is done in the place of an effect
         self.patches: dict[str, Callable[..., Code]] = {}
         self.version: Mapping[str, Callable[..., Code]] = {}  # kernel functions that another version of the kernel has
+        self.options: Mapping[str, Any] = {}  # how the kernel was built, by name
         self.violations: list[str] = []
         self.wrong: dict[int, str] = {}  # the first violation of an effect, by its number in `micro`
         self.unmodelled: dict[tuple[str, str], None] = {}  # which threads asked what nobody can answer

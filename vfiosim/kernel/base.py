@@ -151,7 +151,6 @@ class Device(KObject):
         self.max_pasids = 0  # none
         self.is_mock = False
         self.cache_coherent = True  # IOMMU_CAP_CACHE_COHERENCY
-        self.isolated_msi = True  # iommu_group_has_isolated_msi()
 
 
 ON_ITS_BUS: Final = "on its bus"

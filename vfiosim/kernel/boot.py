@@ -10,6 +10,7 @@ from ..uapi import KernelError
 from . import promises
 from .base import EMULATED, LOADED, MTTY, NO_OPS, VFIO_DRIVERS, VFIO_PCI, BusDriver, Device, DeviceSpec, DriverPrivate
 from .bus import Buses, device_add
+from .config import RECORDED, Config
 from .dd import device_driver_attach
 from .firmware import board_of
 from .fs.devtmpfs import DevTmpfs, cdev_device_add
@@ -74,24 +75,22 @@ class Built:
         return {number: group for number, group in self.buses.groups.ids.slots.items() if isinstance(group, IommuGroup)}
 
 
-async def boot(devices: tuple[DeviceSpec, ...], iommufd_container: bool = False, variant: Variant = V72) -> Built:
-    """Make the nodes that are always there, then every device, in order, with its driver.
-
-    `iommufd_container`: /dev/vfio/vfio belongs to iommufd (CONFIG_IOMMUFD_VFIO_CONTAINER), there is no other container.
-    """
+async def boot(devices: tuple[DeviceSpec, ...], config: Config = RECORDED, variant: Variant = V72) -> Built:
+    """Make the nodes that are always there, then every device, in order, with its driver."""
     devtmpfs = await alloc(DevTmpfs)
     parameters = await alloc(ModuleParameters)
+    await store(parameters.noiommu, config.enable_unsafe_noiommu_mode)
+    await store(parameters.iommufd_unsafe_interrupts, config.allow_unsafe_interrupts)
+    await store(parameters.type1_unsafe_interrupts, config.allow_unsafe_interrupts)
+    await store(parameters.dma_entry_limit, config.dma_entry_limit)
     buses = await alloc(Buses, await alloc(IommuGroups), parameters, board_of(devices))
     tests = await alloc(MockIommu, buses.groups)
     vfio = await alloc(Vfio, devtmpfs, vfio_device_fops, vfio_group_fops, parameters, variant)
     built = Built(devtmpfs, await alloc(UserStruct, 0), buses, vfio)
-    await store(parameters.noiommu, any(spec.noiommu for spec in devices))
-    for path, cdev in (
-        ("/dev/iommu", await alloc(Cdev, "iommu", iommufd_fops, inside=tests, mode=0o660)),
-        ("/dev/kvm", await alloc(Cdev, "kvm", kvm_chardev_ops)),
-        ("/dev/vfio/vfio", await container_node(parameters, iommufd_container, tests)),
-    ):
-        await cdev_device_add(devtmpfs, path, cdev)
+    await cdev_device_add(devtmpfs, "/dev/iommu", await alloc(Cdev, "iommu", iommufd_fops, inside=tests, mode=0o660))
+    await cdev_device_add(devtmpfs, "/dev/kvm", await alloc(Cdev, "kvm", kvm_chardev_ops))
+    if config.vfio_group:
+        await cdev_device_add(devtmpfs, "/dev/vfio/vfio", await container_node(parameters, config, tests))
     await load_drivers(built, {spec.driver: spec.bus for spec in devices})
     emulated = {spec.group for spec in devices if spec.noiommu or spec.bus == "mdev"}
     for number in range(max((spec.group for spec in devices), default=0)):
@@ -123,12 +122,13 @@ async def first_probe(driver: BusDriver, device: Device) -> None:
             raise
 
 
-async def container_node(parameters: ModuleParameters, iommufd_container: bool, tests: MockIommu) -> Cdev:
+async def container_node(parameters: ModuleParameters, config: Config, tests: MockIommu) -> Cdev:
     """/dev/vfio/vfio, and the IOMMU drivers that its containers can be given; an iommufd needs none."""
-    if iommufd_container:
+    if config.iommufd_vfio_container:
         return await alloc(Cdev, VFIO_MISC_DEV, iommufd_fops, inside=tests, mode=0o666)
     core = await alloc(VfioIommuDrivers)
-    for ops in (vfio_noiommu_ops(parameters), vfio_iommu_driver_ops_type1(parameters)):
+    without = [vfio_noiommu_ops(parameters)] if config.vfio_noiommu else []
+    for ops in (*without, vfio_iommu_driver_ops_type1(parameters)):
         driver = await alloc(VfioIommuDriver, ops)
         await get(driver.module, driver, LOADED)
         await store(core.iommu_drivers_list, (driver, *await load(core.iommu_drivers_list)))

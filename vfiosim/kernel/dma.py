@@ -6,10 +6,14 @@ from typing import Any, Final
 
 from ..engine import *
 from .base import Device
-from .mm import PAGE_SIZE, MmStruct
+from .fs.file import File
+from .fs.shmem import Inode, inode_of
+from .iommufd.iommufd_private import IommufdHwptNested
+from .mm import MmStruct
+from .regions import PAGE_SIZE
 from .unsupported import Unsupported
 
-Place = tuple[MmStruct, int]
+Place = tuple[MmStruct | Inode, int]
 DEFAULT: Final = "default domain"
 
 
@@ -41,7 +45,9 @@ async def iommu_translate(device: Device, iova: int, write: bool) -> Place | Non
     domain: Any = await load(group.domain) if group is not None else DEFAULT
     if domain == DEFAULT:
         raise Unsupported("DMA that user space has no page table for")
+    if isinstance(domain, IommufdHwptNested):
+        raise Unsupported("DMA through a page table of a guest")
     place = None if isinstance(domain, str) else await domain.leads_to(iova, write)
-    if place is not None and not isinstance(place[0], MmStruct):
-        raise Unsupported("DMA into a file")
+    if place is not None and isinstance(place[0], File):
+        return await inode_of(place[0]), place[1]
     return place

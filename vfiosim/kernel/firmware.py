@@ -80,6 +80,11 @@ def interrupt_line(address: str) -> int:
     return LINES[slot % 4]
 
 
+def interrupt_input(address: str) -> int:
+    """Which input of the I/O APIC that is: 20 and more on the root bus, 16 behind a root port."""
+    return 16 if int(address[5:7], 16) else 20 + int(address[8:10], 16) % 4
+
+
 def is_one_of_several(spec: DeviceSpec, specs: Iterable[DeviceSpec]) -> bool:
     """Does the header of a function say that there are others in its slot?"""
     others = [each for each in pci_functions(specs) if each.address[:11] == spec.address[:11]]

@@ -6,9 +6,11 @@ from typing import Any
 
 from ..engine import *
 from ..uapi import Errno
+from .config import built_with
 
 DEFAULT, BLOCKING = "default domain", "blocking domain"
 IN_GROUP = "in this group"
+MSI_IS_SHARED = "the platform cannot isolate the device's interrupts, and the parameter allow_unsafe_interrupts is off"
 
 
 class IommuGroups(KObject):
@@ -51,6 +53,11 @@ class IommuGroup(KObject):
         self.id = number
         self.groups = groups
         self.place = place  # what its devices have in common: they cannot be told apart by the IOMMU; -1: nothing
+
+
+def iommu_group_has_isolated_msi(group: IommuGroup) -> bool:
+    """Can the interrupts of its devices reach nobody else? All groups of a machine are alike in that."""
+    return built_with("interrupt_remapping")
 
 
 @kernel("drivers/iommu/iommu.c")

@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 from .. import uapi
 from ..engine import *
 from ..uapi import Errno, Struct
+from .config import built_with
 from .uaccess import copy_struct_from_user
 
 S = TypeVar("S", bound=Struct)
@@ -27,6 +28,23 @@ class UserData(NamedTuple):
     type: int
     address: int
     length: int
+
+
+class Entries:
+    """The list that an INVALIDATE brings (`struct iommu_user_data_array`), and how many of it are done."""
+
+    of_one_call = True  # see Struct
+
+    def __init__(self, kind: int, address: int, entry_len: int, entry_num: int) -> None:
+        self.type = kind
+        self.address = address
+        self.entry_len = entry_len
+        self.entry_num = entry_num
+        self.done = 0
+
+    def entry(self, index: int) -> UserData:
+        """One of them."""
+        return UserData(self.type, self.address + self.entry_len * index, self.entry_len)
 
 
 @dataclass(frozen=True)
@@ -53,7 +71,7 @@ class Domain:
 class IommuOps:
     """What a kind of IOMMU can do. `dev` is always the device that it stands before.
 
-    * `info`: what it says about itself, of type `info_type`; `dirty`: can it track what this device writes?
+    * `info()`: what it says about itself, of type `info_type`; `dirty`: can it track what this device writes?
     * `reserved`: addresses that no device can use for memory;
     * `domain_alloc_paging_flags(dev, flags, data)` makes a table, `domain_alloc_nested(dev, flags, data)` the first content
       of the caches of a guest's one;
@@ -64,7 +82,7 @@ class IommuOps:
     """
 
     name: str
-    info: bytes
+    info: Callable[[], bytes]
     info_type: int
     domain_alloc_paging_flags: Callable[[Any, int, UserData | None], Awaitable[Domain]]
     attach_dev: Callable[[Any, Any, Any], Awaitable[None]]
@@ -91,10 +109,35 @@ async def iommu_copy_struct_from_user(kind: type[S], data: UserData, wanted: int
 
 @kernel("drivers/iommu/intel/iommu.c")
 async def intel_iommu_domain_alloc_paging_flags(dev: object, flags: int, data: UserData | None) -> Domain:
-    """A page table. EOPNOTSUPP for one that is to carry those of a guest."""
-    nests = bool(flags & uapi.IOMMU_HWPT_ALLOC_NEST_PARENT) or data is not None
-    await refuse_if(nests, Errno.EOPNOTSUPP, "iommu_nests", "this IOMMU cannot put tables of a guest on top")
-    return Domain(intel_iommu_ops)
+    """A page table. EOPNOTSUPP with data, and for one that is to carry those of a guest where the IOMMU cannot."""
+    nests = bool(flags & uapi.IOMMU_HWPT_ALLOC_NEST_PARENT) and not built_with("nesting")
+    bad = nests or data is not None
+    await refuse_if(bad, Errno.EOPNOTSUPP, "iommu_nests", "this IOMMU cannot put tables of a guest on top")
+    return Domain(intel_iommu_ops, dirty_ops=bool(flags & uapi.IOMMU_HWPT_ALLOC_DIRTY_TRACKING))
+
+
+@kernel("drivers/iommu/intel/nested.c")
+async def intel_nested_cache_invalidate_user(hwpt: object, array: Entries) -> None:
+    """Forget what is cached of a guest's table. EINVAL (type), then by entry: EINVAL (length), EFAULT, EOPNOTSUPP, EINVAL."""
+    kind, wanted = uapi.IommuHwptVtdS1Invalidate, uapi.IOMMU_HWPT_INVALIDATE_DATA_VTD_S1
+    await refuse_if(array.type != wanted, Errno.EINVAL, "invalidate_type", "the entries are of another type")
+    for index in range(array.entry_num):
+        entry = await iommu_copy_struct_from_user(kind, array.entry(index), wanted, sizeof(kind))
+        unknown = entry.flags & ~uapi.IOMMU_VTD_INV_FLAGS_LEAF != 0 or entry.get("__reserved") != 0
+        await refuse_if(unknown, Errno.EOPNOTSUPP, "invalidate_flags", "an entry has unknown flags")
+        odd = entry.addr % 4096 != 0 or (entry.npages == 2**64 - 1 and entry.addr != 0)
+        await refuse_if(odd, Errno.EINVAL, "invalidate_pages", "an entry begins within a page")
+        array.done += 1
+
+
+@kernel("drivers/iommu/intel/nested.c")
+async def intel_iommu_domain_alloc_nested(dev: object, flags: int, data: UserData) -> tuple[int, ...]:
+    """A table of a guest, of which nothing is looked at. EOPNOTSUPP (flags, type of data), EINVAL for its length, EFAULT."""
+    wanted = uapi.IOMMU_HWPT_DATA_VTD_S1
+    bad = flags & ~uapi.IOMMU_HWPT_ALLOC_PASID != 0 or data.type != wanted
+    await refuse_if(bad, Errno.EOPNOTSUPP, "nested_data_known", "this IOMMU has no such tables of guests")
+    await iommu_copy_struct_from_user(uapi.IommuHwptVtdS1, data, wanted, sizeof(uapi.IommuHwptVtdS1))
+    return ()
 
 
 @kernel("drivers/iommu/intel/iommu.c")
@@ -110,15 +153,21 @@ async def intel_iommu_set_dev_pasid(hwpt: Any, dev: object, pasid: int, old: Any
     await intel_iommu_attach_device(hwpt, dev, old)
 
 
-# Flags, and its two capability registers.
-REGISTERS: Final = uapi.IommuHwInfoVtd(flags=1, cap_reg=0x00D2008C22260286, ecap_reg=0x0000480080F00F4E)
+def intel_iommu_hw_info() -> bytes:
+    """Flags, and its two capability registers: bits 26 and 45 of the second are nesting and dirty tracking."""
+    more = built_with("nesting") << 26 | built_with("dirty_tracking") << 45
+    return bytes(uapi.IommuHwInfoVtd(flags=1, cap_reg=0x00D2008C22260286, ecap_reg=0x0000480080F00F4E | more))
+
 
 intel_iommu_ops: Final = IommuOps(
     "intel",
-    bytes(REGISTERS),
+    intel_iommu_hw_info,
     uapi.IOMMU_HW_INFO_TYPE_INTEL_VTD,
     intel_iommu_domain_alloc_paging_flags,
     intel_iommu_attach_device,
     intel_iommu_set_dev_pasid,
+    dirty=lambda dev: built_with("dirty_tracking"),
     reserved=(MSI_WINDOW,),
+    domain_alloc_nested=intel_iommu_domain_alloc_nested,
+    cache_invalidate_user=intel_nested_cache_invalidate_user,
 )

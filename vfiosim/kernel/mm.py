@@ -4,80 +4,16 @@ from __future__ import annotations
 
 from bisect import bisect_right, insort
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final
 
 from ..engine import *
 from ..uapi import Errno, KernelError
 from .fs.file import fput
+from .regions import PAGE_SIZE, PIECE, TASK_SIZE, Region, Sparse
 
-PAGE_SIZE: Final = 4096
 PROT_READ, PROT_WRITE = 1, 2
-TASK_SIZE: Final = 0x7FFFFFFFF000  # the first address that no user memory can have, x86-64 with four levels
 _PLACES_FROM: Final = 0x7F0000000000
-
-
-class Sparse:
-    """Much memory, of which only what was written is kept, in pieces; all else is zero."""
-
-    __slots__ = ("pieces",)
-
-    def __init__(self, pieces: dict[int, bytearray] | None = None) -> None:
-        self.pieces = pieces if pieces is not None else {}
-
-    def view(self, first: int, last: int, write: bool) -> memoryview:
-        """From one byte up to, without, another, or as far as one piece goes."""
-        number, offset = divmod(first, PIECE)
-        size = min(last - first, PIECE - offset)
-        piece = self.pieces.get(number)
-        if piece is None:
-            if not write:
-                return _ZEROS[:size]
-            piece = self.pieces[number] = bytearray(PIECE)
-        return memoryview(piece)[offset : offset + size]
-
-    def copy(self) -> Sparse:
-        """The same bytes, on their own."""
-        return Sparse({number: bytearray(piece) for number, piece in self.pieces.items()})
-
-
-PIECE: Final = 1 << 16
-_ZEROS: Final = memoryview(bytes(PIECE))
-
-
-@dataclass
-class Region:
-    """Bytes at consecutive addresses with one protection: `length` of them, in `data` from `offset` on."""
-
-    start: int
-    length: int
-    data: memoryview | Sparse
-    prot: int
-    device: bool = False  # registers of a device, not memory: there are no pages that could be pinned
-    offset: int = 0
-
-    def part(self, first: int, last: int) -> Region:
-        """What lies from address `first` up to, without, `last`."""
-        return replace(self, start=first, length=last - first, offset=self.offset + first - self.start)
-
-    def view(self, address: int, size: int, write: bool) -> memoryview:
-        """The bytes from an address on: so many, or fewer, and none behind the end."""
-        first = self.offset + address - self.start
-        last = min(first + size, self.offset + self.length)
-        if isinstance(self.data, Sparse) and first < last:
-            return self.data.view(first, last, write)
-        return self.data[first:last] if isinstance(self.data, memoryview) else _ZEROS[:0]
-
-    def copy(self) -> Region:
-        """The same bytes, on their own."""
-        if isinstance(self.data, Sparse):
-            return replace(self, data=self.data.copy())
-        return replace(self, data=memoryview(bytearray(self.view(self.start, self.length, False))), offset=0)
-
-    @property
-    def end(self) -> int:
-        """The address after the last byte."""
-        return self.start + self.length
 
 
 class MmStruct(KObject):
@@ -124,14 +60,7 @@ class MmStruct(KObject):
             raise ValueError(f"{len(data)} bytes do not fit into a mapping of {length}")
         if length < 1:
             raise KernelError(Errno.EINVAL, f"a mapping needs at least one byte, not {length}", check="mmap")
-        if address is None:
-            address = self._free_place(length)
-            # a page that nobody may touch behind it
-            self._place += (length + 2 * PAGE_SIZE - 1) // PAGE_SIZE * PAGE_SIZE
-        if address < 0 or address + length > TASK_SIZE:
-            raise KernelError(Errno.ENOMEM, f"user memory ends at {TASK_SIZE:#x}", check="mmap")
-        if self._overlaps(address, length):
-            raise KernelError(Errno.EEXIST, f"something is mapped at {address:#x} already", check="mmap")
+        address = self._place_for(length, address)
         if len(data) == length and not isinstance(data, bytes):
             self._add(Region(address, length, memoryview(data), prot, device))
             return address
@@ -140,6 +69,25 @@ class MmStruct(KObject):
         self._add(Region(address, length, store, PROT_WRITE, device))
         MmStruct.write(self, address, bytes(data))
         self._regions[address].prot = prot
+        return address
+
+    def map_file(self, content: Sparse, offset: int, length: int, prot: int, shared: bool, address: int | None) -> int:
+        """Map what is in a file; what is not shared goes its own way as soon as it is written. Raises KernelError as `map`."""
+        address = self._place_for(length, address)
+        data = content if shared else Sparse(under=content)
+        self._add(Region(address, length, data, prot, offset=offset, shared=shared))
+        return address
+
+    def _place_for(self, length: int, address: int | None) -> int:
+        """Where a mapping goes: to a free place, or to the given one if that is free. Raises KernelError: ENOMEM, EEXIST."""
+        if address is None:
+            address = self._free_place(length)
+            # a page that nobody may touch behind it
+            self._place += (length + 2 * PAGE_SIZE - 1) // PAGE_SIZE * PAGE_SIZE
+        if address < 0 or address + length > TASK_SIZE:
+            raise KernelError(Errno.ENOMEM, f"user memory ends at {TASK_SIZE:#x}", check="mmap")
+        if self._overlaps(address, length):
+            raise KernelError(Errno.EEXIST, f"something is mapped at {address:#x} already", check="mmap")
         return address
 
     def map_buffer(self, buffer: object) -> int:
@@ -207,6 +155,9 @@ class MmStruct(KObject):
             region = self._regions[self._starts[index]] if index >= 0 else None
             if region is None or region.end <= address or region.device:
                 return False
+            last = min(region.end, end) - 1
+            if isinstance(region.data, Sparse) and region.data.room(region.offset + last - region.start) <= 0:
+                return False
             if not region.prot & (PROT_WRITE if write else PROT_READ):
                 return False
             address = -(-region.end // PAGE_SIZE) * PAGE_SIZE
@@ -234,6 +185,14 @@ class MmStruct(KObject):
         regions = (self._regions[start] for start in self._starts)
         parts = ((max(each.start, first), min(each.end, end)) for each in regions if each.device)
         return [(low, high) for low, high in parts if low < high]
+
+    def page_at(self, address: int) -> tuple[object, int]:
+        """Which page is at an address: two addresses may lead to one, of a file that is mapped twice."""
+        index = bisect_right(self._starts, address) - 1
+        region = self._regions[self._starts[index]] if index >= 0 else None
+        if region is not None and region.shared and address < region.end:
+            return region.data, (region.offset + address - region.start) // PAGE_SIZE
+        return self, address // PAGE_SIZE
 
     def allows(self, address: int, write: bool) -> bool:
         """May what is mapped at an address be read, or also written?"""

@@ -8,16 +8,12 @@ from typing import Final
 from ..engine import *
 from ..uapi import Errno
 from .fs.file import O_ACCMODE, O_RDWR, O_WRONLY, PLAIN_FILE, File, Mapping, fget, fput
-from .mm import PAGE_SIZE, PROT_WRITE, MmStruct, mapped_at
+from .mm import PROT_WRITE, MmStruct, mapped_at
+from .regions import PAGE_SIZE, whole_pages
 from .task import current_task, mm_of
 from .unsupported import Unsupported
 
 MAP_SHARED: Final = 1
-
-
-def whole_pages(length: int) -> int:
-    """Memory is mapped in pages."""
-    return (length + PAGE_SIZE - 1) // PAGE_SIZE * PAGE_SIZE
 
 
 @kernel("mm/mmap.c")
@@ -33,9 +29,13 @@ async def do_mmap(file: File, wish: Mapping, address: int | None) -> int:
         bool(wrong), Errno.EACCES, "opened_for_mapping", "the file was not opened for reading, or for writing"
     )
     handler = await require(file.f_op.mmap, Errno.ENODEV, "file_can_be_mapped", f"{file.label} cannot be mapped")
-    await handler(file, wish)
-    mm = await mm_of(current_task())
-    where = await change_mappings(mm, partial(mm.map, wish.length, prot=wish.prot & 3, address=address, device=True))
+    content = await handler(file, wish)
+    mm, prot = await mm_of(current_task()), wish.prot & 3
+    if content is None:
+        change = partial(mm.map, wish.length, prot=prot, address=address, device=True)
+    else:
+        change = partial(mm.map_file, content, wish.offset, wish.length, prot, wish.shared, address)
+    where = await change_mappings(mm, change)
     say(Phase.ACQUIRE, "The mapping holds {}: closing the descriptor does not close the device.", file)
     await get(file.f_ref, mm, mapped_at(hex(where)))
     await xa_store(mm.files, hex(where), (file, wish.length))

@@ -9,7 +9,8 @@ from typing import Any, Protocol
 
 from ..engine import *
 from ..uapi import Errno, KernelError
-from .mm import PAGE_SIZE, TASK_SIZE, MmStruct
+from .mm import MmStruct
+from .regions import PAGE_SIZE, TASK_SIZE
 
 
 class OutsideMemory(Protocol):
@@ -73,16 +74,15 @@ class OutsideMm(MmStruct):
             return super().pinnable(address, size, write)
         return address + size <= TASK_SIZE and bool(self._ask("covered", address, size, write))
 
-    def _devices(self, first: int, end: int) -> list[tuple[int, int]]:
-        """What of a range belongs to devices; the object outside may say so, too."""
-        known = self._ask("devices", first, end) if hasattr(self.outside, "devices") else []
-        return sorted([*super()._devices(first, end), *known])
-
     def map(self, length: int, data: Any = b"", prot: int = 3, address: int | None = None, device: bool = False) -> int:
         """Map registers of a device. Raises ValueError for memory: that is mapped where it is kept."""
         if not device:
             raise ValueError(f"the memory of {self.label!r} is kept outside of the machine; map it there")
         return super().map(length, data, prot, address, device)
+
+    def map_file(self, content: Any, offset: int, length: int, prot: int, shared: bool, address: int | None) -> int:
+        """Raises ValueError: files are mapped where the memory is kept."""
+        raise ValueError(f"the memory of {self.label!r} is kept outside of the machine; map it there")
 
     def protect(self, address: int, length: int, prot: int) -> None:
         """Raises ValueError: memory is protected where it is kept."""
@@ -100,15 +100,23 @@ class OutsideMm(MmStruct):
         self._place = place
         return place
 
+    def allows(self, address: int, write: bool) -> bool:
+        """May what is mapped at an address be read, or also written?"""
+        return super().allows(address, write) or bool(self._ranges(address, address + 1, "devices"))
+
     def _overlaps(self, address: int, length: int) -> bool:
         return super()._overlaps(address, length) or bool(self._ranges(address, address + length))
 
-    def _ranges(self, first: int, end: int) -> list[tuple[int, int]]:
-        answer = self._ask("ranges", first, end)
+    def _devices(self, first: int, end: int) -> list[tuple[int, int]]:
+        there = self._ranges(first, end, "devices")
+        return sorted(super()._devices(first, end) + [(max(low, first), min(high, end)) for low, high in there])
+
+    def _ranges(self, first: int, end: int, name: str = "ranges") -> list[tuple[int, int]]:
+        answer = self._ask(name, first, end) if hasattr(self.outside, name) else ()
         try:
             pairs = [(int(low), int(high)) for low, high in answer]
         except (TypeError, ValueError):
-            raise self._wrong("ranges", (first, end), f"gave {_told(answer)}, no pairs of addresses") from None
+            raise self._wrong(name, (first, end), f"gave {_told(answer)}, no pairs of addresses") from None
         return [(low, high) for low, high in pairs if low < end and high > first]
 
     def _ask(self, name: str, *arguments: Any) -> Any:

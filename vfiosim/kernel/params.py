@@ -8,10 +8,12 @@ from typing import Final
 from ..engine import *
 from ..engine.engine import Engine
 from ..uapi import Errno
+from .config import UINT_MAX, built_with
 from .fs.kernfs import Attribute
 from .kstrtox import parse_number
+from .unsupported import Unsupported
 
-UINT_MAX: Final = (1 << 32) - 1
+TYPE1: Final = "vfio_iommu_type1"
 
 
 class ModuleParameters(KObject):
@@ -19,12 +21,18 @@ class ModuleParameters(KObject):
 
     * there from the start; a root;
     * `noiommu`: vfio's enable_unsafe_noiommu_mode: may a device be used that no IOMMU watches?
-    * `dma_entry_limit`: vfio_iommu_type1's: how many mappings a new container may have.
+    * `iommufd_unsafe_interrupts`, `type1_unsafe_interrupts`: allow_unsafe_interrupts of either: may a device be used whose
+      interrupts nobody can isolate?
+    * `dma_entry_limit`: vfio_iommu_type1's: how many mappings a new container may have; `disable_hugepages`: its page tables
+      have small pages only, which nobody can see from outside.
     """
 
     kind = "module_parameters"
     root = "the kernel"
     noiommu: Field[bool] = field(False)
+    iommufd_unsafe_interrupts: Field[bool] = field(False)
+    type1_unsafe_interrupts: Field[bool] = field(False)
+    disable_hugepages: Field[bool] = field(False)
     dma_entry_limit: Field[int] = field(65535)
 
     def __init__(self, engine: Engine) -> None:
@@ -52,15 +60,27 @@ async def shown_number(target: Field[int]) -> str:
     return str(value)
 
 
+def has_type1() -> bool:
+    """Is there a module vfio_iommu_type1? It comes with VFIO_CONTAINER."""
+    return built_with("vfio_group") and not built_with("iommufd_vfio_container")
+
+
 def parameter_file(parameters: ModuleParameters, module: str, name: str, path: str) -> Attribute | None:
-    """The file of a parameter; None if there is no such one that is modelled."""
-    if (module, name) == ("vfio", "enable_unsafe_noiommu_mode"):
-        flag = parameters.noiommu
+    """The file of a parameter; None in a kernel that was built without it."""
+    flag = {
+        ("vfio", "enable_unsafe_noiommu_mode"): parameters.noiommu,
+        ("iommufd", "allow_unsafe_interrupts"): parameters.iommufd_unsafe_interrupts,
+        (TYPE1, "allow_unsafe_interrupts"): parameters.type1_unsafe_interrupts,
+        (TYPE1, "disable_hugepages"): parameters.disable_hugepages,
+    }.get((module, name))
+    limit = parameters.dma_entry_limit
+    if flag is None and (module, name) != (TYPE1, "dma_entry_limit"):
+        raise Unsupported(f"opening {path!r}")
+    if (module == TYPE1 and not has_type1()) or (module == "vfio" and not built_with("vfio_noiommu")):
+        return None
+    if flag is not None:
         return Attribute(path, 0o644, partial(param_set_bool, flag), partial(shown_bool, flag))
-    if (module, name) == ("vfio_iommu_type1", "dma_entry_limit"):
-        limit = parameters.dma_entry_limit
-        return Attribute(path, 0o644, partial(param_set_uint, limit), partial(shown_number, limit))
-    return None
+    return Attribute(path, 0o644, partial(param_set_uint, limit), partial(shown_number, limit))
 
 
 @kernel("kernel/params.c")

@@ -65,7 +65,7 @@ class Run:
         if self.setup.shared:
             return decode(self.setup.shared)[0]
         try:
-            machine = Machine(self.setup.topology, self.setup.kernel)
+            machine = Machine(self.setup.topology, self.setup.kernel, config=self.setup.config)
         except (uapi.KernelError, KernelOops, AssertionError) as problem:
             raise ValueError(f"such a machine does not boot: {problem}") from None
         for name in self.setup.processes:
@@ -205,7 +205,7 @@ class Run:
         What the text tells of can be taken back step by step, unless something happened in it that no button here does.
         """
         machine = decode(text)[0]
-        setup = Setup(machine.topology, machine.kernel, tuple(machine.processes), shared=text.strip())
+        setup = Setup(machine.topology, machine.kernel, tuple(machine.processes), (), machine.config, text.strip())
         found: tuple[Setup, list[Event]] = setup, []
         with suppress(ValueError):
             imported = import_run(machine)

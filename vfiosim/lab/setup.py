@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from ..kernel.config import RECORDED, Config
 from ..kernel.task import ALL_CAPABILITIES
 from ..kernel.variants import variant_of
 from ..machine import Machine
@@ -18,18 +19,20 @@ from .outcome import Done
 class Setup:
     """A machine before anybody does anything; `without` are protections that are taken out of its kernel.
 
-    `shared`: the text of a shared run that comes before; it tells everything else too.
+    `config`: how its kernel was built and started; `shared`: the text of a shared run that comes before, which tells all else too.
     """
 
     topology: Topology
     kernel: str = "v7.2"
     processes: tuple[str, ...] = ("vmm",)
     without: tuple[str, ...] = ()
+    config: Config = RECORDED
     shared: str = ""
 
     def __post_init__(self) -> None:
         """Raises ValueError for a kernel that there is not, a process without name, or two of one name."""
         variant_of(self.kernel)
+        object.__setattr__(self, "config", self.topology.configured(self.config))  # as the machine will say
         if not all(self.processes):
             raise ValueError("a process needs a name")
         if len({*self.processes}) != len(self.processes):
@@ -48,7 +51,7 @@ class Episode:
 
 def import_run(machine: Machine) -> tuple[Setup, list[Event]]:
     """The machine at first, and what was done then. Raises ValueError where a thread went on that belongs to no call."""
-    setup, events = Setup(machine.topology, machine.kernel, ()), list[Event]()
+    setup, events = Setup(machine.topology, machine.kernel, (), (), machine.config), list[Event]()
     killed: set[str] = set()  # they end by themselves
     for turn in turns_after(machine):
         event = turn.event

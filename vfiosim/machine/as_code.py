@@ -87,8 +87,9 @@ class Program:
         if "step" in self._uses:
             yield f"\n{_STEP}"
         yield ""
+        config = f", config={self._machine.own_config!r}" if self._machine.own_config else ""
         kernel = "" if self._machine.kernel == "v7.2" else f", {self._machine.kernel!r}"
-        yield f"m = Machine({_topology(self._machine.topology)}{kernel})"
+        yield f"m = Machine({_topology(self._machine.topology)}{kernel}{config})"
         for rule, place in rules.items():
             yield f"m.expect({place[1]})" if place else f"# here belongs m.expect(…) with your own invariant {rule}"
         yield from body

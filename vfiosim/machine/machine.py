@@ -12,6 +12,7 @@ from ..engine import Ablation, Engine, FaultPlan, KernelOops, Phase, Thread, all
 from ..invariants import INVARIANTS, Invariant, check
 from ..kernel.boot import boot
 from ..kernel.callbacks import CALLBACKS
+from ..kernel.config import Config, Switches
 from ..kernel.fs.file import FilesStruct
 from ..kernel.kvm.kvm import Kvm
 from ..kernel.mm import MmStruct
@@ -19,6 +20,7 @@ from ..kernel.outside import OutsideMemory, OutsideMm, check_outside_memory
 from ..kernel.posted import POSTED
 from ..kernel.task import ALL_CAPABILITIES, TaskStruct, UserStruct, begin_task, copy_process, open_standard_files
 from ..kernel.variants import variant_of
+from ..kernel.vfio.without_group import WITHOUT_GROUP
 from ..topology import Topology
 from ..trace import Recorder, Trace
 from ..uapi import Errno, KernelError
@@ -62,16 +64,22 @@ class Machine:
 
     * `topology`: a Topology, or the name of a built-in one ("small", "lab", "versions");
     * `kernel`: the version whose rules hold: "v7.2", "v6.6", "v5" or "v5r"; `variant` has its switches and assumptions;
+    * `config`: how that kernel was built and started where it is not as recorded: a Config, or such as "VFIO_GROUP=n";
     * `trace`: keep every step, so that it can be shown; without it the same calls run several times faster.
     """
 
-    def __init__(self, topology: Topology | str = "small", kernel: str = "v7.2", trace: bool = True) -> None:
+    def __init__(
+        self, topology: Topology | str = "small", kernel: str = "v7.2", trace: bool = True, config: Switches = None
+    ) -> None:
         self.variant = variant_of(kernel)
         self.kernel = kernel
         self.topology = Topology.named(topology) if isinstance(topology, str) else topology
+        self.config = self.topology.configured(Config.of(config))
+        self.own_config = self.config.other_than(self.topology.configured(Config()))  # what the devices do not tell
         self.engine = Engine(trace=False)
-        self.engine.version = POSTED.get(kernel, {})
-        self.built = self._in_kernel(boot(self.topology.devices, self.topology.iommufd_container, self.variant), "boot")
+        self.engine.version = {**POSTED.get(kernel, {}), **({} if self.config.vfio_group else WITHOUT_GROUP)}
+        self.engine.options = vars(self.config)
+        self.built = self._in_kernel(boot(self.topology.devices, self.config, self.variant), "boot")
         self.taken_out = Ablation(())
         self.processes: dict[str, Process] = {}
         self.calls: list[Call] = []  # all of them, oldest first, while traced
@@ -296,7 +304,7 @@ class Machine:
 
     def as_at_first(self) -> Machine:
         """A second machine of the same topology and kernel, to which nothing was done."""
-        twin = Machine(self.topology, self.kernel)
+        twin = Machine(self.topology, self.kernel, config=self.config)
         twin.expect(*self.expected)
         return twin
 

@@ -4,6 +4,7 @@ The text is "vfiosim3:" and then, in base64url, the deflated JSON of
 
     [topology, kernel, [[letter, details, schedule?], …], check sum, step?]
 
+The kernel is the name of a version, or that and what of its configuration is other than recorded: ["v7.2", {"vfio_group": false}].
 A schedule says which threads did effects after an event: the number of a call and how many effects, in turn. It is left out
 where nothing follows, or where a call that begins then goes on to its end. The check sum is about every effect of the run, so
 that a text does not pass for what it was where the kernel has other rules. Nothing in a text is ever executed.
@@ -59,7 +60,8 @@ def encode_until(machine: Machine, events: int, effects: int, step: int | None =
     """As `encode`, for a run as it was after so many events and effects."""
     if machine.engine.journal is None:
         raise ValueError("a machine that was made with trace=False does not know what it did, so it cannot be shared")
-    content = [_topology_as_data(machine.topology), machine.kernel, [], _check_sum(machine, effects)]
+    kernel = [machine.kernel, machine.own_config] if machine.own_config else machine.kernel
+    content = [_topology_as_data(machine.topology), kernel, [], _check_sum(machine, effects)]
     patches: dict[str, Any] = {}
     for event, call, turns in turns_after(machine, events, effects):
         entry = [event.letter, _as_data(event.as_data())]
@@ -174,7 +176,8 @@ def _play(kind: type[Machine], content: list[Any], patches: Patches, exact: bool
     topology, kernel, events, check_sum = content[:4]
     _refuse_unknown(events, patches)
     try:
-        machine = kind(_topology_of(topology), kernel)
+        name, config = (kernel, None) if isinstance(kernel, str) else kernel
+        machine = kind(_topology_of(topology), name, config=config)
         for number, entry in enumerate(events):
             if not exact:
                 _finish(machine, events[number:])

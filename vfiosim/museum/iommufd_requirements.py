@@ -5,7 +5,7 @@ from __future__ import annotations
 from .. import uapi
 from ..kernel.iommufd.io_pagetable_h import IoptArea, IoptPages
 from ..kernel.iommufd.iommufd_private import IommufdCtx
-from ..kernel.mm import PAGE_SIZE
+from ..kernel.regions import PAGE_SIZE
 from ..machine import Machine
 from ..puzzles.programs import CTX, DEV, Call, ask, bind, make, ready_to_bind
 from .requirements import AN_ERROR, Requirement, close

@@ -10,7 +10,7 @@ from ..kernel.fs.shmem import shmem_file_operations
 from ..kernel.iommufd.eventq import iommufd_fault_alloc
 from ..kernel.iommufd.io_pagetable import iopt_map_file_pages
 from ..kernel.iommufd.iommufd_private import NO_PASID
-from ..kernel.mm import PAGE_SIZE
+from ..kernel.regions import PAGE_SIZE
 from ..kernel.vfio.device_cdev import vfio_df_ioctl_attach_pt
 from ..kernel.vfio.iommufd import vfio_iommufd_physical_pasid_attach_ioas
 from ..kernel.vfio.vfio import VfioDevice

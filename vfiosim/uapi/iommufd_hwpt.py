@@ -36,6 +36,17 @@ IOMMU_HWPT_FAULT_ID_VALID = 1 << 2
 IOMMU_HWPT_ALLOC_PASID = 1 << 3  # can be attached to a PASID
 
 IOMMU_HWPT_DATA_NONE = 0  # no struct: a table over an IOAS
+IOMMU_HWPT_DATA_VTD_S1 = 1
+
+
+@struct
+class IommuHwptVtdS1(Struct):
+    """VTD_S1: where the table of a guest lies in its memory."""
+
+    flags: U64
+    pgtbl_addr: U64
+    addr_width: U32
+    __reserved: U32
 
 
 # ---- What the IOMMU of a device says about itself
@@ -120,6 +131,19 @@ IOMMU_HWPT_GET_DIRTY_BITMAP = _IO(IOMMUFD_TYPE, IOMMUFD_CMD_BASE + 12)
 IOMMU_HWPT_GET_DIRTY_BITMAP_NO_CLEAR = 1 << 0  # do not forget them
 
 # ---- Invalidate: a guest changed its table, so hardware must forget what it cached
+
+IOMMU_HWPT_INVALIDATE_DATA_VTD_S1 = 0
+IOMMU_VTD_INV_FLAGS_LEAF = 1 << 0
+
+
+@struct
+class IommuHwptVtdS1Invalidate(Struct):
+    """VTD_S1: forget what is cached for some pages of a guest's table, or all."""
+
+    addr: U64
+    npages: U64
+    flags: U32
+    __reserved: U32
 
 
 @struct

@@ -37,7 +37,7 @@ class FileOperations:
     unlocked_ioctl: Callable[[File, int, int], Awaitable[int]] | None = None
     read: Callable[[File, int, int], Awaitable[bytes]] | None = None  # how many bytes, from where
     write: Callable[[File, bytes, int], Awaitable[int]] | None = None
-    mmap: Callable[[File, Mapping], Awaitable[None]] | None = None
+    mmap: Callable[[File, Mapping], Awaitable[Any]] | None = None  # answers with what is mapped; None: registers
     poll: Callable[[File], Awaitable[int]] | None = None  # None: it can always be read and written
     wait: Callable[[File, int], Awaitable[bool]] | None = None  # until that changes, at most so many milliseconds
     llseek: Callable[[File, int, int], Awaitable[int]] | None = None

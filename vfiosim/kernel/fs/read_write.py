@@ -29,8 +29,8 @@ async def sys_lseek(number: int, offset: int, whence: int = 0) -> int:
 
 
 @kernel("fs/read_write.c")
-async def vfs_read(file: File, size: int, offset: int | None) -> bytes:
-    """The checks that do not depend on the kind of file, then what the file says."""
+async def vfs_read(file: File, size: int, offset: int | None, address: int | None = None) -> bytes:
+    """The checks that do not depend on the kind of file, then what the file says; where it cannot be told nothing moves on."""
     await check_position(file, offset)
     wrong = file.f_flags & O_ACCMODE == O_WRONLY
     await refuse_if(wrong, Errno.EBADF, "opened_for_reading", "the file was not opened for reading")
@@ -39,6 +39,8 @@ async def vfs_read(file: File, size: int, offset: int | None) -> bytes:
     handler = await require(file.f_op.read, Errno.EINVAL, "file_can_be_read", f"{file.label} cannot be read")
     place = await position(file, offset)
     found = await handler(file, size, place)
+    if address is not None:
+        await copy_to_user(address, found)
     if offset is None and not file.f_op.stream:
         await store(file.f_pos, place + len(found))
     return found
@@ -82,10 +84,7 @@ async def sys_read(number: int, size: int, offset: int | None = None, address: i
     """
     file = await open_file(number)
     async with cleanup(fput, file):
-        found = await vfs_read(file, size, offset)
-        if address is not None:
-            await copy_to_user(address, found)
-        return found
+        return await vfs_read(file, size, offset, address)
 
 
 @kernel("fs/read_write.c")

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from ...engine import *
 from ...uapi import Errno, KernelError
+from ..regions import Sparse, whole_pages
 from ..unsupported import Unsupported
 from .file import File, FileOperations, Mapping, fd_install, private, put_unused_fd
 from .host import HostFile
 from .syscalls import drop_file, file_with_fd
 
+SEEK_END: Final = 2
+
 
 class Inode(KObject):
     """What a memory file consists of: so many bytes.
 
-    * born with the file, lives as long as it.
+    * born with the file, lives as long as it;
+    * whoever maps the file has its bytes in memory, whole pages of them.
     """
 
     kind = "inode"
@@ -23,6 +29,23 @@ class Inode(KObject):
         super().__init__(engine)
         self.host = host  # a real memory file, which has the size then
         self.i_size.value = size
+        self.content = Sparse(end=whole_pages(size))
+
+    def read(self, place: int, size: int) -> bytes:
+        """The bytes at a place, as far as its pages go."""
+        found = b""
+        while size > len(found) and (part := self.content.view(place + len(found), place + size, False)):
+            found += part
+        return found
+
+    def write(self, place: int, data: bytes) -> None:
+        """Change bytes; the file grows where that is needed."""
+        self.content.end = max(self.content.end or 0, whole_pages(place + len(data)))
+        done = 0
+        while done < len(data):
+            part = self.content.view(place + done, place + len(data), True)
+            part[:] = data[done : done + len(part)]
+            done += len(part)
 
 
 @kernel("mm/shmem.c")
@@ -34,23 +57,57 @@ async def shmem_release(file: File) -> None:
     await free(inode)
 
 
-async def shmem_read(file: File, size: int, offset: int) -> bytes:
-    """What is in a memory file is not modelled."""
-    raise Unsupported(f"reading {file.label}")
+async def inode_of(file: File) -> Inode:
+    """The bytes of a memory file that are here; those of a real one are where it is."""
+    inode: Inode = await private(file)
+    if inode.host is not None:
+        raise Unsupported(f"what is in {file.label}, a file of the host,")
+    return inode
 
 
-async def shmem_write(file: File, data: bytes, offset: int) -> int:
-    """Nor is writing it."""
-    raise Unsupported(f"writing {file.label}")
+@kernel("mm/shmem.c")
+async def shmem_mmap(file: File, wish: Mapping) -> Sparse:
+    """Any part of it, whether it is there as yet or not."""
+    return (await inode_of(file)).content
 
 
-async def shmem_mmap(file: File, wish: Mapping) -> None:
-    """Nor is mapping it."""
-    raise Unsupported(f"mapping {file.label}")
+@kernel("mm/shmem.c")
+async def shmem_file_read_iter(file: File, size: int, offset: int) -> bytes:
+    """As many bytes as there are."""
+    inode = await inode_of(file)
+    left = max(await load(inode.i_size) - offset, 0)
+    return await read_memory(inode, offset, min(size, left)) if left else b""
+
+
+@kernel("mm/shmem.c")
+async def shmem_file_write_iter(file: File, data: bytes, offset: int) -> int:
+    """Write; behind its end the file grows."""
+    inode = await inode_of(file)
+    await write_memory(inode, offset, data)
+    if offset + len(data) > await load(inode.i_size):
+        await store(inode.i_size, offset + len(data))
+    return len(data)
+
+
+@kernel("mm/shmem.c")
+async def shmem_file_llseek(file: File, offset: int, whence: int) -> int:
+    """From the start, from here, from the end. EINVAL before the start."""
+    if whence > SEEK_END:
+        raise Unsupported(f"where {file.label} has data, and where holes,")
+    inode = await inode_of(file)
+    begin = (0, await load(file.f_pos), await load(inode.i_size))[whence]
+    await refuse_if(begin + offset < 0, Errno.EINVAL, "place_in_file", "nothing is before the start of a file")
+    await store(file.f_pos, begin + offset)
+    return begin + offset
 
 
 shmem_file_operations = FileOperations(
-    "memfd", release=shmem_release, read=shmem_read, write=shmem_write, mmap=shmem_mmap
+    "memfd",
+    release=shmem_release,
+    read=shmem_file_read_iter,
+    write=shmem_file_write_iter,
+    mmap=shmem_mmap,
+    llseek=shmem_file_llseek,
 )
 
 

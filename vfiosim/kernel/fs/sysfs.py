@@ -9,6 +9,7 @@ from typing import Final, TypeVar
 
 from ...engine import *
 from ...uapi import Errno, KernelError
+from .. import pci_sysfs
 from ..base import VFIO_DRIVERS, BusDriver, Device, put_device, syspath
 from ..bus import (
     FOUND,
@@ -20,6 +21,7 @@ from ..bus import (
     drivers_probe_store,
     unbind_store,
 )
+from ..config import built_with
 from ..iov import sriov_numvfs_store, virtual_functions
 from ..params import parameter_file
 from ..pci import ROOT_BUS, enable_store, find_port, new_id_store, remove_id_store, remove_store, rescan_store
@@ -77,7 +79,6 @@ _PCI_ATTRIBUTES: Final = [
     "vendor",
 ]
 _WRITABLE: Final = ("broken_parity_status", "config", "msi_bus", "uevent")  # and not modelled
-_IDS: Final = ("vendor", "device", "subsystem_vendor", "subsystem_device", "class")
 S_IFDIR, S_IFCHR, S_IFREG = 0o040000, 0o020000, 0o100000
 
 
@@ -149,8 +150,6 @@ async def sysfs_file(buses: Buses, path: str) -> tuple[Attribute, Device | None]
         attribute = bus_file(buses, found[1], found[2], path)
     elif found := _PARAMETER.fullmatch(path):
         attribute = parameter_file(buses.parameters, found[1], found[2], path)
-        if attribute is None:
-            raise Unsupported(f"opening {path!r}")
     elif found := _TYPE.fullmatch(path):
         attribute = mdev.type_file(buses, found[1], found[2], path)
     else:
@@ -206,6 +205,8 @@ async def device_file(device: Device, name: str, path: str) -> Attribute:
         attribute = reset_file(device, name, path)
     elif device.bus == "pci" and name != "remove":
         attribute = pci_file(device, name, path)
+    elif name.startswith("mdev_type/") and device.bus == "mdev":
+        attribute = mdev.type_file(device.buses, device.spec.model, name.removeprefix("mdev_type/"), path)
     elif name == "uevent":
         attribute = Attribute(path, 0o644)
     return await require(attribute, Errno.ENOENT, "path_exists", f"there is no file {name} of this device now")
@@ -241,13 +242,10 @@ def pci_file(device: Device, name: str, path: str) -> Attribute | None:
         return Attribute(path, 0o644, partial(sriov_numvfs_store, device), partial(number_of_vfs, device), device)
     if name == "sriov_totalvfs" and device.spec.vfs:
         return Attribute(path, 0o444, show=partial(written, str(device.spec.vfs)), node=device)
-    if name in _IDS and device.hardware.ids:
-        number = device.hardware.ids[_IDS.index(name)]
-        text = f"{number:#08x}" if name == "class" else f"{number:#06x}"
-        return Attribute(path, 0o444, show=partial(written, text), node=device)
-    if name in _PCI_ATTRIBUTES or name in [f"resource{bar}" for bar in device.hardware.bars]:
-        return Attribute(path, 0o644 if name in _WRITABLE else 0o600 if name[-1].isdigit() else 0o444, node=device)
-    return None
+    if name not in _PCI_ATTRIBUTES and name not in [f"resource{bar}" for bar in device.hardware.bars]:
+        return None
+    mode = 0o644 if name in _WRITABLE else 0o600 if name[-1].isdigit() else 0o444
+    return Attribute(path, mode, None, pci_sysfs.shown(device, name), device)
 
 
 async def override_of(device: Device) -> str:
@@ -299,6 +297,8 @@ async def shown_device(device: Device) -> VfioDevice | None:
     vdev = await load(device.drvdata)
     if not isinstance(vdev, VfioDevice):
         return None
+    if not built_with("vfio_group"):
+        return vdev if await xa_load(vdev.vfio.devtmpfs.nodes, vdev.path) is not None else None
     return vdev if vdev in await load(vdev.group.device_list) else None
 
 

@@ -13,6 +13,7 @@ from ... import uapi
 from ...engine import *
 from ...uapi import Errno, KernelError
 from ..iommu import (
+    MSI_IS_SHARED,
     IommuGroup,
     iommu_attach_device_pasid,
     iommu_attach_group_handle,
@@ -20,10 +21,10 @@ from ..iommu import (
     iommu_detach_group_handle,
     iommu_device_claim_dma_owner,
     iommu_device_release_dma_owner,
+    iommu_group_has_isolated_msi,
     iommu_replace_device_pasid,
     iommu_replace_group_handle,
 )
-from ..mm import PAGE_SIZE
 from ..prototypes import (
     _iommufd_object_alloc,
     iommufd_ctx_get,
@@ -35,6 +36,7 @@ from ..prototypes import (
     iommufd_object_tombstone_user,
     iommufd_try_inc_users,
 )
+from ..regions import PAGE_SIZE
 from .eventq import iommufd_auto_response_faults
 from .hw_pagetable import iommufd_hwpt_paging_alloc
 from .io_pagetable import (
@@ -133,8 +135,9 @@ async def iommufd_device_bind(ictx: IommufdCtx, device: Any, driver: KObject) ->
     igroup = await iommufd_get_group(ictx, device, driver)
     group: IommuGroup = igroup.group
     async with on_failure(iommufd_put_group, igroup, driver):
-        shared_msi = not device.is_mock and not device.isolated_msi
-        await refuse_if(shared_msi, Errno.EPERM, "msi_isolated", "the platform cannot isolate the device's interrupts")
+        shared_msi = not device.is_mock and not iommu_group_has_isolated_msi(group)
+        allowed = shared_msi and await load(device.buses.parameters.iommufd_unsafe_interrupts)
+        await refuse_if(shared_msi and not allowed, Errno.EPERM, "msi_isolated", MSI_IS_SHARED)
         say(Phase.ACQUIRE, "{} becomes the owner of the group's DMA; until ATTACH the DMA is blocked.", ictx)
         await iommu_device_claim_dma_owner(group, ictx)
         async with on_failure(iommu_device_release_dma_owner, group):
@@ -684,7 +687,7 @@ async def write_info(ucmd: Ucmd, idev: IommufdDevice) -> None:
     wanted = cmd.in_data_type if cmd.flags & uapi.IOMMU_HW_INFO_FLAG_INPUT_TYPE else uapi.IOMMU_HW_INFO_TYPE_DEFAULT
     other = wanted not in (uapi.IOMMU_HW_INFO_TYPE_DEFAULT, ops.info_type)
     await refuse_if(other, Errno.EOPNOTSUPP, "info_type_known", "the IOMMU is of another kind")
-    data = ops.info
+    data = ops.info()
     await copy_to_user(cmd.data_uptr, data[: cmd.data_len])
     if cmd.data_len > len(data):
         await copy_to_user(cmd.data_uptr + len(data), bytes(cmd.data_len - len(data)))

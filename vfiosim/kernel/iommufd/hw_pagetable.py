@@ -8,8 +8,7 @@ from typing import Any
 from ... import uapi
 from ...engine import *
 from ...uapi import Errno, KernelError
-from ..iommu_ops import Domain, UserData
-from ..mm import PAGE_SIZE
+from ..iommu_ops import Domain, Entries, UserData
 from ..prototypes import (
     _iommufd_object_alloc,
     iommufd_get_object,
@@ -18,6 +17,7 @@ from ..prototypes import (
     iommufd_object_abort_and_destroy,
     iommufd_object_finalize,
 )
+from ..regions import PAGE_SIZE
 from ..unsupported import Unsupported
 from .eventq import FILLED_BY
 from .io_pagetable import (
@@ -308,23 +308,6 @@ async def iommufd_hwpt_invalidate(ucmd: Ucmd) -> None:
         raise
     cmd.entry_num = array.done
     await copy_to_user(ucmd.address, ucmd.reply())
-
-
-class Entries:
-    """The list that an INVALIDATE brings (`struct iommu_user_data_array`), and how many of it are done."""
-
-    of_one_call = True  # see Struct
-
-    def __init__(self, kind: int, address: int, entry_len: int, entry_num: int) -> None:
-        self.type = kind
-        self.address = address
-        self.entry_len = entry_len
-        self.entry_num = entry_num
-        self.done = 0
-
-    def entry(self, index: int) -> UserData:
-        """One of them."""
-        return UserData(self.type, self.address + self.entry_len * index, self.entry_len)
 
 
 async def check_invalidate(ucmd: Ucmd, array: Entries) -> None:

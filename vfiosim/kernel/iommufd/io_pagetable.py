@@ -9,9 +9,10 @@ from typing import Any, ClassVar, Final
 from ... import uapi
 from ...engine import *
 from ...uapi import Errno, KernelError
+from ..config import built_with
 from ..fs.file import fget, fput
-from ..mm import PAGE_SIZE
 from ..prototypes import iommufd_access_notify_unmap
+from ..regions import PAGE_SIZE
 from .io_pagetable_h import HAS_PAGES, IOMMU_WRITE, ULONG_MAX, IoptArea, IoptPages, Range, holes, merged
 from .iommufd_private import IommufdAccess, IommufdCtx, IommufdDevice, IommufdHwptPaging, IommufdIoas
 from .iova_bitmap import iova_bitmap_set
@@ -44,7 +45,7 @@ class Element:
     area: IoptArea | None = None
 
 
-MAX_ALIGNMENT: Final = PAGE_SIZE  # more only where the kernel uses huge pages
+HPAGE_SIZE: Final = 1 << 21
 Span = tuple[int, int]  # first and last address
 
 
@@ -60,7 +61,7 @@ async def iopt_alloc_iova(iopt: IommufdIoas, address: int, length: int) -> int:
     alignment = 1 << (length - 1).bit_length()
     if address:
         alignment = min(alignment, address & -address)
-    alignment = min(alignment, MAX_ALIGNMENT)
+    alignment = min(alignment, HPAGE_SIZE if built_with("transparent_hugepage") else PAGE_SIZE)
     too_fine = alignment < await load(iopt.iova_alignment)
     await refuse_if(
         too_fine, Errno.EINVAL, "memory_is_aligned", "the address space needs memory that is aligned better"

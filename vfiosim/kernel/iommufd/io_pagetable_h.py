@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 from ...engine import *
-from ..mm import PAGE_SIZE
+from ..regions import PAGE_SIZE
 
 if TYPE_CHECKING:
     from ..fs.file import File

@@ -11,8 +11,8 @@ from ...uapi import Struct
 from ..fs.file import File
 from ..iommu import IommuGroup
 from ..iommu_ops import Domain, IommuOps
-from ..mm import PAGE_SIZE
 from ..prototypes import iommufd_object_put_and_try_destroy
+from ..regions import PAGE_SIZE
 from .io_pagetable_h import ACCOUNT_USER, IOMMU_READ, IOMMU_WRITE, IoptArea
 
 ZERO_ENTRY: Final = "reserved"  # an ID that is taken while nobody can find its object
@@ -216,11 +216,17 @@ class IommufdHwptPaging(IommufdHwPagetable):
         self.nest_parent = nest_parent
 
     async def leads_to(self, iova: int, write: bool) -> tuple[KObject, int] | None:
-        """Where a device gets by an I/O address: the address space or the file, and the place in it; None if it may not."""
+        """Where a device gets by an I/O address: the address space or the file, and the place in it; None if it may not.
+
+        A table that tracks notes each page that is written, as the hardware does.
+        """
         area = await first_between(self.ioas.areas, iova, iova)
         pages = await load(area.pages) if area is not None else None
         if area is None or pages is None or not area.iommu_prot & (IOMMU_WRITE if write else IOMMU_READ):
             return None
+        if write and self.translation.dirty_ops and await load(self.tracks_dirty):
+            marked = {*await load(self.dirty), iova - iova % self.translation.page}
+            await store(self.dirty, tuple(sorted(marked)))
         place = pages.address + area.byte_at(iova)
         mm = await load(pages.source_mm)
         return mm if pages.file is None else pages.file, place

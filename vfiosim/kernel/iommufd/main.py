@@ -9,7 +9,7 @@ from ... import uapi
 from ...engine import *
 from ...uapi import Errno, KernelError
 from ..fs.file import File, FileOperations, Mapping, fget, fput, private
-from ..mm import PAGE_SIZE
+from ..regions import PAGE_SIZE
 from ..uaccess import copy_struct_from_user, get_user_u32
 from ..unsupported import Unsupported
 from .device import (

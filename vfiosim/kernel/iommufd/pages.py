@@ -9,8 +9,9 @@ from typing import NamedTuple
 from ...engine import *
 from ...uapi import Errno, KernelError
 from ..fs.file import File, fput
-from ..fs.shmem import memfd_pin_folios
-from ..mm import PAGE_SIZE, MmStruct, mmdrop, mmgrab, mmput, too_much_locked
+from ..fs.shmem import inode_of, memfd_pin_folios
+from ..mm import MmStruct, mmdrop, mmgrab, mmput, too_much_locked
+from ..regions import PAGE_SIZE
 from ..task import TaskStruct, UserStruct, capable, current_mm, current_task, free_uid, put_task_struct
 from ..unsupported import Unsupported
 from .io_pagetable_h import ACCOUNT_MM, ACCOUNT_NONE, ACCOUNT_USER, ULONG_MAX, IoptArea, IoptPages, holes, merged
@@ -106,7 +107,7 @@ async def in_use(pages: IoptPages) -> list[tuple[int, int]]:
     return [*(area.indexes for area in await load(pages.domains_itree)), *await load(pages.access_itree)]
 
 
-async def pin_span(pages: IoptPages, first: int, last: int) -> None:
+async def pin_span(pages: IoptPages, first: int, last: int, write: bool) -> None:
     """Pin pages `first` to `last`. EFAULT if one of them is not there, must not be written, or its process is gone.
 
     EINVAL for a file that is no memory file, or beyond its end.
@@ -121,7 +122,7 @@ async def pin_span(pages: IoptPages, first: int, last: int) -> None:
         alive = await get_unless_zero(mm.mm_users, current(), PINNING)
         await refuse_if(not alive, Errno.EFAULT, "owner_lives", "the process that this memory belonged to has ended")
     try:
-        await pin_pages(mm, address, size, pages.writable)
+        await pin_pages(mm, address, size, write)
     except KernelError:
         if remote:
             await mmput(mm, current(), PINNING)
@@ -137,7 +138,7 @@ async def fill(area: IoptArea, pages: IoptPages) -> None:
     before = await load(pages.npinned)
     spans = covered(await in_use(pages), *area.indexes)
     for first, last in spans:
-        await pin_span(pages, first, last)
+        await pin_span(pages, first, last, pages.writable)
     await store(pages.npinned, before + sum(last - first + 1 for first, last in spans))
     async with on_failure(store, pages.npinned, before):
         await charge(pages)
@@ -261,24 +262,44 @@ async def iopt_area_unfill_domains(area: IoptArea, pages: IoptPages) -> None:
 
 
 @kernel("drivers/iommu/iommufd/pages.c")
+async def iopt_pages_rw_slow(area: IoptArea, pages: IoptPages, address: int, length: int, data: bytes | None) -> bytes:
+    """Pin the pages unless a page table has them, read or write them. EFAULT, EINVAL beyond the end of a file.
+
+    One page of a process that lives is pinned for what is done with it only (`iopt_pages_rw_page`).
+    """
+    mm = await load(pages.source_mm)
+    if await load(area.storage_domain) is None:
+        first, end = address - address % PAGE_SIZE, -(-(address + length) // PAGE_SIZE) * PAGE_SIZE
+        index, last = (first - pages.address) // PAGE_SIZE, (end - pages.address) // PAGE_SIZE - 1
+        await pin_span(pages, index, last, data is not None if index == last else pages.writable)
+    memory = mm if pages.file is None else await inode_of(pages.file)
+    if data is None:
+        return await read_memory(memory, address, length)
+    await write_memory(memory, address, data)
+    return b""
+
+
+@kernel("drivers/iommu/iommufd/pages.c")
 async def iopt_pages_rw_access(area: IoptArea, iova: int, length: int, data: bytes | None, slow: bool) -> bytes:
     """Read or write memory behind an area: at its address in the process, or by way of its pages. EPERM, EFAULT."""
     pages = await load(area.pages)
     assert pages is not None
     denied = data is not None and not pages.writable
     await refuse_if(denied, Errno.EPERM, "memory_is_writable", "the memory was mapped for reading only")
-    mm = await load(pages.source_mm)
-    if pages.file is not None or mm is not await load(current_task().mm):
-        raise Unsupported("reading or writing memory of a file, or of another process, by software")
-    address = pages.address + area.byte_at(iova)
-    if slow and await load(area.storage_domain) is None:
-        first, end = address - address % PAGE_SIZE, -(-(address + length) // PAGE_SIZE) * PAGE_SIZE
-        alone = end - first == PAGE_SIZE
-        await pin_pages(mm, first, end - first, data is not None if alone else pages.writable)
-    if data is None:
-        return await copy_from_user(address, length)
-    await copy_to_user(address, data)
-    return b""
+    mm, address = await load(pages.source_mm), pages.address + area.byte_at(iova)
+    if pages.file is None and not slow and mm is await load(current_task().mm):
+        if data is None:
+            return await copy_from_user(address, length)
+        await copy_to_user(address, data)
+        return b""
+    return await iopt_pages_rw_slow(area, pages, address, length, data)
+
+
+async def page_behind(pages: IoptPages, address: int) -> tuple[object, int]:
+    """Which page is at an address of the memory, or at a place of the file."""
+    if pages.file is not None:
+        return (await inode_of(pages.file)).content, address // PAGE_SIZE
+    return (await load(pages.source_mm)).page_at(address)
 
 
 @kernel("drivers/iommu/iommufd/pages.c")
@@ -302,7 +323,7 @@ async def pin(pages: IoptPages, first: int, last: int) -> None:
     before = await load(pages.npinned)
     spans = covered(await in_use(pages), first, last)
     for start, end in spans:
-        await pin_span(pages, start, end)
+        await pin_span(pages, start, end, pages.writable)
     await store(pages.npinned, before + sum(end - start + 1 for start, end in spans))
     async with on_failure(store, pages.npinned, before):
         await charge(pages)

@@ -10,8 +10,9 @@ from ctypes import sizeof
 from ... import uapi
 from ...engine import *
 from ...uapi import Errno, KernelError
-from ..mm import PAGE_SIZE
+from ..config import built_with
 from ..prototypes import _iommufd_object_alloc, iommufd_get_object, iommufd_object_abort, iommufd_object_finalize
+from ..regions import PAGE_SIZE
 from ..task import capable
 from .io_pagetable import iopt_cut_iova, iopt_disable_large_pages, iopt_map_user_pages, iopt_unmap_all, iopt_unmap_iova
 from .io_pagetable_h import IOMMU_READ, IOMMU_WRITE, ULONG_MAX
@@ -149,11 +150,11 @@ async def unmap_dma(ioas: IommufdIoas, wanted: uapi.VfioIommuType1DmaUnmap) -> K
 
 @kernel("drivers/iommu/iommufd/vfio_compat.c")
 async def iommufd_vfio_check_extension(ictx: IommufdCtx, kind: int) -> int:
-    """What this container can: type 1 and UNMAP_ALL with an IOMMU, and it knows devices without one."""
+    """What this container can: type 1 and UNMAP_ALL with an IOMMU; does it know devices without one?"""
     if kind in (*TYPES, uapi.VFIO_UNMAP_ALL):
         return int(not await load(ictx.no_iommu_mode))
     if kind == uapi.VFIO_NOIOMMU_IOMMU:
-        return 1
+        return int(built_with("vfio_noiommu"))
     if kind == uapi.VFIO_DMA_CC_IOMMU:
         ioas = await get_compat_ioas(ictx)
         async with ioas.mutex:
@@ -167,7 +168,7 @@ async def iommufd_vfio_check_extension(ictx: IommufdCtx, kind: int) -> int:
 async def iommufd_vfio_set_iommu(ictx: IommufdCtx, kind: int) -> int:
     """VFIO_SET_IOMMU: EPERM (without IOMMU, without CAP_SYS_RAWIO), EINVAL (type), ENODEV. TYPE1 wants small pages."""
     without = await load(ictx.no_iommu_mode)
-    if kind == uapi.VFIO_NOIOMMU_IOMMU and without:
+    if built_with("vfio_noiommu") and kind == uapi.VFIO_NOIOMMU_IOMMU and without:
         raw = await capable("CAP_SYS_RAWIO")
         await refuse_if(not raw, Errno.EPERM, "may_go_without_iommu", "DMA without an IOMMU needs CAP_SYS_RAWIO")
         return 0

@@ -6,7 +6,6 @@ from ... import uapi
 from ...engine import *
 from ...uapi import Errno
 from ..iommu_ops import IommuOps, UserData
-from ..mm import PAGE_SIZE
 from ..prototypes import (
     _iommufd_object_alloc,
     iommufd_get_object,
@@ -14,6 +13,7 @@ from ..prototypes import (
     iommufd_object_finalize,
     mock_hw_queue_init_phys,
 )
+from ..regions import PAGE_SIZE
 from ..unsupported import Unsupported
 from .device import (
     iommufd_access_change_ioas,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ... import uapi
 from ...engine import *
 from ...uapi import Errno, KernelError
+from ..config import built_with
 from ..iommufd.device import (
     iommufd_access_attach,
     iommufd_access_create,
@@ -28,7 +29,7 @@ PASID_LAST = (1 << 31) - 1
 
 def vfio_device_is_noiommu(device: VfioDevice) -> bool:
     """Does no IOMMU watch this device (drivers/vfio/vfio.h)?"""
-    return device.group.type is VfioGroupType.NO_IOMMU
+    return built_with("vfio_noiommu") and device.group.type is VfioGroupType.NO_IOMMU
 
 
 @kernel("drivers/vfio/iommufd.c")

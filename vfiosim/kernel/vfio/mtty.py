@@ -44,6 +44,7 @@ FIFO: Final = 16
 TX, IER, FCR, LCR, MCR, LSR, MSR, SCR = range(8)  # registers of a port; reading FCR tells why there was an interrupt
 DATA, ROOM, LINE_STATUS, MODEM = 1, 2, 4, 8  # bits of IER: what an interrupt is wanted for
 DLAB, CLEAR, ENABLE_FIFO, OUT2, READY_LINES, AUTO_FLOW = 0x80, 0x06, 0x01, 0x08, 0x03, 0x20
+DATA_HEADER, SERIAL_PORT = 24, 36  # bytes of its state: `struct mtty_data` without, and `struct serial_port`
 MAX_TTYS: Final = 24  # serial ports that all devices have together
 MIGRATION: Final = 7  # stop-copy, peer-to-peer and pre-copy
 _SILENT: Final = (uapi.VFIO_PCI_MSIX_IRQ_INDEX, uapi.VFIO_PCI_ERR_IRQ_INDEX, uapi.VFIO_PCI_REQ_IRQ_INDEX)
@@ -312,6 +313,12 @@ async def config_of(device: VfioDevice, state: MdevState, position: int, width: 
 
 
 @kernel("samples/vfio-mdev/mtty.c")
+async def mtty_get_data_size(device: VfioDevice) -> int:
+    """A header, and what each port is made of."""
+    return DATA_HEADER + ports_of(device.dev.spec.model) * SERIAL_PORT
+
+
+@kernel("samples/vfio-mdev/mtty.c")
 async def mtty_init_dev(device: VfioDevice) -> None:
     """The part of the device that mtty adds."""
     await store(device.driver_data, await alloc(MdevState, device.label))
@@ -492,6 +499,7 @@ mtty_dev_ops = VfioDeviceOps(
     read=mtty_read,
     write=mtty_write,
     migration_flags=MIGRATION,
+    migration_get_data_size=mtty_get_data_size,
     logs_dma=True,
     attach_ioas=vfio_iommufd_emulated_attach_ioas,
     detach_ioas=vfio_iommufd_emulated_detach_ioas,

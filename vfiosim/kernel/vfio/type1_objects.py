@@ -8,7 +8,8 @@ from typing import Final
 from ... import uapi
 from ...engine import *
 from ..iommu import IommuGroup
-from ..mm import PAGE_SIZE, MmStruct
+from ..mm import MmStruct
+from ..regions import PAGE_SIZE
 
 PAGE_MASK: Final = ((1 << 64) - 1) & ~(PAGE_SIZE - 1)
 BITMAP_MAX: Final = 1 << 28  # bytes of a bitmap

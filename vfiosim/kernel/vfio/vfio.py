@@ -41,6 +41,7 @@ class VfioDeviceOps:
     write: Callable[[VfioDevice, bytes, int], Awaitable[int]] | None = None
     mmap: Callable[[VfioDevice, Mapping], Awaitable[None]] | None = None
     migration_flags: int = 0  # what its migration can do; 0: it has none
+    migration_get_data_size: Callable[[VfioDevice], Awaitable[int]] | None = None  # of its whole state, in bytes
     logs_dma: bool = False  # can it note which memory it wrote?
     match_token_uuid: Callable[[VfioDevice, bytes | None], Awaitable[None]] | None = None
     match: Callable[[VfioDevice, bytes], Awaitable[bool]] | None = None
@@ -181,7 +182,7 @@ class VfioDevice(KObject):
         self.ops = ops
         self.driver = driver  # whose module `ops` is in
         self.dev_set = dev_set
-        self.group = group
+        self.group = group  # None in a kernel that was built without VFIO_GROUP
 
 
 class VfioDeviceFile(KObject):

@@ -9,10 +9,17 @@ from typing import Final
 from ... import uapi
 from ...engine import *
 from ...uapi import Errno, KernelError
-from ..iommu import IommuGroup, iommu_attach_group, iommu_detach_group
+from ..iommu import (
+    MSI_IS_SHARED,
+    IommuGroup,
+    iommu_attach_group,
+    iommu_detach_group,
+    iommu_group_has_isolated_msi,
+)
 from ..iommu_ops import APERTURE_LAST, PGSIZES
-from ..mm import PAGE_SIZE, TASK_SIZE, MmStruct, mmdrop, mmgrab, mmput, too_much_locked
+from ..mm import MmStruct, mmdrop, mmgrab, mmput, too_much_locked
 from ..params import ModuleParameters
+from ..regions import PAGE_SIZE, TASK_SIZE
 from ..task import capable, current_mm, current_task
 from ..unsupported import Unsupported
 from .type1_objects import BITMAP_MAX, MAP_READ, MAP_WRITE, PAGE_MASK, VfioDma, VfioDomain, VfioIommu, capabilities
@@ -380,11 +387,14 @@ async def vfio_iommu_aper_conflict(dmas: tuple[VfioDma, ...], ranges: Ranges, st
 
 
 @kernel("drivers/vfio/vfio_iommu_type1.c")
-async def vfio_iommu_type1_attach_group(iommu: VfioIommu, iommu_group: IommuGroup, kind: VfioGroupType) -> None:
+async def vfio_iommu_type1_attach_group(
+    parameters: ModuleParameters, iommu: VfioIommu, iommu_group: IommuGroup, kind: VfioGroupType
+) -> None:
     """A group comes under the mappings of the container.
 
     EBUSY if its DMA goes through a page table already, EINVAL if a mapping lies where its devices cannot reach or must
-    not; what pinning says if mappings were waiting for a page table. A group without DMA of its own needs nothing.
+    not, EPERM without isolated interrupts; what pinning says if mappings were waiting for a page table. A group without
+    DMA of its own needs nothing.
     """
     async with iommu.lock:
         waits = await load(iommu.vaddr_invalid_count) != 0
@@ -396,10 +406,12 @@ async def vfio_iommu_type1_attach_group(iommu: VfioIommu, iommu_group: IommuGrou
         say(Phase.ACQUIRE, "{} gets a page table.", iommu_group)
         fresh = await alloc(VfioDomain, iommu)
         async with on_failure(free, fresh):
-            await attach_to_domain(iommu, fresh, iommu_group)
+            await attach_to_domain(parameters, iommu, fresh, iommu_group)
 
 
-async def attach_to_domain(iommu: VfioIommu, fresh: VfioDomain, iommu_group: IommuGroup) -> None:
+async def attach_to_domain(
+    parameters: ModuleParameters, iommu: VfioIommu, fresh: VfioDomain, iommu_group: IommuGroup
+) -> None:
     """The second half of `vfio_iommu_type1_attach_group`: the new page table, or one of the container that does as well."""
     await iommu_attach_group(fresh, iommu_group)
     async with on_failure(iommu_detach_group, iommu_group):
@@ -408,6 +420,9 @@ async def attach_to_domain(iommu: VfioIommu, fresh: VfioDomain, iommu_group: Iom
         await refuse_iova_conflicts(await in_order(iommu.dma_list), ranges, 0, APERTURE_LAST, reserved)
         ranges = resv_exclude(aper_resize(ranges, 0, APERTURE_LAST), reserved)
         await refuse_if(not ranges, Errno.EINVAL, "addresses_left", "no I/O address is left that the group could use")
+        if not iommu_group_has_isolated_msi(iommu_group):
+            allowed = await load(parameters.type1_unsafe_interrupts)
+            await refuse_if(not allowed, Errno.EPERM, "msi_isolated", MSI_IS_SHARED)
         domain = await fitting_domain(iommu, fresh, iommu_group)
         if domain is fresh:
             await vfio_iommu_replay(iommu)
@@ -673,6 +688,6 @@ def vfio_iommu_driver_ops_type1(parameters: ModuleParameters) -> VfioIommuDriver
         open=partial(vfio_iommu_type1_open, parameters),
         release=vfio_iommu_type1_release,
         ioctl=vfio_iommu_type1_ioctl,
-        attach_group=vfio_iommu_type1_attach_group,
+        attach_group=partial(vfio_iommu_type1_attach_group, parameters),
         detach_group=vfio_iommu_type1_detach_group,
     )

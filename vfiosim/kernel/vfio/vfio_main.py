@@ -9,6 +9,7 @@ from ... import uapi
 from ...engine import *
 from ...uapi import Errno, KernelError, VfioIrqSet, VfioRegionInfo
 from ..base import BusDriver, Device, module_put, syspath, try_module_get
+from ..config import built_with
 from ..fs.devtmpfs import cdev_device_add, cdev_device_del
 from ..fs.file import Cdev, File, FileOperations, Mapping, private
 from ..iommufd.iommufd_private import IommufdCtx
@@ -150,7 +151,8 @@ async def __vfio_register_dev(device: VfioDevice, driver: BusDriver) -> None:
     await get(dev_set.device_count, device, "in this set")
     async with dev_set.lock:
         await store(dev_set.device_list, (*await load(dev_set.device_list), device))
-    await get(device.group.drivers, device, IN_THIS_GROUP)
+    if built_with("vfio_group"):
+        await get(device.group.drivers, device, IN_THIS_GROUP)
     await get(device.kref, driver, DRIVES)
     # without an IOMMU there is nothing that BIND could mean, so there is no node
     if not vfio_device_is_noiommu(device) or device.vfio.variant.noiommu_node:
@@ -328,6 +330,9 @@ async def core_feature(device: VfioDevice, feature: int, flags: int, data: int, 
         return 0
     if feature == uapi.VFIO_DEVICE_FEATURE_MIGRATION:
         await copy_to_user(data, device.ops.migration_flags.to_bytes(8, "little"))
+        return 0
+    if feature == uapi.VFIO_DEVICE_FEATURE_MIG_DATA_SIZE and device.ops.migration_get_data_size is not None:
+        await copy_to_user(data, (await device.ops.migration_get_data_size(device)).to_bytes(8, "little"))
         return 0
     if feature == uapi.VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE and flags & GET:
         await copy_to_user(data, uapi.VFIO_DEVICE_STATE_RUNNING.to_bytes(4, "little") + b"\xff" * 4)

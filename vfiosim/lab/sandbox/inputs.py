@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Collection
 from typing import Any
 
+from ...kernel.config import Config
 from ..fields import LabelledField, NumberField
 
 MEMORY = re.compile(r"\[\s*(int|zeros|text)?\s*(.*?)\s*\]", re.DOTALL)
@@ -94,6 +95,22 @@ class TextField(WideField):
         if wrong := self._wrong(typed.strip()) if typed.strip() else "something is missing here":
             raise ValueError(wrong)
         return typed
+
+
+class ConfigField(WideField):
+    """A field for how a kernel was built and started, as in VFIO_GROUP=n; empty for as recorded."""
+
+    def unfinished(self, typed: str) -> bool:
+        return bool(typed) and typed.rsplit(maxsplit=1)[-1].partition("=")[2] == ""
+
+    def read(self) -> Config:
+        """The configuration. Raises BadInput, and says why beside the field."""
+        try:
+            found = Config.of(str(self.text.value))
+        except ValueError as problem:
+            raise self.refusal(str(problem)) from None
+        self.complain("")
+        return found
 
 
 class BytesField(WideField):

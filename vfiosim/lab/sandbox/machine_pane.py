@@ -16,7 +16,7 @@ from ..press import ClickFilter
 from ..setup import Setup
 from ..style import alert, button, row, text, words
 from .devices import DeviceBox, Devices
-from .inputs import TextField
+from .inputs import ConfigField, TextField
 
 OWN = "my own"
 
@@ -42,8 +42,9 @@ class MachinePane(widgets.VBox):
             tip="the programs that there are at first, with spaces between their names",
             wrong=lambda typed: "two have one name" if len({*typed.split()}) < len(typed.split()) else "",
         )
-        self.container = widgets.Checkbox(
-            description="/dev/vfio/vfio is an iommufd", indent=False, tooltip="a kernel option"
+        self.config = ConfigField(
+            "built with",
+            tip="switches of this kernel and its IOMMU that are other than recorded, such as VFIO_GROUP=n NESTING=y",
         )
         self.add = button("Add a device", "one more device, in a group of its own", clicks=clicks)
         self.boot = button("Boot this machine", "a fresh machine with these devices", clicks=clicks)
@@ -69,7 +70,7 @@ class MachinePane(widgets.VBox):
         self.put_back.on_click(lambda _: self._change(()))
         super().__init__(
             [
-                row("Machine", self.topology, self.kernel, self.processes, self.container),
+                row("Machine", self.topology, self.kernel, self.processes, self.config),
                 self.devices,
                 row("", self.add, self.boot, self.replay),
                 row("Protections", self.without, self.take_out, self.put_back),
@@ -94,7 +95,7 @@ class MachinePane(widgets.VBox):
         self.processes.set(" ".join(setup.processes))
         if self._unfolded and [each.read_or_none() for each in self.rows] != list(setup.topology.devices):
             self.devices.show(setup.topology.devices)
-        self.container.value = setup.topology.iommufd_container
+        self.config.set(str(setup.config))
         self.refresh(met)
         self._complain("")
 
@@ -130,7 +131,6 @@ class MachinePane(widgets.VBox):
     def _chosen(self, name: str) -> None:
         if not self._quiet and name != OWN:
             self.devices.show(TOPOLOGIES[name].devices)
-            self.container.value = TOPOLOGIES[name].iommufd_container
 
     # ---- to boot
 
@@ -147,11 +147,11 @@ class MachinePane(widgets.VBox):
 
     def read(self) -> Setup:
         """The machine that the fields describe. Raises BadInput or ValueError."""
-        made = Topology("mine", self.devices.read(), bool(self.container.value))
+        made = Topology("mine", self.devices.read())
         known = (self._setup.topology, *TOPOLOGIES.values())
         topology = next((one for one in known if replace(one, name=made.name) == made), made)
         processes = tuple(self.processes.read().split())
-        return Setup(topology, self.kernel.value, processes, self._setup.without)
+        return Setup(topology, self.kernel.value, processes, self._setup.without, self.config.read())
 
     def _take_out(self) -> None:
         try:

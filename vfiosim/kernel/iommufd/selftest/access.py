@@ -21,7 +21,7 @@ from ...fs.file import (
     put_unused_fd,
 )
 from ...fs.syscalls import alloc_file
-from ...mm import PAGE_SIZE
+from ...regions import PAGE_SIZE
 from ...task import current_task
 from ...unsupported import Unsupported
 from ..device import (
@@ -36,6 +36,7 @@ from ..device import (
 )
 from ..io_pagetable_h import ULONG_MAX
 from ..iommufd_private import IommufdAccess, Ucmd
+from ..pages import page_behind
 
 MOST: Final = 16 << 20  # bytes in one go
 WRITE: Final = uapi.MOCK_ACCESS_RW_WRITE
@@ -199,11 +200,9 @@ async def check_pinned(pinned: Pinned, address: int) -> None:
     for area, first, last in pinned:
         pages = await load(area.pages)
         assert pages is not None
-        if pages.file is not None or await load(pages.source_mm) is not mm:
-            raise Unsupported("whether memory of a file or of another process is the same")
         for index in range(first, last + 1):
             await pin_pages(mm, address - address % PAGE_SIZE, PAGE_SIZE, False)
-            other = pages.address + index * PAGE_SIZE != address - address % PAGE_SIZE
+            other = await page_behind(pages, pages.address + index * PAGE_SIZE) != mm.page_at(address)
             await refuse_if(other, Errno.EBADE, "pinned_as_expected", "other memory was pinned")
             address += PAGE_SIZE
 

@@ -11,12 +11,11 @@ from ....engine import require as demand
 from ....engine import table as table_
 from ....uapi import Errno
 from ...iommu import IommuGroup, IommuGroups
-from ...iommu_ops import Domain, IommuOps, UserData, iommu_copy_struct_from_user
-from ...mm import PAGE_SIZE
+from ...iommu_ops import Domain, Entries, IommuOps, UserData, iommu_copy_struct_from_user
+from ...regions import PAGE_SIZE
 from ...uaccess import copy_struct_from_user
 from ...unsupported import Unsupported
 from ..driver import iommufd_viommu_get_vdev_id
-from ..hw_pagetable import Entries
 from ..iommufd_private import IommufdHwPagetable, IommufdHwptNested, IommufdHwQueue, IommufdViommu, device_of
 from ..viommu import BEFORE
 
@@ -205,7 +204,7 @@ async def mock_domain_cache_invalidate_user(hwpt: IommufdHwptNested, array: Entr
 
 mock_ops: Final = IommuOps(
     "mock",
-    bytes(uapi.IommuTestHwInfo(test_reg=uapi.IOMMU_HW_INFO_SELFTEST_REGVAL)),
+    lambda: bytes(uapi.IommuTestHwInfo(test_reg=uapi.IOMMU_HW_INFO_SELFTEST_REGVAL)),
     uapi.IOMMU_HW_INFO_TYPE_SELFTEST,
     mock_domain_alloc_paging_flags,
     mock_domain_nop_attach,

@@ -7,13 +7,14 @@ from typing import Any, Final
 from .... import uapi
 from ....engine import *
 from ....uapi import Errno, KernelError
-from ...mm import PAGE_SIZE
 from ...prototypes import iommufd_get_object
+from ...regions import PAGE_SIZE
 from ...task import current_task
 from ...unsupported import Unsupported
 from ..io_pagetable import iopt_reserve_iova
 from ..io_pagetable_h import ULONG_MAX
 from ..iommufd_private import IommufdCtx, IommufdHwptNested, IommufdHwptPaging, IommufdIoas, Ucmd, iommufd_put_object
+from ..pages import page_behind
 from .access import (
     iommufd_test_access_item_destroy,
     iommufd_test_access_pages,
@@ -98,9 +99,8 @@ async def check_pages(hwpt: IommufdHwptPaging, wanted: Any) -> None:
         pages = await load(area.pages) if area is not None else None
         other = area is None or pages is None
         if area is not None and pages is not None:
-            if pages.file is not None or await load(pages.source_mm) is not mm:
-                raise Unsupported("whether memory of a file or of another process is the same")
-            other = pages.address + area.byte_at(iova + done) != at
+            place = pages.address + area.byte_at(iova + done)
+            other = await page_behind(pages, place) != mm.page_at(at) or place % PAGE_SIZE != at % PAGE_SIZE
         await refuse_if(other, Errno.EINVAL, "mapped_as_expected", "other memory is mapped there, or none")
 
 

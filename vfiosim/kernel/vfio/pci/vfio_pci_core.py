@@ -21,8 +21,8 @@ from ....uapi import (
 from ...base import Device
 from ...fs.eventfd import eventfd_signal
 from ...fs.file import File, Mapping, fget, fput
-from ...mm import PAGE_SIZE
 from ...pci_reset import pci_reset_bus, pci_try_reset_function
+from ...regions import PAGE_SIZE
 from ...unsupported import Unsupported
 from ..iommufd import vfio_iommufd_device_ictx, vfio_iommufd_get_dev_id
 from ..vfio import VfioDevice, VfioGroup

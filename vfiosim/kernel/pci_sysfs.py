@@ -1,0 +1,81 @@
+"""What files of a PCI function in /sys tell that nothing changes while it is there (drivers/pci/pci-sysfs.c, v7.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Final
+
+from ..engine import *
+from .base import Device
+from .firmware import BARS, bar_flags, interrupt_input
+from .fs.kernfs import written
+
+_IDS: Final = ("vendor", "device", "subsystem_vendor", "subsystem_device", "class")
+_ALWAYS: Final = {  # of two processors and functions that nobody has put to sleep
+    "local_cpus": "3",
+    "local_cpulist": "0-1",
+    "msi_bus": "1",
+    "broken_parity_status": "0",
+    "power_state": "D0",
+    "ari_enabled": "0",
+}
+IO, MEM, PREFETCH, SIZEALIGN, MEM_64 = 0x100, 0x200, 0x2000, 0x40000, 0x100000  # IORESOURCE_…
+RESOURCES: Final = 13  # six BARs, the ROM, and those of its virtual functions
+
+
+def shown(device: Device, name: str) -> Callable[[], Awaitable[str]] | None:
+    """What a file tells; None for one whose content is not modelled, or of a device that says nothing about itself."""
+    if name == "uevent" and modalias(device):
+        return partial(pci_uevent, device)
+    text = constant(device, name)
+    return None if text is None else partial(written, text)
+
+
+@kernel("drivers/pci/pci-driver.c")
+async def pci_uevent(device: Device) -> str:
+    """What programs are told that look after devices: its driver, its numbers, its address."""
+    driver = await load(device.driver)
+    vendor, model, subvendor, subdevice, kind = device.hardware.ids
+    told = [f"DRIVER={driver.label}"] if driver is not None else []
+    numbers = f"PCI_ID={vendor:04X}:{model:04X}", f"PCI_SUBSYS_ID={subvendor:04X}:{subdevice:04X}"
+    named = f"PCI_SLOT_NAME={device.address}", f"MODALIAS={modalias(device)}"
+    return "\n".join((*told, f"PCI_CLASS={kind:04X}", *numbers, *named))
+
+
+def modalias(device: Device) -> str:
+    """By what a driver for it is found; "" for a device that says nothing about itself."""
+    if not device.hardware.ids:
+        return ""
+    vendor, model, subvendor, subdevice, kind = device.hardware.ids
+    numbers = f"v{vendor:08X}d{model:08X}sv{subvendor:08X}sd{subdevice:08X}"
+    return f"pci:{numbers}bc{kind >> 16:02X}sc{kind >> 8 & 255:02X}i{kind & 255:02X}"
+
+
+def constant(device: Device, name: str) -> str | None:
+    """What never changes; None for what is not modelled."""
+    ids = device.hardware.ids
+    if name in _ALWAYS:
+        return _ALWAYS[name]
+    if not ids or device.spec.vfs or device.spec.physfn:
+        return None
+    if name in _IDS:
+        return f"{ids[4]:#08x}" if name == "class" else f"{ids[_IDS.index(name)]:#06x}"
+    if name == "revision":
+        return f"{device.hardware.revision:#04x}"
+    if name == "modalias":
+        return modalias(device)
+    if name == "irq":
+        return str(interrupt_input(device.address) if device.hardware.intx else 0)
+    return "\n".join(resource(device, number) for number in range(RESOURCES)) if name == "resource" else None
+
+
+def resource(device: Device, number: int) -> str:
+    """Where a BAR begins and ends, and what it is."""
+    size, start, flags = device.hardware.bars.get(number, 0), 0, 0
+    if size:
+        at, low = BARS + 4 * number, bar_flags(device.hardware, number)
+        start = int.from_bytes(device.config[at : at + 4], "little") - low
+        kinds = IO if low & 1 else MEM | PREFETCH * (low >> 3 & 1) | MEM_64 * (low >> 2 & 1)
+        flags = SIZEALIGN | kinds | low
+    return " ".join(f"{value:#018x}" for value in (start, start + size - 1 if size else 0, flags))
