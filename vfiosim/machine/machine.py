@@ -29,22 +29,10 @@ from .call import Call
 from .events import Began, Event, Failing, Forked, Outside, Patched, Slept, TakenOut
 from .history import Noted, repeat
 from .process import Process
-from .sharing import encode_until
+from .sharing import RENAMED, encode_until
 
 P = ParamSpec("P")
 NOFILE = 1024  # descriptors a process may have
-
-RENAMED = {  # checks that had another name in texts of older versions: theirs said what is wrong, not what is checked
-    "group_is_open": "group_is_closed",
-    "node_is_gone": "node_is_there",
-    "ids_left": "an_id_is_free",
-    "driver_stays": "driver_stays_loaded",
-    "fd_table_full": "fd_table_has_room",
-    "unknown_tail": "tail_is_zero",
-    "object_in_use": "object_is_unused",
-    "foreign_domain": "domain_is_default",
-    "device_stays": "device_stays_bound",
-}
 
 
 class Broken(list[str]):

@@ -34,6 +34,17 @@ PREFIX, OLDER = "vfiosim3:", ("vfiosim2:", "vfiosim1:")
 _LONGEST, _MOST_EVENTS = 1 << 24, 10_000
 # How effects are named in check sums that have other names by now.
 _NAMED = {"xa_load": "peek", "xa_store": "poke", "xa_alloc": "claim"}
+RENAMED = {  # checks that had another name in texts of older versions: theirs said what is wrong, not what is checked
+    "group_is_open": "group_is_closed",
+    "node_is_gone": "node_is_there",
+    "ids_left": "an_id_is_free",
+    "driver_stays": "driver_stays_loaded",
+    "fd_table_full": "fd_table_has_room",
+    "unknown_tail": "tail_is_zero",
+    "object_in_use": "object_is_unused",
+    "foreign_domain": "domain_is_default",
+    "device_stays": "device_stays_bound",
+}
 # What most texts have in common; a text does not repeat it. The most frequent comes last.
 _COMMON = (
     b'"/sys/bus/pci/drivers/vfio-pci/unbind","write_file",["m",["c",["fork","exit"]],["d",["vmm"]],["o",["group_lock"]],'
