@@ -18,7 +18,9 @@ from tests import browser as chromium
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
+    from tests.calls import Space
     from tests.desk import Desk
+    from vfiosim import Machine, Process
 
 ROOT = Path(__file__).resolve().parent.parent
 BY_NIGHT = "VFIOSIM_TESTS_BY_NIGHT"  # set in the environment of every process that runs with --nightly
@@ -31,6 +33,28 @@ gc.set_threshold(20_000, 20, 100)
 
 # Two processes have a page of JupyterLab each. The tests of these files share the first one, all others the second.
 FIRST_PAGE = {"test_browser", "test_lab_access", "test_lab_everywhere", "test_lab_screen", "test_sandbox_browser"}
+
+
+@pytest.fixture
+def m() -> Machine:
+    """The machine of most tests."""
+    from vfiosim import Machine
+
+    return Machine("lab")
+
+
+@pytest.fixture
+def p(m: Machine) -> Process:
+    """A program on it."""
+    return m.process("vmm")
+
+
+@pytest.fixture
+def s(p: Process) -> Space:
+    """A device, bound to an iommufd that has an address space."""
+    from tests.calls import Space
+
+    return Space(p)
 
 
 @pytest.fixture(autouse=True)

@@ -5,26 +5,11 @@ from __future__ import annotations
 import pytest
 
 from tests.calls import PAGE, READ_ONLY, Space, bind, counts, refused
-from vfiosim import Machine, uapi
+from vfiosim import uapi
 
 pytestmark = pytest.mark.one_python
 
 ATTACH, DETACH = uapi.VFIO_DEVICE_ATTACH_IOMMUFD_PT, uapi.VFIO_DEVICE_DETACH_IOMMUFD_PT
-
-
-@pytest.fixture
-def m() -> Machine:
-    return Machine("lab")
-
-
-@pytest.fixture
-def p(m):
-    return m.process("vmm")
-
-
-@pytest.fixture
-def s(p) -> Space:
-    return Space(p)
 
 
 class Pair(Space):

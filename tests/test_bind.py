@@ -13,16 +13,6 @@ BIND = uapi.VFIO_DEVICE_BIND_IOMMUFD
 READ = 1
 
 
-@pytest.fixture
-def m() -> Machine:
-    return Machine("lab")
-
-
-@pytest.fixture
-def p(m):
-    return m.process("vmm")
-
-
 # ---- the example of the documentation
 
 

@@ -35,16 +35,6 @@ ONE_GROUP = Topology("one", Topology.named("lab").devices[:2], iommufd_container
 
 
 @pytest.fixture
-def m() -> Machine:
-    return Machine("lab")
-
-
-@pytest.fixture
-def p(m):
-    return m.process("vmm")
-
-
-@pytest.fixture
 def plain(m):
     """A process that may not lock more memory than its limit."""
     return m.process("plain", caps=WITHOUT_IPC_LOCK)

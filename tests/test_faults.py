@@ -30,11 +30,6 @@ def m() -> Machine:
     return Machine()
 
 
-@pytest.fixture
-def p(m):
-    return m.process("vmm")
-
-
 def failure(call, *arguments) -> KernelError:
     with pytest.raises(KernelError) as caught:
         call(*arguments)

@@ -23,20 +23,10 @@ from tests.calls import (
     unset,
     watched,
 )
-from vfiosim import KernelError, Machine, uapi
+from vfiosim import KernelError, uapi
 from vfiosim.engine import KernelOops
 
 pytestmark = pytest.mark.one_python
-
-
-@pytest.fixture
-def m() -> Machine:
-    return Machine("lab")
-
-
-@pytest.fixture
-def p(m):
-    return m.process("vmm")
 
 
 # ---- the order of the steps

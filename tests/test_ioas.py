@@ -11,21 +11,6 @@ from vfiosim.kernel.iommufd.io_pagetable import first_place
 pytestmark = pytest.mark.one_python
 
 
-@pytest.fixture
-def m() -> Machine:
-    return Machine("lab")
-
-
-@pytest.fixture
-def p(m):
-    return m.process("vmm")
-
-
-@pytest.fixture
-def s(p) -> Space:
-    return Space(p)
-
-
 # ---- what is pinned, and when
 
 

@@ -12,16 +12,6 @@ from vfiosim.uapi import Errno
 BIND = uapi.VFIO_DEVICE_BIND_IOMMUFD
 
 
-@pytest.fixture
-def m() -> Machine:
-    return Machine("lab")
-
-
-@pytest.fixture
-def p(m):
-    return m.process("vmm")
-
-
 def bind_argument(iommu: int) -> uapi.VfioDeviceBindIommufd:
     return uapi.VfioDeviceBindIommufd(iommufd=iommu)
 

@@ -17,14 +17,9 @@ from ctypes import sizeof
 import pytest
 
 from tests.calls import DIRTY, FAULTS, FIRST, PAGE, PARENT, SELFTEST, Lab, counts, refused
-from vfiosim import Machine, uapi
+from vfiosim import uapi
 
 pytestmark = pytest.mark.one_python
-
-
-@pytest.fixture
-def m() -> Machine:
-    return Machine("lab")
 
 
 @pytest.fixture

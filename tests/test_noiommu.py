@@ -19,11 +19,6 @@ def m() -> Machine:
 
 
 @pytest.fixture
-def p(m):
-    return m.process("vmm")
-
-
-@pytest.fixture
 def modest(m):
     """A program without CAP_SYS_RAWIO."""
     return m.process("modest", caps=tuple(cap for cap in ALL_CAPABILITIES if cap != "CAP_SYS_RAWIO"))

@@ -19,15 +19,8 @@ ALLOWED = {
 
 
 @dataclass(frozen=True)
-class Difference:
-    """One cell, slot or reference that is not as it was, or an object that came or went. As an `Edit` from old to new."""
-
-    sort: str
-    oid: str
-    cell: str = ""
-    key: Any = None
-    old: Any = None
-    new: Any = None
+class Difference(Edit):
+    """One cell, slot or reference that is not as it was, or an object that came or went, as an edit from old to new."""
 
     @property
     def what(self) -> str:
