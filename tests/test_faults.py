@@ -224,11 +224,12 @@ def test_a_slip_in_the_unwinding_of_a_bind_is_named(slip):
 
 
 @pytest.mark.parametrize("slip", SLIPS, ids=lambda slip: slip.name)
-def test_the_shortest_way_to_a_slip_names_who_acquired_and_which_release_is_missing_and_replays(slip):
+def test_the_shortest_way_to_a_slip_tells_in_words_who_took_what_nobody_gave_back_and_what_failed_and_replays(slip):
     witness = R25.explore((), slip.patches).counterexample
     assert witness is not None
     assert re.search(
-        r"\(acquired by \w+, vfiosim/\S+\.py( \(\w+\))?:\d+; missing: .+\) after \d E[A-Z]+ ", witness.what
+        r", taken by \w+ \(vfiosim/\S+\.py( \(\w+\))?:\d+\)\. Nobody did this: .+\. What failed: .+ with E[A-Z]+ ",
+        witness.what,
     )
     assert witness.replay.startswith("R25 faulty")
     assert replay(witness.replay).trace.micro == witness.trace.micro

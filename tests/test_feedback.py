@@ -415,7 +415,7 @@ def slip_of(task: object, session: Session) -> str:
 def test_who_binds_when_only_that_is_missing_has_not_bound_too_early():
     task = one_bind.EVERY_REFUSAL
     session = begun(task, one_bind.meet_them)
-    session.undo_change()
+    session.undo()
     assert len(task.missing(session)) == 1
     assert slip_of(task, session) == ""
     assert "bound now" in slip_of(task, begun(task, lambda session: session.bind(3, argsz=24, iommufd=4)))

@@ -12,6 +12,7 @@ from tests.benches import press
 from vfiosim import DeviceSpec, Topology, uapi
 from vfiosim.lab import Bench, Sandbox, Session
 from vfiosim.lab.bench import ROWS
+from vfiosim.lab.run import Run
 from vfiosim.lessons import one_bind, start
 from vfiosim.lessons.beginnings import opened as opened_for_a_lesson
 from vfiosim.machine.events import Called
@@ -29,7 +30,7 @@ def shown_steps(bench: Bench) -> list[str]:
     return [step["sentence"] for step in bench.trace_pane.player.data["steps"]]
 
 
-def ledger(session: Session) -> dict[str, object]:
+def ledger(session: Run) -> dict[str, object]:
     """Everything that a reader could see of the machine."""
     state = session.machine.trace.end
     return {oid: (thing.fields, thing.counts, thing.tables, thing.locks) for oid, thing in state.objects.items()}
@@ -45,18 +46,23 @@ def test_a_bind_is_three_presses_away_from_a_fresh_bench():
     assert press(bench, "bind").startswith("✓ ioctl(3, VFIO_DEVICE_BIND_IOMMUFD) → 0 – the kernel wrote out_devid = 1")
 
 
-def test_after_a_press_the_player_stands_at_the_first_step_of_that_call():
-    bench = opened()
+def test_after_a_press_bench_and_sandbox_stand_at_the_last_change_and_only_a_guided_walk_at_its_first_step():
+    bench, walk, box = benches.opened(), start.first_bind(), Sandbox()
     press(bench, "bind")
-    assert bench.trace_pane.step == 1
+    press(walk, "bind")
+    for each in (box.buttons["open device"], box.buttons["open iommufd"], box.call):
+        each.click()
     assert shown_steps(bench)[0] == "vmm calls ioctl(3, VFIO_DEVICE_BIND_IOMMUFD)."
-    assert 12 <= len(shown_steps(bench)) <= 20
+    assert shown_steps(bench)[bench.trace_pane.step - 1].startswith("The gate opens last")
+    assert 12 <= bench.trace_pane.step == box.trace_pane.step < len(shown_steps(bench)) <= 20
+    assert walk.trace_pane.step == 1
 
 
-def test_the_line_about_a_call_says_that_the_picture_begins_before_its_result():
-    bench = opened()
-    steps = f"{len(bench.session.steps)} steps: the picture begins at step 1; End shows the result."
-    assert bench.message.endswith(steps)
+@pytest.mark.parametrize(("bench", "at"), [(start.first_bind, "begins at step 1"), (one_bind.bind, "shows step 16")])
+def test_the_line_about_a_call_says_where_the_picture_stands_and_how_the_result_is_seen(bench, at):
+    message = press(bench(), "bind")
+    assert f"18 steps: the picture {at}" in message
+    assert message.endswith("; End shows the result.")
 
 
 def test_the_descriptor_table_is_always_there_and_follows_every_press():
@@ -264,27 +270,20 @@ def test_undo_brings_back_the_machine_from_before_the_call():
     assert "→ 0" in press(bench, "bind")
 
 
-def test_undo_takes_the_last_call_back_that_changed_something_with_the_refused_ones_after_it():
-    bench = opened()
-    before = ledger(bench.session)
-    assert "→ EINVAL" in press(bench, "bind", "GET_INFO", "bind")
-    bench.undo.click()
-    assert ledger(bench.session) == before
-    said = (
-        "Taken back: ioctl(3, VFIO_DEVICE_BIND_IOMMUFD), and the 2 calls after it. What came after had changed nothing."
-    )
-    assert bench.message == said
-
-
-def test_where_all_calls_were_refused_undo_says_that_nothing_had_changed():
-    bench = one_bind.errors().bench
-    before = ledger(bench.session)
-    bench.struct["flags"].set(2)
+def test_undo_takes_exactly_one_press_back_on_a_bench_as_in_a_sandbox_and_tells_a_refused_one():
+    bench, box = opened(), Sandbox()
     press(bench, "bind", "bind")
-    bench.undo.click()
-    assert bench.undo.disabled
-    assert ledger(bench.session) == before
-    assert bench.message.endswith("BIND_IOMMUFD), and the call after it. Nothing had changed.")
+    for each in (box.buttons["open device"], box.buttons["open iommufd"], box.call, box.call):
+        each.click()
+    for made in (bench, box):
+        assert "→ EINVAL" in made.message
+        calls = made.run.calls_made
+        made.undo.click()
+        assert made.message.endswith(", which had been refused")
+        assert "iommufd_device 1" in ledger(made.run)
+        made.undo.click()
+        assert "iommufd_device 1" not in ledger(made.run)
+        assert made.run.calls_made == calls - 2
 
 
 def test_undo_works_back_to_the_beginning_and_no_further():

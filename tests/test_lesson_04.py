@@ -189,7 +189,7 @@ def test_a_way_out_with_a_slip_is_told_what_it_leaves_and_what_misled(writing, c
 def test_the_way_into_an_earlier_slip_is_told_in_short_with_its_lines_below_and_goes_when_all_is_mended(writing):
     said = proved(writing, (f"async with {IOMMU}:", "if True:"))
     assert re.search(
-        r"Which lines file iommu#1.f_ref counts iommufd_device A1 .* \(acquired by iommufd_ctx_get, ", said
+        r"Where in the code file iommu#1.f_ref counts iommufd_device A1 .*, taken by iommufd_ctx_get .* EIO ", said
     )
     assert writing.children[-1].trace[-1].sentence == "iommufd_device A1 still holds file iommu#1 (its context)."
     proved(writing)

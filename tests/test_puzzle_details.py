@@ -92,7 +92,7 @@ def test_a_process_that_has_to_wait_for_its_own_end_does_not_stop_the_search():
     assert any(one.what == "use after free: A#2 touches iommufd_ioas 1.mutex" for one in result.violations)
 
 
-# ---- R13: a failed bind gives away another one's VM
+# ---- R13: two files of one device, two VMs
 
 
 @beside("R13")
@@ -208,7 +208,12 @@ def test_the_search_sees_two_sides_with_the_dma_at_the_moment_when_they_have_it(
     assert any(not what.startswith("at rest") for what in both)
 
 
-# ---- R18: an automatic page table is left behind
+@beside("R1")
+def test_what_is_broken_while_calls_run_is_not_listed_once_more_at_rest():
+    assert [what.partition(" is open")[0] for what in wrong("R1")] == ["vfio_group 1"]
+
+
+# ---- R18: an automatic page table is named while it goes
 
 
 def table_left_behind() -> Machine:

@@ -36,6 +36,11 @@ class FailurePoint:
     def __str__(self) -> str:
         return f"{self.number} {self.errno} {self.what} ({self.function}, {self.line})"
 
+    @property
+    def in_words(self) -> str:
+        """What failed with which errno, and where."""
+        return f"{self.what} with {self.errno} ({self.function}, {self.line})"
+
 
 @dataclass(frozen=True)
 class Leak:
@@ -55,9 +60,9 @@ class Leak:
 
     @property
     def in_a_line(self) -> str:
-        """What is left, who acquired it, and which release is missing."""
-        acquired = f"acquired by {self.function}, {self.line}; " if self.line else ""
-        return f"{self.what} ({acquired}missing: {self._release})"
+        """What is left, who took it, and what nobody did then."""
+        taken = f", taken by {self.function} ({self.line})" if self.line else ""
+        return f"{self.what}{taken}. Nobody did this: {self._release}"
 
     @property
     def _release(self) -> str:

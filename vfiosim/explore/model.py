@@ -25,6 +25,7 @@ from .monitor import Monitor, Order, orders
 
 Programs = Mapping[str, Sequence[tuple[Any, ...]]]
 Factory = Callable[..., Machine]
+AT_REST = "at rest: "  # before what is broken when no call runs any more
 _A_CALL = "(process, call, arguments...)"
 _PROGRAMS = '{"A": [("vmm", "close", 3)]}'
 
@@ -192,7 +193,7 @@ class MachineModel:
             return  # this is no end; or what the dead one held stays held
         if not stuck:
             for what in self.machine.check()[len(self.engine.violations) :]:
-                yield f"at rest: {what}", []
+                yield f"{AT_REST}{what}", []
         known = len(self.engine.violations)
         self.engine.instead = self._ending
         refused = end_everybody(self.machine)

@@ -31,8 +31,7 @@ class Bench(RunView):
 
     * `session`: what has happened up to now; by default a fresh machine;
     * `show`: which rows of controls there are, of `rows`; `fields`: can the fields of BIND be changed?
-    * `from_start`: is a call walked through from its first step, not from its last change? `suggest`: does a field take the
-      descriptor of a file that has just come? At the beginning all fields are filled in;
+    * `suggest`: does a field take the descriptor of a file that has just come? At the beginning all fields are filled in;
     * `more`: further buttons, e.g. for what other programs do: name → the call, and a tip;
     * everything else is an option of the player, as in `vfiosim.views.show`.
     """
@@ -47,7 +46,6 @@ class Bench(RunView):
         show: Collection[str] = ROWS,
         fields: bool = True,
         more: Mapping[str, tuple[Callable[[Session], Outcome], str]] = NO_MORE,
-        from_start: bool = True,
         suggest: bool = True,
         **options: Any,
     ) -> None:
@@ -55,7 +53,7 @@ class Bench(RunView):
         if unknown:
             raise ValueError(f"there is no row {sorted(unknown)}; there are {', '.join(self.rows)}")
         self.session = session or Session()
-        self.from_start, self._suggest = from_start, suggest
+        self._suggest = suggest
         super().__init__(self.session, options)
         self._options = options
         self._make_fields(fields)
@@ -142,9 +140,7 @@ class Bench(RunView):
         )
 
     def _way_back(self) -> widgets.Box:
-        self.undo = self.button(
-            "Undo", self._undo, "take the last call back that changed something, with those after it"
-        )
+        self.undo = self.button("Undo", self._undo, "take the last press back, a refused call too")
         self.undo.quick = True
         self.reset = self.button("Reset", self._reset, "a fresh machine")
         self.copy = button("Show code", "everything that was done, as a Python program to read and copy")
@@ -169,17 +165,6 @@ class Bench(RunView):
         if wrong:
             raise wrong[0]
         return self.session.bind(number, **values)
-
-    def _undo(self) -> None:
-        idle = self.session.idle
-        taken = self.session.undo_change()
-        if not taken:
-            self._say("There is nothing to take back.")
-            return
-        more = len(taken) - 1
-        after = f", and {'the call' if more == 1 else f'the {more} calls'} after it" if more else ""
-        why = " Nothing had changed." if idle else " What came after had changed nothing." if more else ""
-        self._say(f"Taken back: {taken[0].outcome.call}{after}{f'.{why}' if why else ''}")
 
     def _reset(self) -> None:
         self.session.reset()

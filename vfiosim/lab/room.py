@@ -244,7 +244,7 @@ def _places(proof: Proof) -> str:
     way = proof.counterexample
     if way is None or not way.in_short:
         return ""
-    return f"<details><summary>Which lines</summary>{escape(way.what)}.</details>"
+    return f"<details><summary>Where in the code</summary>{escape(way.what)}.</details>"
 
 
 def _recording(room: Room) -> str:

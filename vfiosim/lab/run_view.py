@@ -30,7 +30,6 @@ class RunView(StaticFallback):
     """
 
     brief = False  # is little to be said about a call?
-    from_start = False  # is a call walked through from its start, not from its last change?
 
     def __init__(self, run: Run, options: dict[str, Any]) -> None:
         self.run = run
@@ -40,7 +39,7 @@ class RunView(StaticFallback):
         self.table = DescriptorTable(self._choose, lambda: self.trace_pane.bring_out(()))
         self.result = text("result")
         self._told: Outcome | None = None  # how the call ended of which the line tells
-        self._always_shown = "keep" not in options
+        self._always_shown, self._walks = "keep" not in options, bool(options.get("walk"))
         seen = {"hide": OUT_OF_SIGHT, "keep": always_shown(run.machine)}
         self.trace_pane = TracePane(run.steps, **{**seen, **options})
         self._broken = run.machine.check()
@@ -94,11 +93,24 @@ class RunView(StaticFallback):
         if self._always_shown:
             self.trace_pane.keep(always_shown(self.run.machine))
         trace = self._with_harm(self.run.steps)
-        at = refused_at(trace) or (min(1, len(trace)) if self.from_start else None)
-        step = -1 if outcome is None or self.run.moved else at
+        step = -1 if outcome is None or self.run.moved else self._where_it_matters(trace)
         self.trace_pane.show(trace, step, self.run.reserve())
         for listener in self.listeners:
             listener(self)
+
+    def _undo(self) -> None:
+        """Take back what the last press did, were it a refused call."""
+        last = self.run.done[-1].outcome if self.run.calls_made else None
+        if not self.run.undo():
+            self._say("There is nothing to take back.")
+        elif last is None:
+            self._say("Taken back: the machine is the one before.")
+        else:
+            self._say(f"Taken back: {last.call}{', which had been refused' if last.refused else ''}")
+
+    def _where_it_matters(self, trace: Trace) -> int | None:
+        """A refused call is shown where it was refused, any other where it changes something last; a guided walk from its start."""
+        return refused_at(trace) or (min(1, len(trace)) if self._walks else None)
 
     def _with_harm(self, trace: Trace) -> Trace:
         """These steps, and at their end one for each thing that is broken now and was not before them: it is drawn."""

@@ -11,7 +11,7 @@ from ..machine import Call, Machine, Process
 from ..machine.events import Called, Event, Mapped
 from ..topology import Topology
 from ..trace import State
-from .outcome import Done, Outcome
+from .outcome import Outcome
 from .run import PROGRAM, Run
 from .setup import Setup
 
@@ -53,29 +53,6 @@ class Session(Run):
     def state(self) -> State:
         """Where the machine stands, as plain data."""
         return self.machine.trace.end
-
-    # ---- the way back
-
-    def undo_change(self) -> list[Done]:
-        """Take back the last call that changed something and those after it, or all if none did; these, in their order.
-
-        A call that changed nothing, such as one that was refused, would seem to do nothing when it is taken back alone.
-        """
-        first = next((n for n in reversed(range(self.given, len(self.done))) if self.changed(n)), self.given)
-        return self.take_back(first) if self.calls_made else []
-
-    @property
-    def idle(self) -> bool:
-        """Has nothing that was done since `start` changed anything?"""
-        return not any(map(self.changed, range(self.given, len(self.done))))
-
-    def changed(self, number: int) -> bool:
-        """Is the machine different after this call from what it was before?"""
-        done, trace = self.done, self.machine.trace
-        first = done[number].steps_before
-        end = done[number + 1].steps_before if number + 1 < len(done) else len(trace)
-        different = end > first and any(trace.diff(first - 1, end - 1))
-        return different or done[number].outcome.result in ("waits", "oops")
 
     def _outcome(self, action: Event, came: Any) -> Outcome:
         outcome = super()._outcome(action, came)

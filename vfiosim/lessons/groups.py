@@ -39,7 +39,7 @@ Buttons = dict[str, tuple[Callable[[Session], Outcome], str]]
 
 
 def _bench(session: Session, view: tuple[str, ...], more: Buttons, *rows: str, **options: Any) -> Bench:
-    chosen: dict[str, Any] = {"keep": ("fds",), "from_start": False} | options
+    chosen: dict[str, Any] = {"keep": ("fds",)} | options
     return Bench(session, show=("bind", *rows), more=more, only=view, **chosen)
 
 

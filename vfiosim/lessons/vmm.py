@@ -33,12 +33,12 @@ def _wanted(*facts: tuple[str, bool, str]) -> list[str]:
 def level(name: str) -> Exercise:
     """One of the `LEVELS`, with the moves that it has."""
     task, moves = LEVELS[name]
-    return Exercise(task, lambda session: Desk(session, show=(), more=moves, only=SHOWN, from_start=False))
+    return Exercise(task, lambda session: Desk(session, show=(), more=moves, only=SHOWN))
 
 
 def desk() -> Desk:
     """The VM has the card, and every move is there."""
-    return Desk(Session(start=with_card), show=("why",), more={**UP, **DOWN}, only=SHOWN, from_start=False)
+    return Desk(Session(start=with_card), show=("why",), more={**UP, **DOWN}, only=SHOWN)
 
 
 def running() -> Machine:

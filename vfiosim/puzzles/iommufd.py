@@ -171,7 +171,7 @@ def let_go_without_the_mutex() -> None:
 
 R18 = Puzzle(
     name="R18",
-    title="an automatic page table is left behind",
+    title="an automatic page table is named while it goes",
     story="One thread detaches the last device of a page table that the kernel made by itself, and that should go with "
     "it. If another thread names the table by its ID just then, in whatever call, the detach gives up silently. "
     "Nobody tries again, and the address space stays busy until somebody destroys the table by its ID or closes the "

@@ -45,7 +45,7 @@ def give_the_vm_back_at_last_close() -> None:
 
 R13 = Puzzle(
     name="R13",
-    title="a failed bind gives away another one's VM",
+    title="two files of one device, two VMs",
     story="Two programs have opened the same device, and each has put its file on the list of a VM of its own. Both bind, "
     "and the second one is refused. On its way out it gives back the VM that the device remembers, and that is not "
     "its own any more: the device in use has lost its VM, and the count of one VM is wrong for ever.",

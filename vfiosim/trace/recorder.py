@@ -111,12 +111,15 @@ def _want(request: Any, saying: Any, name: Name, place: dict[str, Any]) -> Want 
 
 
 def _said(saying: Any, request: Request, name: Name) -> tuple[str, str]:
-    """The phase and the sentence that the kernel code said before it asked for this, with the names filled in."""
+    """The phase and the sentence that the kernel code said before it asked for this, with the names filled in.
+
+    A lock that has been taken out begins no phase: "" as where nothing was said.
+    """
     if saying is None:
         return "", ""
     phase, sentence, names = saying
     if phase is Phase.LOCK and declared(request).does not in (TOOK, GAVE):
-        promise = PROMISES.get(sentence)
+        phase, promise = "", PROMISES.get(sentence)
         sentence = (
             promise.without
             if promise

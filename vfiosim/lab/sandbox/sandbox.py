@@ -109,7 +109,7 @@ class Sandbox(RunView):
         self.save_pane = SavePane(lambda: self.run, self.clicks, self._load)
 
     def _way_back(self) -> widgets.Box:
-        self.undo = with_key(self.button("Undo", self._undo, "take the last call or step back"), "u")
+        self.undo = with_key(self.button("Undo", self._undo, "take the last press back, a refused call too"), "u")
         self.redo = with_key(self.button("Redo", self._redo, "do again what was taken back"), "r")
         self.reset = self.button("Reset", self._reset, "the machine as it was at first")
         self.undo.quick = self.redo.quick = True
@@ -182,10 +182,6 @@ class Sandbox(RunView):
     def _lanes(self) -> list[str]:
         threads = [self.run.machine.calls[number].thread for number in self.run.running()]
         return [thread.prefix or thread.label for thread in threads]
-
-    def _undo(self) -> None:
-        taken = self.run.undo()
-        self._say("Taken back; Redo does it again." if taken else "There is nothing to take back.")
 
     def _redo(self) -> Outcome | None:
         setup = self.run.setup
