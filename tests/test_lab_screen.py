@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import Locator, expect
 
-from tests.desk import Desk, press
+from tests.desk import Desk, press, select
 
 IMPORT = "from vfiosim.lab import Bench, Sandbox, room\nfrom vfiosim.lessons import one_bind, start"
 FIRST, ALL, CLOSE, VM, SANDBOX, ROOM = (
@@ -105,6 +105,20 @@ def test_what_is_rarely_needed_opens_over_the_picture_of_the_sandbox_which_stays
         assert picture.evaluate(PLACE, place.element_handle()) == before
     expect(place.locator(".vfiosim-world")).to_be_hidden()
     press(place, "Code, save, load")
+
+
+def test_the_button_call_stands_in_the_first_line_of_its_row_however_many_fields_the_call_has(
+    lab: dict[str, Locator],
+) -> None:
+    place = on(lab, LAPTOP, SANDBOX)
+    press(place, "open iommufd")
+    select(place, "call", "IOMMU_IOAS_MAP")
+    form, call = place.locator(".vfiosim-form"), place.get_by_role("button", name="Call", exact=True)
+    expect(form.get_by_label("iova")).to_be_visible()
+    in_first_line = (
+        "(call, form) => call.getBoundingClientRect().top - form.getBoundingClientRect().top < call.offsetHeight / 2"
+    )
+    assert call.evaluate(in_first_line, form.element_handle())
 
 
 def test_one_button_of_the_sandbox_stands_out_and_a_virtual_machine_is_on_one_screen_in_letters_of_12_pixels(

@@ -479,3 +479,6 @@ def test_on_a_small_screen_code_variables_buttons_and_picture_are_seen_together(
         root.locator(".vfiosim-player svg.vfiosim-graph g.node").first,
     ):
         expect(part).to_be_in_viewport()
+    assert (
+        board.locator(".line > span").evaluate_all("all => all.filter(one => one.scrollWidth > one.clientWidth)") == []
+    )

@@ -45,6 +45,17 @@ const LIST = [
   ["leave", "Escape", "Escape", "end following, comparing, this list, the legend"],
 ];
 
+// What the list of keys tells at once, and all of them by what they are for.
+export const FIRST = ["next", "back", "single", "first", "last", "play", "source", "legend"];
+export const GROUPS = {
+  "Step by step": ["next", "back", "single", "unsingle", "effect", "uneffect", "first", "last"],
+  Playing: ["play", "faster", "slower"],
+  "On to the next": ["phase", "unphase", "change", "unchange", "error", "unerror"],
+  Asking: ["why", "compare", "share"],
+  Showing: ["source", "details", "lanes", "counters", "text", "graph", "room", "more"],
+  Help: ["legend", "help", "leave"],
+};
+
 export const ACTIONS = new Map(LIST.map(([name, key, shown, tells, says]) => [name, { key, shown, tells, says }]));
 
 // On the slider these mean the same as everywhere on sliders.

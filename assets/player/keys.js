@@ -1,7 +1,7 @@
 // What keys do: the actions, numbers of steps, and ways through the picture.
 
-import { ACTIONS, meant } from "./actions.js";
-import { element } from "./dom.js";
+import { ACTIONS, FIRST, GROUPS, meant } from "./actions.js";
+import { control, element } from "./dom.js";
 
 const PAUSE = 900; // milliseconds after which another digit begins another number
 
@@ -47,15 +47,27 @@ export class Keys {
   }
 }
 
-// All of them, as a table.
-export function keyTable() {
-  const key = (shown, tells) =>
-    element("tr", {}, element("td", {}, element("kbd", {}, shown)), element("td", {}, tells));
-  const rows = [...ACTIONS.values()].map(({ shown, tells }) => key(shown, tells));
-  rows.push(
-    key("0–9", "go to the step of this number"),
-    key("Tab, ↑ ↓, Enter", "reach a node of the graph; follow it"),
-    key("↑ ↓, PageUp, PageDown", "on the slider: a step, a phase"),
+/** @type {[string, string][]} what is no action: the key as told, and what it does */
+const OTHERS = [
+  ["0–9", "go to the step of this number"],
+  ["Tab, ↑ ↓, Enter", "reach a node of the graph; follow it"],
+  ["↑ ↓, PageUp, PageDown", "on the slider: a step, a phase"],
+];
+
+function table(keys) {
+  const rows = keys.map(([shown, tells]) =>
+    element("tr", {}, element("td", {}, element("kbd", {}, shown)), element("td", {}, tells))
   );
   return element("table", {}, element("tbody", {}, ...rows));
+}
+
+// Those that matter first; all of them, by what they are for, behind a word.
+export function keyTable() {
+  const told = (names) => names.map((name) => [ACTIONS.get(name).shown, ACTIONS.get(name).tells]);
+  const groups = Object.entries(GROUPS).map(([title, names]) => [title, told(names)]);
+  const all = [...groups, ["Elsewhere", OTHERS]].map(([title, keys]) =>
+    element("section", {}, element("b", {}, title), table(keys))
+  );
+  const more = element("details", {}, control("summary", {}, "All keys"), element("div", { class: "keys" }, ...all));
+  return element("div", {}, table(told(FIRST)), more);
 }

@@ -4,6 +4,7 @@
 import { VIEWS } from "./actions.js";
 import { Bar } from "./bar.js";
 import { CountersView } from "./counters.js";
+import { doing } from "./doing.js";
 import { element } from "./dom.js";
 import { FactsView } from "./facts.js";
 import { sight } from "./frames.js";
@@ -53,7 +54,7 @@ export class Player extends Moving {
       })
     ) root.setAttribute(name, value);
     sight(root);
-    this.does = this.doing();
+    this.does = doing(this);
     this.build();
     this.picking = new Picking(this.graph, this.facts, {
       marked: () => this.marked(),
@@ -69,39 +70,6 @@ export class Player extends Moving {
   }
 
   // ---- what it is made of
-
-  /** @returns {Record<string, () => void>} what is done, by the names of ACTIONS */
-  doing() {
-    const views = Object.keys(VIEWS).map((name) => [name, () => this.toggleView(name)]);
-    return {
-      next: () => this.move(1),
-      back: () => this.move(-1),
-      single: () => this.finer(() => this.goTo(this.step + 1)),
-      unsingle: () => this.finer(() => this.goTo(this.step - 1)),
-      effect: () => this.finer(() => this.effect(1)),
-      uneffect: () => this.finer(() => this.effect(-1)),
-      first: () => this.goTo(0),
-      last: () => this.goTo(this.run.last),
-      play: () => this.toggle(),
-      faster: () => this.faster(1),
-      slower: () => this.faster(-1),
-      change: () => this.seek(1, this.changing(), "change"),
-      unchange: () => this.seek(-1, this.changing(), "change"),
-      phase: () => this.seek(1, this.run.phases(), "phase"),
-      unphase: () => this.seek(-1, this.run.phases(), "phase"),
-      error: () => this.seek(1, this.run.errors(), "error"),
-      unerror: () => this.seek(-1, this.run.errors(), "error"),
-      why: () => this.askWhy(),
-      compare: () => this.compare(this.base === null ? this.step : null),
-      share: () => this.share(),
-      ...Object.fromEntries(views),
-      room: () => this.room(!this.presenter),
-      more: () => this.more(this.bar.second.hidden),
-      help: () => this.read("help"),
-      legend: () => this.read("legend"),
-      leave: () => this.leave(),
-    };
-  }
 
   build() {
     const go = (step) => this.by(() => this.goTo(step));

@@ -10,7 +10,6 @@ from ...explore.touches import Seen, Variable
 from .standing import NEAR, CodeLine, Standing
 
 MOST = 4  # shared variables that are told in any case
-WIDE = 40  # letters of a line of code that are surely seen
 SIGNS = {KEPT: ("✓", "good"), BROKEN: ("✕", "refused")}
 
 
@@ -39,12 +38,14 @@ def code_html(where: Standing) -> str:
 def _line(line: CodeLine, near: bool) -> str:
     kind = "line" + (" here" if line.here else "") + ("" if near else " distant")
     sign = "▶" if line.here else "●" if line.shares else ""
-    told = f"touches {', '.join(line.shares)}" if line.shares else line.text.strip() if len(line.text) > WIDE else ""
+    told = f"touches {', '.join(line.shares)}" if line.shares else ""
     told = f"taken out of the kernel: {line.text.strip()}" if line.out else told
     told = f' title="{escape(told)}"' if told else ""
     kind += (" shares" if line.shares else "") + (" out" if line.out else "")
     current = ' aria-current="true"' if line.here else ""
-    return f'<span class="{kind}"{told}{current}><i>{sign}</i><span>{escape(_narrow(line.text)) or " "}</span></span>'
+    code = _narrow(line.text)
+    deep = f' style="--deep: {len(code) - len(code.lstrip())}"'  # for what comes after a break of the line
+    return f'<span class="{kind}"{told}{current}><i>{sign}</i><span{deep}>{escape(code) or " "}</span></span>'
 
 
 def _narrow(line: str) -> str:
@@ -87,7 +88,7 @@ def _row(one: Variable, lanes: Sequence[str]) -> str:
     name += f" <small>{escape(oid)}</small>" if cell else ""
     kind = "harmed" if one.harmed else "stale" if _stale(one) else ""
     cells = "".join(f"<td{_kind(one.seen.get(lane))}>{_seen(one, lane)}</td>" for lane in lanes)
-    now = f"<b>{escape(one.now)}</b>" + ("<br><em>contradiction</em>" if one.harmed else "")
+    now = f"<b>{escape(one.now)}</b>" + (" <br><em>contradiction</em>" if one.harmed else "")
     head = f'<tr class="name"><th scope="rowgroup" colspan="{1 + len(lanes)}">{name}</th></tr>'
     return f'<tbody>{head}<tr class="{kind}"><td class="now">{now}</td>{cells}</tr></tbody>'
 
@@ -105,7 +106,7 @@ def _seen(one: Variable, lane: str) -> str:
         parts.append(f"{escape(_short(seen.verb[1]))} <b>{escape(seen.value)}</b>{told}")
     if ahead:
         parts.append(f"<i>{escape(', '.join(ahead[:1] if one.rank == 3 else ahead))} later</i>")
-    return "<br>".join(parts) or "–"
+    return ", <br>".join(parts) or "–"
 
 
 def _short(verb: str) -> str:

@@ -51,7 +51,7 @@ class CallForm(widgets.Box):
         self.sort.observe(lambda _: self._other_argument(), "value")
         self.does = text("does")
         parts = (self.fd, self.number, self.what, self.does, self.request, self.sort, self.argument)
-        super().__init__(parts, kind="parts")
+        super().__init__(parts, kind="form")
         self.refresh()
 
     # ---- what there is to choose from

@@ -18,7 +18,7 @@ from ..held_resources import about_to
 from ..rehearsal import Rehearsal
 
 BEFORE, AFTER = 4, 6  # lines of code around the one that runs next
-NEAR = range(-2, 5)  # those of them that are shown where a screen is low
+NEAR = range(-1, 4)  # those of them that are shown where a screen is low
 
 
 @dataclass(frozen=True)
