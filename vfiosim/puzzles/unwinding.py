@@ -256,9 +256,7 @@ class Unwinding(Puzzle):
             return Witness(what, ("A",) * effects, run, lambda: steps[-1], at, in_short)
 
         wrong = [
-            witness(
-                f"{leak.in_a_line}. What failed: {tried.point.in_words}", tried.point, tried.effects, leak.in_short
-            )
+            witness(f"{leak.in_a_line}. What failed: {tried.point.in_words}", tried.point, tried.effects, leak.in_short)
             for tried in sorted(found.points, key=lambda tried: tried.effects)
             for leak in sorted(tried.leaks, key=lambda leak: (not leak.line, leak.what))  # first what has a line
         ]

@@ -176,14 +176,18 @@ class State:
         A pointer owns only what has no count of its own; elsewhere the count decides, and the pointer is a weak one.
         """
         for thing in self.objects.values():
+            yield from self.references_of(thing, *sorts)
+
+    def references_of(self, thing: ObjectState, *sorts: str) -> Iterator[Reference]:
+        """Those that the cells of one thing tell of: who counts on it, and to what it points."""
+        if not sorts or "counted" in sorts:
             for counter, ledger in thing.counts.items():
                 for (holder, reason), n in ledger.items():
-                    if not sorts or "counted" in sorts:
-                        yield Reference("counted", holder, thing.oid, counter, reason, n)
-            for name in thing.links:
-                for link, target in self.pointed(thing, name):
-                    if not sorts or link in sorts:
-                        yield Reference(link, thing.oid, target, name, name)
+                    yield Reference("counted", holder, thing.oid, counter, reason, n)
+        for name in thing.links:
+            for link, target in self.pointed(thing, name):
+                if not sorts or link in sorts:
+                    yield Reference(link, thing.oid, target, name, name)
 
     def pointed(self, thing: ObjectState, name: str) -> Iterator[tuple[str, str]]:
         """Where the pointer field or table `name` of a thing leads to, and whether it is "weak" or "owns" that."""

@@ -42,6 +42,9 @@ class MicroStep(Place):
         return f"{self.index:4} {self.thread}: {self.text}"
 
 
+_PLACE = tuple(one.name for one in fields(Place))
+
+
 class Changed(NamedTuple):
     """What a step did to one cell or object: `what` is its path, `old` and `new` are what a reader sees there."""
 
@@ -195,7 +198,7 @@ class Grouper:
             call=telling.call,
             refused=draft.refused,
             waits=draft.waits,
-            **{one.name: getattr(draft.place, one.name) for one in fields(Place)},
+            **{name: getattr(draft.place, name) for name in _PLACE},
             changes=tuple(self._changes(draft)),
         )
 

@@ -142,12 +142,17 @@ class Story:
     def _named(self, fact: Fact, text: str) -> tuple[Fact, str]:
         """The fact and its text, with lanes instead of threads."""
         if isinstance(fact, Arrow):
-            return fact._replace(holder=self._lane(fact.holder), target=self._lane(fact.target)), text
+            holder, target = self._lane(fact.holder), self._lane(fact.target)
+            if (holder, target) != (fact.holder, fact.target):
+                fact = fact._replace(holder=holder, target=target)
+            return fact, text
         return fact, self._lanes.get(text, text) if isinstance(fact, CellFact) and fact.sort == "lock" else text
 
     def _lane(self, oid: str) -> str:
-        kind, _, thread = oid.partition(" ")
-        return f"thread {self._lanes.get(thread, thread)}" if kind == "thread" else oid
+        if not oid.startswith("thread "):
+            return oid
+        thread = oid.removeprefix("thread ")
+        return f"thread {self._lanes.get(thread, thread)}"
 
     def _lasting(self) -> dict[Fact, set[str]]:
         stops, found, fresh = {0, *self.at_step}, dict[Fact, set[str]](), dict[Fact, str]()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from typing import Any
 
-from ..trace import Reference, State, Trace
+from ..trace import Reference, Trace
 from ..why import members
 
 
@@ -16,7 +16,7 @@ def reasons_data(trace: Trace, shown: Collection[str]) -> dict[str, Any]:
     for the start and each step which links (by number) came and went, which names came alive and died. `roots`: why a name
     needs no holder. `members`: of a group its devices, as told from a step on: the step, the group, the words.
     """
-    moments = [_moment(state) for state in trace.states()]
+    moments = [*_moments(trace)]
     wanted = _ancestors({link for links, _ in moments for link in links}, shown)
     book = _Book()
     steps = []
@@ -38,6 +38,8 @@ def reasons_data(trace: Trace, shown: Collection[str]) -> dict[str, Any]:
 
 def _groups(trace: Trace, shown: Collection[str]) -> Iterator[tuple[int, str, str]]:
     """What is said of the devices of the groups among `shown`, each time that it is something else."""
+    if not any(oid.startswith("iommu_group ") for oid in shown):
+        return
     said: dict[str, str] = {}
     for step, state in enumerate(trace.states()):
         for group in (oid for oid in shown if oid in state.objects and state.objects[oid].kind == "iommu_group"):
@@ -47,13 +49,21 @@ def _groups(trace: Trace, shown: Collection[str]) -> Iterator[tuple[int, str, st
             said[group] = now
 
 
-def _moment(state: State) -> tuple[dict[Reference, None], dict[str, str]]:
-    """The references that keep things alive, and what is alive, with the reason if it needs no holder."""
-    alive = {oid: thing.root for oid, thing in state.objects.items()}
-    return dict.fromkeys(state.references("counted", "owns")), {
-        **alive,
-        **{f"thread {name}": "" for name in state.threads},
-    }
+def _moments(trace: Trace) -> Iterator[tuple[dict[Reference, None], dict[str, str]]]:
+    """At the start and after each step the references that keep things alive, and what is alive, with the reason if it needs no holder.
+
+    Only what a step has touched is asked anew; all is where something was born or died, which changes what owns what.
+    """
+    by_thing: dict[str, dict[Reference, None]] = {}
+    for step, state in enumerate(trace.states(), -1):
+        edits = [edit for micro in trace.micro_of(step) for edit in micro.edits] if step >= 0 else []
+        anew = step < 0 or any(edit.sort in ("born", "died") for edit in edits)
+        touched = state.objects if anew else {edit.oid for edit in edits} & state.objects.keys()
+        fresh = {oid: dict.fromkeys(state.references_of(state.objects[oid], "counted", "owns")) for oid in touched}
+        by_thing = fresh if anew else by_thing | fresh
+        alive = {oid: thing.root for oid, thing in state.objects.items()}
+        links = {link: None for some in by_thing.values() for link in some}
+        yield links, {**alive, **{f"thread {name}": "" for name in state.threads}}
 
 
 def _ancestors(links: Collection[Reference], shown: Collection[str]) -> set[str]:

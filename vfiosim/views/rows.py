@@ -215,9 +215,10 @@ class _Moments:
         self._edges = edges
         self._pointers = {row.key: (node, row) for node in drawing.nodes for row in node.rows if row.sort == "pointer"}
         self._stubs = {row.key: row for node in drawing.nodes for row in node.rows if row.stub}
+        self._pointing = [edge for edge in edges if edge.row in self._pointers]
         self._alive: set[str] = set()
         self._hidden: dict[str, dict[Arrow, int]] = {}  # by counter, the references that no arrow stands for
-        self._now: Frame = {}
+        self._now: Frame = {}  # what the facts tell of each key, cut to what fits
         self._shown: Frame = {}
         self._names = {node.key: node.oid for node in drawing.nodes}
         drawn = {edge.row for edge in edges}
@@ -230,13 +231,19 @@ class _Moments:
             return {}
         for fact, text in change.items():
             self._take(fact, text)
-        shown = {key: self._cut.get(key, shorten)(text) for key, text in self._now.items() if text}
+        shown = self._now.copy()
         self._arrows(shown)
         self._rows(shown)
-        keys = {**self._shown, **shown}
-        different = {key: shown.get(key, "") for key in keys if self._shown.get(key) != shown.get(key)}
+        different = {key: "" for key in self._shown if key not in shown}
+        different.update(shown.items() - self._shown.items())
         self._shown = shown
         return different
+
+    def _tell(self, key: str, text: str) -> None:
+        if text:
+            self._now[key] = self._cut.get(key, shorten)(text)
+        else:
+            self._now.pop(key, None)
 
     def _take(self, fact: Fact, text: str) -> None:
         if isinstance(fact, LifeFact):
@@ -244,11 +251,11 @@ class _Moments:
             return
         if isinstance(fact, CellFact):
             if key := self._drawing.key(fact):
-                self._now[key] = text
+                self._tell(key, text)
             return
         edge = self._drawing.edge(fact)
         if edge is not None:
-            self._now[edge.key] = text
+            self._tell(edge.key, text)
         if fact.sort == "counted" and (key := self._drawing.key(CellFact(fact.target, fact.via, "count"))):
             rest = (int(text) if text else 0) - (edge is not None and bool(text))
             self._hidden.setdefault(key, {})[fact] = rest
@@ -269,8 +276,8 @@ class _Moments:
 
     def _rows(self, shown: Frame) -> None:
         targets: dict[str, list[str]] = {}
-        for edge in self._edges:
-            if edge.key in shown and edge.row in self._pointers:
+        for edge in self._pointing:
+            if edge.key in shown:
                 targets.setdefault(edge.row, []).append(self._names[edge.target])
         for key, (node, row) in self._pointers.items():
             if key in targets:

@@ -66,7 +66,7 @@ def function_text(file: str, line: int, name: str, source: str) -> tuple[int, st
         if 0 < line <= len(lines) and lines[line - 1].strip() == source:
             inside = [
                 (end - first, first, end)
-                for called, first, end in _spans("".join(lines))
+                for called, first, end in _spans_of(file, lines)
                 if called == name and first <= line <= end
             ]
             if inside:
@@ -79,6 +79,16 @@ def _texts(file: str) -> list[list[str]]:
     """The lines of a file of a trace; a notebook cell has lost its name, and is looked for among all cells."""
     cells = reversed(linecache.cache) if file == "notebook cell" else ()
     return [linecache.getlines(name) for name in cells if "ipykernel_" in name] or [lines_of(file)]
+
+
+_READ: dict[str, tuple[list[str], tuple[_Span, ...]]] = {}  # by file, its lines as they were read, and its functions
+
+
+def _spans_of(file: str, lines: list[str]) -> tuple[_Span, ...]:
+    """The functions of a file; of the same lines it need not be asked again."""
+    if file not in _READ or _READ[file][0] is not lines:
+        _READ[file] = lines, _spans("".join(lines))
+    return _READ[file][1]
 
 
 @cache
