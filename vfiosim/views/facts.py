@@ -115,11 +115,12 @@ class Story:
         change: Facts = {}
         fresh = {oid: facts_about(state.objects[oid], state) if oid in state.objects else {} for oid in touched}
         for oid, new in [*fresh.items(), ("who waits", waits(state)), (CALLS, self._calls())]:
-            new = dict(self._named(fact, text) for fact, text in new.items())
             old = self._about.get(oid, {})
-            change.update({fact: "" for fact in old if fact not in new})
-            change.update({fact: text for fact, text in new.items() if old.get(fact) != text})
-            self._about[oid] = new
+            if new or old:
+                new = dict(self._named(fact, text) for fact, text in new.items())
+                change.update({fact: "" for fact in old if fact not in new})
+                change.update({fact: text for fact, text in new.items() if old.get(fact) != text})
+                self._about[oid] = new
             if oid in state.objects:
                 self._meet(state.objects[oid])
         for fact, text in change.items():

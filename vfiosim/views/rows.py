@@ -234,10 +234,9 @@ class _Moments:
         shown = self._now.copy()
         self._arrows(shown)
         self._rows(shown)
-        different = {key: "" for key in self._shown if key not in shown}
-        different.update(shown.items() - self._shown.items())
-        self._shown = shown
-        return different
+        before, self._shown = self._shown, shown
+        gone = {key: "" for key in before if key not in shown}
+        return gone | {key: text for key, text in shown.items() if before.get(key) != text}
 
     def _tell(self, key: str, text: str) -> None:
         if text:
