@@ -2,7 +2,8 @@
 
 Goals: p95 at most 150 ms, no blank frame, nothing that stays in the picture moves from press to press, once the machine at rest
 is not to be seen any more, and at most 1.3 times the memory of a kernel that has only ipywidgets and matplotlib.
-`memory` or `presses` after its name: only that. Needs Chromium. Milliseconds of a loaded machine mean little: compare them with the other numbers of the same run.
+`memory` or `presses` after its name: only that. Needs Chromium.
+Milliseconds of a loaded machine mean little: compare them with the other numbers of the same run.
 """
 
 from __future__ import annotations

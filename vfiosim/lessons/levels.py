@@ -92,7 +92,7 @@ class Level:
         hints, more = self.hints.split(" / "), moves(self.moves)
         goal, solve, kept = self.facts, play(*way), self.kept
         task = Task(self.text, self.begin, goal, hints, solve, self.explained, wrong, self.view, kept)
-        made = Exercise(task, lambda session: Bench(session, show=(), more=more, only=self.view, from_start=False))
+        made = Exercise(task, lambda session: Bench(session, show=(), more=more, only=self.view))
         made.add_class("vfiosim-level")
         return made
 

@@ -50,7 +50,7 @@ def _groups(trace: Trace, shown: Collection[str]) -> Iterator[tuple[int, str, st
 
 
 def _moments(trace: Trace) -> Iterator[tuple[dict[Reference, None], dict[str, str]]]:
-    """At the start and after each step the references that keep things alive, and what is alive, with the reason if it needs no holder.
+    """At the start and after each step the references that keep things alive, and what is alive, with why if it needs no holder.
 
     Only what a step has touched is asked anew; all is where something was born or died, which changes what owns what.
     """
