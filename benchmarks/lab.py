@@ -36,7 +36,7 @@ import ipywidgets, pygraphviz
 from vfiosim.views.graph import graph
 from vfiosim.lab import Session
 
-def drawn_by_dot(session, only, room):
+def drawn_by_dot(session, only, reserve):
     picture, buttons = ipywidgets.HTML(), []
     picture.add_class("redrawn")
     def show(number=[0]):
@@ -63,7 +63,7 @@ def drawn_by_dot(session, only, room):
     box.add_class("baseline")
     return box
 
-drawn_by_dot(Session(start=one_bind.opened), one_bind.BIND, one_bind.room(one_bind.bound))
+drawn_by_dot(Session(start=one_bind.opened), one_bind.BIND, one_bind.rehearse(one_bind.bound))
 """
 
 MEMORY = """
