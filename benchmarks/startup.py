@@ -36,7 +36,7 @@ def laptop(browser: Browser, cell: str) -> float:
         tempfile.TemporaryDirectory() as folder,
         chromium.running_jupyterlab(ROOT / "notebooks", Path(folder)) as server,
     ):
-        page = browser.new_page()
+        page = _page(browser)
         server.open(page, server.add("timed.ipynb", cell))
         chromium.run_all(page)
         return _seen(page, cell, began)
@@ -47,7 +47,7 @@ def pages(browser: Browser, cell: str) -> float:
     server = serve.serve(ROOT / "dist" / "lite", 0, "127.0.0.1")
     threading.Thread(target=server.serve_forever, daemon=True).start()
     began = time.monotonic()
-    page = browser.new_context().new_page()
+    page = _page(browser)
     page.goto(f"http://127.0.0.1:{server.server_port}/lab/index.html?path=00_start.ipynb")
     chromium.JupyterLab("", Path()).wait_for_kernel(page, "00_start.ipynb")
     page.evaluate(RUN, cell)
@@ -56,10 +56,17 @@ def pages(browser: Browser, cell: str) -> float:
     return took
 
 
+def _page(browser: Browser) -> Page:
+    """A page of a visitor who was not here before."""
+    page = browser.new_context().new_page()
+    page.set_default_timeout(1000 * chromium.PATIENCE)
+    return page
+
+
 def _seen(page: Page, cell: str, began: float) -> float:
-    expect(page.locator(SEEN[cell]).first).to_be_visible(timeout=300_000)
+    expect(page.locator(SEEN[cell]).first).to_be_visible(timeout=1000 * chromium.PATIENCE)
     took = time.monotonic() - began
-    page.close()
+    page.context.close()
     return took
 
 
