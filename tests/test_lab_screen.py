@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+
 import pytest
 from playwright.sync_api import Locator, expect
 
-from tests.desk import Desk, press, select
+from tests.desk import Desk, button, press, select, settle
 
 IMPORT = "from vfiosim.lab import Bench, Sandbox, room\nfrom vfiosim.lessons import one_bind, start"
 FIRST, ALL, CLOSE, VM, SANDBOX, ROOM = (
@@ -203,3 +206,103 @@ def test_a_click_on_a_folded_box_unfolds_it_and_nothing_else_goes(
     expect(boxes).to_have_count(count)
     opened = place.locator(f'.stage .node[data-oid="{name}"] .row')
     assert opened.count() > 1
+
+
+# ---- presented to a room
+
+PRESENT = "F8"
+CHROME = "#jp-menu-panel, #jp-top-panel, .jp-SideBar, .jp-NotebookPanel-toolbar, #jp-bottom-panel, .lm-DockPanel-tabBar"
+# How far sentence and slider stick out of the pane, its height, and how high a letter of the picture is.
+ON_STAGE = f"""player => {{
+    player.scrollIntoView({{ block: 'end' }});
+    const part = name => player.querySelector(name), svg = part('.stage svg');
+    return [Math.max(({HIDDEN})(part('.say')), ({HIDDEN})(part('.scrubber'))),
+        document.querySelector('.jp-WindowedPanel-outer').clientHeight, 16 * ({SCALE})(svg)];
+}}"""
+LETTERS = """shown => Math.min(...[...shown.querySelectorAll('*')].filter(one => one.checkVisibility()
+    && !one.closest('svg, .hidden, style') && [...one.childNodes].some(node => node.nodeType === 3 && node.data.trim()))
+    .map(one => parseFloat(getComputedStyle(one).fontSize) * one.currentCSSZoom))"""
+
+
+def present(desk: Desk) -> None:
+    desk.page.keyboard.press(PRESENT)
+    settle(desk.page)
+
+
+@pytest.fixture(scope="module")
+def stage(lab: dict[str, Locator], jupyterlab_page: Desk) -> Iterator[dict[str, Locator]]:
+    """The same, after their calls, presented on a page whose size a test can still change."""
+    for cell in PRESSES:
+        all_pressed(on(lab, LAPTOP, cell), cell)
+    jupyterlab_page.page.evaluate("document.documentElement.requestFullscreen = undefined")
+    present(jupyterlab_page)
+    yield lab
+    present(jupyterlab_page)
+
+
+@pytest.mark.parametrize(("screen", "least"), [(LAPTOP, 14), (PROJECTOR, 20)])
+@pytest.mark.parametrize("cell", [*PRESSES, ROOM])
+def test_presented_the_sentence_the_picture_and_the_slider_fill_one_screen_in_letters_for_a_room(
+    stage: dict[str, Locator], cell: str, screen: tuple[int, int], least: int
+) -> None:
+    place = stage[cell]
+    place.page.set_viewport_size({"width": screen[0], "height": screen[1]})
+    player = place.locator(".vfiosim-player").first
+    expect(player).to_have_class(re.compile("presenter"))
+    hidden, pane, letters = player.evaluate(ON_STAGE)
+    assert hidden == 0
+    assert pane == screen[1], "nothing of JupyterLab stands above or below the notebook"
+    assert letters >= least
+    assert place.evaluate(LETTERS) > least
+
+
+def test_presented_prose_and_printed_lines_are_large_and_a_remote_control_needs_no_click(
+    stage: dict[str, Locator], jupyterlab_page: Desk
+) -> None:
+    desk, page = jupyterlab_page, jupyterlab_page.page
+    page.set_viewport_size({"width": PROJECTOR[0], "height": PROJECTOR[1]})
+    expect(page.locator(CHROME).filter(visible=True)).to_have_count(0)
+    assert desk.cell("print('a line')").locator(".jp-RenderedText pre").evaluate(LETTERS) >= 20
+    asked = desk.widget("from vfiosim.lessons import who_holds_whom\nwho_holds_whom.predict('weak')")
+    page.evaluate("document.activeElement.blur()")
+    player = stage[ALL].locator(".vfiosim-player").first
+    player.evaluate(ON_STAGE)
+    before = int(player.get_attribute("data-step") or 0)
+    page.keyboard.press("PageDown")
+    expect(player).to_have_attribute("data-step", str(before + 1))
+    page.keyboard.press("PageUp")
+    expect(player).to_have_attribute("data-step", str(before))
+    for shown in (True, False):
+        page.keyboard.press("b")
+        expect(page.locator(".vfiosim-blank")).to_be_visible(visible=shown)
+    asked.evaluate("asked => asked.scrollIntoView({ block: 'center' })")
+    page.keyboard.press("r")
+    expect(asked).to_contain_text("To know is not to hold.")
+
+
+def test_after_the_last_step_a_remote_control_goes_on_to_what_comes_next(stage: dict[str, Locator]) -> None:
+    page, player = stage[FIRST].page, stage[FIRST].locator(".vfiosim-player").first
+    page.set_viewport_size({"width": LAPTOP[0], "height": LAPTOP[1]})
+    player.focus()
+    page.keyboard.press("End")
+    player.evaluate(ON_STAGE)
+    top = player.bounding_box()
+    page.keyboard.press("PageDown")
+    after = player.bounding_box()
+    assert top is not None
+    assert after is not None
+    assert after["y"] < top["y"]
+
+
+def test_a_button_presents_on_the_whole_screen_and_the_key_brings_jupyterlab_back(jupyterlab_page: Desk) -> None:
+    desk, page = jupyterlab_page, jupyterlab_page.page
+    desk.clear()
+    page.reload()
+    desk.lab.wait_for_kernel(page, "desk.ipynb")
+    button(page.locator(".jp-NotebookPanel-toolbar"), "Present").click()
+    page.wait_for_function("document.fullscreenElement !== null")
+    expect(page.locator(CHROME).filter(visible=True)).to_have_count(0)
+    present(desk)
+    page.wait_for_function("document.fullscreenElement === null")
+    expect(page.locator(".jp-NotebookPanel-toolbar")).to_be_visible()
+    expect(page.locator(".vfiosim-presented")).to_have_count(0)

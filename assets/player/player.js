@@ -23,6 +23,8 @@ import { Tips } from "./tips.js";
 import { TextView } from "./text.js";
 import { WordsView } from "./words.js";
 
+const PRESENTED = ".vfiosim-presented"; // a notebook that is shown to a room
+
 export class Player extends Moving {
   /**
    * @param {HTMLElement & { vfiosim?: Player }} root
@@ -42,7 +44,7 @@ export class Player extends Moving {
     this.onShare = onShare;
     this.base = null;
     this.open = new Set(data.views);
-    this.presenter = Boolean(data.presenter);
+    this.presenter = Boolean(data.presenter || root.closest(PRESENTED));
     root.replaceChildren();
     root.classList.add("vfiosim-player");
     for (
@@ -253,6 +255,16 @@ export class Player extends Moving {
   room(wanted) {
     this.presenter = wanted;
     this.again();
+  }
+
+  // It stands on the page now: what scrolls can do so, and where a notebook is presented, it is, too.
+  placed() {
+    this.presenter ||= Boolean(this.root.closest(PRESENTED));
+    this.setViews(this.open);
+    const controls = this.root.closest(".vfiosim-above")?.firstElementChild;
+    if (!controls) return;
+    const told = () => this.root.style.setProperty("--controls", `${controls.getBoundingClientRect().height}px`);
+    new ResizeObserver(() => this.presenter && told()).observe(controls);
   }
 
   more(wanted) {

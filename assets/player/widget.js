@@ -56,7 +56,7 @@ function render({ model, el }) {
   );
   for (const name of ["selecting", "highlight", "picked"]) model.on(`change:${name}`, mirror);
   mirror();
-  requestAnimationFrame(() => player.setViews(player.open)); // what scrolls can do so only now that it is on the page
+  requestAnimationFrame(() => player.placed());
   return () => {
     player.stop();
     clearTimeout(resting);

@@ -37,7 +37,7 @@ class Prediction(Asking):
         self.choice: Any = control_for(question)
         self.problem = text("problem")
         self.commit = button("Answer", "this is my answer; the simulator answers, too", primary=True)
-        self.reveal = button("Reveal", "let the simulator answer")
+        self.reveal = button("Reveal", "let the simulator answer", reveals=True)
         self.again = button("Reset", "forget my answer")
         self.votes = Votes(dict(question.choices) if question.kind == CHOICE else {})
         self.now: TracePane | None = self._stage(question.before()) if question.before else None

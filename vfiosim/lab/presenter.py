@@ -7,6 +7,7 @@ from typing import Any
 import traitlets
 
 from ..assets import asset
+from ..views.script import script
 from . import controls as widgets
 from .static_fallback import StaticFallback, note
 from .style import button, row, style, text, words
@@ -29,9 +30,9 @@ class Switch(StaticFallback):
     def __init__(self) -> None:
         self.press = button("Presenter mode", "big letters, no code, you reveal", primary=True)
         self.said = text("said")
-        self._hide = widgets.HTML()
+        self._page = _page()
         self.press.on_click(lambda _: self._turn())
-        super().__init__([style(), row("", self.press, self.said), self._hide])
+        super().__init__([style(), row("", self.press, self.said), *self._page])
         presenter.observe(lambda _: self._follow(), "on")
         self._follow()
 
@@ -51,12 +52,31 @@ class Switch(StaticFallback):
         on = presenter.on
         self.press.description = "End presenter mode" if on else "Presenter mode"
         what = (
-            "On: no code, big letters, players listen to keys (<b>?</b> tells which); <b>Reveal</b> shows an answer."
+            "On: no code, big letters, players listen to keys (<b>?</b> tells which); <b>Reveal</b> shows an answer. "
+            "In JupyterLab the key <b>F8</b> does so without this cell."
             if on
             else "Off: each reader predicts before anything is revealed."
         )
         self.said.value = f'<span role="status">{what}</span>'
-        self._hide.value = f"<style>{asset('presenter.css').read_text('utf-8')}</style>" if on else ""
+        for page in self._page:
+            page.on = on
+
+
+def _page() -> list[Any]:
+    """What shows on the page that presenter mode is on; nothing where there is no anywidget."""
+    try:
+        from anywidget import AnyWidget
+    except ImportError:
+        return []
+
+    class Page(AnyWidget):  # type: ignore[misc, unused-ignore]
+        """It marks the notebook in which it stands, and blows up what is in it."""
+
+        _esm = script("presents.js")
+        _css = asset("labextension/static/presenter.css").read_text("utf-8")
+        on = traitlets.Bool(False).tag(sync=True)
+
+    return [Page()]
 
 
 def present(on: bool = True) -> Switch:

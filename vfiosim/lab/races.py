@@ -18,6 +18,7 @@ from . import controls as widgets
 from .background_job import BackgroundJob
 from .by_hand import missing_html, scheduler
 from .counterexample import Counterexample
+from .presenter import presenter
 from .press import ClickFilter
 from .sandbox import Sandbox
 from .static_fallback import ONLY_LIVE, StaticFallback, note
@@ -71,7 +72,11 @@ class Races(StaticFallback):
         )
         self.commit = button("Answer", "this is my prediction", clicks=self.clicks)
         self.explore = button(
-            "Explore", "try every schedule that can make a difference", primary=True, clicks=self.clicks
+            "Explore",
+            "try every schedule that can make a difference",
+            primary=True,
+            clicks=self.clicks,
+            reveals=True,
         )
         self.stop = button("Stop", "end the exploration here", clicks=self.clicks)
         self.reset = button("Reset", "everything as at first", clicks=self.clicks)
@@ -86,6 +91,7 @@ class Races(StaticFallback):
         self.stop.on_click(lambda _: self._stop())
         self.reset.on_click(lambda _: self._on_selection())
         self.yourself.on_click(lambda _: self._by_hand())
+        presenter.observe(lambda _: self._changed(), "on")
 
     @property
     def puzzle(self) -> Puzzle:
@@ -130,9 +136,9 @@ class Races(StaticFallback):
         self.result, self.predicted = None, None
         self.prediction.value = None
         self.prediction.disabled = self.commit.disabled = False
-        self.explore.disabled = self.stop.disabled = True
+        self.explore.disabled, self.stop.disabled = not presenter.on, True
         self.verdict.value, self.found.children = "", []
-        self._say("Predict first; then Explore is unlocked.")
+        self._say("" if presenter.on else "Predict first; then Explore is unlocked.")
         self._arrange()
 
     def _arrange(self) -> None:
@@ -145,8 +151,8 @@ class Races(StaticFallback):
             changed,
             self.ticks,
             asked,
-            self.prediction,
-            row("", self.commit, self.explore, self.stop, self.reset, self.yourself),
+            *([] if presenter.on else [self.prediction]),
+            row("", *([] if presenter.on else [self.commit]), self.explore, self.stop, self.reset, self.yourself),
             self.verdict,
             self.progress,
             self.way_in,
@@ -173,7 +179,7 @@ class Races(StaticFallback):
         return tuple(name for name in self.puzzle.protections if name in ticked), own
 
     def _explore(self) -> None:
-        if self.predicted is None or self._sliced is not None:
+        if (self.predicted is None and not presenter.on) or self._sliced is not None:
             return
         puzzle, (without, patches) = self.puzzle, self._kernel()
         self.explore.disabled, self.stop.disabled = True, False
@@ -248,8 +254,8 @@ class Races(StaticFallback):
             said += f" Not looked at: {escape(result.not_looked_at.partition(' (')[0])}."
         good = "good" if result.verdict == SAFE else "refused"
         lines = f'<p class="{good}">{said}</p>'
-        if result.verdict in (SAFE, BROKEN):
-            named = {value: label for label, value in CHOICES}[self.predicted or SAFE]
+        if self.predicted and result.verdict in (SAFE, BROKEN):
+            named = {value: label for label, value in CHOICES}[self.predicted]
             right = self.predicted == result.verdict
             sign, sort = ("✓", "good") if right else ("✕", "refused")
             lines = f'<p class="{sort}">{sign} You predicted <b>{escape(named)}</b>.</p>' + lines

@@ -26,10 +26,16 @@ def text(kind: str, value: str = "") -> widgets.HTML:
     return widgets.HTML(value, kind=kind)
 
 
-def button(name: str, tip: str, primary: bool = False, clicks: ClickFilter | None = None) -> widgets.Button:
-    """A button that is as wide as its name needs; with a clicks a double click counts once."""
+def button(
+    name: str, tip: str, primary: bool = False, clicks: ClickFilter | None = None, reveals: bool = False
+) -> widgets.Button:
+    """A button that is as wide as its name needs; with a clicks a double click counts once.
+
+    `reveals`: the key R presses it while a notebook is presented.
+    """
     sort, more = (widgets.Button, {}) if clicks is None else (FilteredButton, {"clicks": clicks})
-    return sort(description=name, tooltip=tip, layout={"width": "auto"}, kind="primary" if primary else "", **more)
+    kind = " ".join(["primary"] * primary + ["reveal"] * reveals)
+    return sort(description=name, tooltip=tip, layout={"width": "auto"}, kind=kind, **more)
 
 
 def row(title: str, *controls: widgets.Widget) -> widgets.Box:

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from html import escape
 from typing import Any
+from weakref import WeakSet
 
 from ..trace import Trace
 from ..views.atlas import BIND, Atlas
+from .presenter import presenter
 from .static_fallback import StaticFallback
 from .style import text
 
 NOTEBOOK = Atlas(BIND)  # a notebook has a kernel of its own: in all its cells an object stands in the same place
+PANES: WeakSet[TracePane] = WeakSet()  # all that there are
 NO_PLAYER = "There is no picture here, because the package anywidget is missing: pip install anywidget"
 
 
@@ -25,8 +28,11 @@ class TracePane(StaticFallback):
         self._text = text("text")
         self.player = _player(trace, step, options)
         super().__init__([self._text if self.player is None else self.player])
+        PANES.add(self)
         if self.player is None:
             self._write()
+        elif presenter.on:
+            self.player.present(True)
 
     @property
     def step(self) -> int:
@@ -88,6 +94,15 @@ class TracePane(StaticFallback):
         from ..views.text import steps_text
 
         self._text.value = f"<p>{NO_PLAYER}</p><pre>{escape(steps_text(self.trace))}</pre>"
+
+
+def _present(change: Any) -> None:
+    for pane in PANES:
+        if pane.player is not None and pane.player.comm is not None:
+            pane.player.present(change["new"])
+
+
+presenter.observe(_present, "on")
 
 
 def refused_at(trace: Trace) -> int:

@@ -14,7 +14,7 @@ from .graph import Edge, Graph, Node
 from .graphviz_found import find_graphviz
 
 MARGIN = 6.0
-WIDE, HIGH, LARGEST = 1700.0, 800.0, 1.6  # what a projector offers, and the most that letters are blown up
+WIDE, HIGH, LARGEST = 1750.0, 800.0, 1.6  # what a projector offers, and the most that letters are blown up
 READABLE_HIGH = 740.0  # what is higher has letters below 12 pixels on a screen of 1280 × 720
 WORTH = 0.9  # a picture that is smaller than this part of another one is worth that boxes move
 STEEP = 60.0  # an arrow between two columns that goes up or down by more runs beside others

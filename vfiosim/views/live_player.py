@@ -12,7 +12,7 @@ import traitlets
 from ..trace import Trace
 from .atlas import Atlas
 from .one_queue import OneQueue
-from .player import Data, Player, shown, styles
+from .player import LARGE, Data, Player, shown, styles
 from .script import script
 from .static_output import display_with_static
 from .widget_lifetime import note_displayed
@@ -76,6 +76,13 @@ class LivePlayer(OneQueue, anywidget.AnyWidget):
                 self.shown = list(shown(trace))
             self.data = self._data()
             self.step = self.player.step
+
+    def present(self, on: bool) -> None:
+        """For a room: what would be too small is folded. On the page letters are large where a notebook is presented."""
+        folded = self.player.presenter
+        self._options["presenter"] = on
+        if folded or (self.player.layout is not None and self.player.layout.scale < LARGE):
+            self.update(self.player.trace, self.step, self._reserved)
 
     def _data(self) -> Data:
         """What the script needs; its `edition` tells it from what was shown before and is shown after."""
