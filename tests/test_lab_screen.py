@@ -234,6 +234,8 @@ def stage(lab: dict[str, Locator], jupyterlab_page: Desk) -> Iterator[dict[str, 
     """The same, after their calls, presented on a page whose size a test can still change."""
     for cell in PRESSES:
         all_pressed(on(lab, LAPTOP, cell), cell)
+    if not lab[ROOM].locator(".vfiosim-player:visible").count():
+        press(lab[ROOM], "The shortest way into it")
     jupyterlab_page.page.evaluate("document.documentElement.requestFullscreen = undefined")
     present(jupyterlab_page)
     yield lab
