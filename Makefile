@@ -14,6 +14,8 @@ BENCH_FLAGS  ?=
 FUZZ_IOCTLS  ?= 1000000
 LITE_PORT    ?= 8000
 FUZZ_SEED    ?= $(shell date +%F)
+ANSWERS      ?=
+PAGES        := --execute --to html --template vfiosim --ExecutePreprocessor.store_widget_state=False
 EXPORT       := $(UV) export --quiet --frozen --no-emit-project --format requirements.txt --no-header
 
 export UV_PYTHON ?= $(PYTHON)
@@ -63,8 +65,8 @@ lite-serve: ## show them to a room without internet; LITE_PORT=8000
 	@test -d dist/lite || $(MAKE) lite
 	@$(PYTHON) deploy/lite/serve.py dist/lite $(LITE_PORT)
 
-export: $(UV) ## write the notebooks as pages that work offline into dist/pages/
-	$(RUN) python -m nbconvert --execute --to html --ExecutePreprocessor.store_widget_state=False --output-dir dist/pages notebooks/*.ipynb
+export: $(UV) ## write the notebooks as pages that work offline into dist/pages/; ANSWERS=1 adds the answers
+	VFIOSIM_PROGRESS= $(RUN) python -m nbconvert $(PAGES) $(if $(ANSWERS),--HTMLExporter.preprocessors=vfiosim.appendix.Answers) --output-dir dist/pages notebooks/*.ipynb
 
 gallery: $(UV) ## write the museum as pages that work offline into dist/gallery/
 	$(RUN) python -m vfiosim gallery dist/gallery

@@ -70,11 +70,11 @@ class JupyterLab:
         nbformat.write(notebook, self.folder / name)
         return name
 
-    def open(self, page: Page, name: str) -> None:
-        """Show the notebook `name` alone on the page and wait for its kernel."""
+    def open(self, page: Page, name: str, link: str = "") -> None:
+        """Show the notebook `name` alone on the page and wait for its kernel; `link` is what comes after it, from its # on."""
         self.opened.append((page, name))
         # `reset` forgets the layout that an earlier page left behind.
-        page.goto(f"{self.url}/doc/tree/{name}?token={TOKEN}&reset")
+        page.goto(f"{self.url}/doc/tree/{name}?token={TOKEN}&reset{link}")
         self.wait_for_kernel(page, name)
 
     def wait_for_kernel(self, page: Page, name: str) -> None:

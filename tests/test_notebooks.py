@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
@@ -16,6 +17,9 @@ from playwright.sync_api import Locator, Page, expect
 from tests.conftest import ROOT
 from tests.desk import Desk, button, cell_of, press, pressed, said
 from tests.executed import EACH, NOTEBOOKS, TOGETHER, executed
+from tests.traces import bind
+from vfiosim.appendix import Answers
+from vfiosim.views import show
 
 
 def cells(path: Path, kind: str) -> list[str]:
@@ -60,7 +64,11 @@ LAST = {  # of the first player that has steps
     "11_museum": "The call returns.",  # of an exit
     "10_races": re.compile("took kvm 1 for vfio_device vfio0, but the device has lost it"),
 }
-WITHOUT_STATE = "--ExecutePreprocessor.store_widget_state=False"
+PAGES = ["--execute", "--to", "html", "--template", "vfiosim", "--ExecutePreprocessor.store_widget_state=False"]
+
+
+def page_of(notebook: Any) -> str:
+    return str(HTMLExporter(template_name="vfiosim").from_notebook_node(notebook)[0])
 
 
 @pytest.fixture(scope="module")
@@ -68,25 +76,30 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The notebooks as pages: the first as `make export` makes it, the others from what they are when they have run."""
     folder = tmp_path_factory.mktemp("pages")
     first, *others = NOTEBOOKS
-    command = [sys.executable, "-m", "nbconvert", "--execute", "--to", "html", WITHOUT_STATE, f"--output-dir={folder}"]
+    command = [sys.executable, "-m", "nbconvert", *PAGES, f"--output-dir={folder}"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run([*command, str(first)], capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr
     for path in others:
-        (folder / f"{path.stem}.html").write_text(HTMLExporter().from_notebook_node(executed(path))[0], "utf-8")
+        (folder / f"{path.stem}.html").write_text(page_of(executed(path)), "utf-8")
     return folder
 
 
-def test_make_export_leaves_the_state_of_widgets_out():
-    assert WITHOUT_STATE in (ROOT / "Makefile").read_text("utf-8")
+def test_make_export_leaves_out_the_state_of_widgets_and_what_the_exporter_has_answered():
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    assert f"PAGES        := {' '.join(PAGES)}\n" in makefile
+    assert "\tVFIOSIM_PROGRESS= $(RUN) python -m nbconvert $(PAGES)" in makefile
 
 
 @TOGETHER
 @EACH
 def test_an_exported_notebook_is_stepped_through_without_kernel_and_network(path, exported, browser):
-    context = browser.new_context(offline=True)
+    context = browser.new_context()
     page = context.new_page()
-    page.goto((exported / f"{path.stem}.html").as_uri(), wait_until="domcontentloaded")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto((exported / f"{path.stem}.html").as_uri(), wait_until="load")
+    assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
     player = page.locator(".vfiosim-player").filter(has_not_text="No steps yet").first
     expect(player.locator("svg.vfiosim-graph")).to_be_visible()
     player.focus()
@@ -94,7 +107,41 @@ def test_an_exported_notebook_is_stepped_through_without_kernel_and_network(path
     expect(player.locator(".sentence")).to_have_text(LAST.get(path.stem, "The call returns 0."))
     page.keyboard.press("ArrowLeft")
     expect(player.locator(".edge:not(.off)")).not_to_have_count(0)
+    assert len(re.findall(rb"/Type\s*/Page\b", page.pdf(format="A4"))) <= 12
     context.close()
+
+
+@TOGETHER
+@EACH
+def test_an_exported_notebook_tells_nothing_of_who_has_exported_it(path, exported):
+    html = (exported / f"{path.stem}.html").read_text("utf-8")
+    assert [place for place in (str(Path.home()), str(ROOT)) if place in html] == []
+
+
+def test_on_paper_a_player_shows_its_last_step_and_numbers_the_sentences_of_all(page, tmp_path):
+    cell = nbformat.v4.new_code_cell(
+        "show(trace)", outputs=[nbformat.v4.new_output("display_data", show(bind(), step=1)._repr_mimebundle_())]
+    )
+    (tmp_path / "page.html").write_text(page_of(nbformat.v4.new_notebook(cells=[cell])), "utf-8")
+    page.goto((tmp_path / "page.html").as_uri())
+    player = page.locator(".vfiosim-player")
+    expect(player).to_have_attribute("data-step", "1")
+    page.emulate_media(media="print")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    expect(player.locator(".sentence")).to_have_text("The call returns 0.")
+    expect(player.locator(".printed li:visible").last).to_have_text("The call returns 0.")
+    expect(player.locator("button:not(.chip):visible, [role=slider]:visible")).to_have_count(0)
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    expect(player).to_have_attribute("data-step", "1")
+    expect(player.locator(".printed")).to_have_count(0)
+
+
+def test_a_page_can_have_the_answers_of_its_lesson_at_the_end():
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# One BIND")])
+    for name, cells_then in (("90_sandbox", 1), ("01_one_bind", 2)):
+        Answers().preprocess(notebook, {"metadata": {"name": name}})
+        assert len(notebook.cells) == cells_then
+    assert "open is enough?" in notebook.cells[-1].source
 
 
 @TOGETHER

@@ -167,6 +167,11 @@ def test_a_copy_of_an_output_plays_too(page: Page, tmp_path: Path) -> None:
     expect(page.locator("img.vfiosim-still")).to_have_count(0)
 
 
+# How far from the top of the window, as far as the page can be scrolled.
+TOP = """player => Math.min(Math.abs(player.getBoundingClientRect().top),
+    document.scrollingElement.scrollHeight - innerHeight - document.scrollingElement.scrollTop)"""
+
+
 def test_a_link_opens_one_player_of_a_page_and_follows_when_it_changes(page: Page, tmp_path: Path) -> None:
     open_page(page, tmp_path, show(bind(), step=1), show(doors(), step=1))
     first, second = page.locator(".vfiosim-player").all()
@@ -177,9 +182,13 @@ def test_a_link_opens_one_player_of_a_page_and_follows_when_it_changes(page: Pag
     page.evaluate("location.hash = 'player=2&step=4'")
     at(second, 4)
     at(first, 3)
+    expect(second).to_be_focused()
+    assert second.evaluate(TOP) <= 1
     page.reload()
     at(page.locator(".vfiosim-player").nth(1), 4)
     at(page.locator(".vfiosim-player").first, 1)
+    expect(page.locator(".vfiosim-player").nth(1)).to_be_focused()
+    page.wait_for_function(f"({TOP})(document.querySelectorAll('.vfiosim-player')[1]) <= 1")
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

@@ -101,11 +101,13 @@ def test_a_notebook_that_was_run_and_saved_has_its_widgets_while_its_kernel_runs
 ) -> None:
     widgets_live(running)
     expect(running.locator(".vfiosim-kept .vfiosim-player")).to_have_count(0)  # nothing works in what is hidden
-    jupyterlab.open(running, "closed.ipynb")
+    jupyterlab.open(running, "closed.ipynb", "#player=1&step=2")
     widgets_live(running)
+    expect(running.locator(".vfiosim-player:focus")).to_have_attribute("data-step", "2")
     jupyterlab.end_kernel("closed.ipynb")
-    jupyterlab.open(running, "closed.ipynb")
+    jupyterlab.open(running, "closed.ipynb", "#player=1&step=3")
     only_stills(running)
+    expect(running.locator(".vfiosim-kept .vfiosim-player:focus")).to_have_attribute("data-step", "3")
     player = running.locator(".vfiosim-kept .vfiosim-player").first
     player.focus()
     running.keyboard.press("Home")

@@ -9,18 +9,41 @@ export function inline(places, css, data) {
     const root = element("div");
     place.append(element("style", {}, css));
     still.replaceWith(root);
-    new Player(root, { ...data, step: linked(place) ?? data.step });
+    const step = linked(place);
+    new Player(root, { ...data, step: step ?? data.step });
+    if (step !== null) show(root);
   }
   if (globalThis["vfiosimLinks"]) return;
   globalThis["vfiosimLinks"] = true; // once for all of them: who listens is kept for ever
+  /** @type {() => NodeListOf<Player["root"]>} */
+  const all = () => document.querySelectorAll(".vfiosim-place > .vfiosim-player");
+  addEventListener("beforeprint", () => print(all()));
+  addEventListener("afterprint", () => printed(all()));
   addEventListener("hashchange", () => {
-    /** @type {NodeListOf<Player["root"]>} */
-    const players = document.querySelectorAll(".vfiosim-place > .vfiosim-player");
-    for (const { parentElement, vfiosim } of players) {
+    for (const { parentElement, vfiosim } of all()) {
       const step = linked(parentElement);
-      if (step !== null) vfiosim.by(() => vfiosim.goTo(step));
+      if (step === null) continue;
+      vfiosim.by(() => vfiosim.goTo(step));
+      show(vfiosim.root);
     }
   });
+}
+
+// On paper a player shows its last step, and tells all of them.
+function print(players) {
+  for (const { vfiosim } of players) {
+    vfiosim.left = vfiosim.step;
+    vfiosim.by(() => vfiosim.goTo(vfiosim.run.last));
+    const sentences = vfiosim.whole.steps.map(({ sentence }) => element("li", {}, sentence));
+    vfiosim.root.append(element("ol", { class: "printed" }, ...sentences));
+  }
+}
+
+function printed(players) {
+  for (const { vfiosim } of players) {
+    vfiosim.root.lastElementChild.remove();
+    vfiosim.goTo(vfiosim.left);
+  }
 }
 
 // The step that the address names, if it is for the player in this place: page.html#step=7 is for the first one of the page,
@@ -29,6 +52,11 @@ function linked(place) {
   const named = new URLSearchParams(location.hash.slice(1));
   const places = [...document.querySelectorAll(".vfiosim-place")];
   if (!named.has("step") || places[(Number(named.get("player")) || 1) - 1] !== place) return null;
-  place.scrollIntoView({ block: "nearest" });
   return Number(named.get("step"));
+}
+
+// At the top, and the next key is for it.
+function show(root) {
+  root.focus({ preventScroll: true });
+  root.scrollIntoView({ block: "start" });
 }

@@ -43,6 +43,7 @@ export class Player extends Moving {
     this.onViews = onViews;
     this.onShare = onShare;
     this.base = null;
+    this.left = 0; // the step at which the reader was while it was printed
     this.open = new Set(data.views);
     this.presenter = Boolean(data.presenter || root.closest(PRESENTED));
     root.replaceChildren();

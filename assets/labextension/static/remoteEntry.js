@@ -1,6 +1,6 @@
-// JupyterLab's part of presenting: a command, with its button, key and entry in a menu (in `schemas`). It hides all but the
-// notebook, fills the screen, and listens to what a presenter's remote control sends. A script as JupyterLab loads those of
-// extensions (seen with 4.6), written by hand: there is nothing to build.
+// What JupyterLab has of us. To present: a command, with its button, key and entry in a menu (in `schemas`); it hides all but the
+// notebook, fills the screen, and listens to what a presenter's remote control sends. And links: notebook.ipynb#player=2&step=7.
+// A script as JupyterLab loads those of extensions (seen with 4.6), written by hand: there is nothing to build.
 
 (() => {
   const SHOWN = "vfiosim-presented";
@@ -160,6 +160,70 @@
     }
   }
 
+  const asked = location.hash; // before JupyterLab writes another address
+  const PLACE = 'class="vfiosim-place"'; // in the HTML of an output: here is a player, or is what is left of a living one
+
+  // The cell with this player of a notebook, counted from 0, and its number in it. Cells out of sight are not on the page.
+  function holder(panel, player) {
+    for (const [cell, { outputs }] of [...panel.content.model.cells].entries()) {
+      const html = (outputs?.toJSON() ?? []).flatMap(({ data }) => data?.["text/html"] ?? "").join("");
+      const has = html.split(PLACE).length - 1;
+      if (player < has) return { cell, player };
+      player -= has;
+    }
+    return null;
+  }
+
+  // Scroll to the player, alive or saved, show the step and let the next key be for it.
+  async function reach(panel, { cell, player }, step) {
+    const { content } = panel;
+    await content.scrollToItem(cell, "start");
+    const { node } = content.widgets[cell];
+    const go = () => {
+      const output = node.querySelectorAll(".vfiosim-place")[player]?.closest(".jp-OutputArea-child");
+      const found = [output, output?.previousElementSibling].flatMap((one) => [...one?.querySelectorAll(PLAYER) ?? []]);
+      const shown = found.find((one) => one.vfiosim && one.checkVisibility());
+      if (!shown) return;
+      watch.disconnect();
+      shown.vfiosim.goTo(step);
+      shown.focus({ preventScroll: true });
+      shown.scrollIntoView({ block: "start" });
+    };
+    const watch = new MutationObserver(go);
+    watch.observe(node, { childList: true, subtree: true });
+    go();
+  }
+
+  // The notebook in front, once there is one.
+  function opened({ shell }) {
+    return new Promise((resolve) => {
+      const look = () => {
+        if (!shell.currentWidget?.content?.model?.cells) return;
+        shell.currentChanged.disconnect(look);
+        resolve(shell.currentWidget);
+      };
+      shell.currentChanged.connect(look);
+      look();
+    });
+  }
+
+  // What the address names is shown as soon as it is there, at the latest when the cell has run.
+  async function follow(app, hash) {
+    const named = new URLSearchParams(hash.slice(1));
+    if (!named.has("step")) return;
+    const panel = await opened(app);
+    await panel.revealed;
+    const { statusChanged } = panel.sessionContext;
+    const look = () => {
+      const found = holder(panel, (Number(named.get("player")) || 1) - 1);
+      if (!found) return;
+      statusChanged.disconnect(look);
+      reach(panel, found, Number(named.get("step")));
+    };
+    statusChanged.connect(look);
+    look();
+  }
+
   const plugin = {
     id: "vfiosim:present",
     autoStart: true,
@@ -172,6 +236,8 @@
         isToggled: () => Boolean(presenting.pane),
         execute: () => presenting.toggle(),
       });
+      follow(app, asked);
+      addEventListener("hashchange", () => follow(app, location.hash));
     },
   };
 
