@@ -33,7 +33,7 @@ format check: export DENO_NO_UPDATE_CHECK := 1
 ROOT_FLAG := $(if $(filter 0,$(shell id -u)),--allow-root)
 
 .DEFAULT_GOAL := help
-.PHONY: help lab lite lite-serve export gallery test fuzz programs nightly check format lock sync bench wheel clean
+.PHONY: help lab lite lite-serve export slides gallery test fuzz programs nightly check format lock sync bench wheel clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -67,6 +67,9 @@ lite-serve: ## show them to a room without internet; LITE_PORT=8000
 
 export: $(UV) ## write the notebooks as pages that work offline into dist/pages/; ANSWERS=1 adds the answers
 	VFIOSIM_PROGRESS= $(RUN) python -m nbconvert $(PAGES) $(if $(ANSWERS),--HTMLExporter.preprocessors=vfiosim.appendix.Answers) --output-dir dist/pages notebooks/*.ipynb
+
+slides: $(UV) ## write the notebooks as slides that work offline into dist/slides/: PageDown goes on
+	VFIOSIM_PROGRESS= $(RUN) python -m nbconvert $(subst vfiosim,vfiosim-slides,$(PAGES)) --output-dir dist/slides notebooks/*.ipynb
 
 gallery: $(UV) ## write the museum as pages that work offline into dist/gallery/
 	$(RUN) python -m vfiosim gallery dist/gallery

@@ -101,6 +101,12 @@ class JupyterLab:
             if session["path"] in names:
                 self._ask("DELETE", f"sessions/{session['id']}")
 
+    def restart_kernel(self, name: str) -> None:
+        """Restart the kernel of a notebook from elsewhere: the page has not asked for it."""
+        for session in self._ask("GET", "sessions"):
+            if session["path"] == name:
+                self._ask("POST", f"kernels/{session['kernel']['id']}/restart")
+
     def _ask(self, method: str, what: str) -> Any:
         request = urllib.request.Request(f"{self.url}/api/{what}?token={TOKEN}", method=method)
         with urllib.request.urlopen(request, timeout=60) as answer:

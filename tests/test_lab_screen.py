@@ -224,8 +224,9 @@ LETTERS = """shown => Math.min(...[...shown.querySelectorAll('*')].filter(one =>
     .map(one => parseFloat(getComputedStyle(one).fontSize) * one.currentCSSZoom))"""
 
 
-def present(desk: Desk) -> None:
+def present(desk: Desk, on: bool) -> None:
     desk.page.keyboard.press(PRESENT)
+    expect(desk.page.locator(".vfiosim-presented")).to_have_count(int(on))
     settle(desk.page)
 
 
@@ -237,9 +238,9 @@ def stage(lab: dict[str, Locator], jupyterlab_page: Desk) -> Iterator[dict[str, 
     if not lab[ROOM].locator(".vfiosim-player:visible").count():
         press(lab[ROOM], "The shortest way into it")
     jupyterlab_page.page.evaluate("document.documentElement.requestFullscreen = undefined")
-    present(jupyterlab_page)
+    present(jupyterlab_page, True)
     yield lab
-    present(jupyterlab_page)
+    present(jupyterlab_page, False)
 
 
 @pytest.mark.parametrize(("screen", "least"), [(LAPTOP, 14), (PROJECTOR, 20)])
@@ -304,7 +305,7 @@ def test_a_button_presents_on_the_whole_screen_and_the_key_brings_jupyterlab_bac
     button(page.locator(".jp-NotebookPanel-toolbar"), "Present").click()
     page.wait_for_function("document.fullscreenElement !== null")
     expect(page.locator(CHROME).filter(visible=True)).to_have_count(0)
-    present(desk)
+    page.keyboard.press(PRESENT)
     page.wait_for_function("document.fullscreenElement === null")
     expect(page.locator(".jp-NotebookPanel-toolbar")).to_be_visible()
     expect(page.locator(".vfiosim-presented")).to_have_count(0)

@@ -89,6 +89,7 @@ def test_make_export_leaves_out_the_state_of_widgets_and_what_the_exporter_has_a
     makefile = (ROOT / "Makefile").read_text("utf-8")
     assert f"PAGES        := {' '.join(PAGES)}\n" in makefile
     assert "\tVFIOSIM_PROGRESS= $(RUN) python -m nbconvert $(PAGES)" in makefile
+    assert "\tVFIOSIM_PROGRESS= $(RUN) python -m nbconvert $(subst vfiosim,vfiosim-slides,$(PAGES))" in makefile
 
 
 @TOGETHER
@@ -134,6 +135,25 @@ def test_on_paper_a_player_shows_its_last_step_and_numbers_the_sentences_of_all(
     page.evaluate("dispatchEvent(new Event('afterprint'))")
     expect(player).to_have_attribute("data-step", "1")
     expect(player.locator(".printed")).to_have_count(0)
+
+
+def test_slides_are_the_same_pages_in_large_letters_where_a_remote_control_steps_and_turns(page, tmp_path):
+    cells = [nbformat.v4.new_markdown_cell(f"# {name}\n\n" + "A line.\n\n" * 20) for name in ("One", "Two")]
+    shown = nbformat.v4.new_output("display_data", show(bind(), step=-2)._repr_mimebundle_())
+    cells.insert(1, nbformat.v4.new_code_cell("show(trace)", outputs=[shown]))
+    slides = HTMLExporter(template_name="vfiosim-slides").from_notebook_node(nbformat.v4.new_notebook(cells=cells))[0]
+    (tmp_path / "slides.html").write_text(slides, "utf-8")
+    page.goto((tmp_path / "slides.html").as_uri())
+    expect(page.locator(".jp-Cell-inputWrapper", has_text="show(trace)")).to_be_hidden()
+    player = page.locator(".vfiosim-player.presenter")
+    before = int(player.get_attribute("data-step") or 0)
+    player.evaluate("player => player.scrollIntoView()")
+    page.keyboard.press("PageDown")
+    expect(player).to_have_attribute("data-step", str(before + 1))
+    page.keyboard.press("PageDown")
+    page.wait_for_function(
+        "Math.abs([...document.querySelectorAll('.jp-Cell')].at(-1).getBoundingClientRect().top) < 9"
+    )
 
 
 def test_a_page_can_have_the_answers_of_its_lesson_at_the_end():

@@ -28,7 +28,7 @@ CELLS = [
 SHOWN = len(CELLS) - 2  # cells that show a widget
 DEAD = ".jp-OutputArea-output :is(button, input, select):visible:not(.vfiosim-player *)"
 LINE = "one => getComputedStyle(one, '::before').content"
-AGAIN = '"The kernel of this is gone. Run the cell again."'
+AGAIN = '"The kernel of this is gone. Choose Run ▸ Run All Above Selected Cell and then run this cell."'
 
 
 def only_stills(page: Page) -> None:
@@ -75,11 +75,15 @@ AS_SOON_AS_DEAD = """shown => {
 RESTART = "() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()"
 
 
+@pytest.mark.parametrize("elsewhere", [False, True])
 def test_after_a_restart_of_the_kernel_the_picture_of_each_widget_stays_with_one_line_and_a_cell_that_is_run_again_lives(
-    running: Page,
+    running: Page, jupyterlab: JupyterLab, elsewhere: bool
 ) -> None:
     assert said(running) == ["none"] * SHOWN
-    running.evaluate(RESTART)
+    if elsewhere:
+        jupyterlab.restart_kernel("closed.ipynb")
+    else:
+        running.evaluate(RESTART)
     # A player alone needs no kernel, and plays on.
     kept = running.wait_for_function(AS_SOON_AS_DEAD, arg=SHOWN - 1).json_value()
     assert kept == [False, *[True] * (SHOWN - 1)]

@@ -3,9 +3,8 @@
 // A script as JupyterLab loads those of extensions (seen with 4.6), written by hand: there is nothing to build.
 
 (() => {
-  const SHOWN = "vfiosim-presented";
-  const [PLAYER, REVEAL] = [".vfiosim-player", ".vfiosim-reveal:enabled"];
-
+  const PLAYER = ".vfiosim-player";
+  const stage = import(new URL("stage.js", document.currentScript["src"]).href);
   const style = document.createElement("link");
   style.rel = "stylesheet";
   style.href = new URL("presenter.css", document.currentScript["src"]).href;
@@ -19,63 +18,13 @@
     return found;
   }
 
-  // The part of the notebook that is to be seen, and where something lies in it.
-  class Pane {
-    constructor(panel) {
-      this.panel = panel;
-      this.scroller = panel.content.node.querySelector(".jp-WindowedPanel-outer") ?? panel.content.node;
-    }
-
-    all(selector) {
-      return [...this.scroller.querySelectorAll(selector)].filter((one) => one.checkVisibility());
-    }
-
-    // How far the middle of it is from the middle of the pane.
-    off(part) {
-      const [{ top, height }, pane] = [part.getBoundingClientRect(), this.scroller.getBoundingClientRect()];
-      return top + height / 2 - pane.top - pane.height / 2;
-    }
-
-    // The one of these that is seen best; of those at the border no one.
-    seen(selector) {
-      const near = this.all(selector).filter((one) => Math.abs(this.off(one)) < this.scroller.clientHeight * 0.45);
-      return near.sort((one, other) => Math.abs(this.off(one)) - Math.abs(this.off(other)))[0];
-    }
-
-    // To the next thing that is shown, or by a screen where that is farther away.
-    turn(by) {
-      const { top, height } = this.scroller.getBoundingClientRect();
-      const tops = this.all(".jp-Cell").map((cell) => cell.getBoundingClientRect().top - top);
-      const next = by > 0 ? tops.filter((one) => one > 8) : tops.filter((one) => one < -8).reverse();
-      const way = Math.min(Math.abs(next[0] ?? height), height * 0.9);
-      this.scroller.scrollBy({ top: by * way });
-    }
-
-    // A step of the player that is seen, or on to what comes after it.
-    go(by) {
-      const player = this.seen(PLAYER)?.vfiosim;
-      if (player && (by > 0 ? player.step < player.run.last : player.step > 0)) player.act(by > 0 ? "next" : "back");
-      else this.turn(by);
-    }
-  }
-
   class Presenting {
     constructor(app) {
       this.app = app;
-      this.pane = null;
-      this.key = (event) => this.pressed(event);
+      this.panel = null;
       this.left = () => document.fullscreenElement || this.end();
       this.status = (_, status) => this.followed(status);
       this.gone = () => this.end();
-      this.keys = {
-        PageDown: () => this.pane.go(1),
-        PageUp: () => this.pane.go(-1),
-        b: () => this.blank.toggleAttribute("hidden"),
-        ".": () => this.blank.toggleAttribute("hidden"),
-        r: () => this.pane.seen(REVEAL)?.click(),
-      };
-      this.blank = document.createElement("div");
-      this.blank.className = "vfiosim-blank";
     }
 
     get notebook() {
@@ -83,24 +32,24 @@
       return currentWidget?.content?.widgets && currentWidget.sessionContext ? currentWidget : null;
     }
 
-    toggle() {
-      if (this.pane) this.end();
-      else if (this.notebook) this.begin(this.notebook);
+    async toggle() {
+      const { Stage } = await stage;
+      if (this.panel) this.end();
+      else if (this.notebook) this.begin(this.notebook, Stage);
     }
 
-    begin(panel) {
+    begin(panel, Stage) {
       document.head.append(style);
-      this.pane = new Pane(panel);
+      this.panel = panel;
+      const { node } = panel.content;
+      this.stage = new Stage(panel.node, node.querySelector(".jp-WindowedPanel-outer") ?? node);
       this.dock = panel.parent?.mode === "multiple-document" ? panel.parent : null;
       this.was = this.dock?.saveLayout();
       if (this.dock) this.dock.mode = "single-document";
       this.hidden = around(panel.content);
       for (const one of this.hidden) one.hide();
-      this.blank.hidden = true;
-      document.body.append(this.blank);
       panel.disposed.connect(this.gone);
       panel.sessionContext.statusChanged.connect(this.status);
-      addEventListener("keydown", this.key, true);
       document.documentElement.requestFullscreen?.().then(
         () => addEventListener("fullscreenchange", this.left),
         () => {}, // a page may not everywhere: then the browser's own bars stay
@@ -109,36 +58,30 @@
     }
 
     end() {
-      const { panel } = this.pane;
-      removeEventListener("keydown", this.key, true);
+      const { panel } = this;
       removeEventListener("fullscreenchange", this.left);
       panel.disposed.disconnect(this.gone);
       panel.sessionContext?.statusChanged.disconnect(this.status);
       if (document.fullscreenElement) document.exitFullscreen();
-      this.blank.remove();
       for (const one of this.hidden) if (!one.isDisposed) one.show();
       if (this.dock) {
         this.dock.mode = "multiple-document";
         this.dock.restoreLayout(this.was);
       }
       this.show(false);
-      this.pane = null;
+      this.panel = null;
     }
 
     // Letters and code on the page, and in the kernel whether answers are revealed or asked for.
     show(on) {
-      const { panel } = this.pane;
-      const seen = this.pane.seen(`${PLAYER}, .jp-Cell`);
-      panel.node.classList.toggle(SHOWN, on);
-      for (const root of panel.node.querySelectorAll(PLAYER)) root.vfiosim?.room(on);
+      this.stage.show(on);
       this.tell(on);
       this.app.commands.notifyCommandChanged("vfiosim:present");
-      requestAnimationFrame(() => seen?.scrollIntoView({ block: "center" }));
     }
 
     tell(on) {
       const code = `__import__("vfiosim.lab").lab.presenter.on = ${on ? "True" : "False"}`;
-      this.pane.panel.sessionContext.session?.kernel?.requestExecute({ code, silent: true, store_history: false });
+      this.panel.sessionContext.session?.kernel?.requestExecute({ code, silent: true, store_history: false });
     }
 
     // A kernel that has been restarted has to be told again.
@@ -148,15 +91,6 @@
         this.anew = false;
         this.tell(true);
       }
-    }
-
-    pressed(event) {
-      const does = this.keys[event.key.length === 1 ? event.key.toLowerCase() : event.key];
-      const typing = event.target.closest?.("input:not([type=radio], [type=checkbox]), textarea, select, .cm-content");
-      if (!does || typing || event.ctrlKey || event.metaKey || event.altKey) return;
-      event.preventDefault();
-      event.stopPropagation();
-      does();
     }
   }
 
@@ -224,6 +158,23 @@
     look();
   }
 
+  // Widgets that have lost their kernel say so. ipywidgets (8.1, with jupyterlab_widgets 3.0) hears of that only where the restart was
+  // asked for in this page: where the kernel was restarted from elsewhere, has died or was shut down, buttons would look alive.
+  function watch({ node, sessionContext }) {
+    const lost = () => sessionContext.statusChanged.emit("restarting");
+    let process = "";
+    sessionContext.iopubMessage.connect((_, { header, parent_header }) => {
+      const other = process && process !== header.session;
+      if (other || parent_header["msg_type"] === "shutdown_request") lost(); // its last words reach every page
+      process = header.session;
+    });
+    sessionContext.statusChanged.connect((_, status) => status === "dead" && lost());
+    sessionContext.kernelChanged.connect((_, { oldValue }) => oldValue && lost());
+    sessionContext.connectionStatusChanged.connect((_, status) => {
+      node.classList.toggle("vfiosim-cut", status !== "connected");
+    });
+  }
+
   const plugin = {
     id: "vfiosim:present",
     autoStart: true,
@@ -233,9 +184,14 @@
         label: "Present",
         caption: "Show the notebook to a room; again: end. PageUp and PageDown step, B blanks, R reveals (F8)",
         isEnabled: () => Boolean(presenting.notebook),
-        isToggled: () => Boolean(presenting.pane),
+        isToggled: () => Boolean(presenting.panel),
         execute: () => presenting.toggle(),
       });
+      // Players and buttons keep keys from JupyterLab (`kept_keys.js`), but not this one.
+      addEventListener("keydown", ({ key, target }) => {
+        if (key === "F8" && target["closest"]?.("[data-lm-suppress-shortcuts]")) presenting.toggle();
+      }, true);
+      app.docRegistry.addWidgetExtension("Notebook", { createNew: watch });
       follow(app, asked);
       addEventListener("hashchange", () => follow(app, location.hash));
     },

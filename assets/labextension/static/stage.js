@@ -1,0 +1,80 @@
+// What a presenter's keys, or a remote control, do with a notebook that is shown to a room: in JupyterLab, and in a page made of it.
+
+const [PLAYER, REVEAL, HEADING] = [".vfiosim-player", ".vfiosim-reveal:enabled", ":is(h1, h2, h3)"];
+const BORDER = 8; // pixels by which a cell may miss the upper edge
+
+// `place` is the notebook; `scroller` shows a part of it.
+export class Stage {
+  constructor(place, scroller) {
+    this.place = place;
+    this.scroller = scroller;
+    this.blank = document.createElement("div");
+    this.blank.className = "vfiosim-blank";
+    this.keys = {
+      PageDown: () => this.go(1),
+      PageUp: () => this.go(-1),
+      b: () => this.blank.toggleAttribute("hidden"),
+      ".": () => this.blank.toggleAttribute("hidden"),
+      r: () => this.seen(REVEAL)?.click(),
+    };
+    this.key = (event) => this.pressed(event);
+  }
+
+  show(on) {
+    const seen = this.seen(`${PLAYER}, .jp-Cell`);
+    this.blank.hidden = true;
+    if (on) document.body.append(this.blank);
+    else this.blank.remove();
+    (on ? addEventListener : removeEventListener)("keydown", this.key, true);
+    this.place.classList.toggle("vfiosim-presented", on);
+    for (const root of this.place.querySelectorAll(PLAYER)) root.vfiosim?.room(on);
+    requestAnimationFrame(() => seen?.scrollIntoView({ block: "center" }));
+  }
+
+  get height() {
+    return this.scroller.clientHeight;
+  }
+
+  // How far below the upper edge of what is to be seen.
+  top(part) {
+    const root = this.scroller === document.scrollingElement;
+    return part.getBoundingClientRect().top - (root ? 0 : this.scroller.getBoundingClientRect().top);
+  }
+
+  all(selector) {
+    return [...this.place.querySelectorAll(selector)].filter((one) => one.checkVisibility());
+  }
+
+  // The one of these that is seen best; of those at the border no one.
+  seen(selector) {
+    const off = (part) => Math.abs(this.top(part) + part.getBoundingClientRect().height / 2 - this.height / 2);
+    const near = this.all(selector).filter((one) => off(one) < this.height * 0.45);
+    return near.sort((one, other) => off(one) - off(other))[0];
+  }
+
+  // On by a screen, but not beyond the next heading, so that what is there begins at the top; back likewise.
+  turn(by) {
+    const far = this.height * 0.9;
+    const ahead = this.all(".jp-Cell").map((cell) => ({ way: by * this.top(cell), cell }))
+      .filter(({ way }) => way > BORDER).sort((one, other) => one.way - other.way);
+    const heading = ahead.findIndex(({ cell }) => cell.querySelector(HEADING));
+    const reach = (heading < 0 ? ahead : ahead.slice(0, heading + 1)).filter(({ way }) => way <= far);
+    this.scroller.scrollBy({ top: by * (reach.at(-1)?.way ?? Math.min(ahead[0]?.way ?? far, far)) });
+  }
+
+  // A step of the player that is seen, or on to what comes after it.
+  go(by) {
+    const player = this.seen(PLAYER)?.vfiosim;
+    if (player && (by > 0 ? player.step < player.run.last : player.step > 0)) player.act(by > 0 ? "next" : "back");
+    else this.turn(by);
+  }
+
+  pressed(event) {
+    const does = this.keys[event.key.length === 1 ? event.key.toLowerCase() : event.key];
+    const typing = event.target.closest?.("input:not([type=radio], [type=checkbox]), textarea, select, .cm-content");
+    if (!does || typing || event.ctrlKey || event.metaKey || event.altKey) return;
+    event.preventDefault();
+    event.stopPropagation();
+    does();
+  }
+}

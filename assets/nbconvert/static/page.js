@@ -1,0 +1,14 @@
+// The key F8 presents a page made of a notebook, as it does in JupyterLab; page.html#slides is presented from the start.
+
+import { Stage } from "../../labextension/static/stage.js";
+
+let presented = false;
+const whole = new Stage(document.body, document.scrollingElement);
+
+function present() {
+  presented = !presented;
+  whole.show(presented);
+}
+
+addEventListener("keydown", ({ key }) => key === "F8" && present());
+if (location.hash === "#slides") present();
