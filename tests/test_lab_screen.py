@@ -240,7 +240,8 @@ def stage(lab: dict[str, Locator], jupyterlab_page: Desk) -> Iterator[dict[str, 
     jupyterlab_page.page.evaluate("document.documentElement.requestFullscreen = undefined")
     present(jupyterlab_page, True)
     yield lab
-    present(jupyterlab_page, False)
+    if jupyterlab_page.page.locator(".vfiosim-presented").count():  # the last test has loaded the page anew
+        present(jupyterlab_page, False)
 
 
 @pytest.mark.parametrize(("screen", "least"), [(LAPTOP, 14), (PROJECTOR, 20)])
