@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -85,7 +86,21 @@ def test_a_rust_program_runs_as_well(tmp_path):
 
 def test_a_python_program_runs_as_well():
     result = ran([sys.executable, str(HERE / "vmm.py")], machine=Machine(trace=False))
-    assert any("VFIO_DEVICE_BIND_IOMMUFD" in call and call.endswith("= 0") for call in shown(result))
+    assert "python: ioctl(3, VFIO_DEVICE_BIND_IOMMUFD, {iommufd=4}) = 0 {out_devid=1}" in shown(result)
+
+
+def test_a_request_has_the_name_that_the_kernel_gives_its_number_which_answers():
+    posted = run([sys.executable, str(HERE / "vmm.py")], kernel="v5", stderr=subprocess.DEVNULL)
+    assert "ioctl(3, 0x3b76 (VFIO_DEVICE_BIND_IOMMUFD in 7.2), " in shown(posted)[-1]
+    code = (
+        "import fcntl, os, struct; d = os.open('/dev/vfio/devices/vfio0', 2); i = os.open('/dev/iommu', 2)\n"
+        "fcntl.ioctl(d, 0x3b77, struct.pack('<IIQiI', 24, 0, 0, i, 0))"
+    )
+    bound = run([sys.executable, "-c", code], kernel="v5")
+    assert "ioctl(3, VFIO_DEVICE_BIND_IOMMUFD, {iommufd=4}) = 0 {out_devid=1}" in shown(bound)[2]
+    fail = ["VFIO_DEVICE_BIND_IOMMUFD: ENOMEM"]
+    failed = run([sys.executable, "-c", code], kernel="v5", fail=fail, stderr=subprocess.DEVNULL)
+    assert failed.calls[2].errno == "ENOMEM"
 
 
 def test_threads_use_a_device_each_at_the_same_time(vmm):
@@ -129,9 +144,19 @@ def test_a_request_fails_on_demand_and_the_program_sees_the_errno(vmm, capfd):
     ]
 
 
-@pytest.mark.parametrize("wrong", ["BIND", "VFIO_DEVICE_BIND: ENOMEM", "open: EWHAT"])
-def test_what_cannot_fail_is_refused_before_the_program_starts(wrong):
-    with pytest.raises(ValueError, match=r"REQUEST|there is no"):
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ("BIND", "REQUEST"),
+        ("BIND: ENOMEM", "is it VFIO_DEVICE_BIND_IOMMUFD?"),
+        ("vfio_device_bind: ENOMEM", "is it VFIO_DEVICE_BIND_IOMMUFD?"),
+        ("IOMMU_IOAS_MPA: ENOMEM", "is it IOMMU_IOAS_MAP or"),
+        ("open: ENOMME", "is it ENOMEM"),
+        ("open: EWHAT", "there is no errno"),
+    ],
+)
+def test_what_cannot_fail_is_refused_before_the_program_starts_and_what_may_be_meant_is_named(wrong, told):
+    with pytest.raises(ValueError, match=re.escape(told)):
         run(["true"], fail=[wrong])
 
 
@@ -150,7 +175,9 @@ def test_what_is_not_modelled_is_told_and_the_program_goes_on():
 def test_the_command_ends_as_the_program_does_and_tells_each_call(vmm, capfd, tmp_path):
     page = tmp_path / "run.html"
     assert main(["run", "--check", "--page", str(page), "--", vmm, "vmm"]) == 0
-    assert "VFIO_DEVICE_BIND_IOMMUFD, 0x" in capfd.readouterr().err
+    told = capfd.readouterr().err
+    assert "VFIO_DEVICE_BIND_IOMMUFD, {iommufd=3}) = 0 {out_devid=1}\n" in told
+    assert told.endswith("\nvfiosim: nothing is left behind, no invariant is broken\n")
     assert "VFIO_DEVICE_BIND_IOMMUFD" in page.read_text(encoding="utf-8")
     assert main(["run", "--", "sh", "-c", "exit 5"]) == 5
     assert main(["run", "--", "sh", "-c", "kill -9 $$"]) == 128 + 9
@@ -161,6 +188,13 @@ def test_the_command_ends_as_the_program_does_and_tells_each_call(vmm, capfd, tm
 def test_the_command_ends_with_70_where_something_is_left_behind(vmm, capfd):
     assert main(["run", "--quiet", "--check", vmm, "killed"]) == 70
     assert capfd.readouterr().err == "vfiosim: the device 0000:01:00.0 is driven by nobody, before by vfio-pci\n"
+
+
+@pytest.mark.parametrize("fail", ["VFIO_DEVICE_GET_INFO: ENOMEM", "open#99: ENOMEM", "IOMMU_DESTROY: EBUSY"])
+def test_the_command_ends_with_70_where_what_was_to_fail_did_not(vmm, capfd, fail):
+    assert main(["run", "--quiet", "--check", "--fail", fail, vmm, "vmm"]) == 70
+    assert "what was to fail did not" in capfd.readouterr().err
+    assert main(["run", "--quiet", "--fail", fail, vmm, "vmm"]) == 0
 
 
 def test_a_shell_binds_and_unbinds_and_sees_what_comes_of_it():

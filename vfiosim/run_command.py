@@ -59,7 +59,9 @@ def _ending(result: ProgramRun, asked: argparse.Namespace) -> int:
     if not asked.check:
         return status
     wrong = [*result.left_behind, *result.check()]
-    for sentence in wrong:
+    if result.not_failed:
+        wrong.append(f"what was to fail did not, so this run does not show what the program does then (status {LEFT})")
+    for sentence in wrong or ["nothing is left behind, no invariant is broken"]:
         print(f"vfiosim: {sentence}", file=sys.stderr)
     return LEFT if wrong else status
 
@@ -90,7 +92,9 @@ def _parser() -> argparse.ArgumentParser:
         help="let a request or call fail where it can; REQUEST#2: the second one alone",
     )
     parser.add_argument(
-        "--check", action="store_true", help=f"exit with {LEFT} if something is left behind, or an invariant is broken"
+        "--check",
+        action="store_true",
+        help=f"exit with {LEFT} if something is left behind, an invariant is broken, or what was to fail did not",
     )
     parser.add_argument("--page", metavar="FILE", help="write a page that shows the run step by step")
     parser.add_argument(

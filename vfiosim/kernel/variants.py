@@ -17,7 +17,7 @@ from ..uapi import (
     Struct,
     VfioDeviceBindIommufd,
     VfioDeviceBindIommufdV5,
-    request_name,
+    request_names,
 )
 
 AFTER_FEATURE: Final = range(VFIO_DEVICE_FEATURE + 1, 0x3B80)  # where versions differ in what a number means
@@ -47,11 +47,15 @@ class Variant:
 
     assumptions: tuple[str, ...] = ()  # what is not known and taken from 6.6, or left out, in words
 
+    def request_names(self, number: int) -> tuple[str, ...]:
+        """The names that a request has in this version, on any kind of file; none where it is not known."""
+        if number == self.bind_request:
+            return ("VFIO_DEVICE_BIND_IOMMUFD",)
+        return () if not self.attach_requests and number in AFTER_FEATURE else request_names(number)
+
     def request_name(self, number: int) -> str:
         """The name of a request, as far as this version is known; else the number."""
-        if number == self.bind_request:
-            return "VFIO_DEVICE_BIND_IOMMUFD"
-        return hex(number) if not self.attach_requests and number in AFTER_FEATURE else request_name(number)
+        return " or ".join(self.request_names(number)) or hex(number)
 
 
 V72: Final = Variant(

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Final
 
-from ..kernel.variants import Variant
+from ..kernel.variants import V72, Variant
 from ..machine.system_calls import REQUESTS_OF, layouts
 from ..uapi import REQUESTS
 from .memory import ProgramMemory
@@ -32,16 +32,21 @@ _MAKERS: Final = frozenset(
 def _known(variant: Variant, file: str, request: int) -> tuple[frozenset[str], tuple[int, ...]]:
     """The names that a request has, sent to a file of this kind, and where in its struct descriptors are."""
     kinds = REQUESTS_OF.get(file, ())
-    names = frozenset(each.name for each in REQUESTS.values() if each.number == request and each.file in kinds)
+    names = frozenset(name for name in variant.request_names(request) if REQUESTS[name].file in kinds)
     fields = (field for layout in layouts(variant, request, kinds) for field in layout.fields())
     return names, tuple(field.offset for field in fields if field.role == "fd_in")
 
 
 @lru_cache(maxsize=256)
 def name_of(variant: Variant, file: str, request: int) -> str:
-    """The name that a request has on a file of this kind."""
+    """The name that a request has on a file of this kind, in this version; where it has none, its number, and its name in 7.2."""
     names = _known(variant, file, request)[0]
-    return min(names) if names else variant.request_name(request)
+    own = min(names) if names else variant.request_name(request)
+    return (
+        own
+        if variant.request_names(request)
+        else own + "".join(f" ({each} in 7.2)" for each in V72.request_names(request))
+    )
 
 
 def makes_descriptors(variant: Variant, file: str, request: int) -> bool:

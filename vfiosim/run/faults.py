@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Any, Final
 
 from ..engine import FaultPlan
 from ..machine import Machine
 from ..machine.system_calls import SYSTEM_CALLS
-from ..uapi import REQUESTS, Errno, request_names
+from ..uapi import REQUESTS, Errno
 
 _ASKED: Final = re.compile(r"\s*(\w+)\s*(?:#\s*(\d+))?\s*:\s*(\w+)\s*")
 
@@ -32,9 +34,9 @@ class Fault:
             raise ValueError(f"what is to fail is written as REQUEST: ERRNO or REQUEST#2: ERRNO, not as {text!r}")
         name, number, errno = found.groups()
         if name not in REQUESTS and name not in SYSTEM_CALLS:
-            raise ValueError(f"there is no request and no call {name!r}")
+            raise ValueError(f"there is no request and no call {name!r}{_near(name, (*REQUESTS, *SYSTEM_CALLS))}")
         if errno not in Errno.__members__:
-            raise ValueError(f"there is no errno {errno!r}")
+            raise ValueError(f"there is no errno {errno!r}{_near(errno, Errno.__members__)}")
         return cls(name, int(number or 0), Errno[errno])
 
     def told(self) -> str:
@@ -61,8 +63,15 @@ class Faults:
         """A call is about to begin: let fail in it what is asked for."""
         if not self.all:
             return
-        names = {name, *(request_names(arguments[1]) if name == "ioctl" else ())}
+        names = {name, *(machine.variant.request_names(arguments[1]) if name == "ioctl" else ())}
         self._calls.update(names)
         for fault in self.all:
             if fault.name in names and fault.number in (0, self._calls[fault.name]):
                 fault.plans.append(machine.fail_next(None, fault.errno))
+
+
+def _near(word: str, names: Iterable[str]) -> str:
+    """The names that may have been meant: those that have it as a part, else those that look like it."""
+    whole = {name for name in names if f"_{word.upper()}_" in f"_{name.upper()}_"}
+    near = sorted(whole) or get_close_matches(word.upper(), names) or get_close_matches(word.lower(), names)
+    return f"; is it {' or '.join(near)}?" if near else ""

@@ -37,17 +37,18 @@ _TICK: Final = 0.1  # seconds between two looks at the clock while a call waits 
 
 @dataclass(frozen=True)
 class Told:
-    """A call that a program has made: by whom, what, and how it ended."""
+    """A call that a program has made: by whom, what, how it ended, and what it has changed in its argument."""
 
     program: str
     shown: str
     result: Any = None
     errno: str = ""
     sentence: str = ""
+    changed: str = ""
 
     def __str__(self) -> str:
         end = f"-1 {self.errno} ({self.sentence})" if self.errno else str(self.result)
-        return f"{self.program}: {self.shown} = {end}"
+        return f"{self.program}: {self.shown} = {end} {self.changed}".rstrip()
 
 
 @dataclass
@@ -225,12 +226,12 @@ class Supervisor:
             result = call.value()
             outcome = each.made.then(result)
             self._give_new(each)
-            self.tell(
-                Told(each.program.process.name, each.made.shown, len(result) if isinstance(result, bytes) else result)
-            )
+            number = len(result) if isinstance(result, bytes) else result
+            self.tell(Told(each.program.process.name, each.made.shown, number, changed=each.made.changed()))
         except Exception as error:
             if isinstance(error, KernelError):
-                self.tell(Told(each.program.process.name, each.made.shown, None, error.name, error.sentence))
+                made = each.made
+                self.tell(Told(each.program.process.name, made.shown, None, error.name, error.sentence, made.changed()))
             self._fail(each.notice, error)
             return
         self._answer(each.notice, outcome)

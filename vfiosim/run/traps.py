@@ -17,6 +17,7 @@ from ..machine import Call, Machine
 from .descriptors import descriptors_in, makes_descriptors, name_of
 from .files import HostFiles
 from .filter import Abi
+from .given import Given
 from .programs import HostProcess, HostProcesses
 from .status import stat_bytes, statx_bytes
 from .tree import Tree, is_ours
@@ -41,11 +42,15 @@ class Give:
 
 @dataclass
 class Made:
-    """A call of the simulated kernel, which may have to wait. `then` makes the answer of its result; the host may go on then."""
+    """A call of the simulated kernel, which may have to wait. `then` makes the answer of its result; the host may go on then.
+
+    `changed` tells at its end what it has written into its argument.
+    """
 
     call: Call
     then: Callable[[Any], int | GoOn] = int
     shown: str = ""
+    changed: Callable[[], str] = str
 
     def __post_init__(self) -> None:
         self.shown = self.shown or self.call.shown
@@ -97,8 +102,9 @@ class Traps:
             pass  # the kernel will see it, too
         if makes_descriptors(self.variant, kind, request):
             self._numbers_as_in_the_host(program)
+        given = Given(self.variant, kind, request, program.memory, argument)
         call = self.start(program, "ioctl", fd, request, argument)
-        return Made(call, shown=f"ioctl({fd}, {name_of(self.variant, kind, request)}, {argument:#x})")
+        return Made(call, shown=f"ioctl({fd}, {name_of(self.variant, kind, request)}, {given})", changed=given.changed)
 
     def pread64(self, program: HostProcess, fd: int, address: int, size: int, offset: int, *_: int) -> Outcome:
         if self._ours(program, fd) is None:
