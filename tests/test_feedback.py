@@ -370,6 +370,7 @@ def test_an_untouched_task_says_what_to_do_first_and_counts_nothing(kind, tmp_pa
     shown = len(task.children)  # type: ignore[attr-defined]
     press(task)
     assert first in task.message  # type: ignore[attr-defined]
+    assert not isinstance(task, Exercise) or task.message == first, "no word of what is missing: it can be the answer"
     assert "✕" not in task.message  # type: ignore[attr-defined]
     assert progress.answers == {}
     assert len(task.children) == shown, "nothing is shown that tells the solution"  # type: ignore[attr-defined]

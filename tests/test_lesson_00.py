@@ -100,9 +100,9 @@ def test_closing_without_a_copy_loses_the_binding_and_that_is_said():
     assert "Descriptor 3 was the only arrow to the file." in checked(exercise)
 
 
-def test_doing_nothing_solves_neither_task():
-    assert "This is missing: wanted: file vfio0#1 is gone wanted:" in checked(start.free_it())
-    assert "This is missing: wanted: descriptor 3 is closed" in checked(start.keep_it())
+@pytest.mark.parametrize("make", [start.free_it, start.keep_it])
+def test_doing_nothing_solves_neither_task(make):
+    assert checked(make()) == "Make a call first: press a button below."
 
 
 @pytest.mark.parametrize("make", [start.free_it, start.keep_it])

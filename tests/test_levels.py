@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from tests.cells import code_of
-from vfiosim.lab import Exercise
+from vfiosim.lab import Exercise, Session
 from vfiosim.lab.record import progress
 from vfiosim.lab.style import words
 from vfiosim.lessons import level_track as lesson
 from vfiosim.lessons.designing import NAME
 from vfiosim.lessons.levels import entry, known
 from vfiosim.lessons.levels_data import LEVELS
-from vfiosim.lessons.moves import FILES, VERBS, split
+from vfiosim.lessons.moves import FILES, VERBS, play, split
 from vfiosim.naming import UnknownNameError
 
 pytestmark = pytest.mark.one_python
 
 BY_NAME = {level.name: level for level in LEVELS}
+GIVEN = eval(
+    f"dict{code_of('13_levels').partition('lesson.design')[2].partition('print(')[0].strip()}"
+)  # the notebook's
 MANY = 25  # situations: a search through more of them is for the night
 
 WRONG = {  # what somebody does who goes wrong there, and the beginning of what is said
@@ -76,6 +81,23 @@ def test_the_file_of_shortest_ways_was_asked_about_the_level_as_it_is(name):
 
 
 @pytest.mark.parametrize("name", BY_NAME)
+def test_a_hint_that_says_what_to_press_names_all_that_has_to_be_pressed_before(name):
+    level = BY_NAME[name]
+    for hint in level.hints.split(" / "):
+        if hint.startswith("Press"):
+            named = [one for one in re.split(r"Press |, | and |: ", hint) if one in split(level.moves)]
+            assert named
+            play(*named)(Session(start=level.begin))  # raises where nothing can be called
+
+
+@pytest.mark.parametrize("name", BY_NAME)
+def test_a_level_with_several_devices_calls_them_as_its_picture_does(name):
+    level = BY_NAME[name]
+    drawn = {label for word, (label, _) in FILES.items() if word in ("gpu", "audio") and word in level.text}
+    assert all(label in level.text for label in drawn)
+
+
+@pytest.mark.parametrize("name", BY_NAME)
 def test_the_shortest_way_solves_a_level_a_wrong_one_is_told_what_misled_and_no_call_at_all_what_to_do(name):
     way, (wrong, told) = known()[name]["way"], WRONG[name]
     one = exercise(name)
@@ -125,11 +147,14 @@ def test_a_solved_level_keeps_its_machine_when_the_index_is_looked_at_and_the_le
 
 
 def test_the_level_of_the_notebook_takes_one_call_and_is_told_that_it_is_short():
-    found = eval(
-        code_of("13_levels").partition("lesson.levels()")[2].partition("print(")[0].strip(), {"lesson": lesson}
-    )
+    found = lesson.design(**GIVEN)
     assert "can you make it 4 calls long? It takes 1 call, and no fewer" in found.message
-    assert not progress.answers[NAME].right
+    assert NAME not in progress.answers, "whoever has run all cells has designed nothing"
+
+
+def test_with_the_moves_of_the_notebook_a_search_can_show_that_there_is_no_way():
+    own = lesson.design(**{**GIVEN, "goal": "kvm 1 is alive"})
+    assert "✕ No level. It cannot be reached" in own.message
 
 
 def test_a_level_of_four_calls_counts_and_can_be_played():
@@ -174,12 +199,22 @@ def test_a_goal_that_is_true_at_the_start_is_no_level():
         ({"goal": "kvm", "moves": "open card"}, "'kvm' is no fact; facts are"),
         ({"goal": "x of kvm 1 is 3", "moves": "open card", "start": "create VM"}, "kvm 1 has no 'x'; it has users_count"),
         ({"goal": "kvm 1 is gone", "moves": "open card", "start": "BIND"}, "no descriptor of vfio0"),
-        ({"goal": "kvm 1 is gone"}, "a level has a moves"),
+        ({"goal": "kvm 1 is gone"}, "moves is empty: words with commas between them"),
     ],
 )  # fmt: skip
-def test_words_that_cannot_be_are_told_in_a_sentence(given, told):
-    with pytest.raises(ValueError, match=told):
-        lesson.design(**given)
+def test_words_that_cannot_be_are_told_beside_the_output_and_the_notebook_goes_on(given, told):
+    own = lesson.design(**given)
+    assert "✕ No level. It cannot be searched:" in own.message
+    assert told in own.message
+    assert told in words(own.static_html())
+    assert own.exercise is None
+    assert NAME not in progress.answers
+
+
+def test_all_that_is_wrong_with_a_level_is_told_at_once():
+    message = lesson.design(start="open car", goal="kvm, vm 1 is", moves="fly, open card, swim").message
+    for wrong in ("start: there is no word after 'open': 'car'", "goal: 'kvm' is", "'vm 1 is' is", "'fly'", "'swim'"):
+        assert wrong in message
 
 
 def test_the_list_of_words_names_every_verb_with_the_words_that_it_takes():

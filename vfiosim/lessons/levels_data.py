@@ -26,7 +26,7 @@ LEVELS = (
         start="open group",
         goal="access_granted of vfio_device_file * is 1",
         moves="close group, open card, open iommufd, BIND, close card",
-        hints="Press BIND and read the errno. / Which file stands in the way? / close group before BIND.",
+        hints="Press open card, open iommufd and BIND: read the errno. / Which file stands in the way? / close group before BIND.",
         explained="An open group and a bound node exclude each other. BIND looks when it is called, not before.",
         wrong={"file group1#1 is alive": "The group is open still, so BIND is refused: one way shuts the other."},
     ),
@@ -62,7 +62,7 @@ LEVELS = (
     ),
     Level(
         "one owner",
-        "The gpu is bound to an iommufd that nobody has open any more. Bind the gpu and its audio function together.",
+        "The gpu, vfio1, is bound to an iommufd that nobody has open any more. Bind it together with its audio function, vfio2.",
         start="open iommufd, open gpu, BIND gpu, close iommufd, open iommufd, open audio",
         goal="owner_cnt of iommu_group 2 is 2",
         moves="close gpu, close audio, open gpu, BIND gpu, BIND audio",
@@ -122,7 +122,8 @@ LEVELS = (
     ),
     Level(
         "while a mapping lives",
-        "Card and gpu read the guest's memory. The card's registers are mapped, its file has two descriptors. Free the card alone.",
+        "Card (vfio0) and gpu (vfio1; vfio2 is its audio function) read the guest's memory. The card's registers are mapped, "
+        "its file has two descriptors. Free the card alone.",
         start=f"{_ALL}, IOAS_ALLOC, MAP, ATTACH, ATTACH gpu, mmap, dup card",
         goal="open_count of vfio_device vfio0 is 0, npinned of iopt_pages * is 4, open_count of vfio_device vfio1 is 1",
         moves="FILE_DEL, DETACH, UNMAP, DESTROY, munmap, close card, close iommufd",
