@@ -15,6 +15,7 @@ from vfiosim.lab.alive import after
 from vfiosim.lessons import groups as lesson
 from vfiosim.lessons import misconceptions as M
 from vfiosim.lessons.groups_calls import DOORS, owner, pair
+from vfiosim.lessons.groups_cases import ORDERS
 from vfiosim.lessons.groups_questions import CHECK, QUESTIONS
 
 pytestmark = pytest.mark.one_python
@@ -36,6 +37,19 @@ ANSWERS = {
 @pytest.mark.parametrize("name", ALL)
 def test_the_answers_are_those_that_the_explanations_give(name):
     assert ALL[name].experiment().answer == ANSWERS[name]
+
+
+def test_what_is_told_about_the_orders_is_of_the_run_that_is_shown():
+    said = lesson.predict("all orders")
+    said.choice.none.value = True
+    said.commit.click()
+    shown = ORDERS["group, bind"].run().done[-1].outcome
+    assert f"What this run shows: {shown.call} → EBUSY" in said.message
+    assert said.children[-1].trace[-1].sentence == ORDERS["group, bind"].run().steps[-1].sentence
+
+
+def test_no_text_beside_a_question_answers_it():
+    assert "no driver of the kernel does DMA in it" not in TEXT.partition("## Recap")[0]
 
 
 def test_the_new_words_are_explained():
@@ -146,7 +160,17 @@ def press(exercise: Exercise, *names: str) -> str:
 
 
 def test_what_is_in_the_way_is_removed_in_three_calls():
-    assert "✓ Solved. You needed 3 calls" in press(lesson.exercise(), "tool: close(3)", "admin: unbind sata", "bind")
+    done = press(lesson.exercise(), "tool: close(3)", "admin: unbind sata", "bind")
+    assert "✓ Solved. You needed 3 calls; it takes no fewer." in done
+
+
+@pytest.mark.parametrize("asked", [1, 2])
+def test_who_lets_the_errno_tell_is_compared_with_who_does_so_too(asked):
+    exercise = lesson.exercise()
+    assert "the shortest way that asks first has 5" in exercise.moves.value
+    done = press(exercise, *["bind"] * (asked - 1), "tool: close(3)", "bind", "admin: unbind sata", "bind")
+    assert f"You needed {3 + asked} calls. Who lets every errno tell can do it with 5, and 3 do for who knows" in done
+    assert "As long as the group's file is open" in done
 
 
 def test_the_errno_tells_first_of_the_tool_then_of_the_disk():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import permutations
 
 import pytest
@@ -9,7 +10,7 @@ from playwright.sync_api import expect
 
 from tests.desk import PALE, buttons, click, press
 from tests.lesson_claims import answered, ordered
-from vfiosim.lab import ByHand, HandTask, RoomView
+from vfiosim.lab import ByHand, HandTask, RoomView, progress
 from vfiosim.lessons import misconceptions as M
 from vfiosim.lessons import races as lesson
 from vfiosim.lessons.races_check import moved
@@ -48,6 +49,12 @@ def test_the_places_where_an_interruption_does_harm_are_few():
 
 def test_the_lock_guards_the_two_fields_by_which_the_calls_know_of_each_other():
     assert {cell.partition(".")[2] for cell in lesson.shared()} == {"opened_file", "cdev_device_open_cnt"}
+    assert "vfio_group 1.opened_file: A reads and writes, B reads" in lesson.guarded()
+
+
+@pytest.mark.parametrize(("name", "value"), [("switches", "1"), ("a dying VM", "leak")])
+def test_what_is_said_about_an_answer_leaves_the_way_to_the_task_that_asks_for_it(name, value):
+    assert not re.search(r"\b[AB] \d", answered(QUESTIONS[name], value).message)
 
 
 def test_a_question_that_the_lesson_does_not_have_is_named():
@@ -123,6 +130,8 @@ def test_one_call_after_the_other_breaks_nothing_and_is_called_by_its_name(hand)
     assert "✕ Not yet. Nothing is wrong so far. A has looked and told. B has looked, and not told." in hand.message
     assert "A gets descriptor 3. B is refused: EBUSY." in hand.message
     assert M.ONE_CALL_AFTER_THE_OTHER.name in hand.message
+    assert "opened_file" not in hand.message
+    assert not hand.solution.disabled
 
 
 @pytest.mark.parametrize(
@@ -135,9 +144,12 @@ def test_one_call_after_the_other_breaks_nothing_and_is_called_by_its_name(hand)
 def test_one_turn_before_it_breaks_it_is_said_what_is_missing(hand, first, second, stands):
     go(hand, first, "1 step", {"A": 3, "B": 5}[first])
     go(hand, second, "to the end")
+    tries = progress.answers.get(hand.task.name)
     hand.check.click()
-    assert stands in hand.message
+    assert f"Not there yet. Nothing is wrong so far: let a call go on. {stands}" in hand.message
     assert "What misled you?" not in hand.message
+    assert hand.solution.disabled
+    assert progress.answers.get(hand.task.name) == tries
     go(hand, first, "to the end")
     assert hand.solved
 
@@ -268,6 +280,10 @@ def test_both_functions_mended_are_a_repair():
     assert view.proof is not None
     assert view.proof.clean
     assert "✓ Mended." in view.message
+
+
+def test_what_a_proof_says_below_a_line_is_a_list_below_it():
+    assert re.search(r"<li>1 way to end:<ul><li>A: ", mended(vfio_device_put_kvm=PUT).verdict.value)
 
 
 def test_only_the_way_out_mended_is_half_a_repair():

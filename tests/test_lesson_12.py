@@ -30,6 +30,10 @@ def checked(exercise: Exercise, *moves: str) -> str:
     return exercise.message
 
 
+def test_no_text_beside_the_question_what_is_left_answers_it():
+    assert "needs no tear-down" not in TEXT
+
+
 # ---- the levels
 
 

@@ -149,11 +149,15 @@ class ByHand(Asking):
         if not any(isinstance(done.event, Moved) for done in self.sandbox.run.done):
             self.verdict.value = '<p role="alert"><b>No call has begun. Let one of them go on first.</b></p>'
             return
-        self.help.tried()
         self.sandbox.trace_pane.to_end()
+        if self._under_way():
+            self.verdict.value = self._so_far("<p><b>Not there yet.</b> Nothing is wrong so far: let a call go on.</p>")
+            return
+        self.help.tried()
         progress.record(self.task.name, self.solved)
         if not self.solved:
-            self.verdict.value = self._not_yet()
+            said = "Nothing is wrong so far." if not self.wrong else "It is wrong in another way."
+            self.verdict.value = self._so_far(f'<p class="refused"><b>✕ Not yet.</b> {said}</p>')
             return
         made, fewest = self.switches, self._shortest.switches
         golf = f"You switched {made} times" + (
@@ -164,16 +168,21 @@ class ByHand(Asking):
         why = f"<p><b>Why it works.</b> {self.task.explained}</p>{self.help.remark}"
         self.verdict.value = f'<div role="status">{head}<ul>{said}</ul>{why}</div>'
 
-    def _not_yet(self) -> str:
+    def _under_way(self) -> bool:
+        """Is a call still to go on, and nothing done that misses it? Who looks then has not failed."""
+        machine = self.sandbox.run.machine
+        missed = self.wrong or any(fits(machine) for fits, _ in self.task.distractors)
+        return bool(self.sandbox.run.running()) and not missed
+
+    def _so_far(self, head: str) -> str:
         machine = self.sandbox.run.machine
         ended = [call for call in machine.calls if call.thread.manual and call.thread.ended]
         lines = [*self.task.stands(machine), *(f"{lane_of(call)} {_ended(call)}." for call in ended)]
         items = "".join(f"<li>{escape(line, quote=False)}</li>" for line in lines)
-        said = "Nothing is wrong so far." if not self.wrong else "It is wrong in another way."
         distractor = next((distractor for fits, distractor in self.task.distractors if fits(machine)), None)
         why = misled(distractor) if distractor else ""
         missing = missing_html(self._way, self.sandbox) if self.help.asked else MORE
-        return f'<div role="status"><p class="refused"><b>✕ Not yet.</b> {said}</p><ul>{items}</ul>{why}{missing}</div>'
+        return f'<div role="status">{head}<ul>{items}</ul>{why}{missing}</div>'
 
     def _moved_on(self) -> None:
         self.verdict.value = ""

@@ -25,7 +25,8 @@ class Task:
 
     * `start` prepares the machine; `missing` tells in words what is still to be done, nothing when it is solved: a function,
       or a `Goal`, of which a picture is shown beside the bench;
-    * `solve` does it on a machine that `start` has prepared, and `explained` says why that works (HTML);
+    * `solve` does it on a machine that `start` has prepared, and `explained` says why that works (HTML); `asking` does it for who
+      knows nothing beforehand and lets the answers of the kernel tell, where the task wants that;
     * `hint` gives the direction, not the way; several hints, each deeper than the one before;
     * `distractors`: for a machine that went wrong in a way that many believe in, what misled;
     * `view`: which objects the picture of the goal shows, if it is `drawn`; `name`: under which the answer is kept in `progress`.
@@ -41,15 +42,16 @@ class Task:
     view: Collection[str] = ()
     name: str = ""
     drawn: bool = True
+    asking: Callable[[Session], object] | None = None
 
     def begun(self) -> Session:
         """A machine at the start of the task."""
         return Session(start=self.start)
 
-    def solved(self) -> Session:
-        """Another one, on which the solution was done."""
+    def solved(self, *, asking: bool = False) -> Session:
+        """Another one, on which the solution was done, or the way of who has to ask, if there is one."""
         session = self.begun()
-        self.solve(session)
+        (self.asking if asking and self.asking else self.solve)(session)
         return session
 
 
@@ -63,6 +65,7 @@ class Exercise(Asking):
         self.task = task
         self.bench = bench(task.begun())
         self.fewest = task.solved().calls_made  # the shortest way that is known
+        self.asking = task.solved(asking=True).calls_made
         self.check = button("Check", "is the task solved?", primary=True)
         self.again = self.bench.reset
         self.moves = text("moves")
@@ -126,19 +129,27 @@ class Exercise(Asking):
                 '<p class="refused"><b>✕ Not yet.</b></p>', missing, misled(distractor) if distractor else ""
             )
             return
-        done, few = self.bench.session.calls_made, self.fewest
-        needed = f"You needed {'1 call' if done == 1 else f'{done} calls'}"
-        golf = f"{needed}." if done > few else f"{needed}; it takes no fewer."
-        more = f" It can be done with {few}." if done > few else ""
-        self.fewest = min(done, few)
+        golf = self._golf(self.bench.session.calls_made)
         why = f"<p><b>Why it works.</b> {self.task.explained}</p>{self.help.remark}"
-        self.verdict.value = f'<div role="status"><p class="good"><b>✓ Solved.</b> {golf}{more}</p>{why}</div>'
+        self.verdict.value = f'<div role="status"><p class="good"><b>✓ Solved.</b> {golf}</p>{why}</div>'
+
+    def _golf(self, done: int) -> str:
+        """How many calls it took, beside the fewest; who had to ask is compared with who had to, too."""
+        few, asking = self.fewest, self.asking
+        self.fewest = min(done, few)
+        needed = f"You needed {'1 call' if done == 1 else f'{done} calls'}"
+        if done <= few:
+            return f"{needed}; it takes no fewer."
+        if asking == few:
+            return f"{needed}. It can be done with {few}."
+        return f"{needed}. Who lets every errno tell can do it with {asking}, and {few} do for who knows it all beforehand."
 
     def _moved_on(self) -> None:
         self.verdict.value = ""
         done = self.bench.session.calls_made
         made = "No call yet" if not done else "1 call" if done == 1 else f"{done} calls"
-        self.moves.value = f"{made}; the shortest known way has {self.fewest}."
+        known = "the shortest known way" if self.asking == self.fewest else "the shortest way that asks first"
+        self.moves.value = f"{made}; {known} has {self.asking if self.asking > self.fewest else self.fewest}."
 
     def _solution(self) -> str:
         session = self.task.solved()

@@ -120,22 +120,23 @@ class Prediction(Asking):
             return
         finding = self.question.experiment()
         self._revealed = self.reveal.disabled = True
-        stages = self._stages(finding)
+        shown = self._shown(finding)
+        stages = [self._stage(shown)] if shown else []
         if presenter.on:
             self.verdict.value = revealed(self.question, finding, self.votes.describe(finding.answer))
         else:
             assert self.predicted is not None
-            self.verdict.value = judged(self.question, self.predicted, finding, steps=bool(stages))
+            self.verdict.value = judged(self.question, self.predicted, finding, shown, steps=bool(stages))
             progress.record(self.question.name, bool(self.right))
         self.children = [*self._frame(), *stages]
 
-    def _stages(self, finding: ExperimentResult) -> list[TracePane]:
+    def _shown(self, finding: ExperimentResult) -> ExperimentResult | None:
         """The steps that decide; in a quiz only where the answer was wrong, and another run where that refutes it better."""
         right = self.question.tidy(finding.answer)
         self.right = None if self.predicted is None else self.predicted == right
         if self.predicted is not None and not self.right:
-            return [self._stage(self.question.distractor(self.predicted, right).shown(finding))]
-        return [] if self._quick and self.right else [self._stage(finding)]
+            return self.question.distractor(self.predicted, right).shown(finding)
+        return None if self._quick and self.right else finding
 
     def _stage(self, finding: ExperimentResult) -> TracePane:
         options: dict[str, Any] = {"only": self.question.view} if self.question.view else {}

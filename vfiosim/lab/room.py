@@ -216,10 +216,10 @@ class RoomView(StaticFallback):
     def _judge(self, proof: Proof, mine: list[StudentFunction]) -> None:
         sort, sign = ("good", "✓ Mended.") if proof.clean else ("refused", "✕ Not mended.")
         progress.record(self._record, proof.clean)
-        lines = [line for line in escape(str(proof)).splitlines()[1:] if "replay(" not in line]  # the stage has it
+        lines = [line for line in str(proof).splitlines()[1:] if "replay(" not in line]  # the stage has it
         self.verdict.value = (
             f'<div role="status"><p class="{sort}"><b>{sign}</b> With your {escape(", ".join(own.name for own in mine))}:</p>'
-            f"<ul>{''.join(f'<li>{line}</li>' for line in lines)}</ul>{self._reason(proof)}{_places(proof)}</div>"
+            f"{_nested(lines)}{self._reason(proof)}{_places(proof)}</div>"
         )
         if proof.counterexample is not None:
             self._walking = True
@@ -237,6 +237,20 @@ class RoomView(StaticFallback):
         said = _everything_said(proof)
         distractor = next((distractor for part, distractor in self._distractors if part in said), None)
         return misled(distractor) if distractor else ""
+
+
+def _nested(lines: Sequence[str]) -> str:
+    """Lines as a list; those that are indented belong to the one before."""
+    groups: list[list[str]] = []
+    for line in lines:
+        if line.startswith(" ") and groups:
+            groups[-1].append(line.strip())
+        else:
+            groups.append([line])
+    below = [_nested(rest) if rest else "" for _, *rest in groups]
+    return (
+        f"<ul>{''.join(f'<li>{escape(head)}{more}</li>' for (head, *_), more in zip(groups, below, strict=True))}</ul>"
+    )
 
 
 def _places(proof: Proof) -> str:

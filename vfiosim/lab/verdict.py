@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from .question import NONE, ORDER, Answer, Distractor, ExperimentResult, Misconception, Question, as_distractor
 
 YOURS, TRUTH = "You predicted", "The simulator says"
-EVIDENCE = "What this run shows:"
+EVIDENCE, OTHER_RUN = "What this run shows:", "What the run that answers shows:"
 STEPS = "<p>The steps that decide it:</p>"
 
 
@@ -23,8 +23,14 @@ def named(question: Question, answer: Answer) -> str:
     return escape((" → " if question.kind == ORDER else ", ").join(said(key, key) for key in answer), quote=False)
 
 
-def judged(question: Question, predicted: Answer, finding: ExperimentResult, steps: bool = True) -> str:
-    """The verdict about a prediction, as HTML; do `steps` follow it?"""
+def judged(
+    question: Question,
+    predicted: Answer,
+    finding: ExperimentResult,
+    shown: ExperimentResult | None = None,
+    steps: bool = True,
+) -> str:
+    """The verdict about a prediction, as HTML; do `steps` follow it? `shown` is the run that they are of, if it is another one."""
     right = question.tidy(finding.answer)
     good = predicted == right
     if isinstance(predicted, str) or isinstance(right, str):
@@ -33,7 +39,7 @@ def judged(question: Question, predicted: Answer, finding: ExperimentResult, ste
         lines = [_beside(question, predicted, right, good)]
     if not good:
         lines.append(misled(question.distractor(predicted, right)))
-    return status([*lines, *_why(question, finding), STEPS if steps else ""])
+    return status([*lines, *_why(question, finding, shown), STEPS if steps else ""])
 
 
 def revealed(question: Question, finding: ExperimentResult, votes: str = "") -> str:
@@ -86,11 +92,15 @@ def status(lines: Sequence[str]) -> str:
     return f'<div role="status">{"".join(lines)}</div>'
 
 
-def _why(question: Question, finding: ExperimentResult) -> list[str]:
+def _why(question: Question, finding: ExperimentResult, shown: ExperimentResult | None = None) -> list[str]:
+    """Why it is so, and what was counted: in the run that is shown, where it counted anything."""
     lines = [f"<p><b>Because</b> {question.because}</p>"]
-    if finding.evidence:
-        head = "" if question.because.endswith(":") else f"<p>{EVIDENCE}</p>"
-        lines.append(f"{head}<ul>{''.join(f'<li>{escape(line)}</li>' for line in finding.evidence)}</ul>")
+    asked_for = question.because.endswith(":")  # the list belongs to that sentence
+    told = finding if shown is None or asked_for or not shown.evidence else shown
+    if told.evidence:
+        head = EVIDENCE if shown is None or told is shown else OTHER_RUN
+        items = "".join(f"<li>{escape(line)}</li>" for line in told.evidence)
+        lines.append(f"{'' if asked_for else f'<p>{head}</p>'}<ul>{items}</ul>")
     return lines
 
 

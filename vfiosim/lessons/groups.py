@@ -96,6 +96,15 @@ def cleared(session: Session) -> None:
     session.bind(3, iommufd=4)
 
 
+def asked_first(session: Session) -> None:
+    """The same for who knows nothing beforehand: before each of the two, BIND tells what is in the way."""
+    session.bind(3, iommufd=4)
+    _tool_closes(session)
+    session.bind(3, iommufd=4)
+    free_disk(session)
+    session.bind(3, iommufd=4)
+
+
 IN_THE_WAY = Task(
     "A tool has the group's file open, and the disk <code>sata</code> has its driver. Bind <code>usb</code> (3) to the iommufd "
     "(4). Let the errno of BIND tell you what is in the way: to ask it costs a call each time, and is worth that.",
@@ -107,8 +116,8 @@ IN_THE_WAY = Task(
         "tool: close(3), admin: unbind sata, bind: three calls, and bind comes last.",
     ),
     cleared,
-    "The group's file was open, so BIND was refused with EBUSY. Then the kernel owned the DMA for the disk: EPERM. Both checks are "
-    "about the group. <code>usb</code> and its driver were in order all the time.",
+    "As long as the group's file is open BIND is refused with EBUSY, and as long as the kernel owns the DMA for the disk, with "
+    "EPERM. Both checks are about the group. <code>usb</code> and its driver were in order all the time.",
     distractors=(
         (
             lambda session: any(done.outcome.waits for done in session.done),
@@ -131,6 +140,7 @@ IN_THE_WAY = Task(
     view=GROUP_3,
     drawn=False,
     name="06 task: in the way",
+    asking=asked_first,
 )
 
 

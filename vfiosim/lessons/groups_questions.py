@@ -102,7 +102,8 @@ QUESTIONS: dict[str, Question] = {
         "way to usb free?",
         _in_the_way,
         "the kernel itself is the owner: ahci lets the disk do DMA for the kernel, and the hardware cannot tell the disk from "
-        "usb. A device without a driver asks for no DMA. Nor does one with vfio-pci, until it is bound.",
+        "usb. A group is viable if no driver of the kernel does DMA in it. A device without a driver asks for no DMA. Nor does one "
+        "with vfio-pci, until it is bound.",
         says(REMEDIES),
         wrong(REMEDIES),
         view=GROUP_3,

@@ -19,6 +19,7 @@ from .races_questions import BOARD_VIEW, QUESTIONS, VM_VIEW
 from .races_questions import R1 as R1
 from .races_questions import R5 as R5
 from .races_questions import SECOND_BIND as SECOND_BIND
+from .races_questions import guarded as guarded
 from .races_questions import second_bind_fails as second_bind_fails
 from .races_questions import shared as shared
 
@@ -77,8 +78,8 @@ BREAK_IT = HandTask(
         (
             _somebody_was_seen,
             Distractor(
-                "One call had written before the other one looked. <b>Reset</b>, and stop A where ▶ stands at its "
-                "<code>store</code> of <code>opened_file</code>, before it is done.",
+                "One call had told before the other one looked, and so it was seen. <b>Reset</b>, and let them take turns in "
+                "another order.",
                 M.ONE_CALL_AFTER_THE_OTHER,
             ),
         ),

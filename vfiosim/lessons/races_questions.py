@@ -75,7 +75,7 @@ def worst(result: Result) -> Witness:
 
 def _how_many_switches() -> ExperimentResult:
     found = worst(R1.explore(R1.without))
-    return ExperimentResult(str(found.switches), found.trace, -1, (f"the shortest way: {in_turn(found)}", found.what))
+    return ExperimentResult(str(found.switches), found.trace, -1, (found.what,))
 
 
 def shared() -> dict[str, dict[str, str]]:
@@ -94,6 +94,13 @@ def shared() -> dict[str, dict[str, str]]:
         for cell, lanes in touched.items()
         if len(lanes) > 1 and any("writes" in ways for ways in lanes.values())
     }
+
+
+def guarded() -> tuple[str, ...]:
+    """The same in lines."""
+    return tuple(
+        f"{cell}: {', '.join(f'{lane} {ways}' for lane, ways in lanes.items())}" for cell, lanes in shared().items()
+    )
 
 
 OF_BIND_ALONE = {  # cell → the step in which a BIND that succeeds touches it
@@ -116,12 +123,8 @@ def _refusal(trace: Trace) -> int:
 
 
 def _what_they_share() -> ExperimentResult:
-    found = shared()
     trace = next(iter(R1.explore().outcomes.values())).trace
-    lines = tuple(
-        f"{cell}: " + ", ".join(f"{lane} {ways}" for lane, ways in lanes.items()) for cell, lanes in found.items()
-    )
-    return ExperimentResult(tuple(found), trace, _refusal(trace), lines)
+    return ExperimentResult(tuple(shared()), trace, _refusal(trace), guarded())
 
 
 def _a_dying_vm() -> ExperimentResult:
@@ -131,9 +134,7 @@ def _a_dying_vm() -> ExperimentResult:
         return ExperimentResult("errno" if any(map(refused, _results(result))) else "nothing", shown.trace)
     said = [witness.what for witness in result.violations]
     answer = "freed" if any("use after free" in line for line in said) else "leak"
-    return ExperimentResult(
-        answer, result.counterexample.trace, -1, (said[0], f"the shortest way: {in_turn(result.counterexample)}")
-    )
+    return ExperimentResult(answer, result.counterexample.trace, -1, (said[0],))
 
 
 def _results(result: Result) -> list[str]:

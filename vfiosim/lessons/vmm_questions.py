@@ -131,7 +131,7 @@ QUESTIONS: dict[str, Question] = {
         "is left in the kernel?",
         _killed,
         "the end of a process closes its descriptors, and each last holder frees what it held: binding, page table, address space, "
-        "pins, iommufd, VM. Clean-up code in a VMM is for cards that leave a VM that lives on.",
+        "pins, iommufd, VM. So a VMM that ends needs no tear-down: its clean-up code is for cards that leave a VM that lives on.",
         {
             "vm": "The VM: the device held it, and nobody has unbound the device",
             "iommufd": "The iommufd with its pinned pages: nobody has unmapped them",
