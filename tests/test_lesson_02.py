@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import nbformat
 import pytest
 
+from tests.conftest import ROOT
 from tests.lesson_claims import ordered
 from vfiosim.lab import Exercise
 from vfiosim.lessons import misconceptions as M
@@ -14,6 +16,15 @@ pytestmark = pytest.mark.one_python
 
 
 # ---- the questions
+
+
+@pytest.mark.parametrize("name", ["a second open", "weak", "a mapping"])
+def test_what_stands_right_before_a_question_does_not_answer_it(name):
+    written = nbformat.read(ROOT / "notebooks" / "02_who_holds_whom.ipynb", as_version=4).cells
+    asked = next(n for n, cell in enumerate(written) if f'predict("{name}")' in cell.source)
+    before = written[asked - 1].source
+    for answer in ("same files", "do not hold", "clears", "way to hold a file", "freed"):
+        assert answer not in before
 
 
 def test_a_mapping_alone_keeps_the_file():
