@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 
 import pytest
@@ -135,6 +136,19 @@ def test_the_first_walk_has_half_the_words_and_no_counter_lies():
     assert len(words_in(small)) * 1.8 < len(words_in(player))
     for law in (pictures.miscounted, pictures.crossing, pictures.overlapping, pictures.misplaced):
         assert list(law(small)) == []
+
+
+def test_the_sentences_of_the_first_walk_name_only_what_its_small_picture_draws():
+    bench = start.first_bind()
+    bench.buttons["bind"].click()
+    player = bench.trace_pane.player.player
+    data = player.data()
+    drawn = {node.oid for node in player.small().graph.nodes}
+    there = {name for state in player.trace.states() for name in state.objects}
+    for stop in data["stops"]:
+        said = data["brief"]["steps"][stop - 1]["sentence"]
+        assert [name for name in there - drawn if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", said)] == [], said
+    assert any("iommufd_ctx 1" in step["sentence"] for step in data["steps"]), "with all boxes it has its own name"
 
 
 def test_each_stop_of_the_first_walk_moves_something_in_the_small_picture():

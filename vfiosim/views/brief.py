@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -19,6 +20,12 @@ class Brief:
 
     boxes: Mapping[str, Collection[str]]
     atlas: Atlas = field(default_factory=Atlas)
+
+    def said(self, graph: Graph, sentence: str) -> str:
+        """A sentence about this brief graph: what is inside a box goes by the name of the box, as only that is drawn."""
+        boxes = {part: node.oid for node in graph.nodes for part in node.parts[1:]}
+        names = "|".join(map(re.escape, boxes))
+        return re.sub(rf"\b({names})\b", lambda found: boxes[found[0]], sentence) if boxes else sentence
 
     def of(self, graph: Graph) -> Graph:
         """The graph with the rows that are wanted; every box has the name of one object only."""

@@ -9,6 +9,7 @@ import secrets
 import zlib
 from collections.abc import Callable, Collection
 from copy import copy
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -169,7 +170,12 @@ class Player:
             "reasons": reasons_data(self.trace, [node.oid for node in self.graph.nodes]),
         }
         if self._brief is not None:
-            data["brief"] = self.small()._picture()
+            small = self.small()
+            as_drawn = partial(self._brief.said, small.graph)
+            told = (
+                _step(step, step.last - base + 1, sources, lambda text: as_drawn(by_name(text))) for step in self.trace
+            )
+            data["brief"] = {**small._picture(), "steps": [*told]}
         if self.layout is None:
             states = zip([0, *self.graph.at_step], self.trace.states(), strict=True)
             data["trees"] = {frame: state_text(state, hide=self._hide) for frame, state in states}
