@@ -13,6 +13,8 @@ from tests.conftest import ROOT
 from tests.sandboxes import call, choose
 from vfiosim import Machine, uapi
 from vfiosim.lab import Sandbox
+from vfiosim.lab.sandbox.presets import PRESETS
+from vfiosim.lab.style import words
 
 pytestmark = pytest.mark.one_python
 
@@ -38,6 +40,34 @@ def test_every_button_that_the_page_names_is_there():
     named = {name.rstrip(".") for name in re.findall(r"\*\*(.*?)\*\*", tries)} - {"Begin with"}
     assert len(named) > 10
     assert named - labels(Sandbox()) == set()
+
+
+@pytest.mark.parametrize(
+    ("machine", "calls", "next_one"),
+    [
+        ("A card", ((3, BIND), (4, "close")), "close the card: what goes with it?"),
+        ("A card", ((4, "close"),), "close the card: what goes with it?"),
+        ("A card", ((3, "close"),), ""),
+        ("Two functions", ((4, BIND),), ""),
+        ("Two functions", ((3, BIND), (5, "close")), "bind the audio function to iommu#2."),
+        ("A VM", ((3, BIND),), "close the VM: who keeps it alive?"),
+        ("An mdev", ((4, "close"),), ""),
+    ],
+)
+def test_a_suggestion_is_made_only_while_its_call_can_show_what_it_promises(machine, calls, next_one):
+    box = begun(machine)
+    for fd, name in calls:
+        call(box, fd, name, **({"iommufd": 6 if machine == "Two functions" else 4} if name == BIND else {}))
+    assert words(box.hint.value) == f"Try: {next_one}" if next_one else "Try:" not in box.hint.value
+
+
+@pytest.mark.parametrize("machine", [preset.name for preset in PRESETS])
+def test_whoever_follows_the_suggestions_is_led_through_all_of_them(machine):
+    box, tries = begun(machine), next(preset.tries for preset in PRESETS if preset.name == machine)
+    for one in tries:
+        assert words(box.hint.value) == f"Try: {one.says}"
+        box.call.click()
+    assert "Try:" not in box.hint.value
 
 
 def test_an_iommufd_whose_descriptor_is_closed_is_held_by_the_binding_and_by_the_object_of_the_device():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from ctypes import sizeof
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +12,7 @@ from ...kernel.fs.file import O_RDWR
 from ...machine.events import Called, Event
 from ...topology import DeviceSpec, Topology
 from ...views.atlas import BIND
+from ..goal import fact
 from ..press import ClickFilter
 from ..run import PROGRAM, Run
 from ..setup import Setup
@@ -46,12 +47,25 @@ def _with_vm(kvm: int) -> tuple[Called, ...]:
 
 @dataclass(frozen=True)
 class Try:
-    """A call to make next: on which descriptor, its name in the form, with which numbers in its fields; and why."""
+    """A call to make next: on which descriptor, its name in the form, with which numbers in its fields; and why.
+
+    `needs`: facts, with commas between them, without which it would not show what it promises.
+    """
 
     fd: int
     call: str
     says: str
     fields: Mapping[str, int] = field(default_factory=dict)
+    needs: str = ""
+
+    def can_show(self, run: Run, files: Sequence[str]) -> bool:
+        """Would it show what it promises? Its descriptors lead to these `files` still, and what it needs is the case."""
+        now = run.descriptors(PROGRAM) if PROGRAM in run.alive() else {}
+        used = {self.fd, self.fields.get("iommufd", self.fd)}
+        state = run.machine.trace.end
+        return all(fd in now and now[fd].label == files[fd - 3] for fd in used) and not any(
+            fact(said).instead(state) for said in self.needs.split(", ") if said
+        )
 
     def is_made_by(self, event: Event, run: Run) -> bool:
         """Is it this call that was made?"""
@@ -70,13 +84,15 @@ class Try:
 class Preset:
     """A machine with `devices` on which `given` was done; `says` what it is about, `tries` what to do there, call by call.
 
-    `places` are the objects that have a place on the map from the start: those that it comes to have.
+    `files`: the labels of those that are open then, from descriptor 3 on. `places` are the objects that have a place on the map
+    from the start: those that it comes to have.
     """
 
     name: str
     devices: tuple[DeviceSpec, ...]
     given: tuple[Event, ...]
     says: str
+    files: tuple[str, ...]
     tries: tuple[Try, ...]
     places: tuple[str, ...] = BIND
 
@@ -87,16 +103,20 @@ class Preset:
 
 VFIO0, VFIO1, IOMMUFD = "/dev/vfio/devices/vfio0", "/dev/vfio/devices/vfio1", "/dev/iommu"
 BIND_CALL, LIST_CALL = "VFIO_DEVICE_BIND_IOMMUFD", "KVM_SET_DEVICE_ATTR"
+FREE, BOUND = "access_granted of vfio_device_file 1 is 0", "access_granted of vfio_device_file 1 is 1"
+FREE_TOO, OWNED = "access_granted of vfio_device_file 2 is 0", "owner of iommu_group 1 is iommufd_ctx 2"
+LISTED = "kvm_vfio 1 holds file vfio0#1"
 PRESETS = (
     Preset(
         "A card",
         (CARD,),
         _opened(VFIO0, IOMMUFD),
         "a network card, alone in its group, and an iommufd",
+        ("vfio0#1", "iommu#1"),
         (
-            Try(3, BIND_CALL, "bind the card to the iommufd."),
-            Try(3, BIND_CALL, "bind it once more: which check says no, and what is given back?"),
-            Try(4, "close", "close the iommufd: who keeps it alive now?"),
+            Try(3, BIND_CALL, "bind the card to the iommufd.", {"iommufd": 4}, FREE),
+            Try(3, BIND_CALL, "bind it once more: which check says no, and what is given back?", {"iommufd": 4}, BOUND),
+            Try(4, "close", "close the iommufd: who keeps it alive now?", needs=BOUND),
             Try(3, "close", "close the card: what goes with it?"),
         ),
     ),
@@ -105,10 +125,17 @@ PRESETS = (
         (GPU, HDMI),
         _opened(VFIO0, VFIO1, IOMMUFD, IOMMUFD),
         "a graphics card and its audio function, in one group",
+        ("vfio0#1", "vfio1#1", "iommu#1", "iommu#2"),
         (
-            Try(3, BIND_CALL, "bind the graphics card to iommu#2.", {"iommufd": 6}),
-            Try(4, BIND_CALL, "bind its audio function to iommu#1: who is in the way?", {"iommufd": 5}),
-            Try(4, BIND_CALL, "bind it to iommu#2.", {"iommufd": 6}),
+            Try(3, BIND_CALL, "bind the graphics card to iommu#2.", {"iommufd": 6}, f"{FREE}, {FREE_TOO}"),
+            Try(
+                4,
+                BIND_CALL,
+                "bind its audio function to iommu#1: who is in the way?",
+                {"iommufd": 5},
+                f"{FREE_TOO}, {OWNED}",
+            ),
+            Try(4, BIND_CALL, "bind the audio function to iommu#2.", {"iommufd": 6}, f"{FREE_TOO}, {OWNED}"),
         ),
         (
             *("file vfio0#1", "file vfio1#1", "file iommu#1", "file iommu#2"),
@@ -121,11 +148,12 @@ PRESETS = (
         (CARD,),
         _opened(VFIO0, IOMMUFD) + _with_vm(5),
         "a network card, an iommufd, and a VM with its list of VFIO files",
+        ("vfio0#1", "iommu#1", "kvm-vfio#1", "kvm-vm#1"),
         (
-            Try(5, LIST_CALL, "put the card's file on the list of the VM."),
-            Try(3, BIND_CALL, "bind the card: who holds the VM now?"),
+            Try(5, LIST_CALL, "put the card's file on the list of the VM.", needs=f"{FREE}, file vfio0#1 is alive"),
+            Try(3, BIND_CALL, "bind the card: who holds the VM now?", {"iommufd": 4}, f"{FREE}, {LISTED}"),
             Try(6, "close", "close the VM: who keeps it alive?"),
-            Try(5, "close", "close the list too: does the VM live on?"),
+            Try(5, "close", "close the list too: does the VM live on?", needs=f"{BOUND}, {LISTED}"),
         ),
         (*BIND, "file kvm-vfio#1", "file kvm-vm#1", "kvm 1"),
     ),
@@ -134,10 +162,18 @@ PRESETS = (
         (TTY,),
         _opened(VFIO0, IOMMUFD),
         "an emulated device, which does no DMA of its own",
+        ("vfio0#1", "iommu#1"),
         (
-            Try(3, BIND_CALL, "bind it: look for an iommufd_access in place of an iommufd_device."),
+            Try(
+                3, BIND_CALL, "bind it: look for an iommufd_access in place of an iommufd_device.", {"iommufd": 4}, FREE
+            ),
             Try(4, "IOMMU_IOAS_ALLOC", "make an address space in the iommufd."),
-            Try(3, "VFIO_DEVICE_ATTACH_IOMMUFD_PT", "attach the device to it: who points to whom?"),
+            Try(
+                3,
+                "VFIO_DEVICE_ATTACH_IOMMUFD_PT",
+                "attach the device to it: who points to whom?",
+                needs=f"{BOUND}, iommufd_ioas * is alive",
+            ),
         ),
         (*("iommufd_access 1" if oid.startswith("iommufd_device") else oid for oid in BIND),),
     ),
@@ -146,15 +182,27 @@ PRESETS = (
         (BARE,),
         _opened("/dev/vfio/noiommu-0", "/dev/vfio/vfio"),
         "a card whose DMA nothing watches: it has no node for BIND, only a group",
+        ("noiommu-0#1", "vfio#1"),
         (
-            Try(3, "VFIO_GROUP_SET_CONTAINER", "put the group into the container."),
+            Try(
+                3,
+                "VFIO_GROUP_SET_CONTAINER",
+                "put the group into the container.",
+                needs="container of vfio_group noiommu-0 is None",
+            ),
             Try(
                 4,
                 "VFIO_SET_IOMMU",
                 "set the type of the container: 8 is “no IOMMU”.",
                 {"argument": uapi.VFIO_NOIOMMU_IOMMU},
+                "container of vfio_group noiommu-0 is vfio_container 1, iommu_driver of vfio_container 1 is None",
             ),
-            Try(3, "VFIO_GROUP_GET_DEVICE_FD", "ask the group for the device, by its address."),
+            Try(
+                3,
+                "VFIO_GROUP_GET_DEVICE_FD",
+                "ask the group for the device, by its address.",
+                needs="iommu_driver of vfio_container 1 is vfio_iommu_driver*",
+            ),
         ),
         (
             *("file noiommu-0#1", "file vfio#1", "file vfio0#1"),
@@ -170,12 +218,16 @@ def places(name: str) -> tuple[str, ...]:
 
 
 def next_try(run: Run) -> Try | None:
-    """What to do next on the machine of a preset; None when all was done, or on another machine."""
-    tries = next((each.tries for each in PRESETS if each.name == run.setup.topology.name), ())
+    """What to do next on the machine of a preset; None when nothing is left that can show something, or on another machine."""
+    preset = next((each for each in PRESETS if each.name == run.setup.topology.name), None)
+    if preset is None:
+        return None
+    left = [*preset.tries]
     for done in run.done[run.given :]:
-        if tries and tries[0].is_made_by(done.event, run):
-            tries = tries[1:]
-    return next(iter(tries), None)
+        made = next((each for each in left if each.is_made_by(done.event, run)), None)
+        if made is not None:
+            left.remove(made)
+    return next((each for each in left if each.can_show(run, preset.files)), None)
 
 
 class Presets:
