@@ -103,3 +103,8 @@ def test_dashes_on_an_arrow_mean_that_it_holds_nothing_and_nothing_else() -> Non
     rules = re.findall(r"([^{}]*\.line)\s*{([^}]*)}", asset("graph.css").read_text("utf-8"))
     dashed = [selector.strip() for selector, rule in rules if "stroke-dasharray" in rule]
     assert dashed == [".vfiosim-graph .weak .line", ".vfiosim-graph .waits .line"]
+
+
+@pytest.mark.parametrize("name", [*SHEETS, "sandbox.css"])
+def test_paper_is_that_of_the_page_in_light_and_in_the_dark(name: str) -> None:
+    assert re.findall(r"background[^:;]*:\s*(?:#fff\w*|white)\b", rules(name)) == []
