@@ -70,6 +70,13 @@ def test_whoever_follows_the_suggestions_is_led_through_all_of_them(machine):
     assert "Try:" not in box.hint.value
 
 
+def test_the_machines_to_begin_with_stand_in_one_row_with_their_title():
+    (group,) = Sandbox().presets.children
+    title, *machines = group.children
+    assert words(title.value) == "Begin with"
+    assert [each.description for each in machines] == [preset.name for preset in PRESETS]
+
+
 def test_an_iommufd_whose_descriptor_is_closed_is_held_by_the_binding_and_by_the_object_of_the_device():
     box = begun("A card")
     call(box, 3, BIND, iommufd=4)

@@ -16,7 +16,7 @@ from ..goal import fact
 from ..press import ClickFilter
 from ..run import PROGRAM, Run
 from ..setup import Setup
-from ..style import button, text
+from ..style import button, row, text
 from .calls import as_here
 
 CARD = DeviceSpec("nic", "0000:01:00.0", 1, model="a network card", can_reset=True)
@@ -237,4 +237,6 @@ class Presets:
         self.buttons = {each.name: button(each.name, each.says, clicks=clicks) for each in PRESETS}
         for each in PRESETS:
             self.buttons[each.name].on_click(lambda _, each=each: begin(each))
-        self.children = text("begin", "Begin with"), *self.buttons.values()
+        self.children = (
+            row("", text("begin", "Begin with"), *self.buttons.values()),
+        )  # they go to a next line together
