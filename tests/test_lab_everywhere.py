@@ -137,6 +137,18 @@ def _write(room: Locator, name: str, text: str) -> None:
     editor.fill(text)
 
 
+# The words of a place that stand in two lines.
+BROKEN_WORDS = r"""root => {
+    const texts = document.createTreeWalker(root, NodeFilter.SHOW_TEXT), broken = [], range = document.createRange();
+    while (texts.nextNode()) for (const word of texts.currentNode.data.matchAll(/\S+/g)) {
+        range.setStart(texts.currentNode, word.index);
+        range.setEnd(texts.currentNode, word.index + word[0].length);
+        if (new Set([...range.getClientRects()].map(one => one.top)).size > 1) broken.push(word[0]);
+    }
+    return broken;
+}"""
+
+
 def test_every_button_of_the_race_lab_does_something_on_the_page(desk: Desk) -> None:
     races = desk.widget(LAB + "Races('R1')")
     press(races, "Answer")
@@ -147,6 +159,8 @@ def test_every_button_of_the_race_lab_does_something_on_the_page(desk: Desk) -> 
     press(races, "Answer", "Explore")
     expect(races).to_contain_text("Broken")
     expect(races).to_contain_text("✕ You predicted no")
+    desk.page.set_viewport_size({"width": 1000, "height": 720})
+    assert races.locator(".vfiosim-way-in table.shared").evaluate(BROKEN_WORDS) == []
     expect(button(races, "Stop")).to_be_disabled()
     press(races, "Show 2")
     expect(races).to_contain_text("Shown:")
