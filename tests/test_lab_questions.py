@@ -87,6 +87,7 @@ def test_why_answers_for_the_step_that_is_shown():
     bench = one_bind.close()
     alive = why_of(bench)
     press(bench, "close")
+    bench.trace_pane.player.step = 1
     alive.choice.value = "vfio_device_file 1"
     alive.ask.click()
     steps = len(bench.session.steps)

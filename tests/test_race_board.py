@@ -263,7 +263,7 @@ def test_the_cursor_stands_on_the_line_that_runs_next_and_the_kernel_function_is
         (first, "bound = await load(group.cdev_device_open_cnt)", "vfio_group_fops_open"),
         (second, "opened = await load(group.opened_file)", "vfio_device_block_group"),
     ):
-        here = re.search(r'aria-current="true"><i>▶</i><span>(.*?)</span>', row.code.value)
+        here = re.search(r'aria-current="true"><i>▶</i><span[^>]*>(.*?)</span>', row.code.value)
         assert here is not None
         assert here[1].strip() == line
         assert f"<code>{function}</code> drivers/vfio/group.c, v7.2" in row.next.value

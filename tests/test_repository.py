@@ -56,6 +56,7 @@ def test_the_core_imports_only_the_standard_library() -> None:
         "__init__",
         "__main__",
         "answers",
+        "appendix",
         "cli",
         "doctor",
         "explain",

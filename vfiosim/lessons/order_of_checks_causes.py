@@ -46,7 +46,7 @@ class Cause:
     fields: Mapping[str, int] = field(default_factory=dict)
     before: Callable[[Session, str], int | None] | None = None
     node: str = ""
-    host: Callable[[Any], None] | None = None
+    host: Callable[[Session, Any], None] | None = None
     tail: bytes = b""
     size: int = WHOLE
     prot: int = READ | WRITE
@@ -66,15 +66,16 @@ def _have_a_uuid(session: Session, node: str) -> None:
     session.do(Mapped(PROGRAM, 16, bytes(range(16)), address=UUID_AT))
 
 
-def _not_coherent(device: Any) -> None:
+def _not_coherent(session: Session, device: Any) -> None:
     device.cache_coherent = False
 
 
-def _shared_interrupts(device: Any) -> None:
-    device.isolated_msi = False
+def _shared_interrupts(session: Session, device: Any) -> None:
+    engine = session.machine.engine
+    engine.options = {**engine.options, "interrupt_remapping": False}
 
 
-def _own_domain(device: Any) -> None:
+def _own_domain(session: Session, device: Any) -> None:
     group: IommuGroup = device.iommu_group.value
     group.domain.value = "of a host driver"
 
@@ -169,7 +170,7 @@ def _refused(names: tuple[str, ...], causes: list[Cause], node: str) -> Refusal:
     fd = DEV
     for cause in causes:
         if cause.host:
-            cause.host(device.dev)
+            cause.host(session, device.dev)
         if cause.before:
             fd = cause.before(session, node) or fd
     fields = {"argsz": WHOLE, "iommufd": CTX}
