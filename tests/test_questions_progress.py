@@ -353,7 +353,9 @@ def test_a_solution_is_locked_until_something_was_tried():
     exercise, order, hand, view = one_bind.exercise(), one_bind.order(), races.by_hand(), lab.room("failed-second-bind")
     exercise.bench.buttons["GET_INFO"].click()
     order.order.up[1].click()
-    for number in hand.sandbox.run.running():  # one after the other, so nothing can go wrong; on the way a look is no try
+    for (
+        number
+    ) in hand.sandbox.run.running():  # one after the other, so nothing can go wrong; on the way a look is no try
         hand.sandbox.schedule.rows[number].buttons["to the end"].click()
     for asked in (exercise, order, hand):
         assert asked.help.solution.disabled
