@@ -183,6 +183,11 @@ def test_the_command_ends_as_the_program_does_and_tells_each_call(vmm, capfd, tm
     assert main(["run", "--", "sh", "-c", "kill -9 $$"]) == 128 + 9
     assert main(["run", "--", "/no/such/program"]) == 127
     assert "/no/such/program: No such file or directory" in capfd.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["run", "--page", str(tmp_path / "none" / "run.html"), "--", "sh", "-c", "echo it has run >&2"])
+    told = capfd.readouterr().err
+    assert "run.html cannot be written: No such file or directory" in told
+    assert "it has run" not in told
 
 
 def test_the_command_ends_with_70_where_something_is_left_behind(vmm, capfd):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -504,6 +505,19 @@ def dup_and_close(made: Exercise) -> None:
     bench.buttons["dup"].click()
     bench.fd.text.value = "4"
     bench.buttons["close"].click()
+
+
+def test_a_shorter_way_than_the_known_one_is_what_the_next_one_is_compared_with():
+    known = replace(TASK, solve=lambda session: (session.dup(3), session.dup(3), session.close(6), session.close(4)))
+    made = Exercise(known, lambda session: Bench(session, show=("open", "descriptor")))
+    assert "the shortest known way has 4" in made.moves.value
+    dup_and_close(made)
+    made.check.click()
+    assert "You needed 2 calls; it takes no fewer." in made.message
+    made.again.click()
+    known.solve(made.bench.session)
+    made.check.click()
+    assert "You needed 4 calls. It can be done with 2." in made.message
 
 
 def test_the_facts_that_differ_are_listed_first_one_first():

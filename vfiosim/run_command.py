@@ -25,6 +25,11 @@ def main(arguments: Sequence[str]) -> int:
         del asked.program[0]
     if not asked.program:
         parser.error("there is no program to run")
+    if asked.page is not None:
+        try:
+            Path(asked.page).touch()  # told before the program runs, not when its run would be lost
+        except OSError as error:
+            parser.error(f"the page {asked.page} cannot be written: {error.strerror}")
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is the program's, which has it, too
     try:
         result = run(

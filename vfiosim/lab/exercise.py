@@ -48,10 +48,10 @@ class Task:
         """A machine at the start of the task."""
         return Session(start=self.start)
 
-    def solved(self, *, asking: bool = False) -> Session:
-        """Another one, on which the solution was done, or the way of who has to ask, if there is one."""
+    def solved(self, way: Callable[[Session], object] | None = None) -> Session:
+        """Another one, on which the solution was done, or another way there."""
         session = self.begun()
-        (self.asking if asking and self.asking else self.solve)(session)
+        (way or self.solve)(session)
         return session
 
 
@@ -65,7 +65,9 @@ class Exercise(Asking):
         self.task = task
         self.bench = bench(task.begun())
         self.fewest = task.solved().calls_made  # the shortest way that is known
-        self.asking = task.solved(asking=True).calls_made
+        self.asking = (
+            task.solved(task.asking).calls_made if task.asking else 0
+        )  # for who lets the kernel tell; 0: nobody has to
         self.check = button("Check", "is the task solved?", primary=True)
         self.again = self.bench.reset
         self.moves = text("moves")
@@ -135,21 +137,21 @@ class Exercise(Asking):
 
     def _golf(self, done: int) -> str:
         """How many calls it took, beside the fewest; who had to ask is compared with who had to, too."""
-        few, asking = self.fewest, self.asking
+        few = self.fewest
         self.fewest = min(done, few)
         needed = f"You needed {'1 call' if done == 1 else f'{done} calls'}"
         if done <= few:
             return f"{needed}; it takes no fewer."
-        if asking == few:
+        if not self.asking:
             return f"{needed}. It can be done with {few}."
-        return f"{needed}. Who lets every errno tell can do it with {asking}, and {few} do for who knows it all beforehand."
+        return f"{needed}. Who lets every errno tell can do it with {self.asking}, and {few} do for who knows it all beforehand."
 
     def _moved_on(self) -> None:
         self.verdict.value = ""
         done = self.bench.session.calls_made
         made = "No call yet" if not done else "1 call" if done == 1 else f"{done} calls"
-        known = "the shortest known way" if self.asking == self.fewest else "the shortest way that asks first"
-        self.moves.value = f"{made}; {known} has {self.asking if self.asking > self.fewest else self.fewest}."
+        known = f"way that asks first has {self.asking}" if self.asking else f"known way has {self.fewest}"
+        self.moves.value = f"{made}; the shortest {known}."
 
     def _solution(self) -> str:
         session = self.task.solved()

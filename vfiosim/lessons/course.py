@@ -124,10 +124,8 @@ class Index(StaticFallback):
 
     def __init__(self) -> None:
         self.shown = text("html")
-        self._pictures, self._style = (
-            pictures(),
-            f"<style>{style_sheet('palette.css')}{style_sheet('graph.css')}</style>",
-        )
+        self._pictures = pictures()
+        self._style = f"<style>{style_sheet('palette.css')}{style_sheet('graph.css')}</style>"
         self._lessons = {lesson.number: lesson for lesson in lessons()}
         super().__init__([style(), self.shown])
         progress.watch(self)
@@ -166,8 +164,8 @@ class Index(StaticFallback):
     def _done(self, number: str) -> list[str]:
         if number not in self._lessons:
             return []
-        known, exercises = progress.answers, self._lessons[number].exercises
-        right = sum(name in known and known[name].right for name in exercises)
+        answers, exercises = progress.answers, self._lessons[number].exercises
+        right = sum(name in answers and answers[name].right for name in exercises)
         return [f"✓ all {right} done" if right == len(exercises) else f"{right} of {len(exercises)} done"]
 
 
