@@ -13,10 +13,6 @@ Everything has the kernel's name (`uapi.VFIO_DEVICE_BIND_IOMMUFD`), structs in t
 # ruff: noqa: F403
 
 from . import _requests
-from ._ioc import _IO as _IO
-from ._ioc import _IOR as _IOR
-from ._ioc import _IOW as _IOW
-from ._ioc import _IOWR as _IOWR
 from ._requests import REQUESTS as REQUESTS
 from ._requests import Request as Request
 from ._requests import request_name as request_name

@@ -23,7 +23,7 @@ class IommuDestroy(Struct):
     id: U32
 
 
-IOMMU_DESTROY = _IO(IOMMUFD_TYPE, IOMMUFD_CMD_BASE + 0)
+IOMMU_DESTROY = _IO(IOMMUFD_TYPE, IOMMUFD_CMD_BASE + 0, "iommufd", IommuDestroy)
 
 # ---- An address space
 
@@ -37,7 +37,7 @@ class IommuIoasAlloc(Struct):
     out_ioas_id: U32
 
 
-IOMMU_IOAS_ALLOC = _IO(IOMMUFD_TYPE, IOMMUFD_CMD_BASE + 1)
+IOMMU_IOAS_ALLOC = _IO(IOMMUFD_TYPE, IOMMUFD_CMD_BASE + 1, "iommufd", IommuIoasAlloc)
 
 
 @struct
@@ -60,7 +60,7 @@ class IommuIoasIovaRanges(Struct):
     out_iova_alignment: U64  # bytes; of address, length and place in the page
 
 
-IOMMU_IOAS_IOVA_RANGES = _IO(IOMMUFD_TYPE, IOMMUFD_CMD_BASE + 4)
+IOMMU_IOAS_IOVA_RANGES = _IO(IOMMUFD_TYPE, IOMMUFD_CMD_BASE + 4, "iommufd", IommuIoasIovaRanges)
 
 
 @struct
@@ -74,7 +74,7 @@ class IommuIoasAllowIovas(Struct):
     allowed_iovas: Ptr  # a list of iommu_iova_range
 
 
-IOMMU_IOAS_ALLOW_IOVAS = _IO(IOMMUFD_TYPE, IOMMUFD_CMD_BASE + 2)
+IOMMU_IOAS_ALLOW_IOVAS = _IO(IOMMUFD_TYPE, IOMMUFD_CMD_BASE + 2, "iommufd", IommuIoasAllowIovas)
 
 # ---- Mappings
 
@@ -97,7 +97,7 @@ class IommuIoasMap(Struct):
     iova: U64  # address for the devices
 
 
-IOMMU_IOAS_MAP = _IO(IOMMUFD_TYPE, IOMMUFD_CMD_BASE + 5)
+IOMMU_IOAS_MAP = _IO(IOMMUFD_TYPE, IOMMUFD_CMD_BASE + 5, "iommufd", IommuIoasMap)
 
 
 @struct
@@ -113,7 +113,7 @@ class IommuIoasMapFile(Struct):
     iova: U64
 
 
-IOMMU_IOAS_MAP_FILE = _IO(IOMMUFD_TYPE, IOMMUFD_CMD_BASE + 15)
+IOMMU_IOAS_MAP_FILE = _IO(IOMMUFD_TYPE, IOMMUFD_CMD_BASE + 15, "iommufd", IommuIoasMapFile)
 
 
 @struct
@@ -129,7 +129,7 @@ class IommuIoasCopy(Struct):
     src_iova: U64
 
 
-IOMMU_IOAS_COPY = _IO(IOMMUFD_TYPE, IOMMUFD_CMD_BASE + 3)
+IOMMU_IOAS_COPY = _IO(IOMMUFD_TYPE, IOMMUFD_CMD_BASE + 3, "iommufd", IommuIoasCopy)
 
 
 @struct
@@ -142,7 +142,7 @@ class IommuIoasUnmap(Struct):
     length: U64  # bytes; iova 0 and all ones here: everything
 
 
-IOMMU_IOAS_UNMAP = _IO(IOMMUFD_TYPE, IOMMUFD_CMD_BASE + 6)
+IOMMU_IOAS_UNMAP = _IO(IOMMUFD_TYPE, IOMMUFD_CMD_BASE + 6, "iommufd", IommuIoasUnmap)
 
 
 @struct
@@ -153,7 +153,7 @@ class IommuIoasChangeProcess(Struct):
     __reserved: U32
 
 
-IOMMU_IOAS_CHANGE_PROCESS = _IO(IOMMUFD_TYPE, IOMMUFD_CMD_BASE + 18)
+IOMMU_IOAS_CHANGE_PROCESS = _IO(IOMMUFD_TYPE, IOMMUFD_CMD_BASE + 18, "iommufd", IommuIoasChangeProcess)
 
 # ---- Options
 
@@ -170,7 +170,7 @@ class IommuOption(Struct):
     val64: U64
 
 
-IOMMU_OPTION = _IO(IOMMUFD_TYPE, IOMMUFD_CMD_BASE + 7)
+IOMMU_OPTION = _IO(IOMMUFD_TYPE, IOMMUFD_CMD_BASE + 7, "iommufd", IommuOption)
 
 IOMMU_OPTION_RLIMIT_MODE = 0  # pinned memory counts for 0: the user, 1: the process
 IOMMU_OPTION_HUGE_PAGES = 1  # of an IOAS; 0: never map pages larger than 4096 bytes
@@ -190,7 +190,7 @@ class IommuVfioIoas(Struct):
     __reserved: U16
 
 
-IOMMU_VFIO_IOAS = _IO(IOMMUFD_TYPE, IOMMUFD_CMD_BASE + 8)
+IOMMU_VFIO_IOAS = _IO(IOMMUFD_TYPE, IOMMUFD_CMD_BASE + 8, "iommufd", IommuVfioIoas)
 
 IOMMU_VFIO_IOAS_GET = 0
 IOMMU_VFIO_IOAS_SET = 1

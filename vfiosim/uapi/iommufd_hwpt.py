@@ -28,7 +28,7 @@ class IommuHwptAlloc(Struct):
     __reserved2: U32
 
 
-IOMMU_HWPT_ALLOC = _IO(IOMMUFD_TYPE, IOMMUFD_CMD_BASE + 9)
+IOMMU_HWPT_ALLOC = _IO(IOMMUFD_TYPE, IOMMUFD_CMD_BASE + 9, "iommufd", IommuHwptAlloc)
 
 IOMMU_HWPT_ALLOC_NEST_PARENT = 1 << 0  # tables of a guest may be put on top
 IOMMU_HWPT_ALLOC_DIRTY_TRACKING = 1 << 1
@@ -73,7 +73,7 @@ class IommuHwInfo(Struct):
     out_capabilities: U64
 
 
-IOMMU_GET_HW_INFO = _IO(IOMMUFD_TYPE, IOMMUFD_CMD_BASE + 10)
+IOMMU_GET_HW_INFO = _IO(IOMMUFD_TYPE, IOMMUFD_CMD_BASE + 10, "iommufd", IommuHwInfo)
 
 IOMMU_HW_INFO_FLAG_INPUT_TYPE = 1 << 0
 
@@ -107,7 +107,7 @@ class IommuHwptSetDirtyTracking(Struct):
     __reserved: U32
 
 
-IOMMU_HWPT_SET_DIRTY_TRACKING = _IO(IOMMUFD_TYPE, IOMMUFD_CMD_BASE + 11)
+IOMMU_HWPT_SET_DIRTY_TRACKING = _IO(IOMMUFD_TYPE, IOMMUFD_CMD_BASE + 11, "iommufd", IommuHwptSetDirtyTracking)
 
 IOMMU_HWPT_DIRTY_TRACKING_ENABLE = 1 << 0  # without it: off
 
@@ -126,7 +126,7 @@ class IommuHwptGetDirtyBitmap(Struct):
     data: Ptr  # the bitmap, whole 64-bit words
 
 
-IOMMU_HWPT_GET_DIRTY_BITMAP = _IO(IOMMUFD_TYPE, IOMMUFD_CMD_BASE + 12)
+IOMMU_HWPT_GET_DIRTY_BITMAP = _IO(IOMMUFD_TYPE, IOMMUFD_CMD_BASE + 12, "iommufd", IommuHwptGetDirtyBitmap)
 
 IOMMU_HWPT_GET_DIRTY_BITMAP_NO_CLEAR = 1 << 0  # do not forget them
 
@@ -159,7 +159,7 @@ class IommuHwptInvalidate(Struct):
     __reserved: U32
 
 
-IOMMU_HWPT_INVALIDATE = _IO(IOMMUFD_TYPE, IOMMUFD_CMD_BASE + 13)
+IOMMU_HWPT_INVALIDATE = _IO(IOMMUFD_TYPE, IOMMUFD_CMD_BASE + 13, "iommufd", IommuHwptInvalidate)
 
 
 # ---- Page faults of devices, for the caller to solve
@@ -175,7 +175,7 @@ class IommuFaultAlloc(Struct):
     out_fault_fd: FdOut
 
 
-IOMMU_FAULT_QUEUE_ALLOC = _IO(IOMMUFD_TYPE, IOMMUFD_CMD_BASE + 14)
+IOMMU_FAULT_QUEUE_ALLOC = _IO(IOMMUFD_TYPE, IOMMUFD_CMD_BASE + 14, "iommufd", IommuFaultAlloc)
 
 
 @struct

@@ -236,7 +236,7 @@ class IommuTestCmd(Struct):
         return field.name in ("size", "op", "id", *_BY_OP[self.op : self.op + 1])
 
 
-IOMMU_TEST_CMD = _IO(IOMMUFD_TYPE, IOMMUFD_CMD_BASE + 32)
+IOMMU_TEST_CMD = _IO(IOMMUFD_TYPE, IOMMUFD_CMD_BASE + 32, "iommufd", IommuTestCmd)
 
 # ---- The mock IOMMU
 

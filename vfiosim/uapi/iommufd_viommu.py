@@ -22,7 +22,7 @@ class IommuViommuAlloc(Struct):
     data_uptr: Ptr  # a struct that depends on the type; some are written by the kernel
 
 
-IOMMU_VIOMMU_ALLOC = _IO(IOMMUFD_TYPE, IOMMUFD_CMD_BASE + 16)
+IOMMU_VIOMMU_ALLOC = _IO(IOMMUFD_TYPE, IOMMUFD_CMD_BASE + 16, "iommufd", IommuViommuAlloc)
 
 IOMMU_VIOMMU_TYPE_DEFAULT = 0  # not a type: refused
 
@@ -41,7 +41,7 @@ class IommuVdeviceAlloc(Struct):
     virt_id: U64  # number of the device in the guest, e.g. its stream ID
 
 
-IOMMU_VDEVICE_ALLOC = _IO(IOMMUFD_TYPE, IOMMUFD_CMD_BASE + 17)
+IOMMU_VDEVICE_ALLOC = _IO(IOMMUFD_TYPE, IOMMUFD_CMD_BASE + 17, "iommufd", IommuVdeviceAlloc)
 
 # ---- Events of the hardware that belong to the guest
 
@@ -60,7 +60,7 @@ class IommuVeventqAlloc(Struct):
     __reserved: U32
 
 
-IOMMU_VEVENTQ_ALLOC = _IO(IOMMUFD_TYPE, IOMMUFD_CMD_BASE + 19)
+IOMMU_VEVENTQ_ALLOC = _IO(IOMMUFD_TYPE, IOMMUFD_CMD_BASE + 19, "iommufd", IommuVeventqAlloc)
 
 IOMMU_VEVENTQ_TYPE_DEFAULT = 0  # not a type: refused
 
@@ -93,6 +93,6 @@ class IommuHwQueueAlloc(Struct):
     length: U64  # bytes
 
 
-IOMMU_HW_QUEUE_ALLOC = _IO(IOMMUFD_TYPE, IOMMUFD_CMD_BASE + 20)
+IOMMU_HW_QUEUE_ALLOC = _IO(IOMMUFD_TYPE, IOMMUFD_CMD_BASE + 20, "iommufd", IommuHwQueueAlloc)
 
 IOMMU_HW_QUEUE_TYPE_DEFAULT = 0  # not a type: refused

@@ -8,15 +8,15 @@ KVM_API_VERSION = 12  # what KVM_GET_API_VERSION returns
 
 # ---- /dev/kvm
 
-KVM_GET_API_VERSION = _IO(KVMIO, 0x00)
-KVM_CREATE_VM = _IO(KVMIO, 0x01)  # argument: kind of machine, 0 on x86; returns a fd
-KVM_CHECK_EXTENSION = _IO(KVMIO, 0x03)  # argument: a KVM_CAP number; returns 0 for no
+KVM_GET_API_VERSION = _IO(KVMIO, 0x00, "kvm")
+KVM_CREATE_VM = _IO(KVMIO, 0x01, "kvm", "int")  # kind of machine, 0 on x86; returns a fd
+KVM_CHECK_EXTENSION = _IO(KVMIO, 0x03, "kvm", "int")  # a KVM_CAP number; returns 0 for no
 
 KVM_CAP_DEVICE_CTRL = 89  # KVM_CREATE_DEVICE and the attributes exist
 
 # ---- The VM
 
-KVM_CREATE_VCPU = _IO(KVMIO, 0x41)  # argument: number of the virtual CPU; returns a fd
+KVM_CREATE_VCPU = _IO(KVMIO, 0x41, "vm", "int")  # number of the virtual CPU; returns a fd
 
 
 @struct
@@ -28,7 +28,7 @@ class KvmCreateDevice(Struct):
     flags: U32
 
 
-KVM_CREATE_DEVICE = _IOWR(KVMIO, 0xE0, KvmCreateDevice)
+KVM_CREATE_DEVICE = _IOWR(KVMIO, 0xE0, KvmCreateDevice, "vm")
 
 KVM_CREATE_DEVICE_TEST = 1  # flag: make nothing, only say whether the type exists
 
@@ -47,9 +47,9 @@ class KvmDeviceAttr(Struct):
     addr: Ptr
 
 
-KVM_SET_DEVICE_ATTR = _IOW(KVMIO, 0xE1, KvmDeviceAttr)
-KVM_GET_DEVICE_ATTR = _IOW(KVMIO, 0xE2, KvmDeviceAttr)
-KVM_HAS_DEVICE_ATTR = _IOW(KVMIO, 0xE3, KvmDeviceAttr)
+KVM_SET_DEVICE_ATTR = _IOW(KVMIO, 0xE1, KvmDeviceAttr, "kvm-device")
+KVM_GET_DEVICE_ATTR = _IOW(KVMIO, 0xE2, KvmDeviceAttr, "kvm-device")
+KVM_HAS_DEVICE_ATTR = _IOW(KVMIO, 0xE3, KvmDeviceAttr, "kvm-device")
 
 # ---- Attributes of KVM_DEV_TYPE_VFIO; addr: the file descriptor, 32 bits signed
 

@@ -25,9 +25,13 @@ class VfioInfoCapHeader(Struct):
 
 # ---- Container: which IOMMU driver
 
-VFIO_GET_API_VERSION = _IO(VFIO_TYPE, VFIO_BASE + 0)
-VFIO_CHECK_EXTENSION = _IO(VFIO_TYPE, VFIO_BASE + 1)  # argument: one of the numbers below; returns 1 for yes, 0 for no
-VFIO_SET_IOMMU = _IO(VFIO_TYPE, VFIO_BASE + 2)  # argument: one of the drivers below; needs a group in the container
+VFIO_GET_API_VERSION = _IO(VFIO_TYPE, VFIO_BASE + 0, "container")
+VFIO_CHECK_EXTENSION = _IO(
+    VFIO_TYPE, VFIO_BASE + 1, "container", "int"
+)  # one of the numbers below; returns 1 for yes, 0 for no
+VFIO_SET_IOMMU = _IO(
+    VFIO_TYPE, VFIO_BASE + 2, "container", "int"
+)  # one of the drivers below; needs a group in the container
 
 VFIO_TYPE1_IOMMU = 1  # driver: I/O page tables filled page by page (x86, Arm)
 VFIO_SPAPR_TCE_IOMMU = 2  # driver: POWER
@@ -48,13 +52,13 @@ class VfioGroupStatus(Struct):
     flags: U32
 
 
-VFIO_GROUP_GET_STATUS = _IO(VFIO_TYPE, VFIO_BASE + 3)
+VFIO_GROUP_GET_STATUS = _IO(VFIO_TYPE, VFIO_BASE + 3, "group", VfioGroupStatus)
 
 VFIO_GROUP_FLAGS_VIABLE = 1 << 0  # no kernel driver does DMA with a device of the group
 VFIO_GROUP_FLAGS_CONTAINER_SET = 1 << 1  # the group is in a container, or in an iommufd that stands for one
 
 # ---- Group: into a container and out; a device file
 
-VFIO_GROUP_SET_CONTAINER = _IO(VFIO_TYPE, VFIO_BASE + 4)  # argument: address of the file descriptor, 32 bits signed
-VFIO_GROUP_UNSET_CONTAINER = _IO(VFIO_TYPE, VFIO_BASE + 5)
-VFIO_GROUP_GET_DEVICE_FD = _IO(VFIO_TYPE, VFIO_BASE + 6)  # argument: address of the device's name; returns a new fd
+VFIO_GROUP_SET_CONTAINER = _IO(VFIO_TYPE, VFIO_BASE + 4, "group", "s32")  # the container's descriptor
+VFIO_GROUP_UNSET_CONTAINER = _IO(VFIO_TYPE, VFIO_BASE + 5, "group")
+VFIO_GROUP_GET_DEVICE_FD = _IO(VFIO_TYPE, VFIO_BASE + 6, "group", "cstr")  # the device's name; returns a new fd

@@ -23,7 +23,7 @@ class VfioDeviceInfo(Struct):
     pad: U32
 
 
-VFIO_DEVICE_GET_INFO = _IO(VFIO_TYPE, VFIO_BASE + 7)
+VFIO_DEVICE_GET_INFO = _IO(VFIO_TYPE, VFIO_BASE + 7, "device", VfioDeviceInfo)
 
 VFIO_DEVICE_FLAGS_RESET = 1 << 0  # VFIO_DEVICE_RESET works
 VFIO_DEVICE_FLAGS_PCI = 1 << 1
@@ -43,7 +43,7 @@ class VfioRegionInfo(Struct):
     offset: U64  # where the region begins in the device file
 
 
-VFIO_DEVICE_GET_REGION_INFO = _IO(VFIO_TYPE, VFIO_BASE + 8)
+VFIO_DEVICE_GET_REGION_INFO = _IO(VFIO_TYPE, VFIO_BASE + 8, "device", VfioRegionInfo)
 
 VFIO_REGION_INFO_FLAG_READ = 1 << 0
 VFIO_REGION_INFO_FLAG_WRITE = 1 << 1
@@ -65,7 +65,7 @@ class VfioIrqInfo(Struct):
     count: U32  # how many interrupts this index has
 
 
-VFIO_DEVICE_GET_IRQ_INFO = _IO(VFIO_TYPE, VFIO_BASE + 9)
+VFIO_DEVICE_GET_IRQ_INFO = _IO(VFIO_TYPE, VFIO_BASE + 9, "device", VfioIrqInfo)
 
 VFIO_IRQ_INFO_EVENTFD = 1 << 0  # can be delivered to an eventfd
 VFIO_IRQ_INFO_MASKABLE = 1 << 1
@@ -85,7 +85,7 @@ class VfioIrqSet(Struct):
     data: BytesAfter  # per interrupt: nothing, a byte, or the 32-bit fd of an eventfd
 
 
-VFIO_DEVICE_SET_IRQS = _IO(VFIO_TYPE, VFIO_BASE + 10)
+VFIO_DEVICE_SET_IRQS = _IO(VFIO_TYPE, VFIO_BASE + 10, "device", VfioIrqSet)
 
 VFIO_IRQ_SET_DATA_NONE = 1 << 0
 VFIO_IRQ_SET_DATA_BOOL = 1 << 1
@@ -98,7 +98,7 @@ VFIO_IRQ_SET_ACTION_TYPE_MASK = VFIO_IRQ_SET_ACTION_MASK | VFIO_IRQ_SET_ACTION_U
 
 # ---- Reset of this device alone
 
-VFIO_DEVICE_RESET = _IO(VFIO_TYPE, VFIO_BASE + 11)
+VFIO_DEVICE_RESET = _IO(VFIO_TYPE, VFIO_BASE + 11, "device")
 
 # ---- Display of a virtual graphics device
 
@@ -130,8 +130,8 @@ class VfioDeviceGfxPlaneInfo(Struct):
     reserved: U32
 
 
-VFIO_DEVICE_QUERY_GFX_PLANE = _IO(VFIO_TYPE, VFIO_BASE + 14)
-VFIO_DEVICE_GET_GFX_DMABUF = _IO(VFIO_TYPE, VFIO_BASE + 15)  # argument: address of a dmabuf_id, 32 bits; returns a fd
+VFIO_DEVICE_QUERY_GFX_PLANE = _IO(VFIO_TYPE, VFIO_BASE + 14, "device", VfioDeviceGfxPlaneInfo)
+VFIO_DEVICE_GET_GFX_DMABUF = _IO(VFIO_TYPE, VFIO_BASE + 15, "device", "s32")  # a dmabuf_id; returns a fd
 
 # ---- A write to the device whenever an eventfd fires
 
@@ -148,7 +148,7 @@ class VfioDeviceIoeventfd(Struct):
     reserved: U32
 
 
-VFIO_DEVICE_IOEVENTFD = _IO(VFIO_TYPE, VFIO_BASE + 16)
+VFIO_DEVICE_IOEVENTFD = _IO(VFIO_TYPE, VFIO_BASE + 16, "device", VfioDeviceIoeventfd)
 
 VFIO_DEVICE_IOEVENTFD_8 = 1 << 0  # width in bits
 VFIO_DEVICE_IOEVENTFD_16 = 1 << 1
@@ -170,7 +170,7 @@ class VfioDeviceBindIommufd(Struct):
     token_uuid_ptr: Ptr  # 16 bytes, with FLAG_TOKEN
 
 
-VFIO_DEVICE_BIND_IOMMUFD = _IO(VFIO_TYPE, VFIO_BASE + 18)
+VFIO_DEVICE_BIND_IOMMUFD = _IO(VFIO_TYPE, VFIO_BASE + 18, "device", VfioDeviceBindIommufd)
 
 VFIO_DEVICE_BIND_FLAG_TOKEN = 1 << 0  # a secret that the users of PF and VF share
 
@@ -185,7 +185,7 @@ class VfioDeviceAttachIommufdPt(Struct):
     pasid: U32  # with ATTACH_PASID
 
 
-VFIO_DEVICE_ATTACH_IOMMUFD_PT = _IO(VFIO_TYPE, VFIO_BASE + 19)
+VFIO_DEVICE_ATTACH_IOMMUFD_PT = _IO(VFIO_TYPE, VFIO_BASE + 19, "device", VfioDeviceAttachIommufdPt)
 
 VFIO_DEVICE_ATTACH_PASID = 1 << 0  # only the DMA that carries this process address space ID
 
@@ -199,6 +199,6 @@ class VfioDeviceDetachIommufdPt(Struct):
     pasid: U32  # with DETACH_PASID
 
 
-VFIO_DEVICE_DETACH_IOMMUFD_PT = _IO(VFIO_TYPE, VFIO_BASE + 20)
+VFIO_DEVICE_DETACH_IOMMUFD_PT = _IO(VFIO_TYPE, VFIO_BASE + 20, "device", VfioDeviceDetachIommufdPt)
 
 VFIO_DEVICE_DETACH_PASID = 1 << 0

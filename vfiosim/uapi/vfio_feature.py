@@ -17,7 +17,7 @@ class VfioDeviceFeature(Struct):
     data: BytesAfter
 
 
-VFIO_DEVICE_FEATURE = _IO(VFIO_TYPE, VFIO_BASE + 17)
+VFIO_DEVICE_FEATURE = _IO(VFIO_TYPE, VFIO_BASE + 17, "device", VfioDeviceFeature)
 
 VFIO_DEVICE_FEATURE_MASK = 0xFFFF  # the bits of flags with the number
 VFIO_DEVICE_FEATURE_GET = 1 << 16
@@ -78,7 +78,7 @@ class VfioPrecopyInfo(Struct):
     dirty_bytes: U64  # changed since it was read
 
 
-VFIO_MIG_GET_PRECOPY_INFO = _IO(VFIO_TYPE, VFIO_BASE + 21)  # on the data_fd
+VFIO_MIG_GET_PRECOPY_INFO = _IO(VFIO_TYPE, VFIO_BASE + 21, "migration", VfioPrecopyInfo)  # on the data_fd
 
 VFIO_PRECOPY_INFO_REINIT = 1 << 0  # initial_bytes begins anew
 VFIO_DEVICE_FEATURE_MIG_PRECOPY_INFOv2 = 12  # feature (SET): the caller understands those flags

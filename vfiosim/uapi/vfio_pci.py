@@ -63,7 +63,7 @@ class VfioPciHotResetInfo(Struct):
     devices: Annotated[Sequence[VfioPciDependentDevice], VfioPciDependentDevice * 0]
 
 
-VFIO_DEVICE_GET_PCI_HOT_RESET_INFO = _IO(VFIO_TYPE, VFIO_BASE + 12)
+VFIO_DEVICE_GET_PCI_HOT_RESET_INFO = _IO(VFIO_TYPE, VFIO_BASE + 12, "device", VfioPciHotResetInfo)
 
 VFIO_PCI_HOT_RESET_FLAG_DEV_ID = 1 << 0  # the list has devid, not group_id
 VFIO_PCI_HOT_RESET_FLAG_DEV_ID_OWNED = 1 << 1  # all of them are in the hands of the caller
@@ -79,4 +79,4 @@ class VfioPciHotReset(Struct):
     group_fds: Annotated[Sequence[int], c_int32 * 0]
 
 
-VFIO_DEVICE_PCI_HOT_RESET = _IO(VFIO_TYPE, VFIO_BASE + 13)
+VFIO_DEVICE_PCI_HOT_RESET = _IO(VFIO_TYPE, VFIO_BASE + 13, "device", VfioPciHotReset)

@@ -18,7 +18,7 @@ class VfioIommuType1Info(Struct):
     pad: U32
 
 
-VFIO_IOMMU_GET_INFO = _IO(VFIO_TYPE, VFIO_BASE + 12)
+VFIO_IOMMU_GET_INFO = _IO(VFIO_TYPE, VFIO_BASE + 12, "container", VfioIommuType1Info)
 
 VFIO_IOMMU_INFO_PGSIZES = 1 << 0
 VFIO_IOMMU_INFO_CAPS = 1 << 1
@@ -66,7 +66,7 @@ class VfioIommuType1DmaMap(Struct):
     size: U64  # bytes
 
 
-VFIO_IOMMU_MAP_DMA = _IO(VFIO_TYPE, VFIO_BASE + 13)
+VFIO_IOMMU_MAP_DMA = _IO(VFIO_TYPE, VFIO_BASE + 13, "container", VfioIommuType1DmaMap)
 
 VFIO_DMA_MAP_FLAG_READ = 1 << 0  # the devices may read
 VFIO_DMA_MAP_FLAG_WRITE = 1 << 1
@@ -95,7 +95,7 @@ class VfioIommuType1DmaUnmap(Struct):
     data: BytesAfter  # a vfio_bitmap, with FLAG_GET_DIRTY_BITMAP
 
 
-VFIO_IOMMU_UNMAP_DMA = _IO(VFIO_TYPE, VFIO_BASE + 14)
+VFIO_IOMMU_UNMAP_DMA = _IO(VFIO_TYPE, VFIO_BASE + 14, "container", VfioIommuType1DmaUnmap)
 
 VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP = 1 << 0
 VFIO_DMA_UNMAP_FLAG_ALL = 1 << 1  # everything; iova and size must be 0
@@ -103,8 +103,8 @@ VFIO_DMA_UNMAP_FLAG_VADDR = 1 << 2  # keep the mapping, only forget the address 
 
 # ---- Switch the translation (POWER)
 
-VFIO_IOMMU_ENABLE = _IO(VFIO_TYPE, VFIO_BASE + 15)
-VFIO_IOMMU_DISABLE = _IO(VFIO_TYPE, VFIO_BASE + 16)
+VFIO_IOMMU_ENABLE = _IO(VFIO_TYPE, VFIO_BASE + 15, "container")
+VFIO_IOMMU_DISABLE = _IO(VFIO_TYPE, VFIO_BASE + 16, "container")
 
 # ---- Dirty pages
 
@@ -127,7 +127,7 @@ class VfioIommuType1DirtyBitmapGet(Struct):
     bitmap: VfioBitmap
 
 
-VFIO_IOMMU_DIRTY_PAGES = _IO(VFIO_TYPE, VFIO_BASE + 17)
+VFIO_IOMMU_DIRTY_PAGES = _IO(VFIO_TYPE, VFIO_BASE + 17, "container", VfioIommuType1DirtyBitmap)
 
 VFIO_IOMMU_DIRTY_PAGES_FLAG_START = 1 << 0
 VFIO_IOMMU_DIRTY_PAGES_FLAG_STOP = 1 << 1
