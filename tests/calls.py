@@ -238,8 +238,8 @@ SELFTEST = uapi.IOMMU_VIOMMU_TYPE_SELFTEST
 class Lab:
     """An iommufd with one address space and one mock device attached to it."""
 
-    def __init__(self, m: Machine) -> None:
-        self.m, self.p = m, m.process("vmm")
+    def __init__(self, m: Machine, **more) -> None:
+        self.m, self.p = m, m.process("vmm", **more)
         self.iommu = self.p.open("/dev/iommu")
         self.ioas = self.call(uapi.IommuIoasAlloc(), uapi.IOMMU_IOAS_ALLOC).out_ioas_id
         made = self.test("MOCK_DOMAIN", self.ioas).mock_domain

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import mmap
 import os
@@ -12,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.calls import PAGE, bind, counts, refused
+from tests.calls import FIRST, FIXED, PAGE, Lab, bind, counts, refused
 from tests.calls import READ_WRITE as RW
 from vfiosim import KernelError, Machine, uapi
 from vfiosim.engine import Engine, OutsideError, call_outside, copy_some_from_user
+from vfiosim.run.memory import ProgramMemory
 
 HERE = 0x10000
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="eventfd and memfd are Linux's")
@@ -358,6 +360,32 @@ def test_a_part_of_a_real_memory_file_is_mapped(m, real):
     assert refused(map_file, PAGE, 2 * PAGE) == "EINVAL"
     os.truncate(real["memfd"], 3 * PAGE)
     assert map_file(PAGE, 2 * PAGE) == 0
+    assert m.check() == []
+
+
+@linux
+def test_a_real_memory_file_is_one_and_the_same_memory_however_it_is_reached(m, real):
+    """A page of it counts as pinned, is found in the page table, and is read and written there by software."""
+    mapped = mmap.mmap(real["memfd"], 2 * PAGE)
+    address = ctypes.addressof(ctypes.c_char.from_buffer(mapped))
+    lab = Lab(m, memory=ProgramMemory(os.getpid()))
+    file = lab.p.import_fd(real["memfd"])
+    wanted = uapi.IommuIoasMapFile(flags=RW | FIXED, ioas_id=lab.ioas, fd=file, start=PAGE, length=PAGE, iova=FIRST)
+    lab.call(wanted, uapi.IOMMU_IOAS_MAP_FILE)
+    here = {"check_map__iova": FIRST, "check_map__length": PAGE}
+    lab.test("MD_CHECK_MAP", lab.auto, check_map__uptr=address + PAGE, **here)
+    assert refused(lab.test, "MD_CHECK_MAP", lab.auto, check_map__uptr=address, **here) == "EINVAL"
+    for page, refs in enumerate((0, 1)):
+        place = {"check_refs__uptr": address + page * PAGE, "check_refs__length": PAGE}
+        lab.test("MD_CHECK_REFS", **place, check_refs__refs=refs)
+        assert refused(lab.test, "MD_CHECK_REFS", **place, check_refs__refs=1 - refs) == "EIO"
+    access = lab.test("CREATE_ACCESS", lab.ioas).create_access.out_access_fd
+    mapped[:4] = b"told"
+    whole = {"access_rw__iova": FIRST, "access_rw__length": 4, "access_rw__uptr": address}
+    lab.test("ACCESS_RW", access, **whole, access_rw__flags=uapi.MOCK_ACCESS_RW_WRITE)
+    assert mapped[PAGE : PAGE + 4] == os.pread(real["memfd"], 4, PAGE) == lab.p.pread(file, 4, PAGE) == b"told"
+    assert m.check() == []
+    lab.p.exit()
     assert m.check() == []
 
 

@@ -6,8 +6,8 @@ from typing import Any, Final
 
 from ..engine import *
 from .base import Device
-from .fs.file import File
-from .fs.shmem import Inode, inode_of
+from .fs.file import File, private
+from .fs.shmem import Inode
 from .iommufd.iommufd_private import IommufdHwptNested
 from .mm import MmStruct
 from .regions import PAGE_SIZE
@@ -49,5 +49,5 @@ async def iommu_translate(device: Device, iova: int, write: bool) -> Place | Non
         raise Unsupported("DMA through a page table of a guest")
     place = None if isinstance(domain, str) else await domain.leads_to(iova, write)
     if place is not None and isinstance(place[0], File):
-        return await inode_of(place[0]), place[1]
+        return await private(place[0]), place[1]
     return place

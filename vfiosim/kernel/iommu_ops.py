@@ -53,6 +53,7 @@ class Domain:
 
     * `first`, `last`: the addresses that it can translate; `pgsizes`: sizes of its pages, a bit each;
     * `dirty_ops`: can it remember which pages were written?
+    * `entry`: the size of its smallest entry, where that is less than a page.
     """
 
     owner: IommuOps
@@ -60,6 +61,7 @@ class Domain:
     last: int = APERTURE_LAST
     pgsizes: int = PGSIZES
     dirty_ops: bool = False
+    entry: int = 0
 
     @property
     def page(self) -> int:

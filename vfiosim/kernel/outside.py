@@ -32,6 +32,7 @@ class OutsideMemory(Protocol):
         """What is mapped between two addresses, upwards, as pairs of first address and end.
 
         A method `devices` with the same arguments may tell which of it are registers of a device, which cannot be pinned.
+        A method `page`, with one address, may tell which page of which file is there that others may have mapped too, or None.
         """
 
 
@@ -99,6 +100,11 @@ class OutsideMm(MmStruct):
             place = -(-max(end for _, end in taken) // PAGE_SIZE) * PAGE_SIZE
         self._place = place
         return place
+
+    def page_at(self, address: int) -> tuple[object, int]:
+        """Which page is at an address: of this memory, or of a file that others may have mapped too."""
+        found = self._ask("page", address) if hasattr(self.outside, "page") else None
+        return found or super().page_at(address)
 
     def allows(self, address: int, write: bool) -> bool:
         """May what is mapped at an address be read, or also written?"""

@@ -69,12 +69,23 @@ class ProgramMemory:
         """What of it are registers of a device, which are no memory."""
         return [(low, high) for low, high, _, name in self._maps() if low < end and high > first and DEVICE in name]
 
+    def page(self, address: int) -> tuple[object, int] | None:
+        """Which page of which file is mapped at an address, if others see what is written there."""
+        for first, last, way, file in self._lines():
+            if first <= address < last and way[3] == "s":
+                major, minor = (int(part, 16) for part in file[1].split(":"))
+                return (os.makedev(major, minor), int(file[2])), (int(file[0], 16) + address - first) // 4096
+        return None
+
     def _maps(self) -> Iterator[tuple[int, int, str, str]]:
+        return ((low, high, way, name[0].strip() if name else "") for low, high, way, (_, _, _, *name) in self._lines())
+
+    def _lines(self) -> Iterator[tuple[int, int, str, list[str]]]:
         with open(f"/proc/{self.pid}/maps", encoding="utf-8", errors="replace") as lines:
             for line in lines:
-                places, way, _, _, _, *name = line.split(None, 5)
+                places, way, *file = line.split(None, 5)
                 low, _, high = places.partition("-")
-                yield int(low, 16), int(high, 16), way, name[0].strip() if name else ""
+                yield int(low, 16), int(high, 16), way, file
 
 
 DEVICE = "/memfd:vfio-device"  # how the files behind the registers of devices are called

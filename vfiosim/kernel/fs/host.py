@@ -40,6 +40,19 @@ class HostFile:
         """How many bytes a memory file has now."""
         return os.fstat(self.fd).st_size
 
+    def identity(self) -> tuple[int, int]:
+        """Which file it is, whatever descriptor leads to it: its device and its number there."""
+        found = os.fstat(self.fd)
+        return found.st_dev, found.st_ino
+
+    def read(self, place: int, size: int) -> bytes:
+        """What is in a memory file."""
+        return os.pread(self.fd, size, place)
+
+    def write(self, place: int, data: bytes) -> None:
+        """Change what is in a memory file."""
+        os.pwrite(self.fd, data, place)
+
     def events(self) -> int:
         """Can it be read (1), can it be written (4)?"""
         import select  # not there on every system

@@ -6,7 +6,7 @@ from typing import Final
 
 from ...engine import *
 from ...uapi import Errno, KernelError
-from ..regions import Sparse, whole_pages
+from ..regions import PAGE_SIZE, Sparse, whole_pages
 from ..unsupported import Unsupported
 from .file import File, FileOperations, Mapping, fd_install, private, put_unused_fd
 from .host import HostFile
@@ -31,8 +31,14 @@ class Inode(KObject):
         self.i_size.value = size
         self.content = Sparse(end=whole_pages(size))
 
+    def page(self, place: int) -> tuple[object, int]:
+        """Which page is at a place: a file has one, however it is reached."""
+        return (self.content if self.host is None else self.host.identity()), place // PAGE_SIZE
+
     def read(self, place: int, size: int) -> bytes:
         """The bytes at a place, as far as its pages go."""
+        if self.host is not None:
+            return self.host.read(place, size)
         found = b""
         while size > len(found) and (part := self.content.view(place + len(found), place + size, False)):
             found += part
@@ -40,6 +46,9 @@ class Inode(KObject):
 
     def write(self, place: int, data: bytes) -> None:
         """Change bytes; the file grows where that is needed."""
+        if self.host is not None:
+            self.host.write(place, data)
+            return
         self.content.end = max(self.content.end or 0, whole_pages(place + len(data)))
         done = 0
         while done < len(data):
@@ -57,32 +66,32 @@ async def shmem_release(file: File) -> None:
     await free(inode)
 
 
-async def inode_of(file: File) -> Inode:
-    """The bytes of a memory file that are here; those of a real one are where it is."""
-    inode: Inode = await private(file)
-    if inode.host is not None:
-        raise Unsupported(f"what is in {file.label}, a file of the host,")
-    return inode
+async def size_of(inode: Inode) -> int:
+    """How many bytes a memory file has; a real one is asked."""
+    return await (load(inode.i_size) if inode.host is None else call_outside(inode.host.size))
 
 
 @kernel("mm/shmem.c")
 async def shmem_mmap(file: File, wish: Mapping) -> Sparse:
     """Any part of it, whether it is there as yet or not."""
-    return (await inode_of(file)).content
+    inode: Inode = await private(file)
+    if inode.host is not None:
+        raise Unsupported(f"mapping {file.label}, a file of the host,")
+    return inode.content
 
 
 @kernel("mm/shmem.c")
 async def shmem_file_read_iter(file: File, size: int, offset: int) -> bytes:
     """As many bytes as there are."""
-    inode = await inode_of(file)
-    left = max(await load(inode.i_size) - offset, 0)
+    inode: Inode = await private(file)
+    left = max(await size_of(inode) - offset, 0)
     return await read_memory(inode, offset, min(size, left)) if left else b""
 
 
 @kernel("mm/shmem.c")
 async def shmem_file_write_iter(file: File, data: bytes, offset: int) -> int:
     """Write; behind its end the file grows."""
-    inode = await inode_of(file)
+    inode: Inode = await private(file)
     await write_memory(inode, offset, data)
     if offset + len(data) > await load(inode.i_size):
         await store(inode.i_size, offset + len(data))
@@ -94,8 +103,8 @@ async def shmem_file_llseek(file: File, offset: int, whence: int) -> int:
     """From the start, from here, from the end. EINVAL before the start."""
     if whence > SEEK_END:
         raise Unsupported(f"where {file.label} has data, and where holes,")
-    inode = await inode_of(file)
-    begin = (0, await load(file.f_pos), await load(inode.i_size))[whence]
+    inode: Inode = await private(file)
+    begin = (0, await load(file.f_pos), await size_of(inode))[whence]
     await refuse_if(begin + offset < 0, Errno.EINVAL, "place_in_file", "nothing is before the start of a file")
     await store(file.f_pos, begin + offset)
     return begin + offset
@@ -132,6 +141,5 @@ async def memfd_pin_folios(file: File, start: int, size: int) -> None:
     other = file.f_op is not shmem_file_operations
     await refuse_if(other, Errno.EINVAL, "file_is_memory", f"{file.label} does not live in memory")
     inode: Inode = await private(file)
-    i_size = await (load(inode.i_size) if inode.host is None else call_outside(inode.host.size))
-    beyond = start + size > i_size
+    beyond = start + size > await size_of(inode)
     await refuse_if(beyond, Errno.EINVAL, "inside_of_file", "the file ends before that")

@@ -277,7 +277,7 @@ async def written(hwpt: IommufdHwptPaging, area: IoptArea, span: Span) -> list[S
     Of an entry that is made of several smaller ones the last of these is not told (`record_dirty` in
     drivers/iommu/generic_pt/iommu_pt.h), which shows where pages of the bitmap are smaller than those of memory.
     """
-    size, marked = hwpt.translation.page, await load(hwpt.dirty)
+    size, marked = hwpt.translation.entry or hwpt.translation.page, await load(hwpt.dirty)
     inside = [page for page in sorted(marked) if span[0] <= page <= span[1]]
     return [(page, page + size - 1) for page in inside if page % PAGE_SIZE == 0 or not area.has_whole_page(page)]
 

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from ...engine import *
 from ...uapi import Errno, KernelError
-from ..fs.file import File, fput
-from ..fs.shmem import inode_of, memfd_pin_folios
+from ..fs.file import File, fput, private
+from ..fs.shmem import Inode, memfd_pin_folios
 from ..mm import MmStruct, mmdrop, mmgrab, mmput, too_much_locked
 from ..regions import PAGE_SIZE
 from ..task import TaskStruct, UserStruct, capable, current_mm, current_task, free_uid, put_task_struct
@@ -272,7 +272,7 @@ async def iopt_pages_rw_slow(area: IoptArea, pages: IoptPages, address: int, len
         first, end = address - address % PAGE_SIZE, -(-(address + length) // PAGE_SIZE) * PAGE_SIZE
         index, last = (first - pages.address) // PAGE_SIZE, (end - pages.address) // PAGE_SIZE - 1
         await pin_span(pages, index, last, data is not None if index == last else pages.writable)
-    memory = mm if pages.file is None else await inode_of(pages.file)
+    memory = mm if pages.file is None else await private(pages.file)
     if data is None:
         return await read_memory(memory, address, length)
     await write_memory(memory, address, data)
@@ -298,7 +298,8 @@ async def iopt_pages_rw_access(area: IoptArea, iova: int, length: int, data: byt
 async def page_behind(pages: IoptPages, address: int) -> tuple[object, int]:
     """Which page is at an address of the memory, or at a place of the file."""
     if pages.file is not None:
-        return (await inode_of(pages.file)).content, address // PAGE_SIZE
+        inode: Inode = await private(pages.file)
+        return inode.page(address)
     return (await load(pages.source_mm)).page_at(address)
 
 

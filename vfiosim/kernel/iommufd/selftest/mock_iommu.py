@@ -14,7 +14,6 @@ from ...iommu import IommuGroup, IommuGroups
 from ...iommu_ops import Domain, Entries, IommuOps, UserData, iommu_copy_struct_from_user
 from ...regions import PAGE_SIZE
 from ...uaccess import copy_struct_from_user
-from ...unsupported import Unsupported
 from ..driver import iommufd_viommu_get_vdev_id
 from ..iommufd_private import IommufdHwPagetable, IommufdHwptNested, IommufdHwQueue, IommufdViommu, device_of
 from ..viommu import BEFORE
@@ -122,9 +121,8 @@ async def mock_domain_alloc_paging_flags(dev: MockDev, flags: int, data: UserDat
         kind = wanted.pagetable_type
     known = kind in (uapi.MOCK_IOMMUPT_DEFAULT, uapi.MOCK_IOMMUPT_HUGE)
     await refuse_if(not known, Errno.EOPNOTSUPP, "mock_table_known", "the mock IOMMU has no such kind of page table")
-    if kind == uapi.MOCK_IOMMUPT_HUGE:
-        raise Unsupported("a page table of the mock IOMMU with large pages")
-    return Domain(mock_ops, uapi.MOCK_APERTURE_START, uapi.MOCK_APERTURE_LAST, PAGE_SIZES, dirty)
+    sizes = uapi.MOCK_HUGE_PAGE_SIZE | PAGE_SIZE if kind == uapi.MOCK_IOMMUPT_HUGE else PAGE_SIZES
+    return Domain(mock_ops, uapi.MOCK_APERTURE_START, uapi.MOCK_APERTURE_LAST, sizes, dirty, uapi.MOCK_PAGE_SIZE)
 
 
 @kernel("drivers/iommu/iommufd/selftest.c")

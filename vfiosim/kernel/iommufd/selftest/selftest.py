@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any, Final
 
 from .... import uapi
 from ....engine import *
 from ....uapi import Errno, KernelError
+from ...mm import MmStruct
 from ...prototypes import iommufd_get_object
 from ...regions import PAGE_SIZE
 from ...task import current_task
 from ...unsupported import Unsupported
+from ...vfio.type1_objects import VfioDma
 from ..io_pagetable import iopt_reserve_iova
-from ..io_pagetable_h import ULONG_MAX
+from ..io_pagetable_h import ULONG_MAX, IoptPages, merged
 from ..iommufd_private import IommufdCtx, IommufdHwptNested, IommufdHwptPaging, IommufdIoas, Ucmd, iommufd_put_object
-from ..pages import page_behind
+from ..pages import in_use, page_behind
 from .access import (
     iommufd_test_access_item_destroy,
     iommufd_test_access_pages,
@@ -105,6 +108,41 @@ async def check_pages(hwpt: IommufdHwptPaging, wanted: Any) -> None:
 
 
 @kernel("drivers/iommu/iommufd/selftest.c")
+async def iommufd_test_md_check_refs(ucmd: Ucmd) -> None:
+    """MD_CHECK_REFS: EINVAL (alignment), EFAULT, EIO where a page of the caller is not pinned just so often."""
+    wanted, mm = ucmd.cmd.check_refs, await load(current_task().mm)
+    address, length = wanted.uptr, wanted.length
+    odd = bool((length | address) % PAGE_SIZE) or address + length > ULONG_MAX
+    await refuse_if(odd, Errno.EINVAL, "counted_aligned", f"all must be multiples of {PAGE_SIZE}")
+    pins = await pins_of_pages()
+    places = range(address, address + length, PAGE_SIZE)
+    wrong = next((at for at in places if pins[mm.page_at(at)] != wanted.refs), None)
+    await pin_pages(mm, address, length if wrong is None else wrong + PAGE_SIZE - address, False)
+    if wrong is not None:
+        often = f"the page at {wrong:#x} is pinned {pins[mm.page_at(wrong)]} times"
+        await refuse_if(True, Errno.EIO, "pinned_so_often", often)
+
+
+async def pins_of_pages() -> Counter[object]:
+    """How often each page of the machine is pinned: once for each memory of an iommufd, once for each mapping of a container."""
+    objects = current().engine.objects
+    for mm in objects.of(MmStruct):  # whoever pins or unpins changes them
+        await load(mm.pinned_vm)
+        await load(mm.locked_vm)
+    pins: Counter[object] = Counter()
+    for pages in objects.of(IoptPages):
+        for first, last in merged(await in_use(pages)):
+            for index in range(first, last + 1):
+                pins[await page_behind(pages, pages.address + index * PAGE_SIZE)] += 1
+    for dma in objects.of(VfioDma):
+        vaddr, mm, _ = dma.pinned
+        if await load(dma.iommu_mapped):
+            memory = [span for span in mm.spans(vaddr, dma.size) if not span[2]]
+            pins.update(mm.page_at(at) for start, size, _ in memory for at in range(start, start + size, PAGE_SIZE))
+    return pins
+
+
+@kernel("drivers/iommu/iommufd/selftest.c")
 async def iommufd_test_md_check_iotlb(ucmd: Ucmd) -> None:
     """MD_CHECK_IOTLB: ENOENT, EINVAL unless this is cached of the guest's table."""
     hwpt = await iommufd_get_object(ucmd.ictx, ucmd.cmd.id, IommufdHwptNested)
@@ -162,6 +200,7 @@ OPERATIONS: Final = {
     uapi.IOMMU_TEST_OP_MOCK_DOMAIN_FLAGS: iommufd_test_mock_domain,
     uapi.IOMMU_TEST_OP_MOCK_DOMAIN_REPLACE: iommufd_test_mock_domain_replace,
     uapi.IOMMU_TEST_OP_MD_CHECK_MAP: iommufd_test_md_check_pa,
+    uapi.IOMMU_TEST_OP_MD_CHECK_REFS: iommufd_test_md_check_refs,
     uapi.IOMMU_TEST_OP_MD_CHECK_IOTLB: iommufd_test_md_check_iotlb,
     uapi.IOMMU_TEST_OP_DEV_CHECK_CACHE: iommufd_test_dev_check_cache,
     uapi.IOMMU_TEST_OP_DIRTY: iommufd_test_dirty,
