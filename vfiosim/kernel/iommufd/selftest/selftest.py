@@ -129,17 +129,17 @@ async def pins_of_pages() -> Counter[object]:
     for mm in objects.of(MmStruct):  # whoever pins or unpins changes them
         await load(mm.pinned_vm)
         await load(mm.locked_vm)
-    pins: Counter[object] = Counter()
+    pinned: list[object] = []
     for pages in objects.of(IoptPages):
         for first, last in merged(await in_use(pages)):
             for index in range(first, last + 1):
-                pins[await page_behind(pages, pages.address + index * PAGE_SIZE)] += 1
+                pinned.append(await page_behind(pages, pages.address + index * PAGE_SIZE))
     for dma in objects.of(VfioDma):
         vaddr, mm, _ = dma.pinned
         if await load(dma.iommu_mapped):
             memory = [span for span in mm.spans(vaddr, dma.size) if not span[2]]
-            pins.update(mm.page_at(at) for start, size, _ in memory for at in range(start, start + size, PAGE_SIZE))
-    return pins
+            pinned += [mm.page_at(at) for start, size, _ in memory for at in range(start, start + size, PAGE_SIZE)]
+    return Counter(pinned)
 
 
 @kernel("drivers/iommu/iommufd/selftest.c")
