@@ -16,7 +16,8 @@ LITE_PORT    ?= 8000
 FUZZ_SEED    ?= $(shell date +%F)
 ANSWERS      ?=
 PAGES        := --execute --to html --template vfiosim --ExecutePreprocessor.store_widget_state=False
-EXPORT       := $(UV) export --quiet --frozen --no-emit-project --format requirements.txt --no-header
+# What uv leaves out (`override-dependencies`) pip asks for, so in its file it stands like the rest.
+EXPORT       := $(UV) export --quiet --frozen --no-emit-project --format requirements.txt --no-header | sed "s/ ; sys_platform == 'never'//"
 
 export UV_PYTHON ?= $(PYTHON)
 export UV_PYTHON_DOWNLOADS := never
@@ -109,7 +110,7 @@ format: $(UV) ## format the code and the notebooks, and empty the notebooks' out
 
 lock: $(UV) ## write uv.lock and requirements.lock anew from pyproject.toml
 	$(UV) lock
-	$(EXPORT) --output-file requirements.lock
+	$(EXPORT) >requirements.lock
 
 sync: $(UV) ## install everything a developer needs into .venv/
 	$(UV) sync --frozen --all-groups --no-group lite --no-group hub

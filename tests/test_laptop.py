@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,6 @@ from vfiosim.open_lab import copy_notebooks
 pytestmark = [pytest.mark.one_python, pytest.mark.xdist_group("the wheel")]
 
 NAMES = {path.name for path in (ROOT / "notebooks").iterdir() if path.suffix in (".ipynb", ".md")}
-UV = next((ROOT / ".tools").glob("uv-*/bin/uv"), None)
 
 
 def build(target: str, folder: Path, source: Path = ROOT) -> Path:
@@ -101,15 +100,13 @@ def test_the_doctor_names_what_is_missing_and_how_to_get_it_also_on_a_narrow_cod
     assert "`pip install pygraphviz`; if that fails install Graphviz" in run.stdout
 
 
-def pythons() -> Iterator[str]:
-    """The oldest Python that is supported, and the newest one found."""
-    assert UV is not None
-    found = [
-        subprocess.run([UV, "python", "find", f"3.{minor}"], capture_output=True, text=True, check=False).stdout.strip()
-        for minor in (11, 12, 13, 14)
-    ]
+def pythons() -> list[str]:
+    """The oldest Python that is supported, and the newest one found; pyenv keeps its own off PATH."""
+    own = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")).glob("versions/3.*/bin")
+    search = os.pathsep.join([*map(str, own), os.environ["PATH"]])
+    found = [shutil.which(f"python3.{minor}", path=search) for minor in (11, 12, 13, 14)]
     there = [python for python in found if python]
-    yield from dict.fromkeys((there[0], there[-1]))
+    return [there[0], there[-1]]
 
 
 @pytest.mark.nightly

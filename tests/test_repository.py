@@ -127,6 +127,12 @@ def test_a_lock_file_names_no_index_but_pypi(lock: str) -> None:
     assert not re.search(r"^--|file:", (ROOT / lock).read_text(), re.MULTILINE)
 
 
+def test_the_lock_for_pip_has_also_what_uv_leaves_out_for_pip_asks_for_it() -> None:
+    lock = (ROOT / "requirements.lock").read_text()
+    for left_out in PYPROJECT["tool"]["uv"]["override-dependencies"]:
+        assert re.search(rf"^{Requirement(left_out).name}==[\d.]+ \\$", lock, re.MULTILINE)
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
 def test_a_notebook_is_stored_without_outputs_and_widget_state(path: Path) -> None:
     notebook = nbformat.read(path, as_version=4)
