@@ -410,7 +410,7 @@ def begun(task: object, *calls: Callable[[Session], object]) -> Session:
 
 
 def slip_of(task: object, session: Session) -> str:
-    return next((as_distractor(distractor).text for fits, distractor in task.distractors if fits(session)), "")  # type: ignore[attr-defined]
+    return next((as_distractor(distractor).text for fits, distractor in task.distractors.items() if fits(session)), "")  # type: ignore[attr-defined]
 
 
 def test_who_binds_when_only_that_is_missing_has_not_bound_too_early():

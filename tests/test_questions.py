@@ -489,9 +489,9 @@ TASK = Task(
     ("look", "look again"),
     lambda session: (session.dup(3), session.close(4)),
     "a dup is a holder.",
-    distractors=[
-        (lambda session: "file vfio0#2" in session.machine.trace.end.objects, Distractor("no", M.SECOND_OPEN_IS_FINE))
-    ],
+    distractors={
+        (lambda session: "file vfio0#2" in session.machine.trace.end.objects): Distractor("no", M.SECOND_OPEN_IS_FINE),
+    },
 )
 
 

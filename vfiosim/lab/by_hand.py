@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 from itertools import pairwise
 from typing import Any
@@ -19,13 +19,12 @@ from ..naming import must_be_one_of
 from ..puzzles import PUZZLES, Puzzle
 from ..trace.words import describe
 from .asking import Asking
-from .question import Distractor
 from .record import progress
 from .sandbox import Sandbox
 from .sandbox.board import points_html
 from .sandbox.schedule import done_by_hand, lane_of
 from .style import button, row, style, text
-from .verdict import misled
+from .verdict import Misled, misled_by
 
 MORE = "<p>After a <b>Hint</b>, Check also tells what is still missing on one way there.</p>"
 
@@ -86,7 +85,7 @@ class HandTask:
     stands: Callable[[Machine], Sequence[str]]
     hint: str | Sequence[str]
     explained: str
-    distractors: Sequence[tuple[Callable[[Machine], bool], str | Distractor]] = ()
+    distractors: Misled[Machine] = field(default_factory=dict)
     view: Collection[str] = ()
     name: str = ""
 
@@ -171,7 +170,7 @@ class ByHand(Asking):
     def _under_way(self) -> bool:
         """Is a call still to go on, and nothing done that misses it? Who looks then has not failed."""
         machine = self.sandbox.run.machine
-        missed = self.wrong or any(fits(machine) for fits, _ in self.task.distractors)
+        missed = self.wrong or any(fits(machine) for fits in self.task.distractors)
         return bool(self.sandbox.run.running()) and not missed
 
     def _so_far(self, head: str) -> str:
@@ -179,8 +178,7 @@ class ByHand(Asking):
         ended = [call for call in machine.calls if call.thread.manual and call.thread.ended]
         lines = [*self.task.stands(machine), *(f"{lane_of(call)} {_ended(call)}." for call in ended)]
         items = "".join(f"<li>{escape(line, quote=False)}</li>" for line in lines)
-        distractor = next((distractor for fits, distractor in self.task.distractors if fits(machine)), None)
-        why = misled(distractor) if distractor else ""
+        why = misled_by(self.task.distractors, machine)
         missing = missing_html(self._way, self.sandbox) if self.help.asked else MORE
         return f'<div role="status">{head}<ul>{items}</ul>{why}{missing}</div>'
 

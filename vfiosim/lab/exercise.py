@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 
 from ..views import svg_at
@@ -11,12 +11,11 @@ from . import controls as widgets
 from .asking import Asking
 from .bench import Bench
 from .goal import Goal
-from .question import Distractor
 from .record import progress
 from .session import Session
 from .static_fallback import note
 from .style import button, row, style, text, words
-from .verdict import misled, status
+from .verdict import Misled, misled_by, status
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ class Task:
     hint: str | Sequence[str]
     solve: Callable[[Session], object]
     explained: str
-    distractors: Sequence[tuple[Callable[[Session], bool], str | Distractor]] = ()
+    distractors: Misled[Session] = field(default_factory=dict)
     view: Collection[str] = ()
     name: str = ""
     drawn: bool = True
@@ -124,12 +123,8 @@ class Exercise(Asking):
         self.bench.to_end()
         progress.record(self.task.name, not missing)
         if missing:
-            distractor = next(
-                (distractor for fits, distractor in self.task.distractors if fits(self.bench.session)), None
-            )
-            self.verdict.value = _to_do(
-                '<p class="refused"><b>✕ Not yet.</b></p>', missing, misled(distractor) if distractor else ""
-            )
+            why = misled_by(self.task.distractors, self.bench.session)
+            self.verdict.value = _to_do('<p class="refused"><b>✕ Not yet.</b></p>', missing, why)
             return
         golf = self._golf(self.bench.session.calls_made)
         why = f"<p><b>Why it works.</b> {self.task.explained}</p>{self.help.remark}"

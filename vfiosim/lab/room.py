@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from html import escape
+from types import MappingProxyType
 from typing import Any
 
 from ..engine import PatchError
@@ -28,7 +29,7 @@ def room(
     *,
     hints: Sequence[str] = (),
     explained: str = "",
-    distractors: Sequence[tuple[str, str | Distractor]] = (),
+    distractors: Mapping[str, str | Distractor] = MappingProxyType({}),
     record: str = "",
     view: Collection[str] = (),
 ) -> RoomView:
@@ -55,7 +56,7 @@ class RoomView(StaticFallback):
         *,
         hints: Sequence[str] = (),
         explained: str = "",
-        distractors: Sequence[tuple[str, str | Distractor]] = (),
+        distractors: Mapping[str, str | Distractor] = MappingProxyType({}),
         record: str = "",
         view: Collection[str] = (),
     ) -> None:
@@ -235,7 +236,7 @@ class RoomView(StaticFallback):
         if proof.clean:
             return (f"<p><b>Why it works.</b> {self._explained}</p>" if self._explained else "") + self.help.remark
         said = _everything_said(proof)
-        distractor = next((distractor for part, distractor in self._distractors if part in said), None)
+        distractor = next((distractor for part, distractor in self._distractors.items() if part in said), None)
         return misled(distractor) if distractor else ""
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
+from typing import TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
 from .question import NONE, ORDER, Answer, Distractor, ExperimentResult, Misconception, Question, as_distractor
 
+T = TypeVar("T")
+Misled: TypeAlias = Mapping[Callable[[T], bool], str | Distractor]  # is a thing wrong in this way? Then what misled
 YOURS, TRUTH = "You predicted", "The simulator says"
 EVIDENCE, OTHER_RUN = "What this run shows:", "What the run that answers shows:"
 STEPS = "<p>The steps that decide it:</p>"
@@ -62,6 +65,11 @@ def misled(distractor: str | Distractor) -> str:
     """The paragraph about a wrong answer; "" if nobody knows what misled."""
     said = _belief(as_distractor(distractor))
     return f"<p><b>What misled you?</b> {said}</p>" if said else ""
+
+
+def misled_by(distractors: Misled[T], thing: T) -> str:
+    """The same for what has gone wrong with a thing: of the first distractor whose question it answers with yes."""
+    return next((misled(distractor) for fits, distractor in distractors.items() if fits(thing)), "")
 
 
 def _belief(distractor: Distractor) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from ..kernel.iommufd.iommufd_private import IommufdIoas
 from ..lab import Exercise, Fact, Goal, Ordering, Parsons, Session, Task
 from ..lab import goal as facts
@@ -108,22 +110,16 @@ MOVE = Task(
     move,
     "ATTACH of a device that is attached replaces its table. The new table is filled first, then the IOMMU changes over in one "
     "step. The old table was made by an ATTACH, so it goes with its last device, and with it the holder of address space 2.",
-    distractors=(
-        (
-            _let_go,
-            "Between DETACH and the next ATTACH the card has no table. There is a way from one table to the other.",
-        ),
-        (_unmapped, "UNMAP takes the entry from the card while it still uses the old table."),
-        (_moved_into_an_empty_house, "The card moved into an address space that is empty at 0x10000. MAP there first."),
-    ),
+    distractors={
+        _let_go: "Between DETACH and the next ATTACH the card has no table. There is a way from one table to the other.",
+        _unmapped: "UNMAP takes the entry from the card while it still uses the old table.",
+        _moved_into_an_empty_house: "The card moved into an address space that is empty at 0x10000. MAP there first.",
+    },
     drawn=False,
     name="09 task: move",
 )
 
-
-def exercise() -> Exercise:
-    """The first task of the lesson."""
-    return Exercise(MOVE, Desk)
+exercise = partial(Exercise, MOVE, Desk)
 
 
 # ---- the second task: a tear-down in its order
@@ -171,10 +167,7 @@ TIDY_UP = Parsons(
     view=ONLY,
 )
 
-
-def order() -> Ordering:
-    """The second task of the lesson."""
-    return Ordering(TIDY_UP)
+order = partial(Ordering, TIDY_UP)
 
 
 # ---- the third task: who pins this?
@@ -208,22 +201,15 @@ PINNED = Task(
     lambda session: destroy(session, 3),
     "A table that was made by hand does not go with its last device, and as long as it is there, it shows every mapping of its "
     "address space, with pages that are pinned. When the table goes, the mapping stays: as a note, which costs nothing.",
-    distractors=(
-        (
-            _mapping_lost,
-            "The pages are free, and the mapping is lost, too: the next card finds nothing. <b>Undo</b>. It is not the mapping "
-            "that pins.",
-        ),
-    ),
+    distractors={
+        _mapping_lost: "The pages are free, and the mapping is lost, too: the next card finds nothing. <b>Undo</b>. "
+        "It is not the mapping that pins.",
+    },
     drawn=False,
     name="09 task: who pins this?",
 )
 
-
-def free_it() -> Exercise:
-    """The third task of the lesson."""
-    return Exercise(PINNED, Desk)
-
+free_it = partial(Exercise, PINNED, Desk)
 
 LESSON = Lesson("09", QUESTIONS, CHECK, (MOVE.name, TIDY_UP.name, PINNED.name))
 predict, once_answered, quiz, finish = LESSON.predict, LESSON.once_answered, LESSON.quiz, LESSON.finish

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from ..lab import Bench, Distractor, Exercise, Goal, Ordering, Outcome, Parsons, Session, Task
@@ -110,21 +111,15 @@ CUT_THE_PATHS = Task(
     "The file had six holders, three in each program. The VMM lives on, so each of its three takes a call. The exit of the helper "
     "gives up all three of the helper's at once, the mapping as well. Whoever lets go last runs the release handler: that ends the "
     "binding, and then the driver may leave.",
-    distractors=(
-        (
-            _iommufd_closed,
-            Distractor(
-                "The iommufd does not hold the device: the binding holds the iommufd. <b>Undo</b> leads back.",
-                M.CLOSING_IS_RELEASING,
-            ),
+    distractors={
+        _iommufd_closed: Distractor(
+            "The iommufd does not hold the device: the binding holds the iommufd. <b>Undo</b> leads back.",
+            M.CLOSING_IS_RELEASING,
         ),
-        (
-            _only_mappings_are_left,
-            Distractor(
-                "No descriptor leads to the file any more. A mapping holds the file, too.", M.ONE_NUMBER_ONE_HOLDER
-            ),
+        _only_mappings_are_left: Distractor(
+            "No descriptor leads to the file any more. A mapping holds the file, too.", M.ONE_NUMBER_ONE_HOLDER
         ),
-    ),
+    },
     drawn=False,
     name="05 task: cut the paths",
 )
@@ -203,10 +198,7 @@ TEAR_DOWN = Parsons(
     view=("thread *", *ALL[1:], "file kvm*", "kvm_vfio", "kvm"),
 )
 
-
-def order() -> Ordering:
-    """The second task of the lesson."""
-    return Ordering(TEAR_DOWN)
+order = partial(Ordering, TEAR_DOWN)
 
 
 # ---- the third task: find the last holder
@@ -259,13 +251,12 @@ FIND_THE_LAST = Task(
     lambda session: session.do(Killed("broker")),
     "The VMM had sent descriptor 3 to the broker, and the broker never looked. The message holds the file, the broker's socket "
     "holds the message. Receiving it would make one more descriptor to close: two calls. And 3 is another card by now.",
-    distractors=(
-        (
-            _wrong_card,
-            Distractor("3 was free, so the other card has it now: you closed vfio1. <b>Undo</b>.", M.NUMBERS_STAY),
+    distractors={
+        _wrong_card: Distractor(
+            "3 was free, so the other card has it now: you closed vfio1. <b>Undo</b>.", M.NUMBERS_STAY
         ),
-        (_broker_has_it, "The broker has received the file: a descriptor of the broker holds it now."),
-    ),
+        _broker_has_it: "The broker has received the file: a descriptor of the broker holds it now.",
+    },
     drawn=False,
     name="05 task: find the last holder",
 )

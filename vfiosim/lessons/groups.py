@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from ..lab import Bench, Distractor, Exercise, Goal, Ordering, Outcome, Parsons, Session, Task
@@ -118,25 +119,18 @@ IN_THE_WAY = Task(
     cleared,
     "As long as the group's file is open BIND is refused with EBUSY, and as long as the kernel owns the DMA for the disk, with "
     "EPERM. Both checks are about the group. <code>usb</code> and its driver were in order all the time.",
-    distractors=(
-        (
-            lambda session: any(done.outcome.waits for done in session.done),
-            Distractor(
-                "You took the driver away from usb, and usb has a file open: the unbind waits. Not usb is in the way, but what "
-                "is beside it. <b>Undo</b> leads back.",
-                M.OWN_DRIVER_IS_ENOUGH,
-            ),
+    distractors={
+        (lambda session: any(done.outcome.waits for done in session.done)): Distractor(
+            "You took the driver away from usb, and usb has a file open: the unbind waits. Not usb is in the way, but what "
+            "is beside it. <b>Undo</b> leads back.",
+            M.OWN_DRIVER_IS_ENOUGH,
         ),
+        _gave_away_too_early: "The disk still has ahci, and a driver gets only a device that has none: EBUSY. "
+        "<b>admin: unbind sata</b> comes first. Then look: is anything in the way still?",
         (
-            _gave_away_too_early,
-            "The disk still has ahci, and a driver gets only a device that has none: EBUSY. <b>admin: unbind sata</b> comes "
-            "first. Then look: is anything in the way still?",
-        ),
-        (
-            lambda session: bool(session.calls_made) and _open(session),
-            "The tool still has the group's file open. As long as that lasts, no node of the group can be bound.",
-        ),
-    ),
+            lambda session: bool(session.calls_made) and _open(session)
+        ): "The tool still has the group's file open. As long as that lasts, no node of the group can be bound.",
+    },
     view=GROUP_3,
     drawn=False,
     name="06 task: in the way",
@@ -181,16 +175,14 @@ SHARED = Task(
     shared,
     "The owner is an iommufd, not a program. Whoever holds a descriptor of that iommufd can bind to it, and the group counts one "
     "device more. It has a price: the two programs now share one iommufd, so each can change the other's memory map.",
-    distractors=(
+    distractors={
         (
-            lambda session: "sound" not in session.alive(),
-            "Without the sound daemon nobody has vfio2. <b>Undo</b> leads back.",
-        ),
+            lambda session: "sound" not in session.alive()
+        ): "Without the sound daemon nobody has vfio2. <b>Undo</b> leads back.",
         (
-            lambda session: "vfio2#1" in [file.label for file in session.descriptors().values()],
-            "That is the file of vfio2. What the VMM needs is not the daemon's device, but the owner of the DMA.",
-        ),
-    ),
+            lambda session: "vfio2#1" in [file.label for file in session.descriptors().values()]
+        ): "That is the file of vfio2. What the VMM needs is not the daemon's device, but the owner of the DMA.",
+    },
     view=GROUP_2,
     drawn=False,
     name="06 task: two programs, one group",
@@ -272,11 +264,7 @@ FALL_BACK = Parsons(
     view=("thread *", "fds", "vfio_container", "iommu_group 2", "vfio_group 2", "vfio_device vfio1"),
 )
 
-
-def order() -> Ordering:
-    """The third task of the lesson."""
-    return Ordering(FALL_BACK)
-
+order = partial(Ordering, FALL_BACK)
 
 LESSON = Lesson("06", QUESTIONS, CHECK, (IN_THE_WAY.name, SHARED.name, FALL_BACK.name))
 predict, once_answered, quiz, finish = LESSON.predict, LESSON.once_answered, LESSON.quiz, LESSON.finish

@@ -10,12 +10,13 @@ from html import escape
 from typing import Any
 
 from ..assets import asset
-from ..lab import Bench, Distractor, Exercise, Goal, Session, Task
+from ..lab import Bench, Exercise, Goal, Session, Task
 from ..lab import controls as widgets
 from ..lab.goal import Fact, fact
 from ..lab.record import progress
 from ..lab.static_fallback import StaticFallback, note
 from ..lab.style import button, row, style, text, words
+from ..lab.verdict import Misled
 from ..naming import must_be_one_of
 from ..views import Player
 from .address_spaces_bench import ONLY
@@ -88,7 +89,7 @@ class Level:
 
     def exercise(self, way: Sequence[str]) -> Exercise:
         """A bench with its moves, and its goal as a picture; `way` is the shortest."""
-        wrong = [(partial(_is_true, fact(said)), Distractor(why)) for said, why in self.wrong.items()]
+        wrong: Misled[Session] = {partial(_is_true, fact(said)): why for said, why in self.wrong.items()}
         hints, more = self.hints.split(" / "), moves(self.moves)
         goal, solve, kept = self.facts, play(*way), self.kept
         task = Task(self.text, self.begin, goal, hints, solve, self.explained, wrong, self.view, kept)

@@ -62,14 +62,11 @@ LOSE_THE_VM = Task(
     "The card had a reference to the VM for as long as it was bound. The refused BIND has given it back, so the last "
     "close of the program "
     "frees the VM. The driver of the card would now go on with memory that is somebody else's.",
-    distractors=(
-        (
-            _first_is_closed,
-            Distractor(
-                "The card's first file is gone, so its binding has ended: then the VM may go.", M.CLOSING_IS_RELEASING
-            ),
+    distractors={
+        _first_is_closed: Distractor(
+            "The card's first file is gone, so its binding has ended: then the VM may go.", M.CLOSING_IS_RELEASING
         ),
-    ),
+    },
     name="11 task: lose the VM",
 )
 

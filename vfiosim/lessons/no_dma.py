@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from ..lab import Bench, Exercise, Goal, Ordering, Outcome, Parsons, Session, Task
 from ..lab import goal as facts
 from ..lab.parsons import by_trace
@@ -60,10 +62,7 @@ POSTED = Parsons(
     view=VIEW,
 )
 
-
-def order() -> Ordering:
-    """The first task of the lesson."""
-    return Ordering(POSTED)
+order = partial(Ordering, POSTED)
 
 
 # ---- the second task: an ID of the same pool
@@ -99,12 +98,11 @@ SECOND = Task(
     "BIND of the emulated device makes an access, and the access takes ID 1. Devices, accesses and address spaces have "
     "their IDs out of "
     "one pool. So “the network card has ID 1” is true of one program and false of the next.",
-    distractors=(
+    distractors={
         (
-            lambda session: session.machine.trace.end.objects["vfio_device_file 1"].fields["devid"] == 1,
-            "The network card came first, so it has the lowest ID. There is no unbind: <b>Undo</b>, or close its file.",
-        ),
-    ),
+            lambda session: session.machine.trace.end.objects["vfio_device_file 1"].fields["devid"] == 1
+        ): "The network card came first, so it has the lowest ID. There is no unbind: <b>Undo</b>, or close its file.",
+    },
     view=VIEW,
     drawn=False,
     name="08 task: the second ID",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 
 from ..lab import (
     Bench,
@@ -146,13 +146,10 @@ EVERY_REFUSAL = Task(
     "Fields are checked before the group, the group before the lock, and only under the lock is the descriptor looked up. "
     "A bound file stays bound, so that check comes last. After each refusal everything is as before: what was taken on the way "
     "is given back in reverse order.",
-    distractors=(
-        (
-            _bound_too_early,
-            "The file is bound now. The checks of the fields still come first; but a descriptor is not looked up any more, and "
-            "the group cannot be opened. <b>Undo</b> leads back.",
-        ),
-    ),
+    distractors={
+        _bound_too_early: "The file is bound now. The checks of the fields still come first; but a descriptor is not "
+        "looked up any more, and the group cannot be opened. <b>Undo</b> leads back.",
+    },
     name="01 task: every refusal",
 )
 
@@ -224,10 +221,7 @@ STEPS = Parsons(
     view=tuple(sorted(BIND)),
 )
 
-
-def order() -> Ordering:
-    """The second task of the lesson."""
-    return Ordering(STEPS)
+order = partial(Ordering, STEPS)
 
 
 # ---- the third task: make the device free
@@ -283,21 +277,18 @@ FREE_THE_DEVICE = Task(
     "The file is held three times: by descriptors 3 and 5, and by the list. There is no request that unbinds: the binding "
     "ends when the file ends. FILE DEL comes first, because it finds the file through a descriptor. If both are closed "
     "already, only closing the kvm-vfio descriptor is left: it drops the whole list. That is a second way.",
-    distractors=(
-        (
-            _only_the_list_is_left,
-            Distractor("Both numbers are closed, and the file lives: the list holds it, too.", M.ONE_NUMBER_ONE_HOLDER),
+    distractors={
+        _only_the_list_is_left: Distractor(
+            "Both numbers are closed, and the file lives: the list holds it, too.", M.ONE_NUMBER_ONE_HOLDER
         ),
-    ),
+    },
     drawn=False,
     name="01 task: set the device free",
 )
 
-
-def exercise() -> Exercise:
-    """The third task of the lesson."""
-    return Exercise(FREE_THE_DEVICE, lambda session: Bench(session, show=("descriptor", "kvm", "why"), only=KVM))
-
+exercise = partial(
+    Exercise, FREE_THE_DEVICE, lambda session: Bench(session, show=("descriptor", "kvm", "why"), only=KVM)
+)
 
 LESSON = Lesson("01", QUESTIONS, CHECK, (EVERY_REFUSAL.name, STEPS.name, FREE_THE_DEVICE.name))
 predict, once_answered, quiz, finish = LESSON.predict, LESSON.once_answered, LESSON.quiz, LESSON.finish

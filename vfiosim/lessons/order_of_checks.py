@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 
 from ..lab import Bench, Distractor, Exercise, Judged, Ordering, Parsons, Session, Task
 from ..lab.outcome import Done
@@ -89,10 +90,7 @@ SIX_MISTAKES = Parsons(
     view=(*sorted(BIND - {"vfio_device vfio0", "vfio_device_set vfio0"}), "vfio_device vfio3", "iommu_group 3"),
 )
 
-
-def order() -> Ordering:
-    """The first task of the lesson."""
-    return Ordering(SIX_MISTAKES)
+order = partial(Ordering, SIX_MISTAKES)
 
 
 # ---- the second task: refusals with one field changed each
@@ -192,27 +190,21 @@ NINE_REFUSALS = Task(
     "One field can fail in three ways, and one errno can come from three fields. The flag of a token is good, so it passes "
     "the check of flags; under the lock the serial port's driver wants no token (EINVAL), and for the card the kernel reads the "
     "token first, at address 0 (EFAULT).",
-    distractors=(
-        (
-            _two_at_once,
-            Distractor(
-                "The last call had two fields changed. Only the first check that failed has spoken, so you do not know what it "
-                "would say to the other one.",
-                M.ALL_CHECKS_AT_ONCE,
-            ),
+    distractors={
+        _two_at_once: Distractor(
+            "The last call had two fields changed. Only the first check that failed has spoken, so you do not know what it "
+            "would say to the other one.",
+            M.ALL_CHECKS_AT_ONCE,
         ),
-        (
-            _bound_too_early,
-            "A device is bound now, so a flag or a descriptor on it is not looked at any more. <b>Undo</b> leads back.",
-        ),
-    ),
+        _bound_too_early: "A device is bound now, so a flag or a descriptor on it is not looked at any more. "
+        "<b>Undo</b> leads back.",
+    },
     name="03 task: one field at a time",
 )
 
-
-def errors() -> Exercise:
-    """The second task of the lesson."""
-    return Exercise(NINE_REFUSALS, lambda session: Bench(session, show=("bind",), only=BIND | {"vfio_device vfio3"}))
+errors = partial(
+    Exercise, NINE_REFUSALS, lambda session: Bench(session, show=("bind",), only=BIND | {"vfio_device vfio3"})
+)
 
 
 # ---- the third task: the smallest program with Jo's line
@@ -262,19 +254,13 @@ GOOD_STRUCT = Task(
     "The second BIND of one file stops at the first check under the lock. A second file passes that check, for it was never bound; "
     "it stops when the device is to be opened, for another file has it open. That is Jo's line: before, with the group's file, "
     "each open was fine. Jo needs a dup, or no second descriptor at all.",
-    distractors=(
-        (
-            _copied,
-            Distractor(
-                "A dup is another number for the first file, and that file is bound already: the first way again.",
-                M.SECOND_OPEN_IS_FINE,
-            ),
+    distractors={
+        _copied: Distractor(
+            "A dup is another number for the first file, and that file is bound already: the first way again.",
+            M.SECOND_OPEN_IS_FINE,
         ),
-        (
-            _wrong_struct,
-            Distractor("EINVAL, but not Jo's: here a field of the struct was wrong.", M.ERRNO_IS_A_CAUSE),
-        ),
-    ),
+        _wrong_struct: Distractor("EINVAL, but not Jo's: here a field of the struct was wrong.", M.ERRNO_IS_A_CAUSE),
+    },
     name="03 task: the smallest program",
 )
 

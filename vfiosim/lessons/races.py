@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from ..engine import Micro
 from ..explore.model import MachineModel
@@ -74,24 +75,18 @@ BREAK_IT = HandTask(
     "A has looked, and nobody was there. While it stands still, B looks and tells. A goes on with what it saw before, which is not "
     "true any more. With the lock B cannot look as long as A has not told. It works the other way round, too: stop B after its "
     "look, and let A run to the end.",
-    distractors=(
-        (
-            _somebody_was_seen,
-            Distractor(
-                "One call had told before the other one looked, and so it was seen. <b>Reset</b>, and let them take turns in "
-                "another order.",
-                M.ONE_CALL_AFTER_THE_OTHER,
-            ),
+    distractors={
+        _somebody_was_seen: Distractor(
+            "One call had told before the other one looked, and so it was seen. <b>Reset</b>, and let them take turns in "
+            "another order.",
+            M.ONE_CALL_AFTER_THE_OTHER,
         ),
-    ),
+    },
     view=BOARD_VIEW,
     name="10 task: be the scheduler",
 )
 
-
-def by_hand() -> ByHand:
-    """The first task of the lesson."""
-    return ByHand(BREAK_IT)
+by_hand = partial(ByHand, BREAK_IT)
 
 
 # ---- the second task: turns in an order
@@ -173,10 +168,7 @@ USE_AFTER_FREE = Parsons(
     view=VM_VIEW,
 )
 
-
-def turns() -> Ordering:
-    """The second task of the lesson."""
-    return Ordering(USE_AFTER_FREE)
+turns = partial(Ordering, USE_AFTER_FREE)
 
 
 # ---- the third task: a room of the museum
@@ -199,17 +191,13 @@ def mend() -> RoomView:
         explained="A BIND of an open device must neither take a VM nor give one back: the place belongs to the first BIND. "
         "Taking has to be mended, too: otherwise the third file's VM is written over that of the first, and nobody gives the first "
         "one back. <code>open_count</code> does not change in between, because BIND holds the lock of the device set.",
-        distractors=(
-            (
-                "nobody will give that back",
-                "The way out is mended, but a BIND that fails still takes a VM and writes over the one that was there.",
-            ),
-            (
-                "a failed bind through another file gave it away",
-                "A BIND that fails still gives away the VM of the one that succeeded.",
-            ),
-            ("answered in another way now", "Now other calls get another answer than on the real kernel, too."),
-        ),
+        distractors={
+            "nobody will give that back": "The way out is mended, but a BIND that fails still takes a VM and writes "
+            "over the one that was there.",
+            "a failed bind through another file gave it away": "A BIND that fails still gives away the VM of the one "
+            "that succeeded.",
+            "answered in another way now": "Now other calls get another answer than on the real kernel, too.",
+        },
         record=REPAIR,
         view=VM_VIEW,
     )

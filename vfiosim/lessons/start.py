@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from ..lab import Bench, Distractor, Exercise, ExperimentResult, Fact, Goal, Prediction, Question, Session, Task
 from ..lab import goal as facts
 from ..lab.question import step_saying
@@ -168,12 +170,11 @@ FREE = Task(
     ),
     lambda session: session.close(3),
     "The binding ends with the card's file. The iommufd is only held by it: closing 4 takes one of its three arrows away.",
-    distractors=(
-        (
-            _closed_the_iommufd,
-            Distractor("That was the iommufd's descriptor. The binding still holds it.", M.CLOSING_IS_RELEASING),
+    distractors={
+        _closed_the_iommufd: Distractor(
+            "That was the iommufd's descriptor. The binding still holds it.", M.CLOSING_IS_RELEASING
         ),
-    ),
+    },
     drawn=False,  # a page for beginners shows one picture at a time
     name="00 task: free",
 )
@@ -189,9 +190,9 @@ KEEP = Task(
     ),
     lambda session: (session.dup(3), session.close(3)),
     "A dup is a second arrow to the same file. When the first one goes, the second still holds it, and the binding lives on.",
-    distractors=(
-        (_let_go_first, "Descriptor 3 was the only arrow to the file. The file is gone, and the binding with it."),
-    ),
+    distractors={
+        _let_go_first: "Descriptor 3 was the only arrow to the file. The file is gone, and the binding with it.",
+    },
     drawn=False,
     name="00 task: keep",
 )
@@ -202,15 +203,9 @@ def _exercise(task: Task) -> Exercise:
     return Exercise(task, lambda session: Bench(session, show=("descriptor",), only=BIND, reserve=steps))
 
 
-def free_it() -> Exercise:
-    """The first task: one close."""
-    return _exercise(FREE)
+free_it = partial(_exercise, FREE)  # one close
 
-
-def keep_it() -> Exercise:
-    """The second task: a copy first."""
-    return _exercise(KEEP)
-
+keep_it = partial(_exercise, KEEP)  # a copy first
 
 LESSON = Lesson("00", QUESTIONS, (), (FREE.name, KEEP.name))
 finish = LESSON.finish

@@ -78,19 +78,16 @@ OPEN_GATE = Task(
     lambda session: bind_failing(session, max(FAULTS)),
     "Number 9 is the only failure behind the gate. Eight of nine tests pass, and the ninth leaves a closed device that a program "
     "can use. Press <b>GET_INFO</b>: it answers. That is why everything has to fail once.",
-    distractors=(
-        (_bound, "This BIND has succeeded, so the gate is open as it should be. <b>Reset</b>, and let something fail."),
-        (_nothing_shows, "This failure comes before the line in question, and there the way out is right."),
-    ),
+    distractors={
+        _bound: "This BIND has succeeded, so the gate is open as it should be. <b>Reset</b>, and let something fail.",
+        _nothing_shows: "This failure comes before the line in question, and there the way out is right.",
+    },
     view=VIEW,
     name="04 task: make it show",
     drawn=False,
 )
 
-
-def exercise() -> Exercise:
-    """The first task of the lesson."""
-    return Exercise(OPEN_GATE, _bench)
+exercise = partial(Exercise, OPEN_GATE, _bench)
 
 
 # ---- the second task: a ladder with its rungs in order
@@ -152,11 +149,7 @@ LADDER = Parsons(
     view=VIEW,
 )
 
-
-def order() -> Ordering:
-    """The second task of the lesson."""
-    return Ordering(LADDER)
-
+order = partial(Ordering, LADDER)
 
 LESSON = Lesson("04", QUESTIONS, CHECK, (OPEN_GATE.name, LADDER.name, TASK))
 predict, once_answered = LESSON.predict, LESSON.once_answered

@@ -124,25 +124,15 @@ def mend() -> RoomView:
         ),
         explained="The inner one stands around the last line alone, the outer one around all that comes after the taking of the "
         "module. On the way out the inner one is done first: nesting <i>is</i> the reverse order. In C both are labels.",
-        distractors=(
-            ("the kernel crashes", "Your way out gives back what this call had not taken, or not yet."),
-            (
-                "not the reverse order",
-                "Both are there, and the outer one is done last: so it has to belong to what was taken first.",
-            ),
-            (
-                "is left behind: driver's module, iommufd_group",
-                "When the card is not ready, neither the module nor the place in the iommufd is given back.",
-            ),
-            (
-                "is left behind: driver's module.",
-                "What gives the driver's module back has to stand around <i>all</i> that comes later: the place in the "
-                "iommufd, and the card.",
-            ),
-            (
-                "is left behind: iommufd_group",
-                "The place in the iommufd is not given back. Only the card comes after it, and may fail.",
-            ),
-        ),
+        distractors={
+            "the kernel crashes": "Your way out gives back what this call had not taken, or not yet.",
+            "not the reverse order": "Both are there, and the outer one is done last: so it has to belong to what was taken first.",
+            "is left behind: driver's module, iommufd_group": "When the card is not ready, neither the module nor the "
+            "place in the iommufd is given back.",
+            "is left behind: driver's module.": "What gives the driver's module back has to stand around <i>all</i> "
+            "that comes later: the place in the iommufd, and the card.",
+            "is left behind: iommufd_group": "The place in the iommufd is not given back. Only the card comes after "
+            "it, and may fail.",
+        },
         record=TASK,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from ..lab import Exercise, Outcome, Session, Task
@@ -124,12 +125,10 @@ START = Task(
     play("close card", "open card", "FILE_ADD", "BIND", "ATTACH"),
     "The end of the card's file ended the binding, and that detached. The iommufd kept the address space with its memory, so "
     "IOAS_ALLOC and MAP need not be done again. FILE_ADD comes before BIND, because BIND looks for the VM once.",
-    distractors=(
-        (
-            _bound_too_early,
-            "The card was bound before its file was on the list of the VM, and is so still. A binding ends with the file only.",
-        ),
-    ),
+    distractors={
+        _bound_too_early: "The card was bound before its file was on the list of the VM, and is so still. A binding "
+        "ends with the file only.",
+    },
     drawn=False,
     name="12 level: start",
 )
@@ -137,10 +136,7 @@ START = Task(
 
 STARTING: Moves = {"close card": DOWN["close card"], **UP}
 
-
-def exercise() -> Exercise:
-    """The first level."""
-    return level("start")
+exercise = partial(level, "start")
 
 
 # ---- the second level: give it back
@@ -175,20 +171,15 @@ GIVE_BACK = Task(
     play("FILE_DEL", "close card", "close iommufd"),
     "The last holder of the card's file ends the binding, and that detaches. The end of the iommufd frees address space and page "
     "table, and unpins. Only the list of the VM is not the card's: it finds the file by its descriptor, so FILE_DEL comes first.",
-    distractors=(
-        (
-            _on_the_list,
-            "The list of the VM holds the card's file, and no descriptor is left to take it off. <b>Undo</b>: FILE_DEL first.",
-        ),
-    ),
+    distractors={
+        _on_the_list: "The list of the VM holds the card's file, and no descriptor is left to take it off. "
+        "<b>Undo</b>: FILE_DEL first.",
+    },
     drawn=False,
     name="12 level: give back",
 )
 
-
-def free_it() -> Exercise:
-    """The second level."""
-    return level("give back")
+free_it = partial(level, "give back")
 
 
 def shortest(level: str) -> OnceAnswered:
@@ -263,21 +254,15 @@ MEND = Task(
     _mended,
     "Two parts of the VMM have opened an iommufd each. An ID is known in its own iommufd only: the memory was mapped in address "
     "space 1 of descriptor 6, the card is attached to address space 2 of 7, which is empty. No call had a reason to fail.",
-    distractors=(
-        (
-            _closed_the_right_one,
-            "7 is the iommufd of the card. The binding holds it still, but nobody can map in it any more. <b>Undo</b>.",
-        ),
-    ),
+    distractors={
+        _closed_the_right_one: "7 is the iommufd of the card. The binding holds it still, but nobody can map in it "
+        "any more. <b>Undo</b>.",
+    },
     drawn=False,
     name="12 level: mend",
 )
 
-
-def mend() -> Exercise:
-    """The third level."""
-    return level("mend")
-
+mend = partial(level, "mend")
 
 LEVELS: Mapping[str, tuple[Task, Moves]] = {
     "start": (START, STARTING),

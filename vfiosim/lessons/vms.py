@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from ..lab import Bench, Distractor, Exercise, Goal, Judged, Ordering, Parsons, Session, Task
 from ..lab import goal as facts
@@ -83,10 +84,7 @@ LET_IT_BE_TWO = Parsons(
     view=VIEW,
 )
 
-
-def order() -> Ordering:
-    """The first task of the lesson."""
-    return Ordering(LET_IT_BE_TWO)
+order = partial(Ordering, LET_IT_BE_TWO)
 
 
 # ---- the second task: too late
@@ -129,13 +127,12 @@ TOO_LATE = Task(
     once_more,
     "The sample cannot be taken again, so the file has to go: off the list, then closed. The next open makes a new file, which "
     "comes on the list before BIND this time.",
-    distractors=(
-        (
-            _bound_again,
-            Distractor("This file is bound, and its VM was looked for then. BIND comes once.", M.VM_FOLLOWS_THE_LIST),
+    distractors={
+        _bound_again: Distractor(
+            "This file is bound, and its VM was looked for then. BIND comes once.", M.VM_FOLLOWS_THE_LIST
         ),
-        (_still_listed, "Descriptor 3 is closed, but the list still holds the file: so the binding goes on."),
-    ),
+        _still_listed: "Descriptor 3 is closed, but the list still holds the file: so the binding goes on.",
+    },
     view=VIEW,
     name="07 task: too late",
     drawn=False,

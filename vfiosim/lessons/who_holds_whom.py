@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from ..lab import Bench, Distractor, Exercise, Goal, Ordering, Outcome, Parsons, Session, Task
 from ..lab import goal as facts
 from ..lab.parsons import by_running
@@ -57,15 +59,12 @@ LIVE_WITHOUT_A_NUMBER = Task(
     without_a_descriptor,
     "BIND looks the iommufd up by its descriptor, so that has to be open still. From then on the binding and the device object "
     "hold its file, and descriptor 4 may go. A dup is a second descriptor for the same file, so the device's file counts two.",
-    distractors=(
-        (_closed_too_early, "Descriptor 4 was the only holder when it was closed, so the iommufd went too."),
-        (
-            _opened_again,
-            Distractor(
-                "A second open makes a second file; the first has the holders that it had.", M.SECOND_OPEN_IS_FINE
-            ),
+    distractors={
+        _closed_too_early: "Descriptor 4 was the only holder when it was closed, so the iommufd went too.",
+        _opened_again: Distractor(
+            "A second open makes a second file; the first has the holders that it had.", M.SECOND_OPEN_IS_FINE
         ),
-    ),
+    },
     view=BIND,
     name="02 task: an iommufd without a descriptor",
 )
@@ -148,11 +147,7 @@ LET_GO = Parsons(
     view=tuple(sorted(KVM)),
 )
 
-
-def order() -> Ordering:
-    """The second task of the lesson."""
-    return Ordering(LET_GO)
-
+order = partial(Ordering, LET_GO)
 
 LESSON = Lesson("02", QUESTIONS, CHECK, (LIVE_WITHOUT_A_NUMBER.name, LET_GO.name))
 predict, once_answered, quiz, finish = LESSON.predict, LESSON.once_answered, LESSON.quiz, LESSON.finish
