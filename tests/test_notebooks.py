@@ -6,6 +6,8 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -71,18 +73,24 @@ def page_of(notebook: Any) -> str:
     return str(HTMLExporter(template_name="vfiosim").from_notebook_node(notebook)[0])
 
 
-@pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The notebooks as pages: the first as `make export` makes it, the others from what they are when they have run."""
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Path]:
+    """A notebook as a page: the first as `make export` makes it, another one from what it is when it has run."""
     folder = tmp_path_factory.mktemp("pages")
-    first, *others = NOTEBOOKS
-    command = [sys.executable, "-m", "nbconvert", *PAGES, f"--output-dir={folder}"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([*command, str(first)], capture_output=True, text=True, check=False, env=environment)
-    assert done.returncode == 0, done.stderr
-    for path in others:
-        (folder / f"{path.stem}.html").write_text(page_of(executed(path)), "utf-8")
-    return folder
+
+    @cache
+    def page(path: Path) -> Path:
+        html = folder / f"{path.stem}.html"
+        if path == NOTEBOOKS[0]:
+            command = [sys.executable, "-m", "nbconvert", *PAGES, f"--output-dir={folder}", str(path)]
+            environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+            done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+            assert done.returncode == 0, done.stderr
+        else:
+            html.write_text(page_of(executed(path)), "utf-8")
+        return html
+
+    return page
 
 
 def test_make_export_leaves_out_the_state_of_widgets_and_what_the_exporter_has_answered():
@@ -99,7 +107,7 @@ def test_an_exported_notebook_is_stepped_through_without_kernel_and_network(path
     page = context.new_page()
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
-    page.goto((exported / f"{path.stem}.html").as_uri(), wait_until="load")
+    page.goto(exported(path).as_uri(), wait_until="load")
     assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
     if path.stem == "index":
         expect(page.get_by_role("figure").locator("svg").first).to_be_visible()
@@ -122,7 +130,7 @@ def step_to_the_end_and_one_back(page, sentence):
 @TOGETHER
 @EACH
 def test_an_exported_notebook_tells_nothing_of_who_has_exported_it(path, exported):
-    html = (exported / f"{path.stem}.html").read_text("utf-8")
+    html = exported(path).read_text("utf-8")
     assert [place for place in (str(Path.home()), str(ROOT)) if place in html] == []
 
 
@@ -174,8 +182,9 @@ def test_a_page_can_have_the_answers_of_its_lesson_at_the_end():
 @TOGETHER
 @pytest.mark.one_python
 def test_an_exported_lesson_has_every_question_with_its_choices_and_the_task(exported):
-    html = (exported / "01_one_bind.html").read_text("utf-8")
-    asked = "".join(cells(ROOT / "notebooks" / "01_one_bind.ipynb", "code")).count("one_bind.predict(")
+    lesson = ROOT / "notebooks" / "01_one_bind.ipynb"
+    html = exported(lesson).read_text("utf-8")
+    asked = "".join(cells(lesson, "code")).count("one_bind.predict(")
     assert html.count("<b>Predict.</b>") == asked
     assert "close fails with EBUSY while a device is bound" in html
     assert "<b>Your task.</b>" in html
