@@ -261,7 +261,7 @@ def test_running_a_notebook_again_closes_what_its_outputs_no_longer_show(desk: D
     expect(cell_of(page, "bench = Bench()").locator(".vfiosim-table")).to_contain_text("none yet")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A notebook with sandbox, races and room that was run and saved without the state of its widgets."""
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in (LAB, RUN, *CELLS, "box")])

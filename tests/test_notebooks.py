@@ -14,7 +14,7 @@ from typing import Any
 import nbformat
 import pytest
 from nbconvert import HTMLExporter
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Request, expect
 
 from tests.conftest import ROOT
 from tests.desk import Desk, button, cell_of, press, pressed, said
@@ -102,19 +102,21 @@ def test_make_export_leaves_out_the_state_of_widgets_and_what_the_exporter_has_a
 
 @TOGETHER
 @EACH
-def test_an_exported_notebook_is_stepped_through_without_kernel_and_network(path, exported, browser):
-    context = browser.new_context()
-    page = context.new_page()
+def test_an_exported_notebook_is_stepped_through_without_kernel_and_network(path, exported, tab):
     asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
-    page.goto(exported(path).as_uri(), wait_until="load")
+
+    def note(request: Request) -> None:
+        asked.append(request.url)
+
+    tab.on("request", note)
+    tab.goto(exported(path).as_uri(), wait_until="load")
+    tab.remove_listener("request", note)
     assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
     if path.stem == "index":
-        expect(page.get_by_role("figure").locator("svg").first).to_be_visible()
+        expect(tab.get_by_role("figure").locator("svg").first).to_be_visible()
     else:
-        step_to_the_end_and_one_back(page, LAST.get(path.stem, "The call returns 0."))
-    assert len(re.findall(rb"/Type\s*/Page\b", page.pdf(format="A4"))) <= 12
-    context.close()
+        step_to_the_end_and_one_back(tab, LAST.get(path.stem, "The call returns 0."))
+    assert len(re.findall(rb"/Type\s*/Page\b", tab.pdf(format="A4"))) <= 12
 
 
 def step_to_the_end_and_one_back(page, sentence):
@@ -320,6 +322,7 @@ def test_in_the_lesson_why_is_it_alive_names_the_holders(desk):
 
 
 @TOGETHER
+@pytest.mark.one_python
 @pytest.mark.parametrize(
     ("stem", "answers"),
     [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any, TypeAlias
 
 from ..trace import Trace
@@ -70,6 +71,7 @@ def as_distractor(given: str | Distractor) -> Distractor:
 class Question:
     """A question with an experiment that answers it.
 
+    * `experiment`: what is done to find the answer, once: it begins with a machine of its own and ends the same each time;
     * `kind`: "choice" of one of `choices`; a "number"; "typed", a number or the name of an errno; "order", `choices` put into
       an order; "set", those of `choices` for which it is true, e.g. objects that will be alive. "" is "choice" with choices,
       "typed" without;
@@ -97,6 +99,7 @@ class Question:
     seed: int = 1
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "experiment", cache(self.experiment))
         if not self.kind:
             object.__setattr__(self, "kind", CHOICE if self.choices else TYPED)
         if self.kind not in KINDS:
