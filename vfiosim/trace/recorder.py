@@ -166,8 +166,10 @@ class _Places:
 class Recorder:
     """Follows an engine. `steps()` and `micro()` catch up with what it did since they were last asked."""
 
-    def __init__(self, engine: Engine, name: Name = shown_name, past: bool = False) -> None:
+    def __init__(self, engine: Engine, name: Name = shown_name, past: bool = False, start: State | None = None) -> None:
         """Follow `engine` from now on, or (`past`) from its birth; `name` is how sentences call an object.
+
+        `start` is its state, for who has it: it is looked at, never changed.
 
         Raises ValueError if the engine keeps no journal.
         """
@@ -177,7 +179,7 @@ class Recorder:
         self._name = name
         self._next_micro, self._next_entry = (0, 0) if past else (len(engine.micro), len(engine.journal))
         self._first = self._next_micro
-        self.start = self._before_all() if past else snapshot(engine)
+        self.start = start or (self._before_all() if past else snapshot(engine))
         self._known = set(self.start.objects)
         self._calls: dict[Thread, int] = {}
         self._phases: dict[Thread, str] = {}
