@@ -23,7 +23,8 @@ from tests.edu import (
     number,
     put,
 )
-from vfiosim import Blocked, Machine, Process, uapi
+from vfiosim import Blocked, Machine, Process, Unsupported, uapi
+from vfiosim.machine import program_of
 from vfiosim.topology import TOPOLOGIES, DeviceSpec, Topology
 from vfiosim.uapi import Errno, KernelError
 
@@ -220,3 +221,23 @@ def test_a_device_of_ones_own_has_a_configuration_space_too() -> None:
 def test_kvm_answers_for_every_number_what_it_can_do(extension: int, answer: int) -> None:
     program = Machine().process("vmm")
     assert program.ioctl(program.open("/dev/kvm"), uapi.KVM_CHECK_EXTENSION, extension) == answer
+
+
+# ---- registers that are mapped
+
+
+def test_a_write_through_a_mapping_is_one_to_the_device_which_interrupts_and_the_run_can_be_told_again() -> None:
+    """The recordings u-map-… have the widths, and what happens while the function does not answer."""
+    program, fd, _ = bound()
+    put(program, fd, COMMAND, MEMORY | MASTER, 2)
+    event = interrupt_to(program, fd, uapi.VFIO_PCI_MSI_IRQ_INDEX)
+    place = program.mmap(4096, fd=fd)
+    program.memory.write(place + RAISE, struct.pack("<I", 1))
+    assert program.read(event, 8) == struct.pack("<Q", 1)
+    machine = program.machine
+    again = machine.branch(len(machine.trace) - 1).processes["vmm"]
+    assert again.memory.read(place + 0x24, 4) == program.memory.read(place + 0x24, 4) == struct.pack("<I", 1)
+    assert 'start("store"' in program_of(machine)
+    with pytest.raises(Unsupported, match="no instruction of a program"):
+        program.pread(fd, 4, CONFIG, place)
+    assert machine.check() == []

@@ -58,7 +58,7 @@ class Calls:
         name = step["call"]
         if name == "ioctl":
             return self._ioctl(step, arguments)
-        if name in ("mmap", "poke"):
+        if name in ("mmap", "poke", "store"):
             return self._mmap(step) if name == "mmap" else self._poke(step)
         if name not in _CALLS:
             raise Unsupported(f"the call {name}")
@@ -87,7 +87,17 @@ class Calls:
 
     def _poke(self, step: Step) -> Prepared:
         data = bytes.fromhex(step["hex"])
-        return Prepared("memory.write", (self.scope.number(step, "addr"), data), lambda _: (len(data), {}))
+        place = self.scope.number(step, "addr")
+        return Prepared("memory.write", (place, data, _width(step, len(data))), lambda _: (len(data), {}))
+
+
+def _width(step: Step, size: int) -> int:
+    """How registers of a device are reached: what the kernel copies, byte by byte where it is less than 8."""
+    return 1 if step["call"] in ("peek", "poke") and size < 8 else 0
+
+
+def _width_read(scope: Scope, step: Step) -> int:
+    return _width(step, scope.number(step, "count"))
 
 
 Read = Callable[[Scope, Step], Any]  # an argument, as a step has it
@@ -107,6 +117,10 @@ def _sent(_: Scope, step: Step) -> bytes:
 
 def _hard_limit(scope: Scope, step: Step) -> int:
     return scope.number(step, "max", scope.number(step, "cur"))
+
+
+def _trimmed(data: bytes) -> Answer:
+    return len(data), {"data": data.rstrip(b"\0").hex()}
 
 
 def _bytes(data: bytes) -> Answer:
@@ -138,7 +152,8 @@ _CALLS: Final[Mapping[str, tuple[str, tuple[Read, ...], Callable[[Any], Answer]]
     "lseek": ("lseek", (_FD, _number("offset"), _number("whence", 0)), _plain),
     "munmap": ("munmap", (_PLACE, _LENGTH), _zero),
     "mprotect": ("mprotect", (_PLACE, _LENGTH, _number("prot")), _zero),
-    "peek": ("memory.read", (_PLACE, _number("count")), lambda data: (len(data), {"data": data.rstrip(b"\0").hex()})),
+    "peek": ("memory.read", (_PLACE, _number("count"), _width_read), _trimmed),
+    "load": ("memory.read", (_PLACE, _number("count"), _width_read), _trimmed),
     "memfd": ("memfd", (_number("size", 0),), _plain),
     "tmpfile": ("tmpfile", (), _plain),
     "eventfd": ("eventfd", (), _plain),

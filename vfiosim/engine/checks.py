@@ -109,8 +109,13 @@ def _copy_words(say: Say, answer: Any, address: int, copied: bytes | int) -> str
 def _copied(thread: Thread, address: int, size: int) -> bytes:
     try:
         return thread.memory.read(address, size)
-    except OSError:
-        raise KernelError(Errno.EFAULT, f"{bytes_at(address, size)} be read", check="copy_from_user") from None
+    except OSError as error:
+        raise _bad(error, f"{bytes_at(address, size)} be read", "copy_from_user") from None
+
+
+def _bad(error: OSError, why: str, check: str) -> OSError:
+    """A bad address is one for the kernel; what memory says instead that it cannot tell is no answer of the kernel."""
+    return error if error.errno == Errno.ENOSYS else KernelError(Errno.EFAULT, why, check=check)
 
 
 @effect(int, int, touches=_reads_own, fails=(Errno.EFAULT,), words=_copy_words)
@@ -148,9 +153,8 @@ def copy_to_user(engine: Engine, thread: Thread, address: int, data: bytes) -> N
         engine.journal.append((thread, address, None, data))
     try:
         thread.memory.write(address, data)
-    except OSError:
-        why = f"{bytes_at(address, len(data))} be written"
-        raise KernelError(Errno.EFAULT, why, check="copy_to_user") from None
+    except OSError as error:
+        raise _bad(error, f"{bytes_at(address, len(data))} be written", "copy_to_user") from None
 
 
 def _reads(thread: Thread, request: Request) -> Accesses:

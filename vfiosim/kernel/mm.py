@@ -11,6 +11,7 @@ from ..engine import *
 from ..uapi import Errno, KernelError
 from .fs.file import fput
 from .regions import PAGE_SIZE, PIECE, TASK_SIZE, Region, Sparse
+from .unsupported import Unsupported
 
 PROT_READ, PROT_WRITE = 1, 2
 _PLACES_FROM: Final = 0x7F0000000000
@@ -77,6 +78,18 @@ class MmStruct(KObject):
         data = content if shared else Sparse(under=content)
         self._add(Region(address, length, data, prot, offset=offset, shared=shared))
         return address
+
+    def map_registers(self, file: Any, offset: int, length: int, prot: int, address: int | None) -> int:
+        """Map registers of a device. Raises KernelError as `map`."""
+        address = self._place_for(length, address)
+        self._add(Region(address, length, Sparse(), prot, True, offset, True, file))
+        return address
+
+    def registers(self, address: int, size: int = 1) -> Region | None:
+        """The registers of a device among these bytes, if there are any: the last ones."""
+        index = bisect_right(self._starts, address + size - 1) - 1
+        region = self._regions[self._starts[index]] if index >= 0 else None
+        return region if region is not None and region.file is not None and region.end > address else None
 
     def _place_for(self, length: int, address: int | None) -> int:
         """Where a mapping goes: to a free place, or to the given one if that is free. Raises KernelError: ENOMEM, EEXIST."""
@@ -196,6 +209,9 @@ class MmStruct(KObject):
 
     def allows(self, address: int, write: bool) -> bool:
         """May what is mapped at an address be read, or also written?"""
+        registers = self.registers(address)
+        if registers is not None:
+            return bool(registers.prot & (PROT_WRITE if write else PROT_READ))
         return bool(self._walk(address, 1, PROT_WRITE if write else PROT_READ))
 
     def protect(self, address: int, length: int, prot: int) -> None:
@@ -235,6 +251,8 @@ class MmStruct(KObject):
             if index < 0:
                 break
             region = self._regions[self._starts[index]]
+            if region.file is not None and address < region.end:
+                raise Unsupported("what reaches registers of a device, but no instruction of a program,")
             part = region.view(address, size, bool(need & PROT_WRITE))
             if not part or not region.prot & need:
                 break

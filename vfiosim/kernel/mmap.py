@@ -32,7 +32,7 @@ async def do_mmap(file: File, wish: Mapping, address: int | None) -> int:
     content = await handler(file, wish)
     mm, prot = await mm_of(current_task()), wish.prot & 3
     if content is None:
-        change = partial(mm.map, wish.length, prot=prot, address=address, device=True)
+        change = partial(mm.map_registers, file, wish.offset, wish.length, prot, address)
     else:
         change = partial(mm.map_file, content, wish.offset, wish.length, prot, wish.shared, address)
     where = await change_mappings(mm, change)
@@ -69,6 +69,29 @@ async def do_munmap(address: int, length: int) -> int:
                 await xa_store(mm.files, hex(low), (entry[0], high - low))
         await fput(entry[0], mm, mapped_at(slot))
     return 0
+
+
+async def access_memory(address: int, size: int, data: bytes | None = None, width: int = 0) -> bytes:
+    """What instructions of a program do: read memory, or registers of a device that are mapped, or write `data`. EFAULT.
+
+    Registers are reached by one access if `size` is that of one, else 8 bytes at a time, then 1; or `width` at a time.
+    """
+    mm, done = await mm_of(current_task()), b""
+    while len(done) < size:
+        at, left = address + len(done), size - len(done)
+        step = width or (left if size in (1, 2, 4, 8) else 8 if left >= 8 else 1)
+        piece = None if data is None else data[len(done) : len(done) + step]
+        region = mm.registers(at)
+        if region is not None:
+            allowed = mm.allows(at, data is not None)
+            await refuse_if(not allowed, Errno.EFAULT, "registers_mapped_so", "these registers are not mapped for that")
+            done += await region.file.f_op.fault(region.file, region.offset + at - region.start, step, piece)
+        elif piece is None:
+            done += await copy_from_user(at, step)
+        else:
+            await copy_to_user(at, piece)
+            done += piece
+    return done
 
 
 @kernel("mm/mmap.c")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 PAGE_SIZE: Final = 4096
 TASK_SIZE: Final = 0x7FFFFFFFF000  # the first address that no user memory can have, x86-64 with four levels
@@ -71,6 +71,7 @@ class Region:
     device: bool = False  # registers of a device, not memory: there are no pages that could be pinned
     offset: int = 0
     shared: bool = False  # with a file, and so with everybody who maps it
+    file: Any = None  # of the device whose registers these are; there are no bytes then
 
     def part(self, first: int, last: int) -> Region:
         """What lies from address `first` up to, without, `last`."""

@@ -53,12 +53,17 @@ class Memory:
         self._note("protect", address, length, prot)
         self._mm.protect(address, length, prot)
 
-    def read(self, address: int, size: int) -> bytes:
-        """The bytes at an address."""
+    def read(self, address: int, size: int, width: int = 0) -> bytes:
+        """The bytes at an address. Registers of a device are asked: at once, or `width` bytes at a time."""
+        if self._mm.registers(address, size) is not None:
+            return bytes(self._process.start("load", address, size, width).value())
         return self._mm.read(address, size)
 
-    def write(self, address: int, data: bytes) -> None:
-        """Change bytes at an address."""
+    def write(self, address: int, data: bytes, width: int = 0) -> None:
+        """Change bytes at an address, or tell the registers of a device there, likewise."""
+        if self._mm.registers(address, len(data)) is not None:
+            self._process.start("store", address, data, width).value()
+            return
         self._note("write", address, data)
         self._mm.write(address, data)
 

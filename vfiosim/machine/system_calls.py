@@ -22,7 +22,7 @@ from ..kernel.fs.read_write import sys_lseek, sys_poll, sys_read, sys_write
 from ..kernel.fs.shmem import memfd_create
 from ..kernel.fs.syscalls import do_sys_openat2, open_plain, proc_fdinfo, sys_close, sys_dup, sys_ioctl
 from ..kernel.fs.sysfs import list_directory, mode_of, read_link, read_sysfs_file, sysfs_open, write_sysfs_file
-from ..kernel.mmap import MAP_SHARED, do_munmap, dup_mmap, ksys_mmap_pgoff
+from ..kernel.mmap import MAP_SHARED, access_memory, do_munmap, dup_mmap, ksys_mmap_pgoff
 from ..kernel.module import delete_module, module_name
 from ..kernel.task import TaskStruct, begin_new_exec, copy_files, do_exit
 from ..kernel.variants import Variant
@@ -147,6 +147,10 @@ _ALL: Final = (
     SystemCall("socketpair", "two connected sockets", (), _alone(sys_socketpair)),
     SystemCall("plain", "a file that VFIO knows nothing of: file, pipe, socket", (Argument("name", "name", "file"),),
                _alone(open_plain), returns_fd=True),
+    SystemCall("load", "read memory that is mapped, as an instruction does", (_number("address"), _number("size", 4)),
+               _alone(lambda address, size, width=0: access_memory(address, size, None, width)), method=False),
+    SystemCall("store", "write memory that is mapped, likewise", (_number("address"), Argument("data", "bytes", "01 00 00 00")),
+               _alone(lambda address, data, width=0: access_memory(address, len(_data(data)), _data(data), width)), method=False),
     SystemCall("munmap", "unmap a range", (_number("address"), _LENGTH), _alone(do_munmap), method=False),
     SystemCall("write_file", "write into a file of /sys", (_path(), Argument("data", "text", "")),
                _on(lambda built, path, data: write_sysfs_file(built.buses, path, _data(data)))),

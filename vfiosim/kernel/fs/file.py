@@ -38,6 +38,8 @@ class FileOperations:
     read: Callable[[File, int, int], Awaitable[bytes]] | None = None  # how many bytes, from where
     write: Callable[[File, bytes, int], Awaitable[int]] | None = None
     mmap: Callable[[File, Mapping], Awaitable[Any]] | None = None  # answers with what is mapped; None: registers
+    # an access to registers that are mapped: where, how many bytes, and what is written
+    fault: Callable[[File, int, int, bytes | None], Awaitable[bytes]] | None = None
     poll: Callable[[File], Awaitable[int]] | None = None  # None: it can always be read and written
     wait: Callable[[File, int], Awaitable[bool]] | None = None  # until that changes, at most so many milliseconds
     llseek: Callable[[File, int, int], Awaitable[int]] | None = None

@@ -40,6 +40,7 @@ class VfioDeviceOps:
     read: Callable[[VfioDevice, int, int], Awaitable[bytes]] | None = None
     write: Callable[[VfioDevice, bytes, int], Awaitable[int]] | None = None
     mmap: Callable[[VfioDevice, Mapping], Awaitable[None]] | None = None
+    fault: Callable[[VfioDevice, int, int, bytes | None], Awaitable[bytes]] | None = None  # an access to what is mapped
     migration_flags: int = 0  # what its migration can do; 0: it has none
     migration_get_data_size: Callable[[VfioDevice], Awaitable[int]] | None = None  # of its whole state, in bytes
     logs_dma: bool = False  # can it note which memory it wrote?

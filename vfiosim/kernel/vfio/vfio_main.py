@@ -481,6 +481,13 @@ async def vfio_device_fops_mmap(file: File, wish: Mapping) -> None:
     await handler(device, wish)
 
 
+async def vfio_device_fault(file: File, offset: int, width: int, data: bytes | None) -> bytes:
+    """An access to a region that is mapped, which holds the file, and so the device."""
+    df: VfioDeviceFile = await private(file)
+    assert df.device.ops.fault is not None  # who maps has it
+    return await df.device.ops.fault(df.device, offset, width, data)
+
+
 @kernel("drivers/vfio/vfio_main.c")
 async def vfio_device_show_fdinfo(file: File) -> str:
     """Where the device is in /sys, whether the file is bound or not."""
@@ -496,6 +503,7 @@ vfio_device_fops = FileOperations(
     read=vfio_device_fops_read,
     write=vfio_device_fops_write,
     mmap=vfio_device_fops_mmap,
+    fault=vfio_device_fault,
     show_fdinfo=vfio_device_show_fdinfo,
 )
 

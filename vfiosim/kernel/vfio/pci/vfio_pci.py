@@ -29,6 +29,7 @@ from .vfio_pci_core import (
     vfio_pci_core_request,
     vfio_pci_core_write,
     vfio_pci_ioctl_get_region_info,
+    vfio_pci_mmap_page_fault,
     vfio_pci_vf_init,
     vfio_pci_vf_uninit,
 )
@@ -55,6 +56,7 @@ vfio_pci_ops = VfioDeviceOps(
     read=vfio_pci_core_read,
     write=vfio_pci_core_write,
     mmap=vfio_pci_core_mmap,
+    fault=vfio_pci_mmap_page_fault,
     attach_ioas=vfio_iommufd_physical_attach_ioas,
     detach_ioas=vfio_iommufd_physical_detach_ioas,
     pasid_attach_ioas=vfio_iommufd_physical_pasid_attach_ioas,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import Final
 
 from .... import uapi
@@ -23,12 +24,14 @@ from ...fs.eventfd import eventfd_signal
 from ...fs.file import File, Mapping, fget, fput
 from ...pci_reset import pci_reset_bus, pci_try_reset_function
 from ...regions import PAGE_SIZE
+from ...registers import read_register, write_register
 from ...unsupported import Unsupported
 from ..iommufd import vfio_iommufd_device_ictx, vfio_iommufd_get_dev_id
 from ..vfio import VfioDevice, VfioGroup
 from ..vfio_main import IRQ_SET_MINSZ, SET, vfio_check_feature, vfio_set_irqs_validate_and_prepare
 from .vfio_pci_config import (
     LOW_POWER,
+    __vfio_pci_memory_enabled,
     change,
     changes_of,
     tables_for,
@@ -36,9 +39,9 @@ from .vfio_pci_config import (
     vfio_config_init,
     vfio_pci_config_rw,
 )
-from .vfio_pci_intrs import release_triggers, vfio_pci_set_irqs_ioctl
+from .vfio_pci_intrs import masters_bus, release_triggers, vfio_pci_set_irqs_ioctl
 from .vfio_pci_priv import VfioPciCoreDevice, VfioPciVfToken, core_of
-from .vfio_pci_rdwr import forget_ioeventfds, vfio_pci_bar_rw, vfio_pci_ioeventfd
+from .vfio_pci_rdwr import forget_ioeventfds, table_of, vfio_pci_bar_rw, vfio_pci_ioeventfd
 
 INFO_MINSZ: Final = 16  # up to and including num_irqs
 IRQ_INFO_MINSZ: Final = 16
@@ -426,6 +429,24 @@ async def vfio_pci_core_mmap(device: VfioDevice, wish: Mapping) -> None:
     await refuse_if(small, Errno.EINVAL, "region_mappable", "this region cannot be mapped")
     length = (wish.length + PAGE_SIZE - 1) // PAGE_SIZE * PAGE_SIZE
     await refuse_if(position + length > size, Errno.EINVAL, "inside_region", "this is beyond the end of the region")
+
+
+@kernel("drivers/vfio/pci/vfio_pci_core.c")
+async def vfio_pci_mmap_page_fault(device: VfioDevice, offset: int, width: int, data: bytes | None) -> bytes:
+    """An access through a mapping goes to the device itself. EFAULT, a signal for a program, while it does not answer."""
+    core, (bar, at) = await core_of(device), (offset >> OFFSET_SHIFT, offset & _MASK)
+    first, last = table_of(core, bar)
+    if at < last and at + width > first:
+        raise Unsupported("the table of message interrupts, reached past the kernel")
+    async with shared(core.memory_lock):
+        off = not await __vfio_pci_memory_enabled(core)
+        await refuse_if(
+            off, Errno.EFAULT, "memory_answers", "the function sleeps, or its command register says no: SIGBUS"
+        )
+        if data is None:
+            return await read_register(device.dev, at, width)
+        await write_register(device.dev, at, data, partial(masters_bus, core))
+    return data
 
 
 @kernel("drivers/vfio/pci/vfio_pci_core.c")
