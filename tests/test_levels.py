@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from fnmatch import fnmatchcase
 
 import pytest
 
@@ -134,6 +135,19 @@ def test_the_index_shows_each_goal_as_a_picture_ticks_what_was_solved_and_opens_
         index.choose("x")
 
 
+@pytest.mark.parametrize("name", BY_NAME)
+def test_the_picture_of_a_goal_has_what_its_facts_speak_of_and_is_small_enough_to_be_read(name):
+    level = BY_NAME[name]
+    picture = level.thumbnail(known()[name]["way"])
+    drawn = set(re.findall(r'data-part="([^"]+)"', picture))
+    spoken_of = [
+        one for fact in level.facts.facts for one in fact.about if "gone" not in fact.said and "no " not in fact.said
+    ]
+    assert all(any(fnmatchcase(part, one) for part in drawn) for one in spoken_of)
+    (width,) = re.findall(r'<svg[^>]* width="(\d+)"', picture)
+    assert int(width) < 850
+
+
 def test_a_solved_level_keeps_its_machine_when_the_index_is_looked_at_and_the_level_again():
     index = lesson.levels()
     index.choose("twice the same")
@@ -218,6 +232,8 @@ def test_all_that_is_wrong_with_a_level_is_told_at_once():
 
 
 def test_the_list_of_words_names_every_verb_with_the_words_that_it_takes():
-    lines = lesson.words().splitlines()
-    assert [line.split()[0] for line in lines] == [*VERBS]
+    told, explained = lesson.words().split("\n\n")
+    assert [line.split()[0] for line in told.splitlines()] == [*VERBS]
+    assert explained.startswith("DEVICE: card|gpu|audio|tty")
+    assert max(map(len, told.splitlines())) < 100, "it wraps beside the list of files"
     assert all(word in words(lesson.words()) for word in FILES)

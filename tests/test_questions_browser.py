@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Locator, expect
 
-from tests.desk import SMALL, Desk, button, settle
+from tests.desk import SMALL, Desk, button, press, settle
 
 LESSON = "from vfiosim.lessons import who_holds_whom as lesson\nfrom vfiosim.lab import present, progress\n"
-LESSON += "from vfiosim.lessons import drill"
+LESSON += "from vfiosim.lessons import drill, level_track"
 SHOTS = os.environ.get("VFIOSIM_SHOTS", "")  # a folder for pictures to be looked at
 
 
@@ -217,3 +217,14 @@ def test_presenter_mode_reaches_benches_and_players_too(lab):
     assert page.locator(".jp-Notebook").evaluate(small) == []
     button(page, "End presenter mode").click()
     expect(page.locator(".vfiosim-player .bar button:visible")).not_to_have_count(0)
+
+
+def test_a_level_is_played_by_its_buttons_and_its_goal_keeps_the_tick(lab):
+    place = lab.widget("level_track.levels()")
+    press(place, "1 two files", "open card", "open group", "Check")
+    expect(place).to_contain_text("What misled you? That is the old way to a card")
+    press(place, "Undo", "open iommufd", "Check")
+    expect(place).to_contain_text("✓ Solved. You needed 2 calls; it takes no fewer.")
+    press(place, "All levels")
+    expect(place).to_contain_text("1 of 12 levels solved.")
+    expect(button(place, "1 two files ✓").locator("xpath=..").locator("svg")).to_contain_text("file vfio0#1")

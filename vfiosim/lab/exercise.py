@@ -6,7 +6,8 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from html import escape
 
-from ..views import svg_at
+from ..views import Player
+from ..views.tight import tight
 from . import controls as widgets
 from .asking import Asking
 from .bench import Bench
@@ -92,9 +93,7 @@ class Exercise(Asking):
         told = f"Only this counts:<ul>{facts}</ul>"
         trace = self.task.solved().machine.trace
         try:
-            return told + svg_at(
-                trace[len(trace) :], 0, reserve=trace, **({"only": self.task.view} if self.task.view else {})
-            )
+            return told + tight(Player(trace[len(trace) :], reserve=trace, only=self.task.view).svg(0, whole=False))
         except RuntimeError:
             return told
 

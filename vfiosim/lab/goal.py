@@ -14,10 +14,14 @@ from .session import Session
 
 @dataclass(frozen=True)
 class Fact:
-    """Something that is true of a state or not: how it is said, and what is the case instead ("" where it is true)."""
+    """Something that is true of a state or not: how it is said, and what is the case instead ("" where it is true).
+
+    `about` are the names of the objects that it speaks of.
+    """
 
     said: str
     instead: Callable[[State], str]
+    about: tuple[str, ...] = ()
 
 
 class Goal:
@@ -25,6 +29,11 @@ class Goal:
 
     def __init__(self, *facts: Fact) -> None:
         self.facts = facts
+
+    @property
+    def about(self) -> tuple[str, ...]:
+        """The names of all objects that the facts speak of."""
+        return tuple(dict.fromkeys(name for fact in self.facts for name in fact.about))
 
     def __call__(self, session: Session) -> list[str]:
         return [f"wanted: {fact.said}; now: {instead}" for fact, instead in self.differing(session.state)]
@@ -37,7 +46,7 @@ class Goal:
 def alive(name: str) -> Fact:
     """An object that fits the name lives: "kvm 1", or "file vfio0#*"."""
     none = "there is none" if "*" in name else "it is gone"
-    return Fact(f"{name} is alive", lambda state: "" if _named(state, name) else none)
+    return Fact(f"{name} is alive", lambda state: "" if _named(state, name) else none, (name,))
 
 
 def opened_once(device: str) -> Fact:
@@ -60,7 +69,7 @@ def gone(name: str) -> Fact:
             return f"{'it' if thing.oid == name else thing.oid} is alive{held}"
         return ""
 
-    return Fact(f"{name} is gone", instead)
+    return Fact(f"{name} is gone", instead, (name,))
 
 
 def value(name: str, cell: str, wanted: int | str) -> Fact:
@@ -79,7 +88,7 @@ def value(name: str, cell: str, wanted: int | str) -> Fact:
             raise ValueError(f"{things[0].oid} has no {cell!r}; it has {', '.join(things[0].order)}") from None
         return "" if fnmatchcase(now, str(wanted)) else f"it is {now}"
 
-    return Fact(f"{cell} of {name} is {wanted}", instead)
+    return Fact(f"{cell} of {name} is {wanted}", instead, (name,))
 
 
 def holds(holder: str, target: str) -> Fact:
@@ -92,7 +101,7 @@ def holds(holder: str, target: str) -> Fact:
         others = [link.holder for link in links if fnmatchcase(link.target, target)]
         return f"it is held by {', '.join(dict.fromkeys(others))}" if others else "nobody holds it"
 
-    return Fact(f"{holder} holds {target}", instead)
+    return Fact(f"{holder} holds {target}", instead, (holder, target))
 
 
 def descriptor(leads_to: str, called: str, is_open: bool = True) -> Fact:
@@ -109,7 +118,8 @@ def descriptor(leads_to: str, called: str, is_open: bool = True) -> Fact:
             return ""
         return "there is none" if is_open else f"there is {keys[0][1]}"
 
-    return Fact(f"{'a' if is_open else 'no'} descriptor leads to {called}", instead)
+    about = (*(["fds *"] if is_open else []), f"file {leads_to}")
+    return Fact(f"{'a' if is_open else 'no'} descriptor leads to {called}", instead, about)
 
 
 SENTENCES: dict[str, Callable[..., Fact]] = {

@@ -6,7 +6,7 @@ from .designing import NAME, Design, design
 from .lesson import Lesson
 from .levels import Levels, known
 from .levels_data import LEVELS
-from .moves import VERBS
+from .moves import DEVICES, FILES, VERBS
 
 __all__ = ["Design", "design", "finish", "levels", "words"]
 
@@ -20,6 +20,11 @@ def levels() -> Levels:
 
 
 def words() -> str:
-    """The moves that there are, and what each does."""
-    lines = [f"{verb} {'|'.join(allowed)}".ljust(52) + told.format("…") for verb, (_, allowed, told) in VERBS.items()]
-    return "\n".join(lines)
+    """The moves that there are, and what each does; what many of them take is said once, for the lines are short."""
+    device, file = "|".join(DEVICES), "|".join(FILES)
+    takes = {
+        verb: "|".join(allowed).replace(file, "FILE").replace(device, "DEVICE")
+        for verb, (_, allowed, _) in VERBS.items()
+    }
+    lines = [f"{verb} {takes[verb]}".ljust(28) + told.format("…") for verb, (_, _, told) in VERBS.items()]
+    return "\n".join([*lines, "", f"DEVICE: {device}", f"FILE:   {file}"])

@@ -19,6 +19,7 @@ from ..lab.style import button, row, style, text, words
 from ..lab.verdict import Misled
 from ..naming import must_be_one_of
 from ..views import Player
+from ..views.tight import tight
 from .address_spaces_bench import ONLY
 from .fewest import Found, fewest
 from .moves import moves, play, split
@@ -92,20 +93,17 @@ class Level:
         wrong: Misled[Session] = {partial(_is_true, fact(said)): why for said, why in self.wrong.items()}
         hints, more = self.hints.split(" / "), moves(self.moves)
         goal, solve, kept = self.facts, play(*way), self.kept
-        task = Task(self.text, self.begin, goal, hints, solve, self.explained, wrong, self.view, kept)
+        task = Task(self.text, self.begin, goal, hints, solve, self.explained, wrong, goal.about, kept)
         made = Exercise(task, lambda session: Bench(session, show=(), more=more, only=self.view))
         made.add_class("vfiosim-level")
         return made
 
     def thumbnail(self, way: Sequence[str]) -> str:
-        """Its goal as a small picture."""
+        """Its goal as a small picture: what its facts speak of."""
         session = Session(start=self.begin)
         play(*way)(session)
         trace = session.machine.trace
-        try:
-            return Player(trace[len(trace) :], only=self.view).svg(0, whole=False)
-        except RuntimeError:
-            return ""
+        return tight(Player(trace[len(trace) :], reserve=trace, only=self.facts.about).svg(0, whole=False))
 
 
 def _is_true(told: Fact, session: Session) -> bool:

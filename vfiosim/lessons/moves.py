@@ -98,38 +98,38 @@ def _ask(session: Session, request: str, **fields: int) -> Outcome:
 
 # What each verb does with a word, which words it takes, and what that is in a sentence.
 Verb: TypeAlias = tuple[Callable[[Session, str], Outcome], tuple[str, ...], str]
-_DEVICES = ("card", "gpu", "audio", "tty")
+DEVICES = ("card", "gpu", "audio", "tty")
 VERBS: Mapping[str, Verb] = {
-    "open": (lambda s, word: s.open(FILES[word][1]), (*_DEVICES, "group", "iommufd"), "open the node of the {}"),
+    "open": (lambda s, word: s.open(FILES[word][1]), (*DEVICES, "group", "iommufd"), "open the node of the {}"),
     "close": (lambda s, word: s.close(_file(s, word)), tuple(FILES), "give a descriptor of the {} back"),
     "dup": (lambda s, word: s.dup(_file(s, word)), tuple(FILES), "a second descriptor for the same file of the {}"),
     "create": (_create, ("VM", "list"), "make a {}; the list is the VM's kvm-vfio device"),
     "BIND": (
         lambda s, word: s.bind(_file(s, word), iommufd=_iommufd(s)),
-        _DEVICES,
+        DEVICES,
         "bind the {} to the iommufd",
     ),
     "FILE_ADD": (
         lambda s, word: s.file_add(_file(s, "list"), _file(s, word)),
-        _DEVICES,
+        DEVICES,
         "put the file of the {} on the list of the VM's kvm-vfio device",
     ),
     "FILE_DEL": (
         lambda s, word: s.file_del(_file(s, "list"), _file(s, word)),
-        _DEVICES,
+        DEVICES,
         "take the file of the {} off the list of the VM",
     ),
-    "ATTACH": (_attach, _DEVICES, "let the {} use the newest address space"),
+    "ATTACH": (_attach, DEVICES, "let the {} use the newest address space"),
     "DETACH": (
         lambda s, word: s.ask(_file(s, word), "VFIO_DEVICE_DETACH_IOMMUFD_PT"),
-        _DEVICES,
+        DEVICES,
         "the {} uses no table any more",
     ),
     "IOAS_ALLOC": (lambda s, _: _ask(s, "IOMMU_IOAS_ALLOC"), (), "a new address space"),
     "MAP": (
         lambda s, _: at(s, _iommufd(s), "MAP"),
         (),
-        "enter the memory of the guest, 16 KiB at 0x10000, into the newest address space",
+        "enter the guest's 16 KiB at 0x10000 in the newest address space",
     ),
     "UNMAP": (
         lambda s, _: at(s, _iommufd(s), "UNMAP"),
