@@ -87,6 +87,14 @@ def test_who_closes_the_card_is_told_that_its_binding_has_ended():
     assert M.CLOSING_IS_RELEASING.name in press(lesson.exercise(), "close 3", "close 5", "close 6")
 
 
+def test_the_numbers_of_the_reproducer_lead_where_the_text_says():
+    said = re.findall(r"(\d) \((the card|the iommufd|the VM's list|the VM)", TEXT)
+    labels = {"the card": "vfio0", "the iommufd": "iommu", "the VM's list": "kvm-vfio", "the VM": "kvm-vm"}
+    files = lesson.exercise().bench.session.descriptors()
+    assert [what for _, what in said] == [*labels]
+    assert all(files[int(fd)].label.startswith(labels[what]) for fd, what in said)
+
+
 # ---- the rooms
 
 

@@ -9,6 +9,7 @@ import pytest
 from tests.cells import code_of
 from tests.conftest import ROOT
 from tests.lesson_claims import answered
+from vfiosim.answers import of_lesson
 from vfiosim.lessons.ends import ENDS
 from vfiosim.lessons.lesson import lessons
 
@@ -54,3 +55,19 @@ def test_the_quiz_is_answered_rightly_by_the_simulator(number):
 
 def test_every_notebook_but_the_free_bench_is_a_lesson_with_an_end():
     assert sorted(LESSONS) == sorted(ENDS) == sorted(STEMS.keys() - {"90"})
+
+
+@pytest.mark.parametrize(
+    ("stem", "asked", "told"),
+    [("05_closing_in_any_order", 'predict("unbind")', "handover()"), ("11_museum", "quiz()", "levels()")],
+)
+def test_what_a_cell_would_give_away_is_asked_before_it(stem, asked, told):
+    code = code_of(stem)
+    assert code.index(asked) < code.index(told)
+
+
+def test_answers_for_teachers_are_markdown_without_a_tag_and_a_lesson_of_tasks_alone_says_where_its_solutions_are():
+    told = {lesson.number: "\n".join(of_lesson(lesson)) for lesson in lessons() if lesson.number in ("01", "13")}
+    assert not re.search(r"</?\w+>", told["01"])
+    assert "Its gate, `access_granted`, is 0" in told["01"]
+    assert "The solution of each task is behind its button" in told["13"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from itertools import combinations, permutations
@@ -63,16 +64,26 @@ def answers(question: Question) -> Iterator[Answer]:
         yield from (*question.wrong, OTHERWISE)
 
 
+MARKS = {"code": "`", "b": "**", "i": "*", "em": "*"}
+
+
+def markdown(html: str) -> str:
+    """A piece of HTML in Markdown."""
+    return words(re.sub(r"</?(\w+)>", lambda tag: MARKS.get(tag[1], tag[0]), html))
+
+
 def of_lesson(lesson: Lesson) -> Iterator[str]:
     """The answers of a lesson in Markdown, line by line."""
     yield f"# Lesson {lesson.number}: answers\n"
+    if not lesson.asked:
+        yield "It asks no questions. The solution of each task is behind its button, after the first try."
     for question in lesson.asked:
         told = list(rows(question))
-        yield f"## {question.name.partition(' ')[2]}\n\n{words(question.text)}\n"
-        yield f"**{words(named(question, told[0].right))}**: {question.because}\n"
+        yield f"## {question.name.partition(' ')[2]}\n\n{markdown(question.text)}\n"
+        yield f"**{words(named(question, told[0].right))}**: {markdown(question.because)}\n"
         for row in told:
-            wrong = "anything else" if row.wrong == OTHERWISE else words(named(question, row.wrong))
-            yield f"* {wrong}: {row.said}"
+            wrong = "anything else" if row.wrong == OTHERWISE else markdown(named(question, row.wrong))
+            yield f"* {wrong}: {markdown(row.distractor.text)} {row.distractor.misconception or ''}".rstrip()
         yield ""
 
 

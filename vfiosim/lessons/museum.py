@@ -56,7 +56,7 @@ LOSE_THE_VM = Task(
     (
         "A second file of the card is one <b>open</b> away. Its BIND is refused, whatever you write into the struct.",
         "After the refusal look at <code>kvm 1.users_count</code>: which holder has gone? Who else holds the VM?",
-        "open; bind with the new descriptor; then close both descriptors of the VM: 5 and 6.",
+        "open; bind with the new descriptor; then close 5, the VM's list, and 6, the VM: each holds the VM.",
     ),
     _give_away,
     "The card had a reference to the VM for as long as it was bound. The refused BIND has given it back, so the last "
@@ -97,8 +97,10 @@ HINTS = {
 
 
 def level(name: str) -> RoomView:
-    """A room of the museum. What was mended is kept, and ticked in `levels()`. Raises ValueError for a room that there "
-    "is not."""
+    """A room of the museum. What was mended is kept, and ticked in `levels()`.
+
+    Raises ValueError for a room that there is not.
+    """
     return museum_room(name, hints=HINTS.get(name, ()), record=NAMES.get(name, ""))
 
 
@@ -123,7 +125,8 @@ class Levels(StaticFallback):
         known = progress.answers
         done = {name for name, kept in NAMES.items() if kept in known and known[kept].right}
         rows = "".join(_line(room, name in done) for name, room in ROOMS.items())
-        self.shown.value = f"<p><b>{len(done)} of {len(ROOMS)} mended.</b></p><table>{rows}</table>"
+        kernels = "“In 7.2”: the bug is in that kernel; “earlier”: it was in one before."
+        self.shown.value = f"<p><b>{len(done)} of {len(ROOMS)} mended by you.</b> {kernels}</p><table>{rows}</table>"
 
     def static_html(self) -> str:
         """The levels as they were when the cell ran."""
@@ -138,7 +141,7 @@ def _line(room: Room, done: bool) -> str:
     cells = (
         "✓" if done else "·",
         f"<code>{room.name}</code>",
-        "in 7.2" if room.alive else "mended",
+        "in 7.2" if room.alive else "earlier",
         escape(room.symptom),
     )
     *short, symptom = (f"<td>{cell}</td>" for cell in cells)

@@ -139,8 +139,8 @@ QUESTIONS: dict[str, Question] = {
         name="07 off one list",
     ),
     "dying": Question(
-        "A slip, as in the last notebooks: a list goes, and the file keeps its pointer to the VM. The VM is just being "
-        "destroyed: its count is 0, its memory is still there. Then comes BIND. What does BIND do?",
+        "Suppose that one line of the kernel is missing: a list goes, and the file keeps its pointer to the VM. "
+        "The VM is just being destroyed: its count is 0, its memory is still there. Then comes BIND. What does BIND do?",
         _dying,
         "it takes a reference only if the count is not zero yet: <code>kvm_get_kvm_safe</code>. From zero there is no way back, "
         "for somebody is freeing already. And a device without a VM is a good device:",
