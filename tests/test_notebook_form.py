@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cells import cells
+from tests.cells import cells, code_of
 from tests.conftest import ROOT
 from vfiosim.lab.style import words
 from vfiosim.lessons.course import MINUTES, MOSTLY, notebooks
@@ -51,6 +51,14 @@ def test_a_lesson_has_12_to_18_cells_of_each_kind_and_900_to_1500_words(path):
     assert 12 <= len(cells(path, "markdown")) <= 18
     assert 12 <= len(cells(path, "code")) <= 18
     assert 900 <= words_of(path) <= 1500
+
+
+@LESSON
+def test_what_answers_a_question_stands_below_the_question(path):
+    code = code_of(path.stem)
+    for name in re.findall(r'predict\("([^"]+)"\)', code):
+        shown = [code.index(line) for line in code.splitlines() if "once_answered(" in line and f'"{name}"' in line]
+        assert all(place > code.index(f'predict("{name}")') for place in shown), name
 
 
 def test_the_first_page_is_short():

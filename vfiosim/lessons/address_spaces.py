@@ -33,7 +33,7 @@ from .lesson import Lesson
 
 OLD = "iommufd_ioas 1"
 
-GONE = Fact("address space 2 is gone", lambda state: f"{OLD} is there still" if OLD in state.objects else "")
+GONE = Fact("address space 2 is gone", lambda state: "it is there still" if OLD in state.objects else "")
 MAPPED = Fact("the packet is mapped in address space 2", facts.alive("iopt_area *").instead)
 NOTHING_PINNED = Fact("VmPin is 0 kB", lambda state: f"it is {pinned} kB" if (pinned := _pinned(state)) else "")
 

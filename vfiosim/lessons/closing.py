@@ -97,11 +97,14 @@ def _iommufd_closed(session: Session) -> bool:
     return 4 not in session.descriptors()
 
 
+UNBOUND = facts.Fact(
+    "the unbind ends", lambda state: f"it waits for {FILE}, which somebody holds" if CARD in state.objects else ""
+)
 CUT_THE_PATHS = Task(
     "The administrator's unbind waits. The device's file has descriptors 3 and 5 of the VMM and a mapping; then the VMM forked a "
     "helper. Let the unbind end, with as few calls as you can. The VMM keeps its iommufd: it has other cards to serve.",
     held_by_many,
-    Goal(facts.gone(CARD), facts.descriptor("iommu*", "an iommufd")),
+    Goal(UNBOUND, facts.descriptor("iommu*", "an iommufd")),
     (
         "Ask <i>why is it alive?</i> about <code>file vfio0#1</code>, and count the holders: half of them are the helper's.",
         "A fork copies the memory, too: the helper has the mapping, and no button of this bench unmaps the helper's.",
@@ -242,7 +245,7 @@ FIND_THE_LAST = Task(
     "Another unbind of <code>vfio0</code> hangs; the list above is all that <code>/proc</code> tells. Who is the last holder? "
     "Let the unbind end with one call. The VMM keeps its iommufd and its other card, <code>vfio1</code>.",
     hangs,
-    Goal(facts.gone(CARD), facts.descriptor("vfio1*", "vfio1"), facts.descriptor("iommu*", "an iommufd")),
+    Goal(UNBOUND, facts.descriptor("vfio1*", "vfio1"), facts.descriptor("iommu*", "an iommufd")),
     (
         "No descriptor leads to vfio0, and no mapping. What on the list can carry files that no list shows?",
         "A message on its way holds the files in it. Ask <i>why is it alive?</i>: whose socket is the message in?",

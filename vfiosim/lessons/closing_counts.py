@@ -14,6 +14,7 @@ from .closing_calls import mmap, munmap, unbind
 from .closing_questions import CTX, FILE, KVM
 from .figures import shown
 from .one_bind import bound_for_a_vm
+from .tables import Shown, table
 
 PARTS = {"device": (3,), "iommufd": (4,), "VM": (5, 6)}  # the descriptors of each; the VM has its kvm-vfio device, too
 ALIVE = {"device": FILE, "iommufd": CTX, "VM": KVM}
@@ -28,21 +29,11 @@ def left_after(closed: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(part for part, name in ALIVE.items() if name in session.machine.trace.end.objects)
 
 
-def orders() -> Any:
+def orders() -> Shown:
     """What is alive after each of three closes, for every order of them, as a table."""
     head = ("order of the closes", "alive after the first", "after the second", "after the third")
     lines = [[" → ".join(order), *map(_alive, accumulate(zip(order)))] for order in permutations(PARTS)]
-    cells = [
-        "".join(f"<{tag}>{cell}</{tag}>" for cell in line)
-        for tag, line in [("th", head), *(("td", one) for one in lines)]
-    ]
-    return _shown(f"<table>{''.join(f'<tr>{line}</tr>' for line in cells)}</table>")
-
-
-def _shown(html: str) -> Any:
-    from IPython.display import HTML
-
-    return HTML(html)  # type: ignore[no-untyped-call]
+    return table(head, lines)
 
 
 def _alive(closed: tuple[str, ...]) -> str:

@@ -84,11 +84,11 @@ QUESTIONS: dict[str, Question] = {
         "(how many regions and interrupts it has). What does the call return?",
         _ask_before_bind,
         "an open file of this kind is a ticket, no more. Its gate, <code>access_granted</code>, is 0 until a BIND has "
-        "succeeded, and behind a closed gate every request but BIND gets the same answer.",
+        "succeeded, and behind a shut gate every request but BIND gets the same answer.",
         {
             "0": "0: the device is open, so it answers",
             "EBADF": "EBADF: the descriptor is not valid yet",
-            "EINVAL": "EINVAL: the gate is closed",
+            "EINVAL": "EINVAL: the gate is shut",
             "ENOTTY": "ENOTTY: there is no such request on this file",
         },
         {
@@ -97,7 +97,7 @@ QUESTIONS: dict[str, Question] = {
                 "Here they are two calls.",
                 M.OPEN_IS_ENOUGH,
             ),
-            "EBADF": "You took the closed gate for a missing file. The descriptor is good; its file may not do much yet.",
+            "EBADF": "You took the shut gate for a missing file. The descriptor is good; its file may not do much yet.",
             "ENOTTY": "ENOTTY means that a file does not know a request. It comes after the gate: first the gate has to be open.",
         },
         view=FILES | {"vfio_device vfio0"},
