@@ -85,8 +85,11 @@ def test_a_rust_program_runs_as_well(tmp_path):
 
 
 def test_a_python_program_runs_as_well():
-    result = ran([sys.executable, str(HERE / "vmm.py")], machine=Machine(trace=False))
+    result = ran([sys.executable, str(HERE / "vmm.py")])
     assert "python: ioctl(3, VFIO_DEVICE_BIND_IOMMUFD, {iommufd=4}) = 0 {out_devid=1}" in shown(result)
+    told = [step.sentence for step in result.trace][: result.telling_step]
+    assert told[-1] == "The call returns 0."
+    assert sum("BIND_IOMMUFD" in sentence for sentence in told) == 1
 
 
 def test_a_request_has_the_name_that_the_kernel_gives_its_number_which_answers():
@@ -138,6 +141,7 @@ def test_a_request_fails_on_demand_and_the_program_sees_the_errno(vmm, capfd):
     assert result.returncode == 1
     assert "Cannot allocate memory" in capfd.readouterr().err
     assert result.not_failed == []
+    assert result.trace[result.telling_step - 1].refused == "ENOMEM"
     assert result.check() == []
     assert run([vmm, "vmm"], fail=["VFIO_DEVICE_GET_INFO: ENOMEM"]).not_failed == [
         "nothing in VFIO_DEVICE_GET_INFO could fail with ENOMEM; here it can with EFAULT"
@@ -178,7 +182,9 @@ def test_the_command_ends_as_the_program_does_and_tells_each_call(vmm, capfd, tm
     told = capfd.readouterr().err
     assert "VFIO_DEVICE_BIND_IOMMUFD, {iommufd=3}) = 0 {out_devid=1}\n" in told
     assert told.endswith("\nvfiosim: nothing is left behind, no invariant is broken\n")
-    assert "VFIO_DEVICE_BIND_IOMMUFD" in page.read_text(encoding="utf-8")
+    text = page.read_text(encoding="utf-8")
+    assert "VFIO_DEVICE_BIND_IOMMUFD" in text
+    assert 'data-step="0"' not in text
     assert main(["run", "--", "sh", "-c", "exit 5"]) == 5
     assert main(["run", "--", "sh", "-c", "kill -9 $$"]) == 128 + 9
     assert main(["run", "--", "/no/such/program"]) == 127
@@ -247,7 +253,17 @@ def magic():
 def test_a_c_program_in_a_cell_has_its_player_below(magic, vmm, capsys):
     player = magic("vfio_c", "--machine lab vmm", (HERE / "vmm.c").read_text())
     assert "VFIO_DEVICE_BIND_IOMMUFD" in player.html()
-    assert "-1 EINVAL (" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "-1 EINVAL (" in told
+    assert told.endswith("It ended with 0.\n")
+
+
+def test_a_part_that_a_cell_keeps_is_found_by_a_later_one_and_what_is_wrong_with_it_is_said_at_once(magic, capsys):
+    assert magic("vfio_c", "--keep number.h", "static int number(void) { return y; }") is None
+    assert "undeclared" in capsys.readouterr().out
+    magic("vfio_c", "--keep node.h", '#include <fcntl.h>\nstatic int node(void) { return open("/dev/iommu", O_RDWR); }')
+    assert magic("vfio_c", "", '#include "node.h"\nint main() { return node() + 4; }') is not None
+    assert capsys.readouterr().out == "node.h is kept.\nvmm: open('/dev/iommu', 2) = 3\nIt ended with 7.\n"
 
 
 def test_what_a_compiler_says_stands_below_the_cell(magic, vmm, capsys):
@@ -266,6 +282,18 @@ def test_a_python_program_in_a_cell_fails_where_it_is_told_to(magic, capsys):
     assert "there is no errno 'EWHAT'" in capsys.readouterr().out
     magic("vfio_python", '--fail "VFIO_DEVICE_BIND_IOMMUFD: ENOMEM"', (HERE / "vmm.py").read_text())
     assert "ENOMEM (made to fail on purpose" in capsys.readouterr().out
+
+
+def test_of_many_calls_a_cell_tells_those_that_were_refused(magic, capsys):
+    asks = (
+        "import fcntl, os\ni = os.open('/dev/iommu', 2)\nfor _ in range(30):\n"
+        "  try: fcntl.ioctl(i, 0x3b81)\n  except OSError: pass"
+    )
+    magic("vfio_python", "", asks + "\nos._exit(0)")
+    told = capsys.readouterr().out
+    assert "open(" not in told
+    assert told.count("-1 EFAULT (") == 30
+    assert "31 calls; told are those that were refused.\nIt ended with 0.\n" in told
 
 
 def test_the_documented_fixture_works_as_it_is_written(vmm, tmp_path):

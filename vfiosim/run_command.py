@@ -76,7 +76,7 @@ def _write_page(result: ProgramRun, path: Path, title: str) -> None:
     from .gallery import PAGE  # what draws is loaded where somebody wants to see it
     from .views import Player
 
-    body = f"<h1>{escape(title)}</h1>{Player(result.trace).html()}"
+    body = f"<h1>{escape(title)}</h1>{Player(result.trace, step=result.telling_step).html()}"
     path.write_text(PAGE.format(title=escape(title), body=body), encoding="utf-8")
 
 

@@ -1,7 +1,8 @@
 """Cell magics for programs of one's own: `%load_ext vfiosim.lab.programs`, then `%%vfio_c` or `%%vfio_python` above a program.
 
-It is run on a machine, as `python -m vfiosim run` does; below the cell stand its output, what the kernel refused, and the player.
+It is run on a machine, as `python -m vfiosim run` does; below the cell stand its output, its calls, and the player.
 In the line of the magic: `--machine lab`, `--kernel v6.6`, `--fail "REQUEST: ERRNO"`, and then the arguments of the program.
+`%%vfio_c --keep card.h` runs nothing: later cells may `#include "card.h"`.
 """
 
 from __future__ import annotations
@@ -13,14 +14,21 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
-from ..run import CannotRun, run
+from ..run.filter import CannotRun, abi
 from ..views import Player, show
 
-NO_COMPILER = "There is no C compiler on this computer (cc): install one, such as gcc, or let CC name it."
+if TYPE_CHECKING:
+    from ..run import ProgramRun
+
+NO_COMPILER: Final = "There is no C compiler on this computer (cc): install one, such as gcc, or let CC name it."
+MOST: Final = 24  # calls that are all told; of more only the refused ones are
+ended: list[ProgramRun] = []  # what came of the last program that was run
 
 
 def load_ipython_extension(shell: Any) -> None:
@@ -31,46 +39,90 @@ def load_ipython_extension(shell: Any) -> None:
 
 def vfio_c(line: str, cell: str) -> Player | None:
     """Compile the cell as C and run it on a machine; what is wrong with it the compiler says."""
-    compiler = shutil.which(os.environ.get("CC", "cc"))
-    if compiler is None:
-        print(NO_COMPILER)
-        return None
-    with tempfile.TemporaryDirectory() as folder:
-        source, target = Path(folder, "program.c"), Path(folder, "program")
+    with _told(), tempfile.TemporaryDirectory() as folder:
+        asked, words = _asked(line)
+        source = _kept() / asked.keep if asked.keep else Path(folder, "vmm.c")
         source.write_text(cell, encoding="utf-8")
-        words = [compiler, "-Wall", "-g", source.name, "-o", target.name, "-pthread"]
-        built = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)
-        print(built.stderr, end="")
-        return None if built.returncode else _run([str(target)], line)
+        program = Path(folder, "vmm")
+        if _compiled(source, program, bool(asked.keep)):
+            return None if asked.keep else _run([str(program), *words], asked)
+    return None
 
 
 def vfio_python(line: str, cell: str) -> Player | None:
     """Run the cell on a machine, by an interpreter of its own."""
-    with tempfile.TemporaryDirectory() as folder:
+    with _told(), tempfile.TemporaryDirectory() as folder:
+        asked, words = _asked(line)
         source = Path(folder, "program.py")
         source.write_text(cell, encoding="utf-8")
-        return _run([sys.executable, str(source)], line)
+        return _run([sys.executable, str(source), *words], asked)
+    return None
 
 
-def _run(command: Sequence[str], line: str) -> Player | None:
+@contextmanager
+def _told() -> Iterator[None]:
+    """What cannot be is told in one sentence."""
+    try:
+        yield
+    except (CannotRun, ValueError, OSError, argparse.ArgumentError) as error:
+        print(error)
+
+
+def _asked(line: str) -> tuple[argparse.Namespace, list[str]]:
+    """The options of a magic, and the arguments of the program. Raises CannotRun where programs do not run at all."""
+    abi()
     parser = argparse.ArgumentParser(prog="%%vfio_c or %%vfio_python", exit_on_error=False, add_help=False)
     parser.add_argument("--machine", default="small")
     parser.add_argument("--kernel", default="v7.2")
     parser.add_argument("--fail", action="append", default=[])
+    parser.add_argument("--keep", type=os.path.basename)
+    return parser.parse_known_args(shlex.split(line))
+
+
+@cache
+def _kept() -> Path:
+    """The folder of what is kept, as long as this kernel runs."""
+    folder = tempfile.TemporaryDirectory()
+    _folders.append(folder)
+    return Path(folder.name)
+
+
+_folders: list[tempfile.TemporaryDirectory[str]] = []
+
+
+def _compiled(source: Path, program: Path, keep: bool) -> bool:
+    """Is it a program, or a part of one? If not, the compiler has told why."""
+    compiler = shutil.which(os.environ.get("CC", "cc"))
+    if compiler is None:
+        print(NO_COMPILER)
+        return False
+    how = ["-fsyntax-only", "-Wno-unused-function", "-x", "c"] if keep else ["-g", "-pthread", "-o", str(program)]
+    words = [compiler, "-Wall", f"-I{_kept()}", *how, source.name]
+    built = subprocess.run(words, cwd=source.parent, capture_output=True, text=True, check=False)
+    print(built.stderr, end="")
+    if keep and not built.returncode:
+        print(f"{source.name} is kept.")
+    return built.returncode == 0
+
+
+def _run(command: Sequence[str], asked: argparse.Namespace) -> Player:
+    from ..run import run  # not there in a browser
+
+    options = {"machine": asked.machine, "kernel": asked.kernel, "fail": asked.fail}
     with tempfile.TemporaryFile() as output:
-        try:
-            asked, words = parser.parse_known_args(shlex.split(line))
-            end = run([*command, *words], **vars(asked), warn=print, stdout=output, stderr=output)
-        except (CannotRun, ValueError, OSError, argparse.ArgumentError) as error:
-            print(error)
-            return None
+        end = run(command, **options, warn=print, stdout=output, stderr=output)
         output.seek(0)
         print(output.read().decode(errors="replace"), end="")
-    for call in end.calls:
-        if call.errno:
-            print(call)
-    for sentence in [*end.not_failed, *end.left_behind, *end.check()]:
-        print(sentence)
-    if end.returncode:
-        print(f"It ended with {end.returncode}.")
-    return show(end.trace)
+    ended[:] = [end]
+    print(*_lines(end), sep="\n")
+    return show(end.trace, step=end.telling_step)
+
+
+def _lines(end: ProgramRun) -> Iterator[str]:
+    """What is told of a run."""
+    all_of_them = len(end.calls) <= MOST
+    yield from (str(call) for call in end.calls if all_of_them or call.errno)
+    if not all_of_them:
+        yield f"{len(end.calls)} calls; told are those that were refused."
+    yield from (*end.not_failed, *end.left_behind, *end.check())
+    yield f"It ended with {end.returncode}."

@@ -24,7 +24,7 @@ class Given:
         self.before = self._fields()
 
     def _fields(self) -> dict[str, str]:
-        """By name what the program has room for, without what is 0 and the size itself; nothing where it cannot be read."""
+        """By name what the program has room for, without what is 0 and a size that has room for something; nothing where it cannot be read."""
         for layout in layouts(self.variant, self.request, REQUESTS_OF.get(self.file, ())):
             try:
                 value = layout.from_buffer_copy(self.memory.read(self.at, ctypes.sizeof(layout)))
@@ -33,7 +33,8 @@ class Given:
             fields = [field for field in layout.fields() if field.kind == "int"]
             sized = fields[0].name in ("argsz", "size")
             room = value.get(fields[0].name) if sized else ctypes.sizeof(layout)
-            return {
+            wrong = {fields[0].name: str(room)} if room < fields[0].size else {}
+            return wrong | {
                 field.name: hex(number) if field.size == 8 or "flags" in field.name else str(number)
                 for field in fields[sized:]
                 if field.offset + field.size <= room and (number := value.get(field.name))

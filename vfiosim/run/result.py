@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from random import Random
-from typing import Any
+from typing import Any, Final
 
 from ..machine import Machine
 from ..machine.machine import Broken
@@ -14,6 +15,7 @@ from ..trace import Trace
 from .faults import Faults
 from .supervisor import Supervisor, Told
 
+_BINDS: Final = re.compile("VFIO_DEVICE_BIND_IOMMUFD|VFIO_GROUP_GET_DEVICE_FD")
 Standing = dict[str, tuple[str | None, str | None]]
 
 
@@ -36,6 +38,17 @@ class ProgramRun:
     def trace(self) -> Trace:
         """Every step of the kernel. Raises ValueError for a machine without a trace."""
         return self.machine.trace
+
+    @property
+    def telling_step(self) -> int:
+        """The step of `trace`, from 1, that tells most: a refusal, else what is left at the end, else the end of the first bind."""
+        trace = self.trace
+        refused = [step.index + 1 for step in trace if step.refused]
+        if refused:
+            return refused[-1 if self.returncode else 0]  # the one that a program ended for, or the first that it bore
+        bound = (call for call in trace.calls if _BINDS.search(call.name) and call.ended.startswith("returns"))
+        first = None if self.left_behind else next(bound, None)
+        return first.steps.stop if first else len(trace)
 
     def check(self) -> Broken:
         """Every invariant that is broken, in words; an empty list if all is well."""
