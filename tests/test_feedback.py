@@ -150,7 +150,7 @@ SHOWN_BY: dict[Misconception, set[tuple[str, object]]] = {
     M.ANY_ORDER_WILL_DO: {("04 tidy", "yes")},
     M.LOCKED_IS_BUSY: {("10 check: a held lock", "EBUSY")},
     M.UNBINDING_CUTS: {("05 unbind", "cut")},
-    M.BOUND_BY_A_PROGRAM: {("05 passed on", "ends"), ("11 itself", "free")},
+    M.BOUND_BY_A_PROGRAM: {("05 passed on", "ends"), ("11 itself", "free"), ("20 helper", "0")},
     M.NUMBERS_STAY: {("05 check: the number again", "EBADF")},
     M.EACH_ACCESS_LOCKED: {("10 check: a lock for each", "safe")},
     M.BOUND_IS_READY: {("09 mapped", "arrives")},

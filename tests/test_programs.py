@@ -293,7 +293,7 @@ def test_of_many_calls_a_cell_tells_those_that_were_refused(magic, capsys):
     told = capsys.readouterr().out
     assert "open(" not in told
     assert told.count("-1 EFAULT (") == 30
-    assert "31 calls; told are those that were refused.\nIt ended with 0.\n" in told
+    assert told.endswith(" calls; told are those that were refused.\nIt ended with 0.\n")
 
 
 def test_the_documented_fixture_works_as_it_is_written(vmm, tmp_path):

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..run.filter import CannotRun, abi
 from ..views import Player, show
+from .nodes import OUT_OF_SIGHT
 
 if TYPE_CHECKING:
     from ..run import ProgramRun
@@ -96,8 +97,8 @@ def _compiled(source: Path, program: Path, keep: bool) -> bool:
     if compiler is None:
         print(NO_COMPILER)
         return False
-    how = ["-fsyntax-only", "-Wno-unused-function", "-x", "c"] if keep else ["-g", "-pthread", "-o", str(program)]
-    words = [compiler, "-Wall", f"-I{_kept()}", *how, source.name]
+    how = ["-fsyntax-only", "-x", "c"] if keep else ["-g", "-pthread", "-o", str(program)]
+    words = [compiler, "-Wall", "-Wno-unused-function", f"-I{_kept()}", *how, source.name]
     built = subprocess.run(words, cwd=source.parent, capture_output=True, text=True, check=False)
     print(built.stderr, end="")
     if keep and not built.returncode:
@@ -115,7 +116,7 @@ def _run(command: Sequence[str], asked: argparse.Namespace) -> Player:
         print(output.read().decode(errors="replace"), end="")
     ended[:] = [end]
     print(*_lines(end), sep="\n")
-    return show(end.trace, step=end.telling_step)
+    return show(end.trace, step=end.telling_step, hide=OUT_OF_SIGHT)
 
 
 def _lines(end: ProgramRun) -> Iterator[str]:

@@ -98,6 +98,7 @@ CENTRAL: Mapping[str, Callable[[], Player]] = {
     "11": _room,
     "12": _vmm,
     "13": _level,
+    "20": lambda: _after(f"{BIND}, fork helper, close card, close iommufd", "fds *", "file vfio*", "file iommu*"),
     "90": lambda: _after(f"create VM, {BIND}, open gpu, BIND gpu", *CARD, *MORE["gpu"]),
 }
 

@@ -109,6 +109,14 @@ ENDS: dict[str, tuple[tuple[str, ...], tuple[str, str]]] = {
             "say why there is no shorter way;",
             "design a level, and let a search judge it.",
         ),
+        ("20_your_own_program.ipynb", "a program of your own, in C, makes the calls."),
+    ),
+    "20": (
+        (
+            "write a small VMM in C, and mend it with what the log says;",
+            "let a call fail on purpose, and see what a program makes of it;",
+            "say what a program leaves behind.",
+        ),
         ("90_sandbox.ipynb", "every call and every device, and nobody asks you anything."),
     ),
 }

@@ -23,8 +23,8 @@ class Given:
     def __post_init__(self) -> None:
         self.before = self._fields()
 
-    def _fields(self) -> dict[str, str]:
-        """By name what the program has room for, without what is 0 and a size that has room for something; nothing where it cannot be read."""
+    def _fields(self) -> dict[str, str] | None:
+        """By name what there is room for, without what is 0 and a size that leaves some room; None where it cannot be read."""
         for layout in layouts(self.variant, self.request, REQUESTS_OF.get(self.file, ())):
             try:
                 value = layout.from_buffer_copy(self.memory.read(self.at, ctypes.sizeof(layout)))
@@ -39,18 +39,17 @@ class Given:
                 for field in fields[sized:]
                 if field.offset + field.size <= room and (number := value.get(field.name))
             }
-        return {}
+        return None
 
     def __str__(self) -> str:
-        return _shown(self.before) or f"{self.at:#x}"
+        return f"{self.at:#x}" if self.before is None else _shown(self.before)
 
     def changed(self) -> str:
         """The fields that the kernel has written, in braces; "" if there are none."""
-        after = self._fields()
-        return _shown(
-            {name: after.get(name, "0") for name in self.before | after if after.get(name) != self.before.get(name)}
-        )
+        before, after = self.before or {}, self._fields() or {}
+        found = {name: after.get(name, "0") for name in before | after if after.get(name) != before.get(name)}
+        return _shown(found) if found else ""
 
 
 def _shown(fields: dict[str, str]) -> str:
-    return f"{{{', '.join(f'{name}={value}' for name, value in fields.items())}}}" if fields else ""
+    return f"{{{', '.join(f'{name}={value}' for name, value in fields.items())}}}"

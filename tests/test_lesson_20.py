@@ -1,0 +1,117 @@
+"""The lesson about a program of one's own: each program of its notebook is run as it stands, mended, and mended wrongly."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from IPython.core.interactiveshell import InteractiveShell
+
+from tests.cells import cells
+from tests.conftest import ROOT
+from vfiosim.lab import programs
+from vfiosim.lab.program_task import ProgramExercise
+from vfiosim.lessons import misconceptions as M
+from vfiosim.lessons import your_own_program as lesson
+
+pytestmark = [pytest.mark.one_python, pytest.mark.xdist_group("programs")]
+
+CELLS = [
+    each for each in cells(ROOT / "notebooks" / "20_your_own_program.ipynb", "code") if each.startswith("%%vfio_c")
+]
+PARTS, (VMM, *GIVEN) = CELLS[:3], CELLS[3:]
+TASKS = {"mend": GIVEN[0], "exercise": GIVEN[1], "free_it": GIVEN[2]}
+RUNS = pytest.mark.skipif(
+    not sys.platform.startswith("linux") or shutil.which("cc") is None, reason="programs need Linux and a C compiler"
+)
+
+
+def run(cell: str) -> None:
+    shell: Any = InteractiveShell()
+    shell.extension_manager.load_extension("vfiosim.lab.programs")
+    line, _, text = cell.partition("\n")
+    shell.run_cell_magic("vfio_c", line.removeprefix("%%vfio_c").strip(), text)
+
+
+@pytest.fixture(autouse=True)
+def nothing_was_run() -> Iterator[None]:
+    programs.ended.clear()
+    yield
+    programs.ended.clear()
+
+
+@pytest.fixture(scope="module")
+def parts() -> None:
+    for part in PARTS:
+        run(part)
+
+
+def changed(cell: str, *edits: tuple[str, str]) -> str:
+    for old, new in edits:
+        assert old in cell
+        cell = cell.replace(old, new)
+    return cell
+
+
+def checked(name: str, cell: str) -> str:
+    """What Check says of this program."""
+    run(cell)
+    exercise: ProgramExercise = getattr(lesson, name)()
+    exercise.check.click()
+    return exercise.message
+
+
+def test_the_whole_program_has_less_than_fifty_lines():
+    assert sum(len(cell.splitlines()) - 1 for cell in [*PARTS, VMM]) < 50
+
+
+@RUNS
+def test_the_program_of_the_notebook_ends_with_0_and_its_log_shows_an_id_of_its_own_for_the_page_table(parts, capsys):
+    run(VMM)
+    told = capsys.readouterr().out
+    assert "The card reads one page." in told
+    assert "VFIO_DEVICE_ATTACH_IOMMUFD_PT, {pt_id=2}) = 0 {pt_id=3}" in told
+    assert told.endswith("It ended with 0.\n")
+
+
+@RUNS
+@pytest.mark.parametrize("name", TASKS)
+def test_a_task_is_solved_by_its_own_solution_and_not_by_the_program_that_is_given(parts, name):
+    assert "✕ Not yet." in checked(name, TASKS[name])
+    assert "✓ Solved." in checked(name, changed(TASKS[name], *getattr(lesson, name)().task.edits))
+
+
+@RUNS
+@pytest.mark.parametrize(
+    ("name", "edit", "told"),
+    [
+        ("mend", lesson.MEND.edits[1], M.ERRNO_IS_A_CAUSE.name),
+        ("exercise", (' --fail "IOMMU_IOAS_MAP: ENOMEM"', ""), "In this run no MAP failed"),
+        ("free_it", lesson.HELPER.edits[0], M.BOUND_BY_A_PROGRAM.name),
+        ("free_it", ('system("sleep 5 & sleep 0.2");', ""), "No helper was started"),
+    ],
+)
+def test_half_a_repair_is_told_what_it_lacks(parts, name, edit, told):
+    if edit is lesson.MEND.edits[1]:
+        edit = (edit[0], '  must(ioctl(card, BIND, &it), "BIND");\n' + edit[1])
+    assert told in checked(name, changed(TASKS[name], edit))
+
+
+def test_who_checks_before_anything_was_run_is_told_so():
+    exercise = lesson.mend()
+    exercise.check.click()
+    assert "Run the program in the cell below first" in exercise.message
+
+
+def test_where_programs_do_not_run_every_cell_says_one_sentence_and_so_does_check(monkeypatch, capsys):
+    monkeypatch.setattr("platform.system", lambda: "Emscripten")
+    run(VMM)
+    told = capsys.readouterr().out
+    assert told.count("\n") == 1
+    assert told.startswith("programs run on Linux on x86_64")
+    exercise = lesson.mend()
+    exercise.check.click()
+    assert "programs run on Linux" in exercise.message
