@@ -207,6 +207,13 @@ def test_the_list_of_the_bug_hunt_shows_no_holder_of_the_card():
     assert "/proc/broker/fd/6 -> socket:[2]" in told
 
 
+def test_the_picture_of_the_hunt_does_not_show_who_is_hunted():
+    drawn = {node.kind for node in lesson.free_it().bench.trace_pane.player.player.graph.nodes}
+    assert "fds" in drawn
+    assert "message" not in drawn
+    assert "socket" not in drawn
+
+
 def test_the_last_holder_is_a_message_to_the_broker():
     exercise = lesson.free_it()
     paths = exercise.bench.session.machine.why("file vfio0#1").paths

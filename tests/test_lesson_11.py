@@ -42,8 +42,10 @@ def test_who_believes_that_the_end_of_a_program_frees_the_card_is_shown_the_map_
 
 
 def test_the_ring_is_told_once_its_question_is_answered():
-    assert "cycle: file vfio0#1" in lesson.left()
-    assert "cycle:" not in lesson.once_answered("the ring", lesson.left()).message
+    told = [line.split("--") for line in lesson.left().splitlines()]
+    holders, held = [line[0].strip() for line in told], [line[2].removeprefix(">").strip() for line in told]
+    assert held == [*holders[1:], "file vfio0#1"], "each one is held by the one before, and the first one by the last"
+    assert "-->" not in lesson.once_answered("the ring", lesson.left()).message
 
 
 def test_the_notebook_counts_the_rooms_rightly():
@@ -85,6 +87,12 @@ def test_without_the_refused_bind_the_vm_lives_and_that_is_told():
 
 def test_who_closes_the_card_is_told_that_its_binding_has_ended():
     assert M.CLOSING_IS_RELEASING.name in press(lesson.exercise(), "close 3", "close 5", "close 6")
+
+
+def test_the_second_report_tells_what_every_schedule_ends_with():
+    assert "now and then a VM never goes away" in TEXT
+    found = lesson.R13.explore()
+    assert sum("lives on" in str(one) for one in found.violations) == len(found.outcomes)
 
 
 def test_the_numbers_of_the_reproducer_lead_where_the_text_says():

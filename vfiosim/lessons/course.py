@@ -16,6 +16,7 @@ from ..machine.events import Failing
 from ..museum import ROOMS
 from ..puzzles import PUZZLES
 from ..views import Player
+from ..views.tight import tight
 from .address_spaces_bench import ONLY
 from .closing import held_by_many
 from .ends import ENDS
@@ -110,7 +111,7 @@ def pictures() -> dict[str, str]:
 
 def _picture(player: Player) -> str:
     try:
-        return re.sub("<style>.*?</style>", "", player.svg(whole=False), flags=re.DOTALL)
+        return re.sub("<style>.*?</style>", "", tight(player.svg(whole=False)), flags=re.DOTALL)
     except RuntimeError:
         return ""
 

@@ -29,8 +29,10 @@ def walk() -> Player:
 
 
 def left() -> str:
-    """Who holds the card's file when the program is gone, in words."""
-    return str(mapped_and_gone(3).why("file vfio0#1"))
+    """The ring that holds the card's file when the program is gone, a line for each reference in it."""
+    ring = mapped_and_gone(3).why("file vfio0#1").cycles[0]
+    told = [(link.holder, "owns" if link.sort == "owns" else link.reason, link.target) for link in ring.links]
+    return "\n".join(f"{holder:18} --{reason}-->".ljust(42) + target for holder, reason, target in told)
 
 
 # ---- the reproducer

@@ -185,12 +185,10 @@ QUESTIONS: dict[str, Question] = {
     ),
     "luck": Question(
         "Two programs have opened one card, each for a VM of its own, and both BIND at the same moment. One is refused "
-        "with EINVAL, and "
-        "gives away the VM of the other. How often?",
+        "with EINVAL. How often does the card forget the VM of the other, which stays counted for ever?",
         _how_much_luck,
-        "it needs no bad luck at all. Whoever comes second is refused, and its way out looks into a place that belongs to "
-        "the first. The "
-        "lock of the device set orders the two calls, and both orders are wrong.",
+        "it needs no bad luck at all. Whoever comes second writes its own VM over that of the first, is refused, and clears "
+        "the place. The lock of the device set orders the two calls, and both orders are wrong.",
         {
             "none": "never: the lock of the device set keeps them apart",
             "some": "in some schedules, when one stops at the wrong place",
@@ -198,7 +196,7 @@ QUESTIONS: dict[str, Question] = {
         },
         {
             "none": "The lock makes one wait for the other. It does not say whose VM is given back.",
-            "some": "There are two ways to end, A first or B first. In both nobody gives a VM back that was counted.",
+            "some": "You looked for an unlucky place to stop. A first or B first: both ways leave a VM that stays counted.",
         },
         hints=("Not every bug that two programs meet is a race.",),
         name="11 luck",
