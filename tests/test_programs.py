@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
-from vfiosim import Machine
+from vfiosim import Machine, replay
 from vfiosim.cli import main
 from vfiosim.run import CannotRun, ProgramRun, run
 from vfiosim.run import filter as filter_module
@@ -194,6 +195,28 @@ def test_the_command_ends_as_the_program_does_and_tells_each_call(vmm, capfd, tm
     told = capfd.readouterr().err
     assert "run.html cannot be written: No such file or directory" in told
     assert "it has run" not in told
+
+
+@pytest.mark.parametrize("name", ["vmm", "pass", "forked"])
+def test_a_run_that_is_saved_is_done_again_by_conformance_and_replay(vmm, tmp_path, capfd, name):
+    saved = tmp_path / "run.json"
+    assert main(["run", "--quiet", "--save", str(saved), vmm, name]) == 0
+    assert main(["conformance", str(saved)]) == 0
+    assert "1 scenarios" in capfd.readouterr().out
+    assert "VFIO_DEVICE_BIND_IOMMUFD" in str(replay(str(saved)))
+    data = json.loads(saved.read_text("utf-8"))
+    bind = next(n for n, step in enumerate(data["scenarios"][0]["steps"]) if "BIND" in step.get("request", ""))
+    data["scenarios"][0]["result"]["steps"][bind]["errno"] = "ENOMEM"
+    saved.write_text(json.dumps(data), "utf-8")
+    assert main(["conformance", str(saved)]) == 1
+
+
+def test_a_run_that_its_calls_alone_do_not_make_again_is_not_saved_and_it_is_told_why(vmm, tmp_path, capfd):
+    saved = tmp_path / "run.json"
+    assert main(["run", "--quiet", "--save", str(saved), "--fail", "IOMMU_IOAS_MAP: ENOMEM", vmm, "vmm"]) == 1
+    assert "this run cannot be saved: ioctl(3, IOMMU_IOAS_MAP" in capfd.readouterr().err
+    with pytest.raises(ValueError, match="is not a recording"):
+        replay(str(saved))
 
 
 def test_the_command_ends_with_70_where_something_is_left_behind(vmm, capfd):

@@ -6,9 +6,11 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from html import escape
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .invariants import Invariant
+from .kernel.config import Config
 from .machine import OLDER, PREFIX, Machine, Patches, decode
 from .machine.events import ENDLESS
 from .trace import Trace
@@ -75,6 +77,8 @@ def replay(text: str, patches: Patches | None = None) -> Replay:
       lane does in turn. "@7" at the end names the step to look at;
     * `patches`: your own functions that took the place of kernel functions in a run, by name.
 
+    It is also the path of a recording (`.json`, `.json.gz`), as `python -m vfiosim run --save` keeps one: its first run is done.
+
     Raises ValueError, in one sentence, for a text that is damaged, from elsewhere, or does not repeat.
     """
     if not isinstance(text, str):
@@ -82,6 +86,8 @@ def replay(text: str, patches: Patches | None = None) -> Replay:
     if text.strip().startswith((PREFIX, *OLDER)):
         machine, step = decode(text, patches)
         return _within(Replay(machine, machine.trace, step, _calls=machine.calls))
+    if text.strip().endswith((".json", ".json.gz")):
+        return _of_recording(text.strip())
     found = _SHORT.fullmatch(text.strip())
     if found is None:
         raise ValueError(
@@ -89,6 +95,23 @@ def replay(text: str, patches: Patches | None = None) -> Replay:
             f"not {text.strip()[:40]!r}"
         )
     return _within(_of_puzzle(found, patches))
+
+
+def _of_recording(path: str) -> Replay:
+    from .conformance.check import topology_of
+    from .conformance.recordings import UnreadableError, load
+    from .conformance.replay import Playback
+
+    try:
+        recording = load(Path(path))
+    except UnreadableError as error:
+        raise ValueError(str(error)) from None
+    scenario = recording.scenarios[0]
+    machine = Machine(topology_of(recording), config=Config.of(recording.config))
+    playback = Playback(machine, recording.topology, scenario)
+    for step in scenario["steps"]:
+        playback.step(step)
+    return Replay(machine, machine.trace, None, scenario.get("about", path), machine.calls)
 
 
 def _of_puzzle(found: re.Match[str], patches: Patches | None) -> Replay:

@@ -25,11 +25,11 @@ def main(arguments: Sequence[str]) -> int:
         del asked.program[0]
     if not asked.program:
         parser.error("there is no program to run")
-    if asked.page is not None:
+    for written in filter(None, (asked.page, asked.save)):
         try:
-            Path(asked.page).touch()  # told before the program runs, not when its run would be lost
+            Path(written).touch()  # told before the program runs, not when its run would be lost
         except OSError as error:
-            parser.error(f"the page {asked.page} cannot be written: {error.strerror}")
+            parser.error(f"{written} cannot be written: {error.strerror}")
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is the program's, which has it, too
     try:
         result = run(
@@ -38,7 +38,8 @@ def main(arguments: Sequence[str]) -> int:
             kernel=asked.kernel,
             fail=asked.fail,
             seed=asked.seed,
-            trace=asked.page is not None,
+            save=asked.save,
+            trace=asked.page is not None or asked.save is not None,
             tell=None if asked.quiet else lambda told: print(told, file=sys.stderr, flush=True),
             preexec_fn=lambda: signal.signal(signal.SIGINT, before),
         )
@@ -102,6 +103,9 @@ def _parser() -> argparse.ArgumentParser:
         help=f"exit with {LEFT} if something is left behind, an invariant is broken, or what was to fail did not",
     )
     parser.add_argument("--page", metavar="FILE", help="write a page that shows the run step by step")
+    parser.add_argument(
+        "--save", metavar="FILE", help="keep the run as a recording, which `conformance` and `replay` read"
+    )
     parser.add_argument(
         "--seed", type=int, help="let the calls of threads take turns in an order that this number chooses"
     )

@@ -6,6 +6,7 @@ does beside VFIO, iommufd and KVM it does to the host.
 * `filter.py`, `launcher.py`: the kernel tells of some system calls; `notices.py`: they are received and answered;
 * `traps.py`: what each comes to; `given.py`: what a request is given, as people read it;
 * `programs.py`, `files.py`, `memory.py`: the processes, open files and memory of the host;
+* `recording.py`: a run as a recording;
 * `tree.py`: what programs see in /dev and /sys; `supervisor.py` joins all of it; `result.py` is what a run leaves behind.
 """
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any, Final
 
@@ -25,10 +25,10 @@ Identity = tuple[int, ...] | str
 class HostProcess:
     """A process of the host, and the one of the machine that makes its calls."""
 
-    def __init__(self, machine: Machine, pid: int, name: str) -> None:
+    def __init__(self, machine: Machine, pid: int, name: str, memory: Callable[[int], ProgramMemory]) -> None:
         self.pid = pid
         self.end = os.pidfd_open(pid)
-        self.process = machine.process(name, memory=ProgramMemory(pid))
+        self.process = machine.process(name, memory=memory(pid))
         self.memory: ProgramMemory = self.process.task.mm.value.outside
         self.foreign: dict[
             int, Identity
@@ -90,8 +90,9 @@ class HostProcess:
 class HostProcesses:
     """All watched processes. What a number leads to in the host, it is made to lead to in the machine, when it is asked for."""
 
-    def __init__(self, machine: Machine, files: HostFiles) -> None:
+    def __init__(self, machine: Machine, files: HostFiles, memory: Callable[[int], ProgramMemory]) -> None:
         self.machine = machine
+        self.memory = memory
         self.files = files
         self.living: dict[int, HostProcess] = {}
         self._of_thread: dict[int, HostProcess] = {}
@@ -107,7 +108,7 @@ class HostProcesses:
         pid = int(facts["Tgid"])
         new = pid not in self.living
         if new:
-            self.living[pid] = HostProcess(self.machine, pid, self._name(facts["Name"]))
+            self.living[pid] = HostProcess(self.machine, pid, self._name(facts["Name"]), self.memory)
         program = self._of_thread[thread] = self.living[pid]
         if new:
             self._adopt(program)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
 from random import Random
 from typing import Any, Final
 
@@ -13,6 +16,7 @@ from ..machine import Machine
 from ..machine.machine import Broken
 from ..trace import Trace
 from .faults import Faults
+from .recording import Notes, UnsavedError, document
 from .supervisor import Supervisor, Told
 
 _BINDS: Final = re.compile("VFIO_DEVICE_BIND_IOMMUFD|VFIO_GROUP_GET_DEVICE_FD")
@@ -62,6 +66,7 @@ def run(
     kernel: str = "v7.2",
     fail: Sequence[str] = (),
     seed: int | None = None,
+    save: str | PathLike[str] | None = None,
     trace: bool = True,
     tell: Callable[[Told], None] | None = None,
     warn: Callable[[str], None] | None = None,
@@ -73,6 +78,8 @@ def run(
     * `fail`: what is to fail, as "VFIO_DEVICE_ATTACH_IOMMUFD_PT: ENOMEM", or "open#2: ENOMEM" for the second one alone;
     * `trace`: keep every step of a new machine, so that it can be shown; without it calls are answered several times faster;
     * `seed`: let calls of several threads take turns within the kernel, in an order that this number chooses;
+    * `save`: a file in which the run is kept as a recording, which `python -m vfiosim conformance` and `replay` read; what cannot
+      be done again from its calls alone is not, and `warn` is told why;
     * `tell` is given each call as it ends, `warn` each sentence about what is not modelled; other options are Popen's.
 
     Raises CannotRun where this computer cannot do it (one sentence says what is missing), OSError where there is no such program,
@@ -90,8 +97,16 @@ def run(
     supervisor = Supervisor(m, told, faults=faults, random=None if seed is None else Random(seed))
     if warn is not None:
         supervisor.warn = warn
+    notes = Notes(m)
+    if save is not None:
+        supervisor.memory = notes.memory
     returncode = supervisor.run(command, **options)
     left = [*supervisor.still_open(), *_left(m, objects, standing)]
+    if save is not None:
+        try:
+            Path(save).write_text(json.dumps(document(notes, " ".join(command)), indent=1), encoding="utf-8")
+        except UnsavedError as error:
+            supervisor.warn(str(error))
     return ProgramRun(m, returncode, calls, left, [sentence for each in faults.all if (sentence := each.told())])
 
 

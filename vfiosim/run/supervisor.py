@@ -26,6 +26,7 @@ from ..uapi import Errno, KernelError
 from .faults import Faults
 from .files import HostFiles
 from .filter import CannotRun, abi, program
+from .memory import ProgramMemory
 from .notices import Notice, Notices
 from .programs import HostProcess, HostProcesses
 from .traps import Give, GoOn, Made, Outcome, Traps
@@ -69,6 +70,7 @@ class Supervisor:
     warn: Callable[[str], None] = lambda line: print(f"vfiosim: {line}", file=sys.stderr)
     faults: Faults = field(default_factory=Faults)
     random: Random | None = None
+    memory: Callable[[int], ProgramMemory] = ProgramMemory
 
     def run(self, command: Sequence[str], **options: Any) -> int:
         """Run the program to its end; the answer is its exit status, below 0 the signal that killed it.
@@ -79,7 +81,7 @@ class Supervisor:
         self.abi = abi()
         self.files = HostFiles()
         self.tree = Tree(self.machine)
-        self.programs = HostProcesses(self.machine, self.files)
+        self.programs = HostProcesses(self.machine, self.files, self.memory)
         self.traps = Traps(self.machine, self.programs, self.files, self.tree, self.abi, self._start)
         self.waiting: list[Pending] = []
         self.poll = select.epoll()
