@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from ..engine import *
 from ..uapi import Errno, KernelError
-from .fs.file import fput
+from .fs.file import File, fput
 from .regions import PAGE_SIZE, PIECE, TASK_SIZE, Region, Sparse
 from .unsupported import Unsupported
 
@@ -70,6 +70,12 @@ class MmStruct(KObject):
         self._add(Region(address, length, store, PROT_WRITE, device))
         MmStruct.write(self, address, bytes(data))
         self._regions[address].prot = prot
+        return address
+
+    def map_pages(self, content: Sparse, length: int, prot: int, address: int | None) -> int:
+        """Map memory of the kernel. Raises KernelError as `map`."""
+        address = self._place_for(length, address)
+        self._add(Region(address, length, content, prot, True, shared=True))
         return address
 
     def map_file(self, content: Sparse, offset: int, length: int, prot: int, shared: bool, address: int | None) -> int:
@@ -301,7 +307,25 @@ async def exit_mmap(mm: MmStruct) -> None:
     for slot in await slots_of(mm.files):
         entry = await xa_store(mm.files, slot, None)
         if entry is not None:
-            await fput(entry[0], mm, mapped_at(slot))
+            await vma_close(entry, mm, slot)
+
+
+Entry = tuple[File, int, Count | None]  # a mapping of a file: its length, and who else knows of it
+
+
+async def vma_open(entry: Entry, mm: MmStruct, slot: str) -> None:
+    """A mapping holds its file, and what it shows."""
+    await get(entry[0].f_ref, mm, mapped_at(slot))
+    if entry[2] is not None:
+        await get(entry[2], mm, mapped_at(slot))
+    await xa_store(mm.files, slot, entry)
+
+
+async def vma_close(entry: Entry, mm: MmStruct, slot: str) -> None:
+    """And no more."""
+    if entry[2] is not None:
+        await put(entry[2], mm, mapped_at(slot))
+    await fput(entry[0], mm, mapped_at(slot))
 
 
 @kernel("kernel/fork.c")

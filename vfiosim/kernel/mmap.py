@@ -7,8 +7,8 @@ from typing import Final
 
 from ..engine import *
 from ..uapi import Errno
-from .fs.file import O_ACCMODE, O_RDWR, O_WRONLY, PLAIN_FILE, File, Mapping, fget, fput
-from .mm import PROT_WRITE, MmStruct, mapped_at
+from .fs.file import O_ACCMODE, O_RDWR, O_WRONLY, PLAIN_FILE, File, KernelPages, Mapping, fget, fput
+from .mm import PROT_WRITE, MmStruct, vma_close, vma_open
 from .regions import PAGE_SIZE, whole_pages
 from .task import current_task, mm_of
 from .unsupported import Unsupported
@@ -33,12 +33,14 @@ async def do_mmap(file: File, wish: Mapping, address: int | None) -> int:
     mm, prot = await mm_of(current_task()), wish.prot & 3
     if content is None:
         change = partial(mm.map_registers, file, wish.offset, wish.length, prot, address)
+    elif isinstance(content, KernelPages):
+        change = partial(mm.map_pages, content.content, wish.length, prot, address)
     else:
         change = partial(mm.map_file, content, wish.offset, wish.length, prot, wish.shared, address)
     where = await change_mappings(mm, change)
     say(Phase.ACQUIRE, "The mapping holds {}: closing the descriptor does not close the device.", file)
-    await get(file.f_ref, mm, mapped_at(hex(where)))
-    await xa_store(mm.files, hex(where), (file, wish.length))
+    users = content.users if isinstance(content, KernelPages) else None
+    await vma_open((file, wish.length, users), mm, hex(where))
     return where
 
 
@@ -65,9 +67,8 @@ async def do_munmap(address: int, length: int) -> int:
         await xa_store(mm.files, slot, None)
         for low, high in ((start, min(address, start + entry[1])), (max(end, start), start + entry[1])):
             if low < high:
-                await get(entry[0].f_ref, mm, mapped_at(hex(low)))
-                await xa_store(mm.files, hex(low), (entry[0], high - low))
-        await fput(entry[0], mm, mapped_at(slot))
+                await vma_open((entry[0], high - low, entry[2]), mm, hex(low))
+        await vma_close(entry, mm, slot)
     return 0
 
 
@@ -100,5 +101,4 @@ async def dup_mmap(parent: MmStruct, child: MmStruct) -> None:
     for slot in await slots_of(parent.files):
         entry = await xa_load(parent.files, slot)
         if entry is not None:
-            await get(entry[0].f_ref, child, mapped_at(slot))
-            await xa_store(child.files, slot, entry)
+            await vma_open(entry, child, slot)

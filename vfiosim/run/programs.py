@@ -170,7 +170,7 @@ class HostProcesses:
     def gone(self, file: File) -> list[tuple[Process, int]]:
         """The last copy of a file is gone in the host, so it goes from the machine; the answer is where it was open."""
         for program in self.living.values():
-            for slot, (mapped, length) in list(program.process.task.mm.value.files.slots.items()):
+            for slot, (mapped, length, _) in list(program.process.task.mm.value.files.slots.items()):
                 if mapped is file:
                     program.process.start("munmap", int(slot, 16), length)
         found = list(self._holding(file))

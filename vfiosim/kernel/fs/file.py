@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 from ...engine import *
 from ...engine.functions import running
 from ...uapi import Errno
+from ..regions import Sparse
 from ..unsupported import Unsupported
 
 RESERVED: Final = "reserved"  # a descriptor number that is taken, but leads to no file yet
@@ -25,6 +26,13 @@ class Mapping:
     prot: int
     shared: bool
     offset: int
+
+
+class KernelPages(NamedTuple):
+    """What a file lets a program map that is neither a file nor registers: memory of the kernel, which cannot be pinned."""
+
+    content: Sparse
+    users: Count  # of the object that has it: each mapping is one
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from ... import uapi
 from ...engine import *
 from ...uapi import Errno, KernelError
 from ..config import built_with
+from ..dma_buf import dma_buf_fops
 from ..fs.file import fget, fput
 from ..prototypes import iommufd_access_notify_unmap
 from ..regions import PAGE_SIZE
@@ -18,6 +19,7 @@ from .iommufd_private import IommufdAccess, IommufdCtx, IommufdDevice, IommufdHw
 from .iova_bitmap import iova_bitmap_set
 from .pages import (
     MAKER,
+    iopt_alloc_dmabuf_pages,
     iopt_alloc_file_pages,
     iopt_alloc_user_pages,
     iopt_area_fill_domain,
@@ -249,7 +251,8 @@ async def iopt_map_file_pages(
     )
     file = await require(await fget(fd), Errno.EBADF, "mapped_file_is_open", f"{fd} is not an open file")
     async with cleanup(fput, file):
-        pages = await iopt_alloc_file_pages(ictx, file, start, length, bool(prot & IOMMU_WRITE))
+        alloc_pages = iopt_alloc_dmabuf_pages if file.f_op is dma_buf_fops else iopt_alloc_file_pages
+        pages = await alloc_pages(ictx, file, start, length, bool(prot & IOMMU_WRITE))
     return await iopt_map_common(iopt, pages, start % PAGE_SIZE, length, iova, prot)
 
 
@@ -577,6 +580,8 @@ async def iopt_area_split(area: IoptArea, iova: int) -> None:
     if pages is None:
         await refuse_if(True, Errno.EBUSY, "split_is_complete", "another call is mapping or unmapping this area")
         return
+    lent = pages.is_dmabuf
+    await refuse_if(lent, Errno.EOPNOTSUPP, "not_lent_memory", "an area with memory of a driver cannot be cut")
     alignment = await load(iopt.iova_alignment)
     odd = (iova + 1) % alignment != 0 or area.byte_at(iova + 1) % alignment != 0
     await refuse_if(odd, Errno.EINVAL, "cut_is_aligned", f"an area can be cut at multiples of {alignment} only")

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 from ...engine import *
+from ..dma_buf import dma_buf_fops
 from ..regions import PAGE_SIZE
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class IoptPages(KObject):
     access_itree: Field[tuple[tuple[int, int], ...]] = field(
         (), guard="mutex"
     )  # first and last page, pinned for software
+    dmabuf_revoked: Field[bool] = field(False, guard="mutex")  # its driver has taken it away: it leads nowhere
     # guarded by iova_rwsem of every IOAS of the context
     source_mm: Field[MmStruct] = field(None, guard="iova_rwsem")  # type: ignore[arg-type]
     source_task: Field[TaskStruct] = field(None, guard="iova_rwsem")  # type: ignore[arg-type]
@@ -64,6 +66,7 @@ class IoptPages(KObject):
         self.writable = writable
         self.account_mode = account_mode
         self.file = file
+        self.is_dmabuf = file is not None and file.f_op is dma_buf_fops
 
 
 class IoptArea(KObject):

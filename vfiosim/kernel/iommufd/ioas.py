@@ -290,7 +290,7 @@ async def change_all(areas: list[IoptArea]) -> None:
             await load(area.pages), Errno.EBUSY, "all_areas_complete", "another call is mapping or unmapping an area"
         )
         await refuse_if(
-            pages.file is None,
+            pages.file is None or pages.is_dmabuf,
             Errno.EINVAL,
             "all_from_files",
             "memory of a process cannot change its owner, a file can",

@@ -12,7 +12,7 @@ from ..fs.file import File
 from ..iommu import IommuGroup
 from ..iommu_ops import Domain, IommuOps
 from ..prototypes import iommufd_object_put_and_try_destroy
-from ..regions import PAGE_SIZE
+from ..regions import PAGE_SIZE, Sparse
 from .io_pagetable_h import ACCOUNT_USER, IOMMU_READ, IOMMU_WRITE, IoptArea
 
 ZERO_ENTRY: Final = "reserved"  # an ID that is taken while nobody can find its object
@@ -224,6 +224,8 @@ class IommufdHwptPaging(IommufdHwPagetable):
         pages = await load(area.pages) if area is not None else None
         if area is None or pages is None or not area.iommu_prot & (IOMMU_WRITE if write else IOMMU_READ):
             return None
+        if await load(pages.dmabuf_revoked):
+            return None
         if write and self.translation.dirty_ops and await load(self.tracks_dirty):
             marked = {*await load(self.dirty), iova - iova % self.translation.page}
             await store(self.dirty, tuple(sorted(marked)))
@@ -414,6 +416,7 @@ class IommufdViommu(IommufdObject):
         super().__init__(engine, ictx)
         self.hwpt = hwpt
         self.ops = ops
+        self.pages = Sparse(end=2 * PAGE_SIZE)  # of the mock driver: what a program can map
 
 
 class IommufdVdevice(IommufdObject):

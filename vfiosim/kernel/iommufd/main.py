@@ -8,7 +8,7 @@ from typing import Any, Concatenate, Final, NamedTuple, ParamSpec, TypeVar
 from ... import uapi
 from ...engine import *
 from ...uapi import Errno, KernelError
-from ..fs.file import File, FileOperations, Mapping, fget, fput, private
+from ..fs.file import File, FileOperations, KernelPages, Mapping, fget, fput, private
 from ..regions import PAGE_SIZE
 from ..uaccess import copy_struct_from_user, get_user_u32
 from ..unsupported import Unsupported
@@ -308,7 +308,7 @@ class IommufdIoctlOp(NamedTuple):
 
     struct: type[uapi.Struct]
     last: str  # the last field that every caller has to know
-    execute: Callable[[Ucmd], Awaitable[None]] | None  # None: not modelled
+    execute: Callable[[Ucmd], Awaitable[Any]] | None  # None: not modelled; what it answers is what the call does, or 0
 
     @property
     def min_size(self) -> int:
@@ -367,8 +367,7 @@ async def iommufd_fops_ioctl(file: File, cmd: int, argument: int) -> int:
     ucmd = Ucmd(ictx, argument, user_size, await copy_struct_from_user(call.struct, argument, user_size))
     if call.execute is None:
         raise Unsupported(uapi.request_names(cmd)[0])
-    await execute(ucmd, call.execute)
-    return 0
+    return await execute(ucmd, call.execute)
 
 
 def _not_modelled(cmd: int) -> IommufdIoctlOp | None:
@@ -380,10 +379,10 @@ def _not_modelled(cmd: int) -> IommufdIoctlOp | None:
     return None
 
 
-async def execute(ucmd: Ucmd, handler: Callable[[Ucmd], Awaitable[Any]]) -> None:
+async def execute(ucmd: Ucmd, handler: Callable[[Ucmd], Awaitable[Any]]) -> int:
     """Run the handler; a new object of the call is published if it succeeded and undone if it failed."""
     try:
-        await handler(ucmd)
+        answer = await handler(ucmd)
     except KernelError:
         if ucmd.new_obj is not None:
             await iommufd_object_abort_and_destroy(ucmd.ictx, ucmd.new_obj)
@@ -391,10 +390,11 @@ async def execute(ucmd: Ucmd, handler: Callable[[Ucmd], Awaitable[Any]]) -> None
     if ucmd.new_obj is not None:
         say(Phase.PUBLISH, "{} can be found under its ID from now on.", ucmd.new_obj)
         await iommufd_object_finalize(ucmd.ictx, ucmd.new_obj)
+    return answer or 0
 
 
 @kernel("drivers/iommu/iommufd/main.c")
-async def iommufd_fops_mmap(file: File, wish: Mapping) -> None:
+async def iommufd_fops_mmap(file: File, wish: Mapping) -> KernelPages:
     """Map a queue of the hardware: EINVAL unless shared, EPERM to execute it, ENXIO where there is none."""
     ictx: IommufdCtx = await private(file)
     await refuse_if(not wish.shared, Errno.EINVAL, "mapping_is_shared", "a queue cannot be mapped privately")
@@ -402,7 +402,8 @@ async def iommufd_fops_mmap(file: File, wish: Mapping) -> None:
     there = await xa_load(ictx.mt_mmap, wish.offset)
     fits = there is not None and wish.length == 2 * PAGE_SIZE
     await refuse_if(not fits, Errno.ENXIO, "offset_names_queue", "no queue has this offset, and this length")
-    raise Unsupported("the page of a virtual IOMMU, mapped")
+    assert isinstance(there, IommufdViommu)
+    return KernelPages(there.pages, there.users)
 
 
 iommufd_fops = FileOperations(

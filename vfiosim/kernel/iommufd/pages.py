@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from ...engine import *
 from ...uapi import Errno, KernelError
+from ..dma_buf import DmaBuf, dma_buf_fops
 from ..fs.file import File, fput, private
 from ..fs.shmem import Inode, memfd_pin_folios
 from ..mm import MmStruct, mmdrop, mmgrab, mmput, too_much_locked
@@ -103,7 +104,9 @@ def covered(spans: Iterable[tuple[int, int]], first: int, last: int) -> list[tup
 
 
 async def in_use(pages: IoptPages) -> list[tuple[int, int]]:
-    """Which pages are pinned: for areas that are in page tables, and for software."""
+    """Which pages are pinned: for areas that are in page tables, and for software; of a driver's memory none."""
+    if pages.is_dmabuf:
+        return []
     return [*(area.indexes for area in await load(pages.domains_itree)), *await load(pages.access_itree)]
 
 
@@ -135,6 +138,8 @@ async def fill(area: IoptArea, pages: IoptPages) -> None:
     """Pin what of an area is not pinned yet, and charge it; on failure nothing is pinned (`pfn_reader`)."""
     if not area.iommu_prot:
         raise Unsupported("a page table entry that allows neither reading nor writing")
+    if pages.is_dmabuf:
+        return
     before = await load(pages.npinned)
     spans = covered(await in_use(pages), *area.indexes)
     for first, last in spans:
@@ -149,6 +154,8 @@ async def unfill(area: IoptArea, pages: IoptPages) -> None:
     others = tuple(other for other in await load(pages.domains_itree) if other is not area)
     await store(pages.domains_itree, others)
     await store(area.storage_domain, None)
+    if pages.is_dmabuf:
+        return
     released = sum(last - first + 1 for first, last in covered(await in_use(pages), *area.indexes))
     await store(pages.npinned, await load(pages.npinned) - released)
     with suppress(KernelError):  # the address space is gone, and its count with it
@@ -170,7 +177,8 @@ async def iopt_alloc_pages(
         not 0 < length <= ULONG_MAX - PAGE_SIZE, Errno.EINVAL, "length_possible", "nothing, or more than there is"
     )
     task = current_task()
-    account = ACCOUNT_NONE if await capable("CAP_IPC_LOCK") else await load(ictx.account_mode)
+    lent = file is not None and file.f_op is dma_buf_fops
+    account = ACCOUNT_NONE if lent or await capable("CAP_IPC_LOCK") else await load(ictx.account_mode)
     npages = -(-(length + start_byte) // PAGE_SIZE)
     pages = await alloc(IoptPages, address, npages, writable, account, file)
     await get(pages.kref, current(), MAKER)
@@ -210,8 +218,40 @@ async def iopt_alloc_file_pages(ictx: IommufdCtx, file: File, start: int, length
 
 
 @kernel("drivers/iommu/iommufd/pages.c")
+async def iopt_alloc_dmabuf_pages(ictx: IommufdCtx, file: File, start: int, length: int, writable: bool) -> IoptPages:
+    """A part of a driver's memory, which is neither pinned nor charged. EINVAL beyond its end, ENODEV if it is taken away."""
+    dmabuf: DmaBuf = await private(file)
+    beyond = start + length > await load(dmabuf.i_size)
+    await refuse_if(beyond, Errno.EINVAL, "inside_dma_buf", "the driver's memory ends before that")
+    pages = await iopt_alloc_file_pages(ictx, file, start, length, writable)
+    async with on_failure(iopt_put_pages, pages, current(), MAKER):
+        await iopt_map_dmabuf(pages, dmabuf)
+    return pages
+
+
+@kernel("drivers/iommu/iommufd/pages.c")
+async def iopt_map_dmabuf(pages: IoptPages, dmabuf: DmaBuf) -> None:
+    """Attach to a driver's memory, so that the driver can take it away. ENODEV while it is."""
+    async with dmabuf.resv:
+        gone = await load(dmabuf.revoked)
+        await refuse_if(gone, Errno.ENODEV, "dma_buf_is_there", "the driver has taken this memory away")
+        await store(dmabuf.attachments, (*await load(dmabuf.attachments), pages))
+
+
+@kernel("drivers/dma-buf/dma-buf.c")
+async def dma_buf_detach(pages: IoptPages) -> None:
+    """Nobody has to be told any more, if anybody had to."""
+    assert pages.file is not None
+    dmabuf: DmaBuf = await private(pages.file)
+    async with dmabuf.resv:
+        await store(dmabuf.attachments, tuple(one for one in await load(dmabuf.attachments) if one is not pages))
+
+
+@kernel("drivers/iommu/iommufd/pages.c")
 async def iopt_release_pages(pages: IoptPages) -> None:
     """No area shows this memory any more."""
+    if pages.is_dmabuf:
+        await dma_buf_detach(pages)
     if pages.file is not None:
         await fput(pages.file, pages, "mapped for devices")
     await drop_owner(pages, await owner_of(pages))
@@ -286,6 +326,7 @@ async def iopt_pages_rw_access(area: IoptArea, iova: int, length: int, data: byt
     assert pages is not None
     denied = data is not None and not pages.writable
     await refuse_if(denied, Errno.EPERM, "memory_is_writable", "the memory was mapped for reading only")
+    await refuse_dmabuf(pages)
     mm, address = await load(pages.source_mm), pages.address + area.byte_at(iova)
     if pages.file is None and not slow and mm is await load(current_task().mm):
         if data is None:
@@ -293,6 +334,11 @@ async def iopt_pages_rw_access(area: IoptArea, iova: int, length: int, data: byt
         await copy_to_user(address, data)
         return b""
     return await iopt_pages_rw_slow(area, pages, address, length, data)
+
+
+async def refuse_dmabuf(pages: IoptPages) -> None:
+    """EINVAL: software does not get at the memory of a driver."""
+    await refuse_if(pages.is_dmabuf, Errno.EINVAL, "not_a_drivers_memory", "software does not reach memory of a driver")
 
 
 async def page_behind(pages: IoptPages, address: int) -> tuple[object, int]:
@@ -309,6 +355,7 @@ async def iopt_area_add_access(area: IoptArea, first: int, last: int, write: boo
     pages = await require(await load(area.pages), Errno.EINVAL, "area_is_published", "an area without memory")
     denied = write and not pages.writable
     await refuse_if(denied, Errno.EPERM, "memory_is_writable", "the memory was mapped for reading only")
+    await refuse_dmabuf(pages)
     async with pages.mutex:
         known = await load(pages.access_itree)
         if (first, last) not in known:

@@ -183,6 +183,7 @@ async def mock_viommu_init(viommu: IommufdViommu, data: UserData | None) -> None
     reply.out_data, reply.out_mmap_offset, reply.out_mmap_length = reply.in_data, offset, 2 * PAGE_SIZE
     async with on_failure(xa_store, viommu.ictx.mt_mmap, offset, None):
         await copy_to_user(data.address, bytes(reply)[: min(data.length, sizeof(reply))])
+    viommu.pages.view(0, 4, True)[:] = reply.in_data.to_bytes(4, "little")
     await store(viommu.mmap_offset, offset)
 
 

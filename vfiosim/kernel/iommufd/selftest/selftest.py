@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from .... import uapi
 from ....engine import *
 from ....uapi import Errno, KernelError
+from ...dma_buf import DmaBuf, dma_buf_fd, dma_buf_get, dma_buf_invalidate_mappings
+from ...fs.file import fput, private
 from ...mm import MmStruct
 from ...prototypes import iommufd_get_object
-from ...regions import PAGE_SIZE
+from ...regions import PAGE_SIZE, whole_pages
 from ...task import current_task
-from ...unsupported import Unsupported
 from ...vfio.type1_objects import VfioDma
 from ..io_pagetable import iopt_reserve_iova
 from ..io_pagetable_h import ULONG_MAX, IoptPages, merged
@@ -38,6 +40,7 @@ from .mock_device import (
 )
 from .mock_iommu import mock_ops
 
+LENT: Final = 512 * PAGE_SIZE  # bytes at most
 SYZ: Final = 1 << 16  # a flag of COPY: src_iova is the number of an area (low half) and an offset in it (high half)
 
 
@@ -104,6 +107,7 @@ async def check_pages(hwpt: IommufdHwptPaging, wanted: Any) -> None:
         if area is not None and pages is not None:
             place = pages.address + area.byte_at(iova + done)
             other = await page_behind(pages, place) != mm.page_at(at) or place % PAGE_SIZE != at % PAGE_SIZE
+            other = other or await load(pages.dmabuf_revoked)
         await refuse_if(other, Errno.EINVAL, "mapped_as_expected", "other memory is mapped there, or none")
 
 
@@ -194,7 +198,28 @@ async def iommufd_test_temp_memory_limit(ucmd: Ucmd) -> None:
     await refuse_if(few, Errno.EINVAL, "limit_possible", f"at least {least} bytes are needed")
 
 
-OPERATIONS: Final = {
+@kernel("drivers/iommu/iommufd/selftest.c")
+async def iommufd_test_dmabuf_get(ucmd: Ucmd) -> int:
+    """DMABUF_GET: EINVAL for nothing, or for more than 2 MiB; answers a descriptor of memory that this driver lends."""
+    wanted = ucmd.cmd.dmabuf_get
+    size = whole_pages(wanted.length)
+    odd = not 0 < size <= LENT
+    await refuse_if(odd, Errno.EINVAL, "lent_length", f"from 1 to {LENT} bytes can be lent")
+    return await dma_buf_fd(size, wanted.open_flags)
+
+
+@kernel("drivers/iommu/iommufd/selftest.c")
+async def iommufd_test_dmabuf_revoke(ucmd: Ucmd) -> None:
+    """DMABUF_REVOKE: EBADF, EINVAL (no dma-buf); take the memory away, or lend it again: what is mapped leads nowhere."""
+    file = await dma_buf_get(ucmd.cmd.dmabuf_revoke.dmabuf_fd)
+    async with cleanup(fput, file):
+        dmabuf: DmaBuf = await private(file)
+        async with dmabuf.resv:
+            await store(dmabuf.revoked, bool(ucmd.cmd.dmabuf_revoke.revoked))
+            await dma_buf_invalidate_mappings(dmabuf)
+
+
+OPERATIONS: Final[dict[int, Callable[[Ucmd], Awaitable[int | None]]]] = {
     uapi.IOMMU_TEST_OP_ADD_RESERVED: iommufd_test_add_reserved,
     uapi.IOMMU_TEST_OP_MOCK_DOMAIN: iommufd_test_mock_domain,
     uapi.IOMMU_TEST_OP_MOCK_DOMAIN_FLAGS: iommufd_test_mock_domain,
@@ -216,17 +241,14 @@ OPERATIONS: Final = {
     uapi.IOMMU_TEST_OP_PASID_DETACH: iommufd_test_pasid_detach,
     uapi.IOMMU_TEST_OP_PASID_CHECK_HWPT: iommufd_test_pasid_check_hwpt,
     uapi.IOMMU_TEST_OP_SET_TEMP_MEMORY_LIMIT: iommufd_test_temp_memory_limit,
+    uapi.IOMMU_TEST_OP_DMABUF_GET: iommufd_test_dmabuf_get,
+    uapi.IOMMU_TEST_OP_DMABUF_REVOKE: iommufd_test_dmabuf_revoke,
 }
-LAST_OPERATION: Final = uapi.IOMMU_TEST_OP_DMABUF_REVOKE
 
 
 @kernel("drivers/iommu/iommufd/selftest.c")
-async def iommufd_test(ucmd: Ucmd) -> None:
+async def iommufd_test(ucmd: Ucmd) -> int:
     """IOMMU_TEST_CMD: EOPNOTSUPP for an unknown operation."""
     number = ucmd.cmd.op
-    known = 0 < number <= LAST_OPERATION
-    await refuse_if(not known, Errno.EOPNOTSUPP, "test_known", f"there is no test {number}")
-    operation = OPERATIONS.get(number)
-    if operation is None:
-        raise Unsupported(f"IOMMU_TEST_CMD {number}")
-    await operation(ucmd)
+    await refuse_if(number not in OPERATIONS, Errno.EOPNOTSUPP, "test_known", f"there is no test {number}")
+    return await OPERATIONS[number](ucmd) or 0

@@ -1,0 +1,93 @@
+"""Memory that one driver lends to others, as a file (drivers/dma-buf/dma-buf.c, v7.2)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..engine import *
+from ..uapi import Errno
+from .fs.file import (
+    O_ACCMODE,
+    File,
+    FileOperations,
+    Mapping,
+    fd_install,
+    fget,
+    fput,
+    get_unused_fd_flags,
+    private,
+    put_unused_fd,
+)
+from .fs.shmem import SEEK_END, Inode
+from .fs.syscalls import alloc_file
+
+if TYPE_CHECKING:
+    from .iommufd.io_pagetable_h import IoptPages
+
+
+class DmaBuf(Inode):
+    """Memory of a driver: who has its file may let devices reach it, until the driver takes it away.
+
+    * born with its file, lives as long as it; each mapping for devices holds the file, and is attached;
+    * `revoked`: nobody new may attach; who was attached then reaches nothing, for good.
+    """
+
+    kind = "dma_buf"
+    resv: Lock = mutex()
+    revoked: Field[bool] = field(False, guard="resv")
+    attachments: Field[tuple[IoptPages, ...]] = field((), guard="resv", link="weak")
+
+
+@kernel("drivers/dma-buf/dma-buf.c")
+async def dma_buf_release(file: File) -> None:
+    """The memory goes with the file."""
+    await free(await private(file))
+
+
+@kernel("drivers/dma-buf/dma-buf.c")
+async def dma_buf_llseek(file: File, offset: int, whence: int) -> int:
+    """Only to ask for the size, and back to the start. EINVAL."""
+    dmabuf: DmaBuf = await private(file)
+    odd = bool(offset) or whence not in (0, SEEK_END)
+    await refuse_if(odd, Errno.EINVAL, "place_is_an_end", "a dma-buf can be asked for its start and its end alone")
+    return await load(dmabuf.i_size) if whence else 0
+
+
+@kernel("drivers/dma-buf/dma-buf.c")
+async def dma_buf_mmap_internal(file: File, wish: Mapping) -> None:
+    """EINVAL: no modelled driver lets programs map its memory."""
+    await refuse_if(True, Errno.EINVAL, "driver_maps_memory", "the driver does not let programs map this memory")
+
+
+dma_buf_fops = FileOperations("dmabuf", release=dma_buf_release, mmap=dma_buf_mmap_internal, llseek=dma_buf_llseek)
+
+
+@kernel("drivers/dma-buf/dma-buf.c")
+async def dma_buf_fd(size: int, flags: int) -> int:
+    """Memory of so many bytes, and a descriptor for it (`dma_buf_export`). EMFILE."""
+    dmabuf = await alloc(DmaBuf, size)
+    async with on_failure(free, dmabuf):
+        number = await get_unused_fd_flags(flags)
+        async with on_failure(put_unused_fd, number):
+            file = await alloc_file("dmabuf", dma_buf_fops, flags & O_ACCMODE)
+    await store(file.private_data, dmabuf)
+    await fd_install(number, file)
+    return number
+
+
+@kernel("drivers/dma-buf/dma-buf.c")
+async def dma_buf_get(number: int) -> File:
+    """The file, held by the running call. EBADF, EINVAL for a file of another kind."""
+    file = await require(await fget(number), Errno.EBADF, "dma_buf_is_open", f"{number} is not an open file")
+    if file.f_op is not dma_buf_fops:
+        await fput(file)
+        await refuse_if(True, Errno.EINVAL, "file_is_dma_buf", f"{file.label} is no memory of a driver")
+    return file
+
+
+@kernel("drivers/dma-buf/dma-buf.c")
+async def dma_buf_invalidate_mappings(dmabuf: DmaBuf) -> None:
+    """Tell all that are attached; what they have mapped leads nowhere from now on (`iopt_revoke_notify`)."""
+    for pages in await load(dmabuf.attachments):
+        async with pages.mutex:
+            await store(pages.dmabuf_revoked, True)
