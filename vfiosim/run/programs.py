@@ -82,6 +82,14 @@ class HostProcess:
             os.close(fd)
         self.foreign[number] = identity
 
+    def fill(self, number: int, place: int, data: bytes) -> None:
+        """Change what is in a real file that it has. Raises OSError."""
+        fd = _pidfd_getfd(self.end, number)  # the very same open file, so its closing is not told of
+        try:
+            os.pwrite(fd, data, place)
+        finally:
+            os.close(fd)
+
     def close(self) -> None:
         """It has ended."""
         os.close(self.end)
