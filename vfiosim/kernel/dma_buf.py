@@ -45,18 +45,18 @@ async def dma_buf_release(file: File) -> None:
 
 
 @kernel("drivers/dma-buf/dma-buf.c")
+async def dma_buf_mmap_internal(file: File, wish: Mapping) -> None:
+    """EINVAL: no modelled driver lets programs map its memory."""
+    await refuse_if(True, Errno.EINVAL, "driver_maps_memory", "the driver does not let programs map this memory")
+
+
+@kernel("drivers/dma-buf/dma-buf.c")
 async def dma_buf_llseek(file: File, offset: int, whence: int) -> int:
     """Only to ask for the size, and back to the start. EINVAL."""
     dmabuf: DmaBuf = await private(file)
     odd = bool(offset) or whence not in (0, SEEK_END)
     await refuse_if(odd, Errno.EINVAL, "place_is_an_end", "a dma-buf can be asked for its start and its end alone")
     return await load(dmabuf.i_size) if whence else 0
-
-
-@kernel("drivers/dma-buf/dma-buf.c")
-async def dma_buf_mmap_internal(file: File, wish: Mapping) -> None:
-    """EINVAL: no modelled driver lets programs map its memory."""
-    await refuse_if(True, Errno.EINVAL, "driver_maps_memory", "the driver does not let programs map this memory")
 
 
 dma_buf_fops = FileOperations("dmabuf", release=dma_buf_release, mmap=dma_buf_mmap_internal, llseek=dma_buf_llseek)
@@ -83,6 +83,13 @@ async def dma_buf_get(number: int) -> File:
         await fput(file)
         await refuse_if(True, Errno.EINVAL, "file_is_dma_buf", f"{file.label} is no memory of a driver")
     return file
+
+
+@kernel("drivers/dma-buf/dma-buf.c")
+async def dma_buf_detach(dmabuf: DmaBuf, pages: IoptPages) -> None:
+    """Nobody has to be told any more, if anybody had to."""
+    async with dmabuf.resv:
+        await store(dmabuf.attachments, tuple(one for one in await load(dmabuf.attachments) if one is not pages))
 
 
 @kernel("drivers/dma-buf/dma-buf.c")

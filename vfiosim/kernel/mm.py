@@ -310,21 +310,21 @@ async def exit_mmap(mm: MmStruct) -> None:
             await vma_close(entry, mm, slot)
 
 
-Entry = tuple[File, int, Count | None]  # a mapping of a file: its length, and who else knows of it
+Entry = tuple[File, int, Any]  # a mapping of a file: its length, and whose memory of the kernel it shows
 
 
 async def vma_open(entry: Entry, mm: MmStruct, slot: str) -> None:
     """A mapping holds its file, and what it shows."""
     await get(entry[0].f_ref, mm, mapped_at(slot))
     if entry[2] is not None:
-        await get(entry[2], mm, mapped_at(slot))
+        await get(entry[2].users, mm, mapped_at(slot))
     await xa_store(mm.files, slot, entry)
 
 
 async def vma_close(entry: Entry, mm: MmStruct, slot: str) -> None:
     """And no more."""
     if entry[2] is not None:
-        await put(entry[2], mm, mapped_at(slot))
+        await put(entry[2].users, mm, mapped_at(slot))
     await fput(entry[0], mm, mapped_at(slot))
 
 

@@ -39,8 +39,8 @@ async def do_mmap(file: File, wish: Mapping, address: int | None) -> int:
         change = partial(mm.map_file, content, wish.offset, wish.length, prot, wish.shared, address)
     where = await change_mappings(mm, change)
     say(Phase.ACQUIRE, "The mapping holds {}: closing the descriptor does not close the device.", file)
-    users = content.users if isinstance(content, KernelPages) else None
-    await vma_open((file, wish.length, users), mm, hex(where))
+    owner = content.owner if isinstance(content, KernelPages) else None
+    await vma_open((file, wish.length, owner), mm, hex(where))
     return where
 
 

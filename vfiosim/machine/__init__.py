@@ -6,7 +6,8 @@ from .as_code import program_of
 from .call import Blocked, Call
 from .events import Patches
 from .machine import Machine
-from .process import Memory, Process
+from .memory import Memory
+from .process import Process
 from .sharing import OLDER, PREFIX, decode_as, encode
 
 __all__ = [

@@ -32,7 +32,7 @@ class KernelPages(NamedTuple):
     """What a file lets a program map that is neither a file nor registers: memory of the kernel, which cannot be pinned."""
 
     content: Sparse
-    users: Count  # of the object that has it: each mapping is one
+    owner: Any  # the object that has it: each mapping is one of its `users`
 
 
 @dataclass(frozen=True)

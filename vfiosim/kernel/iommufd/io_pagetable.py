@@ -251,8 +251,10 @@ async def iopt_map_file_pages(
     )
     file = await require(await fget(fd), Errno.EBADF, "mapped_file_is_open", f"{fd} is not an open file")
     async with cleanup(fput, file):
-        alloc_pages = iopt_alloc_dmabuf_pages if file.f_op is dma_buf_fops else iopt_alloc_file_pages
-        pages = await alloc_pages(ictx, file, start, length, bool(prot & IOMMU_WRITE))
+        if file.f_op is dma_buf_fops:
+            pages = await iopt_alloc_dmabuf_pages(ictx, file, start, length, bool(prot & IOMMU_WRITE))
+        else:
+            pages = await iopt_alloc_file_pages(ictx, file, start, length, bool(prot & IOMMU_WRITE))
     return await iopt_map_common(iopt, pages, start % PAGE_SIZE, length, iova, prot)
 
 

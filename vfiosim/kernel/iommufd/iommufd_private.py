@@ -416,7 +416,7 @@ class IommufdViommu(IommufdObject):
         super().__init__(engine, ictx)
         self.hwpt = hwpt
         self.ops = ops
-        self.pages = Sparse(end=2 * PAGE_SIZE)  # of the mock driver: what a program can map
+        self.pages: Sparse | None = None  # of the mock driver: what a program can map
 
 
 class IommufdVdevice(IommufdObject):

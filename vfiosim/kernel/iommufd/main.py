@@ -403,7 +403,8 @@ async def iommufd_fops_mmap(file: File, wish: Mapping) -> KernelPages:
     fits = there is not None and wish.length == 2 * PAGE_SIZE
     await refuse_if(not fits, Errno.ENXIO, "offset_names_queue", "no queue has this offset, and this length")
     assert isinstance(there, IommufdViommu)
-    return KernelPages(there.pages, there.users)
+    assert there.pages is not None
+    return KernelPages(there.pages, there)
 
 
 iommufd_fops = FileOperations(

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from ...engine import *
 from ...uapi import Errno, KernelError
-from ..dma_buf import DmaBuf, dma_buf_fops
+from ..dma_buf import DmaBuf, dma_buf_detach, dma_buf_fops
 from ..fs.file import File, fput, private
 from ..fs.shmem import Inode, memfd_pin_folios
 from ..mm import MmStruct, mmdrop, mmgrab, mmput, too_much_locked
@@ -218,6 +218,15 @@ async def iopt_alloc_file_pages(ictx: IommufdCtx, file: File, start: int, length
 
 
 @kernel("drivers/iommu/iommufd/pages.c")
+async def iopt_map_dmabuf(pages: IoptPages, dmabuf: DmaBuf) -> None:
+    """Attach to a driver's memory, so that the driver can take it away. ENODEV while it is."""
+    async with dmabuf.resv:
+        gone = await load(dmabuf.revoked)
+        await refuse_if(gone, Errno.ENODEV, "dma_buf_is_there", "the driver has taken this memory away")
+        await store(dmabuf.attachments, (*await load(dmabuf.attachments), pages))
+
+
+@kernel("drivers/iommu/iommufd/pages.c")
 async def iopt_alloc_dmabuf_pages(ictx: IommufdCtx, file: File, start: int, length: int, writable: bool) -> IoptPages:
     """A part of a driver's memory, which is neither pinned nor charged. EINVAL beyond its end, ENODEV if it is taken away."""
     dmabuf: DmaBuf = await private(file)
@@ -230,28 +239,10 @@ async def iopt_alloc_dmabuf_pages(ictx: IommufdCtx, file: File, start: int, leng
 
 
 @kernel("drivers/iommu/iommufd/pages.c")
-async def iopt_map_dmabuf(pages: IoptPages, dmabuf: DmaBuf) -> None:
-    """Attach to a driver's memory, so that the driver can take it away. ENODEV while it is."""
-    async with dmabuf.resv:
-        gone = await load(dmabuf.revoked)
-        await refuse_if(gone, Errno.ENODEV, "dma_buf_is_there", "the driver has taken this memory away")
-        await store(dmabuf.attachments, (*await load(dmabuf.attachments), pages))
-
-
-@kernel("drivers/dma-buf/dma-buf.c")
-async def dma_buf_detach(pages: IoptPages) -> None:
-    """Nobody has to be told any more, if anybody had to."""
-    assert pages.file is not None
-    dmabuf: DmaBuf = await private(pages.file)
-    async with dmabuf.resv:
-        await store(dmabuf.attachments, tuple(one for one in await load(dmabuf.attachments) if one is not pages))
-
-
-@kernel("drivers/iommu/iommufd/pages.c")
 async def iopt_release_pages(pages: IoptPages) -> None:
     """No area shows this memory any more."""
-    if pages.is_dmabuf:
-        await dma_buf_detach(pages)
+    if pages.is_dmabuf and pages.file is not None:
+        await dma_buf_detach(await private(pages.file), pages)
     if pages.file is not None:
         await fput(pages.file, pages, "mapped for devices")
     await drop_owner(pages, await owner_of(pages))

@@ -12,7 +12,7 @@ from ....engine import table as table_
 from ....uapi import Errno
 from ...iommu import IommuGroup, IommuGroups
 from ...iommu_ops import Domain, Entries, IommuOps, UserData, iommu_copy_struct_from_user
-from ...regions import PAGE_SIZE
+from ...regions import PAGE_SIZE, PIECE, Sparse
 from ...uaccess import copy_struct_from_user
 from ..driver import iommufd_viommu_get_vdev_id
 from ..iommufd_private import IommufdHwPagetable, IommufdHwptNested, IommufdHwQueue, IommufdViommu, device_of
@@ -183,7 +183,7 @@ async def mock_viommu_init(viommu: IommufdViommu, data: UserData | None) -> None
     reply.out_data, reply.out_mmap_offset, reply.out_mmap_length = reply.in_data, offset, 2 * PAGE_SIZE
     async with on_failure(xa_store, viommu.ictx.mt_mmap, offset, None):
         await copy_to_user(data.address, bytes(reply)[: min(data.length, sizeof(reply))])
-    viommu.pages.view(0, 4, True)[:] = reply.in_data.to_bytes(4, "little")
+    init(viommu, pages=Sparse({0: bytearray(reply.in_data.to_bytes(PIECE, "little"))}, end=2 * PAGE_SIZE))
     await store(viommu.mmap_offset, offset)
 
 

@@ -419,19 +419,6 @@ async def vfio_pci_core_write(device: VfioDevice, data: bytes, offset: int) -> i
 
 
 @kernel("drivers/vfio/pci/vfio_pci_core.c")
-async def vfio_pci_core_mmap(device: VfioDevice, wish: Mapping) -> None:
-    """May this part of the device be mapped? EINVAL: only whole pages inside a BAR of at least a page, and only shared."""
-    index, position = wish.offset >> OFFSET_SHIFT, wish.offset & _MASK
-    await refuse_if(index >= uapi.VFIO_PCI_NUM_REGIONS, Errno.EINVAL, "region_exists", "the device has no such region")
-    await refuse_if(not wish.shared, Errno.EINVAL, "mapping_is_shared", "a device cannot be mapped privately")
-    size = device.dev.hardware.bars.get(index, 0)
-    small = index >= ROM or size < PAGE_SIZE
-    await refuse_if(small, Errno.EINVAL, "region_mappable", "this region cannot be mapped")
-    length = (wish.length + PAGE_SIZE - 1) // PAGE_SIZE * PAGE_SIZE
-    await refuse_if(position + length > size, Errno.EINVAL, "inside_region", "this is beyond the end of the region")
-
-
-@kernel("drivers/vfio/pci/vfio_pci_core.c")
 async def vfio_pci_mmap_page_fault(device: VfioDevice, offset: int, width: int, data: bytes | None) -> bytes:
     """An access through a mapping goes to the device itself. EFAULT, a signal for a program, while it does not answer."""
     core, (bar, at) = await core_of(device), (offset >> OFFSET_SHIFT, offset & _MASK)
@@ -447,6 +434,19 @@ async def vfio_pci_mmap_page_fault(device: VfioDevice, offset: int, width: int, 
             return await read_register(device.dev, at, width)
         await write_register(device.dev, at, data, partial(masters_bus, core))
     return data
+
+
+@kernel("drivers/vfio/pci/vfio_pci_core.c")
+async def vfio_pci_core_mmap(device: VfioDevice, wish: Mapping) -> None:
+    """May this part of the device be mapped? EINVAL: only whole pages inside a BAR of at least a page, and only shared."""
+    index, position = wish.offset >> OFFSET_SHIFT, wish.offset & _MASK
+    await refuse_if(index >= uapi.VFIO_PCI_NUM_REGIONS, Errno.EINVAL, "region_exists", "the device has no such region")
+    await refuse_if(not wish.shared, Errno.EINVAL, "mapping_is_shared", "a device cannot be mapped privately")
+    size = device.dev.hardware.bars.get(index, 0)
+    small = index >= ROM or size < PAGE_SIZE
+    await refuse_if(small, Errno.EINVAL, "region_mappable", "this region cannot be mapped")
+    length = (wish.length + PAGE_SIZE - 1) // PAGE_SIZE * PAGE_SIZE
+    await refuse_if(position + length > size, Errno.EINVAL, "inside_region", "this is beyond the end of the region")
 
 
 @kernel("drivers/vfio/pci/vfio_pci_core.c")
