@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..engine import Cell, Completion, Lock, Thread
@@ -129,3 +129,15 @@ class Call:
 
     def __repr__(self) -> str:
         return f"<Call {self}, {self.state}>"
+
+
+class Broken(list[str]):
+    """What `Machine.check` found: a list of sentences. `refused` is the call that was refused last, and why; "" if none was."""
+
+    def __init__(self, sentences: Iterable[str] = (), refused: str = "") -> None:
+        super().__init__(sentences)
+        self.refused = refused
+
+    def __repr__(self) -> str:
+        head = super().__repr__() if self or not self.refused else "[]  nothing is broken"
+        return head + (f"\nrefused last: {self.refused}" if self.refused else "")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from functools import partial
 from operator import index
@@ -25,7 +25,7 @@ from ..topology import Topology
 from ..trace import Recorder, State, Trace, snapshot
 from ..uapi import Errno, KernelError
 from ..why import Why, why
-from .call import Call
+from .call import Broken, Call
 from .events import Began, Event, Failing, Forked, Outside, Patched, Slept, TakenOut
 from .history import Noted, repeat
 from .process import Process
@@ -35,18 +35,6 @@ P = ParamSpec("P")
 NOFILE = 1024  # descriptors a process may have
 MOST_BOOTED = 64  # kinds of machines of which the state after booting is kept
 _BOOTED: dict[tuple[Topology, Config, str], State] = {}
-
-
-class Broken(list[str]):
-    """What `Machine.check` found: a list of sentences. `refused` is the call that was refused last, and why; "" if none was."""
-
-    def __init__(self, sentences: Iterable[str] = (), refused: str = "") -> None:
-        super().__init__(sentences)
-        self.refused = refused
-
-    def __repr__(self) -> str:
-        head = super().__repr__() if self or not self.refused else "[]  nothing is broken"
-        return head + (f"\nrefused last: {self.refused}" if self.refused else "")
 
 
 class Machine:

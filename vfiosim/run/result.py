@@ -13,7 +13,7 @@ from random import Random
 from typing import Any, Final
 
 from ..machine import Machine
-from ..machine.machine import Broken
+from ..machine.call import Broken
 from ..trace import Trace
 from .faults import Faults
 from .recording import Notes, UnsavedError, document
