@@ -230,6 +230,20 @@ def present(desk: Desk, on: bool) -> None:
     settle(desk.page)
 
 
+def test_a_button_presents_on_the_whole_screen_and_the_key_brings_jupyterlab_back(
+    lab: dict[str, Locator], jupyterlab_page: Desk
+) -> None:
+    page = jupyterlab_page.page
+    button(page.locator(".jp-NotebookPanel-toolbar"), "Present").click()
+    page.wait_for_function("document.fullscreenElement !== null")
+    expect(page.locator(CHROME).filter(visible=True)).to_have_count(0)
+    page.keyboard.press(PRESENT)
+    page.wait_for_function("document.fullscreenElement === null")
+    expect(page.locator(".jp-NotebookPanel-toolbar")).to_be_visible()
+    expect(page.locator(".vfiosim-presented")).to_have_count(0)
+    settle(page)
+
+
 @pytest.fixture(scope="module")
 def stage(lab: dict[str, Locator], jupyterlab_page: Desk) -> Iterator[dict[str, Locator]]:
     """The same, after their calls, presented on a page whose size a test can still change."""
@@ -240,12 +254,14 @@ def stage(lab: dict[str, Locator], jupyterlab_page: Desk) -> Iterator[dict[str, 
     jupyterlab_page.page.evaluate("document.documentElement.requestFullscreen = undefined")
     present(jupyterlab_page, True)
     yield lab
-    if jupyterlab_page.page.locator(".vfiosim-presented").count():  # the last test has loaded the page anew
-        present(jupyterlab_page, False)
+    present(jupyterlab_page, False)
+    jupyterlab_page.page.evaluate("delete document.documentElement.requestFullscreen")
 
 
-@pytest.mark.parametrize(("screen", "least"), [(LAPTOP, 14), (PROJECTOR, 20)])
 @pytest.mark.parametrize("cell", [*PRESSES, ROOM])
+@pytest.mark.parametrize(
+    ("screen", "least"), [(LAPTOP, 14), (PROJECTOR, 20)]
+)  # all on one screen, then all on the other
 def test_presented_the_sentence_the_picture_and_the_slider_fill_one_screen_in_letters_for_a_room(
     stage: dict[str, Locator], cell: str, screen: tuple[int, int], least: int
 ) -> None:
@@ -296,17 +312,3 @@ def test_after_the_last_step_a_remote_control_goes_on_to_what_comes_next(stage: 
     assert top is not None
     assert after is not None
     assert after["y"] < top["y"]
-
-
-def test_a_button_presents_on_the_whole_screen_and_the_key_brings_jupyterlab_back(jupyterlab_page: Desk) -> None:
-    desk, page = jupyterlab_page, jupyterlab_page.page
-    desk.clear()
-    page.reload()
-    desk.lab.wait_for_kernel(page, "desk.ipynb")
-    button(page.locator(".jp-NotebookPanel-toolbar"), "Present").click()
-    page.wait_for_function("document.fullscreenElement !== null")
-    expect(page.locator(CHROME).filter(visible=True)).to_have_count(0)
-    page.keyboard.press(PRESENT)
-    page.wait_for_function("document.fullscreenElement === null")
-    expect(page.locator(".jp-NotebookPanel-toolbar")).to_be_visible()
-    expect(page.locator(".vfiosim-presented")).to_have_count(0)
