@@ -16,8 +16,6 @@ from vfiosim.kernel.vfio.vfio import VfioDeviceFile
 from vfiosim.puzzles import PUZZLES
 from vfiosim.puzzles.programs import bind, ready_to_bind
 
-pytestmark = pytest.mark.one_python
-
 
 async def looks(df: Any) -> None:
     """A function of a student's own that does nothing wrong."""

@@ -7,8 +7,6 @@ import pytest
 from tests.calls import PAGE, READ_ONLY, Space, bind, counts, refused
 from vfiosim import uapi
 
-pytestmark = pytest.mark.one_python
-
 ATTACH, DETACH = uapi.VFIO_DEVICE_ATTACH_IOMMUFD_PT, uapi.VFIO_DEVICE_DETACH_IOMMUFD_PT
 
 

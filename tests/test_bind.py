@@ -7,8 +7,6 @@ import pytest
 from tests.calls import add, bind, counts, fields, refused, vm
 from vfiosim import KernelError, Machine, uapi
 
-pytestmark = pytest.mark.one_python
-
 BIND = uapi.VFIO_DEVICE_BIND_IOMMUFD
 READ = 1
 

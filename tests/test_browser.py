@@ -62,7 +62,6 @@ def test_the_next_test_finds_nothing_of_the_last_one(desk: Desk) -> None:
     expect(desk.cell(count)).to_contain_text("False 0")
 
 
-@pytest.mark.one_python
 def test_the_shell_without_windows_is_taken_before_a_whole_chromium_and_what_is_asked_for_before_both(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -86,14 +85,12 @@ def run_a_browser_test_without_chromium(folder: Path, **settings: str) -> subpro
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.one_python
 def test_without_chromium_one_loud_line_says_what_did_not_run(tmp_path: Path) -> None:
     run = run_a_browser_test_without_chromium(tmp_path)
     assert run.returncode == 0, run.stdout
     assert run.stdout.count("!!! 1 BROWSER TEST NOT RUN.") == 1, run.stdout
 
 
-@pytest.mark.one_python
 def test_without_chromium_a_run_that_requires_it_fails(tmp_path: Path) -> None:
     run = run_a_browser_test_without_chromium(tmp_path, VFIOSIM_REQUIRE_BROWSER="1")
     assert run.returncode == 1, run.stdout

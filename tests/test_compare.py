@@ -9,8 +9,6 @@ from vfiosim import Machine, uapi
 from vfiosim.trace import Trace
 from vfiosim.views import Comparison, compare, live, show
 
-pytestmark = pytest.mark.one_python
-
 # ---- two runs
 
 

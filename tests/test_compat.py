@@ -29,8 +29,6 @@ from tests.calls import (
 from vfiosim import Machine, uapi
 from vfiosim.topology import Topology
 
-pytestmark = pytest.mark.one_python
-
 ONE_GROUP = Topology("one", Topology.named("lab").devices[:2], iommufd_container=True)
 
 

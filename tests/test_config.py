@@ -13,7 +13,6 @@ from vfiosim import Config, Machine, Topology, replay, uapi
 from vfiosim.lab import Sandbox
 from vfiosim.machine import decode, encode, program_of
 
-pytestmark = pytest.mark.one_python
 NODE, IOMMU = "/dev/vfio/devices/vfio0", "/dev/iommu"
 HUGE = 1 << 21
 DIRTY = uapi.IOMMU_HWPT_ALLOC_DIRTY_TRACKING

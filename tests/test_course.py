@@ -11,8 +11,6 @@ from vfiosim.lab.record import progress
 from vfiosim.lessons.course import index, notebooks
 from vfiosim.lessons.lesson import lessons
 
-pytestmark = pytest.mark.one_python
-
 
 @pytest.fixture(scope="module")
 def shown():

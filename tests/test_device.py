@@ -16,8 +16,6 @@ from vfiosim.uapi import (
     VfioDeviceInfo,
 )
 
-pytestmark = pytest.mark.one_python
-
 PCI = "/sys/bus/pci"
 UNBIND, BIND = f"{PCI}/drivers/vfio-pci/unbind", f"{PCI}/drivers/vfio-pci/bind"
 PCI0, MIXB = "0000:00:04.0", "0000:00:07.1"

@@ -15,8 +15,6 @@ from vfiosim.lab.record import VARIABLE, Progress
 from vfiosim.lab.sandbox import Run, Setup
 from vfiosim.machine import OLDER, PREFIX, decode, encode
 
-pytestmark = pytest.mark.one_python
-
 WRITTEN = {f"{path.stem}:": json.loads(path.read_text()) for path in sorted(FILES.glob("*.json"))}
 TEXTS = [
     pytest.param(run["text"], run["calls"], id=f"{edition}{name}")

@@ -16,8 +16,6 @@ from vfiosim.museum import ROOMS
 from vfiosim.trace import Trace
 from vfiosim.views.sources import Sources
 
-pytestmark = pytest.mark.one_python
-
 RECORDS = ROOT / "assets" / "records"
 
 

@@ -12,8 +12,6 @@ from vfiosim.conformance.recordings import recordings
 from vfiosim.conformance.refusals import name_of, refusals
 from vfiosim.explain import explain, known_refusals, page, unmet
 
-pytestmark = pytest.mark.one_python
-
 RENEW = "python -m vfiosim explain --renew assets/records > notebooks/errno_atlas.md"
 
 

@@ -40,8 +40,6 @@ from vfiosim.kernel.fs.file import File, __fput
 from vfiosim.machine import Machine
 from vfiosim.puzzles.programs import GROUP, bind, ready_to_bind
 
-pytestmark = pytest.mark.one_python
-
 WITHOUT: list[tuple[str, ...]] = [(), (), ("lock",), ("refs",), ("order of a",), ("sem",), ("a_is_zero",)]
 INVARIANTS_OF_BOXES = [(), (ALIKE,), (HELD,), (ALIKE, HELD)]
 MOST = 2000  # schedules without reduction

@@ -19,8 +19,6 @@ from vfiosim.puzzles import PUZZLES
 from vfiosim.puzzles.programs import bind, ready_to_bind
 from vfiosim.uapi import Errno
 
-pytestmark = pytest.mark.one_python
-
 ready = partial(ready_to_bind, "p")
 
 

@@ -95,7 +95,6 @@ def not_to_be_set_back(setup: Factory, made: list[Machine], trace: bool = True) 
     return machine
 
 
-@pytest.mark.one_python
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=beside(name)) for name in ("R1", "R5", "R8", "R13", "R18", "R23")]
 )
@@ -151,7 +150,6 @@ def test_a_function_that_a_factory_makes_with_each_machine_keeps_nothing_either(
 # ---- the first thing that goes wrong
 
 
-@pytest.mark.one_python
 @beside("R5")
 def test_an_exploration_can_stop_at_the_first_thing_that_goes_wrong() -> None:
     puzzle = PUZZLES["R5"]

@@ -18,8 +18,6 @@ from vfiosim.invariants import Invariant
 from vfiosim.kernel.vfio.vfio import VfioGroup
 from vfiosim.puzzles import PUZZLES
 
-pytestmark = pytest.mark.one_python
-
 
 def process(*arguments):
     return subprocess.run([sys.executable, "-m", "vfiosim", *arguments], capture_output=True, text=True, check=False)

@@ -60,8 +60,6 @@ from vfiosim.engine.sync import acquire_shared, release_shared
 from vfiosim.kernel.mm import MmStruct
 from vfiosim.uapi import Errno
 
-pytestmark = pytest.mark.one_python
-
 Code = Callable[["Toy"], list[Awaitable[Any]]]
 
 

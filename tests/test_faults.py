@@ -18,8 +18,6 @@ from vfiosim.machine import decode, encode
 from vfiosim.puzzles.unwinding import KERNELS_OWN, R25, SLIPS, own
 from vfiosim.uapi import Errno
 
-pytestmark = pytest.mark.one_python
-
 SWEPT = pytest.mark.xdist_group("all failures of all calls")
 
 NODE = "/dev/vfio/devices/vfio0"

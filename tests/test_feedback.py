@@ -33,7 +33,7 @@ from vfiosim.lessons import misconceptions as M
 from vfiosim.lessons.drills import KINDS
 from vfiosim.lessons.drills.calls import scenario
 
-pytestmark = [pytest.mark.one_python, feedback.TOGETHER]
+pytestmark = feedback.TOGETHER
 
 PUZZLES = (
     one_bind.STEPS,

@@ -7,8 +7,6 @@ import pytest
 from vfiosim.lab.record import progress
 from vfiosim.lessons import one_bind, order_of_checks, races, start, who_holds_whom
 
-pytestmark = pytest.mark.one_python
-
 
 @pytest.fixture(autouse=True)
 def nothing_answered() -> None:

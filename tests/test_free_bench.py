@@ -16,8 +16,6 @@ from vfiosim.lab import Sandbox
 from vfiosim.lab.sandbox.presets import PRESETS
 from vfiosim.lab.style import words
 
-pytestmark = pytest.mark.one_python
-
 TEXT = "\n".join(cells(ROOT / "notebooks" / "90_sandbox.ipynb", "markdown"))
 BIND = "VFIO_DEVICE_BIND_IOMMUFD"
 

@@ -134,7 +134,6 @@ def test_with_its_references_it_does_not() -> None:
     assert explore(PUZZLES["R14"].setup, closed_while(INFO), []).verdict == "safe"
 
 
-@pytest.mark.one_python
 @beside("R14")
 def test_the_short_text_of_such_a_counterexample_shows_it_too() -> None:
     shown = vast("R14", "running call").counterexample

@@ -25,27 +25,23 @@ def part() -> FuzzTotals:
 
 
 @SHARED
-@pytest.mark.one_python
 def test_four_thousand_ioctls_find_nothing(part: FuzzTotals) -> None:
     assert [str(failure) for failure in part.failures] == []
     assert part.ioctls == 4_000
 
 
 @SHARED
-@pytest.mark.one_python
 def test_most_of_them_are_requests_of_the_abi(part: FuzzTotals) -> None:
     assert 0.75 < part.from_abi / part.ioctls < 0.9
 
 
 @SHARED
-@pytest.mark.one_python
 def test_there_are_refusals_of_many_kinds(part: FuzzTotals) -> None:
     kinds = {answer for _, answer in part.answers}
     assert {"EINVAL", "EFAULT", "ENOTTY", "EBADF", "EBUSY", "ENOENT", "E2BIG", "EOPNOTSUPP", "ENODEV"} <= kinds
 
 
 @SHARED
-@pytest.mark.one_python
 def test_a_long_run_in_which_what_is_often_recorded_as_a_success_never_succeeds_fails_and_says_so(
     part: FuzzTotals,
 ) -> None:
@@ -85,7 +81,6 @@ def test_a_broken_invariant_that_is_no_known_surprise_is_found(monkeypatch: pyte
     assert [failure.what for failure in totals.failures] == ["check(): vfio0 is upside down"]
 
 
-@pytest.mark.one_python
 def test_a_command_that_finds_something_tells_it_and_fails(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -119,7 +114,6 @@ def test_as_many_bytes_as_the_caller_says_may_change() -> None:
     assert memory.read(address, 64) == b"\xc5" * 64
 
 
-@pytest.mark.one_python
 def test_the_command_counts_answers_by_request_and_tells_its_seed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--ioctls", "600", "--seed", "2026-11-29", "--workers", "1", "--json"]) == 0
     data = json.loads(capsys.readouterr().out)
@@ -134,7 +128,6 @@ def test_the_command_counts_answers_by_request_and_tells_its_seed(capsys: pytest
     assert any(line.startswith("600 ioctls (") for line in lines)
 
 
-@pytest.mark.one_python
 def test_the_calls_depend_on_the_seed_and_not_on_the_number_of_workers(capsys: pytest.CaptureFixture[str]) -> None:
     told = []
     for seed, workers in (("7", "1"), ("7", "2"), ("8", "2")):

@@ -6,7 +6,6 @@ import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
-import pytest
 from playwright.sync_api import Page, expect
 
 from tests.traces import bind
@@ -14,8 +13,6 @@ from vfiosim.cli import main
 from vfiosim.gallery import pictures
 from vfiosim.museum import ROOMS
 from vfiosim.views.film import film
-
-pytestmark = pytest.mark.one_python
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 

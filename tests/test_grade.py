@@ -17,8 +17,6 @@ from vfiosim.lessons import survey
 from vfiosim.lessons.lesson import lessons
 from vfiosim.lessons.survey import surveys
 
-pytestmark = pytest.mark.one_python
-
 TASK = "00 task: free"
 
 

@@ -26,9 +26,6 @@ from tests.calls import (
 from vfiosim import KernelError, uapi
 from vfiosim.engine import KernelOops
 
-pytestmark = pytest.mark.one_python
-
-
 # ---- the order of the steps
 
 

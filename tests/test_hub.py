@@ -15,7 +15,7 @@ import yaml
 from tests.conftest import ROOT
 from tests.hub import Hub, running_hub
 
-pytestmark = [pytest.mark.one_python, pytest.mark.xdist_group("a hub")]
+pytestmark = pytest.mark.xdist_group("a hub")
 
 USERS = ("games", "news")  # two whom every Debian has, neither of whom is root
 HUB = ROOT / "deploy" / "hub"

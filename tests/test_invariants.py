@@ -140,7 +140,6 @@ def _look_on(engine: Engine, seen: Looked) -> None:
 
 
 @SHARED
-@pytest.mark.one_python
 @pytest.mark.parametrize("invariant", INVARIANTS, ids=lambda one: one.name)
 def test_an_invariant_declares_all_that_it_looks_at(invariant: Invariant, looked_at: Looked) -> None:
     declared, seen = places(invariant), looked_at[invariant.name]
@@ -162,7 +161,6 @@ def test_an_invariant_that_looks_for_objects_of_a_kind_says_so(invariant: Invari
 
 
 @SHARED
-@pytest.mark.one_python
 @pytest.mark.parametrize("invariant", INVARIANTS, ids=lambda one: one.name)
 def test_the_lock_of_an_invariant_is_the_one_that_it_names(invariant: Invariant, looked_at: Looked) -> None:
     assert {field for kinds, field in looked_at[invariant.name] if not kinds} <= {invariant.guard}

@@ -8,9 +8,6 @@ from tests.calls import EVERYTHING, FIXED, PAGE, READ_ONLY, READ_WRITE, WITHOUT_
 from vfiosim import Machine, uapi
 from vfiosim.kernel.iommufd.io_pagetable import first_place
 
-pytestmark = pytest.mark.one_python
-
-
 # ---- what is pinned, and when
 
 

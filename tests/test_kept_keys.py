@@ -10,8 +10,6 @@ from playwright.sync_api import Locator, Page, expect
 from tests.desk import Desk, button, press
 from vfiosim.views.script import script
 
-pytestmark = pytest.mark.one_python
-
 # A page to which the editor's widget is added while its place is not there yet, as in a cell that is restored or scrolled away.
 LATE = f"""async () => {{
     const module = URL.createObjectURL(new Blob([{json.dumps(script("editor.js"))}], {{ type: "text/javascript" }}));

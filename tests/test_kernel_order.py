@@ -5,13 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pytest
-
 from tests.kernel_order import FACTS, KERNEL_NAME, NOT_THERE
 from vfiosim import kernel
 from vfiosim.engine.functions import FUNCTIONS, KernelFunction
-
-pytestmark = pytest.mark.one_python
 
 LINES: dict[str, dict[str, int]] = json.loads(FACTS.read_text())
 ROOT = Path(kernel.__file__).parent

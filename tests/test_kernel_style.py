@@ -17,8 +17,6 @@ from vfiosim.engine import FUNCTIONS, init
 from vfiosim.engine.grammar import refusals
 from vfiosim.kernel.fs.file import File
 
-pytestmark = pytest.mark.one_python
-
 ROOT = Path(__file__).parents[1] / "vfiosim"
 KERNEL = ROOT / "kernel"
 FILES = sorted(KERNEL.rglob("*.py"))

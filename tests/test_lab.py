@@ -17,8 +17,6 @@ from vfiosim.lessons import one_bind, start
 from vfiosim.lessons.beginnings import opened as opened_for_a_lesson
 from vfiosim.machine.events import Called
 
-pytestmark = pytest.mark.one_python
-
 SMALL: dict[str, Any] = {"only": ("fds",)}  # most of what is asked here is not about the picture
 
 

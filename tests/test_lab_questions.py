@@ -18,8 +18,6 @@ from vfiosim.lessons.one_bind import bound_for_a_vm
 from vfiosim.lessons.one_bind_questions import QUESTIONS
 from vfiosim.why import why
 
-pytestmark = pytest.mark.one_python
-
 # ---- why is it alive?
 
 

@@ -14,7 +14,7 @@ from tests.conftest import ROOT
 from vfiosim.cli import main
 from vfiosim.open_lab import copy_notebooks
 
-pytestmark = [pytest.mark.one_python, pytest.mark.xdist_group("the wheel")]
+pytestmark = pytest.mark.xdist_group("the wheel")
 
 NAMES = {path.name for path in (ROOT / "notebooks").iterdir() if path.suffix in (".ipynb", ".md")}
 

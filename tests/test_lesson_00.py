@@ -14,8 +14,6 @@ from vfiosim.lessons import start
 from vfiosim.lessons.start import QUESTIONS
 from vfiosim.views.player import Player
 
-pytestmark = pytest.mark.one_python
-
 EACH = pytest.mark.parametrize("name", QUESTIONS)
 
 

@@ -10,8 +10,6 @@ from vfiosim.lessons import misconceptions as M
 from vfiosim.lessons import one_bind as lesson
 from vfiosim.lessons.one_bind_questions import CHECK, QUESTIONS
 
-pytestmark = pytest.mark.one_python
-
 ALL = {**QUESTIONS, **{question.name: question for question in CHECK}}
 EACH = pytest.mark.parametrize("name", ALL)
 

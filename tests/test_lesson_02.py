@@ -12,9 +12,6 @@ from vfiosim.lessons import misconceptions as M
 from vfiosim.lessons import who_holds_whom as lesson
 from vfiosim.lessons.beginnings import bound_program
 
-pytestmark = pytest.mark.one_python
-
-
 # ---- the questions
 
 

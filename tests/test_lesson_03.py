@@ -20,8 +20,6 @@ from vfiosim.lessons.order_of_checks import MISTAKES, NOT_OF_BIND
 from vfiosim.lessons.order_of_checks_causes import CAUSES, refused
 from vfiosim.lessons.order_of_checks_plot import bars
 
-pytestmark = pytest.mark.one_python
-
 NOTEBOOK = ROOT / "notebooks" / "03_order_of_checks.ipynb"
 TEXT = "\n".join(cells(NOTEBOOK, "markdown"))
 NUMBERS = {"one": 1, "two": 2, "three": 3, "five": 5, "nine": 9}

@@ -17,8 +17,6 @@ from vfiosim.lessons.unwinding_failures import BAD, FAULTS, ON_PURPOSE, TAKEN, b
 from vfiosim.lessons.unwinding_ladder import RIGHT
 from vfiosim.lessons.unwinding_questions import QUESTIONS, between
 
-pytestmark = pytest.mark.one_python
-
 TEXT = "\n".join(cells(ROOT / "notebooks" / "04_unwinding.ipynb", "markdown"))
 MET = {  # what the simulator calls what the lesson tells in words
     1: "copy_from_user 4 bytes", 2: "copy_from_user 24 bytes", 3: "vfio_iommufd_physical_bind()", 4: "alloc iommufd_group",

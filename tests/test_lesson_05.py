@@ -21,8 +21,6 @@ from vfiosim.lessons.closing_counts import counts, left_after
 from vfiosim.lessons.closing_questions import CHECK, QUESTIONS
 from vfiosim.machine.events import Began
 
-pytestmark = pytest.mark.one_python
-
 TEXT = "\n".join(cells(ROOT / "notebooks" / "05_closing_in_any_order.ipynb", "markdown"))
 ALL = {**QUESTIONS, **{question.name: question for question in CHECK}}
 

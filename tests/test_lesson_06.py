@@ -18,8 +18,6 @@ from vfiosim.lessons.groups_calls import DOORS, owner, pair
 from vfiosim.lessons.groups_cases import ORDERS
 from vfiosim.lessons.groups_questions import CHECK, QUESTIONS
 
-pytestmark = pytest.mark.one_python
-
 TEXT = "\n".join(cells(ROOT / "notebooks" / "06_groups_and_cdevs.ipynb", "markdown"))
 ALL = {**QUESTIONS, **{question.name: question for question in CHECK}}
 ANSWERS = {

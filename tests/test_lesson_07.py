@@ -13,8 +13,6 @@ from vfiosim.lessons import misconceptions as M
 from vfiosim.lessons import vms as lesson
 from vfiosim.lessons.vms_strip import CALLS, LISTS, VMS, known
 
-pytestmark = pytest.mark.one_python
-
 STRIPS = [tuple(re.findall('"(.*?)"', calls)) for calls in re.findall(r"lesson\.strip\((.*?)\)", code_of("07_kvm"))]
 
 

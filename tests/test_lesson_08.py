@@ -15,8 +15,6 @@ from vfiosim.lessons.no_dma_calls import DEVICES, KERNELS
 from vfiosim.lessons.no_dma_questions import CHECK, QUESTIONS
 from vfiosim.lessons.no_dma_shown import MAIL, our_line
 
-pytestmark = pytest.mark.one_python
-
 TEXT = "\n".join(cells(ROOT / "notebooks" / "08_no_dma.ipynb", "markdown"))
 ALL = {**QUESTIONS, **{question.name: question for question in CHECK}}
 ANSWERS = {

@@ -18,8 +18,6 @@ from vfiosim.lessons.address_spaces_bench import Desk, nothing_bound
 from vfiosim.lessons.address_spaces_dma import dma
 from vfiosim.lessons.address_spaces_pages import count
 
-pytestmark = pytest.mark.one_python
-
 STEM = "09_address_spaces"
 TEXT = "\n".join(cells(ROOT / "notebooks" / f"{STEM}.ipynb", "markdown"))
 

@@ -16,9 +16,6 @@ from vfiosim.lessons import races as lesson
 from vfiosim.lessons.races_check import moved
 from vfiosim.lessons.races_questions import QUESTIONS, in_turn
 
-pytestmark = pytest.mark.one_python
-
-
 # ---- the questions
 
 

@@ -15,8 +15,6 @@ from vfiosim.lessons import museum as lesson
 from vfiosim.lessons.museum_questions import CHECK, QUESTIONS
 from vfiosim.museum import ROOMS
 
-pytestmark = pytest.mark.one_python
-
 TEXT = "\n".join(cells(ROOT / "notebooks" / "11_museum.ipynb", "markdown"))
 RIGHT = {
     "itself": "ever",

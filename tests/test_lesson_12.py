@@ -16,8 +16,6 @@ from vfiosim.lessons.fewest import Sketch, fewest
 from vfiosim.lessons.moves import DOWN, UP
 from vfiosim.lessons.vmm_questions import guest, with_card
 
-pytestmark = pytest.mark.one_python
-
 STEM = "12_a_vmm"
 TEXT = "\n".join(cells(ROOT / "notebooks" / f"{STEM}.ipynb", "markdown"))
 FIRST_WAY = tuple(UP)

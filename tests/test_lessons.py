@@ -13,8 +13,6 @@ from vfiosim.answers import of_lesson
 from vfiosim.lessons.ends import ENDS
 from vfiosim.lessons.lesson import lessons
 
-pytestmark = pytest.mark.one_python
-
 LESSONS = {lesson.number: lesson for lesson in lessons()}
 STEMS = {path.stem[:2]: path.stem for path in sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))}
 EACH = pytest.mark.parametrize("number", LESSONS)

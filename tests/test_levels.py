@@ -18,8 +18,6 @@ from vfiosim.lessons.levels_data import LEVELS
 from vfiosim.lessons.moves import FILES, VERBS, play, split
 from vfiosim.naming import UnknownNameError
 
-pytestmark = pytest.mark.one_python
-
 BY_NAME = {level.name: level for level in LEVELS}
 GIVEN = eval(
     f"dict{code_of('13_levels').partition('lesson.design')[2].partition('print(')[0].strip()}"

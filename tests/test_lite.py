@@ -77,7 +77,7 @@ def opened(page: Page, site: Site, name: str, *cells: str) -> Locator:
     return page.locator(f"[data-ran='{cells[-1]}']")
 
 
-pytestmark = [pytest.mark.nightly, pytest.mark.one_python, pytest.mark.xdist_group("only a browser")]
+pytestmark = [pytest.mark.nightly, pytest.mark.xdist_group("only a browser")]
 
 
 def test_00_is_pressed_and_stepped_after_a_first_visit_of_twenty_megabytes(offline: Page, site: Site) -> None:

@@ -5,14 +5,10 @@ That it answers as a real kernel does is compared in `test_conformance.py` (`f-m
 
 from __future__ import annotations
 
-import pytest
-
 from tests.calls import PAGE, Space
 from tests.edu import BUFFER, COMMAND, MASTER, MEMORY, copy, put
 from vfiosim import Machine, Process
 from vfiosim.machine import decode, encode
-
-pytestmark = pytest.mark.one_python
 
 
 def run() -> tuple[Machine, int, int]:

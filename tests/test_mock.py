@@ -19,8 +19,6 @@ import pytest
 from tests.calls import DIRTY, FAULTS, FIRST, PAGE, PARENT, SELFTEST, Lab, counts, refused
 from vfiosim import uapi
 
-pytestmark = pytest.mark.one_python
-
 
 @pytest.fixture
 def lab(m):

@@ -8,8 +8,6 @@ from vfiosim.conformance import check, load
 from vfiosim.museum import ROOMS, Room
 from vfiosim.museum.compared import HAND_WRITTEN, differing
 
-pytestmark = pytest.mark.one_python
-
 every = each_room()
 alive = each_room(room for room in ROOMS.values() if room.alive)
 

@@ -11,8 +11,6 @@ from vfiosim.engine import FUNCTIONS, PatchError, load
 from vfiosim.museum import ROOMS, Proof, Room, StudentFunction
 from vfiosim.museum.room import _source
 
-pytestmark = pytest.mark.one_python
-
 every = each_room()
 
 

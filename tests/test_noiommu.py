@@ -10,8 +10,6 @@ from vfiosim import Machine, uapi
 from vfiosim.engine import KernelOops
 from vfiosim.kernel.task import ALL_CAPABILITIES
 
-pytestmark = pytest.mark.one_python
-
 
 @pytest.fixture
 def m() -> Machine:

@@ -15,8 +15,6 @@ from vfiosim.lab.style import words
 from vfiosim.lessons.course import MINUTES, MOSTLY, notebooks
 from vfiosim.lessons.lesson import lessons
 
-pytestmark = pytest.mark.one_python
-
 FULL = ["You will need", "Predict", "Run", "Investigate", "Modify", "Make", "Check yourself", "Recap", "Source lines"]
 SHORT = ["Run", "Predict", "Make", "Recap", "Source lines"]  # the page that begins with a press, and takes minutes
 FREE = ["Run", "Things to try", "Source lines"]  # the bench that asks nothing

@@ -9,8 +9,6 @@ from vfiosim.lab import Bench, Exercise, Sandbox
 from vfiosim.lab.trace_pane import TracePane, refused_at
 from vfiosim.lessons import races, start
 
-pytestmark = pytest.mark.one_python
-
 
 def press(bench: Bench, *names: str) -> Bench:
     for name in names:

@@ -12,8 +12,6 @@ from tests.fuzz.run import SURPRISES
 from tests.pairs import PAIRS, WORLDS
 from vfiosim.explore import Result, explore
 
-pytestmark = pytest.mark.one_python
-
 SECONDS = 3.0  # for a pair
 # What may be found besides the surprises of the recorded kernel: a part of what is said of it, and the call that brings it about.
 STAYS_ON_PURPOSE: dict[str, str] = {

@@ -17,8 +17,6 @@ from vfiosim.lessons import one_bind, start
 from vfiosim.museum import ROOMS
 from vfiosim.views import Player
 
-pytestmark = pytest.mark.one_python
-
 TOGETHER = pytest.mark.xdist_group("pictures")
 SOURCES = [pictures.of_benches, pictures.of_questions, pictures.of_tasks, pictures.of_museum]
 # Each begins with another preset; in the last four, boxes that grew once lay on each other, or too near for an arrow.

@@ -13,7 +13,7 @@ from tests.toys import HOSTILE, Door, House, hold
 from tests.traces import bind
 from vfiosim.views import compare, show
 
-pytestmark = [pytest.mark.one_python, pytest.mark.xdist_group("player")]
+pytestmark = pytest.mark.xdist_group("player")
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from tests.players import ALL, CONTRAST, DARK, doors, open_page, violations
 from tests.traces import bind
 from vfiosim.views import show
 
-pytestmark = [pytest.mark.one_python, pytest.mark.xdist_group("player")]
+pytestmark = pytest.mark.xdist_group("player")
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from vfiosim.uapi import KernelError
 from vfiosim.views import show
 from vfiosim.views.counters import counts_over
 
-pytestmark = [pytest.mark.one_python, pytest.mark.xdist_group("player")]
+pytestmark = pytest.mark.xdist_group("player")
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from vfiosim.conformance.evidence import recorded_calls
 from vfiosim.trace import Trace
 from vfiosim.views import show
 
-pytestmark = [pytest.mark.one_python, pytest.mark.xdist_group("player")]
+pytestmark = pytest.mark.xdist_group("player")
 
 
 @pytest.fixture

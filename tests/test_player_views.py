@@ -21,7 +21,7 @@ from vfiosim.views.graph import HIDDEN
 from vfiosim.views.lanes import lanes_data
 from vfiosim.why import why
 
-pytestmark = [pytest.mark.one_python, pytest.mark.xdist_group("player")]
+pytestmark = pytest.mark.xdist_group("player")
 
 
 @pytest.fixture

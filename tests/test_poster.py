@@ -11,8 +11,6 @@ from vfiosim.engine.kinds import classes
 from vfiosim.machine import Machine
 from vfiosim.poster import HIGH, MARKS, WIDE, PosterRow, counted, kinds, lines, runs
 
-pytestmark = pytest.mark.one_python
-
 
 @pytest.fixture(scope="module")
 def found():

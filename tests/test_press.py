@@ -12,8 +12,6 @@ import pytest
 from vfiosim.lab import Bench, garbage
 from vfiosim.lab.press import ClickFilter
 
-pytestmark = pytest.mark.one_python
-
 
 def counted(clicks: ClickFilter, apart: float) -> int:
     """How many of two clicks on one button count that are so many seconds apart."""

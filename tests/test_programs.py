@@ -27,7 +27,6 @@ SECONDS = 60  # a program that hangs is a failure of ours
 
 pytestmark = [
     pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells of system calls so"),
-    pytest.mark.one_python,
     pytest.mark.xdist_group("programs"),
 ]
 

@@ -16,8 +16,6 @@ from vfiosim import Blocked, KernelError, Machine, uapi
 from vfiosim.engine import Count, KernelOops
 from vfiosim.machine import Process
 
-pytestmark = pytest.mark.one_python
-
 PATHS = [
     *(f"/dev/vfio/devices/vfio{n}" for n in (0, 3, 4, 7, 8)),
     *(f"/dev/vfio/{n}" for n in (1, 3, 4, 11)),

@@ -19,8 +19,6 @@ from vfiosim.puzzles.ownership import BY_GROUP, BY_NODE, GROUP_FD
 from vfiosim.puzzles.programs import CTX, DEV, NODE, Call, ask, bind, make
 from vfiosim.uapi import KernelError
 
-pytestmark = pytest.mark.one_python
-
 
 def errno_of(machine: Machine, *call: object) -> str:
     with pytest.raises(KernelError) as caught:

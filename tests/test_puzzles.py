@@ -6,8 +6,6 @@ from tests.searches import beside, broken, each_puzzle, each_way, protected, vas
 from vfiosim.explore.statistics import SHORTEST
 from vfiosim.puzzles import PUZZLES, Puzzle
 
-pytestmark = pytest.mark.one_python
-
 
 @each_puzzle()
 def test_where_it_is_protected_no_schedule_goes_wrong(puzzle: Puzzle) -> None:

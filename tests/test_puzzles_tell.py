@@ -14,8 +14,6 @@ from vfiosim.invariants import INVARIANTS
 from vfiosim.puzzles import PUZZLES, Puzzle, can_end, groups, lifetimes
 from vfiosim.puzzles.words import outcome_words
 
-pytestmark = pytest.mark.one_python
-
 LATER = (
     "at rest",
     "when every",

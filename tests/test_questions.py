@@ -30,8 +30,6 @@ from vfiosim.lab.question import first_difference, shuffled
 from vfiosim.lab.trace_pane import TracePane
 from vfiosim.lessons import misconceptions as M
 
-pytestmark = pytest.mark.one_python
-
 NODE = "/dev/vfio/devices/vfio0"
 
 

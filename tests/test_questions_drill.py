@@ -13,8 +13,6 @@ from vfiosim.explore import explore
 from vfiosim.lessons import drill
 from vfiosim.lessons.drills import KINDS, Drill
 
-pytestmark = pytest.mark.one_python
-
 EACH = pytest.mark.parametrize("kind", KINDS)
 
 

@@ -296,7 +296,6 @@ assert [os.waitpid(kernel, 0)[1] for kernel in kernels] == [0] * 4
 """
 
 
-@pytest.mark.one_python
 def test_kernels_that_answer_at_the_same_time_lose_nothing(file):
     subprocess.run([sys.executable, "-c", KERNELS], check=True, env=os.environ)
     assert Progress().answers == {"all": (120, 120, True), **{f"kernel {n}": (30, 0, False) for n in range(4)}}
@@ -348,7 +347,6 @@ def test_in_a_room_nothing_is_recorded(room, file):
     assert not file.exists()
 
 
-@pytest.mark.one_python
 def test_a_solution_is_locked_until_something_was_tried():
     exercise, order, hand, view = one_bind.exercise(), one_bind.order(), races.by_hand(), lab.room("failed-second-bind")
     exercise.bench.buttons["GET_INFO"].click()

@@ -30,7 +30,7 @@ from vfiosim.museum import ROOMS
 from vfiosim.puzzles import PUZZLES
 from vfiosim.puzzles.programs import GROUP, bind, ready_to_bind
 
-pytestmark = [pytest.mark.one_python, pytest.mark.xdist_group("races by hand")]
+pytestmark = pytest.mark.xdist_group("races by hand")
 
 COUNT, OPENED = ("vfio_group 1", "cdev_device_open_cnt"), ("vfio_group 1", "opened_file")
 

@@ -12,8 +12,6 @@ from vfiosim.lab import Races
 from vfiosim.lab.background_job import BackgroundJob
 from vfiosim.puzzles import PUZZLES, Puzzle
 
-pytestmark = pytest.mark.one_python
-
 
 def explored(name: str = "R1", out: str = "", predicted: str = "safe") -> Races:
     lab = Races(name)

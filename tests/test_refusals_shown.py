@@ -9,8 +9,6 @@ from vfiosim.lessons.beginnings import bound, opened
 from vfiosim.trace import Trace
 from vfiosim.views import graph, show
 
-pytestmark = pytest.mark.one_python
-
 
 def group_is_closed(session: Session) -> Trace:
     session.open("/dev/vfio/1")

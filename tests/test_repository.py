@@ -160,6 +160,17 @@ def test_what_several_tests_use_stands_in_no_module_of_tests() -> None:
         assert [name for name in names if any(part.startswith("test_") for part in name.split("."))] == [], path
 
 
+def test_only_files_that_other_pythons_run_say_what_one_of_them_proves_for_all() -> None:
+    [names] = re.findall(r"tests/test_\{(.+)\}\.py", (ROOT / ".ci" / "run").read_text("utf-8"))
+    marked = {
+        path.stem
+        for path in (ROOT / "tests").glob("test_*.py")
+        if re.search(r"mark\.one_python\b", path.read_text("utf-8"))
+    }
+    assert marked
+    assert marked <= {f"test_{name}" for name in names.split(",")}
+
+
 def test_a_module_can_be_read_in_one_sitting() -> None:
     """A file that mirrors the kernel's file of its name follows it, and may have twice as many lines."""
     texts = {file: file.read_text() for file in MODULES}

@@ -6,8 +6,6 @@ from tests.searches import NO_SECOND_GET, ONLY_THE_PUT
 from vfiosim.lab import RoomView, room
 from vfiosim.museum import ROOMS
 
-pytestmark = pytest.mark.one_python
-
 
 @pytest.fixture
 def second_bind() -> RoomView:

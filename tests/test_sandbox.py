@@ -20,8 +20,6 @@ from vfiosim.machine.events import Called, Failing, Killed, Mapped, Moved
 from vfiosim.machine.system_calls import SYSTEM_CALLS, SystemCall
 from vfiosim.topology import DeviceSpec, Topology
 
-pytestmark = pytest.mark.one_python
-
 NIC = "/sys/bus/pci/devices/0000:01:00.0"
 
 

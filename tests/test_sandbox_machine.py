@@ -16,7 +16,6 @@ from vfiosim.machine import decode, program_of
 from vfiosim.puzzles import PUZZLES
 from vfiosim.topology import DeviceSpec, Topology
 
-pytestmark = pytest.mark.one_python
 each_preset = pytest.mark.parametrize("preset", PRESETS, ids=lambda preset: preset.name)
 
 

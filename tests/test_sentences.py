@@ -91,7 +91,6 @@ def two() -> Machine:
     return machine
 
 
-@pytest.mark.one_python
 def test_two_processes_may_become_the_same_user_and_leave_it_at_once():
     result = explore(two, {"A": [("a", "setuid", 1000), ("a", "exit")], "B": [("b", "setuid", 1000)]})
     assert result.complete
@@ -134,7 +133,6 @@ def test_a_mapping_of_a_container_costs_the_same_however_many_there_are():
 # ---- what a protection is for is said only where it is there
 
 
-@pytest.mark.one_python
 def test_a_step_without_the_lock_of_the_group_tells_what_is_possible_now():
     steps = replay("R1 without group_lock: A19 B18 A3").trace
     told = [step.sentence for step in steps]

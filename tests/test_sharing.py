@@ -19,8 +19,6 @@ from vfiosim.machine.sharing import _COMMON
 from vfiosim.puzzles import PUZZLES
 from vfiosim.uapi import Errno
 
-pytestmark = pytest.mark.one_python
-
 NODE, IOMMU = "/dev/vfio/devices/vfio0", "/dev/iommu"
 BIND = uapi.VFIO_DEVICE_BIND_IOMMUFD
 

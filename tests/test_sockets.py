@@ -7,8 +7,6 @@ import pytest
 from vfiosim import Machine
 from vfiosim.explore import explore
 
-pytestmark = pytest.mark.one_python
-
 
 def sockets(trace: bool = True) -> Machine:
     """Two processes that share two sockets; the first descriptor of each leads to one end, the second to the other."""

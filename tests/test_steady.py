@@ -16,7 +16,7 @@ from vfiosim.lessons import one_bind, who_holds_whom
 from vfiosim.views.graph import Graph
 from vfiosim.views.layout import Layout
 
-pytestmark = [pytest.mark.xdist_group("pictures"), pytest.mark.one_python]
+pytestmark = pytest.mark.xdist_group("pictures")
 
 Places = dict[str, tuple[float, float]]
 

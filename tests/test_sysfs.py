@@ -7,8 +7,6 @@ import pytest
 from tests.calls import refused
 from vfiosim import Machine
 
-pytestmark = pytest.mark.one_python
-
 PCI, MDEV = "/sys/bus/pci", "/sys/bus/mdev"
 PCI1, MIXB, UUID = "0000:00:05.0", "0000:00:07.1", "83b8f4f2-509f-382f-3c1e-e6bfe0fa1002"
 O_RDONLY, O_WRONLY, O_RDWR = 0, 1, 2

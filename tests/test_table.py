@@ -15,8 +15,6 @@ from tests.desk import Desk
 from tests.desk import press as click_on
 from vfiosim.lab import Bench, Sandbox
 
-pytestmark = pytest.mark.one_python
-
 LAB = "from vfiosim.lab import Bench, Sandbox\n"
 
 

@@ -17,8 +17,6 @@ from tests.traces import bind, keys
 from vfiosim.trace import Trace
 from vfiosim.views import graph, show, state_text, steps_text, svg_at
 
-pytestmark = pytest.mark.one_python
-
 SVG = "{http://www.w3.org/2000/svg}"
 
 

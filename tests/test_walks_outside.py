@@ -19,7 +19,6 @@ from vfiosim.trace import Trace
 from vfiosim.views import player as players
 from vfiosim.views import script as scripts
 
-pytestmark = pytest.mark.one_python
 NODE = "/dev/vfio/devices/vfio0"
 
 # ---- a question

@@ -37,7 +37,7 @@ from vfiosim.lessons.tables import Shown
 from vfiosim.trace import Trace
 from vfiosim.views.player import Player
 
-pytestmark = [pytest.mark.one_python, feedback.TOGETHER]
+pytestmark = feedback.TOGETHER
 
 ORDER = (
     "00_start",

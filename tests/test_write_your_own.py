@@ -11,8 +11,6 @@ import pytest
 
 from tests.conftest import ROOT
 
-pytestmark = pytest.mark.one_python
-
 PAGE = (ROOT / "notebooks" / "write_your_own.md").read_text("utf-8")
 BLOCKS = dict(re.findall(r"^## A (\w+)$.*?```python\n(.*?)```", PAGE, re.MULTILINE | re.DOTALL))
 MADE = ("Question(", "design(", "devices = ", "Puzzle(", "Room(")  # what stands for each of them
