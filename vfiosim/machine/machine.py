@@ -22,7 +22,7 @@ from ..kernel.task import ALL_CAPABILITIES, TaskStruct, UserStruct, begin_task, 
 from ..kernel.variants import variant_of
 from ..kernel.vfio.without_group import WITHOUT_GROUP
 from ..topology import Topology
-from ..trace import Recorder, State, Trace, snapshot
+from ..trace import Recorder, Trace, same_snapshot
 from ..uapi import Errno, KernelError
 from ..why import Why, why
 from .call import Broken, Call
@@ -33,8 +33,6 @@ from .sharing import RENAMED, encode_until
 
 P = ParamSpec("P")
 NOFILE = 1024  # descriptors a process may have
-MOST_BOOTED = 64  # kinds of machines of which the state after booting is kept
-_BOOTED: dict[tuple[Topology, Config, str], State] = {}
 
 
 class Machine:
@@ -70,16 +68,8 @@ class Machine:
         self._recorder: Recorder | None = None
         if trace:
             self.engine.journal = []
-            self._recorder = Recorder(self.engine, start=self._booted())
-
-    def _booted(self) -> State:
-        """The state after booting: the same for all machines of these devices and this kernel, so one of them is looked at."""
-        alike = self.topology, self.config, self.kernel
-        if alike not in _BOOTED:
-            if len(_BOOTED) == MOST_BOOTED:
-                _BOOTED.clear()
-            _BOOTED[alike] = snapshot(self.engine)
-        return _BOOTED[alike]
+            booted = same_snapshot(self.engine, self.topology, self.config, self.kernel)
+            self._recorder = Recorder(self.engine, start=booted)
 
     @property
     def trace(self) -> Trace:

@@ -4,7 +4,7 @@ from .plain import Plain, Ref
 from .recorder import Recorder, snapshot
 from .state import Edit, ObjectState, Place, Reference, State, ThreadState, Waiting, Want
 from .steps import Changed, MicroStep, Step
-from .trace import Diff, ThreadRun, Trace
+from .trace import Diff, ThreadRun, Trace, same_snapshot
 
 __all__ = [
     "Changed",
@@ -24,5 +24,6 @@ __all__ = [
     "Trace",
     "Waiting",
     "Want",
+    "same_snapshot",
     "snapshot",
 ]

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, NamedTuple, overload
 
 from ..engine import Engine
 from .plain import Plain, pack, unpack
-from .recorder import Recorder
+from .recorder import Recorder, snapshot
 from .state import Edit, ObjectState, Reference, State, ThreadState, Want
 from .steps import Changed, MicroStep, Step, breakage, take
 
+MOST_ALIKE = 64  # kinds of engines of which a state is kept
+_ALIKE: dict[tuple[Hashable, ...], State] = {}
 _CLASSES = {made.__name__: made for made in (Edit, MicroStep, ObjectState, State, Step, ThreadState, Want)}
+
+
+def same_snapshot(engine: Engine, *alike: Hashable) -> State:
+    """The state of an engine, which is the same for all that are `alike`: so one of them is looked at. Nobody may change it."""
+    if alike not in _ALIKE:
+        if len(_ALIKE) == MOST_ALIKE:
+            _ALIKE.clear()
+        _ALIKE[alike] = snapshot(engine)
+    return _ALIKE[alike]
 
 
 @dataclass(frozen=True, slots=True)
