@@ -332,7 +332,7 @@ def counts(machine) -> dict[str, int]:
 AT_BOOT = {name: counts(Machine(topology)) for name, topology in MACHINES.items()}
 LASTING = {path.split(maxsplit=1)[0] for path in AT_BOOT["lab"]}  # kinds of things that come and go with devices
 anywhere = st.sampled_from(sorted(MACHINES))
-# `.ci/run` also makes a hundred thousand damaged calls, which ask the same of a machine; by night there are more of both.
+# `.ci/run` also makes sixty thousand damaged calls, which ask the same of a machine; by night there are more of both.
 NIGHT = 4 if os.environ.get(BY_NIGHT) else 1
 slow = settings(max_examples=60 * NIGHT, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 long = settings(parent=slow, max_examples=1000)
