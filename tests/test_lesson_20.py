@@ -17,7 +17,7 @@ from vfiosim.lab.program_task import ProgramExercise
 from vfiosim.lessons import misconceptions as M
 from vfiosim.lessons import your_own_program as lesson
 
-pytestmark = [pytest.mark.one_python, pytest.mark.xdist_group("programs")]
+pytestmark = pytest.mark.xdist_group("programs")
 
 CELLS = [
     each for each in cells(ROOT / "notebooks" / "20_your_own_program.ipynb", "code") if each.startswith("%%vfio_c")
