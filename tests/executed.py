@@ -30,8 +30,8 @@ get_ipython().run_line_magic("reset", "-f")
 """
 COUNT = "from ipywidgets.widgets import widget\nprint(len(widget._instances))"
 
-# Beside the Python that all tests run under, another one runs a quarter of the notebooks: another quarter whenever it has its turn.
-_TURN = date.today().toordinal() // 2 + sys.version_info.minor
+# Beside the Python that all tests run under, each of the others runs a quarter of the notebooks, which tomorrow is another one.
+_TURN = date.today().toordinal() + sys.version_info.minor
 _TODAY = [path for at, path in enumerate(NOTEBOOKS) if (at + _TURN) % 4 == 0]
 EACH = pytest.mark.parametrize(
     "path",
