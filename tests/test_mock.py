@@ -1,11 +1,11 @@
 """The kernel's own test devices: what only their IOMMU can do, seen through the public door.
 
-Of these devices two recordings exist (`n-mock`, `n-mock-viommu` in hand-default). What else is claimed here about the kernel's
-answers rests on one of two things, and each test says on which:
+Of these devices recordings exist (`n-…` in hand-default, hand8 and hand9: page tables, pins, faults, guests, PASIDs, queues, memory
+that a driver lends). What else is claimed here about the kernel's answers rests on one of two things, and each test says on which:
 
 * "Selftest NAME": the kernel's own tests assert the same (TEST_F of that name, tools/testing/selftests/iommu/iommufd.c, v7.2);
-* "Read": drivers/iommu/iommufd, mostly selftest.c, was read. Such a test shows that the simulator does what the reader understood,
-  and no kernel has confirmed it.
+* "Read": drivers/iommu/iommufd, mostly selftest.c, was read. Such a test shows that the simulator does what the reader understood;
+  where no recording has it, no kernel has confirmed it.
 
 That nothing is left behind, and that no invariant is broken, is the simulator's own to keep.
 """
