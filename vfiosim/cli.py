@@ -5,97 +5,38 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
+from importlib import import_module
 
-
-def _conformance(arguments: Sequence[str]) -> int:
-    from .conformance import main as conformance
-
-    return conformance(list(arguments))
-
-
-def _explore(arguments: Sequence[str]) -> int:
-    from .puzzles.command import explore_main
-
-    return explore_main(list(arguments))
-
-
-def _puzzles(arguments: Sequence[str]) -> int:
-    from .puzzles.command import puzzles_main
-
-    return puzzles_main(list(arguments))
-
-
-def _gallery(arguments: Sequence[str]) -> int:
-    from .gallery import main as gallery
-
-    return gallery(list(arguments))
-
-
-def _explain(arguments: Sequence[str]) -> int:
-    from .explain import main as explain
-
-    return explain(list(arguments))
-
-
-def _answers(arguments: Sequence[str]) -> int:
-    from .answers import main as answers
-
-    return answers(list(arguments))
-
-
-def _grade(arguments: Sequence[str]) -> int:
-    from .grade import main as grade
-
-    return grade(list(arguments))
-
-
-def _lab(arguments: Sequence[str]) -> int:
-    from .open_lab import main as lab
-
-    return lab(list(arguments))
-
-
-def _doctor(arguments: Sequence[str]) -> int:
-    from .doctor import main as doctor
-
-    return doctor(list(arguments))
-
-
-def _poster(arguments: Sequence[str]) -> int:
-    from .poster import main as poster
-
-    return poster(list(arguments))
-
-
-def _run(arguments: Sequence[str]) -> int:
-    from .run_command import main as run
-
-    return run(list(arguments))
-
-
-COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
-    "lab": (_lab, "copy the notebooks into a folder of your own, and open them in JupyterLab"),
-    "doctor": (_doctor, "say what works on this computer, and how to get what does not"),
-    "conformance": (_conformance, "compare the simulator with recordings of a real kernel"),
+COMMANDS: dict[str, tuple[str, str]] = {  # the module and its function, and what it does
+    "lab": ("open_lab:main", "copy the notebooks into a folder of your own, and open them in JupyterLab"),
+    "doctor": ("doctor:main", "say what works on this computer, and how to get what does not"),
+    "conformance": ("conformance:main", "compare the simulator with recordings of a real kernel"),
     "explore": (
-        _explore,
+        "puzzles.command:explore_main",
         "run a puzzle in every order that can make a difference, e.g. explore R1 --without group_lock",
     ),
-    "run": (_run, "run a program of your own on a simulated machine, e.g. run --check -- ./my_vmm"),
-    "explain": (_explain, "tell what an errno of a request means, e.g. explain VFIO_DEVICE_BIND_IOMMUFD EINVAL"),
-    "puzzles": (_puzzles, "list the puzzles, one a line"),
-    "answers": (_answers, "for teachers: the questions of a lesson with all answers, right and wrong"),
-    "grade": (_grade, "tell who solved what, from a folder with the saved progress of students"),
-    "poster": (_poster, "write the map of all kinds, fields, locks and holders on one sheet, as SVG and PDF"),
-    "gallery": (_gallery, "write the museum as pages that work offline, or the pictures of the README"),
+    "run": ("run_command:main", "run a program of your own on a simulated machine, e.g. run --check -- ./my_vmm"),
+    "explain": ("explain:main", "tell what an errno of a request means, e.g. explain VFIO_DEVICE_BIND_IOMMUFD EINVAL"),
+    "puzzles": ("puzzles.command:puzzles_main", "list the puzzles, one a line"),
+    "answers": ("answers:main", "for teachers: the questions of a lesson with all answers, right and wrong"),
+    "grade": ("grade:main", "tell who solved what, from a folder with the saved progress of students"),
+    "poster": ("poster:main", "write the map of all kinds, fields, locks and holders on one sheet, as SVG and PDF"),
+    "gallery": ("gallery:main", "write the museum as pages that work offline, or the pictures of the README"),
 }
+
+
+def _function(command: str) -> Callable[[list[str]], int]:
+    """What does it. Only its own module is loaded, so that no command waits for what another one needs."""
+    module, _, name = COMMANDS[command][0].partition(":")
+    function: Callable[[list[str]], int] = getattr(import_module(f".{module}", __package__), name)
+    return function
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run a command; the answer is the exit status: 0 good, 1 something is wrong, 2 wrong usage, 3 not finished."""
     if arguments and arguments[0] in COMMANDS:
         try:
-            return COMMANDS[arguments[0]][0](arguments[1:])
+            return _function(arguments[0])(list(arguments[1:]))
         except KeyboardInterrupt:  # a command that has something to tell catches it itself
             print(f"python -m vfiosim {arguments[0]}: stopped", file=sys.stderr)
             return 3

@@ -119,12 +119,8 @@ def _of_errno(wanted: str) -> Explanation:
 def _introduced(name: str) -> str:
     if (request := REQUESTS.get(name)) is None:
         return f"{name}()"
-    takes = f"; its argument is struct {_c_name(request.struct)}" if request.struct is not None else ""
+    takes = f"; its argument is struct {request.struct.kernel_name}" if request.struct is not None else ""
     return f"{name} ({request.number:#x}) is asked of {_FILES[request.file]}{takes}."
-
-
-def _c_name(struct: type[uapi.Struct]) -> str:
-    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in struct.__name__).lstrip("_")
 
 
 def _unknown(number: int) -> list[str]:

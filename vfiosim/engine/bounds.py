@@ -252,22 +252,22 @@ METHODS: dict[type, frozenset[str]] = {
         range: "count index",
     }.items()
 }
-
-
-_LOOKS_THROUGH = {
-    "copy",
-    "count",
-    "find",
-    "index",
-    "isdisjoint",
-    "join",
-    "partition",
-    "remove",
-    "replace",
-    "reverse",
-    "sort",
-    "split",
-}
+_LOOKS_THROUGH = frozenset(
+    [
+        "copy",
+        "count",
+        "find",
+        "index",
+        "isdisjoint",
+        "join",
+        "partition",
+        "remove",
+        "replace",
+        "reverse",
+        "sort",
+        "split",
+    ]
+)
 
 
 def check_method(name: str, thing: Any, given: tuple[Any, ...]) -> None:

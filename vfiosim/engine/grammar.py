@@ -49,7 +49,7 @@ _INSTEAD: dict[type[ast.AST], str] = {
     ast.Delete: "deletes something: store None in a field, and just leave a local variable alone",
 }
 MUTATING = frozenset(
-    (
+    [
         "add",
         "append",
         "clear",
@@ -63,7 +63,7 @@ MUTATING = frozenset(
         "setdefault",
         "sort",
         "update",
-    )
+    ]
 )
 _FRESH = (ast.List, ast.Dict, ast.Set, ast.ListComp, ast.SetComp, ast.DictComp)
 _MAKES = {"list", "dict", "set", "sorted", "bytearray"}

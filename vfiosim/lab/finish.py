@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from html import escape
 
 from .record import progress
-from .static_fallback import StaticFallback, note
-from .style import style, text, words
+from .static_fallback import Telling
+from .style import style, text
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,8 @@ class End:
     then: tuple[str, str]
 
 
-class Finish(StaticFallback):
+class Finish(Telling):
     """Shows the end of a lesson; it changes by itself with each answer that is given."""
-
-    looks = "lab ask"
 
     def __init__(self, end: End) -> None:
         self.end = end
@@ -44,18 +42,9 @@ class Finish(StaticFallback):
         open_ = [name for name in self.end.names if not (name in known and known[name].right)]
         return [name.removeprefix(f"{self.end.lesson} ") for name in open_]
 
-    @property
-    def message(self) -> str:
-        """What is shown, in words."""
-        return words(self.shown.value)
-
     def look(self) -> None:
         """Bring what is shown in line with what has been answered."""
         self.shown.value = f'<div role="status" class="{"done" if not self.left else "open"}">{self._html()}</div>'
-
-    def static_html(self) -> str:
-        """The end as it was when the cell ran."""
-        return note(self.shown.value)
 
     def _html(self) -> str:
         file, about = self.end.then

@@ -7,32 +7,25 @@ from html import escape
 from typing import Any
 
 from .record import progress
-from .static_fallback import StaticFallback, note
-from .style import button, row, style, text, words
+from .static_fallback import Telling
+from .style import button, row, style, text
 
 
-class OnceAnswered(StaticFallback):
+class OnceAnswered(Telling):
     """Shows `what` once the questions of these names in `progress` were answered, rightly or not, or at a press.
 
     `asked` has by name what the reader knows each question by. What has HTML of its own is shown so, anything else as text.
     """
 
-    looks = "lab ask"
-
     def __init__(self, asked: Mapping[str, str], what: object) -> None:
         self._asked, self._what = asked, what
-        self._shown = text("kept-back")
+        self.shown = text("kept-back")
         self.anyway = button("Show it now", "without an answer")
         self.anyway.on_click(lambda _: self._show())
-        self._head: list[Any] = [style(), self._shown]
+        self._head: list[Any] = [style(), self.shown]
         super().__init__([*self._head, row("", self.anyway)])
         progress.watch(self)
         self.look()
-
-    @property
-    def message(self) -> str:
-        """What is shown, in words."""
-        return words(self._shown.value)
 
     def look(self) -> None:
         """Show it if the questions have been answered by now, else say which have not."""
@@ -41,17 +34,9 @@ class OnceAnswered(StaticFallback):
             self._show()
         elif len(self.children) > len(self._head):
             told = f"This tells what {' and '.join(still)} {'ask' if len(still) > 1 else 'asks'}."
-            self._shown.value = f"<p>{escape(told)} It is shown here once you have answered that.</p>"
-
-    def static_html(self) -> str:
-        """What was shown when the cell ran."""
-        return note(self._shown.value)
-
-    def in_words(self) -> str:
-        """The same as text."""
-        return self.message
+            self.shown.value = f"<p>{escape(told)} It is shown here once you have answered that.</p>"
 
     def _show(self) -> None:
         html = getattr(self._what, "_repr_html_", None)
-        self._shown.value = str(html()) if html else f"<pre>{escape(str(self._what))}</pre>"
+        self.shown.value = str(html()) if html else f"<pre>{escape(str(self._what))}</pre>"
         self.children = self._head

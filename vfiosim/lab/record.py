@@ -12,8 +12,8 @@ from typing import Any, Protocol
 from weakref import WeakSet
 
 from .record_file import Answered, Answers, NewerError, change, read
-from .static_fallback import StaticFallback, note
-from .style import button, row, style, text, words
+from .static_fallback import Telling
+from .style import button, row, style, text
 
 VARIABLE = "VFIOSIM_PROGRESS"
 
@@ -151,10 +151,8 @@ def _tries(one: Answered) -> str:
     return f"{one.tries} {'try' if one.tries == 1 else 'tries'}, {one.right} right"
 
 
-class Overview(StaticFallback):
+class Overview(Telling):
     """What was answered, and a button to forget it."""
-
-    looks = "lab ask"
 
     def __init__(self, kept: Progress) -> None:
         self._kept = kept
@@ -165,15 +163,6 @@ class Overview(StaticFallback):
         self.reset.on_click(lambda _: self._reset())
         super().__init__([style(), self.shown, row("", self.look, self.reset)])
         self._show()
-
-    @property
-    def message(self) -> str:
-        """What is shown, in words."""
-        return words(self.shown.value)
-
-    def static_html(self) -> str:
-        """The overview as it was when the cell ran."""
-        return note(self.shown.value)
 
     def in_words(self) -> str:
         """The overview as text."""

@@ -40,6 +40,26 @@ class StaticFallback(widgets.VBox):  # type: ignore[misc]
         return {**bundle, "text/plain": self.in_words(), "text/html": self.static_html()}
 
 
+class Telling(StaticFallback):
+    """A widget of which one text, `shown`, says it all: as it was when the cell ran where there is no kernel, and in words."""
+
+    looks = "lab ask"
+    shown: widgets.HTML
+
+    @property
+    def message(self) -> str:
+        """What is shown, in words."""
+        return words(self.shown.value)
+
+    def static_html(self) -> str:
+        """What was shown when the cell ran."""
+        return note(self.shown.value)
+
+    def in_words(self) -> str:
+        """The same as text."""
+        return self.message
+
+
 def note(html: str) -> str:
     """A paragraph of a still."""
     return f'<p style="font: 19px/1.4 system-ui, sans-serif; margin: 6px 0">{html}</p>'

@@ -37,6 +37,11 @@ def bound_program() -> tuple[Machine, Process]:
     return session.machine, session.process
 
 
+def leading_to(session: Session, label: str) -> list[int]:
+    """The descriptors of files whose labels begin so, the lowest first."""
+    return [fd for fd, file in session.descriptors().items() if file.label.startswith(label)]
+
+
 # ---- what is wrong before a BIND of one of the NODES, whose file is DEV
 
 

@@ -8,7 +8,7 @@ from .. import uapi
 from ..lab import Outcome, Session
 from ..machine import Machine, Process
 from ..machine.events import Began, Called, Forked
-from .beginnings import NODES
+from .beginnings import NODES, leading_to
 from .closing_calls import other
 from .order_of_checks_causes import ioctl
 
@@ -113,8 +113,7 @@ def viable(session: Session) -> bool:
 
 
 def _fd(session: Session, label: str) -> int:
-    found = [fd for fd, file in session.descriptors().items() if file.label.startswith(label)]
-    return found[0] if found else -1
+    return next(iter(leading_to(session, label)), -1)
 
 
 # ---- two programs

@@ -11,7 +11,7 @@ from ..lab import Outcome, Session
 from ..machine.events import Forked, Killed
 from ..naming import must_be_one_of
 from .address_spaces_bench import IOVA, PAGE, PAGES, memory, packet
-from .beginnings import IOMMUFD, NODES
+from .beginnings import IOMMUFD, NODES, leading_to
 from .closing_calls import mmap, munmap
 
 Move: TypeAlias = Callable[[Session], Outcome]
@@ -32,7 +32,7 @@ FILES = {
 
 def fd_of(session: Session, label: str) -> int:
     """The lowest descriptor of a file whose label begins so. Raises ValueError where none is open."""
-    found = [fd for fd, file in session.descriptors().items() if file.label.startswith(label)]
+    found = leading_to(session, label)
     if not found:
         raise ValueError(f"the VMM has no descriptor of {label}")
     return found[0]

@@ -8,8 +8,8 @@ from ..lab import Bench, Distractor, Exercise, Goal, RoomView, Session, Task
 from ..lab import goal as facts
 from ..lab import room as museum_room
 from ..lab.record import progress
-from ..lab.static_fallback import StaticFallback, note
-from ..lab.style import style, text, words
+from ..lab.static_fallback import Telling
+from ..lab.style import style, text
 from ..museum import ROOMS, Room
 from ..views import Player
 from . import misconceptions as M
@@ -106,21 +106,14 @@ def level(name: str) -> RoomView:
     return museum_room(name, hints=HINTS.get(name, ()), record=NAMES.get(name, ""))
 
 
-class Levels(StaticFallback):
+class Levels(Telling):
     """All rooms with what somebody saw who ran into them; a tick where the reader's repair was proved."""
-
-    looks = "lab ask"
 
     def __init__(self) -> None:
         self.shown = text("html")
         super().__init__([style(), self.shown])
         progress.watch(self)
         self.look()
-
-    @property
-    def message(self) -> str:
-        """What is shown, in words."""
-        return words(self.shown.value)
 
     def look(self) -> None:
         """Bring the ticks in line with what has been proved."""
@@ -129,14 +122,6 @@ class Levels(StaticFallback):
         rows = "".join(_line(room, name in done) for name, room in ROOMS.items())
         kernels = "“In 7.2”: the bug is in that kernel; “earlier”: it was in one before."
         self.shown.value = f"<p><b>{len(done)} of {len(ROOMS)} mended by you.</b> {kernels}</p><table>{rows}</table>"
-
-    def static_html(self) -> str:
-        """The levels as they were when the cell ran."""
-        return note(self.shown.value)
-
-    def in_words(self) -> str:
-        """The levels as text."""
-        return self.message
 
 
 def _line(room: Room, done: bool) -> str:

@@ -21,7 +21,7 @@ from ..lab import goal as facts
 from ..lab.parsons import by_trace
 from ..trace import Trace
 from . import misconceptions as M
-from .beginnings import bound, opened
+from .beginnings import bound, leading_to, opened
 from .beginnings import bound_program as bound_program
 from .lesson import Lesson
 from .one_bind_questions import CHECK, QUESTIONS
@@ -232,9 +232,9 @@ def held_three_times(session: Session) -> None:
     opened(session)
     session.dup(3)
     session.create_vm()
-    (vm,) = _leading_to(session, "kvm-vm")
+    (vm,) = leading_to(session, "kvm-vm")
     session.create_kvm_vfio(vm)
-    (kv,) = _leading_to(session, "kvm-vfio")
+    (kv,) = leading_to(session, "kvm-vfio")
     session.file_add(kv, 3)
     session.bind(3, iommufd=4)
 
@@ -249,18 +249,14 @@ FREE_AND_THE_REST_OPEN = Goal(
 
 def free_it(session: Session) -> None:
     """The solution: first off the list, as long as a descriptor can name the file, then the descriptors."""
-    (kv,) = _leading_to(session, "kvm-vfio")
+    (kv,) = leading_to(session, "kvm-vfio")
     session.file_del(kv, 3)
     session.close(3)
     session.close(5)
 
 
-def _leading_to(session: Session, name: str) -> list[int]:
-    return [fd for fd, file in session.descriptors().items() if file.label.startswith(name)]
-
-
 def _only_the_list_is_left(session: Session) -> bool:
-    return not _leading_to(session, "vfio0") and "file vfio0#1" in session.machine.trace.end.objects
+    return not leading_to(session, "vfio0") and "file vfio0#1" in session.machine.trace.end.objects
 
 
 FREE_THE_DEVICE = Task(

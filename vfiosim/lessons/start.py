@@ -10,7 +10,7 @@ from ..lab.question import step_saying
 from ..trace import State
 from ..views.brief import Brief
 from . import misconceptions as M
-from .beginnings import bound, opened
+from .beginnings import bound, leading_to, opened
 from .lesson import Lesson
 from .one_bind import BIND, rehearse
 
@@ -140,7 +140,7 @@ def predict(name: str) -> Prediction:
 
 
 def _closed_the_iommufd(session: Session) -> bool:
-    return not any(file.label.startswith("iommu#") for file in session.descriptors().values())
+    return not leading_to(session, "iommu#")
 
 
 def _three_is_open(state: State) -> str:

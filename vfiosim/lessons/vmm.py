@@ -13,6 +13,7 @@ from ..machine import Machine
 from ..naming import must_be_one_of
 from .address_spaces_bench import ONLY, Desk
 from .address_spaces_dma import dma
+from .beginnings import leading_to
 from .fewest import fewest
 from .lesson import Lesson
 from .moves import DOWN, UP, Moves, at, close, opened, play
@@ -145,7 +146,7 @@ exercise = partial(level, "start")
 def not_given_back(session: Session) -> list[str]:
     """What the card still keeps, or what was lost on the way."""
     machine = session.machine
-    has_list = any(file.label.startswith("kvm-vfio") for file in session.descriptors().values())
+    has_list = bool(leading_to(session, "kvm-vfio"))
     return _wanted(
         ("nobody has the card open", not _alive(machine, FILE), f"{FILE} is alive"),
         ("the iommufd is gone", not _alive(machine, CTX), f"{CTX} is alive"),
@@ -154,8 +155,7 @@ def not_given_back(session: Session) -> list[str]:
 
 
 def _on_the_list(session: Session) -> bool:
-    open_ = [file.label for file in session.descriptors().values()]
-    return _alive(session.machine, FILE) and not any(label.startswith("vfio0") for label in open_)
+    return _alive(session.machine, FILE) and not leading_to(session, "vfio0")
 
 
 GIVE_BACK = Task(
@@ -225,11 +225,8 @@ def listing() -> str:
 
 def not_mended(session: Session) -> list[str]:
     """What is still wrong."""
-    labels = [file.label for file in session.descriptors().values() if file.label.startswith("iommu")]
-    return [
-        *not_started(session),
-        *_wanted(("one iommufd is open", len(labels) == 1, f"{len(labels)} are")),
-    ]
+    many = len(leading_to(session, "iommu"))
+    return [*not_started(session), *_wanted(("one iommufd is open", many == 1, f"{many} are"))]
 
 
 def _closed_the_right_one(session: Session) -> bool:

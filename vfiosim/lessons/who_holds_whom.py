@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 from ..lab import Bench, Distractor, Exercise, Goal, Ordering, Outcome, Parsons, Session, Task
 from ..lab import goal as facts
 from ..lab.parsons import by_running
 from . import misconceptions as M
-from .beginnings import bound, bound_program, opened
+from .beginnings import bound, bound_program, leading_to, opened
 from .lesson import Lesson
 from .one_bind import BIND, KVM
 from .who_holds_whom_questions import CHECK, QUESTIONS
@@ -90,16 +91,9 @@ def listed(session: Session) -> None:
     session.bind(3, iommufd=4)
 
 
-def _list_of(session: Session) -> int:
-    return next(fd for fd, file in session.descriptors().items() if file.label.startswith("kvm-vfio"))
-
-
-def _delete(session: Session) -> Outcome:
-    return session.file_del(_list_of(session), 3)
-
-
-def _delete_by_the_copy(session: Session) -> Outcome:
-    return session.file_del(_list_of(session), 5)
+def _delete(fd: int) -> Callable[[Session], Outcome]:
+    """FILE_DEL of the file behind a descriptor."""
+    return lambda session: session.file_del(leading_to(session, "kvm-vfio")[0], fd)
 
 
 FREE_AND_TIDY = Goal(
@@ -121,10 +115,10 @@ LET_GO = Parsons(
         listed,
         {
             "close 5": lambda session: session.close(5),
-            "del": _delete,
+            "del": _delete(3),
             "close 3": lambda session: session.close(3),
             "close 4": lambda session: session.close(4),
-            "del 5": _delete_by_the_copy,
+            "del 5": _delete(5),
         },
         FREE_AND_TIDY,
     ),

@@ -6,22 +6,15 @@ import random
 from collections.abc import Callable
 from functools import partial
 from itertools import product
-from typing import Any
 
 from ... import uapi
 from ...explore import explore
 from ...lab import Distractor, ExperimentResult, Question
 from ...machine import Machine
+from ...puzzles.programs import GROUP, NODE, Call, bind, make, ready_to_bind
 from ...trace import Trace
 from .. import misconceptions as M
 from .describe import code
-
-Call = tuple[Any, ...]
-NODE, IOMMU, GROUP = "/dev/vfio/devices/vfio0", "/dev/iommu", "/dev/vfio/1"
-
-
-def _bind(process: str, fd: int = 3, ctx: int = 4) -> Call:
-    return (process, "ioctl", fd, uapi.VFIO_DEVICE_BIND_IOMMUFD, uapi.VfioDeviceBindIommufd(argsz=24, iommufd=ctx))
 
 
 def _info(process: str) -> Call:
@@ -29,7 +22,7 @@ def _info(process: str) -> Call:
 
 
 CALLS: dict[str, Callable[[str], Call]] = {
-    "binds its device": _bind,
+    "binds its device": bind,
     "asks its device for VFIO_DEVICE_GET_INFO": _info,
     "closes its device": lambda process: (process, "close", 3),
     "closes its iommufd": lambda process: (process, "close", 4),
@@ -41,15 +34,8 @@ TWO = "two programs, each with its own file of the same device and its own iommu
 
 
 def _machine(two: bool, bound: bool, trace: bool = True) -> Machine:
-    machine = Machine("small", trace=trace)
-    for name in ("one", "two")[: 1 + two]:
-        process = machine.process(name)
-        process.open(NODE)
-        process.open(IOMMU)
-    if bound:
-        bind = uapi.VfioDeviceBindIommufd(argsz=24, iommufd=4)
-        machine.processes["one"].ioctl(3, uapi.VFIO_DEVICE_BIND_IOMMUFD, bind)
-    return machine
+    machine = ready_to_bind(*("one", "two")[: 1 + two], trace=trace)
+    return make(machine, bind("one")) if bound else machine
 
 
 def what_can_happen(seed: int) -> Question:
