@@ -9,22 +9,18 @@ from random import Random
 from typing import Any
 
 from tests.searches import broken
-from vfiosim.lab import Bench, Parsons, Question, Sandbox
+from vfiosim.lab import Bench, Parsons, Sandbox
 from vfiosim.lab.sandbox.presets import PRESETS
 from vfiosim.lessons import (
     one_bind,
     order_of_checks,
     races,
-    races_check,
     races_questions,
     start,
     unwinding,
     vms,
     who_holds_whom,
 )
-from vfiosim.lessons import one_bind_questions as ask_one_bind
-from vfiosim.lessons import order_of_checks_questions as ask_order
-from vfiosim.lessons import who_holds_whom_questions as ask_who
 from vfiosim.museum import ROOMS
 from vfiosim.puzzles import PUZZLES
 from vfiosim.views import Player
@@ -81,11 +77,8 @@ def of_benches() -> Iterator[Picture]:
 @once
 def of_questions() -> Iterator[Picture]:
     """Of every question: how things stand, what is the case, and what refutes an answer."""
-    asked = [ask_one_bind, ask_who, ask_order, races_questions]
-    questions: list[Question] = [*start.QUESTIONS.values(), *races_check.CHECK]
-    for lesson in asked:
-        questions += [*lesson.QUESTIONS.values(), *getattr(lesson, "CHECK", ())]
-    for question in questions:
+    asked = (start, one_bind, who_holds_whom, order_of_checks, races)
+    for question in (question for lesson in asked for question in lesson.LESSON.asked):
         finding = question.experiment()
         right = question.tidy(finding.answer)
         distractors = (

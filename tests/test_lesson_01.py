@@ -8,9 +8,9 @@ from tests.lesson_claims import answered, ordered
 from vfiosim.lab import Exercise
 from vfiosim.lessons import misconceptions as M
 from vfiosim.lessons import one_bind as lesson
-from vfiosim.lessons.one_bind_questions import CHECK, QUESTIONS
+from vfiosim.lessons.one_bind_questions import CHECK
 
-ALL = {**QUESTIONS, **{question.name: question for question in CHECK}}
+ALL = {**lesson.LESSON.questions, **{question.name: question for question in CHECK}}
 EACH = pytest.mark.parametrize("name", ALL)
 
 TYPICAL = {

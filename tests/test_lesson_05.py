@@ -18,11 +18,11 @@ from vfiosim.lessons import misconceptions as M
 from vfiosim.lessons.beginnings import bound, opened
 from vfiosim.lessons.closing_calls import NIC, other, unbind
 from vfiosim.lessons.closing_counts import counts, left_after
-from vfiosim.lessons.closing_questions import CHECK, QUESTIONS
+from vfiosim.lessons.closing_questions import CHECK
 from vfiosim.machine.events import Began
 
 TEXT = "\n".join(cells(ROOT / "notebooks" / "05_closing_in_any_order.ipynb", "markdown"))
-ALL = {**QUESTIONS, **{question.name: question for question in CHECK}}
+ALL = {**lesson.LESSON.questions, **{question.name: question for question in CHECK}}
 
 
 @pytest.mark.parametrize(

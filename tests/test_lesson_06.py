@@ -16,10 +16,10 @@ from vfiosim.lessons import groups as lesson
 from vfiosim.lessons import misconceptions as M
 from vfiosim.lessons.groups_calls import DOORS, owner, pair
 from vfiosim.lessons.groups_cases import ORDERS
-from vfiosim.lessons.groups_questions import CHECK, QUESTIONS
+from vfiosim.lessons.groups_questions import CHECK
 
 TEXT = "\n".join(cells(ROOT / "notebooks" / "06_groups_and_cdevs.ipynb", "markdown"))
-ALL = {**QUESTIONS, **{question.name: question for question in CHECK}}
+ALL = {**lesson.LESSON.questions, **{question.name: question for question in CHECK}}
 ANSWERS = {
     "two owners": "EPERM",
     "all orders": ("group, bind", "bind, group", "sibling, group"),

@@ -12,11 +12,11 @@ from tests.lesson_claims import ordered
 from vfiosim.kernel.variants import VARIANTS
 from vfiosim.lessons import no_dma as lesson
 from vfiosim.lessons.no_dma_calls import DEVICES, KERNELS
-from vfiosim.lessons.no_dma_questions import CHECK, QUESTIONS
+from vfiosim.lessons.no_dma_questions import CHECK
 from vfiosim.lessons.no_dma_shown import MAIL, our_line
 
 TEXT = "\n".join(cells(ROOT / "notebooks" / "08_no_dma.ipynb", "markdown"))
-ALL = {**QUESTIONS, **{question.name: question for question in CHECK}}
+ALL = {**lesson.LESSON.questions, **{question.name: question for question in CHECK}}
 ANSWERS = {
     "two doors": "group",
     "zero": "ENOENT",

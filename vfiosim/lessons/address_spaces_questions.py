@@ -122,7 +122,6 @@ def _ask_an_address_space() -> ExperimentResult:
 
 
 def _question(
-    name: str,
     text: str,
     experiment: Callable[[], ExperimentResult],
     because: str,
@@ -131,12 +130,11 @@ def _question(
     *hints: str,
     **more: Any,
 ) -> Question:
-    return Question(text, experiment, because, choices, wrong, view=VIEW, hints=hints, name=f"09 {name}", **more)
+    return Question(text, experiment, because, choices, wrong, view=VIEW, hints=hints, **more)
 
 
 QUESTIONS: dict[str, Question] = {
     "mapped": _question(
-        "mapped",
         "The card is bound to the iommufd. The program has allocated an address space, ID 2, and has mapped the packet in it, at "
         "I/O address <code>0x10000</code>. Now the card reads at <code>0x10000</code>. What does it get?",
         _mapped_and_not_attached,
@@ -157,7 +155,6 @@ QUESTIONS: dict[str, Question] = {
         },
     ),
     "no memory": _question(
-        "no memory",
         "A program makes a mistake. It maps 16 KiB in address space 2, from an address at which it has no memory at all. Nothing "
         "is attached to the address space yet. Then it attaches the card. What happens?",
         _memory_that_is_not_there,
@@ -176,7 +173,6 @@ QUESTIONS: dict[str, Question] = {
         "What does the kernel need to know while nobody can read?",
     ),
     "busy": _question(
-        "busy",
         "The card is attached to address space 2. For that, ATTACH has made a page table, ID 3. Now three calls: <code>DESTROY "
         "2</code>, then <code>DETACH</code>, then <code>DESTROY 3</code>. How do they end?",
         _destroy_in_use,
@@ -203,7 +199,6 @@ QUESTIONS: dict[str, Question] = {
         },
     ),
     "munmap": _question(
-        "munmap",
         "The card sends; the 4 pages of the packet are pinned for it. Now the <i>program</i> unmaps these pages from its own "
         "memory, with <code>munmap</code>. How many pages are pinned afterwards?",
         _unmapped_by_the_program,
@@ -221,7 +216,6 @@ QUESTIONS: dict[str, Question] = {
         otherwise="All four, or none: munmap took all of them out of the program's own map.",
     ),
     "emulated": _question(
-        "emulated",
         "<code>vfio4</code> is the serial port made of software. It is bound, and it is attached to address space 2, in which 4 "
         "pages are mapped. Which ID does ATTACH write into <code>pt_id</code>, and how many pages are pinned?",
         _emulated,
@@ -241,7 +235,6 @@ QUESTIONS: dict[str, Question] = {
 
 CHECK = (
     _question(
-        "check: a move that fails",
         "The card sends from address space 2. The program attaches it to address space 4, in which it has mapped an address "
         "without memory: EFAULT. What does the card get now, at <code>0x10000</code>?",
         _replace_that_fails,
@@ -251,9 +244,9 @@ CHECK = (
             "nothing": "Nothing: it has left 2 and did not reach 4",
         },
         {"nothing": "You expected a DETACH inside. There is none: a move is one change, from table to table."},
+        name="09 check: a move that fails",
     ),
     _question(
-        "check: the limit",
         "A program may lock 10 pages. Nothing is attached to its address space. It makes four calls: MAP of 4 pages, MAP of 4 "
         "more, MAP of 4 more, ATTACH. Which one is refused with ENOMEM?",
         _over_the_limit,
@@ -267,9 +260,9 @@ CHECK = (
             "3": Distractor("12 pages are mapped then, and 0 are pinned.", M.MAP_PINS),
             "none": "RLIMIT_MEMLOCK is about memory that cannot be taken away. Pinned pages are such memory.",
         },
+        name="09 check: the limit",
     ),
     _question(
-        "check: an ID",
         "The device has ID 1, the address space ID 2. The program asks GET_HW_INFO with <code>dev_id = 2</code>. Which errno?",
         _ask_an_address_space,
         "all objects of an iommufd share one row of numbers. An ID is looked up together with its kind: there is a 2, but no "
@@ -280,5 +273,6 @@ CHECK = (
             "EBADF": "EBADF is about descriptors. An ID is no descriptor.",
         },
         otherwise="The kernel looks for a device object with this ID. Is there one?",
+        name="09 check: an ID",
     ),
 )

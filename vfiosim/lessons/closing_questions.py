@@ -123,7 +123,6 @@ QUESTIONS: dict[str, Question] = {
             "Who holds the device's file besides descriptor 3?",
             "The list does. What does the file hold in its turn?",
         ),
-        name="05 who is left?",
     ),
     "unbind": Question(
         "The VMM forked a helper while descriptor 3 was open, and has closed its own descriptors since. An administrator writes "
@@ -142,7 +141,6 @@ QUESTIONS: dict[str, Question] = {
             "cut": Distractor("The helper would use what the driver has freed. So the driver waits.", M.UNBINDING_CUTS),
         },
         view=ALL,
-        name="05 unbind",
     ),
     "while it waits": Question(
         "A program has opened the card's node, and has not bound it yet. An administrator unbinds the driver: that waits for the "
@@ -163,7 +161,6 @@ QUESTIONS: dict[str, Question] = {
         },
         view=(*ALL, "device nic", "vfio_device_set vfio0"),
         hints=("Opening a device includes a reset of it.", "Two calls that wait for each other would wait for ever."),
-        name="05 while it waits",
     ),
     "passed on": Question(
         "The VMM has bound the device (3) to an iommufd (4). It sends descriptor 3, and only that one, over a socket to a broker, "
@@ -187,7 +184,6 @@ QUESTIONS: dict[str, Question] = {
             ),
         },
         view=ALL,
-        name="05 passed on",
     ),
 }
 

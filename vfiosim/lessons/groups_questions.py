@@ -81,7 +81,6 @@ QUESTIONS: dict[str, Question] = {
             "DMA.",
         },
         view=GROUP_2,
-        name="06 two owners",
     ),
     "all orders": Question(
         "<code>vfio1</code> and <code>vfio2</code> are the devices of group 2. One program does all of this, with one iommufd. "
@@ -94,7 +93,6 @@ QUESTIONS: dict[str, Question] = {
         view=GROUP_2,
         kind="set",
         hints=("Who gets something, when a node is only opened?", "The file of a group leads to all its devices."),
-        name="06 all orders",
     ),
     "in the way": Question(
         "<code>usb</code> has the driver vfio-pci. The VMM, with all rights of root, binds its node, and BIND fails with EPERM. "
@@ -112,7 +110,6 @@ QUESTIONS: dict[str, Question] = {
             "Who owns the DMA of group 3, as long as ahci drives the disk?",
             "Two of the five free the group from the kernel.",
         ),
-        name="06 in the way",
     ),
     "give it back": Question(
         "The disk has lost its driver, and <code>usb</code> is bound. Now the administrator misses the disk, and gives it back to "
@@ -133,7 +130,6 @@ QUESTIONS: dict[str, Question] = {
             "waits": "A driver that leaves waits, as in notebook 05. A driver that comes is refused while user space owns the DMA.",
         },
         view=GROUP_3,
-        name="06 give it back",
     ),
     "how many?": Question(
         "The old way: a program opens the file of group 2 and a container, and puts the group into the container. It opens both "
@@ -149,7 +145,6 @@ QUESTIONS: dict[str, Question] = {
         kind="number",
         view=("thread *", "fds", "vfio_container", "iommu_group 2", "vfio_group 2"),
         hints=("A container gets a group, not a device.",),
-        name="06 how many?",
     ),
 }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
@@ -19,13 +19,17 @@ from .ends import ENDS
 class Lesson:
     """The questions of a lesson, those of its quiz, and the names under which the results of its tasks are kept.
 
-    `number` is that of its notebook ("03").
+    `number` is that of its notebook ("03"): with the key of a question it is the question's name, where that has none.
     """
 
     number: str
     questions: Mapping[str, Question]
     check: Sequence[Question]
     tasks: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        named = {key: replace(one, name=one.name or f"{self.number} {key}") for key, one in self.questions.items()}
+        object.__setattr__(self, "questions", named)
 
     @property
     def exercises(self) -> tuple[str, ...]:

@@ -50,9 +50,8 @@ def _first_is_closed(session: Session) -> bool:
 
 
 LOSE_THE_VM = Task(
-    "The report says: <i>a second BIND is refused, as it should be, and later the VM is gone although the card is in "
-    "use</i>. Write the "
-    "smallest program that shows it: the VM must be gone, and the card still bound through its first file.",
+    "The report says: <i>a second BIND is refused, as it should be, and later the VM is gone although the card is in use</i>. "
+    "Write the smallest program that shows it: the VM must be gone, and the card still bound through its first file.",
     bound_for_a_vm,
     Goal(facts.gone("kvm 1"), facts.alive("vfio_device_file 1"), facts.opened_once("vfio_device vfio0")),
     (
@@ -61,9 +60,8 @@ LOSE_THE_VM = Task(
         "open; bind with the new descriptor; then close 5, the VM's list, and 6, the VM: each holds the VM.",
     ),
     _give_away,
-    "The card had a reference to the VM for as long as it was bound. The refused BIND has given it back, so the last "
-    "close of the program "
-    "frees the VM. The driver of the card would now go on with memory that is somebody else's.",
+    "The card had a reference to the VM for as long as it was bound. The refused BIND has given it back, so the last close of "
+    "the program frees the VM. The driver of the card would now go on with memory that is somebody else's.",
     distractors={
         _first_is_closed: Distractor(
             "The card's first file is gone, so its binding has ended: then the VM may go.", M.CLOSING_IS_RELEASING
@@ -90,8 +88,7 @@ HINTS = {
     "mapped-into-itself": (
         "The function asks many things, and never what kind of file it is.",
         "Where has the file been found, and where is it used first? The check belongs between them, within <code>async "
-        "with</code>: then "
-        "the reference goes when it refuses.",
+        "with</code>: then the reference goes when it refuses.",
         "<code>file.f_op</code> says what kind of file it is; that of memory is <code>shmem_file_operations</code>. So: "
         "<code>await refuse_if(file.f_op is not shmem_file_operations, Errno.EINVAL, 'memory', 'no memory')</code>",
     ),

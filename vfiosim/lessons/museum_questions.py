@@ -108,9 +108,8 @@ QUESTIONS: dict[str, Question] = {
         "A program binds a card. Then it maps <i>the card's own file</i> into an address space of the same iommufd: "
         "<code>IOMMU_IOAS_MAP_FILE</code> with <code>fd = 3</code>. And then it ends, without a close. What about the card?",
         _after_the_end,
-        "the address space holds the card's file, for it has mapped it. The file holds the binding, the binding the "
-        "iommufd, and the "
-        "iommufd its address spaces. When the program goes they hold each other, and nobody is left who could let go.",
+        "the address space holds the card's file, for it has mapped it. The file holds the binding, the binding the iommufd, "
+        "and the iommufd its address spaces. When the program goes they hold each other, and nobody is left who could let go.",
         {
             "EINVAL": "the map was refused: a card is no memory",
             "free": "it is free: the end of a program closes everything",
@@ -127,7 +126,6 @@ QUESTIONS: dict[str, Question] = {
         },
         view=VIEW,
         hints=("Who holds the card's file when the descriptor is gone?", "And who holds the one who holds it?"),
-        name="11 itself",
     ),
     "the ring": Question(
         "The program is gone, and this is left. Some of it is the ring: each one is held by another one of them. Which? "
@@ -160,13 +158,11 @@ QUESTIONS: dict[str, Question] = {
             "Begin with the card's file: who has mapped it?",
             "Follow the arrows backwards until you are where you began.",
         ),
-        name="11 the ring",
     ),
     "half a repair": Question(
         "A first patch: <code>MAP_FILE</code> refuses the files of VFIO devices. Is the bug mended?",
         _half_a_repair,
-        "an iommufd is a file, too. Mapped into itself it makes a shorter ring. The report named one case; the bug is its "
-        "kind: "
+        "an iommufd is a file, too. Mapped into itself it makes a shorter ring. The report named one case; the bug is its kind: "
         "any file that leads back to its holder.",
         {
             "mended": "yes: no device can be mapped any more",
@@ -181,7 +177,6 @@ QUESTIONS: dict[str, Question] = {
         },
         view=VIEW,
         hints=("Which other files lead to an iommufd?",),
-        name="11 half a repair",
     ),
     "luck": Question(
         "Two programs have opened one card, each for a VM of its own, and both BIND at the same moment. One is refused "
@@ -199,7 +194,6 @@ QUESTIONS: dict[str, Question] = {
             "some": "You looked for an unlucky place to stop. A first or B first: both ways leave a VM that stays counted.",
         },
         hints=("Not every bug that two programs meet is a race.",),
-        name="11 luck",
     ),
 }
 
@@ -234,8 +228,7 @@ def _the_old_token() -> ExperimentResult:
 CHECK = (
     Question(
         "A card is attached to one address space. ATTACH to another one is refused with EFAULT, for the struct cannot be "
-        "written. What is "
-        "the card attached to now?",
+        "written. What is the card attached to now?",
         _attached_to,
         "the reply is written last, and the way out detaches. That is the undo of a first attach, not of a move.",
         {"old": "to the old one", "new": "to the new one", "nothing": "to nothing"},
@@ -255,9 +248,8 @@ CHECK = (
         name="11 check: who waits",
     ),
     Question(
-        "BIND with a new token is refused: its iommufd is no open file (EBADF). What does a user of a virtual function "
-        "get now who comes "
-        "with the old token?",
+        "BIND with a new token is refused: its iommufd is no open file (EBADF). What does a user of a virtual function get now "
+        "who comes with the old token?",
         _the_old_token,
         "the check of the token also sets it, before the descriptor is looked at. A check that changes something has to "
         "come last.",

@@ -81,9 +81,8 @@ def second(session: Session) -> Outcome:
 
 
 SECOND = Task(
-    "Linux 7.2. Open are a network card (3), an emulated device (4) and an iommufd (5). A tester wants the network card "
-    "to have the "
-    "ID <b>2</b> in that iommufd. There is only one network card.",
+    "Linux 7.2. Open are a network card (3), an emulated device (4) and an iommufd (5). A tester wants the network card to have "
+    "the ID <b>2</b> in that iommufd. There is only one network card.",
     opened,
     Goal(
         facts.value("vfio_device_file 1", "devid", 2),
@@ -95,9 +94,8 @@ SECOND = Task(
         "Bind 4, then bind 3, both to iommufd 5.",
     ),
     second,
-    "BIND of the emulated device makes an access, and the access takes ID 1. Devices, accesses and address spaces have "
-    "their IDs out of "
-    "one pool. So “the network card has ID 1” is true of one program and false of the next.",
+    "BIND of the emulated device makes an access, and the access takes ID 1. Devices, accesses and address spaces have their "
+    "IDs out of one pool. So “the network card has ID 1” is true of one program and false of the next.",
     distractors={
         (
             lambda session: session.machine.trace.end.objects["vfio_device_file 1"].fields["devid"] == 1

@@ -59,12 +59,10 @@ def _posted_number() -> ExperimentResult:
 BY_TRUST = "The posted patch takes a negative descriptor for noiommu mode, for trusted programs."
 QUESTIONS: dict[str, Question] = {
     "two doors": Question(
-        "<code>led</code> does no DMA, and its driver has no operation for binding. The posted kernel, v5, is running. "
-        "By which of "
-        "its two doors can a program get at the device?",
+        "<code>led</code> does no DMA, and its driver has no operation for binding. The posted kernel, v5, is running. By which "
+        "of its two doors can a program get at the device?",
         _doors,
-        "BIND by the node says ENODEV, because the driver has no operation. The group's file never asks for an ID, and "
-        "lets the "
+        "BIND by the node says ENODEV, because the driver has no operation. The group's file never asks for an ID, and lets the "
         "device through. The new door can do less than the old one: that is why the author asks.",
         {
             "both": "By both",
@@ -84,16 +82,13 @@ QUESTIONS: dict[str, Question] = {
             ),
         },
         view=VIEW,
-        name="08 two doors",
     ),
     "zero": Question(
-        "Both questions are answered yes (v5r). The device is bound, and <code>out_devid</code> is 0. A careless VMM "
-        "does not look, and "
-        "passes 0 on as the ID of its device: IOMMU_GET_HW_INFO. What does the kernel answer?",
+        "Both questions are answered yes (v5r). The device is bound, and <code>out_devid</code> is 0. A careless VMM does not "
+        "look, and passes 0 on as the ID of its device: IOMMU_GET_HW_INFO. What does the kernel answer?",
         _zero,
-        "IDs start at 1. There is no object 0, so 0 can say “none”, and a VMM that does not look gets an error, not "
-        "somebody else's "
-        "device.",
+        "IDs start at 1. There is no object 0, so 0 can say “none”, and a VMM that does not look gets an error, not somebody "
+        "else's device.",
         {
             "0": "0: it tells about the first device there is",
             "EINVAL": "EINVAL: 0 is no ID at all",
@@ -104,14 +99,12 @@ QUESTIONS: dict[str, Question] = {
             "EINVAL": "Nobody tests for 0. The kernel looks the object up like any other, and there is no device object 0.",
         },
         view=VIEW,
-        name="08 zero",
     ),
     "what became": Question(
         "Five months later BIND is merged, into Linux 6.6. What happens to <code>led</code> there?",
         _what_became,
-        "neither yes nor no. Since then every driver must have the operations, or its device is not registered at all: "
-        "no node, and "
-        "nothing to bind. The question can no longer be asked.",
+        "neither yes nor no. Since then every driver must have the operations, or its device is not registered at all: no node, "
+        "and nothing to bind. The question can no longer be asked.",
         {
             "ID 0": "It binds, and out_devid is 0: the author's yes was taken",
             "ENODEV": "BIND says ENODEV: the posted code was taken",
@@ -125,16 +118,13 @@ QUESTIONS: dict[str, Question] = {
             "/dev/vfio/devices/vfio6.",
         },
         view=VIEW,
-        name="08 what became",
     ),
     "an access": Question(
         "Linux 7.2. The sample driver of <code>tty</code> has its operations now: BIND made an access, and "
-        "<code>out_devid</code> is 1. "
-        "The VMM passes 1 on as the ID of its device: IOMMU_GET_HW_INFO.",
+        "<code>out_devid</code> is 1. The VMM passes 1 on as the ID of its device: IOMMU_GET_HW_INFO.",
         _an_access,
-        "object 1 is an access, not a device: no hardware stands behind it. The kernel looks for a device of this ID and "
-        "finds none. "
-        "So the author's warning holds still: have an ID, and it need not be good for everything.",
+        "object 1 is an access, not a device: no hardware stands behind it. The kernel looks for a device of this ID and finds "
+        "none. So the author's warning holds still: have an ID, and it need not be good for everything.",
         {
             "0": "0: every ID that BIND gives is good for this",
             "EBUSY": "EBUSY: the device is bound",
@@ -145,15 +135,13 @@ QUESTIONS: dict[str, Question] = {
             "EBUSY": "To ask does not disturb. But object 1 is an access, and there is no device object 1.",
         },
         view=VIEW,
-        name="08 an access",
     ),
     "noiommu": Question(
         "A network card that no IOMMU watches. A program with all rights opens the card's node and binds it with "
         "<code>iommufd = -1</code>. In which kernels does that succeed?",
         _noiommu,
-        "the posted patch had a mode for it: a negative descriptor, for trusted programs. What was merged gives such a "
-        "card no node, "
-        "and calls every negative descriptor a mistake. The old door remained, /dev/vfio/noiommu-0.",
+        "the posted patch had a mode for it: a negative descriptor, for trusted programs. What was merged gives such a card no "
+        "node, and calls every negative descriptor a mistake. The old door remained, /dev/vfio/noiommu-0.",
         {kernel: kernel for kernel in KERNELS},
         {
             **dict.fromkeys(
@@ -163,7 +151,6 @@ QUESTIONS: dict[str, Question] = {
         },
         view=VIEW,
         kind="set",
-        name="08 noiommu",
     ),
 }
 

@@ -105,7 +105,6 @@ QUESTIONS: dict[str, Question] = {
             "Who has been asked up to now: the file, or the device?",
             "Look at access_granted of the file in the picture.",
         ),
-        name="01 open is enough?",
     ),
     "who holds the iommufd?": Question(
         "The iommufd has just been opened: its file counts 1 reference, for descriptor 4. Now BIND succeeds. "
@@ -127,7 +126,6 @@ QUESTIONS: dict[str, Question] = {
             "The descriptor stays. Who else needs the iommufd from now on?",
             "The binding, and something that BIND makes in it.",
         ),
-        name="01 who holds the iommufd?",
     ),
     "which error wins?": Question(
         "The old group file <code>/dev/vfio/1</code> is open, so BIND must fail with EBUSY. And the <code>iommufd</code> "
@@ -147,7 +145,6 @@ QUESTIONS: dict[str, Question] = {
         otherwise="Neither mistake has this answer. The two candidates are EBUSY and EBADF.",
         view=FILES | {"vfio_group 1", "file group1#*"},
         hints=("Which of the two can be seen without taking a reference?",),
-        name="01 which error wins?",
     ),
     "close the iommufd first": Question(
         "A device is bound. The program closes the descriptor of the <b>iommufd</b> and keeps that of the device. What now?",
@@ -169,7 +166,6 @@ QUESTIONS: dict[str, Question] = {
         },
         view=BOUND,
         hints=("A descriptor is one holder. Who are the others?",),
-        name="01 close the iommufd first",
     ),
     "a device without DMA": Question(
         "<code>vfio4</code> is a serial port made of software: it never does DMA, so there is nothing for an IOMMU to "
@@ -189,7 +185,6 @@ QUESTIONS: dict[str, Question] = {
         },
         view=FILES | {"vfio_device vfio4", "iommufd_access"},
         hints=("The driver may still want to reach the memory of the program.",),
-        name="01 a device without DMA",
     ),
 }
 

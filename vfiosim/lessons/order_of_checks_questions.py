@@ -86,7 +86,6 @@ QUESTIONS: dict[str, Question] = {
             "EPERM": "EPERM is about who owns the DMA of the group. The same iommufd owns it here: that would be no obstacle.",
         },
         view=FILES,
-        name="03 a second open",
     ),
     "three things wrong": Question(
         "One struct, three mistakes: <code>iommufd</code> is −1 (EINVAL), <code>flags</code> has an unknown bit (EINVAL), and "
@@ -104,7 +103,6 @@ QUESTIONS: dict[str, Question] = {
         },
         view=FILES,
         hints=("What has to happen before a field can be looked at?",),
-        name="03 three things wrong",
     ),
     "a probe": Question(
         "You put <code>iommufd</code> = 777, which is not open, into Jo's BIND of descriptor 5: the answer became EBADF. "
@@ -124,7 +122,6 @@ QUESTIONS: dict[str, Question] = {
         },
         view=FILES,
         hints=("For descriptor 5 the kernel has to look at the device; for 3 the file itself is enough.",),
-        name="03 a probe",
     ),
     "what it held": Question(
         "Jo's BIND of descriptor 5 is refused late. What had this call taken at that moment? Tick all.",
@@ -147,7 +144,6 @@ QUESTIONS: dict[str, Question] = {
         },
         view=HELD,
         kind="set",
-        name="03 what it held",
     ),
     "once more": Question(
         "A good BIND, but the program may not write into its own struct. The kernel has made everything, and cannot tell "
@@ -161,7 +157,6 @@ QUESTIONS: dict[str, Question] = {
         otherwise="Is anything of the first try left? Walk through the phase <i>unwind</i>.",
         view=HELD,
         kind="number",
-        name="03 once more",
     ),
 }
 

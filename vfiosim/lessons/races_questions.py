@@ -189,7 +189,6 @@ QUESTIONS: dict[str, Question] = {
         },
         view=GROUP_VIEW,
         hints=("Each call has many small steps. The scheduler may stop it between any two.",),
-        name="10 who wins?",
     ),
     "switches": Question(
         "<code>group_lock</code> is taken out, and there is an order in which both get the group. The scheduler lets one program "
@@ -205,7 +204,6 @@ QUESTIONS: dict[str, Question] = {
         kind="number",
         view=GROUP_VIEW,
         hints=("Which step of A has to come after which step of B?", "A looks; B looks and tells; A tells."),
-        name="10 switches",
     ),
     "shared": Question(
         "A lock does not guard code; it guards data. Which of these does one call write while the other looks at it or writes it, "
@@ -235,7 +233,6 @@ QUESTIONS: dict[str, Question] = {
         kind="set",
         view=GROUP_VIEW,
         hints=("What must each call know about the other?", "One of them is written by A, another by B."),
-        name="10 shared",
     ),
     "a dying VM": Question(
         "A device's file knows its VM by a weak pointer. <b>A</b> binds the file: it reads the pointer, then takes a reference to "
@@ -257,7 +254,6 @@ QUESTIONS: dict[str, Question] = {
         },
         view=VM_VIEW,
         hints=("A weak pointer keeps nothing alive.", "Let A stop when it has read the pointer. Let B do everything."),
-        name="10 a dying VM",
     ),
     "a failed bind": Question(
         "A device is bound through its first file, and holds the VM of that file. Then the program tries BIND through a second "
@@ -277,6 +273,5 @@ QUESTIONS: dict[str, Question] = {
             "twice": "On its way out the call gives the VM back, and more than it has taken.",
         },
         view=VM_VIEW,
-        name="10 a failed bind",
     ),
 }

@@ -95,7 +95,6 @@ QUESTIONS: dict[str, Question] = {
             "EBUSY": Distractor("Nobody else has it: this program has it already."),
         },
         view=BIND,
-        name="00 once more",
     ),
     "last": Question(
         "A bind does these three things. Which one comes last?",
@@ -113,7 +112,6 @@ QUESTIONS: dict[str, Question] = {
             "object": Distractor("Close: the object comes late, but the gate opens after it."),
         },
         view=BIND,
-        name="00 last",
     ),
     "the program ends": Question(
         "The card is bound, and the program ends without closing anything: a crash. What happens to the card?",
@@ -126,7 +124,6 @@ QUESTIONS: dict[str, Question] = {
             )
         },
         view=BIND,
-        name="00 the program ends",
     ),
 }
 

@@ -125,7 +125,6 @@ QUESTIONS: dict[str, Question] = {
         view=VIEW,
         kind="number",
         hints=("The program still has descriptors 3 and 4. Nothing else is owed to it.",),
-        name="04 what stays",
     ),
     "way back": Question(
         "The card is not ready. Five of the nine things that go back: put them into the order in which the kernel gives them back.",
@@ -145,7 +144,6 @@ QUESTIONS: dict[str, Question] = {
             "Say the order in which BIND takes them. Now read it backwards.",
             "First of all the device leaves the iommufd.",
         ),
-        name="04 way back",
         seed=3,
     ),
     "three times": Question(
@@ -161,7 +159,6 @@ QUESTIONS: dict[str, Question] = {
         otherwise="Each failure does the same once more.",
         view=("thread *", "fds", "file vfio*", "vfio_device vfio0", "vfio_group 1"),
         kind="number",
-        name="04 three times",
     ),
     "how many": Question(
         "In Jo's next patch the line is back, and another one is gone: nothing gives the VM back on the way out. Jo lets each of "
@@ -177,7 +174,6 @@ QUESTIONS: dict[str, Question] = {
         view=VIEW,
         kind="number",
         hints=("Which of the nine pyramids have a VM in them?",),
-        name="04 how many",
     ),
     "tidy": Question(
         "Jo's last patch leaves nothing behind, whatever fails. It is only tidier: the lock of the device set goes back as soon as "
@@ -197,7 +193,6 @@ QUESTIONS: dict[str, Question] = {
             "twice": "Alone on the machine, each thing is given back once. The harm needs somebody else.",
         },
         view=(*VIEW, "file iommu*", "kvm"),
-        name="04 tidy",
     ),
 }
 

@@ -109,7 +109,6 @@ QUESTIONS: dict[str, Question] = {
             "EBUSY": "FILE_ADD looks whether the file is one of VFIO. It does not ask whether the file belongs to a bound device.",
         },
         view=VIEW,
-        name="12 list",
     ),
     "second card": Question(
         "The VM has a card, and 4 pages of the guest are pinned for it. Now it gets a graphics card, too: the VMM binds that to "
@@ -124,7 +123,6 @@ QUESTIONS: dict[str, Question] = {
         kind="number",
         view=VIEW,
         hints=("How many page tables are there?",),
-        name="12 second card",
     ),
     "killed": Question(
         "The VMM is killed, in the middle of everything: VM, card, iommufd, mapped memory. No line of its clean-up ever runs. What "
@@ -146,7 +144,6 @@ QUESTIONS: dict[str, Question] = {
             "iommufd": "The pages are unpinned when the page table goes, and that goes before iommufd_ctx 1 is freed.",
         },
         view=VIEW,
-        name="12 killed",
     ),
 }
 

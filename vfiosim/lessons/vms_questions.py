@@ -107,7 +107,6 @@ QUESTIONS: dict[str, Question] = {
             "refused": "FILE_ADD asks whether the file is listed already, and not whether it is bound.",
         },
         view=VIEW,
-        name="07 too late",
     ),
     "another VM": Question(
         "The file is on the list of VM 1, and the device is bound. Now the file comes on the list of VM 2, too. Which VM does the "
@@ -121,7 +120,6 @@ QUESTIONS: dict[str, Question] = {
             "none": "Each VM has a list of its own, and no list asks the other one.",
         },
         view=VIEW,
-        name="07 another VM",
     ),
     "off one list": Question(
         "Nothing is bound. The file is on the list of VM 1, then on that of VM 2 as well. It is taken off the list of VM 1. VM "
@@ -136,7 +134,6 @@ QUESTIONS: dict[str, Question] = {
         },
         view=VIEW,
         hints=("How many VMs can one pointer lead to?", "FILE_DEL is made for a file that is on one list."),
-        name="07 off one list",
     ),
     "dying": Question(
         "Suppose that one line of the kernel is missing: a list goes, and the file keeps its pointer to the VM. "
@@ -155,7 +152,6 @@ QUESTIONS: dict[str, Question] = {
             "EINVAL": "A file need not belong to a VM. Programs without any VM bind devices, too.",
         },
         view=VIEW,
-        name="07 dying",
     ),
 }
 CHECK = (

@@ -141,7 +141,6 @@ QUESTIONS: dict[str, Question] = {
         view=FILES,
         kind="number",
         hints=("Ask who would have to give it back.", "There are two programs now, each with a descriptor table."),
-        name="02 fork",
     ),
     "a second open": Question(
         "The program opens <code>/dev/vfio/devices/vfio0</code> once more and gets descriptor 5. How many open files of the device "
@@ -158,7 +157,6 @@ QUESTIONS: dict[str, Question] = {
             "2 2": Distractor("Two files, yes, but descriptor 5 leads to the second one only."),
         },
         view=FILES,
-        name="02 a second open",
     ),
     "weak": Question(
         "While a program has the group's file open, the group remembers which file that is: <code>vfio_group 1.opened_file</code>. "
@@ -180,7 +178,6 @@ QUESTIONS: dict[str, Question] = {
             "dangling": "That would be a bug. The close of the group's file clears the pointer.",
         },
         view=("thread *", "fds", "file group*", "vfio_group 1"),
-        name="02 weak",
     ),
     "who is alive?": Question(
         "The picture shows a device that is bound to an iommufd. The program does <code>dup(3)</code>, then <code>close(4)</code>, "
@@ -207,7 +204,6 @@ QUESTIONS: dict[str, Question] = {
         kind="set",
         before=_before_the_closes,
         hints=("Which descriptors are left?", "Only 5. Follow the arrows from there."),
-        name="02 who is alive?",
     ),
     "a mapping": Question(
         "The device is bound. The program maps a part of it into its memory (<code>mmap</code>) and then closes descriptor 3, the "
@@ -226,7 +222,6 @@ QUESTIONS: dict[str, Question] = {
             )
         },
         view=("thread *", "fds", FILE, "vfio_device_file", "vfio_device vfio0", "mm_struct vmm"),
-        name="02 a mapping",
     ),
 }
 
