@@ -10,7 +10,7 @@ from operator import length_hint
 from types import CoroutineType
 from typing import Any
 
-from ..uapi import Errno, KernelError
+from ..uapi import KernelError
 from .ablation import Ablation
 from .checks import UserMemory
 from .effects import KernelOops
@@ -329,8 +329,3 @@ def null_pointer(error: BaseException) -> str:
     while where is not None and where.tb_next is not None:
         where = where.tb_next
     return f"follows a null pointer in {where.tb_frame.f_code.co_name}" if where is not None else ""
-
-
-def failed(thread: Thread) -> Errno | None:
-    """The errno that a thread ended with, or None."""
-    return Errno(thread.error.errno) if isinstance(thread.error, KernelError) else None

@@ -7,16 +7,11 @@ from functools import partial
 from .. import uapi
 from ..kernel.vfio.vfio import VfioDevice
 from ..machine import Machine
-from ..puzzles.programs import DEV, GROUP, IOMMU, NUMBER_AT, Call, bind, list_file, new_vm, ready_to_bind
+from ..puzzles.programs import DEV, GROUP, IOMMU, NUMBER_AT, bind, change_list, list_file, new_vm, ready_to_bind
 from ..uapi import KVM_DEV_VFIO_FILE_ADD, KVM_DEV_VFIO_FILE_DEL
 from .requirements import Requirement, close
 
-
-def listed(attribute: int, fd: int) -> Call:
-    """The program puts the file whose number lies at NUMBER_AT on the list of a VM, or takes it off; `fd` is its kvm-vfio."""
-    attr = uapi.KvmDeviceAttr(group=uapi.KVM_DEV_VFIO_FILE, attr=attribute, addr=NUMBER_AT)
-    return ("vmm", "ioctl", fd, uapi.KVM_SET_DEVICE_ATTR, attr)
-
+listed = partial(change_list, "vmm")
 
 # ---- the failed second bind
 

@@ -85,7 +85,7 @@ def listed_for_a_vm(*names: str, trace: bool = True) -> Machine:
     return machine
 
 
-def change_list(process: str, attribute: int) -> Call:
-    """The program puts its device file on the list of its VM (KVM_DEV_VFIO_FILE_ADD) or takes it off (KVM_DEV_VFIO_FILE_DEL)."""
+def change_list(process: str, attribute: int, kvm_vfio: int = KVM_VFIO) -> Call:
+    """The program puts the file whose number lies at NUMBER_AT on the list of a VM, or takes it off (KVM_DEV_VFIO_FILE_DEL)."""
     attr = uapi.KvmDeviceAttr(group=uapi.KVM_DEV_VFIO_FILE, attr=attribute, addr=NUMBER_AT)
-    return (process, "ioctl", KVM_VFIO, uapi.KVM_SET_DEVICE_ATTR, attr)
+    return (process, "ioctl", kvm_vfio, uapi.KVM_SET_DEVICE_ATTR, attr)

@@ -33,7 +33,6 @@ from ..iommufd_private import (
 )
 from .mock_iommu import MockDev, MockIommu
 
-IN_GROUP = "in this group"
 VALID = uapi.MOCK_FLAGS_DEVICE_NO_DIRTY | uapi.MOCK_FLAGS_DEVICE_PASID
 
 
