@@ -87,8 +87,9 @@ nightly: $(UV) ## what is too heavy for every change: all tests under every Pyth
 	$(MAKE) fuzz || failed="$$failed fuzz"; \
 	test -z "$$failed" || { echo "failed: $$failed" >&2; exit 1; }
 
-programs: $(UV) ## real programs on a simulated machine, QEMU too where it is installed
+programs: $(UV) ## real programs on a simulated machine, QEMU where it is installed, the kernel's selftests (LINUX_SOURCE=its tree)
 	$(RUN) python -m pytest tests/test_programs.py --nightly $(PYTEST_FLAGS)
+	$(RUN) python tests/programs/selftests.py
 
 check: $(UV) ## format, lint, types, layers, clean notebooks, lock files
 	$(UV) lock --check

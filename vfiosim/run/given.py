@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from ..kernel.variants import Variant
 from ..machine.system_calls import REQUESTS_OF, layouts
 from .memory import ProgramMemory
+
+FieldShape = tuple[
+    str, int, int, bool, Callable[[int], str]
+]  # its name, from where, to where, signed, how it is written
 
 
 @dataclass
@@ -25,21 +31,21 @@ class Given:
 
     def _fields(self) -> dict[str, str] | None:
         """By name what there is room for, without what is 0 and a size that leaves some room; None where it cannot be read."""
-        for layout in layouts(self.variant, self.request, REQUESTS_OF.get(self.file, ())):
-            try:
-                value = layout.from_buffer_copy(self.memory.read(self.at, ctypes.sizeof(layout)))
-            except OSError:
-                break
-            fields = [field for field in layout.fields() if field.kind == "int"]
-            sized = fields[0].name in ("argsz", "size")
-            room = value.get(fields[0].name) if sized else ctypes.sizeof(layout)
-            wrong = {fields[0].name: str(room)} if room < fields[0].size else {}
-            return wrong | {
-                field.name: hex(number) if field.size == 8 or "flags" in field.name else str(number)
-                for field in fields[sized:]
-                if field.offset + field.size <= room and (number := value.get(field.name))
-            }
-        return None
+        shape = _shape(self.variant, self.request, self.file)
+        if shape is None:
+            return None
+        size, sized, fields = shape
+        try:
+            data = self.memory.read(self.at, size)
+        except OSError:
+            return None
+        values = [int.from_bytes(data[start:end], "little", signed=signed) for _, start, end, signed, _ in fields]
+        room = values[0] if sized else size
+        found = {fields[0][0]: str(room)} if room < fields[0][2] else {}
+        for (name, _, end, _, how), number in zip(fields[sized:], values[sized:], strict=True):
+            if number and end <= room:
+                found[name] = how(number)
+        return found
 
     def __str__(self) -> str:
         return f"{self.at:#x}" if self.before is None else _shown(self.before)
@@ -49,6 +55,25 @@ class Given:
         before, after = self.before or {}, self._fields() or {}
         found = {name: after.get(name, "0") for name in before | after if after.get(name) != before.get(name)}
         return _shown(found) if found else ""
+
+
+@lru_cache(maxsize=256)
+def _shape(variant: Variant, request: int, file: str) -> tuple[int, bool, tuple[FieldShape, ...]] | None:
+    """How large the struct of a request is, whether its first field is its size, and where its numbers lie."""
+    for layout in layouts(variant, request, REQUESTS_OF.get(file, ())):
+        numbers = [each for each in layout.fields() if each.kind == "int"] or [*layout.fields()]
+        fields = tuple(
+            (
+                each.name,
+                each.offset,
+                each.offset + each.size,
+                each.signed,
+                hex if each.size == 8 or "flags" in each.name else str,
+            )
+            for each in numbers
+        )
+        return ctypes.sizeof(layout), numbers[0].name in ("argsz", "size"), fields
+    return None
 
 
 def _shown(fields: dict[str, str]) -> str:
