@@ -15,6 +15,7 @@ FUZZ_IOCTLS  ?= 1000000
 LITE_PORT    ?= 8000
 FUZZ_SEED    ?= $(shell date +%F)
 ANSWERS      ?=
+THEME        ?= light
 PAGES        := --execute --to html --template vfiosim --ExecutePreprocessor.store_widget_state=False
 # What uv leaves out (`override-dependencies`) pip asks for, so in its file it stands like the rest.
 EXPORT       := $(UV) export --quiet --frozen --no-emit-project --format requirements.txt --no-header | sed "s/ ; sys_platform == 'never'//"
@@ -66,11 +67,11 @@ lite-serve: ## show them to a room without internet; LITE_PORT=8000
 	@test -d dist/lite || $(MAKE) lite
 	@$(PYTHON) deploy/lite/serve.py dist/lite $(LITE_PORT)
 
-export: $(UV) ## write the notebooks as pages that work offline into dist/pages/; ANSWERS=1 adds the answers
-	VFIOSIM_PROGRESS= $(RUN) python -m nbconvert $(PAGES) $(if $(ANSWERS),--HTMLExporter.preprocessors=vfiosim.appendix.Answers) --output-dir dist/pages notebooks/*.ipynb
+export: $(UV) ## write the notebooks as pages that work offline into dist/pages/; ANSWERS=1 adds the answers, THEME=dark
+	VFIOSIM_PROGRESS= $(RUN) python -m nbconvert $(PAGES) --HTMLExporter.theme=$(THEME) $(if $(ANSWERS),--HTMLExporter.preprocessors=vfiosim.appendix.Answers) --output-dir dist/pages notebooks/*.ipynb
 
-slides: $(UV) ## write the notebooks as slides that work offline into dist/slides/: PageDown goes on
-	VFIOSIM_PROGRESS= $(RUN) python -m nbconvert $(subst vfiosim,vfiosim-slides,$(PAGES)) --output-dir dist/slides notebooks/*.ipynb
+slides: $(UV) ## write the notebooks as slides that work offline into dist/slides/; THEME=dark
+	VFIOSIM_PROGRESS= $(RUN) python -m nbconvert $(subst vfiosim,vfiosim-slides,$(PAGES)) --HTMLExporter.theme=$(THEME) --output-dir dist/slides notebooks/*.ipynb
 
 gallery: $(UV) ## write the museum as pages that work offline into dist/gallery/
 	$(RUN) python -m vfiosim gallery dist/gallery

@@ -107,6 +107,10 @@ class JupyterLab:
             if session["path"] == name:
                 self._ask("POST", f"kernels/{session['kernel']['id']}/restart")
 
+    def end(self) -> None:
+        """End the server."""
+        self._ask("POST", "shutdown")
+
     def _ask(self, method: str, what: str) -> Any:
         request = urllib.request.Request(f"{self.url}/api/{what}?token={TOKEN}", method=method)
         with urllib.request.urlopen(request, timeout=60) as answer:

@@ -163,6 +163,7 @@ def test_slides_are_the_same_pages_in_large_letters_where_a_remote_control_steps
     (tmp_path / "slides.html").write_text(slides, "utf-8")
     page.goto((tmp_path / "slides.html").as_uri())
     expect(page.locator(".jp-Cell-inputWrapper", has_text="show(trace)")).to_be_hidden()
+    expect(page.get_by_role("heading", name="One")).to_be_in_viewport()
     player = page.locator(".vfiosim-player.presenter")
     before = int(player.get_attribute("data-step") or 0)
     player.evaluate("player => player.scrollIntoView()")

@@ -4,6 +4,7 @@
 
 (() => {
   const PLAYER = ".vfiosim-player";
+  const PATIENCE = 2000; // milliseconds within which a kernel says that it has heard
   const stage = import(new URL("stage.js", document.currentScript["src"]).href);
   const style = document.createElement("link");
   style.rel = "stylesheet";
@@ -45,7 +46,11 @@
       this.stage = new Stage(panel.node, node.querySelector(".jp-WindowedPanel-outer") ?? node);
       this.dock = panel.parent?.mode === "multiple-document" ? panel.parent : null;
       this.was = this.dock?.saveLayout();
-      if (this.dock) this.dock.mode = "single-document";
+      const at = document.activeElement;
+      if (this.dock) {
+        this.dock.mode = "single-document"; // of several notebooks beside each other it shows the first
+        this.dock.selectWidget(panel);
+      }
       this.hidden = around(panel.content);
       for (const one of this.hidden) one.hide();
       panel.disposed.connect(this.gone);
@@ -54,6 +59,7 @@
         () => addEventListener("fullscreenchange", this.left),
         () => {}, // a page may not everywhere: then the browser's own bars stay
       );
+      at["focus"]?.({ preventScroll: true });
       this.show(true);
     }
 
@@ -65,8 +71,10 @@
       if (document.fullscreenElement) document.exitFullscreen();
       for (const one of this.hidden) if (!one.isDisposed) one.show();
       if (this.dock) {
+        const at = document.activeElement;
         this.dock.mode = "multiple-document";
         this.dock.restoreLayout(this.was);
+        at["focus"]?.({ preventScroll: true });
       }
       this.show(false);
       this.panel = null;
@@ -162,14 +170,30 @@
   // asked for in this page: where the kernel was restarted from elsewhere, has died or was shut down, buttons would look alive.
   function watch({ node, sessionContext }) {
     const lost = () => sessionContext.statusChanged.emit("restarting");
-    let process = "";
+    let process = "", waiting = 0;
+    // A kernel that is frozen, as one is whose computer sleeps, tells nothing at all, not even that it is busy.
+    const heard = () => {
+      clearTimeout(waiting);
+      waiting = 0;
+      node.classList.remove("vfiosim-unheard");
+    };
+    const spoken = ({ status }, { direction, msg }) => {
+      if (direction === "recv") heard();
+      else if (!waiting && msg.channel === "shell" && status === "idle") {
+        waiting = setTimeout(() => node.classList.add("vfiosim-unheard"), PATIENCE);
+      }
+    };
     sessionContext.iopubMessage.connect((_, { header, parent_header }) => {
       const other = process && process !== header.session;
       if (other || parent_header["msg_type"] === "shutdown_request") lost(); // its last words reach every page
       process = header.session;
     });
     sessionContext.statusChanged.connect((_, status) => status === "dead" && lost());
-    sessionContext.kernelChanged.connect((_, { oldValue }) => oldValue && lost());
+    sessionContext.kernelChanged.connect((_, { oldValue, newValue }) => {
+      heard();
+      newValue?.anyMessage.connect(spoken);
+      if (oldValue) lost();
+    });
     sessionContext.connectionStatusChanged.connect((_, status) => {
       node.classList.toggle("vfiosim-cut", status !== "connected");
     });

@@ -21,14 +21,14 @@ export class Stage {
   }
 
   show(on) {
-    const seen = this.seen(`${PLAYER}, .jp-Cell`);
+    const seen = this.scroller.scrollTop > 0 && this.seen(`${PLAYER}, .jp-Cell`); // the beginning stays the beginning
     this.blank.hidden = true;
     if (on) document.body.append(this.blank);
     else this.blank.remove();
     (on ? addEventListener : removeEventListener)("keydown", this.key, true);
     this.place.classList.toggle("vfiosim-presented", on);
     for (const root of this.place.querySelectorAll(PLAYER)) root.vfiosim?.room(on);
-    requestAnimationFrame(() => seen?.scrollIntoView({ block: "center" }));
+    requestAnimationFrame(() => seen ? seen.scrollIntoView({ block: "center" }) : this.scroller.scrollTo({ top: 0 }));
   }
 
   get height() {
