@@ -153,6 +153,7 @@ SHOWN_BY: dict[Misconception, set[tuple[str, object]]] = {
     M.BOUND_BY_A_PROGRAM: {("05 passed on", "ends"), ("11 itself", "free"), ("20 helper", "0")},
     M.NUMBERS_STAY: {("05 check: the number again", "EBADF")},
     M.EACH_ACCESS_LOCKED: {("10 check: a lock for each", "safe")},
+    M.TOLD_IS_DONE: {("12 check: which way", "iommufd_ctx 1")},
     M.BOUND_IS_READY: {("09 mapped", "arrives")},
     M.MAP_PINS: {("09 no memory", "map"), ("09 check: the limit", "3")},
     M.ONE_MAP: {("09 munmap", "0")},

@@ -99,6 +99,11 @@ NUMBERS_STAY = Misconception(
     "close gives the number back, and the next open takes the lowest number that is free.",
     _threads("SamsungDS/libvfn#34"),
 )
+TOLD_IS_DONE = Misconception(
+    "The VMM was told to use an iommufd, so it does",
+    "Which way a device goes is decided by the files that are opened for it. The list of descriptors tells.",
+    _threads("kata-containers/kata-containers#12173", "kubevirt/kubevirt#18300"),
+)
 BOUND_IS_READY = Misconception(
     "Once the device is bound, its DMA works",
     "BIND takes the DMA and blocks it. ATTACH gives the device a page table, MAP gives the table its entries.",

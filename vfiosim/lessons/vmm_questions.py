@@ -9,6 +9,7 @@ from . import misconceptions as M
 from .address_spaces_bench import PAGE, memory
 from .address_spaces_dma import dma
 from .beginnings import NODES
+from .groups_calls import OLD, enter, get_device, owner, set_iommu
 from .moves import UP, fd_of
 
 VM, CARD, CTX = "kvm 1", "vfio_device vfio0", "iommufd_ctx 1"
@@ -48,6 +49,15 @@ def _list_after_bind() -> ExperimentResult:
     answer = session.done[-1].outcome.result if session.done[-1].outcome.refused else str(holds_vm(session))
     trace = session.machine.trace[session.done[-2].steps_before :]
     return ExperimentResult(answer, trace, step_saying(trace, "Does this file belong to a VM?"), _told(session, 2))
+
+
+def _which_way() -> ExperimentResult:
+    session = Session()
+    enter(session, 1, OLD)
+    set_iommu(session)
+    get_device(session, "0000:01:00.0")
+    trace = session.machine.trace
+    return ExperimentResult(owner(session, 1)[0] or "nobody", trace, step_saying(trace, "becomes the one owner"))
 
 
 def _a_second_card() -> ExperimentResult:
@@ -173,5 +183,25 @@ CHECK = (
         },
         view=VIEW,
         name="12 check: no descriptor",
+    ),
+    Question(
+        "A VMM was started with <code>iommufd=on</code>. Its descriptors lead to <code>/dev/vfio/1</code>, "
+        "<code>/dev/vfio/vfio</code> and <code>anon_inode:[vfio-device]</code>. Who owns the DMA of the card's group?",
+        _which_way,
+        "a group's file that was put into a container, and a device that came out of it: that is the old way, whatever the VMM "
+        "was told. On the new way the list has <code>/dev/iommu</code> and a node under <code>/dev/vfio/devices</code>.",
+        {
+            "vfio_group 1": "The group itself, for its container",
+            "iommufd_ctx 1": "An iommufd: the VMM was told so",
+            "nobody": "Nobody yet: no device was bound",
+        },
+        {
+            "iommufd_ctx 1": Distractor(
+                "No descriptor leads to an iommufd. The group itself has become the owner.", M.TOLD_IS_DONE
+            ),
+            "nobody": "On this way nobody binds. The group has become the owner when it was put into the container.",
+        },
+        view=("fds vmm", "file group*", "file vfio*", "vfio_group 1", "iommu_group 1", CARD),
+        name="12 check: which way",
     ),
 )
