@@ -216,6 +216,8 @@ def test_a_run_that_its_calls_alone_do_not_make_again_is_not_saved_and_it_is_tol
     assert "this run cannot be saved: ioctl(3, IOMMU_IOAS_MAP" in capfd.readouterr().err
     with pytest.raises(ValueError, match="is not a recording"):
         replay(str(saved))
+    run(["true"], machine=Machine("lab", "v6.6"), save=saved, warn=(told := list[str]()).append)
+    assert told == ["this run cannot be saved: a recording is one of Linux 7.2, not of v6.6"]
 
 
 def test_the_command_ends_with_70_where_something_is_left_behind(vmm, capfd):

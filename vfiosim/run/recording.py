@@ -17,6 +17,7 @@ from ..kernel.base import syspath
 from ..kernel.fs.sysfs import shown_device
 from ..machine import Call, Machine
 from ..machine.events import Called
+from ..topology import TOPOLOGIES
 from ..uapi import KernelError
 from .memory import ProgramMemory
 
@@ -269,6 +270,8 @@ def document(notes: Notes, title: str) -> dict[str, Any]:
     machine = notes.machine
     if machine.variant.name != "v7.2":
         raise UnsavedError(f"this run cannot be saved: a recording is one of Linux 7.2, not of {machine.variant.name}")
+    if TOPOLOGIES.get(machine.topology.name) != machine.topology:
+        raise UnsavedError("this run cannot be saved: a recording names a machine, and this one has devices of its own")
     made = _Scenario(notes)
     scenario: dict[str, Any] = {"name": "run", "about": title, "steps": made.steps}
     fresh = Machine(machine.topology)
