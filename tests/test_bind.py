@@ -27,6 +27,20 @@ def test_the_five_lines_of_the_documentation_work():
     assert m.why("vfio-dev vfio0").name == "vfio_device vfio0"
 
 
+def test_a_call_that_gives_back_ends_in_that_and_one_that_makes_something_visible_ends_in_this(p):
+    dev, iommu = p.open("/dev/vfio/devices/vfio0"), p.open("/dev/iommu")
+    p.ioctl(dev, BIND, uapi.VfioDeviceBindIommufd(iommufd=iommu))
+    twin = p.dup(dev)
+    p.close(twin)  # nothing is released by this one
+    p.close(dev)
+    p.exit()
+    said = [(step.phase, step.sentence) for step in p.machine.trace if step.sentence.startswith("The call returns")]
+    assert said == [
+        *(("publish", f"The call returns {result}.") for result in (dev, iommu, 0, twin)),
+        *(("unwind", text) for text in ("The call returns 0.", "The call returns 0.", "The call returns.")),
+    ]
+
+
 def test_plain_bytes_are_as_good_as_a_structure(p):
     dev, iommu = p.open("/dev/vfio/devices/vfio0"), p.open("/dev/iommu")
     argument = bytearray(bytes(uapi.VfioDeviceBindIommufd(iommufd=iommu)))

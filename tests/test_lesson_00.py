@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 
 from tests import pictures
-from vfiosim.lab import Exercise
+from vfiosim.lab import Bench, Exercise
 from vfiosim.lessons import misconceptions as M
 from vfiosim.lessons import start
 from vfiosim.lessons.start import QUESTIONS
@@ -160,8 +160,34 @@ def test_each_stop_of_the_first_walk_moves_something_in_the_small_picture():
 
 def test_boxes_of_the_small_picture_stay_where_they_are_when_the_call_is_made():
     bench = start.first_bind()
-    before = bench.trace_pane.player.player.small()
-    places = {node.oid: before.layout.nodes[node.key].top for node in before.graph.nodes}
+    before = spots(bench)
+    bench.static_html()  # for a page without a kernel: a picture of its own
     bench.buttons["bind"].click()
-    after = bench.trace_pane.player.player.small()
-    assert places == {node.oid: after.layout.nodes[node.key].top for node in after.graph.nodes if node.oid in places}
+    after = spots(bench)
+    assert before == {oid: spot for oid, spot in after.items() if oid in before}
+
+
+def spots(bench: Bench) -> dict[str, tuple[float, float]]:
+    small = bench.trace_pane.player.player.small()
+    return {
+        node.oid: (small.layout.nodes[node.key].left, small.layout.nodes[node.key].top) for node in small.graph.nodes
+    }
+
+
+def test_every_picture_of_the_page_begins_as_small_as_the_first_one_and_each_of_its_stops_shows_something():
+    for exercise, calls in ((start.free_it(), ["close"]), (start.keep_it(), ["dup", "close"])):
+        for call in calls:
+            exercise.bench.buttons[call].click()
+            each_stop_shows_something(exercise.bench.trace_pane.player.player)
+    for question in QUESTIONS.values():
+        found = question.experiment()
+        each_stop_shows_something(Player(found.trace, step=found.step, only=question.view, **question.options))
+
+
+def each_stop_shows_something(player: Player) -> None:
+    small, stops = player.small(), [0, *player.data()["stops"]]
+    assert len(words_in(small)) < len(words_in(player))
+    assert player.step in stops
+    for before, after in pairwise(stops):
+        ends = (player._frame(step) for step in (before, after))
+        assert small.frame(before) != small.frame(after) or small.graph.read(*ends), player.trace[after - 1].sentence

@@ -14,6 +14,7 @@ import pytest
 
 from tests.toys import HOSTILE, Door, House, hold, kill, make_key, open_door, point_at
 from tests.traces import bind, keys
+from vfiosim.lessons import one_bind
 from vfiosim.trace import Trace
 from vfiosim.views import graph, show, state_text, steps_text, svg_at
 
@@ -165,6 +166,15 @@ def test_a_running_call_shows_its_argument_its_last_check_its_lock_and_its_resul
     assert told == ["24", "0", "4", "lock", "✓ no_token_needed"]
     assert row(svg_at(trace, 15), "thread vmm", "out_devid") == "0→1"
     assert row(svg_at(trace), "thread vmm", "result") == "0"
+
+
+def test_a_call_has_no_row_of_another_one_for_which_a_place_is_kept() -> None:
+    bench = one_bind.close()  # it keeps a place for what a bind brings up
+    bench.buttons["close"].click()
+    drawn = bench.trace_pane.player.player.graph
+    call = next(one for one in drawn.nodes if one.oid == "thread vmm")
+    assert {row.cell for row in call.rows} <= {"file", "holds", "check", "result"}
+    assert {key for key in (row.key for row in call.rows) if not any(key in frame for frame in drawn.changes)} == set()
 
 
 def test_what_a_check_has_looked_at_is_lit_up() -> None:

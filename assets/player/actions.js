@@ -38,6 +38,7 @@ const LIST = [
   ["counters", "k", "k", "counters over the steps", VIEWS.counters],
   ["text", "t", "t", "picture as text", VIEWS.text],
   ["graph", "g", "g", "picture", VIEWS.graph],
+  ["all", "a", "a", "every box and every field, where a walk shows few; again: few", "All fields"],
   ["room", "f", "f", "large letters, for a room; again: end", "Large letters"],
   ["more", "m", "m", "more buttons", "More ▾"],
   ["legend", "h", "h", "legend: what strokes, colours and words mean", "Legend"],
@@ -52,7 +53,7 @@ export const GROUPS = {
   Playing: ["play", "faster", "slower"],
   "On to the next": ["phase", "unphase", "change", "unchange", "error", "unerror"],
   Asking: ["why", "compare", "share"],
-  Showing: ["source", "details", "lanes", "counters", "text", "graph", "room", "more"],
+  Showing: ["source", "details", "lanes", "counters", "text", "graph", "all", "room", "more"],
   Help: ["legend", "help", "leave"],
 };
 

@@ -26,7 +26,12 @@ export class Bar {
     this.speed.value = "normal";
     this.buttons = new Map();
     const buttons = (...names) => names.map((name) => this.button(name));
-    const row = [...buttons("back", "play", "next"), this.at, this.problem, ...buttons("legend", "source", "more")];
+    const row = [
+      ...buttons("back", "play", "next"),
+      this.at,
+      this.problem,
+      ...buttons("all", "legend", "source", "more"),
+    ];
     this.first = element("div", { class: "bar first" }, ...row);
     this.shared = control("input", { class: "shared", readonly: "", "aria-label": "Text to share" });
     this.second = element(
@@ -77,18 +82,19 @@ export class Bar {
     for (const field of [this.jump, this.with]) field.setAttribute("aria-valuemax", run.last);
     this.total.textContent = ` / ${run.last}`;
     this.buttons.get("share").hidden = !run.data.share;
+    this.buttons.get("all").hidden = !run.data.brief;
   }
 
   /** @param {import("./run.js").Moment} moment */
   show(moment) {
-    const { step, base, open, presenter } = moment;
+    const { step, base, open, brief, presenter } = moment;
     this.at.textContent = this.where(moment);
     this.at.title = this.at.textContent;
     this.jump.value = step;
     this.jump.setAttribute("aria-valuenow", step);
     this.with.value = base ?? "";
     this.with.setAttribute("aria-valuenow", base || 0);
-    const pressed = { compare: base !== null, room: presenter };
+    const pressed = { compare: base !== null, room: presenter, all: !brief };
     for (const name of Object.keys(VIEWS)) pressed[name] = open.has(name);
     for (const [name, is] of Object.entries(pressed)) this.buttons.get(name).setAttribute("aria-pressed", is);
     this.complain("");
@@ -105,8 +111,15 @@ export class Bar {
     return `step ${step} of ${last}${detail}${code ? ` · in ${code}` : ""}`;
   }
 
+  // What is neither a complaint nor of one step; it goes with the next move.
+  tell(text) {
+    this.problem.textContent = text;
+    this.problem.classList.add("told");
+  }
+
   complain(text) {
     this.problem.textContent = text;
+    this.problem.classList.remove("told");
     this.jump.toggleAttribute("aria-invalid", Boolean(text));
   }
 

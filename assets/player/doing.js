@@ -22,6 +22,7 @@ export function doing(player) {
     unphase: () => player.seek(-1, player.run.phases(), "phase"),
     error: () => player.seek(1, player.run.errors(), "error"),
     unerror: () => player.seek(-1, player.run.errors(), "error"),
+    all: () => player.all(!player.full),
     why: () => player.askWhy(),
     compare: () => player.compare(player.base === null ? player.step : null),
     share: () => player.share(),

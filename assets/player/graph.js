@@ -34,6 +34,7 @@ export class GraphView {
     this.root.addEventListener(
       "click",
       ({ target }) =>
+        (target.closest(".stub") && !this.selecting) || // it tells who is not drawn, and moves nothing
         click(target.closest(".node"), target.closest(".edge"), target.closest("[data-part]")?.dataset.part),
     );
   }
@@ -73,7 +74,7 @@ export class GraphView {
     );
   }
 
-  // What has another place than before glides there.
+  // What has another place than before glides there, and what is new comes slowly.
   glide(before) {
     const now = this.places();
     for (const node of this.nodes) {
@@ -81,6 +82,7 @@ export class GraphView {
         now.get(node.dataset.oid),
         before.get(node.dataset.oid) || now.get(node.dataset.oid),
       ];
+      if (before.size && !before.has(node.dataset.oid)) node.animate([{ opacity: 0 }, {}], { duration: 500 });
       if (Math.hypot(x - wasX, y - wasY) > 2) {
         node.animate([{ transform: `translate(${wasX - x}px, ${wasY - y}px)` }, {}], {
           duration: 500,

@@ -15,7 +15,7 @@ const STROKES = [
   ["row changed", "1→2", "this step has changed it"],
   ["row read", "2", "this step has looked at it, and decided"],
   ["row harmed", "0", "contradicts another value: something is broken"],
-  ["row stub", "+1", "held by something that is not drawn; click the box for its name"],
+  ["row stub", "+1", "held by something that is not drawn; click it for its name"],
 ];
 
 function sample(kind, text) {

@@ -1,5 +1,8 @@
 // Going from step to step, from effect to effect, and along a walk. It knows where the reader is; what extends it shows that.
 
+const ALL = "Now with every box and every field. “All fields” again: only those of the walk.";
+const FEW = "Now with the boxes and fields of the walk only.";
+
 export class Moving {
   constructor() {
     /** @type {any} what is walked through */
@@ -8,6 +11,7 @@ export class Moving {
     /** @type {any} where the reader is, with the `frame`: the number of effects done */
     this.moment = null;
     this.brief = false; // is there more to see than is shown?
+    this.full = false; // the reader wants all there is to see, whatever comes
     /** @type {any} */
     this.whole = null;
     /** @type {any} */
@@ -18,6 +22,7 @@ export class Moving {
   show(_frame, _before, _effect) {}
   load(_data, _step, _brief) {}
   complain(_text) {}
+  tell(_text) {}
 
   goTo(step) {
     if (this.brief && step > 0 && step < this.run.last && !this.run.stops.includes(step)) {
@@ -29,8 +34,29 @@ export class Moving {
 
   // Show all there is, and do this.
   finer(move) {
-    if (this.brief) this.load(this.whole, this.step, false);
+    const brief = this.brief;
+    if (brief) this.all(true);
     move();
+    if (brief) this.tell(ALL); // a move ends what was told before it
+  }
+
+  // Show all there is, or the brief picture, at the last of its stops up to here.
+  all(wanted) {
+    this.full = wanted;
+    this.load(this.whole, wanted ? this.step : this.upTo(this.step));
+    this.tell(wanted ? ALL : FEW);
+  }
+
+  // The last stop of the walk up to a step.
+  upTo(step) {
+    return step === this.run.last ? step : this.run.stops.filter((stop) => stop <= step).pop() ?? 0;
+  }
+
+  // Go to a step, or as near to it as a brief picture goes, in the direction of it.
+  near(step) {
+    const { stops } = this.run;
+    if (!this.brief) this.goTo(step);
+    else this.goTo(step > this.step ? stops.find((stop) => stop >= step) ?? step : this.upTo(step));
   }
 
   // What was written into the field; anything but a step of this trace is said to be none, and moves nothing.

@@ -4,14 +4,14 @@ export class Picking {
   /**
    * @param {import("./graph.js").GraphView} graph
    * @param {import("./facts.js").FactsView} facts
-   * @param {{ marked: () => void, onPick: (names: string[]) => void, onUnfold?: (name: string) => void }} told
+   * @param {{ marked: () => void, onPick: (names: string[]) => void, onUnfold?: (name: string) => boolean }} told
    */
   constructor(graph, facts, { marked, onPick, onUnfold }) {
     this.graph = graph;
     this.facts = facts;
     this.marked = marked;
     this.onPick = onPick;
-    this.onUnfold = onUnfold; // not where nobody draws
+    this.onUnfold = onUnfold; // true if it does; not where nobody draws
     this.picked = []; // the names of the objects that the reader clicked
     this.edge = null; // or the key of an arrow
     this.brought = []; // the objects that the lesson brings out
@@ -31,10 +31,7 @@ export class Picking {
   click(node, arrow, part) {
     const oid = node && (part || node.dataset.oid);
     if (this.selecting && !node) return;
-    if (this.onUnfold && !this.selecting && node?.classList.contains("folded")) {
-      this.onUnfold(node.dataset.oid);
-      return;
-    }
+    if (!this.selecting && node?.classList.contains("folded") && this.onUnfold?.(node.dataset.oid)) return;
     if (!node && arrow) {
       this.followEdge(arrow.dataset.edge || arrow.dataset.key);
       return;

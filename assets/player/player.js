@@ -62,7 +62,7 @@ export class Player extends Moving {
     this.picking = new Picking(this.graph, this.facts, {
       marked: () => this.marked(),
       onPick,
-      onUnfold: onUnfold && ((name) => (this.brief ? this.finer(() => {}) : onUnfold(name))),
+      onUnfold: onUnfold && ((name) => !this.brief && (onUnfold(name), true)),
     });
     if (!root.dataset.listens) {
       root.dataset.listens = "yes";
@@ -76,6 +76,7 @@ export class Player extends Moving {
 
   build() {
     const go = (step) => this.by(() => this.goTo(step));
+    const near = (step) => this.by(() => this.near(step));
     this.playing = new Playing({ tick: () => this.tick(), changed: (plays) => this.bar.plays(plays) });
     this.bar = new Bar({
       act: (name) => this.act(name),
@@ -101,7 +102,7 @@ export class Player extends Moving {
     this.counters = new CountersView();
     this.words = new WordsView();
     this.tips = new Tips(this.root);
-    const [scrubber, source, text] = [new Scrubber({ go }), new SourceView(), new TextView()];
+    const [scrubber, source, text] = [new Scrubber({ go: near }), new SourceView(), new TextView()];
     this.facts = new FactsView({
       go,
       effect: (frame) => this.by(() => this.goToEffect(frame)),
@@ -137,12 +138,12 @@ export class Player extends Moving {
     this.root.style.setProperty("--aspect", String(wide / high));
   }
 
-  // First the brief picture, if there is one; whoever takes finer steps sees all.
+  // First the brief picture, if there is one; whoever takes finer steps, or wants it, sees all.
   /** @override */
-  load(data, step, brief = Boolean(data.brief)) {
+  load(data, step) {
     this.whole = data;
-    this.brief = brief;
-    this.run = new Run(brief ? { ...data, ...data.brief } : data);
+    this.brief = Boolean(data.brief) && !this.full;
+    this.run = new Run(this.brief ? { ...data, ...data.brief } : data);
     this.base = null;
     for (const view of [...this.views, this.tips, this.legend]) view.load(this.run);
     this.goTo(step);
@@ -166,6 +167,11 @@ export class Player extends Moving {
   /** @override */
   complain(text) {
     this.bar.complain(text);
+  }
+
+  /** @override */
+  tell(text) {
+    this.bar.tell(text);
   }
 
   // ---- playing
@@ -206,10 +212,10 @@ export class Player extends Moving {
     const touched = moments.seek(frame);
     const since = this.base === null ? before : this.run.endOf(this.base);
     const [was, read] = [moments.at(since), this.run.read(since, frame)];
-    const { step, base, open, presenter } = this;
+    const { step, base, open, brief, presenter } = this;
     const told = steps[step - 1];
     /** @type {import("./run.js").Moment} */
-    this.moment = { step, frame, effect, base, open, presenter, told, now: moments.now, was, touched, read };
+    this.moment = { step, frame, effect, base, open, brief, presenter, told, now: moments.now, was, touched, read };
     for (const view of this.views) view.show(this.moment);
     this.graph.describe(this.words.sentence.textContent);
     this.root.classList.toggle("refused", Boolean(told?.refused));

@@ -18,6 +18,7 @@ import { Reasons } from "./reasons.js";
  * @property {Set<string>} read the keys of the rows that were looked at
  * @property {number | null} base the step that it is compared with
  * @property {Set<string>} open the views that the reader has open
+ * @property {boolean} brief whether there is more to see than is shown
  * @property {boolean} presenter whether it is shown to a room: with large letters and no code
  */
 

@@ -29,7 +29,7 @@ export class Tips {
     });
     around.addEventListener("click", (event) => {
       const one = owner(event);
-      if (one?.matches("button")) this.show(one === this.of ? null : one);
+      if (one?.matches("button, .stub")) this.show(one === this.of && one.matches("button") ? null : one);
     });
   }
 
@@ -48,6 +48,7 @@ export class Tips {
   // What is said of a part, with the name of what it is said of; null if nothing is.
   entry(part) {
     const [sort, , cell, , oid] = this.parts[part.dataset.key] ?? [];
+    if (sort === "stub") return this.unseen(part);
     const word = part.dataset.word ?? (sort === "row" ? oid : part.dataset.oid)?.split(" ")[0];
     const known = this.glossary[word];
     if (sort !== "row") return known ? { word, ...known } : null;
@@ -55,8 +56,14 @@ export class Tips {
     return says ? { ...known, word: cell, says } : null;
   }
 
+  // Who holds what a counter counts, and is not drawn.
+  unseen(part) {
+    const [number, who] = part.querySelector("title").textContent.split(": ");
+    return who ? { word: number, says: `${who}: ${number === "+1" ? "it is" : "they are"} not in the picture` } : null;
+  }
+
   owner(target) {
-    const part = target.closest("[data-word], .row, .node");
+    const part = target.closest("[data-word], .stub, .row, .node");
     return part && this.entry(part) ? part : null;
   }
 

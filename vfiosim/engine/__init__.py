@@ -49,9 +49,11 @@ from .functions import (
     Phase,
     Promise,
     current,
+    giving_back,
     kernel,
     of_version,
     prototype,
+    returning,
     say,
 )
 from .garbage import seldom_collected
@@ -131,6 +133,7 @@ __all__ = [
     "free",
     "get",
     "get_unless_zero",
+    "giving_back",
     "hand_over",
     "in_order",
     "init",
@@ -153,6 +156,7 @@ __all__ = [
     "release",
     "require",
     "return_to_user",
+    "returning",
     "rwsem",
     "say",
     "seldom_collected",

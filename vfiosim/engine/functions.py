@@ -71,6 +71,18 @@ def say(phase: Phase, sentence: str, *names: object) -> None:
         if promise is not None and thread.engine.lacks(promise.rests_on):
             sentence = promise.without
         thread.saying = (phase, sentence, names)
+        thread.phases.add(phase)
+
+
+def giving_back() -> None:
+    """The call gives something back, and no step of its own tells that."""
+    current().phases.add(Phase.UNWIND)
+
+
+def returning() -> Phase:
+    """The phase in which a call that succeeds returns: what gives back, and makes nothing visible, ends in that."""
+    phases = current().phases
+    return Phase.UNWIND if Phase.UNWIND in phases and Phase.PUBLISH not in phases else Phase.PUBLISH
 
 
 @dataclass(frozen=True)

@@ -77,6 +77,7 @@ class Thread(KObject):
         self.overtaken = False  # has a later store become visible before them?
         self.faults: FaultPlan | None = None  # what is to fail in it
         self.saying: tuple[Phase, str, tuple[object, ...]] | None = None
+        self.phases: set[Phase] = set()  # all that it has come through, where anybody watches
         self.cursor = Cursor(self.code)
 
     def begin(self) -> Code:

@@ -168,7 +168,7 @@ async def system_call(body: Coroutine[Any, Any, R]) -> R:
         await return_to_user(-error.errno)
         raise
     await task_work_run()
-    say(Phase.PUBLISH, f"The call returns {result}." if isinstance(result, int) else "The call returns.")
+    say(returning(), f"The call returns {result}." if isinstance(result, int) else "The call returns.")
     await return_to_user(result)
     return result
 

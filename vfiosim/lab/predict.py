@@ -139,7 +139,7 @@ class Prediction(Asking):
         return None if self._quick and self.right else finding
 
     def _stage(self, finding: ExperimentResult) -> TracePane:
-        options: dict[str, Any] = {"only": self.question.view} if self.question.view else {}
+        options = {**self.question.options, **({"only": self.question.view} if self.question.view else {})}
         if presenter.on:
             options["presenter"] = True
         return TracePane(finding.trace, step=finding.step, **options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 from ..lab import Bench, Distractor, Exercise, ExperimentResult, Fact, Goal, Prediction, Question, Session, Task
 from ..lab import goal as facts
@@ -25,12 +26,17 @@ WALK = (
     "The device is opened for the first time",
     "The device gets an object",
     "The gate opens",
-)  # the steps of the first walk through a BIND; the finer ones are a key away
+    "process vmm exits",
+    "Nobody holds file vfio0#1",
+    "vfio_device vfio0 leaves",
+    "The VM, if there is one, and the iommufd are",
+    "vfio_group 1 counts one binding less",
+)  # the steps of a walk through a BIND, and through its end; the finer ones are a key away
 
 
 FIRST_SEEN = {  # of each box the rows that the sentences of the walk are about
     "fds": (),
-    "thread *": ("iommufd", "check", "result"),
+    "thread vmm": ("iommufd", "check", "result"),
     "file vfio0#*": ("device", "access_granted", "iommufd"),
     "file iommu*": ("objects[1]",),
     "vfio_device vfio0": ("group", "open_count", "iommufd_device"),
@@ -38,11 +44,13 @@ FIRST_SEEN = {  # of each box the rows that the sentences of the walk are about
     "iommufd_device": ("ictx",),
 }
 
+WALKED: dict[str, Any] = {"walk": WALK, "brief": Brief(FIRST_SEEN)}  # in all pictures of the page
+
 
 def first_bind() -> Bench:
     """One button: bind."""
-    session, brief = Session(start=opened), Brief(FIRST_SEEN)
-    return Bench(session, show=("bind",), fields=False, only=BIND, reserve=rehearse(bound), walk=WALK, brief=brief)
+    session = Session(start=opened)
+    return Bench(session, show=("bind",), fields=False, only=BIND, reserve=rehearse(bound), **WALKED)
 
 
 def _again() -> ExperimentResult:
@@ -95,6 +103,7 @@ QUESTIONS: dict[str, Question] = {
             "EBUSY": Distractor("Nobody else has it: this program has it already."),
         },
         view=BIND,
+        options=WALKED,
     ),
     "last": Question(
         "A bind does these three things. Which one comes last?",
@@ -112,6 +121,7 @@ QUESTIONS: dict[str, Question] = {
             "object": Distractor("Close: the object comes late, but the gate opens after it."),
         },
         view=BIND,
+        options=WALKED,
     ),
     "the program ends": Question(
         "The card is bound, and the program ends without closing anything: a crash. What happens to the card?",
@@ -124,6 +134,7 @@ QUESTIONS: dict[str, Question] = {
             )
         },
         view=BIND,
+        options=WALKED,
     ),
 }
 
@@ -197,7 +208,7 @@ KEEP = Task(
 
 def _exercise(task: Task) -> Exercise:
     steps = task.solved().machine.trace
-    return Exercise(task, lambda session: Bench(session, show=("descriptor",), only=BIND, reserve=steps))
+    return Exercise(task, lambda session: Bench(session, show=("descriptor",), only=BIND, reserve=steps, **WALKED))
 
 
 free_it = partial(_exercise, FREE)  # one close

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from .atlas import Atlas
 from .collapse import without_rows
-from .graph import Graph, fits
+from .graph import Graph, Node, fits
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,15 @@ class Brief:
         wanted = {
             row.key
             for node in graph.nodes
-            for pattern, names in self.boxes.items()
-            if any(fits(part, [pattern]) for part in node.parts)
             for row in node.rows
-            if row.sort == "count" or row.key in ends or row.cell in names or node.kind == "fds"
+            if row.sort == "count" or row.key in ends or row.cell in self._rows(node) or node.kind == "fds"
         }
         dropped = {row.key for node in graph.nodes for row in node.rows} - wanted
         looks = tuple(tuple(key for key in keys if key not in dropped) for keys in graph.looks)
         small = without_rows(replace(graph, looks=looks), dropped)
         return replace(small, nodes=tuple(replace(node, folded=True) for node in small.nodes))
+
+    def _rows(self, node: Node) -> set[str]:
+        """The names of the rows that are wanted of a box."""
+        fit = (names for pattern, names in self.boxes.items() if any(fits(part, [pattern]) for part in node.parts))
+        return {name for names in fit for name in names}

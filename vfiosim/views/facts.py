@@ -11,6 +11,7 @@ from ..trace import MicroStep, ObjectState, Ref, State, Trace
 from ..trace.plain import Plain, shown
 from ..trace.state import pointers
 from ..trace.steps import take
+from ..uapi import REQUESTS
 from .running import Running
 
 
@@ -67,7 +68,7 @@ class Story:
         self._about: dict[str, Facts] = {}
         self._lanes = lanes(trace)
         self._running: dict[str, Running] = {}  # by lane
-        self.requests: dict[str, set[str]] = {}  # by lane, of its calls
+        self.called: dict[str, set[str]] = {}  # by lane, the names of its calls
         self._harm: dict[Arrow, int] = {}  # by what a call touches, the call
         self._follow(trace)
         self.lasting = self._lasting()
@@ -77,13 +78,18 @@ class Story:
     def _reserve(self, other: Story) -> None:
         """Keep a place for all that occurs in another story, in its order."""
         self.things = {**other.things, **self.things}
-        several = {
-            call for call, requests in other.requests.items() if len(requests) > 1
-        }  # no room for all that they are given
+        # There is no room for all that several requests are given, and a call is told nothing of another one.
+        asked = {lane: called & REQUESTS.keys() for lane, called in other.called.items()}
+        several = {lane for lane, requests in asked.items() if len(requests) > 1}
+        strange = {
+            lane for lane in asked.keys() & self.called if not asked[lane] <= self.called[lane] <= other.called[lane]
+        }
         kept = {
             fact: texts
             for fact, texts in other.texts.items()
-            if not _begins_a_program(fact) and not (isinstance(fact, CellFact) and fact.oid in several)
+            if not _begins_a_program(fact)
+            and not (isinstance(fact, CellFact) and fact.oid in several | strange)
+            and not (isinstance(fact, Arrow) and fact.holder in strange)
         }
         self.texts = {fact: [*kept.get(fact, []), *self.texts.get(fact, [])] for fact in {**kept, **self.texts}}
         for fact, texts in other.lasting.items():
@@ -106,7 +112,7 @@ class Story:
         if lane not in self._running or self._running[lane].call != micro.call:
             self._running[lane] = Running(micro.call)
         self._running[lane].follow(micro)
-        self.requests.setdefault(lane, set()).update(filter(None, [self._running[lane].request]))
+        self.called.setdefault(lane, set()).add(self._running[lane].name)
         if path := touched(micro):
             self._harm[Arrow("harm", lane, path.rpartition(".")[0], path.rpartition(".")[2], "touches")] = micro.call
 

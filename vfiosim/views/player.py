@@ -104,6 +104,7 @@ class Player:
         self.views = tuple(views)
         self.presenter = presenter
         self._walk, self._brief = tuple(walk), brief
+        self._small_map = brief.atlas if brief and atlas else None  # what stands alone moves nothing elsewhere
         self._hide, self._reserved = hide, reserve
         rest = atlas.shown if atlas is not None and len(trace) else ()
         whole = graph(trace, only=only, hide=hide, idle=idle, reserve=reserve, rest=rest, keep=keep)
@@ -188,7 +189,7 @@ class Player:
         small = copy(self)
         small._brief, few = None, [*self._brief.boxes]
         small.graph = self._brief.of(graph(self.trace, only=few, hide=self._hide, reserve=self._reserved))
-        small.layout = lay_out(small.graph, self._brief.atlas)
+        small.layout = lay_out(small.graph, self._small_map)
         return small
 
     def _picture(self) -> Data:
@@ -216,7 +217,8 @@ class Player:
         """Where Next goes to, if not to each step."""
         last = len(self.trace)
         main = [step.index + 1 for step in self.trace if step.sentence.startswith(self._walk) or step.refused]
-        return sorted({*main, last}) if self._walk and main else []
+        here = [self.step] if self.step else []  # where a lesson begins it is on the walk
+        return sorted({*main, *here, last}) if self._walk and main else []
 
     def _parts(self) -> Data:
         """By its key, what each thing in the picture is: a box, a row of one, the stub of a counter, or an arrow."""

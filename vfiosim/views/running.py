@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from ..trace import MicroStep
 from ..uapi import REQUESTS
 
-_IOCTL = re.compile(r"ioctl\(\d+, (\w+)\)")
+_CALLED = re.compile(r" calls (?:ioctl\(\d+, (?=\w))?(\w+)")
 MOST = 6  # fields of an argument that are told
 
 
@@ -17,7 +17,7 @@ class Running:
     """One call: what it was given, as far as it has been copied, and what has become of it."""
 
     call: int
-    request: str = ""
+    name: str = ""  # the request of an ioctl, "close", "" for what is no system call
     base: int = 0  # the address of the argument
     argument: bytearray = field(default_factory=bytearray)
     check: str = ""
@@ -26,8 +26,8 @@ class Running:
 
     def follow(self, micro: MicroStep) -> None:
         """Take one more effect of this call."""
-        if found := _IOCTL.search(micro.sentence):
-            self.request = self.request or found[1]
+        if not self.name and (found := _CALLED.search(micro.sentence)):
+            self.name = found[1]
         self._copy(*micro.copied)
         if micro.operation in ("refuse_if", "require") and (name := re.search(r"\[(\w+)\]", micro.text)):
             self.check = f"{'✕' if micro.refused else '✓'} {name[1]}"
@@ -48,7 +48,7 @@ class Running:
 
     def rows(self) -> dict[str, str]:
         """Name and text of what is to be told, in the order in which it is shown."""
-        request = REQUESTS.get(self.request)
+        request = REQUESTS.get(self.name)
         told: dict[str, str] = {}
         for one in request.struct.fields() if request is not None and request.struct is not None else ():
             data = self.argument[one.offset : one.offset + one.size]

@@ -108,6 +108,7 @@ async def sys_close(number: int) -> int:
     """Close a descriptor. If it held the last reference, the release handler runs before close returns."""
     say(Phase.VALIDATE, f"{current().process.label} calls close({number}).")  # type: ignore[union-attr]
     file = await close_fd(number)
+    giving_back()
     await fput_close_sync(file, current_files(), f"fd {number}")
     return 0
 
