@@ -22,7 +22,10 @@ export function doing(player) {
     unphase: () => player.seek(-1, player.run.phases(), "phase"),
     error: () => player.seek(1, player.run.errors(), "error"),
     unerror: () => player.seek(-1, player.run.errors(), "error"),
-    all: () => player.all(!player.full),
+    all: () => {
+      if (player.whole.brief) player.all(!player.full);
+      else player.complain("All that there is to see is shown already.");
+    },
     why: () => player.askWhy(),
     compare: () => player.compare(player.base === null ? player.step : null),
     share: () => player.share(),
