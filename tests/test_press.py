@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from cProfile import Profile
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
@@ -11,6 +12,7 @@ import pytest
 
 from vfiosim.lab import Bench, garbage
 from vfiosim.lab.press import ClickFilter
+from vfiosim.lessons import start
 
 
 def counted(clicks: ClickFilter, apart: float) -> int:
@@ -41,6 +43,12 @@ def test_a_time_that_is_no_number_of_seconds_is_named(monkeypatch, said):
         ValueError, match=rf"\$VFIOSIM_DOUBLE_CLICK is a number of seconds, such as 0.5; it says '{said}'"
     ):
         Bench()
+
+
+def test_what_happens_in_a_call_is_followed_once_for_all_pictures_of_it():
+    bench, watch = start.first_bind(), Profile()
+    watch.runcall(bench.buttons["bind"].click)
+    assert [one.callcount for one in watch.getstats() if getattr(one.code, "co_name", "") == "_follow"] == [1]
 
 
 def test_garbage_is_not_looked_for_thoroughly_in_a_press_but_when_nothing_was_pressed_for_a_while(monkeypatch):

@@ -89,6 +89,18 @@ def test_an_opened_iommufd_fills_the_field_that_waited_for_it() -> None:
     assert box.form.buffer.fields["argsz"].text.value == "24"
 
 
+def test_a_field_whose_descriptor_is_closed_says_that_there_is_none_and_takes_the_next_one() -> None:
+    box = opened("open device", "open iommufd")
+    field = box.form.buffer.fields["iommufd"]
+    box.shortcuts.fd.value = 4
+    box.shortcuts.buttons["close"].click()
+    assert (field.text.value, field.text.placeholder) == ("", "none")
+    box.call.click()
+    assert field.message == "there is no iommufd as yet: make one, or write a number"
+    box.shortcuts.buttons["open iommufd"].click()
+    assert (field.text.value, field.message) == ("4", "")
+
+
 # ---- every call
 
 

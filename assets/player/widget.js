@@ -9,7 +9,17 @@ import { reveal } from "./reveal.js";
 // How long the reader must rest at a step, in milliseconds, for the kernel to be told of it.
 const REST = 120;
 
+// The data of a model, which comes as a text.
+function reader(model) {
+  let [text, data] = ["", null];
+  return () => {
+    if (text !== model.get("data")) [text, data] = [model.get("data"), JSON.parse(model.get("data"))];
+    return data;
+  };
+}
+
 function render({ model, el }) {
+  const data = reader(model);
   const root = element("div");
   el.append(root);
   const tell = (name, value) => {
@@ -17,7 +27,7 @@ function render({ model, el }) {
     model.save_changes();
   };
   let resting = null;
-  const player = new Player(root, { ...model.get("data"), views: model.get("shown"), step: model.get("step") }, {
+  const player = new Player(root, { ...data(), views: model.get("shown"), step: model.get("step") }, {
     onMove: (step) => {
       clearTimeout(resting);
       resting = setTimeout(() => {
@@ -27,9 +37,9 @@ function render({ model, el }) {
     onPick: (names) => tell("picked", names),
     onViews: (names) => tell("shown", names),
     onUnfold: (name) => model.send({ unfold: name }),
-    onShare: () => model.send({ share: model.get("data").edition }),
+    onShare: () => model.send({ share: data().edition }),
   });
-  let loaded = model.get("data");
+  let loaded = data();
   const mirror = () => {
     player.select(model.get("selecting"));
     player.highlight(model.get("highlight"));
@@ -37,13 +47,13 @@ function render({ model, el }) {
   };
   model.on("change:data", () => {
     player.stop();
-    loaded = model.get("data");
+    loaded = data();
     player.load(loaded, loaded.step);
     mirror();
     for (const wait of [0, 400]) setTimeout(() => reveal(root), wait); // the words about the call come after the picture
   });
   // A new trace and its step come together, in no fixed order: the step is for the trace that is still to be loaded.
-  const stale = () => loaded.edition !== model.get("data").edition;
+  const stale = () => loaded.edition !== data().edition;
   model.on("msg:custom", ({ share, edition }) => {
     if (edition === loaded.edition) player.shareAs(share);
   });

@@ -92,7 +92,9 @@ class LabelledField(widgets.VBox):
 
 
 class NumberField(LabelledField):
-    """A field for an integer, decimal or with 0x."""
+    """A field for an integer, decimal or with 0x. `nothing` is what is said of an empty one."""
+
+    nothing = "a number is missing here"
 
     def __init__(
         self,
@@ -113,9 +115,7 @@ class NumberField(LabelledField):
     def meant(self, typed: str) -> int:
         text = typed.strip()
         if not _NUMBER.fullmatch(text):
-            raise ValueError(
-                f"“{text}” is no number; write one like 24 or 0x18" if text else "a number is missing here"
-            )
+            raise ValueError(f"“{text}” is no number; write one like 24 or 0x18" if text else self.nothing)
         number = int(text, 16 if "x" in text.lower() else 10)
         if not self.low <= number <= self.high:
             raise ValueError(f"{number} does not fit; from {self.low} to {self.high}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection, Iterator
+from copy import copy
 from itertools import count
 from typing import NamedTuple, TypeAlias
 
@@ -55,10 +56,9 @@ class Story:
 
     `texts` are all texts that a fact ever has, `lasting` those that it has at the start or after one of the steps.
     `pointing` are the fields by which an object ever points to another: "iommufd", "objects[1]", "3" for a descriptor.
-    With `reserve`, other traces, they also have what occurs only there: it gets a place in the picture, and nothing more.
     """
 
-    def __init__(self, trace: Trace, reserve: Collection[Trace] = ()) -> None:
+    def __init__(self, trace: Trace) -> None:
         self.things: dict[str, ObjectState] = {}
         self.changes: list[Facts] = []
         self.texts: dict[Fact, list[str]] = {}
@@ -72,8 +72,15 @@ class Story:
         self._harm: dict[Arrow, int] = {}  # by what a call touches, the call
         self._follow(trace)
         self.lasting = self._lasting()
+
+    def with_room(self, reserve: Collection[Trace]) -> Story:
+        """The same with what occurs only in other traces: it gets a place in the picture, and nothing more."""
+        made = copy(self)
+        made.lasting = {fact: {*texts} for fact, texts in self.lasting.items()} if reserve else self.lasting
+        made.pointing = {**self.pointing}
         for other in reversed([*reserve]):
-            self._reserve(_known(other))
+            made._reserve(known_story(other))
+        return made
 
     def _reserve(self, other: Story) -> None:
         """Keep a place for all that occurs in another story, in its order."""
@@ -123,7 +130,7 @@ class Story:
         for oid, new in [*fresh.items(), ("who waits", waits(state)), (CALLS, self._calls())]:
             old = self._about.get(oid, {})
             if new or old:
-                new = dict(self._named(fact, text) for fact, text in new.items())
+                new = self._named(new) if oid != CALLS else new
                 change.update({fact: "" for fact in old if fact not in new})
                 change.update({fact: text for fact, text in new.items() if old.get(fact) != text})
                 self._about[oid] = new
@@ -146,14 +153,17 @@ class Story:
         for target, name in pointed_by(thing):
             self.pointing.setdefault((thing.oid, target), {})[name] = None
 
-    def _named(self, fact: Fact, text: str) -> tuple[Fact, str]:
-        """The fact and its text, with lanes instead of threads."""
-        if isinstance(fact, Arrow):
-            holder, target = self._lane(fact.holder), self._lane(fact.target)
-            if (holder, target) != (fact.holder, fact.target):
-                fact = fact._replace(holder=holder, target=target)
-            return fact, text
-        return fact, self._lanes.get(text, text) if isinstance(fact, CellFact) and fact.sort == "lock" else text
+    def _named(self, facts: Facts) -> Facts:
+        """The facts with lanes instead of threads."""
+        named: Facts = {}
+        for fact, text in facts.items():
+            if isinstance(fact, Arrow):
+                if fact.holder.startswith("thread ") or fact.target.startswith("thread "):
+                    fact = fact._replace(holder=self._lane(fact.holder), target=self._lane(fact.target))
+            elif isinstance(fact, CellFact) and fact.sort == "lock":
+                text = self._lanes.get(text, text)
+            named[fact] = text
+        return named
 
     def _lane(self, oid: str) -> str:
         if not oid.startswith("thread "):
@@ -202,16 +212,21 @@ class Story:
         return [arrow for arrow in arrows if self.lasting.get(arrow, {""}) != {""}]
 
 
-_KNOWN: deque[tuple[Trace, Story]] = deque(maxlen=24)  # what is reserved is asked about at every press
+_KNOWN: deque[tuple[Trace, Story]] = deque(
+    maxlen=24
+)  # what is reserved is asked about at every press, and a brief picture is of the same trace
 
 
-def _known(other: Trace) -> Story:
-    """The story of a trace that is only reserved for others."""
-    for trace, story in _KNOWN:
-        if trace is other:
-            return story
-    _KNOWN.append((other, Story(other)))
-    return _KNOWN[-1][1]
+def known_story(of: Trace) -> Story:
+    """The story of a trace, made once."""
+    for number, (trace, story) in enumerate(_KNOWN):
+        if trace is of:
+            del _KNOWN[number]  # what was asked about last goes last
+            break
+    else:
+        story = Story(of)
+    _KNOWN.append((of, story))
+    return story
 
 
 def lanes(trace: Trace) -> dict[str, str]:

@@ -12,9 +12,10 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from functools import lru_cache
 
 from ..trace import Trace
-from .facts import Arrow, LifeFact, Story, touched
+from .facts import Arrow, LifeFact, Story, known_story, touched
 from .looks import checked, grounds, looks, refused
 
 Frame = dict[str, str]
@@ -138,7 +139,7 @@ def graph(
     """
     from .rows import Drawing  # it is made of what is declared here
 
-    story = Story(trace, (reserve,) if isinstance(reserve, Trace) else reserve)
+    story = known_story(trace).with_room((reserve,) if isinstance(reserve, Trace) else reserve)
     inside = _owners(story)
     seen = looks(trace)
     asked = refused(trace, seen)
@@ -244,7 +245,10 @@ def _held_by(found: set[str], keeping: Collection[Arrow]) -> set[str]:
 def fits(oid: str, patterns: Collection[str]) -> bool:
     """Is the object of one of these kinds, or does it have one of these names?"""
     kind = oid.partition(" ")[0]
-    return any(kind == pattern or fnmatchcase(oid, pattern) for pattern in patterns)
+    return any(kind == pattern or _matches(oid, pattern) for pattern in patterns)
+
+
+_matches = lru_cache(4096)(fnmatchcase)
 
 
 def shorten(text: str, longest: int = LONGEST) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -31,7 +32,8 @@ class LivePlayer(OneQueue, anywidget.AnyWidget):
 
     _esm = script("widget.js")
     _css = styles()
-    data = traitlets.Dict().tag(sync=True)
+    # As a text: of a tree each branch would be looked through for what is no JSON, at every press.
+    data = traitlets.Dict().tag(sync=True, to_json=lambda data, _: json.dumps(data, ensure_ascii=False))
     step = traitlets.Int(0).tag(sync=True)
     highlight = traitlets.List(traitlets.Unicode()).tag(sync=True)
     picked = traitlets.List(traitlets.Unicode()).tag(sync=True)

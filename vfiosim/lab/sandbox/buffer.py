@@ -49,7 +49,9 @@ class BufferForm(widgets.VBox):
             field.text.observe(lambda _, name=name: self._edited(name), "value")
         self.raw.text.observe(lambda _: self._raw_edited(), "value")
         for name, value in values.items():
-            if name in self.fields and value is not None:
+            if name == "iommufd" and value is None:  # elsewhere 0 means something, too
+                self._wait_for(name)
+            elif name in self.fields:
                 with suppress(BadInput):
                     self._write(name)
         self._refresh()
@@ -69,6 +71,27 @@ class BufferForm(widgets.VBox):
         choices = [str(fd) for fd in fds] if field.role == "fd_in" or field.name == "fd" else None
         low = -(1 << 8 * field.size - 1)
         return NumberField(field.name, now, low=low, high=high, tip=tip, choices=choices)
+
+    def _wait_for(self, name: str) -> None:
+        """There is nothing as yet that the field could be about: 0 would look like a choice."""
+        place, field = self._places[name], self.fields[name]
+        self.data[place.offset : place.offset + place.size] = bytes(place.size)
+        field.nothing = f"there is no {field.label} as yet: make one, or write a number"
+        field.text.placeholder = "none"
+        field.set("")
+
+    def follow(self, values: Mapping[str, int | str | None], fds: Sequence[int]) -> None:
+        """Descriptors have come or gone: what has waited for one gets it, and what has gone is no choice any more."""
+        there = tuple(str(fd) for fd in fds)
+        for name, field in self.fields.items():
+            typed, offered = str(field.text.value), getattr(field.text, "options", ())
+            value, gone = values.get(name), typed in {*offered} - {*there}
+            if not self.by_hand and value is not None and (gone or typed in ("0", "")):
+                field.set(value)
+            elif not self.by_hand and gone:
+                self._wait_for(name)
+            if offered:
+                field.text.options = there
 
     # ---- both ways
 
@@ -125,6 +148,8 @@ class BufferForm(widgets.VBox):
 
     def _show_field(self, field: Any, place: Member, value: Struct, padded: bytes) -> None:
         if isinstance(field, NumberField):
+            if not str(field.text.value).strip() and not value.get(place.name):
+                return  # it waits
             try:
                 same = field.read() & (1 << 8 * place.size) - 1 == value.get(place.name) & (1 << 8 * place.size) - 1
             except BadInput:

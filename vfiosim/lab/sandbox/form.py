@@ -171,14 +171,8 @@ class CallForm(widgets.Box):
         request = self.what.value
         if not isinstance(request, uapi.Request) or self.buffer is None:
             return
-        fds = [str(fd) for fd in self._run().descriptors(self._process())]
-        for name, value in defaults(self._run(), self._process(), request).items():
-            field = self.buffer.fields[name]
-            if value is not None and str(field.text.value) in ("0", "") and not self.buffer.by_hand:
-                field.set(value)
-        for field in self.buffer.fields.values():
-            if isinstance(field.text, widgets.Combobox):
-                field.text.options = tuple(fds)
+        run, process = self._run(), self._process()
+        self.buffer.follow(defaults(run, process, request), [*run.descriptors(process)])
 
     def turn_to(self, fd: int, call: str, fields: Mapping[str, int | str]) -> None:
         """Choose this call on a descriptor, with these numbers in its fields, if there is such a descriptor that has it."""
