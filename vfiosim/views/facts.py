@@ -219,14 +219,11 @@ _KNOWN: deque[tuple[Trace, Story]] = deque(
 
 def known_story(of: Trace) -> Story:
     """The story of a trace, made once."""
-    for number, (trace, story) in enumerate(_KNOWN):
-        if trace is of:
-            del _KNOWN[number]  # what was asked about last goes last
-            break
-    else:
-        story = Story(of)
-    _KNOWN.append((of, story))
-    return story
+    at = next((number for number, (trace, _) in enumerate(_KNOWN) if trace is of), None)
+    _KNOWN.append((of, Story(of)) if at is None else _KNOWN[at])
+    if at is not None:
+        del _KNOWN[at]  # what was asked about last goes last
+    return _KNOWN[-1][1]
 
 
 def lanes(trace: Trace) -> dict[str, str]:
