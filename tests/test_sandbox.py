@@ -91,6 +91,7 @@ def test_an_opened_iommufd_fills_the_field_that_waited_for_it() -> None:
 
 def test_a_field_whose_descriptor_is_closed_says_that_there_is_none_and_takes_the_next_one() -> None:
     box = opened("open device", "open iommufd")
+    assert box.form.buffer is not None
     field = box.form.buffer.fields["iommufd"]
     box.shortcuts.fd.value = 4
     box.shortcuts.buttons["close"].click()
