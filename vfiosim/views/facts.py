@@ -220,10 +220,11 @@ _KNOWN: deque[tuple[Trace, Story]] = deque(
 def known_story(of: Trace) -> Story:
     """The story of a trace, made once."""
     at = next((number for number, (trace, _) in enumerate(_KNOWN) if trace is of), None)
-    _KNOWN.append((of, Story(of)) if at is None else _KNOWN[at])
+    found = (of, Story(of)) if at is None else _KNOWN[at]
     if at is not None:
         del _KNOWN[at]  # what was asked about last goes last
-    return _KNOWN[-1][1]
+    _KNOWN.append(found)
+    return found[1]
 
 
 def lanes(trace: Trace) -> dict[str, str]:
