@@ -11,6 +11,7 @@ from playwright.sync_api import expect
 from tests.desk import PALE, buttons, click, press
 from tests.lesson_claims import answered, ordered
 from vfiosim.lab import ByHand, HandTask, RoomView, progress
+from vfiosim.lab.trace_pane import TracePane
 from vfiosim.lessons import misconceptions as M
 from vfiosim.lessons import races as lesson
 from vfiosim.lessons.races_check import moved
@@ -51,7 +52,11 @@ def test_the_lock_guards_the_two_fields_by_which_the_calls_know_of_each_other():
 
 @pytest.mark.parametrize(("name", "value"), [("switches", "1"), ("a dying VM", "leak")])
 def test_what_is_said_about_an_answer_leaves_the_way_to_the_task_that_asks_for_it(name, value):
-    assert not re.search(r"\b[AB] \d", answered(QUESTIONS[name], value).message)
+    prediction = answered(QUESTIONS[name], value)
+    assert not re.search(r"\b[AB] \d", prediction.message)
+    assert prediction.message.endswith("The way into it is yours to find, in a task below.")
+    assert not any(isinstance(child, TracePane) for child in prediction.children)
+    assert QUESTIONS[name].withheld in {task.name for task in (lesson.BREAK_IT, lesson.USE_AFTER_FREE)}
 
 
 def test_a_question_that_the_lesson_does_not_have_is_named():

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from html import unescape
+
 import pytest
 
 from tests.toys import Door, House, Key, hold, kill, make_key, point_at
@@ -30,6 +33,13 @@ def test_every_way_from_a_root_is_told_shortest_first(house: House) -> None:
         "  person ann --stands in it--> door front",
         "  person ann --key 1--> key 1 --opens it--> door front",
     ]
+
+
+def test_a_notebook_breaks_no_word_of_an_answer(house: House) -> None:
+    answer = why(house.engine, "door front")
+    page = answer._repr_html_()
+    assert "word-break: normal" in page
+    assert unescape(re.sub(r"<[^>]*>", "\n", page)).split() == str(answer).split()
 
 
 def test_an_owning_pointer_keeps_alive_and_a_weak_one_does_not(house: House) -> None:

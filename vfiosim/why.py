@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 from .engine import Engine
@@ -55,6 +56,14 @@ class Why:
         return "\n".join(self._lines())
 
     __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        """The same for a notebook, in which a long line goes on, indented, without a break within a word."""
+        style = "font-family: monospace; padding-left: 4ch; text-indent: -4ch; word-break: normal; overflow-wrap: break-word"
+        lines = (
+            f'<div style="{style}">{escape(line).replace("  ", "&emsp;&ensp;", 1)}</div>' for line in self._lines()
+        )
+        return "".join(lines)
 
     def _lines(self) -> Iterator[str]:
         if self.root:

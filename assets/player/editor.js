@@ -33,6 +33,25 @@ function newLine(field) {
   type(`\n${/^ */.exec(before)[0]}${/:\s*(#.*)?$/.test(before) ? FOUR : ""}`);
 }
 
+const ROWS = 400, GUTTER = 46;
+
+// The numbers of its lines, which scroll with them.
+/** @param {HTMLTextAreaElement} field */
+function number(field) {
+  const { lineHeight, fontSize, fontFamily, paddingTop } = getComputedStyle(field);
+  const high = parseFloat(lineHeight);
+  const texts = Array.from({ length: ROWS }, (_, row) => `<text x="34" y="${(row + 0.75) * high}">${row + 1}</text>`);
+  const look = `font-size="${fontSize}" font-family="${
+    fontFamily.replaceAll('"', "'")
+  }" fill="#808080" text-anchor="end"`;
+  const svg = `<svg xmlns="http://www.w3.org/2000/svg" width="${GUTTER}" height="${ROWS * high}"><g ${look}>${
+    texts.join("")
+  }</g></svg>`;
+  field.style.background = `url("data:image/svg+xml,${encodeURIComponent(svg)}") 0 ${paddingTop} no-repeat local`;
+  field.style.paddingLeft = `${GUTTER}px`;
+  field.dataset.numbered = String(ROWS);
+}
+
 let leaves = null; // the editor that Tab leaves now
 
 function edit(event) {
@@ -60,5 +79,10 @@ export default {
     addEventListener("keydown", edit, true);
     addEventListener("focusin", () => (leaves = null));
   },
-  render: () => {}, // it draws nothing
+  // It draws nothing but beside the editor that it came with, as soon as that is there.
+  render: ({ el }) => {
+    requestAnimationFrame(() => {
+      for (const field of el.closest(".vfiosim-lab")?.querySelectorAll(EDITOR) ?? []) number(field);
+    });
+  },
 };

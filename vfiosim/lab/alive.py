@@ -33,7 +33,7 @@ class Alive(widgets.VBox):
 
     def __init__(self, bench: RunView) -> None:
         self._bench = bench
-        self.choice = widgets.Dropdown(description="object", tooltip="Which object to ask about")
+        self.choice = widgets.Dropdown(description="object", tooltip="Which object to ask about", kind="object")
         self.ask = button("Why is it alive?", "every way from a root of the machine to this object")
         self.answer = text("answer")
         self.ask.on_click(lambda _: self._answer())

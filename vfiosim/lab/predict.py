@@ -127,6 +127,8 @@ class Prediction(Asking):
         else:
             assert self.predicted is not None
             self.verdict.value = judged(self.question, self.predicted, finding, shown, steps=bool(stages))
+            if self.question.withheld and not stages:
+                self.verdict.value += "<p>The way into it is yours to find, in a task below.</p>"
             progress.record(self.question.name, bool(self.right))
         self.children = [*self._frame(), *stages]
 
@@ -135,8 +137,9 @@ class Prediction(Asking):
         right = self.question.tidy(finding.answer)
         self.right = None if self.predicted is None else self.predicted == right
         if self.predicted is not None and not self.right:
-            return self.question.distractor(self.predicted, right).shown(finding)
-        return None if self._quick and self.right else finding
+            finding = self.question.distractor(self.predicted, right).shown(finding)
+        later = self.question.withheld and not presenter.on and self.question.withheld not in progress.answers
+        return None if later or (self._quick and self.right) else finding
 
     def _stage(self, finding: ExperimentResult) -> TracePane:
         options = {**self.question.options, **({"only": self.question.view} if self.question.view else {})}

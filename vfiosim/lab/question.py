@@ -81,7 +81,8 @@ class Question:
       wrong answer is what stands at the first wrong place; in a set it is "+name" for the first that does not belong there,
       "-name" for the first that is missing;
     * `because`: why it is as it is; `view`: which objects the picture shows, all that matter if empty;
-    * `options`: further ones of the player;
+    * `options`: further ones of the player; `withheld`: the task that asks for the way which the steps show: they are shown
+      once it was tried;
     * `hints`: each deeper than the one before; `name`: under which the answer is kept in `progress`, not at all without one;
     * `seed`: of the order in which things to be ordered are given.
     """
@@ -94,6 +95,7 @@ class Question:
     otherwise: str | Distractor = ""
     view: Collection[str] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
+    withheld: str = ""
     kind: str = ""
     before: Callable[[], ExperimentResult] | None = None
     hints: tuple[str, ...] = ()

@@ -112,8 +112,8 @@ QUESTIONS: dict[str, Question] = {
         ),
     ),
     "give it back": Question(
-        "The disk has lost its driver, and <code>usb</code> is bound. Now the administrator misses the disk, and gives it back to "
-        "ahci. What happens?",
+        "<code>usb</code> is bound at last. Now the administrator wants the disk beside it for the host: it is to have the "
+        "kernel's driver ahci. What happens?",
         _give_it_back,
         "the wall stands in both directions. While user space owns the DMA of a group, no driver may do DMA for the kernel in it.",
         {

@@ -204,6 +204,7 @@ QUESTIONS: dict[str, Question] = {
         kind="number",
         view=GROUP_VIEW,
         hints=("Which step of A has to come after which step of B?", "A looks; B looks and tells; A tells."),
+        withheld="10 task: be the scheduler",
     ),
     "shared": Question(
         "A lock does not guard code; it guards data. Which of these does one call write while the other looks at it or writes it, "
@@ -254,6 +255,7 @@ QUESTIONS: dict[str, Question] = {
         },
         view=VM_VIEW,
         hints=("A weak pointer keeps nothing alive.", "Let A stop when it has read the pointer. Let B do everything."),
+        withheld="10 order: use after free",
     ),
     "a failed bind": Question(
         "A device is bound through its first file, and holds the VM of that file. Then the program tries BIND through a second "
