@@ -58,10 +58,58 @@ def shown(result: ProgramRun) -> list[str]:
     return [str(call) for call in result.calls]
 
 
-@pytest.mark.parametrize("name", ["pass", "maps", "hotplug", "interrupts", "pointers", "confined", "forked"])
+@pytest.mark.parametrize("name", ["pass", "maps", "hotplug", "interrupts", "pointers", "confined", "forked", "mapped"])
 def test_a_c_program_finds_the_kernel_that_it_was_written_for(vmm, name):
     result = ran([vmm, name], machine=Machine(trace=False))
     assert result.left_behind == []
+
+
+@pytest.fixture(scope="session")
+def namespaces() -> None:
+    if run(["true"], machine=Machine(trace=False), way="namespace", warn=lambda line: None).way != "namespace":
+        pytest.skip("this computer lets no program have a mount namespace, so the other way is all that is tried")
+
+
+@pytest.mark.parametrize("name", ["vmm", "pointers", "pass", "forked", "mapped"])
+def test_a_program_makes_the_same_calls_in_both_ways(namespaces, vmm, name):
+    both = [ran([vmm, name], machine=Machine(trace=False), way=way) for way in ("namespace", "redirect")]
+    assert [result.way for result in both] == ["namespace", "redirect"]
+    assert both[0].left_behind == both[1].left_behind
+    told = [sorted(re.sub("0x7[0-9a-f]{11}", "ADDRESS", call) for call in shown(result)) for result in both]
+    assert told[0] == told[1]
+
+
+def test_in_a_namespace_nodes_and_files_are_found_by_whatever_leads_to_them(namespaces, tmp_path):
+    script = """
+        set -e
+        exec 3</dev/vfio/vfio
+        test "$(stat -Lc %t:%T /proc/self/fd/3)" = a:c4
+        test "$(stat -c %i%F /dev/vfio/vfio)" = "$(stat -Lc %i%F - <&3)"
+        ln -s /dev/iommu link
+        exec 4<>link
+        cd /sys/bus/pci/devices/0000:01:00.0/driver
+        echo 0000:01:00.0 > unbind
+        ! test -e /dev/vfio/devices/vfio0
+        ! test -e 0000:01:00.0
+        cp /sys/bus/pci/devices/0000:01:00.0/vendor /dev/null
+        find /dev/vfio /sys/bus/pci /sys/class/vfio-dev -ls
+        test -c /dev/null
+        ! touch /sys/bus/pci/mine
+    """
+    result = ran(["sh", "-c", script], machine=Machine(trace=False), way="namespace", cwd=tmp_path)
+    assert "sh: open('/dev/iommu', 66) = 4" in shown(result)
+
+
+def test_a_computer_without_namespaces_has_paths_redirected_and_tells_whoever_asks(monkeypatch):
+    monkeypatch.setattr("vfiosim.run.launch.FUSE", "/no/such/file")
+    told: list[str] = []
+    assert run(["true"], machine=Machine(trace=False), warn=told.append).way == "redirect"
+    assert told == []
+    assert run(["true"], machine=Machine(trace=False), warn=told.append, way="namespace").way == "redirect"
+    assert len(told) == 1
+    assert "there is no /no/such/file here; its paths are redirected" in told[0]
+    with pytest.raises(ValueError, match="namespace or redirect"):
+        run(["true"], way="namespaces")
 
 
 def test_a_vmm_is_brought_up_and_torn_down_with_the_numbers_that_linux_gives(vmm):
@@ -118,8 +166,9 @@ def test_threads_take_turns_within_the_kernel_where_a_seed_is_given(vmm):
     assert sum(one != two for one, two in pairwise(threads)) > 2 * len(m.calls)
 
 
-def test_a_program_that_is_killed_within_a_call_leaves_that_call_to_the_kernel(vmm):
-    result = ran([vmm, "killed"])
+@pytest.mark.parametrize("way", [None, "redirect"])
+def test_a_program_that_is_killed_within_a_call_leaves_that_call_to_the_kernel(vmm, way):
+    result = ran([vmm, "killed"], machine=Machine(trace=False), way=way)
     assert result.left_behind == ["the device 0000:01:00.0 is driven by nobody, before by vfio-pci"]
 
 

@@ -10,6 +10,7 @@ import sys
 import webbrowser
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
+from subprocess import DEVNULL
 from typing import NamedTuple
 
 from .assets import notebooks
@@ -36,7 +37,10 @@ class Finding(NamedTuple):
 
 def findings() -> list[Finding]:
     """All that a lesson needs, in the order in which it needs them."""
-    return [look() for look in (_python, _simulator, _notebooks, _widgets, _jupyterlab, _pictures, _progress, _browser)]
+    return [
+        look()
+        for look in (_python, _simulator, _notebooks, _widgets, _jupyterlab, _pictures, _progress, _browser, _programs)
+    ]
 
 
 def _python() -> Finding:
@@ -109,6 +113,27 @@ def _browser() -> Finding:
         how = "open the address that JupyterLab prints in any browser of today"
         return Finding("browser", False, "none that Python could open", how, False)
     return Finding("browser", True, getattr(found, "name", "") or "the one of the system")
+
+
+def _programs() -> Finding:
+    """In which way `python -m vfiosim run` works here."""
+    if sys.platform != "linux":
+        return Finding(
+            "programs", False, "run on Linux alone", "`python -m vfiosim run` needs it, no lesson does", False
+        )
+    from .run import CannotRun, run
+
+    told: list[str] = []
+    try:
+        program, m = [sys.executable, "-I", "-S", "-c", ""], Machine(trace=False)
+        way = run(program, machine=m, way="namespace", warn=told.append, stdout=DEVNULL, stderr=DEVNULL).way
+    except (CannotRun, OSError) as error:
+        return Finding("programs", False, str(error), "no lesson needs `python -m vfiosim run`", False)
+    if way == "namespace":
+        return Finding("programs", True, "run with a /dev and /sys of their own (`--way namespace`)")
+    return Finding(
+        "programs", False, "run with redirected paths, which is slower (`--way redirect`)", "".join(told), False
+    )
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -10,6 +10,7 @@ from html import escape
 from pathlib import Path
 
 from .run.filter import CannotRun
+from .run.launch import WAYS
 from .run.result import ProgramRun, run
 from .topology import TOPOLOGIES
 
@@ -40,6 +41,7 @@ def main(arguments: Sequence[str]) -> int:
             seed=asked.seed,
             save=asked.save,
             trace=asked.page is not None or asked.save is not None,
+            way=asked.way,
             tell=None if asked.quiet else lambda told: print(told, file=sys.stderr, flush=True),
             preexec_fn=lambda: signal.signal(signal.SIGINT, before),
         )
@@ -108,6 +110,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--seed", type=int, help="let the calls of threads take turns in an order that this number chooses"
+    )
+    parser.add_argument(
+        "--way",
+        choices=WAYS,
+        help="how the program finds them: in a mount namespace of its own, or each path is redirected, which is slower; "
+        "by default in the first way that this computer lets be",
     )
     parser.add_argument("--quiet", action="store_true", help="do not print the calls")
     parser.add_argument("program", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)

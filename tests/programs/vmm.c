@@ -256,6 +256,21 @@ static void forked(void) {  // after a bind: the device is released when the chi
   must(bound(again, open("/dev/iommu", O_RDWR)) == 0);
 }
 
+static void mapped_bar(void) {  // what is mapped keeps the device when its descriptor is closed
+  int dev = device(0), iommufd = open("/dev/iommu", O_RDWR);
+  must(bound(dev, iommufd) == 0);
+  struct region bar = {.argsz = sizeof bar, .index = 0};
+  must(ioctl(dev, GET_REGION, &bar) == 0 && bar.flags & 4 && bar.size >= 8192);
+  char *one = mmap(0, 8192, PROT_READ | PROT_WRITE, MAP_SHARED, dev, bar.offset);
+  char *other = mmap(0, 4096, PROT_READ, MAP_SHARED, dev, bar.offset + 4096);
+  must(one != MAP_FAILED && other != MAP_FAILED && other[9] == 0);
+  one[4096 + 9] = 'v';
+  must(other[9] == 'v' && munmap(other, 4096) == 0 && close(dev) == 0);
+  int again = device(0);
+  fails(bound(again, open("/dev/iommu", O_RDWR)), EINVAL);
+  must(munmap(one, 8192) == 0 && bound(again, iommufd) == 0);
+}
+
 static volatile int ticks;
 static void tick(int number) { ticks += number == SIGALRM; }
 
@@ -296,7 +311,7 @@ int main(int count, char **words) {
   static const struct { const char *name; void (*does)(void); } all[] = {
       {"vmm", vmm}, {"pass", pass}, {"killed", killed}, {"threads", threads}, {"maps", maps}, {"hotplug", hotplug},
       {"interrupts", interrupts}, {"pointers", pointers}, {"confined", confined}, {"forked", forked}, {"timer", timer},
-      {"leak", leak}, {"rate", rate},
+      {"leak", leak}, {"rate", rate}, {"mapped", mapped_bar},
   };
   if (count > 2) often = atoi(words[2]);
   for (size_t each = 0; count > 1 && each < sizeof all / sizeof *all; each++)

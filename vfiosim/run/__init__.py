@@ -3,10 +3,12 @@
 `run(["./my_vmm"])` is the whole of it in Python, `python -m vfiosim run ./my_vmm` on the command line. No sandbox: what a program
 does beside VFIO, iommufd and KVM it does to the host.
 
-* `filter.py`, `launcher.py`: the kernel tells of some system calls; `notices.py`: they are received and answered;
+* `launch.py`, `launcher.py`, `filter.py`: the program is started, and the kernel tells of some of its calls;
+* `notices.py`: they are received and answered;
 * `traps.py`: what each comes to; `given.py`: what a request is given, as people read it;
 * `programs.py`, `files.py`, `memory.py`: the processes, open files and memory of the host;
 * `recording.py`: a run as a recording;
+* `fuse.py`, `served.py`, `stopped.py`: the files that a program finds where it has a mount namespace of its own;
 * `tree.py`: what programs see in /dev and /sys; `supervisor.py` joins all of it; `result.py` is what a run leaves behind.
 """
 

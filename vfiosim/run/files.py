@@ -14,10 +14,28 @@ from typing import Final
 from ..kernel.fs.file import O_ACCMODE, O_RDWR, File
 
 _CLOSED: Final = 0x18  # IN_CLOSE_WRITE | IN_CLOSE_NOWRITE
-_LARGE: Final = 16 << 40  # bytes: room for 16 regions, each at its offset
+LARGE: Final = 16 << 40  # bytes: room for 16 regions, each at its offset
 _EVENT: Final = struct.Struct("iIII")
-Key = tuple[int, int]  # device and inode
+_SERVED_HERE: Final = -1
+Key = tuple[int, int]  # mount and inode
+SERVED: Final = 0x766673 << 40  # the first inode of files that are served here, whatever mount leads to them
 _libc = ctypes.CDLL(None, use_errno=True)
+
+
+def key_of(description: str) -> Key:
+    """The file that is open, by what /proc tells in `description`: a stat might ask whoever serves it. Raises OSError."""
+    fd = os.open(description, os.O_RDONLY)
+    try:
+        words = os.read(fd, 256).split()  # pos: 0 flags: 02 mnt_id: 3 ino: 4
+    finally:
+        os.close(fd)
+    inode = int(words[7])
+    return (_SERVED_HERE if inode >= SERVED else int(words[5])), inode
+
+
+def served(key: Key) -> bool:
+    """Is this a file that is served here? Then nothing may be asked about it here."""
+    return key[0] == _SERVED_HERE
 
 
 class HostFiles:
@@ -28,8 +46,9 @@ class HostFiles:
         if self.inotify < 0:
             raise OSError(ctypes.get_errno(), "the computer gives no more inotify instances")
         self._files: dict[Key, File] = {}
-        self._keys: dict[File, tuple[Key, int]] = {}
+        self._keys: dict[File, tuple[Key, int | None]] = {}
         self._watched: dict[int, File] = {}
+        self._let_go: list[File] = []
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -43,20 +62,29 @@ class HostFiles:
         fd = os.memfd_create(f"vfio-{'device' if device else 'file'} {file.label}", os.MFD_CLOEXEC)
         try:
             if device:
-                os.truncate(fd, _LARGE)
+                os.truncate(fd, LARGE)
             elif content:
                 os.write(fd, content)
             path = f"/proc/self/fd/{fd}"
-            status = os.fstat(fd)
+            key = key_of(f"/proc/self/fdinfo/{fd}")
             watch = _libc.inotify_add_watch(self.inotify, path.encode(), _CLOSED)
             if watch < 0:
                 raise OSError(ctypes.get_errno(), "the computer gives no more inotify watches")
             given = os.open(path, (file.f_flags & O_ACCMODE if file.cdev or content else O_RDWR) | os.O_CLOEXEC)
         finally:
             os.close(fd)
-        key = status.st_dev, status.st_ino
         self._files[key], self._keys[file], self._watched[watch] = file, (key, watch), file
         return given
+
+    def stand_for(self, file: File, inode: int) -> None:
+        """A file that is served here stands for this one; `let_go` tells of it when its last copy has gone."""
+        key = _SERVED_HERE, inode
+        self._files[key], self._keys[file] = file, (key, None)
+
+    def let_go(self, file: File) -> None:
+        """The last copy of what stands for a file has gone."""
+        del self._files[self._keys.pop(file)[0]]
+        self._let_go.append(file)
 
     def at(self, key: Key) -> File | None:
         """The simulated file for which a real one stands, if it does."""
@@ -64,6 +92,8 @@ class HostFiles:
 
     def closed(self) -> Iterator[File]:
         """The files whose last copy has gone since this was asked last."""
+        while self._let_go:
+            yield self._let_go.pop()
         while True:
             try:
                 events = os.read(self.inotify, 4096)

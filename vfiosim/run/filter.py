@@ -16,6 +16,11 @@ _LOAD, _AND, _EQUAL, _AT_LEAST, _ABOVE, _RETURN = 0x20, 0x54, 0x15, 0x35, 0x25, 
 _ALLOW, _NOTIFY = 0x7FFF0000, 0x7FC00000
 _OTHER_ABI: Final = 0x40000000  # x32, whose calls have this bit
 _TYPES: Final = (0x3B00, 0xAE00)  # of requests: ';' of VFIO and iommufd, and that of KVM
+OF_OPEN_FILES: Final = frozenset(
+    ("ioctl", "pread64", "pwrite64", "preadv", "pwritev", "preadv2", "pwritev2", "write", "writev", "mmap", "fstat")
+)
+# Where a program has /dev and /sys of its own, they tell of opens, of what is written and of stats.
+IN_NAMESPACE: Final = OF_OPEN_FILES - {"write", "writev", "fstat"}
 Instruction = tuple[int, int, int, int]
 
 

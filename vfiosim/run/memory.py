@@ -54,7 +54,7 @@ class ProgramMemory:
         end = address + size
         for first, last, way, name in self._maps():
             if first <= address < last and name not in ("[vvar]", "[vsyscall]", "[vvar_vclock]"):
-                if way[1 if write else 0] == "-" or DEVICE in name:
+                if way[1 if write else 0] == "-" or name.startswith(DEVICES):
                     return False
                 address = last
                 if address >= end:
@@ -67,7 +67,11 @@ class ProgramMemory:
 
     def devices(self, first: int, end: int) -> list[tuple[int, int]]:
         """What of it are registers of a device, which are no memory."""
-        return [(low, high) for low, high, _, name in self._maps() if low < end and high > first and DEVICE in name]
+        return [
+            (low, high)
+            for low, high, _, name in self._maps()
+            if low < end and high > first and name.startswith(DEVICES)
+        ]
 
     def page(self, address: int) -> tuple[object, int] | None:
         """Which page of which file is mapped at an address, if others see what is written there."""
@@ -88,4 +92,4 @@ class ProgramMemory:
                 yield int(low, 16), int(high, 16), way, file
 
 
-DEVICE = "/memfd:vfio-device"  # how the files behind the registers of devices are called
+DEVICES = ("/memfd:vfio-device", "/dev/vfio/devices/")  # how the files behind the registers of devices are called

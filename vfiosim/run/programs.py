@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any, Final
 
 from ..kernel.fs.file import File
 from ..machine import Machine, Process
-from .files import HostFiles
+from .files import HostFiles, Key, key_of, served
 from .memory import ProgramMemory
 
 ELSEWHERE: Final = (
@@ -56,15 +57,14 @@ class HostProcess:
         """Its real descriptors."""
         return {int(name) for name in os.listdir(f"/proc/{self.pid}/fd")}
 
-    def key(self, number: int) -> tuple[int, int] | None:
-        """Device and inode of what a descriptor really leads to; None if it is not open."""
+    def key(self, number: int) -> Key | None:
+        """What tells the file to which a descriptor really leads from all others; None if it is not open."""
         try:
-            found = os.stat(f"/proc/{self.pid}/fd/{number}")
+            return key_of(f"/proc/{self.pid}/fdinfo/{number}")
         except OSError:
             return None
-        return found.st_dev, found.st_ino
 
-    def identity(self, number: int, key: tuple[int, int]) -> Identity:
+    def identity(self, number: int, key: Key) -> Identity:
         """What tells one file of the host from others; all eventfds have one inode."""
         with suppress(OSError), open(f"/proc/{self.pid}/fdinfo/{number}", encoding="ascii") as lines:
             for line in lines:
@@ -153,7 +153,7 @@ class HostProcesses:
         if identity is None or program.foreign.get(number) != identity or before is None:
             if number > 2:
                 self._let_go(program, number)
-            if identity is not None and number not in program.table:
+            if identity is not None and number not in program.table and key and not served(key):
                 program.take_over(number, identity)
         return None
 
@@ -195,6 +195,16 @@ class HostProcesses:
         del self.living[program.pid]
         program.process.exit()
         program.close()
+
+
+def killed(thread: int) -> bool:
+    """Is a thread about to end, whatever it waits for?"""
+    try:
+        with open(f"/proc/{thread}/status", encoding="utf-8", errors="replace") as lines:
+            pending = next(line for line in lines if line.startswith("SigPnd"))
+    except OSError:
+        return True
+    return bool(int(pending.split()[1], 16) >> signal.SIGKILL - 1 & 1)
 
 
 def _pidfd_getfd(pidfd: int, number: int) -> int:

@@ -16,6 +16,7 @@ from ..machine import Machine
 from ..machine.call import Broken
 from ..trace import Trace
 from .faults import Faults
+from .launch import WAYS
 from .recording import Notes, UnsavedError, document
 from .supervisor import Supervisor, Told
 
@@ -29,7 +30,7 @@ class ProgramRun:
 
     * `returncode`: the program's exit status; below 0 the signal that killed it;
     * `calls`: what it called, in order; `left_behind`: sentences about what is other than before;
-    * `not_failed`: what was to fail and did not, in sentences.
+    * `not_failed`: what was to fail and did not, in sentences; `way`: the one in which it was run.
     """
 
     machine: Machine
@@ -37,6 +38,7 @@ class ProgramRun:
     calls: list[Told] = field(default_factory=list)
     left_behind: list[str] = field(default_factory=list)
     not_failed: list[str] = field(default_factory=list)
+    way: str = ""
 
     @property
     def trace(self) -> Trace:
@@ -70,6 +72,7 @@ def run(
     trace: bool = True,
     tell: Callable[[Told], None] | None = None,
     warn: Callable[[str], None] | None = None,
+    way: str | None = None,
     **options: Any,
 ) -> ProgramRun:
     """Run a program to its end, with its VFIO, iommufd and KVM answered by a machine.
@@ -80,11 +83,14 @@ def run(
     * `seed`: let calls of several threads take turns within the kernel, in an order that this number chooses;
     * `save`: a file in which the run is kept as a recording, which `python -m vfiosim conformance` and `replay` read; what cannot
       be done again from its calls alone is not, and `warn` is told why;
+    * `way`: "namespace" or "redirect" (`launch.py`); by default the first of them that this computer lets be;
     * `tell` is given each call as it ends, `warn` each sentence about what is not modelled; other options are Popen's.
 
     Raises CannotRun where this computer cannot do it (one sentence says what is missing), OSError where there is no such program,
-    ValueError for a text of `fail` that says nothing.
+    ValueError for a text of `fail` that says nothing, and for another way.
     """
+    if way not in (None, *WAYS):
+        raise ValueError(f"a program is run in the way {' or '.join(WAYS)}, not {way!r}")
     m = Machine(machine, kernel, trace) if isinstance(machine, str) else machine
     faults, objects, standing = Faults(*fail), _objects(m), _standing(m)
     calls: list[Told] = []
@@ -94,7 +100,7 @@ def run(
         if tell is not None:
             tell(call)
 
-    supervisor = Supervisor(m, told, faults=faults, random=None if seed is None else Random(seed))
+    supervisor = Supervisor(m, told, faults=faults, random=None if seed is None else Random(seed), way=way)
     if warn is not None:
         supervisor.warn = warn
     notes = Notes(m)
@@ -107,7 +113,8 @@ def run(
             Path(save).write_text(json.dumps(document(notes, " ".join(command)), indent=1), encoding="utf-8")
         except UnsavedError as error:
             supervisor.warn(str(error))
-    return ProgramRun(m, returncode, calls, left, [sentence for each in faults.all if (sentence := each.told())])
+    not_failed = [sentence for each in faults.all if (sentence := each.told())]
+    return ProgramRun(m, returncode, calls, left, not_failed, supervisor.taken)
 
 
 def _objects(machine: Machine) -> Counter[str]:

@@ -8,31 +8,30 @@ from __future__ import annotations
 import errno
 import os
 import select
-import socket
 import subprocess
 import sys
-from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from random import Random
 from typing import Any, Final
 
 from ..kernel import Unsupported
 from ..kernel.fs.file import RESERVED
 from ..machine import Call, Machine
-from ..uapi import Errno, KernelError
+from ..uapi import KernelError
 from .faults import Faults
 from .files import HostFiles
-from .filter import CannotRun, abi, program
+from .filter import OF_OPEN_FILES, abi
+from .fuse import FileRequest, FileRequests
+from .launch import NAMESPACE, REDIRECT, WAYS, Launched, NoNamespace, launch
 from .memory import ProgramMemory
-from .notices import Notice, Notices
-from .programs import HostProcess, HostProcesses
+from .notices import Notice
+from .programs import HostProcess, HostProcesses, killed
+from .served import Served
 from .traps import Give, GoOn, Made, Outcome, Traps
 from .tree import Tree
 
-_LAUNCHER: Final = Path(__file__).with_name("launcher.py")
 _TICK: Final = 0.1  # seconds between two looks at the clock while a call waits for simulated time to pass
 
 
@@ -56,7 +55,7 @@ class Told:
 class Pending:
     """A call that is under way, and whom it is to be told."""
 
-    notice: Notice
+    notice: Notice | FileRequest
     program: HostProcess
     made: Made
 
@@ -71,6 +70,7 @@ class Supervisor:
     faults: Faults = field(default_factory=Faults)
     random: Random | None = None
     memory: Callable[[int], ProgramMemory] = ProgramMemory
+    way: str | None = None  # NAMESPACE or REDIRECT; None: the first of both that this computer lets be
 
     def run(self, command: Sequence[str], **options: Any) -> int:
         """Run the program to its end; the answer is its exit status, below 0 the signal that killed it.
@@ -83,67 +83,41 @@ class Supervisor:
         self.tree = Tree(self.machine)
         self.programs = HostProcesses(self.machine, self.files, self.memory)
         self.traps = Traps(self.machine, self.programs, self.files, self.tree, self.abi, self._start)
+        self.served = Served(self.traps, self.abi, self._caller)
         self.waiting: list[Pending] = []
+        self.requests: FileRequests | None = None
+        self._watched = False
         self.poll = select.epoll()
         self._seen = self._state()
         try:
-            child, listener = self._launch(command, options)
-            self.listener = Notices(listener)
-            return self._serve(child)
+            launched = self._launch(command, options)
+            self.listener, self._program_started = launched.listener, launched.told
+            return self._serve(launched.child)
         finally:
             self.files.close()
             self.tree.close()
             self.poll.close()
 
-    def _launch(self, command: Sequence[str], options: Mapping[str, Any]) -> tuple[subprocess.Popen[Any], int]:
-        here, there = socket.socketpair()
-        code = program(self.abi, self.abi.calls.values())
-        words = [
-            sys.executable,
-            "-I",
-            "-S",
-            str(_LAUNCHER),
-            str(there.fileno()),
-            str(self.abi.seccomp),
-            code.hex(),
-            *command,
-        ]
-        with here, there:
-            child = subprocess.Popen(words, pass_fds=[there.fileno()], **options)
-            there.close()
-            told, ancillary, _, _ = here.recvmsg(64, socket.CMSG_LEN(4))
-            if not ancillary:
-                child.wait()
-                raise CannotRun(_missing(told))
-            numbers = array("i", ancillary[0][2])
-            self._program_started = here.dup()
-        return child, numbers[0]
+    def _launch(self, command: Sequence[str], options: Mapping[str, Any]) -> Launched:
+        for way in WAYS if self.way != REDIRECT else (REDIRECT,):
+            self.taken = way
+            try:
+                return launch(self.abi, self.tree, way, command, options, self._serve_files)
+            except NoNamespace as error:
+                if self.way == NAMESPACE:
+                    self.warn(f"{error}; its paths are redirected")
+        raise AssertionError("the last way tells by itself that it cannot be")
 
     # ---- the loop
 
     def _serve(self, child: subprocess.Popen[Any]) -> int:
         ended = os.pidfd_open(child.pid)
-        self.poll.register(self.listener.fd, select.EPOLLIN)
+        for fd in (self.listener.fd, ended, *([] if self.requests is None else [self.requests.fd])):
+            self.poll.register(fd, select.EPOLLIN)
         self.poll.register(self.files.inotify, 0)
-        self.poll.register(ended, select.EPOLLIN)
-        watched = False
         try:
-            while True:
-                waits = any(each.made.call.thread.deadline is not None for each in self.waiting)
-                if bool(self.waiting) != watched:  # a call may wait for a close
-                    watched = bool(self.waiting)
-                    self.poll.modify(self.files.inotify, select.EPOLLIN if watched else 0)
-                ready = dict(self.poll.poll(_TICK if waits else None))
-                if waits and not ready:
-                    self.machine.sleep(int(_TICK * 1000))
-                self._catch_up(ready)
-                if ready.get(self.listener.fd, 0) & select.EPOLLIN:
-                    self._take_next()
-                elif ready.get(self.listener.fd):
-                    self.poll.unregister(self.listener.fd)
-                self._settle()
-                if ended in ready:
-                    break
+            while not self._round(ended):
+                pass
             return child.wait()
         finally:
             if child.poll() is None:
@@ -151,9 +125,32 @@ class Supervisor:
                 child.wait()
             os.close(ended)
             self.listener.close()
+            self._look_at_files()
+            self._close_files()
             with suppress(OSError):
-                self._catch_up({each.end: 1 for each in self.programs.living.values() if each.pid == child.pid})
+                self._let_go([each for each in self.programs.living.values() if each.pid == child.pid])
             self._told_by_launcher()
+
+    def _round(self, ended: int) -> bool:
+        """Wait for what comes next, and do it; is the program over?"""
+        waits = any(each.made.call.thread.deadline is not None for each in self.waiting)
+        asked = any(isinstance(each.notice, FileRequest) for each in self.waiting)
+        if bool(self.waiting) != self._watched:  # a call may wait for a close
+            self._watched = bool(self.waiting)
+            self.poll.modify(self.files.inotify, select.EPOLLIN if self._watched else 0)
+        ready = dict(self.poll.poll(_TICK if waits or asked else None))
+        if waits and not ready:
+            self.machine.sleep(int(_TICK * 1000))
+        if self.waiting or self._over(ready):
+            self._catch_up()
+        elif ready.keys() != {self.listener.fd}:
+            self._look_at_files()
+        if ready.get(self.listener.fd, 0) & select.EPOLLIN:
+            self._take_next()
+        elif ready.get(self.listener.fd):
+            self.poll.unregister(self.listener.fd)
+        self._settle()
+        return ended in ready
 
     def still_open(self) -> Iterator[str]:
         """What others have open when the program has ended, in sentences."""
@@ -169,11 +166,21 @@ class Supervisor:
             number = int(told.split()[1])
             raise OSError(number, os.strerror(number))
 
-    def _catch_up(self, ready: Mapping[int, int]) -> None:
+    def _catch_up(self) -> None:
         """Processes have ended, files have gone: that comes before the next call."""
+        over = self._over(dict(self.poll.poll(0)))
+        self._look_at_files()  # who has ended has closed his files before
+        self._let_go(over)
+
+    def _over(self, ready: Mapping[int, int]) -> list[HostProcess]:
+        return [each for each in self.programs.living.values() if each.end in ready]
+
+    def _let_go(self, over: Sequence[HostProcess]) -> None:
+        """Take away the files that have gone, and these processes."""
         closed = list(self.files.closed())
-        over = [each for each in self.programs.living.values() if each.end in ready]
-        for each in over:
+        for each in [
+            one for one in over if self.programs.living.get(one.pid) is one
+        ]:  # and was not taken away meanwhile
             self.poll.unregister(each.end)
             self.programs.ended(each)
         for file in closed:
@@ -183,18 +190,62 @@ class Supervisor:
         if closed or over:
             self._renew()
 
+    def _look_at_files(self) -> None:
+        """Answer what is asked about files; whoever is killed while he waits does so no longer."""
+        if self.requests is None:
+            return
+        self._serve_files(self.requests)
+        if self.requests.ended:
+            self.served.all_gone()
+            self._close_files()
+            return
+        for each in self.waiting:
+            if isinstance(each.notice, FileRequest) and killed(each.notice.thread):
+                self.requests.fail(each.notice, errno.EINTR)
+
+    def _close_files(self) -> None:
+        """Nobody asks about files any more, or whoever does is told that there is no connection."""
+        if self.requests is not None:
+            self.requests.close()  # which the poll forgets by itself
+            self.requests = None
+        self.served.close()
+
+    def _serve_files(self, requests: FileRequests) -> None:
+        """Answer all that is asked about files by now, of which the last copies of some are gone."""
+        self.requests = requests
+        while (request := requests.next()) is not None:
+            try:
+                outcome = self.served.comes_to(request)
+            except Exception as error:
+                self._fail(request, error)
+                continue
+            if isinstance(outcome, Made):
+                self.waiting.append(Pending(request, self.programs.of_thread(request.thread)[0], outcome))
+            else:
+                requests.answer(request, outcome)
+                self.served.answered()
+
+    def _caller(self, thread: int) -> HostProcess:
+        """The process of a thread, when all is done that came before its call. Raises OSError if it has gone."""
+        made, new = self.programs.of_thread(thread)
+        if new:
+            self.poll.register(made.end, select.EPOLLIN)
+        self._let_go(self._over(dict(self.poll.poll(0))))
+        return made
+
     def _take_next(self) -> None:
         notice = self.listener.next()
         if notice is None:
             return
+        name = self.abi.calls[notice.number]
+        if not self.files and name in OF_OPEN_FILES:  # most calls of most programs, so this has to be quick
+            self.listener.go_on(notice)
+            return
         try:
-            made, new = self.programs.of_thread(notice.thread)
+            self._catch_up()
+            made = self._caller(notice.thread)
             if not self.listener.waits(notice):
                 return
-            if new:
-                self.poll.register(made.end, select.EPOLLIN)
-            self._catch_up(dict(self.poll.poll(0)))
-            name = self.abi.calls[notice.number]
             outcome: Outcome = getattr(self.traps, name)(made, *notice.arguments)
         except Exception as error:
             self._fail(notice, error)
@@ -240,38 +291,46 @@ class Supervisor:
 
     def _give_new(self, each: Pending) -> None:
         """The program gets a real descriptor for each file that the call has opened, under the same number."""
-        files = each.program.process.task.files
+        notice, files = each.notice, each.program.process.task.files
+        if isinstance(notice, FileRequest):
+            return
         for number, file in list(files.fd.slots.items()):
             if number > 2 and number not in each.program.foreign and file != RESERVED and file not in self.files:
                 path = self.traps.nodes.get(file, "")
                 content = self.tree.content(path) if path.startswith("/sys/") else b""
                 fd = self.files.make(file, content)
                 try:
-                    self.listener.give(each.notice, fd, number, bool(files.close_on_exec.slots.get(number)))
+                    self.listener.give(notice, fd, number, bool(files.close_on_exec.slots.get(number)))
                 finally:
                     os.close(fd)
 
-    def _answer(self, notice: Notice, outcome: int | GoOn | Give) -> None:
-        if isinstance(outcome, GoOn):
+    def _answer(self, notice: Notice | FileRequest, outcome: int | GoOn | Give | bytes) -> None:
+        if isinstance(notice, FileRequest):
+            if self.requests is not None and isinstance(outcome, bytes):
+                self.requests.answer(notice, outcome)
+        elif isinstance(outcome, GoOn):
             self.listener.go_on(notice)
         elif isinstance(outcome, Give):
             with suppress(FileNotFoundError):
                 self.listener.answer_with(notice, outcome.fd, outcome.close_on_exec)
             os.close(outcome.fd)
-        else:
+        elif isinstance(outcome, int):
             self.listener.answer(notice, outcome)
 
-    def _fail(self, notice: Notice, error: Exception) -> None:
+    def _fail(self, notice: Notice | FileRequest, error: Exception) -> None:
         """The call fails: with the errno that it shall have, or with ENOSYS where it is our own fault, or not modelled."""
-        name = self.abi.calls[notice.number]
+        name = "a file" if isinstance(notice, FileRequest) else self.abi.calls[notice.number]
+        number = errno.ENOSYS
         if isinstance(error, Unsupported):
             self.warn(f"{name}: {error.sentence}; the program is told ENOSYS")
         elif isinstance(error, OSError) and error.errno:
-            self.listener.answer(notice, error=error.errno)
-            return
+            number = error.errno
         else:
             self.warn(f"{name} failed: {type(error).__name__}: {error}; the program is told ENOSYS")
-        self.listener.answer(notice, error=errno.ENOSYS)
+        if not isinstance(notice, FileRequest):
+            self.listener.answer(notice, error=number)
+        elif self.requests is not None:
+            self.requests.fail(notice, number)
 
     # ---- what programs see of it
 
@@ -286,15 +345,3 @@ class Supervisor:
         if state != self._seen:
             self._seen = state
             self.tree.refresh()
-
-
-def _missing(told: bytes) -> str:
-    """Why the kernel takes no filter, in one sentence."""
-    number = int(told.split()[1]) if told else 0
-    if number == errno.EINVAL:
-        return (
-            f"programs cannot be run: Linux {os.uname().release} has no seccomp notifications that a signal leaves alone; "
-            "5.19 is needed"
-        )
-    name = Errno(number).name if number in [each.value for each in Errno] else os.strerror(number)
-    return f"programs cannot be run: this computer lets none of them have a seccomp filter ({name})"

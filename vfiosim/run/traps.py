@@ -43,12 +43,13 @@ class Give:
 @dataclass
 class Made:
     """A call of the simulated kernel, which may have to wait. `then` makes the answer of its result; the host may go on then.
+    Bytes answer a request for a file.
 
     `changed` tells at its end what it has written into its argument.
     """
 
     call: Call
-    then: Callable[[Any], int | GoOn] = int
+    then: Callable[[Any], int | GoOn | bytes] = int
     shown: str = ""
     changed: Callable[[], str] = str
 
@@ -161,6 +162,10 @@ class Traps:
         return self.programs.bring(program, signed(fd)) if len(self.files) else None
 
     def _numbers_as_in_the_host(self, program: HostProcess) -> None:
+        """Let a new descriptor have the number that it gets in the host, where others may still have what was closed here."""
+        for number, file in list(program.table.items()):
+            if file in self.files:
+                self.programs.bring(program, number)
         program.process.task.files.fd.give_out_beside(program.numbers())
 
     # ---- paths
@@ -186,12 +191,20 @@ class Traps:
         place = self.tree.canonical(path)
         if place.startswith("/sys/") and not os.path.exists(real):
             raise OSError(errno.ENOENT, "there is no such file")
-        self._numbers_as_in_the_host(program)
-        return Made(self.start(program, "open", place, flags), partial(self._opened, program, place))
+        return self.made_open(program, place, flags)
 
-    def _opened(self, program: HostProcess, path: str, number: int) -> int:
-        self.nodes[program.table[number]] = path
-        return number
+    def made_open(
+        self, program: HostProcess, place: str, flags: int, then: Callable[[File], bytes] | None = None
+    ) -> Made:
+        """The call that opens what the machine has at a place; `then` makes an answer of the file."""
+
+        def opened(number: int) -> int | bytes:
+            file = program.table[number]
+            self.nodes[file] = place
+            return number if then is None else then(file)
+
+        self._numbers_as_in_the_host(program)
+        return Made(self.start(program, "open", place, flags), opened)
 
     def open(self, program: HostProcess, address: int, flags: int, *_: int) -> Outcome:
         return self.openat(program, _AT_FDCWD, address, flags)

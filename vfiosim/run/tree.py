@@ -28,6 +28,16 @@ _OURS: Final = re.compile(
     r"|devices/(pci[^/]*|virtual/(vfio|mtty))|module/(vfio[^/]*|iommufd|kvm))(/.*)?"
 )
 _ALWAYS: Final = ("/dev/vfio", "/sys/bus/pci/devices", "/sys/class/vfio-dev", "/sys/kernel/iommu_groups")
+# Folders in which the machine has something beside the host.
+COVERED: Final = (
+    "/dev",
+    "/sys/bus",
+    "/sys/class",
+    "/sys/kernel",
+    "/sys/devices",
+    "/sys/devices/virtual",
+    "/sys/module",
+)
 _MISC: Final = {"/dev/vfio/vfio": (10, 196), "/dev/kvm": (10, 232), "/dev/iommu": (10, 261)}
 _GROUPS, _DEVICES = 510, 511  # major numbers, the first that Linux gives out by itself
 _SHM: Final = "/dev/shm"  # files that are never written to a disk
@@ -53,6 +63,20 @@ class Tree:
     def close(self) -> None:
         """Take the directories away."""
         shutil.rmtree(self.root, ignore_errors=True)
+
+    def make_room(self) -> list[str]:
+        """Have a place for all that the host has beside ours, or the same link; the answer is what belongs to these places."""
+        beside = []
+        for folder in COVERED:
+            os.makedirs(self.root + folder, exist_ok=True)
+            for entry in os.scandir(folder):
+                path, place = entry.path, self.root + entry.path
+                if entry.is_symlink() and not is_ours(path):
+                    os.symlink(os.readlink(path), place)
+                elif not is_ours(path) and path not in COVERED and "\n" not in path:
+                    os.mkdir(place) if entry.is_dir() else Path(place).touch()
+                    beside.append(path)
+        return beside
 
     def number(self, node: str) -> int:
         """The device number of a node (`st_rdev`)."""

@@ -1,0 +1,122 @@
+"""How the kernel asks for files that are served here, and how it is told: the protocol of /dev/fuse (include/uapi/linux/fuse.h).
+
+No library: all of them have a loop of their own, while here it has to be known before each call whether a file is gone already.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import struct
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Final, NamedTuple
+
+LOOKUP, FORGET, GETATTR, READLINK, OPEN, READ, WRITE, STATFS, RELEASE = 1, 2, 3, 5, 14, 15, 16, 17, 18
+FLUSH, INIT, OPENDIR, READDIR, RELEASEDIR, CREATE, INTERRUPT, IOCTL, FORGET_MANY = 25, 26, 27, 28, 29, 35, 36, 39, 42
+_SILENT: Final = (FORGET, FORGET_MANY, INTERRUPT)  # whoever asks this waits for no answer
+_VERSION: Final = (7, 31)
+_TRUNCATES: Final = 1 << 3  # FUSE_ATOMIC_O_TRUNC: an open tells that it truncates
+_DIRECT: Final = 1  # FOPEN_DIRECT_IO: each read and write is asked for
+_ROOM: Final = 1 << 16  # bytes of one write
+_FOREVER: Final = 1 << 32  # seconds
+_IN, _OUT, _ATTR = struct.Struct("<IIQQIIIHxx"), struct.Struct("<IiQ"), struct.Struct("<6Q10I")
+
+
+class FileRequest(NamedTuple):
+    """What a thread asks for: of which node, with which arguments."""
+
+    kind: int
+    id: int
+    node: int
+    thread: int
+    body: bytes
+
+    def numbers(self, form: str) -> tuple[int, ...]:
+        """The first arguments."""
+        return struct.unpack_from("<" + form, self.body)
+
+
+class FileRequests:
+    """The end at which the requests of one mount arrive; `fd` is that of /dev/fuse."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd, self.ended = fd, False
+        os.set_blocking(fd, False)
+
+    def next(self) -> FileRequest | None:
+        """The oldest request; None if there is none. When nothing is mounted any more, it has `ended`."""
+        while True:
+            try:
+                data = os.read(self.fd, _ROOM + 4096)
+            except BlockingIOError:
+                return None
+            except OSError as error:
+                if error.errno == errno.ENODEV:
+                    self.ended = True
+                    return None
+                if error.errno not in (errno.ENOENT, errno.EINTR):
+                    raise
+                continue
+            _, kind, name, node, _, _, thread, _ = _IN.unpack_from(data)
+            request = FileRequest(kind, name, node, thread, data[_IN.size :])
+            if kind != INIT:
+                return request
+            self.answer(request, struct.pack("<4IHHII", *_VERSION, 0, _TRUNCATES, 0, 0, _ROOM, 1).ljust(64, b"\0"))
+
+    def answer(self, request: FileRequest, data: bytes = b"") -> None:
+        """It is done; this is told."""
+        self._send(request, 0, data)
+
+    def fail(self, request: FileRequest, number: int) -> None:
+        """It fails with this errno."""
+        self._send(request, -number, b"")
+
+    def _send(self, request: FileRequest, error: int, data: bytes) -> None:
+        if request.kind not in _SILENT:
+            with suppress(FileNotFoundError):  # nobody waits any more
+                os.write(self.fd, _OUT.pack(_OUT.size + len(data), error, request.id) + data)
+
+    def close(self) -> None:
+        """Whoever still uses a file is told that there is no connection."""
+        os.close(self.fd)
+
+
+def attributes(status: os.stat_result, inode: int, lasts: bool) -> bytes:
+    """What `stat` tells (struct fuse_attr_out)."""
+    return struct.pack("<QII", _FOREVER * lasts, 0, 0) + _attributes(status, inode)
+
+
+def entry(node: int, status: os.stat_result, inode: int, lasts: bool) -> bytes:
+    """What a name leads to (struct fuse_entry_out); `lasts`: it always will."""
+    valid = _FOREVER * lasts
+    return struct.pack("<4QII", node, 0, valid, valid, 0, 0) + _attributes(status, inode)
+
+
+def _attributes(status: os.stat_result, inode: int) -> bytes:
+    times = (int(status.st_atime), int(status.st_mtime), int(status.st_ctime))
+    return _ATTR.pack(
+        inode, status.st_size, status.st_blocks or 0, *times, 0, 0, 0, status.st_mode, status.st_nlink, os.geteuid(), os.getegid(),
+        status.st_rdev or 0, 4096, 0,
+    )  # fmt: skip
+
+
+def opened(handle: int, kept: bool = False) -> bytes:
+    """An open file, by which later requests name it (struct fuse_open_out). `kept`: the kernel may keep pages of it."""
+    return struct.pack("<QII", handle, 0 if kept else _DIRECT, 0)
+
+
+def folder(names: Iterable[tuple[str, int]], first: int, room: int) -> bytes:
+    """The names in a folder and their modes, from a number on (struct fuse_dirent); as many as there is room for."""
+    data = b""
+    for number, (name, mode) in enumerate(names, 1):
+        if number > first:
+            kind = mode >> 12 if stat.S_ISDIR(mode) or stat.S_ISLNK(mode) else 0
+            raw = os.fsencode(name)
+            part = struct.pack("<QQII", 0xFFFFFFFF, number, len(raw), kind) + raw
+            part = part.ljust(-(-len(part) // 8) * 8, b"\0")
+            if len(data) + len(part) > room:
+                break
+            data += part
+    return data

@@ -1,0 +1,106 @@
+"""Starts a program under the eyes of a supervisor, in one of two ways.
+
+* NAMESPACE: the program has a mount namespace of its own, in which /dev and /sys are those of the machine;
+* REDIRECT: each path that it opens or asks about is looked at, which is slower and needs nothing more.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import socket
+import subprocess
+import sys
+from array import array
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from ..uapi import Errno
+from .filter import IN_NAMESPACE, Abi, CannotRun, program
+from .fuse import FileRequests
+from .notices import Notices
+from .tree import COVERED, Tree
+
+NAMESPACE, REDIRECT = WAYS = ("namespace", "redirect")
+_LAUNCHER: Final = Path(__file__).with_name("launcher.py")
+FUSE: Final = "/dev/fuse"
+
+
+class NoNamespace(CannotRun):
+    """Programs get no mount namespace here; one sentence says why."""
+
+
+@dataclass
+class Launched:
+    """A program that runs: its calls arrive at `listener`, requests for its files at `files`; `told` says if it cannot be run."""
+
+    child: subprocess.Popen[Any]
+    listener: Notices
+    files: FileRequests | None
+    told: socket.socket
+
+
+def launch(
+    abi: Abi,
+    tree: Tree,
+    way: str,
+    command: Sequence[str],
+    options: Mapping[str, Any],
+    serve: Callable[[FileRequests], None],
+) -> Launched:
+    """Start a program; `serve` answers what is asked about files meanwhile. Raises CannotRun, NoNamespace."""
+    mounts, files = "", None
+    if way == NAMESPACE:
+        if not os.path.exists(FUSE):
+            raise NoNamespace(f"programs get no /dev and /sys of their own: there is no {FUSE} here")
+        covered = " ".join(path for path in COVERED if os.path.dirname(path) not in COVERED)
+        mounts = "\n".join([tree.root, covered, *tree.make_room()])
+    code = program(abi, IN_NAMESPACE if way == NAMESPACE else abi.calls.values())
+    here, there = socket.socketpair()
+    with there:
+        words = [
+            sys.executable,
+            "-I",
+            "-S",
+            str(_LAUNCHER),
+            str(there.fileno()),
+            str(abi.seccomp),
+            code.hex(),
+            mounts,
+            *command,
+        ]
+        child = subprocess.Popen(words, pass_fds=[there.fileno()], **options)
+    while True:
+        while files is not None and here.fileno() not in select.select([here.fileno(), files.fd], [], [])[0]:
+            serve(files)
+        told, ancillary, _, _ = here.recvmsg(64, socket.CMSG_LEN(4))
+        if not ancillary:
+            here.close()
+            child.wait()
+            if files is not None:
+                files.close()
+            raise _missing(told)
+        number = array("i", ancillary[0][2])[0]
+        if told == b"listener":
+            return Launched(child, Notices(number), files, here)
+        files = FileRequests(number)
+
+
+def _missing(told: bytes) -> CannotRun:
+    """What the kernel does not let be, in one sentence."""
+    what, _, text = told.decode().partition(" ")
+    number = int(text or 0)
+    name = Errno(number).name if number in [each.value for each in Errno] else os.strerror(number)
+    if what == "mount":
+        return NoNamespace(
+            f"programs get no /dev and /sys of their own: this computer lets them have no mount namespace ({name})"
+        )
+    if number == errno.EINVAL:
+        return CannotRun(
+            f"programs cannot be run: Linux {os.uname().release} has no seccomp notifications that a signal leaves alone; "
+            "5.19 is needed"
+        )
+    return CannotRun(f"programs cannot be run: this computer lets none of them have a seccomp filter ({name})")

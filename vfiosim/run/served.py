@@ -1,0 +1,246 @@
+"""What each request for a file of /dev and /sys comes to where a program has them in its mount namespace.
+
+A character device cannot be opened there. So `stat` is told of one; whoever opens it is shown a plain file, another one each time,
+for /proc says in which call a thread is; and whoever asks for the status of what is open is held until it is that of the device.
+What is opened to write into /sys is a file of its own, too, for each write has an errno.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import struct
+import zlib
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from itertools import count
+from pathlib import Path
+from typing import Any, Final
+
+from ..kernel.fs.file import O_ACCMODE, O_PATH, File
+from . import fuse
+from .files import LARGE, SERVED
+from .filter import Abi
+from .fuse import FileRequest
+from .memory import ProgramMemory
+from .programs import HostProcess
+from .status import STATX_SIZE, of_node
+from .stopped import Stopping
+from .traps import Made, Traps
+from .tree import is_ours
+
+_FLAGS_AT: Final = {"open": 1, "openat": 2}
+_ANSWER_AT: Final = {"stat": 1, "lstat": 1, "fstat": 1, "newfstatat": 2, "statx": 4}
+_ONCE: Final = SERVED + (1 << 33)  # the first number of what is opened once
+_DEVICES: Final = "/dev/vfio/devices/"
+_CHANGES: Final = (4, 6, 8, 9, 10, 11, 12, 13, 45)  # modes, links, folders, names: that is the machine's alone
+_ERRNOS: Final = dict.fromkeys(_CHANGES, errno.EPERM) | {fuse.CREATE: errno.EACCES, fuse.IOCTL: errno.ENOTTY}
+
+
+@dataclass
+class ServedFile:
+    """What has a number with the kernel.
+
+    `flags`: of the call that opens it, and it alone; -1 if it is there for all. `file`: what is open; `pages`: its mapped memory.
+    """
+
+    path: str
+    flags: int = -1
+    file: File | None = None
+    pages: int = -1
+
+
+class Served:
+    """Answers requests; `caller` finds the process of a thread, once all that was before this is done."""
+
+    def __init__(self, traps: Traps, abi: Abi, caller: Callable[[int], HostProcess]) -> None:
+        self.traps, self.tree, self.abi, self.caller = traps, traps.tree, abi, caller
+        self.nodes = {1: ServedFile("")}
+        self.answered: Callable[[], None] = lambda: None  # what is to be done when the last answer was given
+        self._numbers: dict[str, int] = {"": 1}
+        self._once = count(_ONCE)
+        self._does: dict[int, Callable[[FileRequest], bytes | Made]] = {
+            fuse.LOOKUP: self._lookup, fuse.GETATTR: self._attributes, fuse.READLINK: self._link, fuse.OPEN: self._open,
+            fuse.READ: self._read, fuse.WRITE: self._write, fuse.RELEASE: self._release, fuse.READDIR: self._folder,
+            fuse.OPENDIR: lambda request: fuse.opened(0), fuse.RELEASEDIR: lambda request: b"",
+            fuse.STATFS: lambda request: bytes(80), fuse.FORGET: lambda request: self._forget(request.node),
+            fuse.FORGET_MANY: self._forget_many, fuse.INTERRUPT: lambda request: b"",
+        }  # fmt: skip
+
+    def comes_to(self, request: FileRequest) -> bytes | Made:
+        """The answer to a request, or the call that has to end before. Raises OSError."""
+        self.answered = lambda: None
+        if request.kind not in self._does:
+            raise OSError(_ERRNOS.get(request.kind, errno.ENOSYS), "")
+        return self._does[request.kind](request)
+
+    def all_gone(self) -> None:
+        """The last who had this /dev and /sys is gone, and with him all open files; each by itself is no longer told of then."""
+        for node in self.nodes.values():
+            if node.file is not None:
+                self.traps.files.let_go(node.file)
+
+    def close(self) -> None:
+        """Nothing is asked any more."""
+        for node in self.nodes.values():
+            if node.pages >= 0:
+                os.close(node.pages)
+        self.nodes.clear()
+
+    # ---- names
+
+    def _lookup(self, request: FileRequest) -> bytes:
+        path = f"{self.nodes[request.node].path}/{os.fsdecode(request.body[:-1])}"
+        status = self.tree.status(path, follow=False)
+        leads_on = stat.S_ISDIR(status.st_mode) or stat.S_ISLNK(status.st_mode)
+        flags = -1 if leads_on or not is_ours(path) else self._opened_with(request.thread, path)
+        if flags == -1:
+            number = self._numbers.setdefault(path, len(self._numbers) + 1)
+            self.nodes[number] = ServedFile(path)
+            return fuse.entry(number, status, _inode(path), not is_ours(path))
+        number = next(self._once)
+        self.nodes[number] = ServedFile(path, flags)
+        return fuse.entry(number, _plain(status, path), number, False)
+
+    def _opened_with(self, thread: int, path: str) -> int:
+        """The flags with which a thread is about to open a file, where that is told to the machine; otherwise -1."""
+        name, arguments = self._call_of(thread)
+        if name == "openat2":
+            flags = int.from_bytes(ProgramMemory(thread).read(arguments[2], 8), "little")
+        elif name == "creat":
+            flags = os.O_CREAT | os.O_TRUNC | os.O_WRONLY
+        elif name in _FLAGS_AT:
+            flags = arguments[_FLAGS_AT[name]] & 0xFFFFFFFF
+        else:
+            return -1
+        told = path.startswith("/dev/") or flags & O_ACCMODE
+        return flags if told and not flags & O_PATH else -1
+
+    def _call_of(self, thread: int) -> tuple[str, list[int]]:
+        """The system call in which a thread waits, and its arguments."""
+        words = ["running"]
+        while words[0] == "running":  # it has asked, and is about to wait
+            words = Path(f"/proc/{thread}/syscall").read_text(encoding="ascii").split()
+        return self.abi.calls.get(int(words[0]), ""), [int(word, 16) for word in words[1:7]]
+
+    def _attributes(self, request: FileRequest) -> bytes:
+        node = self.nodes[request.node]
+        if node.file is not None and node.file.cdev is not None:  # it may be gone from /dev, and is open
+            status = self.tree.status_of_node(node.path, node.file.cdev.mode)
+            with suppress(OSError):
+                self._show_device(request.thread, node.path, status)
+            return fuse.attributes(_plain(status, node.path), request.node, False)
+        status = self.tree.status(node.path, follow=False)
+        if node.flags == -1:
+            return fuse.attributes(status, _inode(node.path), not is_ours(node.path))
+        return fuse.attributes(_plain(status, node.path), request.node, False)
+
+    def _show_device(self, thread: int, path: str, status: os.stat_result) -> None:
+        """Let a thread that asks for the status of an open node see that of the device. Raises OSError."""
+        name, arguments = self._call_of(thread)
+        if name not in _ANSWER_AT:
+            return
+        stopping, memory, at = Stopping(thread), ProgramMemory(thread), arguments[_ANSWER_AT[name]]
+        size = STATX_SIZE if name == "statx" else struct.calcsize(self.abi.stat)
+
+        def show() -> None:
+            if stopping.stopped():
+                with suppress(OSError):
+                    told = memory.read(at, size)
+                    memory.write(at, of_node(self.abi, name, told, _inode(path), status.st_mode, status.st_rdev))
+                stopping.go_on()
+
+        self.answered = show
+
+    def _link(self, request: FileRequest) -> bytes:
+        return os.fsencode(os.readlink(self.tree.root + self.nodes[request.node].path))
+
+    def _folder(self, request: FileRequest) -> bytes:
+        _, first, room = request.numbers("QQI")
+        place = self.tree.root + self.nodes[request.node].path
+        names = sorted(os.listdir(place))
+        return fuse.folder([(name, os.lstat(f"{place}/{name}").st_mode) for name in names], first, room)
+
+    def _forget(self, *numbers: int) -> bytes:
+        for number in numbers:
+            if number >= _ONCE:
+                self.nodes.pop(number, None)
+        return b""
+
+    def _forget_many(self, request: FileRequest) -> bytes:
+        return self._forget(*(number for number, _ in struct.iter_unpack("<QQ", request.body[8:])))
+
+    # ---- open files
+
+    def _open(self, request: FileRequest) -> bytes | Made:
+        node = self.nodes[request.node]
+        if node.flags == -1:
+            return fuse.opened(request.node)
+        place = self.tree.canonical(node.path)
+        return self.traps.made_open(self.caller(request.thread), place, node.flags, partial(self._opened, request.node))
+
+    def _opened(self, number: int, file: File) -> bytes:
+        node = self.nodes[number]
+        node.file = file
+        self.traps.files.stand_for(file, number)
+        if node.path.startswith(_DEVICES):
+            node.pages = os.memfd_create(node.path, os.MFD_CLOEXEC)
+            os.truncate(node.pages, LARGE)
+        return fuse.opened(number, node.pages >= 0)
+
+    def _read(self, request: FileRequest) -> bytes | Made:
+        node = self.nodes[request.node]
+        _, offset, size = request.numbers("QQI")
+        if node.pages >= 0:
+            return os.pread(node.pages, size, offset)
+        if node.path.startswith("/sys/"):
+            return Path(self.tree.root + node.path).read_bytes()[offset : offset + size]
+        program, descriptor = self._descriptor(request)
+        return Made(self.traps.start(program, "read", descriptor, size, offset), bytes)
+
+    def _write(self, request: FileRequest) -> bytes | Made:
+        node = self.nodes[request.node]
+        _, offset, size = request.numbers("QQI")
+        data = request.body[40 : 40 + size]
+        if node.pages >= 0:
+            return _written(os.pwrite(node.pages, data, offset))
+        program, descriptor = self._descriptor(request)
+        return Made(self.traps.start(program, "write", descriptor, data), _written)
+
+    def _descriptor(self, request: FileRequest) -> tuple[HostProcess, int]:
+        """Who reads or writes, and by which descriptor."""
+        program = self.caller(request.thread)
+        file = self.nodes[request.node].file
+        _, arguments = self._call_of(request.thread)
+        for number in arguments[:3]:  # that of a write comes first, of a splice last
+            if file is not None and self.traps.programs.bring(program, number) is file:
+                return program, number
+        raise OSError(errno.EBADF, "")
+
+    def _release(self, request: FileRequest) -> bytes:
+        node = self.nodes[request.node]
+        if node.file is not None:
+            self.traps.files.let_go(node.file)
+        if node.pages >= 0:
+            os.close(node.pages)
+        node.file, node.pages = None, -1
+        return b""
+
+
+def _written(size: int) -> bytes:
+    return struct.pack("<II", size, 0)
+
+
+def _inode(path: str) -> int:
+    return SERVED + zlib.crc32(path.encode(errors="surrogateescape"))
+
+
+def _plain(status: os.stat_result, path: str) -> os.stat_result:
+    """The same of a plain file, which is large where regions of a device are mapped."""
+    numbers: list[Any] = list(status)
+    numbers[stat.ST_MODE] = stat.S_IFREG | stat.S_IMODE(status.st_mode)
+    numbers[stat.ST_SIZE] = LARGE if path.startswith(_DEVICES) else status.st_size
+    return os.stat_result(numbers)

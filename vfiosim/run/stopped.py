@@ -1,0 +1,39 @@
+"""A thread that is held for a moment when its system call is over, before it sees what came of it (ptrace(2))."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import time
+from typing import Final
+
+_SEIZE, _INTERRUPT, _DETACH = 0x4206, 0x4207, 17
+_OF_ANY_KIND: Final = 0x40000000  # __WALL: also a thread that leads no process
+_PATIENCE: Final = 1.0  # seconds; a thread that does not stop by then is being killed
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
+_libc.ptrace.restype = ctypes.c_long
+
+
+class Stopping:
+    """This thread, which waits in a call, will stop at its end. Raises OSError where another program has hold of it."""
+
+    def __init__(self, thread: int) -> None:
+        self.thread = thread
+        for request in (_SEIZE, _INTERRUPT):
+            if _libc.ptrace(request, thread, None, None) < 0:
+                raise OSError(ctypes.get_errno(), "")
+
+    def stopped(self) -> bool:
+        """Wait until it does; False if it ends instead."""
+        what, until = os.WSTOPPED | os.WEXITED | os.WNOWAIT | os.WNOHANG | _OF_ANY_KIND, time.monotonic() + _PATIENCE
+        while time.monotonic() < until:
+            told = os.waitid(os.P_PID, self.thread, what)
+            if told is not None:
+                return told.si_code == os.CLD_TRAPPED
+            os.sched_yield()
+        return False
+
+    def go_on(self) -> None:
+        """Let it go."""
+        _libc.ptrace(_DETACH, self.thread, None, None)
