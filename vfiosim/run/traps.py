@@ -15,7 +15,7 @@ from ..kernel.fs.file import O_ACCMODE, O_PATH, File
 from ..kernel.variants import Variant
 from ..machine import Call, Machine
 from .descriptors import descriptors_in, makes_descriptors, name_of
-from .files import HostFiles
+from .files import HostFiles, served
 from .filter import Abi
 from .given import Given
 from .programs import HostProcess, HostProcesses
@@ -151,7 +151,9 @@ class Traps:
 
         def shown(where: int) -> GoOn:
             """Registers are a file as large as can be; memory of the kernel is copied into the real file, once."""
-            if os.stat(f"/proc/{program.pid}/fd/{signed(fd)}").st_size < offset + length:
+            key = program.key(signed(fd))  # of a file that is served here nothing may be asked here
+            real = f"/proc/{program.pid}/fd/{signed(fd)}"
+            if key is not None and not served(key) and os.stat(real).st_size < offset + length:
                 program.fill(signed(fd), offset, program.process.memory.read(where, length))
             return GO_ON
 
