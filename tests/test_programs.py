@@ -70,7 +70,11 @@ def namespaces() -> None:
         pytest.skip("this computer lets no program have a mount namespace, so the other way is all that is tried")
 
 
-@pytest.mark.parametrize("name", ["vmm", "pointers", "pass", "forked", "mapped"])
+def by_night(*names: object) -> list[Any]:
+    return [pytest.param(name, marks=pytest.mark.nightly) for name in names]
+
+
+@pytest.mark.parametrize("name", ["vmm", "pass", "hotplug", *by_night("pointers", "forked", "mapped", "maps")])
 def test_a_program_makes_the_same_calls_in_both_ways(namespaces, vmm, name):
     both = [ran([vmm, name], machine=Machine(trace=False), way=way) for way in ("namespace", "redirect")]
     assert [result.way for result in both] == ["namespace", "redirect"]
@@ -79,6 +83,36 @@ def test_a_program_makes_the_same_calls_in_both_ways(namespaces, vmm, name):
     assert told[0] == told[1]
 
 
+@pytest.mark.nightly
+@pytest.mark.parametrize("name", ["interrupts", "timer", "confined"])
+def test_in_a_namespace_signals_filters_and_eventfds_are_the_hosts_affair(namespaces, vmm, name):
+    assert ran([vmm, name], machine=Machine(trace=False), way="namespace").left_behind == []
+
+
+IN_NAMESPACE = [sys.executable, "-m", "vfiosim", "run", "--quiet", "--way", "namespace"]
+
+
+@pytest.mark.nightly
+def test_in_a_namespace_registers_are_no_memory_for_requests_and_nobody_waits_for_himself(namespaces, vmm):
+    subprocess.run([*IN_NAMESPACE, vmm, "registers"], cwd=ROOT, timeout=SECONDS, check=True)
+
+
+@pytest.mark.nightly
+def test_in_a_namespace_a_run_that_is_broken_off_ends_also_where_the_program_waits_for_an_answer(namespaces):
+    code = "import sys; from vfiosim.run import run; run(['cat', '/dev/iommu'], way='namespace', tell=lambda told: sys.exit(9))"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=SECONDS, check=False).returncode == 9
+
+
+@pytest.mark.parametrize("seed", [5, *by_night(*range(12, 20))])
+def test_in_a_namespace_threads_that_open_take_nothing_from_each_other(namespaces, vmm, seed):
+    warned: list[str] = []
+    result = ran(
+        [vmm, "threads", "40"], machine=Machine("lab", trace=False), way="namespace", seed=seed, warn=warned.append
+    )
+    assert warned == result.left_behind == []
+
+
+@pytest.mark.nightly
 def test_in_a_namespace_nodes_and_files_are_found_by_whatever_leads_to_them(namespaces, tmp_path):
     script = """
         set -e
@@ -103,8 +137,6 @@ def test_in_a_namespace_nodes_and_files_are_found_by_whatever_leads_to_them(name
 def test_a_computer_without_namespaces_has_paths_redirected_and_tells_whoever_asks(monkeypatch):
     monkeypatch.setattr("vfiosim.run.launch.FUSE", "/no/such/file")
     told: list[str] = []
-    assert run(["true"], machine=Machine(trace=False), warn=told.append).way == "redirect"
-    assert told == []
     assert run(["true"], machine=Machine(trace=False), warn=told.append, way="namespace").way == "redirect"
     assert len(told) == 1
     assert "there is no /no/such/file here; its paths are redirected" in told[0]
@@ -159,14 +191,15 @@ def test_threads_use_a_device_each_at_the_same_time(vmm):
     assert sum("VFIO_DEVICE_BIND_IOMMUFD" in call for call in shown(result)) == 20
 
 
-def test_threads_take_turns_within_the_kernel_where_a_seed_is_given(vmm):
+@pytest.mark.parametrize("way", ["redirect", *by_night("namespace")])
+def test_threads_take_turns_within_the_kernel_where_a_seed_is_given(vmm, way):
     m = Machine("lab")
-    ran([vmm, "threads"], machine=m, seed=7)
+    ran([vmm, "threads"], machine=m, seed=7, way=way)
     threads = [step.thread for step in m.trace.micro]
     assert sum(one != two for one, two in pairwise(threads)) > 2 * len(m.calls)
 
 
-@pytest.mark.parametrize("way", [None, "redirect"])
+@pytest.mark.parametrize("way", ["redirect", "namespace"])
 def test_a_program_that_is_killed_within_a_call_leaves_that_call_to_the_kernel(vmm, way):
     result = ran([vmm, "killed"], machine=Machine(trace=False), way=way)
     assert result.left_behind == ["the device 0000:01:00.0 is driven by nobody, before by vfio-pci"]

@@ -10,7 +10,7 @@ from html import escape
 from pathlib import Path
 
 from .run.filter import CannotRun
-from .run.launch import WAYS
+from .run.launch import REDIRECT, WAYS
 from .run.result import ProgramRun, run
 from .topology import TOPOLOGIES
 
@@ -114,8 +114,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--way",
         choices=WAYS,
-        help="how the program finds them: in a mount namespace of its own, or each path is redirected, which is slower; "
-        "by default in the first way that this computer lets be",
+        default=REDIRECT,
+        help="how the program finds them: each path that it opens or asks about is looked at (the default), or in a mount "
+        "namespace of its own, where opens cost less; where this computer lets none be, that is told, and paths are redirected",
     )
     parser.add_argument("--quiet", action="store_true", help="do not print the calls")
     parser.add_argument("program", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)

@@ -138,9 +138,11 @@ static void killed(void) {  // in the middle of a call: unbind waits until nobod
   must(informed(dev) == 0 && close(dev) == 0);
 }
 
+static int often = 5;
+
 static void *thread(void *number) {
   int mine = (intptr_t)number, iommufd = open("/dev/iommu", O_RDWR);
-  for (int turn = 0; turn < 5; turn++) {
+  for (int turn = 0; turn < often; turn++) {
     int dev = device(mine);
     must(dev >= 0 && bound(dev, iommufd) == 0 && informed(dev) == 0 && close(dev) == 0);
   }
@@ -188,6 +190,9 @@ static void hotplug(void) {
   must(device(0) >= 0);
   snprintf(remove, sizeof remove, "%s/driver", it);
   must(readlink(remove, link, sizeof link - 1) > 0 && strcmp(strrchr(link, '/'), "/vfio-pci") == 0);
+  int bind = open("/sys/bus/pci/drivers/vfio-pci/bind", O_WRONLY);
+  fails(write(bind, "0000:99:00.0", 12), ENODEV);
+  fails(write(bind, "0000:01:00.0", 12), EBUSY);
 }
 
 static void interrupts(void) {
@@ -271,6 +276,20 @@ static void mapped_bar(void) {  // what is mapped keeps the device when its desc
   must(munmap(one, 8192) == 0 && bound(again, iommufd) == 0);
 }
 
+static void registers(void) {  // as an argument: where a namespace serves them, its server must not wait for itself
+  int dev = device(0);
+  must(bound(dev, open("/dev/iommu", O_RDWR)) == 0);
+  char *bar = mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, dev, 0);
+  must(bar != MAP_FAILED);
+  fails(ioctl(dev, GET_REGION, bar), EFAULT);
+  pid_t child = fork();
+  if (child == 0) {
+    fails(ioctl(dev, GET_REGION, bar), EFAULT);
+    exit(0);
+  }
+  ended(child, 0);
+}
+
 static volatile int ticks;
 static void tick(int number) { ticks += number == SIGALRM; }
 
@@ -299,7 +318,6 @@ static void leak(void) {  // a child lives on with the device
   must(read(closed[0], &byte, 1) == 0);
 }
 
-static int often = 1;
 
 static void rate(void) {  // GET_INFO, so often
   int dev = device(0);
@@ -311,7 +329,7 @@ int main(int count, char **words) {
   static const struct { const char *name; void (*does)(void); } all[] = {
       {"vmm", vmm}, {"pass", pass}, {"killed", killed}, {"threads", threads}, {"maps", maps}, {"hotplug", hotplug},
       {"interrupts", interrupts}, {"pointers", pointers}, {"confined", confined}, {"forked", forked}, {"timer", timer},
-      {"leak", leak}, {"rate", rate}, {"mapped", mapped_bar},
+      {"leak", leak}, {"rate", rate}, {"mapped", mapped_bar}, {"registers", registers},
   };
   if (count > 2) often = atoi(words[2]);
   for (size_t each = 0; count > 1 && each < sizeof all / sizeof *all; each++)

@@ -49,6 +49,7 @@ class HostFiles:
         self._keys: dict[File, tuple[Key, int | None]] = {}
         self._watched: dict[int, File] = {}
         self._let_go: list[File] = []
+        self._arriving: dict[File, int] = {}
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -76,14 +77,24 @@ class HostFiles:
         self._files[key], self._keys[file], self._watched[watch] = file, (key, watch), file
         return given
 
-    def stand_for(self, file: File, inode: int) -> None:
-        """A file that is served here stands for this one; `let_go` tells of it when its last copy has gone."""
+    def stand_for(self, file: File, inode: int, thread: int) -> None:
+        """A file that is served here, which a thread opens, stands for this one; `let_go` tells when its last copy has gone."""
         key = _SERVED_HERE, inode
-        self._files[key], self._keys[file] = file, (key, None)
+        self._files[key], self._keys[file], self._arriving[file] = file, (key, None), thread
+
+    def arrived(self, thread: int) -> None:
+        """A thread does something else: it has the descriptor of what it has opened."""
+        for file in [each for each, opener in self._arriving.items() if opener == thread]:
+            del self._arriving[file]
+
+    def arriving(self, file: File) -> bool:
+        """May its opening have been answered, and no descriptor lead to it yet?"""
+        return file in self._arriving
 
     def let_go(self, file: File) -> None:
         """The last copy of what stands for a file has gone."""
         del self._files[self._keys.pop(file)[0]]
+        self._arriving.pop(file, None)
         self._let_go.append(file)
 
     def at(self, key: Key) -> File | None:

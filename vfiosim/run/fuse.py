@@ -20,6 +20,7 @@ _VERSION: Final = (7, 31)
 _TRUNCATES: Final = 1 << 3  # FUSE_ATOMIC_O_TRUNC: an open tells that it truncates
 _DIRECT: Final = 1  # FOPEN_DIRECT_IO: each read and write is asked for
 _ROOM: Final = 1 << 16  # bytes of one write
+_UNANSWERED: Final = 0xFFFF  # closes that may be told before one is answered; by default an open overtakes the 13th
 _FOREVER: Final = 1 << 32  # seconds
 _IN, _OUT, _ATTR = struct.Struct("<IIQQIIIHxx"), struct.Struct("<IiQ"), struct.Struct("<6Q10I")
 
@@ -63,20 +64,23 @@ class FileRequests:
             request = FileRequest(kind, name, node, thread, data[_IN.size :])
             if kind != INIT:
                 return request
-            self.answer(request, struct.pack("<4IHHII", *_VERSION, 0, _TRUNCATES, 0, 0, _ROOM, 1).ljust(64, b"\0"))
+            limits = (_UNANSWERED, _UNANSWERED, _ROOM, 1)
+            self.answer(request, struct.pack("<4IHHII", *_VERSION, 0, _TRUNCATES, *limits).ljust(64, b"\0"))
 
-    def answer(self, request: FileRequest, data: bytes = b"") -> None:
-        """It is done; this is told."""
-        self._send(request, 0, data)
+    def answer(self, request: FileRequest, data: bytes = b"") -> bool:
+        """It is done; this is told. Does anybody wait for it?"""
+        return self._send(request, 0, data)
 
     def fail(self, request: FileRequest, number: int) -> None:
         """It fails with this errno."""
         self._send(request, -number, b"")
 
-    def _send(self, request: FileRequest, error: int, data: bytes) -> None:
+    def _send(self, request: FileRequest, error: int, data: bytes) -> bool:
         if request.kind not in _SILENT:
             with suppress(FileNotFoundError):  # nobody waits any more
                 os.write(self.fd, _OUT.pack(_OUT.size + len(data), error, request.id) + data)
+                return True
+        return False
 
     def close(self) -> None:
         """Whoever still uses a file is told that there is no connection."""

@@ -79,9 +79,9 @@ def launch(
         told, ancillary, _, _ = here.recvmsg(64, socket.CMSG_LEN(4))
         if not ancillary:
             here.close()
-            child.wait()
             if files is not None:
                 files.close()
+            child.wait()
             raise _missing(told)
         number = array("i", ancillary[0][2])[0]
         if told == b"listener":

@@ -16,6 +16,9 @@ class ProgramMemory:
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
+        self.registers_served = (
+            False  # may some be mapped that this process serves? A look at them would wait for itself
+        )
         self._small = ctypes.create_string_buffer(4096)
 
     def read(self, address: int, size: int) -> bytes:
@@ -44,7 +47,7 @@ class ProgramMemory:
             raise OSError(errno.EFAULT, f"{len(data)} bytes at {address:#x} cannot all be written")
 
     def _copy(self, copy: Callable[..., int], buffer: ctypes.Array[ctypes.c_char], address: int, size: int) -> int:
-        if not 0 <= address < 1 << 63:
+        if not 0 <= address < 1 << 63 or (self.registers_served and self.devices(address, address + size)):
             return -1
         here, there = struct.pack("@PN", ctypes.addressof(buffer), size), struct.pack("@PN", address, size)
         return copy(self.pid, here, 1, there, 1, 0)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from threading import Thread
 from typing import Any, Final
 
 from ..kernel.fs.file import File
@@ -74,7 +76,7 @@ class HostProcess:
 
     def take_over(self, number: int, identity: Identity) -> None:
         """Let a file of the host stand in the machine under the number that it has here. Raises OSError."""
-        fd = _pidfd_getfd(self.end, number)
+        fd = _fetched(self.end, number)
         try:
             self.process.task.files.fd.give_out_beside(range(number))
             self.process.import_fd(fd)
@@ -84,7 +86,7 @@ class HostProcess:
 
     def fill(self, number: int, place: int, data: bytes) -> None:
         """Change what is in a real file that it has. Raises OSError."""
-        fd = _pidfd_getfd(self.end, number)  # the very same open file, so its closing is not told of
+        fd = _fetched(self.end, number)  # the very same open file, so its closing is not told of
         try:
             os.pwrite(fd, data, place)
         finally:
@@ -105,6 +107,7 @@ class HostProcesses:
         self.living: dict[int, HostProcess] = {}
         self._of_thread: dict[int, HostProcess] = {}
         self._elsewhere: Process | None = None
+        self._registers_served = False
 
     def of_thread(self, thread: int) -> tuple[HostProcess, bool]:
         """The process that a thread belongs to, and whether it is new. Raises OSError if it has gone."""
@@ -117,6 +120,7 @@ class HostProcesses:
         new = pid not in self.living
         if new:
             self.living[pid] = HostProcess(self.machine, pid, self._name(facts["Name"]), self.memory)
+            self.living[pid].memory.registers_served = self._registers_served
         program = self._of_thread[thread] = self.living[pid]
         if new:
             self._adopt(program)
@@ -134,6 +138,12 @@ class HostProcesses:
             key = program.key(number)
             if key is not None and self.files.at(key) is not None:
                 self.bring(program, number)
+
+    def serve_registers(self) -> None:
+        """Registers that are served here get mapped: whoever serves them must not touch them, in no process from now on."""
+        self._registers_served = True
+        for program in self.living.values():
+            program.memory.registers_served = True
 
     def bring(self, program: HostProcess, number: int) -> File | None:
         """Let a simulated descriptor lead to what the real one leads to; the answer is the file, if it is one of the machine."""
@@ -207,8 +217,12 @@ def killed(thread: int) -> bool:
     return bool(int(pending.split()[1], 16) >> signal.SIGKILL - 1 & 1)
 
 
-def _pidfd_getfd(pidfd: int, number: int) -> int:
+def _fetched(pidfd: int, number: int) -> int:
+    """A copy of a descriptor of a process. Raises OSError, also where another thread has put a served file there meanwhile."""
     fd: int = _libc.syscall(_PIDFD_GETFD, pidfd, number, 0)
     if fd < 0:
         raise OSError(ctypes.get_errno(), "the descriptor cannot be fetched")
+    if served(key_of(f"/proc/self/fdinfo/{fd}")):
+        Thread(target=os.close, args=(fd,)).start()  # closing it asks whoever serves it, and waits
+        raise OSError(errno.EBADF, "the descriptor leads elsewhere by now")
     return fd

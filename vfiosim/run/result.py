@@ -16,7 +16,7 @@ from ..machine import Machine
 from ..machine.call import Broken
 from ..trace import Trace
 from .faults import Faults
-from .launch import WAYS
+from .launch import REDIRECT, WAYS
 from .recording import Notes, UnsavedError, document
 from .supervisor import Supervisor, Told
 
@@ -72,7 +72,7 @@ def run(
     trace: bool = True,
     tell: Callable[[Told], None] | None = None,
     warn: Callable[[str], None] | None = None,
-    way: str | None = None,
+    way: str = REDIRECT,
     **options: Any,
 ) -> ProgramRun:
     """Run a program to its end, with its VFIO, iommufd and KVM answered by a machine.
@@ -83,13 +83,14 @@ def run(
     * `seed`: let calls of several threads take turns within the kernel, in an order that this number chooses;
     * `save`: a file in which the run is kept as a recording, which `python -m vfiosim conformance` and `replay` read; what cannot
       be done again from its calls alone is not, and `warn` is told why;
-    * `way`: "namespace" or "redirect" (`launch.py`); by default the first of them that this computer lets be;
+    * `way`: "redirect" or "namespace" (`launch.py`); where this computer lets no namespace be, `warn` is told and paths are
+      redirected;
     * `tell` is given each call as it ends, `warn` each sentence about what is not modelled; other options are Popen's.
 
     Raises CannotRun where this computer cannot do it (one sentence says what is missing), OSError where there is no such program,
     ValueError for a text of `fail` that says nothing, and for another way.
     """
-    if way not in (None, *WAYS):
+    if way not in WAYS:
         raise ValueError(f"a program is run in the way {' or '.join(WAYS)}, not {way!r}")
     m = Machine(machine, kernel, trace) if isinstance(machine, str) else machine
     faults, objects, standing = Faults(*fail), _objects(m), _standing(m)

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import count
 from pathlib import Path
+from time import monotonic
 from typing import Any, Final
 
 from ..kernel.fs.file import O_ACCMODE, O_PATH, File
@@ -35,6 +36,7 @@ from .tree import is_ours
 _FLAGS_AT: Final = {"open": 1, "openat": 2}
 _ANSWER_AT: Final = {"stat": 1, "lstat": 1, "fstat": 1, "newfstatat": 2, "statx": 4}
 _ONCE: Final = SERVED + (1 << 33)  # the first number of what is opened once
+_PATIENCE: Final = 1.0  # seconds
 _DEVICES: Final = "/dev/vfio/devices/"
 _CHANGES: Final = (4, 6, 8, 9, 10, 11, 12, 13, 45)  # modes, links, folders, names: that is the machine's alone
 _ERRNOS: Final = dict.fromkeys(_CHANGES, errno.EPERM) | {fuse.CREATE: errno.EACCES, fuse.IOCTL: errno.ENOTTY}
@@ -61,6 +63,7 @@ class Served:
         self.nodes = {1: ServedFile("")}
         self.answered: Callable[[], None] = lambda: None  # what is to be done when the last answer was given
         self._numbers: dict[str, int] = {"": 1}
+        self._found: set[str] = set()  # paths, of which the kernel knows where they lead
         self._once = count(_ONCE)
         self._does: dict[int, Callable[[FileRequest], bytes | Made]] = {
             fuse.LOOKUP: self._lookup, fuse.GETATTR: self._attributes, fuse.READLINK: self._link, fuse.OPEN: self._open,
@@ -92,9 +95,20 @@ class Served:
 
     # ---- names
 
-    def _lookup(self, request: FileRequest) -> bytes:
+    def _lookup(self, request: FileRequest) -> bytes | Made:
         path = f"{self.nodes[request.node].path}/{os.fsdecode(request.body[:-1])}"
-        status = self.tree.status(path, follow=False)
+        try:
+            status = self.tree.status(path, follow=False)
+        except FileNotFoundError:
+            again = path in self._found  # when a name that was found is gone, the kernel looks once more
+            self._found.discard(path)
+            if again or not path.startswith("/dev/") or not is_ours(path):
+                raise
+            flags = self._opened_with(request.thread, path)
+            if flags == -1:
+                raise
+            return self.traps.made_open(self.caller(request.thread), path, flags, lambda file: b"")  # it tells why
+        self._found.add(path)
         leads_on = stat.S_ISDIR(status.st_mode) or stat.S_ISLNK(status.st_mode)
         flags = -1 if leads_on or not is_ours(path) else self._opened_with(request.thread, path)
         if flags == -1:
@@ -121,9 +135,11 @@ class Served:
 
     def _call_of(self, thread: int) -> tuple[str, list[int]]:
         """The system call in which a thread waits, and its arguments."""
-        words = ["running"]
-        while words[0] == "running":  # it has asked, and is about to wait
+        words, until = ["running"], monotonic() + _PATIENCE
+        while words[0] == "running" and monotonic() < until:  # it has asked, and is about to wait
             words = Path(f"/proc/{thread}/syscall").read_text(encoding="ascii").split()
+        if words[0] == "running":
+            raise OSError(errno.EAGAIN, "a thread that has asked goes on")
         return self.abi.calls.get(int(words[0]), ""), [int(word, 16) for word in words[1:7]]
 
     def _attributes(self, request: FileRequest) -> bytes:
@@ -166,6 +182,8 @@ class Served:
 
     def _forget(self, *numbers: int) -> bytes:
         for number in numbers:
+            if number in self.nodes:
+                self._found.discard(self.nodes[number].path)
             if number >= _ONCE:
                 self.nodes.pop(number, None)
         return b""
@@ -180,12 +198,12 @@ class Served:
         if node.flags == -1:
             return fuse.opened(request.node)
         place = self.tree.canonical(node.path)
-        return self.traps.made_open(self.caller(request.thread), place, node.flags, partial(self._opened, request.node))
+        return self.traps.made_open(self.caller(request.thread), place, node.flags, partial(self._opened, request))
 
-    def _opened(self, number: int, file: File) -> bytes:
-        node = self.nodes[number]
+    def _opened(self, request: FileRequest, file: File) -> bytes:
+        number, node = request.node, self.nodes[request.node]
         node.file = file
-        self.traps.files.stand_for(file, number)
+        self.traps.files.stand_for(file, number, request.thread)
         if node.path.startswith(_DEVICES):
             node.pages = os.memfd_create(node.path, os.MFD_CLOEXEC)
             os.truncate(node.pages, LARGE)
@@ -219,6 +237,11 @@ class Served:
             if file is not None and self.traps.programs.bring(program, number) is file:
                 return program, number
         raise OSError(errno.EBADF, "")
+
+    def nobody_waits(self, request: FileRequest) -> None:
+        """Whoever has asked was killed, so what he has opened will not be closed."""
+        if request.kind == fuse.OPEN:
+            self._release(request)
 
     def _release(self, request: FileRequest) -> bytes:
         node = self.nodes[request.node]

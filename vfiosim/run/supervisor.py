@@ -24,7 +24,7 @@ from .faults import Faults
 from .files import HostFiles
 from .filter import OF_OPEN_FILES, abi
 from .fuse import FileRequest, FileRequests
-from .launch import NAMESPACE, REDIRECT, WAYS, Launched, NoNamespace, launch
+from .launch import REDIRECT, Launched, NoNamespace, launch
 from .memory import ProgramMemory
 from .notices import Notice
 from .programs import HostProcess, HostProcesses, killed
@@ -70,7 +70,7 @@ class Supervisor:
     faults: Faults = field(default_factory=Faults)
     random: Random | None = None
     memory: Callable[[int], ProgramMemory] = ProgramMemory
-    way: str | None = None  # NAMESPACE or REDIRECT; None: the first of both that this computer lets be
+    way: str = REDIRECT  # or launch.NAMESPACE, where this computer lets it be
 
     def run(self, command: Sequence[str], **options: Any) -> int:
         """Run the program to its end; the answer is its exit status, below 0 the signal that killed it.
@@ -99,14 +99,13 @@ class Supervisor:
             self.poll.close()
 
     def _launch(self, command: Sequence[str], options: Mapping[str, Any]) -> Launched:
-        for way in WAYS if self.way != REDIRECT else (REDIRECT,):
-            self.taken = way
-            try:
-                return launch(self.abi, self.tree, way, command, options, self._serve_files)
-            except NoNamespace as error:
-                if self.way == NAMESPACE:
-                    self.warn(f"{error}; its paths are redirected")
-        raise AssertionError("the last way tells by itself that it cannot be")
+        self.taken = self.way
+        try:
+            return launch(self.abi, self.tree, self.way, command, options, self._serve_files)
+        except NoNamespace as error:
+            self.warn(f"{error}; its paths are redirected")
+            self.taken = REDIRECT
+            return launch(self.abi, self.tree, REDIRECT, command, options, self._serve_files)
 
     # ---- the loop
 
@@ -122,6 +121,7 @@ class Supervisor:
         finally:
             if child.poll() is None:
                 child.kill()
+                self._close_files()  # or it waits for an answer, and cannot even be killed
                 child.wait()
             os.close(ended)
             self.listener.close()
@@ -178,11 +178,10 @@ class Supervisor:
     def _let_go(self, over: Sequence[HostProcess]) -> None:
         """Take away the files that have gone, and these processes."""
         closed = list(self.files.closed())
-        for each in [
-            one for one in over if self.programs.living.get(one.pid) is one
-        ]:  # and was not taken away meanwhile
-            self.poll.unregister(each.end)
-            self.programs.ended(each)
+        for each in over:
+            if self.programs.living.get(each.pid) is each:  # and was not taken away meanwhile
+                self.poll.unregister(each.end)
+                self.programs.ended(each)
         for file in closed:
             self.traps.nodes.pop(file, None)
             for process, number in self.programs.gone(file):
@@ -221,6 +220,7 @@ class Supervisor:
                 continue
             if isinstance(outcome, Made):
                 self.waiting.append(Pending(request, self.programs.of_thread(request.thread)[0], outcome))
+                self._end_those_over()  # before another call may take what was opened for its own
             else:
                 requests.answer(request, outcome)
                 self.served.answered()
@@ -228,6 +228,7 @@ class Supervisor:
     def _caller(self, thread: int) -> HostProcess:
         """The process of a thread, when all is done that came before its call. Raises OSError if it has gone."""
         made, new = self.programs.of_thread(thread)
+        self.files.arrived(thread)
         if new:
             self.poll.register(made.end, select.EPOLLIN)
         self._let_go(self._over(dict(self.poll.poll(0))))
@@ -255,10 +256,10 @@ class Supervisor:
         else:
             self._answer(notice, outcome)
 
-    def _start(self, made: HostProcess, name: str, *arguments: Any) -> Call:
-        """Begin a call of the machine."""
+    def _start(self, made: HostProcess, name: str, *arguments: Any, at_once: bool = False) -> Call:
+        """Begin a call of the machine; `at_once`: it takes no turns with others."""
         self.faults.plan(self.machine, name, arguments)
-        return made.process.start(name, *arguments, run=self.random is None)
+        return made.process.start(name, *arguments, run=at_once or self.random is None)
 
     def _settle(self) -> None:
         """Answer the calls that have ended."""
@@ -266,24 +267,27 @@ class Supervisor:
             moved = [each for each in able if each.made.call.step()]
             if not moved or self.poll.poll(0):
                 break
+        self._end_those_over()
+
+    def _end_those_over(self) -> None:
+        """Answer the calls that have ended; what a request for a file has opened belongs to no other call."""
         over = [each for each in self.waiting if each.made.call.thread.ended]
-        for each in over:
+        for each in sorted(over, key=lambda each: not isinstance(each.notice, FileRequest)):
             self.waiting.remove(each)
             if each.made.call.name != "ioctl":  # no request changes what is in /dev and /sys
                 self._renew()
             self._finish(each)
 
     def _finish(self, each: Pending) -> None:
-        call = each.made.call
+        made = each.made
         try:
-            result = call.value()
-            outcome = each.made.then(result)
+            result = made.call.value()
+            outcome = made.then(result)
             self._give_new(each)
             number = len(result) if isinstance(result, bytes) else result
-            self.tell(Told(each.program.process.name, each.made.shown, number, changed=each.made.changed()))
+            self.tell(Told(each.program.process.name, made.shown, number, changed=made.changed()))
         except Exception as error:
             if isinstance(error, KernelError):
-                made = each.made
                 self.tell(Told(each.program.process.name, made.shown, None, error.name, error.sentence, made.changed()))
             self._fail(each.notice, error)
             return
@@ -306,8 +310,8 @@ class Supervisor:
 
     def _answer(self, notice: Notice | FileRequest, outcome: int | GoOn | Give | bytes) -> None:
         if isinstance(notice, FileRequest):
-            if self.requests is not None and isinstance(outcome, bytes):
-                self.requests.answer(notice, outcome)
+            if self.requests is not None and isinstance(outcome, bytes) and not self.requests.answer(notice, outcome):
+                self.served.nobody_waits(notice)
         elif isinstance(outcome, GoOn):
             self.listener.go_on(notice)
         elif isinstance(outcome, Give):
@@ -319,8 +323,7 @@ class Supervisor:
 
     def _fail(self, notice: Notice | FileRequest, error: Exception) -> None:
         """The call fails: with the errno that it shall have, or with ENOSYS where it is our own fault, or not modelled."""
-        name = "a file" if isinstance(notice, FileRequest) else self.abi.calls[notice.number]
-        number = errno.ENOSYS
+        name, number = "a file" if isinstance(notice, FileRequest) else self.abi.calls[notice.number], errno.ENOSYS
         if isinstance(error, Unsupported):
             self.warn(f"{name}: {error.sentence}; the program is told ENOSYS")
         elif isinstance(error, OSError) and error.errno:

@@ -151,12 +151,14 @@ class Traps:
 
         def shown(where: int) -> GoOn:
             """Registers are a file as large as can be; memory of the kernel is copied into the real file, once."""
-            key = program.key(signed(fd))  # of a file that is served here nothing may be asked here
             real = f"/proc/{program.pid}/fd/{signed(fd)}"
             if key is not None and not served(key) and os.stat(real).st_size < offset + length:
                 program.fill(signed(fd), offset, program.process.memory.read(where, length))
             return GO_ON
 
+        key = program.key(signed(fd))
+        if key is not None and served(key):
+            self.programs.serve_registers()
         call = self.start(program, "mmap", length, prot & 7, flags & 3, signed(fd), offset, None)
         return Made(call, shown)
 
@@ -166,7 +168,7 @@ class Traps:
     def _numbers_as_in_the_host(self, program: HostProcess) -> None:
         """Let a new descriptor have the number that it gets in the host, where others may still have what was closed here."""
         for number, file in list(program.table.items()):
-            if file in self.files:
+            if file in self.files and not self.files.arriving(file):
                 self.programs.bring(program, number)
         program.process.task.files.fd.give_out_beside(program.numbers())
 
@@ -206,7 +208,7 @@ class Traps:
             return number if then is None else then(file)
 
         self._numbers_as_in_the_host(program)
-        return Made(self.start(program, "open", place, flags), opened)
+        return Made(self.start(program, "open", place, flags, at_once=then is not None), opened)
 
     def open(self, program: HostProcess, address: int, flags: int, *_: int) -> Outcome:
         return self.openat(program, _AT_FDCWD, address, flags)
