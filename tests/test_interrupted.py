@@ -13,7 +13,7 @@ from tests.browser import PATIENCE, JupyterLab, run_all, running_jupyterlab
 from tests.conftest import ROOT
 from tests.desk import button, press, said
 
-pytestmark = [pytest.mark.nightly, pytest.mark.one_python, pytest.mark.xdist_group("interrupted")]
+pytestmark = [pytest.mark.nightly, pytest.mark.xdist_group("interrupted")]
 
 BENCH = """
 import os
