@@ -54,7 +54,7 @@ class FileRequests:
             except BlockingIOError:
                 return None
             except OSError as error:
-                if error.errno == errno.ENODEV:
+                if error.errno in (errno.ENODEV, errno.ECONNABORTED):  # the second where the end comes while it is read
                     self.ended = True
                     return None
                 if error.errno not in (errno.ENOENT, errno.EINTR):
