@@ -170,7 +170,7 @@ def test_no_sentence_needs_more_room_than_it_has_and_none_moves_the_picture(page
 def test_the_row_has_what_is_always_needed_and_tells_step_and_function(page: Page, tmp_path: Path) -> None:
     trace = bind()
     player = open_page(page, tmp_path, show(trace, step=13))
-    expect(player.locator(".bar:visible button")).to_have_text(
+    expect(player.locator(".bar:visible button:visible")).to_have_text(
         ["← Back", "Play", "Next →", "Legend", "Source", "More ▾"]
     )
     expect(player.locator(".at")).to_have_text(f"step 13 of 18 · in {trace[12].kernel_function}")

@@ -89,7 +89,9 @@ class Story:
         asked = {lane: called & REQUESTS.keys() for lane, called in other.called.items()}
         several = {lane for lane, requests in asked.items() if len(requests) > 1}
         strange = {
-            lane for lane in asked.keys() & self.called if not asked[lane] <= self.called[lane] <= other.called[lane]
+            lane
+            for lane in asked
+            if (called := self.called.get(lane)) and not asked[lane] <= called <= other.called[lane]
         }
         kept = {
             fact: texts
@@ -119,7 +121,7 @@ class Story:
         if lane not in self._running or self._running[lane].call != micro.call:
             self._running[lane] = Running(micro.call)
         self._running[lane].follow(micro)
-        self.called.setdefault(lane, set()).add(self._running[lane].name)
+        self.called.setdefault(lane, set()).update(filter(None, [self._running[lane].name]))
         if path := touched(micro):
             self._harm[Arrow("harm", lane, path.rpartition(".")[0], path.rpartition(".")[2], "touches")] = micro.call
 
