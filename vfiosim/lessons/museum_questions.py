@@ -191,7 +191,8 @@ QUESTIONS: dict[str, Question] = {
         },
         {
             "none": "The lock makes one wait for the other. It does not say whose VM is given back.",
-            "some": "You looked for an unlucky place to stop. A first or B first: both ways leave a count on the VM that nobody will give back.",
+            "some": "You looked for an unlucky place to stop. A first or B first: both ways leave a count on the VM that "
+            "nobody will give back.",
         },
         hints=("Not every bug that two programs meet is a race.",),
     ),
