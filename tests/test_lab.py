@@ -51,7 +51,7 @@ def test_after_a_press_bench_and_sandbox_stand_at_the_last_change_and_only_a_gui
     for each in (box.buttons["open device"], box.buttons["open iommufd"], box.call):
         each.click()
     assert shown_steps(bench)[0] == "vmm calls ioctl(3, VFIO_DEVICE_BIND_IOMMUFD)."
-    assert shown_steps(bench)[bench.trace_pane.step - 1].startswith("The gate opens last")
+    assert shown_steps(bench)[bench.trace_pane.step - 1].startswith("The gate opens: a call")
     assert 12 <= bench.trace_pane.step == box.trace_pane.step < len(shown_steps(bench)) <= 20
     assert walk.trace_pane.step == 1
 

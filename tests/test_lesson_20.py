@@ -89,9 +89,9 @@ def test_a_task_is_solved_by_its_own_solution_and_not_by_the_program_that_is_giv
     ("name", "edit", "told"),
     [
         ("mend", lesson.MEND.edits[1], M.ERRNO_IS_A_CAUSE.name),
-        ("exercise", (' --fail "IOMMU_IOAS_MAP: ENOMEM"', ""), "In this run no MAP failed"),
+        ("exercise", (' --fail "IOMMU_IOAS_MAP: ENOMEM"', ""), "In the run that was last no MAP failed"),
         ("free_it", lesson.HELPER.edits[0], M.BOUND_BY_A_PROGRAM.name),
-        ("free_it", ('system("sleep 5 & sleep 0.2");', ""), "No helper was started"),
+        ("free_it", ('system("sleep 5 & sleep 0.2");', ""), "The run that was last started no helper"),
     ],
 )
 def test_half_a_repair_is_told_what_it_lacks(parts, name, edit, told):

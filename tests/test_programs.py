@@ -17,6 +17,7 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from vfiosim import Machine, replay
 from vfiosim.cli import main
+from vfiosim.lab import programs
 from vfiosim.run import CannotRun, ProgramRun, run
 from vfiosim.run import filter as filter_module
 from vfiosim.run.filter import abi, program
@@ -373,8 +374,14 @@ def test_a_part_that_a_cell_keeps_is_found_by_a_later_one_and_what_is_wrong_with
 
 
 def test_what_a_compiler_says_stands_below_the_cell(magic, vmm, capsys):
+    magic("vfio_c", "", "int main(void) { return *(volatile int *)0; }")
+    assert capsys.readouterr().out.endswith("It ended by SIGSEGV.\n")
+    assert programs.ended
     assert magic("vfio_c", "", "int main() { return x; }") is None
-    assert "undeclared" in capsys.readouterr().out
+    told = capsys.readouterr().out  # in a notebook the magic is line 1 of its cell
+    assert "vmm.c:2:" in told
+    assert "undeclared" in told
+    assert not programs.ended  # what was run before is not what stands in the cell
 
 
 def test_a_computer_without_a_compiler_is_told_in_one_sentence(magic, monkeypatch, capsys):

@@ -649,7 +649,7 @@ def test_what_is_taken_out_is_told_while_the_machine_is_folded_away() -> None:
 
 def test_the_last_change_of_a_call_is_shown_first_in_the_sandbox_and_what_refused_it() -> None:
     box = bound(only=())
-    assert box.trace_pane.trace[box.trace_pane.step - 1].sentence.startswith("The gate opens last")
+    assert box.trace_pane.trace[box.trace_pane.step - 1].sentence.startswith("The gate opens: a call")
     assert "The kernel wrote: out_devid = 1" in box.message
     box.call.click()
     assert box.trace_pane.trace.steps[box.trace_pane.step - 1].refused

@@ -61,7 +61,7 @@ OTHERS: Final = {
         "{} is open; a BIND that has looked before, or does not look, can still bind a device of it.",
         ("group_lock", "group_is_closed", "vfio_device_block_group"),
     ),
-    "The gate opens last: a call that finds the gate open finds the device open, too.": Promise(
+    "The gate opens: a call that finds the gate open finds the device open, too.": Promise(
         "The gate opens. It may overtake what was written before: a call can find it open, and the device not.",
         (_ORDER,),
     ),

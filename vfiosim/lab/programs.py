@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from signal import Signals
 from typing import TYPE_CHECKING, Any, Final
 
 from ..run.filter import CannotRun, abi
@@ -43,10 +44,11 @@ def vfio_c(line: str, cell: str) -> Player | None:
     with _told(), tempfile.TemporaryDirectory() as folder:
         asked, words = _asked(line)
         source = _kept() / asked.keep if asked.keep else Path(folder, "vmm.c")
-        source.write_text(cell, encoding="utf-8")
+        source.write_text("\n" + cell, encoding="utf-8")  # a line is the one of the cell, whose first is the magic
         program = Path(folder, "vmm")
         if _compiled(source, program, bool(asked.keep)):
             return None if asked.keep else _run([str(program), *words], asked)
+        ended.clear()  # what was last is not what stands in the cell
     return None
 
 
@@ -126,4 +128,4 @@ def _lines(end: ProgramRun) -> Iterator[str]:
     if not all_of_them:
         yield f"{len(end.calls)} calls; told are those that were refused."
     yield from (*end.not_failed, *end.left_behind, *end.check())
-    yield f"It ended with {end.returncode}."
+    yield f"It ended with {end.returncode}." if end.returncode >= 0 else f"It ended by {Signals(-end.returncode).name}."

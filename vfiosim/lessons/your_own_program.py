@@ -75,7 +75,7 @@ def _not_noticed(run: ProgramRun) -> str | Distractor:
     """What is wrong with a run in which MAP was to fail."""
     if "ENOMEM" not in _answers(run, MAP):
         return (
-            "In this run no MAP failed. Run the cell below with its first line as it is: <code>--fail</code> makes MAP fail."
+            "In the run that was last no MAP failed. Run the cell below with its first line as it is: <code>--fail</code> makes MAP fail."
             + (f" {_stopped(run)}" if run.returncode else "")
         )
     if run.returncode == 0:
@@ -109,7 +109,7 @@ FAILS = ProgramTask(
 def _left(run: ProgramRun) -> str | Distractor:
     """What a run lacks that is to leave nothing behind, with a helper that goes on."""
     if len(run.machine.processes) < 2:
-        return "No helper was started in this run. It has to live; only the card must not be left with it."
+        return "The run that was last started no helper: run the cell below. The helper has to live; only the card must not be left with it."
     if run.left_behind:
         return Distractor(f"{'. '.join(run.left_behind)}.", M.BOUND_BY_A_PROGRAM)
     if "" not in _answers(run, BIND):
@@ -129,8 +129,8 @@ HELPER = ProgramTask(
         "<code>man 2 open</code> says so.",
     ),
     (('vfio0", O_RDWR)', 'vfio0", O_RDWR | O_CLOEXEC)'), ('iommu", O_RDWR)', 'iommu", O_RDWR | O_CLOEXEC)')),
-    "With O_CLOEXEC the copy loses both descriptors at the moment at which it becomes the shell. Then the two calls of close are "
-    "the last ones.",
+    "The helper has no descriptor of the card. With O_CLOEXEC the copy loses both at the moment at which it becomes the shell; "
+    "started after the two calls of close it never had them.",
     "20 task: a helper",
 )
 

@@ -141,7 +141,7 @@ async def open_and_publish(df: VfioDeviceFile, where: int) -> None:
         say(Phase.UNWIND, "out_put_kvm: the VM of the device and the iommufd are given back.")
         await vfio_device_put_kvm(device)
         raise
-    say(Phase.PUBLISH, "The gate opens last: a call that finds the gate open finds the device open, too.")
+    say(Phase.PUBLISH, "The gate opens: a call that finds the gate open finds the device open, too.")
     await store(device.cdev_opened, True)
     await store_release(df.access_granted, True)
     say(Phase.LOCK, "The lock of the device set is given back.")
