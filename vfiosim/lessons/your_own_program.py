@@ -75,8 +75,8 @@ def _not_noticed(run: ProgramRun) -> str | Distractor:
     """What is wrong with a run in which MAP was to fail."""
     if "ENOMEM" not in _answers(run, MAP):
         return (
-            "In the run that was last no MAP failed. Run the cell below with its first line as it is: <code>--fail</code> makes MAP fail."
-            + (f" {_stopped(run)}" if run.returncode else "")
+            "In the run that was last no MAP failed. Run the cell below with its first line as it is: <code>--fail</code> makes "
+            "MAP fail." + (f" {_stopped(run)}" if run.returncode else "")
         )
     if run.returncode == 0:
         return Distractor(
@@ -109,7 +109,10 @@ FAILS = ProgramTask(
 def _left(run: ProgramRun) -> str | Distractor:
     """What a run lacks that is to leave nothing behind, with a helper that goes on."""
     if len(run.machine.processes) < 2:
-        return "The run that was last started no helper: run the cell below. The helper has to live; only the card must not be left with it."
+        return (
+            "The run that was last started no helper: run the cell below. The helper has to live; only the card must not be left "
+            "with it."
+        )
     if run.left_behind:
         return Distractor(f"{'. '.join(run.left_behind)}.", M.BOUND_BY_A_PROGRAM)
     if "" not in _answers(run, BIND):
