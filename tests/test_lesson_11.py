@@ -9,9 +9,12 @@ import pytest
 from tests.cells import cells
 from tests.conftest import ROOT
 from tests.lesson_claims import answered
+from vfiosim import engine
 from vfiosim.lab import Exercise
+from vfiosim.lab.record import progress
 from vfiosim.lessons import misconceptions as M
 from vfiosim.lessons import museum as lesson
+from vfiosim.lessons.museum_hints import HINTS
 from vfiosim.lessons.museum_questions import CHECK, QUESTIONS
 from vfiosim.museum import ROOMS
 
@@ -19,7 +22,8 @@ TEXT = "\n".join(cells(ROOT / "notebooks" / "11_museum.ipynb", "markdown"))
 RIGHT = {
     "itself": "ever",
     "the ring": ("file vfio0#1", "vfio_device_file 1", "file iommu#1", "iommufd_ctx 1", "vfio_device vfio0"),
-    "half a repair": "iommufd",
+    "first patch": "iommufd",
+    "what it takes": ("one VM", "after"),
     "luck": "all",
     "11 check: a refused move": "nothing",
     "11 check: who waits": "itself",
@@ -116,13 +120,36 @@ def test_half_the_repair_of_the_lesson_is_refuted_in_the_room_itself():
 
 def test_a_proved_repair_gets_a_tick_among_the_levels(tmp_path, monkeypatch):
     monkeypatch.setenv("VFIOSIM_PROGRESS", str(tmp_path / "progress.json"))
-    levels = lesson.levels()
+    levels = lesson.Levels()
     assert "0 of 11 mended" in levels.message
     view = lesson.mend()
     view.editor.value = ROOMS["mapped-into-itself"].mended("iopt_map_file_pages")
     view.prove.click()
     assert "1 of 11 mended" in levels.message
     assert "✓ mapped-into-itself" in levels.message
+
+
+def test_the_table_of_rooms_waits_for_the_quiz_whose_answers_are_its_symptoms(tmp_path, monkeypatch):
+    monkeypatch.setenv("VFIOSIM_PROGRESS", str(tmp_path / "progress.json"))
+    levels = lesson.levels()
+    assert "attached to nothing" not in levels.static_html()
+    for question in CHECK:
+        progress.record(question.name, False)
+    assert "attached to nothing" in levels.static_html()
+
+
+@pytest.mark.parametrize("name", ROOMS)
+def test_a_hint_names_only_what_a_repair_of_its_room_can_use(name):
+    room = ROOMS[name]
+    assert len(HINTS[name]) > 1
+    known = "\n".join((*map(room.source, room.to_mend), *map(room.mended, room.to_mend), *engine.__all__, "kvm_ref_lock"))
+    used = re.findall(r"\w+", " ".join(re.findall(r"<code>(.*?)</code>", re.sub(r"'.*?'", "", " ".join(HINTS[name])))))
+    assert {word for word in used if word not in known} == set()
+
+
+def test_a_search_with_another_call_says_which_there_are():
+    with pytest.raises(ValueError, match="there is no call 'open'; there are bind, close card"):
+        lesson.search("open")
 
 
 def test_a_room_that_there_is_not_is_named():

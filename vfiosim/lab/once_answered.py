@@ -7,14 +7,15 @@ from html import escape
 from typing import Any
 
 from .record import progress
-from .static_fallback import Telling
+from .static_fallback import StaticFallback, Telling
 from .style import button, row, style, text
 
 
 class OnceAnswered(Telling):
     """Shows `what` once the questions of these names in `progress` were answered, rightly or not, or at a press.
 
-    `asked` has by name what the reader knows each question by. What has HTML of its own is shown so, anything else as text.
+    `asked` has by name what the reader knows each question by. A widget is shown as it is, what has HTML of its own so,
+    anything else as text.
     """
 
     def __init__(self, asked: Mapping[str, str], what: object) -> None:
@@ -37,6 +38,13 @@ class OnceAnswered(Telling):
             self.shown.value = f"<p>{escape(told)} It is shown here once you have answered that.</p>"
 
     def _show(self) -> None:
+        if isinstance(self._what, StaticFallback):
+            self.shown.value, self.children = "", [style(), self._what]
+            return
         html = getattr(self._what, "_repr_html_", None)
         self.shown.value = str(html()) if html else f"<pre>{escape(str(self._what))}</pre>"
         self.children = self._head
+
+    def static_html(self) -> str:
+        """What was shown when the cell ran."""
+        return str(self._what.static_html()) if self._what in self.children else super().static_html()

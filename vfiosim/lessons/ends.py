@@ -90,7 +90,7 @@ ENDS: dict[str, tuple[tuple[str, ...], tuple[str, str]]] = {
     "11": (
         (
             "write the smallest program that shows a bug;",
-            "find a ring of references, which no counter tells;",
+            "ask how large a bug is, before you mend it;",
             "mend a bug that is in Linux today, and prove it.",
         ),
         ("12_a_vmm.ipynb", "all calls together, in the order of a real program."),

@@ -7,6 +7,7 @@ from html import escape
 from ..lab import Bench, Distractor, Exercise, Goal, RoomView, Session, Task
 from ..lab import goal as facts
 from ..lab import room as museum_room
+from ..lab.once_answered import OnceAnswered
 from ..lab.record import progress
 from ..lab.static_fallback import Telling
 from ..lab.style import style, text
@@ -14,10 +15,11 @@ from ..museum import ROOMS, Room
 from ..views import Player
 from . import misconceptions as M
 from .lesson import Lesson
-from .museum_questions import CHECK, ITSELF, QUESTIONS, R13, VIEW, mapped_and_gone, since_the_map
+from .museum_hints import HINTS
+from .museum_questions import CHECK, ITSELF, QUESTIONS, R13, VIEW, mapped_and_gone, search, since_the_map
 from .one_bind import KVM, bound_for_a_vm
 
-__all__ = ["ITSELF", "R13", "exercise", "left", "level", "levels", "mend", "walk"]
+__all__ = ["R13", "exercise", "left", "level", "levels", "mend", "recorded", "search", "walk"]
 
 _SHORT = '<td style="white-space: nowrap; padding-right: 1em; vertical-align: top">'
 NAMES = {name: f"11 level: {name}" for name in ROOMS}
@@ -35,6 +37,11 @@ def left() -> str:
     return "\n".join(f"{holder:18} --{reason}-->".ljust(42) + target for holder, reason, target in told)
 
 
+def recorded() -> str:
+    """What the real kernel was asked for the first report, and what it answered."""
+    return "\n".join(f"{asked}\n    → {answered}" for asked, answered in ITSELF.recorded_in_words())
+
+
 # ---- the reproducer
 
 
@@ -47,6 +54,10 @@ def _give_away(session: Session) -> None:
 
 def _first_is_closed(session: Session) -> bool:
     return "file vfio0#1" not in session.machine.trace.end.objects
+
+
+def _bound_again(session: Session) -> bool:
+    return bool(session.done) and session.done[-1].outcome.check == "not_bound_yet"
 
 
 LOSE_THE_VM = Task(
@@ -66,6 +77,7 @@ LOSE_THE_VM = Task(
         _first_is_closed: Distractor(
             "The card's first file is gone, so its binding has ended: then the VM may go.", M.CLOSING_IS_RELEASING
         ),
+        _bound_again: "That was BIND on the first file once more. It was refused before it touched the VM. A second file has to ask.",
     },
     name="11 task: lose the VM",
 )
@@ -82,17 +94,6 @@ def exercise() -> Exercise:
 def mend() -> RoomView:
     """The second task: the file that is mapped into itself, to be mended and proved."""
     return level("mapped-into-itself")
-
-
-HINTS = {
-    "mapped-into-itself": (
-        "The function asks many things, and never what kind of file it is.",
-        "Where has the file been found, and where is it used first? The check belongs between them, within <code>async "
-        "with</code>: then the reference goes when it refuses.",
-        "<code>file.f_op</code> says what kind of file it is; that of memory is <code>shmem_file_operations</code>. So: "
-        "<code>await refuse_if(file.f_op is not shmem_file_operations, Errno.EINVAL, 'memory', 'no memory')</code>",
-    ),
-}
 
 
 def level(name: str) -> RoomView:
@@ -132,10 +133,11 @@ def _line(room: Room, done: bool) -> str:
     return f"<tr>{''.join(short).replace('<td>', _SHORT)}{symptom}</tr>"
 
 
-def levels() -> Levels:
-    """The index of the rooms."""
-    return Levels()
-
-
 LESSON = Lesson("11", QUESTIONS, CHECK, (LOSE_THE_VM.name, *NAMES.values()))
 predict, once_answered, quiz, finish = LESSON.predict, LESSON.once_answered, LESSON.quiz, LESSON.finish
+
+
+def levels() -> OnceAnswered:
+    """The index of the rooms; their symptoms answer the questions of the quiz."""
+    first, *more = (question.name for question in CHECK)
+    return once_answered(first, Levels(), *more)

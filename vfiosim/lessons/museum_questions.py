@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 
+from ..explore import Result, explore
 from ..kernel.iommufd.io_pagetable import iopt_map_file_pages
 from ..kernel.vfio.vfio_main import vfio_device_fops
 from ..lab import Distractor, ExperimentResult, Question
@@ -12,9 +14,10 @@ from ..lab.question import step_saying
 from ..machine import Machine
 from ..museum import ROOMS
 from ..museum.iommufd_requirements import map_file
+from ..naming import must_be_one_of
 from ..puzzles import PUZZLES
 from ..puzzles.changed import changed
-from ..puzzles.programs import CTX, DEV, make
+from ..puzzles.programs import CTX, DEV, KVM_VFIO, VM, Call, bind, make
 from ..trace import Trace
 from ..uapi import KernelError
 from . import misconceptions as M
@@ -86,6 +89,48 @@ def _half_a_repair() -> ExperimentResult:
     return ExperimentResult("iommufd" if RING[3] in trace.end.objects else "mended", trace, -1)
 
 
+CALLS: dict[str, Callable[[str], Call]] = {
+    "bind": bind,
+    "close card": lambda program: (program, "close", DEV),
+    "close list": lambda program: (program, "close", KVM_VFIO),
+    "close VM": lambda program: (program, "close", VM),
+}
+
+
+def search(A: str, B: str = "") -> Result:  # noqa: N803, as the threads are called
+    """All schedules of two programs, each with the card open and listed for a VM of its own; as in "bind, close card".
+
+    Raises ValueError for a call that is none of CALLS.
+    """
+    programs = {}
+    for lane, program, calls in (("A", "first", A), ("B", "second", B)):
+        names = [name.strip() for name in calls.split(",") if name.strip()]
+        for name in names:
+            must_be_one_of(CALLS, name, "call")
+        programs[lane] = [CALLS[name](program) for name in names]
+    return explore(R13.setup, {lane: calls for lane, calls in programs.items() if calls}, R13.properties[:2])
+
+
+PAIRS = {  # two programs by the name of an answer
+    "alone": ("bind", ""),
+    "once more": ("bind, bind", ""),
+    "one VM": ("close list, bind", "bind"),
+    "no VM": ("close list, bind", "close list, bind"),
+    "after": ("bind, close list, close card", "bind"),
+}
+
+
+@cache
+def _what_it_takes() -> ExperimentResult:
+    found = {name: search(*pair) for name, pair in PAIRS.items()}
+    loses = tuple(name for name, result in found.items() if result.violations)
+    shortest = found["one VM"].counterexample
+    assert shortest is not None
+    trace = shortest.trace
+    said = tuple(f"A: {a}; B: {b or 'nothing'}: {found[name].schedules} schedules" for name, (a, b) in PAIRS.items())
+    return ExperimentResult(loses, trace[trace.calls[-1].steps], -1, said)
+
+
 @cache
 def _schedules() -> tuple[int, int, Trace]:
     """Of all ways in which the two BINDs can end, in how many a VM is lost; and the steps of the shortest."""
@@ -117,7 +162,7 @@ QUESTIONS: dict[str, Question] = {
         },
         {
             "EINVAL": Distractor(
-                "So it should be. But the mapping is complete: this kernel asks of no file what it is made of.",
+                "You expected a check for the kind of file. This kernel has none: the mapping is complete.",
                 at=MAPPED,
             ),
             "free": Distractor(
@@ -159,7 +204,7 @@ QUESTIONS: dict[str, Question] = {
             "Follow the arrows backwards until you are where you began.",
         ),
     ),
-    "half a repair": Question(
+    "first patch": Question(
         "A first patch: <code>MAP_FILE</code> refuses the files of VFIO devices. Is the bug mended?",
         _half_a_repair,
         "an iommufd is a file, too. Mapped into itself it makes a shorter ring. The report named one case; the bug is its kind: "
@@ -167,7 +212,7 @@ QUESTIONS: dict[str, Question] = {
         {
             "mended": "yes: no device can be mapped any more",
             "memory": "no: now a file of memory cannot be mapped either",
-            "iommufd": "no: the same can be done with another file",
+            "iommufd": "no: the same can be done with a file of another kind",
         },
         {
             "mended": Distractor(
@@ -177,6 +222,7 @@ QUESTIONS: dict[str, Question] = {
         },
         view=VIEW,
         hints=("Which other files lead to an iommufd?",),
+        name="11 half a repair",
     ),
     "luck": Question(
         "Two programs have opened one card, each for a VM of its own, and both BIND at the same moment. One is refused "
@@ -195,6 +241,22 @@ QUESTIONS: dict[str, Question] = {
             "nobody will give back.",
         },
         hints=("Not every bug that two programs meet is a race.",),
+    ),
+    "what it takes": Question(
+        "With which of these programs is a VM lost in some schedule? Put them into the cell above, one after the other.",
+        _what_it_takes,
+        "it takes a second <i>file</i> of the card and one VM. A refused BIND gives back whatever VM the card has, also if its own "
+        "file has none.",
+        {name: f"A: {a}" + (f"; B: {b}" if b else ", and no B") for name, (a, b) in PAIRS.items()},
+        {
+            "+alone": "A BIND that succeeds gives nothing back.",
+            "+once more": "The second BIND of one file is refused early, before it looks for a VM.",
+            "-one VM": "A's file forgot its VM when the list was closed. Where A comes second, it is refused, and gives back B's VM.",
+            "+no VM": "Both files have forgotten their VMs, so the card has none to lose.",
+            "-after": "The scheduler may let B ask before A has closed the card. It does not in every schedule: here it is bad luck.",
+        },
+        kind="set",
+        hints=("Read the first line of each result: “Safe”, or “Broken”.",),
     ),
 }
 
@@ -240,12 +302,19 @@ CHECK = (
         name="11 check: a refused move",
     ),
     Question(
-        "Up to 2023 the last close of a device could hang for ever, with a lock. Whom did it wait for?",
+        "Up to 2023 the last close of a device could hang for ever. It waited for a lock. Who held that lock?",
         _whose_lock,
         "who puts the last reference runs the destructor, with all locks that it holds. Here the destructor wants one of "
         "these.",
-        {"other": "for another thread, which waits for this one", "itself": "for itself"},
-        {"other": "There is one thread only."},
+        {
+            "other": "another thread, which waited for this one",
+            "itself": "the same thread, which called close",
+            "dead": "nobody: its holder had ended without giving it back",
+        },
+        {
+            "other": "You thought of two threads that wait for each other. The last step names one thread only: it holds what it wants.",
+            "dead": "The holder has not ended: it is the one that waits.",
+        },
         name="11 check: who waits",
     ),
     Question(
@@ -255,7 +324,7 @@ CHECK = (
         "the check of the token also sets it, before the descriptor is looked at. A check that changes something has to "
         "come last.",
         {"0": "0: a refused call changes nothing", "EACCES": "EACCES: the token is another one now"},
-        {"0": Distractor("So it should be.", M.FAILED_IS_UNDONE)},
+        {"0": Distractor("The BIND was refused after its new token had been set, and nobody sets the old one again.", M.FAILED_IS_UNDONE)},
         name="11 check: the old token",
     ),
 )
