@@ -45,6 +45,19 @@ def test_a_strip_has_a_column_for_each_call_and_tells_it_in_words():
     assert "at first: none, none, none, none; bind: none, none, none, none; add 1: VM 1, none, VM 1, none" in drawn
 
 
+@pytest.mark.parametrize(
+    ("calls", "odd"),
+    [
+        (("add 1",), "the file points to a VM, and the device holds none"),
+        (("add 1", "add 2", "del 1"), "a list has the file, and the file points to no VM"),
+        (("add 1", "bind", "close list 1"), "the device holds a VM that no list has and no file points to"),
+        (("add 1", "bind"), None),
+    ],
+)
+def test_what_is_odd_at_the_end_of_a_strip_stands_below_it(calls, odd):
+    assert re.findall(r"At the end ([^.]*)\.", lesson.strip(*calls).data)[:1] == ([odd] if odd else [])
+
+
 def test_a_call_that_is_refused_has_its_errno_above_its_column():
     assert "close VM 1\nEBADF: none" in lesson.strip("close VM 1", "close VM 1").data
 
@@ -122,6 +135,7 @@ def test_the_second_task_is_solved_by_a_new_file():
     ("calls", "said"),
     [
         (("bind",), M.VM_FOLLOWS_THE_LIST.name),
+        (("del 1", "add 1"), "You listed the file once more."),
         (("close device",), "the list still holds the file"),
         (("open device",), "wanted: kvm of vfio_device vfio0 is kvm 1; now: it is None"),
     ],

@@ -142,7 +142,9 @@ def test_the_table_of_rooms_waits_for_the_quiz_whose_answers_are_its_symptoms(tm
 def test_a_hint_names_only_what_a_repair_of_its_room_can_use(name):
     room = ROOMS[name]
     assert len(HINTS[name]) > 1
-    known = "\n".join((*map(room.source, room.to_mend), *map(room.mended, room.to_mend), *engine.__all__, "kvm_ref_lock"))
+    known = "\n".join(
+        (*map(room.source, room.to_mend), *map(room.mended, room.to_mend), *engine.__all__, "kvm_ref_lock")
+    )
     used = re.findall(r"\w+", " ".join(re.findall(r"<code>(.*?)</code>", re.sub(r"'.*?'", "", " ".join(HINTS[name])))))
     assert {word for word in used if word not in known} == set()
 

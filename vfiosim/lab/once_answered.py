@@ -47,4 +47,5 @@ class OnceAnswered(Telling):
 
     def static_html(self) -> str:
         """What was shown when the cell ran."""
-        return str(self._what.static_html()) if self._what in self.children else super().static_html()
+        last = self.children[-1]
+        return last.static_html() if isinstance(last, StaticFallback) else super().static_html()

@@ -42,7 +42,7 @@ class Lesson:
         return (*self.questions.values(), *self.check)
 
     def question(self, name: str) -> Question:
-        """One of the questions, by its key, one of the quiz by its name. Raises ValueError for one that the lesson does not have."""
+        """One of the questions: by its key, of the quiz by its name. Raises ValueError for one that the lesson does not have."""
         known = {**self.questions, **{question.name: question for question in self.check}}
         must_be_one_of(known, name, "question")
         return known[name]
@@ -56,7 +56,9 @@ class Lesson:
 
         Raises ValueError where there is none of such a name.
         """
-        return OnceAnswered({self.question(one).name: one.removeprefix(f"{self.number} ") for one in (name, *more)}, what)
+        return OnceAnswered(
+            {self.question(one).name: one.removeprefix(f"{self.number} ") for one in (name, *more)}, what
+        )
 
     def quiz(self) -> Quiz:
         """The questions at the end."""

@@ -77,7 +77,8 @@ LOSE_THE_VM = Task(
         _first_is_closed: Distractor(
             "The card's first file is gone, so its binding has ended: then the VM may go.", M.CLOSING_IS_RELEASING
         ),
-        _bound_again: "That was BIND on the first file once more. It was refused before it touched the VM. A second file has to ask.",
+        _bound_again: "That was BIND on the first file once more. It was refused before it touched the VM. A second "
+        "file has to ask.",
     },
     name="11 task: lose the VM",
 )

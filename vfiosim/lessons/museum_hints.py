@@ -47,7 +47,8 @@ HINTS: dict[str, tuple[str, ...]] = {
         "Which lock is held when the first call has returned? Which line left without giving it back?",
         "What the check may leave behind: the lock, and the group that <code>vfio_device_block_group</code> has blocked. Both are "
         "undone only for what stands inside the two blocks <code>async with</code>.",
-        "<code>async with device.dev_set.lock:</code> gives a lock back on every way out. <code>bind_locked</code> checks the token, too.",
+        "<code>async with device.dev_set.lock:</code> gives a lock back on every way out. <code>bind_locked</code> "
+        "checks the token, too.",
     ),
     "token-of-a-failed-bind": (
         "One of the checks also sets the token. What can still fail after it?",
@@ -57,7 +58,8 @@ HINTS: dict[str, tuple[str, ...]] = {
         "<code>device</code> and <code>before</code>.",
     ),
     "backend-switch": (
-        "At the close VFIO looks at what the group has <i>now</i>, and gives that back. What had the group when the device was opened?",
+        "At the close VFIO looks at what the group has <i>now</i>, and gives that back. What had the group when the "
+        "device was opened?",
         "So a container must not come while a device is open that was opened with an iommufd: EBUSY. Ask before "
         "<code>set_container</code>, within <code>async with</code>.",
         "Two helpers are there, each for <code>there(group)</code>: <code>await has_iommu(…)</code> and "

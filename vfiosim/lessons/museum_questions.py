@@ -97,7 +97,7 @@ CALLS: dict[str, Callable[[str], Call]] = {
 }
 
 
-def search(A: str, B: str = "") -> Result:  # noqa: N803, as the threads are called
+def search(A: str, B: str = "") -> Result:
     """All schedules of two programs, each with the card open and listed for a VM of its own; as in "bind, close card".
 
     Raises ValueError for a call that is none of CALLS.
@@ -251,9 +251,11 @@ QUESTIONS: dict[str, Question] = {
         {
             "+alone": "A BIND that succeeds gives nothing back.",
             "+once more": "The second BIND of one file is refused early, before it looks for a VM.",
-            "-one VM": "A's file forgot its VM when the list was closed. Where A comes second, it is refused, and gives back B's VM.",
+            "-one VM": "A's file forgot its VM when the list was closed. Where A comes second, it is refused, and "
+            "gives back B's VM.",
             "+no VM": "Both files have forgotten their VMs, so the card has none to lose.",
-            "-after": "The scheduler may let B ask before A has closed the card. It does not in every schedule: here it is bad luck.",
+            "-after": "The scheduler may let B ask before A has closed the card. It does not in every schedule: here "
+            "it is bad luck.",
         },
         kind="set",
         hints=("Read the first line of each result: “Safe”, or “Broken”.",),
@@ -312,7 +314,8 @@ CHECK = (
             "dead": "nobody: its holder had ended without giving it back",
         },
         {
-            "other": "You thought of two threads that wait for each other. The last step names one thread only: it holds what it wants.",
+            "other": "You thought of two threads that wait for each other. The last step names one thread only: it "
+            "holds what it wants.",
             "dead": "The holder has not ended: it is the one that waits.",
         },
         name="11 check: who waits",
@@ -324,7 +327,12 @@ CHECK = (
         "the check of the token also sets it, before the descriptor is looked at. A check that changes something has to "
         "come last.",
         {"0": "0: a refused call changes nothing", "EACCES": "EACCES: the token is another one now"},
-        {"0": Distractor("The BIND was refused after its new token had been set, and nobody sets the old one again.", M.FAILED_IS_UNDONE)},
+        {
+            "0": Distractor(
+                "The BIND was refused after its new token had been set, and nobody sets the old one again.",
+                M.FAILED_IS_UNDONE,
+            )
+        },
         name="11 check: the old token",
     ),
 )

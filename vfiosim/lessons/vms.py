@@ -114,22 +114,30 @@ def _still_listed(session: Session) -> bool:
     )
 
 
+def _listed_again(session: Session) -> bool:
+    return len(session.done) > 1 and "FILE_ADD" in session.done[-1].outcome.call
+
+
 TOO_LATE = Task(
-    "This program was too quick: it called BIND first and FILE_ADD afterwards. So its device works, and knows no VM. Repair it "
-    "without starting the program anew: bring the machine to a bound device that holds VM 1.",
+    "This program called BIND first and FILE_ADD afterwards. So its device works, and knows no VM. Repair that while the program "
+    "goes on: at the end the device is bound, and holds VM 1.",
     too_late,
     Goal(facts.value("vfio_device vfio0", "kvm", "kvm 1"), facts.value("vfio_device vfio0", "open_count", 1)),
     (
         "BIND takes the VM, and a file is bound once. How does a binding end?",
-        "It ends with the file. Who holds the file, besides descriptor 3?",
+        "A binding ends with its file. Who holds the file, besides descriptor 3?",
         "del 1, close device, open device, add 1, bind.",
     ),
     once_more,
-    "The sample cannot be taken again, so the file has to go: off the list, then closed. The next open makes a new file, which "
-    "comes on the list before BIND this time.",
+    "BIND takes its sample once for each file, so the file has to go: off the list, then closed. The next open makes a new file. "
+    "Put that on the list first, then call BIND.",
     distractors={
         _bound_again: Distractor(
             "This file is bound, and its VM was looked for then. BIND comes once.", M.VM_FOLLOWS_THE_LIST
+        ),
+        _listed_again: Distractor(
+            "You listed the file once more. The file knows VM 1 as before; BIND is over, and the device does not look again.",
+            M.VM_FOLLOWS_THE_LIST,
         ),
         _still_listed: "Descriptor 3 is closed, but the list still holds the file: so the binding goes on.",
     },

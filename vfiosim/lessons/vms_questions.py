@@ -92,7 +92,7 @@ async def get_anyway(kvm: Any, holder: Any, reason: str) -> bool:
 
 
 QUESTIONS: dict[str, Question] = {
-    "too late": Question(
+    "bind first": Question(
         "The device is bound. <i>Then</i> its file comes on the list of VM 1 (FILE_ADD), and the call succeeds. Which VM does "
         "the device hold now?",
         lambda: after("bind", "add 1", shows="is listed"),
@@ -107,6 +107,7 @@ QUESTIONS: dict[str, Question] = {
             "refused": "FILE_ADD asks whether the file is listed already, and not whether it is bound.",
         },
         view=VIEW,
+        name="07 too late",
     ),
     "another VM": Question(
         "The file is on the list of VM 1, and the device is bound. Now the file comes on the list of VM 2, too. Which VM does the "
@@ -129,8 +130,8 @@ QUESTIONS: dict[str, Question] = {
         "other list:",
         {"VM 1": "VM 1: it came first", "VM 2": "VM 2: it still lists the file", "none": "none"},
         {
-            "VM 1": "The file belonged to VM 1 for a moment. The second FILE_ADD has turned its pointer.",
-            "VM 2": "The list of VM 2 has the file, yes. BIND asks the file, and not the lists whether the file belongs to a VM.",
+            "VM 1": "You let the first one win. The second FILE_ADD wrote VM 2 over VM 1; then FILE_DEL wrote over that.",
+            "VM 2": "The list of VM 2 has the file, yes. But BIND asks the file for its VM, and not the lists.",
         },
         view=VIEW,
         hints=("How many VMs can one pointer lead to?", "FILE_DEL is made for a file that is on one list."),
@@ -147,9 +148,10 @@ QUESTIONS: dict[str, Question] = {
             "without": "it succeeds, and the device holds no VM",
         },
         {
-            "takes": "A count that was zero does not belong to anybody. The VM would be freed, and the device would hold freed "
-            "memory.",
-            "EINVAL": "A file need not belong to a VM. Programs without any VM bind devices, too.",
+            "takes": "At zero the freeing has begun, and a count of 1 would not stop it. The VM would be freed all "
+            "the same, and the "
+            "device would hold freed memory.",
+            "EINVAL": "For BIND this is a file without a VM, and such files are bound, too: not each program has a VM.",
         },
         view=VIEW,
     ),
@@ -167,8 +169,8 @@ CHECK = (
             "close device": "the close of the device",
         },
         {
-            "del 1": "A list does not hold its VM; it lets go of a file. The device is still there.",
-            "close list 1": "The VM has two more holders then: its own file, and the device.",
+            "del 1": "FILE_DEL tells the file to forget the VM. The file's pointer was not counted, so the VM's count stays.",
+            "close list 1": "The list's file was one holder of three. The VM's own file and the device are left.",
             "close VM 1": Distractor("A descriptor is one holder. The device is another.", M.ONE_NUMBER_ONE_HOLDER),
         },
         view=VIEW,
@@ -182,7 +184,7 @@ CHECK = (
         {"VM 1": "VM 1: it lives, descriptor 6 holds it", "none": "none", "EBADF": "none: BIND fails with EBADF"},
         {
             "VM 1": "VM 1 lives, but the file does not belong to it any more.",
-            "EBADF": "BIND looks at the iommufd's descriptor. To which VM the file belongs it does not ask by a descriptor.",
+            "EBADF": "BIND takes one descriptor, that of the iommufd, which is open. It never sees the descriptor of a list.",
         },
         view=VIEW,
         name="07 check: the list goes",
@@ -194,7 +196,7 @@ CHECK = (
         {"0": "0: it succeeds", "EEXIST": "EEXIST", "EBUSY": "EBUSY"},
         {
             "0": "It would be listed twice, and each FILE_DEL would take one away. The list looks first.",
-            "EBUSY": "Nobody uses it in a way that excludes you. The file is in the list already, and that is all.",
+            "EBUSY": "EBUSY would mean that somebody else has it in use. Here it is your own entry, which exists already.",
         },
         view=VIEW,
         name="07 check: twice",

@@ -36,6 +36,15 @@ TIPS = {  # what the calls do, for those that are buttons
 }
 ROWS = ("list of VM 1", "list of VM 2", "the file points to", "the device holds")
 COLOURS = {"VM 1": "#56b4e9", "VM 2": "#e69f00"}
+ODD: dict[
+    str, Callable[[str, str, str, str], bool]
+] = {  # what may be odd at the end of a strip, of what each of ROWS knows
+    "the file points to a VM, and the device holds none": lambda one, two, file, device: bool(file and not device),
+    "a list has the file, and the file points to no VM": lambda one, two, file, device: bool((one or two) and not file),
+    "the device holds a VM that no list has and no file points to": lambda one, two, file, device: bool(
+        device and device not in (one, two, file)
+    ),
+}
 
 
 def two_vms(session: Session) -> None:
@@ -100,9 +109,11 @@ def strip(*calls: str) -> Any:
     heads = ["at first", *map(_head, calls, ends)]
     axes.set_xticks(range(len(columns)), heads)
     axes.set_yticks(range(len(ROWS)), ROWS)
+    odd = [words for words, is_so in ODD.items() if is_so(*columns[-1])]
+    axes.set_xlabel(f"At the end {' and '.join(odd)}." if odd else "", labelpad=10, fontsize=12)
     axes.set(xlim=(-0.5, len(calls) + 0.5), ylim=(len(ROWS) - 0.5, -0.5))
     axes.xaxis.tick_top()
     axes.tick_params(length=0, labelsize=11)
     axes.spines[:].set_visible(False)
     told = (f"{name}: {', '.join(vm or 'none' for vm in column)}" for name, column in zip(heads, columns, strict=True))
-    return shown(figure, f"{', '.join(ROWS)}. {'; '.join(told)}")
+    return shown(figure, f"{', '.join(ROWS)}. {'; '.join(told)}. {axes.get_xlabel()}")
