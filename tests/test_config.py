@@ -5,13 +5,17 @@ What was recorded of kernels with other switches is compared in `test_conformanc
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.calls import PAGE, Space, bind, refused
 from tests.edu import BUFFER, COMMAND, MASTER, MEMORY, copy, put
 from vfiosim import Config, Machine, Topology, replay, uapi
-from vfiosim.lab import Sandbox
+from vfiosim.lab import Sandbox, Session
+from vfiosim.lessons.order_of_checks_causes import through_the_group
 from vfiosim.machine import decode, encode, program_of
+from vfiosim.run.tree import Tree
 
 NODE, IOMMU = "/dev/vfio/devices/vfio0", "/dev/iommu"
 HUGE = 1 << 21
@@ -44,6 +48,7 @@ def test_a_switch_is_set_by_its_name_in_a_table_a_line_or_a_config(written):
         ({"vfio_group": 0}, "the switch vfio_group is yes or no, and not 0"),
         ({"dma_entry_limit": -1}, "the switch dma_entry_limit is a number up to 0xffffffff, and not -1"),
         ("VFIO_GROUP=n IOMMUFD_VFIO_CONTAINER=y", "without VFIO_GROUP cannot have IOMMUFD_VFIO_CONTAINER"),
+        ("VFIO_GROUP=n VFIO_DEVICE_CDEV=n", "without VFIO_GROUP cannot be without VFIO_DEVICE_CDEV"),
     ],
 )
 def test_what_cannot_be_set_is_refused_in_one_sentence(written, told):
@@ -81,6 +86,29 @@ def test_a_device_whose_interrupts_nobody_isolates_is_bound_only_where_that_is_a
     assert refused(bind, p, dev, iommu) == "EPERM"
     p.write_file("/sys/module/iommufd/parameters/allow_unsafe_interrupts", "Y")
     assert bind(p, dev, iommu) == 1
+
+
+def test_a_kernel_without_nodes_shows_the_device_in_sys_and_knows_no_bind():
+    """drivers/vfio/vfio.h:378 to 407: `vfio_device_add` makes no node, BIND is a stub."""
+    session = Session(config="VFIO_DEVICE_CDEV=n")
+    address = session.machine.built.devices["nic"].address
+    assert session.process.listdir(f"/sys/bus/pci/devices/{address}/vfio-dev") == ("vfio0",)
+    assert refused(session.process.listdir, "/dev/vfio/devices") == "ENOENT"
+    assert session.open(NODE).result == "ENOENT"
+    fd = through_the_group(session, "vfio0")
+    assert session.get_info(fd).result == "0"
+    assert [session.bind(fd, argsz=size, iommufd=-1).result for size in (0, 24)] == ["ENOTTY"] * 2
+    assert not session.machine.check()
+
+
+def test_a_program_that_runs_finds_the_folder_of_a_device_and_no_number_of_a_node():
+    for config, named in (("", True), ("VFIO_DEVICE_CDEV=n", False)):
+        tree = Tree(Machine(config=config))
+        try:
+            place = Path(tree.root, "sys/class/vfio-dev/vfio0")
+            assert (place.is_dir(), (place / "dev").exists()) == (True, named)
+        finally:
+            tree.close()
 
 
 def test_the_limit_of_mappings_is_what_the_module_was_loaded_with():

@@ -126,6 +126,7 @@ SHOWN_BY: dict[Misconception, set[tuple[str, object]]] = {
         ("06 check: the note", "+beside"),
     },
     M.NO_GROUPS_ANY_MORE: {("06 two owners", "0"), ("06 give it back", "0"), ("06 check: the note", "+own")},
+    M.SHOWN_IS_THERE: {("06 check: another kernel", "+node")},
     M.BOTH_WAYS_AT_ONCE: {("06 all orders", "-group, bind"), ("06 all orders", "-bind, group")},
     M.CLOSING_IS_RELEASING: {
         ("01 close the iommufd first", "unbound"),

@@ -28,6 +28,7 @@ ANSWERS = {
     "how many?": "1",
     "06 check: one is left": "EBUSY",
     "06 check: a flag": "EPERM",
+    "06 check: another kernel": ("container", "iommufd"),
     "06 check: the note": ("nodes", "shared", "driverless"),
 }
 

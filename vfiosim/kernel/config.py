@@ -24,6 +24,7 @@ class Config:
 
     * `transparent_hugepage`: I/O addresses that the kernel picks are aligned to up to 2 MiB (iommufd/io_pagetable.c:146);
     * `vfio_group`: /dev/vfio/N, and with it containers; without, devices have their own nodes only (drivers/vfio/vfio.h:134);
+    * `vfio_device_cdev`: devices have nodes, and BIND; without, BIND is ENOTTY on any file (drivers/vfio/vfio.h:403);
     * `vfio_noiommu`: a device may be used that no IOMMU watches, if the parameter below allows it (drivers/vfio/vfio.h:117);
     * `iommufd_vfio_container`: /dev/vfio/vfio is an iommufd that plays a container (iommufd/main.c:791).
 
@@ -44,6 +45,7 @@ class Config:
 
     transparent_hugepage: bool = False
     vfio_group: bool = True
+    vfio_device_cdev: bool = True
     vfio_noiommu: bool = True
     iommufd_vfio_container: bool = False
     enable_unsafe_noiommu_mode: bool = False
@@ -60,6 +62,8 @@ class Config:
             if type(value) is not type(usual) or not 0 <= value <= UINT_MAX:
                 kind = "yes or no" if isinstance(usual, bool) else f"a number up to {UINT_MAX:#x}"
                 raise ValueError(f"the switch {field.name} is {kind}, and not {value!r}")
+        if not self.vfio_group and not self.vfio_device_cdev:
+            raise ValueError("a kernel without VFIO_GROUP cannot be without VFIO_DEVICE_CDEV too: Kconfig selects one")
         for name in _NEEDS_GROUP:
             if getattr(self, name) and not self.vfio_group:
                 raise ValueError(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from .. import uapi
+from ..kernel.config import Config, Switches
 from ..machine import Call, Machine, Process
 from ..machine.events import Called, Event, Mapped
 from ..topology import Topology
@@ -33,14 +34,19 @@ class LessonCall(Event, words="{shown}"):
 
 
 class Session(Run):
-    """A machine with one program, and all that the program did. `start` is done first, and cannot be taken back."""
+    """A machine with one program, and all that the program did. `start` is done first, and cannot be taken back.
+
+    `config`: what is different about how its kernel was built, as for a Machine.
+    """
 
     def __init__(
-        self, topology: Topology | str = "small", start: Callable[[Session], object] = lambda session: None
+        self,
+        topology: Topology | str = "small",
+        start: Callable[[Session], object] = lambda session: None,
+        config: Switches = None,
     ) -> None:
-        super().__init__(
-            Setup(Topology.named(topology) if isinstance(topology, str) else topology, processes=(PROGRAM,))
-        )
+        topology = Topology.named(topology) if isinstance(topology, str) else topology
+        super().__init__(Setup(topology, processes=(PROGRAM,), config=Config.of(config)))
         start(self)
         self.given = len(self.done)
 

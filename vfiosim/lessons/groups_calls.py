@@ -14,7 +14,7 @@ from .order_of_checks_causes import ioctl
 
 OLD, NEW = "/dev/vfio/vfio", "/dev/iommu"  # what a group's file can be put into
 LABELS = {OLD: "vfio#", NEW: "iommu#"}  # of their files
-DISK, DRIVERS = "0000:03:00.1", "/sys/bus/pci/drivers"
+CARD, DISK, DRIVERS = "0000:01:00.0", "0000:03:00.1", "/sys/bus/pci/drivers"
 
 
 def pair(session: Session) -> None:

@@ -10,7 +10,20 @@ from ..lab import Distractor, ExperimentResult, Misconception, Outcome, Session
 from . import misconceptions as M
 from .beginnings import NODES
 from .closing_calls import other
-from .groups_calls import NEW, OLD, disk_to_vfio, enter, free_disk, one_after_the_other, pair, sound, usb
+from .groups_calls import (
+    CARD,
+    NEW,
+    OLD,
+    disk_to_vfio,
+    enter,
+    free_disk,
+    get_device,
+    one_after_the_other,
+    pair,
+    set_iommu,
+    sound,
+    usb,
+)
 
 
 def last(session: Session, answer: object = "") -> ExperimentResult:
@@ -22,9 +35,9 @@ def last(session: Session, answer: object = "") -> ExperimentResult:
     return ExperimentResult(answer or outcome.result, steps, step, (said,))
 
 
-def ran(start: Callable[[Session], object], *calls: Callable[[Session], object]) -> Session:
-    """A fresh machine after this beginning and these calls."""
-    session = Session(start=start)
+def ran(start: Callable[[Session], object], *calls: Callable[[Session], object], config: str = "") -> Session:
+    """A fresh machine after this beginning and these calls; `config`: how its kernel was built."""
+    session = Session(start=start, config=config or None)
     for call in calls:
         call(session)
     return session
@@ -149,6 +162,39 @@ def shared(session: Session) -> None:
     other(session, "vmm", "recvmsg_fds", 3)
     session.bind(4, iommufd=6)
 
+
+OTHER_KERNEL = "VFIO_DEVICE_CDEV=n"
+
+
+def _by_group(into: str, *more: Callable[[Session], object]) -> Callable[[], Session]:
+    """The card through its group's file, in another kernel; then `more`."""
+    calls = (lambda session: set_iommu(session, into), lambda session: get_device(session, CARD), *more)
+    return lambda: ran(lambda session: enter(session, 1, into), *calls, config=OTHER_KERNEL)
+
+
+WAYS = {
+    "node": Case(
+        "Open /dev/vfio/devices/vfio0, then BIND",
+        lambda: ran(lambda session: None, lambda session: session.open(NODES["vfio0"]), config=OTHER_KERNEL),
+        "You took the folder in /sys for the node. The open finds no node.",
+        M.SHOWN_IS_THERE,
+    ),
+    "container": Case(
+        "The group's file and a container, then GET_DEVICE_FD",
+        _by_group(OLD),
+        "You looked for a node. The group's file needs none, and GET_DEVICE_FD returns a descriptor.",
+    ),
+    "iommufd": Case(
+        "The group's file and an iommufd in the place of the container, then GET_DEVICE_FD",
+        _by_group(NEW),
+        "You took the iommufd for a part of the nodes. It is a file of its own, and GET_DEVICE_FD returns a descriptor.",
+    ),
+    "bind": Case(
+        "The group's file, GET_DEVICE_FD, then BIND on the descriptor that it returns",
+        _by_group(OLD, lambda session: session.open(NEW), bind(5, 6)),
+        "You took BIND for a part of the iommufd. It is built together with the nodes: here no file knows this request, ENOTTY.",
+    ),
+}
 
 NOTE = {
     "nodes": Case(

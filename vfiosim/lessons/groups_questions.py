@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..lab import Distractor, ExperimentResult, Question, Session
 from . import misconceptions as M
 from .groups_calls import NEW, OLD, disk_back, enter, free_disk, get_device, owner, pair, set_iommu, usb
-from .groups_cases import BIND_USB, NOTE, ORDERS, REMEDIES, accepted, bind, last, ran, refused, says, wrong
+from .groups_cases import BIND_USB, NOTE, ORDERS, REMEDIES, WAYS, accepted, bind, last, ran, refused, says, wrong
 from .groups_shown import GPU, HDMI, USB
 
 GROUP_2 = ("thread *", "fds", "file vfio*", "iommufd_ctx", "iommu_group 2", "vfio_group 2")
@@ -174,6 +174,19 @@ CHECK = (
         },
         view=GROUP_3,
         name="06 check: a flag",
+    ),
+    Question(
+        "On another computer <code>ls /sys/bus/pci/devices/0000:01:00.0/vfio-dev</code> prints <code>vfio0</code>: vfio-pci has "
+        "the network card. That kernel was built with groups and iommufd, but without VFIO_DEVICE_CDEV. Which ways to the card "
+        "work there, to the last call?",
+        lambda: last(WAYS["node"].run(), accepted(WAYS)),
+        "/sys shows each device that a VFIO driver has. The node, and BIND with it, come from device_cdev.c, and that is not in "
+        "this kernel. So look for the file <code>dev</code> in the folder <code>vfio0</code>: it is there if the node is.",
+        says(WAYS),
+        wrong(WAYS),
+        view=("thread *", "fds", "file *", "vfio_device vfio0", "vfio_group 1", "vfio_container"),
+        kind="set",
+        name="06 check: another kernel",
     ),
     Question(
         "Last, write the release note anew. Which of these sentences are true?",

@@ -20,6 +20,11 @@ NO_GROUPS_ANY_MORE = Misconception(
     "The node replaces the group's file, not the group: all its devices still have one owner of their DMA.",
     _threads("ROCm/k8s-gpu-dra-driver#93", "kata-containers/kata-containers#12393"),
 )
+SHOWN_IS_THERE = Misconception(
+    "/sys shows vfio-dev/vfio0, so the device has a node",
+    "Every VFIO device has that folder. The node, and the file dev in that folder, need a kernel with VFIO_DEVICE_CDEV.",
+    _threads("kubevirt/kubevirt#18905", "ydb-platform/nbs#6067"),
+)
 BOTH_WAYS_AT_ONCE = Misconception(
     "A device can be reached by its group's file and by its own file at the same time",
     "The group's file and the device's own file exclude each other. While one is in use, the other is busy.",

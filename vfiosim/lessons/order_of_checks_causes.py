@@ -52,7 +52,7 @@ class Cause:
     prot: int = READ | WRITE
 
 
-def _from_a_group(session: Session, node: str) -> int:
+def through_the_group(session: Session, node: str) -> int:
     """The device's file as the group gives it: the old way in."""
     group = int(session.open(f"/dev/vfio/{GROUPS[node]}").result)
     container = int(session.open("/dev/vfio/vfio").result)
@@ -90,7 +90,7 @@ CAUSES: dict[str, Cause] = {
     "cut": Cause("the memory ends after 8 bytes", size=8),
     "negative": Cause("iommufd is -1", {"iommufd": -1}),
     "flags": Cause("flags is 2", {"flags": 2}),
-    "group's file": Cause("the descriptor came from the group, not from the node", before=_from_a_group),
+    "group's file": Cause("the descriptor came from the group, not from the node", before=through_the_group),
     "group": Cause("the group's file is open", before=open_group),
     "bound": Cause("this file is bound already", before=bind_already),
     "no tokens": Cause("a token, and a driver that knows none", {"flags": TOKEN}, node="vfio4"),

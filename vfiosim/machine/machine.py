@@ -20,7 +20,7 @@ from ..kernel.outside import OutsideMemory, OutsideMm, check_outside_memory
 from ..kernel.posted import POSTED
 from ..kernel.task import ALL_CAPABILITIES, TaskStruct, UserStruct, begin_task, copy_process, open_standard_files
 from ..kernel.variants import variant_of
-from ..kernel.vfio.without_group import WITHOUT_GROUP
+from ..kernel.vfio.built_without import BUILT_WITHOUT
 from ..topology import Topology
 from ..trace import Recorder, Trace, same_snapshot
 from ..uapi import Errno, KernelError
@@ -53,7 +53,8 @@ class Machine:
         self.config = self.topology.configured(Config.of(config))
         self.own_config = self.config.other_than(self.topology.configured(Config()))  # what the devices do not tell
         self.engine = Engine(trace=False)
-        self.engine.version = {**POSTED.get(kernel, {}), **({} if self.config.vfio_group else WITHOUT_GROUP)}
+        without = [stubs for switch, stubs in BUILT_WITHOUT.items() if not getattr(self.config, switch)]
+        self.engine.version = {name: one for table in (POSTED.get(kernel, {}), *without) for name, one in table.items()}
         self.engine.options = vars(self.config)
         self.built = self._in_kernel(boot(self.topology.devices, self.config, self.variant), "boot")
         self.taken_out = Ablation(())

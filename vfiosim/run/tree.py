@@ -176,7 +176,9 @@ class Tree:
         if vdev is not None:
             mine = f"{place}/vfio-dev/{vdev.cdev_name}"
             number = self.number(f"/dev/vfio/devices/{vdev.cdev_name}")
-            yield f"{mine}/dev", f"{os.major(number)}:{os.minor(number)}\n".encode()
+            yield f"{mine}/device", place
+            if vdev.cdev is not None:
+                yield f"{mine}/dev", f"{os.major(number)}:{os.minor(number)}\n".encode()
             yield f"/sys/class/vfio-dev/{vdev.cdev_name}", mine
 
     def _names(self, device: Device) -> set[str]:

@@ -276,6 +276,7 @@ async def list_directory(buses: Buses, devtmpfs: DevTmpfs, path: str) -> tuple[s
     if path == "/dev/vfio" or path == "/dev/vfio/devices":
         nodes = await slots_of(devtmpfs.nodes)
         inside = {node[len(path) + 1 :].split("/")[0] for node in nodes if node.startswith(path + "/")}
+        await refuse_if(not inside, Errno.ENOENT, "path_exists", f"there is no {path}: no node is in it")
         return tuple(sorted(inside))
     found = _DEVICE.fullmatch(path)
     if found is None or found[1] != "pci" or (found[3] or "vfio-dev") != "vfio-dev":
@@ -308,7 +309,7 @@ async def mode_of(buses: Buses, devtmpfs: DevTmpfs, path: str) -> int:
     cdev = await xa_load(devtmpfs.nodes, path)
     if cdev is not None:
         return S_IFCHR | cdev.mode
-    if path in ("/dev", "/dev/vfio", "/dev/vfio/devices"):
+    if path == "/dev" or any(node.startswith(path + "/") for node in await slots_of(devtmpfs.nodes)):
         return S_IFDIR | 0o755
     found = _DEVICE.fullmatch(path)
     if found is not None and not found[3]:

@@ -155,7 +155,7 @@ async def __vfio_register_dev(device: VfioDevice, driver: BusDriver) -> None:
         await get(device.group.drivers, device, IN_THIS_GROUP)
     await get(device.kref, driver, DRIVES)
     # without an IOMMU there is nothing that BIND could mean, so there is no node
-    if not vfio_device_is_noiommu(device) or device.vfio.variant.noiommu_node:
+    if built_with("vfio_device_cdev") and (not vfio_device_is_noiommu(device) or device.vfio.variant.noiommu_node):
         fops = device.vfio.device_fops
         cdev = await alloc(Cdev, f"vfio{device.index}", fops, device.kref, device, vfio_device_release)
         init(device, cdev=cdev)

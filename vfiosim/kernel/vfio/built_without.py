@@ -1,4 +1,4 @@
-"""A kernel that was built without VFIO_GROUP: what its headers say in the place of group.c (drivers/vfio/vfio.h:134, v7.2)."""
+"""A kernel built without group.c or device_cdev.c: what a header has in their place (drivers/vfio/vfio.h:134, 378; v7.2)."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any, Final
 from ...engine import *
 from ...uapi import Errno
 from ..base import Device
-from .vfio import Vfio, VfioDevice
+from .vfio import Vfio, VfioDevice, VfioDeviceFile
 
-WITHOUT_GROUP: Final[dict[str, Callable[..., Any]]] = {}
-header = partial(of_version, WITHOUT_GROUP, "drivers/vfio/vfio.h", "v7.2")
+BUILT_WITHOUT: Final[dict[str, dict[str, Callable[..., Any]]]] = {"vfio_group": {}, "vfio_device_cdev": {}}
+header = partial(of_version, BUILT_WITHOUT["vfio_group"], "drivers/vfio/vfio.h", "v7.2")
 
 
 @header()
@@ -47,3 +47,10 @@ async def vfio_device_group_register(device: VfioDevice) -> None:
 @header()
 async def vfio_device_group_unregister(device: VfioDevice) -> None:
     """No group that could be asked for the device."""
+
+
+@partial(of_version, BUILT_WITHOUT["vfio_device_cdev"], "drivers/vfio/vfio.h", "v7.2")()
+async def vfio_df_ioctl_bind_iommufd(df: VfioDeviceFile, argument: int) -> int:
+    """No BIND in this kernel: ENOTTY, whatever the argument is."""
+    await refuse_if(True, Errno.ENOTTY, "built_with_cdev", "this kernel was built without BIND (VFIO_DEVICE_CDEV)")
+    return 0
