@@ -10,6 +10,7 @@ import subprocess
 import sys
 from itertools import pairwise
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import pytest
@@ -152,6 +153,23 @@ def test_a_vmm_is_brought_up_and_torn_down_with_the_numbers_that_linux_gives(vmm
     assert calls[0] == "program: open('/dev/iommu', 2) = 3"
     assert any("VFIO_DEVICE_GET_INFO" in call and "-1 EINVAL (" in call for call in calls)
     assert len(result.trace.calls) >= len(calls)
+
+
+@pytest.mark.parametrize("way", ["redirect", "namespace"])
+def test_each_close_of_a_file_of_the_machine_is_told_in_its_place_also_where_the_end_follows_at_once(way):
+    code = """
+        import os
+        a = os.open("/dev/iommu", 2); b = os.dup(a); c = os.open("/dev/vfio/devices/vfio0", 2)
+        os.close(c); os.close(a); c = os.dup(b); os.closerange(b, b + 1); os.dup2(2, c); os.open("/dev/iommu", 2); os._exit(0)
+    """
+    result = ran([sys.executable, "-c", dedent(code)], machine=Machine(trace=False), way=way)
+    assert [call.shown.partition("'")[0] for call in result.calls[2:]] == [
+        "close(5)",
+        "close(3)",
+        "close(4)",
+        "close(3)",
+        "open(",
+    ]
 
 
 def test_a_static_program_runs_as_well(tmp_path):

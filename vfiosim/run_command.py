@@ -42,6 +42,7 @@ def main(arguments: Sequence[str]) -> int:
             save=asked.save,
             trace=asked.page is not None or asked.save is not None,
             way=asked.way,
+            closes=not asked.quiet or asked.page is not None or asked.save is not None,
             tell=None if asked.quiet else lambda told: print(told, file=sys.stderr, flush=True),
             preexec_fn=lambda: signal.signal(signal.SIGINT, before),
         )

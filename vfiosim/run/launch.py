@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ..uapi import Errno
-from .filter import IN_NAMESPACE, Abi, CannotRun, program
+from .filter import CLOSES, IN_NAMESPACE, Abi, CannotRun, program
 from .fuse import FileRequests
 from .notices import Notices
 from .tree import COVERED, Tree
@@ -35,30 +35,38 @@ class NoNamespace(CannotRun):
 
 @dataclass
 class Launched:
-    """A program that runs: its calls arrive at `listener`, requests for its files at `files`; `told` says if it cannot be run."""
+    """A program that runs in this way: its calls arrive at `listener`; `told` says if it cannot be run."""
 
     child: subprocess.Popen[Any]
     listener: Notices
-    files: FileRequests | None
+    way: str
     told: socket.socket
+
+    def must_have_begun(self) -> None:
+        """It has ended: as itself, or before it was it. Raises OSError where there is no such program."""
+        if told := self.told.recv(64):
+            number = int(told.split()[1])
+            raise OSError(number, os.strerror(number))
 
 
 def launch(
     abi: Abi,
     tree: Tree,
-    way: str,
     command: Sequence[str],
     options: Mapping[str, Any],
     serve: Callable[[FileRequests], None],
+    way: str,
+    closes: bool,
 ) -> Launched:
-    """Start a program; `serve` answers what is asked about files meanwhile. Raises CannotRun, NoNamespace."""
+    """Start a program; `serve` answers what is asked about files meanwhile, `closes` are told of. Raises CannotRun, NoNamespace."""
     mounts, files = "", None
     if way == NAMESPACE:
         if not os.path.exists(FUSE):
             raise NoNamespace(f"programs get no /dev and /sys of their own: there is no {FUSE} here")
         covered = " ".join(path for path in COVERED if os.path.dirname(path) not in COVERED)
         mounts = "\n".join([tree.root, covered, *tree.make_room()])
-    code = program(abi, IN_NAMESPACE if way == NAMESPACE else abi.calls.values())
+    trapped = frozenset(abi.calls.values()) if way == REDIRECT else IN_NAMESPACE
+    code = program(abi, trapped if closes else trapped - CLOSES)
     here, there = socket.socketpair()
     with there:
         words = [
@@ -85,7 +93,7 @@ def launch(
             raise _missing(told)
         number = array("i", ancillary[0][2])[0]
         if told == b"listener":
-            return Launched(child, Notices(number), files, here)
+            return Launched(child, Notices(number), way, here)
         files = FileRequests(number)
 
 

@@ -8,6 +8,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from threading import Thread
 from typing import Any, Final
 
@@ -23,6 +24,16 @@ _NOFILE, _MEMLOCK = 7, 8
 _PIDFD_GETFD: Final = 438
 _libc = ctypes.CDLL(None, use_errno=True)
 Identity = tuple[int, ...] | str
+
+
+@dataclass(frozen=True)
+class Closing:
+    """A thread is about to close a number that leads to a file of the machine."""
+
+    thread: int
+    program: HostProcess
+    number: int
+    file: File
 
 
 class HostProcess:
@@ -105,12 +116,15 @@ class HostProcesses:
         self.memory = memory
         self.files = files
         self.living: dict[int, HostProcess] = {}
+        self.thread = 0  # the one whose call is looked at
+        self.closing: list[Closing] = []
         self._of_thread: dict[int, HostProcess] = {}
         self._elsewhere: Process | None = None
         self._registers_served = False
 
     def of_thread(self, thread: int) -> tuple[HostProcess, bool]:
         """The process that a thread belongs to, and whether it is new. Raises OSError if it has gone."""
+        self.thread = thread
         program = self._of_thread.get(thread)
         if program is not None and (program.pid == thread or os.path.exists(f"/proc/{program.pid}/task/{thread}")):
             return program, False
@@ -132,11 +146,12 @@ class HostProcesses:
             number += 1
         return full
 
-    def _adopt(self, program: HostProcess) -> None:
-        """A process that is seen for the first time may have files of ours, from its parent or from a message."""
+    def _adopt(self, program: HostProcess, wanted: File | None = None) -> None:
+        """A process may have files of ours, or a certain one, that it got from its parent, in a message or by dup."""
         for number in sorted(program.numbers()) if self.files else ():
             key = program.key(number)
-            if key is not None and self.files.at(key) is not None:
+            file = None if key is None else self.files.at(key)
+            if file is not None and wanted in (None, file):
                 self.bring(program, number)
 
     def serve_registers(self) -> None:
@@ -176,7 +191,8 @@ class HostProcesses:
         if file in self.files and len(list(self._holding(file))) == 1:
             if self._elsewhere is None:
                 self._elsewhere = self.machine.process(ELSEWHERE)
-            self._elsewhere.start("receive_fd", self._elsewhere.task.files.fd.lowest_free(), file)
+            numbers = self._elsewhere.task.files.fd
+            self._elsewhere.start("receive_fd", numbers.lowest_free() if number in numbers.slots else number, file)
         program.process.start("close", number)
 
     def _holding(self, file: File) -> Iterator[tuple[Process, int]]:
@@ -185,16 +201,34 @@ class HostProcesses:
         for process in [*(each.process for each in self.living.values()), *elsewhere]:
             yield from ((process, number) for number, held in list(process.task.files.fd.slots.items()) if held is file)
 
-    def gone(self, file: File) -> list[tuple[Process, int]]:
-        """The last copy of a file is gone in the host, so it goes from the machine; the answer is where it was open."""
+    def closes(self, program: HostProcess, number: int) -> None:
+        """The thread whose call is looked at is about to close a number."""
+        key = program.key(number)
+        file = None if key is None else self.files.at(key)
+        if file is not None:
+            self.bring(program, number)
+            self.closing.append(Closing(self.thread, program, number, file))
+
+    def closed(self, thread: int) -> Iterator[tuple[Process, int]]:
+        """Where descriptors are closed by now, in order; `thread` does something else by now, or is 0."""
+        for each in [*self.closing]:
+            key = each.program.key(each.number)
+            if each.thread == thread or key is None or self.files.at(key) is not each.file:
+                self.closing.remove(each)
+                if each.program.table.get(each.number) is each.file:
+                    with suppress(OSError):  # it has ended, and holds nothing
+                        self._adopt(each.program, each.file)
+                    self._let_go(each.program, each.number)
+                    yield each.program.process, each.number
+
+    def gone(self, file: File) -> None:
+        """The last copy of a file is gone in the host, so it goes from the machine."""
         for program in self.living.values():
             for slot, (mapped, length, _) in list(program.process.task.mm.value.files.slots.items()):
                 if mapped is file:
                     program.process.start("munmap", int(slot, 16), length)
-        found = list(self._holding(file))
-        for process, number in found:
+        for process, number in list(self._holding(file)):
             process.start("close", number)
-        return found
 
     def ended(self, program: HostProcess) -> None:
         """A process has ended; what others have of it stays open."""

@@ -73,6 +73,7 @@ def run(
     tell: Callable[[Told], None] | None = None,
     warn: Callable[[str], None] | None = None,
     way: str = REDIRECT,
+    closes: bool = True,
     **options: Any,
 ) -> ProgramRun:
     """Run a program to its end, with its VFIO, iommufd and KVM answered by a machine.
@@ -85,6 +86,7 @@ def run(
       be done again from its calls alone is not, and `warn` is told why;
     * `way`: "redirect" or "namespace" (`launch.py`); where this computer lets no namespace be, `warn` is told and paths are
       redirected;
+    * `closes`: are they among the calls? In a namespace programs open and close all other files more quickly where they are not;
     * `tell` is given each call as it ends, `warn` each sentence about what is not modelled; other options are Popen's.
 
     Raises CannotRun where this computer cannot do it (one sentence says what is missing), OSError where there is no such program,
@@ -101,7 +103,9 @@ def run(
         if tell is not None:
             tell(call)
 
-    supervisor = Supervisor(m, told, faults=faults, random=None if seed is None else Random(seed), way=way)
+    supervisor = Supervisor(
+        m, told, faults=faults, random=None if seed is None else Random(seed), way=way, closes=closes
+    )
     if warn is not None:
         supervisor.warn = warn
     notes = Notes(m)
@@ -115,7 +119,7 @@ def run(
         except UnsavedError as error:
             supervisor.warn(str(error))
     not_failed = [sentence for each in faults.all if (sentence := each.told())]
-    return ProgramRun(m, returncode, calls, left, not_failed, supervisor.taken)
+    return ProgramRun(m, returncode, calls, left, not_failed, supervisor.launched.way)
 
 
 def _objects(machine: Machine) -> Counter[str]:

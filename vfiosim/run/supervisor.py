@@ -22,7 +22,7 @@ from ..machine import Call, Machine
 from ..uapi import KernelError
 from .faults import Faults
 from .files import HostFiles
-from .filter import OF_OPEN_FILES, abi
+from .filter import NAME_A_DESCRIPTOR, abi
 from .fuse import FileRequest, FileRequests
 from .launch import REDIRECT, Launched, NoNamespace, launch
 from .memory import ProgramMemory
@@ -71,6 +71,7 @@ class Supervisor:
     random: Random | None = None
     memory: Callable[[int], ProgramMemory] = ProgramMemory
     way: str = REDIRECT  # or launch.NAMESPACE, where this computer lets it be
+    closes: bool = True  # are they told of? In a namespace only calls about devices are slower where they are not
 
     def run(self, command: Sequence[str], **options: Any) -> int:
         """Run the program to its end; the answer is its exit status, below 0 the signal that killed it.
@@ -88,24 +89,25 @@ class Supervisor:
         self.requests: FileRequests | None = None
         self._watched = False
         self.poll = select.epoll()
-        self._seen = self._state()
         try:
-            launched = self._launch(command, options)
-            self.listener, self._program_started = launched.listener, launched.told
-            return self._serve(launched.child)
+            self.launched = self._launch(command, options)
+            self.listener = self.launched.listener
+            with self.launched.told:
+                status = self._serve(self.launched.child)
+                self.launched.must_have_begun()
+            return status
         finally:
             self.files.close()
             self.tree.close()
             self.poll.close()
 
     def _launch(self, command: Sequence[str], options: Mapping[str, Any]) -> Launched:
-        self.taken = self.way
+        what = self.abi, self.tree, command, options, self._serve_files
         try:
-            return launch(self.abi, self.tree, self.way, command, options, self._serve_files)
+            return launch(*what, self.way, self.closes)
         except NoNamespace as error:
             self.warn(f"{error}; its paths are redirected")
-            self.taken = REDIRECT
-            return launch(self.abi, self.tree, REDIRECT, command, options, self._serve_files)
+            return launch(*what, REDIRECT, self.closes)
 
     # ---- the loop
 
@@ -129,19 +131,19 @@ class Supervisor:
             self._close_files()
             with suppress(OSError):
                 self._let_go([each for each in self.programs.living.values() if each.pid == child.pid])
-            self._told_by_launcher()
 
     def _round(self, ended: int) -> bool:
         """Wait for what comes next, and do it; is the program over?"""
         waits = any(each.made.call.thread.deadline is not None for each in self.waiting)
         asked = any(isinstance(each.notice, FileRequest) for each in self.waiting)
-        if bool(self.waiting) != self._watched:  # a call may wait for a close
-            self._watched = bool(self.waiting)
+        expects = bool(self.waiting or self.programs.closing)
+        if expects != self._watched:  # a call may wait for a close
+            self._watched = expects
             self.poll.modify(self.files.inotify, select.EPOLLIN if self._watched else 0)
         ready = dict(self.poll.poll(_TICK if waits or asked else None))
         if waits and not ready:
             self.machine.sleep(int(_TICK * 1000))
-        if self.waiting or self._over(ready):
+        if expects or self._over(ready):
             self._catch_up()
         elif ready.keys() != {self.listener.fd}:
             self._look_at_files()
@@ -159,13 +161,6 @@ class Supervisor:
             if process.task.alive.value and files:
                 yield f"{process.name} still has {', '.join(file.label for file in files)} open"
 
-    def _told_by_launcher(self) -> None:
-        with self._program_started as end:
-            told = end.recv(64)
-        if told:
-            number = int(told.split()[1])
-            raise OSError(number, os.strerror(number))
-
     def _catch_up(self) -> None:
         """Processes have ended, files have gone: that comes before the next call."""
         over = self._over(dict(self.poll.poll(0)))
@@ -175,19 +170,20 @@ class Supervisor:
     def _over(self, ready: Mapping[int, int]) -> list[HostProcess]:
         return [each for each in self.programs.living.values() if each.end in ready]
 
-    def _let_go(self, over: Sequence[HostProcess]) -> None:
-        """Take away the files that have gone, and these processes."""
-        closed = list(self.files.closed())
+    def _let_go(self, over: Sequence[HostProcess], thread: int = 0) -> None:
+        """Take away the files that have gone, and these processes; what this thread was about to close is closed."""
+        gone = list(self.files.closed())
+        for process, number in self.programs.closed(thread):
+            self.tell(Told(process.name, f"close({number})", 0))
         for each in over:
             if self.programs.living.get(each.pid) is each:  # and was not taken away meanwhile
                 self.poll.unregister(each.end)
                 self.programs.ended(each)
-        for file in closed:
+        for file in gone:
             self.traps.nodes.pop(file, None)
-            for process, number in self.programs.gone(file):
-                self.tell(Told(process.name, f"close({number})", 0))
-        if closed or over:
-            self._renew()
+            self.programs.gone(file)
+        if gone or over:
+            self.tree.renew()
 
     def _look_at_files(self) -> None:
         """Answer what is asked about files; whoever is killed while he waits does so no longer."""
@@ -231,7 +227,7 @@ class Supervisor:
         self.files.arrived(thread)
         if new:
             self.poll.register(made.end, select.EPOLLIN)
-        self._let_go(self._over(dict(self.poll.poll(0))))
+        self._let_go(self._over(dict(self.poll.poll(0))), thread)
         return made
 
     def _take_next(self) -> None:
@@ -239,7 +235,7 @@ class Supervisor:
         if notice is None:
             return
         name = self.abi.calls[notice.number]
-        if not self.files and name in OF_OPEN_FILES:  # most calls of most programs, so this has to be quick
+        if not self.files and name in NAME_A_DESCRIPTOR:  # most calls of most programs, so this has to be quick
             self.listener.go_on(notice)
             return
         try:
@@ -275,7 +271,7 @@ class Supervisor:
         for each in sorted(over, key=lambda each: not isinstance(each.notice, FileRequest)):
             self.waiting.remove(each)
             if each.made.call.name != "ioctl":  # no request changes what is in /dev and /sys
-                self._renew()
+                self.tree.renew()
             self._finish(each)
 
     def _finish(self, each: Pending) -> None:
@@ -334,17 +330,3 @@ class Supervisor:
             self.listener.answer(notice, error=number)
         elif self.requests is not None:
             self.requests.fail(notice, number)
-
-    # ---- what programs see of it
-
-    def _state(self) -> object:
-        built = self.machine.built
-        drivers = tuple((key, each.driver_link.value) for key, each in built.buses.devices.slots.items())
-        return tuple(built.devtmpfs.nodes.slots), drivers
-
-    def _renew(self) -> None:
-        """Let /dev and /sys be as the machine has them now."""
-        state = self._state()
-        if state != self._seen:
-            self._seen = state
-            self.tree.refresh()

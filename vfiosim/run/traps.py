@@ -24,6 +24,7 @@ from .tree import Tree, is_ours
 
 _AT_FDCWD, _AT_EMPTY_PATH, _AT_SYMLINK_NOFOLLOW = -100, 0x1000, 0x100
 _MAKES: Final = os.O_CREAT | os.O_TRUNC | os.O_EXCL
+_CLOSE_ON_EXEC: Final = 4  # CLOSE_RANGE_CLOEXEC: nothing is closed by that
 _IOVEC: Final = struct.Struct("<QQ")
 
 
@@ -161,6 +162,23 @@ class Traps:
             self.programs.serve_registers()
         call = self.start(program, "mmap", length, prot & 7, flags & 3, signed(fd), offset, None)
         return Made(call, shown)
+
+    def close(self, program: HostProcess, fd: int, *_: int) -> Outcome:
+        """The host closes; what comes of it is looked for when it is over."""
+        self.programs.closes(program, signed(fd))
+        return GO_ON
+
+    def close_range(self, program: HostProcess, first: int, last: int, flags: int, *_: int) -> Outcome:
+        if not flags & _CLOSE_ON_EXEC:
+            for number in sorted(program.numbers()):
+                if first & 0xFFFFFFFF <= number <= last & 0xFFFFFFFF:
+                    self.programs.closes(program, number)
+        return GO_ON
+
+    def dup2(self, program: HostProcess, old: int, new: int, *_: int) -> Outcome:
+        return self.close(program, new) if signed(new) != signed(old) else GO_ON
+
+    dup3 = dup2
 
     def _ours(self, program: HostProcess, fd: int) -> File | None:
         return self.programs.bring(program, signed(fd)) if len(self.files) else None

@@ -50,15 +50,14 @@ def is_ours(path: str) -> bool:
 
 
 class Tree:
-    """Real directories with what a machine has, at `root`. `refresh` after each change."""
+    """Real directories with what a machine has, at `root`. `renew` after each change."""
 
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
         self.root = tempfile.mkdtemp(prefix="vfiosim-", dir=_SHM if os.access(_SHM, os.W_OK) else None)
         self._now: dict[str, Entry] = {}
-        for path in _ALWAYS:
-            os.makedirs(self.root + path)
-        self.refresh()
+        self._state: object = None
+        self.renew()
 
     def close(self) -> None:
         """Take the directories away."""
@@ -96,8 +95,16 @@ class Tree:
                 return f"/sys/bus/{device.bus}/devices/{device.address}{path[len(place) :]}"
         return path
 
-    def refresh(self) -> None:
-        """Make the directories what the machine has now."""
+    def renew(self) -> None:
+        """Make the directories what the machine has now; where no node and no driver is another one, there is nothing to do."""
+        built = self.machine.built
+        drivers = tuple((key, each.driver_link.value) for key, each in built.buses.devices.slots.items())
+        state = tuple(built.devtmpfs.nodes.slots), drivers
+        if state != self._state:
+            self._state = state
+            self._make()
+
+    def _make(self) -> None:
         wanted = dict(self._wanted())
         for path in [each for each in self._now if each not in wanted]:
             os.unlink(self.root + path)
