@@ -85,7 +85,7 @@ def returning() -> Phase:
     return Phase.UNWIND if Phase.UNWIND in phases and Phase.PUBLISH not in phases else Phase.PUBLISH
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class KernelFunction:
     """Where a mirrored function comes from: its name, its file in the kernel tree, and the tag that was read."""
 

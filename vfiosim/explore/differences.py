@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
-from ..trace.plain import shown
+from ..trace.plain import record, shown
 from ..trace.state import Edit, ObjectState, State
 
 # What a failed call may change, by kind of object and cell, and why nobody minds; the kernel does the same.
@@ -18,7 +17,7 @@ ALLOWED = {
 }
 
 
-@dataclass(frozen=True)
+@record()
 class Difference(Edit):
     """One cell, slot or reference that is not as it was, or an object that came or went, as an edit from old to new."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import linecache
 import re
 from collections.abc import Callable, Iterable, Iterator
+from types import CodeType
 from typing import Any, Final
 
 from ..engine import (
@@ -48,7 +49,8 @@ def snapshot(engine: Engine) -> State:
     threads = {}
     for thread in engine.threads:
         process = thread.process.oid if thread.process else ""
-        want = _want(thread.pending, thread.saying, shown_name, places.pending(thread))
+        waits = thread.pending and declared(thread.pending).waits
+        want = _want(thread.pending, thread.saying, shown_name, places.pending(thread)) if waits else None
         threads[thread.label] = ThreadState(thread.label, -1, process, want)
     return State(things, threads)
 
@@ -95,9 +97,7 @@ def shown_name(thing: KObject) -> str:
     return thing.oid
 
 
-def _want(request: Any, saying: Any, name: Name, place: dict[str, Any]) -> Want | None:
-    if request is None or not declared(request).waits:
-        return None
+def _want(request: Any, saying: Any, name: Name, place: dict[str, Any]) -> Want:
     target = request[1]
     phase, sentence = _said(saying, request, name)
     return Want(
@@ -139,28 +139,30 @@ class _Places:
     """Lines of code as the named fields of a `Place`, each looked up once."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[Any, int, KernelFunction | None], dict[str, Any]] = {}
+        self._known: dict[tuple[int, int, KernelFunction | None], tuple[dict[str, Any], CodeType]] = {}
 
     def pending(self, thread: Thread) -> dict[str, Any]:
         """The line that waits for what the thread asks for."""
-        begun = thread.pending is not None and thread.code is not None
-        return self.at(thread.cursor.line(), thread.cursor.mirrored) if begun else {}
+        if thread.pending is None or thread.code is None:
+            return {}
+        return self.at(*thread.cursor.line(), thread.cursor.mirrored)
 
-    def at(self, line: Line, kernel: KernelFunction | None) -> dict[str, Any]:
+    def at(self, code: CodeType, offset: int, kernel: KernelFunction | None) -> dict[str, Any]:
         """The fields for a line that ran as part of this kernel function."""
-        known = self._known.get((line.code, line.offset, kernel))
-        if known is None:
-            known = {
+        key = id(code), offset, kernel  # the hash of code is that of all that is in it
+        if key not in self._known:
+            line = Line(code, offset)
+            fields = {
                 "file": "notebook cell" if "ipykernel_" in line.file else line.file,
                 "line": line.number,
-                "source": linecache.getline(line.code.co_filename, line.number).strip(),
+                "source": linecache.getline(code.co_filename, line.number).strip(),
                 "function": line.function,
                 "kernel_function": kernel.name if kernel else "",
                 "kernel_file": kernel.file if kernel else "",
                 "kernel_tag": kernel.tag if kernel else "",
             }
-            self._known[line.code, line.offset, kernel] = known
-        return known
+            self._known[key] = fields, code  # while it is here no other code can have its id
+        return self._known[key][0]
 
 
 class Recorder:
@@ -198,8 +200,7 @@ class Recorder:
             nexts.append(later.get(micro.thread))
             later[micro.thread] = micro
         for micro, following in zip(fresh, reversed(nexts), strict=True):
-            step = self._convert(micro, following, olds)
-            self._add(step)
+            self._add(self._convert(micro, following, olds))
         self._next_micro += len(fresh)
 
     def _add(self, step: MicroStep) -> None:
@@ -254,30 +255,36 @@ class Recorder:
         return olds
 
     def _convert(self, micro: Micro, following: Micro | None, olds: Olds) -> MicroStep:
-        thread, answer = micro.thread, micro.answer
+        thread, answer, operation = micro.thread, micro.answer, name_of(micro.request)
         phase, sentence = _said(micro.saying, micro.request, self._name)
         self._phases[thread] = phase = phase or self._phases.get(thread, "validate")
-        pending, saying = (following.request, following.saying) if following else (thread.pending, thread.saying)
-        ahead = self._places.at(following.line, following.mirrored) if following else self._places.pending(thread)
+        pending = following.request if following else thread.pending
         refusal = answer if isinstance(answer, KernelError) else None
         return MicroStep(
             index=len(self._micro),
             thread=thread.label,
             call=self._calls.setdefault(thread, len(self._calls)),
-            operation=name_of(micro.request),
+            operation=operation,
             text=describe(micro.request, answer),
             phase=phase,
             sentence=sentence,
             refused=refusal.name if refusal else "",
             why=refusal.sentence if refusal else "",
             wrong=self.engine.wrong.get(self._first + len(self._micro), ""),
-            **self._places.at(micro.line, micro.mirrored),
+            **self._places.at(micro.code, micro.offset, micro.mirrored),
             process=thread.process.oid if thread.process else "",
             edits=tuple(self._edits(micro.end, olds)),
-            copied=_copied(micro.request, answer),
-            want=_want(pending, saying, self._name, ahead),
+            copied=_copied(operation, micro.request, answer),
+            want=self._want(thread, following) if pending and declared(pending).waits else None,
             ended=_outcome(thread) if pending is None else "",
         )
+
+    def _want(self, thread: Thread, following: Micro | None) -> Want:
+        """What a thread asks for next; `following` is when it got it, None where it has not yet."""
+        if following is None:
+            return _want(thread.pending, thread.saying, self._name, self._places.pending(thread))
+        place = self._places.at(following.code, following.offset, following.mirrored)
+        return _want(following.request, following.saying, self._name, place)
 
     def _edits(self, end: int, olds: Olds) -> Iterator[Edit]:
         """The entries of the journal up to `end`, and the births of objects that nobody has told of before."""
@@ -317,14 +324,12 @@ def _edit(target: Cell | KObject, key: Any, old: Any, new: Any) -> Edit:
     return Edit("signal" if isinstance(target, Completion) else "field", *place, None, plain(old), plain(new))
 
 
-def _copied(request: Any, answer: Any) -> tuple[int, str]:
+def _copied(operation: str, request: Any, answer: Any) -> tuple[int, str]:
     """What went over the border to user space: its address, and its first bytes as hexadecimal digits."""
-    match name_of(request):
-        case "copy_from_user" if isinstance(answer, bytes):
-            return request[1], answer[:COPIED].hex()
-        case "copy_to_user" if not isinstance(answer, BaseException):
-            return request[1], bytes(request[2])[:COPIED].hex()
-    return 0, ""
+    if operation == "copy_from_user" and isinstance(answer, bytes):
+        return request[1], answer[:COPIED].hex()
+    told = operation == "copy_to_user" and not isinstance(answer, BaseException)
+    return (request[1], bytes(request[2])[:COPIED].hex()) if told else (0, "")
 
 
 def _alike(one: tuple[Any, ...], other: tuple[Any, ...]) -> bool:

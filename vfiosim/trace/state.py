@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from .plain import Plain, Ref, shown
+from .plain import Plain, Ref, record, shown
 
 Ledger = dict[tuple[str, str], int]  # (holder, reason) -> how many
 
 
 @dataclass(slots=True)
 class ObjectState:
-    """One living object and the content of its cells. `links` tells what a pointer field is: "weak" or "owns".
+    """One living object and the content of its cells; it never changes. `links` tells what a pointer field is: "weak" or "owns".
 
     `attributes` are the pointers that it was born with and that never change; `order` are the names of its cells, as declared.
     """
@@ -32,26 +32,6 @@ class ObjectState:
     attributes: dict[str, Ref] = field(default_factory=dict)
     order: tuple[str, ...] = ()
 
-    def copy(self) -> ObjectState:
-        """An independent twin."""
-        counts = {name: dict(ledger) for name, ledger in self.counts.items()}
-        tables = {name: dict(slots) for name, slots in self.tables.items()}
-        return ObjectState(
-            self.oid,
-            self.kind,
-            self.label,
-            self.root,
-            self.home,
-            dict(self.fields),
-            self.links,
-            counts,
-            tables,
-            dict(self.locks),
-            dict(self.signals),
-            self.attributes,
-            self.order,
-        )
-
     def total(self, counter: str) -> int:
         """How many references the counter has."""
         return sum(self.counts[counter].values())
@@ -68,8 +48,46 @@ class ObjectState:
                 return cells[cell]
         return tuple((slot, value) for slot, value in sorted(self.tables[cell].items()))
 
+    def after(self, edit: Edit) -> ObjectState:
+        """The object after a change of one of its cells; what does not change is shared."""
+        fields, counts, tables, locks, signals = self.fields, self.counts, self.tables, self.locks, self.signals
+        cell, new = edit.cell, edit.new
+        if edit.sort == "field":
+            fields = {**fields, cell: new}
+        elif edit.sort == "lock":
+            locks = {**locks, cell: new}
+        elif edit.sort == "reference":
+            counts = {**counts, cell: _with(counts[cell], edit.key, new or None)}
+        elif edit.sort == "slot":
+            tables = {**tables, cell: _with(tables[cell], edit.key, new)}
+        else:
+            signals = {**signals, cell: new}
+        return ObjectState(
+            self.oid,
+            self.kind,
+            self.label,
+            self.root,
+            self.home,
+            fields,
+            self.links,
+            counts,
+            tables,
+            locks,
+            signals,
+            self.attributes,
+            self.order,
+        )
 
-@dataclass(frozen=True, slots=True)
+
+def _with(table: dict[Any, Any], key: Any, value: Any) -> dict[Any, Any]:
+    """The table with this entry, or without it."""
+    made = {**table, key: value}
+    if value is None:
+        del made[key]
+    return made
+
+
+@record()
 class Edit:
     """One cell got another value, or an object was born or died. `key` is a slot, or a holder with its reason."""
 
@@ -93,7 +111,7 @@ class Edit:
         return f"{self.what}{entry}: {shown(self.old)} → {shown(self.new)}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Place:
     """A line of Python, and the kernel's function that it mirrors ("" where it mirrors none)."""
 
@@ -111,7 +129,7 @@ class Place:
         return f"{self.file}:{self.line}" if self.line else self.file
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Want(Place):
     """What a thread asks for next, and where, if it may have to wait for it."""
 
@@ -122,7 +140,7 @@ class Want(Place):
     phase: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record()
 class ThreadState:
     """A thread that has not ended: its name, the call that it runs, what it wants next."""
 
@@ -167,8 +185,7 @@ class State:
 
     def copy(self) -> State:
         """An independent twin."""
-        things = {oid: thing.copy() for oid, thing in self.objects.items()}
-        return State(things, dict(self.threads), self.running)
+        return State(dict(self.objects), dict(self.threads), self.running)
 
     def references(self, *sorts: str) -> Iterator[Reference]:
         """The arrows between objects, in the order of the objects: counted references, owning and weak pointers.
@@ -221,35 +238,17 @@ class State:
 
     def apply(self, edit: Edit) -> None:
         """Make one change."""
-        if edit.sort == "born":
-            self.objects[edit.oid] = edit.new.copy()
-            return
-        if edit.sort == "died":
-            self.objects.pop(edit.oid, None)
-            return
         thing = self.objects.get(edit.oid)
-        if thing is None or edit.sort == "memory":  # freed memory was written: there is nothing to show it on
-            return
-        if edit.sort == "slot":
-            _put(thing.tables[edit.cell], edit.key, edit.new)
-        elif edit.sort == "reference":
-            _put(thing.counts[edit.cell], edit.key, edit.new or None)
-        else:
-            cells: dict[str, Any] = getattr(thing, f"{edit.sort}s")
-            cells[edit.cell] = edit.new
+        if edit.sort == "born":
+            self.objects[edit.oid] = edit.new
+        elif edit.sort == "died":
+            self.objects.pop(edit.oid, None)
+        elif thing is not None and edit.sort != "memory":  # freed memory was written: there is nothing to show it on
+            self.objects[edit.oid] = thing.after(edit)
 
 
-def pointers(value: Plain) -> Iterator[str]:
+def pointers(value: Plain) -> tuple[str, ...]:
     """The names of objects in a plain value."""
     if isinstance(value, Ref):
-        yield value
-    elif isinstance(value, tuple):
-        for item in value:
-            yield from pointers(item)
-
-
-def _put(table: dict[Any, Any], key: Any, value: Any) -> None:
-    if value is None:
-        table.pop(key, None)
-    else:
-        table[key] = value
+        return (value,)
+    return tuple(target for item in value for target in pointers(item)) if isinstance(value, tuple) else ()

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, fields, replace
 from typing import NamedTuple
 
 from ..engine import Phase
-from .plain import Plain, shown
+from .plain import Plain, record, shown
 from .state import Edit, Place, State, ThreadState, Want
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class MicroStep(Place):
     """One effect as it happened.
 
@@ -58,7 +58,7 @@ class Changed(NamedTuple):
         return f"{self.what}: {shown(self.old)} → {shown(self.new)}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Step(Place):
     """What happened, in one sentence. It covers the micro-steps from `first` to `last`.
 

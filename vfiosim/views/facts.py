@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from copy import copy
+from functools import cached_property
 from itertools import count
 from typing import NamedTuple, TypeAlias
 
@@ -66,7 +67,7 @@ class Story:
         base = trace.micro[0].index if trace.micro else 0
         self.at_step = [step.last - base + 1 for step in trace]
         self._about: dict[str, Facts] = {}
-        self._lanes = lanes(trace)
+        self._lanes = {f"thread {thread}": f"thread {lane}" for thread, lane in lanes(trace).items()}
         self._running: dict[str, Running] = {}  # by lane
         self.called: dict[str, set[str]] = {}  # by lane, the names of its calls
         self._harm: dict[Arrow, int] = {}  # by what a call touches, the call
@@ -76,7 +77,6 @@ class Story:
     def with_room(self, reserve: Collection[Trace]) -> Story:
         """The same with what occurs only in other traces: it gets a place in the picture, and nothing more."""
         made = copy(self)
-        made.lasting = {fact: {*texts} for fact, texts in self.lasting.items()} if reserve else self.lasting
         made.pointing = {**self.pointing}
         for other in reversed([*reserve]):
             made._reserve(known_story(other))
@@ -95,51 +95,70 @@ class Story:
         }
         kept = {
             fact: texts
-            for fact, texts in other.texts.items()
-            if not _begins_a_program(fact)
-            and not (isinstance(fact, CellFact) and fact.oid in several | strange)
+            for fact, texts in other.worth_a_place.items()
+            if not (isinstance(fact, CellFact) and fact.oid in several | strange)
             and not (isinstance(fact, Arrow) and fact.holder in strange)
         }
-        self.texts = {fact: [*kept.get(fact, []), *self.texts.get(fact, [])] for fact in {**kept, **self.texts}}
-        for fact, texts in other.lasting.items():
-            self.lasting.setdefault(fact, set()).update(texts)
+        mine = {fact: [*kept[fact], *texts] if fact in kept else texts for fact, texts in self.texts.items()}
+        self.texts = {**kept, **mine}
+        also = {fact: texts | self.lasting[fact] for fact, texts in other.lasting.items() if fact in self.lasting}
+        self.lasting = {**self.lasting, **other.lasting, **also}
         for ends, names in other.pointing.items():
             self.pointing[ends] = names | self.pointing.get(ends, {})
 
+    @cached_property
+    def worth_a_place(self) -> dict[Fact, list[str]]:
+        """The texts of what has a place in the pictures of others: of a rehearsal nobody wants the start of its programs."""
+        return {fact: texts for fact, texts in self.texts.items() if not _begins_a_program(fact)}
+
     def _follow(self, trace: Trace) -> None:
         state = trace.start.copy()
-        self._look(state, list(state.objects))
+        self._look(state, state.objects)
         for micro in trace.micro:
             take(state, micro)
-            self._run(micro)
-            self._look(state, list(dict.fromkeys(edit.oid for edit in micro.edits)))
+            told = self._run(micro)
+            self._look(state, dict.fromkeys(edit.oid for edit in micro.edits), told)
 
-    def _run(self, micro: MicroStep) -> None:
-        """A call that has ended is there until anybody does anything else."""
-        self._running = {lane: run for lane, run in self._running.items() if run.call == micro.call or not run.result}
-        lane = self._lane(f"thread {micro.thread}")
+    def _run(self, micro: MicroStep) -> bool:
+        """A call that has ended is there until anybody does anything else. Is anything else to be told now of the calls?"""
+        before, lane = self._running, self._lane(f"thread {micro.thread}")
+        self._running = {lane: run for lane, run in before.items() if run.call == micro.call or not run.result}
         if lane not in self._running or self._running[lane].call != micro.call:
             self._running[lane] = Running(micro.call)
-        self._running[lane].follow(micro)
-        self.called.setdefault(lane, set()).update(filter(None, [self._running[lane].name]))
+        run = self._running[lane]
+        changed = run.follow(micro)
+        if run.name:
+            self.called.setdefault(lane, set()).add(run.name)
         if path := touched(micro):
             self._harm[Arrow("harm", lane, path.rpartition(".")[0], path.rpartition(".")[2], "touches")] = micro.call
+        return changed or bool(path) or before != self._running
 
-    def _look(self, state: State, touched: list[str]) -> None:
-        """Compare the facts about these objects with what was known of them."""
+    def _look(self, state: State, touched: Iterable[str], calls: bool = False) -> None:
+        """Compare the facts about these objects with what was known of them, and of the `calls` too."""
         change: Facts = {}
-        fresh = {oid: facts_about(state.objects[oid], state) if oid in state.objects else {} for oid in touched}
-        for oid, new in [*fresh.items(), ("who waits", waits(state)), (CALLS, self._calls())]:
-            old = self._about.get(oid, {})
-            if new or old:
-                new = self._named(new) if oid != CALLS else new
+        fresh: dict[str, Facts] = {}
+        for oid in touched:
+            thing = state.objects.get(oid)
+            fresh[oid] = {} if thing is None else facts_about(thing, state, self._lanes)
+            if thing is not None:
+                self._meet(thing)
+        fresh["who waits"] = waits(state, self._lanes)
+        if calls:
+            fresh[CALLS] = self._calls()
+        for oid, new in fresh.items():
+            old = self._about.get(oid)
+            if old:
                 change.update({fact: "" for fact in old if fact not in new})
-                change.update({fact: text for fact, text in new.items() if old.get(fact) != text})
+                change.update({fact: text for fact, text in new.items() if fact not in old or old[fact] != text})
+            elif new:
+                change.update(new)
+            if new or old:
                 self._about[oid] = new
-            if oid in state.objects:
-                self._meet(state.objects[oid])
         for fact, text in change.items():
-            self.texts.setdefault(fact, []).append(text)
+            if fact in self.texts:
+                self.texts[fact].append(text)
+            else:
+                self.texts[fact] = [text]
         self.changes.append(change)
 
     def _calls(self) -> Facts:
@@ -151,27 +170,13 @@ class Story:
         return facts
 
     def _meet(self, thing: ObjectState) -> None:
-        self.things.setdefault(thing.oid, thing)
+        if thing.oid not in self.things:
+            self.things[thing.oid] = thing
         for target, name in pointed_by(thing):
             self.pointing.setdefault((thing.oid, target), {})[name] = None
 
-    def _named(self, facts: Facts) -> Facts:
-        """The facts with lanes instead of threads."""
-        named: Facts = {}
-        for fact, text in facts.items():
-            if isinstance(fact, Arrow):
-                if fact.holder.startswith("thread ") or fact.target.startswith("thread "):
-                    fact = fact._replace(holder=self._lane(fact.holder), target=self._lane(fact.target))
-            elif isinstance(fact, CellFact) and fact.sort == "lock":
-                text = self._lanes.get(text, text)
-            named[fact] = text
-        return named
-
     def _lane(self, oid: str) -> str:
-        if not oid.startswith("thread "):
-            return oid
-        thread = oid.removeprefix("thread ")
-        return f"thread {self._lanes.get(thread, thread)}"
+        return self._lanes.get(oid, oid)
 
     def _lasting(self) -> dict[Fact, set[str]]:
         stops, found, fresh = {0, *self.at_step}, dict[Fact, set[str]](), dict[Fact, str]()
@@ -265,32 +270,36 @@ def touched(micro: MicroStep) -> str:
 def pointed_by(thing: ObjectState) -> Iterator[tuple[str, str]]:
     """Each object that a thing points to, with the name of the field: "kvm", "objects[1]", and "3" in a table of descriptors."""
     for name in thing.order:
-        for target in pointers(thing.fields.get(name)):
-            yield target, name
-        for slot, value in thing.tables.get(name, {}).items():
-            for target in pointers(value):
-                yield target, str(slot) if thing.kind == "fds" else f"{name}[{slot}]"
+        if name in thing.tables:
+            for slot, value in thing.tables[name].items():
+                for target in pointers(value):
+                    yield target, str(slot) if thing.kind == "fds" else f"{name}[{slot}]"
+        elif name in thing.fields:
+            for target in pointers(thing.fields[name]):
+                yield target, name
     for name, target in thing.attributes.items():
         yield target, name
 
 
-def facts_about(thing: ObjectState, state: State) -> Facts:
-    """The box of an object, its rows, and the arrows that its cells stand for."""
-    facts: Facts = {LifeFact(thing.oid): "alive"}
+def facts_about(thing: ObjectState, state: State, lanes: Mapping[str, str]) -> Facts:
+    """The box of an object, its rows, and the arrows that its cells stand for; `lanes` are the names of threads in the picture."""
+    oid = thing.oid
+    facts: Facts = {LifeFact(oid): "alive"}
     for counter, ledger in thing.counts.items():
-        facts[CellFact(thing.oid, counter, "count")] = str(thing.total(counter))
+        facts[CellFact(oid, counter, "count")] = str(thing.total(counter))
         for (holder, reason), n in ledger.items():
-            facts[Arrow("counted", holder, thing.oid, counter, reason)] = str(n)
+            facts[Arrow("counted", lanes.get(holder, holder), oid, counter, reason)] = str(n)
     for name in thing.links:
         for link, target in state.pointed(thing, name):
-            facts[Arrow(link, thing.oid, target, name, name)] = "1"
+            facts[Arrow(link, oid, lanes.get(target, target), name, name)] = "1"
     for lock, owner in thing.locks.items():
-        facts[CellFact(thing.oid, lock, "lock")] = owner or "free"
+        who = f"thread {owner}"
+        facts[CellFact(oid, lock, "lock")] = lanes.get(who, who).removeprefix("thread ") if owner else "free"
     for name, value in thing.fields.items():
         if isinstance(value, bool | int | str) and not isinstance(value, Ref):
-            facts[CellFact(thing.oid, name, "value")] = shown(int(value) if isinstance(value, bool) else value)
+            facts[CellFact(oid, name, "value")] = shown(value)
         elif name not in thing.links or value is None:
-            facts[CellFact(thing.oid, name, "pointer")] = _pointed(value)
+            facts[CellFact(oid, name, "pointer")] = _pointed(value)
     return facts
 
 
@@ -301,16 +310,17 @@ def _pointed(value: Plain) -> str:
     return str(value) if isinstance(value, Ref) else f"{len(value) if isinstance(value, tuple) else value}"
 
 
-def waits(state: State) -> Facts:
-    """From each thread that has to wait an arrow to what it waits for, and from there one to whoever has it."""
+def waits(state: State, lanes: Mapping[str, str]) -> Facts:
+    """From each thread that has to wait an arrow to what it waits for, and from there one to whoever has it; `lanes` as above."""
     facts: Facts = {}
     for waiting in state.waiting():
-        own = f"thread {waiting.thread}"
+        thread = f"thread {waiting.thread}"
+        own = lanes.get(thread, thread)
         cell = waiting.path.rpartition(".")[2]
         if waiting.oid in state.objects:
-            facts[CellFact(own, "waits for", "value")] = cell
+            facts[CellFact(thread, "waits for", "value")] = cell
             facts[Arrow("waits", own, waiting.oid, cell, "waits for")] = "1"
         for holder in waiting.holders:
-            if holder != own and (holder in state.objects or holder.startswith("thread ")):
-                facts[Arrow("held", waiting.oid, holder, cell, cell)] = "1"
+            if holder != thread and (holder in state.objects or holder.startswith("thread ")):
+                facts[Arrow("held", waiting.oid, lanes.get(holder, holder), cell, cell)] = "1"
     return facts

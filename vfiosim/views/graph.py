@@ -13,6 +13,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import lru_cache
+from itertools import combinations
 
 from ..trace import Trace
 from .facts import Arrow, LifeFact, Story, known_story, touched
@@ -27,6 +28,7 @@ ALIVE, FREED = "alive", "freed"
 NULL = "–"
 # Letters of a text, of the name of a row, and of both together; the words beside the picture have the rest.
 LONGEST, NAME, ACROSS = 64, 24, 25
+BOTH = 7  # letters of the text of a row and of the one before it that are shown together
 
 
 @dataclass(frozen=True)
@@ -263,11 +265,11 @@ def beside(name: str, text: str) -> str:
 
 def change_text(old: str, new: str) -> str:
     """What a row shows where its text has changed: both texts where there is room, else the new one."""
-    return f"{old}→{new}" if len(old) + len(new) <= 7 else new
+    return f"{old}→{new}" if len(old) + len(new) <= BOTH else new
 
 
 def widest(texts: Collection[str]) -> int:
     """The length of the longest text that a row shows which has these texts, one after the other."""
-    different = [text for text in dict.fromkeys(texts) if text]
-    changes = [change_text(old, new) for old in different for new in different if old != new]
-    return max((len(text) for text in [*different, *changes]), default=1)
+    lengths = [len(text) for text in dict.fromkeys(texts) if text]
+    changes = [one + 1 + other for one, other in combinations(lengths, 2) if one + other <= BOTH]
+    return max([*lengths, *changes], default=1)

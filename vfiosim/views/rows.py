@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -39,25 +39,24 @@ class Drawing:
     ) -> None:
         self._story, self._asked, self._harms = story, asked, harmed
         self._harmed = {(path.rpartition(".")[0], path.rpartition(".")[2]) for paths in harmed for path in paths}
-        self._box = {oid: inside.get(oid, oid) for oid in {**dict.fromkeys(chosen), **inside}}
         self._chosen = {oid: f"n{number}" for number, oid in enumerate(chosen)}
-        self._arrows = [one for one in story.arrows() if self._is_drawn(one)]
+        # By what is drawn, the object whose box it is in.
+        self._box = {oid: oid for oid in chosen} | {part: oid for part, oid in inside.items() if oid in self._chosen}
+        box = self._box
+        self._arrows = [
+            one
+            for one in story.arrows()
+            if one.holder in box and one.target in box and box[one.holder] != box[one.target]
+        ]
         self._fields: dict[tuple[str, str], list[Place]] = {}  # by the boxes of both ends, who points with which field
         for (holder, target), names in story.pointing.items():
-            boxes = self._root(holder), self._root(target)
-            self._fields.setdefault(boxes, []).extend((holder, name) for name in names)
+            if holder in box and target in box:
+                self._fields.setdefault((box[holder], box[target]), []).extend((holder, name) for name in names)
         self._rows_of_arrows = self._name_rows()
         self._cards = self._tell()
-        self.nodes = tuple(self._node(oid) for oid in chosen)
-        self._keys = {(card.oid, card.cell): card.key for card in self._cards.values()}
-        self._edge_of = {arrow: self._edge(number, arrow) for number, arrow in enumerate(self._arrows)}
-
-    def _root(self, oid: str) -> str:
-        return self._box.get(oid, oid)
-
-    def _is_drawn(self, arrow: Arrow) -> bool:
-        ends = {self._root(arrow.holder), self._root(arrow.target)}
-        return len(ends) == 2 and ends <= self._chosen.keys()
+        self.nodes = tuple(self._nodes())
+        self.keys = {(card.oid, card.cell): card.key for card in self._cards.values()}
+        self.edges = {arrow: self._edge(number, arrow) for number, arrow in enumerate(self._arrows)}
 
     # ---- rows
 
@@ -75,7 +74,7 @@ class Drawing:
 
     def _field(self, arrow: Arrow) -> Place | None:
         """The field of the holder, or of what is in its box, that points to the target or to what is in the target's box."""
-        names = self._fields.get((self._root(arrow.holder), self._root(arrow.target)), [])
+        names = self._fields.get((self._box[arrow.holder], self._box[arrow.target]), [])
         own = [name for name in names if name[0] == arrow.holder] or names
         numbered = [name for name in own if f" {name[1]} " in f" {arrow.reason} "]
         if arrow.holder.startswith("fds "):
@@ -97,23 +96,35 @@ class Drawing:
         read = {(look.oid, look.cell) for look in self._asked} | self._harmed
         read |= {(oid, "driver") for oid in self._chosen if oid.startswith("device ")}
         for fact, texts in self._story.texts.items():
-            if isinstance(fact, CellFact) and self._root(fact.oid) in self._chosen:
+            if isinstance(fact, CellFact) and fact.oid in self._box:
                 changes = len(self._story.lasting.get(fact, set()) - {""}) > 1 or fact.oid.startswith("thread ")
                 place = (fact.oid, fact.cell)
                 if changes or place in cards or place in read:
                     card = cards.setdefault(place, _Card(*place, fact.sort))
                     card.sort = card.sort if card.sort == "pointer" else fact.sort
-                    card.texts |= dict.fromkeys(beside(_said(*place), text) for text in texts)
+                    card.texts |= dict.fromkeys(beside(_said(*place), text) for text in dict.fromkeys(texts))
         return cards
 
-    def _node(self, oid: str) -> Node:
-        story, key = self._story, self._chosen[oid]
-        parts = [oid, *(part for part in story.things if part != oid and self._root(part) == oid)]
+    def _nodes(self) -> Iterator[Node]:
+        parts = {oid: [oid] for oid in self._chosen}
+        for part in self._story.things:
+            if part in self._box and self._box[part] != part:
+                parts[self._box[part]].append(part)
+        cards: dict[str, dict[str, list[_Card]]] = {oid: {part: [] for part in parts[oid]} for oid in parts}
+        for card in self._cards.values():
+            cards[self._box[card.oid]].setdefault(card.oid, []).append(card)
+        drawn = {*self._rows_of_arrows.values()}
+        targets = {place: self._box[arrow.target] for arrow, place in self._rows_of_arrows.items()}
+        for oid in self._chosen:
+            back = {place for place, target in targets.items() if column_of(target) < column_of(oid)}
+            yield self._node(oid, parts[oid], self._in_order(cards[oid], back), drawn)
+
+    def _node(self, oid: str, parts: list[str], cards: Iterable[_Card], drawn: Collection[Place]) -> Node:
+        key = self._chosen[oid]
         rows = []
-        for number, card in enumerate(self._in_order(oid, parts)):
+        for number, card in enumerate(cards):
             card.key = f"{key}r{number}"
-            drawn = card.sort == "pointer" and (card.oid, card.cell) in self._rows_of_arrows.values()
-            wide = 1 if drawn else widest(card.texts)
+            wide = 1 if card.sort == "pointer" and (card.oid, card.cell) in drawn else widest(card.texts)
             stub = f"{card.key}s" if card.sort == "count" else ""
             rows.append(Row(card.key, card.oid, shorten(card.cell, NAME), card.sort, wide, stub))
         kind, _, label = shorten(oid).partition(" ")
@@ -132,17 +143,11 @@ class Drawing:
             homes[:0] = [things[target].home for target in targets if target in things]
         return next((home for home in homes if home not in ("", "fs")), homes[-1] if homes else "")
 
-    def _in_order(self, oid: str, parts: list[str]) -> Iterable[_Card]:
+    def _in_order(self, mine: dict[str, list[_Card]], back: Collection[Place]) -> Iterable[_Card]:
         """What points back to the left, so that its arrow need not cross those into the counters; these; the rest as declared.
 
         Of a call its argument, then the rest; of a table of files by number.
         """
-        targets = {place: self._root(arrow.target) for arrow, place in self._rows_of_arrows.items()}
-        back = {place for place, target in targets.items() if column_of(target) < column_of(oid)}
-        mine: dict[str, list[_Card]] = {}
-        for card in self._cards.values():
-            if self._root(card.oid) == oid:
-                mine.setdefault(card.oid, []).append(card)
 
         def place(card: _Card) -> tuple[bool, bool, int, str]:
             thing = self._story.things.get(card.oid)
@@ -152,23 +157,23 @@ class Drawing:
             slot = card.cell.zfill(6) if card.cell.isdigit() else ""
             return (card.oid, card.cell) not in back, card.sort != "count", number, slot
 
-        for part in dict.fromkeys([*parts, *mine]):
-            yield from sorted(mine.get(part, []), key=place)
+        for cards in mine.values():
+            yield from sorted(cards, key=place)
 
     # ---- arrows
 
     def _edge(self, number: int, arrow: Arrow) -> Edge:
         place = self._rows_of_arrows[arrow]
-        row = self._keys.get(place, "")
-        into = self._keys.get((arrow.target, arrow.via), "") if arrow.sort in ("counted", "waits", "harm") else ""
+        row = self.keys.get(place, "")
+        into = self.keys.get((arrow.target, arrow.via), "") if arrow.sort in ("counted", "waits", "harm") else ""
         if arrow.sort == "held":
-            row = self._keys.get((arrow.holder, arrow.via), "")
-        ends = (self._chosen[self._root(arrow.holder)], self._chosen[self._root(arrow.target)])
+            row = self.keys.get((arrow.holder, arrow.via), "")
+        ends = (self._chosen[self._box[arrow.holder]], self._chosen[self._box[arrow.target]])
         return Edge(f"e{number}", arrow.sort, ends[0], row, ends[1], into, arrow.reason)
 
     def graph(self, looks: Collection[CellRead], grounds: Mapping[int, Collection[CellRead]]) -> Graph:
         """The graph with its frames, and with what was read before each of them, or decided a check."""
-        edges = tuple(self._edge_of.values())
+        edges = tuple(self.edges.values())
         moments = _Moments(self, edges)
         changes = tuple(moments.after(change) for change in self._story.changes)
         read: list[tuple[str, ...]] = [()] * len(changes)
@@ -179,24 +184,16 @@ class Drawing:
 
     def _looked_at(self, look: CellRead) -> str:
         """The key of the row that was read; what has no row is read in its box."""
-        return self._keys.get((look.oid, look.cell)) or self.box(look.oid)
+        return self.keys.get((look.oid, look.cell)) or self.box(look.oid)
 
     def _at(self, path: str) -> str:
         """The key of the row at this path."""
         oid, _, cell = path.rpartition(".")
-        return self._keys.get((oid, cell), "")
-
-    def edge(self, arrow: Arrow) -> Edge | None:
-        """The arrow that is drawn for a fact."""
-        return self._edge_of.get(arrow)
-
-    def key(self, line: CellFact) -> str:
-        """The key of the row that shows a fact, "" if none does."""
-        return self._keys.get((line.oid, line.cell), "")
+        return self.keys.get((oid, cell), "")
 
     def box(self, oid: str) -> str:
         """The key of the box in which an object is drawn, "" if it is in none."""
-        return self._chosen.get(self._root(oid), "")
+        return self._chosen.get(self._box.get(oid, oid), "")
 
 
 def _said(oid: str, cell: str) -> str:
@@ -236,7 +233,7 @@ class _Moments:
         self._rows(shown)
         before, self._shown = self._shown, shown
         gone = {key: "" for key in before if key not in shown}
-        return gone | {key: text for key, text in shown.items() if before.get(key) != text}
+        return gone | {key: text for key, text in shown.items() if key not in before or before[key] != text}
 
     def _tell(self, key: str, text: str) -> None:
         if text:
@@ -249,15 +246,15 @@ class _Moments:
             (self._alive.add if text else self._alive.discard)(fact.oid)
             return
         if isinstance(fact, CellFact):
-            if key := self._drawing.key(fact):
-                self._tell(key, text)
+            if (fact.oid, fact.cell) in self._drawing.keys:
+                self._tell(self._drawing.keys[fact.oid, fact.cell], text)
             return
-        edge = self._drawing.edge(fact)
+        edge = self._drawing.edges.get(fact)
         if edge is not None:
             self._tell(edge.key, text)
-        if fact.sort == "counted" and (key := self._drawing.key(CellFact(fact.target, fact.via, "count"))):
-            rest = (int(text) if text else 0) - (edge is not None and bool(text))
-            self._hidden.setdefault(key, {})[fact] = rest
+        if fact.sort == "counted" and (fact.target, fact.via) in self._drawing.keys:
+            hidden = self._hidden.setdefault(self._drawing.keys[fact.target, fact.via], {})
+            hidden[fact] = (int(text) if text else 0) - (edge is not None and bool(text))
 
     def _arrows(self, shown: Frame) -> None:
         """Weak arrows beside a counted one go; what an arrow touches has a box."""
@@ -274,19 +271,17 @@ class _Moments:
                 shown[node.key] = FREED
 
     def _rows(self, shown: Frame) -> None:
-        targets: dict[str, list[str]] = {}
+        targets: dict[str, dict[str, None]] = {}
         for edge in self._pointing:
             if edge.key in shown:
-                targets.setdefault(edge.row, []).append(self._names[edge.target])
+                targets.setdefault(edge.row, {})[self._names[edge.target]] = None
         for key, (node, row) in self._pointers.items():
             if key in targets:
-                shown[key] = ", ".join(dict.fromkeys(targets[key]))
+                shown[key] = ", ".join(targets[key])
             elif key not in shown and row.oid in self._alive and node.kind not in ("thread", "fds"):
                 shown[key] = NULL
         for key, row in self._stubs.items():
-            hidden = {arrow: n for arrow, n in self._hidden.get(key, {}).items() if n}
+            hidden = [(arrow, n) for arrow, n in self._hidden[key].items() if n] if key in self._hidden else ()
             if key in shown and hidden:
-                who = "; ".join(
-                    f"{arrow.holder} ({arrow.reason}){f' ×{n}' if n > 1 else ''}" for arrow, n in hidden.items()
-                )
-                shown[row.stub] = f"{sum(hidden.values()):+d}: {who}"
+                who = "; ".join(f"{arrow.holder} ({arrow.reason}){f' ×{n}' if n > 1 else ''}" for arrow, n in hidden)
+                shown[row.stub] = f"{sum(n for _, n in hidden):+d}: {who}"

@@ -24,19 +24,23 @@ class Running:
     holds: dict[str, str] = field(default_factory=dict)  # by the lock's path, its name
     result: str = ""
 
-    def follow(self, micro: MicroStep) -> None:
-        """Take one more effect of this call."""
+    def follow(self, micro: MicroStep) -> bool:
+        """Take one more effect of this call. Is anything else to be told of it now?"""
+        changed = bool(micro.copied[1] or micro.edits or micro.ended)
         if not self.name and (found := _CALLED.search(micro.sentence)):
             self.name = found[1]
+            changed = True
         self._copy(*micro.copied)
         if micro.operation in ("refuse_if", "require") and (name := re.search(r"\[(\w+)\]", micro.text)):
             self.check = f"{'✕' if micro.refused else '✓'} {name[1]}"
+            changed = True
         for edit in micro.edits:
             if edit.sort == "lock" and edit.new == micro.thread:
                 self.holds[edit.what] = edit.cell
             elif edit.sort == "lock" and edit.old == micro.thread:
                 self.holds.pop(edit.what, None)
         self.result = micro.ended.removeprefix("returns ").removeprefix("fails with ")
+        return changed
 
     def _copy(self, address: int, digits: str) -> None:
         """The first thing that is copied is the argument; what is written into it later changes it."""
