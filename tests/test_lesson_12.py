@@ -151,7 +151,7 @@ def test_the_bring_up_is_told_with_its_descriptors():
 
 
 def test_of_the_three_mistakes_of_the_text_one_has_an_errno():
-    (told,) = re.findall(r"lesson\.calls\((\".*)\)\)", code_of(STEM))
+    (told,) = re.findall(r"^order = (.*)", code_of(STEM), re.MULTILINE)
     way = re.findall(r'"(.*?)"', told)
     assert "holds the VM." in lesson.calls(*way)
 

@@ -150,7 +150,7 @@ QUESTIONS: dict[str, Question] = {
                 "Bound and mapped, yes. But which table does the IOMMU use for the card?", M.BOUND_IS_READY
             ),
             "kernel": Distractor(
-                "So it was before. BIND took the DMA out of the kernel's hand, and blocked it.", at=BLOCKED
+                "That is how it was before BIND. BIND took the DMA away from the kernel, and blocked it.", at=BLOCKED
             ),
         },
     ),
@@ -167,8 +167,8 @@ QUESTIONS: dict[str, Question] = {
         },
         {
             "map": Distractor("You expected MAP to look the memory up at once.", M.MAP_PINS),
-            "dma": "So it is with memory of a program: a page is fetched when somebody touches it. A card cannot wait for that, "
-            "so all pages are pinned before the first read.",
+            "dma": "That is how a program's own memory works: a page comes when somebody touches it. A card cannot "
+            "wait for a page, so all are pinned before the first read.",
         },
         "What does the kernel need to know while nobody can read?",
     ),
@@ -186,10 +186,11 @@ QUESTIONS: dict[str, Question] = {
         },
         {
             "0 0 0": Distractor(
-                "Who is held stays. The table holds the address space, and DESTROY does not cut.", at="EBUSY"
+                "You expected DESTROY to take the table away. The table holds the address space, and DESTROY refuses what is held.",
+                at="EBUSY",
             ),
             "EBUSY 0 0": Distractor(
-                "That would be so with a table that you have made yourself. This one was made by ATTACH, and freed by DETACH.",
+                "That would be right for a table that you made yourself. This one was made by ATTACH, and freed by DETACH.",
                 at="iommufd_hwpt_paging 1 is freed",
             ),
             "EBUSY 0 EBUSY": Distractor(
@@ -227,8 +228,10 @@ QUESTIONS: dict[str, Question] = {
             "2 0": "2, the address space itself; no page is pinned",
         },
         {
-            "3 4": "So it is with the card. Who would read this table? No IOMMU stands in front of software.",
-            "3 0": "A table without pinned pages would lead the hardware to nowhere. Where there is a table, there are pages.",
+            "3 4": "That is right for the card, whose IOMMU reads a table. Software has no IOMMU in front of it, so "
+            "nobody would read a table.",
+            "3 0": "You expected a table that shows no page yet. A table always has its pages pinned, and here is no "
+            "table: no IOMMU stands in front of software.",
         },
     ),
 }

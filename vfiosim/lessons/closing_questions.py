@@ -136,7 +136,8 @@ QUESTIONS: dict[str, Question] = {
         },
         {
             "EBUSY": Distractor(
-                "Nothing refuses here: whoever takes the driver away is not asked to come again later, but waits."
+                "No check refuses an unbind for being early. The call goes on, and waits where the driver needs the "
+                "last file to be closed."
             ),
             "cut": Distractor("The helper would use what the driver has freed. So the driver waits.", M.UNBINDING_CUTS),
         },
@@ -228,9 +229,10 @@ CHECK = (
         "the node goes first, before the wait begins. So nobody new can come, and the number of those to wait for only falls.",
         wrong={
             "0": "The node is gone: who waits for holders must not let new ones in.",
-            "EAGAIN": "That is what a lock says which is only tried. Here there is no path any more.",
-            "EBUSY": "Nothing is looked at that could be busy: there is no path any more.",
-            "ENODEV": "So it would be for an open that had found the node just in time. Here there is no path any more.",
+            "EAGAIN": "EAGAIN comes from a tried lock. An open tries no lock: it looks for a path, and here there is "
+            "no path any more.",
+            "EBUSY": "EBUSY would need a device to look at. The open does not come so far: there is no path any more.",
+            "ENODEV": "ENODEV is for an open that found the node in time, before the device went. Here there is no path any more.",
         },
         otherwise="There is no such path any more: the driver has taken its node away before it waits.",
         kind="typed",

@@ -107,8 +107,8 @@ def asked_first(session: Session) -> None:
 
 
 IN_THE_WAY = Task(
-    "A tool has the group's file open, and the disk <code>sata</code> has its driver. Bind <code>usb</code> (3) to the iommufd "
-    "(4). Let the errno of BIND tell you what is in the way: to ask it costs a call each time, and is worth that.",
+    "BIND of <code>usb</code> (3) to the iommufd (4) fails. Find out why, clear the way, and bind it. The errno of "
+    "BIND tells you what is in the way: each try costs a call, and is worth that.",
     blocked,
     Goal(facts.value("vfio_device vfio3", "open_count", 1), facts.value("iommu_group 3", "owner", "iommufd_ctx 1")),
     (

@@ -111,17 +111,17 @@ ORDERS = {
     "node, group": Case(
         "The node of vfio1 is opened, then the group's file",
         _order("open vfio1", "open group 2"),
-        "To open the node is not to bind. The open of the group returns a descriptor.",
+        "You took an open node for a bound device. The group looks for bound ones: its open returns a descriptor.",
     ),
     "group, node": Case(
         "The group's file is opened, then the node of vfio1",
         _order("open group 2", "open vfio1"),
-        "To open the node is allowed at any time; only BIND would be refused. The call returns a descriptor.",
+        "You expected the open to be refused. Only BIND would be: the call returns a descriptor.",
     ),
     "both": Case(
         "vfio1 is bound, then vfio2 to the same iommufd",
         _order("bind vfio1", "bind vfio2"),
-        "A group may have many bound devices. The call returns 0: both go to one iommufd, and the group counts them.",
+        "You expected one device for each group. A group may have many bound devices, all with one iommufd. The call returns 0.",
     ),
 }
 
@@ -140,12 +140,12 @@ REMEDIES = {
     "new": Case(
         "The VMM binds to a new iommufd",
         lambda: ran(usb, lambda session: session.open(NEW), bind(3, 5)),
-        "A new iommufd changes who asks, not who owns: the DMA belongs to the kernel.",
+        "You looked for the owner among iommufds. Here the DMA belongs to the kernel, for the disk's driver.",
     ),
     "old": Case(
         "The VMM takes the group's file and a container",
         lambda: ran(usb, lambda session: session.close(3), lambda session: enter(session, 3, OLD)),
-        "The old way asks for the DMA of the same group, and the kernel has it. You only meet the check earlier.",
+        "The old way needs the DMA of the same group, and the kernel has that. Only the check comes earlier.",
     ),
     "again": Case(
         "The VMM opens the node of usb a second time, and binds that file",

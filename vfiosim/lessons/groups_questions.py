@@ -86,8 +86,8 @@ QUESTIONS: dict[str, Question] = {
         "<code>vfio1</code> and <code>vfio2</code> are the devices of group 2. One program does all of this, with one iommufd. "
         "In which of these is the <b>second</b> call refused?",
         _all_orders,
-        "BIND closes the door of the whole group, and an open group's file forbids BIND of all its devices. To <i>open</i> a "
-        "node closes nothing: that is only a ticket.",
+        "BIND shuts the file of the whole group, and an open group's file forbids BIND of all its devices. To "
+        "<i>open</i> a node shuts nothing.",
         says(ORDERS),
         wrong(ORDERS),
         view=GROUP_2,
@@ -115,7 +115,7 @@ QUESTIONS: dict[str, Question] = {
         "<code>usb</code> is bound at last. Now the administrator wants the disk beside it for the host: it is to have the "
         "kernel's driver ahci. What happens?",
         _give_it_back,
-        "the wall stands in both directions. While user space owns the DMA of a group, no driver may do DMA for the kernel in it.",
+        "the rule holds in both directions. While user space owns the DMA of a group, no driver may do DMA for the kernel in it.",
         {
             "0": "ahci gets the disk: the disk is another device, and nobody has bound that",
             "cut": "ahci gets the disk, and the VMM loses usb",
@@ -138,7 +138,8 @@ QUESTIONS: dict[str, Question] = {
         "SET_CONTAINER claims the group as a whole, once. The devices that are opened later are not counted there.",
         wrong={
             "2": "You counted devices; so does BIND. SET_CONTAINER takes the DMA of the whole group in one claim.",
-            "0": "Whoever lets a device do DMA must own the group. SET_CONTAINER has taken it.",
+            "0": "You expected that nobody has claimed the DMA. Whoever lets a device do DMA must own the group: "
+            "SET_CONTAINER claims it.",
             "3": "You counted the container and two devices. Only one of them claims: SET_CONTAINER.",
         },
         otherwise="Ask which of the calls claims the DMA of the group: only SET_CONTAINER does.",

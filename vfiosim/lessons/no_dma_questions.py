@@ -73,7 +73,8 @@ QUESTIONS: dict[str, Question] = {
         {
             "both": "By its node the device is refused: BIND asks the driver for its operation.",
             "node": Distractor(
-                "The new door asks for more than the old one, not for less. The old door opens the device.",
+                "You expected the new door to ask for less. It asks for one thing more, the driver's operation. The "
+                "old door opens the device.",
                 refute=lambda: shown(by_group("v5"), at="driver no-dma opens the device"),
             ),
             "none": Distractor(
@@ -132,7 +133,8 @@ QUESTIONS: dict[str, Question] = {
         },
         {
             "0": "An ID names an object of some kind. Object 1 is an access, and there is no device object 1.",
-            "EBUSY": "To ask does not disturb. But object 1 is an access, and there is no device object 1.",
+            "EBUSY": "GET_HW_INFO only asks, and a bound device may be asked about. But object 1 is an access, and "
+            "there is no device object 1.",
         },
         view=VIEW,
     ),

@@ -164,7 +164,8 @@ CHECK = (
         _memory_grows,
         "the address space has a page table, so MAP pins at once, and the limit is reached.",
         wrong={
-            "0": "So it would be without a page table: then MAP only notes. Here a card is attached, and MAP was refused.",
+            "0": "You expected MAP to write down a line and no more. That is right while nothing is attached. Here a "
+            "card is: MAP has to pin, and was refused.",
             "EFAULT": "The memory is there. There is too much of it: MAP was refused for the limit.",
         },
         otherwise="Think of RLIMIT_MEMLOCK: MAP was refused because more was asked for than may be locked.",
