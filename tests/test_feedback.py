@@ -97,7 +97,7 @@ def test_no_two_wrong_choices_of_a_question_are_told_the_same():
 
 
 SHOWN_BY: dict[Misconception, set[tuple[str, object]]] = {
-    M.OPEN_IS_ENOUGH: {("01 open is enough?", "0")},
+    M.OPEN_IS_ENOUGH: {("00 unbound", "0"), ("01 open is enough?", "0")},
     M.ONE_NUMBER_ONE_HOLDER: {
         ("01 who holds the iommufd?", "1"),
         ("01 check: a copy", "EINVAL"),

@@ -28,7 +28,7 @@ def test_it_follows_the_answers_and_at_the_end_says_what_the_reader_can_do_and_w
 
 def test_it_tells_what_was_answered_wrongly_from_what_was_not_tried_and_how_to_try_again():
     progress.record("00 once more", False)
-    progress.record("00 last", True)
+    progress.record("00 unbound", True)
     assert start.finish().message.startswith(
         "1 of 5 right. Not right yet: once more; press Reset there and try again. "
         "Not tried yet: the program ends; task: free; task: keep."

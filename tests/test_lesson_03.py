@@ -73,7 +73,7 @@ def test_causes_that_do_not_go_together_or_do_not_exist_are_named():
 
 def test_the_notebook_counts_the_causes_rightly():
     assert len(CAUSES) == 22
-    assert "22 things can be wrong with a BIND" in TEXT
+    assert "22 things that can be wrong with a BIND" in TEXT
     assert "That line has nine causes." in TEXT
     assert len(lesson.causes("EINVAL")) == NUMBERS["nine"]
 

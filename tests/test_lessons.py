@@ -34,6 +34,11 @@ def test_the_answer_of_the_simulator_is_right_and_kept_under_the_number_of_its_l
     assert "✓" in prediction.message
 
 
+def test_each_question_asks_something():
+    texts = {question.name: question.text for lesson in LESSONS.values() for question in lesson.asked}
+    assert [name for name, text in texts.items() if "?" not in text and "Put " not in text] == []
+
+
 @EACH
 def test_the_notebook_asks_for_all_predictions_of_its_lesson_and_a_name_that_it_lacks_is_told_which_there_are(number):
     lesson = LESSONS[number]

@@ -152,7 +152,7 @@ QUESTIONS: dict[str, Question] = {
 CHECK = (
     Question(
         "<code>vfio1</code> and <code>vfio2</code> are bound to one iommufd. The VMM closes the file of <code>vfio1</code>. Then a "
-        "tool opens <code>/dev/vfio/2</code>, to get at <code>vfio1</code>.",
+        "tool opens <code>/dev/vfio/2</code>, to get at <code>vfio1</code>. What comes back?",
         _one_is_left,
         "the group counts its bound devices. vfio2 is one, and one is enough to keep the group's file closed.",
         {"ok": "It opens: vfio1 is free", "EBUSY": "EBUSY", "EPERM": "EPERM"},

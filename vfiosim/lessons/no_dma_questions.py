@@ -86,7 +86,7 @@ QUESTIONS: dict[str, Question] = {
     ),
     "zero": Question(
         "Both questions are answered yes (v5r). The device is bound, and <code>out_devid</code> is 0. A careless VMM does not "
-        "look, and passes 0 on as the ID of its device: IOMMU_GET_HW_INFO. What does the kernel answer?",
+        "look, and passes 0 on as the ID of its device: IOMMU_GET_HW_INFO. What comes back? What does the kernel answer?",
         _zero,
         "IDs start at 1. There is no object 0, so 0 can say “none”, and a VMM that does not look gets an error, not somebody "
         "else's device.",
@@ -122,7 +122,7 @@ QUESTIONS: dict[str, Question] = {
     ),
     "an access": Question(
         "Linux 7.2. The sample driver of <code>tty</code> has its operations now: BIND made an access, and "
-        "<code>out_devid</code> is 1. The VMM passes 1 on as the ID of its device: IOMMU_GET_HW_INFO.",
+        "<code>out_devid</code> is 1. The VMM passes 1 on as the ID of its device: IOMMU_GET_HW_INFO. What comes back?",
         _an_access,
         "object 1 is an access, not a device: no hardware stands behind it. The kernel looks for a device of this ID and finds "
         "none. So the author's warning holds still: have an ID, and it need not be good for everything.",
@@ -158,7 +158,7 @@ QUESTIONS: dict[str, Question] = {
 
 CHECK = (
     Question(
-        "v5, <code>iommufd = -1</code>, and a program that has no rights of an administrator.",
+        "v5, <code>iommufd = -1</code>, and a program that has no rights of an administrator. What comes back?",
         _without_rights,
         "noiommu mode lets a device write anywhere in memory. So it takes CAP_SYS_RAWIO.",
         {"ID 0": "It binds", "EPERM": "EPERM", "EBADF": "EBADF: -1 is no open file"},

@@ -88,7 +88,7 @@ QUESTIONS: dict[str, Question] = {
         {
             "0": "0: the device is open, so it answers",
             "EBADF": "EBADF: the descriptor is not valid yet",
-            "EINVAL": "EINVAL: the gate is shut",
+            "EINVAL": "EINVAL: nothing can be asked in this state",
             "ENOTTY": "ENOTTY: there is no such request on this file",
         },
         {
@@ -110,8 +110,8 @@ QUESTIONS: dict[str, Question] = {
         "The iommufd has just been opened: its file counts 1 reference, for descriptor 4. Now BIND succeeds. "
         "What is the count (<code>f_ref</code> of <code>file iommu#1</code>) afterwards?",
         _count_the_iommufd,
-        "the binding holds the file, so that the iommufd cannot go while the device uses it, and the new device object in "
-        "the iommufd holds it once more. These are the holders after BIND:",
+        "the binding holds the file, so that the iommufd cannot go while the device uses it. The new device object in the "
+        "iommufd holds it once more. These are the holders after BIND:",
         wrong={
             "1": Distractor(
                 "You counted descriptors only. Kernel objects hold files too: that is why a file can outlive its descriptor.",
@@ -237,7 +237,8 @@ CHECK = (
         name="01 check: two wrong fields",
     ),
     Question(
-        "The device is bound. The program does <code>dup(3)</code> and gets 5, closes 3, and asks for VFIO_DEVICE_GET_INFO on 5.",
+        "The device is bound. The program does <code>dup(3)</code> and gets 5, closes 3, and asks for "
+        "VFIO_DEVICE_GET_INFO on 5. What comes back?",
         _ask_through_a_copy,
         "the gate belongs to the open file, and 5 leads to the same file. As long as one number is left the file lives.",
         {

@@ -67,7 +67,7 @@ SIX_MISTAKES = Parsons(
     "In which order do you meet them? Not every line is needed.",
     {name: CAUSES[name].says for name in MISTAKES},
     _judge,
-    "the copy comes first, then the fields; then the group is blocked; then, under the lock, the token and the iommufd; and who "
+    "the copy comes first, then the fields. Then the group is blocked. Under the lock come the token and the iommufd. Who "
     "owns the DMA is asked last, for that needs the iommufd. The errnos come as E2BIG, EINVAL, EBUSY, EFAULT, EBADF, EPERM.",
     extra={NOT_OF_BIND: "the device is attached to no address space"},
     distractors={
@@ -175,10 +175,10 @@ def _bound_too_early(session: Session) -> bool:
 
 
 NINE_REFUSALS = Task(
-    "Open are a network card (3), an iommufd (4), a serial port made of software (5), and a USB controller (6); a driver of the "
-    "host has another device of its group. A good struct has argsz 24, flags 0, iommufd 4, and no token. Change <b>one field</b> "
-    "at a time and bind, on whichever device. Meet nine refusals: two with argsz, three with flags, three with iommufd, and one "
-    "with no field changed. The same errno from another check counts as another refusal.",
+    "Four files are open: a network card (3), an iommufd (4), a serial port made of software (5), and a USB controller (6). Beside "
+    "the USB controller, in its group, is a disk that the host uses. A good struct has argsz 24, flags 0, iommufd 4, and no token. "
+    "Change <b>one field</b> and bind, on any of the three devices. Meet nine refusals: two with argsz, three with flags, three "
+    "with iommufd, one with no field changed. The same errno from another check counts, too.",
     three_devices,
     still_to_meet,
     (
@@ -187,13 +187,13 @@ NINE_REFUSALS = Task(
         "argsz: 8, 4096. flags: 2 and 1 on descriptor 3, 1 on descriptor 5. iommufd: −1, 777, 3. A good struct for descriptor 6.",
     ),
     meet_them,
-    "One field can fail in three ways, and one errno can come from three fields. The flag of a token is good, so it passes "
-    "the check of flags; under the lock the serial port's driver wants no token (EINVAL), and for the card the kernel reads the "
-    "token first, at address 0 (EFAULT).",
+    "One field can fail in three ways, and one errno can come from three fields. The flag of a token is known, so it passes "
+    "the check of flags. Under the lock the serial port's driver wants no token: EINVAL. The card's driver does, so the "
+    "kernel reads the token, at address 0: EFAULT.",
     distractors={
         _two_at_once: Distractor(
-            "The last call had two fields changed. Only the first check that failed has spoken, so you do not know what it "
-            "would say to the other one.",
+            "The last call had two fields changed. Only the first check that failed has answered, so the other field "
+            "was not tried.",
             M.ALL_CHECKS_AT_ONCE,
         ),
         _bound_too_early: "A device is bound now, so a flag or a descriptor on it is not looked at any more. "
@@ -251,9 +251,9 @@ GOOD_STRUCT = Task(
         "bind, bind; open device, bind.",
     ),
     reproduce,
-    "The second BIND of one file stops at the first check under the lock. A second file passes that check, for it was never bound; "
-    "it stops when the device is to be opened, for another file has it open. That is Jo's line: before, with the group's file, "
-    "each open was fine. Jo needs a dup, or no second descriptor at all.",
+    "The second BIND of one file stops at the first check under the lock. A second file passes that check, for it was never bound. "
+    "It stops when the device is to be opened: another file has it open. That is what Jo has met. With the group's file each open "
+    "was fine. With the node Jo needs a dup, or no second descriptor at all.",
     distractors={
         _copied: Distractor(
             "A dup is another number for the first file, and that file is bound already: the first way again.",

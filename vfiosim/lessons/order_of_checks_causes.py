@@ -134,7 +134,7 @@ class Refusal:
             for oid, group in after.objects.items()
             if group.kind == "vfio_group" and group.value(BLOCKED) != before.objects[oid].value(BLOCKED)
         ]
-        return (*blocked, *(what for what in self.outcome.had if "(running call)" not in what))
+        return (*blocked, *dict.fromkeys(what for what in self.outcome.had if "(running call)" not in what))
 
     def __str__(self) -> str:
         done = self.outcome

@@ -88,10 +88,10 @@ QUESTIONS: dict[str, Question] = {
         view=FILES,
     ),
     "three things wrong": Question(
-        "One struct, three mistakes: <code>iommufd</code> is −1 (EINVAL), <code>flags</code> has an unknown bit (EINVAL), and "
-        "<code>argsz</code> is 32 with a byte behind the known 24 that is not zero (E2BIG). What comes back?",
+        "One struct, three mistakes. <code>iommufd</code> is −1: EINVAL. <code>flags</code> has an unknown bit: EINVAL. "
+        "<code>argsz</code> is 32, and behind the known 24 bytes is one that is not zero: E2BIG. What comes back?",
         lambda: _met("tail", "negative", "flags"),
-        "before the kernel can look at a field it has to copy the struct, and while it copies it looks at the bytes that it does "
+        "before the kernel can look at a field it has to copy the struct. While it copies, it looks at the bytes that it does "
         "not know. Only <code>argsz</code> is read before.",
         errnos("EINVAL", "E2BIG", "EFAULT"),
         {

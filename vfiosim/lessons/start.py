@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from ..lab import Bench, Distractor, Exercise, ExperimentResult, Fact, Goal, Prediction, Question, Session, Task
+from ..lab import (
+    Bench,
+    Distractor,
+    Exercise,
+    ExperimentResult,
+    Fact,
+    Goal,
+    Outcome,
+    Prediction,
+    Question,
+    Session,
+    Task,
+)
 from ..lab import goal as facts
 from ..lab.question import step_saying
 from ..trace import State
 from ..views.brief import Brief
 from . import misconceptions as M
 from .beginnings import bound, leading_to, opened
+from .closing_calls import mmap
 from .lesson import Lesson
 from .one_bind import BIND, rehearse
 
@@ -36,7 +50,7 @@ WALK = (
 
 FIRST_SEEN = {  # of each box the rows that the sentences of the walk are about
     "fds": (),
-    "thread vmm": ("iommufd", "check", "result"),
+    "thread vmm": ("iommufd", "result"),
     "file vfio0#*": ("device", "access_granted", "iommufd"),
     "file iommu*": ("objects[1]",),
     "vfio_device vfio0": ("group", "open_count", "iommufd_device"),
@@ -53,27 +67,11 @@ def first_bind() -> Bench:
     return Bench(session, show=("bind",), fields=False, only=BIND, reserve=rehearse(bound), **WALKED)
 
 
-def _again() -> ExperimentResult:
-    session = Session(start=bound)
-    outcome = session.bind(3, iommufd=4)
+def _refused(start: Callable[[Session], object], call: Callable[[Session], Outcome]) -> ExperimentResult:
+    session = Session(start=start)
+    outcome = call(session)
     step = next((step.index + 1 for step in session.steps if step.refused), -1)
     return ExperimentResult(outcome.result, session.steps, step, (outcome.evidence,))
-
-
-DONE = {  # what a bind does → a part of the sentence of its step, and what is said of it
-    "device": ("opens the device", "the driver opens the card"),
-    "object": ("The device gets an object", "the iommufd gets its object"),
-    "gate": ("The gate opens", "the gate opens"),
-}
-
-
-def _last() -> ExperimentResult:
-    session = Session(start=opened)
-    session.bind(3, iommufd=4)
-    when = {key: step_saying(session.steps, sentence) for key, (sentence, _) in DONE.items()}
-    latest = max(when, key=when.__getitem__)
-    told = (f"step {number} of {len(session.steps)}: {DONE[key][1]}" for key, number in when.items())
-    return ExperimentResult(latest, session.steps, when[latest], tuple(told))
 
 
 def _the_program_ends() -> ExperimentResult:
@@ -89,9 +87,23 @@ def _the_program_ends() -> ExperimentResult:
 
 
 QUESTIONS: dict[str, Question] = {
+    "unbound": Question(
+        "The card's file is open, and not bound yet. The program asks for the card's registers in its own memory "
+        "(<code>mmap</code>), to drive the card. What does the kernel say?",
+        partial(_refused, opened, mmap),
+        "who has the registers tells the card where to write. No iommufd limits this card yet: it could overwrite any program, and "
+        "the kernel itself. So before a bind everything else is refused.",
+        {"0": "0: it gets them", "EPERM": "EPERM: it has no right to", "EINVAL": "EINVAL: this cannot be right"},
+        {
+            "0": Distractor("You took the open file for an open card. The file's gate is shut.", M.OPEN_IS_ENOUGH),
+            "EPERM": "This program has all rights there are. With any rights the card could overwrite the kernel.",
+        },
+        view=BIND,
+        options=WALKED,
+    ),
     "once more": Question(
         "The card is bound. You press <b>bind</b> once more. What does the kernel say?",
-        _again,
+        partial(_refused, bound, lambda session: session.bind(3, iommufd=4)),
         "a file can be bound once. The kernel looks, refuses, and gives back what the call has taken on its way: the last steps.",
         {
             "0": "0: it works once more",
@@ -101,24 +113,6 @@ QUESTIONS: dict[str, Question] = {
         {
             "0": Distractor("Then the second bind would write over what the first one has set up."),
             "EBUSY": Distractor("Nobody else has it: this program has it already."),
-        },
-        view=BIND,
-        options=WALKED,
-    ),
-    "last": Question(
-        "A bind does these three things. Which one comes last?",
-        _last,
-        "other calls may use the card as soon as the gate is open, so everything behind the gate has to be ready before.",
-        {
-            "gate": "the file's gate opens, so that the program may use the card",
-            "device": "the driver opens the card",
-            "object": "the iommufd gets an object for the card",
-        },
-        {
-            "device": Distractor(
-                "The driver opens the card before the gate: the program must not see a card that is closed."
-            ),
-            "object": Distractor("Close: the object comes late, but the gate opens after it."),
         },
         view=BIND,
         options=WALKED,

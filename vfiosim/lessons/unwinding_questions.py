@@ -127,7 +127,7 @@ QUESTIONS: dict[str, Question] = {
         hints=("The program still has descriptors 3 and 4. Nothing else is owed to it.",),
     ),
     "way back": Question(
-        "The card is not ready. Five of the nine things that go back: put them into the order in which the kernel gives them back.",
+        "The card is not ready. These are five of the nine things. Put them into the order in which the kernel gives them back.",
         _way_back,
         "what was taken last goes back first. Each thing was taken while all the earlier ones were held, and rests on them:",
         WAY_BACK,

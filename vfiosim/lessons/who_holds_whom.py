@@ -122,7 +122,7 @@ LET_GO = Parsons(
         },
         FREE_AND_TIDY,
     ),
-    "the list counts as a holder, and it finds a file by a descriptor: take the file off the list while you can still name it. "
+    "the list counts as a holder, and FILE_DEL finds the file by a descriptor. So take it off the list while one is open. "
     "Whether close(5) comes first, second or third makes no difference.",
     extra={"close 4": "close(4)", "del 5": "KVM_DEV_VFIO_FILE_DEL, descriptor 5"},
     distractors={

@@ -81,7 +81,10 @@ def _a_weak_pointer() -> ExperimentResult:
     steps = since(machine, lambda: process.close(group))
     lives = "file group1#1" in steps.end.objects
     left = steps.end.objects["vfio_group 1"].fields["opened_file"]
-    evidence = (f"before: vfio_group 1.opened_file points to {pointed[0].target}", f"after: it is {left}")
+    evidence = (
+        f"before: vfio_group 1.opened_file points to {pointed[0].target}",
+        f"after: it {'is empty' if left is None else f'points to {left}'}",
+    )
     return ExperimentResult("lives" if lives else "dangling" if left else "goes", steps, _cleared(steps), evidence)
 
 
@@ -213,13 +216,15 @@ QUESTIONS: dict[str, Question] = {
         "<code>/proc/PID/maps</code>, too.",
         {
             "goes": "It goes: no descriptor leads to it",
-            "lives": "It lives on: the mapping holds it",
+            "lives": "It lives on, and the device stays bound",
+            "unmapped": "close takes the mapping away, then the file goes",
         },
         {
             "goes": Distractor(
                 "close(3) took the only descriptor away, but not the only holder: the mapping is one, too.",
                 M.ONE_NUMBER_ONE_HOLDER,
-            )
+            ),
+            "unmapped": "close gives back a descriptor, and looks at no mapping. Only munmap, or the program's end, does.",
         },
         view=("thread *", "fds", FILE, "vfio_device_file", "vfio_device vfio0", "mm_struct vmm"),
     ),
@@ -227,7 +232,8 @@ QUESTIONS: dict[str, Question] = {
 
 CHECK = (
     Question(
-        "Descriptor 3 leads to a file. The program does <code>dup(3)</code>, then forks, then closes 3. How many references?",
+        "Descriptor 3 leads to a file. The program does <code>dup(3)</code>, then forks, then closes 3. How many references "
+        "does the file have?",
         _count_after_dup_and_close,
         "two tables with two descriptors each are four holders; one of them was closed.",
         wrong={
@@ -241,14 +247,20 @@ CHECK = (
         name="02 check: count",
     ),
     Question(
-        "A program sends the device's file over a socket and closes its descriptor before anybody receives the message.",
+        "A program sends the device's file over a socket and closes its descriptor before anybody receives the message. "
+        "What becomes of the file?",
         _a_message,
         "a message on its way holds the files in it, and the socket holds the message.",
-        {"goes": "The file goes", "lives": "The file lives on"},
+        {
+            "goes": "It goes, and the message arrives without it",
+            "lives": "It lives on, and arrives",
+            "number": "It goes, and the receiver gets a number that leads nowhere",
+        },
         {
             "goes": Distractor(
                 "close(3) took the last descriptor away. A message is a holder, too.", M.ONE_NUMBER_ONE_HOLDER
-            )
+            ),
+            "number": "You sent a number. A message carries the file itself, and whoever receives it gets a number of his own.",
         },
         view=("thread *", "fds", FILE, "file socket*", "socket", "message", "vfio_device_file"),
         name="02 check: message",
@@ -256,9 +268,9 @@ CHECK = (
     Question(
         "Descriptor 4, the iommufd, is closed already. Now <code>close(3)</code> ends the binding. In which order are they freed?",
         _order_of_the_release,
-        "the release handler of the device's file runs first: it gives up the device object and ends the binding, and then the "
-        "file itself is freed. The iommufd has lost its last holder on the way, but a file that loses it inside a call is released "
-        "only on the way back to the program: so the iommufd comes last.",
+        "the release handler of the device's file runs first: it gives up the device object and ends the binding. Then the "
+        "file itself is freed. On the way the iommufd loses its last holder. A file that loses it inside a call is released when "
+        "the call is nearly over: so the iommufd comes last.",
         {name: name for name in RELEASED},
         wrong={
             CTX: Distractor(
