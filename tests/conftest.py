@@ -7,12 +7,14 @@ import logging
 import os
 import sys
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests import browser as chromium
+from tests import turns
 
 # What takes seconds to import is imported by who uses it: every worker begins with this file, and who collects nothing.
 if TYPE_CHECKING:
@@ -126,7 +128,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say in one line, not to be missed, that the browser tests did not run; and which notebooks did, if not all had to."""
+    """Say in one line, not to be missed, that the browser tests did not run; and what had its turn, if not all had to run."""
+    if not terminalreporter.config.option.nightly:
+        day = f"{date.fromordinal(turns.DAY)}"
+        terminalreporter.write_line(f"Of what takes turns: those of {day} ({turns.VARIABLE}={day} has them again)")
     if "not one_python" in terminalreporter.config.option.markexpr:
         passed = [report.nodeid for report in terminalreporter.stats.get("passed", [])]
         ran = {node.partition("[")[2].removesuffix("]") for node in passed if node.endswith(".ipynb]")}

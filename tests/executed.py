@@ -6,8 +6,6 @@ files. That none needs what another one has imported is for the night: there eac
 
 from __future__ import annotations
 
-import sys
-from datetime import date
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,6 +17,7 @@ from jupyter_client.manager import KernelManager, start_new_kernel
 from nbclient import NotebookClient
 
 from tests.conftest import ROOT
+from tests.turns import on_one_python
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 BEGIN = """
@@ -31,11 +30,8 @@ get_ipython().run_line_magic("reset", "-f")
 COUNT = "from ipywidgets.widgets import widget\nprint(len(widget._instances))"
 
 # Beside the Python that all tests run under, each of the others runs a quarter of the notebooks, which tomorrow is another one.
-_TURN = date.today().toordinal() + sys.version_info.minor
-_TODAY = [path for at, path in enumerate(NOTEBOOKS) if (at + _TURN) % 4 == 0]
 EACH = pytest.mark.parametrize(
-    "path",
-    [pytest.param(path, id=path.name, marks=() if path in _TODAY else pytest.mark.one_python) for path in NOTEBOOKS],
+    "path", [pytest.param(path, id=path.name, marks=on_one_python(at, 4)) for at, path in enumerate(NOTEBOOKS)]
 )
 TOGETHER = pytest.mark.xdist_group("notebooks that have run")  # in one process, so that each runs once
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.turns import away, by_night, turns
 from vfiosim.explore import Result
 from vfiosim.museum import ROOMS, Room
 from vfiosim.puzzles import PUZZLES, Puzzle
@@ -56,37 +57,30 @@ def beside(what: str) -> pytest.MarkDecorator:
     return pytest.mark.xdist_group(what)
 
 
-def by_night(rest: object) -> list[pytest.MarkDecorator]:
-    """The mark of a test that is for the night unless there is no rest."""
-    return [pytest.mark.nightly] if rest else []
-
-
-def each_puzzle(puzzles: Iterable[Puzzle] = PUZZLES.values(), *, every: int = 1) -> pytest.MarkDecorator:
-    """A test of each puzzle; all but every so manieth are for the night."""
-    params = [
-        pytest.param(one, id=one.name, marks=[beside(one.name), *by_night(number % every)])
-        for number, one in enumerate(puzzles)
-    ]
-    return pytest.mark.parametrize("puzzle", params)
+def each_puzzle(puzzles: Iterable[Puzzle] = PUZZLES.values(), *, days: int = 1) -> pytest.MarkDecorator:
+    """A test of each puzzle, which has its turn within so many days."""
+    return pytest.mark.parametrize("puzzle", turns(_searched(puzzles), days))
 
 
 def each_way(*, again: bool = False) -> pytest.MarkDecorator:
-    """A test of each way to break each puzzle; of a search that is done `again`, by day only the first of every sixth one."""
+    """A test of each way to break each puzzle; of a search that is done `again`, by day only the first of each sixth puzzle."""
     ways = [(at, puzzle, way) for at, puzzle in enumerate(PUZZLES.values()) for way in range(len(puzzle.ways))]
     params = [
-        pytest.param(one, way, id=f"{one.name}-{way}", marks=[beside(one.name), *by_night(again and (way or at % 6))])
+        pytest.param(
+            one, way, id=f"{one.name}-{way}", marks=[beside(one.name), *by_night(again and (way or away(at, 6)))]
+        )
         for at, one, way in ways
     ]
     return pytest.mark.parametrize(("puzzle", "number"), params)
 
 
-def each_room(rooms: Iterable[Room] = ROOMS.values(), *, every: int = 1) -> pytest.MarkDecorator:
-    """A test of each room of the museum; all but every so manieth are for the night."""
-    params = [
-        pytest.param(one, id=one.name, marks=[beside(one.name), *by_night(number % every)])
-        for number, one in enumerate(rooms)
-    ]
-    return pytest.mark.parametrize("room", params)
+def each_room(rooms: Iterable[Room] = ROOMS.values(), *, days: int = 1) -> pytest.MarkDecorator:
+    """A test of each room of the museum, which has its turn within so many days."""
+    return pytest.mark.parametrize("room", turns(_searched(rooms), days))
+
+
+def _searched(things: Iterable[Puzzle | Room]) -> list[Any]:
+    return [pytest.param(one, id=one.name, marks=beside(one.name)) for one in things]
 
 
 def printed(code: str) -> list[str]:

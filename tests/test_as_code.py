@@ -158,7 +158,7 @@ def test_what_came_from_outside_cannot_be_written_down():
 
 
 @pytest.mark.parametrize("ends", [1, pytest.param(3, marks=pytest.mark.nightly)])
-@each_puzzle(every=6)
+@each_puzzle(days=6)
 def test_every_way_a_puzzle_can_go_is_a_program_and_a_line(puzzle, ends):
     without, patches = puzzle.ways[0]
     result = broken(puzzle.name, 0)

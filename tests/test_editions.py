@@ -9,23 +9,22 @@ import pytest
 
 from tests.editions import FILES, calls_of
 from tests.reused_names import PATCHES
-from tests.searches import by_night
+from tests.turns import turns
 from vfiosim import Topology, replay
 from vfiosim.lab.record import VARIABLE, Progress
 from vfiosim.lab.sandbox import Run, Setup
 from vfiosim.machine import OLDER, PREFIX, decode, encode
 
 WRITTEN = {f"{path.stem}:": json.loads(path.read_text()) for path in sorted(FILES.glob("*.json"))}
-TEXTS = [
-    pytest.param(run["text"], run["calls"], id=f"{edition}{name}")
-    for edition, written in WRITTEN.items()
-    for name, run in written["runs"].items()
-]
-
-FOR_A_SANDBOX = [each for each in TEXTS if "by_an_oops" not in str(each.id)]  # which has no functions of somebody's own
-SAVED = [
-    pytest.param(*each.values, id=each.id, marks=by_night(number % 3)) for number, each in enumerate(FOR_A_SANDBOX)
-]
+TEXTS = turns(
+    [
+        pytest.param(run["text"], run["calls"], id=f"{edition}{name}")
+        for edition, written in WRITTEN.items()
+        for name, run in written["runs"].items()
+    ],
+    days=3,
+)
+SAVED = [each for each in TEXTS if "by_an_oops" not in str(each.id)]  # a sandbox has no functions of somebody's own
 
 
 def ended(m, calls):

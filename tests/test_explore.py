@@ -27,7 +27,8 @@ from tests.schedules import (
     some_references,
     some_waits,
 )
-from tests.searches import beside, by_night
+from tests.searches import beside
+from tests.turns import turns
 from vfiosim.engine import KObject, acquire, load, put
 from vfiosim.explore import Result, explore
 from vfiosim.explore.accesses import can_go
@@ -89,7 +90,7 @@ def everything_of(seed: int) -> Everything:
 
 
 each_seed = pytest.mark.parametrize(
-    "seed", [pytest.param(seed, marks=[beside(f"seed {seed}"), *by_night(at % 2)]) for at, seed in enumerate(SEEDS)]
+    "seed", turns([pytest.param(seed, marks=beside(f"seed {seed}")) for seed in SEEDS], days=2)
 )
 
 
@@ -265,7 +266,7 @@ NESTED_WAYS = [(name, ()) for name in NESTED] + [
 ]
 
 
-@pytest.mark.parametrize(("name", "without"), NESTED_WAYS)
+@pytest.mark.parametrize(("name", "without"), turns(NESTED_WAYS, days=3))
 def test_programs_that_wait_for_each_other_fail_alike_with_and_without_reduction(
     name: str, without: tuple[str, ...]
 ) -> None:

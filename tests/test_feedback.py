@@ -11,6 +11,7 @@ import pytest
 
 from tests import feedback
 from tests.feedback import WrongAnswer, of_drill, of_lessons, problem, questions
+from tests.turns import turns
 from vfiosim.lab import ByHand, Exercise, Ordering, Parsons, Prediction, Quiz, RoomView, Session, progress
 from vfiosim.lab.question import CHOICE, NONE, NUMBER, TYPED, Misconception, Question, as_distractor
 from vfiosim.lab.style import words
@@ -69,7 +70,7 @@ TASKS = (
     vmm.MEND,
 )
 EACH_TABLE = pytest.mark.parametrize("table", ["lessons", *KINDS])
-EACH_PUZZLE = pytest.mark.parametrize("puzzle", PUZZLES, ids=[puzzle.name for puzzle in PUZZLES])
+EACH_PUZZLE = [pytest.param(puzzle, id=puzzle.name) for puzzle in PUZZLES]
 
 
 def rows_of(table: str) -> tuple[WrongAnswer, ...]:
@@ -298,7 +299,7 @@ def wrong_orders(puzzle: Parsons) -> list[tuple[str, ...]]:
     return [*orders, *((one, other) for one in first for other in lines if one != other)]
 
 
-@EACH_PUZZLE
+@pytest.mark.parametrize("puzzle", turns(EACH_PUZZLE, days=3))
 def test_every_line_at_a_first_wrong_place_is_told_why(puzzle):
     told = 0
     for order in wrong_orders(puzzle):
@@ -310,7 +311,7 @@ def test_every_line_at_a_first_wrong_place_is_told_why(puzzle):
     assert told > 4
 
 
-@EACH_PUZZLE
+@pytest.mark.parametrize("puzzle", EACH_PUZZLE)
 def test_lines_as_they_are_given_are_never_in_a_right_order(puzzle):
     assert puzzle.judge(Ordering(puzzle).chosen).place is not None
 

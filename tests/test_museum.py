@@ -9,6 +9,7 @@ from vfiosim.museum import ROOMS, Room
 from vfiosim.museum.compared import HAND_WRITTEN, differing
 
 every = each_room()
+in_turn = each_room(days=3)
 alive = each_room(room for room in ROOMS.values() if room.alive)
 
 
@@ -18,7 +19,7 @@ def test_a_room_shows_the_shortest_way_into_its_bug(room: Room) -> None:
     assert len(room.trace.trace) > 0
 
 
-@every
+@in_turn
 def test_with_the_repair_no_schedule_goes_wrong_and_the_recordings_are_answered_as_before(room: Room) -> None:
     proof = room.prove()
     assert proof.clean, str(proof)

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.searches import ONLY_THE_PUT, beside, by_night, each_room
+from tests.searches import ONLY_THE_PUT, beside, each_room
+from tests.turns import by_night
 from vfiosim.engine import FUNCTIONS, PatchError, load
 from vfiosim.museum import ROOMS, Proof, Room, StudentFunction
 from vfiosim.museum.room import _source
@@ -50,7 +51,7 @@ OFTEN = ("answers 0", "works, then refuses", "is as it was")  # the others are o
 USELESS_BODIES = [pytest.param(body, id=name, marks=by_night(name not in OFTEN)) for name, body in USELESS.items()]
 
 
-@every
+@each_room(days=3)
 @pytest.mark.parametrize("body", USELESS_BODIES)
 def test_a_function_that_is_of_no_use_is_no_repair_whatever_the_others_are(room: Room, body: str) -> None:
     mended, faulty = repaired(room), {name: room.source(name) for name in room.to_mend}
@@ -121,7 +122,7 @@ def test_to_leave_out_only_what_fails_and_say_that_it_was_done_is_no_repair(name
     assert is_refuted(room, texts | {function: with_body(function, texts[function], body)})
 
 
-@each_room(every=4)  # each is proved as it stands in test_museum.py
+@each_room(days=4)  # each is proved as it stands in test_museum.py
 def test_the_repair_of_the_museum_is_one_also_when_it_is_pasted(room: Room) -> None:
     pasted = proof(room, repaired(room))
     assert pasted.clean, str(pasted)

@@ -10,7 +10,8 @@ import pytest
 from tests import pictures
 from tests.pictures import Picture
 from tests.searches import broken as broken_puzzle
-from tests.searches import by_night, each_puzzle
+from tests.searches import each_puzzle
+from tests.turns import by_night
 from vfiosim.lab.counterexample import Counterexample
 from vfiosim.lab.trace_pane import NOTEBOOK
 from vfiosim.lessons import one_bind, start

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import date
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ from playwright.sync_api import Page, expect
 from tests.players import at, open_page, press
 from tests.toys import House, make_key
 from tests.traces import bind, keys
+from tests.turns import DAY
 from vfiosim.trace import Trace
 from vfiosim.views import show
 
@@ -93,8 +93,7 @@ PAIRS = """([root, whole, number, days]) => {
 
 def assert_all_pairs_work(page: Page, folder: Path, trace: Trace, whole: bool) -> None:
     player = open_page(page, folder, show(trace))
-    today = date.today().toordinal() % DAYS
-    controls, wrong = page.evaluate(PAIRS, [player.element_handle(), whole, today, DAYS])
+    controls, wrong = page.evaluate(PAIRS, [player.element_handle(), whole, DAY % DAYS, DAYS])
     assert wrong == []
     missed = player.locator("button, input, select, summary").evaluate_all(
         "all => all.map(one => one.dataset.do).filter(Boolean)"

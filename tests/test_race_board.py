@@ -334,7 +334,7 @@ def test_values_that_the_machine_says_contradict_each_other_are_framed_together(
     assert sandbox.schedule.shared.value.count('<tr class="harmed">') == 2
 
 
-@each_puzzle(every=6)
+@each_puzzle(days=6)
 def test_each_thread_of_each_puzzle_has_code_and_a_key_of_its_own_from_the_start(puzzle):
     found = rows(scheduler(puzzle, only=("fds",)))
     assert [row.lane for row in found] == [*puzzle.programs()]

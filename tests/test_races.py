@@ -87,7 +87,7 @@ def test_reset_forgets_everything() -> None:
     assert not any(box.value for box in lab.protections.values())
 
 
-@each_puzzle(every=6)
+@each_puzzle(days=6)
 def test_every_puzzle_can_be_scheduled_by_hand_to_its_end(puzzle: Puzzle) -> None:
     lab = Races(puzzle.name, only=("fds",))
     lab.yourself.click()
