@@ -29,7 +29,7 @@ from .vmm import SHOWN, running
 __all__ = ["CENTRAL", "Index", "index", "notebooks", "pictures"]
 
 # How many minutes a student needs who reads everything and does every task; "" where nobody is asked anything.
-MINUTES: Mapping[str, str] = {"00": "10", "11": "50", "13": "40", "90": ""}
+MINUTES: Mapping[str, str] = {"00": "10", "01": "35", "03": "35", "11": "50", "13": "40", "90": ""}
 MOSTLY = "25"
 FREE = "ask a question that nobody has asked you"
 
