@@ -12,6 +12,7 @@ from tests.searches import broken
 from vfiosim.lab import Bench, Parsons, Sandbox
 from vfiosim.lab.sandbox.presets import PRESETS
 from vfiosim.lessons import (
+    closing,
     one_bind,
     order_of_checks,
     races,
@@ -25,11 +26,12 @@ from vfiosim.museum import ROOMS
 from vfiosim.puzzles import PUZZLES
 from vfiosim.views import Player
 from vfiosim.views.atlas import Spot, column
-from vfiosim.views.graph import Frame
+from vfiosim.views.graph import HIDDEN, Frame, fits, names_in
 from vfiosim.views.layout import Curve
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom
 Picture = tuple[str, Player]
+WIDE, HIGH = 1455, 740  # of a picture whose letters of 16 are at least 12 pixels high in JupyterLab at 1280 × 720
 
 
 def once(pictures: Callable[[], Iterator[Picture]]) -> Callable[[], tuple[Picture, ...]]:
@@ -53,6 +55,7 @@ BENCHES: dict[str, tuple[Callable[[], Bench], str]] = {
     "03 errors": (lambda: order_of_checks.errors().bench, "bind bind"),
     "04 fails": (unwinding.fails, "fail_3 fail_9 bind"),
     "04 exercise": (lambda: unwinding.exercise().bench, "fail_5 bind close"),
+    "05 handover": (closing.handover, "admin:_unbind helper:_close(3) close kill_helper"),
     "07 VMs": (vms.vms, "add_1 bind add_2"),
     "07 exercise": (lambda: vms.exercise().bench, "add_1 close_device open_device bind"),
     "03 exercise": (lambda: order_of_checks.exercise().bench, "bind bind open_device bind"),
@@ -216,13 +219,19 @@ def outside(player: Player) -> Iterator[str]:
 
 
 def overlapping(player: Player) -> Iterator[str]:
-    """Boxes that lie on each other."""
+    """Boxes that lie on each other, and rows of a box that are to be seen in the same line."""
     assert player.layout is not None
     names = {node.key: node.oid for node in player.graph.nodes}
     for (one, spot), (other, its) in combinations(player.layout.nodes.items(), 2):
         (left, top, right, bottom), (a, b, c, d) = box_of(spot), box_of(its)
         if left < c and a < right and top < d and b < bottom:
             yield f"{names[one]} and {names[other]}"
+    for at in player.graph.at_step:
+        shown = player.graph.frame(at)
+        for node in player.graph.nodes:
+            lines = [line for row, line in zip(node.rows, node.lines, strict=True) if shown.get(row.key)]
+            if len({*lines}) < len(lines):
+                yield f"frame {at}: two rows of {node.oid}"
 
 
 def misplaced(player: Player) -> Iterator[str]:
@@ -248,10 +257,26 @@ def traced(curve: Curve) -> list[tuple[float, float]]:
     return found
 
 
+def unseen(player: Player) -> Iterator[str]:
+    """What a sentence names, and the picture does not show beside it; but for what every machine has and no call is about."""
+    objects = {*player.trace.start.objects, *(edit.oid for micro in player.trace.micro for edit in micro.edits)}
+    known = [oid for oid in objects if not fits(oid, HIDDEN)]
+    boxes = {part: node.key for node in player.graph.nodes for part in node.parts}
+    for step in player.trace:
+        shown = {**player.frame(step.index), **player.frame(step.index + 1)}
+        for oid in names_in([step.sentence], known):
+            if not shown.get(boxes.get(oid, "")):
+                yield f"step {step.index + 1}: {oid}: {step.sentence}"
+
+
 def unmoved(player: Player) -> Iterator[str]:
-    """The steps that leave the picture as it was."""
+    """The steps that leave the picture as it was; a check that is told no more leaves no mark."""
     graph = player.graph
+    passing = {row.key for node in graph.nodes for row in node.rows if row.cell == "check"}
     for before, after in pairwise([0, *graph.at_step]):
-        if not graph.read(before, after) and graph.frame(before) == graph.frame(after):
+        was, now = ({**graph.frame(at)} for at in (before, after))
+        for key in passing - now.keys():
+            was.pop(key, None)
+        if not graph.read(before, after) and was == now:
             number = graph.at_step.index(after)
             yield f"step {number + 1}: {player.trace[number].sentence}"

@@ -12,6 +12,7 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from tests.cells import cells
 from tests.conftest import ROOT
+from tests.pictures import HIGH, WIDE
 from vfiosim.lab import programs
 from vfiosim.lab.program_task import ProgramExercise
 from vfiosim.lessons import misconceptions as M
@@ -29,11 +30,12 @@ RUNS = pytest.mark.skipif(
 )
 
 
-def run(cell: str) -> None:
+def run(cell: str) -> Any:
+    """The player of the run."""
     shell: Any = InteractiveShell()
     shell.extension_manager.load_extension("vfiosim.lab.programs")
     line, _, text = cell.partition("\n")
-    shell.run_cell_magic("vfio_c", line.removeprefix("%%vfio_c").strip(), text)
+    return shell.run_cell_magic("vfio_c", line.removeprefix("%%vfio_c").strip(), text)
 
 
 @pytest.fixture(autouse=True)
@@ -70,11 +72,26 @@ def test_the_whole_program_has_less_than_fifty_lines():
 
 @RUNS
 def test_the_program_of_the_notebook_ends_with_0_and_its_log_shows_an_id_of_its_own_for_the_page_table(parts, capsys):
-    run(VMM)
+    player = run(VMM)
     told = capsys.readouterr().out
     assert "The card reads one page." in told
     assert "VFIO_DEVICE_ATTACH_IOMMUFD_PT, {pt_id=2}) = 0 {pt_id=3}" in told
     assert told.endswith("It ended with 0.\n")
+    assert sentence(player).startswith("The gate opens")
+    assert player.layout.width <= WIDE
+    assert player.layout.height - player.layout.top <= HIGH
+    [call] = [node for node in player.graph.nodes if node.kind == "thread"]
+    assert len({*call.lines}) < 13 < len(call.rows)  # what one call has stands where another one has its own
+
+
+@RUNS
+def test_a_program_that_leaves_something_behind_is_shown_at_its_end(parts):
+    assert " exits: its descriptors are closed" in sentence(run(TASKS["free_it"]))
+
+
+def sentence(player: Any) -> str:
+    """What is read first."""
+    return str(player.trace[player.step - 1].sentence)
 
 
 @RUNS

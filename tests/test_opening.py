@@ -7,7 +7,7 @@ import pytest
 from tests.toys import House, wait_until_left
 from vfiosim.lab import Bench, Exercise, Sandbox
 from vfiosim.lab.trace_pane import TracePane, refused_at
-from vfiosim.lessons import races, start
+from vfiosim.lessons import closing, races, start
 
 
 def press(bench: Bench, *names: str) -> Bench:
@@ -73,6 +73,12 @@ def test_a_call_of_the_sandbox_opens_at_the_last_step_that_changes_more_than_the
     for name in presses:
         sandbox.buttons[name].click()
     assert at(sandbox.trace_pane).startswith(last)
+
+
+def test_the_end_of_a_program_opens_where_its_descriptors_go():
+    assert at(press(closing.handover(), "close", "kill helper").trace_pane) == (
+        "process helper exits: its descriptors are closed in ascending order."
+    )
 
 
 def test_a_call_that_changes_nothing_but_its_own_box_opens_at_its_end():

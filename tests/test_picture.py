@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 
 from tests import pictures
-from tests.pictures import Picture
+from tests.pictures import HIGH, WIDE, Picture
 from tests.searches import broken as broken_puzzle
 from tests.searches import each_puzzle
 from tests.turns import by_night
@@ -24,7 +24,7 @@ SOURCES = [pictures.of_benches, pictures.of_questions, pictures.of_tasks, pictur
 BY_DAY = (1, 44, 51, 58, 102)
 SEEDS = [pytest.param(seed, marks=by_night(seed not in BY_DAY)) for seed in range(200)]
 EVERY_PICTURE = pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.__name__.removeprefix("of_"))
-LAWS = (pictures.miscounted, pictures.crossing, pictures.overlapping, pictures.misplaced)
+LAWS = (pictures.miscounted, pictures.crossing, pictures.overlapping, pictures.misplaced, pictures.unseen)
 
 
 def broken(source: Iterable[Picture], law: Callable[..., Iterator[str]]) -> list[str]:
@@ -49,6 +49,12 @@ def test_no_arrow_goes_through_a_box_in_which_it_does_not_end_and_no_two_boxes_o
 
 @TOGETHER
 @EVERY_PICTURE
+def test_what_a_sentence_names_is_in_the_picture_beside_it(source):
+    assert broken(source(), pictures.unseen) == []
+
+
+@TOGETHER
+@EVERY_PICTURE
 def test_a_kind_has_its_column_and_columns_stand_side_by_side(source):
     assert broken(source(), pictures.misplaced) == []
 
@@ -57,9 +63,6 @@ def test_a_kind_has_its_column_and_columns_stand_side_by_side(source):
 def test_the_laws_hold_on_the_way_into_each_puzzle(puzzle):
     ((_, player),) = pictures.of_puzzles([puzzle.name])
     assert [said for law in LAWS for said in law(player)] == []
-
-
-WIDE, HIGH = 1455, 740  # of a picture whose letters of 16 are at least 12 pixels high in JupyterLab at 1280 × 720
 
 
 @each_puzzle()

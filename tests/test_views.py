@@ -124,7 +124,8 @@ def test_idle_objects_hidden_kinds_and_a_choice_of_objects() -> None:
     assert {one.oid for one in graph(trace, hide={"fds", "thread", "file *"}).nodes}.isdisjoint(
         {"fds vmm", "file iommu#1"}
     )
-    assert {one.kind for one in graph(trace, only={"file", "fds"}).nodes} == {"file", "fds"}
+    assert {one.kind for one in graph(trace, only={"file", "fds"}, read=()).nodes} == {"file", "fds"}
+    assert {one.kind for one in graph(trace, only={"fds"}, read=[5]).nodes} == {"fds", "vfio_group"}  # as it is told of
 
 
 def test_two_references_of_one_holder_are_two_rows_with_an_arrow_each() -> None:
@@ -160,12 +161,23 @@ def test_a_struct_and_what_it_owns_are_one_box() -> None:
     assert boxes["vfio_device vfio0"] == ("vfio_device vfio0", "vfio_pci_core_device vfio0")
 
 
-def test_a_running_call_shows_its_argument_its_last_check_its_lock_and_its_result() -> None:
+def test_a_running_call_shows_its_argument_what_it_checks_its_lock_and_its_result() -> None:
     trace = bind()
     told = [row(svg_at(trace, 7), "thread vmm", cell) for cell in ("argsz", "flags", "iommufd", "holds", "")]
-    assert told == ["24", "0", "4", "lock", "✓ no_token_needed"]
+    assert told == ["24", "0", "4", "lock", "✓ not_bound_yet +1"]
     assert row(svg_at(trace, 15), "thread vmm", "out_devid") == "0→1"
     assert row(svg_at(trace), "thread vmm", "result") == "0"
+
+
+def test_a_check_is_told_beside_the_sentence_of_the_step_that_makes_it_and_no_other() -> None:
+    trace = bind()
+    drawn = graph(trace)
+    [key] = [row.key for node in drawn.nodes for row in node.rows if node.kind == "thread" and row.cell == "check"]
+    told = [drawn.frame(at).get(key, "").partition(" +")[0] for at in drawn.at_step]
+    made = [
+        re.findall(r"refuse_if \[(\w+)", "".join(one.text for one in trace.micro_of(at))) for at in range(len(trace))
+    ]
+    assert told == ["".join(f"✓ {name}" for name in names[:1]) for names in made]
 
 
 def test_a_call_has_no_row_of_another_one_for_which_a_place_is_kept() -> None:

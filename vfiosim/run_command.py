@@ -79,8 +79,9 @@ def _write_page(result: ProgramRun, path: Path, title: str) -> None:
     """The player on a page of its own."""
     from .gallery import PAGE  # what draws is loaded where somebody wants to see it
     from .views import Player
+    from .views.graph import OF_PROGRAMS
 
-    body = f"<h1>{escape(title)}</h1>{Player(result.trace, step=result.telling_step).html()}"
+    body = f"<h1>{escape(title)}</h1>{Player(result.trace, step=result.telling_step, hide=OF_PROGRAMS).html()}"
     path.write_text(PAGE.format(title=escape(title), body=body), encoding="utf-8")
 
 

@@ -8,9 +8,6 @@ from ..kernel.base import VFIO_DRIVERS
 from ..kernel.vfio.vfio import VfioDevice
 from ..machine import Machine
 from ..topology import Topology
-from ..views.graph import HIDDEN
-
-OUT_OF_SIGHT = HIDDEN | {"file terminal*"}  # every program has one, and no call is about it
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..run.filter import CannotRun, abi
 from ..views import Player, show
-from .nodes import OUT_OF_SIGHT
+from ..views.graph import OF_PROGRAMS
 
 if TYPE_CHECKING:
     from ..run import ProgramRun
@@ -118,7 +118,7 @@ def _run(command: Sequence[str], asked: argparse.Namespace) -> Player:
         print(output.read().decode(errors="replace"), end="")
     ended[:] = [end]
     print(*_lines(end), sep="\n")
-    return show(end.trace, step=end.telling_step, hide=OUT_OF_SIGHT)
+    return show(end.trace, step=end.telling_step, hide=OF_PROGRAMS)
 
 
 def _lines(end: ProgramRun) -> Iterator[str]:

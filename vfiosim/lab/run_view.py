@@ -10,7 +10,7 @@ from ..trace import Trace
 from . import controls as widgets
 from .describe import outcome_html, say
 from .fields import BadInput
-from .nodes import OUT_OF_SIGHT, always_shown
+from .nodes import always_shown
 from .outcome import Outcome
 from .press import ClickFilter
 from .run import Run
@@ -40,7 +40,7 @@ class RunView(StaticFallback):
         self.result = text("result")
         self._told: Outcome | None = None  # how the call ended of which the line tells
         self._always_shown, self._walks = "keep" not in options, bool(options.get("walk"))
-        seen = {"hide": OUT_OF_SIGHT, "keep": always_shown(run.machine)}
+        seen = {"keep": always_shown(run.machine)}
         self.trace_pane = TracePane(run.steps, **{**seen, **options})
         self._broken = run.machine.check()
         super().__init__([])
@@ -109,8 +109,12 @@ class RunView(StaticFallback):
             self._say(f"Taken back: {last.call}{', which had been refused' if last.refused else ''}")
 
     def _where_it_matters(self, trace: Trace) -> int | None:
-        """A refused call is shown where it was refused, any other where it changes something last; a guided walk from its start."""
-        return refused_at(trace) or (min(1, len(trace)) if self._walks else None)
+        """A refused call is shown where it was refused, any other where it changes something last.
+
+        A guided walk is shown from its start, and so is the end of a program: all that goes then goes for that one reason.
+        """
+        ends = bool(trace.calls) and trace.calls[0].ended == "returns"
+        return refused_at(trace) or (min(1, len(trace)) if self._walks or ends else None)
 
     def _with_harm(self, trace: Trace) -> Trace:
         """These steps, and at their end one for each thing that is broken now and was not before them: it is drawn."""

@@ -8,7 +8,6 @@ from html import escape
 
 from ..assets import style_sheet
 from ..lab import Session
-from ..lab.nodes import OUT_OF_SIGHT
 from ..lab.record import progress
 from ..lab.static_fallback import StaticFallback
 from ..lab.style import style, text, words
@@ -45,7 +44,7 @@ def _after(moves: str, *view: str, step: str = "", number: int = 0) -> Player:
     play(*split(moves))(session)
     trace = session.steps if step else session.machine.trace
     at = next((one.index + 1 for one in trace if step in one.sentence), -1) if step else 0
-    return Player(trace if step else trace[len(trace) :], step=at, only=view, hide=OUT_OF_SIGHT)
+    return Player(trace if step else trace[len(trace) :], step=at, only=view)
 
 
 def _unwinding() -> Player:
@@ -54,7 +53,7 @@ def _unwinding() -> Player:
     session.do(Failing(4))
     session.bind(3, iommufd=4)
     at = next((one.index + 1 for one in session.steps if one.phase == "unwind"), -1)
-    return Player(session.steps, step=at, hide=OUT_OF_SIGHT)
+    return Player(session.steps, step=at)
 
 
 def _held() -> Player:

@@ -47,14 +47,22 @@ class ProgramRun:
 
     @property
     def telling_step(self) -> int:
-        """The step of `trace`, from 1, that tells most: a refusal, else what is left at the end, else the end of the first bind."""
+        """The step of `trace`, from 1, that tells most: a refusal, else the last program's end if it leaves something, else a bind.
+
+        A bind is shown where it makes its work known to others, as all that it has set up is there; of an end, what it lets go.
+        """
         trace = self.trace
         refused = [step.index + 1 for step in trace if step.refused]
         if refused:
             return refused[-1 if self.returncode else 0]  # the one that a program ended for, or the first that it bore
+        if self.left_behind and trace.calls[-1].ended == "returns":  # no number: it is the end of a program
+            return trace.steps[trace.calls[-1].steps][0].index + 1
         bound = (call for call in trace.calls if _BINDS.search(call.name) and call.ended.startswith("returns"))
-        first = None if self.left_behind else next(bound, None)
-        return first.steps.stop if first else len(trace)
+        if self.left_behind or not (first := next(bound, None)):
+            return len(trace)
+        steps = trace.steps[first.steps]
+        known = (step.index + 1 for step in steps if step.phase == "publish" and step.changes)
+        return max(known, default=steps[-1].index + 1)
 
     def check(self) -> Broken:
         """Every invariant that is broken, in words; an empty list if all is well."""

@@ -93,7 +93,7 @@ class Spot:
         keys = [row.key for row in node.rows]
         if not key or in_title(node):
             return self.top + TITLE / 2 + 2
-        return self.top + len(titles(node)) * TITLE + (keys.index(key) + 0.5) * ROW + 2
+        return self.top + len(titles(node)) * TITLE + (node.lines[keys.index(key)] + 0.5) * ROW + 2
 
 
 def bare(node: Node) -> bool:
@@ -129,7 +129,8 @@ def size(node: Node) -> tuple[float, float]:
     heads = [len(kind) + len(label) + 1 for kind, label in titles(node)]
     if in_title(node):
         heads, rows = [heads[0] + node.rows[0].widest], []
-    return max([*heads, *rows]) * LETTER + 2 * PADDING, len(heads) * TITLE + len(rows) * ROW + 8
+    lines = max(node.lines, default=-1) + 1 if rows else 0
+    return max([*heads, *rows]) * LETTER + 2 * PADDING, len(heads) * TITLE + lines * ROW + 8
 
 
 def column(node: Node) -> int:

@@ -119,7 +119,9 @@ class _Box:
         titled = "".join(self._title(part, *line, number) for number, (part, line) in lines)
         first = spot.top + 2 if in_title(node) else spot.top + head
         rows = "".join(
-            self._row(row, first + number * ROW) for number, row in enumerate(node.rows) if row.key in self._looks
+            self._row(row, first + line * ROW)
+            for row, line in zip(node.rows, node.lines, strict=True)
+            if row.key in self._looks
         )
         return (
             f'<g id="{name}-{node.key}" data-key="{node.key}" data-oid="{escape(node.oid)}" '
@@ -145,12 +147,13 @@ class _Box:
         read = (" read" if row.key in self._read else "") + (" harmed" if row.key in self._harmed else "")
         # Of many descriptors it is hard to see where each arrow goes.
         drawn = row.sort == "pointer" and row.key in self._ports and self._node.kind != "fds"
+        passing = " passing" if row.calls or not row_name(row) else ""
         end = spot.right - PADDING
         left, name = spot.left + 1.5, row_name(row)
         if in_title(self._node):  # beside the name of the box
             left, name = end - (row.widest + 1) * LETTER, ""
         return (
-            f'<g data-key="{row.key}" class="row row-{row.sort}{" drawn" if drawn else ""} {shown.mark}{read}">'
+            f'<g data-key="{row.key}" class="row row-{row.sort}{" drawn" if drawn else ""}{passing} {shown.mark}{read}">'
             f'<rect class="bar" x="{left:.1f}" y="{top:.1f}" width="{spot.right - 1.5 - left:.1f}" height="{ROW:.1f}"/>'
             f'<text class="name" x="{spot.left + PADDING:.1f}" y="{top + 15:.1f}">{escape(name)}</text>'
             f'<text class="value" x="{end:.1f}" y="{top + 15:.1f}">{escape(row_text(shown, drawn))}</text>'

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from copy import copy
-from functools import cached_property
 from itertools import count
 from typing import NamedTuple, TypeAlias
 
@@ -70,6 +69,7 @@ class Story:
         self._lanes = {f"thread {thread}": f"thread {lane}" for thread, lane in lanes(trace).items()}
         self._running: dict[str, Running] = {}  # by lane
         self.called: dict[str, set[str]] = {}  # by lane, the names of its calls
+        self.during: dict[Fact, set[str]] = {}  # by what a running call has, the names of the calls that have it
         self._harm: dict[Arrow, int] = {}  # by what a call touches, the call
         self._follow(trace)
         self.lasting = self._lasting()
@@ -77,7 +77,7 @@ class Story:
     def with_room(self, reserve: Collection[Trace]) -> Story:
         """The same with what occurs only in other traces: it gets a place in the picture, and nothing more."""
         made = copy(self)
-        made.pointing = {**self.pointing}
+        made.pointing, made.during = {**self.pointing}, {**self.during}
         for other in reversed([*reserve]):
             made._reserve(known_story(other))
         return made
@@ -95,7 +95,7 @@ class Story:
         }
         kept = {
             fact: texts
-            for fact, texts in other.worth_a_place.items()
+            for fact, texts in other.texts.items()
             if not (isinstance(fact, CellFact) and fact.oid in several | strange)
             and not (isinstance(fact, Arrow) and fact.holder in strange)
         }
@@ -103,30 +103,28 @@ class Story:
         self.texts = {**kept, **mine}
         also = {fact: texts | self.lasting[fact] for fact, texts in other.lasting.items() if fact in self.lasting}
         self.lasting = {**self.lasting, **other.lasting, **also}
+        for fact, calls in other.during.items():
+            self.during[fact] = calls | self.during.get(fact, set())
         for ends, names in other.pointing.items():
             self.pointing[ends] = names | self.pointing.get(ends, {})
-
-    @cached_property
-    def worth_a_place(self) -> dict[Fact, list[str]]:
-        """The texts of what has a place in the pictures of others: of a rehearsal nobody wants the start of its programs."""
-        return {fact: texts for fact, texts in self.texts.items() if not _begins_a_program(fact)}
 
     def _follow(self, trace: Trace) -> None:
         state = trace.start.copy()
         self._look(state, state.objects)
+        begins = {step.first for step in trace}
         for micro in trace.micro:
             take(state, micro)
-            told = self._run(micro)
+            told = self._run(micro, micro.index in begins)
             self._look(state, dict.fromkeys(edit.oid for edit in micro.edits), told)
 
-    def _run(self, micro: MicroStep) -> bool:
+    def _run(self, micro: MicroStep, begins: bool) -> bool:
         """A call that has ended is there until anybody does anything else. Is anything else to be told now of the calls?"""
         before, lane = self._running, self._lane(f"thread {micro.thread}")
         self._running = {lane: run for lane, run in before.items() if run.call == micro.call or not run.result}
         if lane not in self._running or self._running[lane].call != micro.call:
             self._running[lane] = Running(micro.call)
         run = self._running[lane]
-        changed = run.follow(micro)
+        changed = run.follow(micro, begins)
         if run.name:
             self.called.setdefault(lane, set()).add(run.name)
         if path := touched(micro):
@@ -155,11 +153,18 @@ class Story:
             if new or old:
                 self._about[oid] = new
         for fact, text in change.items():
-            if fact in self.texts:
-                self.texts[fact].append(text)
-            else:
-                self.texts[fact] = [text]
+            self._note(fact, text)
         self.changes.append(change)
+
+    def _note(self, fact: Fact, text: str) -> None:
+        """A fact has another text now."""
+        if fact in self.texts:
+            self.texts[fact].append(text)
+        else:
+            self.texts[fact] = [text]
+        owner = fact.holder if isinstance(fact, Arrow) else fact.oid
+        if text and owner in self._running:
+            self.during.setdefault(fact, set()).add(self._running[owner].name)
 
     def _calls(self) -> Facts:
         facts: Facts = {}
@@ -237,8 +242,8 @@ def known_story(of: Trace) -> Story:
 def lanes(trace: Trace) -> dict[str, str]:
     """How each thread is called: by the name of its process.
 
-    So a process has one node for its calls, and a second one where two run at the same time. A thread that somebody has given
-    a name keeps it, also for its later calls ("B#2").
+    So a process has one node for its start and its calls, and a second one where two run at the same time. A thread that somebody
+    has given a name keeps it, also for its later calls ("B#2").
     """
     lane: dict[str, str] = {}
     taken: set[str] = set()
@@ -246,19 +251,13 @@ def lanes(trace: Trace) -> dict[str, str]:
     for thread, process, ended in [*started, *((one.thread, one.process, one.ended) for one in trace.micro)]:
         if thread not in lane:
             own = process.partition(" ")[2]
-            base = own if own and thread.startswith(f"{own}:") else thread.partition("#")[0]
+            base = own if own and thread.startswith(f"{own}:") else thread.partition("#")[0].removeprefix("start ")
             names = (base if number == 1 else f"{base} ({number})" for number in count(1))
             lane[thread] = next(name for name in names if name not in taken)
             taken.add(lane[thread])
         if ended:
             taken.discard(lane[thread])
     return lane
-
-
-def _begins_a_program(fact: Fact) -> bool:
-    """Is it about the start of a program? In a rehearsal nobody wants a place for that."""
-    ends = (fact.holder, fact.target) if isinstance(fact, Arrow) else (fact.oid,)
-    return any(oid.startswith("thread start ") for oid in ends)
 
 
 def touched(micro: MicroStep) -> str:

@@ -59,7 +59,7 @@ FIELDS = {
     "vfio_ioas": "The address space that old VFIO calls on this iommufd use.",
     "wait_cnt": "How many have the object for a moment; who destroys it waits for them.",
     "thread.argsz": "The size of the argument, as the caller tells it.",
-    "thread.check": "The check that was made last: ✓ lets the call go on, ✕ refuses it.",
+    "thread.check": "What this step checks first, and how many more: ✓ lets the call go on, ✕ refuses it.",
     "thread.file": "The file that the call is about; it is held until the call returns.",
     "thread.flags": "What the caller asks for, bit by bit; an unknown bit is refused.",
     "thread.holds": "The locks that the call has.",

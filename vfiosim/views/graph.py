@@ -9,10 +9,11 @@ there is one more after each micro-step. So one layout serves all moments, and n
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import combinations
 
 from ..trace import Trace
@@ -23,7 +24,12 @@ Frame = dict[str, str]
 
 # Plumbing: what every machine has, and no call is about.
 _REGISTERS = {"devtmpfs", "iommu_groups", "buses", "driver_private", "vfio", "vfio_iommu_drivers"}
-HIDDEN = frozenset({"process", "mm_struct", "cdev", "device", "driver", "kernel", *_REGISTERS})
+_OF_EVERY_PROGRAM = {"process", "mm_struct", "file terminal*"}
+HIDDEN = frozenset({*_OF_EVERY_PROGRAM, "cdev", "device", "driver", "kernel", *_REGISTERS})
+OF_PROGRAMS = HIDDEN | {
+    "user_struct",
+    "file file#*",
+}  # of whole programs: who started them, and what they read of the host
 ALIVE, FREED = "alive", "freed"
 NULL = "–"
 # Letters of a text, of the name of a row, and of both together; the words beside the picture have the rest.
@@ -35,7 +41,8 @@ BOTH = 7  # letters of the text of a row and of the one before it that are shown
 class Row:
     """A line of a box: `sort` is "count", "lock", "value" or "pointer". `widest` is the length of the longest text it will show.
 
-    `stub` is the key of what is said of the references whose holders are not drawn; "" for what is no counter.
+    `stub` is the key of what is said of the references whose holders are not drawn; "" for what is no counter. `calls` are the
+    calls whose row it is, where the box shows several calls, one after the other; nothing for what any of them may have.
     """
 
     key: str
@@ -44,6 +51,7 @@ class Row:
     sort: str
     widest: int
     stub: str = ""
+    calls: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -61,6 +69,21 @@ class Node:
     parts: tuple[str, ...]
     rows: tuple[Row, ...]
     folded: bool = False
+
+    @cached_property
+    def lines(self) -> tuple[int, ...]:
+        """In which line of the box each row stands: those of different calls may have the same one."""
+        found, below = list[int](), 0
+        free: dict[str, int] = {}  # by call, the first line below its rows
+        for row in self.rows:
+            if row.calls:
+                line = max(free.get(call, below) for call in row.calls)
+                free |= dict.fromkeys(row.calls, line + 1)
+            else:
+                line, free = max([below, *free.values()]), {}
+                below = line + 1
+            found.append(line)
+        return tuple(found)
 
 
 @dataclass(frozen=True)
@@ -129,13 +152,15 @@ def graph(
     reserve: Trace | Collection[Trace] = (),
     rest: Collection[str] = (),
     keep: Collection[str] = (),
+    read: Collection[int] | None = None,
 ) -> Graph:
     """The graph of a trace. `hide` and `only` are kinds ("cdev") or names of objects ("file vfio0#1", "file *").
 
     Without `only` it shows what the steps of this trace change, and who holds that; if nothing changes, these objects of
     `rest`, or else what the programs have. `idle=True` adds everything else. What is in `keep`, kinds or names, is in it
     whatever the steps change, with all that it holds.
-    What a check looked at that refused is in it in any case, with its holders.
+    What a check looked at that refused is in it in any case, with its holders, and so is what the sentences name of the steps
+    (counted from 1) that are `read`, None: of all, if its kind is not hidden.
     What occurs in `reserve`, another trace or several, gets a place too, so that pictures of different calls have things in the
     same places.
     """
@@ -145,7 +170,9 @@ def graph(
     inside = _owners(story)
     seen = looks(trace)
     asked = refused(trace, seen)
-    chosen = _choose(story, inside, only, hide, idle, rest, keep, asked)
+    sentences = (step.sentence for step in trace if read is None or step.index + 1 in read)
+    named = {oid for oid in names_in(sentences, story.things) if not fits(oid, hide)}
+    chosen = _choose(story, inside, only, hide, idle, rest, keep, asked, named)
     drawing = Drawing(story, chosen, inside, checked(trace, seen), harmed(trace))
     return replace(drawing.graph(seen, grounds(trace, seen)), asked=frozenset(asked))
 
@@ -189,10 +216,12 @@ def _choose(
     rest: Collection[str],
     keep: Collection[str],
     why: Collection[str],
+    told: Collection[str],
 ) -> list[str]:
     """The names of the objects whose boxes are drawn, in the order in which they were met.
 
-    Among them is `why` a call was refused, a file that goes, and a mapping that keeps one alive which no program has open.
+    Among them is what is `told` of, `why` a call was refused, a file that goes, and a mapping that keeps one alive which no
+    program has open.
     """
 
     def box(oid: str) -> str:
@@ -201,10 +230,13 @@ def _choose(
     arrows = [one._replace(holder=box(one.holder), target=box(one.target)) for one in story.arrows()]
     keeping = [arrow for arrow in arrows if arrow.sort in ("counted", "owns")]
     named = {oid for oid in story.things if oid in keep}
-    asked = {box(oid) for oid in (*why, *named, *story.mappings(), *story.released())}
+    released = (oid for oid in story.released() if not fits(oid, hide))
+    asked = {box(oid) for oid in (*why, *named, *story.mappings(), *released)}
     shown = asked | {arrow.holder for arrow in keeping if arrow.target in asked}
     # Who else is in a group decides what can be done with it.
     asked |= {oid for oid in shown if oid.startswith("device ")}
+    told = {box(oid) for oid in told}
+    shown |= told
     parts: dict[str, list[str]] = {}
     boxes = [fact.oid for fact in story.texts if isinstance(fact, LifeFact)]
     for oid in dict.fromkeys([*boxes, *story.things, *(end for one in arrows for end in (one.holder, one.target))]):
@@ -221,7 +253,7 @@ def _choose(
     known = {*nodes}
     arrows, keeping = ([one for one in some if {one.holder, one.target} <= known] for some in (arrows, keeping))
     busy = {box(fact.oid) for fact in story.texts if not isinstance(fact, Arrow) and story.moves(fact)}
-    busy |= {box(end) for one in story.arrows() if story.moves(one) for end in (one.holder, one.target)} | asked
+    busy |= {box(end) for one in story.arrows() if story.moves(one) for end in (one.holder, one.target)} | asked | told
     busy |= _held_by({oid for oid in nodes if any(fits(part, keep) for part in parts[oid])}, keeping)
     before = -1
     while len(busy) > before:  # and who holds these, and who holds those
@@ -242,6 +274,12 @@ def _held_by(found: set[str], keeping: Collection[Arrow]) -> set[str]:
         before = len(found)
         found |= {arrow.target for arrow in keeping if arrow.holder in found}
     return found
+
+
+def names_in(sentences: Iterable[str], known: Iterable[str]) -> set[str]:
+    """The names that these sentences say, of those that are known."""
+    names = "|".join(sorted(map(re.escape, known), key=len, reverse=True))
+    return {*re.findall(rf"(?<!\w)(?:{names})(?!\w)", "\n".join(sentences))} if names else set()
 
 
 def fits(oid: str, patterns: Collection[str]) -> bool:

@@ -188,7 +188,9 @@ class Player:
             raise ValueError("this player is never brief")
         small = copy(self)
         small._brief, few = None, [*self._brief.boxes]
-        small.graph = self._brief.of(graph(self.trace, only=few, hide=self._hide, reserve=self._reserved))
+        small.graph = self._brief.of(
+            graph(self.trace, only=few, hide=self._hide, reserve=self._reserved, read=self._stops())
+        )
         small.layout = lay_out(small.graph, self._small_map)
         return small
 

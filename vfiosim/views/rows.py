@@ -126,9 +126,20 @@ class Drawing:
             card.key = f"{key}r{number}"
             wide = 1 if card.sort == "pointer" and (card.oid, card.cell) in drawn else widest(card.texts)
             stub = f"{card.key}s" if card.sort == "count" else ""
-            rows.append(Row(card.key, card.oid, shorten(card.cell, NAME), card.sort, wide, stub))
+            name, calls = shorten(card.cell, NAME), self._calls(card)
+            rows.append(Row(card.key, card.oid, name, card.sort, wide, stub, calls))
         kind, _, label = shorten(oid).partition(" ")
         return Node(key, oid, kind, label, self._home(parts), tuple(parts), tuple(rows))
+
+    def _calls(self, card: _Card) -> frozenset[str]:
+        """The calls that have a row, if the program makes others, which have not."""
+        called, place = self._story.called.get(card.oid, set()), (card.oid, card.cell)
+        if len(called) < 2:
+            return frozenset()
+        facts: list[Fact] = [arrow for arrow, row in self._rows_of_arrows.items() if row == place]
+        found = [self._story.during.get(fact, set()) for fact in [CellFact(*place, card.sort), *facts]]
+        having = frozenset[str]().union(*found)
+        return frozenset() if having >= called else having
 
     def _home(self, parts: list[str]) -> str:
         """The subsystem that a box belongs to: a file that of what it was opened for."""

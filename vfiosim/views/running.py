@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ..trace import MicroStep
@@ -20,19 +21,24 @@ class Running:
     name: str = ""  # the request of an ioctl, "close", "" for what is no system call
     base: int = 0  # the address of the argument
     argument: bytearray = field(default_factory=bytearray)
-    check: str = ""
+    checks: list[str] = field(default_factory=list)  # that were passed in this step, or the one that refused
     holds: dict[str, str] = field(default_factory=dict)  # by the lock's path, its name
     result: str = ""
 
-    def follow(self, micro: MicroStep) -> bool:
-        """Take one more effect of this call. Is anything else to be told of it now?"""
-        changed = bool(micro.copied[1] or micro.edits or micro.ended)
+    def follow(self, micro: MicroStep, begins: bool) -> bool:
+        """Take one more effect of this call; one that `begins` a step leaves the checks behind that passed in another one.
+
+        Is anything else to be told of it now?
+        """
+        changed = bool(micro.copied[1] or micro.edits or micro.ended or (begins and self.checks))
+        if begins and not micro.refused:
+            self.checks = [check for check in self.checks if check.startswith("✕")]
         if not self.name and (found := _CALLED.search(micro.sentence)):
             self.name = found[1]
             changed = True
         self._copy(*micro.copied)
         if micro.operation in ("refuse_if", "require") and (name := re.search(r"\[(\w+)\]", micro.text)):
-            self.check = f"{'✕' if micro.refused else '✓'} {name[1]}"
+            self.checks = [f"✕ {name[1]}"] if micro.refused else [*self.checks, f"✓ {name[1]}"]
             changed = True
         for edit in micro.edits:
             if edit.sort == "lock" and edit.new == micro.thread:
@@ -60,7 +66,14 @@ class Running:
                 value = int.from_bytes(data, "little", signed=one.signed)
                 told[one.name] = hex(value) if abs(value) >= 1 << 16 else str(value)
         told = dict([*told.items()][:MOST])
-        names = [*self.holds.values()]
-        held = f"{names[-1]} +{len(names) - 1}" if len(names) > 1 else "".join(names)
-        extra = {"holds": held, "check": self.check, "result": self.result}
+        extra = {
+            "holds": _and_more([*self.holds.values()][::-1]),
+            "check": _and_more(self.checks),
+            "result": self.result,
+        }
         return told | {name: text for name, text in extra.items() if text}
+
+
+def _and_more(names: Sequence[str]) -> str:
+    """The first of them, and how many more there are: it is what a sentence begins with, or the lock that was taken last."""
+    return f"{names[0]} +{len(names) - 1}" if len(names) > 1 else "".join(names)

@@ -232,8 +232,8 @@ async def receive_fd_replace(number: int, file: File) -> int:
 @kernel("fs/file_table.c")
 async def __fput(file: File) -> None:
     """Nobody holds the file any more: run its release handler, let go of the node it was opened through, free it."""
-    say(Phase.UNWIND, "Nobody holds {} any more: its release handler runs.", file)
     if file.f_op.release is not None and not file.f_flags & O_PATH:
+        say(Phase.UNWIND, "Nobody holds {} any more: its release handler runs.", file)
         await file.f_op.release(file)
     if file.cdev is not None:
         await cdev_put(file.cdev, file)
