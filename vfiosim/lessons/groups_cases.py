@@ -10,6 +10,7 @@ from ..lab import Distractor, ExperimentResult, Misconception, Outcome, Session
 from . import misconceptions as M
 from .beginnings import NODES
 from .closing_calls import other
+from .experiments import ran
 from .groups_calls import (
     CARD,
     NEW,
@@ -33,14 +34,6 @@ def last(session: Session, answer: object = "") -> ExperimentResult:
     step = decides[0].index + 1 if decides else len(steps) - 1
     said = f"{outcome.call} → {outcome.result}: {outcome.evidence}".rstrip(": ")
     return ExperimentResult(answer or outcome.result, steps, step, (said,))
-
-
-def ran(start: Callable[[Session], object], *calls: Callable[[Session], object], config: str = "") -> Session:
-    """A fresh machine after this beginning and these calls; `config`: how its kernel was built."""
-    session = Session(start=start, config=config or None)
-    for call in calls:
-        call(session)
-    return session
 
 
 def bind(fd: int, iommufd: int) -> Callable[[Session], Outcome]:

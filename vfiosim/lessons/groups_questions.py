@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from ..lab import Distractor, ExperimentResult, Question, Session
 from . import misconceptions as M
+from .experiments import ran
 from .groups_calls import NEW, OLD, disk_back, enter, free_disk, get_device, owner, pair, set_iommu, usb
-from .groups_cases import BIND_USB, NOTE, ORDERS, REMEDIES, WAYS, accepted, bind, last, ran, refused, says, wrong
+from .groups_cases import BIND_USB, NOTE, ORDERS, REMEDIES, WAYS, accepted, bind, last, refused, says, wrong
 from .groups_shown import GPU, HDMI, USB
 
 GROUP_2 = ("thread *", "fds", "file vfio*", "iommufd_ctx", "iommu_group 2", "vfio_group 2")

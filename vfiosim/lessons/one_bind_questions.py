@@ -3,79 +3,49 @@
 from __future__ import annotations
 
 from ..lab import Distractor, ExperimentResult, Question, Session
-from ..trace import Trace
 from . import misconceptions as M
-from .beginnings import DEVICE, IOMMUFD, bound
+from .beginnings import DEVICE, IOMMUFD, bound, opened
+from .experiments import call, ended, held, last_change, ran
 
 EMULATED = "/dev/vfio/devices/vfio4"
 FILES = frozenset({"thread *", "fds", "file vfio*", "file iommu*", "vfio_device_file", "iommufd_ctx"})
 BOUND = FILES | {"vfio_device vfio0", "iommufd_device"}
 
 
-def decisive(trace: Trace) -> int:
-    """The step (counted from 1) that refused; the last one if none did."""
-    return next((step.index + 1 for step in trace if step.refused), len(trace))
-
-
-def changing(trace: Trace, what: str) -> int:
-    """The last step (counted from 1) that changed this cell; raises ValueError if none did."""
-    return max(step.index + 1 for step in trace if any(change.what == what for change in step.changes))
-
-
-def holders(session: Session, name: str, counter: str) -> tuple[str, ...]:
-    """Who has how many of a counter, in words."""
-    ledger = session.machine.trace.end.objects[name].counts[counter]
-    return tuple(f"{n} for {holder}: {reason}" for (holder, reason), n in ledger.items())
+def _cell(session: Session, name: str, cell: str) -> object:
+    return session.machine.trace.end.objects[name].value(cell)
 
 
 def _ask_before_bind() -> ExperimentResult:
-    session = Session()
-    session.open(DEVICE)
-    outcome = session.get_info(3)
-    gate = session.machine.trace.end.objects["vfio_device_file 1"].fields["access_granted"]
-    evidence = f"vfio_device_file 1.access_granted is {int(bool(gate))}"
-    return ExperimentResult(outcome.result, session.steps, decisive(session.steps), (evidence,))
+    session = ran(None, call("open", DEVICE), call("get_info", 3))
+    gate = _cell(session, "vfio_device_file 1", "access_granted")
+    return ended(session, "", f"vfio_device_file 1.access_granted is {int(bool(gate))}")
 
 
 def _count_the_iommufd() -> ExperimentResult:
-    session = Session()
-    session.open(DEVICE)
-    session.open(IOMMUFD)
-    session.bind(3, iommufd=4)
-    held = holders(session, "file iommu#1", "f_ref")
-    count = session.machine.trace.end.objects["file iommu#1"].total("f_ref")
-    return ExperimentResult(str(count), session.steps, changing(session.steps, "file iommu#1.f_ref"), held)
+    session = ran(opened, call("bind", 3, iommufd=4))
+    end = session.machine.trace.end
+    who = held(session.machine.trace, "file iommu#1")
+    return ended(session, str(end.objects["file iommu#1"].total("f_ref")), *who, at="file iommu#1.f_ref")
 
 
 def _two_mistakes() -> ExperimentResult:
-    session = Session()
-    session.open(DEVICE)
-    session.open("/dev/vfio/1")
-    outcome = session.bind(3, iommufd=777)
-    return ExperimentResult(outcome.result, session.steps, decisive(session.steps))
+    return ended(ran(None, call("open", DEVICE), call("open", "/dev/vfio/1"), call("bind", 3, iommufd=777)))
 
 
 def _close_the_iommufd() -> ExperimentResult:
-    session = Session()
-    session.open(DEVICE)
-    session.open(IOMMUFD)
-    session.bind(3, iommufd=4)
-    outcome = session.close(4)
-    steps, kept = session.steps, session.machine.why("iommufd_ctx").paths
-    usable = not session.get_info(3).refused
-    answer = "busy" if outcome.refused else "bound" if usable else "unbound"
-    return ExperimentResult(answer, steps, changing(steps, "file iommu#1.f_ref"), tuple(f"{path}" for path in kept[:1]))
+    session = ran(bound, call("close", 4))
+    usable = not ran(bound, call("close", 4), call("get_info", 3)).done[-1].outcome.refused
+    answer = "busy" if session.done[-1].outcome.refused else "bound" if usable else "unbound"
+    (path, *_) = session.machine.why("iommufd_ctx").paths
+    return ended(session, answer, str(path), at="file iommu#1.f_ref")
 
 
 def _bind_without_dma() -> ExperimentResult:
-    session = Session()
-    session.open(EMULATED)
-    session.open(IOMMUFD)
-    outcome = session.bind(3, iommufd=4)
-    devid = session.machine.trace.end.objects["vfio_device_file 1"].value("devid")
-    answer = outcome.result if outcome.refused else "positive" if devid else "zero"
-    step = decisive(session.steps) if outcome.refused else changing(session.steps, "vfio_device_file 1.devid")
-    return ExperimentResult(answer, session.steps, step, (outcome.evidence,))
+    session = ran(None, call("open", EMULATED), call("open", IOMMUFD), call("bind", 3, iommufd=4))
+    outcome = session.done[-1].outcome
+    taken = "positive" if _cell(session, "vfio_device_file 1", "devid") else "zero"
+    return ended(session, "" if outcome.refused else taken, outcome.evidence, at="vfio_device_file 1.devid")
 
 
 QUESTIONS: dict[str, Question] = {
@@ -192,34 +162,22 @@ QUESTIONS: dict[str, Question] = {
 # ---- at the end
 
 
-def _bound() -> Session:
-    session = Session()
-    bound(session)
-    return session
-
-
 def _two_wrong_fields() -> ExperimentResult:
-    session = Session()
-    session.open(DEVICE)
-    session.open(IOMMUFD)
-    outcome = session.bind(3, argsz=8, iommufd=777)
-    return ExperimentResult(outcome.result, session.steps, decisive(session.steps), (outcome.check,))
+    session = ran(opened, call("bind", 3, argsz=8, iommufd=777))
+    return ended(session, "", session.done[-1].outcome.check)
 
 
 def _ask_through_a_copy() -> ExperimentResult:
-    session = _bound()
-    session.dup(3)
-    session.close(3)
-    outcome = session.get_info(5)
-    return ExperimentResult(outcome.result, session.steps, decisive(session.steps), (outcome.evidence,))
+    session = ran(bound, call("dup", 3), call("close", 3), call("get_info", 5))
+    return ended(session, "", session.done[-1].outcome.evidence)
 
 
 def _after_a_refusal() -> ExperimentResult:
-    session = Session()
-    session.open(DEVICE)
-    session.bind(3, iommufd=777)
-    count = session.machine.trace.end.objects["vfio_group 1"].value("cdev_device_open_cnt")
-    return ExperimentResult(str(count), session.steps, changing(session.steps, "vfio_group 1.cdev_device_open_cnt"))
+    session = ran(None, call("open", DEVICE), call("bind", 3, iommufd=777))
+    steps, cell = session.steps, "cdev_device_open_cnt"
+    return ExperimentResult(
+        str(_cell(session, "vfio_group 1", cell)), steps, last_change(steps, f"vfio_group 1.{cell}")
+    )
 
 
 CHECK = (

@@ -112,10 +112,10 @@ def climbed(order: Sequence[str]) -> Judged:
 
 
 LADDER = Parsons(
-    "The way out of BIND. On its way in BIND blocks the group, locks the device set, takes the iommufd, takes the VM, opens "
+    "Build the way out of BIND. On its way in BIND blocks the group, locks the device set, takes the iommufd, takes the VM, opens "
     "the device, and writes <code>out_devid</code>. A failure enters the ladder at a label and does <b>all from there down</b>. "
     "It enters at <code>out_close_device</code> if <code>out_devid</code> cannot be written, at <code>out_put_kvm</code> if the "
-    "device cannot be opened, at <code>out_unlock</code> if the iommufd is none. Not every line is needed.",
+    "device cannot be opened, at <code>out_unlock</code> if the descriptor leads to no iommufd. Not every line is needed.",
     {
         "close": "out_close_device:  close the device",
         "vm": "out_put_kvm:  give the VM back",

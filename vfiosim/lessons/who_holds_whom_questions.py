@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from ..lab import Distractor, ExperimentResult, Question
 from ..lab.question import step_saying
-from ..machine import Machine
+from ..machine import Machine, Process
 from ..trace import Trace
 from . import misconceptions as M
 from .beginnings import DEVICE, bound_program, program
+from .experiments import call, held, last_change
 
 GROUP = "/dev/vfio/1"
 FILE, CTX = "file vfio0#1", "iommufd_ctx 1"
@@ -24,26 +26,23 @@ def since(machine: Machine, call: Callable[[], object]) -> Trace:
     return machine.trace[before:]
 
 
-def held(trace: Trace, name: str) -> tuple[str, ...]:
-    """Who holds a file at the end, a line for each reference."""
-    ledger = trace.end.objects[name].counts["f_ref"] if name in trace.end.objects else {}
-    return tuple(f"{n} for {holder}: {reason}" for (holder, reason), n in ledger.items())
-
-
-def last_change(trace: Trace, what: str) -> int:
-    """The last step (counted from 1) that changed this cell; -1, the last of all, if none did."""
-    return max((step.index + 1 for step in trace if any(change.what == what for change in step.changes)), default=-1)
-
-
 def count(trace: Trace, name: str) -> str:
     """How many references a file has at the end."""
     return str(trace.end.objects[name].total("f_ref"))
 
 
-def _after_a_fork() -> ExperimentResult:
+def _counted(*calls: Callable[[Process], object]) -> ExperimentResult:
     machine, process = program()
-    steps = since(machine, lambda: process.fork("child"))
+    steps = since(machine, lambda: [call(process) for call in calls])
     return ExperimentResult(count(steps, FILE), steps, last_change(steps, f"{FILE}.f_ref"), held(steps, FILE))
+
+
+def _is_left(machine: Machine, process: Process) -> ExperimentResult:
+    """What becomes of the device's file, of which descriptor 3 is closed."""
+    steps = since(machine, lambda: process.close(3))
+    paths = machine.why(FILE).paths if FILE in steps.end.objects else ()
+    step = last_change(steps, f"{FILE}.f_ref")
+    return ExperimentResult("lives" if paths else "goes", steps, step, tuple(map(str, paths)))
 
 
 def _a_second_open() -> ExperimentResult:
@@ -85,37 +84,21 @@ def _a_weak_pointer() -> ExperimentResult:
         f"before: vfio_group 1.opened_file points to {pointed[0].target}",
         f"after: it {'is empty' if left is None else f'points to {left}'}",
     )
-    return ExperimentResult("lives" if lives else "dangling" if left else "goes", steps, _cleared(steps), evidence)
-
-
-def _cleared(trace: Trace) -> int:
-    return last_change(trace, "vfio_group 1.opened_file")
+    answer = "lives" if lives else "dangling" if left else "goes"
+    return ExperimentResult(answer, steps, last_change(steps, "vfio_group 1.opened_file"), evidence)
 
 
 def _a_mapping() -> ExperimentResult:
     machine, process = bound_program()
     process.mmap(4096, 3, 3, 0)
-    steps = since(machine, lambda: process.close(3))
-    paths = machine.why(FILE).paths if FILE in steps.end.objects else ()
-    answer = "lives" if paths else "goes"
-    return ExperimentResult(answer, steps, last_change(steps, f"{FILE}.f_ref"), tuple(map(str, paths)))
+    return _is_left(machine, process)
 
 
 def _a_message() -> ExperimentResult:
     machine, process = program()
     here, _there = process.socketpair()
     process.sendmsg_fds(here, [3])
-    steps = since(machine, lambda: process.close(3))
-    paths = machine.why(FILE).paths if FILE in steps.end.objects else ()
-    return ExperimentResult(
-        "lives" if paths else "goes", steps, last_change(steps, f"{FILE}.f_ref"), tuple(map(str, paths))
-    )
-
-
-def _count_after_dup_and_close() -> ExperimentResult:
-    machine, process = program()
-    steps = since(machine, lambda: (process.dup(3), process.fork("child"), process.close(3)))
-    return ExperimentResult(count(steps, FILE), steps, last_change(steps, f"{FILE}.f_ref"), held(steps, FILE))
+    return _is_left(machine, process)
 
 
 def _order_of_the_release() -> ExperimentResult:
@@ -134,7 +117,7 @@ QUESTIONS: dict[str, Question] = {
     "fork": Question(
         "A program has the device's file open as descriptor 3: <code>file vfio0#1</code> counts 1 reference. The program forks. "
         "What is the count (<code>f_ref</code>) afterwards?",
-        _after_a_fork,
+        partial(_counted, call("fork", "child")),
         "a fork copies the descriptor table, not the files. Both tables lead to one file, and each counts as a holder.",
         wrong={
             "1": "You expected the child to get a file of its own, or none. It gets a table of its own, with the same files.",
@@ -234,7 +217,7 @@ CHECK = (
     Question(
         "Descriptor 3 leads to a file. The program does <code>dup(3)</code>, then forks, then closes 3. How many references "
         "does the file have?",
-        _count_after_dup_and_close,
+        partial(_counted, call("dup", 3), call("fork", "child"), call("close", 3)),
         "two tables with two descriptors each are four holders; one of them was closed.",
         wrong={
             "1": Distractor("The table of the child holds the file, too, and twice: it has both numbers.", at=FORKED),
