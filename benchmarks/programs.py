@@ -19,7 +19,7 @@ from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
 
 from vfiosim import Machine
 from vfiosim.run import run
-from vfiosim.run.launch import WAYS
+from vfiosim.run.filter import WAYS
 
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "tests" / "programs" / "vmm.c"

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from itertools import pairwise
@@ -351,6 +352,51 @@ def test_a_shell_binds_and_unbinds_and_sees_what_comes_of_it():
 # ---- where it cannot be
 
 
+def test_a_program_that_runs_for_longer_than_it_is_given_is_killed_with_all_that_it_has_started(capfd):
+    assert main(["run", "--timeout", "0.2", "--", "sh", "-c", "sleep 600 & echo $!; wait"]) == 124
+    told = capfd.readouterr()
+    assert told.err == "vfiosim: the program was killed after 0.2 seconds\n"
+    assert ended_by_now(int(told.out))
+
+
+def ended_by_now(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text("ascii").split()[2] in "ZX"
+    except OSError:
+        return True
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_run_that_is_ended_leaves_nothing_on_this_computer(number):
+    script = "exec 3</sys/bus/pci; readlink /proc/self/fd/3; exec cat"
+    words = [sys.executable, "-m", "vfiosim", "run", "--way", "redirect", "--", "sh", "-c", script]
+    with subprocess.Popen(words, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as running:
+        assert running.stdout is not None
+        served = Path(running.stdout.readline().decode().strip())
+        assert served.is_dir()
+        running.send_signal(number)
+        assert running.wait(SECONDS) == (128 + number if number == signal.SIGTERM else -number)
+    if number == signal.SIGKILL:  # whoever runs something next tidies up
+        run(["true"], machine=Machine(trace=False))
+    assert not served.parents[2].exists()
+
+
+def test_another_system_is_told_in_one_sentence_that_it_runs_no_programs():
+    code = """
+        import platform, sys
+        platform.system = lambda: "Windows"
+        sys.modules["fcntl"] = sys.modules["resource"] = None
+        from vfiosim.cli import main
+        from vfiosim.lab.programs import vfio_c
+        vfio_c("", "int main() {}")
+        sys.exit(main(["run", "--", "true"]))
+    """
+    done = subprocess.run([sys.executable, "-c", dedent(code)], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 3
+    assert done.stdout == done.stderr.removeprefix("vfiosim: ")
+    assert "programs run on Linux on x86_64 and aarch64, and this is Windows" in done.stdout
+
+
 def test_a_processor_that_is_not_known_is_told_in_one_sentence(monkeypatch):
     monkeypatch.setattr("platform.machine", lambda: "riscv64")
     with pytest.raises(CannotRun, match="and this is Linux on riscv64"):
@@ -415,7 +461,43 @@ def test_a_python_program_in_a_cell_fails_where_it_is_told_to(magic, capsys):
     assert "ENOMEM (made to fail on purpose" in capsys.readouterr().out
 
 
-def test_of_many_calls_a_cell_tells_those_that_were_refused(magic, capsys):
+ENDLESS = "import os, signal\n{}\nwhile True: {}"
+
+
+@pytest.mark.parametrize(
+    ("line", "first", "again", "told"),
+    [
+        ("", "os.kill(os.getppid(), signal.SIGINT)", "pass", "It was interrupted."),
+        ("--timeout 0.1", "", "pass", "It was stopped after 0.1 seconds; --timeout gives it more."),
+        ("", "", "os.close(os.open('/dev/iommu', 2))", "It was stopped after 30 calls."),
+    ],
+)
+def test_a_program_without_an_end_is_stopped_and_what_it_has_done_is_shown(
+    magic, monkeypatch, capsys, line, first, again, told
+):
+    monkeypatch.setattr(programs, "PATIENCE", 0)
+    monkeypatch.setattr(programs, "ENDLESS", 30)
+    before = signal.getsignal(signal.SIGINT)
+    assert magic("vfio_python", line, ENDLESS.format(first, again)) is not None
+    lines = capsys.readouterr().out.splitlines()
+    assert "The program still runs. ■ (interrupt the kernel) stops it." in lines
+    assert lines[-2:] == ["It ended by SIGKILL.", told]
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_what_is_no_python_is_not_run_and_what_was_run_before_is_not_judged_for_it(magic, capsys):
+    magic("vfio_python", "", "pass")
+    assert programs.ended
+    assert magic("vfio_python", "", "x = (\n") is None
+    assert 'program.py", line 2' in capsys.readouterr().out  # the magic is line 1 of its cell
+    assert not programs.ended
+    magic("vfio_python", "", "pass")
+    assert magic("vfio_python", "--timeout soon", "pass") is None
+    assert "--timeout: invalid float value: 'soon'" in capsys.readouterr().out
+    assert not programs.ended
+
+
+def test_of_many_calls_a_cell_tells_those_that_were_refused_and_of_very_many_it_draws_none(magic, monkeypatch, capsys):
     asks = (
         "import fcntl, os\ni = os.open('/dev/iommu', 2)\nfor _ in range(30):\n"
         "  try: fcntl.ioctl(i, 0x3b81)\n  except OSError: pass"
@@ -423,6 +505,9 @@ def test_of_many_calls_a_cell_tells_those_that_were_refused(magic, capsys):
     magic("vfio_python", "", asks + "\nos._exit(0)")
     told = capsys.readouterr().out
     assert "open(" not in told
+    monkeypatch.setattr(programs, "DRAWN", 30)
+    assert magic("vfio_python", "", asks + "\nos._exit(0)") is None
+    assert capsys.readouterr().out.endswith("These are too many calls for a picture: up to 30 are drawn.\n")
     assert told.count("-1 EFAULT (") == 30
     assert told.endswith(" calls; told are those that were refused.\nIt ended with 0.\n")
 

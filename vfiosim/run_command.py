@@ -5,15 +5,18 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from .run.filter import CannotRun
-from .run.launch import REDIRECT, WAYS
-from .run.result import ProgramRun, run
+from .run.filter import REDIRECT, WAYS, CannotRun, abi
 from .topology import TOPOLOGIES
 
+if TYPE_CHECKING:
+    from .run import ProgramRun
+
+LATE = 124  # the exit status of timeout(1)
 LEFT = 70  # the exit status where something is left behind or broken, with --check
 NOT_FOUND, NOT_EXECUTABLE, CANNOT = 127, 126, 3
 
@@ -31,21 +34,8 @@ def main(arguments: Sequence[str]) -> int:
             Path(written).touch()  # told before the program runs, not when its run would be lost
         except OSError as error:
             parser.error(f"{written} cannot be written: {error.strerror}")
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is the program's, which has it, too
     try:
-        result = run(
-            asked.program,
-            machine=asked.machine,
-            kernel=asked.kernel,
-            fail=asked.fail,
-            seed=asked.seed,
-            save=asked.save,
-            trace=asked.page is not None or asked.save is not None,
-            way=asked.way,
-            closes=not asked.quiet or asked.page is not None or asked.save is not None,
-            tell=None if asked.quiet else lambda told: print(told, file=sys.stderr, flush=True),
-            preexec_fn=lambda: signal.signal(signal.SIGINT, before),
-        )
+        return _ending(_ran(asked), asked)
     except CannotRun as error:
         print(f"vfiosim: {error}", file=sys.stderr)
         return CANNOT
@@ -54,9 +44,38 @@ def main(arguments: Sequence[str]) -> int:
     except OSError as error:
         print(f"vfiosim: {asked.program[0]}: {error.strerror}", file=sys.stderr)
         return NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE
+
+
+def _ran(asked: argparse.Namespace) -> ProgramRun:
+    """Run the program. SIGINT is its own, which has it, too; SIGTERM is passed on, so that it may tidy up. Raises as `run` does."""
+    abi()
+    from .run import run  # not there on every system
+
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN), signal.getsignal(signal.SIGTERM)
+
+    def begun(end: Callable[..., None]) -> None:
+        signal.signal(signal.SIGTERM, lambda number, _: end(number))
+
+    shown = asked.page is not None or asked.save is not None
+    try:
+        return run(
+            asked.program,
+            machine=asked.machine,
+            kernel=asked.kernel,
+            fail=asked.fail,
+            seed=asked.seed,
+            save=asked.save,
+            trace=shown,
+            way=asked.way,
+            closes=shown or not asked.quiet,
+            timeout=asked.timeout,
+            begun=begun,
+            tell=None if asked.quiet else lambda told: print(told, file=sys.stderr, flush=True),
+            preexec_fn=lambda: signal.signal(signal.SIGINT, before[0]),
+        )
     finally:
-        signal.signal(signal.SIGINT, before)
-    return _ending(result, asked)
+        for number, handler in zip((signal.SIGINT, signal.SIGTERM), before, strict=True):
+            signal.signal(number, handler)
 
 
 def _ending(result: ProgramRun, asked: argparse.Namespace) -> int:
@@ -65,6 +84,9 @@ def _ending(result: ProgramRun, asked: argparse.Namespace) -> int:
     if asked.page is not None:
         _write_page(result, Path(asked.page), " ".join(asked.program))
     status = result.returncode if result.returncode >= 0 else 128 - result.returncode
+    if result.timed_out:
+        print(f"vfiosim: the program was killed after {asked.timeout:g} seconds", file=sys.stderr)
+        status = LATE
     if not asked.check:
         return status
     wrong = [*result.left_behind, *result.check()]
@@ -119,6 +141,12 @@ def _parser() -> argparse.ArgumentParser:
         default=REDIRECT,
         help="how the program finds them: each path that it opens or asks about is looked at (the default), or in a mount "
         "namespace of its own, where opens cost less; where this computer lets none be, that is told, and paths are redirected",
+    )
+    parser.add_argument(
+        "--timeout",
+        type=float,
+        metavar="SECONDS",
+        help=f"kill the program, and all that it has started, after so long, and exit with {LATE}",
     )
     parser.add_argument("--quiet", action="store_true", help="do not print the calls")
     parser.add_argument("program", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)

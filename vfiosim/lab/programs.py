@@ -1,7 +1,8 @@
 """Cell magics for programs of one's own: `%load_ext vfiosim.lab.programs`, then `%%vfio_c` or `%%vfio_python` above a program.
 
 It is run on a machine, as `python -m vfiosim run` does; below the cell stand its output, its calls, and the player.
-In the line of the magic: `--machine lab`, `--kernel v6.6`, `--fail "REQUEST: ERRNO"`, and then the arguments of the program.
+In the line of the magic: `--machine lab`, `--kernel v6.6`, `--fail "REQUEST: ERRNO"`, `--timeout 300` (seconds, 60 without it), and
+then the arguments of the program. Interrupting the cell (■) stops the program alone: what it has done till then is shown.
 `%%vfio_c --keep card.h` runs nothing: later cells may `#include "card.h"`.
 """
 
@@ -11,14 +12,16 @@ import argparse
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from signal import Signals
+from threading import Timer, current_thread, main_thread
+from traceback import format_exception_only
 from typing import TYPE_CHECKING, Any, Final
 
 from ..run.filter import CannotRun, abi
@@ -29,6 +32,10 @@ if TYPE_CHECKING:
     from ..run import ProgramRun
 
 NO_COMPILER: Final = "There is no C compiler on this computer (cc): install one, such as gcc, or let CC name it."
+LIMIT: Final = 60.0  # seconds; a program that runs for longer is stopped
+PATIENCE: Final = 5.0  # seconds, after which a cell says that its program still runs
+ENDLESS: Final = 5000  # calls; a program that makes more is stopped
+DRAWN: Final = 250  # calls; of a program that makes more the picture would take minutes
 MOST: Final = 24  # calls that are all told; of more only the refused ones are
 ended: list[ProgramRun] = []  # what came of the last program that was run
 
@@ -41,6 +48,7 @@ def load_ipython_extension(shell: Any) -> None:
 
 def vfio_c(line: str, cell: str) -> Player | None:
     """Compile the cell as C and run it on a machine; what is wrong with it the compiler says."""
+    ended.clear()  # what was last is not what stands in the cell
     with _told(), tempfile.TemporaryDirectory() as folder:
         asked, words = _asked(line)
         source = _kept() / asked.keep if asked.keep else Path(folder, "vmm.c")
@@ -48,16 +56,17 @@ def vfio_c(line: str, cell: str) -> Player | None:
         program = Path(folder, "vmm")
         if _compiled(source, program, bool(asked.keep)):
             return None if asked.keep else _run([str(program), *words], asked)
-        ended.clear()  # what was last is not what stands in the cell
     return None
 
 
 def vfio_python(line: str, cell: str) -> Player | None:
-    """Run the cell on a machine, by an interpreter of its own."""
+    """Run the cell on a machine, by an interpreter of its own; what is no Python is not run."""
+    ended.clear()
     with _told(), tempfile.TemporaryDirectory() as folder:
         asked, words = _asked(line)
         source = Path(folder, "program.py")
-        source.write_text(cell, encoding="utf-8")
+        source.write_text(cell := "\n" + cell, encoding="utf-8")  # as above
+        compile(cell, source.name, "exec")
         return _run([sys.executable, str(source), *words], asked)
     return None
 
@@ -67,6 +76,8 @@ def _told() -> Iterator[None]:
     """What cannot be is told in one sentence."""
     try:
         yield
+    except SyntaxError as error:
+        print(*format_exception_only(error), sep="", end="")
     except (CannotRun, ValueError, OSError, argparse.ArgumentError) as error:
         print(error)
 
@@ -78,6 +89,7 @@ def _asked(line: str) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--machine", default="small")
     parser.add_argument("--kernel", default="v7.2")
     parser.add_argument("--fail", action="append", default=[])
+    parser.add_argument("--timeout", type=float, default=LIMIT)
     parser.add_argument("--keep", type=os.path.basename)
     return parser.parse_known_args(shlex.split(line))
 
@@ -108,17 +120,58 @@ def _compiled(source: Path, program: Path, keep: bool) -> bool:
     return built.returncode == 0
 
 
-def _run(command: Sequence[str], asked: argparse.Namespace) -> Player:
+def _run(command: Sequence[str], asked: argparse.Namespace) -> Player | None:
     from ..run import run  # not there in a browser
 
-    options = {"machine": asked.machine, "kernel": asked.kernel, "fail": asked.fail}
-    with tempfile.TemporaryFile() as output:
-        end = run(command, **options, warn=print, stdout=output, stderr=output)
+    options = {"machine": asked.machine, "kernel": asked.kernel, "fail": asked.fail, "timeout": asked.timeout}
+    with tempfile.TemporaryFile() as output, _Watch() as watch:
+        end = run(command, **options, warn=print, stdout=output, stderr=output, begun=watch.begun, tell=watch.tell)
         output.seek(0)
         print(output.read().decode(errors="replace"), end="")
     ended[:] = [end]
-    print(*_lines(end), sep="\n")
+    why = watch.why or (
+        f"It was stopped after {asked.timeout:g} seconds; --timeout gives it more." if end.timed_out else ""
+    )
+    print(*_lines(end), *filter(None, [why]), sep="\n")
+    if len(end.calls) > DRAWN:
+        print(f"These are too many calls for a picture: up to {DRAWN} are drawn.")
+        return None
     return show(end.trace, step=end.telling_step, hide=OF_PROGRAMS)
+
+
+class _Watch:
+    """Says that a program still runs, and stops it when the cell is interrupted, or at too many calls; `why`, in a sentence."""
+
+    def __init__(self) -> None:
+        self.why, self._calls = "", 0
+        self._end: Callable[..., None] = lambda: None
+        self._timer = Timer(PATIENCE, print, ("The program still runs. ■ (interrupt the kernel) stops it.",))
+
+    def __enter__(self) -> _Watch:
+        self._before = signal.getsignal(signal.SIGINT)
+        return self
+
+    def begun(self, end: Callable[..., None]) -> None:
+        """The program runs, and this ends it."""
+        self._end = end
+        if current_thread() is main_thread():
+            signal.signal(signal.SIGINT, lambda *_: self._stop("It was interrupted."))
+        self._timer.start()
+
+    def tell(self, _: object) -> None:
+        """It has made a call."""
+        self._calls += 1
+        if self._calls == ENDLESS:
+            self._stop(f"It was stopped after {ENDLESS} calls.")
+
+    def _stop(self, why: str) -> None:
+        self.why = why
+        self._end()
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+        if current_thread() is main_thread():
+            signal.signal(signal.SIGINT, self._before)
 
 
 def _lines(end: ProgramRun) -> Iterator[str]:
@@ -128,4 +181,8 @@ def _lines(end: ProgramRun) -> Iterator[str]:
     if not all_of_them:
         yield f"{len(end.calls)} calls; told are those that were refused."
     yield from (*end.not_failed, *end.left_behind, *end.check())
-    yield f"It ended with {end.returncode}." if end.returncode >= 0 else f"It ended by {Signals(-end.returncode).name}."
+    yield (
+        f"It ended with {end.returncode}."
+        if end.returncode >= 0
+        else f"It ended by {signal.Signals(-end.returncode).name}."
+    )

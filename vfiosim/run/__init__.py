@@ -12,8 +12,21 @@ does beside VFIO, iommufd and KVM it does to the host.
 * `tree.py`: what programs see in /dev and /sys; `supervisor.py` joins all of it; `result.py` is what a run leaves behind.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from .filter import CannotRun
-from .result import ProgramRun, run
-from .supervisor import Told
+
+if TYPE_CHECKING:
+    from .given import Told
+    from .result import ProgramRun, run
 
 __all__ = ["CannotRun", "ProgramRun", "Told", "run"]
+
+
+def __getattr__(name: str) -> Any:
+    """What runs programs is imported where somebody runs one: other systems lack what it is made of."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from . import result
+
+    return getattr(result, name)

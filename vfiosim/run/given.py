@@ -1,4 +1,4 @@
-"""The last argument of a request as people read it: its fields, and those that are other when the call has ended."""
+"""Calls as people read them; of a request the fields that it is given, and those that are other when the call has ended."""
 
 from __future__ import annotations
 
@@ -6,14 +6,37 @@ import ctypes
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any, NamedTuple
 
 from ..kernel.variants import Variant
 from ..machine.system_calls import REQUESTS_OF, layouts
 from .memory import ProgramMemory
 
-FieldShape = tuple[
-    str, int, int, bool, Callable[[int], str]
-]  # its name, from where, to where, signed, how it is written
+
+@dataclass(frozen=True)
+class Told:
+    """A call that a program has made: by whom, what, how it ended, and what it has changed in its argument."""
+
+    program: str
+    shown: str
+    result: Any = None
+    errno: str = ""
+    sentence: str = ""
+    changed: str = ""
+
+    def __str__(self) -> str:
+        end = f"-1 {self.errno} ({self.sentence})" if self.errno else str(self.result)
+        return f"{self.program}: {self.shown} = {end} {self.changed}".rstrip()
+
+
+class _Field(NamedTuple):
+    """A number in a struct: where it lies there, and how it is written."""
+
+    name: str
+    start: int
+    end: int
+    signed: bool
+    written: Callable[[int], str]
 
 
 @dataclass
@@ -39,12 +62,12 @@ class Given:
             data = self.memory.read(self.at, size)
         except OSError:
             return None
-        values = [int.from_bytes(data[start:end], "little", signed=signed) for _, start, end, signed, _ in fields]
+        values = [int.from_bytes(data[each.start : each.end], "little", signed=each.signed) for each in fields]
         room = values[0] if sized else size
-        found = {fields[0][0]: str(room)} if room < fields[0][2] else {}
-        for (name, _, end, _, how), number in zip(fields[sized:], values[sized:], strict=True):
-            if number and end <= room:
-                found[name] = how(number)
+        found = {fields[0].name: str(room)} if room < fields[0].end else {}
+        for each, number in zip(fields[sized:], values[sized:], strict=True):
+            if number and each.end <= room:
+                found[each.name] = each.written(number)
         return found
 
     def __str__(self) -> str:
@@ -58,22 +81,20 @@ class Given:
 
 
 @lru_cache(maxsize=256)
-def _shape(variant: Variant, request: int, file: str) -> tuple[int, bool, tuple[FieldShape, ...]] | None:
+def _shape(variant: Variant, request: int, file: str) -> tuple[int, bool, tuple[_Field, ...]] | None:
     """How large the struct of a request is, whether its first field is its size, and where its numbers lie."""
     for layout in layouts(variant, request, REQUESTS_OF.get(file, ())):
         numbers = [each for each in layout.fields() if each.kind == "int"] or [*layout.fields()]
         fields = tuple(
-            (
-                each.name,
-                each.offset,
-                each.offset + each.size,
-                each.signed,
-                hex if each.size == 8 or "flags" in each.name else str,
-            )
+            _Field(each.name, start := each.offset, start + each.size, each.signed, _written(each.name, each.size))
             for each in numbers
         )
         return ctypes.sizeof(layout), numbers[0].name in ("argsz", "size"), fields
     return None
+
+
+def _written(name: str, size: int) -> Callable[[int], str]:
+    return hex if size == 8 or "flags" in name else str
 
 
 def _shown(fields: dict[str, str]) -> str:

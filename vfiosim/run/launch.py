@@ -1,8 +1,4 @@
-"""Starts a program under the eyes of a supervisor, in one of two ways.
-
-* NAMESPACE: the program has a mount namespace of its own, in which /dev and /sys are those of the machine;
-* REDIRECT: each path that it opens or asks about is looked at, which is slower and needs nothing more.
-"""
+"""Starts a program under the eyes of a supervisor, in one of the two ways."""
 
 from __future__ import annotations
 
@@ -19,12 +15,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from ..uapi import Errno
-from .filter import CLOSES, IN_NAMESPACE, Abi, CannotRun, program
+from .filter import CLOSES, IN_NAMESPACE, NAMESPACE, REDIRECT, Abi, CannotRun, program
 from .fuse import FileRequests
 from .notices import Notices
 from .tree import COVERED, Tree
 
-NAMESPACE, REDIRECT = WAYS = ("namespace", "redirect")
 _LAUNCHER: Final = Path(__file__).with_name("launcher.py")
 FUSE: Final = "/dev/fuse"
 

@@ -9,6 +9,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from threading import Thread
 from typing import Any, Final
 
@@ -239,6 +240,15 @@ class HostProcesses:
         del self.living[program.pid]
         program.process.exit()
         program.close()
+
+
+def family(pid: int) -> Iterator[int]:
+    """A process, and all that it and its children have started."""
+    yield pid
+    for children in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(OSError):
+            for child in children.read_text(encoding="ascii").split():
+                yield from family(int(child))
 
 
 def killed(thread: int) -> bool:

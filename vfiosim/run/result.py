@@ -16,9 +16,10 @@ from ..machine import Machine
 from ..machine.call import Broken
 from ..trace import Trace
 from .faults import Faults
-from .launch import REDIRECT, WAYS
+from .filter import REDIRECT, WAYS
+from .given import Told
 from .recording import Notes, UnsavedError, document
-from .supervisor import Supervisor, Told
+from .supervisor import Supervisor
 
 _BINDS: Final = re.compile("VFIO_DEVICE_BIND_IOMMUFD|VFIO_GROUP_GET_DEVICE_FD")
 Standing = dict[str, tuple[str | None, str | None]]
@@ -30,7 +31,8 @@ class ProgramRun:
 
     * `returncode`: the program's exit status; below 0 the signal that killed it;
     * `calls`: what it called, in order; `left_behind`: sentences about what is other than before;
-    * `not_failed`: what was to fail and did not, in sentences; `way`: the one in which it was run.
+    * `not_failed`: what was to fail and did not, in sentences; `way`: the one in which it was run;
+    * `timed_out`: it was killed because it ran for longer than it was given.
     """
 
     machine: Machine
@@ -39,6 +41,7 @@ class ProgramRun:
     left_behind: list[str] = field(default_factory=list)
     not_failed: list[str] = field(default_factory=list)
     way: str = ""
+    timed_out: bool = False
 
     @property
     def trace(self) -> Trace:
@@ -82,6 +85,8 @@ def run(
     warn: Callable[[str], None] | None = None,
     way: str = REDIRECT,
     closes: bool = True,
+    timeout: float | None = None,
+    begun: Callable[[Callable[..., None]], None] = lambda end: None,
     **options: Any,
 ) -> ProgramRun:
     """Run a program to its end, with its VFIO, iommufd and KVM answered by a machine.
@@ -95,6 +100,8 @@ def run(
     * `way`: "redirect" or "namespace" (`launch.py`); where this computer lets no namespace be, `warn` is told and paths are
       redirected;
     * `closes`: are they among the calls? In a namespace programs open and close all other files more quickly where they are not;
+    * `timeout`: after so many seconds the program and all that it has started is killed;
+    * `begun` is given, as soon as the program runs, a function that sends a signal (SIGKILL) to it and to all that it has started;
     * `tell` is given each call as it ends, `warn` each sentence about what is not modelled; other options are Popen's.
 
     Raises CannotRun where this computer cannot do it (one sentence says what is missing), OSError where there is no such program,
@@ -111,14 +118,14 @@ def run(
         if tell is not None:
             tell(call)
 
-    supervisor = Supervisor(
-        m, told, faults=faults, random=None if seed is None else Random(seed), way=way, closes=closes
-    )
+    random = None if seed is None else Random(seed)
+    supervisor = Supervisor(m, told, faults=faults, random=random, way=way, closes=closes, begun=begun)
     if warn is not None:
         supervisor.warn = warn
     notes = Notes(m)
     if save is not None:
         supervisor.memory = notes.memory
+    supervisor.timeout = timeout
     returncode = supervisor.run(command, **options)
     left = [*supervisor.still_open(), *_left(m, objects, standing)]
     if save is not None:
@@ -127,7 +134,7 @@ def run(
         except UnsavedError as error:
             supervisor.warn(str(error))
     not_failed = [sentence for each in faults.all if (sentence := each.told())]
-    return ProgramRun(m, returncode, calls, left, not_failed, supervisor.launched.way)
+    return ProgramRun(m, returncode, calls, left, not_failed, supervisor.launched.way, supervisor.timed_out)
 
 
 def _objects(machine: Machine) -> Counter[str]:

@@ -8,12 +8,14 @@ from __future__ import annotations
 import errno
 import os
 import select
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from random import Random
+from threading import TIMEOUT_MAX, Timer
 from typing import Any, Final
 
 from ..kernel import Unsupported
@@ -22,33 +24,18 @@ from ..machine import Call, Machine
 from ..uapi import KernelError
 from .faults import Faults
 from .files import HostFiles
-from .filter import NAME_A_DESCRIPTOR, abi
+from .filter import NAME_A_DESCRIPTOR, REDIRECT, abi
 from .fuse import FileRequest, FileRequests
-from .launch import REDIRECT, Launched, NoNamespace, launch
+from .given import Told
+from .launch import Launched, NoNamespace, launch
 from .memory import ProgramMemory
 from .notices import Notice
-from .programs import HostProcess, HostProcesses, killed
+from .programs import HostProcess, HostProcesses, family, killed
 from .served import Served
 from .traps import Give, GoOn, Made, Outcome, Traps
 from .tree import Tree
 
 _TICK: Final = 0.1  # seconds between two looks at the clock while a call waits for simulated time to pass
-
-
-@dataclass(frozen=True)
-class Told:
-    """A call that a program has made: by whom, what, how it ended, and what it has changed in its argument."""
-
-    program: str
-    shown: str
-    result: Any = None
-    errno: str = ""
-    sentence: str = ""
-    changed: str = ""
-
-    def __str__(self) -> str:
-        end = f"-1 {self.errno} ({self.sentence})" if self.errno else str(self.result)
-        return f"{self.program}: {self.shown} = {end} {self.changed}".rstrip()
 
 
 @dataclass
@@ -71,6 +58,8 @@ class Supervisor:
     random: Random | None = None
     memory: Callable[[int], ProgramMemory] = ProgramMemory
     way: str = REDIRECT  # or launch.NAMESPACE, where this computer lets it be
+    begun: Callable[[Callable[..., None]], None] = lambda end: None  # is given `end` as soon as the program runs
+    timeout: float | None = None  # seconds
     closes: bool = True  # are they told of? In a namespace only calls about devices are slower where they are not
 
     def run(self, command: Sequence[str], **options: Any) -> int:
@@ -87,12 +76,13 @@ class Supervisor:
         self.served = Served(self.traps, self.abi, self._caller)
         self.waiting: list[Pending] = []
         self.requests: FileRequests | None = None
-        self._watched = False
+        self._watched = self.timed_out = False
         self.poll = select.epoll()
         try:
             self.launched = self._launch(command, options)
             self.listener = self.launched.listener
-            with self.launched.told:
+            with self.launched.told, self._limited():
+                self.begun(self.end)
                 status = self._serve(self.launched.child)
                 self.launched.must_have_begun()
             return status
@@ -100,6 +90,28 @@ class Supervisor:
             self.files.close()
             self.tree.close()
             self.poll.close()
+
+    def end(self, number: int = signal.SIGKILL) -> None:
+        """Send a signal to the program and to all that it has started. Any thread may."""
+        child = self.launched.child
+        for pid in [*family(child.pid)] if child.returncode is None else ():
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+    @contextmanager
+    def _limited(self) -> Iterator[None]:
+        """Whatever runs for too long is killed."""
+
+        def stop() -> None:
+            self.timed_out = True
+            self.end()
+
+        timer = Timer(TIMEOUT_MAX if self.timeout is None else self.timeout, stop)
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
 
     def _launch(self, command: Sequence[str], options: Mapping[str, Any]) -> Launched:
         what = self.abi, self.tree, command, options, self._serve_files
@@ -122,7 +134,7 @@ class Supervisor:
             return child.wait()
         finally:
             if child.poll() is None:
-                child.kill()
+                self.end()
                 self._close_files()  # or it waits for an answer, and cannot even be killed
                 child.wait()
             os.close(ended)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import posixpath
 import re
@@ -40,6 +41,7 @@ COVERED: Final = (
 )
 _MISC: Final = {"/dev/vfio/vfio": (10, 196), "/dev/kvm": (10, 232), "/dev/iommu": (10, 261)}
 _GROUPS, _DEVICES = 510, 511  # major numbers, the first that Linux gives out by itself
+_OWNED: Final = "vfiosim-run-"  # how these directories are called while a supervisor has them
 _SHM: Final = "/dev/shm"  # files that are never written to a disk
 Entry = bytes | str  # the content of a file, or where a link leads
 
@@ -54,7 +56,12 @@ class Tree:
 
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
-        self.root = tempfile.mkdtemp(prefix="vfiosim-", dir=_SHM if os.access(_SHM, os.W_OK) else None)
+        folder = _SHM if os.access(_SHM, os.W_OK) else tempfile.gettempdir()
+        _remove_ownerless(folder)
+        made = tempfile.mkdtemp(prefix=".vfiosim-", dir=folder)
+        self._owned = _locked(made)
+        self.root = made.replace(".vfiosim-", _OWNED)  # only now may it be taken for one that nobody owns
+        os.rename(made, self.root)
         self._now: dict[str, Entry] = {}
         self._state: object = None
         self.renew()
@@ -62,6 +69,7 @@ class Tree:
     def close(self) -> None:
         """Take the directories away."""
         shutil.rmtree(self.root, ignore_errors=True)
+        os.close(self._owned)
 
     def make_room(self) -> list[str]:
         """Have a place for all that the host has beside ours, or the same link; the answer is what belongs to these places."""
@@ -208,6 +216,26 @@ class Tree:
             return self.machine.look(code)
         except KernelError:
             return None
+
+
+def _locked(root: str) -> int:
+    """A descriptor that makes a directory somebody's, as long as he lives. Raises OSError where it is already."""
+    fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _remove_ownerless(folder: str) -> None:
+    """Take away what supervisors that were killed have left."""
+    for root in Path(folder).glob(f"{_OWNED}*"):
+        with suppress(OSError):  # it is somebody else's
+            fd = _locked(str(root))
+            shutil.rmtree(root, ignore_errors=True)
+            os.close(fd)
 
 
 async def _told(buses: Buses, path: str) -> bytes:
