@@ -19,6 +19,7 @@ from .fs.file import (
 )
 from .fs.syscalls import alloc_file, drop_file
 
+READABLE, WRITABLE, POLLRDHUP = POLLIN | 0x40, POLLOUT | 0x300, 0x2000  # with POLLRDNORM, POLLWRNORM, POLLWRBAND
 IN_FLIGHT, ITS_FILE, ITS_PEER = "in flight", "its file", "its other end"
 
 
@@ -223,7 +224,7 @@ async def unix_poll(file: File) -> int:
     sock: UnixSock = await private(file)
     ended = await load(sock.shutdown)
     waiting = await load(sock.queue)
-    return POLLOUT | POLLIN * (ended or bool(waiting)) | POLLHUP * ended
+    return WRITABLE | READABLE * (ended or bool(waiting)) | (POLLHUP | POLLRDHUP) * ended
 
 
 unix_fops = FileOperations("socket", release=unix_release, poll=unix_poll, stream=True)

@@ -59,7 +59,9 @@ async def dma_buf_llseek(file: File, offset: int, whence: int) -> int:
     return await load(dmabuf.i_size) if whence else 0
 
 
-dma_buf_fops = FileOperations("dmabuf", release=dma_buf_release, mmap=dma_buf_mmap_internal, llseek=dma_buf_llseek)
+dma_buf_fops = FileOperations(
+    "dmabuf", release=dma_buf_release, mmap=dma_buf_mmap_internal, llseek=dma_buf_llseek, stream=True
+)
 
 
 @kernel("drivers/dma-buf/dma-buf.c")

@@ -221,7 +221,9 @@ class MmStruct(KObject):
         return bool(self._walk(address, 1, PROT_WRITE if write else PROT_READ))
 
     def protect(self, address: int, length: int, prot: int) -> None:
-        """Change what may be done in a range; what sticks out keeps its protection. ENOMEM where a part is not mapped."""
+        """Change what may be done in a range; what sticks out keeps its protection. EINVAL, ENOMEM where a part is not mapped."""
+        if address % PAGE_SIZE:
+            raise KernelError(Errno.EINVAL, f"{address:#x} is not where a page begins", check="mprotect")
         end = address + length
         inside = [self._regions[s] for s in self._starts if s < end and self._regions[s].end > address]
         covered = sum(min(region.end, end) - max(region.start, address) for region in inside)

@@ -9,7 +9,7 @@ from ..engine import *
 from ..uapi import Errno
 from .fs.file import O_ACCMODE, O_RDWR, O_WRONLY, PLAIN_FILE, File, KernelPages, Mapping, fget, fput
 from .mm import PROT_WRITE, MmStruct, vma_close, vma_open
-from .regions import PAGE_SIZE, whole_pages
+from .regions import PAGE_SIZE, TASK_SIZE, whole_pages
 from .task import current_task, mm_of
 from .unsupported import Unsupported
 
@@ -52,11 +52,18 @@ async def ksys_mmap_pgoff(length: int, prot: int, flags: int, number: int, offse
         return await do_mmap(file, Mapping(whole_pages(length), prot, flags & 3 == MAP_SHARED, offset), address)
 
 
+def can_be_unmapped(address: int, length: int) -> bool:
+    """Is this a range of pages that a program may have?"""
+    return not address % PAGE_SIZE and 0 < length <= TASK_SIZE - address
+
+
 @kernel("mm/mmap.c")
 async def do_munmap(address: int, length: int) -> int:
     """Unmap a range; a mapping that is cut in two holds its file twice. EINVAL unless `address` is a whole page."""
-    odd = address % PAGE_SIZE or length <= 0
-    await refuse_if(bool(odd), Errno.EINVAL, "whole_pages", "address and length must be whole pages")
+    odd = not can_be_unmapped(address, length)
+    await refuse_if(
+        odd, Errno.EINVAL, "whole_pages", "a range begins at a page, and ends where programs may have memory"
+    )
     mm, end = await mm_of(current_task()), address + whole_pages(length)
     await change_mappings(mm, partial(mm.unmap, address, whole_pages(length)))
     for slot in await slots_of(mm.files):

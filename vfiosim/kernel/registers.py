@@ -162,6 +162,8 @@ async def edu_lower_irq(device: Device, bits: int) -> None:
 CAPABILITIES: Final = 0x004018200F0107FF
 VERSION: Final = 0x00010400
 CC, CSTS, AQA, ASQ, ACQ = 0x14, 0x1C, 0x24, 0x28, 0x30
+WRITABLE: Final = (CC, AQA, ASQ, ACQ, ASQ + 4, ACQ + 4)
+INTERRUPT_MASKS: Final = (0x0C, 0x10)
 NAMES: Final = {CC: "CC", CSTS: "CSTS", AQA: "AQA", ASQ: "ASQ", ACQ: "ACQ"}
 LEFT_BY_FIRMWARE: Final = {AQA: 0x00FF003F, ASQ: 0x5FFDD000, ACQ: 0x5FFDE000}
 READY, FAILED = 1, 2
@@ -190,8 +192,10 @@ async def nvme_mmio_write(device: Device, at: int, value: int, width: int) -> No
         if await register(device, NAMES[CSTS]) & READY:
             raise Unsupported("the queues of a disk")
         return
-    if width < 4 or at not in (CC, AQA, ASQ, ACQ, ASQ + 4, ACQ + 4):
+    if at in INTERRUPT_MASKS or (width < 4 and at in WRITABLE):
         raise Unsupported("this register of a disk")
+    if at not in WRITABLE:
+        return
     if at in (AQA, CC):
         if at == CC:
             await nvme_set_cc(device, value)

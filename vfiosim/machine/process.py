@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..kernel.fs.file import O_RDWR
 from ..kernel.fs.host import HostFile
-from ..kernel.mmap import MAP_SHARED
+from ..kernel.mmap import MAP_SHARED, can_be_unmapped
 from ..kernel.task import TaskStruct, system_call
 from ..kernel.variants import Variant
 from ..uapi import KernelError
@@ -133,7 +133,7 @@ class Process:
 
     def munmap(self, address: int, length: int) -> int:
         """Unmap every page between `address` and `address + length`; a mapped file is held no longer."""
-        if self.task.mm.value.files.slots:
+        if self.task.mm.value.files.slots or not can_be_unmapped(address, length):
             return int(self._call("munmap", address, length))
         self.memory.unmap(address, length)
         return 0

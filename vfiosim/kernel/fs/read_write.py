@@ -69,19 +69,25 @@ async def position(file: File, offset: int | None) -> int:
     return 0 if file.f_op.stream else await load(file.f_pos)
 
 
+async def check_offset(offset: int | None) -> None:
+    """Is the offset possible? Looked at before the file (`ksys_pread64`, `ksys_pwrite64`)."""
+    negative = offset is not None and offset < 0
+    await refuse_if(negative, Errno.EINVAL, "offset_not_negative", "an offset is never negative")
+
+
 async def check_position(file: File, offset: int | None) -> None:
-    """Is the offset possible?"""
+    """Has the file offsets, if one is given?"""
     if offset is not None:
-        await refuse_if(offset < 0, Errno.EINVAL, "offset_not_negative", "an offset is never negative")
         await refuse_if(file.f_op.stream, Errno.ESPIPE, "file_has_offsets", "a stream has no offsets")
 
 
 @kernel("fs/read_write.c")
 async def sys_read(number: int, size: int, offset: int | None = None, address: int | None = None) -> bytes:
-    """Read (`offset` None: from where the file stands). EBADF, ESPIPE for a stream with an offset, EINVAL if it cannot be read.
+    """Read (`offset` None: where the file stands). EINVAL (offset), EBADF, ESPIPE for a stream with an offset, EINVAL (no read).
 
     `address`: where in the program's memory the bytes go, EFAULT if they cannot; None: into the answer alone.
     """
+    await check_offset(offset)
     file = await open_file(number)
     async with cleanup(fput, file):
         return await vfs_read(file, size, offset, address)
@@ -89,10 +95,11 @@ async def sys_read(number: int, size: int, offset: int | None = None, address: i
 
 @kernel("fs/read_write.c")
 async def sys_write(number: int, data: bytes, offset: int | None = None, address: int | None = None) -> int:
-    """Write (`offset` None: where the file stands). EBADF, ESPIPE for a stream with an offset, EINVAL if it cannot be written.
+    """Write (`offset` None: where the file stands). EINVAL (offset), EBADF, ESPIPE for a stream with an offset, EINVAL (no write).
 
     `address`: where in the program's memory the bytes are, EFAULT if they cannot be read; None: in `data` alone.
     """
+    await check_offset(offset)
     file = await open_file(number)
     async with cleanup(fput, file):
         if address is not None:
@@ -101,15 +108,23 @@ async def sys_write(number: int, data: bytes, offset: int | None = None, address
 
 
 SEEK_MAX: Final = 4
-DEFAULT_POLLMASK: Final = 5  # of a file that does not say when it can be read and written
+DEFAULT_POLLMASK: Final = (
+    0x145  # POLLIN, POLLOUT, POLLRDNORM, POLLWRNORM: of a file that does not say when it can be read and written
+)
 
+POLLNVAL: Final = 0x20  # nothing is open there
 ALWAYS_POLLED: Final = 8 | 16  # POLLERR and POLLHUP are told, asked for or not
 
 
 @kernel("fs/select.c")
 async def sys_poll(number: int, events: int, timeout: int) -> int:
-    """Which of `events` (1: readable, 4: writable) are there; waits so many milliseconds at most, without end if negative."""
-    file = await open_file(number)
+    """Which of `events` (1: readable, 4: writable) are there; waits so many milliseconds at most, without end if negative.
+
+    A number that is not open is no error: POLLNVAL is told of it.
+    """
+    file = await fget(number)
+    if file is None:
+        return POLLNVAL
     async with cleanup(fput, file):
         if file.f_op is PLAIN_FILE:
             raise Unsupported(f"polling {file.label}")

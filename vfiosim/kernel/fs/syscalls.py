@@ -28,6 +28,7 @@ from .file import (
 )
 
 OpenSysfs = Callable[[str, int], Awaitable[File]]  # opens a path below /sys
+FIOCLEX, FIONCLEX = 0x5451, 0x5450
 _PLAIN_PATHS = {"/": "directory", "/dev/null": "null", "/dev/zero": "zero"}
 
 
@@ -136,6 +137,15 @@ async def vfs_ioctl(file: File, request: int, argument: int, names: str) -> int:
 
 
 @kernel("fs/ioctl.c")
+async def do_vfs_ioctl(file: File, number: int, request: int, argument: int, names: str) -> int:
+    """What every file answers, whoever's it is: whether exec closes the descriptor."""
+    if request in (FIOCLEX, FIONCLEX):
+        await xa_store(current_files().close_on_exec, number, True if request == FIOCLEX else None)
+        return 0
+    return await vfs_ioctl(file, request, argument, names)
+
+
+@kernel("fs/ioctl.c")
 async def sys_ioctl(number: int, request: int, argument: int, names: str) -> int:
     """Send a request to the driver behind a descriptor. EBADF without a file, ENOTTY where nobody knows the request.
 
@@ -145,7 +155,7 @@ async def sys_ioctl(number: int, request: int, argument: int, names: str) -> int
     found, held = await fdget(number)
     file = await require(found, Errno.EBADF, "fd_is_open", f"{number} is not an open file")
     try:
-        result = await vfs_ioctl(file, request, argument, names)
+        result = await do_vfs_ioctl(file, number, request, argument, names)
     except KernelError:
         if held:
             await fput(file)

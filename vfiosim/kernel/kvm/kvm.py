@@ -24,7 +24,7 @@ class Kvm(KObject):
     """A virtual machine.
 
     * born by KVM_CREATE_VM;
-    * held by its file, by the files of its devices, and by each vfio_device that was bound for it (`users_count`);
+    * held by its file, by the files of its devices and virtual CPUs, and by each vfio_device that was bound for it (`users_count`);
     * dies with the last of them, whoever that is.
     """
 
@@ -32,10 +32,21 @@ class Kvm(KObject):
     users_count: Count = count()
     lock: Lock = mutex()
     devices: Field[tuple[KvmDevice, ...]] = field((), guard="lock")
+    vcpu_array: Table[KvmVcpu] = table(guard="lock")  # by the number that the program gave
 
     def __init__(self, engine: Engine, mm: KObject) -> None:
         super().__init__(engine)
         self.mm = mm  # only this address space may use it; compared, never followed
+
+
+class KvmVcpu(KObject):
+    """A virtual CPU: born by KVM_CREATE_VCPU, found through its file, which holds the VM; dies with the VM. It never runs here."""
+
+    kind = "kvm_vcpu"
+
+    def __init__(self, engine: Engine, kvm: Kvm) -> None:
+        super().__init__(engine)
+        self.kvm = kvm
 
 
 class KvmDevice(KObject):

@@ -7,14 +7,17 @@ from ctypes import sizeof
 from ... import uapi
 from ...engine import *
 from ...uapi import Errno, KernelError, request_names
+from ..fs.eventfd import noop_llseek
 from ..fs.file import O_CLOEXEC, O_RDWR, File, FileOperations, fd_install, get_unused_fd_flags, private, put_unused_fd
 from ..fs.syscalls import alloc_file
 from ..task import TaskStruct, current_task, mm_of
 from ..unsupported import Unsupported
 from .check_extension import kvm_vm_ioctl_check_extension_generic
-from .kvm import Kvm, KvmDevice, KvmDeviceOps
+from .kvm import Kvm, KvmDevice, KvmDeviceOps, KvmVcpu
 
 ITS_FILE = "its file"
+KVM_MAX_VCPUS, KVM_MAX_VCPU_IDS = 1024, 4096
+KVM_GET_VCPU_MMAP_SIZE, VCPU_MMAP_SIZE = 0xAE04, 3 * 4096  # bytes of a virtual CPU that a program maps
 KVM_DEVICE_OPS: dict[int, KvmDeviceOps] = {}
 
 
@@ -27,6 +30,10 @@ def kvm_register_device_ops(ops: KvmDeviceOps, type_number: int) -> None:
 async def kvm_destroy_vm(kvm: Kvm) -> None:
     """Nobody holds the VM any more."""
     say(Phase.UNWIND, "Nobody holds {} any more: it is destroyed.", kvm)
+    for number in await slots_of(kvm.vcpu_array):
+        vcpu = await xa_store(kvm.vcpu_array, int(number), None)
+        assert vcpu is not None
+        await free(vcpu)
     await free(kvm)
 
 
@@ -125,6 +132,58 @@ async def device_file(device: KvmDevice) -> int:
     return number
 
 
+@kernel("virt/kvm/kvm_main.c")
+async def kvm_vcpu_ioctl(file: File, cmd: int, argument: int) -> int:
+    """Requests on a virtual CPU. EIO from another process, EINVAL for requests of others; those of KVM would run it."""
+    vcpu: KvmVcpu = await private(file)
+    await refuse_other_address_space(vcpu.kvm)
+    await refuse_if(cmd >> 8 & 0xFF != uapi.KVMIO, Errno.EINVAL, "request_of_kvm", "this is no request of KVM")
+    known = request_names(cmd)
+    if cmd in (uapi.KVM_SET_DEVICE_ATTR, uapi.KVM_GET_DEVICE_ATTR, uapi.KVM_HAS_DEVICE_ATTR):
+        attr = uapi.KvmDeviceAttr.from_buffer_copy(await copy_from_user(argument, sizeof(uapi.KvmDeviceAttr)))
+        await refuse_if(
+            attr.group != 0, Errno.ENXIO, "vcpu_has_attribute", "the one attribute is the offset of its clock"
+        )
+    elif known:
+        await refuse_if(True, Errno.EINVAL, "vcpu_knows_request", "a virtual CPU has no such request")
+    raise Unsupported(f"{' or '.join(known) or hex(cmd)} on a virtual CPU")
+
+
+async def vcpu_file(vcpu: KvmVcpu) -> int:
+    """The file of a virtual CPU, which holds the VM (`create_vcpu_fd`)."""
+    number = await get_unused_fd_flags(O_CLOEXEC)
+    async with on_failure(put_unused_fd, number):
+        file = await alloc_file("kvm-vcpu", kvm_vcpu_fops, O_RDWR)
+    await get(vcpu.kvm.users_count, file, ITS_FILE)
+    await store(file.private_data, vcpu)
+    await fd_install(number, file)
+    return number
+
+
+@kernel("virt/kvm/kvm_main.c")
+async def kvm_vm_ioctl_create_vcpu(kvm: Kvm, number: int) -> int:
+    """KVM_CREATE_VCPU: EINVAL (number, too many), EEXIST, EMFILE."""
+    async with kvm.lock:
+        many = not 0 <= number < KVM_MAX_VCPU_IDS or len(await slots_of(kvm.vcpu_array)) >= KVM_MAX_VCPUS
+        await refuse_if(
+            many, Errno.EINVAL, "vcpu_number_known", f"a VM has {KVM_MAX_VCPUS} CPUs, below {KVM_MAX_VCPU_IDS}"
+        )
+        known = await xa_load(kvm.vcpu_array, number) is not None
+        await refuse_if(known, Errno.EEXIST, "vcpu_is_new", "the VM has a CPU of this number")
+        vcpu = await alloc(KvmVcpu, kvm)
+        async with on_failure(free, vcpu):
+            descriptor = await vcpu_file(vcpu)
+        await xa_store(kvm.vcpu_array, number, vcpu)
+    return descriptor
+
+
+@kernel("virt/kvm/kvm_main.c")
+async def kvm_vcpu_release(file: File) -> None:
+    """A virtual CPU loses its file; it ends with its VM."""
+    vcpu: KvmVcpu = await private(file)
+    await kvm_put_kvm(vcpu.kvm, file, ITS_FILE)
+
+
 async def forget_device(kvm: Kvm, device: KvmDevice) -> None:
     """Take a device out of the VM's list; under its lock."""
     await store(kvm.devices, tuple(d for d in await load(kvm.devices) if d is not device))
@@ -143,9 +202,8 @@ async def kvm_vm_ioctl(file: File, cmd: int, argument: int) -> int:
         return 0
     if cmd == uapi.KVM_CHECK_EXTENSION:
         return await kvm_vm_ioctl_check_extension_generic(argument)
-    for name in request_names(cmd):
-        if name.startswith("KVM_") and cmd not in (uapi.KVM_CREATE_VM, uapi.KVM_GET_API_VERSION):
-            raise Unsupported(f"{name} on a VM")
+    if cmd == uapi.KVM_CREATE_VCPU:
+        return await kvm_vm_ioctl_create_vcpu(kvm, argument)
     await refuse_if(True, Errno.ENOTTY, "vm_knows_request", "a VM has no such request")
     return 0
 
@@ -177,10 +235,26 @@ async def kvm_dev_ioctl(file: File, cmd: int, argument: int) -> int:
         return uapi.KVM_API_VERSION
     if cmd == uapi.KVM_CHECK_EXTENSION:
         return await kvm_vm_ioctl_check_extension_generic(argument)
-    await refuse_if(True, Errno.EINVAL, "kvm_knows_request", "/dev/kvm has no such request")
+    if cmd == KVM_GET_VCPU_MMAP_SIZE:
+        await refuse_if(argument != 0, Errno.EINVAL, "no_argument", "KVM_GET_VCPU_MMAP_SIZE takes no argument")
+        return VCPU_MMAP_SIZE
+    asks = cmd in (uapi.KVM_GET_DEVICE_ATTR, uapi.KVM_HAS_DEVICE_ATTR)
+    await refuse_if(not asks, Errno.EINVAL, "kvm_knows_request", "/dev/kvm has no such request")
+    attr = uapi.KvmDeviceAttr.from_buffer_copy(await copy_from_user(argument, sizeof(uapi.KvmDeviceAttr)))
+    known = not attr.group and not attr.attr
+    await refuse_if(
+        not known, Errno.ENXIO, "kvm_has_attribute", "/dev/kvm has one attribute: what guests can have of XSAVE"
+    )
+    if cmd == uapi.KVM_GET_DEVICE_ATTR:
+        raise Unsupported("what guests can have of XSAVE")
     return 0
 
 
-kvm_chardev_ops = FileOperations("kvm", unlocked_ioctl=kvm_dev_ioctl)
-kvm_vm_fops = FileOperations("kvm-vm", release=kvm_vm_release, unlocked_ioctl=kvm_vm_ioctl)
-kvm_device_fops = FileOperations("kvm-device", release=kvm_device_release, unlocked_ioctl=kvm_device_ioctl)
+kvm_chardev_ops = FileOperations("kvm", unlocked_ioctl=kvm_dev_ioctl, llseek=noop_llseek)
+kvm_vm_fops = FileOperations(
+    "kvm-vm", release=kvm_vm_release, unlocked_ioctl=kvm_vm_ioctl, llseek=noop_llseek, stream=True
+)
+kvm_vcpu_fops = FileOperations(
+    "kvm-vcpu", release=kvm_vcpu_release, unlocked_ioctl=kvm_vcpu_ioctl, llseek=noop_llseek, stream=True
+)
+kvm_device_fops = FileOperations("kvm-device", release=kvm_device_release, unlocked_ioctl=kvm_device_ioctl, stream=True)

@@ -10,13 +10,24 @@ from ...engine import *
 from ...uapi import Errno, VfioIrqInfo, VfioIrqSet, VfioRegionInfo
 from ..base import BusDriver, Device
 from ..bus import Buses
-from ..fs.eventfd import EventfdCtx, eventfd_ctx_fdget, eventfd_ctx_put, eventfd_signal
+from ..fs.eventfd import eventfd_ctx_fdget, eventfd_ctx_put, eventfd_signal
 from ..unsupported import Unsupported
 from .iommufd import (
     vfio_iommufd_emulated_attach_ioas,
     vfio_iommufd_emulated_bind,
     vfio_iommufd_emulated_detach_ioas,
     vfio_iommufd_emulated_unbind,
+)
+from .mtty_migration import (
+    FIFO,
+    NO_IRQ,
+    RUNNING,
+    MdevState,
+    mtty_disable_files,
+    mtty_migration_ops,
+    mtty_reset,
+    ports_of,
+    state_of,
 )
 from .pci.vfio_pci_core import (
     CONFIG,
@@ -30,7 +41,7 @@ from .pci.vfio_pci_core import (
 from .vfio import Vfio, VfioDevice, VfioDeviceOps
 from .vfio_main import IRQ_SET_MINSZ, __vfio_register_dev, register, unregister, vfio_set_irqs_validate_and_prepare
 
-INTX, MSI, NO_IRQ = uapi.VFIO_PCI_INTX_IRQ_INDEX, uapi.VFIO_PCI_MSI_IRQ_INDEX, uapi.VFIO_PCI_NUM_IRQS
+INTX, MSI = uapi.VFIO_PCI_INTX_IRQ_INDEX, uapi.VFIO_PCI_MSI_IRQ_INDEX
 CONFIG_SPACE: Final = (
     bytes.fromhex(
         "48435332 01000002 10020007 00000000 01000000 01000000" + 20 * "00" + "48435332" + 12 * "00" + "00010000"
@@ -39,43 +50,14 @@ CONFIG_SPACE: Final = (
     + b"PCI Serial/UART"
 )
 BAR0, INTERRUPT_LINE = 0x10, 0x3C
+CONFIG_MEMORY: Final = 256  # that was allocated for it
 PORTS_MASK: Final = 0xFFFFFFF8  # of a BAR of 8 ports
-FIFO: Final = 16
 TX, IER, FCR, LCR, MCR, LSR, MSR, SCR = range(8)  # registers of a port; reading FCR tells why there was an interrupt
 DATA, ROOM, LINE_STATUS, MODEM = 1, 2, 4, 8  # bits of IER: what an interrupt is wanted for
 DLAB, CLEAR, ENABLE_FIFO, OUT2, READY_LINES, AUTO_FLOW = 0x80, 0x06, 0x01, 0x08, 0x03, 0x20
-DATA_HEADER, SERIAL_PORT = 24, 36  # bytes of its state: `struct mtty_data` without, and `struct serial_port`
 MAX_TTYS: Final = 24  # serial ports that all devices have together
 MIGRATION: Final = 7  # stop-copy, peer-to-peer and pre-copy
 _SILENT: Final = (uapi.VFIO_PCI_MSIX_IRQ_INDEX, uapi.VFIO_PCI_ERR_IRQ_INDEX, uapi.VFIO_PCI_REQ_IRQ_INDEX)
-
-
-class MdevState(KObject):
-    """The part of a vfio_device that mtty adds.
-
-    * lives exactly as long as its vfio_device, and what programs have told it, too: a close or a reset forgets nothing of that;
-    * `num_irqs`: how many kinds of interrupts it admits to: none until somebody has asked for GET_INFO, then for good;
-    * while it is open it holds the eventfd of the one kind of interrupt that is enabled, `irq_index`.
-    """
-
-    kind = "mdev_state"
-    num_irqs: Field[int] = field(0)
-    ops_lock: Lock = mutex()
-    rxtx_lock: Lock = mutex()
-    # guarded by ops_lock
-    vconfig: Table[int] = table(guard="ops_lock")  # bytes of configuration space that were written
-    ports: Table[int] = table(
-        guard="ops_lock"
-    )  # registers of its serial ports, as "0.IER"; where there is none it is 0
-    fifo: Table[bytes] = table(guard="rxtx_lock")  # what was sent over a port comes back: 16 bytes
-    irq_index: Field[int] = field(NO_IRQ, guard="ops_lock")
-    evtfd: Field[EventfdCtx | None] = field(None, guard="ops_lock")
-    intx_mask: Field[bool] = field(False, guard="ops_lock")
-
-
-def ports_of(kind: str) -> int:
-    """How many serial ports a device of a type has."""
-    return 1 if kind == "mtty-1" else 2
 
 
 async def take_ports(device: Device) -> None:
@@ -167,7 +149,7 @@ async def room_of(state: MdevState, which: str) -> int:
 @kernel("samples/vfio-mdev/mtty.c")
 async def handle_bar_write(state: MdevState, which: str, at: int, data: int) -> None:
     """Write a register of a port."""
-    latch = await port(state, which + "LCR") & DLAB
+    latch = await port(state, which + "dlab")
     if at in (TX, IER) and latch:
         await xa_store(state.ports, which + "divisor", await port(state, which + "divisor") | data << 8 * at)
     elif at == TX:
@@ -182,6 +164,7 @@ async def handle_bar_write(state: MdevState, which: str, at: int, data: int) -> 
         await set_fifo(state, which, data)
     elif at == LCR:
         await xa_store(state.ports, which + "LCR", data)
+        await xa_store(state.ports, which + "dlab", int(bool(data & DLAB)))
         if data & DLAB:
             await xa_store(state.ports, which + "divisor", 0)
     elif at in (MCR, SCR):
@@ -209,6 +192,7 @@ async def send(state: MdevState, which: str, data: int) -> None:
 
 async def set_fifo(state: MdevState, which: str, data: int) -> None:
     """Forget what is on its way, and say how much may be; an interrupt comes with each byte from then on."""
+    await xa_store(state.ports, which + "fcr", data)
     async with state.rxtx_lock:
         for name in ("count", "head", "tail") if data & CLEAR else ():
             await xa_store(state.ports, which + name, 0)
@@ -227,7 +211,7 @@ async def tell_of_modem(state: MdevState, which: str, lines: int) -> None:
 @kernel("samples/vfio-mdev/mtty.c")
 async def handle_bar_read(state: MdevState, which: str, at: int) -> int:
     """Read a register of a port; 0 where there is none."""
-    latch = await port(state, which + "LCR") & DLAB
+    latch = await port(state, which + "dlab")
     if at in (TX, IER) and latch:
         return await port(state, which + "divisor") >> 8 * at & 0xFF
     if at == TX:
@@ -287,13 +271,15 @@ async def mdev_access(device: VfioDevice, at: int, width: int, value: int | None
     async with state.ops_lock:
         none = index > CONFIG or index == ROM
         await refuse_if(none, Errno.EFAULT, "region_exists", "the device has no such region")
-        if index == CONFIG:
-            if position + width > device.dev.hardware.config_size:
+        if index == CONFIG and value is None:
+            if position + width > CONFIG_MEMORY:
                 raise Unsupported("memory behind the configuration space of mtty")
-            if value is None:
-                return int.from_bytes(await config_of(device, state, position, width), "little")
+            return int.from_bytes(await config_of(device, state, position, width), "little")
+        position &= 0xFFFF  # of 16 bits wherever the driver hands it on
+        if index == CONFIG:
+            assert value is not None
             await handle_pci_cfg_write(device, state, position, value, width)
-        elif index > 1:
+        elif index > 1 and position <= SCR and await lies_elsewhere(state, index, position, value is not None):
             raise Unsupported("memory behind the ports of mtty")
         elif value is None:
             return await handle_bar_read(state, f"{index}.", position)
@@ -302,10 +288,19 @@ async def mdev_access(device: VfioDevice, at: int, width: int, value: int | None
     return 0
 
 
+async def lies_elsewhere(state: MdevState, index: int, position: int, writes: bool) -> bool:
+    """Is a register of a port that there is not something else in `struct mdev_state` that is not zero just now?
+
+    Locks that nobody has, answers that nobody has asked for and files that are not there look like a port that nobody has used.
+    """
+    asked, state_now = await load(state.num_irqs), await load(state.state)
+    return writes or (index == 2 and position in (TX, LSR) and asked > 0) or (index == 5 and state_now != RUNNING)
+
+
 async def config_of(device: VfioDevice, state: MdevState, position: int, width: int) -> bytes:
     """Bytes of its configuration space."""
     space = CONFIG_SPACE if 1 in device.dev.hardware.bars else CONFIG_SPACE[:20] + bytes(4) + CONFIG_SPACE[24:]
-    found = bytearray(space.ljust(device.dev.hardware.config_size, b"\0")[position : position + width])
+    found = bytearray(space.ljust(CONFIG_MEMORY, b"\0")[position : position + width])
     for index in range(width):
         written = await xa_load(state.vconfig, position + index)
         found[index] = found[index] if written is None else written
@@ -313,22 +308,9 @@ async def config_of(device: VfioDevice, state: MdevState, position: int, width: 
 
 
 @kernel("samples/vfio-mdev/mtty.c")
-async def mtty_get_data_size(device: VfioDevice) -> int:
-    """A header, and what each port is made of."""
-    return DATA_HEADER + ports_of(device.dev.spec.model) * SERIAL_PORT
-
-
-@kernel("samples/vfio-mdev/mtty.c")
 async def mtty_init_dev(device: VfioDevice) -> None:
     """The part of the device that mtty adds."""
-    await store(device.driver_data, await alloc(MdevState, device.label))
-
-
-async def state_of(device: VfioDevice) -> MdevState:
-    """The part of mtty of a device (`container_of`)."""
-    state = await load(device.driver_data)
-    assert isinstance(state, MdevState)
-    return state
+    await store(device.driver_data, await alloc(MdevState, device))
 
 
 @kernel("samples/vfio-mdev/mtty.c")
@@ -469,7 +451,7 @@ async def mtty_get_device_info(device: VfioDevice, argument: int) -> int:
 
 @kernel("samples/vfio-mdev/mtty.c")
 async def mtty_ioctl(device: VfioDevice, cmd: int, argument: int) -> int:
-    """Requests that the driver answers itself; it looks like a PCI device. A reset puts its ports back and always works."""
+    """Requests that the driver answers itself; it looks like a PCI device. A reset always works."""
     if cmd == uapi.VFIO_DEVICE_GET_INFO:
         return await mtty_get_device_info(device, argument)
     if cmd == uapi.VFIO_DEVICE_GET_IRQ_INFO:
@@ -478,13 +460,15 @@ async def mtty_ioctl(device: VfioDevice, cmd: int, argument: int) -> int:
         return await mtty_ioctl_set_irqs(device, argument)
     unknown = cmd != uapi.VFIO_DEVICE_RESET
     await refuse_if(unknown, Errno.ENOTTY, "driver_knows_request", "the device's driver has no such request")
-    return 0
+    return await mtty_reset(await state_of(device))
 
 
 @kernel("samples/vfio-mdev/mtty.c")
 async def mtty_close_device(device: VfioDevice) -> None:
-    """Its interrupts go nowhere any more (`mtty_close`)."""
-    await mtty_disable_irq(await state_of(device))
+    """Nobody reads or writes its state any more, and its interrupts go nowhere (`mtty_close`)."""
+    state = await state_of(device)
+    await mtty_disable_files(state)
+    await mtty_disable_irq(state)
 
 
 mtty_dev_ops = VfioDeviceOps(
@@ -499,7 +483,7 @@ mtty_dev_ops = VfioDeviceOps(
     read=mtty_read,
     write=mtty_write,
     migration_flags=MIGRATION,
-    migration_get_data_size=mtty_get_data_size,
+    mig_ops=mtty_migration_ops,
     logs_dma=True,
     attach_ioas=vfio_iommufd_emulated_attach_ioas,
     detach_ioas=vfio_iommufd_emulated_detach_ioas,

@@ -42,11 +42,20 @@ class VfioDeviceOps:
     mmap: Callable[[VfioDevice, Mapping], Awaitable[None]] | None = None
     fault: Callable[[VfioDevice, int, int, bytes | None], Awaitable[bytes]] | None = None  # an access to what is mapped
     migration_flags: int = 0  # what its migration can do; 0: it has none
-    migration_get_data_size: Callable[[VfioDevice], Awaitable[int]] | None = None  # of its whole state, in bytes
+    mig_ops: VfioMigrationOps | None = None
     logs_dma: bool = False  # can it note which memory it wrote?
     match_token_uuid: Callable[[VfioDevice, bytes | None], Awaitable[None]] | None = None
     match: Callable[[VfioDevice, bytes], Awaitable[bool]] | None = None
     request: Callable[[VfioDevice, int], Awaitable[None]] | None = None  # the driver wants to leave, for the n-th time
+
+
+@dataclass(frozen=True)
+class VfioMigrationOps:
+    """How a driver saves and loads the state of a device (`struct vfio_migration_ops`)."""
+
+    migration_set_state: Callable[[VfioDevice, int], Awaitable[File | None]]  # answers with a file to read or write
+    migration_get_state: Callable[[VfioDevice], Awaitable[int]]
+    migration_get_data_size: Callable[[VfioDevice], Awaitable[int]]  # of its whole state, in bytes
 
 
 class Vfio(KObject):
@@ -161,6 +170,7 @@ class VfioDevice(KObject):
     iommufd_ictx: Field[IommufdCtx | None] = field(None, guard="dev_set.lock")  # remembered where bind makes no access
     iommufd_attached: Field[bool] = field(False, guard="dev_set.lock")
     pasids: Table[bool] = table(guard="dev_set.lock")  # those that are attached
+    precopy_info_v2: Field[bool] = field(False)  # the program knows flags of VFIO_MIG_GET_PRECOPY_INFO
 
     def __init__(
         self,

@@ -602,8 +602,8 @@ async def check_bitmap(wanted: uapi.VfioIommuType1DmaUnmap, argument: int) -> ua
 
 async def verify_bitmap(bitmap: uapi.VfioBitmap, size: int) -> None:
     """EINVAL for a bitmap that cannot be in user memory, or has not the size for so many bytes (`verify_bitmap_size`)."""
-    if bitmap.pgsize == 0:
-        raise Unsupported("a bitmap for pages of no size")
+    # of no size: what `__ffs(0)` is C does not say, but all that can follow is EINVAL
+    await refuse_if(bitmap.pgsize == 0, Errno.EINVAL, "bitmap_pages", "a page has a size")
     outside = bitmap.data + bitmap.size > TASK_SIZE
     await refuse_if(outside, Errno.EINVAL, "bitmap_in_memory", "no user memory can lie where the bitmap should")
     pages = size // (bitmap.pgsize & -bitmap.pgsize)

@@ -11,7 +11,18 @@ from ...uapi import Errno, KernelError, VfioIrqSet, VfioRegionInfo
 from ..base import BusDriver, Device, module_put, syspath, try_module_get
 from ..config import built_with
 from ..fs.devtmpfs import cdev_device_add, cdev_device_del
-from ..fs.file import Cdev, File, FileOperations, Mapping, private
+from ..fs.file import (
+    O_CLOEXEC,
+    Cdev,
+    File,
+    FileOperations,
+    Mapping,
+    fd_install,
+    fput,
+    get_unused_fd_flags,
+    private,
+    put_unused_fd,
+)
 from ..iommufd.iommufd_private import IommufdCtx
 from ..kvm.kvm import Kvm
 from ..kvm.kvm_main import kvm_get_kvm_safe, kvm_put_kvm
@@ -28,9 +39,18 @@ from ..prototypes import (
     vfio_df_ioctl_detach_pt,
     vfio_df_unbind_iommufd,
 )
-from ..unsupported import Unsupported
 from .iommufd import vfio_device_is_noiommu, vfio_df_iommufd_bind, vfio_df_iommufd_unbind
-from .vfio import IN_THIS_GROUP, REGISTERED, Vfio, VfioDevice, VfioDeviceFile, VfioDeviceOps, VfioDeviceSet, VfioGroup
+from .vfio import (
+    IN_THIS_GROUP,
+    REGISTERED,
+    Vfio,
+    VfioDevice,
+    VfioDeviceFile,
+    VfioDeviceOps,
+    VfioDeviceSet,
+    VfioGroup,
+    VfioMigrationOps,
+)
 
 BOUND_FOR = "bound for this VM"
 OPEN_FILE = "an open file"
@@ -248,6 +268,7 @@ async def vfio_df_device_last_close(df: VfioDeviceFile) -> None:
     await device.ops.close_device(device)
     await give_up_iommu(df, ictx)
     driver: Any = await load(device.dev.driver)  # the same as at the first open, for it cannot have left meanwhile
+    await store(device.precopy_info_v2, False)
     await module_put(driver, device)
 
 
@@ -309,6 +330,56 @@ async def vfio_device_fops_release(file: File) -> None:
     await free(df)
 
 
+# the next step from one state (a row) to another one (a column), all in the order of their numbers; 0, ERROR: no way leads there
+_FROM_FSM: Final = ("00000000", "01534555", "05255565", "01131100", "01114111", "01211527", "02272267", "05535567")
+_P2P, _PRE_COPY = uapi.VFIO_MIGRATION_P2P, uapi.VFIO_MIGRATION_PRE_COPY
+_STATE_NEEDS: Final = (0, 0, 0, 0, 0, _P2P, _PRE_COPY, _P2P | _PRE_COPY)  # beside STOP_COPY, which all need
+
+
+@kernel("drivers/vfio/vfio_main.c")
+async def vfio_mig_get_next_state(device: VfioDevice, current_state: int, new: int) -> int:
+    """The next step on the way to a state; states that the driver has not are left out. EINVAL where no way leads."""
+    can = device.ops.migration_flags
+    lacks = not 0 < new < len(_STATE_NEEDS) or _STATE_NEEDS[new] & ~can
+    step = 0 if lacks else int(_FROM_FSM[current_state][new])
+    while step and _STATE_NEEDS[step] & ~can:
+        step = int(_FROM_FSM[step][new])
+    await refuse_if(not step, Errno.EINVAL, "state_can_be_reached", "no way leads from this state to that one")
+    return step
+
+
+@kernel("drivers/vfio/vfio_main.c")
+async def vfio_ioct_mig_return_fd(file: File, argument: int, state: int) -> int:
+    """A descriptor for what is read or written in a state. EMFILE, EFAULT; the device stays in that state then, too."""
+    async with on_failure(fput, file, current(), "being opened"):
+        number = await get_unused_fd_flags(O_CLOEXEC)
+        async with on_failure(put_unused_fd, number):
+            await copy_to_user(argument, state.to_bytes(4, "little") + number.to_bytes(4, "little"))
+    await fd_install(number, file)
+    return 0
+
+
+@kernel("drivers/vfio/vfio_main.c")
+async def vfio_ioctl_device_feature_mig_device_state(
+    device: VfioDevice, mig_ops: VfioMigrationOps, flags: int, argument: int
+) -> int:
+    """In which state a device is, or bring it into another one: EFAULT, what the driver says. Without a file data_fd is -1."""
+    state = int.from_bytes((await copy_from_user(argument, 8))[:4], "little")
+    if flags & GET:
+        state = await mig_ops.migration_get_state(device)
+        await copy_to_user(argument, state.to_bytes(4, "little") + b"\xff" * 4)
+        return 0
+    try:
+        file = await mig_ops.migration_set_state(device, state)
+    except KernelError:
+        await copy_to_user(argument, state.to_bytes(4, "little") + b"\xff" * 4)
+        raise
+    if file is not None:
+        return await vfio_ioct_mig_return_fd(file, argument, state)
+    await copy_to_user(argument, state.to_bytes(4, "little") + b"\xff" * 4)
+    return 0
+
+
 _MIGRATION: Final = {
     uapi.VFIO_DEVICE_FEATURE_MIGRATION: (GET, 8),
     uapi.VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE: (GET | SET, 8),
@@ -331,18 +402,16 @@ async def core_feature(device: VfioDevice, feature: int, flags: int, data: int, 
     if feature == uapi.VFIO_DEVICE_FEATURE_MIGRATION:
         await copy_to_user(data, device.ops.migration_flags.to_bytes(8, "little"))
         return 0
-    if feature == uapi.VFIO_DEVICE_FEATURE_MIG_DATA_SIZE and device.ops.migration_get_data_size is not None:
-        await copy_to_user(data, (await device.ops.migration_get_data_size(device)).to_bytes(8, "little"))
+    mig_ops = device.ops.mig_ops
+    if feature == uapi.VFIO_DEVICE_FEATURE_MIG_DATA_SIZE and mig_ops is not None:
+        await copy_to_user(data, (await mig_ops.migration_get_data_size(device)).to_bytes(8, "little"))
         return 0
-    if feature == uapi.VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE and flags & GET:
-        await copy_to_user(data, uapi.VFIO_DEVICE_STATE_RUNNING.to_bytes(4, "little") + b"\xff" * 4)
-        return 0
+    if feature == uapi.VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE and mig_ops is not None:
+        return await vfio_ioctl_device_feature_mig_device_state(device, mig_ops, flags, data)
     if feature == uapi.VFIO_DEVICE_FEATURE_DMA_LOGGING_START:
         await vfio_ioctl_device_feature_logging_start(data)
     elif feature == uapi.VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT:
         await vfio_ioctl_device_feature_logging_report(data)
-    elif feature != uapi.VFIO_DEVICE_FEATURE_DMA_LOGGING_STOP:
-        raise Unsupported(f"device feature {feature}")
     return 0
 
 
@@ -395,7 +464,8 @@ async def vfio_ioctl_device_feature(device: VfioDevice, argument: int) -> int:
     if feature == PRECOPY_INFO_V2:
         missing = not device.ops.migration_flags & uapi.VFIO_MIGRATION_PRE_COPY
         await refuse_if(missing, Errno.EINVAL, "device_has_precopy", "the device cannot be saved while it runs")
-        await vfio_check_feature(flags, room, SET, 0)
+        if await vfio_check_feature(flags, room, SET, 0):
+            await store(device.precopy_info_v2, True)
         return 0
     missing = device.ops.device_feature is None
     await refuse_if(missing, Errno.ENOTTY, "device_has_feature", "the device has no such feature")
