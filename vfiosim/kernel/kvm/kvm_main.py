@@ -66,6 +66,58 @@ async def refuse_other_address_space(kvm: Kvm) -> None:
 
 
 @kernel("virt/kvm/kvm_main.c")
+async def kvm_vcpu_release(file: File) -> None:
+    """A virtual CPU loses its file; it ends with its VM."""
+    vcpu: KvmVcpu = await private(file)
+    await kvm_put_kvm(vcpu.kvm, file, ITS_FILE)
+
+
+async def vcpu_file(vcpu: KvmVcpu) -> int:
+    """The file of a virtual CPU, which holds the VM (`create_vcpu_fd`)."""
+    number = await get_unused_fd_flags(O_CLOEXEC)
+    async with on_failure(put_unused_fd, number):
+        file = await alloc_file("kvm-vcpu", kvm_vcpu_fops, O_RDWR)
+    await get(vcpu.kvm.users_count, file, ITS_FILE)
+    await store(file.private_data, vcpu)
+    await fd_install(number, file)
+    return number
+
+
+@kernel("virt/kvm/kvm_main.c")
+async def kvm_vm_ioctl_create_vcpu(kvm: Kvm, number: int) -> int:
+    """KVM_CREATE_VCPU: EINVAL (number, too many), EEXIST, EMFILE."""
+    async with kvm.lock:
+        many = not 0 <= number < KVM_MAX_VCPU_IDS or len(await slots_of(kvm.vcpu_array)) >= KVM_MAX_VCPUS
+        await refuse_if(
+            many, Errno.EINVAL, "vcpu_number_known", f"a VM has {KVM_MAX_VCPUS} CPUs, below {KVM_MAX_VCPU_IDS}"
+        )
+        known = await xa_load(kvm.vcpu_array, number) is not None
+        await refuse_if(known, Errno.EEXIST, "vcpu_is_new", "the VM has a CPU of this number")
+        vcpu = await alloc(KvmVcpu, kvm)
+        async with on_failure(free, vcpu):
+            descriptor = await vcpu_file(vcpu)
+        await xa_store(kvm.vcpu_array, number, vcpu)
+    return descriptor
+
+
+@kernel("virt/kvm/kvm_main.c")
+async def kvm_vcpu_ioctl(file: File, cmd: int, argument: int) -> int:
+    """Requests on a virtual CPU. EIO from another process, EINVAL for requests of others; those of KVM would run it."""
+    vcpu: KvmVcpu = await private(file)
+    await refuse_other_address_space(vcpu.kvm)
+    await refuse_if(cmd >> 8 & 0xFF != uapi.KVMIO, Errno.EINVAL, "request_of_kvm", "this is no request of KVM")
+    known = request_names(cmd)
+    if cmd in (uapi.KVM_SET_DEVICE_ATTR, uapi.KVM_GET_DEVICE_ATTR, uapi.KVM_HAS_DEVICE_ATTR):
+        attr = uapi.KvmDeviceAttr.from_buffer_copy(await copy_from_user(argument, sizeof(uapi.KvmDeviceAttr)))
+        await refuse_if(
+            attr.group != 0, Errno.ENXIO, "vcpu_has_attribute", "the one attribute is the offset of its clock"
+        )
+    elif known:
+        await refuse_if(True, Errno.EINVAL, "vcpu_knows_request", "a virtual CPU has no such request")
+    raise Unsupported(f"{' or '.join(known) or hex(cmd)} on a virtual CPU")
+
+
+@kernel("virt/kvm/kvm_main.c")
 async def kvm_device_ioctl(file: File, cmd: int, argument: int) -> int:
     """Requests on the file of a KVM device. EIO from another process, EFAULT, ENOTTY."""
     device: KvmDevice = await private(file)
@@ -130,58 +182,6 @@ async def device_file(device: KvmDevice) -> int:
     say(Phase.PUBLISH, "Descriptor {} now leads to {}, which holds the VM too.", number, file)
     await fd_install(number, file)
     return number
-
-
-@kernel("virt/kvm/kvm_main.c")
-async def kvm_vcpu_ioctl(file: File, cmd: int, argument: int) -> int:
-    """Requests on a virtual CPU. EIO from another process, EINVAL for requests of others; those of KVM would run it."""
-    vcpu: KvmVcpu = await private(file)
-    await refuse_other_address_space(vcpu.kvm)
-    await refuse_if(cmd >> 8 & 0xFF != uapi.KVMIO, Errno.EINVAL, "request_of_kvm", "this is no request of KVM")
-    known = request_names(cmd)
-    if cmd in (uapi.KVM_SET_DEVICE_ATTR, uapi.KVM_GET_DEVICE_ATTR, uapi.KVM_HAS_DEVICE_ATTR):
-        attr = uapi.KvmDeviceAttr.from_buffer_copy(await copy_from_user(argument, sizeof(uapi.KvmDeviceAttr)))
-        await refuse_if(
-            attr.group != 0, Errno.ENXIO, "vcpu_has_attribute", "the one attribute is the offset of its clock"
-        )
-    elif known:
-        await refuse_if(True, Errno.EINVAL, "vcpu_knows_request", "a virtual CPU has no such request")
-    raise Unsupported(f"{' or '.join(known) or hex(cmd)} on a virtual CPU")
-
-
-async def vcpu_file(vcpu: KvmVcpu) -> int:
-    """The file of a virtual CPU, which holds the VM (`create_vcpu_fd`)."""
-    number = await get_unused_fd_flags(O_CLOEXEC)
-    async with on_failure(put_unused_fd, number):
-        file = await alloc_file("kvm-vcpu", kvm_vcpu_fops, O_RDWR)
-    await get(vcpu.kvm.users_count, file, ITS_FILE)
-    await store(file.private_data, vcpu)
-    await fd_install(number, file)
-    return number
-
-
-@kernel("virt/kvm/kvm_main.c")
-async def kvm_vm_ioctl_create_vcpu(kvm: Kvm, number: int) -> int:
-    """KVM_CREATE_VCPU: EINVAL (number, too many), EEXIST, EMFILE."""
-    async with kvm.lock:
-        many = not 0 <= number < KVM_MAX_VCPU_IDS or len(await slots_of(kvm.vcpu_array)) >= KVM_MAX_VCPUS
-        await refuse_if(
-            many, Errno.EINVAL, "vcpu_number_known", f"a VM has {KVM_MAX_VCPUS} CPUs, below {KVM_MAX_VCPU_IDS}"
-        )
-        known = await xa_load(kvm.vcpu_array, number) is not None
-        await refuse_if(known, Errno.EEXIST, "vcpu_is_new", "the VM has a CPU of this number")
-        vcpu = await alloc(KvmVcpu, kvm)
-        async with on_failure(free, vcpu):
-            descriptor = await vcpu_file(vcpu)
-        await xa_store(kvm.vcpu_array, number, vcpu)
-    return descriptor
-
-
-@kernel("virt/kvm/kvm_main.c")
-async def kvm_vcpu_release(file: File) -> None:
-    """A virtual CPU loses its file; it ends with its VM."""
-    vcpu: KvmVcpu = await private(file)
-    await kvm_put_kvm(vcpu.kvm, file, ITS_FILE)
 
 
 async def forget_device(kvm: Kvm, device: KvmDevice) -> None:

@@ -134,17 +134,6 @@ async def mtty_state_mutex_unlock(state: MdevState) -> None:
 
 
 @kernel("samples/vfio-mdev/mtty.c")
-async def mtty_reset(state: MdevState) -> int:
-    """VFIO_DEVICE_RESET: the device runs; where its state is being changed, whoever does that sees to it. Ports stay."""
-    async with state.reset_mutex:
-        await store(state.deferred_reset, True)
-        if not await try_acquire(state.state_mutex):
-            return 0
-    await mtty_state_mutex_unlock(state)
-    return 0
-
-
-@kernel("samples/vfio-mdev/mtty.c")
 async def mtty_release_migf(file: File) -> None:
     """What was saved goes with its file."""
     migf: MttyMigrationFile = await private(file)
@@ -325,6 +314,17 @@ async def mtty_get_state(device: VfioDevice) -> int:
 async def mtty_get_data_size(device: VfioDevice) -> int:
     """How much there is to save of a device that stands still."""
     return await mtty_data_size(device)
+
+
+@kernel("samples/vfio-mdev/mtty.c")
+async def mtty_reset(state: MdevState) -> int:
+    """VFIO_DEVICE_RESET: the device runs; where its state is being changed, whoever does that sees to it. Ports stay."""
+    async with state.reset_mutex:
+        await store(state.deferred_reset, True)
+        if not await try_acquire(state.state_mutex):
+            return 0
+    await mtty_state_mutex_unlock(state)
+    return 0
 
 
 mtty_migration_ops = VfioMigrationOps(mtty_set_state, mtty_get_state, mtty_get_data_size)
