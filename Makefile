@@ -27,15 +27,15 @@ export UV_PYTHON_DOWNLOADS := never
 unexport PYTHONDONTWRITEBYTECODE
 
 # The lock files name PyPI, whatever index this machine is set up to use.
-lock check: export UV_DEFAULT_INDEX := https://pypi.org/simple
+lock static: export UV_DEFAULT_INDEX := https://pypi.org/simple
 
-format check: export DENO_DIR := .deno_cache
-format check: export DENO_NO_UPDATE_CHECK := 1
+format static: export DENO_DIR := .deno_cache
+format static: export DENO_NO_UPDATE_CHECK := 1
 
 ROOT_FLAG := $(if $(filter 0,$(shell id -u)),--allow-root)
 
 .DEFAULT_GOAL := help
-.PHONY: help lab lite lite-serve export slides gallery test fuzz programs nightly check format lock sync bench wheel clean
+.PHONY: help lab lite lite-serve export slides gallery test fuzz programs nightly check static format lock sync bench wheel clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -92,7 +92,10 @@ programs: $(UV) ## real programs on a simulated machine, QEMU where it is instal
 	$(RUN) python -m pytest tests/test_programs.py --nightly $(PYTEST_FLAGS)
 	$(RUN) python tests/programs/selftests.py
 
-check: $(UV) ## format, lint, types, layers, clean notebooks, lock files
+check: static ## format, lint, types, layers, clean notebooks, lock files
+	$(RUN_CHECK) python -m pytest -q tests/test_repository.py -k notebook
+
+static: $(UV)
 	$(UV) lock --check
 	$(EXPORT) | diff -u requirements.lock -
 	$(RUN_CHECK) ruff format --check
@@ -102,7 +105,6 @@ check: $(UV) ## format, lint, types, layers, clean notebooks, lock files
 	$(RUN_CHECK) deno lint --quiet
 	$(RUN_CHECK) deno check --quiet assets
 	$(RUN_CHECK) lint-imports
-	$(RUN_CHECK) python -m pytest -q tests/test_repository.py -k notebook
 
 format: $(UV) ## format the code and the notebooks, and empty the notebooks' outputs
 	$(RUN_CHECK) ruff format

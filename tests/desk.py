@@ -46,6 +46,12 @@ presenter.on = False
 Widget.close_all()
 get_ipython().run_line_magic("reset", "-f")
 """
+PUT = f"""sources => {{
+    {HERE}
+    const cells = here.content.model.sharedModel;
+    const made = source => ({{ cell_type: 'code', source, metadata: {{ trusted: true }} }});
+    cells.insertCells(cells.cells.length, sources.map(made));
+}}"""
 RUN = f"""async source => {{
     {HERE}
     const book = here.content, cells = book.model.sharedModel, at = cells.cells.length;
@@ -64,7 +70,6 @@ class Desk:
     def __init__(self, page: Page, lab: JupyterLab) -> None:
         self.page, self.lab = page, lab
         self.errors: list[str] = []
-        self._loaded = ""
         page.on("pageerror", lambda error: None if SLOW_PAGE in str(error) else self.errors.append(str(error)))
         lab.add(HOME, "")
         lab.open(page, HOME)
@@ -86,6 +91,11 @@ class Desk:
         cell.scroll_into_view_if_needed()
         return cell
 
+    def put(self, *cells: str) -> Page:
+        """Cells with this code, which have not run, below those that are there."""
+        self.page.evaluate(PUT, [*cells])
+        return self.page
+
     def widget(self, code: str) -> Locator:
         """Run this code in a new cell; the widget that it shows."""
         shown = self.cell(code).locator(".vfiosim-lab").first
@@ -94,7 +104,6 @@ class Desk:
 
     def show(self, name: str) -> Page:
         """Open a notebook with a kernel of its own."""
-        self._loaded = ""
         self.page.evaluate(OPEN, name)
         self.lab.wait_for_kernel(self.page, name)
         return self.page
@@ -102,15 +111,6 @@ class Desk:
     def run(self, name: str) -> Page:
         """Open a notebook with a kernel of its own, and run all of it."""
         run_all(self.show(name))
-        return self.page
-
-    def load(self, name: str) -> Page:
-        """The same on a page that is loaded anew, as for who follows a link to it; once as long as it is shown."""
-        if self._loaded != name:
-            self.clear()  # no widget is left that the loaded page would ask the kernel for
-            self.lab.open(self.page, name)
-            run_all(self.page)
-            self._loaded = name
         return self.page
 
     def theme(self, name: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser import find_chromium
+from tests.browser import find_chromium, run_all
 from tests.conftest import ROOT
 from tests.desk import Desk, button
 
@@ -41,9 +41,23 @@ def test_a_button_redraws_a_graph_in_jupyterlab(desk: Desk) -> None:
 def test_a_cell_that_fails_fails_the_test(desk: Desk) -> None:
     with pytest.raises(AssertionError, match="a cell failed: ZeroDivisionError"):
         desk.cell("1 / 0")
-    desk.lab.add("fails.ipynb", "1 / 0", "print('never')")
     with pytest.raises(AssertionError, match="a cell failed: ZeroDivisionError"):
-        desk.run("fails.ipynb")
+        run_all(desk.put("1 / 0", "print('never')"))
+
+
+def test_a_refused_call_has_its_details_behind_a_click_and_the_cells_below_do_not_run(desk: Desk) -> None:
+    page = desk.put("from vfiosim import Machine; p = Machine().process('vmm')", "p.close(99)", "1")
+    page.evaluate("window.jupyterapp.commands.execute('notebook:run-all-cells')")
+    summary = page.locator("details.vfiosim-details > summary")
+    expect(summary).to_be_visible()
+    expect(page.locator(".jp-OutputArea-output").first).to_contain_text("KernelError: [EBADF] 99 is not an open file")
+    expect(page.locator("details.vfiosim-details > pre")).to_be_hidden()
+    summary.click()
+    expect(page.locator("details.vfiosim-details > pre")).to_contain_text("in refuse_if")
+    counts = page.evaluate(
+        "[...window.jupyterapp.shell.currentWidget.content.model.cells].map(cell => cell.executionCount)"
+    )
+    assert [count is not None for count in counts] == [False, True, True, False]
 
 
 def test_a_script_error_fails_the_test_in_which_it_came_and_no_other(desk: Desk) -> None:

@@ -306,7 +306,7 @@ SMALL: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("programs", SMALL.values(), ids=SMALL)
+@pytest.mark.parametrize("programs", turns([pytest.param(each, id=name) for name, each in SMALL.items()], days=2))
 def test_small_real_programs_end_and_fail_alike_with_and_without_reduction(programs: Any) -> None:
     begin = partial(lambda: OpenMachine(ready_to_bind("p", trace=False), programs, Monitor(INVARIANTS)))
     everything, found = Everything(begin, 5000), searched(begin)

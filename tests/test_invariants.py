@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import os
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,8 @@ from typing import Any
 import pytest
 
 import vfiosim.invariants
+from tests.conftest import BY_NIGHT
+from tests.turns import DAY
 from vfiosim.conformance.recordings import load as load_recording
 from vfiosim.conformance.replay import Playback
 from vfiosim.engine import Cell, Completion, Count, Engine, Field, KObject, Lock, Request, Table, Thread
@@ -24,7 +27,8 @@ from vfiosim.topology import Topology
 
 RECORDS = Path(__file__).parent.parent / "assets" / "records"
 SHARED = pytest.mark.xdist_group("invariants that are watched")
-EVERY = 23  # invariants are asked before every so manieth effect
+# Invariants are asked before every so manieth effect, another one each day; by night, before three times as many.
+EVERY = 23 if os.environ.get(BY_NIGHT) else 69
 
 _PARTS: dict[type[Cell], tuple[str, ...]] = {
     Field: ("value",),
@@ -126,7 +130,7 @@ def _look_on(engine: Engine, seen: Looked) -> None:
     looking, effects = Looking(), iter(range(1_000_000))
 
     def look(thread: Thread, request: Request) -> Request:
-        if next(effects) % EVERY == 0:
+        if next(effects) % EVERY == DAY % EVERY:
             with looking.on(engine):
                 for one in INVARIANTS:
                     looking.seen = seen[one.name]

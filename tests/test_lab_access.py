@@ -40,7 +40,7 @@ pressed(box, "Let it fail")
 box.when.value = "by hand"
 pressed(box, "Call")""",
     "races": "Races('R1')",
-    "room": """mend = pressed(room('failed-second-bind'), "What the real kernel answered")
+    "room": """mend = pressed(room('pasid-zero'), "What the real kernel answered")
 mend.editor.value += "\\n    return"
 pressed(mend, "Prove", "Solution")
 mend.editor.value = mend.room.source(mend.which.value)

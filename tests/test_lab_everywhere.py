@@ -15,8 +15,11 @@ from tests.browser import run_all
 from tests.conftest import ROOT
 from tests.desk import Desk, button, cell_of, press, pressed, said, select, settle
 from tests.searches import NO_SECOND_GET, ONLY_THE_PUT
+from tests.turns import turn
 
 LAB = "from vfiosim.lab import Bench, Races, Sandbox, room\n"
+# Without a page all of it is asked in test_lab.py, test_sandbox.py, test_room.py and test_races.py.
+IN_TURN = [turn(number, 3) for number in range(3)]
 CELLS = ["Sandbox()", "room('failed-second-bind')", "Races('R1')"]
 SHARP = """<script>document.title = "gone"</script>'"&amp;<b>"""
 
@@ -24,6 +27,7 @@ SHARP = """<script>document.title = "gone"</script>'"&amp;<b>"""
 # ---- every control
 
 
+@IN_TURN[0]
 def test_every_button_of_the_bench_does_something_on_the_page(desk: Desk) -> None:
     bench = desk.widget(LAB + "Bench()")
     pressed(
@@ -66,6 +70,7 @@ def test_two_benches_and_their_players_do_not_disturb_each_other(desk: Desk) -> 
     assert len(ids) == len({*ids})
 
 
+@IN_TURN[2]
 def test_a_file_is_sent_and_received_and_a_bad_text_is_not_loaded(desk: Desk) -> None:
     sandbox = desk.widget(LAB + "Sandbox()")
     press(sandbox, "More calls")
@@ -91,6 +96,7 @@ def test_a_file_is_sent_and_received_and_a_bad_text_is_not_loaded(desk: Desk) ->
         expect(sandbox.locator(".vfiosim-table li")).to_have_count(4)
 
 
+@IN_TURN[1]
 def test_every_button_of_a_room_of_the_museum_does_something_on_the_page(desk: Desk) -> None:
     room = desk.widget(LAB + "room('failed-second-bind')")
     press(room, "What the real kernel answered")
@@ -149,6 +155,7 @@ BROKEN_WORDS = r"""root => {
 }"""
 
 
+@IN_TURN[2]
 def test_every_button_of_the_race_lab_does_something_on_the_page(desk: Desk) -> None:
     races = desk.widget(LAB + "Races('R1')")
     press(races, "Answer")
@@ -183,6 +190,7 @@ def test_every_button_of_the_race_lab_does_something_on_the_page(desk: Desk) -> 
 # ---- quick hands
 
 
+@turn(1, 2)
 def test_a_click_while_an_exploration_is_under_way_stops_it_or_waits_and_breaks_nothing(desk: Desk) -> None:
     races = desk.widget(LAB + "Races('R2')")
     races.get_by_text("no: whatever the order").click()
@@ -222,6 +230,7 @@ def test_a_double_click_counts_once_and_quick_steps_all_count(desk: Desk) -> Non
 # ---- names
 
 
+@IN_TURN[1]
 def test_names_with_tags_quotes_and_a_thousand_letters_stay_text(desk: Desk) -> None:
     sandbox = desk.widget(LAB + "Sandbox()")
     press(sandbox, "Reset", "More calls")
@@ -250,9 +259,8 @@ COMMS = """() => window.jupyterapp.shell.currentWidget.sessionContext.session.ke
 def test_running_a_notebook_again_closes_what_its_outputs_no_longer_show(desk: Desk) -> None:
     asked = "from vfiosim.lessons import who_holds_whom\nwho_holds_whom.predict('who is alive?')"
     kept = "kept = Bench() if 'kept' not in globals() else kept\nkept"
-    page = desk.run(
-        desk.lab.add("again.ipynb", LAB, asked, "Bench()", "bench = Bench()\nbench", "Sandbox()", kept, "kept")
-    )
+    page = desk.put(LAB, asked, "Bench()", "bench = Bench()\nbench", "Sandbox()", kept, "kept")
+    run_all(page)
     before = page.evaluate(COMMS)
     run_all(page)
     assert page.evaluate(COMMS) > before

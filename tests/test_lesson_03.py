@@ -6,7 +6,6 @@ import re
 from itertools import combinations, pairwise, product
 
 import pytest
-from matplotlib.colors import to_hex
 
 from tests.cells import cells, code_of
 from tests.conftest import ROOT
@@ -136,6 +135,8 @@ def test_the_plot_has_a_bar_of_as_many_pieces_as_a_call_has_steps_and_an_errno_s
 
 
 def test_the_plot_has_the_players_colours_for_the_phases():
+    from matplotlib.colors import to_hex  # what other workers need not import
+
     (axes,) = bars("").axes
     key = axes.get_legend()
     assert key is not None

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.searches import ONLY_THE_PUT, beside, each_room
-from tests.turns import by_night
+from tests.turns import by_night, turns
 from vfiosim.engine import FUNCTIONS, PatchError, load
 from vfiosim.museum import ROOMS, Proof, Room, StudentFunction
 from vfiosim.museum.room import _source
@@ -88,7 +88,7 @@ TWICE_DOES_HARM = (
 )
 
 
-@pytest.mark.parametrize(("name", "function"), TWICE_DOES_HARM)
+@pytest.mark.parametrize(("name", "function"), turns(TWICE_DOES_HARM, days=3))
 def test_what_is_done_twice_is_no_repair_where_twice_does_harm(name: str, function: str) -> None:
     room, texts = ROOMS[name], repaired(ROOMS[name])
     twice = with_body(function, texts[function], "await once(…)\nreturn await once(…)")
@@ -98,24 +98,24 @@ def test_what_is_done_twice_is_no_repair_where_twice_does_harm(name: str, functi
 NEVER_FAILS = "try:\n    return await once(…)\nexcept KernelError:\n    return 0"
 
 
-@pytest.mark.parametrize(
-    ("name", "body"),
-    [
-        ("failed-second-bind", "return\nawait once(…)"),
-        ("reference-before-check", NEVER_FAILS),
-        ("list-used-too-long", NEVER_FAILS),
-        ("mapped-into-itself", "if fd == 3:\n    return 0\nreturn await once(…)"),
-        ("pasid-zero", "if pasid == 0:\n    return 0\nreturn await once(…)"),
-        ("replace-that-detaches", NEVER_FAILS),
-        ("replace-that-detaches", "if argument == 0x10_0000:\n    return 0\nreturn await once(…)"),
-        ("release-after-free", NEVER_FAILS),
-        ("release-after-free", "if ucmd.address == 0x10_0000:\n    return\nawait once(…)"),
-        ("return-without-unlock", NEVER_FAILS),
-        ("token-of-a-failed-bind", NEVER_FAILS),
-        ("backend-switch", NEVER_FAILS),
-        ("backend-switch", "if await get_user_u32(argument) == 6:\n    return 0\nreturn await once(…)"),
-    ],
+LEAVES_OUT = (
+    ("failed-second-bind", "return\nawait once(…)"),
+    ("reference-before-check", NEVER_FAILS),
+    ("list-used-too-long", NEVER_FAILS),
+    ("mapped-into-itself", "if fd == 3:\n    return 0\nreturn await once(…)"),
+    ("pasid-zero", "if pasid == 0:\n    return 0\nreturn await once(…)"),
+    ("replace-that-detaches", NEVER_FAILS),
+    ("replace-that-detaches", "if argument == 0x10_0000:\n    return 0\nreturn await once(…)"),
+    ("release-after-free", NEVER_FAILS),
+    ("release-after-free", "if ucmd.address == 0x10_0000:\n    return\nawait once(…)"),
+    ("return-without-unlock", NEVER_FAILS),
+    ("token-of-a-failed-bind", NEVER_FAILS),
+    ("backend-switch", NEVER_FAILS),
+    ("backend-switch", "if await get_user_u32(argument) == 6:\n    return 0\nreturn await once(…)"),
 )
+
+
+@pytest.mark.parametrize(("name", "body"), turns(LEAVES_OUT, days=3))
 def test_to_leave_out_only_what_fails_and_say_that_it_was_done_is_no_repair(name: str, body: str) -> None:
     room, texts = ROOMS[name], repaired(ROOMS[name])
     function = room.to_mend[0]

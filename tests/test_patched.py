@@ -21,8 +21,7 @@ from vfiosim.uapi import Errno
 
 @pytest.fixture(autouse=True, scope="module")
 def only_new_objects_are_collected():
-    """What other tests have cached is not looked through again and again."""
-    gc.collect()
+    """What other tests have cached is not looked through: to do so once takes seconds."""
     gc.freeze()
 
 

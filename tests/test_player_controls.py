@@ -16,9 +16,9 @@ from vfiosim.views import show
 
 pytestmark = pytest.mark.xdist_group("player")
 
-DAYS = 3  # after which all pairs have been pressed
+DAYS = 6  # after which all pairs have been pressed
 # The controls are those that the page has: one of each kind of what can be pressed, and each key of the list behind "?".
-# After each pair the player must still step; a change looks at a third of them, which tomorrow is another one, a night at all.
+# After each pair the player must still step; a change looks at a sixth of them, which tomorrow is another one, a night at all.
 # Returns the controls and what went wrong: first control, second, what happened.
 PAIRS = """([root, whole, number, days]) => {
     const find = selector => [...root.querySelectorAll(selector)].find(part => !part.closest('[hidden], [inert], .off'));
@@ -105,7 +105,7 @@ def assert_all_pairs_work(page: Page, folder: Path, trace: Trace, whole: bool) -
     assert len(controls) > 30
 
 
-def test_the_player_steps_after_every_third_pair_of_its_controls(tab: Page, tmp_path: Path) -> None:
+def test_the_player_steps_after_every_sixth_pair_of_its_controls(tab: Page, tmp_path: Path) -> None:
     house = House()
     house.run(make_key(house.person, house.door))
     assert_all_pairs_work(tab, tmp_path, house.trace, whole=False)

@@ -7,7 +7,6 @@ from pathlib import Path
 import nbformat
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from nbconvert import HTMLExporter
 from playwright.sync_api import Browser, Page, expect
 
 from tests.desk import Desk
@@ -48,21 +47,6 @@ def test_where_scripts_may_not_run_there_is_a_picture(browser: Browser, tmp_path
     assert box is not None
     assert box["width"] > 100
     context.close()
-
-
-def test_an_exported_notebook_plays_without_kernel_and_network(tab: Page, tmp_path: Path) -> None:
-    data = show(doors())._repr_mimebundle_()
-    cell = nbformat.v4.new_code_cell("show(trace)", outputs=[nbformat.v4.new_output("execute_result", data)])
-    exporter = HTMLExporter()
-    html, _ = exporter.from_notebook_node(nbformat.v4.new_notebook(cells=[cell]))
-    (tmp_path / "exported.html").write_text(html, "utf-8")
-    tab.context.set_offline(True)
-    tab.goto((tmp_path / "exported.html").as_uri())
-    player = tab.locator(".vfiosim-player")
-    player.focus()
-    tab.keyboard.press("ArrowRight")
-    at(player, 1)
-    expect(player.locator(".stage svg")).to_be_visible()
 
 
 CHOOSE = """

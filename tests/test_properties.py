@@ -16,6 +16,8 @@ from vfiosim import Blocked, KernelError, Machine, uapi
 from vfiosim.engine import Count, KernelOops
 from vfiosim.machine import Process
 
+pytestmark = pytest.mark.xdist_group("any program")  # Hypothesis reads the whole package for constants
+
 PATHS = [
     *(f"/dev/vfio/devices/vfio{n}" for n in (0, 3, 4, 7, 8)),
     *(f"/dev/vfio/{n}" for n in (1, 3, 4, 11)),
@@ -332,7 +334,7 @@ def counts(machine) -> dict[str, int]:
 AT_BOOT = {name: counts(Machine(topology)) for name, topology in MACHINES.items()}
 LASTING = {path.split(maxsplit=1)[0] for path in AT_BOOT["lab"]}  # kinds of things that come and go with devices
 anywhere = st.sampled_from(sorted(MACHINES))
-# `.ci/run` also makes sixty thousand damaged calls, which ask the same of a machine; by night there are more of both.
+# `.ci/run` also makes forty thousand damaged calls, which ask the same of a machine; by night there are more of both.
 NIGHT = 4 if os.environ.get(BY_NIGHT) else 1
 slow = settings(max_examples=60 * NIGHT, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 long = settings(parent=slow, max_examples=1000)

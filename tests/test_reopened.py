@@ -16,6 +16,7 @@ from tests.browser import JupyterLab, run_all
 from tests.conftest import ROOT
 from tests.desk import Desk
 from tests.players import LIVE, TOYS
+from tests.turns import turns
 
 CELLS = [
     TOYS.rstrip().removesuffix("show(house.trace)"),
@@ -75,7 +76,7 @@ AS_SOON_AS_DEAD = """shown => {
 RESTART = "() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()"
 
 
-@pytest.mark.parametrize("elsewhere", [False, True])
+@pytest.mark.parametrize("elsewhere", turns([False, True], days=2))
 def test_after_a_restart_of_the_kernel_the_picture_of_each_widget_stays_with_one_line_and_a_cell_that_is_run_again_lives(
     running: Page, jupyterlab: JupyterLab, elsewhere: bool
 ) -> None:

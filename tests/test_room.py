@@ -114,19 +114,22 @@ def test_hint_and_repair_are_given_when_asked_for(second_bind):
     assert "+++ b/vfio_device_put_kvm" in second_bind.message
 
 
-def test_the_solution_can_be_put_into_the_editor_proved_and_taken_out_again(second_bind):
-    write(second_bind, "vfio_device_put_kvm", ONLY_THE_PUT)
-    second_bind.prove.click()
-    assert second_bind.apply not in second_bind.buttons.children
-    second_bind.solution.click()
-    assert second_bind.apply in second_bind.buttons.children
-    second_bind.apply.click()
-    assert second_bind.editor.value == second_bind.room.mended("vfio_device_put_kvm")
-    second_bind.prove.click()
-    assert "✓ Mended." in second_bind.message
-    assert "You had opened the solution." in second_bind.message
-    second_bind.apply.click()
-    assert second_bind.editor.value == ONLY_THE_PUT
+def test_the_solution_can_be_put_into_the_editor_proved_and_taken_out_again():
+    view = room("pasid-zero")
+    [name] = view.room.to_mend
+    useless = f"async def {name}(device, pasid, pt_id):\n    return 0\n"
+    write(view, name, useless)
+    view.prove.click()
+    assert view.apply not in view.buttons.children
+    view.solution.click()
+    assert view.apply in view.buttons.children
+    view.apply.click()
+    assert view.editor.value == view.room.mended(name)
+    view.prove.click()
+    assert "✓ Mended." in view.message
+    assert "You had opened the solution." in view.message
+    view.apply.click()
+    assert view.editor.value == useless
 
 
 def test_while_a_proof_runs_it_is_said_so(second_bind):

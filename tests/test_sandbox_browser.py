@@ -6,18 +6,22 @@ import re
 
 from playwright.sync_api import Locator, expect
 
-from tests.desk import Desk, button, click, press, pressed, select, settle
+from tests.desk import Desk, button, click, press, pressed, select
 from tests.desk import said as result
+from tests.turns import turn
 from vfiosim import replay
 from vfiosim.machine import PREFIX
 
 LAB = "from vfiosim.lab import Races, Sandbox\n"
+# Without a page all of it is asked in test_sandbox.py and test_sandbox_machine.py.
+IN_TURN = [turn(number, 3) for number in range(3)]
 
 
 def bind(root: Locator) -> None:
     pressed(root, ("open device", "→ 3"), ("open iommufd", "→ 4"), ("Call", "out_devid = 1"))
 
 
+@IN_TURN[0]
 def test_every_control_of_the_sandbox_does_something_on_the_page(desk: Desk) -> None:
     root = desk.widget(LAB + "Sandbox()")
     expect(root.locator(".vfiosim-hint")).to_contain_text("open device")
@@ -102,6 +106,7 @@ def _let_it_fail(root: Locator) -> None:
     expect(result(root)).to_contain_text("on purpose")
 
 
+@IN_TURN[2]
 def test_two_calls_are_scheduled_by_hand(desk: Desk) -> None:
     root = desk.widget(LAB + "Sandbox()")
     pressed(root, ("open device", "→ 3"), ("open iommufd", "→ 4"))
@@ -131,6 +136,7 @@ def test_two_calls_are_scheduled_by_hand(desk: Desk) -> None:
     expect(result(root)).to_contain_text("→ 0")
 
 
+@IN_TURN[1]
 def test_a_machine_is_edited_and_everything_done_again(desk: Desk) -> None:
     root = desk.widget(LAB + "Sandbox()")
     bind(root)
@@ -176,6 +182,7 @@ def test_what_is_typed_and_pressed_is_handled_in_one_thread(desk: Desk) -> None:
     expect(told.last).to_have_text("MainThread it was.")
 
 
+@IN_TURN[2]
 def test_each_preset_is_one_press_and_undo_leads_back(desk: Desk) -> None:
     root = desk.widget(LAB + "Sandbox()")
     picture = root.locator(".vfiosim-player")
@@ -195,6 +202,7 @@ def test_each_preset_is_one_press_and_undo_leads_back(desk: Desk) -> None:
     expect(root.get_by_role("button", name="→ kvm-vm#1")).to_be_visible()
 
 
+@IN_TURN[1]
 def test_a_device_is_put_into_another_group_and_its_box_goes_there(desk: Desk) -> None:
     root = desk.widget(LAB + "Sandbox()")
     press(root, "Two functions", "Machine")
@@ -214,6 +222,7 @@ def test_a_device_is_put_into_another_group_and_its_box_goes_there(desk: Desk) -
     expect(result(root)).to_contain_text("The machine has booted")
 
 
+@IN_TURN[2]
 def test_code_and_saved_text(desk: Desk) -> None:
     root = desk.widget(LAB + "Sandbox()")
     bind(root)
@@ -234,6 +243,7 @@ def test_code_and_saved_text(desk: Desk) -> None:
     expect(root.locator(".vfiosim-table")).to_contain_text("iommu#1")
 
 
+@IN_TURN[0]
 def test_the_text_to_share_comes_when_it_is_asked_for_and_leads_back_to_the_step(desk: Desk) -> None:
     root = desk.widget(LAB + "Sandbox()")
     bind(root)
@@ -246,25 +256,7 @@ def test_the_text_to_share_comes_when_it_is_asked_for_and_leads_back_to_the_step
     assert [str(call) for call in again.machine.calls][-1].startswith("vmm: ioctl(3, VFIO_DEVICE_BIND_IOMMUFD")
 
 
-def test_two_sandboxes_on_one_page_do_not_disturb_each_other(desk: Desk) -> None:
-    root, other = desk.widget(LAB + "Sandbox()"), desk.widget("Sandbox()")
-    press(root, "open device")
-    expect(root.locator(".vfiosim-table")).to_contain_text("vfio0#1")
-    press(other, "open iommufd")
-    expect(other.locator(".vfiosim-table")).to_contain_text("iommu#1")
-    expect(other.locator(".vfiosim-table")).not_to_contain_text("vfio0#1")
-    expect(root.locator(".vfiosim-table")).not_to_contain_text("iommu#1")
-
-
-def test_the_keyboard_alone_binds_a_device(desk: Desk) -> None:
-    root = desk.widget(LAB + "Sandbox()")
-    for name, said in (("open device", "→ 3"), ("open iommufd", "→ 4"), ("Call", "out_devid = 1")):
-        button(root, name).focus()
-        desk.page.keyboard.press("Enter")
-        expect(result(root)).to_contain_text(said)
-        settle(desk.page)
-
-
+@turn(0, 2)
 def test_an_exploration_can_be_stopped(desk: Desk) -> None:
     desk.cell(
         "from vfiosim.lab import background_job\nbackground_job.SLICE, usual = 0, background_job.SLICE  # now it takes a minute"

@@ -13,6 +13,7 @@ from playwright.sync_api import Locator, expect
 from tests.benches import press
 from tests.desk import Desk
 from tests.desk import press as click_on
+from tests.turns import turns
 from vfiosim.lab import Bench, Sandbox
 
 LAB = "from vfiosim.lab import Bench, Sandbox\n"
@@ -119,7 +120,7 @@ def test_without_anywidget_the_descriptors_are_a_list() -> None:
     assert "<li><b>3</b> → file vfio0#1</li>" in done.stdout
 
 
-@pytest.mark.parametrize("cell", ["Bench()", "Sandbox()"])
+@pytest.mark.parametrize("cell", turns(["Bench()", "Sandbox()"], days=2))
 def test_on_the_page_a_descriptor_is_pressed_with_mouse_or_keys_and_says_that_it_is(desk: Desk, cell: str) -> None:
     root = desk.widget(LAB + cell)
     click_on(root, "open device", "open iommufd")

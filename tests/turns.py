@@ -26,6 +26,11 @@ def away(number: int, days: int, day: int = DAY) -> int:
     return (number - day) % days
 
 
+def turn(number: int, days: int) -> pytest.MarkDecorator:
+    """The mark of the tests that have their turn together; which of the other days that is, `number` says."""
+    return pytest.mark.nightly if away(number, days) else pytest.mark.by_day
+
+
 def on_one_python(number: int, turns: int) -> list[pytest.MarkDecorator]:
     """The mark of one of many like things that the other Pythons have in turns, unless this one has it today."""
     return [pytest.mark.one_python] if away(number, turns, DAY + sys.version_info.minor) else []
