@@ -10,7 +10,7 @@ from .groups_cases import BIND_USB, NOTE, ORDERS, REMEDIES, WAYS, accepted, bind
 from .groups_shown import GPU, HDMI, USB
 
 GROUP_2 = ("thread *", "fds", "file vfio*", "iommufd_ctx", "iommu_group 2", "vfio_group 2")
-GROUP_3 = ("thread *", "fds", "file vfio*", "iommufd_ctx", "iommu_group 3", "vfio_group 3", "device sata")
+GROUP_3 = ("thread *", "fds", "file vfio*", "file group*", "iommufd_ctx", "iommu_group 3", "vfio_group 3", "device sata")
 
 
 def _two_owners() -> ExperimentResult:

@@ -36,7 +36,7 @@ def _group(machine: Machine, number: int) -> str:
     ]
     told, colour = _owner(things[f"iommu_group {number}"], members)
     return (
-        f'<div style="flex:1 1 270px;border:3px solid {colour};border-radius:12px;padding:10px 14px">'
+        f'<div style="flex:1 1 230px;border:3px solid {colour};border-radius:12px;padding:10px 14px">'
         f'<div style="font-size:24px"><b>group {number}</b></div>'
         f'<div style="font-size:18px;margin:4px 0;padding:4px 8px;background:{colour}33;border-radius:6px">'
         f"DMA owner: <b>{told}</b></div>"

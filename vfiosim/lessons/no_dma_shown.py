@@ -83,7 +83,7 @@ MAIL: tuple[
     ("open the gate", "", device_cdev.open_and_publish, "access_granted, True", 3),
     ("undo on failure", "out_put_kvm, out_unlock", v5.bind_device, "on_failure(vfio_device_unblock_group", 4),
 )
-QUESTION = {2: "1? ", 9: "2? "}  # where the two questions of the mail hang
+QUESTION = {2: "Question 1: ", 9: "Question 2: "}  # where the two questions of the mail hang
 
 
 def mail() -> Shown:
