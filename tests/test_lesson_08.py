@@ -73,7 +73,10 @@ def test_the_steps_side_by_side_show_where_v5_stops_and_what_makes_the_id():
 def test_each_line_of_the_posted_function_stands_beside_a_line_of_ours_in_the_order_of_the_mail():
     table = rows(lesson.mail()._repr_html_())[1:]
     assert [line[0] for line in table] == [str(number + 1) for number in range(len(MAIL))]
-    assert [line[1] for line in table if "Question" in line[1]] == ["Question 1: no operation: ENODEV", "Question 2: open the device"]
+    assert [line[1] for line in table if "Question" in line[1]] == [
+        "Question 1: no operation: ENODEV",
+        "Question 2: open the device",
+    ]
     assert all(our_line(function, part) for _, _, function, part, _ in MAIL)
     with pytest.raises(ValueError, match="has 'goto'"):
         our_line(MAIL[0][2], "goto")

@@ -28,7 +28,7 @@ from .address_spaces_bench import sending as _sending
 from .address_spaces_dma import dma as dma
 from .address_spaces_pages import plot as plot
 from .address_spaces_pages import sentence as sentence
-from .address_spaces_questions import CHECK, QUESTIONS
+from .address_spaces_questions import CHECK, QUESTIONS, VIEW
 from .lesson import Lesson
 
 OLD = "iommufd_ioas 1"
@@ -211,5 +211,5 @@ PINNED = Task(
 
 free_it = partial(Exercise, PINNED, Desk)
 
-LESSON = Lesson("09", QUESTIONS, CHECK, (MOVE.name, TIDY_UP.name, PINNED.name))
+LESSON = Lesson("09", QUESTIONS, CHECK, (MOVE.name, TIDY_UP.name, PINNED.name), VIEW)
 predict, once_answered, quiz, finish = LESSON.predict, LESSON.once_answered, LESSON.quiz, LESSON.finish

@@ -31,7 +31,12 @@ def small(session: Session) -> None:
     bound(session)
     memory(session)
     alloc(session)
-    session.do(Called(PROGRAM, "setrlimit", (RLIMIT_MEMLOCK, LIMIT * PAGE, LIMIT * PAGE)))
+    limit(session, LIMIT)
+
+
+def limit(session: Session, pages: int) -> None:
+    """The program may lock so many pages from now on, and no right lets it lock more."""
+    session.do(Called(PROGRAM, "setrlimit", (RLIMIT_MEMLOCK, pages * PAGE, pages * PAGE)))
     session.do(Called(PROGRAM, "capset", (("CAP_IPC_LOCK",),)))
 
 

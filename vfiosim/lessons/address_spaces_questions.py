@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 from ..lab import Distractor, ExperimentResult, Outcome, Question, Session
 from ..lab.question import step_saying
@@ -21,33 +19,24 @@ from .address_spaces_bench import (
     enter,
     mapped,
     memory,
+    packet,
     sending,
 )
 from .address_spaces_dma import dma
 from .address_spaces_pages import CALLS, small
-from .beginnings import CTX, NODES, opened
+from .beginnings import CTX, NODES, bound, found, told
 
 NOWHERE = 0x5F0000000000  # an address at which no program has memory
 VIEW = (*ONLY, "mm_struct vmm")
 BLOCKED = "until ATTACH the DMA is blocked"
 
 
-def _shown(session: Session, answer: str, since: int, step: int | str = -1, *evidence: str) -> ExperimentResult:
-    """The steps of the last calls, from this one on."""
-    trace = session.machine.trace[session.done[since].steps_before :]
-    return ExperimentResult(answer, trace, step_saying(trace, step) if isinstance(step, str) else step, evidence)
-
-
-def _told(outcomes: list[Outcome]) -> tuple[str, ...]:
-    return tuple(f"{one.call} → {one.result}: {one.evidence}".rstrip(": ") for one in outcomes)
-
-
 def _mapped_and_not_attached() -> ExperimentResult:
     session = Session(start=mapped)
     read = dma(session.machine)
     kinds = {"HWPT": "arrives", "none": "blocked", "one ": "kernel"}  # by which table is used
-    found = _shown(session, kinds[read.doors[1].answer[:4]], 2, BLOCKED, *repr(read).splitlines())
-    return replace(found, trace=found.trace[: session.done[3].steps_before - session.done[2].steps_before])  # the BIND
+    made = found(session, kinds[read.doors[1].answer[:4]], BLOCKED, *repr(read).splitlines(), since=2)
+    return replace(made, trace=made.trace[: session.done[3].steps_before - session.done[2].steps_before])  # the BIND
 
 
 def nonsense(session: Session, ioas: int) -> Outcome:
@@ -57,28 +46,30 @@ def nonsense(session: Session, ioas: int) -> Outcome:
 
 
 def _memory_that_is_not_there() -> ExperimentResult:
-    session = Session(start=opened)
-    session.bind(3, iommufd=4)
+    session = Session(start=bound)
     alloc(session)
     calls = [nonsense(session, 2), attach(session, 2)]
     refused = [name for name, outcome in zip(("map", "attach"), calls, strict=True) if outcome.refused]
-    return _shown(session, (*refused, "dma")[0], 4, "Refused" if refused else -1, *_told(calls))
+    return found(session, (*refused, "dma")[0], "Refused" if refused else -1, *told(*calls), since=-2)
 
 
 def _destroy_in_use() -> ExperimentResult:
     session = Session(start=sending)
     calls = [destroy(session, 2), detach(session), destroy(session, 3)]
-    return _shown(session, " ".join(one.result for one in calls), session.given, "EBUSY", *_told(calls))
+    return found(session, " ".join(one.result for one in calls), "EBUSY", *told(*calls), since=-3)
+
+
+def _pinned(session: Session) -> int:
+    return int(session.process.status()["VmPin"])  # kB
 
 
 def _unmapped_by_the_program() -> ExperimentResult:
     session = Session(start=sending)
-    before = session.process.status()["VmPin"]
-    place = session.done[3].outcome.number
-    session.process.munmap(place, PAGES * PAGE)
-    after = session.process.status()["VmPin"]
+    before = _pinned(session)
+    session.process.munmap(packet(session), PAGES * PAGE)
+    after = _pinned(session)
     evidence = (f"VmPin before: {before} kB", f"VmPin after: {after} kB", *repr(dma(session.machine)).splitlines())
-    return _shown(session, str(after * 1024 // PAGE), session.given - 1, "gets everything", *evidence)
+    return found(session, str(after * 1024 // PAGE), "gets everything", *evidence, since=-1)
 
 
 def _emulated() -> ExperimentResult:
@@ -90,12 +81,9 @@ def _emulated() -> ExperimentResult:
     alloc(session)
     enter(session, 2)
     outcome = attach(session, 2)
-    step = step_saying(session.steps, "pt_id = ")
-    number = session.steps[step - 1].sentence.split()[2]
-    pages = session.process.status()["VmPin"] * 1024 // PAGE
-    return _shown(
-        session, f"{number} {pages}", 6, step, *_told([outcome]), f"pt_id = {number}", f"VmPin: {pages * 4} kB"
-    )
+    number = session.steps[step_saying(session.steps, "pt_id = ") - 1].sentence.split()[2]
+    evidence = (*told(outcome), f"pt_id = {number}", f"VmPin: {_pinned(session)} kB")
+    return found(session, f"{number} {_pinned(session) * 1024 // PAGE}", "pt_id = ", *evidence)
 
 
 def _replace_that_fails() -> ExperimentResult:
@@ -104,37 +92,24 @@ def _replace_that_fails() -> ExperimentResult:
     nonsense(session, 4)
     outcome = attach(session, 4)
     read = dma(session.machine)
-    answer = "packet" if read.arrives else "nothing"
-    return _shown(session, answer, session.given + 2, "Refused", *_told([outcome]), *repr(read).splitlines())
+    evidence = (*told(outcome), *repr(read).splitlines())
+    return found(session, "packet" if read.arrives else "nothing", "Refused", *evidence)
 
 
 def _over_the_limit() -> ExperimentResult:
     session = Session(start=small)
     calls = [CALLS[name](session) for name in ("map", "map", "map", "attach")]
     refused = [str(number) for number, one in enumerate(calls, start=1) if one.refused]
-    return _shown(session, refused[0] if refused else "none", session.given + 3, "Refused", *_told(calls[-1:]))
+    return found(session, (*refused, "none")[0], "Refused")
 
 
 def _ask_an_address_space() -> ExperimentResult:
     session = Session(start=mapped)
-    outcome = session.ask(CTX, "IOMMU_GET_HW_INFO", dev_id=2)
-    return _shown(session, outcome.result, session.given, "Refused", *_told([outcome]))
-
-
-def _question(
-    text: str,
-    experiment: Callable[[], ExperimentResult],
-    because: str,
-    choices: dict[str, str],
-    wrong: dict[str, str | Distractor],
-    *hints: str,
-    **more: Any,
-) -> Question:
-    return Question(text, experiment, because, choices, wrong, view=VIEW, hints=hints, **more)
+    return found(session, session.ask(CTX, "IOMMU_GET_HW_INFO", dev_id=2).result, "Refused")
 
 
 QUESTIONS: dict[str, Question] = {
-    "mapped": _question(
+    "mapped": Question(
         "The card is bound to the iommufd. The program has allocated an address space, ID 2, and has mapped the packet in it, at "
         "I/O address <code>0x10000</code>. Now the card reads at <code>0x10000</code>. What does it get?",
         _mapped_and_not_attached,
@@ -154,7 +129,7 @@ QUESTIONS: dict[str, Question] = {
             ),
         },
     ),
-    "no memory": _question(
+    "no memory": Question(
         "A program makes a mistake. It maps 16 KiB in address space 2, from an address at which it has no memory at all. Nothing "
         "is attached to the address space yet. Then it attaches the card. What happens?",
         _memory_that_is_not_there,
@@ -170,9 +145,9 @@ QUESTIONS: dict[str, Question] = {
             "dma": "That is how a program's own memory works: a page comes when somebody touches it. A card cannot "
             "wait for a page, so all are pinned before the first read.",
         },
-        "What does the kernel need to know while nobody can read?",
+        hints=("What does the kernel need to know while nobody can read?",),
     ),
-    "busy": _question(
+    "busy": Question(
         "The card is attached to address space 2. For that, ATTACH has made a page table, ID 3. Now three calls: <code>DESTROY "
         "2</code>, then <code>DETACH</code>, then <code>DESTROY 3</code>. How do they end?",
         _destroy_in_use,
@@ -199,7 +174,7 @@ QUESTIONS: dict[str, Question] = {
             ),
         },
     ),
-    "munmap": _question(
+    "munmap": Question(
         "The card sends; the 4 pages of the packet are pinned for it. Now the <i>program</i> unmaps these pages from its own "
         "memory, with <code>munmap</code>. How many pages are pinned afterwards?",
         _unmapped_by_the_program,
@@ -212,11 +187,11 @@ QUESTIONS: dict[str, Question] = {
                 M.ONE_MAP,
             )
         },
-        "Whose map does munmap change?",
+        hints=("Whose map does munmap change?",),
         kind="number",
         otherwise="All four, or none: munmap took all of them out of the program's own map.",
     ),
-    "emulated": _question(
+    "emulated": Question(
         "<code>vfio4</code> is the serial port made of software. It is bound, and it is attached to address space 2, in which 4 "
         "pages are mapped. Which ID does ATTACH write into <code>pt_id</code>, and how many pages are pinned?",
         _emulated,
@@ -237,7 +212,7 @@ QUESTIONS: dict[str, Question] = {
 }
 
 CHECK = (
-    _question(
+    Question(
         "The card sends from address space 2. The program attaches it to address space 4, in which it has mapped an address "
         "without memory: EFAULT. What does the card get now, at <code>0x10000</code>?",
         _replace_that_fails,
@@ -249,7 +224,7 @@ CHECK = (
         {"nothing": "You expected a DETACH inside. There is none: a move is one change, from table to table."},
         name="09 check: a move that fails",
     ),
-    _question(
+    Question(
         "A program may lock 10 pages. Nothing is attached to its address space. It makes four calls: MAP of 4 pages, MAP of 4 "
         "more, MAP of 4 more, ATTACH. Which one is refused with ENOMEM?",
         _over_the_limit,
@@ -265,7 +240,7 @@ CHECK = (
         },
         name="09 check: the limit",
     ),
-    _question(
+    Question(
         "The device has ID 1, the address space ID 2. The program asks GET_HW_INFO with <code>dev_id = 2</code>. Which errno?",
         _ask_an_address_space,
         "all objects of an iommufd share one row of numbers. An ID is looked up together with its kind: there is a 2, but no "

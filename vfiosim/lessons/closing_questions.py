@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ..lab import Distractor, ExperimentResult, Question, Session, errnos
-from ..lab.question import step_saying
 from ..machine.events import Began, Forked, Killed
 from . import misconceptions as M
-from .beginnings import DEVICE, bound, opened
+from .beginnings import DEVICE, bound, found, opened
 from .closing_calls import mmap, other, passed, unbind
 from .one_bind import bound_for_a_vm
 
@@ -16,42 +17,41 @@ ALL = (*WHO, "mm_struct vmm", "mm_struct helper", "file iommu*", "iommufd_ctx", 
 LEFT = (FILE, "vfio_device_file 1", CTX, KVM)
 
 
-def _told(session: Session) -> tuple[str, ...]:
-    """What the last call answered, and why."""
-    outcome = session.done[-1].outcome
-    return (f"{outcome.call} → {outcome.result}: {outcome.evidence}".rstrip(": "),)
-
-
 def _who_is_left(closes: tuple[int, ...] = (3, 4)) -> ExperimentResult:
     session = Session(start=bound_for_a_vm)
     for fd in closes:
         session.close(fd)
-    trace = session.machine.trace[session.done[session.given].steps_before :] if closes else session.steps
-    alive = tuple(name for name in LEFT if name in trace.end.objects)
-    paths = tuple(map(str, session.machine.why(FILE).paths[:1]))
-    return ExperimentResult(alive, trace, step_saying(trace, "close(4)") if closes else 0, paths)
+    alive = tuple(name for name in LEFT if name in session.machine.trace.end.objects)
+    paths = map(str, session.machine.why(FILE).paths[:1])
+    at, since = ("close(4)", session.given) if closes else (0, None)
+    return found(session, alive, at, *paths, since=since)
 
 
-def _unbind() -> ExperimentResult:
-    session = Session(start=bound)
+def _while_it_waits(start: Callable[[Session], object]) -> Session:
+    session = Session(start=start)
+    session.do(Began("admin"))
+    unbind(session)
+    return session
+
+
+def _given_to_a_helper(session: Session) -> None:
+    bound(session)
     session.do(Forked("vmm", "helper"))
     session.close(3)
     session.close(4)
-    session.do(Began("admin"))
-    outcome = unbind(session)
+
+
+def _unbind() -> ExperimentResult:
+    session = _while_it_waits(_given_to_a_helper)
+    outcome = session.done[-1].outcome
     alive = "vfio_device_file 1" in session.machine.trace.end.objects
     answer = "waits" if outcome.waits and alive else outcome.result if outcome.refused else "cut"
-    paths = map(str, session.machine.why(FILE).paths)
-    return ExperimentResult(answer, session.steps, -1, (outcome.evidence, *paths))
+    return found(session, answer, -1, outcome.evidence, *map(str, session.machine.why(FILE).paths))
 
 
 def _bind_while_it_waits() -> ExperimentResult:
-    session = Session(start=opened)
-    session.do(Began("admin"))
-    unbind(session)
-    outcome = session.bind(3, iommufd=4)
-    step = next(step.index + 1 for step in session.steps if step.refused)
-    return ExperimentResult(outcome.result, session.steps, step, _told(session))
+    session = _while_it_waits(opened)
+    return found(session, session.bind(3, iommufd=4).result, "Refused")
 
 
 def _the_broker_is_left() -> ExperimentResult:
@@ -60,7 +60,7 @@ def _the_broker_is_left() -> ExperimentResult:
     session.do(Killed("vmm"))
     end = session.machine.trace.end.objects
     answer = "ends" if FILE not in end else "lives" if CTX in end and "iommufd_device 1" in end else "half"
-    return ExperimentResult(answer, session.steps, 1, tuple(map(str, session.machine.why(CTX).paths[:1])))
+    return found(session, answer, 1, *map(str, session.machine.why(CTX).paths[:1]))
 
 
 def _the_number_again() -> ExperimentResult:
@@ -70,8 +70,7 @@ def _the_number_again() -> ExperimentResult:
     outcome = session.close(3)
     gone = "file vfio1#1" not in session.machine.trace.end.objects
     answer = "other" if gone and number == 3 else "nothing" if outcome.result == "0" else outcome.result
-    trace = session.machine.trace[session.done[session.given].steps_before :]
-    return ExperimentResult(answer, trace, step_saying(trace, "Nobody holds file vfio1#1"), _told(session))
+    return found(session, answer, "Nobody holds file vfio1#1", since=session.given)
 
 
 def _count() -> ExperimentResult:
@@ -80,17 +79,13 @@ def _count() -> ExperimentResult:
     mmap(session)
     session.do(Forked("vmm", "helper"))
     ledger = session.machine.trace.end.objects[FILE].counts["f_ref"]
-    lines = tuple(f"{holder}: {reason}" for holder, reason in ledger)
-    return ExperimentResult(str(sum(ledger.values())), session.steps, step_saying(session.steps, "helper gets"), lines)
+    lines = (f"{holder}: {reason}" for holder, reason in ledger)
+    return found(session, str(sum(ledger.values())), "helper gets", *lines)
 
 
 def _open_while_it_waits() -> ExperimentResult:
-    session = Session(start=bound)
-    session.do(Began("admin"))
-    unbind(session)
-    outcome = session.open(DEVICE)
-    step = next(step.index + 1 for step in session.steps if step.refused)
-    return ExperimentResult(outcome.result, session.steps, step, _told(session))
+    session = _while_it_waits(bound)
+    return found(session, session.open(DEVICE).result, "Refused")
 
 
 QUESTIONS: dict[str, Question] = {
@@ -141,7 +136,6 @@ QUESTIONS: dict[str, Question] = {
             ),
             "cut": Distractor("The helper would use what the driver has freed. So the driver waits.", M.UNBINDING_CUTS),
         },
-        view=ALL,
     ),
     "while it waits": Question(
         "A program has opened the card's node, and has not bound it yet. An administrator unbinds the driver: that waits for the "
@@ -184,7 +178,6 @@ QUESTIONS: dict[str, Question] = {
                 M.CLOSING_IS_RELEASING,
             ),
         },
-        view=ALL,
     ),
 }
 
@@ -220,7 +213,6 @@ CHECK = (
         },
         otherwise="Two descriptors and a mapping in each of two programs: the child gets all three.",
         kind="number",
-        view=ALL,
         name="05 check: count",
     ),
     Question(

@@ -23,7 +23,7 @@ from .lesson import lessons
 from .levels import MORE, VIEW, known
 from .levels_data import LEVELS
 from .moves import play, split
-from .vmm import SHOWN, running
+from .vmm import SHOWN, with_card
 
 __all__ = ["CENTRAL", "Index", "index", "notebooks", "pictures"]
 
@@ -73,7 +73,7 @@ def _room() -> Player:
 
 
 def _vmm() -> Player:
-    trace = running().trace
+    trace = Session(start=with_card).machine.trace
     return Player(trace[len(trace) :], only=SHOWN)
 
 

@@ -10,7 +10,16 @@ from .groups_cases import BIND_USB, NOTE, ORDERS, REMEDIES, WAYS, accepted, bind
 from .groups_shown import GPU, HDMI, USB
 
 GROUP_2 = ("thread *", "fds", "file vfio*", "iommufd_ctx", "iommu_group 2", "vfio_group 2")
-GROUP_3 = ("thread *", "fds", "file vfio*", "file group*", "iommufd_ctx", "iommu_group 3", "vfio_group 3", "device sata")
+GROUP_3 = (
+    "thread *",
+    "fds",
+    "file vfio*",
+    "file group*",
+    "iommufd_ctx",
+    "iommu_group 3",
+    "vfio_group 3",
+    "device sata",
+)
 
 
 def _two_owners() -> ExperimentResult:
@@ -81,7 +90,6 @@ QUESTIONS: dict[str, Question] = {
             "EBUSY": "EBUSY says that the group's <i>file</i> is in use. Nobody has opened that. Here another iommufd owns the "
             "DMA.",
         },
-        view=GROUP_2,
     ),
     "all orders": Question(
         "<code>vfio1</code> and <code>vfio2</code> are the devices of group 2. One program does all of this, with one iommufd. "
@@ -91,7 +99,6 @@ QUESTIONS: dict[str, Question] = {
         "<i>open</i> a node shuts nothing.",
         says(ORDERS),
         wrong(ORDERS),
-        view=GROUP_2,
         kind="set",
         hints=("Who gets something, when a node is only opened?", "The file of a group leads to all its devices."),
     ),
@@ -161,7 +168,6 @@ CHECK = (
             "ok": "vfio1 is free, but the file leads to the whole group, and vfio2 is bound.",
             "EPERM": "EPERM is about the owner of the DMA. The open of a group asks only whether a device is bound.",
         },
-        view=GROUP_2,
         name="06 check: one is left",
     ),
     Question(
@@ -197,7 +203,6 @@ CHECK = (
         "the kernel beside it.",
         says(NOTE),
         wrong(NOTE),
-        view=GROUP_2,
         kind="set",
         name="06 check: the note",
     ),

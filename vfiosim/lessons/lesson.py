@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -19,17 +19,22 @@ from .ends import ENDS
 class Lesson:
     """The questions of a lesson, those of its quiz, and the names under which the results of its tasks are kept.
 
-    `number` is that of its notebook ("03"): with the key of a question it is the question's name, where that has none.
+    `number` is that of its notebook ("03"): with the key of a question it is the question's name, where that has none;
+    `view`: what the pictures of its questions show, where they say nothing else.
     """
 
     number: str
     questions: Mapping[str, Question]
     check: Sequence[Question]
     tasks: tuple[str, ...]
+    view: Collection[str] = ()
 
     def __post_init__(self) -> None:
-        named = {key: replace(one, name=one.name or f"{self.number} {key}") for key, one in self.questions.items()}
-        object.__setattr__(self, "questions", named)
+        def whole(one: Question, key: str) -> Question:
+            return replace(one, name=one.name or f"{self.number} {key}", view=one.view or self.view)
+
+        object.__setattr__(self, "questions", {key: whole(one, key) for key, one in self.questions.items()})
+        object.__setattr__(self, "check", tuple(whole(one, "") for one in self.check))
 
     @property
     def exercises(self) -> tuple[str, ...]:

@@ -114,5 +114,5 @@ def exercise() -> Exercise:
     return Exercise(SECOND, lambda session: Bench(session, show=rows, only=VIEW, keep=("fds",), reserve=reserve))
 
 
-LESSON = Lesson("08", QUESTIONS, CHECK, (POSTED.name, SECOND.name))
+LESSON = Lesson("08", QUESTIONS, CHECK, (POSTED.name, SECOND.name), VIEW)
 predict, once_answered, quiz, finish = LESSON.predict, LESSON.once_answered, LESSON.quiz, LESSON.finish

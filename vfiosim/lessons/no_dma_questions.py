@@ -82,7 +82,6 @@ QUESTIONS: dict[str, Question] = {
                 refute=lambda: shown(by_group("v5"), at="driver no-dma opens the device"),
             ),
         },
-        view=VIEW,
     ),
     "zero": Question(
         "Both questions are answered yes (v5r). The device is bound, and <code>out_devid</code> is 0. A careless VMM does not "
@@ -99,7 +98,6 @@ QUESTIONS: dict[str, Question] = {
             "0": "You took IDs for places in a list. They are the names of objects, and there is no device object 0.",
             "EINVAL": "Nobody tests for 0. The kernel looks the object up like any other, and there is no device object 0.",
         },
-        view=VIEW,
     ),
     "what became": Question(
         "Five months later BIND is merged, into Linux 6.6. What happens to <code>led</code> there?",
@@ -118,7 +116,6 @@ QUESTIONS: dict[str, Question] = {
             "ID 1": "Its driver would have to make something that has an ID. It cannot, and there is no "
             "/dev/vfio/devices/vfio6.",
         },
-        view=VIEW,
     ),
     "an access": Question(
         "Linux 7.2. The sample driver of <code>tty</code> has its operations now: BIND made an access, and "
@@ -136,7 +133,6 @@ QUESTIONS: dict[str, Question] = {
             "EBUSY": "GET_HW_INFO only asks, and a bound device may be asked about. But object 1 is an access, and "
             "there is no device object 1.",
         },
-        view=VIEW,
     ),
     "noiommu": Question(
         "A network card that no IOMMU watches. A program with all rights opens the card's node and binds it with "
@@ -151,7 +147,6 @@ QUESTIONS: dict[str, Question] = {
             ),
             **dict.fromkeys(("+v6.6", "+v7.2"), "There is no node of such a card: no /dev/vfio/devices/vfio0."),
         },
-        view=VIEW,
         kind="set",
     ),
 }
@@ -166,7 +161,6 @@ CHECK = (
             "ID 0": "Without an IOMMU the device can overwrite all memory. That takes a right, CAP_SYS_RAWIO.",
             "EBADF": "A negative number is not looked up: it means a mode without an iommufd, and that takes CAP_SYS_RAWIO.",
         },
-        view=VIEW,
         name="08 check: without rights",
     ),
     Question(
@@ -175,7 +169,6 @@ CHECK = (
         "every driver can bind, and every bind makes a device object or an access. Each of them has an ID of 1 or more.",
         {"zero": "Yes: for devices that do no DMA", "never": "No: it is 1 or more"},
         {"zero": "That was the proposal. In 7.2 a device that does no DMA gets an access, and out_devid is its ID."},
-        view=VIEW,
         name="08 check: ready for zero",
     ),
     Question(
@@ -186,7 +179,6 @@ CHECK = (
         "its rules.",
         {"same": "Yes: numbers of requests never change", "other": "No: that number is another request now"},
         {"same": "Merged numbers never change. This was a patch: v5 writes 0x3b77 where 7.2 has BIND at 0x3b76."},
-        view=VIEW,
         name="08 check: the number",
     ),
 )

@@ -17,7 +17,8 @@ from .beginnings import leading_to
 from .fewest import fewest
 from .lesson import Lesson
 from .moves import DOWN, UP, Moves, at, close, opened, play
-from .vmm_questions import CARD, CHECK, QUESTIONS, VM, guest, with_card
+from .vmm_questions import CARD, CHECK, QUESTIONS, VIEW, VM, guest
+from .vmm_questions import with_card as with_card
 
 FILE, CTX = "file vfio0#1", "iommufd_ctx 1"
 SHOWN = (*ONLY, "fds vmm", "file iommu*", "file kvm-vfio*", "kvm")
@@ -43,14 +44,9 @@ def desk() -> Desk:
     return Desk(Session(start=with_card), show=("why",), more={**UP, **DOWN}, only=SHOWN)
 
 
-def running() -> Machine:
-    """A machine on which the VM has the card."""
-    return Session(start=with_card).machine
-
-
 def holders(name: str) -> str:
-    """Who keeps an object of that machine alive: for each direct holder the shortest way to it."""
-    return "\n".join(describe(running().why(name))[0])
+    """Who keeps an object alive while the VM has the card: for each direct holder the shortest way to it."""
+    return "\n".join(describe(Session(start=with_card).machine.why(name))[0])
 
 
 def calls(*names: str) -> str:
@@ -135,8 +131,6 @@ START = Task(
 )
 
 
-STARTING: Moves = {"close card": DOWN["close card"], **UP}
-
 exercise = partial(level, "start")
 
 
@@ -194,10 +188,8 @@ def searched(level: str) -> str:
     task, moves = LEVELS[level]
     found = fewest(task.start, moves, lambda session: not task.missing(session))
     way = found.way or ()
-    tried = (
-        f"A search that tried every order of these buttons visited {found.situations} situations before it got there"
-    )
-    return f"{len(way)} moves: {', '.join(way)}.\n{tried}; no way is shorter."
+    tried = f"A search that tried every order of these buttons visited {found.situations} situations"
+    return f"{len(way)} moves: {', '.join(way)}.\n{tried} before it got there; no way is shorter."
 
 
 # ---- the third level: a start that went wrong
@@ -206,8 +198,7 @@ def searched(level: str) -> str:
 def broken(session: Session) -> None:
     """The VMM has opened two iommufds (6, 7): it has mapped in one, and bound to the other."""
     guest(session)
-    for name in ("open card", "open iommufd", "FILE_ADD", "IOAS_ALLOC", "MAP"):
-        UP[name][0](session)
+    play("open card", "open iommufd", "FILE_ADD", "IOAS_ALLOC", "MAP")(session)
     session.open("/dev/iommu")
     session.bind(5, iommufd=7)
     session.ask(7, "IOMMU_IOAS_ALLOC")
@@ -262,9 +253,9 @@ MEND = Task(
 mend = partial(level, "mend")
 
 LEVELS: Mapping[str, tuple[Task, Moves]] = {
-    "start": (START, STARTING),
+    "start": (START, {"close card": DOWN["close card"], **UP}),
     "give back": (GIVE_BACK, DOWN),
     "mend": (MEND, TWO),
 }
-LESSON = Lesson("12", QUESTIONS, CHECK, (START.name, GIVE_BACK.name, MEND.name))
+LESSON = Lesson("12", QUESTIONS, CHECK, (START.name, GIVE_BACK.name, MEND.name), VIEW)
 predict, once_answered, quiz, finish = LESSON.predict, LESSON.once_answered, LESSON.quiz, LESSON.finish

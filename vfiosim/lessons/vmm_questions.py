@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from ..lab import Distractor, ExperimentResult, Question, Session
-from ..lab.question import step_saying
-from ..machine.events import Called, Killed
+from ..machine.events import Killed
 from . import misconceptions as M
 from .address_spaces_bench import PAGE, memory
 from .address_spaces_dma import dma
-from .beginnings import NODES
+from .address_spaces_pages import limit
+from .beginnings import NODES, found, told
 from .groups_calls import OLD, enter, get_device, owner, set_iommu
-from .moves import UP, fd_of
+from .moves import UP, fd_of, play
 
 VM, CARD, CTX = "kvm 1", "vfio_device vfio0", "iommufd_ctx 1"
 VIEW = ("fds vmm", "file vfio*", CARD, "file iommu*", "iommufd_device", "iommufd_hwpt_paging", "file kvm-vfio*", "kvm")
-ORDER = tuple(UP)
 
 
 def guest(session: Session) -> None:
@@ -27,8 +26,7 @@ def guest(session: Session) -> None:
 def with_card(session: Session) -> None:
     """The VM has the card, and the card reads the guest's memory."""
     guest(session)
-    for name in ORDER:
-        UP[name][0](session)
+    play(*UP)(session)
 
 
 def holds_vm(session: Session) -> bool:
@@ -37,18 +35,12 @@ def holds_vm(session: Session) -> bool:
     return any((link.holder, link.target) == (CARD, VM) for link in links)
 
 
-def _told(session: Session, calls: int) -> tuple[str, ...]:
-    outcomes = [done.outcome for done in session.done[-calls:]]
-    return tuple(f"{one.call} → {one.result}: {one.evidence}".rstrip(": ") for one in outcomes)
-
-
 def _list_after_bind() -> ExperimentResult:
     session = Session(start=guest)
-    for name in ("open card", "open iommufd", "BIND", "FILE_ADD"):
-        UP[name][0](session)
-    answer = session.done[-1].outcome.result if session.done[-1].outcome.refused else str(holds_vm(session))
-    trace = session.machine.trace[session.done[-2].steps_before :]
-    return ExperimentResult(answer, trace, step_saying(trace, "Does this file belong to a VM?"), _told(session, 2))
+    play("open card", "open iommufd", "BIND", "FILE_ADD")(session)
+    first, last = (done.outcome for done in session.done[-2:])
+    answer = last.result if last.refused else str(holds_vm(session))
+    return found(session, answer, "Does this file belong to a VM?", *told(first, last), since=-2)
 
 
 def _which_way() -> ExperimentResult:
@@ -56,8 +48,7 @@ def _which_way() -> ExperimentResult:
     enter(session, 1, OLD)
     set_iommu(session)
     get_device(session, "0000:01:00.0")
-    trace = session.machine.trace[session.done[2].steps_before :]  # from SET_CONTAINER on
-    return ExperimentResult(owner(session, 1)[0] or "nobody", trace, step_saying(trace, "becomes the one owner"))
+    return found(session, owner(session, 1)[0] or "nobody", "becomes the one owner", since=2)  # from SET_CONTAINER on
 
 
 def _a_second_card() -> ExperimentResult:
@@ -65,41 +56,35 @@ def _a_second_card() -> ExperimentResult:
     iommu = fd_of(session, "iommu")
     second = int(session.open(NODES["vfio1"]).result)
     session.bind(second, iommufd=iommu)
-    session.ask(second, "VFIO_DEVICE_ATTACH_IOMMUFD_PT", pt_id=2)
+    outcome = session.ask(second, "VFIO_DEVICE_ATTACH_IOMMUFD_PT", pt_id=2)
     pinned = session.process.status()["VmPin"]
-    trace = session.steps
-    evidence = (*_told(session, 1), f"VmPin: {pinned} kB", *repr(dma(session.machine, "gpu")).splitlines()[-1:])
-    return ExperimentResult(str(pinned * 1024 // PAGE), trace, step_saying(trace, "which of its page tables"), evidence)
+    evidence = (*told(outcome), f"VmPin: {pinned} kB", *repr(dma(session.machine, "gpu")).splitlines()[-1:])
+    return found(session, str(pinned * 1024 // PAGE), "which of its page tables", *evidence)
 
 
 def _killed() -> ExperimentResult:
     session = Session(start=with_card)
     session.do(Killed("vmm"))
-    trace = session.steps
-    left = [name for name in (VM, CTX) if name in trace.end.objects]
+    left = [name for name in (VM, CTX) if name in session.machine.trace.end.objects]
     answer = "nothing" if not left else "vm" if VM in left else "iommufd"
-    evidence = (f"alive of {VM} and {CTX}: {', '.join(left) or 'none'}",)
-    return ExperimentResult(answer, trace, step_saying(trace, "iommufd_ctx 1 is freed"), evidence)
+    return found(session, answer, "iommufd_ctx 1 is freed", f"alive of {VM} and {CTX}: {', '.join(left) or 'none'}")
 
 
 def _memory_grows() -> ExperimentResult:
     session = Session()
-    session.do(Called("vmm", "setrlimit", (8, 4 * PAGE, 4 * PAGE)))
-    session.do(Called("vmm", "capset", (("CAP_IPC_LOCK",),)))
+    limit(session, 4)
     with_card(session)
     place = session.machine.processes["vmm"].memory.map(4 * PAGE)
     fields = {"ioas_id": 2, "user_va": place, "length": 4 * PAGE, "iova": 0x20000}
-    outcome = session.ask(fd_of(session, "iommu"), "IOMMU_IOAS_MAP", flags=7, **fields)
-    return ExperimentResult(outcome.result, session.steps, step_saying(session.steps, "Refused"), _told(session, 1))
+    return found(session, session.ask(fd_of(session, "iommu"), "IOMMU_IOAS_MAP", flags=7, **fields).result, "Refused")
 
 
 def _iommufd_closed() -> ExperimentResult:
     session = Session(start=with_card)
     session.close(fd_of(session, "iommu"))
     read = dma(session.machine)
-    paths = tuple(map(str, session.machine.why(CTX).paths[:1]))
-    answer = "goes on" if read.arrives else "stops"
-    return ExperimentResult(answer, session.steps, -1, (*paths, repr(read).splitlines()[-1]))
+    paths = map(str, session.machine.why(CTX).paths[:1])
+    return found(session, "goes on" if read.arrives else "stops", -1, *paths, repr(read).splitlines()[-1])
 
 
 QUESTIONS: dict[str, Question] = {
@@ -118,7 +103,6 @@ QUESTIONS: dict[str, Question] = {
             "True": "You expected the device to learn of the VM later. BIND asked “does this file belong to a VM?”: not yet.",
             "EBUSY": "FILE_ADD looks whether the file is one of VFIO. It does not ask whether the file belongs to a bound device.",
         },
-        view=VIEW,
     ),
     "second card": Question(
         "The VM has a card, and 4 pages of the guest are pinned for it. Now it gets a graphics card, too: the VMM binds that to "
@@ -131,7 +115,6 @@ QUESTIONS: dict[str, Question] = {
         },
         otherwise="Which page tables of the address space show these pages? Each page is pinned once.",
         kind="number",
-        view=VIEW,
         hints=("How many page tables are there?",),
     ),
     "killed": Question(
@@ -153,7 +136,6 @@ QUESTIONS: dict[str, Question] = {
             ),
             "iommufd": "The pages are unpinned when the page table goes, and that goes before iommufd_ctx 1 is freed.",
         },
-        view=VIEW,
     ),
 }
 
@@ -169,7 +151,6 @@ CHECK = (
             "EFAULT": "The memory is there. There is too much of it: MAP was refused for the limit.",
         },
         otherwise="Think of RLIMIT_MEMLOCK: MAP was refused because more was asked for than may be locked.",
-        view=VIEW,
         name="12 check: more memory",
     ),
     Question(
@@ -182,7 +163,6 @@ CHECK = (
                 "close(6) took one holder of the iommufd away; there are others.", M.CLOSING_IS_RELEASING, at="close(6)"
             )
         },
-        view=VIEW,
         name="12 check: no descriptor",
     ),
     Question(

@@ -153,5 +153,5 @@ def exercise() -> Exercise:
     return Exercise(TOO_LATE, lambda session: _bench(session, *names))
 
 
-LESSON = Lesson("07", QUESTIONS, CHECK, (LET_IT_BE_TWO.name, TOO_LATE.name))
+LESSON = Lesson("07", QUESTIONS, CHECK, (LET_IT_BE_TWO.name, TOO_LATE.name), VIEW)
 predict, once_answered, quiz, finish = LESSON.predict, LESSON.once_answered, LESSON.quiz, LESSON.finish

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from ..engine import get
@@ -12,6 +13,7 @@ from ..machine import Machine
 from ..puzzles.changed import changed
 from ..puzzles.programs import KVM_VFIO, VM, bind, listed_for_a_vm
 from . import misconceptions as M
+from .beginnings import found
 from .vms_strip import ROWS, done, known
 
 VIEW = (
@@ -33,21 +35,18 @@ def after(*calls: str, shows: str = "") -> ExperimentResult:
     session = done(*calls)
     said = known(session)
     evidence = tuple(f"{row}: {vm or 'no VM'}" for row, vm in zip(ROWS, said, strict=True))
-    step = step_saying(session.steps, shows) if shows else -1
-    return ExperimentResult(said[-1] or "none", session.steps, step, evidence)
+    return found(session, said[-1] or "none", shows or -1, *evidence)
 
 
 def _last_close() -> ExperimentResult:
     calls = ["add 1", "bind", "del 1", "close list 1", "close VM 1", "close device"]
     dies = next(n for n in range(len(calls) + 1) if "kvm 1" not in done(*calls[:n]).machine.trace.end.objects)
-    found = after(*calls[:dies], shows="is destroyed")
-    return ExperimentResult(calls[dies - 1], found.trace, found.step, found.evidence)
+    return replace(after(*calls[:dies], shows="is destroyed"), answer=calls[dies - 1])
 
 
 def _listed_twice() -> ExperimentResult:
     session = done("add 1", "add 1")
-    outcome = session.done[-1].outcome
-    return ExperimentResult(outcome.result, session.steps, step_saying(session.steps, "Refused"), (outcome.sentence,))
+    return found(session, session.done[-1].outcome.result, "Refused")
 
 
 @changed(kvm_vfio_file_free)
@@ -106,7 +105,6 @@ QUESTIONS: dict[str, Question] = {
             "VM 1": Distractor("The file knows VM 1 now. Nobody tells the device.", M.VM_FOLLOWS_THE_LIST),
             "refused": "FILE_ADD asks whether the file is listed already, and not whether it is bound.",
         },
-        view=VIEW,
         name="07 too late",
     ),
     "another VM": Question(
@@ -120,7 +118,6 @@ QUESTIONS: dict[str, Question] = {
             "VM 2": Distractor("The file has turned to VM 2. The device has not.", M.VM_FOLLOWS_THE_LIST),
             "none": "Each VM has a list of its own, and no list asks the other one.",
         },
-        view=VIEW,
     ),
     "off one list": Question(
         "Nothing is bound. The file is on the list of VM 1, then on that of VM 2 as well. It is taken off the list of VM 1. VM "
@@ -133,7 +130,6 @@ QUESTIONS: dict[str, Question] = {
             "VM 1": "You let the first one win. The second FILE_ADD wrote VM 2 over VM 1; then FILE_DEL wrote over that.",
             "VM 2": "The list of VM 2 has the file, yes. But BIND asks the file for its VM, and not the lists.",
         },
-        view=VIEW,
         hints=("How many VMs can one pointer lead to?", "FILE_DEL is made for a file that is on one list."),
     ),
     "dying": Question(
@@ -153,7 +149,6 @@ QUESTIONS: dict[str, Question] = {
             "device would hold freed memory.",
             "EINVAL": "For BIND this is a file without a VM, and such files are bound, too: not each program has a VM.",
         },
-        view=VIEW,
     ),
 }
 CHECK = (
@@ -173,7 +168,6 @@ CHECK = (
             "close list 1": "The list's file was one holder of three. The VM's own file and the device are left.",
             "close VM 1": Distractor("A descriptor is one holder. The device is another.", M.ONE_NUMBER_ONE_HOLDER),
         },
-        view=VIEW,
         name="07 check: the last one",
     ),
     Question(
@@ -186,7 +180,6 @@ CHECK = (
             "VM 1": "VM 1 lives, but the file does not belong to it any more.",
             "EBADF": "BIND takes one descriptor, that of the iommufd, which is open. It never sees the descriptor of a list.",
         },
-        view=VIEW,
         name="07 check: the list goes",
     ),
     Question(
@@ -198,7 +191,6 @@ CHECK = (
             "0": "It would be listed twice, and each FILE_DEL would take one away. The list looks first.",
             "EBUSY": "EBUSY would mean that somebody else has it in use. Here it is your own entry, which exists already.",
         },
-        view=VIEW,
         name="07 check: twice",
     ),
 )
