@@ -30,7 +30,8 @@ class OnceAnswered(Telling):
 
     def look(self) -> None:
         """Show it if the questions have been answered by now, else say which have not."""
-        still = [f"“{called}”" for name, called in self._asked.items() if name not in progress.answers]
+        unanswered = (f"“{called}”" for name, called in self._asked.items() if name not in progress.answers)
+        still = list(dict.fromkeys(unanswered))  # several may be known as one, as those of a quiz
         if not still:
             self._show()
         elif len(self.children) > len(self._head):

@@ -47,10 +47,9 @@ class Lesson:
         return (*self.questions.values(), *self.check)
 
     def question(self, name: str) -> Question:
-        """One of the questions: by its key, of the quiz by its name. Raises ValueError for one that the lesson does not have."""
-        known = {**self.questions, **{question.name: question for question in self.check}}
-        must_be_one_of(known, name, "question")
-        return known[name]
+        """One of the questions. Raises ValueError for a name that the lesson does not have."""
+        must_be_one_of(self.questions, name, "question")
+        return self.questions[name]
 
     def predict(self, name: str) -> Prediction:
         """A question to answer before its run is shown. Raises ValueError for a name that the lesson does not have."""
@@ -61,9 +60,7 @@ class Lesson:
 
         Raises ValueError where there is none of such a name.
         """
-        return OnceAnswered(
-            {self.question(one).name: one.removeprefix(f"{self.number} ") for one in (name, *more)}, what
-        )
+        return OnceAnswered({self.question(one).name: one for one in (name, *more)}, what)
 
     def quiz(self) -> Quiz:
         """The questions at the end."""
