@@ -121,11 +121,16 @@ QUESTIONS: dict[str, Question] = {
         "The card is bound, and the program ends without closing anything: a crash. What happens to the card?",
         _the_program_ends,
         "when a program ends the kernel gives back all its descriptors. The arrows go, and what nobody holds any more goes too.",
-        {"bound": "it stays bound until somebody frees it", "free": "it is free again"},
+        {
+            "bound": "it stays bound until somebody frees it",
+            "closed": "nobody can use it any more, and the iommufd keeps it",
+            "free": "it is free again",
+        },
         {
             "bound": Distractor(
                 "Somebody does free it: the kernel. With the program its arrows go, and then nobody holds the card's file any more."
-            )
+            ),
+            "closed": "The arrow goes the other way: the binding holds the iommufd. When the card's file goes, both go.",
         },
         view=BIND,
         options=WALKED,

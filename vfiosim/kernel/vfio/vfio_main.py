@@ -246,7 +246,7 @@ async def vfio_df_device_first_open(df: VfioDeviceFile) -> None:
     """The first open: hold the driver's module, bind to the iommufd or use the container, let the driver open the device."""
     device = df.device
     ictx = await load(df.iommufd)
-    driver: Any = await load(device.dev.driver)  # there is one: who has the device open holds the registration
+    driver: Any = await load(device.dev.driver)  # there is one: an open file holds the registration
     held = await try_module_get(driver, device)
     await refuse_if(not held, Errno.ENODEV, "driver_stays_loaded", "the driver's module is being unloaded")
     async with on_failure(module_put, driver, device):
