@@ -81,13 +81,13 @@ def test_the_table_of_what_calls_had_taken_has_every_cause_in_its_order_and_grow
     rows = lesson.taken().rows
     assert [name for names, _ in rows for name in names] == list(CAUSES)
     named = [
-        set(re.findall(r"blocked|group$|device_set|file iommu|driver|iommufd_device", " ".join(kinds)))
+        set(re.findall(r"blocked|group$|device_set|iommufd.s file|driver|iommufd_device", " ".join(kinds)))
         for _, kinds in rows
     ]
     assert named[0] == set()
     for before, after in pairwise(named[2:]):
         assert before - {"group"} <= after
-    assert named[-1] >= {"blocked", "device_set", "file iommu", "driver", "iommufd_device"}
+    assert named[-1] >= {"blocked", "device_set", "iommufd's file", "driver", "iommufd_device"}
     html = lesson.taken()._repr_html_()
     assert all(name.replace("'", "&#x27;") in html for name in CAUSES)
 

@@ -23,7 +23,9 @@ _HELD = re.compile(r"(?:(the lock)|a reference to|a new object,) (file [a-z]+|\w
 def _kind(held: str) -> str:
     """What a call holds, without which one of its kind it is."""
     found = _HELD.match(held)
-    return (f"the lock of {found[2]}" if found[1] else found[2]) if found else "the group is blocked"
+    if found is None:
+        return "the group is blocked"
+    return f"the lock of {found[2]}" if found[1] else found[2].replace("file iommu", "the iommufd's file")
 
 
 class Ladder:

@@ -207,7 +207,7 @@ QUESTIONS: dict[str, Question] = {
                 "close(3) took the only descriptor away, but not the only holder: the mapping is one, too.",
                 M.ONE_NUMBER_ONE_HOLDER,
             ),
-            "unmapped": "close gives back a descriptor, and looks at no mapping. Only munmap, or the program's end, does.",
+            "unmapped": "close gives back a descriptor. Only munmap, or the end of the program, takes a mapping away.",
         },
         view=("thread *", "fds", FILE, "vfio_device_file", "vfio_device vfio0", "mm_struct vmm"),
     ),
