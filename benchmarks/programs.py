@@ -19,13 +19,14 @@ from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
 
 from vfiosim import Machine
 from vfiosim.run import run
-from vfiosim.run.filter import WAYS
+from vfiosim.run.filter import NAMESPACE, REDIRECT
 
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "tests" / "programs" / "vmm.c"
 LOOP = "s = 0\nfor i in range(5_000_000): s += i"
 REQUESTS = "import fcntl\nfor i in range({}):\n try: fcntl.ioctl(0, 0x3b6b)\n except OSError: pass"
 AGAIN = 'times=$1; shift; while [ "$times" -gt 0 ]; do "$@"; times=$((times - 1)); done'
+WAYS = NAMESPACE, REDIRECT
 COUNT = 3_000
 ROUNDS = 4
 

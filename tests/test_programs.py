@@ -88,8 +88,8 @@ def test_a_program_makes_the_same_calls_in_both_ways(namespaces, vmm, name):
 
 @pytest.mark.nightly
 @pytest.mark.parametrize("name", ["interrupts", "timer", "confined"])
-def test_in_a_namespace_signals_filters_and_eventfds_are_the_hosts_affair(namespaces, vmm, name):
-    assert ran([vmm, name], machine=Machine(trace=False), way="namespace").left_behind == []
+def test_with_redirected_paths_signals_filters_and_eventfds_are_the_hosts_affair(vmm, name):
+    assert ran([vmm, name], machine=Machine(trace=False), way="redirect").left_behind == []
 
 
 IN_NAMESPACE = [sys.executable, "-m", "vfiosim", "run", "--quiet", "--way", "namespace"]
@@ -137,13 +137,20 @@ def test_in_a_namespace_nodes_and_files_are_found_by_whatever_leads_to_them(name
     assert "sh: open('/dev/iommu', 66) = 4" in shown(result)
 
 
+def test_a_program_has_a_namespace_of_its_own_where_it_can_and_its_opens_take_turns_where_a_seed_is_given(namespaces):
+    assert run(["true"], machine=Machine(trace=False)).way == "namespace"
+    assert run(["true"], machine=Machine(trace=False), seed=1).way == "redirect"
+
+
 def test_a_computer_without_namespaces_has_paths_redirected_and_tells_whoever_asks(monkeypatch):
     monkeypatch.setattr("vfiosim.run.launch.FUSE", "/no/such/file")
     told: list[str] = []
+    assert run(["true"], machine=Machine(trace=False), warn=told.append).way == "redirect"
+    assert told == []
     assert run(["true"], machine=Machine(trace=False), warn=told.append, way="namespace").way == "redirect"
     assert len(told) == 1
     assert "there is no /no/such/file here; its paths are redirected" in told[0]
-    with pytest.raises(ValueError, match="namespace or redirect"):
+    with pytest.raises(ValueError, match="auto, namespace or redirect"):
         run(["true"], way="namespaces")
 
 
@@ -223,6 +230,31 @@ def test_threads_take_turns_within_the_kernel_where_a_seed_is_given(vmm, way):
 def test_a_program_that_is_killed_within_a_call_leaves_that_call_to_the_kernel(vmm, way):
     result = ran([vmm, "killed"], machine=Machine(trace=False), way=way)
     assert result.left_behind == ["the device 0000:01:00.0 is driven by nobody, before by vfio-pci"]
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux" or os.geteuid() != 0,
+    reason="whoever is not root has no rights anyway, so all tests show this",
+)
+@pytest.mark.parametrize("way", ["redirect", "namespace"])
+def test_a_user_without_rights_runs_programs_as_well(vmm, way):
+    nobody = "setpriv --reuid=65534 --regid=65534 --clear-groups"
+    reads = "--inh-caps=-all,+dac_read_search --ambient-caps=-all,+dac_read_search"  # where this interpreter may be root's alone
+    words = [
+        *nobody.split(),
+        *reads.split(),
+        sys.executable,
+        "-m",
+        "vfiosim",
+        "run",
+        "--quiet",
+        "--check",
+        "--way",
+        way,
+        vmm,
+        "vmm",
+    ]
+    subprocess.run(words, cwd=ROOT, timeout=SECONDS, check=True)
 
 
 def test_a_signal_that_interrupts_a_call_does_not_repeat_it(vmm, capfd):
@@ -524,16 +556,21 @@ def test_the_documented_fixture_works_as_it_is_written(vmm, tmp_path):
 # ---- programs of others
 
 
-@pytest.mark.nightly
-@pytest.mark.skipif(
-    shutil.which("qemu-system-x86_64") is None, reason="there is no QEMU on this computer, so it is not run"
+QEMU = shutil.which(os.environ.get("QEMU", "qemu-system-x86_64"))
+MONITOR = (
+    "sleep 3; echo info pci; echo device_add vfio-pci,host=0000:01:00.0,id=hot{}; sleep 3; echo info pci; echo quit"
 )
-def test_qemu_takes_a_device_when_it_starts_and_one_that_is_plugged_in_later():
-    monitor = (
-        "sleep 2; echo info pci; echo device_add vfio-pci,host=0000:01:00.0,id=hot; sleep 2; echo info pci; echo quit"
-    )
-    qemu = "qemu-system-x86_64 -accel tcg -m 64 -display none -nodefaults -monitor stdio -device vfio-pci,host=0000:00:04.0,id=cold"
-    result = ran(["sh", "-c", f"({monitor}) | {qemu}"], machine=Machine("lab", trace=False))
-    opened = [call.shown for call in result.calls if "VFIO_GROUP_GET_DEVICE_FD" in call.shown and not call.errno]
-    assert len(opened) == 2
+
+
+@pytest.mark.nightly
+@pytest.mark.skipif(QEMU is None, reason="there is no QEMU on this computer, so it is not run")
+@pytest.mark.parametrize("way", ["redirect", "namespace"])
+def test_qemu_takes_a_device_when_it_starts_and_one_that_is_plugged_in_later(way):
+    objects = subprocess.run([str(QEMU), "-object", "help"], capture_output=True, text=True, check=True).stdout
+    by, create = (",iommufd=i", "-object iommufd,id=i") if "iommufd" in objects else ("", "")
+    quiet = f"{QEMU} -accel tcg -m 64 -display none -nodefaults -monitor stdio"
+    qemu = f"{quiet} {create} -device vfio-pci,host=0000:00:04.0,id=cold{by}"
+    result = ran(["sh", "-c", f"({MONITOR.format(by)}) | {qemu}"], machine=Machine("lab", trace=False), way=way)
+    takes = "VFIO_DEVICE_ATTACH_IOMMUFD_PT" if by else "VFIO_GROUP_GET_DEVICE_FD"
+    assert sum(takes in call.shown and not call.errno for call in result.calls) == 2
     assert result.left_behind == []

@@ -130,10 +130,8 @@ def _programs() -> Finding:
     except (CannotRun, OSError) as error:
         return Finding("programs", False, str(error), "no lesson needs `python -m vfiosim run`", False)
     if way == "namespace":
-        return Finding("programs", True, "run, also with a /dev and /sys of their own (`--way namespace`)")
-    return Finding(
-        "programs", False, "run with redirected paths alone, without `--way namespace`", "".join(told), False
-    )
+        return Finding("programs", True, "run, with a /dev and /sys of their own")
+    return Finding("programs", False, "run with redirected paths, which is slower", "".join(told), False)
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -10,7 +10,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .run.filter import REDIRECT, WAYS, CannotRun, abi
+from .run.filter import AUTO, WAYS, CannotRun, abi
 from .topology import TOPOLOGIES
 
 if TYPE_CHECKING:
@@ -138,9 +138,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--way",
         choices=WAYS,
-        default=REDIRECT,
-        help="how the program finds them: each path that it opens or asks about is looked at (the default), or in a mount "
-        "namespace of its own, where opens cost less; where this computer lets none be, that is told, and paths are redirected",
+        default=AUTO,
+        help="how the program finds them: in a mount namespace of its own, where opens cost next to nothing (where this computer "
+        "lets none be, paths are redirected, and whoever has asked for it is told); or each path that it opens or asks about is "
+        "looked at; auto, the default, is the first where there can be one and no seed is given",
     )
     parser.add_argument(
         "--timeout",

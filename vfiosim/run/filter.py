@@ -1,7 +1,7 @@
 """Which system calls of a program are told to the supervisor: a filter for seccomp(2), and the numbers of the calls.
 
 A filter sees numbers alone, neither paths nor files, so what is trapped and turns out to be none of ours is let through.
-There are two ways:
+There are two ways, of which AUTO takes the first where it can:
 
 * NAMESPACE: the program has a mount namespace of its own, in which /dev and /sys are those of the machine;
 * REDIRECT: each path that it opens or asks about is looked at, which is slower and needs nothing more.
@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-NAMESPACE, REDIRECT = WAYS = ("namespace", "redirect")
+AUTO, NAMESPACE, REDIRECT = WAYS = ("auto", "namespace", "redirect")
 SHORT: Final = 128  # bytes; a write of more than that is no write into a file of /sys that anybody makes
 _LOAD, _AND, _EQUAL, _AT_LEAST, _ABOVE, _RETURN = 0x20, 0x54, 0x15, 0x35, 0x25, 0x06
 _ALLOW, _NOTIFY = 0x7FFF0000, 0x7FC00000

@@ -95,6 +95,8 @@ def launch(
 def _missing(told: bytes) -> CannotRun:
     """What the kernel does not let be, in one sentence."""
     what, _, text = told.decode().partition(" ")
+    if not what:
+        return CannotRun("programs cannot be run: what was to become the program has ended before")
     number = int(text or 0)
     name = Errno(number).name if number in [each.value for each in Errno] else os.strerror(number)
     if what == "mount":

@@ -41,13 +41,11 @@ class Mounts:
         user, group = os.geteuid(), os.getegid()
         if self.libc.unshare(_NEW_MOUNTS) < 0:
             self.do(self.libc.unshare(_NEW_MOUNTS | _NEW_USERS))
-            for name, text in (
-                ("setgroups", "deny"),
-                ("uid_map", f"{user} {user} 1"),
-                ("gid_map", f"{group} {group} 1"),
-            ):
-                with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
-                    file.write(text)
+            ids = {"setgroups": "deny", "uid_map": f"{user} {user} 1", "gid_map": f"{group} {group} 1"}
+            for name, text in ids.items():
+                file = os.open(f"/proc/self/{name}", os.O_WRONLY)
+                os.write(file, text.encode())
+                os.close(file)
         self.do(self.libc.mount(None, b"/", None, _RECURSIVE | _SLAVE, None))
 
     def taken(self, path: str, more: int = 0) -> int:

@@ -16,7 +16,7 @@ from ..machine import Machine
 from ..machine.call import Broken
 from ..trace import Trace
 from .faults import Faults
-from .filter import REDIRECT, WAYS
+from .filter import AUTO, WAYS
 from .given import Told
 from .recording import Notes, UnsavedError, document
 from .supervisor import Supervisor
@@ -83,7 +83,7 @@ def run(
     trace: bool = True,
     tell: Callable[[Told], None] | None = None,
     warn: Callable[[str], None] | None = None,
-    way: str = REDIRECT,
+    way: str = AUTO,
     closes: bool = True,
     timeout: float | None = None,
     begun: Callable[[Callable[..., None]], None] = lambda end: None,
@@ -97,8 +97,8 @@ def run(
     * `seed`: let calls of several threads take turns within the kernel, in an order that this number chooses;
     * `save`: a file in which the run is kept as a recording, which `python -m vfiosim conformance` and `replay` read; what cannot
       be done again from its calls alone is not, and `warn` is told why;
-    * `way`: "redirect" or "namespace" (`launch.py`); where this computer lets no namespace be, `warn` is told and paths are
-      redirected;
+    * `way`: "redirect" or "namespace" (`filter.py`), where this computer lets it be; else `warn` is told and paths are redirected;
+      "auto" is a namespace where there can be one and no seed is given, without a word;
     * `closes`: are they among the calls? In a namespace programs open and close all other files more quickly where they are not;
     * `timeout`: after so many seconds the program and all that it has started is killed;
     * `begun` is given, as soon as the program runs, a function that sends a signal (SIGKILL) to it and to all that it has started;
@@ -108,7 +108,7 @@ def run(
     ValueError for a text of `fail` that says nothing, and for another way.
     """
     if way not in WAYS:
-        raise ValueError(f"a program is run in the way {' or '.join(WAYS)}, not {way!r}")
+        raise ValueError(f"a program is run in the way {', '.join(WAYS[:-1])} or {WAYS[-1]}, not {way!r}")
     m = Machine(machine, kernel, trace) if isinstance(machine, str) else machine
     faults, objects, standing = Faults(*fail), _objects(m), _standing(m)
     calls: list[Told] = []

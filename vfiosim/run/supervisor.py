@@ -24,7 +24,7 @@ from ..machine import Call, Machine
 from ..uapi import KernelError
 from .faults import Faults
 from .files import HostFiles
-from .filter import NAME_A_DESCRIPTOR, REDIRECT, abi
+from .filter import AUTO, NAME_A_DESCRIPTOR, NAMESPACE, REDIRECT, abi
 from .fuse import FileRequest, FileRequests
 from .given import Told
 from .launch import Launched, NoNamespace, launch
@@ -57,7 +57,7 @@ class Supervisor:
     faults: Faults = field(default_factory=Faults)
     random: Random | None = None
     memory: Callable[[int], ProgramMemory] = ProgramMemory
-    way: str = REDIRECT  # or launch.NAMESPACE, where this computer lets it be
+    way: str = AUTO  # or one of filter.WAYS
     begun: Callable[[Callable[..., None]], None] = lambda end: None  # is given `end` as soon as the program runs
     timeout: float | None = None  # seconds
     closes: bool = True  # are they told of? In a namespace only calls about devices are slower where they are not
@@ -115,11 +115,16 @@ class Supervisor:
 
     def _launch(self, command: Sequence[str], options: Mapping[str, Any]) -> Launched:
         what = self.abi, self.tree, command, options, self._serve_files
-        try:
-            return launch(*what, self.way, self.closes)
-        except NoNamespace as error:
-            self.warn(f"{error}; its paths are redirected")
-            return launch(*what, REDIRECT, self.closes)
+        redirect = self.way == REDIRECT or (
+            self.way == AUTO and self.random is not None
+        )  # opens take no turns in a namespace
+        if not redirect:
+            try:
+                return launch(*what, NAMESPACE, self.closes)
+            except NoNamespace as error:
+                if self.way == NAMESPACE:
+                    self.warn(f"{error}; its paths are redirected")
+        return launch(*what, REDIRECT, self.closes)
 
     # ---- the loop
 
