@@ -248,6 +248,7 @@ def test_why_names_every_way_and_close_names_for_a_wrong_one(m, p):
     p.close(iommu)
     ways = str(m.why("iommufd_ctx 1"))
     assert "fds vmm --fd 3--> file vfio0#1" in ways
+    assert m.why("iommufd_ctx 1").paths[0].words.startswith("descriptor 3 of vmm holds file vfio0#1, which owns ")
     assert "fd 4" not in ways
     with pytest.raises(ValueError, match="do you mean"):
         m.why("iomufd_ctx 1")

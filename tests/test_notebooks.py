@@ -51,7 +51,7 @@ def test_the_first_press_is_at_most_three_cells_away():
 @pytest.mark.parametrize(
     ("stem", "answers"),
     [
-        ("01_one_bind", ["--fd 3--> file vfio0#1"]),
+        ("01_one_bind", ["descriptor 3 of vmm holds file vfio0#1"]),
         ("03_order_of_checks", ["single_open", "tokens_wanted", "a new object, iommufd_device", "image/png"]),
         ("05_closing_in_any_order", ["alive after the first", "--mapped at", "<svg height"]),
     ],

@@ -535,7 +535,7 @@ def test_each_fact_says_what_is_the_case_instead():
     told = {fact.said: instead for fact, instead in TASK.missing.differing(state)}  # type: ignore[attr-defined]
     assert told["iommufd_ctx * is gone"] == "iommufd_ctx 1 is alive"
     assert goal.alive("kvm 1").instead(state) == "it is gone"
-    assert goal.gone("file vfio0#1").instead(state) == "it is alive, held by fds vmm (fd 3)"
+    assert goal.gone("file vfio0#1").instead(state) == "it is alive, held by descriptor 3 of vmm"
     assert goal.opened_once("vfio0").instead(state) == ""
     assert goal.holds("kvm_vfio *", "file vfio0#1").instead(state) == "it is held by fds vmm"
     assert goal.value("kvm 1", "users_count", 1).instead(state) == "there is no kvm 1"

@@ -28,6 +28,24 @@ class Path:
             text += f" --{'owns' if link.sort == 'owns' else link.reason}{times}--> {link.target}"
         return text
 
+    @property
+    def words(self) -> str:
+        """The same as a part of a sentence: "descriptor 3 of vmm holds file vfio0#1, which holds vfio_device vfio0 (opened)"."""
+        told = []
+        for number, link in enumerate(self.links):
+            root = in_words(link.holder, link.reason) if number == 0 else ""
+            why = f" ({link.reason})" if link.sort != "owns" and root in ("", link.holder) else ""
+            times = f", {link.n} times" if link.n != 1 else ""
+            told.append(f"{root} {'owns' if link.sort == 'owns' else 'holds'} {link.target}{why}{times}".lstrip())
+        return ", which ".join(told)
+
+
+def in_words(holder: str, reason: str) -> str:
+    """A holder as a reader knows it: descriptors by their numbers, threads by their calls, all others by their names."""
+    kind, _, label = holder.partition(" ")
+    words = {"fds": f"descriptor {reason.removeprefix('fd ')} of {label}", "thread": f"the running call of {label}"}
+    return words.get(kind, holder)
+
 
 @dataclass(frozen=True)
 class Why:

@@ -101,7 +101,7 @@ def describe(why: Why) -> tuple[list[str], list[str]]:
     lines = [f"{held} is kept alive by {_counted(ways, why.lost)}:"]
     for paths in ways.values():
         longer = f"   (and {len(paths) - 1} longer)" if len(paths) > 1 else ""
-        lines.append(f"{paths[0]}{longer}")
+        lines.append(f"{paths[0].words}{longer}")
     lines += [f"lost reference: {link.holder} is gone, but {link.target} still counts it" for link in why.lost]
     names = {name for paths in ways.values() for link in paths[0].links for name in (link.holder, link.target)}
     return lines, sorted(names)

@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 
 from ..trace import ObjectState, State
 from ..trace.plain import shown
+from ..why import in_words
 from .session import Session
 
 
@@ -64,7 +65,7 @@ def gone(name: str) -> Fact:
 
     def instead(state: State) -> str:
         for thing in _named(state, name):
-            holders = [f"{holder} ({reason})" for ledger in thing.counts.values() for holder, reason in ledger]
+            holders = [in_words(*entry) for ledger in thing.counts.values() for entry in ledger]
             held = f", held by {' and '.join(holders)}" if holders else ""
             return f"{'it' if thing.oid == name else thing.oid} is alive{held}"
         return ""

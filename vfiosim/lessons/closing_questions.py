@@ -22,7 +22,7 @@ def _who_is_left(closes: tuple[int, ...] = (3, 4)) -> ExperimentResult:
     for fd in closes:
         session.close(fd)
     alive = tuple(name for name in LEFT if name in session.machine.trace.end.objects)
-    paths = map(str, session.machine.why(FILE).paths[:1])
+    paths = (path.words for path in session.machine.why(FILE).paths[:1])
     at, since = ("close(4)", session.given) if closes else (0, None)
     return found(session, alive, at, *paths, since=since)
 
@@ -46,7 +46,7 @@ def _unbind() -> ExperimentResult:
     outcome = session.done[-1].outcome
     alive = "vfio_device_file 1" in session.machine.trace.end.objects
     answer = "waits" if outcome.waits and alive else outcome.result if outcome.refused else "cut"
-    return found(session, answer, -1, outcome.evidence, *map(str, session.machine.why(FILE).paths))
+    return found(session, answer, -1, outcome.evidence, *(path.words for path in session.machine.why(FILE).paths))
 
 
 def _bind_while_it_waits() -> ExperimentResult:
@@ -60,7 +60,7 @@ def _the_broker_is_left() -> ExperimentResult:
     session.do(Killed("vmm"))
     end = session.machine.trace.end.objects
     answer = "ends" if FILE not in end else "lives" if CTX in end and "iommufd_device 1" in end else "half"
-    return found(session, answer, 1, *map(str, session.machine.why(CTX).paths[:1]))
+    return found(session, answer, 1, *(path.words for path in session.machine.why(CTX).paths[:1]))
 
 
 def _the_number_again() -> ExperimentResult:

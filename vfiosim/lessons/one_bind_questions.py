@@ -38,7 +38,7 @@ def _close_the_iommufd() -> ExperimentResult:
     usable = not ran(bound, call("close", 4), call("get_info", 3)).done[-1].outcome.refused
     answer = "busy" if session.done[-1].outcome.refused else "bound" if usable else "unbound"
     (path, *_) = session.machine.why("iommufd_ctx").paths
-    return ended(session, answer, str(path), at="file iommu#1.f_ref")
+    return ended(session, answer, path.words, at="file iommu#1.f_ref")
 
 
 def _bind_without_dma() -> ExperimentResult:

@@ -83,7 +83,7 @@ def _iommufd_closed() -> ExperimentResult:
     session = Session(start=with_card)
     session.close(fd_of(session, "iommu"))
     read = dma(session.machine)
-    paths = map(str, session.machine.why(CTX).paths[:1])
+    paths = (path.words for path in session.machine.why(CTX).paths[:1])
     return found(session, "goes on" if read.arrives else "stops", -1, *paths, repr(read).splitlines()[-1])
 
 

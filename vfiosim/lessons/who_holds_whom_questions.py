@@ -42,7 +42,7 @@ def _is_left(machine: Machine, process: Process) -> ExperimentResult:
     steps = since(machine, lambda: process.close(3))
     paths = machine.why(FILE).paths if FILE in steps.end.objects else ()
     step = last_change(steps, f"{FILE}.f_ref")
-    return ExperimentResult("lives" if paths else "goes", steps, step, tuple(map(str, paths)))
+    return ExperimentResult("lives" if paths else "goes", steps, step, tuple(path.words for path in paths))
 
 
 def _a_second_open() -> ExperimentResult:
@@ -69,7 +69,7 @@ def _after_the_closes() -> ExperimentResult:
     steps = since(machine, closes)
     alive = tuple(name for name in BOUND if name in steps.end.objects)
     paths = machine.why(CTX).paths[:1] if CTX in alive else ()
-    return ExperimentResult(alive, steps, last_change(steps, f"{FILE}.f_ref"), tuple(map(str, paths)))
+    return ExperimentResult(alive, steps, last_change(steps, f"{FILE}.f_ref"), tuple(path.words for path in paths))
 
 
 def _a_weak_pointer() -> ExperimentResult:

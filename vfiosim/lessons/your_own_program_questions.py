@@ -47,7 +47,7 @@ def _next_program(machine: Machine) -> ExperimentResult:
     answer = _bind(other, card, iommu)
     trace = machine.trace[before:]
     refused = step_saying(trace, "Refused") if answer != "0" else -1
-    held = [str(path) for path in machine.why("file vfio0#1").paths] if "file vfio0#1" in trace.end.objects else []
+    held = [path.words for path in machine.why("file vfio0#1").paths] if "file vfio0#1" in trace.end.objects else []
     return ExperimentResult(answer, trace, refused, tuple(held))
 
 

@@ -131,9 +131,9 @@ def _kept(session: Session, steps: Trace, name: str) -> Distractor:
     else:
         belief, at = M.ONE_NUMBER_ONE_HOLDER, closed[IOMMUFD if name in (IOMMUFD, CONTEXT) else DEVICE]
     if not at:
-        return Distractor(f"No close has touched what keeps {code(name)} alive: {code(str(path))}.", at="close")
+        return Distractor(f"No close has touched what keeps {code(name)} alive: {path.words}.", at="close")
     return Distractor(
-        f"{code(name)} is still alive after this close. What keeps it: {code(str(path))}.",
+        f"{code(name)} is still alive after this close. It is kept: {path.words}.",
         belief,
         lambda: ExperimentResult("", steps, at),
     )
