@@ -258,15 +258,21 @@ def traced(curve: Curve) -> list[tuple[float, float]]:
 
 
 def unseen(player: Player) -> Iterator[str]:
-    """What a sentence names, and the picture does not show beside it; but for what every machine has and no call is about."""
+    """What a sentence names, and the picture does not show beside it; but for what every machine has and no call is about.
+
+    What has been freed long since has a box, and is there no more.
+    """
     objects = {*player.trace.start.objects, *(edit.oid for micro in player.trace.micro for edit in micro.edits)}
     known = [oid for oid in objects if not fits(oid, HIDDEN)]
     boxes = {part: node.key for node in player.graph.nodes for part in node.parts}
+    freed = set[str]()
     for step in player.trace:
         shown = {**player.frame(step.index), **player.frame(step.index + 1)}
         for oid in names_in([step.sentence], known):
-            if not shown.get(boxes.get(oid, "")):
+            if oid not in boxes or not (shown.get(boxes[oid]) or oid in freed):
                 yield f"step {step.index + 1}: {oid}: {step.sentence}"
+        edits = (edit for micro in player.trace.micro_of(step.index) for edit in micro.edits)
+        freed |= {edit.oid for edit in edits if edit.sort == "died"}
 
 
 def unmoved(player: Player) -> Iterator[str]:

@@ -44,7 +44,7 @@ def test_a_notebook_breaks_no_word_of_an_answer(house: House) -> None:
 
 def test_an_owning_pointer_keeps_alive_and_a_weak_one_does_not(house: House) -> None:
     house.run(point_at(house.door, key_of(house)))
-    assert why(house.engine, "tag 1").paths[0].words == "person ann holds key 1 (key 1), which owns tag 1"
+    assert why(house.engine, "tag 1").paths[0].words == "person ann (key 1) holds key 1, which owns tag 1"
     assert str(why(house.engine, "tag 1")).splitlines()[1:] == ["  person ann --key 1--> key 1 --owns--> tag 1"]
     assert len(why(house.engine, "key 1").paths) == 1
 

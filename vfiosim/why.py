@@ -34,17 +34,17 @@ class Path:
         told = []
         for number, link in enumerate(self.links):
             root = in_words(link.holder, link.reason) if number == 0 else ""
-            why = f" ({link.reason})" if link.sort != "owns" and root in ("", link.holder) else ""
+            why = f" ({link.reason})" if link.sort != "owns" and not root else ""
             times = f", {link.n} times" if link.n != 1 else ""
             told.append(f"{root} {'owns' if link.sort == 'owns' else 'holds'} {link.target}{why}{times}".lstrip())
         return ", which ".join(told)
 
 
 def in_words(holder: str, reason: str) -> str:
-    """A holder as a reader knows it: descriptors by their numbers, threads by their calls, all others by their names."""
+    """A holder as a reader knows it: a descriptor by its number, a thread by its call, all others by name and reason."""
     kind, _, label = holder.partition(" ")
     words = {"fds": f"descriptor {reason.removeprefix('fd ')} of {label}", "thread": f"the running call of {label}"}
-    return words.get(kind, holder)
+    return words.get(kind, f"{holder} ({reason})")
 
 
 @dataclass(frozen=True)
