@@ -53,7 +53,7 @@ ENDS: dict[str, tuple[tuple[str, ...], tuple[str, str]]] = {
             "name the device that is in the way of yours;",
             "say who owns the DMA of a group, and share it.",
         ),
-        ("07_kvm.ipynb", "which VM does the card work for? The device asks once."),
+        ("07_kvm.ipynb", "the card is yours; which VM does it work for?"),
     ),
     "07": (
         (
@@ -69,7 +69,7 @@ ENDS: dict[str, tuple[tuple[str, ...], tuple[str, str]]] = {
             "say what an ID from BIND is good for, and why 0 is none;",
             "say what became of devices without DMA, and of cards without an IOMMU.",
         ),
-        ("09_address_spaces.ipynb", "the card is bound, and still it cannot read a byte."),
+        ("09_address_spaces.ipynb", "the card is bound; can it read a byte of memory?"),
     ),
     "09": (
         (
