@@ -67,7 +67,7 @@ def test_the_descriptor_table_is_always_there_and_follows_every_press():
     bench = Bench(**SMALL)
     assert "none yet" in bench.table.value
     press(bench, "open device", "open iommufd", "dup")
-    found = re.findall(r"<b>(\d+)</b> → file ([^<]+)", bench.table.value)
+    found = re.findall(r"<b>(\d+)</b> → ([^<]+)", bench.table.value)
     assert found == [("3", "vfio0#1"), ("4", "iommu#1"), ("5", "vfio0#1")]
     press(bench, "close")
     assert "<b>3</b>" not in bench.table.value
@@ -210,9 +210,20 @@ def test_a_closed_descriptor_is_not_put_on_the_list():
     assert bench.listed.message == "77 is not open; see the table of descriptors"
 
 
+def test_a_field_whose_descriptor_was_closed_turns_to_another_of_the_same_file_or_to_one_that_it_is_about():
+    bench = opened()
+    fields = (bench.fd, bench.bind_fd, bench.listed, bench.struct["iommufd"])
+    press(bench, "dup", "close")
+    assert [field.text.value for field in fields] == ["5", "5", "5", "4"]
+    press(bench, "close")
+    assert [field.text.value for field in fields] == ["4", "", "", "4"]
+
+
 def test_a_message_goes_away_when_the_descriptor_is_open_again():
     bench = opened()
-    press(bench, "close", "close")
+    press(bench, "close")
+    bench.fd.text.value = "3"
+    press(bench, "close")
     assert bench.fd.message == "3 is not open; see the table of descriptors"
     press(bench, "open device")
     assert bench.fd.message == ""

@@ -117,7 +117,7 @@ def test_without_anywidget_the_descriptors_are_a_list() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "<li><b>3</b> → file vfio0#1</li>" in done.stdout
+    assert "<li><b>3</b> → vfio0#1</li>" in done.stdout
 
 
 @pytest.mark.parametrize("cell", turns(["Bench()", "Sandbox()"], days=2))

@@ -33,23 +33,43 @@ function newLine(field) {
   type(`\n${/^ */.exec(before)[0]}${/:\s*(#.*)?$/.test(before) ? FOUR : ""}`);
 }
 
-const ROWS = 400, GUTTER = 46;
+const GUTTER = 46;
 
 // The numbers of its lines, which scroll with them.
 /** @param {HTMLTextAreaElement} field */
 function number(field) {
+  const lines = field.value.split("\n").length;
+  if (field.dataset.lines === String(lines)) return;
   const { lineHeight, fontSize, fontFamily, paddingTop } = getComputedStyle(field);
   const high = parseFloat(lineHeight);
-  const texts = Array.from({ length: ROWS }, (_, row) => `<text x="34" y="${(row + 0.75) * high}">${row + 1}</text>`);
+  const texts = Array.from({ length: lines }, (_, row) => `<text x="34" y="${(row + 0.75) * high}">${row + 1}</text>`);
   const look = `font-size="${fontSize}" font-family="${
     fontFamily.replaceAll('"', "'")
   }" fill="#808080" text-anchor="end"`;
-  const svg = `<svg xmlns="http://www.w3.org/2000/svg" width="${GUTTER}" height="${ROWS * high}"><g ${look}>${
+  const svg = `<svg xmlns="http://www.w3.org/2000/svg" width="${GUTTER}" height="${lines * high}"><g ${look}>${
     texts.join("")
   }</g></svg>`;
   field.style.background = `url("data:image/svg+xml,${encodeURIComponent(svg)}") 0 ${paddingTop} no-repeat local`;
   field.style.paddingLeft = `${GUTTER}px`;
-  field.dataset.numbered = String(ROWS);
+  field.dataset.lines = String(lines);
+}
+
+// From now on, too: the kernel may put another text there, of which no event tells.
+/** @param {HTMLTextAreaElement} field */
+function keepNumbered(field) {
+  const { get, set } = Object.getOwnPropertyDescriptor(HTMLTextAreaElement.prototype, "value");
+  const put = (text) => {
+    set.call(field, text);
+    number(field);
+  };
+  if (!field.dataset.lines) {
+    Object.defineProperty(field, "value", {
+      configurable: true,
+      get: () => get.call(field),
+      set: put,
+    });
+  }
+  number(field);
 }
 
 let leaves = null; // the editor that Tab leaves now
@@ -78,11 +98,14 @@ export default {
     globalThis[INSTALLED_EDITOR] = true;
     addEventListener("keydown", edit, true);
     addEventListener("focusin", () => (leaves = null));
+    for (const seen of ["focusin", "input"]) {
+      addEventListener(seen, ({ target }) => target.matches?.(EDITOR) && keepNumbered(target));
+    }
   },
   // It draws nothing but beside the editor that it came with, as soon as that is there.
   render: ({ el }) => {
     requestAnimationFrame(() => {
-      for (const field of el.closest(".vfiosim-lab")?.querySelectorAll(EDITOR) ?? []) number(field);
+      for (const field of el.closest(".vfiosim-lab")?.querySelectorAll(EDITOR) ?? []) keepNumbered(field);
     });
   },
 };

@@ -71,10 +71,11 @@ class Bench(RunView):
         calls = [*self.buttons.values()]
         back = self._way_back()
         told = legend(*calls, self.undo, self.reset, self.copy)
-        controls, below = [self.table, *rows, back, self.result, *why, told, self.code], []
+        beside, below = (why, [told])
         if len(rows) > FEW:
             self.add_class("vfiosim-many")
-            controls, below = [row("", self.table, *back.children), *rows, self.result, self.code], [*why, told]
+            beside, below = [], [*why, told]
+        controls = [row("", self.table, *back.children), *rows, *beside, self.result, self.code]
         self.children = [style(), above(controls, [*self._shown(), *below])]
         self._ready()
 
@@ -212,13 +213,22 @@ class Bench(RunView):
             if (self._suggest or not before) and file not in (before or {}).values():
                 for field in self._about(file.label):
                     field.set(fd)
+        closed = {fd: file for fd, file in (before or {}).items() if fd not in now}
         for field in self._descriptors:
+            if (file := closed.get(field.number())) is not None:
+                field.set(self._instead(field, file, now))
             field.refresh()
         self.undo.disabled = not self.session.can_undo
         self._write_code()
 
     def _chips(self, process: str) -> tuple[tuple[int, str], ...]:
-        return tuple((fd, f"file {file.label}") for fd, file in self.session.descriptors(process).items())
+        return tuple((fd, file.label) for fd, file in self.session.descriptors(process).items())
+
+    def _instead(self, field: DescriptorField, closed: Any, now: Mapping[int, Any]) -> int | str:
+        """Another descriptor of what was closed, else one that the field is about, or "": what is closed is not closed again."""
+        same = [fd for fd, file in now.items() if file is closed]
+        alike = [fd for fd, file in now.items() if field is self.fd or field in self._about(file.label)]
+        return next(iter([*same, *alike]), "")
 
     def _about(self, label: str) -> list[NumberField]:
         """The fields that are about such a file: they get the descriptor of a new one."""

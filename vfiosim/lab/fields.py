@@ -140,6 +140,11 @@ class DescriptorField(NumberField):
             raise ValueError(f"{number} is not open; see the table of descriptors")
         return number
 
+    def number(self) -> int | None:
+        """What stands there, open or not; None where that is no number."""
+        typed = str(self.text.value).strip()
+        return int(typed) if typed.isdecimal() else None
+
     def refresh(self) -> None:
         """The table has changed: a message that is no longer true goes away."""
         if self.message:

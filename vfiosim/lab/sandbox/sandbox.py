@@ -71,7 +71,7 @@ class Sandbox(RunView):
         top = [self._way_back(), widgets.Box([self.machine_pane, self.save_pane], kind="panes")]
         files = row("", self.table, self.process, *self.shortcuts.first.children)
         call = row("", self.form, self.call, self.lane, self.fails)
-        calls = [files, self.shortcuts, call]
+        calls = [files, call]
         said, running = [self.machine_pane.taken, self.result, self.hint, self.broken], [self.schedule, self.next_calls]
         asked = [Alive(self), legend(*self.presets.buttons.values(), *self.buttons.values())]
         if by_hand:
@@ -125,18 +125,16 @@ class Sandbox(RunView):
             widgets.unfold(part, False)
             fold.observe(lambda change, part=part: self._fold(part, change["new"]), "value")
         begin = self.presets.children if self.run.start is None else ()
-        made = row("", self.undo, self.redo, self.reset, *self.folds.values(), *begin)
-        made.add_class("vfiosim-bar")
-        return made
+        more, *panes = self.folds.values()
+        self._panes = widgets.Box([*panes, *begin], kind="parts")
+        return widgets.Box([self.undo, self.redo, self.reset, more, self.shortcuts, self._panes], kind="row bar")
 
     def _fold(self, part: widgets.Widget, shown: bool) -> None:
-        """Machine and save lie over the picture, one at a time; more calls are one more row above it."""
+        """One at a time: machine and save lie over the picture, more calls take the place of what opens those."""
         widgets.unfold(part, shown)
-        if shown and part is not self.shortcuts:
-            other = "Machine" if part is self.save_pane else "Code, save, load"
-            self.folds[other].value = False
-        if part is self.shortcuts:
-            (self.add_class if shown else self.remove_class)("vfiosim-more-calls")
+        for fold, other in zip(self.folds.values(), (self.shortcuts, self.machine_pane, self.save_pane), strict=True):
+            fold.value = fold.value and (not shown or other is part)
+        widgets.unfold(self._panes, not self.folds["More calls"].value)
         if part is self.machine_pane:
             self.machine_pane.unfold()
         self.save_pane.refresh()
