@@ -26,6 +26,12 @@ def test_each_notebook_has_a_picture_that_is_like_no_other_and_a_link_to_a_file_
     assert all((ROOT / "notebooks" / link).is_file() for link in links)
 
 
+def test_the_letters_of_each_picture_can_be_read_in_a_card_of_545_by_200_pixels(shown):
+    sizes = re.findall(r'<svg[^>]* width="(\d+)" height="(\d+)"', shown.shown.value)
+    assert len(sizes) == len(notebooks())
+    assert min(16 * min(545 / int(width), 200 / int(height)) for width, height in sizes) >= 8
+
+
 def test_what_is_done_is_brought_up_to_date_with_every_answer(shown, tmp_path, monkeypatch):
     monkeypatch.setenv("VFIOSIM_PROGRESS", str(tmp_path / "progress.json"))
     first, *others = lessons()[0].exercises

@@ -215,8 +215,8 @@ class Bench(RunView):
                     field.set(fd)
         closed = {fd: file for fd, file in (before or {}).items() if fd not in now}
         for field in self._descriptors:
-            if (file := closed.get(field.number())) is not None:
-                field.set(self._instead(field, file, now))
+            if (gone := closed.get(field.number())) is not None:
+                field.set(self._instead(field, gone, now))
             field.refresh()
         self.undo.disabled = not self.session.can_undo
         self._write_code()

@@ -140,10 +140,10 @@ class DescriptorField(NumberField):
             raise ValueError(f"{number} is not open; see the table of descriptors")
         return number
 
-    def number(self) -> int | None:
-        """What stands there, open or not; None where that is no number."""
+    def number(self) -> int:
+        """What stands there, open or not; -1 where that is no number."""
         typed = str(self.text.value).strip()
-        return int(typed) if typed.isdecimal() else None
+        return int(typed) if typed.isdecimal() else -1
 
     def refresh(self) -> None:
         """The table has changed: a message that is no longer true goes away."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 
 from ..assets import style_sheet
@@ -14,16 +14,16 @@ from ..lab.style import style, text, words
 from ..machine.events import Failing
 from ..museum import ROOMS
 from ..puzzles import PUZZLES
+from ..trace import Trace
 from ..views import Player
 from ..views.tight import tight
-from .address_spaces_bench import ONLY
 from .closing import held_by_many
 from .ends import ENDS
 from .lesson import lessons
 from .levels import MORE, VIEW, known
 from .levels_data import LEVELS
 from .moves import play, split
-from .vmm import SHOWN, with_card
+from .vmm import with_card
 
 __all__ = ["CENTRAL", "Index", "index", "notebooks", "pictures"]
 
@@ -35,16 +35,25 @@ FREE = "ask a question that nobody has asked you"
 
 # ---- the pictures
 
+# Few boxes, so that their letters can be read in a small picture.
 CARD = (*VIEW, "vfio_device vfio0")
+CALL = ("thread *", "file vfio*", "file iommu*", "vfio_device vfio0")
 
 
-def _after(moves: str, *view: str, step: str = "", number: int = 0) -> Player:
+def _after(moves: str, *view: str, step: str = "") -> Player:
     """How things stand after these moves, or at the step of the last one that says so."""
     session = Session()
     play(*split(moves))(session)
-    trace = session.steps if step else session.machine.trace
-    at = next((one.index + 1 for one in trace if step in one.sentence), -1) if step else 0
-    return Player(trace if step else trace[len(trace) :], step=at, only=view)
+    if step:
+        return _step(session.steps, step, view)
+    trace = session.machine.trace
+    return Player(trace[len(trace) :], step=0, only=view)
+
+
+def _step(trace: Trace, says: str, view: Sequence[str]) -> Player:
+    """The step that says so, or is of this phase, alone: what the sentences of others name is not drawn."""
+    at = next(one.index for one in trace if says == one.phase or says in one.sentence)
+    return Player(trace[at : at + 1], step=1, only=view)
 
 
 def _unwinding() -> Player:
@@ -52,8 +61,7 @@ def _unwinding() -> Player:
     play("open card", "open iommufd")(session)
     session.do(Failing(4))
     session.bind(3, iommufd=4)
-    at = next((one.index + 1 for one in session.steps if one.phase == "unwind"), -1)
-    return Player(session.steps, step=at)
+    return _step(session.steps, "unwind", CALL)
 
 
 def _held() -> Player:
@@ -64,42 +72,50 @@ def _held() -> Player:
 def _race() -> Player:
     found = PUZZLES["R1"].explore(without=["group_lock"]).counterexample
     assert found is not None, "the puzzle R1 is broken without its lock"
-    return Player(found.trace, step=len(found.trace))
+    return Player(found.trace[len(found.trace) - 1 :], step=1)
 
 
 def _room() -> Player:
     trace = ROOMS["mapped-into-itself"].trace.trace
-    return Player(trace, step=len(trace))
+    return Player(trace, step=len(trace), only=("file vfio*", "iommufd_ioas*", "iopt*"))
 
 
 def _vmm() -> Player:
     trace = Session(start=with_card).machine.trace
-    return Player(trace[len(trace) :], only=SHOWN)
+    return Player(
+        trace[len(trace) :],
+        only=("file [iv]*", "file kvm-vfio*", "vfio_device vfio0", "iommufd_ioas*", "kvm"),
+    )
 
 
 def _level() -> Player:
-    level = LEVELS[6]
+    level = LEVELS[0]
     return _after(f"{level.start}, {', '.join(known()[level.name]['way'])}", *level.view)
 
 
 BIND = "open card, open iommufd, BIND"
 CENTRAL: Mapping[str, Callable[[], Player]] = {
     "00": lambda: _after(BIND, *CARD),
-    "01": lambda: _after(BIND, step="open_count"),
+    "01": lambda: _after(BIND, *CALL, step="open_count"),
     "02": lambda: _after(f"{BIND}, dup card, fork helper", "fds *", "file vfio*", "file iommu*", "vfio_device vfio0"),
     "03": lambda: _after(f"open group, {BIND}", step="Refused"),
     "04": _unwinding,
     "05": _held,
-    "06": lambda: _after("open iommufd, open gpu, open audio, BIND gpu, BIND audio", *VIEW, *MORE["gpu"]),
-    "07": lambda: _after("create VM, create list, open card, open iommufd, FILE_ADD, BIND", *CARD),
+    "06": lambda: _after(
+        "open iommufd, open gpu, open audio, BIND gpu", "file vfio*", *MORE["gpu"][:2], "vfio_group 2"
+    ),
+    "07": lambda: _after(
+        "create VM, create list, open card, open iommufd, FILE_ADD, BIND",
+        *("fds *", "file vfio*", "file kvm*", "kvm", "vfio_device vfio0"),
+    ),
     "08": lambda: _after("open tty, open iommufd, BIND tty", *VIEW, "vfio_device vfio4", "iommufd_access"),
-    "09": lambda: _after(f"memory, {BIND}, IOAS_ALLOC, MAP, ATTACH", *ONLY, "file iommu*"),
+    "09": lambda: _after(f"memory, {BIND}, IOAS_ALLOC, MAP, ATTACH", "iommufd_hwpt*", "iommufd_ioas*", "iopt*"),
     "10": _race,
     "11": _room,
     "12": _vmm,
     "13": _level,
     "20": lambda: _after(f"{BIND}, fork helper, close card, close iommufd", "fds *", "file vfio*", "file iommu*"),
-    "90": lambda: _after(f"create VM, {BIND}, open gpu, BIND gpu", *CARD, *MORE["gpu"]),
+    "90": lambda: _after(f"create VM, {BIND}", *CARD),
 }
 
 

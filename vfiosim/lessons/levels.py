@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
@@ -30,6 +31,7 @@ MORE = {
     "gpu": ("vfio_device vfio1", "vfio_device vfio2", "iommu_group 2"),
     "IOAS_ALLOC": ONLY,
 }
+BROAD = 400  # pixels
 FILE = "levels.json"  # what the search has found, by the name of the level
 
 
@@ -106,6 +108,11 @@ class Level:
         return tight(Player(trace[len(trace) :], reserve=trace, only=self.facts.about).svg(0, whole=False))
 
 
+def _broad(picture: str) -> str:
+    """The class of a card whose picture needs the room of two, so that its letters can be read."""
+    return "broad" if (found := re.search(r' width="(\d+)"', picture)) and int(found[1]) > BROAD else ""
+
+
 def _is_true(told: Fact, session: Session) -> bool:
     return not told.instead(session.state)
 
@@ -143,7 +150,9 @@ class Levels(StaticFallback):
         self.buttons = {level.name: self._button(level) for level in levels}
         self.pictures = {level.name: level.thumbnail(ways[level.name]) for level in levels}
         cards = [
-            widgets.VBox([text("thumbnail", self.pictures[name]), button], kind="card")
+            widgets.VBox(
+                [text("thumbnail", self.pictures[name]), button], kind=f"card {_broad(self.pictures[name])}".strip()
+            )
             for name, button in self.buttons.items()
         ]
         self.index = widgets.Box(cards, kind="cards")
