@@ -40,3 +40,16 @@ export function settled(owner, scroll) {
   }
   waiting.set(owner, scroll);
 }
+
+// Change how high something is, and let this part stay where the reader has it under the pointer.
+export function inPlace(part, change) {
+  const before = part.getBoundingClientRect().top;
+  change();
+  const scrolls = (one) => one.scrollHeight > one.clientHeight && /auto|scroll/.test(getComputedStyle(one).overflowY);
+  let around = part.parentElement;
+  while (around && !scrolls(around)) around = around.parentElement;
+  (around ?? document.scrollingElement).scrollBy({
+    top: part.getBoundingClientRect().top - before,
+    behavior: "instant",
+  });
+}

@@ -1,5 +1,7 @@
 // Going from step to step, from effect to effect, and along a walk. It knows where the reader is; what extends it shows that.
 
+import { inPlace } from "./dom.js";
+
 const ALL = "Now with every box and every field. “All fields” again: only those of the walk.";
 const FEW = "Now with the boxes and fields of the walk only.";
 
@@ -16,6 +18,8 @@ export class Moving {
     this.whole = null;
     /** @type {any} */
     this.playing = null;
+    /** @type {any} the row of buttons */
+    this.bar = null;
   }
 
   // What extends this does these.
@@ -43,7 +47,7 @@ export class Moving {
   // Show all there is, or the brief picture, at the last of its stops up to here.
   all(wanted) {
     this.full = wanted;
-    this.load(this.whole, wanted ? this.step : this.upTo(this.step));
+    inPlace(this.bar.first, () => this.load(this.whole, wanted ? this.step : this.upTo(this.step)));
     this.tell(wanted ? ALL : FEW);
   }
 

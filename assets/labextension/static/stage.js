@@ -59,7 +59,13 @@ export class Stage {
       .filter(({ way }) => way > BORDER).sort((one, other) => one.way - other.way);
     const heading = ahead.findIndex(({ cell }) => cell.querySelector(HEADING));
     const reach = (heading < 0 ? ahead : ahead.slice(0, heading + 1)).filter(({ way }) => way <= far);
-    this.scroller.scrollBy({ top: by * (reach.at(-1)?.way ?? Math.min(ahead[0]?.way ?? far, far)) });
+    this.scroller.scrollBy({ top: by * (reach.at(-1)?.way ?? Math.min(ahead[0]?.way ?? this.left(by), far)) });
+  }
+
+  // How much of the last cell is still to come; below it JupyterLab has an empty screen.
+  left(by) {
+    const last = this.all(".jp-Cell").at(-1);
+    return by > 0 && last ? Math.max(0, this.top(last) + last.getBoundingClientRect().height - this.height) : Infinity;
   }
 
   // A step of the player that is seen, or on to what comes after it.
