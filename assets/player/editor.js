@@ -99,7 +99,10 @@ export default {
     addEventListener("keydown", edit, true);
     addEventListener("focusin", () => (leaves = null));
     for (const seen of ["focusin", "input"]) {
-      addEventListener(seen, ({ target }) => target.matches?.(EDITOR) && keepNumbered(target));
+      addEventListener(
+        seen,
+        ({ target }) => target instanceof HTMLTextAreaElement && target.matches(EDITOR) && keepNumbered(target),
+      );
     }
   },
   // It draws nothing but beside the editor that it came with, as soon as that is there.
