@@ -45,4 +45,7 @@ def test_what_is_done_is_brought_up_to_date_with_every_answer(shown, tmp_path, m
 
 def test_the_page_without_a_kernel_has_the_same_cards(shown):
     assert shown.static_html().count("<figure>") == len(notebooks())
+    assert (
+        '<div class="vfiosim-lab">' in shown.static_html()
+    )  # which has the colours, so that a dark page has no white boxes
     assert shown.in_words().count("Then you can") == len(notebooks())

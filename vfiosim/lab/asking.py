@@ -44,7 +44,7 @@ class Asking(StaticFallback):
     def static_html(self) -> str:
         """What is asked, with its choices or its hints to unfold, and what has been found out."""
         items = "".join(f"<li>{escape(line, quote=False)}</li>" for line in self._choices())
-        choices = f'<ul style="font: 17px/1.4 system-ui, sans-serif">{items}</ul>' if items else ""
+        choices = f'<ul style="font: max(16px, 1em)/1.4 system-ui, sans-serif">{items}</ul>' if items else ""
         hints = note(self.help.static_html()) if self.is_task else ""
         said = self.verdict.value or note(f"<i>{ONLY_LIVE}</i>")
         return f"{note(self._asked)}{choices}{hints}{said}{self._below()}"

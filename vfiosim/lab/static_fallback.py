@@ -62,4 +62,4 @@ class Telling(StaticFallback):
 
 def note(html: str) -> str:
     """A paragraph of a still."""
-    return f'<p style="font: 19px/1.4 system-ui, sans-serif; margin: 6px 0">{html}</p>'
+    return f'<p style="font: max(16px, 1em)/1.4 system-ui, sans-serif; margin: 6px 0">{html}</p>'

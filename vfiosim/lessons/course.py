@@ -164,7 +164,7 @@ class Index(StaticFallback):
 
     def static_html(self) -> str:
         """The page as it was when the cell ran."""
-        return f"{style().value}{self.shown.value}"
+        return f'{style().value}<div class="vfiosim-lab">{self.shown.value}</div>'
 
     def in_words(self) -> str:
         """The page as text."""

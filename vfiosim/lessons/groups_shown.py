@@ -37,8 +37,8 @@ def _group(machine: Machine, number: int) -> str:
     told, colour = _owner(things[f"iommu_group {number}"], members)
     return (
         f'<div style="flex:1 1 230px;border:3px solid {colour};border-radius:12px;padding:10px 14px">'
-        f'<div style="font-size:24px"><b>group {number}</b></div>'
-        f'<div style="font-size:18px;margin:4px 0;padding:4px 8px;background:{colour}33;border-radius:6px">'
+        f'<div style="font-size:22px"><b>group {number}</b></div>'
+        f'<div style="font-size:16px;margin:4px 0;padding:4px 8px;background:{colour}33;border-radius:6px">'
         f"DMA owner: <b>{told}</b></div>"
         + "".join(_device(machine, one) for one in members)
         + f'<div style="font-size:16px;margin-top:8px">/dev/vfio/{number}: {_door(things[f"vfio_group {number}"])}</div></div>'
@@ -61,8 +61,8 @@ def _device(machine: Machine, device: ObjectState) -> str:
     bound = " · <b>bound</b>" if node != "no node" and things[f"vfio_device {node}"].fields["open_count"] else ""
     return (
         '<div style="margin:6px 0;padding:6px 10px;border:1px solid #8888;border-radius:8px">'
-        f'<span style="font-size:20px"><b>{name}</b> · {node}{bound}</span>'
-        f'<div style="font-size:15px">driver {driver}</div></div>'
+        f'<span style="font-size:16px"><b>{name}</b> · {node}{bound}</span>'
+        f'<div style="font-size:14px">driver {driver}</div></div>'
     )
 
 

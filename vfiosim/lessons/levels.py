@@ -210,7 +210,7 @@ class Levels(StaticFallback):
             f"<figure>{self.pictures[name]}<figcaption>{escape(made.description)}</figcaption></figure>"
             for name, made in self.buttons.items()
         )
-        return f'{note(self.head.value)}<div class="vfiosim-cards">{cards}</div>'
+        return f'{style().value}{note(self.head.value)}<div class="vfiosim-lab"><div class="vfiosim-cards">{cards}</div></div>'
 
     def in_words(self) -> str:
         """The index as text."""
