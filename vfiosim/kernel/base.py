@@ -134,6 +134,7 @@ class Device(KObject):
     drvdata: Field[KObject | None] = field(None, guard="lock", link="weak")
     iommu_group: Field[IommuGroup | None] = field(None, link="weak")  # as long as it is in one
     uses_dma_api: Field[bool] = field(False, guard="lock")  # counted in its group for a kernel driver
+    broken_parity_status: Field[bool] = field(False)  # that its parity is broken, as somebody has written down
     in_reset: Field[bool] = field(False, guard="dev_set.lock")  # together with its whole slot or bus, at this moment
 
     def __init__(self, engine: Engine, spec: DeviceSpec, buses: Any) -> None:

@@ -10,13 +10,14 @@ from ..engine import *
 from .base import Device
 from .firmware import BARS, bar_flags, interrupt_input
 from .fs.kernfs import written
+from .kstrtox import kstrtoul
+from .unsupported import Unsupported
 
 _IDS: Final = ("vendor", "device", "subsystem_vendor", "subsystem_device", "class")
 _ALWAYS: Final = {  # of two processors and functions that nobody has put to sleep
     "local_cpus": "3",
     "local_cpulist": "0-1",
     "msi_bus": "1",
-    "broken_parity_status": "0",
     "power_state": "D0",
     "ari_enabled": "0",
 }
@@ -28,8 +29,32 @@ def shown(device: Device, name: str) -> Callable[[], Awaitable[str]] | None:
     """What a file tells; None for one whose content is not modelled, or of a device that says nothing about itself."""
     if name == "uevent" and modalias(device):
         return partial(pci_uevent, device)
+    if name == "broken_parity_status":
+        return partial(broken_parity_status_show, device)
     text = constant(device, name)
     return None if text is None else partial(written, text)
+
+
+@kernel("drivers/pci/pci-sysfs.c")
+async def broken_parity_status_show(device: Device) -> str:
+    """What somebody has written down about its parity."""
+    broken = await load(device.broken_parity_status)
+    return str(int(broken))
+
+
+@kernel("drivers/pci/pci-sysfs.c")
+async def broken_parity_status_store(device: Device, text: str, count: int) -> int:
+    """Write down whether its parity is broken; nothing here looks at it. EINVAL for no number."""
+    await store(device.broken_parity_status, await kstrtoul(text) != 0)
+    return count
+
+
+@kernel("drivers/pci/pci-sysfs.c")
+async def msi_bus_store(text: str, count: int) -> int:
+    """May a function send message interrupts? It may; EINVAL for no number."""
+    if not await kstrtoul(text):
+        raise Unsupported("a function that may not send message interrupts")
+    return count
 
 
 @kernel("drivers/pci/pci-driver.c")

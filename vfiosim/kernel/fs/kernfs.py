@@ -35,11 +35,13 @@ class Attribute:
     show: Callable[[], Awaitable[str]] | None = None
     node: Device | DriverPrivate | None = None
     there: Field[bool] | None = None
+    folder: bool = False
 
 
 @kernel("fs/kernfs/file.c")
 async def kernfs_fop_read_iter(attribute: Attribute) -> bytes:
     """Read the whole text. ENODEV if the owner is gone."""
+    await refuse_if(attribute.folder, Errno.EISDIR, "path_is_file", "a folder is not read, but listed")
     if attribute.show is None:
         raise Unsupported(f"reading {attribute.path}")
     await kernfs_get_active(attribute)
@@ -69,6 +71,8 @@ async def kernfs_fop_write_iter(attribute: Attribute, data: bytes) -> int:
 async def kernfs_fop_open(attribute: Attribute, flags: int) -> None:
     """May it be opened so? EACCES by its permissions; what can only be read or only written nobody opens otherwise."""
     way = flags & O_ACCMODE
+    wrong = attribute.folder and way != O_RDONLY
+    await refuse_if(wrong, Errno.EISDIR, "path_is_file", "nothing can be written into a folder")
     await inode_permission(attribute.mode, flags)
     lacks = (way != O_RDONLY and not attribute.mode & 0o222) or (way != O_WRONLY and not attribute.mode & 0o444)
     await refuse_if(lacks, Errno.EACCES, "file_can_do_it", "this file of /sys cannot be opened for that by anybody")

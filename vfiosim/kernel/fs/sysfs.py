@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 from ...engine import *
 from ...uapi import Errno, KernelError
 from .. import pci_sysfs
-from ..base import VFIO_DRIVERS, BusDriver, Device, put_device, syspath
+from ..base import VFIO_DRIVERS, BusDriver, Device, put_device
 from ..bus import (
     FOUND,
     Buses,
@@ -21,7 +21,6 @@ from ..bus import (
     drivers_probe_store,
     unbind_store,
 )
-from ..config import built_with
 from ..iov import sriov_numvfs_store, virtual_functions
 from ..params import parameter_file
 from ..pci import ROOT_BUS, enable_store, find_port, new_id_store, remove_id_store, remove_store, rescan_store
@@ -31,6 +30,17 @@ from ..vfio import mdev
 from ..vfio.vfio import VfioDevice
 from .devtmpfs import DevTmpfs
 from .file import O_RDONLY, O_WRONLY, File, get_unused_fd_flags, put_unused_fd
+from .folders import (
+    PCI_ATTRIBUTES,
+    driver_folder,
+    folder_in,
+    group_file,
+    link_to,
+    mdev_uevent,
+    names_in,
+    shown_device,
+    uevent_store,
+)
 from .kernfs import (
     OPENED,
     Attribute,
@@ -44,41 +54,12 @@ from .syscalls import alloc_file
 
 T = TypeVar("T")
 _DRIVER: Final = re.compile(r"/sys/bus/(pci|mdev)/drivers/([^/]+)/([^/]+)")
+_FOLDER_OF_DRIVER: Final = re.compile(r"/sys/bus/(pci|mdev)/drivers/([^/]+)")
 _BUS: Final = re.compile(r"/sys/bus/(pci|mdev)/([^/]+)")
 _DEVICE: Final = re.compile(r"/sys/bus/(pci|mdev)/devices/([^/]+)(?:/(.+))?")
 _PARAMETER: Final = re.compile(r"/sys/module/([^/]+)/parameters/([^/]+)")
 _TYPE: Final = re.compile(r"/sys/(?:class/mdev_bus|devices/virtual/mtty)/mtty/mdev_supported_types/([^/]+)/([^/]+)")
-_PCI_ATTRIBUTES: Final = [
-    "ari_enabled",
-    "broken_parity_status",
-    "class",
-    "config",
-    "consistent_dma_mask_bits",
-    "device",
-    "dma_mask_bits",
-    "driver_override",
-    "enable",
-    "firmware_node",
-    "iommu",
-    "iommu_group",
-    "irq",
-    "link",
-    "local_cpulist",
-    "local_cpus",
-    "modalias",
-    "msi_bus",
-    "power_state",
-    "remove",
-    "rescan",
-    "resource",
-    "revision",
-    "subsystem",
-    "subsystem_device",
-    "subsystem_vendor",
-    "uevent",
-    "vendor",
-]
-_WRITABLE: Final = ("broken_parity_status", "config", "msi_bus", "uevent")  # and not modelled
+_WRITABLE: Final = ("config",)  # and not modelled
 S_IFDIR, S_IFCHR, S_IFREG = 0o040000, 0o020000, 0o100000
 
 
@@ -172,6 +153,8 @@ def bus_file(buses: Buses, bus: str, name: str, path: str) -> Attribute | None:
         return Attribute(path, 0o644, partial(drivers_autoprobe_store, buses), partial(flag, buses))
     if name == "rescan" and bus == "pci":
         return Attribute(path, 0o200, partial(rescan_store, buses, ROOT_BUS))
+    if name in ("devices", "drivers"):
+        return Attribute(path, 0o755, folder=True)
     return Attribute(path, 0o644) if name == "uevent" else None
 
 
@@ -194,7 +177,11 @@ def driver_file(buses: Buses, driver: BusDriver, name: str, path: str) -> Attrib
 async def device_file(device: Device, name: str, path: str) -> Attribute:
     """A file of a device. ENOENT."""
     attribute: Attribute | None = None
-    if name.startswith("driver/"):
+    if not name or await folder_in(device, name, await shown_device(device)) is not None:
+        return Attribute(path, 0o755, folder=True)
+    if name.startswith("iommu_group/"):
+        attribute = await group_file(device, name.removeprefix("iommu_group/"), path)
+    elif name.startswith("driver/"):
         label = await load(device.driver_link)
         driver = await xa_load(device.buses.drivers, label)
         if driver is not None:
@@ -205,11 +192,18 @@ async def device_file(device: Device, name: str, path: str) -> Attribute:
         attribute = reset_file(device, name, path)
     elif device.bus == "pci" and name != "remove":
         attribute = pci_file(device, name, path)
-    elif name.startswith("mdev_type/") and device.bus == "mdev":
-        attribute = mdev.type_file(device.buses, device.spec.model, name.removeprefix("mdev_type/"), path)
-    elif name == "uevent":
-        attribute = Attribute(path, 0o644)
+    elif device.bus == "mdev":
+        attribute = mdev_file(device, name, path)
     return await require(attribute, Errno.ENOENT, "path_exists", f"there is no file {name} of this device now")
+
+
+def mdev_file(device: Device, name: str, path: str) -> Attribute | None:
+    """A file of a mediated device."""
+    if name.startswith("mdev_type/"):
+        return mdev.type_file(device.buses, device.spec.model, name.removeprefix("mdev_type/"), path)
+    if name == "vendor/sample_mdev_dev":
+        return Attribute(path, 0o444, show=partial(written, f"This is MDEV {device.address}"), node=device)
+    return Attribute(path, 0o644, uevent_store, partial(mdev_uevent, device), device) if name == "uevent" else None
 
 
 def remove_file(device: Device, path: str) -> Attribute | None:
@@ -242,10 +236,18 @@ def pci_file(device: Device, name: str, path: str) -> Attribute | None:
         return Attribute(path, 0o644, partial(sriov_numvfs_store, device), partial(number_of_vfs, device), device)
     if name == "sriov_totalvfs" and device.spec.vfs:
         return Attribute(path, 0o444, show=partial(written, str(device.spec.vfs)), node=device)
-    if name not in _PCI_ATTRIBUTES and name not in [f"resource{bar}" for bar in device.hardware.bars]:
+    told = pci_sysfs.shown(device, name)
+    changes = {
+        "uevent": uevent_store,
+        "msi_bus": pci_sysfs.msi_bus_store,
+        "broken_parity_status": partial(pci_sysfs.broken_parity_status_store, device),
+    }
+    if name in changes:
+        return Attribute(path, 0o644, changes[name], told, device)
+    if name not in PCI_ATTRIBUTES and name not in [f"resource{bar}" for bar in device.hardware.bars]:
         return None
     mode = 0o644 if name in _WRITABLE else 0o600 if name[-1].isdigit() else 0o444
-    return Attribute(path, mode, None, pci_sysfs.shown(device, name), device)
+    return Attribute(path, mode, None, told, device)
 
 
 async def override_of(device: Device) -> str:
@@ -278,29 +280,29 @@ async def list_directory(buses: Buses, devtmpfs: DevTmpfs, path: str) -> tuple[s
         inside = {node[len(path) + 1 :].split("/")[0] for node in nodes if node.startswith(path + "/")}
         await refuse_if(not inside, Errno.ENOENT, "path_exists", f"there is no {path}: no node is in it")
         return tuple(sorted(inside))
+    if driver_found := _FOLDER_OF_DRIVER.fullmatch(path):
+        driver = await xa_load(buses.drivers, driver_found[2])
+        if driver is not None and driver.bus == driver_found[1]:
+            return await driver_folder(buses, driver)
+    if path == "/sys/bus/mdev/devices":
+        return tuple(sorted(address for address in await slots_of(buses.devices) if ":" not in address))
     found = _DEVICE.fullmatch(path)
-    if found is None or found[1] != "pci" or (found[3] or "vfio-dev") != "vfio-dev":
+    if found is None:
         raise Unsupported(f"listing {path}")
     device = await device_at(buses, found[1], found[2])
+    async with cleanup(let_go, device):
+        return await device_folder(device, found[3] or "", path)
+
+
+async def device_folder(device: Device, name: str, path: str) -> tuple[str, ...]:
+    """The names in the folder of a device, or in one of its folders. ENOENT, ENOTDIR."""
     vdev = await shown_device(device)
-    driven = await load(device.driver_link)
-    gone = [] if await load(device.remove_file) and not device.spec.physfn else ["remove"]
-    await let_go(device)
-    if found[3]:
-        return ((await require(vdev, Errno.ENOENT, "path_exists", "it is no VFIO device now")).cdev_name,)
-    extra = ["driver"] * bool(driven) + ["vfio-dev"] * (vdev is not None)
-    names = _PCI_ATTRIBUTES + extra + [f"resource{bar}" for bar in device.hardware.bars]
-    return tuple(sorted(name for name in names if name not in gone))
-
-
-async def shown_device(device: Device) -> VfioDevice | None:
-    """The VFIO device that a device is at the moment, as its directory shows it."""
-    vdev = await load(device.drvdata)
-    if not isinstance(vdev, VfioDevice):
-        return None
-    if not built_with("vfio_group"):
-        return vdev if await xa_load(vdev.vfio.devtmpfs.nodes, vdev.path) is not None else None
-    return vdev if vdev in await load(vdev.group.device_list) else None
+    if name:
+        inside = await folder_in(device, name, vdev)
+        if inside is None:
+            await device_file(device, name, path)
+        return tuple(sorted(await require(inside, Errno.ENOTDIR, "path_is_folder", f"{name} is no folder")))
+    return await names_in(device, vdev)
 
 
 @kernel("fs/stat.c")
@@ -318,7 +320,7 @@ async def mode_of(buses: Buses, devtmpfs: DevTmpfs, path: str) -> int:
     if path.startswith("/sys/"):
         attribute, device = await sysfs_file(buses, path)
         await let_go(device)
-        return S_IFREG | attribute.mode
+        return (S_IFDIR if attribute.folder else S_IFREG) | attribute.mode
     if not path.startswith("/dev/"):
         raise Unsupported(f"looking at {path}")
     await refuse_if(True, Errno.ENOENT, "path_exists", f"there is no {path}")
@@ -327,22 +329,13 @@ async def mode_of(buses: Buses, devtmpfs: DevTmpfs, path: str) -> int:
 
 @kernel("fs/stat.c")
 async def read_link(buses: Buses, path: str) -> str:
-    """Where a link of a device leads: to its iommu_group or to its driver."""
+    """Where a link of a device leads. ENOENT, EINVAL for what is no link."""
     found = _DEVICE.fullmatch(path)
-    if found is None or found[3] not in ("iommu_group", "driver", None):
+    if found is None:
         raise Unsupported(f"the link {path}")
     device = await device_at(buses, found[1], found[2])
-    target = await link_of(device, found[3])
-    await let_go(device)
-    return await require(target, Errno.ENOENT, "path_exists", f"the device has no {found[3]} at the moment")
-
-
-async def link_of(device: Device, name: str | None) -> str | None:
-    """Where such a link leads; without a name the link to the device that its bus has."""
-    if name is None:
-        return syspath(device)
-    if name == "iommu_group":
-        group = await load(device.iommu_group)
-        return f"/sys/kernel/iommu_groups/{group.id}" if group is not None else None
-    driver = await load(device.driver_link)
-    return f"/sys/bus/{device.bus}/drivers/{driver}" if driver else None
+    async with cleanup(let_go, device):
+        target = await link_to(device, found[3])
+        if target is None:
+            await device_file(device, found[3], path)
+        return await require(target, Errno.EINVAL, "path_is_link", f"{found[3]} is no link")

@@ -48,6 +48,8 @@ def type_file(buses: Buses, kind: str, name: str, path: str) -> Attribute | None
     """A file of a type of mediated devices."""
     if kind not in MDEV_TYPES:
         return None
+    if name == "devices":
+        return Attribute(path, 0o755, folder=True)
     if name == "create":
         return Attribute(path, 0o200, partial(create_store, buses, kind))
     if name == "available_instances":

@@ -1,0 +1,169 @@
+"""Folders and links of a device in /sys, and files about its iommu_group (drivers/base/core.c, drivers/iommu/iommu.c, v7.2)."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Final
+
+from ...engine import *
+from ...uapi import Errno
+from ..base import VFIO_DRIVERS, BusDriver, Device, syspath
+from ..bus import Buses
+from ..config import built_with
+from ..unsupported import Unsupported
+from ..vfio.vfio import VfioDevice
+from .kernfs import Attribute, written
+
+DMAR: Final = "dmar0"  # the only IOMMU of the recorded machine
+MSI_WINDOW: Final = "0x00000000fee00000 0x00000000feefffff msi"
+DRIVER_FILES: Final = {"pci": ("bind", "new_id", "remove_id", "uevent", "unbind"), "mdev": ("bind", "uevent", "unbind")}
+PCI_ATTRIBUTES: Final = [
+    "ari_enabled",
+    "broken_parity_status",
+    "class",
+    "config",
+    "consistent_dma_mask_bits",
+    "device",
+    "dma_mask_bits",
+    "driver_override",
+    "enable",
+    "firmware_node",
+    "iommu",
+    "iommu_group",
+    "irq",
+    "link",
+    "local_cpulist",
+    "local_cpus",
+    "modalias",
+    "msi_bus",
+    "power_state",
+    "remove",
+    "rescan",
+    "resource",
+    "revision",
+    "subsystem",
+    "subsystem_device",
+    "subsystem_vendor",
+    "uevent",
+    "vendor",
+]
+TYPE_FILES: Final = ("available_instances", "create", "device_api", "devices", "name")
+
+
+async def link_to(device: Device, name: str | None) -> str | None:
+    """Where a link of a device leads; without a name the link to the device that its bus has. None where there is no link."""
+    if name is None:
+        return syspath(device)
+    group, driver = await load(device.iommu_group), await load(device.driver_link)
+    links = {
+        "subsystem": f"/sys/bus/{device.bus}",
+        "iommu_group": f"/sys/kernel/iommu_groups/{group.id}" if group is not None else None,
+        "driver": f"/sys/bus/{device.bus}/drivers/{driver}" if driver else None,
+        "mdev_type": f"/sys/devices/virtual/mtty/mtty/mdev_supported_types/{device.model}",
+        "iommu": f"/sys/class/iommu/{DMAR}" if group is not None and group.place >= 0 else None,
+    }
+    if name == "firmware_node":
+        raise Unsupported("what the firmware calls a function")
+    return links.get(name) if (name == "mdev_type") <= (device.bus == "mdev") else None
+
+
+async def folder_in(device: Device, name: str, vdev: VfioDevice | None) -> tuple[str, ...] | None:
+    """The names in a folder of a device, or in one that a link of it leads to; None where there is none.
+
+    `vdev`: the VFIO device that the device is at the moment.
+    """
+    if name == "link" and device.bus == "pci":
+        return ()
+    if name == "vfio-dev":
+        return None if vdev is None else (vdev.cdev_name,)
+    if name == "vendor" and device.bus == "mdev":
+        return ("sample_mdev_dev",)
+    if name.startswith("iommu_group"):
+        return await group_folder(device, name)
+    if await link_to(device, name) is None:
+        return None
+    if name == "driver":
+        driver = await xa_load(device.buses.drivers, await load(device.driver_link))
+        return None if driver is None else await driver_folder(device.buses, driver)
+    if name == "mdev_type":
+        return TYPE_FILES
+    raise Unsupported(f"listing {name} of a device")
+
+
+async def group_folder(device: Device, name: str) -> tuple[str, ...] | None:
+    """The names in the folder of an iommu_group, or of its devices."""
+    group = await load(device.iommu_group)
+    if group is None:
+        return None
+    if name == "iommu_group":
+        return "devices", *["name"] * (group.place < 0), "reserved_regions", "type"
+    if name != "iommu_group/devices":
+        return None
+    devices = [await xa_load(device.bus_devices, address) for address in await slots_of(device.bus_devices)]
+    return tuple([one.address for one in devices if one is not None and await load(one.iommu_group) is group])
+
+
+async def driver_folder(buses: Buses, driver: BusDriver) -> tuple[str, ...]:
+    """The names in the folder of a driver: its devices and its files."""
+    if driver.label not in VFIO_DRIVERS:
+        raise Unsupported(f"all that {driver.label} drives")
+    devices = [await xa_load(buses.devices, address) for address in await slots_of(buses.devices)]
+    driven = [one.address for one in devices if one is not None and await load(one.driver_link) == driver.label]
+    return tuple(sorted((*driven, *DRIVER_FILES[driver.bus])))
+
+
+async def group_file(device: Device, name: str, path: str) -> Attribute | None:
+    """A file about an iommu_group: without hardware behind it, it has a name and nothing else to tell."""
+    group = await load(device.iommu_group)
+    if group is None:
+        return None
+    real = group.place >= 0
+    told = {"type": "DMA" if real else "unknown", "reserved_regions": MSI_WINDOW if real else ""}
+    if not real:
+        told["name"] = "vfio-noiommu"
+    if name not in told:
+        return None
+    return Attribute(path, 0o644 if name == "type" else 0o444, show=partial(written, told[name]))
+
+
+async def names_in(device: Device, vdev: VfioDevice | None) -> tuple[str, ...]:
+    """The names in the folder of a device itself."""
+    gone = [] if await load(device.remove_file) and not device.spec.physfn else ["remove"]
+    extra = ["driver"] * bool(await load(device.driver_link)) + ["vfio-dev"] * (vdev is not None)
+    if device.bus == "mdev":
+        names = [*extra, "iommu_group", "mdev_type", "remove", "subsystem", "uevent", *["vendor"] * ("driver" in extra)]
+    else:
+        names = PCI_ATTRIBUTES + extra + [f"resource{bar}" for bar in device.hardware.bars]
+    return tuple(sorted(name for name in names if name not in gone))
+
+
+async def shown_device(device: Device) -> VfioDevice | None:
+    """The VFIO device that a device is at the moment, as its directory shows it."""
+    vdev = await load(device.drvdata)
+    if not isinstance(vdev, VfioDevice):
+        return None
+    if not built_with("vfio_group"):
+        return vdev if await xa_load(vdev.vfio.devtmpfs.nodes, vdev.path) is not None else None
+    return vdev if vdev in await load(vdev.group.device_list) else None
+
+
+async def mdev_uevent(device: Device) -> str:
+    """What programs are told that look after mediated devices: the driver (`dev_uevent`)."""
+    driver = await load(device.driver)
+    return "" if driver is None else f"DRIVER={driver.label}"
+
+
+async def uevent_store(text: str, count: int) -> int:
+    """Tell programs once more that a device is there: one of some words. EINVAL. Nobody listens (`kobject_synth_uevent`)."""
+    good = text.split(" ", maxsplit=1)[0].rstrip("\n") in (
+        "add",
+        "remove",
+        "change",
+        "move",
+        "online",
+        "offline",
+        "bind",
+        "unbind",
+    )
+    await refuse_if(not good, Errno.EINVAL, "event_known", "this is no event")
+    return count
