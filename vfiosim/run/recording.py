@@ -14,7 +14,7 @@ from ..conformance.replay import Playback
 from ..engine import KernelOops
 from ..kernel import Unsupported
 from ..kernel.base import syspath
-from ..kernel.fs.sysfs import shown_device
+from ..kernel.fs.folders import shown_device
 from ..machine import Call, Machine
 from ..machine.events import Called
 from ..topology import TOPOLOGIES

@@ -18,7 +18,8 @@ from typing import Any, Final
 from ..kernel import Unsupported
 from ..kernel.base import Device, syspath
 from ..kernel.bus import Buses
-from ..kernel.fs.sysfs import let_go, list_directory, shown_device, sysfs_file
+from ..kernel.fs.folders import shown_device
+from ..kernel.fs.sysfs import let_go, list_directory, sysfs_file
 from ..kernel.vfio.vfio import VfioDevice
 from ..machine import Machine
 from ..uapi import KernelError

@@ -47,6 +47,7 @@ PCI_ATTRIBUTES: Final = [
     "uevent",
     "vendor",
 ]
+LINKS: Final = ("driver", "firmware_node", "iommu", "iommu_group", "subsystem")  # of a function, if they lead anywhere
 TYPE_FILES: Final = ("available_instances", "create", "device_api", "devices", "name")
 
 
@@ -133,7 +134,12 @@ async def names_in(device: Device, vdev: VfioDevice | None) -> tuple[str, ...]:
     if device.bus == "mdev":
         names = [*extra, "iommu_group", "mdev_type", "remove", "subsystem", "uevent", *["vendor"] * ("driver" in extra)]
     else:
-        names = PCI_ATTRIBUTES + extra + [f"resource{bar}" for bar in device.hardware.bars]
+        absent = [name for name in ("iommu", "iommu_group") if await link_to(device, name) is None]
+        names = (
+            [name for name in PCI_ATTRIBUTES if name not in absent]
+            + extra
+            + [f"resource{bar}" for bar in device.hardware.bars]
+        )
     return tuple(sorted(name for name in names if name not in gone))
 
 

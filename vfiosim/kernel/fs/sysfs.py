@@ -31,6 +31,7 @@ from ..vfio.vfio import VfioDevice
 from .devtmpfs import DevTmpfs
 from .file import O_RDONLY, O_WRONLY, File, get_unused_fd_flags, put_unused_fd
 from .folders import (
+    LINKS,
     PCI_ATTRIBUTES,
     driver_folder,
     folder_in,
@@ -244,6 +245,8 @@ def pci_file(device: Device, name: str, path: str) -> Attribute | None:
     }
     if name in changes:
         return Attribute(path, 0o644, changes[name], told, device)
+    if name in LINKS:
+        return None
     if name not in PCI_ATTRIBUTES and name not in [f"resource{bar}" for bar in device.hardware.bars]:
         return None
     mode = 0o644 if name in _WRITABLE else 0o600 if name[-1].isdigit() else 0o444
