@@ -84,7 +84,8 @@ async def folder_in(device: Device, name: str, vdev: VfioDevice | None) -> tuple
     if await link_to(device, name) is None:
         return None
     if name == "driver":
-        driver = await xa_load(device.buses.drivers, await load(device.driver_link))
+        label = await load(device.driver_link)
+        driver = await xa_load(device.buses.drivers, label)
         return None if driver is None else await driver_folder(device.buses, driver)
     if name == "mdev_type":
         return TYPE_FILES
@@ -100,16 +101,23 @@ async def group_folder(device: Device, name: str) -> tuple[str, ...] | None:
         return "devices", *["name"] * (group.place < 0), "reserved_regions", "type"
     if name != "iommu_group/devices":
         return None
-    devices = [await xa_load(device.bus_devices, address) for address in await slots_of(device.bus_devices)]
-    return tuple([one.address for one in devices if one is not None and await load(one.iommu_group) is group])
+    return tuple([one.address for one in await all_devices(device.buses) if await load(one.iommu_group) is group])
+
+
+async def all_devices(buses: Buses) -> list[Device]:
+    """The devices of all buses."""
+    found: list[Device] = []
+    for address in await slots_of(buses.devices):
+        device = await xa_load(buses.devices, address)
+        found += [device] if device is not None else []
+    return found
 
 
 async def driver_folder(buses: Buses, driver: BusDriver) -> tuple[str, ...]:
     """The names in the folder of a driver: its devices and its files."""
     if driver.label not in VFIO_DRIVERS:
         raise Unsupported(f"all that {driver.label} drives")
-    devices = [await xa_load(buses.devices, address) for address in await slots_of(buses.devices)]
-    driven = [one.address for one in devices if one is not None and await load(one.driver_link) == driver.label]
+    driven = [one.address for one in await all_devices(buses) if await load(one.driver_link) == driver.label]
     return tuple(sorted((*driven, *DRIVER_FILES[driver.bus])))
 
 
@@ -130,7 +138,8 @@ async def group_file(device: Device, name: str, path: str) -> Attribute | None:
 async def names_in(device: Device, vdev: VfioDevice | None) -> tuple[str, ...]:
     """The names in the folder of a device itself."""
     gone = [] if await load(device.remove_file) and not device.spec.physfn else ["remove"]
-    extra = ["driver"] * bool(await load(device.driver_link)) + ["vfio-dev"] * (vdev is not None)
+    driver = await load(device.driver_link)
+    extra = ["driver"] * bool(driver) + ["vfio-dev"] * (vdev is not None)
     if device.bus == "mdev":
         names = [*extra, "iommu_group", "mdev_type", "remove", "subsystem", "uevent", *["vendor"] * ("driver" in extra)]
     else:

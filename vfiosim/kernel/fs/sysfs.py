@@ -238,7 +238,7 @@ def pci_file(device: Device, name: str, path: str) -> Attribute | None:
     if name == "sriov_totalvfs" and device.spec.vfs:
         return Attribute(path, 0o444, show=partial(written, str(device.spec.vfs)), node=device)
     told = pci_sysfs.shown(device, name)
-    changes = {
+    changes: dict[str, Callable[[str, int], Awaitable[int]]] = {
         "uevent": uevent_store,
         "msi_bus": pci_sysfs.msi_bus_store,
         "broken_parity_status": partial(pci_sysfs.broken_parity_status_store, device),
