@@ -95,7 +95,7 @@ def test_the_line_in_the_counters_is_in_sight_at_every_step(page: Page, tmp_path
 
 
 def test_counters_are_all_that_a_bind_changes_be_it_in_an_object_that_is_new() -> None:
-    counts = {re.sub(r" \d+", "", name) for name in counts_over(bind())}
+    counts = {re.sub(r" \d+", "", name) for name in counts_over(bind(), bind().states())}
     assert any(name.endswith(".owner_cnt") for name in counts)
     assert {"iommufd_device.users", "iommufd_group.ref"} <= counts
 

@@ -44,7 +44,7 @@ def test_a_lane_shows_what_its_thread_holds_and_whom_it_waits_for(page: Page, tm
 
 def test_the_lanes_say_the_same_as_the_states_of_the_trace() -> None:
     trace = doors()
-    data = lanes_data(trace)
+    data = lanes_data(trace, trace.states())
     for number, state in enumerate(trace.states()):
         bars = {(data["names"][bar[0]], bar[1], bar[4]) for bar in data["bars"] if bar[2] <= number < bar[3]}
         locks = {
@@ -67,7 +67,7 @@ def test_the_counters_are_those_that_change_and_a_line_follows_the_step(page: Pa
         page.keyboard.press(key)
         places.append(float(line.get_attribute("x1") or "nan"))
     assert places == sorted(set(places))
-    for name, values in counts_over(trace, HIDDEN).items():
+    for name, values in counts_over(trace, trace.states(), HIDDEN).items():
         expect(player.get_by_role("row", name=re.compile(re.escape(name)))).to_contain_text(str(values[-1][1]))
         expect(player.locator(".drawing text", has_text=name)).to_have_count(1)
 
@@ -77,7 +77,7 @@ def test_each_count_is_drawn_as_a_line_with_its_number_wherever_it_changes(page:
     player = open_page(page, tmp_path, show(trace, step=2, views=ALL))
     row = player.get_by_role("row", name=re.compile("door front.users"))
     expect(row.get_by_role("cell")).to_have_text("1")
-    counts = counts_over(trace, HIDDEN)
+    counts = counts_over(trace, trace.states(), HIDDEN)
     expect(player.locator(".drawing .count")).to_have_count(len(counts))
     written = [[name, *(str(value) for _, value in values if value is not None)] for name, values in counts.items()]
     steps = [str(step) for step in range(len(trace) + 1)]
@@ -472,7 +472,7 @@ def test_later_calls_of_a_lane_stay_in_it() -> None:
     assert result.counterexample is not None
     trace = result.counterexample.trace
     assert [step.thread for step in trace].count("B#2") > 0
-    assert lanes_data(trace)["names"] == ["A", "B"]
+    assert lanes_data(trace, trace.states())["names"] == ["A", "B"]
 
 
 def test_who_takes_finer_steps_than_those_of_a_walk_sees_every_field_and_a_walk_begins_brief(

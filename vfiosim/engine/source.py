@@ -34,7 +34,12 @@ def _file(name: str) -> str:
 
 def lines_of(file: str) -> list[str]:
     """The lines of a file, as `Line.file` calls it; none where it cannot be read."""
-    return linecache.getlines(str(PACKAGE / file)) if file else []
+    return linecache.getlines(_path(file)) if file else []
+
+
+@cache
+def _path(file: str) -> str:
+    return str(PACKAGE / file)
 
 
 class Line(NamedTuple):

@@ -72,7 +72,7 @@ class Alive(widgets.VBox):
 
 def after(trace: Trace, step: int) -> State:
     """The state after a step, counted from 1; 0 is before the first."""
-    return next(state.copy() for number, state in enumerate(trace.states()) if number == step)
+    return next(state for number, state in enumerate(trace.states()) if number == step)
 
 
 def moment(trace: Trace, step: int) -> str:

@@ -201,17 +201,17 @@ class State:
             for counter, ledger in thing.counts.items():
                 for (holder, reason), n in ledger.items():
                     yield Reference("counted", holder, thing.oid, counter, reason, n)
-        for name in thing.links:
-            for link, target in self.pointed(thing, name):
-                if not sorts or link in sorts:
-                    yield Reference(link, thing.oid, target, name, name)
+        for name, link, target in self.pointed(thing):
+            if not sorts or link in sorts:
+                yield Reference(link, thing.oid, target, name, name)
 
-    def pointed(self, thing: ObjectState, name: str) -> Iterator[tuple[str, str]]:
-        """Where the pointer field or table `name` of a thing leads to, and whether it is "weak" or "owns" that."""
-        value = thing.fields[name] if name in thing.fields else tuple(thing.tables[name].values())
-        for target in pointers(value):
-            counted = target in self.objects and self.objects[target].counts
-            yield "weak" if counted else thing.links[name], target
+    def pointed(self, thing: ObjectState) -> Iterator[tuple[str, str, str]]:
+        """The pointers of a thing: the field or table, whether it is "weak" or "owns" what it leads to, and that."""
+        for name, link in thing.links.items():
+            value = thing.fields[name] if name in thing.fields else tuple(thing.tables[name].values())
+            for target in pointers(value) if value else ():
+                counted = target in self.objects and self.objects[target].counts
+                yield name, "weak" if counted else link, target
 
     def waiting(self) -> list[Waiting]:
         """The threads that cannot go on, and whom they wait for."""

@@ -162,14 +162,14 @@ class Trace:
         return state
 
     def states(self) -> Iterator[State]:
-        """The state before the first step and after each one. It is one object that moves on: copy what you keep."""
+        """The state before the first step and after each one."""
         state, done = self.start.copy(), 0
-        yield state
+        yield state.copy()
         for step in self.steps:
             while done < len(self.micro) and self.micro[done].index <= step.last:
                 take(state, self.micro[done])
                 done += 1
-            yield state
+            yield state.copy()
 
     def micro_of(self, step: int) -> tuple[MicroStep, ...]:
         """The micro-steps that a step covers."""

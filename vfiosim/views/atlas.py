@@ -171,8 +171,9 @@ class Atlas:
 
     def place(self, graph: Graph) -> dict[str, Spot]:
         """The places of the boxes of a graph, by key."""
+        sizes = {node.oid: size(node) for node in graph.nodes}
         for node in graph.nodes:
-            self._widths[column(node)] = max(self._widths[column(node)], round(size(node)[0]))
+            self._widths[column(node)] = max(self._widths[column(node)], round(sizes[node.oid][0]))
         self._thin(graph)
         here = {node.oid for node in graph.nodes}
         known = {*self.shown}
@@ -181,15 +182,15 @@ class Atlas:
             there = self._places.get(node.oid)
             others = [self._places[oid] for oid in taken]  # what has grown has pushed some of them down
             if there and (node.oid in taken or not any(there.overlaps(one) for one in others)):
-                self._grow(node.oid, size(node)[1], here)
+                self._grow(node.oid, sizes[node.oid][1], here)
             else:
-                self._add(node.oid, column(node), max(size(node)[1], _room(node.oid)), others)
+                self._add(node.oid, column(node), max(sizes[node.oid][1], _room(node.oid)), others)
             taken.add(node.oid)
         lefts = [sum(self._widths[:number]) + CHANNEL * number for number in range(len(WIDTHS))]
         spots = {}
         for node in graph.nodes:
             there = self._places[node.oid] = self._places.pop(node.oid)  # seen last
-            spots[node.key] = Spot(lefts[there.column], there.top, self._widths[there.column], size(node)[1])
+            spots[node.key] = Spot(lefts[there.column], there.top, self._widths[there.column], sizes[node.oid][1])
         self.shown = tuple(node.oid for node in graph.nodes)
         return spots
 

@@ -9,7 +9,7 @@ from itertools import count
 from typing import NamedTuple, TypeAlias
 
 from ..trace import MicroStep, ObjectState, Ref, State, Trace
-from ..trace.plain import Plain, shown
+from ..trace.plain import Plain
 from ..trace.state import pointers
 from ..trace.steps import take
 from ..uapi import REQUESTS
@@ -93,11 +93,16 @@ class Story:
             for lane in asked
             if (called := self.called.get(lane)) and not asked[lane] <= called <= other.called[lane]
         }
+        unwanted = several | strange
         kept = {
             fact: texts
             for fact, texts in other.texts.items()
-            if not (isinstance(fact, CellFact) and fact.oid in several | strange)
-            and not (isinstance(fact, Arrow) and fact.holder in strange)
+            if not unwanted
+            or not (
+                fact.holder in strange
+                if isinstance(fact, Arrow)
+                else isinstance(fact, CellFact) and fact.oid in unwanted
+            )
         }
         mine = {fact: [*kept[fact], *texts] if fact in kept else texts for fact, texts in self.texts.items()}
         self.texts = {**kept, **mine}
@@ -184,10 +189,10 @@ class Story:
         return self._lanes.get(oid, oid)
 
     def _lasting(self) -> dict[Fact, set[str]]:
-        stops, found, fresh = {0, *self.at_step}, dict[Fact, set[str]](), dict[Fact, str]()
-        for number, change in enumerate(self.changes):
+        found, fresh = {fact: {text} for fact, text in self.changes[0].items()}, dict[Fact, str]()
+        for number, change in enumerate(self.changes[1:], 1):
             fresh.update(change)
-            if number in stops:
+            if number in self.at_step:
                 for fact, text in fresh.items():
                     found.setdefault(fact, set()).add(text)
                 fresh = {}
@@ -220,8 +225,12 @@ class Story:
 
     def arrows(self) -> list[Arrow]:
         """The arrows that are worth drawing: not those that are there only in the middle of a step."""
-        arrows = (fact for fact in self.texts if isinstance(fact, Arrow) and fact.holder != fact.target)
-        return [arrow for arrow in arrows if self.lasting.get(arrow, {""}) != {""}]
+        lasting = self.lasting
+        return [
+            fact
+            for fact in self.texts
+            if isinstance(fact, Arrow) and fact.holder != fact.target and fact in lasting and lasting[fact] != {""}
+        ]
 
 
 _KNOWN: deque[tuple[Trace, Story]] = deque(
@@ -271,9 +280,9 @@ def pointed_by(thing: ObjectState) -> Iterator[tuple[str, str]]:
     for name in thing.order:
         if name in thing.tables:
             for slot, value in thing.tables[name].items():
-                for target in pointers(value):
+                for target in pointers(value) if value else ():
                     yield target, str(slot) if thing.kind == "fds" else f"{name}[{slot}]"
-        elif name in thing.fields:
+        elif thing.fields.get(name):
             for target in pointers(thing.fields[name]):
                 yield target, name
     for name, target in thing.attributes.items():
@@ -288,15 +297,14 @@ def facts_about(thing: ObjectState, state: State, lanes: Mapping[str, str]) -> F
         facts[CellFact(oid, counter, "count")] = str(thing.total(counter))
         for (holder, reason), n in ledger.items():
             facts[Arrow("counted", lanes.get(holder, holder), oid, counter, reason)] = str(n)
-    for name in thing.links:
-        for link, target in state.pointed(thing, name):
-            facts[Arrow(link, oid, lanes.get(target, target), name, name)] = "1"
+    for name, link, target in state.pointed(thing):
+        facts[Arrow(link, oid, lanes.get(target, target), name, name)] = "1"
     for lock, owner in thing.locks.items():
         who = f"thread {owner}"
         facts[CellFact(oid, lock, "lock")] = lanes.get(who, who).removeprefix("thread ") if owner else "free"
     for name, value in thing.fields.items():
-        if isinstance(value, bool | int | str) and not isinstance(value, Ref):
-            facts[CellFact(oid, name, "value")] = shown(value)
+        if isinstance(value, int | str) and not isinstance(value, Ref):
+            facts[CellFact(oid, name, "value")] = value if isinstance(value, str) else str(int(value))
         elif name not in thing.links or value is None:
             facts[CellFact(oid, name, "pointer")] = _pointed(value)
     return facts

@@ -227,19 +227,20 @@ def _choose(
     def box(oid: str) -> str:
         return inside.get(oid, oid)
 
-    arrows = [one._replace(holder=box(one.holder), target=box(one.target)) for one in story.arrows()]
-    keeping = [arrow for arrow in arrows if arrow.sort in ("counted", "owns")]
+    arrows = story.arrows()
+    ends = {end: box(end) for one in arrows for end in (one.holder, one.target)}
+    keeping = [(ends[one.holder], ends[one.target]) for one in arrows if one.sort in ("counted", "owns")]
     named = {oid for oid in story.things if oid in keep}
     released = (oid for oid in story.released() if not fits(oid, hide))
     asked = {box(oid) for oid in (*why, *named, *story.mappings(), *released)}
-    shown = asked | {arrow.holder for arrow in keeping if arrow.target in asked}
+    shown = asked | {holder for holder, target in keeping if target in asked}
     # Who else is in a group decides what can be done with it.
     asked |= {oid for oid in shown if oid.startswith("device ")}
     told = {box(oid) for oid in told}
     shown |= told
     parts: dict[str, list[str]] = {}
     boxes = [fact.oid for fact in story.texts if isinstance(fact, LifeFact)]
-    for oid in dict.fromkeys([*boxes, *story.things, *(end for one in arrows for end in (one.holder, one.target))]):
+    for oid in dict.fromkeys([*boxes, *story.things, *ends.values()]):
         parts.setdefault(box(oid), []).append(oid)
 
     def wanted(oid: str) -> bool:
@@ -251,14 +252,14 @@ def _choose(
     if only or idle:
         return nodes
     known = {*nodes}
-    arrows, keeping = ([one for one in some if {one.holder, one.target} <= known] for some in (arrows, keeping))
+    keeping = [(holder, target) for holder, target in keeping if holder in known and target in known]
     busy = {box(fact.oid) for fact in story.texts if not isinstance(fact, Arrow) and story.moves(fact)}
-    busy |= {box(end) for one in story.arrows() if story.moves(one) for end in (one.holder, one.target)} | asked | told
+    busy |= {ends[end] for one in arrows if story.moves(one) for end in (one.holder, one.target)} | asked | told
     busy |= _held_by({oid for oid in nodes if any(fits(part, keep) for part in parts[oid])}, keeping)
     before = -1
     while len(busy) > before:  # and who holds these, and who holds those
         before = len(busy)
-        busy |= {arrow.holder for arrow in keeping if arrow.target in busy}
+        busy |= {holder for holder, target in keeping if target in busy}
     calls = {oid for oid in nodes if oid.startswith("thread ")}
     if not busy & known - calls:  # nothing changes: what was shown before, or what the programs have
         programs = {oid for oid in nodes if oid.startswith("fds ")}
@@ -267,12 +268,12 @@ def _choose(
     return [oid for oid in nodes if oid in busy] or nodes
 
 
-def _held_by(found: set[str], keeping: Collection[Arrow]) -> set[str]:
+def _held_by(found: set[str], keeping: Collection[tuple[str, str]]) -> set[str]:
     """These objects, all that they hold, and what that holds."""
     found, before = {*found}, -1
     while len(found) > before:
         before = len(found)
-        found |= {arrow.target for arrow in keeping if arrow.holder in found}
+        found |= {target for holder, target in keeping if holder in found}
     return found
 
 
@@ -285,7 +286,7 @@ def names_in(sentences: Iterable[str], known: Iterable[str]) -> set[str]:
 def fits(oid: str, patterns: Collection[str]) -> bool:
     """Is the object of one of these kinds, or does it have one of these names?"""
     kind = oid.partition(" ")[0]
-    return any(kind == pattern or _matches(oid, pattern) for pattern in patterns)
+    return kind in patterns or any(_matches(oid, pattern) for pattern in patterns)
 
 
 _matches = lru_cache(4096)(fnmatchcase)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ..trace import State, Trace
@@ -11,8 +11,10 @@ from .facts import lanes
 Bar = tuple[str, str, str]  # lane, "holds" or "waits", what is held; or what is waited for, and who has it
 
 
-def lanes_data(trace: Trace) -> dict[str, Any]:
+def lanes_data(trace: Trace, states: Iterable[State]) -> dict[str, Any]:
     """Names of the lanes, the lane of each step, and bars: lane, sort, first step, the step after its last one, text, level.
+
+    `states` are those of the trace.
 
     A bar says what is true after each of its steps. Bars of one lane that overlap have different levels, counted from 0.
     """
@@ -20,7 +22,7 @@ def lanes_data(trace: Trace) -> dict[str, Any]:
     names = list(dict.fromkeys(named.get(step.thread, step.thread) for step in trace))
     open_bars: dict[Bar, int] = {}
     bars: list[tuple[Bar, int, int]] = []
-    for number, state in enumerate(trace.states()):
+    for number, state in enumerate(states):
         now = dict.fromkeys(_bars(state, named))
         bars += [(bar, open_bars.pop(bar), number) for bar in [*open_bars] if bar not in now]
         open_bars.update({bar: number for bar in now if bar not in open_bars})
@@ -36,7 +38,7 @@ def lanes_data(trace: Trace) -> dict[str, Any]:
 
 def _bars(state: State, named: dict[str, str]) -> Iterator[Bar]:
     for thing in state.objects.values():
-        for lock, holder in thing.locks.items():
+        for lock, holder in thing.locks.items() if thing.locks else ():
             if holder is not None:
                 yield named.get(holder, holder), "holds", f"{thing.oid}.{lock}"
     for waiting in state.waiting():

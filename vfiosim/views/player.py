@@ -150,6 +150,7 @@ class Player:
         sources = Sources()
         base = self.trace.micro[0].index if self.trace.micro else 0
         by_name = _with_names(self.trace)
+        states = [*self.trace.states()]
         steps = [_step(step, step.last - base + 1, sources, by_name) for step in self.trace]
         effects = [_effect(micro, sources, by_name) for micro in self.trace.micro]
         data = {
@@ -166,9 +167,9 @@ class Player:
             "places": sources.places,
             "functions": sources.functions,
             "texts": sources.texts,
-            "lanes": lanes_data(self.trace),
-            "counters": counts_over(self.trace, self._hide),
-            "reasons": reasons_data(self.trace, [node.oid for node in self.graph.nodes]),
+            "lanes": lanes_data(self.trace, states),
+            "counters": counts_over(self.trace, states, self._hide),
+            "reasons": reasons_data(self.trace, states, [node.oid for node in self.graph.nodes]),
         }
         if self._brief is not None:
             small = self.small()
@@ -178,8 +179,8 @@ class Player:
             )
             data["brief"] = {**small._picture(), "steps": [*told]}
         if self.layout is None:
-            states = zip([0, *self.graph.at_step], self.trace.states(), strict=True)
-            data["trees"] = {frame: state_text(state, hide=self._hide) for frame, state in states}
+            there = zip([0, *self.graph.at_step], states, strict=True)
+            data["trees"] = {frame: state_text(state, hide=self._hide) for frame, state in there}
         return data
 
     def small(self) -> Player:

@@ -30,7 +30,8 @@ class Running:
 
         Is anything else to be told of it now?
         """
-        changed = bool(micro.copied[1] or micro.edits or micro.ended or (begins and self.checks))
+        locks = any(edit.sort == "lock" for edit in micro.edits)
+        changed = bool(micro.copied[1] or locks or micro.ended or (begins and self.checks))
         if begins and not micro.refused:
             self.checks = [check for check in self.checks if check.startswith("✕")]
         if not self.name and (found := _CALLED.search(micro.sentence)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import linecache
 import textwrap
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from ..conformance.evidence import recorded_calls
@@ -71,8 +71,13 @@ def function_text(file: str, line: int, name: str, source: str) -> tuple[int, st
             ]
             if inside:
                 _, first, end = min(inside)
-                return first, textwrap.dedent("".join(lines[first - 1 : end])).rstrip()
+                return first, _dedented("".join(lines[first - 1 : end]))
     return line, source
+
+
+@lru_cache(maxsize=1024)
+def _dedented(text: str) -> str:
+    return textwrap.dedent(text).rstrip()
 
 
 def _texts(file: str) -> list[list[str]]:
