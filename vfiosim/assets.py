@@ -22,6 +22,7 @@ def notebooks() -> dict[str, bytes]:
     return {name: found[name].read_bytes() for name in sorted(found)}
 
 
+@cache
 def _folder(name: str) -> Traversable:
     """A wheel carries the folder inside the package; in a checkout it stands beside the package."""
     shipped = files("vfiosim") / name
