@@ -307,6 +307,38 @@ def test_what_is_not_modelled_is_told_and_the_program_goes_on():
     assert "ENOSYS" in told[0]
 
 
+PASID = """
+import fcntl, os
+from vfiosim import uapi
+
+def asked(name, **fields):
+    it = uapi.REQUESTS[name].struct(**{key: value for key, value in fields.items() if "__" not in key})
+    it.size = len(bytes(it))
+    for key in fields:
+        part, _, field = key.partition("__")
+        field and setattr(getattr(it, part), field, fields[key])
+    fcntl.ioctl(iommufd, uapi.REQUESTS[name].number, it)
+    return it
+
+iommufd = os.open("/dev/iommu", os.O_RDWR)
+ioas = asked("IOMMU_IOAS_ALLOC").out_ioas_id
+flags = uapi.MOCK_FLAGS_DEVICE_PASID
+made = asked("IOMMU_TEST_CMD", op=uapi.IOMMU_TEST_OP_MOCK_DOMAIN_FLAGS, id=ioas, mock_domain_flags__dev_flags=flags)
+dev, card = made.mock_domain_flags.out_idev_id, made.mock_domain_flags.out_stdev_id
+table = asked("IOMMU_HWPT_ALLOC", flags=uapi.IOMMU_HWPT_ALLOC_PASID, dev_id=dev, pt_id=ioas).out_hwpt_id
+asked("IOMMU_TEST_CMD", op=uapi.IOMMU_TEST_OP_MOCK_DOMAIN_REPLACE, id=card, mock_domain_replace__pt_id=table)
+asked("IOMMU_TEST_CMD", op=uapi.IOMMU_TEST_OP_PASID_ATTACH, id=card, pasid_attach__pasid=1, pasid_attach__pt_id=table)
+"""
+
+
+def test_an_end_that_is_not_modelled_is_told_and_the_run_is_over_all_the_same():
+    warned: list[str] = []
+    result = run([sys.executable, "-c", PASID], machine=Machine(trace=False), warn=warned.append, cwd=ROOT)
+    assert result.returncode == 0
+    told = "python has ended: a mock device that goes while PASIDs of it are attached is not modelled"
+    assert [line.partition(";")[0] for line in warned] == [told]
+
+
 # ---- the command
 
 

@@ -232,14 +232,14 @@ class HostProcesses:
             process.start("close", number)
 
     def ended(self, program: HostProcess) -> None:
-        """A process has ended; what others have of it stays open."""
+        """A process has ended; what others have of it stays open. Raises Unsupported where its exit is not modelled."""
         self._of_thread = {thread: each for thread, each in self._of_thread.items() if each is not program}
         for number, file in list(program.table.items()):
             if file in self.files:
                 self._let_go(program, number)
         del self.living[program.pid]
-        program.process.exit()
         program.close()
+        program.process.exit()
 
 
 def family(pid: int) -> Iterator[int]:

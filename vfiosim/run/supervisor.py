@@ -195,7 +195,10 @@ class Supervisor:
         for each in over:
             if self.programs.living.get(each.pid) is each:  # and was not taken away meanwhile
                 self.poll.unregister(each.end)
-                self.programs.ended(each)
+                try:
+                    self.programs.ended(each)
+                except Unsupported as error:
+                    self.warn(f"{each.process.name} has ended: {error.sentence}; so what it had stays")
         for file in gone:
             self.traps.nodes.pop(file, None)
             self.programs.gone(file)
