@@ -66,7 +66,9 @@ class Alive(widgets.VBox):
         lines, names = describe(why(state, name)) if name in state.objects else ([f"{name} is not alive."], [])
         items = "".join(f"<li>{escape(line)}</li>" for line in lines[1:])
         when = f"<b>{moment(stage.trace, stage.step)}:</b> "
-        self.answer.value = f'<div role="status">{when}{escape(lines[0])}<ul>{items}</ul></div>'
+        self.answer.value = (
+            f'<div role="status" class="vfiosim-why" tabindex="0">{when}{escape(lines[0])}<ul>{items}</ul></div>'
+        )
         stage.highlight(names)
 
 
