@@ -9,6 +9,7 @@ import pytest
 
 from tests import pictures
 from vfiosim.lab import Bench, Exercise
+from vfiosim.lab.record import progress
 from vfiosim.lessons import misconceptions as M
 from vfiosim.lessons import start
 from vfiosim.lessons.start import QUESTIONS
@@ -123,6 +124,20 @@ def words_in(player: Player) -> set[str]:
     graph = player.graph
     kinds = {part.split()[0] for node in graph.nodes for part in (node.parts[:1] if node.folded else node.parts)}
     return kinds | {row.cell for node in graph.nodes for row in node.rows if node.kind != "fds"}
+
+
+def test_a_second_bind_waits_for_its_prediction_and_undo_gives_the_first_one_back(tmp_path, monkeypatch):
+    monkeypatch.setenv("VFIOSIM_PROGRESS", str(tmp_path / "progress.json"))
+    bench = start.first_bind()
+    bind = bench.buttons["bind"]
+    bind.click()
+    assert bind.disabled
+    bench.undo.click()
+    assert not bind.disabled
+    bind.click()
+    assert bind.disabled
+    progress.record("00 once more", False)
+    assert not bind.disabled
 
 
 def test_the_first_walk_has_half_the_words_and_no_counter_lies():

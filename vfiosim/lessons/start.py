@@ -19,8 +19,12 @@ from ..lab import (
     Session,
     Task,
 )
+from ..lab import controls as widgets
 from ..lab import goal as facts
+from ..lab.presenter import presenter
 from ..lab.question import step_saying
+from ..lab.record import progress
+from ..lab.style import text
 from ..trace import State
 from ..views.brief import Brief
 from . import misconceptions as M
@@ -61,10 +65,35 @@ FIRST_SEEN = {  # of each box the rows that the sentences of the walk are about
 WALKED: dict[str, Any] = {"walk": WALK, "brief": Brief(FIRST_SEEN)}  # in all pictures of the page
 
 
+AGAIN = "once more"  # the question that a second press would answer
+
+
+class FirstBench(Bench):
+    """A bench whose bind can be pressed once, until what a second press does was predicted; in a room at any time."""
+
+    def _bind_row(self) -> widgets.Box:
+        made = super()._bind_row()
+        self.first = text("does")
+        made.children = (*made.children, self.first)
+        progress.watch(self)
+        presenter.observe(lambda _: self.look(), "on")
+        return made
+
+    def look(self) -> None:
+        """Bring the button in line with what was pressed and answered."""
+        waits = bool(self.session.calls_made) and not presenter.on and f"00 {AGAIN}" not in progress.answers
+        self.buttons["bind"].disabled = waits
+        self.first.value = "Once more? Predict first, below." if waits else ""
+
+    def _refresh(self, before: dict[int, Any] | None) -> None:
+        super()._refresh(before)
+        self.look()
+
+
 def first_bind() -> Bench:
     """One button: bind."""
     session = Session(start=opened)
-    return Bench(session, show=("bind",), fields=False, only=BIND, reserve=rehearse(bound), **WALKED)
+    return FirstBench(session, show=("bind",), fields=False, only=BIND, reserve=rehearse(bound), **WALKED)
 
 
 def _refused(start: Callable[[Session], object], call: Callable[[Session], Outcome]) -> ExperimentResult:
@@ -101,7 +130,7 @@ QUESTIONS: dict[str, Question] = {
         view=BIND,
         options=WALKED,
     ),
-    "once more": Question(
+    AGAIN: Question(
         "The card is bound. You press <b>bind</b> once more. What does the kernel say?",
         partial(_refused, bound, lambda session: session.bind(3, iommufd=4)),
         "a file can be bound once. The kernel looks, refuses, and gives back what the call has taken on its way: the last steps.",
