@@ -70,17 +70,17 @@ def test_what_the_factory_has_taken_out_stays_out() -> None:
 
 
 def with_a_vm(trace: bool = True) -> Machine:
-    """The device is 3, the iommufd 4, a VM 6."""
+    """The device is 3, the iommufd 4, a VM 6, its virtual CPU 7."""
     machine = ready_to_bind("p", trace=trace)
     program = machine.processes["p"]
-    program.ioctl(program.open("/dev/kvm"), uapi.KVM_CREATE_VM, 0)
+    program.ioctl(program.ioctl(program.open("/dev/kvm"), uapi.KVM_CREATE_VM, 0), uapi.KVM_CREATE_VCPU, 0)
     return machine
 
 
 def test_a_call_that_is_not_modelled_is_told_like_a_limit_and_is_never_called_safe() -> None:
-    found = explore(with_a_vm, {"A": [("p", "ioctl", 6, uapi.KVM_CREATE_VCPU, 0)], "B": [("p", "close", 3)]}, [])
+    found = explore(with_a_vm, {"A": [("p", "ioctl", 7, 0xAE80, 0)], "B": [("p", "close", 3)]}, [])
     assert (found.verdict, found.complete) == ("unfinished", False)
-    assert found.limit == "KVM_CREATE_VCPU on a VM is not modelled (A is p: ioctl(6, KVM_CREATE_VCPU, 0))"
+    assert found.limit == "0xae80 on a virtual CPU is not modelled (A is p: ioctl(7, 0xae80, 0))"
     assert found.limit in str(found).splitlines()[0]
     assert found.outcome(A="not modelled", B="0") is not None
 

@@ -234,12 +234,13 @@ def unknown(bench: Bench) -> str:
     bench._press(lambda: bench.session.open("/dev/kvm"))
     bench._press(lambda: bench.session.do(Called("vmm", "ioctl", (3, uapi.KVM_CREATE_VM, 0))))
     bench._press(lambda: bench.session.do(Called("vmm", "ioctl", (4, uapi.KVM_CREATE_VCPU, 0))))
+    bench._press(lambda: bench.session.do(Called("vmm", "ioctl", (5, 0xAE80, 0))))
     return bench.message
 
 
 def test_what_is_not_modelled_is_no_refusal_of_the_kernel():
     bench = Bench(**SMALL)
-    assert "→ not modelled : KVM_CREATE_VCPU on a VM. The real kernel" in unknown(bench)
+    assert "→ not modelled : 0xae80 on a virtual CPU. The real kernel" in unknown(bench)
     assert 'class="unknown"' in bench.result.value
     assert "ENOSYS" not in bench.message
     assert "check" not in bench.message
@@ -248,7 +249,7 @@ def test_what_is_not_modelled_is_no_refusal_of_the_kernel():
 def test_the_code_says_what_is_not_modelled():
     bench = Bench(**SMALL)
     unknown(bench)
-    said = "    vmm.ioctl(4, uapi.KVM_CREATE_VCPU, 0)  # KVM_CREATE_VCPU on a VM is not modelled"
+    said = "    vmm.ioctl(5, 0xae80, 0)  # 0xae80 on a virtual CPU is not modelled"
     assert said in bench.session.code().splitlines()
 
 
