@@ -10,6 +10,7 @@ from ..trace import MicroStep
 from ..uapi import REQUESTS
 
 _CALLED = re.compile(r" calls (?:ioctl\(\d+, (?=\w))?(\w+)")
+FITS = 23  # letters of a row of a call, in the least width of its column
 MOST = 6  # fields of an argument that are told
 
 
@@ -76,5 +77,6 @@ class Running:
 
 
 def _and_more(names: Sequence[str]) -> str:
-    """The first of them, and how many more there are: it is what a sentence begins with, or the lock that was taken last."""
-    return f"{names[0]} +{len(names) - 1}" if len(names) > 1 else "".join(names)
+    """The first of them, and where that makes no column wider how many more: what a sentence begins with, or the last lock."""
+    told = f"{names[0]} +{len(names) - 1}" if len(names) > 1 else "".join(names)
+    return told if len(told) <= FITS else names[0]
