@@ -9,14 +9,13 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.conftest import ROOT
-from tests.turns import on_one_python, turns
+from tests.turns import on_one_python
 from vfiosim import uapi
 from vfiosim.conformance import Recording, check, load, main
 from vfiosim.conformance.arguments import Arguments
@@ -53,24 +52,17 @@ def differing_steps(changed: dict[str, Any]) -> list[int | None]:
 # What the model cannot answer yet: where a scenario stops, and on what.
 NOT_MODELLED: dict[str, str] = {}
 
-# Random programs make the same calls as those written by hand, so a third of them runs a day. Of the files by hand each of the
-# other Pythons has one half today and the other half tomorrow.
-BY_HAND = [
-    pytest.param(name, 0, 1, id=name, marks=on_one_python(at, 2))
-    for at, name in enumerate(name for name in RECORDS if not name.startswith("random-"))
-]
-BY_CHANCE = [
-    each
-    for name in RECORDS
-    if name.startswith("random-")
-    for each in turns([pytest.param(name, part, 3, marks=pytest.mark.one_python) for part in range(3)], days=3)
+# What is written by hand the other Pythons do in turns, one half today and the other half tomorrow; what is random, this one alone.
+BY_HAND = [name for name in RECORDS if not name.startswith("random-")]
+EACH = [
+    *(pytest.param(name, id=name, marks=on_one_python(at, 2)) for at, name in enumerate(BY_HAND)),
+    *(pytest.param(name, marks=pytest.mark.one_python) for name in RECORDS if name not in BY_HAND),
 ]
 
 
-@pytest.mark.parametrize(("name", "part", "parts"), [*BY_HAND, *BY_CHANCE])
-def test_the_simulator_answers_like_the_recorded_kernel(name: str, part: int, parts: int) -> None:
+@pytest.mark.parametrize("name", EACH)
+def test_the_simulator_answers_like_the_recorded_kernel(name: str) -> None:
     recording = load(FILE.parent / f"{name}.json.gz")
-    recording = replace(recording, scenarios=recording.scenarios[part::parts])
     report = check(recording)
     assert [found.name for found in report.scenarios] == [asked["name"] for asked in recording.scenarios]
     assert [str(difference) for found in report.scenarios for difference in found.differences] == []
