@@ -7,13 +7,17 @@ import os
 import re
 import sys
 import xml.etree.ElementTree as ET
+from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
 
+from tests.good_calls import in_container, type1_map
 from tests.toys import HOSTILE, Door, House, hold, kill, make_key, open_door, point_at
 from tests.traces import bind, keys
+from vfiosim import uapi
 from vfiosim.lessons import one_bind
 from vfiosim.trace import Trace
 from vfiosim.views import graph, show, state_text, steps_text, svg_at
@@ -401,3 +405,37 @@ def test_a_state_as_text_tells_what_nobody_holds_and_rings() -> None:
     text = state_text(house.trace.end)
     assert "door front  [users 1]" in text
     assert "door front (see above)" in text
+
+
+def lines_run(draw: Callable[[Trace], object], trace: Trace) -> int:
+    """How many lines of the views it takes to draw a trace, each round of a loop as one."""
+    found = 0
+
+    def line(_frame: FrameType, event: str, _: object) -> Any:
+        nonlocal found
+        found += event == "line"
+        return line
+
+    before = sys.gettrace()
+    sys.settrace(lambda frame, *_: line if "vfiosim/views/" in frame.f_code.co_filename else None)
+    try:
+        draw(trace)
+    finally:
+        sys.settrace(before)
+    return found
+
+
+def mapped(times: int) -> Trace:
+    """A program maps memory for a device, and takes it back, so many times: each mapping is an object of its own."""
+    machine, p, _, container = in_container()
+    wanted = type1_map(p)
+    for _ in range(times):
+        p.ioctl(container, uapi.VFIO_IOMMU_MAP_DMA, wanted)
+        undone = uapi.VfioIommuType1DmaUnmap(argsz=24, iova=wanted.iova, size=wanted.size)
+        p.ioctl(container, uapi.VFIO_IOMMU_UNMAP_DMA, undone)
+    return machine.trace
+
+
+def test_the_frames_of_a_run_that_is_twice_as_long_take_no_more_than_twice_the_work() -> None:
+    few, more, most = (lines_run(graph, mapped(times)) for times in (3, 6, 12))
+    assert most - more <= 2.1 * (more - few)  # of the differences, so that what each picture costs once is not in it

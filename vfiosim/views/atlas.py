@@ -241,13 +241,32 @@ def _free(number: int, height: float, places: Collection[_Place], start: float) 
     return _Place(number, start, start + height)
 
 
-def crowded(graph: Graph) -> list[str]:
-    """The keys of the boxes in columns that are too high to be read on a screen, from the end of each."""
-    heights = dict.fromkeys(range(len(WIDTHS)), 0.0)
-    for node in graph.nodes:
-        heights[column(node)] += size(node)[1] + (LEAST if node.folded else GAP)
-    nodes = sorted(graph.nodes, key=lambda node: (band(node), rank(node)), reverse=True)
-    return [node.key for node in nodes if heights[column(node)] > TALL]
+class Crowd:
+    """The boxes in columns that are too high to be read on a screen."""
+
+    def __init__(self, graph: Graph) -> None:
+        self._heights = dict.fromkeys(range(len(WIDTHS)), 0.0)
+        self._nodes = {node.key: node for node in graph.nodes}
+        for node in graph.nodes:
+            self._heights[column(node)] += _with_gap(node)
+
+    def is_in(self, key: str) -> bool:
+        """Is the box of this key in such a column?"""
+        return self._heights[column(self._nodes[key])] > TALL
+
+    def all(self) -> list[str]:
+        """The keys of all of them, from the end of each column."""
+        there = [node for node in self._nodes.values() if self.is_in(node.key)]
+        return [node.key for node in sorted(there, key=lambda node: (band(node), rank(node)), reverse=True)]
+
+    def fold(self, node: Node) -> None:
+        """A box has become smaller."""
+        self._heights[column(node)] += _with_gap(node) - _with_gap(self._nodes[node.key])
+        self._nodes[node.key] = node
+
+
+def _with_gap(node: Node) -> float:
+    return size(node)[1] + (LEAST if node.folded else GAP)
 
 
 def _room(oid: str) -> float:

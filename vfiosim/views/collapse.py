@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import TypeAlias
 
-from .atlas import bare, crowded
+from .atlas import Crowd, bare
 from .graph import ALIVE, Frame, Graph, Node, Row, fits
 
 MOST = 20  # nodes that are readable at once from the back of a room
@@ -51,19 +51,21 @@ def fold(graph: Graph, keep: Collection[str] = ()) -> Graph:
     seen = {key for some in (*graph.looks, *graph.harmed) for key in some}
     moved = seen.union(*graph.changes[1:])
     told = drawn.union(*({key for key, text in change.items() if text not in ("", "0")} for change in graph.changes))
+    crowd = Crowd(graph)
+    small = set[str]()
     for busy in (moved, seen | {key for key in moved if key in parts and key not in drawn and key != parts[key].key}):
         held = {parts[key].key for key in busy if key in parts and _falls(parts[key], key)}
-        for key in crowded(graph):
+        for key in crowd.all():
             node = parts[key]
-            if (
-                key not in held
-                and node.kind not in ("thread", "fds")
-                and node.oid not in keep
-                and key in crowded(graph)
-            ):
-                graph = _folded(graph, {key}, {})
-    calls = {parts[key].key for key in crowded(graph) if parts[key].kind == "thread"}
-    return _folded(graph, set(), dict.fromkeys(calls, told)) if calls else graph
+            if key not in held and node.kind not in ("thread", "fds") and node.oid not in keep and crowd.is_in(key):
+                crowd.fold(_small(node))
+                small.add(key)
+    calls = {key for key in crowd.all() if parts[key].kind == "thread"}
+    return _folded(graph, small, dict.fromkeys(calls, told)) if small or calls else graph
+
+
+def _small(node: Node) -> Node:
+    return replace(node, folded=True, rows=tuple(row for row in node.rows if row.sort == "count"))
 
 
 def _falls(node: Node, key: str) -> bool:

@@ -19,19 +19,20 @@ def counts_over(trace: Trace, states: Iterable[State], hide: Collection[str] = (
     A count of what is not there yet is none: an object that is born with one reference changes it.
     """
     found: dict[str, Values] = {}
-    known: dict[str, tuple[ObjectState, dict[str, int]]] = {}
+    known: dict[str, dict[str, int]] = {}
     touched = {edit.oid for micro in trace.micro for edit in micro.edits}
     for number, state in enumerate(states):
-        there: dict[str, int] = {}
-        for oid, thing in state.objects.items():
-            if oid in touched:
-                if oid not in known or known[oid][0] is not thing:
-                    known[oid] = thing, dict(_counts(thing))
-                there |= known[oid][1]
-        for path in {**found, **there}:
-            values, now = found.setdefault(path, [] if number == 0 else [(0, None)]), there.get(path)
-            if not values or values[-1][1] != now:
-                values.append((number, now))
+        if number:
+            asked = dict.fromkeys(edit.oid for micro in trace.micro_of(number - 1) for edit in micro.edits)
+        else:
+            asked = dict.fromkeys(oid for oid in state.objects if oid in touched)
+        for oid in asked:
+            now = dict(_counts(state.objects[oid])) if oid in state.objects else {}
+            for path in {**known.get(oid, {}), **now}:
+                values, value = found.setdefault(path, [(0, None)] if number else []), now.get(path)
+                if not values or values[-1][1] != value:
+                    values.append((number, value))
+            known[oid] = now
     return {
         path: values
         for path, values in found.items()

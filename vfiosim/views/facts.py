@@ -190,9 +190,10 @@ class Story:
 
     def _lasting(self) -> dict[Fact, set[str]]:
         found, fresh = {fact: {text} for fact, text in self.changes[0].items()}, dict[Fact, str]()
+        ends = {*self.at_step}
         for number, change in enumerate(self.changes[1:], 1):
             fresh.update(change)
-            if number in self.at_step:
+            if number in ends:
                 for fact, text in fresh.items():
                     found.setdefault(fact, set()).add(text)
                 fresh = {}
@@ -200,7 +201,7 @@ class Story:
 
     def mappings(self) -> set[str]:
         """The address spaces that are at some time, after a step, all by which a program has a file."""
-        there, found = set[Arrow](), set[str]()
+        there, found, ends = set[Arrow](), set[str](), {0, *self.at_step}
         for number, change in enumerate(self.changes):
             for fact, text in change.items():
                 if (
@@ -209,7 +210,7 @@ class Story:
                     and fact.holder.startswith(("mm_struct ", "fds "))
                 ):
                     (there.add if text else there.discard)(fact)
-            if number == 0 or number in self.at_step:
+            if number in ends:
                 opened = {arrow.target for arrow in there if arrow.holder.startswith("fds ")}
                 found |= {arrow.holder for arrow in there if arrow.target not in opened}
         return found

@@ -10,11 +10,12 @@ there is one more after each micro-step. So one layout serves all moments, and n
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import cached_property, lru_cache
-from itertools import combinations
+from itertools import product
 
 from ..trace import Trace
 from .facts import Arrow, LifeFact, Story, known_story, touched
@@ -190,12 +191,13 @@ def harmed(trace: Trace) -> list[tuple[str, ...]]:
 def _owners(story: Story) -> dict[str, str]:
     """By object that is drawn inside the box of another, that other one: what it owns by a field, and nobody counts."""
     inside: dict[str, str] = {}
+    outer = set[str]()
     for fact in story.texts:
         if isinstance(fact, Arrow) and fact.sort == "owns" and fact.holder != fact.target:
             thing = story.things.get(fact.target)
             owner = story.things.get(fact.holder)
-            if thing and owner and not thing.counts and fact.via in owner.fields and fact.holder not in inside.values():
-                inside.setdefault(fact.target, fact.holder)
+            if thing and owner and not thing.counts and fact.via in owner.fields and fact.holder not in outer:
+                outer.add(inside.setdefault(fact.target, fact.holder))
     return {oid: _outermost(oid, inside) for oid in inside}
 
 
@@ -279,8 +281,18 @@ def _held_by(found: set[str], keeping: Collection[tuple[str, str]]) -> set[str]:
 
 def names_in(sentences: Iterable[str], known: Iterable[str]) -> set[str]:
     """The names that these sentences say, of those that are known."""
-    names = "|".join(sorted(map(re.escape, known), key=len, reverse=True))
-    return {*re.findall(rf"(?<!\w)(?:{names})(?!\w)", "\n".join(sentences))} if names else set()
+    names, text = {*known}, "\n".join(sentences)
+    lengths: dict[str, set[int]] = {}  # by its first word, of the names that begin so
+    for name in names:
+        lengths.setdefault(re.split(r"\W", name, maxsplit=1)[0], set()).add(len(name))
+    found = set()
+    for word in _WORD.finditer(text):
+        for length in sorted(lengths.get(word[0], ()), reverse=True):
+            end = word.start() + length
+            if text[word.start() : end] in names and not _WORD.match(text, end):
+                found.add(text[word.start() : end])
+                break
+    return found
 
 
 def fits(oid: str, patterns: Collection[str]) -> bool:
@@ -290,6 +302,7 @@ def fits(oid: str, patterns: Collection[str]) -> bool:
 
 
 _matches = lru_cache(4096)(fnmatchcase)
+_WORD = re.compile(r"\w+")
 
 
 def shorten(text: str, longest: int = LONGEST) -> str:
@@ -309,6 +322,8 @@ def change_text(old: str, new: str) -> str:
 
 def widest(texts: Collection[str]) -> int:
     """The length of the longest text that a row shows which has these texts, one after the other."""
-    lengths = [len(text) for text in dict.fromkeys(texts) if text]
-    changes = [one + 1 + other for one, other in combinations(lengths, 2) if one + other <= BOTH]
+    lengths = [len(text) for text in {*texts} if text]
+    short = Counter(length for length in lengths if length < BOTH)
+    pairs = product(short, repeat=2)
+    changes = [a + 1 + b for a, b in pairs if a + b <= BOTH and (a != b or short[a] > 1)]
     return max([*lengths, *changes], default=1)

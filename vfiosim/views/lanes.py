@@ -42,9 +42,9 @@ def _bars(state: State, named: dict[str, str]) -> Iterator[Bar]:
             if holder is not None:
                 yield named.get(holder, holder), "holds", f"{thing.oid}.{lock}"
     for waiting in state.waiting():
-        told = str(waiting).removeprefix(f"{waiting.thread} waits for ")
-        for thread, lane in named.items():
-            told = told.replace(f"held by {thread}", f"held by {lane}")
+        own = f"thread {waiting.thread}"
+        holders = tuple(who if who == own else named.get(who.removeprefix("thread "), who) for who in waiting.holders)
+        told = str(waiting._replace(holders=holders)).removeprefix(f"{waiting.thread} waits for ")
         yield named.get(waiting.thread, waiting.thread), "waits", told
 
 

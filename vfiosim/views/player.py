@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Callable, Collection
 from copy import copy
 from functools import partial
+from string import digits
 from typing import Any
 from urllib.parse import quote
 
@@ -292,8 +293,10 @@ def _with_names(trace: Trace) -> Callable[[str], str]:
     named = lanes(trace)
     if not named:
         return lambda text: text
-    threads = re.compile(rf"(?<!\w)({'|'.join(map(re.escape, named))})(?![\w#])")
-    return lambda text: threads.sub(lambda found: named[found[0]], text)
+    # Of the calls of a program only the number is different.
+    stems = sorted({name.rstrip(digits) for name in named}, key=len, reverse=True)
+    threads = re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, stems))})\d*(?![\w#])")
+    return lambda text: threads.sub(lambda found: named.get(found[0], found[0]), text)
 
 
 def _step(step: Step, frame: int, sources: Sources, by_name: Callable[[str], str]) -> Data:
