@@ -236,4 +236,4 @@ def test_a_descriptor_of_another_program_can_be_pressed_and_changes_no_field():
     was = bench.fd.text.value
     bench.table.press("broker", 6)
     assert bench.fd.text.value == was
-    assert bench.table.label() == "file socket#2"
+    assert bench.table.label() == "socket#2"

@@ -37,7 +37,7 @@ def test_the_race_lab_asks_for_a_prediction_again_when_the_room_has_gone(room: N
 def test_what_would_be_too_small_in_a_room_is_folded_while_it_is_presented(room: None) -> None:
     presenter.on = False
     machine = Machine()
-    for name in ("one", "two", "three"):
+    for name in ("one", "two", "three", "four", "five"):
         process = machine.process(name)
         process.open("/dev/vfio/devices/vfio0")
         process.open("/dev/iommu")

@@ -1,4 +1,4 @@
-"""A shared run, to look at again: `replay("vfiosim3:…")`, or `replay("R1 without group_lock: A20 B18 A1")` for a puzzle."""
+"""A shared run, to look at again: `replay("vfiosim4:…")`, or `replay("R1 without group_lock: A20 B18 A1")` for a puzzle."""
 
 from __future__ import annotations
 

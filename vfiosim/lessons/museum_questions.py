@@ -127,7 +127,9 @@ def _what_it_takes() -> ExperimentResult:
     shortest = found["one VM"].counterexample
     assert shortest is not None
     trace = shortest.trace
-    return ExperimentResult(loses, trace[trace.calls[-1].steps.start :], -1, (shortest.what,))
+    return ExperimentResult(
+        loses, trace[trace.calls[-1].steps.stop :], -1, (shortest.what,)
+    )  # A goes on once B is bound
 
 
 @cache

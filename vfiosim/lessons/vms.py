@@ -115,7 +115,8 @@ def _still_listed(session: Session) -> bool:
 
 
 def _listed_again(session: Session) -> bool:
-    return len(session.done) > 1 and "FILE_ADD" in session.done[-1].outcome.call
+    added = ["FILE_ADD" in each.outcome.call for each in session.done]
+    return sum(added) > 1 and added[-1]
 
 
 TOO_LATE = Task(

@@ -164,7 +164,7 @@ CHECK = (
             "close device": "the close of the device",
         },
         {
-            "del 1": "FILE_DEL tells the file to forget the VM. The file's pointer was not counted, so the VM's count stays.",
+            "del 1": "FILE_DEL tells the file to forget the VM. The file's pointer was not counted, so VM 1 is still held.",
             "close list 1": "The list's file was one holder of three. The VM's own file and the device are left.",
             "close VM 1": Distractor("A descriptor is one holder. The device is another.", M.ONE_NUMBER_ONE_HOLDER),
         },
@@ -178,7 +178,8 @@ CHECK = (
         {"VM 1": "VM 1: it lives, descriptor 6 holds it", "none": "none", "EBADF": "none: BIND fails with EBADF"},
         {
             "VM 1": "VM 1 lives, but the file does not belong to it any more.",
-            "EBADF": "BIND takes one descriptor, that of the iommufd, which is open. It never sees the descriptor of a list.",
+            "EBADF": "BIND takes one descriptor, that of the iommufd, which is open. It asks the file for its VM, and never sees "
+            "the descriptor of a list.",
         },
         name="07 check: the list goes",
     ),

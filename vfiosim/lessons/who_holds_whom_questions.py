@@ -243,7 +243,8 @@ CHECK = (
             "goes": Distractor(
                 "close(3) took the last descriptor away. A message is a holder, too.", M.ONE_NUMBER_ONE_HOLDER
             ),
-            "number": "You sent a number. A message carries the file itself, and whoever receives it gets a number of his own.",
+            "number": "You sent a number, and close(3) ends only that. A message carries the file itself; who receives it gets a "
+            "new number.",
         },
         view=("thread *", "fds", FILE, "file socket*", "socket", "message", "vfio_device_file"),
         name="02 check: message",

@@ -28,7 +28,7 @@ __all__ = [
 def decode(text: str, patches: Patches | None = None) -> tuple[Machine, int | None]:
     """The machine that a text tells of, with everything done; and the step to look at, None if the text names none.
 
-    A step can be written behind the text: "vfiosim3:…@7". `patches` are the functions that took the place of kernel functions
+    A step can be written behind the text: "vfiosim4:…@7". `patches` are the functions that took the place of kernel functions
     in that run, by name. Raises ValueError, in one sentence, for a text that is damaged, from elsewhere, or does not repeat.
     """
     return decode_as(Machine, text, patches or {})

@@ -1,6 +1,6 @@
 """A run as a short text: what was asked of a machine, and who went when. The same machine can be made of it again.
 
-The text is "vfiosim3:" and then, in base64url, the deflated JSON of
+The text is "vfiosim4:" and then, in base64url, the deflated JSON of
 
     [topology, kernel, [[letter, details, schedule?], …], check sum, step?]
 
@@ -29,7 +29,7 @@ from .history import signature, turns_after
 if TYPE_CHECKING:
     from .machine import Machine
 
-PREFIX, OLDER = "vfiosim3:", ("vfiosim2:", "vfiosim1:")
+PREFIX, OLDER = "vfiosim4:", ("vfiosim3:", "vfiosim2:", "vfiosim1:")
 # Bytes of JSON, and things that were done: a text of a few hundred letters could otherwise fill the memory, or take for ever.
 _LONGEST, _MOST_EVENTS = 1 << 24, 10_000
 # How effects are named in check sums that have other names by now.

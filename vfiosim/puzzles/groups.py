@@ -118,7 +118,7 @@ PUZZLES = (
         properties=(can_end("the bind works, with the VM or without", A="0", B="0, 0"),),
         without=("kvm_ref_lock",),
         happens="use after free: A touches kvm 1.users_count",
-        shortest=(68,),
+        shortest=(69,),
         source="drivers/vfio/device_cdev.c: vfio_df_get_kvm_safe; virt/kvm/vfio.c: kvm_vfio_file_free (v7.2)",
     ),
 )

@@ -136,7 +136,7 @@ PUZZLES = (
         faulty={"vfio_unregister_group_dev": wait_and_then_delete_the_node},
         happens="use after free: B",
         happens_faulty="that may never end",
-        shortest=(85, 45),
+        shortest=(86, 46),
         source="drivers/vfio/vfio_main.c: vfio_device_try_get_registration, vfio_unregister_group_dev (v7.2)",
     ),
     Puzzle(
@@ -150,7 +150,7 @@ PUZZLES = (
         properties=(can_end("the driver waits for the close, then leaves", A="0", B="12"),),
         faulty={"vfio_device_fops_release": let_go_of_registration_first},
         happens="oops: A reads module of a null pointer",
-        shortest=(103,),
+        shortest=(105,),
         source="drivers/vfio/vfio_main.c: vfio_device_fops_release (v7.2)",
     ),
     Puzzle(

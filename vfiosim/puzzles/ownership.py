@@ -162,11 +162,11 @@ R16 = Puzzle(
     vast={
         "iommu_group.mutex": (
             "iommu_group 3 serves iommufd_device A1 of user space and device sata of the kernel at the same time",
-            101,
+            102,
         )
     },
     happens="at the same time",
-    shortest=(99, 103),
+    shortest=(100, 104),
     leaves_out=("attached_devices_hold_their_table",),
     source="drivers/iommu/iommu.c: iommu_device_claim_dma_owner, iommu_device_use_default_domain (v7.2)",
 )
@@ -260,7 +260,7 @@ R23 = Puzzle(
     ),
     without=("vfio_device_set.lock",),
     happens="is being reset, with devices of",
-    shortest=(163,),
+    shortest=(164,),
     leaves_out=(
         "gate_means_open",
         "binding_keeps_its_vm",

@@ -284,7 +284,7 @@ R25 = Unwinding(
     properties=(),
     faulty=SLIPS[0].patches,
     happens="instead of",
-    shortest=(58, 61, 61, 59, 148),
+    shortest=(58, 61, 61, 59, 149),
     source="drivers/vfio/device_cdev.c: vfio_df_ioctl_bind_iommufd, labels out_close_device, out_put_kvm, out_unlock (v7.2)",
 )
 PUZZLES = (R25,)

@@ -6,7 +6,7 @@ import ctypes
 import errno
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -210,11 +210,16 @@ class HostProcesses:
             self.bring(program, number)
             self.closing.append(Closing(self.thread, program, number, file))
 
-    def closed(self, thread: int) -> Iterator[tuple[Process, int]]:
-        """Where descriptors are closed by now, in order; `thread` does something else by now, or is 0."""
+    def closed(self, thread: int, over: Sequence[HostProcess] = ()) -> Iterator[tuple[Process, int]]:
+        """Where descriptors are closed by now, in order; `thread` does something else by now, or is 0, and who is `over` has ended.
+
+        A number that leads nowhere is not enough: the host takes it away first, and only then tells that nobody has the file.
+        """
         for each in [*self.closing]:
             key = each.program.key(each.number)
-            if each.thread == thread or key is None or self.files.at(key) is not each.file:
+            left = key is None or self.files.at(key) is not each.file
+            known = each.file not in self.files or len(list(self._holding(each.file))) > 1
+            if each.thread == thread or each.program in over or (left and known):
                 self.closing.remove(each)
                 if each.program.table.get(each.number) is each.file:
                     with suppress(OSError):  # it has ended, and holds nothing

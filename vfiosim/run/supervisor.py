@@ -115,10 +115,8 @@ class Supervisor:
 
     def _launch(self, command: Sequence[str], options: Mapping[str, Any]) -> Launched:
         what = self.abi, self.tree, command, options, self._serve_files
-        redirect = self.way == REDIRECT or (
-            self.way == AUTO and self.random is not None
-        )  # opens take no turns in a namespace
-        if not redirect:
+        turns = self.random is not None  # opens take none in a namespace
+        if self.way != REDIRECT and not (self.way == AUTO and turns):
             try:
                 return launch(*what, NAMESPACE, self.closes)
             except NoNamespace as error:
@@ -190,7 +188,7 @@ class Supervisor:
     def _let_go(self, over: Sequence[HostProcess], thread: int = 0) -> None:
         """Take away the files that have gone, and these processes; what this thread was about to close is closed."""
         gone = list(self.files.closed())
-        for process, number in self.programs.closed(thread):
+        for process, number in self.programs.closed(thread, over):
             self.tell(Told(process.name, f"close({number})", 0))
         for each in over:
             if self.programs.living.get(each.pid) is each:  # and was not taken away meanwhile
