@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from functools import cache
@@ -115,6 +116,21 @@ def test_what_fails_goes_together_with_what_is_taken_out(m, p):
 
 def test_each_callback_is_a_kernel_function():
     assert set(CALLBACKS) <= set(FUNCTIONS)
+
+
+def test_wherever_a_bind_fails_all_that_it_gives_back_stands_in_steps_of_unwinding():
+    ended, number = "EFAULT", 0
+    while ended != "0":
+        machine, (process, call, *arguments) = CALLS["bind_plain"]()
+        number, before = number + 1, len(machine.trace)
+        machine.fail_next(number)
+        try:
+            ended = str(getattr(machine.processes[process], call)(*arguments))
+        except KernelError:
+            refused, *rest = [*itertools.dropwhile(lambda step: not step.refused, machine.trace[before:])]
+            assert refused.changes == ()
+            assert {step.phase for step in rest} == {"unwind"}
+    assert number == 10
 
 
 # ---- every failure of every call

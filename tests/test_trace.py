@@ -106,10 +106,11 @@ def test_a_refusal_is_a_step_of_its_own_with_its_errno_and_its_reason(house: Hou
     house.run(open_door(house.door))
     house.run(open_door(house.door))
     trace = house.trace
-    said, refused = trace.steps[-2:]
+    said, refused, back = trace.steps[-3:]
     assert (said.sentence, said.refused, trace.micro_of(said.index)) == ("Nobody may be inside.", "", ())
     assert refused.sentence == "Refused with EBUSY: somebody is inside."
-    assert (refused.refused, refused.phase) == ("EBUSY", "validate")
+    assert (refused.refused, refused.phase, refused.changes) == ("EBUSY", "validate", ())
+    assert (back.phase, [change.what for change in back.changes]) == ("unwind", ["door front.lock"])
     assert house.trace.calls[-1].ended == "fails with EBUSY"
 
 

@@ -42,6 +42,8 @@ class MicroStep(Place):
         return f"{self.index:4} {self.thread}: {self.text}"
 
 
+TAKES = frozenset(("alloc", "get", "get_unless_zero", "copy_to_user"))  # operations that undo nothing
+GIVEN_BACK = "What was taken is given back, the last first."  # where the way out after a refusal says nothing itself
 _PLACE = tuple(one.name for one in fields(Place))
 
 
@@ -123,7 +125,8 @@ class Grouper:
         self.state = start.copy()
         self._done: list[Step] = []
         self._draft: _Draft | None = None
-        self._said: dict[int, str] = {}  # by call, the last sentence about it
+        self._refused: set[int] = set()  # calls that have said nothing since
+        self._said: dict[int, tuple[str, str]] = {}  # by call, the last sentence about it, and its phase
 
     def copy(self) -> Grouper:
         """An independent twin."""
@@ -131,26 +134,31 @@ class Grouper:
         draft = self._draft
         if draft is not None:
             twin._draft = replace(draft, micros=draft.micros[:], before=dict(draft.before))
-        twin._done, twin._said = self._done[:], dict(self._said)
+        twin._done, twin._said, twin._refused = self._done[:], dict(self._said), set(self._refused)
         return twin
 
     def add(self, micro: MicroStep) -> None:
         """The next micro-step of the run."""
         draft = self._draft
-        if micro.sentence:
+        sentence, phase = micro.sentence, micro.phase
+        if not sentence and micro.call in self._refused and micro.edits and micro.operation not in TAKES:
+            sentence, phase = GIVEN_BACK, Phase.UNWIND.value
+        if sentence:
             if draft is not None and draft.telling.call == micro.call and _only_entered(draft):
-                draft.sentence, draft.phase, draft.telling, draft.place = micro.sentence, micro.phase, micro, micro
+                draft.sentence, draft.phase, draft.telling, draft.place = sentence, phase, micro, micro
             else:
-                draft = self._begin(micro, micro.sentence, micro.phase)
-            self._said[micro.call] = micro.sentence
+                draft = self._begin(micro, sentence, phase)
+            self._said[micro.call] = sentence, phase
+            self._refused.discard(micro.call)
         if micro.refused:
             why = f"Refused with {micro.refused}: {micro.why.rstrip('.')}."
             draft = self._begin(micro, why, Phase.VALIDATE.value, micro.refused)
+            self._refused.add(micro.call)
         elif micro.wrong:
             kind, _, what = micro.wrong.partition(": ")
             draft = self._begin(micro, f"{kind.capitalize()}: {what}.", micro.phase, kind)
         elif draft is None or draft.telling.call != micro.call or draft.telling.wrong:
-            draft = self._begin(micro, self._goes_on(micro), micro.phase)
+            draft = self._begin(micro, *self._goes_on(micro))
         for edit in micro.edits:
             draft.before.setdefault(edit.what, _value(self.state, edit))
         draft.micros.append(micro)
@@ -165,9 +173,9 @@ class Grouper:
         self._draft = _Draft(sentence, phase, micro, micro, micro.index, refused)
         return self._draft
 
-    def _goes_on(self, micro: MicroStep) -> str:
-        said = self._said.get(micro.call)
-        return f"{micro.thread} goes on: {said}" if said else f"{micro.thread} enters the kernel."
+    def _goes_on(self, micro: MicroStep) -> tuple[str, str]:
+        said, phase = self._said.get(micro.call, ("", micro.phase))
+        return f"{micro.thread} goes on: {said}" if said else f"{micro.thread} enters the kernel.", phase
 
     def _finished(self) -> Iterator[Step]:
         """The open step as it is now, and a step without effects where its thread can do none: it waits, or it died."""

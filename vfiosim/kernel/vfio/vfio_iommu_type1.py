@@ -441,7 +441,8 @@ async def fitting_domain(iommu: VfioIommu, fresh: VfioDomain, iommu_group: Iommu
             try:
                 await iommu_attach_group(domain, iommu_group)
             except KernelError:
-                await iommu_attach_group(fresh, iommu_group)  # the next one may do, or else the new one
+                say(Phase.ACQUIRE, "{} does not fit there: the next page table may do, or else a new one.", iommu_group)
+                await iommu_attach_group(fresh, iommu_group)
                 continue
             await free(fresh)
             return domain
