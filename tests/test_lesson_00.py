@@ -87,6 +87,16 @@ def test_closing_the_iommufd_frees_nothing_and_is_called_by_its_name():
     assert M.CLOSING_IS_RELEASING.name in message
 
 
+def test_which_descriptor_it_is_nobody_fills_in_for_the_reader():
+    exercise = start.free_it()
+    for before in ((), (4,)):
+        for fd in before:
+            press(exercise, fd, "close")
+        exercise.bench.buttons["close"].click()
+        assert exercise.bench.fd.message == "a number is missing here"
+    assert "✓" not in checked(exercise)
+
+
 def test_a_copy_keeps_the_card_bound():
     exercise = start.keep_it()
     press(exercise, 3, "dup")
@@ -192,7 +202,7 @@ def spots(bench: Bench) -> dict[str, tuple[float, float]]:
 def test_every_picture_of_the_page_begins_as_small_as_the_first_one_and_each_of_its_stops_shows_something():
     for exercise, calls in ((start.free_it(), ["close"]), (start.keep_it(), ["dup", "close"])):
         for call in calls:
-            exercise.bench.buttons[call].click()
+            press(exercise, 3, call)
             each_stop_shows_something(exercise.bench.trace_pane.player.player)
     for question in QUESTIONS.values():
         found = question.experiment()

@@ -106,7 +106,15 @@ def unmet(session: Session) -> list[str]:
 def still_to_meet(session: Session) -> list[str]:
     """How many checks have still to refuse, by their errno."""
     left = Counter(TO_MEET[check] for check in unmet(session))
-    return [f"{errno}: {number} more {'check' if number == 1 else 'checks'} to meet" for errno, number in left.items()]
+    other = (
+        " (not the one about the token's pointer)"
+        if any(one.outcome.check == "copy_from_user" for one in session.done)
+        else ""
+    )
+    return [
+        f"{errno}: {number} more {'check' if number == 1 else 'checks'} to meet{other if errno == 'EFAULT' else ''}"
+        for errno, number in left.items()
+    ]
 
 
 def meet_them(session: Session) -> None:
@@ -171,17 +179,17 @@ def _one_bind() -> ExperimentResult:
 
 
 STEPS = Parsons(
-    "These are steps of a BIND that succeeds, each with its phase. Put them into the order in which the kernel does them. "
+    "These are steps of a BIND that succeeds. Put them into the order in which the kernel does them. "
     "Not every line is needed.",
     {
-        "argument": "validate: the argument is copied and looked at",
-        "group": "block: the group is closed to the old way",
-        "lock": "lock: the lock of the device set",
-        "iommufd": "acquire: the binding holds the iommufd's file",
-        "device": "acquire: the device is opened, open_count becomes 1",
-        "object": "acquire: the device gets an object in the iommufd",
-        "id": "publish: out_devid is written",
-        "gate": "publish: the gate opens",
+        "argument": "the argument is copied and looked at",
+        "group": "the group is closed to the old way",
+        "lock": "the lock of the device set is taken",
+        "iommufd": "the binding holds the iommufd's file",
+        "device": "the device is opened, open_count becomes 1",
+        "object": "the device gets an object in the iommufd",
+        "id": "out_devid is written",
+        "gate": "the gate opens",
     },
     by_trace(
         _one_bind,
@@ -198,7 +206,7 @@ STEPS = Parsons(
     ),
     "what can be refused without touching anything comes first. References are taken under the lock, each after what it rests on. "
     "The gate comes last: a call that finds the gate open must find an open device behind it.",
-    extra={"unwind": "unwind: the group is opened to the old way again"},
+    extra={"unwind": "the group is opened to the old way again"},
     distractors={
         "group": "First come the checks that need no lock and no reference: a wrong call blocks nobody.",
         "device": "An open device must belong to an iommufd, so the iommufd is held before.",
@@ -271,7 +279,7 @@ FREE_THE_DEVICE = Task(
     ),
     free_it,
     "The file is held three times: by descriptors 3 and 5, and by the list. There is no request that unbinds: the binding "
-    "ends when the file ends. FILE DEL comes first, because it finds the file through a descriptor. If both are closed "
+    "ends when the file ends. FILE DEL finds the file through a descriptor, so it comes before the last close. If both are closed "
     "already, only closing the kvm-vfio descriptor is left: it drops the whole list. That is a second way.",
     distractors={
         _only_the_list_is_left: Distractor(

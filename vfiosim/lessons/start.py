@@ -21,6 +21,7 @@ from ..lab import (
 )
 from ..lab import controls as widgets
 from ..lab import goal as facts
+from ..lab.fields import NumberField
 from ..lab.presenter import presenter
 from ..lab.question import step_saying
 from ..lab.record import progress
@@ -195,6 +196,17 @@ BOUND_WITHOUT_THREE = Goal(
     Fact("descriptor 3 is closed", _three_is_open), facts.alive("file vfio0#1"), facts.alive("iommufd_device 1")
 )
 
+
+class UnfilledBench(Bench):
+    """A bench that fills in no descriptor: which one it is, is the question."""
+
+    def _about(self, label: str) -> list[NumberField]:
+        return []
+
+    def _instead(self, *_: object) -> str:
+        return ""
+
+
 FREE = Task(
     "The card is bound. Set it free with one press on <b>close</b>: which descriptor is it?",
     bound,
@@ -234,12 +246,12 @@ KEEP = Task(
 )
 
 
-def _exercise(task: Task) -> Exercise:
+def _exercise(task: Task, bench: type[Bench] = Bench) -> Exercise:
     steps = task.solved().machine.trace
-    return Exercise(task, lambda session: Bench(session, show=("descriptor",), only=BIND, reserve=steps, **WALKED))
+    return Exercise(task, lambda session: bench(session, show=("descriptor",), only=BIND, reserve=steps, **WALKED))
 
 
-free_it = partial(_exercise, FREE)  # one close
+free_it = partial(_exercise, FREE, UnfilledBench)  # one close
 
 keep_it = partial(_exercise, KEEP)  # a copy first
 
