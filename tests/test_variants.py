@@ -18,6 +18,7 @@ from vfiosim.kernel.task import ALL_CAPABILITIES
 from vfiosim.kernel.unsupported import Unsupported
 from vfiosim.kernel.variants import VARIANTS, Variant, differences
 from vfiosim.topology import DeviceSpec, Topology
+from vfiosim.views.graph import graph
 
 KERNEL = Path(vfiosim.kernel.__file__).parent
 MERGED, POSTED = ("v7.2", "v6.6"), ("v5", "v5r")
@@ -54,6 +55,18 @@ def b(request) -> Bench:
 
 def of(*names):
     return pytest.mark.parametrize("b", names, indirect=True)
+
+
+def test_the_picture_shows_the_argument_of_bind_as_the_struct_of_its_version_has_it(b):
+    dev, before = b.p.open(NIC), len(b.m.trace)
+    b.p.ioctl(dev, b.variant.bind_request, argument := b.argument())
+    drawn = graph(b.m.trace[before:])
+    keys = {row.cell: row.key for node in drawn.nodes for row in node.rows if node.kind == "thread"}
+    shown = {name: drawn.frame(drawn.at_step[-1]).get(keys.get(name, "")) for name in dict(argument)}
+    read = {"v6.6": 16}.get(b.variant.name, 24)
+    assert shown == {
+        one.name: str(argument.get(one.name)) if one.offset < read else None for one in argument.fields()
+    }
 
 
 # ---- versions as data

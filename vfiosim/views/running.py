@@ -6,8 +6,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from ..kernel.variants import VARIANTS
 from ..trace import MicroStep
-from ..uapi import REQUESTS
+from ..uapi import REQUESTS, Member
 
 _CALLED = re.compile(r" calls (?:ioctl\(\d+, (?=\w))?(\w+)")
 FITS = 23  # letters of a row of a call, in the least width of its column
@@ -22,6 +23,7 @@ class Running:
     name: str = ""  # the request of an ioctl, "close", "" for what is no system call
     base: int = 0  # the address of the argument
     argument: bytearray = field(default_factory=bytearray)
+    version: str = ""  # of the kernel that copied it
     checks: list[str] = field(default_factory=list)  # that were passed in this step, or the one that refused
     holds: dict[str, str] = field(default_factory=dict)  # by the lock's path, its name
     result: str = ""
@@ -38,7 +40,7 @@ class Running:
         if not self.name and (found := _CALLED.search(micro.sentence)):
             self.name = found[1]
             changed = True
-        self._copy(*micro.copied)
+        self._copy(*micro.copied, micro.kernel_tag)
         if micro.operation in ("refuse_if", "require") and (name := re.search(r"\[(\w+)\]", micro.text)):
             self.checks = [f"✕ {name[1]}"] if micro.refused else [*self.checks, f"✓ {name[1]}"]
             changed = True
@@ -50,19 +52,26 @@ class Running:
         self.result = micro.ended.removeprefix("returns ").removeprefix("fails with ")
         return changed
 
-    def _copy(self, address: int, digits: str) -> None:
+    def _copy(self, address: int, digits: str, version: str) -> None:
         """The first thing that is copied is the argument; what is written into it later changes it."""
         data = bytes.fromhex(digits)
         self.base = self.base or address
         at = address - self.base
         if data and 0 <= at <= len(self.argument):
             self.argument[at : at + len(data)] = data
+            self.version = self.version or version
+
+    def _fields(self) -> tuple[Member, ...]:
+        """Those of the struct that the request has in this version of the kernel; a function not of its own has the tag of 7.2."""
+        if self.name == "VFIO_DEVICE_BIND_IOMMUFD" and self.version in VARIANTS:
+            return VARIANTS[self.version].layout.fields()
+        request = REQUESTS.get(self.name)
+        return request.struct.fields() if request is not None and request.struct is not None else ()
 
     def rows(self) -> dict[str, str]:
         """Name and text of what is to be told, in the order in which it is shown."""
-        request = REQUESTS.get(self.name)
         told: dict[str, str] = {}
-        for one in request.struct.fields() if request is not None and request.struct is not None else ():
+        for one in self._fields():
             data = self.argument[one.offset : one.offset + one.size]
             if one.kind == "int" and len(data) == one.size and not one.name.startswith("_"):
                 value = int.from_bytes(data, "little", signed=one.signed)
