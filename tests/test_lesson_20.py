@@ -58,6 +58,9 @@ def changed(cell: str, *edits: tuple[str, str]) -> str:
     return cell
 
 
+HELPER = '  system("sleep 5 & sleep 0.2");  // a helper that goes on\n'
+
+
 def checked(name: str, cell: str) -> str:
     """What Check says of this program."""
     run(cell)
@@ -76,6 +79,7 @@ def test_the_program_of_the_notebook_ends_with_0_and_its_log_shows_an_id_of_its_
     told = capsys.readouterr().out
     assert "The card reads one page." in told
     assert "VFIO_DEVICE_ATTACH_IOMMUFD_PT, {pt_id=2}) = 0 {pt_id=3}" in told
+    assert "flags=FIXED_IOVA|WRITEABLE|READABLE" in told
     assert told.endswith("It ended with 0.\n")
     assert sentence(player).startswith("The gate opens")
     assert player.layout.width <= WIDE
@@ -106,15 +110,35 @@ def test_a_task_is_solved_by_its_own_solution_and_not_by_the_program_that_is_giv
     ("name", "edit", "told"),
     [
         ("mend", lesson.MEND.edits[1], M.ERRNO_IS_A_CAUSE.name),
-        ("exercise", (' --fail "IOMMU_IOAS_MAP: ENOMEM"', ""), "In the run that was last no MAP failed"),
-        ("free_it", lesson.HELPER.edits[0], M.BOUND_BY_A_PROGRAM.name),
-        ("free_it", ('system("sleep 5 & sleep 0.2");', ""), "The run that was last started no helper"),
+        ("exercise", (' --fail "IOMMU_IOAS_MAP: ENOMEM"', ""), "In the last run no MAP failed"),
+        ("exercise", ("return 0", "return 1"), "still the program says “The card reads one page”"),
+        (
+            "exercise",
+            ('puts("The card reads one page.");\n  return 0', "return 1"),
+            "with nothing failing: it ended with 1",
+        ),
+        ("free_it", lesson.HELPER.edits[0], ", which is sleep by now, still has iommu#1 open. The card itself is free"),
+        ("free_it", lesson.HELPER.edits[1], M.BOUND_BY_A_PROGRAM.name),
+        ("free_it", (HELPER, ""), "When this program ended, no helper went on"),
     ],
 )
 def test_half_a_repair_is_told_what_it_lacks(parts, name, edit, told):
     if edit is lesson.MEND.edits[1]:
         edit = (edit[0], '  must(ioctl(card, BIND, &it), "BIND");\n' + edit[1])
     assert told in checked(name, changed(TASKS[name], edit))
+
+
+@RUNS
+def test_a_helper_that_is_started_after_both_files_were_closed_solves_the_last_task_as_its_text_says(parts):
+    closes = "  close(card);\n  close(iommu);\n"
+    assert "✓ Solved." in checked("free_it", changed(TASKS["free_it"], (HELPER + closes, closes + HELPER)))
+
+
+@RUNS
+def test_a_run_of_another_cell_is_no_answer_to_a_task(parts, capsys):
+    message = checked("mend", VMM)
+    assert "Nothing is left behind." in capsys.readouterr().out
+    assert "whose first line says --task mend" in message
 
 
 def test_who_checks_before_anything_was_run_is_told_so():

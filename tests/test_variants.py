@@ -64,9 +64,7 @@ def test_the_picture_shows_the_argument_of_bind_as_the_struct_of_its_version_has
     keys = {row.cell: row.key for node in drawn.nodes for row in node.rows if node.kind == "thread"}
     shown = {name: drawn.frame(drawn.at_step[-1]).get(keys.get(name, "")) for name in dict(argument)}
     read = {"v6.6": 16}.get(b.variant.name, 24)
-    assert shown == {
-        one.name: str(argument.get(one.name)) if one.offset < read else None for one in argument.fields()
-    }
+    assert shown == {one.name: str(argument.get(one.name)) if one.offset < read else None for one in argument.fields()}
 
 
 # ---- versions as data

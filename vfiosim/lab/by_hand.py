@@ -164,7 +164,7 @@ class ByHand(Asking):
         )
         said = "".join(f"<li>{escape(line, quote=False)}</li>" for line in self.wrong)
         head = f'<p class="good"><b>✓ You have broken it.</b> {golf} The machine says:</p>'
-        why = f"<p><b>Why it works.</b> {self.task.explained}</p>{self.help.remark}"
+        why = f"<p><b>Why it works.</b> {self.task.explained}</p>{self.help.solved()}"
         self.verdict.value = f'<div role="status">{head}<ul>{said}</ul>{why}</div>'
 
     def _under_way(self) -> bool:

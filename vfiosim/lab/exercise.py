@@ -126,7 +126,7 @@ class Exercise(Asking):
             self.verdict.value = _to_do('<p class="refused"><b>✕ Not yet.</b></p>', missing, why)
             return
         golf = self._golf(self.bench.session.calls_made)
-        why = f"<p><b>Why it works.</b> {self.task.explained}</p>{self.help.remark}"
+        why = f"<p><b>Why it works.</b> {self.task.explained}</p>{self.help.solved()}"
         self.verdict.value = f'<div role="status"><p class="good"><b>✓ Solved.</b> {golf}</p>{why}</div>'
 
     def _golf(self, done: int) -> str:

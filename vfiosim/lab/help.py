@@ -60,9 +60,10 @@ class Help:
         """The hints to unfold, where there are no buttons."""
         return "".join(f"<details><summary>Hint</summary>{hint}</details>" for hint in self._hints)
 
-    @property
-    def remark(self) -> str:
-        """What is to be said to who has solved it with the solution before his eyes, as HTML; "" to all others."""
+    def solved(self) -> str:
+        """Hints have no more to say. What is to be said to who had the solution before his eyes, as HTML; "" to all others."""
+        if self.depth:
+            self._fold()
         return (
             "<p>You had opened the solution. Press <b>Reset</b> and do it once more without.</p>" if self.opened else ""
         )

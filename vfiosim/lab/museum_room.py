@@ -234,7 +234,7 @@ class RoomView(StaticFallback):
     def _reason(self, proof: Proof) -> str:
         """Why it works, or what misled."""
         if proof.clean:
-            return (f"<p><b>Why it works.</b> {self._explained}</p>" if self._explained else "") + self.help.remark
+            return (f"<p><b>Why it works.</b> {self._explained}</p>" if self._explained else "") + self.help.solved()
         said = _everything_said(proof)
         distractor = next((distractor for part, distractor in self._distractors.items() if part in said), None)
         return misled(distractor) if distractor else ""

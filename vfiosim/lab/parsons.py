@@ -162,7 +162,7 @@ class Ordering(Asking):
         why = escape(judged.why, quote=False)
         if judged.place is None:
             good = f'<p class="good"><b>✓ Right.</b> {why}</p><p><b>Because</b> {self.puzzle.because}</p>'
-            good += self.help.remark
+            good += self.help.solved()
             self.verdict.value = f'<div role="status">{good}</div>'
         else:
             self.verdict.value = f'<div role="status">{self._wrong(chosen, judged, why)}</div>'

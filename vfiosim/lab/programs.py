@@ -3,7 +3,7 @@
 It is run on a machine, as `python -m vfiosim run` does; below the cell stand its output, its calls, and the player.
 In the line of the magic: `--machine lab`, `--kernel v6.6`, `--fail "REQUEST: ERRNO"`, `--timeout 300` (seconds, 60 without it), and
 then the arguments of the program. Interrupting the cell (■) stops the program alone: what it has done till then is shown.
-`%%vfio_c --keep card.h` runs nothing: later cells may `#include "card.h"`.
+`%%vfio_c --keep card.h` runs nothing: later cells may `#include "card.h"`. `--task NAME`: Check of this task looks at the run.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from threading import Timer, current_thread, main_thread
@@ -37,7 +38,16 @@ PATIENCE: Final = 5.0  # seconds, after which a cell says that its program still
 ENDLESS: Final = 5000  # calls; a program that makes more is stopped
 DRAWN: Final = 250  # calls; of a program that makes more the picture would take minutes
 MOST: Final = 24  # calls that are all told; of more only the refused ones are
-ended: list[ProgramRun] = []  # what came of the last program that was run
+ended: dict[str, Ran] = {}  # by the name of a task its run that was last; "" is for those of none
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A program that was run, and what it printed; `unfailed`: once more, for a task where something was to fail and it noticed."""
+
+    run: ProgramRun
+    printed: str
+    unfailed: ProgramRun | None = None
 
 
 def load_ipython_extension(shell: Any) -> None:
@@ -48,7 +58,6 @@ def load_ipython_extension(shell: Any) -> None:
 
 def vfio_c(line: str, cell: str) -> Player | None:
     """Compile the cell as C and run it on a machine; what is wrong with it the compiler says."""
-    ended.clear()  # what was last is not what stands in the cell
     with _told(), tempfile.TemporaryDirectory() as folder:
         asked, words = _asked(line)
         source = _kept() / asked.keep if asked.keep else Path(folder, "vmm.c")
@@ -61,7 +70,6 @@ def vfio_c(line: str, cell: str) -> Player | None:
 
 def vfio_python(line: str, cell: str) -> Player | None:
     """Run the cell on a machine, by an interpreter of its own; what is no Python is not run."""
-    ended.clear()
     with _told(), tempfile.TemporaryDirectory() as folder:
         asked, words = _asked(line)
         source = Path(folder, "program.py")
@@ -91,7 +99,12 @@ def _asked(line: str) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--fail", action="append", default=[])
     parser.add_argument("--timeout", type=float, default=LIMIT)
     parser.add_argument("--keep", type=os.path.basename)
-    return parser.parse_known_args(shlex.split(line))
+    parser.add_argument("--task", default="")
+    others = {**ended}
+    ended.clear()  # what was last is not what stands in the cell, whatever its line should have said
+    asked, words = parser.parse_known_args(shlex.split(line))
+    ended.update({task: ran for task, ran in others.items() if task != asked.task})
+    return asked, words
 
 
 @cache
@@ -121,22 +134,28 @@ def _compiled(source: Path, program: Path, keep: bool) -> bool:
 
 
 def _run(command: Sequence[str], asked: argparse.Namespace) -> Player | None:
-    from ..run import run  # not there in a browser
-
-    options = {"machine": asked.machine, "kernel": asked.kernel, "fail": asked.fail, "timeout": asked.timeout}
-    with tempfile.TemporaryFile() as output, _Watch() as watch:
-        end = run(command, **options, warn=print, stdout=output, stderr=output, begun=watch.begun, tell=watch.tell)
-        output.seek(0)
-        print(output.read().decode(errors="replace"), end="")
-    ended[:] = [end]
-    why = watch.why or (
-        f"It was stopped after {asked.timeout:g} seconds; --timeout gives it more." if end.timed_out else ""
-    )
+    end, printed, why = _once(command, asked, fail=asked.fail, warn=print)
+    print(printed, end="")
+    noticed = asked.task and asked.fail and end.returncode > 0
+    ended[asked.task] = Ran(end, printed, _once(command, asked)[0] if noticed else None)
+    if end.timed_out and not why:
+        why = f"It was stopped after {asked.timeout:g} seconds; --timeout gives it more."
     print(*_lines(end), *filter(None, [why]), sep="\n")
     if len(end.calls) > DRAWN:
         print(f"These are too many calls for a picture: up to {DRAWN} are drawn.")
         return None
     return show(end.trace, step=end.telling_step, hide=OF_PROGRAMS)
+
+
+def _once(command: Sequence[str], asked: argparse.Namespace, **options: Any) -> tuple[ProgramRun, str, str]:
+    """Run it; the answer is what came of it, what it has printed, and why it was stopped, if it was."""
+    from ..run import run  # not there in a browser
+
+    options = {"machine": asked.machine, "kernel": asked.kernel, "timeout": asked.timeout, **options}
+    with tempfile.TemporaryFile() as output, _Watch() as watch:
+        end = run(command, **options, stdout=output, stderr=output, begun=watch.begun, tell=watch.tell)
+        output.seek(0)
+        return end, output.read().decode(errors="replace"), watch.why
 
 
 class _Watch:
@@ -180,7 +199,7 @@ def _lines(end: ProgramRun) -> Iterator[str]:
     yield from (str(call) for call in end.calls if all_of_them or call.errno)
     if not all_of_them:
         yield f"{len(end.calls)} calls; told are those that were refused."
-    yield from (*end.not_failed, *end.left_behind, *end.check())
+    yield from (*end.not_failed, *([*end.left_behind, *end.check()] or ["Nothing is left behind."]))
     yield (
         f"It ended with {end.returncode}."
         if end.returncode >= 0

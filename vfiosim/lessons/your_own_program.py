@@ -12,9 +12,11 @@ from .lesson import Lesson
 from .your_own_program_questions import CHECK, QUESTIONS
 
 if TYPE_CHECKING:
+    from ..lab.programs import Ran
     from ..run import ProgramRun
 
 __all__ = ["exercise", "finish", "free_it", "mend", "once_answered", "predict", "quiz"]
+UNTRUE = "The card reads one page"
 BIND, ATTACH, MAP = "VFIO_DEVICE_BIND_IOMMUFD", "VFIO_DEVICE_ATTACH_IOMMUFD_PT", "IOMMU_IOAS_MAP"
 
 
@@ -34,8 +36,9 @@ def _stopped(run: ProgramRun) -> str:
 # ---- mend: two mistakes
 
 
-def _not_reading(run: ProgramRun) -> str | Distractor:
+def _not_reading(ran: Ran) -> str | Distractor:
     """What keeps a run from a card that reads: each of BIND, ATTACH and MAP once, nothing refused, status 0."""
+    run = ran.run
     if "" not in _answers(run, BIND) and "EINVAL" in _answers(run, ATTACH):
         return Distractor("ATTACH was refused: before BIND the gate of the card's file is shut.", M.OPEN_IS_ENOUGH)
     if "EINVAL" in _answers(run, BIND):
@@ -65,17 +68,19 @@ MEND = ProgramTask(
     "BIND opens the gate, so it comes before ATTACH. C fills a field that you do not name with 0: then the kernel reads a struct "
     "of no bytes, and has to refuse it.",
     "20 task: two mistakes",
+    "mend",
 )
 
 
 # ---- a failure that is not looked at
 
 
-def _not_noticed(run: ProgramRun) -> str | Distractor:
-    """What is wrong with a run in which MAP was to fail."""
+def _not_noticed(ran: Ran) -> str | Distractor:
+    """What is wrong with a run in which MAP was to fail, or with the same program where it does not."""
+    run, unfailed = ran.run, ran.unfailed
     if "ENOMEM" not in _answers(run, MAP):
         return (
-            "In the run that was last no MAP failed. Run the cell below with its first line as it is: <code>--fail</code> makes "
+            "In the last run no MAP failed. Run the cell below with its first line as it is: <code>--fail</code> makes "
             "MAP fail." + (f" {_stopped(run)}" if run.returncode else "")
         )
     if run.returncode == 0:
@@ -84,12 +89,22 @@ def _not_noticed(run: ProgramRun) -> str | Distractor:
             "nobody looked at what ioctl returned.",
             M.BOUND_IS_READY,
         )
-    return "" if run.returncode > 0 else _stopped(run)
+    if UNTRUE in ran.printed:
+        return f"MAP failed, and still the program says “{UNTRUE}”. It has to look at what ioctl returned before it says so."
+    if unfailed is None:
+        return _stopped(run)
+    if unfailed.returncode or "" not in _answers(unfailed, MAP):
+        return (
+            f"Check has run the program once more, with nothing failing: it ended with {unfailed.returncode}. Where MAP succeeds "
+            f"it has to end with 0. {_stopped(unfailed)}"
+        )
+    return ""
 
 
 FAILS = ProgramTask(
     "The first line of the cell below makes MAP fail, as it does on a machine without free memory. The program says “The card "
-    "reads one page”, and ends with 0: both are wrong. Let it end with another status when MAP fails. Run it, then press Check.",
+    "reads one page”, and ends with 0: both are wrong. Let it say nothing untrue and end with another status when MAP fails, and "
+    "only then. Run it, then press Check.",
     _not_noticed,
     (
         "Which line throws an answer of the kernel away?",
@@ -100,21 +115,23 @@ FAILS = ProgramTask(
     "ioctl returns −1 and the program looks at it. Nothing has to be taken back by hand: exit closes both files, and with them "
     "go the binding and the address space.",
     "20 task: a failure",
+    "exercise",
 )
 
 
 # ---- a helper that keeps the card
 
 
-def _left(run: ProgramRun) -> str | Distractor:
+def _left(ran: Ran) -> str | Distractor:
     """What a run lacks that is to leave nothing behind, with a helper that goes on."""
-    if len(run.machine.processes) < 2:
-        return (
-            "The run that was last started no helper: run the cell below. The helper has to live; only the card must not be left "
-            "with it."
-        )
+    run = ran.run
+    if not run.goes_on:
+        return "When this program ended, no helper went on. The helper has to live; only the card must not be left with it."
     if run.left_behind:
-        return Distractor(f"{'. '.join(run.left_behind)}.", M.BOUND_BY_A_PROGRAM)
+        told = f"{'. '.join(run.left_behind)}."
+        if any(sentence.endswith(" open") and "vfio" in sentence for sentence in run.left_behind):
+            return Distractor(told, M.BOUND_BY_A_PROGRAM)
+        return f"{told} The card itself is free: nothing but the iommufd is left. So one of the two files still goes to the helper."
     if "" not in _answers(run, BIND):
         return f"No BIND of this run succeeded. {_stopped(run)}"
     return f"The program ended with {run.returncode}. {_stopped(run)}" if run.returncode else ""
@@ -135,6 +152,7 @@ HELPER = ProgramTask(
     "The helper has no descriptor of the card. With O_CLOEXEC the copy loses both at the moment at which it becomes the shell; "
     "started after the two calls of close it never had them.",
     "20 task: a helper",
+    "free_it",
 )
 
 

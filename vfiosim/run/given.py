@@ -3,14 +3,36 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, NamedTuple
+from functools import lru_cache, partial
+from typing import Any, Final, NamedTuple
 
+from .. import uapi
 from ..kernel.variants import Variant
 from ..machine.system_calls import REQUESTS_OF, layouts
+from ..uapi import Member, Struct
 from .memory import ProgramMemory
+
+_MAP: Final = "IOMMU_IOAS_MAP_"
+# By the kernel's name of a struct, how the names of its flags begin.
+_FLAGS: Final = {
+    "iommu_ioas_copy": _MAP,
+    "iommu_ioas_map": _MAP,
+    "iommu_ioas_map_file": _MAP,
+    "vfio_device_bind_iommufd": "VFIO_DEVICE_BIND_FLAG_",
+    "vfio_device_info": "VFIO_DEVICE_FLAGS_",
+    "vfio_group_status": "VFIO_GROUP_FLAGS_",
+    "vfio_iommu_type1_dma_map": "VFIO_DMA_MAP_FLAG_",
+    "vfio_iommu_type1_dma_unmap": "VFIO_DMA_UNMAP_FLAG_",
+    "vfio_region_info": "VFIO_REGION_INFO_FLAG_",
+}
+_OPEN: Final = {
+    getattr(os, name): name
+    for name in ("O_CREAT", "O_EXCL", "O_NOCTTY", "O_TRUNC", "O_APPEND", "O_NONBLOCK", "O_DIRECTORY", "O_CLOEXEC")
+    if hasattr(os, name)
+}
 
 
 @dataclass(frozen=True)
@@ -86,15 +108,38 @@ def _shape(variant: Variant, request: int, file: str) -> tuple[int, bool, tuple[
     for layout in layouts(variant, request, REQUESTS_OF.get(file, ())):
         numbers = [each for each in layout.fields() if each.kind == "int"] or [*layout.fields()]
         fields = tuple(
-            _Field(each.name, start := each.offset, start + each.size, each.signed, _written(each.name, each.size))
+            _Field(each.name, start := each.offset, start + each.size, each.signed, _written(layout, each))
             for each in numbers
         )
         return ctypes.sizeof(layout), numbers[0].name in ("argsz", "size"), fields
     return None
 
 
-def _written(name: str, size: int) -> Callable[[int], str]:
-    return hex if size == 8 or "flags" in name else str
+def _written(layout: type[Struct], field: Member) -> Callable[[int], str]:
+    prefix = _FLAGS.get(layout.kernel_name) if field.name == "flags" else None
+    if prefix is not None:
+        return partial(in_bits, dict(_bits(uapi.CONSTANTS, prefix)))
+    return hex if field.size == 8 or "flags" in field.name else str
+
+
+def _bits(constants: Mapping[str, int], prefix: str) -> Iterator[tuple[int, str]]:
+    """The constants with one bit whose names begin so, without what they have in common."""
+    for name, number in constants.items():
+        if name.startswith(prefix) and number.bit_count() == 1:
+            yield number, name.removeprefix(prefix)
+
+
+def in_bits(names: Mapping[int, str], number: int) -> str:
+    """A number as the names of its bits; what has none is hexadecimal."""
+    named = [name for bit, name in names.items() if number & bit]
+    rest = number & ~sum(names)
+    return "|".join([*named, *([hex(rest)] if rest or not named else [])])
+
+
+def open_flags(number: int) -> str:
+    """How a file is opened, as C has it."""
+    how = ("O_RDONLY", "O_WRONLY", "O_RDWR", "O_ACCMODE")[number & os.O_ACCMODE]
+    return how if number < 4 else f"{how}|{in_bits(_OPEN, number & ~os.O_ACCMODE)}"
 
 
 def _shown(fields: dict[str, str]) -> str:

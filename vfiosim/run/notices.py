@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import select
 import struct
 from contextlib import suppress
 from typing import Final, NamedTuple
@@ -74,6 +75,12 @@ class Notices:
         """The call returns a new descriptor for the file that is open here under `fd`. Raises OSError."""
         flags = os.O_CLOEXEC if close_on_exec else 0
         fcntl.ioctl(self.fd, _ADD_FD, struct.pack("<QIIII", notice.id, _AND_ANSWER, fd, 0, flags))
+
+    def nobody_left(self, patience: float) -> bool:
+        """Have all threads ended that make calls? Ended ones may be there for a moment: this waits up to `patience` seconds."""
+        over = select.poll()
+        over.register(self.fd, 0)
+        return bool(over.poll(patience * 1000))
 
     def close(self) -> None:
         """Whoever still waits, or calls later, is told ENOSYS by the kernel."""

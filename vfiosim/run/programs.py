@@ -13,7 +13,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any, Final
 
-from ..kernel.fs.file import File
+from ..kernel.fs.file import RESERVED, File
 from ..machine import Machine, Process
 from .files import HostFiles, Key, key_of, served
 from .memory import ProgramMemory
@@ -235,6 +235,21 @@ class HostProcesses:
                     program.process.start("munmap", int(slot, 16), length)
         for process, number in list(self._holding(file)):
             process.start("close", number)
+
+    def still_open(self) -> Iterator[str]:
+        """What others have open when the program has ended, in sentences."""
+        for process in self.machine.processes.values():
+            files = [each for each in process.task.files.fd.slots.values() if each != RESERVED and each in self.files]
+            if process.task.alive.value and files:
+                yield f"{process.name}{self._by_now(process)} still has {', '.join(file.label for file in files)} open"
+
+    def _by_now(self, process: Process) -> str:
+        """What a process is called meanwhile, if it has become another program since its first call."""
+        for pid in (pid for pid, living in self.living.items() if living.process is process):
+            with suppress(OSError):
+                name = Path(f"/proc/{pid}/comm").read_text(encoding="utf-8", errors="replace").strip()
+                return "" if process.name.startswith(name) else f", which is {name} by now,"
+        return ""
 
     def ended(self, program: HostProcess) -> None:
         """A process has ended; what others have of it stays open. Raises Unsupported where its exit is not modelled."""

@@ -32,7 +32,8 @@ class ProgramRun:
     * `returncode`: the program's exit status; below 0 the signal that killed it;
     * `calls`: what it called, in order; `left_behind`: sentences about what is other than before;
     * `not_failed`: what was to fail and did not, in sentences; `way`: the one in which it was run;
-    * `timed_out`: it was killed because it ran for longer than it was given.
+    * `timed_out`: it was killed because it ran for longer than it was given;
+    * `goes_on`: a process that it has started was still there when it had ended, whatever that one has.
     """
 
     machine: Machine
@@ -42,6 +43,7 @@ class ProgramRun:
     not_failed: list[str] = field(default_factory=list)
     way: str = ""
     timed_out: bool = False
+    goes_on: bool = False
 
     @property
     def trace(self) -> Trace:
@@ -127,14 +129,15 @@ def run(
         supervisor.memory = notes.memory
     supervisor.timeout = timeout
     returncode = supervisor.run(command, **options)
-    left = [*supervisor.still_open(), *_left(m, objects, standing)]
+    left = [*supervisor.programs.still_open(), *_left(m, objects, standing)]
     if save is not None:
         try:
             Path(save).write_text(json.dumps(document(notes, " ".join(command)), indent=1), encoding="utf-8")
         except UnsavedError as error:
             supervisor.warn(str(error))
     not_failed = [sentence for each in faults.all if (sentence := each.told())]
-    return ProgramRun(m, returncode, calls, left, not_failed, supervisor.launched.way, supervisor.timed_out)
+    way, timed_out, goes_on = supervisor.launched.way, supervisor.timed_out, supervisor.goes_on
+    return ProgramRun(m, returncode, calls, left, not_failed, way, timed_out, goes_on)
 
 
 def _objects(machine: Machine) -> Counter[str]:

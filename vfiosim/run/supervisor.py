@@ -35,6 +35,7 @@ from .served import Served
 from .traps import Give, GoOn, Made, Outcome, Traps
 from .tree import Tree
 
+_PATIENCE: Final = 0.05  # seconds for the processes of a program that has ended to be gone
 _TICK: Final = 0.1  # seconds between two looks at the clock while a call waits for simulated time to pass
 
 
@@ -76,7 +77,7 @@ class Supervisor:
         self.served = Served(self.traps, self.abi, self._caller)
         self.waiting: list[Pending] = []
         self.requests: FileRequests | None = None
-        self._watched = self.timed_out = False
+        self._watched = self.timed_out = self.goes_on = False
         self.poll = select.epoll()
         try:
             self.launched = self._launch(command, options)
@@ -141,6 +142,7 @@ class Supervisor:
                 self._close_files()  # or it waits for an answer, and cannot even be killed
                 child.wait()
             os.close(ended)
+            self.goes_on = not self.listener.nobody_left(_PATIENCE)
             self.listener.close()
             self._look_at_files()
             self._close_files()
@@ -168,13 +170,6 @@ class Supervisor:
             self.poll.unregister(self.listener.fd)
         self._settle()
         return ended in ready
-
-    def still_open(self) -> Iterator[str]:
-        """What others have open when the program has ended, in sentences."""
-        for process in self.machine.processes.values():
-            files = [each for each in process.task.files.fd.slots.values() if each != RESERVED and each in self.files]
-            if process.task.alive.value and files:
-                yield f"{process.name} still has {', '.join(file.label for file in files)} open"
 
     def _catch_up(self) -> None:
         """Processes have ended, files have gone: that comes before the next call."""

@@ -17,7 +17,7 @@ from ..machine import Call, Machine
 from .descriptors import descriptors_in, makes_descriptors, name_of
 from .files import HostFiles, served
 from .filter import Abi
-from .given import Given
+from .given import Given, open_flags
 from .programs import HostProcess, HostProcesses
 from .status import stat_bytes, statx_bytes
 from .tree import Tree, is_ours
@@ -226,7 +226,8 @@ class Traps:
             return number if then is None else then(file)
 
         self._numbers_as_in_the_host(program)
-        return Made(self.start(program, "open", place, flags, at_once=then is not None), opened)
+        call = self.start(program, "open", place, flags, at_once=then is not None)
+        return Made(call, opened, f"open({place!r}, {open_flags(flags)})")
 
     def open(self, program: HostProcess, address: int, flags: int, *_: int) -> Outcome:
         return self.openat(program, _AT_FDCWD, address, flags)
