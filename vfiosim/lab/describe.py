@@ -112,7 +112,7 @@ def hint(run: Run, process: str) -> tuple[str, str]:
     if "vfio device" not in names:
         return (
             "open device",
-            "Three presses bind a device. First <b>open device</b>: the network card.",
+            "Three presses bind a device. First <b>open device</b>: the one that is chosen.",
         )
     if "iommufd" not in names:
         return "open iommufd", "Now <b>open iommufd</b>: somebody has to keep the device's memory map."

@@ -20,6 +20,7 @@ from .trace_pane import TracePane, refused_at
 from .verdict import misled
 
 BORDER = "border"
+NEEDLESS = "needless"  # why a line is wrong without which all is well, too
 UNUSED = "──  lines below this one are not used  ──"
 
 
@@ -88,6 +89,19 @@ def by_running(
         return Judged(None, "Every call succeeds, and the end is reached.", session.steps)
 
     return judge
+
+
+def without_needless(judge: Callable[[Sequence[str]], Judged]) -> Callable[[Sequence[str]], Judged]:
+    """The same judge, for whom a line is wrong that can be left out of a right order."""
+
+    def judged(order: Sequence[str]) -> Judged:
+        found = judge(order)
+        for place in range(len(order)) if found.place is None else ():
+            if judge([*order[:place], *order[place + 1 :]]).place is None:
+                return found._replace(place=place, why="The end is reached without it, too.", reason=NEEDLESS)
+        return found
+
+    return judged
 
 
 def by_trace(experiment: Callable[[], ExperimentResult], marks: Mapping[str, str]) -> Callable[[Sequence[str]], Judged]:
@@ -169,12 +183,13 @@ class Ordering(Asking):
         self.children = [*self._frame, TracePane(judged.trace, step=judged.step, **view)]
 
     def _wrong(self, chosen: Sequence[str], judged: Judged, why: str) -> str:
+        lines, needless = {**self.puzzle.lines, **self.puzzle.extra}, judged.reason == NEEDLESS
         distractor = self.puzzle.distractor(chosen, judged)
-        if distractor is None or judged.place is None:
+        if judged.place is None or (distractor is None and not needless):
             return f'<p class="refused"><b>✕ The end is not reached.</b> {why}</p>'
-        line = {**self.puzzle.lines, **self.puzzle.extra}[chosen[judged.place]]
-        head = f"✕ The first wrong place is number {judged.place + 1}: “{escape(line, quote=False)}”."
-        return f'<p class="refused"><b>{head}</b> {why}</p>{misled(distractor)}'
+        what = "A line that is not needed" if needless else "The first wrong place"
+        head = f"✕ {what} is number {judged.place + 1}: “{escape(lines[chosen[judged.place]], quote=False)}”."
+        return f'<p class="refused"><b>{head}</b> {why}</p>{misled(distractor) if distractor else ""}'
 
     def _moved(self) -> None:
         self.verdict.value = ""

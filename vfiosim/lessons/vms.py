@@ -7,7 +7,7 @@ from functools import partial
 
 from ..lab import Bench, Distractor, Exercise, Goal, Judged, Ordering, Parsons, Session, Task
 from ..lab import goal as facts
-from ..lab.parsons import by_running
+from ..lab.parsons import by_running, without_needless
 from . import misconceptions as M
 from .lesson import Lesson
 from .vms_questions import CHECK, QUESTIONS, VIEW
@@ -58,13 +58,13 @@ def for_two(order: Sequence[str]) -> Judged:
 
 LET_IT_BE_TWO = Parsons(
     "By mistake the file is on the list of VM 1. The device is for VM 2. Put calls into an order after which the device is "
-    "bound and holds VM 2, and the list of VM 1 is empty. Not every line is needed.",
+    "bound and holds VM 2, and the list of VM 1 is empty. Use only lines that are needed.",
     {
         "del 1": "FILE_DEL from the list of VM 1",
         "add 2": "FILE_ADD to the list of VM 2",
         "bind": "BIND",
     },
-    for_two,
+    without_needless(for_two),
     "the file has one pointer. Whoever writes it last before BIND decides: FILE_ADD writes a VM, FILE_DEL writes none.",
     extra={"del 2": "FILE_DEL from the list of VM 2", "close VM 1": "close the descriptor of VM 1"},
     distractors={

@@ -104,7 +104,8 @@ def strip(*calls: str) -> Any:
                 lw=2.5,
             )
             ink, weight = ON_COLOUR if vm else "black", "bold" if solid else "normal"
-            axes.text(x, y, vm or "–", ha="center", va="center", color=ink, fontweight=weight)
+            told = "✓" if vm and y < len(LISTS) else vm or "–"
+            axes.text(x, y, told, ha="center", va="center", color=ink, fontweight=weight)
     ends = [session.done[-1].outcome for session in sessions[1:]]
     heads = ["at first", *map(_head, calls, ends)]
     axes.set_xticks(range(len(columns)), heads)
@@ -115,5 +116,5 @@ def strip(*calls: str) -> Any:
     axes.xaxis.tick_top()
     axes.tick_params(length=0, labelsize=11)
     axes.spines[:].set_visible(False)
-    told = (f"{name}: {', '.join(vm or 'none' for vm in column)}" for name, column in zip(heads, columns, strict=True))
-    return shown(figure, f"{', '.join(ROWS)}. {'; '.join(told)}. {axes.get_xlabel()}")
+    words = (f"{name}: {', '.join(vm or 'none' for vm in column)}" for name, column in zip(heads, columns, strict=True))
+    return shown(figure, f"{', '.join(ROWS)}. {'; '.join(words)}. {axes.get_xlabel()}")
