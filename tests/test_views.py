@@ -17,7 +17,7 @@ import pytest
 from tests.good_calls import in_container, type1_map
 from tests.toys import HOSTILE, Door, House, hold, kill, make_key, open_door, point_at
 from tests.traces import bind, keys
-from vfiosim import uapi
+from vfiosim import Machine, uapi
 from vfiosim.lessons import one_bind
 from vfiosim.trace import Trace
 from vfiosim.views import graph, show, state_text, steps_text, svg_at
@@ -191,6 +191,22 @@ def test_a_call_has_no_row_of_another_one_for_which_a_place_is_kept() -> None:
     call = next(one for one in drawn.nodes if one.oid == "thread vmm")
     assert {row.cell for row in call.rows} <= {"file", "holds", "check", "result"}
     assert {key for key in (row.key for row in call.rows) if not any(key in frame for frame in drawn.changes)} == set()
+
+
+def test_no_call_has_gaps_where_another_one_has_rows_and_each_is_as_high_as_what_it_shows() -> None:
+    machine = Machine()
+    p = machine.process("vmm")
+    device, iommufd = p.open("/dev/vfio/devices/vfio0"), p.open("/dev/iommu")
+    p.ioctl(device, uapi.VFIO_DEVICE_BIND_IOMMUFD, uapi.VfioDeviceBindIommufd(argsz=24, iommufd=iommufd))
+    p.ioctl(iommufd, uapi.IOMMU_IOAS_ALLOC, uapi.IommuIoasAlloc(size=12))
+    p.close(device)
+    trace = machine.trace
+    call = next(one for one in graph(trace).nodes if one.oid == "thread vmm")
+    for name in {name for line in call.rows for name in line.calls}:
+        mine = [line for one, line in zip(call.rows, call.lines, strict=True) if not one.calls or name in one.calls]
+        assert mine == [*range(len(mine))]
+    boxes = [node(svg_at(trace, step), "thread vmm").findall(f"{SVG}rect")[0] for step in (12, len(trace) - 1)]
+    assert boxes[0].attrib["height"] != boxes[1].attrib["height"]
 
 
 def test_what_a_check_has_looked_at_is_lit_up() -> None:

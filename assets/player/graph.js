@@ -4,6 +4,7 @@ import { drawn, element } from "./dom.js";
 import { KEEPS_KEYS } from "./lumino.js";
 
 const BADGES = { new: "+", gone: "−" };
+const HEAD = 21, BELOW = 6; // of a box: how high its title is, and what is left below its last row
 const NULL = "–"; // of a pointer that points nowhere; any other shows itself by its arrow
 
 // What is there at a moment, and what was there before: the same rule as `look` in draw.py.
@@ -120,7 +121,17 @@ export class GraphView {
     for (const key of told && frame === told.frame ? this.harmed[step - 1] : []) {
       this.elements.get(key)?.classList.add("harmed");
     }
+    for (const node of this.nodes) if (node.matches(".kind-thread")) this.fit(node);
     this.stop();
+  }
+
+  // A call is as high as what it shows: the same rule as `_height` in draw.py.
+  fit(node) {
+    const box = node.querySelector(".box");
+    const edge = (part, name) => Number(part.getAttribute(name));
+    const bars = [...node.querySelectorAll(".row:not(.passing.off, .passing.gone) > .bar")];
+    const rows = bars.map((bar) => edge(bar, "y") + edge(bar, "height") - edge(box, "y"));
+    box.setAttribute("height", Math.max(HEAD, ...rows) + BELOW);
   }
 
   dress(part, now, was) {

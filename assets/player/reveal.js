@@ -1,4 +1,9 @@
 // After a press in the lab: scroll so that the picture is to be seen, but never the pressed button away.
+
+/** @type {Element | null} what has had the focus last: a button that cannot be pressed again loses it */
+let focused = null;
+document.addEventListener("focusin", ({ target }) => focused = target instanceof Element ? target : null);
+
 export function reveal(root) {
   const lab = root.closest(".vfiosim-lab");
   let scroller = lab && lab.parentElement;
@@ -6,7 +11,9 @@ export function reveal(root) {
     scroller &&
     !(/auto|scroll/.test(getComputedStyle(scroller).overflowY) && scroller.scrollHeight > scroller.clientHeight + 1)
   ) scroller = scroller.parentElement;
-  const pressed = document.activeElement;
+  const pressed = document.activeElement === document.body && focused?.matches(":disabled")
+    ? focused
+    : document.activeElement;
   if (!scroller || !lab.contains(pressed) || root.contains(pressed)) return;
   const box = (part) => part.getBoundingClientRect();
   const view = box(scroller);

@@ -38,6 +38,8 @@ export class TextView {
     if (sort === "owns") return `owns ${other}`;
     if (sort === "waits") return `waits for ${other}`;
     if (sort === "held") return `its ${reason} is held by ${other}`;
+    const fd = other.startsWith("fds ") && reason.startsWith("fd ") && reason.slice(3);
+    if (fd) return `held by descriptor ${fd} of ${other.slice(4)}`;
     return sort === "weak" ? `points at ${other} (${reason})` : `held by ${other} (${reason})`;
   }
 

@@ -18,9 +18,9 @@ export class Tips {
     const owner = (
       { target },
     ) => (target instanceof Element && !this.root.contains(target) ? this.owner(target) : null);
-    around.addEventListener("pointerover", (event) => {
-      if (this.root.contains(/** @type {Node} */ (event.target))) clearTimeout(this.timer);
-      else this.soon(owner(event));
+    // A pointer that moves: what comes to lie under one that rests has not been pointed at.
+    around.addEventListener("pointermove", (event) => {
+      this.soon(this.root.contains(/** @type {Node} */ (event.target)) ? this.of : owner(event));
     });
     around.addEventListener("pointerleave", () => this.soon(null));
     document.addEventListener("scroll", () => this.of && this.show(null), { capture: true, passive: true });
@@ -68,7 +68,9 @@ export class Tips {
   }
 
   soon(part) {
+    if (part === this.next) return;
     clearTimeout(this.timer);
+    this.next = part;
     if (part !== this.of) this.timer = setTimeout(() => this.show(part), part ? COME : GO);
   }
 
@@ -76,7 +78,7 @@ export class Tips {
   show(part) {
     clearTimeout(this.timer);
     this.of?.removeAttribute("aria-describedby");
-    this.of = part;
+    this.of = this.next = part;
     this.root.hidden = !part;
     if (this.root.isConnected) this.root.togglePopover(Boolean(part));
     if (!part) return;

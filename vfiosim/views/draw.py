@@ -15,6 +15,7 @@ from .layout import LARGEST, MARGIN, Curve, Layout
 
 BADGES = {"new": "+", "gone": "−"}
 CORNER, CALL_CORNER = 7, 12
+BELOW = 6.0  # what is left below the last row of a box
 
 
 @dataclass(frozen=True)
@@ -129,11 +130,21 @@ class _Box:
             f'class="node home-{escape(node.home or node.kind)} kind-{escape(node.kind)} {mark}{freed}{read}{folded}">'
             f"<title>{escape(', '.join(node.parts))}</title>"
             f'<rect class="box" x="{spot.left:.1f}" y="{spot.top:.1f}" '
-            f'width="{spot.width:.1f}" height="{spot.height:.1f}" rx="{corner}"/>'
+            f'width="{spot.width:.1f}" height="{self._height(head):.1f}" rx="{corner}"/>'
             f'<path class="head" d="{_rounded_top(spot, head, corner)}"/>{titled}{rows}'
-            f'<circle class="badge" cx="{spot.right - 4:.1f}" cy="{spot.top + 4:.1f}" r="11"/>'
-            f'<text class="badge" x="{spot.right - 4:.1f}" y="{spot.top + 10:.1f}">{BADGES.get(mark, "")}</text></g>'
+            f'<circle class="badge" cx="{spot.right - 6:.1f}" cy="{spot.top + 6:.1f}" r="11"/>'
+            f'<text class="badge" x="{spot.right - 6:.1f}" y="{spot.top + 12:.1f}">{BADGES.get(mark, "")}</text></g>'
         )
+
+    def _height(self, head: float) -> float:
+        """A call is as high as what it shows. The player's script has the same rule."""
+        node = self._node
+        if node.kind != "thread" or in_title(node):
+            return self._spot.height
+        rows = zip(node.rows, node.lines, strict=True)
+        marks = [(row, line, self._looks[row.key].mark) for row, line in rows if row.key in self._looks]
+        shown = [line + 1 for row, line, mark in marks if not (_passing(row) and mark in ("off", "gone"))]
+        return head + max([0, *shown]) * ROW + BELOW
 
     def _title(self, part: str, kind: str, label: str, number: int) -> str:
         x, y = self._spot.left + PADDING, self._spot.top + number * TITLE + 16
@@ -147,7 +158,7 @@ class _Box:
         read = (" read" if row.key in self._read else "") + (" harmed" if row.key in self._harmed else "")
         # Of many descriptors it is hard to see where each arrow goes.
         drawn = row.sort == "pointer" and row.key in self._ports and self._node.kind != "fds"
-        passing = " passing" if row.calls or not row_name(row) else ""
+        passing = " passing" if _passing(row) else ""
         end = spot.right - PADDING
         left, name = spot.left + 1.5, row_name(row)
         if in_title(self._node):  # beside the name of the box
@@ -176,6 +187,11 @@ class _Box:
         if row.key not in self._ports:
             return ""
         return f'<circle class="port" cx="{self._ports[row.key]:.1f}" cy="{top + ROW / 2:.1f}" r="3.6"/>'
+
+
+def _passing(row: Row) -> bool:
+    """Is nothing of a row to be seen where it has no text?"""
+    return bool(row.calls) or not row_name(row)
 
 
 def _owned(node: Node) -> str:

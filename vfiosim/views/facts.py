@@ -176,7 +176,7 @@ class Story:
         for lane, run in self._running.items():
             facts.update({arrow: "1" for arrow, call in self._harm.items() if call == run.call})
             facts[LifeFact(lane)] = "alive"
-            facts.update({CellFact(lane, name, "value"): text for name, text in run.rows().items()})
+            facts.update({CellFact(lane, run.row(name), "value"): text for name, text in run.rows().items()})
         return facts
 
     def _meet(self, thing: ObjectState) -> None:

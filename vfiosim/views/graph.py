@@ -19,7 +19,7 @@ from itertools import product
 
 from ..trace import Trace
 from .facts import Arrow, LifeFact, Story, known_story, touched
-from .looks import checked, grounds, looks, refused
+from .looks import CellRead, checked, grounds, looks, refused
 
 Frame = dict[str, str]
 
@@ -174,8 +174,18 @@ def graph(
     sentences = (step.sentence for step in trace if read is None or step.index + 1 in read)
     named = {oid for oid in names_in(sentences, story.things) if not fits(oid, hide)}
     chosen = _choose(story, inside, only, hide, idle, rest, keep, asked, named)
-    drawing = Drawing(story, chosen, inside, checked(trace, seen), harmed(trace))
+    drawing = Drawing(story, chosen, inside, _told_of(trace, seen), harmed(trace))
     return replace(drawing.graph(seen, grounds(trace, seen)), asked=frozenset(asked))
+
+
+def _told_of(trace: Trace, seen: list[CellRead]) -> list[CellRead]:
+    """The reads by which checks decide that get a row: of how many files a program may open those that refused."""
+    refusing = checked(trace, seen, refused=True)
+    return [
+        one
+        for one in checked(trace, seen)
+        if one in refusing or not (one.oid.startswith("fds ") and one.cell == "limit")
+    ]
 
 
 def harmed(trace: Trace) -> list[tuple[str, ...]]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from .facts import Arrow, CellFact, Fact, Facts, LifeFact
 from .graph import ALIVE, FREED, NULL, Frame, Node, beside, shorten
+from .running import plain
 
 if TYPE_CHECKING:
     from .rows import Drawing
@@ -143,10 +144,18 @@ class Moments:
         if not hidden or not self._shown.get(key):
             return ""
         some = sorted(hidden.items(), key=lambda item: self._met[item[0]])
-        who = "; ".join(f"{arrow.holder} ({arrow.reason}){f' ×{n}' if n > 1 else ''}" for arrow, n in some)
+        who = "; ".join(f"{_who(arrow)}{f' ×{n}' if n > 1 else ''}" for arrow, n in some)
         return f"{sum(hidden.values()):+d}: {who}"
 
 
 def said_of(oid: str, cell: str) -> str:
     """The name that a row shows; the last check of a call speaks for itself."""
-    return "" if oid.startswith("thread ") and cell == "check" else cell
+    return "" if oid.startswith("thread ") and plain(cell) == "check" else plain(cell)
+
+
+def _who(arrow: Arrow) -> str:
+    """Who has a reference, and as what; of a table it is one of its descriptors."""
+    table, _, program = arrow.holder.partition(" ")
+    if table == "fds" and arrow.reason.startswith("fd "):
+        return f"descriptor {arrow.reason.removeprefix('fd ')} of {program}"
+    return f"{arrow.holder} ({arrow.reason})"

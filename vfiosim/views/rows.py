@@ -10,6 +10,7 @@ from .facts import Arrow, CellFact, Fact, Story
 from .graph import NAME, NULL, Edge, Graph, Node, Row, beside, shorten, widest
 from .looks import CellRead
 from .moments import Moments, said_of
+from .running import OF, plain
 
 LAST = ("holds", "waits for", "check", "result")  # of the rows of a call
 Place = tuple[str, str]  # an object and the name of a row
@@ -61,6 +62,10 @@ class Drawing:
             if "private_data" in names:
                 self._opened_for.setdefault(holder, []).append(target)
         self._cards = self._tell()
+        self._own: dict[str, set[str]] = {}  # by program, the calls that have rows of their own
+        for card in self._cards.values():
+            if OF in card.cell:
+                self._own.setdefault(card.oid, set()).add(card.cell.partition(OF)[2])
         self.nodes = tuple(self._nodes())
         self.keys = {(card.oid, card.cell): card.key for card in self._cards.values()}
         self.edges = {arrow: self._edge(number, arrow) for number, arrow in enumerate(self._arrows)}
@@ -106,7 +111,7 @@ class Drawing:
             if isinstance(fact, CellFact) and fact.oid in self._box:
                 changes = len(self._story.lasting.get(fact, set()) - {""}) > 1 or fact.oid.startswith("thread ")
                 place = (fact.oid, fact.cell)
-                if changes or place in cards or place in read:
+                if place in cards or place in read or (changes and not _aside(*place)):
                     card = cards.setdefault(place, _Card(*place, fact.sort))
                     card.sort = card.sort if card.sort == "pointer" else fact.sort
                     card.texts |= dict.fromkeys(beside(said_of(*place), text) for text in dict.fromkeys(texts))
@@ -132,7 +137,7 @@ class Drawing:
             card.key = f"{key}r{number}"
             wide = 1 if card.sort == "pointer" and (card.oid, card.cell) in self._leaving else widest(card.texts)
             stub = f"{card.key}s" if card.sort == "count" else ""
-            name, calls = shorten(card.cell, NAME), self._calls(card)
+            name, calls = shorten(plain(card.cell), NAME), self._calls(card)
             rows.append(Row(card.key, card.oid, name, card.sort, wide, stub, calls))
         kind, _, label = shorten(oid).partition(" ")
         return Node(key, oid, kind, label, self._home(parts), tuple(parts), tuple(rows))
@@ -140,6 +145,9 @@ class Drawing:
     def _calls(self, card: _Card) -> frozenset[str]:
         """The calls that have a row, if the program makes others, which have not."""
         called, place = self._story.called.get(card.oid, set()), (card.oid, card.cell)
+        if OF in card.cell:
+            several = len(self._own[card.oid]) > 1
+            return frozenset({card.cell.partition(OF)[2]} if several else ())
         if len(called) < 2:
             return frozenset()
         facts: list[Fact] = [CellFact(*place, card.sort), *self._leaving.get(place, [])]
@@ -164,7 +172,7 @@ class Drawing:
         def place(card: _Card) -> tuple[bool, bool, int, str]:
             thing = self._story.things.get(card.oid)
             names = [*thing.attributes, *thing.order] if thing else []
-            name = card.cell.partition("[")[0]
+            name = plain(card.cell).partition("[")[0]
             number = names.index(name) if name in names else len(names) + (LAST.index(name) + 1 if name in LAST else 0)
             slot = card.cell.zfill(6) if card.cell.isdigit() else ""
             return (card.oid, card.cell) not in back, card.sort != "count", number, slot
@@ -205,3 +213,8 @@ class Drawing:
     def box(self, oid: str) -> str:
         """The key of the box in which an object is drawn, "" if it is in none."""
         return self._chosen.get(self._box.get(oid, oid), "")
+
+
+def _aside(oid: str, cell: str) -> bool:
+    """Is it how many files a program may open? That is told only where it is too few."""
+    return cell == "limit" and oid.startswith("fds ")

@@ -12,6 +12,7 @@ from ..uapi import REQUESTS, Member
 
 _CALLED = re.compile(r" calls (?:ioctl\(\d+, (?=\w))?(\w+)")
 FITS = 23  # letters of a row of a call, in the least width of its column
+OF = "\0"  # between the name of a row and that of its call
 MOST = 6  # fields of an argument that are told
 
 
@@ -68,6 +69,10 @@ class Running:
         request = REQUESTS.get(self.name)
         return request.struct.fields() if request is not None and request.struct is not None else ()
 
+    def row(self, name: str) -> str:
+        """What tells a row from those of other calls: each has its own in lines of its own, so that no call has gaps."""
+        return f"{name}{OF}{self.name}"
+
     def rows(self) -> dict[str, str]:
         """Name and text of what is to be told, in the order in which it is shown."""
         told: dict[str, str] = {}
@@ -89,3 +94,8 @@ def _and_more(names: Sequence[str]) -> str:
     """The first of them, and where that makes no column wider how many more: what a sentence begins with, or the last lock."""
     told = f"{names[0]} +{len(names) - 1}" if len(names) > 1 else "".join(names)
     return told if len(told) <= FITS else names[0]
+
+
+def plain(cell: str) -> str:
+    """The name of a row, without the call that has it."""
+    return cell.partition(OF)[0]
