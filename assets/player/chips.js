@@ -5,6 +5,7 @@ import { keepKeys } from "./kept_keys.js";
 import { listen } from "./listen.js";
 
 function renderChips({ model, el }) {
+  const first = model.get("rows").length; // of one of these that has gone the place stays: no button moves away
   let made = new Map(); // by program, descriptor and file: a button that stays keeps the focus
   const root = element("div", { role: "group", "aria-label": "descriptor tables" });
   el.append(root);
@@ -27,7 +28,9 @@ function renderChips({ model, el }) {
       const list = element("ul", {}, ...(items.length || !none ? items : [element("li", {}, none)]));
       return element("div", {}, ...(title ? [element("b", {}, title), " "] : []), `${says} `, list);
     };
-    root.replaceChildren(...model.get("rows").map(line));
+    const lines = model.get("rows").map(line);
+    while (lines.length < first) lines.push(element("div", { class: "vfiosim-gone" }));
+    root.replaceChildren(...lines);
     if (focused instanceof HTMLElement && root.contains(focused)) focused.focus();
   };
   for (const name of ["rows", "pressed"]) model.on(`change:${name}`, show);
