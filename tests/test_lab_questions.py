@@ -299,12 +299,16 @@ def test_the_way_that_is_longer_is_told_of_the_shorter_one(exercise):
     assert "You needed 5 calls. It can be done with 3." in exercise.message
 
 
-def test_hint_and_solution_come_and_go(exercise):
+def test_a_solution_comes_and_goes_below_the_hints_that_stay_until_the_task_is_solved(exercise):
     exercise.hint.click()
-    assert "Hint 1 of 3." in exercise.message
+    hint = exercise.message
+    assert "Hint 1 of 3." in hint
     exercise.solution.click()
+    assert "Hint 1 of 3." in exercise.message
     assert "KVM_DEV_VFIO_FILE_DEL" in exercise.message
     exercise.solution.click()
+    assert exercise.message == hint
+    exercise.help.solved()
     assert exercise.message.strip() == ""
 
 

@@ -83,6 +83,14 @@ def test_the_numbers_of_the_text_are_those_of_the_machine():
     assert [files[VMS[vm]] for vm in VMS] == ["kvm-vm#1", "kvm-vm#2"]
 
 
+def test_the_picture_of_a_press_has_every_descriptor_that_the_program_has():
+    bench = lesson.vms()
+    for name in ("add 1", "bind", "add 2"):
+        bench.buttons[name].click()
+        [fds] = [node for node in bench.trace_pane.player.player.graph.nodes if node.kind == "fds"]
+        assert [int(row.cell) for row in fds.rows] == [*bench.session.descriptors()]
+
+
 # ---- a VM that dies
 
 

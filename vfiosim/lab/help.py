@@ -79,21 +79,23 @@ class Help:
         if any(self._hints):
             self.hint.description = "Hint"
 
-    def _deeper(self) -> None:
-        self.asked = True
-        self.depth = (self.depth + 1) % (len(self._hints) + 1)
+    def _told(self, *more: str) -> str:
+        """The hints that were asked for, and what comes after them."""
         many = len(self._hints) > 1
         lines = [
             f"<p><b>Hint{f' {n} of {len(self._hints)}' if many else ''}.</b> {hint}</p>"
             for n, hint in enumerate(self._hints[: self.depth], 1)
         ]
-        self.slot.value = f'<div role="status">{"".join(lines)}</div>' if lines else ""
+        return f'<div role="status">{"".join([*lines, *more])}</div>' if lines or more else ""
+
+    def _deeper(self) -> None:
+        self.asked = True
+        self.depth = (self.depth + 1) % (len(self._hints) + 1)
+        self.slot.value = self._told()
         left = 0 < self.depth < len(self._hints)
         self.hint.description = "Deeper hint" if left else "Hide hints" if self.depth else "Hint"
 
     def _solve(self) -> None:
-        made = f'<div role="status">{self._solution()}</div>' if self._solution else ""
-        again = self.slot.value == made
-        self._fold()
+        made = self._told(self._solution()) if self._solution else ""
         self.opened = True
-        self.slot.value = "" if again else made
+        self.slot.value = self._told() if self.slot.value == made else made

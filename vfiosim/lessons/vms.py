@@ -25,7 +25,8 @@ def vms() -> Bench:
 
 def _bench(session: Session, *names: str) -> Bench:
     reserve = done("add 1", "add 2", "bind").machine.trace
-    return Bench(session, show=(), more={name: (CALLS[name], TIPS[name]) for name in names}, only=VIEW, reserve=reserve)
+    calls = {name: (CALLS[name], TIPS[name]) for name in names}
+    return Bench(session, show=(), more=calls, only=(*VIEW, "file iommu*"), reserve=reserve)
 
 
 # ---- the first task: calls in an order
