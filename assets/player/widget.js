@@ -9,17 +9,17 @@ import { reveal } from "./reveal.js";
 // How long the reader must rest at a step, in milliseconds, for the kernel to be told of it.
 const REST = 120;
 
-// The data of a model, which comes as a text.
-function reader(model) {
+// What a model has under a name, which comes as a text.
+function reader(model, name) {
   let [text, data] = ["", null];
   return () => {
-    if (text !== model.get("data")) [text, data] = [model.get("data"), JSON.parse(model.get("data"))];
+    if (text !== model.get(name)) [text, data] = [model.get(name), JSON.parse(model.get(name))];
     return data;
   };
 }
 
 function render({ model, el }) {
-  const data = reader(model);
+  const [data, lasting] = ["data", "lasting"].map((name) => reader(model, name));
   const root = element("div");
   el.append(root);
   const tell = (name, value) => {
@@ -27,7 +27,7 @@ function render({ model, el }) {
     model.save_changes();
   };
   let resting = null;
-  const player = new Player(root, { ...data(), views: model.get("shown"), step: model.get("step") }, {
+  const player = new Player(root, { ...lasting(), ...data(), views: model.get("shown"), step: model.get("step") }, {
     onMove: (step) => {
       clearTimeout(resting);
       resting = setTimeout(() => {
@@ -48,7 +48,7 @@ function render({ model, el }) {
   model.on("change:data", () => {
     player.stop();
     loaded = data();
-    player.load(loaded, loaded.step);
+    player.load({ ...lasting(), ...loaded }, loaded.step);
     mirror();
     for (const wait of [0, 400]) setTimeout(() => reveal(root), wait); // the words about the call come after the picture
   });

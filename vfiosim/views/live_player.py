@@ -15,8 +15,11 @@ from .atlas import Atlas
 from .one_queue import OneQueue
 from .player import LARGE, Data, Player, shown, styles
 from .script import script
+from .sources import Sources
 from .static_output import display_with_static
 from .widget_lifetime import note_displayed
+
+MANY = 150  # functions that are kept on the page
 
 
 class LivePlayer(OneQueue, anywidget.AnyWidget):
@@ -32,8 +35,9 @@ class LivePlayer(OneQueue, anywidget.AnyWidget):
 
     _esm = script("widget.js")
     _css = styles()
-    # As a text: of a tree each branch would be looked through for what is no JSON, at every press.
+    # As texts: of a tree each branch would be looked through for what is no JSON, at every press.
     data = traitlets.Dict().tag(sync=True, to_json=lambda data, _: json.dumps(data, ensure_ascii=False))
+    lasting = traitlets.Dict().tag(sync=True, to_json=lambda data, _: json.dumps(data, ensure_ascii=False))
     step = traitlets.Int(0).tag(sync=True)
     highlight = traitlets.List(traitlets.Unicode()).tag(sync=True)
     picked = traitlets.List(traitlets.Unicode()).tag(sync=True)
@@ -48,11 +52,12 @@ class LivePlayer(OneQueue, anywidget.AnyWidget):
         self._edition = 0
         self._reserved: Collection[Trace] = ()
         self._unfolded: list[str] = []
+        self._sources = Sources()
         name = secrets.token_hex(16)
         super().__init__(
             model_id=name,
             itself=name,
-            data=self._data(),
+            **self._data(),
             step=self.player.step,
             shown=list(self.player.views),
         )
@@ -76,7 +81,8 @@ class LivePlayer(OneQueue, anywidget.AnyWidget):
         with self.hold_sync():
             if tuple(self.shown) == before:  # the reader has opened and closed nothing
                 self.shown = list(shown(trace))
-            self.data = self._data()
+            for name, value in self._data().items():
+                self.set_trait(name, value)
             self.step = self.player.step
 
     def present(self, on: bool) -> None:
@@ -86,10 +92,20 @@ class LivePlayer(OneQueue, anywidget.AnyWidget):
         if folded or (self.player.layout is not None and self.player.layout.scale < LARGE):
             self.update(self.player.trace, self.step, self._reserved)
 
-    def _data(self) -> Data:
-        """What the script needs; its `edition` tells it from what was shown before and is shown after."""
+    def _data(self) -> dict[str, Data]:
+        """What the script needs; its `edition` tells it from what was shown before and is shown after.
+
+        In `lasting` is what it can keep: all words and functions of this trace and those before it. It is sent only where there
+        are more of them.
+        """
         self._edition += 1
-        return {**self.player.data(live=True), "edition": self._edition}
+        known = self._sources if len(self._sources.functions) < MANY else None
+        self._sources = Sources(known)
+        data = {**self.player.data(live=True, sources=self._sources), "edition": self._edition}
+        lasting = {name: data.pop(name) for name in ("functions", "texts")}
+        for name in ("glossary", "fields"):
+            lasting[name] = {**self.lasting.get(name, {}), **data.pop(name)}
+        return {"data": data, "lasting": lasting}
 
     def _asked(self, _: object, content: Data, _buffers: object) -> None:
         """The reader wants the text to share, which takes a moment to make; or has clicked a folded box."""

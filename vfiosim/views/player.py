@@ -143,12 +143,12 @@ class Player:
     def _frame(self, step: int) -> int:
         return self.graph.at_step[step - 1] if step else 0
 
-    def data(self, *, live: bool = False) -> Data:
+    def data(self, *, live: bool = False, sources: Sources | None = None) -> Data:
         """What the script needs: the picture, what each effect changes in it, and the words.
 
-        `live`: without what takes a moment and can be asked for, the text to share.
+        `live`: without what takes a moment and can be asked for, the text to share. `sources` has the functions that are known.
         """
-        sources = Sources()
+        sources = sources or Sources()
         base = self.trace.micro[0].index if self.trace.micro else 0
         by_name = _with_names(self.trace)
         states = [*self.trace.states()]
@@ -167,7 +167,7 @@ class Player:
             "effects": effects,
             "places": sources.places,
             "functions": sources.functions,
-            "texts": sources.texts,
+            "texts": [*sources.texts],
             "lanes": lanes_data(self.trace, states),
             "counters": counts_over(self.trace, states, self._hide),
             "reasons": reasons_data(self.trace, states, [node.oid for node in self.graph.nodes]),

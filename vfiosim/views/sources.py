@@ -20,13 +20,16 @@ _Span = tuple[str, int, int]  # a function: its name, its first line and its las
 
 class Sources:
     """Lines of code by number: `places` are a function, a line, and how many recorded calls ran through it where it mirrors the
-    kernel; `functions` are the functions, `texts` their lines."""
+    kernel; `functions` are the functions, `texts` their lines.
 
-    def __init__(self) -> None:
-        self.functions: list[dict[str, Any]] = []
-        self.texts: list[str] = []
+    Those of `before`, what another trace ran through, keep their numbers.
+    """
+
+    def __init__(self, before: Sources | None = None) -> None:
+        self.functions: list[dict[str, Any]] = [*before.functions] if before else []
+        self.texts: dict[str, int] = {**before.texts} if before else {}
         self.places: list[tuple[int, ...]] = []
-        self._functions: dict[tuple[str, ...], int] = {}
+        self._functions: dict[tuple[str, ...], int] = {**before._functions} if before else {}
         self._places: dict[tuple[int, int], int] = {}
         self._known: dict[tuple[Any, ...], int] = {}
 
@@ -42,13 +45,12 @@ class Sources:
 
     def _function(self, thing: Step | MicroStep) -> int:
         first, text = function_text(thing.file, thing.line, thing.function, thing.source)
-        key = (thing.file, thing.function, str(first), thing.kernel_function)
+        key = (thing.file, thing.function, str(first), thing.kernel_function, text)
         if key not in self._functions:
             self._functions[key] = len(self.functions)
             origin = f"{thing.kernel_file}, {thing.kernel_tag}" if thing.kernel_file else ""
-            if text not in self.texts:  # the same function may run on behalf of several of the kernel's
-                self.texts.append(text)
-            number = self.texts.index(text)
+            # The same function may run on behalf of several of the kernel's.
+            number = self.texts.setdefault(text, len(self.texts))
             made = {"name": thing.function, "file": thing.file, "first": first, "text": number}
             link = kernel_link(thing.kernel_file, thing.kernel_tag)
             self.functions.append({**made, "kernel": thing.kernel_function, "origin": origin, "link": link})
