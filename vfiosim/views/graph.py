@@ -294,12 +294,12 @@ def names_in(sentences: Iterable[str], known: Iterable[str]) -> set[str]:
     names, text = {*known}, "\n".join(sentences)
     lengths: dict[str, set[int]] = {}  # by its first word, of the names that begin so
     for name in names:
-        lengths.setdefault(re.split(r"\W", name, maxsplit=1)[0], set()).add(len(name))
+        lengths.setdefault(name.partition(" ")[0], set()).add(len(name))
     found = set()
-    for word in _WORD.finditer(text):
-        for length in sorted(lengths.get(word[0], ()), reverse=True):
+    for word in re.finditer(rf"(?<!\w)(?:{'|'.join(sorted(map(re.escape, lengths)))})(?!\w)", text) if names else ():
+        for length in sorted(lengths[word[0]], reverse=True):
             end = word.start() + length
-            if text[word.start() : end] in names and not _WORD.match(text, end):
+            if text[word.start() : end] in names and not _IN_WORD.match(text, end):
                 found.add(text[word.start() : end])
                 break
     return found
@@ -312,7 +312,7 @@ def fits(oid: str, patterns: Collection[str]) -> bool:
 
 
 _matches = lru_cache(4096)(fnmatchcase)
-_WORD = re.compile(r"\w+")
+_IN_WORD = re.compile(r"\w")
 
 
 def shorten(text: str, longest: int = LONGEST) -> str:
