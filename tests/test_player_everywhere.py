@@ -63,7 +63,11 @@ said = ipywidgets.Label()
 view.observe(lambda change: setattr(said, "value", f"{said.value} {change['new']}"), "step")
 said
 """
-LONGER = "house.run(lose_key(house.person, house.door, 1))\nview.update(house.trace)\nview.highlight = ['door front']"
+LONGER = """
+house.run(lose_key(house.person, house.door, 1))
+view.update(house.trace)
+view.highlight, view.shown = ['door front'], ['graph', 'source']
+"""
 
 
 def test_in_jupyterlab_arrows_move_the_player_and_a_longer_trace_reaches_the_live_one(
@@ -78,6 +82,7 @@ def test_in_jupyterlab_arrows_move_the_player_and_a_longer_trace_reaches_the_liv
     at(live, 4)
     expect(live.locator(".sentence")).to_have_text("Key 1 is lost.")
     expect(live.locator(".edge.dim")).not_to_have_count(0)
+    expect(live.locator(".code")).to_contain_text("def lose_key")
     expect(page.locator(".jp-RenderedText[data-mime-type$=stderr]")).to_have_count(0)
 
 
