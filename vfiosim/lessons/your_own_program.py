@@ -138,9 +138,8 @@ def _left(ran: Ran) -> str | Distractor:
 
 
 HELPER = ProgramTask(
-    "This VMM starts a helper, which goes on when the VMM has ended (here: a <code>sleep</code>). The VMM closes both files, and "
-    "still something is left behind: the next program cannot have the card. Keep the helper, and let nothing be left. Run it, "
-    "then press Check.",
+    "This VMM starts a helper, which goes on when the VMM has ended (here: a <code>sleep</code>). The log of its run "
+    "ends with what is left behind. Keep the helper, and let nothing be left. Run it, then press Check.",
     _left,
     (
         "What does a helper get from the program that starts it?",
