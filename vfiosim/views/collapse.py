@@ -80,16 +80,21 @@ def _folded(graph: Graph, keys: Collection[str], calls: Mapping[str, Collection[
         row.key for node in graph.nodes if node.key in calls for row in node.rows if row.key not in calls[node.key]
     }
     small = without_rows(graph, drop)
-    return replace(small, nodes=tuple(replace(node, folded=node.folded or node.key in keys) for node in small.nodes))
+    nodes = (replace(node, folded=True) if node.key in keys and not node.folded else node for node in small.nodes)
+    return replace(small, nodes=tuple(nodes))
 
 
 def without_rows(graph: Graph, drop: Collection[str]) -> Graph:
     """The graph without the rows of these keys; a look at one is a look at its box."""
-    nodes, gone = [], dict[str, str]()
-    for node in graph.nodes:
-        gone.update({row.key: node.key for row in node.rows if row.key in drop})
-        nodes.append(replace(node, rows=tuple(row for row in node.rows if row.key not in drop)))
-    edges = tuple(replace(edge, row="" if edge.row in gone else edge.row) for edge in graph.edges)
+    gone = {row.key: node.key for node in graph.nodes for row in node.rows if row.key in drop}
+    if not gone:
+        return graph
+    less = {*gone.values()}
+    nodes = [
+        replace(node, rows=tuple([row for row in node.rows if row.key not in gone])) if node.key in less else node
+        for node in graph.nodes
+    ]
+    edges = tuple([replace(edge, row="") if edge.row in gone else edge for edge in graph.edges])
     changes = tuple({key: text for key, text in change.items() if key not in gone} for change in graph.changes)
     looks = tuple(tuple(gone.get(key, key) for key in keys) for keys in graph.looks)
     return replace(graph, nodes=tuple(nodes), edges=edges, changes=changes, looks=looks)

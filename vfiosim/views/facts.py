@@ -66,7 +66,8 @@ class Story:
         base = trace.micro[0].index if trace.micro else 0
         self.at_step = [step.last - base + 1 for step in trace]
         self._about: dict[str, Facts] = {}
-        self._lanes = {f"thread {thread}": f"thread {lane}" for thread, lane in lanes(trace).items()}
+        self.lanes = lanes(trace)
+        self._lanes = {f"thread {thread}": f"thread {lane}" for thread, lane in self.lanes.items()}
         self._running: dict[str, Running] = {}  # by lane
         self.called: dict[str, set[str]] = {}  # by lane, the names of its calls
         self.during: dict[Fact, set[str]] = {}  # by what a running call has, the names of the calls that have it

@@ -131,13 +131,17 @@ class Graph:
         aside |= {row.stub for _, row in rows.values()}
         ends = {edge.key: edge.into for edge in self.edges}
         passing = {edge.key for edge in self.edges if edge.holder in own}
-        for step in range(len(self.at_step), 0, -1):
-            was, now = self.frame(self.at_step[step - 2] if step > 1 else 0), self.frame(self.at_step[step - 1])
-            changed = {key for key in {*was, *now} if was.get(key) != now.get(key)} - aside
+        now, last, done = {**self.changes[0]}, 0, 0
+        for step, end in enumerate(self.at_step, 1):
+            some, done = self.changes[done + 1 : end + 1], end
+            was = {key: now.get(key, "") for change in some for key in change}
+            for change in some:
+                now |= change
+            changed = {key for key, text in was.items() if now[key] != text} - aside
             borrowed = {ends[key] for key in changed & passing} - {ends[key] for key in (changed & {*ends}) - passing}
             if changed - passing - borrowed or (self.harmed and self.harmed[step - 1]):
-                return step
-        return 0
+                last = step
+        return last
 
     def read(self, after: int, to: int) -> set[str]:
         """The keys of the rows that were looked at between two moments."""
@@ -173,8 +177,9 @@ def graph(
     asked = refused(trace, seen)
     sentences = (step.sentence for step in trace if read is None or step.index + 1 in read)
     named = {oid for oid in names_in(sentences, story.things) if not fits(oid, hide)}
-    chosen = _choose(story, inside, only, hide, idle, rest, keep, asked, named)
-    drawing = Drawing(story, chosen, inside, _told_of(trace, seen), harmed(trace))
+    arrows = story.arrows()
+    chosen = _choose(story, arrows, inside, only, hide, idle, rest, keep, asked, named)
+    drawing = Drawing(story, arrows, chosen, inside, _told_of(trace, seen), harmed(trace))
     return replace(drawing.graph(seen, grounds(trace, seen)), asked=frozenset(asked))
 
 
@@ -221,6 +226,7 @@ def _outermost(oid: str, inside: dict[str, str]) -> str:
 
 def _choose(
     story: Story,
+    arrows: Collection[Arrow],
     inside: dict[str, str],
     only: Collection[str],
     hide: Collection[str],
@@ -239,7 +245,6 @@ def _choose(
     def box(oid: str) -> str:
         return inside.get(oid, oid)
 
-    arrows = story.arrows()
     ends = {end: box(end) for one in arrows for end in (one.holder, one.target)}
     keeping = [(ends[one.holder], ends[one.target]) for one in arrows if one.sort in ("counted", "owns")]
     named = {oid for oid in story.things if oid in keep}
@@ -308,7 +313,7 @@ def names_in(sentences: Iterable[str], known: Iterable[str]) -> set[str]:
 def fits(oid: str, patterns: Collection[str]) -> bool:
     """Is the object of one of these kinds, or does it have one of these names?"""
     kind = oid.partition(" ")[0]
-    return kind in patterns or any(_matches(oid, pattern) for pattern in patterns)
+    return kind in patterns or any(_matches(oid, pattern) for pattern in patterns if not pattern.isidentifier())
 
 
 _matches = lru_cache(4096)(fnmatchcase)

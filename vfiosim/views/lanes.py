@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ..trace import State, Trace
-from .facts import lanes
+from .facts import known_story
 
 Bar = tuple[str, str, str]  # lane, "holds" or "waits", what is held; or what is waited for, and who has it
 
@@ -18,7 +18,7 @@ def lanes_data(trace: Trace, states: Iterable[State]) -> dict[str, Any]:
 
     A bar says what is true after each of its steps. Bars of one lane that overlap have different levels, counted from 0.
     """
-    named = lanes(trace)
+    named = known_story(trace).lanes
     names = list(dict.fromkeys(named.get(step.thread, step.thread) for step in trace))
     open_bars: dict[Bar, int] = {}
     bars: list[tuple[Bar, int, int]] = []

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
-from .facts import Arrow, CellFact, Fact, Facts, LifeFact
+from .facts import Arrow, CellFact, Fact, Facts
 from .graph import ALIVE, FREED, NULL, Frame, Node, beside, shorten
 from .running import plain
 
@@ -72,25 +72,28 @@ class Moments:
     def _take(self, fact: Fact, text: str) -> Iterator[str]:
         """Note it, and tell on which keys it bears."""
         keys = self._drawing.keys
-        if isinstance(fact, LifeFact):
-            (self._alive.add if text else self._alive.discard)(fact.oid)
-            yield from filter(None, (self._node_of.get(fact.oid), *self._pointers_of.get(fact.oid, ())))
-        elif isinstance(fact, CellFact):
+        if isinstance(fact, CellFact):
             if (fact.oid, fact.cell) in keys:
                 yield self._tell(keys[fact.oid, fact.cell], text)
-        else:
+        elif isinstance(fact, Arrow):
             edge = self._drawing.edges.get(fact)
             if edge is not None:
                 yield self._tell(edge.key, text)
             if fact.sort == "counted" and (fact.target, fact.via) in keys:
-                counter = keys[fact.target, fact.via]
-                self._met.setdefault(fact, len(self._met))
-                n = (int(text) if text else 0) - (edge is not None and bool(text))
-                hidden = self._hidden.setdefault(counter, {})
-                hidden[fact] = n
-                if not n:
-                    del hidden[fact]
-                yield counter
+                yield self._hide(fact, keys[fact.target, fact.via], (int(text) if text else 0) - bool(edge and text))
+        else:
+            (self._alive.add if text else self._alive.discard)(fact.oid)
+            yield from filter(None, (self._node_of.get(fact.oid), *self._pointers_of.get(fact.oid, ())))
+
+    def _hide(self, fact: Arrow, counter: str, n: int) -> str:
+        """So many references no arrow stands for."""
+        self._met.setdefault(fact, len(self._met))
+        hidden = self._hidden.setdefault(counter, {})
+        if n:
+            hidden[fact] = n
+        else:
+            hidden.pop(fact, None)
+        return counter
 
     def _tell(self, key: str, text: str) -> str:
         if text:

@@ -23,7 +23,7 @@ from .collapse import MOST, Group, fold
 from .collapse import collapse as collapsed
 from .counters import counts_over
 from .draw import svg
-from .facts import lanes
+from .facts import known_story
 from .fields import field_says
 from .glossary import glossary
 from .graph import HIDDEN, Frame, graph
@@ -269,7 +269,7 @@ class Player:
 
 def shown(trace: Trace) -> tuple[str, ...]:
     """What is shown of a trace unless told otherwise: where several threads run, which locks they hold, too."""
-    return ("graph", "lanes") if len(set(lanes(trace).values())) > 1 else ("graph",)
+    return ("graph", "lanes") if len(set(known_story(trace).lanes.values())) > 1 else ("graph",)
 
 
 def styles() -> str:
@@ -290,7 +290,7 @@ def _packed(text: str) -> str:
 
 def _with_names(trace: Trace) -> Callable[[str], str]:
     """Makes of a text one in which each thread is called as in the picture."""
-    named = lanes(trace)
+    named = known_story(trace).lanes
     if not named:
         return lambda text: text
     # Of the calls of a program only the number is different.

@@ -33,6 +33,7 @@ class Drawing:
     def __init__(
         self,
         story: Story,
+        arrows: Collection[Arrow],
         chosen: Collection[str],
         inside: dict[str, str],
         asked: Collection[CellRead],
@@ -45,9 +46,7 @@ class Drawing:
         self._box = {oid: oid for oid in chosen} | {part: oid for part, oid in inside.items() if oid in self._chosen}
         box = self._box
         self._arrows = [
-            one
-            for one in story.arrows()
-            if one.holder in box and one.target in box and box[one.holder] != box[one.target]
+            one for one in arrows if one.holder in box and one.target in box and box[one.holder] != box[one.target]
         ]
         self._fields: dict[tuple[str, str], list[Place]] = {}  # by the boxes of both ends, who points with which field
         for (holder, target), names in story.pointing.items():
