@@ -43,9 +43,8 @@ def test_every_button_of_the_bench_does_something_on_the_page(desk: Desk) -> Non
         ("FILE DEL", "→ 0"),
         ("dup", "→ 7"),
         ("close", "→ 0"),
-        ("bind", "see what is said at"),
+        ("bind", "ioctl(7, VFIO_DEVICE_BIND_IOMMUFD)"),  # the field has turned to the other descriptor of the file
     )
-    expect(bench.locator(".vfiosim-problem", has_text="3 is not open")).not_to_have_count(0)
     press(bench, "Show code")
     expect(bench.locator("textarea")).to_have_value(re.compile("VFIO_DEVICE_BIND_IOMMUFD"))
     press(bench, "Hide code")
