@@ -11,8 +11,8 @@ from ..lab.once_answered import OnceAnswered
 from ..lab.record import progress
 from ..lab.static_fallback import Telling
 from ..lab.style import style, text
+from ..lab.trace_pane import TracePane
 from ..museum import ROOMS, Room
-from ..views import Player
 from . import misconceptions as M
 from .lesson import Lesson
 from .museum_hints import HINTS
@@ -25,9 +25,9 @@ _SHORT = '<td style="white-space: nowrap; padding-right: 1em; vertical-align: to
 NAMES = {name: f"11 level: {name}" for name in ROOMS}
 
 
-def walk() -> Player:
+def walk() -> TracePane:
     """The steps of the report: the map of a file into its own iommufd, and the end of the program."""
-    return Player(since_the_map(mapped_and_gone(3)), only=VIEW)
+    return TracePane(since_the_map(mapped_and_gone(3)), only=VIEW)
 
 
 def left() -> str:
