@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from vfiosim.lab.record import progress
-from vfiosim.lessons import one_bind, order_of_checks, races, start, who_holds_whom
+from vfiosim.lessons import museum, one_bind, order_of_checks, races, start, who_holds_whom
 
 
 @pytest.fixture(autouse=True)
@@ -17,7 +17,7 @@ def test_it_follows_the_answers_and_at_the_end_says_what_the_reader_can_do_and_w
     end = start.finish()
     assert "0 of 5 right" in end.message
     for number, name in enumerate(end.end.names):
-        assert name.removeprefix("00 ") in end.left
+        assert end.end.called.get(name, name.removeprefix("00 ")) in end.left
         progress.record(name, False)
         assert f"{number} of 5 right" in end.message
         progress.record(name, True)
@@ -40,6 +40,12 @@ def test_it_knows_every_question_and_task_by_the_name_under_which_its_answer_is_
     end = lesson.finish().end
     assert all(name.startswith(f"{end.lesson} ") for name in end.names)
     assert len({*end.names}) == len(end.names) >= 5
+
+
+def test_a_question_is_called_what_the_notebook_calls_it_and_the_quiz_comes_last():
+    left = museum.finish().left
+    assert left[: len(museum.QUESTIONS)] == [*museum.QUESTIONS]
+    assert left[-len(museum.CHECK) :] == [f"Check yourself {n + 1}" for n in range(len(museum.CHECK))]
 
 
 def test_when_all_answers_are_forgotten_it_says_so():

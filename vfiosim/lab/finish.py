@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from html import escape
 
 from .record import progress
@@ -15,6 +15,8 @@ from .style import style, text
 class End:
     """The end of a lesson: the beginning of the names of its questions and tasks (`lesson`, "00"), and all their names;
 
+    `called`: what the notebook calls some of them by, where the name under which an answer is kept is another one;
+
     `can` are the things that the reader can do now, each in a sentence without its subject; `then` is the file of the notebook that
     is next, or "", and what it is about.
     """
@@ -23,6 +25,7 @@ class End:
     names: Sequence[str]
     can: Sequence[str]
     then: tuple[str, str]
+    called: Mapping[str, str] = field(default_factory=dict)
 
 
 class Finish(Telling):
@@ -37,10 +40,15 @@ class Finish(Telling):
 
     @property
     def left(self) -> list[str]:
-        """The questions and tasks that have not been answered rightly yet, without the name of the lesson."""
+        """The questions and tasks that have not been answered rightly yet, by what the notebook calls them."""
+        return [self._called(name) for name in self._open()]
+
+    def _open(self) -> list[str]:
         known = progress.answers
-        open_ = [name for name in self.end.names if not (name in known and known[name].right)]
-        return [name.removeprefix(f"{self.end.lesson} ") for name in open_]
+        return [name for name in self.end.names if not (name in known and known[name].right)]
+
+    def _called(self, name: str) -> str:
+        return self.end.called.get(name, name.removeprefix(f"{self.end.lesson} "))
 
     def look(self) -> None:
         """Bring what is shown in line with what has been answered."""
@@ -51,11 +59,11 @@ class Finish(Telling):
         can = "".join(f"<li>{escape(one)}</li>" for one in self.end.can)
         link = f'<a href="{file}">{escape(file.removesuffix(".ipynb"))}</a>: ' if file else ""
         then = f"<p><b>Next.</b> {link}{escape(about)}</p>"
-        total, left = len(self.end.names), self.left
+        total, left = len(self.end.names), self._open()
         if left:
-            tried = [name for name in left if f"{self.end.lesson} {name}" in progress.answers]
+            tried = [self._called(name) for name in left if name in progress.answers]
             again = f" Not right yet: {_some(tried)}; press <b>Reset</b> there and try again." if tried else ""
-            new = [name for name in left if name not in tried]
+            new = [self._called(name) for name in left if name not in progress.answers]
             still = f" Not tried yet: {_some(new)}." if new else ""
             return f"<p><b>{total - len(left)} of {total} right.</b>{again}{still}</p>{then}"
         return f"<p><b>✓ All {total} right.</b> You can now</p><ul>{can}</ul>{then}"

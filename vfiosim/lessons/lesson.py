@@ -69,7 +69,11 @@ class Lesson:
     def finish(self) -> Finish:
         """The end of the lesson: what its reader can do now, and which one is next."""
         can, then = ENDS[self.number]
-        return Finish(End(self.number, self.exercises, can, then))
+        quiz = [question.name for question in self.check]
+        names = (*(question.name for question in self.questions.values()), *self.tasks, *quiz)
+        called = {question.name: key for key, question in self.questions.items()}
+        called |= {name: f"Check yourself {number}" for number, name in enumerate(quiz, 1)}
+        return Finish(End(self.number, names, can, then, called))
 
 
 def lessons() -> list[Lesson]:
