@@ -166,6 +166,8 @@ def test_bad_input_gives_a_message_beside_its_field_and_changes_nothing(field, v
     assert press(bench, "bind") == f"Nothing was called; see what is said at {field}."
     assert bench.struct[field].message == message
     assert (ledger(bench.session), bench.session.code(), bench.trace_pane.player.data) == before
+    bench.struct[field].set(24)
+    assert bench.message == "Nothing was called as yet."
 
 
 def test_two_bad_fields_each_have_their_message():

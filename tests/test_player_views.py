@@ -116,6 +116,8 @@ def test_the_picture_in_words_has_all_that_is_drawn(page: Page, tmp_path: Path) 
         for stub in player.locator(".stub:not(.off) title").evaluate_all("all => all.map(one => one.textContent)"):
             assert stub in words
         page.keyboard.press("ArrowRight")
+    for told in player.locator(".words li").all_inner_texts():  # one holder may count in two rows
+        assert len({*told.split("; ")}) == len(told.split("; "))
 
 
 @pytest.mark.parametrize(

@@ -108,6 +108,7 @@ def test_a_drill_leaves_its_problem_behind_but_not_the_answer():
     bundle = drill("errno", 7)._repr_mimebundle_()
     assert bundle["text/plain"].startswith("errno, seed 7.")
     assert "The simulator says" not in bundle["text/html"]
+    assert "out_devid" not in bundle["text/plain"]  # what the kernel writes is none of what it was given
 
 
 def test_a_drill_can_be_done_in_a_terminal():

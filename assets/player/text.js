@@ -34,13 +34,13 @@ export class TextView {
     this.list.replaceChildren(...lines.map((line) => element("li", {}, line)));
   }
 
-  arrow(sort, other, reason) {
+  arrow(sort, other, reason, counter) {
     if (sort === "owns") return `owns ${other}`;
     if (sort === "waits") return `waits for ${other}`;
     if (sort === "held") return `its ${reason} is held by ${other}`;
     const fd = other.startsWith("fds ") && reason.startsWith("fd ") && reason.slice(3);
     if (fd) return `held by descriptor ${fd} of ${other.slice(4)}`;
-    return sort === "weak" ? `points at ${other} (${reason})` : `held by ${other} (${reason})`;
+    return sort === "weak" ? `points at ${other} (${reason})` : `${counter} held by ${other} (${reason})`.trimStart();
   }
 
   line({ key, rows, edges }, now, was) {
@@ -54,11 +54,12 @@ export class TextView {
       }${stub}`;
     });
     for (const edge of edges) {
-      const [, holder, target, sort, reason] = parts.parts[edge];
+      const [, holder, target, sort, reason, , into] = parts.parts[edge];
       const incoming = target === key;
       if (incoming !== (sort === "counted") || !(now[edge] || before(edge))) continue;
       const news = now[edge] && before(edge) ? "" : now[edge] ? ", new" : ", no longer";
-      words.push(this.arrow(sort, parts.oid(incoming ? holder : target), reason) + news);
+      const counter = parts.parts[into]?.[2] ?? ""; // one holder may count in two rows
+      words.push(this.arrow(sort, parts.oid(incoming ? holder : target), reason, counter) + news);
     }
     const state = now[key] === "freed" ? ", freed but still referred to" : before(key) ? "" : ", new";
     return `${parts.oid(key)}${state}${words.length ? `: ${words.join("; ")}` : ""}.`;

@@ -16,7 +16,12 @@ _NUMBER = re.compile(r"[+-]?(0[xX][0-9a-fA-F]{1,40}|[0-9]{1,40})")
 
 
 class BadInput(Exception):
-    """A field holds something that cannot be used; the field says why. The text is its label."""
+    """A field holds something that cannot be used; the field says why. The text is its label.
+
+    `field` is that field, where there is one that tells when what stands in it has changed.
+    """
+
+    field: LabelledField | None = None
 
 
 class LabelledField(widgets.VBox):
@@ -28,6 +33,7 @@ class LabelledField(widgets.VBox):
     sort = ""  # its other classes
     problem: Any = None  # made when something is wrong for the first time
     message = ""  # what is wrong, as the reader sees it; "" if nothing is
+    mended: Any = None  # what is called when something else stands there than what was wrong
 
     def __init__(self, label: str, value: str, tip: str, choices: Collection[str] | None, **looks: Any) -> None:
         self.label = label
@@ -44,6 +50,8 @@ class LabelledField(widgets.VBox):
             self.problem.value = f'<span style="visibility: hidden">{escape(self.message)}</span>'
             self.message = ""
             self.remove_class("vfiosim-wrong")
+            if self.mended:
+                self.mended()
         if not self.waits:
             with suppress(BadInput):
                 self.read()
@@ -84,7 +92,9 @@ class LabelledField(widgets.VBox):
     def refusal(self, message: str) -> BadInput:
         """What to raise, after it was said beside the field."""
         self.complain(message)
-        return BadInput(self.label)
+        problem = BadInput(self.label)
+        problem.field = self
+        return problem
 
     def set(self, value: int | str) -> None:
         """Put a number or a text in."""

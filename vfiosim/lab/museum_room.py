@@ -201,6 +201,8 @@ class RoomView(StaticFallback):
         self.help.tried()
         self.prove.disabled = True
         self.verdict.value = f'<p role="status">Proving: {escape(self.room.how_proved)}</p>'
+        if self.proof is not None:  # its picture would look like the verdict
+            self._walking, self.children = False, self._frame
         try:
             self.proof = self.room.prove(*mine)
         except PatchError as problem:

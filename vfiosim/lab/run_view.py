@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from ..invariants import cells_of
@@ -81,10 +82,17 @@ class RunView(StaticFallback):
                 self._tell(outcome)
         except BadInput as problem:
             self._say(f"Nothing was called; see what is said at {problem}.", "wrong")
+            if problem.field is not None:
+                problem.field.mended = partial(self._ready_again, self.result.value)
         except ValueError as problem:
             self._say(f"Nothing was called: {problem}.", "wrong")
         finally:
             self.remove_class("vfiosim-busy")
+
+    def _ready_again(self, said: str) -> None:
+        """What stood in a field was changed: what was said about it, if it still stands there, is over."""
+        if self.result.value == said:
+            self._say("Nothing was called as yet.")
 
     def _after(self, before: dict[int, Any] | None, outcome: Outcome | None = None) -> None:
         """Something was done; `before` are the files that were open before it, None where everything is another one."""

@@ -77,7 +77,8 @@ class Session(Run):
     def bind(self, fd: int, **fields: int) -> Outcome:
         """VFIO_DEVICE_BIND_IOMMUFD with these fields of its struct."""
         argument = uapi.VfioDeviceBindIommufd(**fields)
-        given = repr(argument).partition("(")[2].removesuffix(")")
+        parts = repr(argument).partition("(")[2].removesuffix(")").split(", ")
+        given = ", ".join(part for part in parts if not part.startswith("out_"))  # that is for the kernel to write
         return self._ioctl(fd, "VFIO_DEVICE_BIND_IOMMUFD", argument, given)
 
     def get_info(self, fd: int) -> Outcome:
