@@ -18,10 +18,10 @@ _ORDER: Final = "order of access_granted"
 
 LOCKS: Final = {
     "The lock of {}: nobody can open the group between the check and the count.": (
-        "The lock of {} is not taken: the group can be opened between the check and the count."
+        "The lock of {} is not taken: what the check finds need not be true any more at the count."
     ),
     "The lock of {}: nobody can bind a device of it between the check and the open.": (
-        "The lock of {} is not taken: a device of it can be bound between the check and the open."
+        "The lock of {} is not taken: what the check finds need not be true any more at the open."
     ),
     "The lock of {}: it gets a container or an iommufd once.": (
         "The lock of {} is not taken: two calls can give it a container or an iommufd."
