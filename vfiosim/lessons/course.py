@@ -98,7 +98,7 @@ CENTRAL: Mapping[str, Callable[[], Player]] = {
     "00": lambda: _after(BIND, *CARD),
     "01": lambda: _after(BIND, *CALL, step="open_count"),
     "02": lambda: _after(f"{BIND}, dup card, fork helper", "fds *", "file vfio*", "file iommu*", "vfio_device vfio0"),
-    "03": lambda: _after(f"open group, {BIND}", step="Refused"),
+    "03": lambda: _after(f"open group, {BIND}", "thread *", "file *", "vfio_group 1", step="Refused"),
     "04": _unwinding,
     "05": _held,
     "06": lambda: _after(
