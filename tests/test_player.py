@@ -109,6 +109,7 @@ def test_shift_and_arrows_move_by_effects(page: Page, player: Locator) -> None:
 
 def test_an_effect_can_be_clicked(page: Page, player: Locator) -> None:
     page.keyboard.press("End")
+    page.keyboard.press("ArrowLeft")  # before what was taken is given back
     page.keyboard.press("i")
     effect = player.locator("li", has_text="refuse_if [nobody_inside] refused")
     effect.click()
