@@ -284,7 +284,7 @@ def test_the_player_stands_at_a_step(table):
 
 def test_the_runs_of_the_lessons_are_short():
     for row in of_lessons():
-        assert 0 < len(row.shown.trace) <= 24, row
+        assert 0 < len(row.shown.trace) <= 23, row
 
 
 # ---- lines in order
