@@ -234,11 +234,8 @@ class Races(StaticFallback):
         self.verdict.value = self._judged(result)
         self.found.children = [*self._rows("What goes wrong", [(one.what, one) for one in result.violations])]
         programs = self.puzzle.programs()
-        ends = [
-            (f"{outcome_words(programs, outcome)}, for example", witness)
-            for outcome, witness in result.outcomes.items()
-        ]
-        self.found.children = [*self.found.children, *self._rows("How the calls can end", ends)]
+        ends = [(outcome_words(programs, outcome), witness) for outcome, witness in result.outcomes.items()]
+        self.found.children = [*self.found.children, *self._rows("How the calls can end, each with an example", ends)]
         if result.counterexample is not None and result.counterexample.schedule:
             self._show(result.counterexample)
 
