@@ -51,7 +51,7 @@ def test_every_button_of_the_bench_does_something_on_the_page(desk: Desk) -> Non
     expect(bench.locator("textarea")).to_be_hidden()
     press(bench, "Why is it alive?")
     expect(bench.locator(".vfiosim-answer")).to_contain_text("kept alive")
-    pressed(bench, ("Undo", "Taken back: close"), ("Reset", "as at the beginning"))
+    pressed(bench, ("Undo", "Taken back: ioctl(7"), ("Reset", "as at the beginning"))
     expect(bench.locator(".vfiosim-table")).to_contain_text("none yet")
     expect(button(bench, "Undo")).to_be_disabled()
 
