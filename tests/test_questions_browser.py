@@ -139,7 +139,7 @@ def test_a_quiz_answers_each_answer_and_counts(lab):
     first.get_by_label("your prediction").fill("3")
     button(first, "Answer").click()
     expect(first).to_contain_text("✓ You predicted 3.")
-    second.get_by_text("The file goes").click()
+    second.get_by_text("It goes, and the message arrives without it").click()
     button(second, "Answer").click()
     expect(second).to_contain_text("A message is a holder, too.")
     expect(place.locator(".vfiosim-score")).to_contain_text("1 of 3 right, 1 to go.")
