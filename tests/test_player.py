@@ -191,6 +191,7 @@ def test_a_step_is_told_with_phase_thread_line_function_and_changes(page: Page, 
 
 def test_a_refusal_looks_different_and_its_sentence_stays_text(page: Page, player: Locator) -> None:
     page.keyboard.press("End")
+    page.keyboard.press("ArrowLeft")  # before what was taken is given back
     expect(player).to_have_class(re.compile("refused"))
     expect(player.locator(".chip.errno")).to_have_text("✕ EBUSY")
     expect(player.locator(".sentence")).to_have_text(f"Refused with EBUSY: {HOSTILE}.")
