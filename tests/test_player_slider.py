@@ -81,7 +81,9 @@ def test_it_says_the_step_and_what_it_is_for(page: Page, tmp_path: Path) -> None
     page.keyboard.press("Home")
     expect(slider(player)).to_have_attribute("aria-valuetext", "before the first of 18 steps")
     player = open_page(page, tmp_path, show(doors(), step=9))
-    expect(slider(player)).to_have_attribute("aria-valuetext", re.compile("^step 9 of 10, .*, bob, refused with EBUSY$"))
+    expect(slider(player)).to_have_attribute(
+        "aria-valuetext", re.compile("^step 9 of 10, .*, bob, refused with EBUSY$")
+    )
 
 
 def test_keys_on_it_move_by_steps_and_phases(page: Page, tmp_path: Path) -> None:
