@@ -24,7 +24,8 @@ from .address_spaces_bench import (
 )
 from .address_spaces_dma import dma
 from .address_spaces_pages import CALLS, small
-from .beginnings import CTX, NODES, bound, found, told
+from .beginnings import CTX, NODES, bound
+from .experiments import found, told
 
 NOWHERE = 0x5F0000000000  # an address at which no program has memory
 VIEW = (*ONLY, "mm_struct vmm")

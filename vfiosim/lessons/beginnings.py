@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from ..lab import ExperimentResult, Outcome, Session
-from ..lab.question import step_saying
+from ..lab import Session
 from ..machine import Machine, Process
 
 NODES = {f"vfio{number}": f"/dev/vfio/devices/vfio{number}" for number in range(5)}
@@ -41,27 +40,6 @@ def bound_program() -> tuple[Machine, Process]:
 def leading_to(session: Session, label: str) -> list[int]:
     """The descriptors of files whose labels begin so, the lowest first."""
     return [fd for fd, file in session.descriptors().items() if file.label.startswith(label)]
-
-
-# ---- what an experiment has found
-
-
-def told(*outcomes: Outcome) -> tuple[str, ...]:
-    """What calls answered, and why, a line for each."""
-    return tuple(f"{one.call} → {one.result}: {one.evidence}".rstrip(": ") for one in outcomes)
-
-
-def found(
-    session: Session, answer: object, at: str | int, *evidence: str, since: int | None = None
-) -> ExperimentResult:
-    """An answer with the steps of the last call, or of all from the one with the number `since` on.
-
-    `at`: a part of the sentence of the step that decides, or its number. `evidence`: what was counted; without any, what the last
-    call answered.
-    """
-    trace = session.steps if since is None else session.machine.trace[session.done[since].steps_before :]
-    step = step_saying(trace, at) if isinstance(at, str) else at
-    return ExperimentResult(answer, trace, step, evidence or told(session.done[-1].outcome))
 
 
 # ---- what is wrong before a BIND of one of the NODES, whose file is DEV

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from ..lab import Distractor, ExperimentResult, Question, Session, errnos
 from ..machine.events import Began, Forked, Killed
 from . import misconceptions as M
-from .beginnings import DEVICE, bound, found, opened
+from .beginnings import DEVICE, bound, opened
 from .closing_calls import mmap, other, passed, unbind
+from .experiments import found
 from .one_bind import bound_for_a_vm
 
 FILE, CTX, KVM = "file vfio0#1", "iommufd_ctx 1", "kvm 1"

@@ -23,7 +23,7 @@ from .lesson import lessons
 from .levels import MORE, VIEW, known
 from .levels_data import LEVELS
 from .moves import play, split
-from .vmm import with_card
+from .vmm_questions import with_card
 
 __all__ = ["CENTRAL", "Index", "index", "notebooks", "pictures"]
 

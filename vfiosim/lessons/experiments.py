@@ -1,15 +1,16 @@
-"""How questions of several lessons are answered: calls on a fresh machine, how the last one ended, and who holds what then."""
+"""How questions of several lessons are answered: calls on a fresh machine, what they answered, and who holds what then."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from operator import methodcaller as call
 
-from ..lab import ExperimentResult, Session
+from ..lab import ExperimentResult, Outcome, Session
+from ..lab.question import step_saying
 from ..trace import Trace
 from .drills.describe import decisive
 
-__all__ = ["call", "ended", "held", "last_change", "ran"]
+__all__ = ["call", "ended", "found", "held", "last_change", "ran", "told"]
 
 
 def ran(start: Callable[[Session], object] | None, *calls: Callable[[Session], object], config: str = "") -> Session:
@@ -25,6 +26,24 @@ def ended(session: Session, answer: object = "", *evidence: str, at: str = "") -
     steps, outcome = session.steps, session.done[-1].outcome
     step = decisive(steps) if outcome.refused or not at else last_change(steps, at)
     return ExperimentResult(answer or outcome.result, steps, step, evidence)
+
+
+def told(*outcomes: Outcome) -> tuple[str, ...]:
+    """What calls answered, and why, a line for each."""
+    return tuple(f"{one.call} → {one.result}: {one.evidence}".rstrip(": ") for one in outcomes)
+
+
+def found(
+    session: Session, answer: object, at: str | int, *evidence: str, since: int | None = None
+) -> ExperimentResult:
+    """An answer with the steps of the last call, or of all from the one with the number `since` on.
+
+    `at`: a part of the sentence of the step that decides, or its number. `evidence`: what was counted; without any, what the last
+    call answered.
+    """
+    trace = session.steps if since is None else session.machine.trace[session.done[since].steps_before :]
+    step = step_saying(trace, at) if isinstance(at, str) else at
+    return ExperimentResult(answer, trace, step, evidence or told(session.done[-1].outcome))
 
 
 def last_change(trace: Trace, what: str) -> int:

@@ -17,8 +17,7 @@ from .beginnings import leading_to
 from .fewest import fewest
 from .lesson import Lesson
 from .moves import DOWN, UP, Moves, at, close, opened, play
-from .vmm_questions import CARD, CHECK, QUESTIONS, VIEW, VM, guest
-from .vmm_questions import with_card as with_card
+from .vmm_questions import CARD, CHECK, QUESTIONS, VIEW, VM, guest, with_card
 
 FILE, CTX = "file vfio0#1", "iommufd_ctx 1"
 SHOWN = (*ONLY, "fds vmm", "file iommu*", "file kvm-vfio*", "kvm")

@@ -8,7 +8,8 @@ from . import misconceptions as M
 from .address_spaces_bench import PAGE, memory
 from .address_spaces_dma import dma
 from .address_spaces_pages import limit
-from .beginnings import NODES, found, told
+from .beginnings import NODES
+from .experiments import found, told
 from .groups_calls import OLD, enter, get_device, owner, set_iommu
 from .moves import UP, fd_of, play
 

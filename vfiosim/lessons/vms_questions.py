@@ -13,7 +13,7 @@ from ..machine import Machine
 from ..puzzles.changed import changed
 from ..puzzles.programs import KVM_VFIO, VM, bind, listed_for_a_vm
 from . import misconceptions as M
-from .beginnings import found
+from .experiments import found
 from .vms_strip import ROWS, done, known
 
 VIEW = (

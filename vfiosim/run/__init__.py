@@ -1,4 +1,4 @@
-"""HostProcesses of the host run on a simulated machine: unmodified, in any language, without a device, a module or root.
+"""Programs of the host run on a simulated machine: unmodified, in any language, without a device, a module or root.
 
 `run(["./my_vmm"])` is the whole of it in Python, `python -m vfiosim run ./my_vmm` on the command line. No sandbox: what a program
 does beside VFIO, iommufd and KVM it does to the host.
@@ -12,8 +12,9 @@ does beside VFIO, iommufd and KVM it does to the host.
 * `tree.py`: what programs see in /dev and /sys; `supervisor.py` joins all of it; `result.py` is what a run leaves behind.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from ..lazily import lazily
 from .filter import CannotRun
 
 if TYPE_CHECKING:
@@ -23,10 +24,5 @@ if TYPE_CHECKING:
 __all__ = ["CannotRun", "ProgramRun", "Told", "run"]
 
 
-def __getattr__(name: str) -> Any:
-    """What runs programs is imported where somebody runs one: other systems lack what it is made of."""
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from . import result
-
-    return getattr(result, name)
+# What runs programs is imported where somebody runs one: other systems lack what it is made of.
+__getattr__ = lazily(__name__, given=("Told",), result=("ProgramRun", "run"))
