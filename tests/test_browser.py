@@ -46,7 +46,7 @@ def test_a_cell_that_fails_fails_the_test(desk: Desk) -> None:
 
 
 def test_a_refused_call_has_its_details_behind_a_click_and_the_cells_below_do_not_run(desk: Desk) -> None:
-    # The kernel skips what is in its queue when a cell fails, not what a slow page sends later: so the first cell waits for the last one.
+    # The kernel skips what is in its queue when a cell fails, not what a slow page sends later: the first cell waits for the last.
     page = desk.put(
         "import time; time.sleep(2); from vfiosim import Machine; p = Machine().process('vmm')", "p.close(99)", "1"
     )
