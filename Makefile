@@ -89,8 +89,9 @@ nightly: $(UV) ## what is too heavy for every change: all tests under every Pyth
 	test -z "$$failed" || { echo "failed: $$failed" >&2; exit 1; }
 
 programs: $(UV) ## real programs on a simulated machine, QEMU where it is installed, the kernel's selftests (LINUX_SOURCE=its tree)
-	$(RUN) python -m pytest tests/test_programs.py --nightly $(PYTEST_FLAGS)
-	$(RUN) python tests/programs/selftests.py
+	@failed=; $(RUN_TEST) python -m pytest tests/test_programs.py --nightly $(PYTEST_FLAGS) || failed="tests"; \
+	$(RUN_TEST) python tests/programs/selftests.py || failed="$$failed selftests"; \
+	test -z "$$failed" || { echo "failed: $$failed" >&2; exit 1; }
 
 check: static ## format, lint, types, layers, clean notebooks, lock files
 	$(RUN_CHECK) python -m pytest -q tests/test_repository.py -k notebook
