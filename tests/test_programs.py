@@ -23,6 +23,7 @@ from vfiosim.lab import programs
 from vfiosim.run import CannotRun, ProgramRun, run
 from vfiosim.run import filter as filter_module
 from vfiosim.run.filter import abi, program
+from vfiosim.topology import DeviceSpec, Hardware, Topology
 
 ROOT = Path(__file__).parent.parent
 HERE = ROOT / "tests" / "programs"
@@ -257,6 +258,10 @@ def test_a_user_without_rights_runs_programs_as_well(vmm, way):
     subprocess.run(words, cwd=ROOT, timeout=SECONDS, check=True)
 
 
+def test_a_descriptor_takes_no_number_that_another_thread_has_got_meanwhile(vmm):
+    assert ran([vmm, "numbers"], machine=Machine(trace=False), way="redirect").left_behind == []
+
+
 def test_a_signal_that_interrupts_a_call_does_not_repeat_it(vmm, capfd):
     result = ran([vmm, "timer"], machine=Machine(trace=False))
     asked = int(capfd.readouterr().out)
@@ -413,6 +418,39 @@ def test_a_shell_binds_and_unbinds_and_sees_what_comes_of_it():
     """
     result = ran(["sh", "-c", script], machine=Machine(trace=False))
     assert any("ENODEV (there is no device '0000:99:00.0" in call for call in shown(result))
+
+
+@pytest.mark.parametrize("way", ["redirect", "namespace"])
+def test_files_of_sys_tell_what_is_so_when_they_are_read(way, capfd):
+    script = """
+        D=/sys/bus/pci/devices/0000:01:00.0
+        cat $D/vendor $D/class $D/driver_override
+        echo > $D/driver_override; cat $D/driver_override; echo vfio-pci > $D/driver_override; cat $D/driver_override
+        test -d $D/ -a -h $D && ls -ld $D/ | cut -c1
+        (: > /sys/bus/pci/new) 2>&1 | grep -o Perm.*
+    """
+    ran(["sh", "-c", script], machine=Machine(trace=False), way=way)
+    told = ["0x1234", "0x00ff00", "vfio-pci", "(null)", "vfio-pci", "d", "Permission denied"]
+    assert capfd.readouterr().out.split("\n") == [*told, ""]
+
+
+OWN = Hardware({0: 0x2000, 2: 0x100000}, wide=(2,), ids=(0x8086, 0x1521, 0x8086, 1, 0x020000), msi=4)
+
+
+def test_a_device_of_ones_own_is_what_its_hardware_says_and_its_registers_are_memory():
+    topology = Topology("mine", (DeviceSpec("nic", "0000:01:00.0", 1, hardware=OWN),))
+    code = """
+        import fcntl, os, struct
+        d, i = os.open("/dev/vfio/devices/vfio0", 2), os.open("/dev/iommu", 2)
+        fcntl.ioctl(d, 0x3b76, struct.pack("<IIiI", 16, 0, i, 0))
+        size = [struct.unpack("<16xQ8x", fcntl.ioctl(d, 0x3b6c, struct.pack("<4I16x", 32, 0, n, 0)))[0] for n in range(3)]
+        assert size == [0x2000, 0, 0x100000]
+        assert struct.unpack("<12xI", fcntl.ioctl(d, 0x3b6d, struct.pack("<4I", 16, 0, 1, 0))) == (4,)
+        assert os.pwrite(d, b"Linux", (2 << 40) + 4093) == 5 and os.pread(d, 6, (2 << 40) + 4092) == b"\\0Linux"
+        assert os.pread(d, 4, 7 << 40) == b"\\x86\\x80\\x21\\x15"
+        assert open("/sys/bus/pci/devices/0000:01:00.0/class").read() == "0x020000\\n"
+    """
+    assert ran([sys.executable, "-c", dedent(code)], machine=Machine(topology, trace=False)).left_behind == []
 
 
 # ---- where it cannot be

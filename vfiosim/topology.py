@@ -9,8 +9,9 @@ from typing import Any
 from .kernel.base import NO_GROUP, VFIO_PCI
 from .kernel.boot import DeviceSpec
 from .kernel.config import Config
+from .kernel.hardware import Capability, Hardware
 
-__all__ = ["MDEV_TYPES", "TOPOLOGIES", "DeviceSpec", "Topology"]
+__all__ = ["MDEV_TYPES", "TOPOLOGIES", "Capability", "DeviceSpec", "Hardware", "Topology"]
 
 MDEV_TYPES = {
     "mdev0": "mtty-2",

@@ -27,7 +27,7 @@
 
 // The headers of a distribution may be older than iommufd.
 enum { GET_INFO = 0x3b6b, GET_REGION = 0x3b6c, SET_IRQS = 0x3b6e, BIND = 0x3b76, ATTACH = 0x3b77, DETACH = 0x3b78 };
-enum { DESTROY = 0x3b80, IOAS_ALLOC = 0x3b81, IOAS_MAP = 0x3b85, IOAS_UNMAP = 0x3b86, CREATE_VM = 0xae01 };
+enum { DESTROY = 0x3b80, IOAS_ALLOC = 0x3b81, IOAS_MAP = 0x3b85, IOAS_UNMAP = 0x3b86, FAULT_QUEUE_ALLOC = 0x3b8e, CREATE_VM = 0xae01 };
 struct bind { uint32_t argsz, flags; int32_t iommufd; uint32_t devid; };
 struct attach { uint32_t argsz, flags, pt; };
 struct detach { uint32_t argsz, flags; };
@@ -319,6 +319,31 @@ static void leak(void) {  // a child lives on with the device
 }
 
 
+static volatile int over;
+
+static void *makes_numbers(void *unused) {
+  while (!over) {
+    int mine = eventfd(7, 0);
+    uint64_t found = 0;
+    usleep(30);
+    must(read(mine, &found, 8) == 8 && found == 7 && close(mine) == 0);
+  }
+  return unused;
+}
+
+static void numbers(void) {  // a descriptor never takes the number that another thread has got meanwhile
+  pthread_t other;
+  must(pthread_create(&other, 0, makes_numbers, 0) == 0);
+  for (int turn = 0; turn < 100; turn++) {
+    int iommufd = open("/dev/iommu", O_RDWR);
+    struct queue { uint32_t size, flags, id; int32_t fd; } it = {sizeof it, 0, 0, 0};
+    struct stat st;
+    must(ioctl(iommufd, FAULT_QUEUE_ALLOC, &it) == 0 && fstat(it.fd, &st) == 0 && close(it.fd) == 0 && close(iommufd) == 0);
+  }
+  over = 1;
+  must(pthread_join(other, 0) == 0);
+}
+
 static void rate(void) {  // GET_INFO, so often
   int dev = device(0);
   must(bound(dev, open("/dev/iommu", O_RDWR)) == 0);
@@ -329,7 +354,7 @@ int main(int count, char **words) {
   static const struct { const char *name; void (*does)(void); } all[] = {
       {"vmm", vmm}, {"pass", pass}, {"killed", killed}, {"threads", threads}, {"maps", maps}, {"hotplug", hotplug},
       {"interrupts", interrupts}, {"pointers", pointers}, {"confined", confined}, {"forked", forked}, {"timer", timer},
-      {"leak", leak}, {"rate", rate}, {"mapped", mapped_bar}, {"registers", registers},
+      {"leak", leak}, {"rate", rate}, {"mapped", mapped_bar}, {"registers", registers}, {"numbers", numbers},
   };
   if (count > 2) often = atoi(words[2]);
   for (size_t each = 0; count > 1 && each < sizeof all / sizeof *all; each++)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from ..engine import *
-from .hardware import hardware_of
+from .hardware import Hardware, hardware_of
 from .iommu import IommuGroup
 from .iommu_ops import intel_iommu_ops
 
@@ -28,7 +28,8 @@ class DeviceSpec:
     * `driver`: "vfio-pci", "mtty", "no-dma" and "emulated" are VFIO drivers; every other one uses the DMA API of the kernel;
     * `group`: the number of its iommu_group, or NEW_GROUP, or NO_GROUP; `noiommu`: no IOMMU watches it, only its name matters;
     * `dev_set`: devices with the same word are reset together, "" for alone;
-    * `can_reset`: the function can be reset on its own, whatever its model says.
+    * `can_reset`: the function can be reset on its own, whatever its model says;
+    * `hardware`: what it is like where no model is; its BARs are plain memory then.
     """
 
     name: str
@@ -43,6 +44,7 @@ class DeviceSpec:
     no_reset: bool = False  # its ways to be reset have been switched off (`reset_method`)
     vfs: int = 0  # how many virtual functions it can have
     physfn: str = ""  # for a virtual function: the address of its physical function
+    hardware: Hardware | None = None
 
 
 class DriverPrivate(KObject):
@@ -146,7 +148,7 @@ class Device(KObject):
         self.address = spec.address  # PCI address or UUID
         self.bus = spec.bus  # "pci" or "mdev"
         self.model = spec.model
-        self.hardware = hardware_of(spec.model, spec.vfs)
+        self.hardware = spec.hardware or hardware_of(spec.model, spec.vfs)
         self.config, self.writable = buses.board.registers(spec, self.hardware)  # its registers when Linux found it
         self.iommu_ops = intel_iommu_ops
         self.max_pasids = 0  # none

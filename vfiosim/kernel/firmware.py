@@ -10,7 +10,7 @@ from functools import lru_cache
 from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, Final
 
-from .hardware import Hardware, hardware_of
+from .hardware import ANY_MODEL, Hardware, hardware_of
 
 if TYPE_CHECKING:
     from .base import DeviceSpec
@@ -41,7 +41,7 @@ def pci_functions(specs: Iterable[DeviceSpec]) -> list[DeviceSpec]:
 
 def bars_of(spec: DeviceSpec, sort: str = "memory") -> list[tuple[int, str, int]]:
     """Its BARs of one sort, "memory", "ports" or "ahead": size, address of the function, number."""
-    hardware = hardware_of(spec.model, spec.vfs)
+    hardware = spec.hardware or hardware_of(spec.model, spec.vfs)
     sorts = dict.fromkeys(hardware.ports, "ports") | dict.fromkeys(hardware.ahead, "ahead")
     return [(size, spec.address, bar) for bar, size in hardware.bars.items() if sorts.get(bar, "memory") == sort]
 
@@ -88,7 +88,7 @@ def interrupt_input(address: str) -> int:
 def is_one_of_several(spec: DeviceSpec, specs: Iterable[DeviceSpec]) -> bool:
     """Does the header of a function say that there are others in its slot?"""
     others = [each for each in pci_functions(specs) if each.address[:11] == spec.address[:11]]
-    return len(others) > 1 and (spec.address.endswith("0") or hardware_of(spec.model).header_bit)
+    return len(others) > 1 and (spec.address.endswith("0") or (spec.hardware or hardware_of(spec.model)).header_bit)
 
 
 def bar_flags(hardware: Hardware, bar: int) -> int:
@@ -99,7 +99,7 @@ def bar_flags(hardware: Hardware, bar: int) -> int:
 def power_up(spec: DeviceSpec, hardware: Hardware, places: Places, several: bool) -> bytes:
     """All of its configuration space as Linux finds it, with the device enabled and the bus not mastered."""
     space = bytearray(hardware.config_size)
-    vendor, device, subvendor, subdevice, class_ = hardware.ids or INVENTED
+    vendor, device, subvendor, subdevice, class_ = hardware.ids or ANY_MODEL.ids
     real = not spec.physfn  # a virtual function leaves empty what its physical one says
     space[0:4] = (vendor | device << 16).to_bytes(4, "little") if real else b"\xff" * 4
     space[COMMAND:STATUS] = (IO_MEMORY_SERR if real else 0).to_bytes(2, "little")
@@ -120,7 +120,6 @@ def power_up(spec: DeviceSpec, hardware: Hardware, places: Places, several: bool
     return bytes(space)
 
 
-INVENTED: Final = (0x1234, 0x0001, 0x1AF4, 0x1100, 0x00FF00)  # of a device that says nothing about itself
 WRITABLE: Final = (
     (COMMAND, 0x07),
     (COMMAND + 1, 0x05),

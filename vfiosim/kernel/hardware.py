@@ -29,11 +29,11 @@ class Hardware:
     * `express`: has a PCI Express capability, so that errors can be told;
     * `bus_reset`: does a reset of its whole bus succeed?
     * `flr`: can one function be reset alone (function-level reset)?
-    * `ids`: vendor, device, subsystem's vendor and device, class; none for a device that says nothing about itself;
+    * `ids`: vendor, device, subsystem's vendor and device, class; none for a mediated device;
     * `header_bit`: does the header of every function say that there are others in the slot? QEMU's says so in function 0 only.
     """
 
-    bars: dict[int, int] = field(default_factory=dict)
+    bars: dict[int, int] = field(default_factory=dict, hash=False)
     ports: tuple[int, ...] = ()
     wide: tuple[int, ...] = ()
     ahead: tuple[int, ...] = ()
@@ -130,7 +130,9 @@ MODELS: Final[dict[str, Hardware]] = {
     "mtty-2": Hardware({0: 8, 1: 8}, config_size=255, msi=1),
     "mtty-1": Hardware({0: 8}, config_size=255, msi=1),
 }
-ANY_MODEL: Final = Hardware({0: 0x4000}, msi=1)  # a device that says nothing about itself
+ANY_MODEL: Final = Hardware(
+    {0: 0x4000}, msi=1, ids=(0x1234, 0x0001, 0x1AF4, 0x1100, 0x00FF00)
+)  # a device that says nothing about itself
 
 
 def hardware_of(model: str, vfs: int = 0) -> Hardware:

@@ -19,10 +19,12 @@ Masters = Callable[[], Awaitable[bool]]
 LINE: Final = "line"  # is its interrupt line up?
 
 
-async def read_register(device: Device, at: int, width: int) -> bytes:
+async def read_register(device: Device, bar: int, at: int, width: int) -> bytes:
     """One access of `width` bytes to a BAR that is memory, or the ports of pci-testdev."""
     if device.spec.physfn:
         return bytes(width)  # a virtual function of the disk that nobody has put online
+    if device.spec.hardware is not None:
+        return (await piece(device, bar, at))[at % PAGE : at % PAGE + width]
     if device.model == "edu":
         value = await edu_mmio_read(device, at, width)
     elif device.model == "nvme":
@@ -34,12 +36,15 @@ async def read_register(device: Device, at: int, width: int) -> bytes:
     return (value & (1 << 8 * width) - 1).to_bytes(width, "little")
 
 
-async def write_register(device: Device, at: int, data: bytes, masters: Masters) -> None:
+async def write_register(device: Device, bar: int, at: int, data: bytes, masters: Masters) -> None:
     """The same for a write; `masters` asks whether the device is a master of its bus: without, nothing that it sends arrives."""
     value, width = int.from_bytes(data, "little"), len(data)
     if device.spec.physfn:
         return
-    if device.model == "edu":
+    if device.spec.hardware is not None:
+        known, start = await piece(device, bar, at), at % PAGE
+        await xa_store(device.memory, _page(bar, at), known[:start] + data + known[start + width :])
+    elif device.model == "edu":
         await edu_mmio_write(device, at, value, width, masters)
     elif device.model == "nvme":
         await nvme_mmio_write(device, at, value, width)
@@ -47,6 +52,15 @@ async def write_register(device: Device, at: int, data: bytes, masters: Masters)
         raise Unsupported("the content of a BAR")
     elif at == 0:
         raise Unsupported("a test of pci-testdev")
+
+
+async def piece(device: Device, bar: int, at: int) -> bytes:
+    """A page of a BAR that is plain memory, zeros at first; no access reaches beyond one."""
+    return await xa_load(device.memory, _page(bar, at)) or bytes(PAGE)
+
+
+def _page(bar: int, at: int) -> str:
+    return f"BAR {bar}, page {at // PAGE}"
 
 
 async def register(device: Device, name: str) -> int:

@@ -29,12 +29,12 @@ _MAKERS: Final = frozenset(
 
 
 @lru_cache(maxsize=256)
-def _known(variant: Variant, file: str, request: int) -> tuple[frozenset[str], tuple[int, ...]]:
-    """The names that a request has, sent to a file of this kind, and where in its struct descriptors are."""
+def _known(variant: Variant, file: str, request: int, role: str = "fd_in") -> tuple[frozenset[str], tuple[int, ...]]:
+    """The names that a request has, sent to a file of this kind, and where in its struct descriptors of this role are."""
     kinds = REQUESTS_OF.get(file, ())
     names = frozenset(name for name in variant.request_names(request) if REQUESTS[name].file in kinds)
     fields = (field for layout in layouts(variant, request, kinds) for field in layout.fields())
-    return names, tuple(field.offset for field in fields if field.role == "fd_in")
+    return names, tuple(field.offset for field in fields if field.role == role)
 
 
 @lru_cache(maxsize=256)
@@ -69,6 +69,15 @@ def descriptors_in(variant: Variant, file: str, request: int, memory: ProgramMem
         yield from _numbers(memory, at + 12, struct.unpack("<8xI", memory.read(at, 12))[0])
     elif "KVM_SET_DEVICE_ATTR" in names:
         yield from _numbers(memory, struct.unpack("<16xQ", memory.read(at, 24))[0], 1)
+
+
+def renumbered(
+    variant: Variant, file: str, request: int, memory: ProgramMemory, at: int, number: int, real: int
+) -> None:
+    """Tell the real number of a descriptor where the kernel has written another one. Raises OSError."""
+    for offset in _known(variant, file, request, "fd_out")[1]:
+        if _numbers(memory, at + offset, 1) == (number,):
+            memory.write(at + offset, struct.pack("<i", real))
 
 
 def _numbers(memory: ProgramMemory, at: int, count: int) -> tuple[int, ...]:

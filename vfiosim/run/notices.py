@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 _RECV, _SEND, _VALID, _ADD_FD, _SET_FLAGS = 0xC0502100, 0xC0182101, 0x40082102, 0x40182103, 0x40082104
 _GO_ON: Final = 1  # SECCOMP_USER_NOTIF_FLAG_CONTINUE
-_AT_NUMBER, _AND_ANSWER = 1, 2  # of SECCOMP_ADDFD_FLAG_
+_AND_ANSWER: Final = 2  # SECCOMP_ADDFD_FLAG_SEND
 _NOTICE: Final = struct.Struct("<QIIiIQ6Q")
 _ANSWER: Final = struct.Struct("<QqiI")
 
@@ -66,10 +66,14 @@ class Notices:
             return False
         return True
 
-    def give(self, notice: Notice, fd: int, number: int, close_on_exec: bool) -> None:
-        """Let a descriptor of the program lead to the file that is open here under `fd`. Raises OSError."""
+    def give(self, notice: Notice, fd: int, close_on_exec: bool) -> int:
+        """Let a new descriptor of the program lead to the file that is open here under `fd`; the answer is it. Raises OSError.
+
+        Which one it gets only the kernel may say: other threads open files meanwhile.
+        """
         flags = os.O_CLOEXEC if close_on_exec else 0
-        fcntl.ioctl(self.fd, _ADD_FD, struct.pack("<QIIII", notice.id, _AT_NUMBER, fd, number, flags))
+        number: int = fcntl.ioctl(self.fd, _ADD_FD, bytearray(struct.pack("<QIIII", notice.id, 0, fd, 0, flags)))
+        return number
 
     def answer_with(self, notice: Notice, fd: int, close_on_exec: bool) -> None:
         """The call returns a new descriptor for the file that is open here under `fd`. Raises OSError."""

@@ -215,7 +215,7 @@ class Served:
         if node.pages >= 0:
             return os.pread(node.pages, size, offset)
         if node.path.startswith("/sys/"):
-            return Path(self.tree.root + node.path).read_bytes()[offset : offset + size]
+            return self.tree.content(node.path)[offset : offset + size]
         program, descriptor = self._descriptor(request)
         return Made(self.traps.start(program, "read", descriptor, size, offset), bytes)
 

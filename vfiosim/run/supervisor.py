@@ -292,8 +292,9 @@ class Supervisor:
         try:
             result = made.call.value()
             outcome = made.then(result)
-            self._give_new(each)
-            number = len(result) if isinstance(result, bytes) else result
+            given = self._give_new(each)
+            outcome = given.get(outcome, outcome)
+            number = len(result) if isinstance(result, bytes) else given.get(result, result)
             self.tell(Told(each.program.process.name, made.shown, number, changed=made.changed()))
         except Exception as error:
             if isinstance(error, KernelError):
@@ -302,20 +303,29 @@ class Supervisor:
             return
         self._answer(each.notice, outcome)
 
-    def _give_new(self, each: Pending) -> None:
-        """The program gets a real descriptor for each file that the call has opened, under the same number."""
+    def _give_new(self, each: Pending) -> dict[Any, int]:
+        """The program gets a real descriptor for each file that the call has opened; the answer are those with another number.
+
+        They have one where another thread has taken theirs meanwhile.
+        """
         notice, files = each.notice, each.program.process.task.files
+        given: dict[Any, int] = {}
         if isinstance(notice, FileRequest):
-            return
+            return given
         for number, file in list(files.fd.slots.items()):
             if number > 2 and number not in each.program.foreign and file != RESERVED and file not in self.files:
                 path = self.traps.nodes.get(file, "")
                 content = self.tree.content(path) if path.startswith("/sys/") else b""
                 fd = self.files.make(file, content)
                 try:
-                    self.listener.give(notice, fd, number, bool(files.close_on_exec.slots.get(number)))
+                    real = self.listener.give(notice, fd, bool(files.close_on_exec.slots.get(number)))
                 finally:
                     os.close(fd)
+                if real != number:
+                    self.programs.bring(each.program, real)
+                    each.made.renumber(number, real)
+                    given[number] = real
+        return given
 
     def _answer(self, notice: Notice | FileRequest, outcome: int | GoOn | Give | bytes) -> None:
         if isinstance(notice, FileRequest):

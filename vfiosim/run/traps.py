@@ -14,7 +14,7 @@ from typing import Any, Final
 from ..kernel.fs.file import O_ACCMODE, O_PATH, File
 from ..kernel.variants import Variant
 from ..machine import Call, Machine
-from .descriptors import descriptors_in, makes_descriptors, name_of
+from .descriptors import descriptors_in, makes_descriptors, name_of, renumbered
 from .files import HostFiles, served
 from .filter import Abi
 from .given import Given, open_flags
@@ -46,13 +46,14 @@ class Made:
     """A call of the simulated kernel, which may have to wait. `then` makes the answer of its result; the host may go on then.
     Bytes answer a request for a file.
 
-    `changed` tells at its end what it has written into its argument.
+    `changed` tells at its end what it has written into its argument; `renumber` writes another number there for a new descriptor.
     """
 
     call: Call
     then: Callable[[Any], int | GoOn | bytes] = int
     shown: str = ""
     changed: Callable[[], str] = str
+    renumber: Callable[[int, int], None] = lambda number, real: None
 
     def __post_init__(self) -> None:
         self.shown = self.shown or self.call.shown
@@ -106,7 +107,9 @@ class Traps:
             self._numbers_as_in_the_host(program)
         given = Given(self.variant, kind, request, program.memory, argument)
         call = self.start(program, "ioctl", fd, request, argument)
-        return Made(call, shown=f"ioctl({fd}, {name_of(self.variant, kind, request)}, {given})", changed=given.changed)
+        shown = f"ioctl({fd}, {name_of(self.variant, kind, request)}, {given})"
+        renumber = partial(renumbered, self.variant, kind, request, program.memory, argument)
+        return Made(call, shown=shown, changed=given.changed, renumber=renumber)
 
     def pread64(self, program: HostProcess, fd: int, address: int, size: int, offset: int, *_: int) -> Outcome:
         if self._ours(program, fd) is None:
@@ -198,7 +201,9 @@ class Traps:
         if not path.startswith("/"):
             link = "cwd" if signed(folder) == _AT_FDCWD else f"fd/{signed(folder)}"
             path = posixpath.join(os.readlink(f"/proc/{program.pid}/{link}"), path) if path else ""
-        path = "/" + posixpath.normpath(path).lstrip("/")
+        path = (
+            "/" + posixpath.normpath(path).lstrip("/") + "/" * path.endswith("/")
+        )  # which leads to where a link leads
         if path.startswith(self.tree.root + "/"):
             path = path[len(self.tree.root) :]
         return path if is_ours(path) else None
@@ -209,10 +214,12 @@ class Traps:
             return GO_ON
         flags, real = flags & 0xFFFFFFFF, self.tree.root + path
         if os.path.isdir(real) or (path.startswith("/sys/") and not flags & (O_ACCMODE | O_PATH)):
+            if os.path.isfile(real):
+                self.tree.content(path)
             return Give(os.open(real, flags & ~_MAKES | os.O_CLOEXEC), bool(flags & os.O_CLOEXEC))
         place = self.tree.canonical(path)
         if place.startswith("/sys/") and not os.path.exists(real):
-            raise OSError(errno.ENOENT, "there is no such file")
+            raise OSError(errno.EACCES if flags & os.O_CREAT else errno.ENOENT, "there is no such file")
         return self.made_open(program, place, flags)
 
     def made_open(

@@ -135,8 +135,12 @@ class Tree:
             path.write_bytes(entry)
 
     def content(self, path: str) -> bytes:
-        """What a file tells that a program opens to write into it, too."""
-        return self._text(path) or b""
+        """What a file of /sys tells at this moment."""
+        place = os.path.realpath(self.root + path)
+        with suppress(Unsupported):  # what does not change while it is there
+            if text := self._text(self.canonical(path)):
+                Path(place).write_bytes(text)
+        return Path(place).read_bytes()
 
     def status(self, path: str, follow: bool = True) -> os.stat_result:
         """What `stat` tells of a path: of a node that it is a character device. Raises OSError."""
@@ -180,7 +184,7 @@ class Tree:
         for name in self._names(device):
             text = self._text(f"{at_bus}/{name}")
             if text is not None:
-                yield f"{place}/{name}", text or _hardware(device, name)
+                yield f"{place}/{name}", text or (bytes(device.config) if name == "config" else b"")
         if driver := device.driver_link.value:
             yield f"{place}/driver", f"/sys/bus/{device.bus}/drivers/{driver}"
         if (group := device.iommu_group.value) is not None:
@@ -248,12 +252,3 @@ async def _told(buses: Buses, path: str) -> bytes:
         return b""
     finally:
         await let_go(device)
-
-
-def _hardware(device: Device, name: str) -> bytes:
-    """What files tell that come from the hardware itself."""
-    if name == "config":
-        return bytes(device.config)
-    if name == "numa_node":
-        return b"-1\n"
-    return b""

@@ -431,8 +431,8 @@ async def vfio_pci_mmap_page_fault(device: VfioDevice, offset: int, width: int, 
             off, Errno.EFAULT, "memory_answers", "the function sleeps, or its command register says no: SIGBUS"
         )
         if data is None:
-            return await read_register(device.dev, at, width)
-        await write_register(device.dev, at, data, partial(masters_bus, core))
+            return await read_register(device.dev, bar, at, width)
+        await write_register(device.dev, bar, at, data, partial(masters_bus, core))
     return data
 
 

@@ -25,11 +25,11 @@ async def vfio_pci_core_iowrite(core: VfioPciCoreDevice, bar: int, at: int, data
     """The same for a write."""
     if bar in core.vdev.dev.hardware.ports:
         if await own_byte(core, COMMAND) & PORTS:
-            await write_register(core.vdev.dev, at, data, partial(masters_bus, core))
+            await write_register(core.vdev.dev, bar, at, data, partial(masters_bus, core))
         return
     async with shared(core.memory_lock):
         await refuse_memory_off(core)
-        await write_register(core.vdev.dev, at, data, partial(masters_bus, core))
+        await write_register(core.vdev.dev, bar, at, data, partial(masters_bus, core))
 
 
 async def refuse_memory_off(core: VfioPciCoreDevice) -> None:
@@ -48,10 +48,10 @@ async def vfio_pci_core_ioread(core: VfioPciCoreDevice, bar: int, at: int, width
     """
     if bar in core.vdev.dev.hardware.ports:
         on = await own_byte(core, COMMAND) & PORTS
-        return await read_register(core.vdev.dev, at, width) if on else b"\xff" * width
+        return await read_register(core.vdev.dev, bar, at, width) if on else b"\xff" * width
     async with shared(core.memory_lock):
         await refuse_memory_off(core)
-        return await read_register(core.vdev.dev, at, width)
+        return await read_register(core.vdev.dev, bar, at, width)
 
 
 @kernel("drivers/vfio/pci/vfio_pci_rdwr.c")
