@@ -12,7 +12,7 @@ from tests.benches import opened, press
 from vfiosim.lab import Bench, Exercise, ExperimentResult, Prediction, Question, Session
 from vfiosim.lab.alive import Alive, candidates, describe
 from vfiosim.lab.trace_pane import NO_PLAYER, TracePane
-from vfiosim.lessons import one_bind, start
+from vfiosim.lessons import one_bind, start, who_holds_whom
 from vfiosim.lessons.lesson import lessons
 from vfiosim.lessons.one_bind import bound_for_a_vm
 from vfiosim.lessons.one_bind_questions import QUESTIONS
@@ -28,7 +28,7 @@ def why_of(bench: Bench) -> Alive:
 
 
 def test_why_names_every_direct_holder_once():
-    bench = one_bind.close()
+    bench = who_holds_whom.holders()
     alive = why_of(bench)
     alive.choice.value = "file iommu#1"
     alive.ask.click()
@@ -58,7 +58,7 @@ def test_the_references_that_are_told_are_as_many_as_each_counter_of_the_picture
 
 
 def test_what_is_owned_has_the_holders_of_its_owner_and_all_are_brought_out():
-    bench = one_bind.close()
+    bench = who_holds_whom.holders()
     alive = why_of(bench)
     alive.choice.value = "iommufd_ctx 1"
     alive.ask.click()
@@ -71,7 +71,7 @@ def test_what_is_owned_has_the_holders_of_its_owner_and_all_are_brought_out():
 
 
 def test_why_follows_the_bench():
-    bench = one_bind.close()
+    bench = who_holds_whom.holders()
     alive = why_of(bench)
     alive.choice.value = "vfio_device_file 1"
     alive.ask.click()
@@ -83,7 +83,7 @@ def test_why_follows_the_bench():
 
 
 def test_why_answers_for_the_step_that_is_shown():
-    bench = one_bind.close()
+    bench = who_holds_whom.holders()
     alive = why_of(bench)
     press(bench, "close")
     bench.trace_pane.player.step = 1
@@ -101,7 +101,7 @@ def test_why_answers_for_the_step_that_is_shown():
 
 
 def test_why_answers_for_now_before_the_first_call():
-    alive = why_of(one_bind.close())
+    alive = why_of(who_holds_whom.holders())
     alive.ask.click()
     assert "<b>Now:</b>" in alive.answer.value
 

@@ -10,11 +10,11 @@ from playwright.sync_api import Locator, expect
 
 from tests.desk import Desk, button, press, select, settle
 
-IMPORT = "from vfiosim.lab import Bench, Sandbox, room\nfrom vfiosim.lessons import one_bind, start"
+IMPORT = "from vfiosim.lab import Bench, Sandbox, room\nfrom vfiosim.lessons import one_bind, start, who_holds_whom"
 FIRST, ALL, CLOSE, VM, SANDBOX, ROOM = (
     "start.first_bind()",
     "Bench()",
-    "one_bind.close()",
+    "who_holds_whom.holders()",
     "one_bind.kvm()",
     "Sandbox()",
     "room('failed-second-bind')",

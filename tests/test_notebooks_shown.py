@@ -249,12 +249,11 @@ def test_letters_of_the_first_picture_have_at_least_20_pixels_on_a_projector(fir
 
 # ---- in a browser: cells of a lesson
 
-LESSON = "from vfiosim.lessons import one_bind\n"
+LESSON = "from vfiosim.lessons import one_bind, who_holds_whom\n"
 
 
-def test_in_the_lesson_a_device_is_opened_and_asked_too_early(desk):
-    bench = desk.cell(LESSON + "one_bind.gate()")
-    press(bench, "open device")
+def test_in_the_lesson_a_device_is_asked_too_early(desk):
+    bench = desk.cell(LESSON + "one_bind.bind()")
     expect(bench.locator(".vfiosim-table")).to_contain_text("3 → vfio0#1")
     press(bench, "GET_INFO")
     expect(bench.locator(".vfiosim-result")).to_contain_text("EINVAL")
@@ -290,7 +289,7 @@ def test_in_the_lesson_nothing_is_revealed_before_a_prediction_is_committed(desk
 
 
 def test_in_the_lesson_why_is_it_alive_names_the_holders(desk):
-    bench = desk.cell(LESSON + "one_bind.close()")
+    bench = desk.cell(LESSON + "who_holds_whom.holders()")
     bench.get_by_label("object").select_option("file iommu#1")
     press(bench, "Why is it alive?")
     expect(bench.locator(".vfiosim-answer")).to_contain_text("kept alive by 3 references (f_ref)")

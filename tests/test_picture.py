@@ -83,9 +83,8 @@ def test_the_way_into_each_bug_of_the_museum_can_be_read_on_a_small_screen(room)
 
 
 def test_where_a_check_refuses_it_is_shown_on_what_it_rests():
-    bench = one_bind.gate()
-    for press in ("open device", "GET_INFO"):
-        bench.buttons[press].click()
+    bench = one_bind.bind()
+    bench.buttons["GET_INFO"].click()
     graph = bench.trace_pane.player.player.graph
     [step] = [step for step in bench.trace_pane.trace if step.refused]
     before, after = graph.at_step[step.index - 1], graph.at_step[step.index]

@@ -18,7 +18,7 @@ from tests.good_calls import in_container, type1_map
 from tests.toys import HOSTILE, Door, House, hold, kill, make_key, open_door, point_at
 from tests.traces import bind, keys
 from vfiosim import Machine, uapi
-from vfiosim.lessons import one_bind
+from vfiosim.lessons import who_holds_whom
 from vfiosim.trace import Trace
 from vfiosim.views import graph, show, state_text, steps_text, svg_at
 
@@ -185,7 +185,7 @@ def test_a_check_is_told_beside_the_sentence_of_the_step_that_makes_it_and_no_ot
 
 
 def test_a_call_has_no_row_of_another_one_for_which_a_place_is_kept() -> None:
-    bench = one_bind.close()  # it keeps a place for what a bind brings up
+    bench = who_holds_whom.holders()  # it keeps a place for what a bind brings up
     bench.buttons["close"].click()
     drawn = bench.trace_pane.player.player.graph
     call = next(one for one in drawn.nodes if one.oid == "thread vmm")

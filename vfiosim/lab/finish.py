@@ -17,6 +17,8 @@ class End:
 
     `called`: what the notebook calls some of them by, where the name under which an answer is kept is another one;
 
+    `further`: the names of what stands behind the end, for another day;
+
     `can` are the things that the reader can do now, each in a sentence without its subject; `then` is the file of the notebook that
     is next, or "", and what it is about.
     """
@@ -26,6 +28,7 @@ class End:
     can: Sequence[str]
     then: tuple[str, str]
     called: Mapping[str, str] = field(default_factory=dict)
+    further: Sequence[str] = ()
 
 
 class Finish(Telling):
@@ -41,11 +44,11 @@ class Finish(Telling):
     @property
     def left(self) -> list[str]:
         """The questions and tasks that have not been answered rightly yet, by what the notebook calls them."""
-        return [self._called(name) for name in self._open()]
+        return [self._called(name) for name in self._open(self.end.names)]
 
-    def _open(self) -> list[str]:
+    def _open(self, names: Sequence[str]) -> list[str]:
         known = progress.answers
-        return [name for name in self.end.names if not (name in known and known[name].right)]
+        return [name for name in names if not (name in known and known[name].right)]
 
     def _called(self, name: str) -> str:
         return self.end.called.get(name, name.removeprefix(f"{self.end.lesson} "))
@@ -59,7 +62,9 @@ class Finish(Telling):
         can = "".join(f"<li>{escape(one)}</li>" for one in self.end.can)
         link = f'<a href="{file}">{escape(file.removesuffix(".ipynb"))}</a>: ' if file else ""
         then = f"<p><b>Next.</b> {link}{escape(about)}</p>"
-        total, left = len(self.end.names), self._open()
+        total, left = len(self.end.names), self._open(self.end.names)
+        if further := len(self.end.further):
+            then += f"<p><b>Further</b>, below: {further - len(self._open(self.end.further))} of {further} right.</p>"
         if left:
             tried = [self._called(name) for name in left if name in progress.answers]
             again = f" Not right yet: {_some(tried)}; press <b>Reset</b> there and try again." if tried else ""

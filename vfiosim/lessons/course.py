@@ -27,8 +27,8 @@ from .vmm_questions import with_card
 
 __all__ = ["CENTRAL", "Index", "index", "notebooks", "pictures"]
 
-# How many minutes a student needs who reads everything and does every task; "" where nobody is asked anything.
-MINUTES: Mapping[str, str] = {"00": "10", "01": "35", "03": "35", "11": "50", "13": "40", "90": ""}
+# How many minutes a student needs who does all of the main way; "" where nobody is asked anything.
+MINUTES: Mapping[str, str] = {"00": "10", "11": "50", "13": "40", "90": ""}
 MOSTLY = "25"
 FREE = "ask a question that nobody has asked you"
 
@@ -181,7 +181,7 @@ class Index(StaticFallback):
     def _done(self, number: str) -> list[str]:
         if number not in self._lessons:
             return []
-        answers, exercises = progress.answers, self._lessons[number].exercises
+        answers, exercises = progress.answers, self._lessons[number].main
         right = sum(name in answers and answers[name].right for name in exercises)
         return [f"✓ all {right} done" if right == len(exercises) else f"{right} of {len(exercises)} done"]
 

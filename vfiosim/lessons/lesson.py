@@ -20,7 +20,8 @@ class Lesson:
     """The questions of a lesson, those of its quiz, and the names under which the results of its tasks are kept.
 
     `number` is that of its notebook ("03"): with the key of a question it is the question's name, where that has none;
-    `view`: what the pictures of its questions show, where they say nothing else.
+    `view`: what the pictures of its questions show, where they say nothing else; `further`: which of these names
+    the main way leaves out: they stand in the notebook's last part.
     """
 
     number: str
@@ -28,6 +29,7 @@ class Lesson:
     check: Sequence[Question]
     tasks: tuple[str, ...]
     view: Collection[str] = ()
+    further: Collection[str] = ()
 
     def __post_init__(self) -> None:
         def whole(one: Question, key: str) -> Question:
@@ -40,6 +42,11 @@ class Lesson:
     def exercises(self) -> tuple[str, ...]:
         """The names under which the answers to all its questions and tasks are kept."""
         return (*(question.name for question in self.asked), *self.tasks)
+
+    @property
+    def main(self) -> list[str]:
+        """Those of them that the main way of the notebook has."""
+        return [name for name in self.exercises if name not in self.further]
 
     @property
     def asked(self) -> tuple[Question, ...]:
@@ -70,10 +77,11 @@ class Lesson:
         """The end of the lesson: what its reader can do now, and which one is next."""
         can, then = ENDS[self.number]
         quiz = [question.name for question in self.check]
-        names = (*(question.name for question in self.questions.values()), *self.tasks, *quiz)
+        names = [question.name for question in self.questions.values()] + [*self.tasks] + quiz
+        main, further = ([name for name in names if (name in self.further) is later] for later in (False, True))
         called = {question.name: key for key, question in self.questions.items()}
         called |= {name: f"Check yourself {number}" for number, name in enumerate(quiz, 1)}
-        return Finish(End(self.number, names, can, then, called))
+        return Finish(End(self.number, main, can, then, called, further))
 
 
 def lessons() -> list[Lesson]:

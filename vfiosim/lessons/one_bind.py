@@ -61,19 +61,9 @@ def rehearse(rehearsal: Callable[[Session], object]) -> Trace:
     return session.machine.trace
 
 
-def gate() -> Bench:
-    """Open a device and ask it something."""
-    return Bench(show=("open", "descriptor"), only=BIND, reserve=rehearse(bound))
-
-
 def bind() -> Bench:
     """Open and bind; every field of the struct can be changed."""
     return Bench(Session(start=opened), show=("open", "bind", "descriptor"), only=BIND, reserve=rehearse(bound))
-
-
-def close() -> Bench:
-    """A bound device, to be closed in any order; and who keeps what alive."""
-    return Bench(Session(start=bound), show=("descriptor", "why"), only=BIND, reserve=rehearse(bound))
 
 
 def kvm() -> Bench:
@@ -294,5 +284,6 @@ exercise = partial(
     Exercise, FREE_THE_DEVICE, lambda session: Bench(session, show=("descriptor", "kvm", "why"), only=KVM)
 )
 
-LESSON = Lesson("01", QUESTIONS, CHECK, (EVERY_REFUSAL.name, STEPS.name, FREE_THE_DEVICE.name))
+FURTHER = (FREE_THE_DEVICE.name, "01 a device without DMA")
+LESSON = Lesson("01", QUESTIONS, CHECK, (EVERY_REFUSAL.name, STEPS.name, FREE_THE_DEVICE.name), further=FURTHER)
 predict, once_answered, quiz, finish = LESSON.predict, LESSON.once_answered, LESSON.quiz, LESSON.finish

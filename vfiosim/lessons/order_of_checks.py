@@ -273,5 +273,6 @@ def exercise() -> Exercise:
     )
 
 
-LESSON = Lesson("03", QUESTIONS, CHECK, (SIX_MISTAKES.name, NINE_REFUSALS.name, GOOD_STRUCT.name))
+FURTHER = (NINE_REFUSALS.name, "03 once more")
+LESSON = Lesson("03", QUESTIONS, CHECK, (SIX_MISTAKES.name, NINE_REFUSALS.name, GOOD_STRUCT.name), further=FURTHER)
 predict, once_answered, quiz, finish = LESSON.predict, LESSON.once_answered, LESSON.quiz, LESSON.finish

@@ -291,7 +291,7 @@ async def vfio_df_open(df: VfioDeviceFile) -> None:
     await refuse_if(
         opens != 0 and df.group is None, Errno.EINVAL, "single_open", "another file of this device is bound already"
     )
-    first = "The device is opened for the first time: open_count becomes 1, its driver's module is held."
+    first = "The device is opened for the first time: open_count becomes 1. Its driver has to stay."
     say(
         Phase.ACQUIRE,
         f"The device is open already: open_count becomes {opens + 1}, and that is all." if opens else first,
