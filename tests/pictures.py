@@ -217,12 +217,18 @@ def outside(player: Player) -> Iterator[str]:
 
 
 def overlapping(player: Player) -> Iterator[str]:
-    """Boxes that lie on each other, and rows of a box that are to be seen in the same line."""
+    """Boxes that lie on each other, and rows of a box that are to be seen in the same line.
+
+    Of two boxes with one corner the first has to be gone a step before the other comes: they take turns.
+    """
     assert player.layout is not None
     names = {node.key: node.oid for node in player.graph.nodes}
+    frames = [player.graph.frame(at).keys() & names for at in (0, *player.graph.at_step)]
+    seen = {key: {at for at, shown in enumerate(frames) if key in shown} for key in names}
     for (one, spot), (other, its) in combinations(player.layout.nodes.items(), 2):
         (left, top, right, bottom), (a, b, c, d) = box_of(spot), box_of(its)
-        if left < c and a < right and top < d and b < bottom:
+        turns = (left, top) == (a, b) and not seen[one] & (seen[other] | {at - 1 for at in seen[other]})
+        if left < c and a < right and top < d and b < bottom and not turns:
             yield f"{names[one]} and {names[other]}"
     for at in player.graph.at_step:
         shown = player.graph.frame(at)

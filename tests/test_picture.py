@@ -12,6 +12,7 @@ from tests.pictures import HIGH, WIDE, Picture
 from tests.searches import broken as broken_puzzle
 from tests.searches import each_puzzle
 from tests.turns import by_night
+from vfiosim import Machine, uapi
 from vfiosim.lab.counterexample import Counterexample
 from vfiosim.lab.trace_pane import NOTEBOOK
 from vfiosim.lessons import one_bind, start
@@ -111,6 +112,24 @@ def test_each_descriptor_tells_which_file_it_holds():
     told = {row.cell: player.frame(player.step)[row.key] for row in table.rows}
     assert told == {"3": "file vfio0#1", "4": "file iommu#1"}
     assert all(f">{text}</text>" in player.svg() for text in told.values())
+
+
+def test_what_is_mapped_and_unmapped_again_and_again_stands_on_one_screen():
+    machine = Machine()
+    vmm = machine.process("vmm")
+    iommu = vmm.open("/dev/iommu")
+    vmm.ioctl(iommu, uapi.IOMMU_IOAS_ALLOC, space := uapi.IommuIoasAlloc())
+    mapped = {"ioas_id": space.out_ioas_id, "length": 4096, "iova": 0x10000}
+    memory = vmm.mmap(4096)
+    for _ in range(16):
+        vmm.ioctl(iommu, uapi.IOMMU_IOAS_MAP, uapi.IommuIoasMap(flags=7, user_va=memory, **mapped))
+        vmm.ioctl(iommu, uapi.IOMMU_IOAS_UNMAP, uapi.IommuIoasUnmap(**mapped))
+    player = Player(machine.trace)
+    layout = player.layout
+    assert layout is not None
+    assert len(player.graph.nodes) > 32
+    assert layout.height - layout.top <= HIGH
+    assert [*pictures.overlapping(player), *pictures.outside(player)] == []
 
 
 @pytest.mark.parametrize("seed", SEEDS)

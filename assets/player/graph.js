@@ -46,6 +46,7 @@ export class GraphView {
     this.elements = new Map();
     for (const part of this.root.querySelectorAll("[data-key]")) this.elements.set(part.dataset.key, part);
     this.nodes = [...this.elements.values()].filter((part) => part.classList.contains("node"));
+    this.turns = this.takingTurns();
     this.marked = [...this.elements.keys()];
     this.read = new Set();
     this.describes = this.root.querySelector("desc");
@@ -73,6 +74,17 @@ export class GraphView {
         })
         : [],
     );
+  }
+
+  // The boxes of each place that several have, one after the other.
+  takingTurns() {
+    const places = new Map();
+    for (const node of this.nodes) {
+      const box = node.querySelector(".box");
+      const place = `${box.getAttribute("x")} ${box.getAttribute("y")}`;
+      places.set(place, [...(places.get(place) || []), node]);
+    }
+    return [...places.values()].filter((some) => some.length > 1);
   }
 
   // What has another place than before glides there, and what is new comes slowly.
@@ -112,6 +124,10 @@ export class GraphView {
     for (const key of new Set([...touched, ...this.marked, ...Object.keys(was)])) {
       const part = this.elements.get(key);
       if (part && this.dress(part, now[key] || "", key in was ? was[key] || "" : now[key] || "")) marked.push(key);
+    }
+    for (const some of this.turns) { // what has gone is not to be seen where another one stands
+      if (!some.some((node) => !node.matches(".off, .gone"))) continue;
+      for (const node of some) if (node.matches(".gone")) node.classList.replace("gone", "off");
     }
     this.marked = marked;
     for (const key of this.read) this.elements.get(key)?.classList.remove("read");

@@ -9,9 +9,10 @@ from functools import lru_cache
 from typing import TypeAlias
 
 from .alone import tight
-from .atlas import CHANNEL, Atlas, Spot, column
+from .atlas import CHANNEL, Atlas, Spot, column, size
 from .graph import Edge, Graph, Node
 from .graphviz_found import find_graphviz
+from .turns import taking_turns
 
 MARGIN = 6.0
 WIDE, HIGH, LARGEST = 1750.0, 800.0, 1.6  # what a projector offers, and the most that letters are blown up
@@ -21,6 +22,7 @@ STEEP = 60.0  # an arrow between two columns that goes up or down by more runs b
 SIDE = 22.0  # how far an arrow between two boxes of a column reaches out of it, at least
 
 Point: TypeAlias = tuple[float, float]
+Way: TypeAlias = tuple[Point, Point]  # from where to where an arrow goes
 Curve: TypeAlias = tuple[
     Point, ...
 ]  # of a Bézier curve: a point, then two that bend it and one to go to, again and again
@@ -54,9 +56,16 @@ def lay_out(graph: Graph, atlas: Atlas | None = None) -> Layout | None:
     ask = find_graphviz()
     if not graph.nodes:
         return None
-    spots = tight(graph) if atlas is None else _on_map(graph, atlas)
+    few, turns = taking_turns(graph)
+    spots = tight(few) if atlas is None else _on_map(few, atlas)
+    spots |= {node.key: _instead(node, spots[turns[node.key]]) for node in graph.nodes if node.key in turns}
     led = _led(graph.nodes, graph.edges, tuple(spots.items()), ask)
     return replace(led, height=_lowest(graph, led) + MARGIN)
+
+
+def _instead(node: Node, spot: Spot) -> Spot:
+    """The place of another box that it takes."""
+    return replace(spot, height=size(node)[1])
 
 
 def _on_map(graph: Graph, atlas: Atlas) -> dict[str, Spot]:
@@ -98,32 +107,33 @@ def _led(
     """It depends on no moment, so the next press or step of the same calls finds it here."""
     spots = dict(places)
     named = {node.key: node for node in nodes}
-    boxes = tuple(spots.values())
-    ports = _sides({edge.key: _ports(edge, named, spots) for edge in edges}, {spot.right: spot.left for spot in boxes})
-    near = {
-        edge.key: ports[edge.key] for edge in edges if abs(column(named[edge.holder]) - column(named[edge.target])) <= 1
-    }
+    highest = {(spot.left, spot.top): spot for spot in sorted(spots.values(), key=lambda spot: spot.height)}
+    boxes = tuple(highest.values())  # one of those that take turns
+    ways = {edge.key: _ports(edge, named, spots) for edge in edges}
+    ports = _sides({way: way for way in ways.values()}, {spot.right: spot.left for spot in boxes})
+    beside = {ways[edge.key] for edge in edges if abs(column(named[edge.holder]) - column(named[edge.target])) <= 1}
+    near = {way: ends for way, ends in ports.items() if way in beside}
     bends, outs = _bends(near), _outs(near)
     lefts = {spot.left for spot in boxes}
     curves = {
-        key: (
-            _out(*ends, -outs[key] if ends[0][0] in lefts else outs[key])
-            if key in outs
-            else _across(*ends, bends.get(key, 0.5))
+        way: (
+            _out(*ends, -outs[way] if ends[0][0] in lefts else outs[way])
+            if way in outs
+            else _across(*ends, bends.get(way, 0.5))
         )
-        if key in near
+        if way in near
         else _round(boxes, *ends, ask)
         if ask
         else _across(*ends, 0.5)
-        for key, ends in ports.items()
+        for way, ends in ports.items()
     }
-    right = max([spot.right for spot in spots.values()] + [x for curve in curves.values() for x, _ in curve])
-    bottom = max([spot.bottom for spot in spots.values()] + [y for curve in curves.values() for _, y in curve])
+    right = max([spot.right for spot in boxes] + [x for curve in curves.values() for x, _ in curve])
+    bottom = max([spot.bottom for spot in boxes] + [y for curve in curves.values() for _, y in curve])
     top = min([0.0] + [y - MARGIN for curve in curves.values() for _, y in curve if y < 0])
-    return Layout(spots, curves, right + MARGIN, bottom + MARGIN, top)
+    return Layout(spots, {key: curves[way] for key, way in ways.items()}, right + MARGIN, bottom + MARGIN, top)
 
 
-def _ports(edge: Edge, nodes: dict[str, Node], spots: dict[str, Spot]) -> tuple[Point, Point]:
+def _ports(edge: Edge, nodes: dict[str, Node], spots: dict[str, Spot]) -> Way:
     """Where an arrow begins and ends: on the sides that face each other, in one column on the right of both."""
     one, other = spots[edge.holder], spots[edge.target]
     start, end = one.row(nodes[edge.holder], edge.row), other.row(nodes[edge.target], edge.into)
@@ -131,7 +141,7 @@ def _ports(edge: Edge, nodes: dict[str, Node], spots: dict[str, Spot]) -> tuple[
     return (begin, start), (other.left if one.left < other.left else other.right, end)
 
 
-def _sides(ports: dict[str, tuple[Point, Point]], lefts: dict[float, float]) -> dict[str, tuple[Point, Point]]:
+def _sides(ports: dict[Way, Way], lefts: dict[float, float]) -> dict[Way, Way]:
     """The same, but an arrow within a column goes out on the left where fewer others would cross it there.
 
     It is crossed by whatever ends between its own ends. `lefts` are the left edges of the columns, by their right ones.
@@ -147,9 +157,9 @@ def _sides(ports: dict[str, tuple[Point, Point]], lefts: dict[float, float]) -> 
     return found
 
 
-def _outs(arrows: dict[str, tuple[Point, Point]]) -> dict[str, float]:
+def _outs(arrows: dict[Way, Way]) -> dict[Way, float]:
     """How far each arrow within a column goes out of it: the longer the farther, so that none crosses one inside of it."""
-    found: dict[str, float] = {}
+    found: dict[Way, float] = {}
     for side in {x for (x, _), (tx, _) in arrows.values() if x == tx}:
         spans = sorted((abs(ty - y), key) for key, ((x, y), (tx, ty)) in arrows.items() if x == tx == side)
         lanes = sorted({span for span, _ in spans})
@@ -165,12 +175,12 @@ def _out(start: Point, end: Point, far: float) -> Curve:
     return start, (x + far, y), (tx + far, ty), end
 
 
-def _bends(arrows: dict[str, tuple[Point, Point]]) -> dict[str, float]:
+def _bends(arrows: dict[Way, Way]) -> dict[Way, float]:
     """Where in its channel each arrow turns up or down, as a part of the way: no two that run side by side turn at the same place.
 
     Of those that go down the lowest turns first, of those that go up the highest: so none of them crosses the next one.
     """
-    turning: dict[tuple[float, bool], list[tuple[float, str]]] = {}
+    turning: dict[tuple[float, bool], list[tuple[float, Way]]] = {}
     for key, ends in arrows.items():
         (x, y), (tx, ty) = sorted(ends)
         if x != tx and abs(ty - y) > STEEP:
