@@ -125,7 +125,7 @@ def test_a_number_is_asked_for_and_an_errno_is_none():
     for typed in ("EBUSY", "two", "-1", "2.0", "9" * 50):
         prediction.choice.value = typed
         prediction.commit.click()
-        assert prediction.message == "Type a number like 2."
+        assert prediction.message == "Type a whole number in digits."
         assert prediction.reveal.disabled
     assert "✓ You predicted 2" in answered(question, " 02 ").message
 

@@ -60,7 +60,7 @@ def test_a_number_is_predicted_with_the_keyboard_alone(lab):
     lab.page.keyboard.type("one")
     lab.page.keyboard.press("Tab")
     lab.page.keyboard.press("Enter")
-    expect(place.get_by_role("alert")).to_have_text("Type a number like 2.")
+    expect(place.get_by_role("alert")).to_have_text("Type a whole number in digits.")
     place.get_by_label("your prediction").fill("1")
     lab.page.keyboard.press("Tab")
     lab.page.keyboard.press("Enter")

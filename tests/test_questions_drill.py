@@ -81,7 +81,7 @@ def test_what_is_no_answer_is_refused_in_a_sentence():
         drill("errno", 7).answer("z")
     with pytest.raises(ValueError, match="has one answer, not 2"):
         drill("errno", 7).answer("a", "b")
-    with pytest.raises(ValueError, match="Type a number like 2"):
+    with pytest.raises(ValueError, match="Type a whole number in digits"):
         drill("refs", 7).answer("many")
 
 

@@ -415,5 +415,10 @@ def test_what_is_kept_back_can_be_looked_at_all_the_same() -> None:
     kept = races.once_answered("switches", 39)
     kept.anyway.click()
     assert kept.message == "39"
+    progress.reset()
+    room = races.once_answered("a failed bind", races.mend())
+    assert "vfio_device_put_kvm" not in room.message
+    folded = room.static_html().partition("<details><summary>Show it now</summary>")[2]  # on a page without a kernel
+    assert "vfiosim-player" in folded
     with pytest.raises(ValueError, match="no question 'many'"):
         races.once_answered("many", 1)

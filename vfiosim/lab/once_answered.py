@@ -47,6 +47,11 @@ class OnceAnswered(Telling):
         self.children = self._head
 
     def static_html(self) -> str:
-        """What was shown when the cell ran."""
+        """What was shown when the cell ran; a widget that was kept back is folded in: without a kernel nobody can answer."""
         last = self.children[-1]
-        return last.static_html() if isinstance(last, StaticFallback) else super().static_html()
+        if isinstance(last, StaticFallback):
+            return last.static_html()
+        told = super().static_html()
+        if last is self.shown or not isinstance(self._what, StaticFallback):
+            return told
+        return f"{told}<details><summary>{self.anyway.description}</summary>{self._what.static_html()}</details>"

@@ -135,8 +135,8 @@ class Question:
             return text
         if not text:
             raise ValueError("Type a prediction first.")
-        like = "a number like 2" if self.kind == NUMBER else "a number like 2, or the name of an errno like EINVAL"
-        raise ValueError(f"Type {like}.")
+        errno = "" if self.kind == NUMBER else ", or the name of an errno: E and more capital letters"
+        raise ValueError(f"Type a whole number in digits{errno}.")  # an example might be the answer
 
 
 def step_saying(trace: Trace, part: str) -> int:
