@@ -232,7 +232,9 @@ def test_what_has_happened_already_is_no_turn_any_more():
 
 
 def test_turns_that_end_too_early_do_not_reach_the_end():
-    assert "The VM is freed, and nobody has touched it since. Who does?" in ordered(lesson.turns(), "read", "clear", "free")
+    assert "The VM is freed, and nobody has touched it since. Who does?" in ordered(
+        lesson.turns(), "read", "clear", "free"
+    )
     assert "The VM is alive. What frees it?" in ordered(lesson.turns(), "read", "clear")
 
 

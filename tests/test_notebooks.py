@@ -60,7 +60,9 @@ def test_the_first_press_is_at_most_three_cells_away():
 )
 def test_what_answers_a_question_is_shown_by_no_cell_before_it_has_been_answered(stem, answers):
     cells = [cell for cell in executed(ROOT / "notebooks" / f"{stem}.ipynb").cells if cell.cell_type == "code"]
-    texts = [text for cell in cells for one in cell.outputs for text in [one.get("text"), *one.get("data", {}).values()]]
+    texts = [
+        text for cell in cells for one in cell.outputs for text in [one.get("text"), *one.get("data", {}).values()]
+    ]
     outputs = "".join(str(text).partition("<details><summary>Show it now</summary>")[0] for text in texts)  # folded in
     assert outputs.count("It is shown here once you have answered that.") >= 1
     assert [answer for answer in answers if answer in outputs] == []

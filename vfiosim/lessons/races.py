@@ -128,7 +128,11 @@ def in_turns(order: Sequence[str]) -> Judged:
                 return Judged(None, f"The machine says: {wrong[0]}.", machine.trace[before:])
         if why:
             return Judged(place, why, machine.trace[before:], reason=reason)
-    asked = "The VM is freed, and nobody has touched it since. Who does?" if "free" in passed else "The VM is alive. What frees it?"
+    asked = (
+        "The VM is freed, and nobody has touched it since. Who does?"
+        if "free" in passed
+        else "The VM is alive. What frees it?"
+    )
     return Judged(len(order), f"Nothing is wrong with the machine so far. {asked}", machine.trace[before:])
 
 
