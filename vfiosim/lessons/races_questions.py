@@ -182,8 +182,8 @@ QUESTIONS: dict[str, Question] = {
             ),
             "both": "That is what the lock is for: with it, one of them finds a trace of the other and is refused.",
             "none": Distractor(
-                "For that each would have to tell before it looks. But each looks first. Here B has looked, and now tells: it blocks "
-                "vfio_group 1, and no other call can look in between.",
+                "For that each would have to tell before it looks. But each looks first. Here B has looked, and now tells: it "
+                "blocks vfio_group 1. Nobody can look in between.",
                 at="is blocked",
             ),
         },
@@ -198,8 +198,8 @@ QUESTIONS: dict[str, Question] = {
         "Few switches are typical: most races need two or three, at the right place.",
         wrong={
             "0": "Without a switch only one of the two calls runs at all: the group is open, or a device is bound, never both.",
-            "1": "With one switch the first call never goes on after the second. If it was stopped before it told, it has not got the "
-            "group; if it has told, the second call sees that and is refused.",
+            "1": "With one switch the first call never goes on after the second. If it was stopped before it told, it has not got "
+            "the group; if it has told, the second call sees that and is refused.",
         },
         otherwise="Fewer are enough: A stops once, and goes on once. Then the group is open, and a device is bound.",
         kind="number",
