@@ -32,7 +32,10 @@ def editor(tab: Page) -> Locator:
     return tab.locator("textarea")
 
 
-def test_tab_indents_in_an_editor_whose_place_comes_after_its_script(editor: Locator) -> None:
+def test_tab_indents_in_an_editor_whose_place_comes_after_its_script_and_its_lines_are_numbered(
+    editor: Locator,
+) -> None:
+    expect(editor).to_have_attribute("data-lines", "0,1")
     editor.fill("pass")
     editor.press("Home")
     editor.press("Tab")

@@ -35,24 +35,51 @@ function newLine(field) {
 
 const GUTTER = 46;
 
+// In which row each line begins, and how many rows there are: a line that is too broad takes several.
+/** @param {HTMLTextAreaElement} field @param {CSSStyleDeclaration} look @param {number} high */
+function rows(field, look, high) {
+  const twin = document.createElement("div");
+  const { font, tabSize, whiteSpace, overflowWrap, paddingRight } = look;
+  Object.assign(twin.style, { font, tabSize, whiteSpace, overflowWrap, position: "absolute", visibility: "hidden" });
+  twin.style.width = `${field.clientWidth - GUTTER - parseFloat(paddingRight)}px`;
+  const lines = field.value.split("\n").map((text) => {
+    const line = document.createElement("div");
+    line.textContent = text || " ";
+    return line;
+  });
+  twin.append(...lines);
+  field.parentElement.append(twin);
+  const starts = [0];
+  for (const line of lines) starts.push(starts.at(-1) + Math.round(line.offsetHeight / high));
+  twin.remove();
+  return starts;
+}
+
 // The numbers of its lines, which scroll with them.
 /** @param {HTMLTextAreaElement} field */
 function number(field) {
-  const lines = field.value.split("\n").length;
-  if (field.dataset.lines === String(lines)) return;
-  const { lineHeight, fontSize, fontFamily, paddingTop } = getComputedStyle(field);
-  const high = parseFloat(lineHeight);
-  const texts = Array.from({ length: lines }, (_, row) => `<text x="34" y="${(row + 0.75) * high}">${row + 1}</text>`);
-  const look = `font-size="${fontSize}" font-family="${
+  if (!field.clientWidth) return;
+  const look = getComputedStyle(field);
+  const { lineHeight, fontSize, fontFamily, paddingTop } = look;
+  const high = parseFloat(lineHeight) || 1.2 * parseFloat(fontSize);
+  const starts = rows(field, look, high);
+  if (field.dataset.lines === String(starts)) return;
+  const lines = starts.at(-1);
+  const texts = starts.slice(0, -1).map((row, line) => `<text x="34" y="${(row + 0.75) * high}">${line + 1}</text>`);
+  const letters = `font-size="${fontSize}" font-family="${
     fontFamily.replaceAll('"', "'")
   }" fill="#808080" text-anchor="end"`;
-  const svg = `<svg xmlns="http://www.w3.org/2000/svg" width="${GUTTER}" height="${lines * high}"><g ${look}>${
+  const svg = `<svg xmlns="http://www.w3.org/2000/svg" width="${GUTTER}" height="${lines * high}"><g ${letters}>${
     texts.join("")
   }</g></svg>`;
   field.style.background = `url("data:image/svg+xml,${encodeURIComponent(svg)}") 0 ${paddingTop} no-repeat local`;
   field.style.paddingLeft = `${GUTTER}px`;
-  field.dataset.lines = String(lines);
+  field.dataset.lines = String(starts);
 }
+
+// It comes into a page that is loaded again later than what it came with, and may be as broad as nothing until then.
+const widths = globalThis.ResizeObserver &&
+  new ResizeObserver((seen) => seen.forEach(({ target }) => target instanceof HTMLTextAreaElement && number(target)));
 
 // From now on, too: the kernel may put another text there, of which no event tells.
 /** @param {HTMLTextAreaElement} field */
@@ -62,7 +89,8 @@ function keepNumbered(field) {
     set.call(field, text);
     number(field);
   };
-  if (!field.dataset.lines) {
+  if (!Object.hasOwn(field, "value")) {
+    widths.observe(field);
     Object.defineProperty(field, "value", {
       configurable: true,
       get: () => get.call(field),
@@ -107,8 +135,12 @@ export default {
   },
   // It draws nothing but beside the editor that it came with, as soon as that is there.
   render: ({ el }) => {
-    requestAnimationFrame(() => {
+    const beside = () => {
       for (const field of el.closest(".vfiosim-lab")?.querySelectorAll(EDITOR) ?? []) keepNumbered(field);
-    });
+    };
+    requestAnimationFrame(beside);
+    const seen = new IntersectionObserver(beside); // a notebook puts a cell on the page when it comes into view
+    seen.observe(el);
+    return () => seen.disconnect();
   },
 };

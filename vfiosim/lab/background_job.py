@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import threading
 import time
@@ -46,6 +47,20 @@ class BackgroundJob(Generic[T]):
         except RuntimeError:  # Python in a browser has one thread: there all of it is one slice
             self._until = math.inf
             self._run()
+
+    def begin(self, then: Callable[[], None]) -> None:
+        """Run to the end beside the page's other work, or at once where there is no page; `then` is called after that."""
+        try:
+            self._task = asyncio.get_running_loop().create_task(self._go_on(then))
+        except RuntimeError:  # no notebook: nobody could press anything
+            while not self.go():
+                pass
+            then()
+
+    async def _go_on(self, then: Callable[[], None]) -> None:
+        while not self.go():
+            await asyncio.sleep(0.01)
+        then()
 
     def stop(self) -> None:
         """Let the work know that it is to stop at the next pause, and wait until it has."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
 from html import escape
 from types import MappingProxyType
 from typing import Any
@@ -12,6 +13,7 @@ from ..engine import PatchError
 from ..museum import ROOMS, Proof, Room, StudentFunction
 from ..naming import UnknownNameError
 from . import controls as widgets
+from .background_job import BackgroundJob
 from .counterexample import Counterexample
 from .help import Help
 from .listeners import listeners
@@ -63,6 +65,7 @@ class RoomView(StaticFallback):
         self.room = room
         self._explained, self._distractors, self._record = explained, distractors, record
         self.proof: Proof | None = None
+        self._job: BackgroundJob[Proof] | None = None
         self._walking = False  # is the shortest way shown?
         self.texts = {name: room.source(name) for name in room.to_mend}
         options: dict[str, Any] = {"only": view} if view else {}
@@ -73,7 +76,7 @@ class RoomView(StaticFallback):
         self.way = button("The shortest way into it", "step through the shortest run in which it goes wrong")
         self.which = widgets.Dropdown(options=room.to_mend, description="function", tooltip="Which function to change")
         self.editor = widgets.Textarea(
-            rows=min(max(10, *(len(text.splitlines()) + 1 for text in self.texts.values())), 18),
+            rows=min(max(len(text.splitlines()) for text in self.texts.values()) + 4, 18),
             layout={"width": "100%"},
             tooltip="Yours to change. Tab indents; after Escape it leads on",
             kind="code editor",
@@ -175,7 +178,8 @@ class RoomView(StaticFallback):
         self.editor.value = self.texts[self.which.value]
 
     def _reset(self) -> None:
-        self.proof = None
+        self.proof = self._job = None  # a proof that is under way is of no interest any more
+        self.prove.disabled, self._told = False, 0.0
         self._mine, self.apply.description = None, "Put it into the editor"
         self.texts = {name: self.room.source(name) for name in self.room.to_mend}
         self.editor.value = self.texts[self.which.value]
@@ -190,7 +194,7 @@ class RoomView(StaticFallback):
         self.texts[self.which.value] = self.editor.value
         self.problem.value = self.verdict.value = ""
         try:
-            mine = [self.room.mine(text) for name, text in self.texts.items() if text != self.room.source(name)]
+            mine = [self.room.mine(text) for name, text in self.texts.items() if text.strip() != self.room.source(name)]
         except (ValueError, PatchError) as problem:
             self.help.tried()
             self._complain(_sentence(problem))
@@ -200,17 +204,34 @@ class RoomView(StaticFallback):
             return
         self.help.tried()
         self.prove.disabled = True
-        self.verdict.value = f'<p role="status">Proving: {escape(self.room.how_proved)}</p>'
+        self._tell("")
         if self.proof is not None:  # its picture would look like the verdict
             self._walking, self.children = False, self._frame
+
+        def work(pause: Callable[[], bool]) -> Proof:
+            def tell(done: str) -> None:
+                self._tell(done)
+                pause()
+
+            return self.room.prove(*mine, stop=pause, tell=tell)
+
+        job = self._job = BackgroundJob(work)
+        job.begin(lambda: self._finish(job, mine) if self._job is job else None)
+
+    def _tell(self, done: str) -> None:
+        """What is being proved now, not oftener than can be read."""
+        if not done or time.monotonic() > self._told + 0.2:
+            self._told = time.monotonic()
+            said = f" Now: {done}." if done else ""
+            self.verdict.value = f'<p role="status">Proving: {escape(self.room.how_proved)}{said}</p>'
+
+    def _finish(self, job: BackgroundJob[Proof], mine: list[StudentFunction]) -> None:
+        self._job, self.prove.disabled, self.verdict.value = None, False, ""
         try:
-            self.proof = self.room.prove(*mine)
+            self.proof = job.result()
         except PatchError as problem:
-            self.verdict.value = ""
             self._complain(_sentence(problem))
             return
-        finally:
-            self.prove.disabled = False
         self._judge(self.proof, mine)
 
     def _complain(self, message: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from html import escape
 from typing import Any
@@ -46,7 +45,6 @@ class Races(StaticFallback):
         self.result: Result | None = None
         self.predicted: str | None = None
         self._sliced: BackgroundJob[Result] | None = None
-        self._task: asyncio.Task[None] | None = None
         self._options = options
         self.way_in: Counterexample | None = None
         self.sandbox: Sandbox | None = None
@@ -184,23 +182,10 @@ class Races(StaticFallback):
         puzzle, (without, patches) = self.puzzle, self._kernel()
         self.explore.disabled, self.stop.disabled = True, False
         self._say("Exploring…")
-        self._sliced = BackgroundJob(
+        sliced = self._sliced = BackgroundJob(
             lambda pause: puzzle.explore(without, patches or None, stop=pause, progress=self._tell_progress)
         )
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:  # no notebook: nobody could press Stop
-            while not self._sliced.go():
-                pass
-            self._finish()
-            return
-        self._task = loop.create_task(self._resume(self._sliced))
-
-    async def _resume(self, sliced: BackgroundJob[Result]) -> None:
-        while self._sliced is sliced and not sliced.go():
-            await asyncio.sleep(0.01)
-        if self._sliced is sliced:
-            self._finish()
+        sliced.begin(lambda: self._finish() if self._sliced is sliced else None)
 
     def _tell_progress(self, known: Statistics) -> None:
         found = len(known.violations)

@@ -197,6 +197,8 @@ def mend() -> RoomView:
         "Taking has to be mended, too: otherwise the third file's VM is written over that of the first, and nobody gives the first "
         "one back. <code>open_count</code> does not change in between, because BIND holds the lock of the device set.",
         distractors={
+            "The close of the device must still give its VM back. With your": "The close of the device gives its VM back by the "
+            "same function. Now nothing gives it back any more.",
             "nobody will give that back": "The way out is mended, but a BIND that fails still takes a VM and writes "
             "over the one that was there.",
             "a failed bind through another file gave it away": "A BIND that fails still gives away the VM of the one "

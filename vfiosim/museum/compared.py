@@ -29,26 +29,24 @@ def scenario(name: str) -> Scenario:
     return next(one for recording in _recordings() for one in recording.scenarios if one["name"] == name)
 
 
-def differing(patches: Functions) -> Iterator[str]:
+def differing(patches: Functions, tell: Callable[[str], object] = str) -> Iterator[str]:
     """The names of the hand-written recorded scenarios that a kernel with these functions answers in another way.
 
-    A function that is never called changes nothing, so only those scenarios are made again that call one of them.
+    A function that is never called changes nothing, so only those scenarios are made again that call one of them. `tell` is
+    called with what is done next.
     """
-    for recording, one, called, differs in _known():
-        if differs if called.isdisjoint(patches) else _differs(recording, one, patches):
+    scenarios = [(recording, one) for recording in _recordings() for one in recording.scenarios]
+    for number, (recording, one) in enumerate(scenarios):
+        tell(f"recording {number + 1} of {len(scenarios)}")
+        if number not in _KNOWN:
+            called: set[str] = set()
+            _KNOWN[number] = _differs(recording, one, called=called), frozenset(called)
+        differs, calls = _KNOWN[number]
+        if differs if calls.isdisjoint(patches) else _differs(recording, one, patches):
             yield one["name"]
 
 
-@cache
-def _known() -> list[tuple[Recording, Scenario, frozenset[str], bool]]:
-    """Each scenario, the kernel functions that it calls, and whether the kernel as it is answers it in another way."""
-    found: list[tuple[Recording, Scenario, frozenset[str], bool]] = []
-    for recording in _recordings():
-        for one in recording.scenarios:
-            called: set[str] = set()
-            differs = _differs(recording, one, called=called)
-            found.append((recording, one, frozenset(called), differs))
-    return found
+_KNOWN: dict[int, tuple[bool, frozenset[str]]] = {}  # does the kernel as it is answer it in another way; what it calls
 
 
 def _differs(

@@ -129,23 +129,36 @@ class Room:
         originals = {name: self._original(name) for name in self.to_mend}
         return function_of_text(text, originals, [*self._sound().values(), *self.repair.values()])
 
-    def prove(self, *mine: StudentFunction, recordings: bool = True, first: bool = False, **options: Any) -> Proof:
+    def prove(
+        self,
+        *mine: StudentFunction,
+        recordings: bool = True,
+        first: bool = False,
+        tell: Callable[[str], object] = str,
+        **options: Any,
+    ) -> Proof:
         """Is the bug gone with these versions in place; without any, with the repair of the museum? And does the rest work?
 
         `recordings=False` leaves out the comparison with the recorded kernel, which takes seconds. It is left out too where
         something is wrong already, and where the schedules could not all be run, as with a function that does not come to an
-        end; so is then what has to work. With `first` the proof stops at the first thing that is wrong. The other options
-        are those of `vfiosim.explore.explore`. Raises PatchError where only the recordings meet such a function.
+        end; so is then what has to work. With `first` the proof stops at the first thing that is wrong. `tell` is called with
+        what is done next. The other options are those of `vfiosim.explore.explore`. Raises PatchError where only the recordings
+        meet such a function.
         """
         functions: Functions = {own.name: own.function for own in mine} if mine else self.repair or self._sound()
+        tell("every schedule")
         result = self.explore(functions, first=first, **options)
         if not result.complete:
             return Proof(self, result, (), None)
         patches = {**self.faulty, **functions}
-        all_lost = filter(None, (one.lost(self.setup, patches) for one in self.must_still_work))
+        all_lost = filter(None, (self._lost(one, patches, tell) for one in self.must_still_work))
         lost = tuple(islice(all_lost, 1 if first else None))
         compared = recordings and not (result.violations or lost)
-        return Proof(self, result, lost, tuple(differing(patches)) if compared else None)
+        return Proof(self, result, lost, tuple(differing(patches, tell)) if compared else None)
+
+    def _lost(self, one: Requirement, patches: Functions, tell: Callable[[str], object]) -> Lost | None:
+        tell(f"what must still work, {self.must_still_work.index(one) + 1} of {len(self.must_still_work)}")
+        return one.lost(self.setup, patches)
 
     def _sound(self) -> Functions:
         return {name: FUNCTIONS[name].function for name in self.to_mend}
