@@ -26,7 +26,7 @@ MANY = 25  # situations: a search through more of them is for the night
 
 WRONG = {  # what somebody does who goes wrong there, and the beginning of what is said
     "two files": ("open card, open iommufd, open group", "That is the old way"),
-    "the old door": ("open card, open iommufd, BIND", "The group is open still"),
+    "the old door": ("open card, open iommufd, BIND", "The group is open. As long as it is"),
     "no way back": ("open card, open iommufd, close iommufd", "The card is not bound"),
     "twice the same": ("close card", "Its other descriptor holds the file"),
     "the helper": ("close card, close iommufd", "The helper has both files open"),
@@ -37,6 +37,14 @@ WRONG = {  # what somebody does who goes wrong there, and the beginning of what 
     "moving house": ("IOAS_ALLOC, ATTACH, DESTROY oldest", "Only the old address space knew"),
     "the list remembers": ("close list", "The VM has no list"),
     "while a mapping lives": ("FILE_DEL, UNMAP, close card, close card, munmap", "The gpu has lost it, too"),
+}
+MORE_WRONG = {
+    "no way back": {
+        "open card, open iommufd, BIND": "It is bound.",
+        "open card, open iommufd, BIND, close iommufd, close card": "A binding lives as long as",
+    },
+    "twice the same": {"close iommufd": "The iommufd's only descriptor is closed."},
+    "moving house": {"DETACH": "The card reads no memory now."},
 }
 
 
@@ -104,6 +112,9 @@ def test_the_shortest_way_solves_a_level_a_wrong_one_is_told_what_misled_and_no_
     message = checked(one, *split(wrong))
     assert "✕ Not yet." in message
     assert f"What misled you? {told}" in message
+    for other, what in MORE_WRONG.get(name, {}).items():
+        one.again.click()
+        assert f"What misled you? {what}" in checked(one, *split(other))
     one.again.click()
     assert f"✓ Solved. You needed {len(way)} calls; it takes no fewer." in checked(one, *way)
     assert progress.answers[f"13 level: {name}"].right

@@ -86,6 +86,8 @@ def test_an_exported_notebook_is_stepped_through_without_kernel_and_network(path
     if path.stem == "index":
         expect(tab.get_by_role("figure").locator("svg").first).to_be_visible()
     else:
+        for folded in tab.get_by_text("Show it now", exact=True).all():
+            folded.click()
         step_to_the_end_and_one_back(tab, LAST.get(path.stem, "The call returns 0."))
     assert len(re.findall(rb"/Type\s*/Page\b", tab.pdf(format="A4"))) <= 12
 

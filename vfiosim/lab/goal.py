@@ -65,7 +65,7 @@ def gone(name: str) -> Fact:
 
     def instead(state: State) -> str:
         for thing in _named(state, name):
-            holders = [in_words(*entry) for ledger in thing.counts.values() for entry in ledger]
+            holders = dict.fromkeys(in_words(*entry) for ledger in thing.counts.values() for entry in ledger)
             held = f", held by {' and '.join(holders)}" if holders else ""
             return f"{'it' if thing.oid == name else thing.oid} is alive{held}"
         return ""

@@ -28,7 +28,9 @@ LEVELS = (
         moves="close group, open card, open iommufd, BIND, close card",
         hints="Press open card, open iommufd and BIND: read the errno. / Which file stands in the way? / close group before BIND.",
         explained="An open group and a bound node exclude each other. BIND looks when it is called, not before.",
-        wrong={"file group1#1 is alive": "The group is open still, so BIND is refused: one way shuts the other."},
+        wrong={
+            "file group1#1 is alive": "The group is open. As long as it is, BIND is refused: one way shuts the other."
+        },
     ),
     Level(
         "no way back",
@@ -38,7 +40,11 @@ LEVELS = (
         moves="open card, open iommufd, BIND, close card, close iommufd",
         hints="What does a binding hold? / First BIND, then close.",
         explained="BIND needs the descriptor only while it runs. Then the binding itself holds the iommufd's file.",
-        wrong={"vfio_device_file * is alive": "The card is not bound: BIND needs an open descriptor."},
+        wrong={
+            "access_granted of vfio_device_file * is 0": "The card is not bound: BIND needs an open descriptor.",
+            "access_granted of vfio_device_file * is 1": "It is bound. The binding itself holds the iommufd: no descriptor is needed.",
+            "file vfio0* is gone": "A binding lives as long as the card's file, so that file has to be open.",
+        },
     ),
     Level(
         "twice the same",
@@ -48,7 +54,10 @@ LEVELS = (
         moves="close card, close iommufd, dup card, BIND",
         hints="Two descriptors, one file: look at f_ref. / close twice.",
         explained="A binding ends with the card's file, and the file with its last holder. Each descriptor is one.",
-        wrong={"file vfio0#1 is alive": "Its other descriptor holds the file, and so the binding."},
+        wrong={
+            "no descriptor leads to file iommu*": "The iommufd's only descriptor is closed. Whose descriptor keeps the card?",
+            "file vfio0#1 is alive": "Its other descriptor holds the file, and so the binding.",
+        },
     ),
     Level(
         "the helper",
@@ -108,7 +117,10 @@ LEVELS = (
         moves="DETACH, UNMAP, IOAS_ALLOC, MAP, ATTACH, DESTROY oldest, DESTROY newest",
         hints="Is DETACH needed? / A second ATTACH moves the card. / IOAS_ALLOC, MAP, ATTACH, DESTROY oldest.",
         explained="ATTACH moves the card from table to table. The old one has no user left, so DESTROY is not refused.",
-        wrong={"iopt_pages * is gone": "Only the old address space knew the memory."},
+        wrong={
+            "iopt_pages * is gone": "Only the old address space knew the memory.",
+            "npinned of iopt_pages * is 0": "The card reads no memory now. ATTACH alone moves it: no DETACH is needed.",
+        },
     ),
     Level(
         "the list remembers",
