@@ -42,7 +42,7 @@ LEVELS = (
         explained="BIND needs the descriptor only while it runs. Then the binding itself holds the iommufd's file.",
         wrong={
             "access_granted of vfio_device_file * is 0": "The card is not bound: BIND needs an open descriptor.",
-            "access_granted of vfio_device_file * is 1": "It is bound. The binding itself holds the iommufd: no descriptor is needed.",
+            "access_granted of vfio_device_file * is 1": "It is bound. The binding holds the iommufd; no descriptor has to.",
             "file vfio0* is gone": "A binding lives as long as the card's file, so that file has to be open.",
         },
     ),
