@@ -193,6 +193,15 @@ def test_who_gives_the_disk_to_vfio_pci_while_it_has_its_driver_is_told_what_com
     assert "a driver gets only" not in press(exercise, "admin: unbind sata")
 
 
+def test_the_picture_of_two_programs_has_the_socket_between_them_and_the_message_in_it():
+    bench = lesson.share().bench
+    bench.buttons["sound: send 5"].click()
+    drawn = bench.trace_pane.player.player.graph.nodes
+    assert {"socket 1", "socket 2", "message 1"} <= {part for node in drawn for part in node.parts}
+    rows = {node.oid: [int(row.cell) for row in node.rows] for node in drawn if node.kind == "fds"}
+    assert rows == {"fds vmm": [3, 4, 5], "fds sound": [3, 4, 5]}
+
+
 @pytest.mark.parametrize("sent", ["sound: send 3", "sound: send 5"])
 def test_which_descriptor_a_bind_names_is_left_to_the_reader(sent):
     bench = lesson.share().bench

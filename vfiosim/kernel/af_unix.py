@@ -211,6 +211,7 @@ async def scm_detach_fds(message: SkBuff) -> tuple[int, ...]:
         except KernelError:
             break  # the table is full: the rest is lost
         files = current_files()
+        say(Phase.PUBLISH, "Descriptor {} now leads to {}.", number, file)
         await get(file.f_ref, files, f"fd {number}")
         await xa_store(files.fd, number, file)
         numbers.append(number)

@@ -49,8 +49,7 @@ def owners() -> Bench:
 
     def rehearsal(session: Session) -> None:
         pair(session)
-        session.bind(3, iommufd=5)
-        session.bind(4, iommufd=5)
+        session.bind(4, iommufd=6)
 
     tip = "open /dev/vfio/2: the old door to both devices"
     return _bench(
@@ -158,6 +157,7 @@ def exercise() -> Exercise:
 # ---- the second task: two programs, one group
 
 
+SENDING = (*GROUP_2, "file socket*", "socket", "message")
 SHARED = Task(
     "The sound daemon has bound <code>vfio2</code>. The VMM wants <code>vfio1</code>, and BIND to its own iommufd ends with "
     "EPERM. In the end <b>both</b> programs shall have their device. A socket leads from one to the other.",
@@ -183,7 +183,7 @@ SHARED = Task(
             lambda session: "vfio2#1" in [file.label for file in session.descriptors().values()]
         ): "That is the file of vfio2. What the VMM needs is not the daemon's device, but the owner of the DMA.",
     },
-    view=GROUP_2,
+    view=SENDING,
     drawn=False,
     name="06 task: two programs, one group",
 )
@@ -204,7 +204,8 @@ def share() -> Exercise:
         "kill sound": (lambda session: session.do(Killed("sound")), "the daemon ends, with all that it holds"),
     }
     return Exercise(
-        SHARED, lambda session: _bench(session, GROUP_2, more, suggest=False, keep=("fds", "iommu_group 2"))
+        SHARED,
+        lambda session: _bench(session, SENDING, more, suggest=False, keep=("fds", "iommu_group 2", "file socket*")),
     )
 
 

@@ -81,8 +81,8 @@ def second(session: Session) -> Outcome:
 
 
 SECOND = Task(
-    "Linux 7.2. Open are a network card (3), an emulated device (4) and an iommufd (5). A tester wants the network card to have "
-    "the ID <b>2</b> in that iommufd. There is only one network card.",
+    "Linux 7.2. A program has opened a network card (3), an emulated device (4) and an iommufd (5). A tester wants the network "
+    "card to have the ID <b>2</b> in that iommufd. There is only one network card.",
     opened,
     Goal(
         facts.value("vfio_device_file 1", "devid", 2),

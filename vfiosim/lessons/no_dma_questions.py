@@ -85,7 +85,7 @@ QUESTIONS: dict[str, Question] = {
     ),
     "zero": Question(
         "Both questions are answered yes (v5r). The device is bound, and <code>out_devid</code> is 0. A careless VMM does not "
-        "look, and passes 0 on as the ID of its device: IOMMU_GET_HW_INFO. What comes back? What does the kernel answer?",
+        "look, and passes 0 on as the ID of its device: IOMMU_GET_HW_INFO. What does the kernel answer?",
         _zero,
         "IDs start at 1. There is no object 0, so 0 can say “none”, and a VMM that does not look gets an error, not somebody "
         "else's device.",

@@ -83,6 +83,7 @@ MAIL: tuple[
     ("open the gate", "", device_cdev.open_and_publish, "access_granted, True", 3),
     ("undo on failure", "out_put_kvm, out_unlock", v5.bind_device, "on_failure(vfio_device_unblock_group", 4),
 )
+ASSUMED = [one.partition(":")[0] for one in V5.assumptions]
 QUESTION = {2: "Question 1: ", 9: "Question 2: "}  # where the two questions of the mail hang
 
 
@@ -90,7 +91,7 @@ def mail() -> Shown:
     """The posted function line by line: what the mail has, our line beside it, and what the mail leaves out."""
     lines = []
     for number, (said, quoted, function, part, assumed) in enumerate(MAIL):
-        left_out = "" if assumed is None else f"LEFT OUT: {V5.assumptions[assumed].partition(':')[0]}"
+        left_out = "" if assumed is None else ASSUMED[assumed]
         lines.append(
             [f"{number + 1}", QUESTION.get(number, "") + said, quoted or "–", our_line(function, part), left_out]
         )
@@ -101,7 +102,7 @@ def mail() -> Shown:
         "our line",
         "what the mail leaves out, and we assume",
     ]
-    return table(head, lines, ("LEFT OUT", *QUESTION.values()), letters=13)
+    return table(head, lines, (*ASSUMED, *QUESTION.values()), letters=13)
 
 
 def our_line(function: Callable[..., Any], part: str) -> str:
@@ -109,5 +110,6 @@ def our_line(function: Callable[..., Any], part: str) -> str:
     source = inspect.getsource(getattr(function, "function", function))
     for line in source.splitlines():
         if part in line:
-            return re.sub(r', f?"[^"]* [^"]*"\)?$', ", …", line.strip().removeprefix("await "))
+            told = re.sub(r"^(\w+ = )?await |uapi\.", "", line.strip())
+            return re.sub(r', f?"[^"]* [^"]*"\)?$', ", …", told)
     raise ValueError(f"no line of {function} has {part!r}")

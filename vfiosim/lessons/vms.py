@@ -26,7 +26,9 @@ def vms() -> Bench:
 def _bench(session: Session, *names: str) -> Bench:
     reserve = done("add 1", "add 2", "bind").machine.trace
     calls = {name: (CALLS[name], TIPS[name]) for name in names}
-    return Bench(session, show=(), more=calls, only=(*VIEW, "file iommu*"), reserve=reserve)
+    files = (f"file {file.label}" for file in session.descriptors().values())
+    keep = ("fds", "vfio_device vfio0", *files)  # from the start: what comes later would make all of it smaller
+    return Bench(session, show=(), more=calls, only=(*VIEW, "file iommu*"), keep=keep, reserve=reserve)
 
 
 # ---- the first task: calls in an order
