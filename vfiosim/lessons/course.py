@@ -28,7 +28,7 @@ from .vmm_questions import with_card
 __all__ = ["CENTRAL", "Index", "index", "notebooks", "pictures"]
 
 # How many minutes a student needs who does all of the main way; "" where nobody is asked anything.
-MINUTES: Mapping[str, str] = {"00": "10", "11": "50", "13": "40", "90": ""}
+MINUTES: Mapping[str, str] = {"00": "10", "11": "50", "90": ""}
 MOSTLY = "25"
 FREE = "ask a question that nobody has asked you"
 

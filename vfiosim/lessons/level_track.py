@@ -10,13 +10,16 @@ from .moves import DEVICES, FILES, VERBS
 
 __all__ = ["Design", "design", "finish", "levels", "words"]
 
-LESSON = Lesson("13", {}, (), (*(level.kept for level in LEVELS), NAME))
+MAIN = 6  # levels of the main way: those of files, bindings and groups
+LESSON = Lesson(
+    "13", {}, (), (*(level.kept for level in LEVELS), NAME), further=[level.kept for level in LEVELS[MAIN:]]
+)
 finish = LESSON.finish
 
 
-def levels() -> Levels:
-    """The index of the levels, each to press."""
-    return Levels(LEVELS, {name: one["way"] for name, one in known().items()})
+def levels(first: int = 1, last: int = len(LEVELS)) -> Levels:
+    """The index of the levels with these numbers, each to press."""
+    return Levels(LEVELS[first - 1 : last], {name: one["way"] for name, one in known().items()}, first)
 
 
 def words() -> str:

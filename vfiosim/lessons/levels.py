@@ -137,12 +137,16 @@ def entry(level: Level) -> dict[str, Any]:
 
 
 class Levels(StaticFallback):
-    """An index of levels: how each one's goal looks, and a tick where it was reached. A press opens one."""
+    """An index of levels: how each one's goal looks, and a tick where it was reached. A press opens one.
+
+    `ways` are the shortest ones, by the names of the levels; `first` is the number of the first level.
+    """
 
     looks = "lab ask"
 
-    def __init__(self, levels: Sequence[Level], ways: Mapping[str, Sequence[str]]) -> None:
+    def __init__(self, levels: Sequence[Level], ways: Mapping[str, Sequence[str]], first: int = 1) -> None:
         self.levels = {level.name: level for level in levels}
+        self._numbers = {level.name: number for number, level in enumerate(levels, first)}
         self._ways = ways
         self.exercises: dict[str, Exercise] = {}
         self.at = ""  # the level that is open
@@ -193,11 +197,10 @@ class Levels(StaticFallback):
         """Bring the ticks in line with what was solved."""
         answers = progress.answers
         done = {name for name, one in self.levels.items() if one.kept in answers and answers[one.kept].right}
-        for number, (name, pressed) in enumerate(self.buttons.items(), start=1):
-            pressed.description = f"{number} {name}{' ✓' if name in done else ''}"
+        for name, pressed in self.buttons.items():
+            pressed.description = f"{self._numbers[name]} {name}{' ✓' if name in done else ''}"
         count = f"<b>{len(done)} of {len(self.levels)} levels solved.</b>"
-        number = [*self.levels].index(self.at) + 1 if self.at else 0
-        self.head.value = f"<b>Level {number}: {self.at}.</b>" if self.at else f"{count} Press a level."
+        self.head.value = f"<b>Level {self._numbers[self.at]}: {self.at}.</b>" if self.at else f"{count} Press a level."
 
     @property
     def message(self) -> str:
