@@ -11,7 +11,7 @@ ENDS: dict[str, tuple[tuple[str, ...], tuple[str, str]]] = {
         (
             "say what BIND does, from its first check to the gate that opens last;",
             "say which error comes back when two things are wrong;",
-            "set a bound device free.",
+            "say what a BIND takes on its way, and what it gives back when it is refused.",
         ),
         ("02_who_holds_whom.ipynb", "find the holder that still keeps it."),
     ),
