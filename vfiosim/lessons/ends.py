@@ -26,7 +26,7 @@ ENDS: dict[str, tuple[tuple[str, ...], tuple[str, str]]] = {
     "03": (
         (
             "say which errno wins when several things are wrong;",
-            "say what a refused BIND had taken by then;",
+            "repair a call that is refused again and again;",
             "find the cause of an errno with a second mistake.",
         ),
         ("04_unwinding.ipynb", "a refused call lets go of everything: in which order, and what if it forgets one?"),

@@ -284,6 +284,6 @@ exercise = partial(
     Exercise, FREE_THE_DEVICE, lambda session: Bench(session, show=("descriptor", "kvm", "why"), only=KVM)
 )
 
-FURTHER = (FREE_THE_DEVICE.name, "01 close the iommufd first", "01 a device without DMA")
+FURTHER = (FREE_THE_DEVICE.name, "01 close the iommufd first", "01 check: a copy", "01 a device without DMA")
 LESSON = Lesson("01", QUESTIONS, CHECK, (EVERY_REFUSAL.name, STEPS.name, FREE_THE_DEVICE.name), further=FURTHER)
 predict, once_answered, quiz, finish = LESSON.predict, LESSON.once_answered, LESSON.quiz, LESSON.finish

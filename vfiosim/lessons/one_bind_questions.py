@@ -41,6 +41,11 @@ def _close_the_iommufd() -> ExperimentResult:
     return ended(session, answer, path.words, at="file iommu#1.f_ref")
 
 
+def _ask_through_a_copy() -> ExperimentResult:
+    session = ran(bound, call("dup", 3), call("close", 3), call("get_info", 5))
+    return ended(session, "", session.done[-1].outcome.evidence)
+
+
 def _bind_without_dma() -> ExperimentResult:
     session = ran(None, call("open", EMULATED), call("open", IOMMUFD), call("bind", 3, iommufd=4))
     outcome = session.done[-1].outcome
@@ -137,6 +142,25 @@ QUESTIONS: dict[str, Question] = {
         view=BOUND,
         hints=("A descriptor is one holder. Who are the others?",),
     ),
+    "a copy": Question(
+        "The device is bound. The program does <code>dup(3)</code> and gets 5, closes 3, and asks for "
+        "VFIO_DEVICE_GET_INFO on 5. What comes back?",
+        _ask_through_a_copy,
+        "the gate belongs to the open file, and 5 leads to the same file. As long as one number is left the file lives.",
+        {
+            "0": "0: the device answers",
+            "EBADF": "EBADF: 5 is no bound descriptor",
+            "EINVAL": "EINVAL: closing 3 has ended the binding",
+        },
+        {
+            "EBADF": Distractor("It is the file that is bound, not the number, and descriptor 5 leads to that file."),
+            "EINVAL": Distractor(
+                "The binding ends with the file, and the file has a number left.", M.ONE_NUMBER_ONE_HOLDER
+            ),
+        },
+        view=BOUND,
+        name="01 check: a copy",
+    ),
     "a device without DMA": Question(
         "<code>vfio4</code> is a serial port made of software: it never does DMA, so there is nothing for an IOMMU to "
         "protect. May it be bound to an iommufd, and if so, what is <code>out_devid</code>?",
@@ -167,11 +191,6 @@ def _two_wrong_fields() -> ExperimentResult:
     return ended(session, "", session.done[-1].outcome.check)
 
 
-def _ask_through_a_copy() -> ExperimentResult:
-    session = ran(bound, call("dup", 3), call("close", 3), call("get_info", 5))
-    return ended(session, "", session.done[-1].outcome.evidence)
-
-
 def _after_a_refusal() -> ExperimentResult:
     session = ran(None, call("open", DEVICE), call("bind", 3, iommufd=777))
     steps, cell = session.steps, "cdev_device_open_cnt"
@@ -193,25 +212,6 @@ CHECK = (
         otherwise="Which of the two can be checked without taking anything?",
         view=FILES,
         name="01 check: two wrong fields",
-    ),
-    Question(
-        "The device is bound. The program does <code>dup(3)</code> and gets 5, closes 3, and asks for "
-        "VFIO_DEVICE_GET_INFO on 5. What comes back?",
-        _ask_through_a_copy,
-        "the gate belongs to the open file, and 5 leads to the same file. As long as one number is left the file lives.",
-        {
-            "0": "0: the device answers",
-            "EBADF": "EBADF: 5 is no bound descriptor",
-            "EINVAL": "EINVAL: closing 3 has ended the binding",
-        },
-        {
-            "EBADF": Distractor("It is the file that is bound, not the number, and descriptor 5 leads to that file."),
-            "EINVAL": Distractor(
-                "The binding ends with the file, and the file has a number left.", M.ONE_NUMBER_ONE_HOLDER
-            ),
-        },
-        view=BOUND,
-        name="01 check: a copy",
     ),
     Question(
         "BIND is refused with EBADF. On its way it had blocked the group: <code>cdev_device_open_cnt</code> became 1. What is that "

@@ -158,6 +158,16 @@ QUESTIONS: dict[str, Question] = {
         view=HELD,
         kind="number",
     ),
+    "behind EBADF": Question(
+        "How many of the causes of EINVAL does the kernel look for <i>after</i> the check that says EBADF?",
+        _behind_ebadf,
+        "only what needs the iommufd, or an open device, comes after it:",
+        wrong={"1": "Another file that is bound is one. The other one is a property of the computer."},
+        otherwise="Look at the plot: which bars of EINVAL are longer than that of EBADF?",
+        kind="number",
+        view=FILES,
+        name="03 check: behind EBADF",
+    ),
 }
 
 CHECK = (
@@ -200,15 +210,5 @@ CHECK = (
         },
         view=(*FILES, "iommu_group 3", "device *"),
         name="03 check: not permitted",
-    ),
-    Question(
-        "How many of the causes of EINVAL does the kernel look for <i>after</i> the check that says EBADF?",
-        _behind_ebadf,
-        "only what needs the iommufd, or an open device, comes after it:",
-        wrong={"1": "Another file that is bound is one. The other one is a property of the computer."},
-        otherwise="Look at the plot: which bars of EINVAL are longer than that of EBADF?",
-        kind="number",
-        view=FILES,
-        name="03 check: behind EBADF",
     ),
 )
