@@ -8,8 +8,11 @@ light colours, and a screen of one size.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from operator import not_ as nothing
+from typing import Any
 
 from playwright.sync_api import Locator, Page, expect
 
@@ -135,6 +138,14 @@ class Desk:
 def settle(page: Page) -> None:
     """Wait until the kernel has done all that it was asked for."""
     page.evaluate(SETTLED)
+
+
+def becomes(place: Locator, read: str, right: Callable[[Any], bool] = nothing) -> None:
+    """Wait until what this JavaScript reads of the place is right: a press is done before the page has drawn what came of it."""
+    deadline = time.monotonic() + 120
+    while not right(told := place.evaluate(read)) and time.monotonic() < deadline:
+        place.page.wait_for_timeout(50)
+    assert right(told), told
 
 
 def buttons(place: Page | Locator, name: str) -> Locator:

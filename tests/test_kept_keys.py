@@ -66,7 +66,7 @@ def test_tab_moves_all_the_lines_that_are_selected(editor: Locator) -> None:
 def test_a_letter_on_any_control_of_the_lab_is_no_command_of_jupyterlab(desk: Desk) -> None:
     root = desk.widget("from vfiosim.lab import Sandbox\nSandbox()")
     cells = desk.page.locator(".jp-Notebook .jp-Cell")
-    before = cells.count()
+    expect(cells).to_have_count(2)
     press(root, "open iommufd")  # the form turns to the new descriptor
     controls = [
         button(root, "open iommufd"),
@@ -79,7 +79,7 @@ def test_a_letter_on_any_control_of_the_lab_is_no_command_of_jupyterlab(desk: De
         for key in ("x", "b", "m", "d", "d"):
             control.press(key)
     expect(root.get_by_label("call", exact=True)).to_be_focused()
-    expect(cells).to_have_count(before)
+    expect(cells).to_have_count(2)
     expect(desk.page.locator(".jp-Notebook .jp-MarkdownCell")).to_have_count(0)
 
 

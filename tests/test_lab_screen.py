@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Locator, expect
 
-from tests.desk import Desk, button, press, select, settle
+from tests.desk import Desk, becomes, button, press, select, settle
 
 IMPORT = "from vfiosim.lab import Bench, Sandbox, room\nfrom vfiosim.lessons import one_bind, start, who_holds_whom"
 FIRST, ALL, CLOSE, VM, SANDBOX, ROOM = (
@@ -91,9 +91,9 @@ def all_seen(place: Locator, button: Locator) -> None:
     parts |= {name: place.locator(f".vfiosim-player .{name}").first for name in ("sentence", "bar.first", "scrubber")}
     parts["picture"] = place.locator(".vfiosim-player .stage svg")
     for part in parts.values():  # the page scrolls once the words about the call are there
-        place.page.wait_for_function(f"part => ({HIDDEN})(part) <= 1", arg=part.element_handle())
-    assert {name: part.evaluate(HIDDEN) for name, part in parts.items() if part.evaluate(HIDDEN) > 1} == {}
-    assert 16 * parts["picture"].evaluate(SCALE) >= 12
+        becomes(part, HIDDEN, lambda hidden: hidden <= 1)
+    assert {name: hidden for name, part in parts.items() if (hidden := part.evaluate(HIDDEN)) > 1} == {}, "not together"
+    becomes(parts["picture"], SCALE, lambda scale: 16 * scale >= 12)
 
 
 def test_what_is_rarely_needed_opens_over_the_picture_of_the_sandbox_which_stays_where_it_is(
@@ -128,9 +128,9 @@ def test_one_button_of_the_sandbox_stands_out_and_a_virtual_machine_is_on_one_sc
     lab: dict[str, Locator],
 ) -> None:
     place = on(lab, LAPTOP, SANDBOX)
-    assert place.evaluate(LOUD) == ["open device"]
+    becomes(place, LOUD, ["open device"].__eq__)
     press(place, "A VM", "Call", "Call")
-    assert place.evaluate(LOUD) == ["Call"]
+    becomes(place, LOUD, ["Call"].__eq__)
     all_seen(place, place.get_by_role("button", name="Call", exact=True))
     press(place, "Undo", "Undo", "Undo")
 
@@ -139,8 +139,7 @@ def test_one_button_of_the_sandbox_stands_out_and_a_virtual_machine_is_on_one_sc
 def test_on_a_projector_the_smallest_letters_of_the_picture_have_20_pixels(lab: dict[str, Locator], cell: str) -> None:
     place = on(lab, PROJECTOR, cell)
     all_pressed(place, cell)
-    scale = place.locator(".vfiosim-player .stage svg").evaluate(SCALE)
-    assert 16 * scale >= 20
+    becomes(place.locator(".vfiosim-player .stage svg"), SCALE, lambda scale: 16 * scale >= 20)
 
 
 def test_a_picture_has_the_whole_width(lab: dict[str, Locator]) -> None:
@@ -148,7 +147,8 @@ def test_a_picture_has_the_whole_width(lab: dict[str, Locator]) -> None:
     press(place, "The shortest way into it")
     picture = place.locator(".stage")
     expect(picture).to_be_visible()
-    assert picture.evaluate(WIDTH) > 0.95 * place.locator(".vfiosim-player").evaluate(WIDTH)
+    whole = place.locator(".vfiosim-player").evaluate(WIDTH)
+    becomes(picture, WIDTH, lambda width: width > 0.95 * whole)
 
 
 @pytest.mark.parametrize("cell", [FIRST, CLOSE])
@@ -158,17 +158,19 @@ def test_on_a_laptop_one_screen_has_the_calls_the_answer_the_sentence_the_pictur
     place = on(lab, LAPTOP, cell)
     all_pressed(place, cell)
     parts = (".vfiosim-table", ".vfiosim-result", ".sentence", ".stage", ".bar.first", ".scrubber")
-    for part in (place.locator(name).first for name in parts):
-        place.page.wait_for_function(f"part => ({HIDDEN})(part) <= 1", arg=part.element_handle())
-    assert {name for name in parts if place.locator(name).first.evaluate(HIDDEN) > 1} == set()
-    assert place.locator(".vfiosim-player").evaluate(WIDTH) > 0.95 * place.evaluate(WIDTH)
+    for name in parts:
+        becomes(place.locator(name).first, HIDDEN, lambda hidden: hidden <= 1)
+    assert {name for name in parts if place.locator(name).first.evaluate(HIDDEN) > 1} == set(), "not together"
+    whole = place.evaluate(WIDTH)
+    becomes(place.locator(".vfiosim-player"), WIDTH, lambda width: width > 0.95 * whole)
 
 
 def test_the_machine_can_be_edited_on_one_screen_of_a_laptop(lab: dict[str, Locator]) -> None:
     place = on(lab, LAPTOP, SANDBOX)
     press(place, "Machine")
     expect(place.locator(".vfiosim-device")).to_have_count(6)
-    assert place.locator(".vfiosim-world").evaluate("one => one.getBoundingClientRect().height") < 560
+    height = "one => one.getBoundingClientRect().height"
+    becomes(place.locator(".vfiosim-world"), height, lambda height: 0 < height < 560)
     expect(place.get_by_label("model", exact=True).first).to_be_hidden()
     press(place.locator(".vfiosim-device").first, "More")
     expect(place.get_by_label("model", exact=True).first).to_be_visible()
@@ -189,8 +191,8 @@ def test_at_twice_the_size_nothing_sticks_out_and_the_answer_stands_below_its_bu
     lab: dict[str, Locator], cell: str
 ) -> None:
     place = on(lab, ZOOMED, cell)
-    assert place.evaluate("place => place.scrollWidth - place.clientWidth") <= 1
-    place.page.wait_for_function(BELOW, arg=place.element_handle())
+    becomes(place, BELOW, bool)
+    becomes(place, "place => place.scrollWidth - place.clientWidth", lambda over: over <= 1)
 
 
 def test_a_click_on_a_folded_box_unfolds_it_and_nothing_else_goes(
@@ -204,8 +206,7 @@ def test_a_click_on_a_folded_box_unfolds_it_and_nothing_else_goes(
     folded.first.click()
     expect(folded).to_have_count(number - 1)
     expect(boxes).to_have_count(count)
-    opened = place.locator(f'.stage .node[data-oid="{name}"] .row')
-    assert opened.count() > 1
+    expect(place.locator(f'.stage .node[data-oid="{name}"] .row').nth(1)).to_be_attached()
 
 
 # ---- presented to a room
@@ -269,11 +270,9 @@ def test_presented_the_sentence_the_picture_and_the_slider_fill_one_screen_in_le
     place.page.set_viewport_size({"width": screen[0], "height": screen[1]})
     player = place.locator(".vfiosim-player").first
     expect(player).to_have_class(re.compile("presenter"))
-    hidden, pane, letters = player.evaluate(ON_STAGE)
-    assert hidden == 0
-    assert pane == screen[1], "nothing of JupyterLab stands above or below the notebook"
-    assert letters >= least
-    assert place.evaluate(LETTERS) > least
+    # Nothing is hidden, and nothing of JupyterLab stands above or below the notebook.
+    becomes(player, ON_STAGE, lambda told: told[:2] == [0, screen[1]] and told[2] >= least)
+    becomes(place, LETTERS, lambda smallest: least < smallest < 1000)
 
 
 def test_presented_prose_and_printed_lines_are_large_and_a_remote_control_needs_no_click(
@@ -282,7 +281,7 @@ def test_presented_prose_and_printed_lines_are_large_and_a_remote_control_needs_
     desk, page = jupyterlab_page, jupyterlab_page.page
     page.set_viewport_size({"width": PROJECTOR[0], "height": PROJECTOR[1]})
     expect(page.locator(CHROME).filter(visible=True)).to_have_count(0)
-    assert desk.cell("print('a line')").locator(".jp-RenderedText pre").evaluate(LETTERS) >= 20
+    becomes(desk.cell("print('a line')").locator(".jp-RenderedText"), LETTERS, lambda smallest: 20 <= smallest < 1000)
     asked = desk.widget("from vfiosim.lessons import who_holds_whom\nwho_holds_whom.predict('weak')")
     page.evaluate("document.activeElement.blur()")
     player = stage[ALL].locator(".vfiosim-player").first
@@ -306,9 +305,7 @@ def test_after_the_last_step_a_remote_control_goes_on_to_what_comes_next(stage: 
     player.focus()
     page.keyboard.press("End")
     player.evaluate(ON_STAGE)
-    top = player.bounding_box()
+    box = player.bounding_box()
+    assert box is not None
     page.keyboard.press("PageDown")
-    after = player.bounding_box()
-    assert top is not None
-    assert after is not None
-    assert after["y"] < top["y"]
+    becomes(player, "player => player.getBoundingClientRect().top", lambda top: top < box["y"])

@@ -8,7 +8,7 @@ from itertools import permutations
 import pytest
 from playwright.sync_api import expect
 
-from tests.desk import PALE, buttons, click, press
+from tests.desk import PALE, becomes, buttons, click, press
 from tests.lesson_claims import answered, ordered
 from vfiosim.lab import ByHand, HandTask, RoomView, progress
 from vfiosim.lab.trace_pane import TracePane
@@ -345,4 +345,4 @@ def test_in_the_lesson_on_races_a_reader_breaks_it_by_hand_and_half_a_repair_is_
     press(mend, "Prove")
     expect(mend.locator(".vfiosim-verdict").last).to_contain_text("still gives away the VM of the one")
     for place in (hand, mend):
-        assert place.evaluate(PALE) == []
+        becomes(place, PALE)

@@ -183,7 +183,7 @@ def test_a_link_opens_one_player_of_a_page_and_follows_when_it_changes(page: Pag
     at(second, 4)
     at(first, 3)
     expect(second).to_be_focused()
-    assert second.evaluate(TOP) <= 1
+    page.wait_for_function(f"({TOP})(document.querySelectorAll('.vfiosim-player')[1]) <= 1")
     page.reload()
     at(page.locator(".vfiosim-player").nth(1), 4)
     at(page.locator(".vfiosim-player").first, 1)

@@ -9,7 +9,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
-from tests.desk import Desk
+from tests.desk import Desk, becomes
 from tests.players import CONTRAST, LIVE, TOYS, at, doors, open_page
 from tests.traces import bind
 from vfiosim.views import show
@@ -127,7 +127,7 @@ def test_a_notebook_that_was_saved_plays_when_trusted_and_shows_a_picture_when_n
     page = desk.show("saved_player.ipynb")
     picture = page.locator("img.vfiosim-still")
     expect(picture).to_be_visible()
-    assert picture.evaluate("one => one.naturalWidth") > 100
+    becomes(picture, "one => one.naturalWidth", lambda width: width > 100)
     expect(page.locator(".vfiosim-player")).to_have_count(0)
     page.evaluate("window.jupyterapp.shell.currentWidget.content.model.cells.get(0).trusted = true")
     player = page.locator(".vfiosim-player")

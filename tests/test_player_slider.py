@@ -148,11 +148,14 @@ def test_where_one_thread_runs_locks_are_shown_on_demand(page: Page, tmp_path: P
 
 
 # Where the picture stands at each step, and by how much the sentence is higher than the room for it.
-EACH_STEP = """root => Array.from({length: root.vfiosim.run.last + 1}, (_, step) => {
-    root.vfiosim.goTo(step);
-    const said = root.querySelector('.said');
-    return [said.scrollHeight - said.clientHeight, root.querySelector('.stage').getBoundingClientRect().top];
-})"""
+EACH_STEP = """async root => {
+    for (const _ of '12') await new Promise(requestAnimationFrame);  // so the player has seen how wide it is now
+    return Array.from({length: root.vfiosim.run.last + 1}, (_, step) => {
+        root.vfiosim.goTo(step);
+        const said = root.querySelector('.said');
+        return [said.scrollHeight - said.clientHeight, root.querySelector('.stage').getBoundingClientRect().top];
+    });
+}"""
 
 
 def test_no_sentence_needs_more_room_than_it_has_and_none_moves_the_picture(page: Page, tmp_path: Path) -> None:

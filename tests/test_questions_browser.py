@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Locator, expect
 
-from tests.desk import SMALL, Desk, button, press, settle
+from tests.desk import SMALL, Desk, becomes, button, press, settle
 
 LESSON = "from vfiosim.lessons import who_holds_whom as lesson\nfrom vfiosim.lab import present, progress\n"
 LESSON += "from vfiosim.lessons import drill, level_track"
@@ -72,6 +72,7 @@ def test_a_number_is_predicted_with_the_keyboard_alone(lab):
 def test_a_line_is_dragged_to_its_place_or_goes_there_with_alt_and_an_arrow(lab):
     place = lab.widget("lesson.order()")
     rows, said = place.locator(".vfiosim-order-row"), place.locator(".vfiosim-said")
+    expect(rows).to_have_count(6)
     words = [row.split(". ", 1)[1] for row in rows.locator(".vfiosim-line").all_inner_texts()]
     mouse, taken, goal = lab.page.mouse, rows.nth(4).locator(".vfiosim-line"), rows.nth(1)
     box, there = taken.bounding_box(), goal.bounding_box()
@@ -186,8 +187,7 @@ def test_in_a_room_the_presenter_reveals_in_big_letters_and_without_code(lab):
     expect(button(place, "Answer")).to_have_count(0)
     place.get_by_label("It lives on, because").fill("12")
     place.get_by_label("the pointer is cleared on the way").fill("8")
-    lab_small = place.evaluate(SMALL.replace("LIMIT", "22"))
-    assert lab_small == []
+    becomes(place, SMALL.replace("LIMIT", "22"))
     shoot(place, "room")
     place.get_by_label("the pointer is cleared on the way").blur()
     button(place, "Reveal").focus()
@@ -214,7 +214,7 @@ def test_presenter_mode_reaches_benches_and_players_too(lab):
         .filter(e => [...e.childNodes].some(n => n.nodeType === 3 && n.data.trim()))
         .filter(e => parseFloat(getComputedStyle(e).fontSize) * e.currentCSSZoom < 22).map(e => e.outerHTML.slice(0, 120))"""
     expect(page.locator(".vfiosim-player .bar button:visible, .vfiosim-player .source:visible")).to_have_count(0)
-    assert page.locator(".jp-Notebook").evaluate(small) == []
+    becomes(page.locator(".jp-Notebook"), small)
     button(page, "End presenter mode").click()
     expect(page.locator(".vfiosim-player .bar button:visible")).not_to_have_count(0)
 
