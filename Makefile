@@ -69,9 +69,11 @@ lite-serve: ## show them to a room without internet; LITE_PORT=8000
 
 export: $(UV) ## write the notebooks as pages that work offline into dist/pages/; ANSWERS=1 adds the answers, THEME=dark
 	VFIOSIM_PROGRESS= $(RUN) python -m nbconvert $(PAGES) --HTMLExporter.theme=$(THEME) $(if $(ANSWERS),--HTMLExporter.preprocessors=vfiosim.appendix.Answers) --output-dir dist/pages notebooks/*.ipynb
+	@cp notebooks/*.md dist/pages/
 
 slides: $(UV) ## write the notebooks as slides that work offline into dist/slides/; THEME=dark
 	VFIOSIM_PROGRESS= $(RUN) python -m nbconvert $(subst vfiosim,vfiosim-slides,$(PAGES)) --HTMLExporter.theme=$(THEME) --output-dir dist/slides notebooks/*.ipynb
+	@cp notebooks/*.md dist/slides/
 
 gallery: $(UV) ## write the museum as pages that work offline into dist/gallery/
 	$(RUN) python -m vfiosim gallery dist/gallery

@@ -12,3 +12,8 @@ function present() {
 
 addEventListener("keydown", ({ key }) => key === "F8" && present());
 if (location.hash === "#slides") present();
+
+// What is a notebook beside this one is a page beside this page.
+for (const link of document.querySelectorAll('a[href*=".ipynb"]')) {
+  link.setAttribute("href", link.getAttribute("href")?.replace(".ipynb", ".html") ?? "");
+}
