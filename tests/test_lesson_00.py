@@ -179,6 +179,7 @@ def test_each_stop_of_the_first_walk_moves_something_in_the_small_picture():
     bench.buttons["bind"].click()
     small = bench.trace_pane.player.player.small()
     stops = [0, *small.data()["stops"]]
+    assert len(stops) == 9
     for before, after in pairwise(stops):
         assert small.frame(before) != small.frame(after), after
 

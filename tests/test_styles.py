@@ -93,7 +93,9 @@ def test_no_sheet_has_a_colour_of_its_own(name: str) -> None:
 
 def test_letters_on_a_phase_can_be_read() -> None:
     sheet = asset("tokens.css").read_text("utf-8")
-    for name, letters in re.findall(r"--phase: var\(--(phase-\w+)\); --on-phase: (#\w+)", sheet):
+    phases = re.findall(r"--phase: var\(--(phase-\w+)\); --on-phase: (#\w+)", sheet)
+    assert [name for name, _ in phases] == [f"phase-{name}" for name in re.findall(r"\.phase-(\w+) {", sheet)] != []
+    for name, letters in phases:
         ground = sum(a * part for a, part in zip((0.2126, 0.7152, 0.0722), linear(palette()[name]), strict=True))
         light, dark = sorted((ground, 1.0 if letters == "#fff" else 0.0), reverse=True)
         assert (light + 0.05) / (dark + 0.05) >= 4.5, name
