@@ -348,7 +348,7 @@ def test_a_bench_leaves_a_player_behind_that_needs_no_widgets():
     assert "application/vnd.jupyter.widget-view+json" in bundle
     assert "VFIO_DEVICE_BIND_IOMMUFD" in bundle["text/html"]
     assert "new DecompressionStream(" in bundle["text/html"]
-    assert bundle["text/plain"].startswith("File descriptors of the program: 3 → vfio0#1 4 → iommu#1")
+    assert bundle["text/plain"].startswith("vmm has open: 3 → vfio0#1 4 → iommu#1")
 
 
 def test_after_a_call_a_bench_leaves_the_steps_of_that_call_behind():

@@ -48,8 +48,11 @@ def test_every_control_of_the_sandbox_does_something_on_the_page(desk: Desk) -> 
 def _raw_bytes(root: Locator) -> None:
     select(root, "on", "3 → vfio0#1")
     select(root, "call", "VFIO_DEVICE_BIND_IOMMUFD")
+    raw, player = root.get_by_label("raw bytes", exact=True), root.locator(".vfiosim-player")
+    before = player.bounding_box()
     press(root, "More fields")
-    raw = root.get_by_label("raw bytes", exact=True)
+    expect(raw).to_be_visible()
+    assert player.bounding_box() == before  # they stand over the picture, which stays where it is
     raw.fill("10 00 00 00")
     raw.press("Enter")
     expect(root.get_by_label("argsz", exact=True)).to_have_value("16")

@@ -202,12 +202,8 @@ class Bench(RunView):
     def _refresh(self, before: dict[int, Any] | None) -> None:
         now = self.session.descriptors()
         others = [name for name in self.session.alive() if name != PROGRAM and self.session.descriptors(name)]
-        whose = {PROGRAM: "the program", **{name: name for name in others}}
         self.table.show(
-            [
-                ProgramLine(name, "", f"File descriptors of {who}:", self._chips(name), "none yet")
-                for name, who in whose.items()
-            ]
+            [ProgramLine(name, name, "has open:", self._chips(name), "none yet") for name in (PROGRAM, *others)]
         )
         for fd, file in now.items():
             if (self._suggest or not before) and file not in (before or {}).values():

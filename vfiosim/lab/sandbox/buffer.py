@@ -41,10 +41,11 @@ class BufferForm(widgets.VBox):
         self.more = widgets.ToggleButton(
             value=False, description="More fields", tooltip="every field, and the buffer byte by byte"
         )
-        self.more.observe(lambda change: self._show(change["new"]), "value")
         asked = {*values} or {name for name in self.fields if not RARE.match(name)}
-        self._rare = [self.raw, *(field for name, field in self.fields.items() if name not in asked)]
-        self._show(False)
+        common = [field for name, field in self.fields.items() if name in asked]
+        self._rare = [*(field for name, field in self.fields.items() if name not in asked), self.raw]
+        self.rare = widgets.Box(self._rare, kind="rare", layout={"display": "none"})  # over the picture, which stays
+        self.more.observe(lambda change: widgets.unfold(self.rare, change["new"]), "value")
         for name, field in self.fields.items():
             field.text.observe(lambda _, name=name: self._edited(name), "value")
         self.raw.text.observe(lambda _: self._raw_edited(), "value")
@@ -55,7 +56,7 @@ class BufferForm(widgets.VBox):
                 with suppress(BadInput):
                     self._write(name)
         self._refresh()
-        super().__init__([row("", *self.fields.values(), self.more), self.raw], kind="parts")
+        super().__init__([row("", *common, self.more), self.rare], kind="parts")
 
     def _field(self, field: Member, value: int | str | None, fds: Sequence[int]) -> Any:
         now = self.struct.from_buffer_copy(bytes(self.data)).get(field.name) if value is None else value
@@ -165,10 +166,6 @@ class BufferForm(widgets.VBox):
             field.set(", ".join(str(int.from_bytes(part, "little")) for part in parts))
         else:
             field.set(now.hex(" "))
-
-    def _show(self, shown: bool) -> None:
-        for part in self._rare:
-            widgets.unfold(part, shown)
 
     # ---- for the call
 
