@@ -8,7 +8,9 @@ from math import dist
 
 import pytest
 
-from vfiosim.assets import asset, palette
+from vfiosim.assets import asset, palette, style_sheet
+from vfiosim.lessons import start
+from vfiosim.views.player import styles
 
 SHEETS = ("player.css", "lab.css", "questions.css", "schedule.css")
 
@@ -110,3 +112,10 @@ def test_dashes_on_an_arrow_mean_that_it_holds_nothing_and_nothing_else() -> Non
 @pytest.mark.parametrize("name", [*SHEETS, "sandbox.css"])
 def test_paper_is_that_of_the_page_in_light_and_in_the_dark(name: str) -> None:
     assert re.findall(r"background[^:;]*:\s*(?:#fff\w*|white)\b", rules(name)) == []
+
+
+def test_the_page_of_a_player_has_the_style_of_its_pictures_once_and_a_picture_of_its_own_has_it_in_itself() -> None:
+    player = start.first_bind().trace_pane.player.player
+    assert "<style" not in player.data()["svg"]
+    assert style_sheet("graph.css") in styles()
+    assert style_sheet("graph.css") in player.svg()

@@ -47,11 +47,13 @@ def svg(
     name: str = "g",
     about: str = "",
     whole: bool = True,
+    styled: bool = True,
 ) -> str:
     """The graph at the moment `now`; differences from `was` are marked. Ids begin with `name`; `about` says it in words.
 
     `read` are the keys of rows that were looked at in between, `harmed` those of rows that contradict each other now.
-    `whole`: also what is not to be seen at this moment, for a script that will show it at another one.
+    `whole`: also what is not to be seen at this moment, for a script that will show it at another one. `styled`: with its style
+    sheets; a page that has them need not read them with each picture.
     """
     looks = {key: look(now.get(key, ""), (now if was is None else was).get(key, "")) for key in _keys(graph)}
     if not whole:
@@ -65,6 +67,7 @@ def svg(
     edges = "".join(
         _edge(edge, layout.edges[edge.key], looks[edge.key], name) for edge in graph.edges if edge.key in looks
     )
+    sheets = f"<style>{style_sheet('palette.css')}{style_sheet('graph.css')}</style>" if styled else ""
     width, height = round(layout.width + MARGIN), round(layout.height - layout.top + MARGIN)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="vfiosim-graph" role="img" style="max-width: {width * LARGEST:.0f}px" '
@@ -72,7 +75,7 @@ def svg(
         f'viewBox="{-MARGIN:.0f} {layout.top - MARGIN:.0f} {width} {height}">'
         f'<title id="{name}-title">Who holds a reference to whom</title>'
         f'<desc id="{name}-desc">{escape(about)}</desc>'
-        f"<style>{style_sheet('palette.css')}{style_sheet('graph.css')}</style>"
+        f"{sheets}"
         f'<rect class="paper" x="{-MARGIN:.0f}" y="{layout.top - MARGIN:.0f}" width="{width}" height="{height}"/>'
         f"{nodes}{edges}</svg>"
     )

@@ -118,8 +118,8 @@ class Player:
             if self.layout is None or self.layout.scale >= LARGE:
                 break
 
-    def svg(self, step: int | None = None, *, whole: bool = True) -> str:
-        """The picture after a step, counted from 1; 0 is before the first. `whole` as in `draw.svg`.
+    def svg(self, step: int | None = None, *, whole: bool = True, styled: bool = True) -> str:
+        """The picture after a step, counted from 1; 0 is before the first. `whole` and `styled` as in `draw.svg`.
 
         Raises RuntimeError where nothing has happened, so there is nothing to draw.
         """
@@ -134,7 +134,18 @@ class Player:
         name = f"v{secrets.token_hex(4)}"
         read = self.graph.read(self._frame(max(before, 0)), self._frame(number))
         harmed = self.graph.harmed[number - 1] if number else ()
-        return svg(self.graph, self.layout, now, was, read=read, harmed=harmed, name=name, about=about, whole=whole)
+        return svg(
+            self.graph,
+            self.layout,
+            now,
+            was,
+            read=read,
+            harmed=harmed,
+            name=name,
+            about=about,
+            whole=whole,
+            styled=styled,
+        )
 
     def frame(self, step: int) -> Frame:
         """What is there after a step, counted from 1; 0 is before the first."""
@@ -199,7 +210,7 @@ class Player:
     def _picture(self) -> Data:
         """What is drawn, and what is said of it."""
         return {
-            "svg": self.svg() if self.layout else "",
+            "svg": self.svg(styled=False) if self.layout else "",
             "parts": self._parts(),
             "changes": self.graph.changes,
             "looks": self.graph.looks,
@@ -274,7 +285,7 @@ def shown(trace: Trace) -> tuple[str, ...]:
 
 def styles() -> str:
     """The styles of the player and of the drawing in it."""
-    return "".join(style_sheet(name) for name in ("palette.css", "tokens.css", "player.css"))
+    return "".join(style_sheet(name) for name in ("palette.css", "tokens.css", "player.css", "graph.css"))
 
 
 def _terse(text: str) -> str:
