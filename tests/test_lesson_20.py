@@ -111,6 +111,12 @@ def test_a_task_is_solved_by_its_own_solution_and_not_by_the_program_that_is_giv
     [
         ("mend", lesson.MEND.edits[1], M.ERRNO_IS_A_CAUSE.name),
         ("exercise", (' --fail "IOMMU_IOAS_MAP: ENOMEM"', ""), "In the last run no MAP failed"),
+        ("exercise", ("  map_page(iommu, space);", "  exit(1);"), "The program has ended before it came to MAP."),
+        (
+            "exercise",
+            ('  puts("The card reads one page.");\n', ""),
+            "But it ends with 0, and so whoever started it believes",
+        ),
         ("exercise", ("return 0", "return 1"), "still the program says “The card reads one page”"),
         (
             "exercise",
@@ -144,7 +150,7 @@ def test_a_run_of_another_cell_is_no_answer_to_a_task(parts, capsys):
 def test_who_checks_before_anything_was_run_is_told_so():
     exercise = lesson.mend()
     exercise.check.click()
-    assert "Run the program in the cell below first" in exercise.message
+    assert "Run the program in the cell below first, and mend what the compiler complains of" in exercise.message
 
 
 def test_where_programs_do_not_run_every_cell_says_one_sentence_and_so_does_check(monkeypatch, capsys):

@@ -77,6 +77,6 @@ def _why_nothing(cell: str) -> str:
     except CannotRun as error:
         return str(error)
     return (
-        "Run the program in the cell below first: Check looks at the last run of the cell whose first line says "
-        f"--task {cell}."
+        "Run the program in the cell below first, and mend what the compiler complains of: Check looks at the last run of the cell "
+        f"whose first line says --task {cell}."
     )

@@ -79,16 +79,19 @@ def _not_noticed(ran: Ran) -> str | Distractor:
     """What is wrong with a run in which MAP was to fail, or with the same program where it does not."""
     run, unfailed = ran.run, ran.unfailed
     if "ENOMEM" not in _answers(run, MAP):
+        why = (
+            "Run the cell below with its first line as it is: <code>--fail</code> makes MAP fail."
+            if _answers(run, MAP)
+            else "The program has ended before it came to MAP."
+        )
+        return f"In the last run no MAP failed. {why}" + (f" {_stopped(run)}" if run.returncode else "")
+    if run.returncode == 0 and UNTRUE in ran.printed:
         return (
-            "In the last run no MAP failed. Run the cell below with its first line as it is: <code>--fail</code> makes "
-            "MAP fail." + (f" {_stopped(run)}" if run.returncode else "")
+            f"MAP failed, and the program says “{UNTRUE}” and ends with 0: whoever started it believes that. Both have to depend "
+            "on what ioctl returned."
         )
     if run.returncode == 0:
-        return Distractor(
-            "MAP failed, and the program ended with 0: whoever started it believes that the card reads. The log shows ENOMEM, and "
-            "nobody looked at what ioctl returned.",
-            M.BOUND_IS_READY,
-        )
+        return "It says nothing untrue any more. But it ends with 0, and so whoever started it believes that the card reads."
     if UNTRUE in ran.printed:
         return f"MAP failed, and still the program says “{UNTRUE}”. It has to look at what ioctl returned before it says so."
     if unfailed is None:
