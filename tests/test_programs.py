@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -342,6 +343,7 @@ def test_an_end_that_is_not_modelled_is_told_and_the_run_is_over_all_the_same():
     warned: list[str] = []
     result = run([sys.executable, "-c", PASID], machine=Machine(trace=False), warn=warned.append, cwd=ROOT)
     assert result.returncode == 0
+    assert any("{op=18, id=2, pasid_attach.pasid=1, pasid_attach.pt_id=5})" in call for call in shown(result))
     told = "python has ended: a mock device that goes while PASIDs of it are attached is not modelled"
     assert [line.partition(";")[0] for line in warned] == [told]
 
@@ -451,6 +453,54 @@ def test_a_device_of_ones_own_is_what_its_hardware_says_and_its_registers_are_me
         assert open("/sys/bus/pci/devices/0000:01:00.0/class").read() == "0x020000\\n"
     """
     assert ran([sys.executable, "-c", dedent(code)], machine=Machine(topology, trace=False)).left_behind == []
+
+
+@pytest.mark.parametrize("way", ["redirect", "namespace"])
+def test_reads_and_writes_without_an_offset_reach_the_device_too(way):
+    code = """
+        import fcntl, os, struct
+        d, i = os.open("/dev/vfio/devices/vfio0", 2), os.open("/dev/iommu", 2)
+        fcntl.ioctl(d, 0x3b76, struct.pack("<IIiI", 16, 0, i, 0))
+        assert os.write(d, b"abcd") == 4 and os.writev(d, [b"efgh"]) == 4 and os.pread(d, 8, 0) == b"abcdefgh"
+        part = bytearray(2)
+        e = os.dup(d)
+        assert os.pwrite(d, b"12345678", 8) == 8 and os.read(e, 4) == b"1234" and os.readv(d, [part]) == 2 and part == b"56"
+        try:
+            os.read(i, 4)
+        except OSError as error:
+            os._exit(error.errno)
+    """
+    topology = Topology("mine", (DeviceSpec("nic", "0000:01:00.0", 1, hardware=OWN),))
+    ran([sys.executable, "-c", dedent(code)], status=errno.EINVAL, machine=Machine(topology, trace=False), way=way)
+
+
+REOPENS = """
+import errno, fcntl, os, struct
+first = os.open("/dev/iommu", 2)
+try:
+    second = os.open(f"/proc/self/fd/{first}", 2)
+except OSError as error:
+    assert error.errno == errno.ENXIO
+    second = os.open("/dev/iommu", 2)
+for fd in (first, second):
+    assert fcntl.ioctl(fd, 0x3b81, struct.pack("<3I", 12, 0, 0))[8] == 1
+"""
+
+
+@pytest.mark.parametrize(("way", "told"), [("redirect", []), ("namespace", ["opening /dev/iommu once more"])])
+def test_a_node_that_is_opened_by_its_descriptor_is_another_file_or_none(way, told):
+    warned: list[str] = []
+    ran([sys.executable, "-c", REOPENS], machine=Machine(trace=False), way=way, warn=warned.append)
+    assert [text in line for text, line in zip(told, warned, strict=True)] == [True] * len(told)
+
+
+def test_a_ring_reads_what_a_call_would_read_and_is_refused_where_nobody_would_see_it(namespaces, tmp_path):
+    ring = compiled(tmp_path, "cc", "-O1", str(HERE / "ring.c"))
+    warned: list[str] = []
+    ran([ring], machine=Machine(trace=False), way="namespace", warn=warned.append)
+    assert warned == []
+    ran([ring], status=errno.ENOSYS, machine=Machine(trace=False), way="redirect", warn=warned.append)
+    assert len(warned) == 1
 
 
 # ---- where it cannot be

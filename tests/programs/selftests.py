@@ -104,7 +104,11 @@ def table(program: Path) -> None:
 
 def reason(lines: list[str], at: int) -> str:
     """What the test said last before its result."""
-    return next((line.lstrip("# ") for line in reversed(lines[:at]) if re.search(r"Expected|Assert|Error", line)), "")
+    first = max((number for number in range(at) if RESULT.match(lines[number])), default=0)
+    said = [
+        line.lstrip("# ") for line in lines[first:at] if re.search(r"Expected|Assert|Error|terminated by timeout", line)
+    ]
+    return said[-1] if said else ""
 
 
 if __name__ == "__main__":

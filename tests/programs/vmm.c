@@ -27,7 +27,8 @@
 
 // The headers of a distribution may be older than iommufd.
 enum { GET_INFO = 0x3b6b, GET_REGION = 0x3b6c, SET_IRQS = 0x3b6e, BIND = 0x3b76, ATTACH = 0x3b77, DETACH = 0x3b78 };
-enum { DESTROY = 0x3b80, IOAS_ALLOC = 0x3b81, IOAS_MAP = 0x3b85, IOAS_UNMAP = 0x3b86, FAULT_QUEUE_ALLOC = 0x3b8e, CREATE_VM = 0xae01 };
+enum { DESTROY = 0x3b80, IOAS_ALLOC = 0x3b81, IOAS_MAP = 0x3b85, IOAS_UNMAP = 0x3b86 };
+enum { FAULT_QUEUE_ALLOC = 0x3b8e, CREATE_VM = 0xae01 };
 struct bind { uint32_t argsz, flags; int32_t iommufd; uint32_t devid; };
 struct attach { uint32_t argsz, flags, pt; };
 struct detach { uint32_t argsz, flags; };

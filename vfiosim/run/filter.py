@@ -23,10 +23,11 @@ _OTHER_ABI: Final = 0x40000000  # x32, whose calls have this bit
 _TYPES: Final = (0x3B00, 0xAE00)  # of requests: ';' of VFIO and iommufd, and that of KVM
 CLOSES: Final = frozenset(("close", "close_range", "dup2", "dup3"))
 NAME_A_DESCRIPTOR: Final = CLOSES | {
-    "ioctl", "pread64", "pwrite64", "preadv", "pwritev", "preadv2", "pwritev2", "write", "writev", "mmap", "fstat",
+    "ioctl", "pread64", "pwrite64", "preadv", "pwritev", "preadv2", "pwritev2", "read", "readv", "lseek", "write", "writev",
+    "mmap", "fstat",
 }  # fmt: skip
-# Where a program has /dev and /sys of its own, they tell of opens, of what is written and of stats.
-IN_NAMESPACE: Final = NAME_A_DESCRIPTOR - {"write", "writev", "fstat"}
+# Where a program has /dev and /sys of its own, they tell of opens, of what is read and written and of stats.
+IN_NAMESPACE: Final = NAME_A_DESCRIPTOR - {"read", "readv", "lseek", "write", "writev", "fstat"}
 Instruction = tuple[int, int, int, int]
 
 
@@ -48,10 +49,11 @@ _ABIS: Final = {
         317,
         {
             16: "ioctl", 17: "pread64", 18: "pwrite64", 295: "preadv", 296: "pwritev", 327: "preadv2", 328: "pwritev2",
-            1: "write", 20: "writev", 9: "mmap", 2: "open", 85: "creat", 257: "openat", 437: "openat2", 4: "stat", 6: "lstat",
+            0: "read", 19: "readv", 8: "lseek", 1: "write", 20: "writev", 9: "mmap",
+            2: "open", 85: "creat", 257: "openat", 437: "openat2", 4: "stat", 6: "lstat",
             5: "fstat", 262: "newfstatat", 332: "statx", 21: "access", 269: "faccessat", 439: "faccessat2", 89: "readlink",
             267: "readlinkat", 191: "getxattr", 192: "lgetxattr", 194: "listxattr", 195: "llistxattr",
-            3: "close", 436: "close_range", 33: "dup2", 292: "dup3",
+            425: "io_uring_setup", 3: "close", 436: "close_range", 33: "dup2", 292: "dup3",
         },
         "<QQQIIIiQqqqqqqqqq24x",
         ("dev", "ino", "nlink", "mode", "uid", "gid", "_0", "rdev", "size", "blksize", "blocks", *_TIMES),
@@ -61,9 +63,10 @@ _ABIS: Final = {
         277,
         {
             29: "ioctl", 67: "pread64", 68: "pwrite64", 69: "preadv", 70: "pwritev", 286: "preadv2", 287: "pwritev2",
-            64: "write", 66: "writev", 222: "mmap", 56: "openat", 437: "openat2", 80: "fstat", 79: "newfstatat", 291: "statx",
+            63: "read", 65: "readv", 62: "lseek", 64: "write", 66: "writev", 222: "mmap",
+            56: "openat", 437: "openat2", 80: "fstat", 79: "newfstatat", 291: "statx",
             48: "faccessat", 439: "faccessat2", 78: "readlinkat", 8: "getxattr", 9: "lgetxattr", 11: "listxattr", 12: "llistxattr",
-            57: "close", 436: "close_range", 24: "dup3",
+            425: "io_uring_setup", 57: "close", 436: "close_range", 24: "dup3",
         },
         "<QQIIIIQQqiiqqqqqqq8x",
         ("dev", "ino", "mode", "nlink", "uid", "gid", "rdev", "_0", "size", "blksize", "_0", "blocks", *_TIMES),

@@ -16,9 +16,11 @@ from typing import Final, NamedTuple
 LOOKUP, FORGET, GETATTR, READLINK, OPEN, READ, WRITE, STATFS, RELEASE = 1, 2, 3, 5, 14, 15, 16, 17, 18
 FLUSH, INIT, OPENDIR, READDIR, RELEASEDIR, CREATE, INTERRUPT, IOCTL, FORGET_MANY = 25, 26, 27, 28, 29, 35, 36, 39, 42
 _SILENT: Final = (FORGET, FORGET_MANY, INTERRUPT)  # whoever asks this waits for no answer
-_VERSION: Final = (7, 31)
+_VERSION: Final = (7, 39)
 _TRUNCATES: Final = 1 << 3  # FUSE_ATOMIC_O_TRUNC: an open tells that it truncates
+_EXTENDED, _DIRECT_MAPS = 1 << 30, 1 << 4  # FUSE_INIT_EXT; FUSE_DIRECT_IO_ALLOW_MMAP in the upper half of the flags
 _DIRECT: Final = 1  # FOPEN_DIRECT_IO: each read and write is asked for
+OF_PAGES: Final = 1  # FUSE_WRITE_CACHE: pages that are mapped are written back
 _ROOM: Final = 1 << 16  # bytes of one write
 _UNANSWERED: Final = 0xFFFF  # closes that may be told before one is answered; by default an open overtakes the 13th
 _FOREVER: Final = 1 << 32  # seconds
@@ -44,6 +46,7 @@ class FileRequests:
 
     def __init__(self, fd: int) -> None:
         self.fd, self.ended = fd, False
+        self.maps_direct = False  # can a file be mapped of which each read and write is asked for? (Linux 6.6)
         os.set_blocking(fd, False)
 
     def next(self) -> FileRequest | None:
@@ -64,8 +67,20 @@ class FileRequests:
             request = FileRequest(kind, name, node, thread, data[_IN.size :])
             if kind != INIT:
                 return request
-            limits = (_UNANSWERED, _UNANSWERED, _ROOM, 1)
-            self.answer(request, struct.pack("<4IHHII", *_VERSION, 0, _TRUNCATES, *limits).ljust(64, b"\0"))
+            self._begin(request)
+
+    def _begin(self, request: FileRequest) -> None:
+        """Agree on what both can."""
+        asked = request.body.ljust(64, b"\0")
+        _, minor, _, flags, more = struct.unpack_from("<5I", asked)
+        self.maps_direct = bool(flags & _EXTENDED and more & _DIRECT_MAPS)
+        limits = (_UNANSWERED, _UNANSWERED, _ROOM, 1, 0, 0)
+        version = _VERSION[0], min(minor, _VERSION[1])
+        wanted = _TRUNCATES | _EXTENDED * self.maps_direct
+        self.answer(
+            request,
+            struct.pack("<4IHHIIHHI", *version, 0, wanted, *limits, _DIRECT_MAPS * self.maps_direct).ljust(64, b"\0"),
+        )
 
     def answer(self, request: FileRequest, data: bytes = b"") -> bool:
         """It is done; this is told. Does anybody wait for it?"""

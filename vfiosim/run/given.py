@@ -28,6 +28,7 @@ _FLAGS: Final = {
     "vfio_iommu_type1_dma_unmap": "VFIO_DMA_UNMAP_FLAG_",
     "vfio_region_info": "VFIO_REGION_INFO_FLAG_",
 }
+_TEST: Final = "IOMMU_TEST_OP_"  # how the names begin of what a test of iommufd does; its struct has a part for each
 _OPEN: Final = {
     getattr(os, name): name
     for name in ("O_CREAT", "O_EXCL", "O_NOCTTY", "O_TRUNC", "O_APPEND", "O_NONBLOCK", "O_DIRECTORY", "O_CLOEXEC")
@@ -84,6 +85,9 @@ class Given:
             data = self.memory.read(self.at, size)
         except OSError:
             return None
+        if fields[1].name == "op":
+            operation = int.from_bytes(data[fields[1].start : fields[1].end], "little")
+            fields = _of_operation(self.variant, self.request, self.file, operation)
         values = [int.from_bytes(data[each.start : each.end], "little", signed=each.signed) for each in fields]
         room = values[0] if sized else size
         found = {fields[0].name: str(room)} if room < fields[0].end else {}
@@ -113,6 +117,18 @@ def _shape(variant: Variant, request: int, file: str) -> tuple[int, bool, tuple[
         )
         return ctypes.sizeof(layout), numbers[0].name in ("argsz", "size"), fields
     return None
+
+
+@lru_cache(maxsize=256)
+def _of_operation(variant: Variant, request: int, file: str, operation: int) -> tuple[_Field, ...]:
+    """The numbers that an operation has; of the parts its own is the one whose words are in its name, the longest of them."""
+    shape = _shape(variant, request, file)
+    fields = () if shape is None else shape[2]
+    names = {number: name for name, number in uapi.CONSTANTS.items() if name.startswith(_TEST)}
+    words = set(names.get(operation, "").removeprefix(_TEST).lower().split("_"))
+    parts = {each.name.partition(".")[0] for each in fields if "." in each.name}
+    part = max((each for each in parts if words.issuperset(each.split("_"))), key=len, default="")
+    return tuple(each for each in fields if "." not in each.name or each.name.partition(".")[0] == part)
 
 
 def _written(layout: type[Struct], field: Member) -> Callable[[int], str]:

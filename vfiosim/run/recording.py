@@ -173,8 +173,12 @@ class _Scenario:
         self._names[process] = dict(self._names[parent])
         self._copied[process] = {*self._names[parent]} - {fd}
 
-    def _read(self, _: int, process: str, call: Call, fd: int, size: int, offset: int, *_place: int) -> None:
-        self._add(process, "pread", call, fd=self._fd(process, fd), count=size, offset=offset)
+    def _read(self, _: int, process: str, call: Call, fd: int, size: int, offset: int | None, *_place: int) -> None:
+        name, more = ("read", {}) if offset is None else ("pread", {"offset": offset})
+        self._add(process, name, call, fd=self._fd(process, fd), count=size, **more)
+
+    def _lseek(self, _: int, process: str, call: Call, fd: int, offset: int, whence: int) -> None:
+        self._add(process, "lseek", call, fd=self._fd(process, fd), offset=offset, whence=whence)
 
     def _write(self, number: int, process: str, call: Call, fd: int, data: bytes, *place: int) -> None:
         if len(place) > 1:

@@ -12,7 +12,7 @@ import os
 import stat
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +21,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, Final
 
+from ..kernel import Unsupported
 from ..kernel.fs.file import O_ACCMODE, O_PATH, File
 from . import fuse
 from .files import LARGE, SERVED
@@ -35,6 +36,7 @@ from .tree import is_ours
 
 _FLAGS_AT: Final = {"open": 1, "openat": 2}
 _ANSWER_AT: Final = {"stat": 1, "lstat": 1, "fstat": 1, "newfstatat": 2, "statx": 4}
+_IO_URING: Final = "426"  # io_uring_enter, on every processor
 _ONCE: Final = SERVED + (1 << 33)  # the first number of what is opened once
 _PATIENCE: Final = 1.0  # seconds
 _DEVICES: Final = "/dev/vfio/devices/"
@@ -61,6 +63,7 @@ class Served:
     def __init__(self, traps: Traps, abi: Abi, caller: Callable[[int], HostProcess]) -> None:
         self.traps, self.tree, self.abi, self.caller = traps, traps.tree, abi, caller
         self.nodes = {1: ServedFile("")}
+        self.maps_direct = False  # `FileRequests.maps_direct`
         self.answered: Callable[[], None] = lambda: None  # what is to be done when the last answer was given
         self._numbers: dict[str, int] = {"": 1}
         self._found: set[str] = set()  # paths, of which the kernel knows where they lead
@@ -134,13 +137,13 @@ class Served:
         return flags if told and not flags & O_PATH else -1
 
     def _call_of(self, thread: int) -> tuple[str, list[int]]:
-        """The system call in which a thread waits, and its arguments."""
+        """The system call in which a thread waits, by its number where it has no name here, and its arguments."""
         words, until = ["running"], monotonic() + _PATIENCE
         while words[0] == "running" and monotonic() < until:  # it has asked, and is about to wait
             words = Path(f"/proc/{thread}/syscall").read_text(encoding="ascii").split()
         if words[0] == "running":
             raise OSError(errno.EAGAIN, "a thread that has asked goes on")
-        return self.abi.calls.get(int(words[0]), ""), [int(word, 16) for word in words[1:7]]
+        return self.abi.calls.get(int(words[0]), words[0]), [int(word, 16) for word in words[1:7]]
 
     def _attributes(self, request: FileRequest) -> bytes:
         node = self.nodes[request.node]
@@ -197,6 +200,8 @@ class Served:
         node = self.nodes[request.node]
         if node.flags == -1:
             return fuse.opened(request.node)
+        if node.file is not None:  # through /proc: no name is looked up again by which the two could be told apart
+            raise Unsupported(f"opening {node.path} once more by a descriptor of it")
         place = self.tree.canonical(node.path)
         return self.traps.made_open(self.caller(request.thread), place, node.flags, partial(self._opened, request))
 
@@ -207,34 +212,47 @@ class Served:
         if node.path.startswith(_DEVICES):
             node.pages = os.memfd_create(node.path, os.MFD_CLOEXEC)
             os.truncate(node.pages, LARGE)
-        return fuse.opened(number, node.pages >= 0)
+        return fuse.opened(number, node.pages >= 0 and not self.maps_direct)
 
     def _read(self, request: FileRequest) -> bytes | Made:
         node = self.nodes[request.node]
         _, offset, size = request.numbers("QQI")
-        if node.pages >= 0:
-            return os.pread(node.pages, size, offset)
         if node.path.startswith("/sys/"):
             return self.tree.content(node.path)[offset : offset + size]
+        if node.pages >= 0 and not self._asked_by_call(request):
+            return os.pread(node.pages, size, offset)
         program, descriptor = self._descriptor(request)
         return Made(self.traps.start(program, "read", descriptor, size, offset), bytes)
 
     def _write(self, request: FileRequest) -> bytes | Made:
         node = self.nodes[request.node]
-        _, offset, size = request.numbers("QQI")
+        _, offset, size, how = request.numbers("QQII")
         data = request.body[40 : 40 + size]
-        if node.pages >= 0:
+        if node.pages >= 0 and (how & fuse.OF_PAGES or not self._asked_by_call(request)):
             return _written(os.pwrite(node.pages, data, offset))
         program, descriptor = self._descriptor(request)
-        return Made(self.traps.start(program, "write", descriptor, data), _written)
+        where = [offset] if node.pages >= 0 else []
+        return Made(self.traps.start(program, "write", descriptor, data, *where), _written)
+
+    def _asked_by_call(self, request: FileRequest) -> bool:
+        """Is it a call that reads or writes registers, and no thread that has touched a page of them which is mapped?"""
+        if not self.maps_direct:
+            return False
+        with suppress(OSError):  # it has gone, or is none: the kernel writes pages back by itself
+            self._descriptor(request)
+            return True
+        return False
 
     def _descriptor(self, request: FileRequest) -> tuple[HostProcess, int]:
-        """Who reads or writes, and by which descriptor."""
+        """Who reads or writes, and by which descriptor. Raises OSError where a thread does not do so by a call."""
         program = self.caller(request.thread)
         file = self.nodes[request.node].file
-        _, arguments = self._call_of(request.thread)
-        for number in arguments[:3]:  # that of a write comes first, of a splice last
-            if file is not None and self.traps.programs.bring(program, number) is file:
+        name, arguments = self._call_of(request.thread)
+        numbers: Iterable[int] = arguments[:3]  # that of a write comes first, of a splice last
+        if name == _IO_URING or Path(f"/proc/{request.thread}/comm").read_bytes().startswith(b"iou-"):
+            numbers = program.numbers()  # the kernel has it from a queue
+        for number in numbers if file is not None else ():
+            if self.traps.programs.bring(program, number) is file:
                 return program, number
         raise OSError(errno.EBADF, "")
 

@@ -25,7 +25,7 @@ from ..uapi import KernelError
 from .faults import Faults
 from .files import HostFiles
 from .filter import AUTO, NAME_A_DESCRIPTOR, NAMESPACE, REDIRECT, abi
-from .fuse import FileRequest, FileRequests
+from .fuse import OPEN, FileRequest, FileRequests
 from .given import Told
 from .launch import Launched, NoNamespace, launch
 from .memory import ProgramMemory
@@ -222,6 +222,7 @@ class Supervisor:
         """Answer all that is asked about files by now, of which the last copies of some are gone."""
         self.requests = requests
         while (request := requests.next()) is not None:
+            self.served.maps_direct = requests.maps_direct
             try:
                 outcome = self.served.comes_to(request)
             except Exception as error:
@@ -341,14 +342,20 @@ class Supervisor:
             self.listener.answer(notice, outcome)
 
     def _fail(self, notice: Notice | FileRequest, error: Exception) -> None:
-        """The call fails: with the errno that it shall have, or with ENOSYS where it is our own fault, or not modelled."""
+        """The call fails: with the errno that it shall have, or with ENOSYS where it is our own fault, or not modelled.
+
+        Of an open that would say that all of them succeed, without being asked for, so there it is ENXIO.
+        """
         name, number = "a file" if isinstance(notice, FileRequest) else self.abi.calls[notice.number], errno.ENOSYS
+        if isinstance(notice, FileRequest) and notice.kind == OPEN:
+            number = errno.ENXIO
+        told = f"the program is told {errno.errorcode[number]}"
         if isinstance(error, Unsupported):
-            self.warn(f"{name}: {error.sentence}; the program is told ENOSYS")
+            self.warn(f"{name}: {error.sentence}; {told}")
         elif isinstance(error, OSError) and error.errno:
             number = error.errno
         else:
-            self.warn(f"{name} failed: {type(error).__name__}: {error}; the program is told ENOSYS")
+            self.warn(f"{name} failed: {type(error).__name__}: {error}; {told}")
         if not isinstance(notice, FileRequest):
             self.listener.answer(notice, error=number)
         elif self.requests is not None:

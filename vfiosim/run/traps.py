@@ -5,17 +5,20 @@ from __future__ import annotations
 import errno
 import os
 import posixpath
+import re
 import struct
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
+from ..kernel import Unsupported
 from ..kernel.fs.file import O_ACCMODE, O_PATH, File
 from ..kernel.variants import Variant
 from ..machine import Call, Machine
 from .descriptors import descriptors_in, makes_descriptors, name_of, renumbered
-from .files import HostFiles, served
+from .files import HostFiles, key_of, served
 from .filter import Abi
 from .given import Given, open_flags
 from .programs import HostProcess, HostProcesses
@@ -25,6 +28,7 @@ from .tree import Tree, is_ours
 _AT_FDCWD, _AT_EMPTY_PATH, _AT_SYMLINK_NOFOLLOW = -100, 0x1000, 0x100
 _MAKES: Final = os.O_CREAT | os.O_TRUNC | os.O_EXCL
 _CLOSE_ON_EXEC: Final = 4  # CLOSE_RANGE_CLOEXEC: nothing is closed by that
+_OPEN_FILE: Final = re.compile(r"(?:/proc/(self|thread-self|\d+)|/dev)/fd/(\d+)")
 _IOVEC: Final = struct.Struct("<QQ")
 
 
@@ -111,42 +115,50 @@ class Traps:
         renumber = partial(renumbered, self.variant, kind, request, program.memory, argument)
         return Made(call, shown=shown, changed=given.changed, renumber=renumber)
 
-    def pread64(self, program: HostProcess, fd: int, address: int, size: int, offset: int, *_: int) -> Outcome:
+    def pread64(self, program: HostProcess, fd: int, address: int, size: int, offset: int | None, *_: int) -> Outcome:
         if self._ours(program, fd) is None:
             return GO_ON
-        return Made(self.start(program, "read", signed(fd), size, signed(offset, 64), address), len)
+        return Made(self.start(program, "read", signed(fd), size, _place(offset), address), len)
 
-    def pwrite64(self, program: HostProcess, fd: int, address: int, size: int, offset: int, *_: int) -> Outcome:
+    def pwrite64(self, program: HostProcess, fd: int, address: int, size: int, offset: int | None, *_: int) -> Outcome:
         if self._ours(program, fd) is None:
             return GO_ON
-        return Made(self.start(program, "write", signed(fd), bytes(size), signed(offset, 64), address))
+        data = program.memory.read(address, size) if offset is None else bytes(size)
+        return Made(
+            self.start(program, "write", signed(fd), data, *([] if offset is None else [_place(offset), address]))
+        )
 
-    def preadv(self, program: HostProcess, fd: int, parts: int, count: int, offset: int, *_: int) -> Outcome:
+    def preadv(self, program: HostProcess, fd: int, parts: int, count: int, offset: int | None, *_: int) -> Outcome:
         if self._ours(program, fd) is None:
             return GO_ON
         places = list(_parts(program, parts, count))
-        size = sum(length for _, length in places)
-        call = self.start(program, "read", signed(fd), size, signed(offset, 64))
+        call = self.start(program, "read", signed(fd), sum(length for _, length in places), _place(offset))
         return Made(call, partial(_scatter, program, places))
 
-    def pwritev(self, program: HostProcess, fd: int, parts: int, count: int, offset: int, *_: int) -> Outcome:
+    def pwritev(self, program: HostProcess, fd: int, parts: int, count: int, offset: int | None, *_: int) -> Outcome:
         if self._ours(program, fd) is None:
             return GO_ON
         data = b"".join(program.memory.read(*part) for part in _parts(program, parts, count))
-        return Made(self.start(program, "write", signed(fd), data, signed(offset, 64)))
+        return Made(self.start(program, "write", signed(fd), data, *([] if offset is None else [_place(offset)])))
 
     preadv2, pwritev2 = preadv, pwritev
 
+    def read(self, program: HostProcess, fd: int, address: int, size: int, *_: int) -> Outcome:
+        return self.pread64(program, fd, address, size, None)
+
     def write(self, program: HostProcess, fd: int, address: int, size: int, *_: int) -> Outcome:
-        if self._ours(program, fd) is None:
-            return GO_ON
-        return Made(self.start(program, "write", signed(fd), program.memory.read(address, size)))
+        return self.pwrite64(program, fd, address, size, None)
+
+    def readv(self, program: HostProcess, fd: int, parts: int, count: int, *_: int) -> Outcome:
+        return self.preadv(program, fd, parts, count, None)
 
     def writev(self, program: HostProcess, fd: int, parts: int, count: int, *_: int) -> Outcome:
+        return self.pwritev(program, fd, parts, count, None)
+
+    def lseek(self, program: HostProcess, fd: int, offset: int, whence: int, *_: int) -> Outcome:
         if self._ours(program, fd) is None:
             return GO_ON
-        data = b"".join(program.memory.read(*part) for part in _parts(program, parts, count))
-        return Made(self.start(program, "write", signed(fd), data))
+        return Made(self.start(program, "lseek", signed(fd), signed(offset, 64), signed(whence)))
 
     def mmap(self, program: HostProcess, _: int, length: int, prot: int, flags: int, fd: int, offset: int) -> Outcome:
         file = self._ours(program, fd)
@@ -165,6 +177,9 @@ class Traps:
             self.programs.serve_registers()
         call = self.start(program, "mmap", length, prot & 7, flags & 3, signed(fd), offset, None)
         return Made(call, shown)
+
+    def io_uring_setup(self, *_: object) -> Outcome:
+        raise Unsupported("a ring of requests, which are not seen where paths are redirected,")
 
     def close(self, program: HostProcess, fd: int, *_: int) -> Outcome:
         """The host closes; what comes of it is looked for when it is over."""
@@ -208,8 +223,19 @@ class Traps:
             path = path[len(self.tree.root) :]
         return path if is_ours(path) else None
 
+    def _open_already(self, program: HostProcess, address: int) -> str | None:
+        """The node that is open under the number which a path of /proc names: it is opened once more."""
+        found = _OPEN_FILE.fullmatch(program.memory.text(address)) if self.nodes else None
+        if found is None:
+            return None
+        who = found[1] if found[1] and found[1].isdigit() else str(program.pid)
+        with suppress(OSError):
+            file = self.files.at(key_of(f"/proc/{who}/fdinfo/{found[2]}"))
+            return None if file is None else self.nodes.get(file)
+        return None
+
     def openat(self, program: HostProcess, folder: int, address: int, flags: int, *_: int) -> Outcome:
-        path = self._path(program, folder, address)
+        path = self._path(program, folder, address) or self._open_already(program, address)
         if path is None:
             return GO_ON
         flags, real = flags & 0xFFFFFFFF, self.tree.root + path
@@ -317,6 +343,10 @@ class Traps:
 
     def readlink(self, program: HostProcess, address: int, buffer: int, size: int, *_: int) -> Outcome:
         return self.readlinkat(program, _AT_FDCWD, address, buffer, size)
+
+
+def _place(offset: int | None) -> int | None:
+    return None if offset is None else signed(offset, 64)
 
 
 def _parts(program: HostProcess, address: int, count: int) -> Iterator[tuple[int, int]]:
