@@ -487,6 +487,43 @@ for fd in (first, second):
 """
 
 
+QUEUE = """
+import errno, os, select
+from ctypes import c_uint64
+{asks}
+iommufd = os.open("/dev/iommu", os.O_RDWR)
+ioas = asked("IOMMU_IOAS_ALLOC").out_ioas_id
+made = asked("IOMMU_TEST_CMD", op=uapi.IOMMU_TEST_OP_MOCK_DOMAIN, id=ioas).mock_domain
+queue = asked("IOMMU_FAULT_QUEUE_ALLOC")
+fault = queue.out_fault_fd
+parent = asked("IOMMU_HWPT_ALLOC", flags=uapi.IOMMU_HWPT_ALLOC_NEST_PARENT, dev_id=made.out_idev_id, pt_id=ioas).out_hwpt_id
+data = c_uint64(0)
+from ctypes import addressof
+nested = asked("IOMMU_HWPT_ALLOC", flags=uapi.IOMMU_HWPT_FAULT_ID_VALID, dev_id=made.out_idev_id, pt_id=parent,
+               data_type=0xdead, data_len=8, data_uptr=addressof(data), fault_id=queue.out_fault_id).out_hwpt_id
+asked("IOMMU_TEST_CMD", op=uapi.IOMMU_TEST_OP_MOCK_DOMAIN_REPLACE, id=made.out_stdev_id, mock_domain_replace__pt_id=nested)
+poll = select.poll()
+poll.register(fault, select.POLLIN)
+assert poll.poll(0) == [] and os.read(fault, 40) == b""
+asked("IOMMU_TEST_CMD", op=uapi.IOMMU_TEST_OP_TRIGGER_IOPF, trigger_iopf__dev_id=made.out_idev_id, trigger_iopf__grpid=1)
+assert poll.poll(0) == [(fault, select.POLLIN)]
+event = os.read(fault, 40)
+assert len(event) == 40 and poll.poll(0) == []
+assert os.write(fault, event[36:40] + b"\\0" * 4) == 8
+try:
+    os.read(fault, 8)
+except OSError as error:
+    os._exit(error.errno)
+"""
+
+
+@pytest.mark.parametrize("way", ["redirect", "namespace"])
+def test_a_queue_is_polled_read_and_answered(way):
+    asks = PASID.partition("iommufd =")[0]
+    code = QUEUE.format(asks=asks)
+    ran([sys.executable, "-c", code], status=errno.ESPIPE, machine=Machine(trace=False), way=way, cwd=ROOT)
+
+
 @pytest.mark.parametrize(("way", "told"), [("redirect", []), ("namespace", ["opening /dev/iommu once more"])])
 def test_a_node_that_is_opened_by_its_descriptor_is_another_file_or_none(way, told):
     warned: list[str] = []

@@ -8,7 +8,9 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Final
 
 from ..kernel.fs.file import O_ACCMODE, O_RDWR, File
@@ -50,6 +52,8 @@ class HostFiles:
         self._watched: dict[int, File] = {}
         self._let_go: list[File] = []
         self._arriving: dict[File, int] = {}
+        self._queues: dict[File, int] = {}  # for each a descriptor of the pipe that stands for it
+        self._readable: set[File] = set()
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -60,7 +64,10 @@ class HostFiles:
     def make(self, file: File, content: bytes = b"") -> int:
         """A descriptor, to be given away and closed here, for the real file behind this one."""
         device = file.f_op.name == "vfio device"
-        fd = os.memfd_create(f"vfio-{'device' if device else 'file'} {file.label}", os.MFD_CLOEXEC)
+        queue = file.f_op.poll is not None
+        fd = (
+            _pipe() if queue else os.memfd_create(f"vfio-{'device' if device else 'file'} {file.label}", os.MFD_CLOEXEC)
+        )
         try:
             if device:
                 os.truncate(fd, LARGE)
@@ -71,11 +78,25 @@ class HostFiles:
             watch = _libc.inotify_add_watch(self.inotify, path.encode(), _CLOSED)
             if watch < 0:
                 raise OSError(ctypes.get_errno(), "the computer gives no more inotify watches")
-            given = os.open(path, (file.f_flags & O_ACCMODE if file.cdev or content else O_RDWR) | os.O_CLOEXEC)
+            access = file.f_flags & O_ACCMODE if file.cdev or content else O_RDWR
+            given = os.open(path, access | os.O_CLOEXEC | os.O_NONBLOCK * queue)  # what nobody is told of must not wait
+            if queue:
+                self._queues[file] = os.dup(fd)
         finally:
             os.close(fd)
         self._files[key], self._keys[file], self._watched[watch] = file, (key, watch), file
         return given
+
+    def show(self, readable: Callable[[File], bool]) -> None:
+        """Let `poll` find a queue readable where it is: its pipe has a byte then, which nobody reads."""
+        for file, pipe in self._queues.items():
+            if readable(file) != (file in self._readable):
+                self._readable ^= {file}
+                if file in self._readable:
+                    os.write(pipe, b"\0")
+                else:
+                    with suppress(BlockingIOError):
+                        os.read(pipe, 1)
 
     def stand_for(self, file: File, inode: int, thread: int) -> None:
         """A file that is served here, which a thread opens, stands for this one; `let_go` tells when its last copy has gone."""
@@ -119,8 +140,23 @@ class HostFiles:
                     key, _ = self._keys.pop(file)
                     del self._files[key]
                     _libc.inotify_rm_watch(self.inotify, watch)
+                    self._forget_queue(file)
                     yield file
+
+    def _forget_queue(self, file: File) -> None:
+        self._readable.discard(file)
+        if (pipe := self._queues.pop(file, -1)) >= 0:
+            os.close(pipe)
 
     def close(self) -> None:
         """Nothing is told any more."""
+        for file in [*self._queues]:
+            self._forget_queue(file)
         os.close(self.inotify)
+
+
+def _pipe() -> int:
+    """A pipe with an inode of its own."""
+    with tempfile.TemporaryDirectory(prefix="vfiosim-") as folder:
+        os.mkfifo(path := os.path.join(folder, "queue"))
+        return os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)

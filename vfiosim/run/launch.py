@@ -61,7 +61,7 @@ def launch(
         covered = " ".join(path for path in COVERED if os.path.dirname(path) not in COVERED)
         mounts = "\n".join([tree.root, covered, *tree.make_room()])
     trapped = frozenset(abi.calls.values()) if way == REDIRECT else IN_NAMESPACE
-    code = program(abi, trapped if closes else trapped - CLOSES)
+    code = program(abi, trapped if closes else trapped - CLOSES, way)
     here, there = socket.socketpair()
     with there:
         words = [

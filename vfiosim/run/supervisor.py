@@ -19,7 +19,8 @@ from threading import TIMEOUT_MAX, Timer
 from typing import Any, Final
 
 from ..kernel import Unsupported
-from ..kernel.fs.file import RESERVED
+from ..kernel.fs.file import RESERVED, File
+from ..kernel.fs.host import POLLIN
 from ..machine import Call, Machine
 from ..uapi import KernelError
 from .faults import Faults
@@ -282,11 +283,17 @@ class Supervisor:
     def _end_those_over(self) -> None:
         """Answer the calls that have ended; what a request for a file has opened belongs to no other call."""
         over = [each for each in self.waiting if each.made.call.thread.ended]
+        if over:
+            self.files.show(self._readable)
         for each in sorted(over, key=lambda each: not isinstance(each.notice, FileRequest)):
             self.waiting.remove(each)
             if each.made.call.name != "ioctl":  # no request changes what is in /dev and /sys
                 self.tree.renew()
             self._finish(each)
+
+    def _readable(self, queue: File) -> bool:
+        polled: Any = queue.f_op.poll
+        return bool(self.machine.look(polled(queue)) & POLLIN)
 
     def _finish(self, each: Pending) -> None:
         made = each.made

@@ -144,10 +144,10 @@ class Traps:
     preadv2, pwritev2 = preadv, pwritev
 
     def read(self, program: HostProcess, fd: int, address: int, size: int, *_: int) -> Outcome:
-        return self.pread64(program, fd, address, size, None)
+        return GO_ON if self._served(program, fd) else self.pread64(program, fd, address, size, None)
 
     def write(self, program: HostProcess, fd: int, address: int, size: int, *_: int) -> Outcome:
-        return self.pwrite64(program, fd, address, size, None)
+        return GO_ON if self._served(program, fd) else self.pwrite64(program, fd, address, size, None)
 
     def readv(self, program: HostProcess, fd: int, parts: int, count: int, *_: int) -> Outcome:
         return self.preadv(program, fd, parts, count, None)
@@ -197,6 +197,12 @@ class Traps:
         return self.close(program, new) if signed(new) != signed(old) else GO_ON
 
     dup3 = dup2
+
+    @staticmethod
+    def _served(program: HostProcess, fd: int) -> bool:
+        """Is this a file that asks for what is read and written by itself?"""
+        key = program.key(signed(fd))
+        return key is not None and served(key)
 
     def _ours(self, program: HostProcess, fd: int) -> File | None:
         return self.programs.bring(program, signed(fd)) if len(self.files) else None
