@@ -40,6 +40,7 @@ _IO_URING: Final = "426"  # io_uring_enter, on every processor
 _ONCE: Final = SERVED + (1 << 33)  # the first number of what is opened once
 _PATIENCE: Final = 1.0  # seconds
 _DEVICES: Final = "/dev/vfio/devices/"
+_MAPPED: Final = (_DEVICES, "/dev/iommu")  # of which parts can be mapped
 _CHANGES: Final = (4, 6, 8, 9, 10, 11, 12, 13, 45)  # modes, links, folders, names: that is the machine's alone
 _ERRNOS: Final = dict.fromkeys(_CHANGES, errno.EPERM) | {fuse.CREATE: errno.EACCES, fuse.IOCTL: errno.ENOTTY}
 
@@ -63,6 +64,7 @@ class Served:
     def __init__(self, traps: Traps, abi: Abi, caller: Callable[[int], HostProcess]) -> None:
         self.traps, self.tree, self.abi, self.caller = traps, traps.tree, abi, caller
         self.nodes = {1: ServedFile("")}
+        traps.fill_served = self._fill
         self.maps_direct = False  # `FileRequests.maps_direct`
         self.answered: Callable[[], None] = lambda: None  # what is to be done when the last answer was given
         self._numbers: dict[str, int] = {"": 1}
@@ -209,10 +211,16 @@ class Served:
         number, node = request.node, self.nodes[request.node]
         node.file = file
         self.traps.files.stand_for(file, number, request.thread)
-        if node.path.startswith(_DEVICES):
+        if node.path.startswith(_MAPPED):
             node.pages = os.memfd_create(node.path, os.MFD_CLOEXEC)
             os.truncate(node.pages, LARGE)
-        return fuse.opened(number, node.pages >= 0 and not self.maps_direct)
+        return fuse.opened(number, node.path.startswith(_DEVICES) and not self.maps_direct)
+
+    def _fill(self, file: File, place: int, data: bytes) -> None:
+        """What is mapped of a file is this."""
+        for node in self.nodes.values():
+            if node.file is file and node.pages >= 0:
+                os.pwrite(node.pages, data, place)
 
     def _read(self, request: FileRequest) -> bytes | Made:
         node = self.nodes[request.node]
@@ -283,5 +291,5 @@ def _plain(status: os.stat_result, path: str) -> os.stat_result:
     """The same of a plain file, which is large where regions of a device are mapped."""
     numbers: list[Any] = list(status)
     numbers[stat.ST_MODE] = stat.S_IFREG | stat.S_IMODE(status.st_mode)
-    numbers[stat.ST_SIZE] = LARGE if path.startswith(_DEVICES) else status.st_size
+    numbers[stat.ST_SIZE] = LARGE if path.startswith(_MAPPED) else status.st_size
     return os.stat_result(numbers)

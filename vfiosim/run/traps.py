@@ -93,6 +93,9 @@ class Traps:
         )  # fmt: skip
         self.variant: Variant = machine.variant
         self.nodes: dict[File, str] = {}  # the paths of open nodes
+        self.fill_served: Callable[[File, int, bytes], None] = lambda file, place, data: (
+            None
+        )  # as `HostProcess.fill` does
 
     # ---- requests, reads and writes
 
@@ -168,7 +171,9 @@ class Traps:
         def shown(where: int) -> GoOn:
             """Registers are a file as large as can be; memory of the kernel is copied into the real file, once."""
             real = f"/proc/{program.pid}/fd/{signed(fd)}"
-            if key is not None and not served(key) and os.stat(real).st_size < offset + length:
+            if key is not None and served(key) and file.f_op.name == "iommufd":
+                self.fill_served(file, offset, program.process.memory.read(where, length))
+            elif key is not None and not served(key) and os.stat(real).st_size < offset + length:
                 program.fill(signed(fd), offset, program.process.memory.read(where, length))
             return GO_ON
 
