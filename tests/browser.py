@@ -87,6 +87,7 @@ class JupyterLab:
                     && kernel?.connectionStatus === 'connected' && ['idle', 'busy'].includes(kernel.status);
             }""",
             arg=name,
+            polling=100,  # milliseconds; to be asked before each frame keeps the page busy while it loads
         )
 
     def leave(self, page: Page) -> None:
