@@ -8,12 +8,14 @@ from typing import Final
 from ..engine import *
 from ..uapi import Errno
 from .fs.file import O_ACCMODE, O_RDWR, O_WRONLY, PLAIN_FILE, File, KernelPages, Mapping, fget, fput
+from .fs.shmem import shmem_file_operations
 from .mm import PROT_WRITE, MmStruct, vma_close, vma_open
 from .regions import PAGE_SIZE, TASK_SIZE, whole_pages
 from .task import current_task, mm_of
 from .unsupported import Unsupported
 
 MAP_SHARED: Final = 1
+PROT_EXEC: Final = 4
 
 
 @kernel("mm/mmap.c")
@@ -28,6 +30,8 @@ async def do_mmap(file: File, wish: Mapping, address: int | None) -> int:
     await refuse_if(
         bool(wrong), Errno.EACCES, "opened_for_mapping", "the file was not opened for reading, or for writing"
     )
+    runs = wish.prot & PROT_EXEC and file.cdev is None and file.f_op is not shmem_file_operations
+    await refuse_if(bool(runs), Errno.EPERM, "runs_no_program", "there is no program in a file without a path")
     handler = await require(file.f_op.mmap, Errno.ENODEV, "file_can_be_mapped", f"{file.label} cannot be mapped")
     content = await handler(file, wish)
     mm, prot = await mm_of(current_task()), wish.prot & 3

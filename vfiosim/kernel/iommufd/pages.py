@@ -14,7 +14,6 @@ from ..fs.shmem import Inode, memfd_pin_folios
 from ..mm import MmStruct, mmdrop, mmgrab, mmput, too_much_locked
 from ..regions import PAGE_SIZE
 from ..task import TaskStruct, UserStruct, capable, current_mm, current_task, free_uid, put_task_struct
-from ..unsupported import Unsupported
 from .io_pagetable_h import ACCOUNT_MM, ACCOUNT_NONE, ACCOUNT_USER, ULONG_MAX, IoptArea, IoptPages, holes, merged
 from .iommufd_private import IommufdCtx, IommufdHwptPaging
 
@@ -136,14 +135,15 @@ async def pin_span(pages: IoptPages, first: int, last: int, write: bool) -> None
 
 async def fill(area: IoptArea, pages: IoptPages) -> None:
     """Pin what of an area is not pinned yet, and charge it; on failure nothing is pinned (`pfn_reader`)."""
-    if not area.iommu_prot:
-        raise Unsupported("a page table entry that allows neither reading nor writing")
     if pages.is_dmabuf:
         return
     before = await load(pages.npinned)
     spans = covered(await in_use(pages), *area.indexes)
     for first, last in spans:
         await pin_span(pages, first, last, pages.writable)
+    nothing = not area.iommu_prot  # only a container's request can ask for that
+    await warn_on(nothing, f"{pages.oid} is to be mapped, but neither to be read nor to be written")
+    await refuse_if(nothing, Errno.EINVAL, "entry_allows_something", "an entry would allow nothing")
     await store(pages.npinned, before + sum(last - first + 1 for first, last in spans))
     async with on_failure(store, pages.npinned, before):
         await charge(pages)

@@ -219,8 +219,8 @@ async def write_caps(argument: int, room: int, ranges: list[tuple[int, int]]) ->
     """How much can be mapped (no limit), and where; the answer is how much room the whole needs."""
     avail, where = sizeof(uapi.VfioIommuType1Info), sizeof(uapi.VfioIommuType1Info) + 16
     total = where + 16 + 16 * len(ranges)
-    if room >= where:
-        await copy_to_user(argument + avail, cap(uapi.VFIO_IOMMU_TYPE1_INFO_DMA_AVAIL, 0xFFFFFFFF))
+    if room >= avail + 12:
+        await copy_to_user(argument + avail, cap(uapi.VFIO_IOMMU_TYPE1_INFO_DMA_AVAIL, 0xFFFFFFFF)[:12])
     for index, (first, last) in enumerate(ranges):
         at = where + 16 + 16 * index
         if room >= at + 16:
