@@ -137,6 +137,8 @@ class Device(KObject):
     iommu_group: Field[IommuGroup | None] = field(None, link="weak")  # as long as it is in one
     uses_dma_api: Field[bool] = field(False, guard="lock")  # counted in its group for a kernel driver
     broken_parity_status: Field[bool] = field(False)  # that its parity is broken, as somebody has written down
+    vf_links: Field[bool] = field(True)  # of a virtual function: do it and its physical one lead to each other?
+    vf_autoprobe: Field[bool] = field(True)  # of a physical one: are its virtual ones offered to drivers?
     in_reset: Field[bool] = field(False, guard="dev_set.lock")  # together with its whole slot or bus, at this moment
 
     def __init__(self, engine: Engine, spec: DeviceSpec, buses: Any) -> None:
@@ -199,6 +201,10 @@ async def driver_match_device(driver: BusDriver, device: Device) -> bool:
     override = await load(device.driver_override)
     if override is not None:
         return driver.label == override
+    if device.spec.physfn:  # `pci_device_can_probe`
+        physical = await xa_load(device.bus_devices, device.spec.physfn)
+        if physical is not None and not await load(physical.vf_autoprobe):
+            return False
     added = await load(driver.p.dynids)
     ids = device.hardware.ids
     if any(pci_match_one_id(known, ids) for known in added):

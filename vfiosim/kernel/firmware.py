@@ -131,7 +131,7 @@ WRITABLE: Final = (
 def writable(spec: DeviceSpec, hardware: Hardware) -> bytes:
     """Which bits of configuration space a write changes. Behind the header that is all that no capability has."""
     mask = bytearray(b"\0" * HEADER + b"\xff" * (hardware.config_size - HEADER))
-    for at, bits in WRITABLE if not spec.physfn else ((COMMAND, 0x04),):
+    for at, bits in WRITABLE:
         mask[at] = bits
     if hardware.express:
         mask[256:260] = bytes(4)

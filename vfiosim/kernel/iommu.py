@@ -7,6 +7,7 @@ from typing import Any
 from ..engine import *
 from ..uapi import Errno
 from .config import built_with
+from .unsupported import Unsupported
 
 DEFAULT, BLOCKING = "default domain", "blocking domain"
 IN_GROUP = "in this group"
@@ -308,5 +309,7 @@ async def iommu_detach_group_handle(group: IommuGroup, dev: Any) -> None:
 @kernel("drivers/iommu/iommu.c")
 async def iommu_replace_group_handle(hwpt: Any, group: IommuGroup, dev: Any) -> None:
     """Let the hardware translate for the group in another way, without a gap."""
+    if hwpt.translation.owner is not dev.iommu_ops:  # which the kernel does not ask here
+        raise Unsupported("another IOMMU's table in place of one, whose driver takes the device for one of its own,")
     async with group.mutex:
         await __iommu_group_set_domain(hwpt, group, dev)

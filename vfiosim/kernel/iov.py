@@ -8,10 +8,36 @@ from ..engine import *
 from ..uapi import Errno
 from .base import VFIO_PCI, Device, DeviceSpec
 from .bus import device_add, device_attach
-from .kstrtox import kstrtoul
+from .kstrtox import kstrtobool, kstrtoul
 from .pci import pci_stop_and_remove_bus_device
 
+INT_MAX: Final = 0x7FFFFFFF
 U16_MAX: Final = 0xFFFF
+
+
+@kernel("drivers/pci/iov.c")
+async def sriov_vf_total_msix_show(device: Device) -> str:
+    """How many messages its virtual functions may send in all: vfio-pci shares none out."""
+    async with device.lock:
+        return "0"
+
+
+@kernel("drivers/pci/iov.c")
+async def sriov_vf_msix_count_store(device: Device, text: str, count: int) -> int:
+    """Say how many messages a virtual function may send: EINVAL, EOPNOTSUPP, for the driver of its physical one cannot."""
+    await kstrtoul(text, INT_MAX)
+    physical = await xa_load(device.bus_devices, device.spec.physfn)
+    assert physical is not None  # it goes after its virtual functions
+    async with physical.lock:
+        await refuse_if(True, Errno.EOPNOTSUPP, "driver_shares_messages", "the driver of its physical one cannot")
+    return count
+
+
+@kernel("drivers/pci/iov.c")
+async def sriov_numvfs_show(device: Device) -> str:
+    """How many virtual functions it has; whoever makes some, or takes them away, is waited for."""
+    async with device.lock:
+        return str(len(await virtual_functions(device)))
 
 
 @kernel("drivers/pci/iov.c")
@@ -43,6 +69,20 @@ async def sriov_numvfs_store(device: Device, text: str, count: int) -> int:
 
 
 @kernel("drivers/pci/iov.c")
+async def sriov_drivers_autoprobe_show(device: Device) -> str:
+    """Are its virtual functions offered to drivers?"""
+    offered = await load(device.vf_autoprobe)
+    return str(int(offered))
+
+
+@kernel("drivers/pci/iov.c")
+async def sriov_drivers_autoprobe_store(device: Device, text: str, count: int) -> int:
+    """Say whether virtual functions are offered to drivers; those with a `driver_override` are. EINVAL."""
+    await store(device.vf_autoprobe, await kstrtobool(text))
+    return count
+
+
+@kernel("drivers/pci/iov.c")
 async def sriov_enable(device: Device, wanted: int) -> None:
     """New functions appear behind the physical one, each in an iommu_group of its own; vfio-pci takes them."""
     base, first = device.address[:8], int(device.address[8:10], 16) * 8 + int(device.address[11:], 16) + 1
@@ -58,7 +98,24 @@ async def sriov_enable(device: Device, wanted: int) -> None:
 async def sriov_disable(device: Device) -> None:
     """All virtual functions go, one after the other, each as soon as nobody has it open any more."""
     for virtual in await virtual_functions(device):
+        await store(virtual.vf_links, False)
         await pci_stop_and_remove_bus_device(virtual)
+
+
+async def link_between(device: Device, name: str) -> str | None:
+    """Where `physfn` of a virtual function leads, or `virtfn0` and so on of a physical one; None if there is no such link."""
+    if name == "physfn":
+        return device.spec.physfn if device.spec.physfn and await load(device.vf_links) else None
+    for virtual in await virtual_functions(device):
+        if name == f"virtfn{distance(device.address, virtual.address) - 1}" and await load(virtual.vf_links):
+            return virtual.address
+    return None
+
+
+def distance(physical: str, virtual: str) -> int:
+    """How many functions further on the bus, or on the next ones."""
+    first, second = (int(each[5:7] + each[8:10], 16) * 8 + int(each[11:]) for each in (physical, virtual))
+    return second - first
 
 
 async def virtual_functions(device: Device) -> tuple[Device, ...]:

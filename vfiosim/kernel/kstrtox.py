@@ -23,6 +23,16 @@ async def kstrtoul(text: str, most: int = ULONG_MAX) -> int:
     return await require(fits, Errno.EINVAL, "number_is_good", "this is no number that the file takes")
 
 
+@kernel("lib/kstrtox.c")
+async def kstrtobool(text: str) -> bool:
+    """Yes or no, as the first letter says, or the second behind an "o": "1", "y", "t", "on", and their opposites. EINVAL."""
+    word = text.lower()[:2]
+    yes = word[:1] in ("1", "y", "t") or word == "on"
+    known = yes or word[:1] in ("0", "n", "f") or word == "of"
+    await refuse_if(not known or not word, Errno.EINVAL, "truth_is_told", "this says neither yes nor no")
+    return yes
+
+
 def parse_number(text: str) -> int | None:
     """The same without the limit; None for what is no number (`kstrtoull` with base 0)."""
     digits = text.removeprefix("+").removesuffix("\n").lower()

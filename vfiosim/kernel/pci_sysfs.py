@@ -10,10 +10,12 @@ from ..engine import *
 from .base import Device
 from .firmware import BARS, bar_flags, interrupt_input
 from .fs.kernfs import written
+from .iov import distance
 from .kstrtox import kstrtoul
 from .unsupported import Unsupported
 
 _IDS: Final = ("vendor", "device", "subsystem_vendor", "subsystem_device", "class")
+LINK_STATE: Final = ("current_link_speed", "current_link_width", "max_link_speed", "max_link_width")
 _ALWAYS: Final = {  # of two processors and functions that nobody has put to sleep
     "local_cpus": "3",
     "local_cpulist": "0-1",
@@ -22,6 +24,8 @@ _ALWAYS: Final = {  # of two processors and functions that nobody has put to sle
     "ari_enabled": "0",
 }
 IO, MEM, PREFETCH, SIZEALIGN, MEM_64 = 0x100, 0x200, 0x2000, 0x40000, 0x100000  # IORESOURCE_…
+FIRST_OF_VFS: Final = 7
+SRIOV, VF_BARS = 0x10, 0x24  # a capability, and where in it the BARs of virtual functions begin
 RESOURCES: Final = 13  # six BARs, the ROM, and those of its virtual functions
 
 
@@ -29,6 +33,8 @@ def shown(device: Device, name: str) -> Callable[[], Awaitable[str]] | None:
     """What a file tells; None for one whose content is not modelled, or of a device that says nothing about itself."""
     if name == "uevent" and modalias(device):
         return partial(pci_uevent, device)
+    if name == "resource" and device.hardware.ids:
+        return partial(resource_show, device)
     if name == "broken_parity_status":
         return partial(broken_parity_status_show, device)
     text = constant(device, name)
@@ -82,7 +88,7 @@ def constant(device: Device, name: str) -> str | None:
     ids = device.hardware.ids
     if name in _ALWAYS:
         return _ALWAYS[name]
-    if not ids or device.spec.vfs or device.spec.physfn:
+    if not ids:
         return None
     if name in _IDS:
         return f"{ids[4]:#08x}" if name == "class" else f"{ids[_IDS.index(name)]:#06x}"
@@ -92,15 +98,32 @@ def constant(device: Device, name: str) -> str | None:
         return modalias(device)
     if name == "irq":
         return str(interrupt_input(device.address) if device.hardware.intx else 0)
-    return "\n".join(resource(device, number) for number in range(RESOURCES)) if name == "resource" else None
+    return None
 
 
-def resource(device: Device, number: int) -> str:
-    """Where a BAR begins and ends, and what it is."""
-    size, start, flags = device.hardware.bars.get(number, 0), 0, 0
+@kernel("drivers/pci/pci-sysfs.c")
+async def resource_show(device: Device) -> str:
+    """Where its BARs begin and end, and what they are; behind them those of all its virtual functions."""
+    physical = await xa_load(device.bus_devices, device.spec.physfn) if device.spec.physfn else device
+    assert physical is not None  # it goes after its virtual functions
+    number = distance(physical.address, device.address) - 1
+    return "\n".join(resource(device, physical, number, row) for row in range(RESOURCES))
+
+
+def resource(device: Device, physical: Device, number: int, row: int) -> str:
+    """Where a BAR begins and ends, and what it is; `number` counts virtual functions, from 0."""
+    of_all = row - FIRST_OF_VFS if device.spec.vfs and row >= FIRST_OF_VFS else None
+    bar = row if of_all is None else of_all
+    size, start, flags = device.hardware.bars.get(bar, 0), 0, 0
     if size:
-        at, low = BARS + 4 * number, bar_flags(device.hardware, number)
-        start = int.from_bytes(device.config[at : at + 4], "little") - low
+        low = bar_flags(device.hardware, bar)
+        if device.spec.physfn or of_all is not None:
+            at = next(each.at for each in physical.hardware.extended if each.content[0] == SRIOV) + VF_BARS + 4 * bar
+        else:
+            at = BARS + 4 * bar
+        start = int.from_bytes(physical.config[at : at + 4], "little") - low
+        start += number * size if device.spec.physfn else 0
+        size *= device.spec.vfs if of_all is not None else 1
         kinds = IO if low & 1 else MEM | PREFETCH * (low >> 3 & 1) | MEM_64 * (low >> 2 & 1)
         flags = SIZEALIGN | kinds | low
     return " ".join(f"{value:#018x}" for value in (start, start + size - 1 if size else 0, flags))

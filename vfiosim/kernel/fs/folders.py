@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final
 
 from ...engine import *
 from ...uapi import Errno
+from .. import iov, pci_sysfs
 from ..base import VFIO_DRIVERS, BusDriver, Device, syspath
 from ..bus import Buses
 from ..config import built_with
@@ -47,7 +49,14 @@ PCI_ATTRIBUTES: Final = [
     "uevent",
     "vendor",
 ]
-LINKS: Final = ("driver", "firmware_node", "iommu", "iommu_group", "subsystem")  # of a function, if they lead anywhere
+LINKS: Final = (
+    "driver",
+    "firmware_node",
+    "iommu",
+    "iommu_group",
+    "physfn",
+    "subsystem",
+)  # of a function, if they lead anywhere
 TYPE_FILES: Final = ("available_instances", "create", "device_api", "devices", "name")
 
 
@@ -55,6 +64,9 @@ async def link_to(device: Device, name: str | None) -> str | None:
     """Where a link of a device leads; without a name the link to the device that its bus has. None where there is no link."""
     if name is None:
         return syspath(device)
+    if name.startswith(("virtfn", "physfn")):
+        other = await iov.link_between(device, name)
+        return other and f"{syspath(device).rpartition('/')[0]}/{other}"
     group, driver = await load(device.iommu_group), await load(device.driver_link)
     links = {
         "subsystem": f"/sys/bus/{device.bus}",
@@ -135,6 +147,34 @@ async def group_file(device: Device, name: str, path: str) -> Attribute | None:
     return Attribute(path, 0o644 if name == "type" else 0o444, show=partial(written, told[name]))
 
 
+VF_LINKS: Final = tuple(f"virtfn{number}" for number in range(256))
+PF_FILES: Final = (
+    *("sriov_drivers_autoprobe", "sriov_numvfs", "sriov_offset", "sriov_stride"),
+    *("sriov_totalvfs", "sriov_vf_device", "sriov_vf_total_msix"),
+)
+
+
+def sriov_file(device: Device, name: str, path: str) -> Attribute | None:
+    """A file about virtual functions: of a physical one, or the one that a virtual one has."""
+    if device.spec.physfn and name == "sriov_vf_msix_count":
+        return Attribute(path, 0o200, partial(iov.sriov_vf_msix_count_store, device), node=device)
+    if not device.spec.vfs or name not in PF_FILES:
+        return None
+    changes: dict[str, Callable[[str, int], Awaitable[int]]] = {
+        "sriov_numvfs": partial(iov.sriov_numvfs_store, device),
+        "sriov_drivers_autoprobe": partial(iov.sriov_drivers_autoprobe_store, device),
+    }
+    shows: dict[str, Callable[[], Awaitable[str]]] = {
+        "sriov_numvfs": partial(iov.sriov_numvfs_show, device),
+        "sriov_drivers_autoprobe": partial(iov.sriov_drivers_autoprobe_show, device),
+        "sriov_vf_total_msix": partial(iov.sriov_vf_total_msix_show, device),
+        "sriov_totalvfs": partial(written, str(device.spec.vfs)),
+        "sriov_vf_device": partial(written, f"{device.hardware.ids[1]:x}"),
+    }
+    show = shows.get(name, partial(written, "1"))  # they follow each other, right behind it
+    return Attribute(path, 0o644 if name in changes else 0o444, changes.get(name), show, device)
+
+
 async def names_in(device: Device, vdev: VfioDevice | None) -> tuple[str, ...]:
     """The names in the folder of a device itself."""
     gone = [] if await load(device.remove_file) and not device.spec.physfn else ["remove"]
@@ -144,6 +184,11 @@ async def names_in(device: Device, vdev: VfioDevice | None) -> tuple[str, ...]:
         names = [*extra, "iommu_group", "mdev_type", "remove", "subsystem", "uevent", *["vendor"] * ("driver" in extra)]
     else:
         absent = [name for name in ("iommu", "iommu_group") if await link_to(device, name) is None]
+        absent += ["firmware_node", "rescan"] if device.spec.physfn else []
+        extra += [name for name in ("physfn", *VF_LINKS) if await iov.link_between(device, name)]
+        extra += PF_FILES if device.spec.vfs else ["sriov_vf_msix_count"] if device.spec.physfn else []
+        extra += pci_sysfs.LINK_STATE if device.hardware.express else []
+        extra += ["reset", "reset_method"] if await load(device.reset_files) else []
         names = (
             [name for name in PCI_ATTRIBUTES if name not in absent]
             + extra

@@ -21,7 +21,6 @@ from ..bus import (
     drivers_probe_store,
     unbind_store,
 )
-from ..iov import sriov_numvfs_store, virtual_functions
 from ..params import parameter_file
 from ..pci import ROOT_BUS, enable_store, find_port, new_id_store, remove_id_store, remove_store, rescan_store
 from ..pci_reset import reset_method_store, reset_methods_of, reset_store
@@ -40,6 +39,7 @@ from .folders import (
     mdev_uevent,
     names_in,
     shown_device,
+    sriov_file,
     uevent_store,
 )
 from .kernfs import (
@@ -59,7 +59,9 @@ _FOLDER_OF_DRIVER: Final = re.compile(r"/sys/bus/(pci|mdev)/drivers/([^/]+)")
 _BUS: Final = re.compile(r"/sys/bus/(pci|mdev)/([^/]+)")
 _DEVICE: Final = re.compile(r"/sys/bus/(pci|mdev)/devices/([^/]+)(?:/(.+))?")
 _PARAMETER: Final = re.compile(r"/sys/module/([^/]+)/parameters/([^/]+)")
-_TYPE: Final = re.compile(r"/sys/(?:class/mdev_bus|devices/virtual/mtty)/mtty/mdev_supported_types/([^/]+)/([^/]+)")
+_TYPE: Final = re.compile(
+    r"/sys/(?:class/mdev_bus|class/mtty|devices/virtual/mtty)/mtty/mdev_supported_types/([^/]+)/([^/]+)"
+)
 _WRITABLE: Final = ("config",)  # and not modelled
 S_IFDIR, S_IFCHR, S_IFREG = 0o040000, 0o020000, 0o100000
 
@@ -233,10 +235,8 @@ def pci_file(device: Device, name: str, path: str) -> Attribute | None:
         )
     if name == "enable":
         return Attribute(path, 0o644, partial(enable_store, device), partial(enabled, device), device)
-    if name == "sriov_numvfs" and device.spec.vfs:
-        return Attribute(path, 0o644, partial(sriov_numvfs_store, device), partial(number_of_vfs, device), device)
-    if name == "sriov_totalvfs" and device.spec.vfs:
-        return Attribute(path, 0o444, show=partial(written, str(device.spec.vfs)), node=device)
+    if name.startswith("sriov_"):
+        return sriov_file(device, name, path)
     told = pci_sysfs.shown(device, name)
     changes: dict[str, Callable[[str, int], Awaitable[int]]] = {
         "uevent": uevent_store,
@@ -264,11 +264,6 @@ async def enabled(device: Device) -> str:
     by_driver = driver is not None and driver.label not in VFIO_DRIVERS
     by_vfio = isinstance(vdev, VfioDevice) and await load(vdev.open_count) > 0
     return str(await load(device.enable_cnt) + (by_driver or by_vfio))
-
-
-async def number_of_vfs(device: Device) -> str:
-    """How many virtual functions it has."""
-    return str(len(await virtual_functions(device)))
 
 
 # ---- looking
