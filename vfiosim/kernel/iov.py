@@ -105,7 +105,8 @@ async def sriov_disable(device: Device) -> None:
 async def link_between(device: Device, name: str) -> str | None:
     """Where `physfn` of a virtual function leads, or `virtfn0` and so on of a physical one; None if there is no such link."""
     if name == "physfn":
-        return device.spec.physfn if device.spec.physfn and await load(device.vf_links) else None
+        there = await load(device.vf_links)
+        return device.spec.physfn or None if there else None
     for virtual in await virtual_functions(device):
         if name == f"virtfn{distance(device.address, virtual.address) - 1}" and await load(virtual.vf_links):
             return virtual.address

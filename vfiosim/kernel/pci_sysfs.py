@@ -24,6 +24,7 @@ _ALWAYS: Final = {  # of two processors and functions that nobody has put to sle
     "ari_enabled": "0",
 }
 IO, MEM, PREFETCH, SIZEALIGN, MEM_64 = 0x100, 0x200, 0x2000, 0x40000, 0x100000  # IORESOURCE_…
+EXPRESS, LINK_CAPABILITIES, LINK_STATUS = 0x10, 0x0C, 0x12
 FIRST_OF_VFS: Final = 7
 SRIOV, VF_BARS = 0x10, 0x24  # a capability, and where in it the BARs of virtual functions begin
 RESOURCES: Final = 13  # six BARs, the ROM, and those of its virtual functions
@@ -53,6 +54,17 @@ async def broken_parity_status_store(device: Device, text: str, count: int) -> i
     """Write down whether its parity is broken; nothing here looks at it. EINVAL for no number."""
     await store(device.broken_parity_status, await kstrtoul(text) != 0)
     return count
+
+
+@kernel("drivers/pci/pci-sysfs.c")
+async def resource_show(device: Device) -> str:
+    """Where its BARs begin and end, and what they are; behind them those of all its virtual functions."""
+    physical: Device | None = device
+    if device.spec.physfn:
+        physical = await xa_load(device.bus_devices, device.spec.physfn)
+    assert physical is not None  # it goes after its virtual functions
+    number = distance(physical.address, device.address) - 1
+    return "\n".join(resource(device, physical, number, row) for row in range(RESOURCES))
 
 
 @kernel("drivers/pci/pci-sysfs.c")
@@ -90,6 +102,8 @@ def constant(device: Device, name: str) -> str | None:
         return _ALWAYS[name]
     if not ids:
         return None
+    if name in LINK_STATE and device.hardware.express:
+        return link_state(device, name)
     if name in _IDS:
         return f"{ids[4]:#08x}" if name == "class" else f"{ids[_IDS.index(name)]:#06x}"
     if name == "revision":
@@ -101,13 +115,14 @@ def constant(device: Device, name: str) -> str | None:
     return None
 
 
-@kernel("drivers/pci/pci-sysfs.c")
-async def resource_show(device: Device) -> str:
-    """Where its BARs begin and end, and what they are; behind them those of all its virtual functions."""
-    physical = await xa_load(device.bus_devices, device.spec.physfn) if device.spec.physfn else device
-    assert physical is not None  # it goes after its virtual functions
-    number = distance(physical.address, device.address) - 1
-    return "\n".join(resource(device, physical, number, row) for row in range(RESOURCES))
+def link_state(device: Device, name: str) -> str | None:
+    """How fast its link is, or how wide, now or at most, as its capability says; None for another speed than the slowest."""
+    express = next(each.at for each in device.hardware.capabilities if each.content[0] == EXPRESS)
+    at = express + (LINK_STATUS if name.startswith("current") else LINK_CAPABILITIES)
+    word = int.from_bytes(device.config[at : at + 2], "little")
+    if name.endswith("width"):
+        return str(word >> 4 & 0x3F)
+    return "2.5 GT/s PCIe" if word & 0xF == 1 else None
 
 
 def resource(device: Device, physical: Device, number: int, row: int) -> str:

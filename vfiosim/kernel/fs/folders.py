@@ -60,6 +60,11 @@ LINKS: Final = (
 TYPE_FILES: Final = ("available_instances", "create", "device_api", "devices", "name")
 
 
+def firmware_knows(device: Device) -> bool:
+    """Does the firmware have a name for it? For the first function of a slot it has one."""
+    return device.address.endswith(".0") and not device.spec.physfn
+
+
 async def link_to(device: Device, name: str | None) -> str | None:
     """Where a link of a device leads; without a name the link to the device that its bus has. None where there is no link."""
     if name is None:
@@ -75,7 +80,7 @@ async def link_to(device: Device, name: str | None) -> str | None:
         "mdev_type": f"/sys/devices/virtual/mtty/mtty/mdev_supported_types/{device.model}",
         "iommu": f"/sys/class/iommu/{DMAR}" if group is not None and group.place >= 0 else None,
     }
-    if name == "firmware_node":
+    if name == "firmware_node" and firmware_knows(device):
         raise Unsupported("what the firmware calls a function")
     return links.get(name) if (name == "mdev_type") <= (device.bus == "mdev") else None
 
@@ -177,14 +182,17 @@ def sriov_file(device: Device, name: str, path: str) -> Attribute | None:
 
 async def names_in(device: Device, vdev: VfioDevice | None) -> tuple[str, ...]:
     """The names in the folder of a device itself."""
-    gone = [] if await load(device.remove_file) and not device.spec.physfn else ["remove"]
     driver = await load(device.driver_link)
+    if driver and driver not in VFIO_DRIVERS:
+        raise Unsupported(f"all that {driver} has in the folder of a device")
+    gone = [] if await load(device.remove_file) and not device.spec.physfn else ["remove"]
     extra = ["driver"] * bool(driver) + ["vfio-dev"] * (vdev is not None)
     if device.bus == "mdev":
         names = [*extra, "iommu_group", "mdev_type", "remove", "subsystem", "uevent", *["vendor"] * ("driver" in extra)]
     else:
         absent = [name for name in ("iommu", "iommu_group") if await link_to(device, name) is None]
-        absent += ["firmware_node", "rescan"] if device.spec.physfn else []
+        absent += ["rescan"] if device.spec.physfn else []
+        absent += ["firmware_node"] if not firmware_knows(device) else []
         extra += [name for name in ("physfn", *VF_LINKS) if await iov.link_between(device, name)]
         extra += PF_FILES if device.spec.vfs else ["sriov_vf_msix_count"] if device.spec.physfn else []
         extra += pci_sysfs.LINK_STATE if device.hardware.express else []

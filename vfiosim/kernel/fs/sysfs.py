@@ -245,6 +245,8 @@ def pci_file(device: Device, name: str, path: str) -> Attribute | None:
     }
     if name in changes:
         return Attribute(path, 0o644, changes[name], told, device)
+    if name in pci_sysfs.LINK_STATE and device.hardware.express:
+        return Attribute(path, 0o444, None, told, device)
     if name in LINKS:
         return None
     if name not in PCI_ATTRIBUTES and name not in [f"resource{bar}" for bar in device.hardware.bars]:
