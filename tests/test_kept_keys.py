@@ -15,6 +15,7 @@ LATE = f"""async () => {{
     const module = URL.createObjectURL(new Blob([{json.dumps(script("editor.js"))}], {{ type: "text/javascript" }}));
     const widget = (await import(module)).default, el = document.createElement("div");
     await widget.initialize?.({{ model: {{}} }});
+    el.style.display = "none";
     await widget.render({{ el, model: {{}} }});
     await new Promise(requestAnimationFrame);
     await new Promise(requestAnimationFrame);

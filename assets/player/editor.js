@@ -134,13 +134,13 @@ export default {
     }
   },
   // It draws nothing but beside the editor that it came with, as soon as that is there.
+  // A notebook that is loaded again makes it long before it has a place on the page.
   render: ({ el }) => {
-    const beside = () => {
-      for (const field of el.closest(".vfiosim-lab")?.querySelectorAll(EDITOR) ?? []) keepNumbered(field);
-    };
-    requestAnimationFrame(beside);
-    const seen = new IntersectionObserver(beside); // a notebook puts a cell on the page when it comes into view
-    seen.observe(el);
-    return () => seen.disconnect();
+    const waits = setInterval(() => {
+      const fields = el.closest(".vfiosim-lab")?.querySelectorAll(EDITOR) ?? [];
+      for (const field of fields) keepNumbered(field);
+      if (el.isConnected && fields.length) clearInterval(waits);
+    }, 100);
+    return () => clearInterval(waits);
   },
 };
