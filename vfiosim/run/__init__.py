@@ -5,7 +5,7 @@ does beside VFIO, iommufd and KVM it does to the host.
 
 * `launch.py`, `launcher.py`, `filter.py`: the program is started, and the kernel tells of some of its calls;
 * `notices.py`: they are received and answered;
-* `traps.py`: what each comes to; `given.py`: what a request is given, as people read it;
+* `traps.py`, `outcomes.py`: what each comes to; `given.py`: what a request is given, as people read it;
 * `programs.py`, `files.py`, `memory.py`: the processes, open files and memory of the host;
 * `recording.py`: a run as a recording;
 * `fuse.py`, `served.py`, `stopped.py`: the files that a program finds where it has a mount namespace of its own;

@@ -14,6 +14,7 @@ from threading import Thread
 from typing import Any, Final
 
 from ..kernel.fs.file import RESERVED, File
+from ..kernel.fs.host import POLLIN
 from ..machine import Machine, Process
 from .files import HostFiles, Key, key_of, served
 from .memory import ProgramMemory
@@ -201,6 +202,15 @@ class HostProcesses:
         elsewhere = [self._elsewhere] if self._elsewhere else []
         for process in [*(each.process for each in self.living.values()), *elsewhere]:
             yield from ((process, number) for number, held in list(process.task.files.fd.slots.items()) if held is file)
+
+    def show_queues(self) -> None:
+        """Let `poll` find those files readable that are."""
+
+        def readable(file: File) -> bool:
+            polled: Any = file.f_op.poll
+            return bool(self.machine.look(polled(file)) & POLLIN)
+
+        self.files.show(readable)
 
     def closes(self, program: HostProcess, number: int) -> None:
         """The thread whose call is looked at is about to close a number."""

@@ -28,10 +28,11 @@ from .files import LARGE, SERVED
 from .filter import Abi
 from .fuse import FileRequest
 from .memory import ProgramMemory
+from .outcomes import Made
 from .programs import HostProcess
 from .status import STATX_SIZE, of_node
 from .stopped import Stopping
-from .traps import Made, Traps
+from .traps import Traps
 from .tree import is_ours
 
 _FLAGS_AT: Final = {"open": 1, "openat": 2}

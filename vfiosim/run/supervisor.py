@@ -19,8 +19,7 @@ from threading import TIMEOUT_MAX, Timer
 from typing import Any, Final
 
 from ..kernel import Unsupported
-from ..kernel.fs.file import RESERVED, File
-from ..kernel.fs.host import POLLIN
+from ..kernel.fs.file import RESERVED
 from ..machine import Call, Machine
 from ..uapi import KernelError
 from .faults import Faults
@@ -31,22 +30,14 @@ from .given import Told
 from .launch import Launched, NoNamespace, launch
 from .memory import ProgramMemory
 from .notices import Notice
+from .outcomes import Give, GoOn, Made, Outcome, Pending
 from .programs import HostProcess, HostProcesses, family, killed
 from .served import Served
-from .traps import Give, GoOn, Made, Outcome, Traps
+from .traps import Traps
 from .tree import Tree
 
 _PATIENCE: Final = 0.05  # seconds for the processes of a program that has ended to be gone
 _TICK: Final = 0.1  # seconds between two looks at the clock while a call waits for simulated time to pass
-
-
-@dataclass
-class Pending:
-    """A call that is under way, and whom it is to be told."""
-
-    notice: Notice | FileRequest
-    program: HostProcess
-    made: Made
 
 
 @dataclass
@@ -284,16 +275,12 @@ class Supervisor:
         """Answer the calls that have ended; what a request for a file has opened belongs to no other call."""
         over = [each for each in self.waiting if each.made.call.thread.ended]
         if over:
-            self.files.show(self._readable)
+            self.programs.show_queues()
         for each in sorted(over, key=lambda each: not isinstance(each.notice, FileRequest)):
             self.waiting.remove(each)
             if each.made.call.name != "ioctl":  # no request changes what is in /dev and /sys
                 self.tree.renew()
             self._finish(each)
-
-    def _readable(self, queue: File) -> bool:
-        polled: Any = queue.f_op.poll
-        return bool(self.machine.look(polled(queue)) & POLLIN)
 
     def _finish(self, each: Pending) -> None:
         made = each.made
@@ -312,10 +299,7 @@ class Supervisor:
         self._answer(each.notice, outcome)
 
     def _give_new(self, each: Pending) -> dict[Any, int]:
-        """The program gets a real descriptor for each file that the call has opened; the answer are those with another number.
-
-        They have one where another thread has taken theirs meanwhile.
-        """
+        """The program gets a real descriptor for each file that was opened; the answer are those that another thread has taken."""
         notice, files = each.notice, each.program.process.task.files
         given: dict[Any, int] = {}
         if isinstance(notice, FileRequest):
@@ -349,13 +333,10 @@ class Supervisor:
             self.listener.answer(notice, outcome)
 
     def _fail(self, notice: Notice | FileRequest, error: Exception) -> None:
-        """The call fails: with the errno that it shall have, or with ENOSYS where it is our own fault, or not modelled.
-
-        Of an open that would say that all of them succeed, without being asked for, so there it is ENXIO.
-        """
+        """The call fails: with the errno that it shall have, or with ENOSYS where it is our own fault, or not modelled."""
         name, number = "a file" if isinstance(notice, FileRequest) else self.abi.calls[notice.number], errno.ENOSYS
         if isinstance(notice, FileRequest) and notice.kind == OPEN:
-            number = errno.ENXIO
+            number = errno.ENXIO  # ENOSYS would say that from now on all opens succeed, without a request
         told = f"the program is told {errno.errorcode[number]}"
         if isinstance(error, Unsupported):
             self.warn(f"{name}: {error.sentence}; {told}")

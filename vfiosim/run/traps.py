@@ -9,9 +9,8 @@ import re
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from ..kernel import Unsupported
 from ..kernel.fs.file import O_ACCMODE, O_PATH, File
@@ -21,6 +20,7 @@ from .descriptors import descriptors_in, makes_descriptors, name_of, renumbered
 from .files import HostFiles, key_of, served
 from .filter import Abi
 from .given import Given, open_flags
+from .outcomes import GO_ON, Give, GoOn, Made, Outcome
 from .programs import HostProcess, HostProcesses
 from .status import stat_bytes, statx_bytes
 from .tree import Tree, is_ours
@@ -30,41 +30,6 @@ _MAKES: Final = os.O_CREAT | os.O_TRUNC | os.O_EXCL
 _CLOSE_ON_EXEC: Final = 4  # CLOSE_RANGE_CLOEXEC: nothing is closed by that
 _OPEN_FILE: Final = re.compile(r"(?:/proc/(self|thread-self|\d+)|/dev)/fd/(\d+)")
 _IOVEC: Final = struct.Struct("<QQ")
-
-
-@dataclass(frozen=True)
-class GoOn:
-    """The host's kernel does the call."""
-
-
-@dataclass(frozen=True)
-class Give:
-    """The call returns a descriptor for a real file, open here under `fd`."""
-
-    fd: int
-    close_on_exec: bool
-
-
-@dataclass
-class Made:
-    """A call of the simulated kernel, which may have to wait. `then` makes the answer of its result; the host may go on then.
-    Bytes answer a request for a file.
-
-    `changed` tells at its end what it has written into its argument; `renumber` writes another number there for a new descriptor.
-    """
-
-    call: Call
-    then: Callable[[Any], int | GoOn | bytes] = int
-    shown: str = ""
-    changed: Callable[[], str] = str
-    renumber: Callable[[int, int], None] = lambda number, real: None
-
-    def __post_init__(self) -> None:
-        self.shown = self.shown or self.call.shown
-
-
-Outcome = int | GoOn | Give | Made
-GO_ON: Final = GoOn()
 
 
 def signed(number: int, bits: int = 32) -> int:
