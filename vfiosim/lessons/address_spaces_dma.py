@@ -71,8 +71,8 @@ _TILE = "flex: 1 1 auto; min-width: 4.5em; overflow-wrap: normal"
 
 
 def _tile(title: str, answer: str, asked: str, colour: str) -> str:
-    looks = f"{_TILE}; border: 2px solid {colour}; border-radius: 6px; padding: 2px 5px; text-align: center"
-    lines = f'<b>{escape(title)}</b> <span style="font-size: 14px">{escape(asked)}</span><br>'
+    looks = f"{_TILE}; border: 2px solid {colour}; border-radius: 6px; padding: 2px 10px; text-align: center"
+    lines = f"<b>{escape(title)}</b><br>{escape(asked)}<br>"
     return f'<div style="{looks}">{lines}<b style="color: {colour}">{escape(answer)}</b></div>'
 
 
