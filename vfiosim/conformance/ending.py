@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from ..kernel import Unsupported
+from ..kernel.vfio.vfio import VfioDevice
 from ..machine import Process
 from ..topology import MDEV_TYPES
 from ..uapi import VFIO_DEVICE_BIND_IOMMUFD, KernelError, VfioDeviceBindIommufd
@@ -29,7 +30,9 @@ def ending(replay: Playback, devices: Devices, probe0: Mapping[str, Any]) -> dic
         restore(replay, devices)
         mentioned = replay.scope.devices(json.dumps(replay.scenario["steps"]))
         bound = {name: devices[name] for name in mentioned if drivers(replay).get(devices[name]["bdf"]) is not None}
-        found = probe(replay.machine.process("probe"), bound)
+        found = probe(
+            replay.machine.process("probe"), {name: as_it_is_now(replay, each) for name, each in bound.items()}
+        )
         result["probe"] = {name: what for name, what in found.items() if what != probe0.get(name)} or "clean"
     if replay.machine.kvm_live():
         result["kvm_leaked"] = replay.machine.kvm_live()
@@ -74,6 +77,15 @@ def restore(replay: Playback, devices: Devices) -> None:
             process.write_file(f"/sys/bus/pci/devices/{address}/driver/unbind", address)
         process.write_file(f"/sys/bus/pci/devices/{address}/driver_override", want or "\n")
         process.write_file("/sys/bus/pci/drivers_probe", address)
+
+
+def as_it_is_now(replay: Playback, known: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A device of the topology with the names that its nodes have now: one that was made again may have others."""
+    vdev = next(each.drvdata.value for each in replay.machine.built.devices.values() if each.address == known["bdf"])
+    if not isinstance(vdev, VfioDevice):
+        return known
+    group = vdev.group.path.rpartition("/")[2] if known["group"] else None
+    return {**known, "vfio": vdev.cdev_name, "group": group}
 
 
 def drivers(replay: Playback) -> dict[str, str | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 from ...engine import *
 from ...uapi import Errno, KernelError
@@ -30,6 +31,8 @@ from .file import (
 OpenSysfs = Callable[[str, int], Awaitable[File]]  # opens a path below /sys
 FIOCLEX, FIONCLEX = 0x5451, 0x5450
 _PLAIN_PATHS = {"/": "directory", "/dev/null": "null", "/dev/zero": "zero"}
+
+REQUESTS_OF_DEVICES: Final = (0x3B, 0xAE)  # the type of the requests of VFIO and iommufd, and that of KVM
 
 
 @kernel("fs/open.c")
@@ -129,6 +132,8 @@ async def sys_dup(number: int) -> int:
 async def vfs_ioctl(file: File, request: int, argument: int, names: str) -> int:
     """Hand a request to the driver of the file; the number is seen as 32 bits."""
     if file.f_op is PLAIN_FILE:
+        alien = request >> 8 & 0xFF in REQUESTS_OF_DEVICES
+        await refuse_if(alien, Errno.ENOTTY, "file_knows_request", f"{file.label} knows nothing of devices")
         raise Unsupported(f"{names} on {file.label}")
     handler = await require(
         file.f_op.unlocked_ioctl, Errno.ENOTTY, "file_knows_ioctl", f"{file.label} knows no ioctl at all"

@@ -109,9 +109,10 @@ async def kvm_vcpu_ioctl(file: File, cmd: int, argument: int) -> int:
     known = request_names(cmd)
     if cmd in (uapi.KVM_SET_DEVICE_ATTR, uapi.KVM_GET_DEVICE_ATTR, uapi.KVM_HAS_DEVICE_ATTR):
         attr = uapi.KvmDeviceAttr.from_buffer_copy(await copy_from_user(argument, sizeof(uapi.KvmDeviceAttr)))
-        await refuse_if(
-            attr.group != 0, Errno.ENXIO, "vcpu_has_attribute", "the one attribute is the offset of its clock"
-        )
+        other = attr.group != 0 or attr.attr != 0
+        await refuse_if(other, Errno.ENXIO, "vcpu_has_attribute", "the one attribute is the offset of its clock")
+        if cmd == uapi.KVM_HAS_DEVICE_ATTR:
+            return 0
     elif known:
         await refuse_if(True, Errno.EINVAL, "vcpu_knows_request", "a virtual CPU has no such request")
     raise Unsupported(f"{' or '.join(known) or hex(cmd)} on a virtual CPU")
