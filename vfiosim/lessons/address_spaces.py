@@ -81,7 +81,10 @@ def lost(session: Session) -> list[str]:
 
 def _not_moved(session: Session) -> list[str]:
     missing, reads = Goal(GONE, facts.alive("iommufd_ioas *"))(session), lost(session)
-    return [*missing, *([f"wanted: no read of the card fails; now: it gets nothing after {reads[0]}"] if reads else [])]
+    return [
+        *missing,
+        *([f"wanted: no read of the card fails; now: it gets nothing after {reads[0]}: Undo"] if reads else []),
+    ]
 
 
 def _let_go(session: Session) -> bool:
@@ -97,9 +100,8 @@ def _unmapped(session: Session) -> bool:
 
 
 MOVE = Task(
-    "The card sends from address space 2. A new one shall take its place: at the end address space 2 is gone. But the card does "
-    "not pause: it reads at <code>0x10000</code> after each of your calls, and no read may fail. Look at the way of the read above "
-    "the picture. (If a read has failed, <b>Undo</b>.)",
+    "The card sends from address space 2. Move it to a new one, so that in the end address space 2 is gone. The card does not "
+    "pause: it reads at <code>0x10000</code> after each of your calls, and no read may fail.",
     _sending,
     _not_moved,
     (
@@ -211,5 +213,6 @@ PINNED = Task(
 
 free_it = partial(Exercise, PINNED, Desk)
 
-LESSON = Lesson("09", QUESTIONS, CHECK, (MOVE.name, TIDY_UP.name, PINNED.name), VIEW)
+FURTHER = ("09 emulated", TIDY_UP.name)
+LESSON = Lesson("09", QUESTIONS, CHECK, (MOVE.name, TIDY_UP.name, PINNED.name), VIEW, FURTHER)
 predict, once_answered, quiz, finish = LESSON.predict, LESSON.once_answered, LESSON.quiz, LESSON.finish

@@ -16,6 +16,7 @@ from ..lab.static_fallback import note
 from ..lab.style import text
 from ..machine import Machine
 from ..machine.events import Mapped
+from ..views.atlas import Atlas
 from .address_spaces_dma import dma
 from .beginnings import CTX, DEV, bound, opened
 
@@ -23,6 +24,7 @@ PAGE, PAGES, IOVA, PACKET = 4096, 4, 0x10000, b"ping"
 CARD = ("fds vmm", "vfio_device vfio0")
 _SPACES = ("iommufd_device", "iommufd_access", "iommufd_ioas", "iommufd_hwpt_paging", "iopt_area", "iopt_pages")
 ONLY = (*CARD, "file vfio0#1", *_SPACES, "iommu_group 1")  # what the pictures show
+BRIEF = ("fds vmm", *ONLY[2:])  # what those of a bench show: the device is known there by its ID
 
 
 # ---- the calls
@@ -120,7 +122,8 @@ class Desk(Bench):
     rows: Sequence[str] = (*ROWS, "space")
 
     def __init__(self, session: Session, **options: Any) -> None:
-        super().__init__(session, **{"show": ("space",), "only": ONLY, "keep": CARD, **options})
+        own = Atlas()  # on the map of a bind an address space begins where a screen ends
+        super().__init__(session, **{"show": ("space",), "only": BRIEF, "keep": CARD[:1], "atlas": own, **options})
         self.add_class("vfiosim-many")
 
     def _space_row(self) -> widgets.Box:

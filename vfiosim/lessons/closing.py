@@ -278,5 +278,7 @@ def free_it() -> Exercise:
     return Exercise(FIND_THE_LAST, lambda session: _bench(session, more))  # the picture hides the message
 
 
-LESSON = Lesson("05", QUESTIONS, CHECK, (CUT_THE_PATHS.name, TEAR_DOWN.name, FIND_THE_LAST.name), ALL)
+LESSON = Lesson(
+    "05", QUESTIONS, CHECK, (CUT_THE_PATHS.name, TEAR_DOWN.name, FIND_THE_LAST.name), ALL, (TEAR_DOWN.name,)
+)
 predict, once_answered, quiz, finish = LESSON.predict, LESSON.once_answered, LESSON.quiz, LESSON.finish

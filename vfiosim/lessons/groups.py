@@ -267,5 +267,6 @@ FALL_BACK = Parsons(
 
 order = partial(Ordering, FALL_BACK)
 
-LESSON = Lesson("06", QUESTIONS, CHECK, (IN_THE_WAY.name, SHARED.name, FALL_BACK.name), GROUP_2)
+FURTHER = ("06 how many?", FALL_BACK.name)
+LESSON = Lesson("06", QUESTIONS, CHECK, (IN_THE_WAY.name, SHARED.name, FALL_BACK.name), GROUP_2, FURTHER)
 predict, once_answered, quiz, finish = LESSON.predict, LESSON.once_answered, LESSON.quiz, LESSON.finish

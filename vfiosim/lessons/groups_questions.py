@@ -171,8 +171,9 @@ CHECK = (
         name="06 check: one is left",
     ),
     Question(
-        "The disk has its driver ahci. A program goes the old way to <code>usb</code>, with an iommufd as container. SET_CONTAINER "
-        "succeeds, and GET_STATUS says <i>viable</i>. How does GET_DEVICE_FD end?",
+        "The disk has its driver ahci. A program opens the file of group 3 and puts it into an iommufd, in the place of a "
+        "container: that succeeds, and GET_STATUS of the group says <i>viable</i>. Then the program asks the group for "
+        "<code>usb</code>: GET_DEVICE_FD. How does that end?",
         _a_flag,
         "with an iommufd as container nobody claims the DMA before the first device is opened. That claim meets ahci.",
         {"0": "A descriptor: the group is viable", "EBUSY": "EBUSY", "EPERM": "EPERM"},

@@ -11,7 +11,7 @@ from ..lab.alive import describe
 from ..lab.once_answered import OnceAnswered
 from ..machine import Machine
 from ..naming import must_be_one_of
-from .address_spaces_bench import ONLY, Desk
+from .address_spaces_bench import Desk
 from .address_spaces_dma import dma
 from .beginnings import leading_to
 from .fewest import fewest
@@ -20,7 +20,8 @@ from .moves import DOWN, UP, Moves, at, close, opened, play
 from .vmm_questions import CARD, CHECK, QUESTIONS, VIEW, VM, guest, with_card
 
 FILE, CTX = "file vfio0#1", "iommufd_ctx 1"
-SHOWN = (*ONLY, "fds vmm", "file iommu*", "file kvm-vfio*", "kvm")
+SHOWN = ("fds vmm", "file *", CARD, "kvm", "iommufd_ioas", "iommufd_hwpt_paging")
+KEPT = ("fds vmm", CARD)
 
 
 def _alive(machine: Machine, name: str) -> bool:
@@ -35,12 +36,12 @@ def _wanted(*facts: tuple[str, bool, str]) -> list[str]:
 def level(name: str) -> Exercise:
     """One of the `LEVELS`, with the moves that it has."""
     task, moves = LEVELS[name]
-    return Exercise(task, lambda session: Desk(session, show=(), more=moves, only=SHOWN))
+    return Exercise(task, lambda session: Desk(session, show=(), more=moves, only=SHOWN, keep=KEPT))
 
 
 def desk() -> Desk:
     """The VM has the card, and every move is there."""
-    return Desk(Session(start=with_card), show=("why",), more={**UP, **DOWN}, only=SHOWN)
+    return Desk(Session(start=with_card), show=("why",), more={**UP, **DOWN}, only=SHOWN, keep=KEPT)
 
 
 def holders(name: str) -> str:
