@@ -76,7 +76,7 @@ def test_all_recordings_are_there() -> None:
     random = [f"random-{emphasis}" for emphasis in ("default", "fault", "group", "kvm", "noiommu", "proc")]
     second = ["hand2-default", "hand2-noiommu", "hand2-sriov", "hand3-default", "hand3-noiommu", "hand4-default"]
     later = ["hand7-default", "hand7-noiommu", "hand8-default", "hand9-default"]
-    tenth = ["hand10-default", "hand12-default", "hand12-sriov"]
+    tenth = ["hand10-default", "hand11-default", "hand12-default", "hand12-sriov"]
     fifth = ["hand5-default", "hand5-noiommu", "hand5-sriov", "hand6-default"]
     built = [
         f"config-{which}" for which in ("nogroup", "nogroup-noiommu", "nointremap", "nonoiommu", "nonoiommu-noiommu")
@@ -304,6 +304,27 @@ def test_the_command_succeeds_only_if_everything_is_the_same(
     assert "'num': 99" in lines[2]
     assert lines[2].startswith("      expected ")
     assert lines[3].startswith("      got ")
+
+
+def test_the_kernel_was_asked_each_number_of_each_request_at_0_1_and_its_largest() -> None:
+    asked = {
+        (step.get("request"), field, value)
+        for scenario in load(FILE.parent / "hand11-default.json.gz").scenarios
+        for step in scenario["steps"]
+        if isinstance(step.get("arg"), dict)
+        for field, value in step["arg"].items()
+        if isinstance(value, int)
+    }
+    missing = [
+        (name, field.name, value)
+        for name, request in uapi.REQUESTS.items()
+        if request.struct is not None and name != "IOMMU_TEST_CMD"
+        for field in request.struct.fields()
+        if field.size in (1, 2, 4, 8) and not field.name.startswith("out_") and field.name not in ("fd", "iommufd")
+        for value in (0, 1, (1 << 8 * field.size) - 1)
+        if (name, field.name, value) not in asked
+    ]
+    assert missing == []
 
 
 def test_an_unsupported_step_is_no_success(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

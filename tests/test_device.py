@@ -376,6 +376,18 @@ def test_a_limit_on_files_holds_for_the_next_open(m):
     assert refused(p.setrlimit, 7, 4, 5) == "EPERM"
 
 
+def test_the_limits_of_another_process_are_those_of_its_own_user(m):
+    p, other = m.process("p"), m.process("other")
+    assert p.prlimit("other", 7, 4, 4) == (1024, 4096)
+    other.open(NODE)
+    assert refused(other.open, NODE) == "EMFILE"
+    other.setuid(1000)
+    with pytest.raises(KernelError, match="process p runs as user 0, the caller as 1000, without CAP_SYS_RESOURCE"):
+        other.prlimit("p", 8)
+    other.exit()
+    assert refused(p.prlimit, "other", 8) == "ESRCH"
+
+
 def test_exec_closes_the_vm_and_keeps_the_device(m):
     p = m.process("p")
     _, fd = bound(p)

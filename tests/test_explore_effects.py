@@ -47,6 +47,7 @@ from vfiosim.engine import (
     try_cmpxchg,
     wait_for,
     wait_for_killable,
+    wait_for_killable_timeout,
     wait_for_timeout,
     wait_until_zero,
     warn_on,
@@ -174,6 +175,12 @@ PAIRS: dict[str, tuple[Code, Code, str, tuple[str, ...]]] = {
     "wait_for": (lambda t: [wait_for(t.x.done)], lambda t: [wait_for(t.x.done)], "wait_for", ()),
     "wait_for_timeout": (
         lambda t: [wait_for_timeout(t.x.done, 5)],
+        lambda t: [complete(t.x.done)],
+        "complete",
+        (),
+    ),
+    "wait_for_killable_timeout": (
+        lambda t: [wait_for_killable_timeout(t.x.done, 5)],
         lambda t: [complete(t.x.done)],
         "complete",
         (),

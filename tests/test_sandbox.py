@@ -190,6 +190,7 @@ def test_every_call_without_a_descriptor_can_be_made() -> None:
         "write_file": {"path": f"{NIC}/driver/unbind", "data": "0000:01:00.0"},
         "read_file": {"path": f"{NIC}/driver_override"},
         "readlink": {"path": f"{NIC}/iommu_group"},
+        "prlimit": {"process": "vmm"},
     }
     answers = {
         plain.name: answer(box, "no descriptor", plain, **fields.get(plain.name, {})) for plain in WITHOUT_A_FILE
@@ -212,6 +213,7 @@ def test_every_call_without_a_descriptor_can_be_made() -> None:
         "setuid": "0",
         "capset": "0",
         "setrlimit": "0",
+        "prlimit": "(0, 0)",
         "exec": "0",
     }
 

@@ -64,6 +64,8 @@ class Calls:
             raise Unsupported(f"the call {name}")
         method, read, answer = _CALLS[name]
         args = tuple(each(self.scope, step) for each in read) + tuple(step.get("caps", ()))
+        if name == "prlimit" and "cur" in step:
+            args += (self.scope.number(step, "cur"), _hard_limit(self.scope, step))
         if "ptr" in step and name in ("read", "pread", "write", "pwrite"):
             data = (
                 _sent(self.scope, step) if name in ("write", "pwrite") else bytes(self.scope.number(step, "count", 4))
@@ -109,6 +111,11 @@ def _number(key: str, default: int | None = None) -> Read:
 
 def _text(key: str) -> Read:
     return lambda scope, step: scope.text(step[key])
+
+
+def _resource(scope: Scope, step: Step) -> int:
+    named = _RLIMITS.get(step["resource"])
+    return scope.number(step, "resource") if named is None else named
 
 
 def _sent(_: Scope, step: Step) -> bytes:
@@ -167,7 +174,11 @@ _CALLS: Final[Mapping[str, tuple[str, tuple[Read, ...], Callable[[Any], Answer]]
     ),
     "capdrop": ("capdrop", (), _zero),  # and the names of its capabilities
     "setuid": ("setuid", (_number("uid"),), _zero),
-    "setrlimit": ("setrlimit", (lambda _, step: _RLIMITS[step["resource"]], _number("cur"), _hard_limit), _zero),
+    "prlimit": (
+        "prlimit", (lambda _, step: str(step["target"] or ""), _resource),
+        lambda got: (0, {"cur": got[0], "max": got[1]}),
+    ),  # and the limits that it sets
+    "setrlimit": ("setrlimit", (_resource, _number("cur"), _hard_limit), _zero),
     "write_file": ("write_file", (_PATH, lambda scope, step: scope.text(step["data"]).encode()), _plain),
     "read_file": ("read_file", (_PATH,), lambda data: (0, {"text": data.decode("latin1").strip()})),
     "readlink": ("readlink", (_PATH,), lambda target: (0, {"text": target.rpartition("/")[2]})),

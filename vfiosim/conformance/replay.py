@@ -116,6 +116,8 @@ class Playback:
             actor.state = "exited"
             actor.process.exit()
             return _plain()
+        if call == "prlimit" and step["target"]:
+            self.actor(step["target"])
         return self._make(actor, step)
 
     def actor(self, name: str) -> Actor:

@@ -79,6 +79,7 @@ from .sync import (
     try_acquire,
     wait_for,
     wait_for_killable,
+    wait_for_killable_timeout,
     wait_for_timeout,
     wait_until_zero,
 )
@@ -170,6 +171,7 @@ __all__ = [
     "try_cmpxchg",
     "wait_for",
     "wait_for_killable",
+    "wait_for_killable_timeout",
     "wait_for_timeout",
     "wait_until_zero",
     "warn_on",

@@ -243,6 +243,15 @@ def wait_for_timeout(engine: Engine, thread: Thread, target: Completion, timeout
     return False if _time_is_over(engine, thread, timeout) else WAIT
 
 
+@effect(Completion, int, touches=writes, needs=_signalled, timed=True, orders=True)
+def wait_for_killable_timeout(engine: Engine, thread: Thread, target: Completion, timeout: int) -> bool:
+    """The same, but the wait ends when the process is killed, as if its time were over."""
+    if thread.killed:
+        thread.deadline = engine.clock
+    result: bool = PERFORM[wait_for_timeout](engine, thread, target, timeout)
+    return result
+
+
 @effect(Count, int, touches=writes, needs=lambda value: value == 0, waits=True, timed=True, orders=True)
 def wait_until_zero(engine: Engine, thread: Thread, target: Count, timeout: int) -> bool:
     """Wait until a count is zero, at most `timeout` milliseconds of simulated time; False if they are over."""

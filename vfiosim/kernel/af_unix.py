@@ -17,6 +17,7 @@ from .fs.file import (
     private,
     put_unused_fd,
 )
+from .fs.read_write import wait_for_readable
 from .fs.syscalls import alloc_file, drop_file
 
 READABLE, WRITABLE, POLLRDHUP = POLLIN | 0x40, POLLOUT | 0x300, 0x2000  # with POLLRDNORM, POLLWRNORM, POLLWRBAND
@@ -228,4 +229,10 @@ async def unix_poll(file: File) -> int:
     return WRITABLE | READABLE * (ended or bool(waiting)) | (POLLHUP | POLLRDHUP) * ended
 
 
-unix_fops = FileOperations("socket", release=unix_release, poll=unix_poll, stream=True)
+async def unix_wait(file: File, timeout: int) -> bool:
+    """Until something is sent, or the other end is closed."""
+    sock: UnixSock = await private(file)
+    return await wait_for_readable(file, sock.readable, timeout)
+
+
+unix_fops = FileOperations("socket", release=unix_release, poll=unix_poll, wait=unix_wait, stream=True)

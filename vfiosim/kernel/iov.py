@@ -115,7 +115,7 @@ async def link_between(device: Device, name: str) -> str | None:
 
 def distance(physical: str, virtual: str) -> int:
     """How many functions further on the bus, or on the next ones."""
-    first, second = (int(each[5:7] + each[8:10], 16) * 8 + int(each[11:]) for each in (physical, virtual))
+    first, second = [int(each[5:7] + each[8:10], 16) * 8 + int(each[11:]) for each in (physical, virtual)]
     return second - first
 
 

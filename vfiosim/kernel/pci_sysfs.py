@@ -7,12 +7,14 @@ from functools import partial
 from typing import Final
 
 from ..engine import *
-from .base import Device
+from .base import VFIO_DRIVERS, Device
 from .firmware import BARS, bar_flags, interrupt_input
-from .fs.kernfs import written
+from .fs.kernfs import Attribute, written
 from .iov import distance
 from .kstrtox import kstrtoul
+from .task import capable
 from .unsupported import Unsupported
+from .vfio.pci.vfio_pci_config import registers_now
 
 _IDS: Final = ("vendor", "device", "subsystem_vendor", "subsystem_device", "class")
 LINK_STATE: Final = ("current_link_speed", "current_link_width", "max_link_speed", "max_link_width")
@@ -27,6 +29,7 @@ IO, MEM, PREFETCH, SIZEALIGN, MEM_64 = 0x100, 0x200, 0x2000, 0x40000, 0x100000  
 EXPRESS, LINK_CAPABILITIES, LINK_STATUS = 0x10, 0x0C, 0x12
 FIRST_OF_VFS: Final = 7
 SRIOV, VF_BARS = 0x10, 0x24  # a capability, and where in it the BARs of virtual functions begin
+PCI_STD_HEADER_SIZEOF, PCI_CFG_SPACE_EXP_SIZE = 64, 4096
 RESOURCES: Final = 13  # six BARs, the ROM, and those of its virtual functions
 
 
@@ -38,6 +41,8 @@ def shown(device: Device, name: str) -> Callable[[], Awaitable[str]] | None:
         return partial(resource_show, device)
     if name == "broken_parity_status":
         return partial(broken_parity_status_show, device)
+    if name in ("dma_mask_bits", "consistent_dma_mask_bits") and device.hardware.ids:
+        return partial(dma_mask_bits_show, device)
     text = constant(device, name)
     return None if text is None else partial(written, text)
 
@@ -68,11 +73,34 @@ async def resource_show(device: Device) -> str:
 
 
 @kernel("drivers/pci/pci-sysfs.c")
+async def dma_mask_bits_show(device: Device) -> str:
+    """How many bits of an address it can send: 32, as the bus begins with, unless a driver of the kernel has said more.
+
+    vfio-pci says nothing: where its DMA goes is the matter of an IOMMU.
+    """
+    return "64" if device.spec.driver not in VFIO_DRIVERS else "32"
+
+
+@kernel("drivers/pci/pci-sysfs.c")
 async def msi_bus_store(text: str, count: int) -> int:
     """May a function send message interrupts? It may; EINVAL for no number."""
     if not await kstrtoul(text):
         raise Unsupported("a function that may not send message interrupts")
     return count
+
+
+@kernel("drivers/pci/pci-sysfs.c")
+async def pci_read_config(device: Device, end: int) -> str:
+    """Configuration space as it is, up to its end or to `end`, a character for each byte."""
+    return (await registers_now(device))[:end].decode("latin1")
+
+
+async def config_file(device: Device, path: str) -> Attribute:
+    """The file of all registers of a function; without CAP_SYS_ADMIN those of its header only. They are not written so."""
+    end = PCI_CFG_SPACE_EXP_SIZE if await capable("CAP_SYS_ADMIN") else PCI_STD_HEADER_SIZEOF
+    return Attribute(
+        path, 0o644, show=partial(pci_read_config, device, end), node=device, binary=True, size=len(device.config)
+    )
 
 
 @kernel("drivers/pci/pci-driver.c")

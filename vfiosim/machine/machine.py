@@ -142,6 +142,11 @@ class Machine:
         self.processes[name] = Process(self, name, task)
         return self.processes[name]
 
+    def task_named(self, name: str) -> TaskStruct | None:
+        """The living process of this name."""
+        process = self.processes.get(name)
+        return process.task if process is not None and process.task.alive.value else None
+
     def kvm_live(self) -> int:
         """How many VMs the kernel keeps at this moment, reachable or not."""
         return sum(isinstance(thing, Kvm) for thing in self.engine.objects.values())

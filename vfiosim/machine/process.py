@@ -160,6 +160,11 @@ class Process:
         """Set a limit: 7 RLIMIT_NOFILE, 8 RLIMIT_MEMLOCK."""
         return int(self._call("setrlimit", resource, soft, hard))
 
+    def prlimit(self, process: str, resource: int, *limits: int) -> tuple[int, int]:
+        """The soft and the hard limit of the process of this name ("": this one); two numbers set them."""
+        soft, hard = self._call("prlimit", process, resource, *limits)
+        return int(soft), int(hard)
+
     def exec(self) -> int:
         """Run another program: the memory is gone, and every file that was opened with O_CLOEXEC is closed."""
         return int(self._call("exec"))
@@ -262,6 +267,8 @@ class Process:
             where = self.task.mm.value.map_buffer(arguments[2])
             passed = (*arguments[:2], where)
             noted = (*arguments[:2], bytes(arguments[2]))
+        elif name == "prlimit" and arguments[0]:
+            passed = (partial(self.machine.task_named, arguments[0]), *arguments[1:])  # who that is then
         code = SYSTEM_CALLS[name].code(self.machine.built, self.task, *passed)
         if name != "fork":
             self.machine.note(Called, self.name, name, noted, lane)

@@ -33,7 +33,7 @@ PREFIX, OLDER = "vfiosim4:", ("vfiosim3:", "vfiosim2:", "vfiosim1:")
 # Bytes of JSON, and things that were done: a text of a few hundred letters could otherwise fill the memory, or take for ever.
 _LONGEST, _MOST_EVENTS = 1 << 24, 10_000
 # How effects are named in check sums that have other names by now.
-_NAMED = {"xa_load": "peek", "xa_store": "poke", "xa_alloc": "claim"}
+_NAMED = {"xa_load": "peek", "xa_store": "poke", "xa_alloc": "claim", "wait_for_killable_timeout": "wait_for_timeout"}
 RENAMED = {  # checks that had another name in texts of older versions: theirs said what is wrong, not what is checked
     "group_is_open": "group_is_closed",
     "node_is_gone": "node_is_there",

@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from ..engine import load
 from ..kernel.af_unix import sys_socketpair, unix_stream_recvmsg, unix_stream_sendmsg
-from ..kernel.cred import do_prlimit, sys_capset, sys_setuid
+from ..kernel.cred import sys_capset, sys_prlimit64, sys_setrlimit, sys_setuid
 from ..kernel.fs.eventfd import do_eventfd
 from ..kernel.fs.file import O_RDWR, receive_fd_replace
 from ..kernel.fs.host import HostFile
@@ -166,7 +166,10 @@ _ALL: Final = (
     SystemCall("capset", "give capabilities away", (Argument("names", "names", "CAP_SYS_RAWIO"),), _alone(sys_capset),
                method=False),
     SystemCall("setrlimit", "set a limit: 7 descriptors, 8 locked memory",
-               (_number("resource", 8), _number("soft"), _number("hard")), _alone(do_prlimit)),
+               (_number("resource", 8), _number("soft"), _number("hard")), _alone(sys_setrlimit)),
+    SystemCall("prlimit", "the limits of any process: its name, which limit; with a soft and a hard one they are set",
+               (Argument("process", "name", ""), _number("resource", 8)),
+               lambda _, task, name, *limits: sys_prlimit64(name() if callable(name) else task, *limits)),
     SystemCall("exec", "run another program", (), lambda _, task: begin_new_exec(task)),
     SystemCall("exit", "end the process", (), lambda _, task: do_exit(task), method=False),
     SystemCall("fork", "a child that shares every open file", (Argument("child", "thing"),),

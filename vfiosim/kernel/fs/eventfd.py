@@ -78,7 +78,7 @@ async def eventfd_wait(file: File, timeout: int) -> bool:
     if timeout < 0:
         await sleep_on(ctx)
         return True
-    if await wait_for_timeout(ctx.woken, timeout):
+    if await wait_for_killable_timeout(ctx.woken, timeout):
         return True
     async with ctx.lock:
         late = await load(ctx.sleepers)

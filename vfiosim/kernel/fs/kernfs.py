@@ -16,6 +16,7 @@ from .file import O_ACCMODE, O_RDONLY, O_WRONLY, File, FileOperations, inode_per
 
 PAGE_SIZE: Final = 4096
 INSIDE: Final = "in one of its files"
+SEEK_END, LLONG_MAX = 2, (1 << 63) - 1
 OPENED: Final = "a file of it in /sys is open"
 
 
@@ -26,7 +27,8 @@ class Attribute:
     * `mode`: its permissions; `show`: what reading it tells; `store`: what writing a text of so many bytes does;
     * `node`: what it goes with, and what waits for those who are inside (`struct kernfs_node`, `active`); None: it stays;
     * `there`: it can go before its owner does, and this says whether it is there: by writing into it, as `remove` does. Its
-      `store` then leaves it by itself.
+      `store` then leaves it by itself;
+    * `binary`: what it tells are bytes, not a line; `size`: how many bytes it is said to have.
     """
 
     path: str
@@ -36,6 +38,8 @@ class Attribute:
     node: Device | DriverPrivate | None = None
     there: Field[bool] | None = None
     folder: bool = False
+    binary: bool = False
+    size: int = PAGE_SIZE
 
 
 @kernel("fs/kernfs/file.c")
@@ -47,7 +51,7 @@ async def kernfs_fop_read_iter(attribute: Attribute) -> bytes:
     await kernfs_get_active(attribute)
     async with cleanup(kernfs_put_active, attribute.node):
         text = await attribute.show()
-    return f"{text}\n".encode("latin1")
+    return (text if attribute.binary else f"{text}\n").encode("latin1")
 
 
 @kernel("fs/kernfs/file.c")
@@ -151,7 +155,20 @@ def file_operations(attribute: Attribute, device: Device | None) -> FileOperatio
         release=None if device is None else partial(kernfs_fop_release, device),
         read=partial(read_from, attribute),
         write=partial(write_at, attribute),
+        llseek=partial(kernfs_fop_llseek, attribute),
     )
+
+
+@kernel("fs/kernfs/file.c")
+async def kernfs_fop_llseek(attribute: Attribute, file: File, offset: int, whence: int) -> int:
+    """From the start, from here, from the end. EINVAL before the start and behind the last address."""
+    if whence > SEEK_END:
+        raise Unsupported(f"where {attribute.path} has data, and where holes,")
+    begin = (0, await load(file.f_pos), attribute.size)[whence]
+    good = 0 <= begin + offset <= LLONG_MAX
+    await refuse_if(not good, Errno.EINVAL, "place_in_file", "nothing is before the start of a file")
+    await store(file.f_pos, begin + offset)
+    return begin + offset
 
 
 async def read_from(attribute: Attribute, _: File, size: int, offset: int) -> bytes:

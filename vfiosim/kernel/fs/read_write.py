@@ -108,6 +108,7 @@ async def sys_write(number: int, data: bytes, offset: int | None = None, address
 
 
 SEEK_MAX: Final = 4
+POLLIN: Final = 1
 DEFAULT_POLLMASK: Final = (
     0x145  # POLLIN, POLLOUT, POLLRDNORM, POLLWRNORM: of a file that does not say when it can be read and written
 )
@@ -137,6 +138,17 @@ async def sys_poll(number: int, events: int, timeout: int) -> int:
             ready = await vfs_poll(file, events)
             timeout = timeout if in_time else 0
         return ready
+
+
+async def wait_for_readable(file: File, news: Completion, timeout: int) -> bool:
+    """Wait for news of a file, at most so many milliseconds, without end if negative; False if they are over, or at a kill.
+
+    What can be read is left to whoever reads it, who may wait too.
+    """
+    told = await wait_for_killable(news) if timeout < 0 else await wait_for_killable_timeout(news, timeout)
+    if told and await vfs_poll(file, POLLIN):
+        await complete(news)
+    return told
 
 
 async def vfs_poll(file: File, events: int) -> int:

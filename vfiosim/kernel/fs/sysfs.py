@@ -62,7 +62,6 @@ _PARAMETER: Final = re.compile(r"/sys/module/([^/]+)/parameters/([^/]+)")
 _TYPE: Final = re.compile(
     r"/sys/(?:class/mdev_bus|class/mtty|devices/virtual/mtty)/mtty/mdev_supported_types/([^/]+)/([^/]+)"
 )
-_WRITABLE: Final = ("config",)  # and not modelled
 S_IFDIR, S_IFCHR, S_IFREG = 0o040000, 0o020000, 0o100000
 
 
@@ -193,6 +192,8 @@ async def device_file(device: Device, name: str, path: str) -> Attribute:
         attribute = remove_file(device, path)
     elif name in ("reset", "reset_method") and await load(device.reset_files):
         attribute = reset_file(device, name, path)
+    elif device.bus == "pci" and name == "config":
+        attribute = await pci_sysfs.config_file(device, path)
     elif device.bus == "pci" and name != "remove":
         attribute = pci_file(device, name, path)
     elif device.bus == "mdev":
@@ -251,7 +252,7 @@ def pci_file(device: Device, name: str, path: str) -> Attribute | None:
         return None
     if name not in PCI_ATTRIBUTES and name not in [f"resource{bar}" for bar in device.hardware.bars]:
         return None
-    mode = 0o644 if name in _WRITABLE else 0o600 if name[-1].isdigit() else 0o444
+    mode = 0o600 if name[-1].isdigit() else 0o444
     return Attribute(path, mode, None, told, device)
 
 

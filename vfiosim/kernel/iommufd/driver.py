@@ -35,3 +35,4 @@ async def iommufd_viommu_report_event(viommu: IommufdViommu, kind: int, data: by
             await store(queue.deliver, (*before, event))
             await store(queue.num_events, events + (not full))
             await store(queue.sequence, (sequence + 1) & INT_MAX)
+        await complete(queue.news)

@@ -26,6 +26,7 @@ from ..fs.file import (
     private,
     put_unused_fd,
 )
+from ..fs.read_write import wait_for_readable
 from ..fs.syscalls import alloc_file
 from ..prototypes import (
     _iommufd_object_alloc,
@@ -200,6 +201,12 @@ async def iommufd_veventq_fops_poll(file: File) -> int:
         return READABLE if await load(queue.deliver) else 0
 
 
+async def eventq_wait(file: File, timeout: int) -> bool:
+    """Until a fault or an event comes."""
+    queue: IommufdFault | IommufdVeventq = await private(file)
+    return await wait_for_readable(file, queue.news, timeout)
+
+
 @kernel("drivers/iommu/iommufd/eventq.c")
 async def iommufd_eventq_fops_release(file: File) -> None:
     """The file lets go of its queue and of the context."""
@@ -214,6 +221,7 @@ iommufd_fault_fops = FileOperations(
     read=iommufd_fault_fops_read,
     write=iommufd_fault_fops_write,
     poll=iommufd_eventq_fops_poll,
+    wait=eventq_wait,
     stream=True,
 )
 
@@ -223,6 +231,7 @@ iommufd_veventq_fops = FileOperations(
     release=iommufd_eventq_fops_release,
     read=iommufd_veventq_fops_read,
     poll=iommufd_veventq_fops_poll,
+    wait=eventq_wait,
     stream=True,
 )
 
@@ -252,6 +261,7 @@ async def iommufd_fault_iopf_handler(fault: IommufdFault, group: Waiting) -> Non
     """A device has a page fault: put it at the end of the queue."""
     async with fault.lock:
         await store(fault.deliver, (*await load(fault.deliver), group))
+    await complete(fault.news)
 
 
 @kernel("drivers/iommu/iommufd/eventq.c")

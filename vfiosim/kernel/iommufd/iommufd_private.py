@@ -313,6 +313,7 @@ class IommufdFault(IommufdObject):
     response: Table[Waiting] = table(first=1, guard="mutex")  # were read, and wait for an answer, by cookie
     lock: Lock = spinlock()
     deliver: Field[tuple[Waiting, ...]] = field((), guard="lock")  # wait to be read
+    news: Completion = completion()
 
 
 class IommufdHwQueue(IommufdObject):
@@ -327,11 +328,13 @@ class IommufdHwQueue(IommufdObject):
     access: Field[IommufdAccess | None] = field(None)
     prev: Field[IommufdHwQueue | None] = field(None, guard="viommu.queue_mutex", link="weak")
 
-    def __init__(self, engine: Engine, ictx: IommufdCtx, viommu: IommufdViommu, index: int, page: int) -> None:
+    def __init__(
+        self, engine: Engine, ictx: IommufdCtx, viommu: IommufdViommu, index: int, page: int, length: int
+    ) -> None:
         super().__init__(engine, ictx)
         self.viommu = viommu
         self.index = index
-        self.page = page  # where it lies
+        self.page, self.length = page, length  # where it lies: whole pages
 
 
 class IommufdHwptNested(IommufdHwPagetable):
@@ -375,6 +378,7 @@ class IommufdVeventq(IommufdObject):
     deliver: Field[tuple[Event, ...]] = field((), guard="lock")
     num_events: Field[int] = field(0, guard="lock")
     sequence: Field[int] = field(0, guard="lock")
+    news: Completion = completion()
 
     def __init__(self, engine: Engine, ictx: IommufdCtx, viommu: IommufdViommu, kind: int, depth: int) -> None:
         super().__init__(engine, ictx)

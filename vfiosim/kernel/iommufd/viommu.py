@@ -16,6 +16,7 @@ from ..prototypes import (
 from ..regions import PAGE_SIZE
 from ..unsupported import Unsupported
 from .device import (
+    Pinned,
     iommufd_access_change_ioas,
     iommufd_access_destroy,
     iommufd_access_detach,
@@ -39,6 +40,7 @@ GUEST_MEMORY = "the memory of its guest"
 ITS_DEVICE = "its device"
 RUNNING = "running call"
 BEFORE = "the queue behind it"
+POINTER, INT_MAX = 8, 2**31 - 1  # bytes of a pointer; most bytes of one allocation
 
 
 @kernel("drivers/iommu/iommufd/viommu.c")
@@ -153,7 +155,7 @@ async def iommufd_hw_queue_destroy(queue: IommufdHwQueue) -> None:
             await put(before.users, queue, BEFORE)
     access = await load(queue.access)
     if access is not None:
-        await iommufd_access_unpin_pages(access, queue.page, PAGE_SIZE)
+        await iommufd_access_unpin_pages(access, queue.page, queue.length)
         await iommufd_access_detach(access)
         await iommufd_access_destroy(access, queue)
         await put(viommu.users, queue, ITS_VIOMMU)
@@ -161,7 +163,14 @@ async def iommufd_hw_queue_destroy(queue: IommufdHwQueue) -> None:
 
 @kernel("drivers/iommu/iommufd/viommu.c")
 async def iommufd_hw_queue_alloc_phys(queue: IommufdHwQueue) -> IommufdAccess:
-    """An access object without driver, attached to the memory of the guest, which pins the queue. EADDRINUSE, as pinning."""
+    """An access object without driver, attached to the memory of the guest, which pins the queue.
+
+    ERANGE, ENOMEM (length), EADDRINUSE, as pinning, EFAULT for pages that do not follow each other in physical memory.
+    """
+    over = queue.length > ULONG_MAX - PAGE_SIZE + 1
+    await refuse_if(over, Errno.ERANGE, "hw_queue_whole_pages", "its last page would end beyond the last address")
+    big = queue.length // PAGE_SIZE * POINTER > INT_MAX
+    await refuse_if(big, Errno.ENOMEM, "hw_queue_list_fits", "the list of its pages would take more than 2 GiB")
     access = await _iommufd_object_alloc(queue.ictx, IommufdAccess)
     init(access, internal=True)
     await get(access.users, queue, "bound")
@@ -170,8 +179,28 @@ async def iommufd_hw_queue_alloc_phys(queue: IommufdHwQueue) -> IommufdAccess:
         async with access.ioas_lock:
             await iommufd_access_change_ioas(access, queue.viommu.hwpt.ioas)
         async with on_failure(iommufd_access_detach, access):
-            await iommufd_access_pin_pages(access, queue.page, PAGE_SIZE, write=False)
+            pinned = await iommufd_access_pin_pages(access, queue.page, queue.length, write=False)
+            async with on_failure(iommufd_access_unpin_pages, access, queue.page, queue.length):
+                await check_contiguous(queue, pinned)
     return access
+
+
+async def check_contiguous(queue: IommufdHwQueue, pinned: Pinned) -> None:
+    """EFAULT where a page does not follow the one before it. Where user memory lies is chance; the same page twice never does."""
+    if queue.length == PAGE_SIZE:
+        return
+    known: set[tuple[object, int]] = set()
+    for area, first, last in pinned:
+        pages = await require(await load(area.pages), Errno.EFAULT, "hw_queue_mapped", "its memory is gone")
+        mm = await load(pages.source_mm)
+        for page in range(first, last + 1):
+            at = pages.file or mm, pages.address + page * PAGE_SIZE
+            again = at in known
+            await refuse_if(
+                again, Errno.EFAULT, "hw_queue_contiguous", "a page of it stands for two, so it lies not in one piece"
+            )
+            known.add(at)
+    raise Unsupported("whether pages of a hardware queue follow each other in physical memory, which is chance,")
 
 
 @kernel("drivers/iommu/iommufd/viommu.c")
@@ -190,16 +219,17 @@ async def iommufd_hw_queue_alloc_ioctl(ucmd: Ucmd) -> None:
     async with cleanup(iommufd_put_object, viommu):
         known = cmd.type == uapi.IOMMU_HW_QUEUE_TYPE_SELFTEST
         await refuse_if(not known, Errno.EOPNOTSUPP, "hw_queue_type_known", "the IOMMU has no queues of this type")
-        if cmd.nesting_parent_iova % PAGE_SIZE + cmd.length > PAGE_SIZE:
-            raise Unsupported("a hardware queue of several pages, which must follow each other in physical memory")
         await new_queue(ucmd, viommu)
 
 
 async def new_queue(ucmd: Ucmd, viommu: IommufdViommu) -> None:
     """The object, its memory, then the driver's part."""
     cmd, ictx = ucmd.cmd, ucmd.ictx
-    page = cmd.nesting_parent_iova - cmd.nesting_parent_iova % PAGE_SIZE
-    queue = await _iommufd_object_alloc(ictx, IommufdHwQueue, viommu, cmd.index, page)
+    offset = cmd.nesting_parent_iova % PAGE_SIZE
+    length = offset + cmd.length + -(offset + cmd.length) % PAGE_SIZE
+    queue = await _iommufd_object_alloc(
+        ictx, IommufdHwQueue, viommu, cmd.index, cmd.nesting_parent_iova - offset, length
+    )
     ucmd.new_obj = queue
     say(Phase.ACQUIRE, "The memory of {} is pinned by an access object of its own.", queue)
     access = await iommufd_hw_queue_alloc_phys(queue)

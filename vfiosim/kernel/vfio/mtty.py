@@ -31,6 +31,7 @@ from .mtty_migration import (
 )
 from .pci.vfio_pci_core import (
     CONFIG,
+    INFO_MINSZ,
     IRQ_INFO_MINSZ,
     OFFSET_SHIFT,
     READ_WRITE,
@@ -367,10 +368,13 @@ async def mtty_write(device: VfioDevice, data: bytes, offset: int) -> int:
 
 @kernel("samples/vfio-mdev/mtty.c")
 async def mtty_set_irqs(state: MdevState, flags: int, index: int, start: int, count: int, data: bytes) -> None:
-    """Enable, disable, mask or signal one of its two kinds of interrupts; one kind at a time."""
-    masks = flags & (uapi.VFIO_IRQ_SET_ACTION_MASK | uapi.VFIO_IRQ_SET_ACTION_UNMASK)
-    none = index in _SILENT or (index == MSI and bool(masks))
+    """Enable, disable, mask or signal one of its two kinds of interrupts; one kind at a time; without one action nothing."""
+    action = flags & uapi.VFIO_IRQ_SET_ACTION_TYPE_MASK
+    masks = action in (uapi.VFIO_IRQ_SET_ACTION_MASK, uapi.VFIO_IRQ_SET_ACTION_UNMASK)
+    none = index in _SILENT or (index == MSI and masks)
     await refuse_if(none, Errno.ENOTTY, "irq_has_action", "mtty has no such interrupt, or cannot mask it")
+    if not masks and action != uapi.VFIO_IRQ_SET_ACTION_TRIGGER:
+        return
     enabled = await load(state.irq_index)
     if masks:
         await mask_or_unmask(state, flags, enabled == INTX and start == 0 and count == 1, data)
@@ -446,7 +450,7 @@ async def mtty_get_device_info(device: VfioDevice, argument: int) -> int:
     """VFIO_DEVICE_GET_INFO: as PCI devices answer it; its own answer is what mtty knows of its interrupts."""
     info = await read_device_info(argument)
     await store((await state_of(device)).num_irqs, uapi.VFIO_PCI_NUM_IRQS)
-    return await write_device_info(info, argument, uapi.VFIO_DEVICE_FLAGS_PCI)
+    return await write_device_info(info, argument, uapi.VFIO_DEVICE_FLAGS_PCI, INFO_MINSZ)
 
 
 @kernel("samples/vfio-mdev/mtty.c")

@@ -22,6 +22,7 @@ ALL: Final = uapi.IOMMU_TEST_INVALIDATE_FLAG_ALL
 PAGING_FLAGS: Final = (
     uapi.IOMMU_HWPT_ALLOC_DIRTY_TRACKING | uapi.IOMMU_HWPT_ALLOC_NEST_PARENT | uapi.IOMMU_HWPT_ALLOC_PASID
 )
+KMALLOC_MAX: Final = 4 << 20  # bytes that one allocation can have
 PAGE_SIZES: Final = 2**64 - uapi.MOCK_PAGE_SIZE  # every power of two from the smallest on
 
 
@@ -132,6 +133,11 @@ async def mock_viommu_cache_invalidate(viommu: IommufdViommu, array: Entries) ->
     if array.entry_num == 0 and array.type == wanted:
         return
     bad = array.type != wanted or not array.entry_num
+    big = array.entry_num * sizeof(kind) > KMALLOC_MAX
+    array.done = array.entry_num * big  # a failed allocation tells of none that they were not done
+    await refuse_if(
+        big, Errno.ENOMEM, "entries_fit", f"the list takes {array.entry_num * sizeof(kind)} bytes of {KMALLOC_MAX}"
+    )
     await refuse_if(bad, Errno.EINVAL, "viommu_invalidate_type", "the entries are of another type")
     entries = [
         await copy_struct_from_user(kind, array.entry(index).address, array.entry_len)

@@ -21,6 +21,7 @@ from ...base import Device
 from ...firmware import BARS, COMMAND, FIRST_CAPABILITY, HEADER, MSI, MSIX, PIN, SPACE, STATUS, bar_flags
 from ...hardware import Hardware
 from ...pci_reset import pci_try_reset_function
+from ..vfio import VfioDevice
 from .vfio_pci_intrs import vfio_pci_intx_mask, vfio_pci_intx_unmask
 from .vfio_pci_priv import OWN, VfioPciCoreDevice, virq_disabled
 
@@ -412,6 +413,17 @@ async def hardware_at(core: VfioPciCoreDevice, changed: Changes, position: int, 
     if core.msix_control in range(position, position + count) and await load(core.irq_type) == VFIO_PCI_MSIX_IRQ_INDEX:
         found[core.msix_control - position] |= 0x80
     return number(bytes(found))
+
+
+async def registers_now(device: Device) -> bytes:
+    """What the function itself has in all of its configuration space."""
+    vdev = await load(device.drvdata)
+    core = await load(vdev.driver_data) if isinstance(vdev, VfioDevice) else None
+    changed = await load(core.vconfig) if isinstance(core, VfioPciCoreDevice) else None
+    if changed is None or not isinstance(core, VfioPciCoreDevice):
+        return bytes(device.config)
+    value = await hardware_at(core, dict(changed), 0, len(device.config))
+    return value.to_bytes(len(device.config), "little")
 
 
 async def set_hardware(core: VfioPciCoreDevice, changed: Changes, position: int, count: int, value: int) -> None:

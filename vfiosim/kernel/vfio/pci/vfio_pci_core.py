@@ -82,9 +82,9 @@ async def read_device_info(argument: int) -> VfioDeviceInfo:
     return info
 
 
-async def write_device_info(info: VfioDeviceInfo, argument: int, flags: int) -> int:
-    """As much of the answer goes back as the caller has room for. EFAULT."""
-    room = min(info.argsz, 24)
+async def write_device_info(info: VfioDeviceInfo, argument: int, flags: int, most: int = 24) -> int:
+    """As much of the answer goes back as the caller has room for, and no more than `most` bytes. EFAULT."""
+    room = min(info.argsz, most)
     info.flags, info.num_regions, info.num_irqs = flags, uapi.VFIO_PCI_NUM_REGIONS, uapi.VFIO_PCI_NUM_IRQS
     await copy_to_user(argument, bytes(info)[:room])
     return 0
