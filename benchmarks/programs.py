@@ -40,7 +40,7 @@ def once(command: list[str], way: str = "", trace: bool = False) -> float:
     """What one run costs; without a way the program runs by itself."""
     machine, start, quiet = Machine(trace=trace), spent(), subprocess.DEVNULL
     if way:
-        ended = run(command, machine=machine, way=way, closes=False, cwd=ROOT, stdin=quiet, stdout=quiet)
+        ended = run(command, machine=machine, way=way, cwd=ROOT, stdin=quiet, stdout=quiet)
         assert (ended.way, ended.returncode) == (way, 0), f"{command[0]} was not run as it should"
     else:
         subprocess.run(command, cwd=ROOT, stdin=quiet, stdout=quiet, check=True)

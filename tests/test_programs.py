@@ -165,21 +165,42 @@ def test_a_vmm_is_brought_up_and_torn_down_with_the_numbers_that_linux_gives(vmm
     assert len(result.trace.calls) >= len(calls)
 
 
-@pytest.mark.parametrize("way", ["redirect", "namespace"])
-def test_each_close_of_a_file_of_the_machine_is_told_in_its_place_also_where_the_end_follows_at_once(way):
-    code = """
+CLOSES = """
         import os
         a = os.open("/dev/iommu", 2); b = os.dup(a); c = os.open("/dev/vfio/devices/vfio0", 2)
         os.close(c); os.close(a); c = os.dup(b); os.closerange(b, b + 1); os.dup2(2, c); os.open("/dev/iommu", 2); os._exit(0)
     """
-    result = ran([sys.executable, "-c", dedent(code)], machine=Machine(trace=False), way=way)
-    assert [call.shown.partition("'")[0] for call in result.calls[2:]] == [
-        "close(5)",
-        "close(3)",
-        "close(4)",
-        "close(3)",
-        "open(",
-    ]
+
+
+@pytest.mark.parametrize(
+    ("way", "closed"),
+    [("namespace", ["close(5)", "close(3)", "close(4)", "close(3)"]), ("redirect", ["close(5)", "close(3)"])],
+)
+def test_each_close_is_told_in_its_place_or_where_paths_are_redirected_that_of_the_last_copy(namespaces, way, closed):
+    result = ran([sys.executable, "-c", dedent(CLOSES)], machine=Machine(trace=False), way=way)
+    assert [call.shown.partition("'")[0] for call in result.calls[2:]] == [*closed, "open("]
+
+
+@pytest.mark.parametrize("then", ["os._exit(0)", "os.execlp('true', 'true')"])
+def test_in_a_namespace_a_close_is_told_also_where_the_end_follows_at_once_and_that_of_an_end_or_an_exec_is_none(
+    namespaces, then
+):
+    code = f"import os; a, b = os.open('/dev/iommu', 2), os.open('/dev/iommu', 2); os.close(a); {then}"
+    calls = shown(ran([sys.executable, "-c", code], machine=Machine(trace=False), way="namespace"))
+    assert [call.partition(": ")[2] for call in calls[2:]] == ["close(3) = 0"]
+
+
+@pytest.mark.parametrize("way", ["redirect", *by_night("namespace")])
+def test_no_signal_keeps_a_descriptor_from_being_closed(namespaces, way):
+    code = """
+        import ctypes, os, signal, sys
+        close = ctypes.CDLL(None).close
+        signal.signal(signal.SIGALRM, lambda *_: None)
+        signal.siginterrupt(signal.SIGALRM, True)
+        signal.setitimer(signal.ITIMER_REAL, 0.0002, 0.0002)
+        sys.exit(any(close(os.dup(0)) for _ in range(3000)))
+    """
+    ran([sys.executable, "-c", dedent(code)], machine=Machine(trace=False), way=way)
 
 
 def test_a_static_program_runs_as_well(tmp_path):

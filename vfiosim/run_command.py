@@ -56,7 +56,6 @@ def _ran(asked: argparse.Namespace) -> ProgramRun:
     def begun(end: Callable[..., None]) -> None:
         signal.signal(signal.SIGTERM, lambda number, _: end(number))
 
-    shown = asked.page is not None or asked.save is not None
     try:
         return run(
             asked.program,
@@ -65,9 +64,8 @@ def _ran(asked: argparse.Namespace) -> ProgramRun:
             fail=asked.fail,
             seed=asked.seed,
             save=asked.save,
-            trace=shown,
+            trace=asked.page is not None or asked.save is not None,
             way=asked.way,
-            closes=shown or not asked.quiet,
             timeout=asked.timeout,
             begun=begun,
             tell=None if asked.quiet else lambda told: print(told, file=sys.stderr, flush=True),

@@ -21,11 +21,12 @@ _LOAD, _AND, _EQUAL, _AT_LEAST, _ABOVE, _RETURN = 0x20, 0x54, 0x15, 0x35, 0x25, 
 _ALLOW, _NOTIFY = 0x7FFF0000, 0x7FC00000
 _OTHER_ABI: Final = 0x40000000  # x32, whose calls have this bit
 _TYPES: Final = (0x3B00, 0xAE00)  # of requests: ';' of VFIO and iommufd, and that of KVM
+# No close is trapped: a signal that comes before the supervisor hears of it would end it with EINTR, and the file would stay open.
 CLOSES: Final = frozenset(("close", "close_range", "dup2", "dup3"))
-NAME_A_DESCRIPTOR: Final = CLOSES | {
+NAME_A_DESCRIPTOR: Final = frozenset((
     "ioctl", "pread64", "pwrite64", "preadv", "pwritev", "preadv2", "pwritev2", "read", "readv", "lseek", "write", "writev",
     "mmap", "fstat",
-}  # fmt: skip
+))  # fmt: skip
 # Where a program has /dev and /sys of its own, they tell of opens, of what is read and written and of stats, but for queues.
 IN_NAMESPACE: Final = NAME_A_DESCRIPTOR - {"readv", "lseek", "writev", "fstat"}
 ENTRIES: Final = 640  # bytes; as much as somebody reads at once from a queue

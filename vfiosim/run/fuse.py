@@ -21,6 +21,7 @@ _TRUNCATES: Final = 1 << 3  # FUSE_ATOMIC_O_TRUNC: an open tells that it truncat
 _EXTENDED, _DIRECT_MAPS = 1 << 30, 1 << 4  # FUSE_INIT_EXT; FUSE_DIRECT_IO_ALLOW_MMAP in the upper half of the flags
 _DIRECT: Final = 1  # FOPEN_DIRECT_IO: each read and write is asked for
 OF_PAGES: Final = 1  # FUSE_WRITE_CACHE: pages that are mapped are written back
+_NOT_FLUSHED: Final = 1 << 5  # FOPEN_NOFLUSH
 _ROOM: Final = 1 << 16  # bytes of one write
 _UNANSWERED: Final = 0xFFFF  # closes that may be told before one is answered; by default an open overtakes the 13th
 _FOREVER: Final = 1 << 32  # seconds
@@ -121,9 +122,12 @@ def _attributes(status: os.stat_result, inode: int) -> bytes:
     )  # fmt: skip
 
 
-def opened(handle: int, kept: bool = False) -> bytes:
-    """An open file, by which later requests name it (struct fuse_open_out). `kept`: the kernel may keep pages of it."""
-    return struct.pack("<QII", handle, 0 if kept else _DIRECT, 0)
+def opened(handle: int, kept: bool = False, told: bool = True) -> bytes:
+    """An open file, by which later requests name it (struct fuse_open_out).
+
+    `kept`: the kernel may keep pages of it; `told`: each close of a descriptor of it is asked for.
+    """
+    return struct.pack("<QII", handle, (0 if kept else _DIRECT) | (0 if told else _NOT_FLUSHED), 0)
 
 
 def folder(names: Iterable[tuple[str, int]], first: int, room: int) -> bytes:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ..uapi import Errno
-from .filter import CLOSES, IN_NAMESPACE, NAMESPACE, REDIRECT, Abi, CannotRun, program
+from .filter import CLOSES, IN_NAMESPACE, NAMESPACE, Abi, CannotRun, program
 from .fuse import FileRequests
 from .notices import Notices
 from .tree import COVERED, Tree
@@ -51,17 +51,16 @@ def launch(
     options: Mapping[str, Any],
     serve: Callable[[FileRequests], None],
     way: str,
-    closes: bool,
 ) -> Launched:
-    """Start a program; `serve` answers what is asked about files meanwhile, `closes` are told of. Raises CannotRun, NoNamespace."""
+    """Start a program; `serve` answers what is asked about files meanwhile. Raises CannotRun, NoNamespace."""
     mounts, files = "", None
     if way == NAMESPACE:
         if not os.path.exists(FUSE):
             raise NoNamespace(f"programs get no /dev and /sys of their own: there is no {FUSE} here")
         covered = " ".join(path for path in COVERED if os.path.dirname(path) not in COVERED)
         mounts = "\n".join([tree.root, covered, *tree.make_room()])
-    trapped = frozenset(abi.calls.values()) if way == REDIRECT else IN_NAMESPACE
-    code = program(abi, trapped if closes else trapped - CLOSES, way)
+    trapped = IN_NAMESPACE if way == NAMESPACE else frozenset(abi.calls.values()) - CLOSES
+    code = program(abi, trapped, way)
     here, there = socket.socketpair()
     with there:
         words = [

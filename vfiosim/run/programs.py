@@ -24,18 +24,20 @@ ELSEWHERE: Final = (
 )
 _NOFILE, _MEMLOCK = 7, 8
 _PIDFD_GETFD: Final = 438
+_ENDS: Final = 4  # PF_EXITING, include/linux/sched.h
 _libc = ctypes.CDLL(None, use_errno=True)
 Identity = tuple[int, ...] | str
 
 
 @dataclass(frozen=True)
 class Closing:
-    """A thread is about to close a number that leads to a file of the machine."""
+    """A thread closes a number that leads to a file of the machine."""
 
     thread: int
     program: HostProcess
     number: int
     file: File
+    call: object  # in which it does; one call may close many
 
 
 class HostProcess:
@@ -49,6 +51,7 @@ class HostProcess:
         self.foreign: dict[
             int, Identity
         ] = {}  # which files of the host its numbers led to, where they are none of ours
+        self.image = self._image()
         self._take_limits()
 
     def _take_limits(self) -> None:
@@ -104,6 +107,18 @@ class HostProcess:
             os.pwrite(fd, data, place)
         finally:
             os.close(fd)
+
+    def goes_on(self) -> bool:
+        """Is it the program that it was, and not about to end? Then it has closed what it has no longer."""
+        try:
+            stat = Path(f"/proc/{self.pid}/stat").read_text(encoding="utf-8", errors="replace")
+            return not int(stat.rpartition(")")[2].split()[6]) & _ENDS and self._image() == self.image
+        except OSError:
+            return False
+
+    def _image(self) -> bytes:
+        """Each exec has other bytes in its auxiliary vector: addresses that are random. Raises OSError."""
+        return Path(f"/proc/{self.pid}/auxv").read_bytes()
 
     def close(self) -> None:
         """It has ended."""
@@ -212,24 +227,21 @@ class HostProcesses:
 
         self.files.show(readable)
 
-    def closes(self, program: HostProcess, number: int) -> None:
-        """The thread whose call is looked at is about to close a number."""
-        key = program.key(number)
-        file = None if key is None else self.files.at(key)
-        if file is not None:
-            self.bring(program, number)
-            self.closing.append(Closing(self.thread, program, number, file))
+    def closes(self, program: HostProcess, number: int, file: File, call: object) -> None:
+        """The thread whose call is looked at closes a number, which leads nowhere by now, or to another file."""
+        if program.table.get(number) is not file:
+            self._let_go(program, number)
+            program.process.start("receive_fd", number, file)
+        self.closing.append(Closing(self.thread, program, number, file, call))
 
     def closed(self, thread: int, over: Sequence[HostProcess] = ()) -> Iterator[tuple[Process, int]]:
         """Where descriptors are closed by now, in order; `thread` does something else by now, or is 0, and who is `over` has ended.
 
-        A number that leads nowhere is not enough: the host takes it away first, and only then tells that nobody has the file.
+        The host tells of the descriptor first, and only then that nobody has the file.
         """
         for each in [*self.closing]:
-            key = each.program.key(each.number)
-            left = key is None or self.files.at(key) is not each.file
             known = each.file not in self.files or len(list(self._holding(each.file))) > 1
-            if each.thread == thread or each.program in over or (left and known):
+            if each.thread == thread or each.program in over or known:
                 self.closing.remove(each)
                 if each.program.table.get(each.number) is each.file:
                     with suppress(OSError):  # it has ended, and holds nothing
@@ -237,14 +249,17 @@ class HostProcesses:
                     self._let_go(each.program, each.number)
                     yield each.program.process, each.number
 
-    def gone(self, file: File) -> None:
-        """The last copy of a file is gone in the host, so it goes from the machine."""
+    def gone(self, file: File, over: Sequence[HostProcess]) -> Iterator[tuple[Process, int]]:
+        """The last copy of a file is gone in the host, so it goes from the machine; where programs have closed it that go on."""
+        closers = {each.process for each in self.living.values() if each not in over and each.goes_on()}
         for program in self.living.values():
             for slot, (mapped, length, _) in list(program.process.task.mm.value.files.slots.items()):
                 if mapped is file:
                     program.process.start("munmap", int(slot, 16), length)
         for process, number in list(self._holding(file)):
             process.start("close", number)
+            if process in closers:
+                yield process, number
 
     def still_open(self) -> Iterator[str]:
         """What others have open when the program has ended, in sentences."""

@@ -86,7 +86,6 @@ def run(
     tell: Callable[[Told], None] | None = None,
     warn: Callable[[str], None] | None = None,
     way: str = AUTO,
-    closes: bool = True,
     timeout: float | None = None,
     begun: Callable[[Callable[..., None]], None] = lambda end: None,
     **options: Any,
@@ -101,7 +100,6 @@ def run(
       be done again from its calls alone is not, and `warn` is told why;
     * `way`: "redirect" or "namespace" (`filter.py`), where this computer lets it be; else `warn` is told and paths are redirected;
       "auto" is a namespace where there can be one and no seed is given, without a word;
-    * `closes`: are they among the calls? In a namespace programs open and close all other files more quickly where they are not;
     * `timeout`: after so many seconds the program and all that it has started is killed;
     * `begun` is given, as soon as the program runs, a function that sends a signal (SIGKILL) to it and to all that it has started;
     * `tell` is given each call as it ends, `warn` each sentence about what is not modelled; other options are Popen's.
@@ -121,7 +119,7 @@ def run(
             tell(call)
 
     random = None if seed is None else Random(seed)
-    supervisor = Supervisor(m, told, faults=faults, random=random, way=way, closes=closes, begun=begun)
+    supervisor = Supervisor(m, told, faults=faults, random=random, way=way, begun=begun)
     if warn is not None:
         supervisor.warn = warn
     notes = Notes(m)

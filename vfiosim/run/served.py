@@ -25,7 +25,7 @@ from ..kernel import Unsupported
 from ..kernel.fs.file import O_ACCMODE, O_PATH, File
 from . import fuse
 from .files import LARGE, SERVED
-from .filter import Abi
+from .filter import CLOSES, Abi
 from .fuse import FileRequest
 from .memory import ProgramMemory
 from .outcomes import Made
@@ -62,7 +62,7 @@ class ServedFile:
 class Served:
     """Answers requests; `caller` finds the process of a thread, once all that was before this is done."""
 
-    def __init__(self, traps: Traps, abi: Abi, caller: Callable[[int], HostProcess]) -> None:
+    def __init__(self, traps: Traps, abi: Abi, caller: Callable[..., HostProcess]) -> None:
         self.traps, self.tree, self.abi, self.caller = traps, traps.tree, abi, caller
         self.nodes = {1: ServedFile("")}
         traps.fill_served = self._fill
@@ -73,7 +73,8 @@ class Served:
         self._once = count(_ONCE)
         self._does: dict[int, Callable[[FileRequest], bytes | Made]] = {
             fuse.LOOKUP: self._lookup, fuse.GETATTR: self._attributes, fuse.READLINK: self._link, fuse.OPEN: self._open,
-            fuse.READ: self._read, fuse.WRITE: self._write, fuse.RELEASE: self._release, fuse.READDIR: self._folder,
+            fuse.READ: self._read, fuse.WRITE: self._write, fuse.FLUSH: self._flush, fuse.RELEASE: self._release,
+            fuse.READDIR: self._folder,
             fuse.OPENDIR: lambda request: fuse.opened(0), fuse.RELEASEDIR: lambda request: b"",
             fuse.STATFS: lambda request: bytes(80), fuse.FORGET: lambda request: self._forget(request.node),
             fuse.FORGET_MANY: self._forget_many, fuse.INTERRUPT: lambda request: b"",
@@ -202,7 +203,7 @@ class Served:
     def _open(self, request: FileRequest) -> bytes | Made:
         node = self.nodes[request.node]
         if node.flags == -1:
-            return fuse.opened(request.node)
+            return fuse.opened(request.node, told=False)
         if node.file is not None:  # through /proc: no name is looked up again by which the two could be told apart
             raise Unsupported(f"opening {node.path} once more by a descriptor of it")
         place = self.tree.canonical(node.path)
@@ -265,6 +266,18 @@ class Served:
                 return program, number
         raise OSError(errno.EBADF, "")
 
+    def _flush(self, request: FileRequest) -> bytes:
+        """A thread has closed a descriptor: if by a call that closes, this is told."""
+        file, thread, programs = self.nodes[request.node].file, request.thread, self.traps.programs
+        with suppress(OSError):  # it ends: whatever comes of this, nobody waits for it
+            call = name, arguments = self._call_of(thread) if file is not None else ("", [])
+            if file is not None and name in CLOSES:
+                within = any(each.thread == thread and each.call == call for each in programs.closing)
+                program = self.caller(thread, not within)
+                for number in _closed(program, file, name, arguments):
+                    programs.closes(program, number, file, call)
+        return b""
+
     def nobody_waits(self, request: FileRequest) -> None:
         """Whoever has asked was killed, so what he has opened will not be closed."""
         if request.kind == fuse.OPEN:
@@ -278,6 +291,15 @@ class Served:
             os.close(node.pages)
         node.file, node.pages = None, -1
         return b""
+
+
+def _closed(program: HostProcess, file: File, name: str, arguments: list[int]) -> list[int]:
+    """The numbers that led to this file until a call closed them; it may go on to others."""
+    first, last = (number & 0xFFFFFFFF for number in arguments[:2])
+    if name != "close_range" or first == last:
+        return [first if name.startswith("close") else last]
+    held = [number for number, each in program.table.items() if each is file and first <= number <= last]
+    return [number for number in held if program.key(number) is None]
 
 
 def _written(size: int) -> bytes:

@@ -53,7 +53,6 @@ class Supervisor:
     way: str = AUTO  # or one of filter.WAYS
     begun: Callable[[Callable[..., None]], None] = lambda end: None  # is given `end` as soon as the program runs
     timeout: float | None = None  # seconds
-    closes: bool = True  # are they told of? In a namespace only calls about devices are slower where they are not
 
     def run(self, command: Sequence[str], **options: Any) -> int:
         """Run the program to its end; the answer is its exit status, below 0 the signal that killed it.
@@ -69,7 +68,7 @@ class Supervisor:
         self.served = Served(self.traps, self.abi, self._caller)
         self.waiting: list[Pending] = []
         self.requests: FileRequests | None = None
-        self._watched = self.timed_out = self.goes_on = False
+        self.timed_out = self.goes_on = False
         self.poll = select.epoll()
         try:
             self.launched = self._launch(command, options)
@@ -111,11 +110,11 @@ class Supervisor:
         turns = self.random is not None  # opens take none in a namespace
         if self.way != REDIRECT and not (self.way == AUTO and turns):
             try:
-                return launch(*what, NAMESPACE, self.closes)
+                return launch(*what, NAMESPACE)
             except NoNamespace as error:
                 if self.way == NAMESPACE:
                     self.warn(f"{error}; its paths are redirected")
-        return launch(*what, REDIRECT, self.closes)
+        return launch(*what, REDIRECT)
 
     # ---- the loop
 
@@ -123,7 +122,7 @@ class Supervisor:
         ended = os.pidfd_open(child.pid)
         for fd in (self.listener.fd, ended, *([] if self.requests is None else [self.requests.fd])):
             self.poll.register(fd, select.EPOLLIN)
-        self.poll.register(self.files.inotify, 0)
+        self.poll.register(self.files.inotify, select.EPOLLIN)
         try:
             while not self._round(ended):
                 pass
@@ -145,14 +144,10 @@ class Supervisor:
         """Wait for what comes next, and do it; is the program over?"""
         waits = any(each.made.call.thread.deadline is not None for each in self.waiting)
         asked = any(isinstance(each.notice, FileRequest) for each in self.waiting)
-        expects = bool(self.waiting or self.programs.closing)
-        if expects != self._watched:  # a call may wait for a close
-            self._watched = expects
-            self.poll.modify(self.files.inotify, select.EPOLLIN if self._watched else 0)
         ready = dict(self.poll.poll(_TICK if waits or asked else None))
         if waits and not ready:
             self.machine.sleep(int(_TICK * 1000))
-        if expects or self._over(ready):
+        if self.waiting or self.programs.closing or self.files.inotify in ready or self._over(ready):
             self._catch_up()
         elif ready.keys() != {self.listener.fd}:
             self._look_at_files()
@@ -186,7 +181,8 @@ class Supervisor:
                     self.warn(f"{each.process.name} has ended: {error.sentence}; so what it had stays")
         for file in gone:
             self.traps.nodes.pop(file, None)
-            self.programs.gone(file)
+            for process, number in self.programs.gone(file, over):
+                self.tell(Told(process.name, f"close({number})", 0))
         if gone or over:
             self.tree.renew()
 
@@ -227,13 +223,16 @@ class Supervisor:
                 requests.answer(request, outcome)
                 self.served.answered()
 
-    def _caller(self, thread: int) -> HostProcess:
-        """The process of a thread, when all is done that came before its call. Raises OSError if it has gone."""
+    def _caller(self, thread: int, goes_on: bool = True) -> HostProcess:
+        """The process of a thread, when all is done that came before its call; it `goes_on` if it has returned from the last one.
+
+        Raises OSError if it has gone.
+        """
         made, new = self.programs.of_thread(thread)
         self.files.arrived(thread)
         if new:
             self.poll.register(made.end, select.EPOLLIN)
-        self._let_go(self._over(dict(self.poll.poll(0))), thread)
+        self._let_go(self._over(dict(self.poll.poll(0))), thread if goes_on else 0)
         return made
 
     def _take_next(self) -> None:

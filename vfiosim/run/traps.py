@@ -27,7 +27,6 @@ from .tree import Tree, is_ours
 
 _AT_FDCWD, _AT_EMPTY_PATH, _AT_SYMLINK_NOFOLLOW = -100, 0x1000, 0x100
 _MAKES: Final = os.O_CREAT | os.O_TRUNC | os.O_EXCL
-_CLOSE_ON_EXEC: Final = 4  # CLOSE_RANGE_CLOEXEC: nothing is closed by that
 _OPEN_FILE: Final = re.compile(r"(?:/proc/(self|thread-self|\d+)|/dev)/fd/(\d+)")
 _IOVEC: Final = struct.Struct("<QQ")
 
@@ -150,23 +149,6 @@ class Traps:
 
     def io_uring_setup(self, *_: object) -> Outcome:
         raise Unsupported("a ring of requests, which are not seen where paths are redirected,")
-
-    def close(self, program: HostProcess, fd: int, *_: int) -> Outcome:
-        """The host closes; what comes of it is looked for when it is over."""
-        self.programs.closes(program, signed(fd))
-        return GO_ON
-
-    def close_range(self, program: HostProcess, first: int, last: int, flags: int, *_: int) -> Outcome:
-        if not flags & _CLOSE_ON_EXEC:
-            for number in sorted(program.numbers()):
-                if first & 0xFFFFFFFF <= number <= last & 0xFFFFFFFF:
-                    self.programs.closes(program, number)
-        return GO_ON
-
-    def dup2(self, program: HostProcess, old: int, new: int, *_: int) -> Outcome:
-        return self.close(program, new) if signed(new) != signed(old) else GO_ON
-
-    dup3 = dup2
 
     @staticmethod
     def _served(program: HostProcess, fd: int) -> bool:
