@@ -24,7 +24,7 @@ ELSEWHERE: Final = (
 )
 _NOFILE, _MEMLOCK = 7, 8
 _PIDFD_GETFD: Final = 438
-_ENDS: Final = 4  # PF_EXITING, include/linux/sched.h
+ENDING: Final = "0 kB"
 _libc = ctypes.CDLL(None, use_errno=True)
 Identity = tuple[int, ...] | str
 
@@ -51,7 +51,7 @@ class HostProcess:
         self.foreign: dict[
             int, Identity
         ] = {}  # which files of the host its numbers led to, where they are none of ours
-        self.image = self._image()
+        self.image = image(pid)
         self._take_limits()
 
     def _take_limits(self) -> None:
@@ -110,15 +110,9 @@ class HostProcess:
 
     def goes_on(self) -> bool:
         """Is it the program that it was, and not about to end? Then it has closed what it has no longer."""
-        try:
-            stat = Path(f"/proc/{self.pid}/stat").read_text(encoding="utf-8", errors="replace")
-            return not int(stat.rpartition(")")[2].split()[6]) & _ENDS and self._image() == self.image
-        except OSError:
-            return False
-
-    def _image(self) -> bytes:
-        """Each exec has other bytes in its auxiliary vector: addresses that are random. Raises OSError."""
-        return Path(f"/proc/{self.pid}/auxv").read_bytes()
+        with suppress(OSError):
+            return image(self.pid) == self.image != ENDING
+        return False
 
     def close(self) -> None:
         """It has ended."""
@@ -145,8 +139,7 @@ class HostProcesses:
         program = self._of_thread.get(thread)
         if program is not None and (program.pid == thread or os.path.exists(f"/proc/{program.pid}/task/{thread}")):
             return program, False
-        with open(f"/proc/{thread}/status", encoding="utf-8", errors="replace") as lines:
-            facts = dict(line.rstrip("\n").split(":\t", 1) for line in lines if ":\t" in line)
+        facts = status(thread)
         pid = int(facts["Tgid"])
         new = pid not in self.living
         if new:
@@ -287,6 +280,17 @@ class HostProcesses:
         program.process.exit()
 
 
+def status(thread: int) -> dict[str, str]:
+    """What is known of a thread, also in the midst of an exec, until whose end most files of /proc wait. Raises OSError."""
+    with open(f"/proc/{thread}/status", encoding="utf-8", errors="replace") as lines:
+        return dict(line.rstrip("\n").split(":\t", 1) for line in lines if ":\t" in line)
+
+
+def image(thread: int) -> str:
+    """How much code its program has, which tells one from another; ENDING while it ends or becomes another one. Raises OSError."""
+    return status(thread).get("VmExe", ENDING).strip()
+
+
 def family(pid: int) -> Iterator[int]:
     """A process, and all that it and its children have started."""
     yield pid
@@ -299,11 +303,9 @@ def family(pid: int) -> Iterator[int]:
 def killed(thread: int) -> bool:
     """Is a thread about to end, whatever it waits for?"""
     try:
-        with open(f"/proc/{thread}/status", encoding="utf-8", errors="replace") as lines:
-            pending = next(line for line in lines if line.startswith("SigPnd"))
+        return bool(int(status(thread)["SigPnd"], 16) >> signal.SIGKILL - 1 & 1)
     except OSError:
         return True
-    return bool(int(pending.split()[1], 16) >> signal.SIGKILL - 1 & 1)
 
 
 def _fetched(pidfd: int, number: int) -> int:

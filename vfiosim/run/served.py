@@ -29,7 +29,7 @@ from .filter import CLOSES, Abi
 from .fuse import FileRequest
 from .memory import ProgramMemory
 from .outcomes import Made
-from .programs import HostProcess
+from .programs import ENDING, HostProcess, image
 from .status import STATX_SIZE, of_node
 from .stopped import Stopping
 from .traps import Traps
@@ -269,8 +269,9 @@ class Served:
     def _flush(self, request: FileRequest) -> bytes:
         """A thread has closed a descriptor: if by a call that closes, this is told."""
         file, thread, programs = self.nodes[request.node].file, request.thread, self.traps.programs
-        with suppress(OSError):  # it ends: whatever comes of this, nobody waits for it
-            call = name, arguments = self._call_of(thread) if file is not None else ("", [])
+        with suppress(OSError):
+            known = file is not None and image(thread) != ENDING
+            call = name, arguments = self._call_of(thread) if known else ("", [])
             if file is not None and name in CLOSES:
                 within = any(each.thread == thread and each.call == call for each in programs.closing)
                 program = self.caller(thread, not within)
