@@ -184,7 +184,7 @@ class Tree:
         for name in self._names(device):
             text = self._text(f"{at_bus}/{name}")
             if text is not None:
-                yield f"{place}/{name}", text or (bytes(device.config) if name == "config" else b"")
+                yield f"{place}/{name}", text
         if driver := device.driver_link.value:
             yield f"{place}/driver", f"/sys/bus/{device.bus}/drivers/{driver}"
         if (group := device.iommu_group.value) is not None:
@@ -247,7 +247,9 @@ async def _told(buses: Buses, path: str) -> bytes:
     """What a file of /sys tells."""
     attribute, device = await sysfs_file(buses, path)
     try:
-        return b"" if attribute.show is None else f"{await attribute.show()}\n".encode("latin1")
+        if attribute.show is None:
+            return b""
+        return (await attribute.show() + "\n" * (not attribute.binary)).encode("latin1")
     except Unsupported:
         return b""
     finally:
