@@ -163,7 +163,7 @@ LEFT = {
     "replace_an_address_space": {"copy_to_user 4 bytes"},
     "replace_emulated": {"copy_to_user 4 bytes"},
     "attach_a_pasid": {"copy_to_user 4 bytes"},
-    "device_info_emulated": {"copy_to_user 24 bytes"},
+    "device_info_emulated": {"copy_to_user 16 bytes"},
     "unmap_dma": {"copy_to_user 24 bytes"},
     "unmap_the_middle_of_a_mapping_by_iommufd": {"alloc iopt_area", "copy_to_user 24 bytes"},
     "ioas_map": {"copy_to_user 40 bytes"},
