@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from ..kernel import Unsupported
-from ..kernel.vfio.vfio import VfioDevice
+from ..kernel.vfio.vfio import VfioDevice, VfioGroup
 from ..machine import Process
 from ..topology import MDEV_TYPES
 from ..uapi import VFIO_DEVICE_BIND_IOMMUFD, KernelError, VfioDeviceBindIommufd
@@ -84,8 +84,9 @@ def as_it_is_now(replay: Playback, known: Mapping[str, Any]) -> Mapping[str, Any
     vdev = next(each.drvdata.value for each in replay.machine.built.devices.values() if each.address == known["bdf"])
     if not isinstance(vdev, VfioDevice):
         return known
-    group = vdev.group.path.rpartition("/")[2] if known["group"] else None
-    return {**known, "vfio": vdev.cdev_name, "group": group}
+    group: VfioGroup | None = vdev.group  # none where the kernel is built without VFIO_GROUP
+    named = known["group"] if group is None or not known["group"] else group.path.rpartition("/")[2]
+    return {**known, "vfio": vdev.cdev_name, "group": named}
 
 
 def drivers(replay: Playback) -> dict[str, str | None]:
