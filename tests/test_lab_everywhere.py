@@ -166,6 +166,18 @@ def test_every_button_of_the_race_lab_does_something_on_the_page(desk: Desk) -> 
     press(races, "Answer", "Explore")
     expect(races).to_contain_text("Broken")
     expect(races).to_contain_text("✕ You predicted no")
+    desk.page.set_viewport_size({"width": 1280, "height": 720})
+    races.evaluate("lab => lab.scrollIntoView({ block: 'start' })")
+    for part in (
+        button(races, "Explore"),
+        button(races, "From the start"),
+        button(races, "Next →"),
+        races.locator("g.node").last,
+    ):
+        expect(part).to_be_in_viewport()
+    expect(races.get_by_text("yes: in some order")).to_be_hidden()
+    press(races, "Story and prediction")
+    expect(races.get_by_text("yes: in some order")).to_be_visible()
     desk.page.set_viewport_size({"width": 1000, "height": 720})
     becomes(races.locator(".vfiosim-way-in table.shared"), BROKEN_WORDS)
     expect(button(races, "Stop")).to_be_disabled()

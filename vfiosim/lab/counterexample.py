@@ -1,4 +1,4 @@
-"""A way into harm to look at: a lane for each thread in whole words, what they share at its end, and the picture of each step."""
+"""A way into harm to look at: the picture of each step, a lane for each thread in whole words, and what they share at its end."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ class Counterexample(widgets.VBox):
         self._tell()
         self.children = [
             row("", self.start, self.harm, self.switches),
-            self._beside,
             self.trace_pane,
+            self._beside,
             *listeners("scheduler.js"),
         ]
 
@@ -71,8 +71,8 @@ class Counterexample(widgets.VBox):
         self.shared.value = _ends_with(self.witness, lanes) if several else ""
 
     def static_html(self) -> str:
-        """The lanes and the picture, as a page without widgets shows them."""
-        return f"{self.turns.value}{self.shared.value}{self.trace_pane.static_html()}"
+        """The picture and the lanes, as a page without widgets shows them."""
+        return f"{self.trace_pane.static_html()}{self.turns.value}{self.shared.value}"
 
 
 def _ends_with(witness: Witness, lanes: list[str]) -> str:

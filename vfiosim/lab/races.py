@@ -64,7 +64,7 @@ class Races(StaticFallback):
             text("verdict"),
         )
         self.protections: dict[str, widgets.Checkbox] = {}
-        self.ticks = widgets.VBox([])
+        self.ticks = row("")
         self.prediction = widgets.RadioButtons(
             options=CHOICES, value=None, layout={"width": "auto"}, tooltip="Your prediction"
         )
@@ -81,7 +81,22 @@ class Races(StaticFallback):
         self.yourself = button(
             "Schedule it yourself", "a sandbox with these calls, to be moved by hand", clicks=self.clicks
         )
+        self.fold = widgets.ToggleButton(
+            description="Story and prediction",
+            tooltip="what the race is about, and what you predicted",
+            layout={"width": "auto"},
+        )
+        self.asked = row("Predict: can anything go wrong?", self.prediction)
         self.found = widgets.VBox([])
+        self._above = [
+            style(),
+            row("Race", self.choice, self.ticks),
+            self.story,
+            self.asked,
+            row("", self.commit, self.explore, self.stop, self.reset, self.yourself, self.fold),
+            self.verdict,
+            self.progress,
+        ]
         self.choice.observe(lambda _: self._on_selection(), "value")
         self.prediction.observe(lambda _: self._say(""), "value")
         self.commit.on_click(lambda _: self._commit())
@@ -89,6 +104,7 @@ class Races(StaticFallback):
         self.stop.on_click(lambda _: self._stop())
         self.reset.on_click(lambda _: self._on_selection())
         self.yourself.on_click(lambda _: self._by_hand())
+        self.fold.observe(lambda _: self._fold(), "value")
         presenter.observe(lambda _: self._changed(), "on")
 
     @property
@@ -115,7 +131,7 @@ class Races(StaticFallback):
             )
         if puzzle.fixes:
             self.protections["fixed"] = self._tick("fixed", f"with a repair of {', '.join(puzzle.fixes)}")
-        self.ticks.children = list(self.protections.values())
+        self.ticks.children = [text("title", "The kernel as it is, or:"), *self.protections.values()]
         self.way_in = self.sandbox = None
         self._lock()
 
@@ -137,22 +153,22 @@ class Races(StaticFallback):
         self.explore.disabled, self.stop.disabled = not presenter.on, True
         self.verdict.value, self.found.children = "", []
         self._say("" if presenter.on else "Predict first; then Explore is unlocked.")
+        self.fold.value = False
+        self._fold()
         self._arrange()
 
+    def _fold(self) -> None:
+        """Once explored, what was told and predicted makes room for what was found, until somebody wants to see it again."""
+        explored = self.result is not None
+        shown = self.fold.value or not explored
+        widgets.unfold(self.fold, explored)
+        widgets.unfold(self.story, shown)
+        for part in (self.asked, self.commit):
+            widgets.unfold(part, shown and not presenter.on)
+
     def _arrange(self) -> None:
-        changed = text("title", "The kernel as it is, or:")
-        asked = text("title", "Predict: can anything go wrong?")
         parts = [
-            style(),
-            row("Race", self.choice),
-            self.story,
-            changed,
-            self.ticks,
-            asked,
-            *([] if presenter.on else [self.prediction]),
-            row("", *([] if presenter.on else [self.commit]), self.explore, self.stop, self.reset, self.yourself),
-            self.verdict,
-            self.progress,
+            *self._above,
             self.way_in,
             self.found,
             *([self.missing, self.sandbox] if self.sandbox else []),
@@ -215,14 +231,15 @@ class Races(StaticFallback):
             self._say(f"That cannot be explored: {problem}.", "alert")
             return
         result = self.result
-        self._say(self._what_next(result))
         self.verdict.value = self._judged(result)
+        self._fold()
         self.found.children = [*self._rows("What goes wrong", [(one.what, one) for one in result.violations])]
         programs = self.puzzle.programs()
         ends = [(outcome_words(programs, outcome), witness) for outcome, witness in result.outcomes.items()]
         self.found.children = [*self.found.children, *self._rows("How the calls can end, each with an example", ends)]
         if result.counterexample is not None and result.counterexample.schedule:
             self._show(result.counterexample)
+        self._say(self._what_next(result))
 
     # ---- what it tells
 
