@@ -14,6 +14,7 @@ from tests.desk import SMALL as SMALL_ASKED
 from tests.players import CONTRAST, RULES, violations
 
 IMPORT = """
+import asyncio
 from vfiosim.lab import Bench, Races, Sandbox, room
 from vfiosim.lessons import drill, races as hazards, who_holds_whom as lesson
 
@@ -42,7 +43,10 @@ pressed(box, "Call")""",
     "races": "Races('R1')",
     "room": """mend = pressed(room('pasid-zero'), "What the real kernel answered")
 mend.editor.value += "\\n    return"
-pressed(mend, "Prove", "Solution")
+pressed(mend, "Prove")
+while mend.prove.disabled:
+    await asyncio.sleep(0.01)
+pressed(mend, "Solution")
 mend.editor.value = mend.room.source(mend.which.value)
 pressed(mend, "Prove")""",
     "prediction": """asked = lesson.predict("weak")
