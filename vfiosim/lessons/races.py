@@ -210,5 +210,6 @@ def mend() -> RoomView:
     )
 
 
-LESSON = Lesson("10", QUESTIONS, CHECK, (BREAK_IT.name, USE_AFTER_FREE.name, REPAIR))
+FURTHER = ("10 a dying VM", USE_AFTER_FREE.name)
+LESSON = Lesson("10", QUESTIONS, CHECK, (BREAK_IT.name, USE_AFTER_FREE.name, REPAIR), further=FURTHER)
 predict, once_answered, quiz, finish = LESSON.predict, LESSON.once_answered, LESSON.quiz, LESSON.finish
