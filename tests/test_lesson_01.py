@@ -91,7 +91,12 @@ def test_what_makes_a_check_refuse_is_for_the_reader_to_find(errors):
 def test_an_efault_of_another_pointer_is_not_taken_for_that_of_argsz(errors):
     bind(errors, flags=1)
     assert "EFAULT" in errors.bench.message
-    assert "EFAULT: 1 more check to meet (not the one about the token's pointer)" in checked(errors)
+    assert (
+        "EFAULT: 1 more check to meet (not the one that says “the 16 bytes at address 0x0 cannot all be read”)"
+        in checked(errors)
+    )
+    bind(errors, iommufd=-1)
+    assert "EINVAL: 3 more checks to meet (not the one that says “" in checked(errors)
     bind(errors, argsz=4096)
     assert "EFAULT" not in checked(errors)
 

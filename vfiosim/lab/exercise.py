@@ -12,8 +12,9 @@ from . import controls as widgets
 from .asking import Asking
 from .bench import Bench
 from .goal import Goal
+from .outcome import Done
 from .record import progress
-from .session import Session
+from .session import LessonCall, Session
 from .static_fallback import note
 from .style import button, row, style, text, words
 from .verdict import Misled, misled_by, status
@@ -149,9 +150,18 @@ class Exercise(Asking):
 
     def _solution(self) -> str:
         session = self.task.solved()
-        calls = [done.outcome for done in session.done[session.given :]]
-        items = "".join(f"<li><code>{escape(outcome.call)}</code> → {outcome.result}</li>" for outcome in calls)
+        items = "".join(
+            f"<li><code>{escape(_with_fields(done))}</code> → {done.outcome.result}</li>"
+            for done in session.done[session.given :]
+        )
         return f"<p><b>Solution.</b></p><ol>{items}</ol><p>{self.task.explained}</p>"
+
+
+def _with_fields(done: Done) -> str:
+    """A call with those fields of its struct that are not zero."""
+    fields = done.event.fields.split(", ") if isinstance(done.event, LessonCall) else []
+    given = "".join(f", {each}" for each in fields if each and not each.endswith("=0x0"))
+    return done.outcome.call if not given else done.outcome.call.removesuffix(")") + given + ")"
 
 
 def _to_do(head: str, missing: Sequence[str], why: str = "") -> str:

@@ -18,6 +18,7 @@ from ..lab import (
     Task,
 )
 from ..lab import goal as facts
+from ..lab.outcome import Outcome
 from ..lab.parsons import by_trace
 from ..trace import Trace
 from . import misconceptions as M
@@ -86,24 +87,27 @@ TO_MEET = {  # check → its errno; what makes it refuse is for the reader to fi
 TAIL = "kernel/uaccess.py"  # where a struct is copied that is longer than the kernel's; another copy fails elsewhere
 
 
+def _counts(refused: Outcome) -> bool:
+    return refused.check in TO_MEET and (refused.check != "copy_from_user" or TAIL in refused.where)
+
+
+def _refusals(session: Session) -> list[Outcome]:
+    return [done.outcome for done in session.done if "BIND" in done.outcome.call and done.outcome.refused]
+
+
 def unmet(session: Session) -> list[str]:
     """The checks of BIND that have not refused yet."""
-    refusals = [done.outcome for done in session.done if "BIND" in done.outcome.call]
-    met = {refused.check for refused in refusals if refused.check != "copy_from_user" or TAIL in refused.where}
+    met = {refused.check for refused in _refusals(session) if _counts(refused)}
     return [check for check in TO_MEET if check not in met]
 
 
 def still_to_meet(session: Session) -> list[str]:
-    """How many checks have still to refuse, by their errno."""
-    left = Counter(TO_MEET[check] for check in unmet(session))
-    other = (
-        " (not the one about the token's pointer)"
-        if any(one.outcome.check == "copy_from_user" for one in session.done)
-        else ""
-    )
+    """How many checks have still to refuse, by their errno, and which of those that have refused is not asked for."""
+    others = {refused.result: refused.sentence for refused in _refusals(session) if not _counts(refused)}
     return [
-        f"{errno}: {number} more {'check' if number == 1 else 'checks'} to meet{other if errno == 'EFAULT' else ''}"
-        for errno, number in left.items()
+        f"{errno}: {number} more {'check' if number == 1 else 'checks'} to meet"
+        + (f" (not the one that says “{others[errno]}”)" if errno in others else "")
+        for errno, number in Counter(TO_MEET[check] for check in unmet(session)).items()
     ]
 
 
@@ -127,8 +131,8 @@ def _bound_too_early(session: Session) -> bool:
 
 
 EVERY_REFUSAL = Task(
-    "Seven checks of BIND can refuse here: three with EINVAL, and one each with EFAULT, EBADF, EBADFD and EBUSY. Meet each of them "
-    "once, in any order. What you take back with <b>Undo</b> does not count; <b>Check</b> counts what is missing.",
+    "BIND has more checks than these. Meet seven of them, each once and in any order: three that refuse with EINVAL, and one each "
+    "with EFAULT, EBADF, EBADFD and EBUSY. What is taken back with <b>Undo</b> does not count; <b>Check</b> tells what is missing.",
     opened,
     still_to_meet,
     (
@@ -141,9 +145,9 @@ EVERY_REFUSAL = Task(
         " Last of all bind twice: the second is refused under the lock.",
     ),
     meet_them,
-    "Fields are checked before the group, the group before the lock, and only under the lock is the descriptor looked up. "
-    "A bound file stays bound, so that check comes last. After each refusal everything is as before: what was taken on the way "
-    "is given back in reverse order.",
+    "The fields are checked first, then the group. Then, under the lock of the device set: is the file bound already, and last of "
+    "all the descriptor. A bound file stays bound, so here the second bind is made when all else has been met. "
+    "After each refusal everything is as before: what was taken on the way is given back in reverse order.",
     distractors={
         _bound_too_early: "The file is bound now. The checks of the fields still come first; but a descriptor is not "
         "looked up any more, and the group cannot be opened. <b>Undo</b> leads back.",
