@@ -15,6 +15,7 @@ from vfiosim import Machine, uapi
 from vfiosim.lab import Sandbox
 from vfiosim.lab.sandbox.presets import PRESETS
 from vfiosim.lab.style import words
+from vfiosim.views.atlas import titles
 
 TEXT = "\n".join(cells(ROOT / "notebooks" / "90_sandbox.ipynb", "markdown"))
 BIND = "VFIO_DEVICE_BIND_IOMMUFD"
@@ -88,6 +89,14 @@ def test_the_second_function_is_refused_for_the_iommufd_of_the_first():
     box = begun("Two functions")
     call(box, 3, BIND, iommufd=5)
     assert "EPERM – iommufd_ctx 1 owns the DMA of iommu_group 1" in call(box, 4, BIND, iommufd=6)
+
+
+def test_whoever_makes_a_refusal_is_drawn_with_its_name_though_its_box_were_folded():
+    box = begun("Two functions")
+    call(box, 3, BIND, iommufd=6)
+    assert "EPERM – iommufd_ctx 2 owns the DMA of iommu_group 1" in call(box, 4, BIND, iommufd=5)
+    (culprit,) = [node for node in box.trace_pane.player.player.graph.nodes if "iommufd_ctx 2" in node.parts]
+    assert ("iommufd_ctx", "2") in titles(culprit)
 
 
 @pytest.mark.parametrize("added_first", [True, False])

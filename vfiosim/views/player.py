@@ -26,7 +26,7 @@ from .draw import svg
 from .facts import known_story
 from .fields import field_says
 from .glossary import glossary
-from .graph import HIDDEN, Frame, graph
+from .graph import HIDDEN, Frame, graph, names_in
 from .lanes import lanes_data
 from .layout import lay_out
 from .plain import plain, text
@@ -112,8 +112,10 @@ class Player:
         why = {node.key for node in whole.nodes if whole.asked.intersection(node.parts)}
         held = {edge.holder for edge in whole.edges if edge.target in why and edge.sort in ("counted", "owns")}
         alone = {node.oid for node in whole.nodes if node.key in why | held}
+        reasons = [step.sentence for step in trace if step.refused]
+        kept = {node.oid for node in whole.nodes if names_in(reasons, node.parts[1:])}.union(unfold)
         for most in (MOST, 15, 12, 10, 8, 6) if presenter else (MOST,):
-            self.graph = fold(collapsed(whole, collapse, by_kind=presenter, most=most, alone=alone), unfold)
+            self.graph = fold(collapsed(whole, collapse, by_kind=presenter, most=most, alone=alone), kept)
             self.layout = lay_out(self.graph, atlas)
             if self.layout is None or self.layout.scale >= LARGE:
                 break
