@@ -102,7 +102,7 @@ def describe(why: Why) -> tuple[list[str], list[str]]:
     held = f"{why.name} lives as long as {owners[0].holder}, which" if owners else why.name
     lines = [f"{held} is kept alive by {_counted(ways, why.lost)}:"]
     for paths in ways.values():
-        longer = f"   (and {len(paths) - 1} longer)" if len(paths) > 1 else ""
+        longer = f"   (and {len(paths) - 1} longer {'path' if len(paths) == 2 else 'paths'})" if len(paths) > 1 else ""
         lines.append(f"{paths[0].words}{longer}")
     lines += [f"lost reference: {link.holder} is gone, but {link.target} still counts it" for link in why.lost]
     names = {name for paths in ways.values() for link in paths[0].links for name in (link.holder, link.target)}

@@ -186,6 +186,10 @@ def _mapping_lost(session: Session) -> bool:
     return not any(space.areas.slots for space in spaces)
 
 
+def _space_is_held(session: Session) -> bool:
+    return any(done.outcome.result == "EBUSY" for done in session.done)
+
+
 PINNED = Task(
     "The card is gone: its file is closed, and nothing is attached to anything. But <code>/proc/self/status</code> still says "
     "<code>VmPin: 16 kB</code>. Bring it to 0. The mapping in address space 2 has to stay: another card will come for it.",
@@ -206,6 +210,8 @@ PINNED = Task(
     distractors={
         _mapping_lost: "The pages are free, and the mapping is lost, too: the next card finds nothing. <b>Undo</b>. "
         "It is not the mapping that pins.",
+        _space_is_held: "EBUSY: somebody holds this address space, and it is not the card. With the address space its mapping "
+        "would go, too. Who holds it, and needs real pages for that?",
     },
     drawn=False,
     name="09 task: who pins this?",
