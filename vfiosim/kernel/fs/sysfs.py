@@ -179,7 +179,8 @@ def driver_file(buses: Buses, driver: BusDriver, name: str, path: str) -> Attrib
 async def device_file(device: Device, name: str, path: str) -> Attribute:
     """A file of a device. ENOENT."""
     attribute: Attribute | None = None
-    if not name or await folder_in(device, name, await shown_device(device)) is not None:
+    vdev = await shown_device(device) if name == "vfio-dev" else None  # no other name depends on it
+    if not name or await folder_in(device, name, vdev) is not None:
         return Attribute(path, 0o755, folder=True)
     if name.startswith("iommu_group/"):
         attribute = await group_file(device, name.removeprefix("iommu_group/"), path)
