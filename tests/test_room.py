@@ -1,5 +1,8 @@
 """A room of the museum in the lab: its buttons, as a reader presses them."""
 
+import asyncio
+import threading
+
 import pytest
 
 from tests.searches import NO_SECOND_GET, ONLY_THE_PUT
@@ -48,6 +51,23 @@ def test_what_must_work_is_said_before_anybody_writes_and_what_no_longer_does_af
     assert "✕ Not mended." in view.message
     assert f"{MUST_WORK} With your function: IOMMU_IOAS_UNMAP answers ENOENT, not 0." in view.message
     assert any("unmap" in str(step).lower() for step in view.children[-1].trace.steps)
+
+
+def test_a_proof_that_is_under_way_ends_with_a_reset(second_bind):
+    async def page() -> None:
+        before = {*threading.enumerate()}
+        second_bind.prove.click()
+        await asyncio.sleep(0.1)
+        assert "Proving:" in second_bind.message
+        (worker,) = {*threading.enumerate()} - before
+        second_bind.again.click()
+        assert not second_bind.prove.disabled
+        worker.join(10)
+        assert not worker.is_alive()
+
+    write(second_bind, "vfio_device_put_kvm", ONLY_THE_PUT)
+    write(second_bind, "vfio_df_get_kvm_safe", NO_SECOND_GET)
+    asyncio.run(page())
 
 
 def test_nothing_changed_is_said(second_bind):

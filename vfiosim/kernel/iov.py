@@ -102,15 +102,12 @@ async def sriov_disable(device: Device) -> None:
         await pci_stop_and_remove_bus_device(virtual)
 
 
-async def link_between(device: Device, name: str) -> str | None:
-    """Where `physfn` of a virtual function leads, or `virtfn0` and so on of a physical one; None if there is no such link."""
-    if name == "physfn":
-        there = await load(device.vf_links)
-        return device.spec.physfn or None if there else None
-    for virtual in await virtual_functions(device):
-        if name == f"virtfn{distance(device.address, virtual.address) - 1}" and await load(virtual.vf_links):
-            return virtual.address
-    return None
+async def links_between(device: Device) -> dict[str, str]:
+    """Where `physfn` of a virtual function leads, and `virtfn0` and so on of a physical one."""
+    if device.spec.physfn:
+        return {"physfn": device.spec.physfn} if await load(device.vf_links) else {}
+    linked = [each for each in await virtual_functions(device) if await load(each.vf_links)] if device.spec.vfs else []
+    return {f"virtfn{distance(device.address, each.address) - 1}": each.address for each in linked}
 
 
 def distance(physical: str, virtual: str) -> int:

@@ -178,7 +178,10 @@ class RoomView(StaticFallback):
         self.editor.value = self.texts[self.which.value]
 
     def _reset(self) -> None:
-        self.proof = self._job = None  # a proof that is under way is of no interest any more
+        if self._job is not None:
+            job, self._job = self._job, None  # what it has found is of no interest any more
+            job.stop()
+        self.proof = None
         self.prove.disabled, self._told = False, 0.0
         self._mine, self.apply.description = None, "Put it into the editor"
         self.texts = {name: self.room.source(name) for name in self.room.to_mend}
@@ -211,7 +214,8 @@ class RoomView(StaticFallback):
         def work(pause: Callable[[], bool]) -> Proof:
             def tell(done: str) -> None:
                 self._tell(done)
-                pause()
+                if pause():
+                    raise InterruptedError("nobody waits for this proof any more")
 
             return self.room.prove(*mine, stop=pause, tell=tell)
 

@@ -70,7 +70,7 @@ async def link_to(device: Device, name: str | None) -> str | None:
     if name is None:
         return syspath(device)
     if name.startswith(("virtfn", "physfn")):
-        other = await iov.link_between(device, name)
+        other = (await iov.links_between(device)).get(name)
         return other and f"{syspath(device).rpartition('/')[0]}/{other}"
     group, driver = await load(device.iommu_group), await load(device.driver_link)
     links = {
@@ -152,7 +152,6 @@ async def group_file(device: Device, name: str, path: str) -> Attribute | None:
     return Attribute(path, 0o644 if name == "type" else 0o444, show=partial(written, told[name]))
 
 
-VF_LINKS: Final = tuple(f"virtfn{number}" for number in range(256))
 PF_FILES: Final = (
     *("sriov_drivers_autoprobe", "sriov_numvfs", "sriov_offset", "sriov_stride"),
     *("sriov_totalvfs", "sriov_vf_device", "sriov_vf_total_msix"),
@@ -193,7 +192,7 @@ async def names_in(device: Device, vdev: VfioDevice | None) -> tuple[str, ...]:
         absent = [name for name in ("iommu", "iommu_group") if await link_to(device, name) is None]
         absent += ["rescan"] if device.spec.physfn else []
         absent += ["firmware_node"] if not firmware_knows(device) else []
-        extra += [name for name in ("physfn", *VF_LINKS) if await iov.link_between(device, name)]
+        extra += await iov.links_between(device)
         extra += PF_FILES if device.spec.vfs else ["sriov_vf_msix_count"] if device.spec.physfn else []
         extra += pci_sysfs.LINK_STATE if device.hardware.express else []
         extra += ["reset", "reset_method"] if await load(device.reset_files) else []
