@@ -6,6 +6,7 @@ import pytest
 
 from vfiosim.lab.record import progress
 from vfiosim.lessons import museum, one_bind, order_of_checks, races, start, who_holds_whom
+from vfiosim.lessons.lesson import lessons
 from vfiosim.lessons.museum_questions import QUESTIONS
 
 
@@ -32,7 +33,7 @@ def test_it_tells_what_was_answered_wrongly_from_what_was_not_tried_and_how_to_t
     progress.record("00 unbound", True)
     assert start.finish().message.startswith(
         "1 of 5 right. Not right yet: once more; press Reset there and try again. "
-        "Not tried yet: the program ends; task: free; task: keep."
+        "Not tried yet: the program ends; set the card free; keep the card bound."
     )
 
 
@@ -54,3 +55,10 @@ def test_when_all_answers_are_forgotten_it_says_so():
     progress.record(end.end.names[0], True)
     progress.reset()
     assert "0 of 5 right" in end.message
+
+
+@pytest.mark.parametrize("lesson", lessons(), ids=lambda lesson: lesson.number)
+def test_no_two_exercises_of_a_notebook_are_called_the_same_and_none_by_its_key(lesson):
+    left = lesson.finish().left
+    assert len({*left}) == len(left)
+    assert not [name for name in left if name.startswith(("task: ", "order: ", "level: ", "check: "))]

@@ -30,7 +30,7 @@ ALL = {**lesson.LESSON.questions, **{question.name: question for question in CHE
     [
         ("who is left?", ("file vfio0#1", "vfio_device_file 1", "iommufd_ctx 1", "kvm 1")),
         ("unbind", "waits"),
-        ("while it waits", "EAGAIN"),
+        ("BIND meanwhile", "EAGAIN"),
         ("passed on", "lives"),
         ("05 check: the number again", "other"),
         ("05 check: count", "6"),

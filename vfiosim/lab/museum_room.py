@@ -34,16 +34,20 @@ def room(
     distractors: Mapping[str, str | Distractor] = MappingProxyType({}),
     record: str = "",
     view: Collection[str] = (),
+    called: str = "",
 ) -> RoomView:
     """The room of this name, see `vfiosim.museum.ROOMS`. Raises ValueError for another.
 
     * `hints`: instead of the room's own, each deeper than the one before; `explained`: why the repair works (HTML);
     * `distractors`: for a repair that is none: a part of what the proof says, and what misled; the first that fits is told;
-    * `record`: the name under which it is kept in `progress`; `view`: which objects the pictures show, all that matter if empty.
+    * `record`: the name under which it is kept in `progress`; `view`: which objects the pictures show, all that matter if empty;
+    * `called`: its heading, where its title would tell what the reader is to find.
     """
     if name not in ROOMS:
         raise UnknownNameError(f"the museum has no room {name!r}; it has {', '.join(ROOMS)}")
-    return RoomView(ROOMS[name], hints=hints, explained=explained, distractors=distractors, record=record, view=view)
+    return RoomView(
+        ROOMS[name], hints=hints, explained=explained, distractors=distractors, record=record, view=view, called=called
+    )
 
 
 class RoomView(StaticFallback):
@@ -61,8 +65,9 @@ class RoomView(StaticFallback):
         distractors: Mapping[str, str | Distractor] = MappingProxyType({}),
         record: str = "",
         view: Collection[str] = (),
+        called: str = "",
     ) -> None:
-        self.room = room
+        self.room, self._called = room, called or room.title
         self._explained, self._distractors, self._record = explained, distractors, record
         self.proof: Proof | None = None
         self._job: BackgroundJob[Proof] | None = None
@@ -140,7 +145,7 @@ class RoomView(StaticFallback):
     def _title(self) -> str:
         room = self.room
         links = "".join(f"<br><small>{_with_address(link)}</small>" for link in room.links)
-        return f"<p><b>{escape(room.title)}</b> ({room.when})</p><p>{escape(room.symptom, quote=False)}{links}</p>"
+        return f"<p><b>{escape(self._called)}</b> ({room.when})</p><p>{escape(room.symptom, quote=False)}{links}</p>"
 
     def _must_still_work(self) -> str:
         works = "".join(f"<li>{escape(one.says, quote=False)}</li>" for one in self.room.must_still_work)

@@ -220,5 +220,12 @@ PINNED = Task(
 free_it = partial(Exercise, PINNED, Desk)
 
 FURTHER = ("09 emulated", TIDY_UP.name)
-LESSON = Lesson("09", QUESTIONS, CHECK, (MOVE.name, TIDY_UP.name, PINNED.name), VIEW, FURTHER)
+LESSON = Lesson(
+    "09",
+    QUESTIONS,
+    CHECK,
+    {MOVE.name: "move the card", TIDY_UP.name: "take everything apart", PINNED.name: "the report from a real machine"},
+    VIEW,
+    FURTHER,
+)
 predict, once_answered, quiz, finish = LESSON.predict, LESSON.once_answered, LESSON.quiz, LESSON.finish

@@ -148,7 +148,7 @@ QUESTIONS: dict[str, Question] = {
         },
         hints=("What does the kernel need to know while nobody can read?",),
     ),
-    "busy": Question(
+    "three calls": Question(
         "The card is attached to address space 2. For that, ATTACH has made a page table, ID 3. Now three calls: <code>DESTROY "
         "2</code>, then <code>DETACH</code>, then <code>DESTROY 3</code>. How do they end?",
         _destroy_in_use,
@@ -174,6 +174,7 @@ QUESTIONS: dict[str, Question] = {
                 at="there is no object 3",
             ),
         },
+        name="09 busy",
     ),
     "munmap": Question(
         "The card sends; the 4 pages of the packet are pinned for it. Now the <i>program</i> unmaps these pages from its own "

@@ -279,6 +279,15 @@ def free_it() -> Exercise:
 
 
 LESSON = Lesson(
-    "05", QUESTIONS, CHECK, (CUT_THE_PATHS.name, TEAR_DOWN.name, FIND_THE_LAST.name), ALL, (TEAR_DOWN.name,)
+    "05",
+    QUESTIONS,
+    CHECK,
+    {
+        CUT_THE_PATHS.name: "let the unbind end",
+        TEAR_DOWN.name: "a tear-down in its order",
+        FIND_THE_LAST.name: "the bug hunt",
+    },
+    ALL,
+    (TEAR_DOWN.name,),
 )
 predict, once_answered, quiz, finish = LESSON.predict, LESSON.once_answered, LESSON.quiz, LESSON.finish

@@ -138,7 +138,7 @@ QUESTIONS: dict[str, Question] = {
             "cut": Distractor("The helper would use what the driver has freed. So the driver waits.", M.UNBINDING_CUTS),
         },
     ),
-    "while it waits": Question(
+    "BIND meanwhile": Question(
         "A program has opened the card's node, and has not bound it yet. An administrator unbinds the driver: that waits for the "
         "open file. Now the program does BIND. What does BIND answer?",
         _bind_while_it_waits,
@@ -157,6 +157,7 @@ QUESTIONS: dict[str, Question] = {
         },
         view=(*ALL, "device nic", "vfio_device_set vfio0"),
         hints=("Opening a device includes a reset of it.", "Two calls that wait for each other would wait for ever."),
+        name="05 while it waits",
     ),
     "passed on": Question(
         "The VMM has bound the device (3) to an iommufd (4). It sends descriptor 3, and only that one, over a socket to a broker, "

@@ -268,5 +268,12 @@ FALL_BACK = Parsons(
 order = partial(Ordering, FALL_BACK)
 
 FURTHER = ("06 how many?", FALL_BACK.name)
-LESSON = Lesson("06", QUESTIONS, CHECK, (IN_THE_WAY.name, SHARED.name, FALL_BACK.name), GROUP_2, FURTHER)
+LESSON = Lesson(
+    "06",
+    QUESTIONS,
+    CHECK,
+    {IN_THE_WAY.name: "bind usb", SHARED.name: "two programs, one group", FALL_BACK.name: "roll back to the old way"},
+    GROUP_2,
+    FURTHER,
+)
 predict, once_answered, quiz, finish = LESSON.predict, LESSON.once_answered, LESSON.quiz, LESSON.finish

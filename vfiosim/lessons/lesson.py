@@ -17,8 +17,9 @@ from .ends import ENDS
 
 @dataclass(frozen=True)
 class Lesson:
-    """The questions of a lesson, those of its quiz, and the names under which the results of its tasks are kept.
+    """The questions of a lesson, those of its quiz, and its tasks.
 
+    `tasks`: the name under which a task is kept → what it is called on the page, which tells the question and not the answer.
     `number` is that of its notebook ("03"): with the key of a question it is the question's name, where that has none;
     `view`: what the pictures of its questions show, where they say nothing else; `further`: which of these names
     the main way leaves out: they stand in the notebook's last part.
@@ -27,7 +28,7 @@ class Lesson:
     number: str
     questions: Mapping[str, Question]
     check: Sequence[Question]
-    tasks: tuple[str, ...]
+    tasks: Mapping[str, str]
     view: Collection[str] = ()
     further: Collection[str] = ()
 
@@ -80,7 +81,7 @@ class Lesson:
         names = [question.name for question in self.questions.values()] + [*self.tasks] + quiz
         main, further = ([name for name in names if (name in self.further) is later] for later in (False, True))
         called = {question.name: key for key, question in self.questions.items()}
-        called |= {name: f"Check yourself {number}" for number, name in enumerate(quiz, 1)}
+        called |= {**self.tasks, **{name: f"Check yourself {number}" for number, name in enumerate(quiz, 1)}}
         return Finish(End(self.number, main, can, then, called, further))
 
 

@@ -12,7 +12,11 @@ __all__ = ["Design", "design", "finish", "levels", "words"]
 
 MAIN = 6  # levels of the main way: those of files, bindings and groups
 LESSON = Lesson(
-    "13", {}, (), (*(level.kept for level in LEVELS), NAME), further=[level.kept for level in LEVELS[MAIN:]]
+    "13",
+    {},
+    (),
+    {level.kept: level.name for level in LEVELS} | {NAME: "a level of your own"},
+    further=[level.kept for level in LEVELS[MAIN:]],
 )
 finish = LESSON.finish
 

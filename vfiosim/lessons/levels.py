@@ -42,7 +42,7 @@ class Level:
     * `start` and `moves` are moves of `moves.VERBS`: those that are made before, and the buttons;
     * `goal`: sentences that `lab.goal.fact` knows; all have to be true;
     * `hints`: each deeper than the one before, with " / " between them; `explained` says why the shortest way works;
-    * `wrong`: a fact that is true of a machine that went wrong → what misled.
+    * `wrong`: a fact that is true of a machine that went wrong → what misled; `once`: its name in older files of progress.
     """
 
     name: str
@@ -53,11 +53,12 @@ class Level:
     hints: str = ""
     explained: str = ""
     wrong: Mapping[str, str] = field(default_factory=dict)
+    once: str = ""
 
     @property
     def kept(self) -> str:
         """The name under which its answer is kept in `progress`."""
-        return f"13 level: {self.name}"
+        return f"13 level: {self.once or self.name}"
 
     @property
     def view(self) -> tuple[str, ...]:

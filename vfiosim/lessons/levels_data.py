@@ -123,7 +123,7 @@ LEVELS = (
         },
     ),
     Level(
-        "the list remembers",
+        "for the next card",
         "The card's last descriptor is closed, and the card is not free. Free it; the VM keeps a list for the next card.",
         start=f"{_VM}, open card, open iommufd, FILE_ADD, BIND, close card",
         goal="open_count of vfio_device vfio0 is 0, a descriptor leads to file kvm-vfio*",
@@ -131,6 +131,7 @@ LEVELS = (
         hints="Who holds the card's file? / FILE_DEL finds a file by its descriptor. / End the list, make another.",
         explained="The list holds each file on it. It ends with its own file, and lets go of all of them.",
         wrong={"no descriptor leads to file kvm-vfio*": "The VM has no list for the next card."},
+        once="the list remembers",  # a name that told the answer
     ),
     Level(
         "while a mapping lives",

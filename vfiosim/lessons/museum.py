@@ -23,6 +23,7 @@ __all__ = ["R13", "exercise", "left", "level", "levels", "mend", "recorded", "se
 
 _SHORT = '<td style="white-space: nowrap; padding-right: 1em; vertical-align: top">'
 NAMES = {name: f"11 level: {name}" for name in ROOMS}
+CALLED = {kept: f"Room {number}" for number, kept in enumerate(NAMES.values(), 1)}
 
 
 def walk() -> TracePane:
@@ -97,16 +98,18 @@ def mend() -> RoomView:
     return level("mapped-into-itself")
 
 
-def level(name: str) -> RoomView:
-    """A room of the museum. What was mended is kept, and ticked in `levels()`.
+def level(which: int | str) -> RoomView:
+    """A room of the museum, by its number in `levels()`, where it is ticked once it is mended, or by its name.
 
     Raises ValueError for a room that there is not.
     """
-    return museum_room(name, hints=HINTS.get(name, ()), record=NAMES.get(name, ""))
+    name = dict(enumerate(ROOMS, 1)).get(which, "") if isinstance(which, int) else which
+    record = NAMES.get(name, "")
+    return museum_room(name, hints=HINTS.get(name, ()), record=record, called=CALLED.get(record, ""))
 
 
 class Levels(Telling):
-    """All rooms with what somebody saw who ran into them; a tick where the reader's repair was proved."""
+    """All rooms with what somebody saw who ran into them; a tick, and its name, where the reader's repair was proved."""
 
     def __init__(self) -> None:
         self.shown = text("html")
@@ -118,15 +121,15 @@ class Levels(Telling):
         """Bring the ticks in line with what has been proved."""
         known = progress.answers
         done = {name for name, kept in NAMES.items() if kept in known and known[kept].right}
-        rows = "".join(_line(room, name in done) for name, room in ROOMS.items())
+        rows = "".join(_line(number, room, room.name in done) for number, room in enumerate(ROOMS.values(), 1))
         kernels = "“In 7.2”: the bug is in that kernel; “earlier”: it was in one before."
         self.shown.value = f"<p><b>{len(done)} of {len(ROOMS)} mended by you.</b> {kernels}</p><table>{rows}</table>"
 
 
-def _line(room: Room, done: bool) -> str:
+def _line(number: int, room: Room, done: bool) -> str:
     cells = (
         "✓" if done else "·",
-        f"<code>{room.name}</code>",
+        f"{number}{f' <code>{room.name}</code>' if done else ''}",
         "in 7.2" if room.alive else "earlier",
         escape(room.symptom),
     )
@@ -134,7 +137,7 @@ def _line(room: Room, done: bool) -> str:
     return f"<tr>{''.join(short).replace('<td>', _SHORT)}{symptom}</tr>"
 
 
-LESSON = Lesson("11", QUESTIONS, CHECK, (LOSE_THE_VM.name, *NAMES.values()))
+LESSON = Lesson("11", QUESTIONS, CHECK, {LOSE_THE_VM.name: "the third report", **CALLED})
 predict, once_answered, quiz, finish = LESSON.predict, LESSON.once_answered, LESSON.quiz, LESSON.finish
 
 

@@ -114,5 +114,7 @@ def exercise() -> Exercise:
     return Exercise(SECOND, lambda session: Bench(session, show=rows, only=VIEW, keep=("fds",), reserve=reserve))
 
 
-LESSON = Lesson("08", QUESTIONS, CHECK, (POSTED.name, SECOND.name), VIEW)
+LESSON = Lesson(
+    "08", QUESTIONS, CHECK, {POSTED.name: "the posted function in its order", SECOND.name: "the tester's ID"}, VIEW
+)
 predict, once_answered, quiz, finish = LESSON.predict, LESSON.once_answered, LESSON.quiz, LESSON.finish

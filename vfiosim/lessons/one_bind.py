@@ -289,5 +289,11 @@ exercise = partial(
 )
 
 FURTHER = (FREE_THE_DEVICE.name, "01 close the iommufd first", "01 check: a copy", "01 a device without DMA")
-LESSON = Lesson("01", QUESTIONS, CHECK, (EVERY_REFUSAL.name, STEPS.name, FREE_THE_DEVICE.name), further=FURTHER)
+LESSON = Lesson(
+    "01",
+    QUESTIONS,
+    CHECK,
+    {EVERY_REFUSAL.name: "seven refusals", STEPS.name: "the steps in their order", FREE_THE_DEVICE.name: "set it free"},
+    further=FURTHER,
+)
 predict, once_answered, quiz, finish = LESSON.predict, LESSON.once_answered, LESSON.quiz, LESSON.finish

@@ -274,5 +274,15 @@ def exercise() -> Exercise:
 
 
 FURTHER = (NINE_REFUSALS.name, "03 what it held", "03 once more", "03 check: behind EBADF")
-LESSON = Lesson("03", QUESTIONS, CHECK, (SIX_MISTAKES.name, NINE_REFUSALS.name, GOOD_STRUCT.name), further=FURTHER)
+LESSON = Lesson(
+    "03",
+    QUESTIONS,
+    CHECK,
+    {
+        SIX_MISTAKES.name: "six mistakes in their order",
+        NINE_REFUSALS.name: "nine refusals",
+        GOOD_STRUCT.name: "the smallest program",
+    },
+    further=FURTHER,
+)
 predict, once_answered, quiz, finish = LESSON.predict, LESSON.once_answered, LESSON.quiz, LESSON.finish

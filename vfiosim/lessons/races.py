@@ -211,5 +211,11 @@ def mend() -> RoomView:
 
 
 FURTHER = ("10 a dying VM", USE_AFTER_FREE.name)
-LESSON = Lesson("10", QUESTIONS, CHECK, (BREAK_IT.name, USE_AFTER_FREE.name, REPAIR), further=FURTHER)
+LESSON = Lesson(
+    "10",
+    QUESTIONS,
+    CHECK,
+    {BREAK_IT.name: "be the scheduler", USE_AFTER_FREE.name: "turns in an order", REPAIR: "find it, mend it, prove it"},
+    further=FURTHER,
+)
 predict, once_answered, quiz, finish = LESSON.predict, LESSON.once_answered, LESSON.quiz, LESSON.finish

@@ -255,5 +255,5 @@ free_it = partial(_exercise, FREE, UnfilledBench)  # one close
 
 keep_it = partial(_exercise, KEEP)  # a copy first
 
-LESSON = Lesson("00", QUESTIONS, (), (FREE.name, KEEP.name))
+LESSON = Lesson("00", QUESTIONS, (), {FREE.name: "set the card free", KEEP.name: "keep the card bound"})
 finish = LESSON.finish

@@ -151,6 +151,11 @@ LADDER = Parsons(
 
 order = partial(Ordering, LADDER)
 
-LESSON = Lesson("04", QUESTIONS, CHECK, (OPEN_GATE.name, LADDER.name, TASK))
+LESSON = Lesson(
+    "04",
+    QUESTIONS,
+    CHECK,
+    {OPEN_GATE.name: "make the mistake show", LADDER.name: "put a ladder together", TASK: "write a way out"},
+)
 predict, once_answered = LESSON.predict, LESSON.once_answered
 quiz, finish = LESSON.quiz, LESSON.finish

@@ -257,5 +257,5 @@ LEVELS: Mapping[str, tuple[Task, Moves]] = {
     "give back": (GIVE_BACK, DOWN),
     "mend": (MEND, TWO),
 }
-LESSON = Lesson("12", QUESTIONS, CHECK, (START.name, GIVE_BACK.name, MEND.name), VIEW)
+LESSON = Lesson("12", QUESTIONS, CHECK, {START.name: "level 1", GIVE_BACK.name: "level 2", MEND.name: "level 3"}, VIEW)
 predict, once_answered, quiz, finish = LESSON.predict, LESSON.once_answered, LESSON.quiz, LESSON.finish

@@ -157,5 +157,11 @@ def exercise() -> Exercise:
     return Exercise(TOO_LATE, lambda session: _bench(session, *names))
 
 
-LESSON = Lesson("07", QUESTIONS, CHECK, (LET_IT_BE_TWO.name, TOO_LATE.name), VIEW)
+LESSON = Lesson(
+    "07",
+    QUESTIONS,
+    CHECK,
+    {LET_IT_BE_TWO.name: "calls in an order, for VM 2", TOO_LATE.name: "the program in a hurry"},
+    VIEW,
+)
 predict, once_answered, quiz, finish = LESSON.predict, LESSON.once_answered, LESSON.quiz, LESSON.finish

@@ -143,5 +143,7 @@ LET_GO = Parsons(
 
 order = partial(Ordering, LET_GO)
 
-LESSON = Lesson("02", QUESTIONS, CHECK, (LIVE_WITHOUT_A_NUMBER.name, LET_GO.name))
+LESSON = Lesson(
+    "02", QUESTIONS, CHECK, {LIVE_WITHOUT_A_NUMBER.name: "the goal that is drawn", LET_GO.name: "calls in an order"}
+)
 predict, once_answered, quiz, finish = LESSON.predict, LESSON.once_answered, LESSON.quiz, LESSON.finish

@@ -173,5 +173,10 @@ def free_it() -> ProgramExercise:
     return ProgramExercise(HELPER)
 
 
-LESSON = Lesson("20", QUESTIONS, CHECK, (MEND.name, FAILS.name, HELPER.name))
+LESSON = Lesson(
+    "20",
+    QUESTIONS,
+    CHECK,
+    {MEND.name: "the first program", FAILS.name: "the second program", HELPER.name: "the third program"},
+)
 predict, once_answered, quiz, finish = LESSON.predict, LESSON.once_answered, LESSON.quiz, LESSON.finish
