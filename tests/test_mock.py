@@ -68,6 +68,16 @@ def test_check_map_compares_memory(lab):
         assert refused(lambda wrong=wrong: lab.test("MD_CHECK_MAP", lab.auto, **wrong)) == "EINVAL"
 
 
+def test_check_refs_goes_no_further_than_there_is_memory(lab):
+    """Read: iommufd_test_md_check_refs gives up at the first page that it cannot have, with 2**60 bytes to go."""
+    here = lab.p.mmap(PAGE)
+    lab.test("MD_CHECK_REFS", check_refs__uptr=here, check_refs__length=PAGE, check_refs__refs=0)
+    assert (
+        refused(lab.test, "MD_CHECK_REFS", check_refs__uptr=here, check_refs__length=2**60, check_refs__refs=0)
+        == "EFAULT"
+    )
+
+
 def test_dirty_pages_are_read_once_unless_they_are_to_be_kept(lab):
     """Selftest get_dirty_bitmap, get_dirty_bitmap_no_clear; that DIRTY needs tracking was read."""
     hwpt = lab.hwpt(DIRTY)
