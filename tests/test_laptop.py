@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import subprocess
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
@@ -60,6 +62,32 @@ def test_what_a_student_has_changed_stays_what_is_gone_comes_back_and_what_diffe
     assert copy_notebooks(tmp_path) == (["02_who_holds_whom.ipynb"], ["01_one_bind.ipynb"])
     assert (tmp_path / "01_one_bind.ipynb").read_text() == "my work"
     assert (tmp_path / "own.ipynb").read_text() == "my own"
+
+
+@pytest.mark.parametrize("command", ["gallery", "poster"])
+def test_what_cannot_be_written_is_told_in_one_sentence(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    assert main([command, str(tmp_path / "file")]) == 3
+    assert capsys.readouterr().err == f"python -m vfiosim {command}: {tmp_path / 'file'}: File exists.\n"
+
+
+def test_an_output_that_takes_no_more_is_told_in_one_sentence() -> None:
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "vfiosim", "puzzles"]
+        run = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, text=True, env=buffered, cwd=ROOT, check=False
+        )
+    assert (run.returncode, run.stderr) == (3, "python -m vfiosim puzzles: No space left on device.\n")
+
+
+def test_a_letter_that_a_console_does_not_have_is_written_by_its_number() -> None:
+    narrow = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    with redirect_stdout(narrow):
+        assert main(["answers", "00"]) == 0
+    assert b"\\u201c" in narrow.buffer.getvalue()
 
 
 def test_what_follows_the_folder_goes_to_jupyterlab(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -6,6 +6,9 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from io import TextIOWrapper
+
+from .uapi import KernelError
 
 COMMANDS: dict[str, tuple[str, str]] = {  # the module and its function, and what it does
     "lab": ("open_lab:main", "copy the notebooks into a folder of your own, and open them in JupyterLab"),
@@ -32,20 +35,49 @@ def _function(command: str) -> Callable[[list[str]], int]:
     return function
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Run a command; the answer is the exit status: 0 good, 1 something is wrong, 2 wrong usage, 3 not finished."""
+def _prepare_output() -> None:
+    """What a console's code page has no letter for is written with its number; where there is no output at all, nowhere."""
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115, for the process has it to its end
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _drop_output() -> None:
+    """Nobody reads it any more: what is left of it when the process ends goes nowhere, too."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _run(arguments: Sequence[str]) -> int:
     if arguments and arguments[0] in COMMANDS:
-        try:
-            return _function(arguments[0])(list(arguments[1:]))
-        except KeyboardInterrupt:  # a command that has something to tell catches it itself
-            print(f"python -m vfiosim {arguments[0]}: stopped", file=sys.stderr)
-            return 3
-        except BrokenPipeError:  # who reads has seen enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 3
+        return _function(arguments[0])(list(arguments[1:]))
     asked = bool(arguments) and arguments[0] in ("-h", "--help", "help")
     lines = [f"There is no command {arguments[0]!r}."] if arguments and not asked else []
     lines += ["usage: python -m vfiosim COMMAND …", ""]
     lines += [f"  {name:14}{what}; {name} --help tells more" for name, (_, what) in COMMANDS.items()]
     print("\n".join(lines), file=sys.stdout if asked else sys.stderr)
     return 0 if asked else 2
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run a command; the answer is the exit status: 0 good, 1 something is wrong, 2 wrong usage, 3 not finished."""
+    command = " ".join(["python -m vfiosim", *arguments[:1]])
+    _prepare_output()
+    try:
+        try:
+            return _run(arguments)
+        finally:
+            sys.stdout.flush()  # here, where it can be told that it fails
+    except KeyboardInterrupt:  # a command that has something to tell catches it itself
+        print(f"{command}: stopped", file=sys.stderr)
+    except BrokenPipeError:  # who reads has seen enough
+        _drop_output()
+    except KernelError:  # of a simulated machine, so a mistake of ours
+        raise
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"{command}: {where}{error.strerror}.", file=sys.stderr)
+        if not where:
+            _drop_output()
+    return 3

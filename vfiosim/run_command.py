@@ -35,7 +35,7 @@ def main(arguments: Sequence[str]) -> int:
         except OSError as error:
             parser.error(f"{written} cannot be written: {error.strerror}")
     try:
-        return _ending(_ran(asked), asked)
+        result = _ran(asked)
     except CannotRun as error:
         print(f"vfiosim: {error}", file=sys.stderr)
         return CANNOT
@@ -44,6 +44,7 @@ def main(arguments: Sequence[str]) -> int:
     except OSError as error:
         print(f"vfiosim: {asked.program[0]}: {error.strerror}", file=sys.stderr)
         return NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE
+    return _ending(result, asked)
 
 
 def _ran(asked: argparse.Namespace) -> ProgramRun:
@@ -80,7 +81,10 @@ def _ending(result: ProgramRun, asked: argparse.Namespace) -> int:
     for sentence in result.not_failed:
         print(f"vfiosim: {sentence}", file=sys.stderr)
     if asked.page is not None:
-        _write_page(result, Path(asked.page), " ".join(asked.program))
+        try:
+            _write_page(result, Path(asked.page), " ".join(asked.program))
+        except OSError as error:
+            print(f"vfiosim: {asked.page} cannot be written: {error.strerror}", file=sys.stderr)
     status = result.returncode if result.returncode >= 0 else 128 - result.returncode
     if result.timed_out:
         print(f"vfiosim: the program was killed after {asked.timeout:g} seconds", file=sys.stderr)

@@ -133,6 +133,8 @@ def run(
             Path(save).write_text(json.dumps(document(notes, " ".join(command)), indent=1), encoding="utf-8")
         except UnsavedError as error:
             supervisor.warn(str(error))
+        except OSError as error:  # the program has run, whatever becomes of its recording
+            supervisor.warn(f"this run cannot be saved: {error.strerror}")
     not_failed = [sentence for each in faults.all if (sentence := each.told())]
     way, timed_out, goes_on = supervisor.launched.way, supervisor.timed_out, supervisor.goes_on
     return ProgramRun(m, returncode, calls, left, not_failed, way, timed_out, goes_on)
