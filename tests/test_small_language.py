@@ -18,7 +18,8 @@ HEAD = (
     "import asyncio, builtins, functools, itertools, random, re, sys, time; from contextlib import contextmanager, suppress; "
     "import vfiosim; from vfiosim import uapi, KernelError, KernelOops; from vfiosim.engine import *; from vfiosim.engine import "
     "effects; from vfiosim.uapi import Errno; from vfiosim.kernel.kvm.kvm import Kvm; "
-    "from vfiosim.kernel.iommufd.main import _iommufd_object_alloc; seen = []; total = 0\n"
+    "from vfiosim.kernel.iommufd.main import _iommufd_object_alloc; seen = []; total = 0; "
+    "answer = uapi.VfioDeviceBindIommufd(); pair = answer, 1; numbers = (n for n in (1, 2)); failed = KernelError(Errno.EPERM)\n"
 )
 END = "runs on and on, and awaits no effect"
 KEEPS = "keeps something from one call to the next: shared state must be a field that the kernel has"
@@ -86,7 +87,38 @@ BODIES: dict[str, tuple[str, int, str]] = {
         "await _iommufd_object_alloc(df, Kvm, [1])", 1, "an object is born with what cannot change, not with a list"
     ),
     "an object by hand": ("Kvm(df)", 1, "makes a kernel object by hand: write `await alloc(Kvm, …)`"),
+    "a struct": ("mine = answer\nmine.flags += 1", 1, "uses `answer`, a VfioDeviceBindIommufd that outlives a call"),
+    "a struct in a tuple": ("mine, _ = pair\nmine.flags += 1", 1, "uses `pair`, a VfioDeviceBindIommufd that outlives a call"),
+    "a struct as a helper's default value": (
+        "def helper(mine=answer):\n    return mine.flags", 1, "uses `answer`, a VfioDeviceBindIommufd that outlives a call"
+    ),
+    "a struct that is stored": (
+        "await store(df.access_granted, uapi.VfioDeviceBindIommufd())", 1, "or a kernel object, not a VfioDeviceBindIommufd"
+    ),
+    "a generator from outside": ("next(numbers)", 1, f"uses `numbers`: {BUILTIN}"),
+    "an error from outside": ("error = failed\nerror.tries = 1", 2, SHARED),
+    "an error that was caught": (
+        "try:\n    await refuse_if(True, Errno.EPERM, 'a', 'b')\nexcept KernelError as error:\n    error.tries = 1", 4, SHARED
+    ),
+    "as what a lock gives": ("async with df.device.dev_set.lock as df.kvm:\n    pass", 1, "write `await store(df.kvm, …)`"),
+    "a local one, in a helper": (
+        "some = []\ndef helper():\n    some.append(1)", 3, f"changes `some`, {NOT_MINE}"
+    ),
+    "a struct that is none, by its annotation": ("mine: uapi.VfioDeviceBindIommufd = df.device\nmine.flags = 1", 2, SHARED),
+    "letters of another width": ("df.ｋｖｍ = None", 1, "write `await store(df.kvm, None)`"),
     # other words
+    "a default value of a helper": ("def helper(of=df.__class__):\n    return of", 1, f"reaches for `df.__class__`: {UNDERSCORE}"),
+    "a lambda as a default value": ("def helper(of=lambda: 1):\n    return of", 1, "has a lambda: write a `def` with a name"),
+    "exec in a default value": ("def helper(of=exec('1')):\n    return of", 1, f"uses `exec`: {BUILTIN}"),
+    "letters of another width, and underscores": ("df.__ｃｌａｓｓ__", 1, f"reaches for `df.__class__`: {UNDERSCORE}"),
+    "a letter that only looks like it": ("await lоad(df.kvm)", 1, "uses `lоad`, and there is nothing of this name"),
+    "except*": ("try:\n    pass\nexcept* KernelError:\n    pass", 1, "has a trystar, which kernel code does without"),
+    "an async generator": ("async def numbers():\n    yield 1", 2, YIELDS),
+    "say without a phase": ("say('LOCK', 'a')", 1, "write `say(Phase.LOCK, sentence)`"),
+    "say with a number": ("say(Phase.LOCK, 3)", 1, "write `say(Phase.LOCK, sentence)`"),
+    "memory by its address": ("uapi.VfioDeviceBindIommufd.from_address(0)", 1, "calls from_address, which is no kernel code"),
+    "an array of structs": ("(uapi.VfioDeviceBindIommufd * 10 ** 10)()", 1, "which is no kernel code"),
+    "rounded to a huge place": ("round(5, -10 ** 9)", 1, f"uses `round`: {BUILTIN}"),
     "import": ("import random", 1, "imports something: write the import above the function"),
     "from import": ("from time import sleep", 1, "imports something: write the import above the function"),
     "random": ("random.random()", 1, f"uses `random`: {BUILTIN}"),
@@ -179,7 +211,26 @@ BODIES: dict[str, tuple[str, int, str]] = {
     "effects without end": (
         "while True:\n    await load(df.access_granted)", 2, "has awaited 10,000 effects in one call, and does not come to an end"
     ),
+    "a list in itself": ("some = []\nsome.append(some)\nf'{some}'", 3, END),
+    "two helpers that call each other": (
+        "def one(n):\n    return two(n)\ndef two(n):\n    return one(n)\none(1)", 2, "raises RecursionError"
+    ),
+    "looked for in a range": ("while True:\n    df in range(3000000)", 2, END),
     # what the kernel is given
+    "a field for its value": ("if df.access_granted:\n    pass", 1, "itself for true or false: write `await load(…)`"),
+    "a field for its value, refused": (
+        "await refuse_if(df.access_granted, Errno.EPERM, 'a', 'b')", 1, "itself for true or false: write `await load(…)`"
+    ),
+    "a field compared with None": ("df.kvm is None", 1, "compares the field vfio_device_file 1.kvm itself with something"),
+    "a field compared": ("df.access_granted == True", 1, "itself with something: write `await load(…)` for its value"),
+    "an effect awaited twice": ("kvm = load(df.kvm)\nawait kvm\nawait kvm", 3, "awaits load a second time: call it again"),
+    "a helper that is not awaited": ("async def helper():\n    pass\nhelper()", 3, "forgets an await before helper()"),
+    "the next of nothing": ("next(n for n in ())", 1, "asks for the next one where there is none: write `next(…, None)`"),
+    "a field of a struct that is not there": ("mine = uapi.VfioDeviceBindIommufd()\nmine.taken = 1", 2, "has no field 'taken'"),
+    "an assert": ("assert df is None", 0, "finds false what it asserts in mine"),
+    "a lock inside of itself": (
+        "async with df.device.group.group_lock:\n    async with df.device.group.group_lock:\n        pass", 0, "held by itself"
+    ),
     "a number awaited": ("await 3", 1, "awaits 3, which is no effect; kernel code awaits load, store, get, put, refuse_if"),
     "a text awaited": ("await df.oid", 1, "awaits 'vfio_device_file 1', which is no effect"),
     "a number called": ("n = 3\nn()", 2, "calls 3, which is no kernel code"),
@@ -224,7 +275,7 @@ def test_each_is_told_in_one_sentence_with_its_line_and_the_machine_works_on(nam
 
 
 def test_well_over_a_hundred_were_tried():
-    assert len(BODIES) > 120
+    assert len(BODIES) > 160
 
 
 GOOD = """

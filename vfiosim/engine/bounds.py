@@ -119,6 +119,13 @@ def minus(left: Any, right: Any) -> Any:
     return made(left - right)
 
 
+def compared(value: Any) -> Any:
+    """What is compared with something."""
+    if isinstance(value, Cell):
+        raise Wrong(f"compares the field {value.path} itself with something: write `await load(…)` for its value")
+    return weighed(value)
+
+
 # ---- what is looked through
 
 
@@ -213,6 +220,13 @@ def _plain(function: Any, *values: Any) -> Any:
     return made(function(*map(ordered, values) if function is reversed else values))
 
 
+def _next(values: Any, *otherwise: Any) -> Any:
+    try:
+        return next(values, *otherwise)
+    except StopIteration:
+        raise Wrong("asks for the next one where there is none: write `next(…, None)`") from None
+
+
 def _zip(*some: Any, strict: bool = False) -> Any:
     return zip(*map(ticking, some), strict=strict)
 
@@ -221,12 +235,9 @@ BUILTINS: dict[Any, Callable[..., Any]] = {
     **{one: partial(_counted, one) for one in (list, tuple, dict, set, frozenset, any, all, enumerate)},
     **{one: partial(_bytes, one) for one in (bytes, bytearray)},
     **{one: partial(_best, one) for one in (min, max)},
-    **{
-        one: partial(_plain, one)
-        for one in (abs, bool, divmod, hex, int, isinstance, len, ord, chr, reversed, round, sizeof)
-    },
+    **{one: partial(_plain, one) for one in (abs, bool, divmod, hex, int, isinstance, len, ord, chr, reversed, sizeof)},
     zip: _zip,
-    next: next,
+    next: _next,
     range: _range,
     sum: _sum,
     sorted: _sorted,

@@ -19,7 +19,7 @@ from .functions import PatchError, running
 from .objects import Cell, KObject, Objects, notice_reads
 from .operations import PERFORM, WAIT, NotYet, Request
 from .records import Change
-from .student_code import blame, checked_all, give_back
+from .student_code import blame, checked_all, give_back, is_of_students
 from .sync import must_wait
 from .thread import Code, Start, Thread
 
@@ -324,8 +324,11 @@ def null_pointer(error: BaseException) -> str:
     Kernel code asserts such promises where Python's types want to know; without a protection they may not hold.
     """
     if isinstance(error, AttributeError):
-        return f"reads {error.name} of a null pointer" if error.obj is None else ""
+        return f"reads {error.name} of a null pointer" if error.obj is None and error.name else ""
     where = error.__traceback__ if isinstance(error, AssertionError) else None
     while where is not None and where.tb_next is not None:
         where = where.tb_next
-    return f"follows a null pointer in {where.tb_frame.f_code.co_name}" if where is not None else ""
+    if where is None:
+        return ""
+    did = "finds false what it asserts" if is_of_students(where.tb_frame.f_globals) else "follows a null pointer"
+    return f"{did} in {where.tb_frame.f_code.co_name}"

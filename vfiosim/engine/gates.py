@@ -21,6 +21,7 @@ from .bounds import (
     PLAIN,
     add,
     check_method,
+    compared,
     count_effect,
     in_words,
     lshift,
@@ -117,6 +118,8 @@ def call(function: Any, /, *given: Any, **named: Any) -> Any:
         _check_given(function, value)
     if taken_by(function):
         check_effect(function, given)
+    elif function is say and list(map(type, given[:2])) != [Phase, str]:
+        raise Wrong("calls say with something else than a phase and a sentence: write `say(Phase.LOCK, sentence)`")
     if _is_coroutine(function):
         count_effect()
     return function(*given, **named)
@@ -191,6 +194,8 @@ def awaited(value: Any) -> Any:
         raise Wrong(
             f"awaits {in_words(value)}, which is no effect; kernel code awaits load, store, get, put, refuse_if and the like"
         )
+    if (value.cr_frame if isinstance(value, CoroutineType) else value.gi_frame) is None:
+        raise Wrong(f"awaits {value.__name__} a second time: call it again")
     return value
 
 
@@ -207,7 +212,7 @@ def locked(value: Any) -> Any:
 
 def admitted(value: Any, name: str) -> Any:
     """Raises Wrong for what a function must not use: what may change between two calls, and what is no kernel code."""
-    if isinstance(value, Mapping | list | set | bytearray | KObject):
+    if isinstance(value, Mapping | list | set | bytearray | KObject) or getattr(type(value), "of_one_call", False):
         raise Wrong(
             f"uses `{name}`, {in_words(value)} that outlives a call: shared state must be a field that the kernel has"
         )
@@ -244,7 +249,7 @@ def _hint(name: str) -> str:
 GATES: dict[str, Any] = {
     f"@{one.__name__}": one
     for one in (
-        spend, weighed, made, mult, power, lshift, mod, add, minus, ordered, ticking, shown, read, assign, method, call, awaited,
+        spend, compared, made, mult, power, lshift, mod, add, minus, ordered, ticking, shown, read, assign, method, call, awaited,
         locked,
     )
 }  # fmt: skip

@@ -102,10 +102,10 @@ class _Reader:
                 yield from inside.read() if inside else self._node(node)
 
     def _inner(self, node: ast.AST) -> ast.AST:
-        """The function that a node stands in."""
-        node = self._parents[node]
-        while not isinstance(node, Function):
-            node = self._parents[node]
+        """The function that a node stands in. A default value stands around its function."""
+        before, node = node, self._parents[node]
+        while not isinstance(node, Function) or (isinstance(before, ast.arguments) and node is not self._function):
+            before, node = node, self._parents[node]
         return node
 
     def _note(self, node: ast.AST) -> None:

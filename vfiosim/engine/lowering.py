@@ -20,7 +20,6 @@ _OPERATORS: dict[type[ast.operator], str] = {
     ast.LShift: "lshift",
     ast.Mod: "mod",
 }
-_SAME = (ast.Is, ast.IsNot)
 
 
 def lowered(function: Function) -> Function:
@@ -173,9 +172,7 @@ class _Lowering(ast.NodeTransformer):
 
     def visit_Compare(self, node: ast.Compare) -> ast.AST:
         self.generic_visit(node)
-        if not all(isinstance(one, _SAME) for one in node.ops):
-            weigh = [_weighed(one) for one in (node.left, *node.comparators)]
-            node.left, node.comparators = weigh[0], weigh[1:]
+        node.left, *node.comparators = (_compared(one) for one in (node.left, *node.comparators))
         return node
 
     def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
@@ -204,5 +201,5 @@ class _Lowering(ast.NodeTransformer):
         return self._made(node) if isinstance(node.ctx, ast.Load) else node
 
 
-def _weighed(node: ast.expr) -> ast.expr:
-    return node if isinstance(node, ast.Constant) else _gate("weighed", node, node)
+def _compared(node: ast.expr) -> ast.expr:
+    return node if isinstance(node, ast.Constant) else _gate("compared", node, node)

@@ -12,7 +12,7 @@ from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Container, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeAlias, TypeVar, cast
 
-from .functions import running
+from .functions import Wrong, running
 
 if TYPE_CHECKING:
     from .engine import Engine
@@ -40,6 +40,9 @@ class Cell:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.path}>"
+
+    def __bool__(self) -> bool:
+        raise Wrong(f"takes the field {self.path} itself for true or false: write `await load(…)` for its value")
 
 
 class Field(Cell, Generic[T]):

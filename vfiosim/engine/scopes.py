@@ -31,13 +31,16 @@ def bound(function: Function) -> set[str]:
 
 
 def evaluated(function: Function) -> Iterator[ast.AST]:
-    """What is done when a function is called: all but its decorators, its default values and its annotations."""
+    """What is done when a function is called: all but its decorators, its default values and its annotations.
+
+    Default values of a function inside of it are of it.
+    """
     todo: list[ast.AST] = list(reversed(function.body))
     while todo:
         node = todo.pop()
         yield node
         if isinstance(node, Function):
-            todo += reversed(node.body)
+            todo += [*reversed(node.body), *node.args.defaults, *filter(None, node.args.kw_defaults)]
         else:
             skipped = node.annotation if isinstance(node, ast.AnnAssign) else None
             todo += reversed([child for child in ast.iter_child_nodes(node) if child is not skipped])
