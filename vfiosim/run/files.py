@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import select
 import struct
 import tempfile
 from collections.abc import Callable, Iterator
@@ -87,10 +88,10 @@ class HostFiles:
         self._files[key], self._keys[file], self._watched[watch] = file, (key, watch), file
         return given
 
-    def show(self, readable: Callable[[File], bool]) -> None:
+    def show(self, ready: Callable[[File], int]) -> None:
         """Let `poll` find a queue readable where it is: its pipe has a byte then, which nobody reads."""
         for file, pipe in self._queues.items():
-            if readable(file) != (file in self._readable):
+            if bool(ready(file) & select.POLLIN) != (file in self._readable):
                 self._readable ^= {file}
                 if file in self._readable:
                     os.write(pipe, b"\0")
@@ -98,10 +99,12 @@ class HostFiles:
                     with suppress(BlockingIOError):
                         os.read(pipe, 1)
 
-    def stand_for(self, file: File, inode: int, thread: int) -> None:
-        """A file that is served here, which a thread opens, stands for this one; `let_go` tells when its last copy has gone."""
+    def stand_for(self, file: File, inode: int, thread: int = 0) -> None:
+        """A file that is served here, which a thread may open, stands for this one; `let_go` tells when its last copy has gone."""
         key = _SERVED_HERE, inode
-        self._files[key], self._keys[file], self._arriving[file] = file, (key, None), thread
+        self._files[key], self._keys[file] = file, (key, None)
+        if thread:
+            self._arriving[file] = thread
 
     def arrived(self, thread: int) -> None:
         """A thread does something else: it has the descriptor of what it has opened."""

@@ -27,9 +27,8 @@ NAME_A_DESCRIPTOR: Final = frozenset((
     "ioctl", "pread64", "pwrite64", "preadv", "pwritev", "preadv2", "pwritev2", "read", "readv", "lseek", "write", "writev",
     "mmap", "fstat",
 ))  # fmt: skip
-# Where a program has /dev and /sys of its own, they tell of opens, of what is read and written and of stats, but for queues.
-IN_NAMESPACE: Final = NAME_A_DESCRIPTOR - {"readv", "lseek", "writev", "fstat"}
-ENTRIES: Final = 640  # bytes; as much as somebody reads at once from a queue
+# Where a program has /dev and /sys of its own, the files tell of opens, of what is read and written in order, and of stats.
+IN_NAMESPACE: Final = NAME_A_DESCRIPTOR - {"read", "readv", "lseek", "write", "writev", "fstat"}
 Instruction = tuple[int, int, int, int]
 
 
@@ -90,7 +89,7 @@ def abi() -> Abi:
     return _ABIS[machine]
 
 
-def program(of: Abi, names: Iterable[str], way: str = REDIRECT) -> bytes:
+def program(of: Abi, names: Iterable[str]) -> bytes:
     """The filter that tells of these calls, as far as their arguments may be about us, and lets all else be done at once."""
     numbers = {name: number for number, name in of.calls.items()}
     code: list[Instruction] = [
@@ -103,25 +102,18 @@ def program(of: Abi, names: Iterable[str], way: str = REDIRECT) -> bytes:
     ]
     for name in names:
         if name in numbers:
-            block = _block(name, way == NAMESPACE)
+            block = _block(name)
             code += [(_EQUAL, 0, len(block), numbers[name]), *block]
     code.append((_RETURN, 0, 0, _ALLOW))
     return b"".join(struct.pack("<HBBI", *instruction) for instruction in code)
 
 
-def _block(name: str, queues: bool) -> list[Instruction]:
-    """What is asked about the arguments of a call; its last line is reached when it is to be told.
-
-    `queues`: of what is read and written no more than what may be of a queue, to which multiples of 8 bytes are written.
-    """
+def _block(name: str) -> list[Instruction]:
+    """What is asked about the arguments of a call; its last line is reached when it is to be told."""
     allow, notify = (_RETURN, 0, 0, _ALLOW), (_RETURN, 0, 0, _NOTIFY)
     if name == "ioctl":
         first, second = _TYPES
         return [_argument(1), (_AND, 0, 0, 0xFF00), (_EQUAL, 2, 0, first), (_EQUAL, 1, 0, second), allow, notify]
-    if name == "read":
-        return [_argument(2), (_ABOVE, 0, 1, ENTRIES), allow, notify] if queues else [notify]
-    if name == "write" and queues:
-        return [_argument(2), (_ABOVE, 2, 0, SHORT), (_AND, 0, 0, 7), (_EQUAL, 1, 0, 0), allow, notify]
     if name in ("write", "writev"):  # bytes, or parts
         return [_argument(2), (_ABOVE, 0, 1, SHORT if name == "write" else 2), allow, notify]
     if name == "mmap":  # shared, and of a file

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any, Final, NamedTuple
@@ -76,25 +77,11 @@ class Given:
         self.before = self._fields()
 
     def _fields(self) -> dict[str, str] | None:
-        """By name what there is room for, without what is 0 and a size that leaves some room; None where it cannot be read."""
+        """The fields that have a number; None where they cannot be read."""
         shape = _shape(self.variant, self.request, self.file)
-        if shape is None:
-            return None
-        size, sized, fields = shape
-        try:
-            data = self.memory.read(self.at, size)
-        except OSError:
-            return None
-        if fields[1].name == "op":
-            operation = int.from_bytes(data[fields[1].start : fields[1].end], "little")
-            fields = _of_operation(self.variant, self.request, self.file, operation)
-        values = [int.from_bytes(data[each.start : each.end], "little", signed=each.signed) for each in fields]
-        room = values[0] if sized else size
-        found = {fields[0].name: str(room)} if room < fields[0].end else {}
-        for each, number in zip(fields[sized:], values[sized:], strict=True):
-            if number and each.end <= room:
-                found[each.name] = each.written(number)
-        return found
+        with suppress(OSError):
+            return shape and _fields(self.variant, self.request, self.file, self.memory.read(self.at, shape[0]))
+        return None
 
     def __str__(self) -> str:
         return f"{self.at:#x}" if self.before is None else _shown(self.before)
@@ -104,6 +91,22 @@ class Given:
         before, after = self.before or {}, self._fields() or {}
         found = {name: after.get(name, "0") for name in before | after if after.get(name) != before.get(name)}
         return _shown(found) if found else ""
+
+
+@lru_cache(maxsize=256)  # many requests are made again and again
+def _fields(variant: Variant, request: int, file: str, data: bytes) -> dict[str, str]:
+    """By name what there is room for, without what is 0 and a size that leaves some room."""
+    size, sized, fields = _shape(variant, request, file) or (0, False, ())
+    if fields[1].name == "op":
+        operation = int.from_bytes(data[fields[1].start : fields[1].end], "little")
+        fields = _of_operation(variant, request, file, operation)
+    values = [int.from_bytes(data[each.start : each.end], "little", signed=each.signed) for each in fields]
+    room = values[0] if sized else size
+    found = {fields[0].name: str(room)} if room < fields[0].end else {}
+    for each, number in zip(fields[sized:], values[sized:], strict=True):
+        if number and each.end <= room:
+            found[each.name] = each.written(number)
+    return found
 
 
 @lru_cache(maxsize=256)

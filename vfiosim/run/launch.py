@@ -60,7 +60,7 @@ def launch(
         covered = " ".join(path for path in COVERED if os.path.dirname(path) not in COVERED)
         mounts = "\n".join([tree.root, covered, *tree.make_room()])
     trapped = IN_NAMESPACE if way == NAMESPACE else frozenset(abi.calls.values()) - CLOSES
-    code = program(abi, trapped, way)
+    code = program(abi, trapped)
     here, there = socket.socketpair()
     with there:
         words = [
@@ -88,7 +88,10 @@ def launch(
         number = array("i", ancillary[0][2])[0]
         if told == b"listener":
             return Launched(child, Notices(number), way, here)
-        files = FileRequests(number)
+        if files is None:
+            files = FileRequests(number)
+        else:
+            files.root = number
 
 
 def _missing(told: bytes) -> CannotRun:

@@ -29,6 +29,7 @@ class Mounts:
     def __init__(self) -> None:
         self.libc = ctypes.CDLL(None, use_errno=True)
         self.libc.syscall.restype = ctypes.c_long
+        self.others = ",allow_other"  # who is another user uses the files, too; in a user namespace there is none
 
     def do(self, answer: int) -> int:
         """What the kernel has answered. Raises OSError."""
@@ -40,6 +41,7 @@ class Mounts:
         """A namespace; whoever may make none gets one in which he may, under the same numbers."""
         user, group = os.geteuid(), os.getegid()
         if self.libc.unshare(_NEW_MOUNTS) < 0:
+            self.others = ""
             self.do(self.libc.unshare(_NEW_MOUNTS | _NEW_USERS))
             ids = {"setgroups": "deny", "uid_map": f"{user} {user} 1", "gid_map": f"{group} {group} 1"}
             for name, text in ids.items():
@@ -61,7 +63,7 @@ class Mounts:
     def serve(self, root: str) -> int:
         """Let the folder be served by whoever reads what is answered here."""
         fuse = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
-        options = f"fd={fuse},rootmode=40000,user_id={os.geteuid()},group_id={os.getegid()},allow_other"
+        options = f"fd={fuse},rootmode=40000,user_id={os.geteuid()},group_id={os.getegid()}{self.others}"
         self.do(self.libc.mount(b"vfiosim", os.fsencode(root), b"fuse", _NO_SETUID | _NO_DEVICES, options.encode()))
         return fuse
 
@@ -75,11 +77,13 @@ def mount(root: str, covered: list[str], beside: list[str], to_supervisor: socke
         with suppress(OSError):  # gone meanwhile, or nothing that this user may see
             kept.append((mounts.taken(path, _TREE), path))
     give(to_supervisor, b"files", mounts.serve(root))
-    for tree, path in [(mounts.taken(root + path), path) for path in covered]:
+    give(to_supervisor, b"root", os.open(root, os.O_PATH | os.O_DIRECTORY))
+    trees = [(mounts.taken(root + path), path) for path in covered]
+    mounts.do(mounts.libc.umount2(os.fsencode(root), _DETACH))  # before its path leads elsewhere
+    for tree, path in trees:
         mounts.put(tree, path)
     for tree, path in kept:
         mounts.put(tree, path)
-    mounts.libc.umount2(os.fsencode(root), _DETACH)
     os.chdir(os.getcwd())  # which may be another one now
 
 

@@ -95,4 +95,8 @@ class ProgramMemory:
                 yield int(low, 16), int(high, 16), way, file
 
 
-DEVICES = ("/memfd:vfio-device", "/dev/vfio/devices/")  # how the files behind the registers of devices are called
+DEVICES = (
+    "/memfd:vfio-device",
+    "/dev/vfio/devices/",
+    "/vfio device ",
+)  # how the files behind the registers of devices are called

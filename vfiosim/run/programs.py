@@ -14,7 +14,7 @@ from threading import Thread
 from typing import Any, Final
 
 from ..kernel.fs.file import RESERVED, File
-from ..kernel.fs.host import POLLIN
+from ..kernel.fs.read_write import vfs_poll
 from ..machine import Machine, Process
 from .files import HostFiles, Key, key_of, served
 from .memory import ProgramMemory
@@ -211,14 +211,10 @@ class HostProcesses:
         for process in [*(each.process for each in self.living.values()), *elsewhere]:
             yield from ((process, number) for number, held in list(process.task.files.fd.slots.items()) if held is file)
 
-    def show_queues(self) -> None:
-        """Let `poll` find those files readable that are."""
-
-        def readable(file: File) -> bool:
-            polled: Any = file.f_op.poll
-            return bool(self.machine.look(polled(file)) & POLLIN)
-
-        self.files.show(readable)
+    def ready(self, file: File) -> int:
+        """What `poll` finds of a file."""
+        events: int = self.machine.look(vfs_poll(file, -1))
+        return events
 
     def closes(self, program: HostProcess, number: int, file: File, call: object) -> None:
         """The thread whose call is looked at closes a number, which leads nowhere by now, or to another file."""

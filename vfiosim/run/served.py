@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import stat
 import struct
 import zlib
@@ -18,20 +19,20 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import count
 from pathlib import Path
-from time import monotonic
 from typing import Any, Final
 
 from ..kernel import Unsupported
 from ..kernel.fs.file import O_ACCMODE, O_PATH, File
+from ..kernel.fs.read_write import DEFAULT_POLLMASK
 from . import fuse
 from .files import LARGE, SERVED
 from .filter import CLOSES, Abi
-from .fuse import FileRequest
+from .fuse import FileRequest, FileRequests
 from .memory import ProgramMemory
 from .outcomes import Made
 from .programs import ENDING, HostProcess, image
 from .status import STATX_SIZE, of_node
-from .stopped import Stopping
+from .stopped import Stopping, call_of
 from .traps import Traps
 from .tree import is_ours
 
@@ -39,9 +40,9 @@ _FLAGS_AT: Final = {"open": 1, "openat": 2}
 _ANSWER_AT: Final = {"stat": 1, "lstat": 1, "fstat": 1, "newfstatat": 2, "statx": 4}
 _IO_URING: Final = "426"  # io_uring_enter, on every processor
 _ONCE: Final = SERVED + (1 << 33)  # the first number of what is opened once
-_PATIENCE: Final = 1.0  # seconds
 _DEVICES: Final = "/dev/vfio/devices/"
 _MAPPED: Final = (_DEVICES, "/dev/iommu")  # of which parts can be mapped
+_DEVICE: Final = "vfio device"  # what the kernel calls such a file, also where a request has made it
 _CHANGES: Final = (4, 6, 8, 9, 10, 11, 12, 13, 45)  # modes, links, folders, names: that is the machine's alone
 _ERRNOS: Final = dict.fromkeys(_CHANGES, errno.EPERM) | {fuse.CREATE: errno.EACCES, fuse.IOCTL: errno.ENOTTY}
 
@@ -66,15 +67,18 @@ class Served:
         self.traps, self.tree, self.abi, self.caller = traps, traps.tree, abi, caller
         self.nodes = {1: ServedFile("")}
         traps.fill_served = self._fill
-        self.maps_direct = False  # `FileRequests.maps_direct`
+        self.requests: FileRequests  # where they arrive
         self.answered: Callable[[], None] = lambda: None  # what is to be done when the last answer was given
         self._numbers: dict[str, int] = {"": 1}
         self._found: set[str] = set()  # paths, of which the kernel knows where they lead
         self._once = count(_ONCE)
+        self._pollers: dict[
+            File, int
+        ] = {}  # who waits until more can be read, by the number that the kernel has for it
         self._does: dict[int, Callable[[FileRequest], bytes | Made]] = {
             fuse.LOOKUP: self._lookup, fuse.GETATTR: self._attributes, fuse.READLINK: self._link, fuse.OPEN: self._open,
             fuse.READ: self._read, fuse.WRITE: self._write, fuse.FLUSH: self._flush, fuse.RELEASE: self._release,
-            fuse.READDIR: self._folder,
+            fuse.READDIR: self._folder, fuse.POLL: self._poll,
             fuse.OPENDIR: lambda request: fuse.opened(0), fuse.RELEASEDIR: lambda request: b"",
             fuse.STATFS: lambda request: bytes(80), fuse.FORGET: lambda request: self._forget(request.node),
             fuse.FORGET_MANY: self._forget_many, fuse.INTERRUPT: lambda request: b"",
@@ -86,12 +90,6 @@ class Served:
         if request.kind not in self._does:
             raise OSError(_ERRNOS.get(request.kind, errno.ENOSYS), "")
         return self._does[request.kind](request)
-
-    def all_gone(self) -> None:
-        """The last who had this /dev and /sys is gone, and with him all open files; each by itself is no longer told of then."""
-        for node in self.nodes.values():
-            if node.file is not None:
-                self.traps.files.let_go(node.file)
 
     def close(self) -> None:
         """Nothing is asked any more."""
@@ -128,7 +126,7 @@ class Served:
 
     def _opened_with(self, thread: int, path: str) -> int:
         """The flags with which a thread is about to open a file, where that is told to the machine; otherwise -1."""
-        name, arguments = self._call_of(thread)
+        name, arguments = call_of(self.abi, thread)
         if name == "openat2":
             flags = int.from_bytes(ProgramMemory(thread).read(arguments[2], 8), "little")
         elif name == "creat":
@@ -140,17 +138,10 @@ class Served:
         told = path.startswith("/dev/") or flags & O_ACCMODE
         return flags if told and not flags & O_PATH else -1
 
-    def _call_of(self, thread: int) -> tuple[str, list[int]]:
-        """The system call in which a thread waits, by its number where it has no name here, and its arguments."""
-        words, until = ["running"], monotonic() + _PATIENCE
-        while words[0] == "running" and monotonic() < until:  # it has asked, and is about to wait
-            words = Path(f"/proc/{thread}/syscall").read_text(encoding="ascii").split()
-        if words[0] == "running":
-            raise OSError(errno.EAGAIN, "a thread that has asked goes on")
-        return self.abi.calls.get(int(words[0]), words[0]), [int(word, 16) for word in words[1:7]]
-
     def _attributes(self, request: FileRequest) -> bytes:
         node = self.nodes[request.node]
+        if node.file is not None and not node.path:
+            return fuse.attributes(self._made(node), request.node, False)
         if node.file is not None and node.file.cdev is not None:  # it may be gone from /dev, and is open
             status = self.tree.status_of_node(node.path, node.file.cdev.mode)
             with suppress(OSError):
@@ -163,7 +154,7 @@ class Served:
 
     def _show_device(self, thread: int, path: str, status: os.stat_result) -> None:
         """Let a thread that asks for the status of an open node see that of the device. Raises OSError."""
-        name, arguments = self._call_of(thread)
+        name, arguments = call_of(self.abi, thread)
         if name not in _ANSWER_AT:
             return
         stopping, memory, at = Stopping(thread), ProgramMemory(thread), arguments[_ANSWER_AT[name]]
@@ -213,10 +204,45 @@ class Served:
         number, node = request.node, self.nodes[request.node]
         node.file = file
         self.traps.files.stand_for(file, number, request.thread)
-        if node.path.startswith(_MAPPED):
-            node.pages = os.memfd_create(node.path, os.MFD_CLOEXEC)
+        return self._begun(number, node, file)
+
+    def _begun(self, number: int, node: ServedFile, file: File) -> bytes:
+        if file.f_op.mmap is not None:
+            node.pages = os.memfd_create(file.label, os.MFD_CLOEXEC)
             os.truncate(node.pages, LARGE)
-        return fuse.opened(number, node.path.startswith(_DEVICES) and not self.maps_direct)
+        kept = file.f_op.name == _DEVICE and not self.requests.maps_direct
+        return fuse.opened(number, kept, stream=file.f_op.stream and file.f_op.llseek is None)
+
+    def make(self, file: File) -> int:
+        """A descriptor for a file that a request has made: it is opened here, and has no path. Raises OSError."""
+        number = next(self._once)
+        node = self.nodes[number] = ServedFile("", file=file)
+
+        def answer(request: FileRequest) -> bytes:
+            named = request.kind == fuse.LOOKUP
+            return fuse.entry(number, self._made(node), number, False) if named else self._begun(number, node, file)
+
+        fd = self.requests.open_here(f"{file.f_op.name} {number}", answer)
+        self.traps.files.stand_for(file, number)
+        return fd
+
+    def _made(self, node: ServedFile) -> os.stat_result:
+        """The status of a file that a request has made."""
+        numbers = list(os.stat(self.tree.root))
+        numbers[stat.ST_MODE], numbers[stat.ST_NLINK] = 0o600, 1
+        return _plain(os.stat_result(numbers), _DEVICES if node.file and node.file.f_op.mmap else "")
+
+    def _poll(self, request: FileRequest) -> bytes:
+        _, poller, flags = request.numbers("QQI")
+        file = self.nodes[request.node].file
+        if file is not None and flags & fuse.POLL_NOTIFY:
+            self._pollers[file] = poller
+        return struct.pack("<II", DEFAULT_POLLMASK if file is None else self.traps.programs.ready(file), 0)
+
+    def show(self, ready: Callable[[File], int]) -> None:
+        """Let those look again who wait until something can be read."""
+        for file in [each for each in self._pollers if ready(each) & select.POLLIN]:
+            self.requests.notify(self._pollers.pop(file))
 
     def _fill(self, file: File, place: int, data: bytes) -> None:
         """What is mapped of a file is this."""
@@ -232,7 +258,8 @@ class Served:
         if node.pages >= 0 and not self._asked_by_call(request):
             return os.pread(node.pages, size, offset)
         program, descriptor = self._descriptor(request)
-        return Made(self.traps.start(program, "read", descriptor, size, offset), bytes)
+        where = offset if node.pages >= 0 else None
+        return Made(self.traps.start(program, "read", descriptor, size, where), bytes)
 
     def _write(self, request: FileRequest) -> bytes | Made:
         node = self.nodes[request.node]
@@ -246,18 +273,15 @@ class Served:
 
     def _asked_by_call(self, request: FileRequest) -> bool:
         """Is it a call that reads or writes registers, and no thread that has touched a page of them which is mapped?"""
-        if not self.maps_direct:
-            return False
         with suppress(OSError):  # it has gone, or is none: the kernel writes pages back by itself
-            self._descriptor(request)
-            return True
+            return self.requests.maps_direct and bool(self._descriptor(request))
         return False
 
     def _descriptor(self, request: FileRequest) -> tuple[HostProcess, int]:
         """Who reads or writes, and by which descriptor. Raises OSError where a thread does not do so by a call."""
         program = self.caller(request.thread)
         file = self.nodes[request.node].file
-        name, arguments = self._call_of(request.thread)
+        name, arguments = call_of(self.abi, request.thread)
         numbers: Iterable[int] = arguments[:3]  # that of a write comes first, of a splice last
         if name == _IO_URING or Path(f"/proc/{request.thread}/comm").read_bytes().startswith(b"iou-"):
             numbers = program.numbers()  # the kernel has it from a queue
@@ -270,8 +294,9 @@ class Served:
         """A thread has closed a descriptor: if by a call that closes, this is told."""
         file, thread, programs = self.nodes[request.node].file, request.thread, self.traps.programs
         with suppress(OSError):
-            known = file is not None and image(thread) != ENDING
-            call = name, arguments = self._call_of(thread) if known else ("", [])
+            ours = os.path.exists(f"/proc/self/task/{thread}")  # a thread of this process, as `programs._fetched` has
+            known = file is not None and not ours and image(thread) != ENDING
+            call = name, arguments = call_of(self.abi, thread) if known else ("", [])
             if file is not None and name in CLOSES:
                 within = any(each.thread == thread and each.call == call for each in programs.closing)
                 program = self.caller(thread, not within)
@@ -286,10 +311,11 @@ class Served:
 
     def _release(self, request: FileRequest) -> bytes:
         node = self.nodes[request.node]
-        if node.file is not None:
-            self.traps.files.let_go(node.file)
         if node.pages >= 0:
             os.close(node.pages)
+        if node.file is not None:
+            self.traps.files.let_go(node.file)
+            self._pollers.pop(node.file, None)
         node.file, node.pages = None, -1
         return b""
 

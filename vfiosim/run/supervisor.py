@@ -11,15 +11,15 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from random import Random
 from threading import TIMEOUT_MAX, Timer
 from typing import Any, Final
 
 from ..kernel import Unsupported
-from ..kernel.fs.file import RESERVED
+from ..kernel.fs.file import RESERVED, File
 from ..machine import Call, Machine
 from ..uapi import KernelError
 from .faults import Faults
@@ -73,7 +73,10 @@ class Supervisor:
         try:
             self.launched = self._launch(command, options)
             self.listener = self.launched.listener
-            with self.launched.told, self._limited():
+            with self.launched.told, ExitStack() as limited:
+                limit = Timer(TIMEOUT_MAX if self.timeout is None else self.timeout, self._stop)
+                limit.start()
+                limited.callback(limit.cancel)
                 self.begun(self.end)
                 status = self._serve(self.launched.child)
                 self.launched.must_have_begun()
@@ -90,25 +93,14 @@ class Supervisor:
             with suppress(ProcessLookupError):
                 os.kill(pid, number)
 
-    @contextmanager
-    def _limited(self) -> Iterator[None]:
-        """Whatever runs for too long is killed."""
-
-        def stop() -> None:
-            self.timed_out = True
-            self.end()
-
-        timer = Timer(TIMEOUT_MAX if self.timeout is None else self.timeout, stop)
-        timer.start()
-        try:
-            yield
-        finally:
-            timer.cancel()
+    def _stop(self) -> None:
+        """It has run for too long."""
+        self.timed_out = True
+        self.end()
 
     def _launch(self, command: Sequence[str], options: Mapping[str, Any]) -> Launched:
         what = self.abi, self.tree, command, options, self._serve_files
-        turns = self.random is not None  # opens take none in a namespace
-        if self.way != REDIRECT and not (self.way == AUTO and turns):
+        if self.way == NAMESPACE or (self.way == AUTO and self.random is None):  # opens take no turns there
             try:
                 return launch(*what, NAMESPACE)
             except NoNamespace as error:
@@ -156,13 +148,15 @@ class Supervisor:
         elif ready.get(self.listener.fd):
             self.poll.unregister(self.listener.fd)
         self._settle()
+        while self.requests is not None and self.requests.kept:
+            self._look_at_files()
         return ended in ready
 
-    def _catch_up(self) -> None:
-        """Processes have ended, files have gone: that comes before the next call."""
+    def _catch_up(self, thread: int = 0) -> None:
+        """Processes have ended, files have gone: that comes before the next call, which this thread makes."""
         over = self._over(dict(self.poll.poll(0)))
         self._look_at_files()  # who has ended has closed his files before
-        self._let_go(over)
+        self._let_go(over, thread)
 
     def _over(self, ready: Mapping[int, int]) -> list[HostProcess]:
         return [each for each in self.programs.living.values() if each.end in ready]
@@ -192,7 +186,6 @@ class Supervisor:
             return
         self._serve_files(self.requests)
         if self.requests.ended:
-            self.served.all_gone()
             self._close_files()
             return
         for each in self.waiting:
@@ -208,9 +201,8 @@ class Supervisor:
 
     def _serve_files(self, requests: FileRequests) -> None:
         """Answer all that is asked about files by now, of which the last copies of some are gone."""
-        self.requests = requests
+        self.requests = self.served.requests = requests
         while (request := requests.next()) is not None:
-            self.served.maps_direct = requests.maps_direct
             try:
                 outcome = self.served.comes_to(request)
             except Exception as error:
@@ -228,11 +220,15 @@ class Supervisor:
 
         Raises OSError if it has gone.
         """
+        made = self._process(thread)
+        self._let_go(self._over(dict(self.poll.poll(0))), thread if goes_on else 0)
+        return made
+
+    def _process(self, thread: int) -> HostProcess:
         made, new = self.programs.of_thread(thread)
         self.files.arrived(thread)
         if new:
             self.poll.register(made.end, select.EPOLLIN)
-        self._let_go(self._over(dict(self.poll.poll(0))), thread if goes_on else 0)
         return made
 
     def _take_next(self) -> None:
@@ -244,8 +240,8 @@ class Supervisor:
             self.listener.go_on(notice)
             return
         try:
-            self._catch_up()
-            made = self._caller(notice.thread)
+            self._catch_up(notice.thread)
+            made = self._process(notice.thread)
             if not self.listener.waits(notice):
                 return
             outcome: Outcome = getattr(self.traps, name)(made, *notice.arguments)
@@ -274,7 +270,7 @@ class Supervisor:
         """Answer the calls that have ended; what a request for a file has opened belongs to no other call."""
         over = [each for each in self.waiting if each.made.call.thread.ended]
         if over:
-            self.programs.show_queues()
+            (self.files.show if self.requests is None else self.served.show)(self.programs.ready)
         for each in sorted(over, key=lambda each: not isinstance(each.notice, FileRequest)):
             self.waiting.remove(each)
             if each.made.call.name != "ioctl":  # no request changes what is in /dev and /sys
@@ -305,18 +301,23 @@ class Supervisor:
             return given
         for number, file in list(files.fd.slots.items()):
             if number > 2 and number not in each.program.foreign and file != RESERVED and file not in self.files:
-                path = self.traps.nodes.get(file, "")
-                content = self.tree.content(path) if path.startswith("/sys/") else b""
-                fd = self.files.make(file, content)
+                fd, close = self._make(file)
                 try:
                     real = self.listener.give(notice, fd, bool(files.close_on_exec.slots.get(number)))
                 finally:
-                    os.close(fd)
+                    close(fd)
                 if real != number:
                     self.programs.bring(each.program, real)
                     each.made.renumber(number, real)
                     given[number] = real
         return given
+
+    def _make(self, file: File) -> tuple[int, Callable[[int], None]]:
+        """A descriptor for a real file behind this one, and what closes it."""
+        if self.requests is not None:
+            return self.served.make(file), self.requests.close_here
+        path = self.traps.nodes.get(file, "")
+        return self.files.make(file, self.tree.content(path) if path.startswith("/sys/") else b""), os.close
 
     def _answer(self, notice: Notice | FileRequest, outcome: int | GoOn | Give | bytes) -> None:
         if isinstance(notice, FileRequest):
@@ -335,7 +336,7 @@ class Supervisor:
         """The call fails: with the errno that it shall have, or with ENOSYS where it is our own fault, or not modelled."""
         name, number = "a file" if isinstance(notice, FileRequest) else self.abi.calls[notice.number], errno.ENOSYS
         if isinstance(notice, FileRequest) and notice.kind == OPEN:
-            number = errno.ENXIO  # ENOSYS would say that from now on all opens succeed, without a request
+            number = errno.ENXIO  # after ENOSYS all opens would succeed, without a request
         told = f"the program is told {errno.errorcode[number]}"
         if isinstance(error, Unsupported):
             self.warn(f"{name}: {error.sentence}; {told}")

@@ -111,10 +111,10 @@ class Traps:
     preadv2, pwritev2 = preadv, pwritev
 
     def read(self, program: HostProcess, fd: int, address: int, size: int, *_: int) -> Outcome:
-        return GO_ON if self._served(program, fd) else self.pread64(program, fd, address, size, None)
+        return self.pread64(program, fd, address, size, None)
 
     def write(self, program: HostProcess, fd: int, address: int, size: int, *_: int) -> Outcome:
-        return GO_ON if self._served(program, fd) else self.pwrite64(program, fd, address, size, None)
+        return self.pwrite64(program, fd, address, size, None)
 
     def readv(self, program: HostProcess, fd: int, parts: int, count: int, *_: int) -> Outcome:
         return self.preadv(program, fd, parts, count, None)
@@ -135,7 +135,7 @@ class Traps:
         def shown(where: int) -> GoOn:
             """Registers are a file as large as can be; memory of the kernel is copied into the real file, once."""
             real = f"/proc/{program.pid}/fd/{signed(fd)}"
-            if key is not None and served(key) and file.f_op.name == "iommufd":
+            if key is not None and served(key) and file.f_op.name != "vfio device":
                 self.fill_served(file, offset, program.process.memory.read(where, length))
             elif key is not None and not served(key) and os.stat(real).st_size < offset + length:
                 program.fill(signed(fd), offset, program.process.memory.read(where, length))
@@ -149,12 +149,6 @@ class Traps:
 
     def io_uring_setup(self, *_: object) -> Outcome:
         raise Unsupported("a ring of requests, which are not seen where paths are redirected,")
-
-    @staticmethod
-    def _served(program: HostProcess, fd: int) -> bool:
-        """Is this a file that asks for what is read and written by itself?"""
-        key = program.key(signed(fd))
-        return key is not None and served(key)
 
     def _ours(self, program: HostProcess, fd: int) -> File | None:
         return self.programs.bring(program, signed(fd)) if len(self.files) else None
