@@ -21,11 +21,11 @@ ANSWERS = {
     "two doors": "group",
     "zero": "ENOENT",
     "what became": "no node",
-    "an access": "ENOENT",
     "noiommu": ("v5", "v5r"),
-    "08 check: without rights": "EPERM",
+    "without rights": "EPERM",
+    "the number": "other",
     "08 check: ready for zero": "never",
-    "08 check: the number": "other",
+    "08 an access": "ENOENT",
 }
 
 

@@ -202,4 +202,4 @@ class Ordering(Asking):
 
     def _solution(self) -> str:
         items = "".join(f"<li>{escape(line, quote=False)}</li>" for line in self.puzzle.lines.values())
-        return f"<p><b>Solution.</b></p><ol>{items}</ol><p>{self.puzzle.because}</p>"
+        return f"<p><b>Solution.</b></p><ol>{items}</ol><p><b>Because</b> {self.puzzle.because}</p>"

@@ -114,7 +114,6 @@ def exercise() -> Exercise:
     return Exercise(SECOND, lambda session: Bench(session, show=rows, only=VIEW, keep=("fds",), reserve=reserve))
 
 
-LESSON = Lesson(
-    "08", QUESTIONS, CHECK, {POSTED.name: "the posted function in its order", SECOND.name: "the tester's ID"}, VIEW
-)
+TASKS = {POSTED.name: "the posted function in its order", SECOND.name: "the tester's ID"}
+LESSON = Lesson("08", QUESTIONS, CHECK, TASKS, VIEW, ("08 check: without rights", "08 check: the number"))
 predict, once_answered, quiz, finish = LESSON.predict, LESSON.once_answered, LESSON.quiz, LESSON.finish

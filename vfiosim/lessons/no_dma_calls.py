@@ -43,8 +43,8 @@ class Try:
         return f"{self.machine.kernel}: {self.steps[0].sentence.removesuffix('.')} → {self.result}"
 
 
-def bind(kernel: str, device: str, caps: tuple[str, ...] = ALL_CAPABILITIES) -> Try:
-    """Open one of `DEVICES` (4) and bind it to an iommufd (3)."""
+def bind(kernel: str, device: str, caps: tuple[str, ...] = ALL_CAPABILITIES, number: int = 0) -> Try:
+    """Open one of `DEVICES` (4) and bind it to an iommufd (3); `number` is that of the request, by default the kernel's own."""
     machine = Machine(BARE if device == "bare" else "versions", kernel=kernel)
     process = machine.process("vmm", caps=caps)
     iommufd = process.open("/dev/iommu")
@@ -53,7 +53,7 @@ def bind(kernel: str, device: str, caps: tuple[str, ...] = ALL_CAPABILITIES) -> 
         fd = process.open(f"/dev/vfio/devices/vfio{DEVICES[device][0]}")
         began = len(machine.trace)
         argument = machine.variant.layout(iommufd=-1 if device == "bare" else iommufd)
-        process.ioctl(fd, machine.variant.bind_request, argument)
+        process.ioctl(fd, number or machine.variant.bind_request, argument)
     except KernelError as problem:
         return Try(machine, process, problem.name, began)
     return Try(machine, process, f"ID {argument.out_devid}", began)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from ..kernel.variants import VARIANTS
 from ..lab import Distractor, ExperimentResult, Question
 from ..lab.question import step_saying
 from .no_dma_calls import KERNELS, Try, asked, bind, by_group
@@ -53,7 +54,8 @@ def _never_zero() -> ExperimentResult:
 
 
 def _posted_number() -> ExperimentResult:
-    return shown(bind("v5", "nic"), "other" if bind("v5", "nic").machine.variant.bind_request == 0x3B77 else "same")
+    made = bind("v7.2", "nic", number=VARIANTS["v5"].bind_request)
+    return shown(made, "other" if "ATTACH" in made.in_words else "same")
 
 
 BY_TRUST = "The posted patch takes a negative descriptor for noiommu mode, for trusted programs."
@@ -117,23 +119,6 @@ QUESTIONS: dict[str, Question] = {
             "/dev/vfio/devices/vfio6.",
         },
     ),
-    "an access": Question(
-        "Linux 7.2. The sample driver of <code>tty</code> has its operations now: BIND made an access, and "
-        "<code>out_devid</code> is 1. The VMM passes 1 on as the ID of its device: IOMMU_GET_HW_INFO. What comes back?",
-        _an_access,
-        "object 1 is an access, not a device: no hardware stands behind it. The kernel looks for a device of this ID and finds "
-        "none. So the author's warning holds still: have an ID, and it need not be good for everything.",
-        {
-            "0": "0: every ID that BIND gives is good for this",
-            "EBUSY": "EBUSY: the device is bound",
-            "ENOENT": "ENOENT: there is no such device",
-        },
-        {
-            "0": "An ID names an object of some kind. Object 1 is an access, and there is no device object 1.",
-            "EBUSY": "GET_HW_INFO only asks, and a bound device may be asked about. But object 1 is an access, and "
-            "there is no device object 1.",
-        },
-    ),
     "noiommu": Question(
         "A network card that no IOMMU watches. A program with all rights opens the card's node and binds it with "
         "<code>iommufd = -1</code>. In which kernels does that succeed?",
@@ -149,10 +134,7 @@ QUESTIONS: dict[str, Question] = {
         },
         kind="set",
     ),
-}
-
-CHECK = (
-    Question(
+    "without rights": Question(
         "v5, <code>iommufd = -1</code>, and a program that has no rights of an administrator. What comes back?",
         _without_rights,
         "noiommu mode lets a device write anywhere in memory. So it takes CAP_SYS_RAWIO.",
@@ -163,6 +145,21 @@ CHECK = (
         },
         name="08 check: without rights",
     ),
+    "the number": Question(
+        "The posted BIND had the number 0x3b77. A program that was built with the posted header calls it on Linux 7.2. "
+        "Is that BIND?",
+        _posted_number,
+        "the merged BIND is 0x3b76, and 0x3b77 is ATTACH. A patch is a proposal: its numbers are as little a promise as "
+        "its rules.",
+        {"same": "Yes: numbers of requests never change", "other": "No: that number is another request now"},
+        {
+            "same": "Merged numbers never change. This was a patch: 7.2 reads 0x3b77 as ATTACH, and nothing is bound yet."
+        },
+        name="08 check: the number",
+    ),
+}
+
+CHECK = (
     Question(
         "A VMM for Linux 7.2: BIND succeeded. Does the VMM have to be ready for <code>out_devid = 0</code>?",
         _never_zero,
@@ -172,13 +169,21 @@ CHECK = (
         name="08 check: ready for zero",
     ),
     Question(
-        "The posted BIND had the number 0x3b77. A program that was built with the posted header calls it on Linux 7.2. "
-        "Is that BIND?",
-        _posted_number,
-        "the merged BIND is 0x3b76, and 0x3b77 is ATTACH. A patch is a proposal: its numbers are as little a promise as "
-        "its rules.",
-        {"same": "Yes: numbers of requests never change", "other": "No: that number is another request now"},
-        {"same": "Merged numbers never change. This was a patch: v5 writes 0x3b77 where 7.2 has BIND at 0x3b76."},
-        name="08 check: the number",
+        "Linux 7.2. The sample driver of <code>tty</code> has its operations now: BIND made an access, and "
+        "<code>out_devid</code> is 1. The VMM passes 1 on as the ID of its device: IOMMU_GET_HW_INFO. What comes back?",
+        _an_access,
+        "object 1 is an access, not a device: no hardware stands behind it. The kernel looks for a device of this ID and finds "
+        "none. So the author's warning holds still: have an ID, and it need not be good for everything.",
+        {
+            "0": "0: every ID that BIND gives is good for this",
+            "EBUSY": "EBUSY: the device is bound",
+            "ENOENT": "ENOENT: there is no such device",
+        },
+        {
+            "0": "An ID names an object of some kind. Object 1 is an access, and there is no device object 1.",
+            "EBUSY": "GET_HW_INFO only asks, and a bound device may be asked about. But object 1 is an access, and "
+            "there is no device object 1.",
+        },
+        name="08 an access",
     ),
 )

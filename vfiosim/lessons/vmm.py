@@ -257,5 +257,6 @@ LEVELS: Mapping[str, tuple[Task, Moves]] = {
     "give back": (GIVE_BACK, DOWN),
     "mend": (MEND, TWO),
 }
-LESSON = Lesson("12", QUESTIONS, CHECK, {START.name: "level 1", GIVE_BACK.name: "level 2", MEND.name: "level 3"}, VIEW)
+TASKS = {START.name: "level 1", GIVE_BACK.name: "level 2", MEND.name: "level 3"}
+LESSON = Lesson("12", QUESTIONS, CHECK, TASKS, VIEW, ("12 check: no descriptor", "12 check: more memory"))
 predict, once_answered, quiz, finish = LESSON.predict, LESSON.once_answered, LESSON.quiz, LESSON.finish

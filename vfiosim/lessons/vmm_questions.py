@@ -138,10 +138,19 @@ QUESTIONS: dict[str, Question] = {
             "iommufd": "The pages are unpinned when the page table goes, and that goes before iommufd_ctx 1 is freed.",
         },
     ),
-}
-
-CHECK = (
-    Question(
+    "no descriptor": Question(
+        "A VMM closes its descriptor of the iommufd while the card is attached. What becomes of the card's reads?",
+        _iommufd_closed,
+        "the binding holds the file of the iommufd. But the VMM can map and unmap nothing any more: it has no descriptor for it.",
+        {"goes on": "They go on", "stops": "They are blocked"},
+        {
+            "stops": Distractor(
+                "close(6) took one holder of the iommufd away; there are others.", M.CLOSING_IS_RELEASING, at="close(6)"
+            )
+        },
+        name="12 check: no descriptor",
+    ),
+    "more memory": Question(
         "The card of the VM reads. Now the guest gets 4 more pages, and the VMM maps them. It may lock 4 pages in all, and those "
         "are used. Which errno does MAP give?",
         _memory_grows,
@@ -154,18 +163,9 @@ CHECK = (
         otherwise="Think of RLIMIT_MEMLOCK: MAP was refused because more was asked for than may be locked.",
         name="12 check: more memory",
     ),
-    Question(
-        "A VMM closes its descriptor of the iommufd while the card is attached. What becomes of the card's reads?",
-        _iommufd_closed,
-        "the binding holds the file of the iommufd. But the VMM can map and unmap nothing any more: it has no descriptor for it.",
-        {"goes on": "They go on", "stops": "They are blocked"},
-        {
-            "stops": Distractor(
-                "close(6) took one holder of the iommufd away; there are others.", M.CLOSING_IS_RELEASING, at="close(6)"
-            )
-        },
-        name="12 check: no descriptor",
-    ),
+}
+
+CHECK = (
     Question(
         "A VMM was started with <code>iommufd=on</code>. Its descriptors lead to <code>/dev/vfio/1</code>, "
         "<code>/dev/vfio/vfio</code> and <code>anon_inode:[vfio-device]</code>. Who owns the DMA of the card's group?",
