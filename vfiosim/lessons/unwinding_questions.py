@@ -110,6 +110,20 @@ def _tidy() -> ExperimentResult:
     )
 
 
+UNSEEN = {"lost block": "Nothing unblocks the group", "lost VM": "Nothing gives the VM back"}
+
+
+def _only_777() -> ExperimentResult:
+    unseen = {name: failed(BAD, JO[name]) for name in UNSEEN}
+    clean = [name for name, one in unseen.items() if not one.left]
+    return _shown(
+        unseen["lost VM"],
+        clean[0] if len(clean) == 1 else "none",
+        "lock of the device set is given back",
+        *(f"{UNSEEN[name]}. {one}" for name, one in unseen.items()),
+    )
+
+
 QUESTIONS: dict[str, Question] = {
     "what stays": Question(
         "BIND has taken nine things, from the blocked group to an ID in the iommufd. Then the driver is to switch the card on, and "
@@ -194,6 +208,23 @@ QUESTIONS: dict[str, Question] = {
         },
         view=(*VIEW, "file iommu*", "kvm"),
     ),
+    "tested": Question(
+        "Jo tests a ladder: ten thousand BINDs with <code>iommufd</code> = 777, which is not open. All say EBADF, and nothing is "
+        "left behind. Which line may be missing all the same?",
+        _only_777,
+        "777 is refused when group and lock are taken, and nothing else. A failure tries the rungs below its own, and no other:",
+        {
+            "none": "none: ten thousand tries are enough",
+            "lost block": "the one that unblocks the group",
+            "lost VM": "the one that gives the VM back",
+        },
+        {
+            "none": "All ten thousand climb down the same two rungs. The others were never used.",
+            "lost block": "The group is blocked before the descriptor is looked at, so this rung was used ten thousand times.",
+        },
+        view=VIEW,
+        name="04 check: tested",
+    ),
 }
 
 
@@ -221,17 +252,6 @@ def _twice() -> ExperimentResult:
         "once more",
         "descriptor 4 still leads to file iommu#1",
         *one.others[:2],
-    )
-
-
-def _only_777() -> ExperimentResult:
-    unseen = {name: failed(BAD, JO[name]) for name in ("lost block", "lost VM")}
-    clean = [name for name, one in unseen.items() if not one.left]
-    return _shown(
-        unseen["lost VM"],
-        clean[0] if len(clean) == 1 else "none",
-        "lock of the device set is given back",
-        *(f"{name}. {one}" for name, one in unseen.items()),
     )
 
 
@@ -265,23 +285,6 @@ CHECK = (
         },
         view=("thread *", "fds", "file iommu*", "iommufd_ctx"),
         name="04 check: twice",
-    ),
-    Question(
-        "Jo tests a ladder: ten thousand BINDs with <code>iommufd</code> = 777, which is not open. All say EBADF, and nothing is "
-        "left behind. Which line may be missing all the same?",
-        _only_777,
-        "777 is refused when group and lock are taken, and nothing else. A failure tries the rungs below its own, and no other:",
-        {
-            "none": "none: ten thousand tries are enough",
-            "lost block": "the one that unblocks the group",
-            "lost VM": "the one that gives the VM back",
-        },
-        {
-            "none": "All ten thousand climb down the same two rungs. The others were never used.",
-            "lost block": "The group is blocked before the descriptor is looked at, so this rung was used ten thousand times.",
-        },
-        view=VIEW,
-        name="04 check: tested",
     ),
 )
 assert set(WAY_BACK) <= set(TAKEN)
