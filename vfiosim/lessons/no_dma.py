@@ -69,36 +69,36 @@ order = partial(Ordering, POSTED)
 
 
 def opened(session: Session) -> None:
-    """A network card (3), an emulated device (4) and an iommufd (5), all open."""
-    for path in ("/dev/vfio/devices/vfio0", "/dev/vfio/devices/vfio4", "/dev/iommu"):
+    """An emulated device (3), a network card (4) and an iommufd (5), all open."""
+    for path in ("/dev/vfio/devices/vfio4", "/dev/vfio/devices/vfio0", "/dev/iommu"):
         session.open(path)
 
 
 def second(session: Session) -> Outcome:
     """The solution: the emulated device first."""
-    session.bind(4, iommufd=5)
-    return session.bind(3, iommufd=5)
+    session.bind(3, iommufd=5)
+    return session.bind(4, iommufd=5)
 
 
 SECOND = Task(
-    "Linux 7.2. A program has opened a network card (3), an emulated device (4) and an iommufd (5). A tester wants the network "
+    "Linux 7.2. A program has opened an emulated device (3), a network card (4) and an iommufd (5). A tester wants the network "
     "card to have the ID <b>2</b> in that iommufd. There is only one network card.",
     opened,
     Goal(
-        facts.value("vfio_device_file 1", "devid", 2),
+        facts.value("vfio_device_file 2", "devid", 2),
         facts.value("vfio_device vfio0", "open_count", 1),
     ),
     (
         "An ID is the lowest number that is free among all objects of an iommufd.",
         "Which device can take the 1, although it does no DMA?",
-        "Bind 4, then bind 3, both to iommufd 5.",
+        "Bind 3, then bind 4, both to iommufd 5.",
     ),
     second,
     "BIND of the emulated device makes an access, and the access takes ID 1. Devices, accesses and address spaces have their "
     "IDs out of one pool. So “the network card has ID 1” is true of one program and false of the next.",
     distractors={
         (
-            lambda session: session.machine.trace.end.objects["vfio_device_file 1"].fields["devid"] == 1
+            lambda session: session.machine.trace.end.objects["vfio_device_file 2"].fields["devid"] == 1
         ): "The network card came first, so it has the lowest ID. There is no unbind: <b>Undo</b>, or close its file.",
     },
     view=VIEW,
