@@ -97,6 +97,12 @@ def test_two_processes_may_become_the_same_user_and_leave_it_at_once():
     assert [one.what for one in result.violations] == []
 
 
+def test_the_limits_of_a_process_that_ends_meanwhile_are_told_or_there_is_none_any_more():
+    result = explore(two, {"A": [("a", "exit")], "B": [("b", "prlimit", "a", 7)]})
+    assert (result.verdict, result.complete) == ("safe", True)
+    assert len(result.outcomes) == 2
+
+
 def test_a_root_port_takes_what_is_behind_it_and_both_are_found_again():
     m = Machine("lab", trace=False)
     p, port = m.process("p"), "/sys/bus/pci/devices/0000:00:1c.1"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..engine import *
 from ..uapi import Errno
-from .task import ITS_USER, TaskStruct, alloc_uid, capable, current_task, free_uid
+from .task import ITS_USER, TaskStruct, UserStruct, alloc_uid, capable, current_task, free_uid
 from .unsupported import Unsupported
 
 RLIMIT_NOFILE, RLIMIT_MEMLOCK, RLIM_NLIMITS = 7, 8, 16
@@ -47,13 +47,16 @@ async def do_prlimit(task: TaskStruct, resource: int, soft: int | None = None, h
     now, most = (task.files.limit, task.nofile_max) if files else (task.memlock, task.memlock_max)
     before = await load(now), await load(most)
     if soft is not None:
-        await refuse_if(soft > hard, Errno.EINVAL, "soft_below_hard", "the soft limit is above the hard one")
+        await refuse_if(
+            soft > hard, Errno.EINVAL, "soft_below_hard", f"the soft limit {soft} is above the hard one, {hard}"
+        )
         many = files and hard > NR_OPEN
         await refuse_if(
             many, Errno.EPERM, "nr_open", f"no process can have more than {NR_OPEN} descriptors (fs.nr_open)"
         )
         raised = hard > before[1] and not await capable("CAP_SYS_RESOURCE")
-        await refuse_if(raised, Errno.EPERM, "may_raise_limit", "only CAP_SYS_RESOURCE may raise a hard limit")
+        why = f"only CAP_SYS_RESOURCE may raise a hard limit; this one is {before[1]}, and {hard} is asked for"
+        await refuse_if(raised, Errno.EPERM, "may_raise_limit", why)
         await store(now, soft)
         await store(most, hard)
     return before
@@ -77,14 +80,16 @@ async def check_prlimit_permission(task: TaskStruct) -> None:
 
 @kernel("kernel/sys.c")
 async def sys_prlimit64(
-    task: TaskStruct | None, resource: int, soft: int | None = None, hard: int = 0
+    zero: UserStruct, name: str, resource: int, soft: int | None = None, hard: int = 0
 ) -> tuple[int, int]:
     """Tell and set the limits of any process: ESRCH, EPERM for one of another user, then as `do_prlimit`."""
-    found = await require(task, Errno.ESRCH, "process_exists", "there is no such process")
-    alive = await load(found.alive)
-    await refuse_if(not alive, Errno.ESRCH, "process_exists", "the process has ended")
-    await check_prlimit_permission(found)
-    return await do_prlimit(found, resource, soft, hard)
+    if not name:
+        return await do_prlimit(current_task(), resource, soft, hard)
+    async with zero.tasklist_lock:  # RCU and a reference in the kernel: the process does not go meanwhile
+        task = await xa_load(zero.tasks, name)
+        found = await require(task, Errno.ESRCH, "process_exists", f"there is no process {name}")
+        await check_prlimit_permission(found)
+        return await do_prlimit(found, resource, soft, hard)
 
 
 @kernel("kernel/sys.c")

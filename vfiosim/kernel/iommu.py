@@ -149,7 +149,7 @@ async def iommu_device_use_default_domain(group: IommuGroup | None) -> None:
         count_now = await load(group.owner_cnt)
         if count_now:
             owned = await load(group.owner) is not None or await load(group.domain) != DEFAULT
-            await refuse_if(owned, Errno.EBUSY, "group_is_owned", "user space owns the DMA of this iommu_group")
+            await refuse_if(owned, Errno.EBUSY, "group_is_owned", f"user space owns the DMA of {group.label}")
         await store(group.owner_cnt, count_now + 1)
 
 
@@ -258,7 +258,8 @@ async def iommu_attach_device_pasid(hwpt: Any, group: IommuGroup, dev: Any, pasi
     async with group.mutex:
         most = dev.max_pasids
         too_large = 0 < most <= pasid
-        await refuse_if(too_large, Errno.EINVAL, "device_has_pasid", "the device has no PASIDs as large as this")
+        why = f"PASIDs of the device are less than {most}; this one is {pasid}"
+        await refuse_if(too_large, Errno.EINVAL, "device_has_pasid", why)
         await dev.iommu_ops.set_dev_pasid(hwpt, dev, pasid, None)
 
 

@@ -101,8 +101,13 @@ class IommuOps:
 @kernel("include/linux/iommu.h")
 async def iommu_copy_struct_from_user(kind: type[S], data: UserData, wanted: int, least: int) -> S:
     """Copy the data of a driver. EINVAL for another type, or a length that is no version of it; then EFAULT."""
-    bad = data.type != wanted or not least <= data.length <= sizeof(kind)
-    await refuse_if(bad, Errno.EINVAL, "driver_data_known", "the data is of another type, or of an impossible length")
+    other = data.type != wanted
+    await refuse_if(
+        other, Errno.EINVAL, "driver_data_known", f"the data is of type {data.type:#x}, and should be {wanted:#x}"
+    )
+    fits = least <= data.length <= sizeof(kind)
+    why = f"the data has {data.length} bytes, and should have {least} to {sizeof(kind)}"
+    await refuse_if(not fits, Errno.EINVAL, "driver_data_length", why)
     return await copy_struct_from_user(kind, data.address, data.length)
 
 
@@ -136,8 +141,14 @@ async def intel_nested_cache_invalidate_user(hwpt: object, array: Entries) -> No
 async def intel_iommu_domain_alloc_nested(dev: object, flags: int, data: UserData) -> tuple[int, ...]:
     """A table of a guest, of which nothing is looked at. EOPNOTSUPP (flags, type of data), EINVAL for its length, EFAULT."""
     wanted = uapi.IOMMU_HWPT_DATA_VTD_S1
-    bad = flags & ~uapi.IOMMU_HWPT_ALLOC_PASID != 0 or data.type != wanted
-    await refuse_if(bad, Errno.EOPNOTSUPP, "nested_data_known", "this IOMMU has no such tables of guests")
+    unknown = flags & ~uapi.IOMMU_HWPT_ALLOC_PASID
+    await refuse_if(
+        unknown != 0, Errno.EOPNOTSUPP, "nested_flags_known", f"a guest's table cannot have the flags {unknown:#x}"
+    )
+    other = data.type != wanted
+    await refuse_if(
+        other, Errno.EOPNOTSUPP, "nested_data_known", f"this IOMMU has no guest tables of type {data.type:#x}"
+    )
     await iommu_copy_struct_from_user(uapi.IommuHwptVtdS1, data, wanted, sizeof(uapi.IommuHwptVtdS1))
     return ()
 

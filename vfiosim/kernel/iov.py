@@ -48,7 +48,8 @@ async def sriov_numvfs_store(device: Device, text: str, count: int) -> int:
     one under which PCI functions come and go.
     """
     wanted = await kstrtoul(text, U16_MAX)
-    await refuse_if(wanted > device.spec.vfs, Errno.ERANGE, "vfs_possible", "the device cannot have so many")
+    why = f"{wanted} virtual functions are wanted, and the device can have {device.spec.vfs}"
+    await refuse_if(wanted > device.spec.vfs, Errno.ERANGE, "vfs_possible", why)
     async with device.lock:
         present = await virtual_functions(device)
         if wanted == len(present):
@@ -61,7 +62,10 @@ async def sriov_numvfs_store(device: Device, text: str, count: int) -> int:
                 await sriov_disable(device)
             return count
         await refuse_if(
-            bool(present), Errno.EBUSY, "no_vfs_yet", "there are virtual functions; first set their number to 0"
+            bool(present),
+            Errno.EBUSY,
+            "no_vfs_yet",
+            f"there are {len(present)} virtual functions; first set their number to 0",
         )
         async with device.buses.rescan_remove_lock:
             await sriov_enable(device, wanted)

@@ -22,13 +22,21 @@ PROT_EXEC: Final = 4
 async def do_mmap(file: File, wish: Mapping, address: int | None) -> int:
     """The checks that do not depend on the file, then those of the file; then the mapping holds the file."""
     odd = wish.length <= 0 or wish.offset % PAGE_SIZE
-    await refuse_if(bool(odd), Errno.EINVAL, "whole_pages", "length and offset must be positive and whole pages")
+    await refuse_if(
+        bool(odd),
+        Errno.EINVAL,
+        "whole_pages",
+        f"length ({wish.length:#x}) and offset ({wish.offset:#x}) must be pages, and not none",
+    )
     if file.f_op is PLAIN_FILE:
         raise Unsupported(f"mapping {file.label}")
     mode = file.f_flags & O_ACCMODE
     wrong = mode == O_WRONLY or (wish.shared and wish.prot & PROT_WRITE and mode != O_RDWR)
     await refuse_if(
-        bool(wrong), Errno.EACCES, "opened_for_mapping", "the file was not opened for reading, or for writing"
+        bool(wrong),
+        Errno.EACCES,
+        "opened_for_mapping",
+        f"the file was not opened for {'reading' if mode == O_WRONLY else 'writing'}",
     )
     runs = wish.prot & PROT_EXEC and file.cdev is None and file.f_op is not shmem_file_operations
     await refuse_if(bool(runs), Errno.EPERM, "runs_no_program", "there is no program in a file without a path")

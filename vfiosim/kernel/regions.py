@@ -9,6 +9,11 @@ PAGE_SIZE: Final = 4096
 TASK_SIZE: Final = 0x7FFFFFFFF000  # the first address that no user memory can have, x86-64 with four levels
 
 
+def ends_beyond(start: int, length: int) -> str:
+    """Why a range cannot be, in words."""
+    return f"{length:#x} bytes from {start:#x} end beyond the last address"
+
+
 def whole_pages(length: int) -> int:
     """Memory is mapped in pages."""
     return (length + PAGE_SIZE - 1) // PAGE_SIZE * PAGE_SIZE

@@ -41,6 +41,8 @@ class UserStruct(KObject):
     uidhash_lock: Lock = spinlock()  # only that of user 0 is used
     locked_vm: Field[int] = field(0)  # pages that are charged to the user
     others: Table[UserStruct] = table(guard="uidhash_lock")  # by ID; only user 0 keeps it
+    tasklist_lock: Lock = spinlock()  # this, too, and what it guards
+    tasks: Table[TaskStruct] = table(guard="tasklist_lock")  # all processes, by name
 
     def __init__(self, engine: Engine, uid: int, root: UserStruct | None = None) -> None:
         super().__init__(engine, str(uid))
@@ -249,5 +251,9 @@ async def do_exit(task: TaskStruct) -> None:
             await fput(file, task.files, f"fd {number}")
         number = await next_slot(task.files.fd, number + 1)
     await task_work_run()
+    zero = (await load(task.user)).user_0
+    async with zero.tasklist_lock:
+        if await xa_load(zero.tasks, task.name) is task:  # and not one that has the name by now
+            await xa_store(zero.tasks, task.name, None)
     await free(task.files)
     await put_task_struct(task, task, LIVES)

@@ -37,6 +37,12 @@ async def copy_struct_from_user(kind: type[S], address: int, user_size: int) -> 
     return kind.from_buffer_copy(data.ljust(size, b"\0"))
 
 
+async def check_argument(argsz: int, least: int, unknown: int) -> None:
+    """EINVAL for too small an argument, or flags that there are not."""
+    await refuse_if(argsz < least, Errno.EINVAL, "argsz_minimum", f"argsz is {argsz}, and must be at least {least}")
+    await refuse_if(unknown != 0, Errno.EINVAL, "flags_known", f"the flags {unknown:#x} are not known")
+
+
 @kernel("mm/util.c")
 async def strndup_user(address: int, limit: int) -> bytes:
     """Copy a string that ends with a zero byte. EFAULT if it cannot be read to its end, EINVAL if it is too long.

@@ -8,7 +8,7 @@ from functools import partial
 from operator import index
 from typing import Any, ParamSpec
 
-from ..engine import Ablation, Engine, FaultPlan, KernelOops, Phase, Thread, alloc, say
+from ..engine import Ablation, Engine, FaultPlan, KernelOops, Phase, Thread, alloc, say, xa_store
 from ..invariants import INVARIANTS, Invariant, check
 from ..kernel.boot import boot
 from ..kernel.callbacks import CALLBACKS
@@ -141,11 +141,6 @@ class Machine:
         task = self._in_kernel(new_task(name, parent, caps, self.built.root, memory), f"start {name}")
         self.processes[name] = Process(self, name, task)
         return self.processes[name]
-
-    def task_named(self, name: str) -> TaskStruct | None:
-        """The living process of this name."""
-        process = self.processes.get(name)
-        return process.task if process is not None and process.task.alive.value else None
 
     def kvm_live(self) -> int:
         """How many VMs the kernel keeps at this moment, reachable or not."""
@@ -336,4 +331,5 @@ async def new_task(
     else:
         task = await copy_process(parent, name)
     await begin_task(task, root, parent)
+    await xa_store(root.tasks, name, task)
     return task

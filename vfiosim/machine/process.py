@@ -267,8 +267,6 @@ class Process:
             where = self.task.mm.value.map_buffer(arguments[2])
             passed = (*arguments[:2], where)
             noted = (*arguments[:2], bytes(arguments[2]))
-        elif name == "prlimit" and arguments[0]:
-            passed = (partial(self.machine.task_named, arguments[0]), *arguments[1:])  # who that is then
         code = SYSTEM_CALLS[name].code(self.machine.built, self.task, *passed)
         if name != "fork":
             self.machine.note(Called, self.name, name, noted, lane)

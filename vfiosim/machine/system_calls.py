@@ -169,7 +169,7 @@ _ALL: Final = (
                (_number("resource", 8), _number("soft"), _number("hard")), _alone(sys_setrlimit)),
     SystemCall("prlimit", "the limits of any process: its name, which limit; with a soft and a hard one they are set",
                (Argument("process", "name", ""), _number("resource", 8)),
-               lambda _, task, name, *limits: sys_prlimit64(name() if callable(name) else task, *limits)),
+               lambda built, _, name, *limits: sys_prlimit64(built.root, name, *limits)),
     SystemCall("exec", "run another program", (), lambda _, task: begin_new_exec(task)),
     SystemCall("exit", "end the process", (), lambda _, task: do_exit(task), method=False),
     SystemCall("fork", "a child that shares every open file", (Argument("child", "thing"),),

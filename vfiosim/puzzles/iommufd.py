@@ -103,10 +103,10 @@ R14 = Puzzle(
         can_end("the device is gone before the first call", A="0", B="ENOENT, ENOENT"),
     ),
     without=("wait_cnt",),
-    vast={"running call": ("use after free: B touches iommufd_device 1.dev", 61)},
+    vast={"running call": ("use after free: B touches iommufd_device 1.dev", 62)},
     faulty={"iommufd_put_object": put_the_wait_first},
     happens="iommufd_device 1",  # is left behind, or touched when it is gone
-    shortest=(45, 50),
+    shortest=(46, 51),
     source="drivers/iommu/iommufd/main.c: iommufd_object_dec_wait; iommufd_private.h: iommufd_put_object (v7.2)",
 )
 

@@ -124,7 +124,7 @@ R21 = Puzzle(
     ),
     faulty={"iommufd_access_change_ioas": move_before_asking},
     happens="was not pinned there",
-    shortest=(125,),
+    shortest=(126,),
     source="drivers/iommu/iommufd/device.c: iommufd_access_change_ioas, iommufd_access_unpin_pages (v7.2)",
 )
 

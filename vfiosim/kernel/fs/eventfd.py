@@ -137,7 +137,7 @@ async def sleep_on(ctx: EventfdCtx) -> None:
 @kernel("fs/eventfd.c")
 async def eventfd_read(file: File, size: int, offset: int) -> bytes:
     """The value, 8 bytes, which is 0 again afterwards; waits for one. EINVAL for less than 8 bytes, EINTR."""
-    await refuse_if(size < 8, Errno.EINVAL, "eight_bytes", "an eventfd is read 8 bytes at a time")
+    await refuse_if(size < 8, Errno.EINVAL, "eight_bytes", f"an eventfd is read 8 bytes at a time, and not {size}")
     ctx: EventfdCtx = await private(file)
     value = await eventfd_ctx_do_read(ctx) if ctx.host is None else await call_outside(ctx.host.take)
     if value == 0 and ctx.host is not None:
@@ -152,8 +152,9 @@ async def eventfd_read(file: File, size: int, offset: int) -> bytes:
 async def eventfd_write(file: File, data: bytes, offset: int) -> int:
     """Add a number of 8 bytes; waits for room. EINVAL for anything else, or for the largest number of all; EINTR."""
     number = int.from_bytes(data[:8], "little")
-    bad = len(data) != 8 or number > _MOST
-    await refuse_if(bad, Errno.EINVAL, "eight_bytes", "an eventfd takes a number of 8 bytes, and not the largest one")
+    bad = len(data) != 8
+    await refuse_if(bad, Errno.EINVAL, "eight_bytes", f"an eventfd takes a number of 8 bytes, and not of {len(data)}")
+    await refuse_if(number > _MOST, Errno.EINVAL, "number_fits", f"an eventfd takes numbers up to {_MOST:#x}")
     ctx: EventfdCtx = await private(file)
     if ctx.host is not None:
         if not await call_outside(partial(ctx.host.add, number)):

@@ -138,7 +138,9 @@ async def get_unused_fd_flags(flags: int = 0) -> int:
     files = current_files()
     limit = await load(files.limit)
     claimed = await xa_alloc(files.fd, RESERVED, limit)
-    number = await require(claimed, Errno.EMFILE, "fd_table_has_room", "the process has as many files open as it may")
+    number = await require(
+        claimed, Errno.EMFILE, "fd_table_has_room", f"the process has {limit} files open, as RLIMIT_NOFILE lets it"
+    )
     await xa_store(files.close_on_exec, number, True if flags & O_CLOEXEC else None)
     return number
 
@@ -282,12 +284,15 @@ async def chrdev_open(file: File, cdev: Cdev) -> None:
 async def inode_permission(mode: int, flags: int) -> None:
     """May the caller open what has this mode? User 0 and CAP_DAC_OVERRIDE may; all others are in its group 0 here. EACCES."""
     task: Any = current().process
-    if (await load(task.user)).uid == 0 or "CAP_DAC_OVERRIDE" in await load(task.caps):
+    user = (await load(task.user)).uid
+    if user == 0 or "CAP_DAC_OVERRIDE" in await load(task.caps):
         return
     way = flags & O_ACCMODE
     need = 4 * (way != O_WRONLY) | 2 * (way != O_RDONLY)
     denied = mode >> 3 & need != need
-    await refuse_if(denied, Errno.EACCES, "node_permission", "the permissions of the file do not allow this")
+    verb = {O_RDONLY: "read", O_WRONLY: "write"}.get(way, "read and write")
+    why = f"user {user} without CAP_DAC_OVERRIDE may not {verb} a file of user 0 whose mode is 0{mode & 0o7777:o}"
+    await refuse_if(denied, Errno.EACCES, "node_permission", why)
 
 
 def current_files() -> FilesStruct:

@@ -79,7 +79,9 @@ async def kernfs_fop_open(attribute: Attribute, flags: int) -> None:
     await refuse_if(wrong, Errno.EISDIR, "path_is_file", "nothing can be written into a folder")
     await inode_permission(attribute.mode, flags)
     lacks = (way != O_RDONLY and not attribute.mode & 0o222) or (way != O_WRONLY and not attribute.mode & 0o444)
-    await refuse_if(lacks, Errno.EACCES, "file_can_do_it", "this file of /sys cannot be opened for that by anybody")
+    await refuse_if(
+        lacks, Errno.EACCES, "file_can_do_it", f"a file of mode 0{attribute.mode & 0o777:o} nobody opens for that"
+    )
 
 
 @kernel("fs/kernfs/dir.c")

@@ -141,5 +141,8 @@ async def memfd_pin_folios(file: File, start: int, size: int) -> None:
     other = file.f_op is not shmem_file_operations
     await refuse_if(other, Errno.EINVAL, "file_is_memory", f"{file.label} does not live in memory")
     inode: Inode = await private(file)
-    beyond = start + size > await size_of(inode)
-    await refuse_if(beyond, Errno.EINVAL, "inside_of_file", "the file ends before that")
+    there = await size_of(inode)
+    beyond = start + size > there
+    await refuse_if(
+        beyond, Errno.EINVAL, "inside_of_file", f"the file has {there:#x} bytes, and {start + size:#x} are wanted"
+    )

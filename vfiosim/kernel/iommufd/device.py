@@ -36,7 +36,7 @@ from ..prototypes import (
     iommufd_object_tombstone_user,
     iommufd_try_inc_users,
 )
-from ..regions import PAGE_SIZE
+from ..regions import PAGE_SIZE, ends_beyond
 from .eventq import iommufd_auto_response_faults
 from .hw_pagetable import iommufd_hwpt_paging_alloc
 from .io_pagetable import (
@@ -592,9 +592,7 @@ async def iommufd_access_pin_pages(access: IommufdAccess, iova: int, length: int
     """
     await refuse_if(not length, Errno.EINVAL, "pin_length", "the length is 0: there is nothing to pin")
     last = iova + length - 1
-    await refuse_if(
-        last > ULONG_MAX, Errno.EOVERFLOW, "access_ends_somewhere", "the range ends beyond the last address"
-    )
+    await refuse_if(last > ULONG_MAX, Errno.EOVERFLOW, "access_ends_somewhere", ends_beyond(iova, length))
     async with access.ioas_lock:
         ioas = await require(
             await load(access.ioas), Errno.ENOENT, "access_is_attached", f"{access.oid} is not attached"
@@ -617,12 +615,16 @@ async def pin_areas(access: IommufdAccess, ioas: IommufdIoas, iova: int, last: i
     while at <= last:
         area = await first_between(ioas.areas, at, at)
         pages = await load(area.pages) if area is not None else None
-        await refuse_if(pages is None, Errno.ENOENT, "accessed_is_mapped", "not all of the range is mapped")
+        await refuse_if(pages is None, Errno.ENOENT, "accessed_is_mapped", f"nothing is mapped at {at:#x}")
         assert area is not None
         end = min(last, area.last)
         cut = end < last and area.byte_at(area.last) % PAGE_SIZE != PAGE_SIZE - 1
-        odd = await load(area.prevent_access) or area.byte_at(at) % PAGE_SIZE != 0 or cut
-        await refuse_if(odd, Errno.EINVAL, "pinned_aligned", "the range does not consist of whole pages, or is going")
+        going = await load(area.prevent_access)
+        await refuse_if(going, Errno.EINVAL, "area_stays", f"the mapping {area.iova:#x} to {area.last:#x} is going")
+        odd = area.byte_at(at) % PAGE_SIZE != 0 or cut
+        await refuse_if(
+            odd, Errno.EINVAL, "pinned_aligned", f"{at:#x} to {end:#x} are no whole pages of what is mapped"
+        )
         need = IOMMU_WRITE if write else IOMMU_READ
         await refuse_if(not area.iommu_prot & need, Errno.EPERM, "access_allowed", "the mapping does not allow this")
         span = area.byte_at(at) // PAGE_SIZE, area.byte_at(end) // PAGE_SIZE
@@ -639,9 +641,7 @@ async def iommufd_access_rw(access: IommufdAccess, iova: int, length: int, data:
     """
     await refuse_if(not length, Errno.EINVAL, "access_length", "the length is 0: there is nothing to read or write")
     last = iova + length - 1
-    await refuse_if(
-        last > ULONG_MAX, Errno.EOVERFLOW, "access_ends_somewhere", "the range ends beyond the last address"
-    )
+    await refuse_if(last > ULONG_MAX, Errno.EOVERFLOW, "access_ends_somewhere", ends_beyond(iova, length))
     async with access.ioas_lock:
         ioas = await require(
             await load(access.ioas), Errno.ENOENT, "access_is_attached", f"{access.oid} is not attached"
@@ -656,7 +656,7 @@ async def rw_areas(ioas: IommufdIoas, iova: int, last: int, data: bytes | None, 
     while at <= last:
         area = await first_between(ioas.areas, at, at)
         pages = await load(area.pages) if area is not None else None
-        await refuse_if(pages is None, Errno.ENOENT, "accessed_is_mapped", "not all of the range is mapped")
+        await refuse_if(pages is None, Errno.ENOENT, "accessed_is_mapped", f"nothing is mapped at {at:#x}")
         assert area is not None
         need = IOMMU_READ if data is None else IOMMU_WRITE
         denied = not area.iommu_prot & need
@@ -673,8 +673,8 @@ async def iommufd_get_hw_info(ucmd: Ucmd) -> None:
     """EOPNOTSUPP (flags, reserved), ENOENT (device), EOPNOTSUPP (another kind of IOMMU is asked for), EFAULT."""
     cmd = ucmd.cmd
     unknown = cmd.flags & ~uapi.IOMMU_HW_INFO_FLAG_INPUT_TYPE
-    bad = unknown != 0 or any(cmd.get("__reserved"))
-    await refuse_if(bad, Errno.EOPNOTSUPP, "info_flags_known", "unknown flags, or a reserved field that is not zero")
+    await refuse_if(unknown != 0, Errno.EOPNOTSUPP, "info_flags_known", f"the flags {unknown:#x} are not known")
+    await refuse_if(any(cmd.get("__reserved")), Errno.EOPNOTSUPP, "info_reserved_zero", "reserved fields must be zero")
     idev = await iommufd_get_object(ucmd.ictx, cmd.dev_id, IommufdDevice)
     async with cleanup(iommufd_put_object, idev):
         await write_info(ucmd, idev)
@@ -686,7 +686,9 @@ async def write_info(ucmd: Ucmd, idev: IommufdDevice) -> None:
     ops = dev.iommu_ops
     wanted = cmd.in_data_type if cmd.flags & uapi.IOMMU_HW_INFO_FLAG_INPUT_TYPE else uapi.IOMMU_HW_INFO_TYPE_DEFAULT
     other = wanted not in (uapi.IOMMU_HW_INFO_TYPE_DEFAULT, ops.info_type)
-    await refuse_if(other, Errno.EOPNOTSUPP, "info_type_known", "the IOMMU is of another kind")
+    await refuse_if(
+        other, Errno.EOPNOTSUPP, "info_type_known", f"the IOMMU is of type {ops.info_type}, and not {wanted}"
+    )
     data = ops.info()
     await copy_to_user(cmd.data_uptr, data[: cmd.data_len])
     if cmd.data_len > len(data):

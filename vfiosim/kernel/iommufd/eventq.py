@@ -268,10 +268,14 @@ async def iommufd_fault_iopf_handler(fault: IommufdFault, group: Waiting) -> Non
 async def iommufd_veventq_alloc(ucmd: Ucmd) -> None:
     """EOPNOTSUPP (flags, reserved, no type), EINVAL (depth), ENOENT, EEXIST (one of this type), EMFILE, EFAULT."""
     cmd = ucmd.cmd
-    bad = cmd.flags != 0 or cmd.get("__reserved") != 0 or cmd.type == uapi.IOMMU_VEVENTQ_TYPE_DEFAULT
-    await refuse_if(bad, Errno.EOPNOTSUPP, "veventq_has_type", "a queue has no flags and must have a type")
+    await refuse_if(cmd.flags != 0, Errno.EOPNOTSUPP, "flags_known", f"the flags {cmd.flags:#x} are not known")
+    used = cmd.get("__reserved") != 0
+    await refuse_if(used, Errno.EOPNOTSUPP, "veventq_reserved_zero", "reserved fields must be zero")
+    bad = cmd.type == uapi.IOMMU_VEVENTQ_TYPE_DEFAULT
+    await refuse_if(bad, Errno.EOPNOTSUPP, "veventq_has_type", "a queue must have a type, and 0 is none")
     room = 0 < cmd.veventq_depth <= VEVENTQ_MOST
-    await refuse_if(not room, Errno.EINVAL, "veventq_depth", f"a queue has room for 1 to {VEVENTQ_MOST} events")
+    why = f"a queue has room for 1 to {VEVENTQ_MOST} events, and not for {cmd.veventq_depth}"
+    await refuse_if(not room, Errno.EINVAL, "veventq_depth", why)
     viommu = await iommufd_get_object(ucmd.ictx, cmd.viommu_id, IommufdViommu)
     async with cleanup(iommufd_put_object, viommu), viommu.veventqs_rwsem:
         await new_veventq(ucmd, viommu)

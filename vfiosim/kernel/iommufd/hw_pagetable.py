@@ -154,14 +154,22 @@ async def iommufd_hwpt_paging_alloc(
     return hwpt
 
 
+async def check_nested(flags: int, data: UserData) -> None:
+    """EOPNOTSUPP for a flag that a guest's table cannot have, or no data."""
+    unknown = flags & ~NESTED_FLAGS
+    await refuse_if(
+        unknown != 0, Errno.EOPNOTSUPP, "nested_flags_known", f"a guest's table cannot have the flags {unknown:#x}"
+    )
+    await refuse_if(not data.length, Errno.EOPNOTSUPP, "nested_needs_data", "a table of a guest needs data")
+
+
 @kernel("drivers/iommu/iommufd/hw_pagetable.c")
 async def iommufd_hwpt_nested_alloc(
     ictx: IommufdCtx, parent: IommufdHwptPaging, idev: IommufdDevice, flags: int, data: UserData
 ) -> IommufdHwptNested:
     """A table of a guest over a page table. EOPNOTSUPP (flags, no data), EINVAL for a parent that cannot carry it."""
     ops = idev.dev.iommu_ops
-    bad = flags & ~NESTED_FLAGS != 0 or not data.length
-    await refuse_if(bad, Errno.EOPNOTSUPP, "nested_needs_data", "a table of a guest needs data, and takes few flags")
+    await check_nested(flags, data)
     unfit = await load(parent.auto_domain) or not parent.nest_parent or parent.translation.owner is not ops
     await refuse_if(unfit, Errno.EINVAL, "parent_carries", f"{parent.oid} was not made to carry tables of a guest")
     return await over(ictx, parent, None, idev, flags, data)
@@ -172,8 +180,7 @@ async def iommufd_viommu_alloc_hwpt_nested(
     viommu: IommufdViommu, idev: IommufdDevice, flags: int, data: UserData
 ) -> IommufdHwptNested:
     """A table of a guest over a virtual IOMMU. EOPNOTSUPP (flags, no data), then what the driver says."""
-    bad = flags & ~NESTED_FLAGS != 0 or not data.length
-    await refuse_if(bad, Errno.EOPNOTSUPP, "nested_needs_data", "a table of a guest needs data, and takes few flags")
+    await check_nested(flags, data)
     return await over(viommu.ictx, viommu.hwpt, viommu, idev, flags, data)
 
 
@@ -206,7 +213,8 @@ async def iommufd_hwpt_alloc(ucmd: Ucmd) -> None:
     reserved = cmd.get("__reserved")
     await refuse_if(reserved != 0, Errno.EOPNOTSUPP, "hwpt_reserved_zero", "reserved fields must be zero")
     odd = (cmd.data_type == uapi.IOMMU_HWPT_DATA_NONE) != (cmd.data_len == 0)
-    await refuse_if(odd, Errno.EINVAL, "data_has_type", "a type needs data, and data a type")
+    why = f"the type {cmd.data_type:#x} needs data" if cmd.data_type else f"{cmd.data_len} bytes of data need a type"
+    await refuse_if(odd, Errno.EINVAL, "data_has_type", why)
     idev = await iommufd_get_object(ucmd.ictx, cmd.dev_id, IommufdDevice)
     async with cleanup(iommufd_put_object, idev):
         await hwpt_over(ucmd, idev)
@@ -284,8 +292,9 @@ async def iommufd_hwpt_get_dirty_bitmap(ucmd: Ucmd) -> None:
     """
     cmd = ucmd.cmd
     unknown = cmd.flags & ~uapi.IOMMU_HWPT_GET_DIRTY_BITMAP_NO_CLEAR
-    bad = unknown != 0 or cmd.get("__reserved") != 0
-    await refuse_if(bad, Errno.EOPNOTSUPP, "bitmap_flags_known", "unknown flags, or a reserved field that is not zero")
+    await refuse_if(unknown != 0, Errno.EOPNOTSUPP, "bitmap_flags_known", f"the flags {unknown:#x} are not known")
+    used = cmd.get("__reserved") != 0
+    await refuse_if(used, Errno.EOPNOTSUPP, "bitmap_reserved_zero", "reserved fields must be zero")
     hwpt = await iommufd_get_object(ucmd.ictx, cmd.hwpt_id, IommufdHwptPaging)
     async with cleanup(iommufd_put_object, hwpt):
         await iommufd_check_iova_range(hwpt.ioas, cmd)
@@ -315,9 +324,15 @@ async def check_invalidate(ucmd: Ucmd, array: Entries) -> None:
     cmd = ucmd.cmd
     reserved = cmd.get("__reserved")
     await refuse_if(reserved != 0, Errno.EOPNOTSUPP, "invalidate_reserved_zero", "reserved fields must be zero")
-    size_bad = not 0 < cmd.entry_len <= PAGE_SIZE or cmd.entry_num > INVALIDATE_MOST
-    bad = cmd.entry_num != 0 and (not cmd.data_uptr or size_bad)
-    await refuse_if(bad, Errno.EINVAL, "entries_possible", "entries need an address and a size of up to a page")
+    if cmd.entry_num:
+        await refuse_if(not cmd.data_uptr, Errno.EINVAL, "entries_given", "the entries have no address")
+        bad = not 0 < cmd.entry_len <= PAGE_SIZE
+        why = f"an entry has 1 to {PAGE_SIZE} bytes, and not {cmd.entry_len}"
+        await refuse_if(bad, Errno.EINVAL, "entries_possible", why)
+        many = cmd.entry_num > INVALIDATE_MOST
+        await refuse_if(
+            many, Errno.EINVAL, "entries_not_too_many", f"{INVALIDATE_MOST} entries are the most, not {cmd.entry_num}"
+        )
     pt = await iommufd_get_object(ucmd.ictx, cmd.hwpt_id, Object)
     async with cleanup(iommufd_put_object, pt):
         owner = await require(

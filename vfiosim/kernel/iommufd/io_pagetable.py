@@ -13,7 +13,7 @@ from ..config import built_with
 from ..dma_buf import dma_buf_fops
 from ..fs.file import fget, fput
 from ..prototypes import iommufd_access_notify_unmap
-from ..regions import PAGE_SIZE
+from ..regions import PAGE_SIZE, ends_beyond
 from .io_pagetable_h import HAS_PAGES, IOMMU_WRITE, ULONG_MAX, IoptArea, IoptPages, Range, holes, merged
 from .iommufd_private import IommufdAccess, IommufdCtx, IommufdDevice, IommufdHwptPaging, IommufdIoas
 from .iova_bitmap import iova_bitmap_set
@@ -57,22 +57,20 @@ async def iopt_alloc_iova(iopt: IommufdIoas, address: int, length: int) -> int:
 
     Only allowed places are searched, if there is a list of them; never below 4096.
     """
-    await refuse_if(
-        length == 0 or length >= ULONG_MAX // 2, Errno.EOVERFLOW, "length_has_alignment", "no range is that long"
-    )
+    none = length == 0 or length >= ULONG_MAX // 2
+    await refuse_if(none, Errno.EOVERFLOW, "length_has_alignment", f"no range has {length:#x} bytes")
     alignment = 1 << (length - 1).bit_length()
     if address:
         alignment = min(alignment, address & -address)
     alignment = min(alignment, HPAGE_SIZE if built_with("transparent_hugepage") else PAGE_SIZE)
-    too_fine = alignment < await load(iopt.iova_alignment)
-    await refuse_if(
-        too_fine, Errno.EINVAL, "memory_is_aligned", "the address space needs memory that is aligned better"
-    )
+    wanted = await load(iopt.iova_alignment)
+    why = f"the memory is aligned to {alignment:#x} bytes, and the address space needs {wanted:#x}"
+    await refuse_if(alignment < wanted, Errno.EINVAL, "memory_is_aligned", why)
     allowed = await load(iopt.allowed)
     used: list[Range] = [(first, last) for first, last, _ in await load(iopt.reserved)]
     used += [(area.iova, area.last) for area in await in_order(iopt.areas)]
     place = first_place(merged(allowed), merged(used), length, alignment, address % PAGE_SIZE)
-    return await require(place, Errno.ENOSPC, "place_left", "no gap of the address space is large enough")
+    return await require(place, Errno.ENOSPC, "place_left", f"no gap that may be used has room for {length:#x} bytes")
 
 
 def fitted(first: int, last: int, length: int, alignment: int, offset: int) -> int | None:
@@ -108,9 +106,13 @@ async def iopt_check_iova(iopt: IommufdIoas, iova: int, length: int) -> None:
         iova % alignment != 0, Errno.EINVAL, "iova_aligned", f"the I/O address must be a multiple of {alignment}"
     )
     last = iova + length - 1
-    await refuse_if(last > ULONG_MAX, Errno.EOVERFLOW, "iova_ends_somewhere", "the range ends beyond the last address")
-    hit = any(first <= last and iova <= end for first, end, _ in await load(iopt.reserved))
-    await refuse_if(hit, Errno.EINVAL, "iova_not_reserved", "a device or page table cannot use these addresses")
+    await refuse_if(last > ULONG_MAX, Errno.EOVERFLOW, "iova_ends_somewhere", ends_beyond(iova, length))
+    hit = [
+        f"{first:#x} to {end:#x}, for {owner.oid}"
+        for first, end, owner in await load(iopt.reserved)
+        if first <= last and iova <= end
+    ]
+    await refuse_if(bool(hit), Errno.EINVAL, "iova_not_reserved", f"reserved are {', '.join(hit)}")
     taken = await first_between(iopt.areas, iova, last)
     there = "" if taken is None else f"{taken.iova:#x} to {taken.iova + taken.length - 1:#x} are mapped already"
     await refuse_if(taken is not None, Errno.EEXIST, "iova_free", f"the I/O addresses {there}")
@@ -246,9 +248,7 @@ async def iopt_map_file_pages(
 ) -> int:
     """Map a part of a file. EINVAL for length 0, EOVERFLOW, EBADF, then as memory."""
     await refuse_if(not length, Errno.EINVAL, "file_length", "a mapping needs at least one byte")
-    await refuse_if(
-        start + length - 1 > ULONG_MAX, Errno.EOVERFLOW, "file_ends_somewhere", "the part ends beyond the last offset"
-    )
+    await refuse_if(start + length - 1 > ULONG_MAX, Errno.EOVERFLOW, "file_ends_somewhere", ends_beyond(start, length))
     file = await require(await fget(fd), Errno.EBADF, "mapped_file_is_open", f"{fd} is not an open file")
     async with cleanup(fput, file):
         if file.f_op is dma_buf_fops:
@@ -300,12 +300,11 @@ async def iommufd_check_iova_range(ioas: IommufdIoas, cmd: Any) -> None:
     """Does a bitmap make sense for these addresses? EOVERFLOW, EINVAL for the alignment or a page size of zero."""
     iova, length, size = cmd.iova, cmd.length, cmd.page_size
     last = iova + (length - 1) % 2**64
-    await refuse_if(last >= 2**64, Errno.EOVERFLOW, "bitmap_ends_somewhere", "the range ends beyond the last address")
+    await refuse_if(last >= 2**64, Errno.EOVERFLOW, "bitmap_ends_somewhere", ends_beyond(iova, length))
     alignment = await load(ioas.iova_alignment)
     odd = bool((iova | last + 1) & (alignment - 1)) or not size or bool((iova | last + 1) & (size - 1))
-    await refuse_if(
-        odd, Errno.EINVAL, "bitmap_aligned", "addresses must be multiples of the alignment and the page size"
-    )
+    why = f"{iova:#x} and the end {last + 1:#x} must be multiples of {alignment:#x} and of the page size, {size:#x}"
+    await refuse_if(odd, Errno.EINVAL, "bitmap_aligned", why)
 
 
 @kernel("drivers/iommu/iommufd/io_pagetable.c")
@@ -335,16 +334,14 @@ async def iopt_get_pages(iopt: IommufdIoas, iova: int, length: int) -> list[Elem
     """The memory behind a range, held for the running call. EINVAL, EOVERFLOW, ENOENT unless areas cover all of it."""
     await refuse_if(not length, Errno.EINVAL, "source_length", "the length is 0: there is nothing to copy")
     last = iova + length - 1
-    await refuse_if(
-        last > ULONG_MAX, Errno.EOVERFLOW, "source_ends_somewhere", "the range ends beyond the last address"
-    )
+    await refuse_if(last > ULONG_MAX, Errno.EOVERFLOW, "source_ends_somewhere", ends_beyond(iova, length))
     elements: list[Element] = []
     async with on_failure(iopt_free_pages_list, elements), shared(iopt.iova_rwsem):
         at = iova
         while at <= last:
             area = await first_between(iopt.areas, at, at)
             pages = await load(area.pages) if area is not None else None
-            pages = await require(pages, Errno.ENOENT, "source_is_mapped", "not all of the source is mapped")
+            pages = await require(pages, Errno.ENOENT, "source_is_mapped", f"nothing is mapped at {at:#x}")
             assert area is not None
             end = min(last, area.last)
             await get(pages.kref, current(), MAKER)
@@ -415,7 +412,9 @@ async def take_area(iopt: IommufdIoas, start: int, last: int) -> tuple[IoptArea,
         locked = await load(area.num_locks) != 0
         await refuse_if(locked, Errno.EBUSY, "area_not_locked", "the hardware reads a queue in this area")
         cut = area.iova < start or area.last > last
-        await refuse_if(cut, Errno.ENOENT, "area_inside_range", "the range cuts a mapping; only whole ones can go")
+        await refuse_if(
+            cut, Errno.ENOENT, "area_inside_range", f"the mapping {area.iova:#x} to {area.last:#x} would be cut in two"
+        )
         if await load(area.num_accesses):
             await store(area.prevent_access, True)
             return area, None
@@ -429,7 +428,7 @@ async def iopt_unmap_iova(iopt: IommufdIoas, iova: int, length: int) -> tuple[in
     """Unmap a range. EINVAL for length 0, EOVERFLOW, and as above."""
     await refuse_if(not length, Errno.EINVAL, "unmap_length", "the length is 0: there is nothing to unmap")
     last = iova + length - 1
-    await refuse_if(last > ULONG_MAX, Errno.EOVERFLOW, "unmap_ends_somewhere", "the range ends beyond the last address")
+    await refuse_if(last > ULONG_MAX, Errno.EOVERFLOW, "unmap_ends_somewhere", ends_beyond(iova, length))
     return await iopt_unmap_iova_range(iopt, iova, last)
 
 
@@ -444,8 +443,12 @@ async def iopt_set_allow_iova(iopt: IommufdIoas, allowed: tuple[tuple[int, int],
     """Replace the list of addresses that may be given out. EADDRINUSE if one of them is reserved; the old list stays then."""
     async with iopt.iova_rwsem:
         reserved = await load(iopt.reserved)
-        hit = any(first <= end and start <= last for start, end in allowed for first, last, _ in reserved)
-        await refuse_if(hit, Errno.EADDRINUSE, "allowed_not_reserved", "one of the ranges cannot be used at all")
+        hit = [
+            f"{a:#x} to {b:#x}, for {who.oid}"
+            for a, b, who in reserved
+            if any(a <= end and start <= b for start, end in allowed)
+        ]
+        await refuse_if(bool(hit), Errno.EADDRINUSE, "allowed_not_reserved", f"reserved are {', '.join(hit)}")
         await store(iopt.allowed, allowed)
 
 
@@ -455,7 +458,10 @@ async def iopt_reserve_iova(iopt: IommufdIoas, first: int, last: int, owner: KOb
     area = await first_between(iopt.areas, first, last)
     allowed = any(start <= last and first <= end for start, end in await load(iopt.allowed))
     await refuse_if(
-        area is not None or allowed, Errno.EADDRINUSE, "reserved_is_unused", "something is mapped or allowed there"
+        area is not None or allowed,
+        Errno.EADDRINUSE,
+        "reserved_is_unused",
+        f"from {first:#x} to {last:#x} something is mapped or allowed",
     )
     await store(iopt.reserved, (*await load(iopt.reserved), (first, last, owner)))
 

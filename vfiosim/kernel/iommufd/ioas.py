@@ -101,9 +101,14 @@ async def iommufd_ioas_load_iovas(address: int, number: int) -> tuple[tuple[int,
     for index in range(number):
         data = await copy_from_user(address + RANGE_SIZE * index, RANGE_SIZE)
         first, last = int.from_bytes(data[:8], "little"), int.from_bytes(data[8:], "little")
-        await refuse_if(first >= last, Errno.EINVAL, "range_not_empty", "a range needs two addresses at least")
+        await refuse_if(
+            first >= last,
+            Errno.EINVAL,
+            "range_not_empty",
+            f"the range {first:#x} to {last:#x} has less than two addresses",
+        )
         hit = any(start <= last and first <= end for start, end in ranges)
-        await refuse_if(hit, Errno.EINVAL, "ranges_apart", "the ranges overlap")
+        await refuse_if(hit, Errno.EINVAL, "ranges_apart", f"the range {first:#x} to {last:#x} overlaps one before it")
         ranges.append((first, last))
     return tuple(sorted(ranges))
 
@@ -129,9 +134,10 @@ async def check_map(flags: int, reserved: int, *numbers: int) -> None:
     """The checks that only look at the argument: EOPNOTSUPP, EOVERFLOW, EINVAL without any permission."""
     unknown = flags & ~(FIXED | WRITEABLE | READABLE)
     bad = unknown != 0 or reserved != 0
-    await refuse_if(bad, Errno.EOPNOTSUPP, "map_flags_known", "unknown flags, or a reserved field that is not zero")
+    why = f"the flags {unknown:#x} are not known" if unknown else f"the reserved field is {reserved:#x}, and must be 0"
+    await refuse_if(bad, Errno.EOPNOTSUPP, "map_flags_known", why)
     over = any(number >= ULONG_MAX for number in numbers)
-    await refuse_if(over, Errno.EOVERFLOW, "map_in_range", "no address and no length is 2^64 - 1")
+    await refuse_if(over, Errno.EOVERFLOW, "map_in_range", "an address or the length is 2^64 - 1")
     nothing = not flags & (WRITEABLE | READABLE)
     await refuse_if(nothing, Errno.EINVAL, "map_for_something", "devices must be allowed to read or to write")
 
@@ -212,11 +218,16 @@ async def unmap_all(ioas: IommufdIoas) -> int:
 async def unmap_range(ioas: IommufdIoas, iova: int, length: int) -> int:
     """A range; the answer is how many bytes of it were mapped."""
     over = iova >= ULONG_MAX or length >= ULONG_MAX
-    await refuse_if(over, Errno.EOVERFLOW, "unmap_in_range", "no address and no length is 2^64 - 1")
+    await refuse_if(over, Errno.EOVERFLOW, "unmap_in_range", "the address or the length is 2^64 - 1")
     unmapped, error = await iopt_unmap_iova(ioas, iova, length)
     if error is not None:
         raise error
-    await refuse_if(not unmapped, Errno.ENOENT, "something_was_mapped", "nothing is mapped there")
+    await refuse_if(
+        not unmapped,
+        Errno.ENOENT,
+        "something_was_mapped",
+        f"nothing is mapped from {iova:#x} to {iova + length - 1:#x}",
+    )
     return unmapped
 
 
@@ -329,14 +340,17 @@ async def iommufd_option_rlimit_mode(cmd: uapi.IommuOption, ictx: IommufdCtx) ->
         cmd.val64 = int(await load(ictx.account_mode) == ACCOUNT_MM)
         return
     await refuse_if(
-        cmd.op != uapi.IOMMU_OPTION_OP_SET, Errno.EOPNOTSUPP, "option_op_known", "an option can be set or read"
+        cmd.op != uapi.IOMMU_OPTION_OP_SET,
+        Errno.EOPNOTSUPP,
+        "option_op_known",
+        f"an option is set (0) or read (1), and not {cmd.op}",
     )
     allowed = await capable("CAP_SYS_RESOURCE")
     await refuse_if(not allowed, Errno.EPERM, "may_set_limits", "this needs CAP_SYS_RESOURCE")
     async with ictx.objects_lock:
         used = await next_slot(ictx.objects, 1) is not None
         await refuse_if(used, Errno.EBUSY, "context_is_empty", "the iommufd has objects already")
-        await refuse_if(cmd.val64 not in (0, 1), Errno.EINVAL, "mode_known", "the mode is 0 or 1")
+        await refuse_if(cmd.val64 not in (0, 1), Errno.EINVAL, "mode_known", f"the mode is 0 or 1, and not {cmd.val64}")
         await store(ictx.account_mode, ACCOUNT_MM if cmd.val64 else ACCOUNT_USER)
 
 
@@ -347,9 +361,14 @@ async def iommufd_ioas_option_huge_pages(cmd: uapi.IommuOption, ioas: IommufdIoa
         cmd.val64 = int(not await load(ioas.disable_large_pages))
         return
     await refuse_if(
-        cmd.op != uapi.IOMMU_OPTION_OP_SET, Errno.EOPNOTSUPP, "option_op_known", "an option can be set or read"
+        cmd.op != uapi.IOMMU_OPTION_OP_SET,
+        Errno.EOPNOTSUPP,
+        "option_op_known",
+        f"an option is set (0) or read (1), and not {cmd.op}",
     )
-    await refuse_if(cmd.val64 not in (0, 1), Errno.EINVAL, "large_pages_known", "the value is 0 or 1")
+    await refuse_if(
+        cmd.val64 not in (0, 1), Errno.EINVAL, "large_pages_known", f"the value is 0 or 1, and not {cmd.val64}"
+    )
     if cmd.val64:
         await iopt_enable_large_pages(ioas)
     else:

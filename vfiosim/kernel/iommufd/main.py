@@ -294,8 +294,9 @@ async def iommufd_option(ucmd: Ucmd) -> None:
     """IOMMU_OPTION: EOPNOTSUPP for reserved fields and unknown options; EFAULT for the reply, what was set stays set."""
     cmd = ucmd.cmd
     unknown = cmd.option_id not in (uapi.IOMMU_OPTION_RLIMIT_MODE, uapi.IOMMU_OPTION_HUGE_PAGES)
-    bad = unknown or cmd.get("__reserved") != 0
-    await refuse_if(bad, Errno.EOPNOTSUPP, "option_known", "an unknown option, or a reserved field that is not zero")
+    used = cmd.get("__reserved") != 0
+    await refuse_if(used, Errno.EOPNOTSUPP, "option_reserved_zero", "reserved fields must be zero")
+    await refuse_if(unknown, Errno.EOPNOTSUPP, "option_known", f"there is no option {cmd.option_id}")
     if cmd.option_id == uapi.IOMMU_OPTION_RLIMIT_MODE:
         await iommufd_option_rlimit_mode(cmd, ucmd.ictx)
     else:

@@ -12,7 +12,7 @@ from ..dma_buf import DmaBuf, dma_buf_detach, dma_buf_fops
 from ..fs.file import File, fput, private
 from ..fs.shmem import Inode, memfd_pin_folios
 from ..mm import MmStruct, mmdrop, mmgrab, mmput, too_much_locked
-from ..regions import PAGE_SIZE
+from ..regions import PAGE_SIZE, ends_beyond
 from ..task import TaskStruct, UserStruct, capable, current_mm, current_task, free_uid, put_task_struct
 from .io_pagetable_h import ACCOUNT_MM, ACCOUNT_NONE, ACCOUNT_USER, ULONG_MAX, IoptArea, IoptPages, holes, merged
 from .iommufd_private import IommufdCtx, IommufdHwptPaging
@@ -201,9 +201,8 @@ async def set_source(pages: IoptPages, task: TaskStruct) -> None:
 @kernel("drivers/iommu/iommufd/pages.c")
 async def iopt_alloc_user_pages(ictx: IommufdCtx, address: int, length: int, writable: bool) -> IoptPages:
     """Memory at an address of the calling process. EOVERFLOW if it goes beyond the last address, EINVAL for its length."""
-    await refuse_if(
-        address + length > ULONG_MAX, Errno.EOVERFLOW, "memory_ends_somewhere", "the range ends beyond the last address"
-    )
+    over = address + length > ULONG_MAX
+    await refuse_if(over, Errno.EOVERFLOW, "memory_ends_somewhere", f"of the memory {ends_beyond(address, length)}")
     start_byte = address % PAGE_SIZE
     return await iopt_alloc_pages(ictx, start_byte, length, writable, address - start_byte, None)
 
@@ -230,8 +229,9 @@ async def iopt_map_dmabuf(pages: IoptPages, dmabuf: DmaBuf) -> None:
 async def iopt_alloc_dmabuf_pages(ictx: IommufdCtx, file: File, start: int, length: int, writable: bool) -> IoptPages:
     """A part of a driver's memory, which is neither pinned nor charged. EINVAL beyond its end, ENODEV if it is taken away."""
     dmabuf: DmaBuf = await private(file)
-    beyond = start + length > await load(dmabuf.i_size)
-    await refuse_if(beyond, Errno.EINVAL, "inside_dma_buf", "the driver's memory ends before that")
+    there = await load(dmabuf.i_size)
+    why = f"the driver's memory has {there:#x} bytes, and {start + length:#x} are wanted"
+    await refuse_if(start + length > there, Errno.EINVAL, "inside_dma_buf", why)
     pages = await iopt_alloc_file_pages(ictx, file, start, length, writable)
     async with on_failure(iopt_put_pages, pages, current(), MAKER):
         await iopt_map_dmabuf(pages, dmabuf)

@@ -14,6 +14,7 @@ from ..config import built_with
 from ..prototypes import _iommufd_object_alloc, iommufd_get_object, iommufd_object_abort, iommufd_object_finalize
 from ..regions import PAGE_SIZE
 from ..task import capable
+from ..uaccess import check_argument
 from .io_pagetable import iopt_cut_iova, iopt_disable_large_pages, iopt_map_user_pages, iopt_unmap_all, iopt_unmap_iova
 from .io_pagetable_h import IOMMU_READ, IOMMU_WRITE, ULONG_MAX
 from .ioas import free_ranges
@@ -100,8 +101,7 @@ async def iommufd_vfio_map_dma(ictx: IommufdCtx, argument: int) -> int:
     size = sizeof(uapi.VfioIommuType1DmaMap)
     wanted = uapi.VfioIommuType1DmaMap.from_buffer_copy(await copy_from_user(argument, size))
     unknown = wanted.flags & ~(uapi.VFIO_DMA_MAP_FLAG_READ | uapi.VFIO_DMA_MAP_FLAG_WRITE)
-    bad = wanted.argsz < size or unknown != 0
-    await refuse_if(bad, Errno.EINVAL, "map_dma_argument", "argsz is too small, or a flag is not known")
+    await check_argument(wanted.argsz, size, unknown)
     prot = IOMMU_READ if wanted.flags & uapi.VFIO_DMA_MAP_FLAG_READ else 0
     prot |= IOMMU_WRITE if wanted.flags & uapi.VFIO_DMA_MAP_FLAG_WRITE else 0
     ioas = await get_compat_ioas(ictx)
@@ -119,8 +119,7 @@ async def iommufd_vfio_unmap_dma(ictx: IommufdCtx, argument: int) -> int:
     size = sizeof(uapi.VfioIommuType1DmaUnmap)
     wanted = uapi.VfioIommuType1DmaUnmap.from_buffer_copy(await copy_from_user(argument, size))
     unknown = wanted.flags & ~uapi.VFIO_DMA_UNMAP_FLAG_ALL
-    bad = wanted.argsz < size or unknown != 0
-    await refuse_if(bad, Errno.EINVAL, "unmap_dma_argument", "argsz is too small, or a flag is not known")
+    await check_argument(wanted.argsz, size, unknown)
     ioas = await get_compat_ioas(ictx)
     async with cleanup(iommufd_put_object, ioas):
         error = await unmap_dma(ioas, wanted)

@@ -13,7 +13,7 @@ from ..prototypes import (
     iommufd_object_finalize,
     mock_hw_queue_init_phys,
 )
-from ..regions import PAGE_SIZE
+from ..regions import PAGE_SIZE, ends_beyond
 from ..unsupported import Unsupported
 from .device import (
     Pinned,
@@ -61,8 +61,9 @@ async def poke_mmap(viommu: IommufdViommu) -> None:
 async def iommufd_viommu_alloc_ioctl(ucmd: Ucmd) -> None:
     """EOPNOTSUPP (flags, no type), ENOENT (device), EOPNOTSUPP, ENOENT (page table), EINVAL, what the driver says, EFAULT."""
     cmd = ucmd.cmd
-    bad = cmd.flags != 0 or cmd.type == uapi.IOMMU_VIOMMU_TYPE_DEFAULT
-    await refuse_if(bad, Errno.EOPNOTSUPP, "viommu_has_type", "a virtual IOMMU has no flags and must have a type")
+    await refuse_if(cmd.flags != 0, Errno.EOPNOTSUPP, "flags_known", f"the flags {cmd.flags:#x} are not known")
+    bad = cmd.type == uapi.IOMMU_VIOMMU_TYPE_DEFAULT
+    await refuse_if(bad, Errno.EOPNOTSUPP, "viommu_has_type", "a virtual IOMMU must have a type, and 0 is none")
     idev = await iommufd_get_object(ucmd.ictx, cmd.dev_id, IommufdDevice)
     async with cleanup(iommufd_put_object, idev):
         await viommu_over(ucmd, idev.dev.iommu_ops)
@@ -210,15 +211,19 @@ async def iommufd_hw_queue_alloc_ioctl(ucmd: Ucmd) -> None:
     Of the driver: EINVAL (number), EEXIST, EIO without the queue before it.
     """
     cmd = ucmd.cmd
-    bad = cmd.flags != 0 or cmd.type == uapi.IOMMU_HW_QUEUE_TYPE_DEFAULT
-    await refuse_if(bad, Errno.EOPNOTSUPP, "hw_queue_has_type", "a queue has no flags and must have a type")
+    await refuse_if(cmd.flags != 0, Errno.EOPNOTSUPP, "flags_known", f"the flags {cmd.flags:#x} are not known")
+    bad = cmd.type == uapi.IOMMU_HW_QUEUE_TYPE_DEFAULT
+    await refuse_if(bad, Errno.EOPNOTSUPP, "hw_queue_has_type", "a queue must have a type, and 0 is none")
     await refuse_if(not cmd.length, Errno.EINVAL, "hw_queue_length", "a queue needs room")
     over = cmd.nesting_parent_iova + cmd.length - 1 > ULONG_MAX
-    await refuse_if(over, Errno.EOVERFLOW, "hw_queue_ends_somewhere", "the queue ends beyond the last address")
+    why = ends_beyond(cmd.nesting_parent_iova, cmd.length)
+    await refuse_if(over, Errno.EOVERFLOW, "hw_queue_ends_somewhere", why)
     viommu = await iommufd_get_object(ucmd.ictx, cmd.viommu_id, IommufdViommu)
     async with cleanup(iommufd_put_object, viommu):
         known = cmd.type == uapi.IOMMU_HW_QUEUE_TYPE_SELFTEST
-        await refuse_if(not known, Errno.EOPNOTSUPP, "hw_queue_type_known", "the IOMMU has no queues of this type")
+        await refuse_if(
+            not known, Errno.EOPNOTSUPP, "hw_queue_type_known", f"the IOMMU has no queues of type {cmd.type:#x}"
+        )
         await new_queue(ucmd, viommu)
 
 

@@ -92,7 +92,7 @@ async def kvm_vm_ioctl_create_vcpu(kvm: Kvm, number: int) -> int:
             many, Errno.EINVAL, "vcpu_number_known", f"a VM has {KVM_MAX_VCPUS} CPUs, below {KVM_MAX_VCPU_IDS}"
         )
         known = await xa_load(kvm.vcpu_array, number) is not None
-        await refuse_if(known, Errno.EEXIST, "vcpu_is_new", "the VM has a CPU of this number")
+        await refuse_if(known, Errno.EEXIST, "vcpu_is_new", f"the VM has a CPU of number {number}")
         vcpu = await alloc(KvmVcpu, kvm)
         async with on_failure(free, vcpu):
             descriptor = await vcpu_file(vcpu)

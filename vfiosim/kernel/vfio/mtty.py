@@ -39,6 +39,7 @@ from .pci.vfio_pci_core import (
     read_device_info,
     write_device_info,
 )
+from .pci.vfio_pci_intrs import check_one_line, other_kind
 from .vfio import Vfio, VfioDevice, VfioDeviceOps
 from .vfio_main import IRQ_SET_MINSZ, __vfio_register_dev, register, unregister, vfio_set_irqs_validate_and_prepare
 
@@ -377,13 +378,15 @@ async def mtty_set_irqs(state: MdevState, flags: int, index: int, start: int, co
         return
     enabled = await load(state.irq_index)
     if masks:
-        await mask_or_unmask(state, flags, enabled == INTX and start == 0 and count == 1, data)
+        await refuse_if(enabled != INTX, Errno.EINVAL, "intx_enabled", "the line interrupt is not enabled")
+        await check_one_line(start, count)
+        await mask_or_unmask(state, flags, data)
         return
     if enabled == index and not count and flags & uapi.VFIO_IRQ_SET_DATA_NONE:
         await mtty_disable_irq(state)
         return
-    bad = enabled not in (index, NO_IRQ) or start != 0 or count != 1
-    await refuse_if(bad, Errno.EINVAL, "one_kind_of_irq", "another kind of interrupt is enabled, or the count is not 1")
+    await refuse_if(enabled not in (index, NO_IRQ), Errno.EINVAL, "one_kind_of_irq", other_kind(enabled))
+    await check_one_line(start, count)
     if flags & uapi.VFIO_IRQ_SET_DATA_EVENTFD:
         await mtty_disable_irq(state)
         number = int.from_bytes(data[:4], "little", signed=True)
@@ -396,9 +399,8 @@ async def mtty_set_irqs(state: MdevState, flags: int, index: int, start: int, co
         await mtty_trigger_interrupt(state)
 
 
-async def mask_or_unmask(state: MdevState, flags: int, good: bool, data: bytes) -> None:
-    """Mask or unmask the line interrupt. EINVAL unless it is enabled, ENOTTY to have it done by an eventfd."""
-    await refuse_if(not good, Errno.EINVAL, "intx_enabled", "the line interrupt is not enabled")
+async def mask_or_unmask(state: MdevState, flags: int, data: bytes) -> None:
+    """Mask or unmask the line interrupt. ENOTTY to have it done by an eventfd."""
     by_fd = bool(flags & uapi.VFIO_IRQ_SET_DATA_EVENTFD)
     await refuse_if(by_fd, Errno.ENOTTY, "mask_by_hand", "mtty does not mask interrupts by an eventfd")
     if flags & uapi.VFIO_IRQ_SET_DATA_NONE or data[0]:
@@ -420,7 +422,8 @@ async def mtty_disable_irq(state: MdevState) -> None:
 async def mtty_ioctl_get_region_info(device: VfioDevice, info: VfioRegionInfo) -> bytes:
     """Every region of a PCI device is there, most of them empty. EINVAL for others."""
     absent = info.index >= uapi.VFIO_PCI_NUM_REGIONS
-    await refuse_if(absent, Errno.EINVAL, "region_exists", "the device has no such region")
+    why = f"the device has no region {info.index}; its last is {uapi.VFIO_PCI_NUM_REGIONS - 1}"
+    await refuse_if(absent, Errno.EINVAL, "region_exists", why)
     hardware = device.dev.hardware
     info.size = hardware.config_size if info.index == CONFIG else hardware.bars.get(info.index, 0)
     info.offset, info.flags = info.index << OFFSET_SHIFT, READ_WRITE
@@ -436,8 +439,16 @@ async def mtty_get_irq_info(device: VfioDevice, argument: int) -> int:
     info = VfioIrqInfo.from_buffer_copy(await copy_from_user(argument, IRQ_INFO_MINSZ))
     known = (uapi.VFIO_PCI_INTX_IRQ_INDEX, uapi.VFIO_PCI_MSI_IRQ_INDEX)
     kinds = await load((await state_of(device)).num_irqs)
-    bad = info.argsz < IRQ_INFO_MINSZ or info.index >= kinds or info.index not in known
-    await refuse_if(bad, Errno.EINVAL, "irq_index_known", "argsz is too small, or there is no such kind of interrupt")
+    short = info.argsz < IRQ_INFO_MINSZ
+    await refuse_if(
+        short, Errno.EINVAL, "argsz_minimum", f"argsz is {info.argsz}, and must be at least {IRQ_INFO_MINSZ}"
+    )
+    why = f"mtty knows {kinds} kinds of interrupts, and none before GET_INFO was asked for; this is kind {info.index}"
+    await refuse_if(info.index >= kinds, Errno.EINVAL, "irq_index_known", why)
+    other = info.index not in known
+    await refuse_if(
+        other, Errno.EINVAL, "device_has_irq", f"mtty has a line interrupt (0) and MSI (1), and not {info.index}"
+    )
     line = info.index == uapi.VFIO_PCI_INTX_IRQ_INDEX
     more = uapi.VFIO_IRQ_INFO_MASKABLE | uapi.VFIO_IRQ_INFO_AUTOMASKED if line else uapi.VFIO_IRQ_INFO_NORESIZE
     info.flags, info.count = uapi.VFIO_IRQ_INFO_EVENTFD | more, 1

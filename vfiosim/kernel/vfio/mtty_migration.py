@@ -244,8 +244,9 @@ async def mtty_resume_write(file: File, data: bytes, offset: int) -> int:
     migf: MttyMigrationFile = await private(file)
     device = migf.mdev_state.vdev
     at = await load(file.f_pos)
-    over = at + len(data) > await mtty_data_size(device)
-    await refuse_if(over, Errno.ENOMEM, "state_fits", "that is more than the state of such a device")
+    most = await mtty_data_size(device)
+    why = f"the state of such a device has {most} bytes, and this makes {at + len(data)}"
+    await refuse_if(at + len(data) > most, Errno.ENOMEM, "state_fits", why)
     async with migf.lock:
         await refuse_if(await load(migf.disabled), Errno.ENODEV, "file_in_use", "the device has left that state")
         before = await load(migf.data)

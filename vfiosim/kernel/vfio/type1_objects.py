@@ -7,12 +7,14 @@ from typing import Final
 
 from ... import uapi
 from ...engine import *
+from ...uapi import Errno
 from ..iommu import IommuGroup
 from ..mm import MmStruct
-from ..regions import PAGE_SIZE
+from ..regions import PAGE_SIZE, TASK_SIZE
 
 PAGE_MASK: Final = ((1 << 64) - 1) & ~(PAGE_SIZE - 1)
 BITMAP_MAX: Final = 1 << 28  # bytes of a bitmap
+UNMAP_MINSZ: Final = 24  # of a request to unmap: up to and including size
 CAPABILITY: Final = 8  # bytes of its header
 MAP_READ, MAP_WRITE = uapi.VFIO_DMA_MAP_FLAG_READ, uapi.VFIO_DMA_MAP_FLAG_WRITE
 
@@ -89,7 +91,7 @@ class VfioIommu(KObject):
     def __init__(self, engine: Engine, v2: bool, limit: int) -> None:
         super().__init__(engine)
         self.v2 = v2
-        self.dma_avail.value = limit
+        self.limit = self.dma_avail.value = limit
 
 
 async def capabilities(iommu: VfioIommu) -> bytes:
@@ -114,3 +116,57 @@ async def capabilities(iommu: VfioIommu) -> bytes:
         header = uapi.VfioInfoCapHeader(id=number, version=1, next=following if n + 1 < len(bodies) else 0)
         chain += bytes(header) + body
     return chain
+
+
+# ---- what is asked of a range, and of the bitmap in which it is told which pages were written
+
+
+async def refuse_cut(iommu: VfioIommu, first: int, last: int) -> None:
+    """EINVAL for a range that has a part of a mapping."""
+    low = await first_between(iommu.dma_list, first, first)
+    high = await first_between(iommu.dma_list, last, last)
+    cut = high if high is not None and high.last != last else None
+    cut = low if low is not None and low.iova != first else cut
+    where = "" if cut is None else f"{cut.iova:#x} to {cut.last:#x}"
+    await refuse_if(
+        cut is not None, Errno.EINVAL, "mapping_not_cut", f"the mapping {where} is partly in the range; take all of it"
+    )
+
+
+async def check_bitmap(wanted: uapi.VfioIommuType1DmaUnmap, argument: int) -> uapi.VfioBitmap:
+    """The bitmap that dirty pages would be reported in: EINVAL (argsz), EFAULT, EINVAL (where it lies, how large it is)."""
+    size = sizeof(uapi.VfioBitmap)
+    short = wanted.argsz < UNMAP_MINSZ + size
+    await refuse_if(
+        short, Errno.EINVAL, "argsz_for_bitmap", f"with a bitmap argsz must be at least {UNMAP_MINSZ + size}"
+    )
+    bitmap = uapi.VfioBitmap.from_buffer_copy(await copy_from_user(argument + UNMAP_MINSZ, size))
+    await verify_bitmap(bitmap, wanted.size)
+    return bitmap
+
+
+async def verify_bitmap(bitmap: uapi.VfioBitmap, size: int) -> None:
+    """EINVAL for a bitmap that cannot be in user memory, or has not the size for so many bytes (`verify_bitmap_size`)."""
+    # of no size: what `__ffs(0)` is C does not say, but all that can follow is EINVAL
+    await refuse_if(bitmap.pgsize == 0, Errno.EINVAL, "bitmap_pages", "a page has a size")
+    outside = bitmap.data + bitmap.size > TASK_SIZE
+    await refuse_if(
+        outside, Errno.EINVAL, "bitmap_in_memory", f"a bitmap at {bitmap.data:#x} is beyond the memory of programs"
+    )
+    page = bitmap.pgsize & -bitmap.pgsize
+    pages = size // page
+    await refuse_if(not pages, Errno.EINVAL, "bitmap_has_pages", f"{size:#x} bytes are less than a page of {page:#x}")
+    need = -(-pages // 64) * 8
+    bad = not need <= bitmap.size <= BITMAP_MAX
+    why = f"{pages} pages need a bitmap of {need} bytes, and at most {BITMAP_MAX}; this one has {bitmap.size}"
+    await refuse_if(bad, Errno.EINVAL, "bitmap_size", why)
+
+
+async def check_tracking(iommu: VfioIommu, counted: int, page: int) -> None:
+    """EINVAL unless dirty pages are tracked, in pages as a bitmap counts them."""
+    why = f"the bitmap is for pages of {counted:#x} bytes, and the container has pages of {page:#x}"
+    await refuse_if(counted != page, Errno.EINVAL, "bitmap_page_size", why)
+    tracks = await load(iommu.dirty_page_tracking)
+    await refuse_if(
+        not tracks, Errno.EINVAL, "dirty_tracking_on", "which pages are written is not tracked: begin with START"
+    )

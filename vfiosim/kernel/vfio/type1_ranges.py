@@ -52,6 +52,16 @@ def find_dma(dmas: tuple[VfioDma, ...], first: int, last: int) -> VfioDma | None
     return next((dma for dma in dmas if dma.iova <= last and dma.last >= first), None)
 
 
+def span_of(dma: VfioDma | None) -> str:
+    """Where a mapping lies, in words."""
+    return "" if dma is None else spans(((dma.iova, dma.last),))
+
+
+def spans(ranges: Ranges) -> str:
+    """Ranges in words."""
+    return " and ".join(f"{first:#x} to {last:#x}" for first, last in ranges)
+
+
 def iova_dma_valid(ranges: Ranges, first: int, last: int) -> bool:
     """May these addresses be mapped? All may, as long as no device does DMA (`vfio_iommu_iova_dma_valid`)."""
     return not ranges or any(first >= a and last <= b for a, b in ranges)

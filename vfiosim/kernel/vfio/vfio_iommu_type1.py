@@ -19,18 +19,41 @@ from ..iommu import (
 from ..iommu_ops import APERTURE_LAST, PGSIZES
 from ..mm import MmStruct, mmdrop, mmgrab, mmput, too_much_locked
 from ..params import ModuleParameters
-from ..regions import PAGE_SIZE, TASK_SIZE
+from ..regions import PAGE_SIZE, ends_beyond
 from ..task import capable, current_mm, current_task
+from ..uaccess import check_argument
 from ..unsupported import Unsupported
-from .type1_objects import BITMAP_MAX, MAP_READ, MAP_WRITE, PAGE_MASK, VfioDma, VfioDomain, VfioIommu, capabilities
-from .type1_ranges import Ranges, aper_expand, aper_resize, find_dma, group_resv_regions, iova_dma_valid, resv_exclude
+from .type1_objects import (
+    MAP_READ,
+    MAP_WRITE,
+    PAGE_MASK,
+    UNMAP_MINSZ,
+    VfioDma,
+    VfioDomain,
+    VfioIommu,
+    capabilities,
+    check_bitmap,
+    check_tracking,
+    refuse_cut,
+    verify_bitmap,
+)
+from .type1_ranges import (
+    Ranges,
+    aper_expand,
+    aper_resize,
+    find_dma,
+    group_resv_regions,
+    iova_dma_valid,
+    resv_exclude,
+    span_of,
+    spans,
+)
 from .vfio import VfioGroupType, VfioIommuDriverOps
 
 LAST = (1 << 64) - 1
 ITS_MEMORY = "memory of it"
 
 
-UNMAP_MINSZ: Final = 24  # up to and including size
 BITMAP_PAGES: Final = (1 << 31) - 1
 WORD: Final = 64  # bits
 DIRTY_MINSZ: Final = 8  # up to and including flags
@@ -50,7 +73,8 @@ async def update_pgsize_bitmap(iommu: VfioIommu) -> None:
 async def vfio_dma_bitmap_alloc(dma: VfioDma) -> None:
     """A bitmap for a mapping. EINVAL for one of 2 to the 31st pages and more."""
     many = dma.size // PAGE_SIZE > BITMAP_PAGES
-    await refuse_if(many, Errno.EINVAL, "bitmap_possible", "the mapping has too many pages for a bitmap")
+    why = f"the mapping has {dma.size // PAGE_SIZE:#x} pages; a bitmap is for {BITMAP_PAGES:#x} at most"
+    await refuse_if(many, Errno.EINVAL, "bitmap_possible", why)
     await store(dma.bitmap, 0)
 
 
@@ -158,10 +182,7 @@ async def update_user_bitmap(data: int, iommu: VfioIommu, dma: VfioDma, base: in
 @kernel("drivers/vfio/vfio_iommu_type1.c")
 async def vfio_iova_dirty_bitmap(iommu: VfioIommu, data: int, first: int, last: int) -> None:
     """The bits of all mappings in a range, which has to take each of them as a whole. EINVAL, EFAULT."""
-    low = await first_between(iommu.dma_list, first, first)
-    high = await first_between(iommu.dma_list, last, last)
-    cut = (low is not None and low.iova != first) or (high is not None and high.last != last)
-    await refuse_if(cut, Errno.EINVAL, "mapping_not_cut", "a mapping is only partly in the range")
+    await refuse_cut(iommu, first, last)
     for dma in await in_order(iommu.dma_list):
         if first <= dma.iova <= last:
             await update_user_bitmap(data, iommu, dma, first)
@@ -183,10 +204,7 @@ async def vfio_dma_do_unmap(
         first = wanted.iova
         last = await check_unmap(iommu, wanted, everything, bitmap)
         if iommu.v2 and not everything:
-            low = await first_between(iommu.dma_list, first, first)
-            high = await first_between(iommu.dma_list, last, last)
-            cut = (low is not None and low.iova != first) or (high is not None and high.last != last)
-            await refuse_if(cut, Errno.EINVAL, "mapping_not_cut", "a mapping would be cut in two; unmap all of it")
+            await refuse_cut(iommu, first, last)
         if wanted.flags & UNMAP_VADDR:
             return await invalidate_vaddr(iommu, first, last)
         unmapped = 0
@@ -212,7 +230,9 @@ async def invalidate_vaddr(iommu: VfioIommu, first: int, last: int) -> int:
         waits = await load(dma.vaddr_invalid)
         for other in found[:number] if waits else ():
             await set_vaddr_invalid(iommu, other, False)
-        await refuse_if(waits, Errno.EINVAL, "vaddr_is_valid", "a mapping waits already for a program to take it over")
+        await refuse_if(
+            waits, Errno.EINVAL, "vaddr_is_valid", f"the mapping {span_of(dma)} waits already to be taken over"
+        )
         await set_vaddr_invalid(iommu, dma, True)
     return sum(dma.size for dma in found)
 
@@ -243,12 +263,9 @@ async def check_unmap(
     odd = wanted.size == 0 or wanted.size & (page - 1) != 0
     await refuse_if(odd, Errno.EINVAL, "whole_pages_size", f"the size must be a multiple of {page}, and not 0")
     last: int = wanted.iova + wanted.size - 1
-    await refuse_if(last > LAST, Errno.EOVERFLOW, "range_ends_somewhere", "the range ends beyond the last address")
+    await refuse_if(last > LAST, Errno.EOVERFLOW, "range_ends_somewhere", ends_beyond(wanted.iova, wanted.size))
     if bitmap is not None:
-        cannot = not await load(iommu.dirty_page_tracking) or bitmap.pgsize != page
-        await refuse_if(
-            cannot, Errno.EINVAL, "dirty_tracking_on", "dirty pages are reported only while they are tracked"
-        )
+        await check_tracking(iommu, bitmap.pgsize, page)
     return last
 
 
@@ -287,9 +304,11 @@ async def check_map(iommu: VfioIommu, iova: int, size: int) -> None:
     there = "" if taken is None else f"{taken.iova:#x} to {taken.iova + taken.size - 1:#x} are mapped already"
     await refuse_if(taken is not None, Errno.EEXIST, "iova_is_free", f"the I/O addresses {there}")
     full = await load(iommu.dma_avail) == 0
-    await refuse_if(full, Errno.ENOSPC, "mappings_left", "the container has as many mappings as it may")
-    valid = iova_dma_valid(await load(iommu.iova_list), iova, iova + size - 1)
-    await refuse_if(not valid, Errno.EINVAL, "iova_usable", "some of these I/O addresses are reserved or out of reach")
+    await refuse_if(full, Errno.ENOSPC, "mappings_left", f"the container has {iommu.limit} mappings, as many as it may")
+    usable, last = await load(iommu.iova_list), iova + size - 1
+    valid = iova_dma_valid(usable, iova, last)
+    why = f"not all of {iova:#x} to {last:#x} can be mapped; devices reach {spans(usable)}"
+    await refuse_if(not valid, Errno.EINVAL, "iova_usable", why)
 
 
 @kernel("drivers/vfio/vfio_iommu_type1.c")
@@ -298,11 +317,18 @@ async def vfio_dma_do_map(iommu: VfioIommu, wanted: uapi.VfioIommuType1DmaMap) -
     EEXIST (overlap), ENOSPC (too many), EINVAL (reserved or out of reach), EFAULT or ENOMEM (pinning)."""
     iova, vaddr, size = wanted.iova, wanted.vaddr, wanted.size
     await refuse_if(size == 0, Errno.EINVAL, "size_not_zero", "a mapping has at least one page")
-    over = iova + size - 1 > LAST or vaddr + size - 1 > LAST
-    await refuse_if(over, Errno.EOVERFLOW, "range_ends_somewhere", "a range ends beyond the last address")
+    over = iova + size - 1 > LAST
+    await refuse_if(over, Errno.EOVERFLOW, "range_ends_somewhere", ends_beyond(iova, size))
+    over = vaddr + size - 1 > LAST
+    await refuse_if(over, Errno.EOVERFLOW, "memory_ends_somewhere", f"of the memory {ends_beyond(vaddr, size)}")
     access, moves = wanted.flags & (MAP_READ | MAP_WRITE), wanted.flags & MAP_VADDR
     both = bool(access) == bool(moves)
-    await refuse_if(both, Errno.EINVAL, "access_or_move", "devices may read, write or both; or an old mapping moves")
+    why = (
+        "VADDR gives a mapping away as it is, without READ and WRITE"
+        if moves
+        else "neither READ nor WRITE nor VADDR is asked for"
+    )
+    await refuse_if(both, Errno.EINVAL, "access_or_move", why)
     say(Phase.LOCK, "The lock of {}: mappings come and go one at a time.", iommu)
     async with iommu.lock:
         await check_map_alignment(iommu, iova | vaddr | size)
@@ -335,9 +361,12 @@ async def check_map_alignment(iommu: VfioIommu, all_bits: int) -> None:
 async def give_vaddr(iommu: VfioIommu, iova: int, vaddr: int, size: int) -> None:
     """A program takes over a mapping that waits for that. ENOENT, EINVAL unless it is this one as a whole, ENOMEM."""
     found = await first_between(iommu.dma_list, iova, iova + size - 1)
-    dma = await require(found, Errno.ENOENT, "mapping_is_there", "nothing is mapped at these I/O addresses")
+    dma = await require(
+        found, Errno.ENOENT, "mapping_is_there", f"nothing is mapped from {iova:#x} to {iova + size - 1:#x}"
+    )
     ready = await load(dma.vaddr_invalid) and (dma.iova, dma.size) == (iova, size)
-    await refuse_if(not ready, Errno.EINVAL, "mapping_waits", "no mapping of just this size waits to be taken over")
+    why = f"of the mapping {span_of(dma)} all of it can be taken over, once UNMAP with VADDR has let it go"
+    await refuse_if(not ready, Errno.EINVAL, "mapping_waits", why)
     await vfio_change_dma_owner(dma, vaddr)
     await set_vaddr_invalid(iommu, dma, False)
 
@@ -367,8 +396,9 @@ async def refuse_iova_conflicts(
 ) -> None:
     """EINVAL if a mapping lies beyond what a new page table can translate, or in what its group reserves."""
     await vfio_iommu_aper_conflict(dmas, ranges, start, end)
-    taken = any(find_dma(dmas, a, b) for a, b in reserved)
-    await refuse_if(taken, Errno.EINVAL, "reserved_is_free", "something is mapped where the group's interrupts go")
+    taken = next((dma for a, b in reserved if (dma := find_dma(dmas, a, b)) is not None), None)
+    why = f"the mapping {span_of(taken)} is in the way of the group's interrupts, {spans(reserved)}"
+    await refuse_if(taken is not None, Errno.EINVAL, "reserved_is_free", why)
 
 
 @kernel("drivers/vfio/vfio_iommu_type1.c")
@@ -381,9 +411,8 @@ async def vfio_iommu_aper_conflict(dmas: tuple[VfioDma, ...], ranges: Ranges, st
     below = start > first and find_dma(dmas, first, start - 1) is not None
     above = end < last and find_dma(dmas, end + 1, last) is not None
     conflict = apart or below or above
-    await refuse_if(
-        conflict, Errno.EINVAL, "aperture_fits", "something is mapped beyond the reach of the new page table"
-    )
+    why = f"something is mapped beyond the reach of the new page table, {start:#x} to {end:#x}"
+    await refuse_if(conflict, Errno.EINVAL, "aperture_fits", why)
 
 
 @kernel("drivers/vfio/vfio_iommu_type1.c")
@@ -397,8 +426,9 @@ async def vfio_iommu_type1_attach_group(
     DMA of its own needs nothing.
     """
     async with iommu.lock:
-        waits = await load(iommu.vaddr_invalid_count) != 0
-        await refuse_if(waits, Errno.EBUSY, "vaddrs_are_valid", "mappings wait for a program to take them over")
+        waits = await load(iommu.vaddr_invalid_count)
+        why = f"mappings that wait for a program to take them over: {waits}"
+        await refuse_if(waits != 0, Errno.EBUSY, "vaddrs_are_valid", why)
         if kind is VfioGroupType.EMULATED_IOMMU:
             emulated = await load(iommu.emulated_iommu_groups)
             await store(iommu.emulated_iommu_groups, (iommu_group, *emulated))
@@ -567,8 +597,8 @@ async def vfio_iommu_type1_map_dma(iommu: VfioIommu, argument: int) -> int:
     """VFIO_IOMMU_MAP_DMA: EFAULT, EINVAL (argsz, flags), then what `vfio_dma_do_map` says."""
     size = sizeof(uapi.VfioIommuType1DmaMap)
     wanted = uapi.VfioIommuType1DmaMap.from_buffer_copy(await copy_from_user(argument, size))
-    wrong = wanted.argsz < size or wanted.flags & ~(MAP_READ | MAP_WRITE | MAP_VADDR) != 0
-    await refuse_if(wrong, Errno.EINVAL, "argsz_and_flags", f"argsz must be at least {size}, and all flags known")
+    unknown = wanted.flags & ~(MAP_READ | MAP_WRITE | MAP_VADDR)
+    await check_argument(wanted.argsz, size, unknown)
     await vfio_dma_do_map(iommu, wanted)
     return 0
 
@@ -580,36 +610,14 @@ async def vfio_iommu_type1_unmap_dma(iommu: VfioIommu, argument: int) -> int:
     data = (await copy_from_user(argument, UNMAP_MINSZ)).ljust(whole, b"\0")
     wanted = uapi.VfioIommuType1DmaUnmap.from_buffer_copy(data)
     bitmap = wanted.flags & UNMAP_BITMAP
-    wrong = wanted.argsz < UNMAP_MINSZ or wanted.flags & ~(UNMAP_BITMAP | UNMAP_ALL | UNMAP_VADDR) != 0
-    wrong = wrong or bool(bitmap and wanted.flags & (UNMAP_ALL | UNMAP_VADDR))
-    await refuse_if(
-        wrong, Errno.EINVAL, "argsz_and_flags", f"argsz must be at least {UNMAP_MINSZ}, and flags go together"
-    )
+    await check_argument(wanted.argsz, UNMAP_MINSZ, wanted.flags & ~(UNMAP_BITMAP | UNMAP_ALL | UNMAP_VADDR))
+    beside = wanted.flags & (UNMAP_ALL | UNMAP_VADDR) if bitmap else 0
+    why = f"a bitmap tells of one range that goes, so the flags {beside:#x} do not go with it"
+    await refuse_if(beside != 0, Errno.EINVAL, "bitmap_alone", why)
     told = await check_bitmap(wanted, argument) if bitmap else None
     wanted.size = await vfio_dma_do_unmap(iommu, wanted, told)
     await copy_to_user(argument, bytes(wanted)[:UNMAP_MINSZ])
     return 0
-
-
-async def check_bitmap(wanted: uapi.VfioIommuType1DmaUnmap, argument: int) -> uapi.VfioBitmap:
-    """The bitmap that dirty pages would be reported in: EINVAL (argsz), EFAULT, EINVAL (where it lies, how large it is)."""
-    size = sizeof(uapi.VfioBitmap)
-    short = wanted.argsz < UNMAP_MINSZ + size
-    await refuse_if(short, Errno.EINVAL, "argsz_for_bitmap", "there is no room for a bitmap behind the request")
-    bitmap = uapi.VfioBitmap.from_buffer_copy(await copy_from_user(argument + UNMAP_MINSZ, size))
-    await verify_bitmap(bitmap, wanted.size)
-    return bitmap
-
-
-async def verify_bitmap(bitmap: uapi.VfioBitmap, size: int) -> None:
-    """EINVAL for a bitmap that cannot be in user memory, or has not the size for so many bytes (`verify_bitmap_size`)."""
-    # of no size: what `__ffs(0)` is C does not say, but all that can follow is EINVAL
-    await refuse_if(bitmap.pgsize == 0, Errno.EINVAL, "bitmap_pages", "a page has a size")
-    outside = bitmap.data + bitmap.size > TASK_SIZE
-    await refuse_if(outside, Errno.EINVAL, "bitmap_in_memory", "no user memory can lie where the bitmap should")
-    pages = size // (bitmap.pgsize & -bitmap.pgsize)
-    bad = not pages or not bitmap.size or not -(-pages // 64) * 8 <= bitmap.size <= BITMAP_MAX
-    await refuse_if(bad, Errno.EINVAL, "bitmap_size", "the bitmap has not the size for so many pages")
 
 
 # ---- which pages were written: what the IOMMU does not tell, so all are, if a device may have
@@ -626,9 +634,10 @@ async def vfio_iommu_type1_dirty_pages(iommu: VfioIommu, argument: int) -> int:
     await refuse_if(not iommu.v2, Errno.EACCES, "second_version", "dirty pages need version 2")
     head = await copy_from_user(argument, DIRTY_MINSZ)
     argsz, flags = int.from_bytes(head[:4], "little"), int.from_bytes(head[4:], "little")
-    bad = argsz < DIRTY_MINSZ or flags not in (START, STOP, GET)
+    await check_argument(argsz, DIRTY_MINSZ, flags & ~(START | STOP | GET))
+    one = flags in (START, STOP, GET)
     await refuse_if(
-        bad, Errno.EINVAL, "argsz_and_flags", f"argsz must be at least {DIRTY_MINSZ}, with one flag that is known"
+        not one, Errno.EINVAL, "one_flag", f"the flags are {flags:#x}: one of START, STOP and GET_BITMAP is wanted"
     )
     if flags == GET:
         await dirty_get_bitmap(iommu, argument + DIRTY_MINSZ, argsz - DIRTY_MINSZ)
@@ -649,19 +658,14 @@ async def dirty_get_bitmap(iommu: VfioIommu, argument: int, room: int) -> None:
     wanted = uapi.VfioIommuType1DirtyBitmapGet.from_buffer_copy(await copy_from_user(argument, size))
     await refuse_if(not wanted.size, Errno.EINVAL, "size_not_zero", "a range has at least one page")
     last = wanted.iova + wanted.size - 1
-    await refuse_if(last > LAST, Errno.EOVERFLOW, "range_ends_somewhere", "the range ends beyond the last address")
+    await refuse_if(last > LAST, Errno.EOVERFLOW, "range_ends_somewhere", ends_beyond(wanted.iova, wanted.size))
     await verify_bitmap(wanted.bitmap, wanted.size)
     async with iommu.lock:
         page = await load(iommu.pgsize_bitmap)
         page &= -page
-        odd = (
-            wanted.bitmap.pgsize != page
-            or (wanted.iova | wanted.size) % page
-            or not await load(iommu.dirty_page_tracking)
-        )
-        await refuse_if(
-            bool(odd), Errno.EINVAL, "dirty_tracking_on", f"whole pages of {page} bytes, while they are tracked"
-        )
+        crooked = (wanted.iova | wanted.size) % page != 0
+        await refuse_if(crooked, Errno.EINVAL, "whole_pages", f"address and size must be multiples of {page}")
+        await check_tracking(iommu, wanted.bitmap.pgsize, page)
         await vfio_iova_dirty_bitmap(iommu, wanted.bitmap.data, wanted.iova, last)
 
 

@@ -39,6 +39,7 @@ from ..prototypes import (
     vfio_df_ioctl_detach_pt,
     vfio_df_unbind_iommufd,
 )
+from ..regions import ends_beyond
 from .iommufd import vfio_device_is_noiommu, vfio_df_iommufd_bind, vfio_df_iommufd_unbind
 from .vfio import (
     IN_THIS_GROUP,
@@ -147,8 +148,9 @@ async def vfio_device_release(device: VfioDevice) -> None:
 @kernel("include/linux/vfio.h")
 async def vfio_check_feature(flags: int, size: int, supported: int, minsz: int) -> bool:
     """May the feature be got or set like this? EINVAL if not; False where it was only asked (PROBE)."""
-    wrong = bool(flags & (GET | SET) & ~supported)
-    await refuse_if(wrong, Errno.EINVAL, "feature_direction", "this feature cannot be got, or cannot be set")
+    wrong = flags & (GET | SET) & ~supported
+    why = f"the feature {flags & uapi.VFIO_DEVICE_FEATURE_MASK} cannot be {'got' if wrong & GET else 'set'}"
+    await refuse_if(bool(wrong), Errno.EINVAL, "feature_direction", why)
     if flags & PROBE:
         return False
     nothing = not flags & (GET | SET)
@@ -344,7 +346,9 @@ async def vfio_mig_get_next_state(device: VfioDevice, current_state: int, new: i
     step = 0 if lacks else int(_FROM_FSM[current_state][new])
     while step and _STATE_NEEDS[step] & ~can:
         step = int(_FROM_FSM[step][new])
-    await refuse_if(not step, Errno.EINVAL, "state_can_be_reached", "no way leads from this state to that one")
+    await refuse_if(
+        not step, Errno.EINVAL, "state_can_be_reached", f"no way leads from state {current_state} to state {new}"
+    )
     return step
 
 
@@ -424,16 +428,20 @@ async def vfio_ioctl_device_feature_logging_start(argument: int) -> None:
     control = uapi.VfioDeviceFeatureDmaLoggingControl.from_buffer_copy(await copy_from_user(argument, 24))
     await refuse_if(not control.num_ranges, Errno.EINVAL, "ranges_given", "no range is given")
     many = control.num_ranges > LOG_MAX_RANGES
-    await refuse_if(many, Errno.E2BIG, "ranges_not_too_many", f"{LOG_MAX_RANGES} ranges are the most")
+    await refuse_if(
+        many, Errno.E2BIG, "ranges_not_too_many", f"of {control.num_ranges} ranges {LOG_MAX_RANGES} are the most"
+    )
     known: list[tuple[int, int]] = []
     for number in range(control.num_ranges):
         raw = await copy_from_user(control.ranges + 16 * number, 16)
         iova, length = int.from_bytes(raw[:8], "little"), int.from_bytes(raw[8:], "little")
         odd = bool((iova | length) & (control.page_size - 1) & ULONG_MAX)
-        await refuse_if(odd, Errno.EINVAL, "whole_pages", f"ranges are multiples of {control.page_size} bytes")
-        await refuse_if(iova + length > ULONG_MAX, Errno.EOVERFLOW, "range_ends_somewhere", "a range ends nowhere")
+        it = f"range {number}, {length:#x} bytes from {iova:#x},"
+        await refuse_if(odd, Errno.EINVAL, "whole_pages", f"{it} is no multiple of {control.page_size:#x} bytes")
+        over = iova + length > ULONG_MAX
+        await refuse_if(over, Errno.EOVERFLOW, "range_ends_somewhere", f"{it} ends beyond the last address")
         taken = any(iova <= last and iova + length - 1 >= first for first, last in known)
-        await refuse_if(taken, Errno.EINVAL, "ranges_apart", "two ranges overlap")
+        await refuse_if(taken, Errno.EINVAL, "ranges_apart", f"{it} overlaps one before it")
         known.append((iova, iova + length - 1))
     await copy_to_user(argument, bytes(control))
 
@@ -445,7 +453,7 @@ async def vfio_ioctl_device_feature_logging_report(argument: int) -> None:
     odd = report.page_size < LOG_PAGE or report.page_size.bit_count() != 1
     await refuse_if(odd, Errno.EINVAL, "page_size_possible", f"a page has {LOG_PAGE} bytes or a larger power of 2")
     over = report.iova + report.length > ULONG_MAX
-    await refuse_if(over, Errno.EOVERFLOW, "range_ends_somewhere", "the range ends beyond the last address")
+    await refuse_if(over, Errno.EOVERFLOW, "range_ends_somewhere", ends_beyond(report.iova, report.length))
 
 
 @kernel("drivers/vfio/vfio_main.c")
@@ -456,7 +464,7 @@ async def vfio_ioctl_device_feature(device: VfioDevice, argument: int) -> int:
     await refuse_if(argsz < FEATURE_MINSZ, Errno.EINVAL, "argsz_minimum", f"argsz must be at least {FEATURE_MINSZ}")
     unknown = flags & ~(uapi.VFIO_DEVICE_FEATURE_MASK | GET | SET | PROBE)
     both = not flags & PROBE and flags & GET and flags & SET
-    await refuse_if(bool(unknown), Errno.EINVAL, "flags_known", "there are flags that the kernel does not know")
+    await refuse_if(bool(unknown), Errno.EINVAL, "flags_known", f"the flags {unknown:#x} are not known")
     await refuse_if(bool(both), Errno.EINVAL, "get_or_set", "GET and SET exclude each other")
     feature, room, data = flags & uapi.VFIO_DEVICE_FEATURE_MASK, argsz - FEATURE_MINSZ, argument + FEATURE_MINSZ
     if feature in _MIGRATION or feature in _LOGGING:
@@ -468,7 +476,7 @@ async def vfio_ioctl_device_feature(device: VfioDevice, argument: int) -> int:
             await store(device.precopy_info_v2, True)
         return 0
     missing = device.ops.device_feature is None
-    await refuse_if(missing, Errno.ENOTTY, "device_has_feature", "the device has no such feature")
+    await refuse_if(missing, Errno.ENOTTY, "device_has_feature", f"the device has no feature {feature}")
     assert device.ops.device_feature is not None
     return await device.ops.device_feature(device, flags, data, room)
 
@@ -590,18 +598,26 @@ async def vfio_device_file_set_kvm(file: File, kvm: Kvm | None) -> None:
 async def vfio_set_irqs_validate_and_prepare(hdr: VfioIrqSet, num_irqs: int, max_irq_type: int) -> int:
     """The checks of VFIO_DEVICE_SET_IRQS that no driver has to make; the answer is how many bytes of data follow. EINVAL."""
     known = uapi.VFIO_IRQ_SET_DATA_TYPE_MASK | uapi.VFIO_IRQ_SET_ACTION_TYPE_MASK
-    bad = (
-        hdr.argsz < IRQ_SET_MINSZ
-        or hdr.index >= max_irq_type
-        or hdr.count >= 0xFFFFFFFF - hdr.start
-        or bool(hdr.flags & ~known)
+    short = hdr.argsz < IRQ_SET_MINSZ
+    await refuse_if(short, Errno.EINVAL, "argsz_minimum", f"argsz is {hdr.argsz}, and must be at least {IRQ_SET_MINSZ}")
+    no_kind = hdr.index >= max_irq_type
+    await refuse_if(
+        no_kind, Errno.EINVAL, "irq_index_known", f"kinds of interrupts are 0 to {max_irq_type - 1}, not {hdr.index}"
     )
-    await refuse_if(bad, Errno.EINVAL, "irq_set_is_sane", "argsz, index, count or flags are impossible")
+    many = hdr.count >= 0xFFFFFFFF - hdr.start
+    why = f"start {hdr.start} and count {hdr.count} together are more than 32 bits can tell"
+    await refuse_if(many, Errno.EINVAL, "irqs_countable", why)
+    unknown = hdr.flags & ~known
+    await refuse_if(unknown != 0, Errno.EINVAL, "flags_known", f"the flags {unknown:#x} are not known")
     outside = hdr.start >= num_irqs or hdr.start + hdr.count > num_irqs
-    await refuse_if(outside, Errno.EINVAL, "irqs_exist", "the device has no such interrupts")
-    each = _DATA_SIZES.get(hdr.flags & uapi.VFIO_IRQ_SET_DATA_TYPE_MASK)
-    await refuse_if(each is None, Errno.EINVAL, "one_kind_of_data", "exactly one kind of data has to be named")
+    why = f"the device has {num_irqs} interrupts of this kind; {hdr.count} from number {hdr.start} on are asked for"
+    await refuse_if(outside, Errno.EINVAL, "irqs_exist", why)
+    kinds = hdr.flags & uapi.VFIO_IRQ_SET_DATA_TYPE_MASK
+    each = _DATA_SIZES.get(kinds)
+    why = f"one of DATA_NONE, DATA_BOOL and DATA_EVENTFD has to be named; the flags name {kinds.bit_count()}"
+    await refuse_if(each is None, Errno.EINVAL, "one_kind_of_data", why)
     assert each is not None
-    short = hdr.argsz - IRQ_SET_MINSZ < hdr.count * each
-    await refuse_if(short, Errno.EINVAL, "irq_data_fits", "argsz is too small for the data of so many interrupts")
+    room = hdr.argsz - IRQ_SET_MINSZ
+    why = f"the data of {hdr.count} interrupts are {hdr.count * each} bytes; argsz leaves {room} behind the struct"
+    await refuse_if(room < hdr.count * each, Errno.EINVAL, "irq_data_fits", why)
     return int(hdr.count * each)

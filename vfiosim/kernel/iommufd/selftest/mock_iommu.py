@@ -97,8 +97,14 @@ async def mock_domain_set_dev_pasid_nop(hwpt: Any, dev: MockDev, pasid: int, old
 @kernel("drivers/iommu/iommufd/selftest.c")
 async def mock_domain_alloc_nested(dev: object, flags: int, data: UserData) -> tuple[int, ...]:
     """What the caches of a guest's table begin with. EOPNOTSUPP (flags, type of data), EINVAL for its length, EFAULT."""
-    bad = flags & ~uapi.IOMMU_HWPT_ALLOC_PASID != 0 or data.type != uapi.IOMMU_HWPT_DATA_SELFTEST
-    await refuse_if(bad, Errno.EOPNOTSUPP, "mock_nested_known", "the mock IOMMU has no such tables of guests")
+    unknown = flags & ~uapi.IOMMU_HWPT_ALLOC_PASID
+    await refuse_if(
+        unknown != 0, Errno.EOPNOTSUPP, "mock_flags_known", f"the mock IOMMU does not know the flags {unknown:#x}"
+    )
+    other = data.type != uapi.IOMMU_HWPT_DATA_SELFTEST
+    await refuse_if(
+        other, Errno.EOPNOTSUPP, "mock_nested_known", f"the mock IOMMU has no guest tables of type {data.type:#x}"
+    )
     wanted = await iommu_copy_struct_from_user(uapi.IommuHwptSelftest, data, uapi.IOMMU_HWPT_DATA_SELFTEST, 4)
     return (wanted.iotlb,) * uapi.MOCK_NESTED_DOMAIN_IOTLB_NUM
 
@@ -112,16 +118,24 @@ def forgotten(words: tuple[int, ...], flags: int, index: int) -> tuple[int, ...]
 async def mock_domain_alloc_paging_flags(dev: MockDev, flags: int, data: UserData | None) -> Domain:
     """A page table of pages from 2048 bytes on. EOPNOTSUPP (flags, type of data, kind of table), EINVAL, EFAULT."""
     dirty = bool(flags & uapi.IOMMU_HWPT_ALLOC_DIRTY_TRACKING)
-    bad = flags & ~PAGING_FLAGS != 0 or (dirty and not dev.tracks)
-    await refuse_if(bad, Errno.EOPNOTSUPP, "mock_flags_known", "the mock IOMMU cannot make such a table")
+    unknown = flags & ~PAGING_FLAGS
+    await refuse_if(
+        unknown != 0, Errno.EOPNOTSUPP, "mock_flags_known", f"the mock IOMMU does not know the flags {unknown:#x}"
+    )
+    blind = dirty and not dev.tracks
+    await refuse_if(blind, Errno.EOPNOTSUPP, "mock_tracks_dirty", "the device has no dirty tracking")
     kind = uapi.MOCK_IOMMUPT_DEFAULT
     if data is not None:
         other = data.type not in (uapi.IOMMU_HWPT_DATA_SELFTEST, uapi.IOMMU_HWPT_DATA_NONE)
-        await refuse_if(other, Errno.EOPNOTSUPP, "mock_data_known", "the mock IOMMU does not know this type of data")
+        await refuse_if(
+            other, Errno.EOPNOTSUPP, "mock_data_known", f"the mock IOMMU does not know data of type {data.type:#x}"
+        )
         wanted = await iommu_copy_struct_from_user(uapi.IommuHwptSelftest, data, uapi.IOMMU_HWPT_DATA_SELFTEST, 4)
         kind = wanted.pagetable_type
     known = kind in (uapi.MOCK_IOMMUPT_DEFAULT, uapi.MOCK_IOMMUPT_HUGE)
-    await refuse_if(not known, Errno.EOPNOTSUPP, "mock_table_known", "the mock IOMMU has no such kind of page table")
+    await refuse_if(
+        not known, Errno.EOPNOTSUPP, "mock_table_known", f"the mock IOMMU has no page tables of kind {kind}"
+    )
     sizes = uapi.MOCK_HUGE_PAGE_SIZE | PAGE_SIZE if kind == uapi.MOCK_IOMMUPT_HUGE else PAGE_SIZES
     return Domain(mock_ops, uapi.MOCK_APERTURE_START, uapi.MOCK_APERTURE_LAST, sizes, dirty, uapi.MOCK_PAGE_SIZE)
 

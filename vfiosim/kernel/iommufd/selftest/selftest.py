@@ -13,7 +13,7 @@ from ...dma_buf import DmaBuf, dma_buf_fd, dma_buf_get, dma_buf_invalidate_mappi
 from ...fs.file import fput, private
 from ...mm import MmStruct
 from ...prototypes import iommufd_get_object
-from ...regions import PAGE_SIZE, whole_pages
+from ...regions import PAGE_SIZE, ends_beyond, whole_pages
 from ...task import current_task
 from ...vfio.type1_objects import VfioDma
 from ..io_pagetable import iopt_reserve_iova
@@ -67,9 +67,7 @@ async def iommufd_test_add_reserved(ucmd: Ucmd) -> None:
     start, length = ucmd.cmd.add_reserved.start, ucmd.cmd.add_reserved.length
     await refuse_if(not length, Errno.EINVAL, "reserve_length", "the length is 0: there is nothing to reserve")
     last = start + length - 1
-    await refuse_if(
-        last > ULONG_MAX, Errno.EOVERFLOW, "reserve_ends_somewhere", "the range ends beyond the last address"
-    )
+    await refuse_if(last > ULONG_MAX, Errno.EOVERFLOW, "reserve_ends_somewhere", ends_beyond(start, length))
     ioas = await iommufd_get_object(ucmd.ictx, ucmd.cmd.id, IommufdIoas)
     async with cleanup(iommufd_put_object, ioas), ioas.iova_rwsem:
         await iopt_reserve_iova(ioas, start, last, ioas)

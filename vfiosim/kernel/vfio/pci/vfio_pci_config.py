@@ -354,7 +354,12 @@ def has_table(capability: int, position: int) -> bool:
 async def refuse_outside(core: VfioPciCoreDevice, position: int, count: int) -> None:
     """EFAULT for what does not lie inside of configuration space as a whole."""
     outside = position + count > len(core.config_map)
-    await refuse_if(outside, Errno.EFAULT, "inside_config_space", "configuration space ends before that")
+    await refuse_if(
+        outside,
+        Errno.EFAULT,
+        "inside_config_space",
+        f"configuration space has {len(core.config_map)} bytes; {count} from {position:#x} on are wanted",
+    )
 
 
 @kernel("drivers/vfio/pci/vfio_pci_config.c")

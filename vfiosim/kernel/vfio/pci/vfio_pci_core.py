@@ -25,6 +25,7 @@ from ...fs.file import File, Mapping, fget, fput
 from ...pci_reset import pci_reset_bus, pci_try_reset_function
 from ...regions import PAGE_SIZE
 from ...registers import read_register, write_register
+from ...uaccess import check_argument
 from ...unsupported import Unsupported
 from ..iommufd import vfio_iommufd_device_ictx, vfio_iommufd_get_dev_id
 from ..vfio import VfioDevice, VfioGroup
@@ -132,7 +133,9 @@ async def vfio_pci_ioctl_get_region_info(device: VfioDevice, info: VfioRegionInf
     """Size, offset and flags of a region: BARs, ROM, configuration space; EINVAL for others. The answer is its capabilities."""
     hardware = device.dev.hardware
     absent = info.index >= VGA  # nothing here has the registers of old graphics cards, nor regions of its own
-    await refuse_if(absent, Errno.EINVAL, "region_exists", "the device has no such region")
+    await refuse_if(
+        absent, Errno.EINVAL, "region_exists", f"the device has no region {info.index}; its last is {VGA - 1}"
+    )
     info.offset = info.index << OFFSET_SHIFT
     info.flags = info.size = 0
     if info.index == CONFIG:
@@ -152,8 +155,13 @@ async def vfio_pci_ioctl_get_region_info(device: VfioDevice, info: VfioRegionInf
 async def vfio_pci_ioctl_get_irq_info(device: VfioDevice, argument: int) -> int:
     """VFIO_DEVICE_GET_IRQ_INFO: EFAULT, EINVAL (argsz below 16, index, the error interrupt without PCI Express), EFAULT."""
     info = VfioIrqInfo.from_buffer_copy(await copy_from_user(argument, IRQ_INFO_MINSZ))
-    bad = info.argsz < IRQ_INFO_MINSZ or info.index >= uapi.VFIO_PCI_NUM_IRQS
-    await refuse_if(bad, Errno.EINVAL, "irq_index_known", "argsz is too small, or there is no such kind of interrupt")
+    short = info.argsz < IRQ_INFO_MINSZ
+    await refuse_if(
+        short, Errno.EINVAL, "argsz_minimum", f"argsz is {info.argsz}, and must be at least {IRQ_INFO_MINSZ}"
+    )
+    kinds = uapi.VFIO_PCI_NUM_IRQS
+    why = f"kinds of interrupts are 0 to {kinds - 1}, not {info.index}"
+    await refuse_if(info.index >= kinds, Errno.EINVAL, "irq_index_known", why)
     silent = info.index == uapi.VFIO_PCI_ERR_IRQ_INDEX and not device.dev.hardware.express
     await refuse_if(silent, Errno.EINVAL, "device_tells_errors", "only a PCI Express device tells its errors")
     info.flags = uapi.VFIO_IRQ_INFO_EVENTFD
@@ -222,7 +230,8 @@ async def vfio_pci_ioctl_get_pci_hot_reset_info(device: VfioDevice, argument: in
     if len(hit) > room:
         hdr.count = len(hit)
         await copy_to_user(argument, bytes(hdr))
-    await refuse_if(len(hit) > room, Errno.ENOSPC, "list_fits", "the list does not fit; count says how many there are")
+    why = f"argsz has room for {room} devices of the {len(hit)} that would be reset; count says so"
+    await refuse_if(len(hit) > room, Errno.ENOSPC, "list_fits", why)
     by_id = await load(device.cdev_opened)
     owned = uapi.VFIO_PCI_HOT_RESET_FLAG_DEV_ID | uapi.VFIO_PCI_HOT_RESET_FLAG_DEV_ID_OWNED if by_id else 0
     async with device.dev_set.lock:
@@ -261,25 +270,21 @@ async def vfio_pci_ioctl_pci_hot_reset_groups(device: VfioDevice, hit: tuple[Dev
 async def vfio_pci_ioctl_pci_hot_reset(device: VfioDevice, argument: int) -> int:
     """VFIO_DEVICE_PCI_HOT_RESET: EFAULT, EINVAL (argsz, flags, files given or not), ENODEV, what the proof says."""
     hdr = VfioPciHotReset.from_buffer_copy(await copy_from_user(argument, HEADER))
-    bad = hdr.argsz < HEADER or hdr.flags
-    await refuse_if(bool(bad), Errno.EINVAL, "argsz_and_flags", f"argsz must be at least {HEADER} and flags 0")
+    await check_argument(hdr.argsz, HEADER, hdr.flags)
     own_node = await load(device.cdev_opened)
-    await refuse_if(
-        bool(hdr.count) == own_node,
-        Errno.EINVAL,
-        "proof_fits",
-        "a device that was opened through its group needs group files as proof",
+    needs = "a device that was opened through its group needs group files as proof, and none is given"
+    why = (
+        "the iommufd is the proof of a device that was opened through its node, so no group files are given"
+        if own_node
+        else needs
     )
+    await refuse_if(bool(hdr.count) == own_node, Errno.EINVAL, "proof_fits", why)
     hit = await reset_scope(device)
     if not hdr.count:
         await vfio_pci_dev_set_hot_reset(device, hit, None)
         return 0
-    await refuse_if(
-        hdr.count > len(hit),
-        Errno.EINVAL,
-        "not_too_many_files",
-        "there are more files than devices that would be reset",
-    )
+    why = f"{hdr.count} files are given, and {len(hit)} devices would be reset"
+    await refuse_if(hdr.count > len(hit), Errno.EINVAL, "not_too_many_files", why)
     raw = await copy_from_user(argument + HEADER, 4 * hdr.count)
     numbers = [int.from_bytes(raw[n : n + 4], "little", signed=True) for n in range(0, len(raw), 4)]
     await vfio_pci_ioctl_pci_hot_reset_groups(device, hit, numbers)
@@ -293,10 +298,10 @@ async def vfio_pci_ioctl_ioeventfd(device: VfioDevice, argument: int) -> int:
     argsz, flags = int.from_bytes(raw[:4], "little"), int.from_bytes(raw[4:8], "little")
     sizes = flags & uapi.VFIO_DEVICE_IOEVENTFD_SIZE_MASK
     number = int.from_bytes(raw[24:28], "little", signed=True)
-    await refuse_if(argsz < IOEVENTFD_MINSZ, Errno.EINVAL, "argsz_minimum", f"argsz must be at least {IOEVENTFD_MINSZ}")
-    await refuse_if(flags != sizes, Errno.EINVAL, "flags_known", "there are flags that the kernel does not know")
-    bad = sizes.bit_count() != 1 or number < -1
-    await refuse_if(bad, Errno.EINVAL, "one_size_one_fd", "exactly one size of a write, and a descriptor or −1")
+    await check_argument(argsz, IOEVENTFD_MINSZ, flags & ~sizes)
+    bad = sizes.bit_count() != 1
+    await refuse_if(bad, Errno.EINVAL, "one_size", f"a write has one size; the flags name {sizes.bit_count()}")
+    await refuse_if(number < -1, Errno.EINVAL, "fd_or_minus_one", f"a descriptor, or −1 to end it, and not {number}")
     offset, value = int.from_bytes(raw[8:16], "little"), int.from_bytes(raw[16:24], "little")
     await vfio_pci_ioeventfd(await core_of(device), offset >> OFFSET_SHIFT, offset & _MASK, value, sizes, number)
     return 0
@@ -363,7 +368,7 @@ async def vfio_pci_core_ioctl_feature(device: VfioDevice, flags: int, data: int,
     if feature == uapi.VFIO_DEVICE_FEATURE_PCI_VF_TOKEN:
         return await vfio_pci_core_feature_token(await core_of(device), flags, data, room)
     minsz = _LOW_POWER.get(feature)
-    await refuse_if(minsz is None, Errno.ENOTTY, "device_has_feature", "the device has no such feature")
+    await refuse_if(minsz is None, Errno.ENOTTY, "device_has_feature", f"the device has no feature {feature}")
     if not await vfio_check_feature(flags, room, SET, minsz or 0):
         return 0
     if feature == uapi.VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY_WITH_WAKEUP:
@@ -396,7 +401,7 @@ async def vfio_pci_core_read(device: VfioDevice, size: int, offset: int) -> byte
     index, position = offset >> OFFSET_SHIFT, offset & _MASK
     if not size:
         return b""
-    await refuse_if(index >= VGA, Errno.EINVAL, "region_exists", "the device has no such region")
+    await refuse_if(index >= VGA, Errno.EINVAL, "region_exists", f"the device has no region {index}")
     if index == CONFIG:
         return await vfio_pci_config_rw(await core_of(device), position, size, None)
     return await vfio_pci_bar_rw(await core_of(device), index, position, size, None)
@@ -409,7 +414,7 @@ async def vfio_pci_core_write(device: VfioDevice, data: bytes, offset: int) -> i
     if not data:
         return 0
     await refuse_if(
-        index >= VGA or index == ROM, Errno.EINVAL, "region_exists", "the device has no such region to write"
+        index >= VGA or index == ROM, Errno.EINVAL, "region_exists", f"the device has no region {index} to write"
     )
     core, position = await core_of(device), offset & _MASK
     if index == CONFIG:
@@ -440,13 +445,22 @@ async def vfio_pci_mmap_page_fault(device: VfioDevice, offset: int, width: int, 
 async def vfio_pci_core_mmap(device: VfioDevice, wish: Mapping) -> None:
     """May this part of the device be mapped? EINVAL: only whole pages inside a BAR of at least a page, and only shared."""
     index, position = wish.offset >> OFFSET_SHIFT, wish.offset & _MASK
-    await refuse_if(index >= uapi.VFIO_PCI_NUM_REGIONS, Errno.EINVAL, "region_exists", "the device has no such region")
+    await refuse_if(
+        index >= uapi.VFIO_PCI_NUM_REGIONS, Errno.EINVAL, "region_exists", f"the device has no region {index}"
+    )
     await refuse_if(not wish.shared, Errno.EINVAL, "mapping_is_shared", "a device cannot be mapped privately")
     size = device.dev.hardware.bars.get(index, 0)
     small = index >= ROM or size < PAGE_SIZE
-    await refuse_if(small, Errno.EINVAL, "region_mappable", "this region cannot be mapped")
+    await refuse_if(
+        small, Errno.EINVAL, "region_mappable", f"region {index} has {size} bytes; a BAR of a page can be mapped"
+    )
     length = (wish.length + PAGE_SIZE - 1) // PAGE_SIZE * PAGE_SIZE
-    await refuse_if(position + length > size, Errno.EINVAL, "inside_region", "this is beyond the end of the region")
+    await refuse_if(
+        position + length > size,
+        Errno.EINVAL,
+        "inside_region",
+        f"region {index} has {size:#x} bytes, and {position + length:#x} are wanted",
+    )
 
 
 @kernel("drivers/vfio/pci/vfio_pci_core.c")

@@ -197,11 +197,27 @@ async def release_triggers(core: VfioPciCoreDevice) -> None:
             await disable_irqs(core)
 
 
+def other_kind(enabled: int) -> str:
+    """Which kind of interrupt is in the way."""
+    names = {INTX: "the line interrupt", MSI: "MSI", MSIX: "MSI-X"}
+    return f"{names.get(enabled, 'nothing')} is enabled, and a device has one kind at a time"
+
+
+async def check_one_line(start: int, count: int) -> None:
+    """EINVAL: there is one line interrupt, number 0."""
+    bad = start != 0 or count != 1
+    await refuse_if(
+        bad, Errno.EINVAL, "one_line", f"there is one line, number 0: {count} from number {start} on are asked for"
+    )
+
+
 @kernel("drivers/vfio/pci/vfio_pci_intrs.c")
 async def vfio_pci_set_intx_unmask(core: VfioPciCoreDevice, start: int, count: int, flags: int, data: bytes) -> None:
     """Unmask the line interrupt, now or whenever an eventfd is signalled: EINVAL unless it is enabled."""
-    bad = await load(core.irq_type) != INTX or start != 0 or count != 1
-    await refuse_if(bad, Errno.EINVAL, "intx_enabled", "the line interrupt is not enabled")
+    await refuse_if(
+        await load(core.irq_type) != INTX, Errno.EINVAL, "intx_enabled", "the line interrupt is not enabled"
+    )
+    await check_one_line(start, count)
     if flags & EVENTFD:
         number = int.from_bytes(data[:4], "little", signed=True)
         if number < 0:
@@ -215,8 +231,10 @@ async def vfio_pci_set_intx_unmask(core: VfioPciCoreDevice, start: int, count: i
 @kernel("drivers/vfio/pci/vfio_pci_intrs.c")
 async def vfio_pci_set_intx_mask(core: VfioPciCoreDevice, start: int, count: int, flags: int, data: bytes) -> None:
     """Mask the line interrupt: EINVAL unless it is enabled, ENOTTY to have it done by an eventfd, which nobody has written."""
-    bad = await load(core.irq_type) != INTX or start != 0 or count != 1
-    await refuse_if(bad, Errno.EINVAL, "intx_enabled", "the line interrupt is not enabled")
+    await refuse_if(
+        await load(core.irq_type) != INTX, Errno.EINVAL, "intx_enabled", "the line interrupt is not enabled"
+    )
+    await check_one_line(start, count)
     await refuse_if(
         bool(flags & EVENTFD), Errno.ENOTTY, "mask_by_hand", "an eventfd can unmask an interrupt, not mask it"
     )
@@ -231,8 +249,8 @@ async def vfio_pci_set_intx_trigger(core: VfioPciCoreDevice, start: int, count: 
     if enabled == INTX and not count and flags & NONE:
         await disable_irqs(core)
         return
-    bad = enabled not in (INTX, NO_IRQ) or start != 0 or count != 1
-    await refuse_if(bad, Errno.EINVAL, "one_kind_of_irq", "another kind of interrupt is enabled, or the count is not 1")
+    await refuse_if(enabled not in (INTX, NO_IRQ), Errno.EINVAL, "one_kind_of_irq", other_kind(enabled))
+    await check_one_line(start, count)
     if flags & EVENTFD:
         number = int.from_bytes(data[:4], "little", signed=True)
         trigger = await eventfd_ctx_fdget(number, core, TRIGGER) if number >= 0 else None
@@ -255,8 +273,7 @@ async def vfio_pci_set_msi_trigger(
     if enabled == index and not count and flags & NONE:
         await disable_irqs(core)
         return
-    bad = enabled not in (index, NO_IRQ)
-    await refuse_if(bad, Errno.EINVAL, "one_kind_of_irq", "another kind of interrupt is enabled")
+    await refuse_if(enabled not in (index, NO_IRQ), Errno.EINVAL, "one_kind_of_irq", other_kind(enabled))
     if not flags & EVENTFD:
         await refuse_if(enabled != index, Errno.EINVAL, "msi_enabled", "these interrupts are not enabled")
         await signal_vectors(core, start, count, flags, data)
@@ -264,7 +281,8 @@ async def vfio_pci_set_msi_trigger(
     if enabled == index and index == MSI:
         allocated = await load(core.vectors)
         more = start + count > allocated
-        await refuse_if(more, Errno.EINVAL, "vectors_allocated", "to have more vectors, disable all of them first")
+        why = f"{allocated} vectors are allocated; to have {start + count}, disable all of them first"
+        await refuse_if(more, Errno.EINVAL, "vectors_allocated", why)
     if enabled == NO_IRQ:
         await vfio_msi_enable(core, start + count, index)
     try:
@@ -294,7 +312,9 @@ async def vfio_pci_set_ctx_trigger_single(
             await eventfd_signal(known)
         return
     number = int.from_bytes(data[:4], "little", signed=True)
-    await refuse_if(number < -1, Errno.EINVAL, "fd_or_minus_one", "a descriptor, or −1 to take the eventfd away")
+    await refuse_if(
+        number < -1, Errno.EINVAL, "fd_or_minus_one", f"a descriptor, or −1 to take the eventfd away, and not {number}"
+    )
     await replace_trigger(core, place, await eventfd_ctx_fdget(number, core, TRIGGER) if number >= 0 else None)
 
 

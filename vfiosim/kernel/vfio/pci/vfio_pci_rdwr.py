@@ -87,7 +87,12 @@ def table_of(core: VfioPciCoreDevice, bar: int) -> tuple[int, int]:
 async def vfio_pci_bar_rw(core: VfioPciCoreDevice, bar: int, position: int, count: int, data: bytes | None) -> bytes:
     """Read a BAR, or write `data` into it, as far as it goes; the answer is what was read or written. EINVAL beyond its end."""
     end = core.vdev.dev.hardware.bars.get(bar, 0)
-    await refuse_if(position >= end, Errno.EINVAL, "inside_region", "this is beyond the end of the region")
+    await refuse_if(
+        position >= end,
+        Errno.EINVAL,
+        "inside_region",
+        f"region {bar} has {end:#x} bytes, and {position:#x} is beyond",
+    )
     return await vfio_pci_core_do_io_rw(core, bar, position, min(count, end - position), data)
 
 
