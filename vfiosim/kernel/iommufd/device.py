@@ -45,7 +45,7 @@ from .io_pagetable import (
     iopt_remove_reserved_iova,
     iopt_table_enforce_dev_resv_regions,
 )
-from .io_pagetable_h import IOMMU_READ, IOMMU_WRITE, ULONG_MAX, IoptArea
+from .io_pagetable_h import ULONG_MAX, IoptArea
 from .iommufd_private import (
     IN_IOMMUFD,
     ITS_CONTEXT,
@@ -64,7 +64,7 @@ from .iommufd_private import (
     iommufd_put_group,
     iommufd_put_object,
 )
-from .pages import iopt_area_add_access, iopt_area_remove_access, iopt_pages_rw_access
+from .pages import iopt_area_add_access, iopt_area_remove_access, iopt_pages_rw_access, refuse_access
 
 Chosen = tuple[IommufdHwPagetable, IommufdHwPagetable | None]  # the page table, and the one that it replaces
 ATTACHED = "attached"
@@ -625,8 +625,7 @@ async def pin_areas(access: IommufdAccess, ioas: IommufdIoas, iova: int, last: i
         await refuse_if(
             odd, Errno.EINVAL, "pinned_aligned", f"{at:#x} to {end:#x} are no whole pages of what is mapped"
         )
-        need = IOMMU_WRITE if write else IOMMU_READ
-        await refuse_if(not area.iommu_prot & need, Errno.EPERM, "access_allowed", "the mapping does not allow this")
+        await refuse_access(area, write)
         span = area.byte_at(at) // PAGE_SIZE, area.byte_at(end) // PAGE_SIZE
         await iopt_area_add_access(area, *span, write, access.internal)
         done.append((area, *span))
@@ -658,9 +657,7 @@ async def rw_areas(ioas: IommufdIoas, iova: int, last: int, data: bytes | None, 
         pages = await load(area.pages) if area is not None else None
         await refuse_if(pages is None, Errno.ENOENT, "accessed_is_mapped", f"nothing is mapped at {at:#x}")
         assert area is not None
-        need = IOMMU_READ if data is None else IOMMU_WRITE
-        denied = not area.iommu_prot & need
-        await refuse_if(denied, Errno.EPERM, "access_allowed", "the mapping does not allow this")
+        await refuse_access(area, data is not None)
         end = min(last, area.last)
         part = None if data is None else data[at - iova : end - iova + 1]
         found += await iopt_pages_rw_access(area, at, end - at + 1, part, slow)

@@ -211,7 +211,9 @@ async def iommufd_hwpt_alloc(ucmd: Ucmd) -> None:
     """IOMMU_HWPT_ALLOC: EOPNOTSUPP (reserved), EINVAL (data), ENOENT (device), EINVAL (no such pt), then by its kind."""
     cmd = ucmd.cmd
     reserved = cmd.get("__reserved")
-    await refuse_if(reserved != 0, Errno.EOPNOTSUPP, "hwpt_reserved_zero", "reserved fields must be zero")
+    await refuse_if(
+        reserved != 0, Errno.EOPNOTSUPP, "hwpt_reserved_zero", f"the reserved field is {reserved:#x}, and must be 0"
+    )
     odd = (cmd.data_type == uapi.IOMMU_HWPT_DATA_NONE) != (cmd.data_len == 0)
     why = f"the type {cmd.data_type:#x} needs data" if cmd.data_type else f"{cmd.data_len} bytes of data need a type"
     await refuse_if(odd, Errno.EINVAL, "data_has_type", why)
@@ -323,7 +325,12 @@ async def check_invalidate(ucmd: Ucmd, array: Entries) -> None:
     """EOPNOTSUPP (reserved), EINVAL (entries), ENOENT, EINVAL (not a table of a guest), then what the driver says."""
     cmd = ucmd.cmd
     reserved = cmd.get("__reserved")
-    await refuse_if(reserved != 0, Errno.EOPNOTSUPP, "invalidate_reserved_zero", "reserved fields must be zero")
+    await refuse_if(
+        reserved != 0,
+        Errno.EOPNOTSUPP,
+        "invalidate_reserved_zero",
+        f"the reserved field is {reserved:#x}, and must be 0",
+    )
     if cmd.entry_num:
         await refuse_if(not cmd.data_uptr, Errno.EINVAL, "entries_given", "the entries have no address")
         bad = not 0 < cmd.entry_len <= PAGE_SIZE

@@ -69,7 +69,9 @@ async def iommufd_ioas_alloc_ioctl(ucmd: Ucmd) -> None:
 async def iommufd_ioas_iova_ranges(ucmd: Ucmd) -> None:
     """Which addresses can be mapped? EOPNOTSUPP, ENOENT, EFAULT, EMSGSIZE if they do not fit (the number is told then too)."""
     reserved = ucmd.cmd.get("__reserved")
-    await refuse_if(reserved != 0, Errno.EOPNOTSUPP, "ranges_reserved_zero", "reserved fields must be zero")
+    await refuse_if(
+        reserved != 0, Errno.EOPNOTSUPP, "ranges_reserved_zero", f"the reserved field is {reserved:#x}, and must be 0"
+    )
     ioas = await iommufd_get_object(ucmd.ictx, ucmd.cmd.ioas_id, IommufdIoas)
     async with cleanup(iommufd_put_object, ioas), shared(ioas.iova_rwsem):
         await write_ranges(ucmd, ioas)
@@ -117,7 +119,9 @@ async def iommufd_ioas_load_iovas(address: int, number: int) -> tuple[tuple[int,
 async def iommufd_ioas_allow_iovas(ucmd: Ucmd) -> None:
     """Where mappings without a fixed address may go. EOPNOTSUPP, ENOENT, the list's errors, EADDRINUSE if it is reserved."""
     reserved = ucmd.cmd.get("__reserved")
-    await refuse_if(reserved != 0, Errno.EOPNOTSUPP, "allow_reserved_zero", "reserved fields must be zero")
+    await refuse_if(
+        reserved != 0, Errno.EOPNOTSUPP, "allow_reserved_zero", f"the reserved field is {reserved:#x}, and must be 0"
+    )
     ioas = await iommufd_get_object(ucmd.ictx, ucmd.cmd.ioas_id, IommufdIoas)
     async with cleanup(iommufd_put_object, ioas):
         allowed = await iommufd_ioas_load_iovas(ucmd.cmd.allowed_iovas, ucmd.cmd.num_iovas)
@@ -283,7 +287,9 @@ async def charge_current(task: TaskStruct, pinned: dict[str, int]) -> None:
 async def iommufd_ioas_change_process(ucmd: Ucmd) -> None:
     """IOMMU_IOAS_CHANGE_PROCESS: EOPNOTSUPP (reserved), EBUSY, EINVAL (not all from files), ENOMEM (charging)."""
     reserved = ucmd.cmd.get("__reserved")
-    await refuse_if(reserved != 0, Errno.EOPNOTSUPP, "change_reserved_zero", "reserved fields must be zero")
+    await refuse_if(
+        reserved != 0, Errno.EOPNOTSUPP, "change_reserved_zero", f"the reserved field is {reserved:#x}, and must be 0"
+    )
     locked: list[IommufdIoas] = []
     say(Phase.LOCK, "All address spaces of {} are locked at once.", ucmd.ictx)
     async with ucmd.ictx.ioas_creation_lock:

@@ -14,7 +14,18 @@ from ..fs.shmem import Inode, memfd_pin_folios
 from ..mm import MmStruct, mmdrop, mmgrab, mmput, too_much_locked
 from ..regions import PAGE_SIZE, ends_beyond
 from ..task import TaskStruct, UserStruct, capable, current_mm, current_task, free_uid, put_task_struct
-from .io_pagetable_h import ACCOUNT_MM, ACCOUNT_NONE, ACCOUNT_USER, ULONG_MAX, IoptArea, IoptPages, holes, merged
+from .io_pagetable_h import (
+    ACCOUNT_MM,
+    ACCOUNT_NONE,
+    ACCOUNT_USER,
+    IOMMU_READ,
+    IOMMU_WRITE,
+    ULONG_MAX,
+    IoptArea,
+    IoptPages,
+    holes,
+    merged,
+)
 from .iommufd_private import IommufdCtx, IommufdHwptPaging
 
 MAKER = "being mapped"
@@ -325,6 +336,13 @@ async def iopt_pages_rw_access(area: IoptArea, iova: int, length: int, data: byt
         await copy_to_user(address, data)
         return b""
     return await iopt_pages_rw_slow(area, pages, address, length, data)
+
+
+async def refuse_access(area: IoptArea, write: bool) -> None:
+    """EPERM for what a mapping does not let software do."""
+    need = IOMMU_WRITE if write else IOMMU_READ
+    why = f"the mapping {area.iova:#x} to {area.last:#x} allows no {'writes' if write else 'reads'}"
+    await refuse_if(not area.iommu_prot & need, Errno.EPERM, "access_allowed", why)
 
 
 async def refuse_dmabuf(pages: IoptPages) -> None:

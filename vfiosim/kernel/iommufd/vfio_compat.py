@@ -78,7 +78,12 @@ async def iommufd_vfio_ioas(ucmd: Ucmd) -> None:
     """IOMMU_VFIO_IOAS: EOPNOTSUPP (reserved, op); GET ENODEV; SET ENOENT; CLEAR always works."""
     cmd, ictx = ucmd.cmd, ucmd.ictx
     reserved = cmd.get("__reserved")
-    await refuse_if(reserved != 0, Errno.EOPNOTSUPP, "vfio_ioas_reserved_zero", "reserved fields must be zero")
+    await refuse_if(
+        reserved != 0,
+        Errno.EOPNOTSUPP,
+        "vfio_ioas_reserved_zero",
+        f"the reserved field is {reserved:#x}, and must be 0",
+    )
     if cmd.op == uapi.IOMMU_VFIO_IOAS_GET:
         cmd.ioas_id = await iommufd_vfio_compat_ioas_get_id(ictx)
         await copy_to_user(ucmd.address, ucmd.reply())

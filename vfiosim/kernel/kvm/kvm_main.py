@@ -205,7 +205,7 @@ async def kvm_vm_ioctl(file: File, cmd: int, argument: int) -> int:
         return await kvm_vm_ioctl_check_extension_generic(argument)
     if cmd == uapi.KVM_CREATE_VCPU:
         return await kvm_vm_ioctl_create_vcpu(kvm, argument)
-    await refuse_if(True, Errno.ENOTTY, "vm_knows_request", "a VM has no such request")
+    await refuse_if(True, Errno.ENOTTY, "vm_knows_request", f"a VM has no request {cmd:#x}")
     return 0
 
 

@@ -95,7 +95,9 @@ async def vfio_group_ioctl_unset_container(group: VfioGroup | None) -> int:
         await refuse_if(not taken, Errno.EINVAL, "group_has_iommu", "the group is in no container and has no iommufd")
         if await load(group.container) is not None:
             users = await load(group.container_users)
-            await refuse_if(users != 1, Errno.EBUSY, "no_device_open", "a device of the group is open in the container")
+            await refuse_if(
+                users != 1, Errno.EBUSY, "no_device_open", f"{users - 1} of its devices are open in the container"
+            )
             await vfio_group_detach_container(group)
         await put_iommufd(group)
     return 0
@@ -289,7 +291,7 @@ async def vfio_group_fops_unl_ioctl(file: File, cmd: int, argument: int) -> int:
         return await vfio_group_ioctl_set_container(group, argument)
     if cmd == uapi.VFIO_GROUP_UNSET_CONTAINER:
         return await vfio_group_ioctl_unset_container(group)
-    await refuse_if(True, Errno.ENOTTY, "group_knows_request", "a group file has no such request")
+    await refuse_if(True, Errno.ENOTTY, "group_knows_request", f"a group file has no request {cmd:#x}")
     return 0
 
 

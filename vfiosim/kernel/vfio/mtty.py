@@ -474,7 +474,7 @@ async def mtty_ioctl(device: VfioDevice, cmd: int, argument: int) -> int:
     if cmd == uapi.VFIO_DEVICE_SET_IRQS:
         return await mtty_ioctl_set_irqs(device, argument)
     unknown = cmd != uapi.VFIO_DEVICE_RESET
-    await refuse_if(unknown, Errno.ENOTTY, "driver_knows_request", "the device's driver has no such request")
+    await refuse_if(unknown, Errno.ENOTTY, "driver_knows_request", f"the device's driver has no request {cmd:#x}")
     return await mtty_reset(await state_of(device))
 
 

@@ -682,7 +682,7 @@ async def vfio_iommu_type1_ioctl(iommu: VfioIommu | None, cmd: int, argument: in
         return await vfio_iommu_type1_unmap_dma(iommu, argument)
     if cmd == uapi.VFIO_IOMMU_DIRTY_PAGES:
         return await vfio_iommu_type1_dirty_pages(iommu, argument)
-    await refuse_if(True, Errno.ENOTTY, "driver_knows_request", "the IOMMU driver has no such request")
+    await refuse_if(True, Errno.ENOTTY, "driver_knows_request", f"the IOMMU driver has no request {cmd:#x}")
     return 0
 
 

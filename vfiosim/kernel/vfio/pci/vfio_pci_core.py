@@ -103,7 +103,7 @@ async def vfio_pci_fill_devs(device: VfioDevice, other: Device, by_id: bool) -> 
             await load(other.iommu_group),
             Errno.EPERM,
             "device_isolated",
-            "a device that would be reset has no iommu_group",
+            f"{other.label} would be reset too, and has no iommu_group",
         )
         entry.group_id = group.id
         return entry
@@ -313,7 +313,9 @@ async def vfio_pci_core_ioctl(device: VfioDevice, cmd: int, argument: int) -> in
     if cmd == uapi.VFIO_DEVICE_RESET:
         return await vfio_pci_ioctl_reset(device)
     handler = _REQUESTS.get(cmd)
-    await refuse_if(handler is None, Errno.ENOTTY, "driver_knows_request", "the device's driver has no such request")
+    await refuse_if(
+        handler is None, Errno.ENOTTY, "driver_knows_request", f"the device's driver has no request {cmd:#x}"
+    )
     assert handler is not None
     return await handler(device, argument)
 
@@ -577,10 +579,9 @@ async def vfio_pci_dev_set_hot_reset(
     async with dev_set.lock:
         listed = await load(dev_set.device_list)
         known = {vdev.dev.oid for vdev in listed}
-        whole = all(other.oid in known for other in hit)
-        await refuse_if(
-            not whole, Errno.EINVAL, "all_on_vfio", "a device that would be reset has another driver than vfio-pci"
-        )
+        foreign = [other.label for other in hit if other.oid not in known]
+        why = f"vfio-pci does not have {' and '.join(foreign)}, which would be reset too"
+        await refuse_if(bool(foreign), Errno.EINVAL, "all_on_vfio", why)
         ictx = await vfio_iommufd_device_ictx(device)
         for vdev in listed:
             if groups is None:
