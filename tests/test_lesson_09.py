@@ -63,7 +63,7 @@ def test_the_desk_shows_after_each_call_what_a_read_gets_and_which_id_is_what():
     told = words(desk.doors.value)
     assert "HWPT 3" in told
     assert "“ping”" in told
-    assert "ID 1 iommufd_device 1 · 2 iommufd_ioas 1 · 3 iommufd_hwpt_paging 1 · VmPin 16 kB" in told
+    assert "ID 1 iommufd_device 1 · 2 iommufd_ioas 1 · 3 iommufd_hwpt_paging 1 · VmPin 16 KiB" in told
 
 
 def test_a_call_of_the_desk_without_its_number_says_beside_the_field_what_is_missing():
@@ -169,7 +169,7 @@ def test_who_unmaps_to_unpin_has_lost_the_mapping():
 
 
 def test_a_leftover_table_is_told_in_kilobytes_as_the_text_tells_it():
-    assert "wanted: VmPin is 0 kB; now: it is 16 kB" in checked(lesson.free_it(), "DETACH")
+    assert "wanted: VmPin is 0 KiB; now: it is 16 KiB" in checked(lesson.free_it(), "DETACH")
     assert "What misled you? EBUSY: somebody holds this address space" in checked(lesson.free_it(), "DESTROY 2")
 
 
@@ -223,7 +223,7 @@ def test_a_table_made_by_hand_pins_for_nobody():
     process.ioctl(3, uapi.VFIO_DEVICE_DETACH_IOMMUFD_PT, uapi.VfioDeviceDetachIommufdPt())
     assert (table.out_hwpt_id, process.status()["VmPin"]) == (4, 16)
     assert not lesson.dma(machine).arrives
-    assert "16 kB are pinned: table 4" in TEXT
+    assert "16 KiB are pinned: table 4" in TEXT
 
 
 def test_what_a_question_tells_is_plotted_only_when_it_was_answered(tmp_path, monkeypatch):

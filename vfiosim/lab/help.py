@@ -11,7 +11,7 @@ from .style import button, text
 
 
 class Help:
-    """A place for hints and for the solution. `hint` goes one deeper with each press, and behind the last it hides them.
+    """A place for hints and for the solution. `hint` goes one deeper with each press, down to the last.
 
     The solution is locked until an answer was tried (`tried`), or presenter mode is on.
     """
@@ -21,7 +21,7 @@ class Help:
         self._solution = solution
         self.depth = 0
         self.asked = self.opened = False  # was a hint asked for, was the solution looked at, since it was cleared
-        self._tried = False
+        self._tried = self._unfolded = False
         self.slot = text("help")
         if solution:
             presenter.observe(lambda _: self._lock(), "on")
@@ -75,6 +75,7 @@ class Help:
 
     def _fold(self) -> None:
         self.depth = 0
+        self._unfolded = False
         self.slot.value = ""
         if any(self._hints):
             self.hint.description = "Hint"
@@ -90,12 +91,15 @@ class Help:
 
     def _deeper(self) -> None:
         self.asked = True
-        self.depth = (self.depth + 1) % (len(self._hints) + 1)
-        self.slot.value = self._told()
-        left = 0 < self.depth < len(self._hints)
-        self.hint.description = "Deeper hint" if left else "Hide hints" if self.depth else "Hint"
+        self.depth = min(self.depth + 1, len(self._hints))
+        self.hint.description = "Deeper hint" if self.depth < len(self._hints) else "No more hints"
+        self._show()
 
     def _solve(self) -> None:
-        made = self._told(self._solution()) if self._solution else ""
         self.opened = True
-        self.slot.value = self._told() if self.slot.value == made else made
+        self._unfolded = not self._unfolded
+        self._show()
+
+    def _show(self) -> None:
+        solution = [self._solution()] if self._solution and self._unfolded else []
+        self.slot.value = self._told(*solution)

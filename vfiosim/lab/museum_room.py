@@ -35,18 +35,26 @@ def room(
     record: str = "",
     view: Collection[str] = (),
     called: str = "",
+    steps: Sequence[str] = (),
 ) -> RoomView:
     """The room of this name, see `vfiosim.museum.ROOMS`. Raises ValueError for another.
 
     * `hints`: instead of the room's own, each deeper than the one before; `explained`: why the repair works (HTML);
     * `distractors`: for a repair that is none: a part of what the proof says, and what misled; the first that fits is told;
     * `record`: the name under which it is kept in `progress`; `view`: which objects the pictures show, all that matter if empty;
-    * `called`: its heading, where its title would tell what the reader is to find.
+    * `called`: its heading, where its title would tell what the reader is to find; `steps`: what to do in it (HTML).
     """
     if name not in ROOMS:
         raise UnknownNameError(f"the museum has no room {name!r}; it has {', '.join(ROOMS)}")
     return RoomView(
-        ROOMS[name], hints=hints, explained=explained, distractors=distractors, record=record, view=view, called=called
+        ROOMS[name],
+        hints=hints,
+        explained=explained,
+        distractors=distractors,
+        record=record,
+        view=view,
+        called=called,
+        steps=steps,
     )
 
 
@@ -66,8 +74,9 @@ class RoomView(StaticFallback):
         record: str = "",
         view: Collection[str] = (),
         called: str = "",
+        steps: Sequence[str] = (),
     ) -> None:
-        self.room, self._called = room, called or room.title
+        self.room, self._called, self._steps = room, called or room.title, steps
         self._explained, self._distractors, self._record = explained, distractors, record
         self.proof: Proof | None = None
         self._job: BackgroundJob[Proof] | None = None
@@ -145,7 +154,9 @@ class RoomView(StaticFallback):
     def _title(self) -> str:
         room = self.room
         links = "".join(f"<br><small>{_with_address(link)}</small>" for link in room.links)
-        return f"<p><b>{escape(self._called)}</b> ({room.when})</p><p>{escape(room.symptom, quote=False)}{links}</p>"
+        steps = f"<ol>{''.join(f'<li>{step}</li>' for step in self._steps)}</ol>" if self._steps else ""
+        said = f"<p>{escape(room.symptom, quote=False)}{links}</p>{steps}"
+        return f"<p><b>{escape(self._called)}</b> ({room.when})</p>{said}"
 
     def _must_still_work(self) -> str:
         works = "".join(f"<li>{escape(one.says, quote=False)}</li>" for one in self.room.must_still_work)
@@ -166,7 +177,7 @@ class RoomView(StaticFallback):
 
     def _solved(self) -> None:
         """The solution has come or gone, and with it the button that uses it."""
-        shown = [self.apply] if self.help.slot.value.startswith(f'<div role="status">{SOLUTION}') else []
+        shown = [self.apply] if SOLUTION in self.help.slot.value else []
         self.buttons.children = [self.prove, self.hint, self.solution, *shown, self.again]
 
     def _apply(self) -> None:

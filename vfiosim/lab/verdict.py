@@ -80,13 +80,14 @@ def _belief(distractor: Distractor) -> str:
 
 
 def called(misconception: Misconception) -> str:
-    """A misconception by its name, with the discussions in which others had it."""
+    """A misconception by its name, with the discussions in which others had it; what is the case instead is said beside it."""
     links = ", ".join(
         f'<a href="{escape(link)}" target="_blank" rel="noopener">{escape(_place(link))}</a>'
         for link in misconception.links
     )
     others = f" Others have believed it too, in the discussions of {links}." if links else ""
-    return f'<span class="vfiosim-belief">{escape(str(misconception), quote=False)}{others}</span>'
+    name = escape(misconception.name, quote=False)
+    return f'<span class="vfiosim-belief">Many believe: “{name}”.{others}</span>'
 
 
 def _place(link: str) -> str:

@@ -35,7 +35,7 @@ OLD = "iommufd_ioas 1"
 
 GONE = Fact("address space 2 is gone", lambda state: "it is there still" if OLD in state.objects else "")
 MAPPED = Fact("the packet is mapped in address space 2", facts.alive("iopt_area *").instead)
-NOTHING_PINNED = Fact("VmPin is 0 kB", lambda state: f"it is {pinned} kB" if (pinned := _pinned(state)) else "")
+NOTHING_PINNED = Fact("VmPin is 0 KiB", lambda state: f"it is {pinned} KiB" if (pinned := _pinned(state)) else "")
 
 
 def _pinned(state: State) -> int:
@@ -192,7 +192,8 @@ def _space_is_held(session: Session) -> bool:
 
 PINNED = Task(
     "The card is gone: its file is closed, and nothing is attached to anything. But <code>/proc/self/status</code> still says "
-    "<code>VmPin: 16 kB</code>. Bring it to 0. The mapping in address space 2 has to stay: another card will come for it.",
+    "<code>VmPin: 16 kB</code> (what it calls kB is KiB). Bring it to 0. The mapping in address space 2 has to stay: another card "
+    "will come for it.",
     left_over,
     Goal(
         NOTHING_PINNED,

@@ -187,7 +187,7 @@ class Desk(Bench):
     def _refresh(self, before: dict[int, object] | None) -> None:
         super()._refresh(before)
         machine, status = self.session.machine, self.session.process.status()
-        line = " · ".join(filter(None, [ids(machine), f"VmPin {status['VmPin']} kB"]))
+        line = " · ".join(filter(None, [ids(machine), f"VmPin {status['VmPin']} KiB"]))
         self.doors.value = f'{dma(machine).html()}<div style="margin: 4px 0">{escape(line)}</div>'
 
     def static_html(self) -> str:

@@ -61,7 +61,7 @@ def _destroy_in_use() -> ExperimentResult:
 
 
 def _pinned(session: Session) -> int:
-    return int(session.process.status()["VmPin"])  # kB
+    return int(session.process.status()["VmPin"])  # KiB
 
 
 def _unmapped_by_the_program() -> ExperimentResult:
@@ -69,7 +69,7 @@ def _unmapped_by_the_program() -> ExperimentResult:
     before = _pinned(session)
     session.process.munmap(packet(session), PAGES * PAGE)
     after = _pinned(session)
-    evidence = (f"VmPin before: {before} kB", f"VmPin after: {after} kB", *repr(dma(session.machine)).splitlines())
+    evidence = (f"VmPin before: {before} KiB", f"VmPin after: {after} KiB", *repr(dma(session.machine)).splitlines())
     return found(session, str(after * 1024 // PAGE), "gets everything", *evidence, since=-1)
 
 
@@ -83,7 +83,7 @@ def _emulated() -> ExperimentResult:
     enter(session, 2)
     outcome = attach(session, 2)
     number = session.steps[step_saying(session.steps, "pt_id = ") - 1].sentence.split()[2]
-    evidence = (*told(outcome), f"pt_id = {number}", f"VmPin: {_pinned(session)} kB")
+    evidence = (*told(outcome), f"pt_id = {number}", f"VmPin: {_pinned(session)} KiB")
     return found(session, f"{number} {_pinned(session) * 1024 // PAGE}", "pt_id = ", *evidence)
 
 

@@ -9,7 +9,7 @@ ENDS: dict[str, tuple[tuple[str, ...], tuple[str, str]]] = {
     ),
     "01": (
         (
-            "say what BIND does, from its first check to the gate that opens last;",
+            "say what BIND does, from its first check to its last step;",
             "say which error comes back when two things are wrong;",
             "say what a BIND takes on its way, and what it gives back when it is refused.",
         ),
@@ -37,7 +37,7 @@ ENDS: dict[str, tuple[tuple[str, ...], tuple[str, str]]] = {
             "say at which failures a forgotten line shows, and at which it does not;",
             "write a way out, and try it by letting everything fail once.",
         ),
-        ("05_closing_in_any_order.ipynb", "close everything in any order, while a driver waits to leave."),
+        ("05_closing_in_any_order.ipynb", "close everything in any order, and take a driver away meanwhile."),
     ),
     "05": (
         (

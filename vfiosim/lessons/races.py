@@ -61,9 +61,9 @@ def _somebody_was_seen(machine: Machine) -> bool:
 
 
 BREAK_IT = HandTask(
-    "The lock is taken out. You are the scheduler: let <b>A</b> (it opens the group) and <b>B</b> (it binds a device) go on in "
-    "such an order that both get the group. <b>1 effect</b> stops after one access, <b>1 step</b> before the next sentence, <b>to "
-    "shared</b> before the next access to what both touch.",
+    "The lock is taken out. Let <b>A</b> (it opens the group) and <b>B</b> (it binds a device) go on in such an order that both "
+    "get the group. <b>1 effect</b> stops after one access, <b>1 step</b> before the next sentence, <b>to shared</b> before the "
+    "next access to what both touch.",
     "R1",
     R1.without,
     looks_and_tells,
@@ -73,8 +73,7 @@ BREAK_IT = HandTask(
         "A: 1 step, three times. B: to the end. A: to the end.",
     ),
     "A has looked, and nobody was there. While it stands still, B looks and tells. A goes on with what it saw before, which is not "
-    "true any more. With the lock B cannot look as long as A has not told. It works the other way round, too: stop B after its "
-    "look, and let A run to the end.",
+    "true any more. With the lock B cannot look as long as A has not told.",
     distractors={
         _somebody_was_seen: Distractor(
             "One call had told before the other one looked, and so it was seen. <b>Reset</b>, and let them take turns in "
@@ -186,6 +185,13 @@ def mend() -> RoomView:
     """The third task of the lesson: the failed second bind, to be found, mended and proved."""
     return museum_room(
         "failed-second-bind",
+        steps=(
+            "<b>What the real kernel answered</b> is the recording: watch the number of living VMs, <code>kvm_live</code>.",
+            "<b>The shortest way into it</b> shows the steps. Which function gives back too much?",
+            "Change the functions: there are two. <code>load</code>, <code>store</code>, <code>get</code> and <code>put</code> are "
+            "effects, and each needs its <code>await</code>.",
+            "<b>Prove</b> runs every schedule, and then all hand-written recordings: a repair must not change what was right.",
+        ),
         hints=(
             "Walk the shortest way. Its last step gives a VM back. Who had taken it?",
             "Both functions act on <code>device.kvm</code>, a place that all files of a device share. "
@@ -215,7 +221,7 @@ LESSON = Lesson(
     "10",
     QUESTIONS,
     CHECK,
-    {BREAK_IT.name: "be the scheduler", USE_AFTER_FREE.name: "turns in an order", REPAIR: "find it, mend it, prove it"},
+    {BREAK_IT.name: "be the scheduler", USE_AFTER_FREE.name: "turns in an order", REPAIR: "two files of one device"},
     further=FURTHER,
 )
 predict, once_answered, quiz, finish = LESSON.predict, LESSON.once_answered, LESSON.quiz, LESSON.finish

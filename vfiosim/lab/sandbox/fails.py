@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection
 
 from ... import uapi
@@ -37,7 +38,9 @@ class Fails(widgets.Box):
     def offer(self, found: Collection[tuple[int, str, str]]) -> str:
         """These can fail: number, errno, and what it is; the answer is what to say."""
         self.what.options = [NOTHING, *((f"{n}: {errno}, {what}", (n, errno)) for n, errno, what in found)]
-        many = f"{len(found)} things can fail in this call; choose one, then Call."
+        ways = Counter(number for number, *_ in found)
+        several = "".join(f", number {number} in {n} ways" for number, n in ways.items() if n > 1)
+        many = f"{len(ways)} things can fail in this call{several}; choose one, then Call."
         return many if found else "Nothing in this call can fail."
 
     def _unfold(self, wanted: bool) -> None:
