@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from typing import Any
@@ -13,7 +14,8 @@ from tests.benches import press
 from vfiosim import DeviceSpec, Topology, uapi
 from vfiosim.lab import Bench, Sandbox, Session
 from vfiosim.lab.bench import ROWS
-from vfiosim.lab.run import Run
+from vfiosim.lab.run import PROGRAM, Run
+from vfiosim.lab.session import LessonCall
 from vfiosim.lessons import one_bind, start
 from vfiosim.lessons.beginnings import opened as opened_for_a_lesson
 from vfiosim.machine.events import Called
@@ -297,6 +299,27 @@ def test_undo_takes_exactly_one_press_back_on_a_bench_as_in_a_sandbox_and_tells_
         made.undo.click()
         assert "iommufd_device 1" not in ledger(made.run)
         assert made.run.calls_made == calls - 2
+
+
+def test_undo_makes_no_call_again_once_nobody_has_pressed_for_a_moment():
+    bench, machines = opened(), []
+
+    def dup(machine):
+        machines.append(machine)
+        return Called(PROGRAM, "dup", (3,)).do(machine)
+
+    async def press_and_wait():
+        bench.session.do(LessonCall("dup(3)", dup))
+        press(bench, "bind", "bind")
+        while len(machines) < 2:
+            await asyncio.sleep(0.01)
+        bench.undo.click()
+
+    asyncio.run(press_and_wait())
+    assert bench.session.machine is machines[-1]
+    assert len(machines) == 2
+    again = bench.session.twin(done.event for done in bench.session.done)
+    assert bench.session.machine.trace == again.machine.trace
 
 
 def test_undo_works_back_to_the_beginning_and_no_further():

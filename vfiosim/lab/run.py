@@ -15,6 +15,7 @@ from ..machine import Blocked, Call, Machine, Process, decode, encode, program_o
 from ..machine.events import Began, Called, Event, Forked, Killed, Mapped, Moved
 from ..machine.history import same_effects
 from ..trace import Trace
+from .behind import Behind
 from .outcome import Done, Outcome, outcome_of
 from .rehearsal import NO_REHEARSAL, Rehearsal, rehearsed
 from .setup import Episode, Setup, import_run
@@ -43,6 +44,7 @@ class Run:
         self.without: Ablation
         self.later: Mapping[str, Sequence[Called]] = {}  # by thread, the calls that come after those under way
         self._rehearsed: tuple[tuple[Event, ...] | None, Rehearsal] = None, NO_REHEARSAL
+        self.behind = Behind(self)
         self._fresh()
 
     # ---- the machine
@@ -108,7 +110,7 @@ class Run:
         self.setup, self.start, self.given = episode.setup, episode.start, episode.given
         self._fresh()
         for each in episode.done:
-            self._perform(each.event)
+            self.perform(each.event)
         self.done = [*episode.done]
 
     def again(self, things: Iterable[Event | Done]) -> list[str]:
@@ -124,8 +126,11 @@ class Run:
 
     def _back_to(self, number: int) -> None:
         """Take everything back that was done after the first so many things."""
-        old = self.machine
-        self._enter(replace(self._episode(), done=(*self.done[:number],)))
+        old, twin = self.machine, self.behind.take(number)
+        if twin is None:
+            self._enter(replace(self._episode(), done=(*self.done[:number],)))
+        else:
+            self.machine, self.without, self.done = twin.machine, twin.without, self.done[:number]
         self.machine.remember(old)
 
     # ---- to do, to take back
@@ -153,6 +158,10 @@ class Run:
             number -= 1
         return number
 
+    def before_last(self) -> int:
+        """How many things were done before the last press."""
+        return self._before_press(len(self.done) - 1)
+
     @property
     def calls_made(self) -> int:
         """How many things were done since the beginning."""
@@ -173,7 +182,7 @@ class Run:
     def undo(self) -> bool:
         """Take the last thing back, with all that belongs to it, or the machine itself. False if there is nothing to take back."""
         if self.calls_made:
-            self.take_back(self._before_press(len(self.done) - 1))
+            self.take_back(self.before_last())
         elif self.past:
             self.undone.append(self._episode())
             self._enter(self.past.pop())
@@ -221,7 +230,7 @@ class Run:
 
         `call` makes the call, when it is given the addresses of the `memory` that it needs.
         """
-        twin = self._twin(done.event for done in self.done)
+        twin = self.twin(done.event for done in self.done)
         addresses = [twin._do(each).number for each in memory]
         plan = twin.machine.fail_next(0)
         twin._do(replace(call(addresses), by_hand=False, lane=""))
@@ -229,7 +238,7 @@ class Run:
             (met.number, errno.name, f"{met.what} ({met.line.function})") for met in plan.met for errno in met.errnos
         ]
 
-    def _twin(self, actions: Iterable[Event]) -> Run:
+    def twin(self, actions: Iterable[Event] = ()) -> Run:
         """Another run, in which these things were done."""
         twin = Run(self.setup, self.start)
         twin.again(actions)
@@ -284,7 +293,7 @@ class Run:
         first = self._race() if by_hand else len(self.done)
         actions = tuple(done.event for number, done in enumerate(self.done) if number < first or done.begins)
         if self._rehearsed[0] != actions:
-            self._rehearsed = actions, rehearsed(lambda: self._twin(actions), self.to_come())
+            self._rehearsed = actions, rehearsed(lambda: self.twin(actions), self.to_come())
         return self._rehearsed[1]
 
     def to_come(self) -> dict[str, Sequence[Called]]:
@@ -312,13 +321,14 @@ class Run:
     def _do(self, action: Event, more: bool = False) -> Outcome:
         engine, calls, steps = self.machine.engine, len(self.machine.calls), len(self.machine.trace)
         effects = len(engine.micro)
-        outcome = self._outcome(action, self._perform(action))
+        outcome = self._outcome(action, self.perform(action))
         outcome = replace(outcome, effects=len(engine.micro) - effects)
         number = action.call if isinstance(action, Moved) else calls if isinstance(action, Called) else -1
         self.done.append(Done(action, outcome, effects, steps, number, more))
         return outcome
 
-    def _perform(self, action: Event) -> Any:
+    def perform(self, action: Event) -> Any:
+        """Do something on the machine; nothing is kept of it here. The answer is what came of it. Raises as its `do`."""
         try:
             return action.do(self.machine)
         except (Blocked, KernelOops) as problem:  # it is done all the same

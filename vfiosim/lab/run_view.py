@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any
 
@@ -88,6 +88,7 @@ class RunView(StaticFallback):
             self._say(f"Nothing was called: {problem}.", "wrong")
         finally:
             self.remove_class("vfiosim-busy")
+            self.run.behind.follow()
 
     def _ready_again(self, said: str) -> None:
         """What stood in a field was changed: what was said about it, if it still stands there, is over."""
@@ -96,11 +97,12 @@ class RunView(StaticFallback):
 
     def _after(self, before: dict[int, Any] | None, outcome: Outcome | None = None) -> None:
         """Something was done; `before` are the files that were open before it, None where everything is another one."""
+        known, self._broken = () if self.run.moved else self._broken, self.run.machine.check()
         self._refresh(before)  # the page makes what comes up in forms while the picture is thought out
         self.trace_pane.bring_out(())
         if self._always_shown:
             self.trace_pane.keep(always_shown(self.run.machine))
-        trace = self._with_harm(self.run.steps)
+        trace = self._with_harm(self.run.steps, known)
         step = -1 if outcome is None or self.run.moved else self._where_it_matters(trace)
         self.trace_pane.show(trace, step, self.run.reserve())
         for listener in self.listeners:
@@ -124,10 +126,9 @@ class RunView(StaticFallback):
         ends = bool(trace.calls) and trace.calls[0].ended == "returns"
         return refused_at(trace) or (min(1, len(trace)) if self._walks or ends else None)
 
-    def _with_harm(self, trace: Trace) -> Trace:
-        """These steps, and at their end one for each thing that is broken now and was not before them: it is drawn."""
-        machine, known = self.run.machine, () if self.run.moved else self._broken
-        self._broken = machine.check()
+    def _with_harm(self, trace: Trace, known: Collection[str]) -> Trace:
+        """These steps, and at their end one for each thing that is broken now and was not `known` before them: it is drawn."""
+        machine = self.run.machine
         fresh = [what for what in self._broken if what not in known]
         return trace.ending_in(*fresh, cells=lambda what: cells_of(machine.engine, what, machine.expected))
 

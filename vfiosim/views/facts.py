@@ -242,12 +242,19 @@ _KNOWN: deque[tuple[Trace, Story]] = deque(
 
 def known_story(of: Trace) -> Story:
     """The story of a trace, made once."""
-    at = next((number for number, (trace, _) in enumerate(_KNOWN) if trace is of), None)
+    at = next((number for number, (trace, _) in enumerate(_KNOWN) if trace is of or _retold(trace, of)), None)
     found = (of, Story(of)) if at is None else _KNOWN[at]
     if at is not None:
         del _KNOWN[at]  # what was asked about last goes last
     _KNOWN.append(found)
     return found[1]
+
+
+def _retold(one: Trace, other: Trace) -> bool:
+    """Do they tell the same? After an Undo they share what they consist of, see `Machine.remember`."""
+    if not one.micro or len(one.micro) != len(other.micro) or one.micro[0] is not other.micro[0]:
+        return False
+    return (one.micro, one.steps, one.start) == (other.micro, other.steps, other.start)
 
 
 def lanes(trace: Trace) -> dict[str, str]:

@@ -232,7 +232,7 @@ class Sandbox(RunView):
         self.schedule.refresh(self.run)
         self.machine_pane.follow(self.run.setup, self.run.without.met)
         self.save_pane.refresh()
-        self.broken.value = broken_html(self.run.machine.check())
+        self.broken.value = broken_html(self._broken)
         self.undo.disabled, self.redo.disabled = not self.run.can_undo, not self.run.undone
         self._suggest()
         self._next_lane()
