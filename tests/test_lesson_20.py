@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -86,6 +87,18 @@ def test_the_program_of_the_notebook_ends_with_0_and_its_log_shows_an_id_of_its_
     assert player.layout.height - player.layout.top <= HIGH
     [call] = [node for node in player.graph.nodes if node.kind == "thread"]
     assert len({*call.lines}) < 13 < len(call.rows)  # what one call has stands where another one has its own
+
+
+@RUNS
+def test_each_line_of_the_log_leads_to_the_step_that_tells_most_of_its_call(parts):
+    html = run(changed(VMM, ("  bind_card(card, iommu);\n", "")))._repr_mimebundle_()["text/html"]
+    end = programs.ended[""].run
+    assert end.calls[-1].errno
+    told = [end.trace[step - 1] for step in end.steps_told()]
+    assert [step.refused for step in told] == [call.errno for call in end.calls]
+    assert told[0].sentence.startswith("Descriptor 3 now leads to")
+    lines = re.findall(r'<span data-step="(\d+)">', html)
+    assert [int(step) for step in lines] == end.steps_told()
 
 
 @RUNS

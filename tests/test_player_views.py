@@ -409,6 +409,14 @@ def test_the_page_can_name_the_step_to_open_at(page: Page, tmp_path: Path) -> No
     at(page.locator(".vfiosim-player"), 3)
 
 
+def test_the_lines_of_a_log_lead_to_their_steps(page: Page, tmp_path: Path) -> None:
+    open_page(page, tmp_path, show(keys(), log=[("the first", 1), ("of no step", 0), ("the third", 3)]))
+    log = page.locator(".vfiosim-log")
+    expect(log.get_by_role("button")).to_have_text(["the first", "the third"])
+    log.get_by_role("button", name="the third").click()
+    at(page.locator(".vfiosim-player"), 3)
+
+
 # ---- for a room, and for odd names
 
 

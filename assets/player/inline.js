@@ -12,6 +12,7 @@ export function inline(places, css, data) {
     const step = linked(place);
     new Player(root, { ...data, step: step ?? data.step });
     if (step !== null) show(root);
+    for (const line of place.querySelectorAll(".vfiosim-log [data-step]")) lead(line, root);
   }
   if (globalThis["vfiosimLinks"]) return;
   globalThis["vfiosimLinks"] = true; // once for all of them: who listens is kept for ever
@@ -27,6 +28,16 @@ export function inline(places, css, data) {
       show(vfiosim.root);
     }
   });
+}
+
+// A line of the log leads to the step of its call.
+function lead(line, root) {
+  const link = element("button", { type: "button", title: "show this call in the picture" }, line.textContent);
+  link.addEventListener("click", () => {
+    root.vfiosim.by(() => root.vfiosim.goTo(Number(line.dataset.step)));
+    root.scrollIntoView({ block: "nearest" });
+  });
+  line.replaceChildren(link);
 }
 
 // On paper a player shows its last step, and tells all of them.

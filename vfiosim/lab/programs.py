@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..run.filter import CannotRun, abi
 from ..views import Player, show
+from ..views.at_once import running_cell
 from ..views.graph import OF_PROGRAMS
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ LIMIT: Final = 60.0  # seconds; a program that runs for longer is stopped
 PATIENCE: Final = 5.0  # seconds, after which a cell says that its program still runs
 ENDLESS: Final = 5000  # calls; a program that makes more is stopped
 DRAWN: Final = 250  # calls; of a program that makes more the picture would take minutes
+TOO_MANY: Final = f"These are too many calls for a picture: up to {DRAWN} are drawn."
 MOST: Final = 24  # calls that are all told; of more only the refused ones are
 ended: dict[str, Ran] = {}  # by the name of a task its run that was last; "" is for those of none
 
@@ -140,11 +142,11 @@ def _run(command: Sequence[str], asked: argparse.Namespace) -> Player | None:
     ended[asked.task] = Ran(end, printed, _once(command, asked)[0] if noticed else None)
     if end.timed_out and not why:
         why = f"It was stopped after {asked.timeout:g} seconds; --timeout gives it more."
-    print(*_lines(end), *filter(None, [why]), sep="\n")
-    if len(end.calls) > DRAWN:
-        print(f"These are too many calls for a picture: up to {DRAWN} are drawn.")
-        return None
-    return show(end.trace, step=end.telling_step, hide=OF_PROGRAMS)
+    few = len(end.calls) <= DRAWN
+    log = [*_lines(end), *((line, 0) for line in (why, "" if few else TOO_MANY) if line)]
+    if not few or not running_cell():
+        print(*(line for line, _ in log), sep="\n")
+    return show(end.trace, step=end.telling_step, hide=OF_PROGRAMS, log=log) if few else None
 
 
 def _once(command: Sequence[str], asked: argparse.Namespace, **options: Any) -> tuple[ProgramRun, str, str]:
@@ -193,15 +195,12 @@ class _Watch:
             signal.signal(signal.SIGINT, self._before)
 
 
-def _lines(end: ProgramRun) -> Iterator[str]:
-    """What is told of a run."""
+def _lines(end: ProgramRun) -> Iterator[tuple[str, int]]:
+    """What is told of a run, and the step that shows it, 0 where none does."""
     all_of_them = len(end.calls) <= MOST
-    yield from (str(call) for call in end.calls if all_of_them or call.errno)
-    if not all_of_them:
-        yield f"{len(end.calls)} calls; told are those that were refused."
-    yield from (*end.not_failed, *([*end.left_behind, *end.check()] or ["Nothing is left behind."]))
-    yield (
-        f"It ended with {end.returncode}."
-        if end.returncode >= 0
-        else f"It ended by {signal.Signals(-end.returncode).name}."
-    )
+    steps = end.steps_told() if len(end.calls) <= DRAWN else [0] * len(end.calls)
+    yield from ((str(call), step) for call, step in zip(end.calls, steps, strict=True) if all_of_them or call.errno)
+    said = [] if all_of_them else [f"{len(end.calls)} calls; told are those that were refused."]
+    said += [*end.not_failed, *([*end.left_behind, *end.check()] or ["Nothing is left behind."])]
+    signalled = f"It ended by {signal.Signals(-end.returncode).name}." if end.returncode < 0 else ""
+    yield from ((line, 0) for line in (*said, signalled or f"It ended with {end.returncode}."))

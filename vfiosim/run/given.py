@@ -39,7 +39,10 @@ _OPEN: Final = {
 
 @dataclass(frozen=True)
 class Told:
-    """A call that a program has made: by whom, what, how it ended, and what it has changed in its argument."""
+    """A call that a program has made: by whom, what, how it ended, and what it has changed in its argument.
+
+    `effects`: how many the machine had done when the call was told.
+    """
 
     program: str
     shown: str
@@ -47,6 +50,7 @@ class Told:
     errno: str = ""
     sentence: str = ""
     changed: str = ""
+    effects: int = 0
 
     def __str__(self) -> str:
         end = f"-1 {self.errno} ({self.sentence})" if self.errno else str(self.result)

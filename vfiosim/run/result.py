@@ -6,7 +6,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
 from random import Random
@@ -69,6 +69,16 @@ class ProgramRun:
         known = (step.index + 1 for step in steps if step.phase == "publish" and step.changes)
         return max(known, default=steps[-1].index + 1)
 
+    def steps_told(self) -> list[int]:
+        """By call the step of `trace`, from 1, that tells most of it: its refusal, else its last change; 0 for none."""
+        found, before = [], 0
+        for call in self.calls:
+            own = [step for step in self.trace if before <= step.first < call.effects]
+            telling = [step for step in own if step.refused] or [step for step in own if step.changes] or own
+            found.append(telling[-1].index + 1 if telling else 0)
+            before = call.effects
+        return found
+
     def check(self) -> Broken:
         """Every invariant that is broken, in words; an empty list if all is well."""
         return self.machine.check()
@@ -114,7 +124,7 @@ def run(
     calls: list[Told] = []
 
     def told(call: Told) -> None:
-        calls.append(call)
+        calls.append(call := replace(call, effects=len(m.engine.micro)))
         if tell is not None:
             tell(call)
 

@@ -27,7 +27,8 @@ def show(trace: Trace, **options: Any) -> Player:
     * `step` to begin with; `hide`, `only`, `idle`, `reserve` as in `graph`;
     * `views`: those open at first, some of "graph", "lanes" (the locks of each thread), "counters", "source", "details";
     * `presenter=True`, for a room: large letters, keys only, no code, at most 20 nodes where kinds can be put together;
-    * `collapse`: kinds or names (or tuples of them) that are drawn as one box each where there are more than 20 nodes.
+    * `collapse`: kinds or names (or tuples of them) that are drawn as one box each where there are more than 20 nodes;
+    * `log`: lines above it, each a text and the step to which it leads, 0 for none.
 
     Steps count from 1, and 0 is before the first; below zero they count from the end: -1 is the last one, -2 the one before.
     Raises IndexError for a step that is not there, ValueError for a view that is none.

@@ -7,7 +7,7 @@ import json
 import re
 import secrets
 import zlib
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from copy import copy
 from functools import partial
 from string import digits
@@ -33,7 +33,7 @@ from .plain import plain, text
 from .reasons import reasons_data
 from .script import script
 from .sources import Sources
-from .text import state_text, steps_text
+from .text import log_html, state_text, steps_text
 
 Data = dict[str, Any]
 
@@ -73,6 +73,8 @@ class Player:
 
     `brief` is what is to be seen before the reader takes finer steps than those of the walk.
 
+    `log` are lines above the picture, each with the step to which it leads, 0 for none.
+
     `graph` is all that ever occurs in the picture; `layout` is where it stands, None with nothing to draw.
     """
 
@@ -95,6 +97,7 @@ class Player:
         atlas: Atlas | None = None,
         walk: Collection[str] = (),
         brief: Brief | None = None,
+        log: Sequence[tuple[str, int]] = (),
     ) -> None:
         views = shown(trace) if views is None else views
         unknown = [name for name in views if name not in VIEWS]
@@ -104,7 +107,7 @@ class Player:
         self.step = _within(trace, step)
         self.views = tuple(views)
         self.presenter = presenter
-        self._walk, self._brief = tuple(walk), brief
+        self._walk, self._brief, self._log = tuple(walk), brief, log
         self._small_map = brief.atlas if brief and atlas else None  # what stands alone moves nothing elsewhere
         self._hide, self._reserved = hide, reserve
         rest = atlas.shown if atlas is not None and len(trace) else ()
@@ -253,7 +256,10 @@ class Player:
         name = f"v{secrets.token_hex(4)}"
         data, css = (json.dumps(part, ensure_ascii=False, separators=(",", ":")) for part in (self.data(), styles()))
         program = f'(() => {{{_terse(script("inline.js"))}\ninline(document.querySelectorAll("#{name}"), {css}, {data});\n}})();'
-        return f'<div id="{name}" class="vfiosim-place">{self._still()}</div><script>{UNPACK % (_packed(program), name)}</script>'
+        shown = log_html(self._log) + self._still()
+        return (
+            f'<div id="{name}" class="vfiosim-place">{shown}</div><script>{UNPACK % (_packed(program), name)}</script>'
+        )
 
     def _still(self) -> str:
         """What is to be seen where scripts may not run."""
@@ -274,7 +280,7 @@ class Player:
             raise NotImplementedError  # as IPython shows it then, from the mime bundle
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
-        bundle = {"text/plain": str(self), "text/html": self.html()}
+        bundle = {"text/plain": "\n".join([*(line for line, _ in self._log), str(self)]), "text/html": self.html()}
         if self.layout is not None:
             bundle["image/svg+xml"] = self.svg(len(self.trace), whole=False)
         return bundle

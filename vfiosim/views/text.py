@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
+from html import escape
 
 from ..trace import ObjectState, Reference, State, Trace
 from .graph import HIDDEN, fits
@@ -70,3 +71,9 @@ def _cells(thing: ObjectState) -> str:
     shown = [f"{counter} {thing.total(counter)}" for counter in thing.counts]
     shown += [f"{lock} held by {holder}" for lock, holder in thing.locks.items() if holder]
     return f"  [{', '.join(shown)}]" if shown else ""
+
+
+def log_html(log: Sequence[tuple[str, int]]) -> str:
+    """Lines, each with the step (from 1) that it leads to, 0 for none; where scripts run those become links."""
+    lines = [f'<span data-step="{step}">{escape(line)}</span>' if step else escape(line) for line, step in log]
+    return f'<pre class="vfiosim-log">{"&#10;".join(lines)}</pre>' if lines else ""
