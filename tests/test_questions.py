@@ -443,7 +443,7 @@ def test_a_verdict_goes_when_a_line_is_moved_and_reset_gives_the_lines_back():
 def test_the_solution_is_shown_on_demand_and_says_why():
     puzzle = ordering()
     puzzle.help.solution.click()
-    assert "bind(3, 4) get_info(3) so." in puzzle.message
+    assert "bind(3, 4) get_info(3) Because so." in puzzle.message
     puzzle.help.solution.click()
     assert puzzle.message == ""
 
