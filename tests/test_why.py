@@ -35,6 +35,13 @@ def test_every_way_from_a_root_is_told_shortest_first(house: House) -> None:
     ]
 
 
+def test_a_notebook_folds_all_ways_but_the_shortest(house: House) -> None:
+    house.run(hold(house.door.users, house.person, "stands in it"))
+    shown, folded = why(house.engine, "door front")._repr_html_().split("<details><summary>1 more path</summary>")
+    assert "stands in it" in shown
+    assert "opens it" in folded
+
+
 def test_a_notebook_breaks_no_word_of_an_answer(house: House) -> None:
     answer = why(house.engine, "door front")
     page = answer._repr_html_()

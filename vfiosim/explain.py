@@ -101,8 +101,8 @@ def _of_requests(names: Sequence[str], wanted: str, head: list[str]) -> Explanat
         others = ", ".join(sorted({each.errno for each in found}))
         head.append(f"No recorded call of it was refused with {wanted}; with {others} some were.")
     elif wanted:
-        checks = f"comes from {len(chosen)} checks, in this order" if len(chosen) > 1 else "comes from one check"
-        head.append(f"{wanted} {checks}:")
+        many = f"{len(chosen)} checks" if len(chosen) > 1 else "one check"
+        head.append(f"{wanted} came from {many} in recorded calls{', in this order' if len(chosen) > 1 else ''}:")
     else:
         head.append("Its refusals, in the order of the checks:")
     return Explanation(head, chosen)

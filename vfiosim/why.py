@@ -76,11 +76,19 @@ class Why:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        """The same for a notebook, in which a long line goes on, indented, without a break within a word."""
+        """The same for a notebook: a long line goes on, indented, without a break within a word.
+
+        All paths but the shortest are folded in.
+        """
         style = "font-family: monospace; padding-left: 4ch; text-indent: -4ch; word-break: normal; overflow-wrap: break-word"
-        lines = (
+        lines = [
             f'<div style="{style}">{escape(line).replace("  ", "&emsp;&ensp;", 1)}</div>' for line in self._lines()
-        )
+        ]
+        first, rest = 2, len(self.paths[:_ENOUGH]) - 1  # behind the head and the shortest way
+        if not self.root and rest > 0:
+            last = first + rest + (len(self.paths) > _ENOUGH)
+            head = f"<summary>{rest} more {'path' if rest == 1 else 'paths'}</summary>"
+            lines[first:last] = ["<details>", head, *lines[first:last], "</details>"]
         return "".join(lines)
 
     def _lines(self) -> Iterator[str]:
