@@ -121,7 +121,7 @@ def test_half_the_repair_of_the_lesson_is_refuted_in_the_room_itself():
 
 def test_a_proved_repair_gets_a_tick_among_the_levels(tmp_path, monkeypatch):
     monkeypatch.setenv("VFIOSIM_PROGRESS", str(tmp_path / "progress.json"))
-    levels = lesson.Levels()
+    levels = lesson.RoomIndex()
     assert "0 of 11 mended" in levels.message
     view = lesson.mend()
     view.editor.value = ROOMS["mapped-into-itself"].mended("iopt_map_file_pages")

@@ -159,9 +159,11 @@ class Exercise(Asking):
 
 def _with_fields(done: Done) -> str:
     """A call with those fields of its struct that are not zero."""
-    fields = done.event.fields.split(", ") if isinstance(done.event, LessonCall) else []
-    given = "".join(f", {each}" for each in fields if each and not each.endswith("=0x0"))
-    return done.outcome.call if not given else done.outcome.call.removesuffix(")") + given + ")"
+    event, call = done.event, done.outcome.call
+    if not isinstance(event, LessonCall) or event.argument is None:
+        return call
+    given = "".join(f", {name}={value}" for name, value in event.fields.items() if event.argument.get(name))
+    return f"{call[:-1]}{given})"
 
 
 def _to_do(head: str, missing: Sequence[str], why: str = "") -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,13 +21,23 @@ from .setup import Setup
 class LessonCall(Event, words="{shown}"):
     """A call with all that it needs, e.g. memory.
 
-    `fields` are those of a BIND as they were given; `answer` is the field of the struct in which the kernel answers, if it does.
+    `argument` is its struct, of which the fields in `given` are told; `answer` is the field in which the kernel answers, if any.
     """
 
     shown: str
     make: Callable[[Machine], Call]
-    fields: str = ""
+    argument: uapi.Struct | None = None
+    given: Collection[str] = ()
     answer: str = ""
+
+    @property
+    def fields(self) -> dict[str, str]:
+        """What was given, by the names of the fields."""
+        return (
+            {name: value for name, value in self.argument.shown().items() if name in self.given}
+            if self.argument
+            else {}
+        )
 
     def do(self, machine: Machine) -> Call:
         return self.make(machine)
@@ -77,9 +87,7 @@ class Session(Run):
     def bind(self, fd: int, **fields: int) -> Outcome:
         """VFIO_DEVICE_BIND_IOMMUFD with these fields of its struct."""
         argument = uapi.VfioDeviceBindIommufd(**fields)
-        parts = repr(argument).partition("(")[2].removesuffix(")").split(", ")
-        given = ", ".join(part for part in parts if not part.startswith("out_"))  # that is for the kernel to write
-        return self._ioctl(fd, "VFIO_DEVICE_BIND_IOMMUFD", argument, given)
+        return self._ioctl(fd, "VFIO_DEVICE_BIND_IOMMUFD", argument, ("argsz", "flags", "iommufd", "token_uuid_ptr"))
 
     def get_info(self, fd: int) -> Outcome:
         """VFIO_DEVICE_GET_INFO."""
@@ -124,11 +132,11 @@ class Session(Run):
         """A request by its name, with these fields of its struct, e.g. "IOMMU_DESTROY" with id=2."""
         struct = uapi.REQUESTS[request].struct
         assert struct is not None, f"{request} takes no struct"
-        return self._ioctl(fd, request, struct(**fields), ", ".join(f"{name}={fields[name]}" for name in fields))
+        return self._ioctl(fd, request, struct(**fields), fields)
 
-    def _ioctl(self, fd: int, request: str, argument: uapi.Struct, fields: str = "") -> Outcome:
+    def _ioctl(self, fd: int, request: str, argument: uapi.Struct, given: Collection[str] = ()) -> Outcome:
         made = _called("ioctl", fd, uapi.REQUESTS[request].number, bytes(argument))
-        return self.do(LessonCall(f"ioctl({fd}, {request})", made.do, fields))
+        return self.do(LessonCall(f"ioctl({fd}, {request})", made.do, argument, given))
 
     def _call(self, shown: str, name: str, *arguments: object) -> Outcome:
         return self.do(LessonCall(shown, _called(name, *arguments).do))

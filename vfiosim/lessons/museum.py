@@ -108,7 +108,7 @@ def level(which: int | str) -> RoomView:
     return museum_room(name, hints=HINTS.get(name, ()), record=record, called=CALLED.get(record, ""))
 
 
-class Levels(Telling):
+class RoomIndex(Telling):
     """All rooms with what somebody saw who ran into them; a tick, and its name, where the reader's repair was proved."""
 
     def __init__(self) -> None:
@@ -143,4 +143,4 @@ predict, once_answered, quiz, finish = LESSON.predict, LESSON.once_answered, LES
 
 def levels() -> OnceAnswered:
     """The index of the rooms; their symptoms answer the questions of the quiz."""
-    return OnceAnswered(dict.fromkeys((question.name for question in CHECK), "the quiz"), Levels())
+    return OnceAnswered(dict.fromkeys((question.name for question in CHECK), "the quiz"), RoomIndex())

@@ -24,7 +24,7 @@ DEVICES = {  # the node's number on the machine "versions", and what it is
 
 
 @dataclass(frozen=True)
-class Try:
+class Attempt:
     """A BIND of a device in a kernel: the machine, the program, how it ended ("ENODEV", "ID 1"), and its steps."""
 
     machine: Machine
@@ -43,7 +43,7 @@ class Try:
         return f"{self.machine.kernel}: {self.steps[0].sentence.removesuffix('.')} → {self.result}"
 
 
-def bind(kernel: str, device: str, caps: tuple[str, ...] = ALL_CAPABILITIES, number: int = 0) -> Try:
+def bind(kernel: str, device: str, caps: tuple[str, ...] = ALL_CAPABILITIES, number: int = 0) -> Attempt:
     """Open one of `DEVICES` (4) and bind it to an iommufd (3); `number` is that of the request, by default the kernel's own."""
     machine = Machine(BARE if device == "bare" else "versions", kernel=kernel)
     process = machine.process("vmm", caps=caps)
@@ -55,21 +55,21 @@ def bind(kernel: str, device: str, caps: tuple[str, ...] = ALL_CAPABILITIES, num
         argument = machine.variant.layout(iommufd=-1 if device == "bare" else iommufd)
         process.ioctl(fd, number or machine.variant.bind_request, argument)
     except KernelError as problem:
-        return Try(machine, process, problem.name, began)
-    return Try(machine, process, f"ID {argument.out_devid}", began)
+        return Attempt(machine, process, problem.name, began)
+    return Attempt(machine, process, f"ID {argument.out_devid}", began)
 
 
-def asked(made: Try, device_id: int) -> Try:
+def asked(made: Attempt, device_id: int) -> Attempt:
     """What IOMMU_GET_HW_INFO says to an ID."""
     began = len(made.machine.trace)
     try:
         made.process.ioctl(3, uapi.IOMMU_GET_HW_INFO, uapi.IommuHwInfo(dev_id=device_id))
     except KernelError as problem:
-        return Try(made.machine, made.process, problem.name, began)
-    return Try(made.machine, made.process, "0", began)
+        return Attempt(made.machine, made.process, problem.name, began)
+    return Attempt(made.machine, made.process, "0", began)
 
 
-def by_group(kernel: str) -> Try:
+def by_group(kernel: str) -> Attempt:
     """The led by the file of its group, with an iommufd as container."""
     machine = Machine("versions", kernel=kernel)
     process = machine.process("vmm")
@@ -80,4 +80,4 @@ def by_group(kernel: str) -> Try:
     process.ioctl(group, uapi.VFIO_GROUP_SET_CONTAINER, bytearray(iommufd.to_bytes(4, "little")))
     began = len(machine.trace)
     name = bytearray(machine.built.devices["led"].address.encode() + b"\0")
-    return Try(machine, process, str(process.ioctl(group, uapi.VFIO_GROUP_GET_DEVICE_FD, name)), began)
+    return Attempt(machine, process, str(process.ioctl(group, uapi.VFIO_GROUP_GET_DEVICE_FD, name)), began)

@@ -7,12 +7,12 @@ from dataclasses import replace
 from ..kernel.variants import VARIANTS
 from ..lab import Distractor, ExperimentResult, Question
 from ..lab.question import step_saying
-from .no_dma_calls import KERNELS, Try, asked, bind, by_group
+from .no_dma_calls import KERNELS, Attempt, asked, bind, by_group
 
 VIEW = ("thread *", "fds", "file vfio*", "vfio_device_file", "iommufd_ctx", "iommufd_device", "iommufd_access")
 
 
-def shown(made: Try, answer: object = "", at: str = "") -> ExperimentResult:
+def shown(made: Attempt, answer: object = "", at: str = "") -> ExperimentResult:
     """The steps of a call, at the one that says `at`, or that refuses, or at the last but one; `answer` or how it ended."""
     steps = made.steps
     step = next((step.index + 1 for step in steps if step.refused), len(steps) - 1)

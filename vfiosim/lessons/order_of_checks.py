@@ -119,9 +119,9 @@ def three_devices(session: Session) -> None:
 
 def changed(done: Done) -> list[str]:
     """The fields of a BIND that are not as in a good one."""
-    assert isinstance(done.event, LessonCall)
-    given = dict(part.split("=") for part in done.event.fields.split(", "))
-    return [name for name, value in GOOD.items() if int(given[name], 0) != value]
+    argument = done.event.argument if isinstance(done.event, LessonCall) else None
+    assert argument is not None
+    return [name for name, value in GOOD.items() if argument.get(name) != value]
 
 
 def binds(session: Session) -> list[Done]:

@@ -154,9 +154,13 @@ class Struct(ctypes.LittleEndianStructure):
                 value = self.get(field.name)
                 yield field.name, list(value) if field.kind == "array" else value
 
+    def shown(self) -> dict[str, str]:
+        """The fields that are worth a look, by their names, each as people read it."""
+        return {name: self._show(field) for name, field in self._direct.items() if self._worth_showing(field)}
+
     def __repr__(self) -> str:
-        shown = (f"{name}={self._show(field)}" for name, field in self._direct.items() if self._worth_showing(field))
-        return f"{type(self).__name__.lstrip('_')}({', '.join(shown)})"
+        fields = ", ".join(f"{name}={value}" for name, value in self.shown().items())
+        return f"{type(self).__name__.lstrip('_')}({fields})"
 
     def _show(self, field: Member) -> str:
         """Flags and everything of 64 bits (addresses, lengths, bitmaps) in hexadecimal."""

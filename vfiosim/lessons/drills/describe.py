@@ -38,7 +38,8 @@ def _call(done: Done) -> str:
 
 
 def _fields(done: Done) -> str:
-    return done.event.fields if isinstance(done.event, LessonCall) else ""
+    fields = done.event.fields if isinstance(done.event, LessonCall) else {}
+    return ", ".join(f"{name}={value}" for name, value in fields.items())
 
 
 def as_text(html: str) -> str:
