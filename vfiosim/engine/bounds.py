@@ -263,22 +263,7 @@ METHODS: dict[type, frozenset[str]] = {
         range: "count index",
     }.items()
 }
-_LOOKS_THROUGH = frozenset(
-    [
-        "copy",
-        "count",
-        "find",
-        "index",
-        "isdisjoint",
-        "join",
-        "partition",
-        "remove",
-        "replace",
-        "reverse",
-        "sort",
-        "split",
-    ]
-)
+_LOOKS_THROUGH = frozenset("copy count find index isdisjoint join partition remove replace reverse sort split".split())
 
 
 def check_method(name: str, thing: Any, given: tuple[Any, ...]) -> None:

@@ -19,36 +19,12 @@ from .kernfs import Attribute, written
 DMAR: Final = "dmar0"  # the only IOMMU of the recorded machine
 MSI_WINDOW: Final = "0x00000000fee00000 0x00000000feefffff msi"
 DRIVER_FILES: Final = {"pci": ("bind", "new_id", "remove_id", "uevent", "unbind"), "mdev": ("bind", "uevent", "unbind")}
-PCI_ATTRIBUTES: Final = [
-    "ari_enabled",
-    "broken_parity_status",
-    "class",
-    "config",
-    "consistent_dma_mask_bits",
-    "device",
-    "dma_mask_bits",
-    "driver_override",
-    "enable",
-    "firmware_node",
-    "iommu",
-    "iommu_group",
-    "irq",
-    "link",
-    "local_cpulist",
-    "local_cpus",
-    "modalias",
-    "msi_bus",
-    "power_state",
-    "remove",
-    "rescan",
-    "resource",
-    "revision",
-    "subsystem",
-    "subsystem_device",
-    "subsystem_vendor",
-    "uevent",
-    "vendor",
-]
+PCI_ATTRIBUTES: Final = (
+    "ari_enabled broken_parity_status class config consistent_dma_mask_bits device dma_mask_bits "
+    "driver_override enable firmware_node iommu iommu_group irq link local_cpulist local_cpus modalias "
+    "msi_bus power_state remove rescan resource revision subsystem subsystem_device subsystem_vendor uevent "
+    "vendor"
+).split()
 LINKS: Final = (
     "driver",
     "firmware_node",
@@ -57,6 +33,7 @@ LINKS: Final = (
     "physfn",
     "subsystem",
 )  # of a function, if they lead anywhere
+EVENTS: Final = ("add", "remove", "change", "move", "online", "offline", "bind", "unbind")
 TYPE_FILES: Final = ("available_instances", "create", "device_api", "devices", "name")
 
 
@@ -222,15 +199,6 @@ async def mdev_uevent(device: Device) -> str:
 
 async def uevent_store(text: str, count: int) -> int:
     """Tell programs once more that a device is there: one of some words. EINVAL. Nobody listens (`kobject_synth_uevent`)."""
-    good = text.split(" ", maxsplit=1)[0].rstrip("\n") in (
-        "add",
-        "remove",
-        "change",
-        "move",
-        "online",
-        "offline",
-        "bind",
-        "unbind",
-    )
+    good = text.split(" ", maxsplit=1)[0].rstrip("\n") in EVENTS
     await refuse_if(not good, Errno.EINVAL, "event_known", "this is no event")
     return count
