@@ -244,6 +244,9 @@ BODIES: dict[str, tuple[str, int, str]] = {
     ),
     "an await that was forgotten": ("load(df.kvm)", 1, "forgets an await before load(df.kvm)"),
     "two stars": ("some = (df.kvm,)\nawait load(*some, **{'a': 1})", 2, "raises TypeError: load() got an unexpected keyword"),
+    "success as an errno": ("await refuse_if(True, 0, 'a', 'b')", 1, "0 is no errno: they are numbers from 1 to 4095"),
+    "a number of the kernel's inside": ("await refuse_if(True, -22, 'a', 'b')", 1, "-22 is no errno"),
+    "in a comprehension": ("[await load(one) for one in (df.kvm, 3)]", 1, "your function mine "),
     "zero": ("1 // 0", 1, "raises ZeroDivisionError: integer division or modulo by zero"),
 }  # fmt: skip
 

@@ -213,7 +213,8 @@ def _told_of(engine: Engine, place: Place, what: str) -> PatchError:
     """A PatchError about a line of a function."""
     code, line = place[0], Line(*place)
     instead = [name for name, own in engine.patches.items() if inspect.unwrap(own).__code__ is code]
-    called = _called(code.co_name, *instead[:1])
+    within = code.co_qualname.partition(".<locals>.<")[0]  # a comprehension is a function of its own, of Python
+    called = _called(within.rpartition(".")[2], *instead[:1])
     error = PatchError(f"your function {called} {what} (line {line.number} of {_in_words(line.file)})")
     error.place = place
     return error

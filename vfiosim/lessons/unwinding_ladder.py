@@ -39,7 +39,6 @@ TEXT = '''async def vfio_df_ioctl_bind_iommufd(df, argument):
     except KernelError:
 {rungs}
         raise
-    await store(df.bound_for, await load(device.kvm))
     await store(device.cdev_opened, True)
     await store_release(df.access_granted, True)
     await release(device.dev_set.lock)

@@ -87,11 +87,15 @@ class KernelError(OSError):
     * `check`: the name of the check that refused, "" when it has none;
     * `where`: the source line that gave up, as "file:line", or None;
     * `kernel`: the kernel function that this line mirrors, with its file and tag, or "".
+
+    Raises ValueError for a number that no call can fail with: it would look like success, or like a pointer (`MAX_ERRNO`).
     """
 
     errno: int  # type: ignore[mutable-override]  # never None here
 
     def __init__(self, errno: int, sentence: str = "", *, check: str = "", where: str | None = None) -> None:
+        if not 0 < errno < 4096:
+            raise ValueError(f"{errno} is no errno: they are numbers from 1 to 4095")
         super().__init__(int(errno), sentence or _general(errno))
         self.check = check
         self.where = where
