@@ -263,7 +263,9 @@ METHODS: dict[type, frozenset[str]] = {
         range: "count index",
     }.items()
 }
-_LOOKS_THROUGH = frozenset("copy count find index isdisjoint join partition remove replace reverse sort split".split())
+_LOOKS_THROUGH = frozenset((
+    "copy", "count", "find", "index", "isdisjoint", "join", "partition", "remove", "replace", "reverse", "sort", "split",
+))  # fmt: skip
 
 
 def check_method(name: str, thing: Any, given: tuple[Any, ...]) -> None:

@@ -48,7 +48,10 @@ _INSTEAD: dict[type[ast.AST], str] = {
     ast.AsyncFor: "has an `async for`: write `for` or `while`, and await in its body",
     ast.Delete: "deletes something: store None in a field, and just leave a local variable alone",
 }
-MUTATING = frozenset("add append clear discard extend insert pop popitem remove reverse setdefault sort update".split())
+MUTATING = frozenset((
+    "add", "append", "clear", "discard", "extend", "insert", "pop", "popitem", "remove", "reverse", "setdefault", "sort",
+    "update",
+))  # fmt: skip
 _FRESH = (ast.List, ast.Dict, ast.Set, ast.ListComp, ast.SetComp, ast.DictComp)
 _MAKES = {"list", "dict", "set", "sorted", "bytearray"}
 INSIDE_OF_CELLS = {"value", "held", "slots", "holder", "readers"}

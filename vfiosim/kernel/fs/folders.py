@@ -19,12 +19,12 @@ from .kernfs import Attribute, written
 DMAR: Final = "dmar0"  # the only IOMMU of the recorded machine
 MSI_WINDOW: Final = "0x00000000fee00000 0x00000000feefffff msi"
 DRIVER_FILES: Final = {"pci": ("bind", "new_id", "remove_id", "uevent", "unbind"), "mdev": ("bind", "uevent", "unbind")}
-PCI_ATTRIBUTES: Final = (
-    "ari_enabled broken_parity_status class config consistent_dma_mask_bits device dma_mask_bits "
-    "driver_override enable firmware_node iommu iommu_group irq link local_cpulist local_cpus modalias "
-    "msi_bus power_state remove rescan resource revision subsystem subsystem_device subsystem_vendor uevent "
-    "vendor"
-).split()
+PCI_ATTRIBUTES: Final = [
+    "ari_enabled", "broken_parity_status", "class", "config", "consistent_dma_mask_bits", "device", "dma_mask_bits",
+    "driver_override", "enable", "firmware_node", "iommu", "iommu_group", "irq", "link", "local_cpulist", "local_cpus",
+    "modalias", "msi_bus", "power_state", "remove", "rescan", "resource", "revision", "subsystem", "subsystem_device",
+    "subsystem_vendor", "uevent", "vendor",
+]  # fmt: skip
 LINKS: Final = (
     "driver",
     "firmware_node",
