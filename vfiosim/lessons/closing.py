@@ -112,8 +112,8 @@ CUT_THE_PATHS = Task(
     ),
     cut,
     "The file had six holders, three in each program. The VMM lives on, so each of its three takes a call. The exit of the helper "
-    "gives up all three of the helper's at once, the mapping as well. Whoever lets go last runs the release handler: that ends the "
-    "binding, and then the driver may leave.",
+    "gives up all three of the helper's at once, the mapping as well. The program that lets go last runs the release handler: that "
+    "ends the binding, and then the driver may leave.",
     distractors={
         _iommufd_closed: Distractor(
             "The iommufd does not hold the device: the binding holds the iommufd. <b>Undo</b> leads back.",

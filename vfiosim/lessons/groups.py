@@ -173,8 +173,8 @@ SHARED = Task(
         "sound: send 5, vmm: receive, bind 4 with iommufd 6.",
     ),
     shared,
-    "The owner is an iommufd, not a program. Whoever holds a descriptor of that iommufd can bind to it, and the group counts one "
-    "device more. It has a price: the two programs now share one iommufd, so each can change the other's memory map.",
+    "The owner is an iommufd, not a program. Each program with a descriptor of that iommufd can bind to it, and the group counts "
+    "one device more. It has a price: the two programs now share one iommufd, so each can change the other's memory map.",
     distractors={
         (
             lambda session: "sound" not in session.alive()

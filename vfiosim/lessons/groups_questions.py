@@ -134,7 +134,7 @@ QUESTIONS: dict[str, Question] = {
             "0": Distractor(
                 "Nobody has bound the disk, but user space owns the DMA of its group.", M.NO_GROUPS_ANY_MORE
             ),
-            "cut": "Nothing is taken from a VMM that owns the DMA of a group. Whoever comes later is refused.",
+            "cut": "Nothing is taken from a VMM that owns the DMA of a group. A driver that comes later is refused.",
             "waits": "A driver that leaves waits, as in notebook 05. A driver that comes is refused while user space owns the DMA.",
         },
         view=GROUP_3,
@@ -146,7 +146,7 @@ QUESTIONS: dict[str, Question] = {
         "SET_CONTAINER claims the group as a whole, once. The devices that are opened later are not counted there.",
         wrong={
             "2": "You counted devices; so does BIND. SET_CONTAINER takes the DMA of the whole group in one claim.",
-            "0": "You expected that nobody has claimed the DMA. Whoever lets a device do DMA must own the group: "
+            "0": "You expected that nobody has claimed the DMA. A program that lets a device do DMA must own the group: "
             "SET_CONTAINER claims it.",
             "3": "You counted the container and two devices. Only one of them claims: SET_CONTAINER.",
         },
@@ -198,7 +198,7 @@ CHECK = (
         name="06 check: another kernel",
     ),
     Question(
-        "Last, write the release note anew. Which of these sentences are true?",
+        "Last, write the release note again. Which of these sentences are true?",
         _note,
         "the node replaces the group's file. The group stays: one owner of the DMA, which programs may share, and no driver of "
         "the kernel beside it.",

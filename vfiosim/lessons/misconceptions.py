@@ -96,7 +96,7 @@ UNBINDING_CUTS = Misconception(
 )
 BOUND_BY_A_PROGRAM = Misconception(
     "What a program has bound ends with the program",
-    "A binding belongs to a file. Whoever was given a descriptor of the file holds the binding, too.",
+    "A binding belongs to a file. Each program with a descriptor of the file holds the binding, too.",
     _threads("kata-containers/kata-containers#13548"),
 )
 NUMBERS_STAY = Misconception(

@@ -229,7 +229,7 @@ QUESTIONS: dict[str, Question] = {
         "Two programs have opened one card, each for a VM of its own, and both BIND at the same moment. One is refused "
         "with EINVAL. How often does the card forget the VM of the other, which stays counted for ever?",
         _how_much_luck,
-        "it needs no bad luck at all. Whoever comes second writes its own VM over that of the first, is refused, and clears "
+        "it needs no bad luck at all. The call that comes second writes its own VM over that of the first, is refused, and clears "
         "the place. The lock of the device set orders the two calls, and both orders are wrong.",
         {
             "none": "never: the lock of the device set keeps them apart",

@@ -68,7 +68,7 @@ LET_IT_BE_TWO = Parsons(
         "bind": "BIND",
     },
     without_needless(for_two),
-    "the file has one pointer. Whoever writes it last before BIND decides: FILE_ADD writes a VM, FILE_DEL writes none.",
+    "the file has one pointer. The call that writes it last before BIND decides: FILE_ADD writes a VM, FILE_DEL writes none.",
     extra={"del 2": "FILE_DEL from the list of VM 2", "close VM 1": "close the descriptor of VM 1"},
     distractors={
         "bind LOST": "BIND looks at the file at once, and never again. Just then the file did not belong to VM 2.",

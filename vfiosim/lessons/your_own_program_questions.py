@@ -181,7 +181,7 @@ CHECK = (
         },
         {
             "EEXIST": "You expected half a mapping to be left. Then every failure would cost the program a range of addresses.",
-            "ENOMEM": "The kernel keeps no list of refusals. Each call is tried anew.",
+            "ENOMEM": "The kernel keeps no list of refusals. Each call is tried as if it were the first.",
         },
         view=("thread *", "iommufd_ctx 1", "iommufd_ioas", "iopt_area*"),
         name="20 check: once more",
