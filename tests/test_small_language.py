@@ -87,6 +87,9 @@ BODIES: dict[str, tuple[str, int, str]] = {
         "await _iommufd_object_alloc(df, Kvm, [1])", 1, "an object is born with what cannot change, not with a list"
     ),
     "an object by hand": ("Kvm(df)", 1, "makes a kernel object by hand: write `await alloc(Kvm, …)`"),
+    "a name that makes nothing new": (
+        "def dict(known):\n    return known\nmine = dict(df.device.dev.hardware.bars)\nmine[9] = 1", 4, "changes a part of `mine`"
+    ),
     "a struct": ("mine = answer\nmine.flags += 1", 1, "uses `answer`, a VfioDeviceBindIommufd that outlives a call"),
     "a struct in a tuple": ("mine, _ = pair\nmine.flags += 1", 1, "uses `pair`, a VfioDeviceBindIommufd that outlives a call"),
     "a struct as a helper's default value": (
@@ -337,6 +340,16 @@ def test_what_stands_around_a_function_is_looked_at_too(head, tmp_path):
     _, _, error = bind(written(tmp_path / "mine.py", "await load(3)", head)["mine"])
     assert isinstance(error, PatchError)
     assert HEADS[head] in str(error)
+
+
+def test_what_hangs_on_an_object_cannot_be_changed_by_way_of_a_helper(tmp_path):
+    """What a model of hardware is like is the same for all machines."""
+    body = "def helper(into: list[int]):\n    into.update({9: 1})\nhelper(df.device.dev.hardware.bars)\nawait load(3)"
+    m, p, error = bind(written(tmp_path / "mine.py", body)["mine"])
+    assert "gives load 3" in str(error)
+    assert works(m, p)
+    hardware = {thing.hardware.bars.get(9) for thing in m.engine.objects.values() if thing.kind == "device"}
+    assert hardware == {None}
 
 
 def test_a_variable_of_the_function_around_it_is_no_way_out(tmp_path):

@@ -72,7 +72,8 @@ def read(thing: Any, name: str) -> Any:
         good = _is_class(type(thing))
     if not good:
         raise Wrong(f"reads {name} of {in_words(thing)}, which is not the kernel's")
-    return value
+    # What hangs on an object outlives the call: where it could be changed, a copy is handed out.
+    return made(value.copy()) if isinstance(value, (dict, list, set, bytearray)) else value
 
 
 def assign(thing: Any, name: str, value: Any) -> None:

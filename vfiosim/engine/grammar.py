@@ -53,7 +53,7 @@ MUTATING = frozenset((
     "update",
 ))  # fmt: skip
 _FRESH = (ast.List, ast.Dict, ast.Set, ast.ListComp, ast.SetComp, ast.DictComp)
-_MAKES = {"list", "dict", "set", "sorted", "bytearray"}
+_MAKES = (list, dict, set, sorted, bytearray)
 INSIDE_OF_CELLS = {"value", "held", "slots", "holder", "readers"}
 
 
@@ -222,7 +222,8 @@ class _Reader:
     def _is_fresh(self, value: ast.expr | None) -> bool:
         """Is it a list, a set or a dictionary that is made here?"""
         if isinstance(value, ast.Call):
-            return isinstance(value.func, ast.Name) and value.func.id in _MAKES
+            made = self.resolved(value.func)
+            return any(made is one for one in _MAKES)
         if isinstance(value, ast.IfExp):
             return self._is_fresh(value.body) and self._is_fresh(value.orelse)
         if isinstance(value, ast.BinOp):
