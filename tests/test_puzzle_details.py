@@ -153,7 +153,7 @@ def test_the_minute_is_found_by_the_search_too_where_time_may_run_out():
     result = PUZZLES["R14"].explore(timeouts=1)
     left = [one for one in result.violations if one.what.startswith("warning: ")]
     assert [(one.what, len(one)) for one in left] == [
-        ("warning: iommufd_device 1 is still in use, so it is left behind", 46)
+        ("warning: iommufd_device 1 is still in use, so it is left behind", 47)
     ]
     assert left[0].what in replay(left[0].replay).machine.check()
     assert "m.sleep(60000)" in left[0].code
@@ -258,9 +258,9 @@ def with_a_busy_group(trace: bool = True) -> Machine:
 
 BITMAP = uapi.IommuHwptGetDirtyBitmap(hwpt_id=TABLE, length=4096, page_size=4096)
 NAME_THE_TABLE: dict[str, tuple[Call, int]] = {
-    "its written pages": (ask(uapi.IOMMU_HWPT_GET_DIRTY_BITMAP, BITMAP), 64),
-    "a table over it": (ask(uapi.IOMMU_HWPT_ALLOC, uapi.IommuHwptAlloc(dev_id=DEVICE, pt_id=TABLE)), 68),
-    "forgetting": (ask(uapi.IOMMU_HWPT_INVALIDATE, uapi.IommuHwptInvalidate(hwpt_id=TABLE)), 60),
+    "its written pages": (ask(uapi.IOMMU_HWPT_GET_DIRTY_BITMAP, BITMAP), 65),
+    "a table over it": (ask(uapi.IOMMU_HWPT_ALLOC, uapi.IommuHwptAlloc(dev_id=DEVICE, pt_id=TABLE)), 69),
+    "forgetting": (ask(uapi.IOMMU_HWPT_INVALIDATE, uapi.IommuHwptInvalidate(hwpt_id=TABLE)), 59),
     "an attach by its ID": (attach(TABLE, GPU), 71),
     "an attach that tries it": (attach(IOAS, GPU), 75),
 }
