@@ -73,6 +73,14 @@ def test_two_students_of_one_name_are_told_apart(tmp_path, capsys) -> None:
     assert {line.split()[0] for line in capsys.readouterr().out.splitlines()[1:]} == {"ann.json", "ann/progress.json"}
 
 
+def test_a_student_whose_folder_is_empty_stands_in_the_table_and_is_told(room, capsys) -> None:
+    (room / "zoe").mkdir()
+    assert main(["grade", str(room)]) == 1
+    told = capsys.readouterr().out
+    assert [line.split()[0] for line in told.splitlines()[1:6]] == ["ann", "bob", "eve", "joe", "zoe"]
+    assert f"zoe: {room / 'zoe'} holds no progress.json." in told
+
+
 @pytest.mark.parametrize(("name", "says"), [("empty", "holds no file of progress"), ("none", "is no folder")])
 def test_a_folder_with_nothing_in_it_is_told(tmp_path, name, says, capsys) -> None:
     (tmp_path / "empty").mkdir()

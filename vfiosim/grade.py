@@ -36,10 +36,14 @@ def students(folder: Path) -> list[Student]:
         raise ValueError(f"{folder} holds no file of progress; each student's is a progress.json")
     names = [_name(path.relative_to(folder)) for path in files]
     doubled = {name for name in names if names.count(name) > 1}
-    return [
+    found = [
         _student(str(path.relative_to(folder)) if name in doubled else name, path)
         for name, path in zip(names, files, strict=True)
     ]
+    empty = [
+        one for one in sorted(folder.glob("[!.]*")) if one.is_dir() and not any(one in path.parents for path in files)
+    ]
+    return [*found, *(Student(one.name, {}, f"{one} holds no progress.json") for one in empty)]
 
 
 def _name(path: Path) -> str:
