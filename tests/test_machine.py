@@ -290,6 +290,38 @@ def test_a_wrong_kind_of_argument_is_named_in_one_sentence(p):
         p.open(5)
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda p: p.pread(3, 4, "x"),
+        lambda p: p.pwrite(3, b"abcd", 0, 1.5),
+        lambda p: p.mmap(4096, address=1.5),
+        lambda p: p.mmap(float("nan")),
+        lambda p: p.mmap(4096, 3, 3, 0, "x"),
+        lambda p: p.munmap(0, 1.5),
+        lambda p: p.mprotect(1.5, 4096, 1),
+        lambda p: p.memory.write(1.5, b"x"),
+        lambda p: p.memory.write(0, [1]),
+        lambda p: p.memory.map(4096, {}),
+        lambda p: p.sendmsg_fds(3, [1.5]),
+        lambda p: p.prlimit("", 8, "x"),
+        lambda p: p.capdrop(1.5),
+        lambda p: p.start("open", "/dev/iommu", lane=1),
+        lambda p: p.fork(7),
+        lambda p: p.machine.process(7),
+        lambda p: p.machine.process("q", [1]),
+        lambda p: p.machine.take_out(None),
+    ],
+)
+def test_an_argument_of_a_wrong_kind_reaches_no_kernel_code_and_no_text(p, wrong):
+    p.open("/dev/vfio/devices/vfio0")
+    before = p.machine.trace.replay
+    with pytest.raises(TypeError, match=r"takes .* here, not|bytes-like"):
+        wrong(p)
+    assert not p.machine.pending
+    assert p.machine.trace.replay == before
+
+
 def test_a_plain_function_cannot_stand_for_a_kernel_function(m):
     with (
         pytest.raises(TypeError, match="your vfio_df_open must be an `async def`"),

@@ -30,6 +30,7 @@ from .events import Began, Event, Failing, Forked, Outside, Patched, Slept, Take
 from .history import Noted, repeat
 from .process import Process
 from .sharing import RENAMED, encode_until
+from .system_calls import must_be
 
 P = ParamSpec("P")
 NOFILE = 1024  # descriptors a process may have
@@ -126,6 +127,8 @@ class Machine:
         memory: OutsideMemory | None = None,
     ) -> Process:
         """A process with a descriptor table of its own, and a copy of its parent's memory and rights if it has one."""
+        must_be("name", "a process", name)
+        must_be("names", "a process", tuple(caps))
         if name in self.processes and self.processes[name].task.alive.value:
             raise ValueError(f"there is a process {name!r} already; give this one another name")
         if parent is not None and parent.mm.value.outside is not None:
@@ -135,10 +138,10 @@ class Machine:
         if memory is not None:
             self.note(Outside, f"the memory of {name!r} is kept outside of the machine")
         if parent is None:
-            self.note(Began, name, caps)
+            self.note(Began, name, tuple(caps))
         else:
             self.note(Forked, parent.name, name)
-        task = self._in_kernel(new_task(name, parent, caps, self.built.root, memory), f"start {name}")
+        task = self._in_kernel(new_task(name, parent, tuple(caps), self.built.root, memory), f"start {name}")
         self.processes[name] = Process(self, name, task)
         return self.processes[name]
 
@@ -220,6 +223,7 @@ class Machine:
         """
         if self.pending:
             raise ValueError(f"protections are taken out before a call begins, and {self.pending[0]} has not ended")
+        must_be("name", "take_out", *names)
         names = tuple(RENAMED.get(name, name) for name in names)
         self.note(TakenOut, names)
         self.taken_out = self.engine.take_out(*names)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..kernel.mm import MmStruct
 from .events import Mapped, MemoryChanged
+from .system_calls import must_be
 
 if TYPE_CHECKING:
     from .process import Process
@@ -21,6 +22,8 @@ class Memory:
     def map(self, length: int, data: bytes = b"", prot: int = 3, address: int | None = None) -> int:
         """Make `length` bytes accessible (1 read, 2 write), beginning with `data`; the answer is their address."""
         self._process.refuse_if_ended()
+        must_be("number", "memory", length, prot, *([] if address is None else [address]))
+        memoryview(data)  # raises TypeError for what is no bytes
         found = None
         try:
             found = self._mm.map(length, data, prot, address)
@@ -32,16 +35,19 @@ class Memory:
         """Take every mapping in this range away."""
         if self._mm.outside is not None:
             raise ValueError(f"the memory of {self._process.name!r} is kept outside of the machine; unmap it there")
+        must_be("number", "memory", address, length)
         self._note("unmap", address, length)
         self._mm.unmap(address, length)
 
     def protect(self, address: int, length: int, prot: int) -> None:
         """Change what may be done in this range (1 read, 2 write); ENOMEM where a part of it is not mapped."""
+        must_be("number", "memory", address, length, prot)
         self._note("protect", address, length, prot)
         self._mm.protect(address, length, prot)
 
     def read(self, address: int, size: int, width: int = 0) -> bytes:
         """The bytes at an address. Registers of a device are asked: at once, or `width` bytes at a time."""
+        must_be("number", "memory", address, size)
         asked = self._mm.registers(address, size) is not None
         return (
             bytes(self._process.start("load", address, size, width).value()) if asked else self._mm.read(address, size)
@@ -49,6 +55,8 @@ class Memory:
 
     def write(self, address: int, data: bytes, width: int = 0) -> None:
         """Change bytes at an address, or tell the registers of a device there, likewise."""
+        must_be("number", "memory", address)
+        memoryview(data)  # raises TypeError for what is no bytes
         if self._mm.registers(address, len(data)) is not None:
             self._process.start("store", address, data, width).value()
         else:

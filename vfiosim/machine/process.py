@@ -16,7 +16,7 @@ from ..uapi import KernelError
 from .call import Call
 from .events import Called, Killed, Outside
 from .memory import Memory, frozen
-from .system_calls import SYSTEM_CALLS, check_arguments
+from .system_calls import SYSTEM_CALLS, check_arguments, must_be
 
 if TYPE_CHECKING:
     from .machine import Machine
@@ -258,6 +258,7 @@ class Process:
         """
         self.refuse_if_ended()
         check_arguments(name, arguments)
+        must_be("name", "a lane", lane)
         if name == "exec" and self.task.mm.value.outside is not None:
             raise ValueError(
                 f"the memory of {self.name!r} is kept outside of the machine, so it cannot run another program"

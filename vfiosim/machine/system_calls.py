@@ -38,10 +38,21 @@ _SORTS: Final[dict[str, tuple[str, Any]]] = {
     "name": ("a name", str),
     "bytes": ("bytes", _BYTES),
     "text": ("bytes", _BYTES),
-    "fds": ("descriptors", Sequence),
-    "names": ("names", Sequence),
+    "fds": ("descriptors", (tuple, list)),
+    "names": ("names", (tuple, list)),
     "thing": ("something of the kernel's", object),
 }
+_OF: Final = {"fds": "fd", "names": "name"}  # of what there are several
+
+
+def must_be(sort: str, what: str, *values: Any) -> None:
+    """Raises TypeError for a value that is not of this sort; `what` takes it."""
+    words, kind = _SORTS[sort]
+    for value in values:
+        if not isinstance(value, kind):
+            raise TypeError(f"{what} takes {words} here, not {value!r}")
+        if sort in _OF:
+            must_be(_OF[sort], what, *value)
 
 
 class Argument(NamedTuple):
@@ -80,9 +91,9 @@ class SystemCall:
     def check(self, arguments: Sequence[Any]) -> None:
         """Raises TypeError for an argument of a wrong sort."""
         for value, argument in zip(arguments, self.arguments, strict=False):
-            words, kind = _SORTS[argument.sort]
-            if not isinstance(value, kind):
-                raise TypeError(f"{self.name} takes {words} here, not {value!r}")
+            must_be(argument.sort, self.name, value)
+        if self.name != "ioctl":  # whose last one may be a buffer; what else may be left out is a number
+            must_be("number", self.name, *(value for value in arguments[len(self.arguments) :] if value is not None))
 
 
 def _alone(code: Callable[..., Code]) -> Callable[..., Code]:
