@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from tests.calls import add, vm
@@ -320,6 +324,39 @@ def test_an_argument_of_a_wrong_kind_reaches_no_kernel_code_and_no_text(p, wrong
         wrong(p)
     assert not p.machine.pending
     assert p.machine.trace.replay == before
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        (lambda m: Machine(None), "made of a Topology or the name of one, not of None"),  # type: ignore[arg-type]
+        (lambda m: Machine(config=1), "a configuration is a Config"),  # type: ignore[arg-type]
+        (lambda m: m.why(None), "asked for by its name"),
+        (lambda m: m.expect("x"), "told as an Invariant"),
+        (copy.copy, r"m\.branch\(-1\) is a second one"),
+        (copy.deepcopy, r"m\.branch\(-1\) is a second one"),
+        (pickle.dumps, r"m\.branch\(-1\) is a second one"),
+    ],
+)
+def test_what_cannot_be_done_with_a_machine_is_told_in_one_sentence(m, wrong, told):
+    with pytest.raises(TypeError, match=told):
+        wrong(m)
+
+
+def test_a_fault_of_another_machine_s_call_is_planned_there(m, p):
+    with pytest.raises(ValueError, match="is a call on another machine"):
+        Machine(trace=False).fail_next(1, call=p.start("open", "/dev/iommu", run=False))
+
+
+def test_calls_of_several_python_threads_are_made_one_after_the_other(m, p):
+    def work():
+        for _ in range(20):
+            p.close(p.open("/dev/iommu"))
+
+    with ThreadPoolExecutor(4) as pool:
+        for made in [pool.submit(work) for _ in range(4)]:
+            made.result()
+    assert (m.check(), m.pending, len(m.calls)) == ([], [], 160)
 
 
 def test_a_plain_function_cannot_stand_for_a_kernel_function(m):

@@ -470,11 +470,27 @@ def test_a_name_that_no_call_came_by_is_told():
         ("R1: A20 B40", "B cannot go on"),
         ("R1 faulty: A1", "no functions that are faulty"),
         ("R1: A3@9", "no step 9"),
+        ("R1 without group_luck: A20 B18 A1", "never use 'group_luck'"),
     ],
 )
 def test_what_is_wrong_with_the_line_of_a_puzzle_is_told(text, told):
     with pytest.raises(ValueError, match=told):
         replay(text)
+
+
+@pytest.mark.parametrize("part", ["scenarios", "topology", "steps", "path"])
+def test_a_recording_without_one_of_its_parts_is_refused_in_one_sentence(tmp_path, part):
+    step = {"call": "open", "path": NODE}
+    whole = {"profile": "small", "topology": {}, "scenarios": [{"name": "one", "steps": [step]}]}
+    broken = {
+        "scenarios": whole | {"scenarios": []},
+        "topology": whole | {"topology": {"pci1": -1}},
+        "steps": whole | {"scenarios": [{"name": "one", "steps": [3]}]},
+        "path": whole | {"scenarios": [{"name": "one", "steps": [step | {"path": None}]}]},
+    }[part]
+    (tmp_path / "run.json").write_text(json.dumps(broken))
+    with pytest.raises(ValueError, match=r"run\.json is "):
+        replay(str(tmp_path / "run.json"))
 
 
 def test_a_call_that_waits_for_ever_is_shared():

@@ -106,15 +106,19 @@ def _of_recording(path: str) -> Replay:
         recording = load(Path(path))
     except UnreadableError as error:
         raise ValueError(str(error)) from None
-    scenario = recording.scenarios[0]
-    machine = Machine(topology_of(recording), config=Config.of(recording.config))
-    playback = Playback(machine, recording.topology, scenario)
-    for step in scenario["steps"]:
-        playback.step(step)
+    try:
+        scenario = recording.scenarios[0]
+        machine = Machine(topology_of(recording), config=Config.of(recording.config))
+        playback = Playback(machine, recording.topology, scenario)
+        for step in scenario["steps"]:
+            playback.step(step)
+    except (LookupError, TypeError, AttributeError, ValueError) as error:  # what a file without its parts leads to
+        raise ValueError(f"{path} is damaged, or a part of it is missing: {type(error).__name__}: {error}") from None
     return Replay(machine, machine.trace, None, scenario.get("about", path), machine.calls)
 
 
 def _of_puzzle(found: re.Match[str], patches: Patches | None) -> Replay:
+    from .explore.model import refuse_missing
     from .explore.rerun import rerun
     from .puzzles import PUZZLES
 
@@ -126,8 +130,7 @@ def _of_puzzle(found: re.Match[str], patches: Patches | None) -> Replay:
     order = _schedule(schedule, list(programs))
     machine = puzzle.setup()
     made = len(machine.calls)
-    if without:
-        machine.take_out(*re.split(" *, *", without))
+    taken_out = machine.take_out(*(re.split(" *, *", without) if without else ()))
     machine.expect(*(one for one in puzzle.properties if isinstance(one, Invariant)))
     machine.patch(**_functions(puzzle, how, slip), **(patches or {}))
     if fault:
@@ -135,7 +138,11 @@ def _of_puzzle(found: re.Match[str], patches: Patches | None) -> Replay:
         if errno not in Errno.__members__:
             raise ValueError(f"{errno} is no error number of Linux")
         machine.fail_next(int(number), Errno[errno])
-    before = rerun(machine, programs, order)
+    try:
+        before = rerun(machine, programs, order)
+    except ValueError:
+        refuse_missing(taken_out)
+        raise
     what = found.string.rpartition("@")[0] if step else found.string
     return Replay(machine, machine.trace[before:], int(step) if step else None, what, machine.calls[made:])
 

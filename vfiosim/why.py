@@ -157,8 +157,10 @@ def find(state: State, name: str) -> str:
     """The full name of the object that `name` means: its name, its label, its kind, or a part of the name.
 
     The kind may be shortened, and written as in /sys: "vfio-dev vfio0" is the vfio_device. Raises ValueError if that fits
-    no object, or more than one.
+    no object, or more than one, and TypeError for what is no name.
     """
+    if not isinstance(name, str):
+        raise TypeError(f"an object is asked for by its name, such as 'vfio_device vfio0', not by {name!r}")
     things = state.objects.values()
     ways = (
         [thing.oid for thing in things if thing.oid == name],

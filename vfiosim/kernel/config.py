@@ -80,6 +80,10 @@ class Config:
             return switches
         if isinstance(switches, str):
             switches = dict(map(cls._switch, switches.split()))
+        if not isinstance(switches, Mapping | None):
+            raise TypeError(
+                f"a configuration is a Config, a dict of switches or a text such as VFIO_GROUP=n, not {switches!r}"
+            )
         wanted = {name.lower().removeprefix("config_"): value for name, value in (switches or {}).items()}
         for name in wanted:
             must_be_one_of([field.name for field in fields(cls)], name, "switch of the kernel's configuration")

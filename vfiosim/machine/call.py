@@ -98,16 +98,19 @@ class Call:
 
     def step(self) -> bool:
         """Do one effect. False if the call has ended or must wait."""
-        moved = self.process.machine.engine.step(self.thread)
-        self.process.machine.finish_calls()
+        machine = self.process.machine
+        with machine.turn:
+            moved = machine.engine.step(self.thread)
+            machine.finish_calls()
         return moved
 
     def run(self) -> Call:
         """Go on until the call ends or must wait, then let those run that it woke."""
-        engine = self.process.machine.engine
-        engine.run(self.thread)
-        engine.settle()
-        self.process.machine.finish_calls()
+        machine = self.process.machine
+        with machine.turn:
+            machine.engine.run(self.thread)
+            machine.engine.settle()
+            machine.finish_calls()
         return self
 
     def value(self) -> Any:

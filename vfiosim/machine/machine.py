@@ -6,19 +6,18 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from functools import partial
 from operator import index
-from typing import Any, ParamSpec
+from threading import RLock
+from typing import Any, NoReturn, ParamSpec
 
-from ..engine import Ablation, Engine, FaultPlan, KernelOops, Phase, Thread, alloc, say, xa_store
+from ..engine import Ablation, Engine, FaultPlan, KernelOops, Thread
 from ..invariants import INVARIANTS, Invariant, check
 from ..kernel.boot import boot
 from ..kernel.callbacks import CALLBACKS
 from ..kernel.config import Config, Switches
-from ..kernel.fs.file import FilesStruct
 from ..kernel.kvm.kvm import Kvm
-from ..kernel.mm import MmStruct
-from ..kernel.outside import OutsideMemory, OutsideMm, check_outside_memory
+from ..kernel.outside import OutsideMemory, check_outside_memory
 from ..kernel.posted import POSTED
-from ..kernel.task import ALL_CAPABILITIES, TaskStruct, UserStruct, begin_task, copy_process, open_standard_files
+from ..kernel.task import ALL_CAPABILITIES, TaskStruct
 from ..kernel.variants import variant_of
 from ..kernel.vfio.built_without import BUILT_WITHOUT
 from ..topology import Topology
@@ -28,12 +27,11 @@ from ..why import Why, why
 from .call import Broken, Call
 from .events import Began, Event, Failing, Forked, Outside, Patched, Slept, TakenOut
 from .history import Noted, repeat
-from .process import Process
+from .process import Process, new_task
 from .sharing import RENAMED, encode_until
 from .system_calls import must_be
 
 P = ParamSpec("P")
-NOFILE = 1024  # descriptors a process may have
 
 
 class Machine:
@@ -48,6 +46,9 @@ class Machine:
     def __init__(
         self, topology: Topology | str = "small", kernel: str = "v7.2", trace: bool = True, config: Switches = None
     ) -> None:
+        if not isinstance(topology, Topology | str):
+            raise TypeError(f"a machine is made of a Topology or the name of one, not of {topology!r}")
+        self.turn = RLock()  # calls from several threads of Python are made one after the other
         self.variant = variant_of(kernel)
         self.kernel = kernel
         self.topology = Topology.named(topology) if isinstance(topology, str) else topology
@@ -98,6 +99,9 @@ class Machine:
 
     def expect(self, *rules: Invariant) -> None:
         """From now on `check` looks at these invariants too, such as those that only hold in a puzzle."""
+        asked: tuple[Any, ...] = rules
+        if wrong := [rule for rule in asked if not isinstance(rule, Invariant)]:
+            raise TypeError(f"what holds on a machine is told as an Invariant, not as {wrong[0]!r}")
         self.expected += tuple(rule for rule in rules if rule not in INVARIANTS and rule not in self.expected)
 
     def why(self, name: str) -> Why:
@@ -153,9 +157,10 @@ class Machine:
         """Let simulated time pass; it moves in no other way."""
         if index(milliseconds) < 0:
             raise ValueError(f"time moves by 0 milliseconds or more, not by {milliseconds}")
-        self.pass_time(milliseconds)
-        self.engine.settle()
-        self.finish_calls()
+        with self.turn:
+            self.pass_time(milliseconds)
+            self.engine.settle()
+            self.finish_calls()
 
     def pass_time(self, milliseconds: int) -> None:
         """As `sleep`, but those whose time is over go on only when they are moved."""
@@ -198,6 +203,8 @@ class Machine:
         plan = FaultPlan(number, None if errno is None else Errno(errno), CALLBACKS)
         if call is None:
             self._next_fault = plan
+        elif call.process.machine is not self:
+            raise ValueError(f"{call} is a call on another machine")
         elif call.begun:
             raise ValueError(f"{call} has begun; what is to fail has to be said before")
         else:
@@ -279,6 +286,12 @@ class Machine:
             raise IndexError(f"there is no step {step}; the trace has {len(trace)}, and 0 is before the first")
         return trace.steps[number - 1].last + 1 if number else 0
 
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        """Neither `copy` nor `pickle` can do it: calls that have begun are coroutines."""
+        raise TypeError(
+            "a machine is not copied or pickled: m.branch(-1) is a second one, m.trace.replay a text of its run"
+        )
+
     def remember(self, other: Machine) -> None:
         """What this machine has done before on another one need not be told again for the trace: it is as it was there."""
         if self._recorder is not None and other._recorder is not None:
@@ -313,27 +326,11 @@ class Machine:
 
     def _in_kernel(self, code: Coroutine[Any, Any, Any], label: str) -> Any:
         """Run kernel code that belongs to no program."""
-        thread: Thread = self.engine.spawn(code, label)
-        self.engine.run(thread)
-        if thread in self.engine.ended:
-            self.engine.ended.remove(thread)  # no call, and so nothing to let go of
+        with self.turn:
+            thread: Thread = self.engine.spawn(code, label)
+            self.engine.run(thread)
+            if thread in self.engine.ended:
+                self.engine.ended.remove(thread)  # no call, and so nothing to let go of
         if thread.error is not None:
             raise thread.error
         return thread.result
-
-
-async def new_task(
-    name: str, parent: TaskStruct | None, caps: tuple[str, ...], root: UserStruct, memory: OutsideMemory | None
-) -> TaskStruct:
-    """The kernel's side of a new process."""
-    say(Phase.ACQUIRE, f"A new process, {name}, with a descriptor table and memory of its own.")
-    if parent is None:
-        files = await alloc(FilesStruct, name, NOFILE)
-        await open_standard_files(files)
-        mm = await (alloc(MmStruct, name) if memory is None else alloc(OutsideMm, name, memory))
-        task = await alloc(TaskStruct, name, files, mm, caps)
-    else:
-        task = await copy_process(parent, name)
-    await begin_task(task, root, parent)
-    await xa_store(root.tasks, name, task)
-    return task

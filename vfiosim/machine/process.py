@@ -7,10 +7,13 @@ from ctypes import Array, Structure
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ..kernel.fs.file import O_RDWR
+from ..engine import Phase, alloc, say, xa_store
+from ..kernel.fs.file import O_RDWR, FilesStruct
 from ..kernel.fs.host import HostFile
+from ..kernel.mm import MmStruct
 from ..kernel.mmap import MAP_SHARED, can_be_unmapped
-from ..kernel.task import TaskStruct, system_call
+from ..kernel.outside import OutsideMemory, OutsideMm
+from ..kernel.task import TaskStruct, UserStruct, begin_task, copy_process, open_standard_files, system_call
 from ..kernel.variants import Variant
 from ..uapi import KernelError
 from .call import Call
@@ -21,6 +24,7 @@ from .system_calls import SYSTEM_CALLS, check_arguments, must_be
 if TYPE_CHECKING:
     from .machine import Machine
 
+NOFILE = 1024  # descriptors a process may have
 Buffer = bytearray | memoryview | Structure | Array[Any]
 
 
@@ -256,6 +260,10 @@ class Process:
         With `run=False` nothing happens yet: `step` and `run` of the answer move it. `lane` names the thread of the process
         that makes the call; so are then named the objects that it makes.
         """
+        with self.machine.turn:
+            return self._started(name, arguments, run, lane)
+
+    def _started(self, name: str, arguments: tuple[Any, ...], run: bool, lane: str) -> Call:
         self.refuse_if_ended()
         check_arguments(name, arguments)
         must_be("name", "a lane", lane)
@@ -305,3 +313,20 @@ def _shown(variant: Variant, call: str, index: int, argument: object) -> str:
     if isinstance(argument, (bytearray, memoryview)):
         return f"{len(argument)} bytes"
     return hex(argument) if isinstance(argument, int) and argument > 4096 else repr(argument)
+
+
+async def new_task(
+    name: str, parent: TaskStruct | None, caps: tuple[str, ...], root: UserStruct, memory: OutsideMemory | None
+) -> TaskStruct:
+    """The kernel's side of a new process."""
+    say(Phase.ACQUIRE, f"A new process, {name}, with a descriptor table and memory of its own.")
+    if parent is None:
+        files = await alloc(FilesStruct, name, NOFILE)
+        await open_standard_files(files)
+        mm = await (alloc(MmStruct, name) if memory is None else alloc(OutsideMm, name, memory))
+        task = await alloc(TaskStruct, name, files, mm, caps)
+    else:
+        task = await copy_process(parent, name)
+    await begin_task(task, root, parent)
+    await xa_store(root.tasks, name, task)
+    return task
