@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, replace
+from operator import attrgetter
 from typing import NamedTuple
 
 from ..engine import Phase
@@ -45,6 +46,7 @@ class MicroStep(Place):
 TAKES = frozenset(("alloc", "get", "get_unless_zero", "copy_to_user"))  # operations that undo nothing
 GIVEN_BACK = "What was taken is given back, the last first."  # where the way out after a refusal says nothing itself
 _PLACE = tuple(one.name for one in fields(Place))
+_place = attrgetter(*_PLACE)
 
 
 class Changed(NamedTuple):
@@ -115,7 +117,7 @@ class _Draft:
     refused: str = ""
     waits: bool = False
     micros: list[MicroStep] = field(default_factory=list)
-    before: dict[str, Plain] = field(default_factory=dict)  # by what it changed, what was there before
+    changed: dict[str, tuple[Edit, Plain]] = field(default_factory=dict)  # what: its last edit, what was there before
 
 
 class Grouper:
@@ -133,7 +135,7 @@ class Grouper:
         twin = Grouper(self.state)
         draft = self._draft
         if draft is not None:
-            twin._draft = replace(draft, micros=draft.micros[:], before=dict(draft.before))
+            twin._draft = replace(draft, micros=draft.micros[:], changed=dict(draft.changed))
         twin._done, twin._said, twin._refused = self._done[:], dict(self._said), set(self._refused)
         return twin
 
@@ -160,7 +162,9 @@ class Grouper:
         elif draft is None or draft.telling.call != micro.call or draft.telling.wrong:
             draft = self._begin(micro, *self._goes_on(micro))
         for edit in micro.edits:
-            draft.before.setdefault(edit.what, _value(self.state, edit))
+            what = edit.what
+            known = draft.changed.get(what)
+            draft.changed[what] = edit, known[1] if known else _value(self.state, edit)
         draft.micros.append(micro)
         take(self.state, micro)
 
@@ -206,15 +210,15 @@ class Grouper:
             call=telling.call,
             refused=draft.refused,
             waits=draft.waits,
-            **{name: getattr(draft.place, name) for name in _PLACE},
+            **dict(zip(_PLACE, _place(draft.place), strict=True)),
             changes=tuple(self._changes(draft)),
         )
 
     def _changes(self, draft: _Draft) -> Iterator[Changed]:
-        for edit in {edit.what: edit for micro in draft.micros for edit in micro.edits}.values():
-            old, new = draft.before[edit.what], _value(self.state, edit)
+        for what, (edit, old) in draft.changed.items():
+            new = _value(self.state, edit)
             if old != new:
-                yield Changed(edit.what, old, new)
+                yield Changed(what, old, new)
 
 
 def _only_entered(draft: _Draft) -> bool:

@@ -25,6 +25,8 @@ def describe(request: Request, answer: Any) -> str:
 
 
 def _say(value: Any) -> str:
+    if isinstance(value, Cell):
+        return value.path
     return value.oid if isinstance(value, KObject) else shown(plain(value))
 
 
