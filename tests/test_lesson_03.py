@@ -12,12 +12,14 @@ from tests.conftest import ROOT
 from tests.lesson_claims import ordered
 from vfiosim.assets import palette
 from vfiosim.lab import Exercise
+from vfiosim.lab.record import progress
 from vfiosim.lessons import misconceptions as M
 from vfiosim.lessons import order_of_checks as lesson
 from vfiosim.lessons.beginnings import DEVICE
 from vfiosim.lessons.order_of_checks import MISTAKES, NOT_OF_BIND
 from vfiosim.lessons.order_of_checks_causes import CAUSES, refused
 from vfiosim.lessons.order_of_checks_plot import bars
+from vfiosim.lessons.order_of_checks_probes import PROBES
 
 NOTEBOOK = ROOT / "notebooks" / "03_order_of_checks.ipynb"
 TEXT = "\n".join(cells(NOTEBOOK, "markdown"))
@@ -259,3 +261,34 @@ def test_no_program_of_three_calls_meets_both():
         for call in program:
             call(session)
         assert lesson.GOOD_STRUCT.missing(session)
+
+
+# ---- the task with two probes
+
+
+def probed(*probes: str) -> str:
+    task = lesson.probes()
+    task.choice.value = probes
+    task.check.click()
+    return task.message
+
+
+def test_of_four_probes_only_those_on_both_sides_of_the_token_tell_the_three_causes_apart():
+    right = [pair for pair in combinations(PROBES, 2) if probed(*pair).startswith("✓ Right.")]
+    assert right == [("group", "closed"), ("group", "another kind")]
+
+
+def test_who_chooses_other_probes_is_shown_what_the_kernel_says_to_them_and_which_causes_look_alike():
+    assert probed("group") == "Tick two of them: you may bind twice."
+    said = probed("group", "read-only")
+    assert "“a token, and a driver that knows none” and “the IOMMU does not keep caches coherent” give the same" in said
+    assert "flags is 2 EINVAL EINVAL a token, and a driver that knows none EBUSY EINVAL" in said
+    assert "All three give the same two answers." not in said
+
+
+def test_the_table_of_the_probes_waits_for_the_task():
+    progress.reset()
+    kept_back = lesson.once_answered("two probes", "the table")
+    assert "the table" not in kept_back.message
+    probed("closed", "read-only")
+    assert kept_back.message == "the table"

@@ -35,7 +35,7 @@ EACH_ENDING = pytest.mark.parametrize("path", ENDING, ids=lambda path: path.stem
 LESSON = pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
 
 # What has a button "Check" and says what is missing, by the name of the function that makes it.
-CHECKED = ("free_it", "keep_it", "errors", "order", "exercise", "by_hand", "turns", "mend", "share")
+CHECKED = ("free_it", "keep_it", "errors", "order", "exercise", "by_hand", "turns", "mend", "share", "probes")
 
 
 def words_of(path: Path) -> int:

@@ -25,7 +25,7 @@ def at(stage: TracePane) -> str:
 def test_a_refused_call_of_a_bench_opens_at_the_refusal_and_says_so(before, errno):
     bench = press(Bench(), "open device", "open iommufd", before, "bind")
     assert at(bench.trace_pane).startswith(f"Refused with {errno}: ")
-    assert f"the picture shows step {bench.trace_pane.step}; Home leads to the beginning" in bench.message
+    assert f"the picture stands at step {bench.trace_pane.step}, before the call has ended;" in bench.message
 
 
 def two_calls() -> Sandbox:
@@ -111,7 +111,7 @@ def test_a_verdict_about_how_things_stand_is_read_beside_a_picture_of_how_they_s
     assert exercise.message.startswith(verdict)
     last = exercise.bench.trace_pane.step
     assert last == len(exercise.bench.trace_pane.trace) > 1
-    assert exercise.bench.message.endswith(f"the picture shows step {last}; Home leads to the beginning.")
+    assert exercise.bench.message.endswith("the picture shows the result; Home leads to the beginning.")
 
 
 def test_the_verdict_about_a_race_by_hand_is_read_beside_its_last_step():

@@ -13,6 +13,8 @@ function statement(lines) {
   return found.replaceAll("( ", "(").replaceAll(" )", ")").replaceAll(",)", ")");
 }
 
+const NO_CHANGE = "After a call stands here what each of its steps changed, and where in the code.";
+
 function section(title, ...content) {
   return element("section", {}, element("div", { class: "title" }, title), ...content);
 }
@@ -41,12 +43,18 @@ export class FactsView {
   show(moment) {
     this.moment = moment;
     const sections = moment.base === null ? [] : [this.compared(moment)];
-    if (moment.told && moment.open.has("details")) sections.push(...this.details(moment));
+    if (moment.open.has("details")) sections.push(...(moment.told ? this.details(moment) : [this.nothing()]));
     this.facts.replaceChildren(...sections);
     const current = /** @type {HTMLElement} */ (this.facts.querySelector("li.current"));
     const list = current && current.parentElement;
     if (current) settled(this, () => list.scrollTop = current.offsetTop - list.offsetTop - 40);
     this.mark();
+  }
+
+  // Before the first step: what will stand here.
+  nothing() {
+    const first = this.run.last ? "Next → shows what the first step changed, and where in the code." : NO_CHANGE;
+    return section("Changed", element("p", {}, `Nothing yet. ${first}`));
   }
 
   // A room sees no code.

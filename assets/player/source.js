@@ -2,6 +2,9 @@
 
 import { control, element, settled } from "./dom.js";
 
+const NO_LINE_YET = "No code has run yet. Next → shows the line of the first step.";
+const NO_LINE = "No code has run yet. After a call stands here the line of each step, and the function around it.";
+
 export class SourceView {
   constructor() {
     this.title = element("div", { class: "where" });
@@ -39,6 +42,8 @@ export class SourceView {
       this.current.classList.remove("current");
       this.current.removeAttribute("aria-current");
     }
+    this.code.hidden = !place;
+    if (!place) this.title.textContent = this.run.last ? NO_LINE_YET : NO_LINE;
     this.current = place ? this.code.children[place.line - place.first] : null;
     if (!this.current) return;
     this.title.textContent = `${place.file}:${place.line}`;

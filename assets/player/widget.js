@@ -5,6 +5,7 @@ import { keepKeys } from "./kept_keys.js";
 import { listen } from "./listen.js";
 import { Player } from "./player.js";
 import { reveal } from "./reveal.js";
+import { watchKernel } from "./waiting.js";
 
 // How long the reader must rest at a step, in milliseconds, for the kernel to be told of it.
 const REST = 120;
@@ -76,6 +77,7 @@ function render({ model, el }) {
 export default {
   initialize: ({ model }) => {
     keepKeys();
+    watchKernel(model.widget_manager?.kernel);
     listen(model).catch(() => {});
   },
   render,

@@ -31,6 +31,7 @@ export class WordsView {
   marks(told) {
     return [
       ...(told.refused ? [chip("errno", `✕ ${told.refused}`)] : []),
+      ...(told.again ? [chip("again", "again")] : []),
       ...(told.waits ? [chip("waits", "waits")] : []),
       ...(this.alone ? [] : [chip("thread", told.thread)]),
     ];
@@ -48,6 +49,7 @@ export class WordsView {
     for (const old of [...this.chips.children]) if (old !== this.phase) old.remove(); // it may have the focus
     if (!this.phase.parentElement) this.chips.append(this.phase);
     this.chips.prepend(...chips);
+    for (const mark of after) if (mark.classList.contains("again")) mark.dataset.word = told.phase;
     this.chips.append(...after);
     this.sentence.textContent = effect ? effect.text : told ? told.sentence : this.beginning(presenter);
     this.context.textContent = effect ? told.sentence : "";

@@ -30,11 +30,15 @@ def outcome_html(outcome: Outcome, steps: Trace, brief: bool = False, at: int = 
 
 
 def _walk(steps: Trace, at: int) -> str:
-    """Where the picture stands."""
+    """Where the picture stands; where it does not show the result, that stands out."""
     if len(steps) < 2:
         return ""
-    where = "begins at step 1" if at == 1 else f"shows step {at}; <b>Home</b> leads to the beginning"
-    where += "; <b>End</b> shows the result" if at < len(steps) else ""
+    if at == 1:
+        where = "<b>begins at step 1;</b> <b>End</b> shows the result"
+    elif at < len(steps):
+        where = f"<b>stands at step {at}, before the call has ended;</b> <b>Home</b> shows the beginning, <b>End</b> the result"
+    else:
+        where = "shows the result; <b>Home</b> leads to the beginning"
     return f'. <span class="vfiosim-walk">{len(steps)} steps: the picture {where}.</span>'
 
 

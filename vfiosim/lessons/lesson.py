@@ -64,11 +64,13 @@ class Lesson:
         return Prediction(self.question(name))
 
     def once_answered(self, name: str, what: object, *more: str) -> OnceAnswered:
-        """What a cell has found out, shown once the question (and those in `more`) has been answered.
+        """What a cell has found out, shown once the question (and those in `more`), or a task, has been answered.
 
         Raises ValueError where there is none of such a name.
         """
-        return OnceAnswered({self.question(one).name: one for one in (name, *more)}, what)
+        known = {called: kept for kept, called in self.tasks.items()}
+        kept = (known[one] if one in known else self.question(one).name for one in (name, *more))
+        return OnceAnswered(dict(zip(kept, (name, *more), strict=True)), what)
 
     def quiz(self) -> Quiz:
         """The questions at the end."""

@@ -17,9 +17,11 @@ from .order_of_checks_causes import CAUSES
 from .order_of_checks_causes import causes as causes
 from .order_of_checks_causes import refused as refused
 from .order_of_checks_plot import Ladder, Taken
+from .order_of_checks_probes import NAME as TWO_PROBES
+from .order_of_checks_probes import Probes
 from .order_of_checks_questions import CHECK, QUESTIONS
 
-ladder, taken = Ladder, Taken
+ladder, taken, probes = Ladder, Taken, Probes
 
 
 def opened_twice(session: Session) -> None:
@@ -279,6 +281,7 @@ LESSON = Lesson(
     QUESTIONS,
     CHECK,
     {
+        TWO_PROBES: "two probes",
         SIX_MISTAKES.name: "six mistakes in their order",
         NINE_REFUSALS.name: "nine refusals",
         GOOD_STRUCT.name: "the smallest program",

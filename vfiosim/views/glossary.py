@@ -8,13 +8,14 @@ from functools import cache
 from typing import Any
 
 from ..engine.objects import KObject
+from ..trace import Trace
 
 PHASES = {
-    "validate": "Checks whether the call may go on; nothing has been changed yet.",
+    "validate": "Checks whether the call may go on. It comes again for what a lock guards.",
     "block": "Keeps others out, or waits until nobody is in the way.",
-    "lock": "Takes a lock: what it guards is changed by nobody else until the lock is given back.",
+    "lock": "Takes a lock: what it guards nobody else changes until the lock is given back; that is of this phase, too.",
     "acquire": "Takes references: what is counted here cannot go away while it is needed.",
-    "publish": "Makes the result visible to others: from here on they can find it and use it.",
+    "publish": "Makes the result visible to others: from here on they can find it and use it. The return comes last.",
     "unwind": "Gives back what was taken, in reverse order.",
 }
 
@@ -69,6 +70,16 @@ def glossary(words: Iterable[str]) -> dict[str, Any]:
     """By each of these kinds and phases what it `says`, and where there is one the kernel's `file` with a `link`."""
     known = {**_sentences(), **PHASES, "thread": THREAD}
     return {word: {"says": known[word], **_where(word)} for word in dict.fromkeys(words) if word in known}
+
+
+def come_again(trace: Trace) -> Iterator[bool]:
+    """For each step: is it of a phase that its call has had before, with another one in between?"""
+    had: dict[tuple[str, int], list[str]] = {}
+    for step in trace:
+        phases = had.setdefault((step.thread, step.call), [step.phase])
+        if phases[-1] != step.phase:
+            phases.append(step.phase)
+        yield phases.count(step.phase) > 1
 
 
 def kernel_link(file: str, tag: str) -> str:

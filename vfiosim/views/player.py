@@ -25,7 +25,7 @@ from .counters import counts_over
 from .draw import svg
 from .facts import known_story
 from .fields import field_says
-from .glossary import glossary
+from .glossary import come_again, glossary
 from .graph import HIDDEN, Frame, graph, names_in
 from .lanes import lanes_data
 from .layout import lay_out
@@ -168,7 +168,14 @@ class Player:
         base = self.trace.micro[0].index if self.trace.micro else 0
         by_name = _with_names(self.trace)
         states = [*self.trace.states()]
-        steps = [_step(step, step.last - base + 1, sources, by_name) for step in self.trace]
+        again = [*come_again(self.trace)]
+
+        def told(by_name: Callable[[str], str]) -> list[Data]:
+            return [
+                _step(step, step.last - base + 1, sources, by_name) | ({"again": True} if more else {})
+                for step, more in zip(self.trace, again, strict=True)
+            ]
+
         effects = [_effect(micro, sources, by_name) for micro in self.trace.micro]
         data = {
             "step": self.step,
@@ -179,7 +186,7 @@ class Player:
             "hint": NOTHING,
             "stops": self._stops(),
             **self._picture(),
-            "steps": steps,
+            "steps": told(by_name),
             "effects": effects,
             "places": sources.places,
             "functions": sources.functions,
@@ -191,10 +198,7 @@ class Player:
         if self._brief is not None:
             small = self.small()
             as_drawn = partial(self._brief.said, small.graph)
-            told = (
-                _step(step, step.last - base + 1, sources, lambda text: as_drawn(by_name(text))) for step in self.trace
-            )
-            data["brief"] = {**small._picture(), "steps": [*told]}
+            data["brief"] = {**small._picture(), "steps": told(lambda text: as_drawn(by_name(text)))}
         if self.layout is None:
             there = zip([0, *self.graph.at_step], states, strict=True)
             data["trees"] = {frame: state_text(state, hide=self._hide) for frame, state in there}
