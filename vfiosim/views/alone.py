@@ -61,17 +61,18 @@ class _Alone:
             self._touching[edge.holder].append(edge)
             self._touching[edge.target].append(edge)
         widths = [
-            max([wide, *(round(size(node)[0]) for node in nodes)])
+            max([wide, *(round(size(node)[0]) for node in nodes)]) if nodes or not roomy else 0.0
             for wide, nodes in zip(WIDTHS, self.columns, strict=True)
-        ]
+        ]  # a column without boxes takes no room where each picture is looked at for itself
         channel = self._channel(widths) if roomy else CHANNEL
-        self._places = [(sum(widths[:at]) + channel * at, width) for at, width in enumerate(widths)]
+        before = [sum(map(bool, widths[:at])) for at in range(len(widths))]
+        self._places = [(sum(widths[:at]) + channel * before[at], width) for at, width in enumerate(widths)]
 
     def _channel(self, widths: Sequence[float]) -> float:
         """How far apart the columns stand."""
         high = max(sum(size(node)[1] + LEAST for node in nodes) for nodes in self.columns)
-        last = max(at for at, nodes in enumerate(self.columns) if nodes)
-        return max(CHANNEL, min(ROOMIEST, (high * SCREEN - sum(widths[: last + 1])) / max(last, 1)))
+        gaps = sum(map(bool, widths)) - 1
+        return max(CHANNEL, min(ROOMIEST, (high * SCREEN - sum(widths)) / max(gaps, 1)))
 
     def stacked(self, order: Sequence[Sequence[Node]]) -> Spots:
         """Each column from above, without gaps."""

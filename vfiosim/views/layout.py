@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TypeAlias
 
-from .alone import tight
+from .alone import ROOMIEST, tight
 from .atlas import CHANNEL, Atlas, Spot, column, size
 from .graph import Edge, Graph, Node
 from .graphviz_found import find_graphviz
@@ -112,7 +112,8 @@ def _led(
     ways = {edge.key: _ports(edge, named, spots) for edge in edges}
     ports = _sides({way: way for way in ways.values()}, {spot.right: spot.left for spot in boxes})
     beside = {ways[edge.key] for edge in edges if abs(column(named[edge.holder]) - column(named[edge.target])) <= 1}
-    near = {way: ends for way, ends in ports.items() if way in beside}
+    # Where no column stands between two others they are beside each other, too.
+    near = {way: ends for way, ends in ports.items() if way in beside or abs(ends[0][0] - ends[1][0]) <= ROOMIEST}
     bends, outs = _bends(near), _outs(near)
     lefts = {spot.left for spot in boxes}
     curves = {
