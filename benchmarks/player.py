@@ -21,15 +21,12 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from tests import browser as chromium  # noqa: E402
-from tests.players import busy  # noqa: E402
+from tests.players import LAST, ONLY, busy  # noqa: E402
 from vfiosim import Machine  # noqa: E402
 from vfiosim.trace import Trace  # noqa: E402
 from vfiosim.views import Player, show  # noqa: E402
 
 KEYS = 60  # presses that are timed
-LAST = 41  # steps of the trace of 40 nodes
-
-ONLY = ("iommu*", "vfio_[dg]*", "file*", "fds", "thread")  # what makes 40 nodes
 
 # Times from a key press to the change of the picture; frames without a picture; nodes that are still there, and somewhere else.
 PROBE = """([root, watched]) => {

@@ -39,6 +39,10 @@ show(house.trace)
 LIVE = "view = live(house.trace)\nview"
 
 
+LAST = 41  # steps of `busy` that have forty boxes
+ONLY = ("iommu*", "vfio_[dg]*", "file*", "fds", "thread")  # what makes them forty
+
+
 @cache
 def doors() -> Trace:
     """Ann opens a door while bob waits for its lock; then bob is refused, with a nasty sentence."""

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.good_calls import in_container, type1_map
+from tests.players import LAST, ONLY, busy
 from tests.toys import HOSTILE, Door, House, hold, kill, make_key, open_door, point_at
 from tests.traces import bind, keys
 from vfiosim import Machine, uapi
@@ -298,6 +299,10 @@ def test_the_picture_can_be_read_aloud() -> None:
         description.attrib["id"],
     )
     assert description.text == bind()[4].sentence
+
+
+def test_a_player_of_forty_boxes_adds_at_most_130_kib_to_a_page() -> None:
+    assert len(show(busy()[-LAST:], only=ONLY).html().encode()) <= 130 * 1024
 
 
 def test_two_pictures_on_one_page_share_no_id() -> None:

@@ -8,6 +8,8 @@ from xml.etree.ElementTree import Element
 
 SVG = "http://www.w3.org/2000/svg"
 NEEDLESS = ("id", "data-", "aria-")  # beginnings of names of attributes
+# What is to be seen only in a part of one of these classes, by assets/graph.css.
+SEEN_IN = {"badge": {"new", "gone"}, "minus": {"gone"}, "bar": {"read", "changed", "new", "gone", "harmed"}}
 
 
 def plain(svg: str) -> Element:
@@ -16,12 +18,12 @@ def plain(svg: str) -> Element:
     for part in root.iter():
         part.tag = part.tag.removeprefix(f"{{{SVG}}}")
         part.attrib = {name: _whole(value) for name, value in part.items() if not name.startswith(NEEDLESS)}
-        marked = {"new", "gone"}.intersection(part.get("class", "").split())
+        classes = part.get("class", "").split()
+        if classes:
+            part.set("class", " ".join(classes))
         for child in [*part]:
-            unseen = (child.get("class") == "badge" and not marked) or (
-                child.get("class") == "minus" and "gone" not in marked
-            )
-            if child.tag == f"{{{SVG}}}title" or unseen:
+            needs = SEEN_IN.get(child.get("class", ""))
+            if child.tag == f"{{{SVG}}}title" or (needs is not None and needs.isdisjoint(classes)):
                 part.remove(child)
     root.set("xmlns", SVG)
     return root

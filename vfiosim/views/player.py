@@ -270,7 +270,8 @@ class Player:
         if self.layout is None:
             return f'<pre class="vfiosim-still">{_escaped(str(self))}</pre>'
         picture = quote(text(plain(self.svg(whole=False))).replace('"', "'"), safe=READABLE).replace("&", "&amp;")
-        alt = _escaped(f"Run the cell to step through. {self}")
+        told = " ".join(step.sentence for step in self.trace)
+        alt = _escaped(f"Run the cell to step through. {told or NOTHING}")
         return f'<img class="vfiosim-still" alt="{alt}" src="data:image/svg+xml,{picture}">'
 
     def __str__(self) -> str:
