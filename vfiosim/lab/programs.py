@@ -38,7 +38,7 @@ LIMIT: Final = 60.0  # seconds; a program that runs for longer is stopped
 PATIENCE: Final = 5.0  # seconds, after which a cell says that its program still runs
 ENDLESS: Final = 5000  # calls; a program that makes more is stopped
 DRAWN: Final = 250  # calls; of a program that makes more the picture would take minutes
-TOO_MANY: Final = f"These are too many calls for a picture: up to {DRAWN} are drawn."
+TOO_MANY: Final = "These are too many calls for a picture: up to {} are drawn."
 MOST: Final = 24  # calls that are all told; of more only the refused ones are
 ended: dict[str, Ran] = {}  # by the name of a task its run that was last; "" is for those of none
 
@@ -143,7 +143,7 @@ def _run(command: Sequence[str], asked: argparse.Namespace) -> Player | None:
     if end.timed_out and not why:
         why = f"It was stopped after {asked.timeout:g} seconds; --timeout gives it more."
     few = len(end.calls) <= DRAWN
-    log = [*_lines(end), *((line, 0) for line in (why, "" if few else TOO_MANY) if line)]
+    log = [*_lines(end), *((line, 0) for line in (why, "" if few else TOO_MANY.format(DRAWN)) if line)]
     if not few or not running_cell():
         print(*(line for line, _ in log), sep="\n")
     return show(end.trace, step=end.telling_step, hide=OF_PROGRAMS, log=log) if few else None
