@@ -116,7 +116,7 @@ class Playback:
             actor.state = "exited"
             actor.process.exit()
             return _plain()
-        if call == "prlimit" and step["target"]:
+        if call == "prlimit" and step["target"] and isinstance(step["target"], str):  # a number is nobody's here
             self.actor(step["target"])
         return self._make(actor, step)
 
