@@ -194,8 +194,8 @@ def test_an_interrupted_call_gives_its_locks_back():
     dev, ctx = p.open(NODE), p.open(IOMMU)
     before = signal.signal(signal.SIGVTALRM, ctrl_c)
     try:
-        signal.setitimer(signal.ITIMER_VIRTUAL, 0.02)  # seconds of work; the function runs for longer
-        with m.patched(vfio_df_open=endless), pytest.raises(KeyboardInterrupt):
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0.02)  # seconds of work; ten thousand effects take many times as long
+        with m.patched(vfio_df_open=endless_effects), pytest.raises(KeyboardInterrupt):
             p.ioctl(dev, BIND, uapi.VfioDeviceBindIommufd(iommufd=ctx))
     finally:
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)

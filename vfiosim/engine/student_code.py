@@ -17,6 +17,7 @@ import ast
 import builtins
 import inspect
 import linecache
+from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from types import CodeType, CoroutineType, FunctionType
@@ -186,15 +187,15 @@ def blame(engine: Engine, thread: Thread, error: BaseException) -> PatchError | 
         return error
     wrong = isinstance(error, Wrong)
     what = str(error) if wrong else f"raises {type(error).__name__}" + (f": {error}" if str(error) else "")
-    trace, place = error.__traceback__, None
+    trace, places = error.__traceback__, []
     while trace is not None:
-        code = trace.tb_frame.f_code
-        # A recursion may end just as a function begins; the line that calls it is meant.
-        begins = isinstance(error, RecursionError) and trace.tb_lineno == code.co_firstlineno
-        if is_of_students(trace.tb_frame.f_globals) and not begins:
-            place = code, trace.tb_lasti
+        if is_of_students(trace.tb_frame.f_globals):
+            places.append((trace.tb_frame.f_code, trace.tb_lasti))
         trace = trace.tb_next
-    place = place or _waiting(thread)
+    if isinstance(error, RecursionError):  # where it ends depends on how deep the interpreter was; where it began does not
+        often = Counter(code for code, _ in places)
+        places = [place for place in places if often[place[0]] > 1][:1] or places
+    place = places[-1] if places else _waiting(thread)
     own = sorted(name for name, function in engine.patches.items() if is_students(function))
     if place is None:
         said = f"with a function of your own in the place of {', '.join(own)}, the kernel's code {what}"
