@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from itertools import zip_longest
+from threading import RLock
 from types import FunctionType, MethodType
 from typing import Any
 
@@ -39,6 +40,8 @@ def inside(thing: Any) -> list[Any]:
         return [thing.__func__, thing.__self__]
     if isinstance(thing, memoryview | bytearray):
         return [bytes(thing)]
+    if isinstance(thing, type(RLock())):
+        return []
     if type(thing) is dict:
         return [part for entry in thing.items() for part in entry]
     if isinstance(thing, list | tuple):

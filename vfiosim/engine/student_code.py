@@ -192,7 +192,7 @@ def blame(engine: Engine, thread: Thread, error: BaseException) -> PatchError | 
         if is_of_students(trace.tb_frame.f_globals):
             places.append((trace.tb_frame.f_code, trace.tb_lasti))
         trace = trace.tb_next
-    if isinstance(error, RecursionError):  # where it ends depends on how deep the interpreter was; where it began does not
+    if isinstance(error, RecursionError):  # where it began does not depend on how deep the interpreter was
         often = Counter(code for code, _ in places)
         places = [place for place in places if often[place[0]] > 1][:1] or places
     place = places[-1] if places else _waiting(thread)

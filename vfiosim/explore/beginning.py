@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from enum import Enum
 from functools import cache, lru_cache, partial
 from inspect import signature
+from threading import RLock
 from types import (
     BuiltinFunctionType,
     CodeType,
@@ -23,8 +24,9 @@ from ..machine import Machine
 from .model import Factory, check_factory, check_machine
 
 _PLAIN = (object, dict, tuple, Generic)  # what classes of this package are made from, whose state is known here
+_Lock = type(RLock())  # of Python, and free after each call
 # What cannot change. A frame is that of a coroutine, and one that could go on is refused.
-_STAYS = (int, float, str, bytes, type(None), Enum, type, CodeType, BuiltinFunctionType, FrameType, range)
+_STAYS = (int, float, str, bytes, type(None), Enum, type, CodeType, BuiltinFunctionType, FrameType, range, _Lock)
 
 
 class Beginning:
