@@ -128,6 +128,7 @@ def test_in_a_namespace_nodes_and_files_are_found_by_whatever_leads_to_them(name
         test "$(stat -Lc %t:%T /proc/self/fd/3)" = a:c4
         test "$(stat -c %i%F /dev/vfio/vfio)" = "$(stat -Lc %i%F - <&3)"
         ln -s /dev/iommu link
+        ls -l /proc/$$/fd  # should the next number be another one, this tells who is at fault
         exec 4<>link
         cd /sys/bus/pci/devices/0000:01:00.0/driver
         echo 0000:01:00.0 > unbind
