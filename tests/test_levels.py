@@ -146,6 +146,8 @@ def test_the_index_shows_each_goal_as_a_picture_ticks_what_was_solved_and_opens_
     assert index.message == "Level 5: the helper."
     index.all.click()
     assert index.message == "1 of 12 levels solved. Press a level."
+    index.next.click()  # was on its way
+    assert index.message == "Level 1: two files."
     with pytest.raises(UnknownNameError, match="no level 'x'; there are two files, the old door"):
         index.choose("x")
 

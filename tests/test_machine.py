@@ -155,6 +155,9 @@ def test_a_branch_beyond_the_trace_is_refused_in_words(m, p):
     p.open("/dev/iommu")
     with pytest.raises(IndexError, match="there is no step 999"):
         m.branch(999)
+    for wrong in ("x", None, 1.0):
+        with pytest.raises(TypeError, match=f"a step is a whole number, not {wrong!r}"):
+            m.branch(wrong)
 
 
 # ---- students' own functions

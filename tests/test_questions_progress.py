@@ -214,6 +214,17 @@ def test_where_nothing_can_be_written_it_goes_on_in_memory_and_says_so(tmp_path,
     assert made.answers == {}
 
 
+def test_what_is_no_file_is_neither_waited_for_nor_replaced(file):
+    file.parent.mkdir()
+    os.mkfifo(file)
+    made = Progress()
+    made.record("a", True)
+    assert made.answers == {"a": (1, 1, True)}
+    assert f"{file} cannot be used (Is no regular file)" in made.kept
+    assert file.is_fifo()
+    assert [*file.parent.iterdir()] == [file]
+
+
 @contextmanager
 def full_disk(size):
     """No file may become larger than so many bytes."""

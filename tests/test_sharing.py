@@ -10,7 +10,7 @@ import zlib
 import pytest
 
 from tests.reused_names import MACHINES, PATCHES, ended
-from vfiosim import Blocked, DeviceSpec, KernelError, Machine, Process, Topology, replay, uapi
+from vfiosim import Blocked, DeviceSpec, KernelError, Machine, Process, Topology, Unsupported, replay, uapi
 from vfiosim.engine import KernelOops, refuse_if
 from vfiosim.lab.sandbox import Run, Setup
 from vfiosim.machine import PREFIX, decode, encode
@@ -478,19 +478,38 @@ def test_what_is_wrong_with_the_line_of_a_puzzle_is_told(text, told):
         replay(text)
 
 
+def recording(step):
+    scenario = {"name": "one", "steps": [step], "result": {"steps": [{}]}}
+    return {"profile": "small", "topology": {}, "probe0": {}, "scenarios": [scenario]}
+
+
 @pytest.mark.parametrize("part", ["scenarios", "topology", "steps", "path"])
 def test_a_recording_without_one_of_its_parts_is_refused_in_one_sentence(tmp_path, part):
     step = {"call": "open", "path": NODE}
-    whole = {"profile": "small", "topology": {}, "scenarios": [{"name": "one", "steps": [step]}]}
     broken = {
-        "scenarios": whole | {"scenarios": []},
-        "topology": whole | {"topology": {"pci1": -1}},
-        "steps": whole | {"scenarios": [{"name": "one", "steps": [3]}]},
-        "path": whole | {"scenarios": [{"name": "one", "steps": [step | {"path": None}]}]},
+        "scenarios": recording(step) | {"scenarios": []},
+        "topology": recording(step) | {"topology": None},
+        "steps": recording(3),
+        "path": recording(step | {"path": None}),
     }[part]
     (tmp_path / "run.json").write_text(json.dumps(broken))
     with pytest.raises(ValueError, match=r"run\.json is "):
         replay(str(tmp_path / "run.json"))
+
+
+def test_a_call_that_is_not_modelled_is_refused_in_a_recording_and_fails_again_in_a_text(tmp_path):
+    step = {"call": "open", "path": "/etc/passwd"}
+    for made, told in (
+        (recording(step), "opening '/etc/passwd'"),
+        (recording(step) | {"profile": "a toaster"}, "the profile a toaster"),
+    ):
+        (tmp_path / "run.json").write_text(json.dumps(made))
+        with pytest.raises(ValueError, match=f"cannot be done again: {told} is not modelled"):
+            replay(str(tmp_path / "run.json"))
+    m = Machine()
+    with pytest.raises(Unsupported):
+        m.process("vmm").open("/etc/passwd")
+    assert "opening '/etc/passwd' is not modelled" in str(replay(m.trace.replay))
 
 
 def test_a_call_that_waits_for_ever_is_shared():

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import pickle
+from collections.abc import Callable
 
 import pytest
 
@@ -277,6 +280,14 @@ def test_an_empty_part_has_the_state_before_it() -> None:
     trace = bound().trace
     assert len(trace[4:4]) == 0
     assert trace[4:4].end == trace.state(3)
+
+
+@pytest.mark.parametrize("again", [copy.deepcopy, lambda trace: pickle.loads(pickle.dumps(trace))])
+def test_a_trace_that_was_copied_or_pickled_tells_the_same_and_can_be_shared(again: Callable[[Trace], Trace]) -> None:
+    trace = bound().trace
+    same = again(trace)
+    assert (same.end, same.replay, same[2:5].replay) == (trace.end, trace.replay, trace.replay)
+    assert again(Trace(trace.start, (), ())).replay == ""
 
 
 def test_what_is_not_there_is_told(house: House) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .invariants import Invariant
+from .kernel import Unsupported
 from .kernel.config import Config
 from .machine import OLDER, PREFIX, Machine, Patches, decode
 from .machine.events import ENDLESS
@@ -79,7 +80,8 @@ def replay(text: str, patches: Patches | None = None) -> Replay:
 
     It is also the path of a recording (`.json`, `.json.gz`), as `python -m vfiosim run --save` keeps one: its first run is done.
 
-    Raises ValueError, in one sentence, for a text that is damaged, from elsewhere, or does not repeat.
+    Raises ValueError, in one sentence, for a text that is damaged, from elsewhere, or does not repeat, and
+    for a recording with a call or a computer that is not modelled. In a text such a call has failed before, and fails again.
     """
     if not isinstance(text, str):
         raise ValueError(f"a replay is made of a text, not of {text!r}")
@@ -112,6 +114,8 @@ def _of_recording(path: str) -> Replay:
         playback = Playback(machine, recording.topology, scenario)
         for step in scenario["steps"]:
             playback.step(step)
+    except Unsupported as error:
+        raise ValueError(f"{path} cannot be done again: {error.sentence}") from None
     except (LookupError, TypeError, AttributeError, ValueError) as error:  # what a file without its parts leads to
         raise ValueError(f"{path} is damaged, or a part of it is missing: {type(error).__name__}: {error}") from None
     return Replay(machine, machine.trace, None, scenario.get("about", path), machine.calls)

@@ -42,6 +42,7 @@ def read(path: Path) -> tuple[Answers, bool]:
 
     Raises OSError where it cannot be read, NewerError where another version wrote it.
     """
+    _refuse_other_kinds(path)
     try:
         data = json.loads(path.read_bytes())
     except FileNotFoundError:
@@ -64,6 +65,7 @@ def change(path: Path, how: Callable[[Answers], Answers]) -> tuple[Answers, Path
     Raises what `read` raises; then the file is as it was.
     """
     target = Path(os.path.realpath(path))  # a link stays a link
+    _refuse_other_kinds(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     with _locked(target):
         before, whole = read(target)
@@ -77,6 +79,12 @@ def change(path: Path, how: Callable[[Answers], Answers]) -> tuple[Answers, Path
                 copymode(target, fresh)
             fresh.replace(target)  # at once, so that no reader sees half of it
     return after, aside
+
+
+def _refuse_other_kinds(path: Path) -> None:
+    """A pipe would be waited for, a device read without end, and both replaced by a file: /dev/null for all programs."""
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "Is a directory" if path.is_dir() else "Is no regular file")
 
 
 def _answered(name: str, data: Any) -> Answered | None:

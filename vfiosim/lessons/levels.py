@@ -176,8 +176,8 @@ class Levels(StaticFallback):
         return made
 
     def _following(self) -> str:
-        names = [*self.levels]
-        return names[(names.index(self.at) + 1) % len(names)]
+        names = ["", *self.levels]  # also of the index: a press may be on its way while it is opened
+        return (names[names.index(self.at) + 1 :] or names[1:])[0]
 
     def choose(self, name: str) -> None:
         """Show this level, or with "" the index. Raises ValueError for a level that there is not."""

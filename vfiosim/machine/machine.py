@@ -279,7 +279,12 @@ class Machine:
         return found
 
     def effects_until(self, step: int) -> int:
-        """How many effects come before a step, counted as `branch` does. Raises IndexError if there is no such step."""
+        """How many effects come before a step, counted as `branch` does.
+
+        Raises IndexError if there is no such step, TypeError for what is no number of one.
+        """
+        if not isinstance(step, int):
+            raise TypeError(f"a step is a whole number, not {step!r}")
         trace = self.trace
         number = step + len(trace) + 1 if step < 0 else step
         if not 0 <= number <= len(trace):

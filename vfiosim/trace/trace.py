@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from typing import Any, NamedTuple, overload
 
 from ..engine import Engine
@@ -71,6 +71,10 @@ class Trace:
     def shared_by(self, share: Callable[[], str] | None) -> None:
         """Say who makes the replay string; it is asked once, and only when somebody wants it."""
         self._share = share and cache(share)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy, or what `pickle` keeps, has the replay string as it is now: who makes it has a machine, and stays behind."""
+        return {**vars(self), "_share": self._share and partial(str, self.replay)}
 
     @property
     def can_be_shared(self) -> bool:
