@@ -87,7 +87,9 @@ def _row(one: Variable, lanes: Sequence[str]) -> str:
     name = f'<code title="{escape(one.name)}">{escape(cell or oid)}</code>'
     name += f" <small>{escape(oid)}</small>" if cell else ""
     kind = "harmed" if one.harmed else "stale" if _stale(one) else ""
-    cells = "".join(f"<td{_kind(one.seen.get(lane))}>{_seen(one, lane)}</td>" for lane in lanes)
+    cells = "".join(
+        f'<td data-lane="{escape(lane)}"{_kind(one.seen.get(lane))}>{_seen(one, lane)}</td>' for lane in lanes
+    )
     now = f"<b>{escape(one.now)}</b>" + (" <br><em>contradiction</em>" if one.harmed else "")
     head = f'<tr class="name"><th scope="rowgroup" colspan="{1 + len(lanes)}">{name}</th></tr>'
     return f'<tbody>{head}<tr class="{kind}"><td class="now">{now}</td>{cells}</tr></tbody>'

@@ -68,15 +68,22 @@ class Sandbox(RunView):
 
     def _arranged(self, by_hand: bool) -> list[widgets.Widget]:
         """The calls in rows above the picture; where calls are under way, those who move them come first."""
-        top = [self._way_back(), widgets.Box([self.machine_pane, self.save_pane], kind="panes")]
+        way_back, panes = self._way_back(), widgets.Box([self.machine_pane, self.save_pane], kind="panes")
         files = row("", self.table, self.process, *self.shortcuts.first.children)
         call = row("", self.form, self.call, self.lane, self.fails)
         calls = [files, call]
         said, running = [self.machine_pane.taken, self.result, self.hint, self.broken], [self.schedule, self.next_calls]
         asked = [Alive(self), legend(*self.presets.buttons.values(), *self.buttons.values())]
         if by_hand:
-            return [*running, *said, *top, self.trace_pane, *calls, *asked]
-        return [*top, above([*calls, widgets.Box(said, kind="answered")], [*running, self.trace_pane]), *asked]
+            said.remove(self.result)
+            below = widgets.Box([way_back, self.result], kind="below")
+            return [*running, below, *said, panes, self.trace_pane, *calls, *asked]
+        return [
+            way_back,
+            panes,
+            above([*calls, widgets.Box(said, kind="answered")], [*running, self.trace_pane]),
+            *asked,
+        ]
 
     # ---- the controls
 
