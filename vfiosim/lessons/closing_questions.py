@@ -172,11 +172,11 @@ QUESTIONS: dict[str, Question] = {
         },
         {
             "ends": Distractor(
-                "The exit of vmm closes the descriptors of vmm, and no others. The broker has one for the same file.",
+                "The exit of vmm closes the descriptors of vmm, and no others.",
                 M.BOUND_BY_A_PROGRAM,
             ),
             "half": Distractor(
-                "The exit of vmm closes its descriptor of the iommufd. The binding holds the iommufd still.",
+                "The exit of vmm closes its descriptor of the iommufd: one holder, and not the only one.",
                 M.CLOSING_IS_RELEASING,
             ),
         },

@@ -109,16 +109,14 @@ QUESTIONS: dict[str, Question] = {
         "Now descriptor 3, which is bound already: that is EINVAL. What does it become with 777?",
         lambda: _met("bound", "closed"),
         "whether <i>this</i> file is bound is the first question under the lock. The number 777 is looked at after it, so the old "
-        "EINVAL stays. One errno, two causes, and the probe has told them apart.",
+        "EINVAL stays. The probe has told the two causes apart.",
         errnos("EINVAL", "EBADF", "EBADFD"),
         {
             "EBADF": Distractor(
-                "You expected one EINVAL to be like the other. This one is found out before the descriptor is looked up: the file "
-                "is bound already.",
+                "You expected one EINVAL to be like the other. They have two causes.",
                 M.ERRNO_IS_A_CAUSE,
             ),
-            "EBADFD": "EBADFD is for a descriptor that is open, and leads to another kind of file. Here the call ends before: "
-            "the file is bound already.",
+            "EBADFD": "EBADFD is for a descriptor that is open, and leads to another kind of file. 777 is not open.",
         },
         view=FILES,
         hints=("For descriptor 5 the kernel has to look at the device; for 3 the file itself is enough.",),
@@ -151,7 +149,7 @@ QUESTIONS: dict[str, Question] = {
         _once_more,
         "the object of the first try was given back with its ID, so the ID is free again. The latest refusal undoes the most.",
         wrong={
-            "2": "The object of the first try is gone, and its ID is free: the lowest free one is taken.",
+            "2": "You expected a new ID for a new try. The kernel takes the lowest ID that is free.",
             "0": "IDs begin with 1.",
         },
         otherwise="Is anything of the first try left? Walk through the phase <i>unwind</i>.",

@@ -144,6 +144,10 @@ LET_GO = Parsons(
 order = partial(Ordering, LET_GO)
 
 LESSON = Lesson(
-    "02", QUESTIONS, CHECK, {LIVE_WITHOUT_A_NUMBER.name: "the goal that is drawn", LET_GO.name: "calls in an order"}
+    "02",
+    QUESTIONS,
+    CHECK,
+    {LIVE_WITHOUT_A_NUMBER.name: "the goal that is drawn", LET_GO.name: "calls in an order"},
+    further=("02 who is alive?",),
 )
 predict, once_answered, quiz, finish = LESSON.predict, LESSON.once_answered, LESSON.quiz, LESSON.finish

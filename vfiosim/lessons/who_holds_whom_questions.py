@@ -258,8 +258,7 @@ CHECK = (
         {name: name for name in RELEASED},
         wrong={
             CTX: Distractor(
-                "Descriptor 4 was closed first. But the binding held the iommufd's file until now, and its release waits "
-                "until the call is nearly over.",
+                "Descriptor 4 was closed first, but that freed nothing: the binding held the iommufd's file until now.",
                 M.LAST_IN_FIRST_OUT,
                 at="Nobody holds file iommu#1",
             ),
@@ -270,7 +269,7 @@ CHECK = (
             "vfio_device_file 1": "vfio_device_file 1 goes at the end of the release handler: before that it ends the binding, and "
             "iommufd_device 1 goes.",
             FILE: Distractor(
-                "file vfio0#1 runs its release handler first. What the handler frees goes before the file.",
+                "file vfio0#1 loses its last holder first. But its release handler still needs it.",
                 at="Nobody holds file vfio0#1",
             ),
         },
