@@ -155,10 +155,12 @@ class Traps:
 
     def _numbers_as_in_the_host(self, program: HostProcess) -> None:
         """Let a new descriptor have the number that it gets in the host, where others may still have what was closed here."""
+        real = program.numbers()
         for number, file in list(program.table.items()):
-            if file in self.files and not self.files.arriving(file):
+            closed = number in program.foreign and number not in real
+            if closed or (file in self.files and not self.files.arriving(file)):
                 self.programs.bring(program, number)
-        program.process.task.files.fd.give_out_beside(program.numbers())
+        program.process.task.files.fd.give_out_beside(real)
 
     # ---- paths
 
