@@ -139,7 +139,7 @@ def test_a_quiz_answers_each_answer_and_counts(lab):
     first, second, third = (place.locator(".vfiosim-prediction").nth(n) for n in range(3))
     first.get_by_label("your prediction").fill("3")
     button(first, "Answer").click()
-    expect(first).to_contain_text("✓ You predicted 3.")
+    expect(first).to_contain_text("✓ You predicted 3, and so it is.")
     second.get_by_text("It goes, and the message arrives without it").click()
     button(second, "Answer").click()
     expect(second).to_contain_text("A message is a holder, too.")

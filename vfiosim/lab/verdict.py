@@ -114,9 +114,10 @@ def _why(question: Question, finding: ExperimentResult, shown: ExperimentResult 
 
 
 def _in_a_line(question: Question, predicted: Answer, right: Answer, good: bool) -> str:
-    sign, sort = ("✓", "good") if good else ("✕", "refused")
+    if good:
+        return f'<p><span class="good">✓ {YOURS} <b>{named(question, predicted)}</b>, and so it is.</span></p>'
     return (
-        f'<p><span class="{sort}">{sign} {YOURS} <b>{named(question, predicted)}</b>.</span> '
+        f'<p><span class="refused">✕ {YOURS} <b>{named(question, predicted)}</b>.</span> '
         f'<span class="good">{TRUTH} <b>{named(question, right)}</b>.</span></p>'
     )
 

@@ -71,6 +71,12 @@ def descriptors_in(variant: Variant, file: str, request: int, memory: ProgramMem
         yield from _numbers(memory, struct.unpack("<16xQ", memory.read(at, 24))[0], 1)
 
 
+def made_by(variant: Variant, file: str, request: int, memory: ProgramMemory, at: int) -> Iterator[int]:
+    """The descriptors that the kernel has written into the argument of a request. Raises OSError."""
+    for offset in _known(variant, file, request, "fd_out")[1]:
+        yield from _numbers(memory, at + offset, 1)
+
+
 def renumbered(
     variant: Variant, file: str, request: int, memory: ProgramMemory, at: int, number: int, real: int
 ) -> None:

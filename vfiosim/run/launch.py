@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ..uapi import Errno
-from .filter import CLOSES, IN_NAMESPACE, NAMESPACE, Abi, CannotRun, program
+from .filter import CLOSES, IN_NAMESPACE, NAMESPACE, REDIRECT, Abi, CannotRun, program
 from .fuse import FileRequests
 from .notices import Notices
 from .tree import COVERED, Tree
@@ -51,8 +51,30 @@ def launch(
     options: Mapping[str, Any],
     serve: Callable[[FileRequests], None],
     way: str,
+    warn: Callable[[str], None],
 ) -> Launched:
-    """Start a program; `serve` answers what is asked about files meanwhile. Raises CannotRun, NoNamespace."""
+    """Start a program; `serve` answers what is asked about files meanwhile. Raises CannotRun.
+
+    Where it can have no namespace its paths are redirected, of which it is warned if that was not left to us.
+    """
+    if way != REDIRECT:
+        try:
+            return _launch(abi, tree, command, options, serve, NAMESPACE)
+        except NoNamespace as error:
+            if way == NAMESPACE:
+                warn(f"{error}; its paths are redirected")
+    return _launch(abi, tree, command, options, serve, REDIRECT)
+
+
+def _launch(
+    abi: Abi,
+    tree: Tree,
+    command: Sequence[str],
+    options: Mapping[str, Any],
+    serve: Callable[[FileRequests], None],
+    way: str,
+) -> Launched:
+    """In one way only. Raises CannotRun, NoNamespace."""
     mounts, files = "", None
     if way == NAMESPACE:
         if not os.path.exists(FUSE):

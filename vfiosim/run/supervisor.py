@@ -24,13 +24,13 @@ from ..machine import Call, Machine
 from ..uapi import KernelError
 from .faults import Faults
 from .files import HostFiles
-from .filter import AUTO, NAME_A_DESCRIPTOR, NAMESPACE, REDIRECT, abi
+from .filter import AUTO, NAME_A_DESCRIPTOR, REDIRECT, abi
 from .fuse import OPEN, FileRequest, FileRequests
 from .given import Told
-from .launch import Launched, NoNamespace, launch
+from .launch import launch
 from .memory import ProgramMemory
 from .notices import Notice
-from .outcomes import Give, GoOn, Made, Outcome, Pending
+from .outcomes import Give, GoOn, Made, Outcome, Pending, failed
 from .programs import HostProcess, HostProcesses, family, killed
 from .served import Served
 from .traps import Traps
@@ -71,7 +71,9 @@ class Supervisor:
         self.timed_out = self.goes_on = False
         self.poll = select.epoll()
         try:
-            self.launched = self._launch(command, options)
+            turns = self.way == AUTO and self.random is not None  # which opens do not take in a namespace
+            what = self.abi, self.tree, command, options, self._serve_files
+            self.launched = launch(*what, REDIRECT if turns else self.way, self.warn)
             self.listener = self.launched.listener
             with self.launched.told, ExitStack() as limited:
                 limit = Timer(TIMEOUT_MAX if self.timeout is None else self.timeout, self._stop)
@@ -97,16 +99,6 @@ class Supervisor:
         """It has run for too long."""
         self.timed_out = True
         self.end()
-
-    def _launch(self, command: Sequence[str], options: Mapping[str, Any]) -> Launched:
-        what = self.abi, self.tree, command, options, self._serve_files
-        if self.way == NAMESPACE or (self.way == AUTO and self.random is None):  # opens take no turns there
-            try:
-                return launch(*what, NAMESPACE)
-            except NoNamespace as error:
-                if self.way == NAMESPACE:
-                    self.warn(f"{error}; its paths are redirected")
-        return launch(*what, REDIRECT)
 
     # ---- the loop
 
@@ -282,7 +274,7 @@ class Supervisor:
         try:
             result = made.call.value()
             outcome = made.then(result)
-            given = self._give_new(each)
+            given = self._give_new(each, result)
             outcome = given.get(outcome, outcome)
             number = len(result) if isinstance(result, bytes) else given.get(result, result)
             self.tell(Told(each.program.process.name, made.shown, number, changed=made.changed()))
@@ -293,14 +285,25 @@ class Supervisor:
             return
         self._answer(each.notice, outcome)
 
-    def _give_new(self, each: Pending) -> dict[Any, int]:
-        """The program gets a real descriptor for each file that was opened; the answer are those that another thread has taken."""
+    def _give_new(self, each: Pending, result: Any) -> dict[Any, int]:
+        """The program gets a real descriptor for each file that was opened; the answer are those that another thread has taken.
+
+        What calls that are still to be answered have opened is theirs to tell.
+        """
         notice, files = each.notice, each.program.process.task.files
         given: dict[Any, int] = {}
         if isinstance(notice, FileRequest):
             return given
+        alone = not any(other.program is each.program for other in self.waiting)
         for number, file in list(files.fd.slots.items()):
-            if number > 2 and number not in each.program.foreign and file != RESERVED and file not in self.files:
+            mine = alone or number == result or number in each.made.numbers()
+            if (
+                mine
+                and number > 2
+                and number not in each.program.foreign
+                and file != RESERVED
+                and file not in self.files
+            ):
                 fd, close = self._make(file)
                 try:
                     real = self.listener.give(notice, fd, bool(files.close_on_exec.slots.get(number)))
@@ -334,16 +337,13 @@ class Supervisor:
 
     def _fail(self, notice: Notice | FileRequest, error: Exception) -> None:
         """The call fails: with the errno that it shall have, or with ENOSYS where it is our own fault, or not modelled."""
-        name, number = "a file" if isinstance(notice, FileRequest) else self.abi.calls[notice.number], errno.ENOSYS
-        if isinstance(notice, FileRequest) and notice.kind == OPEN:
-            number = errno.ENXIO  # after ENOSYS all opens would succeed, without a request
-        told = f"the program is told {errno.errorcode[number]}"
-        if isinstance(error, Unsupported):
-            self.warn(f"{name}: {error.sentence}; {told}")
-        elif isinstance(error, OSError) and error.errno:
-            number = error.errno
-        else:
-            self.warn(f"{name} failed: {type(error).__name__}: {error}; {told}")
+        # After ENOSYS all opens of files would succeed, without a request.
+        fault = errno.ENXIO if isinstance(notice, FileRequest) and notice.kind == OPEN else errno.ENOSYS
+        number, line = failed(
+            "a file" if isinstance(notice, FileRequest) else self.abi.calls[notice.number], error, fault
+        )
+        if line:
+            self.warn(line)
         if not isinstance(notice, FileRequest):
             self.listener.answer(notice, error=number)
         elif self.requests is not None:

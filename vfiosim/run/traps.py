@@ -16,7 +16,7 @@ from ..kernel import Unsupported
 from ..kernel.fs.file import O_ACCMODE, O_PATH, File
 from ..kernel.variants import Variant
 from ..machine import Call, Machine
-from .descriptors import descriptors_in, makes_descriptors, name_of, renumbered
+from .descriptors import descriptors_in, made_by, makes_descriptors, name_of, renumbered
 from .files import HostFiles, key_of, served
 from .filter import Abi
 from .given import Given, open_flags
@@ -79,8 +79,14 @@ class Traps:
         given = Given(self.variant, kind, request, program.memory, argument)
         call = self.start(program, "ioctl", fd, request, argument)
         shown = f"ioctl({fd}, {name_of(self.variant, kind, request)}, {given})"
-        renumber = partial(renumbered, self.variant, kind, request, program.memory, argument)
-        return Made(call, shown=shown, changed=given.changed, renumber=renumber)
+        about = self.variant, kind, request, program.memory, argument
+        return Made(
+            call,
+            shown=shown,
+            changed=given.changed,
+            renumber=partial(renumbered, *about),
+            numbers=partial(made_by, *about),
+        )
 
     def pread64(self, program: HostProcess, fd: int, address: int, size: int, offset: int | None, *_: int) -> Outcome:
         if self._ours(program, fd) is None:

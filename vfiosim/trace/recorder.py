@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import linecache
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import CodeType
 from typing import Any, Final
 
@@ -273,7 +273,7 @@ class Recorder:
             wrong=self.engine.wrong.get(self._first + len(self._micro), ""),
             **self._places.at(micro.code, micro.offset, micro.mirrored),
             process=thread.process.oid if thread.process else "",
-            edits=tuple(self._edits(micro.end, olds)) if micro.end > self._next_entry else (),
+            edits=tuple(self._edits(micro.end, olds)),
             copied=_copied(operation, micro.request, answer),
             want=self._want(thread, following) if pending and declared(pending).waits else None,
             ended=_outcome(thread) if pending is None else "",
@@ -299,18 +299,16 @@ class Recorder:
                 yield _edit(target, key, old, new)
 
 
-def _mentioned(target: Cell | KObject, key: Any, new: Any) -> list[KObject]:
-    things = [target.owner if isinstance(target, Cell) else target]
+def _mentioned(target: Cell | KObject, key: Any, new: Any) -> Iterable[KObject]:
+    yield target.owner if isinstance(target, Cell) else target
     if isinstance(target, Count):
-        things.append(key[0])
-    if new is not None and not isinstance(new, int):
-        things += [item for item in (new if isinstance(new, tuple) else (new,)) if isinstance(item, KObject)]
-    return things
+        yield key[0]
+    for item in new if isinstance(new, tuple) else (new,):
+        if isinstance(item, KObject):
+            yield item
 
 
 def _edit(target: Cell | KObject, key: Any, old: Any, new: Any) -> Edit:
-    if isinstance(target, Field):
-        return Edit("field", target.owner.oid, target.name, None, plain(old), plain(new))
     if isinstance(target, Thread):
         return Edit("memory", target.oid, key=key, new=len(new))
     if isinstance(target, KObject):
@@ -323,7 +321,7 @@ def _edit(target: Cell | KObject, key: Any, old: Any, new: Any) -> Edit:
         return Edit("slot", *place, key, plain(old), plain(new))
     if isinstance(target, Lock):
         return Edit("lock", *place, None, old.label if old else None, new.label if new else None)
-    return Edit("signal", *place, None, plain(old), plain(new))
+    return Edit("signal" if isinstance(target, Completion) else "field", *place, None, plain(old), plain(new))
 
 
 def _copied(operation: str, request: Any, answer: Any) -> tuple[int, str]:

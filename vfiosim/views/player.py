@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import re
 import secrets
-import zlib
 from collections.abc import Callable, Collection, Sequence
 from copy import copy
 from functools import partial
@@ -31,7 +29,7 @@ from .lanes import lanes_data
 from .layout import lay_out
 from .plain import plain, text
 from .reasons import reasons_data
-from .script import script
+from .script import packed, script, terse
 from .sources import Sources
 from .text import log_html, state_text, steps_text
 
@@ -259,10 +257,10 @@ class Player:
         """The player as a piece of HTML. Script, styles and data are compressed in it; the picture is for who cannot run it."""
         name = f"v{secrets.token_hex(4)}"
         data, css = (json.dumps(part, ensure_ascii=False, separators=(",", ":")) for part in (self.data(), styles()))
-        program = f'(() => {{{_terse(script("inline.js"))}\ninline(document.querySelectorAll("#{name}"), {css}, {data});\n}})();'
+        program = f'(() => {{{terse(script("inline.js"))}\ninline(document.querySelectorAll("#{name}"), {css}, {data});\n}})();'
         shown = log_html(self._log) + self._still()
         return (
-            f'<div id="{name}" class="vfiosim-place">{shown}</div><script>{UNPACK % (_packed(program), name)}</script>'
+            f'<div id="{name}" class="vfiosim-place">{shown}</div><script>{UNPACK % (packed(program), name)}</script>'
         )
 
     def _still(self) -> str:
@@ -299,17 +297,6 @@ def shown(trace: Trace) -> tuple[str, ...]:
 def styles() -> str:
     """The styles of the player and of the drawing in it."""
     return "".join(style_sheet(name) for name in ("palette.css", "tokens.css", "player.css", "graph.css"))
-
-
-def _terse(text: str) -> str:
-    """The script without its comments and indentation; it has no text that goes over several lines."""
-    return re.sub(r"^[ \t]*(//.*|/\*\*((?!\*/)[\s\S])*\*/)\n|^[ \t]+|^\n", "", text, flags=re.MULTILINE)
-
-
-def _packed(text: str) -> str:
-    """The text in few letters: compressed, as base64."""
-    packer = zlib.compressobj(9, wbits=-15)
-    return base64.b64encode(packer.compress(text.encode()) + packer.flush()).decode()
 
 
 def _with_names(trace: Trace) -> Callable[[str], str]:

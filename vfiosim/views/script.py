@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import re
+import zlib
 from functools import cache
 
 from ..assets import asset
@@ -28,3 +30,14 @@ def script(entry: str) -> str:
 
     take(entry)
     return "".join(texts.values())
+
+
+def terse(text: str) -> str:
+    """The script without its comments and indentation; it has no text that goes over several lines."""
+    return re.sub(r"^[ \t]*(//.*|/\*\*((?!\*/)[\s\S])*\*/)\n|^[ \t]+|^\n", "", text, flags=re.MULTILINE)
+
+
+def packed(text: str) -> str:
+    """The text in few letters: compressed, as base64."""
+    packer = zlib.compressobj(9, wbits=-15)
+    return base64.b64encode(packer.compress(text.encode()) + packer.flush()).decode()
