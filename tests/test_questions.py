@@ -506,7 +506,7 @@ def dup_and_close(made: Exercise) -> None:
 def test_a_shorter_way_than_the_known_one_is_what_the_next_one_is_compared_with():
     known = replace(TASK, solve=lambda session: (session.dup(3), session.dup(3), session.close(6), session.close(4)))
     made = Exercise(known, lambda session: Bench(session, show=("open", "descriptor")))
-    assert "the shortest known way has 4" in made.moves.value
+    assert "the shortest known way has 4 calls" in made.moves.value
     dup_and_close(made)
     made.check.click()
     assert "You needed 2 calls; it takes no fewer." in made.message
@@ -548,9 +548,9 @@ def test_what_no_fact_names_may_be_as_it_likes():
 
 def test_moves_are_counted_beside_the_shortest_known_way():
     made = exercise()
-    assert made.moves.value == "No call yet; the shortest known way has 2."
+    assert made.moves.value == "No call yet; the shortest known way has 2 calls."
     dup_and_close(made)
-    assert made.moves.value == "2 calls; the shortest known way has 2."
+    assert made.moves.value == "2 calls; the shortest known way has 2 calls."
     made.check.click()
     assert "it takes no fewer" in made.message
 

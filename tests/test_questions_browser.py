@@ -125,7 +125,7 @@ def test_the_goal_stands_beside_the_machine_and_differing_facts_are_listed(lab):
         button(place, hint).click()
     expect(place).to_contain_text("Hint 3 of 3.")
     button(place, "bind").click()
-    expect(place.locator(".vfiosim-moves")).to_contain_text("1 call; the shortest known way has 3.")
+    expect(place.locator(".vfiosim-moves")).to_contain_text("1 call; the shortest known way has 3 calls.")
     expect(button(place, "Solution")).to_be_disabled()
     button(place, "Check").click()
     button(place, "Solution").click()

@@ -134,7 +134,7 @@ class Exercise(Asking):
         """How many calls it took, beside the fewest; who had to ask is compared with who had to, too."""
         few = self.fewest
         self.fewest = min(done, few)
-        needed = f"You needed {'1 call' if done == 1 else f'{done} calls'}"
+        needed = f"You needed {_calls(done)}"
         if done <= few:
             return f"{needed}; it takes no fewer."
         if not self.asking:
@@ -144,8 +144,10 @@ class Exercise(Asking):
     def _moved_on(self) -> None:
         self.verdict.value = ""
         done = self.bench.session.calls_made
-        made = "No call yet" if not done else "1 call" if done == 1 else f"{done} calls"
-        known = f"way that asks first has {self.asking}" if self.asking else f"known way has {self.fewest}"
+        made = "No call yet" if not done else _calls(done)
+        known = (
+            f"way that asks first has {_calls(self.asking)}" if self.asking else f"known way has {_calls(self.fewest)}"
+        )
         self.moves.value = f"{made}; the shortest {known}."
 
     def _solution(self) -> str:
@@ -171,3 +173,7 @@ def _to_do(head: str, missing: Sequence[str], why: str = "") -> str:
     first, *rest = [escape(line, quote=False) for line in missing]
     items = "".join(f"<li>{line}</li>" for line in [f"<b>{first}</b>", *rest])
     return f'<div role="status">{head}<ul>{items}</ul>{why}</div>'
+
+
+def _calls(number: int) -> str:
+    return "1 call" if number == 1 else f"{number} calls"

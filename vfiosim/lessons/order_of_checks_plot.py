@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from base64 import b64encode
 from html import escape
-from io import BytesIO
 from itertools import groupby
 from typing import TYPE_CHECKING
 
 from ..assets import palette
 from ..views.glossary import PHASES
+from .figures import shown
 from .order_of_checks_causes import CAUSES, refused
 
 if TYPE_CHECKING:
@@ -42,10 +41,7 @@ class Ladder:
         return "\n".join(f"{one.names[0]}: {one.outcome.result}, {len(one.way)} steps" for one in found)
 
     def _repr_html_(self) -> str:
-        file = BytesIO()
-        bars(self.errno).savefig(file, dpi=100)
-        told, drawn = f"The steps of each BIND up to its refusal. {self!r}", b64encode(file.getvalue()).decode()
-        return f'<img style="max-width: 100%" width="1000" alt="{escape(told)}" src="data:image/png;base64,{drawn}">'
+        return str(shown(bars(self.errno), f"The steps of each BIND up to its refusal. {self!r}").data)
 
 
 class Taken:
@@ -86,8 +82,8 @@ def bars(errno: str) -> Figure:
         result = found.outcome.result
         seen = 1 if errno in ("", result) else 0.2
         colours = [palette()[f"phase-{step.phase}"] for step in found.way]
-        axes.barh([row] * len(colours), 1, left=range(len(colours)), color=colours, edgecolor="white", alpha=seen)
-        axes.text(len(found.way) + 0.2, row, f"{result}  {cause.says}", va="center", fontsize=9, alpha=max(seen, 0.5))
+        axes.barh([row] * len(colours), 0.94, left=range(len(colours)), color=colours, edgecolor="none", alpha=seen)
+        axes.text(len(found.way) + 0.2, row, f"{result}  {cause.says}", va="center", fontsize=9, alpha=max(seen, 0.65))
     met = {step.phase for name in CAUSES for step in refused(name).way}
     phases = {phase: palette()[f"phase-{phase}"] for phase in PHASES if phase in met}
     axes.set(xlim=(0, 29), ylim=(len(CAUSES) - 0.4, -0.6), xticks=range(0, 17, 2), xlabel="steps up to the refusal")
@@ -97,5 +93,6 @@ def bars(errno: str) -> Figure:
         handles=[Patch(color=colour, label=phase) for phase, colour in phases.items()],
         loc="upper right",
         title="phase",
+        frameon=False,
     )
     return figure

@@ -167,8 +167,8 @@ QUESTIONS: dict[str, Question] = {
         "At the same moment program <b>A</b> opens the group's file <code>/dev/vfio/1</code>, and program <b>B</b> binds a "
         "device of that group through the device's own file. Only one of them may have the group. Who gets it?",
         _who_wins,
-        "each call looks under the lock whether the other has been there. The call that gets the lock first wins; it may be "
-        "the one that called first. All ways in which the two calls can end:",
+        "each call looks under the lock whether the other has been there. The call that gets the lock first wins; it need "
+        "not be the one that called first. All ways in which the two calls can end:",
         {
             "first": "the program that calls first",
             "one": "one of them, and the schedule decides which; the other gets EBUSY",
