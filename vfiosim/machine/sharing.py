@@ -189,10 +189,15 @@ def _play(kind: type[Machine], content: list[Any], patches: Patches, exact: bool
     try:
         name, config = (kernel, None) if isinstance(kernel, str) else kernel
         machine = kind(_topology_of(topology), name, config=config)
+        left = set[int]()  # calls that were left where they stood, by number
         for number, entry in enumerate(events):
             if not exact:
-                _finish(machine, events[number:])
+                _finish(machine, events[number:], left)
+            before, turns = len(machine.calls), entry[2] if len(entry) == 3 else []
             _repeat(machine, patches, exact, *entry)
+            # One that goes on at once and ends has no schedule: with one of its own it has not ended.
+            own = len(machine.calls) > before and turns[:1] == [before] and len(turns) == 2
+            left = left - {*turns[::2]} | ({before} if own else set())
         machine.engine.notice_waiting()
         same = _check_sum(machine, len(machine.engine.micro)) == check_sum
     except (LookupError, TypeError, ValueError, AttributeError, OSError, ArithmeticError, MemoryError) as error:
@@ -243,10 +248,13 @@ def _go(machine: Machine, schedule: list[Any], exact: bool) -> None:
                 break
 
 
-def _finish(machine: Machine, rest: list[Any]) -> None:
-    """Let the calls end that the rest of a text of an older edition moves no more: they may have more effects than they had."""
+def _finish(machine: Machine, rest: list[Any], left: set[int]) -> None:
+    """Let the calls end that the rest of a text of an older edition moves no more: they may have more effects than they had.
+
+    Not those that were `left` unfinished.
+    """
     moved = {number for _, _, *turns in rest for number in (turns[0][::2] if turns and turns[0] else ())}
     for number, call in enumerate(machine.calls):
-        if number not in moved:
+        if number not in moved | left:
             machine.engine.run(call.thread)
     machine.forget_ended()
