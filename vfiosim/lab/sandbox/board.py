@@ -90,7 +90,7 @@ def _row(one: Variable, lanes: Sequence[str]) -> str:
     cells = "".join(
         f'<td data-lane="{escape(lane)}"{_kind(one.seen.get(lane))}>{_seen(one, lane)}</td>' for lane in lanes
     )
-    now = f"<b>{escape(one.now)}</b>" + (" <br><em>contradiction</em>" if one.harmed else "")
+    now = ("<em>contradiction:</em> <br>" if one.harmed else "") + f"<b>{escape(one.now)}</b>"
     head = f'<tr class="name"><th scope="rowgroup" colspan="{1 + len(lanes)}">{name}</th></tr>'
     return f'<tbody>{head}<tr class="{kind}"><td class="now">{now}</td>{cells}</tr></tbody>'
 
