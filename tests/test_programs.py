@@ -566,7 +566,7 @@ def test_a_queue_is_polled_read_and_answered(way):
 
 
 VIOMMU = """
-import mmap
+import mmap, sys
 {asks}
 from ctypes import addressof
 iommufd = os.open("/dev/iommu", os.O_RDWR)
@@ -574,17 +574,22 @@ ioas = asked("IOMMU_IOAS_ALLOC").out_ioas_id
 made = asked("IOMMU_TEST_CMD", op=uapi.IOMMU_TEST_OP_MOCK_DOMAIN, id=ioas).mock_domain
 parent = asked("IOMMU_HWPT_ALLOC", flags=uapi.IOMMU_HWPT_ALLOC_NEST_PARENT, dev_id=made.out_idev_id, pt_id=ioas).out_hwpt_id
 data = uapi.STRUCTS["iommu_viommu_selftest"](in_data=0xbeef)
-asked("IOMMU_VIOMMU_ALLOC", type=0xdeadbeef, dev_id=made.out_idev_id, hwpt_id=parent, data_len=len(bytes(data)),
-      data_uptr=addressof(data))
+viommu = asked("IOMMU_VIOMMU_ALLOC", type=0xdeadbeef, dev_id=made.out_idev_id, hwpt_id=parent, data_len=len(bytes(data)),
+               data_uptr=addressof(data)).out_viommu_id
 page = mmap.mmap(iommufd, data.out_mmap_length, offset=data.out_mmap_offset)
 assert page[:4] == b"\\xef\\xbe\\0\\0"
+queue = asked("IOMMU_VEVENTQ_ALLOC", viommu_id=viommu, type=uapi.IOMMU_VEVENTQ_TYPE_SELFTEST, veventq_depth=2).out_veventq_fd
+try:
+    sys.exit(len(os.read(queue, 0)))
+except OSError as error:
+    sys.exit(error.errno)
 """
 
 
 @pytest.mark.parametrize("way", ["redirect", "namespace"])
-def test_a_page_of_a_viommu_is_mapped_with_what_is_in_it(way):
+def test_a_page_of_a_viommu_is_mapped_with_what_is_in_it_and_a_read_of_no_bytes_asks_its_queue(way):
     code = VIOMMU.format(asks=PASID.partition("iommufd =")[0])
-    ran([sys.executable, "-c", code], machine=Machine(trace=False), way=way, cwd=ROOT)
+    ran([sys.executable, "-c", code], status=errno.EINVAL, machine=Machine(trace=False), way=way, cwd=ROOT)
 
 
 @pytest.mark.parametrize(("way", "told"), [("redirect", []), ("namespace", ["opening /dev/iommu once more"])])

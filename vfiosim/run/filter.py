@@ -29,6 +29,9 @@ NAME_A_DESCRIPTOR: Final = frozenset((
 ))  # fmt: skip
 # Where a program has /dev and /sys of its own, the files tell of opens, of what is read and written in order, and of stats.
 IN_NAMESPACE: Final = NAME_A_DESCRIPTOR - {"read", "readv", "lseek", "write", "writev", "fstat"}
+EMPTY: Final = frozenset(
+    ("read", "write")
+)  # there, too, if they are of no bytes: the host does not ask who serves a file of those
 Instruction = tuple[int, int, int, int]
 
 
@@ -89,8 +92,11 @@ def abi() -> Abi:
     return _ABIS[machine]
 
 
-def program(of: Abi, names: Iterable[str]) -> bytes:
-    """The filter that tells of these calls, as far as their arguments may be about us, and lets all else be done at once."""
+def program(of: Abi, names: Iterable[str], empty: Iterable[str] = ()) -> bytes:
+    """The filter that tells of these calls, as far as their arguments may be about us, and lets all else be done at once.
+
+    Of those in `empty` it tells if they are of no bytes.
+    """
     numbers = {name: number for number, name in of.calls.items()}
     code: list[Instruction] = [
         (_LOAD, 0, 0, 4),
@@ -100,9 +106,12 @@ def program(of: Abi, names: Iterable[str]) -> bytes:
         (_AT_LEAST, 0, 1, _OTHER_ABI),
         (_RETURN, 0, 0, _ALLOW),
     ]
-    for name in names:
+    blocks = {name: _block(name) for name in names}
+    blocks |= {
+        name: [_argument(2), (_EQUAL, 1, 0, 0), (_RETURN, 0, 0, _ALLOW), (_RETURN, 0, 0, _NOTIFY)] for name in empty
+    }
+    for name, block in blocks.items():
         if name in numbers:
-            block = _block(name)
             code += [(_EQUAL, 0, len(block), numbers[name]), *block]
     code.append((_RETURN, 0, 0, _ALLOW))
     return b"".join(struct.pack("<HBBI", *instruction) for instruction in code)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ..uapi import Errno
-from .filter import CLOSES, IN_NAMESPACE, NAMESPACE, REDIRECT, Abi, CannotRun, program
+from .filter import CLOSES, EMPTY, IN_NAMESPACE, NAMESPACE, REDIRECT, Abi, CannotRun, program
 from .fuse import FileRequests
 from .notices import Notices
 from .tree import COVERED, Tree
@@ -82,7 +82,7 @@ def _launch(
         covered = " ".join(path for path in COVERED if os.path.dirname(path) not in COVERED)
         mounts = "\n".join([tree.root, covered, *tree.make_room()])
     trapped = IN_NAMESPACE if way == NAMESPACE else frozenset(abi.calls.values()) - CLOSES
-    code = program(abi, trapped)
+    code = program(abi, trapped, EMPTY if way == NAMESPACE else ())
     here, there = socket.socketpair()
     with there:
         words = [
