@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from operator import not_ as nothing
 from typing import Any
 
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Error, Locator, Page, expect
 
 from tests.browser import JupyterLab, run_all
 
@@ -73,7 +73,7 @@ class Desk:
     def __init__(self, page: Page, lab: JupyterLab) -> None:
         self.page, self.lab = page, lab
         self.errors: list[str] = []
-        page.on("pageerror", lambda error: None if SLOW_PAGE in str(error) else self.errors.append(str(error)))
+        page.on("pageerror", lambda error: None if SLOW_PAGE in str(error) else self.errors.append(told(error)))
         lab.add(HOME, "")
         lab.open(page, HOME)
 
@@ -130,6 +130,11 @@ class Desk:
         settle(self.page)
         found, self.errors[:] = [*self.errors], []
         assert not found, f"script errors on the page: {found}"
+
+
+def told(error: Error) -> str:
+    """What went wrong in a script, and where."""
+    return f"{error}\n{error.stack}"
 
 
 # ---- what a reader does
