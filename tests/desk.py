@@ -36,7 +36,10 @@ LEAVE_ALL_BUT = """async home => {
 }"""
 OPEN = "async path => { await window.jupyterapp.commands.execute('docmanager:open', { path, factory: 'Notebook' }); }"
 THEME = "async theme => { await window.jupyterapp.commands.execute('apputils:change-theme', { theme }); }"
-EMPTY = f"""() => {{
+# JupyterLab 4.6 attaches cells in its idle time (`_runOnIdleTime` in packages/notebook/src/widget.ts), and a cell that is deleted
+# meanwhile can be detached where it does not hang (jupyterlab#15415 has the same error): so not before that is done.
+EMPTY = f"""async () => {{
+    await new Promise(idle => requestIdleCallback(() => requestAnimationFrame(idle), {{ timeout: 3000 }}));
     {HERE}
     const cells = here.content.model.sharedModel;
     cells.deleteCellRange(1, cells.cells.length);
