@@ -39,7 +39,7 @@ ROUNDS = 3
 
 @dataclass(frozen=True)
 class Question:
-    """One model: the machine, the lanes, what must hold, and the protection that can be taken out."""
+    """One model: the machine, the threads, what must hold, and the protection that can be taken out."""
 
     factory: Callable[..., Machine]
     programs: dict[str, Any]
@@ -168,9 +168,9 @@ def compare(name: str, question: Question, without: tuple[str, ...]) -> None:
             seconds, facts = spin(text)
             their_work.append(of_processor() - before)
             theirs.append(seconds)
-    steps = ", ".join(f"{lane} {tree.longest()}" for lane, tree in made.trees.items())
+    steps = ", ".join(f"{thread} {tree.longest()}" for thread, tree in made.trees.items())
     print(
-        f"{name}, {'without ' + ', '.join(without) if without else 'as it is'}; most effects of a lane, ours = SPIN's: {steps}"
+        f"{name}, {'without ' + ', '.join(without) if without else 'as it is'}; most effects of a thread, ours = SPIN's: {steps}"
     )
     mine, my_work = statistics.median(ours), statistics.median(our_work)
     print(
@@ -191,7 +191,7 @@ def compare(name: str, question: Question, without: tuple[str, ...]) -> None:
 
 def goals() -> None:
     """How long the two explorations take that have a goal, with all properties."""
-    binds: dict[str, Any] = {lane: [bind(name, token=TOKEN_AT)] for lane, name in zip("ABC", NAMES, strict=True)}
+    binds: dict[str, Any] = {thread: [bind(name, token=TOKEN_AT)] for thread, name in zip("ABC", NAMES, strict=True)}
     alone = explore(partial(for_vms, "one"), {"A": binds["A"]}, patches=MENDED)
     two = {"A": binds["A"], "B": binds["B"], "C": [("opener", "open", GROUP)]}
     print(f"binds of {alone.transitions} effects, with all properties, in a kernel where R13 is mended:")

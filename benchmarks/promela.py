@@ -1,8 +1,8 @@
 """A small exploration as a model for SPIN: one Promela step for each effect, on variables that stand for the cells.
 
-What a lane does is a tree: an effect, and for each answer that it can get what comes next. The tree is put together from the
+What a thread does is a tree: an effect, and for each answer that it can get what comes next. The tree is put together from the
 schedules that the explorer runs. An answer that the explorer has not seen is an error in the model: so SPIN, which tries every
-order of the steps, also checks that none was missed. Cells that one lane alone touches, or that nobody changes, need no
+order of the steps, also checks that none was missed. Cells that one thread alone touches, or that nobody changes, need no
 variable; their effects are steps all the same.
 """
 
@@ -43,7 +43,7 @@ def plain(value: Any) -> str:
 
 @dataclass
 class Tree:
-    """An effect of a lane, and what follows each of its answers."""
+    """An effect of a thread, and what follows each of its answers."""
 
     effect: Effect | None = None
     after: dict[str, Tree] = field(default_factory=dict)
@@ -58,7 +58,7 @@ class Tree:
                 waiting += tree.after.values()
 
     def longest(self) -> int:
-        """The most effects that the lane can do."""
+        """The most effects that the thread can do."""
         depth, level = 0, [self]
         while level := [tree for tree in level if tree.effect is not None]:
             depth, level = depth + 1, [after for tree in level for after in tree.after.values()]
@@ -66,7 +66,7 @@ class Tree:
 
 
 class Gathering(MachineModel):
-    """Writes down what every lane did in a schedule."""
+    """Writes down what every thread did in a schedule."""
 
     trees: dict[str, Tree]
     start: int
@@ -99,7 +99,7 @@ def effect_of(micro: Micro) -> Effect:
 
 def gathered(factory: Callable[..., Any], programs: Programs, prepare: Callable[[Any], None]) -> Model:
     """Run every schedule that matters, and make the model. `prepare` takes protections out of a machine."""
-    trees = {lane: Tree() for lane in programs}
+    trees = {thread: Tree() for thread in programs}
     first: dict[str, Any] = {}
 
     def begin() -> Gathering:
@@ -140,10 +140,10 @@ class Model:
         users: dict[str, set[str]] = {}
         changed: set[str] = set()
         self._freed: set[str] = set()
-        for lane, tree in trees.items():
+        for thread, tree in trees.items():
             for one in tree.walk():
                 operation, name, given = one.effect or ("", "", ())
-                users.setdefault(name, set()).add(lane)
+                users.setdefault(name, set()).add(thread)
                 if operation not in _LOOKS:
                     changed.add(name)
                 if operation == "free" and name:
@@ -167,10 +167,10 @@ class Model:
 
     def text(self, monitor: str = "") -> str:
         """The whole model. `monitor` is a condition that must never hold."""
-        lanes = [f"active proctype {lane}() {{\n{self._lane(tree)}\n}}" for lane, tree in self.trees.items()]
+        threads = [f"active proctype {thread}() {{\n{self._thread(tree)}\n}}" for thread, tree in self.trees.items()]
         if monitor:
-            lanes.append(f"active proctype monitor() {{\nend: ({monitor}) -> assert(false)\n}}")
-        return "\n".join([*self._declared(), *lanes, ""])
+            threads.append(f"active proctype monitor() {{\nend: ({monitor}) -> assert(false)\n}}")
+        return "\n".join([*self._declared(), *threads, ""])
 
     def _declared(self) -> Iterator[str]:
         for path, name in self._names.items():
@@ -181,7 +181,7 @@ class Model:
                 first = self.value(held.get(slot[:-1], "None"))
             yield f"short {name} = {self.value(first) if isinstance(first, str) else first};  /* {path} */"
 
-    def _lane(self, tree: Tree) -> str:
+    def _thread(self, tree: Tree) -> str:
         lines: list[str] = []
         while tree.effect is not None:
             ways = [(*self._step(tree.effect, answer), after) for answer, after in tree.after.items()]
@@ -190,7 +190,7 @@ class Model:
             elif len(ways) == 1 and tree.effect[0] in ("acquire", "acquire_shared", "wait_for"):
                 lines.append(f"d_step {{ ({ways[0][0]}) -> {ways[0][1]} }};")
             else:
-                tries = [f":: d_step {{ ({needs}) -> {does} }};\n{self._lane(after)}" for needs, does, after in ways]
+                tries = [f":: d_step {{ ({needs}) -> {does} }};\n{self._thread(after)}" for needs, does, after in ways]
                 lines.append("\n".join(["if", *tries, ":: else -> assert(false)  /* never seen */", "fi"]))
                 return "\n".join(lines)
             tree = ways[0][2]
@@ -211,13 +211,13 @@ class Model:
         return needs, f"{check}{does}"
 
     def _reached(self) -> set[str]:
-        """The objects that more than one lane touches."""
+        """The objects that more than one thread touches."""
         if not hasattr(self, "_of_several"):
             users: dict[str, set[str]] = {}
-            for lane, tree in self.trees.items():
+            for thread, tree in self.trees.items():
                 for one in tree.walk():
                     name = one.effect[1] if one.effect else ""
-                    users.setdefault(name if name in self._freed else name.rpartition(".")[0], set()).add(lane)
+                    users.setdefault(name if name in self._freed else name.rpartition(".")[0], set()).add(thread)
             self._of_several = {name for name, who in users.items() if len(who) > 1}
         return self._of_several
 

@@ -53,16 +53,16 @@ from vfiosim.engine import (
 )
 from vfiosim.engine.operations import Accesses, name_of
 from vfiosim.explore.accesses import accesses, can_go, conflict
-from vfiosim.explore.lanes import Lane
 from vfiosim.explore.model import given_back_twice
 from vfiosim.explore.monitor import Monitor, orders
 from vfiosim.explore.search import Search
 from vfiosim.explore.statistics import Statistics
+from vfiosim.explore.threads import UserThread
 from vfiosim.invariants import Invariant
 from vfiosim.uapi import Errno, KernelError
 
 Op = tuple[Any, ...]
-Programs = dict[str, list[list[Op]]]  # by lane: its calls, each a list of things to do
+Programs = dict[str, list[list[Op]]]  # by thread: its calls, each a list of things to do
 
 
 class Box(KObject):
@@ -104,7 +104,7 @@ TWICE = Invariant("pointer_is_held_twice", Box, ("box.ptr", "box.refs < 2"), lam
 
 
 class LittleWorld:
-    """Two boxes, lanes that run programs on them, and what may be wrong; as a search sees it, or anybody else."""
+    """Two boxes, threads that run programs on them, and what may be wrong; as a search sees it, or anybody else."""
 
     def __init__(
         self,
@@ -124,25 +124,25 @@ class LittleWorld:
         self.invariants = list(invariants)
         self.monitor = Monitor(self.invariants)
         self.results: dict[str, list[str]] = {name: [] for name in programs}
-        self.lanes = [
-            Lane(name, [partial(self._begin, name, call) for call in calls], timeouts)
+        self.threads = [
+            UserThread(name, [partial(self._begin, name, call) for call in calls], timeouts)
             for name, calls in programs.items()
         ]
 
-    def _begin(self, lane: str, call: list[Op]) -> Thread:
-        thread = self.engine.spawn(self._call(lane, call), lane)
-        thread.prefix, thread.manual = lane, True
-        return thread
+    def _begin(self, thread: str, call: list[Op]) -> Thread:
+        made = self.engine.spawn(self._call(thread, call), thread)
+        made.prefix, made.manual = thread, True
+        return made
 
-    async def _call(self, lane: str, call: list[Op]) -> None:
+    async def _call(self, thread: str, call: list[Op]) -> None:
         answers: list[Any] = []
         try:
-            await perform(self.boxes, lane, call, answers)
+            await perform(self.boxes, thread, call, answers)
             await return_to_user(0)
         except KernelError as error:
             await return_to_user(error.errno)
             answers.append(error.name)
-        self.results[lane].append(" ".join(map(str, answers)))
+        self.results[thread].append(" ".join(map(str, answers)))
 
     # ---- what a search asks
 
@@ -157,22 +157,22 @@ class LittleWorld:
 
     def at_the_end(self) -> Iterator[tuple[str, list[int]]]:
         for stuck in self.stuck():
-            yield f"stuck: {', '.join(self.lanes[number].label for number in stuck)}", stuck
+            yield f"stuck: {', '.join(self.threads[number].label for number in stuck)}", stuck
 
     def outcome(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
         state = [
             f"{box.oid} {box.freed} {box.a.value} {box.b.value} {box.refs.value} {sorted(box.slots.slots)} {box.done.value}"
             for box in self.boxes
         ]
-        return (*((lane, tuple(found)) for lane, found in self.results.items()), ("state", tuple(state)))
+        return (*((thread, tuple(found)) for thread, found in self.results.items()), ("state", tuple(state)))
 
     # ---- and what everybody can see
 
     def stuck(self) -> list[list[int]]:
-        """Rings of lanes each of which waits for a lock that the next one has, or one that waits for a lock of nobody."""
+        """Rings of threads each of which waits for a lock that the next one has, or one that waits for a lock of nobody."""
         waits: dict[int, Any] = {}
-        for number, lane in enumerate(self.lanes):
-            request = lane.upcoming
+        for number, user in enumerate(self.threads):
+            request = user.upcoming
             if request is not None and not can_go(request) and isinstance(request[1], Lock):
                 waits[number] = request[1].holder
         rings = []
@@ -180,7 +180,7 @@ class LittleWorld:
             ring, at = [], number
             while at in waits and at not in ring:
                 ring.append(at)
-                at = next((n for n, lane in enumerate(self.lanes) if lane.thread is waits[ring[-1]]), -1)
+                at = next((n for n, user in enumerate(self.threads) if user.running is waits[ring[-1]]), -1)
             if (at in ring or at == -1) and sorted(ring) not in rings:
                 rings.append(sorted(ring))
         return rings
@@ -201,7 +201,7 @@ class LittleWorld:
         ]
 
 
-async def perform(boxes: list[Box], lane: str, ops: list[Op], answers: list[Any]) -> None:  # noqa: C901
+async def perform(boxes: list[Box], thread: str, ops: list[Op], answers: list[Any]) -> None:  # noqa: C901
     """Do these things, and note every answer."""
     for name, which, *rest in ops:
         box = boxes[which]
@@ -220,27 +220,27 @@ async def perform(boxes: list[Box], lane: str, ops: list[Op], answers: list[Any]
             answers.append(await exchange(box.b, rest[0]))
         elif name == "lock":
             async with box.lock:
-                await perform(boxes, lane, rest[0], answers)
+                await perform(boxes, thread, rest[0], answers)
         elif name == "keep":
             await acquire(box.lock)
         elif name == "write":
             async with box.sem:
-                await perform(boxes, lane, rest[0], answers)
+                await perform(boxes, thread, rest[0], answers)
         elif name == "read":
             async with shared(box.sem):
-                await perform(boxes, lane, rest[0], answers)
+                await perform(boxes, thread, rest[0], answers)
         elif name == "if":
             if await load(box.a):
-                await perform(boxes, lane, rest[0], answers)
+                await perform(boxes, thread, rest[0], answers)
         elif name == "refuse":
             await refuse_if(bool(await load(box.a)), Errno.EBUSY, "a_is_zero", "a is not zero")
         elif name == "get":
-            await get(box.refs, box, lane)
+            await get(box.refs, box, thread)
         elif name == "try":
-            answers.append(await get_unless_zero(box.refs, box, lane))
+            answers.append(await get_unless_zero(box.refs, box, thread))
             if answers[-1]:
-                await perform(boxes, lane, rest[0], answers)
-                await drop(box, lane)
+                await perform(boxes, thread, rest[0], answers)
+                await drop(box, thread)
         elif name == "drop":
             await drop(box, "first")
         elif name == "pass":
@@ -254,7 +254,7 @@ async def perform(boxes: list[Box], lane: str, ops: list[Op], answers: list[Any]
         elif name == "count":
             answers.append(await load_count(box.refs))
         elif name == "xa_alloc":
-            answers.append(await xa_alloc(box.slots, lane, 3))
+            answers.append(await xa_alloc(box.slots, thread, 3))
         elif name == "xa_store":
             answers.append(await xa_store(box.slots, 0, rest[0]))
         elif name == "xa_load":
@@ -278,7 +278,7 @@ async def perform(boxes: list[Box], lane: str, ops: list[Op], answers: list[Any]
         elif name == "until zero":
             answers.append(await wait_until_zero(box.spare, 5))
         elif name == "spare":
-            await get(box.spare, box, lane)
+            await get(box.spare, box, thread)
         elif name == "use up":
             await put(box.spare, box, rest[0])
         else:
@@ -335,7 +335,7 @@ def some_ops(random: Random, room: int, depth: int = 0) -> list[Op]:
 
 
 def some_programs(seed: int) -> Programs:
-    """Two or three lanes, one of them perhaps with two calls; always the same for a seed."""
+    """Two or three threads, one of them perhaps with two calls; always the same for a seed."""
     random = Random(seed)
     if random.random() < 0.4:
         sizes = {"A": [1], "B": [2], "C": [1]}
@@ -343,11 +343,11 @@ def some_programs(seed: int) -> Programs:
         sizes = {"A": [1, 2], "B": [3]}
     else:
         sizes = {"A": [4], "B": [4]}
-    return {lane: [some_ops(random, room) for room in calls] for lane, calls in sizes.items()}
+    return {thread: [some_ops(random, room) for room in calls] for thread, calls in sizes.items()}
 
 
 def some_waits(seed: int) -> Programs:
-    """Two or three lanes that wait for a while, for a signal or until nobody holds something, and what ends their waits."""
+    """Two or three threads that wait for a while, for a signal or until nobody holds something, and what ends their waits."""
     random = Random(seed)
     sizes = random.choice([{"A": [2], "B": [2]}, {"A": [1, 1], "B": [2]}, {"A": [1], "B": [1], "C": [1]}])
     choices: list[Callable[[], Op]] = [
@@ -359,11 +359,13 @@ def some_waits(seed: int) -> Programs:
         lambda: ("add", 0, "a"),
         lambda: ("lock", 0, [("wait a while", 0)]),
     ]
-    return {lane: [[random.choice(choices)() for _ in range(room)] for room in calls] for lane, calls in sizes.items()}
+    return {
+        thread: [[random.choice(choices)() for _ in range(room)] for room in calls] for thread, calls in sizes.items()
+    }
 
 
 def some_counting(seed: int) -> Programs:
-    """Two or three lanes that add to and take from a count of three, and hand over in between."""
+    """Two or three threads that add to and take from a count of three, and hand over in between."""
     random = Random(seed)
     sizes = random.choice([{"A": 2, "B": 2}, {"A": 1, "B": 2}, {"A": 1, "B": 1, "C": 1}, {"A": 2, "B": 1, "C": 1}])
     who = ["first", "second", "third", "A", "B"]
@@ -373,11 +375,11 @@ def some_counting(seed: int) -> Programs:
         lambda: ("try", 0, []),
         lambda: ("pass", 0, random.choice(who), random.choice(who)),
     ]
-    return {lane: [[random.choice(choices)() for _ in range(size)]] for lane, size in sizes.items()}
+    return {thread: [[random.choice(choices)() for _ in range(size)]] for thread, size in sizes.items()}
 
 
 def some_references(seed: int) -> Programs:
-    """Two or three lanes that take, pass on and give back references of one box, more than there are too."""
+    """Two or three threads that take, pass on and give back references of one box, more than there are too."""
     random = Random(seed)
     sizes = random.choice([{"A": 2, "B": 2}, {"A": 1, "B": 3}, {"A": 1, "B": 1, "C": 1}])
     who = ["first", "second", "A", "B"]
@@ -390,22 +392,22 @@ def some_references(seed: int) -> Programs:
         lambda: ("last", 0),
         lambda: ("count", 0),
     ]
-    return {lane: [[random.choice(choices)() for _ in range(size)]] for lane, size in sizes.items()}
+    return {thread: [[random.choice(choices)() for _ in range(size)]] for thread, size in sizes.items()}
 
 
 class Everything:
-    """All schedules of lanes, one after the other, with no reduction at all. Finds what `Statistics` has in the plainest way."""
+    """All schedules of threads, one after the other, with no reduction at all. Finds what `Statistics` has in the plainest way."""
 
     def __init__(self, begin: Callable[[], Any], limit: int) -> None:
         self.schedules = 0
         self.violations: dict[str, int] = {}  # and the fewest effects that lead there
         self.outcomes: dict[Any, int] = {}
         self.orders: set[tuple[str, str]] = set()
-        # of each effect of the schedule: its lane, what it touched, and which effects had to come before
+        # of each effect of the schedule: its thread, what it touched, and which effects had to come before
         self._past: list[tuple[int, Accesses, set[int]]] = []
-        # after each of them, by lane: the effect with which it came in where a lock was taken out
+        # after each of them, by thread: the effect with which it came in where a lock was taken out
         self._since: list[dict[int, int]] = [{}]
-        path: list[tuple[int, list[int]]] = []  # which lane went, and which else could have gone
+        path: list[tuple[int, list[int]]] = []  # which thread went, and which else could have gone
         while True:
             self._run(begin(), path)
             self.schedules += 1
@@ -422,10 +424,10 @@ class Everything:
         """One schedule. What comes before the last choice was seen in the one before it, so there it is only gone again."""
         depth = max(len(path) - 1, 0)
         for number, _ in path[:depth]:
-            world.lanes[number].step()
+            world.threads[number].step()
         del self._past[depth:], self._since[depth + 1 :]
         while True:
-            able = [n for n, lane in enumerate(world.lanes) if (r := lane.upcoming) is not None and can_go(r)]
+            able = [n for n, user in enumerate(world.threads) if (r := user.upcoming) is not None and can_go(r)]
             if not able:
                 break
             if depth == len(path):
@@ -436,16 +438,16 @@ class Everything:
         _least(self.outcomes, world.outcome(), depth)
 
     def _step(self, world: Any, number: int, depth: int) -> None:
-        lane = world.lanes[number]
-        thread, request = lane.thread, lane.upcoming
+        user = world.threads[number]
+        thread, request = user.running, user.upcoming
         before = len(world.engine.violations)
         touched = world.also(request, True) + (accesses(thread, request) if thread else ())
-        lane.step()
+        user.step()
         alone_in = self._alone_in(number, thread, touched) if world.engine.instead else []
         wrong = [*world.engine.violations[before:], *world.broken(touched, alone_in)]
         wrong += given_back_twice(request)
         for ring in world.stuck():
-            wrong.append(f"stuck: {', '.join(world.lanes[number].label for number in ring)}")
+            wrong.append(f"stuck: {', '.join(world.threads[number].label for number in ring)}")
         for what in wrong:
             _least(self.violations, what, depth)
         if thread is not None:
@@ -454,8 +456,8 @@ class Everything:
     def _alone_in(self, number: int, thread: Thread | None, touched: Accesses) -> list[Lock]:
         """The locks that a thread would have, if it has met nobody since it came in. Notes its effect."""
         index, before = len(self._past), set[int]()
-        for other, (lane, its, earlier) in enumerate(self._past):
-            if lane == number or conflict(its, touched):
+        for other, (who, its, earlier) in enumerate(self._past):
+            if who == number or conflict(its, touched):
                 before |= {other, *earlier}
         self._past.append((number, touched, before))
         if thread is None or not thread.inside:

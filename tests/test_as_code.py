@@ -121,7 +121,7 @@ def test_calls_that_take_turns_are_moved_by_hand():
     m = Machine()
     a, b = m.process("a"), m.process("b")
     dev, ctx = a.open(NODE), a.open(IOMMU)
-    binding = a.start("ioctl", dev, BIND, uapi.VfioDeviceBindIommufd(iommufd=ctx), run=False, lane="A")
+    binding = a.start("ioctl", dev, BIND, uapi.VfioDeviceBindIommufd(iommufd=ctx), run=False, thread="A")
     opening = b.start("open", "/dev/vfio/1", run=False)
     for turn in range(30):
         (binding if turn % 3 else opening).step()

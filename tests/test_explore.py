@@ -127,7 +127,7 @@ def test_looking_for_the_shortest_way_only_is_less_work() -> None:
 
 
 class Held(LittleWorld):
-    """Lanes that have to do with the references of one box, one or two of which are held from the beginning."""
+    """Threads that have to do with the references of one box, one or two of which are held from the beginning."""
 
     def __init__(self, seed: int) -> None:
         random = Random(seed * 3 + 1)
@@ -180,7 +180,7 @@ def test_references_of_all_kinds_end_and_fail_alike_with_and_without_reduction(s
 
 
 class Counted(LittleWorld):
-    """Lanes that have to do with a count of three that must not fall below two."""
+    """Threads that have to do with a count of three that must not fall below two."""
 
     def __init__(self, seed: int) -> None:
         super().__init__(some_counting(seed), (TWICE,))
@@ -196,7 +196,7 @@ def test_a_number_that_must_stay_large_enough_is_watched_alike_with_and_without_
 
 
 class Waits(LittleWorld):
-    """Lanes that wait with a time limit, which may run out never, once or twice in each call."""
+    """Threads that wait with a time limit, which may run out never, once or twice in each call."""
 
     def __init__(self, seed: int) -> None:
         super().__init__(some_waits(seed), (ALIKE,), (), seed % 3)
@@ -291,8 +291,8 @@ class OpenMachine(MachineModel):
         ]
 
     def stuck(self) -> list[list[int]]:
-        """Lanes that wait for a lock; the programs here never do for ever."""
-        stuck = [lane.upcoming for lane in self.lanes]
+        """Threads that wait for a lock; the programs here never do for ever."""
+        stuck = [thread.upcoming for thread in self.threads]
         assert any(request is None or can_go(request) for request in stuck)
         return []
 
@@ -505,7 +505,7 @@ def test_a_long_exploration_tells_how_far_it_is() -> None:
 
 def test_one_thread_alone_breaks_nothing_under_a_lock_that_was_taken_out_and_two_do() -> None:
     change: Any = ("lock", 0, [("add", 0, "a"), ("add", 0, "b")])
-    alone, two = ({lane: [[change]] for lane in lanes} for lanes in ("A", "AB"))
+    alone, two = ({thread: [[change]] for thread in threads} for threads in ("A", "AB"))
     assert not searched(partial(LittleWorld, alone, (ALIKE,), ("lock",))).violations
     assert not searched(partial(LittleWorld, two, (ALIKE,))).violations
     found = searched(partial(LittleWorld, two, (ALIKE,), ("lock",))).violations
@@ -529,13 +529,13 @@ def test_without_what_the_programs_never_come_by_is_refused() -> None:
     ("programs", "words"),
     [
         ({"A": [("nobody", "close", 3)]}, "with a process of"),
-        ({"A": [("one", "exit")], "B": [("one", "close", 3)]}, "exits in lane A, so it can make no call in lane B"),
-        ({"": [("one", "close", 3)]}, "a lane needs a name"),
-        ({}, "a dict of at least one lane and its calls"),
-        ([("one", "close", 3)], "a dict of at least one lane and its calls"),
-        ({"A": ("one", "close", 3)}, "the calls of lane A are a list of"),
-        ({"A": None}, "the calls of lane A are a list of"),
-        ({1: [("one", "close", 3)]}, "a lane needs a name, and 1 is none"),
+        ({"A": [("one", "exit")], "B": [("one", "close", 3)]}, "exits in thread A, so it can make no call in thread B"),
+        ({"": [("one", "close", 3)]}, "a thread needs a name"),
+        ({}, "a dict of at least one thread and its calls"),
+        ([("one", "close", 3)], "a dict of at least one thread and its calls"),
+        ({"A": ("one", "close", 3)}, "the calls of thread A are a list of"),
+        ({"A": None}, "the calls of thread A are a list of"),
+        ({1: [("one", "close", 3)]}, "a thread needs a name, and 1 is none"),
         ({"A": [("one", "fork", "child")]}, "fork is no call of an exploration"),
         ({"A": [("one", "import_fd", 3)]}, "import_fd is no call of an exploration"),
         ({"A": [("one",)]}, "with a process of"),
@@ -582,6 +582,6 @@ def test_the_same_question_has_the_same_answer_in_every_process() -> None:
 
 def test_a_file_that_a_thread_of_a_race_opens_is_named_after_that_thread() -> None:
     machine = Machine()
-    call = machine.process("vmm").start("open", "/dev/vfio/1", lane="A")
+    call = machine.process("vmm").start("open", "/dev/vfio/1", thread="A")
     assert call.error is None
     assert [name for name in machine.trace.end.objects if name.startswith("file group1")] == ["file group1#A1"]

@@ -65,24 +65,24 @@ Code = Callable[["Toy"], list[Awaitable[Any]]]
 
 
 class Toy(LittleWorld):
-    """Two lanes that do a few effects, and the order in which they did those that are looked at."""
+    """Two threads that do a few effects, and the order in which they did those that are looked at."""
 
-    def __init__(self, lanes: dict[str, Code], without: tuple[str, ...], looked_at: set[str]) -> None:
-        super().__init__({name: [[]] for name in lanes}, (), without)
+    def __init__(self, threads: dict[str, Code], without: tuple[str, ...], looked_at: set[str]) -> None:
+        super().__init__({name: [[]] for name in threads}, (), without)
         self.engine.journal = []
-        self.codes, self.looked_at = lanes, looked_at
+        self.codes, self.looked_at = threads, looked_at
         self.x, self.y = self.boxes
         self.x.done.value = 2
         self.memory = MmStruct(self.engine, "shared")
         self.page = self.memory.map(8)
 
-    def _begin(self, lane: str, call: Any) -> Thread:
-        thread = self.engine.spawn(self._do(lane), lane, self.memory)
-        thread.prefix, thread.manual = lane, True
-        return thread
+    def _begin(self, thread: str, call: Any) -> Thread:
+        made = self.engine.spawn(self._do(thread), thread, self.memory)
+        made.prefix, made.manual = thread, True
+        return made
 
-    async def _do(self, lane: str) -> None:
-        for effect in self.codes[lane](self):
+    async def _do(self, thread: str) -> None:
+        for effect in self.codes[thread](self):
             await effect
 
     def outcome(self) -> Any:
@@ -112,7 +112,7 @@ def counts(t: Toy) -> list[Awaitable[Any]]:
 
 
 ORDER = ("order of a",)
-# Of each operation: what lane A does, what lane B does, which operation of B conflicts with it, and what is taken out.
+# Of each operation: what thread A does, what thread B does, which operation of B conflicts with it, and what is taken out.
 PAIRS: dict[str, tuple[Code, Code, str, tuple[str, ...]]] = {
     "load": (lambda t: [load(t.x.a)], lambda t: [store(t.x.a, 1)], "store", ()),
     "load_acquire": (lambda t: [load_acquire(t.x.a)], lambda t: [store(t.x.a, 1)], "store", ()),
@@ -292,7 +292,7 @@ def test_what_nobody_else_can_see_is_tried_in_one_order_only(operation: str) -> 
     assert {name for order in statistics.outcomes for _, name in order} == {operation}
 
 
-# What two lanes do to one count while a third reference shows that it cannot become zero.
+# What two threads do to one count while a third reference shows that it cannot become zero.
 NOT_THE_LAST: dict[str, Code] = {
     "get": lambda t: [get(t.x.refs, t.x, "more")],
     "get_unless_zero": lambda t: [get_unless_zero(t.x.refs, t.x, "more")],
@@ -307,18 +307,18 @@ NOT_THE_LAST: dict[str, Code] = {
 @pytest.mark.parametrize("other", NOT_THE_LAST)
 @pytest.mark.parametrize("operation", NOT_THE_LAST)
 def test_where_another_reference_stays_it_makes_no_difference_who_comes_first(operation: str, other: str) -> None:
-    lanes = {"A": NOT_THE_LAST[operation], "B": NOT_THE_LAST[other]}
-    assert searched(partial(Toy, lanes, (), {operation, other})).schedules == 1
+    threads = {"A": NOT_THE_LAST[operation], "B": NOT_THE_LAST[other]}
+    assert searched(partial(Toy, threads, (), {operation, other})).schedules == 1
 
 
 def test_where_no_other_reference_stays_both_orders_are_tried() -> None:
-    lanes: dict[str, Code] = {
+    threads: dict[str, Code] = {
         "A": lambda t: [put(t.y.spare, t.y, "first")],
         "B": lambda t: [put(t.y.spare, t.y, "second")],
     }
 
     def begin() -> Toy:
-        toy = Toy(lanes, (), {"put"})
+        toy = Toy(threads, (), {"put"})
         for reason in ("first", "second"):
             toy.y.spare.change((toy.y, reason), 1)
         return toy

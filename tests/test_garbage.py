@@ -40,7 +40,7 @@ def test_schedules_and_failures_are_tried_with_few_looks_for_garbage() -> None:
 
 
 def test_it_is_as_before_when_something_is_refused_within() -> None:
-    with pytest.raises(ValueError, match="at least one lane"):
+    with pytest.raises(ValueError, match="at least one thread"):
         explore(ready, {})
     assert gc.get_threshold() == OFTEN
 

@@ -87,10 +87,10 @@ def hand() -> ByHand:
     return lesson.by_hand()
 
 
-def go(hand: ByHand, lane: str, how: str, times: int = 1) -> None:
+def go(hand: ByHand, thread: str, how: str, times: int = 1) -> None:
     for _ in range(times):
         calls = hand.sandbox.run.machine.calls
-        number = next(number for number in hand.sandbox.run.running() if calls[number].thread.prefix == lane)
+        number = next(number for number in hand.sandbox.run.running() if calls[number].thread.prefix == thread)
         hand.sandbox.schedule.rows[number].buttons[how].click()
 
 
@@ -116,8 +116,8 @@ def test_what_was_broken_by_hand_is_drawn_as_in_a_counterexample(hand):
 
 
 def test_it_breaks_the_other_way_round_too_and_after_needless_switches_the_fewest_are_told(hand):
-    for lane in ("B", "A", "B"):
-        go(hand, lane, "1 effect")
+    for thread in ("B", "A", "B"):
+        go(hand, thread, "1 effect")
     go(hand, "B", "1 step", 4)
     go(hand, "A", "to the end")
     go(hand, "B", "to the end")

@@ -313,7 +313,7 @@ def test_a_wrong_kind_of_argument_is_named_in_one_sentence(p):
         lambda p: p.sendmsg_fds(3, [1.5]),
         lambda p: p.prlimit("", 8, "x"),
         lambda p: p.capdrop(1.5),
-        lambda p: p.start("open", "/dev/iommu", lane=1),
+        lambda p: p.start("open", "/dev/iommu", thread=1),
         lambda p: p.fork(7),
         lambda p: p.machine.process(7),
         lambda p: p.machine.process("q", [1]),

@@ -148,9 +148,9 @@ def test_an_open_that_fails_while_the_node_goes_lets_go_of_the_node() -> None:
 # ---- R24: what protects, and from what
 
 
-def outcomes(result: Result, lane: str) -> set[str]:
-    """How the calls of a lane can end."""
-    return {", ".join(dict(outcome)[lane]) for outcome in result.outcomes}
+def outcomes(result: Result, thread: str) -> set[str]:
+    """How the calls of a thread can end."""
+    return {", ".join(dict(outcome)[thread]) for outcome in result.outcomes}
 
 
 @pytest.mark.one_python

@@ -106,7 +106,7 @@ def held_by_a_call(machine: Machine, number: int) -> Running:
     info = uapi.IommuHwInfo(dev_id=number)
     ranges = uapi.IommuIoasIovaRanges(ioas_id=number)
     question = (uapi.IOMMU_IOAS_IOVA_RANGES, ranges) if number == IOAS else (uapi.IOMMU_GET_HW_INFO, info)
-    call = machine.processes["vmm"].start("ioctl", CTX, *question, run=False, lane="question")
+    call = machine.processes["vmm"].start("ioctl", CTX, *question, run=False, thread="question")
     while not holds(machine, number, "users") or call.thread.locks:
         call.step()
     return call

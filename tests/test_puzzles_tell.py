@@ -68,7 +68,7 @@ def test_the_functions_that_a_puzzle_replaces_are_kernel_functions(puzzle: Puzzl
 
 
 @each_puzzle(one for one in PUZZLES.values() if len(one.programs()) > 1)
-def test_a_puzzle_of_several_lanes_says_of_at_least_one_outcome_that_it_can_happen(puzzle: Puzzle) -> None:
+def test_a_puzzle_of_several_threads_says_of_at_least_one_outcome_that_it_can_happen(puzzle: Puzzle) -> None:
     outcomes = [one for one in puzzle.properties if callable(one)]
     assert outcomes
     assert all(one.__doc__ for one in outcomes)

@@ -47,8 +47,8 @@ def rows(sandbox: Sandbox) -> list[ThreadPanel]:
 def go(sandbox: Sandbox, *turns: str) -> None:
     """Turns such as "A to shared"."""
     for turn in turns:
-        lane, _, how = turn.partition(" ")
-        next(row for row in rows(sandbox) if row.lane == lane).buttons[how].click()
+        thread, _, how = turn.partition(" ")
+        next(row for row in rows(sandbox) if row.thread == thread).buttons[how].click()
 
 
 def way(name: str, number: int = 0) -> Witness:
@@ -94,7 +94,7 @@ def seen_in(run: Run) -> list[Any]:
 def test_the_line_of_a_lock_that_is_taken_out_is_struck_through_and_no_other():
     sandbox = r1()
     go(sandbox, "B to shared")
-    panel = next(one for one in sandbox.schedule.rows.values() if one.lane == "B")
+    panel = next(one for one in sandbox.schedule.rows.values() if one.thread == "B")
     struck = re.findall(r'<span class="line[^"]* out[^"]*"[^>]*>(.*?)</span></span>', panel.code.value)
     assert [words(line) for line in struck] == ["async with group.group_lock:"]
 
@@ -151,7 +151,7 @@ def test_no_order_of_a_way_follows_from_another_one(name):
     orders = Way(way(name)).orders
     for one in orders:
         for other in orders:
-            same = (one.first.lane, one.then.lane) == (other.first.lane, other.then.lane)
+            same = (one.first.thread, one.then.thread) == (other.first.thread, other.then.thread)
             assert one == other or not (same and one.first.at <= other.first.at and other.then.at <= one.then.at)
 
 
@@ -178,7 +178,7 @@ def test_in_random_schedules_it_breaks_exactly_where_no_order_is_missing():
 
 
 def states(sandbox: Sandbox, known: Way) -> list[str]:
-    running = {row.lane for row in rows(sandbox)}
+    running = {row.thread for row in rows(sandbox)}
     return [point.state for point in known.points(touches(sandbox.run.machine.engine), {"A", "B"} - running)]
 
 
@@ -296,7 +296,7 @@ def test_to_shared_stops_before_each_shared_place_and_undo_takes_a_whole_press_b
 def test_to_shared_goes_to_the_end_where_nothing_shared_comes_any_more():
     sandbox = r1()
     go(sandbox, *["B to shared"] * 4)
-    assert [row.lane for row in rows(sandbox)] == ["A"]
+    assert [row.thread for row in rows(sandbox)] == ["A"]
     assert "B</b> has ended" in sandbox.schedule.ended
 
 
@@ -337,7 +337,7 @@ def test_values_that_the_machine_says_contradict_each_other_are_framed_together(
 @each_puzzle(days=6)
 def test_each_thread_of_each_puzzle_has_code_and_a_key_of_its_own_from_the_start(puzzle):
     found = rows(scheduler(puzzle, only=("fds",)))
-    assert [row.lane for row in found] == [*puzzle.programs()]
+    assert [row.thread for row in found] == [*puzzle.programs()]
     keys = {kind for row in found for kind in row.buttons["1 effect"]._dom_classes if kind.startswith("vfiosim-key-")}
     assert len(keys) == len(found)
     assert all("▶" in row.code.value for row in found)
@@ -348,7 +348,7 @@ def test_each_thread_of_each_puzzle_has_code_and_a_key_of_its_own_from_the_start
 
 def test_the_turns_of_a_way_tell_in_whole_words_who_holds_what():
     first, second, third = turns(way("R5"))
-    assert [turn.lane for turn in (first, second, third)] == ["A", "B", "A"]
+    assert [turn.thread for turn in (first, second, third)] == ["A", "B", "A"]
     assert first.stands["A"] == ("holds vfio_device_set vfio0.lock",)
     assert [f"{touch.verb[0]} {touch.name}" for touch in second.touches][-1] == "frees kvm 1"
     assert [turn.effects for turn in (first, second, third)] == [35, 33, 1]

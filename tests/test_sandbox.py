@@ -548,7 +548,7 @@ def test_a_row_tells_what_its_call_does_next() -> None:
 
 def test_a_name_of_a_thread_cannot_be_taken_twice() -> None:
     box = racing()
-    box.lane.value = "A"
+    box.thread.value = "A"
     box.call.click()
     assert "give this one another name" in box.message
 

@@ -107,8 +107,8 @@ def test_two_calls_half_way_are_shared_with_every_turn():
     m = Machine()
     a, b = m.process("a"), m.process("b")
     dev, ctx = a.open(NODE), a.open(IOMMU)
-    binding = a.start("ioctl", dev, BIND, uapi.VfioDeviceBindIommufd(iommufd=ctx), run=False, lane="A")
-    opening = b.start("open", "/dev/vfio/1", run=False, lane="B")
+    binding = a.start("ioctl", dev, BIND, uapi.VfioDeviceBindIommufd(iommufd=ctx), run=False, thread="A")
+    opening = b.start("open", "/dev/vfio/1", run=False, thread="B")
     for turn in range(20):
         (binding if turn % 3 else opening).step()
     assert same(m)
@@ -464,8 +464,8 @@ def test_a_name_that_no_call_came_by_is_told():
     ("text", "told"),
     [
         ("R99: A1", "no puzzle 'R99'"),
-        ("R1: C1", "'C1' is not a lane"),
-        ("R1: A", "'A' is not a lane"),
+        ("R1: C1", "'C1' is not a thread"),
+        ("R1: A", "'A' is not a thread"),
         ("R1: A9999", "A cannot go on"),
         ("R1: A20 B40", "B cannot go on"),
         ("R1 faulty: A1", "no functions that are faulty"),

@@ -21,7 +21,7 @@ SEND, RECEIVE = ("sendmsg_fds", 3, (0,)), ("recvmsg_fds", 4)
 
 
 @pytest.mark.parametrize(
-    "lanes",
+    "threads",
     [
         {"A": [("a", *CLOSE[3]), ("b", *CLOSE[3])], "B": [("a", *CLOSE[4]), ("b", *CLOSE[4])]},
         {"A": [("a", *SEND)], "B": [("a", *CLOSE[4]), ("b", *CLOSE[4])]},
@@ -30,8 +30,8 @@ SEND, RECEIVE = ("sendmsg_fds", 3, (0,)), ("recvmsg_fds", 4)
     ],
     ids=["close and close", "send and close", "send and send", "exit and exit"],
 )
-def test_whatever_two_threads_do_with_a_pair_of_sockets_nothing_is_broken(lanes):
-    result = explore(sockets, lanes)
+def test_whatever_two_threads_do_with_a_pair_of_sockets_nothing_is_broken(threads):
+    result = explore(sockets, threads)
     assert result.complete
     assert [one.what for one in result.violations] == []
 

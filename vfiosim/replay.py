@@ -34,7 +34,7 @@ class Replay:
 
     * `machine` stands at the end of the run; calls that have not ended wait to go on (`machine.pending`). Of a puzzle it
       knows the puzzle's own invariants, so `machine.check()` says what is wrong;
-    * `trace`: the run, of a puzzle from the first effect of its lanes on;
+    * `trace`: the run, of a puzzle from the first effect of its threads on;
     * `step`: the step of `trace` to look at, from 1; None if the text names none.
     """
 
@@ -75,7 +75,7 @@ def replay(text: str, patches: Patches | None = None) -> Replay:
     * `text` is what `Trace.replay`, `Witness.replay` or `vfiosim.machine.encode` gave; or a puzzle with a schedule: its name,
       "fixed" or "faulty" where its functions take the place of the kernel's (and which fault, where there are several),
       "without" and the protections taken out, "at 9 EFAULT" where the ninth thing that can fail does, and how many effects each
-      lane does in turn. "@7" at the end names the step to look at;
+      thread does in turn. "@7" at the end names the step to look at;
     * `patches`: your own functions that took the place of kernel functions in a run, by name.
 
     It is also the path of a recording (`.json`, `.json.gz`), as `python -m vfiosim run --save` keeps one: its first run is done.
@@ -161,23 +161,23 @@ def _functions(puzzle: Puzzle, how: str | None, slip: str | None) -> Any:
     return functions
 
 
-def _schedule(text: str, lanes: list[str]) -> list[str]:
-    """The lane of each effect."""
+def _schedule(text: str, threads: list[str]) -> list[str]:
+    """The thread of each effect."""
     order: list[str] = []
     for turn in text.split():
-        lane = next(
+        thread = next(
             (
                 one
-                for one in sorted(lanes, key=len, reverse=True)
+                for one in sorted(threads, key=len, reverse=True)
                 if re.fullmatch(f"{re.escape(one)}[0-9]{{1,5}}", turn)
             ),
             None,
         )
-        if lane is None:
+        if thread is None:
             raise ValueError(
-                f"{turn!r} is not a lane ({', '.join(lanes)}) and how many effects it does, such as {lanes[0]}20"
+                f"{turn!r} is not a thread ({', '.join(threads)}) and how many effects it does, such as {threads[0]}20"
             )
-        order += [lane] * int(turn[len(lane) :])
+        order += [thread] * int(turn[len(thread) :])
         if len(order) > ENDLESS:
             raise ValueError(f"no run of a puzzle has more than {ENDLESS:,} effects")
     return order

@@ -72,8 +72,8 @@ def two_calls_half_way() -> Machine:
     a, b = m.process("a"), m.process("b")
     dev, ctx = a.open(NODE), a.open(IOMMU)
     request = uapi.VfioDeviceBindIommufd(iommufd=ctx)
-    binding = a.start("ioctl", dev, uapi.VFIO_DEVICE_BIND_IOMMUFD, request, run=False, lane="A")
-    opening = b.start("open", "/dev/vfio/1", run=False, lane="B")
+    binding = a.start("ioctl", dev, uapi.VFIO_DEVICE_BIND_IOMMUFD, request, run=False, thread="A")
+    opening = b.start("open", "/dev/vfio/1", run=False, thread="B")
     for turn in range(60):
         (opening if turn % 3 == 1 else binding).step()
     return m
@@ -86,9 +86,14 @@ def two_binds_in_turns_to_their_ends() -> Machine:
     devices, ctx = [p.open(NODE), p.open(NODE)], p.open(IOMMU)
     calls = [
         p.start(
-            "ioctl", dev, uapi.VFIO_DEVICE_BIND_IOMMUFD, uapi.VfioDeviceBindIommufd(iommufd=ctx), run=False, lane=lane
+            "ioctl",
+            dev,
+            uapi.VFIO_DEVICE_BIND_IOMMUFD,
+            uapi.VfioDeviceBindIommufd(iommufd=ctx),
+            run=False,
+            thread=thread,
         )
-        for dev, lane in zip(devices, "AB", strict=True)
+        for dev, thread in zip(devices, "AB", strict=True)
     ]
     while [call for call in calls if call.step()]:
         pass

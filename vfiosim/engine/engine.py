@@ -62,7 +62,7 @@ class Engine:
         With a thread's `prefix` "A" it is "A1", "vfio0#A1" ("T1.1" with "T1"): it depends on this thread alone.
         """
         prefix = running.thread.prefix if running.thread is not None else ""
-        prefix += "." if prefix[-1:].isdigit() else ""  # lane A1's first is not lane A's eleventh
+        prefix += "." if prefix[-1:].isdigit() else ""  # thread A1's first is not thread A's eleventh
         if not label:
             return f"{prefix}{self.number(kind + prefix)}"
         again = self.number(f"{kind} {label}{prefix}")

@@ -52,7 +52,7 @@ def explore(
 
     * `factory` makes a machine, always the same one, on which no call is under way; everything is open that has to be.
       If it has a parameter `trace`, it is asked for machines without a trace, which is quicker;
-    * `programs`: for each lane (a thread) its calls, each (process, call, arguments...), e.g.
+    * `programs`: for each thread (a thread) its calls, each (process, call, arguments...), e.g.
       `{"A": [("vmm", "ioctl", 3, uapi.VFIO_DEVICE_BIND_IOMMUFD, uapi.VfioDeviceBindIommufd(iommufd=4))]}`;
     * `properties`: invariants by name (`vfiosim.invariants.INVARIANTS`), all of them if None, each looked at after every effect
       that may break it; and functions of an outcome `{"A": ("0",), "B": ("EBUSY",)}` that must be true of at least one;
@@ -75,7 +75,7 @@ def explore(
     A call that the model knows no answer to is told like a limit: the schedules behind it may be quite different in Linux.
 
     Ctrl-C stops as `stop` does, and what was found is in the answer, which is then not complete; what `progress` raises comes
-    through. With `timeouts` 0 time stands still while the lanes run: a wait with a time limit ends as "waits" where nobody ends it.
+    through. With `timeouts` 0 time stands still meanwhile: a wait with a time limit ends as "waits" where nobody ends it.
     Raises ValueError for an unknown name, and for one in `without` that the programs never come by.
     """
     start = beginning(factory)
@@ -190,15 +190,15 @@ def _result(
     reachable: list[Reached],
     limit: str,
     seconds: float,
-    lanes: list[str],
+    threads: list[str],
     witness: Callable[[str, Sequence[str]], Witness],
 ) -> Result:
-    violations = [*statistics.violations.items(), *inversions(statistics.orders, lanes)]
+    violations = [*statistics.violations.items(), *inversions(statistics.orders, threads)]
     known = dict(
         violations
     )  # what a way shows that is broken while calls run is not told again where it is so at the end
     wrong = [
-        witness(what, [lanes[n] for n in schedule])
+        witness(what, [threads[n] for n in schedule])
         for what, schedule in violations
         if what.removeprefix(AT_REST) == what or what.removeprefix(AT_REST) not in known
     ]
@@ -215,7 +215,7 @@ def _result(
         seconds=seconds,
         violations=wrong,
         outcomes={
-            outcome: witness("", [lanes[n] for n in schedule])
+            outcome: witness("", [threads[n] for n in schedule])
             for outcome, schedule in sorted(statistics.outcomes.items())
         },
         limit=limit,

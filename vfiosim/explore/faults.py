@@ -154,9 +154,9 @@ class _Setting:
         call: Wanted,
         patches: dict[str, Callable[..., Any]] | None,
         without: Iterable[str],
-        lane: str = "",
+        thread: str = "",
     ) -> None:
-        self._factory, self._call, self._lane = factory, call, lane
+        self._factory, self._call, self._thread = factory, call, thread
         self._patches, self._without = checked_all(patches), names_of(without)
         self.unmodelled: dict[str, None] = {}  # what the call came by that nobody knows the answer to
         self.taken_out = Ablation(self._without)  # `met` is what the call came by in all runs
@@ -177,7 +177,7 @@ class _Setting:
         recorder, first, wrong = Recorder(machine.engine), len(machine.engine.micro), machine.check()
         plan = machine.fail_next(number, errno)
         machine.engine.unmodelled.clear()
-        call = machine.processes[placed.process].start(placed.name, *placed.arguments, lane=self._lane)
+        call = machine.processes[placed.process].start(placed.name, *placed.arguments, thread=self._thread)
         self.taken_out.met |= machine.taken_out.met
         self.unmodelled.update((f"{what} ({call})", None) for _, what in machine.engine.unmodelled)
         return _Run(machine, call, plan, recorder, first, wrong)
@@ -220,7 +220,7 @@ def sweep(
     patches: dict[str, Callable[..., Any]] | None = None,
     without: Iterable[str] = (),
     *,
-    lane: str = "",
+    thread: str = "",
     seconds: float | None = None,
     failures: int | None = None,
     progress: Callable[[Statistics], None] | None = None,
@@ -233,7 +233,7 @@ def sweep(
     * `factory` makes a machine with a trace, always the same one, on which no call is under way;
     * `call` is (process, call, arguments...), or a function that is given the machine and answers that;
     * `patches`: kernel functions to replace, by name; `without`: protections to take out (`vfiosim.engine.ablation`);
-    * `lane`: the name of the thread that makes the call, and of the objects that it makes, as in an exploration;
+    * `thread`: the name of the thread that makes the call, and of the objects that it makes, as in an exploration;
     * `seconds`, `failures`: give up after so many; `progress` is called every 0.2 s with how many are done, and how many
       effects; `stop` is asked before every failure, True ends it.
 
@@ -244,7 +244,7 @@ def sweep(
     started = time.monotonic()
     check_limits(seconds, failures=failures)
     over, told = partial(_over, started, seconds, failures, stop), started
-    setting = _Setting(factory, call, patches, without, lane)
+    setting = _Setting(factory, call, patches, without, thread)
     plain = setting.plain()
     points, tried, limit = _points(plain), [], ""
     releases = _Releases(plain)

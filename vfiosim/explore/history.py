@@ -13,10 +13,10 @@ _Entry = tuple[int, int, int | None, int]  # see `History.of`
 
 
 class History:
-    """By place, the effects that touched it. `lane`, `local` and `clock` are the schedule, which the search keeps."""
+    """By place, the effects that touched it. `thread`, `local` and `clock` are the schedule, which the search keeps."""
 
-    def __init__(self, lane: Sequence[int], local: Sequence[int], clock: Sequence[Clock]) -> None:
-        self._lane, self._local, self._clock = lane, local, clock
+    def __init__(self, thread: Sequence[int], local: Sequence[int], clock: Sequence[Clock]) -> None:
+        self._thread, self._local, self._clock = thread, local, clock
         self._by_place: dict[Place, list[_Entry]] = {}
 
     def add(self, index: int, touched: Accesses, now: int | None) -> None:
@@ -53,7 +53,7 @@ class History:
     def in_the_way(self, place: Any, before: Clock, needs: Any) -> list[int]:
         """The effect before which a waiting one could have gone: the one that took the lock, not the one that gave it back."""
         for index, _way, now, _other in reversed(self.of(place)):
-            if before[self._lane[index]] >= self._local[index]:
+            if before[self._thread[index]] >= self._local[index]:
                 return []
             if needs(now or 0):
                 return [index]
@@ -61,8 +61,8 @@ class History:
 
     def could_go(self, place: Any, index: int, needs: Any, current: int) -> bool:
         """Would a waiting effect find its place as it needs it, if it went before another effect and all that depends on that?"""
-        lane, local = self._lane[index], self._local[index]
+        thread, local = self._thread[index], self._local[index]
         for entry, _way, now, _other in self.of(place):
-            if entry == index or self._clock[entry][lane] >= local:
+            if entry == index or self._clock[entry][thread] >= local:
                 return bool(needs(now or 0))
         return bool(needs(current))

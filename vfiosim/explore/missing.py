@@ -11,7 +11,7 @@ from .result import Witness
 from .touches import Touch, short_names, touches
 
 KEPT, OPEN, BROKEN = "kept", "open", "broken"
-_Key: TypeAlias = tuple[str, str, str, int]  # lane, place, verb, the how manieth of its kind
+_Key: TypeAlias = tuple[str, str, str, int]  # thread, place, verb, the how manieth of its kind
 
 
 class TouchOrder(NamedTuple):
@@ -37,7 +37,7 @@ def orders(way: Sequence[Touch]) -> list[TouchOrder]:
         TouchOrder(one, other)
         for number, other in enumerate(way)
         for one in way[:number]
-        if one.lane != other.lane and one.place == other.place and clash(one.way, other.way)
+        if one.thread != other.thread and one.place == other.place and clash(one.way, other.way)
     ]
     pairs = [pair for pair in pairs if not pair.first.of_lock] or pairs  # a lock is there for what it guards
     needed = [pair for pair in pairs if not any(_implies(other, pair) for other in pairs)]
@@ -46,9 +46,9 @@ def orders(way: Sequence[Touch]) -> list[TouchOrder]:
 
 def _implies(one: TouchOrder, other: TouchOrder) -> bool:
     """Does a thread that keeps the first order keep the second as well, as each goes through its own code in order?"""
-    lanes = (one.first.lane, one.then.lane) == (other.first.lane, other.then.lane)
+    threads = (one.first.thread, one.then.thread) == (other.first.thread, other.then.thread)
     places = (one.first.at, one.then.at) != (other.first.at, other.then.at)
-    return lanes and places and other.first.at <= one.first.at and one.then.at <= other.then.at
+    return threads and places and other.first.at <= one.first.at and one.then.at <= other.then.at
 
 
 class Way:
@@ -61,7 +61,7 @@ class Way:
         self._names = short_names(touch.place for order in self.orders for touch in order)
 
     def points(self, done: Sequence[Touch], ended: Collection[str]) -> list[Point]:
-        """How things stand with each order after what is `done`; `ended` are the lanes that do nothing more."""
+        """How things stand with each order after what is `done`; `ended` are the threads that do nothing more."""
         keys, when = _numbered(self.touches), {key: touch.at for touch, key in _numbered(done).items()}
         found = (
             self._point(order, when.get(keys[order.first]), when.get(keys[order.then]), ended) for order in self.orders
@@ -72,47 +72,47 @@ class Way:
         """`one` and `other` are when the two things happened, None where they have not."""
         first, then = order
         if one is not None and other is not None and one < other:
-            return Point(KEPT, f"{self._done(first)} before {then.lane} {then.verb[1]} it.")
+            return Point(KEPT, f"{self._done(first)} before {then.thread} {then.verb[1]} it.")
         if other is not None:
             return Point(BROKEN, f"{self._done(then)} too early: {self._done(first, 'has to have')} before that.")
         for touch, at in ((first, one), (then, other)):
-            if at is None and touch.lane in ended:
+            if at is None and touch.thread in ended:
                 return Point(
-                    BROKEN, f"{touch.lane} has ended, and {self._done(touch, 'has not')[len(touch.lane) + 1 :]}."
+                    BROKEN, f"{touch.thread} has ended, and {self._done(touch, 'has not')[len(touch.thread) + 1 :]}."
                 )
         if one is not None:
-            return Point(OPEN, f"{self._done(first)}; {then.lane} has not {then.verb[2]} it yet.")
-        return Point(OPEN, f"{self._done(first, 'has not')} yet; it has to, before {then.lane} {then.verb[0]} it.")
+            return Point(OPEN, f"{self._done(first)}; {then.thread} has not {then.verb[2]} it yet.")
+        return Point(OPEN, f"{self._done(first, 'has not')} yet; it has to, before {then.thread} {then.verb[0]} it.")
 
     def between(self) -> str:
         """What has to happen between what, in a sentence; "" where nothing has to."""
         if not self.orders:
             return ""
-        outer = min((order.first for order in self.orders), key=lambda touch: touch.at).lane
-        begins = [order for order in self.orders if order.first.lane == outer]
-        ends = [order for order in self.orders if order.then.lane == outer and order.first.at > begins[0].first.at]
+        outer = min((order.first for order in self.orders), key=lambda touch: touch.at).thread
+        begins = [order for order in self.orders if order.first.thread == outer]
+        ends = [order for order in self.orders if order.then.thread == outer and order.first.at > begins[0].first.at]
         begin = begins[-1].first
         if not ends:
             return f"{self._done(begin, 'has to have')} before {self._does(begins[-1].then)}."
         inner = {*(order.then for order in begins), *(order.first for order in ends)}
         first, *others = sorted((touch for touch in inner if touch.at < ends[-1].then.at), key=lambda touch: touch.at)
-        has = " and ".join([self._does(first), *(self._does(touch, first.lane) for touch in others)])
+        has = " and ".join([self._does(first), *(self._does(touch, first.thread) for touch in others)])
         return f"After {self._does(begin)}, and before it {self._does(ends[0].then, outer)}: {has}."
 
     def _does(self, touch: Touch, said: str = "") -> str:
-        """In the present; the lane is left out where it is `said` already."""
-        who = "" if touch.lane == said else f"{touch.lane} "
+        """In the present; the thread is left out where it is `said` already."""
+        who = "" if touch.thread == said else f"{touch.thread} "
         return f"{who}{touch.verb[0]} {self._names[touch.place]}"
 
     def _done(self, touch: Touch, has: str = "has") -> str:
-        return f"{touch.lane} {has} {touch.verb[2]} {self._names[touch.place]}"
+        return f"{touch.thread} {has} {touch.verb[2]} {self._names[touch.place]}"
 
 
 def _numbered(some: Iterable[Touch]) -> dict[Touch, _Key]:
     count: Counter[tuple[str, str, str]] = Counter()
     found = {}
     for touch in some:
-        key = touch.lane, touch.name, touch.verb[0]
+        key = touch.thread, touch.name, touch.verb[0]
         count[key] += 1
         found[touch] = (*key, count[key])
     return found

@@ -20,8 +20,8 @@ from ..machine.system_calls import SYSTEM_CALLS, check_arguments
 from ..trace.plain import plain, shown
 from ..uapi import KernelError
 from .accesses import can_go, waits_for_a_time
-from .lanes import Lane, time_is_over
 from .monitor import Monitor, Order, orders
+from .threads import UserThread, time_is_over
 
 Programs = Mapping[str, Sequence[tuple[Any, ...]]]
 Factory = Callable[..., Machine]
@@ -38,9 +38,9 @@ class Placed:
     name: str
     arguments: tuple[Any, ...]
 
-    def start(self, machine: Machine, lane: str) -> Call:
+    def start(self, machine: Machine, thread: str) -> Call:
         """Begin the call; nothing happens yet."""
-        return machine.processes[self.process].start(self.name, *self.arguments, run=False, lane=lane)
+        return machine.processes[self.process].start(self.name, *self.arguments, run=False, thread=thread)
 
 
 def place(machine: Machine, programs: Programs) -> dict[str, list[Placed]]:
@@ -51,8 +51,8 @@ def place(machine: Machine, programs: Programs) -> dict[str, list[Placed]]:
     placed: dict[str, list[Placed]] = {}
     _refuse_nonsense(programs)
     _refuse_exits(programs)
-    for lane, calls in programs.items():
-        placed[lane] = []
+    for thread, calls in programs.items():
+        placed[thread] = []
         for call in calls:
             if len(call) < 2 or call[0] not in machine.processes:
                 known = ", ".join(map(repr, machine.processes)) or "the machine, which has none"
@@ -63,7 +63,7 @@ def place(machine: Machine, programs: Programs) -> dict[str, list[Placed]]:
             memory = machine.processes[process].memory
             passed = tuple(_in_memory(memory, argument) if name == "ioctl" else argument for argument in arguments)
             check_arguments(name, passed)
-            placed[lane].append(Placed(process, name, passed))
+            placed[thread].append(Placed(process, name, passed))
     return placed
 
 
@@ -71,24 +71,24 @@ def _refuse_nonsense(programs: Any) -> None:
     """Raises ValueError for what are no programs at all."""
     if not isinstance(programs, Mapping) or not programs:
         raise ValueError(
-            f"programs are a dict of at least one lane and its calls, such as {_PROGRAMS}, not {programs!r}"
+            f"programs are a dict of at least one thread and its calls, such as {_PROGRAMS}, not {programs!r}"
         )
-    for lane, calls in programs.items():
-        if not isinstance(lane, str) or not lane:
-            raise ValueError(f"a lane needs a name, and {lane!r} is none")
+    for thread, calls in programs.items():
+        if not isinstance(thread, str) or not thread:
+            raise ValueError(f"a thread needs a name, and {thread!r} is none")
         if not isinstance(calls, list | tuple) or not all(isinstance(call, list | tuple) for call in calls):
-            raise ValueError(f"the calls of lane {lane} are a list of {_A_CALL}, not {calls!r}")
+            raise ValueError(f"the calls of thread {thread} are a list of {_A_CALL}, not {calls!r}")
 
 
 def _refuse_exits(programs: Programs) -> None:
     """A process that ends takes all its threads with it, so nobody can make calls in it at the same time or later."""
-    calls = [(lane, number, call) for lane, calls in programs.items() for number, call in enumerate(calls)]
-    for lane, number, call in calls:
+    calls = [(thread, number, call) for thread, calls in programs.items() for number, call in enumerate(calls)]
+    for thread, number, call in calls:
         if tuple(call[1:2]) == ("exit",):
-            others = [(one, n) for one, n, other in calls if other[0] == call[0] and (one != lane or n > number)]
+            others = [(one, n) for one, n, other in calls if other[0] == call[0] and (one != thread or n > number)]
             if others:
                 raise ValueError(
-                    f"{call[0]!r} exits in lane {lane}, so it can make no call in lane {others[0][0]} then"
+                    f"{call[0]!r} exits in thread {thread}, so it can make no call in thread {others[0][0]} then"
                 )
 
 
@@ -122,7 +122,7 @@ class MachineModel:
     """What a search sees of a machine.
 
     `before` is what is left of such a machine when nothing was called, see `leftovers`; `ending` what is done instead of an
-    effect when the programs have made their calls and end. `timeouts` and `pass_time` are those of each `Lane`.
+    effect when the programs have made their calls and end. `timeouts` and `pass_time` are those of each `UserThread`.
     """
 
     def __init__(
@@ -143,14 +143,14 @@ class MachineModel:
         self.engine.unmodelled.clear()
         self.engine.notice_all()
         self._calls: dict[str, list[Call]] = {name: [] for name in programs}
-        self.lanes = [
-            Lane(name, [partial(self._start, name, call) for call in calls], timeouts, pass_time)
+        self.threads = [
+            UserThread(name, [partial(self._start, name, call) for call in calls], timeouts, pass_time)
             for name, calls in place(machine, programs).items()
         ]
 
-    def _start(self, lane: str, call: Placed) -> Thread:
-        made = call.start(self.machine, lane)
-        self._calls[lane].append(made)
+    def _start(self, thread: str, call: Placed) -> Thread:
+        made = call.start(self.machine, thread)
+        self._calls[thread].append(made)
         return made.thread
 
     def also(self, request: Request, sure: bool) -> Accesses:
@@ -167,26 +167,26 @@ class MachineModel:
         return orders(thread) if thread.locks and request[0] in (acquire, acquire_shared) else ()
 
     def outcome(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
-        """How the calls of each lane ended: a result, the name of an errno, "oops", "not modelled", or "waits"."""
+        """How the calls of each thread ended: a result, the name of an errno, "oops", "not modelled", or "waits"."""
         return tuple((name, tuple(map(_ending, calls))) for name, calls in self._calls.items())
 
     def at_the_end(self) -> Iterator[tuple[str, list[int]]]:
         """Deadlocks; what is wrong at rest; and when every process has ended, who still waits and what is left behind."""
         yield from self._wrong_at_the_end()
-        made = {call.thread.label: f"{lane} is {call}" for lane, calls in self._calls.items() for call in calls}
+        made = {call.thread.label: f"{thread} is {call}" for thread, calls in self._calls.items() for call in calls}
         for label, what in self.engine.unmodelled:
             self._monitor.unmodelled[f"{what} ({made.get(label, label)})"] = None
 
     def _wrong_at_the_end(self) -> Iterator[tuple[str, list[int]]]:
         self.engine.calls_to_come = self.engine.notices = False
-        able = [lane for lane in self.lanes if (request := lane.upcoming) is not None and can_go(request)]
-        stuck = [number for number, lane in enumerate(self.lanes) if not lane.ended and lane not in able]
+        able = [user for user in self.threads if (request := user.upcoming) is not None and can_go(request)]
+        stuck = [number for number, user in enumerate(self.threads) if not user.ended and user not in able]
         for number in stuck:
-            self.lanes[number].step()  # now it says what it waits for
-            self._monitor.timed = self._monitor.timed or waits_for_a_time(self.lanes[number].upcoming)
-        dead = self._deadlocked(stuck, [lane.thread for lane in able])
+            self.threads[number].step()  # now it says what it waits for
+            self._monitor.timed = self._monitor.timed or waits_for_a_time(self.threads[number].upcoming)
+        dead = self._deadlocked(stuck, [user.running for user in able])
         if dead:
-            words = "; ".join(self.lanes[number].thread.why_blocked() for number in dead)  # type: ignore[union-attr]
+            words = "; ".join(self.threads[number].running.why_blocked() for number in dead)  # type: ignore[union-attr]
             yield f"deadlock: {words}", dead
             return
         if able or any(call.state == "oops" for calls in self._calls.values() for call in calls):
@@ -208,15 +208,15 @@ class MachineModel:
                 yield what, []
 
     def _deadlocked(self, stuck: list[int], able: list[Thread | None]) -> list[int]:
-        """The lanes that wait for a lock that nobody will ever give back; whoever could go on may still do so."""
-        by_thread = {self.lanes[number].thread: number for number in stuck}
+        """The threads that wait for a lock that nobody will ever give back; whoever could go on may still do so."""
+        by_thread = {self.threads[number].running: number for number in stuck}
         dead: list[int] = []
         for number in stuck:
             chain: list[int] = []
             at: int | None = number
             while at is not None and at not in chain:
                 chain.append(at)
-                lock = self.lanes[at].thread.waits_for  # type: ignore[union-attr]
+                lock = self.threads[at].running.waits_for  # type: ignore[union-attr]
                 if not isinstance(lock, Lock) or lock.holder is None or lock.holder in able:
                     break
                 at = by_thread.get(lock.holder)

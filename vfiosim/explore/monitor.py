@@ -142,10 +142,10 @@ def orders(thread: Thread) -> Iterator[Order]:
     return ((held.path, taken) for held in thread.locks[:-1])
 
 
-def inversions(taken: dict[Order, list[int]], lanes: Sequence[str]) -> Iterator[tuple[str, list[int]]]:
+def inversions(taken: dict[Order, list[int]], threads: Sequence[str]) -> Iterator[tuple[str, list[int]]]:
     """Locks that were taken in opposite orders, so that threads may lock up: in words, and the longest of their schedules.
 
-    `taken` has the shortest schedule to each order; the lane that goes last in it takes the second lock.
+    `taken` has the shortest schedule to each order; the thread that goes last in it takes the second lock.
     """
     after: dict[str, list[str]] = {}
     for held, then in sorted(taken):
@@ -156,7 +156,7 @@ def inversions(taken: dict[Order, list[int]], lanes: Sequence[str]) -> Iterator[
         if way and frozenset(way) not in told:
             told.add(frozenset(way))
             ring = list(zip(way, [*way[1:], way[0]], strict=True))
-            words = [f"{lanes[taken[pair][-1]]} takes {pair[1]} while it has {pair[0]}" for pair in sorted(ring)]
+            words = [f"{threads[taken[pair][-1]]} takes {pair[1]} while it has {pair[0]}" for pair in sorted(ring)]
             yield f"lock order: {', but '.join(words)}", max((taken[pair] for pair in sorted(ring)), key=len)
 
 

@@ -20,7 +20,7 @@ SAFE, BROKEN, UNFINISHED = "safe", "broken", "unfinished"
 
 def words(outcome: Outcome) -> str:
     """An outcome for people: "A: 0; B: EINVAL"."""
-    return "; ".join(f"{lane}: {', '.join(results) or 'nothing'}" for lane, results in outcome)
+    return "; ".join(f"{thread}: {', '.join(results) or 'nothing'}" for thread, results in outcome)
 
 
 def counted(number: int, one: str, many: str) -> str:
@@ -29,13 +29,13 @@ def counted(number: int, one: str, many: str) -> str:
 
 
 def runs(schedule: Sequence[str]) -> list[tuple[str, int]]:
-    """A schedule as (lane, how many effects) in turn."""
-    return [(lane, len(list(group))) for lane, group in groupby(schedule)]
+    """A schedule as (thread, how many effects) in turn."""
+    return [(thread, len(list(group))) for thread, group in groupby(schedule)]
 
 
 @dataclass(frozen=True)
 class Witness:
-    """A schedule to look at: `what` it leads to, and the lane of each effect; `in_short`: the same, for the last step.
+    """A schedule to look at: `what` it leads to, and the thread of each effect; `in_short`: the same, for the last step.
 
     Shown in a notebook, printed, or given to `vfiosim.views.show` by its `trace`.
     """
@@ -52,7 +52,7 @@ class Witness:
 
     @property
     def switches(self) -> int:
-        """How often another lane goes on."""
+        """How often another thread goes on."""
         return max(len(runs(self.schedule)) - 1, 0)
 
     @cached_property
@@ -62,7 +62,7 @@ class Witness:
 
     @property
     def trace(self) -> Trace:
-        """What happened, from the first effect of the lanes on; the last step tells what is broken then."""
+        """What happened, from the first effect of the threads on; the last step tells what is broken then."""
         whole = self.machine.trace
         return whole[self._steps_before() :].ending_in(
             self.in_short or self.what, cells=lambda what: cells_of(self.machine.engine, what, self.machine.expected)
@@ -72,9 +72,9 @@ class Witness:
     def replay(self) -> str:
         """A short text for `vfiosim.replay`; "" where nothing happens in it, or where it cannot be shared."""
         turns = runs(self.schedule)
-        if not self._name or any(re.search(r"[\s:@]|[0-9]$", lane) for lane, _ in turns):
+        if not self._name or any(re.search(r"[\s:@]|[0-9]$", thread) for thread, _ in turns):
             return self.machine.trace.replay if turns else ""
-        return f"{self._name}: {' '.join(f'{lane}{n}' for lane, n in turns)}" if turns else ""
+        return f"{self._name}: {' '.join(f'{thread}{n}' for thread, n in turns)}" if turns else ""
 
     @property
     def code(self) -> str:
@@ -83,7 +83,7 @@ class Witness:
         return f'{told}{program_of(self.machine)}\nprint(*m.check(), sep="\\n")\n'
 
     def __str__(self) -> str:
-        order = ", ".join(f"{lane} {n}" for lane, n in runs(self.schedule))
+        order = ", ".join(f"{thread} {n}" for thread, n in runs(self.schedule))
         return f"{self.what}\n  after {len(self)} effects: {order}" + (
             f"\n  replay({self.replay!r})" if self.replay else ""
         )
@@ -124,10 +124,10 @@ class Result:
         return self.violations[0] if self.violations else None
 
     def outcome(self, **results: str) -> Witness | None:
-        """A schedule in which the calls of each of these lanes end so, e.g. `outcome(A="0", B="EBUSY")`; None if there is none."""
+        """A schedule in which the calls of these threads end so, e.g. `outcome(A="0", B="EBUSY")`; None if there is none."""
         for outcome, witness in self.outcomes.items():
             ended = dict(outcome)
-            if all(", ".join(ended.get(lane, ())) == wanted for lane, wanted in results.items()):
+            if all(", ".join(ended.get(thread, ())) == wanted for thread, wanted in results.items()):
                 return witness
         return None
 
@@ -151,7 +151,7 @@ class Result:
             yield f"The shortest: {self.counterexample}"
         yield f"{counted(len(self.outcomes), 'way', 'ways')} to end:"
         for outcome, witness in self.outcomes.items():
-            yield f"  {words(outcome)}   (e.g. {', '.join(f'{lane} {n}' for lane, n in runs(witness.schedule))})"
+            yield f"  {words(outcome)}   (e.g. {', '.join(f'{thread} {n}' for thread, n in runs(witness.schedule))})"
 
     def _looked(self) -> str:
         """What was looked at, short: names where they are few."""

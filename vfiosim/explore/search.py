@@ -1,15 +1,15 @@
 """Every schedule that can make a difference: dynamic partial-order reduction with source sets and sleep sets.
 
-A schedule is the order in which the lanes (threads of user space) do their effects. Two schedules that differ only in the order
+A schedule is the order in which the threads of user space do their effects. Two schedules that differ only in the order
 of effects that do not conflict end alike, so one of them is enough. The search runs one schedule to its end, looks at each pair
-of conflicting effects of two lanes that could have come the other way round, and notes where another lane has to go first
+of conflicting effects of two threads that could have come the other way round, and notes where another thread has to go first
 (Abdulla, Aronis, Jonsson, Sagonas: "Optimal dynamic partial order reduction", POPL 2014: source sets). What was explored already
 sleeps until a conflicting effect wakes it. Nothing is kept but the current schedule; each one is run anew from the beginning,
 because what a thread knows is the answers that it got, and these cannot be had in any other way.
 
 Where there are too many schedules, and something wrong was found in so many effects, the search goes on for a shorter way only:
 an effect that has as many before it (itself counted) is part of none, and is not done. How many come before an effect does not
-depend on those that it does not conflict with, so this is one more reason for a lane not to go on, like a lock that is held.
+depend on those that it does not conflict with, so this is one more reason for a thread not to go on, like a lock that is held.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from ..engine.operations import Accesses
 from ..engine.sync import condition, need
 from .accesses import accesses, can_go, conflict
 from .history import Clock, History
-from .lanes import Lane, Model, go_again
 from .statistics import FIRST, SHORTEST, STOPPED, Limit, Statistics
+from .threads import Model, UserThread, go_again
 
 
 class Search:
@@ -49,22 +49,26 @@ class Search:
         self._seconds, self._progress, self._stop = seconds, progress, stop
         self.statistics = Statistics() if statistics is None else statistics
         # one entry for each effect of the current schedule
-        self._lane: list[int] = []
-        self._clock: list[Clock] = []  # how many effects of each lane come before it or are it
-        self._local: list[int] = []  # how many effects its own lane has done with it
+        self._thread: list[int] = []
+        self._clock: list[Clock] = []  # how many effects of each thread come before it or are it
+        self._local: list[int] = []  # how many effects its own thread has done with it
         self._accesses: list[Accesses] = []
         self._last: list[bool] = []  # is it the last one of a call?
-        # and for the state before it, as bits of lanes
+        # and for the state before it, as bits of threads
         self._backtrack: list[int] = []  # who must go there
         self._done: list[int] = []  # who went there
         self._sleep: list[int] = []  # who need not
-        self._since: list[int] = []  # since which effect its lane would have a lock that was taken out; 0: it would not
-        self._history = History(self._lane, self._local, self._clock)
-        self._mine: list[list[int]] = []  # by lane: its effects
+        self._since: list[
+            int
+        ] = []  # since which effect its thread would have a lock that was taken out; 0: it would not
+        self._history = History(self._thread, self._local, self._clock)
+        self._mine: list[list[int]] = []  # by thread: its effects
         self._most: int | None = None  # a way to something wrong has to be shorter than this to be of interest
-        self._beyond = 0  # the lanes whose next effect is in no such way
+        self._beyond = 0  # the threads whose next effect is in no such way
         self._model: Model
-        self._again: tuple[int, int, int, int] | None = None  # where to go on: the lane, and what is known of the state
+        self._again: tuple[int, int, int, int] | None = (
+            None  # where to go on: the thread, and what is known of the state
+        )
         self._sleeping = 0
         self._asleep: dict[int, Accesses] = {}  # of those who sleep, what they are about to touch
 
@@ -108,31 +112,31 @@ class Search:
     def _execute(self) -> None:
         """Run the schedule as far as it is decided, then on to its end."""
         model = self._model = self._begin()
-        self._mine = self._mine or [[] for _ in model.lanes]
+        self._mine = self._mine or [[] for _ in model.threads]
         self._sleeping, self._asleep, self._beyond = 0, {}, 0
-        go_again(model, self._lane)
+        go_again(model, self._thread)
         chosen = self._elsewhere()
         while chosen is not None:
             self._extend(chosen)
-            if len(self._lane) > self._depth:
+            if len(self._thread) > self._depth:
                 raise Limit(f"a schedule has more than {self._depth} effects")
-            if len(model.engine.threads) > len(model.lanes):
+            if len(model.engine.threads) > len(model.threads):
                 raise Limit("the kernel has started a thread of its own, which a search does not follow")
             chosen = self._choose(chosen)
 
     def _elsewhere(self) -> int | None:
-        """The first effect that is new in this schedule: another lane goes first where one has to."""
+        """The first effect that is new in this schedule: another thread goes first where one has to."""
         if self._again is None:
             return self._choose(0)
         chosen, backtrack, done, sleep = self._again
         self._sleeping = sleep | done
-        for number, lane in enumerate(self._model.lanes):
-            request = lane.upcoming
+        for number, user in enumerate(self._model.threads):
+            request = user.upcoming
             if self._sleeping >> number & 1 and request is not None:
-                self._asleep[number] = self._touched(lane, request, False)
-        upcoming = self._model.lanes[chosen].upcoming
+                self._asleep[number] = self._touched(user, request, False)
+        upcoming = self._model.threads[chosen].upcoming
         if upcoming is None or not can_go(upcoming):
-            raise RuntimeError(f"the search wants to go where it cannot: lane {chosen} waits")
+            raise RuntimeError(f"the search wants to go where it cannot: thread {chosen} waits")
         self._extend(chosen, anyway=True)
         self._backtrack[-1] |= backtrack
         self._done[-1] |= done
@@ -141,10 +145,10 @@ class Search:
 
     def _choose(self, current: int) -> int | None:
         """Who goes next: who went last, if possible. None at the end of a schedule, or where all has been seen."""
-        lanes = self._model.lanes
+        threads = self._model.threads
         sleeping = False
-        for number in (current, *range(len(lanes))):
-            request = lanes[number].upcoming
+        for number in (current, *range(len(threads))):
+            request = threads[number].upcoming
             if request is not None and can_go(request) and not self._beyond >> number & 1:
                 if not self._sleeping >> number & 1:
                     return int(number)
@@ -158,18 +162,18 @@ class Search:
     def _extend(self, number: int, anyway: bool = False) -> None:
         """One more effect: note what conflicts with it, do it if it is not beyond what is looked for, see what became of it."""
         model = self._model
-        lane = model.lanes[number]
-        thread, request = lane.thread, lane.upcoming
+        user = model.threads[number]
+        thread, request = user.running, user.upcoming
         assert request is not None
-        touched = self._touched(lane, request, True)
+        touched = self._touched(user, request, True)
         clock = self._conflicts(number, request, touched)
         if self._most is not None and sum(clock) >= self._most and not anyway:
             self._beyond |= 1 << number
             return
         now = condition(request)
-        index = len(self._lane)
+        index = len(self._thread)
         self._history.add(index, touched, now)
-        self._lane.append(number)
+        self._thread.append(number)
         self._clock.append(clock)
         self._local.append(clock[number])
         self._accesses.append(touched)
@@ -180,9 +184,9 @@ class Search:
         since = self._since[self._mine[number][-1]] if self._mine[number] else 0
         self._mine[number].append(index)
         violations = len(model.engine.violations)
-        lane.step()
+        user.step()
         self._since.append((since or clock[number]) if thread is not None and thread.inside else 0)
-        self._last[-1] = lane.thread is None
+        self._last[-1] = user.running is None
         if self._sleeping:
             self._wake(touched)
         self.statistics.transitions += 1
@@ -198,14 +202,16 @@ class Search:
                 raise Limit("a function of yours does not come to an end")
 
     def _interrupted(self, number: int) -> bool:
-        """Has another lane come between what this one did since it came in where a lock was taken out?"""
+        """Has another thread come between what this one did since it came in where a lock was taken out?"""
         since, clock = self._since[-1], self._clock[-1]
-        others = (self._clock[self._mine[lane][nth - 1]] for lane, nth in enumerate(clock) if nth and lane != number)
+        others = (
+            self._clock[self._mine[thread][nth - 1]] for thread, nth in enumerate(clock) if nth and thread != number
+        )
         return any(its[number] >= since for its in others)
 
-    def _touched(self, lane: Lane, request: Request, sure: bool) -> Accesses:
+    def _touched(self, user: UserThread, request: Request, sure: bool) -> Accesses:
         also = self._model.also(request, sure)
-        return also if lane.thread is None else accesses(lane.thread, request) + also
+        return also if user.running is None else accesses(user.running, request) + also
 
     def _wake(self, touched: Accesses) -> None:
         for number in [number for number, its in self._asleep.items() if conflict(its, touched)]:
@@ -213,14 +219,14 @@ class Search:
             self._sleeping &= ~(1 << number)
 
     def _end(self) -> None:
-        """No lane can go on: what is wrong now, and how did the calls end? Those that wait might have gone earlier."""
+        """No thread can go on: what is wrong now, and how did the calls end? Those that wait might have gone earlier."""
         model = self._model
-        for number, lane in enumerate(model.lanes):
-            request = lane.upcoming
+        for number, user in enumerate(model.threads):
+            request = user.upcoming
             if request is not None:
-                self._conflicts(number, request, self._touched(lane, request, False))
+                self._conflicts(number, request, self._touched(user, request, False))
         self.statistics.schedules += 1
-        self.statistics.deepest = max(self.statistics.deepest, len(self._lane))
+        self.statistics.deepest = max(self.statistics.deepest, len(self._thread))
         everything = tuple(map(len, self._mine))
         if not self._beyond:
             self._keep(self.statistics.outcomes, model.outcome(), everything)
@@ -229,34 +235,34 @@ class Search:
             self._keep(self.statistics.violations, what, tuple(map(max, *past)) if len(past) > 1 else past[0])
 
     def _stuck(self, number: int) -> Iterator[Clock]:
-        """What comes before a lane waits for ever: what it did itself, and what those did who have the lock.
+        """What comes before a thread waits for ever: what it did itself, and what those did who have the lock.
 
         Who has returned, or died, without giving it back: only then it is clear that nobody will.
         """
         yield self._before(number)
-        lane = self._model.lanes[number]
-        thread, request = lane.thread, lane.upcoming
+        user = self._model.threads[number]
+        thread, request = user.running, user.upcoming
         if thread is None or request is None:
             return
         lock = request[1]
         if isinstance(lock, Lock) and lock.holder is not None:
             place = accesses(thread, request)[0][0]
             for index, _way, _now, _other in reversed(self._history.of(place)):
-                mine = self._mine[self._lane[index]]
-                if self._model.lanes[self._lane[index]].label == lock.holder.prefix:
+                mine = self._mine[self._thread[index]]
+                if self._model.threads[self._thread[index]].label == lock.holder.prefix:
                     later = mine[bisect_right(mine, index) - 1 :] if lock.holder.ended else [index]
                     yield self._clock[next((one for one in later if self._last[one]), index)]
                     return
 
     def _keep(self, found: dict[Any, list[int]], what: Any, past: Clock) -> None:
-        """Remember the shortest schedule to something: the last effect of it, and `past`, how many of each lane that takes."""
+        """Remember the shortest schedule to something: the last effect of it, and `past`, how many of each thread that takes."""
         if what not in found or sum(past) < len(found[what]):
-            found[what] = [lane for lane, nth in zip(self._lane, self._local, strict=True) if nth <= past[lane]]
+            found[what] = [thread for thread, nth in zip(self._thread, self._local, strict=True) if nth <= past[thread]]
 
     # ---- what conflicts
 
     def _conflicts(self, number: int, request: Request, touched: Accesses) -> Clock:
-        """Where other lanes have to go first, because of an effect that is about to be done; and its clock."""
+        """Where other threads have to go first, because of an effect that is about to be done; and its clock."""
         before = self._before(number)
         clock = list(before)
         rivals: list[int] = []
@@ -264,8 +270,8 @@ class Search:
         for nth, access in enumerate(touched):
             waits = needs is not None and nth == 0
             for index in self._history.dependent(access):
-                lane = self._lane[index]
-                if before[lane] < self._local[index]:
+                thread = self._thread[index]
+                if before[thread] < self._local[index]:
                     for other, count in enumerate(self._clock[index]):
                         if count > clock[other]:
                             clock[other] = count
@@ -279,33 +285,33 @@ class Search:
         clock[number] += 1
         final = tuple(clock)
         for index in rivals:
-            lane, local = self._lane[index], self._local[index]
-            if not any(other != index and self._clock[other][lane] >= local for other in rivals):
+            thread, local = self._thread[index], self._local[index]
+            if not any(other != index and self._clock[other][thread] >= local for other in rivals):
                 self._reverse(index, number, final)
         return final
 
     def _before(self, number: int) -> Clock:
-        """What comes before the next effect of a lane."""
+        """What comes before the next effect of a thread."""
         mine = self._mine[number]
         return self._clock[mine[-1]] if mine else (0,) * len(self._mine)
 
     def _reverse(self, index: int, number: int, clock: Clock) -> None:
-        """The lane `number` conflicts with an effect of another lane: see that somebody goes first who leads there."""
-        rival, local = self._lane[index], self._local[index]
-        firsts = []  # the first effect of each lane that does not depend on the rival's
-        for lane, mine in enumerate(self._mine):
+        """The thread `number` conflicts with an effect of another thread: see that somebody goes first who leads there."""
+        rival, local = self._thread[index], self._local[index]
+        firsts = []  # the first effect of each thread that does not depend on the rival's
+        for thread, mine in enumerate(self._mine):
             nth = bisect_right(mine, index)
-            if lane == rival:
+            if thread == rival:
                 continue
             if nth < len(mine):
                 if self._clock[mine[nth]][rival] < local:
-                    firsts.append((lane, nth + 1, self._clock[mine[nth]]))
-            elif lane == number:
-                firsts.append((lane, nth + 1, clock))
+                    firsts.append((thread, nth + 1, self._clock[mine[nth]]))
+            elif thread == number:
+                firsts.append((thread, nth + 1, clock))
         able = 0
-        for lane, _nth, its in firsts:
-            if all(its[other] < nth for other, nth, _ in firsts if other != lane):
-                able |= 1 << lane
+        for thread, _nth, its in firsts:
+            if all(its[other] < nth for other, nth, _ in firsts if other != thread):
+                able |= 1 << thread
         if not able & (self._backtrack[index] | self._sleep[index]):
             self._backtrack[index] |= 1 << number if able >> number & 1 else able & -able
 
@@ -313,8 +319,8 @@ class Search:
 
     def _next(self) -> bool:
         """Go back to the last state where somebody else has to go; False if there is none."""
-        while self._lane:
-            index = len(self._lane) - 1
+        while self._thread:
+            index = len(self._thread) - 1
             todo = self._backtrack[index] & ~self._done[index] & ~self._sleep[index]
             if todo:
                 chosen = (todo & -todo).bit_length() - 1
@@ -325,10 +331,10 @@ class Search:
         return False
 
     def _drop(self) -> None:
-        index = len(self._lane) - 1
+        index = len(self._thread) - 1
         self._history.drop(self._accesses[index])
-        self._mine[self._lane[index]].pop()
-        for entries in (self._lane, self._clock, self._local, self._accesses, self._last, self._since):
+        self._mine[self._thread[index]].pop()
+        for entries in (self._thread, self._clock, self._local, self._accesses, self._last, self._since):
             entries.pop()
         for bits in (self._backtrack, self._done, self._sleep):
             bits.pop()

@@ -14,7 +14,7 @@ SHORTEST = "after {} schedules only a shorter way to anything wrong was looked f
 class Statistics:
     """What a search has done up to now.
 
-    What is wrong, and how the calls can end, each with the fewest effects that lead there: the lane of each of them.
+    What is wrong, and how the calls can end, each with the fewest effects that lead there: the thread of each of them.
     """
 
     transitions: int = 0

@@ -38,7 +38,7 @@ class Touch(NamedTuple):
     if nothing.
     """
 
-    lane: str
+    thread: str
     place: Place
     way: int
     verb: Verb
@@ -104,7 +104,7 @@ def contested(*runs: Iterable[Touch]) -> list[Place]:
     """
     ways: dict[Place, set[tuple[str, int]]] = {}
     for touch in (touch for run in runs for touch in run):
-        ways.setdefault(touch.place, set()).add((touch.lane, touch.way))
+        ways.setdefault(touch.place, set()).add((touch.thread, touch.way))
     return [
         place
         for place, some in ways.items()
@@ -128,7 +128,7 @@ class Seen:
 class Variable:
     """A place with what is in it now, what each thread saw there in its running call, and what it will do there.
 
-    `ahead` are verbs by lane; `harmed`: the machine says that it contradicts another place; `rank`: 0 for data, 1 for a count, 2
+    `ahead` are verbs by thread; `harmed`: the machine says that it contradicts another place; `rank`: 0 for data, 1 for a count, 2
     for whether an object lives, 3 for a lock.
     """
 
@@ -152,7 +152,7 @@ def variables(
     expected: Mapping[str, Iterable[Touch]],
     harmed: Collection[str] = (),
 ) -> list[Variable]:
-    """The places as they are after what is `done`, data first; `expected` is what a lane touches if nobody comes in between.
+    """The places as they are after what is `done`, data first; `expected` is what a thread touches if nobody comes in between.
 
     Whose call has ended holds nothing that could be out of date.
     """
@@ -173,13 +173,13 @@ def _variable(
     now = value_at(engine, place)
     seen = {}
     for touch in (touch for touch in done if touch.place == place and (place[1] or touch.verb[0] == "frees")):
-        stale = touch.verb == READ and touch.value not in ("", now) and touch.lane in inside
-        seen[touch.lane] = Seen(touch.verb, touch.value, stale)
+        stale = touch.verb == READ and touch.value not in ("", now) and touch.thread in inside
+        seen[touch.thread] = Seen(touch.verb, touch.value, stale)
     ahead = {}
-    for lane, some in ((lane, some) for lane, some in expected.items() if lane in inside):
-        made = [touch.verb for touch in done if (touch.lane, touch.place) == (lane, place)]
+    for thread, some in ((thread, some) for thread, some in expected.items() if thread in inside):
+        made = [touch.verb for touch in done if (touch.thread, touch.place) == (thread, place)]
         left = [touch.verb for touch in some if touch.place == place and (place[1] or touch.verb[0] == "frees")]
-        ahead[lane] = tuple(dict.fromkeys(verb[0] for verb in left[len(made) :]))
+        ahead[thread] = tuple(dict.fromkeys(verb[0] for verb in left[len(made) :]))
     verbs = {touch.verb[0] for some in (done, *expected.values()) for touch in some if touch.place == place}
     return Variable(place, now, seen, ahead, name_of(place) in harmed, _rank(place, verbs))
 

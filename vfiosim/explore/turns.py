@@ -19,7 +19,7 @@ class Turn:
     holds and waits for at the end of the turn; `step` is the number of the last step of it, counted from 1.
     """
 
-    lane: str
+    thread: str
     effects: int
     touches: tuple[Touch, ...]
     texts: tuple[str, ...]
@@ -33,9 +33,9 @@ def turns(witness: Witness) -> list[Turn]:
     at = len(engine.micro) - len(witness)
     made = touches(engine, at)
     places = {*contested(made)}
-    lanes = {thread.label: thread.prefix for thread in (entry[0] for entry in engine.micro)}
+    threads = {entry[0].label: entry[0].prefix for entry in engine.micro}
     found = []
-    for lane, effects in runs(witness.schedule):
+    for thread, effects in runs(witness.schedule):
         begin, at = at, at + effects
         mine = tuple(
             touch
@@ -44,20 +44,20 @@ def turns(witness: Witness) -> list[Turn]:
         )
         texts = tuple(micro.text for micro in trace.micro if begin <= micro.index < at)
         step = sum(step.first < at for step in trace)
-        found.append(Turn(lane, effects, mine, texts, _stands(trace.at_micro(at - 1), lanes), step))
+        found.append(Turn(thread, effects, mine, texts, _stands(trace.at_micro(at - 1), threads), step))
     return found
 
 
-def _stands(state: State, lanes: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+def _stands(state: State, threads: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
     """By thread, in whole words, what it holds and waits for."""
     said: dict[str, list[str]] = {}
     for thing in state.objects.values():
         for lock, holder in thing.locks.items():
-            if holder is not None and lanes.get(holder):
-                said.setdefault(lanes[holder], []).append(f"holds {thing.oid}.{lock}")
+            if holder is not None and threads.get(holder):
+                said.setdefault(threads[holder], []).append(f"holds {thing.oid}.{lock}")
     for waiting in state.waiting():
-        if lanes.get(waiting.thread):
-            by = [lanes.get(who.removeprefix("thread "), who) for who in waiting.holders]
+        if threads.get(waiting.thread):
+            by = [threads.get(who.removeprefix("thread "), who) for who in waiting.holders]
             told = f"waits for {waiting.path}" + (f", held by {', '.join(by)}" if by else "")
-            said.setdefault(lanes[waiting.thread], []).append(told)
-    return {lane: tuple(some) for lane, some in said.items()}
+            said.setdefault(threads[waiting.thread], []).append(told)
+    return {thread: tuple(some) for thread, some in said.items()}

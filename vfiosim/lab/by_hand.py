@@ -22,7 +22,7 @@ from .asking import Asking
 from .record import progress
 from .sandbox import Sandbox
 from .sandbox.board import points_html
-from .sandbox.schedule import done_by_hand, lane_of
+from .sandbox.schedule import done_by_hand, thread_of
 from .style import button, row, style, text
 from .verdict import Misled, misled_by
 
@@ -48,14 +48,14 @@ def scheduler(
             machine.take_out(*without)
         if patches:
             machine.patch(**patches)
-        for lane, calls in place(machine, programs).items():
+        for thread, calls in place(machine, programs).items():
             for call in calls[:1]:
-                call.start(machine, lane)
+                call.start(machine, thread)
         return machine
 
     later = {
-        lane: [Called(call.process, call.name, call.arguments, lane=lane, by_hand=True) for call in calls[1:]]
-        for lane, calls in placed.items()
+        thread: [Called(call.process, call.name, call.arguments, thread=thread, by_hand=True) for call in calls[1:]]
+        for thread, calls in placed.items()
     }
     return Sandbox(start=start, later=later, **{"views": ("graph",), **options})  # whose turn it is, its schedule tells
 
@@ -63,11 +63,11 @@ def scheduler(
 def missing_html(way: Way, sandbox: Sandbox) -> str:
     """What is still missing on a way into harm, after what was moved by hand."""
     run = sandbox.run
-    going = {lane_of(run.machine.calls[number]) for number in run.running()} | {*run.to_come()}
+    going = {thread_of(run.machine.calls[number]) for number in run.running()} | {*run.to_come()}
     done = done_by_hand(run)
     if not way.orders:
         return "<p>No order of shared accesses tells it here; the machine says when it is reached.</p>"
-    return points_html(way.points(done, {touch.lane for touch in way.touches} - going), way.between())
+    return points_html(way.points(done, {touch.thread for touch in way.touches} - going), way.between())
 
 
 @dataclass(frozen=True)
@@ -134,15 +134,15 @@ class ByHand(Asking):
     def switches(self) -> int:
         """How often the reader went over to another thread."""
         moved = [done.event.call for done in self.sandbox.run.done if isinstance(done.event, Moved)]
-        lanes = [self._lane(number) for number in moved]
-        return sum(one != other for one, other in pairwise(lanes))
+        threads = [self._thread(number) for number in moved]
+        return sum(one != other for one, other in pairwise(threads))
 
     def _below(self) -> str:
         pane = self.sandbox.trace_pane
         return pane.static_html() if len(pane.trace) else ""
 
-    def _lane(self, number: int) -> str:
-        return lane_of(self.sandbox.run.machine.calls[number])
+    def _thread(self, number: int) -> str:
+        return thread_of(self.sandbox.run.machine.calls[number])
 
     def _check(self) -> None:
         if not any(isinstance(done.event, Moved) for done in self.sandbox.run.done):
@@ -176,7 +176,7 @@ class ByHand(Asking):
     def _so_far(self, head: str) -> str:
         machine = self.sandbox.run.machine
         ended = [call for call in machine.calls if call.thread.manual and call.thread.ended]
-        lines = [*self.task.stands(machine), *(f"{lane_of(call)} {_ended(call)}." for call in ended)]
+        lines = [*self.task.stands(machine), *(f"{thread_of(call)} {_ended(call)}." for call in ended)]
         items = "".join(f"<li>{escape(line, quote=False)}</li>" for line in lines)
         why = misled_by(self.task.distractors, machine)
         missing = missing_html(self._way, self.sandbox) if self.help.asked else MORE
@@ -192,10 +192,10 @@ class ByHand(Asking):
         micros = [Micro(*entry) for entry in found.machine.engine.micro]
         micros = micros[len(micros) - len(found) :]
         items, at = "", 0
-        for lane, effects in runs(found.schedule):
+        for thread, effects in runs(found.schedule):
             at += effects
             last = micros[at - 1]
-            items += f"<li><b>{escape(lane)}</b> goes on, until: <code>{escape(describe(last.request, last.answer))}</code></li>"
+            items += f"<li><b>{escape(thread)}</b> goes on, until: <code>{escape(describe(last.request, last.answer))}</code></li>"
         return f"<p><b>Solution.</b></p><ol>{items}</ol><p>{self.task.explained}</p>"
 
 

@@ -1,4 +1,4 @@
-"""A way into harm to look at: the picture of each step, a lane for each thread in whole words, and what they share at its end."""
+"""A way into harm to look at: the picture of each step, a thread for each thread in whole words, and what they share at its end."""
 
 from __future__ import annotations
 
@@ -60,49 +60,49 @@ class Counterexample(widgets.VBox):
         self._tell()
 
     def _tell(self) -> None:
-        """The lanes, with the turn that the picture is in."""
+        """The threads, with the turn that the picture is in."""
         made = turns(self.witness)
-        lanes = list(dict.fromkeys(turn.lane for turn in made))
-        several = len(lanes) > 1
+        threads = list(dict.fromkeys(turn.thread for turn in made))
+        several = len(threads) > 1
         widgets.unfold(self._beside, several)
         switches = counted(self.witness.switches, "switch", "switches")
         self.switches.value = f"{switches} from one thread to another." if several else ""
-        self.turns.value = turns_html(made, lanes, self.witness.what, self.trace_pane.step) if several else ""
-        self.shared.value = _ends_with(self.witness, lanes) if several else ""
+        self.turns.value = turns_html(made, threads, self.witness.what, self.trace_pane.step) if several else ""
+        self.shared.value = _ends_with(self.witness, threads) if several else ""
 
     def static_html(self) -> str:
-        """The picture and the lanes, as a page without widgets shows them."""
+        """The picture and the threads, as a page without widgets shows them."""
         return f"{self.trace_pane.static_html()}{self.turns.value}{self.shared.value}"
 
 
-def _ends_with(witness: Witness, lanes: list[str]) -> str:
+def _ends_with(witness: Witness, threads: list[str]) -> str:
     """What the threads share at the end, and what each has seen there."""
     engine = witness.machine.engine
     done = touches(engine, len(engine.micro) - len(witness))
     places = contested(done)
-    return shared_html(variables(engine, places, done, {}, contradicting(engine, places, [witness.what])), lanes)
+    return shared_html(variables(engine, places, done, {}, contradicting(engine, places, [witness.what])), threads)
 
 
-def turns_html(made: list[Turn], lanes: list[str], what: str, step: int) -> str:
+def turns_html(made: list[Turn], threads: list[str], what: str, step: int) -> str:
     """A table with a column for each thread and a row for each turn; the one of this step of the trace is marked."""
-    heads = "".join(f'<th scope="col">{escape(lane)}</th>' for lane in lanes)
+    heads = "".join(f'<th scope="col">{escape(thread)}</th>' for thread in threads)
     now = next((turn for turn in made if step <= turn.step), made[-1]) if step else None
     names = short_names(one.place for turn in made for one in turn.touches)
-    rows = "".join(_row(turn, lanes, names, turn is now) for turn in made)
-    harm = f'<tr class="harm"><td colspan="{len(lanes)}">✕ {escape(what, quote=False)}</td></tr>' if what else ""
+    rows = "".join(_row(turn, threads, names, turn is now) for turn in made)
+    harm = f'<tr class="harm"><td colspan="{len(threads)}">✕ {escape(what, quote=False)}</td></tr>' if what else ""
     return f"<table><thead><tr>{heads}</tr></thead><tbody>{rows}{harm}</tbody></table>"
 
 
-def _row(turn: Turn, lanes: list[str], names: Mapping[Place, str], now: bool) -> str:
-    cells = "".join(_cell(turn, lane, names) for lane in lanes)
+def _row(turn: Turn, threads: list[str], names: Mapping[Place, str], now: bool) -> str:
+    cells = "".join(_cell(turn, thread, names) for thread in threads)
     current = ' class="now" aria-current="step"' if now else ""
     return f"<tr{current}>{cells}</tr>"
 
 
-def _cell(turn: Turn, lane: str, names: Mapping[Place, str]) -> str:
+def _cell(turn: Turn, thread: str, names: Mapping[Place, str]) -> str:
     """What a thread did in this turn; of another one only what it holds and waits for."""
-    stands = "".join(f'<li class="stands">{escape(said)}</li>' for said in turn.stands.get(lane, ()))
-    if lane != turn.lane:
+    stands = "".join(f'<li class="stands">{escape(said)}</li>' for said in turn.stands.get(thread, ()))
+    if thread != turn.thread:
         return f"<td><ul>{stands}</ul></td>"
     told = [
         f'<span title="{escape(one.name)}">{one.verb[0]} <code>{escape(names[one.place])}</code></span>'

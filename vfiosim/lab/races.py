@@ -116,12 +116,12 @@ class Races(StaticFallback):
         """Another puzzle, or the same one from the beginning."""
         self._end()
         puzzle = self.puzzle
-        lanes = "".join(
-            f"<li><b>{escape(lane)}</b>: {escape('; '.join(map(call_words, calls)))}</li>"
-            for lane, calls in puzzle.programs().items()
+        threads = "".join(
+            f"<li><b>{escape(thread)}</b>: {escape('; '.join(map(call_words, calls)))}</li>"
+            for thread, calls in puzzle.programs().items()
         )
         self.story.value = (
-            f"<p><b>{puzzle.name}: {escape(puzzle.title)}.</b> {escape(puzzle.story, quote=False)}</p><ul>{lanes}</ul>"
+            f"<p><b>{puzzle.name}: {escape(puzzle.title)}.</b> {escape(puzzle.story, quote=False)}</p><ul>{threads}</ul>"
             f'<p class="vfiosim-where">Where the kernel prevents it: {escape(puzzle.source, quote=False)}</p>'
         )
         self.protections = {name: self._tick(name, f"take out {name}") for name in puzzle.protections}
@@ -344,7 +344,7 @@ class Races(StaticFallback):
 def _order(witness: Witness) -> str:
     """Who goes on after whom, and how often that changes; how many effects only for who asks."""
     turns = runs(witness.schedule)
-    effects = ", ".join(f"{effects} effects of {lane}" for lane, effects in turns)
+    effects = ", ".join(f"{effects} effects of {thread}" for thread, effects in turns)
     switches = counted(witness.switches, "switch", "switches")
-    lanes = " → ".join(lane for lane, _ in turns[:12]) or "from the beginning on"
-    return f'<span class="vfiosim-where" title="{escape(effects)}">({escape(lanes)}; {switches})</span>'
+    threads = " → ".join(thread for thread, _ in turns[:12]) or "from the beginning on"
+    return f'<span class="vfiosim-where" title="{escape(effects)}">({escape(threads)}; {switches})</span>'

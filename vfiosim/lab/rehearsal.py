@@ -57,7 +57,11 @@ def rehearsed(begin: Callable[[], Run], later: Mapping[str, Sequence[Called]]) -
     return Rehearsal(
         tuple(run.machine.trace[steps:] for run in runs),
         tuple(places),
-        {lane: [touch for touch in some if touch.lane == lane] for some in made[1::-1] for lane in _first(some)},
+        {
+            thread: [touch for touch in some if touch.thread == thread]
+            for some in made[1::-1]
+            for thread in _first(some)
+        },
         {line: tuple(some) for line, some in lines.items()},
         begins,
     )
@@ -65,16 +69,16 @@ def rehearsed(begin: Callable[[], Run], later: Mapping[str, Sequence[Called]]) -
 
 def _first(some: Sequence[Touch]) -> list[str]:
     """The thread that goes first; it has met nobody."""
-    return [touch.lane for touch in some[:1]]
+    return [touch.thread for touch in some[:1]]
 
 
 def _play(run: Run, how: str, order: int, later: Mapping[str, Sequence[Called]]) -> None:
     """Move all running calls in turns, as far as they go, and begin what comes after them."""
-    left, effects = {lane: [*calls] for lane, calls in later.items()}, -1
+    left, effects = {thread: [*calls] for thread, calls in later.items()}, -1
     while len(run.machine.engine.micro) > effects:
         effects = len(run.machine.engine.micro)
         run.again(Moved(number, how) for number in run.running()[::order])
         inside = {run.machine.calls[number].thread.prefix for number in run.running()}
-        ready = [lane for lane, calls in left.items() if calls and lane not in inside]
-        run.again(left[lane].pop(0) for lane in ready)
+        ready = [thread for thread, calls in left.items() if calls and thread not in inside]
+        run.again(left[thread].pop(0) for thread in ready)
         effects = -1 if ready else effects

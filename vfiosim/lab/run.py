@@ -233,7 +233,7 @@ class Run:
         twin = self.twin(done.event for done in self.done)
         addresses = [twin._do(each).number for each in memory]
         plan = twin.machine.fail_next(0)
-        twin._do(replace(call(addresses), by_hand=False, lane=""))
+        twin._do(replace(call(addresses), by_hand=False, thread=""))
         return [
             (met.number, errno.name, f"{met.what} ({met.line.function})") for met in plan.met for errno in met.errnos
         ]
@@ -298,8 +298,8 @@ class Run:
 
     def to_come(self) -> dict[str, Sequence[Called]]:
         """By thread, the calls that it has still to begin, where there are any."""
-        made = Counter(done.event.lane for done in self.done if isinstance(done.event, Called))
-        return {lane: calls[made[lane] :] for lane, calls in self.later.items() if calls[made[lane] :]}
+        made = Counter(done.event.thread for done in self.done if isinstance(done.event, Called))
+        return {thread: calls[made[thread] :] for thread, calls in self.later.items() if calls[made[thread] :]}
 
     @property
     def moved(self) -> bool:

@@ -103,12 +103,12 @@ def search(A: str, B: str = "") -> Result:
     Raises ValueError for a call that is none of CALLS.
     """
     programs = {}
-    for lane, program, calls in (("A", "first", A), ("B", "second", B)):
+    for thread, program, calls in (("A", "first", A), ("B", "second", B)):
         names = [name.strip() for name in calls.split(",") if name.strip()]
         for name in names:
             must_be_one_of(CALLS, name, "call")
-        programs[lane] = [CALLS[name](program) for name in names]
-    return explore(R13.setup, {lane: calls for lane, calls in programs.items() if calls}, R13.properties[:2])
+        programs[thread] = [CALLS[name](program) for name in names]
+    return explore(R13.setup, {thread: calls for thread, calls in programs.items() if calls}, R13.properties[:2])
 
 
 PAIRS = {  # two programs by the name of an answer

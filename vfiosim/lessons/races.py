@@ -33,7 +33,7 @@ def lab() -> Races:
 # ---- the first task: be the scheduler
 
 
-LOOKS_AND_TELLS = {  # lane → the effect with which it looks, the one with which it tells
+LOOKS_AND_TELLS = {  # thread → the effect with which it looks, the one with which it tells
     "A": ("load vfio_group 1.cdev_device_open_cnt ", "store vfio_group 1.opened_file"),
     "B": ("load vfio_group 1.opened_file ", "store vfio_group 1.cdev_device_open_cnt"),
 }
@@ -43,11 +43,13 @@ def looks_and_tells(machine: Machine) -> list[str]:
     """How far A and B are, in words: has each looked, has it told?"""
     did: dict[str, set[str]] = {"A": set(), "B": set()}
     for micro in (Micro(*entry) for entry in machine.engine.micro):
-        lane = micro.thread.prefix
-        if lane in did:
+        thread = micro.thread.prefix
+        if thread in did:
             done = describe(micro.request, micro.answer)
-            did[lane] |= {mark for mark in LOOKS_AND_TELLS[lane] if done.startswith(mark)}
-    return [f"{lane} {_how_far(*(mark in did[lane] for mark in marks))}." for lane, marks in LOOKS_AND_TELLS.items()]
+            did[thread] |= {mark for mark in LOOKS_AND_TELLS[thread] if done.startswith(mark)}
+    return [
+        f"{thread} {_how_far(*(mark in did[thread] for mark in marks))}." for thread, marks in LOOKS_AND_TELLS.items()
+    ]
 
 
 def _how_far(looked: bool, told: bool) -> str:
@@ -90,7 +92,7 @@ by_hand = partial(ByHand, BREAK_IT)
 
 # ---- the second task: turns in an order
 
-Turn = tuple[str, Callable[[str], bool]]  # a lane, and the effect after which it stops
+Turn = tuple[str, Callable[[str], bool]]  # a thread, and the effect after which it stops
 
 
 def _doing(*parts: str) -> Callable[[str], bool]:
@@ -112,16 +114,19 @@ def in_turns(order: Sequence[str]) -> Judged:
     machine.take_out(*R5.without)
     before = len(machine.trace)
     model = MachineModel(machine, R5.programs(), Monitor([]))
-    lanes = {lane.label: lane for lane in model.lanes}
+    threads = {user.label: user for user in model.threads}
     passed: set[str] = set()
     for place, key in enumerate(order):
-        lane = TURNS[key][0]
-        why, reason = f"{lane} has done that already, on the way to an earlier line." if key in passed else "", "PASSED"
+        thread = TURNS[key][0]
+        why, reason = (
+            f"{thread} has done that already, on the way to an earlier line." if key in passed else "",
+            "PASSED",
+        )
         while not why and key not in passed:
-            if lanes[lane].upcoming is None or not lanes[lane].step():
-                why, reason = f"In this order {lane} does not get there; it has gone on to its end.", "MISSED"
+            if threads[thread].upcoming is None or not threads[thread].step():
+                why, reason = f"In this order {thread} does not get there; it has gone on to its end.", "MISSED"
                 break
-            passed |= _just_passed(machine, lane)
+            passed |= _just_passed(machine, thread)
             wrong = machine.check()
             if wrong:
                 return Judged(None, f"The machine says: {wrong[0]}.", machine.trace[before:])
@@ -135,11 +140,11 @@ def in_turns(order: Sequence[str]) -> Judged:
     return Judged(len(order), f"Nothing is wrong with the machine so far. {asked}", machine.trace[before:])
 
 
-def _just_passed(machine: Machine, lane: str) -> set[str]:
+def _just_passed(machine: Machine, thread: str) -> set[str]:
     """The turns that end with the last effect."""
     micro = Micro(*machine.engine.micro[-1])
     done = describe(micro.request, micro.answer)
-    return {key for key, (who, stop) in TURNS.items() if who == lane and stop(done)}
+    return {key for key, (who, stop) in TURNS.items() if who == thread and stop(done)}
 
 
 USE_AFTER_FREE = Parsons(

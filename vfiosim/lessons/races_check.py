@@ -15,12 +15,12 @@ from .races_questions import GROUP_VIEW, R1, in_turn, worst
 
 
 def moved(machine: Machine, *, without: tuple[str, ...] = ()) -> dict[str, Call]:
-    """The calls of R1 before their first effect, by lane; protections may be taken out before."""
+    """The calls of R1 before their first effect, by thread; protections may be taken out before."""
     if without:
         machine.take_out(*without)
     calls = {}
-    for lane, ((process, name, *arguments),) in R1.programs().items():
-        calls[lane] = machine.processes[process].start(name, *arguments, run=False, lane=lane)
+    for thread, ((process, name, *arguments),) in R1.programs().items():
+        calls[thread] = machine.processes[process].start(name, *arguments, run=False, thread=thread)
     return calls
 
 

@@ -33,7 +33,7 @@ VM_VIEW = ("thread *", "fds", "file vfio0#*", "file kvm-v*", "vfio_device_file",
 
 def in_turn(witness: Witness) -> str:
     """A schedule for people: "A 20, B 18, A 1"."""
-    return ", ".join(f"{lane} {effects}" for lane, effects in runs(witness.schedule))
+    return ", ".join(f"{thread} {effects}" for thread, effects in runs(witness.schedule))
 
 
 def how_they_end(result: Result) -> tuple[str, ...]:
@@ -79,27 +79,28 @@ def _how_many_switches() -> ExperimentResult:
 
 
 def shared() -> dict[str, dict[str, str]]:
-    """What both calls of R1 touch and at least one of them writes: cell → lane → "reads", "writes" or both. Locks left out."""
+    """What both calls of R1 touch and at least one of them writes: cell → thread → "reads", "writes" or both. Locks left out."""
     touched: dict[str, dict[str, set[str]]] = {}
     for witness in R1.explore().outcomes.values():
         for micro in (Micro(*entry) for entry in witness.machine.engine.micro):
-            lane = micro.thread.prefix
-            if lane not in ("A", "B") or (len(micro.request) > 1 and isinstance(micro.request[1], Lock)):
+            thread = micro.thread.prefix
+            if thread not in ("A", "B") or (len(micro.request) > 1 and isinstance(micro.request[1], Lock)):
                 continue
             for (oid, cell), way in accesses(micro.thread, micro.request):
-                ways = touched.setdefault(f"{oid}.{cell}", {}).setdefault(lane, set())
+                ways = touched.setdefault(f"{oid}.{cell}", {}).setdefault(thread, set())
                 ways.add("reads" if way == LOOK else "writes")
     return {
-        cell: {lane: " and ".join(sorted(ways)) for lane, ways in sorted(lanes.items())}
-        for cell, lanes in touched.items()
-        if len(lanes) > 1 and any("writes" in ways for ways in lanes.values())
+        cell: {thread: " and ".join(sorted(ways)) for thread, ways in sorted(threads.items())}
+        for cell, threads in touched.items()
+        if len(threads) > 1 and any("writes" in ways for ways in threads.values())
     }
 
 
 def guarded() -> tuple[str, ...]:
     """The same in lines."""
     return tuple(
-        f"{cell}: {', '.join(f'{lane} {ways}' for lane, ways in lanes.items())}" for cell, lanes in shared().items()
+        f"{cell}: {', '.join(f'{thread} {ways}' for thread, ways in threads.items())}"
+        for cell, threads in shared().items()
     )
 
 

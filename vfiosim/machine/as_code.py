@@ -203,15 +203,15 @@ class Program:
         shown = [self._argument(event, index) for index in range(len(event.arguments))]
         if name == "open" and event.arguments[1:] == (2,):
             shown.pop()
-        lane = [f"lane={_quoted(event.lane)}"] if event.lane else []
+        thread = [f"thread={_quoted(event.thread)}"] if event.thread else []
         if turns is not None:
-            self.calls[number] = self._name(event.lane.lower(), "call", number + 1)
-            options = ["run=False"] * self._by_hand + lane
+            self.calls[number] = self._name(event.thread.lower(), "call", number + 1)
+            options = ["run=False"] * self._by_hand + thread
             yield f"{self.calls[number]} = {who}.start({', '.join([_quoted(name), *shown, *options])})"
-        elif SYSTEM_CALLS[name].method and not lane:
+        elif SYSTEM_CALLS[name].method and not thread:
             yield from self._with_its_end(f"{who}.{name}({', '.join(shown)})", self._machine.calls[number])
         else:
-            asked = f"{who}.start({', '.join([_quoted(name), *shown, *lane])}).value()"
+            asked = f"{who}.start({', '.join([_quoted(name), *shown, *thread])}).value()"
             yield from self._with_its_end(asked, self._machine.calls[number])
 
     def _with_its_end(self, line: str, call: Call) -> Iterator[str]:

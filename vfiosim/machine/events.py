@@ -137,23 +137,23 @@ class Killed(Event, words="{process} is killed", letter="d"):
 
 @dataclass(frozen=True)
 class Called(Event, words="{process}: {name}", letter="c", makes=("call",)):
-    """A system call begins. `lane` is the name of its thread; `by_hand`: nothing happens yet, somebody moves it."""
+    """A system call begins. `thread` is the name of its thread; `by_hand`: nothing happens yet, somebody moves it."""
 
     process: str
     name: str
     arguments: tuple[Any, ...] = ()
-    lane: str = ""
+    thread: str = ""
     by_hand: bool = field(default=False, kw_only=True)
 
     def begin(self, machine: Machine) -> None:
         arguments = fresh(machine.variant, self.name, self.arguments)
-        machine.processes[self.process].start(self.name, *arguments, run=False, lane=self.lane)
+        machine.processes[self.process].start(self.name, *arguments, run=False, thread=self.thread)
 
     def do(self, machine: Machine) -> Call:
         process, arguments = living(machine, self.process), list(self.arguments)
         if self.name == "ioctl" and isinstance(arguments[-1], bytes):
             arguments[-1] = bytearray(arguments[-1])
-        call = process.start(self.name, *arguments, run=not self.by_hand, lane=self.lane)
+        call = process.start(self.name, *arguments, run=not self.by_hand, thread=self.thread)
         call.asked, call.passed = self, arguments
         return call
 

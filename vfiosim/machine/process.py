@@ -254,19 +254,19 @@ class Process:
         if self.dying and self.task.alive.value and not busy:
             self.start("exit").value()
 
-    def start(self, name: str, *arguments: Any, run: bool = True, lane: str = "") -> Call:
+    def start(self, name: str, *arguments: Any, run: bool = True, thread: str = "") -> Call:
         """Start a call ("open", "close", "dup", "ioctl", "write_file", …) that may have to wait, and go on with other things.
 
-        With `run=False` nothing happens yet: `step` and `run` of the answer move it. `lane` names the thread of the process
+        With `run=False` nothing happens yet: `step` and `run` of the answer move it. `thread` names the thread of the process
         that makes the call; so are then named the objects that it makes.
         """
         with self.machine.turn:
-            return self._started(name, arguments, run, lane)
+            return self._started(name, arguments, run, thread)
 
-    def _started(self, name: str, arguments: tuple[Any, ...], run: bool, lane: str) -> Call:
+    def _started(self, name: str, arguments: tuple[Any, ...], run: bool, thread: str) -> Call:
         self.refuse_if_ended()
         check_arguments(name, arguments)
-        must_be("name", "a lane", lane)
+        must_be("name", "a thread", thread)
         if name == "exec" and self.task.mm.value.outside is not None:
             raise ValueError(
                 f"the memory of {self.name!r} is kept outside of the machine, so it cannot run another program"
@@ -278,18 +278,18 @@ class Process:
             noted = (*arguments[:2], bytes(arguments[2]))
         code = SYSTEM_CALLS[name].code(self.machine.built, self.task, *passed)
         if name != "fork":
-            self.machine.note(Called, self.name, name, noted, lane)
+            self.machine.note(Called, self.name, name, noted, thread)
         variant = self.machine.variant
         shown = f"{name}({', '.join(_shown(variant, name, n, argument) for n, argument in enumerate(arguments))})"
-        label = lane or f"{self.name}:{self.machine.engine.number(f'call of {self.name}')}"
+        label = thread or f"{self.name}:{self.machine.engine.number(f'call of {self.name}')}"
         if run:
-            thread = self.machine.engine.spawn(system_call(code), label, self.task.mm.value, self.task)
+            made = self.machine.engine.spawn(system_call(code), label, self.task.mm.value, self.task)
         else:  # it may never begin, and Python warns of a coroutine that never did
             code.close()
             again = partial(SYSTEM_CALLS[name].code, self.machine.built, self.task, *passed)
-            thread = self.machine.engine.spawn(lambda: system_call(again()), label, self.task.mm.value, self.task)
-        thread.manual, thread.prefix = not run, lane
-        call = Call(self, name, shown, thread, where)
+            made = self.machine.engine.spawn(lambda: system_call(again()), label, self.task.mm.value, self.task)
+        made.manual, made.prefix = not run, thread
+        call = Call(self, name, shown, made, where)
         self.machine.begin_call(call)
         return call.run() if run else call
 

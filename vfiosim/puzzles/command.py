@@ -42,8 +42,8 @@ def explore_main(argv: list[str] | None = None) -> int:
         return STATUS[together(results).verdict]
     for patches, result in zip(asked, results, strict=True):
         print(f"{puzzle.called(options.without, patches)}: {puzzle.title}")
-        for lane, calls in puzzle.programs().items():
-            print(f"  {lane} is {', then '.join(map(call_words, calls))}")
+        for thread, calls in puzzle.programs().items():
+            print(f"  {thread} is {', then '.join(map(call_words, calls))}")
         print(result)
     return STATUS[together(results).verdict]
 

@@ -19,13 +19,13 @@ _FEW = 50  # schedules after which the shortest way is looked for, where there a
 
 
 def can_end(why: str, **results: str) -> Reached:
-    """A property: in some schedule the calls of these lanes end so, e.g. `can_end("A is first", A="0", B="EBUSY, 0")`.
+    """A property: in some schedule the calls of these threads end so, e.g. `can_end("A is first", A="0", B="EBUSY, 0")`.
 
     `why` says in words what happens then. Without such a property a puzzle could be safe because nothing happens in it.
     """
 
     def reached(outcome: dict[str, tuple[str, ...]]) -> bool:
-        return all(", ".join(outcome[lane]) == wanted for lane, wanted in results.items())
+        return all(", ".join(outcome[thread]) == wanted for thread, wanted in results.items())
 
     reached.__doc__ = why
     return reached

@@ -222,7 +222,7 @@ class Unwinding(Puzzle):
         self, without: Iterable[str] = (), patches: dict[str, Callable[..., Any]] | None = None, **limits: Any
     ) -> Sweep:
         """Every failure of the call."""
-        return sweep(self.setup, self.programs()["A"][0], patches, without, lane="A", **limits)
+        return sweep(self.setup, self.programs()["A"][0], patches, without, thread="A", **limits)
 
     def explore(
         self,

@@ -25,12 +25,12 @@ def call_words(call: tuple[Any, ...]) -> str:
 
 def outcome_words(programs: Programs, outcome: Outcome) -> str:
     """How the calls ended, for people: "A gets descriptor 3; B is refused: EBUSY"."""
-    return "; ".join(_ending(lane, programs[lane], results) for lane, results in outcome)
+    return "; ".join(_ending(thread, programs[thread], results) for thread, results in outcome)
 
 
-def _ending(lane: str, calls: Sequence[tuple[Any, ...]], results: Sequence[str]) -> str:
+def _ending(thread: str, calls: Sequence[tuple[Any, ...]], results: Sequence[str]) -> str:
     parts = [_result(call, result) for call, result in zip(calls, results, strict=False)]
-    return f"{lane} {', then '.join(parts) or 'has done nothing'}"
+    return f"{thread} {', then '.join(parts) or 'has done nothing'}"
 
 
 def _result(call: tuple[Any, ...], result: str) -> str:

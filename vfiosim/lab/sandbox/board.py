@@ -32,7 +32,7 @@ def code_html(where: Standing) -> str:
     cut = '<span class="line distant"><i></i><span>…</span></span>' if where.cut else ""
     at = where.place.line
     lines = "".join(_line(line, line.number - at in NEAR) for line in where.code)
-    return f'<pre class="code" aria-label="code of {escape(where.lane)}">{cut}{lines}</pre>'
+    return f'<pre class="code" aria-label="code of {escape(where.thread)}">{cut}{lines}</pre>'
 
 
 def _line(line: CodeLine, near: bool) -> str:
@@ -54,26 +54,26 @@ def _narrow(line: str) -> str:
     return " " * ((len(line) - len(text)) // 2) + text
 
 
-def shared_html(variables: Sequence[Variable], lanes: Sequence[str]) -> str:
+def shared_html(variables: Sequence[Variable], threads: Sequence[str]) -> str:
     """A table: each thing that is shared, and below it its value now, and what each thread has seen or done there.
 
     What contradicts is marked.
 
     What no contradiction is about is folded away where there is much of it.
     """
-    if len(lanes) < 2:
+    if len(threads) < 2:
         return "<p>One call is under way; another one shares something with it once it has begun.</p>"
     if not variables:
         return "<p>These threads share nothing that one of them changes.</p>"
     first = [*variables[:MOST], *(one for one in variables[MOST:] if one.harmed or _stale(one))]
     rest = [one for one in variables if one not in first]
-    more = f"<details><summary>{len(rest)} more</summary>{_table(rest, lanes)}</details>" if rest else ""
-    return _table(first, lanes) + more
+    more = f"<details><summary>{len(rest)} more</summary>{_table(rest, threads)}</details>" if rest else ""
+    return _table(first, threads) + more
 
 
-def _table(variables: Sequence[Variable], lanes: Sequence[str]) -> str:
-    heads = "".join(f'<th scope="col">{escape(lane)}</th>' for lane in lanes)
-    rows = "".join(_row(one, lanes) for one in variables)
+def _table(variables: Sequence[Variable], threads: Sequence[str]) -> str:
+    heads = "".join(f'<th scope="col">{escape(thread)}</th>' for thread in threads)
+    rows = "".join(_row(one, threads) for one in variables)
     head = f'<thead><tr><th scope="col">now</th>{heads}</tr></thead>'
     return f'<table class="shared">{head}{rows}</table>'
 
@@ -82,16 +82,17 @@ def _stale(one: Variable) -> bool:
     return any(seen.stale for seen in one.seen.values())
 
 
-def _row(one: Variable, lanes: Sequence[str]) -> str:
+def _row(one: Variable, threads: Sequence[str]) -> str:
     oid, cell = one.place
     name = f'<code title="{escape(one.name)}">{escape(cell or oid)}</code>'
     name += f" <small>{escape(oid)}</small>" if cell else ""
     kind = "harmed" if one.harmed else "stale" if _stale(one) else ""
     cells = "".join(
-        f'<td data-lane="{escape(lane)}"{_kind(one.seen.get(lane))}>{_seen(one, lane)}</td>' for lane in lanes
+        f'<td data-thread="{escape(thread)}"{_kind(one.seen.get(thread))}>{_seen(one, thread)}</td>'
+        for thread in threads
     )
     now = ("<em>contradiction:</em> <br>" if one.harmed else "") + f"<b>{escape(one.now)}</b>"
-    head = f'<tr class="name"><th scope="rowgroup" colspan="{1 + len(lanes)}">{name}</th></tr>'
+    head = f'<tr class="name"><th scope="rowgroup" colspan="{1 + len(threads)}">{name}</th></tr>'
     return f'<tbody>{head}<tr class="{kind}"><td class="now">{now}</td>{cells}</tr></tbody>'
 
 
@@ -99,9 +100,9 @@ def _kind(seen: Seen | None) -> str:
     return ' class="stale"' if seen is not None and seen.stale else ""
 
 
-def _seen(one: Variable, lane: str) -> str:
+def _seen(one: Variable, thread: str) -> str:
     """What a thread has done last with a variable, and what it will do."""
-    seen, ahead = one.seen.get(lane), [_short(verb) for verb in one.ahead.get(lane, ())]
+    seen, ahead = one.seen.get(thread), [_short(verb) for verb in one.ahead.get(thread, ())]
     parts = []
     if seen is not None:
         told = " <em>≠ now</em>" if seen.stale else ""
@@ -115,10 +116,10 @@ def _short(verb: str) -> str:
     return verb.removesuffix(" a reference at")
 
 
-def ended_html(lane: str, calls: Sequence[str]) -> str:
+def ended_html(thread: str, calls: Sequence[str]) -> str:
     """The place of a thread that is in no call: how its calls have ended."""
     lines = "".join(f"<p>{call}</p>" for call in calls)
-    return f"<p><b>{escape(lane)}</b> {'has ended' if calls else 'is in no call'}.</p>{lines}"
+    return f"<p><b>{escape(thread)}</b> {'has ended' if calls else 'is in no call'}.</p>{lines}"
 
 
 def points_html(points: Sequence[Point], between: str) -> str:

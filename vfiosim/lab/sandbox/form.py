@@ -189,7 +189,7 @@ class CallForm(widgets.Box):
 
     # ---- what it makes
 
-    def parts_of_call(self, by_hand: bool = False, lane: str = "") -> tuple[list[Mapped], Called]:
+    def parts_of_call(self, by_hand: bool = False, thread: str = "") -> tuple[list[Mapped], Called]:
         """What is to be done: the memory that the argument needs, then the call, without the addresses of that memory.
 
         Raises BadInput where a field holds something that cannot be used.
@@ -198,7 +198,7 @@ class CallForm(widgets.Box):
         memory: list[Mapped] = []
         if self.buffer is not None:
             memory = [Mapped(made.process, len(data), data) for _, data in self.buffer.memory()]
-        hand = replace(made, lane=lane if by_hand else "", by_hand=by_hand)
+        hand = replace(made, thread=thread if by_hand else "", by_hand=by_hand)
         return memory, hand
 
     def with_addresses(self, call: Called, addresses: list[int]) -> Called:

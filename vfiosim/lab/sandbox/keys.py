@@ -9,9 +9,9 @@ from .. import controls as widgets
 TAKEN = ("u", "r")  # undo, redo
 
 
-def said(lanes: Iterable[str]) -> str:
+def said(threads: Iterable[str]) -> str:
     """What the keys do, of which each moves one of these threads."""
-    named = "; ".join(f"{key_of(lane)} is 1 effect of {lane}" for lane in lanes if key_of(lane))
+    named = "; ".join(f"{key_of(thread)} is 1 effect of {thread}" for thread in threads if key_of(thread))
     return (
         f"Keys: {named}; with Shift to shared, with Alt to the end; u Undo, r Redo."
         if named
@@ -19,9 +19,9 @@ def said(lanes: Iterable[str]) -> str:
     )
 
 
-def key_of(lane: str) -> str:
+def key_of(thread: str) -> str:
     """The key of a thread: the first letter of its name in small, "" where another button has it."""
-    letter = lane[:1].lower()
+    letter = thread[:1].lower()
     return letter if letter.isascii() and letter.isalnum() and letter not in TAKEN else ""
 
 

@@ -70,7 +70,7 @@ class Sandbox(RunView):
         """The calls in rows above the picture; where calls are under way, those who move them come first."""
         way_back, panes = self._way_back(), widgets.Box([self.machine_pane, self.save_pane], kind="panes")
         files = row("", self.table, self.process, *self.shortcuts.first.children)
-        call = row("", self.form, self.call, self.lane, self.fails)
+        call = row("", self.form, self.call, self.thread, self.fails)
         calls = [files, call]
         said, running = [self.machine_pane.taken, self.result, self.hint, self.broken], [self.schedule, self.next_calls]
         asked = [Alive(self), legend(*self.presets.buttons.values(), *self.buttons.values())]
@@ -98,9 +98,9 @@ class Sandbox(RunView):
         self.form = CallForm(lambda: self.run, self._who)
         self.presets = Presets(self.clicks, self._begin_with)
         self.when = widgets.ToggleButtons(options=[AT_ONCE, BY_HAND], tooltips=["to its end", "you are the scheduler"])
-        self.lane = widgets.Text("A", description="thread", tooltip="The name of the thread that makes the call")
-        widgets.unfold(self.lane, False)
-        self.when.observe(lambda change: widgets.unfold(self.lane, change["new"] == BY_HAND), "value")
+        self.thread = widgets.Text("A", description="thread", tooltip="The name of the thread that makes the call")
+        widgets.unfold(self.thread, False)
+        self.when.observe(lambda change: widgets.unfold(self.thread, change["new"] == BY_HAND), "value")
         self.call = self.button("Call", self._call, "make the call that is chosen beside it", primary=True)
         self.fails = Fails(self.clicks, lambda: self._press(self._look))
         how = row("", self.when, self.fails.wanted)
@@ -108,8 +108,10 @@ class Sandbox(RunView):
         self.schedule = Schedule(self.clicks, lambda moved: self._press(lambda: self.run.do(moved)))
         self.next_calls = row("")
         self._begins = {
-            lane: self.button(f"{lane}: next call", partial(self._begin_next, lane), "begin it; nothing happens yet")
-            for lane, calls in self.run.later.items()
+            thread: self.button(
+                f"{thread}: next call", partial(self._begin_next, thread), "begin it; nothing happens yet"
+            )
+            for thread, calls in self.run.later.items()
             if calls
         }
         self.machine_pane = MachinePane(self.run.setup, self.clicks, self._boot)
@@ -169,9 +171,9 @@ class Sandbox(RunView):
     def _call(self) -> Outcome:
         """The call of the form, with the memory that it needs."""
         by_hand = self.when.value == BY_HAND
-        memory, call = self.form.parts_of_call(by_hand, str(self.lane.value).strip() or "A")
-        if by_hand and call.lane in self._lanes():
-            raise ValueError(f"the thread {call.lane!r} is in a call already; give this one another name")
+        memory, call = self.form.parts_of_call(by_hand, str(self.thread.value).strip() or "A")
+        if by_hand and call.thread in self._threads():
+            raise ValueError(f"the thread {call.thread!r} is in a call already; give this one another name")
         addresses = [self.run.do(each, more=True).number for each in memory]
         if (failing := self.fails.chosen()) is not None:
             self.run.do(failing, more=True)
@@ -184,7 +186,7 @@ class Sandbox(RunView):
         found = self.run.faultable(memory, partial(self.form.with_addresses, call))
         self._say(self.fails.offer(found))
 
-    def _lanes(self) -> list[str]:
+    def _threads(self) -> list[str]:
         threads = [self.run.machine.calls[number].thread for number in self.run.running()]
         return [thread.prefix or thread.label for thread in threads]
 
@@ -242,7 +244,7 @@ class Sandbox(RunView):
         self.broken.value = broken_html(self._broken)
         self.undo.disabled, self.redo.disabled = not self.run.can_undo, not self.run.undone
         self._suggest()
-        self._next_lane()
+        self._next_thread()
         self._offer_next()
 
     def _suggest(self) -> None:
@@ -273,20 +275,20 @@ class Sandbox(RunView):
         aside = device and all(new[fd].f_op.name == "iommufd" for fd in wanted)
         return None if not wanted or aside else wanted[-1]
 
-    def _begin_next(self, lane: str) -> Outcome:
+    def _begin_next(self, thread: str) -> Outcome:
         """Begin the next call of a thread whose program is known."""
-        return self.run.do(self.run.to_come()[lane][0])
+        return self.run.do(self.run.to_come()[thread][0])
 
     def _offer_next(self) -> None:
-        ready = [self._begins[lane] for lane in self.run.to_come() if lane not in self._lanes()]
+        ready = [self._begins[thread] for thread in self.run.to_come() if thread not in self._threads()]
         if list(self.next_calls.children) != ready:
             self.next_calls.children = ready
 
-    def _next_lane(self) -> None:
+    def _next_thread(self) -> None:
         """A name for the next thread that is moved by hand."""
-        taken = self._lanes()
-        if str(self.lane.value) in taken:
-            self.lane.value = next(
+        taken = self._threads()
+        if str(self.thread.value) in taken:
+            self.thread.value = next(
                 name for name in (chr(65 + n % 26) * (1 + n // 26) for n in range(1000)) if name not in taken
             )
 

@@ -30,15 +30,15 @@ KEYS = {"effect": "", "touch": "shift ", "end": "alt "}  # what is held down bes
 class ThreadPanel:
     """One running call. Its widgets stay the same while it runs, so that a button keeps the keyboard's focus."""
 
-    def __init__(self, number: int, lane: str, key: str, clicks: ClickFilter, move: Callable[[str], None]) -> None:
-        self.number, self.lane = number, lane
+    def __init__(self, number: int, thread: str, key: str, clicks: ClickFilter, move: Callable[[str], None]) -> None:
+        self.number, self.thread = number, thread
         self.name, self.next, self.code = text("lane"), text("next"), text("listing")
         self.buttons = {name: button(name, tip, clicks=clicks) for name, (_, tip) in HOW.items()}
         for name, (how, tip) in HOW.items():
             made = self.buttons[name]
             made.quick = True
             made.on_click(lambda _, how=how: move(how))
-            made.tooltip = f"{lane}: {name}, {tip}"
+            made.tooltip = f"{thread}: {name}, {tip}"
             if how in KEYS and key:
                 with_key(made, KEYS[how].strip() + key)
                 made.tooltip += f" (key {KEYS[how]}{key})"
@@ -49,7 +49,7 @@ class ThreadPanel:
         """Show its code, and say what it does next."""
         call = run.machine.calls[self.number]
         where = standing(call, rehearsal)
-        self.name.value = f"<b>{escape(self.lane[:60])}</b> <code>{escape(call.shown[:120])}</code>"
+        self.name.value = f"<b>{escape(self.thread[:60])}</b> <code>{escape(call.shown[:120])}</code>"
         self.next.value, self.code.value = next_html(where), code_html(where)
 
 
@@ -70,8 +70,8 @@ class Schedule(widgets.VBox):
     @property
     def ended(self) -> str:
         """The threads that are in no call, and how their calls have ended, as HTML."""
-        running = {each.lane for each in self.rows.values()}
-        return "".join(str(said.value) for lane, said in self._gone.items() if lane not in running)
+        running = {each.thread for each in self.rows.values()}
+        return "".join(str(said.value) for thread, said in self._gone.items() if thread not in running)
 
     def refresh(self, run: Run) -> None:
         """The machine has moved."""
@@ -86,27 +86,27 @@ class Schedule(widgets.VBox):
         for each in self.rows.values():
             each.refresh(run, rehearsal)
         ended = _ended(run)
-        here = {*ended, *(each.lane for each in self.rows.values())}
-        lanes = dict.fromkeys(lane for lane in map(lane_of, run.machine.calls) if lane in here)
-        self._gone = {lane: self._gone.get(lane) or text("ended") for lane in lanes}
-        for lane, gone in self._gone.items():
-            gone.value = ended_html(lane, ended.get(lane, ()))
-        keys = escape(said(lanes)) if self._shown else ""
-        self.shared.value = f"{shared_html(_shared(run, rehearsal), [*lanes])}<p>{keys}</p>"
-        self._arrange({each.lane: each.box for each in self.rows.values()})
+        here = {*ended, *(each.thread for each in self.rows.values())}
+        threads = dict.fromkeys(thread for thread in map(thread_of, run.machine.calls) if thread in here)
+        self._gone = {thread: self._gone.get(thread) or text("ended") for thread in threads}
+        for thread, gone in self._gone.items():
+            gone.value = ended_html(thread, ended.get(thread, ()))
+        keys = escape(said(threads)) if self._shown else ""
+        self.shared.value = f"{shared_html(_shared(run, rehearsal), [*threads])}<p>{keys}</p>"
+        self._arrange({each.thread: each.box for each in self.rows.values()})
 
     def _row(self, run: Run, number: int) -> ThreadPanel:
-        lane = lane_of(run.machine.calls[number])
-        taken = [key_of(each.lane) for each in self.rows.values() if each.lane != lane]
-        key = key_of(lane) if key_of(lane) not in taken else ""
-        return ThreadPanel(number, lane, key, self._clicks, lambda how: self._resume(number, how))
+        thread = thread_of(run.machine.calls[number])
+        taken = [key_of(each.thread) for each in self.rows.values() if each.thread != thread]
+        key = key_of(thread) if key_of(thread) not in taken else ""
+        return ThreadPanel(number, thread, key, self._clicks, lambda how: self._resume(number, how))
 
     def _resume(self, number: int, how: str) -> None:
         self._move(Moved(number, how, cells=self._cells if how == "touch" else ()))
 
     def _arrange(self, panels: dict[str, widgets.Box]) -> None:
         """The first thread, what is shared, the others; who is in no call keeps its place."""
-        first, *others = [panels.get(lane, gone) for lane, gone in self._gone.items()]
+        first, *others = [panels.get(thread, gone) for thread, gone in self._gone.items()]
         board = [first, self.shared, *others]
         if [*self.board.children] != board:
             self.board.children = board
@@ -138,10 +138,10 @@ def _ended(run: Run) -> dict[str, list[str]]:
             if call.thread.ended:
                 sign = "✕" if done.outcome.refused else "✓"
                 said = f"{sign} {escape(call.shown[:160])} → <b>{escape(done.outcome.result)}</b>"
-                lines.setdefault(lane_of(call), {})[done.call] = said
-    return {lane: [*some.values()] for lane, some in lines.items()}
+                lines.setdefault(thread_of(call), {})[done.call] = said
+    return {thread: [*some.values()] for thread, some in lines.items()}
 
 
-def lane_of(call: Call) -> str:
+def thread_of(call: Call) -> str:
     """The name of the thread that makes a call."""
     return call.thread.prefix or call.thread.label

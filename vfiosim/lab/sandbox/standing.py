@@ -44,7 +44,7 @@ class Standing:
     comes before.
     """
 
-    lane: str
+    thread: str
     next: str
     waits: str
     place: Line

@@ -50,7 +50,7 @@ def what_can_happen(seed: int) -> Question:
         found = [(dict(outcome)["A"][0], dict(outcome)["B"][0]) for outcome in result.outcomes]
         if result.complete and len(found) > 1:
             break
-    results = [list(dict.fromkeys(pair[lane] for pair in found)) for lane in (0, 1)]
+    results = [list(dict.fromkeys(pair[thread] for pair in found)) for thread in (0, 1)]
     pairs = list(product(*results))
     if len(pairs) == len(found):  # nothing to exclude: offer what cannot happen, too
         other = next(name for name in ("EBUSY", "EINVAL", "EBADF") if name not in results[0] + results[1])
@@ -79,10 +79,10 @@ def what_can_happen(seed: int) -> Question:
 def _one_after_the_other(factory: Callable[[], Machine], programs: dict[str, list[Call]], order: str) -> str:
     """How the two calls end where each runs whole, in this order, as the key of an answer."""
     machine, ends = factory(), {}
-    for lane in order:
-        ((process, name, *arguments),) = programs[lane]
-        call = machine.processes[process].start(name, *arguments, lane=lane)
-        ends[lane] = str(getattr(call.error, "name", call.result))
+    for thread in order:
+        ((process, name, *arguments),) = programs[thread]
+        call = machine.processes[process].start(name, *arguments, thread=thread)
+        ends[thread] = str(getattr(call.error, "name", call.result))
     return f"{ends['A']} {ends['B']}"
 
 
