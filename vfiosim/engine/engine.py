@@ -104,12 +104,12 @@ class Engine:
         elif thing.freed:
             self.note_wrong(f"use after free: {thread.label} touches {thing.oid}.{name}", 1)
 
-    def _go_on(self, go_on: Callable[[Any], Any], thread: Thread, answer: Any) -> Any:
+    def _resume(self, resume: Callable[[Any], Any], thread: Thread, answer: Any) -> Any:
         """The next request of a thread; before that, was all still there that it had read when it asked for the last one?"""
         if thread.reads:
             self._tell_late_reads(thread)
         try:
-            return go_on(answer)
+            return resume(answer)
         except BaseException:
             self._tell_late_reads(thread)
             raise
@@ -163,12 +163,12 @@ class Engine:
         cursor = thread.cursor
         send, throw, instead, asked = code.send, code.throw, self.instead, request
         if self.notices:
-            send, throw = partial(self._go_on, send, thread), partial(self._go_on, throw, thread)
+            send, throw = partial(self._resume, send, thread), partial(self._resume, throw, thread)
         thread.state = "ready"
         end = len(journal or ())
         try:
             for _ in turns:
-                go_on: Callable[[Any], Any] = send
+                resume: Callable[[Any], Any] = send
                 if instead is not None:
                     asked = request
                     request = instead(thread, asked)
@@ -188,20 +188,20 @@ class Engine:
                 except KernelError as error:
                     if error.where is None:
                         error.where, error.kernel = str(cursor.line()), cursor.kernel()
-                    answer, go_on = error, throw
+                    answer, resume = error, throw
                 except KernelOops as oops:
-                    answer, go_on = oops, throw
+                    answer, resume = oops, throw
                 if type(answer) is NotYet:
                     if answer is WAIT:
                         thread.pending, thread.state = asked if instead else request, "blocked"
                         return False
-                    answer, go_on = None, partial(_ask_again, asked)  # something else came first: ask again
+                    answer, resume = None, partial(_ask_again, asked)  # something else came first: ask again
                 if journal is not None:
                     frame = cursor.place()
                     saying, thread.saying = thread.saying, None
                     start, end, inside = end, len(journal), cursor.mirrored
                     micro.append((thread, request, answer, frame.f_code, frame.f_lasti, start, end, saying, inside))
-                request = go_on(answer)
+                request = resume(answer)
                 if type(request) is not tuple:
                     raise TypeError(f"kernel code may only await effects, not {request!r}")
             thread.pending = request

@@ -51,13 +51,13 @@ class BackgroundJob(Generic[T]):
     def begin(self, then: Callable[[], None]) -> None:
         """Run to the end beside the page's other work, or at once where there is no page; `then` is called after that."""
         try:
-            self._task = asyncio.get_running_loop().create_task(self._go_on(then))
+            self._task = asyncio.get_running_loop().create_task(self._resume(then))
         except RuntimeError:  # no notebook: nobody could press anything
             while not self.go():
                 pass
             then()
 
-    async def _go_on(self, then: Callable[[], None]) -> None:
+    async def _resume(self, then: Callable[[], None]) -> None:
         while not self.go():
             await asyncio.sleep(0.01)
         then()

@@ -54,18 +54,18 @@ class Behind:
             loop = asyncio.get_running_loop()
         except RuntimeError:
             return
-        _planned.append(loop.call_later(delay, self._go_on))
+        _planned.append(loop.call_later(delay, self._resume))
 
     def _is_behind(self, twin: Run, number: int) -> bool:
         run, there = self._run, len(self._done)
         same = twin.setup is run.setup and twin.start is run.start and there <= number
         return same and all(mine is theirs for mine, theirs in zip(self._done, run.done[:number], strict=False))
 
-    def _go_on(self) -> None:
+    def _resume(self) -> None:
         """Do what was done on the run up to its last press, a slice of it at a time."""
         run, number = self._run, self._run.before_last()
         if run.calls_made <= 0:
-            return None
+            return
         if self._twin is None or not self._is_behind(self._twin, number):
             self._twin, self._done = run.twin(), []
         until = time.monotonic() + SLICE
@@ -73,6 +73,6 @@ class Behind:
             self._twin.perform(each.event)
             self._done.append(each)
             if time.monotonic() > until:
-                return self._plan(0)
+                self._plan(0)
+                return
         self._twin.machine.remember(run.machine)
-        return None

@@ -26,40 +26,20 @@ from .verdict import misled
 SOLUTION = "<p><b>Solution.</b></p>"
 
 
-def room(
-    name: str,
-    *,
-    hints: Sequence[str] = (),
-    explained: str = "",
-    distractors: Mapping[str, str | Distractor] = MappingProxyType({}),
-    record: str = "",
-    view: Collection[str] = (),
-    called: str = "",
-    steps: Sequence[str] = (),
-) -> RoomView:
-    """The room of this name, see `vfiosim.museum.ROOMS`. Raises ValueError for another.
+def room(name: str, **options: Any) -> RoomView:
+    """The room of this name, see `vfiosim.museum.ROOMS`; `options` are those of `RoomView`. Raises ValueError for another."""
+    if name not in ROOMS:
+        raise UnknownNameError(f"the museum has no room {name!r}; it has {', '.join(ROOMS)}")
+    return RoomView(ROOMS[name], **options)
+
+
+class RoomView(StaticFallback):
+    """Shows a room of the museum. The reader changes the text of the faulty functions and lets every schedule decide.
 
     * `hints`: instead of the room's own, each deeper than the one before; `explained`: why the repair works (HTML);
     * `distractors`: for a repair that is none: a part of what the proof says, and what misled; the first that fits is told;
     * `record`: the name under which it is kept in `progress`; `view`: which objects the pictures show, all that matter if empty;
     * `called`: its heading, where its title would tell what the reader is to find; `steps`: what to do in it (HTML).
-    """
-    if name not in ROOMS:
-        raise UnknownNameError(f"the museum has no room {name!r}; it has {', '.join(ROOMS)}")
-    return RoomView(
-        ROOMS[name],
-        hints=hints,
-        explained=explained,
-        distractors=distractors,
-        record=record,
-        view=view,
-        called=called,
-        steps=steps,
-    )
-
-
-class RoomView(StaticFallback):
-    """Shows a room of the museum. The reader changes the text of the faulty functions and lets every schedule decide.
 
     `texts` are the functions as the reader has them now; `proof` is what was found about them last, None before.
     """

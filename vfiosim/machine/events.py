@@ -186,12 +186,12 @@ class Moved(Event, words="call {call} moved: {how}"):
         call = machine.calls[self.call]
         if call.thread.ended:
             raise ValueError(f"{call} has ended already")
-        go_on = {"end": call.run, "effect": call.step}.get(self.how, partial(self._go_on, call))
+        resume = {"end": call.run, "effect": call.step}.get(self.how, partial(self._resume, call))
         for _ in range(self.times):
-            go_on()
+            resume()
         return call
 
-    def _go_on(self, call: Call) -> None:
+    def _resume(self, call: Call) -> None:
         for _ in range(ENDLESS):
             there = call.step() and (
                 call.thread.saying is not None if self.how == "step" else call.is_about(self.cells)

@@ -18,11 +18,11 @@ from ..lazily import lazily
 from .filter import CannotRun
 
 if TYPE_CHECKING:
-    from .given import Told
+    from .given import ProgramCall
     from .result import ProgramRun, run
 
-__all__ = ["CannotRun", "ProgramRun", "Told", "run"]
+__all__ = ["CannotRun", "ProgramCall", "ProgramRun", "run"]
 
 
 # What runs programs is imported where somebody runs one: other systems lack what it is made of.
-__getattr__ = lazily(__name__, given=("Told",), result=("ProgramRun", "run"))
+__getattr__ = lazily(__name__, given=("ProgramCall",), result=("ProgramRun", "run"))

@@ -17,18 +17,8 @@ from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 LOOKUP, FORGET, GETATTR, READLINK, OPEN, READ, WRITE, STATFS, RELEASE = 1, 2, 3, 5, 14, 15, 16, 17, 18
-FLUSH, INIT, OPENDIR, READDIR, RELEASEDIR, CREATE, INTERRUPT, IOCTL, POLL, FORGET_MANY = (
-    25,
-    26,
-    27,
-    28,
-    29,
-    35,
-    36,
-    39,
-    40,
-    42,
-)
+FLUSH, INIT, OPENDIR, READDIR, RELEASEDIR, CREATE = 25, 26, 27, 28, 29, 35
+INTERRUPT, IOCTL, POLL, FORGET_MANY = 36, 39, 40, 42
 _SILENT: Final = (FORGET, FORGET_MANY, INTERRUPT)  # whoever asks this waits for no answer
 _VERSION: Final = (7, 39)
 _TRUNCATES: Final = 1 << 3  # FUSE_ATOMIC_O_TRUNC: an open tells that it truncates

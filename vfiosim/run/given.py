@@ -38,7 +38,7 @@ _OPEN: Final = {
 
 
 @dataclass(frozen=True)
-class Told:
+class ProgramCall:
     """A call that a program has made: by whom, what, how it ended, and what it has changed in its argument.
 
     `effects`: how many the machine had done when the call was told.

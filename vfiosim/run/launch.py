@@ -59,44 +59,35 @@ def launch(
     """
     if way != REDIRECT:
         try:
-            return _launch(abi, tree, command, options, serve, NAMESPACE)
+            if not os.path.exists(FUSE):
+                raise NoNamespace(f"programs get no /dev and /sys of their own: there is no {FUSE} here")
+            covered = " ".join(path for path in COVERED if os.path.dirname(path) not in COVERED)
+            mounts = "\n".join([tree.root, covered, *tree.make_room()])
+            started = _start(abi, program(abi, IN_NAMESPACE, EMPTY), mounts, command, options)
+            return _launched(*started, serve, NAMESPACE)
         except NoNamespace as error:
             if way == NAMESPACE:
                 warn(f"{error}; its paths are redirected")
-    return _launch(abi, tree, command, options, serve, REDIRECT)
+    everything = program(abi, frozenset(abi.calls.values()) - CLOSES)
+    return _launched(*_start(abi, everything, "", command, options), serve, REDIRECT)
 
 
-def _launch(
-    abi: Abi,
-    tree: Tree,
-    command: Sequence[str],
-    options: Mapping[str, Any],
-    serve: Callable[[FileRequests], None],
-    way: str,
-) -> Launched:
-    """In one way only. Raises CannotRun, NoNamespace."""
-    mounts, files = "", None
-    if way == NAMESPACE:
-        if not os.path.exists(FUSE):
-            raise NoNamespace(f"programs get no /dev and /sys of their own: there is no {FUSE} here")
-        covered = " ".join(path for path in COVERED if os.path.dirname(path) not in COVERED)
-        mounts = "\n".join([tree.root, covered, *tree.make_room()])
-    trapped = IN_NAMESPACE if way == NAMESPACE else frozenset(abi.calls.values()) - CLOSES
-    code = program(abi, trapped, EMPTY if way == NAMESPACE else ())
+def _start(
+    abi: Abi, code: bytes, mounts: str, command: Sequence[str], options: Mapping[str, Any]
+) -> tuple[subprocess.Popen[Any], socket.socket]:
+    """A launcher that asks for this filter and these mounts before it becomes the program, and where it tells how that went."""
     here, there = socket.socketpair()
     with there:
-        words = [
-            sys.executable,
-            "-I",
-            "-S",
-            str(_LAUNCHER),
-            str(there.fileno()),
-            str(abi.seccomp),
-            code.hex(),
-            mounts,
-            *command,
-        ]
-        child = subprocess.Popen(words, pass_fds=[there.fileno()], **options)
+        told = [str(there.fileno()), str(abi.seccomp), code.hex(), mounts]
+        words = [sys.executable, "-I", "-S", str(_LAUNCHER), *told, *command]
+        return subprocess.Popen(words, pass_fds=[there.fileno()], **options), here
+
+
+def _launched(
+    child: subprocess.Popen[Any], here: socket.socket, serve: Callable[[FileRequests], None], way: str
+) -> Launched:
+    """What it has become. Raises CannotRun, NoNamespace."""
+    files = None
     while True:
         while files is not None and here.fileno() not in select.select([here.fileno(), files.fd], [], [])[0]:
             serve(files)

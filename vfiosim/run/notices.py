@@ -50,7 +50,7 @@ class Notices:
         """The call returns this value, or fails with this errno."""
         self._send(notice, value, -error, 0)
 
-    def go_on(self, notice: Notice) -> None:
+    def resume(self, notice: Notice) -> None:
         """The call is none of ours: the kernel may do it."""
         self._send(notice, 0, 0, _GO_ON)
 

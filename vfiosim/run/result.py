@@ -17,7 +17,7 @@ from ..machine.call import Broken
 from ..trace import Trace
 from .faults import Faults
 from .filter import AUTO, WAYS
-from .given import Told
+from .given import ProgramCall
 from .recording import Notes, UnsavedError, document
 from .supervisor import Supervisor
 
@@ -38,7 +38,7 @@ class ProgramRun:
 
     machine: Machine
     returncode: int
-    calls: list[Told] = field(default_factory=list)
+    calls: list[ProgramCall] = field(default_factory=list)
     left_behind: list[str] = field(default_factory=list)
     not_failed: list[str] = field(default_factory=list)
     way: str = ""
@@ -93,7 +93,7 @@ def run(
     seed: int | None = None,
     save: str | PathLike[str] | None = None,
     trace: bool = True,
-    tell: Callable[[Told], None] | None = None,
+    tell: Callable[[ProgramCall], None] | None = None,
     warn: Callable[[str], None] | None = None,
     way: str = AUTO,
     timeout: float | None = None,
@@ -121,9 +121,9 @@ def run(
         raise ValueError(f"a program is run in the way {', '.join(WAYS[:-1])} or {WAYS[-1]}, not {way!r}")
     m = Machine(machine, kernel, trace) if isinstance(machine, str) else machine
     faults, objects, standing = Faults(*fail), _objects(m), _standing(m)
-    calls: list[Told] = []
+    calls: list[ProgramCall] = []
 
-    def told(call: Told) -> None:
+    def told(call: ProgramCall) -> None:
         calls.append(call := replace(call, effects=len(m.engine.micro)))
         if tell is not None:
             tell(call)

@@ -165,7 +165,7 @@ class Served:
                 with suppress(OSError):
                     told = memory.read(at, size)
                     memory.write(at, of_node(self.abi, name, told, _inode(path), status.st_mode, status.st_rdev))
-                stopping.go_on()
+                stopping.resume()
 
         self.answered = show
 

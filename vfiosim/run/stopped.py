@@ -40,7 +40,7 @@ class Stopping:
             os.sched_yield()
         return False
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         """Let it go."""
         _libc.ptrace(_DETACH, self.thread, None, None)
 

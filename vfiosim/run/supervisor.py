@@ -26,7 +26,7 @@ from .faults import Faults
 from .files import HostFiles
 from .filter import AUTO, NAME_A_DESCRIPTOR, REDIRECT, abi
 from .fuse import OPEN, FileRequest, FileRequests
-from .given import Told
+from .given import ProgramCall
 from .launch import launch
 from .memory import ProgramMemory
 from .notices import Notice
@@ -45,7 +45,7 @@ class Supervisor:
     """Runs one program on `machine`. `tell` is given each call as it ends, `warn` each sentence about what went wrong here."""
 
     machine: Machine
-    tell: Callable[[Told], None] = lambda told: None
+    tell: Callable[[ProgramCall], None] = lambda told: None
     warn: Callable[[str], None] = lambda line: print(f"vfiosim: {line}", file=sys.stderr)
     faults: Faults = field(default_factory=Faults)
     random: Random | None = None
@@ -157,7 +157,7 @@ class Supervisor:
         """Take away the files that have gone, and these processes; what this thread was about to close is closed."""
         gone = list(self.files.closed())
         for process, number in self.programs.closed(thread, over):
-            self.tell(Told(process.name, f"close({number})", 0))
+            self.tell(ProgramCall(process.name, f"close({number})", 0))
         for each in over:
             if self.programs.living.get(each.pid) is each:  # and was not taken away meanwhile
                 self.poll.unregister(each.end)
@@ -168,7 +168,7 @@ class Supervisor:
         for file in gone:
             self.traps.nodes.pop(file, None)
             for process, number in self.programs.gone(file, over):
-                self.tell(Told(process.name, f"close({number})", 0))
+                self.tell(ProgramCall(process.name, f"close({number})", 0))
         if gone or over:
             self.tree.renew()
 
@@ -229,7 +229,7 @@ class Supervisor:
             return
         name = self.abi.calls[notice.number]
         if not self.files and name in NAME_A_DESCRIPTOR:  # most calls of most programs, so this has to be quick
-            self.listener.go_on(notice)
+            self.listener.resume(notice)
             return
         try:
             self._catch_up(notice.thread)
@@ -277,10 +277,12 @@ class Supervisor:
             given = self._give_new(each, result)
             outcome = given.get(outcome, outcome)
             number = len(result) if isinstance(result, bytes) else given.get(result, result)
-            self.tell(Told(each.program.process.name, made.shown, number, changed=made.changed()))
+            self.tell(ProgramCall(each.program.process.name, made.shown, number, changed=made.changed()))
         except Exception as error:
             if isinstance(error, KernelError):
-                self.tell(Told(each.program.process.name, made.shown, None, error.name, error.sentence, made.changed()))
+                self.tell(
+                    ProgramCall(each.program.process.name, made.shown, None, error.name, error.sentence, made.changed())
+                )
             self._fail(each.notice, error)
             return
         self._answer(each.notice, outcome)
@@ -327,7 +329,7 @@ class Supervisor:
             if self.requests is not None and isinstance(outcome, bytes) and not self.requests.answer(notice, outcome):
                 self.served.nobody_waits(notice)
         elif isinstance(outcome, GoOn):
-            self.listener.go_on(notice)
+            self.listener.resume(notice)
         elif isinstance(outcome, Give):
             with suppress(FileNotFoundError):
                 self.listener.answer_with(notice, outcome.fd, outcome.close_on_exec)
