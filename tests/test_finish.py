@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from vfiosim.lab.record import progress
+from vfiosim.lab.style import anchor
 from vfiosim.lessons import museum, one_bind, order_of_checks, races, start, who_holds_whom
 from vfiosim.lessons.lesson import lessons
 from vfiosim.lessons.museum_questions import QUESTIONS
@@ -32,9 +35,31 @@ def test_it_tells_what_was_answered_wrongly_from_what_was_not_tried_and_how_to_t
     progress.record("00 once more", False)
     progress.record("00 unbound", True)
     assert start.finish().message.startswith(
-        "1 of 5 right. Not right yet: once more; press Reset there and try again. "
-        "Not tried yet: the program ends; set the card free; keep the card bound."
+        "1 of 5 right. Not right yet: once more ; press Reset there and try again. "
+        "Not tried yet: the program ends ; set the card free ; keep the card bound ."
     )
+
+
+@pytest.mark.parametrize(
+    ("lesson", "tasks"),
+    [
+        (
+            order_of_checks,
+            (order_of_checks.probes, order_of_checks.order, order_of_checks.exercise, order_of_checks.errors),
+        ),
+        (races, (races.by_hand, races.turns, races.mend)),
+    ],
+)
+def test_what_is_still_open_leads_to_where_it_is_asked(lesson, tasks):
+    asked = [
+        *map(lesson.predict, lesson.LESSON.questions),
+        *lesson.LESSON.quiz().questions,
+        *(task() for task in tasks),
+    ]
+    places = {place for one in asked for place in re.findall(r'<b id="([^"]+)">', one.static_html())}
+    assert {anchor(name) for name in lesson.LESSON.exercises} <= places
+    progress.record(first := lesson.LESSON.main[0], False)
+    assert f'Not right yet: <a href="#{anchor(first)}">' in lesson.finish().shown.value
 
 
 @pytest.mark.parametrize("lesson", [start, one_bind, who_holds_whom, order_of_checks, races])

@@ -76,7 +76,7 @@ def test_in_the_race_lab_the_lock_is_taken_out_and_the_shortest_way_into_harm_is
     assert "✓ You predicted" in races.message
     assert races.result is not None
     assert races.result.counterexample is not None
-    assert in_turn(races.result.counterexample) == "A 20, B 18, A 1"
+    assert in_turn(races.result.counterexample) == "20 effects of A, then 18 of B, then 1 of A"
 
 
 # ---- the first task: by hand

@@ -72,6 +72,20 @@ def test_what_answers_a_question_stands_below_the_question(path):
         assert all(code.index(line) > code.index(asked) for line in lines if "once_answered(" in line), name
 
 
+@pytest.mark.parametrize(
+    ("stem", "found"),
+    [
+        ("02_who_holds_whom", 'm.why("iommufd_ctx")'),
+        ("08_no_dma", "made.result"),
+        ("09_address_spaces", "lesson.sentence("),
+        ("10_races", "broken.counterexample"),
+    ],
+)
+def test_what_a_cell_finds_is_kept_back_while_the_question_that_it_answers_is_open(stem, found):
+    (cell,) = [source for source in cells(ROOT / "notebooks" / f"{stem}.ipynb", "code") if found in source]
+    assert "lesson.once_answered(" in cell.splitlines()[-1]
+
+
 def test_the_first_page_is_short():
     path = ROOT / "notebooks" / "00_start.ipynb"
     assert words_of(path) <= 400

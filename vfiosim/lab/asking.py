@@ -7,21 +7,30 @@ from html import escape
 
 from .help import Help
 from .static_fallback import ONLY_LIVE, StaticFallback, note
-from .style import text, words
+from .style import anchor, text, words
 
 
 class Asking(StaticFallback):
-    """`asked` is what is asked (HTML), behind the words of `lead`; `message` is what was said last, in words."""
+    """`asked` is what is asked (HTML), behind the words of `lead`; `message` is what was said last, in words.
+
+    `name`: under which the answer is kept; the end of the notebook leads back to here by it.
+    """
 
     looks = "lab ask"
     is_task = False  # is something to be done, rather than said?
     mark = "-"  # what stands before a choice
 
     def __init__(
-        self, lead: str, asked: str, hints: str | Sequence[str] = (), solution: Callable[[], str] | None = None
+        self,
+        lead: str,
+        asked: str,
+        hints: str | Sequence[str] = (),
+        solution: Callable[[], str] | None = None,
+        *,
+        name: str,
     ) -> None:
         super().__init__()
-        self._asked = f"<b>{lead}</b> {asked}"
+        self._asked = f'<b id="{anchor(name)}">{lead}</b> {asked}'
         self.asked = text("question", f"<p>{self._asked}</p>")
         self.help = Help(hints, solution)
         if solution:

@@ -100,7 +100,7 @@ class ByHand(Asking):
     is_task = True
 
     def __init__(self, task: HandTask) -> None:
-        super().__init__("Your task.", task.text, task.hint, self._solution)
+        super().__init__("Your task.", task.text, task.hint, self._solution, name=task.name)
         self.task = task
         must_be_one_of(PUZZLES, task.puzzle, "puzzle")
         puzzle = PUZZLES[task.puzzle]

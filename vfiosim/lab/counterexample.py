@@ -33,7 +33,7 @@ class Counterexample(widgets.VBox):
         self.trace_pane = TracePane(witness.trace, step=-1, **{**own, **options})
         self.trace_pane.on_step(self._tell)
         self.start = with_key(button("From the start", "before the first step (key Home)"), "home")
-        self.harm = with_key(button("To the harm", "the last step (key End)"), "end")
+        self.harm = with_key(button("Where it goes wrong", "the last step (key End)"), "end")
         self.start.on_click(lambda _: self.trace_pane.go_to(0))
         self.harm.on_click(lambda _: self.trace_pane.to_end())
         self.switches = text("does")

@@ -62,7 +62,7 @@ class Exercise(Asking):
     is_task = True
 
     def __init__(self, task: Task, bench: Callable[[Session], Bench]) -> None:
-        super().__init__("Your task.", task.text, task.hint, self._solution)
+        super().__init__("Your task.", task.text, task.hint, self._solution, name=task.name)
         self.task = task
         self.bench = bench(task.begun())
         self.fewest = task.solved().calls_made  # the shortest way that is known

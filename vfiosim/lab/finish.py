@@ -8,7 +8,7 @@ from html import escape
 
 from .record import progress
 from .static_fallback import Telling
-from .style import style, text
+from .style import anchor, style, text
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,10 @@ class Finish(Telling):
     def _called(self, name: str) -> str:
         return self.end.called.get(name, name.removeprefix(f"{self.end.lesson} "))
 
+    def _link(self, name: str) -> str:
+        """What the notebook calls it, leading to where it stands."""
+        return f'<a href="#{anchor(name)}">{escape(self._called(name))}</a>'
+
     def look(self) -> None:
         """Bring what is shown in line with what has been answered."""
         self.shown.value = f'<div role="status" class="{"done" if not self.left else "open"}">{self._html()}</div>'
@@ -66,14 +70,14 @@ class Finish(Telling):
         if further := len(self.end.further):
             then += f"<p><b>Further</b>, below: {further - len(self._open(self.end.further))} of {further} right.</p>"
         if left:
-            tried = [self._called(name) for name in left if name in progress.answers]
+            tried = [self._link(name) for name in left if name in progress.answers]
             again = f" Not right yet: {_some(tried)}; press <b>Reset</b> there and try again." if tried else ""
-            new = [self._called(name) for name in left if name not in progress.answers]
+            new = [self._link(name) for name in left if name not in progress.answers]
             still = f" Not tried yet: {_some(new)}." if new else ""
             return f"<p><b>{total - len(left)} of {total} right.</b>{again}{still}</p>{then}"
         return f"<p><b>✓ All {total} right.</b> You can now</p><ul>{can}</ul>{then}"
 
 
-def _some(names: Sequence[str]) -> str:
-    more = f"; and {len(names) - 4} more" if len(names) > 4 else ""
-    return "; ".join(escape(name) for name in names[:4]) + more
+def _some(links: Sequence[str]) -> str:
+    more = f"; and {len(links) - 4} more" if len(links) > 4 else ""
+    return "; ".join(links[:4]) + more

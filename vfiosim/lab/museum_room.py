@@ -20,7 +20,7 @@ from .listeners import listeners
 from .question import Distractor
 from .record import progress
 from .static_fallback import ONLY_LIVE, StaticFallback, note
-from .style import alert, button, row, style, text, words
+from .style import alert, anchor, button, row, style, text, words
 from .verdict import misled
 
 SOLUTION = "<p><b>Solution.</b></p>"
@@ -136,7 +136,7 @@ class RoomView(StaticFallback):
         links = "".join(f"<br><small>{_with_address(link)}</small>" for link in room.links)
         steps = f"<ol>{''.join(f'<li>{step}</li>' for step in self._steps)}</ol>" if self._steps else ""
         said = f"<p>{escape(room.symptom, quote=False)}{links}</p>{steps}"
-        return f"<p><b>{escape(self._called)}</b> ({room.when})</p>{said}"
+        return f'<p><b id="{anchor(self._record)}">{escape(self._called)}</b> ({room.when})</p>{said}'
 
     def _must_still_work(self) -> str:
         works = "".join(f"<li>{escape(one.says, quote=False)}</li>" for one in self.room.must_still_work)

@@ -136,7 +136,7 @@ class Ordering(Asking):
     """Lines with buttons to move them, one to check them, hints, a solution, and a reset."""
 
     def __init__(self, puzzle: Parsons) -> None:
-        super().__init__("Put in order.", puzzle.text, puzzle.hints, self._solution)
+        super().__init__("Put in order.", puzzle.text, puzzle.hints, self._solution, name=puzzle.name)
         self.puzzle = puzzle
         lines = {**puzzle.lines, **puzzle.extra}
         given = shuffled(lines, puzzle.seed)

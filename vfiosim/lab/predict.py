@@ -27,7 +27,7 @@ class Prediction(Asking):
     looks = "lab ask prediction"
 
     def __init__(self, question: Question, *, quick: bool = False, title: str = "Predict.") -> None:
-        super().__init__(title, question.text, question.hints)
+        super().__init__(title, question.text, question.hints, name=question.name)
         self.question = question
         self.mark = {ORDER: "-", SET: "[ ]"}.get(question.kind, "( )")
         self.predicted: Answer | None = None

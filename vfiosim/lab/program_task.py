@@ -42,7 +42,7 @@ class ProgramExercise(Asking):
     is_task = True
 
     def __init__(self, task: ProgramTask) -> None:
-        super().__init__("Your task.", task.text, task.hints, self._solution)
+        super().__init__("Your task.", task.text, task.hints, self._solution, name=task.name)
         self.task = task
         self.check = button("Check", "does the last run of the cell below do it?", primary=True)
         self.check.on_click(lambda _: self._check())

@@ -60,6 +60,11 @@ def alert(message: str) -> str:
     return f'<span role="alert">{escape(message, quote=False)}</span>' if message else ""
 
 
+def anchor(name: str) -> str:
+    """The id on a page of the words with which the question or the task of this name begins."""
+    return f"vfiosim-{re.sub(r'[^0-9A-Za-z]+', '-', name)}"
+
+
 def words(html: str) -> str:
     """A piece of HTML as the reader reads it."""
     return " ".join(unescape(re.sub(r"<[^>]*>", " ", html)).split())

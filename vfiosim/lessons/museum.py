@@ -10,7 +10,7 @@ from ..lab import room as museum_room
 from ..lab.once_answered import OnceAnswered
 from ..lab.record import progress
 from ..lab.static_fallback import Telling
-from ..lab.style import style, text
+from ..lab.style import anchor, style, text
 from ..lab.trace_pane import TracePane
 from ..museum import ROOMS, Room
 from . import misconceptions as M
@@ -129,7 +129,7 @@ class RoomIndex(Telling):
 def _line(number: int, room: Room, done: bool) -> str:
     cells = (
         "✓" if done else "·",
-        f"{number}{f' <code>{room.name}</code>' if done else ''}",
+        f'<a name="{anchor(NAMES[room.name])}"></a>{number}{f" <code>{room.name}</code>" if done else ""}',
         "in 7.2" if room.alive else "earlier",
         escape(room.symptom),
     )

@@ -13,6 +13,11 @@ from ..lab.style import alert, button, row, style, text, words
 from .order_of_checks_causes import CAUSES, refused
 
 SUSPECTS = ("flags", "no tokens", "not coherent")
+MEANS = {  # what words in a suspect mean that no lesson before this one has
+    "no tokens": "A token is a secret of 16 bytes. A few cards want to be told it in BIND; most drivers know no tokens.",
+    "not coherent": "Caches are coherent if the processor sees what a device has written into memory, and not an old copy in a "
+    "cache. An iommufd takes only devices behind an IOMMU that sees to that.",
+}
 PROBES = ("group", "closed", "another kind", "read-only")
 MANY = 2
 NAME = "03 task: two probes"
@@ -36,7 +41,7 @@ class Probes(Asking):
     is_task = True
 
     def __init__(self) -> None:
-        suspects = "".join(f"<li>{escape(CAUSES[name].says)}</li>" for name in SUSPECTS)
+        suspects = "".join(f"<li>{escape(CAUSES[name].says)}. <i>{MEANS.get(name, '')}</i></li>" for name in SUSPECTS)
         asked = (
             "A BIND is refused with EINVAL. It can be one of three things:"
             f"<ul>{suspects}</ul>"
@@ -47,7 +52,7 @@ class Probes(Asking):
             "One of the three is looked at with the fields, one under the lock before the iommufd, one when the device is opened.",
             "One cut between the first and the second, one between the second and the third: the group, and the iommufd.",
         )
-        super().__init__("Your task.", asked, hints, lambda: f"<p><b>Solution.</b></p>{self._why()}")
+        super().__init__("Your task.", asked, hints, lambda: f"<p><b>Solution.</b></p>{self._why()}", name=NAME)
         self.choice = Ticks({name: f"{CAUSES[name].says}: {refused(name).outcome.result}" for name in PROBES})
         self.choice.children = [*self.choice.boxes.values()]  # none of them is no answer here
         self.problem = text("problem")

@@ -193,8 +193,9 @@ def mend() -> RoomView:
         steps=(
             "<b>What the real kernel answered</b> is the recording: watch the number of living VMs, <code>kvm_live</code>.",
             "<b>The shortest way into it</b> shows the steps. Which function gives back too much?",
-            "Change the functions: there are two. <code>load</code>, <code>store</code>, <code>get</code> and <code>put</code> are "
-            "effects, and each needs its <code>await</code>.",
+            "Change the functions: there are two. They are written in Python. <code>await</code> stands before each effect "
+            "(<code>load</code>, <code>store</code>, <code>get</code>, <code>put</code>) and before each kernel function: "
+            "there another thread may go on. In C you would write nothing in its place.",
             "<b>Prove</b> runs every schedule, and then all hand-written recordings: a repair must not change what was right.",
         ),
         hints=(

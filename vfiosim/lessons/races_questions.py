@@ -32,14 +32,15 @@ VM_VIEW = ("thread *", "fds", "file vfio0#*", "file kvm-v*", "vfio_device_file",
 
 
 def in_turn(witness: Witness) -> str:
-    """A schedule for people: "A 20, B 18, A 1"."""
-    return ", ".join(f"{thread} {effects}" for thread, effects in runs(witness.schedule))
+    """A schedule for people: "20 effects of A, then 18 of B, then 1 of A"."""
+    (thread, effects), *rest = runs(witness.schedule)
+    return ", then ".join([f"{effects} effects of {thread}", *(f"{many} of {who}" for who, many in rest)])
 
 
 def how_they_end(result: Result) -> tuple[str, ...]:
     """Every way in which the calls of R1 can end, each with a schedule that leads to it."""
     return tuple(
-        f"{outcome_words(R1.programs(), outcome)}, e.g. {in_turn(witness)}"
+        f"{outcome_words(R1.programs(), outcome)}; for example after {in_turn(witness)}"
         for outcome, witness in result.outcomes.items()
     )
 

@@ -156,7 +156,7 @@ LESSON = Lesson(
     QUESTIONS,
     CHECK,
     {OPEN_GATE.name: "make the mistake show", LADDER.name: "put a ladder together", TASK: "write a way out"},
-    further=("04 tidy", "04 check: tested"),
+    further=("04 how many", "04 tidy", "04 check: tested"),
 )
 predict, once_answered = LESSON.predict, LESSON.once_answered
 quiz, finish = LESSON.quiz, LESSON.finish

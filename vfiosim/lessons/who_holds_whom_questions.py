@@ -11,6 +11,7 @@ from ..machine import Machine, Process
 from ..trace import Trace
 from . import misconceptions as M
 from .beginnings import DEVICE, bound_program, program
+from .closing_calls import NIC, UNBIND
 from .experiments import call, held, last_change
 
 GROUP = "/dev/vfio/1"
@@ -70,6 +71,22 @@ def _after_the_closes() -> ExperimentResult:
     alive = tuple(name for name in BOUND if name in steps.end.objects)
     paths = machine.why(CTX).paths[:1] if CTX in alive else ()
     return ExperimentResult(alive, steps, last_change(steps, f"{FILE}.f_ref"), tuple(path.words for path in paths))
+
+
+def _the_last_call() -> ExperimentResult:
+    machine, process = bound_program()
+    process.close(4)
+    ways = tuple(path.words for path in machine.why(CTX).paths[:2])
+    steps = since(machine, lambda: process.close(3))
+    answer = "close" if CTX not in steps.end.objects else "none"
+    return ExperimentResult(answer, steps, step_saying(steps, "iommufd_device 1 is freed"), ways)
+
+
+def _the_driver_first() -> ExperimentResult:
+    machine, process = bound_program()
+    process.close(4)
+    steps = since(machine, lambda: machine.process("admin").start("write_file", UNBIND, NIC))
+    return ExperimentResult("waits", steps, len(steps))
 
 
 def _a_weak_pointer() -> ExperimentResult:
@@ -143,6 +160,29 @@ QUESTIONS: dict[str, Question] = {
             "2 2": Distractor("Two files, yes, but descriptor 5 leads to the second one only."),
         },
         view=FILES,
+    ),
+    "which call?": Question(
+        "The device (3) is bound to the iommufd (4). The program has done <code>close(4)</code>, so no descriptor leads to the "
+        "iommufd any more. Which call frees the iommufd?",
+        _the_last_call,
+        "a path holds the iommufd only as long as <i>each</i> of its arrows is held. When the device's file goes, its release "
+        "handler ends the binding: it gives back the arrows <code>bound to it</code> and <code>bound</code>. Each path goes "
+        "through one of the two, also those that begin at the driver:",
+        {
+            "close": "close(3), the device",
+            "unbind": "only the one that takes the driver vfio-pci away from the device",
+            "none": "none: the driver stays, and a path leads from the driver to the iommufd",
+        },
+        {
+            "unbind": Distractor(
+                "The driver cannot leave while the device's file is open. It waits for close(3), and that frees the iommufd.",
+                refute=_the_driver_first,
+            ),
+            "none": "You took a path for something that only ends at its root. But each arrow of it can be given back. The "
+            "driver still holds the device; when the binding ends, the device holds <code>iommufd_device 1</code> no more.",
+        },
+        view=(*BOUND, "fds", "driver vfio-pci", "vfio_device vfio0", "thread *"),
+        hints=("What does the kernel do when the last holder of the device's file is gone?",),
     ),
     "weak": Question(
         "While a program has the group's file open, the group remembers which file that is: <code>vfio_group 1.opened_file</code>. "
