@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,7 @@ from vfiosim.engine import FUNCTIONS
 from vfiosim.kernel import posted
 from vfiosim.kernel.task import ALL_CAPABILITIES
 from vfiosim.kernel.unsupported import Unsupported
-from vfiosim.kernel.variants import VARIANTS, Variant, differences
+from vfiosim.kernel.variants import VARIANTS, Variant
 from vfiosim.topology import DeviceSpec, Topology
 from vfiosim.views.graph import graph
 
@@ -88,7 +88,8 @@ def test_every_switch_makes_a_difference_somewhere():
 
 
 def test_the_two_answers_of_the_review_are_one_function():
-    assert differences("v5", "v5r") == {}
+    one, other = VARIANTS["v5"], VARIANTS["v5r"]
+    assert replace(other, name=one.name, title=one.title, assumptions=one.assumptions) == one
     v5, v5r = posted.POSTED["v5"], posted.POSTED["v5r"]
     changed = {name for name in v5 if v5r[name] is not v5[name]}
     assert changed == {"vfio_df_ioctl_bind_iommufd"}

@@ -52,7 +52,7 @@ def explore(
 
     * `factory` makes a machine, always the same one, on which no call is under way; everything is open that has to be.
       If it has a parameter `trace`, it is asked for machines without a trace, which is quicker;
-    * `programs`: for each thread (a thread) its calls, each (process, call, arguments...), e.g.
+    * `programs`: for each thread its calls, each (process, call, arguments...), e.g.
       `{"A": [("vmm", "ioctl", 3, uapi.VFIO_DEVICE_BIND_IOMMUFD, uapi.VfioDeviceBindIommufd(iommufd=4))]}`;
     * `properties`: invariants by name (`vfiosim.invariants.INVARIANTS`), all of them if None, each looked at after every effect
       that may break it; and functions of an outcome `{"A": ("0",), "B": ("EBUSY",)}` that must be true of at least one;

@@ -1,4 +1,4 @@
-"""Kernel versions as data: number and argument of BIND, and which drivers and nodes there are, in four of them.
+"""Kernel versions as data: number and argument of BIND, and which requests there are, in four of them.
 
 What their functions do is in `posted/`, whole functions that take the place of those of 7.2. Kernel code asks a switch, never a
 version. Where the mail of 1 March 2023 that quotes version 5 leaves something out, it is as in 6.6, and `Variant.assumptions` says
@@ -7,8 +7,8 @@ so in words.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
-from typing import Any, Final
+from dataclasses import dataclass, replace
+from typing import Final
 
 from ..uapi import (
     VFIO_DEVICE_BIND_IOMMUFD,
@@ -39,10 +39,8 @@ class Variant:
     layout: type[Struct]  # fields of the argument: mail; 6.6 reads the first 16 bytes of what 7.2 reads
     min_argsz: int  # the least argsz: 24 in the mail, 16 in 6.6 and 7.2
 
-    # ---- drivers and nodes
-    samples_have_ops: bool  # have sample drivers such as mtty the operations for iommufd? prep
+    # ---- drivers
     registration_needs_ops: bool  # a driver without them cannot register its device (a warning, EINVAL): prep
-    noiommu_node: bool  # has a device without IOMMU a node of its own? Not in 6.6 to 7.2
     attach_requests: bool  # are the numbers of ATTACH and DETACH known? The mail does not have them
 
     assumptions: tuple[str, ...] = ()  # what is not known and taken from 6.6, or left out, in words
@@ -64,9 +62,7 @@ V72: Final = Variant(
     bind_request=VFIO_DEVICE_BIND_IOMMUFD,
     layout=VfioDeviceBindIommufd,
     min_argsz=16,
-    samples_have_ops=True,
     registration_needs_ops=True,
-    noiommu_node=False,
     attach_requests=True,
 )
 
@@ -101,9 +97,7 @@ V5: Final = replace(
     bind_request=VFIO_DEVICE_BIND_IOMMUFD_V5,
     layout=VfioDeviceBindIommufdV5,
     min_argsz=24,
-    samples_have_ops=False,
     registration_needs_ops=False,
-    noiommu_node=True,
     attach_requests=False,
     assumptions=_ELIDED,
 )
@@ -123,11 +117,3 @@ def variant_of(name: str) -> Variant:
     if name not in VARIANTS:
         raise ValueError(f"there is no kernel {name!r} here; there is {', '.join(VARIANTS)}")
     return VARIANTS[name]
-
-
-def differences(one: str, other: str) -> dict[str, tuple[Any, Any]]:
-    """The switches that two versions set differently, by name, with both values."""
-    a, b = variant_of(one), variant_of(other)
-    told = ("name", "title", "assumptions")
-    pairs = {field.name: (getattr(a, field.name), getattr(b, field.name)) for field in fields(Variant)}
-    return {name: pair for name, pair in pairs.items() if name not in told and pair[0] != pair[1]}

@@ -1,4 +1,4 @@
-"""A way into harm to look at: the picture of each step, a thread for each thread in whole words, and what they share at its end."""
+"""A way into harm to look at: the picture of each step, a column for each thread in whole words, and what they share at its end."""
 
 from __future__ import annotations
 

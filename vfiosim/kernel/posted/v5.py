@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
 from ... import uapi
 from ...engine import *
 from ...uapi import Errno
-from ..base import module_put, try_module_get
+from ..base import BusDriver, Device, module_put, try_module_get
+from ..config import built_with
 from ..fs.file import File, private
 from ..iommufd.iommufd_private import IommufdCtx
-from ..prototypes import iommufd_ctx_put, vfio_device_group_unuse_iommu, vfio_device_group_use_iommu
+from ..prototypes import (
+    iommufd_ctx_put,
+    vfio_device_group_register,
+    vfio_device_group_unuse_iommu,
+    vfio_device_group_use_iommu,
+)
 from ..task import capable
 from ..unsupported import Unsupported
 from ..variants import AFTER_FEATURE
@@ -20,8 +27,12 @@ from ..vfio.container import RAWIO
 from ..vfio.device_cdev import BINDING, give_iommufd_back, open_and_publish, take_iommufd
 from ..vfio.group import vfio_device_block_group, vfio_device_unblock_group
 from ..vfio.iommufd import vfio_df_iommufd_unbind
-from ..vfio.vfio import VfioDevice, VfioDeviceFile
+from ..vfio.mtty import give_ports_back, mtty_dev_ops, mtty_init_dev, take_ports
+from ..vfio.vfio import IN_THIS_GROUP, REGISTERED, Vfio, VfioDevice, VfioDeviceFile
 from ..vfio.vfio_main import (
+    DRIVES,
+    add_cdev,
+    register,
     vfio_device_put_kvm,
     vfio_df_close,
     vfio_get_region_info,
@@ -34,6 +45,33 @@ MINSZ: Final = 24  # all of it
 OUT_DEVID: Final = 20  # where it is in the argument
 TABLE: Final[dict[str, Callable[..., Any]]] = {"vfio_df_iommufd_bind": vfio_df_iommufd_bind}
 v5 = partial(of_version, TABLE, tag="v5")
+
+
+@v5("samples/vfio-mdev/mtty.c")
+async def mtty_probe(vfio: Vfio, device: Device, driver: BusDriver) -> None:
+    """mtty takes a mediated device. It has no operations for an iommufd: they were thought to be for devices with DMA only."""
+    own = replace(mtty_dev_ops, bind_iommufd=None, unbind_iommufd=None, attach_ioas=None, detach_ioas=None)
+    await take_ports(device)
+    async with on_failure(give_ports_back, device):
+        vdev = await register(vfio, device, driver, own)
+    await mtty_init_dev(vdev)
+    await prototype("__vfio_register_dev")(vdev, driver)
+
+
+@v5("drivers/vfio/vfio_main.c")
+async def __vfio_register_dev(device: VfioDevice, driver: BusDriver) -> None:
+    """Make a device usable, as in 7.2; one without an IOMMU has a node, too."""
+    dev_set = device.dev_set
+    await get(dev_set.device_count, device, "in this set")
+    async with dev_set.lock:
+        await store(dev_set.device_list, (*await load(dev_set.device_list), device))
+    if built_with("vfio_group"):
+        await get(device.group.drivers, device, IN_THIS_GROUP)
+    await get(device.kref, driver, DRIVES)
+    if built_with("vfio_device_cdev"):
+        await add_cdev(device)
+    await get(device.refcount, driver, REGISTERED)
+    await vfio_device_group_register(device)
 
 
 @v5("drivers/vfio/vfio_main.c")

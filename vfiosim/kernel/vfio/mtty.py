@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Final
 
 from ... import uapi
@@ -318,10 +317,9 @@ async def mtty_init_dev(device: VfioDevice) -> None:
 @kernel("samples/vfio-mdev/mtty.c")
 async def mtty_probe(vfio: Vfio, device: Device, driver: BusDriver) -> None:
     """mtty takes a mediated device."""
-    ops = mtty_dev_ops if vfio.variant.samples_have_ops else mtty_dev_ops_without_iommufd
     await take_ports(device)
     async with on_failure(give_ports_back, device):
-        vdev = await register(vfio, device, driver, ops)
+        vdev = await register(vfio, device, driver, mtty_dev_ops)
     await mtty_init_dev(vdev)
     await __vfio_register_dev(vdev, driver)
 
@@ -502,8 +500,4 @@ mtty_dev_ops = VfioDeviceOps(
     logs_dma=True,
     attach_ioas=vfio_iommufd_emulated_attach_ioas,
     detach_ioas=vfio_iommufd_emulated_detach_ioas,
-)
-# as the sample was while such operations were thought to be for devices with DMA only
-mtty_dev_ops_without_iommufd = replace(
-    mtty_dev_ops, bind_iommufd=None, unbind_iommufd=None, attach_ioas=None, detach_ioas=None
 )

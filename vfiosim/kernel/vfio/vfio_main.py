@@ -177,14 +177,19 @@ async def __vfio_register_dev(device: VfioDevice, driver: BusDriver) -> None:
         await get(device.group.drivers, device, IN_THIS_GROUP)
     await get(device.kref, driver, DRIVES)
     # without an IOMMU there is nothing that BIND could mean, so there is no node
-    if built_with("vfio_device_cdev") and (not vfio_device_is_noiommu(device) or device.vfio.variant.noiommu_node):
-        fops = device.vfio.device_fops
-        cdev = await alloc(Cdev, f"vfio{device.index}", fops, device.kref, device, vfio_device_release)
-        init(device, cdev=cdev)
-        await get(device.kref, cdev, "contains the node")
-        await cdev_device_add(device.vfio.devtmpfs, device.path, cdev)
+    if built_with("vfio_device_cdev") and not vfio_device_is_noiommu(device):
+        await add_cdev(device)
     await get(device.refcount, driver, REGISTERED)
     await vfio_device_group_register(device)
+
+
+async def add_cdev(device: VfioDevice) -> None:
+    """The node of a device appears."""
+    fops = device.vfio.device_fops
+    cdev = await alloc(Cdev, f"vfio{device.index}", fops, device.kref, device, vfio_device_release)
+    init(device, cdev=cdev)
+    await get(device.kref, cdev, "contains the node")
+    await cdev_device_add(device.vfio.devtmpfs, device.path, cdev)
 
 
 @kernel("drivers/vfio/vfio_main.c")
