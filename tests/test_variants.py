@@ -178,7 +178,7 @@ def test_only_7_2_looks_at_argsz_before_it_copies_the_rest(b):
 
 
 def test_the_smallest_argument_is_as_long_as_its_struct(b):
-    size = b.variant.min_argsz
+    size = 24 if b.variant.name in POSTED else 16
     assert copied(b, size - 1, argsz=size) == "EFAULT"
     assert copied(b, size, argsz=size) == ""
 

@@ -55,7 +55,7 @@ def check_scenario(
             replay = Playback(machine, recording.topology, scenario)
             for done, (step, recorded) in enumerate(zip(steps, results, strict=True)):
                 got = replay.step(step)
-                if not same(step, recorded, got):
+                if not same(recorded, got):
                     report.differences.append(Mismatch(report.name, done, shown(step), recorded, got))
             done = len(steps)
             found = ending(replay, recording.topology, recording.probe0)

@@ -37,7 +37,6 @@ class Variant:
     # ---- the request and its argument
     bind_request: int  # number of BIND: base + 19 in the mail, base + 18 since 6.6
     layout: type[Struct]  # fields of the argument: mail; 6.6 reads the first 16 bytes of what 7.2 reads
-    min_argsz: int  # the least argsz: 24 in the mail, 16 in 6.6 and 7.2
 
     # ---- drivers
     registration_needs_ops: bool  # a driver without them cannot register its device (a warning, EINVAL): prep
@@ -61,7 +60,6 @@ V72: Final = Variant(
     "Linux 7.2",
     bind_request=VFIO_DEVICE_BIND_IOMMUFD,
     layout=VfioDeviceBindIommufd,
-    min_argsz=16,
     registration_needs_ops=True,
     attach_requests=True,
 )
@@ -96,7 +94,6 @@ V5: Final = replace(
     title="version 5 of the patch, as posted on 27 February 2023",
     bind_request=VFIO_DEVICE_BIND_IOMMUFD_V5,
     layout=VfioDeviceBindIommufdV5,
-    min_argsz=24,
     registration_needs_ops=False,
     attach_requests=False,
     assumptions=_ELIDED,

@@ -58,18 +58,18 @@ class Alive(widgets.VBox):
             self._answer()
 
     def _answer(self) -> None:
-        stage, name = self._bench.trace_pane, self.choice.value
+        pane, name = self._bench.trace_pane, self.choice.value
         if name is None:
             self.answer.value = '<div role="status">There is no object to ask about.</div>'
             return
-        state = after(stage.trace, stage.step)
+        state = after(pane.trace, pane.step)
         lines, names = describe(why(state, name)) if name in state.objects else ([f"{name} is not alive."], [])
         items = "".join(f"<li>{escape(line)}</li>" for line in lines[1:])
-        when = f"<b>{moment(stage.trace, stage.step)}:</b> "
+        when = f"<b>{moment(pane.trace, pane.step)}:</b> "
         self.answer.value = (
             f'<div role="status" class="vfiosim-why" tabindex="0">{when}{escape(lines[0])}<ul>{items}</ul></div>'
         )
-        stage.highlight(names)
+        pane.highlight(names)
 
 
 def after(trace: Trace, step: int) -> State:

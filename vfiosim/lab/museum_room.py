@@ -240,7 +240,7 @@ class RoomView(StaticFallback):
     def _judge(self, proof: Proof, mine: list[StudentFunction]) -> None:
         sort, sign = ("good", "✓ Mended.") if proof.clean else ("refused", "✕ Not mended.")
         progress.record(self._record, proof.clean)
-        lines = [line for line in str(proof).splitlines()[1:] if "replay(" not in line]  # the stage has it
+        lines = [line for line in str(proof).splitlines()[1:] if "replay(" not in line]  # the pane has it
         self.verdict.value = (
             f'<div role="status"><p class="{sort}"><b>{sign}</b> With your {escape(", ".join(own.name for own in mine))}:</p>'
             f"{_nested(lines)}{self._reason(proof)}{_places(proof)}</div>"

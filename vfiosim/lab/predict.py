@@ -40,7 +40,7 @@ class Prediction(Asking):
         self.reveal = button("Reveal", "let the simulator answer", reveals=True)
         self.again = button("Reset", "forget my answer")
         self.votes = Votes(dict(question.choices) if question.kind == CHOICE else {})
-        self.now: TracePane | None = self._stage(question.before()) if question.before else None
+        self.now: TracePane | None = self._pane(question.before()) if question.before else None
         if self.now:
             self.now.add_class("vfiosim-now")
         self._head = [style(), self.asked, *([self.now] if self.now else [])]
@@ -121,16 +121,16 @@ class Prediction(Asking):
         finding = self.question.experiment()
         self._revealed = self.reveal.disabled = True
         shown = self._shown(finding)
-        stages = [self._stage(shown)] if shown else []
+        panes = [self._pane(shown)] if shown else []
         if presenter.on:
             self.verdict.value = revealed(self.question, finding, self.votes.describe(finding.answer))
         else:
             assert self.predicted is not None
-            self.verdict.value = judged(self.question, self.predicted, finding, shown, steps=bool(stages))
-            if self.question.withheld and not stages:
+            self.verdict.value = judged(self.question, self.predicted, finding, shown, steps=bool(panes))
+            if self.question.withheld and not panes:
                 self.verdict.value += "<p>The way into it is yours to find, in a task below.</p>"
             progress.record(self.question.name, bool(self.right))
-        self.children = [*self._frame(), *stages]
+        self.children = [*self._frame(), *panes]
 
     def _shown(self, finding: ExperimentResult) -> ExperimentResult | None:
         """The steps that decide; in a quiz only where the answer was wrong, and another run where that refutes it better."""
@@ -141,7 +141,7 @@ class Prediction(Asking):
         later = self.question.withheld and not presenter.on and self.question.withheld not in progress.answers
         return None if later or (self._quick and self.right) else finding
 
-    def _stage(self, finding: ExperimentResult) -> TracePane:
+    def _pane(self, finding: ExperimentResult) -> TracePane:
         options = {**self.question.options, **({"only": self.question.view} if self.question.view else {})}
         if presenter.on:
             options["presenter"] = True

@@ -73,7 +73,7 @@ class ClickFilter:
 
 
 class FilteredButton(widgets.Button):
-    """A button whose clicks a clicks looks at. `quick`: clicks in quick succession are meant, as on “1 effect”."""
+    """A button whose clicks a `ClickFilter` looks at. `quick`: clicks in quick succession are meant, as on “1 effect”."""
 
     def __init__(self, clicks: ClickFilter, **options: Any) -> None:
         super().__init__(**options)

@@ -29,7 +29,7 @@ def text(kind: str, value: str = "") -> widgets.HTML:
 def button(
     name: str, tip: str, primary: bool = False, clicks: ClickFilter | None = None, reveals: bool = False
 ) -> widgets.Button:
-    """A button that is as wide as its name needs; with a clicks a double click counts once.
+    """A button that is as wide as its name needs; with `clicks` a double click counts once.
 
     `reveals`: the key R presses it while a notebook is presented.
     """

@@ -79,7 +79,7 @@ _ABIS: Final = {
 
 
 class CannotRun(RuntimeError):
-    """HostProcesses cannot be run here; one sentence says what is missing."""
+    """Programs cannot be run here; one sentence says what is missing."""
 
 
 def abi() -> Abi:
