@@ -122,6 +122,86 @@ def test_to_leave_out_only_what_fails_and_say_that_it_was_done_is_no_repair(name
     assert is_refuted(room, texts | {function: with_body(function, texts[function], body)})
 
 
+GET_VM, PUT_VM, BEFORE_THE_VM = "vfio_df_get_kvm_safe", "vfio_device_put_kvm", "    async with df.kvm_ref_lock:\n"
+BEFORE_THE_PUT, TELLS_ITS_VM = "    kvm = await load(device.kvm)\n", "    await kvm_vfio_file_set_kvm(file, device.kvm)"
+ITS_OWN, HANDS_OVER = "get(file.f_ref, kv, LISTED)", 'hand_over(file.f_ref, (current(), "running call"), (kv, LISTED))'
+BINDS = "            await bind_locked"
+CASES: dict[
+    str, tuple[str, list[tuple[str, str, str]]]
+] = {  # half of a repair: the case of the report is mended, and not its kind
+    "the VM of a card, not that of an emulated device": (
+        "failed-second-bind",
+        [
+            (GET_VM, BEFORE_THE_VM, f"    if await load(df.device.iommufd_device):\n        return\n{BEFORE_THE_VM}"),
+            (PUT_VM, BEFORE_THE_PUT, f"    if await load(device.iommufd_device):\n        return\n{BEFORE_THE_PUT}"),
+        ],
+    ),
+    "the VM of the first file, not that of the second": (
+        "failed-second-bind",
+        [
+            (GET_VM, BEFORE_THE_VM, f"    if await load(df.device.kvm) is not None:\n        return\n{BEFORE_THE_VM}"),
+            (PUT_VM, BEFORE_THE_PUT, f"    if await load(device.open_count):\n        return\n{BEFORE_THE_PUT}"),
+        ],
+    ),
+    "the file is there, but may be on no list any more": (
+        "list-used-too-long",
+        [
+            ("kvm_vfio_file_add", "on_failure(fput", "cleanup(fput"),
+            ("kvm_vfio_file_add", HANDS_OVER, ITS_OWN),
+            ("kvm_vfio_file_add", TELLS_ITS_VM, f"    {TELLS_ITS_VM}"),
+        ],
+    ),
+    "no device, but an iommufd is mapped": (
+        "mapped-into-itself",
+        [
+            (
+                "iopt_map_file_pages",
+                "        else:\n",
+                f"        else:\n{' ' * 12}await refuse_if(file.f_op is vfio_device_fops, Errno.EINVAL, '', '')\n",
+            ),
+        ],
+    ),
+    "memory, but no memory of a driver": (
+        "mapped-into-itself",
+        [
+            (
+                "iopt_map_file_pages",
+                "        if file",
+                "        await refuse_if(file.f_op is not shmem_file_operations, Errno.EINVAL, '', '')\n        if file",
+            ),
+        ],
+    ),
+    "no descriptor, but a descriptor of another kind": (
+        "token-of-a-failed-bind",
+        [
+            (
+                "vfio_df_ioctl_bind_iommufd",
+                BINDS,
+                f"{' ' * 12}await fput(await require(await fget(bind.iommufd), Errno.EBADF, '', ''))\n{BINDS}",
+            ),
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", turns(CASES, days=3))
+def test_to_mend_the_case_of_the_report_and_not_its_kind_is_no_repair(case: str) -> None:
+    name, edits = CASES[case]
+    room = ROOMS[name]
+    texts = {function: room.source(function) for function in room.to_mend}
+    for function, old, new in edits:
+        assert texts[function].count(old) == 1, old
+        texts[function] = texts[function].replace(old, new)
+    found = proof(room, texts)
+    assert found.refuted, str(found)
+
+
+def test_a_name_that_is_not_there_is_told_with_one_that_is_like_it() -> None:
+    room = ROOMS["mapped-into-itself"]
+    with pytest.raises(PatchError, match=r"uses `vfio_device_fop`, .*; is it `vfio_device_fops`\? \(line 9\)$"):
+        room.mine(room.source().replace("dma_buf_fops:", "vfio_device_fop:"))
+
+
 @each_room(days=4)  # each is proved as it stands in test_museum.py
 def test_the_repair_of_the_museum_is_one_also_when_it_is_pasted(room: Room) -> None:
     pasted = proof(room, repaired(room))

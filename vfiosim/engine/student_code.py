@@ -19,6 +19,7 @@ import inspect
 import linecache
 from collections import Counter
 from collections.abc import Callable, Mapping
+from difflib import get_close_matches
 from functools import lru_cache
 from types import CodeType, CoroutineType, FunctionType
 from typing import TYPE_CHECKING, Any
@@ -113,7 +114,8 @@ class _Taking:
         outside = {name: where for name, where in used(node).items() if name not in local}
         for name, where in outside.items():
             if name not in known and name != node.name:
-                raise self._refused(node, where, file, f"uses `{name}`, and there is nothing of this name")
+                like = "".join(f"; is it `{one}`?" for one in get_close_matches(name, known, 1))
+                raise self._refused(node, where, file, f"uses `{name}`, and there is nothing of this name{like}")
         for at, what in refusals(node, known):
             raise self._refused(node, at, file, what)
         space: dict[str, Any] = {"__builtins__": {}, "__name__": str(names.get("__name__", "")), **GATES}
@@ -141,7 +143,7 @@ class _Taking:
 
     def _refused(self, node: Function, where: ast.AST, file: str, what: str) -> PatchError:
         line = getattr(where, "lineno", node.lineno)
-        return PatchError(f"your function {_called(node.name, self._name)} {what} (line {line} of {_in_words(file)})")
+        return PatchError(f"your function {_called(node.name, self._name)} {what} (line {line}{_in_words(file)})")
 
 
 def _names(function: FunctionType) -> dict[str, Any]:
@@ -216,7 +218,7 @@ def _told_of(engine: Engine, place: Place, what: str) -> PatchError:
     instead = [name for name, own in engine.patches.items() if inspect.unwrap(own).__code__ is code]
     within = code.co_qualname.partition(".<locals>.<")[0]  # a comprehension is a function of its own, of Python
     called = _called(within.rpartition(".")[2], *instead[:1])
-    error = PatchError(f"your function {called} {what} (line {line.number} of {_in_words(line.file)})")
+    error = PatchError(f"your function {called} {what} (line {line.number}{_in_words(line.file)})")
     error.place = place
     return error
 
@@ -226,7 +228,8 @@ def _called(name: str, instead: str = "") -> str:
 
 
 def _in_words(file: str) -> str:
-    return "a notebook cell" if "ipykernel_" in file else file
+    """Where a line is that has this number; "" for the text of an editor, which is the only one that its reader sees."""
+    return "" if file.startswith("<your ") else f" of {'a notebook cell' if 'ipykernel_' in file else file}"
 
 
 def _waiting(thread: Thread) -> Place | None:

@@ -160,6 +160,8 @@ class Result:
         known = counted(len(self.looked_at), "invariant", "invariants")
         if not self.left_out:
             told = f"all {known} after every effect"
+        elif not self.looked_at:
+            told = "all invariants when a schedule ends"
         else:
             few = self.left_out if len(self.left_out) < len(self.looked_at) else self.looked_at
             names = ("all but " if few is self.left_out else "") + (", ".join(few) or "none")

@@ -56,7 +56,7 @@ class RoomView(StaticFallback):
         called: str = "",
         steps: Sequence[str] = (),
     ) -> None:
-        self.room, self._called, self._steps = room, called or room.title, steps
+        self.room, self._called, self._steps = room, called, steps
         self._explained, self._distractors, self._record = explained, distractors, record
         self.proof: Proof | None = None
         self._job: BackgroundJob[Proof] | None = None
@@ -133,10 +133,10 @@ class RoomView(StaticFallback):
 
     def _title(self) -> str:
         room = self.room
-        links = "".join(f"<br><small>{_with_address(link)}</small>" for link in room.links)
+        links = "" if self._called else _links(room)  # they name the repair
         steps = f"<ol>{''.join(f'<li>{step}</li>' for step in self._steps)}</ol>" if self._steps else ""
-        said = f"<p>{escape(room.symptom, quote=False)}{links}</p>{steps}"
-        return f'<p><b id="{anchor(self._record)}">{escape(self._called)}</b> ({room.when})</p>{said}'
+        said = f"<p>{escape(room.symptom, quote=False)}</p>{links}{steps}"
+        return f'<p><b id="{anchor(self._record)}">{escape(self._called or room.title)}</b> ({room.when})</p>{said}'
 
     def _must_still_work(self) -> str:
         works = "".join(f"<li>{escape(one.says, quote=False)}</li>" for one in self.room.must_still_work)
@@ -257,7 +257,9 @@ class RoomView(StaticFallback):
     def _reason(self, proof: Proof) -> str:
         """Why it works, or what misled."""
         if proof.clean:
-            return (f"<p><b>Why it works.</b> {self._explained}</p>" if self._explained else "") + self.help.solved()
+            why = "<b>What to take from it.</b> " + escape(self.room.lesson, quote=False)
+            why = f"<b>Why it works.</b> {self._explained}" if self._explained else why
+            return f"<p>{why}</p>{_links(self.room) if self._called else ''}{self.help.solved()}"
         said = _everything_said(proof)
         distractor = next((distractor for part, distractor in self._distractors.items() if part in said), None)
         return misled(distractor) if distractor else ""
@@ -301,8 +303,12 @@ def _everything_said(proof: Proof) -> str:
     return "\n".join([str(proof), *(witness.what for witness in proof.result.violations)])
 
 
+def _links(room: Room) -> str:
+    """Where it was discussed or mended in public, a line for each; an address can be followed."""
+    return "".join(f"<p><small>{_with_address(link)}</small></p>" for link in room.links)
+
+
 def _with_address(link: str) -> str:
-    """A public discussion or a commit; its address, if it has one, can be followed."""
     return re.sub(r"https://\S+", r'<a href="\g<0>" target="_blank" rel="noreferrer">\g<0></a>', escape(link))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
+from operator import attrgetter
 
 from ..explore import Result, explore
 from ..kernel.iommufd.io_pagetable import iopt_map_file_pages
@@ -24,11 +25,12 @@ from . import misconceptions as M
 
 R13, ITSELF = PUZZLES["R13"], ROOMS["mapped-into-itself"]
 MAPPED, EXITS = "The mapping is complete", "process vmm exits"
+CARD = "vfio_device vfio0"
 RING = ("file vfio0#1", "vfio_device_file 1", "file iommu#1", "iommufd_ctx 1")
 VIEW = (
     *RING,
     "fds vmm",
-    "vfio_device vfio0",
+    CARD,
     "iommufd_device",
     "iommufd_ioas 1",
     "iopt_area",
@@ -68,16 +70,20 @@ def _after_the_end() -> ExperimentResult:
 
 def _the_ring() -> ExperimentResult:
     machine = mapped_and_gone(DEV)
-    names = {link.holder for path in machine.why(RING[0]).cycles for link in path.links}
+    rings = machine.why(RING[0]).cycles
+    names = {link.holder for path in rings for link in path.links}
     return ExperimentResult(
         tuple(key for key in RING_CHOICES if key in names),
         since_the_map(machine),
         -1,
-        tuple(map(str, machine.why(RING[0]).cycles[:1])),
+        tuple(
+            str(next(path for path in rings if name in map(attrgetter("holder"), path.links)))
+            for name in (RING[0], CARD)
+        ),
     )
 
 
-RING_CHOICES = {name: name for name in (*RING, "vfio_device vfio0", "driver vfio-pci", "mm_struct vmm")}
+RING_CHOICES = {name: name for name in (*RING, CARD, "driver vfio-pci", "mm_struct vmm")}
 
 
 def _half_a_repair() -> ExperimentResult:
@@ -177,7 +183,8 @@ QUESTIONS: dict[str, Question] = {
         "The program is gone, and this is left. Some of it is the ring: each one is held by another one of them. Which? "
         "Click on them in the picture, or tick them.",
         _the_ring,
-        "card's file → binding → iommufd's file → iommufd → its address space → card's file. A counter says that somebody holds, "
+        "card's file → binding → iommufd's file → iommufd → its address space → card's file. The card is in a second, longer one: "
+        "its file counts on it, and it holds its place in the iommufd. A counter says that somebody holds, "
         "not whether anybody outside does. So counting never finds a ring.",
         RING_CHOICES,
         {

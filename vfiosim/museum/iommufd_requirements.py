@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from .. import uapi
+from ..kernel.fs.file import O_RDWR
 from ..kernel.iommufd.io_pagetable_h import IoptArea, IoptPages
 from ..kernel.iommufd.iommufd_private import IommufdCtx
 from ..kernel.regions import PAGE_SIZE
 from ..machine import Machine
 from ..puzzles.programs import CTX, DEV, Call, ask, bind, make, ready_to_bind
+from ..uapi.iommufd_test import IOMMU_TEST_CMD, IOMMU_TEST_OP_DMABUF_GET, IommuTestCmd
 from .requirements import AN_ERROR, Requirement, close
 
 ATTACH, DETACH = uapi.VFIO_DEVICE_ATTACH_IOMMUFD_PT, uapi.VFIO_DEVICE_DETACH_IOMMUFD_PT
@@ -81,12 +83,19 @@ def _part(pages: IoptPages | None) -> tuple[int, int, bool] | None:
     return None if pages is None or pages.file is None else (pages.address, pages.npages, pages.writable)
 
 
+LENT = IommuTestCmd(op=IOMMU_TEST_OP_DMABUF_GET, dmabuf_get={"length": PAGE_SIZE, "open_flags": O_RDWR})
+DMA_BUF = ask(IOMMU_TEST_CMD, LENT)
 MEMFD = ("vmm", "memfd", 4 * PAGE_SIZE)
 MAPPED = (
     Requirement(
         "MAP_FILE of a file of memory must still succeed, and UNMAP give its pages back.",
         (MEMFD, map_file(5, 2 * PAGE_SIZE, PAGE_SIZE), unmap(), unmap(), close(5)),
         "5, 0, 0, ENOENT, 0",
+    ),
+    Requirement(
+        "MAP_FILE of a dma-buf, which is memory that a driver shares, must still succeed.",
+        (DMA_BUF, map_file(5)),
+        "5, 0",
     ),
     Requirement(
         "The address that MAP_FILE tells must still lead to the pages of the file that were asked for.",

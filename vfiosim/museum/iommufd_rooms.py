@@ -14,6 +14,7 @@ from ..kernel.regions import PAGE_SIZE
 from ..kernel.vfio.device_cdev import vfio_df_ioctl_attach_pt
 from ..kernel.vfio.iommufd import vfio_iommufd_physical_pasid_attach_ioas
 from ..kernel.vfio.vfio import VfioDevice
+from ..kernel.vfio.vfio_main import vfio_device_fops
 from ..machine import Machine
 from ..puzzles.changed import changed
 from ..puzzles.programs import DEV, ask, bind, make, ready_to_bind
@@ -43,7 +44,7 @@ def bound_with_two_address_spaces(trace: bool = True) -> Machine:
 # ---- a file mapped into its own iommufd
 
 
-@changed(iopt_map_file_pages, shmem_file_operations=shmem_file_operations)
+@changed(iopt_map_file_pages, shmem_file_operations=shmem_file_operations, vfio_device_fops=vfio_device_fops)
 def map_memory_only() -> None:
     """Map a part of a file that consists of memory. EINVAL for length 0, EOVERFLOW, EBADF, EINVAL for another kind of file.
 

@@ -5,9 +5,22 @@ from __future__ import annotations
 from functools import partial
 
 from .. import uapi
+from ..kernel.kvm.kvm import Kvm
 from ..kernel.vfio.vfio import VfioDevice
 from ..machine import Machine
-from ..puzzles.programs import DEV, GROUP, IOMMU, NUMBER_AT, bind, change_list, list_file, new_vm, ready_to_bind
+from ..puzzles.programs import (
+    DEV,
+    GROUP,
+    IOMMU,
+    NODE,
+    NUMBER_AT,
+    bind,
+    change_list,
+    list_file,
+    make,
+    new_vm,
+    ready_to_bind,
+)
 from ..uapi import KVM_DEV_VFIO_FILE_ADD, KVM_DEV_VFIO_FILE_DEL
 from .requirements import Requirement, close
 
@@ -25,6 +38,26 @@ def ready_for_a_vm(trace: bool = True) -> Machine:
     return machine
 
 
+def console_of_a_vm(trace: bool = True) -> Machine:
+    """As `ready_for_a_vm`, with an emulated device."""
+    machine = Machine("small", trace=trace)
+    vmm = machine.process("vmm")
+    vmm.open("/dev/vfio/devices/vfio4")
+    vmm.open(IOMMU)
+    _vm, kvm_vfio = new_vm(vmm)
+    list_file(vmm, kvm_vfio, DEV)
+    return machine
+
+
+def bound_without_a_vm(trace: bool = True) -> Machine:
+    """A device bound through descriptor 3 that has no VM; 7 is another file of it, listed for the VM 6 by 5; 4: an iommufd."""
+    machine = ready_to_bind("vmm", trace=trace)
+    vmm = machine.processes["vmm"]
+    _vm, kvm_vfio = new_vm(vmm)
+    list_file(vmm, kvm_vfio, vmm.open(NODE))
+    return make(machine, bind("vmm"))
+
+
 WITHOUT_A_VM = Requirement(
     "A device whose file is on no list must still be bound and closed, without a VM.",
     (bind("vmm"), close(DEV)),
@@ -37,6 +70,11 @@ def device_has_its_vm(machine: Machine) -> bool:
     """Does a device know a VM, which it keeps alive?"""
     known = [device.kvm.value for device in machine.engine.objects.of(VfioDevice)]
     return any(kvm is not None and kvm.users_count.value for kvm in known)
+
+
+def second_file_has_taken_no_vm(machine: Machine) -> bool:
+    """Is the VM gone, which only a refused BIND could hold now?"""
+    return not list(machine.engine.objects.of(Kvm))
 
 
 def no_device_has_a_vm(machine: Machine) -> bool:
@@ -63,6 +101,20 @@ SECOND_BIND = (
         "0, 0, 0, 0",
         ready_for_a_vm,
         no_device_has_a_vm,
+    ),
+    Requirement(
+        "A refused BIND must leave the device its VM also where the device is an emulated one.",
+        (("vmm", "open", "/dev/vfio/devices/vfio4"), bind("vmm"), bind("vmm", 7), close(5), close(6)),
+        "7, 0, EINVAL, 0, 0",
+        console_of_a_vm,
+        device_has_its_vm,
+    ),
+    Requirement(
+        "A refused BIND must hold no VM: that of its own file goes when the program has closed it.",
+        (bind("vmm", 7), close(5), close(6)),
+        "EINVAL, 0, 0",
+        bound_without_a_vm,
+        second_file_has_taken_no_vm,
     ),
     WITHOUT_A_VM,
 )

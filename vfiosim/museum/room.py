@@ -210,9 +210,12 @@ class Proof:
         return tuple(name for name in self.changed or () if name not in self.room.recordings)
 
     def __str__(self) -> str:
-        lost, result = [str(lost) for lost in self.lost], [str(self.result)]
+        lost, told = [str(lost) for lost in self.lost], str(self.result)
+        result = [told.replace("Safe:", "The program of the report is safe:", 1) if lost else told]
         lines = [f"{self.room.title}: {'mended.' if self.clean else 'NOT mended.'}"]
         lines += result + lost if self.result.violations else lost + result  # first what is wrong
+        if self.result.complete and not (self.result.violations or lost):
+            lines.append("What must still work does, all of it.")
         if self.changed is None:
             lines.append("Not compared with the recorded kernel.")
         elif self.unasked:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import ast
 import inspect
 import linecache
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
 from .. import engine
+from ..engine import FUNCTIONS
 from ..engine.student_code import compiled
 from ..uapi import Errno, KernelError
 
@@ -29,7 +31,7 @@ class StudentFunction:
 def function_of_text(
     text: str, originals: Mapping[str, Callable[..., Any]], also: Iterable[Callable[..., Any]] = ()
 ) -> StudentFunction:
-    """The one `async def` in a text, able to use the effects, and every name that the original or one of `also` can use.
+    """The one `async def` in a text, able to use the effects, each kernel function, and what the original or one of `also` can use.
 
     Raises ValueError if that is not what the text holds, PatchError for what kernel code must not have, each in one sentence.
     """
@@ -48,7 +50,8 @@ def function_of_text(
         raise ValueError(f"{name} takes {', '.join(inspect.signature(original).parameters)}, in this order")
     file = f"<your {name} {next(_NUMBERS)}>"
     linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)  # for those who show its lines
-    names = {name: getattr(engine, name) for name in engine.__all__} | {"Errno": Errno, "KernelError": KernelError}
+    names = {name: vars(sys.modules[one.function.__module__])[name] for name, one in FUNCTIONS.items()}
+    names |= {name: getattr(engine, name) for name in engine.__all__} | {"Errno": Errno, "KernelError": KernelError}
     for one in (*also, original):
         names |= inspect.unwrap(one).__globals__
     return StudentFunction(name, compiled(name, tree.body[0], file, names), text)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from .. import uapi
+from ..kernel.vfio.pci.vfio_pci_priv import VfioPciCoreDevice
+from ..machine import Machine
 from ..puzzles.programs import DEV, Call, bind
 from .machines import CONSOLE, TOKEN_AT, physical_function
 from .requirements import AN_ERROR, Requirement, close
@@ -31,11 +33,25 @@ TOKENS = (
         physical_function,
     ),
 )
+
+
+def nobody_has_set_a_token(machine: Machine) -> bool:
+    """Is the token of each physical function still the one that nobody knows?"""
+    secrets = [core.vf_token.value for core in machine.engine.objects.of(VfioPciCoreDevice)]
+    return all(secret is None or secret.uuid.value is None for secret in secrets)
+
+
 FAILED = (
     Requirement(
         "A BIND to a descriptor that is not open must still be EBADF, and one to an iommufd work afterwards.",
         (bind("vmm", ctx=777, token=TOKEN_AT), bind("vmm", ctx=777), bind("vmm"), bind("vmm"), close(DEV)),
         "EBADF, EBADF, 0, EINVAL, 0",
+    ),
+    Requirement(
+        "A BIND to an open file that is no iommufd must still be EBADFD, and set no token either.",
+        (bind("vmm", ctx=DEV, token=TOKEN_AT),),
+        "EBADFD",
+        seen=nobody_has_set_a_token,
     ),
 )
 
