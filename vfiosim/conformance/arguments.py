@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 from ..machine import Memory
@@ -76,14 +77,14 @@ class Arguments:
         return address
 
 
+@dataclass
 class Buffer:
     """Bytes that a field of an argument points to, to be looked at again after the call."""
 
-    def __init__(self, name: str, address: int, data: bytes, struct: str | None) -> None:
-        self.name = name
-        self.address = address
-        self.data = data
-        self.struct = struct
+    name: str
+    address: int
+    data: bytes
+    struct: str | None
 
     def change(self, now: bytes) -> Any:
         """The contents as a recording shows them: a list of structs, or hex without the zeros at the end."""

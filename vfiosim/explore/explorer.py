@@ -120,9 +120,8 @@ def explore(
 
         try:
             students = any(map(is_students, patches.values()))
-            statistics, limit, met, monitor.unmodelled, monitor.timed = (apart if students else _here)(
-                search, progress, stop
-            )
+            found = apart(search, progress, stop) if students else search(progress, stop)
+            statistics, limit, met, monitor.unmodelled, monitor.timed = found
             taken_out.met |= met
         except Limit as reason:
             limit = str(reason)
@@ -137,12 +136,6 @@ def explore(
     if monitor.timed:
         result.not_looked_at = _time_that_runs_out(timeouts)
     return result
-
-
-def _here(
-    search: Callable[[Any, Any], Found], progress: Callable[[Statistics], None] | None, stop: Callable[[], bool] | None
-) -> Found:
-    return search(progress, stop)
 
 
 def _time_that_runs_out(timeouts: int) -> str:

@@ -17,6 +17,7 @@ from ..puzzles.programs import (
     bind,
     change_list,
     list_file,
+    listed_for_a_vm,
     make,
     new_vm,
     ready_to_bind,
@@ -28,14 +29,8 @@ listed = partial(change_list, "vmm")
 
 # ---- the failed second bind
 
-
-def ready_for_a_vm(trace: bool = True) -> Machine:
-    """A device (3) that is listed for a VM, 6; 5 is its kvm-vfio, 4 an iommufd."""
-    machine = ready_to_bind("vmm", trace=trace)
-    vmm = machine.processes["vmm"]
-    _vm, kvm_vfio = new_vm(vmm)
-    list_file(vmm, kvm_vfio, DEV)
-    return machine
+# A device (3) that is listed for a VM, 6; 5 is its kvm-vfio, 4 an iommufd.
+ready_for_a_vm = partial(listed_for_a_vm, "vmm")
 
 
 def console_of_a_vm(trace: bool = True) -> Machine:

@@ -89,34 +89,24 @@ def _keys(graph: Graph) -> Iterator[str]:
     yield from (edge.key for edge in graph.edges)
 
 
+@dataclass(frozen=True)
 class _Box:
     """A box with its titles and rows."""
 
-    def __init__(
-        self,
-        node: Node,
-        spot: Spot,
-        looks: dict[str, Look],
-        ports: dict[str, float],
-        read: Collection[str],
-        harmed: Collection[str],
-    ) -> None:
-        self._node, self._spot, self._looks, self._ports, self._read, self._harmed = (
-            node,
-            spot,
-            looks,
-            ports,
-            read,
-            harmed,
-        )
+    node: Node
+    spot: Spot
+    looks: dict[str, Look]
+    ports: dict[str, float]
+    read: Collection[str]
+    harmed: Collection[str]
 
     def svg(self, name: str, now: Frame) -> str:
         """The box; what is about one row is in the group of that row."""
-        node, spot = self._node, self._spot
-        mark = self._looks[node.key].mark
+        node, spot = self.node, self.spot
+        mark = self.looks[node.key].mark
         folded = " folded" if node.folded and not bare(node) else ""
         freed = " freed" if now.get(node.key) == FREED else ""
-        read = " read" if node.key in self._read else ""
+        read = " read" if node.key in self.read else ""
         corner = CALL_CORNER if node.kind == "thread" else CORNER
         head = len(titles(node)) * TITLE + 2
         lines = enumerate(zip(node.parts, titles(node), strict=False))  # of a folded box the first only
@@ -125,7 +115,7 @@ class _Box:
         rows = "".join(
             self._row(row, first + line * ROW)
             for row, line in zip(node.rows, node.lines, strict=True)
-            if row.key in self._looks
+            if row.key in self.looks
         )
         return (
             f'<g id="{name}-{node.key}" data-key="{node.key}" data-oid="{escape(node.oid)}" '
@@ -141,30 +131,30 @@ class _Box:
 
     def _height(self, head: float) -> float:
         """A call is as high as what it shows. The player's script has the same rule."""
-        node = self._node
+        node = self.node
         if node.kind != "thread" or in_title(node):
-            return self._spot.height
+            return self.spot.height
         rows = zip(node.rows, node.lines, strict=True)
-        marks = [(row, line, self._looks[row.key].mark) for row, line in rows if row.key in self._looks]
+        marks = [(row, line, self.looks[row.key].mark) for row, line in rows if row.key in self.looks]
         shown = [line + 1 for row, line, mark in marks if not (_passing(row) and mark in ("off", "gone"))]
         return head + max([0, *shown]) * ROW + BELOW
 
     def _title(self, part: str, kind: str, label: str, number: int) -> str:
-        x, y = self._spot.left + PADDING, self._spot.top + number * TITLE + 16
+        x, y = self.spot.left + PADDING, self.spot.top + number * TITLE + 16
         return (
             f'<text class="title" data-part="{escape(part)}" x="{x:.1f}" y="{y:.1f}">'
             f'<tspan class="kind">{escape(kind)}</tspan> {escape(label)}</text>'
         )
 
     def _row(self, row: Row, top: float) -> str:
-        shown, spot = self._looks[row.key], self._spot
-        read = (" read" if row.key in self._read else "") + (" harmed" if row.key in self._harmed else "")
+        shown, spot = self.looks[row.key], self.spot
+        read = (" read" if row.key in self.read else "") + (" harmed" if row.key in self.harmed else "")
         # Of many descriptors it is hard to see where each arrow goes.
-        drawn = row.sort == "pointer" and row.key in self._ports and self._node.kind != "fds"
+        drawn = row.sort == "pointer" and row.key in self.ports and self.node.kind != "fds"
         passing = " passing" if _passing(row) else ""
         end = spot.right - PADDING
         left, name = spot.left + 1.5, row_name(row)
-        if in_title(self._node):  # beside the name of the box
+        if in_title(self.node):  # beside the name of the box
             left, name = end - (row.widest + 1) * LETTER, ""
         return (
             f'<g data-key="{row.key}" class="row row-{row.sort}{" drawn" if drawn else ""}{passing} {shown.mark}{read}">'
@@ -176,9 +166,9 @@ class _Box:
 
     def _stub(self, row: Row, end: float, top: float) -> str:
         """How many references have a holder that is not drawn, beside the number."""
-        if row.stub not in self._looks:
+        if row.stub not in self.looks:
             return ""
-        shown = self._looks[row.stub]
+        shown = self.looks[row.stub]
         x = end - (row.widest + 0.6) * LETTER
         return (
             f'<g data-key="{row.stub}" class="stub {shown.mark}"><title>{escape(shown.text)}</title>'
@@ -187,9 +177,9 @@ class _Box:
 
     def _port(self, row: Row, top: float) -> str:
         """Where the arrow of a pointer begins."""
-        if row.key not in self._ports:
+        if row.key not in self.ports:
             return ""
-        return f'<circle class="port" cx="{self._ports[row.key]:.1f}" cy="{top + ROW / 2:.1f}" r="3.6"/>'
+        return f'<circle class="port" cx="{self.ports[row.key]:.1f}" cy="{top + ROW / 2:.1f}" r="3.6"/>'
 
 
 def _passing(row: Row) -> bool:
