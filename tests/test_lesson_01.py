@@ -105,11 +105,11 @@ def test_who_binds_too_early_is_told_what_that_shuts_off_and_undo_leads_back(err
     bind(errors)
     bind(errors, iommufd=777)
     assert "EBADF: 1 more check to meet" in checked(errors)
-    assert "The file is bound now." in errors.message
+    assert "The file is bound now, so" in errors.message
     errors.bench.undo.click()
     errors.bench.undo.click()
     bind(errors, iommufd=777)
-    assert "The file is bound now." not in checked(errors)
+    assert "The file is bound now, so" not in checked(errors)
 
 
 def test_a_refusal_that_is_taken_back_does_not_count(errors):

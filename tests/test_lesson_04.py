@@ -173,7 +173,7 @@ def test_the_way_out_of_the_kernel_is_proved(writing):
         ([(f"async with {MODULE}:", "if True:")], "this is left behind: driver's module", "stand around all that comes later"),
         ([(f"async with {IOMMU}:", "if True:")], "left behind: iommufd_group, DMA, ID", "the iommufd is not given back"),
         ([(f"async with {one}:", "if True:") for one in (MODULE, IOMMU)], "driver's module, iommufd_group", "neither the module"),
-        ([(MODULE, "X"), (IOMMU, MODULE), ("X", IOMMU)], "the kernel crashes: it follows a null pointer", "or not yet"),
+        ([(MODULE, "X"), (IOMMU, MODULE), ("X", IOMMU)], "the kernel crashes: it follows a null pointer", "was not taken yet"),
     ],
     ids=["no module", "no iommufd", "neither", "changed places"],
 )  # fmt: skip

@@ -112,8 +112,8 @@ def test_the_first_task_has_two_right_orders(keys):
 @pytest.mark.parametrize(
     ("keys", "said"),
     [
-        (("add 2", "del 1", "bind"), "By then it had led to VM 2."),
-        (("bind", "del 1", "add 2"), "BIND looks at the file at once, and never again."),
+        (("add 2", "del 1", "bind"), "Here the file pointed to VM 2 already."),
+        (("bind", "del 1", "add 2"), "BIND asks the file for its VM once."),
         (("del 2", "add 2", "bind"), "The list of VM 2 does not have the file."),
         (("add 2", "bind"), "wanted: file_list of kvm_vfio 1 is ()"),
         (("add 2", "bind", "close VM 1", "del 1", "del 2"), "not needed is number 3: “close the descriptor of VM 1”"),

@@ -111,7 +111,7 @@ def test_the_posted_function_is_put_into_its_order():
     [
         (("argsz", "group", "bound", "iommufd", "open", "gate"), "So it opens when everything else is done."),
         (("argsz", "group", "access"), "A network card does DMA: it gets a device object."),
-        (("argsz", "iommufd"), "First is asked whether the file is bound already"),
+        (("argsz", "iommufd"), "The kernel first asks whether this file is bound already"),
     ],
 )
 def test_a_wrong_order_is_told_why(keys, said):
@@ -134,4 +134,4 @@ def test_the_emulated_device_takes_the_first_id():
 def test_a_card_that_is_bound_first_has_the_first_id():
     message = press(4, 3)
     assert "wanted: devid of vfio_device_file 2 is 2; now: it is 1" in message
-    assert "The network card came first" in message
+    assert "You bound the network card first" in message

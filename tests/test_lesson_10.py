@@ -224,7 +224,7 @@ def test_all_of_b_between_reading_and_taking_is_a_use_after_free():
 def test_who_takes_before_b_frees_keeps_the_vm_alive():
     message = ordered(lesson.turns(), "read", "take", "clear", "free")
     assert "The first wrong place is number 4" in message
-    assert "A holds the VM by now" in message
+    assert "A has taken its reference already" in message
 
 
 def test_what_has_happened_already_is_no_turn_any_more():

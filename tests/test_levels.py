@@ -31,19 +31,22 @@ WRONG = {  # what somebody does who goes wrong there, and the beginning of what 
     "twice the same": ("close card", "Its other descriptor holds the file"),
     "the helper": ("close card, close iommufd", "The helper has both files open"),
     "one owner": ("BIND audio", "The old iommufd owns the group"),
-    "too early": ("FILE_ADD", "It is bound as before"),
+    "too early": ("FILE_ADD", "The card is bound as before"),
     "alone with the card": ("BIND, close VM, close list", "The VM went with its last descriptor"),
-    "four pages": ("BIND, IOAS_ALLOC, MAP", "It is noted, and nobody reads it"),
-    "moving house": ("IOAS_ALLOC, ATTACH, DESTROY oldest", "Only the old address space knew"),
+    "four pages": ("BIND, IOAS_ALLOC, MAP", "The memory is mapped, and no page is pinned"),
+    "moving house": ("IOAS_ALLOC, ATTACH, DESTROY oldest", "The old address space went"),
     "for the next card": ("close list", "The VM has no list"),
-    "while a mapping lives": ("FILE_DEL, UNMAP, close card, close card, munmap", "The gpu has lost it, too"),
+    "while a mapping lives": (
+        "FILE_DEL, UNMAP, close card, close card, munmap",
+        "The memory was unmapped for the gpu, too",
+    ),
 }
 MORE_WRONG = {
     "no way back": {
         "open card, open iommufd, BIND": "It is bound.",
         "open card, open iommufd, BIND, close iommufd, close card": "A binding lives as long as",
     },
-    "twice the same": {"close iommufd": "The iommufd's only descriptor is closed."},
+    "twice the same": {"close iommufd": "You closed the iommufd. It does not hold the card"},
     "moving house": {"DETACH": "The card reads no memory now."},
 }
 

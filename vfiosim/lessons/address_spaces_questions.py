@@ -123,7 +123,9 @@ QUESTIONS: dict[str, Question] = {
         },
         {
             "arrives": Distractor(
-                "Bound and mapped, yes. But which table does the IOMMU use for the card?", M.BOUND_IS_READY
+                "The card is bound and the packet is mapped, that is true. But the IOMMU has no page table for this "
+                "card: until ATTACH every read is blocked.",
+                M.BOUND_IS_READY,
             ),
             "kernel": Distractor(
                 "That is how it was before BIND. BIND took the DMA away from the kernel, and blocked it.", at=BLOCKED
@@ -142,7 +144,11 @@ QUESTIONS: dict[str, Question] = {
             "dma": "Both succeed, and the first read of the card fails",
         },
         {
-            "map": Distractor("You expected MAP to look the memory up at once.", M.MAP_PINS),
+            "map": Distractor(
+                "You expected MAP to look the memory up at once. Without a page table it only notes the addresses. "
+                "ATTACH makes a table, looks the memory up, and is refused.",
+                M.MAP_PINS,
+            ),
             "dma": "That is how a program's own memory works: a page comes when somebody touches it. A card cannot "
             "wait for a page, so all are pinned before the first read.",
         },
@@ -223,7 +229,10 @@ CHECK = (
             "packet": "Its packet, from address space 2 as before",
             "nothing": "Nothing: it has left 2 and did not reach 4",
         },
-        {"nothing": "You expected a DETACH inside. There is none: a move is one change, from table to table."},
+        {
+            "nothing": "You expected ATTACH to begin with a DETACH. It does not: it fills the new table first. That was "
+            "refused, so the card keeps the old table."
+        },
         name="09 check: a move that fails",
     ),
     Question(
@@ -237,8 +246,13 @@ CHECK = (
             "none": "None: the limit is about memory, not about devices",
         },
         {
-            "3": Distractor("12 pages are mapped then, and 0 are pinned.", M.MAP_PINS),
-            "none": "RLIMIT_MEMLOCK is about memory that cannot be taken away. Pinned pages are such memory.",
+            "3": Distractor(
+                "You counted mapped pages. The limit counts pinned pages: after three MAP 12 pages are mapped and 0 "
+                "are pinned, for there is no page table yet.",
+                M.MAP_PINS,
+            ),
+            "none": "You expected the limit not to count here. RLIMIT_MEMLOCK limits memory that cannot be taken away, "
+            "and pinned pages are such memory.",
         },
         name="09 check: the limit",
     ),
@@ -249,10 +263,11 @@ CHECK = (
         "<i>device</i> 2.",
         {},
         {
-            "EINVAL": "You expected “wrong kind”. The kernel looks for a device with ID 2, and finds none.",
+            "EINVAL": "You expected an errno for “wrong kind”. The kernel looks for a <i>device</i> with ID 2, and there is "
+            "none.",
             "EBADF": "EBADF is about descriptors. An ID is no descriptor.",
         },
-        otherwise="The kernel looks for a device object with this ID. Is there one?",
+        otherwise="The kernel looks for a device object with ID 2. There is none: 2 is the address space.",
         name="09 check: an ID",
     ),
 )

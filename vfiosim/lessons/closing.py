@@ -116,11 +116,13 @@ CUT_THE_PATHS = Task(
     "ends the binding, and then the driver may leave.",
     distractors={
         _iommufd_closed: Distractor(
-            "The iommufd does not hold the device: the binding holds the iommufd. <b>Undo</b> leads back.",
+            "You closed the iommufd, and that does not help: the iommufd does not hold the device, the binding "
+            "holds the iommufd. <b>Undo</b> leads back.",
             M.CLOSING_IS_RELEASING,
         ),
         _only_mappings_are_left: Distractor(
-            "No descriptor leads to the file any more. A mapping holds the file, too.", M.ONE_NUMBER_ONE_HOLDER
+            "No descriptor leads to the file any more, and it still lives: the mappings hold it, too.",
+            M.ONE_NUMBER_ONE_HOLDER,
         ),
     },
     drawn=False,
@@ -252,8 +254,9 @@ FIND_THE_LAST = Task(
         "kill broker: its socket goes, with what nobody has received.",
     ),
     lambda session: session.do(Killed("broker")),
-    "The VMM had sent descriptor 3 to the broker, and the broker never looked. The message holds the file, the broker's socket "
-    "holds the message. Receiving it would make one more descriptor to close: two calls. And 3 is another card by now.",
+    "The VMM had sent descriptor 3 to the broker, and the broker has not received it. The message holds "
+    "the file, the broker's socket holds the message. Receiving it would make one more descriptor to "
+    "close: two calls. And 3 leads to another card by now.",
     distractors={
         _wrong_card: Distractor(
             "3 was free, so the other card has it now: you closed vfio1. <b>Undo</b>.", M.NUMBERS_STAY

@@ -132,10 +132,14 @@ QUESTIONS: dict[str, Question] = {
         },
         {
             "EBUSY": Distractor(
-                "No check refuses an unbind for being early. The call goes on, and waits where the driver needs the "
-                "last file to be closed."
+                "You expected a check. No check asks whether the device is in use: the call goes on, and waits where "
+                "the driver needs the last file to be closed."
             ),
-            "cut": Distractor("The helper would use what the driver has freed. So the driver waits.", M.UNBINDING_CUTS),
+            "cut": Distractor(
+                "You expected the device to be taken away at once. Then the helper's next call would use what the "
+                "driver has freed. So the driver waits for the last file.",
+                M.UNBINDING_CUTS,
+            ),
         },
     ),
     "BIND meanwhile": Question(
@@ -163,8 +167,8 @@ QUESTIONS: dict[str, Question] = {
         "The VMM has bound the device (3) to an iommufd (4). It sends descriptor 3, and only that one, over a socket to a broker, "
         "which receives it. Then the VMM is killed. What becomes of the binding?",
         _the_broker_is_left,
-        "the binding belongs to the file, and the broker has a descriptor for this file. The binding holds the iommufd, "
-        "too, which no descriptor leads to any more. The broker has the duty to close now.",
+        "the binding belongs to the file, and the broker has a descriptor for this file. The binding holds the iommufd, too, to "
+        "which no descriptor leads any more. From now on the broker has to close the file.",
         {
             "ends": "It ends with the program that made it",
             "half": "The file lives on, but without the iommufd: nobody has that open",
@@ -172,11 +176,12 @@ QUESTIONS: dict[str, Question] = {
         },
         {
             "ends": Distractor(
-                "The exit of vmm closes the descriptors of vmm, and no others.",
+                "You expected the binding to belong to the program. It belongs to the file. The exit of vmm closes "
+                "the descriptors of vmm only, and the broker has one, too.",
                 M.BOUND_BY_A_PROGRAM,
             ),
             "half": Distractor(
-                "The exit of vmm closes its descriptor of the iommufd: one holder, and not the only one.",
+                "The exit of vmm closes its descriptor of the iommufd. That was one holder of it. The binding is another one.",
                 M.CLOSING_IS_RELEASING,
             ),
         },
@@ -196,7 +201,9 @@ CHECK = (
         },
         {
             "EBADF": Distractor(
-                "3 is open: vfio1 has it now. Nobody holds the file of vfio1 after this close.", M.NUMBERS_STAY
+                "You expected 3 to stay closed. open takes the lowest free number, so 3 leads to vfio1 now. After "
+                "this close nobody holds the file of vfio1.",
+                M.NUMBERS_STAY,
             ),
             "nothing": "It returns 0 because 3 is open: it leads to the file of vfio1, and nobody else holds that one.",
         },
@@ -209,7 +216,8 @@ CHECK = (
         _count,
         "two descriptors and a mapping are three holders; the fork copies table and memory, so the child has three as well.",
         wrong={
-            "3": "The child gets a table and a memory of its own. Both hold the same file.",
+            "3": "You counted one program. The fork copies the descriptors and the memory: the child has three holders "
+            "of the file, too.",
             "4": "The child has both descriptors, not one, and the mapping, too.",
             "5": "The child gets a copy of the memory, too. A mapping in it holds the file again.",
         },
@@ -222,7 +230,8 @@ CHECK = (
         _open_while_it_waits,
         "the node goes first, before the wait begins. So nobody new can come, and the number of those to wait for only falls.",
         wrong={
-            "0": "The node is gone: who waits for holders must not let new ones in.",
+            "0": "You expected that a device with a driver can be opened. The driver takes the node away before it "
+            "waits: else new holders could come, and the wait would never end.",
             "EAGAIN": "EAGAIN comes from a tried lock. An open tries no lock: it looks for a path, and here there is "
             "no path any more.",
             "EBUSY": "EBUSY would need a device to look at. The open does not come so far: there is no path any more.",

@@ -120,8 +120,8 @@ IN_THE_WAY = Task(
     "EPERM. Both checks are about the group. <code>usb</code> and its driver were in order all the time.",
     distractors={
         (lambda session: any(done.outcome.waits for done in session.done)): Distractor(
-            "You took the driver away from usb, and usb has a file open: the unbind waits. Not usb is in the way, but what "
-            "is beside it. <b>Undo</b> leads back.",
+            "You took the driver away from usb. Its file is open, so the unbind waits. usb is not the problem: "
+            "what is beside it in the group is. <b>Undo</b> leads back.",
             M.OWN_DRIVER_IS_ENOUGH,
         ),
         _gave_away_too_early: "The disk still has ahci, and a driver gets only a device that has none: EBUSY. "
@@ -257,7 +257,7 @@ FALL_BACK = Parsons(
     },
     hints=(
         "What keeps the group's file closed?",
-        "A container is nothing without a group, and a group gives nothing without a container.",
+        "A container gets its kind when a group is in it. The group gives a device only after that.",
         "close 3, open the group, open a container, SET_CONTAINER, SET_IOMMU, GET_DEVICE_FD.",
     ),
     seed=3,

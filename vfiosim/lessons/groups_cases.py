@@ -99,12 +99,12 @@ ORDERS = {
     "sibling, group": Case(
         "Only vfio2 is bound, then the group's file is opened",
         _order("bind vfio2", "open group 2"),
-        "You took the exclusion for one of devices. The file leads to the whole group, and a device of the group is bound.",
+        "You expected only the bound device to be shut. The file leads to the whole group, and a device of the group is bound.",
     ),
     "node, group": Case(
         "The node of vfio1 is opened, then the group's file",
         _order("open vfio1", "open group 2"),
-        "You took an open node for a bound device. The group looks for bound ones: its open returns a descriptor.",
+        "You took an open node for a bound device. The open of a group asks for bound devices only: it returns a descriptor.",
     ),
     "group, node": Case(
         "The group's file is opened, then the node of vfio1",
@@ -133,17 +133,19 @@ REMEDIES = {
     "new": Case(
         "The VMM binds to a new iommufd",
         lambda: ran(usb, lambda session: session.open(NEW), bind(3, 5)),
-        "You looked for the owner among iommufds. Here the DMA belongs to the kernel, for the disk's driver.",
+        "You expected another iommufd to help. But the owner of the DMA is the kernel, for the disk's driver, "
+        "and no iommufd changes that.",
     ),
     "old": Case(
         "The VMM takes the group's file and a container",
         lambda: ran(usb, lambda session: session.close(3), lambda session: enter(session, 3, OLD)),
-        "The old way needs the DMA of the same group, and the kernel has that. Only the check comes earlier.",
+        "You expected the old way to ask for less. It needs the DMA of the same group, and the kernel owns "
+        "that. It is refused earlier, that is all.",
     ),
     "again": Case(
         "The VMM opens the node of usb a second time, and binds that file",
         lambda: ran(usb, lambda session: session.open(NODES["vfio3"]), bind(5, 4)),
-        "A second file of usb is in the same group. The disk is in the way, not the file.",
+        "You expected a second file to help. It leads to usb in the same group, and the disk beside usb is what is in the way.",
         M.OWN_DRIVER_IS_ENOUGH,
     ),
 }
@@ -169,7 +171,7 @@ WAYS = {
     "node": Case(
         "Open /dev/vfio/devices/vfio0, then BIND",
         lambda: ran(lambda session: None, lambda session: session.open(NODES["vfio0"]), config=OTHER_KERNEL),
-        "You took the folder in /sys for the node. The open finds no node.",
+        "You took the folder in /sys for the node. This kernel was built without nodes, so the open finds no node.",
         M.SHOWN_IS_THERE,
     ),
     "container": Case(
@@ -198,7 +200,7 @@ NOTE = {
     "own": Case(
         "Two devices of a group can go to two iommufds.",
         lambda: ran(pair, bind(3, 5), bind(4, 6)),
-        "One iommufd owns the DMA of the group. The other is refused.",
+        "You expected an owner for each device. One iommufd owns the DMA of the whole group, and the other one is refused.",
         M.NO_GROUPS_ANY_MORE,
     ),
     "shared": Case(
@@ -209,7 +211,8 @@ NOTE = {
     "beside": Case(
         "A device beside ours may stay with its driver of the kernel.",
         lambda: ran(usb, BIND_USB),
-        "That driver does DMA for the kernel, so the group is not viable.",
+        "The driver of the device beside ours does DMA for the kernel. So no program can own the DMA of the "
+        "group: it is not viable.",
         M.OWN_DRIVER_IS_ENOUGH,
     ),
     "driverless": Case(

@@ -83,10 +83,12 @@ QUESTIONS: dict[str, Question] = {
         },
         {
             "0": Distractor(
-                "You gave each device an owner. The owner is written into iommu_group 2, once for both.",
+                "You expected each device to have an owner of its own. The owner is a field of iommu_group 2, so both "
+                "devices have the same one: the first iommufd.",
                 M.NO_GROUPS_ANY_MORE,
             ),
-            "moved": "The first iommufd owns the DMA, and nobody takes it away. It ends when the last device of it is closed.",
+            "moved": "You expected the second BIND to take the group over. No BIND takes the DMA away from its owner: the "
+            "first iommufd stays it until its last device is closed.",
             "EBUSY": "EBUSY says that the group's <i>file</i> is in use. Nobody has opened that. Here another iommufd owns the "
             "DMA.",
         },
@@ -132,7 +134,9 @@ QUESTIONS: dict[str, Question] = {
         },
         {
             "0": Distractor(
-                "Nobody has bound the disk, but user space owns the DMA of its group.", M.NO_GROUPS_ANY_MORE
+                "Nobody has bound the disk itself, that is true. But usb is in the same group, and user space owns "
+                "the DMA of the whole group.",
+                M.NO_GROUPS_ANY_MORE,
             ),
             "cut": "Nothing is taken from a VMM that owns the DMA of a group. A driver that comes later is refused.",
             "waits": "A driver that leaves waits, as in notebook 05. A driver that comes is refused while user space owns the DMA.",
@@ -165,7 +169,7 @@ CHECK = (
         "the group counts its bound devices. vfio2 is one, and one is enough to keep the group's file closed.",
         {"ok": "It opens: vfio1 is free", "EBUSY": "EBUSY", "EPERM": "EPERM"},
         {
-            "ok": "vfio1 is free, but the file leads to the whole group, and vfio2 is bound.",
+            "ok": "You looked at one device. vfio1 is free, but the file leads to the whole group, and vfio2 is still bound.",
             "EPERM": "EPERM is about the owner of the DMA. The open of a group asks only whether a device is bound.",
         },
         name="06 check: one is left",
@@ -179,7 +183,8 @@ CHECK = (
         {"0": "A descriptor: the group is viable", "EBUSY": "EBUSY", "EPERM": "EPERM"},
         {
             "0": "The flag says that there is an iommufd. It does not say that the group's DMA was claimed, and the disk has ahci.",
-            "EBUSY": "EBUSY comes when both doors are used. Here the DMA belongs to the kernel, for ahci.",
+            "EBUSY": "EBUSY is about the group's file and the nodes: one of them shuts the other. Here only the group's "
+            "file is used. But the DMA belongs to the kernel, for ahci.",
         },
         view=GROUP_3,
         name="06 check: a flag",

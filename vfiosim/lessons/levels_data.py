@@ -55,7 +55,8 @@ LEVELS = (
         hints="Two descriptors, one file: look at f_ref. / close twice.",
         explained="A binding ends with the card's file, and the file with its last holder. Each descriptor is one.",
         wrong={
-            "no descriptor leads to file iommu*": "The iommufd's only descriptor is closed. Whose descriptor keeps the card?",
+            "no descriptor leads to file iommu*": "You closed the iommufd. It does not hold the card: the card's file has "
+            "another descriptor.",
             "file vfio0#1 is alive": "Its other descriptor holds the file, and so the binding.",
         },
     ),
@@ -87,7 +88,10 @@ LEVELS = (
         moves="FILE_ADD, FILE_DEL, close card, open card, BIND",
         hints="FILE_ADD alone changes nothing for the card. / When does the card ask for a VM? / Bind it anew, after FILE_ADD.",
         explained="BIND asks once whether its file belongs to a VM. So the binding has to end, and a new one begin.",
-        wrong={"access_granted of vfio_device_file 1 is 1": "It is bound as before: no card asks twice."},
+        wrong={
+            "access_granted of vfio_device_file 1 is 1": "The card is bound as before. It asks for its VM in BIND only, so this "
+            "binding has to end."
+        },
     ),
     Level(
         "alone with the card",
@@ -107,7 +111,10 @@ LEVELS = (
         moves="BIND, IOAS_ALLOC, MAP, ATTACH, DETACH, UNMAP",
         hints="MAP only notes. / Pages are pinned for a page table: who brings one? / BIND, IOAS_ALLOC, MAP, ATTACH.",
         explained="An address space notes what is mapped. A device that attaches brings a page table: then pages are pinned.",
-        wrong={"npinned of iopt_pages * is 0": "It is noted, and nobody reads it: no table, no pin."},
+        wrong={
+            "npinned of iopt_pages * is 0": "The memory is mapped, and no page is pinned: pages are pinned for a "
+            "page table only."
+        },
     ),
     Level(
         "moving house",
@@ -118,7 +125,7 @@ LEVELS = (
         hints="Is DETACH needed? / A second ATTACH moves the card. / IOAS_ALLOC, MAP, ATTACH, DESTROY oldest.",
         explained="ATTACH moves the card from table to table. The old one has no user left, so DESTROY is not refused.",
         wrong={
-            "iopt_pages * is gone": "Only the old address space knew the memory.",
+            "iopt_pages * is gone": "The old address space went, and the memory was mapped nowhere else.",
             "npinned of iopt_pages * is 0": "The card reads no memory now. ATTACH alone moves it: no DETACH is needed.",
         },
     ),
@@ -142,6 +149,6 @@ LEVELS = (
         moves="FILE_DEL, DETACH, UNMAP, DESTROY, munmap, close card, close iommufd",
         hints="Who holds the card's file? / The list, two descriptors, a mapping. / FILE_DEL, close twice, munmap.",
         explained="A mapping of registers holds the file as a descriptor does. The memory is the gpu's as well: no UNMAP.",
-        wrong={"iopt_pages * is gone": "The gpu has lost it, too: one address space for both."},
+        wrong={"iopt_pages * is gone": "The memory was unmapped for the gpu, too: both read by one address space."},
     ),
 )

@@ -39,7 +39,7 @@ ERRNO_IS_A_CAUSE = Misconception(
 )
 OPEN_IS_ENOUGH = Misconception(
     "Opening the file opens the device",
-    "Opening the node gives a ticket. BIND opens the device.",
+    "Opening the node gives a file with a shut gate. BIND opens the device.",
     _threads("microsoft/openvmm#3465"),
 )
 SECOND_OPEN_IS_FINE = Misconception(

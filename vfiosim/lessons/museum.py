@@ -76,7 +76,8 @@ LOSE_THE_VM = Task(
     "the program frees the VM. The driver of the card would now go on with memory that is somebody else's.",
     distractors={
         _first_is_closed: Distractor(
-            "The card's first file is gone, so its binding has ended: then the VM may go.", M.CLOSING_IS_RELEASING
+            "You closed the card's first file, so its binding has ended. Then the VM may go: that is no bug.",
+            M.CLOSING_IS_RELEASING,
         ),
         _bound_again: "That was BIND on the first file once more. It was refused before it touched the VM. A second "
         "file has to ask.",

@@ -173,7 +173,10 @@ QUESTIONS: dict[str, Question] = {
                 at=MAPPED,
             ),
             "free": Distractor(
-                "All descriptors are closed. But a mapping holds its file, too.", M.BOUND_BY_A_PROGRAM, at=MAPPED
+                "You counted descriptors. All of them are closed, but a mapping holds its file, too: the address "
+                "space still holds the card's file.",
+                M.BOUND_BY_A_PROGRAM,
+                at=MAPPED,
             ),
         },
         view=VIEW,
@@ -197,7 +200,8 @@ QUESTIONS: dict[str, Question] = {
             ),
             "-iommufd_ctx 1": Distractor("Its file owns it, and is still held when the process exits.", at=EXITS),
             "-vfio_device vfio0": Distractor(
-                "The card's file counts on it, and it holds its binding. No process is in that.", at=EXITS
+                "The card's file holds it, and it holds the device object in the iommufd. The exit changes neither.",
+                at=EXITS,
             ),
             "+driver vfio-pci": Distractor(
                 "Nobody in the ring holds the driver. It was there before the process.", at=EXITS
@@ -224,7 +228,9 @@ QUESTIONS: dict[str, Question] = {
         },
         {
             "mended": Distractor(
-                "It mends the case of the report, and leaves its kind: a mapping of descriptor 4.", at=MAPPED
+                "It refuses the file of the report only. Descriptor 4, the iommufd, can still be mapped: this mapping "
+                "makes a ring, too.",
+                at=MAPPED,
             ),
             "memory": Distractor("A file of memory is no device: its mapping is not touched.", at=MAPPED),
         },
@@ -244,7 +250,8 @@ QUESTIONS: dict[str, Question] = {
             "all": "in every schedule",
         },
         {
-            "none": "The lock makes one wait for the other. It does not say whose VM is given back.",
+            "none": "The lock makes one call wait for the other. It does not say whose VM is given back: the second call "
+            "gives back that of the first.",
             "some": "You looked for an unlucky place to stop. A first or B first: both ways leave a count on the VM that "
             "nobody will give back.",
         },
@@ -306,16 +313,20 @@ CHECK = (
         "the reply is written last, and the way out detaches. That is the undo of a first attach, not of a move.",
         {"old": "to the old one", "new": "to the new one", "nothing": "to nothing"},
         {
-            "old": Distractor("That would be the undo of a move. This way out has detached it.", M.FAILED_IS_UNDONE),
-            "new": "It was moved, and then the way out has detached it.",
+            "old": Distractor(
+                "You expected the way out to move the card back. It only knows the undo of a first attach: it has "
+                "detached the card.",
+                M.FAILED_IS_UNDONE,
+            ),
+            "new": "You expected the move to stay. It was made, but the call was refused after it, and the way out has "
+            "detached the card.",
         },
         name="11 check: a refused move",
     ),
     Question(
         "Up to 2023 the last close of a device could hang for ever. It waited for a lock. Who held that lock?",
         _whose_lock,
-        "who puts the last reference runs the destructor, with all locks that it holds. Here the destructor wants one of "
-        "these.",
+        "who puts the last reference runs the destructor, with all locks that it holds. Here the destructor wants one of these.",
         {
             "other": "another thread, which waited for this one",
             "itself": "the same thread, which called close",
@@ -324,7 +335,7 @@ CHECK = (
         {
             "other": "You thought of two threads that wait for each other. The last step names one thread only: it "
             "holds what it wants.",
-            "dead": "The holder has not ended: it is the one that waits.",
+            "dead": "The holder has not ended: it is the thread that waits. It wants a lock that it holds itself.",
         },
         name="11 check: who waits",
     ),

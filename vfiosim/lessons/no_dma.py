@@ -48,13 +48,14 @@ POSTED = Parsons(
         "devid": "The ID is made while the device is opened. Before that there is nothing to write.",
         "open": "To be opened the device needs its iommufd, if there is one.",
         "access": "A network card does DMA: it gets a device object. And in v5 nothing gets an access at BIND.",
-        "iommufd": "First is asked whether the file is bound already: it would have an iommufd then.",
+        "iommufd": "The kernel first asks whether this file is bound already. If it is, the call ends there, and no "
+        "iommufd is needed.",
         "bound": "That is asked under the lock, and the group is blocked before the lock is taken.",
-        "group": "argsz and flags cost nothing to look at, and nothing to give back.",
+        "group": "argsz and flags are looked at first, for that needs no lock, and nothing has to be given back.",
     },
     hints=(
-        "What costs nothing comes first. What lets others in comes last.",
-        "argsz, group, bound, iommufd, open: up to here nothing was given away.",
+        "What needs no lock comes first. What lets others in comes last.",
+        "It begins with argsz, group, bound, iommufd, open.",
         "argsz, group, bound, iommufd, open, devid, gate.",
     ),
     seed=5,
@@ -99,7 +100,7 @@ SECOND = Task(
     distractors={
         (
             lambda session: session.machine.trace.end.objects["vfio_device_file 2"].fields["devid"] == 1
-        ): "The network card came first, so it has the lowest ID. There is no unbind: <b>Undo</b>, or close its file.",
+        ): "You bound the network card first, so it has the lowest ID, 1. There is no unbind: <b>Undo</b>, or close its file.",
     },
     view=VIEW,
     drawn=False,

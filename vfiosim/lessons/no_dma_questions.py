@@ -58,7 +58,10 @@ def _posted_number() -> ExperimentResult:
     return shown(made, "other" if "ATTACH" in made.in_words else "same")
 
 
-BY_TRUST = "The posted patch takes a negative descriptor for noiommu mode, for trusted programs."
+BY_TRUST = (
+    "You expected −1 to be refused everywhere. In the posted patch a negative descriptor means noiommu "
+    "mode, for a program that is trusted."
+)
 QUESTIONS: dict[str, Question] = {
     "two doors": Question(
         "<code>led</code> does no DMA, and its driver has no operation for binding. The posted kernel, v5, is running. By which "
@@ -73,7 +76,8 @@ QUESTIONS: dict[str, Question] = {
             "none": "By none of them: there is nothing to bind",
         },
         {
-            "both": "By its node the device is refused: BIND asks the driver for its operation.",
+            "both": "You expected the node to be as good as the group's file. BIND asks the driver for its operation, and "
+            "led's driver has none: the node is refused.",
             "node": Distractor(
                 "You expected the new door to ask for less. It asks for one thing more, the driver's operation. The "
                 "old door opens the device.",
@@ -97,8 +101,9 @@ QUESTIONS: dict[str, Question] = {
             "ENOENT": "ENOENT: there is no such object",
         },
         {
-            "0": "You took IDs for places in a list. They are the names of objects, and there is no device object 0.",
-            "EINVAL": "Nobody tests for 0. The kernel looks the object up like any other, and there is no device object 0.",
+            "0": "You expected IDs to count from 0. They are names of objects and begin with 1, so there is no device object 0.",
+            "EINVAL": "You expected a test for 0. The kernel has none: it looks 0 up like any other ID, and there is no "
+            "device object 0.",
         },
     ),
     "what became": Question(
@@ -113,10 +118,12 @@ QUESTIONS: dict[str, Question] = {
             "no node": "It cannot even be opened: there is no node",
         },
         {
-            "ID 0": "BIND never runs: there is no /dev/vfio/devices/vfio6 to open.",
-            "ENODEV": "BIND does not get so far as to refuse it: there is no /dev/vfio/devices/vfio6.",
-            "ID 1": "Its driver would have to make something that has an ID. It cannot, and there is no "
-            "/dev/vfio/devices/vfio6.",
+            "ID 0": "You expected the author's yes in the merged kernel. There is no BIND at all: there is no "
+            "/dev/vfio/devices/vfio6 to open.",
+            "ENODEV": "You expected the posted code in the merged kernel. BIND is not even called: there is no "
+            "/dev/vfio/devices/vfio6 to open.",
+            "ID 1": "You expected led's driver to make an object with an ID. It has no operation for that, and there is "
+            "no /dev/vfio/devices/vfio6.",
         },
     ),
     "noiommu": Question(
@@ -130,7 +137,11 @@ QUESTIONS: dict[str, Question] = {
             **dict.fromkeys(
                 ("-v5", "-v5r"), Distractor(BY_TRUST, refute=lambda: shown(bind("v5", "bare"), at="noiommu mode"))
             ),
-            **dict.fromkeys(("+v6.6", "+v7.2"), "There is no node of such a card: no /dev/vfio/devices/vfio0."),
+            **dict.fromkeys(
+                ("+v6.6", "+v7.2"),
+                "You expected the mode of the patch in a merged kernel. There such a card has no node: no "
+                "/dev/vfio/devices/vfio0.",
+            ),
         },
         kind="set",
     ),
@@ -140,8 +151,10 @@ QUESTIONS: dict[str, Question] = {
         "noiommu mode lets a device write anywhere in memory. So it takes CAP_SYS_RAWIO.",
         {"ID 0": "It binds", "EPERM": "EPERM", "EBADF": "EBADF: -1 is no open file"},
         {
-            "ID 0": "Without an IOMMU the device can overwrite all memory. That takes a right, CAP_SYS_RAWIO.",
-            "EBADF": "A negative number is not looked up: it means a mode without an iommufd, and that takes CAP_SYS_RAWIO.",
+            "ID 0": "You expected nobody to be refused. Without an IOMMU the device can overwrite all memory, so the "
+            "program needs a right, CAP_SYS_RAWIO.",
+            "EBADF": "You expected −1 to be looked up. In v5 a negative number means a mode without an iommufd, and that "
+            "takes CAP_SYS_RAWIO.",
         },
         name="08 check: without rights",
     ),
@@ -153,7 +166,8 @@ QUESTIONS: dict[str, Question] = {
         "its rules.",
         {"same": "Yes: numbers of requests never change", "other": "No: that number is another request now"},
         {
-            "same": "Merged numbers never change. This was a patch: 7.2 reads 0x3b77 as ATTACH, and nothing is bound yet."
+            "same": "Numbers of merged requests never change, that is true. This one was in a patch only: 7.2 reads "
+            "0x3b77 as ATTACH, and nothing is bound yet."
         },
         name="08 check: the number",
     ),
@@ -165,7 +179,10 @@ CHECK = (
         _never_zero,
         "every driver can bind, and every bind makes a device object or an access. Each of them has an ID of 1 or more.",
         {"zero": "Yes: for devices that do no DMA", "never": "No: it is 1 or more"},
-        {"zero": "That was the proposal. In 7.2 a device that does no DMA gets an access, and out_devid is its ID."},
+        {
+            "zero": "You remember the proposal. In 7.2 a device that does no DMA gets an access, and out_devid is the ID "
+            "of that."
+        },
         name="08 check: ready for zero",
     ),
     Question(
@@ -180,7 +197,8 @@ CHECK = (
             "ENOENT": "ENOENT: there is no such device",
         },
         {
-            "0": "An ID names an object of some kind. Object 1 is an access, and there is no device object 1.",
+            "0": "You expected every ID to be good for every request. An ID names an object of one kind. Object 1 is "
+            "an access, and there is no device object 1.",
             "EBUSY": "GET_HW_INFO only asks, and a bound device may be asked about. But object 1 is an access, and "
             "there is no device object 1.",
         },

@@ -149,8 +149,8 @@ EVERY_REFUSAL = Task(
     "all the descriptor. A bound file stays bound, so here the second bind is made when all else has been met. "
     "After each refusal everything is as before: what was taken on the way is given back in reverse order.",
     distractors={
-        _bound_too_early: "The file is bound now. The checks of the fields still come first; but a descriptor is not "
-        "looked up any more, and the group cannot be opened. <b>Undo</b> leads back.",
+        _bound_too_early: "The file is bound now, so some of the seven cannot be met any more: BIND is refused before it looks "
+        "up a descriptor, and the group cannot be opened. <b>Undo</b> leads back.",
     },
     name="01 task: every refusal",
 )
@@ -173,8 +173,7 @@ def _one_bind() -> ExperimentResult:
 
 
 STEPS = Parsons(
-    "These are steps of a BIND that succeeds. Put them into the order in which the kernel does them. "
-    "Not every line is needed.",
+    "These are steps of a BIND that succeeds. Put them into the order in which the kernel does them. Not every line is needed.",
     {
         "argument": "the argument is copied and looked at",
         "group": "the group is closed to the old way",
@@ -202,13 +201,16 @@ STEPS = Parsons(
     "The gate comes last: a call that finds the gate open must find an open device behind it.",
     extra={"unwind": "the group is opened to the old way again"},
     distractors={
-        "group": "First come the checks that need no lock and no reference: a wrong call blocks nobody.",
+        "group": "A blocked group is shut for other programs, too. So the struct is checked first: a call with a wrong "
+        "struct must not block the group.",
         "device": "An open device must belong to an iommufd, so the iommufd is held before.",
         "object": "The object stands for an open device, so the device is opened before.",
         "id": "out_devid is the ID of the object, so there is an object before.",
         "gate": "Other calls may use the device as soon as the gate is open, so all the rest is done before.",
         "iommufd": Distractor(
-            "A descriptor is looked up late, because looking it up takes a reference.", M.ALL_CHECKS_AT_ONCE
+            "Looking the descriptor up takes a reference, and a refused call has to give that back. So it comes "
+            "late, behind the checks that take nothing.",
+            M.ALL_CHECKS_AT_ONCE,
         ),
         "unwind": "A BIND that succeeds gives nothing back: the group stays blocked as long as the binding lives.",
         "lock": "The group is blocked under a lock of its own, before the lock of the device set.",
@@ -277,7 +279,8 @@ FREE_THE_DEVICE = Task(
     "already, only closing the kvm-vfio descriptor is left: it drops the whole list. That is a second way.",
     distractors={
         _only_the_list_is_left: Distractor(
-            "Both numbers are closed, and the file lives: the list holds it, too.", M.ONE_NUMBER_ONE_HOLDER
+            "You closed both descriptors, and the file still lives: the list of the kvm-vfio device holds it, too.",
+            M.ONE_NUMBER_ONE_HOLDER,
         ),
     },
     drawn=False,

@@ -58,8 +58,8 @@ QUESTIONS: dict[str, Question] = {
         "A program has opened <code>/dev/vfio/devices/vfio0</code> and at once asks for VFIO_DEVICE_GET_INFO "
         "(how many regions and interrupts it has). What does the call return?",
         _ask_before_bind,
-        "an open file of this kind is a ticket, no more. Its gate, <code>access_granted</code>, is 0 until a BIND has "
-        "succeeded, and behind a shut gate every request but BIND gets the same answer.",
+        "an open file of this kind can do one thing only: BIND. Its gate, <code>access_granted</code>, is 0 "
+        "until a BIND has succeeded. Behind a shut gate every other request gets the same answer.",
         {
             "0": "0: the device is open, so it answers",
             "EBADF": "EBADF: the descriptor is not valid yet",
@@ -68,12 +68,14 @@ QUESTIONS: dict[str, Question] = {
         },
         {
             "0": Distractor(
-                "You took <i>opening the file</i> for <i>opening the device</i>. With the old group files these come together. "
-                "Here they are two calls.",
+                "You took <i>opening the file</i> for <i>opening the device</i>. Here these are two calls: open gives "
+                "a file whose gate is shut, and BIND opens the device.",
                 M.OPEN_IS_ENOUGH,
             ),
-            "EBADF": "You took the shut gate for a missing file. The descriptor is good; its file may not do much yet.",
-            "ENOTTY": "ENOTTY means that a file does not know a request. It comes after the gate: first the gate has to be open.",
+            "EBADF": "EBADF would mean that no open file has this number. Descriptor 3 is open; only the gate of its file "
+            "is shut.",
+            "ENOTTY": "ENOTTY means that a file does not know a request. The kernel looks at the gate before it looks at "
+            "the request, and the gate is shut.",
         },
         view=FILES | {"vfio_device vfio0"},
         hints=(
@@ -89,13 +91,15 @@ QUESTIONS: dict[str, Question] = {
         "iommufd holds it once more. These are the holders after BIND:",
         wrong={
             "1": Distractor(
-                "You counted descriptors only. Kernel objects hold files too: that is why a file can outlive its descriptor.",
+                "You counted descriptors only. Objects of the kernel hold files, too. So a file can live longer than "
+                "its descriptor.",
                 M.ONE_NUMBER_ONE_HOLDER,
             ),
             "2": "You have one of the two. The binding (the device's open file) holds the iommufd, and so does the device "
             "object that BIND makes inside the iommufd.",
         },
-        otherwise="Count holders, not calls: each unit of a counter belongs to somebody. Ask who would have to give it back.",
+        otherwise="Count the holders of the file: descriptor 4, the binding, and the device object that BIND makes. "
+        "Each of them counts one.",
         view=BOUND,
         hints=(
             "The descriptor stays. Who else needs the iommufd from now on?",
@@ -110,8 +114,8 @@ QUESTIONS: dict[str, Question] = {
         "at. Only then, under the lock of the device set, is the descriptor looked up.",
         wrong={
             "EBADF": Distractor(
-                "You expected all arguments to be checked before anything else. A descriptor is looked up late, because "
-                "looking it up already takes a reference.",
+                "You expected the number 777 to be checked first. The kernel looks it up late and under a lock, "
+                "because that takes a reference. The group is looked at before.",
                 M.ALL_CHECKS_AT_ONCE,
             ),
             "EINVAL": "EINVAL is for a field that can never be right, like iommufd = -1. The number 777 could be open.",
@@ -133,11 +137,12 @@ QUESTIONS: dict[str, Question] = {
         },
         {
             "unbound": Distractor(
-                "You took the descriptor for the object. A descriptor is one holder of a file among several.",
+                "You expected close(4) to end the iommufd. It ends one descriptor. The binding holds the file of the "
+                "iommufd, too, so the file and the binding stay.",
                 M.CLOSING_IS_RELEASING,
             ),
-            "busy": "You expected close to protect you. close never asks whether somebody still needs the file; the other "
-            "holders simply keep it.",
+            "busy": "You expected close to be refused while somebody needs the file. close never asks that: it takes one "
+            "holder away, and the other holders keep the file.",
         },
         view=BOUND,
         hints=("A descriptor is one holder. Who are the others?",),
@@ -153,9 +158,13 @@ QUESTIONS: dict[str, Question] = {
             "EINVAL": "EINVAL: closing 3 has ended the binding",
         },
         {
-            "EBADF": Distractor("It is the file that is bound, not the number, and descriptor 5 leads to that file."),
+            "EBADF": Distractor(
+                "You expected the binding to belong to the number 3. It belongs to the file, and descriptor 5 leads "
+                "to the same file."
+            ),
             "EINVAL": Distractor(
-                "The binding ends with the file, and the file has a number left.", M.ONE_NUMBER_ONE_HOLDER
+                "close(3) took one descriptor away. Descriptor 5 still holds the file, and a binding ends only with its file.",
+                M.ONE_NUMBER_ONE_HOLDER,
             ),
         },
         view=BOUND,
@@ -174,8 +183,10 @@ QUESTIONS: dict[str, Question] = {
             "positive": "It binds, and out_devid is 1 or more",
         },
         {
-            "EINVAL": "You took BIND for “put behind an IOMMU”. It claims DMA only where there is DMA to claim.",
-            "zero": "You expected “no DMA” to mean “no object”. There is one, of another kind: an access.",
+            "EINVAL": "You expected BIND to need a device that does DMA. Where there is no DMA, BIND leaves out that part, "
+            "and makes an access instead.",
+            "zero": "You expected that without DMA there is no object, and so no ID. BIND makes an object of another "
+            "kind, an access, and its ID is 1.",
         },
         view=FILES | {"vfio_device vfio4", "iommufd_access"},
         hints=("The driver may still want to reach the memory of the program.",),
@@ -206,10 +217,12 @@ CHECK = (
         "the size is looked at before anything else: without it nobody knows which fields there are.",
         wrong={
             "EBADF": Distractor(
-                "The descriptor is looked up under the lock, long after the size.", M.ALL_CHECKS_AT_ONCE
+                "You expected the descriptor to be looked up first. It is looked up under the lock, long after the "
+                "size of the struct was checked.",
+                M.ALL_CHECKS_AT_ONCE,
             )
         },
-        otherwise="Which of the two can be checked without taking anything?",
+        otherwise="The size is checked first, for that needs no lock and takes no reference. It is too short: EINVAL.",
         view=FILES,
         name="01 check: two wrong fields",
     ),
@@ -218,8 +231,11 @@ CHECK = (
         "count after the call?",
         _after_a_refusal,
         "a call that fails gives back what it has taken, in reverse order. That is the phase <i>unwind</i>.",
-        wrong={"1": "Then one wrong number would lock everybody out of the group for ever."},
-        otherwise="A refused call has to leave everything as it was.",
+        wrong={
+            "1": "You expected the group to stay blocked. Before the call returns it gives back all that it has taken. "
+            "Else one wrong number would block the group for ever."
+        },
+        otherwise="A refused call leaves every count as it was before. Here it was 0.",
         view=FILES | {"vfio_group 1"},
         kind="number",
         name="01 check: after a refusal",

@@ -74,12 +74,17 @@ SIX_MISTAKES = Parsons(
     extra={NOT_OF_BIND: "the device is attached to no address space"},
     distractors={
         "flags": "No field but argsz is known before the struct is copied, and the copy looks at the tail.",
-        "group": "A call that is wrong by itself blocks nobody: the whole struct is looked at before the group.",
-        "token's pointer": "The token is the driver's affair, so it waits for the lock of the device set.",
+        "group": "A blocked group is shut for other programs, too. So the kernel first looks at the whole struct, and "
+        "blocks the group only if the struct is right.",
+        "token's pointer": "The driver compares the token, and that is done under the lock of the device set. So it comes after "
+        "the fields and the group.",
         "closed": Distractor(
-            "A descriptor is looked up late, because looking it up takes a reference.", M.ALL_CHECKS_AT_ONCE
+            "Looking the descriptor up takes a reference, and a refused call has to give that back. So it comes "
+            "late, behind the checks that take nothing.",
+            M.ALL_CHECKS_AT_ONCE,
         ),
-        "host driver": "The iommufd would be the new owner of the DMA, so first it has to be in the kernel's hand.",
+        "host driver": "BIND makes the iommufd the owner of the DMA. So the kernel looks up the iommufd first, and asks "
+        "after that who owns the DMA now.",
         NOT_OF_BIND: "An attachment comes after BIND, by a request of its own.",
     },
     hints=(
@@ -261,7 +266,10 @@ GOOD_STRUCT = Task(
             "A dup is another number for the first file, and that file is bound already: the first way again.",
             M.SECOND_OPEN_IS_FINE,
         ),
-        _wrong_struct: Distractor("EINVAL, but not Jo's: here a field of the struct was wrong.", M.ERRNO_IS_A_CAUSE),
+        _wrong_struct: Distractor(
+            "This EINVAL has another cause than Jo's: a field of the struct was wrong. In this task the struct has to be good.",
+            M.ERRNO_IS_A_CAUSE,
+        ),
     },
     name="03 task: the smallest program",
 )

@@ -76,14 +76,17 @@ QUESTIONS: dict[str, Question] = {
         errnos("0", "EBUSY", "EINVAL", "EPERM"),
         {
             "0": Distractor(
-                "With the group's file any number of opens is allowed. With the node, one file of the device is bound.",
+                "You expected the second file to be as good as the first. But only one file of a device can be bound, "
+                "and that is the one behind descriptor 3.",
                 M.SECOND_OPEN_IS_FINE,
             ),
             "EBUSY": Distractor(
-                "The device is busy indeed. But an errno is what the check says that finds it, and this check says EINVAL.",
+                "The device is in use, that is true. But the errno is chosen by the check that refuses, and this "
+                "check answers EINVAL. An errno alone does not name its cause.",
                 M.ERRNO_IS_A_CAUSE,
             ),
-            "EPERM": "EPERM is about who owns the DMA of the group. The same iommufd owns it here: that would be no obstacle.",
+            "EPERM": "EPERM is about who owns the DMA of the group. Here the same iommufd owns it, so that check would let "
+            "the call pass. It is refused before.",
         },
         view=FILES,
     ),
@@ -96,10 +99,11 @@ QUESTIONS: dict[str, Question] = {
         errnos("EINVAL", "E2BIG", "EFAULT"),
         {
             "EINVAL": Distractor(
-                "Two mistakes against one do not count, and fields do not come first: the copy does.",
+                "You expected the fields to be checked first. Before the kernel can look at a field it has to copy "
+                "the struct, and the copy finds the byte that is not zero.",
                 M.ALL_CHECKS_AT_ONCE,
             ),
-            "EFAULT": "EFAULT is for memory that cannot be read. All 32 bytes are there.",
+            "EFAULT": "EFAULT is for memory that cannot be read. Here all 32 bytes can be read and copied.",
         },
         view=FILES,
         hints=("What has to happen before a field can be looked at?",),
@@ -113,7 +117,8 @@ QUESTIONS: dict[str, Question] = {
         errnos("EINVAL", "EBADF", "EBADFD"),
         {
             "EBADF": Distractor(
-                "You expected one EINVAL to be like the other. They have two causes.",
+                "You expected the same answer as for descriptor 5. But the two EINVAL have two causes. That of "
+                "descriptor 3 is found before 777 is looked up.",
                 M.ERRNO_IS_A_CAUSE,
             ),
             "EBADFD": "EBADFD is for a descriptor that is open, and leads to another kind of file. 777 is not open.",
@@ -136,9 +141,12 @@ QUESTIONS: dict[str, Question] = {
         {
             "-group": "The group is blocked before the lock is taken, so it was blocked.",
             "-lock": "Whether another file has the device open is looked at under the lock of the device set.",
-            "-iommufd": "It is held already: the check behind EBADF needs no iommufd, but it comes later.",
-            "+driver": "The driver is held by the first opening of the device. This check stands before it.",
-            "+DMA": "The DMA belongs to the iommufd by the <i>first</i> binding. This call did not get so far.",
+            "-iommufd": "The iommufd is looked up before the kernel asks whether another file is bound. So this call held it "
+            "already.",
+            "+driver": "The driver is held when the device is opened for the first time. This call is refused before it "
+            "opens anything.",
+            "+DMA": "The iommufd owns the DMA since the <i>first</i> binding. This call was refused before it could claim "
+            "anything.",
         },
         view=HELD,
         kind="set",
@@ -150,9 +158,10 @@ QUESTIONS: dict[str, Question] = {
         "the object of the first try was given back with its ID, so the ID is free again. The latest refusal undoes the most.",
         wrong={
             "2": "You expected a new ID for a new try. The kernel takes the lowest ID that is free.",
-            "0": "IDs begin with 1.",
+            "0": "You expected an ID of 0. The IDs of an iommufd begin with 1.",
         },
-        otherwise="Is anything of the first try left? Walk through the phase <i>unwind</i>.",
+        otherwise="Nothing of the first try is left: in the phase <i>unwind</i> its ID was given back. So the same ID "
+        "is taken again.",
         view=HELD,
         kind="number",
     ),
@@ -160,8 +169,11 @@ QUESTIONS: dict[str, Question] = {
         "How many of the causes of EINVAL does the kernel look for <i>after</i> the check that says EBADF?",
         _behind_ebadf,
         "only what needs the iommufd, or an open device, comes after it:",
-        wrong={"1": "Another file that is bound is one. The other one is a property of the computer."},
-        otherwise="Look at the plot: which bars of EINVAL are longer than that of EBADF?",
+        wrong={
+            "1": "You found one: another file of the device is bound. The other one is that the IOMMU does not keep "
+            "caches coherent."
+        },
+        otherwise="In the plot two bars of EINVAL are longer than the bar of EBADF: these two are looked for later.",
         kind="number",
         view=FILES,
         name="03 check: behind EBADF",
@@ -180,7 +192,8 @@ CHECK = (
         },
         {
             name: Distractor(
-                f"{what} is looked at behind EBADF. With 777, which is not open, it would be EBADF: see this run.",
+                f"{what} is asked about after the descriptor was looked up. With 777, which is not open, "
+                "the answer is EBADF: see this run.",
                 M.ERRNO_IS_A_CAUSE,
                 partial(_met, name, "closed"),
             )
@@ -201,10 +214,12 @@ CHECK = (
         },
         {
             "root": Distractor(
-                "This program may do everything, and is refused: a driver of the host has a device of the group.",
+                "You took EPERM for missing rights. This program has all rights, and is refused all the same: a "
+                "driver of the host has a device of the group.",
                 M.OWN_DRIVER_IS_ENOUGH,
             ),
-            "field": "All checks of fields lie before it, and none of them says EPERM.",
+            "field": "You expected a wrong field. All fields were checked before, and no check of a field answers EPERM. "
+            "The struct was right.",
         },
         view=(*FILES, "iommu_group 3", "device *"),
         name="03 check: not permitted",

@@ -162,8 +162,9 @@ USE_AFTER_FREE = Parsons(
     extra={"gate": "A (bind) opens the gate, and returns"},
     distractors={
         "read": "A reads the pointer before it takes a reference, and once only.",
-        "clear": "B closes the kvm-vfio file first, and the VM after it.",
-        "free": "A holds the VM by now, so B gives up a reference that is not the last.",
+        "clear": "In B's program the kvm-vfio file is closed first, and the VM after it. So the pointer is cleared "
+        "before the VM is freed.",
+        "free": "A has taken its reference already. So what B gives up is not the last reference, and the VM is not freed.",
         "take PASSED": "A takes its reference before it opens the gate.",
         "take": "The pointer was cleared before A read it. So A has found no VM, and takes nothing.",
     },

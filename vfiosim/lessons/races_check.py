@@ -89,8 +89,12 @@ CHECK = (
             "on": "it goes on without the lock",
         },
         {
-            "EBUSY": Distractor("B is not refused: it waits for the lock.", M.LOCKED_IS_BUSY),
-            "on": "Then it would be no lock. A thread that wants a held lock waits until it is free.",
+            "EBUSY": Distractor(
+                "You expected a held lock to refuse. A lock lets others wait: B waits, and goes on when A gives the "
+                "lock back. EBUSY comes from a check.",
+                M.LOCKED_IS_BUSY,
+            ),
+            "on": "A lock that lets others pass would guard nothing. A thread that wants a held lock waits until it is free.",
         },
         view=GROUP_VIEW,
         name="10 check: a held lock",
@@ -106,7 +110,8 @@ CHECK = (
         },
         {
             "safe": Distractor(
-                "The lock was free between the look and the count, and so the group is open and a device is bound.",
+                "You looked at each access alone. Between the two the lock is free: there A opens the group, and then "
+                "B binds. So the group is open and a device is bound.",
                 M.EACH_ACCESS_LOCKED,
             )
         },
@@ -117,13 +122,14 @@ CHECK = (
         "The lock is taken out, and somebody tests: one of the two calls is interrupted once, anywhere, by the other one whole. "
         "In how many of all these runs does it go wrong?",
         _how_often,
-        "the place is a few effects wide. A test that hits it by chance is rare, and a test that misses it proves nothing. Every "
-        "schedule has to be looked at.",
+        "only a few effects lie between looking and telling. A test hits them rarely, and a test that misses "
+        "them proves nothing. So every schedule has to be tried.",
         {"never": "in none", "rarely": "in less than a fifth", "often": "in every second one, or more"},
         {
-            "never": "One interruption is there and back: two switches. After these two the group is open and a device is bound.",
-            "often": "The interruption must hit the few effects between looking and telling. Only then the group is open and a "
-            "device is bound.",
+            "never": "You expected one interruption to be too few. It is two switches, there and back. After these two the "
+            "group is open and a device is bound.",
+            "often": "You expected most places to do harm. The interruption must hit the few effects between looking and "
+            "telling. Only then the group is open and a device is bound.",
         },
         view=GROUP_VIEW,
         name="10 check: how often",

@@ -182,10 +182,11 @@ QUESTIONS: dict[str, Question] = {
                 "The first call does not always win: in the run below A calls first, B overtakes it, and A is refused.",
                 M.ONE_CALL_AFTER_THE_OTHER,
             ),
-            "both": "That is what the lock is for: with it, one of them finds a trace of the other and is refused.",
+            "both": "Without the lock that would happen. With it one call looks after the other has told: it sees the "
+            "other, and is refused.",
             "none": Distractor(
-                "For that each would have to tell before it looks. But each looks first. Here B has looked, and now tells: it "
-                "blocks vfio_group 1. Nobody can look in between.",
+                "You expected each to see the other. For that both would have to tell before they look. But each "
+                "looks first, under the lock: here B has looked, and blocks vfio_group 1.",
                 at="is blocked",
             ),
         },
@@ -252,9 +253,15 @@ QUESTIONS: dict[str, Question] = {
             "freed": "A uses the VM after it was freed",
         },
         {
-            "nothing": Distractor("Between reading and taking there is room for all of B.", M.ONE_CALL_AFTER_THE_OTHER),
-            "errno": "BIND cannot notice: what it has read looks like a VM, so it touches it after it was freed.",
-            "leak": "Here nothing is held too long. A holds nothing when it should, and touches the VM after it was freed.",
+            "nothing": Distractor(
+                "You expected reading and taking to be one step. B can run between the two: it frees the VM, and A "
+                "uses it after that.",
+                M.ONE_CALL_AFTER_THE_OTHER,
+            ),
+            "errno": "You expected a check. BIND has none that could find this: what it has read looks like a VM, and it "
+            "uses the VM after it was freed.",
+            "leak": "A leak is a reference that nobody gives back. Here it is the other way round: A holds nothing yet, "
+            "and uses the VM after it was freed.",
         },
         view=VM_VIEW,
         hints=("A weak pointer keeps nothing alive.", "Let A stop when it has read the pointer. Let B do everything."),
@@ -273,9 +280,12 @@ QUESTIONS: dict[str, Question] = {
         },
         {
             "kept": Distractor(
-                "That is what should be. But on its way out the refused call gives the VM back.", M.FAILED_IS_UNDONE
+                "It should be so. But this call is not refused at once. On its way out it gives the VM back, which "
+                "the first binding still uses.",
+                M.FAILED_IS_UNDONE,
             ),
-            "twice": "On its way out the call gives the VM back, and more than it has taken.",
+            "twice": "You expected the refused call to keep a reference. On its way out it gives the VM back, and more "
+            "than it has taken.",
         },
         view=VM_VIEW,
     ),

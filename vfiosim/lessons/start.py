@@ -125,8 +125,13 @@ QUESTIONS: dict[str, Question] = {
         "the kernel itself. So before a bind everything else is refused.",
         {"0": "0: it gets them", "EPERM": "EPERM: it has no right to", "EINVAL": "EINVAL: this cannot be right"},
         {
-            "0": Distractor("You took the open file for an open card. The file's gate is shut.", M.OPEN_IS_ENOUGH),
-            "EPERM": "This program has all rights there are. With any rights the card could overwrite the kernel.",
+            "0": Distractor(
+                "You took the open file for an open device. Until a bind has succeeded the gate of the file is shut, "
+                "and the kernel refuses mmap.",
+                M.OPEN_IS_ENOUGH,
+            ),
+            "EPERM": "It is not about rights: this program has all that there are. No program may do this, because the "
+            "card could then overwrite the kernel.",
         },
         view=BIND,
         options=WALKED,
@@ -141,8 +146,14 @@ QUESTIONS: dict[str, Question] = {
             "EINVAL": "EINVAL: this cannot be right",
         },
         {
-            "0": Distractor("Then the second bind would write over what the first one has set up."),
-            "EBUSY": Distractor("Nobody else has it: this program has it already."),
+            "0": Distractor(
+                "A second bind would write over what the first one has set up. So the kernel asks whether the file is "
+                "bound already, and refuses."
+            ),
+            "EBUSY": Distractor(
+                "EBUSY would mean that somebody else has the card. Here this very file is bound already, and a file "
+                "can be bound once: EINVAL."
+            ),
         },
         view=BIND,
         options=WALKED,
@@ -158,9 +169,11 @@ QUESTIONS: dict[str, Question] = {
         },
         {
             "bound": Distractor(
-                "Somebody does free it: the kernel. With the program its arrows go, and then nobody holds the card's file any more."
+                "You expected that only the program can free the card. When a program ends, the kernel closes all its "
+                "descriptors. Then nobody holds the card's file any more."
             ),
-            "closed": "The arrow goes the other way: the binding holds the iommufd. When the card's file goes, both go.",
+            "closed": "You expected the iommufd to hold the card. It is the other way round: the binding holds the iommufd. "
+            "When the card's file goes, the binding goes, and then the iommufd.",
         },
         view=BIND,
         options=WALKED,
@@ -213,11 +226,12 @@ FREE = Task(
     CARD_IS_FREE,
     (
         "The binding belongs to one of the two files.",
-        "Follow the arrows in the picture: which file does the binding hang on?",
+        "Follow the arrows in the picture: which of the two files owns the binding?",
         "Descriptor 3, the card's own file.",
     ),
     lambda session: session.close(3),
-    "The binding ends with the card's file. The iommufd is only held by it: closing 4 takes one of its three arrows away.",
+    "The binding ends with the card's file, and that has one descriptor: 3. Closing 4 would only take one "
+    "of three arrows away from the iommufd's file.",
     distractors={
         _closed_the_iommufd: Distractor(
             "That was the iommufd's descriptor. The binding still holds it.", M.CLOSING_IS_RELEASING

@@ -71,7 +71,7 @@ OPEN_GATE = Task(
         facts.value("vfio_device vfio0", "open_count", 0),
     ),
     (
-        "A line that is too early does harm only if something fails behind it.",
+        "A line that is too early does harm only if something fails after it.",
         "Between the place of the line and the end of BIND only one thing can fail.",
         "The last of the nine: <b>fail 9</b>.",
     ),

@@ -131,11 +131,13 @@ QUESTIONS: dict[str, Question] = {
         _what_stays,
         "a call that fails gives back all that it has taken, before it returns.",
         wrong={
-            "9": "You expect that they go when the program closes its device. It will not: it keeps the file, and tries again.",
-            "8": "You expect that only the last thing goes back. The group's count and all the rest were for nothing, too.",
+            "9": "You expected the things to go back when the program closes its device. This program keeps its file "
+            "open and tries again. So the failed call itself gives them back.",
+            "8": "You expected only the last thing to go back. Where there is no binding none of the nine is needed, "
+            "so all go back, the group's count as well.",
             "1": "Perhaps you think of the device's file. Descriptor 3 held it before; this call has not taken it.",
         },
-        otherwise="Ask of each of the nine who needs it when there is no binding.",
+        otherwise="Where there is no binding nobody needs any of the nine. So the call gives back all of them before it returns.",
         view=VIEW,
         kind="number",
         hints=("The program still has descriptors 3 and 4. Nothing else is owed to it.",),
@@ -146,8 +148,8 @@ QUESTIONS: dict[str, Question] = {
         "what was taken last goes back first. Each thing was taken while all the earlier ones were held, and rests on them:",
         WAY_BACK,
         {
-            "group blocked": "That is the order of taking. Were the group free first, its file could be opened while the device is "
-            "still in the hands of the iommufd.",
+            "group blocked": "You gave the order in which they are taken. If the group were free first, its file could be opened "
+            "while the device still belongs to the iommufd.",
             "lock of the set": "The lock guards the rest: a device, its VM and its iommufd are given back while it is held.",
             "iommufd": "The iommufd was taken early. The VM, and the device in it, came later and go first.",
             "VM": "The VM was taken before the device was opened. So the device leaves the iommufd first.",
@@ -164,13 +166,13 @@ QUESTIONS: dict[str, Question] = {
         "In Jo's first patch one line got lost: nothing unblocks the group on the way out. The card is not ready three times. "
         "Then Jo gives up. What is <code>vfio_group 1.cdev_device_open_cnt</code> now?",
         _three_nights,
-        "each BIND counts the group up, and nobody counts it down. No device is bound, and yet the group's own file is EBUSY from "
-        "now on. What the kernel says is not even true:",
+        "each BIND counts the group up, and nobody counts it down. No device is bound, and yet the group's "
+        "own file is EBUSY from now on. The sentence of the kernel is wrong then:",
         wrong={
-            "1": "You think of a switch that is on or off. It is a count of bindings: each BIND adds one.",
-            "0": "That is the right kernel. In Jo's nobody counts down.",
+            "1": "You took the field for a switch, on or off. It is a count: each BIND adds one, and here nobody takes one away.",
+            "0": "That is what the right kernel does. In Jo's kernel the line that counts down is missing.",
         },
-        otherwise="Each failure does the same once more.",
+        otherwise="Each BIND that fails adds one to the count, and nothing takes it away again. There were three.",
         view=("thread *", "fds", "file vfio*", "vfio_device vfio0", "vfio_group 1"),
         kind="number",
     ),
@@ -180,9 +182,12 @@ QUESTIONS: dict[str, Question] = {
         _how_many,
         "a lost line shows at every failure that comes after the taking, and at no other. The first two come before it:",
         wrong={
-            "9": "You count failures that come before BIND has taken the VM. Here it had: the iommufd goes back, the VM stays.",
-            "1": "You think of one failure. Whatever fails later comes by the same place: the iommufd goes back, the VM stays.",
-            "0": "You expect that the file's close gives it back. It unbinds only what was bound, and this BIND has failed.",
+            "9": "You counted all failures, also those before BIND has taken the VM: then there is none to give back. "
+            "In this run BIND had it: the iommufd goes back, the VM stays.",
+            "1": "You thought of one failure only. Each failure that comes after the taking of the VM runs the same "
+            "lines: the iommufd goes back, the VM stays.",
+            "0": "You expected the close of the file to give the VM back. It gives back what a successful BIND has "
+            "taken. This BIND failed: the iommufd goes back, the VM stays.",
         },
         otherwise="Count the pyramids that are high enough to have a bar for the VM.",
         view=VIEW,
@@ -202,9 +207,13 @@ QUESTIONS: dict[str, Question] = {
             "twice": "no: something is given back twice if nobody comes in between",
         },
         {
-            "yes": Distractor("Alone on the machine, that is true.", M.ANY_ORDER_WILL_DO),
+            "yes": Distractor(
+                "That is right as long as no other program comes. But another BIND waits for the lock. It gets the "
+                "lock before the VM is given back, and then it loses its own VM.",
+                M.ANY_ORDER_WILL_DO,
+            ),
             "errno": "The errno is settled when the call is refused. The way out cannot change it.",
-            "twice": "Alone on the machine, each thing is given back once. The harm needs somebody else.",
+            "twice": "If no other program comes in between, each thing is given back once. The harm needs a second BIND.",
         },
         view=(*VIEW, "file iommu*", "kvm"),
     ),
@@ -212,15 +221,18 @@ QUESTIONS: dict[str, Question] = {
         "Jo tests a ladder: ten thousand BINDs with <code>iommufd</code> = 777, which is not open. All say EBADF, and nothing is "
         "left behind. Which line may be missing all the same?",
         _only_777,
-        "777 is refused when group and lock are taken, and nothing else. A failure tries the rungs below its own, and no other:",
+        "777 is refused when group and lock are taken, and nothing else. So only the two lines that give "
+        "these back have ever run:",
         {
             "none": "none: ten thousand tries are enough",
             "lost block": "the one that unblocks the group",
             "lost VM": "the one that gives the VM back",
         },
         {
-            "none": "All ten thousand climb down the same two rungs. The others were never used.",
-            "lost block": "The group is blocked before the descriptor is looked at, so this rung was used ten thousand times.",
+            "none": "All ten thousand fail at the same place, so they run the same two lines of the way out. The other "
+            "lines never ran.",
+            "lost block": "The group is blocked before the descriptor is looked up. So the line that gives it back ran ten "
+            "thousand times.",
         },
         view=VIEW,
         name="04 check: tested",
@@ -263,8 +275,10 @@ CHECK = (
         "a return in the middle skips the whole ladder. The next BIND waits for the lock, for ever:",
         {"nothing": "nothing", "lock": "the lock is held", "both": "the lock is held, and the group is blocked"},
         {
-            "nothing": "You expect that a return gives back by itself. In C nothing does; somebody has to write each line.",
-            "lock": "You looked at what was taken last. The group was blocked before that, and its rung is skipped, too.",
+            "nothing": "You expected a return to give things back by itself. In C each thing needs a line of its own, and "
+            "this return leaves all of them out.",
+            "lock": "You looked at what was taken last. The group was blocked before the lock was taken, and the return "
+            "leaves out its line, too.",
         },
         view=VIEW,
         name="04 check: return",
@@ -273,15 +287,18 @@ CHECK = (
         "A ladder has the rung of the iommufd twice. The card is not ready. The program still has descriptor 4, which leads to the "
         "iommufd's file. What becomes of this file?",
         _twice,
-        "the second put gives back a reference that belongs to the descriptor. At zero the file is freed, whoever still knows it:",
+        "what is given back the second time is the reference of the descriptor. At zero the file is freed, "
+        "whoever still knows it:",
         {
             "held": "it stays: descriptor 4 holds it",
             "freed": "it is freed, although descriptor 4 leads to it",
             "kept": "it is held once too often, and stays for ever",
         },
         {
-            "held": "The file counts, and does not ask who gives back. The second put takes the descriptor's reference.",
-            "kept": "That comes of a put that is missing. This is a put too many.",
+            "held": "You expected the file to know whose reference goes back. It only counts: the second time the number "
+            "goes down for descriptor 4, which still leads there.",
+            "kept": "A count that is too high comes from a line that is missing. Here a line is there twice, so the count "
+            "is too low.",
         },
         view=("thread *", "fds", "file iommu*", "iommufd_ctx"),
         name="04 check: twice",

@@ -125,8 +125,10 @@ def mend() -> RoomView:
         explained="The inner one stands around the last line alone, the outer one around all that comes after the taking of the "
         "module. On the way out the inner one is done first: nesting <i>is</i> the reverse order. In C both are labels.",
         distractors={
-            "the kernel crashes": "Your way out gives back what this call had not taken, or not yet.",
-            "not the reverse order": "Both are there, and the outer one is done last: so it has to belong to what was taken first.",
+            "the kernel crashes": "Your way out runs at a failure at which this thing was not taken yet. Put it only around what "
+            "comes <i>after</i> the taking.",
+            "not the reverse order": "Both lines are there, but in the wrong order. The outer one is done last. So it has to "
+            "belong to what was taken first, the module.",
             "is left behind: driver's module, iommufd_group": "When the card is not ready, neither the module nor the "
             "place in the iommufd is given back.",
             "is left behind: driver's module.": "What gives the driver's module back has to stand around <i>all</i> "

@@ -123,8 +123,8 @@ START = Task(
     "The end of the card's file ended the binding, and that detached. The iommufd kept the address space with its memory, so "
     "IOAS_ALLOC and MAP need not be done again. FILE_ADD comes before BIND, because BIND looks for the VM once.",
     distractors={
-        _bound_too_early: "The card was bound before its file was on the list of the VM, and is so still. A binding "
-        "ends with the file only.",
+        _bound_too_early: "The card was bound before its file was on the list of the VM, and BIND looks for the VM once. This "
+        "binding has to end: it ends with the card's file.",
     },
     drawn=False,
     name="12 level: start",

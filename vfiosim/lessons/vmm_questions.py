@@ -131,7 +131,8 @@ QUESTIONS: dict[str, Question] = {
         },
         {
             "vm": Distractor(
-                "The device's file was freed, too, and with it the binding. It gave the VM back.",
+                "You expected that somebody has to unbind. The end of the process closed the device's file, and when "
+                "that was freed, its binding gave the VM back.",
                 M.CLOSING_IS_RELEASING,
                 at="iommufd_ctx 1 is freed",
             ),
@@ -145,7 +146,10 @@ QUESTIONS: dict[str, Question] = {
         {"goes on": "They go on", "stops": "They are blocked"},
         {
             "stops": Distractor(
-                "close(6) took one holder of the iommufd away; there are others.", M.CLOSING_IS_RELEASING, at="close(6)"
+                "close(6) took one holder of the iommufd away. The binding holds it, too: the page table stays, and "
+                "the reads go on.",
+                M.CLOSING_IS_RELEASING,
+                at="close(6)",
             )
         },
         name="12 check: no descriptor",
@@ -181,7 +185,8 @@ CHECK = (
             "iommufd_ctx 1": Distractor(
                 "No descriptor leads to an iommufd. The group itself has become the owner.", M.TOLD_IS_DONE
             ),
-            "nobody": "On this way nobody binds. The group has become the owner when it was put into the container.",
+            "nobody": "You looked for a BIND. On the old way there is none: the group has become the owner when it was put "
+            "into the container.",
         },
         view=("fds vmm", "file group*", "file vfio*", "vfio_group 1", "iommu_group 1", CARD),
         name="12 check: which way",

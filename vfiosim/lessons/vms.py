@@ -71,8 +71,8 @@ LET_IT_BE_TWO = Parsons(
     "the file has one pointer. The call that writes it last before BIND decides: FILE_ADD writes a VM, FILE_DEL writes none.",
     extra={"del 2": "FILE_DEL from the list of VM 2", "close VM 1": "close the descriptor of VM 1"},
     distractors={
-        "bind LOST": "BIND looks at the file at once, and never again. Just then the file did not belong to VM 2.",
-        "del 1 LOST": "FILE_DEL clears the file's pointer. By then it had led to VM 2.",
+        "bind LOST": "BIND asks the file for its VM once. At that moment the file did not point to VM 2.",
+        "del 1 LOST": "FILE_DEL clears the file's pointer, whichever list you name. Here the file pointed to VM 2 already.",
         "del 2 ENOENT": "The list of VM 2 does not have the file.",
         "bind EINVAL": "A file is bound once.",
         "add 2 EEXIST": "The list of VM 2 has the file already.",
@@ -137,7 +137,9 @@ TOO_LATE = Task(
     "Put that on the list first, then call BIND.",
     distractors={
         _bound_again: Distractor(
-            "This file is bound, and its VM was looked for then. BIND comes once.", M.VM_FOLLOWS_THE_LIST
+            "You called BIND for a file that is bound already: a file is bound once, and its VM was looked for "
+            "then. First the binding has to end.",
+            M.VM_FOLLOWS_THE_LIST,
         ),
         _listed_again: Distractor(
             "You listed the file once more. The file knows VM 1 as before; BIND is over, and the device does not look again.",

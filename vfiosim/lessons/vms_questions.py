@@ -102,8 +102,13 @@ QUESTIONS: dict[str, Question] = {
             "refused": "none: FILE_ADD is refused",
         },
         {
-            "VM 1": Distractor("The file knows VM 1 now. Nobody tells the device.", M.VM_FOLLOWS_THE_LIST),
-            "refused": "FILE_ADD asks whether the file is listed already, and not whether it is bound.",
+            "VM 1": Distractor(
+                "You expected FILE_ADD to tell the device. It tells the file only. The device asked the file in BIND, "
+                "when the file was not listed yet, and does not ask again.",
+                M.VM_FOLLOWS_THE_LIST,
+            ),
+            "refused": "You expected FILE_ADD to be refused after BIND. It asks whether the file is listed already, and not "
+            "whether it is bound.",
         },
         name="07 too late",
     ),
@@ -115,8 +120,12 @@ QUESTIONS: dict[str, Question] = {
         "that:",
         {"VM 1": "VM 1", "VM 2": "VM 2", "none": "none: two VMs cannot have one device"},
         {
-            "VM 2": Distractor("The file has turned to VM 2. The device has not.", M.VM_FOLLOWS_THE_LIST),
-            "none": "Each VM has a list of its own, and no list asks the other one.",
+            "VM 2": Distractor(
+                "FILE_ADD makes the file point to VM 2. The device keeps the VM that BIND found in the file: VM 1.",
+                M.VM_FOLLOWS_THE_LIST,
+            ),
+            "none": "You expected the two lists to exclude each other. Each VM has a list of its own, and no list looks "
+            "at another one. The device keeps VM 1.",
         },
     ),
     "off one list": Question(
@@ -127,8 +136,10 @@ QUESTIONS: dict[str, Question] = {
         "other list:",
         {"VM 1": "VM 1: it came first", "VM 2": "VM 2: it still lists the file", "none": "none"},
         {
-            "VM 1": "You let the first one win. The second FILE_ADD wrote VM 2 over VM 1; then FILE_DEL wrote over that.",
-            "VM 2": "The list of VM 2 has the file, yes. But BIND asks the file for its VM, and not the lists.",
+            "VM 1": "You expected the first list to win. But the file has one pointer. The second FILE_ADD wrote VM 2 "
+            "over VM 1, and FILE_DEL cleared it.",
+            "VM 2": "The list of VM 2 has the file, that is true. But BIND does not look at lists. It asks the file for "
+            "its VM, and FILE_DEL has cleared that.",
         },
         hints=("How many VMs can one pointer lead to?", "FILE_DEL is made for a file that is on one list."),
     ),
@@ -144,10 +155,10 @@ QUESTIONS: dict[str, Question] = {
             "without": "it succeeds, and the device holds no VM",
         },
         {
-            "takes": "At zero the freeing has begun, and a count of 1 would not stop it. The VM would be freed all "
-            "the same, and the "
-            "device would hold freed memory.",
-            "EINVAL": "For BIND this is a file without a VM, and such files are bound, too: not each program has a VM.",
+            "takes": "You expected the count to go from 0 back to 1. At 0 the VM is being freed already, and no new "
+            "reference stops that: the device would hold freed memory.",
+            "EINVAL": "You expected BIND to need a VM. For BIND this is a file that belongs to no VM, and that is allowed: "
+            "not every program has one.",
         },
     ),
 }
@@ -166,7 +177,10 @@ CHECK = (
         {
             "del 1": "FILE_DEL tells the file to forget the VM. The file's pointer was not counted, so VM 1 is still held.",
             "close list 1": "The list's file was one holder of three. The VM's own file and the device are left.",
-            "close VM 1": Distractor("A descriptor is one holder. The device is another.", M.ONE_NUMBER_ONE_HOLDER),
+            "close VM 1": Distractor(
+                "Closing the descriptor takes one holder of the VM away. The device is another one, since BIND.",
+                M.ONE_NUMBER_ONE_HOLDER,
+            ),
         },
         name="07 check: the last one",
     ),
@@ -177,9 +191,10 @@ CHECK = (
         "a list that goes takes all files off, and each file forgets its VM. Close the list after BIND, or not at all:",
         {"VM 1": "VM 1: it lives, descriptor 6 holds it", "none": "none", "EBADF": "none: BIND fails with EBADF"},
         {
-            "VM 1": "VM 1 lives, but the file does not belong to it any more.",
-            "EBADF": "BIND takes one descriptor, that of the iommufd, which is open. It asks the file for its VM, and never sees "
-            "the descriptor of a list.",
+            "VM 1": "VM 1 lives, that is true. But when its list was closed, the file forgot it. So BIND finds a file "
+            "that belongs to no VM.",
+            "EBADF": "EBADF would mean that the iommufd is not open. BIND is not given the descriptor of a list: it asks "
+            "the file for its VM, and finds none.",
         },
         name="07 check: the list goes",
     ),
@@ -189,7 +204,8 @@ CHECK = (
         "a list has a file once.",
         {"0": "0: it succeeds", "EEXIST": "EEXIST", "EBUSY": "EBUSY"},
         {
-            "0": "It would be listed twice, and each FILE_DEL would take one away. The list looks first.",
+            "0": "You expected a second entry. FILE_ADD first looks whether the list has the file: with two entries "
+            "one FILE_DEL would not be enough.",
             "EBUSY": "EBUSY would mean that somebody else has it in use. Here it is your own entry, which exists already.",
         },
         name="07 check: twice",

@@ -156,8 +156,15 @@ QUESTIONS: dict[str, Question] = {
             "2 2": "two files, and the first has 2 references",
         },
         {
-            "1 2": Distractor("You took open for dup.", M.SECOND_OPEN_IS_FINE),
-            "2 2": Distractor("Two files, yes, but descriptor 5 leads to the second one only."),
+            "1 2": Distractor(
+                "You described what dup does. Each open makes a new file with a count of its own, and descriptor 5 "
+                "leads to the new file.",
+                M.SECOND_OPEN_IS_FINE,
+            ),
+            "2 2": Distractor(
+                "There are two files, that is right. But descriptor 5 leads to the second file, so the first one "
+                "still has one holder."
+            ),
         },
         view=FILES,
     ),
@@ -197,11 +204,13 @@ QUESTIONS: dict[str, Question] = {
         },
         {
             "lives": Distractor(
-                "To know is not to hold. The group knows the file, but nobody holds it any more.",
+                "You took a pointer for a holder. The group knows where the file is, but this pointer is not counted. "
+                "Nobody holds the file any more, so it goes.",
                 M.LOOKING_IS_HOLDING,
                 at="Nobody holds file group1#1",
             ),
-            "dangling": "That would be a bug. The close of the group's file clears the pointer.",
+            "dangling": "A pointer to a freed file would be a bug. So the close of the group's file clears the pointer before "
+            "the file is freed.",
         },
         view=("thread *", "fds", "file group*", "vfio_group 1"),
     ),
@@ -214,7 +223,8 @@ QUESTIONS: dict[str, Question] = {
         {name: name for name in BOUND},
         {
             f"-{name}": Distractor(
-                "close(4) took one holder of the iommufd's file away. The binding holds it still, and descriptor 5 the binding.",
+                "close(4) took one holder of the iommufd's file away. The binding still holds this file, and "
+                "descriptor 5 keeps the binding.",
                 M.CLOSING_IS_RELEASING,
                 at="close(4)",
             )
@@ -222,7 +232,8 @@ QUESTIONS: dict[str, Question] = {
         }
         | {
             f"-{name}": Distractor(
-                "close(3) took one holder away. Descriptor 5 leads to the same file.", M.ONE_NUMBER_ONE_HOLDER
+                "close(3) took one holder of the device's file away. Descriptor 5 leads to the same file, and holds it.",
+                M.ONE_NUMBER_ONE_HOLDER,
             )
             for name in BOUND[:2]
         },
@@ -264,7 +275,8 @@ CHECK = (
             "2": Distractor("The fork copies the whole table: both numbers of the child hold the file.", at=FORKED),
             "4": "So many are there before the close. close(3) gives one back.",
         },
-        otherwise="Two descriptors, then two tables of two, then close(3) gives one back.",
+        otherwise="dup makes two holders. fork copies the table with both descriptors: four holders. close(3) takes one "
+        "of them away.",
         kind="number",
         view=FILES,
         name="02 check: count",
@@ -281,10 +293,11 @@ CHECK = (
         },
         {
             "goes": Distractor(
-                "close(3) took the last descriptor away. A message is a holder, too.", M.ONE_NUMBER_ONE_HOLDER
+                "close(3) took the last descriptor away, but not the last holder: the message on its way holds the file.",
+                M.ONE_NUMBER_ONE_HOLDER,
             ),
-            "number": "You sent a number, and close(3) ends only that. A message carries the file itself; who receives it gets a "
-            "new number.",
+            "number": "You expected a message to carry a number. It carries the file itself. close(3) ends only the "
+            "sender's number; the receiver gets a new one.",
         },
         view=("thread *", "fds", FILE, "file socket*", "socket", "message", "vfio_device_file"),
         name="02 check: message",
@@ -303,13 +316,15 @@ CHECK = (
                 at="Nobody holds file iommu#1",
             ),
             "file iommu#1": Distractor(
-                "The release handler of the iommufd's file runs first. iommufd_ctx 1 goes in it, and the file behind it.",
+                "Before a file is freed its release handler runs. The handler of the iommufd's file frees iommufd_ctx "
+                "1; after that the file is freed.",
                 at="iommufd_ctx 1 is freed",
             ),
             "vfio_device_file 1": "vfio_device_file 1 goes at the end of the release handler: before that it ends the binding, and "
             "iommufd_device 1 goes.",
             FILE: Distractor(
-                "file vfio0#1 loses its last holder first. But its release handler still needs it.",
+                "file vfio0#1 loses its last holder first, that is right. But before it is freed its release handler "
+                "runs, and that frees other objects.",
                 at="Nobody holds file vfio0#1",
             ),
         },

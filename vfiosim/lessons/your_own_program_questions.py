@@ -100,7 +100,7 @@ QUESTIONS: dict[str, Question] = {
             "EFAULT": "EFAULT: the struct cannot be read",
         },
         {
-            "0": "You expected the kernel to know the size from the request. The number says only: request 0x76 of type “;”. "
+            "0": "You expected the kernel to know the size from the request. Numbers of VFIO requests tell no size. "
             "Structs grow from version to version, so each program says how long its own is.",
             "EFAULT": "EFAULT is for an address at which there is no memory. This address is good; what stands there is wrong.",
         },
@@ -162,8 +162,10 @@ CHECK = (
             "EINVAL EINVAL": "EINVAL both times: the size is wrong",
         },
         {
-            "0 0": "Then the program would believe that the 5 was understood. What a kernel does not know it must refuse.",
-            "E2BIG E2BIG": "Then no program could be compiled with newer headers. Zeros ask for nothing.",
+            "0 0": "You expected the old kernel to leave out what it does not know. Then the program would believe that "
+            "the 5 was understood. So the kernel refuses it.",
+            "E2BIG E2BIG": "You expected every longer struct to be refused. Then no program with newer headers could run. New "
+            "bytes that are 0 ask for nothing, so they are allowed.",
             "EINVAL EINVAL": "EINVAL is for a struct that is too short. This one is longer than needed.",
         },
         view=("thread *", "iommufd_ctx 1", "iommufd_ioas"),

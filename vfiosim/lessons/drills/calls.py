@@ -311,5 +311,9 @@ def _late(outcome: Outcome) -> Distractor:
 def _absent(name: str, names: Sequence[str]) -> Distractor:
     """About a mistake that was not made, where others were."""
     if name == "bound" and "other file" in names:
-        return Distractor("Another file of the device is bound, not this one.", M.SECOND_OPEN_IS_FINE)
+        return Distractor(
+            "You took another file for this one. Another file of the device is bound; the file that this BIND is "
+            "called on is not.",
+            M.SECOND_OPEN_IS_FINE,
+        )
     return Distractor(f"That is not wrong here. {MISTAKES[name].instead.format(**_fields(names))}")

@@ -81,7 +81,8 @@ def how_many(seed: int) -> Question:
         lambda: ExperimentResult(str(total), *_counted(session, name), held),
         "every unit of a counter belongs to a holder. These are the holders:",
         wrong=wrong,
-        otherwise="Count holders, not calls: ask who would have to give it back.",
+        otherwise="Each unit of the count belongs to a holder: a descriptor, a list, a binding, or the device object "
+        "that BIND makes.",
         kind="number",
         view=(*WATCHED, "fds", "kvm_vfio"),
         hints=(
