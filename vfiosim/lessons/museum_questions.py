@@ -173,10 +173,7 @@ QUESTIONS: dict[str, Question] = {
                 at=MAPPED,
             ),
             "free": Distractor(
-                "You counted descriptors. All of them are closed, but a mapping holds its file, too: the address "
-                "space still holds the card's file.",
-                M.BOUND_BY_A_PROGRAM,
-                at=MAPPED,
+                "All descriptors are closed. But a mapping holds its file, too.", M.BOUND_BY_A_PROGRAM, at=MAPPED
             ),
         },
         view=VIEW,
@@ -200,13 +197,12 @@ QUESTIONS: dict[str, Question] = {
             ),
             "-iommufd_ctx 1": Distractor("Its file owns it, and is still held when the process exits.", at=EXITS),
             "-vfio_device vfio0": Distractor(
-                "The card's file holds it, and it holds the device object in the iommufd. The exit changes neither.",
-                at=EXITS,
+                "The card's file holds it, and it holds its binding. No process is in that.", at=EXITS
             ),
             "+driver vfio-pci": Distractor(
                 "Nobody in the ring holds the driver. It was there before the process.", at=EXITS
             ),
-            "+mm_struct vmm": Distractor("The memory goes with its process.", at=EXITS),
+            "+mm_struct vmm": Distractor("It is the memory of the process, and goes when the process exits.", at=EXITS),
         },
         kind="set",
         before=lambda: ExperimentResult("", since_the_map(mapped_and_gone(DEV)), -1),
@@ -228,9 +224,7 @@ QUESTIONS: dict[str, Question] = {
         },
         {
             "mended": Distractor(
-                "It refuses the file of the report only. Descriptor 4, the iommufd, can still be mapped: this mapping "
-                "makes a ring, too.",
-                at=MAPPED,
+                "It refuses a card. An iommufd, descriptor 4, can still be mapped into itself: another ring.", at=MAPPED
             ),
             "memory": Distractor("A file of memory is no device: its mapping is not touched.", at=MAPPED),
         },
@@ -250,8 +244,7 @@ QUESTIONS: dict[str, Question] = {
             "all": "in every schedule",
         },
         {
-            "none": "The lock makes one call wait for the other. It does not say whose VM is given back: the second call "
-            "gives back that of the first.",
+            "none": "The lock makes one call wait for the other. The second one still gives back the VM of the first.",
             "some": "You looked for an unlucky place to stop. A first or B first: both ways leave a count on the VM that "
             "nobody will give back.",
         },
@@ -264,7 +257,7 @@ QUESTIONS: dict[str, Question] = {
         "file has none.",
         {name: f"A: {a}" + (f"; B: {b}" if b else ", and no B") for name, (a, b) in PAIRS.items()},
         {
-            "+alone": "A BIND that succeeds gives nothing back.",
+            "+alone": "A BIND that succeeds gives nothing back, so one BIND alone loses no VM.",
             "+once more": "The second BIND of one file is refused early, before it looks for a VM.",
             "-one VM": "A's file forgot its VM when the list was closed. Where A comes second, it is refused, and "
             "gives back B's VM.",
@@ -314,12 +307,10 @@ CHECK = (
         {"old": "to the old one", "new": "to the new one", "nothing": "to nothing"},
         {
             "old": Distractor(
-                "You expected the way out to move the card back. It only knows the undo of a first attach: it has "
-                "detached the card.",
+                "It does not move back. The way out knows the undo of a first attach: it has detached it.",
                 M.FAILED_IS_UNDONE,
             ),
-            "new": "You expected the move to stay. It was made, but the call was refused after it, and the way out has "
-            "detached the card.",
+            "new": "It was moved. But then the call was refused, and the way out has detached the card.",
         },
         name="11 check: a refused move",
     ),

@@ -224,9 +224,15 @@ QUESTIONS: dict[str, Question] = {
             "iommufd_ctx 1.objects": "iommufd_ctx 1.objects",
         },
         {
-            "-vfio_group 1.opened_file": Distractor("A writes it, and BIND looks at it: is the group open?"),
+            "-vfio_group 1.opened_file": Distractor(
+                "You left it out. A writes it when it opens the group, and BIND looks at it: an open group is EBUSY."
+            ),
             "-vfio_group 1.cdev_device_open_cnt": Distractor(
-                "BIND writes it, and opening the group looks at it: is a device bound?", None, _bind_first, "is blocked"
+                "You left it out. BIND writes it when it blocks the group, and A looks at it before it opens the "
+                "group.",
+                None,
+                _bind_first,
+                "is blocked",
             ),
         }
         | {

@@ -110,8 +110,8 @@ def in_a_hurry(session: Session) -> None:
 
 
 START = Task(
-    "A VMM had a hurry: it has made every call but FILE_ADD. The card reads the guest's memory, and does not know the VM. Let the "
-    "card hold the VM, and let a read at <code>0x10000</code> reach the guest's memory.",
+    "A VMM was in a hurry: it has made every call but FILE_ADD. The card reads the guest's memory, and does not know the VM. Let "
+    "the card hold the VM, and let a read at <code>0x10000</code> reach the guest's memory.",
     in_a_hurry,
     not_started,
     (

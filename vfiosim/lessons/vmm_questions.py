@@ -90,8 +90,8 @@ def _iommufd_closed() -> ExperimentResult:
 
 QUESTIONS: dict[str, Question] = {
     "list": Question(
-        "A VMM has a hurry. It binds the card first, and puts the card's file on the list of the VM (FILE_ADD) afterwards. Both "
-        "calls succeed. Does the device hold the VM now?",
+        "A VMM is in a hurry. It binds the card first, and puts the card's file on the list of the VM "
+        "(FILE_ADD) afterwards. Both calls succeed. Does the device hold the VM now?",
         _list_after_bind,
         "BIND looks for the VM once, on its way, and never again. A VMM that adds the file too late gets no error: a device whose "
         "driver needs the VM simply has none. QEMU adds the file first, and says so in a comment.",
@@ -101,7 +101,8 @@ QUESTIONS: dict[str, Question] = {
             "EBUSY": "It cannot: FILE_ADD of a bound file is refused",
         },
         {
-            "True": "You expected the device to learn of the VM later. BIND asked “does this file belong to a VM?”: not yet.",
+            "True": "You expected the device to learn of the VM later. BIND asks once whether the file belongs to a VM, "
+            "and at that moment it did not.",
             "EBUSY": "FILE_ADD looks whether the file is one of VFIO. It does not ask whether the file belongs to a bound device.",
         },
     ),
@@ -114,7 +115,7 @@ QUESTIONS: dict[str, Question] = {
             "8": "You expected each card to bring a page table of its own. ATTACH looks first which of its page tables fits.",
             "0": "The first card still reads by its page table. What that shows stays pinned.",
         },
-        otherwise="Which page tables of the address space show these pages? Each page is pinned once.",
+        otherwise="The address space has one page table that both cards read by. It shows 4 pages, and each is pinned once.",
         kind="number",
         hints=("How many page tables are there?",),
     ),
