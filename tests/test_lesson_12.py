@@ -8,9 +8,8 @@ import pytest
 
 from tests.cells import cells, code_of
 from tests.conftest import ROOT
-from vfiosim.lab import Exercise, Session
+from vfiosim.lab import Distractor, Exercise, Session
 from vfiosim.lab.style import words
-from vfiosim.lessons import misconceptions as M
 from vfiosim.lessons import vmm as lesson
 from vfiosim.lessons.fewest import Sketch, fewest
 from vfiosim.lessons.moves import DOWN, UP
@@ -45,6 +44,11 @@ def test_the_list_of_calls_that_stands_above_does_not_solve_the_first_level():
     message = checked(lesson.exercise(), *FIRST_WAY)
     assert "wanted: the card holds the VM; now: it does not know a VM" in message
     assert "bound before its file was on the list" in message
+
+
+def test_who_puts_the_old_file_on_the_list_before_it_is_closed_is_told_who_holds_the_old_binding():
+    message = checked(lesson.exercise(), "FILE_ADD", "close card", "open card", "FILE_ADD", "BIND", "ATTACH")
+    assert "list of the VM holds the card's old file" in message
 
 
 def test_a_start_whose_card_is_not_attached_tells_at_which_door_the_read_stops():
@@ -190,8 +194,9 @@ def test_a_machine_with_two_iommufds_tells_whose_ids_they_are():
     assert "iommufd_ctx 2: ID 1 iommufd_device 1" in told
 
 
-def test_the_clean_up_that_never_ran_is_called_by_its_name():
-    assert M.CLOSING_IS_RELEASING in {
-        getattr(one, "misconception", None) for one in lesson.LESSON.questions["killed"].wrong.values()
-    }
+def test_who_thinks_that_somebody_has_to_unbind_is_told_what_ends_a_binding_and_not_of_another_belief():
+    said = lesson.LESSON.questions["killed"].wrong["vm"]
+    assert isinstance(said, Distractor)
+    assert "its binding gave the VM back" in said.text
+    assert said.misconception is None
     assert Session(start=with_card).machine.check() == []

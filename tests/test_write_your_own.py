@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import ROOT
+from vfiosim import replay
 
 PAGE = (ROOT / "notebooks" / "write_your_own.md").read_text("utf-8")
 BLOCKS = dict(re.findall(r"^## A (\w+)$.*?```python\n(.*?)```", PAGE, re.MULTILINE | re.DOTALL))
@@ -68,7 +69,9 @@ def test_the_puzzle_is_safe_and_broken_without_its_lock(made):
     puzzle = made["puzzle"]
     assert puzzle.explore().complete
     assert not puzzle.explore().violations
-    assert puzzle.happens in puzzle.explore(without=["group_lock"]).violations[0].what
+    broken = puzzle.explore(without=["group_lock"]).violations[0]
+    assert puzzle.happens in broken.what
+    assert broken.what in str(replay(broken.replay)), "the text that is told needs no name of the puzzle"
 
 
 def test_the_room_has_a_way_into_its_bug_and_is_mended_by_the_kernels_own_function(made):

@@ -87,6 +87,11 @@ def _bound_too_early(session: Session) -> bool:
     return bool(listed) and dma(session.machine).doors[0].is_open and objects[CARD].kvm.value is None
 
 
+def _old_file_is_listed(session: Session) -> bool:
+    listed = session.machine.engine.objects["kvm_vfio 1"].file_list.value  # type: ignore[attr-defined]
+    return not {*listed} <= {*session.descriptors().values()}
+
+
 def _two(name: str, call: Callable[[Session, int], Outcome], tip: str) -> Moves:
     """A move for each of two iommufds, descriptors 6 and 7."""
     return {f"{name} {fd}": (lambda session, fd=fd: call(session, fd), f"{tip} {fd}") for fd in (6, 7)}  # type: ignore[misc]
@@ -123,6 +128,8 @@ START = Task(
     "The end of the card's file ended the binding, and that detached. The iommufd kept the address space with its memory, so "
     "IOAS_ALLOC and MAP need not be done again. FILE_ADD comes before BIND, because BIND looks for the VM once.",
     distractors={
+        _old_file_is_listed: "The list of the VM holds the card's old file now, and that holds the old binding; no move takes it "
+        "off the list. <b>Undo</b>: the card is closed first.",
         _bound_too_early: "The card was bound before its file was on the list of the VM, and BIND looks for the VM once. This "
         "binding has to end: it ends with the card's file.",
     },

@@ -134,7 +134,6 @@ QUESTIONS: dict[str, Question] = {
             "vm": Distractor(
                 "You expected that somebody has to unbind. The end of the process closed the device's file, and when "
                 "that was freed, its binding gave the VM back.",
-                M.CLOSING_IS_RELEASING,
                 at="iommufd_ctx 1 is freed",
             ),
             "iommufd": "The pages are unpinned when the page table goes, and that goes before iommufd_ctx 1 is freed.",
