@@ -66,13 +66,16 @@ def _student(name: str, path: Path) -> Student:
 def table(everybody: Sequence[Student], course: Sequence[Lesson]) -> list[str]:
     """For each student how many exercises of each lesson are solved, as lines of text; under them who has a problem.
 
+    The first two lines tell of which lesson, and how many it has; they fit on a terminal.
     The ten questions before and after a course are counted at their first try, and apart.
     """
     asked = surveys()
     total = sum(len(lesson.exercises) for lesson in course)
     counted = [*course, *asked]
-    head = [f"{lesson.number} of {len(lesson.exercises)}" for lesson in counted]
-    rows = [["student", *head, f"course of {total}", "first try"]]
+    rows = [
+        ["student", *(lesson.number for lesson in counted), "course", "first try"],
+        ["of", *(str(len(lesson.exercises)) for lesson in counted), str(total), ""],
+    ]
     for student in everybody:
         solved = [sum(_solved(student.answers, name) for name in lesson.exercises) for lesson in course]
         first = [sum(_first(student.answers, name) for name in lesson.exercises) for lesson in counted]
