@@ -78,7 +78,7 @@ def test_a_student_whose_folder_is_empty_stands_in_the_table_and_is_told(room, c
     (room / "zoe").mkdir()
     assert main(["grade", str(room)]) == 1
     told = capsys.readouterr().out
-    assert [line.split()[0] for line in told.splitlines()[2:6]] == ["ann", "bob", "eve", "joe", "zoe"]
+    assert [line.split()[0] for line in told.splitlines()[2:7]] == ["ann", "bob", "eve", "joe", "zoe"]
     assert f"zoe: {room / 'zoe'} holds no progress.json." in told
 
 

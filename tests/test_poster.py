@@ -9,7 +9,7 @@ import pytest
 from vfiosim.cli import main
 from vfiosim.engine.kinds import classes
 from vfiosim.machine import Machine
-from vfiosim.poster import HIGH, MARKS, WIDE, PosterRow, counted, kinds, lines, runs
+from vfiosim.poster import HIGH, MARKS, WIDE, PosterLine, PosterRow, _sides, counted, kinds, lines, runs
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +51,13 @@ def test_each_counted_reference_of_a_run_is_an_arrow_that_ends_at_its_counter(fo
     }
     assert ("vfio_device", "kvm", "users_count") in holds
     assert drawn == {one for one in holds if one[0] in found and one[1] in found and one[0] != one[1]}
+
+
+def test_an_arrow_goes_from_and_to_the_sides_that_face_each_other_so_that_it_crosses_no_box_of_its_own():
+    places = {"left": (5.0, 0.0, 0.0), "below": (9.0, 50.0, 0.0), "right": (95.0, 0.0, 90.0)}
+    assert _sides(PosterLine("left:kvm>:e", "right:count:w", ""), places) == ("left:kvm>:e", "right:count:w")
+    assert _sides(PosterLine("right:kvm>:e", "left:count:w", ""), places) == ("right:kvm:w", "left:count>:e")
+    assert _sides(PosterLine("left:title:e", "below:count:w", ""), places) == ("left:title:w", "below:count:w")
 
 
 def test_the_command_writes_the_sheet_as_svg_and_as_pdf(tmp_path, found, capsys):

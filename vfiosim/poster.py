@@ -131,6 +131,7 @@ def counted(traces: Collection[Trace]) -> set[tuple[str, str, str]]:
 FONT, LETTERS = "DejaVu Sans Mono", 6.5  # points
 WIDE, HIGH = 1190, 842  # A3, in points
 HEAD, GAP, CHANNEL = 26.0, 9.0, 40.0
+AIR = "&#160;&#160;"  # letters of a reader's font may be a little wider than those that the boxes were made for
 OWNS = {"penwidth": "1.6", "dir": "both", "arrowtail": "diamond"}
 LEGEND = (
     "<b>Who holds whom in VFIO, iommufd and KVM</b>   Linux 7.2, as modelled.   ⊠ a lock, and under it what it guards   "
@@ -183,10 +184,11 @@ def draw(*forms: str) -> dict[str, bytes]:
 
 
 Sizes = Mapping[str, tuple[float, float]]
+Places = Mapping[str, tuple[float, float, float]]  # the middle of a box, and its left edge
 
 
-def _places(found: dict[str, Kind], sizes: Sizes) -> Sizes:
-    """The middle of each box: columns are filled in the order of the map of all pictures, so high that all fits the sheet best."""
+def _places(found: dict[str, Kind], sizes: Sizes) -> Places:
+    """Where each box stands: columns are filled in the order of the map of all pictures, so high that all fits the sheet best."""
     order = sorted(
         found.values(), key=lambda kind: (COLUMNS.get(kind.name, DEVICES), (*HOMES, "other").index(kind.home))
     )
@@ -194,19 +196,19 @@ def _places(found: dict[str, Kind], sizes: Sizes) -> Sizes:
     return min(tried, key=lambda one: abs(one[0] / one[1] - WIDE / HIGH))[2]
 
 
-def _columns(names: Sequence[str], sizes: Sizes, high: float) -> tuple[float, float, Sizes]:
-    """The boxes in columns of this height: how wide and high that is in all, and the middle of each box."""
-    places, left, top, widest = dict[str, tuple[float, float]](), 0.0, 0.0, 0.0
+def _columns(names: Sequence[str], sizes: Sizes, high: float) -> tuple[float, float, Places]:
+    """The boxes in columns of this height: how wide and high that is in all, and where each box stands."""
+    places, left, top, widest = dict[str, tuple[float, float, float]](), 0.0, 0.0, 0.0
     for name in names:
         width, height = sizes[name]
         if top + height > high:
             left, top, widest = left + widest + CHANNEL, 0.0, 0.0
-        places[name] = (left + width / 2, -top - height / 2)
+        places[name] = (left + width / 2, -top - height / 2, left)
         top, widest = top + height + GAP, max(widest, width)
     return left + widest, high + HEAD, places
 
 
-def _source(found: dict[str, Kind], arrows: Collection[PosterLine], places: Sizes) -> str:
+def _source(found: dict[str, Kind], arrows: Collection[PosterLine], places: Places) -> str:
     from graphviz import Digraph
 
     looks = {"label": f"<{LEGEND}>", "labelloc": "t", "fontname": FONT, "fontsize": "10", "splines": "true"}
@@ -216,12 +218,22 @@ def _source(found: dict[str, Kind], arrows: Collection[PosterLine], places: Size
         edge_attr={"arrowsize": "0.4", "penwidth": "0.8"},
     )
     for kind in found.values():
-        place = {"pos": "{:.1f},{:.1f}".format(*places[kind.name])} if places else {}
+        place = {"pos": "{:.1f},{:.1f}".format(*places[kind.name][:2])} if places else {}
         sheet.node(kind.name, f"<{_box(kind)}>", **place)
     for line in sorted(arrows):
         colour = palette()[f"home-{found[line.end.partition(':')[0]].home}"]
-        sheet.edge(line.start, line.end, color=colour, **(OWNS if line.sort == "owns" else {}))
+        sheet.edge(*_sides(line, places), color=colour, **(OWNS if line.sort == "owns" else {}))
     return str(sheet.source)
+
+
+def _sides(line: PosterLine, places: Places) -> tuple[str, str]:
+    """The ends of an arrow on the sides that face each other, so that it crosses neither box; in one column on the left."""
+    (one, start, _), (two, end, _) = line.start.split(":"), line.end.split(":")
+    far = places[two][2] - places[one][2]
+    start, end = start.removesuffix(">"), end.removesuffix(">")
+    right = "" if start == "title" else ">"
+    begins = f"{one}:{start}{right}:e" if far > 0 else f"{one}:{start}:w"
+    return begins, f"{two}:{end}{'' if end == 'title' else '>'}:e" if far < 0 else f"{two}:{end}:w"
 
 
 def _box(kind: Kind) -> str:
@@ -236,8 +248,8 @@ def _box(kind: Kind) -> str:
 def _line(row: PosterRow, below_its_lock: bool) -> str:
     leads = f"→ {' '.join(row.targets)}" if row.targets else ""
     guard = "" if below_its_lock or not row.guard else f"⊠{row.guard}"
-    right = f'<font color="#555555">{escape(f"  {leads} {guard}".rstrip())}</font>' if leads or guard else ""
-    text = f"{'  ' * below_its_lock}{row.mark or ' '} {row.name}".replace(" ", "&#160;")
+    right = f'<font color="#555555">{escape(f"  {leads} {guard}".rstrip())}{AIR}</font>' if leads or guard else ""
+    text = f"{'  ' * below_its_lock}{row.mark or ' '} {row.name}".replace(" ", "&#160;") + AIR
     return (
         f'<tr><td port="{row.name}" align="left">{text}</td><td port="{row.name}&gt;" align="right">{right}</td></tr>'
     )
