@@ -10,7 +10,7 @@ import pytest
 from tests.cells import code_of
 from vfiosim.lab import Exercise, Session
 from vfiosim.lab.record import progress
-from vfiosim.lab.style import words
+from vfiosim.lab.style import anchor, words
 from vfiosim.lessons import level_track as lesson
 from vfiosim.lessons.designing import NAME
 from vfiosim.lessons.levels import entry, known
@@ -134,6 +134,15 @@ def test_a_detour_is_told_how_many_calls_it_could_have_been():
         exercise("no way back"), *split("open card, open iommufd, close card, open card, BIND, close iommufd")
     )
     assert "✓ Solved. You needed 6 calls. It can be done with 4." in message
+
+
+def test_what_is_open_at_the_end_of_the_notebook_leads_to_the_goal_of_that_level_in_the_index_also_on_a_page():
+    index = lesson.levels(1, 6)
+    places = {anchor(level.kept) for level in index.levels.values()}
+    assert {*re.findall('id="(vfiosim-13[^"]*)"', index.static_html())} == places
+    assert {
+        name for card in index.index.children for name in re.findall('name="(.*?)"', card.children[0].value)
+    } == places
 
 
 def test_the_index_shows_each_goal_as_a_picture_ticks_what_was_solved_and_opens_what_is_pressed():

@@ -16,7 +16,7 @@ from ..lab import controls as widgets
 from ..lab.goal import Fact, fact
 from ..lab.record import progress
 from ..lab.static_fallback import StaticFallback, note
-from ..lab.style import button, row, style, text, words
+from ..lab.style import anchor, button, row, style, text, words
 from ..lab.verdict import Misled
 from ..naming import must_be_one_of
 from ..views import Player
@@ -156,7 +156,8 @@ class Levels(StaticFallback):
         self.pictures = {level.name: level.thumbnail(ways[level.name]) for level in levels}
         cards = [
             widgets.VBox(
-                [text("thumbnail", self.pictures[name]), button], kind=f"card {_broad(self.pictures[name])}".strip()
+                [text("thumbnail", f'<a name="{anchor(self.levels[name].kept)}"></a>{self.pictures[name]}'), button],
+                kind=f"card {_broad(self.pictures[name])}".strip(),
             )
             for name, button in self.buttons.items()
         ]
@@ -211,7 +212,8 @@ class Levels(StaticFallback):
     def static_html(self) -> str:
         """The index as it was when the cell ran."""
         cards = "".join(
-            f"<figure>{self.pictures[name]}<figcaption>{escape(made.description)}</figcaption></figure>"
+            f'<figure id="{anchor(self.levels[name].kept)}">{self.pictures[name]}'
+            f"<figcaption>{escape(made.description)}</figcaption></figure>"
             for name, made in self.buttons.items()
         )
         return f'{style().value}{note(self.head.value)}<div class="vfiosim-lab"><div class="vfiosim-cards">{cards}</div></div>'
