@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections.abc import Iterable
 
 import pytest
 
@@ -13,16 +14,22 @@ from vfiosim import Machine
 from vfiosim.conformance.evidence import FILE, ran_through
 from vfiosim.conformance.recordings import load, recordings
 from vfiosim.museum import ROOMS
-from vfiosim.trace import Trace
+from vfiosim.trace import MicroStep, Trace
 from vfiosim.views.sources import Sources
 
 RECORDS = ROOT / "assets" / "records"
 
 
+def places_of(micros: Iterable[MicroStep]) -> list[tuple[int, ...]]:
+    """Where in the code each of these is."""
+    sources = Sources()
+    numbers = [sources.number(micro) for micro in micros]
+    return [sources.told()["places"][number] for number in numbers]
+
+
 def calls_of(trace: Trace) -> list[int | None]:
     """What is told about each line of a trace; None where nothing is."""
-    sources = Sources()
-    return [(*sources.places[sources.number(step)], None)[2] for step in trace.micro]
+    return [(*place, None)[2] for place in places_of(trace.micro)]
 
 
 def test_every_line_of_a_bind_was_run_by_recorded_calls() -> None:
@@ -45,8 +52,7 @@ def test_what_no_recording_has_is_said_to_be_read_and_code_of_somebody_else_is_s
     patched = ROOMS["return-without-unlock"].trace.trace
     changed = [step for step in patched.micro if step.function == "vfio_df_ioctl_bind_iommufd"]
     assert changed
-    sources = Sources()
-    assert all(len(sources.places[sources.number(step)]) == 2 for step in changed)
+    assert all(len(place) == 2 for place in places_of(changed))
 
 
 def test_a_recording_counts_a_call_once_for_each_line_that_it_runs_through() -> None:

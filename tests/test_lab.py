@@ -400,6 +400,22 @@ def test_a_press_that_runs_through_known_functions_sends_none_of_them_again() ->
     sent: list[str] = []
     player.observe(lambda change: sent.append(change["name"]))
     press(bench, "bind")
-    assert {"data", "lasting"} & {*sent} == {"data"}
-    assert any("async def iommufd_device_bind(" in text for text in player.lasting["texts"])
+    assert {"data", "lasting", "recent"} & {*sent} == {"data"}
+    assert any("async def iommufd_device_bind(" in text for text in player.lasting["texts"].values())
     assert "async def" not in json.dumps(player.data)
+
+
+def test_a_press_that_runs_through_new_functions_sends_these_only() -> None:
+    bench = one_bind.bind()
+    player = bench.trace_pane.player
+    press(bench, "bind")
+    kept = player.lasting
+    press(bench, "GET_INFO")
+    assert player.lasting is kept
+    assert player.recent["texts"]
+    assert not player.recent["texts"].keys() & kept["texts"].keys()
+    places = {**kept["places"], **player.recent["places"]}
+    functions = {**kept["functions"], **player.recent["functions"]}
+    assert [functions[places[step["place"]][0]]["name"] for step in player.data["steps"]] == [
+        step.function for step in player.player.trace
+    ]

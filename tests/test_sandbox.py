@@ -903,7 +903,7 @@ def test_a_click_that_was_made_during_a_run_is_ignored_and_told() -> None:
     box = Sandbox()
     now = datetime.now(UTC)
     clicks.press(box.call, now, lambda: None)
-    clicks._took = 5.0
+    clicks.took = 5.0
     clicks.press(box.undo, now + timedelta(seconds=2), lambda: told.append(2))
     clicks.press(box.undo, now + timedelta(seconds=6), lambda: told.append(3))
     assert told == [1, 3]

@@ -68,7 +68,7 @@ export class FactsView {
   }
 
   where({ told, effect }) {
-    const { file, line, first, lines, kernel, origin } = this.run.place(effect || told);
+    const { file, line, first, lines, kernel, origin } = this.run.place(effect || told) ?? {};
     const code = () => element("pre", { class: "source" }, statement(lines.slice(line - first, line - first + 8)));
     return [
       ...(file ? [section("Python", element("div", { class: "where" }, `${file}:${line}`), code())] : []),

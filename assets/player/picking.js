@@ -74,11 +74,13 @@ export class Picking {
   }
 
   select(selecting) {
+    if (selecting === this.selecting) return;
     this.selecting = selecting;
     this.marks();
   }
 
   highlight(names) {
+    if (String(names) === String(this.brought)) return;
     this.brought = names;
     this.marks();
   }

@@ -146,9 +146,16 @@ export class Player extends Moving {
     this.run = new Run(this.brief ? { ...data, ...data.brief } : data);
     this.base = null;
     for (const view of [...this.views, this.tips, this.legend]) view.load(this.run);
+    this.openViews(this.open);
     this.goTo(step);
-    this.setViews(this.open);
     this.picking.load(this.run.parts);
+  }
+
+  // More is known of code and words than when this was loaded.
+  know(known) {
+    Object.assign(this.whole, known);
+    Object.assign(this.run.data, known, this.brief && this.whole.brief);
+    if (this.open.has("source") || this.open.has("details")) this.again();
   }
 
   // ---- doing
@@ -238,9 +245,13 @@ export class Player extends Moving {
     this.onViews(Object.keys(VIEWS).filter((one) => open.has(one) && one !== "text"));
   }
 
-  setViews(names) {
+  openViews(names) {
     this.open = new Set(names);
     for (const name of Object.keys(VIEWS)) this.root.classList.toggle(`with-${name}`, this.open.has(name));
+  }
+
+  setViews(names) {
+    this.openViews(names);
     this.again();
   }
 

@@ -72,9 +72,10 @@ export class Run {
     return this.where((one) => one.refused);
   }
 
-  // What the code is, and where in it a step or an effect is.
+  // What the code is, and where in it a step or an effect is; null for what has not been told yet.
   place(thing) {
-    const [number, line, recorded] = this.data.places[thing.place];
+    const [number, line, recorded] = this.data.places[thing.place] ?? [];
+    if (number === undefined) return null;
     const made = this.data.functions[number];
     return { ...made, number, line, recorded, lines: this.data.texts[made.text].split("\n") };
   }

@@ -37,6 +37,7 @@ export class SourceView {
   show({ told, effect, open }) {
     if (!open.has("source")) return;
     const place = told && this.run.place(effect || told);
+    if (told && !place) return; // its code comes in a moment
     if (this.shown !== (place?.number ?? -1)) this.build(place);
     if (this.current) {
       this.current.classList.remove("current");

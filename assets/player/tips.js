@@ -39,8 +39,7 @@ export class Tips {
   }
 
   load({ data }) {
-    this.glossary = data.glossary || {};
-    this.fields = data.fields || {};
+    this.data = data;
     this.parts = data.parts;
     this.show(null);
   }
@@ -50,9 +49,9 @@ export class Tips {
     const [sort, , cell, , oid] = this.parts[part.dataset.key] ?? [];
     if (sort === "stub") return this.unseen(part);
     const word = part.dataset.word ?? (sort === "row" ? oid : part.dataset.oid)?.split(" ")[0];
-    const known = this.glossary[word];
+    const known = this.data.glossary[word];
     if (sort !== "row") return known ? { word, ...known } : null;
-    const says = this.fields[`${word}.${cell}`];
+    const says = this.data.fields[`${word}.${cell}`];
     return says ? { ...known, word: cell, says } : null;
   }
 

@@ -20,7 +20,10 @@ function reader(model, name) {
 }
 
 function render({ model, el }) {
-  const [data, lasting] = ["data", "lasting"].map((name) => reader(model, name));
+  const [data, lasting, recent] = ["data", "lasting", "recent"].map((name) => reader(model, name));
+  // Code and words: what was told once, and what has come since then.
+  const known = () =>
+    Object.fromEntries(Object.entries(lasting()).map(([name, some]) => [name, { ...some, ...recent()[name] }]));
   const root = element("div");
   el.append(root);
   const tell = (name, value) => {
@@ -28,7 +31,7 @@ function render({ model, el }) {
     model.save_changes();
   };
   let resting = null;
-  const player = new Player(root, { ...lasting(), ...data(), views: model.get("shown"), step: model.get("step") }, {
+  const player = new Player(root, { ...known(), ...data(), views: model.get("shown"), step: model.get("step") }, {
     onMove: (step) => {
       clearTimeout(resting);
       resting = setTimeout(() => {
@@ -49,10 +52,11 @@ function render({ model, el }) {
   model.on("change:data", () => {
     player.stop();
     loaded = data();
-    player.load({ ...lasting(), ...loaded }, loaded.step);
+    player.load({ ...known(), ...loaded }, loaded.step);
     mirror();
     for (const wait of [0, 400]) setTimeout(() => reveal(root), wait); // the words about the call come after the picture
   });
+  for (const name of ["lasting", "recent"]) model.on(`change:${name}`, () => player.know(known()));
   // A new trace and its step come together, in no fixed order: the step is for the trace that is still to be loaded.
   const stale = () => loaded.edition !== data().edition;
   model.on("msg:custom", ({ share, edition }) => {

@@ -37,6 +37,8 @@ class ClickFilter:
 
     `ignored` is called when a click came while a long run was under way.
 
+    `took`: the seconds that the last press took.
+
     `double`: the seconds within which two clicks on one button count once; None as in `double_click`.
 
     The page notes when a click was made. Between two clicks of one page these times can be compared, whatever the clock
@@ -48,7 +50,7 @@ class ClickFilter:
         self.double = double_click() if double is None else double
         self._last: widgets.Widget | None = None
         self._sent: datetime | None = None
-        self._took = 0.0
+        self.took = 0.0
 
     def press(
         self, button: widgets.Widget, sent: datetime | None, act: Callable[[], None], quick: bool = False
@@ -61,7 +63,7 @@ class ClickFilter:
             passed = (sent - self._sent).total_seconds()
             if self._last is button and not quick and 0 <= passed < self.double:
                 return
-            if self._took > LONG and 0 <= passed < self._took:
+            if self.took > LONG and 0 <= passed < self.took:
                 self.ignored()
                 return
         began = time.monotonic()
@@ -69,7 +71,7 @@ class ClickFilter:
             with garbage_later():
                 act()
         finally:
-            self._last, self._sent, self._took = button, sent, time.monotonic() - began
+            self._last, self._sent, self.took = button, sent, time.monotonic() - began
 
 
 class FilteredButton(widgets.Button):

@@ -20,6 +20,7 @@ from .style import button, row, text, words
 from .table import DescriptorTable
 from .trace_pane import TracePane, refused_at
 
+NOTICED = 0.3  # seconds; after a press that took longer, buttons are seen to wait: a quick one would end later if the page drew that
 Press = Callable[[], Outcome | None]  # what a button stands for; the answer is how it ended, if it was a call
 
 
@@ -73,7 +74,8 @@ class RunView(StaticFallback):
 
     def _press(self, what: Press) -> None:
         """Do what a button stands for, and show what came of it. Whatever goes wrong is said in words."""
-        self.add_class("vfiosim-busy")
+        if self.clicks.took > NOTICED:
+            self.add_class("vfiosim-busy")
         before = self._files()
         try:
             outcome = what()
@@ -98,13 +100,13 @@ class RunView(StaticFallback):
     def _after(self, before: dict[int, Any] | None, outcome: Outcome | None = None) -> None:
         """Something was done; `before` are the files that were open before it, None where everything is another one."""
         known, self._broken = () if self.run.moved else self._broken, self.run.machine.check()
-        self._refresh(before)  # the page makes what comes up in forms while the picture is thought out
-        self.trace_pane.bring_out(())
         if self._always_shown:
             self.trace_pane.keep(always_shown(self.run.machine))
         trace = self._with_harm(self.run.steps, known)
         step = -1 if outcome is None or self.run.moved else self._where_it_matters(trace)
-        self.trace_pane.show(trace, step, self.run.reserve())
+        self.trace_pane.bring_out(())
+        self.trace_pane.show(trace, step, self.run.reserve())  # first of all: it is what the reader waits for
+        self._refresh(before)
         for listener in self.listeners:
             listener(self)
 

@@ -203,21 +203,17 @@ def _across(start: Point, end: Point, bend: float) -> Curve:
 @lru_cache(maxsize=512)
 def _round(boxes: tuple[Spot, ...], start: Point, end: Point, ask: Callable[[str], str]) -> Curve:
     """Graphviz leads an arrow round the boxes: from the channel beside the first box to that beside the last one."""
-    import graphviz
-
-    drawing = graphviz.Digraph(
-        graph_attr={"layout": "nop2", "splines": "true", "notranslate": "true", "esep": "+4"},
-        node_attr={"shape": "box", "label": "", "fixedsize": "true"},
-    )
     away = CHANNEL / 2 if end[0] > start[0] else -CHANNEL / 2
     first, last = (start[0] + away, start[1]), (end[0] - away, end[1])
-    for number, spot in enumerate(boxes):
-        middle = f"{spot.left + spot.width / 2:.1f},{-(spot.top + spot.height / 2):.1f}"
-        drawing.node(f"{number}", pos=middle, width=f"{spot.width / 72:.3f}", height=f"{spot.height / 72:.3f}")
-    for name, (x, y) in (("from", first), ("to", last)):
-        drawing.node(name, pos=f"{x:.1f},{-y:.1f}", width="0.01", height="0.01")
-    drawing.edge("from", "to", arrowhead="none")
-    [answer] = json.loads(ask(str(drawing.source)))["edges"]
+    dot = ['digraph { layout=nop2 splines=true notranslate=true esep="+4"', 'node [shape=box label="" fixedsize=true]']
+    for spot in boxes:
+        x, y = spot.left + spot.width / 2, -(spot.top + spot.height / 2)
+        size = f"width={spot.width / 72:.3f} height={spot.height / 72:.3f}"
+        dot.append(f'{len(dot)} [pos="{x:.1f},{y:.1f}" {size}]')
+    dot += [
+        f'{name} [pos="{x:.1f},{-y:.1f}" width=0.01 height=0.01]' for name, (x, y) in (("from", first), ("to", last))
+    ]
+    [answer] = json.loads(ask("\n".join([*dot, "from -> to [arrowhead=none]", "}"])))["edges"]
     points = [first, *[_point(word) for word in answer["pos"].split() if word[0] not in "es"][1:-1], last]
     return (start, _third(start, first), _third(first, start), *points, _third(last, end), _third(end, last), end)
 

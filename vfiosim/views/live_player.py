@@ -36,8 +36,9 @@ class LivePlayer(OneQueue, anywidget.AnyWidget):
     _esm = script("widget.js")
     _css = styles()
     # As texts: of a tree each branch would be looked through for what is no JSON, at every press.
-    data = traitlets.Dict().tag(sync=True, to_json=lambda data, _: json.dumps(data, ensure_ascii=False))
-    lasting = traitlets.Dict().tag(sync=True, to_json=lambda data, _: json.dumps(data, ensure_ascii=False))
+    data, lasting, recent = (
+        traitlets.Dict().tag(sync=True, to_json=lambda data, _: json.dumps(data, ensure_ascii=False)) for _ in range(3)
+    )
     step = traitlets.Int(0).tag(sync=True)
     highlight = traitlets.List(traitlets.Unicode()).tag(sync=True)
     picked = traitlets.List(traitlets.Unicode()).tag(sync=True)
@@ -53,11 +54,14 @@ class LivePlayer(OneQueue, anywidget.AnyWidget):
         self._reserved: Collection[Trace] = ()
         self._unfolded: list[str] = []
         self._sources = Sources()
+        self._kept: Sources | None = None  # whose code the page has
         name = secrets.token_hex(16)
+        data, words = self._data()
         super().__init__(
             model_id=name,
             itself=name,
-            **self._data(),
+            data=data,
+            lasting=self._known(words)[0],
             step=self.player.step,
             shown=list(self.player.views),
         )
@@ -81,9 +85,10 @@ class LivePlayer(OneQueue, anywidget.AnyWidget):
         with self.hold_sync():
             if tuple(self.shown) == before:  # the reader has opened and closed nothing
                 self.shown = list(shown(trace))
-            for name, value in self._data().items():
-                self.set_trait(name, value)
+            self.data, words = self._data()
             self.step = self.player.step
+        with self.hold_sync():  # the picture need not wait for it
+            self.lasting, self.recent = self._known(words)
 
     def present(self, on: bool) -> None:
         """For a room: what would be too small is folded. On the page letters are large where a notebook is presented."""
@@ -92,20 +97,33 @@ class LivePlayer(OneQueue, anywidget.AnyWidget):
         if folded or (self.player.layout is not None and self.player.layout.scale < LARGE):
             self.update(self.player.trace, self.step, self._reserved)
 
-    def _data(self) -> dict[str, Data]:
-        """What the script needs; its `edition` tells it from what was shown before and is shown after.
+    def _data(self) -> tuple[Data, Data]:
+        """What the script needs, and the words that it explains.
 
-        In `lasting` is what it can keep: all words and functions of this trace and those before it. It is sent only where there
-        are more of them.
+        Its `edition` tells it from what was shown before and is shown after.
         """
         self._edition += 1
-        known = self._sources if len(self._sources.functions) < MANY else None
-        self._sources = Sources(known)
         data = {**self.player.data(live=True, sources=self._sources), "edition": self._edition}
-        lasting = {name: data.pop(name) for name in ("functions", "texts")}
-        for name in ("glossary", "fields"):
-            lasting[name] = {**self.lasting.get(name, {}), **data.pop(name)}
-        return {"data": data, "lasting": lasting}
+        return data, {name: data.pop(name) for name in ("glossary", "fields")}
+
+    def _known(self, words: Data) -> tuple[Data, Data]:
+        """What the page can keep: all code and `words` of this trace and those before it.
+
+        The first part was told once, the second is what has come since then: it is told at each press that brings more, until it is
+        a quarter of all.
+        """
+        told = {name: dict(enumerate(some)) for name, some in self._sources.told().items()} | words
+        old, recent = (self.lasting, self.recent) if self._kept is self._sources else ({}, {})
+        self._kept = self._sources
+        if len(told["functions"]) > MANY:
+            self._sources = Sources()  # from the next trace on
+        new = {
+            name: {**recent.get(name, {}), **{key: what for key, what in some.items() if key not in old.get(name, ())}}
+            for name, some in told.items()
+        }
+        if 4 * len(new["texts"]) < len(old.get("texts", ())):
+            return old, new
+        return {name: {**old.get(name, {}), **some} for name, some in new.items()}, {}
 
     def _asked(self, _: object, content: Data, _buffers: object) -> None:
         """The reader wants the text to share, which takes a moment to make; or has clicked a folded box."""

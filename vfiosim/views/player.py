@@ -160,9 +160,9 @@ class Player:
     def data(self, *, live: bool = False, sources: Sources | None = None) -> Data:
         """What the script needs: the picture, what each effect changes in it, and the words.
 
-        `live`: without what takes a moment and can be asked for, the text to share. `sources` has the functions that are known.
+        `live`: without what takes a moment and can be asked for, the text to share. With `sources` the code is not told: they do.
         """
-        sources = sources or Sources()
+        found = sources or Sources()
         base = self.trace.micro[0].index if self.trace.micro else 0
         by_name = _with_names(self.trace)
         states = [*self.trace.states()]
@@ -170,11 +170,11 @@ class Player:
 
         def told(by_name: Callable[[str], str]) -> list[Data]:
             return [
-                _step(step, step.last - base + 1, sources, by_name) | ({"again": True} if more else {})
+                _step(step, step.last - base + 1, found, by_name) | ({"again": True} if more else {})
                 for step, more in zip(self.trace, again, strict=True)
             ]
 
-        effects = [_effect(micro, sources, by_name) for micro in self.trace.micro]
+        effects = [_effect(micro, found, by_name) for micro in self.trace.micro]
         data = {
             "step": self.step,
             "views": self.views,
@@ -186,9 +186,6 @@ class Player:
             **self._picture(),
             "steps": told(by_name),
             "effects": effects,
-            "places": sources.places,
-            "functions": sources.functions,
-            "texts": [*sources.texts],
             "lanes": lanes_data(self.trace, states),
             "counters": counts_over(self.trace, states, self._hide),
             "reasons": reasons_data(self.trace, states, [node.oid for node in self.graph.nodes]),
@@ -200,7 +197,7 @@ class Player:
         if self.layout is None:
             there = zip([0, *self.graph.at_step], states, strict=True)
             data["trees"] = {frame: state_text(state, hide=self._hide) for frame, state in there}
-        return data
+        return data if sources else data | found.told()
 
     def small(self) -> Player:
         """The same with the boxes and rows of `brief` only. Raises ValueError for a player that has none."""

@@ -19,41 +19,45 @@ _Span = tuple[str, int, int]  # a function: its name, its first line and its las
 
 
 class Sources:
-    """Lines of code by number: `places` are a function, a line, and how many recorded calls ran through it where it mirrors the
-    kernel; `functions` are the functions, `texts` their lines.
+    """Lines of code by number. The code itself takes a moment to find, so it is looked for when it is asked for."""
 
-    Those of `before`, what another trace ran through, keep their numbers.
-    """
-
-    def __init__(self, before: Sources | None = None) -> None:
-        self.functions: list[dict[str, Any]] = [*before.functions] if before else []
-        self.texts: dict[str, int] = {**before.texts} if before else {}
-        self.places: list[tuple[int, ...]] = []
-        self._functions: dict[tuple[str, ...], int] = {**before._functions} if before else {}
-        self._places: dict[tuple[int, int], int] = {}
-        self._known: dict[tuple[Any, ...], int] = {}
+    def __init__(self) -> None:
+        self._numbers: dict[tuple[Any, ...], int] = {}
+        self._new: list[Step | MicroStep] = []  # whose code was not looked for yet
+        self._places: list[tuple[int, ...]] = []
+        self._told: list[dict[str, Any]] = []
+        self._texts: dict[str, int] = {}
+        self._functions: dict[tuple[str, ...], int] = {}
 
     def number(self, thing: Step | MicroStep) -> int:
         """The number of the place that a step or micro-step begins at."""
         key = (thing.file, thing.line, thing.function, thing.source, thing.kernel_function)
-        if key not in self._known:
+        if key not in self._numbers:
+            self._numbers[key] = len(self._numbers)
+            self._new.append(thing)
+        return self._numbers[key]
+
+    def told(self) -> dict[str, list[Any]]:
+        """By number, the `places`: a function, a line, and how many recorded calls ran through it where it mirrors the kernel;
+        the `functions`; and the `texts`, their lines.
+        """
+        for thing in self._new:
             place = (self._function(thing), thing.line)
-            self._known[key] = self._places.setdefault(place, len(self.places))
-            if self._known[key] == len(self.places):
-                self.places.append((*place, recorded_calls(thing)) if _of_the_kernel(thing) else place)
-        return self._known[key]
+            self._places.append((*place, recorded_calls(thing)) if _of_the_kernel(thing) else place)
+        self._new = []
+        return {"places": self._places, "functions": self._told, "texts": [*self._texts]}
 
     def _function(self, thing: Step | MicroStep) -> int:
         first, text = function_text(thing.file, thing.line, thing.function, thing.source)
         key = (thing.file, thing.function, str(first), thing.kernel_function, text)
         if key not in self._functions:
-            self._functions[key] = len(self.functions)
+            self._functions[key] = len(self._told)
             origin = f"{thing.kernel_file}, {thing.kernel_tag}" if thing.kernel_file else ""
             # The same function may run on behalf of several of the kernel's.
-            number = self.texts.setdefault(text, len(self.texts))
+            number = self._texts.setdefault(text, len(self._texts))
             made = {"name": thing.function, "file": thing.file, "first": first, "text": number}
             link = kernel_link(thing.kernel_file, thing.kernel_tag)
-            self.functions.append({**made, "kernel": thing.kernel_function, "origin": origin, "link": link})
+            self._told.append({**made, "kernel": thing.kernel_function, "origin": origin, "link": link})
         return self._functions[key]
 
 
