@@ -106,8 +106,7 @@ export class Bar {
     if (!told) return last ? `before the first of ${last} step${last === 1 ? "" : "s"}` : "no steps yet";
     const first = this.run.endOf(step - 1);
     const detail = effect ? `, detail ${frame - first} of ${told.frame - first}` : "";
-    const { kernel, name } = this.run.place(effect || told);
-    const code = kernel || name;
+    const code = this.run.data.running[(effect || told).place];
     return `step ${step} of ${last}${detail}${code ? ` · in ${code}` : ""}`;
   }
 

@@ -20,7 +20,7 @@ from .style import button, row, text, words
 from .table import DescriptorTable
 from .trace_pane import TracePane, refused_at
 
-NOTICED = 0.3  # seconds; after a press that took longer, buttons are seen to wait: a quick one would end later if the page drew that
+NOTICED = 0.3  # seconds; after a press that took longer, buttons are seen to wait: a quick one would end later if that were drawn
 Press = Callable[[], Outcome | None]  # what a button stands for; the answer is how it ended, if it was a call
 
 

@@ -186,6 +186,9 @@ class Player:
             **self._picture(),
             "steps": told(by_name),
             "effects": effects,
+            "running": {
+                found.number(one): one.kernel_function or one.function for one in (*self.trace, *self.trace.micro)
+            },
             "lanes": lanes_data(self.trace, states),
             "counters": counts_over(self.trace, states, self._hide),
             "reasons": reasons_data(self.trace, states, [node.oid for node in self.graph.nodes]),
