@@ -7,8 +7,9 @@ import { Player } from "./player.js";
 import { reveal } from "./reveal.js";
 import { watchKernel } from "./waiting.js";
 
-// How long the reader must rest at a step, in milliseconds, for the kernel to be told of it.
-const REST = 120;
+// How long the reader must rest at a step, in milliseconds, for the kernel to be told of it. On a slow machine keys that come one after
+// the other come so late that a shorter time passes between two of them.
+const REST = 300;
 
 // What a model has under a name, which comes as a text.
 function reader(model, name) {
@@ -31,12 +32,18 @@ function render({ model, el }) {
     model.save_changes();
   };
   let resting = null;
+  const rests = () => {
+    if (resting !== null && model.get("step") !== player.step) tell("step", player.step);
+    goesOn();
+  };
+  const goesOn = () => {
+    clearTimeout(resting);
+    resting = null;
+  };
   const player = new Player(root, { ...known(), ...data(), views: model.get("shown"), step: model.get("step") }, {
-    onMove: (step) => {
-      clearTimeout(resting);
-      resting = setTimeout(() => {
-        if (model.get("step") !== step) tell("step", step);
-      }, REST);
+    onMove: () => {
+      goesOn();
+      resting = setTimeout(rests, REST);
     },
     onPick: (names) => tell("picked", names),
     onViews: (names) => tell("shown", names),
@@ -49,8 +56,11 @@ function render({ model, el }) {
     player.highlight(model.get("highlight"));
     if (String(player.picked) !== String(model.get("picked"))) player.pick(model.get("picked"));
   };
+  // Who goes on to something else may ask about this step.
+  root.addEventListener("focusout", ({ relatedTarget }) => root.contains(relatedTarget) || rests());
   model.on("change:data", () => {
     player.stop();
+    goesOn();
     loaded = data();
     player.load({ ...known(), ...loaded }, loaded.step);
     mirror();
@@ -74,7 +84,7 @@ function render({ model, el }) {
   requestAnimationFrame(() => player.placed());
   return () => {
     player.stop();
-    clearTimeout(resting);
+    goesOn();
   };
 }
 
