@@ -130,12 +130,14 @@ def test_an_error_of_somebody_else_has_the_traceback_that_ipython_makes(shown):
 def test_a_terminal_of_ipython_shows_the_same_in_a_few_lines():
     program = "from vfiosim import Machine\nMachine().process('q').close(99)\n"
     program += "from vfiosim.lessons import vms; vms.strip('bind', 'add 3')\n"
+    program += "from vfiosim.lessons import closing; closing.plot('kill helper')\n"
     command = [sys.executable, "-m", "IPython", "--simple-prompt", "--no-banner", "--colors=NoColor", "--quick"]
     shown = subprocess.run(command, input=program, capture_output=True, text=True, check=True).stdout
     assert "KernelError: [EBADF] 99 is not an open file\n  check: fd_is_open\n  where: vfiosim/kernel" in shown
     assert "asked: Cell In[2], line 1: Machine().process('q').close(99)" in shown
     assert "UnknownNameError: there is no call 'add 3'; there are add 1, add 2, del 1" in shown
     assert "asked: Cell In[3], line 1: from vfiosim.lessons import vms; vms.strip('bind', 'add 3')" in shown
+    assert "ImpossibleError: there is no living process 'helper'" in shown
     assert "Traceback" not in shown
     assert "<details" not in shown
 

@@ -175,7 +175,7 @@ def test_a_wrong_answer_stays_beside_the_truth_with_the_belief_and_the_steps_tha
 
 def test_a_typed_prediction_must_be_a_number_or_an_errno():
     prediction = one_bind.predict("which error wins?")
-    for typed, message in (("", "Type a prediction first."), ("EWHAT", "Type a whole number in digits")):
+    for typed, message in (("", "Type a prediction first."), ("EWHAT", "There is no errno EWHAT.")):
         prediction.choice.value = typed
         prediction.commit.click()
         assert message in prediction.message

@@ -126,6 +126,7 @@ def test_the_cells_to_change_say_what_their_text_promises():
         assert [path.links[0].holder for path in machine.why("file vfio0#1").paths] == ["mm_struct vmm"]
         ends(process, where)
         assert call.state == "done"
+        assert str(machine.why("file vfio0#1")) == "Nothing keeps file vfio0#1 alive: it is gone."
 
 
 def test_the_new_words_are_explained():

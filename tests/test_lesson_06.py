@@ -168,7 +168,9 @@ def test_who_lets_the_errno_tell_is_compared_with_who_does_so_too(asked):
     exercise = lesson.exercise()
     assert "the shortest way that asks first has 5" in exercise.moves.value
     done = press(exercise, *["bind"] * (asked - 1), "tool: close(3)", "bind", "admin: unbind sata", "bind")
-    assert f"You needed {3 + asked} calls. Who lets every errno tell can do it with 5, and 3 do for who knows" in done
+    assert (
+        f"You needed {3 + asked} calls. Who lets every errno tell needs 5, who knows it all beforehand needs 3." in done
+    )
     assert "As long as the group's file is open" in done
 
 
@@ -232,11 +234,18 @@ def test_two_programs_share_a_group_when_they_share_its_owner():
     assert owner(exercise.bench.session, 2) == ("iommufd_ctx 1", 2)
 
 
+def test_who_takes_both_files_and_kills_the_daemon_has_not_shared():
+    exercise = lesson.share()
+    press(exercise, "sound: send 3", "sound: send 5", "vmm: receive", "vmm: receive", "kill sound")
+    exercise.bench.struct["iommufd"].set(7)
+    assert "The sound daemon is gone" in press(exercise, "bind")
+
+
 @pytest.mark.parametrize(
     ("names", "said"),
     [
         (("bind",), "wanted: open_count of vfio_device vfio1 is 1; now: it is 0"),
-        (("kill sound", "bind"), "Without the sound daemon nobody has vfio2."),
+        (("kill sound", "bind"), "The sound daemon is gone"),
         (("sound: send 3", "vmm: receive"), "What the VMM needs is not the daemon's device, but the owner of the DMA."),
     ],
 )

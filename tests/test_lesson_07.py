@@ -146,7 +146,7 @@ def test_the_second_task_is_solved_by_a_new_file():
         (("bind",), M.VM_FOLLOWS_THE_LIST.name),
         (("del 1", "add 1"), "You listed the file once more."),
         (("close device",), "the list still holds the file"),
-        (("open device",), "wanted: kvm of vfio_device vfio0 is kvm 1; now: it is None"),
+        (("open device",), "wanted: kvm of vfio_device vfio0 is kvm 1; now: there is none"),
     ],
 )
 def test_a_repair_that_keeps_the_old_file_is_told_why_it_does_not_help(calls, said):

@@ -124,6 +124,14 @@ def test_a_trace_and_its_states_can_be_asked_as_well(house: House) -> None:
         why("tag", "tag")
 
 
+def test_what_was_freed_is_told_to_be_gone_by_who_has_seen_it(house: House) -> None:
+    key = key_of(house).oid
+    house.run(kill(key_of(house)))
+    assert str(why(house.trace, key)) == f"Nothing keeps {key} alive: it is gone."
+    with pytest.raises(ValueError, match="no living object"):
+        why(house.engine, key)
+
+
 def test_after_close_of_the_iommufd_number_the_binding_keeps_its_context() -> None:
     machine = Machine()
     vmm = machine.process("vmm")

@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection
 
 
-class UnknownNameError(ValueError):
+class ImpossibleError(ValueError):
+    """What was asked for cannot be done as things stand; the message says why. In a notebook it stands there alone."""
+
+
+class UnknownNameError(ImpossibleError):
     """There is nothing of this name; the message says which names there are."""
 
 

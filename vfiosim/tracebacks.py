@@ -13,10 +13,10 @@ from typing import Any
 
 from .engine import KernelOops, OutsideError, PatchError
 from .machine import Blocked
-from .naming import UnknownNameError
+from .naming import ImpossibleError
 from .uapi import KernelError
 
-OWN: tuple[Any, ...] = (Blocked, KernelError, KernelOops, OutsideError, PatchError, UnknownNameError)
+OWN: tuple[Any, ...] = (Blocked, KernelError, KernelOops, OutsideError, PatchError, ImpossibleError)
 _PACKAGE = Path(__file__).parent
 _DETAILS = """<details class="vfiosim-details"><summary style="cursor: pointer">details</summary>
 <pre style="max-height: 30em; overflow: auto">{}</pre></details>"""

@@ -9,6 +9,7 @@ from html import escape
 from typing import Any
 
 from .engine import Engine
+from .naming import UnknownNameError
 from .trace import Reference, State, Trace, snapshot
 
 _ENOUGH = 100  # paths; more than anybody reads
@@ -55,7 +56,8 @@ class Why:
     * `paths`: the ways from a root to it, shortest first; with none, nothing that can be reached keeps it;
     * `lost`: references on the way to it whose holder is gone: nobody will ever give them back;
     * `cycles`: rings of references on the way to it;
-    * `members`: of an iommu_group its devices, each with the driver that has it.
+    * `members`: of an iommu_group its devices, each with the driver that has it;
+    * `gone`: it was freed, as the trace that was asked knows.
     """
 
     name: str
@@ -64,6 +66,7 @@ class Why:
     lost: tuple[Reference, ...]
     cycles: tuple[Path, ...]
     members: tuple[str, ...] = ()
+    gone: bool = False
 
     @property
     def kept(self) -> bool:
@@ -99,7 +102,7 @@ class Why:
         elif self.lost or self.cycles:
             yield f"Nothing that can be reached keeps {self.name} alive, yet it is counted: it has leaked."
         else:
-            yield f"Nothing keeps {self.name} alive."
+            yield f"Nothing keeps {self.name} alive{': it is gone' if self.gone else ''}."
         yield from (f"  {path}" for path in self.paths[:_ENOUGH])
         if len(self.paths) > _ENOUGH:
             yield f"  … and more than {_ENOUGH} ways in all"
@@ -115,10 +118,12 @@ class Why:
 def why(source: Any, name: str) -> Why:
     """Who keeps the object `name` alive in an engine, a machine, a state, or at the end of a trace?
 
-    `name` may be shortened as long as it fits one object. Raises ValueError if it fits none or several, TypeError for
-    another kind of source.
+    `name` may be shortened as long as it fits one object. Raises UnknownNameError if it fits none or several, TypeError for
+    another kind of source. What a machine or a trace has freed is asked for by its full name.
     """
     state = state_of(source)
+    if _was_freed(source, state, name):
+        return Why(name, "", (), (), (), gone=True)
     oid = find(state, name)
     search = _Search(state, oid)
     search.walk(oid, ())
@@ -130,6 +135,14 @@ def why(source: Any, name: str) -> Why:
         tuple(search.cycles.values()),
         tuple(members(state, oid)),
     )
+
+
+def _was_freed(source: Any, state: State, name: object) -> bool:
+    """Does the trace of what is asked tell of this object's end?"""
+    if not isinstance(name, str) or name in state.objects or isinstance(source, State | Engine):
+        return False
+    trace = source if isinstance(source, Trace) else source.trace if source.engine.journal is not None else ()
+    return any(str(change) == f"{name} is freed" for step in trace for change in step.changes)
 
 
 def members(state: State, group: str) -> Iterator[str]:
@@ -156,8 +169,8 @@ def state_of(source: Any) -> State:
 def find(state: State, name: str) -> str:
     """The full name of the object that `name` means: its name, its label, its kind, or a part of the name.
 
-    The kind may be shortened, and written as in /sys: "vfio-dev vfio0" is the vfio_device. Raises ValueError if that fits
-    no object, or more than one, and TypeError for what is no name.
+    The kind may be shortened, and written as in /sys: "vfio-dev vfio0" is the vfio_device. Raises UnknownNameError if it
+    fits no object, or more than one, and TypeError for what is no name.
     """
     if not isinstance(name, str):
         raise TypeError(f"an object is asked for by its name, such as 'vfio_device vfio0', not by {name!r}")
@@ -173,11 +186,11 @@ def find(state: State, name: str) -> str:
         if len(found) == 1:
             return found[0]
         if found:
-            raise ValueError(f"{name!r} fits several objects: {_listed(found)}")
+            raise UnknownNameError(f"{name!r} fits several objects: {_listed(found)}")
     words = {word: thing.oid for thing in things for word in (thing.kind, thing.label, thing.oid)}
     close = list(dict.fromkeys(words[word] for word in difflib.get_close_matches(name, words, 4)))
     hint = f"do you mean {_listed(close)}?" if close else f"there are {_listed(list(state.objects))}"
-    raise ValueError(f"there is no living object {name!r}; {hint}")
+    raise UnknownNameError(f"there is no living object {name!r}; {hint}")
 
 
 def _by_short_kind(state: State, name: str) -> list[str]:

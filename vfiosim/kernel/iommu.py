@@ -149,7 +149,7 @@ async def iommu_device_use_default_domain(group: IommuGroup | None) -> None:
         count_now = await load(group.owner_cnt)
         if count_now:
             owned = await load(group.owner) is not None or await load(group.domain) != DEFAULT
-            await refuse_if(owned, Errno.EBUSY, "group_is_owned", f"user space owns the DMA of {group.label}")
+            await refuse_if(owned, Errno.EBUSY, "group_is_owned", f"user space owns the DMA of {group.oid}")
         await store(group.owner_cnt, count_now + 1)
 
 

@@ -139,7 +139,7 @@ class Exercise(Asking):
             return f"{needed}; it takes no fewer."
         if not self.asking:
             return f"{needed}. It can be done with {few}."
-        return f"{needed}. Who lets every errno tell can do it with {self.asking}, and {few} do for who knows it all beforehand."
+        return f"{needed}. Who lets every errno tell needs {self.asking}, who knows it all beforehand needs {few}."
 
     def _moved_on(self) -> None:
         self.verdict.value = ""

@@ -87,7 +87,7 @@ def value(name: str, cell: str, wanted: int | str) -> Fact:
             now = shown(things[0].value(cell))
         except KeyError:
             raise ValueError(f"{things[0].oid} has no {cell!r}; it has {', '.join(things[0].order)}") from None
-        return "" if fnmatchcase(now, str(wanted)) else f"it is {now}"
+        return "" if fnmatchcase(now, str(wanted)) else "there is none" if now == "None" else f"it is {now}"
 
     return Fact(f"{cell} of {name} is {wanted}", instead, (name,))
 

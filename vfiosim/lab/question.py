@@ -131,10 +131,13 @@ class Question:
         text = typed.strip().upper()
         if text.isascii() and text.isdecimal() and len(text) < 40:
             return str(int(text))
-        if self.kind == TYPED and text in Errno.__members__:
-            return text
+        name = text.removeprefix("-")  # as C returns it
+        if self.kind == TYPED and name in Errno.__members__:
+            return name
         if not text:
             raise ValueError("Type a prediction first.")
+        if self.kind == TYPED and name.isalpha() and name.startswith("E"):
+            raise ValueError(f"There is no errno {name}. Is a letter missing, or one too many?")
         errno = "" if self.kind == NUMBER else ", or the name of an errno: E and more capital letters"
         raise ValueError(f"Type a whole number in digits{errno}.")  # an example might be the answer
 

@@ -14,6 +14,7 @@ from ..kernel.fs.file import File
 from ..machine import Blocked, Call, Machine, Process, decode, encode, program_of
 from ..machine.events import Began, Called, Event, Forked, Killed, Mapped, Moved
 from ..machine.history import same_effects
+from ..naming import ImpossibleError
 from ..trace import Trace
 from .behind import Behind
 from .outcome import Done, Outcome, outcome_of
@@ -148,7 +149,7 @@ class Run:
             before = self._before_press(len(self.done))
             if (calls, effects, before) != (len(self.machine.calls), len(self.machine.engine.micro), len(self.done)):
                 self._back_to(before)
-            raise ValueError(str(problem) or type(problem).__name__) from None
+            raise ImpossibleError(str(problem) or type(problem).__name__) from None
         self.undone = []
         return outcome
 

@@ -134,7 +134,7 @@ def _beside(question: Question, predicted: Sequence[str], right: Sequence[str], 
         yes, no = "✓ yes", "– no"
         pairs = [
             (
-                f"{said}: {yes if key in predicted else no}",
+                f"{said.rstrip('.')}: {yes if key in predicted else no}",
                 yes if key in right else no,
                 (key in predicted) == (key in right),
             )

@@ -16,6 +16,7 @@ from ..lab.static_fallback import note
 from ..lab.style import text
 from ..machine import Machine
 from ..machine.events import Mapped
+from ..naming import ImpossibleError
 from ..views.atlas import Atlas
 from .address_spaces_dma import dma
 from .beginnings import CTX, DEV, bound, opened
@@ -36,10 +37,10 @@ def memory(session: Session) -> Outcome:
 
 
 def packet(session: Session) -> int:
-    """Where the packet is in the memory of the program. Raises ValueError where there is none."""
+    """Where the packet is in the memory of the program. Raises ImpossibleError where there is none."""
     found = [int(done.outcome.number) for done in session.done if isinstance(done.event, Mapped)]
     if not found:
-        raise ValueError("the program has no memory to map yet")
+        raise ImpossibleError("the program has no memory to map yet")
     return found[0]
 
 

@@ -22,8 +22,15 @@ from .closing_counts import plot as plot
 from .closing_questions import ALL, CHECK, FILE, QUESTIONS
 from .lesson import Lesson
 from .one_bind import bound_for_a_vm, rehearse
+from .tables import Shown
 
 CARD = "vfio_device vfio0"
+TRIED_LOCK = Shown(
+    "<p>Most calls that want a lock wait for it: the program sleeps, and goes on when it is its turn. With a <i>tried lock</i> the "
+    "call looks once, and gives up if somebody has the lock. Here this is better. Otherwise BIND would wait for the unbind, the "
+    "unbind would wait for this program's file, and neither would end.</p>"
+    "<p>Step back through this BIND: it came far, and it gave everything back.</p>"
+)
 
 
 def _close(process: str, fd: int) -> tuple[Callable[[Session], Outcome], str]:

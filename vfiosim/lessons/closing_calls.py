@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..lab import Outcome, Session
 from ..machine.events import Called, Forked
+from ..naming import ImpossibleError
 from ..trace import State
 from .beginnings import DEV, bound
 
@@ -37,10 +38,10 @@ def passed(session: Session) -> None:
 
 
 def munmap(session: Session) -> Outcome:
-    """The VMM unmaps the page again. Raises ValueError if the VMM has mapped nothing of the device."""
+    """The VMM unmaps the page again. Raises ImpossibleError if the VMM has mapped nothing of the device."""
     places = mapped(session.state, "vmm")
     if not places:
-        raise ValueError("the program has mapped nothing of the device")
+        raise ImpossibleError("the program has mapped nothing of the device")
     return other(session, "vmm", "munmap", next(iter(places)), 4096)
 
 

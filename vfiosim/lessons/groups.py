@@ -166,6 +166,7 @@ SHARED = Task(
         facts.value("vfio_device vfio1", "open_count", 1),
         facts.value("vfio_device vfio2", "open_count", 1),
         facts.value("iommu_group 2", "owner_cnt", 2),
+        facts.Fact("the sound daemon lives", lambda state: "" if "fds sound" in state.objects else "it was killed"),
     ),
     (
         "Who is the owner of the DMA: a program, or something that a program holds?",
@@ -178,7 +179,7 @@ SHARED = Task(
     distractors={
         (
             lambda session: "sound" not in session.alive()
-        ): "Without the sound daemon nobody has vfio2. <b>Undo</b> leads back.",
+        ): "The sound daemon is gone, and was to keep vfio2. <b>Undo</b> leads back.",
         (
             lambda session: "vfio2#1" in [file.label for file in session.descriptors().values()]
         ): "That is the file of vfio2. What the VMM needs is not the daemon's device, but the owner of the DMA.",

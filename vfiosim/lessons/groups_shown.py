@@ -95,10 +95,17 @@ def _ended(first: str, second: str) -> str:
     return outcome.result if outcome.refused else "ok"
 
 
+_TAKE_FROM_IT = """
+<p><b>What to take from it.</b> A container claims the group as a whole, early, and keeps it till the group's file is closed. BIND
+claims device by device. The way in the middle looks like the old one, but claims like the new one: nothing before the first
+device is open. But look at its last cell.</p>
+"""
+
+
 def ways() -> Shown:
-    """Three ways to both devices of group 2, with its DMA owner after each call; and how far each comes with usb."""
+    """Three ways to both devices of group 2, with its DMA owner after each call; how far each comes with usb; what it tells."""
     head = ["way", "container set", "gpu open", "hdmi, too", "both closed", "usb, beside the disk"]
-    return table(head, [_old(OLD), _old(NEW), _new()], ("EPERM",))
+    return Shown(table(head, [_old(OLD), _old(NEW), _new()], ("EPERM",))._repr_html_() + _TAKE_FROM_IT)
 
 
 def _told(session: Session) -> str:

@@ -13,7 +13,7 @@ from ..lab import Outcome, Session
 from ..lab.run import PROGRAM
 from ..lab.session import LessonCall
 from ..machine.events import Called, Mapped
-from ..naming import must_be_one_of
+from ..naming import ImpossibleError, must_be_one_of
 from ..trace import Step, Trace
 from .beginnings import (
     CTX,
@@ -158,7 +158,7 @@ def refused(*names: str) -> Refusal:
     nodes = {cause.node for cause in causes if cause.node} or {"vfio0"}
     written = [name for cause in causes for name in cause.fields if name != "flags"]
     if len(nodes) > 1 or len({*written}) < len(written) or sum(cause.before is not None for cause in causes) > 1:
-        raise ValueError(f"{' and '.join(names)} do not go together in one BIND")
+        raise ImpossibleError(f"{' and '.join(names)} do not go together in one BIND")
     return _refused(names, causes, nodes.pop())
 
 

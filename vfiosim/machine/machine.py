@@ -107,7 +107,8 @@ class Machine:
     def why(self, name: str) -> Why:
         """Who keeps an object alive? Every path of references from a root to it, e.g. `m.why("vfio_device vfio0")`.
 
-        The name may be shortened while it is unique. Raises ValueError for an unknown one, with the names that are close.
+        The name may be shortened while it is unique; what was freed has its full name. Raises UnknownNameError for an unknown
+        one, with the names that are close.
         """
         return why(self, name)
 
