@@ -145,7 +145,8 @@ def test_the_second_task_is_solved_by_a_new_file():
     [
         (("bind",), M.VM_FOLLOWS_THE_LIST.name),
         (("del 1", "add 1"), "You listed the file once more."),
-        (("close device",), "the list still holds the file"),
+        (("close device",), "the list still holds it"),
+        (("close device", "open device", "add 1", "bind"), "No descriptor leads to the bound file any more"),
         (("open device",), "wanted: kvm of vfio_device vfio0 is kvm 1; now: there is none"),
     ],
 )

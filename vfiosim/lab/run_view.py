@@ -10,7 +10,7 @@ from ..invariants import cells_of
 from ..trace import Trace
 from . import controls as widgets
 from .describe import outcome_html, say
-from .fields import BadInput
+from .fields import BadInput, LabelledField
 from .nodes import always_shown
 from .outcome import Outcome
 from .press import ClickFilter
@@ -41,6 +41,7 @@ class RunView(StaticFallback):
         self.table = DescriptorTable(self._choose, lambda: self.trace_pane.bring_out(()))
         self.result = text("result")
         self._told: Outcome | None = None  # how the call ended of which the line tells
+        self._wrong_field: LabelledField | None = None  # for which the last press had to be refused
         self._always_shown, self._walks = "keep" not in options, bool(options.get("walk"))
         seen = {"keep": always_shown(run.machine)}
         self.trace_pane = TracePane(run.steps, **{**seen, **options})
@@ -77,6 +78,8 @@ class RunView(StaticFallback):
         if self.clicks.took > NOTICED:
             self.add_class("vfiosim-busy")
         before = self._files()
+        if self._wrong_field is not None and self._wrong_field.waits:  # what was missing is not asked for any more
+            self._wrong_field.complain("")
         try:
             outcome = what()
             self._after(before, outcome)
@@ -84,6 +87,7 @@ class RunView(StaticFallback):
                 self._tell(outcome)
         except BadInput as problem:
             self._say(f"Nothing was called; see what is said at {problem}.", "wrong")
+            self._wrong_field = problem.field
             if problem.field is not None:
                 problem.field.mended = partial(self._ready_again, self.result.value)
         except ValueError as problem:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import partial
 
-from ..kernel.iommufd.iommufd_private import IommufdIoas
 from ..lab import Exercise, Fact, Goal, Ordering, Parsons, Session, Task
 from ..lab import goal as facts
 from ..lab.parsons import by_running
@@ -34,8 +33,14 @@ from .lesson import Lesson
 OLD = "iommufd_ioas 1"
 
 GONE = Fact("address space 2 is gone", lambda state: "it is there still" if OLD in state.objects else "")
-MAPPED = Fact("the packet is mapped in address space 2", facts.alive("iopt_area *").instead)
+MAPPED = Fact(
+    "the packet is mapped in address space 2", lambda state: "" if _mapped(state) else "nothing is mapped there"
+)
 NOTHING_PINNED = Fact("VmPin is 0 KiB", lambda state: f"it is {pinned} KiB" if (pinned := _pinned(state)) else "")
+
+
+def _mapped(state: State) -> bool:
+    return OLD in state.objects and bool(state.objects[OLD].tables["areas"])
 
 
 def _pinned(state: State) -> int:
@@ -182,8 +187,7 @@ def left_over(session: Session) -> None:
 
 
 def _mapping_lost(session: Session) -> bool:
-    spaces = [thing for thing in session.machine.engine.objects.values() if isinstance(thing, IommufdIoas)]
-    return not any(space.areas.slots for space in spaces)
+    return not _mapped(session.state)
 
 
 def _space_is_held(session: Session) -> bool:

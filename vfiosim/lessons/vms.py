@@ -145,7 +145,8 @@ TOO_LATE = Task(
             "You listed the file once more. The file knows VM 1 as before; BIND is over, and the device does not look again.",
             M.VM_FOLLOWS_THE_LIST,
         ),
-        _still_listed: "Descriptor 3 is closed, but the list still holds the file: so the binding goes on.",
+        _still_listed: "No descriptor leads to the bound file any more, but the list still holds it: so the binding goes on. "
+        "FILE_DEL comes before the close.",
     },
     view=VIEW,
     name="07 task: too late",
