@@ -9,10 +9,11 @@ import pytest
 from tests.calls import Space, refused
 from tests.cells import cells, code_of
 from tests.conftest import ROOT
-from tests.lesson_claims import ordered
+from tests.lesson_claims import answered, ordered
 from vfiosim import Machine, uapi
 from vfiosim.lab import Exercise, Session
 from vfiosim.lab.style import words
+from vfiosim.lab.trace_pane import TracePane
 from vfiosim.lessons import address_spaces as lesson
 from vfiosim.lessons.address_spaces_bench import Desk, nothing_bound
 from vfiosim.lessons.address_spaces_dma import dma
@@ -74,6 +75,13 @@ def test_a_call_of_the_desk_without_its_number_says_beside_the_field_what_is_mis
     assert desk.session.calls_made == 1
     press(desk, "IOAS_ALLOC", "HWPT_ALLOC", "MAP")
     assert not desk.dev_id.message  # MAP does not ask for it
+
+
+def test_the_picture_of_the_emulated_device_is_about_that_device():
+    stage = answered(lesson.LESSON.questions["emulated"], "2 0").children[-1]
+    assert isinstance(stage, TracePane)
+    drawn = {part for node in stage.player.player.graph.nodes for part in node.parts}
+    assert {"file vfio4#1", "vfio_device vfio4", "iommufd_access 1"} <= drawn
 
 
 def test_the_way_of_a_dma_is_told_as_text_too():

@@ -216,6 +216,16 @@ QUESTIONS: dict[str, Question] = {
             "3 0": "You expected a table that shows no page yet. A table always has its pages pinned, and here is no "
             "table: no IOMMU stands in front of software.",
         },
+        view=(
+            "thread *",
+            "fds vmm",
+            "file vfio4#1",
+            "vfio_device vfio4",
+            "iommufd_access",
+            "iommufd_ioas",
+            "iopt_area",
+            "iopt_pages",
+        ),
     ),
 }
 
