@@ -168,13 +168,14 @@ QUESTIONS: dict[str, Question] = {
         },
         view=FILES,
     ),
-    "which call?": Question(
+    "the last call": Question(
         "The device (3) is bound to the iommufd (4). The program has done <code>close(4)</code>, so no descriptor leads to the "
         "iommufd any more. Which call frees the iommufd?",
         _the_last_call,
         "a path holds the iommufd only as long as <i>each</i> of its arrows is held. When the device's file goes, its release "
-        "handler ends the binding: it gives back the arrows <code>bound to it</code> and <code>bound</code>. Each path goes "
-        "through one of the two, also those that begin at the driver:",
+        "handler ends the binding: it gives back the arrows <code>bound to it</code> and <code>bound</code>, which begin in "
+        "the rows <code>iommufd</code> and <code>iommufd_device</code> of the picture. Each path goes through one of the two, also "
+        "those that begin at the driver:",
         {
             "close": "close(3), the device",
             "unbind": "only the one that takes the driver vfio-pci away from the device",
