@@ -158,3 +158,8 @@ def test_a_search_with_another_call_says_which_there_are():
 def test_a_room_that_there_is_not_is_named():
     with pytest.raises(ValueError, match="the museum has no room 'cellar'"):
         lesson.level("cellar")
+
+
+def test_the_picture_of_a_goal_is_as_wide_as_the_page_it_stands_on():
+    [picture] = re.findall(r"The goal\..*?<svg [^>]*style=\"(.*?)\"", lesson.exercise().static_html(), re.DOTALL)
+    assert picture.startswith("width: 100%; height: auto; max-width: ")

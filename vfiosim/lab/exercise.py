@@ -104,7 +104,8 @@ class Exercise(Asking):
         return not self.task.missing(self.bench.session)
 
     def _below(self) -> str:
-        goal = note(f"<b>The goal.</b> {self._picture()}") if self.goal else ""
+        drawn = self._picture().replace('style="', 'style="width: 100%; height: auto; ', 1) if self.goal else ""
+        goal = note(f"<b>The goal.</b> {drawn}") if self.goal else ""
         return f"{goal}{self.bench.static_html()}"
 
     def in_words(self) -> str:
