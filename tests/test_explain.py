@@ -28,6 +28,13 @@ def test_the_page_is_what_the_code_writes_now() -> None:
     assert (ROOT / "notebooks" / "errno_atlas.md").read_text("utf-8") == "\n".join(page()) + "\n", RENEW
 
 
+def test_the_page_begins_with_a_link_to_each_of_its_parts():
+    told = "\n".join(page())
+    assert re.findall(r"\]\(#(.*?)\)", told) == [
+        one.replace(" ", "-") for one in re.findall("^## (.*)$", told, re.MULTILINE)
+    ]
+
+
 def test_each_line_of_the_page_says_how_it_is_known() -> None:
     tables, unrecorded = "\n".join(page()).split("## Read in the source, not recorded")
     rows = [re.split(r"(?<!\\) \| ", line) for line in tables.splitlines() if line.startswith("| E")]

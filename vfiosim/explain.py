@@ -245,10 +245,15 @@ through its second program.
 """
 
 
+_UNMET = "Read in the source, not recorded"
+
+
 def page() -> Iterator[str]:
     """The atlas in Markdown, line by line."""
     yield "# The errno atlas\n"
     yield _ABOUT
+    requests = [*dict.fromkeys(each.request for each in known_refusals()), _UNMET]
+    yield " · ".join(f"[{request}](#{request.replace(' ', '-')})" for request in requests) + "\n"
     for request, group in groupby(known_refusals(), key=lambda each: each.request):
         yield f"## {request}\n"
         if request in REQUESTS:
@@ -260,7 +265,7 @@ def page() -> Iterator[str]:
             known = f"{each.recorded} recorded call{'s' * (each.recorded > 1)}"
             yield _row(each.errno, each.sentence, f"`{each.check}`, {each.kernel}", known, lines)
         yield ""
-    yield "## Read in the source, not recorded\n"
+    yield f"## {_UNMET}\n"
     yield "These checks are mirrored, and no recorded call was refused by them.\n"
     yield "| errno | check, kernel function | how it is known |"
     yield "|---|---|---|"
