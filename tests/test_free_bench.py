@@ -60,6 +60,20 @@ def test_a_suggestion_is_made_only_while_its_call_can_show_what_it_promises(mach
     assert words(box.hint.value) == f"Try: {next_one}" if next_one else "Try:" not in box.hint.value
 
 
+def test_what_was_done_through_another_file_is_suggested_no_more():
+    box = begun("A card")
+    box.buttons["open device"].click()
+    call(box, 5, BIND, iommufd=4)
+    assert words(box.hint.value) == "Try: close the card: what goes with it?"
+
+
+def test_while_a_call_is_moved_by_hand_nothing_else_is_suggested():
+    box = begun("A card")
+    box.when.value = "by hand"
+    box.call.click()
+    assert box.hint.value == ""
+
+
 @pytest.mark.parametrize("machine", [preset.name for preset in PRESETS])
 def test_whoever_follows_the_suggestions_is_led_through_all_of_them(machine):
     box, tries = begun(machine), next(preset.tries for preset in PRESETS if preset.name == machine)

@@ -63,7 +63,10 @@ def test_after_a_press_bench_and_sandbox_stand_at_the_last_change_and_only_a_gui
     ("bench", "at"),
     [
         (start.first_bind, "begins at step 1; End shows the result."),
-        (one_bind.bind, "stands at step 16, before the call has ended; Home shows the beginning, End the result."),
+        (
+            one_bind.bind,
+            "stands at step 16, the last that changes something; Home shows the beginning, End the result.",
+        ),
     ],
 )
 def test_the_line_about_a_call_says_where_the_picture_stands_and_how_the_result_is_seen(bench, at):

@@ -238,6 +238,7 @@ def test_a_button_presents_on_the_whole_screen_and_the_key_brings_jupyterlab_bac
     button(page.locator(".jp-NotebookPanel-toolbar"), "Present").click()
     page.wait_for_function("document.fullscreenElement !== null")
     expect(page.locator(CHROME).filter(visible=True)).to_have_count(0)
+    expect(button(page, "Leave presenting (Esc)")).to_be_in_viewport(ratio=1)
     page.keyboard.press(PRESENT)
     page.wait_for_function("document.fullscreenElement === null")
     expect(page.locator(".jp-NotebookPanel-toolbar")).to_be_visible()

@@ -219,7 +219,7 @@ def test_after_a_bind_the_picture_shows_the_owner():
     bench.buttons["bind"].click()
     stage = bench.trace_pane
     assert after(stage.trace, stage.step).objects["iommu_group 2"].fields["owner"] == "iommufd_ctx 2"
-    assert f"the picture stands at step {stage.step}, before the call has ended;" in bench.message
+    assert f"the picture stands at step {stage.step}, the last that changes something;" in bench.message
 
 
 def test_no_table_breaks_a_word():

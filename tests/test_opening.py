@@ -25,7 +25,7 @@ def at(stage: TracePane) -> str:
 def test_a_refused_call_of_a_bench_opens_at_the_refusal_and_says_so(before, errno):
     bench = press(Bench(), "open device", "open iommufd", before, "bind")
     assert at(bench.trace_pane).startswith(f"Refused with {errno}: ")
-    assert f"the picture stands at step {bench.trace_pane.step}, before the call has ended;" in bench.message
+    assert f"the picture stands at step {bench.trace_pane.step}, which refuses the call;" in bench.message
 
 
 def two_calls() -> Sandbox:

@@ -10,6 +10,7 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from tests.players import at, busy, doors, open_page
+from tests.toys import House
 from tests.traces import bind
 from vfiosim.conformance.evidence import recorded_calls
 from vfiosim.trace import Trace
@@ -178,11 +179,27 @@ def test_the_row_has_what_is_always_needed_and_tells_step_and_function(page: Pag
     expect(player.locator(".bar:visible button:visible")).to_have_text(
         ["← Back", "Play", "Next →", "Legend", "Source", "More ▾"]
     )
-    expect(player.locator(".at")).to_have_text(f"step 13 of 18 · in {trace[12].kernel_function}")
+    expect(player.locator(".at")).to_have_text(f"step 13 of 18: look here · in {trace[12].kernel_function}")
     player.focus()
     page.keyboard.press("Shift+ArrowRight")
     effects = trace[13].last - trace[13].first + 1
     expect(player.locator(".at")).to_have_text(re.compile(f"^step 14 of 18, detail 1 of {effects}"))
+    for key, told in (
+        ("Home", "before the first"),
+        ("n", "step 1 of 18: the first"),
+        ("End", "step 18 of 18: the last"),
+    ):
+        page.keyboard.press(key)
+        expect(player.locator(".at")).to_contain_text(told)
+    for _ in range(2):
+        page.keyboard.press("ArrowLeft")
+    expect(player.locator(".at")).to_contain_text("step 16 of 18: the last change")
+
+
+def test_where_nothing_was_done_there_is_nothing_to_step_through(page: Page, tmp_path: Path) -> None:
+    player = open_page(page, tmp_path, show(House().trace))
+    for name in ("← Back", "Play", "Next →"):
+        expect(player.get_by_role("button", name=name)).to_be_disabled()
 
 
 def test_a_message_moves_nothing(page: Page, tmp_path: Path) -> None:

@@ -224,6 +224,22 @@ def test_no_box_moves_as_long_as_the_number_of_a_group_cannot_be_used(typed: str
     assert "1" not in box.machine_pane.devices.groups
 
 
+@pytest.mark.parametrize("typed", ["9" * 5000, '<b>&"' * 1000, "x" * 5000])
+def test_what_cannot_be_used_stays_as_it_was_typed_and_a_short_sentence_beside_it_goes_when_it_is_mended(
+    typed: str,
+) -> None:
+    box = edited()
+    pane, field = box.machine_pane, box.machine_pane.rows[0].vfs
+    field.text.value = typed
+    pane.boot.click()
+    assert (field.text.value, len(box.run.machine.topology.devices)) == (typed, 6)
+    assert 10 < len(field.message) < 320
+    assert "<b>" not in field.problem.value
+    assert "see what is said at virtual functions" in pane.message
+    field.text.value = "0"
+    assert (field.message, pane.message) == ("", "")
+
+
 def beside(box: Sandbox, group: str) -> list[str]:
     """The devices whose boxes stand beside that of a group."""
     members = box.machine_pane.devices.groups[group].members.children

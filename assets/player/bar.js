@@ -83,6 +83,7 @@ export class Bar {
     this.total.textContent = ` / ${run.last}`;
     this.buttons.get("share").hidden = !run.data.share;
     this.buttons.get("all").hidden = !run.data.brief;
+    for (const name of ["back", "play", "next"]) this.buttons.get(name).disabled = !run.last;
   }
 
   /** @param {import("./run.js").Moment} moment */
@@ -100,14 +101,19 @@ export class Bar {
     this.complain("");
   }
 
-  // Which step it is, which detail of it, and in which function.
+  // Which step it is, which detail of it or why one looks at it, and in which function.
   where({ step, told, effect, frame }) {
-    const { last } = this.run;
+    const { last, data } = this.run;
     if (!told) return last ? `before the first of ${last} step${last === 1 ? "" : "s"}` : "no steps yet";
     const first = this.run.endOf(step - 1);
     const detail = effect ? `, detail ${frame - first} of ${told.frame - first}` : "";
-    const code = this.run.data.running[(effect || told).place];
-    return `step ${step} of ${last}${detail}${code ? ` · in ${code}` : ""}`;
+    const code = data.running[(effect || told).place];
+    const about = told.refused === "broken"
+      ? "what is broken"
+      : told.refused
+      ? "refused here"
+      : { [data.step]: "look here", 1: "the first", [last]: "the last", [data.tells]: "the last change" }[step];
+    return `step ${step} of ${last}${detail || (about ? `: ${about}` : "")}${code ? ` · in ${code}` : ""}`;
   }
 
   // What is neither a complaint nor of one step; it goes with the next move.

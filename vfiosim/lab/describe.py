@@ -36,7 +36,8 @@ def _walk(steps: Trace, at: int) -> str:
     if at == 1:
         where = "<b>begins at step 1;</b> <b>End</b> shows the result"
     elif at < len(steps):
-        where = f"<b>stands at step {at}, before the call has ended;</b> <b>Home</b> shows the beginning, <b>End</b> the result"
+        why = "which refuses the call" if steps[at - 1].refused else "the last that changes something"
+        where = f"<b>stands at step {at}, {why};</b> <b>Home</b> shows the beginning, <b>End</b> the result"
     else:
         where = "shows the result; <b>Home</b> leads to the beginning"
     return f'. <span class="vfiosim-walk">{len(steps)} steps: the picture {where}.</span>'

@@ -12,7 +12,8 @@ from ..uapi import Struct
 from . import controls as widgets
 from .style import alert, text
 
-_NUMBER = re.compile(r"[+-]?(0[xX][0-9a-fA-F]{1,40}|[0-9]{1,40})")
+_NUMBER = re.compile(r"[+-]?(0[xX][0-9a-fA-F]+|[0-9]+)")
+LONGEST = 300  # letters of a sentence beside a field; of what was typed it repeats no more
 
 
 class BadInput(Exception):
@@ -80,7 +81,8 @@ class LabelledField(widgets.VBox):
 
     def complain(self, message: str) -> None:
         """Say what is wrong, or with "" that nothing is."""
-        self.message = message
+        half = LONGEST // 2
+        self.message = message = message if len(message) <= LONGEST else f"{message[:half]} … {message[-half:]}"
         if self.problem is None:
             if not message:
                 return
@@ -126,9 +128,9 @@ class NumberField(LabelledField):
         text = typed.strip()
         if not _NUMBER.fullmatch(text):
             raise ValueError(f"“{text}” is no number; write one like 24 or 0x18" if text else self.nothing)
-        number = int(text, 16 if "x" in text.lower() else 10)
+        number = int(text, 16 if "x" in text.lower() else 10) if len(text) <= LONGEST else self.high + 1
         if not self.low <= number <= self.high:
-            raise ValueError(f"{number} does not fit; from {self.low} to {self.high}")
+            raise ValueError(f"{text if len(text) > LONGEST else number} does not fit; from {self.low} to {self.high}")
         return number
 
 

@@ -119,6 +119,9 @@ CENTRAL: Mapping[str, Callable[[], Player]] = {
 }
 
 
+SMALL = 0.8  # of a picture beside others: letters of one are about as large as those of another
+
+
 def pictures() -> dict[str, str]:
     """The central picture of each notebook, by its number, without its style."""
     return {number: _picture(player()) for number, player in CENTRAL.items()}
@@ -126,7 +129,7 @@ def pictures() -> dict[str, str]:
 
 def _picture(player: Player) -> str:
     try:
-        return re.sub("<style>.*?</style>", "", tight(player.svg(whole=False)), flags=re.DOTALL)
+        return re.sub("<style>.*?</style>", "", tight(player.svg(whole=False), SMALL), flags=re.DOTALL)
     except RuntimeError:
         return ""
 

@@ -151,9 +151,9 @@ class _Box:
         read = (" read" if row.key in self.read else "") + (" harmed" if row.key in self.harmed else "")
         # Of many descriptors it is hard to see where each arrow goes.
         drawn = row.sort == "pointer" and row.key in self.ports and self.node.kind != "fds"
-        passing = " passing" if _passing(row) else ""
+        passing = (" passing" if _passing(row) else "") + ("" if row_name(row) else " check")
         end = spot.right - PADDING
-        left, name = spot.left + 1.5, row_name(row)
+        left, name = spot.left + 1.5, row_name(row) or row.cell
         if in_title(self.node):  # beside the name of the box
             left, name = end - (row.widest + 1) * LETTER, ""
         return (
@@ -184,7 +184,7 @@ class _Box:
 
 def _passing(row: Row) -> bool:
     """Is nothing of a row to be seen where it has no text?"""
-    return bool(row.calls) or not row_name(row)
+    return bool(row.calls)
 
 
 def _owned(node: Node) -> str:

@@ -81,7 +81,7 @@ class LivePlayer(OneQueue, anywidget.AnyWidget):
         options = {**self._options, "unfold": self._unfolded, **({"reserve": reserve} if reserve else {})}
         before, self.player = shown(self.player.trace), Player(trace, step=-1 if step is None else step, **options)
         if step is None:
-            self.player.step = self.player.graph.last_change() or len(trace)
+            self.player.step = self.player.tells
         with self.hold_sync():
             if tuple(self.shown) == before:  # the reader has opened and closed nothing
                 self.shown = list(shown(trace))

@@ -7,7 +7,7 @@ import re
 import secrets
 from collections.abc import Callable, Collection, Sequence
 from copy import copy
-from functools import partial
+from functools import cached_property, partial
 from string import digits
 from typing import Any
 from urllib.parse import quote
@@ -177,6 +177,7 @@ class Player:
         effects = [_effect(micro, found, by_name) for micro in self.trace.micro]
         data = {
             "step": self.step,
+            "tells": self.tells,
             "views": self.views,
             "presenter": self.presenter,
             "share": self.trace.can_be_shared if live else self.trace.replay,
@@ -201,6 +202,11 @@ class Player:
             there = zip([0, *self.graph.at_step], states, strict=True)
             data["trees"] = {frame: state_text(state, hide=self._hide) for frame, state in there}
         return data if sources else data | found.told()
+
+    @cached_property
+    def tells(self) -> int:
+        """The step at which a press shows the picture, counted from 1: the last that changes something; 0 where there is none."""
+        return self.graph.last_change() or len(self.trace)
 
     def small(self) -> Player:
         """The same with the boxes and rows of `brief` only. Raises ValueError for a player that has none."""

@@ -10,8 +10,11 @@ HEAD = re.compile(r'max-width: \d+px"(.*?) width="\d+" height="\d+" viewBox="[^"
 MARGIN, LARGEST = 6, 1.1  # pixels; and how much larger than drawn it may become
 
 
-def tight(picture: str) -> str:
-    """The part of a graph (as SVG text, without what is not to be seen) in which something is; "" where nothing is."""
+def tight(picture: str, largest: float = LARGEST) -> str:
+    """The part of a graph (as SVG text, without what is not to be seen) in which something is; "" where nothing is.
+
+    `largest`: how many times as large as drawn it may become.
+    """
     boxes = [tuple(map(float, box)) for box in BOX.findall(picture)]
     if not boxes:
         return ""
@@ -21,4 +24,4 @@ def tight(picture: str) -> str:
     left, top = (round(min(numbers) - MARGIN) for numbers in (across, down))
     width, height = round(max(across) + MARGIN) - left, round(max(down) + MARGIN) - top
     size = f'width="{width}" height="{height}" viewBox="{left} {top} {width} {height}"'
-    return HEAD.sub(rf'max-width: {width * LARGEST:.0f}px"\1 {size}', picture, count=1)
+    return HEAD.sub(rf'max-width: {width * largest:.0f}px"\1 {size}', picture, count=1)

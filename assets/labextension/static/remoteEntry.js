@@ -43,7 +43,7 @@
       document.head.append(style);
       this.panel = panel;
       const { node } = panel.content;
-      this.stage = new Stage(panel.node, node.querySelector(".jp-WindowedPanel-outer") ?? node);
+      this.stage = new Stage(panel.node, node.querySelector(".jp-WindowedPanel-outer") ?? node, () => this.end());
       this.dock = panel.parent?.mode === "multiple-document" ? panel.parent : null;
       this.was = this.dock?.saveLayout();
       const at = document.activeElement;

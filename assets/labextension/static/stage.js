@@ -3,11 +3,18 @@
 const [PLAYER, REVEAL, HEADING] = [".vfiosim-player", ".vfiosim-reveal:enabled", ":is(h1, h2, h3)"];
 const BORDER = 8; // pixels by which a cell may miss the upper edge
 
-// `place` is the notebook; `scroller` shows a part of it.
+// Something that Escape ends before it ends the presentation.
+const OPEN = ".vfiosim-player:is(.follows, .compares, .selecting), .vfiosim-player .sheet:not([hidden])";
+
+// `place` is the notebook; `scroller` shows a part of it; `leave` ends the presentation.
 export class Stage {
-  constructor(place, scroller) {
+  constructor(place, scroller, leave) {
     this.place = place;
     this.scroller = scroller;
+    this.out = document.createElement("button");
+    this.out.className = "vfiosim-leave";
+    this.out.textContent = "Leave presenting (Esc)";
+    this.out.onclick = leave;
     this.blank = document.createElement("div");
     this.blank.className = "vfiosim-blank";
     this.keys = {
@@ -16,6 +23,7 @@ export class Stage {
       b: () => this.blank.toggleAttribute("hidden"),
       ".": () => this.blank.toggleAttribute("hidden"),
       r: () => this.seen(REVEAL)?.click(),
+      Escape: leave,
     };
     this.key = (event) => this.pressed(event);
   }
@@ -23,8 +31,7 @@ export class Stage {
   show(on) {
     const seen = this.scroller.scrollTop > 0 && this.seen(`${PLAYER}, .jp-Cell`); // the beginning stays the beginning
     this.blank.hidden = true;
-    if (on) document.body.append(this.blank);
-    else this.blank.remove();
+    for (const one of [this.out, this.blank]) on ? document.body.append(one) : one.remove();
     (on ? addEventListener : removeEventListener)("keydown", this.key, true);
     this.place.classList.toggle("vfiosim-presented", on);
     for (const root of this.place.querySelectorAll(PLAYER)) root.vfiosim?.room(on);
@@ -78,6 +85,7 @@ export class Stage {
   pressed(event) {
     const does = this.keys[event.key.length === 1 ? event.key.toLowerCase() : event.key];
     const typing = event.target.closest?.("input:not([type=radio], [type=checkbox]), textarea, select, .cm-content");
+    if (event.key === "Escape" && this.place.querySelector(OPEN)) return;
     if (!does || typing || event.ctrlKey || event.metaKey || event.altKey) return;
     event.preventDefault();
     event.stopPropagation();

@@ -3,7 +3,7 @@
 import { Stage } from "../../labextension/static/stage.js";
 
 let presented = false;
-const whole = new Stage(document.body, document.scrollingElement);
+const whole = new Stage(document.body, document.scrollingElement, present);
 
 function present() {
   presented = !presented;

@@ -23,8 +23,8 @@ def next_html(where: Standing) -> str:
     mirrored = f"<code>{escape(place.kernel_function)}</code> {escape(place.kernel_file)}, {escape(place.kernel_tag)}"
     told = f"{mirrored} · " if place.kernel_function else ""
     path = "".join(f"{escape(name)} › " for name in where.callers[-3:])
-    title = f"called by {path}{place.function}" if path else ""
-    return f'<div class="says">{said}</div><div class="vfiosim-where" title="{title}">{told}{escape(place.where)}</div>'
+    title = f"{escape(place.where)}{f', called by {path}{place.function}' if path else ''}"
+    return f'<div class="says" title="{title}">{said}</div><div class="vfiosim-where">{told}{escape(place.where)}</div>'
 
 
 def code_html(where: Standing) -> str:
@@ -106,7 +106,8 @@ def _seen(one: Variable, thread: str) -> str:
     parts = []
     if seen is not None:
         told = " <em>≠ now</em>" if seen.stale else ""
-        parts.append(f"{escape(_short(seen.verb[1]))} <b>{escape(seen.value)}</b>{told}")
+        value = f" <b>{escape(seen.value)}</b>" if seen.value else ""
+        parts.append(f"{escape(_short(seen.verb[1]))}{value}{told}")
     if ahead:
         parts.append(f"<i>{escape(', '.join(ahead[:1] if one.rank == 3 else ahead))} later</i>")
     return ", <br>".join(parts) or "–"

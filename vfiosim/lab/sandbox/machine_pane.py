@@ -139,6 +139,8 @@ class MachinePane(widgets.VBox):
             setup = self.read()
         except BadInput as problem:
             self._complain(f"The machine cannot be booted; see what is said at {problem}.")
+            if problem.field is not None:
+                problem.field.mended = lambda: self._complain("")
             return
         except ValueError as problem:
             self._complain(f"The machine cannot be booted: {problem}.")

@@ -103,8 +103,10 @@ class Preset:
 
 VFIO0, VFIO1, IOMMUFD = "/dev/vfio/devices/vfio0", "/dev/vfio/devices/vfio1", "/dev/iommu"
 BIND_CALL, LIST_CALL = "VFIO_DEVICE_BIND_IOMMUFD", "KVM_SET_DEVICE_ATTR"
-FREE, BOUND = "access_granted of vfio_device_file 1 is 0", "access_granted of vfio_device_file 1 is 1"
-FREE_TOO, OWNED = "access_granted of vfio_device_file 2 is 0", "owner of iommu_group 1 is iommufd_ctx 2"
+# Bound is bound, through whichever file: what has been done already is not suggested.
+FREE, FREE_TOO = "open_count of vfio_device vfio0 is 0", "open_count of vfio_device vfio1 is 0"
+BOUND, OWNED = "access_granted of vfio_device_file 1 is 1", "owner of iommu_group 1 is iommufd_ctx 2"
+HELD = "iommufd of vfio_device_file 1 is iommufd_ctx 1"
 LISTED = "kvm_vfio 1 holds file vfio0#1"
 PRESETS = (
     Preset(
@@ -116,7 +118,7 @@ PRESETS = (
         (
             Try(3, BIND_CALL, "bind the card to the iommufd.", {"iommufd": 4}, FREE),
             Try(3, BIND_CALL, "bind it once more: which check says no, and what is given back?", {"iommufd": 4}, BOUND),
-            Try(4, "close", "close the iommufd: who keeps it alive now?", needs=BOUND),
+            Try(4, "close", "close the iommufd: who keeps it alive now?", needs=HELD),
             Try(3, "close", "close the card: what goes with it?"),
         ),
     ),
@@ -218,9 +220,12 @@ def places(name: str) -> tuple[str, ...]:
 
 
 def next_try(run: Run) -> Try | None:
-    """What to do next on the machine of a preset; None when nothing is left that can show something, or on another machine."""
+    """What to do next on the machine of a preset; None when nothing is left that can show something, or on another machine.
+
+    While a call is moved by hand, that is what there is to do.
+    """
     preset = next((each for each in PRESETS if each.name == run.setup.topology.name), None)
-    if preset is None:
+    if preset is None or run.running():
         return None
     left = [*preset.tries]
     for done in run.done[run.given :]:

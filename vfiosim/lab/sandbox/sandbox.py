@@ -78,12 +78,8 @@ class Sandbox(RunView):
             said.remove(self.result)
             below = widgets.Box([way_back, self.result], kind="below")
             return [*running, below, *said, panes, self.trace_pane, *calls, *asked]
-        return [
-            way_back,
-            panes,
-            above([*calls, widgets.Box(said, kind="answered")], [*running, self.trace_pane]),
-            *asked,
-        ]
+        pressed = above([*calls, widgets.Box(said, kind="answered")], [*running, self.trace_pane])
+        return [way_back, widgets.Box([panes, pressed], kind="over"), *asked]
 
     # ---- the controls
 
@@ -133,17 +129,16 @@ class Sandbox(RunView):
         for fold, part in zip(self.folds.values(), (self.shortcuts, self.machine_pane, self.save_pane), strict=True):
             widgets.unfold(part, False)
             fold.observe(lambda change, part=part: self._fold(part, change["new"]), "value")
-        begin = self.presets.children if self.run.start is None else ()
-        more, *panes = self.folds.values()
-        self._panes = widgets.Box([*panes, *begin], kind="parts")
-        return widgets.Box([self.undo, self.redo, self.reset, more, self.shortcuts, self._panes], kind="row bar")
+        self._begin = widgets.Box(self.presets.children if self.run.start is None else (), kind="parts")
+        back = (self.undo, self.redo, self.reset)
+        return widgets.Box([*back, *self.folds.values(), self.shortcuts, self._begin], kind="row bar")
 
     def _fold(self, part: widgets.Widget, shown: bool) -> None:
-        """One at a time: machine and save lie over the picture, more calls take the place of what opens those."""
+        """One at a time; more calls take the place of the machines to begin with."""
         widgets.unfold(part, shown)
         for fold, other in zip(self.folds.values(), (self.shortcuts, self.machine_pane, self.save_pane), strict=True):
             fold.value = fold.value and (not shown or other is part)
-        widgets.unfold(self._panes, not self.folds["More calls"].value)
+        widgets.unfold(self._begin, not self.folds["More calls"].value)
         if part is self.machine_pane:
             self.machine_pane.unfold()
         self.save_pane.refresh()
@@ -213,6 +208,7 @@ class Sandbox(RunView):
         self._booted(f"Loaded, and done again{differs and '; but ' + differs}.")
 
     def _booted(self, said: str, left_out: Sequence[str] = ()) -> None:
+        self.folds["Machine"].value = False  # what came of it is seen below
         self._after(None)
         self._say(with_left_out(said, left_out), "wrong" if left_out else "")
 
