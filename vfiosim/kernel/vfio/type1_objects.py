@@ -11,6 +11,7 @@ from ...uapi import Errno
 from ..iommu import IommuGroup
 from ..mm import MmStruct
 from ..regions import PAGE_SIZE, TASK_SIZE
+from ..task import TaskStruct
 
 PAGE_MASK: Final = ((1 << 64) - 1) & ~(PAGE_SIZE - 1)
 BITMAP_MAX: Final = 1 << 28  # bytes of a bitmap
@@ -19,10 +20,14 @@ CAPABILITY: Final = 8  # bytes of its header
 MAP_READ, MAP_WRITE = uapi.VFIO_DMA_MAP_FLAG_READ, uapi.VFIO_DMA_MAP_FLAG_WRITE
 
 
+# an address, the address space where it lies, whether its process may lock as much as it likes, and that process
+Source = tuple[int, MmStruct, bool, TaskStruct]
+
+
 class VfioDma(KObject):
     """A mapping: devices of the container reach `size` bytes at `vaddr` of a process by the addresses from `iova` on.
 
-    * born by VFIO_IOMMU_MAP_DMA, which notes the address space of the caller and points to it (not more);
+    * born by VFIO_IOMMU_MAP_DMA, which notes the caller, whose limit counts, and its address space, without its memory;
     * its pages are pinned, and charged to that address space, while the container has a page table;
     * dies by VFIO_IOMMU_UNMAP_DMA, or with the last group of the container.
     """
@@ -30,12 +35,12 @@ class VfioDma(KObject):
     kind = "vfio_dma"
     locked_vm: Field[int] = field(0, guard="iommu.lock")
     iommu_mapped: Field[bool] = field(False, guard="iommu.lock")
-    # the address in the process, its address space, and whether it may lock as much as it likes; another one may take it over
-    source: Field[tuple[int, MmStruct, bool]] = field(None, guard="iommu.lock")  # type: ignore[arg-type]
+    # another one may take it over
+    source: Field[Source] = field(None, guard="iommu.lock")  # type: ignore[arg-type]
     vaddr_invalid: Field[bool] = field(False, guard="iommu.lock")  # does it wait for that?
     bitmap: Field[int | None] = field(None, guard="iommu.lock")  # pages that were written, while that is tracked
 
-    def __init__(self, engine: Engine, iova: int, size: int, access: int, source: tuple[int, MmStruct, bool]) -> None:
+    def __init__(self, engine: Engine, iova: int, size: int, access: int, source: Source) -> None:
         super().__init__(engine)
         self.iova, self.size = iova, size
         self.readable, self.writable = bool(access & MAP_READ), bool(access & MAP_WRITE)
@@ -66,7 +71,7 @@ class VfioDomain(KObject):
         dma = await first_between(self.iommu.dma_list, iova, iova)
         if dma is None or not await load(dma.iommu_mapped) or not (dma.writable if write else dma.readable):
             return None
-        vaddr, mm, _ = dma.pinned
+        vaddr, mm, *_ = dma.pinned
         return mm, vaddr + iova - dma.iova
 
 

@@ -20,9 +20,8 @@ from ..iommu_ops import APERTURE_LAST, PGSIZES
 from ..mm import MmStruct, mmdrop, mmgrab, mmput, too_much_locked
 from ..params import ModuleParameters
 from ..regions import PAGE_SIZE, ends_beyond
-from ..task import capable, current_mm, current_task
+from ..task import TaskStruct, capable, current_mm, current_task, put_task_struct
 from ..uaccess import check_argument
-from ..unsupported import Unsupported
 from .type1_objects import (
     MAP_READ,
     MAP_WRITE,
@@ -79,10 +78,10 @@ async def vfio_dma_bitmap_alloc(dma: VfioDma) -> None:
 
 
 @kernel("drivers/vfio/vfio_iommu_type1.c")
-async def mm_lock_acct(mm: MmStruct, lock_cap: bool, npage: int) -> None:
-    """Charge pages to an address space, or discharge them. ENOMEM beyond RLIMIT_MEMLOCK, unless the owner may exceed it."""
+async def mm_lock_acct(task: TaskStruct, mm: MmStruct, lock_cap: bool, npage: int) -> None:
+    """Charge pages to an address space, or discharge them. ENOMEM beyond RLIMIT_MEMLOCK of `task`, unless it may exceed that."""
     now = await load(mm.locked_vm)
-    limit = await memlock_pages()
+    limit = await load(task.memlock) // PAGE_SIZE
     over = npage > 0 and not lock_cap and now + npage > limit
     await refuse_if(over, Errno.ENOMEM, "process_may_lock", too_much_locked(f"process {mm.label}", limit, now, npage))
     await store(mm.locked_vm, now + npage)
@@ -93,17 +92,12 @@ async def vfio_lock_acct(dma: VfioDma, npage: int) -> None:
     """Charge the pages of a mapping; nothing happens if the process has ended."""
     if npage == 0:
         return
-    _, mm, lock_cap = await load(dma.source)
+    _, mm, lock_cap, task = await load(dma.source)
     if await get_unless_zero(mm.mm_users, current(), "charging"):
         async with on_failure(mmput, mm, current(), "charging"):
-            await mm_lock_acct(mm, lock_cap, npage)
+            await mm_lock_acct(task, mm, lock_cap, npage)
         await store(dma.locked_vm, await load(dma.locked_vm) + npage)
         await mmput(mm, current(), "charging")
-
-
-async def memlock_pages() -> int:
-    """RLIMIT_MEMLOCK of the calling process, in pages."""
-    return await load(current_task().memlock) // PAGE_SIZE
 
 
 @kernel("drivers/vfio/vfio_iommu_type1.c")
@@ -114,8 +108,8 @@ async def vfio_pin_pages_remote(dma: VfioDma) -> None:
     they are: there is nothing to pin or to charge.
     """
     mm = await require(await current_mm(), Errno.ENODEV, "caller_has_memory", "the caller has no memory")
-    limit, now = await memlock_pages(), await load(mm.locked_vm)
-    vaddr, _, lock_cap = await load(dma.source)
+    limit, now = await load(current_task().memlock) // PAGE_SIZE, await load(mm.locked_vm)
+    vaddr, _, lock_cap, _ = await load(dma.source)
     room = dma.size if lock_cap else max(0, limit - now)
     pinned = 0
     for address, size, device in mm.spans(vaddr, dma.size):
@@ -150,7 +144,8 @@ async def vfio_remove_dma(iommu: VfioIommu, dma: VfioDma) -> None:
     """The end of a mapping."""
     await vfio_unmap_unpin(iommu, dma)
     await xa_store(iommu.dma_list, dma.iova, None)
-    _, mm, _ = await load(dma.source)
+    _, mm, _, task = await load(dma.source)
+    await put_task_struct(task, dma, ITS_MEMORY)
     await mmdrop(mm, dma, ITS_MEMORY)
     if await load(dma.vaddr_invalid):
         await store(iommu.vaddr_invalid_count, await load(iommu.vaddr_invalid_count) - 1)
@@ -285,17 +280,19 @@ async def vfio_change_dma_owner(dma: VfioDma, vaddr: int) -> None:
     What devices reach is still what was pinned at first; that the same pages are at `vaddr` is up to the caller.
     """
     mm = await require(await current_mm(), Errno.ENODEV, "caller_has_memory", "the caller has no memory")
-    _, before, lock_cap = await load(dma.source)
+    _, before, lock_cap, owner = await load(dma.source)
     if mm is not before:
-        npage, mine = await load(dma.locked_vm), await capable("CAP_IPC_LOCK")
-        await mm_lock_acct(mm, mine, npage)
+        task, npage, mine = current_task(), await load(dma.locked_vm), await capable("CAP_IPC_LOCK")
+        await mm_lock_acct(task, mm, mine, npage)
         if await get_unless_zero(before.mm_users, current(), "charging"):
-            await mm_lock_acct(before, lock_cap, -npage)
+            await mm_lock_acct(owner, before, lock_cap, -npage)
             await mmput(before, current(), "charging")
+        await put_task_struct(owner, dma, ITS_MEMORY)
+        await get(task.usage, dma, ITS_MEMORY)
         await mmdrop(before, dma, ITS_MEMORY)
         await mmgrab(mm, dma, ITS_MEMORY)
-        lock_cap = mine
-    await store(dma.source, (vaddr, mm, lock_cap))
+        lock_cap, owner = mine, task
+    await store(dma.source, (vaddr, mm, lock_cap, owner))
 
 
 async def check_map(iommu: VfioIommu, iova: int, size: int) -> None:
@@ -338,9 +335,10 @@ async def vfio_dma_do_map(iommu: VfioIommu, wanted: uapi.VfioIommuType1DmaMap) -
         await check_map(iommu, iova, size)
         say(Phase.ACQUIRE, "The mapping is noted, with the address space of the caller.")
         mm = await require(await current_mm(), Errno.ENODEV, "caller_has_memory", "the caller has no memory")
-        lock_cap = await capable("CAP_IPC_LOCK")
-        dma = await alloc(VfioDma, iova, size, access, (vaddr, mm, lock_cap))
+        task, lock_cap = current_task(), await capable("CAP_IPC_LOCK")
+        dma = await alloc(VfioDma, iova, size, access, (vaddr, mm, lock_cap, task))
         await store(iommu.dma_avail, await load(iommu.dma_avail) - 1)
+        await get(task.usage, dma, ITS_MEMORY)
         await mmgrab(mm, dma, ITS_MEMORY)
         await xa_store(iommu.dma_list, iova, dma)
         if await load(iommu.domain_list):
@@ -373,20 +371,20 @@ async def give_vaddr(iommu: VfioIommu, iova: int, vaddr: int, size: int) -> None
 
 @kernel("drivers/vfio/vfio_iommu_type1.c")
 async def vfio_iommu_replay(iommu: VfioIommu) -> None:
-    """A first page table comes to mappings that waited for one: pin them all, or none."""
+    """A first page table comes to mappings that waited for one: pin them all, or none. ERANGE for one beyond its reach."""
     done: list[VfioDma] = []
     for dma in await in_order(iommu.dma_list):
         if await load(dma.iommu_mapped):
             continue
-        if dma.last > APERTURE_LAST:
-            raise Unsupported("a page table for a mapping that lies beyond its reach")
         try:
             await vfio_pin_pages_remote(dma)
+            done.append(dma)
+            why = f"the mapping {span_of(dma)} lies beyond the reach of the page table, 0x0 to {APERTURE_LAST:#x}"
+            await refuse_if(dma.last > APERTURE_LAST, Errno.ERANGE, "table_reaches_it", why)
         except KernelError:
             for pinned in reversed(done):
                 await vfio_lock_acct(pinned, -await load(pinned.locked_vm))
             raise
-        done.append(dma)
     for dma in done:
         await store(dma.iommu_mapped, True)
 

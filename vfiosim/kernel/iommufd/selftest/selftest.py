@@ -140,7 +140,7 @@ async def pins_of_pages() -> Counter[object]:
             for index in range(first, last + 1):
                 pinned.append(await page_behind(pages, pages.address + index * PAGE_SIZE))
     for dma in objects.of(VfioDma):
-        vaddr, mm, _ = dma.pinned
+        vaddr, mm, *_ = dma.pinned
         if await load(dma.iommu_mapped):
             memory = [span for span in mm.spans(vaddr, dma.size) if not span[2]]
             pinned += [mm.page_at(at) for start, size, _ in memory for at in range(start, start + size, PAGE_SIZE)]
