@@ -76,7 +76,7 @@ def test_all_recordings_are_there() -> None:
     random = [f"random-{emphasis}" for emphasis in ("default", "fault", "group", "kvm", "noiommu", "proc")]
     second = ["hand2-default", "hand2-noiommu", "hand2-sriov", "hand3-default", "hand3-noiommu", "hand4-default"]
     later = ["hand7-default", "hand7-noiommu", "hand8-default", "hand9-default"]
-    tenth = ["hand10-default", "hand11-default", "hand12-default", "hand12-sriov"]
+    tenth = ["hand10-default", "hand11-default", "hand12-default", "hand12-sriov", "hand13-compat", "hand13-default"]
     fifth = ["hand5-default", "hand5-noiommu", "hand5-sriov", "hand6-default"]
     built = [
         f"config-{which}" for which in ("nogroup", "nogroup-noiommu", "nointremap", "nonoiommu", "nonoiommu-noiommu")

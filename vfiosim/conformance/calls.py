@@ -71,7 +71,7 @@ class Calls:
                 _sent(self.scope, step) if name in ("write", "pwrite") else bytes(self.scope.number(step, "count", 4))
             )
             place = arguments.place(data, step["ptr"], step.get("valid", 0))
-            return Prepared(f"p{name.removeprefix('p')}", (*(*args, None)[:3], place), answer)
+            return Prepared(f"p{name.removeprefix('p')}", (*(*args, None)[:3], place), _count_alone)
         return Prepared(method, args, answer, on_a_duplicate=method.endswith("msg_fds"))
 
     def _ioctl(self, step: Step, arguments: Arguments) -> Prepared:
@@ -132,6 +132,11 @@ def _trimmed(data: bytes) -> Answer:
 
 def _bytes(data: bytes) -> Answer:
     return len(data), {"data": data.hex()} if data else {}
+
+
+def _count_alone(moved: bytes | int) -> Answer:
+    """Of memory that is given by its place only how many bytes were moved is recorded."""
+    return (moved if isinstance(moved, int) else len(moved)), {}
 
 
 def _type_and_mode(mode: int) -> Answer:

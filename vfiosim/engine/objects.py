@@ -123,7 +123,7 @@ class Table(Cell, Generic[T]):
         if value is None:
             self.slots.pop(number, None)
             if isinstance(number, int):
-                self._free = min(self._free, number)
+                self._free = max(self.first, min(self._free, number))
         else:
             self.slots[number] = value
 

@@ -106,7 +106,12 @@ class Process:
 
     def pipe(self) -> tuple[int, int]:
         """The two ends of a pipe."""
-        return self.plain("pipe"), self.plain("pipe")
+        first = self.plain("pipe")
+        try:
+            return first, self.plain("pipe")
+        except KernelError:
+            self.close(first)
+            raise
 
     def socketpair(self) -> tuple[int, int]:
         """Two connected sockets, over which open files can be passed on."""

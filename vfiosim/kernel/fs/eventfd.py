@@ -135,7 +135,7 @@ async def sleep_on(ctx: EventfdCtx) -> None:
 
 
 @kernel("fs/eventfd.c")
-async def eventfd_read(file: File, size: int, offset: int) -> bytes:
+async def eventfd_read(file: File, size: int, offset: int, address: int | None = None) -> bytes:
     """The value, 8 bytes, which is 0 again afterwards; waits for one. EINVAL for less than 8 bytes, EINTR."""
     await refuse_if(size < 8, Errno.EINVAL, "eight_bytes", f"an eventfd is read 8 bytes at a time, and not {size}")
     ctx: EventfdCtx = await private(file)
@@ -145,15 +145,18 @@ async def eventfd_read(file: File, size: int, offset: int) -> bytes:
     while value == 0:
         await sleep_on(ctx)
         value = await eventfd_ctx_do_read(ctx)
-    return int(value).to_bytes(8, "little")
+    told = int(value).to_bytes(8, "little")
+    if address is not None:
+        await copy_to_user(address, told)  # if this fails, the value is gone
+    return told
 
 
 @kernel("fs/eventfd.c")
-async def eventfd_write(file: File, data: bytes, offset: int) -> int:
+async def eventfd_write(file: File, data: bytes, offset: int, address: int | None = None) -> int:
     """Add a number of 8 bytes; waits for room. EINVAL for anything else, or for the largest number of all; EINTR."""
-    number = int.from_bytes(data[:8], "little")
     bad = len(data) != 8
     await refuse_if(bad, Errno.EINVAL, "eight_bytes", f"an eventfd takes a number of 8 bytes, and not of {len(data)}")
+    number = int.from_bytes(data if address is None else await copy_from_user(address, 8), "little")
     await refuse_if(number > _MOST, Errno.EINVAL, "number_fits", f"an eventfd takes numbers up to {_MOST:#x}")
     ctx: EventfdCtx = await private(file)
     if ctx.host is not None:
@@ -224,4 +227,5 @@ eventfd_fops = FileOperations(
     wait=eventfd_wait,
     llseek=noop_llseek,
     stream=True,
+    copies=True,
 )

@@ -53,6 +53,8 @@ class FileOperations:
     llseek: Callable[[File, int, int], Awaitable[int]] | None = None
     show_fdinfo: Callable[[File], Awaitable[str]] | None = None
     stream: bool = False  # has no offsets
+    seq: bool = False  # has offsets for writing only if it was opened for that
+    copies: bool = False  # `read` and `write` are given the program's address, too, and copy by themselves
 
 
 PLAIN_FILE = FileOperations("plain")  # a file that none of the modelled subsystems knows

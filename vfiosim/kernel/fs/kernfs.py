@@ -13,10 +13,12 @@ from ..base import Device, DriverPrivate, put_device
 from ..kstrtox import kstrtoul
 from ..unsupported import Unsupported
 from .file import O_ACCMODE, O_RDONLY, O_WRONLY, File, FileOperations, inode_permission
+from .read_write import DEFAULT_POLLMASK, LLONG_MAX, copy_to_iter, refuse_beyond
 
 PAGE_SIZE: Final = 4096
+POLLERR_PRI: Final = 8 | 2
 INSIDE: Final = "in one of its files"
-SEEK_END, LLONG_MAX = 2, (1 << 63) - 1
+SEEK_END, SEEK_HOLE = 2, 4
 OPENED: Final = "a file of it in /sys is open"
 
 
@@ -40,6 +42,12 @@ class Attribute:
     folder: bool = False
     binary: bool = False
     size: int = PAGE_SIZE
+
+
+class KernfsOpenFile(KObject):
+    """What is remembered of an open file of /sys: that it was read. It lives as long as the file."""
+
+    kind = "kernfs_open_file"
 
 
 @kernel("fs/kernfs/file.c")
@@ -145,19 +153,32 @@ async def kernfs_unbreak(device: Device) -> None:
 
 
 @kernel("fs/kernfs/file.c")
-async def kernfs_fop_release(device: Device, file: File) -> None:
-    """The last descriptor of a file of a device is gone."""
-    await put_device(device, file, OPENED)
+async def kernfs_fop_release(device: Device | None, file: File) -> None:
+    """The last descriptor of a file is gone; `device`: what it was of."""
+    read = await load(file.private_data)
+    if read is not None:
+        await free(read)
+    if device is not None:
+        await put_device(device, file, OPENED)
+
+
+@kernel("fs/kernfs/file.c")
+async def kernfs_generic_poll(file: File) -> int:
+    """It can always be read and written. Until it has been read, something is new in it: POLLERR and POLLPRI."""
+    return DEFAULT_POLLMASK | (POLLERR_PRI if await load(file.private_data) is None else 0)
 
 
 def file_operations(attribute: Attribute, device: Device | None) -> FileOperations:
     """What an open file of /sys can do; `device`: what it keeps the memory of."""
     return FileOperations(
         "sysfs",
-        release=None if device is None else partial(kernfs_fop_release, device),
+        release=partial(kernfs_fop_release, device),
         read=partial(read_from, attribute),
         write=partial(write_at, attribute),
         llseek=partial(kernfs_fop_llseek, attribute),
+        poll=kernfs_generic_poll,
+        seq=True,
+        copies=True,
     )
 
 
@@ -165,7 +186,8 @@ def file_operations(attribute: Attribute, device: Device | None) -> FileOperatio
 async def kernfs_fop_llseek(attribute: Attribute, file: File, offset: int, whence: int) -> int:
     """From the start, from here, from the end. EINVAL before the start and behind the last address."""
     if whence > SEEK_END:
-        raise Unsupported(f"where {attribute.path} has data, and where holes,")
+        await refuse_beyond(offset, attribute.size)
+        offset, whence = attribute.size if whence == SEEK_HOLE else offset, 0  # it is full of data, up to its end
     begin = (0, await load(file.f_pos), attribute.size)[whence]
     good = 0 <= begin + offset <= LLONG_MAX
     await refuse_if(not good, Errno.EINVAL, "place_in_file", "nothing is before the start of a file")
@@ -173,14 +195,19 @@ async def kernfs_fop_llseek(attribute: Attribute, file: File, offset: int, whenc
     return begin + offset
 
 
-async def read_from(attribute: Attribute, _: File, size: int, offset: int) -> bytes:
-    """What is told from an offset on."""
-    return (await kernfs_fop_read_iter(attribute))[offset : offset + size]
+async def read_from(attribute: Attribute, file: File, size: int, offset: int, address: int | None = None) -> bytes:
+    """What is told from an offset on, as much as there is room for."""
+    if not size:
+        return b""
+    found = await kernfs_fop_read_iter(attribute)
+    if await load(file.private_data) is None:
+        await store(file.private_data, await alloc(KernfsOpenFile))
+    return await copy_to_iter(address, found[offset : offset + size])
 
 
-async def write_at(attribute: Attribute, _: File, data: bytes, offset: int) -> int:
+async def write_at(attribute: Attribute, _: File, data: bytes, offset: int, address: int | None = None) -> int:
     """Each write is a text of its own, wherever the file stands."""
-    return await kernfs_fop_write_iter(attribute, data)
+    return await kernfs_fop_write_iter(attribute, data if address is None else await copy_from_user(address, len(data)))
 
 
 async def written(text: str) -> str:

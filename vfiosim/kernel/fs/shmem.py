@@ -10,6 +10,7 @@ from ..regions import PAGE_SIZE, Sparse, whole_pages
 from ..unsupported import Unsupported
 from .file import File, FileOperations, Mapping, fd_install, private, put_unused_fd
 from .host import HostFile
+from .read_write import LLONG_MAX, copy_from_iter, copy_to_iter, refuse_beyond
 from .syscalls import drop_file, file_with_fd
 
 SEEK_END: Final = 2
@@ -81,17 +82,18 @@ async def shmem_mmap(file: File, wish: Mapping) -> Sparse:
 
 
 @kernel("mm/shmem.c")
-async def shmem_file_read_iter(file: File, size: int, offset: int) -> bytes:
-    """As many bytes as there are."""
+async def shmem_file_read_iter(file: File, size: int, offset: int, address: int | None = None) -> bytes:
+    """As many bytes as there are, and as there is room for."""
     inode: Inode = await private(file)
     left = max(await size_of(inode) - offset, 0)
-    return await read_memory(inode, offset, min(size, left)) if left else b""
+    return await copy_to_iter(address, await read_memory(inode, offset, min(size, left))) if left else b""
 
 
 @kernel("mm/shmem.c")
-async def shmem_file_write_iter(file: File, data: bytes, offset: int) -> int:
-    """Write; behind its end the file grows."""
+async def shmem_file_write_iter(file: File, data: bytes, offset: int, address: int | None = None) -> int:
+    """Write as much as there is; behind its end the file grows."""
     inode: Inode = await private(file)
+    data = await copy_from_iter(address, data)
     await write_memory(inode, offset, data)
     if offset + len(data) > await load(inode.i_size):
         await store(inode.i_size, offset + len(data))
@@ -101,11 +103,13 @@ async def shmem_file_write_iter(file: File, data: bytes, offset: int) -> int:
 @kernel("mm/shmem.c")
 async def shmem_file_llseek(file: File, offset: int, whence: int) -> int:
     """From the start, from here, from the end. EINVAL before the start."""
-    if whence > SEEK_END:
-        raise Unsupported(f"where {file.label} has data, and where holes,")
     inode: Inode = await private(file)
+    if whence > SEEK_END:
+        await refuse_beyond(offset, await size_of(inode))
+        raise Unsupported(f"where {file.label} has data, and where holes,")
     begin = (0, await load(file.f_pos), await size_of(inode))[whence]
-    await refuse_if(begin + offset < 0, Errno.EINVAL, "place_in_file", "nothing is before the start of a file")
+    good = 0 <= begin + offset <= LLONG_MAX
+    await refuse_if(not good, Errno.EINVAL, "place_in_file", "nothing is before the start of a file")
     await store(file.f_pos, begin + offset)
     return begin + offset
 
@@ -117,6 +121,7 @@ shmem_file_operations = FileOperations(
     write=shmem_file_write_iter,
     mmap=shmem_mmap,
     llseek=shmem_file_llseek,
+    copies=True,
 )
 
 

@@ -172,8 +172,9 @@ async def sys_ioctl(number: int, request: int, argument: int, names: str) -> int
 
 @kernel("fs/proc/fd.c")
 async def proc_fdinfo(number: int) -> str:
-    """What is told about an open file in /proc/self/fdinfo. ENOENT for a number that is not open."""
-    file = await xa_load(current_files().fd, number)
-    good = file if isinstance(file, File) else None
-    found = await require(good, Errno.ENOENT, "fd_is_open", f"{number} is not an open file")
-    return await found.f_op.show_fdinfo(found) if found.f_op.show_fdinfo is not None else ""
+    """What is told about an open file in /proc/self/fdinfo. EMFILE, for that is a file, too; ENOENT if it is not open."""
+    async with cleanup(put_unused_fd, await get_unused_fd_flags()):
+        file = await xa_load(current_files().fd, number)
+        good = file if isinstance(file, File) else None
+        found = await require(good, Errno.ENOENT, "fd_is_open", f"{number} is not an open file")
+        return await found.f_op.show_fdinfo(found) if found.f_op.show_fdinfo is not None else ""

@@ -275,25 +275,26 @@ async def enabled(device: Device) -> str:
 
 @kernel("fs/readdir.c")
 async def list_directory(buses: Buses, devtmpfs: DevTmpfs, path: str) -> tuple[str, ...]:
-    """The names in a directory: of the device nodes, or of a PCI function."""
-    path = path.rstrip("/")
-    if path == "/dev/vfio" or path == "/dev/vfio/devices":
-        nodes = await slots_of(devtmpfs.nodes)
-        inside = {node[len(path) + 1 :].split("/")[0] for node in nodes if node.startswith(path + "/")}
-        await refuse_if(not inside, Errno.ENOENT, "path_exists", f"there is no {path}: no node is in it")
-        return tuple(sorted(inside))
-    if driver_found := _FOLDER_OF_DRIVER.fullmatch(path):
-        driver = await xa_load(buses.drivers, driver_found[2])
-        if driver is not None and driver.bus == driver_found[1]:
-            return await driver_folder(buses, driver)
-    if path == "/sys/bus/mdev/devices":
-        return tuple(sorted(address for address in await slots_of(buses.devices) if ":" not in address))
-    found = _DEVICE.fullmatch(path)
-    if found is None:
-        raise Unsupported(f"listing {path}")
-    device = await device_at(buses, found[1], found[2])
-    async with cleanup(let_go, device):
-        return await device_folder(device, found[3] or "", path)
+    """The names in a directory: of the device nodes, or of a PCI function. EMFILE, for a directory is opened, too; ENOENT."""
+    async with cleanup(put_unused_fd, await get_unused_fd_flags()):
+        path = path.rstrip("/")
+        if path == "/dev/vfio" or path == "/dev/vfio/devices":
+            nodes = await slots_of(devtmpfs.nodes)
+            inside = {node[len(path) + 1 :].split("/")[0] for node in nodes if node.startswith(path + "/")}
+            await refuse_if(not inside, Errno.ENOENT, "path_exists", f"there is no {path}: no node is in it")
+            return tuple(sorted(inside))
+        if driver_found := _FOLDER_OF_DRIVER.fullmatch(path):
+            driver = await xa_load(buses.drivers, driver_found[2])
+            if driver is not None and driver.bus == driver_found[1]:
+                return await driver_folder(buses, driver)
+        if path == "/sys/bus/mdev/devices":
+            return tuple(sorted(address for address in await slots_of(buses.devices) if ":" not in address))
+        found = _DEVICE.fullmatch(path)
+        if found is None:
+            raise Unsupported(f"listing {path}")
+        device = await device_at(buses, found[1], found[2])
+        async with cleanup(let_go, device):
+            return await device_folder(device, found[3] or "", path)
 
 
 async def device_folder(device: Device, name: str, path: str) -> tuple[str, ...]:

@@ -107,27 +107,46 @@ async def iommufd_fault_deliver_fetch(fault: IommufdFault) -> Waiting | None:
 
 
 @kernel("drivers/iommu/iommufd/eventq.c")
-async def iommufd_fault_fops_read(file: File, size: int, offset: int) -> bytes:
-    """Read faults, whole ones only (ESPIPE), as many as fit; EINVAL if not one does. Each gets a cookie for the answer."""
+async def iommufd_fault_deliver_restore(fault: IommufdFault, group: Waiting) -> None:
+    """It is the next one to be read again."""
+    async with fault.lock:
+        await store(fault.deliver, (group, *await load(fault.deliver)))
+
+
+@kernel("drivers/iommu/iommufd/eventq.c")
+async def iommufd_fault_fops_read(file: File, size: int, offset: int, address: int | None = None) -> bytes:
+    """Read faults, whole ones only (ESPIPE), as many as fit; EINVAL if not one does. Each gets a cookie for the answer.
+
+    EFAULT: one that cannot be copied stays to be read.
+    """
     await refuse_if(size % FAULT_SIZE != 0, Errno.ESPIPE, "whole_faults", f"a fault takes {FAULT_SIZE} bytes")
     fault: IommufdFault = await private(file)
     data = b""
     async with fault.mutex:
         while (group := await iommufd_fault_deliver_fetch(fault)) is not None:
             if len(data) >= size:
-                async with fault.lock:
-                    await store(fault.deliver, (group, *await load(fault.deliver)))
+                await iommufd_fault_deliver_restore(fault, group)
                 await refuse_if(not data, Errno.EINVAL, "room_for_fault", "not even one fault fits")
                 break
             cookie = await xa_alloc(fault.response, group)
             assert cookie is not None
-            data += iommufd_compose_fault_message(group, cookie)
+            message = iommufd_compose_fault_message(group, cookie)
+            try:
+                if address is not None:
+                    await copy_to_user(address + len(data), message)
+            except KernelError:
+                await xa_store(fault.response, cookie, None)
+                await iommufd_fault_deliver_restore(fault, group)
+                if not data:
+                    raise
+                break
+            data += message
     return data
 
 
 @kernel("drivers/iommu/iommufd/eventq.c")
-async def iommufd_fault_fops_write(file: File, data: bytes, offset: int) -> int:
-    """Answer faults, whole answers only (ESPIPE). EINVAL for an unknown answer, or a cookie that nobody waits with.
+async def iommufd_fault_fops_write(file: File, data: bytes, offset: int, address: int | None = None) -> int:
+    """Answer faults, whole answers only (ESPIPE). EFAULT. EINVAL for an unknown answer, or a cookie that nobody waits with.
 
     What was answered before such a one stays answered, and is what the call returns.
     """
@@ -137,7 +156,15 @@ async def iommufd_fault_fops_write(file: File, data: bytes, offset: int) -> int:
     done = 0
     async with fault.mutex:
         while done < len(data):
-            answer = IommuHwptPageResponse.from_buffer_copy(data[done : done + ANSWER_SIZE])
+            try:
+                said = data[done : done + ANSWER_SIZE]
+                if address is not None:
+                    said = await copy_from_user(address + done, ANSWER_SIZE)
+            except KernelError:
+                if not done:
+                    raise
+                break
+            answer = IommuHwptPageResponse.from_buffer_copy(said)
             known = answer.code in (IOMMUFD_PAGE_RESP_SUCCESS, IOMMUFD_PAGE_RESP_INVALID)
             waits = known and await xa_store(fault.response, answer.cookie, None) is not None
             if not waits and done:
@@ -165,8 +192,11 @@ async def iommufd_veventq_destroy(queue: IommufdVeventq) -> None:
 
 
 @kernel("drivers/iommu/iommufd/eventq.c")
-async def iommufd_veventq_fops_read(file: File, size: int, offset: int) -> bytes:
-    """Read events, whole ones, as many as fit. EINVAL if not even one fits; nothing if there are none."""
+async def iommufd_veventq_fops_read(file: File, size: int, offset: int, address: int | None = None) -> bytes:
+    """Read events, whole ones, as many as fit. EINVAL if not even one fits; nothing if there are none.
+
+    EFAULT: one that cannot be copied stays to be read.
+    """
     queue: IommufdVeventq = await private(file)
     await refuse_if(size < HEADER, Errno.EINVAL, "room_for_header", f"an event takes at least {HEADER} bytes")
     data = b""
@@ -178,7 +208,15 @@ async def iommufd_veventq_fops_read(file: File, size: int, offset: int) -> bytes
             if not lost and size - len(data) < HEADER + len(event):
                 await refuse_if(not data, Errno.EINVAL, "room_for_event", "the first event is larger than the buffer")
                 break
-            data += bytes(uapi.IommufdVeventHeader(flags=flags, sequence=sequence)) + event
+            message = bytes(uapi.IommufdVeventHeader(flags=flags, sequence=sequence)) + event
+            try:
+                if address is not None:
+                    await copy_to_user(address + len(data), message)
+            except KernelError:
+                if not data:
+                    raise
+                break
+            data += message
             await store(queue.deliver, (await load(queue.deliver))[1:])
             await store(queue.num_events, await load(queue.num_events) - (not lost))
     return data
@@ -223,6 +261,7 @@ iommufd_fault_fops = FileOperations(
     poll=iommufd_eventq_fops_poll,
     wait=eventq_wait,
     stream=True,
+    copies=True,
 )
 
 
@@ -233,6 +272,7 @@ iommufd_veventq_fops = FileOperations(
     poll=iommufd_veventq_fops_poll,
     wait=eventq_wait,
     stream=True,
+    copies=True,
 )
 
 

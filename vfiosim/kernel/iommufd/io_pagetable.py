@@ -580,7 +580,8 @@ async def iopt_table_remove_domain(iopt: IommufdIoas, domain: IommufdHwptPaging)
 
 @kernel("drivers/iommu/iommufd/io_pagetable.c")
 async def iopt_area_split(area: IoptArea, iova: int) -> None:
-    """Cut an area in two behind `iova`. EBUSY while it is incomplete, EINVAL misaligned or with large pages in a table."""
+    """Cut an area in two behind `iova`. EBUSY while it is incomplete or goes, EINVAL misaligned, pinned by software or with
+    large pages in a table."""
     if iova in (area.iova, area.last):
         return
     iopt = area.iopt
@@ -588,6 +589,8 @@ async def iopt_area_split(area: IoptArea, iova: int) -> None:
     if pages is None:
         await refuse_if(True, Errno.EBUSY, "split_is_complete", "another call is mapping or unmapping this area")
         return
+    going = await load(area.prevent_access)
+    await refuse_if(going, Errno.EBUSY, "split_stays", f"the mapping {area.iova:#x} to {area.last:#x} is going")
     lent = pages.is_dmabuf
     await refuse_if(lent, Errno.EOPNOTSUPP, "not_lent_memory", "an area with memory of a driver cannot be cut")
     alignment = await load(iopt.iova_alignment)
@@ -598,6 +601,9 @@ async def iopt_area_split(area: IoptArea, iova: int) -> None:
         for first, last in ((area.iova, iova), (iova + 1, area.last)):
             halves.append(await alloc(IoptArea, iopt, first, last - first + 1, area.byte_at(first), area.iommu_prot))
         async with pages.mutex:
+            pinned = await load(area.num_accesses)
+            why = f"software has pinned {pinned} range(s) of the mapping {area.iova:#x} to {area.last:#x}, which stays in one piece"
+            await refuse_if(pinned != 0, Errno.EINVAL, "split_not_pinned", why)
             stored = await load(area.storage_domain)
             large = stored is not None and not await load(iopt.disable_large_pages)
             await refuse_if(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Any
 
 from ... import uapi
@@ -319,21 +318,30 @@ async def change_all(areas: list[IoptArea]) -> None:
         if await need_charge_update(pages, task):
             pinned[pages.account_mode] = pinned.get(pages.account_mode, 0) + await load(pages.npinned)
     await charge_current(task, {account: n for account, n in pinned.items() if n})
+    error: KernelError | None = None
     for pages in found:
-        await change_owner(pages, task)
+        error = await change_owner(pages, task) or error
+    if error is not None:
+        raise error
 
 
-async def change_owner(pages: IoptPages, task: TaskStruct) -> None:
-    """The old owner is discharged, the memory belongs to the caller (`change_mm`).
+async def change_owner(pages: IoptPages, task: TaskStruct) -> KernelError | None:
+    """The old owner is discharged, the memory belongs to the caller (`change_mm`). An old owner that has ended is an error, but
+    no more: the call has done all it does, and the new owner is never discharged.
 
     Memory that was charged to nobody moves without its part of VmPin: the new owner's falls below zero at the unmap.
     """
-    old = await owner_of(pages)
+    old, error = await owner_of(pages), None
     if await need_charge_update(pages, task):
-        with suppress(KernelError):
+        try:
             await iopt_pages_update_pinned(pages.account_mode, old, -await load(pages.npinned))
+        except KernelError as refused:
+            error = refused
+            await warn_on(True, f"the process that {pages.oid} was charged to has ended, and cannot be discharged")
+            await store(pages.last_npinned, 0)
     await set_source(pages, task)
     await drop_owner(pages, old)
+    return error
 
 
 @kernel("drivers/iommu/iommufd/ioas.c")

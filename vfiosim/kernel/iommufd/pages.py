@@ -14,6 +14,7 @@ from ..fs.shmem import Inode, memfd_pin_folios
 from ..mm import MmStruct, mmdrop, mmgrab, mmput, too_much_locked
 from ..regions import PAGE_SIZE, ends_beyond
 from ..task import TaskStruct, UserStruct, capable, current_mm, current_task, free_uid, put_task_struct
+from ..unsupported import Unsupported
 from .io_pagetable_h import (
     ACCOUNT_MM,
     ACCOUNT_NONE,
@@ -46,9 +47,12 @@ async def incr_user_locked_vm(user: UserStruct, task: TaskStruct, npages: int) -
 
 
 @kernel("drivers/iommu/iommufd/pages.c")
-async def update_mm_locked_vm(mm: MmStruct, task: TaskStruct, npages: int) -> None:
-    """Charge the address space, or discharge it (npages below 0). ENOMEM beyond the limit, EINVAL if it is gone."""
-    remote = mm is not await current_mm()
+async def update_mm_locked_vm(mm: MmStruct, task: TaskStruct, npages: int, pinning: bool) -> None:
+    """Charge the address space, or discharge it (npages below 0). ENOMEM beyond the limit, EINVAL if it is gone.
+
+    Whoever is pinning pages does not ask whether it is there: of pages of a file it may be gone.
+    """
+    remote = mm is not await current_mm() and not pinning
     if remote:
         alive = await get_unless_zero(mm.mm_users, current(), "charging")
         await refuse_if(not alive, Errno.EINVAL, "owner_lives_for_charge", "the process of this memory has ended")
@@ -82,14 +86,14 @@ async def owner_of(pages: IoptPages) -> Owner:
 
 
 @kernel("drivers/iommu/iommufd/pages.c")
-async def iopt_pages_update_pinned(account: str, owner: Owner, npages: int) -> None:
+async def iopt_pages_update_pinned(account: str, owner: Owner, npages: int, pinning: bool = False) -> None:
     """Charge `npages` pinned pages, or discharge them (below 0), in one of three ways; VmPin grows in all of them."""
     if account == ACCOUNT_USER and npages > 0:
         await incr_user_locked_vm(owner.user, owner.task, npages)
     elif account == ACCOUNT_USER:
         await atomic_add(owner.user.locked_vm, npages)
     elif account == ACCOUNT_MM:
-        await update_mm_locked_vm(owner.mm, owner.task, npages)
+        await update_mm_locked_vm(owner.mm, owner.task, npages, pinning)
     await atomic_add(owner.mm.pinned_vm, npages)
 
 
@@ -100,11 +104,11 @@ async def atomic_add(target: Field[int], number: int) -> None:
         now = await load(target)
 
 
-async def charge(pages: IoptPages) -> None:
+async def charge(pages: IoptPages, pinning: bool = False) -> None:
     """Charge or discharge what has been pinned or unpinned since the last time (`pfn_reader_user_update_pinned`)."""
     now, last = await load(pages.npinned), await load(pages.last_npinned)
     if now != last:
-        await iopt_pages_update_pinned(pages.account_mode, await owner_of(pages), now - last)
+        await iopt_pages_update_pinned(pages.account_mode, await owner_of(pages), now - last, pinning)
         await store(pages.last_npinned, now)
 
 
@@ -157,7 +161,7 @@ async def fill(area: IoptArea, pages: IoptPages) -> None:
     await refuse_if(nothing, Errno.EINVAL, "entry_allows_something", "an entry would allow nothing")
     await store(pages.npinned, before + sum(last - first + 1 for first, last in spans))
     async with on_failure(store, pages.npinned, before):
-        await charge(pages)
+        await charge(pages, bool(spans))
 
 
 async def unfill(area: IoptArea, pages: IoptPages) -> None:
@@ -305,19 +309,26 @@ async def iopt_area_unfill_domains(area: IoptArea, pages: IoptPages) -> None:
 
 @kernel("drivers/iommu/iommufd/pages.c")
 async def iopt_pages_rw_slow(area: IoptArea, pages: IoptPages, address: int, length: int, data: bytes | None) -> bytes:
-    """Pin the pages unless a page table has them, read or write them. EFAULT, EINVAL beyond the end of a file.
+    """Pin the pages that are not pinned yet, read or write them. EFAULT, EINVAL beyond the end of a file.
 
     One page of a process that lives is pinned for what is done with it only (`iopt_pages_rw_page`).
     """
     mm = await load(pages.source_mm)
-    if await load(area.storage_domain) is None:
-        first, end = address - address % PAGE_SIZE, -(-(address + length) // PAGE_SIZE) * PAGE_SIZE
-        index, last = (first - pages.address) // PAGE_SIZE, (end - pages.address) // PAGE_SIZE - 1
-        await pin_span(pages, index, last, data is not None if index == last else pages.writable)
+    index, last = (address - pages.address) // PAGE_SIZE, (address + length - 1 - pages.address) // PAGE_SIZE
+    alone = index == last and pages.file is None and await get_unless_zero(mm.mm_users, current(), PINNING)
+    if alone:
+        async with cleanup(mmput, mm, current(), PINNING):
+            await pin_pages(mm, address - address % PAGE_SIZE, PAGE_SIZE, data is not None)
+    else:
+        for start, stop in covered(await in_use(pages), index, last):
+            await pin_span(pages, start, stop, pages.writable)
     memory = mm if pages.file is None else await private(pages.file)
-    if data is None:
-        return await read_memory(memory, address, length)
-    await write_memory(memory, address, data)
+    try:
+        if data is None:
+            return await read_memory(memory, address, length)
+        await write_memory(memory, address, data)
+    except KernelError as error:
+        raise Unsupported("reaching pages that are pinned, but mapped no more,") from error
     return b""
 
 
@@ -383,7 +394,7 @@ async def pin(pages: IoptPages, first: int, last: int) -> None:
         await pin_span(pages, start, end, pages.writable)
     await store(pages.npinned, before + sum(end - start + 1 for start, end in spans))
     async with on_failure(store, pages.npinned, before):
-        await charge(pages)
+        await charge(pages, bool(spans))
 
 
 @kernel("drivers/iommu/iommufd/pages.c")

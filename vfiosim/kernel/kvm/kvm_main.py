@@ -17,6 +17,8 @@ from .kvm import Kvm, KvmDevice, KvmDeviceOps, KvmVcpu
 
 ITS_FILE = "its file"
 KVM_MAX_VCPUS, KVM_MAX_VCPU_IDS = 1024, 4096
+KVM_RUN = 0xAE80
+XSAVE_OF_GUESTS = 0x207  # of the recorded machine
 KVM_GET_VCPU_MMAP_SIZE, VCPU_MMAP_SIZE = 0xAE04, 3 * 4096  # bytes of a virtual CPU that a program maps
 KVM_DEVICE_OPS: dict[int, KvmDeviceOps] = {}
 
@@ -106,14 +108,20 @@ async def kvm_vcpu_ioctl(file: File, cmd: int, argument: int) -> int:
     vcpu: KvmVcpu = await private(file)
     await refuse_other_address_space(vcpu.kvm)
     await refuse_if(cmd >> 8 & 0xFF != uapi.KVMIO, Errno.EINVAL, "request_of_kvm", "this is no request of KVM")
+    runs = cmd == KVM_RUN and argument != 0
+    await refuse_if(runs, Errno.EINVAL, "run_without_argument", "KVM_RUN takes no argument")
     known = request_names(cmd)
     if cmd in (uapi.KVM_SET_DEVICE_ATTR, uapi.KVM_GET_DEVICE_ATTR, uapi.KVM_HAS_DEVICE_ATTR):
         attr = uapi.KvmDeviceAttr.from_buffer_copy(await copy_from_user(argument, sizeof(uapi.KvmDeviceAttr)))
         other = attr.group != 0 or attr.attr != 0
         await refuse_if(other, Errno.ENXIO, "vcpu_has_attribute", "the one attribute is the offset of its clock")
-        if cmd == uapi.KVM_HAS_DEVICE_ATTR:
-            return 0
-    elif known:
+        if cmd == uapi.KVM_GET_DEVICE_ATTR:
+            await copy_to_user(attr.addr, bytes(8))
+            raise Unsupported("what the clock of a virtual CPU shows")
+        if cmd == uapi.KVM_SET_DEVICE_ATTR:
+            await copy_from_user(attr.addr, 8)  # the clock is nobody's here
+        return 0
+    if known:
         await refuse_if(True, Errno.EINVAL, "vcpu_knows_request", "a virtual CPU has no such request")
     raise Unsupported(f"{' or '.join(known) or hex(cmd)} on a virtual CPU")
 
@@ -247,7 +255,7 @@ async def kvm_dev_ioctl(file: File, cmd: int, argument: int) -> int:
         not known, Errno.ENXIO, "kvm_has_attribute", "/dev/kvm has one attribute: what guests can have of XSAVE"
     )
     if cmd == uapi.KVM_GET_DEVICE_ATTR:
-        raise Unsupported("what guests can have of XSAVE")
+        await copy_to_user(attr.addr, XSAVE_OF_GUESTS.to_bytes(8, "little"))
     return 0
 
 

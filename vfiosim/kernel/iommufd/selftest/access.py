@@ -113,7 +113,7 @@ async def iommufd_test_staccess_release(file: File) -> None:
     await free(driver)
 
 
-iommfd_test_staccess_fops = FileOperations("iommufd_test_staccess", release=iommufd_test_staccess_release)
+iommfd_test_staccess_fops = FileOperations("iommufd_test_staccess", release=iommufd_test_staccess_release, stream=True)
 
 
 @kernel("drivers/iommu/iommufd/selftest.c")

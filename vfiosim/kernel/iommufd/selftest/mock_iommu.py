@@ -23,7 +23,7 @@ PAGING_FLAGS: Final = (
     uapi.IOMMU_HWPT_ALLOC_DIRTY_TRACKING | uapi.IOMMU_HWPT_ALLOC_NEST_PARENT | uapi.IOMMU_HWPT_ALLOC_PASID
 )
 KMALLOC_MAX: Final = 4 << 20  # bytes that one allocation can have
-PAGE_SIZES: Final = 2**64 - uapi.MOCK_PAGE_SIZE  # every power of two from the smallest on
+PAGE_SIZES: Final = 2**37 - uapi.MOCK_PAGE_SIZE  # every power of two that its table has an entry for
 
 
 class MockIommu(KObject):
