@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from ..engine import *
 from ..uapi import Errno, KernelError
 from .fs.eventfd import POLLHUP, POLLIN, POLLOUT
@@ -19,7 +21,9 @@ from .fs.file import (
 )
 from .fs.read_write import wait_for_readable
 from .fs.syscalls import alloc_file, drop_file
+from .unsupported import Unsupported
 
+POLLERR: Final = 8
 READABLE, WRITABLE, POLLRDHUP = POLLIN | 0x40, POLLOUT | 0x300, 0x2000  # with POLLRDNORM, POLLWRNORM, POLLWRBAND
 IN_FLIGHT, ITS_FILE, ITS_PEER = "in flight", "its file", "its other end"
 
@@ -39,7 +43,8 @@ class UnixSock(KObject):
     """One end of a socketpair.
 
     * held by its file, and by the other end, which sends into its queue (`sk_refcnt`); dies when both are gone;
-    * `queue`: messages for it, oldest first; `dead`: its file is gone; `shutdown`: nothing comes or goes any more.
+    * `queue`: messages for it, oldest first; `dead`: its file is gone; `shutdown`: nothing comes or goes any more;
+    * `reset`: its other end was closed before it had received everything, and nobody has been told so (`sk_err`).
     """
 
     kind = "socket"
@@ -51,6 +56,7 @@ class UnixSock(KObject):
     peer: Field[UnixSock | None] = field(None, link="weak")
     dead: Field[bool] = field(False, guard="lock")
     shutdown: Field[bool] = field(False, guard="lock")
+    reset: Field[bool] = field(False, guard="lock")
 
 
 @kernel("net/socket.c")
@@ -102,8 +108,11 @@ async def unix_release(file: File) -> None:
         await store(sock.shutdown, True)
         peer = await exchange(sock.peer, None)
     if peer is not None:
+        unread = await load(sock.queue)
         async with peer.lock:
             await store(peer.shutdown, True)
+            if unread:
+                await store(peer.reset, True)
         await complete(peer.readable)
         await sock_put(peer, sock, ITS_PEER)
     async with sock.lock:
@@ -144,10 +153,29 @@ async def unix_stream_sendmsg(number: int, numbers: tuple[int, ...]) -> int:
         message = await alloc(SkBuff)
         async with on_failure(drop, message):
             await scm_fp_copy(message, numbers)
+            await refuse_cycle(sock, message)
             peer = await unix_peer_to_send(sock, message)
     await complete(peer.readable)
     await fput(file)
     return 1
+
+
+async def refuse_cycle(sock: UnixSock, message: SkBuff) -> None:
+    """Not modelled: a message that holds, by way of others, the socket in whose queue it waits.
+
+    Where nobody can receive it any more the kernel collects it, some time after a socket is closed (net/unix/garbage.c).
+    """
+    known: list[UnixSock] = []
+    found = [file for file in await load(message.files) if file.f_op is unix_fops]
+    receiver = await load(sock.peer) if found else None
+    while found:
+        held: UnixSock = await private(found.pop())
+        if held is receiver:
+            raise Unsupported("a message that holds the socket that would receive it")
+        if held not in known:
+            known.append(held)
+            for waiting in await load(held.queue):
+                found += [file for file in await load(waiting.files) if file.f_op is unix_fops]
 
 
 async def unix_peer_to_send(sock: UnixSock, message: SkBuff) -> UnixSock:
@@ -165,12 +193,19 @@ async def unix_peer_to_send(sock: UnixSock, message: SkBuff) -> UnixSock:
 
 @kernel("net/unix/af_unix.c")
 async def unix_stream_read_generic(sock: UnixSock) -> SkBuff | None:
-    """The oldest message, taken out of the queue; None once nothing comes any more. EINTR."""
+    """The oldest message, taken out of the queue; None once nothing comes any more. EINTR; once ECONNRESET.
+
+    That tells that the other end was closed before it had received all that was sent to it.
+    """
     while True:
         async with sock.iolock, sock.lock:
             waiting = await load(sock.queue)
             await store(sock.queue, waiting[1:])
             ended = await load(sock.shutdown)
+            reset = ended and not waiting and await exchange(sock.reset, False)
+            await refuse_if(
+                reset, Errno.ECONNRESET, "all_was_received", "the other end was closed with messages unread"
+            )
         if ended:
             await complete(sock.readable)  # the end stays the end, for everybody who waits
         if waiting or ended:
@@ -226,7 +261,8 @@ async def unix_poll(file: File) -> int:
     sock: UnixSock = await private(file)
     ended = await load(sock.shutdown)
     waiting = await load(sock.queue)
-    return WRITABLE | READABLE * (ended or bool(waiting)) | (POLLHUP | POLLRDHUP) * ended
+    reset = ended and await load(sock.reset)
+    return POLLERR * reset | WRITABLE | READABLE * (ended or bool(waiting)) | (POLLHUP | POLLRDHUP) * ended
 
 
 async def unix_wait(file: File, timeout: int) -> bool:
