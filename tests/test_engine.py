@@ -245,6 +245,7 @@ def test_the_lowest_free_slot_is_claimed_and_freed_ones_are_used_again(engine, t
     async def code():
         first = [await xa_alloc(thing.slots, thing) for _ in range(3)]
         await xa_store(thing.slots, 2, None)
+        await xa_store(thing.slots, 0, None)  # which is never given out
         return first, await xa_alloc(thing.slots, thing), await xa_alloc(thing.slots, thing, 4)
 
     assert run(engine, code()).result == ([1, 2, 3], 2, None)

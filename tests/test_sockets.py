@@ -6,6 +6,7 @@ import pytest
 
 from vfiosim import Machine
 from vfiosim.explore import explore
+from vfiosim.uapi import KernelError
 
 
 def sockets(trace: bool = True) -> Machine:
@@ -85,3 +86,14 @@ def test_a_socket_can_be_read_when_a_message_waits_and_when_nothing_comes_any_mo
     p.recvmsg_fds(second)
     p.close(first)
     assert p.poll(second, 1) == 1 | 16  # POLLIN and, though nobody asked, POLLHUP
+
+
+def test_whoever_left_messages_unread_is_told_of_once():
+    p = Machine().process("p")
+    first, second = p.socketpair()
+    p.sendmsg_fds(first, (0,))
+    p.close(second)
+    assert p.poll(first, 1) & 8  # POLLERR
+    with pytest.raises(KernelError, match="ECONNRESET"):
+        p.recvmsg_fds(first)
+    assert p.recvmsg_fds(first) == ()

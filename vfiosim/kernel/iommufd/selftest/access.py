@@ -7,7 +7,7 @@ from typing import Final
 
 from .... import uapi
 from ....engine import *
-from ....uapi import Errno
+from ....uapi import Errno, KernelError
 from ...fs.file import (
     O_CLOEXEC,
     O_RDWR,
@@ -138,8 +138,11 @@ async def iommufd_test_create_access(ucmd: Ucmd) -> None:
 
 async def free_descriptor() -> int:
     """A number for the file. ENOMEM where others say EMFILE."""
-    async with on_failure(refuse_if, True, Errno.ENOMEM, "descriptor_left", "the process has no free descriptor"):
+    try:
         return await get_unused_fd_flags(O_CLOEXEC)
+    except KernelError:
+        await refuse_if(True, Errno.ENOMEM, "descriptor_left", "the process has no free descriptor")
+        raise
 
 
 async def new_access(ucmd: Ucmd, driver: SelftestAccess, alignment: int, number: int) -> None:
