@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import sys
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -87,7 +88,8 @@ class LivePlayer(OneQueue, anywidget.AnyWidget):
                 self.shown = list(shown(trace))
             self.data, words = self._data()
             self.step = self.player.step
-        with self.hold_sync():  # the picture need not wait for it
+        sys.stdout.flush()  # a kernel sends in a second thread, which is let run by this: the picture waits for nothing else
+        with self.hold_sync():
             self.lasting, self.recent = self._known(words)
 
     def present(self, on: bool) -> None:
