@@ -95,7 +95,10 @@ def test_a_process_that_has_to_wait_for_its_own_end_does_not_stop_the_search():
 
 @beside("R13")
 def test_with_a_second_vm_the_first_one_is_counted_for_ever():
-    assert any("kvm 1 and points to it 0 times: nobody will give that back" in what for what in wrong("R13"))
+    assert any(
+        "vfio_device vfio0 holds kvm 1 and points to it no longer: nobody will give that back" in what
+        for what in wrong("R13")
+    )
 
 
 # ---- R14: closed while a call uses the device

@@ -77,7 +77,12 @@ def vm_is_counted_by_who_points_to_it(engine: Engine, kvm: Kvm) -> Broken:
             continue
         held, due = kvm.users_count.held.get((device, BOUND_FOR), 0), int(device.kvm.value is kvm)
         if held > due:
-            yield f"{device.oid} counts {held} times on {kvm.oid} and points to it {due} times: nobody will give that back"
+            told = (
+                f"{held} references to {kvm.oid} and points to it once"
+                if due
+                else f"{kvm.oid} and points to it no longer"
+            )
+            yield f"{device.oid} holds {told}: nobody will give that back"
         elif held < due:
             yield f"{device.oid} points to {kvm.oid} without holding it"
 

@@ -106,7 +106,7 @@ CALLS: dict[str, Callable[[str], Call]] = {
 def search(A: str, B: str = "") -> Result:
     """All schedules of two programs, each with the card open and listed for a VM of its own; as in "bind, close card".
 
-    Raises ValueError for a call that is none of CALLS.
+    Raises ValueError for a call that is none of CALLS, and where there is none at all.
     """
     programs = {}
     for thread, program, calls in (("A", "first", A), ("B", "second", B)):
@@ -114,6 +114,10 @@ def search(A: str, B: str = "") -> Result:
         for name in names:
             must_be_one_of(CALLS, name, "call")
         programs[thread] = [CALLS[name](program) for name in names]
+    if not any(programs.values()):
+        raise ValueError(
+            f'nobody calls anything: A="bind", B="bind, close card", for example; there are {", ".join(CALLS)}'
+        )
     return explore(R13.setup, {thread: calls for thread, calls in programs.items() if calls}, R13.properties[:2])
 
 
