@@ -161,7 +161,9 @@ def test_a_room_that_there_is_not_is_named():
 
 
 def test_a_search_without_a_call_is_told_which_calls_there_are():
-    with pytest.raises(ValueError, match=r"nobody calls anything: .*; there are bind, close card, close list, close VM"):
+    with pytest.raises(
+        ValueError, match=r"nobody calls anything: .*; there are bind, close card, close list, close VM"
+    ):
         lesson.search(A="")
 
 

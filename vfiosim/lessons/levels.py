@@ -156,7 +156,7 @@ class Levels(StaticFallback):
         self.pictures = {level.name: level.thumbnail(ways[level.name]) for level in levels}
         cards = [
             widgets.VBox(
-                [text("thumbnail", f'<a name="{anchor(self.levels[name].kept)}"></a>{self.pictures[name]}'), button],
+                [text("thumbnail", self._drawn(name)), button],
                 kind=f"card {_broad(self.pictures[name])}".strip(),
             )
             for name, button in self.buttons.items()
@@ -175,6 +175,10 @@ class Levels(StaticFallback):
         made = button(level.name, level.text)
         made.on_click(lambda _: self.choose(level.name))
         return made
+
+    def _drawn(self, name: str) -> str:
+        """Its goal, where links to the level lead as long as it is not open: then its task has an id, which comes before a name."""
+        return f'<a name="{anchor(self.levels[name].kept)}"></a>{self.pictures[name]}'
 
     def _following(self) -> str:
         names = ["", *self.levels]  # also of the index: a press may be on its way while it is opened
@@ -212,8 +216,7 @@ class Levels(StaticFallback):
     def static_html(self) -> str:
         """The index as it was when the cell ran."""
         cards = "".join(
-            f'<figure id="{anchor(self.levels[name].kept)}">{self.pictures[name]}'
-            f"<figcaption>{escape(made.description)}</figcaption></figure>"
+            f"<figure>{self._drawn(name)}<figcaption>{escape(made.description)}</figcaption></figure>"
             for name, made in self.buttons.items()
         )
         return f'{style().value}{note(self.head.value)}<div class="vfiosim-lab"><div class="vfiosim-cards">{cards}</div></div>'
