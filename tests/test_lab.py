@@ -8,6 +8,7 @@ import re
 from typing import Any
 
 import pytest
+from ipywidgets.widgets import widget as every
 
 from tests import benches
 from tests.benches import press
@@ -16,9 +17,10 @@ from vfiosim.lab import Bench, Sandbox, Session
 from vfiosim.lab.bench import ROWS
 from vfiosim.lab.run import PROGRAM, Run
 from vfiosim.lab.session import LessonCall
-from vfiosim.lessons import one_bind, start
+from vfiosim.lessons import one_bind, start, vms
 from vfiosim.lessons.beginnings import opened as opened_for_a_lesson
 from vfiosim.machine.events import Called
+from vfiosim.views.widget_lifetime import close
 
 SMALL: dict[str, Any] = {"only": ("fds",)}  # most of what is asked here is not about the picture
 
@@ -38,6 +40,14 @@ def ledger(session: Run) -> dict[str, object]:
 
 
 # ---- pressing buttons
+
+
+@pytest.mark.parametrize("make", [Bench, Sandbox, vms.exercise], ids=["bench", "sandbox", "task"])
+def test_what_a_cell_showed_before_is_closed_and_leaves_nothing_that_cannot_tell_its_state(make):
+    before = {*every._instances}
+    close([make()])
+    for name in {*every._instances} - before:
+        every._instances[name].get_state()  # as a page asks for it that is opened again
 
 
 def test_a_bind_is_three_presses_away_from_a_fresh_bench():

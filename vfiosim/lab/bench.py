@@ -69,13 +69,13 @@ class Bench(RunView):
             rows.append(self.row("Also" if rows else "", *others))
         why = [Alive(self)] if "why" in show else []
         calls = [*self.buttons.values()]
-        back = self._way_back()
+        back = self._way_back()  # without a row of its own, which nobody would close
         told = legend(*calls, self.undo, self.reset, self.copy)
         beside, below = (why, [told])
         if len(rows) > FEW:
             self.add_class("vfiosim-many")
             beside, below = [], [*why, told]
-        controls = [row("", self.table, *back.children), *rows, *beside, self.result, self.code]
+        controls = [row("", self.table, *back), *rows, *beside, self.result, self.code]
         self.children = [style(), above(controls, [*self._shown(), *below])]
         self._ready()
 
@@ -140,13 +140,13 @@ class Bench(RunView):
             ("FILE DEL", lambda: session.file_del(kv.read(), listed.read()), "take the file off the list"),
         )
 
-    def _way_back(self) -> widgets.Box:
+    def _way_back(self) -> tuple[widgets.Widget, ...]:
         self.undo = self.button("Undo", self._undo, "take the last press back, a refused call too")
         self.undo.quick = True
         self.reset = self.button("Reset", self._reset, "a fresh machine")
         self.copy = button("Show code", "everything that was done, as a Python program to read and copy")
         self.copy.on_click(lambda _: self._show_code())
-        return self.row("", self.undo, self.reset, self.copy)
+        return self.undo, self.reset, self.copy
 
     # ---- what they do
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import ipywidgets as widgets
+from ipywidgets.widgets import widget as every
 
 from .shared import Shared
 
@@ -36,15 +37,23 @@ def _forget(result: Any) -> None:
     if cell in _showing:
         _shown[cell] = _showing.pop(cell)
     if before:
-        asyncio.get_running_loop().call_later(SOON, _close, before)
+        asyncio.get_running_loop().call_later(SOON, close, before)
 
 
-def _close(before: list[widgets.Widget]) -> None:
-    """Close these and all their parts, but for what is shown elsewhere or has a name."""
+def close(before: list[widgets.Widget]) -> None:
+    """Close these and all their parts, and what has such a part, but for what is shown elsewhere or has a name."""
     kept = {*_with_parts([*(widget for shown in _shown.values() for widget in shown), *_named()])}
     for widget in _with_parts(before):
         if widget not in kept and not isinstance(widget, Shared):
             widget.close()
+    for widget in [*every._instances.values()]:
+        if not _whole(widget) and not isinstance(widget, Shared):
+            widget.close()
+
+
+def _whole(widget: widgets.Widget) -> bool:
+    """Are all its children open? The kernel can tell a page that is opened again of no widget while one is not."""
+    return all(child.comm is not None for child in getattr(widget, "children", ()) if isinstance(child, widgets.Widget))
 
 
 def _named() -> list[widgets.Widget]:
