@@ -13,6 +13,7 @@ from . import controls as widgets
 from .style import alert, text
 
 _NUMBER = re.compile(r"[+-]?(0[xX][0-9a-fA-F]+|[0-9]+)")
+_LONG_WORD = re.compile(r"\S{40,}")
 LONGEST = 300  # letters of a sentence beside a field; of what was typed it repeats no more
 
 
@@ -81,6 +82,7 @@ class LabelledField(widgets.VBox):
 
     def complain(self, message: str) -> None:
         """Say what is wrong, or with "" that nothing is."""
+        message = _LONG_WORD.sub(lambda word: f"{word[0][:20]}…{word[0][-9:]}", message)
         half = LONGEST // 2
         self.message = message = message if len(message) <= LONGEST else f"{message[:half]} … {message[-half:]}"
         if self.problem is None:
