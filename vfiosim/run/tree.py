@@ -19,7 +19,7 @@ from ..kernel import Unsupported
 from ..kernel.base import Device, syspath
 from ..kernel.bus import Buses
 from ..kernel.fs.folders import shown_device
-from ..kernel.fs.sysfs import let_go, list_directory, sysfs_file
+from ..kernel.fs.sysfs import device_folder, let_go, sysfs_file
 from ..kernel.vfio.vfio import VfioDevice
 from ..machine import Machine
 from ..uapi import KernelError
@@ -206,8 +206,7 @@ class Tree:
         own = {"remove", "reset", "reset_method", "uevent", "rescan", "sriov_numvfs", "sriov_totalvfs"}
         if device.bus != "pci":
             return own
-        path = f"/sys/bus/pci/devices/{device.address}"
-        listed = self._look(list_directory(self.machine.built.buses, self.machine.built.devtmpfs, path)) or ()
+        listed = self._look(device_folder(device, "", f"/sys/bus/pci/devices/{device.address}")) or ()
         return own | set(listed) - {"driver", "iommu_group", "subsystem", "vfio-dev"}
 
     def _text(self, path: str) -> bytes | None:
