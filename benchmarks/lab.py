@@ -7,7 +7,7 @@ kernel that has only ipywidgets and matplotlib.
 `memory` or `presses` after its name: only that. Needs Chromium.
 
 On two cores with work for seventeen (quiet ones were not measured), p50 and p95 as times of a dot call: bench of 01 0.93 and 0.77,
-with new things 1.25 and 0.91, sandbox 1.04 and 0.62, R14 1.21 and 1.19; of 7 to 24 presses p95 is the slowest or the second one.
+with new things 1.25 and 0.91, free bench 0.97 and 0.51, sandbox 1.04 and 0.62, R14 1.21 and 1.19; p95 is a slowest press or two.
 CPU ms of the kernel up to the picture, in the middle: bench 13, sandbox 13, R14 16, dot call 13.
 """
 
