@@ -104,7 +104,7 @@ PUZZLES = (
         ),
         without=("order of access_granted",),
         happens="through a table that is not there",
-        shortest=(114,),
+        shortest=(116,),
         source="drivers/vfio/device_cdev.c: vfio_df_ioctl_bind_iommufd; vfio_main.c: vfio_device_fops_read (v7.2)",
     ),
     Puzzle(
