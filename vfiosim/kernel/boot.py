@@ -8,8 +8,8 @@ from functools import partial
 from ..engine import *
 from ..uapi import KernelError
 from . import promises
-from .base import EMULATED, LOADED, MTTY, NO_OPS, VFIO_DRIVERS, VFIO_PCI, BusDriver, Device, DeviceSpec, DriverPrivate
-from .bus import Buses, device_add
+from .base import EMULATED, LOADED, MTTY, NO_OPS, VFIO_DRIVERS, VFIO_PCI, BusDriver, Device, DeviceSpec
+from .bus import Buses, Calling, device_add, driver_register
 from .config import RECORDED, Config
 from .dd import device_driver_attach
 from .firmware import board_of
@@ -22,7 +22,7 @@ from .kvm.kvm_main import kvm_chardev_ops
 from .kvm.vfio import kvm_vfio_ops
 from .module import module_name
 from .params import ModuleParameters
-from .pci import ROOT_PORT
+from .pci import ROOT_PORT, virtio_pci_probe
 from .task import UserStruct
 from .variants import V72, Variant
 from .vfio.bare import bare_probe, bare_remove
@@ -139,17 +139,13 @@ async def load_drivers(built: Built, names: dict[str, str]) -> None:
     """Drivers by name, with their bus; those of VFIO are always there."""
     for name, bus in {VFIO_PCI: "pci", MTTY: "mdev", **names}.items():
         vfio = built.vfio
-        probe = {
+        probes: dict[str, Calling] = {
             VFIO_PCI: partial(vfio_pci_probe, vfio),
             MTTY: partial(mtty_probe, vfio),
             NO_OPS: partial(bare_probe, vfio),
             EMULATED: partial(bare_probe, vfio),
-        }.get(name)
+            "virtio-pci": virtio_pci_probe,
+        }
         remove = {VFIO_PCI: vfio_pci_remove, MTTY: mtty_remove, NO_OPS: bare_remove, EMULATED: bare_remove}.get(name)
-        driver = await alloc(
-            BusDriver, name, await alloc(DriverPrivate, name), bus, name in VFIO_DRIVERS, probe, remove
-        )
-        await get(driver.module, driver, LOADED)
-        await get(driver.p.in_use, driver, LOADED)
-        await xa_store(built.buses.drivers, name, driver)
+        driver = await driver_register(built.buses, name, bus, name in VFIO_DRIVERS, probes.get(name), remove)
         await xa_store(built.buses.modules, module_name(name), driver)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Final
 
@@ -14,6 +15,7 @@ from .base import (
     BusDriver,
     Device,
     DeviceSpec,
+    DriverPrivate,
     done_with,
     driver_match_device,
     find_driver,
@@ -27,6 +29,7 @@ from .params import ModuleParameters
 from .pci_reset import pci_init_reset_methods
 
 FOUND: Final = "found on its bus"
+Calling = Callable[[Device, BusDriver], Awaitable[None]]  # what a driver does with a device
 
 
 class Slot(KObject):
@@ -193,6 +196,18 @@ async def driver_attach(buses: Buses, driver: BusDriver) -> None:
                 with suppress(KernelError):  # noted in the kernel's log, and that is all
                     await __driver_probe_device(driver, device)
         await put_device(device, current(), FOUND)
+
+
+@kernel("drivers/base/driver.c")
+async def driver_register(
+    buses: Buses, name: str, bus: str, managed: bool, probe: Calling | None, remove: Calling | None
+) -> BusDriver:
+    """A driver can be found on its bus. `managed`: binding it leaves the ownership of DMA alone."""
+    driver = await alloc(BusDriver, name, await alloc(DriverPrivate, name), bus, managed, probe, remove)
+    await get(driver.module, driver, LOADED)
+    await get(driver.p.in_use, driver, LOADED)
+    await xa_store(buses.drivers, name, driver)
+    return driver
 
 
 @kernel("drivers/base/bus.c")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Final
 
@@ -19,8 +20,8 @@ from .base import (
     pci_match_one_id,
     put_device,
 )
-from .bus import Buses, Slot, device_add, device_attach, device_del, driver_attach
-from .dd import device_release_driver_internal
+from .bus import Buses, Slot, device_add, device_attach, device_del, driver_attach, driver_register
+from .dd import device_driver_attach, device_release_driver_internal
 from .fs.kernfs import device_is_to_go, kernfs_unbreak
 from .kstrtox import kstrtoul, scan_hex
 from .task import capable
@@ -122,10 +123,16 @@ async def neighbours(buses: Buses, spec: DeviceSpec) -> DeviceSpec:
     return spec if stays else replace(spec, group=NEW_GROUP)
 
 
-# ---- root ports: nobody here drives them, and they are made when somebody first asks for one
+# ---- root ports: they and their driver are made when somebody first asks for one
 
 ROOT_BUS: Final = "0000:00"  # all others are behind it
 ROOT_PORT: Final = "root port"
+PCIEPORT: Final = "pcieport"
+VIRTIO: Final = (0x1000, 0x107F)  # the first and the last device number of virtio
+ID_TABLES: Final = {
+    "virtio-pci": ((0x1AF4, PCI_ANY_ID, PCI_ANY_ID, PCI_ANY_ID, 0, 0),),
+    PCIEPORT: tuple((*[PCI_ANY_ID] * 4, kind, PCI_ANY_ID) for kind in (0x060400, 0x060401, 0x080700)),
+}  # what a driver of the kernel knows by itself
 
 
 def bus_of(port: str) -> str:
@@ -156,7 +163,35 @@ async def find_port(buses: Buses, address: str) -> None:
         slot = await xa_load(buses.unplugged, place)
         there = there or (place.startswith(bus) and slot is not None and not slot.with_port)
     if there:
-        await device_add(buses, DeviceSpec(f"port {address}", address, NO_GROUP, driver="pcieport", model=ROOT_PORT))
+        port = await device_add(
+            buses, DeviceSpec(f"port {address}", address, NO_GROUP, driver=PCIEPORT, model=ROOT_PORT)
+        )
+        await device_driver_attach(await find_port_driver(buses), port)
+
+
+async def find_port_driver(buses: Buses) -> BusDriver:
+    """The driver of root ports."""
+    driver = await xa_load(buses.drivers, PCIEPORT)
+    return driver or await driver_register(buses, PCIEPORT, "pci", True, pcie_portdrv_probe, None)
+
+
+async def with_port(buses: Buses, write: Callable[[str, int], Awaitable[int]], text: str, count: int) -> int:
+    """Write into a file of /sys whose text may name a root port."""
+    await find_port(buses, text.removesuffix("\n"))
+    return await write(text, count)
+
+
+@kernel("drivers/pci/pcie/portdrv.c")
+async def pcie_portdrv_probe(device: Device, driver: BusDriver) -> None:
+    """The driver of root ports takes nothing else: ENODEV."""
+    await refuse_if(device.model != ROOT_PORT, Errno.ENODEV, "device_is_port", f"{device.label} is no root port")
+
+
+@kernel("drivers/virtio/virtio_pci_common.c")
+async def virtio_pci_probe(device: Device, driver: BusDriver) -> None:
+    """The driver of virtio takes what has a number of virtio, whatever its driver_override says: else ENODEV."""
+    strange = not VIRTIO[0] <= device.hardware.ids[1] <= VIRTIO[1] and device.spec.driver != driver.label
+    await refuse_if(strange, Errno.ENODEV, "device_is_virtio", f"{device.label} is no device of virtio")
 
 
 @kernel("drivers/pci/pci-driver.c")
@@ -171,7 +206,9 @@ async def new_id_store(buses: Buses, driver: BusDriver, text: str, count: int) -
     known = await load(driver.p.dynids)
     ids = (*numbers, *(0, 0, PCI_ANY_ID, PCI_ANY_ID, 0, 0)[len(numbers) :])[:6]
     await refuse_if(sum(numbers[6:]) != 0, Errno.EINVAL, "data_is_known", "no entry of the driver has such data")
-    twice = len(numbers) < 7 and any(pci_match_one_id(each, ids[:5]) for each in known)
+    twice = len(numbers) < 7 and any(
+        pci_match_one_id(each, ids[:5]) for each in (*known, *ID_TABLES.get(driver.label, ()))
+    )
     await refuse_if(twice, Errno.EEXIST, "id_is_new", "the driver knows such devices already")
     await store(driver.p.dynids, (*known, ids))
     await driver_attach(buses, driver)

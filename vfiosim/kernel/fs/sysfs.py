@@ -22,7 +22,18 @@ from ..bus import (
     unbind_store,
 )
 from ..params import parameter_file
-from ..pci import ROOT_BUS, enable_store, find_port, new_id_store, remove_id_store, remove_store, rescan_store
+from ..pci import (
+    PCIEPORT,
+    ROOT_BUS,
+    enable_store,
+    find_port,
+    find_port_driver,
+    new_id_store,
+    remove_id_store,
+    remove_store,
+    rescan_store,
+    with_port,
+)
 from ..pci_reset import reset_method_store, reset_methods_of, reset_store
 from ..unsupported import Unsupported
 from ..vfio import mdev
@@ -126,6 +137,8 @@ async def sysfs_file(buses: Buses, path: str) -> tuple[Attribute, Device | None]
             return await device_file(device, found[3] or "", path), device
     attribute = None
     if found := _DRIVER.fullmatch(path):
+        if found[2] == PCIEPORT:
+            await find_port_driver(buses)
         driver = await xa_load(buses.drivers, found[2])
         if driver is not None and driver.bus == found[1]:
             attribute = driver_file(buses, driver, found[3], path)
@@ -150,7 +163,7 @@ async def device_at(buses: Buses, bus: str, address: str) -> Device:
 def bus_file(buses: Buses, bus: str, name: str, path: str) -> Attribute | None:
     """A file of a bus."""
     if name == "drivers_probe":
-        return Attribute(path, 0o200, partial(drivers_probe_store, buses, bus))
+        return Attribute(path, 0o200, partial(with_port, buses, partial(drivers_probe_store, buses, bus)))
     if name == "drivers_autoprobe":
         return Attribute(path, 0o644, partial(drivers_autoprobe_store, buses), partial(flag, buses))
     if name == "rescan" and bus == "pci":
@@ -172,7 +185,7 @@ def driver_file(buses: Buses, driver: BusDriver, name: str, path: str) -> Attrib
     if driver.bus == "pci":
         store |= {"new_id": partial(new_id_store, buses, driver), "remove_id": partial(remove_id_store, driver)}
     if name in store:
-        return Attribute(path, 0o200, store[name], node=driver.p)
+        return Attribute(path, 0o200, partial(with_port, buses, store[name]), node=driver.p)
     return Attribute(path, 0o200) if name == "uevent" else None
 
 
@@ -229,7 +242,9 @@ def reset_file(device: Device, name: str, path: str) -> Attribute:
 
 def pci_file(device: Device, name: str, path: str) -> Attribute | None:
     """A file of a PCI function."""
-    if name == "rescan" and not device.spec.physfn:
+    if name == "rescan" and device.spec.physfn:
+        return None
+    if name == "rescan":
         return Attribute(path, 0o200, partial(rescan_store, device.buses, device.address[:7]), node=device)
     if name == "driver_override":
         return Attribute(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from ....engine import *
+from ....uapi import Errno
 from ...base import BusDriver, Device
 from ...iov import sriov_disable
+from ...pci import ROOT_PORT
 from ..iommufd import (
     vfio_iommufd_physical_attach_ioas,
     vfio_iommufd_physical_bind,
@@ -69,7 +71,9 @@ vfio_pci_ops = VfioDeviceOps(
 
 @kernel("drivers/vfio/pci/vfio_pci.c")
 async def vfio_pci_probe(vfio: Vfio, device: Device, driver: BusDriver) -> None:
-    """vfio-pci takes a PCI function."""
+    """vfio-pci takes a PCI function. EINVAL for a bridge such as a root port."""
+    if device.model == ROOT_PORT:
+        await refuse_if(True, Errno.EINVAL, "header_is_normal", f"{device.label} is a bridge, and VFIO hands out none")
     vdev = await register(vfio, device, driver, vfio_pci_ops)
     await vfio_pci_core_init_dev(vdev)
     await vfio_pci_vf_init(vdev, device.spec.vfs > 0)

@@ -210,7 +210,7 @@ async def reset_scope(device: VfioDevice) -> tuple[Device, ...]:
     await refuse_if(
         not scope, Errno.ENODEV, "slot_or_bus_reset", "neither the slot nor the bus of this device can be reset"
     )
-    addresses = sorted(address for address in await slots_of(dev.bus_devices) if address[:7] == dev.address[:7])
+    addresses = [address for address in await slots_of(dev.bus_devices) if address[:7] == dev.address[:7]]
     found: list[Device] = []
     for address in addresses:
         other = await xa_load(dev.bus_devices, address)
