@@ -78,7 +78,7 @@ def test_all_recordings_are_there() -> None:
     later = ["hand7-default", "hand7-noiommu", "hand8-default", "hand9-default"]
     tenth = ["hand10-default", "hand11-default", "hand12-default", "hand12-sriov", "hand13-compat", "hand13-default"]
     fifth = ["hand5-default", "hand5-noiommu", "hand5-sriov", "hand6-default"]
-    mutated = ["rand13-default"]
+    mutated = ["rand13-default", "rand13-sriov"]
     built = [
         f"config-{which}" for which in ("nogroup", "nogroup-noiommu", "nointremap", "nonoiommu", "nonoiommu-noiommu")
     ]

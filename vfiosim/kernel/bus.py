@@ -253,3 +253,13 @@ async def device_del(device: Device) -> None:
     await kernfs_drain(device, ON_ITS_BUS)
     await bus_remove_device(device)
     await iommu_group_remove_device(device)
+
+
+async def virtual_functions(device: Device) -> tuple[Device, ...]:
+    """The virtual functions of a physical one, in the order of their addresses."""
+    found: list[Device] = []
+    for address in sorted(await slots_of(device.bus_devices)):
+        other = await xa_load(device.bus_devices, address)
+        if other is not None and other.spec.physfn == device.address:
+            found.append(other)
+    return tuple(found)

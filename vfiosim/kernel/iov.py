@@ -7,9 +7,10 @@ from typing import Final
 from ..engine import *
 from ..uapi import Errno
 from .base import VFIO_PCI, Device, DeviceSpec
-from .bus import device_add, device_attach
+from .bus import device_add, device_attach, virtual_functions
 from .kstrtox import kstrtobool, kstrtoul
 from .pci import pci_stop_and_remove_bus_device
+from .vfio.pci.vfio_pci_core import vfio_pci_core_sriov_configure
 
 INT_MAX: Final = 0x7FFFFFFF
 U16_MAX: Final = 0xFFFF
@@ -68,6 +69,7 @@ async def sriov_numvfs_store(device: Device, text: str, count: int) -> int:
             f"there are {len(present)} virtual functions; first set their number to 0",
         )
         async with device.buses.rescan_remove_lock:
+            await vfio_pci_core_sriov_configure(device)
             await sriov_enable(device, wanted)
     return count
 
@@ -118,13 +120,3 @@ def distance(physical: str, virtual: str) -> int:
     """How many functions further on the bus, or on the next ones."""
     first, second = [int(each[5:7] + each[8:10], 16) * 8 + int(each[11:]) for each in (physical, virtual)]
     return second - first
-
-
-async def virtual_functions(device: Device) -> tuple[Device, ...]:
-    """The virtual functions of a physical one, in the order of their addresses."""
-    found: list[Device] = []
-    for address in sorted(await slots_of(device.bus_devices)):
-        other = await xa_load(device.bus_devices, address)
-        if other is not None and other.spec.physfn == device.address:
-            found.append(other)
-    return tuple(found)

@@ -111,8 +111,10 @@ async def reset_store(device: Device, text: str, count: int) -> int:
     """Write 1 into `reset`: the function is reset. EINVAL for anything else, ENOTTY if it does not work."""
     number = await kstrtoul(text)
     await refuse_if(number != 1, Errno.EINVAL, "reset_is_one", "only 1 resets the function")
-    async with device.lock:  # unlike a program that opens the device it waits (`pci_reset_function`)
-        method = await __pci_reset_function_locked(device)
+    method = ""
+    if await load(device.reset_methods) != ():
+        async with device.lock:  # unlike a program that opens the device it waits (`pci_reset_function`)
+            method = await __pci_reset_function_locked(device)
     await refuse_if(not method, Errno.ENOTTY, "function_resets", "no way to reset this function alone works")
     return count
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from ..engine import *
 from .base import VFIO_DRIVERS, Device
-from .firmware import BARS, bar_flags, interrupt_input
+from .firmware import BARS, PIN, bar_flags, interrupt_input
 from .fs.kernfs import Attribute, written
 from .iov import distance
 from .kstrtox import kstrtoul
@@ -92,7 +92,11 @@ async def msi_bus_store(text: str, count: int) -> int:
 @kernel("drivers/pci/pci-sysfs.c")
 async def pci_read_config(device: Device, end: int) -> str:
     """Configuration space as it is, up to its end or to `end`, a character for each byte."""
-    return (await registers_now(device))[:end].decode("latin1")
+    space = bytearray(await registers_now(device))
+    space[PIN] |= bool(
+        device.spec.physfn
+    )  # a virtual function claims to have a line interrupt, which VFIO does not believe
+    return space[:end].decode("latin1")
 
 
 async def config_file(device: Device, path: str) -> Attribute:

@@ -18,6 +18,7 @@ from typing import Final, NamedTuple
 from ....engine import *
 from ....uapi import VFIO_PCI_MSI_IRQ_INDEX, VFIO_PCI_MSIX_IRQ_INDEX, Errno, KernelError
 from ...base import Device
+from ...bus import virtual_functions
 from ...firmware import BARS, COMMAND, FIRST_CAPABILITY, HEADER, MSI, MSIX, PIN, SPACE, STATUS, bar_flags
 from ...hardware import Hardware
 from ...pci_reset import pci_try_reset_function
@@ -262,7 +263,9 @@ async def follow_intx_disable(core: VfioPciCoreDevice, before: bool) -> None:
 
 @kernel("drivers/vfio/pci/vfio_pci_config.c")
 async def vfio_lock_and_set_power_state(core: VfioPciCoreDevice, state: int) -> None:
-    """Sleep (D3hot) or wake (D0); D1 and D2 none of the modelled functions has."""
+    """Sleep (D3hot) or wake (D0); D1 and D2 none of the modelled functions has. What has virtual functions does not sleep."""
+    if state and core.vdev.dev.spec.vfs and await virtual_functions(core.vdev.dev):
+        return
     at = core.capability(PM) + PMCSR
     async with core.memory_lock:
         changed = await changes_of(core)

@@ -38,6 +38,7 @@ from .vfio_pci_config import (
     tables_for,
     vfio_config_free,
     vfio_config_init,
+    vfio_lock_and_set_power_state,
     vfio_pci_config_rw,
 )
 from .vfio_pci_intrs import masters_bus, release_triggers, vfio_pci_set_irqs_ioctl
@@ -567,6 +568,15 @@ async def vfio_pci_vf_uninit(device: VfioDevice) -> None:
 async def vfio_pci_core_init_dev(device: VfioDevice) -> None:
     """The part of the device that vfio-pci adds."""
     await store(device.driver_data, await alloc(VfioPciCoreDevice, device, *tables_for(device.dev)))
+
+
+@kernel("drivers/vfio/pci/vfio_pci_core.c")
+async def vfio_pci_core_sriov_configure(device: Device) -> None:
+    """Wake a function that is open before it gets virtual ones."""
+    vdev = await load(device.drvdata)
+    core = await load(vdev.driver_data) if isinstance(vdev, VfioDevice) else None
+    if isinstance(core, VfioPciCoreDevice) and await load(core.vconfig) is not None:
+        await vfio_lock_and_set_power_state(core, 0)
 
 
 @kernel("drivers/vfio/pci/vfio_pci_core.c")
