@@ -445,9 +445,10 @@ async def vfio_ioctl_device_feature_logging_start(argument: int) -> None:
         await refuse_if(odd, Errno.EINVAL, "whole_pages", f"{it} is no multiple of {control.page_size:#x} bytes")
         over = iova + length > ULONG_MAX
         await refuse_if(over, Errno.EOVERFLOW, "range_ends_somewhere", f"{it} ends beyond the last address")
-        taken = any(iova <= last and iova + length - 1 >= first for first, last in known)
+        end = iova + length - 1 & ULONG_MAX  # of no bytes from zero on: all addresses
+        taken = any(iova <= last and end >= first for first, last in known)
         await refuse_if(taken, Errno.EINVAL, "ranges_apart", f"{it} overlaps one before it")
-        known.append((iova, iova + length - 1))
+        known.append((iova, end))
     await copy_to_user(argument, bytes(control))
 
 
