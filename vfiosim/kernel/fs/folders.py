@@ -13,6 +13,7 @@ from ..base import VFIO_DRIVERS, BusDriver, Device, syspath
 from ..bus import Buses
 from ..config import built_with
 from ..unsupported import Unsupported
+from ..vfio import mdev
 from ..vfio.vfio import VfioDevice
 from .kernfs import Attribute, written
 
@@ -202,3 +203,12 @@ async def uevent_store(text: str, count: int) -> int:
     good = text.split(" ", maxsplit=1)[0].rstrip("\n") in EVENTS
     await refuse_if(not good, Errno.EINVAL, "event_known", "this is no event")
     return count
+
+
+def mdev_file(device: Device, name: str, path: str) -> Attribute | None:
+    """A file of a mediated device."""
+    if name.startswith("mdev_type/"):
+        return mdev.type_file(device.buses, device.spec.model, name.removeprefix("mdev_type/"), path)
+    if name == "vendor/sample_mdev_dev":
+        return Attribute(path, 0o444, show=partial(written, f"This is MDEV {device.address}"), node=device)
+    return Attribute(path, 0o644, uevent_store, partial(mdev_uevent, device), device) if name == "uevent" else None

@@ -47,7 +47,7 @@ from .folders import (
     folder_in,
     group_file,
     link_to,
-    mdev_uevent,
+    mdev_file,
     names_in,
     shown_device,
     sriov_file,
@@ -60,7 +60,6 @@ from .kernfs import (
     kernfs_fop_open,
     kernfs_fop_read_iter,
     kernfs_fop_write_iter,
-    written,
 )
 from .syscalls import alloc_file
 
@@ -213,15 +212,6 @@ async def device_file(device: Device, name: str, path: str) -> Attribute:
     elif device.bus == "mdev":
         attribute = mdev_file(device, name, path)
     return await require(attribute, Errno.ENOENT, "path_exists", f"there is no file {name} of this device now")
-
-
-def mdev_file(device: Device, name: str, path: str) -> Attribute | None:
-    """A file of a mediated device."""
-    if name.startswith("mdev_type/"):
-        return mdev.type_file(device.buses, device.spec.model, name.removeprefix("mdev_type/"), path)
-    if name == "vendor/sample_mdev_dev":
-        return Attribute(path, 0o444, show=partial(written, f"This is MDEV {device.address}"), node=device)
-    return Attribute(path, 0o644, uevent_store, partial(mdev_uevent, device), device) if name == "uevent" else None
 
 
 def remove_file(device: Device, path: str) -> Attribute | None:
