@@ -27,15 +27,7 @@ R13, ITSELF = PUZZLES["R13"], ROOMS["mapped-into-itself"]
 MAPPED, EXITS = "The mapping is complete", "process vmm exits"
 CARD = "vfio_device vfio0"
 RING = ("file vfio0#1", "vfio_device_file 1", "file iommu#1", "iommufd_ctx 1")
-VIEW = (
-    *RING,
-    "fds vmm",
-    CARD,
-    "iommufd_device",
-    "iommufd_ioas 1",
-    "iopt_area",
-    "iopt_pages",
-)
+VIEW = (*RING, "fds vmm", CARD, "iommufd_device", "iommufd_ioas 1", "iopt_area", "iopt_pages")
 
 
 @changed(iopt_map_file_pages, vfio_device_fops=vfio_device_fops)

@@ -270,19 +270,17 @@ class Supervisor:
             self._finish(each)
 
     def _finish(self, each: Pending) -> None:
-        made = each.made
+        made, name = each.made, each.program.process.name
         try:
             result = made.call.value()
             outcome = made.then(result)
             given = self._give_new(each, result)
             outcome = given.get(outcome, outcome)
             number = len(result) if isinstance(result, bytes) else given.get(result, result)
-            self.tell(ProgramCall(each.program.process.name, made.shown, number, changed=made.changed()))
+            self.tell(ProgramCall(name, made.shown, number, changed=made.changed()))
         except Exception as error:
             if isinstance(error, KernelError):
-                self.tell(
-                    ProgramCall(each.program.process.name, made.shown, None, error.name, error.sentence, made.changed())
-                )
+                self.tell(ProgramCall(name, made.shown, None, error.name, error.sentence, made.changed()))
             self._fail(each.notice, error)
             return
         self._answer(each.notice, outcome)
