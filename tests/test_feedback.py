@@ -136,7 +136,6 @@ SHOWN_BY: dict[Misconception, set[tuple[str, object]]] = {
         ("02 who is alive?", "-iommufd_device 1"),
         ("05 who is left?", "-iommufd_ctx 1"),
         ("05 passed on", "half"),
-        ("12 killed", "vm"),
         ("12 check: no descriptor", "stops"),
     },
     M.SECOND_OPEN_IS_FINE: {("02 a second open", "1 2"), ("03 a second open", "0")},

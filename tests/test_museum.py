@@ -5,6 +5,7 @@ import pytest
 from tests.searches import NO_SECOND_GET, ONLY_THE_PUT, beside, each_room, printed
 from vfiosim.assets import asset
 from vfiosim.conformance import check, load
+from vfiosim.engine import kernel
 from vfiosim.museum import ROOMS, Room
 from vfiosim.museum.compared import HAND_WRITTEN, differing
 
@@ -148,6 +149,16 @@ def test_a_proof_that_is_to_stop_at_the_first_thing_does_so_and_finds_no_less_wh
 def test_text_that_is_no_version_of_the_function_is_refused_in_one_sentence(text: str, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         room_of_the_second_bind().mine(text)
+
+
+def test_a_kernel_function_of_somebody_s_own_beside_it_is_in_nobody_s_way() -> None:
+    @kernel("drivers/test.c")
+    async def one_that_stands_in_another() -> None:
+        """Do nothing."""
+
+    room = room_of_the_second_bind()
+    name = next(iter(room.repair))
+    assert room.mine(room.source(name)).name == name
 
 
 def test_a_function_that_the_bug_is_not_in_has_no_source_to_mend() -> None:

@@ -50,7 +50,9 @@ def function_of_text(
         raise ValueError(f"{name} takes {', '.join(inspect.signature(original).parameters)}, in this order")
     file = f"<your {name} {next(_NUMBERS)}>"
     linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)  # for those who show its lines
-    names = {name: vars(sys.modules[one.function.__module__])[name] for name, one in FUNCTIONS.items()}
+    # One that stands in another function, as a reader may write it, is no name of its module.
+    modules = {name: vars(sys.modules[one.function.__module__]) for name, one in FUNCTIONS.items()}
+    names = {name: module[name] for name, module in modules.items() if name in module}
     names |= {name: getattr(engine, name) for name in engine.__all__} | {"Errno": Errno, "KernelError": KernelError}
     for one in (*also, original):
         names |= inspect.unwrap(one).__globals__
