@@ -248,6 +248,26 @@ def test_the_picture_is_there_before_the_first_press_and_nothing_in_it_moves_the
     }
 
 
+def test_a_race_is_drawn_with_what_its_threads_share_and_not_with_the_boxes_of_the_one_before():
+    lab = Races("R1", only=("vfio_group *",))
+    lab.choice.value = "R14"
+    lab.yourself.click()
+    sandbox = lab.sandbox
+    assert sandbox is not None
+    go(sandbox, "A to shared", "B to shared")
+    live = sandbox.trace_pane.player
+    drawn = {part for node in live.player.graph.nodes for part in node.parts}
+    assert {"iommufd_ctx 1", "iommufd_device 1"} <= drawn
+    assert "vfio_group 1" not in drawn
+    assert live.shown == ["graph"], "the board tells of the locks"
+
+
+def test_an_arrow_to_a_lock_in_a_box_that_is_folded_ends_at_its_title():
+    whole = scheduler(PUZZLES["R21"], only=()).trace_pane.player.player
+    assert any(edge.into == "" for edge in whole.graph.edges)
+    assert whole.layout is not None
+
+
 def test_before_it_begins_the_code_of_each_thread_is_shown_with_a_cursor():
     for row in rows(r1()):
         assert row.code.value.count("▶") == 1

@@ -66,9 +66,10 @@ class Alive(widgets.VBox):
         lines, names = describe(why(state, name)) if name in state.objects else ([f"{name} is not alive."], [])
         items = "".join(f"<li>{escape(line)}</li>" for line in lines[1:])
         when = f"<b>{moment(pane.trace, pane.step)}:</b> "
-        self.answer.value = (
-            f'<div role="status" class="vfiosim-why" tabindex="0">{when}{escape(lines[0])}<ul>{items}</ul></div>'
-        )
+        if not self.answer.value:
+            self._room = escape("\n".join([f"{moment(pane.trace, pane.step)}: {lines[0]}", *lines[1:]]))
+        said = f'<div role="status" tabindex="0">{when}{escape(lines[0])}<ul>{items}</ul></div>'
+        self.answer.value = f'<div class="vfiosim-why" data-room="{self._room}">{said}</div>'
         pane.highlight(names)
 
 

@@ -9,6 +9,7 @@ from html import escape
 from typing import Any, NamedTuple
 
 from ..trace import Trace
+from . import controls as widgets
 from .answers import MOVE_FIRST, Order
 from .asking import Asking
 from .outcome import Outcome
@@ -150,7 +151,8 @@ class Ordering(Asking):
         self.again.on_click(lambda _: self._reset())
         self.order.observe(lambda _: self._moved(), "value")
         buttons = row("", self.check, *self.help.buttons, self.again)
-        self._frame: list[Any] = [style(), self.asked, self.order, buttons, self.help.slot, self.verdict]
+        beside = widgets.Box([self.order, self.verdict], kind="ordered")
+        self._frame: list[Any] = [style(), self.asked, beside, buttons, self.help.slot]
         self.children = self._frame
 
     @property

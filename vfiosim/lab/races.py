@@ -45,7 +45,7 @@ class Races(StaticFallback):
         self.result: Result | None = None
         self.predicted: str | None = None
         self._sliced: BackgroundJob[Result] | None = None
-        self._options = options
+        self._options, self._about = options, name
         self.way_in: Counterexample | None = None
         self.sandbox: Sandbox | None = None
         self.missing = text("verdict")
@@ -58,11 +58,7 @@ class Races(StaticFallback):
     def _controls(self, name: str) -> None:
         options = [(f"{puzzle.name}: {puzzle.title}", puzzle.name) for puzzle in PUZZLES.values()]
         self.choice = widgets.Dropdown(options=options, value=name, description="puzzle", tooltip="Which race")
-        self.story, self.progress, self.verdict = (
-            text("question"),
-            text("answer"),
-            text("verdict"),
-        )
+        self.story, self.progress, self.verdict = text("question"), text("answer"), text("verdict")
         self.protections: dict[str, widgets.Checkbox] = {}
         self.ticks = row("")
         self.prediction = widgets.RadioButtons(
@@ -293,16 +289,20 @@ class Races(StaticFallback):
     def _show(self, witness: Witness) -> None:
         """The steps of a schedule in the player, at its end."""
         if self.way_in is None:
-            self.way_in = Counterexample(witness, **self._options)
+            self.way_in = Counterexample(witness, **self._pictured())
             self._arrange()
         else:
             self.way_in.show(witness)
         self._say(f"Shown: {witness.what or 'one way to end'}.")
 
+    def _pictured(self) -> dict[str, Any]:
+        """The options of a picture: what is to be seen of one puzzle is not what another one is about."""
+        return {name: what for name, what in self._options.items() if name != "only" or self.puzzle.name == self._about}
+
     def _by_hand(self) -> None:
         """The scheduler's bench, where the calls of the puzzle stand before their first effect."""
         without, patches = self._kernel()
-        self.sandbox = scheduler(self.puzzle, without, patches, **self._options)
+        self.sandbox = scheduler(self.puzzle, without, patches, **self._pictured())
         found = self.result.counterexample if self.result is not None else None
         way = Way(found) if found is not None and found.schedule else None
         self.sandbox.listeners.append(lambda _: self._tell_missing(way))

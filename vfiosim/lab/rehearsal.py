@@ -32,6 +32,11 @@ class Rehearsal:
     lines: Mapping[tuple[str, int], tuple[Place, ...]] = field(default_factory=dict)
     begins: Mapping[str, MicroStep] = field(default_factory=dict)
 
+    @property
+    def view(self) -> tuple[str, ...]:
+        """What its picture has to show: where the threads meet, and who has it open; () for everything, where they do not meet."""
+        return ("fds", *dict.fromkeys(oid for oid, _ in self.places)) if self.places else ()
+
 
 NO_REHEARSAL = Rehearsal()
 

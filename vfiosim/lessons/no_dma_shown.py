@@ -120,5 +120,5 @@ def our_line(function: Callable[..., Any], part: str) -> str:
     for line in source.splitlines():
         if part in line:
             told = re.sub(r"^(\w+ = )?await |uapi\.", "", line.strip())
-            return re.sub(r', f?"[^"]* [^"]*"\)?$', ", …", told)
+            return re.sub(r', f?"[^"]* [^"]*"(\)?),?$', r"\1", told)
     raise ValueError(f"no line of {function} has {part!r}")

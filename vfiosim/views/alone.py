@@ -47,6 +47,16 @@ class Anew(Atlas):
         return tight(graph)
 
 
+class Close(Atlas):
+    """For a race: its boxes have a place from the start, as close as in a picture that stands alone, and there they stay."""
+
+    def place(self, graph: Graph) -> Spots:
+        """The places of the boxes, by key; if one has none yet, all are put anew."""
+        if any(node.oid not in self._places for node in graph.nodes):
+            self.adopt(graph, tight(graph))
+        return super().place(graph)
+
+
 class _Alone:
     """The boxes of a graph by column, and how good they stand."""
 

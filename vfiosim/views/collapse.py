@@ -94,7 +94,10 @@ def without_rows(graph: Graph, drop: Collection[str]) -> Graph:
         replace(node, rows=tuple([row for row in node.rows if row.key not in gone])) if node.key in less else node
         for node in graph.nodes
     ]
-    edges = tuple([replace(edge, row="") if edge.row in gone else edge for edge in graph.edges])
+    ends = (
+        (edge, "" if edge.row in gone else edge.row, "" if edge.into in gone else edge.into) for edge in graph.edges
+    )
+    edges = tuple([replace(edge, row=row, into=into) for edge, row, into in ends])
     changes = tuple({key: text for key, text in change.items() if key not in gone} for change in graph.changes)
     looks = tuple(tuple(gone.get(key, key) for key in keys) for keys in graph.looks)
     return replace(graph, nodes=tuple(nodes), edges=edges, changes=changes, looks=looks)

@@ -84,7 +84,7 @@ class LivePlayer(OneQueue, anywidget.AnyWidget):
         if step is None:
             self.player.step = self.player.tells
         with self.hold_sync():
-            if tuple(self.shown) == before:  # the reader has opened and closed nothing
+            if "views" not in self._options and tuple(self.shown) == before:  # the reader has opened and closed nothing
                 self.shown = list(shown(trace))
             self.data, words = self._data()
             self.step = self.player.step

@@ -71,7 +71,7 @@ class Player:
 
     `brief` is what is to be seen before the reader takes finer steps than those of the walk.
 
-    `log` are lines above the picture, each with the step to which it leads, 0 for none.
+    `log` are lines above the picture, each with the step to which it leads, 0 for none. `read`: as in `graph`.
 
     `graph` is all that ever occurs in the picture; `layout` is where it stands, None with nothing to draw.
     """
@@ -96,6 +96,7 @@ class Player:
         walk: Collection[str] = (),
         brief: Brief | None = None,
         log: Sequence[tuple[str, int]] = (),
+        read: Collection[int] | None = None,
     ) -> None:
         views = shown(trace) if views is None else views
         unknown = [name for name in views if name not in VIEWS]
@@ -109,7 +110,7 @@ class Player:
         self._small_map = brief.atlas if brief and atlas else None  # what stands alone moves nothing elsewhere
         self._hide, self._reserved = hide, reserve
         rest = atlas.shown if atlas is not None and len(trace) else ()
-        whole = graph(trace, only=only, hide=hide, idle=idle, reserve=reserve, rest=rest, keep=keep)
+        whole = graph(trace, only=only, hide=hide, idle=idle, reserve=reserve, rest=rest, keep=keep, read=read)
         why = {node.key for node in whole.nodes if whole.asked.intersection(node.parts)}
         held = {edge.holder for edge in whole.edges if edge.target in why and edge.sort in ("counted", "owns")}
         alone = {node.oid for node in whole.nodes if node.key in why | held}

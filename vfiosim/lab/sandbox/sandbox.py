@@ -9,6 +9,7 @@ from typing import Any
 from ...machine import Machine
 from ...machine.events import Began, Called
 from ...topology import Topology
+from ...views.alone import Close
 from ...views.atlas import BIND, Atlas
 from .. import controls as widgets
 from ..alive import Alive
@@ -60,7 +61,8 @@ class Sandbox(RunView):
         named = Topology.named(topology) if isinstance(topology, str) else topology
         run = Run(Setup(named, kernel, tuple(processes), tuple(without)), start)
         run.later = later or {}
-        super().__init__(run, {"atlas": Atlas(BIND if start is None else ()), **options})
+        own = {"atlas": Atlas(BIND)} if start is None else {"atlas": Close(), "only": run.rehearsal().view, "read": ()}
+        super().__init__(run, {**own, **options})
         self._make_controls()
         self.trace_pane.show(run.steps, 0, run.reserve())
         self.children = [style(), *self._arranged(by_hand=start is not None)]
