@@ -37,8 +37,21 @@ def test_a_call_that_gives_back_ends_in_that_and_one_that_makes_something_visibl
     said = [(step.phase, step.sentence) for step in p.machine.trace if step.sentence.startswith("The call returns")]
     assert said == [
         *(("publish", f"The call returns {result}.") for result in (dev, iommu, 0, twin)),
-        *(("unwind", text) for text in ("The call returns 0.", "The call returns 0.", "The call returns.")),
+        *(("release", text) for text in ("The call returns 0.", "The call returns 0.", "The call returns.")),
     ]
+
+
+def test_what_only_checks_takes_nothing_and_only_who_was_refused_unwinds(p):
+    dev = p.open("/dev/vfio/devices/vfio0")
+    p.close(p.dup(dev))
+    assert refused(bind, p, dev, -1, flags=0xFF) == "EINVAL"
+    p.close(dev)
+    calls = [[step for step in p.machine.trace if step.call == call] for call in range(1, 6)]
+    for call in calls:
+        assert ("unwind" in {step.phase for step in call}) == any(step.refused for step in call)
+        assert [step.sentence for step in call if step.phase == "validate" and step.changes] == []
+    assert [step.phase for step in calls[1]] == ["acquire", "publish", "publish"]
+    assert [step.phase for step in calls[2]] == ["validate", "release", "release"]
 
 
 def test_plain_bytes_are_as_good_as_a_structure(p):
@@ -58,7 +71,7 @@ def test_a_bind_tells_12_to_20_sentences_and_with_its_close_makes_at_least_100_e
     assert {step.phase for step in told} >= {"validate", "block", "lock", "acquire", "publish"}
     p.close(dev)
     assert len(m.engine.micro) - effects >= 100
-    assert m.trace[-2].phase == "unwind"
+    assert m.trace[-2].phase == "release"
 
 
 # ---- the order of the checks

@@ -9,6 +9,7 @@ from math import dist
 import pytest
 
 from vfiosim.assets import asset, palette, style_sheet
+from vfiosim.engine import Phase
 from vfiosim.lessons import start
 from vfiosim.views.player import styles
 
@@ -83,7 +84,7 @@ def test_a_change_a_look_harm_and_the_phases_have_colours_that_nothing_else_has(
     seen = {name: perceived(colour, eyes) for name, colour in palette().items()}
     phases = [name for name in seen if name.startswith("phase-")]
     pairs = [(one, other) for one in MARKS for other in seen if other != one] + [*combinations(phases, 2)]
-    assert len(phases) == 6
+    assert len(phases) == len(Phase)
     assert [pair for pair in pairs if dist(*(seen[name] for name in pair)) < 10] == []
 
 

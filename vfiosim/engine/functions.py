@@ -19,13 +19,17 @@ F = TypeVar("F", bound=Callable[..., Coroutine[Any, Any, Any]])
 
 
 class Phase(StrEnum):
-    """The six phases of a call; the same words in captions, colours, tests and text."""
+    """The phases of a call; the same words in captions, colours, tests and text.
+
+    A `RELEASE` of a call that has been refused is shown as `UNWIND`: what gives back need not know why it is called.
+    """
 
     VALIDATE = "validate"
     BLOCK = "block"
     LOCK = "lock"
     ACQUIRE = "acquire"
     PUBLISH = "publish"
+    RELEASE = "release"
     UNWIND = "unwind"
 
 
@@ -74,15 +78,10 @@ def say(phase: Phase, sentence: str, *names: object) -> None:
         thread.phases.add(phase)
 
 
-def giving_back() -> None:
-    """The call gives something back, and no step of its own tells that."""
-    current().phases.add(Phase.UNWIND)
-
-
 def returning() -> Phase:
     """The phase in which a call that succeeds returns: what gives back, and makes nothing visible, ends in that."""
     phases = current().phases
-    return Phase.UNWIND if Phase.UNWIND in phases and Phase.PUBLISH not in phases else Phase.PUBLISH
+    return Phase.RELEASE if Phase.RELEASE in phases and Phase.PUBLISH not in phases else Phase.PUBLISH
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,7 +24,7 @@ async def really_probe(device: Device, driver: BusDriver) -> None:
             await driver.probe(device, driver)
         await xa_store(driver.p.klist_devices, device.address, device)
     except KernelError:
-        say(Phase.UNWIND, "{} stays without a driver.", device)
+        say(Phase.RELEASE, "{} stays without a driver.", device)
         await store(device.driver_link, "")
         await dma_cleanup(device)
         await store(device.driver, None)
@@ -73,7 +73,7 @@ async def device_release_driver_internal(device: Device, driver: BusDriver | Non
         await dma_cleanup(device)
         await store(device.driver, None)
         await xa_store(bound.p.klist_devices, device.address, None)
-        say(Phase.UNWIND, "{} has let go of {}.", bound, device)
+        say(Phase.RELEASE, "{} has let go of {}.", bound, device)
 
 
 LET_GO: Final = "its driver lets go of it"

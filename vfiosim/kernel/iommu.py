@@ -216,7 +216,7 @@ async def iommu_device_claim_dma_owner(group: IommuGroup, owner: KObject) -> Non
 @kernel("drivers/iommu/iommu.c")
 async def __iommu_release_dma_ownership(group: IommuGroup) -> None:
     """Nobody in user space owns the group's DMA any more."""
-    say(Phase.UNWIND, "{} belongs to nobody again: its default domain is back.", group)
+    say(Phase.RELEASE, "{} belongs to nobody again: its default domain is back.", group)
     await store(group.owner_cnt, 0)
     await store(group.owner, None)
     await store(group.domain, DEFAULT)

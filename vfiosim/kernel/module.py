@@ -60,6 +60,6 @@ async def free_module(buses: Buses, driver: BusDriver) -> None:
     """The code and the data of a module go."""
     async with buses.module_mutex:
         await xa_store(buses.modules, module_name(driver.label), None)
-    say(Phase.UNWIND, "The code of {} is gone from memory.", driver)
+    say(Phase.RELEASE, "The code of {} is gone from memory.", driver)
     await free(driver.p)
     await free(driver)

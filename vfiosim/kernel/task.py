@@ -220,7 +220,7 @@ async def copy_process(parent: TaskStruct, name: str) -> TaskStruct:
 async def begin_new_exec(task: TaskStruct) -> int:
     """Another program takes over: it begins with memory of its own, and without the files opened with O_CLOEXEC."""
     say(
-        Phase.UNWIND,
+        Phase.RELEASE,
         "{} gets empty memory; what was mapped for devices from the old one cannot be reached any more.",
         task,
     )
@@ -241,7 +241,7 @@ async def begin_new_exec(task: TaskStruct) -> int:
 @kernel("kernel/exit.c")
 async def do_exit(task: TaskStruct) -> None:
     """The process ends: its memory goes, then its files, lowest number first; the releases this causes run later."""
-    say(Phase.UNWIND, "{} exits: its descriptors are closed in ascending order.", task)
+    say(Phase.RELEASE, "{} exits: its descriptors are closed in ascending order.", task)
     await store(task.alive, False)
     await mmput(await load(task.mm), task, USES)
     number = await next_slot(task.files.fd, 0)

@@ -44,6 +44,7 @@ class MicroStep(Place):
 
 
 TAKES = frozenset(("alloc", "get", "get_unless_zero", "copy_to_user"))  # operations that undo nothing
+GETS = frozenset(("get", "get_unless_zero"))  # those that count a reference
 GIVEN_BACK = "What was taken is given back, the last first."  # where the way out after a refusal says nothing itself
 _PLACE = tuple(one.name for one in fields(Place))
 _place = attrgetter(*_PLACE)
@@ -127,7 +128,8 @@ class Grouper:
         self.state = start.copy()
         self._done: list[Step] = []
         self._draft: _Draft | None = None
-        self._refused: set[int] = set()  # calls that have said nothing since
+        self._failed: set[int] = set()  # calls of which something was refused
+        self._refused: set[int] = set()  # those that have said nothing since
         self._said: dict[int, tuple[str, str]] = {}  # by call, the last sentence about it, and its phase
 
     def copy(self) -> Grouper:
@@ -136,13 +138,16 @@ class Grouper:
         draft = self._draft
         if draft is not None:
             twin._draft = replace(draft, micros=draft.micros[:], changed=dict(draft.changed))
-        twin._done, twin._said, twin._refused = self._done[:], dict(self._said), set(self._refused)
+        twin._done, twin._said = self._done[:], dict(self._said)
+        twin._failed, twin._refused = set(self._failed), set(self._refused)
         return twin
 
     def add(self, micro: MicroStep) -> None:
         """The next micro-step of the run."""
         draft = self._draft
         sentence, phase = micro.sentence, micro.phase
+        if phase == Phase.RELEASE and micro.call in self._failed:
+            phase = Phase.UNWIND.value
         if not sentence and micro.call in self._refused and micro.edits and micro.operation not in TAKES:
             sentence, phase = GIVEN_BACK, Phase.UNWIND.value
         if sentence:
@@ -155,6 +160,7 @@ class Grouper:
         if micro.refused:
             why = f"Refused with {micro.refused}: {micro.why.rstrip('.')}."
             draft = self._begin(micro, why, Phase.VALIDATE.value, micro.refused)
+            self._failed.add(micro.call)
             self._refused.add(micro.call)
         elif micro.wrong:
             kind, _, what = micro.wrong.partition(": ")
@@ -199,19 +205,22 @@ class Grouper:
                 yield self._step(_Draft(f"{said}{waiting}.", phase, last, last.want, after, waits=True), number + 1)
 
     def _step(self, draft: _Draft, index: int) -> Step:
-        telling = draft.telling
+        telling, phase, changes = draft.telling, draft.phase, tuple(self._changes(draft))
+        if phase == Phase.VALIDATE and not draft.refused:  # who looks something up may take it, too
+            taken = {edit.what for micro in draft.micros if micro.operation in GETS for edit in micro.edits}
+            phase = Phase.ACQUIRE.value if any(change.what in taken for change in changes) else phase
         return Step(
             index=index,
             first=draft.first,
             last=draft.first + len(draft.micros) - 1,
-            phase=draft.phase,
+            phase=phase,
             sentence=draft.sentence,
             thread=telling.thread,
             call=telling.call,
             refused=draft.refused,
             waits=draft.waits,
             **dict(zip(_PLACE, _place(draft.place), strict=True)),
-            changes=tuple(self._changes(draft)),
+            changes=changes,
         )
 
     def _changes(self, draft: _Draft) -> Iterator[Changed]:

@@ -14,9 +14,10 @@ PHASES = {
     "validate": "Checks whether the call may go on. It comes again for what a lock guards.",
     "block": "Keeps others out, or waits until nobody is in the way.",
     "lock": "Takes a lock: what it guards nobody else changes until the lock is given back; that is of this phase, too.",
-    "acquire": "Takes references: what is counted here cannot go away while it is needed.",
+    "acquire": "Takes references: what is counted here cannot go away while it is needed. A call takes one of its file first.",
     "publish": "Makes the result visible to others: from here on they can find it and use it. The return comes last.",
-    "unwind": "Gives back what was taken, in reverse order.",
+    "release": "Gives back what is no longer needed, as a close does.",
+    "unwind": "After a refusal: gives back what was taken, in reverse order.",
 }
 
 # Where the kernel declares what has the name of a kind of object; the sentence about it is that of its class here.

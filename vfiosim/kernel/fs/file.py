@@ -168,6 +168,7 @@ async def close_fd(number: int) -> File:
     file = await xa_load(files.fd, number)
     good = None if file == RESERVED else file
     await require(good, Errno.EBADF, "fd_is_open", f"{number} is not an open file")
+    say(Phase.RELEASE, "Descriptor {} leads nowhere any more: it gives back what it held.", number)
     taken = await xa_store(files.fd, number, None)  # under file_lock: of two threads that close it, one gets the file
     if not isinstance(taken, File):
         if taken is not None:  # another thread has closed it, and a third one has reserved the number already
@@ -237,7 +238,7 @@ async def receive_fd_replace(number: int, file: File) -> int:
 async def __fput(file: File) -> None:
     """Nobody holds the file any more: run its release handler, let go of the node it was opened through, free it."""
     if file.f_op.release is not None and not file.f_flags & O_PATH:
-        say(Phase.UNWIND, "Nobody holds {} any more: its release handler runs.", file)
+        say(Phase.RELEASE, "Nobody holds {} any more: its release handler runs.", file)
         await file.f_op.release(file)
     if file.cdev is not None:
         await cdev_put(file.cdev, file)

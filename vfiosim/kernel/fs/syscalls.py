@@ -112,7 +112,6 @@ async def sys_close(number: int) -> int:
     """Close a descriptor. If it held the last reference, the release handler runs before close returns."""
     say(Phase.VALIDATE, f"{current().process.label} calls close({number}).")  # type: ignore[union-attr]
     file = await close_fd(number)
-    giving_back()
     await fput_close_sync(file, current_files(), f"fd {number}")
     return 0
 
@@ -124,6 +123,7 @@ async def sys_dup(number: int) -> int:
     file = await require(await fget_raw(number), Errno.EBADF, "fd_is_open", f"{number} is not an open file")
     async with on_failure(fput, file):
         twin = await get_unused_fd_flags()
+    say(Phase.PUBLISH, "Descriptor {} now leads to {}.", twin, file)
     await fd_install(twin, file, "running call")
     return twin
 

@@ -107,14 +107,14 @@ async def iommufd_device_pre_destroy(idev: IommufdDevice) -> None:
         vdev = await load(idev.vdev)
         if vdev is None or not await iommufd_try_inc_users(idev.ictx, vdev, idev):
             return
-    say(Phase.UNWIND, "{} loses its device: it is destroyed, too, and its ID is never used again.", vdev)
+    say(Phase.RELEASE, "{} loses its device: it is destroyed, too, and its ID is never used again.", vdev)
     await iommufd_object_tombstone_user(idev.ictx, vdev, idev)
 
 
 @kernel("drivers/iommu/iommufd/device.c")
 async def iommufd_device_destroy(idev: IommufdDevice) -> None:
     """Give back what the object holds: DMA ownership, iommufd_group, context."""
-    say(Phase.UNWIND, "{} is freed: it gives back its share of the DMA ownership, its group and the iommufd.", idev)
+    say(Phase.RELEASE, "{} is freed: it gives back its share of the DMA ownership, its group and the iommufd.", idev)
     await iommu_device_release_dma_owner(idev.igroup.group)
     await iommufd_put_group(idev.igroup, idev)
     if not idev.dev.is_mock:
@@ -293,7 +293,7 @@ async def iommufd_hw_pagetable_detach(idev: IommufdDevice, pasid: int) -> bool:
         assert hwpt is not None
         await xa_store(attach.device_array, idev.id, None)
         if await next_slot(attach.device_array, 0) is None:
-            say(Phase.UNWIND, "The last device of {} is detached: its DMA is blocked.", igroup)
+            say(Phase.RELEASE, "The last device of {} is detached: its DMA is blocked.", igroup)
             await iommufd_hwpt_detach_device(hwpt, idev, pasid)
             await xa_store(igroup.pasid_attach, pasid, None)
             await free(attach)
@@ -442,7 +442,7 @@ async def iommufd_device_change_pt(idev: IommufdDevice, pasid: int, pt_id: int, 
             hwpt, old = pt, await move(idev, pasid, pt, replace)
         number = hwpt.id
     if old is not None:
-        say(Phase.UNWIND, "{} is given back; an automatic page table without devices is destroyed.", old)
+        say(Phase.RELEASE, "{} is given back; an automatic page table without devices is destroyed.", old)
         await iommufd_hw_pagetable_put(idev.ictx, old, idev, attached(pasid))
     return number
 
@@ -482,9 +482,7 @@ async def iommufd_access_change_ioas(access: IommufdAccess, new: IommufdIoas | N
             await iopt_add_access(new, access)
         await get(new.users, access, ATTACHED)
     if now is not None:
-        say(
-            Phase.UNWIND, "{} leaves {}; the driver gives back what it has pinned there, without the lock.", access, now
-        )
+        say(Phase.RELEASE, "{} leaves {}; the driver gives back what it pinned there, without the lock.", access, now)
         await release(access.ioas_lock)
         if access.unmap is not None:
             await access.unmap(0, ULONG_MAX)
@@ -506,7 +504,7 @@ async def iommufd_access_change_ioas_id(access: IommufdAccess, number: int) -> N
 @kernel("drivers/iommu/iommufd/device.c")
 async def iommufd_access_destroy_object(access: IommufdAccess) -> None:
     """Give back what the object holds: the address space it is attached to, and its context."""
-    say(Phase.UNWIND, "{} is freed, and does not hold the iommufd any more.", access)
+    say(Phase.RELEASE, "{} is freed, and does not hold the iommufd any more.", access)
     await iommufd_access_detach(access)
     if not access.internal:
         await iommufd_ctx_put(access.ictx, access, ITS_CONTEXT)
@@ -557,7 +555,7 @@ async def iommufd_access_replace(access: IommufdAccess, number: int) -> None:
 @kernel("drivers/iommu/iommufd/device.c")
 async def iommufd_access_notify_unmap(ioas: IommufdIoas, iova: int, length: int) -> None:
     """Ask every emulated device for what it has pinned in a range."""
-    say(Phase.UNWIND, "The drivers of emulated devices are asked to give back what they have pinned.")
+    say(Phase.RELEASE, "The drivers of emulated devices are asked to give back what they have pinned.")
     for access in await load(ioas.access_list):
         if access.unmap is not None and await iommufd_lock_obj(access):
             await access.unmap(iova, length)

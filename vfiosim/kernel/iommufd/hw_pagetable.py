@@ -62,7 +62,7 @@ async def iommufd_hwpt_paging_destroy(hwpt: IommufdHwptPaging) -> None:
     """Leave the address space, then let go of it and of the fault queue."""
     ioas = hwpt.ioas
     if hwpt in await load(ioas.hwpt_list):
-        say(Phase.UNWIND, "{} is freed: it leaves {}, and memory that only it needed is unpinned.", hwpt, ioas)
+        say(Phase.RELEASE, "{} is freed: it leaves {}, and memory that only it needed is unpinned.", hwpt, ioas)
         async with ioas.mutex:
             await leave_list(hwpt)
         await iopt_table_remove_domain(ioas, hwpt)

@@ -418,7 +418,7 @@ async def take_area(iopt: IommufdIoas, start: int, last: int) -> tuple[IoptArea,
         if await load(area.num_accesses):
             await store(area.prevent_access, True)
             return area, None
-        say(Phase.UNWIND, "{} goes.", area)
+        say(Phase.RELEASE, "{} goes.", area)
         await store(area.pages, None)
     return area, pages
 

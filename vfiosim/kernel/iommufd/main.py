@@ -254,7 +254,7 @@ async def remove_leaf(ictx: IommufdCtx, obj: IommufdObject) -> bool:
 @kernel("drivers/iommu/iommufd/main.c")
 async def iommufd_destroy(ucmd: Ucmd) -> None:
     """Destroy the object with this ID."""
-    say(Phase.UNWIND, f"Object {ucmd.cmd.id} is destroyed only if {{}} is its only user.", ucmd.ictx)
+    say(Phase.RELEASE, f"Object {ucmd.cmd.id} is destroyed only if {{}} is its only user.", ucmd.ictx)
     await iommufd_object_remove(ucmd.ictx, ucmd.cmd.id)
 
 
@@ -276,7 +276,7 @@ async def iommufd_fops_open(file: File) -> None:
 async def iommufd_fops_release(file: File) -> None:
     """Destroy what is left in the context, again and again what nobody uses any more, then the context."""
     ictx: IommufdCtx = await private(file)
-    say(Phase.UNWIND, "{} is freed, with everything that is still in it.", ictx)
+    say(Phase.RELEASE, "{} is freed, with everything that is still in it.", ictx)
     progress = True
     while progress:
         progress = False

@@ -303,7 +303,7 @@ async def iopt_area_unfill_domains(area: IoptArea, pages: IoptPages) -> None:
     """An area leaves every page table of its address space, and its memory is unpinned."""
     async with pages.mutex:
         if await load(area.storage_domain) is not None:
-            say(Phase.UNWIND, "The memory leaves the page tables and is unpinned.")
+            say(Phase.RELEASE, "The memory leaves the page tables and is unpinned.")
             await unfill(area, pages)
 
 

@@ -31,7 +31,7 @@ def kvm_register_device_ops(ops: KvmDeviceOps, type_number: int) -> None:
 @kernel("virt/kvm/kvm_main.c")
 async def kvm_destroy_vm(kvm: Kvm) -> None:
     """Nobody holds the VM any more."""
-    say(Phase.UNWIND, "Nobody holds {} any more: it is destroyed.", kvm)
+    say(Phase.RELEASE, "Nobody holds {} any more: it is destroyed.", kvm)
     for number in await slots_of(kvm.vcpu_array):
         vcpu = await xa_store(kvm.vcpu_array, int(number), None)
         assert vcpu is not None
@@ -56,7 +56,7 @@ async def kvm_put_kvm(kvm: Kvm, holder: KObject, reason: str) -> None:
 async def kvm_vm_release(file: File) -> None:
     """The VM's file is gone; the VM goes only when its devices' files and all devices bound for it are gone too."""
     kvm: Kvm = await private(file)
-    say(Phase.UNWIND, "{} loses its file.", kvm)
+    say(Phase.RELEASE, "{} loses its file.", kvm)
     await kvm_put_kvm(kvm, file, ITS_FILE)
 
 
@@ -148,7 +148,7 @@ async def kvm_device_release(file: File) -> None:
     """A KVM device ends with its file, not with its VM."""
     device: KvmDevice = await private(file)
     kvm = device.kvm
-    say(Phase.UNWIND, "{} is freed together with its file, and so is the list of VFIO files.", device)
+    say(Phase.RELEASE, "{} is freed together with its file, and so is the list of VFIO files.", device)
     async with kvm.lock:
         await forget_device(kvm, device)
         await device.ops.release(device)

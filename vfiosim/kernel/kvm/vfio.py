@@ -50,7 +50,7 @@ async def kvm_vfio_file_add(device: KvmDevice, number: int) -> None:
 @kernel("virt/kvm/vfio.c")
 async def kvm_vfio_file_free(kv: KvmVfio, file: File) -> None:
     """Forget one file: first it forgets its VM, then the list lets go of it."""
-    say(Phase.UNWIND, "{} is taken off the list and forgets its VM; what a BIND has taken stays taken.", file)
+    say(Phase.RELEASE, "{} is taken off the list and forgets its VM; what a BIND has taken stays taken.", file)
     await kvm_vfio_file_set_kvm(file, None)
     await fput(file, kv, LISTED)
     await store(kv.file_list, tuple(f for f in await load(kv.file_list) if f is not file))

@@ -147,7 +147,7 @@ async def vfio_df_unbind_iommufd(df: VfioDeviceFile) -> None:
     say(Phase.LOCK, "The lock of the device set, for the unbind.")
     async with device.dev_set.lock:
         await vfio_df_close(df)
-        say(Phase.UNWIND, "The VM, if there is one, and the iommufd are given back.")
+        say(Phase.RELEASE, "The VM, if there is one, and the iommufd are given back.")
         await vfio_device_put_kvm(device)
         ictx = await load(df.iommufd)
         if ictx is not None:  # it is None in noiommu mode
@@ -179,7 +179,7 @@ async def vfio_df_device_last_close(df: VfioDeviceFile) -> None:
     """The last close, in the reverse order of the first open; whether there is an iommufd says the file that is closed."""
     device = df.device
     ictx = await load(df.iommufd)
-    say(Phase.UNWIND, "The driver closes the device.")
+    say(Phase.RELEASE, "The driver closes the device.")
     await device.ops.close_device(device)
     await give_up_iommu(df, ictx)
     driver: Any = await load(device.dev.driver)

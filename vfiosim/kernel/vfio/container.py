@@ -250,7 +250,7 @@ async def vfio_group_detach_container(group: VfioGroup) -> None:
     users = await load(group.container_users)
     await warn_on(users != 1, f"{group.oid} leaves its container with container_users {users} instead of 1")
     async with container.group_lock:
-        say(Phase.UNWIND, "{} leaves the container, and nobody owns its DMA any more.", group)
+        say(Phase.RELEASE, "{} leaves the container, and nobody owns its DMA any more.", group)
         driver = await load(container.iommu_driver)
         iommu_group = await load(group.iommu_group)
         assert iommu_group is not None
@@ -263,7 +263,7 @@ async def vfio_group_detach_container(group: VfioGroup) -> None:
         left = tuple(other for other in await load(container.group_list) if other is not group)
         await store(container.group_list, left)
         if driver is not None and not left:
-            say(Phase.UNWIND, "It was the last group: {} leaves {} too.", driver, container)
+            say(Phase.RELEASE, "It was the last group: {} leaves {} too.", driver, container)
             await driver.ops.release(await load(container.iommu_data))
             await put(driver.module, container, SERVES)
             await store(container.iommu_driver, None)

@@ -163,7 +163,7 @@ async def vfio_df_unbind_iommufd(df: VfioDeviceFile) -> None:
     say(Phase.LOCK, "The lock of the device set, for the unbind.")
     async with device.dev_set.lock:
         await vfio_df_close(df)
-        say(Phase.UNWIND, "The VM, if there is one, and the iommufd are given back.")
+        say(Phase.RELEASE, "The VM, if there is one, and the iommufd are given back.")
         await vfio_device_put_kvm(device)
         ictx: Any = await load(df.iommufd)  # there is one: the file is bound
         await iommufd_ctx_put(ictx, df, BINDING)

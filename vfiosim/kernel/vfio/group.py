@@ -316,7 +316,7 @@ async def vfio_device_block_group(device: VfioDevice) -> None:
 async def vfio_device_unblock_group(device: VfioDevice) -> None:
     """The binding is over: one reason less to keep the group closed."""
     group = device.group
-    say(Phase.UNWIND, "{} counts one binding less; at zero its own file can be opened again.", group)
+    say(Phase.RELEASE, "{} counts one binding less; at zero its own file can be opened again.", group)
     async with group.group_lock:
         await store(group.cdev_device_open_cnt, await load(group.cdev_device_open_cnt) - 1)
 
@@ -363,7 +363,7 @@ async def vfio_group_fops_release(file: File) -> None:
     """
     group: VfioGroup = await private(file)
     await store(file.private_data, None)
-    say(Phase.UNWIND, "{} is closed again.", group)
+    say(Phase.RELEASE, "{} is closed again.", group)
     async with group.group_lock:
         if await load(group.container) is not None:
             await vfio_group_detach_container(group)
@@ -380,7 +380,7 @@ async def put_iommufd(group: VfioGroup) -> None:
     """The group lets go of its iommufd, if it has one; devices that are bound to it stay bound."""
     ictx = await load(group.iommufd)
     if ictx is not None:
-        say(Phase.UNWIND, "{} gives back its iommufd, without a check whether a device is still open with it.", group)
+        say(Phase.RELEASE, "{} gives back its iommufd, without a check whether a device is still open with it.", group)
         await iommufd_ctx_put(ictx, group, ITS_IOMMUFD)
         await store(group.iommufd, None)
 
@@ -448,7 +448,7 @@ async def vfio_device_remove_group(device: VfioDevice) -> None:
     async with vfio.group_lock:
         if not await put(group.drivers, device, IN_THIS_GROUP):
             return
-        say(Phase.UNWIND, "It was the last device of {}: the node is removed.", group)
+        say(Phase.RELEASE, "It was the last device of {}: the node is removed.", group)
         assert group.cdev is not None
         await xa_store(vfio.group_list, group.number, None)
         await cdev_device_del(vfio.devtmpfs, group.path, group.cdev)

@@ -112,7 +112,7 @@ async def vfio_iommufd_physical_unbind(device: VfioDevice) -> None:
     if await load(device.iommufd_attached):
         await iommufd_device_detach(idev, NO_PASID, device)
         await store(device.iommufd_attached, False)
-    say(Phase.UNWIND, "{} leaves the iommufd: first no new call may use it, then its ID goes.", device)
+    say(Phase.RELEASE, "{} leaves the iommufd: first no new call may use it, then its ID goes.", device)
     await iommufd_device_unbind(idev, device)
     await store(device.iommufd_device, None)
 

@@ -206,7 +206,7 @@ async def vfio_unregister_group_dev(device: VfioDevice, driver: BusDriver) -> No
     await vfio_device_put_registration(device, driver, REGISTERED)
     say(Phase.BLOCK, "{} waits until no file of {} is open.", driver, device)
     await until_nobody_has_it_open(device)
-    say(Phase.UNWIND, "Nobody has {} open any more.", device)
+    say(Phase.RELEASE, "Nobody has {} open any more.", device)
     await vfio_device_remove_group(device)
 
 
@@ -271,7 +271,7 @@ async def vfio_df_device_last_close(df: VfioDeviceFile) -> None:
     """The last close, in the reverse order of the first open; whether there is an iommufd says the file that is closed."""
     device = df.device
     ictx = await load(df.iommufd)
-    say(Phase.UNWIND, "The driver closes the device.")
+    say(Phase.RELEASE, "The driver closes the device.")
     await device.ops.close_device(device)
     await give_up_iommu(df, ictx)
     driver: Any = await load(device.dev.driver)  # the same as at the first open, for it cannot have left meanwhile
@@ -332,7 +332,7 @@ async def vfio_device_fops_release(file: File) -> None:
         await vfio_df_group_close(df)
     else:
         await vfio_df_unbind_iommufd(df)
-    say(Phase.UNWIND, "{} gives back the registration: a driver that waits for it can go on.", file)
+    say(Phase.RELEASE, "{} gives back the registration: a driver that waits for it can go on.", file)
     await vfio_device_put_registration(df.device, file)
     await free(df)
 
