@@ -305,6 +305,16 @@ def test_a_vm_lives_on_in_the_device_that_was_bound_for_it(m, p):
     assert m.kvm_live() == 0
 
 
+def test_which_vm_a_bind_took_is_noted_for_the_check_and_shown_as_a_field_nowhere(m, p):
+    _machine, kv = vm(p)
+    dev, iommu = p.open("/dev/vfio/devices/vfio0"), p.open("/dev/iommu")
+    add(p, kv, dev)
+    bind(p, dev, iommu)
+    thing = next(one for one in m.engine.objects.values() if one.kind == "vfio_device_file")
+    assert thing.bound_for.value.oid == "kvm 1"
+    assert "bound_for" not in f"{m.trace.end.objects} {m.trace.micro}"
+
+
 def test_a_failed_second_bind_gives_away_the_vm_of_the_first_and_check_says_so(m, p):
     machine, kv = vm(p)
     dev, iommu = p.open("/dev/vfio/devices/vfio0"), p.open("/dev/iommu")

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.conftest import ROOT
 from vfiosim import KernelError, Machine, Unsupported, uapi
 from vfiosim.cli import main
 from vfiosim.engine import Engine, refuse_if
@@ -184,6 +190,22 @@ def test_what_makes_no_machines_is_refused(factory: Any, told: str) -> None:
         sweep(factory, bind("p"))
 
 
+def test_ctrl_c_while_the_package_is_loaded_ends_a_command_without_a_traceback(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, signal, sys\n"
+        "class Pressing:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'vfiosim.machine':\n"
+        "            os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Pressing())\n"
+    )
+    asked = [sys.executable, "-m", "vfiosim", "puzzles"]
+    done = subprocess.run(
+        asked, env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True, cwd=ROOT, check=False
+    )
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, b"")  # a shell says 130
+
+
 def test_a_command_that_is_stopped_while_it_loads_says_so_in_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -191,7 +213,7 @@ def test_a_command_that_is_stopped_while_it_loads_says_so_in_one_line(
         raise KeyboardInterrupt
 
     monkeypatch.setattr("vfiosim.puzzles.command.explore_main", interrupted)
-    assert main(["explore", "R1"]) == 3
+    assert main(["explore", "R1"]) == 130
     assert capsys.readouterr().err == "python -m vfiosim explore: stopped\n"
 
 

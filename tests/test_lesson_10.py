@@ -10,12 +10,13 @@ from playwright.sync_api import expect
 
 from tests.desk import PALE, becomes, buttons, click, press
 from tests.lesson_claims import answered, ordered
+from vfiosim.explore.result import in_turn
 from vfiosim.lab import ByHand, HandTask, RoomView, progress
 from vfiosim.lab.trace_pane import TracePane
 from vfiosim.lessons import misconceptions as M
 from vfiosim.lessons import races as lesson
 from vfiosim.lessons.races_check import moved
-from vfiosim.lessons.races_questions import QUESTIONS, in_turn
+from vfiosim.lessons.races_questions import QUESTIONS
 
 # ---- the questions
 
@@ -76,7 +77,7 @@ def test_in_the_race_lab_the_lock_is_taken_out_and_the_shortest_way_into_harm_is
     assert "✓ You predicted" in races.message
     assert races.result is not None
     assert races.result.counterexample is not None
-    assert in_turn(races.result.counterexample) == "20 effects of A, then 18 of B, then 1 of A"
+    assert in_turn(races.result.counterexample.schedule) == "20 effects of A, then 18 of B, then 1 of A"
 
 
 # ---- the first task: by hand

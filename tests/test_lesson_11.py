@@ -12,7 +12,7 @@ from tests.lesson_claims import answered
 from vfiosim import engine
 from vfiosim.lab import Exercise
 from vfiosim.lab.record import progress
-from vfiosim.lab.style import words
+from vfiosim.lab.style import anchor, words
 from vfiosim.lessons import misconceptions as M
 from vfiosim.lessons import museum as lesson
 from vfiosim.lessons.museum_hints import HINTS
@@ -134,6 +134,9 @@ def test_the_table_of_rooms_waits_for_the_quiz_whose_answers_are_its_symptoms(tm
     monkeypatch.setenv("VFIOSIM_PROGRESS", str(tmp_path / "progress.json"))
     levels = lesson.levels()
     assert words(levels.static_html()).startswith("This tells what “the quiz” asks.")
+    assert all(
+        f'<a name="{anchor(name)}">' in levels.shown.value for name in lesson.CALLED
+    )  # for the links of `finish()`
     for question in CHECK:
         progress.record(question.name, False)
     assert "attached to nothing" in levels.static_html()

@@ -11,6 +11,7 @@
 Needs nothing but the standard library; `vfiosim.views` draws and `vfiosim.lab` has the widgets.
 """
 
+from . import ctrl_c as ctrl_c
 from . import uapi
 from .engine import KernelOops, PatchError, Phase
 from .kernel import Unsupported

@@ -61,7 +61,7 @@ def _run(arguments: Sequence[str]) -> int:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run a command; the answer is the exit status: 0 good, 1 something is wrong, 2 wrong usage, 3 not finished."""
+    """Run a command; the answer is the exit status: 0 good, 1 something is wrong, 2 wrong usage, 3 not finished, 130 Ctrl-C."""
     command = " ".join(["python -m vfiosim", *arguments[:1]])
     _prepare_output()
     try:
@@ -71,6 +71,7 @@ def main(arguments: Sequence[str]) -> int:
             sys.stdout.flush()  # here, where it can be told that it fails
     except KeyboardInterrupt:  # a command that has something to tell catches it itself
         print(f"{command}: stopped", file=sys.stderr)
+        return 130  # what a shell calls the end by that signal
     except BrokenPipeError:  # who reads has seen enough
         _drop_output()
     except KernelError:  # of a simulated machine, so a mistake of ours

@@ -77,6 +77,8 @@ def _kind(one: type[KObject], named: dict[str, Any]) -> Kind:
         cell: Any = plan.make(None, name)  # type: ignore[arg-type]
         mark = next((mark for kind, mark in MARKS.items() if isinstance(cell, kind)), "")
         link = cell.link if isinstance(cell, Field | Table) else ""
+        if link == "note":
+            continue
         rows.append(PosterRow(name, mark, cell.guard, link, _targets(hints.get(name))))
     born = get_type_hints(one.__init__, localns=named)
     known = {*one._plans, "root"}

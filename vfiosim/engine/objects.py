@@ -48,8 +48,8 @@ class Cell:
 class Field(Cell, Generic[T]):
     """A value: an int, a string, bytes, a tuple, None or a pointer to another object.
 
-    `link` says what a pointer means: "" (not drawn), "weak" (a bare pointer, nothing keeps the target alive) or
-    "owns" (the target lives exactly as long as this object, unless it has a count of its own).
+    `link` says what a pointer means: "" (not drawn), "weak" (a bare pointer, nothing keeps the target alive), "owns" (the target
+    lives exactly as long as this object, unless it has a count of its own) or "note" (no field of any kernel: shown nowhere).
     `notes`: given its object, a field that no kernel has, and the one whose value it gets in the same step as a store to this one.
     """
 

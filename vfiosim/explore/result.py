@@ -33,6 +33,16 @@ def runs(schedule: Sequence[str]) -> list[tuple[str, int]]:
     return [(thread, len(list(group))) for thread, group in groupby(schedule)]
 
 
+def in_turn(schedule: Sequence[str]) -> str:
+    """A schedule for people: "20 effects of A, then 18 of B, then 1 of A"."""
+    if not schedule:
+        return "no effect"
+    (thread, effects), *rest = runs(schedule)
+    return ", then ".join(
+        [f"{counted(effects, 'effect', 'effects')} of {thread}", *(f"{n} of {who}" for who, n in rest)]
+    )
+
+
 @dataclass(frozen=True)
 class Witness:
     """A schedule to look at: `what` it leads to, and the thread of each effect; `in_short`: the same, for the last step.
@@ -83,8 +93,7 @@ class Witness:
         return f'{told}{program_of(self.machine)}\nprint(*m.check(), sep="\\n")\n'
 
     def __str__(self) -> str:
-        order = ", ".join(f"{thread} {n}" for thread, n in runs(self.schedule))
-        return f"{self.what}\n  after {len(self)} effects: {order}" + (
+        return f"{self.what}\n  after {in_turn(self.schedule)}" + (
             f"\n  replay({self.replay!r})" if self.replay else ""
         )
 
@@ -151,7 +160,7 @@ class Result:
             yield f"The shortest: {self.counterexample}"
         yield f"{counted(len(self.outcomes), 'way', 'ways')} to end:"
         for outcome, witness in self.outcomes.items():
-            yield f"  {words(outcome)}   (e.g. {', '.join(f'{thread} {n}' for thread, n in runs(witness.schedule))})"
+            yield f"  {words(outcome)}   (e.g. {in_turn(witness.schedule)})"
 
     def _looked(self) -> str:
         """What was looked at, short: names where they are few."""

@@ -186,7 +186,11 @@ class MmStruct(KObject):
         """Why not all pages of a range can be pinned."""
         for first, _ in self._devices(address, address + size):
             return f"at {first:#x} there are registers of a device; they are no memory, so they cannot be pinned"
-        return f"{size} bytes at address {address:#x} cannot all be {'written' if write else 'read'}"
+        if not self._overlaps(address, size):
+            return f"there is no memory at any of the {size} bytes from address {address:#x} on"
+        if write and self.pinnable(address, size, False):
+            return f"the {size} bytes at address {address:#x} can all be read, but not all be written"
+        return f"at some of the {size} bytes from address {address:#x} on there is no memory that can be read"
 
     def spans(self, address: int, size: int) -> Iterator[tuple[int, int, bool]]:
         """A range in parts: address, size, and whether it belongs to a device; what is not mapped counts as memory."""

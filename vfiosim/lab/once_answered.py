@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from html import escape
 from typing import Any
 
@@ -15,7 +16,7 @@ class OnceAnswered(Telling):
     """Shows `what` once the questions of these names in `progress` were answered, rightly or not, or at a press.
 
     `asked` has by name what the reader knows each question by. A widget is shown as it is, what has HTML of its own so,
-    anything else as text.
+    anything else as text. Links to what is kept back lead here.
     """
 
     def __init__(self, asked: Mapping[str, str], what: object) -> None:
@@ -36,7 +37,8 @@ class OnceAnswered(Telling):
             self._show()
         elif len(self.children) > len(self._head):
             told = f"This tells what {' and '.join(still)} {'ask' if len(still) > 1 else 'asks'}."
-            self.shown.value = f"<p>{escape(told)} It is shown here once you have answered that.</p>"
+            places = "".join(f'<a name="{place}"></a>' for place in _places(self._what))
+            self.shown.value = f"{places}<p>{escape(told)} It is shown here once you have answered that.</p>"
 
     def _show(self) -> None:
         if isinstance(self._what, StaticFallback):
@@ -55,3 +57,10 @@ class OnceAnswered(Telling):
         if last is self.shown or not isinstance(self._what, StaticFallback):
             return told
         return f"{told}<details><summary>{self.anyway.description}</summary>{self._what.static_html()}</details>"
+
+
+def _places(what: Any) -> Iterator[str]:
+    """Where links to questions and tasks lead within a widget, see `style.anchor`."""
+    yield from re.findall(r'(?:id|name)="(vfiosim-[^"]+)"', str(getattr(what, "value", "")))
+    for child in getattr(what, "children", ()):
+        yield from _places(child)

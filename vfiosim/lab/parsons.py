@@ -80,13 +80,13 @@ def by_running(
         session = Session(start=start)
         for place, key in enumerate(order):
             outcome = calls[key](session)
-            if outcome.refused or outcome.unknown or outcome.result == "waits":
+            if outcome.refused or outcome.unknown or outcome.waits:
                 steps = session.steps
-                said = f"The kernel says {outcome.result}: {outcome.sentence}."
-                return Judged(place, said, steps, refused_at(steps), outcome.result)
+                said = "The call does not end" if outcome.waits else f"The kernel says {outcome.result}"
+                return Judged(place, f"{said}: {outcome.sentence}.", steps, refused_at(steps), outcome.result)
         left = missing(session)
         if left:
-            return Judged(len(order), f"Every call succeeds, but the end is not reached: {left[0]}.", session.steps)
+            return Judged(len(order), f"Every call succeeds; {left[0]}.", session.steps)
         return Judged(None, "Every call succeeds, and the end is reached.", session.steps)
 
     return judge

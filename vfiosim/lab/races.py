@@ -8,7 +8,7 @@ from typing import Any
 
 from ..explore import Result, Witness
 from ..explore.missing import Way
-from ..explore.result import counted, runs
+from ..explore.result import counted, in_turn, runs
 from ..explore.statistics import Statistics
 from ..naming import must_be_one_of
 from ..puzzles import PUZZLES, Puzzle
@@ -344,7 +344,6 @@ class Races(StaticFallback):
 def _order(witness: Witness) -> str:
     """Who goes on after whom, and how often that changes; how many effects only for who asks."""
     turns = runs(witness.schedule)
-    effects = ", ".join(f"{effects} effects of {thread}" for thread, effects in turns)
     switches = counted(witness.switches, "switch", "switches")
     threads = " → ".join(thread for thread, _ in turns[:12]) or "from the beginning on"
-    return f'<span class="vfiosim-where" title="{escape(effects)}">({escape(threads)}; {switches})</span>'
+    return f'<span class="vfiosim-where" title="{escape(in_turn(witness.schedule))}">({escape(threads)}; {switches})</span>'

@@ -123,7 +123,7 @@ class RoomIndex(Telling):
         known = progress.answers
         done = {name for name, kept in NAMES.items() if kept in known and known[kept].right}
         rows = "".join(_line(number, room, room.name in done) for number, room in enumerate(ROOMS.values(), 1))
-        kernels = "“In 7.2”: the bug is in that kernel; “earlier”: it was in one before."
+        kernels = "“In 7.2”: the bug is in that kernel; “earlier”: it was in one before. <code>lesson.level(2)</code> opens room 2."
         self.shown.value = f"<p><b>{len(done)} of {len(ROOMS)} mended by you.</b> {kernels}</p><table>{rows}</table>"
 
 

@@ -6,12 +6,13 @@ from typing import Any
 
 from .. import uapi
 from ..engine import load, refuse_if, store
+from ..explore.result import in_turn
 from ..kernel.vfio.vfio import VfioDevice
 from ..lab import Distractor, ExperimentResult, Question
 from ..machine import Call, Machine
 from ..uapi import Errno
 from . import misconceptions as M
-from .races_questions import GROUP_VIEW, R1, in_turn, worst
+from .races_questions import GROUP_VIEW, R1, worst
 
 
 def moved(machine: Machine, *, without: tuple[str, ...] = ()) -> dict[str, Call]:
@@ -51,7 +52,7 @@ async def look_then_count(device: VfioDevice) -> None:
 def _a_lock_for_each() -> ExperimentResult:
     result = R1.explore(patches={"vfio_device_block_group": look_then_count})
     shown = result.counterexample or next(iter(result.outcomes.values()))
-    return ExperimentResult(result.verdict, shown.trace, -1, (f"{shown.what}: {in_turn(shown)}",))
+    return ExperimentResult(result.verdict, shown.trace, -1, (f"{shown.what}: {in_turn(shown.schedule)}",))
 
 
 def interrupted() -> tuple[int, int]:

@@ -7,7 +7,7 @@ from ..engine import Lock, Micro
 from ..engine.operations import LOOK
 from ..explore import Result, Witness
 from ..explore.accesses import accesses
-from ..explore.result import runs
+from ..explore.result import in_turn
 from ..lab import Distractor, ExperimentResult, Question
 from ..machine import Machine
 from ..museum import ROOMS
@@ -31,16 +31,10 @@ BOARD_VIEW = GROUP_VIEW[1:]  # beside the code of the threads, or their turns
 VM_VIEW = ("thread *", "fds", "file vfio0#*", "file kvm-v*", "vfio_device_file", "vfio_device vfio0", "kvm", "kvm_vfio")
 
 
-def in_turn(witness: Witness) -> str:
-    """A schedule for people: "20 effects of A, then 18 of B, then 1 of A"."""
-    (thread, effects), *rest = runs(witness.schedule)
-    return ", then ".join([f"{effects} effects of {thread}", *(f"{many} of {who}" for who, many in rest)])
-
-
 def how_they_end(result: Result) -> tuple[str, ...]:
     """Every way in which the calls of R1 can end, each with a schedule that leads to it."""
     return tuple(
-        f"{outcome_words(R1.programs(), outcome)}; for example after {in_turn(witness)}"
+        f"{outcome_words(R1.programs(), outcome)}; for example after {in_turn(witness.schedule)}"
         for outcome, witness in result.outcomes.items()
     )
 

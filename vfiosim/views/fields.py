@@ -7,7 +7,6 @@ FIELDS = {
     "allowed": "The ranges of I/O addresses that may be given out without being asked for.",
     "areas": "What is mapped, by I/O address.",
     "auto_domain": "1 if the kernel made this page table for an attach, and frees it with the last one.",
-    "bound_for": "No field of the kernel: the VM for which this file was bound is noted here for machine.check().",
     "cdev_device_open_cnt": "How many devices of the group are open through nodes of their own; the group node is shut meanwhile.",
     "cdev_opened": "1 while the device is open through its own node.",
     "comp": "Done when the last user of the device has gone; the unbind of the driver waits for it.",

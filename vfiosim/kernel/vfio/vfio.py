@@ -212,8 +212,8 @@ class VfioDeviceFile(KObject):
     noiommu: Field[bool] = field(False, guard="dev_set.lock")  # bound to no iommufd, in version 5 only
     kvm_ref_lock: Lock = spinlock()
     kvm: Field[Kvm | None] = field(None, guard="kvm_ref_lock", link="weak")
-    # no field of the kernel: which VM the device had when the gate was opened, so that the invariants can see when it is lost
-    bound_for: Field[Kvm | None] = field(None)
+    # which VM the device had when the gate was opened, so that the invariants can see when it is lost
+    bound_for: Field[Kvm | None] = field(None, link="note")
 
     def __init__(self, engine: Engine, file: File | None, device: VfioDevice, group: VfioGroup | None) -> None:
         super().__init__(engine)
