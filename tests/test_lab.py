@@ -172,6 +172,7 @@ def test_what_every_button_does_can_be_read_without_a_mouse():
     [
         ("argsz", "many", "“many” is no number; write one like 24 or 0x18"),
         ("argsz", "٢٤", "“٢٤” is no number; write one like 24 or 0x18"),
+        ("argsz", "\u202ea\0", r"“\u202ea\x00” is no number; write one like 24 or 0x18"),
         ("argsz", "2_4", "“2_4” is no number; write one like 24 or 0x18"),
         ("argsz", "-1", "-1 does not fit; from 0 to 4294967295"),
         ("flags", "", "a number is missing here"),

@@ -82,6 +82,9 @@ class LabelledField(widgets.VBox):
 
     def complain(self, message: str) -> None:
         """Say what is wrong, or with "" that nothing is."""
+        message = "".join(
+            one if one.isprintable() else ascii(one)[1:-1] for one in message
+        )  # one turns all behind it around
         message = _LONG_WORD.sub(lambda word: f"{word[0][:20]}…{word[0][-9:]}", message)
         half = LONGEST // 2
         self.message = message = message if len(message) <= LONGEST else f"{message[:half]} … {message[-half:]}"
