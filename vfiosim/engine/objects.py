@@ -230,6 +230,10 @@ class KObject:
         """Its cells in the order of declaration."""
         return map(self.__dict__.__getitem__, self._plans)
 
+    def shown_cells(self) -> list[Cell]:
+        """Those that a kernel has, too."""
+        return [cell for cell in self.cells() if not isinstance(cell, Field) or cell.link != "note"]
+
     def __repr__(self) -> str:
         return f"<{self.oid}>"
 

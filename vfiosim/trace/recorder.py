@@ -58,17 +58,11 @@ def snapshot(engine: Engine) -> State:
 def object_state(thing: KObject, olds: Olds | None = None) -> ObjectState:
     """An object as plain data: as it is now, or as it was before the changes that `olds` tells of."""
     state = ObjectState(thing.oid, thing.kind, thing.label, thing.root, _home(thing))
-    cells = [cell for cell in thing.cells() if not _is_note(cell)]
-    for cell in cells:
+    for cell in thing.shown_cells():
         _add_cell(state, cell, (olds or {}).get(cell, {}))
     state.attributes = {name: Ref(value.oid) for name, value in vars(thing).items() if isinstance(value, KObject)}
-    state.order = tuple(cell.name for cell in cells)
+    state.order = tuple(cell.name for cell in thing.shown_cells())
     return state
-
-
-def _is_note(cell: Any) -> bool:
-    """Is it a field that no kernel has? It is no part of what is shown of a machine."""
-    return isinstance(cell, Field) and cell.link == "note"
 
 
 def _add_cell(state: ObjectState, cell: Cell, olds: dict[Any, Any]) -> None:
@@ -297,13 +291,11 @@ class Recorder:
         entries = (self.engine.journal or [])[self._next_entry : end]
         self._next_entry = max(end, self._next_entry)
         for target, key, old, new in entries:
-            if _is_note(target):
-                continue
             for thing in _mentioned(target, key, new):
                 if thing.oid not in self._known and not isinstance(thing, Thread):
                     self._known.add(thing.oid)
                     yield Edit("born", thing.oid, new=object_state(thing, olds))
-            if not (isinstance(target, KObject) and new == "alive"):
+            if getattr(target, "link", "") != "note" and not (isinstance(target, KObject) and new == "alive"):
                 yield _edit(target, key, old, new)
 
 
