@@ -36,6 +36,11 @@ def test_half_a_repair_is_not_mended_and_the_run_that_shows_it_is_on_the_stage(s
     second_bind.prove.click()
     assert "✕ Not mended." in second_bind.message
     assert len(second_bind.children[-1].trace) > 0
+    assert "✕ Broken: " in second_bind.message
+    write(second_bind, "vfio_device_put_kvm", ONLY_THE_PUT.replace("kvm_put_kvm(", "kvm_put_kvn("))
+    second_bind.prove.click()
+    assert "<code>kvm_put_kvn</code>" in second_bind.problem.value
+    assert second_bind.children[-1] is second_bind.help.slot, "no picture of the attempt before"
 
 
 USELESS = "async def iopt_map_file_pages(ictx, iopt, iova, fd, start, length, prot):\n    return 0\n"
@@ -105,7 +110,8 @@ def test_a_reader_mends_the_bug_and_sees_it_proved_after_a_function_that_did_not
     write(second_bind, "vfio_df_get_kvm_safe", NO_SECOND_GET)
     second_bind.prove.click()
     assert "✓ Mended." in second_bind.message
-    assert "Safe" in second_bind.message
+    assert "✓ Safe" in second_bind.message
+    assert "(e.g." not in second_bind.message
     assert "The hand-written recordings of the real kernel are answered as before" in second_bind.message
     assert second_bind.proof is not None
     assert second_bind.proof.clean

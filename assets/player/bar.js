@@ -111,7 +111,7 @@ export class Bar {
     const about = told.refused === "broken"
       ? "what is broken"
       : told.refused
-      ? "refused here"
+      ? (/^E[A-Z0-9]+$/.test(told.refused) ? "refused here" : "it goes wrong here") // an errno, or e.g. "use after free"
       : { [data.step]: "look here", 1: "the first", [last]: "the last", [data.tells]: "the last change" }[step];
     return `step ${step} of ${last}${detail || (about ? `: ${about}` : "")}${code ? ` · in ${code}` : ""}`;
   }

@@ -132,7 +132,7 @@ export class Scrubber {
       "aria-valuetext",
       told
         ? `step ${step} of ${this.run.last}, ${told.phase}${lane}${
-          told.refused ? `, refused with ${told.refused}` : ""
+          told.refused ? `, ${/^E[A-Z0-9]+$/.test(told.refused) ? "refused with " : ""}${told.refused}` : ""
         }`
         : `before the first of ${this.run.last} steps`,
     );

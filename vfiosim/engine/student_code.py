@@ -114,7 +114,7 @@ class _Taking:
         outside = {name: where for name, where in used(node).items() if name not in local}
         for name, where in outside.items():
             if name not in known and name != node.name:
-                like = "".join(f"; is it `{one}`?" for one in get_close_matches(name, known, 1))
+                like = "".join(f", but there is `{one}`" for one in get_close_matches(name, known, 1))
                 raise self._refused(node, where, file, f"uses `{name}`, and there is nothing of this name{like}")
         for at, what in refusals(node, known):
             raise self._refused(node, at, file, what)

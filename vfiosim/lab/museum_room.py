@@ -24,6 +24,9 @@ from .style import alert, anchor, button, row, style, text, words
 from .verdict import misled
 
 SOLUTION = "<p><b>Solution.</b></p>"
+EXAMPLE = re.compile(r" +\(e\.g\. .*\)$")  # a schedule for `vfiosim.replay`: nobody types it here
+WRONG = ("Broken", "NOT FINISHED", "Recorded scenarios that")
+WELL = ("Safe", "The program of the report is safe", "What must still work does", "The hand-written recordings")
 
 
 def room(name: str, **options: Any) -> RoomView:
@@ -196,6 +199,7 @@ class RoomView(StaticFallback):
             mine = [self.room.mine(text) for name, text in self.texts.items() if text.strip() != self.room.source(name)]
         except (ValueError, PatchError) as problem:
             self.help.tried()
+            self._put_away()
             self._complain(_sentence(problem))
             return
         if not mine:
@@ -235,24 +239,30 @@ class RoomView(StaticFallback):
         self._judge(self.proof, mine)
 
     def _complain(self, message: str) -> None:
-        self.problem.value = alert(message)
+        self.problem.value = _with_code(alert(message))
+
+    def _put_away(self) -> None:
+        """The picture of an earlier attempt: it would look like the verdict."""
+        if self.children[-1] is self._way_in:
+            self._walking = False
+            self._way_in.show(self.room.trace)
+            self.children = self._frame
 
     def _judge(self, proof: Proof, mine: list[StudentFunction]) -> None:
         sort, sign = ("good", "✓ Mended.") if proof.clean else ("refused", "✕ Not mended.")
         progress.record(self._record, proof.clean)
-        lines = [line for line in str(proof).splitlines()[1:] if "replay(" not in line]  # the pane has it
+        told = (line for line in str(proof).splitlines()[1:] if "replay(" not in line)  # the pane has it
+        lines = [_signed(proof, EXAMPLE.sub("", line)) for line in told]
         self.verdict.value = (
             f'<div role="status"><p class="{sort}"><b>{sign}</b> With your {escape(", ".join(own.name for own in mine))}:</p>'
-            f"{_nested(lines)}{self._reason(proof)}{_places(proof)}</div>"
+            f"{_with_code(_nested(lines))}{self._reason(proof)}{_places(proof)}</div>"
         )
         if proof.counterexample is not None:
             self._walking = True
             self._way_in.show(proof.counterexample)
             self.children = [*self._frame, self._way_in]
-        elif self.children[-1] is self._way_in:  # that of an earlier attempt
-            self._walking = False
-            self._way_in.show(self.room.trace)
-            self.children = self._frame
+        else:
+            self._put_away()
 
     def _reason(self, proof: Proof) -> str:
         """Why it works, or what misled."""
@@ -263,6 +273,18 @@ class RoomView(StaticFallback):
         said = _everything_said(proof)
         distractor = next((distractor for part, distractor in self._distractors.items() if part in said), None)
         return misled(distractor) if distractor else ""
+
+
+def _signed(proof: Proof, line: str) -> str:
+    """A line of a proof with a sign for what is well, and one for what is not; what is only said has none."""
+    if line.startswith(WRONG) or line in map(str, proof.lost):
+        return f"✕ {line}"
+    return f"✓ {line}" if line.startswith(WELL) else line
+
+
+def _with_code(html: str) -> str:
+    """`code` as code."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", html)
 
 
 def _nested(lines: Sequence[str]) -> str:

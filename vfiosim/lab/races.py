@@ -116,10 +116,8 @@ class Races(StaticFallback):
             f"<li><b>{escape(thread)}</b>: {escape('; '.join(map(call_words, calls)))}</li>"
             for thread, calls in puzzle.programs().items()
         )
-        self.story.value = (
-            f"<p><b>{puzzle.name}: {escape(puzzle.title)}.</b> {escape(puzzle.story, quote=False)}</p><ul>{threads}</ul>"
-            f'<p class="vfiosim-where">Where the kernel prevents it: {escape(puzzle.source, quote=False)}</p>'
-        )
+        told = f"<p><b>{puzzle.name}: {escape(puzzle.title)}.</b> {escape(puzzle.story, quote=False)}</p>"
+        self.story.value = f"{told}<ul>{threads}</ul>"
         self.protections = {name: self._tick(name, f"take out {name}") for name in puzzle.protections}
         if puzzle.faulty:
             self.protections["faulty"] = self._tick(
@@ -227,7 +225,8 @@ class Races(StaticFallback):
             self._say(f"That cannot be explored: {problem}.", "alert")
             return
         result = self.result
-        self.verdict.value = self._judged(result)
+        source = f'<p class="vfiosim-where">Where the kernel prevents it: {escape(self.puzzle.source, quote=False)}</p>'
+        self.verdict.value = self._judged(result) + source
         self._fold()
         self.found.children = [*self._rows("What goes wrong", [(one.what, one) for one in result.violations])]
         programs = self.puzzle.programs()
@@ -262,7 +261,7 @@ class Races(StaticFallback):
     def _what_next(self, result: Result) -> str:
         """What a newcomer may do after that; where a picture is shown, it is told what that is."""
         if result.verdict == SAFE and not any(box.value for box in self.protections.values()):
-            return "What keeps it safe? Change the kernel above, and predict again."
+            return "Now without what keeps it safe: change the kernel above, and predict again."
         return ""
 
     def _rows(self, title: str, found: Sequence[tuple[str, Witness]]) -> list[widgets.Widget]:

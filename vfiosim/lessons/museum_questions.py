@@ -156,8 +156,8 @@ QUESTIONS: dict[str, Question] = {
         "A program binds a card. Then it maps <i>the card's own file</i> into an address space of the same iommufd: "
         "<code>IOMMU_IOAS_MAP_FILE</code> with <code>fd = 3</code>. And then it ends, without a close. What about the card?",
         _after_the_end,
-        "the address space holds the card's file, for it has mapped it. The file holds the binding, the binding the iommufd, "
-        "and the iommufd its address spaces. When the program goes they hold each other, and nobody is left who could let go.",
+        "the address space holds the card's file, for it has mapped it. So the file stays when its last descriptor is closed, "
+        "and with the file its binding. But who holds the address space, when the program is gone? See below.",
         {
             "EINVAL": "the map was refused: a card is no memory",
             "free": "it is free: the end of a program closes everything",
@@ -176,12 +176,14 @@ QUESTIONS: dict[str, Question] = {
         hints=("Who holds the card's file when the descriptor is gone?", "And who holds the one who holds it?"),
     ),
     "the ring": Question(
-        "The program is gone, and this is left. Some of it is the ring: each one is held by another one of them. Which? "
-        "Click on them in the picture, or tick them.",
+        "A <i>ring</i> is a row of things in which each one is held by the one before, and the first one by the last. "
+        "The program is gone, and this is left. What of it is in a ring? Click on them in the picture, or tick them.",
         _the_ring,
         "card's file → binding → iommufd's file → iommufd → its address space → card's file. The card is in a second, longer one: "
         "its file counts on it, and it holds its place in the iommufd. A counter says that somebody holds, "
-        "not whether anybody outside does. So counting never finds a ring.",
+        "not whether anybody outside does. So counting never finds a ring. Sockets have the same trouble, and Linux has a small "
+        "garbage collector for them; iommufd has none. Where <i>the caller chooses</i> what is held, the kernel has to ask first "
+        "what it is.",
         RING_CHOICES,
         {
             "-file vfio0#1": Distractor("The mapping holds this file: here the ring closes.", at=MAPPED),

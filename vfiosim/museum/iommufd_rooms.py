@@ -157,7 +157,7 @@ ROOMS = (
         title="The file that is mapped into itself",
         symptom="A program binds a device, maps the device's own file into an address space of the same iommufd, "
         "and ends. The device stays bound and its group busy until the machine is restarted.",
-        lesson="Check the kind of a file before you hold it: a file that leads back to its holder makes a cycle of references.",
+        lesson="Check the kind of a file before something keeps it: one that leads back to its holder makes a cycle of references.",
         alive=True,
         setup=bound_with_two_address_spaces,
         calls={"A": [map_file(DEV)]},
@@ -170,9 +170,10 @@ ROOMS = (
     Room(
         name="pasid-zero",
         title="A number with two meanings",
-        symptom="A program attaches a device with PASID 0 and detaches it without a PASID: 0, done. But the page "
-        "table is still busy, and attaching anything else is EBUSY.",
-        lesson="Where one thing has two names, there must be one record for both.",
+        symptom="A device can send a PASID, a number, along with its DMA; each PASID can have a page table of its own. A program "
+        "attaches a device with PASID 0 and detaches it without a PASID: 0, done. But the page table is still busy, and "
+        "attaching anything else is EBUSY.",
+        lesson="Where one thing has two names, there must be one record for both, or only one of the names may be used.",
         alive=True,
         setup=bound_with_a_page_table,
         calls={"A": [attach(4, 0), detach()]},
@@ -187,7 +188,8 @@ ROOMS = (
         title="The move that ends nowhere",
         symptom="A device is attached. A program wants to move it to another address space, but the struct lies "
         "in memory that can only be read: EFAULT. The device now is attached to nothing.",
-        lesson="The undo of a replace is to attach what was attached before; a detach is the undo of a first attach only.",
+        lesson="The undo of a replace is to attach what was attached before; a detach is the undo of a first attach only. "
+        "Where nothing fails after the change, no undo is needed.",
         alive=True,
         setup=attached_and_a_page_to_read,
         calls={"A": [ask(ATTACH, READ_ONLY_AT, DEV)]},

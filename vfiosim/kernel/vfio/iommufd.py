@@ -141,7 +141,7 @@ async def vfio_iommufd_physical_detach_ioas(device: VfioDevice) -> None:
 
 @kernel("drivers/vfio/iommufd.c")
 async def vfio_iommufd_physical_pasid_attach_ioas(device: VfioDevice, pasid: int, pt_id: int) -> int:
-    """The same for DMA with one PASID. ENOSPC for a number of 2^31 or more. PASID 0 is the DMA without, by another name."""
+    """The same for DMA with one PASID. ENOSPC for a number of 2^31 or more."""
     idev = await load(device.iommufd_device)
     assert idev is not None
     if await xa_load(device.pasids, pasid) is not None:
