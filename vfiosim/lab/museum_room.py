@@ -252,7 +252,7 @@ class RoomView(StaticFallback):
         sort, sign = ("good", "✓ Mended.") if proof.clean else ("refused", "✕ Not mended.")
         progress.record(self._record, proof.clean)
         told = (line for line in str(proof).splitlines()[1:] if "replay(" not in line)  # the pane has it
-        lines = [_signed(proof, EXAMPLE.sub("", line)) for line in told]
+        lines = [_signed(proof, _plain(proof.room, line)) for line in told]
         self.verdict.value = (
             f'<div role="status"><p class="{sort}"><b>{sign}</b> With your {escape(", ".join(own.name for own in mine))}:</p>'
             f"{_with_code(_nested(lines))}{self._reason(proof)}{_places(proof)}</div>"
@@ -273,6 +273,14 @@ class RoomView(StaticFallback):
         said = _everything_said(proof)
         distractor = next((distractor for part, distractor in self._distractors.items() if part in said), None)
         return misled(distractor) if distractor else ""
+
+
+def _plain(room: Room, line: str) -> str:
+    """A line of a proof without what is for `vfiosim.replay`; of a room with one program how its calls are answered."""
+    line = EXAMPLE.sub("", line)
+    if len(room.calls) > 1:
+        return line
+    return re.sub(r"^1 way to end:$", "The calls of the report are answered so:", re.sub(r"^  A: ", "  ", line))
 
 
 def _signed(proof: Proof, line: str) -> str:
