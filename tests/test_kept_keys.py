@@ -64,11 +64,17 @@ def test_tab_moves_all_the_lines_that_are_selected(editor: Locator) -> None:
     expect(editor).to_have_value("a\n  b\nc")
 
 
-def test_a_letter_on_any_control_of_the_lab_is_no_command_of_jupyterlab(desk: Desk) -> None:
+def test_on_a_control_of_the_lab_a_letter_is_no_command_of_jupyterlab_and_home_and_end_are_for_the_picture(
+    desk: Desk,
+) -> None:
     root = desk.widget("from vfiosim.lab import Sandbox\nSandbox()")
     cells = desk.page.locator(".jp-Notebook .jp-Cell")
     expect(cells).to_have_count(2)
     press(root, "open iommufd")  # the form turns to the new descriptor
+    for key, state in (("Home", "next"), ("End", "back")):
+        button(root, "open iommufd").press(key)
+        expect(root.locator(f"[data-do={state}]")).to_be_enabled()
+        expect(root.locator(f"[data-do={'back' if state == 'next' else 'next'}]")).to_be_disabled()
     controls = [
         button(root, "open iommufd"),
         root.get_by_label("path", exact=True),

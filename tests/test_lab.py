@@ -234,13 +234,15 @@ def test_a_closed_descriptor_is_not_put_on_the_list():
     assert bench.listed.message == "77 is not open; see the table of descriptors"
 
 
-def test_a_field_whose_descriptor_was_closed_turns_to_another_of_the_same_file_or_to_one_that_it_is_about():
+def test_a_field_keeps_what_stands_in_it_until_that_descriptor_is_closed_and_then_asks_for_another():
     bench = opened()
     fields = (bench.fd, bench.bind_fd, bench.listed, bench.struct["iommufd"])
-    press(bench, "dup", "close")
-    assert [field.text.value for field in fields] == ["5", "5", "5", "4"]
+    press(bench, "dup")
+    assert [field.text.value for field in fields] == ["3", "3", "3", "4"]
     press(bench, "close")
-    assert [field.text.value for field in fields] == ["4", "", "", "4"]
+    assert [field.text.value for field in fields] == ["", "", "", "4"]
+    assert press(bench, "close") == "Nothing was called; see what is said at fd."
+    assert bench.fd.message == "choose a descriptor; open: 4, 5"
 
 
 def test_a_message_goes_away_when_the_descriptor_is_open_again():

@@ -83,7 +83,7 @@ export class Bar {
     this.total.textContent = ` / ${run.last}`;
     this.buttons.get("share").hidden = !run.data.share;
     this.buttons.get("all").hidden = !run.data.brief;
-    for (const name of ["back", "play", "next"]) this.buttons.get(name).disabled = !run.last;
+    this.buttons.get("play").disabled = !run.last;
   }
 
   /** @param {import("./run.js").Moment} moment */
@@ -98,7 +98,20 @@ export class Bar {
     const pressed = { compare: base !== null, room: presenter, all: !brief };
     for (const name of Object.keys(VIEWS)) pressed[name] = open.has(name);
     for (const [name, is] of Object.entries(pressed)) this.buttons.get(name).setAttribute("aria-pressed", is);
+    this.ends(moment);
     this.complain("");
+  }
+
+  // Where nothing comes any more, or nothing was before, its button rests; the keys stay with the player.
+  ends({ frame }) {
+    const at = document.activeElement;
+    for (const [name, rests] of [["back", !frame], ["next", frame === this.run.endOf(this.run.last)]]) {
+      const button = this.buttons.get(name);
+      if (rests && button === at) {
+        /** @type {HTMLElement} */ (button.closest(".vfiosim-player")).focus({ preventScroll: true });
+      }
+      button.disabled = rests;
+    }
   }
 
   // Which step it is, which detail of it or why one looks at it, and in which function.

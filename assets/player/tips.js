@@ -73,7 +73,7 @@ export class Tips {
     if (part !== this.of) this.timer = setTimeout(() => this.show(part), part ? COME : GO);
   }
 
-  // Show what the word of this part means, below it; null hides that.
+  // Show what the word of this part means, beside it; null hides that.
   show(part) {
     clearTimeout(this.timer);
     this.of?.removeAttribute("aria-describedby");
@@ -85,13 +85,27 @@ export class Tips {
     const more = link ? [" ", control("a", { href: link, target: "_blank", rel: "noreferrer" }, file)] : [];
     this.root.replaceChildren(element("b", {}, word), " ", says, ...more);
     part.setAttribute("aria-describedby", this.root.id);
-    // Below the whole box: what is said of a row must not lie on the next one.
-    const at = (part.closest(".node") ?? part).getBoundingClientRect();
-    const left = Math.min(at.left, innerWidth - this.root.offsetWidth - 8);
-    const above = at.top - this.root.offsetHeight - 4;
-    this.root.style.left = `${Math.max(8, left)}px`;
-    this.root.style.top = `${
-      at.bottom + this.root.offsetHeight + 8 > innerHeight && above > 0 ? above : at.bottom + 4
-    }px`;
+    this.place((part.closest(".node") ?? part).getBoundingClientRect());
+  }
+
+  // Below the whole box, above it or beside it: where it hides least of the boxes around.
+  place({ left, right, top, bottom }) {
+    const { offsetWidth: wide, offsetHeight: high } = this.root;
+    const nodes = [...this.around.querySelectorAll(".stage .node:not(.off)")].map((one) => one.getBoundingClientRect());
+    /** @param {number[]} spot */
+    const hides = ([x, y]) =>
+      nodes.reduce((all, box) => {
+        const across = Math.min(x + wide, box.right) - Math.max(x, box.left);
+        const down = Math.min(y + high, box.bottom) - Math.max(y, box.top);
+        return all + Math.max(0, across) * Math.max(0, down);
+      }, 0);
+    /** @param {number[]} spot */
+    const within = ([x, y]) => [
+      Math.max(8, Math.min(x, innerWidth - wide - 8)),
+      Math.max(8, Math.min(y, innerHeight - high - 8)),
+    ];
+    const spots = [[left, bottom + 4], [left, top - high - 4], [right + 4, top], [left - wide - 4, top]].map(within);
+    const [x, y] = spots.reduce((best, one) => (hides(one) < hides(best) ? one : best));
+    Object.assign(this.root.style, { left: `${x}px`, top: `${y}px` });
   }
 }

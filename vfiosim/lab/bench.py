@@ -209,22 +209,16 @@ class Bench(RunView):
             if (self._suggest or not before) and file not in (before or {}).values():
                 for field in self._about(file.label):
                     field.set(fd)
-        closed = {fd: file for fd, file in (before or {}).items() if fd not in now}
+        closed = [fd for fd in before or () if fd not in now]
         for field in self._descriptors:
-            if (gone := closed.get(field.number())) is not None:
-                field.set(self._instead(field, gone, now))
+            if field.number() in closed:  # which other one is meant, only the reader knows
+                field.set("")
             field.refresh()
         self.undo.disabled = not self.session.can_undo
         self._write_code()
 
     def _chips(self, process: str) -> tuple[tuple[int, str], ...]:
         return tuple((fd, file.label) for fd, file in self.session.descriptors(process).items())
-
-    def _instead(self, field: DescriptorField, closed: Any, now: Mapping[int, Any]) -> int | str:
-        """Another descriptor of what was closed, else one that the field is about, or "": what is closed is not closed again."""
-        same = [fd for fd, file in now.items() if file is closed]
-        alike = [fd for fd, file in now.items() if field is self.fd or field in self._about(file.label)]
-        return next(iter([*same, *alike]), "")
 
     def _about(self, label: str) -> list[NumberField]:
         """The fields that are about such a file: they get the descriptor of a new one."""

@@ -147,15 +147,21 @@ class DescriptorField(NumberField):
     def __init__(self, label: str, table: Callable[[], Collection[int]], value: int | str = "", tip: str = "") -> None:
         super().__init__(label, value, tip=tip or f"{label}: a number from the descriptor table")
         self._table = table
+        self.text.placeholder = "?"
 
     def unfinished(self, typed: str) -> bool:
         return super().unfinished(typed) or any(str(number).startswith(typed) for number in self._table())
 
     def meant(self, typed: str) -> int:
+        if not typed and (some := self._open()):
+            raise ValueError(f"choose a descriptor; open: {some}")
         number = super().meant(typed)
         if number not in self._table():
             raise ValueError(f"{number} is not open; see the table of descriptors")
         return number
+
+    def _open(self) -> str:
+        return ", ".join(map(str, sorted(self._table())))
 
     def number(self) -> int:
         """What stands there, open or not; -1 where that is no number."""

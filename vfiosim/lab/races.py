@@ -64,7 +64,7 @@ class Races(StaticFallback):
         self.prediction = widgets.RadioButtons(
             options=CHOICES, value=None, layout={"width": "auto"}, tooltip="Your prediction"
         )
-        self.commit = button("Answer", "this is my prediction", clicks=self.clicks)
+        self.commit = button("Answer", "this is my prediction", primary=True, clicks=self.clicks)
         self.explore = button(
             "Explore",
             "try every schedule that can make a difference",

@@ -131,7 +131,7 @@ def _beside(question: Question, predicted: Sequence[str], right: Sequence[str], 
             for n, (mine, true) in enumerate(zip(predicted, right, strict=True), 1)
         ]
     else:
-        yes, no = "✓ yes", "– no"
+        yes, no = "yes", "no"
         pairs = [
             (
                 f"{said.rstrip('.')}: {yes if key in predicted else no}",

@@ -8,7 +8,7 @@ from operator import methodcaller as call
 from ..lab import ExperimentResult, Outcome, Session
 from ..lab.question import step_saying
 from ..trace import Trace
-from .drills.describe import decisive
+from .drills.describe import decisive, held_by
 
 __all__ = ["call", "ended", "found", "held", "last_change", "ran", "told"]
 
@@ -54,4 +54,4 @@ def last_change(trace: Trace, what: str) -> int:
 def held(trace: Trace, name: str) -> tuple[str, ...]:
     """Who holds a file at the end, a line for each reference."""
     ledger = trace.end.objects[name].counts["f_ref"] if name in trace.end.objects else {}
-    return tuple(f"{n} for {holder}: {reason}" for (holder, reason), n in ledger.items())
+    return tuple(held_by(holder, reason, n) for (holder, reason), n in ledger.items())

@@ -216,9 +216,6 @@ class UnfilledBench(Bench):
     def _about(self, label: str) -> list[NumberField]:
         return []
 
-    def _instead(self, *_: object) -> str:
-        return ""
-
 
 FREE = Task(
     "The card is bound. Set it free with one press on <b>close</b>: which descriptor is it?",

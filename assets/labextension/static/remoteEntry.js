@@ -5,6 +5,7 @@
 (() => {
   const PLAYER = ".vfiosim-player";
   const PATIENCE = 2000; // milliseconds within which a kernel says that it has heard
+  const MOVES = ["wheel", "keydown", "pointerdown"]; // with which a reader goes somewhere
   const stage = import(new URL("stage.js", document.currentScript["src"]).href);
   const style = document.createElement("link");
   style.rel = "stylesheet";
@@ -166,6 +167,32 @@
     look();
   }
 
+  // JupyterLab scrolls to the cell after the one that was run. What has buttons to press is scrolled to instead, unless the reader
+  // goes somewhere by himself meanwhile: as soon as it stands there, and once more when what is in it has come.
+  async function bring(panel, ran) {
+    const { widgets = [], activeCellIndex = 0 } = panel?.content ?? {};
+    const cell = widgets[activeCellIndex - 1]; // the active one is the next one already
+    if (!cell) return;
+    let stays = true;
+    const moved = () => stays = false;
+    for (const name of MOVES) addEventListener(name, moved, { capture: true, once: true });
+    await ran;
+    for (const wait of [0, 100, 300, 600, 1000]) {
+      await new Promise((go) => setTimeout(go, wait));
+      const lab = cell.node.querySelector(".jp-OutputArea .vfiosim-lab");
+      if (!stays || cell.isDisposed) break;
+      if (!lab?.checkVisibility()) continue;
+      const around = cell.node.closest(".jp-WindowedPanel-outer");
+      const { top, bottom } = cell.node.getBoundingClientRect(), view = around.getBoundingClientRect();
+      if (top < view.top || bottom > view.bottom) {
+        around.scrollTop += bottom - top > view.height
+          ? top - view.top
+          : Math.min(top - view.top, bottom - view.bottom);
+      }
+    }
+    for (const name of MOVES) removeEventListener(name, moved, { capture: true });
+  }
+
   // Widgets that have lost their kernel say so. ipywidgets (8.1, with jupyterlab_widgets 3.0) hears of that only where the restart was
   // asked for in this page: where the kernel was restarted from elsewhere, has died or was shut down, buttons would look alive.
   function watch({ node, sessionContext }) {
@@ -215,6 +242,21 @@
       addEventListener("keydown", ({ key, target }) => {
         if (key === "F8" && target["closest"]?.("[data-lm-suppress-shortcuts]")) presenting.toggle();
       }, true);
+      // Enter in the field of a question answers it; the field tells what is in it once the focus leaves it.
+      addEventListener("keydown", (event) => {
+        const { key, target, isComposing } = event;
+        if (
+          key !== "Enter" || event.shiftKey || event.ctrlKey || isComposing || !target["matches"]?.("input[type=text]")
+        ) return;
+        const answer = target["closest"](".vfiosim-prediction")?.querySelector("button.vfiosim-primary:enabled");
+        if (!answer) return;
+        event.preventDefault();
+        answer.focus();
+        answer.click();
+      }, true);
+      app.commands.commandExecuted.connect((_, { id, result }) => {
+        if (id === "notebook:run-cell-and-select-next") bring(presenting.notebook, result);
+      });
       app.docRegistry.addWidgetExtension("Notebook", { createNew: watch });
       follow(app, asked);
       addEventListener("hashchange", () => follow(app, location.hash));

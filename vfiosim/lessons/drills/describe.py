@@ -53,3 +53,11 @@ def as_text(html: str) -> str:
 def decisive(trace: Trace) -> int:
     """The step (counted from 1) that refused; the last one if none did."""
     return next((step.index + 1 for step in trace if step.refused), len(trace))
+
+
+def held_by(holder: str, reason: str, n: int) -> str:
+    """Who holds `n` references, and what with, in words."""
+    table, _, process = holder.partition(" ")
+    if table == "fds":
+        return f"{n} for {'descriptor' if n == 1 else 'descriptors'} {reason.removeprefix('fd ')} of {process}"
+    return f"{n} for {holder}: {reason}"

@@ -8,7 +8,7 @@ from collections.abc import Collection
 from ...lab import Distractor, ExperimentResult, Question, Session
 from ...trace import Trace
 from .. import misconceptions as M
-from .describe import code, describe
+from .describe import code, describe, held_by
 
 NODE, IOMMU = "/dev/vfio/devices/vfio0", "/dev/iommu"
 WATCHED = DEVICE, DEVICE_FILE, IOMMUFD, CONTEXT, BINDING = (
@@ -67,7 +67,7 @@ def how_many(seed: int) -> Question:
     numbers = sum(n for (holder, _), n in ledger.items() if holder.startswith("fds"))
     total = sum(ledger.values())
     others = [code(holder) for holder, _ in ledger if not holder.startswith("fds")]
-    held = tuple(f"{n} for {holder}: {reason}" for (holder, reason), n in ledger.items())
+    held = tuple(held_by(holder, reason, n) for (holder, reason), n in ledger.items())
     wrong: dict[str, str | Distractor] = {}
     if numbers != total:
         wrong[str(numbers)] = Distractor(
