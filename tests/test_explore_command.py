@@ -50,14 +50,14 @@ def test_the_puzzles_are_listed_one_a_line_by_name_and_each_number_between_them_
     assert [line.split()[0] for line in puzzles.splitlines()] == list(PUZZLES)
     named = [*PUZZLES, *(line.split()[0] for line in others.splitlines())]
     assert sorted(int(name[1:]) for name in named) == list(range(1, len(named) + 1))
-    assert "R1   group and node both open (--without 'group_lock')" in done.stdout.splitlines()
+    assert "R1   the group or its device (--without 'group_lock')" in done.stdout.splitlines()
 
 
 def test_a_safe_puzzle_ends_with_0_and_says_so():
     done = process("explore", "R1")
     assert (done.returncode, done.stderr) == (0, "")
     title, first, second, answer, *_ = done.stdout.splitlines()
-    assert title == "R1: group and node both open"
+    assert title == "R1: the group or its device"
     assert first == "  A is opener: open('/dev/vfio/1')"
     assert second == "  B is binder: ioctl(3, VFIO_DEVICE_BIND_IOMMUFD, iommufd=4)"
     assert answer.startswith("Safe: nothing goes wrong in any schedule")

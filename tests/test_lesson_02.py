@@ -15,13 +15,21 @@ from vfiosim.lessons.beginnings import bound_program
 # ---- the questions
 
 
-@pytest.mark.parametrize("name", ["a second open", "weak", "a mapping"])
-def test_what_stands_right_before_a_question_does_not_answer_it(name):
+@pytest.mark.parametrize("name", ["a second open", "the last call", "weak", "a mapping"])
+def test_what_stands_around_a_question_does_not_answer_it(name):
     written = nbformat.read(ROOT / "notebooks" / "02_who_holds_whom.ipynb", as_version=4).cells
     asked = next(n for n, cell in enumerate(written) if f'predict("{name}")' in cell.source)
-    before = written[asked - 1].source
-    for answer in ("same files", "do not hold", "clears", "way to hold a file", "freed"):
-        assert answer not in before
+    around = "\n".join(cell.source for cell in written[asked - 1 : asked + 3] if cell.cell_type == "markdown")
+    for answer in (
+        "same files",
+        "do not hold",
+        "not counted",
+        "clears",
+        "way to hold a file",
+        "`close(3)`",
+        "is freed",
+    ):
+        assert answer not in around
 
 
 def test_a_mapping_alone_keeps_the_file():

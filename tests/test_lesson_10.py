@@ -76,6 +76,12 @@ def test_in_the_race_lab_the_lock_is_taken_out_and_the_shortest_way_into_harm_is
     races.explore.click()
     assert "✓ You predicted" in races.message
     assert races.result is not None
+    races.reset.click()
+    races.protections["group_lock"].value = True
+    races.prediction.value = "safe"
+    races.commit.click()
+    races.explore.click()
+    assert M.ONE_CALL_AFTER_THE_OTHER.name in races.message
     assert races.result.counterexample is not None
     assert in_turn(races.result.counterexample.schedule) == "20 effects of A, then 18 of B, then 1 of A"
 

@@ -30,6 +30,21 @@ def test_the_story_tells_who_calls_what() -> None:
     assert "VFIO_DEVICE_BIND_IOMMUFD" in lab.in_words()
 
 
+def test_what_can_go_wrong_and_what_prevents_it_is_told_when_it_was_found() -> None:
+    for out in ("", "group_lock"):
+        lab = Races("R1")
+        assert "both own the same group" not in lab.in_words()
+        assert ("both own the same group" in explored("R1", out).in_words()) == bool(out)
+        assert ("Where the kernel prevents it" in explored("R1", out).in_words()) == bool(out)
+
+
+def test_who_expected_harm_where_there_is_none_is_told_why_and_shown_a_run_in_which_a_call_is_refused() -> None:
+    lab = explored("R1", predicted="broken")
+    assert "What misled you? You expected that two calls at once must do harm" in lab.message
+    assert lab.trace_pane is not None
+    assert any(step.refused for step in lab.trace_pane.trace)
+
+
 def test_explore_is_locked_until_something_is_predicted() -> None:
     lab = Races("R1")
     assert lab.explore.disabled
@@ -190,4 +205,4 @@ def test_a_puzzle_that_there_is_not_is_refused() -> None:
 def test_it_leaves_text_and_a_picture_behind() -> None:
     bundle = explored("R1", "group_lock")._repr_mimebundle_()
     assert "Broken" in bundle["text/plain"]
-    assert "group and node both open" in bundle["text/html"]
+    assert "the group or its device" in bundle["text/html"]

@@ -18,10 +18,10 @@ _ORDER: Final = "order of access_granted"
 
 LOCKS: Final = {
     "The lock of {}: nobody can open the group between the check and the count.": (
-        "The lock of {} is not taken: what the check finds need not be true any more at the count."
+        "The lock of {} is not taken: no call waits here."
     ),
     "The lock of {}: nobody can bind a device of it between the check and the open.": (
-        "The lock of {} is not taken: what the check finds need not be true any more at the open."
+        "The lock of {} is not taken: no call waits here."
     ),
     "The lock of {}: it gets a container or an iommufd once.": (
         "The lock of {} is not taken: two calls can give it a container or an iommufd."
@@ -53,12 +53,12 @@ LOCKS: Final = {
 }
 
 OTHERS: Final = {
-    "{} is blocked: as long as the count is not zero nobody can open it.": Promise(
-        "{} has one device more that is bound through its own node; an open that has looked before, or does not look, succeeds.",
+    "{} is blocked: as long as cdev_device_open_cnt is not zero nobody can open it.": Promise(
+        "{} has one device more that is bound through its own node.",
         ("group_lock", "no_device_bound", "vfio_group_fops_open"),
     ),
     "{} is open: no device of it can be bound through its own node now.": Promise(
-        "{} is open; a BIND that has looked before, or does not look, can still bind a device of it.",
+        "{} is open.",
         ("group_lock", "group_is_closed", "vfio_device_block_group"),
     ),
     "The gate opens: a call that finds the gate open finds the device open, too.": Promise(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from html import escape
 
@@ -30,7 +31,7 @@ class Task:
       knows nothing beforehand and lets the answers of the kernel tell, where the task wants that;
     * `hint` gives the direction, not the way; several hints, each deeper than the one before;
     * `distractors`: for a machine that went wrong in a way that many believe in, what misled;
-    * `view`: which objects the picture of the goal shows, if it is `drawn`; `name`: under which the answer is kept in `progress`.
+    * `drawn`: has a goal a picture, of what its facts speak of; `name`: under which the answer is kept in `progress`.
     """
 
     text: str
@@ -40,7 +41,6 @@ class Task:
     solve: Callable[[Session], object]
     explained: str
     distractors: Misled[Session] = field(default_factory=dict)
-    view: Collection[str] = ()
     name: str = ""
     drawn: bool = True
     asking: Callable[[Session], object] | None = None
@@ -82,19 +82,22 @@ class Exercise(Asking):
         self._moved_on()
 
     def _goal(self) -> widgets.VBox | None:
-        """How things stand when it is solved, as the solution leaves them, and what of it counts."""
+        """What counts when it is solved, as a list and as a picture."""
         if not (isinstance(self.task.missing, Goal) and self.task.drawn):
             return None
         return widgets.VBox([text("title", "The goal"), text("facts", self._picture())], kind="goal")
 
     def _picture(self) -> str:
-        """The picture of the goal and the list of its facts."""
+        """The list of the facts, and a picture of what they speak of: no more, or it would give the solution away."""
         assert isinstance(self.task.missing, Goal)
         facts = "".join(f"<li>{escape(fact.said, quote=False)}</li>" for fact in self.task.missing.facts)
         told = f"Only this counts:<ul>{facts}</ul>"
         trace = self.task.solved().machine.trace
         try:
-            return told + tight(Player(trace[len(trace) :], reserve=trace, only=self.task.view).svg(0, whole=False))
+            drawn = tight(Player(trace[len(trace) :], reserve=trace, only=self.task.missing.about).svg(0, whole=False))
+            return told + re.sub(
+                r"(<title>\+\d+):[^<]*", r"\1", drawn
+            )  # the holders outside of it are not named either
         except RuntimeError:
             return told
 

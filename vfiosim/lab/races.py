@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -19,33 +19,37 @@ from .by_hand import missing_html, scheduler
 from .counterexample import Counterexample
 from .presenter import presenter
 from .press import ClickFilter
+from .question import Misconception
+from .races_verdict import BROKEN, CHOICES, SAFE, judged, scene
 from .sandbox import Sandbox
 from .static_fallback import ONLY_LIVE, StaticFallback, note
 from .style import button, row, style, text
 from .style import words as plain
 from .trace_pane import TracePane
 
-SAFE, BROKEN = "safe", "broken"
-CHOICES = [("no: whatever the order, all is well", SAFE), ("yes: in some order something goes wrong", BROKEN)]
 MOST = 12  # outcomes and violations that get a row
 
 
 class Races(StaticFallback):
     """Puzzles about races. `name` chooses one of `vfiosim.puzzles.PUZZLES`; options are those of the player.
 
+    `beliefs`: the misconception of who predicts "safe" or "broken" and is wrong.
+
     The verdict is locked until the reader has predicted it. Raises ValueError for a puzzle that there is not.
     """
 
     looks = "lab races"
 
-    def __init__(self, name: str | None = None, **options: Any) -> None:
+    def __init__(
+        self, name: str | None = None, *, beliefs: Mapping[str, Misconception] | None = None, **options: Any
+    ) -> None:
         if name is not None:
             must_be_one_of(PUZZLES, name, "puzzle")
         self.clicks = ClickFilter()
         self.result: Result | None = None
         self.predicted: str | None = None
         self._sliced: BackgroundJob[Result] | None = None
-        self._options, self._about = options, name
+        self._options, self._about, self._beliefs = options, name, beliefs or {}
         self.way_in: Counterexample | None = None
         self.sandbox: Sandbox | None = None
         self.missing = text("verdict")
@@ -116,8 +120,8 @@ class Races(StaticFallback):
             f"<li><b>{escape(thread)}</b>: {escape('; '.join(map(call_words, calls)))}</li>"
             for thread, calls in puzzle.programs().items()
         )
-        told = f"<p><b>{puzzle.name}: {escape(puzzle.title)}.</b> {escape(puzzle.story, quote=False)}</p>"
-        self.story.value = f"{told}<ul>{threads}</ul>"
+        begins = escape(scene(puzzle)[0], quote=False)
+        self.story.value = f"<p><b>{puzzle.name}: {escape(puzzle.title)}.</b> {begins}</p><ul>{threads}</ul>"
         self.protections = {name: self._tick(name, f"take out {name}") for name in puzzle.protections}
         if puzzle.faulty:
             self.protections["faulty"] = self._tick(
@@ -225,8 +229,7 @@ class Races(StaticFallback):
             self._say(f"That cannot be explored: {problem}.", "alert")
             return
         result = self.result
-        source = f'<p class="vfiosim-where">Where the kernel prevents it: {escape(self.puzzle.source, quote=False)}</p>'
-        self.verdict.value = self._judged(result) + source
+        self.verdict.value = judged(result, self.predicted, self.puzzle, self._beliefs)
         self._fold()
         self.found.children = [*self._rows("What goes wrong", [(one.what, one) for one in result.violations])]
         programs = self.puzzle.programs()
@@ -234,29 +237,11 @@ class Races(StaticFallback):
         self.found.children = [*self.found.children, *self._rows("How the calls can end, each with an example", ends)]
         if result.counterexample is not None and result.counterexample.schedule:
             self._show(result.counterexample)
+        elif result.verdict == SAFE and self.predicted == BROKEN:
+            self._show(max(result.outcomes.values(), key=lambda one: one.switches))
         self._say(self._what_next(result))
 
     # ---- what it tells
-
-    def _judged(self, result: Result) -> str:
-        wrong = len(result.violations)
-        said = {
-            SAFE: "<b>Safe</b>: nothing goes wrong in any schedule.",
-            BROKEN: f"<b>Broken</b>: {counted(wrong, 'thing goes', 'things go')} wrong.",
-        }.get(result.verdict, "<b>Not finished</b>: nothing went wrong in what was tried, but that proves nothing.")
-        if not result.complete and result.verdict == BROKEN:
-            said += f" The exploration was not finished: {escape(result.limit)}. There may be more."
-        said += f" ({result.schedules:,} schedules, {result.transitions:,} effects, {result.seconds:.2f} s)"
-        if result.not_looked_at:
-            said += f" Not looked at: {escape(result.not_looked_at.partition(' (')[0])}."
-        good = "good" if result.verdict == SAFE else "refused"
-        lines = f'<p class="{good}">{said}</p>'
-        if self.predicted and result.verdict in (SAFE, BROKEN):
-            named = {value: label for label, value in CHOICES}[self.predicted]
-            right = self.predicted == result.verdict
-            sign, sort = ("✓", "good") if right else ("✕", "refused")
-            lines = f'<p class="{sort}">{sign} You predicted <b>{escape(named)}</b>.</p>' + lines
-        return f'<div role="status">{lines}</div>'
 
     def _what_next(self, result: Result) -> str:
         """What a newcomer may do after that; where a picture is shown, it is told what that is."""

@@ -130,7 +130,6 @@ IN_THE_WAY = Task(
             lambda session: bool(session.calls_made) and _open(session)
         ): "The tool still has the group's file open. As long as that lasts, no node of the group can be bound.",
     },
-    view=GROUP_3,
     drawn=False,
     name="06 task: in the way",
     asking=asked_first,
@@ -184,7 +183,6 @@ SHARED = Task(
             lambda session: "vfio2#1" in [file.label for file in session.descriptors().values()]
         ): "That is the file of vfio2. What the VMM needs is not the daemon's device, but the owner of the DMA.",
     },
-    view=SENDING,
     drawn=False,
     name="06 task: two programs, one group",
 )

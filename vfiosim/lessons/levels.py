@@ -96,7 +96,7 @@ class Level:
         wrong: Misled[Session] = {partial(_is_true, fact(said)): why for said, why in self.wrong.items()}
         hints, more = self.hints.split(" / "), moves(self.moves)
         goal, solve, kept = self.facts, play(*way), self.kept
-        task = Task(self.text, self.begin, goal, hints, solve, self.explained, wrong, goal.about, kept)
+        task = Task(self.text, self.begin, goal, hints, solve, self.explained, wrong, kept)
         made = Exercise(task, lambda session: Bench(session, show=(), more=more, only=self.view))
         made.add_class("vfiosim-level")
         return made

@@ -102,7 +102,6 @@ SECOND = Task(
             lambda session: session.machine.trace.end.objects["vfio_device_file 2"].fields["devid"] == 1
         ): "You bound the network card first, so it has the lowest ID, 1. There is no unbind: <b>Undo</b>, or close its file.",
     },
-    view=VIEW,
     drawn=False,
     name="08 task: the second ID",
 )

@@ -27,7 +27,7 @@ from .races_questions import shared as shared
 
 def lab() -> Races:
     """The race lab with the first puzzle: take the lock out, predict, explore."""
-    return Races("R1", only=BOARD_VIEW)
+    return Races("R1", beliefs={"safe": M.ONE_CALL_AFTER_THE_OTHER}, only=BOARD_VIEW)
 
 
 # ---- the first task: be the scheduler
@@ -75,7 +75,8 @@ BREAK_IT = HandTask(
         "A: 1 step, three times. B: to the end. A: to the end.",
     ),
     "A has looked, and nobody was there. While it stands still, B looks and tells. A goes on with what it saw before, which is not "
-    "true any more. With the lock B cannot look as long as A has not told.",
+    "true any more. A check is true only as long as nobody can change what was checked: check, then act, in one step, under one "
+    "lock. With the lock B cannot look as long as A has not told.",
     distractors={
         _somebody_was_seen: Distractor(
             "One call had told before the other one looked, and so it was seen. <b>Reset</b>, and let them take turns in "

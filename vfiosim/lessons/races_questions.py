@@ -7,7 +7,6 @@ from ..engine import Lock, Micro
 from ..engine.operations import LOOK
 from ..explore import Result, Witness
 from ..explore.accesses import accesses
-from ..explore.result import in_turn
 from ..lab import Distractor, ExperimentResult, Question
 from ..machine import Machine
 from ..museum import ROOMS
@@ -32,11 +31,8 @@ VM_VIEW = ("thread *", "fds", "file vfio0#*", "file kvm-v*", "vfio_device_file",
 
 
 def how_they_end(result: Result) -> tuple[str, ...]:
-    """Every way in which the calls of R1 can end, each with a schedule that leads to it."""
-    return tuple(
-        f"{outcome_words(R1.programs(), outcome)}; for example after {in_turn(witness.schedule)}"
-        for outcome, witness in result.outcomes.items()
-    )
+    """Every way in which the calls of R1 can end; no schedule: how many switches it takes is the next question."""
+    return tuple(outcome_words(R1.programs(), outcome) for outcome in result.outcomes)
 
 
 def refused(result: str) -> bool:
@@ -161,10 +157,10 @@ def _after_a_failed_bind() -> ExperimentResult:
 QUESTIONS: dict[str, Question] = {
     "who wins?": Question(
         "At the same moment program <b>A</b> opens the group's file <code>/dev/vfio/1</code>, and program <b>B</b> binds a "
-        "device of that group through the device's own file. Only one of them may have the group. Who gets it?",
+        "device of that group through the device's own file. Who gets the group?",
         _who_wins,
-        "each call looks under the lock whether the other has been there. The call that gets the lock first wins; it need "
-        "not be the one that called first. All ways in which the two calls can end:",
+        "only one of them may have the group, so each call looks under the lock whether the other has been there. The call that "
+        "gets the lock first wins; it need not be the one that called first. All ways in which the two calls can end:",
         {
             "first": "the program that calls first",
             "one": "one of them, and the schedule decides which; the other gets EBUSY",

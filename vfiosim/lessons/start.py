@@ -122,16 +122,17 @@ QUESTIONS: dict[str, Question] = {
         "(<code>mmap</code>), to drive the card. What does the kernel say?",
         partial(_refused, opened, mmap),
         "who has the registers tells the card where to write. No iommufd limits this card yet: it could overwrite any program, and "
-        "the kernel itself. So before a bind everything else is refused.",
-        {"0": "0: it gets them", "EPERM": "EPERM: it has no right to", "EINVAL": "EINVAL: this cannot be right"},
+        "the kernel itself. So before a bind everything else is refused: <code>EINVAL</code>, this cannot be right. (EPERM "
+        "would say that the program has no right to. It has: after a bind the same call works.)",
+        {"0": "it gives them", "waits": "nothing: the call waits for the bind", "EINVAL": "it refuses"},
         {
             "0": Distractor(
                 "You took the open file for an open device. Until a bind has succeeded the gate of the file is shut, "
                 "and the kernel refuses mmap.",
                 M.OPEN_IS_ENOUGH,
             ),
-            "EPERM": "It is not about rights: this program has all that there are. No program may do this, because the "
-            "card could then overwrite the kernel.",
+            "waits": "You expected a shut gate to let calls wait. It refuses them at once; the program may call again after "
+            "the bind.",
         },
         view=BIND,
         options=WALKED,
@@ -161,7 +162,9 @@ QUESTIONS: dict[str, Question] = {
     "the program ends": Question(
         "The card is bound, and the program ends without closing anything: a crash. What happens to the card?",
         _the_program_ends,
-        "when a program ends the kernel gives back all its descriptors. The arrows go, and what nobody holds any more goes too.",
+        "when a program ends the kernel gives back all its descriptors. The arrows go, and what nobody holds any more goes too. "
+        "(Two boxes hold each other here: the iommufd and the card's object in it. The end of the binding takes one of these "
+        "arrows away; 02 has more.)",
         {
             "bound": "it stays bound until somebody frees it",
             "closed": "nobody can use it any more, and the iommufd keeps it",
@@ -173,7 +176,7 @@ QUESTIONS: dict[str, Question] = {
                 "descriptors. Then nobody holds the card's file any more."
             ),
             "closed": "You expected the iommufd to hold the card. It is the other way round: the binding holds the iommufd. "
-            "When the card's file goes, the binding goes, and then the iommufd.",
+            "Both go when the program ends.",
         },
         view=BIND,
         options=WALKED,
@@ -183,7 +186,7 @@ QUESTIONS: dict[str, Question] = {
 
 def predict(name: str) -> Prediction:
     """One of the questions of the page. Raises ValueError for one that it does not have."""
-    return Prediction(LESSON.question(name), quick=True, title="Predict.")
+    return Prediction(LESSON.question(name), quick=name != "the program ends", title="Predict.")
 
 
 # ---- two tasks

@@ -82,7 +82,6 @@ OPEN_GATE = Task(
         _bound: "This BIND has succeeded, so the gate is open as it should be. <b>Reset</b>, and let something fail.",
         _nothing_shows: "This failure comes before the line in question, and there the way out is right.",
     },
-    view=VIEW,
     name="04 task: make it show",
     drawn=False,
 )

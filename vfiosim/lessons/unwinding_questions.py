@@ -145,7 +145,8 @@ QUESTIONS: dict[str, Question] = {
     "way back": Question(
         "The card is not ready. These are five of the nine things. Put them into the order in which the kernel gives them back.",
         _way_back,
-        "what was taken last goes back first. Each thing was taken while all the earlier ones were held, and rests on them:",
+        "what was taken last goes back first: in the plot below no bar is longer than the one under it. Each thing was taken while "
+        "all the earlier ones were held, and rests on them:",
         WAY_BACK,
         {
             "group blocked": "You gave the order in which they are taken. If the group were free first, its file could be opened "
@@ -167,7 +168,8 @@ QUESTIONS: dict[str, Question] = {
         "Then Jo gives up. What is <code>vfio_group 1.cdev_device_open_cnt</code> now?",
         _three_nights,
         "each BIND counts the group up, and nobody counts it down. No device is bound, and yet the group's "
-        "own file is EBUSY from now on. The sentence of the kernel is wrong then:",
+        "own file is EBUSY from now on. Such a leak is hard to find: nobody holds anything, only a count is wrong. The sentence "
+        "of the kernel is wrong then:",
         wrong={
             "1": "You took the field for a switch, on or off. It is a count: each BIND adds one, and here nobody takes one away.",
             "0": "That is what the right kernel does. In Jo's kernel the line that counts down is missing.",
@@ -198,7 +200,8 @@ QUESTIONS: dict[str, Question] = {
         "Jo's last patch leaves nothing behind, whatever fails. It is only tidier: the lock of the device set goes back as soon as "
         "the device is closed, <i>before</i> the VM and the iommufd. May it go into the kernel?",
         _tidy,
-        "as soon as the lock is free another BIND runs. It stores its own VM in the device, and the first call, on its way out, "
+        "something is still held, and what protected it is gone (the plot below: the orange bar). As soon as the "
+        "lock is free another BIND runs. It stores its own VM in the device, and the first call, on its way out, "
         "gives that one back:",
         {
             "yes": "yes: everything is given back, so the order does not matter",

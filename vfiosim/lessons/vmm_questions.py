@@ -110,7 +110,8 @@ QUESTIONS: dict[str, Question] = {
         "The VM has a card, and 4 pages of the guest are pinned for it. Now it gets a graphics card, too: the VMM binds that to "
         "the same iommufd, and attaches it to the same address space. How many pages are pinned then?",
         _a_second_card,
-        "the address space has a page table that fits, so the second card gets that one: one table, one pin, two readers.",
+        "the address space has a page table that fits, so the second card gets that one: one table, one pin, two readers. "
+        "So a VMM has one iommufd and one address space for all cards of its guest.",
         wrong={
             "8": "You expected each card to bring a page table of its own. ATTACH looks first which of its page tables fits.",
             "0": "The first card still reads by its page table. What that shows stays pinned.",

@@ -148,7 +148,6 @@ TOO_LATE = Task(
         _still_listed: "No descriptor leads to the bound file any more, but the list still holds it: so the binding goes on. "
         "FILE_DEL comes before the close.",
     },
-    view=VIEW,
     name="07 task: too late",
     drawn=False,
 )

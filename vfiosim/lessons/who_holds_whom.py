@@ -66,7 +66,6 @@ LIVE_WITHOUT_A_NUMBER = Task(
             "A second open makes a second file; the first has the holders that it had.", M.SECOND_OPEN_IS_FINE
         ),
     },
-    view=BIND,
     name="02 task: an iommufd without a descriptor",
 )
 

@@ -172,10 +172,11 @@ QUESTIONS: dict[str, Question] = {
         "The device (3) is bound to the iommufd (4). The program has done <code>close(4)</code>, so no descriptor leads to the "
         "iommufd any more. Which call frees the iommufd?",
         _the_last_call,
-        "a path holds the iommufd only as long as <i>each</i> of its arrows is held. When the device's file goes, its release "
-        "handler ends the binding: it gives back the arrows <code>bound to it</code> and <code>bound</code>, which begin in "
-        "the rows <code>iommufd</code> and <code>iommufd_device</code> of the picture. Each path goes through one of the two, also "
-        "those that begin at the driver:",
+        "a path holds the iommufd only as long as <i>each</i> of its arrows is held, not only the first. When the device's file "
+        "goes, its release handler ends the binding. It destroys the device object, which cuts the cycle, too. It gives back the "
+        "arrows <code>bound to it</code> and <code>bound</code>, which begin in the rows <code>iommufd</code> "
+        "and <code>iommufd_device</code> of the picture. Each path goes through one of the two, also those that begin at the "
+        "driver, which still holds the device:",
         {
             "close": "close(3), the device",
             "unbind": "only the one that takes the driver vfio-pci away from the device",
@@ -197,7 +198,8 @@ QUESTIONS: dict[str, Question] = {
         "The program closes the file. What happens to the file and to the pointer?",
         _a_weak_pointer,
         "the pointer is a weak one. It is not counted, so it keeps nothing alive. The code that frees the file has to clear "
-        "the pointer first, or somebody would follow it into freed memory.",
+        "the pointer first, or somebody would follow it later, into memory that belongs to something else by then. Each weak "
+        "pointer needs such a rule: who clears it, before the object goes?",
         {
             "lives": "It lives on, because the group points to it",
             "goes": "It goes, and the pointer is cleared on the way",

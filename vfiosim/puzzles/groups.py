@@ -35,7 +35,7 @@ def _two_iommufds(trace: bool = True) -> Machine:
 PUZZLES = (
     Puzzle(
         name="R1",
-        title="group and node both open",
+        title="the group or its device",
         story="One program opens the group while another binds its device through the node. Each looks whether the other is "
         "there, then says that it is there itself. If both look before either has said so, both own the same group.",
         setup=_binder_and_opener,

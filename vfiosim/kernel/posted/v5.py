@@ -116,7 +116,7 @@ async def bind_device(df: VfioDeviceFile, bind: uapi.VfioDeviceBindIommufdV5, ar
             say(Phase.VALIDATE, "Not bound yet?")
             bound = await load(df.iommufd) is not None or await load(df.noiommu)
             await refuse_if(
-                bound, Errno.EINVAL, "not_bound_yet", "this file is bound already; a binding ends with its file only"
+                bound, Errno.EINVAL, "not_bound_yet", "this file is bound already; a file can be bound once"
             )
             where = argument + OUT_DEVID
             if bind.iommufd < 0:

@@ -60,7 +60,7 @@ async def vfio_df_ioctl_bind_iommufd(df: VfioDeviceFile, argument: int) -> int:
             say(Phase.VALIDATE, "Not bound yet?")
             bound = await load(df.access_granted)
             await refuse_if(
-                bound, Errno.EINVAL, "not_bound_yet", "this file is bound already; a binding ends with its file only"
+                bound, Errno.EINVAL, "not_bound_yet", "this file is bound already; a file can be bound once"
             )
             ictx = await take_iommufd(df, bind.iommufd)
             async with on_failure(give_iommufd_back, df, ictx):

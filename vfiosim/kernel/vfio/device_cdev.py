@@ -100,9 +100,7 @@ async def bind_locked(df: VfioDeviceFile, bind: VfioDeviceBindIommufd, argument:
     device = df.device
     say(Phase.VALIDATE, "Not bound yet? And does the driver want a token?")
     bound = await load(df.access_granted)
-    await refuse_if(
-        bound, Errno.EINVAL, "not_bound_yet", "this file is bound already; a binding ends with its file only"
-    )
+    await refuse_if(bound, Errno.EINVAL, "not_bound_yet", "this file is bound already; a file can be bound once")
     await vfio_df_check_token(device, bind)
     ictx = await take_iommufd(df, bind.iommufd)
     async with on_failure(give_iommufd_back, df, ictx):

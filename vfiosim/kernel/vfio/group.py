@@ -308,7 +308,7 @@ async def vfio_device_block_group(device: VfioDevice) -> None:
             "group_is_closed",
             "the legacy group is open; group and device node exclude each other",
         )
-        say(Phase.BLOCK, "{} is blocked: as long as the count is not zero nobody can open it.", group)
+        say(Phase.BLOCK, "{} is blocked: as long as cdev_device_open_cnt is not zero nobody can open it.", group)
         await store(group.cdev_device_open_cnt, await load(group.cdev_device_open_cnt) + 1)
 
 
