@@ -58,7 +58,7 @@ def test_three_presses_bind_a_device() -> None:
     box.call.click()
     assert "→ 0" in box.message
     assert "out_devid = 1" in box.message
-    assert "Call</b> again: why is it refused?" in box.hint.value
+    assert "Call</b> again: what do you expect?" in box.hint.value
     box.call.click()
     assert "refused" in box.result.value
     assert box.hint.value == ""

@@ -112,7 +112,7 @@ def hint(run: Run, process: str) -> tuple[str, str]:
     if binds:
         return (
             "",
-            "Bound. <b>Home</b>, then <b>Next →</b> walk through it. Then <b>Call</b> again: why is it refused?",
+            "Bound. <b>Home</b>, then <b>Next →</b> walk through it. Then <b>Call</b> again: what do you expect?",
         )
     if "vfio device" not in names:
         return (

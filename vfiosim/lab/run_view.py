@@ -107,7 +107,7 @@ class RunView(StaticFallback):
         if self._always_shown:
             self.trace_pane.keep(always_shown(self.run.machine))
         trace = self._with_harm(self.run.steps, known)
-        step = -1 if outcome is None or self.run.moved else self._where_it_matters(trace)
+        step = -1 if not self.run.calls_made or self.run.moved else self._where_it_matters(trace)
         self.trace_pane.bring_out(())
         self.trace_pane.show(trace, step, self.run.reserve())  # first of all: it is what the reader waits for
         self._refresh(before)

@@ -43,6 +43,11 @@ class Fails(widgets.Box):
         many = f"{len(ways)} things can fail in this call{several}; choose one, then Call."
         return many if found else "Nothing in this call can fail."
 
+    def was_used(self, refused: bool) -> None:
+        """The call was made; where it was refused nothing has changed, and the next thing may fail in it."""
+        self.wanted.value = self.wanted.value and refused
+        self.what.value = None
+
     def _unfold(self, wanted: bool) -> None:
         widgets.unfold(self.look, wanted)
         widgets.unfold(self.what, wanted)

@@ -16,6 +16,7 @@ from ..run import Run
 from ..style import row, text
 from .buffer import BufferForm
 from .calls import (
+    FIRST,
     ON_A_FILE,
     OTHER,
     WITHOUT_A_FILE,
@@ -98,8 +99,9 @@ class CallForm(widgets.Box):
             calls = [(plain.name, plain) for plain in WITHOUT_A_FILE]
         else:
             known = requests(self._run(), file) if file is not None else {}
-            calls = [(name, request) for name, request in known.items()]
-            calls += [(OTHER, OTHER), *((plain.name, plain) for plain in ON_A_FILE)]
+            asked, plain = [*known.items(), (OTHER, OTHER)], [(call.name, call) for call in ON_A_FILE]
+            often = sum(name in FIRST for name in known) or len(asked)
+            calls = [*asked[:often], *plain[:2], *asked[often:], *plain[2:]]  # close and dup are wanted every day
         self._quiet = True
         self.what.options = calls
         self.what.index = 0
@@ -189,7 +191,7 @@ class CallForm(widgets.Box):
 
     # ---- what it makes
 
-    def parts_of_call(self, by_hand: bool = False, thread: str = "") -> tuple[list[Mapped], Called]:
+    def parts_of_call(self) -> tuple[list[Mapped], Called]:
         """What is to be done: the memory that the argument needs, then the call, without the addresses of that memory.
 
         Raises BadInput where a field holds something that cannot be used.
@@ -198,8 +200,7 @@ class CallForm(widgets.Box):
         memory: list[Mapped] = []
         if self.buffer is not None:
             memory = [Mapped(made.process, len(data), data) for _, data in self.buffer.memory()]
-        hand = replace(made, thread=thread if by_hand else "", by_hand=by_hand)
-        return memory, hand
+        return memory, made
 
     def with_addresses(self, call: Called, addresses: list[int]) -> Called:
         """The call with the addresses of the memory that was made for it in its buffer."""

@@ -55,6 +55,7 @@ class MachinePane(widgets.VBox):
             choices=(),
             wrong=lambda typed: "" if typed in self._known else self._unknown(typed),
         )
+        self.config.text.placeholder, self.without.text.placeholder = "e.g. VFIO_GROUP=n", "e.g. group_lock"
         self.take_out = button(
             "Take out", "leave this protection out of the kernel, and do everything again", clicks=clicks
         )

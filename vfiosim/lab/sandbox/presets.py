@@ -9,10 +9,11 @@ from typing import Any
 
 from ... import uapi
 from ...kernel.fs.file import O_RDWR
-from ...machine.events import Called, Event
+from ...machine.events import Called, Event, Failing
 from ...topology import DeviceSpec, Topology
 from ...views.atlas import BIND
 from ..goal import fact
+from ..outcome import Done
 from ..press import ClickFilter
 from ..run import PROGRAM, Run
 from ..setup import Setup
@@ -49,7 +50,7 @@ def _with_vm(kvm: int) -> tuple[Called, ...]:
 class Try:
     """A call to make next: on which descriptor, its name in the form, with which numbers in its fields; and why.
 
-    `needs`: facts, with commas between them, without which it would not show what it promises.
+    `needs`: facts, with commas between them, without which it would not show what it promises; `refused`: is it to be refused?
     """
 
     fd: int
@@ -57,6 +58,7 @@ class Try:
     says: str
     fields: Mapping[str, int] = field(default_factory=dict)
     needs: str = ""
+    refused: bool = False
 
     def can_show(self, run: Run, files: Sequence[str]) -> bool:
         """Would it show what it promises? Its descriptors lead to these `files` still, and what it needs is the case."""
@@ -67,8 +69,11 @@ class Try:
             fact(said).instead(state) for said in self.needs.split(", ") if said
         )
 
-    def is_made_by(self, event: Event, run: Run) -> bool:
-        """Is it this call that was made?"""
+    def is_made_by(self, done: Done, run: Run) -> bool:
+        """Is it this call that was made, and did it end as promised?"""
+        event, ended = done.event, done.outcome.refused
+        if ended != self.refused and not done.by_hand:
+            return False
         if not isinstance(event, Called) or event.arguments[:1] != (self.fd,):
             return False
         if self.call not in uapi.REQUESTS:
@@ -117,7 +122,7 @@ PRESETS = (
         ("vfio0#1", "iommu#1"),
         (
             Try(3, BIND_CALL, "bind the card to the iommufd.", {"iommufd": 4}, FREE),
-            Try(3, BIND_CALL, "bind it once more: which check says no, and what is given back?", {"iommufd": 4}, BOUND),
+            Try(3, BIND_CALL, "bind it once more. What do you expect?", {"iommufd": 4}, BOUND, refused=True),
             Try(4, "close", "close the iommufd: who keeps it alive now?", needs=HELD),
             Try(3, "close", "close the card: what goes with it?"),
         ),
@@ -133,9 +138,10 @@ PRESETS = (
             Try(
                 4,
                 BIND_CALL,
-                "bind its audio function to iommu#1: who is in the way?",
+                "bind its audio function to iommu#1. What do you expect?",
                 {"iommufd": 5},
                 f"{FREE_TOO}, {OWNED}",
+                refused=True,
             ),
             Try(4, BIND_CALL, "bind the audio function to iommu#2.", {"iommufd": 6}, f"{FREE_TOO}, {OWNED}"),
         ),
@@ -219,6 +225,27 @@ def places(name: str) -> tuple[str, ...]:
     return next((each.places for each in PRESETS if each.name == name), BIND)
 
 
+def came_of_it(run: Run, broken: Sequence[str]) -> str:
+    """What to say next because of how the last thing ended, as HTML; "" where it went as it should."""
+    if run.start is not None:
+        return ""
+    if broken and run.calls_made:
+        return "<b>Undo</b> takes back what has broken it."
+    if not run.calls_made or run.running() or not (last := run.done[-1]).outcome.refused:
+        return ""
+    if run.calls_made > 1 and isinstance(run.done[-2].event, Failing):
+        return "It failed on purpose. What is left behind? Choose the next thing at <b>fails</b>, then <b>Call</b>."
+    bound = any(line.startswith("out_devid") for done in run.done for line in done.outcome.wrote)
+    if last.by_hand or any(each.is_made_by(last, run) for each in tries(run)) or (bound and not tries(run)):
+        return ""
+    return f"<b>{last.outcome.result}</b>: the picture stands where it was refused. Why there? <b>Undo</b> takes the call back."
+
+
+def tries(run: Run) -> tuple[Try, ...]:
+    """What there is to do on the machine of a preset; () on another."""
+    return next((each.tries for each in PRESETS if each.name == run.setup.topology.name), ())
+
+
 def next_try(run: Run) -> Try | None:
     """What to do next on the machine of a preset; None when nothing is left that can show something, or on another machine.
 
@@ -229,7 +256,7 @@ def next_try(run: Run) -> Try | None:
         return None
     left = [*preset.tries]
     for done in run.done[run.given :]:
-        made = next((each for each in left if each.is_made_by(done.event, run)), None)
+        made = next((each for each in left if each.is_made_by(done, run)), None)
         if made is not None:
             left.remove(made)
     return next((each for each in left if each.can_show(run, preset.files)), None)

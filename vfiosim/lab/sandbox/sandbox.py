@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from ...machine import Machine
-from ...machine.events import Began, Called
+from ...machine.events import Began, Called, Event
 from ...topology import Topology
 from ...views.alone import Close
 from ...views.atlas import BIND, Atlas
@@ -19,12 +20,12 @@ from ..run import Run
 from ..run_view import RunView
 from ..setup import Setup
 from ..static_fallback import ONLY_LIVE, note
-from ..style import above, legend, row, style, text
+from ..style import above, button, legend, row, style, text
 from .fails import Fails
 from .form import CallForm
 from .keys import with_key
 from .machine_pane import MachinePane
-from .presets import Preset, Presets, Try, next_try, places
+from .presets import Preset, Presets, Try, came_of_it, next_try, places
 from .save_pane import SavePane
 from .schedule import Schedule
 from .shortcuts import Shortcuts
@@ -72,7 +73,7 @@ class Sandbox(RunView):
         """The calls in rows above the picture; where calls are under way, those who move them come first."""
         way_back, panes = self._way_back(), widgets.Box([self.machine_pane, self.save_pane], kind="panes")
         files = row("", self.table, self.process, *self.shortcuts.first.children)
-        call = row("", self.form, self.call, self.thread, self.fails)
+        call = row("Next", self.form, self.call, self.hand, self.thread, self.fails)
         calls = [files, call]
         said, running = [self.machine_pane.taken, self.result, self.hint, self.broken], [self.schedule, self.next_calls]
         asked = [Alive(self), legend(*self.presets.buttons.values(), *self.buttons.values())]
@@ -96,13 +97,18 @@ class Sandbox(RunView):
         self.form = CallForm(lambda: self.run, self._who)
         self.presets = Presets(self.clicks, self._begin_with)
         self.when = widgets.ToggleButtons(options=[AT_ONCE, BY_HAND], tooltips=["to its end", "you are the scheduler"])
-        self.thread = widgets.Text("A", description="thread", tooltip="The name of the thread that makes the call")
-        widgets.unfold(self.thread, False)
-        self.when.observe(lambda change: widgets.unfold(self.thread, change["new"] == BY_HAND), "value")
+        self.thread = widgets.Text(
+            "A", description="thread", tooltip="The name of the thread that makes the call", kind="thread-name"
+        )
+        self.hand = text("by-hand", "<b>By hand:</b> a call waits for your moves.")
+        self._unfold_thread(False)
+        self.when.observe(lambda change: self._unfold_thread(change["new"] == BY_HAND), "value")
         self.call = self.button("Call", self._call, "make the call that is chosen beside it", primary=True)
         self.fails = Fails(self.clicks, lambda: self._press(self._look))
-        how = row("", self.when, self.fails.wanted)
-        self.shortcuts = Shortcuts(self, self._who, ("By hand, or failing", how))
+        how = row(
+            "", self.when, self.fails.wanted, text("does", "what is no call, such as <b>Kill</b>, is done at once")
+        )
+        self.shortcuts = Shortcuts(self, self._who, ("By hand, or failing", how), self._do)
         self.schedule = Schedule(self.clicks, lambda moved: self._press(lambda: self.run.do(moved)))
         self.next_calls = row("")
         self._begins = {
@@ -131,6 +137,11 @@ class Sandbox(RunView):
         for fold, part in zip(self.folds.values(), (self.shortcuts, self.machine_pane, self.save_pane), strict=True):
             widgets.unfold(part, False)
             fold.observe(lambda change, part=part: self._fold(part, change["new"]), "value")
+            if part is not self.shortcuts:  # it covers what it changes
+                close = button("Close", f"fold “{fold.description}” away")
+                close.add_class("vfiosim-close")
+                close.on_click(lambda _, fold=fold: setattr(fold, "value", False))
+                part.children = (*part.children, close)
         self._begin = widgets.Box(self.presets.children if self.run.start is None else (), kind="parts")
         back = (self.undo, self.redo, self.reset)
         return widgets.Box([*back, *self.folds.values(), self.shortcuts, self._begin], kind="row bar")
@@ -165,17 +176,32 @@ class Sandbox(RunView):
 
     # ---- what they do
 
+    def _unfold_thread(self, by_hand: bool) -> None:
+        for each in (self.hand, self.thread):
+            widgets.unfold(each, by_hand)
+
+    def _do(self, event: Event) -> Outcome:
+        """Do this; a call at once or by hand, as the reader has chosen."""
+        return self.run.do(self._scheduled(event) if isinstance(event, Called) else event)
+
+    def _scheduled(self, call: Called) -> Called:
+        """The call, of the thread that is named where the reader is the scheduler."""
+        if self.when.value != BY_HAND:
+            return call
+        thread = str(self.thread.value).strip() or "A"
+        if thread in self._threads():
+            raise ValueError(f"the thread {thread!r} is in a call already; give this one another name")
+        return replace(call, thread=thread, by_hand=True)
+
     def _call(self) -> Outcome:
         """The call of the form, with the memory that it needs."""
-        by_hand = self.when.value == BY_HAND
-        memory, call = self.form.parts_of_call(by_hand, str(self.thread.value).strip() or "A")
-        if by_hand and call.thread in self._threads():
-            raise ValueError(f"the thread {call.thread!r} is in a call already; give this one another name")
+        memory, made = self.form.parts_of_call()
+        call = self._scheduled(made)
         addresses = [self.run.do(each, more=True).number for each in memory]
         if (failing := self.fails.chosen()) is not None:
             self.run.do(failing, more=True)
         outcome = self.run.do(self.form.with_addresses(call, addresses))
-        self.fails.wanted.value = False
+        self.fails.was_used(outcome.refused)
         return outcome
 
     def _look(self) -> None:
@@ -187,6 +213,10 @@ class Sandbox(RunView):
         threads = [self.run.machine.calls[number].thread for number in self.run.running()]
         return [thread.prefix or thread.label for thread in threads]
 
+    def _undo(self) -> None:
+        self.thread.value = "A"  # or the next that is free
+        super()._undo()
+
     def _redo(self) -> Outcome | None:
         setup = self.run.setup
         outcome = self.run.redo()
@@ -195,6 +225,7 @@ class Sandbox(RunView):
         return outcome
 
     def _reset(self) -> None:
+        self.thread.value = "A"
         self.run.reset()
         self._say("Everything is as at the beginning; Redo brings back what was done, one by one.")
 
@@ -210,6 +241,7 @@ class Sandbox(RunView):
         self._booted(f"Loaded, and done again{differs and '; but ' + differs}.")
 
     def _booted(self, said: str, left_out: Sequence[str] = ()) -> None:
+        self.thread.value = "A"
         self.folds["Machine"].value = False  # what came of it is seen below
         self._after(None)
         self._say(with_left_out(said, left_out), "wrong" if left_out else "")
@@ -248,9 +280,13 @@ class Sandbox(RunView):
     def _suggest(self) -> None:
         """Say what may be done next; that is what is chosen, and the one button that stands out."""
         wanted = next_try(self.run)
-        press, self.hint.value = (
-            hint(self.run, self._who()) if wanted is None else ("Call", f"<b>Try:</b> {wanted.says}")
-        )
+        press = "Call"
+        if told := came_of_it(self.run, self._broken):
+            self.hint.value = told
+        elif wanted is not None:
+            self.hint.value = f"<b>Try:</b> {wanted.says}"
+        else:
+            press, self.hint.value = hint(self.run, self._who())
         if wanted is not None and wanted is not self._tried:
             self.form.turn_to(wanted.fd, wanted.call, wanted.fields)
         self._tried = wanted

@@ -11,6 +11,7 @@ from ...machine.events import Began, Called, Event, Forked, Killed, Mapped, Slep
 from .. import controls as widgets
 from ..fields import BadInput, NumberField
 from ..nodes import DeviceNode, device_nodes
+from ..outcome import Outcome
 from ..run_view import Press, RunView
 from .inputs import TextField
 
@@ -18,13 +19,19 @@ Button = tuple[str, Callable[[], Event], str]  # its name, what it does, and its
 
 
 class Shortcuts(widgets.Box):
-    """Buttons in groups, of which one is seen at a time; each makes an event, which `bench` does, of the program `process`.
+    """Buttons in groups, of which one is seen at a time; each makes an event, which `do` does, of the program `process`.
 
     `first` are those that are always seen; `others` is a group that is none of these: its name and what is in it.
     """
 
-    def __init__(self, bench: RunView, process: Callable[[], str], others: tuple[str, widgets.Widget]) -> None:
-        self._bench, self._process = bench, process
+    def __init__(
+        self,
+        bench: RunView,
+        process: Callable[[], str],
+        others: tuple[str, widgets.Widget],
+        do: Callable[[Event], Outcome],
+    ) -> None:
+        self._bench, self._process, self._do = bench, process, do
         self.buttons: dict[str, widgets.Button] = {}
         self.device = widgets.Dropdown(description="device", tooltip="Which device", kind="whole")
         self.fd = widgets.Dropdown(description="fd", tooltip="Which descriptor")
@@ -57,7 +64,7 @@ class Shortcuts(widgets.Box):
         return made
 
     def _part(self, name: str, make: Callable[[], Event], tip: str) -> tuple[str, Press, str]:
-        return name, lambda: self._bench.run.do(make()), tip
+        return name, lambda: self._do(make()), tip
 
     def _opening(self) -> tuple[widgets.Widget | Button, ...]:
         iommufd = "open /dev/iommu: a new iommufd, which keeps the memory map of devices"
