@@ -58,9 +58,9 @@ def svg(
     looks = {key: look(now.get(key, ""), (now if was is None else was).get(key, "")) for key in _keys(graph)}
     if not whole:
         looks = {key: one for key, one in looks.items() if one.mark != "off"}
-    ports = {edge.row: layout.edges[edge.key][0][0] for edge in graph.edges if edge.row}
+    pointing = {edge.row for edge in graph.edges if edge.row}
     nodes = "".join(
-        _Box(node, layout.nodes[node.key], looks, ports, read, harmed).svg(name, now)
+        _Box(node, layout.nodes[node.key], looks, pointing, read, harmed).svg(name, now)
         for node in graph.nodes
         if node.key in looks
     )
@@ -96,7 +96,7 @@ class _Box:
     node: Node
     spot: Spot
     looks: dict[str, Look]
-    ports: dict[str, float]
+    pointing: Collection[str]  # the keys of rows from which arrows begin
     read: Collection[str]
     harmed: Collection[str]
 
@@ -109,6 +109,7 @@ class _Box:
         read = " read" if node.key in self.read else ""
         corner = CALL_CORNER if node.kind == "thread" else CORNER
         head = len(titles(node)) * TITLE + 2
+        badge = (spot.right, spot.top - 3) if in_title(node) else (spot.right - 6, spot.top + 6)  # it hides no number
         lines = enumerate(zip(node.parts, titles(node), strict=False))  # of a folded box the first only
         titled = "".join(self._title(part, *line, number) for number, (part, line) in lines)
         first = spot.top + 2 if in_title(node) else spot.top + head
@@ -125,8 +126,8 @@ class _Box:
             f'<rect class="box" x="{spot.left:.1f}" y="{spot.top:.1f}" '
             f'width="{spot.width:.1f}" height="{self._height(head):.1f}" rx="{corner}"/>'
             f'<path class="head" d="{_rounded_top(spot, head, corner)}"/>{titled}{rows}'
-            f'<circle class="badge" cx="{spot.right - 6:.1f}" cy="{spot.top + 6:.1f}" r="11"/>'
-            f'<text class="badge" x="{spot.right - 6:.1f}" y="{spot.top + 12:.1f}">{BADGES.get(mark, "")}</text></g>'
+            f'<circle class="badge" cx="{badge[0]:.1f}" cy="{badge[1]:.1f}" r="11"/>'
+            f'<text class="badge" x="{badge[0]:.1f}" y="{badge[1] + 6:.1f}">{BADGES.get(mark, "")}</text></g>'
         )
 
     def _height(self, head: float) -> float:
@@ -150,7 +151,7 @@ class _Box:
         shown, spot = self.looks[row.key], self.spot
         read = (" read" if row.key in self.read else "") + (" harmed" if row.key in self.harmed else "")
         # Of many descriptors it is hard to see where each arrow goes.
-        drawn = row.sort == "pointer" and row.key in self.ports and self.node.kind != "fds"
+        drawn = row.sort == "pointer" and row.key in self.pointing and self.node.kind != "fds"
         passing = (" passing" if _passing(row) else "") + ("" if row_name(row) else " check")
         end = spot.right - PADDING
         left, name = spot.left + 1.5, row_name(row) or row.cell
@@ -161,7 +162,7 @@ class _Box:
             f'<rect class="bar" x="{left:.1f}" y="{top:.1f}" width="{spot.right - 1.5 - left:.1f}" height="{ROW:.1f}"/>'
             f'<text class="name" x="{spot.left + PADDING:.1f}" y="{top + 15:.1f}">{escape(name)}</text>'
             f'<text class="value" x="{end:.1f}" y="{top + 15:.1f}">{escape(row_text(shown, drawn))}</text>'
-            f"{self._stub(row, end, top)}{self._port(row, top)}</g>"
+            f"{self._stub(row, end, top)}</g>"
         )
 
     def _stub(self, row: Row, end: float, top: float) -> str:
@@ -174,12 +175,6 @@ class _Box:
             f'<g data-key="{row.stub}" class="stub {shown.mark}"><title>{escape(shown.text)}</title>'
             f'<text x="{x:.1f}" y="{top + 15:.1f}">{escape(shown.text.partition(":")[0])}</text></g>'
         )
-
-    def _port(self, row: Row, top: float) -> str:
-        """Where the arrow of a pointer begins."""
-        if row.key not in self.ports:
-            return ""
-        return f'<circle class="port" cx="{self.ports[row.key]:.1f}" cy="{top + ROW / 2:.1f}" r="3.6"/>'
 
 
 def _passing(row: Row) -> bool:
@@ -210,12 +205,13 @@ def row_text(shown: Look, drawn: bool) -> str:
 def _edge(edge: Edge, curve: Curve, shown: Look, name: str) -> str:
     (x, y), *rest = (*curve[:-1], _before(curve))
     path = f"M{x:g} {y:g}C" + " ".join(f"{round(px, 1):g} {round(py, 1):g}" for px, py in rest)
+    dot = f'<circle class="port" cx="{x:.1f}" cy="{y:.1f}" r="3.6"/>' if edge.row else ""
     times = int(shown.text) if shown.text.isdigit() else 1
     return (
         f'<g id="{name}-{edge.key}" data-key="{edge.key}" data-from="{edge.holder}" data-to="{edge.target}" '
         f'data-row="{edge.row}" data-into="{edge.into}" class="edge {edge.sort} {shown.mark}">'
         f"<title>{escape(edge.sort)}: {escape(edge.reason)}{f' ×{times}' if times > 1 else ''}</title>"
-        f'<path class="line" d="{path}"/><path class="tip" d="{_tip(curve)}"/>{_minus(curve)}</g>'
+        f'<path class="line" d="{path}"/><path class="tip" d="{_tip(curve)}"/>{dot}{_minus(curve)}</g>'
     )
 
 
