@@ -150,7 +150,7 @@ _ALL: Final = (
                _alone(lambda *given: ksys_mmap_pgoff(*given, *[None] * (len(given) == 5))), method=False),
     SystemCall("sendmsg_fds", "send open files over this socket", (FD, Argument("fds", "fds", "")), _alone(unix_stream_sendmsg)),
     SystemCall("recvmsg_fds", "receive open files from this socket", (FD,), _alone(unix_stream_recvmsg)),
-    SystemCall("open", "open a file; flags: 0 to read, 1 to write, 2 both",
+    SystemCall("open", "open a file (flags 2: to read and write)",
                (_path("/dev/vfio/devices/vfio0"), _number("flags", O_RDWR)),
                _on(lambda built, path, flags=O_RDWR: do_sys_openat2(built.devtmpfs, path, flags, partial(sysfs_open, built.buses))),
                returns_fd=True),

@@ -1,7 +1,7 @@
 // What a presenter's keys, or a remote control, do with a notebook that is shown to a room: in JupyterLab, and in a page made of it.
 
 const [PLAYER, REVEAL, HEADING] = [".vfiosim-player", ".vfiosim-reveal:enabled", ":is(h1, h2, h3)"];
-const BORDER = 8; // pixels by which a cell may miss the upper edge
+const BORDER = 24; // pixels: a cell that begins nearer to the edge is there; the first one has 12 above it
 
 // Something that Escape ends before it ends the presentation.
 const OPEN = ".vfiosim-player:is(.follows, .compares, .selecting), .vfiosim-player .sheet:not([hidden])";

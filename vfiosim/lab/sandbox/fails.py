@@ -46,7 +46,7 @@ class Fails(widgets.Box):
     def was_used(self, refused: bool) -> None:
         """The call was made; where it was refused nothing has changed, and the next thing may fail in it."""
         self.wanted.value = self.wanted.value and refused
-        self.what.value = None
+        self.what.index = 0
 
     def _unfold(self, wanted: bool) -> None:
         widgets.unfold(self.look, wanted)

@@ -72,7 +72,7 @@ class Sandbox(RunView):
     def _arranged(self, by_hand: bool) -> list[widgets.Widget]:
         """The calls in rows above the picture; where calls are under way, those who move them come first."""
         way_back, panes = self._way_back(), widgets.Box([self.machine_pane, self.save_pane], kind="panes")
-        files = row("", self.table, self.process, *self.shortcuts.first.children)
+        files = row("", self.table, self.process, self.shortcuts.first)
         call = row("Next", self.form, self.call, self.hand, self.thread, self.fails)
         calls = [files, call]
         said, running = [self.machine_pane.taken, self.result, self.hint, self.broken], [self.schedule, self.next_calls]
@@ -224,8 +224,12 @@ class Sandbox(RunView):
             self._say("There is nothing to do again." if setup is self.run.setup else "The machine has booted again.")
         return outcome
 
+    def _begin_anew(self) -> None:
+        """Nothing has been called as yet: no thread has a name, and nothing is to fail."""
+        self.thread.value, self.fails.wanted.value = "A", False
+
     def _reset(self) -> None:
-        self.thread.value = "A"
+        self._begin_anew()
         self.run.reset()
         self._say("Everything is as at the beginning; Redo brings back what was done, one by one.")
 
@@ -241,7 +245,7 @@ class Sandbox(RunView):
         self._booted(f"Loaded, and done again{differs and '; but ' + differs}.")
 
     def _booted(self, said: str, left_out: Sequence[str] = ()) -> None:
-        self.thread.value = "A"
+        self._begin_anew()
         self.folds["Machine"].value = False  # what came of it is seen below
         self._after(None)
         self._say(with_left_out(said, left_out), "wrong" if left_out else "")
