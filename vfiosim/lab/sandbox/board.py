@@ -32,7 +32,7 @@ def code_html(where: Standing) -> str:
     cut = '<span class="line distant"><i></i><span>…</span></span>' if where.cut else ""
     at = where.place.line
     lines = "".join(_line(line, line.number - at in NEAR) for line in where.code)
-    return f'<pre class="code" aria-label="code of {escape(where.thread)}">{cut}{lines}</pre>'
+    return f'<pre class="code" tabindex="0" aria-label="code of {escape(where.thread)}">{cut}{lines}</pre>'
 
 
 def _line(line: CodeLine, near: bool) -> str:
