@@ -86,11 +86,11 @@ def test_why_answers_for_the_step_that_is_shown():
     bench = who_holds_whom.holders()
     alive = why_of(bench)
     press(bench, "close")
-    bench.trace_pane.player.step = 1
+    bench.trace_pane.player.step = 2
     alive.choice.value = "vfio_device_file 1"
     alive.ask.click()
     steps = len(bench.session.steps)
-    assert f"After step 1 of {steps}:</b> Nothing keeps vfio_device_file 1 alive." in alive.answer.value
+    assert f"After step 2 of {steps}:</b> Nothing keeps vfio_device_file 1 alive." in alive.answer.value
     bench.trace_pane.player.step = 0
     assert (
         "Before step 1:</b> vfio_device_file 1 lives as long as file vfio0#1, which is kept alive by 1 reference (f_ref)"

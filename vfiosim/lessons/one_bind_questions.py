@@ -141,8 +141,8 @@ QUESTIONS: dict[str, Question] = {
                 "iommufd, too, so the file and the binding stay.",
                 M.CLOSING_IS_RELEASING,
             ),
-            "busy": "You expected close to be refused while somebody needs the file. close never asks that: it takes one "
-            "holder away, and the other holders keep the file.",
+            "busy": "You expected close to be refused while somebody needs the file. close never asks that: the "
+            "descriptor was one holder, and the other holders keep the file.",
         },
         view=BOUND,
         hints=("A descriptor is one holder. Who are the others?",),
