@@ -293,7 +293,8 @@ def test_both_functions_mended_are_a_repair():
 
 
 def test_what_a_proof_says_below_a_line_is_a_list_below_it():
-    assert re.search(r"<li>The calls of the report are answered so:<ul><li>EINVAL", mended(vfio_device_put_kvm=PUT).verdict.value)
+    told = mended(vfio_device_put_kvm=PUT).verdict.value
+    assert "<li>The calls of the report are answered so:<ul><li>EINVAL" in told
 
 
 def test_only_the_way_out_mended_is_half_a_repair():
