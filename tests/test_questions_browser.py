@@ -13,6 +13,13 @@ from tests.desk import SMALL, Desk, becomes, button, press, settle
 
 LESSON = "from vfiosim.lessons import who_holds_whom as lesson\nfrom vfiosim.lab import present, progress\n"
 LESSON += "from vfiosim.lessons import drill, level_track"
+# Runs the cell with the bench as Shift+Enter does, which goes on to the next one.
+RUN_AND_GO_ON = """async () => {
+    const book = window.jupyterapp.shell.currentWidget.content;
+    book.activeCellIndex = book.widgets.length - 3;
+    await window.jupyterapp.commands.execute('notebook:run-cell-and-select-next');
+}"""
+TOP = "one => one.getBoundingClientRect().top"
 SHOTS = os.environ.get("VFIOSIM_SHOTS", "")  # a folder for pictures to be looked at
 
 
@@ -228,3 +235,20 @@ def test_a_level_is_played_by_its_buttons_and_its_goal_keeps_the_tick(lab):
     press(place, "All levels")
     expect(place).to_contain_text("1 of 12 levels solved.")
     expect(button(place, "1 two files ✓").locator("xpath=..").locator("svg")).to_contain_text("file vfio0#1")
+
+
+def test_enter_in_the_field_of_a_question_answers_it(lab):
+    place = lab.widget('lesson.predict("fork")')
+    field = place.locator("input[type=text]").first
+    field.fill("1")
+    field.press("Enter")
+    expect(place.locator(".vfiosim-verdict")).to_contain_text("✕")
+
+
+def test_a_bench_whose_cell_was_run_and_left_is_on_the_screen_from_its_first_line(lab):
+    page = lab.put("'\\n'.join('here' * 40)", "lesson.holders()", "1", "2")
+    page.set_viewport_size({"width": 1280, "height": 720})
+    for _ in range(2):  # the second time the next cell lies below all of the bench
+        page.evaluate(RUN_AND_GO_ON)
+        expect(page.locator(".vfiosim-lab .vfiosim-chip").first).to_be_in_viewport()
+    becomes(page.locator(".jp-Cell:has(.vfiosim-lab)").last, TOP, lambda top: 0 <= top < 200)
