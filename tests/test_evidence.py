@@ -13,29 +13,29 @@ from tests.traces import bind
 from vfiosim import Machine
 from vfiosim.conformance.evidence import FILE, ran_through
 from vfiosim.conformance.recordings import load, recordings
+from vfiosim.lessons import no_dma
 from vfiosim.museum import ROOMS
-from vfiosim.trace import MicroStep, Trace
+from vfiosim.trace import MicroStep
 from vfiosim.views.sources import Sources
 
 RECORDS = ROOT / "assets" / "records"
+READ = "read in the source, not recorded"
 
 
-def places_of(micros: Iterable[MicroStep]) -> list[tuple[int, ...]]:
-    """Where in the code each of these is."""
+def known_of(micros: Iterable[MicroStep]) -> list[str]:
+    """How each of these lines is known, as it stands beside the code."""
     sources = Sources()
     numbers = [sources.number(micro) for micro in micros]
-    return [sources.told()["places"][number] for number in numbers]
-
-
-def calls_of(trace: Trace) -> list[int | None]:
-    """What is told about each line of a trace; None where nothing is."""
-    return [(*place, None)[2] for place in places_of(trace.micro)]
+    told = sources.told()
+    return [told["known"][told["places"][number][2]] for number in numbers]
 
 
 def test_every_line_of_a_bind_was_run_by_recorded_calls() -> None:
-    told = calls_of(bind())
-    assert all(calls is None or calls > 100 for calls in told)
-    assert sum(calls is not None for calls in told) > 80
+    told = known_of(bind().micro)
+    counted = [int(one.split()[0]) for one in told if one.endswith("recorded calls ran through this line")]
+    assert min(counted) > 100
+    assert len(counted) > 80
+    assert told.count("a line of the simulator, not of the kernel") == len(told) - len(counted)
 
 
 def test_no_line_is_said_to_be_recorded_more_often_than_its_calls_were_made() -> None:
@@ -44,15 +44,22 @@ def test_no_line_is_said_to_be_recorded_more_often_than_its_calls_were_made() ->
     assert max(number for lines in kept.values() for number in lines.values()) <= calls
 
 
-def test_what_no_recording_has_is_said_to_be_read_and_code_of_somebody_else_is_said_to_be_nothing() -> None:
+def test_what_no_recording_has_is_said_to_be_read_and_a_function_that_was_put_in_is_said_to_be_that() -> None:
     machine = Machine()
     program = machine.process("vmm")
     program.start("rmmod", "vfio_pci")
-    assert 0 in calls_of(machine.trace)
-    patched = ROOMS["return-without-unlock"].trace.trace
-    changed = [step for step in patched.micro if step.function == "vfio_df_ioctl_bind_iommufd"]
-    assert changed
-    assert all(len(place) == 2 for place in places_of(changed))
+    assert READ in known_of(machine.trace.micro)
+    patched = ROOMS["return-without-unlock"].trace.trace.micro
+    own = [step.function == "vfio_df_ioctl_bind_iommufd" for step in patched]
+    assert any(own)
+    told = known_of(patched)
+    assert [one.startswith("not Linux 7.2") for one in told] == own
+    assert READ not in told  # what its helpers do was recorded, if not for this function
+
+
+def test_what_was_posted_and_never_recorded_says_which_version_was_read() -> None:
+    (told,) = {*known_of(step for step in no_dma.bind("v5", "led").steps.micro if step.kernel_tag == "v5")}
+    assert told == "read in v5, not recorded"
 
 
 def test_a_recording_counts_a_call_once_for_each_line_that_it_runs_through() -> None:

@@ -68,10 +68,19 @@ export class FactsView {
   }
 
   where({ told, effect }) {
-    const { file, line, first, lines, kernel, origin } = this.run.place(effect || told) ?? {};
+    const { file, line, first, lines, kernel, origin, known } = this.run.place(effect || told) ?? {};
     const code = () => element("pre", { class: "source" }, statement(lines.slice(line - first, line - first + 8)));
     return [
-      ...(file ? [section("Python", element("div", { class: "where" }, `${file}:${line}`), code())] : []),
+      ...(file
+        ? [
+          section(
+            "Python",
+            element("div", { class: "where" }, `${file}:${line}`),
+            code(),
+            element("div", { class: "known" }, known),
+          ),
+        ]
+        : []),
       ...(kernel
         ? [section("Kernel", element("code", { class: "kernel" }, kernel), element("div", { class: "where" }, origin))]
         : []),

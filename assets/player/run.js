@@ -74,10 +74,10 @@ export class Run {
 
   // What the code is, and where in it a step or an effect is; null for what has not been told yet.
   place(thing) {
-    const [number, line, recorded] = this.data.places[thing.place] ?? [];
+    const [number, line, known] = this.data.places[thing.place] ?? [];
     if (number === undefined) return null;
     const made = this.data.functions[number];
-    return { ...made, number, line, recorded, lines: this.data.texts[made.text].split("\n") };
+    return { ...made, number, line, known: this.data.known[known], lines: this.data.texts[made.text].split("\n") };
   }
 
   // What a lane holds and waits for after a step, in words.

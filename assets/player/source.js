@@ -48,7 +48,7 @@ export class SourceView {
     this.current = place ? this.code.children[place.line - place.first] : null;
     if (!this.current) return;
     this.title.textContent = `${place.file}:${place.line}`;
-    this.known.textContent = howKnown(place.recorded);
+    this.known.textContent = place.known;
     this.current.classList.add("current");
     this.current.setAttribute("aria-current", "true");
     const { code, current } = this; // its box is where offsets begin
@@ -67,13 +67,4 @@ export class SourceView {
     const file = link ? control("a", { href: link, target: "_blank", rel: "noreferrer" }, origin) : origin;
     this.kernel.replaceChildren(...(kernel ? ["mirrors ", element("code", {}, kernel), ", ", file] : []));
   }
-}
-
-// How the rule in a line of the kernel's mirror is known.
-function howKnown(recorded) {
-  if (recorded === undefined) return "";
-  if (!recorded) return "read in the source, not recorded";
-  return recorded === 1
-    ? "one recorded call ran through this line"
-    : `${recorded} recorded calls ran through this line`;
 }

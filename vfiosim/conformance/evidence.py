@@ -11,10 +11,12 @@ from functools import cache
 from pathlib import Path
 
 from ..assets import asset
+from ..engine import FUNCTIONS
+from ..engine.source import Line as Source
 from ..engine.source import lines_of
 from ..kernel import Unsupported
 from ..machine import Machine
-from ..trace import MicroStep, Step
+from ..trace.state import Place
 from .check import topology_of
 from .recordings import Recording
 from .replay import Playback
@@ -54,16 +56,28 @@ def write(found: Counter[Line], path: Path) -> None:
     path.write_bytes(gzip.compress(json.dumps(rows, indent=0).encode(), mtime=0))
 
 
-def _text(thing: MicroStep | Step) -> str:
+def _text(thing: Place) -> str:
     """The line without the blanks around it; where it only opens a bracket, with the next one, for it is not alone then."""
     if not thing.source.endswith("("):
         return thing.source
     return f"{thing.source} {''.join(lines_of(thing.file)[thing.line : thing.line + 1]).strip()}"
 
 
-def recorded_calls(thing: MicroStep | Step) -> int:
-    """How many recorded calls ran through the line that this comes from; 0: it was read in the kernel's source only."""
-    return _kept().get(thing.kernel_function, {}).get(_text(thing), 0)
+def recorded_calls(thing: Place) -> int:
+    """How many recorded calls ran through the line that this comes from; 0: it was read in the kernel's source only.
+
+    A helper that runs for another function than in the recordings, such as one that was put in, has its own lines still.
+    """
+    kept, line = _kept(), _text(thing)
+    found = kept.get(thing.kernel_function, {}).get(line, 0)
+    if found or thing.function in FUNCTIONS or [one.strip() for one in lines_of(thing.file)].count(thing.source) > 1:
+        return found
+    return max((lines.get(line, 0) for name, lines in kept.items() if _file_of(name) == thing.file), default=0)
+
+
+def _file_of(name: str) -> str:
+    """The file in which a kernel function is mirrored; "" for one that is no more."""
+    return Source(FUNCTIONS[name].function.__code__, 0).file if name in FUNCTIONS else ""
 
 
 @cache

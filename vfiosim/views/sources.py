@@ -13,6 +13,7 @@ from ..conformance.evidence import recorded_calls
 from ..engine import FUNCTIONS
 from ..engine.source import lines_of
 from ..trace import MicroStep, Step
+from ..trace.state import Place
 from .glossary import TAG, kernel_link
 
 _Span = tuple[str, int, int]  # a function: its name, its first line and its last one
@@ -24,7 +25,8 @@ class Sources:
     def __init__(self) -> None:
         self._numbers: dict[tuple[Any, ...], int] = {}
         self._new: list[Step | MicroStep] = []  # whose code was not looked for yet
-        self._places: list[tuple[int, ...]] = []
+        self._places: list[tuple[int, int, int]] = []
+        self._known: dict[str, int] = {}
         self._told: list[dict[str, Any]] = []
         self._texts: dict[str, int] = {}
         self._functions: dict[tuple[str, ...], int] = {}
@@ -38,33 +40,52 @@ class Sources:
         return self._numbers[key]
 
     def told(self) -> dict[str, list[Any]]:
-        """By number, the `places`: a function, a line, and how many recorded calls ran through it where it mirrors the kernel;
-        the `functions`; and the `texts`, their lines.
-        """
+        """By number, the `places`: a function, a line, and how it is `known`; the `functions`; and the `texts`, their lines."""
         for thing in self._new:
-            place = (self._function(thing), thing.line)
-            self._places.append((*place, recorded_calls(thing)) if _of_the_kernel(thing) else place)
+            known = self._known.setdefault(how_known(thing), len(self._known))
+            self._places.append((self._function(thing), thing.line, known))
         self._new = []
-        return {"places": self._places, "functions": self._told, "texts": [*self._texts]}
+        parts = {"texts": self._texts, "known": self._known}
+        return {"places": self._places, "functions": self._told, **{name: [*part] for name, part in parts.items()}}
 
     def _function(self, thing: Step | MicroStep) -> int:
         first, text = function_text(thing.file, thing.line, thing.function, thing.source)
         key = (thing.file, thing.function, str(first), thing.kernel_function, text)
         if key not in self._functions:
             self._functions[key] = len(self._told)
-            origin = f"{thing.kernel_file}, {thing.kernel_tag}" if thing.kernel_file else ""
+            mirrors = not _put_in(thing)
+            origin = f"{thing.kernel_file}, {thing.kernel_tag}" if thing.kernel_file and mirrors else ""
             # The same function may run on behalf of several of the kernel's.
             number = self._texts.setdefault(text, len(self._texts))
             made = {"name": thing.function, "file": thing.file, "first": first, "text": number}
-            link = kernel_link(thing.kernel_file, thing.kernel_tag)
-            self._told.append({**made, "kernel": thing.kernel_function, "origin": origin, "link": link})
+            link = kernel_link(thing.kernel_file, thing.kernel_tag) if origin else ""
+            self._told.append({**made, "kernel": thing.kernel_function * mirrors, "origin": origin, "link": link})
         return self._functions[key]
 
 
-def _of_the_kernel(thing: Step | MicroStep) -> bool:
-    """Is this a line of the recorded kernel's mirror, and not of a function that was put in place of one?"""
-    replaced = thing.function in FUNCTIONS and thing.function != thing.kernel_function
-    return thing.kernel_tag == TAG and thing.file.startswith("vfiosim/kernel/") and not replaced
+def how_known(thing: Place) -> str:
+    """How the rule in a line is known: recorded so many times, only read, or no line of the recorded kernel at all."""
+    if not thing.kernel_tag or thing.file.startswith(("vfiosim/engine/", "vfiosim/machine/")):
+        return "a line of the simulator, not of the kernel"
+    if _put_in(thing):
+        return f"not Linux {TAG[1:]}: this function was put in the kernel's place"
+    if thing.kernel_tag != TAG:
+        return f"read in {thing.kernel_tag}, not recorded"
+    recorded = recorded_calls(thing)
+    if not recorded:
+        return "read in the source, not recorded"
+    return (
+        f"{recorded} recorded calls ran through this line"
+        if recorded > 1
+        else "one recorded call ran through this line"
+    )
+
+
+def _put_in(thing: Place) -> bool:
+    """Is this a line of a function that was put in place of one of the kernel's? A changed one has a name behind its file."""
+    file = thing.file
+    ours = not file.startswith(("vfiosim/kernel/", "vfiosim/engine/", "vfiosim/machine/")) or not file.endswith(".py")
+    return ours or (thing.function in FUNCTIONS and thing.function != thing.kernel_function and thing.kernel_tag != "")
 
 
 def function_text(file: str, line: int, name: str, source: str) -> tuple[int, str]:

@@ -7,6 +7,7 @@ from html import escape
 
 from ...explore.missing import BROKEN, KEPT, Point
 from ...explore.touches import Seen, Variable
+from ...views.sources import how_known
 from .standing import NEAR, CodeLine, Standing
 
 MOST = 4  # shared variables that are told in any case
@@ -24,7 +25,7 @@ def next_html(where: Standing) -> str:
     told = f"{mirrored} · " if place.kernel_function else ""
     path = "".join(f"{escape(name)} › " for name in where.callers[-3:])
     title = f"{escape(place.where)}{f', called by {path}{place.function}' if path else ''}"
-    return f'<div class="says" title="{title}">{said}</div><div class="vfiosim-where">{told}{escape(place.where)}</div>'
+    return f'<div class="says" title="{title}">{said}</div><div class="vfiosim-where">{told}{escape(place.where)}: {how_known(place)}</div>'
 
 
 def code_html(where: Standing) -> str:
