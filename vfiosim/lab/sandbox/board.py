@@ -25,7 +25,8 @@ def next_html(where: Standing) -> str:
     told = f"{mirrored} · " if place.kernel_function else ""
     path = "".join(f"{escape(name)} › " for name in where.callers[-3:])
     title = f"{escape(place.where)}{f', called by {path}{place.function}' if path else ''}"
-    return f'<div class="says" title="{title}">{said}</div><div class="vfiosim-where">{told}{escape(place.where)}: {how_known(place)}</div>'
+    line = f'<div class="vfiosim-where">{told}{escape(place.where)}: {how_known(place)}</div>'
+    return f'<div class="says" title="{title}">{said}</div>{line}'
 
 
 def code_html(where: Standing) -> str:
