@@ -6,6 +6,7 @@
   const PLAYER = ".vfiosim-player";
   const PATIENCE = 2000; // milliseconds within which a kernel says that it has heard
   const MOVES = ["wheel", "keydown", "pointerdown"]; // with which a reader goes somewhere
+  const SETTLED = 30_000; // ms in which the picture of a cell that was run comes, also where much else runs
   const stage = import(new URL("stage.js", document.currentScript["src"]).href);
   const style = document.createElement("link");
   style.rel = "stylesheet";
@@ -167,21 +168,15 @@
     look();
   }
 
-  // JupyterLab scrolls to the cell after the one that was run. What has buttons to press is scrolled to instead, unless the reader
-  // goes somewhere by himself meanwhile: as soon as it stands there, and once more when what is in it has come.
-  async function bring(panel, ran) {
+  // JupyterLab scrolls to the cell after the one that was run. What has buttons to press is scrolled to instead: as soon as it stands
+  // there, and again when what is in it has come, which takes its time on a busy machine; until the reader goes somewhere by himself.
+  function bring(panel, ran) {
     const { widgets = [], activeCellIndex = 0 } = panel?.content ?? {};
     const cell = widgets[activeCellIndex - 1]; // the active one is the next one already
     if (!cell) return;
-    let stays = true;
-    const moved = () => stays = false;
-    for (const name of MOVES) addEventListener(name, moved, { capture: true, once: true });
-    await ran;
-    for (const wait of [0, 100, 300, 600, 1000]) {
-      await new Promise((go) => setTimeout(go, wait));
-      const lab = cell.node.querySelector(".jp-OutputArea .vfiosim-lab");
-      if (!stays || cell.isDisposed) break;
-      if (!lab?.checkVisibility()) continue;
+    const sized = new ResizeObserver(() => {
+      if (cell.isDisposed) return stop();
+      if (!cell.node.querySelector(".jp-OutputArea .vfiosim-lab")?.checkVisibility()) return;
       const around = cell.node.closest(".jp-WindowedPanel-outer");
       const { top, bottom } = cell.node.getBoundingClientRect(), view = around.getBoundingClientRect();
       if (top < view.top || bottom > view.bottom) {
@@ -189,8 +184,14 @@
           ? top - view.top
           : Math.min(top - view.top, bottom - view.bottom);
       }
-    }
-    for (const name of MOVES) removeEventListener(name, moved, { capture: true });
+    });
+    const stop = () => {
+      sized.disconnect();
+      for (const name of MOVES) removeEventListener(name, stop, { capture: true });
+    };
+    for (const name of MOVES) addEventListener(name, stop, { capture: true });
+    sized.observe(cell.node);
+    Promise.resolve(ran).finally(() => setTimeout(stop, SETTLED)).catch(() => {});
   }
 
   // Widgets that have lost their kernel say so. ipywidgets (8.1, with jupyterlab_widgets 3.0) hears of that only where the restart was
