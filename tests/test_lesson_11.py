@@ -168,8 +168,3 @@ def test_a_search_without_a_call_is_told_which_calls_there_are():
         ValueError, match=r"nobody calls anything: .*; there are bind, close card, close list, close VM"
     ):
         lesson.search(A="")
-
-
-def test_the_picture_of_a_goal_is_as_wide_as_the_page_it_stands_on():
-    [picture] = re.findall(r"The goal\..*?<svg [^>]*style=\"(.*?)\"", lesson.exercise().static_html(), re.DOTALL)
-    assert picture.startswith("width: 100%; height: auto; max-width: ")

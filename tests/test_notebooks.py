@@ -29,8 +29,7 @@ def test_the_first_cell_says_what_the_reader_will_be_able_to_do_and_how_to_run_c
     first = notebook.cells[0]
     assert first.cell_type == "markdown"
     assert "will be able to" in first.source
-    assert "Shift+Enter" in first.source
-    assert "Run All" in first.source
+    assert 0 < first.source.find("Shift+Enter") < first.source.find("Run All")  # which leads to the end of the page
 
 
 @EACH

@@ -52,7 +52,7 @@ LOOKING_IS_HOLDING = Misconception(
 )
 ONE_NUMBER_ONE_HOLDER = Misconception(
     "A file lives as long as its descriptor",
-    "A descriptor is one holder of several: a dup, a fork, a message, a mapping, or the kernel itself may hold the file.",
+    "A descriptor is one holder of several. Whoever else has a reference holds the file, too: a program, or the kernel itself.",
     _threads("spdk/spdk#2811", "kata-containers/runtime#1669"),
 )
 CLOSING_IS_RELEASING = Misconception(

@@ -82,6 +82,7 @@ LOSE_THE_VM = Task(
         _bound_again: "That was BIND on the first file once more. It was refused before it touched the VM. A second "
         "file has to ask.",
     },
+    drawn=False,
     name="11 task: lose the VM",
 )
 

@@ -220,6 +220,7 @@ def mend() -> RoomView:
             "answered in another way now": "Now other calls get another answer than on the real kernel, too.",
         },
         record=REPAIR,
+        called="Two files of one device",
         view=VM_VIEW,
     )
 

@@ -66,6 +66,7 @@ LIVE_WITHOUT_A_NUMBER = Task(
             "A second open makes a second file; the first has the holders that it had.", M.SECOND_OPEN_IS_FINE
         ),
     },
+    drawn=False,
     name="02 task: an iommufd without a descriptor",
 )
 
@@ -146,7 +147,7 @@ LESSON = Lesson(
     "02",
     QUESTIONS,
     CHECK,
-    {LIVE_WITHOUT_A_NUMBER.name: "the goal that is drawn", LET_GO.name: "calls in an order"},
+    {LIVE_WITHOUT_A_NUMBER.name: "alive without a descriptor", LET_GO.name: "calls in an order"},
     further=("02 who is alive?",),
 )
 predict, once_answered, quiz, finish = LESSON.predict, LESSON.once_answered, LESSON.quiz, LESSON.finish

@@ -92,7 +92,7 @@ PUZZLES = (
     ),
     Puzzle(
         name="R4",
-        title="used before it is open",
+        title="bound while somebody reads",
         story="One thread binds a device file, another reads configuration space through it. The bind opens the gate last. If "
         "the processor may show the open gate before what was written earlier, the reader finds a device whose driver has no "
         "tables yet.",
@@ -109,7 +109,7 @@ PUZZLES = (
     ),
     Puzzle(
         name="R5",
-        title="a pointer to a dying VM",
+        title="bound while its VM is closed",
         story="A device file knows its VM by a pointer that holds nothing. One thread binds the file and takes a reference to "
         "the VM; another closes the VM's descriptors, which clears the pointer. If the pointer is read before and used after "
         "that, the VM is gone.",
