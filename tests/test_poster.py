@@ -63,8 +63,11 @@ def test_an_arrow_goes_from_and_to_the_sides_that_face_each_other_so_that_it_cro
 def test_the_command_writes_the_sheet_as_svg_and_as_pdf(tmp_path, found, capsys):
     assert main(["poster", str(tmp_path)]) == 0
     svg = (tmp_path / "poster.svg").read_text("utf-8")
-    width, height = map(float, re.findall(r'viewBox="0.00 0.00 ([\d.]+) ([\d.]+)"', svg)[0])
-    assert (width, height) <= (WIDE + 1, HIGH + 1)
+    letters = float(re.findall(r"scale\(([\d.]+)", svg)[0]) * min(map(float, re.findall(r'font-size="([\d.]+)"', svg)))
+    assert letters >= 6  # points, on paper
     assert all(f">{name}</text>" in svg for name in found)
-    assert (tmp_path / "poster.pdf").read_bytes().startswith(b"%PDF")
+    pdf = (tmp_path / "poster.pdf").read_bytes()
+    width, height = map(int, re.findall(rb"/MediaBox \[ 0 0 (\d+) (\d+) \]", pdf)[0])
+    assert WIDE - 1 <= width <= WIDE + 1
+    assert height <= HIGH + 1
     assert capsys.readouterr().out.split() == [str(tmp_path / "poster.svg"), str(tmp_path / "poster.pdf")]

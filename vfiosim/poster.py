@@ -132,11 +132,11 @@ def counted(traces: Collection[Trace]) -> set[tuple[str, str, str]]:
 
 FONT, LETTERS = "DejaVu Sans Mono", 6.5  # points
 WIDE, HIGH = 1190, 842  # A3, in points
-HEAD, GAP, CHANNEL = 26.0, 9.0, 40.0
-AIR = "&#160;&#160;"  # letters of a reader's font may be a little wider than those that the boxes were made for
+HEAD, GAP, CHANNEL = 38.0, 8.0, 28.0
+AIR = "&#160;"  # letters of a reader's font may be a little wider than those that the boxes were made for
 OWNS = {"penwidth": "1.6", "dir": "both", "arrowtail": "diamond"}
 LEGEND = (
-    "<b>Who holds whom in VFIO, iommufd and KVM</b>   Linux 7.2, as modelled.   ⊠ a lock, and under it what it guards   "
+    "<b>Who holds whom in VFIO, iommufd and KVM</b>   Linux 7.2, as modelled.   ⊠ a lock, and under it what it guards<br/>"
     "# a counter: each arrow that ends there is counted   ◆ owns   → where a pointer leads to"
     "   ◷ something to wait for   ▤ a table"
 )
@@ -194,8 +194,8 @@ def _places(found: dict[str, Kind], sizes: Sizes) -> Places:
     order = sorted(
         found.values(), key=lambda kind: (COLUMNS.get(kind.name, DEVICES), (*HOMES, "other").index(kind.home))
     )
-    tried = [_columns([kind.name for kind in order], sizes, float(high)) for high in range(600, 1500, 20)]
-    return min(tried, key=lambda one: abs(one[0] / one[1] - WIDE / HIGH))[2]
+    tried = [_columns([kind.name for kind in order], sizes, float(high)) for high in range(600, 1500, 4)]
+    return max(tried, key=lambda one: min(WIDE / one[0], HIGH / one[1]))[2]
 
 
 def _columns(names: Sequence[str], sizes: Sizes, high: float) -> tuple[float, float, Places]:
@@ -213,7 +213,8 @@ def _columns(names: Sequence[str], sizes: Sizes, high: float) -> tuple[float, fl
 def _source(found: dict[str, Kind], arrows: Collection[PosterLine], places: Places) -> str:
     from graphviz import Digraph
 
-    looks = {"label": f"<{LEGEND}>", "labelloc": "t", "fontname": FONT, "fontsize": "10", "splines": "true"}
+    looks = {"label": f"<{LEGEND}>", "labelloc": "t", "fontname": FONT, "fontsize": "10", "splines": "polyline"}
+    looks |= {"margin": "0", "pad": "0.1"}  # a sheet of A3 has the whole, with its own edge
     sheet = Digraph(
         graph_attr={**looks, "size": f"{WIDE / 72:.2f},{HIGH / 72:.2f}!"},
         node_attr={"shape": "plain", "fontname": FONT, "fontsize": str(LETTERS)},
@@ -243,15 +244,15 @@ def _box(kind: Kind) -> str:
     locks = {row.name for row in kind.rows if row.mark == MARKS[Lock]}
     title = f'<tr><td port="title" colspan="2" bgcolor="{colour}44"><b>{escape(kind.name)}</b></td></tr>'
     rows = "".join(_line(row, row.guard in locks) for row in kind.rows)
-    looks = f'border="1" cellborder="0" cellspacing="0" cellpadding="1" bgcolor="{colour}12" color="{colour}"'
+    looks = f'border="1" cellborder="0" cellspacing="0" cellpadding="0" bgcolor="{colour}12" color="{colour}"'
     return f"<table {looks}>{title}{rows}</table>"
 
 
 def _line(row: PosterRow, below_its_lock: bool) -> str:
     leads = f"→ {' '.join(row.targets)}" if row.targets else ""
     guard = "" if below_its_lock or not row.guard else f"⊠{row.guard}"
-    right = f'<font color="#555555">{escape(f"  {leads} {guard}".rstrip())}{AIR}</font>' if leads or guard else ""
-    text = f"{'  ' * below_its_lock}{row.mark or ' '} {row.name}".replace(" ", "&#160;") + AIR
+    right = f'<font color="#555555">{escape(f"  {leads} {guard}".rstrip())}{AIR}</font>'
+    text = f" {'  ' * below_its_lock}{row.mark or ' '} {row.name}".replace(" ", "&#160;")
     return (
         f'<tr><td port="{row.name}" align="left">{text}</td><td port="{row.name}&gt;" align="right">{right}</td></tr>'
     )
