@@ -196,8 +196,7 @@ def test_in_a_room_the_presenter_reveals_in_big_letters_and_without_code(lab):
     becomes(place, SMALL.replace("LIMIT", "22"))
     shoot(place, "room")
     place.get_by_label("the pointer is cleared on the way").blur()
-    button(place, "Reveal").focus()
-    page.keyboard.press("Enter")
+    button(place, "Reveal").click(position={"x": 3, "y": 9})  # JupyterLab has a strip there that hides an output
     expect(place).to_contain_text("8 of 20 in the room had it.")
     expect(place).to_contain_text("You took a pointer for a holder.")
     shoot(place, "room-revealed")

@@ -87,7 +87,7 @@ MAIL: tuple[
     ("negative: noiommu", "CAP_SYS_RAWIO", v5.enter_noiommu_mode, "noiommu_takes_rawio", None),
     ("look up the iommufd", "vfio_get_iommufd_from_fd", v5.bind_device, "take_iommufd", 0),
     ("hold the VM", "vfio_device_get_kvm_safe", device_cdev.open_and_publish, "vfio_df_get_kvm_safe", None),
-    ("open the device", "vfio_device_open", device_cdev.open_and_publish, "vfio_df_open", 1),
+    ("open the device", "vfio_device_open, &bind.out_devid", device_cdev.open_and_publish, "vfio_df_open", 1),
     ("write out_devid", "", device_cdev.publish_devid, "copy_to_user", 2),
     ("open the gate", "", device_cdev.open_and_publish, "access_granted, True", 3),
     ("undo on failure", "out_put_kvm, out_unlock", v5.bind_device, "on_failure(vfio_device_unblock_group", 4),
