@@ -13,7 +13,7 @@ from tests import feedback
 from tests.feedback import WrongAnswer, of_drill, of_lessons, problem, questions
 from tests.turns import turns
 from vfiosim.lab import ByHand, Exercise, Ordering, Parsons, Prediction, Quiz, RoomView, Session, progress
-from vfiosim.lab.question import CHOICE, NONE, NUMBER, TYPED, Misconception, Question, as_distractor
+from vfiosim.lab.question import CHOICE, NONE, NUMBER, ORDER, TYPED, Misconception, Question, as_distractor
 from vfiosim.lab.style import words
 from vfiosim.lab.verdict import called, named
 from vfiosim.lessons import (
@@ -83,6 +83,19 @@ def rows_of(table: str) -> tuple[WrongAnswer, ...]:
 @EACH_TABLE
 def test_every_wrong_answer_is_told_something(table):
     assert [feedback.told(row) for row in rows_of(table) if not words(row.distractor.text)] == []
+
+
+def test_only_who_gave_a_certain_order_is_told_that_it_was_that_one():
+    named = set()
+    for question in (question for question in questions() if question.kind == ORDER):
+        right = question.experiment().answer
+        for order in feedback.answers(question):
+            whole = ", ".join(order)
+            said = as_distractor(question.wrong[whole]) if whole in question.wrong else None
+            told = question.distractor(order, right)
+            assert (told == said) if said else ("You gave" not in told.text), order
+            named |= {(question.name, whole)} if said else set()
+    assert named == {("04 way back", "group blocked, lock of the set, iommufd, VM, ID")}
 
 
 def test_no_right_answer_is_told_as_a_wrong_one():

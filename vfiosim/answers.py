@@ -10,7 +10,7 @@ from itertools import combinations, permutations
 from typing import NamedTuple
 
 from .lab import Distractor, Question
-from .lab.question import CHOICE, ORDER, SET, Answer, ExperimentResult, first_difference
+from .lab.question import CHOICE, ORDER, SET, Answer, ExperimentResult
 from .lab.style import words
 from .lab.verdict import named
 from .lessons.lesson import Lesson, lessons
@@ -29,8 +29,8 @@ class WrongAnswer(NamedTuple):
 
     @property
     def key(self) -> str:
-        """The answer by that in which it differs first from the right one."""
-        return first_difference(self.wrong, self.right, self.question.kind)
+        """The answer by what is wrong with it, see `Question.key`."""
+        return self.question.key(self.wrong, self.right)
 
     @property
     def said(self) -> str:
@@ -44,7 +44,7 @@ def rows(question: Question) -> Iterator[WrongAnswer]:
     right = question.tidy(finding.answer)
     seen = set()
     for answer in answers(question):
-        key = first_difference(answer, right, question.kind)
+        key = question.key(answer, right)
         if answer != right and key not in seen:
             seen.add(key)
             distractor = question.distractor(answer, right)

@@ -9,7 +9,7 @@ from typing import Any
 
 from .record import progress
 from .static_fallback import StaticFallback, Telling
-from .style import button, row, style, text
+from .style import anchor, button, row, style, text
 
 
 class OnceAnswered(Telling):
@@ -31,14 +31,14 @@ class OnceAnswered(Telling):
 
     def look(self) -> None:
         """Show it if the questions have been answered by now, else say which have not."""
-        unanswered = (f"“{called}”" for name, called in self._asked.items() if name not in progress.answers)
-        still = list(dict.fromkeys(unanswered))  # several may be known as one, as those of a quiz
+        still = {called: name for name, called in reversed(self._asked.items()) if name not in progress.answers}
         if not still:
             self._show()
         elif len(self.children) > len(self._head):
-            told = f"This tells what {' and '.join(still)} {'ask' if len(still) > 1 else 'asks'}."
+            asked = [f'<a href="#{anchor(name)}">{escape(called)}</a>' for called, name in reversed(still.items())]
             places = "".join(f'<a name="{place}"></a>' for place in _places(self._what))
-            self.shown.value = f"{places}<p>{escape(told)} It is shown here once you have answered that.</p>"
+            told = f"This has the answer to a question above: {' and '.join(asked)}."
+            self.shown.value = f"{places}<p>{told} It is shown here once you have answered that.</p>"
 
     def _show(self) -> None:
         if isinstance(self._what, StaticFallback):

@@ -78,8 +78,8 @@ class Question:
     * `choices`: answer → what the reader reads; for "set" with `before` the answers are names of objects in that picture;
     * `before`: where things stand when it is asked, to look at and to click on;
     * `wrong`: a wrong answer → the belief behind it, and what is the case instead; `otherwise` for all others. In an order the
-      wrong answer is what stands at the first wrong place; in a set it is "+name" for the first that does not belong there,
-      "-name" for the first that is missing;
+      wrong answer is what stands at the first wrong place, or all of it, with commas between; in a set it is "+name" for the
+      first that does not belong there, "-name" for the first that is missing;
     * `because`: why it is as it is; `view`: which objects the picture shows, all that matter if empty;
     * `options`: further ones of the player; `withheld`: the task that asks for the way which the steps show: they are shown
       once it was tried;
@@ -123,8 +123,12 @@ class Question:
 
     def distractor(self, answer: Answer, right: Answer) -> Distractor:
         """What is to be said about a wrong answer."""
-        found = self.wrong.get(first_difference(answer, right, self.kind), self.otherwise)
-        return as_distractor(found)
+        return as_distractor(self.wrong.get(self.key(answer, right), self.otherwise))
+
+    def key(self, answer: Answer, right: Answer) -> str:
+        """The key of `wrong` that stands for a wrong answer."""
+        whole = ", ".join(answer) if self.kind == ORDER else ""
+        return whole if whole in self.wrong else first_difference(answer, right, self.kind)
 
     def read(self, typed: str) -> str:
         """A typed answer as it is compared. Raises ValueError, in a sentence for the reader, if it is none."""
@@ -165,7 +169,7 @@ def shuffled(keys: Iterable[str], seed: int) -> list[str]:
 
 
 def first_difference(answer: Answer, right: Answer, kind: str) -> str:
-    """The key of `Question.wrong` that stands for a wrong answer."""
+    """That in which a wrong answer differs first from the right one."""
     if isinstance(answer, str) or isinstance(right, str):
         return str(answer)
     if kind == ORDER:

@@ -150,7 +150,8 @@ def _beside(question: Question, predicted: Sequence[str], right: Sequence[str], 
 
 def _how_many(question: Question, predicted: Sequence[str], right: Sequence[str]) -> str:
     if question.kind == ORDER:
-        first = next(n for n, (mine, true) in enumerate(zip(predicted, right, strict=True), 1) if mine != true)
-        return f'<p class="refused"><b>✕ The first wrong place is number {first}.</b></p>'
+        places = [n for n, (mine, true) in enumerate(zip(predicted, right, strict=True), 1) if mine != true]
+        told = f"✕ The first wrong place is number {places[0]}; in all, {len(places)} of {len(right)} are wrong."
+        return f'<p class="refused"><b>{told}</b></p>'
     wrong = len(set(predicted) ^ set(right))
     return f'<p class="refused"><b>✕ {wrong} of {len(question.choices)} {"is" if wrong == 1 else "are"} wrong.</b></p>'

@@ -149,10 +149,10 @@ QUESTIONS: dict[str, Question] = {
         "all the earlier ones were held, and rests on them:",
         WAY_BACK,
         {
-            "group blocked": "You gave the order in which they are taken. If the group were free first, its file could be opened "
-            "while the device still belongs to the iommufd.",
+            ", ".join(WAY_BACK): "You gave the order in which they are taken. The way back is the same way backwards.",
+            "group blocked": "If the group were free now, its file could be opened while the device still belongs to the iommufd.",
             "lock of the set": "The lock guards the rest: a device, its VM and its iommufd are given back while it is held.",
-            "iommufd": "The iommufd was taken early. The VM, and the device in it, came later and go first.",
+            "iommufd": "The iommufd was taken before the VM, and before the device came into it. Both go first.",
             "VM": "The VM was taken before the device was opened. So the device leaves the iommufd first.",
         },
         view=VIEW,
