@@ -33,6 +33,7 @@ from vfiosim.lessons import (
 from vfiosim.lessons import misconceptions as M
 from vfiosim.lessons.drills import KINDS
 from vfiosim.lessons.drills.calls import scenario
+from vfiosim.trace.state import Edit
 
 pytestmark = feedback.TOGETHER
 
@@ -298,6 +299,20 @@ def test_the_player_stands_at_a_step(table):
 def test_the_runs_of_the_lessons_are_short():
     lengths = [len(row.shown.trace) for row in of_lessons()]
     assert 0 < min(lengths) <= max(lengths) <= 23
+
+
+def test_a_step_that_only_asks_changes_nothing_that_stays():
+    """What a call takes for itself, while it runs, and its locks do not count."""
+    for trace in {id(row.shown.trace): row.shown.trace for row in of_lessons()}.values():
+        edits = {micro.index: [edit for edit in micro.edits if lasting(edit)] for micro in trace.micro}
+        for step in (step for step in trace if step.sentence.endswith("?")):
+            assert not any(edits.get(index) for index in range(step.first, step.last + 1)), step
+
+
+def lasting(edit: Edit) -> bool:
+    if edit.sort == "reference":
+        return not edit.key[0].startswith("thread")
+    return edit.sort in ("born", "died", "slot", "field") and edit.cell not in ("fds", "fd", "close_on_exec")
 
 
 # ---- lines in order

@@ -133,7 +133,7 @@ def test_a_proved_repair_gets_a_tick_among_the_levels(tmp_path, monkeypatch):
 def test_the_table_of_rooms_waits_for_the_quiz_whose_answers_are_its_symptoms(tmp_path, monkeypatch):
     monkeypatch.setenv("VFIOSIM_PROGRESS", str(tmp_path / "progress.json"))
     levels = lesson.levels()
-    assert words(levels.static_html()).startswith("This tells what “the quiz” asks.")
+    assert words(levels.static_html()).startswith("This has the answer to a question above: the quiz .")
     assert all(
         f'<a name="{anchor(name)}">' in levels.shown.value for name in lesson.CALLED
     )  # for the links of `finish()`

@@ -31,11 +31,14 @@ class OnceAnswered(Telling):
 
     def look(self) -> None:
         """Show it if the questions have been answered by now, else say which have not."""
-        still = {called: name for name, called in reversed(self._asked.items()) if name not in progress.answers}
+        still: dict[str, str] = {}  # several may be known as one, as those of a quiz: it leads to the first
+        for name, called in self._asked.items():
+            if name not in progress.answers:
+                still.setdefault(called, name)
         if not still:
             self._show()
         elif len(self.children) > len(self._head):
-            asked = [f'<a href="#{anchor(name)}">{escape(called)}</a>' for called, name in reversed(still.items())]
+            asked = [f'<a href="#{anchor(name)}">{escape(called)}</a>' for called, name in still.items()]
             places = "".join(f'<a name="{place}"></a>' for place in _places(self._what))
             told = f"This has the answer to a question above: {' and '.join(asked)}."
             self.shown.value = f"{places}<p>{told} It is shown here once you have answered that.</p>"

@@ -281,7 +281,8 @@ def _attached_to() -> ExperimentResult:
 
 def _whose_lock() -> ExperimentResult:
     found = ROOMS["last-put-under-the-lock"].trace
-    return ExperimentResult("itself" if "held by itself" in found.what else "other", found.trace, -1, (found.what,))
+    last = found.trace[found.trace.calls[-1].steps.start :]
+    return ExperimentResult("itself" if "held by itself" in found.what else "other", last, -1, (found.what,))
 
 
 def _the_old_token() -> ExperimentResult:

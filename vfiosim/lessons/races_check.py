@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .. import uapi
-from ..engine import load, refuse_if, store
+from ..engine import Phase, load, refuse_if, say, store
 from ..explore.result import in_turn
 from ..kernel.vfio.vfio import VfioDevice
 from ..lab import Distractor, ExperimentResult, Question
@@ -45,6 +45,7 @@ async def look_then_count(device: VfioDevice) -> None:
     async with group.group_lock:
         opened = await load(group.opened_file)
     await refuse_if(opened is not None, Errno.EBUSY, "group_is_closed", "the legacy group is open")
+    say(Phase.BLOCK, "{} counts one binding more, under its lock: taken anew since the group was looked at.", group)
     async with group.group_lock:
         await store(group.cdev_device_open_cnt, await load(group.cdev_device_open_cnt) + 1)
 

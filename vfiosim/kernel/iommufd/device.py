@@ -442,7 +442,6 @@ async def iommufd_device_change_pt(idev: IommufdDevice, pasid: int, pt_id: int, 
             hwpt, old = pt, await move(idev, pasid, pt, replace)
         number = hwpt.id
     if old is not None:
-        say(Phase.RELEASE, "{} is given back; an automatic page table without devices is destroyed.", old)
         await iommufd_hw_pagetable_put(idev.ictx, old, idev, attached(pasid))
     return number
 
@@ -478,6 +477,7 @@ async def iommufd_access_change_ioas(access: IommufdAccess, new: IommufdIoas | N
         return
     await store(access.ioas, None)
     if new is not None:
+        say(Phase.PUBLISH, "From now on {} shows what is mapped in {}.", access, new)
         async with on_failure(store, access.ioas, now):
             await iopt_add_access(new, access)
         await get(new.users, access, ATTACHED)

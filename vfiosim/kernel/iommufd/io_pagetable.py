@@ -161,6 +161,7 @@ async def iopt_alloc_area_pages(
         else:
             await iopt_check_iova(iopt, iova, length)
         place = iova
+        say(Phase.ACQUIRE, "The place in {} is taken. It shows no memory yet.", iopt)
         for element in elements:
             assert element.pages is not None
             element.area = await iopt_insert_area(iopt, element.pages, place, element.start_byte, element.length, prot)

@@ -151,6 +151,10 @@ async def iommufd_ioas_map_file(ucmd: Ucmd) -> None:
     cmd = ucmd.cmd
     await check_map(cmd.flags, 0, cmd.iova, cmd.length)
     iova = cmd.iova if cmd.flags & FIXED else None
+    say(
+        Phase.ACQUIRE,
+        "The address space is found by its ID, and the file by its descriptor; both are held during the call.",
+    )
     ioas = await iommufd_get_object(ucmd.ictx, cmd.ioas_id, IommufdIoas)
     async with cleanup(iommufd_put_object, ioas):
         prot = await conv_iommu_prot(cmd.flags)
@@ -164,6 +168,7 @@ async def iommufd_ioas_map(ucmd: Ucmd) -> None:
     cmd = ucmd.cmd
     await check_map(cmd.flags, cmd.get("__reserved"), cmd.iova, cmd.length)
     iova = cmd.iova if cmd.flags & FIXED else None
+    say(Phase.ACQUIRE, "The address space is found by its ID, and held during the call.")
     ioas = await iommufd_get_object(ucmd.ictx, cmd.ioas_id, IommufdIoas)
     async with cleanup(iommufd_put_object, ioas):
         prot = await conv_iommu_prot(cmd.flags)

@@ -275,6 +275,7 @@ NO_PASID: Final = 0  # DMA without a PASID, the usual one (IOMMU_NO_PASID)
 @kernel("drivers/iommu/iommufd/iommufd_private.h")
 async def iommufd_hw_pagetable_put(ictx: IommufdCtx, hwpt: IommufdHwPagetable, holder: KObject, reason: str) -> None:
     """Let go of a page table; one that was made automatically goes with its last device."""
+    say(Phase.RELEASE, "{} is given back; an automatic page table without devices is destroyed.", hwpt)
     if await load(hwpt.auto_domain):
         await iommufd_object_put_and_try_destroy(ictx, hwpt, holder, reason)
     else:

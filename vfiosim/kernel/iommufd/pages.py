@@ -195,6 +195,10 @@ async def iopt_alloc_pages(
     lent = file is not None and file.f_op is dma_buf_fops
     account = ACCOUNT_NONE if lent or await capable("CAP_IPC_LOCK") else await load(ictx.account_mode)
     npages = -(-(length + start_byte) // PAGE_SIZE)
+    say(
+        Phase.ACQUIRE,
+        "An iopt_pages says what is mapped. It holds the process, its memory, and the user who is charged.",
+    )
     pages = await alloc(IoptPages, address, npages, writable, account, file)
     await get(pages.kref, current(), MAKER)
     await set_source(pages, task)
@@ -227,6 +231,7 @@ async def iopt_alloc_file_pages(ictx: IommufdCtx, file: File, start: int, length
     """A part of a file, of whatever kind; the file is held as long as the mapping."""
     start_byte = start % PAGE_SIZE
     pages = await iopt_alloc_pages(ictx, start_byte, length, writable, start - start_byte, file)
+    say(Phase.ACQUIRE, "{} holds {}, for as long as the mapping lasts.", pages, file)
     await get(file.f_ref, pages, "mapped for devices")
     return pages
 

@@ -237,7 +237,10 @@ async def vfio_group_ioctl_get_device_fd(group: VfioGroup | None, argument: int)
     EFAULT, EINVAL (name too long), ENODEV, what the driver says to the name, EMFILE, what opening says.
     """
     name = await strndup_user(argument, NAME_LIMIT)
-    say(Phase.VALIDATE, f"Which device of the group is called {name.decode(errors='replace')!r}?")
+    called = repr(name.decode(errors="replace"))
+    say(
+        Phase.ACQUIRE, f"The device of the group that is called {called} gets a descriptor and a file, if there is one."
+    )
     device = await vfio_device_get_from_name(there(group), name)
     async with on_failure(vfio_device_put_registration, device, current(), ASKED_FOR):
         number = await get_unused_fd_flags(O_CLOEXEC)

@@ -147,6 +147,7 @@ async def vfio_iommufd_physical_pasid_attach_ioas(device: VfioDevice, pasid: int
     if await xa_load(device.pasids, pasid) is not None:
         return await iommufd_device_replace(idev, pasid, pt_id)
     await refuse_if(pasid > PASID_LAST, Errno.ENOSPC, "pasid_is_small", "a PASID is less than 2^31")
+    say(Phase.ACQUIRE, f"VFIO notes that PASID {pasid} of {{}} is attached.", device)
     await xa_store(device.pasids, pasid, True)
     async with on_failure(xa_store, device.pasids, pasid, None):
         return await iommufd_device_attach(idev, pasid, pt_id, device)
