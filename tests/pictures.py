@@ -25,7 +25,7 @@ from vfiosim.lessons import (
 from vfiosim.museum import ROOMS
 from vfiosim.puzzles import PUZZLES
 from vfiosim.views import Player
-from vfiosim.views.atlas import Spot, column
+from vfiosim.views.atlas import LETTER, PADDING, Spot, column, in_title, row_name, titles
 from vfiosim.views.graph import HIDDEN, Frame, fits, names_in
 from vfiosim.views.layout import Curve
 
@@ -236,6 +236,31 @@ def overlapping(player: Player) -> Iterator[str]:
             lines = [line for row, line in zip(node.rows, node.lines, strict=True) if shown.get(row.key)]
             if len({*lines}) < len(lines):
                 yield f"frame {at}: two rows of {node.oid}"
+
+
+def unreadable(player: Player) -> Iterator[str]:
+    """Names that are cut, and texts that do not fit into their boxes; the descriptors at the end that no row tells of."""
+    graph, layout, end = player.graph, player.layout, player.frame(len(player.trace))
+    assert layout is not None
+    texts: dict[str, set[str]] = {}
+    for change in graph.changes:
+        for key, text in change.items():
+            texts.setdefault(key, set()).add(text)
+    drawn = {edge.row for edge in graph.edges}
+    for node in graph.nodes:
+        room = (layout.nodes[node.key].width - 2 * PADDING) / LETTER + 0.1
+        lines = [f"{kind} {label}".strip() for _, kind, label in titles(node)]
+        for row in () if in_title(node) else node.rows:
+            told = texts.get(row.key, set()) if node.kind == "fds" or row.key not in drawn else {""}
+            lines += [f"{row_name(row)} {text}".strip() for text in told]
+        yield from (f"{node.oid}: {line}" for line in lines if len(line) > room)
+        yield from (
+            f"{name} is cut" for name in (*lines[: len(titles(node))], *map(row_name, node.rows)) if "…" in name
+        )
+        if node.kind == "fds" and node.oid in player.trace.end.objects:
+            files = player.trace.end.objects[node.oid].tables["fd"].items()
+            there = {str(fd) for fd, file in files if not str(file).startswith(("file terminal", "reserved"))}
+            yield from (f"{node.oid} has no {fd}" for fd in there - {row.cell for row in node.rows if end.get(row.key)})
 
 
 def misplaced(player: Player) -> Iterator[str]:

@@ -110,7 +110,7 @@ def test_whoever_makes_a_refusal_is_drawn_with_its_name_though_its_box_were_fold
     call(box, 3, BIND, iommufd=6)
     assert "EPERM – iommufd_ctx 2 owns the DMA of iommu_group 1" in call(box, 4, BIND, iommufd=5)
     (culprit,) = [node for node in box.trace_pane.player.player.graph.nodes if "iommufd_ctx 2" in node.parts]
-    assert ("iommufd_ctx", "2") in titles(culprit)
+    assert ("iommufd_ctx 2", "iommufd_ctx", "2") in titles(culprit)
 
 
 @pytest.mark.parametrize("added_first", [True, False])

@@ -25,7 +25,14 @@ SOURCES = [pictures.of_benches, pictures.of_questions, pictures.of_tasks, pictur
 BY_DAY = (1, 44, 51, 58, 102)
 SEEDS = [pytest.param(seed, marks=by_night(seed not in BY_DAY)) for seed in range(200)]
 EVERY_PICTURE = pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.__name__.removeprefix("of_"))
-LAWS = (pictures.miscounted, pictures.crossing, pictures.overlapping, pictures.misplaced, pictures.unseen)
+LAWS = (
+    pictures.miscounted,
+    pictures.crossing,
+    pictures.overlapping,
+    pictures.misplaced,
+    pictures.unseen,
+    pictures.unreadable,
+)
 
 
 def broken(source: Iterable[Picture], law: Callable[..., Iterator[str]]) -> list[str]:
@@ -46,6 +53,12 @@ def test_a_counter_shows_as_many_references_as_arrows_end_in_it_and_its_stub_tel
 def test_no_arrow_goes_through_a_box_in_which_it_does_not_end_and_no_two_boxes_overlap(source):
     assert broken(source(), pictures.crossing) == []
     assert broken(source(), pictures.overlapping) == []
+
+
+@TOGETHER
+@EVERY_PICTURE
+def test_no_name_is_cut_each_text_fits_into_its_box_and_a_table_has_a_row_for_each_descriptor(source):
+    assert broken(source(), pictures.unreadable) == []
 
 
 @TOGETHER

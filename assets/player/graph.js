@@ -4,7 +4,7 @@ import { drawn, element } from "./dom.js";
 import { KEEPS_KEYS } from "./lumino.js";
 
 const BADGES = { new: "+", gone: "−" };
-const HEAD = 21, BELOW = 6; // of a box: how high its title is, and what is left below its last row
+const HEAD = 21, BELOW = 6, ALONE = 3; // of a box: how high its title is, what is left below its last row, or below a title alone
 const NULL = "–"; // of a pointer that points nowhere; any other shows itself by its arrow
 
 // What is there at a moment, and what was there before: the same rule as `look` in draw.py.
@@ -147,7 +147,8 @@ export class GraphView {
     const edge = (part, name) => Number(part.getAttribute(name));
     const bars = [...node.querySelectorAll(".row:not(.passing.off, .passing.gone) > .bar")];
     const rows = bars.map((bar) => edge(bar, "y") + edge(bar, "height") - edge(box, "y"));
-    box.setAttribute("height", Math.max(HEAD, ...rows) + BELOW);
+    box.setAttribute("height", rows.length ? Math.max(...rows) + BELOW : HEAD + ALONE);
+    node.classList.toggle("alone", !rows.length);
   }
 
   dress(part, now, was) {

@@ -119,7 +119,7 @@ export class Scrubber {
       one.part.classList.toggle("current", one.first < step && step <= one.end);
     }
     this.states.forEach((state, lane) => {
-      const text = this.run.status(lane, step).join(", ");
+      const text = this.run.status(lane, step).join(", ").replaceAll(", holds ", ", ");
       if (state.textContent !== text) {
         state.textContent = text;
         state.title = text;

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from html import escape
 
 from ..views import Player
-from ..views.tight import tight
+from ..views.tight import still
 from . import controls as widgets
 from .asking import Asking
 from .bench import Bench
@@ -93,13 +93,8 @@ class Exercise(Asking):
         facts = "".join(f"<li>{escape(fact.said, quote=False)}</li>" for fact in self.task.missing.facts)
         told = f"Only this counts:<ul>{facts}</ul>"
         trace = self.task.solved().machine.trace
-        try:
-            drawn = tight(Player(trace[len(trace) :], reserve=trace, only=self.task.missing.about).svg(0, whole=False))
-            return told + re.sub(
-                r"(<title>\+\d+):[^<]*", r"\1", drawn
-            )  # the holders outside of it are not named either
-        except RuntimeError:
-            return told
+        drawn = still(Player(trace[len(trace) :], reserve=trace, only=self.task.missing.about), 0)
+        return told + re.sub(r"(<title>\+\d+):[^<]*", r"\1", drawn)  # the holders outside of it are not named either
 
     @property
     def solved(self) -> bool:

@@ -16,7 +16,7 @@ from ..museum import ROOMS
 from ..puzzles import PUZZLES
 from ..trace import Trace
 from ..views import Player
-from ..views.tight import tight
+from ..views.tight import still
 from .closing import held_by_many
 from .ends import ENDS
 from .lesson import lessons
@@ -125,10 +125,7 @@ def pictures() -> dict[str, str]:
 
 
 def _picture(player: Player) -> str:
-    try:
-        return re.sub("<style>.*?</style>", "", tight(player.svg(whole=False), SMALL), flags=re.DOTALL)
-    except RuntimeError:
-        return ""
+    return re.sub("<style>.*?</style>", "", still(player, largest=SMALL), flags=re.DOTALL)
 
 
 # ---- the page

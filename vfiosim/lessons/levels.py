@@ -20,7 +20,7 @@ from ..lab.style import anchor, button, row, style, text, words
 from ..lab.verdict import Misled
 from ..naming import must_be_one_of
 from ..views import Player
-from ..views.tight import tight
+from ..views.tight import still
 from .address_spaces_bench import ONLY
 from .fewest import Found, fewest
 from .moves import moves, play, split
@@ -106,7 +106,7 @@ class Level:
         session = Session(start=self.begin)
         play(*way)(session)
         trace = session.machine.trace
-        return tight(Player(trace[len(trace) :], reserve=trace, only=self.facts.about).svg(0, whole=False))
+        return still(Player(trace[len(trace) :], reserve=trace, only=self.facts.about), 0)
 
 
 def _broad(picture: str) -> str:

@@ -11,6 +11,7 @@ from ..lab.alive import describe
 from ..lab.once_answered import OnceAnswered
 from ..machine import Machine
 from ..naming import must_be_one_of
+from ..views.alone import Close
 from .address_spaces_bench import Desk
 from .address_spaces_dma import dma
 from .beginnings import leading_to
@@ -41,7 +42,7 @@ def level(name: str) -> Exercise:
 
 def desk() -> Desk:
     """The VM has the card, and every move is there."""
-    return Desk(Session(start=with_card), show=("why",), more={**UP, **DOWN}, only=SHOWN, keep=KEPT)
+    return Desk(Session(start=with_card), show=("why",), more={**UP, **DOWN}, only=SHOWN, keep=KEPT, atlas=Close())
 
 
 def holders(name: str) -> str:

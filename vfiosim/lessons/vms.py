@@ -8,6 +8,7 @@ from functools import partial
 from ..lab import Bench, Distractor, Exercise, Goal, Judged, Ordering, Parsons, Session, Task
 from ..lab import goal as facts
 from ..lab.parsons import by_running, without_needless
+from ..views.alone import Close
 from . import misconceptions as M
 from .lesson import Lesson
 from .vms_questions import CHECK, QUESTIONS, VIEW
@@ -28,7 +29,7 @@ def _bench(session: Session, *names: str) -> Bench:
     calls = {name: (CALLS[name], TIPS[name]) for name in names}
     files = (f"file {file.label}" for file in session.descriptors().values())
     keep = ("fds", "vfio_device vfio0", *files)  # from the start: what comes later would make all of it smaller
-    return Bench(session, show=(), more=calls, only=(*VIEW, "file iommu*"), keep=keep, reserve=reserve)
+    return Bench(session, show=(), more=calls, only=(*VIEW, "file iommu*"), keep=keep, reserve=reserve, atlas=Close())
 
 
 # ---- the first task: calls in an order

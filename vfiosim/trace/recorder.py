@@ -87,9 +87,11 @@ def _add_cell(state: ObjectState, cell: Cell, olds: dict[Any, Any]) -> None:
 
 
 def _home(thing: KObject) -> str:
-    """The subsystem that an object belongs to: the folder of its class below `kernel`."""
-    _, found, below = type(thing).__module__.partition(".kernel.")
-    return below.split(".")[0] if found else ""
+    """The subsystem that an object belongs to: the folder of its class below `kernel`, of a file that of its operations."""
+    makers = [type(thing), *(vars(thing.f_op).values() if thing.kind == "file" else ())]  # type: ignore[attr-defined]
+    modules = (getattr(maker, "__module__", None) or "" for maker in makers)
+    homes = [below.split(".")[0] for _, found, below in (name.partition(".kernel.") for name in modules) if found]
+    return next((home for home in homes if home != "fs"), homes[0] if homes else "")
 
 
 def shown_name(thing: KObject) -> str:

@@ -16,13 +16,14 @@ SCREEN = 2.0  # how much wider than high the place for a picture is
 ROOMIEST = 90.0  # between two columns: more tells no two arrows apart
 
 
-def tight(graph: Graph, *, roomy: bool = True) -> Spots:
+def tight(graph: Graph, *, roomy: bool = True, snug: bool = False) -> Spots:
     """The places of the boxes: in each column from above VFIO, iommufd, KVM, each box near what its arrows lead to.
 
     The order is that of the fewest crossings that were met while each column was sorted by the next ones. `roomy`: where a
-    screen has room beside a high picture, its columns stand farther apart, for the arrows between them.
+    screen has room beside a high picture, its columns stand farther apart, for the arrows between them. `snug`: no column is wider
+    than its boxes need.
     """
-    alone = _Alone(graph, roomy)
+    alone = _Alone(graph, roomy, snug)
     order = [sorted(nodes, key=lambda node: (band(node), rank(node))) for nodes in alone.columns]
     best = alone.stacked(order)
     fewest = alone.crossings(best)
@@ -47,6 +48,14 @@ class Anew(Atlas):
         return tight(graph)
 
 
+class Still(Atlas):
+    """For the picture of one moment that is never stepped through."""
+
+    def place(self, graph: Graph) -> Spots:
+        """The places of the boxes, by key."""
+        return tight(graph, snug=True)
+
+
 class Close(Atlas):
     """For a race: its boxes have a place from the start, as close as in a picture that stands alone, and there they stay."""
 
@@ -60,7 +69,7 @@ class Close(Atlas):
 class _Alone:
     """The boxes of a graph by column, and how good they stand."""
 
-    def __init__(self, graph: Graph, roomy: bool) -> None:
+    def __init__(self, graph: Graph, roomy: bool, snug: bool) -> None:
         self.columns: list[list[Node]] = [[] for _ in WIDTHS]
         self._named = {node.key: node for node in graph.nodes}
         self._edges = graph.edges
@@ -71,10 +80,10 @@ class _Alone:
             self._touching[edge.holder].append(edge)
             self._touching[edge.target].append(edge)
         widths = [
-            max([wide, *(round(size(node)[0]) for node in nodes)]) if nodes or not roomy else 0.0
+            max([0.0 if snug else wide, *(round(size(node)[0]) for node in nodes)]) if nodes or not roomy else 0.0
             for wide, nodes in zip(WIDTHS, self.columns, strict=True)
         ]  # a column without boxes takes no room where each picture is looked at for itself
-        channel = self._channel(widths) if roomy else CHANNEL
+        channel = self._channel(widths) if roomy and not snug else CHANNEL
         before = [sum(map(bool, widths[:at])) for at in range(len(widths))]
         self._places = [(sum(widths[:at]) + channel * before[at], width) for at, width in enumerate(widths)]
 

@@ -14,6 +14,8 @@ from .graph import ACROSS, Graph, Node, Row, shorten
 FONT = 16.0  # height of the letters, in the units of the picture
 LETTER = 0.603 * FONT  # width of a letter of a fixed-width font
 TITLE, ROW, PADDING = 19.0, 19.0, 8.0
+HEAD, BELOW = 2.0, 6.0  # what is left below the titles of a box, and below its last row
+ALONE = 5.0  # and below a title that is all of it
 GAP, BAND = 18.0, 24.0  # between two boxes of a column, and two bands
 CHANNEL = 46.0  # between two columns: arrows go here
 
@@ -92,8 +94,8 @@ class Spot:
         """The middle of the row of this key, or with "" of the title, from above."""
         keys = [row.key for row in node.rows]
         if not key or in_title(node):
-            return self.top + TITLE / 2 + 2
-        return self.top + len(titles(node)) * TITLE + (node.lines[keys.index(key)] + 0.5) * ROW + 2
+            return self.top + TITLE / 2 + HEAD
+        return self.top + len(titles(node)) * TITLE + (node.lines[keys.index(key)] + 0.5) * ROW + HEAD
 
 
 def bare(node: Node) -> bool:
@@ -106,15 +108,21 @@ def in_title(node: Node) -> bool:
     return node.folded and len(node.rows) == 1
 
 
-def titles(node: Node) -> list[tuple[str, str]]:
-    """The lines of the title: kind and name of the object, then of what it owns; a name is said once."""
-    lines: list[tuple[str, str]] = []
+def alone(node: Node) -> bool:
+    """Is the title all that there is of a box?"""
+    return in_title(node) or not node.rows
+
+
+def titles(node: Node) -> list[tuple[str, str, str]]:
+    """The lines of the title: an object of the box, its kind, and its name, which is said once; a long one has its own line."""
+    lines: list[tuple[str, str, str]] = []
     for part in node.parts[:1] if node.folded else node.parts:
         kind, _, label = part.partition(" ")
         if kind in ("thread", "fds"):
             kind, label = ("call", f"of {label}") if kind == "thread" else (label, "descriptors")
-        label = label if label not in [known for _, known in lines] else ""
-        lines.append((kind, shorten(label, max(8, ACROSS - len(kind)))))
+        label = label if label not in [known for _, _, known in lines] else ""
+        both = len(kind) + len(label) <= ACROSS
+        lines += [(part, kind, label)] if both else [(part, kind, ""), (part, "", shorten(label, ACROSS))]
     return lines
 
 
@@ -126,11 +134,12 @@ def row_name(row: Row) -> str:
 def size(node: Node) -> tuple[float, float]:
     """How wide a box has to be at least, and how high it is."""
     rows = [len(row_name(row)) + bool(row_name(row)) + row.widest + 3 * (row.sort == "count") for row in node.rows]
-    heads = [len(kind) + len(label) + 1 for kind, label in titles(node)]
+    heads = [len(kind) + len(label) + bool(kind and label) for _, kind, label in titles(node)]
     if in_title(node):
-        heads, rows = [heads[0] + node.rows[0].widest], []
-    lines = max(node.lines, default=-1) + 1 if rows else 0
-    return max([*heads, *rows]) * LETTER + 2 * PADDING, len(heads) * TITLE + lines * ROW + 8
+        heads[0] += 1 + node.rows[0].widest
+        rows = []
+    lines = (max(node.lines) + 1) * ROW + HEAD + BELOW if rows else ALONE
+    return max([*heads, *rows]) * LETTER + 2 * PADDING, len(heads) * TITLE + lines
 
 
 def column(node: Node) -> int:

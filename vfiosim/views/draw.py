@@ -9,13 +9,12 @@ from html import escape
 from math import hypot
 
 from ..assets import style_sheet
-from .atlas import LETTER, PADDING, ROW, TITLE, Spot, bare, in_title, row_name, titles
+from .atlas import ALONE, BELOW, HEAD, LETTER, PADDING, ROW, TITLE, Spot, alone, bare, in_title, row_name, titles
 from .graph import FREED, NULL, Edge, Frame, Graph, Node, Row, change_text
 from .layout import LARGEST, MARGIN, Curve, Layout
 
 BADGES = {"new": "+", "gone": "−"}
 CORNER, CALL_CORNER = 7, 12
-BELOW = 6.0  # what is left below the last row of a box
 
 
 @dataclass(frozen=True)
@@ -108,11 +107,12 @@ class _Box:
         freed = " freed" if now.get(node.key) == FREED else ""
         read = " read" if node.key in self.read else ""
         corner = CALL_CORNER if node.kind == "thread" else CORNER
-        head = len(titles(node)) * TITLE + 2
+        head = len(titles(node)) * TITLE + HEAD
+        high = self._height(head)
+        only = " alone" if alone(node) or high < head + BELOW else ""
         badge = (spot.right, spot.top - 3) if in_title(node) else (spot.right - 6, spot.top + 6)  # it hides no number
-        lines = enumerate(zip(node.parts, titles(node), strict=False))  # of a folded box the first only
-        titled = "".join(self._title(part, *line, number) for number, (part, line) in lines)
-        first = spot.top + 2 if in_title(node) else spot.top + head
+        titled = "".join(self._title(*line, number) for number, line in enumerate(titles(node)))
+        first = spot.top + HEAD if in_title(node) else spot.top + head
         rows = "".join(
             self._row(row, first + line * ROW)
             for row, line in zip(node.rows, node.lines, strict=True)
@@ -121,10 +121,10 @@ class _Box:
         return (
             f'<g id="{name}-{node.key}" data-key="{node.key}" data-oid="{escape(node.oid)}" '
             f"{_owned(node)}"
-            f'class="node home-{escape(node.home or node.kind)} kind-{escape(node.kind)} {mark}{freed}{read}{folded}">'
+            f'class="node home-{escape(node.home or node.kind)} kind-{escape(node.kind)} {mark}{freed}{read}{folded}{only}">'
             f"<title>{escape(', '.join(node.parts))}</title>"
             f'<rect class="box" x="{spot.left:.1f}" y="{spot.top:.1f}" '
-            f'width="{spot.width:.1f}" height="{self._height(head):.1f}" rx="{corner}"/>'
+            f'width="{spot.width:.1f}" height="{high:.1f}" rx="{corner}"/>'
             f'<path class="head" d="{_rounded_top(spot, head, corner)}"/>{titled}{rows}'
             f'<circle class="badge" cx="{badge[0]:.1f}" cy="{badge[1]:.1f}" r="11"/>'
             f'<text class="badge" x="{badge[0]:.1f}" y="{badge[1] + 6:.1f}">{BADGES.get(mark, "")}</text></g>'
@@ -138,14 +138,13 @@ class _Box:
         rows = zip(node.rows, node.lines, strict=True)
         marks = [(row, line, self.looks[row.key].mark) for row, line in rows if row.key in self.looks]
         shown = [line + 1 for row, line, mark in marks if not (_passing(row) and mark in ("off", "gone"))]
-        return head + max([0, *shown]) * ROW + BELOW
+        return head + (max(shown) * ROW + BELOW if shown else ALONE - HEAD)
 
     def _title(self, part: str, kind: str, label: str, number: int) -> str:
-        x, y = self.spot.left + PADDING, self.spot.top + number * TITLE + 16
-        return (
-            f'<text class="title" data-part="{escape(part)}" x="{x:.1f}" y="{y:.1f}">'
-            f'<tspan class="kind">{escape(kind)}</tspan> {escape(label)}</text>'
-        )
+        x, y = self.spot.left + PADDING, self.spot.top + number * TITLE + (17 if alone(self.node) else 16)
+        first = f'<tspan class="kind">{escape(kind)}</tspan>' if kind else ""
+        said = f"{first} {escape(label)}" if kind and label else first or escape(label)
+        return f'<text class="title" data-part="{escape(part)}" x="{x:.1f}" y="{y:.1f}">{said}</text>'
 
     def _row(self, row: Row, top: float) -> str:
         shown, spot = self.looks[row.key], self.spot
@@ -170,7 +169,7 @@ class _Box:
         if row.stub not in self.looks:
             return ""
         shown = self.looks[row.stub]
-        x = end - (row.widest + 0.6) * LETTER
+        x = end - (row.widest + 1) * LETTER
         return (
             f'<g data-key="{row.stub}" class="stub {shown.mark}"><title>{escape(shown.text)}</title>'
             f'<text x="{x:.1f}" y="{top + 15:.1f}">{escape(shown.text.partition(":")[0])}</text></g>'

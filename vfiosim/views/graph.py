@@ -326,8 +326,13 @@ def shorten(text: str, longest: int = LONGEST) -> str:
 
 
 def beside(name: str, text: str) -> str:
-    """The text of a row, cut where it is too long to stand beside the name: no row makes its column much wider."""
-    return shorten(text, max(8, ACROSS - len(name)))
+    """The text of a row; where it is too long to stand beside the name its middle is cut: no row makes its column much wider.
+
+    A pointer to an object of the kind of which it has the name tells that once.
+    """
+    text, room = text.removeprefix(f"{name} "), max(8, ACROSS - len(name))
+    end = room // 2
+    return text if len(text) <= room else f"{text[: room - end - 1]}…{text[-end:]}"
 
 
 def change_text(old: str, new: str) -> str:

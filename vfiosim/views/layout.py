@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from math import hypot
 from typing import TypeAlias
 
 from .alone import ROOMIEST, tight
@@ -19,6 +20,7 @@ WIDE, HIGH, LARGEST = 1750.0, 800.0, 1.6  # what a projector offers, and the mos
 READABLE_HIGH = 740.0  # what is higher has letters below 12 pixels on a screen of 1280 × 720
 WORTH = 0.9  # a picture that is smaller than this part of another one is worth that boxes move
 STEEP = 60.0  # an arrow between two columns that goes up or down by more runs beside others
+TURN = 40.0  # how far from where an arrow has to turn it has turned
 SIDE = 22.0  # how far an arrow between two boxes of a column reaches out of it, at least
 
 Point: TypeAlias = tuple[float, float]
@@ -215,11 +217,20 @@ def _round(boxes: tuple[Spot, ...], start: Point, end: Point, ask: Callable[[str
     ]
     [answer] = json.loads(ask("\n".join([*dot, "from -> to [arrowhead=none]", "}"])))["edges"]
     points = [first, *[_point(word) for word in answer["pos"].split() if word[0] not in "es"][1:-1], last]
-    return (start, _third(start, first), _third(first, start), *points, _third(last, end), _third(end, last), end)
+    return tuple(_turned(end, _turned(start, points)[::-1])[::-1])
 
 
-def _third(one: Point, other: Point) -> Point:
-    return one[0] + (other[0] - one[0]) / 3, one[1] + (other[1] - one[1]) / 3
+def _turned(start: Point, points: list[Point]) -> list[Point]:
+    """A curve that begins at `start`, and where this one began turns into it without a corner."""
+    first, one, other, end, *rest = points
+    part = min(0.5, TURN / (hypot(end[0] - first[0], end[1] - first[1]) or 1.0))
+    a, b, c = _between(first, one, part), _between(one, other, part), _between(other, end, part)
+    into, out = _between(a, b, part), _between(b, c, part)
+    return [start, first, into, _between(into, out, part), out, c, end, *rest]
+
+
+def _between(one: Point, other: Point, part: float) -> Point:
+    return round(one[0] + (other[0] - one[0]) * part, 1), round(one[1] + (other[1] - one[1]) * part, 1)
 
 
 def _point(text: str) -> Point:

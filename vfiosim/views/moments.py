@@ -77,6 +77,8 @@ class Moments:
                 yield self._tell(keys[fact.oid, fact.cell], text)
         elif isinstance(fact, Arrow):
             edge = self._drawing.edges.get(fact)
+            if place := self._drawing.aside.get(fact):
+                yield self._tell(keys[place], fact.target if text else "")
             if edge is not None:
                 yield self._tell(edge.key, text)
             if fact.sort == "counted" and (fact.target, fact.via) in keys:
@@ -134,7 +136,9 @@ class Moments:
 
     def _row(self, key: str) -> str:
         if self._leading.get(key):
-            return ", ".join(dict.fromkeys(target for _, target in sorted(self._leading[key].items())))
+            targets = ", ".join(dict.fromkeys(target for _, target in sorted(self._leading[key].items())))
+            node, row = self._pointers[key]
+            return beside(row.cell, targets) if node.kind == "fds" else targets
         text = self._now.get(key, "")
         if not text and key in self._pointers:
             node, row = self._pointers[key]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from .atlas import column_of
 from .facts import Arrow, CellFact, Fact, Story
-from .graph import NAME, NULL, Edge, Graph, Node, Row, beside, shorten, widest
+from .graph import HIDDEN, NAME, NULL, Edge, Graph, Node, Row, beside, fits, shorten, widest
 from .looks import CellRead
 from .moments import Moments, said_of
 from .running import OF, plain
@@ -48,6 +48,16 @@ class Drawing:
         self._arrows = [
             one for one in arrows if one.holder in box and one.target in box and box[one.holder] != box[one.target]
         ]
+        # The descriptors of files that are not drawn: a table has a row for each descriptor.
+        self.aside: dict[Arrow, Place] = {
+            one: (one.holder, one.reason.removeprefix("fd "))
+            for one in arrows
+            if one.sort == "counted"
+            and one.holder.startswith("fds ")
+            and one.holder in box
+            and one.target not in box
+            and not fits(one.target, HIDDEN)
+        }
         self._fields: dict[tuple[str, str], list[Place]] = {}  # by the boxes of both ends, who points with which field
         for (holder, target), names in story.pointing.items():
             if holder in box and target in box:
@@ -95,8 +105,12 @@ class Drawing:
     def _tell(self) -> dict[Place, _Card]:
         """Counters that somebody in the picture has a share of, all that changes, and what the checks look at."""
         cards: dict[Place, _Card] = {}
-        for arrow, place in self._rows_of_arrows.items():
-            cards.setdefault(place, _Card(*place, "pointer", {NULL: None}))
+        for arrow, place in {**self._rows_of_arrows, **self.aside}.items():
+            card = cards.setdefault(place, _Card(*place, "pointer", {NULL: None}))
+            if place[0].startswith("fds "):
+                card.texts[beside(place[1], arrow.target)] = None
+                if arrow in self.aside:
+                    continue
             if arrow.sort == "counted":
                 cards.setdefault((arrow.target, arrow.via), _Card(arrow.target, arrow.via, "count"))
             elif arrow.sort == "harm":
@@ -134,7 +148,8 @@ class Drawing:
         rows = []
         for number, card in enumerate(cards):
             card.key = f"{key}r{number}"
-            wide = 1 if card.sort == "pointer" and (card.oid, card.cell) in self._leaving else widest(card.texts)
+            leads = card.sort == "pointer" and (card.oid, card.cell) in self._leaving and not oid.startswith("fds ")
+            wide = 1 if leads else widest(card.texts)
             stub = f"{card.key}s" if card.sort == "count" else ""
             name, calls = shorten(plain(card.cell), NAME), self._calls(card)
             rows.append(Row(card.key, card.oid, name, card.sort, wide, stub, calls))

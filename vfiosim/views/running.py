@@ -83,17 +83,17 @@ class Running:
                 told[one.name] = hex(value) if abs(value) >= 1 << 16 else str(value)
         told = dict([*told.items()][:MOST])
         extra = {
-            "holds": _and_more([*self.holds.values()][::-1]),
+            "holds": _and_more([*self.holds.values()][::-1], FITS - len("holds")),
             "check": _and_more(self.checks),
-            "result": self.result,
+            "result": self.result.partition(":")[0],  # of an oops the sentence tells the rest
         }
         return told | {name: text for name, text in extra.items() if text}
 
 
-def _and_more(names: Sequence[str]) -> str:
+def _and_more(names: Sequence[str], fits: int = FITS) -> str:
     """The first of them, and where that makes no column wider how many more: what a sentence begins with, or the last lock."""
     told = f"{names[0]} +{len(names) - 1}" if len(names) > 1 else "".join(names)
-    return told if len(told) <= FITS else names[0]
+    return told if len(told) <= fits else names[0]
 
 
 def plain(cell: str) -> str:

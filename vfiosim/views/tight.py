@@ -1,8 +1,15 @@
-"""A picture cut to what is drawn in it."""
+"""The picture of one moment, as small as what is drawn in it."""
 
 from __future__ import annotations
 
 import re
+from copy import copy
+from dataclasses import replace
+
+from .alone import Still
+from .collapse import without_rows
+from .layout import lay_out
+from .player import Player
 
 BOX = re.compile(r'<rect class="box" x="([\d.-]+)" y="([\d.-]+)" width="([\d.]+)" height="([\d.]+)"')
 LINE = re.compile(r'class="line" d="([^"]+)"')
@@ -10,11 +17,28 @@ HEAD = re.compile(r'max-width: \d+px"(.*?) width="\d+" height="\d+" viewBox="[^"
 MARGIN, LARGEST = 6, 1.1  # pixels; and how much larger than drawn it may become
 
 
-def tight(picture: str, largest: float = LARGEST) -> str:
-    """The part of a graph (as SVG text, without what is not to be seen) in which something is; "" where nothing is.
+def still(player: Player, step: int | None = None, largest: float = LARGEST) -> str:
+    """What is to be seen after a step (by default that of the player), in a picture of its own; "" where nothing is.
 
     `largest`: how many times as large as drawn it may become.
     """
+    number = player.step if step is None else step
+    shown = player.frame(max(number - 1, 0)) | player.frame(number)
+    there = player.graph
+    hidden = {row.key for node in there.nodes for row in node.rows if row.key not in shown}
+    small = without_rows(there, hidden)
+    moment = copy(player)
+    moment.graph = replace(
+        small,
+        nodes=tuple(node for node in small.nodes if node.key in shown),
+        edges=tuple(edge for edge in small.edges if edge.key in shown),
+    )
+    moment.layout = lay_out(moment.graph, Still())
+    return _cut(moment.svg(number, whole=False), largest) if moment.layout else ""
+
+
+def _cut(picture: str, largest: float) -> str:
+    """The part of the picture in which something is."""
     boxes = [tuple(map(float, box)) for box in BOX.findall(picture)]
     if not boxes:
         return ""
