@@ -126,6 +126,16 @@ def test_the_header_says_what_is_new_today_and_the_end_names_the_kernel(path):
     assert "**What is next.**" in text[-1]
 
 
+@EACH_ENDING
+def test_each_word_that_a_header_names_is_in_the_glossary_and_a_known_one_leads_there(path):
+    glossary, header = (ROOT / "notebooks" / "glossary.md").read_text("utf-8"), "\n".join(cells(path, "markdown")[:2])
+    told = {one.lower() for one in re.findall(r"(?:^\| |also \*)(.+?)(?: \||\*)", glossary, re.MULTILINE)}
+    named = (re.findall(rf"{part}: (.*?)\.(?:\s|$)", header) for part in ("New today", "Known"))
+    new, known = (re.findall(r"\*(\w[^*]*)\*", "".join(one)) for one in named)
+    assert {word.lower() for word in (*new, *known)} <= told
+    assert all(f"[*{word}*](glossary.md)" in header for word in known)
+
+
 @LESSON
 def test_a_lesson_says_how_long_it_takes_and_ends_with_a_quiz(path):
     own = {**MINUTES, "11": MOSTLY}  # the rooms of the museum are told apart
