@@ -48,10 +48,9 @@ def snapshot(engine: Engine) -> State:
     places = _Places()
     threads = {}
     for thread in engine.threads:
-        process = thread.process.oid if thread.process else ""
         waits = thread.pending and declared(thread.pending).waits
         want = _want(thread.pending, thread.saying, shown_name, places.pending(thread)) if waits else None
-        threads[thread.label] = ThreadState(thread.label, -1, process, want)
+        threads[thread.label] = ThreadState(thread.label, -1, thread.process.oid if thread.process else "", want)
     return State(things, threads)
 
 
@@ -89,8 +88,8 @@ def _add_cell(state: ObjectState, cell: Cell, olds: dict[Any, Any]) -> None:
 def _home(thing: KObject) -> str:
     """The subsystem that an object belongs to: the folder of its class below `kernel`, of a file that of its operations."""
     makers = [type(thing), *(vars(thing.f_op).values() if thing.kind == "file" else ())]  # type: ignore[attr-defined]
-    modules = (getattr(maker, "__module__", None) or "" for maker in makers)
-    homes = [below.split(".")[0] for _, found, below in (name.partition(".kernel.") for name in modules) if found]
+    modules = [getattr(maker, "__module__", None) or "" for maker in makers]
+    homes = [name.partition(".kernel.")[2].split(".")[0] for name in modules if ".kernel." in name]
     return next((home for home in homes if home != "fs"), homes[0] if homes else "")
 
 
@@ -102,14 +101,8 @@ def shown_name(thing: KObject) -> str:
 def _want(request: Any, saying: Any, name: Name, place: dict[str, Any]) -> Want:
     target = request[1]
     phase, sentence = _said(saying, request, name)
-    return Want(
-        operation=name_of(request),
-        oid=target.owner.oid,
-        cell=target.name,
-        sentence=sentence,
-        phase=phase,
-        **place,
-    )
+    named = {"operation": name_of(request), "oid": target.owner.oid, "cell": target.name}
+    return Want(**named, sentence=sentence, phase=phase, **place)
 
 
 def _said(saying: Any, request: Request, name: Name) -> tuple[str, str]:
