@@ -44,7 +44,7 @@ def test_every_button_of_the_bench_does_something_on_the_page(desk: Desk) -> Non
         ("FILE DEL", "→ 0"),
         ("dup", "→ 7"),
         ("close", "→ 0"),
-        ("bind", "see what is said at ioctl on fd"),  # which descriptor is meant now the reader says
+        ("bind", "ioctl on fd: choose a descriptor"),  # which descriptor is meant now the reader says
     )
     bench.get_by_label("ioctl on fd", exact=True).fill("7")
     pressed(bench, ("bind", "ioctl(7, VFIO_DEVICE_BIND_IOMMUFD)"))

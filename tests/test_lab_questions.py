@@ -228,12 +228,13 @@ def close(bench: Bench, fd: int) -> None:
     press(bench, "close")
 
 
-def test_a_call_that_changes_nothing_does_not_solve_the_task_and_who_still_holds_is_told(exercise):
+def test_a_call_that_changes_nothing_does_not_solve_the_task_and_check_does_not_name_who_still_holds(exercise):
     exercise.bench.fd.text.value = "3"
     press(exercise.bench, "GET_INFO")
     exercise.check.click()
     assert not exercise.solved
-    assert "held by descriptor 3 of vmm and descriptor 5 of vmm and kvm_vfio 1 (in its list)" in exercise.message
+    assert "something still holds it" in exercise.message
+    assert "kvm_vfio" not in exercise.message
 
 
 def test_the_tasks_own_solution_solves_it(exercise):
@@ -265,7 +266,7 @@ def test_closing_the_descriptors_only_leaves_the_list_as_holder(exercise):
     close(exercise.bench, 3)
     close(exercise.bench, 5)
     exercise.check.click()
-    assert "held by kvm_vfio 1 (in its list)" in exercise.message
+    assert "something still holds it" in exercise.message
     assert "open_count of vfio_device vfio0 is 0; now: it is 1" in exercise.message
 
 

@@ -74,13 +74,13 @@ def test_a_word_is_shown_as_a_whole_or_not_at_all(page: Page, tmp_path: Path) ->
 
 
 def test_it_says_the_step_and_what_it_is_for(page: Page, tmp_path: Path) -> None:
-    player = open_page(page, tmp_path, show(bind(), step=13))
-    expect(slider(player)).to_have_attribute("aria-valuetext", "step 13 of 18, acquire")
-    expect(slider(player)).to_have_attribute("aria-valuenow", "13")
-    expect(slider(player)).to_have_attribute("aria-valuemax", "18")
+    player = open_page(page, tmp_path, show(bind(), step=14))
+    expect(slider(player)).to_have_attribute("aria-valuetext", "step 14 of 19, acquire")
+    expect(slider(player)).to_have_attribute("aria-valuenow", "14")
+    expect(slider(player)).to_have_attribute("aria-valuemax", "19")
     player.focus()
     page.keyboard.press("Home")
-    expect(slider(player)).to_have_attribute("aria-valuetext", "before the first of 18 steps")
+    expect(slider(player)).to_have_attribute("aria-valuetext", "before the first of 19 steps")
     player = open_page(page, tmp_path, show(doors(), step=9))
     expect(slider(player)).to_have_attribute(
         "aria-valuetext", re.compile("^step 9 of 10, .*, bob, refused with EBUSY$")
@@ -135,7 +135,7 @@ def test_each_thread_has_a_row_with_its_steps_and_a_refusal_stands_alone(page: P
 
 
 def test_where_one_thread_runs_locks_are_shown_on_demand(page: Page, tmp_path: Path) -> None:
-    player = open_page(page, tmp_path, show(bind(), step=13))
+    player = open_page(page, tmp_path, show(bind(), step=14))
     lock = player.locator(".lock", has_text="holds vfio_device_set vfio0.lock")
     expect(lock).to_be_hidden()
     player.focus()
@@ -175,25 +175,25 @@ def test_no_sentence_needs_more_room_than_it_has_and_none_moves_the_picture(page
 
 def test_the_row_has_what_is_always_needed_and_tells_step_and_function(page: Page, tmp_path: Path) -> None:
     trace = bind()
-    player = open_page(page, tmp_path, show(trace, step=13))
+    player = open_page(page, tmp_path, show(trace, step=14))
     expect(player.locator(".bar:visible button:visible")).to_have_text(
         ["← Back", "Play", "Next →", "Legend", "Source", "More ▾"]
     )
-    expect(player.locator(".at")).to_have_text(f"step 13 of 18: look here · in {trace[12].kernel_function}")
+    expect(player.locator(".at")).to_have_text(f"step 14 of 19: look here · in {trace[13].kernel_function}")
     player.focus()
     page.keyboard.press("Shift+ArrowRight")
-    effects = trace[13].last - trace[13].first + 1
-    expect(player.locator(".at")).to_have_text(re.compile(f"^step 14 of 18, detail 1 of {effects}"))
+    effects = trace[14].last - trace[14].first + 1
+    expect(player.locator(".at")).to_have_text(re.compile(f"^step 15 of 19, detail 1 of {effects}"))
     for key, told in (
         ("Home", "before the first"),
-        ("n", "step 1 of 18: the first"),
-        ("End", "step 18 of 18: the last"),
+        ("n", "step 1 of 19: the first"),
+        ("End", "step 19 of 19: the last"),
     ):
         page.keyboard.press(key)
         expect(player.locator(".at")).to_contain_text(told)
     for _ in range(2):
         page.keyboard.press("ArrowLeft")
-    expect(player.locator(".at")).to_contain_text("step 16 of 18: the last change")
+    expect(player.locator(".at")).to_contain_text("step 17 of 19: the last change")
 
 
 def test_where_nothing_was_done_there_is_nothing_to_step_through(page: Page, tmp_path: Path) -> None:
@@ -203,7 +203,7 @@ def test_where_nothing_was_done_there_is_nothing_to_step_through(page: Page, tmp
 
 
 def test_a_message_moves_nothing(page: Page, tmp_path: Path) -> None:
-    player = open_page(page, tmp_path, show(bind(), step=13))
+    player = open_page(page, tmp_path, show(bind(), step=14))
     place = "root => ['.stage', '.bar', '.scrubber'].map(one => root.querySelector(one).getBoundingClientRect().top)"
     before = player.evaluate(place)
     player.focus()
@@ -217,19 +217,19 @@ def test_the_source_stands_beside_the_picture_and_names_the_kernels_function_wit
 ) -> None:
     page.set_viewport_size({"width": 1280, "height": 720})
     trace = bind()
-    player = open_page(page, tmp_path, show(trace, step=13))
+    player = open_page(page, tmp_path, show(trace, step=14))
     player.get_by_role("button", name="Source").click()
     picture, source = (player.locator(one).bounding_box() for one in (".stage", ".function"))
     assert picture
     assert source
     assert picture["x"] + picture["width"] <= source["x"]
-    step = trace[12]
+    step = trace[13]
     expect(player.locator(".mirrors")).to_have_text(f"mirrors {step.kernel_function}, {step.kernel_file}, v7.2")
     link = re.compile(f"^https://git.kernel.org/.*/{re.escape(step.kernel_file)}\\?h=v7.2$")
     expect(player.locator(".mirrors a")).to_have_attribute("href", link)
     expect(player.locator(".known")).to_have_text(f"{recorded_calls(step)} recorded calls ran through this line")
     player.focus()
-    for number in range(14, 19):
+    for number in range(15, 20):
         page.keyboard.press("ArrowRight")
         expect(player.locator(".code .current .no")).to_have_text(str(trace[number - 1].line))
         expect(player.locator(".code .current")).to_be_in_viewport()
@@ -239,7 +239,7 @@ def test_where_the_source_stands_below_the_picture_the_controls_and_the_running_
     page: Page, tmp_path: Path
 ) -> None:
     page.set_viewport_size({"width": 1100, "height": 610})  # what JupyterLab leaves of 1280 × 720
-    player = open_page(page, tmp_path, show(bind(), step=13))
+    player = open_page(page, tmp_path, show(bind(), step=14))
     player.get_by_role("button", name="Source").click()
     player.focus()
     page.keyboard.press("ArrowRight")
@@ -251,7 +251,7 @@ def test_large_letters_come_and_go_with_a_key(page: Page, tmp_path: Path) -> Non
     page.set_viewport_size(
         {"width": 1920, "height": 1080}
     )  # on a small screen the room there is belongs to the picture
-    player = open_page(page, tmp_path, show(bind(), step=13))
+    player = open_page(page, tmp_path, show(bind(), step=14))
     player.focus()
     expect(player.locator(".sentence")).to_have_css("font-size", "22px")
     page.keyboard.press("f")
@@ -265,7 +265,7 @@ def test_large_letters_come_and_go_with_a_key(page: Page, tmp_path: Path) -> Non
 
 
 def test_a_phase_and_a_kind_say_what_they_mean_with_a_link_to_the_kernels_file(page: Page, tmp_path: Path) -> None:
-    player = open_page(page, tmp_path, show(bind(), step=13))
+    player = open_page(page, tmp_path, show(bind(), step=14))
     tip = player.get_by_role("tooltip")
     expect(tip).to_be_hidden()
     player.locator(".chip", has_text="acquire").hover()
@@ -280,7 +280,7 @@ def test_a_phase_and_a_kind_say_what_they_mean_with_a_link_to_the_kernels_file(p
 
 
 def test_the_same_is_said_to_who_has_only_keys(page: Page, tmp_path: Path) -> None:
-    player = open_page(page, tmp_path, show(bind(), step=13))
+    player = open_page(page, tmp_path, show(bind(), step=14))
     tip = player.get_by_role("tooltip")
     page.mouse.move(0, 0)
     player.focus()
@@ -292,7 +292,7 @@ def test_the_same_is_said_to_who_has_only_keys(page: Page, tmp_path: Path) -> No
     expect(tip).to_contain_text(player.locator(".node:focus").get_attribute("data-oid").split()[0])  # type: ignore[union-attr]
     page.keyboard.press("Escape")
     expect(tip).to_be_hidden()
-    at(player, 13)
+    at(player, 14)
 
 
 def test_every_kind_of_object_in_a_busy_picture_and_every_phase_is_explained() -> None:
@@ -310,7 +310,7 @@ def test_every_row_of_a_busy_picture_is_explained_and_a_pointer_that_rests_on_it
     fields = shown.data()["fields"]
     assert {f"{part[4].split()[0]}.{part[2]}" for part in rows} == {*fields}
     assert all(says.endswith(".") for says in fields.values())
-    player = open_page(page, tmp_path, show(bind(), step=13))
+    player = open_page(page, tmp_path, show(bind(), step=14))
     tip = player.get_by_role("tooltip")
     player.locator(".row", has_text="refcount").first.hover()
     expect(tip).to_have_text(re.compile("^refcount How many use the registered device.*include/linux/vfio.h$"))
@@ -322,7 +322,7 @@ def test_every_row_of_a_busy_picture_is_explained_and_a_pointer_that_rests_on_it
 def test_the_legend_says_what_strokes_kinds_and_fields_mean_with_a_link_to_the_kernels_file(
     page: Page, tmp_path: Path
 ) -> None:
-    player = open_page(page, tmp_path, show(bind(), step=13))
+    player = open_page(page, tmp_path, show(bind(), step=14))
     player.get_by_role("button", name="Legend").click()
     legend = player.get_by_role("dialog", name="Legend")
     expect(legend.locator(".strokes li", has_text="given it back")).to_be_visible()
@@ -335,7 +335,7 @@ def test_the_legend_says_what_strokes_kinds_and_fields_mean_with_a_link_to_the_k
 
 
 def test_in_the_legend_no_two_strokes_look_alike(page: Page, tmp_path: Path) -> None:
-    player = open_page(page, tmp_path, show(bind(), step=13))
+    player = open_page(page, tmp_path, show(bind(), step=14))
     player.get_by_role("button", name="Legend").click()
     looks = player.locator(".strokes svg:has(.edge)").evaluate_all(
         """all => all.map(one => ['.line', '.tip', '.minus'].flatMap(part => {

@@ -627,6 +627,22 @@ def test_a_lock_is_taken_out_and_everything_is_done_again() -> None:
     assert "taken out" not in str([str(one) for one in box.run.machine.trace.micro])
 
 
+def test_calls_moved_by_hand_begin_anew_without_the_lock_and_the_schedule_is_replayed_when_asked_for() -> None:
+    box = opened("open device", "open iommufd")
+    box.when.value = "by hand"
+    box.call.click()
+    box.run.do(Moved(len(box.run.machine.calls) - 1, times=9))
+    effects = len(box.run.machine.engine.micro)
+    box.machine_pane.without.set("group_lock")
+    box.machine_pane.take_out.click()
+    assert box.run.running()
+    assert not box.run.moved
+    assert "press “Replay my schedule”" in box.message
+    box.replay.click()
+    assert len(box.run.machine.engine.micro) == effects
+    assert box.replay not in box.next_calls.children
+
+
 def test_protections_can_be_chosen_before_any_call_and_what_is_none_is_not_taken_out() -> None:
     pane = Sandbox().machine_pane
     assert {"group_lock", "kvm_ref_lock"} <= {*pane.without.text.options}

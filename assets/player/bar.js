@@ -115,8 +115,10 @@ export class Bar {
   }
 
   // Which step it is, which detail of it or why one looks at it, and in which function.
-  where({ step, told, effect, frame }) {
-    const { last, data } = this.run;
+  where({ step, told, effect, frame, brief }) {
+    const { data, stops } = this.run;
+    const walk = brief && !effect ? stops.indexOf(step) + 1 : 0; // on a walk only its own steps are counted
+    const last = brief && stops.length ? stops.length : this.run.last;
     if (!told) return last ? `before the first of ${last} step${last === 1 ? "" : "s"}` : "no steps yet";
     const first = this.run.endOf(step - 1);
     const detail = effect ? `, detail ${frame - first} of ${told.frame - first}` : "";
@@ -125,8 +127,13 @@ export class Bar {
       ? "what is broken"
       : told.refused
       ? (/^E[A-Z0-9]+$/.test(told.refused) ? "refused here" : "it goes wrong here") // an errno, or e.g. "use after free"
-      : { [data.step]: "look here", 1: "the first", [last]: "the last", [data.tells]: "the last change" }[step];
-    return `step ${step} of ${last}${detail || (about ? `: ${about}` : "")}${code ? ` · in ${code}` : ""}`;
+      : {
+        [data.step]: "look here",
+        1: "the first",
+        [this.run.last]: "the last",
+        [data.tells]: "the last change",
+      }[step];
+    return `step ${walk || step} of ${last}${detail || (about ? `: ${about}` : "")}${code ? ` · in ${code}` : ""}`;
   }
 
   // What is neither a complaint nor of one step; it goes with the next move.

@@ -31,14 +31,15 @@ export class WordsView {
   marks(told) {
     return [
       ...(told.refused ? [chip("errno", `✕ ${told.refused}`)] : []),
-      ...(told.again ? [chip("again", "again")] : []),
+      ...(told.again && !this.brief ? [chip("again", "again")] : []), // on a walk the phases between may be left out
       ...(told.waits ? [chip("waits", "waits")] : []),
       ...(this.alone ? [] : [chip("thread", told.thread)]),
     ];
   }
 
   /** @param {import("./run.js").Moment} moment */
-  show({ step, told, effect, base, presenter }) {
+  show({ step, told, effect, base, presenter, brief }) {
+    this.brief = brief;
     this.phase.className = told ? `chip phase-${told.phase}` : "chip start";
     this.phase.dataset.word = told ? told.phase : "";
     this.phase.textContent = told ? told.phase : "start";

@@ -251,6 +251,7 @@ async def do_exit(task: TaskStruct) -> None:
             await fput(file, task.files, f"fd {number}")
         number = await next_slot(task.files.fd, number + 1)
     await task_work_run()
+    say(Phase.RELEASE, "The files of {} are closed; now the process itself goes.", task)
     zero = (await load(task.user)).user_0
     async with zero.tasklist_lock:
         if await xa_load(zero.tasks, task.name) is task:  # and not one that has the name by now

@@ -202,9 +202,8 @@ class Bench(RunView):
     def _refresh(self, before: dict[int, Any] | None) -> None:
         now = self.session.descriptors()
         others = [name for name in self.session.alive() if name != PROGRAM and self.session.descriptors(name)]
-        self.table.show(
-            [ProgramLine(name, name, "has open:", self._chips(name), "none yet") for name in (PROGRAM, *others)]
-        )
+        none = "nothing now" if self.session.calls_made else "none yet"
+        self.table.show([ProgramLine(name, name, "has open:", self._chips(name), none) for name in (PROGRAM, *others)])
         for fd, file in now.items():
             if (self._suggest or not before) and file not in (before or {}).values():
                 for field in self._about(file.label):

@@ -20,10 +20,16 @@ LONGEST = 300  # letters of a sentence beside a field; of what was typed it repe
 class BadInput(Exception):
     """A field holds something that cannot be used; the field says why. The text is its label.
 
-    `field` is that field, where there is one that tells when what stands in it has changed.
+    `field` is that field, where there is one that tells when what stands in it has changed. `missing` is what is said of an
+    empty one: it stands in the line about the press, so that nothing below the field moves.
     """
 
     field: LabelledField | None = None
+    missing = ""
+
+    def told(self) -> str:
+        """What is wrong, for the line about the press."""
+        return f"{self}: {self.missing}" if self.missing else f"see what is said at {self}"
 
 
 class LabelledField(widgets.VBox):
@@ -49,7 +55,8 @@ class LabelledField(widgets.VBox):
     def _changed(self) -> None:
         """What was wrong need not be any more. Its place stays until the next press, lest the pressed button move away."""
         if self.message:
-            self.problem.value = f'<span style="visibility: hidden">{escape(self.message)}</span>'
+            if self.problem is not None:
+                self.problem.value = f'<span style="visibility: hidden">{escape(self.message)}</span>'
             self.message = ""
             self.remove_class("vfiosim-wrong")
             if self.mended:
@@ -72,9 +79,20 @@ class LabelledField(widgets.VBox):
         try:
             found = self.meant(str(self.text.value))
         except ValueError as problem:
+            if not str(self.text.value).strip():
+                raise self.missing(str(problem)) from None
             raise self.refusal(str(problem)) from None
         self.complain("")
         return found
+
+    def missing(self, message: str) -> BadInput:
+        """What to raise where nothing stands in it: it is only marked."""
+        self.complain("")
+        self.message = message
+        self.add_class("vfiosim-wrong")
+        problem = BadInput(self.label)
+        problem.field, problem.missing = self, message
+        return problem
 
     def meant(self, typed: str) -> Any:
         """What a text stands for. Raises ValueError for one that cannot be used, with the sentence why."""

@@ -9,7 +9,6 @@ from fnmatch import fnmatchcase
 
 from ..trace import ObjectState, State
 from ..trace.plain import shown
-from ..why import in_words
 from .session import Session
 
 
@@ -65,8 +64,8 @@ def gone(name: str) -> Fact:
 
     def instead(state: State) -> str:
         for thing in _named(state, name):
-            holders = dict.fromkeys(in_words(*entry) for ledger in thing.counts.values() for entry in ledger)
-            held = f", held by {' and '.join(holders)}" if holders else ""
+            # Who holds it is for the reader to find: to let go of that is the task.
+            held = ", and something still holds it" if any(thing.counts.values()) else ""
             return f"{'it' if thing.oid == name else thing.oid} is alive{held}"
         return ""
 
@@ -117,7 +116,7 @@ def descriptor(leads_to: str, called: str, is_open: bool = True) -> Fact:
         keys = [key for file in files for key in file.counts["f_ref"] if key[0] in {table.oid for table in tables}]
         if bool(keys) == is_open:
             return ""
-        return "there is none" if is_open else f"there is {keys[0][1]}"
+        return "there is none" if is_open else "there is one"
 
     about = (*(["fds *"] if is_open else []), f"file {leads_to}")
     return Fact(f"{'a' if is_open else 'no'} descriptor leads to {called}", instead, about)

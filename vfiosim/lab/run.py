@@ -80,10 +80,10 @@ class Run:
         self.undone = []
         self.take_back(self.given)
 
-    def boot(self, setup: Setup, keep: bool = False, given: Iterable[Event] = ()) -> list[str]:
+    def boot(self, setup: Setup, keep: bool = False, given: Iterable[Event | Done] = ()) -> list[str]:
         """Another machine, with what is `given` done; with `keep` instead all is done again, and what cannot be is told.
 
-        Undo leads back to the machine before. Raises ValueError for a setup that cannot be; then everything is as it was.
+        With other protections moves by hand are not. Undo leads back. Raises ValueError for a setup that cannot be.
         """
         before, old = self._episode(), (self.machine, self.without, self.done)
         if replace(setup, without=()) != replace(self.setup, without=()):
@@ -97,7 +97,9 @@ class Run:
             raise
         self.past.append(before)
         self.undone = []
-        again: Sequence[Event | Done] = before.done if keep else [*given]
+        moves = setup.without == before.setup.without
+        kept = [each for each in before.done if moves or not isinstance(each.event, Moved)]
+        again: Sequence[Event | Done] = kept if keep else [*given]
         first = before.given if keep else len(again)
         left_out = self.again(again[:first])
         self.given = len(self.done)

@@ -86,7 +86,7 @@ class RunView(StaticFallback):
             if outcome is not None:  # last: who can read how the call ended can walk through it
                 self._tell(outcome)
         except BadInput as problem:
-            self._say(f"Nothing was called; see what is said at {problem}.", "wrong")
+            self._say(f"Nothing was called; {problem.told()}.", "wrong")
             self._wrong_field = problem.field
             if problem.field is not None:
                 problem.field.mended = partial(self._ready_again, self.result.value)

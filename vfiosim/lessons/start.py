@@ -84,7 +84,7 @@ class FirstBench(Bench):
         """Bring the button in line with what was pressed and answered."""
         waits = bool(self.session.calls_made) and not presenter.on and f"00 {AGAIN}" not in progress.answers
         self.buttons["bind"].disabled = waits
-        self.first.value = "Once more? Predict first, below." if waits else ""
+        self.first.value = "✓ bound. What would a second press do? That is asked below." if waits else ""
 
     def _refresh(self, before: dict[int, Any] | None) -> None:
         super()._refresh(before)

@@ -13,6 +13,7 @@ from .atlas import ALONE, BELOW, HEAD, LETTER, PADDING, ROW, TITLE, Spot, alone,
 from .graph import FREED, NULL, Edge, Frame, Graph, Node, Row, change_text
 from .layout import LARGEST, MARGIN, Curve, Layout
 
+BADGE = 12  # how far it reaches around its middle
 BADGES = {"new": "+", "gone": "−"}
 CORNER, CALL_CORNER = 7, 12
 
@@ -67,15 +68,17 @@ def svg(
         _edge(edge, layout.edges[edge.key], looks[edge.key], name) for edge in graph.edges if edge.key in looks
     )
     sheets = f"<style>{style_sheet('palette.css')}{style_sheet('graph.css')}</style>" if styled else ""
-    width, height = round(layout.width + MARGIN), round(layout.height - layout.top + MARGIN)
+    high = [layout.nodes[node.key].top - BADGE - 3 for node in graph.nodes if in_title(node)]  # their badges stick out
+    top = min([layout.top - MARGIN, *high])
+    width, height = round(layout.width + MARGIN), round(layout.height - top)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="vfiosim-graph" role="img" style="max-width: {width * LARGEST:.0f}px" '
         f'aria-labelledby="{name}-title" aria-describedby="{name}-desc" width="{width}" height="{height}" '
-        f'viewBox="{-MARGIN:.0f} {layout.top - MARGIN:.0f} {width} {height}">'
+        f'viewBox="{-MARGIN:.0f} {top:.0f} {width} {height}">'
         f'<title id="{name}-title">Who holds a reference to whom</title>'
         f'<desc id="{name}-desc">{escape(about)}</desc>'
         f"{sheets}"
-        f'<rect class="paper" x="{-MARGIN:.0f}" y="{layout.top - MARGIN:.0f}" width="{width}" height="{height}"/>'
+        f'<rect class="paper" x="{-MARGIN:.0f}" y="{top:.0f}" width="{width}" height="{height}"/>'
         f"{nodes}{edges}</svg>"
     )
 

@@ -114,8 +114,9 @@ async def iommufd_device_pre_destroy(idev: IommufdDevice) -> None:
 @kernel("drivers/iommu/iommufd/device.c")
 async def iommufd_device_destroy(idev: IommufdDevice) -> None:
     """Give back what the object holds: DMA ownership, iommufd_group, context."""
-    say(Phase.RELEASE, "{} is freed: it gives back its share of the DMA ownership, its group and the iommufd.", idev)
+    say(Phase.RELEASE, "{} is to go: it gives back its share of the DMA ownership.", idev)
     await iommu_device_release_dma_owner(idev.igroup.group)
+    say(Phase.RELEASE, "{} is freed: it gives back its group and its iommufd.", idev)
     await iommufd_put_group(idev.igroup, idev)
     if not idev.dev.is_mock:
         await iommufd_ctx_put(idev.ictx, idev, ITS_CONTEXT)

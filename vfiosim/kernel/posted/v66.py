@@ -39,7 +39,7 @@ async def copy_fixed(layout: type[S], argument: int, minsz: int) -> S:
     data = await copy_from_user(argument, minsz)
     bind: Any = layout.from_buffer_copy(data.ljust(sizeof(layout), b"\0"))
     await refuse_if(bind.argsz < minsz, Errno.EINVAL, "argsz_minimum", f"argsz must be at least {minsz}")
-    say(Phase.VALIDATE, "Is the iommufd number possible, are all flags known?")
+    say(Phase.VALIDATE, "Is the iommufd number possible, are all flags known? And is this no file of a group?")
     return bind  # type: ignore[no-any-return]
 
 

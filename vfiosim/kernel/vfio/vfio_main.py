@@ -274,6 +274,7 @@ async def vfio_df_device_last_close(df: VfioDeviceFile) -> None:
     say(Phase.RELEASE, "The driver closes the device.")
     await device.ops.close_device(device)
     await give_up_iommu(df, ictx)
+    say(Phase.RELEASE, "The driver need not stay any more, and open_count counts one less.")
     driver: Any = await load(device.dev.driver)  # the same as at the first open, for it cannot have left meanwhile
     await store(device.precopy_info_v2, False)
     await module_put(driver, device)
@@ -294,6 +295,7 @@ async def vfio_df_open(df: VfioDeviceFile) -> None:
     Files that came from the group may be many; only the first one really opens.
     """
     device = df.device
+    say(Phase.VALIDATE, "Is the device open already? One file may bind it; more may be open only through its group.")
     opens = await load(device.open_count)
     await refuse_if(
         opens != 0 and df.group is None, Errno.EINVAL, "single_open", "another file of this device is bound already"

@@ -57,9 +57,11 @@ class MachinePane(widgets.VBox):
         )
         self.config.text.placeholder, self.without.text.placeholder = "e.g. VFIO_GROUP=n", "e.g. group_lock"
         self.take_out = button(
-            "Take out", "leave this protection out of the kernel, and do everything again", clicks=clicks
+            "Take out",
+            "leave this protection out of the kernel, and begin again: calls by hand wait for you",
+            clicks=clicks,
         )
-        self.put_back = button("Put all back", "the kernel as it is, and do everything again", clicks=clicks)
+        self.put_back = button("Put all back", "the kernel as it is, and begin again", clicks=clicks)
         self.taken = text("taken")
         self.problem = text("problem")
         self.devices = Devices(clicks, self._review)
@@ -139,7 +141,7 @@ class MachinePane(widgets.VBox):
         try:
             setup = self.read()
         except BadInput as problem:
-            self._complain(f"The machine cannot be booted; see what is said at {problem}.")
+            self._complain(f"The machine cannot be booted; {problem.told()}.")
             if problem.field is not None:
                 problem.field.mended = lambda: self._complain("")
             return

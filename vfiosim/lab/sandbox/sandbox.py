@@ -27,7 +27,7 @@ from .keys import with_key
 from .machine_pane import MachinePane
 from .presets import Preset, Presets, Try, came_of_it, next_try, places
 from .save_pane import SavePane
-from .schedule import Schedule
+from .schedule import Schedule, replay, to_replay
 from .shortcuts import Shortcuts
 
 AT_ONCE, BY_HAND = "at once", "by hand"
@@ -111,6 +111,7 @@ class Sandbox(RunView):
         self.shortcuts = Shortcuts(self, self._who, ("By hand, or failing", how), self._do)
         self.schedule = Schedule(self.clicks, lambda moved: self._press(lambda: self.run.do(moved)))
         self.next_calls = row("")
+        self.replay = self.button("Replay my schedule", self._replay, "move the calls as on the machine before")
         self._begins = {
             thread: self.button(
                 f"{thread}: next call", partial(self._begin_next, thread), "begin it; nothing happens yet"
@@ -238,7 +239,17 @@ class Sandbox(RunView):
         self._booted(f"{preset.name}: {preset.says}.", left_out)
 
     def _boot(self, setup: Setup, keep: bool) -> None:
-        self._booted("The machine has booted.", self.run.boot(setup, keep))
+        other, out = setup.without != self.run.setup.without, " and ".join(setup.without)
+        left_out = self.run.boot(setup, keep)
+        said = f"{out} taken out of the kernel." if out and other else "The machine has booted."
+        if to_replay(self.run):  # what comes of it is the reader's to find
+            said += " Your calls stand at their beginning: move them, or press “Replay my schedule”."
+        self._booted(said, left_out)
+
+    def _replay(self) -> None:
+        left_out = replay(self.run)
+        self._after(None)
+        self._say(with_left_out("Done again, as you moved them before.", left_out), "wrong" if left_out else "")
 
     def _load(self, saved: str) -> None:
         differs = self.run.load(saved)
@@ -319,6 +330,7 @@ class Sandbox(RunView):
 
     def _offer_next(self) -> None:
         ready = [self._begins[thread] for thread in self.run.to_come() if thread not in self._threads()]
+        ready += [self.replay] if to_replay(self.run) else []
         if list(self.next_calls.children) != ready:
             self.next_calls.children = ready
 

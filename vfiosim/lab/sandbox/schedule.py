@@ -145,3 +145,17 @@ def _ended(run: Run) -> dict[str, list[str]]:
 def thread_of(call: Call) -> str:
     """The name of the thread that makes a call."""
     return call.thread.prefix or call.thread.label
+
+
+def to_replay(run: Run) -> bool:
+    """Do calls stand at their beginning that were moved by hand on the machine before?"""
+    before = run.past[-1].done if run.past and run.past[-1].setup.without != run.setup.without else ()
+    moved = [any(isinstance(each.event, Moved) for each in done) for done in (before, run.done)]
+    return bool(run.running()) and moved == [True, False]
+
+
+def replay(run: Run) -> list[str]:
+    """Everything as on the machine before, with each move by hand; what cannot be is told."""
+    run.reset()
+    run.undone = []
+    return run.again(run.past[-1].done[run.given :])
