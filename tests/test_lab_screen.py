@@ -96,6 +96,21 @@ def all_seen(place: Locator, button: Locator) -> None:
     becomes(parts["picture"], SCALE, lambda scale: 16 * scale >= 12)
 
 
+def test_however_many_descriptors_and_however_tall_the_picture_what_a_step_needs_is_on_the_screen(
+    lab: dict[str, Locator],
+) -> None:
+    place = on(lab, LAPTOP, ALL)
+    all_pressed(place, ALL)
+    player, answer = place.locator(".vfiosim-player"), place.locator(".vfiosim-result")
+    before = answer.evaluate(PLACE, place.element_handle())
+    press(place, "open device", "open iommufd", "dup", "dup", "bind")
+    place.evaluate("lab => lab.scrollIntoView({ block: 'start' })")
+    assert player.evaluate("player => player.clientHeight") > 460, "all of it fits: this shows nothing"
+    for part in (".vfiosim-chip >> nth=-1", ".sentence", ".bar.first", ".scrubber"):
+        becomes(place.locator(part).first, HIDDEN, lambda hidden: hidden <= 1)
+    assert answer.evaluate(PLACE, place.element_handle()) == before
+
+
 def test_what_is_rarely_needed_opens_over_the_picture_of_the_sandbox_which_stays_where_it_is(
     lab: dict[str, Locator],
 ) -> None:

@@ -498,6 +498,7 @@ def test_on_a_small_screen_code_variables_buttons_and_picture_are_seen_together(
         panel(root, 1).locator("pre.code .here"),
         root.locator("table.shared"),
         panel(root, 1).get_by_role("button", name="to the end"),
+        root.get_by_role("button", name="Next →"),
     ):
         expect(part).to_be_in_viewport()
     expect(root.locator(".vfiosim-player svg.vfiosim-graph")).to_be_in_viewport(ratio=0.99)  # all of the picture

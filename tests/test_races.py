@@ -86,6 +86,18 @@ def test_every_way_to_end_has_a_witness_to_show() -> None:
     assert len(set(traces)) > 1
 
 
+def test_what_can_be_taken_out_is_shown_once_something_was_predicted_of_the_kernel_as_it_is() -> None:
+    lab = Races("R1")
+    assert lab.ticks.layout.display == "none"
+    lab.prediction.value = "safe"
+    lab.commit.click()
+    assert lab.ticks.layout.display != "none"
+    lab.protections["group_lock"].value = True
+    assert lab.ticks.layout.display != "none"
+    lab.reset.click()
+    assert lab.ticks.layout.display == "none"
+
+
 def test_another_protection_asks_for_another_prediction() -> None:
     lab = explored("R1")
     lab.protections["group_lock"].value = True

@@ -5,7 +5,6 @@ import { keepKeys } from "./kept_keys.js";
 import { listen } from "./listen.js";
 
 function renderChips({ model, el }) {
-  const first = model.get("rows").length; // of one of these that has gone the place stays: no button moves away
   let made = new Map(); // by program, descriptor and file: a button that stays keeps the focus
   const root = element("div", { role: "group", "aria-label": "descriptor tables" });
   el.append(root);
@@ -29,8 +28,9 @@ function renderChips({ model, el }) {
       return element("div", {}, ...(title ? [element("b", {}, title), " "] : []), `${says} `, list);
     };
     const lines = model.get("rows").map(line);
-    while (lines.length < first) lines.push(element("div", { class: "vfiosim-gone" }));
     root.replaceChildren(...lines);
+    const last = [...made].filter(([key]) => before.size && !before.has(key)).pop()?.[1]; // what has just come is seen
+    if (last) root.scrollLeft = Math.max(root.scrollLeft, last.offsetLeft + last.offsetWidth - root.clientWidth);
     if (focused instanceof HTMLElement && root.contains(focused)) focused.focus();
   };
   for (const name of ["rows", "pressed"]) model.on(`change:${name}`, show);

@@ -1,4 +1,4 @@
-// Going from step to step, from effect to effect, and along a walk. It knows where the reader is; what extends it shows that.
+// Going from step to step, from effect to effect, along a walk, and by itself. It knows where the reader is; what extends it shows that.
 
 import { inPlace } from "./dom.js";
 
@@ -6,7 +6,11 @@ const ALL = "Now with every box and every field. “All fields” again: only th
 const FEW = "Now with the boxes and fields of the walk only.";
 
 export class Moving {
-  constructor() {
+  /** @param {any} root */
+  constructor(root) {
+    this.root = root;
+    /** @type {number | null} the step that is compared with */
+    this.base = null;
     /** @type {any} what is walked through */
     this.run = null;
     this.step = 0; // counts from 1, 0 is before the first
@@ -25,6 +29,7 @@ export class Moving {
   // What extends this does these.
   show(_frame, _before, _effect) {}
   load(_data, _step, _brief) {}
+  again() {}
   complain(_text) {}
   tell(_text) {}
 
@@ -109,5 +114,39 @@ export class Moving {
     const found = by > 0 ? steps.find((step) => step > this.step) : steps.filter((step) => step < this.step).pop();
     if (found === undefined) this.complain(`There is no ${what} ${by > 0 ? "after" : "before"} step ${this.step}.`);
     else this.goTo(found);
+  }
+
+  compare(base) {
+    this.base = base;
+    this.again();
+  }
+
+  compareWith(text) {
+    if (text === "") this.compare(null);
+    else if (this.known(text)) this.compare(Number(text));
+  }
+
+  // ---- playing
+
+  toggle() {
+    if (this.playing.timer) this.playing.stop();
+    else {
+      if (this.step >= this.run.last) this.goTo(0);
+      this.playing.start();
+    }
+  }
+
+  tick() {
+    if (this.root.isConnected && this.step < this.run.last) this.move(1);
+    return this.root.isConnected && this.step < this.run.last;
+  }
+
+  faster(by) {
+    this.bar.speed.value = this.playing.faster(by);
+    this.playing.at(this.bar.speed.value);
+  }
+
+  stop() {
+    this.playing.stop();
   }
 }

@@ -37,12 +37,10 @@ export class Player extends Moving {
     data,
     { onMove = () => {}, onPick = () => {}, onViews = () => {}, onShare = () => {}, onUnfold } = {},
   ) {
-    super();
-    this.root = root;
+    super(root);
     this.onMove = onMove;
     this.onViews = onViews;
     this.onShare = onShare;
-    this.base = null;
     this.left = 0; // the step at which the reader was while it was printed
     this.open = new Set(data.views);
     this.presenter = Boolean(data.presenter || root.closest(PRESENTED));
@@ -129,7 +127,8 @@ export class Player extends Moving {
       this.sheets.legend.root,
       this.tips.root,
     ];
-    this.root.append(this.words.root, main, this.bar.first, scrubber.root, ...below);
+    const foot = element("div", { class: "foot" }, this.bar.first, scrubber.root);
+    this.root.append(this.words.root, main, foot, ...below);
   }
 
   sized(wide, high) {
@@ -181,30 +180,6 @@ export class Player extends Moving {
     this.bar.tell(text);
   }
 
-  // ---- playing
-
-  toggle() {
-    if (this.playing.timer) this.playing.stop();
-    else {
-      if (this.step >= this.run.last) this.goTo(0);
-      this.playing.start();
-    }
-  }
-
-  tick() {
-    if (this.root.isConnected && this.step < this.run.last) this.move(1);
-    return this.root.isConnected && this.step < this.run.last;
-  }
-
-  faster(by) {
-    this.bar.speed.value = this.playing.faster(by);
-    this.playing.at(this.bar.speed.value);
-  }
-
-  stop() {
-    this.playing.stop();
-  }
-
   // The steps in which something changes, of what the reader follows if there is anything.
   changing() {
     return this.facts.changing() ?? this.run.changing();
@@ -233,6 +208,7 @@ export class Player extends Moving {
     this.onMove(step);
   }
 
+  /** @override */
   again() {
     this.show(this.moment.frame, this.before, this.moment.effect);
   }
@@ -333,16 +309,6 @@ export class Player extends Moving {
     this.bar.shared.hidden = true;
     if (this.base !== null) this.compare(null);
     if (this.picking.leave()) this.root.focus();
-  }
-
-  compare(base) {
-    this.base = base;
-    this.again();
-  }
-
-  compareWith(text) {
-    if (text === "") this.compare(null);
-    else if (this.known(text)) this.compare(Number(text));
   }
 
   // A text that is not there yet is made by who is told so, and comes to `shareAs`.

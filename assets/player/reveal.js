@@ -17,10 +17,9 @@ export function reveal(root) {
   if (!scroller || !lab.contains(pressed) || root.contains(pressed)) return;
   const box = (part) => part.getBoundingClientRect();
   const view = box(scroller);
-  const lowest = [root.querySelector(".scrubber"), ...lab.querySelectorAll(".vfiosim-controls .vfiosim-result")].map((
-    part,
-  ) => box(part).bottom);
-  const missing = Math.max(...lowest) + 4 - view.bottom;
+  const results = [...lab.querySelectorAll(".vfiosim-controls .vfiosim-result")].map((part) => box(part).bottom);
+  const [picture, foot] = [".stage", ".foot"].map((name) => box(root.querySelector(name)));
+  const missing = Math.max(picture.bottom + foot.height, ...results) + 4 - view.bottom; // wherever the foot is seen now
   const room = Math.min(box(pressed).top, box(root).top) - 4 - view.top;
   if (Math.min(missing, room) > 0) scroller.scrollTop += Math.min(missing, room);
 }

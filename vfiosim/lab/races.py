@@ -130,6 +130,7 @@ class Races(StaticFallback):
         if puzzle.fixes:
             self.protections["fixed"] = self._tick("fixed", f"with a repair of {', '.join(puzzle.fixes)}")
         self.ticks.children = [text("title", "The kernel as it is, or:"), *self.protections.values()]
+        self._first = True
         self.way_in = self.sandbox = None
         self._lock()
 
@@ -160,6 +161,7 @@ class Races(StaticFallback):
         explored = self.result is not None
         shown = self.fold.value or not explored
         widgets.unfold(self.fold, explored)
+        widgets.unfold(self.ticks, presenter.on or not self._first)  # first one predicts for the kernel as it is
         widgets.unfold(self.story, shown)
         for part in (self.asked, self.commit):
             widgets.unfold(part, shown and not presenter.on)
@@ -180,8 +182,10 @@ class Races(StaticFallback):
             self._say("Choose one of the two answers first.", "alert")
             return
         self.predicted = str(self.prediction.value)
+        self._first = False
         self.prediction.disabled = self.commit.disabled = True
         self.explore.disabled = False
+        self._fold()
         self._say("Now explore.")
 
     def _kernel(self) -> tuple[tuple[str, ...], dict[str, Callable[..., Any]]]:
