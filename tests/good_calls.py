@@ -641,5 +641,36 @@ def send_a_file() -> Made:
 
 
 @good
+def close_the_last_socket_that_can_send_to_one_in_its_own_queue() -> Made:
+    machine, p, dev, _ = ready()
+    first, second = p.socketpair()
+    p.sendmsg_fds(first, (second, dev))
+    p.close(second)
+    return machine, ("vmm", "close", first)
+
+
+@good
+def let_a_function_sleep_and_be_told_of_its_waking() -> Made:
+    machine, p, dev, _ = ready()
+    what = uapi.VFIO_DEVICE_FEATURE_SET | uapi.VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY_WITH_WAKEUP
+    header = uapi.VfioDeviceFeature(argsz=16, flags=what)
+    argument = p.mmap(PAGE)
+    p.store(argument, bytes(header) + p.eventfd().to_bytes(4, "little") + bytes(4))
+    return machine, ioctl(dev, uapi.VFIO_DEVICE_FEATURE, argument)
+
+
+@good
+def map_a_bar_by_its_file_of_sys() -> Made:
+    machine, p = vmm()
+    bar = p.open("/sys/bus/pci/devices/0000:01:00.0/resource0", O_RDWR)
+    return machine, ("vmm", "mmap", PAGE, 3, 1, bar, 0)
+
+
+@good
+def list_the_iommu_groups() -> Made:
+    return vmm()[0], ("vmm", "listdir", "/sys/kernel/iommu_groups")
+
+
+@good
 def unload_a_module() -> Made:
     return vmm()[0], ("vmm", "rmmod", "vfio-pci")

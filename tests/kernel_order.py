@@ -33,6 +33,8 @@ KERNEL_NAME = {
     "list_directory": "iterate_dir",
     "read_link": "do_readlinkat",
     "mode_of": "vfs_fstatat",
+    "sysfs_kf_bin_rw": "sysfs_kf_bin_read",  # and sysfs_kf_bin_write, which does the same the other way
+    "drop_message": "unix_destruct_scm",
 }
 
 # What is no function of its own in the kernel.

@@ -77,6 +77,7 @@ def test_all_recordings_are_there() -> None:
     second = ["hand2-default", "hand2-noiommu", "hand2-sriov", "hand3-default", "hand3-noiommu", "hand4-default"]
     later = ["hand7-default", "hand7-noiommu", "hand8-default", "hand9-default"]
     tenth = ["hand10-default", "hand11-default", "hand12-default", "hand12-sriov", "hand13-compat", "hand13-default"]
+    tenth += ["hand14-default"]
     fifth = ["hand5-default", "hand5-noiommu", "hand5-sriov", "hand6-default"]
     mutated = ["rand13-default", "rand13-sriov"]
     built = [

@@ -136,14 +136,6 @@ def test_each_word_that_a_header_names_is_in_the_glossary_and_a_known_one_leads_
     assert all(f"[*{word}*](glossary.md)" in header for word in known)
 
 
-@EVERY
-def test_no_sentence_has_more_than_25_words(path):
-    prose = "\n\n".join(cells(path, "markdown")).partition("## Source lines")[0]
-    read = re.sub(r"\]\([^)]*\)|^\|.*$", "", prose, flags=re.MULTILINE)
-    said = [one for part in re.split(r"\n\s*\n|\n(?=[*>#\d])", read) for one in re.split(r"(?<=[.?!])[\"”)*]*\s", part)]
-    assert [one for one in said if len(re.findall(r"\S*\w\S*", one)) > 25] == []
-
-
 @LESSON
 def test_a_lesson_says_how_long_it_takes_and_ends_with_a_quiz(path):
     own = {**MINUTES, "11": MOSTLY}  # the rooms of the museum are told apart

@@ -97,3 +97,37 @@ def test_whoever_left_messages_unread_is_told_of_once():
     with pytest.raises(KernelError, match="ECONNRESET"):
         p.recvmsg_fds(first)
     assert p.recvmsg_fds(first) == ()
+
+
+def circle(trace: bool = True) -> Machine:
+    """Two processes that share the first of two sockets; the second waits in its own queue, and nobody has it open."""
+    machine = sockets(trace)
+    machine.processes["a"].sendmsg_fds(3, (4,))
+    for name in "ab":
+        machine.processes[name].close(4)
+    return machine
+
+
+def test_sockets_that_only_messages_hold_go_with_the_last_socket_whoever_closes_it():
+    result = explore(circle, {"A": [("a", *CLOSE[3])], "B": [("b", *CLOSE[3])]})
+    assert result.complete
+    assert [one.what for one in result.violations] == []
+    machine = circle()
+    assert "message 1" in machine.engine.objects  # the first one can send to it, but nobody can receive that
+    for name in "ab":
+        machine.processes[name].close(3)
+    assert [oid for oid in machine.engine.objects if oid.startswith(("message", "socket"))] == []
+    assert machine.check() == []
+
+
+def test_a_circle_of_sockets_lives_while_somebody_can_receive_one_of_them():
+    machine = circle()
+    a, b = machine.processes["a"], machine.processes["b"]
+    other, end = a.socketpair()
+    a.sendmsg_fds(other, (3,))
+    a.close(3)
+    b.close(3)
+    assert "message 1" in machine.engine.objects
+    (first,) = a.recvmsg_fds(end)
+    a.close(first)
+    assert [oid for oid in machine.engine.objects if oid.startswith("message")] == []

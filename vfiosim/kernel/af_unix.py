@@ -21,29 +21,35 @@ from .fs.file import (
 )
 from .fs.read_write import wait_for_readable
 from .fs.syscalls import alloc_file, drop_file
-from .unsupported import Unsupported
+from .garbage import unix_add_edges, unix_del_edges, unix_schedule_gc
+from .task import UserStruct, capable, current_task, free_uid
 
 POLLERR: Final = 8
 READABLE, WRITABLE, POLLRDHUP = POLLIN | 0x40, POLLOUT | 0x300, 0x2000  # with POLLRDNORM, POLLWRNORM, POLLWRBAND
-IN_FLIGHT, ITS_FILE, ITS_PEER = "in flight", "its file", "its other end"
+IN_FLIGHT, ITS_FILE, ITS_PEER, SENT_IT = "in flight", "its file", "its other end", "sent it"
+SCM_MAX_FD: Final = 253
 
 
 class SkBuff(KObject):
-    """A message that has been sent and not received: it holds the files that travel with it.
+    """A message that has been sent and not received: it holds the files that travel with it, and the user who sent them.
 
     * born by sendmsg; waits in the queue of the other socket, and nothing else knows it;
-    * dies when it is received, or with the socket.
+    * dies when it is received, with the socket, or when nobody can receive it any more (`dead`).
     """
 
     kind = "message"
     files: Field[tuple[File, ...]] = field(())
+    user: Field[UserStruct | None] = field(None)
+    receiver: Field[UnixSock | None] = field(None, link="weak")
+    dead: Field[bool] = field(False)
 
 
 class UnixSock(KObject):
     """One end of a socketpair.
 
     * held by its file, and by the other end, which sends into its queue (`sk_refcnt`); dies when both are gone;
-    * `queue`: messages for it, oldest first; `dead`: its file is gone; `shutdown`: nothing comes or goes any more;
+    * `queue`: messages for it, oldest first; `edges`: its file for each message that it is in, with who can receive that;
+    * `dead`: its file is gone; `shutdown`: nothing comes or goes any more;
     * `reset`: its other end was closed before it had received everything, and nobody has been told so (`sk_err`).
     """
 
@@ -52,11 +58,17 @@ class UnixSock(KObject):
     lock: Lock = spinlock()  # unix_state_lock
     iolock: Lock = mutex()  # one reader at a time
     readable: Completion = completion()
-    queue: Field[tuple[SkBuff, ...]] = field((), guard="lock", link="owns")
+    queue_lock: Lock = spinlock()  # sk_receive_queue.lock
+    queue: Field[tuple[SkBuff, ...]] = field((), guard="queue_lock", link="owns")
+    edges: Field[tuple[tuple[File, UnixSock], ...]] = field((), link="weak")
     peer: Field[UnixSock | None] = field(None, link="weak")
     dead: Field[bool] = field(False, guard="lock")
     shutdown: Field[bool] = field(False, guard="lock")
     reset: Field[bool] = field(False, guard="lock")
+
+    def __init__(self, engine: Engine, zero: UserStruct) -> None:
+        super().__init__(engine)
+        self.zero = zero
 
 
 @kernel("net/socket.c")
@@ -80,9 +92,10 @@ async def pair_of_sockets() -> tuple[File, File]:
     """The middle of it: the sockets, each with its file."""
     sockets: list[UnixSock] = []
     files: list[File] = []
+    user = await load(current_task().user)
     try:
         for _ in range(2):
-            sockets.append(await alloc(UnixSock))
+            sockets.append(await alloc(UnixSock, user.user_0))
         for _ in range(2):
             files.append(await alloc_file("socket", unix_fops, O_RDWR))
     except KernelError:
@@ -115,11 +128,13 @@ async def unix_release(file: File) -> None:
                 await store(peer.reset, True)
         await complete(peer.readable)
         await sock_put(peer, sock, ITS_PEER)
-    async with sock.lock:
+    async with sock.queue_lock:
         unread = await exchange(sock.queue, ())
     for message in unread:
-        await drop(message)
+        await drop_message(message)
+    zero = sock.zero
     await sock_put(sock, file, ITS_FILE)
+    await unix_schedule_gc(zero)
 
 
 @kernel("include/net/sock.h")
@@ -127,13 +142,6 @@ async def sock_put(sock: UnixSock, holder: KObject, reason: str) -> None:
     """Let go of a socket; it goes with the last reference."""
     if await put(sock.sk_refcnt, holder, reason):
         await free(sock)
-
-
-async def drop(message: SkBuff) -> None:
-    """A message goes, and lets go of its files."""
-    for file in await load(message.files):
-        await fput(file, message, IN_FLIGHT)
-    await free(message)
 
 
 async def socket_of(number: int) -> tuple[File, UnixSock]:
@@ -146,48 +154,59 @@ async def socket_of(number: int) -> tuple[File, UnixSock]:
 
 
 @kernel("net/unix/af_unix.c")
+async def too_many_unix_fds(user: UserStruct) -> None:
+    """ETOOMANYREFS: more files of this user are in messages than one process may have open, and it has no capability for that."""
+    many, most = await load(user.unix_inflight), await load(current_files().limit)
+    if many > most and not (await capable("CAP_SYS_RESOURCE") or await capable("CAP_SYS_ADMIN")):
+        why = f"{many} files of this user are in messages, and a process may have {most} open"
+        await refuse_if(True, Errno.ETOOMANYREFS, "few_files_in_flight", why)
+
+
+@kernel("net/unix/af_unix.c")
+async def drop_message(message: SkBuff) -> None:
+    """A message goes, and lets go of its files, and of who sent them (`unix_destruct_scm`)."""
+    await unix_del_edges(message)
+    for file in await load(message.files):
+        await fput(file, message, IN_FLIGHT)
+    user = await load(message.user)
+    if user is not None:
+        await free_uid(user, message, SENT_IT)
+    await free(message)
+
+
+@kernel("net/unix/af_unix.c")
 async def unix_stream_sendmsg(number: int, numbers: tuple[int, ...]) -> int:
-    """Send one byte and some open files: EBADF if one of them is none, EPIPE if nobody is at the other end."""
+    """Send one byte and some open files: EINVAL for too many, EBADF if one of them is none, EPIPE if nobody is at the other end.
+
+    ETOOMANYREFS once the user has more on their way than a process of it may have open.
+    """
     file, sock = await socket_of(number)
     async with on_failure(fput, file):
         message = await alloc(SkBuff)
-        async with on_failure(drop, message):
+        async with on_failure(drop_message, message):
             await scm_fp_copy(message, numbers)
-            await refuse_cycle(sock, message)
             peer = await unix_peer_to_send(sock, message)
     await complete(peer.readable)
     await fput(file)
     return 1
 
 
-async def refuse_cycle(sock: UnixSock, message: SkBuff) -> None:
-    """Not modelled: a message that holds, by way of others, the socket in whose queue it waits.
-
-    Where nobody can receive it any more the kernel collects it, some time after a socket is closed (net/unix/garbage.c).
-    """
-    known: list[UnixSock] = []
-    found = [file for file in await load(message.files) if file.f_op is unix_fops]
-    receiver = await load(sock.peer) if found else None
-    while found:
-        held: UnixSock = await private(found.pop())
-        if held is receiver:
-            raise Unsupported("a message that holds the socket that would receive it")
-        if held not in known:
-            known.append(held)
-            for waiting in await load(held.queue):
-                found += [file for file in await load(waiting.files) if file.f_op is unix_fops]
-
-
 async def unix_peer_to_send(sock: UnixSock, message: SkBuff) -> UnixSock:
-    """The other end, with the message in its queue. EPIPE if it is closed."""
+    """The other end, with the message in its queue. EPIPE if it is closed, ETOOMANYREFS."""
     closed = await load(sock.shutdown)
     found = None if closed else await load(sock.peer)
     peer = await require(found, Errno.EPIPE, "somebody_listens", "the other end is closed")
+    user = await load(message.user)
+    if user is not None:
+        await too_many_unix_fds(user)
+        await unix_schedule_gc(sock.zero, user)
     async with peer.lock:
         closed = await load(peer.dead)
         await refuse_if(closed, Errno.EPIPE, "somebody_listens", "the other end is closed")
         say(Phase.PUBLISH, "{} is sent: it holds the files in it until it is received.", message)
-        await store(peer.queue, (*await load(peer.queue), message))
+        await unix_add_edges(message, peer)
+        async with peer.queue_lock:
+            await store(peer.queue, (*await load(peer.queue), message))
     return peer
 
 
@@ -198,14 +217,18 @@ async def unix_stream_read_generic(sock: UnixSock) -> SkBuff | None:
     That tells that the other end was closed before it had received all that was sent to it.
     """
     while True:
-        async with sock.iolock, sock.lock:
-            waiting = await load(sock.queue)
-            await store(sock.queue, waiting[1:])
-            ended = await load(sock.shutdown)
-            reset = ended and not waiting and await exchange(sock.reset, False)
-            await refuse_if(
-                reset, Errno.ECONNRESET, "all_was_received", "the other end was closed with messages unread"
-            )
+        async with sock.iolock:
+            async with sock.lock:
+                async with sock.queue_lock:
+                    waiting = await load(sock.queue)
+                    await store(sock.queue, waiting[1:])
+                ended = await load(sock.shutdown)
+                reset = ended and not waiting and await exchange(sock.reset, False)
+                await refuse_if(
+                    reset, Errno.ECONNRESET, "all_was_received", "the other end was closed with messages unread"
+                )
+            if waiting:
+                await unix_del_edges(waiting[0])
         if ended:
             await complete(sock.readable)  # the end stays the end, for everybody who waits
         if waiting or ended:
@@ -216,11 +239,17 @@ async def unix_stream_read_generic(sock: UnixSock) -> SkBuff | None:
 
 @kernel("net/core/scm.c")
 async def scm_fp_copy(message: SkBuff, numbers: tuple[int, ...]) -> None:
-    """The message takes a reference on each file. EBADF."""
+    """The message takes a reference on each file, and on the user. EINVAL for too many, EBADF."""
+    many = len(numbers) > SCM_MAX_FD
+    await refuse_if(many, Errno.EINVAL, "files_fit", f"a message takes {SCM_MAX_FD} files at most")
     for number in numbers:
         file = await require(await fget(number), Errno.EBADF, "fd_is_open", f"{number} is not an open file")
         await hand_over(file.f_ref, (current(), "running call"), (message, IN_FLIGHT))
         await store(message.files, (*await load(message.files), file))
+    if numbers:
+        user = await load(current_task().user)
+        await get(user.refs, message, SENT_IT)
+        await store(message.user, user)
 
 
 @kernel("net/unix/af_unix.c")
@@ -251,7 +280,7 @@ async def scm_detach_fds(message: SkBuff) -> tuple[int, ...]:
         await get(file.f_ref, files, f"fd {number}")
         await xa_store(files.fd, number, file)
         numbers.append(number)
-    await drop(message)
+    await drop_message(message)
     return tuple(numbers)
 
 

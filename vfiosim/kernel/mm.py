@@ -228,6 +228,8 @@ class MmStruct(KObject):
         """Change what may be done in a range; what sticks out keeps its protection. EINVAL, ENOMEM where a part is not mapped."""
         if address % PAGE_SIZE:
             raise KernelError(Errno.EINVAL, f"{address:#x} is not where a page begins", check="mprotect")
+        if length and prot & ~0xF:
+            raise KernelError(Errno.EINVAL, f"{prot:#x} is no protection", check="mprotect")
         end = address + length
         inside = [self._regions[s] for s in self._starts if s < end and self._regions[s].end > address]
         covered = sum(min(region.end, end) - max(region.start, address) for region in inside)

@@ -8,26 +8,35 @@ from typing import Final
 from ..engine import *
 from ..uapi import Errno
 from .fs.file import O_ACCMODE, O_RDWR, O_WRONLY, PLAIN_FILE, File, KernelPages, Mapping, fget, fput
-from .fs.shmem import shmem_file_operations
+from .fs.read_write import LLONG_MAX
+from .fs.shmem import Inode, shmem_file_operations
 from .mm import PROT_WRITE, MmStruct, vma_close, vma_open
 from .regions import PAGE_SIZE, TASK_SIZE, whole_pages
 from .task import current_task, mm_of
 from .unsupported import Unsupported
 
 MAP_SHARED: Final = 1
+PAGE_SHIFT: Final = 12
+ULONG_MAX: Final = (1 << 64) - 1
 PROT_EXEC: Final = 4
 
 
 @kernel("mm/mmap.c")
 async def do_mmap(file: File, wish: Mapping, address: int | None) -> int:
     """The checks that do not depend on the file, then those of the file; then the mapping holds the file."""
-    odd = wish.length <= 0 or wish.offset % PAGE_SIZE
+    none = wish.length == 0 or wish.kind == 0
+    await refuse_if(none, Errno.EINVAL, "mapping_has_length", "a mapping has a length, and is shared or private")
+    room = TASK_SIZE - (address or 0)
     await refuse_if(
-        bool(odd),
-        Errno.EINVAL,
-        "whole_pages",
-        f"length ({wish.length:#x}) and offset ({wish.offset:#x}) must be pages, and not none",
+        wish.length > room,
+        Errno.ENOMEM,
+        "memory_has_room",
+        f"{wish.length:#x} bytes do not fit where programs may have memory",
     )
+    inside: KObject | None = await load(file.private_data)
+    last = LLONG_MAX if isinstance(inside, Inode) or file.f_op.seq else ULONG_MAX
+    far = wish.offset // PAGE_SIZE > last - wish.length >> PAGE_SHIFT
+    await refuse_if(far, Errno.EOVERFLOW, "file_reaches_so_far", "no file of this kind can be so long")
     if file.f_op is PLAIN_FILE:
         raise Unsupported(f"mapping {file.label}")
     mode = file.f_flags & O_ACCMODE
@@ -58,10 +67,13 @@ async def do_mmap(file: File, wish: Mapping, address: int | None) -> int:
 
 @kernel("mm/mmap.c")
 async def ksys_mmap_pgoff(length: int, prot: int, flags: int, number: int, offset: int, address: int | None) -> int:
-    """Map a file: EBADF, EINVAL (length, offset), EACCES (the file was not opened for that), ENODEV, what the file says."""
+    """Map a file: EINVAL (offset), EBADF, EINVAL (length), ENOMEM, EOVERFLOW, EACCES (not opened so), ENODEV, what it says."""
+    length, offset = length & ULONG_MAX, offset & ULONG_MAX
+    odd = offset % PAGE_SIZE != 0
+    await refuse_if(odd, Errno.EINVAL, "whole_pages", f"an offset of {offset:#x} is not where a page begins")
     file = await require(await fget(number), Errno.EBADF, "fd_is_open", f"{number} is not an open file")
     async with cleanup(fput, file):
-        return await do_mmap(file, Mapping(whole_pages(length), prot, flags & 3 == MAP_SHARED, offset), address)
+        return await do_mmap(file, Mapping(whole_pages(length), prot, flags & 3, offset), address)
 
 
 def can_be_unmapped(address: int, length: int) -> bool:

@@ -23,6 +23,7 @@ def module_name(driver: str) -> str:
 @kernel("kernel/module/main.c")
 async def try_stop_module(driver: BusDriver) -> None:
     """From now on nobody can hold the module. EAGAIN (that is, EWOULDBLOCK) if anybody does: it is in use."""
+    say(Phase.RELEASE, "{} gives up what it holds of its own module: was that the last reference?", driver)
     if not await put(driver.module, driver, LOADED):
         in_use = await get_unless_zero(driver.module, driver, LOADED)  # zero: the last user has left meanwhile
         await refuse_if(in_use, Errno.EAGAIN, "module_unused", "the module is in use")

@@ -7,14 +7,19 @@ from functools import partial
 from typing import Final
 
 from ..engine import *
+from ..uapi import Errno
 from .base import VFIO_DRIVERS, Device
-from .firmware import BARS, PIN, bar_flags, interrupt_input
+from .firmware import BARS, COMMAND, PIN, bar_flags, interrupt_input
+from .fs.file import Mapping
 from .fs.kernfs import Attribute, written
 from .iov import distance
 from .kstrtox import kstrtoul
+from .regions import whole_pages
+from .registers import read_register, write_register
 from .task import capable
 from .unsupported import Unsupported
 from .vfio.pci.vfio_pci_config import registers_now
+from .vfio.vfio import VfioDevice
 
 _IDS: Final = ("vendor", "device", "subsystem_vendor", "subsystem_device", "class")
 LINK_STATE: Final = ("current_link_speed", "current_link_width", "max_link_speed", "max_link_width")
@@ -27,6 +32,7 @@ _ALWAYS: Final = {  # of two processors and functions that nobody has put to sle
 }
 IO, MEM, PREFETCH, SIZEALIGN, MEM_64 = 0x100, 0x200, 0x2000, 0x40000, 0x100000  # IORESOURCE_…
 EXPRESS, LINK_CAPABILITIES, LINK_STATUS = 0x10, 0x0C, 0x12
+PORTS, MEMORY, BUS_MASTER = 1, 2, 4  # of the command register: what the function answers to, and whether it sends
 FIRST_OF_VFS: Final = 7
 SRIOV, VF_BARS = 0x10, 0x24  # a capability, and where in it the BARs of virtual functions begin
 PCI_STD_HEADER_SIZEOF, PCI_CFG_SPACE_EXP_SIZE = 64, 4096
@@ -59,6 +65,19 @@ async def broken_parity_status_store(device: Device, text: str, count: int) -> i
     """Write down whether its parity is broken; nothing here looks at it. EINVAL for no number."""
     await store(device.broken_parity_status, await kstrtoul(text) != 0)
     return count
+
+
+async def override_of(device: Device) -> str:
+    """The only driver that may take it."""
+    return await load(device.driver_override) or "(null)"
+
+
+async def enabled(device: Device) -> str:
+    """How often it is enabled: by hand, by a driver of the kernel, and by vfio-pci while it is open."""
+    driver, vdev = await load(device.driver), await load(device.drvdata)
+    by_driver = driver is not None and driver.label not in VFIO_DRIVERS
+    by_vfio = isinstance(vdev, VfioDevice) and await load(vdev.open_count) > 0
+    return str(await load(device.enable_cnt) + (by_driver or by_vfio))
 
 
 @kernel("drivers/pci/pci-sysfs.c")
@@ -105,6 +124,57 @@ async def config_file(device: Device, path: str) -> Attribute:
     return Attribute(
         path, 0o644, show=partial(pci_read_config, device, end), node=device, binary=True, size=len(device.config)
     )
+
+
+def resource_file(device: Device, name: str, path: str) -> Attribute | None:
+    """The file of a BAR: ports are read and written, memory is mapped, whoever has the device."""
+    bar = next((bar for bar in device.hardware.bars if name == f"resource{bar}"), None)
+    if bar is None:
+        return None
+    ports = bar in device.hardware.ports
+    return Attribute(
+        path,
+        0o600,
+        node=device,
+        binary=True,
+        size=device.hardware.bars[bar],
+        rw=partial(pci_resource_io, device, bar),
+        mmap=partial(pci_mmap_resource, device, bar),
+        fault=None if ports else partial(reach_resource, device, bar),
+    )
+
+
+@kernel("drivers/pci/pci-sysfs.c")
+async def pci_mmap_resource(device: Device, bar: int, wish: Mapping) -> None:
+    """May these pages of a BAR be mapped? EINVAL for ports, and for what ends beyond the BAR."""
+    fits = bar not in device.hardware.ports and wish.offset + wish.length <= whole_pages(device.hardware.bars[bar])
+    why = f"BAR {bar} has {device.hardware.bars[bar]:#x} bytes; memory inside it can be mapped, ports cannot"
+    await refuse_if(not fits, Errno.EINVAL, "mapping_fits", why)
+
+
+@kernel("drivers/pci/pci-sysfs.c")
+async def pci_resource_io(device: Device, bar: int, offset: int, size: int, data: bytes | None) -> bytes:
+    """Read ports, or write them: 1, 2 or 4 bytes. EIO for memory, EINVAL for other numbers of bytes."""
+    memory = bar not in device.hardware.ports
+    await refuse_if(memory, Errno.EIO, "resource_has_ports", f"BAR {bar} is memory: it is mapped, not read")
+    await refuse_if(size not in (1, 2, 4), Errno.EINVAL, "port_width", f"a port has 1, 2 or 4 bytes, not {size}")
+    return await reach_resource(device, bar, offset, size, data)
+
+
+async def reach_resource(device: Device, bar: int, at: int, width: int, data: bytes | None) -> bytes:
+    """One access to a BAR of the function itself; one that is switched off reads as zeros, and is not written."""
+    command = (await registers_now(device))[COMMAND]
+    if not command & (PORTS if bar in device.hardware.ports else MEMORY) and not device.spec.physfn:
+        return bytes(width) if data is None else data
+    if data is None:
+        return await read_register(device, bar, at, width)
+    await write_register(device, bar, at, data, partial(is_master, device))
+    return data
+
+
+async def is_master(device: Device) -> bool:
+    """May the function write to memory by itself?"""
+    return bool((await registers_now(device))[COMMAND] & BUS_MASTER)
 
 
 @kernel("drivers/pci/pci-driver.c")

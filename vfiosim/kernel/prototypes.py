@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..engine import prototype
 
 if TYPE_CHECKING:
+    from .af_unix import drop_message
     from .iommufd.device import iommufd_access_notify_unmap, iommufd_hw_pagetable_attach, iommufd_hw_pagetable_detach
     from .iommufd.main import (
         _iommufd_object_alloc,

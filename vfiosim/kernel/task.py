@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..engine import *
 from ..uapi import KernelError
 from .fs.file import PLAIN_FILE, RESERVED, File, FilesStruct, fput
 from .mm import MmStruct, mmput
+
+if TYPE_CHECKING:
+    from .af_unix import UnixSock
 
 R = TypeVar("R")
 ALL_CAPABILITIES = (
@@ -43,6 +46,13 @@ class UserStruct(KObject):
     others: Table[UserStruct] = table(guard="uidhash_lock")  # by ID; only user 0 keeps it
     tasklist_lock: Lock = spinlock()  # this, too, and what it guards
     tasks: Table[TaskStruct] = table(guard="tasklist_lock")  # all processes, by name
+    unix_inflight: Field[int] = field(0)  # its files in messages that nobody has received
+    unix_gc_lock: Lock = (
+        spinlock()
+    )  # and this, with what follows: sockets in messages, and whether some may hold each other
+    unix_vertices: Field[tuple[UnixSock, ...]] = field((), guard="unix_gc_lock", link="weak")
+    unix_graph_cyclic: Field[bool] = field(False)
+    gc_in_progress: Field[bool] = field(False)
 
     def __init__(self, engine: Engine, uid: int, root: UserStruct | None = None) -> None:
         super().__init__(engine, str(uid))

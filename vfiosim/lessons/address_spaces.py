@@ -140,8 +140,8 @@ def by_hand(session: Session) -> None:
 
 
 TIDY_UP = Parsons(
-    "This time the program has made the page table itself, with HWPT_ALLOC. 1 is the device, 2 the address space with the packet, "
-    "3 the page table; the card is attached to 3. Put calls into an order that ends 2 and 3. The device stays bound. Not every "
+    "This time the program has made the page table itself, with HWPT_ALLOC: 1 is the device, 2 the address space with the packet, "
+    "3 the page table, and the card is attached to 3. Put calls into an order that ends 2 and 3. The device stays bound. Not every "
     "line is needed.",
     {"detach": "DETACH", "destroy 3": "DESTROY 3, the page table", "destroy 2": "DESTROY 2, the address space"},
     by_running(
@@ -210,7 +210,7 @@ PINNED = Task(
         "DESTROY 3: one call.",
     ),
     lambda session: destroy(session, 3),
-    "A table that was made by hand does not go with its last device. As long as it is there, it shows every mapping of its "
+    "A table that was made by hand does not go with its last device, and as long as it is there, it shows every mapping of its "
     "address space, with pages that are pinned. When the table goes, the mapping stays: as a note, which costs nothing.",
     distractors={
         _mapping_lost: "The pages are free, and the mapping is lost, too: the next card finds nothing. <b>Undo</b>. "

@@ -163,8 +163,8 @@ def _closing(fd: int) -> Callable[[Session], Outcome]:
 
 
 TEAR_DOWN = Parsons(
-    "A VMM stops using a card. 3 is the device, bound and mapped. 4 is the iommufd, which stays open for other cards. 5 is the "
-    "VM's kvm-vfio device, which has the device's file on its list. Then the administrator unbinds the driver, without waiting. "
+    "A VMM stops using a card: 3 is the device, bound and mapped; 4 the iommufd, which stays open for other cards; 5 the VM's "
+    "kvm-vfio device, which has the device's file on its list. Then the administrator unbinds the driver, without waiting. "
     "Not every line is needed.",
     {
         "del": "KVM_DEV_VFIO_FILE_DEL on 5, descriptor 3",

@@ -116,7 +116,7 @@ IN_THE_WAY = Task(
         "tool: close(3), admin: unbind sata, bind: three calls, and bind comes last.",
     ),
     cleared,
-    "As long as the group's file is open BIND is refused with EBUSY. As long as the kernel owns the DMA for the disk, it is "
+    "As long as the group's file is open BIND is refused with EBUSY, and as long as the kernel owns the DMA for the disk, with "
     "EPERM. Both checks are about the group. <code>usb</code> and its driver were in order all the time.",
     distractors={
         (lambda session: any(done.outcome.waits for done in session.done)): Distractor(
@@ -219,7 +219,7 @@ def one_bound(session: Session) -> None:
 
 
 FALL_BACK = Parsons(
-    "The VMM falls back to the old way. <code>vfio1</code> is bound (3) to an iommufd (4). In the end the VMM shall have it "
+    "The VMM falls back to the old way: <code>vfio1</code> is bound (3) to an iommufd (4), and in the end the VMM shall have it "
     "through its group and a container. Not every line is needed.",
     {
         "close 3": "close(3), the device",

@@ -176,7 +176,7 @@ CHECK = (
     ),
     Question(
         "The disk has its driver ahci. A program opens the file of group 3 and puts it into an iommufd, in the place of a "
-        "container. That succeeds, and GET_STATUS of the group says <i>viable</i>. Then the program asks the group for "
+        "container: that succeeds, and GET_STATUS of the group says <i>viable</i>. Then the program asks the group for "
         "<code>usb</code>: GET_DEVICE_FD. How does that end?",
         _a_flag,
         "with an iommufd as container nobody claims the DMA before the first device is opened. That claim meets ahci.",

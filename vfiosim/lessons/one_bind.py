@@ -149,7 +149,7 @@ EVERY_REFUSAL = Task(
     "all the descriptor. A bound file stays bound, so here the second bind is made when all else has been met. "
     "After each refusal everything is as before: what was taken on the way is given back in reverse order.",
     distractors={
-        _bound_too_early: "The file is bound now, so some of the seven cannot be met any more. BIND is refused before it looks "
+        _bound_too_early: "The file is bound now, so some of the seven cannot be met any more: BIND is refused before it looks "
         "up a descriptor, and the group cannot be opened. <b>Undo</b> leads back.",
     },
     name="01 task: every refusal",

@@ -158,7 +158,7 @@ USE_AFTER_FREE = Parsons(
         "take": "A (bind) takes a reference to what it has read",
     },
     in_turns,
-    "A has to read before B clears, or it would find no VM. It has to take after B has freed, or it would keep the VM alive. "
+    "A has to read before B clears, or it would find no VM; and it has to take after B has freed, or it would keep the VM alive. "
     "So all of B happens between two neighbouring effects of A. The lock makes those two one step.",
     extra={"gate": "A (bind) opens the gate, and returns"},
     distractors={

@@ -113,8 +113,8 @@ def climbed(order: Sequence[str]) -> Judged:
 LADDER = Parsons(
     "Build the way out of BIND. On its way in BIND blocks the group, locks the device set, takes the iommufd, takes the VM, opens "
     "the device, and writes <code>out_devid</code>. A failure enters the ladder at a label and does <b>all from there down</b>. "
-    "Where <code>out_devid</code> cannot be written, that is <code>out_close_device</code>. Where the device cannot be opened, it "
-    "is <code>out_put_kvm</code>; where the descriptor leads to no iommufd, <code>out_unlock</code>. Not every line is needed.",
+    "It enters at <code>out_close_device</code> if <code>out_devid</code> cannot be written, at <code>out_put_kvm</code> if the "
+    "device cannot be opened, at <code>out_unlock</code> if the descriptor leads to no iommufd. Not every line is needed.",
     {
         "close": "out_close_device:  close the device",
         "vm": "out_put_kvm:  give the VM back",

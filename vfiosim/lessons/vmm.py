@@ -248,8 +248,8 @@ MEND = Task(
         "MAP in 7, then close 6.",
     ),
     _mended,
-    "Two parts of the VMM have opened an iommufd each. An ID is known in its own iommufd only. The memory was mapped in address "
-    "space 1 of descriptor 6; the card is attached to address space 2 of 7, which is empty. No call had a reason to fail.",
+    "Two parts of the VMM have opened an iommufd each. An ID is known in its own iommufd only: the memory was mapped in address "
+    "space 1 of descriptor 6, the card is attached to address space 2 of 7, which is empty. No call had a reason to fail.",
     distractors={
         _closed_the_right_one: "7 is the iommufd of the card. The binding holds it still, but nobody can map in it "
         "any more. <b>Undo</b>.",

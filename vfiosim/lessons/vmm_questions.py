@@ -175,7 +175,7 @@ CHECK = (
         "A VMM was started with <code>iommufd=on</code>. Its descriptors lead to <code>/dev/vfio/1</code>, "
         "<code>/dev/vfio/vfio</code> and <code>anon_inode:[vfio-device]</code>. Who owns the DMA of the card's group?",
         _which_way,
-        "a group's file that was put into a container, and a device that came out of it. That is the old way, whatever the VMM "
+        "a group's file that was put into a container, and a device that came out of it: that is the old way, whatever the VMM "
         "was told. On the new way the list has <code>/dev/iommu</code> and a node under <code>/dev/vfio/devices</code>.",
         {
             "vfio_group 1": "The group itself, for its container",

@@ -198,7 +198,7 @@ QUESTIONS: dict[str, Question] = {
         "The program closes the file. What happens to the file and to the pointer?",
         _a_weak_pointer,
         "the pointer is a weak one. It is not counted, so it keeps nothing alive. The code that frees the file has to clear "
-        "the pointer first. Or somebody would follow it later, into memory that belongs to something else by then. Each weak "
+        "the pointer first, or somebody would follow it later, into memory that belongs to something else by then. Each weak "
         "pointer needs such a rule: who clears it, before the object goes?",
         {
             "lives": "It lives on, because the group points to it",

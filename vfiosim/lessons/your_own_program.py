@@ -151,8 +151,8 @@ HELPER = ProgramTask(
         "<code>man 2 open</code> says so.",
     ),
     (('vfio0", O_RDWR)', 'vfio0", O_RDWR | O_CLOEXEC)'), ('iommu", O_RDWR)', 'iommu", O_RDWR | O_CLOEXEC)')),
-    "The helper has no descriptor of the card. With O_CLOEXEC the copy loses both when it becomes the shell. "
-    "A helper that is started after the two calls of close never had them.",
+    "The helper has no descriptor of the card. With O_CLOEXEC the copy loses both at the moment at which it becomes the shell; "
+    "started after the two calls of close it never had them.",
     "20 task: a helper",
     "free_it",
 )

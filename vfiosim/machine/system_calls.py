@@ -169,7 +169,7 @@ _ALL: Final = (
     SystemCall("read_file", "read a file of /sys", (_path(),), _on(lambda built, path: read_sysfs_file(built.buses, path))),
     SystemCall("listdir", "the names in a directory", (_path("/dev/vfio/devices"),),
                _on(lambda built, path: list_directory(built.buses, built.devtmpfs, path))),
-    SystemCall("readlink", "where a link leads", (_path(),), _on(lambda built, path: read_link(built.buses, path))),
+    SystemCall("readlink", "where a link leads", (_path(),), _on(lambda built, path: read_link(built.buses, built.devtmpfs, path))),
     SystemCall("stat", "kind and permissions of a file", (_path("/dev/iommu"),),
                _on(lambda built, path: mode_of(built.buses, built.devtmpfs, path))),
     SystemCall("rmmod", "unload a module, a driver for one", (Argument("name", "name", "vfio-pci"),),

@@ -20,12 +20,17 @@ O_CLOEXEC: Final = 0o2000000
 
 @dataclass(frozen=True)
 class Mapping:
-    """What a program asks of mmap: `length` bytes of the file from `offset` on, read 1, write 2, execute 4, shared or not."""
+    """What a program asks of mmap: `length` bytes of the file from `offset` on, read 1, write 2, execute 4; `kind` 2: private."""
 
     length: int
     prot: int
-    shared: bool
+    kind: int
     offset: int
+
+    @property
+    def shared(self) -> bool:
+        """Does everybody who maps it see the same bytes? So it is of kinds 1 and 3."""
+        return self.kind != 2
 
 
 class KernelPages(NamedTuple):

@@ -18,6 +18,7 @@ from ..vfio.vfio import VfioDevice
 from .kernfs import Attribute, written
 
 DMAR: Final = "dmar0"  # the only IOMMU of the recorded machine
+MAJOR: Final = 251  # of the nodes of devices: the number that was free when the recorded kernel started
 MSI_WINDOW: Final = "0x00000000fee00000 0x00000000feefffff msi"
 DRIVER_FILES: Final = {"pci": ("bind", "new_id", "remove_id", "uevent", "unbind"), "mdev": ("bind", "uevent", "unbind")}
 PCI_ATTRIBUTES: Final = [
@@ -47,6 +48,10 @@ async def link_to(device: Device, name: str | None) -> str | None:
     """Where a link of a device leads; without a name the link to the device that its bus has. None where there is no link."""
     if name is None:
         return syspath(device)
+    if name.startswith("vfio-dev/"):
+        vdev = await shown_device(device)
+        mine = f"vfio-dev/{vdev.cdev_name}/" if vdev is not None else "none"
+        return {f"{mine}device": syspath(device), f"{mine}subsystem": "/sys/class/vfio-dev"}.get(name)
     if name.startswith(("virtfn", "physfn")):
         other = (await iov.links_between(device)).get(name)
         return other and f"{syspath(device).rpartition('/')[0]}/{other}"
@@ -72,6 +77,8 @@ async def folder_in(device: Device, name: str, vdev: VfioDevice | None) -> tuple
         return ()
     if name == "vfio-dev":
         return None if vdev is None else (vdev.cdev_name,)
+    if vdev is not None and name == f"vfio-dev/{vdev.cdev_name}":
+        return "dev", "device", "subsystem", "uevent"
     if name == "vendor" and device.bus == "mdev":
         return ("sample_mdev_dev",)
     if name.startswith("iommu_group"):
@@ -114,6 +121,24 @@ async def driver_folder(buses: Buses, driver: BusDriver) -> tuple[str, ...]:
         raise Unsupported(f"all that {driver.label} drives")
     driven = [one.address for one in await all_devices(buses) if await load(one.driver_link) == driver.label]
     return tuple(sorted((*driven, *DRIVER_FILES[driver.bus])))
+
+
+def node_file(vdev: VfioDevice | None, name: str, path: str) -> Attribute | None:
+    """A file about the node of a VFIO device: its number, and what programs are told of it that look after nodes."""
+    if vdev is None or not name.startswith(f"{vdev.cdev_name}/"):
+        return None
+    minor = vdev.cdev_name.removeprefix("vfio")
+    told = {"dev": f"{MAJOR}:{minor}", "uevent": f"MAJOR={MAJOR}\nMINOR={minor}\nDEVNAME=vfio/devices/{vdev.cdev_name}"}
+    what = name.partition("/")[2]
+    if what not in told:
+        return None
+    return Attribute(path, 0o644 if what == "uevent" else 0o444, uevent_store, partial(written, told[what]))
+
+
+async def linked_file(device: Device, vdev: VfioDevice | None, name: str, path: str) -> Attribute | None:
+    """A file in the folder of its node, or of its iommu_group."""
+    folder, _, inside = name.partition("/")
+    return node_file(vdev, inside, path) if folder == "vfio-dev" else await group_file(device, inside, path)
 
 
 async def group_file(device: Device, name: str, path: str) -> Attribute | None:

@@ -12,10 +12,11 @@ from ...uapi import Errno
 from ..base import Device, DriverPrivate, put_device
 from ..kstrtox import kstrtoul
 from ..unsupported import Unsupported
-from .file import O_ACCMODE, O_RDONLY, O_WRONLY, File, FileOperations, inode_permission
+from .file import O_ACCMODE, O_RDONLY, O_WRONLY, File, FileOperations, Mapping, inode_permission
 from .read_write import DEFAULT_POLLMASK, LLONG_MAX, copy_to_iter, refuse_beyond
 
 PAGE_SIZE: Final = 4096
+READ_AT_ONCE: Final = 4096 * 16  # bytes that whoever reads a file in one call asks for
 POLLERR_PRI: Final = 8 | 2
 INSIDE: Final = "in one of its files"
 SEEK_END, SEEK_HOLE = 2, 4
@@ -30,7 +31,8 @@ class Attribute:
     * `node`: what it goes with, and what waits for those who are inside (`struct kernfs_node`, `active`); None: it stays;
     * `there`: it can go before its owner does, and this says whether it is there: by writing into it, as `remove` does. Its
       `store` then leaves it by itself;
-    * `binary`: what it tells are bytes, not a line; `size`: how many bytes it is said to have.
+    * `binary`: what it tells are bytes, not a line; `size`: how many bytes it is said to have;
+    * `rw`: bytes are read from an offset on, so many, or written there (`struct bin_attribute`); `mmap`, `fault`: it can be mapped.
     """
 
     path: str
@@ -42,6 +44,9 @@ class Attribute:
     folder: bool = False
     binary: bool = False
     size: int = PAGE_SIZE
+    rw: Callable[[int, int, bytes | None], Awaitable[bytes]] | None = None
+    mmap: Callable[[Mapping], Awaitable[None]] | None = None
+    fault: Callable[[int, int, bytes | None], Awaitable[bytes]] | None = None
 
 
 class KernfsOpenFile(KObject):
@@ -54,6 +59,8 @@ class KernfsOpenFile(KObject):
 async def kernfs_fop_read_iter(attribute: Attribute) -> bytes:
     """Read the whole text. ENODEV if the owner is gone."""
     await refuse_if(attribute.folder, Errno.EISDIR, "path_is_file", "a folder is not read, but listed")
+    if attribute.rw is not None:
+        return await sysfs_kf_bin_rw(attribute, 0, READ_AT_ONCE, None)
     if attribute.show is None:
         raise Unsupported(f"reading {attribute.path}")
     await kernfs_get_active(attribute)
@@ -65,6 +72,8 @@ async def kernfs_fop_read_iter(attribute: Attribute) -> bytes:
 @kernel("fs/kernfs/file.c")
 async def kernfs_fop_write_iter(attribute: Attribute, data: bytes) -> int:
     """Write a text, up to its first zero byte and no more than a page; nothing does nothing. ENODEV if the owner is gone."""
+    if attribute.rw is not None:
+        return len(await sysfs_kf_bin_rw(attribute, 0, len(data), data))
     if attribute.store is None:
         raise Unsupported(f"writing {attribute.path}")
     await kernfs_get_active(attribute)
@@ -77,6 +86,36 @@ async def kernfs_fop_write_iter(attribute: Attribute, data: bytes) -> int:
         return await attribute.store(text, len(data))
     async with cleanup(kernfs_put_active, attribute.node):
         return await attribute.store(text, len(data))
+
+
+@kernel("fs/sysfs/file.c")
+async def sysfs_kf_bin_rw(attribute: Attribute, offset: int, size: int, data: bytes | None) -> bytes:
+    """Read bytes from an offset on, or write them, as far as the file goes. ENODEV if the owner is gone, EFBIG behind the end."""
+    await kernfs_get_active(attribute)
+    async with cleanup(kernfs_put_active, attribute.node):
+        beyond = offset >= attribute.size
+        await refuse_if(
+            beyond and data is not None, Errno.EFBIG, "inside_file", f"the file ends at {attribute.size:#x}"
+        )
+        size = max(min(size, attribute.size - offset), 0)
+        if not size or attribute.rw is None:
+            return b""
+        return await attribute.rw(offset, size, data[:size] if data is not None else None)
+
+
+@kernel("fs/kernfs/file.c")
+async def kernfs_fop_mmap(attribute: Attribute, _: File, wish: Mapping) -> None:
+    """What it belongs to is mapped. ENODEV if that is gone, or cannot be mapped."""
+    handler = await require(attribute.mmap, Errno.ENODEV, "file_can_be_mapped", "this file of /sys cannot be mapped")
+    await kernfs_get_active(attribute)
+    async with cleanup(kernfs_put_active, attribute.node):
+        await handler(wish)
+
+
+async def kernfs_vma_fault(attribute: Attribute, _: File, offset: int, width: int, data: bytes | None) -> bytes:
+    """An instruction reaches what is mapped, also when the file is gone."""
+    assert attribute.fault is not None
+    return await attribute.fault(offset, width, data)
 
 
 @kernel("fs/kernfs/file.c")
@@ -177,6 +216,8 @@ def file_operations(attribute: Attribute, device: Device | None) -> FileOperatio
         write=partial(write_at, attribute),
         llseek=partial(kernfs_fop_llseek, attribute),
         poll=kernfs_generic_poll,
+        mmap=partial(kernfs_fop_mmap, attribute),
+        fault=partial(kernfs_vma_fault, attribute),
         seq=True,
         copies=True,
     )
@@ -199,15 +240,26 @@ async def read_from(attribute: Attribute, file: File, size: int, offset: int, ad
     """What is told from an offset on, as much as there is room for."""
     if not size:
         return b""
+    if attribute.rw is not None:
+        await was_read(file)
+        return await copy_to_iter(address, await sysfs_kf_bin_rw(attribute, offset, size, None))
     found = await kernfs_fop_read_iter(attribute)
-    if await load(file.private_data) is None:
-        await store(file.private_data, await alloc(KernfsOpenFile))
+    await was_read(file)
     return await copy_to_iter(address, found[offset : offset + size])
 
 
+async def was_read(file: File) -> None:
+    """Nothing is new in the file from now on."""
+    if await load(file.private_data) is None:
+        await store(file.private_data, await alloc(KernfsOpenFile))
+
+
 async def write_at(attribute: Attribute, _: File, data: bytes, offset: int, address: int | None = None) -> int:
-    """Each write is a text of its own, wherever the file stands."""
-    return await kernfs_fop_write_iter(attribute, data if address is None else await copy_from_user(address, len(data)))
+    """Each write of a text is one of its own, wherever the file stands; bytes have their place."""
+    data = data if address is None else await copy_from_user(address, len(data))
+    if attribute.rw is not None:
+        return len(await sysfs_kf_bin_rw(attribute, offset, len(data), data[:PAGE_SIZE]))
+    return await kernfs_fop_write_iter(attribute, data)
 
 
 async def written(text: str) -> str:

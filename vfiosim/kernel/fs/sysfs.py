@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 from ...engine import *
 from ...uapi import Errno, KernelError
 from .. import pci_sysfs
-from ..base import VFIO_DRIVERS, BusDriver, Device, put_device
+from ..base import BusDriver, Device, put_device
 from ..bus import (
     FOUND,
     Buses,
@@ -37,7 +37,7 @@ from ..pci import (
 from ..pci_reset import reset_method_store, reset_methods_of, reset_store
 from ..unsupported import Unsupported
 from ..vfio import mdev
-from ..vfio.vfio import VfioDevice
+from .classes import link_of_class, names_of_class, real_path
 from .devtmpfs import DevTmpfs
 from .file import O_RDONLY, O_WRONLY, File, get_unused_fd_flags, put_unused_fd
 from .folders import (
@@ -45,8 +45,8 @@ from .folders import (
     PCI_ATTRIBUTES,
     driver_folder,
     folder_in,
-    group_file,
     link_to,
+    linked_file,
     mdev_file,
     names_in,
     shown_device,
@@ -130,6 +130,7 @@ async def read_sysfs_file(buses: Buses, path: str) -> bytes:
 
 async def sysfs_file(buses: Buses, path: str) -> tuple[Attribute, Device | None]:
     """The file that a path names, and the device that it is of; the running call holds that. ENOENT."""
+    path = await real_path(buses, path)
     if found := _DEVICE.fullmatch(path):
         device = await device_at(buses, found[1], found[2])
         async with on_failure(let_go, device):
@@ -147,7 +148,7 @@ async def sysfs_file(buses: Buses, path: str) -> tuple[Attribute, Device | None]
         attribute = parameter_file(buses.parameters, found[1], found[2], path)
     elif found := _TYPE.fullmatch(path):
         attribute = mdev.type_file(buses, found[1], found[2], path)
-    else:
+    elif not path.startswith("/sys/class/vfio-dev/"):
         raise Unsupported(f"opening {path!r}")
     return await require(attribute, Errno.ENOENT, "path_exists", f"there is no {path}"), None
 
@@ -191,11 +192,11 @@ def driver_file(buses: Buses, driver: BusDriver, name: str, path: str) -> Attrib
 async def device_file(device: Device, name: str, path: str) -> Attribute:
     """A file of a device. ENOENT."""
     attribute: Attribute | None = None
-    vdev = await shown_device(device) if name == "vfio-dev" else None  # no other name depends on it
+    vdev = await shown_device(device) if name.startswith("vfio-dev") else None  # no other name depends on it
     if not name or await folder_in(device, name, vdev) is not None:
         return Attribute(path, 0o755, folder=True)
-    if name.startswith("iommu_group/"):
-        attribute = await group_file(device, name.removeprefix("iommu_group/"), path)
+    if name.startswith(("vfio-dev/", "iommu_group/")):
+        attribute = await linked_file(device, vdev, name, path)
     elif name.startswith("driver/"):
         label = await load(device.driver_link)
         driver = await xa_load(device.buses.drivers, label)
@@ -238,10 +239,10 @@ def pci_file(device: Device, name: str, path: str) -> Attribute | None:
         return Attribute(path, 0o200, partial(rescan_store, device.buses, device.address[:7]), node=device)
     if name == "driver_override":
         return Attribute(
-            path, 0o644, partial(__device_set_driver_override, device), partial(override_of, device), device
+            path, 0o644, partial(__device_set_driver_override, device), partial(pci_sysfs.override_of, device), device
         )
     if name == "enable":
-        return Attribute(path, 0o644, partial(enable_store, device), partial(enabled, device), device)
+        return Attribute(path, 0o644, partial(enable_store, device), partial(pci_sysfs.enabled, device), device)
     if name.startswith("sriov_"):
         return sriov_file(device, name, path)
     told = pci_sysfs.shown(device, name)
@@ -256,23 +257,9 @@ def pci_file(device: Device, name: str, path: str) -> Attribute | None:
         return Attribute(path, 0o444, None, told, device)
     if name in LINKS:
         return None
-    if name not in PCI_ATTRIBUTES and name not in [f"resource{bar}" for bar in device.hardware.bars]:
-        return None
-    mode = 0o600 if name[-1].isdigit() else 0o444
-    return Attribute(path, mode, None, told, device)
-
-
-async def override_of(device: Device) -> str:
-    """The only driver that may take it."""
-    return await load(device.driver_override) or "(null)"
-
-
-async def enabled(device: Device) -> str:
-    """How often it is enabled: by hand, by a driver of the kernel, and by vfio-pci while it is open."""
-    driver, vdev = await load(device.driver), await load(device.drvdata)
-    by_driver = driver is not None and driver.label not in VFIO_DRIVERS
-    by_vfio = isinstance(vdev, VfioDevice) and await load(vdev.open_count) > 0
-    return str(await load(device.enable_cnt) + (by_driver or by_vfio))
+    if name in PCI_ATTRIBUTES:
+        return Attribute(path, 0o444, None, told, device)
+    return pci_sysfs.resource_file(device, name, path)
 
 
 # ---- looking
@@ -282,7 +269,7 @@ async def enabled(device: Device) -> str:
 async def list_directory(buses: Buses, devtmpfs: DevTmpfs, path: str) -> tuple[str, ...]:
     """The names in a directory: of the device nodes, or of a PCI function. EMFILE, for a directory is opened, too; ENOENT."""
     async with cleanup(put_unused_fd, await get_unused_fd_flags()):
-        path = path.rstrip("/")
+        path = await real_path(buses, path.rstrip("/"))
         if path == "/dev/vfio" or path == "/dev/vfio/devices":
             nodes = await slots_of(devtmpfs.nodes)
             inside = {node[len(path) + 1 :].split("/")[0] for node in nodes if node.startswith(path + "/")}
@@ -296,6 +283,9 @@ async def list_directory(buses: Buses, devtmpfs: DevTmpfs, path: str) -> tuple[s
             return tuple(sorted(address for address in await slots_of(buses.devices) if ":" not in address))
         found = _DEVICE.fullmatch(path)
         if found is None:
+            names = await names_of_class(buses, devtmpfs, path)
+            if names is not None:
+                return names
             raise Unsupported(f"listing {path}")
         device = await device_at(buses, found[1], found[2])
         async with cleanup(let_go, device):
@@ -321,9 +311,17 @@ async def mode_of(buses: Buses, devtmpfs: DevTmpfs, path: str) -> int:
         return S_IFCHR | cdev.mode
     if path == "/dev" or any(node.startswith(path + "/") for node in await slots_of(devtmpfs.nodes)):
         return S_IFDIR | 0o755
+    path = await real_path(buses, path)
     found = _DEVICE.fullmatch(path)
     if found is not None and not found[3]:
         await let_go(await device_at(buses, found[1], found[2]))
+        return S_IFDIR | 0o755
+    if folder := _FOLDER_OF_DRIVER.fullmatch(path):
+        driver = await xa_load(buses.drivers, folder[2])
+        none = driver is None or driver.bus != folder[1]
+        await refuse_if(none, Errno.ENOENT, "path_exists", f"there is no driver {folder[2]} on this bus")
+        return S_IFDIR | 0o755
+    if found is None and await names_of_class(buses, devtmpfs, path.rstrip("/")) is not None:
         return S_IFDIR | 0o755
     if path.startswith("/sys/"):
         attribute, device = await sysfs_file(buses, path)
@@ -336,9 +334,12 @@ async def mode_of(buses: Buses, devtmpfs: DevTmpfs, path: str) -> int:
 
 
 @kernel("fs/stat.c")
-async def read_link(buses: Buses, path: str) -> str:
-    """Where a link of a device leads. ENOENT, EINVAL for what is no link."""
-    found = _DEVICE.fullmatch(path)
+async def read_link(buses: Buses, devtmpfs: DevTmpfs, path: str) -> str:
+    """Where a link of a device or a class leads. ENOENT, EINVAL for what is no link."""
+    target = await link_of_class(buses, devtmpfs, path)
+    if target is not None:
+        return target
+    found = _DEVICE.fullmatch(await real_path(buses, path))
     if found is None:
         raise Unsupported(f"the link {path}")
     device = await device_at(buses, found[1], found[2])

@@ -685,6 +685,7 @@ async def write_info(ucmd: Ucmd, idev: IommufdDevice) -> None:
     await refuse_if(
         other, Errno.EOPNOTSUPP, "info_type_known", f"the IOMMU is of type {ops.info_type}, and not {wanted}"
     )
+    say(Phase.PUBLISH, "What the IOMMU of {} says about itself is copied to the caller.", dev)
     data = ops.info()
     await copy_to_user(cmd.data_uptr, data[: cmd.data_len])
     if cmd.data_len > len(data):

@@ -450,6 +450,7 @@ async def iopt_set_allow_iova(iopt: IommufdIoas, allowed: tuple[tuple[int, int],
             if any(a <= end and start <= b for start, end in allowed)
         ]
         await refuse_if(bool(hit), Errno.EADDRINUSE, "allowed_not_reserved", f"reserved are {', '.join(hit)}")
+        say(Phase.PUBLISH, "Of {} these addresses may be given out, and no others.", iopt)
         await store(iopt.allowed, allowed)
 
 
@@ -648,6 +649,7 @@ async def iopt_cut_iova(iopt: IommufdIoas, places: tuple[int, ...]) -> None:
 async def iopt_enable_large_pages(iopt: IommufdIoas) -> None:
     """Page tables may use large pages."""
     async with iopt.domains_rwsem, iopt.iova_rwsem:
+        say(Phase.PUBLISH, "Page tables of {} may use large pages from now on.", iopt)
         await store(iopt.disable_large_pages, False)
         await iopt_calculate_iova_alignment(iopt)
 
@@ -663,6 +665,7 @@ async def iopt_disable_large_pages(iopt: IommufdIoas) -> None:
         await refuse_if(
             filled, Errno.EINVAL, "tables_are_empty", "a page table has been filled with large pages already"
         )
+        say(Phase.PUBLISH, "Page tables of {} use small pages only from now on.", iopt)
         await store(iopt.disable_large_pages, True)
         async with on_failure(store, iopt.disable_large_pages, False):
             await iopt_calculate_iova_alignment(iopt)

@@ -370,6 +370,8 @@ async def iommufd_option_rlimit_mode(cmd: uapi.IommuOption, ictx: IommufdCtx) ->
         used = await next_slot(ictx.objects, 1) is not None
         await refuse_if(used, Errno.EBUSY, "context_is_empty", "the iommufd has objects already")
         await refuse_if(cmd.val64 not in (0, 1), Errno.EINVAL, "mode_known", f"the mode is 0 or 1, and not {cmd.val64}")
+        who = "the process" if cmd.val64 else "the user"
+        say(Phase.PUBLISH, f"For what {{}} pins {who} is charged from now on.", ictx)
         await store(ictx.account_mode, ACCOUNT_MM if cmd.val64 else ACCOUNT_USER)
 
 

@@ -96,6 +96,7 @@ async def iommufd_vfio_ioas(ucmd: Ucmd) -> None:
     else:
         clear = cmd.op == uapi.IOMMU_VFIO_IOAS_CLEAR
         await refuse_if(not clear, Errno.EOPNOTSUPP, "vfio_ioas_op", "the address space can be read, set and cleared")
+        say(Phase.PUBLISH, "No address space of {} stands for the container any more.", ictx)
         async with ictx.objects_lock:
             await store(ictx.vfio_ioas, None)
 

@@ -198,12 +198,14 @@ async def pin_for_test(ucmd: Ucmd, driver: SelftestAccess, access: IommufdAccess
 
 
 async def check_pinned(pinned: Pinned, address: int) -> None:
-    """Is this the memory of the caller at `address`? EFAULT, EBADE."""
+    """Is this the memory of the caller at `address`? EOVERFLOW for the last page of all addresses, EFAULT, EBADE."""
     mm = await load(current_task().mm)
     for area, first, last in pinned:
         pages = await load(area.pages)
         assert pages is not None
         for index in range(first, last + 1):
+            beyond = address // PAGE_SIZE == ULONG_MAX // PAGE_SIZE
+            await refuse_if(beyond, Errno.EOVERFLOW, "page_ends_somewhere", f"{address:#x} is in the last page of all")
             await pin_pages(mm, address - address % PAGE_SIZE, PAGE_SIZE, False)
             other = await page_behind(pages, pages.address + index * PAGE_SIZE) != mm.page_at(address)
             await refuse_if(other, Errno.EBADE, "pinned_as_expected", "other memory was pinned")

@@ -372,10 +372,10 @@ async def vfio_config_init(core: VfioPciCoreDevice) -> None:
 
 
 @kernel("drivers/vfio/pci/vfio_pci_config.c")
-async def vfio_config_free(core: VfioPciCoreDevice) -> bool:
-    """The tables go with the last close. The answer: does the device have to be let go of at eventfds, too?"""
+async def vfio_config_free(core: VfioPciCoreDevice) -> Changes:
+    """The tables go with the last close. The answer is what was in them: what else there is to let go of."""
     changed = await exchange(core.vconfig, None)
-    return IOEVENTFDS in dict(changed or ())
+    return dict(changed or ())
 
 
 async def changes_of(core: VfioPciCoreDevice) -> Changes:

@@ -20,7 +20,7 @@ from ....uapi import (
     VfioRegionInfo,
 )
 from ...base import Device
-from ...fs.eventfd import eventfd_signal
+from ...fs.eventfd import EventfdCtx, eventfd_ctx_fdget, eventfd_ctx_put, eventfd_signal
 from ...fs.file import File, Mapping, fget, fput
 from ...pci_reset import pci_reset_bus, pci_try_reset_function
 from ...regions import PAGE_SIZE
@@ -31,6 +31,7 @@ from ..iommufd import vfio_iommufd_device_ictx, vfio_iommufd_get_dev_id
 from ..vfio import VfioDevice, VfioGroup
 from ..vfio_main import IRQ_SET_MINSZ, SET, vfio_check_feature, vfio_set_irqs_validate_and_prepare
 from .vfio_pci_config import (
+    IOEVENTFDS,
     LOW_POWER,
     __vfio_pci_memory_enabled,
     change,
@@ -54,10 +55,51 @@ UUID_LENGTH = 36
 OFFSET_SHIFT: Final = 40  # the index of a region is in the upper bits of an offset
 _MASK: Final = (1 << OFFSET_SHIFT) - 1
 CONFIG, ROM, VGA = uapi.VFIO_PCI_CONFIG_REGION_INDEX, uapi.VFIO_PCI_ROM_REGION_INDEX, uapi.VFIO_PCI_VGA_REGION_INDEX
+TABLE_WIDTH: Final = 4  # of an access to the table of message interrupts at least
+WAKES = "tells that it wakes"
 READ_WRITE: Final = uapi.VFIO_REGION_INFO_FLAG_READ | uapi.VFIO_REGION_INFO_FLAG_WRITE
 MSIX_MAPPABLE: Final = uapi.VFIO_REGION_INFO_CAP_MSIX_MAPPABLE.to_bytes(2, "little") + b"\1\0" + bytes(4)
 HEADER: Final = 12
 ENTRY: Final = 8
+
+
+@kernel("drivers/vfio/pci/vfio_pci_core.c")
+async def vfio_pci_runtime_pm_entry(core: VfioPciCoreDevice, ctx: EventfdCtx | None) -> None:
+    """The function may sleep while no program uses it. EINVAL if it may already; each use wakes it for a while."""
+    async with core.memory_lock:
+        engaged = bool((await changes_of(core)).get(LOW_POWER))
+        await refuse_if(engaged, Errno.EINVAL, "not_in_low_power", "the function may sleep already")
+        await change(core, {LOW_POWER: 1})
+        if ctx is not None:
+            await store(core.pm_wake_eventfd_ctx, ctx)
+
+
+@kernel("drivers/vfio/pci/vfio_pci_core.c")
+async def vfio_pci_core_pm_entry_with_wakeup(core: VfioPciCoreDevice, data: int) -> None:
+    """The same with an eventfd that tells when it has to wake: EFAULT, EINVAL (a negative number), EBADF, EINVAL (another file).
+
+    Without CONFIG_PM, as the recorded kernel is built, it never sleeps: nothing wakes it, and nobody is told.
+    """
+    number = int.from_bytes((await copy_from_user(data, 8))[:4], "little", signed=True)
+    await refuse_if(number < 0, Errno.EINVAL, "eventfd_number_possible", f"{number} is no descriptor")
+    ctx = await eventfd_ctx_fdget(number, core, WAKES)
+    async with on_failure(eventfd_ctx_put, ctx, core, WAKES):
+        await vfio_pci_runtime_pm_entry(core, ctx)
+
+
+@kernel("drivers/vfio/pci/vfio_pci_core.c")
+async def vfio_pci_runtime_pm_exit(core: VfioPciCoreDevice) -> None:
+    """It may not, from now on."""
+    async with core.memory_lock:
+        await change(core, {LOW_POWER: 0})
+        await forget_waker(core)
+
+
+async def forget_waker(core: VfioPciCoreDevice) -> None:
+    """Nobody is told any more when it wakes."""
+    ctx = await exchange(core.pm_wake_eventfd_ctx, None)
+    if ctx is not None:
+        await eventfd_ctx_put(ctx, core, WAKES)
 
 
 @kernel("drivers/vfio/pci/vfio_pci_core.c")
@@ -73,7 +115,11 @@ async def vfio_pci_core_close_device(device: VfioDevice) -> None:
     core = await core_of(device)
     await vf_token_close(core)
     await release_triggers(core)
-    if await vfio_config_free(core):
+    changed = await vfio_config_free(core)
+    if changed.get(LOW_POWER):
+        async with core.memory_lock:
+            await forget_waker(core)
+    if IOEVENTFDS in changed:
         await forget_ioeventfds(core)
 
 
@@ -374,21 +420,14 @@ async def vfio_pci_core_ioctl_feature(device: VfioDevice, flags: int, data: int,
     await refuse_if(minsz is None, Errno.ENOTTY, "device_has_feature", f"the device has no feature {feature}")
     if not await vfio_check_feature(flags, room, SET, minsz or 0):
         return 0
-    if feature == uapi.VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY_WITH_WAKEUP:
-        raise Unsupported(f"device feature {feature}")
-    await vfio_pci_runtime_pm(await core_of(device), feature == uapi.VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY)
+    core = await core_of(device)
+    if feature == uapi.VFIO_DEVICE_FEATURE_LOW_POWER_EXIT:
+        await vfio_pci_runtime_pm_exit(core)
+    elif feature == uapi.VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY:
+        await vfio_pci_runtime_pm_entry(core, None)
+    else:
+        await vfio_pci_core_pm_entry_with_wakeup(core, data)
     return 0
-
-
-async def vfio_pci_runtime_pm(core: VfioPciCoreDevice, enter: bool) -> None:
-    """The function may sleep while no program uses it, or may not. EINVAL if it may already; each use wakes it for a while.
-
-    (`vfio_pci_runtime_pm_entry` and `vfio_pci_runtime_pm_exit`.)
-    """
-    async with core.memory_lock:
-        engaged = bool((await changes_of(core)).get(LOW_POWER))
-        await refuse_if(enter and engaged, Errno.EINVAL, "not_in_low_power", "the function may sleep already")
-        await change(core, {LOW_POWER: int(enter)})
 
 
 _LOW_POWER: Final = {
@@ -431,13 +470,15 @@ async def vfio_pci_mmap_page_fault(device: VfioDevice, offset: int, width: int, 
     """An access through a mapping goes to the device itself. EFAULT, a signal for a program, while it does not answer."""
     core, (bar, at) = await core_of(device), (offset >> OFFSET_SHIFT, offset & _MASK)
     first, last = table_of(core, bar)
-    if at < last and at + width > first:
-        raise Unsupported("the table of message interrupts, reached past the kernel")
     async with shared(core.memory_lock):
-        off = not await __vfio_pci_memory_enabled(core)
+        off = (await changes_of(core)).get(LOW_POWER) or not await __vfio_pci_memory_enabled(core)
         await refuse_if(
-            off, Errno.EFAULT, "memory_answers", "the function sleeps, or its command register says no: SIGBUS"
+            bool(off), Errno.EFAULT, "memory_answers", "the function sleeps, or its command register says no: SIGBUS"
         )
+        if at < last and at + width > first:
+            if width >= TABLE_WIDTH:
+                raise Unsupported("the table of message interrupts, reached past the kernel")
+            return bytes(width) if data is None else data  # it answers to whole words only
         if data is None:
             return await read_register(device.dev, bar, at, width)
         await write_register(device.dev, bar, at, data, partial(masters_bus, core))

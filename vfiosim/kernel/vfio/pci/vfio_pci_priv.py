@@ -66,6 +66,7 @@ class VfioPciCoreDevice(KObject):
     ioeventfds_lock: Lock = mutex()
     ioeventfds_list: Field[tuple[VfioPciIoeventfd, ...]] = field((), guard="ioeventfds_lock", link="owns")
     unmask: Field[Virqfd | None] = field(None, link="owns")  # what does that whenever an eventfd is signalled
+    pm_wake_eventfd_ctx: Field[EventfdCtx | None] = field(None, guard="memory_lock")
     reset_works: Field[str] = field("")  # how the function was reset at its open, "" if it cannot be reset alone
     vf_token: Field[VfioPciVfToken | None] = field(None, link="owns")
     sriov_pf_core_dev: Field[VfioPciCoreDevice | None] = field(None, link="weak")
