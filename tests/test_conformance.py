@@ -79,7 +79,7 @@ def test_all_recordings_are_there() -> None:
     tenth = ["hand10-default", "hand11-default", "hand12-default", "hand12-sriov", "hand13-compat", "hand13-default"]
     tenth += ["hand14-default"]
     fifth = ["hand5-default", "hand5-noiommu", "hand5-sriov", "hand6-default"]
-    mutated = ["rand13-default", "rand13-sriov"]
+    mutated = ["rand13-default", "rand13-sriov", "rand14-default", "rand14-sriov"]
     built = [
         f"config-{which}" for which in ("nogroup", "nogroup-noiommu", "nointremap", "nonoiommu", "nonoiommu-noiommu")
     ]

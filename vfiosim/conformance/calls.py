@@ -17,6 +17,7 @@ from .scope import Scope, Step
 
 _MAPPINGS_FROM: Final = 0x5A0000000000  # the n-th mmap of a scenario lies n * 256 MiB further up
 _MAPPINGS_APART: Final = 0x10000000
+_MAP_FIXED_NOREPLACE: Final = 0x100000
 _RLIMITS: Final = {"RLIMIT_MEMLOCK": 8, "RLIMIT_NOFILE": 7, "RLIMIT_AS": 9}
 
 Answer = tuple[int, dict[str, Any]]  # what the call returned, and what else can be seen
@@ -83,6 +84,8 @@ class Calls:
 
     def _mmap(self, step: Step) -> Prepared:
         given = {key: self.scope.number(step, key) for key in ("prot", "flags", "fd", "offset") if key in step}
+        if "flags" in given:
+            given = {"fd": -1, **given, "flags": given["flags"] | _MAP_FIXED_NOREPLACE}
         given["address"] = _MAPPINGS_FROM + self._mappings * _MAPPINGS_APART
         self._mappings += 1
         return Prepared("mmap", (self.scope.number(step, "length"),), kwargs=given)
@@ -172,7 +175,7 @@ _CALLS: Final[Mapping[str, tuple[str, tuple[Read, ...], Callable[[Any], Answer]]
     "pipe": ("pipe", (), lambda pair: (0, {"fds": list(pair)})),
     "socketpair": ("socketpair", (), lambda pair: (0, {"fds": list(pair)})),
     "sendmsg_fd": ("sendmsg_fds", (_SOCK, lambda scope, step: [scope.value(fd) for fd in step["fds"]]), _plain),
-    "recvmsg_fd": ("recvmsg_fds", (_SOCK,), lambda fds: (1, {"fds": list(fds)})),
+    "recvmsg_fd": ("recvmsg_fds", (_SOCK,), lambda fds: (int(fds is not None), {"fds": list(fds or ())})),
     "poll": (
         "poll", (_FD, _number("events", 1), lambda _, step: int(step.get("timeout", 0))),
         lambda got: (1, {"revents": got}) if got else (0, {}),

@@ -36,6 +36,9 @@ class UserMemory(Storage, Protocol):
     def unpinnable(self, address: int, size: int, write: bool) -> str:
         """Why they cannot."""
 
+    def unshare(self, address: int, size: int) -> None:
+        """What is private there is so from now on, whether it was written or not."""
+
 
 def _check_words(say: Say, answer: Any, condition: Any, _errno: Any, name: str, *_: Any) -> str:
     if isinstance(answer, BaseException):
@@ -186,10 +189,17 @@ def write_memory(engine: Engine, thread: Thread, memory: Storage, address: int, 
 
 
 @effect(ANYTHING, int, int, ANYTHING, touches=_reads, fails=(Errno.EFAULT, Errno.ENOMEM))
-def pin_pages(engine: Engine, thread: Thread, memory: UserMemory, address: int, size: int, write: bool) -> None:
-    """Pin the pages of a range, so that they stay where they are; EFAULT where one is missing or must not be written."""
+def pin_pages(
+    engine: Engine, thread: Thread, memory: UserMemory, address: int, size: int, write: bool, lasting: bool = True
+) -> None:
+    """Pin the pages of a range, so that they stay where they are; EFAULT where one is missing or must not be written.
+
+    `lasting`: for longer than the call; a private page of a file is copied then (`gup_must_unshare`).
+    """
     if not memory.pinnable(address, size, write):
         raise KernelError(Errno.EFAULT, memory.unpinnable(address, size, write), check="pin_pages")
+    if lasting:
+        memory.unshare(address, size)
 
 
 @effect(touches=lambda thread, request: (((request[1].oid, "mappings"), WRITE),))

@@ -253,15 +253,15 @@ async def scm_fp_copy(message: SkBuff, numbers: tuple[int, ...]) -> None:
 
 
 @kernel("net/unix/af_unix.c")
-async def unix_stream_recvmsg(number: int) -> tuple[int, ...]:
-    """Receive a message, waiting for one; its files get the lowest free numbers. No files once the other end is closed.
+async def unix_stream_recvmsg(number: int) -> tuple[int, ...] | None:
+    """Receive a message, waiting for one; its files get the lowest free numbers. None once the other end is closed.
 
     EINTR if the process is killed meanwhile.
     """
     file, sock = await socket_of(number)
     async with on_failure(fput, file):
         message = await unix_stream_read_generic(sock)
-    got = await scm_detach_fds(message) if message is not None else ()
+    got = await scm_detach_fds(message) if message is not None else None
     await fput(file)
     return got
 

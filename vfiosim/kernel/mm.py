@@ -192,6 +192,17 @@ class MmStruct(KObject):
             return f"the {size} bytes at address {address:#x} can all be read, but not all be written"
         return f"at some of the {size} bytes from address {address:#x} on there is no memory that can be read"
 
+    def unshare(self, address: int, size: int) -> None:
+        """What is private there is so from now on, whether it was written or not."""
+        end = address + size
+        for start in self._starts[
+            max(bisect_right(self._starts, address) - 1, 0) : bisect_right(self._starts, end - 1)
+        ]:
+            region = self._regions[start]
+            if isinstance(region.data, Sparse) and region.data.under is not None:
+                for place in range(max(start, address - address % PAGE_SIZE), min(end, region.end), PAGE_SIZE):
+                    region.view(place, 1, True)
+
     def spans(self, address: int, size: int) -> Iterator[tuple[int, int, bool]]:
         """A range in parts: address, size, and whether it belongs to a device; what is not mapped counts as memory."""
         for first, last in self._devices(address, address + size):
@@ -213,15 +224,19 @@ class MmStruct(KObject):
         """Which page is at an address: two addresses may lead to one, of a file that is mapped twice."""
         index = bisect_right(self._starts, address) - 1
         region = self._regions[self._starts[index]] if index >= 0 else None
-        if region is not None and region.shared and address < region.end:
-            return region.data, (region.offset + address - region.start) // PAGE_SIZE
+        if region is not None and isinstance(region.data, Sparse) and address < region.end:
+            place = (region.offset + address - region.start) // PAGE_SIZE
+            if region.shared:
+                return region.data, place
+            if region.data.under is not None and place not in region.data.pieces:
+                return region.data.under, place
         return self, address // PAGE_SIZE
 
     def allows(self, address: int, write: bool) -> bool:
         """May what is mapped at an address be read, or also written?"""
         registers = self.registers(address)
         if registers is not None:
-            return bool(registers.prot & (PROT_WRITE if write else PROT_READ))
+            return bool(registers.prot & (PROT_WRITE if write else PROT_READ | PROT_WRITE))
         return bool(self._walk(address, 1, PROT_WRITE if write else PROT_READ))
 
     def protect(self, address: int, length: int, prot: int) -> None:
@@ -268,7 +283,7 @@ class MmStruct(KObject):
             if region.file is not None and address < region.end:
                 raise Unsupported("what reaches registers of a device, but no instruction of a program,")
             part = region.view(address, size, bool(need & PROT_WRITE))
-            if not part or not region.prot & need:
+            if not part or not region.prot & (need | PROT_WRITE):  # what can be written can be read
                 break
             parts.append(part)
             address += len(part)

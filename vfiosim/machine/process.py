@@ -11,7 +11,7 @@ from ..engine import Phase, alloc, say, xa_store
 from ..kernel.fs.file import O_RDWR, FilesStruct
 from ..kernel.fs.host import HostFile
 from ..kernel.mm import MmStruct
-from ..kernel.mmap import MAP_SHARED, can_be_unmapped
+from ..kernel.mmap import MAP_ANONYMOUS, MAP_SHARED, can_be_unmapped
 from ..kernel.outside import OutsideMemory, OutsideMm
 from ..kernel.task import TaskStruct, UserStruct, begin_task, copy_process, open_standard_files, system_call
 from ..kernel.variants import Variant
@@ -122,9 +122,10 @@ class Process:
         """Send open files over a socket (SCM_RIGHTS); until they are received the message holds them."""
         return int(self._call("sendmsg_fds", sock, tuple(fds)))
 
-    def recvmsg_fds(self, sock: int) -> tuple[int, ...]:
-        """Receive open files from a socket, under the lowest free numbers; waits for a message."""
-        return tuple(self._call("recvmsg_fds", sock))
+    def recvmsg_fds(self, sock: int) -> tuple[int, ...] | None:
+        """Receive open files from a socket, under the lowest free numbers; waits for a message. None where none can come."""
+        received = self._call("recvmsg_fds", sock)
+        return None if received is None else tuple(received)
 
     def mmap(
         self,
@@ -135,10 +136,13 @@ class Process:
         address: int | None = None,
         flags: int = MAP_SHARED,
     ) -> int:
-        """Map `length` bytes of fresh memory, or of a file (1 readable, 2 writable); the answer is their address."""
-        if fd is None:
+        """Map `length` bytes of fresh memory, or of a file (1 readable, 2 writable); the answer is their address.
+
+        Fresh memory is private, unless MAP_ANONYMOUS (0x20) is among the flags, and MAP_SHARED.
+        """
+        if fd is None and not flags & MAP_ANONYMOUS:
             return self.memory.map(length, prot=prot, address=address)
-        return int(self._call("mmap", length, prot, flags, fd, offset, address))
+        return int(self._call("mmap", length, prot, flags, -1 if fd is None else fd, offset, address))
 
     def munmap(self, address: int, length: int) -> int:
         """Unmap every page between `address` and `address + length`; a mapped file is held no longer."""

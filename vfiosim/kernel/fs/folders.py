@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final
@@ -35,7 +36,10 @@ LINKS: Final = (
     "physfn",
     "subsystem",
 )  # of a function, if they lead anywhere
-EVENTS: Final = ("add", "remove", "change", "move", "online", "offline", "bind", "unbind")
+EVENT: Final = re.compile(
+    r"(add|remove|change|move|online|offline|bind|unbind)"
+    r"( [0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}( [0-9a-zA-Z]+=[0-9a-zA-Z]+)*)?[\n\0]?"
+)
 TYPE_FILES: Final = ("available_instances", "create", "device_api", "devices", "name")
 
 
@@ -224,9 +228,11 @@ async def mdev_uevent(device: Device) -> str:
 
 
 async def uevent_store(text: str, count: int) -> int:
-    """Tell programs once more that a device is there: one of some words. EINVAL. Nobody listens (`kobject_synth_uevent`)."""
-    good = text.split(" ", maxsplit=1)[0].rstrip("\n") in EVENTS
-    await refuse_if(not good, Errno.EINVAL, "event_known", "this is no event")
+    """Tell programs once more that a device is there: one of some words, then a UUID and names with values, or nothing. EINVAL.
+
+    Nobody listens. (`kobject_synth_uevent`.)
+    """
+    await refuse_if(not EVENT.fullmatch(text), Errno.EINVAL, "event_known", "this is no event")
     return count
 
 

@@ -8,10 +8,10 @@ from ...engine import *
 from ...uapi import Errno, KernelError
 from ..regions import PAGE_SIZE, Sparse, whole_pages
 from ..unsupported import Unsupported
-from .file import File, FileOperations, Mapping, fd_install, private, put_unused_fd
+from .file import O_RDWR, File, FileOperations, Mapping, fd_install, private, put_unused_fd
 from .host import HostFile
 from .read_write import LLONG_MAX, copy_from_iter, copy_to_iter, refuse_beyond
-from .syscalls import drop_file, file_with_fd
+from .syscalls import alloc_file, drop_file, file_with_fd
 
 SEEK_END: Final = 2
 
@@ -123,6 +123,15 @@ shmem_file_operations = FileOperations(
     llseek=shmem_file_llseek,
     copies=True,
 )
+
+
+@kernel("mm/shmem.c")
+async def shmem_zero_setup(size: int) -> File:
+    """A file without a name for memory that is shared."""
+    file = await alloc_file("dev/zero", shmem_file_operations, O_RDWR)
+    async with on_failure(drop_file, file):
+        await store(file.private_data, await alloc(Inode, size))
+    return file
 
 
 @kernel("mm/memfd.c")

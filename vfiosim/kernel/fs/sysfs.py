@@ -170,7 +170,7 @@ def bus_file(buses: Buses, bus: str, name: str, path: str) -> Attribute | None:
         return Attribute(path, 0o200, partial(rescan_store, buses, ROOT_BUS))
     if name in ("devices", "drivers"):
         return Attribute(path, 0o755, folder=True)
-    return Attribute(path, 0o644) if name == "uevent" else None
+    return Attribute(path, 0o200, uevent_store) if name == "uevent" else None
 
 
 async def flag(buses: Buses) -> str:
@@ -186,7 +186,7 @@ def driver_file(buses: Buses, driver: BusDriver, name: str, path: str) -> Attrib
         store |= {"new_id": partial(new_id_store, buses, driver), "remove_id": partial(remove_id_store, driver)}
     if name in store:
         return Attribute(path, 0o200, partial(with_port, buses, store[name]), node=driver.p)
-    return Attribute(path, 0o200) if name == "uevent" else None
+    return Attribute(path, 0o200, uevent_store, node=driver.p) if name == "uevent" else None
 
 
 async def device_file(device: Device, name: str, path: str) -> Attribute:

@@ -323,7 +323,7 @@ async def iopt_pages_rw_slow(area: IoptArea, pages: IoptPages, address: int, len
     alone = index == last and pages.file is None and await get_unless_zero(mm.mm_users, current(), PINNING)
     if alone:
         async with cleanup(mmput, mm, current(), PINNING):
-            await pin_pages(mm, address - address % PAGE_SIZE, PAGE_SIZE, data is not None)
+            await pin_pages(mm, address - address % PAGE_SIZE, PAGE_SIZE, data is not None, False)
     else:
         for start, stop in covered(await in_use(pages), index, last):
             await pin_span(pages, start, stop, pages.writable)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Final
 
 from ...engine import *
 from ..fs.file import File
+from ..regions import PAGE_SIZE, Sparse
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,9 @@ class Kvm(KObject):
         self.mm = mm  # only this address space may use it; compared, never followed
 
 
+VCPU_MMAP_SIZE: Final = 3 * PAGE_SIZE  # bytes of a virtual CPU that a program maps
+
+
 class KvmVcpu(KObject):
     """A virtual CPU: born by KVM_CREATE_VCPU, found through its file, which holds the VM; dies with the VM. It never runs here."""
 
@@ -47,6 +52,7 @@ class KvmVcpu(KObject):
     def __init__(self, engine: Engine, kvm: Kvm) -> None:
         super().__init__(engine)
         self.kvm = kvm
+        self.run = Sparse(end=VCPU_MMAP_SIZE)
 
 
 class KvmDevice(KObject):

@@ -8,18 +8,29 @@ from ... import uapi
 from ...engine import *
 from ...uapi import Errno, KernelError, request_names
 from ..fs.eventfd import noop_llseek
-from ..fs.file import O_CLOEXEC, O_RDWR, File, FileOperations, fd_install, get_unused_fd_flags, private, put_unused_fd
+from ..fs.file import (
+    O_CLOEXEC,
+    O_RDWR,
+    File,
+    FileOperations,
+    Mapping,
+    fd_install,
+    get_unused_fd_flags,
+    private,
+    put_unused_fd,
+)
 from ..fs.syscalls import alloc_file
+from ..regions import Sparse
 from ..task import TaskStruct, current_task, mm_of
 from ..unsupported import Unsupported
 from .check_extension import kvm_vm_ioctl_check_extension_generic
-from .kvm import Kvm, KvmDevice, KvmDeviceOps, KvmVcpu
+from .kvm import VCPU_MMAP_SIZE, Kvm, KvmDevice, KvmDeviceOps, KvmVcpu
 
 ITS_FILE = "its file"
 KVM_MAX_VCPUS, KVM_MAX_VCPU_IDS = 1024, 4096
 KVM_RUN = 0xAE80
 XSAVE_OF_GUESTS = 0x207  # of the recorded machine
-KVM_GET_VCPU_MMAP_SIZE, VCPU_MMAP_SIZE = 0xAE04, 3 * 4096  # bytes of a virtual CPU that a program maps
+KVM_GET_VCPU_MMAP_SIZE = 0xAE04
 KVM_DEVICE_OPS: dict[int, KvmDeviceOps] = {}
 
 
@@ -65,6 +76,13 @@ async def refuse_other_address_space(kvm: Kvm) -> None:
     task = current().process
     foreign = not isinstance(task, TaskStruct) or await load(task.mm) is not kvm.mm
     await refuse_if(foreign, Errno.EIO, "same_address_space", "a VM can only be used by the process that made it")
+
+
+@kernel("virt/kvm/kvm_main.c")
+async def kvm_vcpu_mmap(file: File, wish: Mapping) -> Sparse:
+    """What a virtual CPU tells its program, and what is written to ports: the mapping holds the file, and so the VM."""
+    vcpu: KvmVcpu = await private(file)
+    return vcpu.run
 
 
 @kernel("virt/kvm/kvm_main.c")
@@ -264,6 +282,11 @@ kvm_vm_fops = FileOperations(
     "kvm-vm", release=kvm_vm_release, unlocked_ioctl=kvm_vm_ioctl, llseek=noop_llseek, stream=True
 )
 kvm_vcpu_fops = FileOperations(
-    "kvm-vcpu", release=kvm_vcpu_release, unlocked_ioctl=kvm_vcpu_ioctl, llseek=noop_llseek, stream=True
+    "kvm-vcpu",
+    release=kvm_vcpu_release,
+    unlocked_ioctl=kvm_vcpu_ioctl,
+    mmap=kvm_vcpu_mmap,
+    llseek=noop_llseek,
+    stream=True,
 )
 kvm_device_fops = FileOperations("kvm-device", release=kvm_device_release, unlocked_ioctl=kvm_device_ioctl, stream=True)

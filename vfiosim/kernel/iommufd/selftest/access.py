@@ -23,7 +23,6 @@ from ...fs.file import (
 from ...fs.syscalls import alloc_file
 from ...regions import PAGE_SIZE
 from ...task import current_task
-from ...unsupported import Unsupported
 from ..device import (
     Pinned,
     iommufd_access_attach,
@@ -35,7 +34,7 @@ from ..device import (
     iommufd_access_unpin_pages,
 )
 from ..io_pagetable_h import ULONG_MAX
-from ..iommufd_private import IommufdAccess, Ucmd
+from ..iommufd_private import IommufdAccess, IommufdIoas, Ucmd
 from ..pages import page_behind
 
 MOST: Final = 16 << 20  # bytes in one go
@@ -60,6 +59,27 @@ class SelftestAccess(KObject):
 
     def __init__(self, engine: Engine) -> None:
         super().__init__(engine)
+
+
+async def nth_address(ioas: IommufdIoas, iova: int) -> int:
+    """The address that a fuzzer names by the number of an area (low half) and an offset in it; 0 where there are not so many.
+
+    (`__iommufd_test_syz_conv_iova`.)
+    """
+    async with shared(ioas.iova_rwsem):
+        areas = await in_order(ioas.areas)
+    nth = iova & 0xFFFFFFFF
+    return (areas[nth].iova + (iova >> 32)) % 2**64 if nth < len(areas) else 0
+
+
+@kernel("drivers/iommu/iommufd/selftest.c")
+async def iommufd_test_syz_conv_iova(access: IommufdAccess, iova: int, flags: int) -> int:
+    """The address of an access, which with a flag is the number of an area; 0 for an access without an address space."""
+    if not flags & uapi.MOCK_FLAGS_ACCESS_SYZ:
+        return iova
+    async with access.ioas_lock:
+        ioas = await load(access.ioas)
+        return await nth_address(ioas, iova) if ioas is not None else 0
 
 
 @kernel("drivers/iommu/iommufd/selftest.c")
@@ -175,17 +195,16 @@ async def iommufd_test_access_pages(ucmd: Ucmd) -> None:
     async with cleanup(fput, file):
         small = access.iova_alignment != PAGE_SIZE
         await refuse_if(small, Errno.EOPNOTSUPP, "access_pins", "the device was made as one that does not pin")
-        if wanted.flags & uapi.MOCK_FLAGS_ACCESS_SYZ:
-            raise Unsupported("an access to an address that is the number of a mapping")
+        iova = await iommufd_test_syz_conv_iova(access, wanted.iova, wanted.flags)
         driver: SelftestAccess = await private(file)
         async with driver.lock:
-            await pin_for_test(ucmd, driver, access)
+            await pin_for_test(ucmd, driver, access, iova)
 
 
-async def pin_for_test(ucmd: Ucmd, driver: SelftestAccess, access: IommufdAccess) -> None:
+async def pin_for_test(ucmd: Ucmd, driver: SelftestAccess, access: IommufdAccess, iova: int) -> None:
     """Pin, compare with the memory that the test expects, note it, reply."""
     wanted = ucmd.cmd.access_pages
-    iova, length = wanted.iova, wanted.length
+    length = wanted.length
     pinned = await iommufd_access_pin_pages(access, iova, length, bool(wanted.flags & uapi.MOCK_FLAGS_ACCESS_WRITE))
     before, number = await load(driver.items), await load(driver.next_id)
     async with on_failure(iommufd_access_unpin_pages, access, iova, length):
@@ -206,7 +225,7 @@ async def check_pinned(pinned: Pinned, address: int) -> None:
         for index in range(first, last + 1):
             beyond = address // PAGE_SIZE == ULONG_MAX // PAGE_SIZE
             await refuse_if(beyond, Errno.EOVERFLOW, "page_ends_somewhere", f"{address:#x} is in the last page of all")
-            await pin_pages(mm, address - address % PAGE_SIZE, PAGE_SIZE, False)
+            await pin_pages(mm, address - address % PAGE_SIZE, PAGE_SIZE, False, False)
             other = await page_behind(pages, pages.address + index * PAGE_SIZE) != mm.page_at(address)
             await refuse_if(other, Errno.EBADE, "pinned_as_expected", "other memory was pinned")
             address += PAGE_SIZE
@@ -221,9 +240,8 @@ async def iommufd_test_access_rw(ucmd: Ucmd) -> None:
     await refuse_if(unknown != 0, Errno.EOPNOTSUPP, "rw_flags_known", f"the flags {unknown:#x} are not known")
     file, access = await iommufd_access_get(ucmd.cmd.id)
     async with cleanup(fput, file):
-        if wanted.flags & uapi.MOCK_FLAGS_ACCESS_SYZ:
-            raise Unsupported("an access to an address that is the number of a mapping")
         data = await copy_from_user(wanted.uptr, wanted.length) if wanted.flags & WRITE else None
-        found = await iommufd_access_rw(access, wanted.iova, wanted.length, data, bool(wanted.flags & SLOW))
+        iova = await iommufd_test_syz_conv_iova(access, wanted.iova, wanted.flags)
+        found = await iommufd_access_rw(access, iova, wanted.length, data, bool(wanted.flags & SLOW))
         if data is None:
             await copy_to_user(wanted.uptr, found)

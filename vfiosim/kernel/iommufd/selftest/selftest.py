@@ -26,6 +26,7 @@ from .access import (
     iommufd_test_access_replace_ioas,
     iommufd_test_access_rw,
     iommufd_test_create_access,
+    nth_address,
 )
 from .mock_device import (
     iommufd_test_dev_check_cache,
@@ -41,7 +42,7 @@ from .mock_device import (
 from .mock_iommu import mock_ops
 
 LENT: Final = 512 * PAGE_SIZE  # bytes at most
-SYZ: Final = 1 << 16  # a flag of COPY: src_iova is the number of an area (low half) and an offset in it (high half)
+SYZ: Final = 1 << 16  # a flag of COPY: src_iova is the number of an area and an offset in it
 
 
 @kernel("drivers/iommu/iommufd/selftest.c")
@@ -54,10 +55,7 @@ async def iommufd_test_syz_conv_iova_id(ictx: IommufdCtx, cmd: uapi.IommuIoasCop
         ioas = await iommufd_get_object(ictx, cmd.src_ioas_id, IommufdIoas)
     except KernelError:
         return
-    nth, offset = cmd.src_iova & 0xFFFFFFFF, cmd.src_iova >> 32
-    async with shared(ioas.iova_rwsem):
-        areas = await in_order(ioas.areas)
-    cmd.src_iova = (areas[nth].iova + offset) % 2**64 if nth < len(areas) else 0
+    cmd.src_iova = await nth_address(ioas, cmd.src_iova)
     await iommufd_put_object(ioas)
 
 
@@ -98,7 +96,7 @@ async def check_pages(hwpt: IommufdHwptPaging, wanted: Any) -> None:
     await refuse_if(odd, Errno.EINVAL, "checked_aligned", f"all must be multiples of {page}")
     for done in range(0, length, page):
         at = address + done
-        await pin_pages(mm, at - at % PAGE_SIZE, PAGE_SIZE, False)
+        await pin_pages(mm, at - at % PAGE_SIZE, PAGE_SIZE, False, False)
         area = await first_between(hwpt.ioas.areas, iova + done, iova + done)
         pages = await load(area.pages) if area is not None else None
         other = area is None or pages is None
@@ -122,7 +120,7 @@ async def iommufd_test_md_check_refs(ucmd: Ucmd) -> None:
     wrong = next(
         (at for at in places if pins[mm.page_at(at)] != wanted.refs or not mm.pinnable(at, PAGE_SIZE, False)), None
     )
-    await pin_pages(mm, address, length if wrong is None else wrong + PAGE_SIZE - address, False)
+    await pin_pages(mm, address, length if wrong is None else wrong + PAGE_SIZE - address, False, False)
     if wrong is not None:
         often = f"the page at {wrong:#x} is pinned {pins[mm.page_at(wrong)]} times"
         await refuse_if(True, Errno.EIO, "pinned_so_often", often)
