@@ -42,7 +42,8 @@ def judged(
         lines = [_beside(question, predicted, right, good)]
     if not good:
         lines.append(misled(question.distractor(predicted, right)))
-    return status([*lines, *_why(question, finding, shown), STEPS if steps else ""])
+    seen = (shown or finding) if steps else None
+    return status([*lines, *_why(question, finding, shown, seen), STEPS if steps else ""])
 
 
 def revealed(question: Question, finding: ExperimentResult, votes: str = "") -> str:
@@ -101,14 +102,22 @@ def status(lines: Sequence[str]) -> str:
     return f'<div role="status">{"".join(lines)}</div>'
 
 
-def _why(question: Question, finding: ExperimentResult, shown: ExperimentResult | None = None) -> list[str]:
-    """Why it is so, and what was counted: in the run that is shown, where it counted anything."""
+def _why(
+    question: Question,
+    finding: ExperimentResult,
+    shown: ExperimentResult | None = None,
+    seen: ExperimentResult | None = None,
+) -> list[str]:
+    """Why it is so, and what was counted: in the run that is shown, where it counted anything. What the step says at which `seen`
+    stands below is not said twice."""
     lines = [f"<p><b>Because</b> {question.because}</p>"]
     asked_for = question.because.endswith(":")  # the list belongs to that sentence
     told = finding if shown is None or asked_for or not shown.evidence else shown
-    if told.evidence:
+    sentence = seen.trace[seen.step - (seen.step > 0)].sentence if seen is told and len(seen.trace) else ""
+    evidence = [line for line in told.evidence if line not in sentence]
+    if evidence:
         head = EVIDENCE if shown is None or told is shown else OTHER_RUN
-        items = "".join(f"<li>{escape(line)}</li>" for line in told.evidence)
+        items = "".join(f"<li>{escape(line)}</li>" for line in evidence)
         lines.append(f"{'' if asked_for else f'<p>{head}</p>'}<ul>{items}</ul>")
     return lines
 

@@ -122,7 +122,7 @@ QUESTIONS: dict[str, Question] = {
         "(<code>mmap</code>), to drive the card. What does the kernel say?",
         partial(_refused, opened, mmap),
         "who has the registers tells the card where to write. No iommufd limits this card yet: it could overwrite any program, and "
-        "the kernel itself. So before a bind everything else is refused: <code>EINVAL</code>, this cannot be right. (EPERM "
+        "the kernel itself. So before a bind everything else is refused. (EPERM "
         "would say that the program has no right to. It has: after a bind the same call works.)",
         {"0": "it gives them", "waits": "nothing: the call waits for the bind", "EINVAL": "it refuses"},
         {
@@ -140,7 +140,7 @@ QUESTIONS: dict[str, Question] = {
     AGAIN: Question(
         "The card is bound. You press <b>bind</b> once more. What does the kernel say?",
         partial(_refused, bound, lambda session: session.bind(3, iommufd=4)),
-        "a file can be bound once. The kernel looks, refuses, and gives back what the call has taken on its way: the last steps.",
+        "the kernel looks whether the file is bound, refuses, and gives back what the call has taken on its way: the last steps.",
         {
             "0": "0: it works once more",
             "EBUSY": "EBUSY: somebody else has the card",
@@ -152,8 +152,7 @@ QUESTIONS: dict[str, Question] = {
                 "bound already, and refuses."
             ),
             "EBUSY": Distractor(
-                "EBUSY would mean that somebody else has the card. Here this very file is bound already, and a file "
-                "can be bound once: EINVAL."
+                "EBUSY would mean that somebody else has the card. Here it is this very file that is bound."
             ),
         },
         view=BIND,

@@ -235,16 +235,14 @@ class Sandbox(RunView):
         self._say("Everything is as at the beginning; Redo brings back what was done, one by one.")
 
     def _begin_with(self, preset: Preset) -> None:
+        self.when.value = AT_ONCE  # a race of the machine before is over
         left_out = self.run.boot(preset.setup(self.run.setup.kernel), given=preset.given)
         self._booted(f"{preset.name}: {preset.says}.", left_out)
 
     def _boot(self, setup: Setup, keep: bool) -> None:
-        other, out = setup.without != self.run.setup.without, " and ".join(setup.without)
         left_out = self.run.boot(setup, keep)
-        said = f"{out} taken out of the kernel." if out and other else "The machine has booted."
-        if to_replay(self.run):  # what comes of it is the reader's to find
-            said += " Your calls stand at their beginning: move them, or press “Replay my schedule”."
-        self._booted(said, left_out)
+        waits = "Your calls stand at their beginning: move them, or press “Replay my schedule”."
+        self._booted(waits if to_replay(self.run) else "The machine has booted.", left_out)
 
     def _replay(self) -> None:
         left_out = replay(self.run)
@@ -284,7 +282,8 @@ class Sandbox(RunView):
         self.shortcuts.refresh()
         self.form.refresh(self._new_fd(before))
         self.schedule.refresh(self.run)
-        self.machine_pane.follow(self.run.setup, self.run.without.met)
+        waits = self.run.setup.without if to_replay(self.run) else ()  # it has not come as far yet
+        self.machine_pane.follow(self.run.setup, {*self.run.without.met, *waits})
         self.save_pane.refresh()
         self.broken.value = broken_html(self._broken)
         self.undo.disabled, self.redo.disabled = not self.run.can_undo, not self.run.undone
