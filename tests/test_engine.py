@@ -498,7 +498,7 @@ def test_say_opens_a_step_and_is_no_effect():
 # ---- rule 8: waiting
 
 
-def test_a_thread_waits_for_a_lock_and_names_its_holder(engine, thing):
+def test_a_thread_waits_for_a_lock_and_names_its_holder_until_it_is_free_again(engine, thing):
     async def code():
         async with thing.lock:
             await load(thing.number)
@@ -511,6 +511,7 @@ def test_a_thread_waits_for_a_lock_and_names_its_holder(engine, thing):
     assert second.waits_for is thing.lock
     assert second.why_blocked() == "second waits for thing 1.lock, held by first"
     engine.run(first)
+    assert second.why_blocked() == "thing 1.lock is free again: second can go on"
     engine.settle()
     assert second.state == "done"
 

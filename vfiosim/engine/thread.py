@@ -126,6 +126,8 @@ class Thread(KObject):
         if cell is None:
             return f"{self.label} does not wait"
         if isinstance(cell, Lock):
-            who = "itself" if cell.holder is self else cell.holder.label if cell.holder else "nobody any more"
+            if cell.holder is None:
+                return f"{cell.path} is free again: {self.label} can go on"
+            who = "itself" if cell.holder is self else cell.holder.label
             return f"{self.label} waits for {cell.path}, held by {who}"
         return f"{self.label} waits for {cell.path if isinstance(cell, Cell) else cell.oid}"

@@ -10,9 +10,10 @@ import traitlets
 
 from . import controls as widgets
 from .listeners import listeners
-from .question import CHOICE, NONE, ORDER, SET, Answer, Question
+from .question import CHOICE, NONE, NUMBER, ORDER, SET, Answer, Question
 from .style import button, text
 
+RULE = "──"  # what a line begins with that parts those that are used from the others
 MOVE_FIRST = "The lines stand as they were given. Move them first: drag them, or press Up and Down."
 
 
@@ -25,9 +26,13 @@ def control_for(question: Question) -> Any:
     if question.kind == CHOICE:
         options = [(said, answer) for answer, said in question.choices.items()]
         return widgets.RadioButtons(options=options, value=None, layout={"width": "auto"}, tooltip="Your prediction")
+    number = "a number"
     # The text is sent once, when the reader leaves the field: keystrokes on their way would be overtaken by the next press.
     return widgets.Text(
-        description="your prediction", placeholder="type it here", continuous_update=False, layout={"width": "24em"}
+        description="your prediction",
+        placeholder=number if question.kind == NUMBER else f"{number}, or an errno's name",
+        continuous_update=False,
+        layout={"width": "24em"},
     )
 
 
@@ -104,9 +109,11 @@ class Order(widgets.VBox):
 
     @traitlets.observe("value")
     def _show(self, _change: Any) -> None:
+        used = True  # what stands below a rule has no place in the order
         for place, (key, shown) in enumerate(zip(self.value, self._shown, strict=True)):
             line = self._lines[key]
-            shown.value = f"<b>{place + 1}.</b> {escape(line)}"
+            used = used and not line.startswith(RULE)
+            shown.value = f"<b>{place + 1}.</b> {escape(line)}" if used else escape(line)
             self.up[place].tooltip = f"Move number {place + 1} up: {line}"
             self.down[place].tooltip = f"Move number {place + 1} down: {line}"
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from ..trace import Trace
 from . import controls as widgets
-from .answers import MOVE_FIRST, Order
+from .answers import MOVE_FIRST, RULE, Order
 from .asking import Asking
 from .outcome import Outcome
 from .question import Distractor, ExperimentResult, as_distractor, shuffled, step_saying
@@ -22,7 +22,7 @@ from .verdict import misled
 
 BORDER = "border"
 NEEDLESS = "needless"  # why a line is wrong without which all is well, too
-UNUSED = "──  lines below this one are not used  ──"
+UNUSED = f"{RULE}  lines below this one are not used  ──"
 
 
 class Judged(NamedTuple):
@@ -151,8 +151,10 @@ class Ordering(Asking):
         self.again.on_click(lambda _: self._reset())
         self.order.observe(lambda _: self._moved(), "value")
         buttons = row("", self.check, *self.help.buttons, self.again)
-        beside = widgets.Box([self.order, self.verdict], kind="ordered")
-        self._frame: list[Any] = [style(), self.asked, beside, buttons, self.help.slot]
+        told = widgets.VBox(
+            [buttons, self.verdict, self.help.slot]
+        )  # beside the lines: a verdict is seen where it was asked for
+        self._frame: list[Any] = [style(), self.asked, widgets.Box([self.order, told], kind="ordered")]
         self.children = self._frame
 
     @property

@@ -295,7 +295,7 @@ async def vfio_df_open(df: VfioDeviceFile) -> None:
     Files that came from the group may be many; only the first one really opens.
     """
     device = df.device
-    say(Phase.VALIDATE, "Is the device open already? One file may bind it; more may be open only through its group.")
+    say(Phase.VALIDATE, "Is the device open already? Only files of its group may share it.")
     opens = await load(device.open_count)
     await refuse_if(
         opens != 0 and df.group is None, Errno.EINVAL, "single_open", "another file of this device is bound already"
