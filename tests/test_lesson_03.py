@@ -133,7 +133,7 @@ def test_the_plot_has_a_bar_of_as_many_pieces_as_a_call_has_steps_and_an_errno_s
     assert list(map(len, axes.containers)) == [len(refused(name).way) for name in CAUSES]
     bright = {text.get_text().split()[0] for text in axes.texts if text.get_alpha() == 1}
     assert bright == {"EPERM"}
-    assert "another file: EINVAL, 10 steps" in repr(lesson.ladder("EPERM"))
+    assert "another file: EINVAL, 11 steps" in repr(lesson.ladder("EPERM"))
 
 
 def test_the_plot_has_the_players_colours_for_the_phases():
