@@ -290,6 +290,28 @@ def test_what_is_said_about_any_number_stands_beside_the_last_change_of_the_coun
     assert f"{name}.f_ref" in [change.what for change in row.shown.trace[row.shown.step - 1].changes]
 
 
+def _changed(trace, step):
+    return {change.what for change in trace[step if step < 0 else step - 1].changes}
+
+
+def test_what_is_asked_changes_in_the_step_that_is_shown_after_any_answer():
+    asked = [question for question in questions() if question.about]
+    shown = [(question, question.experiment()) for question in asked]
+    shown += [(row.question, row.shown) for row in of_lessons() if row.question.about]
+    for question, made in shown:
+        ever = {change.what for step in made.trace for change in step.changes}
+        about = ever & {*question.about}
+        assert not about or about & _changed(made.trace, made.step), (question.name, made.step)
+        assert about or made is not question.experiment(), f"{question.name}: {question.about} never changes"
+
+
+def test_a_question_that_names_a_counter_or_a_cell_of_an_object_tells_that_it_is_about_that():
+    for question in questions():
+        named = re.findall(r"<code>(?:\w+ \d+\.)?(\w*(?:_ref|_cnt|opened_file))</code>.*\?", question.text)
+        about = {cell.rpartition(".")[2] for cell in question.about}
+        assert {*named} <= about or question.name == "10 check: a lock for each", question.name  # it asks about a lock
+
+
 @EACH_TABLE
 def test_the_player_stands_at_a_step(table):
     for row in rows_of(table):

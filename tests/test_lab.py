@@ -17,7 +17,7 @@ from vfiosim.lab import Bench, Sandbox, Session
 from vfiosim.lab.bench import ROWS
 from vfiosim.lab.run import PROGRAM, Run
 from vfiosim.lab.session import LessonCall
-from vfiosim.lessons import one_bind, start, vms
+from vfiosim.lessons import groups, one_bind, start, vms, who_holds_whom
 from vfiosim.lessons.beginnings import opened as opened_for_a_lesson
 from vfiosim.machine.events import Called
 from vfiosim.views.widget_lifetime import close
@@ -70,6 +70,25 @@ def test_after_a_press_bench_and_sandbox_stand_at_the_last_change_and_only_a_gui
 
 
 @pytest.mark.parametrize(
+    ("bench", "buttons", "cell"),
+    [
+        (who_holds_whom.holders, {"dup": 3}, "f_ref"),
+        (who_holds_whom.holders, {"close": 4}, "f_ref"),
+        (groups.owners, {"bind": 4}, "owner_cnt"),
+        (groups.owners, {"bind": 4, "close": 4}, "owner_cnt"),
+    ],
+)
+def test_a_bench_beside_a_question_about_a_counter_stands_where_that_changes(bench, buttons, cell):
+    made = bench()
+    for name, fd in buttons.items():
+        (made.bind_fd if name == "bind" else made.fd).set(fd)
+        press(made, name)
+    changes = made.trace_pane.trace[made.trace_pane.step - 1].changes
+    assert cell in [change.what.rpartition(".")[2] for change in changes]
+    assert f"which changes {cell}" in made.message
+
+
+@pytest.mark.parametrize(
     ("bench", "at"),
     [
         (start.first_bind, "begins at step 1; End shows the result."),
@@ -98,7 +117,7 @@ def test_a_refusal_shows_the_errno_the_sentence_the_check_and_the_line():
     bench = opened()
     press(bench, "open group")
     message = press(bench, "bind")
-    assert "→ EBUSY – the legacy group is open" in message
+    assert "→ EBUSY – the group's file is open" in message
     assert re.search(r"Check group_is_closed at vfiosim/kernel/vfio/group\.py:\d+", message)
 
 
@@ -348,6 +367,20 @@ def test_undo_makes_no_call_again_once_nobody_has_pressed_for_a_moment():
     assert len(machines) == 2
     again = bench.session.twin(done.event for done in bench.session.done)
     assert bench.session.machine.trace == again.machine.trace
+
+
+def test_undo_changes_no_field_but_those_that_the_press_had_changed():
+    bench = Bench(Session(start=opened_for_a_lesson), **SMALL)
+    fields = {"ioctl on fd": bench.bind_fd, "fd": bench.fd, "iommufd": bench.struct["iommufd"]}
+    press(bench, "dup")
+    bench.bind_fd.set(3)
+    bench.fd.set(4)
+    before = {name: field.text.value for name, field in fields.items()}
+    press(bench, "close")
+    bench.undo.click()
+    assert {name: field.text.value for name, field in fields.items()} == before
+    bench.undo.click()
+    assert bench.bind_fd.text.value == "3"
 
 
 def test_undo_works_back_to_the_beginning_and_no_further():

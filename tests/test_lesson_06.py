@@ -42,9 +42,18 @@ def test_what_is_told_about_the_orders_is_of_the_run_that_is_shown():
     said = lesson.predict("all orders")
     said.choice.none.value = True
     said.commit.click()
-    shown = ORDERS["group, bind"].run().done[-1].outcome
+    shown = ORDERS["bind, group"].run().done[-1].outcome
     assert f"What this run shows: {shown.call} → EBUSY" in said.message
-    assert said.children[-1].trace[-1].sentence == ORDERS["group, bind"].run().steps[-1].sentence
+    assert said.children[-1].trace[-1].sentence == ORDERS["bind, group"].run().steps[-1].sentence
+
+
+def test_each_of_several_wrong_ticks_is_told_what_is_wrong_about_it_the_shortest_first():
+    said = lesson.predict("all orders")
+    said.choice.value = ("group, bind", "both")
+    said.commit.click()
+    told = [ORDERS[name].because for name in ("bind, group", "sibling, group", "both")]
+    assert sorted(told, key=said.message.index) == told == sorted(told, key=len)
+    assert f"The steps of “{ORDERS['bind, group'].says}”" in said.message
 
 
 def test_no_text_beside_a_question_answers_it():
@@ -166,7 +175,7 @@ def test_what_is_in_the_way_is_removed_in_three_calls():
 @pytest.mark.parametrize("asked", [1, 2])
 def test_who_lets_the_errno_tell_is_compared_with_who_does_so_too(asked):
     exercise = lesson.exercise()
-    assert "the shortest way that asks first has 5" in exercise.moves.value
+    assert "who first lets the kernel say what is wrong needs 5 calls" in exercise.moves.value
     done = press(exercise, *["bind"] * (asked - 1), "tool: close(3)", "bind", "admin: unbind sata", "bind")
     assert (
         f"You needed {3 + asked} calls. Who lets every errno tell needs 5, who knows it all beforehand needs 3." in done
@@ -219,7 +228,24 @@ def test_after_a_bind_the_picture_shows_the_owner():
     bench.buttons["bind"].click()
     stage = bench.trace_pane
     assert after(stage.trace, stage.step).objects["iommu_group 2"].fields["owner"] == "iommufd_ctx 2"
-    assert f"the picture stands at step {stage.step}, the last that changes something;" in bench.message
+    assert f"the picture stands at step {stage.step}, which changes owner_cnt" in bench.message
+
+
+def test_a_hint_looks_at_what_was_already_done():
+    exercise = lesson.exercise()
+    exercise.hint.click()
+    assert "Press bind , and read the sentence" in exercise.message
+    press(exercise, "bind")
+    assert "EBUSY: the group's file is open" in exercise.message
+    press(exercise, "admin: unbind usb")
+    assert "Take it back: Undo ." in exercise.message
+    exercise.bench.undo.click()
+    press(exercise, "tool: close(3)")
+    assert "Press bind again, and" in exercise.message
+    press(exercise, "bind")
+    assert "EPERM: somebody else owns the DMA" in exercise.message
+    press(exercise, "admin: unbind sata")
+    assert "Nothing is in the way any more" in exercise.message
 
 
 def test_no_table_breaks_a_word():

@@ -10,13 +10,13 @@ from playwright.sync_api import expect
 
 from tests.desk import PALE, becomes, buttons, click, press
 from tests.lesson_claims import answered, ordered
+from vfiosim import replay
 from vfiosim.explore.result import in_turn
 from vfiosim.lab import ByHand, HandTask, RoomView, progress
 from vfiosim.lab.trace_pane import TracePane
 from vfiosim.lessons import misconceptions as M
 from vfiosim.lessons import races as lesson
-from vfiosim.lessons.races_check import moved
-from vfiosim.lessons.races_questions import QUESTIONS
+from vfiosim.lessons.races_questions import QUESTIONS, moved, where_a_may_be_stopped
 
 # ---- the questions
 
@@ -44,6 +44,16 @@ def test_with_one_switch_the_group_is_never_open_and_bound():
 def test_the_places_where_an_interruption_does_harm_are_few():
     wrong, runs = lesson.interrupted()
     assert 0 < wrong < runs / 10
+
+
+def test_a_schedule_in_which_a_is_stopped_goes_wrong_where_the_question_says_and_nowhere_else():
+    stops = where_a_may_be_stopped()
+    assert QUESTIONS["how early, how late?"].experiment().answer == str(len(stops))
+    wrong = "vfio_group 1 is open and 1 of its devices is bound"
+    for after in (0, stops[0] - 1, stops[0], stops[-1], stops[-1] + 1, 26):
+        assert (wrong in str(replay(lesson.stop_a(after)))) == (after in stops)
+    with pytest.raises(ValueError, match="A has no 27 effects"):
+        lesson.stop_a(27)
 
 
 def test_the_lock_guards_the_two_fields_by_which_the_calls_know_of_each_other():
@@ -107,7 +117,7 @@ def test_a_student_who_stops_a_between_look_and_tell_breaks_it(hand):
     assert not hand.solved
     go(hand, "A", "to the end")
     hand.check.click()
-    assert "✓ You have broken it. You switched 2 times; fewer is not enough." in hand.message
+    assert "✓ You have broken it. You switched 2 times. The" in hand.message  # how many are enough is a question
     assert "vfio_group 1 is open and 1 of its devices is bound" in hand.message
 
 
@@ -128,6 +138,7 @@ def test_it_breaks_the_other_way_round_too_and_after_needless_switches_the_fewes
     go(hand, "B", "1 step", 4)
     go(hand, "A", "to the end")
     go(hand, "B", "to the end")
+    progress.record("10 switches", False)
     hand.check.click()
     assert "You switched 4 times; 2 are enough." in hand.message
 

@@ -26,7 +26,7 @@ from vfiosim.lab import (
     goal,
 )
 from vfiosim.lab.parsons import by_running, by_trace
-from vfiosim.lab.question import first_difference, shuffled
+from vfiosim.lab.question import differences, shuffled
 from vfiosim.lab.trace_pane import TracePane
 from vfiosim.lessons import misconceptions as M
 
@@ -103,11 +103,11 @@ def test_what_is_shuffled_is_the_same_for_the_same_seed_and_never_in_order():
         ("1", "2", "number", "1"),
         (("a", "c", "b"), ("a", "b", "c"), "order", "c"),
         (("a", "b"), ("a",), "set", "+b"),
-        (("a",), ("a", "b"), "set", "-b"),
+        (("a", "c"), ("a", "b"), "set", "+c -b"),
     ],
 )
-def test_a_wrong_answer_has_the_key_of_its_first_difference(answer, right, kind, key):
-    assert first_difference(answer, right, kind) == key
+def test_a_wrong_answer_has_the_key_of_its_first_difference_and_a_set_one_for_each(answer, right, kind, key):
+    assert differences(answer, right, kind) == key.split()
 
 
 def test_choices_among_errnos_say_what_each_means():
@@ -525,7 +525,8 @@ def test_the_facts_that_differ_are_listed_first_one_first():
         in made.message
     )
     assert "<b>wanted: f_ref of file vfio0#1 is 2" in made.verdict.value
-    assert "vfio_device vfio0 is alive" not in made.message
+    assert "✓ This is so, and has to stay so: " in made.message
+    assert "; vfio_device vfio0 is alive." in made.message
 
 
 def test_each_fact_says_what_is_the_case_instead():

@@ -24,7 +24,7 @@ from vfiosim.lab.run import Run
 from vfiosim.lab.sandbox.schedule import ThreadPanel
 from vfiosim.lab.style import words
 from vfiosim.lessons import races as lesson
-from vfiosim.lessons.races_check import moved
+from vfiosim.lessons.races_questions import moved
 from vfiosim.machine import Machine
 from vfiosim.museum import ROOMS
 from vfiosim.puzzles import PUZZLES

@@ -64,6 +64,14 @@ def test_the_kernel_as_it_is_is_safe() -> None:
     assert lab.trace_pane is None
 
 
+def test_who_expected_harm_is_shown_where_a_call_is_refused_and_no_button_leads_to_a_harm() -> None:
+    lab = explored("R1", predicted="broken")
+    shown = lab.way_in
+    assert shown is not None
+    assert shown.trace[shown.trace_pane.step - 1].refused == "EBUSY"
+    assert shown.harm.description == "To the end"
+
+
 def test_without_its_lock_it_is_broken_and_the_shortest_way_is_shown() -> None:
     lab = explored("R1", "group_lock", "safe")
     assert "✕ You predicted" in lab.message

@@ -104,7 +104,8 @@ def of_player(trace: Trace) -> Iterator[str]:
 
 
 def of_task(task: Any) -> Iterator[str]:
-    yield from (task.text, *([task.hint] if isinstance(task.hint, str) else task.hint), task.explained)
+    hint = task.hint(task.begun()) if callable(task.hint) else task.hint
+    yield from (task.text, *([hint] if isinstance(hint, str) else hint), task.explained)
     yield from (misled(distractor) for distractor in task.distractors.values())
     yield from task.missing(task.begun())
     yield from of_player(task.solved().machine.trace)

@@ -29,8 +29,8 @@ class WrongAnswer(NamedTuple):
 
     @property
     def key(self) -> str:
-        """The answer by what is wrong with it, see `Question.key`."""
-        return self.question.key(self.wrong, self.right)
+        """The answer by what is wrong with it."""
+        return self.question.keys(self.wrong, self.right)[0]
 
     @property
     def said(self) -> str:
@@ -39,14 +39,14 @@ class WrongAnswer(NamedTuple):
 
 
 def rows(question: Question) -> Iterator[WrongAnswer]:
-    """A row for each wrong answer; of an order or a set for each that is answered in a way of its own."""
+    """A row for each wrong answer; of an order for each that is answered in a way of its own, of a set for each mistake."""
     finding = question.experiment()
     right = question.tidy(finding.answer)
     seen = set()
     for answer in answers(question):
-        key = question.key(answer, right)
-        if answer != right and key not in seen:
-            seen.add(key)
+        keys = tuple(question.keys(answer, right))
+        if answer != right and len(keys) == 1 and keys not in seen:
+            seen.add(keys)
             distractor = question.distractor(answer, right)
             yield WrongAnswer(question, answer, right, distractor, distractor.shown(finding))
 

@@ -173,7 +173,8 @@ def _variable(
     now = value_at(engine, place)
     seen = {}
     for touch in (touch for touch in done if touch.place == place and (place[1] or touch.verb[0] == "frees")):
-        stale = touch.verb == READ and touch.value not in ("", now) and touch.thread in inside
+        acts = touch.thread in inside or name_of(place) in harmed  # a call that has ended does not, but for its harm
+        stale = touch.verb == READ and touch.value not in ("", now) and acts
         seen[touch.thread] = Seen(touch.verb, touch.value, stale)
     ahead = {}
     for thread, some in ((thread, some) for thread, some in expected.items() if thread in inside):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from html import escape
 
-from .help import Help
+from .help import Help, Hints
 from .static_fallback import ONLY_LIVE, StaticFallback, note
 from .style import anchor, text, words
 
@@ -24,7 +24,7 @@ class Asking(StaticFallback):
         self,
         lead: str,
         asked: str,
-        hints: str | Sequence[str] = (),
+        hints: Hints = (),
         solution: Callable[[], str] | None = None,
         *,
         name: str,

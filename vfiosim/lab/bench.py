@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from ..trace import Trace
 from ..uapi import VfioDeviceBindIommufd
 from ..views import Player
 from . import controls as widgets
@@ -20,6 +21,7 @@ from .session import Session
 from .static_fallback import ONLY_LIVE, note
 from .style import above, button, legend, row, style
 from .table import ProgramLine
+from .trace_pane import refused_at
 
 ROWS = ("open", "descriptor", "bind", "kvm", "why")
 NO_MORE: Mapping[str, tuple[Callable[[Session], Outcome], str]] = {}
@@ -32,6 +34,7 @@ class Bench(RunView):
     * `session`: what has happened up to now; by default a fresh machine;
     * `show`: which rows of controls there are, of `rows`; `fields`: can the fields of BIND be changed?
     * `suggest`: does a field take the descriptor of a file that has just come? At the beginning all fields are filled in;
+    * `watch`: names of cells that the reader is told to look at: where a call changes one of them, the picture stands there;
     * `more`: further buttons, e.g. for what other programs do: name → the call, and a tip;
     * everything else is an option of the player, as in `vfiosim.views.show`.
     """
@@ -47,13 +50,15 @@ class Bench(RunView):
         fields: bool = True,
         more: Mapping[str, tuple[Callable[[Session], Outcome], str]] = NO_MORE,
         suggest: bool = True,
+        watch: Collection[str] = (),
         **options: Any,
     ) -> None:
         unknown = {*show} - {*self.rows}
         if unknown:
             raise ValueError(f"there is no row {sorted(unknown)}; there are {', '.join(self.rows)}")
         self.session = session or Session()
-        self._suggest = suggest
+        self._suggest, self._watch = suggest, watch
+        self._filled: list[list[tuple[NumberField, str, str]]] = []  # by presses: what each has changed in the fields
         super().__init__(self.session, options)
         self._options = options
         self._make_fields(fields)
@@ -189,6 +194,18 @@ class Bench(RunView):
 
     # ---- what they show
 
+    def _where_it_matters(self, trace: Trace) -> int | None:
+        born = {change.what for step in trace for change in step.changes}  # with all that is in it
+        return refused_at(trace) or next(
+            (
+                step.index + 1
+                for step in reversed(list(trace))
+                for change in step.changes
+                if change.what.rpartition(".")[2] in self._watch and change.what.rpartition(".")[0] not in born
+            ),
+            super()._where_it_matters(trace),
+        )
+
     def static_html(self) -> str:
         """How things stand, and the steps of the last call; before the first call those of the rehearsal, if there was one."""
         if self.session.calls_made:
@@ -204,17 +221,34 @@ class Bench(RunView):
         others = [name for name in self.session.alive() if name != PROGRAM and self.session.descriptors(name)]
         none = "nothing now" if self.session.calls_made else "none yet"
         self.table.show([ProgramLine(name, name, "has open:", self._chips(name), none) for name in (PROGRAM, *others)])
-        for fd, file in now.items():
-            if (self._suggest or not before) and file not in (before or {}).values():
-                for field in self._about(file.label):
-                    field.set(fd)
-        closed = [fd for fd in before or () if fd not in now]
+        self._fill(before or {}, now)
         for field in self._descriptors:
-            if field.number() in closed:  # which other one is meant, only the reader knows
-                field.set("")
             field.refresh()
         self.undo.disabled = not self.session.can_undo
         self._write_code()
+
+    def _fill(self, before: dict[int, Any], now: dict[int, Any]) -> None:
+        """What has come is put into the fields about it, what has gone is taken out of them; an undone press undoes no more."""
+        made, fields = self.session.calls_made, (*self._descriptors, *self.struct.values())
+        undone = [self._filled.pop() for _ in self._filled[made:]]
+        for field, old, new in (one for press in undone for one in press):
+            if field.text.value == new:  # else the reader has written something there since
+                field.set(old)
+        if not undone or not before:
+            olds = [field.text.value for field in fields]
+            self._take_over(before, now)
+            came = ((field, old, field.text.value) for field, old in zip(fields, olds, strict=True))
+            self._filled += [[]] * (made - 1 - len(self._filled))  # a press may be several calls
+            self._filled += [[one for one in came if one[1] != one[2]]] * (made > 0)
+
+    def _take_over(self, before: dict[int, Any], now: dict[int, Any]) -> None:
+        for fd, file in now.items():
+            if (self._suggest or not before) and file not in before.values():
+                for field in self._about(file.label):
+                    field.set(fd)
+        for field in self._descriptors:
+            if field.number() in {*before} - {*now}:  # which other one is meant, only the reader knows
+                field.set("")
 
     def _chips(self, process: str) -> tuple[tuple[int, str], ...]:
         return tuple((fd, file.label) for fd, file in self.session.descriptors(process).items())

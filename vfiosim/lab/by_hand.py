@@ -76,6 +76,7 @@ class HandTask:
 
     * `puzzle`: its name, see `vfiosim.puzzles.PUZZLES`; `without`: the protections that are taken out;
     * `stands`: how far each call is on the way to it, a sentence each, while nothing is wrong;
+    * `asked`: the question that asks how many switches it takes at least: that is told once it was answered;
     * `hint`, `explained`, `distractors`, `view`, `name`: as in a `Task`; a distractor is asked about the machine.
     """
 
@@ -88,6 +89,7 @@ class HandTask:
     distractors: Misled[Machine] = field(default_factory=dict)
     view: Collection[str] = ()
     name: str = ""
+    asked: str = ""
 
 
 class ByHand(Asking):
@@ -159,9 +161,9 @@ class ByHand(Asking):
             self.verdict.value = self._so_far(f'<p class="refused"><b>✕ Not yet.</b> {said}</p>')
             return
         made, fewest = self.switches, self._shortest.switches
-        golf = f"You switched {made} times" + (
-            "; fewer is not enough." if made <= fewest else f"; {fewest} are enough."
-        )
+        enough = "fewer is not enough" if made <= fewest else f"{fewest} are enough"
+        told = not self.task.asked or self.task.asked in progress.answers
+        golf = f"You switched {made} times{f'; {enough}' if told else ''}."
         said = "".join(f"<li>{escape(line, quote=False)}</li>" for line in self.wrong)
         head = f'<p class="good"><b>✓ You have broken it.</b> {golf} The machine says:</p>'
         why = f"<p><b>Why it works.</b> {self.task.explained}</p>{self.help.solved()}"

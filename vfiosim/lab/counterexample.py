@@ -24,16 +24,16 @@ MOST = 5  # touches of one turn that are told
 
 
 class Counterexample(widgets.VBox):
-    """Shows a schedule at its end, where the harm is; options are those of the player."""
+    """Shows a schedule at its end, where the harm is, or at `step`; options are those of the player."""
 
-    def __init__(self, witness: Witness, **options: Any) -> None:
+    def __init__(self, witness: Witness, step: int = -1, **options: Any) -> None:
         self.witness = witness
         several = {"views": ("graph",)} if len({*witness.schedule}) > 1 else {}
         own = {"atlas": Anew(), **several}
-        self.trace_pane = TracePane(witness.trace, step=-1, **{**own, **options})
+        self.trace_pane = TracePane(witness.trace, step=step, **{**own, **options})
         self.trace_pane.on_step(self._tell)
         self.start = with_key(button("From the start", "before the first step (key Home)"), "home")
-        self.harm = with_key(button("Where it goes wrong", "the last step (key End)"), "end")
+        self.harm = with_key(button("", "the last step (key End)"), "end")
         self.start.on_click(lambda _: self.trace_pane.go_to(0))
         self.harm.on_click(lambda _: self.trace_pane.to_end())
         self.switches = text("does")
@@ -53,10 +53,10 @@ class Counterexample(widgets.VBox):
         """The steps that are shown."""
         return self.trace_pane.trace
 
-    def show(self, witness: Witness) -> None:
-        """Show this one instead, at its end."""
+    def show(self, witness: Witness, step: int = -1) -> None:
+        """Show this one instead."""
         self.witness = witness
-        self.trace_pane.show(witness.trace, -1)
+        self.trace_pane.show(witness.trace, step)
         self._tell()
 
     def _tell(self) -> None:
@@ -65,6 +65,7 @@ class Counterexample(widgets.VBox):
         threads = list(dict.fromkeys(turn.thread for turn in made))
         several = len(threads) > 1
         widgets.unfold(self._beside, several)
+        self.harm.description = "Where it goes wrong" if self.witness.what else "To the end"
         switches = counted(self.witness.switches, "switch", "switches")
         self.switches.value = f"{switches} from one thread to another." if several else ""
         self.turns.value = turns_html(made, threads, self.witness.what, self.trace_pane.step) if several else ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from html import escape
 
 from ..trace import Trace
@@ -11,10 +11,10 @@ from .run import Run
 from .table import ProgramLine
 
 
-def outcome_html(outcome: Outcome, steps: Trace, brief: bool = False, at: int = 1) -> str:
+def outcome_html(outcome: Outcome, steps: Trace, brief: bool = False, at: int = 1, watch: Collection[str] = ()) -> str:
     """The line about the last press; unless `brief` also what the kernel wrote, and what a refused call had acquired.
 
-    `at`: the step, counted from 1, at which the picture of a `brief` one stands.
+    `at`: the step, counted from 1, at which the picture of a `brief` one stands; `watch`: names of cells that are asked about.
     """
     call = f"<code>{_text(outcome.call)}</code>"
     if outcome.unknown:
@@ -24,19 +24,21 @@ def outcome_html(outcome: Outcome, steps: Trace, brief: bool = False, at: int = 
     line = f"{sign} {call} → <b>{_text(outcome.result)}</b>" + (f" – {_text(said)}" if said else "")
     if outcome.check and brief:
         line += f'. <span class="vfiosim-where">Check <b>{_text(outcome.check)}</b> at {_text(outcome.where)}</span>'
-    line += _walk(steps, at or 1) if brief else _in_full(outcome)
+    line += _walk(steps, at or 1, watch) if brief else _in_full(outcome)
     going = outcome.waits or outcome.result == UNDER_WAY
     return _status("refused" if outcome.refused else "going" if going else "good", line)
 
 
-def _walk(steps: Trace, at: int) -> str:
+def _walk(steps: Trace, at: int, watch: Collection[str]) -> str:
     """Where the picture stands; where it does not show the result, that stands out."""
     if len(steps) < 2:
         return ""
-    if at == 1:
+    changed = (change.what.rpartition(".")[2] for change in steps[at - 1].changes)
+    seen = next((f"which changes <code>{cell}</code>" for cell in changed if cell in watch), "")
+    if at == 1 and not seen:
         where = "<b>begins at step 1;</b> <b>End</b> shows the result"
     elif at < len(steps):
-        why = "which refuses the call" if steps[at - 1].refused else "the last that changes something"
+        why = "which refuses the call" if steps[at - 1].refused else seen or "the last that changes something"
         where = f"<b>stands at step {at}, {why};</b> <b>Home</b> shows the beginning, <b>End</b> the result"
     else:
         where = "shows the result; <b>Home</b> leads to the beginning"

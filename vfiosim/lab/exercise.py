@@ -29,7 +29,8 @@ class Task:
       or a `Goal`, of which a picture is shown beside the bench;
     * `solve` does it on a machine that `start` has prepared, and `explained` says why that works (HTML); `asking` does it for who
       knows nothing beforehand and lets the answers of the kernel tell, where the task wants that;
-    * `hint` gives the direction, not the way; several hints, each deeper than the one before;
+    * `hint` gives the direction, not the way; several hints, each deeper than the one before; a function has those that fit how
+      things stand;
     * `distractors`: for a machine that went wrong in a way that many believe in, what misled;
     * `drawn`: has a goal a picture, of what its facts speak of; `name`: under which the answer is kept in `progress`.
     """
@@ -37,7 +38,7 @@ class Task:
     text: str
     start: Callable[[Session], object]
     missing: Callable[[Session], list[str]]
-    hint: str | Sequence[str]
+    hint: str | Sequence[str] | Callable[[Session], Sequence[str]]
     solve: Callable[[Session], object]
     explained: str
     distractors: Misled[Session] = field(default_factory=dict)
@@ -60,9 +61,12 @@ class Exercise(Asking):
     """A bench, and buttons to check, to get hints, and to see the solution. `bench` makes the bench for a session."""
 
     is_task = True
+    bench: Bench
 
     def __init__(self, task: Task, bench: Callable[[Session], Bench]) -> None:
-        super().__init__("Your task.", task.text, task.hint, self._solution, name=task.name)
+        hint = task.hint
+        hints = (lambda: hint(self.bench.session)) if callable(hint) else hint
+        super().__init__("Your task.", task.text, hints, self._solution, name=task.name)
         self.task = task
         self.bench = bench(task.begun())
         self.fewest = task.solved().calls_made  # the shortest way that is known
@@ -123,11 +127,19 @@ class Exercise(Asking):
         progress.record(self.task.name, not missing)
         if missing:
             why = misled_by(self.task.distractors, self.bench.session)
-            self.verdict.value = _to_do('<p class="refused"><b>✕ Not yet.</b></p>', missing, why)
+            head = '<p class="refused"><b>✕ Not yet.</b></p>'
+            self.verdict.value = _to_do(head, missing, self._met(), why)
             return
         golf = self._golf(self.bench.session.calls_made)
         why = f"<p><b>Why it works.</b> {self.task.explained}</p>{self.help.solved()}"
         self.verdict.value = f'<div role="status"><p class="good"><b>✓ Solved.</b> {golf}</p>{why}</div>'
+
+    def _met(self) -> list[str]:
+        """The facts of the goal that are true: what is done next must leave them so."""
+        if not isinstance(self.task.missing, Goal):
+            return []
+        state = self.bench.session.state
+        return [fact.said for fact in self.task.missing.facts if not fact.instead(state)]
 
     def _golf(self, done: int) -> str:
         """How many calls it took, beside the fewest; who had to ask is compared with who had to, too."""
@@ -142,12 +154,15 @@ class Exercise(Asking):
 
     def _moved_on(self) -> None:
         self.verdict.value = ""
+        self.help.moved_on()
         done = self.bench.session.calls_made
         made = "No call yet" if not done else _calls(done)
         known = (
-            f"way that asks first has {_calls(self.asking)}" if self.asking else f"known way has {_calls(self.fewest)}"
+            f"who first lets the kernel say what is wrong needs {_calls(self.asking)}"
+            if self.asking
+            else f"the shortest known way has {_calls(self.fewest)}"
         )
-        self.moves.value = f"{made}; the shortest {known}."
+        self.moves.value = f"{made}; {known}."
 
     def _solution(self) -> str:
         session = self.task.solved()
@@ -167,10 +182,11 @@ def _with_fields(done: Done) -> str:
     return f"{call[:-1]}{given})"
 
 
-def _to_do(head: str, missing: Sequence[str], why: str = "") -> str:
-    """What is missing, as a list of which the first line stands out."""
+def _to_do(head: str, missing: Sequence[str], met: Sequence[str], why: str = "") -> str:
+    """What is missing, as a list of which the first line stands out, and what is as it is wanted."""
     first, *rest = [escape(line, quote=False) for line in missing]
-    items = "".join(f"<li>{line}</li>" for line in [f"<b>{first}</b>", *rest])
+    so = f'<span class="good">✓ This is so, and has to stay so: {escape("; ".join(met), quote=False)}.</span>'
+    items = "".join(f"<li>{line}</li>" for line in [f"<b>{first}</b>", *rest, *([so] if met else [])])
     return f'<div role="status">{head}<ul>{items}</ul>{why}</div>'
 
 

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from typing import TypeAlias
 
 from . import controls as widgets
 from .presenter import presenter
 from .style import button, text
 
+Hints: TypeAlias = str | Sequence[str] | Callable[[], Sequence[str]]
+
 
 class Help:
     """A place for hints and for the solution. `hint` goes one deeper with each press, down to the last.
 
+    Hints that are a function are asked for anew when something has been done: `moved_on`.
+
     The solution is locked until an answer was tried (`tried`), or presenter mode is on.
     """
 
-    def __init__(self, hints: str | Sequence[str], solution: Callable[[], str] | None = None) -> None:
-        self._hints = [hints] if isinstance(hints, str) else list(hints)
+    def __init__(self, hints: Hints, solution: Callable[[], str] | None = None) -> None:
+        self._given = hints
         self._solution = solution
         self.depth = 0
         self.asked = self.opened = False  # was a hint asked for, was the solution looked at, since it was cleared
@@ -26,6 +31,12 @@ class Help:
         if solution:
             presenter.observe(lambda _: self._lock(), "on")
             self._lock()
+
+    @property
+    def _hints(self) -> list[str]:
+        """Those that fit how things stand now."""
+        given = self._given() if callable(self._given) else self._given
+        return [given] if isinstance(given, str) else list(given)
 
     @cached_property
     def hint(self) -> widgets.Button:
@@ -67,6 +78,11 @@ class Help:
         return (
             "<p>You had opened the solution. Press <b>Reset</b> and do it once more without.</p>" if self.opened else ""
         )
+
+    def moved_on(self) -> None:
+        """Something was done: other hints may fit now, as many as were asked for."""
+        if self.depth and callable(self._given):
+            self._show()
 
     def clear(self) -> None:
         """No hint was asked for."""

@@ -11,6 +11,8 @@ from .record import progress
 from .static_fallback import StaticFallback, Telling
 from .style import anchor, button, row, style, text
 
+SHOW, HIDE = "Show it now", "Hide it again"
+
 
 class OnceAnswered(Telling):
     """Shows `what` once the questions of these names in `progress` were answered, rightly or not, or at a press.
@@ -21,11 +23,12 @@ class OnceAnswered(Telling):
 
     def __init__(self, asked: Mapping[str, str], what: object) -> None:
         self._asked, self._what = asked, what
+        self._open = False
         self.shown = text("kept-back")
-        self.anyway = button("Show it now", "without an answer")
-        self.anyway.on_click(lambda _: self._show())
-        self._head: list[Any] = [style(), self.shown]
-        super().__init__([*self._head, row("", self.anyway)])
+        self.anyway = button(SHOW, "without an answer")
+        self.anyway.on_click(lambda _: self._turn())
+        self._looks, self._row = style(), row("", self.anyway)
+        super().__init__()
         progress.watch(self)
         self.look()
 
@@ -35,31 +38,35 @@ class OnceAnswered(Telling):
         for name, called in self._asked.items():
             if name not in progress.answers:
                 still.setdefault(called, name)
-        if not still:
-            self._show()
-        elif len(self.children) > len(self._head):
+        if still and not self._open:
             asked = [f'<a href="#{anchor(name)}">{escape(called)}</a>' for called, name in still.items()]
             places = "".join(f'<a name="{place}"></a>' for place in _places(self._what))
             told = f"This has the answer to a question above: {' and '.join(asked)}."
             self.shown.value = f"{places}<p>{told} It is shown here once you have answered that.</p>"
+            shown: Any = self.shown
+        elif isinstance(self._what, StaticFallback):
+            self.shown.value, shown = "", self._what
+        else:
+            html = getattr(self._what, "_repr_html_", None)
+            self.shown.value = str(html()) if html else f"<pre>{escape(str(self._what))}</pre>"
+            shown = self.shown
+        turned = [self._row, shown] if self._open else [shown, self._row]
+        self.children = [self._looks, *(turned if still else [shown])]
 
-    def _show(self) -> None:
-        if isinstance(self._what, StaticFallback):
-            self.shown.value, self.children = "", [style(), self._what]
-            return
-        html = getattr(self._what, "_repr_html_", None)
-        self.shown.value = str(html()) if html else f"<pre>{escape(str(self._what))}</pre>"
-        self.children = self._head
+    def _turn(self) -> None:
+        """Who has shown it without an answer may hide it, and answer honestly."""
+        self._open = not self._open
+        self.anyway.description = HIDE if self._open else SHOW
+        self.look()
 
     def static_html(self) -> str:
         """What was shown when the cell ran; a widget that was kept back is folded in: without a kernel nobody can answer."""
-        last = self.children[-1]
-        if isinstance(last, StaticFallback):
-            return last.static_html()
+        if isinstance(self._what, StaticFallback) and self._what in self.children:
+            return self._what.static_html()
         told = super().static_html()
-        if last is self.shown or not isinstance(self._what, StaticFallback):
+        if self._row not in self.children or not isinstance(self._what, StaticFallback):
             return told
-        return f"{told}<details><summary>{self.anyway.description}</summary>{self._what.static_html()}</details>"
+        return f"{told}<details><summary>{SHOW}</summary>{self._what.static_html()}</details>"
 
 
 def _places(what: Any) -> Iterator[str]:

@@ -80,6 +80,8 @@ class Question:
     * `wrong`: a wrong answer → the belief behind it, and what is the case instead; `otherwise` for all others. In an order the
       wrong answer is what stands at the first wrong place, or all of it, with commas between; in a set it is "+name" for the
       first that does not belong there, "-name" for the first that is missing;
+    * `about`: the cells and objects that the answer is about ("iommu_group 2.owner_cnt"): where the steps change one of them, the
+      one that is shown does;
     * `because`: why it is as it is; `view`: which objects the picture shows, all that matter if empty;
     * `options`: further ones of the player; `withheld`: the task that asks for the way which the steps show: they are shown
       once it was tried;
@@ -101,6 +103,7 @@ class Question:
     hints: tuple[str, ...] = ()
     name: str = ""
     seed: int = 1
+    about: Collection[str] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "experiment", cache(self.experiment))
@@ -122,13 +125,23 @@ class Question:
         return tuple(key for key in self.choices if key in answer)
 
     def distractor(self, answer: Answer, right: Answer) -> Distractor:
-        """What is to be said about a wrong answer."""
-        return as_distractor(self.wrong.get(self.key(answer, right), self.otherwise))
+        """What is to be said about a wrong answer; of a set with several mistakes, what is said first."""
+        return self.mistakes(answer, right)[0][1]
 
-    def key(self, answer: Answer, right: Answer) -> str:
-        """The key of `wrong` that stands for a wrong answer."""
+    def mistakes(self, answer: Answer, right: Answer) -> list[tuple[tuple[str, ...], Distractor]]:
+        """What is to be said about each mistake of a wrong answer, the shortest first, and about which choices of a set.
+
+        An order has one: all of it, or its first wrong place.
+        """
+        told: dict[Distractor, list[str]] = {}
+        for key in self.keys(answer, right):
+            told.setdefault(as_distractor(self.wrong.get(key, self.otherwise)), []).append(key.lstrip("+-"))
+        return sorted(((tuple(keys), one) for one, keys in told.items()), key=lambda each: len(each[1].text))
+
+    def keys(self, answer: Answer, right: Answer) -> list[str]:
+        """The keys of `wrong` that stand for a wrong answer."""
         whole = ", ".join(answer) if self.kind == ORDER else ""
-        return whole if whole in self.wrong else first_difference(answer, right, self.kind)
+        return [whole] if whole in self.wrong else differences(answer, right, self.kind)
 
     def read(self, typed: str) -> str:
         """A typed answer as it is compared. Raises ValueError, in a sentence for the reader, if it is none."""
@@ -168,12 +181,12 @@ def shuffled(keys: Iterable[str], seed: int) -> list[str]:
     return mixed
 
 
-def first_difference(answer: Answer, right: Answer, kind: str) -> str:
-    """That in which a wrong answer differs first from the right one."""
+def differences(answer: Answer, right: Answer, kind: str) -> list[str]:
+    """That in which a wrong answer differs from the right one, as keys of `Question.wrong`; of a set one for each mistake."""
     if isinstance(answer, str) or isinstance(right, str):
-        return str(answer)
+        return [str(answer)]
     if kind == ORDER:
-        return next((mine for mine, true in zip(answer, right, strict=False) if mine != true), "")
-    extra = [f"+{one}" for one in answer if one not in right]
-    missing = [f"-{one}" for one in right if one not in answer]
-    return next(iter([*extra, *missing]), "")
+        return [next((mine for mine, true in zip(answer, right, strict=False) if mine != true), "")]
+    return [*(f"+{one}" for one in answer if one not in right), *(f"-{one}" for one in right if one not in answer)] or [
+        ""
+    ]

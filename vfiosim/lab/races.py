@@ -242,7 +242,8 @@ class Races(StaticFallback):
         if result.counterexample is not None and result.counterexample.schedule:
             self._show(result.counterexample)
         elif result.verdict == SAFE and self.predicted == BROKEN:
-            self._show(max(result.outcomes.values(), key=lambda one: one.switches))
+            most = max(result.outcomes.values(), key=lambda one: one.switches)
+            self._show(most, next((step.index + 1 for step in most.trace if step.waits or step.refused), -1))
         self._say(self._what_next(result))
 
     # ---- what it tells
@@ -274,13 +275,13 @@ class Races(StaticFallback):
         """Where the steps of a schedule are shown; None while none is."""
         return self.way_in.trace_pane if self.way_in is not None else None
 
-    def _show(self, witness: Witness) -> None:
-        """The steps of a schedule in the player, at its end."""
+    def _show(self, witness: Witness, step: int = -1) -> None:
+        """The steps of a schedule in the player, at its end or at `step`."""
         if self.way_in is None:
-            self.way_in = Counterexample(witness, **self._pictured())
+            self.way_in = Counterexample(witness, step, **self._pictured())
             self._arrange()
         else:
-            self.way_in.show(witness)
+            self.way_in.show(witness, step)
         self._say(f"Shown: {witness.what or 'one way to end'}.")
 
     def _pictured(self) -> dict[str, Any]:

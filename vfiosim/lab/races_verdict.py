@@ -54,5 +54,6 @@ def _mistaken(result: Result) -> str:
     ways = counted(len(result.outcomes), "way", "ways")
     return (
         f"You expected that two calls at once must do harm in some order. Every order was tried: there are {ways} to end, and "
-        "none of them breaks a rule. The steps below are the one that switches most often: look where a call waits, or is refused."
+        "none of them breaks a rule. The steps below are the order with the most switches. The picture stands where a call "
+        "first has to wait, or is refused: so it does no harm."
     )

@@ -32,6 +32,7 @@ class RunView(StaticFallback):
     """
 
     brief = False  # is little to be said about a call?
+    _watch: Collection[str] = ()  # names of cells that the reader is told to look at
 
     def __init__(self, run: Run, options: dict[str, Any]) -> None:
         self.run = run
@@ -150,7 +151,7 @@ class RunView(StaticFallback):
 
     def _tell(self, outcome: Outcome) -> None:
         self._told = outcome
-        self.result.value = outcome_html(outcome, self.trace_pane.trace, self.brief, self.trace_pane.step)
+        self.result.value = outcome_html(outcome, self.trace_pane.trace, self.brief, self.trace_pane.step, self._watch)
 
     def _say(self, sentence: str, sort: str = "") -> None:
         self._told = None

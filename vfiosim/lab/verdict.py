@@ -40,10 +40,11 @@ def judged(
         lines = [_in_a_line(question, predicted, right, good)]
     else:
         lines = [_beside(question, predicted, right, good)]
-    if not good:
-        lines.append(misled(question.distractor(predicted, right)))
+    mistakes = [] if good else question.mistakes(predicted, right)
+    lines.append(misled(mistakes[0][1]) if len(mistakes) == 1 else _each(question, mistakes))
+    where = STEPS if len(mistakes) < 2 else f"<p>The steps of “{_choices(question, mistakes[0][0])}”:</p>"
     seen = (shown or finding) if steps else None
-    return status([*lines, *_why(question, finding, shown, seen), STEPS if steps else ""])
+    return status([*lines, *_why(question, finding, shown, seen), where if steps else ""])
 
 
 def revealed(question: Question, finding: ExperimentResult, votes: str = "") -> str:
@@ -66,6 +67,20 @@ def misled(distractor: str | Distractor) -> str:
     """The paragraph about a wrong answer; "" if nobody knows what misled."""
     said = _belief(as_distractor(distractor))
     return f"<p><b>What misled you?</b> {said}</p>" if said else ""
+
+
+def _each(question: Question, mistakes: Sequence[tuple[Sequence[str], Distractor]]) -> str:
+    """The same for several mistakes, each beside the choices that it is about; a misconception is named once."""
+    lines, told = "", set()
+    for keys, one in mistakes:
+        said = _belief(Distractor(one.text, None if one.misconception in told else one.misconception))
+        lines += f"<li><b>{_choices(question, keys)}</b>: {said}</li>" if said else ""
+        told.add(one.misconception)
+    return f"<p><b>What misled you?</b></p><ul>{lines}</ul>" if lines else ""
+
+
+def _choices(question: Question, keys: Sequence[str]) -> str:
+    return escape(", ".join(question.choices.get(key, key).rstrip(".") for key in keys), quote=False)
 
 
 def misled_by(distractors: Misled[T], thing: T) -> str:

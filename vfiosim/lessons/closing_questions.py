@@ -223,6 +223,7 @@ CHECK = (
         },
         otherwise="Two descriptors and a mapping in each of two programs: the child gets all three.",
         kind="number",
+        about=("file vfio0#1.f_ref",),
         name="05 check: count",
     ),
     Question(

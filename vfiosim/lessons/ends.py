@@ -83,7 +83,7 @@ ENDS: dict[str, tuple[tuple[str, ...], tuple[str, str]]] = {
         (
             "say how two calls that run at the same time can end;",
             "make the worst order happen by hand;",
-            "prove that a repair works.",
+            "say which orders of turns a lock forbids, and which data it guards.",
         ),
         ("11_museum.ipynb", "eleven real bugs, six of them in Linux 7.2 today: find one, mend it, prove it."),
     ),

@@ -19,6 +19,7 @@ from .groups_calls import (
     disk_to_vfio,
     free_disk,
     get_device,
+    owner,
     pair,
     set_container,
     set_iommu,
@@ -58,6 +59,7 @@ def owners() -> Bench:
         {"open group 2": (lambda session: session.open("/dev/vfio/2"), tip)},
         "descriptor",
         reserve=rehearse(rehearsal),
+        watch=("owner_cnt",),
     )
 
 
@@ -105,16 +107,32 @@ def asked_first(session: Session) -> None:
     session.bind(3, iommufd=4)
 
 
+def in_the_way_now(session: Session) -> tuple[str, ...]:
+    """The hints, by what is in the way of usb still and what BIND has told of it."""
+    said = [done.outcome.result for done in session.done[session.given :]]
+    if any(done.outcome.waits for done in session.done):
+        return ("The unbind of usb waits for usb's open file, and frees nothing. Take it back: <b>Undo</b>.",)
+    if _open(session):
+        first, last = (
+            "EBUSY: the group's file is open. Which program has it?",
+            "<b>tool: close(3)</b>, then <b>bind</b> again.",
+        )
+    elif owner(session, 3) == ("", 0):
+        return ("Nothing is in the way any more. <b>bind</b> tells.",)
+    else:
+        first = "EPERM: somebody else owns the DMA of the group. The sentence of BIND names the device."
+        last = "A device without a driver does no DMA for the kernel: <b>admin: unbind sata</b>, then <b>bind</b>."
+    if ("EBUSY" if _open(session) else "EPERM") not in said:
+        first = f"Press <b>bind</b>{' again' if said else ''}, and read the sentence: it tells what is in the way."
+    return (first, last)
+
+
 IN_THE_WAY = Task(
     "BIND of <code>usb</code> (3) to the iommufd (4) fails. Find out why, clear the way, and bind it. The errno of "
     "BIND tells you what is in the way: each try costs a call, and is worth that.",
     blocked,
     Goal(facts.value("vfio_device vfio3", "open_count", 1), facts.value("iommu_group 3", "owner", "iommufd_ctx 1")),
-    (
-        "Press <b>bind</b> and read the sentence. EBUSY and EPERM are two different answers.",
-        "EBUSY: the group's file is open. EPERM: the DMA of the group belongs to somebody, and the sentence names the device.",
-        "tool: close(3), admin: unbind sata, bind: three calls, and bind comes last.",
-    ),
+    in_the_way_now,
     cleared,
     "As long as the group's file is open BIND is refused with EBUSY, and as long as the kernel owns the DMA for the disk, with "
     "EPERM. Both checks are about the group. <code>usb</code> and its driver were in order all the time.",

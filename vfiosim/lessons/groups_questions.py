@@ -9,7 +9,16 @@ from .groups_calls import NEW, OLD, disk_back, enter, free_disk, get_device, own
 from .groups_cases import BIND_USB, NOTE, ORDERS, REMEDIES, WAYS, accepted, bind, last, refused, says, wrong
 from .groups_shown import GPU, HDMI, USB
 
-GROUP_2 = ("thread *", "fds", "file vfio*", "iommufd_ctx", "iommu_group 2", "vfio_group 2")
+GROUP_2 = (
+    "thread *",
+    "fds",
+    "file vfio*",
+    "vfio_device vfio1",
+    "vfio_device vfio2",
+    "iommufd_ctx",
+    "iommu_group 2",
+    "vfio_group 2",
+)
 GROUP_3 = (
     "thread *",
     "fds",
@@ -157,6 +166,7 @@ QUESTIONS: dict[str, Question] = {
         otherwise="Ask which of the calls claims the DMA of the group: only SET_CONTAINER does.",
         kind="number",
         view=("thread *", "fds", "vfio_container", "iommu_group 2", "vfio_group 2"),
+        about=("iommu_group 2.owner_cnt",),
         hints=("A container gets a group, not a device.",),
     ),
 }

@@ -84,10 +84,18 @@ def answer(call: Callable[..., object], *given: object) -> str:
 # ---- tables
 
 
+_TWO_FIELDS = """
+<p><b>What to take from it.</b> Two fields of the group do all this. <code>opened_file</code> is the group's file while it is open,
+and BIND looks at it. <code>cdev_device_open_cnt</code> counts the bound devices, and the open of the group looks at it. Both
+belong to the <i>group</i>, so <code>vfio2</code> shuts the door for <code>vfio1</code>. To open a node changes neither, so it shuts
+nothing. (The two EINVAL are another matter: a file is bound once.) Try it on the bench above, with <b>open group 2</b>.</p>
+"""
+
+
 def matrix() -> Shown:
-    """How the second of two calls ends, for all orders of them: a row for the first, a column for the second."""
+    """How the second of two calls ends, for all orders of them: a row for the first, a column for the second; what it tells."""
     lines = [[first, *(_ended(first, second) for second in DOORS)] for first in DOORS]
-    return table(["first ↓   then →", *DOORS], lines, ("E",))
+    return Shown(table(["first ↓   then →", *DOORS], lines, ("E",))._repr_html_() + _TWO_FIELDS)
 
 
 def _ended(first: str, second: str) -> str:
@@ -104,7 +112,7 @@ device is open. But look at its last cell.</p>
 
 def ways() -> Shown:
     """Three ways to both devices of group 2, with its DMA owner after each call; how far each comes with usb; what it tells."""
-    head = ["way", "container set", "gpu open", "hdmi, too", "both closed", "usb, beside the disk"]
+    head = ["way", "container set", "gpu open", "audio (hdmi), too", "both closed", "usb, beside the disk"]
     return Shown(table(head, [_old(OLD), _old(NEW), _new()], ("EPERM",))._repr_html_() + _TAKE_FROM_IT)
 
 

@@ -101,6 +101,7 @@ QUESTIONS: dict[str, Question] = {
         otherwise="Count the holders of the file: descriptor 4, the binding, and the device object that BIND makes. "
         "Each of them counts one.",
         view=BOUND,
+        about=("file iommu#1.f_ref",),
         hints=(
             "The descriptor stays. Who else needs the iommufd from now on?",
             "The binding, and something that BIND makes in it.",
@@ -237,6 +238,7 @@ CHECK = (
         },
         otherwise="A refused call leaves every count as it was before. Here it was 0.",
         view=FILES | {"vfio_group 1"},
+        about=("vfio_group 1.cdev_device_open_cnt",),
         kind="number",
         name="01 check: after a refusal",
     ),

@@ -16,6 +16,7 @@ from . import misconceptions as M
 from .lesson import Lesson
 from .races_check import CHECK
 from .races_check import interrupted as interrupted
+from .races_check import stop_a as stop_a
 from .races_questions import BOARD_VIEW, QUESTIONS, VM_VIEW
 from .races_questions import R1 as R1
 from .races_questions import R5 as R5
@@ -86,6 +87,7 @@ BREAK_IT = HandTask(
     },
     view=BOARD_VIEW,
     name="10 task: be the scheduler",
+    asked="10 switches",
 )
 
 by_hand = partial(ByHand, BREAK_IT)
@@ -225,7 +227,7 @@ def mend() -> RoomView:
     )
 
 
-FURTHER = ("10 a dying VM", USE_AFTER_FREE.name)
+FURTHER = ("10 a failed bind", REPAIR)
 LESSON = Lesson(
     "10",
     QUESTIONS,

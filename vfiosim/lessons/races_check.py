@@ -9,20 +9,9 @@ from ..engine import Phase, load, refuse_if, say, store
 from ..explore.result import in_turn
 from ..kernel.vfio.vfio import VfioDevice
 from ..lab import Distractor, ExperimentResult, Question
-from ..machine import Call, Machine
 from ..uapi import Errno
 from . import misconceptions as M
-from .races_questions import GROUP_VIEW, R1, worst
-
-
-def moved(machine: Machine, *, without: tuple[str, ...] = ()) -> dict[str, Call]:
-    """The calls of R1 before their first effect, by thread; protections may be taken out before."""
-    if without:
-        machine.take_out(*without)
-    calls = {}
-    for thread, ((process, name, *arguments),) in R1.programs().items():
-        calls[thread] = machine.processes[process].start(name, *arguments, run=False, thread=thread)
-    return calls
+from .races_questions import GROUP_VIEW, R1, moved, worst
 
 
 def _at_a_held_lock() -> ExperimentResult:
@@ -44,7 +33,7 @@ async def look_then_count(device: VfioDevice) -> None:
     group = device.group
     async with group.group_lock:
         opened = await load(group.opened_file)
-    await refuse_if(opened is not None, Errno.EBUSY, "group_is_closed", "the legacy group is open")
+    await refuse_if(opened is not None, Errno.EBUSY, "group_is_closed", "the group's file is open")
     say(Phase.BLOCK, "{} counts one binding more, under its lock: taken anew since the group was looked at.", group)
     async with group.group_lock:
         await store(group.cdev_device_open_cnt, await load(group.cdev_device_open_cnt) + 1)
@@ -70,6 +59,24 @@ def interrupted() -> tuple[int, int]:
             calls[first].run()
             wrong, runs_made, effects = wrong + bool(machine.check()), runs_made + 1, effects + 1
     return wrong, runs_made
+
+
+def stop_a(after: int) -> str:
+    """A schedule of R1 without its lock: A goes on for `after` effects, B to its end, then A to its end.
+
+    Raises ValueError for a number of effects that A has not.
+    """
+    calls = moved(R1.setup(trace=False), without=R1.without)
+    if after < 0 or not all(calls["A"].step() for _ in range(after - 1)):
+        raise ValueError(f"A has no {after} effects")
+    turns = [f"A{after}"] if after else []
+    ended = bool(after) and not calls["A"].step()
+    for thread in ("B",) if ended else ("B", "A"):
+        effects = 1  # the last one says that there is no more
+        while calls[thread].step():
+            effects += 1
+        turns.append(f"{thread}{effects}")
+    return f"R1 without group_lock: {' '.join(turns)}"
 
 
 def _how_often() -> ExperimentResult:

@@ -8,7 +8,7 @@ from ..engine.operations import LOOK
 from ..explore import Result, Witness
 from ..explore.accesses import accesses
 from ..lab import Distractor, ExperimentResult, Question
-from ..machine import Machine
+from ..machine import Call, Machine
 from ..museum import ROOMS
 from ..puzzles import PUZZLES
 from ..puzzles.words import outcome_words
@@ -154,6 +154,36 @@ def _after_a_failed_bind() -> ExperimentResult:
     return ExperimentResult(answer, trace, changed[-1] if changed else -1, tuple(machine.check()))
 
 
+def moved(machine: Machine, *, without: tuple[str, ...] = ()) -> dict[str, Call]:
+    """The calls of R1 before their first effect, by thread; protections may be taken out before."""
+    if without:
+        machine.take_out(*without)
+    calls = {}
+    for thread, ((process, name, *arguments),) in R1.programs().items():
+        calls[thread] = machine.processes[process].start(name, *arguments, run=False, thread=thread)
+    return calls
+
+
+def where_a_may_be_stopped() -> list[int]:
+    """After how many effects A has to be stopped, for B whole, so that something goes wrong."""
+    wrong: list[int] = []
+    after = 0
+    while True:
+        calls = moved(machine := R1.setup(trace=False), without=R1.without)
+        if not all(calls["A"].step() for _ in range(after)):
+            return wrong
+        calls["B"].run()
+        calls["A"].run()
+        wrong += [after] if machine.check() else []
+        after += 1
+
+
+def _early_and_late() -> ExperimentResult:
+    stops = where_a_may_be_stopped()
+    told = f"it goes wrong where A is stopped after {', '.join(map(str, stops))} effects"
+    return ExperimentResult(str(len(stops)), worst(R1.explore(R1.without)).trace, -1, (told,))
+
+
 QUESTIONS: dict[str, Question] = {
     "who wins?": Question(
         "At the same moment program <b>A</b> opens the group's file <code>/dev/vfio/1</code>, and program <b>B</b> binds a "
@@ -227,13 +257,31 @@ QUESTIONS: dict[str, Question] = {
         }
         | {
             f"+{cell}": Distractor(
-                f"Only BIND touches {cell} ({step}). Opening the group does not.", None, _bind_first, step
+                f"Only BIND touches {cell}, in the step “{step} …”. Opening the group does not.",
+                None,
+                _bind_first,
+                step,
             )
             for cell, step in OF_BIND_ALONE.items()
         },
         kind="set",
         view=GROUP_VIEW,
         hints=("What must each call know about the other?", "One of them is written by A, another by B."),
+    ),
+    "how early, how late?": Question(
+        "A is stopped once, B runs to its end, and then A goes on to its end. After how many of A's effects must it be stopped, so "
+        "that both get the group? Find the first such number and the last one. <b>How many</b> numbers are there, both included?",
+        _early_and_late,
+        "A has to be stopped after it has looked, and before it tells. Both are single effects, and a few lie between.",
+        wrong={
+            "1": "You looked for one place. Between looking and telling A has several effects, and it can be stopped after each.",
+            "26": "Stop A after 5 of its effects: B tells, then A looks and sees it. And after 24 A has told, so B is refused.",
+        },
+        otherwise="Begin in the middle, and try one effect less and one more: where does the sentence about both appear, and where "
+        "does it go?",
+        kind="number",
+        view=GROUP_VIEW,
+        hints=("With 17 it goes wrong. And with 16?", "The first is 17. Go up from there, until B is refused."),
     ),
     "a dying VM": Question(
         "A device's file knows its VM by a weak pointer. <b>A</b> binds the file: it reads the pointer, then takes a reference to "
@@ -284,5 +332,6 @@ QUESTIONS: dict[str, Question] = {
             "than it has taken.",
         },
         view=VM_VIEW,
+        about=("kvm 1.users_count",),
     ),
 }

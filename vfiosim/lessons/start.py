@@ -144,7 +144,7 @@ QUESTIONS: dict[str, Question] = {
         {
             "0": "0: it works once more",
             "EBUSY": "EBUSY: somebody else has the card",
-            "EINVAL": "EINVAL: this cannot be right",
+            "EINVAL": "EINVAL: what is asked makes no sense now",
         },
         {
             "0": Distractor(

@@ -12,11 +12,13 @@ from ..machine import Call, Machine
 from ..museum.vfio_rooms import bind_that_forgets_to_unlock
 from ..puzzles.programs import bind, listed_for_a_vm
 from . import misconceptions as M
+from .experiments import last_change
 from .one_bind import KVM
 from .unwinding_failures import BAD, ON_PURPOSE, TAKEN, Failed, bind_failing, failed, ready
 from .unwinding_ladder import JO, NAME, RIGHT, ladder
 
 NOT_READY = 8
+JAMMED = "vfio_group 1.cdev_device_open_cnt"
 LONGEST = 20  # steps that are shown; those before are known by then
 VIEW = tuple(sorted(KVM - {"mm_struct"}))
 WAY_BACK = {
@@ -61,10 +63,11 @@ def _three_nights() -> ExperimentResult:
     group = session.open("/dev/vfio/1")
     count = session.machine.trace.end.objects["vfio_group 1"].fields["cdev_device_open_cnt"]
     evidence = (
-        f"vfio_group 1.cdev_device_open_cnt is {count}; no device is bound",
+        f"{JAMMED} is {count}; no device is bound",
         f"{group.call} → {group.result}: {group.sentence}",
     )
-    return ExperimentResult(str(count), session.steps, step_saying(session.steps, "Refused with EBUSY"), evidence)
+    steps = session.machine.trace[session.done[-2].steps_before : session.done[-1].steps_before]  # of the last BIND
+    return ExperimentResult(str(count), steps, last_change(steps, JAMMED), evidence)
 
 
 def _how_many() -> ExperimentResult:
@@ -165,17 +168,18 @@ QUESTIONS: dict[str, Question] = {
     ),
     "three times": Question(
         "In Jo's first patch one line got lost: nothing unblocks the group on the way out. The card is not ready three times. "
-        "Then Jo gives up. What is <code>vfio_group 1.cdev_device_open_cnt</code> now?",
+        f"Then Jo gives up. What is <code>{JAMMED}</code> now?",
         _three_nights,
         "each BIND counts the group up, and nobody counts it down. No device is bound, and yet the group's "
         "own file is EBUSY from now on. Such a leak is hard to find: nobody holds anything, only a count is wrong. The sentence "
         "of the kernel is wrong then:",
         wrong={
             "1": "You took the field for a switch, on or off. It is a count: each BIND adds one, and here nobody takes one away.",
-            "0": "That is what the right kernel does. In Jo's kernel the line that counts down is missing.",
+            "0": "In the right kernel the group is not blocked any more. In Jo's the line that counts down is missing.",
         },
         otherwise="Each BIND that fails adds one to the count, and nothing takes it away again. There were three.",
         view=("thread *", "fds", "file vfio*", "vfio_device vfio0", "vfio_group 1"),
+        about=(JAMMED,),
         kind="number",
     ),
     "how many": Question(

@@ -182,6 +182,7 @@ CHECK = (
                 M.ONE_NUMBER_ONE_HOLDER,
             ),
         },
+        about=("kvm 1",),
         name="07 check: the last one",
     ),
     Question(

@@ -21,7 +21,8 @@ def holders() -> Bench:
     """A bound device: copy descriptors, close them, and ask who keeps what alive."""
     session = Session()
     bound(session)
-    return Bench(Session(start=bound), show=("open", "descriptor", "why"), only=BIND, reserve=session.machine.trace)
+    rows = ("open", "descriptor", "why")
+    return Bench(Session(start=bound), show=rows, only=BIND, watch=("f_ref",), reserve=session.machine.trace)
 
 
 # ---- the first task: an iommufd without a descriptor

@@ -79,7 +79,7 @@ def _the_last_call() -> ExperimentResult:
     ways = tuple(path.words for path in machine.why(CTX).paths[:2])
     steps = since(machine, lambda: process.close(3))
     answer = "close" if CTX not in steps.end.objects else "none"
-    return ExperimentResult(answer, steps, step_saying(steps, "iommufd_device 1 is freed"), ways)
+    return ExperimentResult(answer, steps, last_change(steps, CTX), ways)
 
 
 def _the_driver_first() -> ExperimentResult:
@@ -124,7 +124,7 @@ def _order_of_the_release() -> ExperimentResult:
     steps = since(machine, lambda: process.close(3))
     freed = [change.what for step in steps for change in step.changes if change.new is None and change.old == "alive"]
     wanted = [name for name in freed if name in RELEASED]
-    return ExperimentResult(tuple(wanted), steps, step_saying(steps, "iommufd_device 1 is freed"))
+    return ExperimentResult(tuple(wanted), steps, last_change(steps, wanted[0]))
 
 
 FORKED = "child gets the descriptors"
@@ -142,6 +142,7 @@ QUESTIONS: dict[str, Question] = {
         },
         otherwise="Count the tables that lead to the file: that of the program, and that of the child.",
         view=FILES,
+        about=(f"{FILE}.f_ref",),
         kind="number",
         hints=("Ask who would have to give it back.", "There are two programs now, each with a descriptor table."),
     ),
@@ -149,7 +150,7 @@ QUESTIONS: dict[str, Question] = {
         "The program opens <code>/dev/vfio/devices/vfio0</code> once more and gets descriptor 5. How many open files of the device "
         "are there now, and how many references does the first one have?",
         _a_second_open,
-        "each open makes a file with a counter of its own. Only dup, fork and messages give a file one more holder.",
+        "each open makes a file with a counter of its own. dup, fork and messages give a file that there is one more holder.",
         {
             "1 2": "one file, and it has 2 references",
             "2 1": "two files, and the first has 1 reference",
@@ -173,7 +174,8 @@ QUESTIONS: dict[str, Question] = {
         "iommufd any more. Which call frees the iommufd?",
         _the_last_call,
         "a path holds the iommufd only as long as <i>each</i> of its arrows is held, not only the first. When the device's file "
-        "goes, its release handler ends the binding. It destroys the device object, which cuts the cycle, too. It gives back the "
+        "goes, its release handler ends the binding. It destroys the device object. That cuts a <i>cycle</i>, too: the context "
+        "holds the device object, which holds the file, which owns the context; counting alone never frees it. It gives back the "
         "arrows <code>bound to it</code> and <code>bound</code>, which begin in the rows <code>iommufd</code> "
         "and <code>iommufd_device</code> of the picture. Each path goes through one of the two, also those that begin at the "
         "driver, which still holds the device:",
@@ -191,6 +193,7 @@ QUESTIONS: dict[str, Question] = {
             "driver still holds the device; when the binding ends, the device holds <code>iommufd_device 1</code> no more.",
         },
         view=(*BOUND, "fds", "driver vfio-pci", "vfio_device vfio0", "thread *"),
+        about=(CTX,),
         hints=("What does the kernel do when the last holder of the device's file is gone?",),
     ),
     "weak": Question(
@@ -210,12 +213,12 @@ QUESTIONS: dict[str, Question] = {
                 "You took a pointer for a holder. The group knows where the file is, but this pointer is not counted. "
                 "Nobody holds the file any more, so it goes.",
                 M.LOOKING_IS_HOLDING,
-                at="Nobody holds file group1#1",
             ),
             "dangling": "A pointer to a freed file would be a bug. So the close of the group's file clears the pointer before "
             "the file is freed.",
         },
         view=("thread *", "fds", "file group*", "vfio_group 1"),
+        about=("vfio_group 1.opened_file",),
     ),
     "who is alive?": Question(
         "The picture shows a device that is bound to an iommufd. The program does <code>dup(3)</code>, then <code>close(4)</code>, "
@@ -282,6 +285,7 @@ CHECK = (
         "of them away.",
         kind="number",
         view=FILES,
+        about=(f"{FILE}.f_ref",),
         name="02 check: count",
     ),
     Question(
@@ -316,7 +320,7 @@ CHECK = (
             CTX: Distractor(
                 "Descriptor 4 was closed first, but that freed nothing: the binding held the iommufd's file until now.",
                 M.LAST_IN_FIRST_OUT,
-                at="Nobody holds file iommu#1",
+                at="iommufd_ctx 1 is freed",
             ),
             "file iommu#1": Distractor(
                 "Before a file is freed its release handler runs. The handler of the iommufd's file frees iommufd_ctx "
@@ -328,7 +332,6 @@ CHECK = (
             FILE: Distractor(
                 "file vfio0#1 loses its last holder first, that is right. But before it is freed its release handler "
                 "runs, and that frees other objects.",
-                at="Nobody holds file vfio0#1",
             ),
         },
         kind="order",
@@ -339,5 +342,6 @@ CHECK = (
         ),
         name="02 check: order",
         seed=3,
+        about=RELEASED,
     ),
 )

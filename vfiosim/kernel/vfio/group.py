@@ -309,7 +309,7 @@ async def vfio_device_block_group(device: VfioDevice) -> None:
             opened is not None,
             Errno.EBUSY,
             "group_is_closed",
-            "the legacy group is open; group and device node exclude each other",
+            "the group's file is open; group and device node exclude each other",
         )
         say(Phase.BLOCK, "{} is blocked: as long as cdev_device_open_cnt is not zero nobody can open it.", group)
         await store(group.cdev_device_open_cnt, await load(group.cdev_device_open_cnt) + 1)
