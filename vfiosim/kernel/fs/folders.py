@@ -84,7 +84,7 @@ async def folder_in(device: Device, name: str, vdev: VfioDevice | None) -> tuple
     if vdev is not None and name == f"vfio-dev/{vdev.cdev_name}":
         return "dev", "device", "subsystem", "uevent"
     if name == "vendor" and device.bus == "mdev":
-        return ("sample_mdev_dev",)
+        return ("sample_mdev_dev",) if await load(device.driver_link) else None  # its driver's (`dev_groups`)
     if name.startswith("iommu_group"):
         return await group_folder(device, name)
     if await link_to(device, name) is None:
@@ -194,7 +194,8 @@ async def names_in(device: Device, vdev: VfioDevice | None) -> tuple[str, ...]:
     gone = [] if await load(device.remove_file) and not device.spec.physfn else ["remove"]
     extra = ["driver"] * bool(driver) + ["vfio-dev"] * (vdev is not None)
     if device.bus == "mdev":
-        names = [*extra, "iommu_group", "mdev_type", "remove", "subsystem", "uevent", *["vendor"] * ("driver" in extra)]
+        extra += ["vendor"] * bool(driver) + ["iommu_group"] * (await load(device.iommu_group) is not None)
+        names = [*extra, "mdev_type", "remove", "subsystem", "uevent"]
     else:
         absent = [name for name in ("iommu", "iommu_group") if await link_to(device, name) is None]
         absent += ["rescan"] if device.spec.physfn else []
@@ -236,10 +237,11 @@ async def uevent_store(text: str, count: int) -> int:
     return count
 
 
-def mdev_file(device: Device, name: str, path: str) -> Attribute | None:
+async def mdev_file(device: Device, name: str, path: str) -> Attribute | None:
     """A file of a mediated device."""
     if name.startswith("mdev_type/"):
         return mdev.type_file(device.buses, device.spec.model, name.removeprefix("mdev_type/"), path)
     if name == "vendor/sample_mdev_dev":
-        return Attribute(path, 0o444, show=partial(written, f"This is MDEV {device.address}"), node=device)
+        driver, shown = await load(device.driver_link), partial(written, f"This is MDEV {device.address}")
+        return Attribute(path, 0o444, show=shown, node=device) if driver else None
     return Attribute(path, 0o644, uevent_store, partial(mdev_uevent, device), device) if name == "uevent" else None

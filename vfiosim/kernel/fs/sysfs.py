@@ -211,7 +211,7 @@ async def device_file(device: Device, name: str, path: str) -> Attribute:
     elif device.bus == "pci" and name != "remove":
         attribute = pci_file(device, name, path)
     elif device.bus == "mdev":
-        attribute = mdev_file(device, name, path)
+        attribute = await mdev_file(device, name, path)
     return await require(attribute, Errno.ENOENT, "path_exists", f"there is no file {name} of this device now")
 
 
