@@ -91,7 +91,7 @@ def test_eight_of_nine_failures_do_not_show_the_gate_and_the_ninth_leaves_a_clos
     shows = [number for number in ON_PURPOSE if failed(number, lesson.JO["gate"]).wrong]
     assert shows == [9]
     exercise = lesson.exercise()
-    exercise.bench.buttons["fail 9"].click()
+    exercise.bench.buttons["fail 9: out_devid"].click()
     exercise.check.click()
     assert "✓ Solved. You needed 1 call; it takes no fewer." in exercise.message
     exercise.bench.buttons["GET_INFO"].click()
@@ -99,7 +99,7 @@ def test_eight_of_nine_failures_do_not_show_the_gate_and_the_ninth_leaves_a_clos
 
 
 @pytest.mark.parametrize(
-    ("button", "said"), [("fail 8", "This failure comes before the line"), ("bind", "This BIND has succeeded")]
+    ("button", "said"), [("fail 8: card", "This failure comes before the line"), ("bind", "This BIND has succeeded")]
 )
 def test_a_press_that_does_not_show_the_gate_is_told_why(button, said):
     exercise = lesson.exercise()

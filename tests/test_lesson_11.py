@@ -22,7 +22,18 @@ from vfiosim.museum import ROOMS
 TEXT = "\n".join(cells(ROOT / "notebooks" / "11_museum.ipynb", "markdown"))
 RIGHT = {
     "itself": "ever",
-    "the ring": ("file vfio0#1", "vfio_device_file 1", "file iommu#1", "iommufd_ctx 1", "vfio_device vfio0"),
+    "the ring": (
+        *(
+            "file vfio0#1",
+            "vfio_device_file 1",
+            "file iommu#1",
+            "iommufd_ctx 1",
+            "iommufd_ioas 1",
+            "iopt_area 1",
+            "iopt_pages 1",
+        ),
+        *("vfio_device vfio0", "iommufd_device 1"),
+    ),
     "first patch": "iommufd",
     "what it takes": ("one VM", "after"),
     "luck": "all",
@@ -42,6 +53,17 @@ def test_who_believes_that_the_end_of_a_program_frees_the_card_is_shown_the_map_
     prediction = answered(QUESTIONS["itself"], "free")
     assert M.BOUND_BY_A_PROGRAM.name in prediction.message
     assert "MAP_FILE" in prediction.children[-1].trace[0].sentence
+
+
+def test_all_that_can_be_ticked_for_the_ring_is_drawn_and_the_ring_is_brought_out_afterwards(tmp_path, monkeypatch):
+    monkeypatch.setenv("VFIOSIM_PROGRESS", str(tmp_path / "progress.json"))
+    asked = lesson.predict("the ring")
+    assert asked.now is not None
+    drawn = {part for node in asked.now.player.player.graph.nodes for part in node.parts}
+    assert {*asked.question.choices} <= drawn
+    asked.choice.value = ("iommufd_group 1",)
+    asked.commit.click()
+    assert asked.children[-1].player.highlight == [*RIGHT["the ring"]]
 
 
 def test_the_ring_is_told_once_its_question_is_answered():
@@ -116,7 +138,8 @@ def test_half_the_repair_of_the_lesson_is_refuted_in_the_room_itself():
     view = lesson.mend()
     view.editor.value = room.source().replace(held, held + refuses)
     view.prove.click()
-    assert "also its own file" in view.message
+    assert "the iommufd must go with its last descriptor" in view.message
+    assert "What misled you? The program can still map the iommufd's own file" in view.message
 
 
 def test_a_proved_repair_gets_a_tick_among_the_levels(tmp_path, monkeypatch):

@@ -145,7 +145,9 @@ class Prediction(Asking):
         options = {**self.question.options, **({"only": self.question.view} if self.question.view else {})}
         if presenter.on:
             options["presenter"] = True
-        return TracePane(finding.trace, step=finding.step, **options)
+        pane = TracePane(finding.trace, step=finding.step, **options)
+        pane.bring_out(finding.brought)
+        return pane
 
     def _reset(self) -> None:
         self.predicted = self.right = None

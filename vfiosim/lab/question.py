@@ -31,12 +31,16 @@ class Misconception:
 
 @dataclass(frozen=True)
 class ExperimentResult:
-    """What an experiment showed: the answer, the steps that prove it and the one that decides, and what was counted."""
+    """What an experiment showed: the answer, the steps that prove it and the one that decides, and what was counted.
+
+    `brought` are objects that the picture brings out, with the arrows between them.
+    """
 
     answer: Answer
     trace: Trace
     step: int = -1
     evidence: tuple[str, ...] = ()
+    brought: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from ..lab.trace_pane import TracePane
 from ..museum import ROOMS, Room
 from . import misconceptions as M
 from .lesson import Lesson
-from .museum_hints import HINTS
+from .museum_hints import DISTRACTORS, HINTS
 from .museum_questions import CHECK, ITSELF, QUESTIONS, R13, VIEW, mapped_and_gone, search, since_the_map
 from .one_bind import KVM, bound_for_a_vm
 
@@ -107,7 +107,10 @@ def level(which: int | str) -> RoomView:
     """
     name = dict(enumerate(ROOMS, 1)).get(which, "") if isinstance(which, int) else which
     record = NAMES.get(name, "")
-    return museum_room(name, hints=HINTS.get(name, ()), record=record, called=CALLED.get(record, ""))
+    distractors = DISTRACTORS.get(name, {})
+    return museum_room(
+        name, hints=HINTS.get(name, ()), distractors=distractors, record=record, called=CALLED.get(record, "")
+    )
 
 
 class RoomIndex(Telling):

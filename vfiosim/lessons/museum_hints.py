@@ -70,3 +70,10 @@ HINTS: dict[str, tuple[str, ...]] = {
         "a_device_is_open(there(group))</code>, then <code>await refuse_if(late, Errno.EBUSY, 'late', 'a device is open')</code>",
     ),
 }
+
+DISTRACTORS = {  # by the room: a part of what is said about a repair that is none, and what misled
+    "mapped-into-itself": {
+        "the iommufd must go with its last descriptor": "The program can still map the iommufd's own file, descriptor 4, into this "
+        "iommufd: a shorter ring, which nobody can reach any more. The report told one case of a kind.",
+    },
+}

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
-from operator import attrgetter
 
 from ..explore import Result, explore
 from ..kernel.iommufd.io_pagetable import iopt_map_file_pages
@@ -24,10 +23,20 @@ from ..uapi import KernelError
 from . import misconceptions as M
 
 R13, ITSELF = PUZZLES["R13"], ROOMS["mapped-into-itself"]
-MAPPED, EXITS = "The mapping is complete", "process vmm exits"
+MAPPED, HELD, EXITS = "The mapping is complete", "for as long as the mapping lasts", "process vmm exits"
 CARD = "vfio_device vfio0"
 RING = ("file vfio0#1", "vfio_device_file 1", "file iommu#1", "iommufd_ctx 1")
-VIEW = (*RING, "fds vmm", CARD, "iommufd_device", "iommufd_ioas 1", "iopt_area", "iopt_pages")
+LEFT = (
+    *RING,
+    "iommufd_ioas 1",
+    "iopt_area 1",
+    "iopt_pages 1",
+    CARD,
+    "iommufd_device 1",
+    "iommufd_ioas 2",
+    "iommufd_group 1",
+)
+VIEW = ("fds vmm", *LEFT, "iopt_area", "iopt_pages")
 
 
 @changed(iopt_map_file_pages, vfio_device_fops=vfio_device_fops)
@@ -62,20 +71,9 @@ def _after_the_end() -> ExperimentResult:
 
 def _the_ring() -> ExperimentResult:
     machine = mapped_and_gone(DEV)
-    rings = machine.why(RING[0]).cycles
-    names = {link.holder for path in rings for link in path.links}
-    return ExperimentResult(
-        tuple(key for key in RING_CHOICES if key in names),
-        since_the_map(machine),
-        -1,
-        tuple(
-            str(next(path for path in rings if name in map(attrgetter("holder"), path.links)))
-            for name in (RING[0], CARD)
-        ),
-    )
-
-
-RING_CHOICES = {name: name for name in (*RING, CARD, "driver vfio-pci", "mm_struct vmm")}
+    held = {link.holder for path in machine.why(RING[0]).cycles for link in path.links}
+    ring = tuple(key for key in LEFT if key in held)
+    return ExperimentResult(ring, since_the_map(machine), -1, brought=ring)
 
 
 def _half_a_repair() -> ExperimentResult:
@@ -179,14 +177,15 @@ QUESTIONS: dict[str, Question] = {
         "A <i>ring</i> is a row of things in which each one is held by the one before, and the first one by the last. "
         "The program is gone, and this is left. What of it is in a ring? Click on them in the picture, or tick them.",
         _the_ring,
-        "card's file → binding → iommufd's file → iommufd → its address space → card's file. The card is in a second, longer one: "
+        "each of these holds the next: card's file → binding → iommufd's file → iommufd → its address space → card's file. "
+        "The card is in a second, longer ring: "
         "its file counts on it, and it holds its place in the iommufd. A counter says that somebody holds, "
         "not whether anybody outside does. So counting never finds a ring. Sockets have the same trouble, and Linux has a small "
         "garbage collector for them; iommufd has none. Where <i>the caller chooses</i> what is held, the kernel has to ask first "
         "what it is.",
-        RING_CHOICES,
+        {name: name for name in LEFT},
         {
-            "-file vfio0#1": Distractor("The mapping holds this file: here the ring closes.", at=MAPPED),
+            "-file vfio0#1": Distractor("The mapping holds this file: here the ring closes.", at=HELD),
             "-vfio_device_file 1": Distractor(
                 "The card's file owns it, and is still held when the process exits.", at=EXITS
             ),
@@ -194,13 +193,23 @@ QUESTIONS: dict[str, Question] = {
                 "The binding holds it. The exit of the process gives back descriptors only.", at=EXITS
             ),
             "-iommufd_ctx 1": Distractor("Its file owns it, and is still held when the process exits.", at=EXITS),
+            "-iommufd_ioas 1": Distractor("The iommufd holds it, and it holds every mapping in it.", at=MAPPED),
+            "-iopt_area 1": Distractor(
+                "The address space owns it. It is the place of the mapping, and holds what it shows.", at=MAPPED
+            ),
+            "-iopt_pages 1": Distractor("It holds the card's file: here the ring closes.", at=HELD),
             "-vfio_device vfio0": Distractor(
-                "The card's file holds it, and it holds its binding. No process is in that.", at=EXITS
+                "The card's file holds it, and it holds its object in the iommufd. No process is in that.", at=EXITS
             ),
-            "+driver vfio-pci": Distractor(
-                "Nobody in the ring holds the driver. It was there before the process.", at=EXITS
+            "-iommufd_device 1": Distractor(
+                "The card holds it when the process exits, and it holds the iommufd's file.", at=EXITS
             ),
-            "+mm_struct vmm": Distractor("It is the memory of the process, and goes when the process exits.", at=EXITS),
+            "+iommufd_ioas 2": Distractor(
+                "The iommufd holds it when the process exits. But nothing is mapped in it: it holds nobody.", at=EXITS
+            ),
+            "+iommufd_group 1": Distractor(
+                "iommufd_device 1 holds it when the process exits. But it holds nobody in the ring.", at=EXITS
+            ),
         },
         kind="set",
         before=lambda: ExperimentResult("", since_the_map(mapped_and_gone(DEV)), -1),

@@ -109,7 +109,8 @@ QUESTIONS: dict[str, Question] = {
     "what became": Question(
         "Five months later BIND is merged, into Linux 6.6. What happens to <code>led</code> there?",
         _what_became,
-        "neither yes nor no. Since then every driver must have the operations, or its device is not registered at all: no node, "
+        "Linux said neither yes nor no to that mail. Since 6.6 every driver must have the operations, or its device is not "
+        "registered at all: no node, "
         "and nothing to bind. The question can no longer be asked.",
         {
             "ID 0": "It binds, and out_devid is 0: the author's yes was taken",

@@ -33,9 +33,10 @@ def _failing(number: int) -> tuple[Callable[[Session], Outcome], str]:
     return lambda session: bind_failing(session, number), FAULTS[number]
 
 
+CALLED = ("size", "struct", "driver", "group", "DMA", "object", "ID", "card", "out_devid")  # what fails, in a word
 BUTTONS = {
     "bind": (lambda session: session.bind(3, iommufd=4), "a BIND in which nothing fails"),
-    **{f"fail {number}": _failing(number) for number in ON_PURPOSE},
+    **{f"fail {number}: {CALLED[number - 1]}": _failing(number) for number in ON_PURPOSE},
 }
 
 

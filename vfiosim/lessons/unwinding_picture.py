@@ -10,7 +10,7 @@ from .unwinding_failures import AS_IT_IS, FAULTS, ON_PURPOSE, TAKEN, Failed, Fun
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-HELD, OUT = "#9ecae1", "#e8893c"
+HELD, OUT = "#56b4e9", "#e69f00"
 RED = "#e03131"  # reads on light and on dark
 WHOLE = 2 * len(TAKEN)  # moments of taking and giving back in the longest way
 

@@ -148,7 +148,7 @@ QUESTIONS: dict[str, Question] = {
     "way back": Question(
         "The card is not ready. These are five of the nine things. Put them into the order in which the kernel gives them back.",
         _way_back,
-        "what was taken last goes back first: in the plot below no bar is longer than the one under it. Each thing was taken while "
+        "what was taken last goes back first. Each thing was taken while "
         "all the earlier ones were held, and rests on them:",
         WAY_BACK,
         {

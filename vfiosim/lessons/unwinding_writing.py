@@ -91,7 +91,8 @@ FIRST_OPEN = WayOut(
     name="first-open",
     title="The way out that nobody has written",
     symptom="This function runs inside of BIND, where the device is really opened. It takes two things: the driver's module, and a "
-    "place in the iommufd. Then the driver switches the card on. When the card is not ready, all of it stays.",
+    "place in the iommufd. Then the driver switches the card on. When the card is not ready, all of it stays. Two functions give "
+    "back: module_put(driver, device) the module, and give_up_iommu(df, ictx) the place.",
     lesson="Around all that comes after a taking stands what gives it back.",
     alive=False,
     setup=R25.setup,

@@ -59,7 +59,12 @@ def _a_second_card() -> ExperimentResult:
     session.bind(second, iommufd=iommu)
     outcome = session.ask(second, "VFIO_DEVICE_ATTACH_IOMMUFD_PT", pt_id=2)
     pinned = session.process.status()["VmPin"]
-    evidence = (*told(outcome), f"VmPin: {pinned} KiB", *repr(dma(session.machine, "gpu")).splitlines()[-1:])
+    read = (
+        repr(dma(session.machine, "gpu"))
+        .splitlines()[-1]
+        .replace("It gets", "The second card reads the guest's memory. It gets")
+    )
+    evidence = (*told(outcome), f"VmPin: {pinned} KiB", read)
     return found(session, str(pinned * 1024 // PAGE), "which of its page tables", *evidence)
 
 

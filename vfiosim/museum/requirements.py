@@ -44,7 +44,7 @@ class Requirement:
         for outcome, witness in result.outcomes.items():
             yield from self._answered_wrong(dict(outcome)["A"])
             if self.seen is not None and not self.seen(witness.machine):
-                yield "this is not true afterwards, although the calls answer as they should"
+                yield "afterwards this is not so, although the calls answer as they should"
         yield from (found.what for found in result.violations)
 
     def _answered_wrong(self, answers: tuple[str, ...]) -> Iterator[str]:
