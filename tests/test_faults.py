@@ -220,7 +220,7 @@ def test_what_can_fail_is_a_list_with_lines_and_sentences():
     last = points[-1]
     assert (last.number, last.errno, last.what, last.function) == (9, "EFAULT", "copy_to_user 4 bytes", "publish_devid")
     assert last.line.startswith("vfiosim/kernel/vfio/device_cdev.py:")
-    assert last.sentence == "The number of the device in its iommufd is written into the caller's struct, as out_devid."
+    assert last.sentence == "out_devid = 1 is written into the caller's struct."
     assert [point.errno for point in points if point.number == 8] == ["EIO", "ENODEV"]
 
 

@@ -170,7 +170,7 @@ def test_a_running_call_shows_its_argument_what_it_checks_its_lock_and_its_resul
     trace = bind()
     told = [row(svg_at(trace, 7), "thread vmm", cell) for cell in ("argsz", "flags", "iommufd", "holds", "check")]
     assert told == ["24", "0", "4", "lock", "✓ not_bound_yet +1"]
-    assert row(svg_at(trace, 15), "thread vmm", "out_devid") == "0→1"
+    assert row(svg_at(trace, 16), "thread vmm", "out_devid") == "0→1"
     assert row(svg_at(trace), "thread vmm", "result") == "0"
 
 

@@ -147,8 +147,8 @@ async def open_and_publish(df: VfioDeviceFile, where: int) -> None:
 
 async def publish_devid(df: VfioDeviceFile, where: int) -> None:
     """Tell the caller the ID of its device in the iommufd."""
-    say(Phase.PUBLISH, "The number of the device in its iommufd is written into the caller's struct, as out_devid.")
     devid = await load(df.devid)
+    say(Phase.PUBLISH, f"out_devid = {devid} is written into the caller's struct.")
     await copy_to_user(where, devid.to_bytes(4, "little"))
 
 
@@ -213,7 +213,7 @@ async def attach_and_tell(device: VfioDevice, argument: int, pt_id: int, pasid: 
     ops = device.ops
     assert ops.attach_ioas is not None  # registration has seen to it
     assert ops.detach_ioas is not None
-    say(Phase.LOCK, "The lock of the device set, for the attachment. Is there something to attach to under this pt_id?")
+    say(Phase.LOCK, "The lock of the device set, for the attachment. What the pt_id stands for is held meanwhile.")
     async with device.dev_set.lock:
         if pasid is not None and ops.pasid_attach_ioas is not None:
             number = await ops.pasid_attach_ioas(device, pasid, pt_id)
