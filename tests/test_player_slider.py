@@ -324,7 +324,14 @@ def test_the_legend_says_what_strokes_kinds_and_fields_mean_with_a_link_to_the_k
 ) -> None:
     player = open_page(page, tmp_path, show(bind(), step=14))
     player.get_by_role("button", name="Legend").click()
-    legend = player.get_by_role("dialog", name="Legend")
+    legend = player.get_by_role("region", name="Legend")
+    expect(legend).to_be_in_viewport(ratio=0.9)
+    player.get_by_role("button", name="Next →").click()  # what it explains stays in use, and in sight
+    expect(player).to_have_attribute("data-step", "15")
+    below, above = legend.bounding_box(), player.locator(".foot").bounding_box()
+    assert below is not None
+    assert above is not None
+    assert below["y"] >= above["y"]
     expect(legend.locator(".strokes li", has_text="given it back")).to_be_visible()
     kind = legend.locator("details", has_text="A device in the hands of a VFIO driver")
     kind.locator("summary").click()

@@ -5,17 +5,17 @@ import { control, drawn, element } from "./dom.js";
 const SHOWN = { thread: "call", fds: "descriptors" }; // how a box of this kind is headed
 /** @type {[string, string, string][]} the class of an arrow or a row, what it is, and what it says */
 const STROKES = [
-  ["edge counted", "arrow", "holds: what it leads to cannot go away; it is one of the number at its end"],
-  ["edge weak", "dashed arrow", "knows, and does not hold; it counts nothing"],
+  ["edge counted", "arrow", "holds: what it leads to stays; counted at its end"],
+  ["edge weak", "dashed arrow", "knows, does not hold"],
   ["edge counted new", "arrow, new", "this step has taken it"],
   ["edge weak new", "dashed arrow, new", "this step has set the pointer"],
-  ["edge counted gone", "line with −", "this step has given it back: it reaches nothing any more"],
+  ["edge counted gone", "line with −", "this step has given it back"],
   ["edge waits", "dotted arrow", "waits for it"],
-  ["edge harm", "heavy arrow", "touches memory that was freed, or keeps somebody waiting"],
+  ["edge harm", "heavy arrow", "freed memory, or an endless wait"],
   ["row changed", "1→2", "this step has changed it"],
-  ["row read", "2", "this step has looked at it, and decided"],
-  ["row harmed", "0", "contradicts another value: something is broken"],
-  ["row stub", "+1", "held by something that is not drawn; click it for its name"],
+  ["row read", "2", "this step has looked at it"],
+  ["row harmed", "0", "contradicts another value"],
+  ["row stub", "+1", "a holder not drawn: click for its name"],
 ];
 
 function sample(kind, text) {

@@ -85,7 +85,7 @@ export class Player extends Moving {
     this.legend = new LegendView();
     this.sheets = {
       help: new Sheet("Keys", () => this.sheets.help.open(false), keyTable()),
-      legend: new Sheet("Legend", () => this.sheets.legend.open(false), this.legend.root),
+      legend: new Sheet("Legend", () => this.read("legend"), this.legend.root, false),
     };
     this.graph = new GraphView({
       click: (node, arrow, part) => this.picking.click(node, arrow, part),
@@ -119,14 +119,8 @@ export class Player extends Moving {
     };
     this.views = [scrubber, this.bar, this.words, this.graph, this.counters, source, text, this.facts];
     const main = element("div", { class: "main" }, this.graph.root, this.facts.root);
-    const below = [
-      this.bar.second,
-      this.counters.root,
-      text.root,
-      this.sheets.help.root,
-      this.sheets.legend.root,
-      this.tips.root,
-    ];
+    const { help, legend } = this.sheets;
+    const below = [legend.root, this.bar.second, this.counters.root, text.root, help.root, this.tips.root];
     const foot = element("div", { class: "foot" }, this.bar.first, scrubber.root);
     this.root.append(this.words.root, main, foot, ...below);
   }
@@ -244,6 +238,7 @@ export class Player extends Moving {
     const sheet = this.sheets[name];
     if (name === "legend" && sheet.root.hidden) this.legend.fill();
     sheet.open(sheet.root.hidden);
+    if (name === "legend") this.bar.buttons.get(name).setAttribute("aria-pressed", !sheet.root.hidden);
   }
 
   room(wanted) {
@@ -301,9 +296,9 @@ export class Player extends Moving {
 
   leave() {
     this.tips.show(null);
-    const sheet = Object.values(this.sheets).find(({ root }) => !root.hidden);
-    if (sheet) {
-      sheet.open(false);
+    const read = Object.keys(this.sheets).find((name) => !this.sheets[name].root.hidden);
+    if (read) {
+      this.read(read);
       return;
     }
     this.bar.shared.hidden = true;

@@ -1,24 +1,34 @@
-// Something to read over everything else: the list of keys, the legend.
+// Something to read: the list of keys, over everything else; the legend, below the picture, which stays as it is.
 
 import { control, element } from "./dom.js";
 
 export class Sheet {
-  /** @param {string} label @param {() => void} close @param {...Element} content */
-  constructor(label, close, ...content) {
+  /** @param {string} label @param {() => void} close @param {Element} content @param {boolean} over */
+  constructor(label, close, content, over = true) {
+    this.over = over;
     this.button = control("button", { onclick: close }, "Close");
     this.root = element(
       "div",
-      { class: "sheet", role: "dialog", "aria-label": label, popover: "manual" }, // nothing around it cuts it off
+      over
+        ? { class: "sheet over", role: "dialog", "aria-label": label, popover: "manual" } // nothing around it cuts it off
+        : { class: "sheet below", role: "region", "aria-label": label },
       this.button,
-      ...content,
+      content,
     );
     this.root.hidden = true;
   }
 
-  // Show it, with nothing else to be reached meanwhile, or give back what had the focus.
+  // Show it, or put it away. While it lies over all nothing else can be reached; what had the focus gets it back.
+  /** @param {boolean} wanted */
   open(wanted) {
     if (wanted === !this.root.hidden) return;
     const around = this.root.parentElement;
+    if (!this.over) {
+      if (this.root.contains(document.activeElement)) around.focus();
+      this.root.hidden = !wanted;
+      if (wanted) this.root.scrollIntoView({ block: "nearest" });
+      return;
+    }
     if (wanted) this.returnTo = document.activeElement;
     this.root.hidden = !wanted;
     this.root.togglePopover(wanted);
