@@ -319,6 +319,7 @@ def test_the_player_stands_at_a_step(table):
 
 
 def test_the_runs_of_the_lessons_are_short():
+    """The longest is the end of a VMM: one call, of which the first step tells what happened, the last ones what is freed."""
     lengths = [len(row.shown.trace) for row in of_lessons()]
     assert 0 < min(lengths) <= max(lengths) <= 26
 

@@ -92,6 +92,10 @@ def test_the_broken_start_is_mended_in_two_moves():
     assert "✓ Solved. You needed 2 calls; it takes no fewer." in checked(lesson.mend(), "MAP in 7", "close 6")
 
 
+def test_who_maps_once_more_where_it_is_mapped_is_asked_what_the_card_is_bound_to():
+    assert "EEXIST: the memory is mapped in that iommufd already" in checked(lesson.mend(), "MAP in 6")
+
+
 def test_who_closes_the_iommufd_of_the_card_can_map_no_more():
     exercise = lesson.mend()
     message = checked(exercise, "close 7")
@@ -188,8 +192,13 @@ def test_at_the_desk_a_closed_iommufd_still_serves_the_card_and_nobody_can_map()
     assert desk.message == "Nothing was called: the VMM has no descriptor of iommu."
 
 
-def test_a_machine_with_two_iommufds_tells_whose_ids_they_are():
-    told = words(lesson.mend().bench.doors.value)
+def test_a_machine_with_two_iommufds_tells_whose_ids_they_are_once_the_read_arrives():
+    bench = lesson.mend().bench
+    assert (
+        words(bench.doors.value) == "The card reads at 0x10000. It gets nothing: the IOMMU stops the read. VmPin 0 KiB"
+    )
+    bench.buttons["MAP in 7"].click()
+    told = words(bench.doors.value)
     assert "iommufd_ctx 1: ID 1 iommufd_ioas 1" in told
     assert "iommufd_ctx 2: ID 1 iommufd_device 1" in told
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from html import escape
 from itertools import groupby
 from typing import Any
 
@@ -144,6 +145,22 @@ class Result:
         return "\n".join(self._lines())
 
     __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        """The verdict, the shortest way and the ends, in sentences; the whole text, with the line to replay it, at a click."""
+        head, *_ = self._lines()
+        verdict, _, found = head.partition(" (")[0].rstrip(".").partition(":")
+        ends = "".join(
+            f"<tr><td>{escape(words(outcome))}</td><td>for example: {in_turn(witness.schedule)}</td></tr>"
+            for outcome, witness in self.outcomes.items()
+        )
+        shortest = self.counterexample
+        way = f"<p>After {in_turn(shortest.schedule)}: {escape(shortest.what)}.</p>" if shortest else ""
+        wrong = "".join(f"<li>{escape(each.what)}</li>" for each in self.violations)
+        all_of_it = "All that was found, and how to replay it" if wrong else "What was looked at"
+        more = f"<details><summary>{all_of_it}</summary><ul>{wrong}</ul><pre>{escape(str(self))}</pre></details>"
+        many = counted(len(self.outcomes), "way", "ways")
+        return f"<p><b>{verdict}:</b>{escape(found)}.</p>{way}<p>The calls can end in {many}:</p><table>{ends}</table>{more}"
 
     def _lines(self) -> Iterator[str]:
         done = f"{counted(self.schedules, 'schedule', 'schedules')}, {self.transitions:,} effects, {self.seconds:.2f} s"

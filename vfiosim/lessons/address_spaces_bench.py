@@ -118,11 +118,15 @@ def sending(session: Session) -> None:
 
 
 class Desk(Bench):
-    """A bench for address spaces: one field for the ID that a call names, and what a DMA of the card meets after each call."""
+    """A bench for address spaces: one field for the ID that a call names, and what a DMA of the card meets after each call.
+
+    `blind`: where a read stops is to be found out, so only its end is told, until it arrives.
+    """
 
     rows: Sequence[str] = (*ROWS, "space")
 
-    def __init__(self, session: Session, **options: Any) -> None:
+    def __init__(self, session: Session, blind: bool = False, **options: Any) -> None:
+        self._blind = blind
         own = Atlas()  # on the map of a bind an address space begins where a screen ends
         super().__init__(session, **{"show": ("space",), "only": BRIEF, "keep": CARD[:1], "atlas": own, **options})
         self.add_class("vfiosim-many")
@@ -188,8 +192,11 @@ class Desk(Bench):
     def _refresh(self, before: dict[int, object] | None) -> None:
         super()._refresh(before)
         machine, status = self.session.machine, self.session.process.status()
-        line = " · ".join(filter(None, [ids(machine), f"VmPin {status['VmPin']} KiB"]))
-        self.doors.value = f'{dma(machine).html()}<div style="margin: 4px 0">{escape(line)}</div>'
+        read = dma(machine)
+        blind = self._blind and not read.arrives
+        way = f"<div>The card reads at {read.iova:#x}. It gets {read.end}.</div>" if blind else read.html()
+        line = " · ".join(filter(None, ["" if blind else ids(machine), f"VmPin {status['VmPin']} KiB"]))
+        self.doors.value = f'{way}<div style="margin: 4px 0">{escape(line)}</div>'
 
     def static_html(self) -> str:
         """The bench without a kernel, and the way of a DMA."""

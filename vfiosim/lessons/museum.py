@@ -13,6 +13,7 @@ from ..lab.static_fallback import Telling
 from ..lab.style import anchor, style, text
 from ..lab.trace_pane import TracePane
 from ..museum import ROOMS, Room
+from ..museum.compared import scenario
 from . import misconceptions as M
 from .lesson import Lesson
 from .museum_hints import DISTRACTORS, HINTS
@@ -22,6 +23,7 @@ from .one_bind import KVM, bound_for_a_vm
 __all__ = ["R13", "exercise", "left", "level", "levels", "mend", "recorded", "search", "walk"]
 
 _SHORT = '<td style="white-space: nowrap; padding-right: 1em; vertical-align: top">'
+PROBES = {"open": "open the card", "bind": "BIND", "group": "open the file of the card's group"}
 NAMES = {name: f"11 level: {name}" for name in ROOMS}
 CALLED = {kept: f"Room {number}" for number, kept in enumerate(NAMES.values(), 1)}
 
@@ -39,8 +41,11 @@ def left() -> str:
 
 
 def recorded() -> str:
-    """What the real kernel was asked for the first report, and what it answered."""
-    return "\n".join(f"{asked}\n    → {answered}" for asked, answered in ITSELF.recorded_in_words())
+    """What the real kernel was asked for the first report, and what another program was told when this one had ended."""
+    found = scenario(ITSELF.recordings[0])["result"]["probe"]["pci0"]
+    later = [(f"another program: {name}", found[key] or "0") for key, name in PROBES.items()]
+    told = [*ITSELF.recorded_in_words(), ("the program ends", "all its descriptors are closed"), *later]
+    return "\n".join(f"{asked}\n    → {answered}" for asked, answered in told)
 
 
 # ---- the reproducer

@@ -23,7 +23,13 @@ def _doors() -> ExperimentResult:
     node = not bind("v5", "led").result.startswith("E")
     group = not by_group("v5").result.startswith("E")
     answer = {(True, True): "both", (False, True): "group", (True, False): "node"}.get((node, group), "none")
-    return replace(shown(bind("v5", "led"), answer), evidence=(bind("v5", "led").in_words, by_group("v5").in_words))
+    return replace(
+        shown(bind("v5", "led"), answer),
+        evidence=(
+            f"one program, by the node: {bind('v5', 'led').in_words}",
+            f"another one, by the group's file: {by_group('v5').in_words}",
+        ),
+    )
 
 
 def _zero() -> ExperimentResult:

@@ -22,6 +22,7 @@ from .vmm_questions import CARD, CHECK, QUESTIONS, VIEW, VM, guest, with_card
 
 FILE, CTX = "file vfio0#1", "iommufd_ctx 1"
 SHOWN = ("fds vmm", "file *", CARD, "kvm", "iommufd_ioas", "iommufd_hwpt_paging")
+LISTED = ("fds vmm", "file *", CARD, "kvm")  # what a list of descriptors tells of
 KEPT = ("fds vmm", CARD)
 
 
@@ -37,7 +38,9 @@ def _wanted(*facts: tuple[str, bool, str]) -> list[str]:
 def level(name: str) -> Exercise:
     """One of the `LEVELS`, with the moves that it has."""
     task, moves = LEVELS[name]
-    return Exercise(task, lambda session: Desk(session, show=(), more=moves, only=SHOWN, keep=KEPT))
+    found_out = task is MEND  # there the way of a read would be the answer
+    only = LISTED if found_out else SHOWN
+    return Exercise(task, lambda session: Desk(session, found_out, show=(), more=moves, only=only, keep=KEPT))
 
 
 def desk() -> Desk:
@@ -232,6 +235,10 @@ def _closed_the_right_one(session: Session) -> bool:
     return not opened(session, 7)
 
 
+def _in_the_other_one(session: Session) -> bool:
+    return session.done[-1].outcome.result == "EEXIST"
+
+
 def _mended(session: Session) -> None:
     for name in ("MAP in 7", "close 6"):
         TWO[name][0](session)
@@ -253,6 +260,8 @@ MEND = Task(
     distractors={
         _closed_the_right_one: "7 is the iommufd of the card. The binding holds it still, but nobody can map in it "
         "any more. <b>Undo</b>.",
+        _in_the_other_one: "EEXIST: the memory is mapped in that iommufd already, and yet the card gets nothing. So it reads by "
+        "another address space. Which iommufd was it bound to?",
     },
     drawn=False,
     name="12 level: mend",

@@ -41,7 +41,9 @@ def _list_after_bind() -> ExperimentResult:
     play("open card", "open iommufd", "BIND", "FILE_ADD")(session)
     first, last = (done.outcome for done in session.done[-2:])
     answer = last.result if last.refused else str(holds_vm(session))
-    return found(session, answer, "Does this file belong to a VM?", *told(first, last), since=-2)
+    ledger = session.machine.trace.end.objects[VM].counts["users_count"]
+    holders = f"who holds {VM} then: {', '.join(holder for holder, _ in ledger)}"
+    return found(session, answer, "Does this file belong to a VM?", *told(first, last), holders, since=-2)
 
 
 def _which_way() -> ExperimentResult:
