@@ -235,8 +235,8 @@ export class GraphView {
       return;
     }
     const box = node.querySelector(".box");
-    const [x, y] = ["x", "y"].map((name) => Number(box.getAttribute(name)) - 3); // beside the title
-    const tick = node.appendChild(drawn("g", { class: "tick", transform: `translate(${x} ${y})` }));
+    const [x, y] = ["x", "y"].map((name) => Number(box.getAttribute(name)));
+    const tick = node.appendChild(drawn("g", { class: "tick", transform: `translate(${x - 5} ${y + 8})` }));
     tick.append(drawn("circle", { r: 11 }), drawn("text", { y: 6 }));
     tick.lastChild.textContent = "✓";
   }

@@ -151,11 +151,15 @@ class Result:
         head, *_ = self._lines()
         verdict, _, found = head.partition(" (")[0].rstrip(".").partition(":")
         ends = "".join(
-            f"<tr><td>{escape(words(outcome))}</td><td>for example: {in_turn(witness.schedule)}</td></tr>"
+            f"<tr><td>{escape(words(outcome))}</td><td>&emsp;for example: {in_turn(witness.schedule)}</td></tr>"
             for outcome, witness in self.outcomes.items()
         )
         shortest = self.counterexample
-        way = f"<p>After {in_turn(shortest.schedule)}: {escape(shortest.what)}.</p>" if shortest else ""
+        way = (
+            f"<p>The shortest way to one of them is {in_turn(shortest.schedule)}. Then {escape(shortest.what)}.</p>"
+            if shortest
+            else ""
+        )
         wrong = "".join(f"<li>{escape(each.what)}</li>" for each in self.violations)
         all_of_it = "All that was found, and how to replay it" if wrong else "What was looked at"
         more = f"<details><summary>{all_of_it}</summary><ul>{wrong}</ul><pre>{escape(str(self))}</pre></details>"

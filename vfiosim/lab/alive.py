@@ -23,6 +23,8 @@ KINDS = (
     "iommufd_ctx",
     "iommufd_device",
     "iommufd_access",
+    "iommufd_ioas",
+    "iommufd_hwpt_paging",
     "iommufd_group",
     "kvm",
 )
@@ -32,11 +34,11 @@ class Alive(widgets.VBox):
     """Asks who keeps an object alive after the step that a bench shows; choice and answer follow the bench."""
 
     def __init__(self, bench: RunView) -> None:
-        self._bench = bench
+        self._bench, self._room = bench, list[str]()
         self.choice = widgets.Dropdown(description="object", tooltip="Which object to ask about", kind="object")
         self.ask = button("Why is it alive?", "every way from a root of the machine to this object")
         self.answer = text("answer")
-        self.ask.on_click(lambda _: self._answer())
+        self.ask.on_click(lambda _: self._answer(asked=True))
         super().__init__([row("Why", self.choice, self.ask), self.answer])
         bench.listeners.append(lambda _: self._follow())
         bench.trace_pane.on_step(self._walked)
@@ -46,10 +48,13 @@ class Alive(widgets.VBox):
         """The machine has moved on: other objects, and what was answered may be wrong now."""
         chosen = self.choice.value
         trace = self._bench.trace_pane.trace
-        names = list(dict.fromkeys([*candidates(trace.end), *candidates(trace.start)]))
-        self.choice.options = names
+        drawn = self._bench.trace_pane.drawn
+        names = sorted(
+            dict.fromkeys([*candidates(trace.end), *candidates(trace.start)]), key=lambda name: name not in drawn
+        )
+        self.choice.options = [(name if name in drawn else f"{name} (not in the picture)", name) for name in names]
         self.choice.value = chosen if chosen in names else next(iter(names), None)
-        self.answer.value = ""
+        self.answer.value, self._room = "", []
         self._bench.trace_pane.highlight(())
 
     def _walked(self) -> None:
@@ -57,19 +62,21 @@ class Alive(widgets.VBox):
         if self.answer.value:
             self._answer()
 
-    def _answer(self) -> None:
+    def _answer(self, asked: bool = False) -> None:
         pane, name = self._bench.trace_pane, self.choice.value
         if name is None:
             self.answer.value = '<div role="status">There is no object to ask about.</div>'
             return
         state = after(pane.trace, pane.step)
         lines, names = describe(why(state, name)) if name in state.objects else ([f"{name} is not alive."], [])
-        items = "".join(f"<li>{escape(line)}</li>" for line in lines[1:])
+        ways = Counter(lines[1:]).items()  # two counters of one object may count the same holder
+        items = "".join(f"<li>{escape(line)}{f' · {n} references' if n > 1 else ''}</li>" for line, n in ways)
         when = f"<b>{moment(pane.trace, pane.step)}:</b> "
-        if not self.answer.value:
-            self._room = escape("\n".join([f"{moment(pane.trace, pane.step)}: {lines[0]}", *lines[1:]]))
+        if asked:
+            room = [f"{moment(pane.trace, pane.step)}: {lines[0]}", *lines[1:]]
+            self._room = max(self._room, room, key=len)  # so the picture stays where it is
         said = f'<div role="status" tabindex="0">{when}{escape(lines[0])}<ul>{items}</ul></div>'
-        self.answer.value = f'<div class="vfiosim-why" data-room="{self._room}">{said}</div>'
+        self.answer.value = f'<div class="vfiosim-why" data-room="{escape(chr(10).join(self._room))}">{said}</div>'
         pane.highlight(names)
 
 

@@ -86,9 +86,13 @@ class TracePane(StaticFallback):
 
     def bring_out(self, names: Collection[str]) -> None:
         """Bring these objects out and the arrows between them, if all are in the picture; else none."""
-        if self.player is not None:
-            drawn = {part for node in self.player.player.graph.nodes for part in node.parts}
-            self.highlight(names if drawn.issuperset(names) else ())
+        self.highlight(names if self.drawn.issuperset(names) else ())
+
+    @property
+    def drawn(self) -> set[str]:
+        """The names of all that is in the picture; empty where there is no player."""
+        nodes = self.player.player.graph.nodes if self.player is not None else ()
+        return {part for node in nodes for part in node.parts}
 
     def _write(self) -> None:
         from ..views.text import steps_text

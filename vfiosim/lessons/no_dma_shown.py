@@ -24,7 +24,7 @@ _TAKE_FROM_IT = """
 <p><b>What to take from it.</b> Linux found a third answer, and nobody had to ask any more. Other patches, about emulated
 devices, were merged first. Now every driver has the operations, and BIND of an emulated device makes an <i>access</i>. A driver
 without the operations can no longer register its device, so <code>led</code> has no node.</p>
-<p>Look at the columns to see the gain, and compare their IDs.</p>
+<p>Look at the columns to see the gain: which IDs are there since 6.6?</p>
 """
 
 
