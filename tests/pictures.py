@@ -71,7 +71,8 @@ def of_benches() -> Iterator[Picture]:
         bench = begin()
         yield name, bench.trace_pane.player.player
         for press in presses.split():
-            bench.buttons[press.replace("_", " ").replace("-INFO", "_INFO")].click()
+            named = press.replace("_", " ").replace("-INFO", "_INFO")
+            next(made for name, made in bench.buttons.items() if name == named or name.startswith(f"{named}: ")).click()
             yield f"{name}: {press}", bench.trace_pane.player.player
 
 

@@ -351,6 +351,9 @@ class Pages:
     def unpinnable(self, address: int, size: int, write: bool) -> str:
         return "its end is not there, or can only be read"
 
+    def unshare(self, address: int, size: int) -> None:
+        """Nothing of it is private."""
+
 
 @pytest.mark.parametrize(("size", "write", "fails"), [(4096, True, False), (4097, True, True), (8192, False, False)])
 def test_pinning_fails_with_efault_where_the_memory_does_not_allow_it(engine, size, write, fails):

@@ -18,7 +18,7 @@ from typing import Any, Final
 from ..kernel import Unsupported
 from ..kernel.base import Device, syspath
 from ..kernel.bus import Buses
-from ..kernel.fs.folders import shown_device
+from ..kernel.fs.folders import MAJOR, shown_device
 from ..kernel.fs.sysfs import device_folder, let_go, sysfs_file
 from ..kernel.vfio.vfio import VfioDevice
 from ..machine import Machine
@@ -41,7 +41,7 @@ COVERED: Final = (
     "/sys/module",
 )
 _MISC: Final = {"/dev/vfio/vfio": (10, 196), "/dev/kvm": (10, 232), "/dev/iommu": (10, 261)}
-_GROUPS, _DEVICES = 510, 511  # major numbers, the first that Linux gives out by itself
+_GROUPS, _DEVICES = 510, MAJOR  # major numbers; that of groups is the first that Linux gives out by itself
 _OWNED: Final = "vfiosim-run-"  # how these directories are called while a supervisor has them
 _SHM: Final = "/dev/shm"  # files that are never written to a disk
 Entry = bytes | str  # the content of a file, or where a link leads

@@ -105,11 +105,11 @@ async def sysfs_kf_bin_rw(attribute: Attribute, offset: int, size: int, data: by
 
 @kernel("fs/kernfs/file.c")
 async def kernfs_fop_mmap(attribute: Attribute, _: File, wish: Mapping) -> None:
-    """What it belongs to is mapped. ENODEV if that is gone, or cannot be mapped."""
-    handler = await require(attribute.mmap, Errno.ENODEV, "file_can_be_mapped", "this file of /sys cannot be mapped")
+    """What it belongs to is mapped. ENODEV if that is gone."""
+    assert attribute.mmap is not None
     await kernfs_get_active(attribute)
     async with cleanup(kernfs_put_active, attribute.node):
-        await handler(wish)
+        await attribute.mmap(wish)
 
 
 async def kernfs_vma_fault(attribute: Attribute, _: File, offset: int, width: int, data: bytes | None) -> bytes:
@@ -216,8 +216,8 @@ def file_operations(attribute: Attribute, device: Device | None) -> FileOperatio
         write=partial(write_at, attribute),
         llseek=partial(kernfs_fop_llseek, attribute),
         poll=kernfs_generic_poll,
-        mmap=partial(kernfs_fop_mmap, attribute),
-        fault=partial(kernfs_vma_fault, attribute),
+        mmap=partial(kernfs_fop_mmap, attribute) if attribute.mmap else None,
+        fault=partial(kernfs_vma_fault, attribute) if attribute.fault else None,
         seq=True,
         copies=True,
     )
