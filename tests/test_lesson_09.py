@@ -70,7 +70,7 @@ def test_the_desk_shows_after_each_call_what_a_read_gets_and_which_id_is_what():
 def test_a_call_of_the_desk_without_its_number_says_beside_the_field_what_is_missing():
     desk = lesson.desk()
     press(desk, "bind", "MAP")
-    assert desk.message == "Nothing was called; see what is said at ID."
+    assert desk.message == "Nothing was called; ID: a number is missing here."
     assert desk.number.message == "a number is missing here"
     assert desk.session.calls_made == 1
     press(desk, "IOAS_ALLOC", "HWPT_ALLOC", "MAP")
