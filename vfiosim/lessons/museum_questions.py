@@ -26,16 +26,8 @@ R13, ITSELF = PUZZLES["R13"], ROOMS["mapped-into-itself"]
 MAPPED, HELD, EXITS = "The mapping is complete", "for as long as the mapping lasts", "process vmm exits"
 CARD = "vfio_device vfio0"
 RING = ("file vfio0#1", "vfio_device_file 1", "file iommu#1", "iommufd_ctx 1")
-LEFT = (
-    *RING,
-    "iommufd_ioas 1",
-    "iopt_area 1",
-    "iopt_pages 1",
-    CARD,
-    "iommufd_device 1",
-    "iommufd_ioas 2",
-    "iommufd_group 1",
-)
+OUTSIDE = ("iommufd_ioas 2", "iommufd_group 1")  # of no ring
+LEFT = (*RING, "iommufd_ioas 1", "iopt_area 1", "iopt_pages 1", CARD, "iommufd_device 1", *OUTSIDE)
 VIEW = ("fds vmm", *LEFT, "iopt_area", "iopt_pages")
 
 
