@@ -223,7 +223,7 @@ def test_in_the_first_notebook_the_keyboard_alone_makes_a_bind_and_walks_through
         ("ArrowRight ArrowRight", 5),
         ("ArrowLeft", 3),
         ("n", 4),
-        ("End", 18),
+        ("End", 19),
         ("Home", 0),
         ("ArrowRight", 1),
     ):
