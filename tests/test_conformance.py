@@ -81,7 +81,8 @@ def test_all_recordings_are_there() -> None:
     fifth = ["hand5-default", "hand5-noiommu", "hand5-sriov", "hand6-default"]
     mutated = ["rand13-default", "rand13-sriov", "rand14-default", "rand14-sriov"]
     built = [
-        f"config-{which}" for which in ("nogroup", "nogroup-noiommu", "nointremap", "nonoiommu", "nonoiommu-noiommu")
+        *("config-nogroup", "config-nogroup-noiommu", "config-nointremap", "config-nonoiommu"),
+        *("config-nonoiommu-noiommu", "config-p2pdma", "config-p2pdma-sriov"),
     ]
     expected = [
         *built,

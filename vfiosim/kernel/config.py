@@ -26,6 +26,7 @@ class Config:
     * `vfio_group`: /dev/vfio/N, and with it containers; without, devices have their own nodes only (drivers/vfio/vfio.h:134);
     * `vfio_device_cdev`: devices have nodes, and BIND; without, BIND is ENOTTY on any file (drivers/vfio/vfio.h:403);
     * `vfio_noiommu`: a device may be used that no IOMMU watches, if the parameter below allows it (drivers/vfio/vfio.h:117);
+    * `pci_p2pdma`: BARs can be lent to other devices, as dma-bufs (VFIO_DEVICE_FEATURE_DMA_BUF; drivers/vfio/pci/Kconfig);
     * `iommufd_vfio_container`: /dev/vfio/vfio is an iommufd that plays a container (iommufd/main.c:791).
 
     Parameters, as they are at first; a program may change them in /sys/module:
@@ -47,6 +48,7 @@ class Config:
     vfio_group: bool = True
     vfio_device_cdev: bool = True
     vfio_noiommu: bool = True
+    pci_p2pdma: bool = False
     iommufd_vfio_container: bool = False
     enable_unsafe_noiommu_mode: bool = False
     allow_unsafe_interrupts: bool = False

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from ..engine import *
 from ..uapi import Errno
@@ -16,32 +18,66 @@ from .fs.file import (
     fput,
     get_unused_fd_flags,
     private,
-    put_unused_fd,
 )
 from .fs.shmem import SEEK_END, Inode
 from .fs.syscalls import alloc_file
+from .unsupported import Unsupported
 
 if TYPE_CHECKING:
     from .iommufd.io_pagetable_h import IoptPages
+
+
+@dataclass(frozen=True)
+class DmaBufOps:
+    """The driver that lends memory (`struct dma_buf_ops`).
+
+    `registers`: what it lends are those of a device; `release`: what it has to do when the file goes.
+    """
+
+    name: str
+    registers: bool = False
+    release: Callable[[File], Awaitable[None]] | None = None
 
 
 class DmaBuf(Inode):
     """Memory of a driver: who has its file may let devices reach it, until the driver takes it away.
 
     * born with its file, lives as long as it; each mapping for devices holds the file, and is attached;
-    * `revoked`: nobody new may attach; who was attached then reaches nothing, for good.
+    * `revoked`: nobody new may attach; who was attached then reaches nothing, for good;
+    * `priv`: what of its driver it is a part of.
     """
 
     kind = "dma_buf"
     resv: Lock = mutex()
     revoked: Field[bool] = field(False, guard="resv")
     attachments: Field[tuple[IoptPages, ...]] = field((), guard="resv", link="weak")
+    priv: Field[Any] = field(None, link="weak")
+
+    def __init__(self, engine: Engine, size: int, ops: DmaBufOps, nr_ranges: int = 1) -> None:
+        super().__init__(engine, size)
+        self.ops = ops
+        self.nr_ranges = nr_ranges  # of how many pieces of the driver's memory it is
+
+    def read(self, place: int, size: int) -> bytes:
+        """As of any file; raises Unsupported for registers."""
+        if self.ops.registers:
+            raise Unsupported("DMA to registers of a device")
+        return super().read(place, size)
+
+    def write(self, place: int, data: bytes) -> None:
+        """The same."""
+        if self.ops.registers:
+            raise Unsupported("DMA to registers of a device")
+        super().write(place, data)
 
 
 @kernel("drivers/dma-buf/dma-buf.c")
 async def dma_buf_release(file: File) -> None:
-    """The memory goes with the file."""
-    await free(await private(file))
+    """The memory goes with the file, and its driver is told."""
+    dmabuf: DmaBuf = await private(file)
+    if dmabuf.ops.release is not None:
+        await dmabuf.ops.release(file)
+    await free(dmabuf)
 
 
 @kernel("drivers/dma-buf/dma-buf.c")
@@ -65,14 +101,18 @@ dma_buf_fops = FileOperations(
 
 
 @kernel("drivers/dma-buf/dma-buf.c")
-async def dma_buf_fd(size: int, flags: int) -> int:
-    """Memory of so many bytes, and a descriptor for it (`dma_buf_export`). EMFILE."""
-    dmabuf = await alloc(DmaBuf, size)
-    async with on_failure(free, dmabuf):
-        number = await get_unused_fd_flags(flags)
-        async with on_failure(put_unused_fd, number):
-            file = await alloc_file("dmabuf", dma_buf_fops, flags & O_ACCMODE)
+async def dma_buf_export(dmabuf: DmaBuf, flags: int) -> File:
+    """A file for memory that is lent, which only the caller has as yet."""
+    file = await alloc_file("dmabuf", dma_buf_fops, flags & O_ACCMODE)
     await store(file.private_data, dmabuf)
+    return file
+
+
+@kernel("drivers/dma-buf/dma-buf.c")
+async def dma_buf_fd(file: File, flags: int) -> int:
+    """A descriptor for it. EMFILE, and then the file goes, and the memory with it."""
+    async with on_failure(fput, file, current(), "being opened"):
+        number = await get_unused_fd_flags(flags)
     await fd_install(number, file)
     return number
 

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         vfio_device_set_group,
         vfio_df_group_close,
     )
+    from .vfio.pci.vfio_pci_dmabuf import vfio_pci_dma_buf_move
     from .vfio.pci.vfio_pci_intrs import vfio_intx_handler, vfio_msihandler
 else:
 

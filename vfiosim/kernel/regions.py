@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 PAGE_SIZE: Final = 4096
+KMALLOC_MAX: Final = 4 << 20  # bytes that one allocation of the kernel can have
 TASK_SIZE: Final = 0x7FFFFFFFF000  # the first address that no user memory can have, x86-64 with four levels
 
 

@@ -238,10 +238,13 @@ async def iopt_alloc_file_pages(ictx: IommufdCtx, file: File, start: int, length
 
 @kernel("drivers/iommu/iommufd/pages.c")
 async def iopt_map_dmabuf(pages: IoptPages, dmabuf: DmaBuf) -> None:
-    """Attach to a driver's memory, so that the driver can take it away. ENODEV while it is."""
+    """Attach to a driver's memory, so that the driver can take it away. ENODEV while it is, EOPNOTSUPP for several pieces."""
     async with dmabuf.resv:
         gone = await load(dmabuf.revoked)
         await refuse_if(gone, Errno.ENODEV, "dma_buf_is_there", "the driver has taken this memory away")
+        if dmabuf.nr_ranges > 1:
+            why = f"{dmabuf.nr_ranges} pieces of a device are one file here, and one alone can be mapped"
+            await refuse_if(True, Errno.EOPNOTSUPP, "dma_buf_is_one_piece", why)
         await store(dmabuf.attachments, (*await load(dmabuf.attachments), pages))
 
 

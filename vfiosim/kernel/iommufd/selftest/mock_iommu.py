@@ -12,7 +12,7 @@ from ....engine import table as table_
 from ....uapi import Errno
 from ...iommu import IommuGroup, IommuGroups
 from ...iommu_ops import Domain, Entries, IommuOps, UserData, iommu_copy_struct_from_user
-from ...regions import PAGE_SIZE, PIECE, Sparse
+from ...regions import KMALLOC_MAX, PAGE_SIZE, PIECE, Sparse
 from ...uaccess import copy_struct_from_user
 from ..driver import iommufd_viommu_get_vdev_id
 from ..iommufd_private import IommufdHwPagetable, IommufdHwptNested, IommufdHwQueue, IommufdViommu, device_of
@@ -22,7 +22,6 @@ ALL: Final = uapi.IOMMU_TEST_INVALIDATE_FLAG_ALL
 PAGING_FLAGS: Final = (
     uapi.IOMMU_HWPT_ALLOC_DIRTY_TRACKING | uapi.IOMMU_HWPT_ALLOC_NEST_PARENT | uapi.IOMMU_HWPT_ALLOC_PASID
 )
-KMALLOC_MAX: Final = 4 << 20  # bytes that one allocation can have
 PAGE_SIZES: Final = 2**37 - uapi.MOCK_PAGE_SIZE  # every power of two that its table has an entry for
 
 

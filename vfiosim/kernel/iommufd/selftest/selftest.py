@@ -9,7 +9,7 @@ from typing import Any, Final
 from .... import uapi
 from ....engine import *
 from ....uapi import Errno, KernelError
-from ...dma_buf import DmaBuf, dma_buf_fd, dma_buf_get, dma_buf_invalidate_mappings
+from ...dma_buf import DmaBuf, DmaBufOps, dma_buf_export, dma_buf_fd, dma_buf_get, dma_buf_invalidate_mappings
 from ...fs.file import fput, private
 from ...mm import MmStruct
 from ...prototypes import iommufd_get_object
@@ -197,6 +197,9 @@ async def iommufd_test_temp_memory_limit(ucmd: Ucmd) -> None:
     await refuse_if(few, Errno.EINVAL, "limit_possible", f"at least {least} bytes are needed")
 
 
+iommufd_test_dmabuf_ops: Final = DmaBufOps("the test")
+
+
 @kernel("drivers/iommu/iommufd/selftest.c")
 async def iommufd_test_dmabuf_get(ucmd: Ucmd) -> int:
     """DMABUF_GET: EINVAL for nothing, or for more than 2 MiB; answers a descriptor of memory that this driver lends."""
@@ -204,15 +207,23 @@ async def iommufd_test_dmabuf_get(ucmd: Ucmd) -> int:
     size = whole_pages(wanted.length)
     odd = not 0 < size <= LENT
     await refuse_if(odd, Errno.EINVAL, "lent_length", f"from 1 to {LENT} bytes can be lent")
-    return await dma_buf_fd(size, wanted.open_flags)
+    dmabuf = await alloc(DmaBuf, size, iommufd_test_dmabuf_ops)
+    async with on_failure(free, dmabuf):
+        file = await dma_buf_export(dmabuf, wanted.open_flags)
+    return await dma_buf_fd(file, wanted.open_flags)
 
 
 @kernel("drivers/iommu/iommufd/selftest.c")
 async def iommufd_test_dmabuf_revoke(ucmd: Ucmd) -> None:
-    """DMABUF_REVOKE: EBADF, EINVAL (no dma-buf); take the memory away, or lend it again: what is mapped leads nowhere."""
+    """DMABUF_REVOKE: EBADF, EINVAL (no dma-buf), EOPNOTSUPP (of another driver).
+
+    Take the memory away, or lend it again: what is mapped leads nowhere.
+    """
     file = await dma_buf_get(ucmd.cmd.dmabuf_revoke.dmabuf_fd)
     async with cleanup(fput, file):
         dmabuf: DmaBuf = await private(file)
+        if dmabuf.ops is not iommufd_test_dmabuf_ops:
+            await refuse_if(True, Errno.EOPNOTSUPP, "lent_by_test", f"{dmabuf.ops.name} lends this memory, and no test")
         async with dmabuf.resv:
             await store(dmabuf.revoked, bool(ucmd.cmd.dmabuf_revoke.revoked))
             await dma_buf_invalidate_mappings(dmabuf)

@@ -19,9 +19,11 @@ from ....engine import *
 from ....uapi import VFIO_PCI_MSI_IRQ_INDEX, VFIO_PCI_MSIX_IRQ_INDEX, Errno, KernelError
 from ...base import Device
 from ...bus import virtual_functions
+from ...config import built_with
 from ...firmware import BARS, COMMAND, FIRST_CAPABILITY, HEADER, MSI, MSIX, PIN, SPACE, STATUS, bar_flags
 from ...hardware import Hardware
 from ...pci_reset import pci_try_reset_function
+from ...prototypes import vfio_pci_dma_buf_move
 from ..vfio import VfioDevice
 from .vfio_pci_intrs import vfio_pci_intx_mask, vfio_pci_intx_unmask
 from .vfio_pci_priv import OWN, VfioPciCoreDevice, virq_disabled
@@ -241,9 +243,12 @@ async def vfio_basic_config_write(
     if position == COMMAND:
         say(Phase.LOCK, "The memory lock of {}: nobody uses its BARs while it is switched.", core)
         async with core.memory_lock:
+            if not value & MEMORY:
+                await vfio_pci_dma_buf_move(core, True)
             await vfio_default_config_write(core, position, count, virt, write, value)
             bits = copy_at(core, await changes_of(core), COMMAND, 1) & ~(IO | MEMORY) | value & (IO | MEMORY)
             await change(core, {COMMAND: bits})
+            await lend_again(core)
     else:
         await vfio_default_config_write(core, position, count, virt, write, value)
     if COMMAND <= position <= COMMAND + 1:
@@ -263,15 +268,34 @@ async def follow_intx_disable(core: VfioPciCoreDevice, before: bool) -> None:
 
 @kernel("drivers/vfio/pci/vfio_pci_config.c")
 async def vfio_lock_and_set_power_state(core: VfioPciCoreDevice, state: int) -> None:
-    """Sleep (D3hot) or wake (D0); D1 and D2 none of the modelled functions has. What has virtual functions does not sleep."""
-    if state and core.vdev.dev.spec.vfs and await virtual_functions(core.vdev.dev):
-        return
-    at = core.capability(PM) + PMCSR
+    """Sleep (D3hot) or wake (D0)."""
     async with core.memory_lock:
-        changed = await changes_of(core)
-        if state in (0, D3HOT):
-            now = changed.get(OWN + at, core.vdev.dev.config[at])
-            await change(core, {OWN + at: now & ~STATE_MASK | state})
+        if state == D3HOT:
+            await vfio_pci_dma_buf_move(core, True)
+        await set_power_state(core, state)
+        await lend_again(core)
+
+
+async def set_power_state(core: VfioPciCoreDevice, state: int) -> None:
+    """The state itself; D1 and D2 none of the modelled functions has. What has virtual functions does not sleep."""
+    at = core.capability(PM) + PMCSR
+    busy = state and core.vdev.dev.spec.vfs and await virtual_functions(core.vdev.dev)
+    if busy or state not in (0, D3HOT):
+        return
+    now = (await changes_of(core)).get(OWN + at, core.vdev.dev.config[at])
+    await change(core, {OWN + at: now & ~STATE_MASK | state})
+
+
+async def wake(core: VfioPciCoreDevice) -> None:
+    """Who resets a function wakes it first (`pci_dev_save_and_disable`, drivers/pci/pci.c)."""
+    if core.capability(PM) and await load(core.vconfig) is not None and power_state(core, await changes_of(core)):
+        await set_power_state(core, 0)
+
+
+async def lend_again(core: VfioPciCoreDevice) -> None:
+    """What was taken away of the device can be mapped again, if it answers to memory addresses."""
+    if built_with("pci_p2pdma") and await __vfio_pci_memory_enabled(core):
+        await vfio_pci_dma_buf_move(core, False)
 
 
 @kernel("drivers/vfio/pci/vfio_pci_config.c")
@@ -296,8 +320,11 @@ async def vfio_exp_config_write(
         await change(core, {at + 1: control >> 8 & ~(FLR >> 8)})
         if core.vdev.dev.hardware.flr:
             async with core.memory_lock:
+                await vfio_pci_dma_buf_move(core, True)
                 with suppress(KernelError):
                     await pci_try_reset_function(core.vdev.dev)
+                    await wake(core)
+                await lend_again(core)
 
 
 @kernel("drivers/vfio/pci/vfio_pci_config.c")

@@ -20,6 +20,7 @@ from ....uapi import (
     VfioRegionInfo,
 )
 from ...base import Device
+from ...config import built_with
 from ...fs.eventfd import EventfdCtx, eventfd_ctx_fdget, eventfd_ctx_put, eventfd_signal
 from ...fs.file import File, Mapping, fget, fput
 from ...pci_reset import pci_reset_bus, pci_try_reset_function
@@ -36,12 +37,15 @@ from .vfio_pci_config import (
     __vfio_pci_memory_enabled,
     change,
     changes_of,
+    lend_again,
+    set_power_state,
     tables_for,
     vfio_config_free,
     vfio_config_init,
-    vfio_lock_and_set_power_state,
     vfio_pci_config_rw,
+    wake,
 )
+from .vfio_pci_dmabuf import vfio_pci_core_feature_dma_buf, vfio_pci_dma_buf_cleanup, vfio_pci_dma_buf_move
 from .vfio_pci_intrs import masters_bus, release_triggers, vfio_pci_set_irqs_ioctl
 from .vfio_pci_priv import VfioPciCoreDevice, VfioPciVfToken, core_of
 from .vfio_pci_rdwr import forget_ioeventfds, table_of, vfio_pci_bar_rw, vfio_pci_ioeventfd
@@ -67,6 +71,7 @@ ENTRY: Final = 8
 async def vfio_pci_runtime_pm_entry(core: VfioPciCoreDevice, ctx: EventfdCtx | None) -> None:
     """The function may sleep while no program uses it. EINVAL if it may already; each use wakes it for a while."""
     async with core.memory_lock:
+        await vfio_pci_dma_buf_move(core, True)
         engaged = bool((await changes_of(core)).get(LOW_POWER))
         await refuse_if(engaged, Errno.EINVAL, "not_in_low_power", "the function may sleep already")
         await change(core, {LOW_POWER: 1})
@@ -93,6 +98,7 @@ async def vfio_pci_runtime_pm_exit(core: VfioPciCoreDevice) -> None:
     async with core.memory_lock:
         await change(core, {LOW_POWER: 0})
         await forget_waker(core)
+        await lend_again(core)
 
 
 async def forget_waker(core: VfioPciCoreDevice) -> None:
@@ -114,6 +120,7 @@ async def vfio_pci_core_close_device(device: VfioDevice) -> None:
     """Put the hardware to rest: its interrupts go nowhere any more, its configuration space cannot be read."""
     core = await core_of(device)
     await vf_token_close(core)
+    await vfio_pci_dma_buf_cleanup(core)
     await release_triggers(core)
     changed = await vfio_config_free(core)
     if changed.get(LOW_POWER):
@@ -244,7 +251,10 @@ async def vfio_pci_ioctl_reset(device: VfioDevice) -> int:
     works = await load(core.reset_works)
     await refuse_if(not works, Errno.EINVAL, "reset_works", "this function cannot be reset on its own")
     async with core.memory_lock:
-        method = await pci_try_reset_function(device.dev)
+        await wake(core)
+        await vfio_pci_dma_buf_move(core, True)
+        async with cleanup(lend_again, core):
+            method = await pci_try_reset_function(device.dev)
     await refuse_if(not method, Errno.ENOTTY, "function_resets", "no way to reset this function alone works any more")
     return 0
 
@@ -412,10 +422,12 @@ async def count_user(core: VfioPciCoreDevice, by: int) -> None:
 
 @kernel("drivers/vfio/pci/vfio_pci_core.c")
 async def vfio_pci_core_ioctl_feature(device: VfioDevice, flags: int, data: int, room: int) -> int:
-    """The features of vfio-pci: low power and the token; ENOTTY for others."""
+    """The features of vfio-pci: low power, the token, and BARs that are lent; ENOTTY for others."""
     feature = flags & uapi.VFIO_DEVICE_FEATURE_MASK
     if feature == uapi.VFIO_DEVICE_FEATURE_PCI_VF_TOKEN:
         return await vfio_pci_core_feature_token(await core_of(device), flags, data, room)
+    if feature == uapi.VFIO_DEVICE_FEATURE_DMA_BUF and built_with("pci_p2pdma"):
+        return await vfio_pci_core_feature_dma_buf(await core_of(device), flags, data, room)
     minsz = _LOW_POWER.get(feature)
     await refuse_if(minsz is None, Errno.ENOTTY, "device_has_feature", f"the device has no feature {feature}")
     if not await vfio_check_feature(flags, room, SET, minsz or 0):
@@ -617,7 +629,8 @@ async def vfio_pci_core_sriov_configure(device: Device) -> None:
     vdev = await load(device.drvdata)
     core = await load(vdev.driver_data) if isinstance(vdev, VfioDevice) else None
     if isinstance(core, VfioPciCoreDevice) and await load(core.vconfig) is not None:
-        await vfio_lock_and_set_power_state(core, 0)
+        async with core.memory_lock:
+            await set_power_state(core, 0)
 
 
 @kernel("drivers/vfio/pci/vfio_pci_core.c")
@@ -645,6 +658,8 @@ async def vfio_pci_dev_set_hot_reset(
         cores = [await core_of(vdev) for vdev in listed]
         await lock_memory(cores)
         async with on_failure(unlock_memory, cores):
+            for core in cores:
+                await wake(core)
             await pci_reset_bus(hit, device.dev.hardware.bus_reset)
         await unlock_memory(cores)
 
@@ -657,9 +672,12 @@ async def lock_memory(cores: list[VfioPciCoreDevice]) -> None:
             await refuse_if(
                 True, Errno.EBUSY, "memory_lock_free", f"{core.label} is being reset, or its interrupts change"
             )
+        await vfio_pci_dma_buf_move(core, True)
 
 
 async def unlock_memory(cores: list[VfioPciCoreDevice]) -> None:
     """The last one first."""
     for core in reversed(cores):
+        if built_with("pci_p2pdma") and await load(core.vconfig) is not None:
+            await lend_again(core)
         await release(core.memory_lock)

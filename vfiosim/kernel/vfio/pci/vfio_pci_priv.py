@@ -6,6 +6,7 @@ from ....engine import *
 from ....uapi import VFIO_PCI_NUM_IRQS
 from ...firmware import COMMAND, HEADER, MSI, MSIX, SPACE
 from ...fs.eventfd import EventfdCtx
+from ...fs.file import File
 from ..vfio import VfioDevice
 from ..virqfd import Virqfd
 
@@ -66,6 +67,9 @@ class VfioPciCoreDevice(KObject):
     ioeventfds_lock: Lock = mutex()
     ioeventfds_list: Field[tuple[VfioPciIoeventfd, ...]] = field((), guard="ioeventfds_lock", link="owns")
     unmask: Field[Virqfd | None] = field(None, link="owns")  # what does that whenever an eventfd is signalled
+    dmabufs: Field[tuple[File, ...]] = field(
+        (), guard="memory_lock", link="weak"
+    )  # what of it is lent to other devices
     pm_wake_eventfd_ctx: Field[EventfdCtx | None] = field(None, guard="memory_lock")
     reset_works: Field[str] = field("")  # how the function was reset at its open, "" if it cannot be reset alone
     vf_token: Field[VfioPciVfToken | None] = field(None, link="owns")
