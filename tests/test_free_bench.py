@@ -13,6 +13,7 @@ from tests.conftest import ROOT
 from tests.sandboxes import call, choose
 from vfiosim import Machine, uapi
 from vfiosim.lab import Sandbox
+from vfiosim.lab.sandbox.ideas import IDEAS
 from vfiosim.lab.sandbox.presets import PRESETS
 from vfiosim.lab.style import words
 from vfiosim.views.atlas import titles
@@ -22,7 +23,7 @@ BIND = "VFIO_DEVICE_BIND_IOMMUFD"
 
 
 def begun(name: str) -> Sandbox:
-    assert f"**{name}" in TEXT
+    assert any(f"<b>{name}" in idea for idea in IDEAS)
     box = Sandbox()
     box.presets.buttons[name].click()
     return box
@@ -34,11 +35,23 @@ def labels(widget: Any) -> set[str]:
     return set.union({getattr(widget, "description", "")}, {*getattr(widget, "_options_labels", ())}, *inside)
 
 
-def test_every_button_that_the_page_names_is_there():
-    tries = TEXT.partition("## Things to try")[2].partition("## Source")[0]
-    named = {name.rstrip(".") for name in re.findall(r"\*\*(.*?)\*\*", tries)} - {"Begin with"}
-    assert len(named) > 10
+def test_every_button_that_the_page_or_an_idea_names_is_there():
+    page = re.findall(r"\*\*(.*?)\*\*", TEXT.partition("## Things to try")[2].partition("## Source")[0])
+    named = {name.rstrip(".") for name in (*page, *re.findall("<b>(.*?)</b>", "".join(IDEAS)))} - {"Begin with"}
+    assert len(named) > 15
     assert named - labels(Sandbox()) == set()
+
+
+def test_one_idea_after_the_other_stands_in_the_bench_and_stays_while_a_machine_is_begun():
+    box = Sandbox()
+    seen = []
+    for _ in range(len(IDEAS) + 1):
+        seen.append(words(box.ideas.said.value))
+        box.presets.buttons["A VM"].click()
+        assert words(box.ideas.said.value) == seen[-1]
+        box.ideas.next.click()
+    assert len({*seen}) == len(IDEAS) == 7
+    assert seen[0] == seen[-1]
 
 
 @pytest.mark.parametrize(
@@ -88,6 +101,26 @@ def test_the_machines_to_begin_with_stand_in_one_row_with_their_title():
     title, *machines = group.children
     assert words(title.value) == "Begin with"
     assert [each.description for each in machines] == [preset.name for preset in PRESETS]
+
+
+def test_calls_are_offered_in_the_order_of_use_and_a_title_between_them_is_passed_over_both_ways():
+    box = begun("A card")
+    box.form.fd.value = 4
+    what, names = box.form.what, [name for name, _ in box.form.what.options]
+    assert names[:6] == [
+        "IOMMU_IOAS_ALLOC",
+        "IOMMU_IOAS_MAP",
+        "IOMMU_HWPT_ALLOC",
+        "IOMMU_DESTROY",
+        "—— any file ——",
+        "close",
+    ]
+    assert names[-3:] == ["—— test device ——", "IOMMU_TEST_CMD", "any other request"]
+    what.index = 3
+    what.index = 4
+    assert what.label == "close"
+    what.index = 4
+    assert what.label == "IOMMU_DESTROY"
 
 
 def test_an_iommufd_whose_descriptor_is_closed_is_held_by_the_binding_and_by_the_object_of_the_device():
@@ -168,7 +201,7 @@ def both_get_through(effects: int, *without: str) -> bool:
 
 
 def test_the_group_is_opened_and_its_device_is_bound_at_the_same_time_only_without_the_lock_of_the_group():
-    assert "Under **Machine** take out `group_lock`" in TEXT
+    assert "Under <b>Machine</b> take out <code>group_lock</code>" in IDEAS[-1]
     assert any(both_get_through(effects, "group_lock") for effects in range(50))
     assert not any(both_get_through(effects) for effects in range(50))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -53,6 +54,38 @@ FIRST = (
     "VFIO_GROUP_GET_DEVICE_FD",
     "VFIO_SET_IOMMU",
 )
+
+
+GROUPS = {  # what stands below the most wanted: a title → how the names begin; the first that fits counts
+    "device": ("VFIO_DEVICE_",),
+    "address spaces (IOAS)": ("IOMMU_IOAS_",),
+    "page tables (HWPT), hardware": ("IOMMU_HWPT_", "IOMMU_GET_HW_INFO", "IOMMU_FAULT_"),
+    "virtual IOMMU": ("IOMMU_VIOMMU_", "IOMMU_VDEVICE_", "IOMMU_VEVENTQ_", "IOMMU_HW_QUEUE_"),
+    "old container": ("VFIO_", "IOMMU_VFIO_IOAS"),
+    "further requests": ("IOMMU_OPTION", "KVM_"),
+    "test device": ("IOMMU_TEST_",),
+}
+
+
+def in_groups(known: dict[str, uapi.Request], plain: Sequence[SystemCall]) -> list[tuple[str, Any]]:
+    """What can be asked, in the order of use: (name, request or call), and titles between them, which are (title, title).
+
+    First the most wanted requests of `known`, then the `plain` calls, of which close and dup are wanted every day, then the rest.
+    """
+    first = {
+        name for name in FIRST if name != "VFIO_SET_IOMMU" or "IOMMU_IOAS_ALLOC" not in known
+    }  # an iommufd can that, too
+    offered: list[tuple[str, Any]] = [(name, known[name]) for name in known if name in first]
+    groups: dict[str, list[tuple[str, Any]]] = {"any file": [(call.name, call) for call in plain]}
+    groups |= {title: [] for title in GROUPS}
+    for name, request in known.items():
+        if name not in first:
+            groups[next(title for title, begins in GROUPS.items() if name.startswith(begins))].append((name, request))
+    for title, calls in groups.items():
+        if calls:
+            heading = f"—— {title} ——"
+            offered += [(heading, heading), *calls]
+    return [*offered[offered[0][0] == offered[0][1] :], (OTHER, OTHER)]  # a list begins with no title
 
 
 def as_here(run: Run, request: uapi.Request) -> uapi.Request:

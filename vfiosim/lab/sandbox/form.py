@@ -16,11 +16,11 @@ from ..run import Run
 from ..style import row, text
 from .buffer import BufferForm
 from .calls import (
-    FIRST,
     ON_A_FILE,
     OTHER,
     WITHOUT_A_FILE,
     defaults,
+    in_groups,
     number_for,
     plain_call,
     requests,
@@ -48,7 +48,7 @@ class CallForm(widgets.Box):
         self.buffer: BufferForm | None = None
         self.parts: dict[str, Any] = {}
         self.fd.observe(lambda _: self._fd_chosen(), "value")
-        self.what.observe(lambda _: self._what_chosen(), "value")
+        self.what.observe(lambda change: self._what_chosen(change["old"]), "value")
         self.sort.observe(lambda _: self._other_argument(), "value")
         self.does = text("does")
         parts = (self.fd, self.number, self.what, self.does, self.request, self.sort, self.argument)
@@ -99,19 +99,21 @@ class CallForm(widgets.Box):
             calls = [(plain.name, plain) for plain in WITHOUT_A_FILE]
         else:
             known = requests(self._run(), file) if file is not None else {}
-            asked, plain = [*known.items(), (OTHER, OTHER)], [(call.name, call) for call in ON_A_FILE]
-            often = sum(name in FIRST for name in known) or len(asked)
-            calls = [*asked[:often], *plain[:2], *asked[often:], *plain[2:]]  # close and dup are wanted every day
+            calls = in_groups(known, ON_A_FILE)
         self._quiet = True
         self.what.options = calls
         self.what.index = 0
         self._quiet = False
         self._what_chosen()
 
-    def _what_chosen(self) -> None:
+    def _what_chosen(self, before: Any = None) -> None:
         if self._quiet:
             return
         chosen = self.what.value
+        if isinstance(chosen, str) and chosen != OTHER:  # a title: on to what stands beyond it, the way the reader goes
+            below = self.what.index + 1
+            self.what.index = below - 2 if before is self.what.options[below][1] else below
+            return
         other = chosen == OTHER
         widgets.unfold(self.request, other)
         widgets.unfold(self.sort, other)

@@ -23,6 +23,7 @@ from ..static_fallback import ONLY_LIVE, note
 from ..style import above, button, legend, row, style, text
 from .fails import Fails
 from .form import CallForm
+from .ideas import Ideas
 from .keys import with_key
 from .machine_pane import MachinePane
 from .presets import Preset, Presets, Try, came_of_it, next_try, places
@@ -95,6 +96,7 @@ class Sandbox(RunView):
         self.process.observe(lambda _: self._on_selection(), "value")
         self._quiet = False
         self.form = CallForm(lambda: self.run, self._who)
+        self.ideas = Ideas()
         self.presets = Presets(self.clicks, self._begin_with)
         self.when = widgets.ToggleButtons(options=[AT_ONCE, BY_HAND], tooltips=["to its end", "you are the scheduler"])
         self.thread = widgets.Text(
@@ -143,16 +145,15 @@ class Sandbox(RunView):
                 close.add_class("vfiosim-close")
                 close.on_click(lambda _, fold=fold: setattr(fold, "value", False))
                 part.children = (*part.children, close)
-        self._begin = widgets.Box(self.presets.children if self.run.start is None else (), kind="parts")
+        begin = (*self.presets.children, self.ideas.wanted, self.ideas) if self.run.start is None else ()
         back = (self.undo, self.redo, self.reset)
-        return widgets.Box([*back, *self.folds.values(), self.shortcuts, self._begin], kind="row bar")
+        return widgets.Box([*back, *self.folds.values(), *begin, self.shortcuts], kind="row bar")
 
     def _fold(self, part: widgets.Widget, shown: bool) -> None:
-        """One at a time; more calls take the place of the machines to begin with."""
+        """One at a time."""
         widgets.unfold(part, shown)
         for fold, other in zip(self.folds.values(), (self.shortcuts, self.machine_pane, self.save_pane), strict=True):
             fold.value = fold.value and (not shown or other is part)
-        widgets.unfold(self._begin, not self.folds["More calls"].value)
         if part is self.machine_pane:
             self.machine_pane.unfold()
         self.save_pane.refresh()

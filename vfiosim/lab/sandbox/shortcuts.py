@@ -183,7 +183,7 @@ class Shortcuts(widgets.Box):
         run, process = self._bench.run, self._process()
         table = run.descriptors(process) if process in run.alive() else {}
         nodes = device_nodes(run.machine.topology)
-        _offer(self.device, [(node.label[:36], node) for node in nodes])
+        _offer(self.device, [(node.label[:60], node) for node in nodes])
         widgets.unfold(self.device, len(nodes) > 1)
         _offer(self.fd, [(f"{fd} → {file.label}", fd) for fd, file in table.items()], newest=True)
         sockets = [(f"{fd} → {file.label}", fd) for fd, file in table.items() if file.f_op.name == "socket"]
