@@ -112,9 +112,9 @@ def test_no_two_wrong_choices_of_a_question_are_told_the_same():
 
 
 SHOWN_BY: dict[Misconception, set[tuple[str, object]]] = {
-    M.OPEN_IS_ENOUGH: {("00 unbound", "0"), ("01 open is enough?", "0")},
+    M.OPEN_IS_ENOUGH: {("00 unbound", "0"), ("01 another file", "0")},
     M.ONE_NUMBER_ONE_HOLDER: {
-        ("01 who holds the iommufd?", "1"),
+        ("01 two cards", "1"),
         ("01 check: a copy", "EINVAL"),
         ("02 who is alive?", "-file vfio0#1"),
         ("02 who is alive?", "-vfio_device_file 1"),
@@ -374,7 +374,7 @@ def test_lines_as_they_are_given_are_never_in_a_right_order(puzzle):
 # ---- whoever has not begun
 
 UNTOUCHED: dict[str, tuple[Callable[[], object], str]] = {
-    "choice": (lambda: Prediction(named_question("01 open is enough?")), "Choose one of the answers first."),
+    "choice": (lambda: Prediction(named_question("01 another file")), "Choose one of the answers first."),
     "errno": (lambda: Prediction(named_question("01 which error wins?")), "Type a prediction first."),
     "number": (lambda: Prediction(named_question("02 fork")), "Type a prediction first."),
     "order": (

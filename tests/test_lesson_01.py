@@ -14,8 +14,8 @@ ALL = {**lesson.LESSON.questions, **{question.name: question for question in CHE
 EACH = pytest.mark.parametrize("name", ALL)
 
 TYPICAL = {
-    "open is enough?": "0",
-    "who holds the iommufd?": "1",
+    "another file": "0",
+    "two cards": "1",
     "which error wins?": "EBADF",
     "close the iommufd first": "unbound",
     "a device without DMA": "EINVAL",

@@ -131,12 +131,12 @@ def _bound_too_early(session: Session) -> bool:
 
 
 EVERY_REFUSAL = Task(
-    "BIND has more checks than these. Meet seven of them, each once and in any order: three that refuse with EINVAL, and one each "
+    "BIND has many checks. Meet seven of them, each once and in any order: three that refuse with EINVAL, and one each "
     "with EFAULT, EBADF, EBADFD and EBUSY. What is taken back with <b>Undo</b> does not count; <b>Check</b> tells what is missing.",
     opened,
     still_to_meet,
     (
-        "Five of them need one wrong field each. Two need another call before: one opens something, one binds.",
+        "Which other call would make a right BIND fail? One opens something, one binds.",
         "EINVAL: a struct that is too short; a flag that nobody knows; a file that is bound already. EFAULT: <code>argsz</code> is "
         "larger than what the program has there. EBADF: no open descriptor. EBADFD: a file of another kind. EBUSY: the group is in "
         "use the old way.",

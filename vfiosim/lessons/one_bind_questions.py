@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..lab import Distractor, ExperimentResult, Question, Session
 from . import misconceptions as M
-from .beginnings import DEVICE, IOMMUFD, bound, opened
+from .beginnings import DEVICE, IOMMUFD, NODES, bound, opened
 from .experiments import call, ended, held, last_change, ran
 
 EMULATED = "/dev/vfio/devices/vfio4"
@@ -16,14 +16,14 @@ def _cell(session: Session, name: str, cell: str) -> object:
     return session.machine.trace.end.objects[name].value(cell)
 
 
-def _ask_before_bind() -> ExperimentResult:
-    session = ran(None, call("open", DEVICE), call("get_info", 3))
-    gate = _cell(session, "vfio_device_file 1", "access_granted")
-    return ended(session, "", f"vfio_device_file 1.access_granted is {int(bool(gate))}")
+def _ask_another_file() -> ExperimentResult:
+    session = ran(bound, call("open", DEVICE), call("get_info", 5))
+    gate = _cell(session, "vfio_device_file 2", "access_granted")
+    return ended(session, "", f"vfio_device_file 2.access_granted is {int(bool(gate))}")
 
 
 def _count_the_iommufd() -> ExperimentResult:
-    session = ran(opened, call("bind", 3, iommufd=4))
+    session = ran(bound, call("open", NODES["vfio1"]), call("bind", 5, iommufd=4))
     end = session.machine.trace.end
     who = held(session.machine.trace, "file iommu#1")
     return ended(session, str(end.objects["file iommu#1"].total("f_ref")), *who, at="file iommu#1.f_ref")
@@ -54,57 +54,59 @@ def _bind_without_dma() -> ExperimentResult:
 
 
 QUESTIONS: dict[str, Question] = {
-    "open is enough?": Question(
-        "A program has opened <code>/dev/vfio/devices/vfio0</code> and at once asks for VFIO_DEVICE_GET_INFO "
-        "(how many regions and interrupts it has). What does the call return?",
-        _ask_before_bind,
-        "an open file of this kind can do one thing only: BIND. Its gate, <code>access_granted</code>, is 0 "
-        "until a BIND has succeeded. Behind a shut gate every other request gets the same answer.",
+    "another file": Question(
+        "A program opens <code>/dev/vfio/devices/vfio0</code> twice: descriptors 3 and 5. It binds 3 to an iommufd. Then it asks "
+        "5 for VFIO_DEVICE_GET_INFO (how many regions and interrupts the device has). What does the call return?",
+        _ask_another_file,
+        "each <code>open</code> makes a file of its own, and each file has a gate of its own. BIND has opened the gate of the file "
+        "behind 3. That of the other file is shut still: <code>access_granted</code> is 0.",
         {
-            "0": "0: the device is open, so it answers",
-            "EBADF": "EBADF: the descriptor is not valid yet",
-            "EINVAL": "EINVAL: nothing can be asked in this state",
-            "ENOTTY": "ENOTTY: there is no such request on this file",
+            "0": "0: the device is bound, so it answers",
+            "EBADF": "EBADF: the second descriptor is not valid",
+            "EBUSY": "EBUSY: the device is in use through the other file",
+            "EINVAL": "EINVAL: nothing can be asked through this file yet",
         },
         {
             "0": Distractor(
-                "You took <i>opening the file</i> for <i>opening the device</i>. Here these are two calls: open gives "
-                "a file whose gate is shut, and BIND opens the device.",
+                "You took <i>the device is bound</i> for <i>each of its files is</i>. Opening the node once more gives another "
+                "file, whose gate is shut.",
                 M.OPEN_IS_ENOUGH,
             ),
-            "EBADF": "EBADF would mean that no open file has this number. Descriptor 3 is open; only the gate of its file "
+            "EBADF": "EBADF would mean that no open file has this number. Descriptor 5 is open; only the gate of its file "
             "is shut.",
-            "ENOTTY": "ENOTTY means that a file does not know a request. The kernel looks at the gate before it looks at "
-            "the request, and the gate is shut.",
+            "EBUSY": "EBUSY would mean that one user shuts out the other. The kernel does not look at the other file here: it "
+            "looks at the gate of this one.",
         },
         view=FILES | {"vfio_device vfio0"},
         hints=(
-            "Who has been asked up to now: the file, or the device?",
-            "Look at access_granted of the file in the picture.",
+            "Does the gate belong to the device, or to an open file of it?",
+            "Look for access_granted in the picture: how many boxes have it?",
         ),
     ),
-    "who holds the iommufd?": Question(
-        "The iommufd has just been opened: its file counts 1 reference, for descriptor 4. Now BIND succeeds. "
-        "What is the count (<code>f_ref</code> of <code>file iommu#1</code>) afterwards?",
+    "two cards": Question(
+        "Two cards are open, vfio0 and vfio1, and one iommufd: its file counts 1 reference, for its descriptor. Both cards are "
+        "bound to it. What is the count (<code>f_ref</code> of <code>file iommu#1</code>) afterwards?",
         _count_the_iommufd,
-        "the binding holds the file, so that the iommufd cannot go while the device uses it. The new device object in the "
-        "iommufd holds it once more. These are the holders after BIND:",
+        "each binding holds the file, so that the iommufd cannot go while a device uses it, and the new device object in the "
+        "iommufd holds it once more. These are the holders:",
         wrong={
             "1": Distractor(
                 "You counted descriptors only. Objects of the kernel hold files, too. So a file can live longer than "
                 "its descriptor.",
                 M.ONE_NUMBER_ONE_HOLDER,
             ),
-            "2": "You have one of the two. The binding (the device's open file) holds the iommufd, and so does the device "
-            "object that BIND makes inside the iommufd.",
+            "2": "You counted one more holder for both devices. Each device has a binding of its own, and an "
+            "object in the iommufd.",
+            "3": "You have one holder for each card, or the two of one card. Each BIND adds two: the binding (the open file of the "
+            "device), and the device object that it makes inside the iommufd.",
         },
-        otherwise="Count the holders of the file: descriptor 4, the binding, and the device object that BIND makes. "
-        "Each of them counts one.",
-        view=BOUND,
+        otherwise="Count the holders of the file: its descriptor, and for each card the binding, and the device object that BIND "
+        "makes. Each of them counts one.",
+        view=BOUND | {"vfio_device vfio1"},
         about=("file iommu#1.f_ref",),
         hints=(
-            "The descriptor stays. Who else needs the iommufd from now on?",
-            "The binding, and something that BIND makes in it.",
+            "The descriptor stays. How many holders has one BIND added? Look at 00 once more.",
+            "The binding, and something that BIND makes in the iommufd: for each card.",
         ),
     ),
     "which error wins?": Question(

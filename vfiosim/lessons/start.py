@@ -250,7 +250,8 @@ KEEP = Task(
         "<b>dup</b> 3, then <b>close</b> 3.",
     ),
     lambda session: (session.dup(3), session.close(3)),
-    "A dup is a second arrow to the same file. When the first one goes, the second still holds it, and the binding lives on.",
+    "A file lives as long as an arrow leads to it, and a descriptor is one such arrow. A dup is a second one to the same file: "
+    "when the first goes, it still holds the file, and the binding lives on.",
     distractors={
         _let_go_first: "Descriptor 3 was the only arrow to the file. The file is gone, and the binding with it.",
     },

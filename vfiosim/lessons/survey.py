@@ -8,7 +8,7 @@ from .lesson import Lesson, lessons
 
 TEN = (
     "00 once more",
-    "01 open is enough?",
+    "01 another file",
     "01 close the iommufd first",
     "01 a device without DMA",
     "02 check: message",
