@@ -26,7 +26,8 @@ export class Sheet {
     if (!this.over) {
       if (this.root.contains(document.activeElement)) around.focus();
       this.root.hidden = !wanted;
-      if (wanted) this.root.scrollIntoView({ block: "nearest" });
+      const seen = () => [this.root, around].forEach((one) => one.scrollIntoView({ block: "nearest" }));
+      if (wanted) requestAnimationFrame(seen); // the picture has got smaller by then
       return;
     }
     if (wanted) this.returnTo = document.activeElement;
