@@ -155,7 +155,7 @@ SHOWN_BY: dict[Misconception, set[tuple[str, object]]] = {
     M.SECOND_OPEN_IS_FINE: {("02 a second open", "1 2"), ("03 a second open", "0")},
     M.LOOKING_IS_HOLDING: {("02 weak", "lives")},
     M.LAST_IN_FIRST_OUT: {("02 check: order", "iommufd_ctx 1")},
-    M.ONE_CALL_AFTER_THE_OTHER: {("10 who wins?", "first"), ("10 a dying VM", "nothing")},
+    M.ONE_CALL_AFTER_THE_OTHER: {("10 a dying VM", "nothing")},
     M.FAILED_IS_UNDONE: {
         ("10 a failed bind", "kept"),
         ("11 check: a refused move", "old"),

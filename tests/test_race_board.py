@@ -424,6 +424,18 @@ def test_the_turn_that_the_picture_is_in_is_marked():
     assert len({*marked}) == 3
 
 
+def test_what_the_threads_share_is_told_as_it_is_at_the_step_of_the_picture():
+    shown = Counterexample(way("R1"))
+    told = {}
+    for step in (0, 3, 7, len(shown.trace)):
+        shown.trace_pane.go_to(step)
+        told[step] = words(shown.shared.value)
+    assert "cdev_device_open_cnt vfio_group 1 0 – –" in told[0]
+    assert "cdev_device_open_cnt vfio_group 1 0 read 0 –" in told[3]
+    assert "cdev_device_open_cnt vfio_group 1 1 read 0 ≠ now wrote 1" in told[7]
+    assert ["contradiction" in said for said in told.values()] == [False, False, False, True]
+
+
 def test_what_the_race_lab_finds_is_told_with_its_switches():
     lab = Races("R1", only=("fds",))
     lab.protections["group_lock"].value = True

@@ -143,7 +143,7 @@ def test_a_step_without_the_lock_of_the_group_tells_what_is_possible_now():
     steps = replay("R1 without group_lock: A19 B18 A3").trace
     told = [step.sentence for step in steps]
     assert not [step.sentence for step in steps if step.phase == "lock" and "is not taken" in step.sentence]
-    assert "The lock of vfio_group 1 is not taken: no call waits here." in told
+    assert "The lock of vfio_group 1 is not taken: no call waits here. Is the group open? It looks." in told
     assert not [sentence for sentence in told if "nobody" in sentence]
 
 

@@ -18,10 +18,10 @@ _ORDER: Final = "order of access_granted"
 
 LOCKS: Final = {
     "The lock of {}: nobody can open the group between the check and the count.": (
-        "The lock of {} is not taken: no call waits here."
+        "The lock of {} is not taken: no call waits here. Is the group open? It looks."
     ),
     "The lock of {}: nobody can bind a device of it between the check and the open.": (
-        "The lock of {} is not taken: no call waits here."
+        "The lock of {} is not taken: no call waits here. Is a device bound, or the group open? It looks."
     ),
     "The lock of {}: it gets a container or an iommufd once.": (
         "The lock of {} is not taken: two calls can give it a container or an iommufd."

@@ -81,8 +81,18 @@ class Order(widgets.VBox):
         key = keys.pop(place)
         keys.insert(other, key)
         self.value = tuple(keys)
-        self._say(f"“{self._lines[key]}” is now number {other + 1} of {len(keys)}.")
+        self._say(f"“{self._lines[key]}” is now {self._standing(key)}.")
         (self.up if other < place else self.down)[other].focus()
+
+    def _standing(self, key: str) -> str:
+        """Where a line stands among those that are used."""
+        border = next(
+            (place for place, one in enumerate(self.value) if self._lines[one].startswith(RULE)), len(self.value)
+        )
+        place = self.value.index(key)
+        if place == border:
+            return f"below {border} lines"
+        return f"number {place + 1} of {border}" if place < border else "not used"
 
     def _heard(self, content: dict[str, Any]) -> None:
         """A line was dragged on the page, or moved with a key; perhaps over the end."""

@@ -1,8 +1,10 @@
-"""A way into harm to look at: the picture of each step, a column for each thread in whole words, and what they share at its end."""
+"""A way into harm to look at: the picture of each step, a column for each thread in whole words, and what they share then."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import lru_cache
 from html import escape
 from typing import Any
 
@@ -36,6 +38,7 @@ class Counterexample(widgets.VBox):
         self.harm = with_key(button("", "the last step (key End)"), "end")
         self.start.on_click(lambda _: self.trace_pane.go_to(0))
         self.harm.on_click(lambda _: self.trace_pane.to_end())
+        self._shared = lru_cache(_shared_after)
         self.switches = text("does")
         self.turns, self.shared = text("lanes"), text("shared")
         self._beside = widgets.Box([self.turns, self.shared], kind="board")
@@ -69,19 +72,28 @@ class Counterexample(widgets.VBox):
         switches = counted(self.witness.switches, "switch", "switches")
         self.switches.value = f"{switches} from one thread to another." if several else ""
         self.turns.value = turns_html(made, threads, self.witness.what, self.trace_pane.step) if several else ""
-        self.shared.value = _ends_with(self.witness, threads) if several else ""
+        self.shared.value = self._shared(self.witness, self._effects(), *threads) if several else ""
+
+    def _effects(self) -> int:
+        """How many effects of the threads are over at the step of the picture."""
+        step = self.trace_pane.step
+        before = len(self.witness.machine.engine.micro) - len(self.witness)
+        return self.trace[step - 1].last + 1 - before if step else 0
 
     def static_html(self) -> str:
         """The picture and the threads, as a page without widgets shows them."""
         return f"{self.trace_pane.static_html()}{self.turns.value}{self.shared.value}"
 
 
-def _ends_with(witness: Witness, threads: list[str]) -> str:
-    """What the threads share at the end, and what each has seen there."""
-    engine = witness.machine.engine
-    done = touches(engine, len(engine.micro) - len(witness))
-    places = contested(done)
-    return shared_html(variables(engine, places, done, {}, contradicting(engine, places, [witness.what])), threads)
+def _shared_after(witness: Witness, effects: int, *threads: str) -> str:
+    """What the threads share after so many effects, and what each has seen there."""
+    whole, over = witness.machine.engine, effects == len(witness)
+    places = contested(done := touches(whole, before := len(whole.micro) - len(witness)))
+    engine = whole if over else replace(witness, schedule=witness.schedule[:effects]).machine.engine
+    harmed = contradicting(engine, places, [witness.what] if over else [])
+    return shared_html(
+        variables(engine, places, [one for one in done if one.at < before + effects], {}, harmed), threads
+    )
 
 
 def turns_html(made: list[Turn], threads: list[str], what: str, step: int) -> str:

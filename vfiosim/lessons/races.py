@@ -152,7 +152,8 @@ def _just_passed(machine: Machine, thread: str) -> set[str]:
 
 USE_AFTER_FREE = Parsons(
     "The second race by hand would take many presses. So give the order of the turns only: bring A to use the VM after it was "
-    "freed. Not every line is needed. <b>Check</b> lets the calls go on in your order, without <code>kvm_ref_lock</code>.",
+    "freed. Not every line is needed. <b>Check</b> lets the calls go on in your order, without <code>kvm_ref_lock</code>, until "
+    "something is wrong: lines after that are not run.",
     {
         "read": "A (bind) reads the weak pointer to the VM",
         "clear": "B (close the kvm-vfio file) clears the pointer",

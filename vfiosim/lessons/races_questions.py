@@ -198,10 +198,7 @@ QUESTIONS: dict[str, Question] = {
             "none": "now and then both are refused",
         },
         {
-            "first": Distractor(
-                "The first call does not always win: in the run below A calls first, B overtakes it, and A is refused.",
-                M.ONE_CALL_AFTER_THE_OTHER,
-            ),
+            "first": "The first call does not always win: in the run below A calls first, B overtakes it, and A is refused.",
             "both": "Without the lock that would happen. With it one call looks after the other has told: it sees the "
             "other, and is refused.",
             "none": Distractor(
@@ -217,7 +214,7 @@ QUESTIONS: dict[str, Question] = {
         "<code>group_lock</code> is taken out, and there is an order in which both get the group. The scheduler lets one program "
         "run, then <i>switches</i> to the other, and so on. How many switches does it take at least?",
         _how_many_switches,
-        "one of them has to stop between looking and telling, and has to go on after the other has told. That is there and back. "
+        "who was stopped has to go on once more after the other one: that is there and back. "
         "Few switches are typical: most races need two or three, at the right place.",
         wrong={
             "0": "Without a switch only one of the two calls runs at all: the group is open, or a device is bound, never both.",
@@ -288,8 +285,8 @@ QUESTIONS: dict[str, Question] = {
         "the VM. <b>B</b> closes the VM: the pointer is cleared, then the VM goes. <code>kvm_ref_lock</code> is taken out. What is "
         "the worst that can happen?",
         _a_dying_vm,
-        "A has read the pointer, and B frees what it leads to. A goes on with an address at which no VM is any more. The lock "
-        "makes reading and taking one step; clearing waits for it.",
+        "what A has read keeps nothing alive: A can go on with an address at which no VM is any more. The lock makes reading "
+        "and taking one step; clearing waits for it.",
         {
             "nothing": "nothing: A takes a reference, or finds no VM",
             "errno": "BIND fails with an errno",
@@ -298,8 +295,7 @@ QUESTIONS: dict[str, Question] = {
         },
         {
             "nothing": Distractor(
-                "You expected reading and taking to be one step. B can run between the two: it frees the VM, and A "
-                "uses it after that.",
+                "You expected reading and taking to be one step. They are two, and A uses the VM after it was freed.",
                 M.ONE_CALL_AFTER_THE_OTHER,
             ),
             "errno": "You expected a check. BIND has none that could find this: what it has read looks like a VM, and it "
