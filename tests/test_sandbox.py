@@ -582,6 +582,7 @@ def test_what_can_fail_is_listed_and_fails() -> None:
     box.call.click()
     assert "ENOMEM" in box.message
     assert "on purpose" in box.message
+    assert box.fails.what.index == 0
     box.call.click()
     assert "→ 0" in box.message
 
@@ -641,6 +642,36 @@ def test_calls_moved_by_hand_begin_anew_without_the_lock_and_the_schedule_is_rep
     box.replay.click()
     assert len(box.run.machine.engine.micro) == effects
     assert box.replay not in box.next_calls.children
+
+
+def test_a_lock_that_is_out_is_not_told_as_free_and_a_machine_to_begin_with_says_what_it_ends() -> None:
+    box = opened("open device", "open iommufd")
+    box.when.value = "by hand"
+    box.shortcuts.buttons["open group"].click()
+    box.form.turn_to(3, "VFIO_DEVICE_BIND_IOMMUFD", {})
+    box.call.click()
+    box.machine_pane.without.set("group_lock")
+    box.machine_pane.take_out.click()
+    told = box.schedule.shared.value.partition("group_lock</code>")[2].partition("</tbody>")[0]
+    assert "taken out" in told
+    assert "free" not in told
+    for said in ("calls run at once, not by hand; group_lock is in the kernel again.", ""):
+        box.presets.buttons["A card"].click()
+        assert box.message.endswith(said)
+        assert ("New here" in box.message) == bool(said)
+
+
+def test_the_form_turns_to_a_new_file_only_where_no_call_is_named_to_try_and_says_so() -> None:
+    box = opened()
+    box.presets.buttons["A card"].click()
+    box.shortcuts.buttons["open group"].click()
+    assert (box.form.fd.value, box.form.what.label) == (3, "VFIO_DEVICE_BIND_IOMMUFD")
+    assert box.hint.value.startswith("<b>Try:</b>")
+    box = opened("open device", "open iommufd", "open group")
+    assert box.form.fd.value == 5
+    assert "<b>Next</b> is now on <code>5 → group1#1</code>." in box.hint.value
+    box.call.click()
+    assert "is now on" not in box.hint.value
 
 
 def test_protections_can_be_chosen_before_any_call_and_what_is_none_is_not_taken_out() -> None:

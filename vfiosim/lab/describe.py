@@ -131,7 +131,9 @@ def broken_html(broken: list[str]) -> str:
     """What must always be true and is not, in words."""
     if not broken:
         return ""
-    return f'<div role="alert" class="refused"><b>Something is broken now:</b>{_list(broken[:5])}</div>'
+    return (
+        f'<div role="alert" class="refused"><b>Something is broken now:</b> {"; ".join(map(_text, broken[:5]))}.</div>'
+    )
 
 
 def with_left_out(said: str, left_out: Sequence[str]) -> str:

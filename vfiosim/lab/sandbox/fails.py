@@ -11,7 +11,7 @@ from .. import controls as widgets
 from ..press import ClickFilter
 from ..style import button
 
-NOTHING = ("nothing", None)
+NOTHING = ("nothing", ())  # not None: with that a list stands at none of its lines
 
 
 class Fails(widgets.Box):
@@ -30,7 +30,7 @@ class Fails(widgets.Box):
 
     def chosen(self) -> Failing | None:
         """What is to be done before the call, if something in it is to fail."""
-        if not self.wanted.value or self.what.value is None:
+        if not self.wanted.value or not self.what.value:
             return None
         number, errno = self.what.value
         return Failing(number, uapi.Errno[errno])

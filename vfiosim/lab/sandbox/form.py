@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from html import escape
 from typing import Any
 
 from ... import uapi
@@ -64,7 +65,8 @@ class CallForm(widgets.Box):
         # The page tells the place of what is chosen in the list that it has: what is in every list has the same place in all, so a
         # choice that is on its way while descriptors come and go means what the reader chose.
         options = [(NO_FD, NO_FD), (OTHER_FD, OTHER_FD), *((f"{fd} → {file.label}", fd) for fd, file in table.items())]
-        was = self.fd.value if chosen is None else chosen
+        before = self.fd.value
+        was = before if chosen is None else chosen
         values = [value for _, value in options]
         file_was = self._signature
         self._quiet = True
@@ -72,12 +74,15 @@ class CallForm(widgets.Box):
             self.fd.options = options
             self.fd.value = was if was in values else next(iter(table), NO_FD)
         self._quiet = False
+        moved = chosen == self.fd.value != before and len(table) > 1
+        self.turned = f"<b>Next</b> is now on <code>{escape(self.fd.label)}</code>." if moved else ""
         if self._now() != file_was:
             self._fd_chosen()
         elif self.buffer is not None and not self.parts:
             self._fill()
 
     _signature: Any = None
+    turned = ""  # that it has turned to another descriptor of itself, as HTML
 
     def _now(self) -> Any:
         """What the choice of calls depends on: the file behind the chosen descriptor, and whose it is."""
@@ -187,7 +192,7 @@ class CallForm(widgets.Box):
         if call not in calls:  # the number stands for another file by now
             self.fd.value = before
             return
-        self.what.index = calls.index(call)
+        self.what.index, self.turned = calls.index(call), ""
         for name, number in fields.items():
             (self.parts if self.buffer is None else self.buffer.fields)[name].set(number)
 

@@ -241,6 +241,13 @@ def came_of_it(run: Run, broken: Sequence[str]) -> str:
     return f"<b>{last.outcome.result}</b>: the picture stands where it was refused. Why there? <b>Undo</b> takes the call back."
 
 
+def let_go(by_hand: bool, fails: bool, without: Sequence[str]) -> str:
+    """What a machine to begin with ends: calls moved by hand, something that was to fail, protections that were out; or ""."""
+    ended = ["calls run at once, not by hand"] * by_hand + ["nothing is to fail"] * fails
+    back = [f"{', '.join(without)} {'is' if len(without) == 1 else 'are'} in the kernel again"] if without else []
+    return f" New here: {'; '.join(ended + back)}." if ended or back else ""
+
+
 def tries(run: Run) -> tuple[Try, ...]:
     """What there is to do on the machine of a preset; () on another."""
     return next((each.tries for each in PRESETS if each.name == run.setup.topology.name), ())

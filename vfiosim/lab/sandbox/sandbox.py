@@ -26,7 +26,7 @@ from .form import CallForm
 from .ideas import Ideas
 from .keys import with_key
 from .machine_pane import MachinePane
-from .presets import Preset, Presets, Try, came_of_it, next_try, places
+from .presets import Preset, Presets, Try, came_of_it, let_go, next_try, places
 from .save_pane import SavePane
 from .schedule import Schedule, replay, to_replay
 from .shortcuts import Shortcuts
@@ -236,9 +236,10 @@ class Sandbox(RunView):
         self._say("Everything is as at the beginning; Redo brings back what was done, one by one.")
 
     def _begin_with(self, preset: Preset) -> None:
+        gone = let_go(self.when.value == BY_HAND, self.fails.wanted.value, self.run.setup.without)
         self.when.value = AT_ONCE  # a race of the machine before is over
         left_out = self.run.boot(preset.setup(self.run.setup.kernel), given=preset.given)
-        self._booted(f"{preset.name}: {preset.says}.", left_out)
+        self._booted(f"{preset.name}: {preset.says}.{gone}", left_out)
 
     def _boot(self, setup: Setup, keep: bool) -> None:
         left_out = self.run.boot(setup, keep)
@@ -294,8 +295,7 @@ class Sandbox(RunView):
 
     def _suggest(self) -> None:
         """Say what may be done next; that is what is chosen, and the one button that stands out."""
-        wanted = next_try(self.run)
-        press = "Call"
+        wanted, press = next_try(self.run), "Call"
         if told := came_of_it(self.run, self._broken):
             self.hint.value = told
         elif wanted is not None:
@@ -305,6 +305,7 @@ class Sandbox(RunView):
         if wanted is not None and wanted is not self._tried:
             self.form.turn_to(wanted.fd, wanted.call, wanted.fields)
         self._tried = wanted
+        self.hint.value = f"{self.form.turned} {self.hint.value}".strip()
         first = press if press in OPENS else "Call"
         for name in (*OPENS, "Call"):
             each = self.buttons[name]
@@ -313,7 +314,7 @@ class Sandbox(RunView):
     _tried: Try | None = None  # what was suggested last
 
     def _new_fd(self, before: dict[int, Any] | None) -> int | None:
-        """A descriptor that has just come into being and that the form turns to; what is only an argument of others stays aside."""
+        """A new descriptor that the form turns to: none that is an argument of others, and none while a call is named to try."""
         if before is None or self._who() not in self.run.alive():
             return None
         new = {fd: file for fd, file in self.run.descriptors(self._who()).items() if fd not in before}
@@ -321,7 +322,7 @@ class Sandbox(RunView):
             fd for fd, file in new.items() if file.f_op.name.startswith(("vfio device", "vfio group", "kvm", "iommufd"))
         ]
         device = any(file.f_op.name == "vfio device" for file in before.values())
-        aside = device and all(new[fd].f_op.name == "iommufd" for fd in wanted)
+        aside = (device and all(new[fd].f_op.name == "iommufd" for fd in wanted)) or next_try(self.run) is not None
         return None if not wanted or aside else wanted[-1]
 
     def _begin_next(self, thread: str) -> Outcome:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from html import escape
 
 from ...explore.touches import Touch, Variable, contradicting, name_of, touches, variables
@@ -117,7 +118,9 @@ class Schedule(widgets.VBox):
 def _shared(run: Run, rehearsal: Rehearsal) -> list[Variable]:
     machine = run.machine
     harmed = contradicting(machine.engine, rehearsal.places, machine.check())
-    return variables(machine.engine, rehearsal.places, done_by_hand(run), rehearsal.alone, harmed)
+    found = variables(machine.engine, rehearsal.places, done_by_hand(run), rehearsal.alone, harmed)
+    out = run.setup.without
+    return [replace(one, now="taken out", ahead={}) if one.rank == 3 and one.place[1] in out else one for one in found]
 
 
 def done_by_hand(run: Run) -> list[Touch]:
