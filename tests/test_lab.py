@@ -94,13 +94,13 @@ def test_a_bench_beside_a_question_about_a_counter_stands_where_that_changes(ben
         (start.first_bind, "begins at step 1; End shows the result."),
         (
             one_bind.bind,
-            "stands at step 17, the last that changes something; Home shows the beginning, End the result.",
+            "stands at step 17, the last change that stays; Home shows the beginning, End the result.",
         ),
     ],
 )
 def test_the_line_about_a_call_says_where_the_picture_stands_and_how_the_result_is_seen(bench, at):
     message = press(bench(), "bind")
-    assert message.endswith(f"19 steps: the picture {at}")
+    assert message.endswith(f"The picture {at}")
 
 
 def test_the_descriptor_table_is_always_there_and_follows_every_press():

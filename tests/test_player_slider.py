@@ -193,7 +193,7 @@ def test_the_row_has_what_is_always_needed_and_tells_step_and_function(page: Pag
         expect(player.locator(".at")).to_contain_text(told)
     for _ in range(2):
         page.keyboard.press("ArrowLeft")
-    expect(player.locator(".at")).to_contain_text("step 17 of 19: the last change")
+    expect(player.locator(".at")).to_contain_text("step 17 of 19: the last change that stays")
 
 
 def test_where_nothing_was_done_there_is_nothing_to_step_through(page: Page, tmp_path: Path) -> None:

@@ -202,10 +202,10 @@ def test_each_preset_is_one_press_and_undo_leads_back(desk: Desk) -> None:
     ):
         press(root, name)
         expect(root.locator(".vfiosim-hint")).to_contain_text("Try:")
-        expect(root.get_by_role("button", name=f"→ {file}")).to_be_visible()
+        expect(root.get_by_role("button", name=f" {file}")).to_be_visible()
         expect(picture.locator(f'.node[data-oid="file {file}"]')).to_be_visible()
     press(root, "Undo", "Undo")
-    expect(root.get_by_role("button", name="→ kvm-vm#1")).to_be_visible()
+    expect(root.get_by_role("button", name="6 kvm-vm#1")).to_be_visible()
 
 
 @IN_TURN[1]

@@ -130,8 +130,8 @@ export class Bar {
       : {
         [data.step]: "look here",
         1: "the first",
+        [data.tells]: "the last change that stays",
         [this.run.last]: "the last",
-        [data.tells]: "the last change",
       }[step];
     return `step ${walk || step} of ${last}${detail || (about ? `: ${about}` : "")}${code ? ` · in ${code}` : ""}`;
   }

@@ -27,6 +27,9 @@ export class Tips {
     around.addEventListener("focusin", (event) => {
       if (/** @type {Element} */ (event.target).matches(":focus-visible")) this.show(owner(event) ?? this.kept(event));
     });
+    around.addEventListener("keydown", ({ key }) => { // who walks by keys reads the sentence
+      if (this.of && /^(Arrow.*|Home|End|[a-z])$/.test(key)) this.show(null);
+    }, { capture: true });
     around.addEventListener("click", (event) => {
       const one = owner(event);
       if (one?.matches("button, .stub")) this.show(one === this.of && one.matches("button") ? null : one);

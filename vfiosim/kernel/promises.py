@@ -76,7 +76,7 @@ OTHERS: Final = {
         "The device gets an object in {} with the lowest free ID; it does not hold the iommufd, which can go first.",
         (ITS_CONTEXT,),
     ),
-    "Does this file belong to a VM? Then the device holds the VM from now on.": Promise(
+    "Does this file belong to a VM? If so, the device holds the VM from now on.": Promise(
         "Does this file belong to a VM? The device does not hold the VM, which can go at any time.", (BOUND_FOR,)
     ),
     "The first open: if the group belongs to a VM, the device holds it from now on.": Promise(

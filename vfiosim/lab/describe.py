@@ -38,11 +38,11 @@ def _walk(steps: Trace, at: int, watch: Collection[str]) -> str:
     if at == 1 and not seen:
         where = "<b>begins at step 1;</b> <b>End</b> shows the result"
     elif at < len(steps):
-        why = "which refuses the call" if steps[at - 1].refused else seen or "the last that changes something"
+        why = "which refuses the call" if steps[at - 1].refused else seen or "the last change that stays"
         where = f"<b>stands at step {at}, {why};</b> <b>Home</b> shows the beginning, <b>End</b> the result"
     else:
         where = "shows the result; <b>Home</b> leads to the beginning"
-    return f'. <span class="vfiosim-walk">{len(steps)} steps: the picture {where}.</span>'
+    return f'. <span class="vfiosim-walk">The picture {where}.</span>'
 
 
 def _in_full(outcome: Outcome) -> str:

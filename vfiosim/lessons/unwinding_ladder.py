@@ -30,7 +30,7 @@ TEXT = '''async def vfio_df_ioctl_bind_iommufd(df, argument):
     enters = {lock}
     try:
         ictx = await take_iommufd(df, bind.iommufd)
-        say(Phase.ACQUIRE, "Does this file belong to a VM? Then the device holds the VM from now on.")
+        say(Phase.ACQUIRE, "Does this file belong to a VM? If so, the device holds the VM from now on.")
         await vfio_df_get_kvm_safe(df)
         enters = {vm}
         await vfio_df_open(df)

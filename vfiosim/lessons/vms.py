@@ -147,7 +147,7 @@ TOO_LATE = Task(
             M.VM_FOLLOWS_THE_LIST,
         ),
         _still_listed: "No descriptor leads to the bound file any more, but the list still holds it: so the binding goes on. "
-        "FILE_DEL comes before the close.",
+        "What does FILE_DEL need to find the file?",
     },
     name="07 task: too late",
     drawn=False,

@@ -34,7 +34,11 @@ def after(*calls: str, shows: str = "") -> ExperimentResult:
     """What the device holds after these calls, with the steps of the last of them; `shows` is said at the one that decides."""
     session = done(*calls)
     said = known(session)
-    evidence = tuple(f"{row}: {vm or 'no VM'}" for row, vm in zip(ROWS, said, strict=True))
+    told = [
+        ("the file" if vm else "empty") if row.startswith("list") else vm or "no VM"
+        for row, vm in zip(ROWS, said, strict=True)
+    ]
+    evidence = tuple(map(": ".join, zip(ROWS, told, strict=True)))
     return found(session, said[-1] or "none", shows or -1, *evidence)
 
 
@@ -92,8 +96,8 @@ async def get_anyway(kvm: Any, holder: Any, reason: str) -> bool:
 
 QUESTIONS: dict[str, Question] = {
     "bind first": Question(
-        "The device is bound. <i>Then</i> its file comes on the list of VM 1 (FILE_ADD), and the call succeeds. Which VM does "
-        "the device hold now?",
+        "The device is bound. <i>Then</i> its file is to come on the list of VM 1: FILE_ADD is called. Which VM does the "
+        "device hold now?",
         lambda: after("bind", "add 1", shows="is listed"),
         "FILE_ADD tells the file. The device looks at its file once, inside of BIND, and that is over:",
         {

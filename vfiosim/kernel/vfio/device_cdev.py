@@ -125,7 +125,7 @@ async def give_iommufd_back(df: VfioDeviceFile, ictx: IommufdCtx) -> None:
 async def open_and_publish(df: VfioDeviceFile, where: int) -> None:
     """The second half of BIND, the same in all versions: VM, open, out_devid (at the address `where`), and the gate."""
     device = df.device
-    say(Phase.ACQUIRE, "Does this file belong to a VM? Then the device holds the VM from now on.")
+    say(Phase.ACQUIRE, "Does this file belong to a VM? If so, the device holds the VM from now on.")
     await vfio_df_get_kvm_safe(df)
     try:
         await vfio_df_open(df)
