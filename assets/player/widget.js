@@ -50,6 +50,7 @@ function render({ model, el }) {
     onUnfold: (name) => model.send({ unfold: name }),
     onShare: () => model.send({ share: data().edition }),
   });
+  const seen = () => [0, 400].forEach((wait) => setTimeout(() => reveal(root), wait)); // the words about the call come after the picture
   let loaded = data();
   const mirror = () => {
     player.select(model.get("selecting"));
@@ -64,7 +65,7 @@ function render({ model, el }) {
     loaded = data();
     player.load({ ...known(), ...loaded }, loaded.step);
     mirror();
-    for (const wait of [0, 400]) setTimeout(() => reveal(root), wait); // the words about the call come after the picture
+    seen();
   });
   for (const name of ["lasting", "recent"]) model.on(`change:${name}`, () => player.know(known()));
   // A new trace and its step come together, in no fixed order: the step is for the trace that is still to be loaded.
@@ -82,6 +83,7 @@ function render({ model, el }) {
   for (const name of ["selecting", "highlight", "picked"]) model.on(`change:${name}`, mirror);
   mirror();
   requestAnimationFrame(() => player.placed());
+  seen(); // it may be the answer to a press
   return () => {
     player.stop();
     goesOn();

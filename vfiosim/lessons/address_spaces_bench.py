@@ -25,6 +25,12 @@ PAGE, PAGES, IOVA, PACKET = 4096, 4, 0x10000, b"ping"
 CARD = ("fds vmm", "vfio_device vfio0")
 _SPACES = ("iommufd_device", "iommufd_access", "iommufd_ioas", "iommufd_hwpt_paging", "iopt_area", "iopt_pages")
 ONLY = (*CARD, "file vfio0#1", *_SPACES, "iommu_group 1")  # what the pictures show
+WATCH = (
+    "owner",
+    "domain",
+    "pages",
+    "npinned",
+)  # what a door asks for, and memory: a call is shown where it last changes one
 BRIEF = ("fds vmm", *ONLY[2:])  # what those of a bench show: the device is known there by its ID
 
 
@@ -128,7 +134,9 @@ class Desk(Bench):
     def __init__(self, session: Session, blind: bool = False, **options: Any) -> None:
         self._blind = blind
         own = Atlas()  # on the map of a bind an address space begins where a screen ends
-        super().__init__(session, **{"show": ("space",), "only": BRIEF, "keep": CARD[:1], "atlas": own, **options})
+        super().__init__(
+            session, **{"show": ("space",), "only": BRIEF, "keep": CARD[:1], "atlas": own, "watch": WATCH, **options}
+        )
         self.add_class("vfiosim-many")
 
     def _space_row(self) -> widgets.Box:
