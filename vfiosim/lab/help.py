@@ -94,7 +94,7 @@ class Help:
         self._unfolded = False
         self.slot.value = ""
         if any(self._hints):
-            self.hint.description = "Hint"
+            self.hint.description, self.hint.disabled = "Hint", False
 
     def _told(self, *more: str) -> str:
         """The hints that were asked for, and what comes after them."""
@@ -108,7 +108,8 @@ class Help:
     def _deeper(self) -> None:
         self.asked = True
         self.depth = min(self.depth + 1, len(self._hints))
-        self.hint.description = "Deeper hint" if self.depth < len(self._hints) else "No more hints"
+        self.hint.disabled = self.depth == len(self._hints)
+        self.hint.description = "No more hints" if self.hint.disabled else "Deeper hint"
         self._show()
 
     def _solve(self) -> None:

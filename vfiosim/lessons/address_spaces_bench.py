@@ -31,7 +31,7 @@ WATCH = (
     "pages",
     "npinned",
 )  # what a door asks for, and memory: a call is shown where it last changes one
-BRIEF = ("fds vmm", *ONLY[2:])  # what those of a bench show: the device is known there by its ID
+BRIEF = ("fds vmm", "file iommu#1", *ONLY[2:])  # what those of a bench show: the device is known there by its ID
 
 
 # ---- the calls

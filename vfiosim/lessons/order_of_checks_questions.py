@@ -20,7 +20,9 @@ HELD = (*FILES, "vfio_device_set vfio0", "driver vfio-pci", "iommu_group 1", "io
 def _met(*names: str) -> ExperimentResult:
     """What a BIND with these things wrong is answered, and by which check."""
     found = refused(*names)
-    return ExperimentResult(found.outcome.result, found.steps, len(found.way), (f"the check is {found.outcome.check}",))
+    return ExperimentResult(
+        found.outcome.result, found.steps, len(found.way), (f"the check that refuses is called {found.outcome.check}",)
+    )
 
 
 def _what_it_held() -> ExperimentResult:
