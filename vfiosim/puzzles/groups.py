@@ -37,7 +37,8 @@ PUZZLES = (
         name="R1",
         title="the group or its device",
         story="One program opens the group while another binds its device through the node. Each looks whether the other is "
-        "there, then says that it is there itself. If both look before either has said so, both own the same group.",
+        "there, then says that it is there itself. If both look before either has said so, both own the same group. "
+        "A device is bound for the group as soon as cdev_device_open_cnt counts it; its binding is made later.",
         setup=_binder_and_opener,
         calls={"A": [("opener", "open", GROUP)], "B": [bind("binder")]},
         properties=(
