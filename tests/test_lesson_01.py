@@ -93,7 +93,10 @@ def test_each_way_to_a_refusal_counts(errors, fields):
     bind(errors, **fields)
     errno = "EINVAL" if "iommufd" in fields else "EFAULT"
     assert errno in errors.bench.message
+    pane = errors.bench.trace_pane
+    at = pane.step
     assert ("EINVAL: 3 more" if errno == "EINVAL" else "EINVAL: 4 more") in checked(errors)
+    assert pane.step == at
     assert ("EFAULT" in errors.message) == (errno == "EINVAL")
 
 

@@ -123,7 +123,6 @@ class Exercise(Asking):
             self.verdict.value = status(["<p><b>Make a call first: press a button below.</b></p>"])
             return
         self.help.tried()
-        self.bench.to_end()
         progress.record(self.task.name, not missing)
         if missing:
             why = misled_by(self.task.distractors, self.bench.session)

@@ -41,7 +41,6 @@ class RunView(StaticFallback):
         self.buttons: dict[str, widgets.Button] = {}
         self.table = DescriptorTable(self._choose, lambda: self.trace_pane.bring_out(()))
         self.result = text("result")
-        self._told: Outcome | None = None  # how the call ended of which the line tells
         self._wrong_field: LabelledField | None = None  # for which the last press had to be refused
         self._always_shown, self._walks = "keep" not in options, bool(options.get("walk"))
         seen = {"keep": always_shown(run.machine)}
@@ -143,18 +142,10 @@ class RunView(StaticFallback):
         """Bring everything in line with the machine."""
         raise NotImplementedError
 
-    def to_end(self) -> None:
-        """Go to the last step: what is said next is about how things stand; the line about the call says where the picture is."""
-        self.trace_pane.to_end()
-        if self._told is not None:
-            self._tell(self._told)
-
     def _tell(self, outcome: Outcome) -> None:
-        self._told = outcome
         self.result.value = outcome_html(outcome, self.trace_pane.trace, self.brief, self.trace_pane.step, self._watch)
 
     def _say(self, sentence: str, sort: str = "") -> None:
-        self._told = None
         self.result.value = say(sentence, sort)
 
     @property

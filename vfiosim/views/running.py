@@ -45,6 +45,8 @@ class Running:
         if micro.operation in ("refuse_if", "require") and (name := re.search(r"\[(\w+)\]", micro.text)):
             self.checks = [f"✕ {name[1]}"] if micro.refused else [*self.checks, f"✓ {name[1]}"]
             changed = True
+        elif micro.refused and micro.operation.startswith("copy_"):  # memory that cannot be read or written
+            self.checks, changed = [f"✕ {micro.operation}"], True
         for edit in micro.edits:
             if edit.sort == "lock" and edit.new == micro.thread:
                 self.holds[edit.what] = edit.cell
