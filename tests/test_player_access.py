@@ -28,7 +28,7 @@ def test_no_rule_is_broken_with_all_views_open(page: Page, tmp_path: Path, theme
     style = DARK if theme == "dark" else ""
     about = f'data-jp-theme-light="{"false" if theme == "dark" else "true"}"'
     page.emulate_media(reduced_motion="reduce")
-    player = open_page(page, tmp_path, show(bind(), step=11, views=ALL), style=style, about=about)
+    player = open_page(page, tmp_path, show(bind(), step=12, views=ALL), style=style, about=about)
     player.focus()
     page.keyboard.press("m")
     page.keyboard.press("t")
@@ -52,7 +52,7 @@ def test_no_rule_is_broken_where_a_call_is_refused_or_waits(page: Page, tmp_path
 
 def test_no_rule_is_broken_in_a_room_and_in_the_dark_of_the_system(page: Page, tmp_path: Path) -> None:
     page.emulate_media(color_scheme="dark")
-    player = open_page(page, tmp_path, show(bind(), step=11, presenter=True))
+    player = open_page(page, tmp_path, show(bind(), step=12, presenter=True))
     expect(player).to_have_css("background-color", "rgb(17, 17, 17)")
     assert violations(page) == []
 
