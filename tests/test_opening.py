@@ -25,7 +25,7 @@ def at(stage: TracePane) -> str:
 def test_a_refused_call_of_a_bench_opens_at_the_refusal_and_says_so(before, errno):
     bench = press(Bench(), "open device", "open iommufd", before, "bind")
     assert at(bench.trace_pane).startswith(f"Refused with {errno}: ")
-    assert f"the picture stands at step {bench.trace_pane.step}, which refuses the call;" in bench.message
+    assert f"The picture stands at step {bench.trace_pane.step}, which refuses the call;" in bench.message
 
 
 def two_calls() -> Sandbox:
@@ -107,14 +107,14 @@ def not_solved() -> Exercise:
 
 
 @pytest.mark.parametrize(("begin", "verdict"), [(solved, "✓ Solved."), (not_solved, "✕ Not yet.")])
-def test_a_verdict_about_how_things_stand_is_read_beside_a_picture_of_how_they_stand(begin, verdict):
+def test_a_verdict_leaves_the_picture_at_the_step_that_the_reader_looks_at_and_the_bench_says_which(begin, verdict):
     exercise = begin()
-    assert 0 < exercise.bench.trace_pane.step < len(exercise.bench.trace_pane.trace)
+    looked_at = exercise.bench.trace_pane.step
+    assert 0 < looked_at < len(exercise.bench.trace_pane.trace)
     exercise.check.click()
     assert exercise.message.startswith(verdict)
-    last = exercise.bench.trace_pane.step
-    assert last == len(exercise.bench.trace_pane.trace) > 1
-    assert exercise.bench.message.endswith("the picture shows the result; Home leads to the beginning.")
+    assert exercise.bench.trace_pane.step == looked_at
+    assert "The picture begins at step 1; End shows the result" in exercise.bench.message
 
 
 def test_the_verdict_about_a_race_by_hand_is_read_beside_its_last_step():
