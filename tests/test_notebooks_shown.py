@@ -260,7 +260,7 @@ LESSON = "from vfiosim.lessons import one_bind, who_holds_whom\n"
 
 def test_in_the_lesson_a_device_is_asked_too_early(desk):
     bench = desk.cell(LESSON + "one_bind.bind()")
-    expect(bench.locator(".vfiosim-table")).to_contain_text("3 → vfio0#1")
+    expect(bench.locator(".vfiosim-table")).to_contain_text("3 vfio0#1")
     press(bench, "GET_INFO")
     expect(bench.locator(".vfiosim-result")).to_contain_text("EINVAL")
     expect(bench.locator(".vfiosim-player .sentence")).to_contain_text("Refused with EINVAL: the gate is shut")

@@ -125,7 +125,7 @@ def test_on_the_page_a_descriptor_is_pressed_with_mouse_or_keys_and_says_that_it
     root = desk.widget(LAB + cell)
     click_on(root, "open device", "open iommufd")
     brought = partial(shown, root)
-    device, iommufd = (root.get_by_role("button", name=name) for name in ("3 → ", "4 → "))
+    device, iommufd = (root.get_by_role("button", name=name) for name in ("3 vfio0", "4 iommu"))
     expect(device).to_have_attribute("aria-pressed", "false")
     device.click()
     expect(device).to_have_attribute("aria-pressed", "true")
