@@ -23,7 +23,7 @@ export function reveal(root) {
   const view = box(scroller);
   const results = [...lab.querySelectorAll(".vfiosim-controls .vfiosim-result")].map((part) => box(part).bottom);
   const [picture, foot] = [".stage", ".foot"].map((name) => box(root.querySelector(name)));
-  const missing = Math.max(picture.bottom + foot.height, ...results) + 4 - view.bottom; // wherever the foot is seen now
+  const missing = Math.max(picture.bottom + foot.height, ...results) + 1 - view.bottom; // wherever the foot is seen now
   const room = Math.min(box(verdict || pressed).top, box(root).top) - 4 - view.top;
   if (Math.min(missing, room) > 0) scroller.scrollTop += Math.min(missing, room);
 }
