@@ -59,6 +59,7 @@ class Counterexample(widgets.VBox):
     def show(self, witness: Witness, step: int = -1) -> None:
         """Show this one instead."""
         self.witness = witness
+        self._shared.cache_clear()
         self.trace_pane.show(witness.trace, step)
         self._tell()
 

@@ -151,9 +151,8 @@ class Ordering(Asking):
         self.again.on_click(lambda _: self._reset())
         self.order.observe(lambda _: self._moved(), "value")
         buttons = row("", self.check, *self.help.buttons, self.again)
-        told = widgets.VBox(
-            [buttons, self.verdict, self.help.slot]
-        )  # beside the lines: a verdict is seen where it was asked for
+        # Beside the lines: a verdict is seen where it was asked for.
+        told = widgets.VBox([buttons, self.verdict, self.help.slot])
         self._frame: list[Any] = [style(), self.asked, widgets.Box([self.order, told], kind="ordered")]
         self.children = self._frame
 
