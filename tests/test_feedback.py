@@ -15,7 +15,7 @@ from tests.turns import turns
 from vfiosim.lab import ByHand, Exercise, Ordering, Parsons, Prediction, Quiz, RoomView, Session, progress
 from vfiosim.lab.question import CHOICE, NONE, NUMBER, ORDER, TYPED, Misconception, Question, as_distractor
 from vfiosim.lab.style import words
-from vfiosim.lab.verdict import called, named
+from vfiosim.lab.verdict import called, misled, named
 from vfiosim.lessons import (
     address_spaces,
     closing,
@@ -103,6 +103,33 @@ def test_no_right_answer_is_told_as_a_wrong_one():
     for question in questions():
         answer = question.experiment().answer
         assert question.kind not in (CHOICE, NUMBER, TYPED) or answer not in question.wrong, question.name
+
+
+def test_what_is_typed_is_of_the_kind_that_is_asked_for():
+    """A count is a number, and no errno; how a call ends is an errno or 0, and no other number."""
+    for question in questions():
+        if question.kind in (NUMBER, TYPED):
+            told = {question.experiment().answer, *question.wrong}
+            counts = {answer for answer in told if answer.isdecimal() and (question.kind == NUMBER or answer == "0")}
+            assert counts if question.kind == NUMBER else told - counts, question.name
+            assert {question.read(answer) for answer in told} == told, question.name
+            for other in ("EINVAL", "-22") if question.kind == NUMBER else ("5000",):
+                with pytest.raises(ValueError, match="Type"):
+                    question.read(other)
+
+
+def test_an_errno_may_be_typed_by_its_number():
+    (asked,) = (question for question in questions() if question.name == "01 which error wins?")
+    assert [asked.read(typed) for typed in ("ebusy", "16", "-EBUSY", "-16", "0")] == ["EBUSY"] * 4 + ["0"]
+
+
+def test_only_where_a_belief_is_told_a_reader_is_asked_what_misled():
+    told = {row.distractor for row in of_lessons()}
+    asked = {one for one in told if "What misled you?" in misled(one)}
+    assert asked == {
+        one for one in told if one.misconception or re.match(r"You (?!gave|have|found|remember|left)", one.text)
+    }
+    assert asked != told
 
 
 def test_no_two_wrong_choices_of_a_question_are_told_the_same():

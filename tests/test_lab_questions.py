@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from html import unescape
 
 import pytest
 
@@ -42,12 +43,23 @@ def test_why_names_every_direct_holder_once():
     ]
 
 
+def test_behind_each_shortest_way_the_longer_ones_open_so_that_every_path_can_be_read():
+    bench = who_holds_whom.holders()
+    alive = why_of(bench)
+    alive.choice.value = "iommufd_ctx 1"
+    alive.ask.click()
+    paths = why(bench.session.machine, "iommufd_ctx 1").paths
+    opened = "".join(re.findall(r"<details><summary>and \d longer paths?</summary>(.*?)</details>", alive.answer.value))
+    assert 0 < opened.count("<p>") == len(paths) - 3
+    assert all(path.words in unescape(alive.answer.value) for path in paths)
+
+
 def test_the_references_that_are_told_are_as_many_as_each_counter_of_the_picture_has():
     session = Session(start=bound_for_a_vm)
     state, asked = session.machine.trace.end, 0
     for oid in candidates(state):
         counts = {name: state.objects[oid].total(name) for name in state.objects[oid].counts}
-        (head, *_), _ = describe(why(state, oid))
+        ((head, _), *_), _ = describe(why(state, oid))
         told = re.fullmatch(rf"{oid} is kept alive by (\d+) references? \((.*)\):", head)
         if told is not None:
             asked += 1

@@ -9,7 +9,9 @@ import pytest
 
 from tests import pictures
 from vfiosim.lab import Bench, Exercise
+from vfiosim.lab.question import as_distractor
 from vfiosim.lab.record import progress
+from vfiosim.lab.style import words
 from vfiosim.lessons import misconceptions as M
 from vfiosim.lessons import start
 from vfiosim.lessons.start import QUESTIONS
@@ -47,10 +49,11 @@ def test_one_press_binds():
 @EACH
 def test_one_press_answers_and_shows_the_steps_to_who_was_wrong(name):
     prediction = start.predict(name)
-    prediction.choice.value = next(iter(QUESTIONS[name].wrong))
+    key, told = next(iter(QUESTIONS[name].wrong.items()))
+    prediction.choice.value = key
     prediction.commit.click()
     assert "✕ You predicted" in prediction.message
-    assert "What misled you?" in prediction.message
+    assert words(as_distractor(told).text) in prediction.message
     assert 0 < len(prediction.children[-1].trace) <= 20
 
 

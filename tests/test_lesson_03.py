@@ -9,6 +9,7 @@ import pytest
 
 from tests.cells import cells, code_of
 from tests.conftest import ROOT
+from tests.figures import unreadable
 from tests.lesson_claims import ordered
 from vfiosim.assets import palette
 from vfiosim.lab import Exercise
@@ -134,6 +135,10 @@ def test_the_plot_has_a_bar_of_as_many_pieces_as_a_call_has_steps_and_an_errno_s
     bright = {text.get_text().split()[0] for text in axes.texts if text.get_alpha() == 1}
     assert bright == {"EPERM"}
     assert "another file: EINVAL, 11 steps" in repr(lesson.ladder("EPERM"))
+
+
+def test_the_plot_reads_on_a_light_page_and_on_a_dark_one():
+    assert unreadable(lesson.ladder("EINVAL")) == []
 
 
 def test_the_plot_has_the_players_colours_for_the_phases():

@@ -126,7 +126,7 @@ def test_two_rungs_that_changed_places_leave_something_behind_at_that_place(plac
 @pytest.mark.parametrize(
     ("order", "said"),
     [
-        (("close", "vm", "lock", "group"), "When the card is not ready, this is left behind: iommufd. What misled you?"),
+        (("close", "vm", "lock", "group"), "When the card is not ready, this is left behind: iommufd."),
         ((*RIGHT[:3], "twice", *RIGHT[3:]), "this was there before the call, and is freed: file iommu#1, iommufd_ctx 1"),
         ((*RIGHT, "list"), "this is not as it was: vfio_device_file 1.kvm is None instead of kvm 1"),
         (("close", "vm", "twice", "lock", "group"), "1.iommufd is iommufd_ctx 1 instead of None."),

@@ -321,7 +321,7 @@ def test_only_the_taking_mended_is_half_a_repair():
 def test_a_repair_that_never_gives_back_is_none():
     view = mended(vfio_df_get_kvm_safe=GET, vfio_device_put_kvm=TOO_MUCH)
     assert "✕ Not mended." in view.message
-    assert "What misled you?" in view.message
+    assert "The close of the device gives its VM back by the same function." in view.message
 
 
 def test_the_repair_is_explained_and_the_last_hint_is_enough():

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from html import escape
 from itertools import takewhile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..trace import Reference, State, Trace
 from ..why import Path, Why, why
@@ -68,14 +68,14 @@ class Alive(widgets.VBox):
             self.answer.value = '<div role="status">There is no object to ask about.</div>'
             return
         state = after(pane.trace, pane.step)
-        lines, names = describe(why(state, name)) if name in state.objects else ([f"{name} is not alive."], [])
+        lines, names = describe(why(state, name)) if name in state.objects else ([Line(f"{name} is not alive.")], [])
         ways = Counter(lines[1:]).items()  # two counters of one object may count the same holder
-        items = "".join(f"<li>{escape(line)}{f' · {n} references' if n > 1 else ''}</li>" for line, n in ways)
+        items = "".join(f"<li>{line.html(f' · {n} references' if n > 1 else '')}</li>" for line, n in ways)
         when = f"<b>{moment(pane.trace, pane.step)}:</b> "
         if asked:
-            room = [f"{moment(pane.trace, pane.step)}: {lines[0]}", *lines[1:]]
+            room = [f"{moment(pane.trace, pane.step)}: {lines[0]}", *map(str, lines[1:])]
             self._room = max(self._room, room, key=len)  # so the picture stays where it is
-        said = f'<div role="status" tabindex="0">{when}{escape(lines[0])}<ul>{items}</ul></div>'
+        said = f'<div role="status" tabindex="0">{when}{lines[0].html()}<ul>{items}</ul></div>'
         self.answer.value = f'<div class="vfiosim-why" data-room="{escape(chr(10).join(self._room))}">{said}</div>'
         pane.highlight(names)
 
@@ -99,20 +99,37 @@ def candidates(state: State) -> list[str]:
     return [thing.oid for thing in ordered if not thing.label.startswith("terminal")]
 
 
-def describe(why: Why) -> tuple[list[str], list[str]]:
+class Line(NamedTuple):
+    """A line of an answer, and the longer paths behind the one that it tells."""
+
+    said: str
+    longer: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.said}   (and {self._counted()})" if self.longer else self.said
+
+    def html(self, more: str = "") -> str:
+        """The line as HTML, with `more` behind it; the longer paths open with a click."""
+        rest = "".join(f"<p>{escape(path)}</p>" for path in self.longer)
+        opens = f"<details><summary>and {self._counted()}</summary>{rest}</details>" if rest else ""
+        return f"{escape(self.said)}{more}{opens}"
+
+    def _counted(self) -> str:
+        return f"{len(self.longer)} longer {'path' if len(self.longer) == 1 else 'paths'}"
+
+
+def describe(why: Why) -> tuple[list[Line], list[str]]:
     """The answer in lines: for each direct holder the shortest way from a root. And the names of all objects on them."""
     if not why.paths:
-        return str(why).splitlines(), [why.name]
+        return [*map(Line, str(why).splitlines())], [why.name]
     owners = _owners(why.paths)
     ways: dict[Reference, list[Path]] = {}
     for path in why.paths:
         ways.setdefault(path.links[-1 - len(owners)], []).append(path)
     held = f"{why.name} lives as long as {owners[0].holder}, which" if owners else why.name
-    lines = [f"{held} is kept alive by {_counted(ways, why.lost)}:"]
-    for paths in ways.values():
-        longer = f"   (and {len(paths) - 1} longer {'path' if len(paths) == 2 else 'paths'})" if len(paths) > 1 else ""
-        lines.append(f"{paths[0].words}{longer}")
-    lines += [f"lost reference: {link.holder} is gone, but {link.target} still counts it" for link in why.lost]
+    lines = [Line(f"{held} is kept alive by {_counted(ways, why.lost)}:")]
+    lines += [Line(first.words, tuple(path.words for path in longer)) for first, *longer in ways.values()]
+    lines += [Line(f"lost reference: {link.holder} is gone, but {link.target} still counts it") for link in why.lost]
     names = {name for paths in ways.values() for link in paths[0].links for name in (link.holder, link.target)}
     return lines, sorted(names)
 

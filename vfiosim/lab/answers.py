@@ -26,11 +26,10 @@ def control_for(question: Question) -> Any:
     if question.kind == CHOICE:
         options = [(said, answer) for answer, said in question.choices.items()]
         return widgets.RadioButtons(options=options, value=None, layout={"width": "auto"}, tooltip="Your prediction")
-    number = "a number"
     # The text is sent once, when the reader leaves the field: keystrokes on their way would be overtaken by the next press.
     return widgets.Text(
         description="your prediction",
-        placeholder=number if question.kind == NUMBER else f"{number}, or an errno's name",
+        placeholder="a number" if question.kind == NUMBER else "an errno's name, or 0",
         continuous_update=False,
         layout={"width": "24em"},
     )

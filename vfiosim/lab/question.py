@@ -76,7 +76,7 @@ class Question:
     """A question with an experiment that answers it.
 
     * `experiment`: what is done to find the answer, once: it begins with a machine of its own and ends the same each time;
-    * `kind`: "choice" of one of `choices`; a "number"; "typed", a number or the name of an errno; "order", `choices` put into
+    * `kind`: "choice" of one of `choices`; a "number"; "typed", the name of an errno, or 0 for success; "order", `choices` put into
       an order; "set", those of `choices` for which it is true, e.g. objects that will be alive. "" is "choice" with choices,
       "typed" without;
     * `choices`: answer → what the reader reads; for "set" with `before` the answers are names of objects in that picture;
@@ -150,17 +150,24 @@ class Question:
     def read(self, typed: str) -> str:
         """A typed answer as it is compared. Raises ValueError, in a sentence for the reader, if it is none."""
         text = typed.strip().upper()
-        if text.isascii() and text.isdecimal() and len(text) < 40:
-            return str(int(text))
         name = text.removeprefix("-")  # as C returns it
+        number = int(name) if name.isascii() and name.isdecimal() and len(name) < 40 else None
+        if self.kind == TYPED and number in {*Errno}:
+            return Errno(number).name
+        if self.kind == TYPED and number:
+            raise ValueError(f"There is no errno {number}. Type the name of an errno, or 0 if the call succeeds.")
+        if number is not None and name == text:
+            return str(number)
         if self.kind == TYPED and name in Errno.__members__:
             return name
         if not text:
             raise ValueError("Type a prediction first.")
         if self.kind == TYPED and name.isalpha() and name.startswith("E"):
             raise ValueError(f"There is no errno {name}. Is a letter missing, or one too many?")
-        errno = "" if self.kind == NUMBER else ", or the name of an errno: E and more capital letters"
-        raise ValueError(f"Type a whole number in digits{errno}.")  # an example might be the answer
+        if self.kind == NUMBER:
+            raise ValueError("Type a whole number in digits.")
+        # an example might be the answer
+        raise ValueError("Type the name of an errno: E and more capital letters. Or 0 if the call succeeds.")
 
 
 def step_saying(trace: Trace, part: str) -> int:

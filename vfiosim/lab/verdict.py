@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import TypeAlias, TypeVar
@@ -11,9 +12,11 @@ from .question import NONE, ORDER, Answer, Distractor, ExperimentResult, Misconc
 
 T = TypeVar("T")
 Misled: TypeAlias = Mapping[Callable[[T], bool], str | Distractor]  # is a thing wrong in this way? Then what misled
+MISLED = "<b>What misled you?</b> "
 YOURS, TRUTH = "You predicted", "The simulator says"
 EVIDENCE, OTHER_RUN = "What this run shows:", "What the run that answers shows:"
 STEPS = "<p>The steps that decide it:</p>"
+BELIEF = re.compile(r"You (counted|expected|looked|thought|took)\b")  # so begins what tells a belief that has no name
 
 
 def named(question: Question, answer: Answer) -> str:
@@ -64,9 +67,14 @@ def revealed(question: Question, finding: ExperimentResult, votes: str = "") -> 
 
 
 def misled(distractor: str | Distractor) -> str:
-    """The paragraph about a wrong answer; "" if nobody knows what misled."""
-    said = _belief(as_distractor(distractor))
-    return f"<p><b>What misled you?</b> {said}</p>" if said else ""
+    """The paragraph about a wrong answer; "" if there is nothing to say. Where it tells a belief, it asks whether that misled."""
+    made = as_distractor(distractor)
+    said = _belief(made)
+    return f"<p>{MISLED if _tells_a_belief(made) else ''}{said}</p>" if said else ""
+
+
+def _tells_a_belief(distractor: Distractor) -> bool:
+    return distractor.misconception is not None or BELIEF.match(distractor.text) is not None
 
 
 def _each(question: Question, mistakes: Sequence[tuple[Sequence[str], Distractor]]) -> str:
@@ -76,7 +84,8 @@ def _each(question: Question, mistakes: Sequence[tuple[Sequence[str], Distractor
         said = _belief(Distractor(one.text, None if one.misconception in told else one.misconception))
         lines += f"<li><b>{_choices(question, keys)}</b>: {said}</li>" if said else ""
         told.add(one.misconception)
-    return f"<p><b>What misled you?</b></p><ul>{lines}</ul>" if lines else ""
+    asked = f"<p>{MISLED}</p>" if any(_tells_a_belief(one) for _, one in mistakes) else ""
+    return f"{asked}<ul>{lines}</ul>" if lines else ""
 
 
 def _choices(question: Question, keys: Sequence[str]) -> str:

@@ -12,7 +12,7 @@ from ..machine.events import Called
 from ..naming import must_be_one_of
 from .address_spaces_bench import IOVA, PAGE, PAGES, alloc, attach, destroy, detach, enter, memory, table
 from .beginnings import CTX, bound
-from .figures import shown
+from .figures import BLUE, RED, shown
 
 LIMIT = 10  # pages that the program may lock
 RLIMIT_MEMLOCK = 8
@@ -92,12 +92,12 @@ def plot(*calls: str) -> Any:
     mapped, pinned = [one.mapped for one in found], [one.pinned for one in found]
     figure = Figure(figsize=(11, 3.6), layout="constrained")
     axes = figure.subplots()
-    axes.bar(places, mapped, width=0.8, color="#d9e6f2", label="mapped")
-    axes.bar(places, pinned, width=0.5, color="#0072b2", label="pinned")
-    axes.axhline(LIMIT, color="#a33c00", linestyle="--", label="RLIMIT_MEMLOCK")
+    axes.bar(places, mapped, width=0.8, color="none", edgecolor="black", label="mapped")
+    axes.bar(places, pinned, width=0.5, color=BLUE, label="pinned")
+    axes.axhline(LIMIT, color=RED, linestyle="--", label="RLIMIT_MEMLOCK")
     for place, one in enumerate(found):
         if one.errno:
-            axes.text(place, max(mapped) + 0.6, f"✕ {one.errno}", ha="center", color="#a33c00", weight="bold")
+            axes.text(place, max(mapped) + 0.6, f"✕ {one.errno}", ha="center", color=RED, weight="bold")
     axes.set_xticks(places, ["bound", *calls])
     axes.set_ylim(0, max(LIMIT, *mapped) + 3)
     axes.set_yticks(range(0, max(LIMIT, *mapped) + 3, PAGES))

@@ -12,7 +12,7 @@ from ..naming import must_be_one_of
 from .beginnings import bound
 from .closing_calls import mmap, munmap, unbind
 from .closing_questions import CTX, FILE, KVM
-from .figures import shown
+from .figures import BLUE, GREEN, ORANGE, shown
 from .one_bind import bound_for_a_vm
 from .tables import Shown, table
 
@@ -83,8 +83,9 @@ def plot(*calls: str) -> Any:
     places, lines = range(len(calls) + 1), counts(*calls)
     figure = Figure(figsize=(9, 3.2), layout="constrained")
     axes = figure.subplots()
-    for (what, line), style in zip(lines.items(), ("o-", "s--", "D:"), strict=True):
-        axes.plot(places, line, style, drawstyle="steps-post", label=what)
+    looks = zip(("o-", "s--", "D:"), (BLUE, ORANGE, GREEN), strict=True)
+    for (what, line), (style, colour) in zip(lines.items(), looks, strict=True):
+        axes.plot(places, line, style, color=colour, drawstyle="steps-post", label=what)
     axes.set_xticks(places, ["bound", *calls])
     axes.set_yticks(range(1 + max(map(max, lines.values()))))
     axes.set_ylabel("references")

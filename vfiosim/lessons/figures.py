@@ -6,6 +6,8 @@ from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 ON_COLOUR = "#111111"  # the ink of letters on a bar, whatever is around the figure
+# What reads on a light page and on a dark one, and can have letters on it. What has another colour has an outline of black.
+BLUE, ORANGE, GREEN, RED = "#3a93cc", "#cf7a00", "#009e73", "#e03131"
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

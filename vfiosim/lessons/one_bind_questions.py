@@ -102,6 +102,7 @@ QUESTIONS: dict[str, Question] = {
         },
         otherwise="Count the holders of the file: its descriptor, and for each card the binding, and the device object that BIND "
         "makes. Each of them counts one.",
+        kind="number",
         view=BOUND | {"vfio_device vfio1"},
         about=("file iommu#1.f_ref",),
         hints=(

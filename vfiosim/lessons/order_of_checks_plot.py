@@ -82,7 +82,7 @@ def bars(errno: str) -> Figure:
         result = found.outcome.result
         seen = 1 if errno in ("", result) else 0.2
         colours = [palette()[f"phase-{step.phase}"] for step in found.way]
-        axes.barh([row] * len(colours), 0.94, left=range(len(colours)), color=colours, edgecolor="none", alpha=seen)
+        axes.barh([row] * len(colours), 0.94, left=range(len(colours)), color=colours, ec="black", lw=0.5, alpha=seen)
         axes.text(len(found.way) + 0.2, row, f"{result}  {cause.says}", va="center", fontsize=9, alpha=max(seen, 0.65))
     met = {step.phase for name in CAUSES for step in refused(name).way}
     phases = {phase: palette()[f"phase-{phase}"] for phase in PHASES if phase in met}
@@ -90,7 +90,7 @@ def bars(errno: str) -> Figure:
     axes.set_yticks(range(len(CAUSES)), list(CAUSES))
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(
-        handles=[Patch(color=colour, label=phase) for phase, colour in phases.items()],
+        handles=[Patch(fc=colour, ec="black", lw=0.5, label=phase) for phase, colour in phases.items()],
         loc="upper right",
         title="phase",
         frameon=False,

@@ -260,12 +260,13 @@ KEEP = Task(
 )
 
 
-def _exercise(task: Task, bench: type[Bench] = Bench) -> Exercise:
+def _exercise(task: Task) -> Exercise:
     steps = task.solved().machine.trace
-    return Exercise(task, lambda session: bench(session, show=("descriptor",), only=BIND, reserve=steps, **WALKED))
+    show = ("descriptor",)
+    return Exercise(task, lambda session: UnfilledBench(session, show=show, only=BIND, reserve=steps, **WALKED))
 
 
-free_it = partial(_exercise, FREE, UnfilledBench)  # one close
+free_it = partial(_exercise, FREE)  # one close
 
 keep_it = partial(_exercise, KEEP)  # a copy first
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .figures import ON_COLOUR, shown
+from .figures import BLUE, ON_COLOUR, ORANGE, RED, shown
 from .unwinding_failures import AS_IT_IS, FAULTS, ON_PURPOSE, TAKEN, Failed, Functions, failed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-HELD, OUT = "#56b4e9", "#e69f00"
-RED = "#e03131"  # reads on light and on dark
 WHOLE = 2 * len(TAKEN)  # moments of taking and giving back in the longest way
 
 
@@ -45,7 +43,9 @@ def _draw(axes: Axes, one: Failed, size: float, names: bool = False) -> None:
     for height, bar in enumerate(one.bars):
         end = WHOLE if bar.back is None else bar.back
         late = any(below.back is not None and below.back < end for below in one.bars[:height])
-        axes.barh(height, end - bar.taken, left=bar.taken, height=0.86, color=OUT if late or bar.back is None else HELD)
+        axes.barh(
+            height, end - bar.taken, left=bar.taken, height=0.86, color=ORANGE if late or bar.back is None else BLUE
+        )
         if names:
             axes.text(bar.taken - 0.2, height, bar.what, ha="right", va="center", fontsize=size)
         if bar.back is None:

@@ -50,7 +50,7 @@ def desk() -> Desk:
 
 def holders(name: str) -> str:
     """Who keeps an object alive while the VM has the card: for each direct holder the shortest way to it."""
-    return "\n".join(describe(Session(start=with_card).machine.why(name))[0])
+    return "\n".join(map(str, describe(Session(start=with_card).machine.why(name))[0]))
 
 
 def calls(*names: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from ..lab import Outcome, Session
 from ..naming import must_be_one_of
 from .beginnings import CTX, DEV, DEVICE, opened
-from .figures import ON_COLOUR, shown
+from .figures import BLUE, ON_COLOUR, ORANGE, shown
 
 LISTS = {1: 5, 2: 7}  # VM → the descriptor of its kvm-vfio device
 VMS = {1: 6, 2: 8}  # VM → its own descriptor
@@ -35,7 +35,7 @@ TIPS = {  # what the calls do, for those that are buttons
     "open device": "open the node of the device",
 }
 ROWS = ("list of VM 1", "list of VM 2", "the file points to", "the device holds")
-COLOURS = {"VM 1": "#56b4e9", "VM 2": "#e69f00"}
+COLOURS = {"VM 1": BLUE, "VM 2": ORANGE}
 ODD: dict[
     str, Callable[[str, str, str, str], bool]
 ] = {  # what may be odd at the end of a strip, of what each of ROWS knows
