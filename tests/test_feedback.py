@@ -12,7 +12,7 @@ import pytest
 from tests import feedback
 from tests.feedback import WrongAnswer, of_drill, of_lessons, problem, questions
 from tests.turns import turns
-from vfiosim.lab import ByHand, Exercise, Ordering, Parsons, Prediction, Quiz, RoomView, Session, progress
+from vfiosim.lab import Bench, ByHand, Exercise, Ordering, Parsons, Prediction, Quiz, RoomView, Session, progress
 from vfiosim.lab.question import CHOICE, NONE, NUMBER, ORDER, TYPED, Misconception, Question, as_distractor
 from vfiosim.lab.style import words
 from vfiosim.lab.verdict import called, misled, named
@@ -367,6 +367,37 @@ def lasting(edit: Edit) -> bool:
         and edit.old != edit.new
         and edit.cell not in ("fd", "close_on_exec")
     )
+
+
+# ---- where a reader stands
+
+
+@pytest.mark.parametrize("task", turns(TASKS, days=10), ids=lambda task: task.name)
+def test_a_hint_counts_what_is_left_of_a_known_way_after_each_of_its_calls(task):
+    one = Exercise(task, Bench)
+    way, left = task.solved().done, re.compile(r"A known way leads on from here, with (\d+) more calls?\.")
+    way = way[one.bench.session.given :]
+    one.hint.click()
+    assert "Where you stand" not in one.message  # no call is made
+    for number, done in enumerate(way, 1):
+        one.bench.session.again([done])
+        one.bench._refresh(None)
+        one._moved_on()
+        assert [*map(int, left.findall(one.message))] == ([len(way) - number] if number < len(way) else []), number
+
+
+def test_a_call_that_leaves_the_known_way_is_named_by_the_hint_and_undo_leads_back():
+    one = start.keep_it()
+    one.bench.fd.text.value = "3"
+    one.bench.buttons["close"].click()
+    assert "Where you stand" not in one.message  # nobody has asked
+    one.hint.click()
+    assert (
+        "With close(3) you have left the way that is known here. Undo leads back to it: from there it takes 2"
+        in one.message
+    )
+    one.bench.buttons["Undo"].click()
+    assert "Where you stand" not in one.message
 
 
 # ---- lines in order

@@ -13,7 +13,7 @@ from .style import anchor, text, words
 class Asking(StaticFallback):
     """`asked` is what is asked (HTML), behind the words of `lead`; `message` is what was said last, in words.
 
-    `name`: under which the answer is kept; the end of the notebook leads back to here by it.
+    `name`: under which the answer is kept; the end of the notebook leads back to here by it. `standing` is as in `Help`.
     """
 
     looks = "lab ask"
@@ -28,11 +28,12 @@ class Asking(StaticFallback):
         solution: Callable[[], str] | None = None,
         *,
         name: str,
+        standing: Callable[[], str] | None = None,
     ) -> None:
         super().__init__()
         self._asked = f'<b id="{anchor(name)}">{lead}</b> {asked}'
         self.asked = text("question", f"<p>{self._asked}</p>")
-        self.help = Help(hints, solution)
+        self.help = Help(hints, solution, standing)
         if solution:
             self.hint, self.solution = self.help.hint, self.help.solution
         self.verdict = text("verdict")

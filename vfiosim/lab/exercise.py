@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from html import escape
 
 from ..views import Player
@@ -16,6 +17,7 @@ from .goal import Goal
 from .outcome import Done
 from .record import progress
 from .session import LessonCall, Session
+from .standing import Standing
 from .static_fallback import note
 from .style import button, row, style, text, words
 from .verdict import Misled, misled_by, status
@@ -30,7 +32,7 @@ class Task:
     * `solve` does it on a machine that `start` has prepared, and `explained` says why that works (HTML); `asking` does it for who
       knows nothing beforehand and lets the answers of the kernel tell, where the task wants that;
     * `hint` gives the direction, not the way; several hints, each deeper than the one before; a function has those that fit how
-      things stand;
+      things stand. Below them stands how much is left of the way of `solve`, or which call has left it;
     * `distractors`: for a machine that went wrong in a way that many believe in, what misled;
     * `drawn`: has a goal a picture, of what its facts speak of; `name`: under which the answer is kept in `progress`.
     """
@@ -66,7 +68,7 @@ class Exercise(Asking):
     def __init__(self, task: Task, bench: Callable[[Session], Bench]) -> None:
         hint = task.hint
         hints = (lambda: hint(self.bench.session)) if callable(hint) else hint
-        super().__init__("Your task.", task.text, hints, self._solution, name=task.name)
+        super().__init__("Your task.", task.text, hints, self._solution, name=task.name, standing=self._stands)
         self.task = task
         self.bench = bench(task.begun())
         self.fewest = task.solved().calls_made  # the shortest way that is known
@@ -162,6 +164,14 @@ class Exercise(Asking):
             else f"the shortest known way has {_calls(self.fewest)}"
         )
         self.moves.value = f"{made}; {known}."
+
+    @cached_property
+    def _standing(self) -> Standing:
+        return Standing(self.task.start, self.task.solve, self.task.missing)
+
+    def _stands(self) -> str:
+        """What a hint says of the calls that were made."""
+        return self._standing.html(self.bench.session)
 
     def _solution(self) -> str:
         session = self.task.solved()

@@ -16,14 +16,18 @@ Hints: TypeAlias = str | Sequence[str] | Callable[[], Sequence[str]]
 class Help:
     """A place for hints and for the solution. `hint` goes one deeper with each press, down to the last.
 
-    Hints that are a function are asked for anew when something has been done: `moved_on`.
+    Hints that are a function are asked for anew when something has been done: `moved_on`. So is `standing`, which stands below
+    the hints that were asked for: how things are on the bench, as HTML.
 
     The solution is locked until an answer was tried (`tried`), or presenter mode is on.
     """
 
-    def __init__(self, hints: Hints, solution: Callable[[], str] | None = None) -> None:
+    def __init__(
+        self, hints: Hints, solution: Callable[[], str] | None = None, standing: Callable[[], str] | None = None
+    ) -> None:
         self._given = hints
         self._solution = solution
+        self._standing = standing
         self.depth = 0
         self.asked = self.opened = False  # was a hint asked for, was the solution looked at, since it was cleared
         self._tried = self._unfolded = False
@@ -81,7 +85,7 @@ class Help:
 
     def moved_on(self) -> None:
         """Something was done: other hints may fit now, as many as were asked for."""
-        if self.depth and callable(self._given):
+        if self.depth and (callable(self._given) or self._standing):
             self._show()
 
     def clear(self) -> None:
@@ -103,6 +107,8 @@ class Help:
             f"<p><b>Hint{f' {n} of {len(self._hints)}' if many else ''}.</b> {hint}</p>"
             for n, hint in enumerate(self._hints[: self.depth], 1)
         ]
+        if self._standing and lines:
+            lines.append(self._standing())
         return f'<div role="status">{"".join([*lines, *more])}</div>' if lines or more else ""
 
     def _deeper(self) -> None:

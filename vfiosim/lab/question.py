@@ -151,13 +151,14 @@ class Question:
         """A typed answer as it is compared. Raises ValueError, in a sentence for the reader, if it is none."""
         text = typed.strip().upper()
         name = text.removeprefix("-")  # as C returns it
-        number = int(name) if name.isascii() and name.isdecimal() and len(name) < 40 else None
-        if self.kind == TYPED and number in {*Errno}:
-            return Errno(number).name
-        if self.kind == TYPED and number:
-            raise ValueError(f"There is no errno {number}. Type the name of an errno, or 0 if the call succeeds.")
-        if number is not None and name == text:
-            return str(number)
+        if name.isascii() and name.isdecimal() and len(name) < 40:
+            number = int(name)
+            if self.kind == TYPED and number in {*Errno}:
+                return Errno(number).name
+            if self.kind == TYPED and number:
+                raise ValueError(f"There is no errno {number}. Type the name of an errno, or 0 if the call succeeds.")
+            if name == text:
+                return str(number)
         if self.kind == TYPED and name in Errno.__members__:
             return name
         if not text:
