@@ -47,7 +47,9 @@ export class GraphView {
     for (const part of this.root.querySelectorAll("[data-key]")) this.elements.set(part.dataset.key, part);
     this.nodes = [...this.elements.values()].filter((part) => part.classList.contains("node"));
     this.turns = this.takingTurns();
-    this.marked = [...this.elements.keys()];
+    this.marked = [...this.root.querySelectorAll(".new, .gone, .changed")].map((part) => part.dataset.key);
+    this.drawn = data.step; // as it comes it shows this step
+    this.plain = true;
     this.read = new Set();
     this.describes = this.root.querySelector("desc");
     this.here = null;
@@ -121,7 +123,13 @@ export class GraphView {
   show({ now, was, touched, read, frame, step, told }) {
     if (this.trees) this.tree.textContent = this.trees[frame] || "";
     const marked = [];
-    for (const key of new Set([...touched, ...this.marked, ...Object.keys(was)])) {
+    const other = step === this.drawn && told?.frame === frame
+      ? []
+      : this.drawn === null
+      ? touched
+      : this.elements.keys();
+    this.drawn = null;
+    for (const key of new Set([...other, ...this.marked, ...Object.keys(was)])) {
       const part = this.elements.get(key);
       if (part && this.dress(part, now[key] || "", key in was ? was[key] || "" : now[key] || "")) marked.push(key);
     }
@@ -207,6 +215,9 @@ export class GraphView {
   // Show what is picked, and bring out one node and its arrows, or several and the arrows between them, or one arrow.
   mark({ picked, selecting, brought, edge }) {
     this.selecting = selecting;
+    const plain = !selecting && !edge && !picked.length && !brought.length;
+    if (plain && this.plain) return;
+    this.plain = plain;
     const names = brought.length ? brought : selecting ? [] : picked;
     const keys = new Set();
     for (const node of this.nodes) if (holds(node, names)) keys.add(node.dataset.key);

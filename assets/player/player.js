@@ -144,11 +144,12 @@ export class Player extends Moving {
     this.picking.load(this.run.parts);
   }
 
-  // More is known of code and words than when this was loaded.
+  // More is known of code, words and reasons than when this was loaded.
   know(known) {
     Object.assign(this.whole, known);
     Object.assign(this.run.data, known, this.brief && this.whole.brief);
-    if (this.open.has("source") || this.open.has("details")) this.again();
+    this.run.know(known);
+    if (this.open.has("source") || this.open.has("details") || this.facts.key) this.again();
   }
 
   // ---- doing

@@ -20,6 +20,7 @@ export class Playing {
   }
 
   stop() {
+    if (!this.timer) return;
     clearInterval(this.timer);
     this.timer = null;
     this.changed(false);

@@ -31,7 +31,12 @@ export class Run {
     this.lanes = data.lanes;
     this.moments = new Moments(data.changes);
     this.parts = new Parts(data.parts);
-    this.reasons = new Reasons(data.reasons);
+    this.know(data);
+  }
+
+  // Why things are alive may be told later than the steps; until then no answer is shown.
+  know({ reasons }) {
+    this.reasons = reasons && new Reasons(reasons);
   }
 
   // The number of effects after which a step is done.
@@ -92,7 +97,7 @@ export class Run {
    * @param {Moment} moment
    */
   why(oid, moment) {
-    return this.reasons.why(oid, this.done(moment)).join("\n");
+    return this.reasons?.why(oid, this.done(moment)).join("\n") ?? "";
   }
 
   // The same in words, and the names of all that is on the ways that are told.
@@ -101,7 +106,7 @@ export class Run {
    * @param {Moment} moment
    */
   holders(oid, moment) {
-    return this.reasons.holders(oid, this.done(moment));
+    return this.reasons?.holders(oid, this.done(moment)) ?? { lines: [], names: [] };
   }
 
   // The last step that is done as a whole.

@@ -21,10 +21,12 @@ function reader(model, name) {
 }
 
 function render({ model, el }) {
-  const [data, lasting, recent] = ["data", "lasting", "recent"].map((name) => reader(model, name));
-  // Code and words: what was told once, and what has come since then.
-  const known = () =>
-    Object.fromEntries(Object.entries(lasting()).map(([name, some]) => [name, { ...some, ...recent()[name] }]));
+  const [data, lasting, recent, reasons] = ["data", "lasting", "recent", "reasons"].map((name) => reader(model, name));
+  // Code and words: what was told once, and what has come since then; and why things are alive, which comes after the picture.
+  const known = () => ({
+    ...Object.fromEntries(Object.entries(lasting()).map(([name, some]) => [name, { ...some, ...recent()[name] }])),
+    reasons: reasons().edition === data().edition ? reasons() : null,
+  });
   const root = element("div");
   el.append(root);
   const tell = (name, value) => {
@@ -67,7 +69,7 @@ function render({ model, el }) {
     mirror();
     seen();
   });
-  for (const name of ["lasting", "recent"]) model.on(`change:${name}`, () => player.know(known()));
+  for (const name of ["lasting", "recent", "reasons"]) model.on(`change:${name}`, () => player.know(known()));
   // A new trace and its step come together, in no fixed order: the step is for the trace that is still to be loaded.
   const stale = () => loaded.edition !== data().edition;
   model.on("msg:custom", ({ share, edition }) => {

@@ -78,7 +78,7 @@ class Story:
     def with_room(self, reserve: Collection[Trace]) -> Story:
         """The same with what occurs only in other traces: it gets a place in the picture, and nothing more."""
         made = copy(self)
-        made.pointing, made.during = {**self.pointing}, {**self.during}
+        made.during = {**self.during}
         for other in reversed([*reserve]):
             made._reserve(known_story(other))
         return made
@@ -95,24 +95,35 @@ class Story:
             if (called := self.called.get(lane)) and not asked[lane] <= called <= other.called[lane]
         }
         unwanted = several | strange
-        kept = {
-            fact: texts
-            for fact, texts in other.texts.items()
-            if not unwanted
-            or not (
-                fact.holder in strange
-                if isinstance(fact, Arrow)
-                else isinstance(fact, CellFact) and fact.oid in unwanted
-            )
+        kept = other.texts
+        if unwanted:
+            kept = {
+                fact: texts
+                for fact, texts in kept.items()
+                if not (
+                    fact.holder in strange
+                    if isinstance(fact, Arrow)
+                    else isinstance(fact, CellFact) and fact.oid in unwanted
+                )
+            }
+        # Most is the same in both: only what differs is made anew.
+        also = {fact: [*kept[fact], *texts] for fact, texts in self.texts.items() if kept.get(fact, texts) != texts}
+        self.texts = {**kept, **self.texts, **also}
+        last = {
+            fact: other.lasting[fact] | texts
+            for fact, texts in self.lasting.items()
+            if not texts <= other.lasting.get(fact, texts)
         }
-        mine = {fact: [*kept[fact], *texts] if fact in kept else texts for fact, texts in self.texts.items()}
-        self.texts = {**kept, **mine}
-        also = {fact: texts | self.lasting[fact] for fact, texts in other.lasting.items() if fact in self.lasting}
-        self.lasting = {**self.lasting, **other.lasting, **also}
+        self.lasting = {**self.lasting, **other.lasting, **last}
         for fact, calls in other.during.items():
             self.during[fact] = calls | self.during.get(fact, set())
-        for ends, names in other.pointing.items():
-            self.pointing[ends] = names | self.pointing.get(ends, {})
+        mine = self.pointing
+        point = {
+            ends: other.pointing[ends] | names
+            for ends, names in mine.items()
+            if names != other.pointing.get(ends, names)
+        }
+        self.pointing = {**mine, **other.pointing, **point}
 
     def _follow(self, trace: Trace) -> None:
         state = trace.start.copy()

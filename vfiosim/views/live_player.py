@@ -37,8 +37,8 @@ class LivePlayer(OneQueue, anywidget.AnyWidget):
     _esm = script("widget.js")
     _css = styles()
     # As texts: of a tree each branch would be looked through for what is no JSON, at every press.
-    data, lasting, recent = (
-        traitlets.Dict().tag(sync=True, to_json=lambda data, _: json.dumps(data, ensure_ascii=False)) for _ in range(3)
+    data, lasting, recent, reasons = (
+        traitlets.Dict().tag(sync=True, to_json=lambda data, _: json.dumps(data, ensure_ascii=False)) for _ in range(4)
     )
     step = traitlets.Int(0).tag(sync=True)
     highlight = traitlets.List(traitlets.Unicode()).tag(sync=True)
@@ -63,6 +63,7 @@ class LivePlayer(OneQueue, anywidget.AnyWidget):
             itself=name,
             data=data,
             lasting=self._known(words)[0],
+            reasons=self._reasons(),
             step=self.player.step,
             shown=list(self.player.views),
         )
@@ -91,6 +92,7 @@ class LivePlayer(OneQueue, anywidget.AnyWidget):
         sys.stdout.flush()  # a kernel sends in a second thread, which is let run by this: the picture waits for nothing else
         with self.hold_sync():
             self.lasting, self.recent = self._known(words)
+            self.reasons = self._reasons()
 
     def present(self, on: bool) -> None:
         """For a room: what would be too small is folded. On the page letters are large where a notebook is presented."""
@@ -107,6 +109,10 @@ class LivePlayer(OneQueue, anywidget.AnyWidget):
         self._edition += 1
         data = {**self.player.data(live=True, sources=self._sources), "edition": self._edition}
         return data, {name: data.pop(name) for name in ("glossary", "fields")}
+
+    def _reasons(self) -> Data:
+        """Why things are alive in what is shown now."""
+        return {**self.player.reasons(), "edition": self._edition}
 
     def _known(self, words: Data) -> tuple[Data, Data]:
         """What the page can keep: all code and `words` of this trace and those before it.

@@ -161,7 +161,8 @@ class Player:
     def data(self, *, live: bool = False, sources: Sources | None = None) -> Data:
         """What the script needs: the picture, what each effect changes in it, and the words.
 
-        `live`: without what takes a moment and can be asked for, the text to share. With `sources` the code is not told: they do.
+        `live`: without what takes a moment and comes later, the `reasons` and the text to share. With `sources` the code is not
+        told: they do.
         """
         found = sources or Sources()
         base = self.trace.micro[0].index if self.trace.micro else 0
@@ -193,8 +194,9 @@ class Player:
             },
             "lanes": lanes_data(self.trace, states),
             "counters": counts_over(self.trace, states, self._hide),
-            "reasons": reasons_data(self.trace, states, [node.oid for node in self.graph.nodes]),
         }
+        if not live:
+            data["reasons"] = self.reasons()
         if self._brief is not None:
             small = self.small()
             as_drawn = partial(self._brief.said, small.graph)
@@ -203,6 +205,10 @@ class Player:
             there = zip([0, *self.graph.at_step], states, strict=True)
             data["trees"] = {frame: state_text(state, hide=self._hide) for frame, state in there}
         return data if sources else data | found.told()
+
+    def reasons(self) -> Data:
+        """What the script needs to tell why something is alive."""
+        return reasons_data(self.trace, [*self.trace.states()], [node.oid for node in self.graph.nodes])
 
     @cached_property
     def tells(self) -> int:
@@ -224,7 +230,7 @@ class Player:
     def _picture(self) -> Data:
         """What is drawn, and what is said of it."""
         return {
-            "svg": self.svg(styled=False) if self.layout else "",
+            "svg": self.svg(styled=False).replace('"', "'") if self.layout else "",  # with less to escape in JSON
             "parts": self._parts(),
             "changes": self.graph.changes,
             "looks": self.graph.looks,
