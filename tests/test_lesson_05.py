@@ -153,7 +153,7 @@ def test_on_the_bench_the_unbind_waits_for_the_helper():
     bench.buttons["close"].click()
     bench.buttons["admin: unbind"].click()
     assert "→ waits – driver vfio-pci waits until no file of vfio_device vfio0 is open" in bench.message
-    assert "helper has open: 3 → vfio0#1" in bench.in_words()
+    assert "helper has open after the last step: 3 → vfio0#1" in bench.in_words()
     bench.buttons["kill helper"].click()
     assert bench.trace_pane.trace[-1].sentence == "The call returns 12."
 

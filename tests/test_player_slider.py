@@ -224,10 +224,10 @@ def test_the_source_stands_beside_the_picture_and_names_the_kernels_function_wit
     assert source
     assert picture["x"] + picture["width"] <= source["x"]
     step = trace[13]
-    expect(player.locator(".mirrors")).to_have_text(f"mirrors {step.kernel_function}, {step.kernel_file}, v7.2")
+    expect(player.locator(".mirrors")).to_have_text(f"{step.kernel_function}, {step.kernel_file}, v7.2")
     link = re.compile(f"^https://git.kernel.org/.*/{re.escape(step.kernel_file)}\\?h=v7.2$")
     expect(player.locator(".mirrors a")).to_have_attribute("href", link)
-    expect(player.locator(".known")).to_have_text(f"{recorded_calls(step)} recorded calls ran through this line")
+    expect(player.locator(".known")).to_have_text(f"· {recorded_calls(step)} recorded calls ran through this line")
     player.focus()
     for number in range(15, 20):
         page.keyboard.press("ArrowRight")

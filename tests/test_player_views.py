@@ -92,7 +92,7 @@ def test_the_source_shows_the_whole_function_and_the_line_that_runs(page: Page, 
     expect(current.locator(".no")).to_have_text(str(step.line))
     expect(current.locator("code")).to_contain_text(step.source)
     expect(player.locator(".code")).to_contain_text(f"async def {step.function}(")
-    expect(player.locator(".mirrors")).to_have_text(f"mirrors {step.kernel_function}, {step.kernel_file}, v7.2")
+    expect(player.locator(".mirrors")).to_have_text(f"{step.kernel_function}, {step.kernel_file}, v7.2")
     expect(current).to_be_in_viewport()
 
 

@@ -965,7 +965,7 @@ def test_a_call_that_cannot_be_made_leaves_everything_as_it_was() -> None:
 
 def test_a_still_picture_and_text_are_left_behind() -> None:
     bundle = bound(only=())._repr_mimebundle_()
-    assert "vmm has open: 3 → vfio0#1 4 → iommu#1" in bundle["text/plain"]
+    assert "vmm has open after the last step: 3 → vfio0#1 4 → iommu#1" in bundle["text/plain"]
     assert "vmm calls ioctl(3, VFIO_DEVICE_BIND_IOMMUFD)." in bundle["text/plain"]
     assert "<b>4</b> → iommu#1" in bundle["text/html"]
     (picture,) = re.findall(r'<img[^>]* src="data:image/svg\+xml,([^"]+)"', bundle["text/html"])

@@ -4,6 +4,7 @@
 import { ACTIONS, VIEWS } from "./actions.js";
 import { control, element } from "./dom.js";
 import { SPEEDS } from "./playing.js";
+import { refusal } from "./words.js";
 
 function group(title, ...parts) {
   return element("div", { class: "group", role: "group", "aria-label": title }, element("b", {}, title), ...parts);
@@ -89,7 +90,8 @@ export class Bar {
   /** @param {import("./run.js").Moment} moment */
   show(moment) {
     const { step, base, open, brief, presenter } = moment;
-    this.at.textContent = this.where(moment);
+    const [which, code] = this.where(moment);
+    this.at.replaceChildren(which, ...(code ? [" ", element("span", {}, `· in ${code}`)] : []));
     this.at.title = this.at.textContent;
     this.jump.value = step;
     this.jump.setAttribute("aria-valuenow", step);
@@ -119,21 +121,21 @@ export class Bar {
     const { data, stops } = this.run;
     const walk = brief && !effect ? stops.indexOf(step) + 1 : 0; // on a walk only its own steps are counted
     const last = brief && stops.length ? stops.length : this.run.last;
-    if (!told) return last ? `before the first of ${last} step${last === 1 ? "" : "s"}` : "no steps yet";
+    if (!told) return [last ? `before the first of ${last} step${last === 1 ? "" : "s"}` : "no steps yet"];
     const first = this.run.endOf(step - 1);
     const detail = effect ? `, detail ${frame - first} of ${told.frame - first}` : "";
     const code = data.running[(effect || told).place];
     const about = told.refused === "broken"
       ? "what is broken"
       : told.refused
-      ? (/^E[A-Z0-9]+$/.test(told.refused) ? "refused here" : "it goes wrong here") // an errno, or e.g. "use after free"
+      ? (refusal(told.refused) ? "refused here" : "it goes wrong here")
       : {
         [data.step]: "look here",
         1: "the first",
         [data.tells]: "the last change that stays",
         [this.run.last]: "the last",
       }[step];
-    return `step ${walk || step} of ${last}${detail || (about ? `: ${about}` : "")}${code ? ` · in ${code}` : ""}`;
+    return [`step ${walk || step} of ${last}${detail || (about ? `: ${about}` : "")}`, code];
   }
 
   // What is neither a complaint nor of one step; it goes with the next move.

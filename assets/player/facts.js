@@ -71,6 +71,9 @@ export class FactsView {
     const { file, line, first, lines, kernel, origin, known } = this.run.place(effect || told) ?? {};
     const code = () => element("pre", { class: "source" }, statement(lines.slice(line - first, line - first + 8)));
     return [
+      ...(kernel
+        ? [section("Kernel", element("code", { class: "kernel" }, kernel), element("div", { class: "where" }, origin))]
+        : []),
       ...(file
         ? [
           section(
@@ -80,9 +83,6 @@ export class FactsView {
             element("div", { class: "known" }, known),
           ),
         ]
-        : []),
-      ...(kernel
-        ? [section("Kernel", element("code", { class: "kernel" }, kernel), element("div", { class: "where" }, origin))]
         : []),
     ];
   }

@@ -165,6 +165,7 @@ export class GraphView {
     has.remove("off", "new", "gone", "changed");
     if (mark) has.add(mark);
     if (has.contains("row")) {
+      has.toggle("refused", text.startsWith("✕"));
       const value = has.contains("drawn")
         ? (text === NULL ? NULL : "")
         : mark === "changed"

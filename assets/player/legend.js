@@ -2,7 +2,7 @@
 
 import { control, drawn, element } from "./dom.js";
 
-const SHOWN = { thread: "call", fds: "descriptors" }; // how a box of this kind is headed
+export const SHOWN = { thread: "call", fds: "descriptors" }; // how a box of this kind is headed
 /** @type {[string, string, string][]} the class of an arrow or a row, what it is, and what it says */
 const STROKES = [
   ["edge counted", "arrow", "holds: what it leads to stays; counted at its end"],
@@ -15,6 +15,7 @@ const STROKES = [
   ["row changed", "1→2", "this step has changed it"],
   ["row read", "2", "this step has looked at it"],
   ["row harmed", "0", "contradicts another value"],
+  ["row", "two names", "the second struct belongs to the first (to a file: its private_data)"],
   ["row stub", "+1", "a holder not drawn: click for its name"],
 ];
 

@@ -229,8 +229,9 @@ export class Player extends Moving {
   // Something stands beside the picture.
   beside() {
     const { open, base } = this;
-    const beside = open.has("source") || open.has("details") || base !== null || Boolean(this.facts.key);
-    this.root.classList.toggle("with-side", beside);
+    const beside = open.has("source") || open.has("details") || base !== null;
+    this.root.classList.toggle("with-side", beside || Boolean(this.facts.key));
+    this.root.classList.toggle("under", !beside); // what is followed leaves the picture as it is
     this.root.classList.toggle("compares", base !== null);
   }
 

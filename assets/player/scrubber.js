@@ -2,6 +2,7 @@
 // demand it shows the locks that each thread holds and waits for, below its steps.
 
 import { control, element } from "./dom.js";
+import { refusal } from "./words.js";
 
 // Steps of one thread and one phase that follow each other are one segment; what is refused stands alone.
 function segments(steps, lanes) {
@@ -91,6 +92,7 @@ export class Scrubber {
       class: `segment phase-${phase}${refused ? " refused" : ""}`,
       "data-words": words,
       "data-word": phase,
+      ...(refused ? { "data-refused": refused } : {}),
     }, words);
     this.span(made, first, end);
     return made;
@@ -132,7 +134,7 @@ export class Scrubber {
       "aria-valuetext",
       told
         ? `step ${step} of ${this.run.last}, ${told.phase}${lane}${
-          told.refused ? `, ${/^E[A-Z0-9]+$/.test(told.refused) ? "refused with " : ""}${told.refused}` : ""
+          told.refused ? `, ${refusal(told.refused) ? "refused with " : ""}${told.refused}` : ""
         }`
         : `before the first of ${this.run.last} steps`,
     );

@@ -1,15 +1,24 @@
-// The Python of the running function, with the line that runs.
+// The running function: what it is in the kernel, and our lines of it, with the one that runs.
 
 import { control, element, settled } from "./dom.js";
 
 const NO_LINE_YET = "No code has run yet. Next → shows the line of the first step.";
 const NO_LINE = "No code has run yet. After a call stands here the line of each step, and the function around it.";
 
+// No line is cut: as many as there is room for, with the current one in their middle.
+function whole(code, current) {
+  const high = parseFloat(getComputedStyle(current).lineHeight);
+  code.style.maxHeight = "";
+  code.style.maxHeight = `${Math.floor(code.clientHeight / high) * high}px`;
+  code.scrollTop = Math.round((current.offsetTop - code.clientHeight / 2) / high) * high;
+}
+
 export class SourceView {
   constructor() {
-    this.title = element("div", { class: "where" });
+    this.title = element("span", { class: "where" });
     this.kernel = element("div", { class: "mirrors" });
-    this.known = element("div", { class: "known" });
+    this.known = element("span", { class: "known" });
+    this.ours = element("div", { class: "ours" }, element("span", {}, "our lines: "), this.title, " ", this.known);
     this.code = control("div", {
       class: "code",
       tabindex: 0,
@@ -20,9 +29,8 @@ export class SourceView {
       "section",
       { class: "function", "aria-label": "Source" },
       element("div", { class: "title" }, "Source"),
-      this.title,
       this.kernel,
-      this.known,
+      this.ours,
       this.code,
     );
   }
@@ -44,15 +52,16 @@ export class SourceView {
       this.current.removeAttribute("aria-current");
     }
     this.code.hidden = !place;
+    this.ours.firstChild.hidden = !place;
     if (!place) this.title.textContent = this.run.last ? NO_LINE_YET : NO_LINE;
     this.current = place ? this.code.children[place.line - place.first] : null;
     if (!this.current) return;
     this.title.textContent = `${place.file}:${place.line}`;
-    this.known.textContent = place.known;
+    this.known.textContent = `· ${place.known}`;
     this.current.classList.add("current");
     this.current.setAttribute("aria-current", "true");
     const { code, current } = this; // its box is where offsets begin
-    settled(this, () => code.scrollTop = current.offsetTop - code.clientHeight / 2);
+    settled(this, () => whole(code, current));
   }
 
   build(place) {
@@ -65,6 +74,6 @@ export class SourceView {
     );
     this.title.textContent = this.known.textContent = "";
     const file = link ? control("a", { href: link, target: "_blank", rel: "noreferrer" }, origin) : origin;
-    this.kernel.replaceChildren(...(kernel ? ["mirrors ", element("code", {}, kernel), ", ", file] : []));
+    this.kernel.replaceChildren(...(kernel ? [element("code", {}, kernel), ", ", file] : []));
   }
 }

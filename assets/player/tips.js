@@ -1,6 +1,8 @@
 // What a word means: the pointer on it, or the focus, says it in a sentence, with a link to the kernel's file.
 
 import { control, element } from "./dom.js";
+import { SHOWN } from "./legend.js";
+import { refusal } from "./words.js";
 
 const COME = 350, GO = 300; // milliseconds: for a pointer that rests, and for one on its way to the link
 
@@ -25,7 +27,9 @@ export class Tips {
     around.addEventListener("pointerleave", () => this.soon(null));
     document.addEventListener("scroll", () => this.of && this.show(null), { capture: true, passive: true });
     around.addEventListener("focusin", (event) => {
-      if (/** @type {Element} */ (event.target).matches(":focus-visible")) this.show(owner(event) ?? this.kept(event));
+      const target = /** @type {Element} */ (event.target); // of the slider that of the part where it stands
+      const part = target.matches(".tracks") ? target.querySelector(".current[data-word]") : owner(event);
+      if (target.matches(":focus-visible")) this.show(part ?? this.kept(event));
     });
     around.addEventListener("keydown", ({ key }) => { // who walks by keys reads the sentence
       if (this.of && /^(Arrow.*|Home|End|[a-z])$/.test(key)) this.show(null);
@@ -51,11 +55,26 @@ export class Tips {
   entry(part) {
     const [sort, , cell, , oid] = this.parts[part.dataset.key] ?? [];
     if (sort === "stub") return this.unseen(part);
-    const word = part.dataset.word ?? (sort === "row" ? oid : part.dataset.oid)?.split(" ")[0];
+    const { refused } = part.dataset;
+    if (refused) {
+      return { word: `✕ ${refused}`, says: refusal(refused) ? "The call is refused here." : "It goes wrong here." };
+    }
+    const name = part.dataset.word ?? (sort === "row" ? oid : part.dataset.part ?? part.dataset.oid);
+    const word = name?.split(" ")[0];
     const known = this.data.glossary[word];
-    if (sort !== "row") return known ? { word, ...known } : null;
+    if (sort !== "row") return known ? { word, ...known, says: known.says + this.joined(part, name) } : null;
     const says = this.data.fields[`${word}.${cell}`];
     return says ? { ...known, word: cell, says } : null;
+  }
+
+  // Why a box has several names: for one of them, what the others are to it.
+  joined(part, name) {
+    const { parts } = part.closest(".node")?.dataset ?? {};
+    const [first, ...rest] = parts && name ? JSON.parse(parts) : [name];
+    if (!rest.length) return "";
+    return name === first
+      ? ` It carries ${rest.join(" and ")}: no other holds that, so both are one box.`
+      : ` ${first} carries it, and nothing else does: so both are one box.`;
   }
 
   // Who holds what a counter counts, and is not drawn.
@@ -65,7 +84,7 @@ export class Tips {
   }
 
   owner(target) {
-    const part = target.closest("[data-word], .stub, .row, .node");
+    const part = target.closest("[data-word], .stub, .row, .title, .node");
     return part && this.entry(part) ? part : null;
   }
 
@@ -86,18 +105,19 @@ export class Tips {
     if (!part) return;
     const { word, says, file, link } = this.entry(part);
     const more = link ? [" ", control("a", { href: link, target: "_blank", rel: "noreferrer" }, file)] : [];
-    this.root.replaceChildren(element("b", {}, word), " ", says, ...more);
+    this.root.replaceChildren(element("b", {}, SHOWN[word] ?? word), " ", says, ...more);
     part.setAttribute("aria-describedby", this.root.id);
     this.place((part.closest(".node") ?? part).getBoundingClientRect());
   }
 
-  // Below the whole box, above it or beside it: where it hides least of the boxes around.
+  // Below the whole box, above it or beside it: where it hides least of what is needed.
   place({ left, right, top, bottom }) {
     const { offsetWidth: wide, offsetHeight: high } = this.root;
-    const nodes = [...this.around.querySelectorAll(".stage .node:not(.off)")].map((one) => one.getBoundingClientRect());
+    const needed = [...this.around.querySelectorAll(".stage .node:not(.off), .say, .foot")];
+    const boxes = needed.map((one) => one.getBoundingClientRect());
     /** @param {number[]} spot */
     const hides = ([x, y]) =>
-      nodes.reduce((all, box) => {
+      [...boxes, { left, right, top, bottom }].reduce((all, box) => {
         const across = Math.min(x + wide, box.right) - Math.max(x, box.left);
         const down = Math.min(y + high, box.bottom) - Math.max(y, box.top);
         return all + Math.max(0, across) * Math.max(0, down);
@@ -107,7 +127,11 @@ export class Tips {
       Math.max(8, Math.min(x, innerWidth - wide - 8)),
       Math.max(8, Math.min(y, innerHeight - high - 8)),
     ];
-    const spots = [[left, bottom + 4], [left, top - high - 4], [right + 4, top], [left - wide - 4, top]].map(within);
+    const across = [left, right - wide, (left + right - wide) / 2], down = [top, bottom - high];
+    const spots = [
+      ...[bottom + 4, top - high - 4].flatMap((y) => across.map((x) => [x, y])),
+      ...[right + 4, left - wide - 4].flatMap((x) => down.map((y) => [x, y])),
+    ].map(within);
     const [x, y] = spots.reduce((best, one) => (hides(one) < hides(best) ? one : best));
     Object.assign(this.root.style, { left: `${x}px`, top: `${y}px` });
   }

@@ -5,6 +5,9 @@ import { control, element } from "./dom.js";
 
 const chip = (name, text) => element("span", { class: `chip ${name}` }, text);
 
+// Is it an errno, and not e.g. "use after free"?
+export const refusal = (text) => /^E[A-Z0-9]+$/.test(text);
+
 export class WordsView {
   constructor() {
     this.phase = control("button", { class: "chip" });

@@ -219,8 +219,9 @@ class Bench(RunView):
     def _refresh(self, before: dict[int, Any] | None) -> None:
         now = self.session.descriptors()
         others = [name for name in self.session.alive() if name != PROGRAM and self.session.descriptors(name)]
-        none = "nothing now" if self.session.calls_made else "none yet"
-        self.table.show([ProgramLine(name, name, "has open:", self._chips(name), none) for name in (PROGRAM, *others)])
+        made = self.session.calls_made  # the picture may stand at an earlier step
+        none, says = ("nothing", "has open after the last step:") if made else ("none yet", "has open:")
+        self.table.show([ProgramLine(name, name, says, self._chips(name), none) for name in (PROGRAM, *others)])
         self._fill(before or {}, now)
         for field in self._descriptors:
             field.refresh()

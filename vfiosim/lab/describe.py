@@ -90,10 +90,11 @@ def _text(text: str) -> str:
 def table_lines(run: Run) -> list[ProgramLine]:
     """The descriptor tables of all processes."""
     lines, alive = [], run.alive()
+    says = "has open after the last step:" if run.calls_made else "has open:"
     for name in run.machine.processes:
         if name in alive:
             chips = tuple((fd, file.label) for fd, file in run.descriptors(name).items())
-            lines.append(ProgramLine(name, name[:80], "has open:", chips, "nothing yet"))
+            lines.append(ProgramLine(name, name[:80], says, chips, "nothing yet"))
         else:
             lines.append(ProgramLine(name, name[:80], "has ended."))
     return lines or [ProgramLine("", "", "There is no process.")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..views.alone import Anew
 from .answers import clear, control_for, read
 from .asking import Asking
 from .presenter import Votes, presenter
@@ -145,6 +146,10 @@ class Prediction(Asking):
         options = {**self.question.options, **({"only": self.question.view} if self.question.view else {})}
         if presenter.on:
             options["presenter"] = True
+        if (
+            len({step.thread for step in finding.trace}) > 1
+        ):  # lanes stand below it: it has no room for what is not in it
+            options.setdefault("atlas", Anew())
         pane = TracePane(finding.trace, step=finding.step, **options)
         pane.bring_out(finding.brought)
         return pane

@@ -16,7 +16,7 @@ LETTER = 0.603 * FONT  # width of a letter of a fixed-width font
 TITLE, ROW, PADDING = 19.0, 19.0, 8.0
 HEAD, BELOW = 2.0, 6.0  # what is left below the titles of a box, and below its last row
 ALONE = 5.0  # and below a title that is all of it
-GAP, BAND = 18.0, 24.0  # between two boxes of a column, and two bands
+GAP, BAND = 14.0, 18.0  # between two boxes of a column, and two bands
 CHANNEL = 46.0  # between two columns: arrows go here
 
 PROGRAM, FILES, DEVICES, GROUPS, IOMMU = range(5)

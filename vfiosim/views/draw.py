@@ -155,6 +155,7 @@ class _Box:
         # Of many descriptors it is hard to see where each arrow goes.
         drawn = row.sort == "pointer" and row.key in self.pointing and self.node.kind != "fds"
         passing = (" passing" if _passing(row) else "") + ("" if row_name(row) else " check")
+        passing += " refused" if shown.text.startswith("✕") else ""
         end = spot.right - PADDING
         left, name = spot.left + 1.5, row_name(row) or row.cell
         if in_title(self.node):  # beside the name of the box

@@ -9,7 +9,7 @@ from xml.etree.ElementTree import Element
 SVG = "http://www.w3.org/2000/svg"
 NEEDLESS = ("id", "data-", "aria-")  # beginnings of names of attributes
 # What is to be seen only in a part of one of these classes, by assets/graph.css.
-SEEN_IN = {"badge": {"new", "gone"}, "minus": {"gone"}, "bar": {"read", "changed", "new", "gone", "harmed"}}
+SEEN_IN = {"badge": {"new", "gone"}, "minus": {"gone"}, "bar": {"read", "changed", "new", "gone", "harmed", "refused"}}
 
 
 def plain(svg: str) -> Element:
