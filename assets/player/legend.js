@@ -15,7 +15,7 @@ const STROKES = [
   ["row changed", "1→2", "this step has changed it"],
   ["row read", "2", "this step has looked at it"],
   ["row harmed", "0", "contradicts another value"],
-  ["row", "two names", "the second struct belongs to the first (to a file: its private_data)"],
+  ["row", "names", "two of a box: structs that come and go together, as a file and its private_data"],
   ["row stub", "+1", "a holder not drawn: click for its name"],
 ];
 

@@ -69,12 +69,16 @@ export class Tips {
 
   // Why a box has several names: for one of them, what the others are to it.
   joined(part, name) {
-    const { parts } = part.closest(".node")?.dataset ?? {};
-    const [first, ...rest] = parts && name ? JSON.parse(parts) : [name];
-    if (!rest.length) return "";
+    const node = part.closest(".node");
+    if (!node || node.querySelectorAll(".title").length < 2) return ""; // it tells one of them only
+    const parts = JSON.parse(node.dataset.parts ?? "[]"), [first, ...rest] = parts;
+    if (!rest.includes(name) && name !== first) return "";
+    if (!first.startsWith("file ")) {
+      return ` One box with ${parts.filter((one) => one !== name).join(", ")}: they come and go together.`;
+    }
     return name === first
-      ? ` It carries ${rest.join(" and ")}: no other holds that, so both are one box.`
-      : ` ${first} carries it, and nothing else does: so both are one box.`;
+      ? ` Its private_data is ${rest.join(" with ")}: nothing else holds that, so both are one box.`
+      : ` ${first} carries it as its private_data, and nothing else holds it: so both are one box.`;
   }
 
   // Who holds what a counter counts, and is not drawn.
@@ -107,7 +111,8 @@ export class Tips {
     const more = link ? [" ", control("a", { href: link, target: "_blank", rel: "noreferrer" }, file)] : [];
     this.root.replaceChildren(element("b", {}, SHOWN[word] ?? word), " ", says, ...more);
     part.setAttribute("aria-describedby", this.root.id);
-    this.place((part.closest(".node") ?? part).getBoundingClientRect());
+    const { left, right, top, bottom } = (part.closest(".node") ?? part).getBoundingClientRect();
+    this.place({ left, right, bottom, top: part.closest(".foot")?.getBoundingClientRect().top ?? top }); // over no button
   }
 
   // Below the whole box, above it or beside it: where it hides least of what is needed.

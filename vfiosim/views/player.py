@@ -241,7 +241,8 @@ class Player:
 
     def _words(self) -> list[str]:
         """The kinds of what is in the picture, and the phases."""
-        return [*(node.oid.partition(" ")[0] for node in self.graph.nodes), *(step.phase for step in self.trace)]
+        parts = (part for node in self.graph.nodes for part in node.parts)
+        return [*(part.partition(" ")[0] for part in parts), *(step.phase for step in self.trace)]
 
     def _fields(self) -> dict[str, str]:
         """By kind and name what each row means."""
