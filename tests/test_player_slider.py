@@ -270,6 +270,8 @@ def test_a_phase_and_a_kind_say_what_they_mean_with_a_link_to_the_kernels_file(p
     expect(tip).to_be_hidden()
     player.locator(".chip", has_text="acquire").hover()
     expect(tip).to_have_text(re.compile("^acquire Takes references"))
+    player.locator('[data-part="vfio_device_file 1"]').hover()
+    expect(tip).to_have_text(re.compile("^vfio_device_file .* file vfio0#1 carries it as its private_data"))
     player.locator('.node[data-oid="iommufd_device 1"] .title').hover()
     expect(tip).to_contain_text("A physical device that is bound to the context")
     link = tip.get_by_role("link", name="drivers/iommu/iommufd/iommufd_private.h")
@@ -297,7 +299,7 @@ def test_the_same_is_said_to_who_has_only_keys(page: Page, tmp_path: Path) -> No
 
 def test_every_kind_of_object_in_a_busy_picture_and_every_phase_is_explained() -> None:
     data = show(busy(), idle=True, hide=()).data()
-    kinds = {part[1].split()[0] for part in data["parts"].values() if part[0] == "node"}
+    kinds = {name.split()[0] for part in data["parts"].values() if part[0] == "node" for name in part[2]}
     assert kinds | {step["phase"] for step in data["steps"]} == {*data["glossary"]}
     assert all(entry["says"].endswith(".") for entry in data["glossary"].values())
 

@@ -272,6 +272,7 @@ def test_who_holds_what_is_followed_and_is_not_drawn_is_told_by_mouse_and_by_key
     device.focus()
     page.keyboard.press("Enter")
     expect(player.locator(".stubs")).to_have_text("refcount, not drawn: driver vfio-pci (registered)")
+    assert player.locator(".stage svg").bounding_box() == before, "nor does what is followed"
 
 
 def test_nodes_are_reached_by_keyboard(page: Page, tmp_path: Path) -> None:

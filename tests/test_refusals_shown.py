@@ -40,6 +40,8 @@ def test_a_group_that_a_bound_device_keeps_shut_shows_the_number_that_was_looked
     (group,) = [node for node in made.nodes if node.oid == "vfio_group 1"]
     (row,) = [row for row in group.rows if row.cell == "cdev_device_open_cnt"]
     assert made.frame(made.at_step[-1])[row.key] == "1"
+    told = show(device_is_bound(Session(start=bound)), only=only, step=-1).svg()
+    assert told.count(" refused") == (not only), "where the call is drawn, what refused it is red"
     assert {"vfio_device vfio0", "file vfio0#1"} <= {node.oid for node in made.nodes}
 
 
