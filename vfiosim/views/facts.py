@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from copy import copy
+from functools import lru_cache
 from itertools import count
 from typing import NamedTuple, TypeAlias
 
@@ -45,6 +46,8 @@ class Arrow(NamedTuple):
 
 
 Fact: TypeAlias = LifeFact | CellFact | Arrow
+# Each is made once: a name that is met again, at this press or a later one, is found faster so.
+_life, _cell, _arrow = lru_cache(1 << 12)(LifeFact), lru_cache(1 << 12)(CellFact), lru_cache(1 << 12)(Arrow)
 # The text of each fact, of a counted arrow how many; "" or missing where it does not hold.
 Facts: TypeAlias = dict[Fact, str]
 
@@ -187,8 +190,8 @@ class Story:
         facts: Facts = {}
         for lane, run in self._running.items():
             facts.update({arrow: "1" for arrow, call in self._harm.items() if call == run.call})
-            facts[LifeFact(lane)] = "alive"
-            facts.update({CellFact(lane, run.row(name), "value"): text for name, text in run.rows().items()})
+            facts[_life(lane)] = "alive"
+            facts.update({_cell(lane, run.row(name), "value"): text for name, text in run.rows().items()})
         return facts
 
     def _meet(self, thing: ObjectState) -> None:
@@ -316,21 +319,21 @@ def pointed_by(thing: ObjectState) -> Iterator[tuple[str, str]]:
 def facts_about(thing: ObjectState, state: State, lanes: Mapping[str, str]) -> Facts:
     """The box of an object, its rows, and the arrows that its cells stand for; `lanes` are the names of threads in the picture."""
     oid = thing.oid
-    facts: Facts = {LifeFact(oid): "alive"}
+    facts: Facts = {_life(oid): "alive"}
     for counter, ledger in thing.counts.items():
-        facts[CellFact(oid, counter, "count")] = str(thing.total(counter))
+        facts[_cell(oid, counter, "count")] = str(thing.total(counter))
         for (holder, reason), n in ledger.items():
-            facts[Arrow("counted", lanes.get(holder, holder), oid, counter, reason)] = str(n)
+            facts[_arrow("counted", lanes.get(holder, holder), oid, counter, reason)] = str(n)
     for name, link, target in state.pointed(thing):
-        facts[Arrow(link, oid, lanes.get(target, target), name, name)] = "1"
+        facts[_arrow(link, oid, lanes.get(target, target), name, name)] = "1"
     for lock, owner in thing.locks.items():
         who = f"thread {owner}"
-        facts[CellFact(oid, lock, "lock")] = lanes.get(who, who).removeprefix("thread ") if owner else "free"
+        facts[_cell(oid, lock, "lock")] = lanes.get(who, who).removeprefix("thread ") if owner else "free"
     for name, value in thing.fields.items():
         if isinstance(value, int | str) and not isinstance(value, Ref):
-            facts[CellFact(oid, name, "value")] = value if isinstance(value, str) else str(int(value))
+            facts[_cell(oid, name, "value")] = value if isinstance(value, str) else str(int(value))
         elif name not in thing.links or value is None:
-            facts[CellFact(oid, name, "pointer")] = _pointed(value)
+            facts[_cell(oid, name, "pointer")] = _pointed(value)
     return facts
 
 
@@ -349,9 +352,9 @@ def waits(state: State, lanes: Mapping[str, str]) -> Facts:
         own = lanes.get(thread, thread)
         cell = waiting.path.rpartition(".")[2]
         if waiting.oid in state.objects:
-            facts[CellFact(thread, "waits for", "value")] = cell
-            facts[Arrow("waits", own, waiting.oid, cell, "waits for")] = "1"
+            facts[_cell(thread, "waits for", "value")] = cell
+            facts[_arrow("waits", own, waiting.oid, cell, "waits for")] = "1"
         for holder in waiting.holders:
             if holder != thread and (holder in state.objects or holder.startswith("thread ")):
-                facts[Arrow("held", waiting.oid, lanes.get(holder, holder), cell, cell)] = "1"
+                facts[_arrow("held", waiting.oid, lanes.get(holder, holder), cell, cell)] = "1"
     return facts
