@@ -6,11 +6,12 @@ in the picture moves from press to press, once the machine at rest is not to be 
 kernel that has only ipywidgets and matplotlib.
 `memory` or `presses` after its name: only that. Needs Chromium.
 
-On two quiet cores, p50 and p95 in ms and as times of a dot call (40 and 50 ms): bench of 01 48 and 67 (1.20, 1.36), with new
-things 53 and 60 (1.21, 1.18), free bench 49 and 66 (1.23, 1.30), sandbox 50 and 91 (1.20, 1.67), R14 50 and 80 (1.13, 1.48). With
-work for seventeen 0.93 to 1.25 and 0.51 to 1.19 times. So the 150 ms are kept; a dot call beside us is half a frame faster where
-nothing else runs: it sends 17 KB a press, we 43 to 67 with all steps of the call, which the page takes 6 ms to show and not 2.
-CPU ms of the kernel up to the picture, in the middle: bench 13, sandbox 13, R14 16, dot call 13.
+On two quiet cores, p50 and p95 in ms and as times of a dot call (40 and 50 ms), while a press still sent why things are alive
+before its picture: bench of 01 48 and 67 (1.20, 1.36), with new things 53 and 60 (1.21, 1.18), free bench 49 and 66 (1.23,
+1.30), sandbox 50 and 91 (1.20, 1.67), R14 50 and 80 (1.13, 1.48). So the 150 ms are kept; a dot call beside us is half a frame
+faster where nothing else runs: it sends 17 KB a press, we 25 to 57 with all steps of the call, which the page takes 6 ms to
+show and not 2. CPU ms of the kernel up to the picture on a loaded machine, in the middle: bench 11, sandbox 12, R14 11, dot
+call 11; before that 13, 13, 13 and 12.
 """
 
 from __future__ import annotations
