@@ -74,6 +74,10 @@ def test_a_number_is_predicted_with_the_keyboard_alone(lab):
     expect(place).to_contain_text("✕ You predicted 1. The simulator says 2.")
     expect(place).to_contain_text("It gets a table of its own, with the same files.")
     shoot(place, "number")
+    lab.put("print('gone', 'on')")
+    lab.page.keyboard.press("Shift+Enter")
+    expect(lab.page.get_by_text("gone on", exact=True)).to_be_visible()
+    expect(place).to_contain_text("You predicted 1.")
 
 
 def test_a_line_is_dragged_to_its_place_or_goes_there_with_alt_and_an_arrow(lab):

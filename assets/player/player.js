@@ -254,7 +254,11 @@ export class Player extends Moving {
     this.setViews(this.open);
     const controls = this.root.closest(".vfiosim-above")?.firstElementChild;
     if (!controls) return;
-    const told = () => this.root.style.setProperty("--controls", `${controls.getBoundingClientRect().height}px`);
+    const first = this.root.closest(".vfiosim-task")?.parentElement ?? controls; // what is asked stands above them
+    const told = () => {
+      const high = controls.getBoundingClientRect().bottom - first.getBoundingClientRect().top;
+      this.root.style.setProperty("--controls", `${high}px`);
+    };
     new ResizeObserver(() => this.presenter && told()).observe(controls);
   }
 

@@ -27,6 +27,7 @@ export class WordsView {
     const longest = steps.reduce((one, other) => (one && letters(one) >= letters(other) ? one : other), null);
     const marks = longest ? [chip("", longest.phase), ...this.marks(longest)] : [];
     for (const mark of marks) mark.className = "measure";
+    if (longest) marks.unshift(element("span", { class: "measure place" }, `${last} / ${last}`));
     this.longest.replaceChildren(element("span", { class: "measures" }, ...marks), longest?.sentence ?? "");
   }
 

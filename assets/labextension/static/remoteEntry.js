@@ -255,6 +255,24 @@
         answer.focus();
         answer.click();
       }, true);
+      // A press in a cell makes it the active one again; Shift+Enter would run it anew, and what was answered in it would be gone.
+      // So it goes on with the next cell, also where the button that was pressed has lost the focus, as one that rests does.
+      let touched = null;
+      for (const name of ["pointerdown", "focusin"]) {
+        addEventListener(name, ({ target }) => touched = target["closest"]?.(".jp-OutputArea .vfiosim-lab"), true);
+      }
+      addEventListener("keydown", (event) => {
+        const { key, shiftKey, target } = event;
+        if (key !== "Enter" || !shiftKey || !touched || (target !== document.body && !touched.contains(target))) return;
+        const { content } = presenting.notebook ?? {};
+        const at = content?.widgets.findIndex(({ node }) => node.contains(touched)) ?? -1;
+        if (at < 0 || at + 1 === content.widgets.length) return;
+        event.preventDefault();
+        event.stopPropagation();
+        content.activeCellIndex = at + 1;
+        content.activate();
+        app.commands.execute("notebook:run-cell-and-select-next");
+      }, true);
       app.commands.commandExecuted.connect((_, { id, result }) => {
         if (id === "notebook:run-cell-and-select-next") bring(presenting.notebook, result);
       });

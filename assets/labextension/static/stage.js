@@ -59,14 +59,18 @@ export class Stage {
     return near.sort((one, other) => off(one) - off(other))[0];
   }
 
-  // On by a screen, but not beyond the next heading, so that what is there begins at the top; back likewise.
+  // On by a screen, but not beyond the next heading, so that what is there begins at the top; back likewise. In a cell longer than the
+  // screen its picture begins at the top: that is nearly as high as the screen.
   turn(by) {
     const far = this.height * 0.9;
-    const ahead = this.all(".jp-Cell").map((cell) => ({ way: by * this.top(cell), cell }))
-      .filter(({ way }) => way > BORDER).sort((one, other) => one.way - other.way);
-    const heading = ahead.findIndex(({ cell }) => cell.querySelector(HEADING));
+    const ways = (selector) =>
+      this.all(selector).map((part) => ({ way: by * this.top(part), part }))
+        .filter(({ way }) => way > BORDER).sort((one, other) => one.way - other.way);
+    const ahead = ways(".jp-Cell");
+    const heading = ahead.findIndex(({ part }) => part.querySelector(HEADING));
     const reach = (heading < 0 ? ahead : ahead.slice(0, heading + 1)).filter(({ way }) => way <= far);
-    this.scroller.scrollBy({ top: by * (reach.at(-1)?.way ?? Math.min(ahead[0]?.way ?? this.left(by), far)) });
+    const near = Math.min(ahead[0]?.way ?? this.left(by), ways(PLAYER)[0]?.way ?? Infinity);
+    this.scroller.scrollBy({ top: by * (reach.at(-1)?.way ?? (near <= this.height ? near : far)) });
   }
 
   // How much of the last cell is still to come; below it JupyterLab has an empty screen.
