@@ -69,6 +69,26 @@ def test_the_references_that_are_told_are_as_many_as_each_counter_of_the_picture
     assert asked >= 6
 
 
+def test_each_counter_that_is_told_has_a_row_in_the_picture_or_is_said_to_have_none():
+    bench, hidden = Bench(Session(start=bound_for_a_vm)), 0
+    pane = bench.trace_pane
+    assert len(pane.counters) > 12
+    for oid in pane.counters:
+        answer = why(bench.session.machine, oid)
+        if answer.paths:
+            ((head, _), *ways), _ = describe(answer, pane.counters)
+            told = re.search(r"(?:lives as long as (.*), which )?is kept alive by \d+ references? \((.*)\):$", head)
+            target, (drawn, _, aside) = told[1] or oid, told[2].partition("not drawn here: ")
+            names = [{*re.findall(r"[a-z_]+(?=[,;]|$)", some)} for some in (drawn, aside)]
+            assert names[0] <= pane.counters[target], head
+            assert not names[1] & pane.counters[target], head
+            hidden += bool(aside)
+    assert hidden >= 2
+    assert describe(why(bench.session.machine, "vfio_device vfio0"), pane.counters)[0][0].said == (
+        "vfio_device vfio0 is kept alive by 4 references (2 in refcount; not drawn here: 2 in kref):"
+    )
+
+
 def test_what_is_owned_has_the_holders_of_its_owner_and_all_are_brought_out():
     bench = who_holds_whom.holders()
     alive = why_of(bench)

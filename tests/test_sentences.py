@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import cProfile
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,11 @@ from tests.calls import refused, set_container
 from vfiosim import Blocked, KernelError, Machine, kernel, replay, uapi
 from vfiosim.engine import PROMISES, Phase, say, store
 from vfiosim.explore import explore
+from vfiosim.lab import Session
+from vfiosim.lessons.beginnings import bound, opened
+from vfiosim.lessons.one_bind import bound_for_a_vm
 from vfiosim.topology import DeviceSpec, Topology
+from vfiosim.trace.found import FOUND
 
 READ_WRITE_FIXED = 7
 
@@ -39,6 +44,30 @@ class Bench:
 @pytest.fixture
 def b() -> Bench:
     return Bench()
+
+
+def test_whatever_the_kernels_sentences_ask_has_an_answer():
+    source = [path.read_text() for path in Path("vfiosim/kernel").rglob("*.py")]
+    said = re.findall(r'say\(\s*Phase\.\w+,\s*f?"([^"]*\?[^"]*)"', "".join(source))
+    assert len(said) > 8
+    assert [one for one in said if not any(question in one for question in FOUND)] == []
+
+
+@pytest.mark.parametrize("fields", [{}, {"argsz": 8}, {"flags": 4}, {"iommufd": 777}])
+def test_a_step_asks_only_where_the_next_one_says_what_was_refused(fields):
+    session = Session(start=opened)
+    refused = session.bind(3, **{"iommufd": 4, **fields}).refused
+    steps = [*session.steps]
+    assert bool(refused) == bool(fields)
+    assert [(step, then) for step, then in pairwise(steps) if "?" in step.sentence and not then.refused] == []
+
+
+def test_a_bind_says_whether_it_has_found_a_vm():
+    told = [step.sentence for start in (bound, bound_for_a_vm) for step in Session(start=start).machine.trace]
+    assert [said for said in told if said.startswith("This file belongs to")] == [
+        "This file belongs to no VM, so there is none that the device would have to hold.",
+        "This file belongs to a VM: the device holds the VM from now on.",
+    ]
 
 
 def test_registers_of_a_device_in_an_ioas_are_refused_as_what_they_are(b):
@@ -143,7 +172,10 @@ def test_a_step_without_the_lock_of_the_group_tells_what_is_possible_now():
     steps = replay("R1 without group_lock: A19 B18 A3").trace
     told = [step.sentence for step in steps]
     assert not [step.sentence for step in steps if step.phase == "lock" and "is not taken" in step.sentence]
-    assert "The lock of vfio_group 1 is not taken: no call waits here. Is the group open? It looks." in told
+    assert (
+        "The lock of vfio_group 1 is not taken: it looks whether the group is open without waiting for another call."
+        in told
+    )
     assert not [sentence for sentence in told if "nobody" in sentence]
 
 

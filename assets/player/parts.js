@@ -10,6 +10,12 @@ export class Parts {
     return this.keys.find((key) => this.parts[key][0] === "node" && this.parts[key][2].includes(oid));
   }
 
+  // Has a counter of an object no row, though the object has a box?
+  aside(oid, counter) {
+    const row = ([kind, , cell, sort, of]) => kind === "row" && sort === "count" && of === oid && cell === counter;
+    return this.node(oid) !== undefined && !Object.values(this.parts).some(row);
+  }
+
   oid(key) {
     return this.parts[key][1];
   }

@@ -59,7 +59,8 @@ export class Reasons {
   }
 
   // The answer in words: each direct holder with the shortest way from a root to it. What owns it is no holder that is counted.
-  holders(oid, step) {
+  // `aside`: has a counter of an object no row in the picture, though the object has a box? Those come last.
+  holders(oid, step, aside) {
     const all = this.why(oid, step);
     const { names, roots } = this.data;
     const goal = names.indexOf(oid);
@@ -70,15 +71,18 @@ export class Reasons {
     let owned = 0;
     const shared = (path) => path.length > owned + 1 && path.at(-1 - owned) === shortest.at(-1 - owned);
     while (shortest.at(-1 - owned)[0] && paths.every(shared)) owned += 1;
-    const ways = new Map();
-    for (const path of paths) ways.set(path.at(-1 - owned), [...(ways.get(path.at(-1 - owned)) ?? []), path]);
+    const target = names[shortest.at(-1 - owned)[2]], ways = new Map();
+    const last = (path) => Number(aside(target, path.at(-1 - owned)[3]));
+    for (const path of paths.toSorted((a, b) => last(a) - last(b))) {
+      ways.set(path.at(-1 - owned), [...(ways.get(path.at(-1 - owned)) ?? []), path]);
+    }
     const kept = owned ? `${oid} lives as long as ${names[shortest.at(-owned)[1]]}, which` : oid;
     const told = [...ways.values()].map(([path, ...longer]) =>
       `${this.words(path.slice(0, path.length - owned))}${longer.length ? `; and ${longer.length} longer` : ""}`
     );
     return {
       lines: [
-        `${kept} is kept alive by ${this.counted([...ways.keys()], lost)}:`,
+        `${kept} is kept alive by ${this.counted([...ways.keys()], lost, (via) => aside(target, via))}:`,
         ...told,
         ...all.filter((line) => /^( {2}lost|In it)/.test(line)).map((line) => line.trim()),
       ],
@@ -89,7 +93,7 @@ export class Reasons {
   }
 
   // How many references these are, by the counters that count them; those that are lost are counted, and keep nothing.
-  counted(ways, lost) {
+  counted(ways, lost, aside) {
     const tally = (links) => {
       const found = new Map();
       for (const [, , , via, , n] of links) found.set(via, (found.get(via) ?? 0) + n);
@@ -97,10 +101,11 @@ export class Reasons {
     };
     const counters = tally(ways), gone = tally(lost.filter(([, , target]) => target === ways[0][2]));
     const number = [...counters.values()].reduce((all, n) => all + n, 0);
-    const told = [...counters].map(([via, n]) =>
-      gone.has(via) ? `${n} of ${n + gone.get(via)} in ${via}` : counters.size > 1 ? `${n} in ${via}` : via
-    );
-    return `${number} reference${number === 1 ? "" : "s"} (${told.join(", ")})`;
+    const told = ([via, n]) =>
+      gone.has(via) ? `${n} of ${n + gone.get(via)} in ${via}` : counters.size > 1 ? `${n} in ${via}` : via;
+    const some = (hidden) => [...counters].filter(([via]) => aside(via) === hidden).map(told).join(", ");
+    const where = [some(false), some(true) && `not drawn here: ${some(true)}`].filter(Boolean).join("; ");
+    return `${number} reference${number === 1 ? "" : "s"} (${where})`;
   }
 
   // A way, from the object to the root.

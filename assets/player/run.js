@@ -106,7 +106,8 @@ export class Run {
    * @param {Moment} moment
    */
   holders(oid, moment) {
-    return this.reasons?.holders(oid, this.done(moment)) ?? { lines: [], names: [] };
+    const aside = (name, via) => this.parts.aside(name, via);
+    return this.reasons?.holders(oid, this.done(moment), aside) ?? { lines: [], names: [] };
   }
 
   // The last step that is done as a whole.

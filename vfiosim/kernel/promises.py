@@ -18,10 +18,10 @@ _ORDER: Final = "order of access_granted"
 
 LOCKS: Final = {
     "The lock of {}: nobody can open the group between the check and the count.": (
-        "The lock of {} is not taken: no call waits here. Is the group open? It looks."
+        "The lock of {} is not taken: it looks whether the group is open without waiting for another call."
     ),
     "The lock of {}: nobody can bind a device of it between the check and the open.": (
-        "The lock of {} is not taken: no call waits here. Is a device bound, or the group open? It looks."
+        "The lock of {} is not taken: it looks whether a device is bound, or the group open, without waiting for another call."
     ),
     "The lock of {}: it gets a container or an iommufd once.": (
         "The lock of {} is not taken: two calls can give it a container or an iommufd."
@@ -77,7 +77,7 @@ OTHERS: Final = {
         (ITS_CONTEXT,),
     ),
     "Does this file belong to a VM? If so, the device holds the VM from now on.": Promise(
-        "Does this file belong to a VM? The device does not hold the VM, which can go at any time.", (BOUND_FOR,)
+        "If this file belongs to a VM: the device does not hold the VM, which can go at any time.", (BOUND_FOR,)
     ),
     "The first open: if the group belongs to a VM, the device holds it from now on.": Promise(
         "The first open: if the group belongs to a VM, the device knows it and does not hold it.", (BOUND_FOR,)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from html import escape
 from itertools import takewhile
 from typing import TYPE_CHECKING, NamedTuple
@@ -68,7 +68,8 @@ class Alive(widgets.VBox):
             self.answer.value = '<div role="status">There is no object to ask about.</div>'
             return
         state = after(pane.trace, pane.step)
-        lines, names = describe(why(state, name)) if name in state.objects else ([Line(f"{name} is not alive.")], [])
+        dead = [Line(f"{name} is not alive.")], list[str]()
+        lines, names = describe(why(state, name), pane.counters) if name in state.objects else dead
         ways = Counter(lines[1:]).items()  # two counters of one object may count the same holder
         items = "".join(f"<li>{line.html(f' · {n} references' if n > 1 else '')}</li>" for line, n in ways)
         when = f"<b>{moment(pane.trace, pane.step)}:</b> "
@@ -118,34 +119,45 @@ class Line(NamedTuple):
         return f"{len(self.longer)} longer {'path' if len(self.longer) == 1 else 'paths'}"
 
 
-def describe(why: Why) -> tuple[list[Line], list[str]]:
-    """The answer in lines: for each direct holder the shortest way from a root. And the names of all objects on them."""
+def describe(why: Why, drawn: Mapping[str, Collection[str]] | None = None) -> tuple[list[Line], list[str]]:
+    """The answer in lines: for each direct holder the shortest way from a root. And the names of all objects on them.
+
+    `drawn`: by each object that is in the picture, which of its counters have a row there. Those come first.
+    """
     if not why.paths:
         return [*map(Line, str(why).splitlines())], [why.name]
     owners = _owners(why.paths)
     ways: dict[Reference, list[Path]] = {}
-    for path in why.paths:
+    aside = _aside(why.paths[0].links[-1 - len(owners)].target, drawn or {})
+    for path in sorted(why.paths, key=lambda path: aside(path.links[-1 - len(owners)].via)):
         ways.setdefault(path.links[-1 - len(owners)], []).append(path)
     held = f"{why.name} lives as long as {owners[0].holder}, which" if owners else why.name
-    lines = [Line(f"{held} is kept alive by {_counted(ways, why.lost)}:")]
+    lines = [Line(f"{held} is kept alive by {_counted(ways, why.lost, aside)}:")]
     lines += [Line(first.words, tuple(path.words for path in longer)) for first, *longer in ways.values()]
     lines += [Line(f"lost reference: {link.holder} is gone, but {link.target} still counts it") for link in why.lost]
     names = {name for paths in ways.values() for link in paths[0].links for name in (link.holder, link.target)}
     return lines, sorted(names)
 
 
-def _counted(ways: Iterable[Reference], lost: Iterable[Reference]) -> str:
+def _aside(oid: str, drawn: Mapping[str, Collection[str]]) -> Callable[[str], bool]:
+    """Has a counter of this object no row, though the object has a box?"""
+    return lambda via: oid in drawn and via not in drawn[oid]
+
+
+def _counted(ways: Iterable[Reference], lost: Iterable[Reference], aside: Callable[[str], bool]) -> str:
     """How many references these are, by the counters that count them; those that are lost are counted, and keep nothing."""
     ways, counters = [*ways], Counter[str]()
     for link in ways:
         counters[link.via] += link.n
     number, target = counters.total(), ways[0].target
     lost_there = Counter({link.via: link.n for link in lost if link.target == target})
-    told = [
-        f"{n} of {n + lost_there[via]} in {via}" if lost_there[via] else f"{n} in {via}" if len(counters) > 1 else via
-        for via, n in counters.items()
-    ]
-    return f"{number} reference{'s' if number != 1 else ''} ({', '.join(told)})"
+    told: dict[bool, list[str]] = {}
+    for via, n in counters.items():
+        some = f"{n} of {n + lost_there[via]}" if lost_there[via] else str(n)
+        named = f"{some} in {via}" if lost_there[via] or len(counters) > 1 else via
+        told.setdefault(aside(via), []).append(named)
+    where = "; ".join(f"{'not drawn here: ' if hidden else ''}{', '.join(some)}" for hidden, some in told.items())
+    return f"{number} reference{'s' if number != 1 else ''} ({where})"
 
 
 def _owners(paths: Sequence[Path]) -> tuple[Reference, ...]:

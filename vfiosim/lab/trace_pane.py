@@ -94,6 +94,16 @@ class TracePane(StaticFallback):
         nodes = self.player.player.graph.nodes if self.player is not None else ()
         return {part for node in nodes for part in node.parts}
 
+    @property
+    def counters(self) -> dict[str, set[str]]:
+        """By the name of all that is in the picture, the counters that have a row there."""
+        found: dict[str, set[str]] = {name: set() for name in self.drawn}
+        for node in self.player.player.graph.nodes if found else ():
+            for row in node.rows:
+                if row.sort == "count":
+                    found[row.oid].add(row.cell)
+        return found
+
     def _write(self) -> None:
         from ..views.text import steps_text
 

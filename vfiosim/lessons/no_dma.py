@@ -31,9 +31,9 @@ POSTED = Parsons(
     by_trace(
         lambda: shown(bind("v5", "nic")),
         {
-            "argsz": "is argsz long enough",
+            "argsz": "argsz is long enough",
             "group": "is blocked",
-            "bound": "Not bound yet",
+            "bound": "is not bound yet",
             "iommufd": "must be an iommufd",
             "open": "opened for the first time",
             "devid": "out_devid",

@@ -39,7 +39,7 @@ __all__ = ["finish", "first_bind", "free_it", "keep_it", "predict"]
 
 WALK = (
     "vmm calls",
-    "Is the iommufd number possible",
+    "The iommufd number is possible",
     "vfio_group 1 is blocked",
     "Descriptor 4 must be an iommufd",
     "The device is opened for the first time",

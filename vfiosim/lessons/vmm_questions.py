@@ -43,7 +43,7 @@ def _list_after_bind() -> ExperimentResult:
     answer = last.result if last.refused else str(holds_vm(session))
     ledger = session.machine.trace.end.objects[VM].counts["users_count"]
     holders = f"who holds {VM} then: {', '.join(holder for holder, _ in ledger)}"
-    return found(session, answer, "Does this file belong to a VM?", *told(first, last), holders, since=-2)
+    return found(session, answer, "This file belongs to", *told(first, last), holders, since=-2)
 
 
 def _which_way() -> ExperimentResult:
@@ -67,7 +67,7 @@ def _a_second_card() -> ExperimentResult:
         .replace("It gets", "The second card reads the guest's memory. It gets")
     )
     evidence = (*told(outcome), f"VmPin: {pinned} KiB", read)
-    return found(session, str(pinned * 1024 // PAGE), "which of its page tables", *evidence)
+    return found(session, str(pinned * 1024 // PAGE), "of its page tables is tried", *evidence)
 
 
 def _killed() -> ExperimentResult:

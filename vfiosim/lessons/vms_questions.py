@@ -27,7 +27,7 @@ VIEW = (
     "kvm_vfio",
     "kvm_device",
 )
-SAMPLED = "Does this file belong to a VM?"
+SAMPLED = "This file belongs to"
 
 
 def after(*calls: str, shows: str = "") -> ExperimentResult:

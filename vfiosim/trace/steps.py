@@ -8,6 +8,7 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from ..engine import Phase
+from .found import found
 from .plain import Plain, record, shown
 from .state import Edit, Place, State, ThreadState, Want
 
@@ -179,6 +180,10 @@ class Grouper:
         return [*self._done, *self._finished()]
 
     def _begin(self, micro: MicroStep, sentence: str, phase: str, refused: str = "") -> _Draft:
+        draft = self._draft
+        if draft is not None and draft.telling.call == micro.call:
+            passed = not (micro.refused or micro.wrong)
+            draft.sentence = found(draft.sentence, (one.text for one in draft.micros), passed)
         self._done.extend(self._finished())
         self._draft = _Draft(sentence, phase, micro, micro, micro.index, refused)
         return self._draft

@@ -394,7 +394,7 @@ async def move(idev: IommufdDevice, pasid: int, hwpt: IommufdHwPagetable, replac
 @kernel("drivers/iommu/iommufd/device.c")
 async def iommufd_device_auto_get_domain(idev: IommufdDevice, pasid: int, ioas: IommufdIoas, replace: bool) -> Chosen:
     """Attach to an address space: by the first automatic page table of it that fits (EINVAL: try the next), or a new one."""
-    say(Phase.LOCK, "{}: which of its page tables fits the device?", ioas)
+    say(Phase.LOCK, "{}: each of its page tables is tried, until one fits the device.", ioas)
     async with ioas.mutex:
         for hwpt in await load(ioas.hwpt_list):
             if not await load(hwpt.auto_domain) or not await iommufd_lock_obj(hwpt):

@@ -113,7 +113,7 @@ async def bind_device(df: VfioDeviceFile, bind: uapi.VfioDeviceBindIommufdV5, ar
     async with on_failure(vfio_device_unblock_group, device):
         say(Phase.LOCK, "The lock of the device set: nobody else opens, binds or closes a device of this set now.")
         async with device.dev_set.lock:
-            say(Phase.VALIDATE, "Not bound yet?")
+            say(Phase.VALIDATE, "Is this file bound already?")
             bound = await load(df.iommufd) is not None or await load(df.noiommu)
             await refuse_if(
                 bound, Errno.EINVAL, "not_bound_yet", "this file is bound already; a file can be bound once"

@@ -39,7 +39,7 @@ async def copy_fixed(layout: type[S], argument: int, minsz: int) -> S:
     data = await copy_from_user(argument, minsz)
     bind: Any = layout.from_buffer_copy(data.ljust(sizeof(layout), b"\0"))
     await refuse_if(bind.argsz < minsz, Errno.EINVAL, "argsz_minimum", f"argsz must be at least {minsz}")
-    say(Phase.VALIDATE, "Is the iommufd number possible, are all flags known? And is this no file of a group?")
+    say(Phase.VALIDATE, "Is the iommufd number possible, are all flags known? And is this a file of a group?")
     return bind  # type: ignore[no-any-return]
 
 
@@ -57,7 +57,7 @@ async def vfio_df_ioctl_bind_iommufd(df: VfioDeviceFile, argument: int) -> int:
     async with on_failure(vfio_device_unblock_group, device):
         say(Phase.LOCK, "The lock of the device set: nobody else opens, binds or closes a device of this set now.")
         async with device.dev_set.lock:
-            say(Phase.VALIDATE, "Not bound yet?")
+            say(Phase.VALIDATE, "Is this file bound already?")
             bound = await load(df.access_granted)
             await refuse_if(
                 bound, Errno.EINVAL, "not_bound_yet", "this file is bound already; a file can be bound once"

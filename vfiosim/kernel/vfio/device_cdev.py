@@ -88,7 +88,7 @@ async def read_bind_argument(argument: int) -> VfioDeviceBindIommufd:
     user_size = await get_user_u32(argument)
     await refuse_if(user_size < BIND_MINSZ, Errno.EINVAL, "argsz_minimum", f"argsz must be at least {BIND_MINSZ}")
     bind = await copy_struct_from_user(VfioDeviceBindIommufd, argument, user_size)
-    say(Phase.VALIDATE, "Is the iommufd number possible, are all flags known? And is this no file of a group?")
+    say(Phase.VALIDATE, "Is the iommufd number possible, are all flags known? And is this a file of a group?")
     await refuse_if(bind.iommufd < 0, Errno.EINVAL, "iommufd_not_negative", "a descriptor number is never negative")
     unknown = bind.flags & ~VFIO_DEVICE_BIND_FLAG_TOKEN
     await refuse_if(unknown != 0, Errno.EINVAL, "flags_known", f"the flags {unknown:#x} are not known")
@@ -98,7 +98,7 @@ async def read_bind_argument(argument: int) -> VfioDeviceBindIommufd:
 async def bind_locked(df: VfioDeviceFile, bind: VfioDeviceBindIommufd, argument: int) -> None:
     """What BIND does under the lock of the device set."""
     device = df.device
-    say(Phase.VALIDATE, "Not bound yet? And does the driver want a token?")
+    say(Phase.VALIDATE, "Is this file bound already? And does the driver want a token?")
     bound = await load(df.access_granted)
     await refuse_if(bound, Errno.EINVAL, "not_bound_yet", "this file is bound already; a file can be bound once")
     await vfio_df_check_token(device, bind)
