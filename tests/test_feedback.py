@@ -13,6 +13,7 @@ from tests import feedback
 from tests.feedback import WrongAnswer, of_drill, of_lessons, problem, questions
 from tests.turns import turns
 from vfiosim.lab import Bench, ByHand, Exercise, Ordering, Parsons, Prediction, Quiz, RoomView, Session, progress
+from vfiosim.lab.parsons import InOrder
 from vfiosim.lab.question import CHOICE, NONE, NUMBER, ORDER, TYPED, Misconception, Question, as_distractor
 from vfiosim.lab.style import words
 from vfiosim.lab.verdict import called, misled, named
@@ -422,6 +423,16 @@ def test_every_line_at_a_first_wrong_place_is_told_why(puzzle):
             assert distractor.text, order
             assert distractor.misconception in (None, M.ALL_CHECKS_AT_ONCE)
     assert told > 4
+
+
+@pytest.mark.parametrize("puzzle", EACH_PUZZLE)
+def test_what_a_hint_says_of_an_order_is_the_order_of_a_run(puzzle):
+    assert puzzle.judge([*puzzle.lines]).place is None
+    told = [hint.keys for hint in puzzle.hints if isinstance(hint, InOrder)]
+    assert told
+    for keys in told:
+        assert len(keys) > 1
+        assert [key for key in puzzle.lines if key in keys] == [*keys]
 
 
 @pytest.mark.parametrize("puzzle", EACH_PUZZLE)

@@ -76,7 +76,7 @@ def test_each_counter_that_is_told_has_a_row_in_the_picture_or_is_said_to_have_n
     for oid in pane.counters:
         answer = why(bench.session.machine, oid)
         if answer.paths:
-            ((head, _), *ways), _ = describe(answer, pane.counters)
+            ((head, _), *_), _ = describe(answer, pane.counters)
             told = re.search(r"(?:lives as long as (.*), which )?is kept alive by \d+ references? \((.*)\):$", head)
             target, (drawn, _, aside) = told[1] or oid, told[2].partition("not drawn here: ")
             names = [{*re.findall(r"[a-z_]+(?=[,;]|$)", some)} for some in (drawn, aside)]

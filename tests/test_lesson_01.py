@@ -81,6 +81,16 @@ def test_what_is_left_to_be_met_is_told(errors):
     assert "EBADF:" not in message
 
 
+def test_a_hint_is_about_what_check_names_first(errors):
+    for fields in ({}, {"argsz": 8}, {"flags": 2}, {"iommufd": -1}, {"argsz": 4096}):
+        if fields:
+            bind(errors, **fields)
+        hints = lesson.ways_to_meet(errors.bench.session)
+        first = lesson.still_to_meet(errors.bench.session)[0].partition(":")[0]
+        assert hints[0].startswith(f"<b>{first}</b>: ")
+        assert hints[1].startswith(f"<b>{first}</b>: ")
+
+
 def test_what_makes_a_check_refuse_is_for_the_reader_to_find(errors):
     told = checked(errors)
     bind(errors, argsz=8)

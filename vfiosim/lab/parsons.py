@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from html import escape
+from itertools import zip_longest
 from typing import Any, NamedTuple
 
 from ..trace import Trace
@@ -38,6 +39,18 @@ class Judged(NamedTuple):
     reason: str = ""
 
 
+class InOrder(str):
+    """A hint that says in which order some lines come: its text, and their `keys`."""
+
+    keys: tuple[str, ...]
+
+    def __new__(cls, said: str, *keys: str) -> InOrder:
+        """The text as a string with the keys of the lines."""
+        hint = super().__new__(cls, said)
+        hint.keys = keys
+        return hint
+
+
 @dataclass(frozen=True)
 class Parsons:
     """Lines to be put in order.
@@ -46,7 +59,7 @@ class Parsons:
     * `judge` tells the first wrong place of an order: see `by_running` and `by_trace`;
     * `distractors`: what stands at the first wrong place → what misled; where it can be wrong for several reasons, the line and the
       reason ("close EBADF", see `Judged.reason`); `because`: why the order is as it is;
-    * `seed`: of the shuffling; `hints`, `name`, `view`: as in a `Question`.
+    * `seed`: of the shuffling; `name`, `view`: as in a `Question`; so are `hints`: one that tells of an order is an `InOrder`.
     """
 
     text: str
@@ -108,6 +121,7 @@ def without_needless(judge: Callable[[Sequence[str]], Judged]) -> Callable[[Sequ
 def by_trace(experiment: Callable[[], ExperimentResult], marks: Mapping[str, str]) -> Callable[[Sequence[str]], Judged]:
     """Judges an order of steps by a run: `marks` maps each line to a part of the sentence of its step.
 
+    What it shows of the run ends before the step that is to come in the wrong place: the rest would tell the order.
     Raises ValueError while judging if a mark fits no step.
     """
 
@@ -119,15 +133,16 @@ def by_trace(experiment: Callable[[], ExperimentResult], marks: Mapping[str, str
         trace = run()
         steps = {key: step_saying(trace, mark) for key, mark in marks.items()}
         real = sorted(steps, key=steps.__getitem__)
-        for place, key in enumerate(order):
-            if key not in steps:
-                return Judged(place, "This run has no such step.", trace, 1)
-            if place >= len(real) or key != real[place]:
-                return Judged(
-                    place, f"In the run it is step {steps[key]}; something else comes before it.", trace, steps[key]
-                )
-        if len(order) < len(real):
-            return Judged(len(order), "Up to here it is right, but steps are missing.", trace, steps[real[len(order)]])
+        place = next((n for n, pair in enumerate(zip_longest(order, real)) if pair[0] != pair[1]), None)
+        if place is not None:
+            known = trace[: steps[real[place]] - 1] if place < len(real) else trace
+            if place == len(order):
+                why = "Up to here it is right, but steps are missing."
+            elif order[place] not in steps:
+                why = "This run has no such step."
+            else:
+                why = "In the run something else comes before it."
+            return Judged(place, f"{why} The picture shows the run up to this place.", known, len(known))
         return Judged(None, "The run has them in this order.", trace, steps[real[-1]])
 
     return judge

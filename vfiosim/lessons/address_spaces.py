@@ -6,7 +6,7 @@ from functools import partial
 
 from ..lab import Exercise, Fact, Goal, Ordering, Parsons, Session, Task
 from ..lab import goal as facts
-from ..lab.parsons import by_running
+from ..lab.parsons import InOrder, by_running
 from ..machine import Machine, Process
 from ..trace import State
 from .address_spaces_bench import (
@@ -167,7 +167,7 @@ TIDY_UP = Parsons(
     hints=(
         "Who uses whom? Device, table, address space.",
         "After DETACH nobody uses the table.",
-        "DETACH, DESTROY 3, DESTROY 2; the rest is not needed.",
+        InOrder("DETACH, DESTROY 3, DESTROY 2; the rest is not needed.", "detach", "destroy 3", "destroy 2"),
     ),
     seed=3,
     name="09 order: tidy up",

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..lab import Bench, Distractor, Exercise, Goal, Ordering, Outcome, Parsons, Session, Task
 from ..lab import goal as facts
-from ..lab.parsons import by_running
+from ..lab.parsons import InOrder, by_running
 from ..machine.events import Began, Forked, Killed
 from . import misconceptions as M
 from .beginnings import bound
@@ -203,7 +203,9 @@ TEAR_DOWN = Parsons(
     hints=(
         "Which calls need descriptors to be open still? Those come first.",
         "The file is held by the list, by a mapping, and by descriptor 3.",
-        "FILE_DEL first, unbind last. One close(3) is enough; the iommufd stays open.",
+        InOrder(
+            "FILE_DEL first, unbind last. One close(3) is enough; the iommufd stays open.", "del", "close 3", "unbind"
+        ),
     ),
     seed=2,
     name="05 order: tear-down",

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..lab import Bench, Distractor, Exercise, Goal, Ordering, Outcome, Parsons, Session, Task
 from ..lab import goal as facts
-from ..lab.parsons import by_running
+from ..lab.parsons import InOrder, by_running
 from ..machine.events import Began, Killed
 from . import misconceptions as M
 from .closing_calls import other
@@ -274,8 +274,16 @@ FALL_BACK = Parsons(
     },
     hints=(
         "What keeps the group's file closed?",
-        "A container gets its kind when a group is in it. The group gives a device only after that.",
-        "close 3, open the group, open a container, SET_CONTAINER, SET_IOMMU, GET_DEVICE_FD.",
+        InOrder(
+            "A container gets its kind when a group is in it. The group gives a device only after that.",
+            "put",
+            "type",
+            "device",
+        ),
+        InOrder(
+            "close 3, open the group, open a container, SET_CONTAINER, SET_IOMMU, GET_DEVICE_FD.",
+            *("close 3", "group", "container", "put", "type", "device"),
+        ),
     ),
     seed=3,
     name="06 order: the old way",

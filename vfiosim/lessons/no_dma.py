@@ -6,7 +6,7 @@ from functools import partial
 
 from ..lab import Bench, Exercise, Goal, Ordering, Outcome, Parsons, Session, Task
 from ..lab import goal as facts
-from ..lab.parsons import by_trace
+from ..lab.parsons import InOrder, by_trace
 from .lesson import Lesson
 from .no_dma_calls import bind
 from .no_dma_questions import CHECK, QUESTIONS, VIEW, shown
@@ -54,9 +54,12 @@ POSTED = Parsons(
         "group": "argsz and flags are looked at first, for that needs no lock, and nothing has to be given back.",
     },
     hints=(
-        "What needs no lock comes first. What lets others in comes last.",
-        "It begins with argsz, group, bound, iommufd, open.",
-        "argsz, group, bound, iommufd, open, devid, gate.",
+        InOrder("What only looks at the argument comes first. The gate opens last.", "argsz", "gate"),
+        InOrder("It begins with argsz, group, bound, iommufd, open.", "argsz", "group", "bound", "iommufd", "open"),
+        InOrder(
+            "argsz, group, bound, iommufd, open, devid, gate.",
+            *("argsz", "group", "bound", "iommufd", "open", "devid", "gate"),
+        ),
     ),
     seed=5,
     name="08 order: as posted",

@@ -19,7 +19,7 @@ from ..lab import (
 )
 from ..lab import goal as facts
 from ..lab.outcome import Outcome
-from ..lab.parsons import by_trace
+from ..lab.parsons import InOrder, by_trace
 from ..trace import Trace
 from . import misconceptions as M
 from .beginnings import bound, leading_to, opened
@@ -107,6 +107,39 @@ def still_to_meet(session: Session) -> list[str]:
     ]
 
 
+WAYS = {  # to meet a check: what to think of, and what to press
+    "argsz_minimum": ("a struct can be too short. Which field tells its length?", "<code>argsz</code>: 8"),
+    "copy_from_user": (
+        "the kernel copies as many bytes as <code>argsz</code> says. How many has the program there?",
+        "<code>argsz</code>: 4096",
+    ),
+    "flags_known": ("a kernel refuses a flag that it does not know", "<code>flags</code>: 2"),
+    "iommufd_not_negative": ("no descriptor has a number below 0", "<code>iommufd</code>: -1"),
+    "iommufd_is_open": ("a number that can be a descriptor, and is none now", "<code>iommufd</code>: 777"),
+    "file_is_iommufd": ("a descriptor that is open, and leads to a file of another kind", "<code>iommufd</code>: 3"),
+    "group_is_closed": (
+        "all fields are right here. Somebody uses the group in the old way: which button opens it?",
+        "<b>open group</b>, <b>bind</b>, then close the group's descriptor",
+    ),
+    "not_bound_yet": (
+        "all fields are right here. Whoever is bound cannot be bound again: keep it for the end",
+        "last of all two right BINDs",
+    ),
+}
+
+
+def ways_to_meet(session: Session) -> list[str]:
+    """The hints: about what `still_to_meet` names first, then about all of it."""
+    left = unmet(session)
+    if not left:
+        return ["You have met them all: press <b>Check</b>."]
+    first, *more = [(f"<b>{TO_MEET[check]}</b>: ", *WAYS[check]) for check in left]
+    rest = "; ".join(f"{errno}{way}" for errno, _, way in more)
+    again = ". Then put the field right again." if first[2].startswith("<code>") else "."
+    told = [f"{first[0]}{first[1]}{'' if first[1].endswith('?') else '.'}", f"{first[0]}{first[2]}{again}"]
+    return [*told, f"And the others: {rest}."] if rest else told
+
+
 def meet_them(session: Session) -> None:
     """The solution: what a field alone can do, then the open group, then a second bind."""
     for fields in ({"argsz": 8}, {"argsz": 4096}, {"flags": 2}, {"iommufd": -1}, {"iommufd": 777}, {"iommufd": 3}):
@@ -131,15 +164,7 @@ EVERY_REFUSAL = Task(
     "with EFAULT, EBADF, EBADFD and EBUSY. What is taken back with <b>Undo</b> does not count; <b>Check</b> tells what is missing.",
     opened,
     still_to_meet,
-    (
-        "Which other call would make a right BIND fail? One opens something, one binds.",
-        "EINVAL: a struct that is too short; a flag that nobody knows; a descriptor number below 0; a file that is "
-        "bound already. EFAULT: <code>argsz</code> is larger than what the program has there. EBADF: no open descriptor. "
-        "EBADFD: a file of another kind. EBUSY: the group is in use the old way.",
-        "<code>argsz</code>: 8 and 4096. <code>flags</code>: 2. <code>iommufd</code>: <code>-1</code>, a number that is not open, "
-        "and one that is open but no iommufd. Put each field right again. EBUSY: <b>open group</b>, <b>bind</b>, then close the "
-        "group's descriptor. Last of all bind twice: the second is refused under the lock.",
-    ),
+    ways_to_meet,
     meet_them,
     "The fields are checked first, then the group. Then, under the lock of the device set: is the file bound already, and last of "
     "all the descriptor. A bound file stays bound, so here the second bind is made when all else has been met. "
@@ -212,9 +237,17 @@ STEPS = Parsons(
         "lock": "The group is blocked under a lock of its own, before the lock of the device set.",
     },
     hints=(
-        "The phases come in the order validate, block, lock, acquire, publish.",
-        "First the iommufd is held, then the device is opened, then it gets its object.",
-        "The kernel writes out_devid while it can still fail; the gate cannot fail.",
+        InOrder(
+            "What takes nothing comes first, for it may refuse. What lets other calls in comes last.",
+            "argument",
+            "gate",
+        ),
+        InOrder(
+            "The group has a lock of its own: it is closed before the lock of the device set is taken. Under that lock the "
+            "iommufd is held, then the device is opened, then it gets its object.",
+            *("group", "lock", "iommufd", "device", "object"),
+        ),
+        InOrder("The kernel writes out_devid while it can still fail; the gate cannot fail.", "id", "gate"),
     ),
     seed=2,
     name="01 order: the steps of a BIND",

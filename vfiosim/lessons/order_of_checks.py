@@ -8,6 +8,7 @@ from functools import partial
 
 from ..lab import Bench, Distractor, Exercise, Judged, Ordering, Parsons, Session, Task
 from ..lab.outcome import Done
+from ..lab.parsons import InOrder
 from ..lab.session import LessonCall
 from . import misconceptions as M
 from .beginnings import DEVICE, IOMMUFD, NODES, opened
@@ -89,8 +90,11 @@ SIX_MISTAKES = Parsons(
     },
     hints=(
         "What costs nothing is looked at first, what has to be given back on the way out is looked at last.",
-        "The copy, the fields, the group, the lock; and the token comes before the iommufd.",
-        "E2BIG, EINVAL, EBUSY, EFAULT, EBADF, EPERM.",
+        InOrder(
+            "The copy, the fields, the group, the lock; and the token comes before the iommufd.",
+            *("tail", "flags", "group", "token's pointer", "closed"),
+        ),
+        InOrder("E2BIG, EINVAL, EBUSY, EFAULT, EBADF, EPERM.", *MISTAKES),
     ),
     seed=3,
     name="03 order: six mistakes",

@@ -10,6 +10,7 @@ from ..explore.model import MachineModel
 from ..explore.monitor import Monitor
 from ..lab import ByHand, Distractor, HandTask, Judged, Ordering, Parsons, Races, RoomView
 from ..lab import room as museum_room
+from ..lab.parsons import InOrder
 from ..machine import Machine
 from ..trace.words import describe
 from . import misconceptions as M
@@ -175,7 +176,7 @@ USE_AFTER_FREE = Parsons(
     hints=(
         "A weak pointer keeps nothing alive: what matters is when A looks, and when it takes.",
         "All of B has to happen between two lines of A.",
-        "A reads; B clears; B frees; A takes. The gate is not needed.",
+        InOrder("A reads; B clears; B frees; A takes. The gate is not needed.", "read", "clear", "free", "take"),
     ),
     seed=2,
     name="10 order: use after free",

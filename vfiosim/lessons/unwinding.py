@@ -7,6 +7,7 @@ from functools import partial
 
 from ..lab import Bench, Exercise, Goal, Judged, Ordering, Outcome, Parsons, Session, Task
 from ..lab import goal as facts
+from ..lab.parsons import InOrder
 from ..lab.question import step_saying
 from ..puzzles.programs import bind
 from ..puzzles.unwinding import R25
@@ -142,7 +143,10 @@ LADDER = Parsons(
     hints=(
         "Write the way in on paper, from top to bottom. Read it from bottom to top.",
         "The last two lines are those of a call that had the lock and the blocked group, and nothing else.",
-        "close, VM, iommufd, unlock, unblock. The two lines that are left over undo what others have done.",
+        InOrder(
+            "close, VM, iommufd, unlock, unblock. The two lines that are left over undo what others have done.",
+            *("close", "vm", "iommufd", "lock", "group"),
+        ),
     ),
     seed=5,
     name="04 order: a ladder",

@@ -7,7 +7,7 @@ from functools import partial
 
 from ..lab import Bench, Distractor, Exercise, Goal, Judged, Ordering, Parsons, Session, Task
 from ..lab import goal as facts
-from ..lab.parsons import by_running, without_needless
+from ..lab.parsons import InOrder, by_running, without_needless
 from ..views.alone import Close
 from . import misconceptions as M
 from .lesson import Lesson
@@ -81,7 +81,7 @@ LET_IT_BE_TWO = Parsons(
     hints=(
         "Follow the file's pointer through your calls. Where does it lead when BIND comes?",
         "FILE_DEL clears the pointer, also where it leads to the other VM.",
-        "FILE_DEL 1, FILE_ADD 2, BIND.",
+        InOrder("FILE_DEL 1, FILE_ADD 2, BIND.", "del 1", "add 2", "bind"),
     ),
     seed=2,
     name="07 order: for VM 2",

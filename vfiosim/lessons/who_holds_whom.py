@@ -7,7 +7,7 @@ from functools import partial
 
 from ..lab import Bench, Distractor, Exercise, Goal, Ordering, Outcome, Parsons, Session, Task
 from ..lab import goal as facts
-from ..lab.parsons import by_running
+from ..lab.parsons import InOrder, by_running
 from . import misconceptions as M
 from .beginnings import bound, bound_program, leading_to, opened
 from .lesson import Lesson
@@ -135,7 +135,7 @@ LET_GO = Parsons(
     hints=(
         "Count the holders of the file: two descriptors and one list.",
         "FILE_DEL needs an open descriptor that leads to the file.",
-        "FILE_DEL before close(3); close(5) anywhere; the rest is not needed.",
+        InOrder("FILE_DEL before close(3); close(5) anywhere; the rest is not needed.", "del", "close 3"),
     ),
     seed=4,
     name="02 order: let go",
