@@ -77,8 +77,9 @@ def test_each_counter_that_is_told_has_a_row_in_the_picture_or_is_said_to_have_n
         answer = why(bench.session.machine, oid)
         if answer.paths:
             ((head, _), *_), _ = describe(answer, pane.counters)
-            told = re.search(r"(?:lives as long as (.*), which )?is kept alive by \d+ references? \((.*)\):$", head)
-            target, (drawn, _, aside) = told[1] or oid, told[2].partition("not drawn here: ")
+            told = re.findall(r"(?:lives as long as (.*), which )?is kept alive by \d+ references? \((.*)\):$", head)
+            ((owner, counted),) = told
+            target, (drawn, _, aside) = owner or oid, counted.partition("not drawn here: ")
             names = [{*re.findall(r"[a-z_]+(?=[,;]|$)", some)} for some in (drawn, aside)]
             assert names[0] <= pane.counters[target], head
             assert not names[1] & pane.counters[target], head
