@@ -104,10 +104,10 @@ def of_tasks() -> Iterator[Picture]:
     for name, puzzle in puzzles.items():
         for number in range(len(puzzle.lines) + 1):
             yield f"{name} order, {number} lines", _player(puzzle.judge([*puzzle.lines][:number]).trace, puzzle.view)
-    found = races.R1.explore(without=["group_lock"]).counterexample
-    assert found is not None
-    yield "10 lab", _player(found.trace, races_questions.GROUP_VIEW)
     lab = races.lab()
+    found = lab.puzzle.explore(without=["vfio_device_set.lock"]).counterexample
+    assert found is not None
+    yield "10 lab", _player(found.trace, races_questions.BINDS_VIEW)
     lab.yourself.click()
     assert lab.sandbox is not None
     for name, sandbox in (("10 by yourself", lab.sandbox), ("10 by hand", races.by_hand().sandbox)):

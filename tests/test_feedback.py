@@ -143,7 +143,7 @@ SHOWN_BY: dict[Misconception, set[tuple[str, object]]] = {
     M.OPEN_IS_ENOUGH: {("00 unbound", "0"), ("01 another file", "0")},
     M.ONE_NUMBER_ONE_HOLDER: {
         ("01 two cards", "1"),
-        ("01 check: a copy", "EINVAL"),
+        ("01 check: a copy", "3"),
         ("02 who is alive?", "-file vfio0#1"),
         ("02 who is alive?", "-vfio_device_file 1"),
         ("02 a mapping", "goes"),
@@ -172,7 +172,7 @@ SHOWN_BY: dict[Misconception, set[tuple[str, object]]] = {
     M.SHOWN_IS_THERE: {("06 check: another kernel", "+node")},
     M.BOTH_WAYS_AT_ONCE: {("06 all orders", "-group, bind"), ("06 all orders", "-bind, group")},
     M.CLOSING_IS_RELEASING: {
-        ("01 close the iommufd first", "unbound"),
+        ("01 close the iommufd first", "none"),
         ("02 who is alive?", "-file iommu#1"),
         ("02 who is alive?", "-iommufd_ctx 1"),
         ("02 who is alive?", "-iommufd_device 1"),

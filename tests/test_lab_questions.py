@@ -442,7 +442,7 @@ def test_nothing_moves_in_the_picture_between_two_presses():
 
     def places() -> dict[str, str]:
         svg = bench.trace_pane.player.data["svg"]
-        return dict(re.findall(r'data-oid="([^"]+)".*?<rect class="box" x="([-0-9.]+)" y', svg))
+        return dict(re.findall(r"data-oid='([^']+)'.*?<rect class='box' x='([-0-9.]+)' y", svg))
 
     before = places()
     bench.buttons["bind"].click()

@@ -17,10 +17,10 @@ TYPICAL = {
     "another file": "0",
     "two cards": "1",
     "which error wins?": "EBADF",
-    "close the iommufd first": "unbound",
+    "close the iommufd first": "none",
     "a device without DMA": "EINVAL",
     "01 check: two wrong fields": "EBADF",
-    "a copy": "EBADF",
+    "a copy": "3",
     "01 check: after a refusal": "1",
 }
 

@@ -80,20 +80,26 @@ def test_a_question_that_the_lesson_does_not_have_is_named():
 
 def test_in_the_race_lab_the_lock_is_taken_out_and_the_shortest_way_into_harm_is_shown():
     races = lesson.lab()
-    races.protections["group_lock"].value = True
+    races.protections["vfio_device_set.lock"].value = True
     races.prediction.value = "broken"
     races.commit.click()
     races.explore.click()
     assert "✓ You predicted" in races.message
     assert races.result is not None
     races.reset.click()
-    races.protections["group_lock"].value = True
+    races.protections["vfio_device_set.lock"].value = True
     races.prediction.value = "safe"
     races.commit.click()
     races.explore.click()
     assert M.ONE_CALL_AFTER_THE_OTHER.name in races.message
     assert races.result.counterexample is not None
-    assert in_turn(races.result.counterexample.schedule) == "20 effects of A, then 18 of B, then 1 of A"
+    assert in_turn(races.result.counterexample.schedule) == "43 effects of A, then 41 of B, then 1 of A"
+
+
+def test_what_the_race_lab_asks_is_about_a_race_that_no_other_part_of_the_lesson_is_about():
+    others = {lesson.R1.name, lesson.R5.name, lesson.BREAK_IT.puzzle}
+    assert lesson.lab().puzzle.name not in others
+    assert len(lesson.lab().puzzle.protections) == 2
 
 
 # ---- the first task: by hand

@@ -107,11 +107,11 @@ def test_the_picture_of_01_is_that_of_a_laptop_with_graphviz_and_all_its_arrows(
     assert max(led) > 9, "no arrow was led round a box"
 
 
-def test_in_10_r1_is_explored_and_broken_without_its_lock(offline: Page, site: Site) -> None:
+def test_in_10_a_race_is_explored_and_broken_without_its_lock(offline: Page, site: Site) -> None:
     lab = opened(offline, site, "10_races.ipynb", "import races as lesson", "lesson.lab()")
     lab.get_by_text("no: whatever the order").click()
     button(lab, "Answer").click()
-    lab.get_by_text("take out group_lock").click()
+    lab.get_by_text("take out vfio_device_set.lock").click()
     lab.get_by_text("no: whatever the order").click()
     button(lab, "Answer").click()
     button(lab, "Explore").click()

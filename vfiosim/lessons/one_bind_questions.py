@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..lab import Distractor, ExperimentResult, Question, Session
 from . import misconceptions as M
 from .beginnings import DEVICE, IOMMUFD, NODES, bound, opened
-from .experiments import call, ended, held, last_change, ran
+from .experiments import call, ended, found, held, last_change, ran
 
 EMULATED = "/dev/vfio/devices/vfio4"
 FILES = frozenset({"thread *", "fds", "file vfio*", "file iommu*", "vfio_device_file", "iommufd_ctx"})
@@ -33,17 +33,25 @@ def _two_mistakes() -> ExperimentResult:
     return ended(ran(None, call("open", DEVICE), call("open", "/dev/vfio/1"), call("bind", 3, iommufd=777)))
 
 
-def _close_the_iommufd() -> ExperimentResult:
-    session = ran(bound, call("close", 4))
-    usable = not ran(bound, call("close", 4), call("get_info", 3)).done[-1].outcome.refused
-    answer = "busy" if session.done[-1].outcome.refused else "bound" if usable else "unbound"
-    (path, *_) = session.machine.why("iommufd_ctx").paths
-    return ended(session, answer, path.words, at="file iommu#1.f_ref")
+def _the_same_number_again() -> ExperimentResult:
+    session = ran(bound, call("close", 4), call("open", IOMMUFD))
+    (path, *_) = session.machine.why("iommufd_ctx 1").paths
+    answers = {"": "none", "iommufd_ctx 1": "old", "iommufd_ctx 2": "new"}
+    answer = (
+        "busy"
+        if session.done[-2].outcome.refused
+        else answers[str(_cell(session, "vfio_device_file 1", "iommufd") or "")]
+    )
+    return found(session, answer, "Descriptor 4 now leads to", path.words, since=-2)
 
 
-def _ask_through_a_copy() -> ExperimentResult:
-    session = ran(bound, call("dup", 3), call("close", 3), call("get_info", 5))
-    return ended(session, "", session.done[-1].outcome.evidence)
+def _the_close_that_ends_it() -> ExperimentResult:
+    session = ran(bound, call("dup", 3), call("open", DEVICE))
+    for fd in (3, 6, 5):
+        session.close(fd)
+        if "file vfio0#1" not in session.machine.trace.end.objects:
+            return found(session, str(fd), "Nobody holds file vfio0#1 any more", f"close({fd}) lets file vfio0#1 go")
+    return ended(session, "none")
 
 
 def _bind_without_dma() -> ExperimentResult:
@@ -130,17 +138,21 @@ QUESTIONS: dict[str, Question] = {
         hints=("Which of the two can be seen without taking a reference?",),
     ),
     "close the iommufd first": Question(
-        "A device is bound. The program closes the descriptor of the <b>iommufd</b> and keeps that of the device. What now?",
-        _close_the_iommufd,
-        "close gives back one descriptor, not the file. The binding holds the file of the iommufd. There is no unbind "
-        "request: a binding ends with the device's file, and only then does the iommufd go.",
+        "A device is bound. The program closes the descriptor of the <b>iommufd</b>, 4, and opens <code>/dev/iommu</code> once "
+        "more: the new descriptor is 4 again. To which iommufd is the device bound now?",
+        _the_same_number_again,
+        "BIND has looked the number up once, and holds the file that it found. What the number leads to later is no matter of the "
+        "binding. There is no request to unbind: a binding ends with the device's file.",
         {
-            "unbound": "The iommufd goes, and with it the binding: the device no longer answers",
-            "busy": "close fails with EBUSY while a device is bound",
-            "bound": "close succeeds, the iommufd lives on, the device stays bound",
+            "new": "to the new one: BIND was told 4",
+            "none": "to none: the binding has ended with the first iommufd",
+            "busy": "to the first one: close fails with EBUSY while a device is bound",
+            "old": "to the first one, to which no descriptor leads any more",
         },
         {
-            "unbound": Distractor(
+            "new": "You expected the binding to keep the number 4. A number is only a way to a file. BIND looks it up once, and "
+            "keeps the file.",
+            "none": Distractor(
                 "You expected close(4) to end the iommufd. It ends one descriptor. The binding holds the file of the "
                 "iommufd, too, so the file and the binding stay.",
                 M.CLOSING_IS_RELEASING,
@@ -149,29 +161,31 @@ QUESTIONS: dict[str, Question] = {
             "descriptor was one holder, and the other holders keep the file.",
         },
         view=BOUND,
-        hints=("A descriptor is one holder. Who are the others?",),
+        hints=("What does BIND keep: a number, or a file?", "Each open makes a file of its own."),
     ),
     "a copy": Question(
-        "The device is bound. The program does <code>dup(3)</code> and gets 5, closes 3, and asks for "
-        "VFIO_DEVICE_GET_INFO on 5. What comes back?",
-        _ask_through_a_copy,
-        "the gate belongs to the open file, and 5 leads to the same file. As long as one number is left the file lives.",
+        "A device is bound: descriptor 3. Then <code>dup(3)</code> gives 5, and opening <code>/dev/vfio/devices/vfio0</code> once "
+        "more gives 6. The program closes 3, then 6, then 5. Which close ends the binding?",
+        _the_close_that_ends_it,
+        "the binding ends with the file that was bound. 3 and 5 lead to that file, so the later of their closes ends it. 6 leads "
+        "to another file of the same device.",
         {
-            "0": "0: the device answers",
-            "EBADF": "EBADF: 5 is no bound descriptor",
-            "EINVAL": "EINVAL: closing 3 has ended the binding",
+            "3": "close(3): the device was bound through 3",
+            "6": "close(6): it is the last way that open has made",
+            "5": "close(5): the copy is the last way to the file that was bound",
+            "none": "none of them: the iommufd is still open",
         },
         {
-            "EBADF": Distractor(
-                "You expected the binding to belong to the number 3. It belongs to the file, and descriptor 5 leads "
-                "to the same file."
-            ),
-            "EINVAL": Distractor(
-                "close(3) took one descriptor away. Descriptor 5 still holds the file, and a binding ends only with its file.",
+            "3": Distractor(
+                "close(3) took one descriptor away. Descriptor 5 still leads to the file, and a binding ends only with its file.",
                 M.ONE_NUMBER_ONE_HOLDER,
             ),
+            "6": "6 leads to a file of its own, which nobody has bound. When that file goes, the binding stays.",
+            "none": "You expected the iommufd to keep the binding. It does not hold the device's file. When that file goes, the "
+            "binding ends, whoever has the iommufd open.",
         },
         view=BOUND,
+        hints=("How many files are there, and which numbers lead to each?",),
         name="01 check: a copy",
     ),
     "a device without DMA": Question(

@@ -18,7 +18,7 @@ from .lesson import Lesson
 from .races_check import CHECK
 from .races_check import interrupted as interrupted
 from .races_check import stop_a as stop_a
-from .races_questions import BOARD_VIEW, QUESTIONS, VM_VIEW
+from .races_questions import BINDS_VIEW, BOARD_VIEW, QUESTIONS, VM_VIEW
 from .races_questions import R1 as R1
 from .races_questions import R5 as R5
 from .races_questions import SECOND_BIND as SECOND_BIND
@@ -28,8 +28,8 @@ from .races_questions import shared as shared
 
 
 def lab() -> Races:
-    """The race lab with the first puzzle: take the lock out, predict, explore."""
-    return Races("R1", beliefs={"safe": M.ONE_CALL_AFTER_THE_OTHER}, only=BOARD_VIEW)
+    """The race lab with a race that nobody has done by hand before: a lock and a check, and each of them is needed."""
+    return Races("R2", beliefs={"safe": M.ONE_CALL_AFTER_THE_OTHER}, only=BINDS_VIEW)
 
 
 # ---- the first task: be the scheduler

@@ -174,8 +174,8 @@ QUESTIONS: dict[str, Question] = {
                 "You expected that only the program can free the card. When a program ends, the kernel closes all its "
                 "descriptors. Then nobody holds the card's file any more."
             ),
-            "closed": "You expected the iommufd to hold the card. It is the other way round: the binding holds the iommufd. "
-            "Both go when the program ends.",
+            "closed": "You expected the iommufd to outlive its program. When a program ends, all its descriptors go, and with them "
+            "both files: nothing is left that could keep the card.",
         },
         view=BIND,
         options=WALKED,
