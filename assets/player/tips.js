@@ -6,6 +6,10 @@ import { refusal } from "./words.js";
 
 const COME = 350, GO = 300; // milliseconds: for a pointer that rests, and for one on its way to the link
 
+// What the number at the end of the name of a file says.
+const numbered = (name) =>
+  name.replace(/^.*?(\S+)#(\d+)$|^.*$/, (_, of, n) => n ? ` #${n}: number ${n} of the files of ${of}.` : "");
+
 export class Tips {
   /** @param {HTMLElement} around what the words are in */
   constructor(around) {
@@ -59,10 +63,18 @@ export class Tips {
     if (refused) {
       return { word: `✕ ${refused}`, says: refusal(refused) ? "The call is refused here." : "It goes wrong here." };
     }
+    if (part.matches(".again")) {
+      return {
+        word: "again",
+        says: `A call can come back to a phase: ${part.dataset.word} was there before in this call.`,
+      };
+    }
     const name = part.dataset.word ?? (sort === "row" ? oid : part.dataset.part ?? part.dataset.oid);
     const word = name?.split(" ")[0];
     const known = this.data.glossary[word];
-    if (sort !== "row") return known ? { word, ...known, says: known.says + this.joined(part, name) } : null;
+    if (sort !== "row") {
+      return known ? { word, ...known, says: known.says + numbered(name) + this.joined(part, name) } : null;
+    }
     const says = this.data.fields[`${word}.${cell}`];
     return says ? { ...known, word: cell, says } : null;
   }

@@ -27,7 +27,10 @@ GROUP_VIEW = (
     "vfio_device vfio0",
 )
 BOARD_VIEW = GROUP_VIEW[1:]  # beside the code of the threads, or their turns
-BINDS_VIEW = ("fds", "file vfio0#*", "file iommu#*", "vfio_device_file", "iommufd_ctx", "vfio_device vfio0")
+BINDS_VIEW = (
+    *("fds", "file vfio0#*", "file iommu#*", "vfio_device_file", "iommufd_ctx"),
+    *("vfio_device vfio0", "vfio_device_set vfio0", "vfio_group 1"),
+)
 VM_VIEW = ("thread *", "fds", "file vfio0#*", "file kvm-v*", "vfio_device_file", "vfio_device vfio0", "kvm", "kvm_vfio")
 
 

@@ -37,6 +37,8 @@ FIELDS = {
     "iommufd_attached": "1 while the device uses an address space.",
     "iommufd_device": "What stands for the device in its iommufd while it is bound.",
     "iova_alignment": "What I/O addresses have to be multiples of.",
+    "iommu_group.domain": "What the IOMMU lets the group reach: what the kernel's own drivers need (default domain), nothing at "
+    "all (blocking domain), or what a page table of the owner shows.",
     "kobj": "How many need the iommu_group: its devices, and whoever looks at it.",
     "kref": "How many need this memory.",
     "module": "How many need the module of this driver.",
