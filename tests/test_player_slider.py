@@ -279,6 +279,12 @@ def test_a_phase_and_a_kind_say_what_they_mean_with_a_link_to_the_kernels_file(p
     expect(link).to_be_visible()
     player.locator(".sentence").hover()
     expect(tip).to_be_hidden()
+    player.locator('[data-part="file vfio0#1"]').hover()
+    expect(tip).to_contain_text("#1: number 1 of the files of vfio0.")
+    player.focus()
+    page.keyboard.press("End")
+    player.locator(".chip.again").hover()
+    expect(tip).to_have_text("again A call can come back to a phase: publish was there before in this call.")
 
 
 def test_the_same_is_said_to_who_has_only_keys(page: Page, tmp_path: Path) -> None:
